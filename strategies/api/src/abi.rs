@@ -1,0 +1,243 @@
+//! The binary contract: `include/lb_strategy.h` mirrored in `repr(C)`, nothing more.
+//!
+//! Why a mirror by hand: C must be a first-class author's language, so the header is the original and this file follows it. Invariant:
+//! sizes and offsets are asserted at compile time on both sides; a change here without the header does not compile.
+
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+/// In the entry symbol's name: another major is another symbol.
+pub const ABI_MAJOR: u16 = 1;
+/// Grows by one with each release that appends a field, a hook or a constant.
+pub const ABI_MINOR: u16 = 0;
+/// The one symbol of a plugin, NUL-terminated for the loader.
+pub const ENTRY_SYMBOL: &[u8] = b"lb_strategy_entry_v1\0";
+
+pub type LbStatus = i32;
+pub const LB_OK: LbStatus = 0;
+pub const LB_NONE: LbStatus = 1;
+pub const LB_FALLBACK: LbStatus = 2;
+pub const LB_REBUILD: LbStatus = 3;
+pub const LB_E_CONFIG: LbStatus = -1;
+pub const LB_E_ABI: LbStatus = -2;
+pub const LB_E_STATE: LbStatus = -3;
+pub const LB_E_OTHER: LbStatus = -4;
+pub const LB_E_PANIC: LbStatus = -100;
+
+pub const LB_BACKEND_ELIGIBLE: u32 = 1;
+pub const LB_BACKEND_HEALTHY: u32 = 2;
+pub const LB_BACKEND_DRAINING: u32 = 4;
+
+pub const LB_REQ_HASH: u32 = 1;
+pub const LB_REQ_DRY: u32 = 2;
+pub const LB_WORKER_ANY: u32 = u32::MAX;
+
+pub const LB_FIN_OWN: u32 = 1;
+pub const LB_FIN_UPGRADED: u32 = 2;
+
+pub const LB_F_WANTS_HASH: u32 = 1;
+pub const LB_F_WANTS_FINISH: u32 = 2;
+pub const LB_F_UNLOADABLE: u32 = 4;
+
+/// Borrowed bytes without a NUL; `ptr` may be null only when `len` is 0.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct LbStr {
+    pub ptr: *const u8,
+    pub len: usize,
+}
+
+/// The host's byte buffer, opaque to the plugin.
+#[repr(C)]
+pub struct LbSink {
+    _opaque: [u8; 0],
+}
+
+/// The plugin's strategy instance, opaque to the host.
+#[repr(C)]
+pub struct LbStrategy {
+    _opaque: [u8; 0],
+}
+
+/// The plugin's picker, opaque to the host.
+#[repr(C)]
+pub struct LbPicker {
+    _opaque: [u8; 0],
+}
+
+#[repr(C)]
+pub struct LbHost {
+    pub size: u32,
+    pub abi_major: u16,
+    pub abi_minor: u16,
+    pub n_workers: u32,
+    pub request_size: u32,
+    pub ctx: *mut c_void,
+    pub log: Option<unsafe extern "C" fn(ctx: *mut c_void, level: u32, message: LbStr)>,
+    pub sink_write: Option<unsafe extern "C" fn(sink: *mut LbSink, bytes: LbStr)>,
+}
+
+/// Live numbers of one backend, kept by the host over every swap. Plugins read them with relaxed loads.
+#[repr(C)]
+#[derive(Debug, Default)]
+pub struct LbStats {
+    pub in_flight: AtomicU32,
+    pub consecutive_errors: AtomicU32,
+    pub ewma_latency_ns: AtomicU64,
+    pub ewma_at_ns: AtomicU64,
+}
+
+/// Eight words per backend for a strategy's own learnt numbers; zeroed by the host.
+#[repr(C, align(64))]
+#[derive(Debug, Default)]
+pub struct LbSlot {
+    pub word: [AtomicU64; 8],
+}
+
+#[repr(C)]
+pub struct LbBackend {
+    pub id: u64,
+    pub name: LbStr,
+    pub addr: LbStr,
+    pub weight: u32,
+    pub effective: u32,
+    pub flags: u32,
+    pub reserved: u32,
+    pub stats: *const LbStats,
+    pub slot: *const LbSlot,
+}
+
+#[repr(C)]
+pub struct LbBackends {
+    pub size: u32,
+    pub len: u32,
+    pub stride: u32,
+    pub reserved: u32,
+    pub base: *const c_void,
+    pub epoch: u64,
+    pub members_epoch: u64,
+}
+
+pub type LbHeaderFn = unsafe extern "C" fn(request: *const LbRequest, name: LbStr, nth: u32, out: *mut LbStr) -> i32;
+
+#[repr(C)]
+pub struct LbRequest {
+    pub flags: u32,
+    pub worker: u32,
+    pub attempt: u32,
+    pub n_tried: u32,
+    pub tried: *const u32,
+    pub key: LbStr,
+    pub hash: u64,
+    pub rand: u64,
+    pub now_ns: u64,
+    pub header: Option<LbHeaderFn>,
+}
+
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub struct LbPick {
+    pub index: u32,
+    pub reserved: u32,
+    pub token: u64,
+}
+
+#[repr(C)]
+pub struct LbFinish {
+    pub size: u32,
+    pub worker: u32,
+    pub backend_id: u64,
+    pub slot: *const LbSlot,
+    pub outcome: u32,
+    pub http_status: u32,
+    pub attempt: u32,
+    pub flags: u32,
+    pub token: u64,
+    pub ttfb_ns: u64,
+    pub total_ns: u64,
+    pub now_ns: u64,
+}
+
+pub type StrategyNew = unsafe extern "C" fn(*const LbHost, LbStr, *mut LbSink, *mut *mut LbStrategy) -> LbStatus;
+pub type StrategyFree = unsafe extern "C" fn(*mut LbStrategy);
+pub type PickerNew =
+    unsafe extern "C" fn(*mut LbStrategy, *const LbBackends, *mut LbSink, *mut *mut LbPicker) -> LbStatus;
+pub type PickerFree = unsafe extern "C" fn(*mut LbPicker);
+pub type PickFn = unsafe extern "C" fn(
+    *mut LbStrategy,
+    *const LbPicker,
+    *const LbBackends,
+    *const LbRequest,
+    *mut LbPick,
+) -> LbStatus;
+pub type OnFinish = unsafe extern "C" fn(*mut LbStrategy, *const LbFinish);
+pub type StateExport = unsafe extern "C" fn(*mut LbStrategy, *mut LbSink) -> LbStatus;
+pub type StateImport = unsafe extern "C" fn(*mut LbStrategy, u32, LbStr, *mut LbSink) -> LbStatus;
+pub type TickFn = unsafe extern "C" fn(*mut LbStrategy, u64) -> LbStatus;
+pub type Explain = unsafe extern "C" fn(
+    *mut LbStrategy,
+    *const LbPicker,
+    *const LbBackends,
+    *const LbRequest,
+    *mut LbSink,
+) -> LbStatus;
+
+/// What a plugin's entry returns: `static const` in the plugin, valid as long as the image is mapped.
+#[repr(C)]
+#[derive(Clone)]
+pub struct LbStrategyTable {
+    pub size: u32,
+    pub abi_major: u16,
+    pub abi_minor: u16,
+    pub min_host_minor: u32,
+    pub flags: u32,
+    pub name: LbStr,
+    pub version: LbStr,
+    pub build: LbStr,
+    pub state_schema: LbStr,
+    pub state_version: u32,
+    pub tick_ms: u32,
+    pub expectation: LbStr,
+    pub strategy_new: Option<StrategyNew>,
+    pub strategy_free: Option<StrategyFree>,
+    pub picker_new: Option<PickerNew>,
+    pub picker_free: Option<PickerFree>,
+    pub pick: Option<PickFn>,
+    pub on_finish: Option<OnFinish>,
+    pub state_export: Option<StateExport>,
+    pub state_import: Option<StateImport>,
+    pub tick: Option<TickFn>,
+    pub explain: Option<Explain>,
+}
+
+/// Bytes of the table that every plugin of this major must have: up to and with `pick`.
+pub const TABLE_REQUIRED_SIZE: usize = std::mem::offset_of!(LbStrategyTable, pick) + size_of::<usize>();
+
+pub type EntryFn = unsafe extern "C" fn(*const LbHost) -> *const LbStrategyTable;
+
+#[cfg(target_pointer_width = "64")]
+const _: () = {
+    use std::mem::{align_of, offset_of};
+    assert!(size_of::<LbStr>() == 16);
+    assert!(size_of::<LbHost>() == 40);
+    assert!(size_of::<LbStats>() == 24);
+    assert!(size_of::<LbSlot>() == 64 && align_of::<LbSlot>() == 64);
+    assert!(size_of::<LbBackend>() == 72);
+    assert!(size_of::<LbBackends>() == 40);
+    assert!(size_of::<LbRequest>() == 72 && offset_of!(LbRequest, header) == 64);
+    assert!(size_of::<LbPick>() == 16);
+    assert!(size_of::<LbFinish>() == 72);
+    assert!(offset_of!(LbStrategyTable, pick) == 136);
+    assert!(size_of::<LbStrategyTable>() == 184);
+};
+
+// === impl LbStr ===
+
+impl LbStr {
+    pub const EMPTY: Self = Self { ptr: std::ptr::null(), len: 0 };
+
+    /// Lends `bytes`; the caller keeps them alive for the call.
+    pub const fn new(bytes: &[u8]) -> Self {
+        Self { ptr: bytes.as_ptr(), len: bytes.len() }
+    }
+}

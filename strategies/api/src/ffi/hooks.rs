@@ -1,0 +1,298 @@
+//! A [`Strategy`] as a table of C functions, each of which catches panics.
+//!
+//! Why here: the host cannot catch a plugin's panic (the plugin has a standard library of its own), so the catching has to be
+//! compiled into the plugin. Invariants: nothing unwinds out of a function below; a panic's payload is forgotten, not dropped, because
+//! dropping it may panic again.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::OnceLock;
+
+use crate::abi::*;
+use crate::ffi::lent::{Backends, Finish, Host, LogLevel, Request, bytes};
+use crate::strategy::{Error, Pick, Strategy, Tick};
+
+/// What the host's opaque `lb_strategy` pointer points to.
+struct Instance<S> {
+    strategy: S,
+    host: Host,
+}
+
+/// Set by the first entry call: the panic hook is installed once per image.
+static HOST: OnceLock<Host> = OnceLock::new();
+
+/// The table of `S`. `version` and `build` are diagnostic.
+pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> LbStrategyTable {
+    let (schema, state_version) = match S::STATE {
+        Some(state) => (state.schema, state.version),
+        None => ("", 0),
+    };
+    LbStrategyTable {
+        size: size_of::<LbStrategyTable>() as u32,
+        abi_major: ABI_MAJOR,
+        abi_minor: ABI_MINOR,
+        min_host_minor: 0,
+        flags: (if S::WANTS_HASH { LB_F_WANTS_HASH } else { 0 })
+            | (if S::WANTS_FINISH { LB_F_WANTS_FINISH } else { 0 }),
+        name: LbStr::new(S::NAME.as_bytes()),
+        version: LbStr::new(version.as_bytes()),
+        build: LbStr::new(build.as_bytes()),
+        state_schema: LbStr::new(schema.as_bytes()),
+        state_version,
+        tick_ms: S::TICK_MS,
+        expectation: LbStr::new(S::EXPECTATION.as_bytes()),
+        strategy_new: Some(strategy_new::<S>),
+        strategy_free: Some(strategy_free::<S>),
+        picker_new: Some(picker_new::<S>),
+        picker_free: Some(picker_free::<S>),
+        pick: Some(pick::<S>),
+        on_finish: if S::WANTS_FINISH { Some(on_finish::<S>) } else { None },
+        state_export: if S::STATE.is_some() { Some(state_export::<S>) } else { None },
+        state_import: if S::STATE.is_some() { Some(state_import::<S>) } else { None },
+        tick: if S::TICK_MS > 0 { Some(tick::<S>) } else { None },
+        explain: if S::EXPLAINS { Some(explain::<S>) } else { None },
+    }
+}
+
+/// The body of the exported entry: takes the host's measure once, so that no pick has to.
+///
+/// # Safety
+/// `host` must be null or valid until the process ends; `table` must be valid as long as the image.
+pub unsafe fn entry(host: *const LbHost, table: &'static LbStrategyTable) -> *const LbStrategyTable {
+    // SAFETY: the caller's promise.
+    let Some(raw) = (unsafe { host.as_ref() }) else {
+        return std::ptr::null();
+    };
+    let fits = raw.abi_major == ABI_MAJOR
+        && raw.size as usize >= size_of::<LbHost>()
+        && raw.request_size as usize >= size_of::<LbRequest>()
+        && raw.sink_write.is_some();
+    if !fits {
+        return std::ptr::null();
+    }
+    // SAFETY: valid until the process ends, as promised.
+    let host = unsafe { Host::from_raw(host) };
+    if HOST.set(host).is_ok() {
+        // The plugin's own standard library would print to stderr; a panic belongs into the host's log, with its place.
+        std::panic::set_hook(Box::new(move |panic| host.log(LogLevel::Error, &panic.to_string())));
+    }
+    table
+}
+
+// SAFETY: the table is immutable, its strings are 'static, its functions may be called from the threads that the contract names.
+unsafe impl Sync for LbStrategyTable {}
+// SAFETY: as above.
+unsafe impl Send for LbStrategyTable {}
+
+fn guarded<T>(on_panic: T, call: impl FnOnce() -> T) -> T {
+    match catch_unwind(AssertUnwindSafe(call)) {
+        Ok(value) => value,
+        Err(payload) => {
+            std::mem::forget(payload);
+            on_panic
+        }
+    }
+}
+
+/// # Safety
+/// `host` must be valid, `sink` the one lent to this call.
+unsafe fn tell(host: *const LbHost, sink: *mut LbSink, text: &[u8]) {
+    // SAFETY: the host is valid for the process' life.
+    if let Some(write) = unsafe { host.as_ref() }.and_then(|host| host.sink_write)
+        && !sink.is_null()
+    {
+        // SAFETY: inside the call that got the sink.
+        unsafe { write(sink, LbStr::new(text)) }
+    }
+}
+
+unsafe extern "C" fn strategy_new<S: Strategy>(
+    host: *const LbHost,
+    config: LbStr,
+    err: *mut LbSink,
+    out: *mut *mut LbStrategy,
+) -> LbStatus {
+    guarded(LB_E_PANIC, || {
+        // SAFETY: the config text is borrowed for the call.
+        let text = unsafe { bytes(config) };
+        let text = if text.is_empty() { b"{}" } else { text };
+        // SAFETY: the host is valid until the process ends.
+        let shared = unsafe { Host::from_raw(host) };
+        let made = serde_json::from_slice::<S::Config>(text)
+            .map_err(|error| Error::new(error.to_string()))
+            .and_then(|config| S::new(config, shared));
+        match made {
+            Ok(strategy) => {
+                let instance = Box::new(Instance { strategy, host: shared });
+                // SAFETY: `out` is the caller's place for one pointer.
+                unsafe { *out = Box::into_raw(instance).cast() };
+                LB_OK
+            }
+            Err(error) => {
+                // SAFETY: inside the call that got `err`.
+                unsafe { tell(host, err, error.to_string().as_bytes()) };
+                LB_E_CONFIG
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn strategy_free<S: Strategy>(strategy: *mut LbStrategy) {
+    guarded((), || {
+        if !strategy.is_null() {
+            // SAFETY: made by `strategy_new::<S>` and freed once.
+            drop(unsafe { Box::from_raw(strategy.cast::<Instance<S>>()) });
+        }
+    });
+}
+
+unsafe extern "C" fn picker_new<S: Strategy>(
+    strategy: *mut LbStrategy,
+    backends: *const LbBackends,
+    err: *mut LbSink,
+    out: *mut *mut LbPicker,
+) -> LbStatus {
+    guarded(LB_E_PANIC, || {
+        // SAFETY: made by `strategy_new::<S>` and not yet freed.
+        let instance = unsafe { instance::<S>(strategy) };
+        // SAFETY: the list is valid for the call.
+        match instance.strategy.picker(&unsafe { Backends::from_raw(backends) }) {
+            Ok(picker) => {
+                // SAFETY: `out` is the caller's place for one pointer.
+                unsafe { *out = Box::into_raw(Box::new(picker)).cast() };
+                LB_OK
+            }
+            Err(error) => {
+                // SAFETY: inside the call that got `err`.
+                unsafe { write(instance.host, err, error.to_string().as_bytes()) };
+                LB_E_OTHER
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn picker_free<S: Strategy>(picker: *mut LbPicker) {
+    guarded((), || {
+        if !picker.is_null() {
+            // SAFETY: made by `picker_new::<S>` and freed once.
+            drop(unsafe { Box::from_raw(picker.cast::<S::Picker>()) });
+        }
+    });
+}
+
+unsafe extern "C" fn pick<S: Strategy>(
+    strategy: *mut LbStrategy,
+    picker: *const LbPicker,
+    backends: *const LbBackends,
+    request: *const LbRequest,
+    out: *mut LbPick,
+) -> LbStatus {
+    guarded(LB_E_PANIC, || {
+        // SAFETY: the contract: strategy and picker are alive, list and request valid for the call, `out` is the caller's place.
+        let (instance, picker, backends, request, out) = unsafe {
+            (
+                instance::<S>(strategy),
+                &*picker.cast::<S::Picker>(),
+                Backends::from_raw(backends),
+                Request::from_raw(request),
+                &mut *out,
+            )
+        };
+        let (index, token) = match instance.strategy.pick(picker, &backends, &request) {
+            Pick::Backend(index) => (index, 0),
+            Pick::BackendWithToken(index, token) => (index, token),
+            Pick::NoBackend => return LB_NONE,
+            Pick::Fallback => return LB_FALLBACK,
+        };
+        // An index that does not fit is as wrong as any other past the end: the host refuses it.
+        out.index = u32::try_from(index).unwrap_or(u32::MAX);
+        out.token = token;
+        LB_OK
+    })
+}
+
+unsafe extern "C" fn on_finish<S: Strategy>(strategy: *mut LbStrategy, finish: *const LbFinish) {
+    guarded((), || {
+        // SAFETY: the strategy is alive, the finish valid for the call.
+        let (instance, finish) = unsafe { (instance::<S>(strategy), Finish::from_raw(finish)) };
+        instance.strategy.on_finish(&finish);
+    });
+}
+
+unsafe extern "C" fn state_export<S: Strategy>(strategy: *mut LbStrategy, out: *mut LbSink) -> LbStatus {
+    guarded(LB_E_PANIC, || {
+        // SAFETY: the strategy is alive.
+        let instance = unsafe { instance::<S>(strategy) };
+        let state = instance.strategy.export();
+        // SAFETY: inside the call that got `out`.
+        unsafe { write(instance.host, out, &state) };
+        LB_OK
+    })
+}
+
+unsafe extern "C" fn state_import<S: Strategy>(
+    strategy: *mut LbStrategy,
+    version: u32,
+    state: LbStr,
+    err: *mut LbSink,
+) -> LbStatus {
+    guarded(LB_E_PANIC, || {
+        // SAFETY: the strategy is alive, the bytes borrowed for the call.
+        let (instance, state) = unsafe { (instance::<S>(strategy), bytes(state)) };
+        match instance.strategy.import(version, state) {
+            Ok(()) => LB_OK,
+            Err(error) => {
+                // SAFETY: inside the call that got `err`.
+                unsafe { write(instance.host, err, error.to_string().as_bytes()) };
+                LB_E_STATE
+            }
+        }
+    })
+}
+
+unsafe extern "C" fn tick<S: Strategy>(strategy: *mut LbStrategy, now_ns: u64) -> LbStatus {
+    guarded(LB_E_PANIC, || {
+        // SAFETY: the strategy is alive.
+        match unsafe { instance::<S>(strategy) }.strategy.tick(now_ns) {
+            Tick::Keep => LB_OK,
+            Tick::Rebuild => LB_REBUILD,
+        }
+    })
+}
+
+unsafe extern "C" fn explain<S: Strategy>(
+    strategy: *mut LbStrategy,
+    picker: *const LbPicker,
+    backends: *const LbBackends,
+    request: *const LbRequest,
+    out: *mut LbSink,
+) -> LbStatus {
+    guarded(LB_E_PANIC, || {
+        // SAFETY: as for `pick`.
+        let (instance, picker, backends, request) = unsafe {
+            (
+                instance::<S>(strategy),
+                &*picker.cast::<S::Picker>(),
+                Backends::from_raw(backends),
+                Request::from_raw(request),
+            )
+        };
+        let text = instance.strategy.explain(picker, &backends, &request);
+        // SAFETY: inside the call that got `out`.
+        unsafe { write(instance.host, out, text.as_bytes()) };
+        LB_OK
+    })
+}
+
+/// # Safety
+/// `strategy` must have been made by `strategy_new::<S>` and not be freed while the reference is used.
+unsafe fn instance<'a, S: Strategy>(strategy: *mut LbStrategy) -> &'a Instance<S> {
+    // SAFETY: the caller's promise.
+    unsafe { &*strategy.cast::<Instance<S>>() }
+}
+
+/// # Safety
+/// `sink` must be the one lent to this call.
+unsafe fn write(host: Host, sink: *mut LbSink, text: &[u8]) {
+    // SAFETY: the caller's promise.
+    unsafe { tell(host.as_raw(), sink, text) }
+}
