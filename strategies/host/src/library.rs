@@ -1,0 +1,231 @@
+//! Opening an image and reading its table: one of the two places with `unsafe`.
+//!
+//! Invariants: opened with `RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE` and never closed, so whatever an image hands out lives as long as
+//! the process. The table is copied, at most `size` bytes of it: fields that an older plugin does not have read as absent.
+
+use std::ffi::c_void;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lb_strategy::abi::*;
+use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
+
+/// Keeps the image mapped whatever happens to the handle (dlfcn.h; the same on x86-64 and aarch64 Linux).
+const RTLD_NODELETE: i32 = 0x1000;
+
+/// A resident plugin: what it says of itself, and its hooks.
+pub struct Plugin {
+    table: LbStrategyTable,
+    name: String,
+    version: String,
+    build: String,
+    state_schema: String,
+    expectation: String,
+    path: Option<PathBuf>,
+    sha256: Option<[u8; 32]>,
+    pub(crate) host: HostInfo,
+}
+
+/// The struct that plugins see as the host; leaked, because they may keep the pointer for ever.
+#[derive(Clone, Copy)]
+pub(crate) struct HostInfo(pub(crate) &'static LbHost);
+
+/// A plugin linked into this program, for tests of a strategy in its own crate. Runs the same version rules.
+pub fn plugin_from_table(table: &'static LbStrategyTable, workers: usize) -> Result<Arc<Plugin>, String> {
+    // SAFETY: a 'static table made by the SDK.
+    let plugin = unsafe { Plugin::from_raw(table, None, None, HostInfo::new(workers)) };
+    plugin.check_version()?;
+    Ok(Arc::new(plugin))
+}
+
+// === impl HostInfo ===
+
+impl HostInfo {
+    pub(crate) fn new(workers: usize) -> Self {
+        Self(Box::leak(Box::new(LbHost {
+            size: size_of::<LbHost>() as u32,
+            abi_major: ABI_MAJOR,
+            abi_minor: ABI_MINOR,
+            n_workers: workers as u32,
+            request_size: size_of::<LbRequest>() as u32,
+            ctx: std::ptr::null_mut(),
+            log: Some(log),
+            sink_write: Some(sink_write),
+        })))
+    }
+}
+
+// SAFETY: the struct is immutable and its functions may be called from any thread.
+unsafe impl Send for HostInfo {}
+// SAFETY: as above.
+unsafe impl Sync for HostInfo {}
+
+unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
+    // SAFETY: the contract: the message is borrowed for the call.
+    let text = unsafe { text(message) };
+    match level {
+        1 => tracing::error!(target: "strategy", "{text}"),
+        2 => tracing::warn!(target: "strategy", "{text}"),
+        3 => tracing::info!(target: "strategy", "{text}"),
+        4 => tracing::debug!(target: "strategy", "{text}"),
+        _ => tracing::trace!(target: "strategy", "{text}"),
+    }
+}
+
+/// Sinks are `Vec<u8>`s of ours; more than this is dropped, so that a plugin cannot fill the memory by an error text.
+const SINK_MAX_BYTES: usize = 16 << 20;
+
+unsafe extern "C" fn sink_write(sink: *mut LbSink, bytes: LbStr) {
+    // SAFETY: every sink we lend is a live `Vec<u8>` that nobody else touches during the call.
+    if let Some(buffer) = unsafe { sink.cast::<Vec<u8>>().as_mut() }
+        && buffer.len() + bytes.len <= SINK_MAX_BYTES
+        && !bytes.ptr.is_null()
+    {
+        // SAFETY: the contract: `len` bytes borrowed for the call.
+        buffer.extend_from_slice(unsafe { std::slice::from_raw_parts(bytes.ptr, bytes.len) });
+    }
+}
+
+/// # Safety
+/// `text` must be null or point to `len` readable bytes.
+unsafe fn text(text: LbStr) -> String {
+    if text.ptr.is_null() {
+        return String::new();
+    }
+    // SAFETY: the caller's promise.
+    String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(text.ptr, text.len) }).into_owned()
+}
+
+// === impl Plugin ===
+
+impl Plugin {
+    /// Maps `copy`, calls its entry and copies the table.
+    pub(crate) fn open(copy: &Path, origin: &Path, sha256: [u8; 32], host: &HostInfo) -> Result<Self, String> {
+        // SAFETY: runs the image's constructors. The file is our private copy, checked for ELF bounds; plugins are trusted native code.
+        let library = unsafe { Library::open(Some(copy), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
+            .map_err(|error| format!("cannot be opened: {error}"))?;
+        // SAFETY: the symbol's type is fixed by its name, which carries the major version.
+        let entry = unsafe { library.get::<EntryFn>(ENTRY_SYMBOL) }
+            .map(|symbol| *symbol)
+            .map_err(|error| format!("has no entry: {error}"))?;
+        std::mem::forget(library);
+        // SAFETY: the host struct lives until the process ends.
+        let table = unsafe { entry(host.0) };
+        if table.is_null() {
+            return Err(format!(
+                "refuses this host (it speaks version {ABI_MAJOR}.{ABI_MINOR} of the contract): build it against this lb's header"
+            ));
+        }
+        // SAFETY: a plugin's table is valid as long as its image, which is never unmapped.
+        Ok(unsafe { Self::from_raw(table, Some(origin.to_owned()), Some(sha256), *host) })
+    }
+
+    /// # Safety
+    /// `table` must point to at least 4 bytes, and to `size` bytes where those 4 say more.
+    unsafe fn from_raw(
+        table: *const LbStrategyTable,
+        path: Option<PathBuf>,
+        sha256: Option<[u8; 32]>,
+        host: HostInfo,
+    ) -> Self {
+        // SAFETY: all-zero is a valid table: numbers 0, null strings, absent hooks.
+        let mut copy: LbStrategyTable = unsafe { std::mem::zeroed() };
+        // SAFETY: every table begins with its size.
+        let size = unsafe { *table.cast::<u32>() } as usize;
+        // SAFETY: the table has `size` bytes; ours has room for the smaller of both.
+        unsafe {
+            std::ptr::copy_nonoverlapping(
+                table.cast::<u8>(),
+                (&raw mut copy).cast::<u8>(),
+                size.min(size_of::<LbStrategyTable>()),
+            );
+        }
+        // SAFETY: strings of a table live as long as the image.
+        let (name, version, build, state_schema, expectation) = unsafe {
+            (text(copy.name), text(copy.version), text(copy.build), text(copy.state_schema), text(copy.expectation))
+        };
+        Self { table: copy, name, version, build, state_schema, expectation, path, sha256, host }
+    }
+
+    /// The contract's only reasons to refuse a table; versions of build and plugin are diagnostics.
+    pub(crate) fn check_version(&self) -> Result<(), String> {
+        let table = &self.table;
+        if (table.size as usize) < TABLE_REQUIRED_SIZE {
+            return Err(format!("has a table of {} bytes; version 1 needs {TABLE_REQUIRED_SIZE}", table.size));
+        }
+        if table.abi_major != ABI_MAJOR {
+            return Err(format!("speaks major version {} of the contract, this lb {ABI_MAJOR}", table.abi_major));
+        }
+        if table.min_host_minor > u32::from(ABI_MINOR) {
+            return Err(format!(
+                "needs a host of version {ABI_MAJOR}.{} or newer, this is {ABI_MAJOR}.{ABI_MINOR}: update lb",
+                table.min_host_minor
+            ));
+        }
+        let missing = [
+            (table.strategy_new.is_none(), "strategy_new"),
+            (table.strategy_free.is_none(), "strategy_free"),
+            (table.picker_new.is_none(), "picker_new"),
+            (table.picker_free.is_none(), "picker_free"),
+            (table.pick.is_none(), "pick"),
+        ];
+        match missing.iter().find(|(is_missing, _)| *is_missing) {
+            Some((_, hook)) => Err(format!("lacks the required hook {hook}")),
+            None => Ok(()),
+        }
+    }
+
+    pub(crate) fn table(&self) -> &LbStrategyTable {
+        &self.table
+    }
+
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+
+    /// Compiler and SDK, as the plugin tells; for people.
+    pub fn build(&self) -> &str {
+        &self.build
+    }
+
+    /// What theory expects of it, JSON or "".
+    pub fn expectation(&self) -> &str {
+        &self.expectation
+    }
+
+    /// Schema and version of its learnt state, if it has any.
+    pub fn state_schema(&self) -> Option<(&str, u32)> {
+        (!self.state_schema.is_empty()).then_some((self.state_schema.as_str(), self.table.state_version))
+    }
+
+    pub fn wants_hash(&self) -> bool {
+        self.table.flags & LB_F_WANTS_HASH != 0
+    }
+
+    pub fn wants_finish(&self) -> bool {
+        self.table.flags & LB_F_WANTS_FINISH != 0 && self.table.on_finish.is_some()
+    }
+
+    /// Where the operator's file was; `None` for one linked in.
+    pub fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+
+    pub fn sha256(&self) -> Option<[u8; 32]> {
+        self.sha256
+    }
+
+    /// The same as 64 hexadecimal digits.
+    pub fn sha256_hex(&self) -> Option<String> {
+        self.sha256.map(|sum| crate::load::hex(&sum))
+    }
+}
+
+// SAFETY: the table is an immutable copy; its strings were copied out, its functions may be called from the contract's threads.
+unsafe impl Send for Plugin {}
+// SAFETY: as above.
+unsafe impl Sync for Plugin {}

@@ -1,0 +1,258 @@
+//! Loading as a list of named stages: each takes the candidate a step further or refuses it with a reason.
+//!
+//! Invariants: the operator's file is read once and never opened as a library; what is opened is a private copy named by its
+//! content, so the same bytes are the same image and other bytes are never mistaken for it; a refusal changes nothing.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::fs::{self, Metadata, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use sha2::{Digest, Sha256};
+
+use crate::library::{HostInfo, Plugin};
+use crate::verify;
+
+/// Resident images at most: each keeps a thread-local key of its own for ever, and a process has about a thousand.
+const IMAGES_MAX: usize = 128;
+
+/// What to load and what it must be.
+#[derive(Clone, Debug)]
+pub struct Wanted<'a> {
+    pub path: &'a Path,
+    /// The plugin must call itself so.
+    pub name: Option<&'a str>,
+    /// The file must have this content.
+    pub sha256: Option<[u8; 32]>,
+}
+
+/// The stages, in order. `new`, `state` and `picker` come after loading, when an instance is made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    Find,
+    Read,
+    Permissions,
+    Pin,
+    Elf,
+    Images,
+    Copy,
+    Open,
+    Version,
+    Name,
+}
+
+/// Why a file was refused: which, where in the list, and what to do about it.
+#[derive(Debug, thiserror::Error)]
+#[error("plugin {}: {reason} [stage {stage}]", path.display())]
+pub struct LoadError {
+    pub path: PathBuf,
+    pub stage: Stage,
+    pub reason: String,
+}
+
+/// Opens plugins for one process: knows the private directory and all resident images.
+pub struct Loader {
+    directory: PathBuf,
+    host: HostInfo,
+    images: Mutex<HashMap<[u8; 32], Arc<Plugin>>>,
+}
+
+/// A file on its way through the stages.
+struct Candidate<'a> {
+    wanted: &'a Wanted<'a>,
+    bytes: Vec<u8>,
+    metadata: Option<Metadata>,
+    sha256: [u8; 32],
+    copy: PathBuf,
+    plugin: Option<Arc<Plugin>>,
+}
+
+type Step = fn(&Loader, &mut Candidate<'_>) -> Result<(), String>;
+
+const STAGES: [(Stage, Step); 9] = [
+    (Stage::Read, read),
+    (Stage::Permissions, permissions),
+    (Stage::Pin, pin),
+    (Stage::Elf, elf),
+    (Stage::Images, images),
+    (Stage::Copy, copy),
+    (Stage::Open, open),
+    (Stage::Version, version),
+    (Stage::Name, name),
+];
+
+/// The file name of the strategy called `name`.
+pub fn file_name(name: &str) -> String {
+    format!("lib{name}.so")
+}
+
+/// The first `lib<name>.so` in `directories`; the first file found counts, also when it is broken.
+pub fn find(name: &str, directories: &[PathBuf]) -> Result<PathBuf, LoadError> {
+    let file = file_name(name);
+    directories.iter().map(|directory| directory.join(&file)).find(|path| path.exists()).ok_or_else(|| {
+        let looked = directories.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(", ");
+        LoadError {
+            path: file.into(),
+            stage: Stage::Find,
+            reason: format!(
+                "strategy {name:?} was not found in {looked}: build it there, add its folder to plugin_dirs, or set strategy.path \
+                 (`lb strategies` lists what is there)"
+            ),
+        }
+    })
+}
+
+// === impl Loader ===
+
+impl Loader {
+    /// `directory` gets the private copies (made if missing, mode 0700); `workers` may pick at the same time.
+    pub fn new(directory: PathBuf, workers: usize) -> Self {
+        Self { directory, host: HostInfo::new(workers), images: Mutex::new(HashMap::new()) }
+    }
+
+    /// Takes the file through all stages. The same bytes yield the same image.
+    pub fn load(&self, wanted: &Wanted<'_>) -> Result<Arc<Plugin>, LoadError> {
+        let mut candidate = Candidate {
+            wanted,
+            bytes: Vec::new(),
+            metadata: None,
+            sha256: [0; 32],
+            copy: PathBuf::new(),
+            plugin: None,
+        };
+        for (stage, step) in STAGES {
+            step(self, &mut candidate).map_err(|reason| LoadError { path: wanted.path.to_owned(), stage, reason })?;
+        }
+        let plugin = candidate.plugin.expect("the open stage sets the plugin");
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).insert(candidate.sha256, plugin.clone());
+        Ok(plugin)
+    }
+
+    /// Images now resident; they stay until the process ends.
+    pub fn images(&self) -> usize {
+        self.images.lock().unwrap_or_else(PoisonError::into_inner).len()
+    }
+}
+
+fn read(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
+    let (bytes, metadata) = verify::read(candidate.wanted.path)?;
+    candidate.sha256 = Sha256::digest(&bytes).into();
+    candidate.bytes = bytes;
+    candidate.metadata = Some(metadata);
+    Ok(())
+}
+
+fn permissions(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
+    let metadata = candidate.metadata.as_ref().expect("read comes first");
+    if let Some(warning) = verify::permissions(candidate.wanted.path, metadata)? {
+        tracing::warn!("plugin {} {warning}", candidate.wanted.path.display());
+    }
+    Ok(())
+}
+
+fn pin(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
+    match candidate.wanted.sha256 {
+        Some(pinned) if pinned != candidate.sha256 => Err(format!(
+            "has sha256 {}, but strategy.sha256 pins {}: correct the pin or restore the file",
+            hex(&candidate.sha256),
+            hex(&pinned)
+        )),
+        _ => Ok(()),
+    }
+}
+
+fn elf(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
+    verify::elf(&candidate.bytes, "lb_strategy_entry_v1")
+}
+
+fn images(loader: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
+    let images = loader.images.lock().unwrap_or_else(PoisonError::into_inner);
+    candidate.plugin = images.get(&candidate.sha256).cloned();
+    if candidate.plugin.is_none() && images.len() >= IMAGES_MAX {
+        return Err(format!(
+            "would be image {} of this process and {IMAGES_MAX} is the limit: restart lb",
+            images.len() + 1
+        ));
+    }
+    Ok(())
+}
+
+/// Writes `<directory>/<sha256>.so`, or makes sure that the one there has just these bytes.
+fn copy(loader: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
+    if candidate.plugin.is_some() {
+        return Ok(());
+    }
+    candidate.copy = loader.directory.join(format!("{}.so", hex(&candidate.sha256)));
+    let same = |path: &Path| fs::read(path).is_ok_and(|bytes| bytes == candidate.bytes);
+    if same(&candidate.copy) {
+        return Ok(());
+    }
+    write_private(&loader.directory, &candidate.copy, &candidate.bytes)
+        .map_err(|error| format!("cannot be copied to {}: {error}", candidate.copy.display()))?;
+    if !same(&candidate.copy) {
+        return Err(format!("its copy {} does not hold what was written", candidate.copy.display()));
+    }
+    Ok(())
+}
+
+fn open(loader: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
+    if candidate.plugin.is_none() {
+        let plugin = Plugin::open(&candidate.copy, candidate.wanted.path, candidate.sha256, &loader.host)?;
+        candidate.plugin = Some(Arc::new(plugin));
+    }
+    Ok(())
+}
+
+fn version(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
+    candidate.plugin.as_ref().expect("open comes first").check_version()
+}
+
+fn name(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
+    let found = candidate.plugin.as_ref().expect("open comes first").name();
+    match candidate.wanted.name {
+        Some(wanted) if wanted != found => {
+            Err(format!("calls itself {found:?}, not {wanted:?}: correct strategy.name or name the right file"))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// All or nothing: a temporary file, synced, then renamed.
+fn write_private(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
+    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
+    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o500).open(&temporary)?;
+    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = fs::remove_file(&temporary);
+    }
+    written
+}
+
+pub(crate) fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+// === impl Stage ===
+
+impl fmt::Display for Stage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Find => "find",
+            Self::Read => "read",
+            Self::Permissions => "permissions",
+            Self::Pin => "pin",
+            Self::Elf => "elf",
+            Self::Images => "images",
+            Self::Copy => "copy",
+            Self::Open => "open",
+            Self::Version => "version",
+            Self::Name => "name",
+        })
+    }
+}
