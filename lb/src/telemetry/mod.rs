@@ -1,1 +1,28 @@
-//! tel
+//! Telemetry: what the balancer tells about itself, as metrics (`Metrics`, scraped) and as a log (`logs`). A leaf: it knows
+//! nothing of the rest of the crate, so that every part may count and log without an arrow back.
+//!
+//! How counting is made cheap: each worker has shards of its own (`shard`) made of cells that only it writes (`cell`,
+//! `code`); at a scrape the hub (`hub`) sums them into a snapshot (`snapshot`), which a collector spells out (`collector`)
+//! under the names in `names`. Nothing on the request path locks, formats or looks up a label.
+
+mod cell;
+mod code;
+mod collector;
+mod exposition;
+mod hub;
+pub mod logs;
+pub mod names;
+mod process;
+mod reason;
+mod shard;
+mod snapshot;
+mod totals;
+
+#[cfg(test)]
+mod tests;
+
+pub use cell::{Counter, Gauge, Histogram, HistogramSum, REQUEST_BOUNDS_NS};
+pub use hub::{CONTENT_TYPE, Metrics, RETIRED_SERIES_STAY};
+pub use reason::{ErrorReason, FallbackReason, RetryReason};
+pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard};
+pub use totals::{BackendTotals, PoolTotals};

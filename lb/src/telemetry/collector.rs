@@ -1,0 +1,124 @@
+//! The collector: what the registry asks at a scrape. It takes a snapshot of the hub and spells it out, family by family.
+//!
+//! Invariant: the label sets that are known beforehand (all reasons, GET 200) are there from the first scrape with the
+//! value 0, as `rate` and `increase` would lose the first event otherwise.
+
+use std::sync::Arc;
+
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
+
+use super::code::{class_label, code_label};
+use super::exposition::{Exposition, descriptions};
+use super::hub::Shared;
+use super::names;
+use super::reason::{ErrorReason, FallbackReason, RetryReason};
+use super::shard::METHODS;
+use super::snapshot::{Backend, Health, Pool, Requests, Snapshot};
+
+/// All that the hub knows, as one collector.
+pub(super) struct HubCollector {
+    shared: Arc<Shared>,
+    descriptions: Vec<Desc>,
+}
+
+// === impl HubCollector ===
+
+impl HubCollector {
+    pub(super) fn new(shared: Arc<Shared>) -> HubCollector {
+        HubCollector { shared, descriptions: descriptions(names::HUB) }
+    }
+}
+
+impl Collector for HubCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        self.descriptions.iter().collect()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let snapshot = self.shared.snapshot();
+        let mut exposition = Exposition::default();
+        let e = &mut exposition;
+        // a build that knows its revision and compiler says so by these variables
+        let revision = option_env!("LB_REVISION").unwrap_or("unknown");
+        let rustc = option_env!("LB_RUSTC").unwrap_or("unknown");
+        e.number(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), revision, rustc], 1.0);
+        e.number(&names::GENERATION, &[], snapshot.generation as f64);
+        connections(e, &snapshot);
+        snapshot.requests.iter().for_each(|requests| tell_requests(e, requests));
+        snapshot.pools.iter().for_each(|(name, pool)| tell_pool(e, name, pool));
+        snapshot.backends.iter().for_each(|backend| tell_backend(e, backend));
+        exposition.into_families()
+    }
+}
+
+fn connections(e: &mut Exposition, snapshot: &Snapshot) {
+    for listener in &snapshot.listeners {
+        let name = &*listener.listener;
+        e.number(&names::CLIENT_CONNECTIONS, &[name], listener.open as f64);
+        e.number(&names::CLIENT_CONNECTIONS_ACCEPTED, &[name], listener.accepted as f64);
+        e.number(&names::CLIENT_CONNECTIONS_REJECTED, &[name, "limit"], listener.rejected as f64);
+    }
+}
+
+fn tell_requests(e: &mut Exposition, requests: &Requests) {
+    let both = [&*requests.listener, &*requests.pool];
+    let [listener, pool] = both;
+    for ((code, method), count) in &requests.by_code {
+        e.number(&names::REQUESTS, &[listener, pool, METHODS[*method], &code_label(*code)], *count as f64);
+    }
+    for (class, durations) in &requests.durations {
+        e.histogram(&names::REQUEST_DURATION, &[listener, pool, class_label(*class)], durations);
+    }
+    e.number(&names::REQUESTS_IN_FLIGHT, &both, requests.in_flight as f64);
+    e.number(&names::REQUEST_BYTES, &both, requests.request_bytes as f64);
+    e.number(&names::RESPONSE_BYTES, &both, requests.response_bytes as f64);
+}
+
+fn tell_pool(e: &mut Exposition, name: &str, pool: &Pool) {
+    for (reason, count) in ErrorReason::ALL.iter().zip(pool.errors) {
+        e.number(&names::PROXY_ERRORS, &[name, reason.as_str()], count as f64);
+    }
+    for (reason, count) in RetryReason::ALL.iter().zip(pool.retries) {
+        e.number(&names::RETRIES, &[name, reason.as_str()], count as f64);
+    }
+    e.histogram(&names::BACKEND_CONNECT, &[name], &pool.connect);
+    if let Some((strategy, version)) = &pool.strategy {
+        e.number(&names::STRATEGY_INFO, &[name, strategy, version], 1.0);
+    }
+    for (strategy, counts) in &pool.fallbacks {
+        for (reason, count) in FallbackReason::ALL.iter().zip(counts) {
+            e.number(&names::STRATEGY_FALLBACKS, &[name, strategy, reason.as_str()], *count as f64);
+        }
+    }
+}
+
+fn tell_backend(e: &mut Exposition, backend: &Backend) {
+    let both = [&*backend.pool, &*backend.backend];
+    let [pool, name] = both;
+    for (code, count) in &backend.by_code {
+        e.number(&names::BACKEND_REQUESTS, &[pool, name, &code_label(*code)], *count as f64);
+    }
+    for (reason, count) in ErrorReason::ALL.iter().zip(backend.errors) {
+        e.number(&names::BACKEND_ERRORS, &[pool, name, reason.as_str()], count as f64);
+    }
+    e.histogram(&names::BACKEND_RESPONSE, &both, &backend.to_head);
+    e.number(&names::BACKEND_REQUESTS_IN_FLIGHT, &both, backend.in_flight as f64);
+    e.number(&names::BACKEND_CONNECTIONS, &[pool, name, "active"], backend.active as f64);
+    e.number(&names::BACKEND_CONNECTIONS, &[pool, name, "idle"], backend.idle as f64);
+    e.number(&names::BACKEND_CONNECTIONS_OPENED, &both, backend.opened as f64);
+    if let Some(health) = &backend.health {
+        tell_health(e, both, health);
+    }
+}
+
+fn tell_health(e: &mut Exposition, [pool, name]: [&str; 2], health: &Health) {
+    if let Some((up, weight)) = health.standing {
+        e.number(&names::BACKEND_UP, &[pool, name], up as f64);
+        e.number(&names::BACKEND_WEIGHT, &[pool, name], weight as f64);
+    }
+    e.number(&names::BACKEND_HEALTH_CHECKS, &[pool, name, "ok"], health.checks_ok as f64);
+    e.number(&names::BACKEND_HEALTH_CHECKS, &[pool, name, "failed"], health.checks_failed as f64);
+    e.number(&names::BACKEND_HEALTH_TRANSITIONS, &[pool, name, "up"], health.transitions_up as f64);
+    e.number(&names::BACKEND_HEALTH_TRANSITIONS, &[pool, name, "down"], health.transitions_down as f64);
+}

@@ -1,0 +1,92 @@
+//! Building the registry's own objects from `names::Metric`s and values: the one place that knows how a metric, its labels
+//! and a number become a `MetricFamily`.
+//!
+//! Invariants: families carry the name, type and help of their `Metric`; as many label values as label names.
+
+use std::collections::{BTreeMap, HashMap};
+
+use prometheus::core::Desc;
+use prometheus::proto;
+
+use super::cell::HistogramSum;
+use super::names::Metric;
+
+/// Series gathered so far, by family.
+#[derive(Default)]
+pub(super) struct Exposition(BTreeMap<&'static str, proto::MetricFamily>);
+
+/// The descriptions that a registry wants of a collector.
+pub(super) fn descriptions(metrics: &[&Metric]) -> Vec<Desc> {
+    let owned = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect();
+    let describe = |metric: &&Metric| {
+        Desc::new(metric.name.to_owned(), metric.help.to_owned(), owned(metric.labels), HashMap::new())
+    };
+    metrics.iter().map(describe).collect::<Result<_, _>>().expect("names, labels and help texts are valid")
+}
+
+// === impl Exposition ===
+
+impl Exposition {
+    /// One series of a counter or gauge.
+    pub(super) fn number(&mut self, metric: &'static Metric, labels: &[&str], value: f64) {
+        let mut series = series(metric, labels);
+        if metric.kind == proto::MetricType::COUNTER {
+            let mut counter = proto::Counter::default();
+            counter.set_value(value);
+            series.set_counter(counter);
+        } else {
+            let mut gauge = proto::Gauge::default();
+            gauge.set_value(value);
+            series.set_gauge(gauge);
+        }
+        self.push(metric, series);
+    }
+
+    /// One series of a histogram, in seconds.
+    pub(super) fn histogram(&mut self, metric: &'static Metric, labels: &[&str], sum: &HistogramSum) {
+        let bucket = |(bound_ns, up_to)| {
+            let mut bucket = proto::Bucket::default();
+            bucket.set_upper_bound(seconds(bound_ns));
+            bucket.set_cumulative_count(up_to);
+            bucket
+        };
+        let mut histogram = proto::Histogram::default();
+        histogram.set_bucket(sum.cumulative().map(bucket).collect());
+        histogram.set_sample_count(sum.count());
+        histogram.set_sample_sum(seconds(sum.sum_ns()));
+        let mut series = series(metric, labels);
+        series.set_histogram(histogram);
+        self.push(metric, series);
+    }
+
+    pub(super) fn into_families(self) -> Vec<proto::MetricFamily> {
+        self.0.into_values().collect()
+    }
+
+    fn push(&mut self, metric: &'static Metric, series: proto::Metric) {
+        let family = self.0.entry(metric.name).or_insert_with(|| {
+            let mut family = proto::MetricFamily::default();
+            family.set_name(metric.name.to_owned());
+            family.set_help(metric.help.to_owned());
+            family.set_field_type(metric.kind);
+            family
+        });
+        family.mut_metric().push(series);
+    }
+}
+
+fn series(metric: &Metric, labels: &[&str]) -> proto::Metric {
+    debug_assert_eq!(metric.labels.len(), labels.len(), "labels of {}", metric.name);
+    let pair = |(name, value): (&&str, &&str)| {
+        let mut pair = proto::LabelPair::default();
+        pair.set_name((*name).to_owned());
+        pair.set_value((*value).to_owned());
+        pair
+    };
+    proto::Metric::from_label(metric.labels.iter().zip(labels).map(pair).collect())
+}
+
+/// Nanoseconds as seconds; divided, not multiplied, so that 100,000 ns print as 0.0001.
+fn seconds(ns: u64) -> f64 {
+    ns as f64 / 1e9
+}

@@ -1,0 +1,257 @@
+//! The hub: hands out the shards, remembers them, and says what they add up to. It exists so that workers need to know
+//! nothing of each other, nor of scrapes.
+//!
+//! Invariants: asked twice for the same worker and thing it gives the same shard, so counts go on over a reload; sums never
+//! go back while a series is shown; the lock is taken when views are built and at scrapes, never for a request, and never
+//! while text is made.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use prometheus::{Registry, TextEncoder};
+
+use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
+use super::collector::HubCollector;
+use super::process::ProcessCollector;
+use super::reason::FallbackReason;
+use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard};
+use super::snapshot::Snapshot;
+
+/// The metrics of one balancer.
+pub struct Metrics {
+    shared: Arc<Shared>,
+    registry: Registry,
+}
+
+/// The content type of `Metrics::render`; Prometheus 3 refuses a scrape without it.
+pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
+
+/// How long the series of a retired backend stay after its last attempt ended, so that their last counts are scraped.
+pub const RETIRED_SERIES_STAY: Duration = Duration::from_secs(300);
+
+/// What the hub and its collector share.
+pub(super) struct Shared {
+    state: Mutex<State>,
+    clock: Box<dyn Fn() -> Instant + Send + Sync>,
+}
+
+/// All shards by what they are about. Names are shared strings because every scrape takes them along.
+#[derive(Default)]
+pub(super) struct State {
+    pub(super) generation: u64,
+    pub(super) listeners: BTreeMap<Arc<str>, Workers<ConnectionShard>>,
+    pub(super) pools: BTreeMap<(Arc<str>, Arc<str>), Workers<PoolShard>>,
+    pub(super) strategies: BTreeMap<Arc<str>, Strategies>,
+    pub(super) backends: BTreeMap<(Arc<str>, Arc<str>), Backend>,
+    /// Connect times of backends that are gone: their pool's histogram must not go back.
+    pub(super) past_connects: BTreeMap<Arc<str>, HistogramSum>,
+}
+
+/// The shards of one thing, by worker.
+pub(super) type Workers<T> = BTreeMap<usize, Arc<T>>;
+
+#[derive(Default)]
+pub(super) struct Backend {
+    pub(super) shards: Workers<BackendShard>,
+    pub(super) gauges: Option<Arc<BackendGauges>>,
+    pub(super) retired: Option<Retired>,
+}
+
+/// A backend that left its pool.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Retired {
+    /// Since when nothing is in flight, as far as scrapes have seen.
+    idle_since: Option<Instant>,
+    /// Its series are no longer shown.
+    pub(super) hidden: bool,
+}
+
+/// The strategies that a pool has had. Workers count fallbacks without a name; what they counted until a swap is the old
+/// strategy's, what comes after it the new one's.
+pub(super) struct Strategies {
+    pub(super) name: Arc<str>,
+    pub(super) version: Arc<str>,
+    /// The pool's fallbacks when the one in charge took over.
+    at_start: [u64; FallbackReason::COUNT],
+    /// What each strategy was charged with before that, the one in charge included if it has been so before.
+    charged: BTreeMap<Arc<str>, [u64; FallbackReason::COUNT]>,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    pub fn new() -> Arc<Metrics> {
+        Metrics::with_clock(Instant::now)
+    }
+
+    /// As `new`, with a clock of the caller's; it is asked when a backend is retired and at scrapes.
+    pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Arc<Metrics> {
+        let shared = Arc::new(Shared { state: Mutex::default(), clock: Box::new(clock) });
+        let registry = Registry::new();
+        registry.register(Box::new(HubCollector::new(shared.clone()))).expect("names in names.rs are valid and differ");
+        registry.register(Box::new(ProcessCollector::new())).expect("names in names.rs are valid and differ");
+        Arc::new(Metrics { shared, registry })
+    }
+
+    /// The shard of a worker for one listener's client connections.
+    pub fn connections(&self, worker: usize, listener: &str) -> Arc<ConnectionShard> {
+        let mut state = self.shared.state.lock();
+        state.listeners.entry(listener.into()).or_default().entry(worker).or_default().clone()
+    }
+
+    /// The shard of a worker for the requests that come by `listener` for `pool`.
+    pub fn pool(&self, worker: usize, listener: &str, pool: &str) -> Arc<PoolShard> {
+        let mut state = self.shared.state.lock();
+        let shards = state.pools.entry((listener.into(), pool.into())).or_default();
+        shards.entry(worker).or_insert_with(|| Arc::new(PoolShard::new())).clone()
+    }
+
+    /// The shard of a worker for one backend of a pool. A retired backend is in service again by this.
+    pub fn backend(&self, worker: usize, pool: &str, backend: &str) -> Arc<BackendShard> {
+        let mut state = self.shared.state.lock();
+        let entry = state.backends.entry((pool.into(), backend.into())).or_default();
+        entry.retired = None;
+        entry.shards.entry(worker).or_insert_with(|| Arc::new(BackendShard::new())).clone()
+    }
+
+    /// What control writes about one backend of a pool. A retired backend is in service again by this.
+    pub fn backend_gauges(&self, pool: &str, backend: &str) -> Arc<BackendGauges> {
+        let mut state = self.shared.state.lock();
+        let entry = state.backends.entry((pool.into(), backend.into())).or_default();
+        entry.retired = None;
+        entry.gauges.get_or_insert_default().clone()
+    }
+
+    /// The backend left the pool; to be called when every worker's view is without it, as asking for its shard means that
+    /// it is back. `lb_backend_up` and `lb_backend_weight` go at once (a removed backend is neither up nor down); the other
+    /// series go `RETIRED_SERIES_STAY` after a scrape first found nothing in flight.
+    pub fn retire_backend(&self, pool: &str, backend: &str) {
+        let now = (self.shared.clock)();
+        let mut state = self.shared.state.lock();
+        if let Some(entry) = state.backends.get_mut(&(pool.into(), backend.into())) {
+            entry.retired.get_or_insert_default();
+            entry.look_again(now);
+        }
+    }
+
+    /// The strategy in charge of a pool from now on.
+    pub fn set_strategy(&self, pool: &str, strategy: &str, version: &str) {
+        let mut state = self.shared.state.lock();
+        let counted = state.fallbacks(pool);
+        match state.strategies.get_mut(pool) {
+            Some(strategies) => strategies.hand_over(strategy, version, counted),
+            None => {
+                state.strategies.insert(pool.into(), Strategies::new(strategy, version));
+            }
+        }
+    }
+
+    /// The generation in force.
+    pub fn set_generation(&self, number: u64) {
+        self.shared.state.lock().generation = number;
+    }
+
+    /// The exposition, to be sent with `CONTENT_TYPE`.
+    pub fn render(&self) -> String {
+        let mut text = String::with_capacity(64 * 1024);
+        // the encoder fails on families without name or series only, and gather() gives none
+        TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text).expect("writing to memory");
+        text
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.shared
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let now = (self.clock)();
+        Snapshot::take(&mut self.state.lock(), now)
+    }
+}
+
+// === impl State ===
+
+impl State {
+    /// Judges the retired backends: those idle for long enough are hidden, and forgotten once nobody else holds their shards
+    /// (a worker that did could count into what is never read).
+    pub(super) fn look_again(&mut self, now: Instant) {
+        let past_connects = &mut self.past_connects;
+        self.backends.retain(|(pool, _), backend| {
+            backend.look_again(now);
+            let hidden = backend.retired.is_some_and(|retired| retired.hidden);
+            // get_mut rather than a count: it also makes the last writes of a worker that just let go visible here
+            let forgettable = hidden
+                && backend.shards.values_mut().all(|shard| Arc::get_mut(shard).is_some())
+                && backend.gauges.as_mut().is_none_or(|gauges| Arc::get_mut(gauges).is_some());
+            if forgettable {
+                let past = past_connects.entry(pool.clone()).or_insert(HistogramSum::new(REQUEST_BOUNDS_NS));
+                backend.shards.values().for_each(|shard| past.add(&shard.connect));
+            }
+            !forgettable
+        });
+    }
+
+    /// The fallbacks of a pool, by reason, over all workers and listeners.
+    pub(super) fn fallbacks(&self, pool: &str) -> [u64; FallbackReason::COUNT] {
+        let mut sum = [0; FallbackReason::COUNT];
+        let shards = self.pools.iter().filter(|((_, name), _)| **name == *pool).flat_map(|(_, shards)| shards.values());
+        for shard in shards {
+            sum.iter_mut().zip(&shard.fallbacks).for_each(|(sum, counter)| *sum += counter.get());
+        }
+        sum
+    }
+}
+
+// === impl Backend ===
+
+impl Backend {
+    fn look_again(&mut self, now: Instant) {
+        let in_flight: i64 = self.shards.values().map(|shard| shard.in_flight.get()).sum();
+        if let Some(retired) = &mut self.retired {
+            retired.idle_since = if in_flight > 0 { None } else { retired.idle_since.or(Some(now)) };
+            retired.hidden =
+                retired.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= RETIRED_SERIES_STAY);
+        }
+    }
+}
+
+// === impl Strategies ===
+
+impl Strategies {
+    /// The first strategy of a pool, charged with all that was counted before it was named.
+    fn new(name: &str, version: &str) -> Strategies {
+        Strategies {
+            name: name.into(),
+            version: version.into(),
+            at_start: [0; FallbackReason::COUNT],
+            charged: BTreeMap::new(),
+        }
+    }
+
+    /// Charges the one in charge with what was `counted` in its time and puts another in its place.
+    fn hand_over(&mut self, name: &str, version: &str, counted: [u64; FallbackReason::COUNT]) {
+        self.charged = self.charged(counted);
+        self.at_start = counted;
+        self.name = name.into();
+        self.version = version.into();
+    }
+
+    /// The fallbacks by strategy when the pool's sum is `counted`; the one in charge is always among them.
+    pub(super) fn charged(
+        &self,
+        counted: [u64; FallbackReason::COUNT],
+    ) -> BTreeMap<Arc<str>, [u64; FallbackReason::COUNT]> {
+        let mut charged = self.charged.clone();
+        let mine = charged.entry(self.name.clone()).or_default();
+        for ((mine, counted), at_start) in mine.iter_mut().zip(counted).zip(self.at_start) {
+            *mine += counted - at_start;
+        }
+        charged
+    }
+}

@@ -1,0 +1,146 @@
+//! Every metric that `lb` exposes, one constant each: name, type, labels and help text in one place. The collector, the
+//! tests, the dashboard and the alert rules all mean these; a name that is not here does not exist.
+//!
+//! Invariants: base units, counters end in `_total`; the labels' order is the order in which values are given; no label has
+//! an open range (no path, client, raw method or error text).
+
+use prometheus::proto::MetricType;
+
+/// What there is to know about one metric beside its values.
+#[derive(Debug)]
+pub struct Metric {
+    pub name: &'static str,
+    pub kind: MetricType,
+    pub labels: &'static [&'static str],
+    pub help: &'static str,
+}
+
+const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: MetricType::COUNTER, labels, help }
+}
+
+const fn gauge(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: MetricType::GAUGE, labels, help }
+}
+
+const fn histogram(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Metric {
+    Metric { name, kind: MetricType::HISTOGRAM, labels, help }
+}
+
+// the binary
+pub const BUILD_INFO: Metric =
+    gauge("lb_build_info", &["version", "revision", "rustc"], "Build of the running binary.");
+pub const GENERATION: Metric =
+    gauge("lb_generation", &[], "Number of the generation (routes, pools, backends, strategies) in force.");
+
+// requests
+pub const REQUESTS: Metric = counter(
+    "lb_requests_total",
+    &["listener", "pool", "method", "code"],
+    "Requests answered to clients, by final status.",
+);
+pub const REQUEST_DURATION: Metric = histogram(
+    "lb_request_duration_seconds",
+    &["listener", "pool", "code_class"],
+    "Time from the request head read to the last response byte written.",
+);
+pub const REQUESTS_IN_FLIGHT: Metric =
+    gauge("lb_requests_in_flight", &["listener", "pool"], "Requests now being served.");
+pub const REQUEST_BYTES: Metric =
+    counter("lb_request_bytes_total", &["listener", "pool"], "Body bytes received from clients.");
+pub const RESPONSE_BYTES: Metric =
+    counter("lb_response_bytes_total", &["listener", "pool"], "Body bytes sent to clients.");
+pub const PROXY_ERRORS: Metric =
+    counter("lb_proxy_errors_total", &["pool", "reason"], "Requests that failed in the balancer, by cause.");
+pub const RETRIES: Metric =
+    counter("lb_retries_total", &["pool", "reason"], "Attempts repeated on another backend, by cause.");
+
+// client connections
+pub const CLIENT_CONNECTIONS: Metric = gauge("lb_client_connections", &["listener"], "Client connections now open.");
+pub const CLIENT_CONNECTIONS_ACCEPTED: Metric =
+    counter("lb_client_connections_accepted_total", &["listener"], "Client connections accepted.");
+pub const CLIENT_CONNECTIONS_REJECTED: Metric =
+    counter("lb_client_connections_rejected_total", &["listener", "reason"], "Client connections refused, by cause.");
+
+// backends
+pub const BACKEND_REQUESTS: Metric =
+    counter("lb_backend_requests_total", &["pool", "backend", "code"], "Responses received from a backend, by status.");
+pub const BACKEND_ERRORS: Metric =
+    counter("lb_backend_errors_total", &["pool", "backend", "reason"], "Attempts without a response, by cause.");
+pub const BACKEND_RESPONSE: Metric = histogram(
+    "lb_backend_response_seconds",
+    &["pool", "backend"],
+    "Time from the attempt's start to the response head.",
+);
+pub const BACKEND_CONNECT: Metric =
+    histogram("lb_backend_connect_seconds", &["pool"], "Time to open a connection to a backend.");
+pub const BACKEND_REQUESTS_IN_FLIGHT: Metric =
+    gauge("lb_backend_requests_in_flight", &["pool", "backend"], "Attempts now in flight on a backend.");
+pub const BACKEND_CONNECTIONS: Metric =
+    gauge("lb_backend_connections", &["pool", "backend", "state"], "Connections to a backend, in use or kept idle.");
+pub const BACKEND_CONNECTIONS_OPENED: Metric =
+    counter("lb_backend_connections_opened_total", &["pool", "backend"], "Connections opened to a backend.");
+pub const BACKEND_UP: Metric = gauge("lb_backend_up", &["pool", "backend"], "1 when the backend may get requests.");
+pub const BACKEND_WEIGHT: Metric = gauge("lb_backend_weight", &["pool", "backend"], "Weight in force.");
+pub const BACKEND_HEALTH_CHECKS: Metric =
+    counter("lb_backend_health_checks_total", &["pool", "backend", "result"], "Active health checks, by result.");
+pub const BACKEND_HEALTH_TRANSITIONS: Metric =
+    counter("lb_backend_health_transitions_total", &["pool", "backend", "to"], "Changes of health, by the new state.");
+
+// strategies
+pub const STRATEGY_INFO: Metric =
+    gauge("lb_strategy_info", &["pool", "strategy", "version"], "Strategy in charge of a pool.");
+pub const STRATEGY_FALLBACKS: Metric = counter(
+    "lb_strategy_fallbacks_total",
+    &["pool", "strategy", "reason"],
+    "Picks made by the built-in fallback in place of the strategy, by cause.",
+);
+
+// the process, under the names that every exporter uses
+pub const PROCESS_CPU: Metric = counter("process_cpu_seconds_total", &[], "User and system CPU time spent in seconds.");
+pub const PROCESS_RESIDENT_MEMORY: Metric =
+    gauge("process_resident_memory_bytes", &[], "Resident memory size in bytes.");
+pub const PROCESS_OPEN_FDS: Metric = gauge("process_open_fds", &[], "Number of open file descriptors.");
+pub const PROCESS_MAX_FDS: Metric = gauge("process_max_fds", &[], "Maximum number of open file descriptors.");
+pub const PROCESS_THREADS: Metric = gauge("process_threads", &[], "Number of threads in the process.");
+pub const PROCESS_START_TIME: Metric =
+    gauge("process_start_time_seconds", &[], "Start time of the process since the Unix epoch in seconds.");
+
+/// What the hub exposes.
+pub const HUB: &[&Metric] = &[
+    &BUILD_INFO,
+    &GENERATION,
+    &REQUESTS,
+    &REQUEST_DURATION,
+    &REQUESTS_IN_FLIGHT,
+    &REQUEST_BYTES,
+    &RESPONSE_BYTES,
+    &PROXY_ERRORS,
+    &RETRIES,
+    &CLIENT_CONNECTIONS,
+    &CLIENT_CONNECTIONS_ACCEPTED,
+    &CLIENT_CONNECTIONS_REJECTED,
+    &BACKEND_REQUESTS,
+    &BACKEND_ERRORS,
+    &BACKEND_RESPONSE,
+    &BACKEND_CONNECT,
+    &BACKEND_REQUESTS_IN_FLIGHT,
+    &BACKEND_CONNECTIONS,
+    &BACKEND_CONNECTIONS_OPENED,
+    &BACKEND_UP,
+    &BACKEND_WEIGHT,
+    &BACKEND_HEALTH_CHECKS,
+    &BACKEND_HEALTH_TRANSITIONS,
+    &STRATEGY_INFO,
+    &STRATEGY_FALLBACKS,
+];
+
+/// What the process collector exposes.
+pub const PROCESS: &[&Metric] = &[
+    &PROCESS_CPU,
+    &PROCESS_RESIDENT_MEMORY,
+    &PROCESS_OPEN_FDS,
+    &PROCESS_MAX_FDS,
+    &PROCESS_THREADS,
+    &PROCESS_START_TIME,
+];

@@ -1,0 +1,114 @@
+//! The closed sets of words that say why: why a request failed, why an attempt was repeated, why the built-in fallback
+//! chose. One word each for the metrics' `reason` label and, for errors, the `x-lb-error` header, so that what a client
+//! sees can be looked up in the metrics.
+//!
+//! Invariant: the position in `ALL` is the enum's own number, so a table with one counter per reason needs no look-up.
+
+/// Defines a closed enum whose members are words: `ALL`, `COUNT`, `as_str` and `Display` cannot get out of step.
+macro_rules! words {
+    ($(#[$about:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
+        $(#[$about])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+        pub enum $name { $($(#[$doc])* $variant,)+ }
+
+        impl $name {
+            /// Every member, in the order of their numbers.
+            pub const ALL: &'static [$name] = &[$($name::$variant,)+];
+            /// How many members there are: the width of a table with one entry each.
+            pub const COUNT: usize = Self::ALL.len();
+
+            /// The word in labels, headers and messages (snake_case).
+            pub const fn as_str(self) -> &'static str {
+                match self { $($name::$variant => $word,)+ }
+            }
+        }
+
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                f.write_str(self.as_str())
+            }
+        }
+    };
+}
+
+words! {
+    /// Why a request, or one attempt of it, failed in the balancer.
+    pub enum ErrorReason {
+        /// No backend of the pool is eligible.
+        NoBackend = "no_backend",
+        /// The connection to the backend was refused or could not be made.
+        Connect = "connect",
+        /// The connection to the backend was not made in time.
+        ConnectTimeout = "connect_timeout",
+        /// The backend did not answer, or stopped answering, in time.
+        Timeout = "timeout",
+        /// The backend closed or reset the connection before its answer was whole.
+        Reset = "reset",
+        /// The backend's answer is not HTTP.
+        BadResponse = "bad_response",
+        /// The strategy gave no usable pick and neither did the fallback.
+        Strategy = "strategy",
+        /// A limit of the balancer is reached.
+        Overload = "overload",
+        /// The client's request is not acceptable HTTP.
+        BadRequest = "bad_request",
+        /// The client's body is longer than allowed.
+        BodyTooLarge = "body_too_large",
+        /// The client did not send its request in time.
+        ClientTimeout = "client_timeout",
+        /// The client left before its answer was whole.
+        ClientAbort = "client_abort",
+    }
+}
+
+words! {
+    /// Why an attempt could safely be repeated on another backend.
+    pub enum RetryReason {
+        /// Nothing of the request had been sent.
+        NotSent = "not_sent",
+        /// A kept connection died before any byte of the answer, and the request may be repeated.
+        ReusedConnection = "reused_connection",
+    }
+}
+
+words! {
+    /// Why the built-in fallback picked instead of the strategy.
+    pub enum FallbackReason {
+        /// The strategy left this pick to the host.
+        Undecided = "undecided",
+        /// The request has no key and the strategy needs one; never held against the strategy.
+        NoKey = "no_key",
+        /// The strategy panicked.
+        Panic = "panic",
+        /// The pick is outside the list.
+        BadIndex = "bad_index",
+        /// The pick was already tried for this request.
+        AlreadyTried = "already_tried",
+        /// The pick may not get requests now.
+        NotEligible = "not_eligible",
+        /// The strategy answered with an error.
+        Error = "error",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_a_reason_is_its_place_in_all() {
+        assert!(ErrorReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
+        assert!(RetryReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
+        assert!(FallbackReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
+    }
+
+    #[test]
+    fn words_are_snake_case_and_fit_a_header() {
+        for reason in ErrorReason::ALL {
+            let word = reason.as_str();
+            assert!(word.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'), "{word}");
+            assert!(http::HeaderValue::from_str(word).is_ok());
+            assert_eq!(reason.to_string(), word);
+        }
+    }
+}

@@ -1,0 +1,210 @@
+//! The shards: what one worker counts about one listener, pool or backend. A worker gets them when it builds its view and
+//! keeps them beside what they are about, so that a request finds its counters without a look-up.
+//!
+//! Invariants: one thread writes a shard, whatever `Sync` allows; nothing here locks, formats or builds a label; memory is
+//! allocated at most once per shard and class of status codes. Aligned so that two workers' shards never share a line.
+
+use http::Method;
+
+use super::cell::{Counter, Gauge, Histogram, REQUEST_BOUNDS_NS};
+use super::code::{ByClass, CodeTable};
+use super::reason::{ErrorReason, FallbackReason, RetryReason};
+
+/// What one worker counts about client connections of one listener.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub struct ConnectionShard {
+    pub open: Gauge,
+    pub accepted: Counter,
+    /// Refused because the limit of connections was reached.
+    pub rejected: Counter,
+}
+
+/// What one worker counts about the requests that came by one listener for one pool.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct PoolShard {
+    pub in_flight: Gauge,
+    pub request_bytes: Counter,
+    pub response_bytes: Counter,
+    pub(super) requests: CodeTable<{ METHODS.len() }>,
+    pub(super) durations: ByClass<Box<Histogram>>,
+    pub(super) errors: [Counter; ErrorReason::COUNT],
+    pub(super) retries: [Counter; RetryReason::COUNT],
+    pub(super) fallbacks: [Counter; FallbackReason::COUNT],
+}
+
+/// What one worker counts about its attempts on one backend.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct BackendShard {
+    pub in_flight: Gauge,
+    pub connections_opened: Counter,
+    pub connections_active: Gauge,
+    pub connections_idle: Gauge,
+    pub(super) responses: CodeTable<1>,
+    pub(super) errors: [Counter; ErrorReason::COUNT],
+    pub(super) to_head: Histogram,
+    pub(super) connect: Histogram,
+}
+
+/// What the control side says about one backend; one thread of it writes.
+#[derive(Debug, Default)]
+pub struct BackendGauges {
+    pub(super) up: Gauge,
+    pub(super) weight: Gauge,
+    pub(super) checks_ok: Counter,
+    pub(super) checks_failed: Counter,
+    pub(super) transitions_up: Counter,
+    pub(super) transitions_down: Counter,
+}
+
+/// The `method` label by column of `PoolShard::requests`; the last one stands for all that clients may invent.
+pub(super) const METHODS: [&str; 10] =
+    ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "other"];
+
+#[inline]
+fn method_column(method: &Method) -> usize {
+    match *method {
+        Method::GET => 0,
+        Method::HEAD => 1,
+        Method::POST => 2,
+        Method::PUT => 3,
+        Method::DELETE => 4,
+        Method::CONNECT => 5,
+        Method::OPTIONS => 6,
+        Method::TRACE => 7,
+        Method::PATCH => 8,
+        _ => 9,
+    }
+}
+
+// === impl PoolShard ===
+
+impl PoolShard {
+    pub(super) fn new() -> PoolShard {
+        let shard = PoolShard {
+            in_flight: Gauge::new(),
+            request_bytes: Counter::new(),
+            response_bytes: Counter::new(),
+            requests: CodeTable::new(),
+            durations: ByClass::new(),
+            errors: [const { Counter::new() }; ErrorReason::COUNT],
+            retries: [const { Counter::new() }; RetryReason::COUNT],
+            fallbacks: [const { Counter::new() }; FallbackReason::COUNT],
+        };
+        // there from the start, so that the first request is seen as an increase
+        shard.duration(200);
+        shard
+    }
+
+    /// A request was answered: its final status, and the time from its head read to the last byte of the answer written.
+    #[inline]
+    pub fn request_finished(&self, method: &Method, code: u16, duration_ns: u64) {
+        self.requests.count(code, method_column(method));
+        self.duration(code).observe(duration_ns);
+    }
+
+    /// A request failed in the balancer.
+    #[inline]
+    pub fn error(&self, reason: ErrorReason) {
+        self.errors[reason as usize].inc();
+    }
+
+    /// An attempt is repeated on another backend.
+    #[inline]
+    pub fn retry(&self, reason: RetryReason) {
+        self.retries[reason as usize].inc();
+    }
+
+    /// The built-in fallback picked instead of the strategy.
+    #[inline]
+    pub fn fallback(&self, reason: FallbackReason) {
+        self.fallbacks[reason as usize].inc();
+    }
+
+    #[inline]
+    fn duration(&self, code: u16) -> &Histogram {
+        self.durations.get_or_make(code, || Box::new(Histogram::new(REQUEST_BOUNDS_NS)))
+    }
+}
+
+// === impl BackendShard ===
+
+impl BackendShard {
+    pub(super) fn new() -> BackendShard {
+        BackendShard {
+            in_flight: Gauge::new(),
+            connections_opened: Counter::new(),
+            connections_active: Gauge::new(),
+            connections_idle: Gauge::new(),
+            responses: CodeTable::new(),
+            errors: [const { Counter::new() }; ErrorReason::COUNT],
+            to_head: Histogram::new(REQUEST_BOUNDS_NS),
+            connect: Histogram::new(REQUEST_BOUNDS_NS),
+        }
+    }
+
+    /// The backend answered an attempt: its status, and the time from the attempt's start to the head of the answer.
+    #[inline]
+    pub fn response(&self, code: u16, to_head_ns: u64) {
+        self.responses.count(code, 0);
+        self.to_head.observe(to_head_ns);
+    }
+
+    /// An attempt ended without an answer.
+    #[inline]
+    pub fn error(&self, reason: ErrorReason) {
+        self.errors[reason as usize].inc();
+    }
+
+    /// How long it took to open a connection; that one was opened is `connections_opened`'s to say.
+    #[inline]
+    pub fn connected(&self, ns: u64) {
+        self.connect.observe(ns);
+    }
+}
+
+// === impl BackendGauges ===
+
+impl BackendGauges {
+    /// Whether the backend may get requests.
+    pub fn set_up(&self, up: bool) {
+        self.up.set(i64::from(up));
+    }
+
+    /// The weight in force.
+    pub fn set_weight(&self, weight: u32) {
+        self.weight.set(i64::from(weight));
+    }
+
+    /// An active health check ended.
+    pub fn health_check(&self, ok: bool) {
+        if ok { self.checks_ok.inc() } else { self.checks_failed.inc() }
+    }
+
+    /// The backend's health changed to up or down.
+    pub fn health_transition(&self, up: bool) {
+        if up { self.transitions_up.inc() } else { self.transitions_down.inc() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_known_method_has_the_column_of_its_name() {
+        for (column, name) in METHODS[..9].iter().enumerate() {
+            assert_eq!(method_column(&Method::from_bytes(name.as_bytes()).unwrap()), column);
+        }
+        assert_eq!(METHODS[method_column(&Method::from_bytes(b"PURGE").unwrap())], "other");
+    }
+
+    #[test]
+    fn shards_of_two_workers_share_no_cache_line() {
+        assert_eq!(align_of::<PoolShard>(), 128);
+        assert_eq!(align_of::<BackendShard>(), 128);
+        assert_eq!(align_of::<ConnectionShard>(), 128);
+    }
+}

@@ -1,0 +1,204 @@
+//! A snapshot: plain numbers, summed over the workers in one pass under the hub's lock, so that text and protocol objects
+//! are made without it and a worker that builds its view never waits for a scrape's formatting.
+//!
+//! Invariant: what stands here was read once; a histogram's count and buckets, or a total and its parts, agree.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
+use super::hub::{self, State};
+use super::reason::{ErrorReason, FallbackReason, RetryReason};
+use super::shard::PoolShard;
+
+#[derive(Default)]
+pub(super) struct Snapshot {
+    pub generation: u64,
+    pub listeners: Vec<Listener>,
+    pub requests: Vec<Requests>,
+    pub pools: BTreeMap<Arc<str>, Pool>,
+    pub backends: Vec<Backend>,
+}
+
+/// Client connections of one listener.
+pub(super) struct Listener {
+    pub listener: Arc<str>,
+    pub open: i64,
+    pub accepted: u64,
+    pub rejected: u64,
+}
+
+/// Requests of one pool that came by one listener.
+pub(super) struct Requests {
+    pub listener: Arc<str>,
+    pub pool: Arc<str>,
+    pub in_flight: i64,
+    pub request_bytes: u64,
+    pub response_bytes: u64,
+    /// By code and method column.
+    pub by_code: BTreeMap<(u16, usize), u64>,
+    /// By class.
+    pub durations: BTreeMap<usize, HistogramSum>,
+}
+
+/// What is told of a pool as a whole.
+pub(super) struct Pool {
+    pub errors: [u64; ErrorReason::COUNT],
+    pub retries: [u64; RetryReason::COUNT],
+    pub connect: HistogramSum,
+    /// Name and version of the strategy in charge, once it is known.
+    pub strategy: Option<(Arc<str>, Arc<str>)>,
+    pub fallbacks: BTreeMap<Arc<str>, [u64; FallbackReason::COUNT]>,
+}
+
+/// One backend of a pool.
+pub(super) struct Backend {
+    pub pool: Arc<str>,
+    pub backend: Arc<str>,
+    pub in_flight: i64,
+    pub opened: u64,
+    pub active: i64,
+    pub idle: i64,
+    pub by_code: BTreeMap<u16, u64>,
+    pub errors: [u64; ErrorReason::COUNT],
+    pub to_head: HistogramSum,
+    pub health: Option<Health>,
+}
+
+/// What control says of one backend.
+pub(super) struct Health {
+    /// Whether it is up, and its weight; not of one that has left the pool.
+    pub standing: Option<(i64, i64)>,
+    pub checks_ok: u64,
+    pub checks_failed: u64,
+    pub transitions_up: u64,
+    pub transitions_down: u64,
+}
+
+const EMPTY: HistogramSum = HistogramSum::new(REQUEST_BOUNDS_NS);
+
+// === impl Snapshot ===
+
+impl Snapshot {
+    /// Sums what `state` holds, after judging the retired backends as of `now`.
+    pub(super) fn take(state: &mut State, now: Instant) -> Snapshot {
+        state.look_again(now);
+        let mut snapshot = Snapshot { generation: state.generation, ..Snapshot::default() };
+        for (listener, shards) in &state.listeners {
+            snapshot.listeners.push(Listener {
+                listener: listener.clone(),
+                open: shards.values().map(|shard| shard.open.get()).sum(),
+                accepted: shards.values().map(|shard| shard.accepted.get()).sum(),
+                rejected: shards.values().map(|shard| shard.rejected.get()).sum(),
+            });
+        }
+        for ((listener, name), shards) in &state.pools {
+            let mut requests = Requests::new(listener.clone(), name.clone());
+            let pool = snapshot.pools.entry(name.clone()).or_default();
+            for shard in shards.values() {
+                requests.add(shard);
+                add(&mut pool.errors, &shard.errors);
+                add(&mut pool.retries, &shard.retries);
+            }
+            snapshot.requests.push(requests);
+        }
+        for (name, strategies) in &state.strategies {
+            let pool = snapshot.pools.entry(name.clone()).or_default();
+            pool.strategy = Some((strategies.name.clone(), strategies.version.clone()));
+            pool.fallbacks = strategies.charged(state.fallbacks(name));
+        }
+        for (name, connect) in &state.past_connects {
+            snapshot.pools.entry(name.clone()).or_default().connect = connect.clone();
+        }
+        for ((pool, name), backend) in &state.backends {
+            // hidden ones still count here: the pool's histogram does not end with a backend
+            let connect = &mut snapshot.pools.entry(pool.clone()).or_default().connect;
+            backend.shards.values().for_each(|shard| connect.add(&shard.connect));
+            if !backend.retired.is_some_and(|retired| retired.hidden) {
+                snapshot.backends.push(Backend::sum(pool.clone(), name.clone(), backend));
+            }
+        }
+        snapshot
+    }
+}
+
+// === impl Requests ===
+
+impl Requests {
+    fn new(listener: Arc<str>, pool: Arc<str>) -> Requests {
+        Requests {
+            listener,
+            pool,
+            in_flight: 0,
+            request_bytes: 0,
+            response_bytes: 0,
+            by_code: BTreeMap::from([((200, 0), 0)]), // known from the start: GET, 200
+            durations: BTreeMap::new(),
+        }
+    }
+
+    fn add(&mut self, shard: &PoolShard) {
+        self.in_flight += shard.in_flight.get();
+        self.request_bytes += shard.request_bytes.get();
+        self.response_bytes += shard.response_bytes.get();
+        shard.requests.each(|code, method, count| *self.by_code.entry((code, method)).or_default() += count);
+        for (class, histogram) in shard.durations.made() {
+            self.durations.entry(class).or_insert(EMPTY).add(histogram);
+        }
+    }
+}
+
+// === impl Pool ===
+
+impl Default for Pool {
+    fn default() -> Pool {
+        Pool {
+            errors: [0; ErrorReason::COUNT],
+            retries: [0; RetryReason::COUNT],
+            connect: EMPTY,
+            strategy: None,
+            fallbacks: BTreeMap::new(),
+        }
+    }
+}
+
+// === impl Backend ===
+
+impl Backend {
+    fn sum(pool: Arc<str>, name: Arc<str>, backend: &hub::Backend) -> Backend {
+        let mut sum = Backend {
+            pool,
+            backend: name,
+            in_flight: 0,
+            opened: 0,
+            active: 0,
+            idle: 0,
+            by_code: BTreeMap::from([(200, 0)]),
+            errors: [0; ErrorReason::COUNT],
+            to_head: EMPTY,
+            health: None,
+        };
+        for shard in backend.shards.values() {
+            sum.in_flight += shard.in_flight.get();
+            sum.opened += shard.connections_opened.get();
+            sum.active += shard.connections_active.get();
+            sum.idle += shard.connections_idle.get();
+            shard.responses.each(|code, _, count| *sum.by_code.entry(code).or_default() += count);
+            add(&mut sum.errors, &shard.errors);
+            sum.to_head.add(&shard.to_head);
+        }
+        sum.health = backend.gauges.as_ref().map(|gauges| Health {
+            standing: backend.retired.is_none().then(|| (gauges.up.get(), gauges.weight.get())),
+            checks_ok: gauges.checks_ok.get(),
+            checks_failed: gauges.checks_failed.get(),
+            transitions_up: gauges.transitions_up.get(),
+            transitions_down: gauges.transitions_down.get(),
+        });
+        sum
+    }
+}
+
+fn add(sums: &mut [u64], counters: &[super::cell::Counter]) {
+    sums.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.get());
+}

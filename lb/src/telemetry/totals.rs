@@ -1,0 +1,61 @@
+//! Totals: the few sums that `/status` and tests want as numbers rather than as text.
+
+use std::collections::BTreeMap;
+
+use super::hub::Metrics;
+use super::reason::ErrorReason;
+
+/// What became of the requests of one pool, over all workers and listeners.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PoolTotals {
+    pub requests: u64,
+    /// By final status; `0` stands for numbers that are no status code.
+    pub requests_by_code: BTreeMap<u16, u64>,
+    /// Reasons that did not occur are not in it.
+    pub errors_by_reason: BTreeMap<ErrorReason, u64>,
+    pub in_flight: i64,
+}
+
+/// What became of the attempts on one backend, over all workers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BackendTotals {
+    pub id: String,
+    pub responses: u64,
+    pub errors: u64,
+    pub in_flight: i64,
+}
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// The totals of a pool; zeros for one that is not known.
+    pub fn pool_totals(&self, pool: &str) -> PoolTotals {
+        let snapshot = self.shared().snapshot();
+        let mut totals = PoolTotals::default();
+        for requests in snapshot.requests.iter().filter(|requests| *requests.pool == *pool) {
+            totals.in_flight += requests.in_flight;
+            for ((code, _), count) in requests.by_code.iter().filter(|(_, count)| **count > 0) {
+                totals.requests += count;
+                *totals.requests_by_code.entry(*code).or_default() += count;
+            }
+        }
+        if let Some(pool) = snapshot.pools.get(pool) {
+            let counted = ErrorReason::ALL.iter().copied().zip(pool.errors);
+            totals.errors_by_reason = counted.filter(|(_, count)| *count > 0).collect();
+        }
+        totals
+    }
+
+    /// The totals of a pool's backends by id, with those retired whose series are still shown.
+    pub fn backend_totals(&self, pool: &str) -> Vec<BackendTotals> {
+        let backends = self.shared().snapshot().backends;
+        let of_pool = backends.iter().filter(|backend| *backend.pool == *pool);
+        let totals = of_pool.map(|backend| BackendTotals {
+            id: backend.backend.to_string(),
+            responses: backend.by_code.values().sum(),
+            errors: backend.errors.iter().sum(),
+            in_flight: backend.in_flight,
+        });
+        totals.collect()
+    }
+}
