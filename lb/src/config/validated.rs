@@ -10,9 +10,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-pub use super::values::{
-    ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address,
-};
+use serde::{Deserialize, Serialize};
+
+pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};
 
 /// The name of the pool that takes what no route claims.
 pub const DEFAULT_POOL: &str = "default";
@@ -98,14 +98,16 @@ pub enum KeySource {
     RandomId,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum HashFunction {
     Xxh3,
     Sha256,
 }
 
 /// The host's own pick when a strategy fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Fallback {
     LeastConnections,
     RoundRobin,
@@ -172,7 +174,7 @@ pub struct Health {
     pub enabled: bool,
     pub path: String,
     pub interval: Duration,
-    /// For one check; at most `interval`.
+    /// For one check.
     pub timeout: Duration,
     pub down_after: u32,
     pub up_after: u32,

@@ -32,18 +32,10 @@ pub struct Secret(String);
 /// Says whether `id` may name a backend: 1 to 64 bytes of `[A-Za-z0-9 ._:-]`.
 pub fn check_id(id: &str) -> Result<(), String> {
     if id.is_empty() || id.len() > ID_BYTES_MAX {
-        return Err(format!(
-            "an id has 1 to {ID_BYTES_MAX} bytes, this one has {}",
-            id.len()
-        ));
+        return Err(format!("an id has 1 to {ID_BYTES_MAX} bytes, this one has {}", id.len()));
     }
-    match id
-        .chars()
-        .find(|c| !(c.is_ascii_alphanumeric() || " ._:-".contains(*c)))
-    {
-        Some(wrong) => Err(format!(
-            "an id is made of letters, digits and ` ._:-`, not of {wrong:?}"
-        )),
+    match id.chars().find(|c| !(c.is_ascii_alphanumeric() || " ._:-".contains(*c))) {
+        Some(wrong) => Err(format!("an id is made of letters, digits and ` ._:-`, not of {wrong:?}")),
         None => Ok(()),
     }
 }
@@ -74,19 +66,14 @@ pub fn resolve_address(address: &str) -> Result<SocketAddr, String> {
         .to_socket_addrs()
         .map_err(|error| format!("the name {name:?} could not be resolved: {error}"))?
         .collect();
-    let first = answers
-        .iter()
-        .find(|answer| answer.is_ipv4())
-        .or(answers.first());
+    let first = answers.iter().find(|answer| answer.is_ipv4()).or(answers.first());
     let first = first.ok_or_else(|| format!("the name {name:?} has no address"))?;
     nonzero_port(*first)
 }
 
 fn nonzero_port(socket: SocketAddr) -> Result<SocketAddr, String> {
     if socket.port() == 0 {
-        return Err(format!(
-            "{socket} has port 0, and nothing can be reached there"
-        ));
+        return Err(format!("{socket} has port 0, and nothing can be reached there"));
     }
     Ok(socket)
 }
@@ -100,15 +87,11 @@ impl IpNetwork {
     pub fn contains(&self, ip: IpAddr) -> bool {
         match (self.address, ip.to_canonical()) {
             (IpAddr::V4(block), IpAddr::V4(ip)) => {
-                let mask = u32::MAX
-                    .checked_shl(32 - u32::from(self.prefix.min(32)))
-                    .unwrap_or(0);
+                let mask = u32::MAX.checked_shl(32 - u32::from(self.prefix.min(32))).unwrap_or(0);
                 (block.to_bits() ^ ip.to_bits()) & mask == 0
             }
             (IpAddr::V6(block), IpAddr::V6(ip)) => {
-                let mask = u128::MAX
-                    .checked_shl(128 - u32::from(self.prefix.min(128)))
-                    .unwrap_or(0);
+                let mask = u128::MAX.checked_shl(128 - u32::from(self.prefix.min(128))).unwrap_or(0);
                 (block.to_bits() ^ ip.to_bits()) & mask == 0
             }
             _ => false,
@@ -120,9 +103,7 @@ impl FromStr for IpNetwork {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let shape = || {
-            format!("{text:?} is not a network such as \"10.0.0.0/8\" or an address \"10.0.0.1\"")
-        };
+        let shape = || format!("{text:?} is not a network such as \"10.0.0.0/8\" or an address \"10.0.0.1\"");
         let (address, prefix) = match text.split_once('/') {
             Some((address, prefix)) => (address, Some(prefix)),
             None => (text, None),
@@ -134,9 +115,7 @@ impl FromStr for IpNetwork {
             Some(digits) => digits.parse::<u8>().map_err(|_| shape())?,
         };
         if prefix > bits {
-            return Err(format!(
-                "{text:?}: the prefix of such an address is at most {bits}"
-            ));
+            return Err(format!("{text:?}: the prefix of such an address is at most {bits}"));
         }
         Ok(Self { address, prefix })
     }
@@ -194,33 +173,17 @@ mod tests {
 
     #[test]
     fn literal_addresses_need_no_resolver() {
-        assert_eq!(
-            resolve_address("127.0.0.1:5001"),
-            Ok(([127, 0, 0, 1], 5001).into())
-        );
+        assert_eq!(resolve_address("127.0.0.1:5001"), Ok(([127, 0, 0, 1], 5001).into()));
         assert_eq!(resolve_address("[::1]:80").map(|a| a.is_ipv6()), Ok(true));
-        for wrong in [
-            "",
-            ":",
-            "5001",
-            "127.0.0.1",
-            "::1:80",
-            "a b:1",
-            "127.0.0.1:0",
-            "x:70000",
-        ] {
+        for wrong in ["", ":", "5001", "127.0.0.1", "::1:80", "a b:1", "127.0.0.1:0", "x:70000"] {
             assert!(resolve_address(wrong).is_err(), "{wrong}");
         }
     }
 
     #[test]
     fn a_network_contains_its_block_and_nothing_else() {
-        let check = |network: &str, ip: &str| -> bool {
-            network
-                .parse::<IpNetwork>()
-                .unwrap()
-                .contains(ip.parse().unwrap())
-        };
+        let check =
+            |network: &str, ip: &str| -> bool { network.parse::<IpNetwork>().unwrap().contains(ip.parse().unwrap()) };
         assert!(check("10.0.0.0/8", "10.255.1.2"));
         assert!(check("10.1.2.3/8", "10.255.1.2"), "host bits are ignored");
         assert!(!check("10.0.0.0/8", "11.0.0.0"));
@@ -230,14 +193,7 @@ mod tests {
         assert!(check("10.0.0.0/8", "::ffff:10.0.0.1"));
         assert!(check("fd00::/8", "fdff::1") && !check("fd00::/8", "fe00::1"));
         assert!(check("::/0", "fe00::1"));
-        for wrong in [
-            "",
-            "10.0.0.0/33",
-            "::/129",
-            "10.0.0.0/",
-            "10.0.0.0/-1",
-            "10.0/8",
-        ] {
+        for wrong in ["", "10.0.0.0/33", "::/129", "10.0.0.0/", "10.0.0.0/-1", "10.0/8"] {
             assert!(wrong.parse::<IpNetwork>().is_err(), "{wrong}");
         }
     }

@@ -17,7 +17,7 @@ pub struct Gauge(AtomicI64);
 
 /// Counts of durations by size: bucket `i` holds those of at most `bounds[i]` nanoseconds, the last one all longer ones.
 #[derive(Debug)]
-pub struct Histogram {
+pub(super) struct Histogram {
     bounds: &'static [u64],
     buckets: [Counter; BOUNDS_MAX + 1],
     sum_ns: Counter,
@@ -25,7 +25,7 @@ pub struct Histogram {
 
 /// What one or more histograms of the same bounds held when they were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HistogramSum {
+pub(super) struct HistogramSum {
     bounds: &'static [u64],
     buckets: [u64; BOUNDS_MAX + 1],
     sum_ns: u64,
@@ -33,7 +33,7 @@ pub struct HistogramSum {
 
 /// The bounds of everything that lasts as long as a request, 100 µs to 10 s: a balancer on loopback answers well under a
 /// millisecond, where the usual tables have a single bucket.
-pub const REQUEST_BOUNDS_NS: &[u64] = &[
+pub(super) const REQUEST_BOUNDS_NS: &[u64] = &[
     100_000,
     250_000,
     500_000,
@@ -111,13 +111,13 @@ impl Gauge {
 
 impl Histogram {
     /// An empty histogram; `bounds` ascend and are at most 16.
-    pub const fn new(bounds: &'static [u64]) -> Histogram {
+    pub(super) const fn new(bounds: &'static [u64]) -> Histogram {
         assert!(bounds.len() <= BOUNDS_MAX, "more bounds than buckets");
         Histogram { bounds, buckets: [const { Counter::new() }; BOUNDS_MAX + 1], sum_ns: Counter::new() }
     }
 
     #[inline]
-    pub fn observe(&self, ns: u64) {
+    pub(super) fn observe(&self, ns: u64) {
         // the number of bounds below `ns` is the bucket: a binary search of four steps, compiled without branches
         self.buckets[self.bounds.partition_point(|bound| *bound < ns)].inc();
         self.sum_ns.add(ns);
@@ -127,12 +127,12 @@ impl Histogram {
 // === impl HistogramSum ===
 
 impl HistogramSum {
-    pub const fn new(bounds: &'static [u64]) -> HistogramSum {
+    pub(super) const fn new(bounds: &'static [u64]) -> HistogramSum {
         HistogramSum { bounds, buckets: [0; BOUNDS_MAX + 1], sum_ns: 0 }
     }
 
     /// Adds what `histogram` holds now.
-    pub fn add(&mut self, histogram: &Histogram) {
+    pub(super) fn add(&mut self, histogram: &Histogram) {
         debug_assert_eq!(self.bounds, histogram.bounds, "only like can be added to like");
         for (sum, bucket) in self.buckets.iter_mut().zip(&histogram.buckets) {
             *sum += bucket.get();
@@ -141,17 +141,17 @@ impl HistogramSum {
     }
 
     /// How many durations were observed.
-    pub fn count(&self) -> u64 {
+    pub(super) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
 
-    pub fn sum_ns(&self) -> u64 {
+    pub(super) fn sum_ns(&self) -> u64 {
         self.sum_ns
     }
 
     /// The bounds, each with the number of durations up to it, as the exposition wants them; the unbounded bucket is not
     /// among them, its number is `count()`.
-    pub fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
+    pub(super) fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
         self.bounds.iter().zip(&self.buckets).scan(0, |up_to, (bound, bucket)| {
             *up_to += bucket;
             Some((*bound, *up_to))

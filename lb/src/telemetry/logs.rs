@@ -1,5 +1,5 @@
 //! The process log: one line per event on stderr, `time level message fields`, in UTC. What is logged is chosen by LB_LOG
-//! (`debug`, or `info,lb::proxy=trace`), else by the configured level.
+//! (`debug`, or `lb::proxy=trace`) on top of the configured level.
 //!
 //! Invariants: never panics, also when called twice (the first call counts); colour only for a person at a terminal.
 
@@ -9,7 +9,7 @@ use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
 
-/// The variable that overrides the configured level.
+/// The variable that refines or overrides the configured level.
 pub const FILTER_VARIABLE: &str = "LB_LOG";
 
 /// Sets up the log of this process with `level` (off, error, warn, info, debug or trace) unless LB_LOG says otherwise.
@@ -36,15 +36,14 @@ fn filter(variable: Option<&str>, level: &str) -> (EnvFilter, Option<String>) {
         Ok(level) => (level, None),
         Err(_) => (LevelFilter::INFO, Some(format!("log level {level:?} is not known, info is used"))),
     };
-    let wanted = variable.map(str::trim).filter(|text| !text.is_empty());
-    let from_variable = wanted.and_then(|text| match EnvFilter::try_new(text) {
-        Ok(filter) => Some(filter),
-        Err(error) => {
-            complaint = Some(format!("{FILTER_VARIABLE} is not a filter ({error}), {level} is used"));
-            None
-        }
+    // the level comes first, as of two directives for the same the later one counts; and it stays for what the variable
+    // does not name, as the filter's own rule (off for that) would make a misspelt level silence everything
+    let wanted = variable.map_or(String::new(), |text| format!(",{text}"));
+    let filter = EnvFilter::try_new(format!("{level}{wanted}")).unwrap_or_else(|error| {
+        complaint = Some(format!("{FILTER_VARIABLE} is not a filter ({error}), {level} is used"));
+        EnvFilter::default().add_directive(level.into())
     });
-    (from_variable.unwrap_or_else(|| EnvFilter::default().add_directive(level.into())), complaint)
+    (filter, complaint)
 }
 
 #[cfg(test)]
@@ -54,8 +53,16 @@ mod tests {
     #[test]
     fn the_variable_goes_before_the_level() {
         assert_eq!(filter(Some("warn,lb::proxy=trace"), "info").0.to_string(), "lb::proxy=trace,warn");
+        assert_eq!(filter(Some("debug"), "info").0.to_string(), "debug");
         assert_eq!(filter(None, "debug").0.to_string(), "debug");
         assert_eq!(filter(Some(" "), "error").0.to_string(), "error");
+    }
+
+    #[test]
+    fn what_the_variable_does_not_name_keeps_the_level() {
+        assert_eq!(filter(Some("lb::proxy=trace"), "info").0.to_string(), "lb::proxy=trace,info");
+        assert_eq!(filter(Some("wran"), "info").0.max_level_hint(), Some(LevelFilter::TRACE));
+        assert!(filter(Some("wran"), "info").0.to_string().ends_with("info"));
     }
 
     #[test]
@@ -70,7 +77,7 @@ mod tests {
 
     #[test]
     fn a_second_call_changes_nothing_and_does_not_panic() {
-        init("off");
+        init("error");
         init("nonsense");
     }
 }

@@ -21,7 +21,7 @@ mod totals;
 #[cfg(test)]
 mod tests;
 
-pub use cell::{Counter, Gauge, Histogram, HistogramSum, REQUEST_BOUNDS_NS};
+pub use cell::{Counter, Gauge};
 pub use hub::{CONTENT_TYPE, Metrics, RETIRED_SERIES_STAY};
 pub use reason::{ErrorReason, FallbackReason, RetryReason};
 pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard};

@@ -1,0 +1,162 @@
+//! What can be wrong with a configuration, told in one line: where, what, and what to do about it.
+//!
+//! The words of serde and of the TOML parser are put into ours here, once, so that an operator reads
+//! "a whole number" and not "i64", and gets a suggestion for a key that was mistyped.
+//!
+//! Invariant: `Display` is one line without control characters, whatever was in the file.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use super::key_path::KeyPath;
+
+/// Why there is no configuration. Always the operator's to mend; trying again changes nothing.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("no config file {}: {reason}; give another with --config FILE", .path.display())]
+    Unreadable { path: PathBuf, reason: String },
+    /// The text is not TOML.
+    #[error("{place}: {what}")]
+    Syntax { place: Place, what: String },
+    /// One setting is wrong, or unknown, or missing.
+    #[error("{place}: {key}: {what}")]
+    Setting { place: Place, key: KeyPath, what: String },
+}
+
+/// Where the mistake was made.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// With line and column from 1, when they are known.
+    File {
+        path: PathBuf,
+        line_column: Option<(usize, usize)>,
+    },
+    Environment(String),
+    CommandLine(String),
+}
+
+/// A wrong setting whose place is not known yet.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Fault {
+    pub(super) key: KeyPath,
+    pub(super) what: String,
+}
+
+/// Says what serde or the TOML parser says, in our words.
+pub(super) fn in_our_words(message: &str) -> String {
+    if let Some(rest) = message.strip_prefix("unknown field ") {
+        return unknown("key", rest);
+    }
+    if let Some(rest) = message.strip_prefix("unknown variant ") {
+        return unknown("value", rest);
+    }
+    // Only what was expected is ours to reword; what comes before may quote the file.
+    let (found, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
+    let expected = match expected {
+        "" => return one_line(found),
+        "i64" => "a whole number",
+        "a map" => "a table",
+        "a sequence" => "an array",
+        other => other,
+    };
+    one_line(&format!("{found}, expected {expected}"))
+}
+
+/// The one of `known` that `typed` was probably meant to be.
+pub(super) fn did_you_mean<'a>(
+    typed: &str,
+    known: impl IntoIterator<Item = &'a str>,
+) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::jaro_winkler(&typed.to_lowercase(), name), name))
+        .filter(|(likeness, _)| *likeness > 0.8)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, name)| name)
+}
+
+/// `text` without line ends and other control characters, and not too long for a line.
+pub(super) fn one_line(text: &str) -> String {
+    const CHARS_MAX: usize = 1000;
+    let words = text.trim().replace("\r\n", " ").replace('\n', " ");
+    let mut line: String =
+        words.chars().filter(|c| !c.is_control()).take(CHARS_MAX).collect();
+    if words.chars().nth(CHARS_MAX).is_some() {
+        line.push('…');
+    }
+    line
+}
+
+/// Rewrites serde's "`typed`, expected one of `a`, `b`" with a suggestion.
+fn unknown(noun: &str, rest: &str) -> String {
+    // The typed name may itself contain backticks, so the known names are read from behind.
+    let (typed, expected) = rest.rsplit_once(", expected ").unwrap_or((rest, ""));
+    let typed = typed.trim_matches('`');
+    let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
+    let suggestion = match did_you_mean(typed, known.iter().copied()) {
+        Some(name) => format!("; did you mean `{name}`?"),
+        None => String::new(),
+    };
+    let typed = one_line(typed);
+    match known.is_empty() {
+        true => format!("unknown {noun} `{typed}`"),
+        false => format!("unknown {noun} `{typed}`{suggestion} Known here: {}", known.join(", ")),
+    }
+}
+
+// === impl Place ===
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line_column: Some((line, column)) } => {
+                write!(f, "{}:{line}:{column}", path.display())
+            }
+            Self::File { path, line_column: None } => write!(f, "{}", path.display()),
+            Self::Environment(name) | Self::CommandLine(name) => f.write_str(name),
+        }
+    }
+}
+
+// === impl Fault ===
+
+impl Fault {
+    pub(super) fn new(key: KeyPath, what: impl Into<String>) -> Self {
+        Self { key, what: one_line(&what.into()) }
+    }
+
+    pub(super) fn at(self, place: Place) -> ConfigError {
+        ConfigError::Setting { place, key: self.key, what: self.what }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mistyped_key_gets_a_suggestion_and_the_known_ones() {
+        assert_eq!(
+            in_our_words("unknown field `lisen`, expected one of `listen`, `workers`"),
+            "unknown key `lisen`; did you mean `listen`? Known here: listen, workers"
+        );
+        assert_eq!(
+            in_our_words("unknown variant `md5`, expected `xxh3` or `sha256`"),
+            "unknown value `md5`. Known here: xxh3, sha256"
+        );
+    }
+
+    #[test]
+    fn types_have_the_operators_names() {
+        assert_eq!(
+            in_our_words("invalid type: string \"a\", expected i64"),
+            "invalid type: string \"a\", expected a whole number"
+        );
+    }
+
+    #[test]
+    fn what_the_file_says_cannot_break_the_line() {
+        assert_eq!(one_line("a\nb\u{1b}[31mc"), "a b[31mc");
+        assert_eq!(one_line(&"x".repeat(5000)).chars().count(), 1001);
+    }
+}

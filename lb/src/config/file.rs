@@ -1,0 +1,318 @@
+//! The file form: the configuration as it is typed, key by key, with every default.
+//!
+//! This is the one list of keys. `config/lb.toml` describes them for people, a test holds the two
+//! together, and the checks in [`super::validate`] take every struct apart by name, so that a new key
+//! neither goes undescribed nor unchecked.
+//!
+//! Invariants: unknown keys are errors; numbers are `i64` as in TOML, because "from 1 to 65535" is
+//! said better by a check than by a type.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::PathBuf;
+
+use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::validated::{Fallback, HashFunction};
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct File {
+    pub(super) plugin_dirs: Vec<PathBuf>,
+    pub(super) proxy: Proxy,
+    pub(super) admin: Admin,
+    pub(super) strategy: Strategy,
+    pub(super) backends: Vec<Backend>,
+    pub(super) pools: BTreeMap<String, Pool>,
+    pub(super) routes: Vec<Route>,
+    pub(super) launcher: Launcher,
+    pub(super) course: Course,
+    pub(super) health: Health,
+    pub(super) timeouts: Timeouts,
+    pub(super) limits: Limits,
+    pub(super) state: State,
+    pub(super) log: Log,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Proxy {
+    pub(super) listen: OneOrMany,
+    pub(super) workers: i64,
+    pub(super) trusted_proxies: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Admin {
+    pub(super) listen: String,
+    pub(super) token_file: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Strategy {
+    pub(super) name: Option<String>,
+    pub(super) path: Option<PathBuf>,
+    pub(super) sha256: Option<String>,
+    pub(super) hash_on: Vec<String>,
+    pub(super) hash: HashFunction,
+    pub(super) fallback: Fallback,
+    /// Options by strategy name.
+    pub(super) config: BTreeMap<String, toml::Table>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, expecting = "a table")]
+pub(super) struct Backend {
+    pub(super) id: String,
+    pub(super) address: String,
+    #[serde(default = "one")]
+    pub(super) weight: i64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Pool {
+    pub(super) strategy: Strategy,
+    pub(super) backends: Vec<Backend>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Route {
+    pub(super) host: Option<String>,
+    pub(super) path: String,
+    pub(super) pool: String,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum LauncherKind {
+    #[default]
+    None,
+    Process,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Launcher {
+    pub(super) kind: LauncherKind,
+    pub(super) replicas: i64,
+    pub(super) names: String,
+    pub(super) host: String,
+    pub(super) first_port: i64,
+    pub(super) command: Vec<String>,
+    pub(super) max_replicas: i64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Course {
+    pub(super) on_proxy_port: bool,
+    pub(super) missing_path_is_400: bool,
+    pub(super) seed: Option<i64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Health {
+    pub(super) enabled: bool,
+    pub(super) path: String,
+    pub(super) interval_ms: i64,
+    pub(super) timeout_ms: i64,
+    pub(super) down_after: i64,
+    pub(super) up_after: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Timeouts {
+    pub(super) connect_ms: i64,
+    pub(super) head_ms: i64,
+    pub(super) response_head_ms: i64,
+    pub(super) idle_ms: i64,
+    pub(super) client_keep_alive_ms: i64,
+    pub(super) upstream_idle_ms: i64,
+    pub(super) total_ms: i64,
+    pub(super) drain_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Limits {
+    pub(super) head_bytes: i64,
+    pub(super) headers: i64,
+    pub(super) body_bytes: i64,
+    pub(super) connections: i64,
+    pub(super) requests_in_flight_per_backend: i64,
+    pub(super) upstream_idle_connections: i64,
+    pub(super) retries: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct State {
+    pub(super) keep: bool,
+    pub(super) dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Log {
+    pub(super) level: String,
+}
+
+/// `"a"` or `["a", "b"]`; written back as it is shortest.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct OneOrMany(pub(super) Vec<String>);
+
+fn one() -> i64 {
+    1
+}
+
+// === impl Default for the sections ===
+
+impl Default for Proxy {
+    fn default() -> Self {
+        Self {
+            listen: OneOrMany(vec!["127.0.0.1:8080".to_owned()]),
+            workers: 0,
+            trusted_proxies: Vec::new(),
+        }
+    }
+}
+
+impl Default for Admin {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8081".to_owned(), token_file: None }
+    }
+}
+
+impl Default for Strategy {
+    fn default() -> Self {
+        Self {
+            name: None,
+            path: None,
+            sha256: None,
+            hash_on: vec!["header:x-key".to_owned(), "random_id".to_owned()],
+            hash: HashFunction::Xxh3,
+            fallback: Fallback::LeastConnections,
+            config: BTreeMap::new(),
+        }
+    }
+}
+
+impl Default for Route {
+    fn default() -> Self {
+        Self {
+            host: None,
+            path: "/".to_owned(),
+            pool: super::validated::DEFAULT_POOL.to_owned(),
+        }
+    }
+}
+
+impl Default for Launcher {
+    fn default() -> Self {
+        Self {
+            kind: LauncherKind::None,
+            replicas: 3,
+            names: "Server {n}".to_owned(),
+            host: "127.0.0.1".to_owned(),
+            first_port: 5001,
+            command: vec!["mock-server".to_owned()],
+            max_replicas: 64,
+        }
+    }
+}
+
+impl Default for Health {
+    fn default() -> Self {
+        Self {
+            enabled: true,
+            path: "/heartbeat".to_owned(),
+            interval_ms: 1_000,
+            timeout_ms: 1_000,
+            down_after: 3,
+            up_after: 2,
+        }
+    }
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            connect_ms: 5_000,
+            head_ms: 10_000,
+            response_head_ms: 60_000,
+            idle_ms: 60_000,
+            client_keep_alive_ms: 75_000,
+            upstream_idle_ms: 4_000,
+            total_ms: 0,
+            drain_ms: 30_000,
+        }
+    }
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            head_bytes: 65_536,
+            headers: 100,
+            body_bytes: 0,
+            connections: 65_536,
+            requests_in_flight_per_backend: 0,
+            upstream_idle_connections: 256,
+            retries: 1,
+        }
+    }
+}
+
+impl Default for State {
+    fn default() -> Self {
+        Self { keep: true, dir: None }
+    }
+}
+
+impl Default for Log {
+    fn default() -> Self {
+        Self { level: "info".to_owned() }
+    }
+}
+
+// === impl OneOrMany ===
+
+impl Serialize for OneOrMany {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0.as_slice() {
+            [one] => serializer.serialize_str(one),
+            many => many.serialize(serializer),
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for OneOrMany {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Either;
+
+        impl<'de> Visitor<'de> for Either {
+            type Value = OneOrMany;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of strings")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<OneOrMany, E> {
+                Ok(OneOrMany(vec![text.to_owned()]))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, texts: A) -> Result<OneOrMany, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(texts)).map(OneOrMany)
+            }
+        }
+
+        deserializer.deserialize_any(Either)
+    }
+}

@@ -1,0 +1,337 @@
+//! The checks of pools, their strategies and backends, and of the routes that lead to them.
+//!
+//! Invariants: pool 0 is `default`; ids are unique in a pool; routes come out in matching order: exact
+//! host, then wildcard with the longer first, then any host, and in each the longer path first.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::error::{Fault, did_you_mean};
+use super::file;
+use super::key_path::KeyPath;
+use super::validate::{Surroundings, absolute};
+use super::validated::{
+    Backend, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, Pool, Proxy, Route, Strategy,
+    check_id, check_weight, resolve_address,
+};
+
+/// The strategy of a pool that names none.
+pub(super) const DEFAULT_STRATEGY: &str = "round_robin";
+
+const POOLS_MAX: usize = 256;
+const BACKENDS_MAX: usize = 4_096;
+const ROUTES_MAX: usize = 4_096;
+const HASH_SOURCES_MAX: usize = 8;
+
+/// The pool `default` from the top of the file, and the named ones.
+pub(super) fn check_pools(
+    strategy: &file::Strategy,
+    backends: &[file::Backend],
+    named: &BTreeMap<String, file::Pool>,
+    around: &Surroundings,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<Pool>, Fault> {
+    let top = KeyPath::default();
+    if named.len() >= POOLS_MAX {
+        let what = format!("there can be {POOLS_MAX} pools, not {}", named.len() + 1);
+        return Err(Fault::new(top.key("pools"), what));
+    }
+    let mut pools = vec![check_pool(DEFAULT_POOL, strategy, backends, &top, around, warnings)?];
+    for (name, pool) in named {
+        let file::Pool { strategy, backends } = pool;
+        let key = top.key("pools").key(name);
+        check_id(name).map_err(|what| Fault::new(key.clone(), what))?;
+        if name == DEFAULT_POOL {
+            let what = "this pool is [strategy] and [[backends]] at the top of the file";
+            return Err(Fault::new(key, what));
+        }
+        pools.push(check_pool(name, strategy, backends, &key, around, warnings)?);
+    }
+    Ok(pools)
+}
+
+pub(super) fn check_routes(routes: &[file::Route], pools: &[Pool]) -> Result<Vec<Route>, Fault> {
+    let section = KeyPath::of(&["routes"]);
+    if routes.len() > ROUTES_MAX {
+        let what = format!("there can be {ROUTES_MAX} routes, not {}", routes.len());
+        return Err(Fault::new(section, what));
+    }
+    let mut checked: Vec<Route> = Vec::with_capacity(routes.len());
+    for (index, file::Route { host, path, pool: name }) in routes.iter().enumerate() {
+        let key = section.index(index);
+        let host = check_host(host.as_deref()).map_err(|what| Fault::new(key.key("host"), what))?;
+        let path_prefix = check_path(path).map_err(|what| Fault::new(key.key("path"), what))?;
+        let Some(pool) = pools.iter().position(|pool| pool.name == *name) else {
+            let names: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
+            let hint = did_you_mean(name, names.iter().copied());
+            let hint = hint.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
+            let what = format!("there is no pool {name:?}{hint} Pools: {}", names.join(", "));
+            return Err(Fault::new(key.key("pool"), what));
+        };
+        let same = |route: &Route| route.host == host && route.path_prefix == path_prefix;
+        if checked.iter().any(same) {
+            return Err(Fault::new(key, "an earlier route has the same host and path"));
+        }
+        checked.push(Route { host, path_prefix, pool });
+    }
+    checked.sort_by_key(|route| {
+        let (class, host_bytes) = match &route.host {
+            HostMatch::Exact(_) => (0, 0),
+            HostMatch::Wildcard(suffix) => (1, suffix.len()),
+            HostMatch::Any => (2, 0),
+        };
+        (class, Reverse(host_bytes), Reverse(route.path_prefix.len()))
+    });
+    Ok(checked)
+}
+
+/// Refuses backends that are lb itself, and warns of pools that nothing can be in.
+pub(super) fn check_reach(
+    pools: &[Pool],
+    proxy: &Proxy,
+    launches: bool,
+    warnings: &mut Vec<String>,
+) -> Result<(), Fault> {
+    for pool in pools {
+        let is_default = pool.name == DEFAULT_POOL;
+        let key = match is_default {
+            true => KeyPath::default(),
+            false => KeyPath::of(&["pools", &pool.name]),
+        };
+        let own = |backend: &Backend| proxy.listen.contains(&backend.socket);
+        if let Some(index) = pool.backends.iter().position(own) {
+            let what = "this is where lb itself listens (proxy.listen): it would call itself";
+            return Err(Fault::new(key.key("backends").index(index).key("address"), what));
+        }
+        if pool.backends.is_empty() && !(is_default && launches) {
+            warnings.push(format!("pool {:?} has no backends yet", pool.name));
+        }
+    }
+    Ok(())
+}
+
+fn check_pool(
+    name: &str,
+    strategy: &file::Strategy,
+    backends: &[file::Backend],
+    key: &KeyPath,
+    around: &Surroundings,
+    warnings: &mut Vec<String>,
+) -> Result<Pool, Fault> {
+    let strategy = check_strategy(strategy, &key.key("strategy"), around, warnings)?;
+    let backends = check_backends(backends, &key.key("backends"))?;
+    Ok(Pool { name: name.to_owned(), strategy, backends })
+}
+
+fn check_backends(backends: &[file::Backend], section: &KeyPath) -> Result<Vec<Backend>, Fault> {
+    if backends.len() > BACKENDS_MAX {
+        let what = format!("a pool can have {BACKENDS_MAX} backends, not {}", backends.len());
+        return Err(Fault::new(section.clone(), what));
+    }
+    let mut checked: Vec<Backend> = Vec::with_capacity(backends.len());
+    for (index, file::Backend { id, address, weight }) in backends.iter().enumerate() {
+        let key = section.index(index);
+        let fault = |name: &str| {
+            let key = key.key(name);
+            move |what: String| Fault::new(key, what)
+        };
+        check_id(id).map_err(fault("id"))?;
+        if let Some(first) = checked.iter().position(|backend| backend.id == *id) {
+            let first = section.index(first);
+            return Err(fault("id")(format!("{first} is called {id:?} already")));
+        }
+        checked.push(Backend {
+            id: id.clone(),
+            weight: check_weight(*weight).map_err(fault("weight"))?,
+            socket: resolve_address(address).map_err(fault("address"))?,
+            address: address.clone(),
+        });
+    }
+    Ok(checked)
+}
+
+fn check_strategy(
+    form: &file::Strategy,
+    section: &KeyPath,
+    around: &Surroundings,
+    warnings: &mut Vec<String>,
+) -> Result<Strategy, Fault> {
+    let file::Strategy { name, path, sha256, hash_on, hash, fallback, config } = form;
+    if let Some(name) = name {
+        check_name(name).map_err(|what| Fault::new(section.key("name"), what))?;
+    }
+    let plugin = match path {
+        Some(path) => Plugin::Path {
+            path: absolute(path, section.key("path"), around)?,
+            name: name.clone(),
+        },
+        None => Plugin::Name(name.clone().unwrap_or_else(|| DEFAULT_STRATEGY.to_owned())),
+    };
+    let in_charge = match &plugin {
+        Plugin::Name(name) | Plugin::Path { name: Some(name), .. } => name.clone(),
+        Plugin::Path { path, name: None } => name_from_file(path),
+    };
+    let options = match config.get(&in_charge) {
+        Some(table) => {
+            let key = section.key("config").key(&in_charge);
+            json(&toml::Value::Table(table.clone()), &key)?
+        }
+        None => {
+            if path.is_some() && !config.is_empty() {
+                let config = section.key("config");
+                warnings.push(format!("no [{config}.{in_charge}]: the strategy gets no options"));
+            }
+            serde_json::Value::Object(serde_json::Map::new())
+        }
+    };
+    let sha256 = sha256.as_deref().map(check_sha256).transpose();
+    Ok(Strategy {
+        plugin,
+        sha256: sha256.map_err(|what| Fault::new(section.key("sha256"), what))?,
+        hash_on: check_hash_on(hash_on, &section.key("hash_on"), warnings)?,
+        hash: *hash,
+        fallback: *fallback,
+        options,
+    })
+}
+
+/// A strategy's name becomes part of a file's name, so it may lead nowhere else.
+fn check_name(name: &str) -> Result<(), String> {
+    if name.is_empty() || name.len() > ID_BYTES_MAX {
+        return Err(format!("a strategy's name has 1 to {ID_BYTES_MAX} bytes, this one {}", name.len()));
+    }
+    if name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+        return Ok(());
+    }
+    let hint = match name {
+        _ if name.contains('/') || name.ends_with(".so") => "; a file goes into `path`".to_owned(),
+        _ if name.contains('-') => format!("; did you mean {:?}?", name.replace('-', "_")),
+        _ => String::new(),
+    };
+    Err(format!("{name:?}: a strategy's name is made of letters, digits and _{hint}"))
+}
+
+/// `libmine.so` is `mine`, as long as nobody says otherwise.
+fn name_from_file(path: &Path) -> String {
+    let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+    stem.strip_prefix("lib").unwrap_or(&stem).to_owned()
+}
+
+fn check_sha256(text: &str) -> Result<[u8; 32], String> {
+    let wrong = || "must be 64 hexadecimal digits, as sha256sum prints them".to_owned();
+    let nibble = |digit: u8| char::from(digit).to_digit(16).and_then(|n| u8::try_from(n).ok());
+    let digits: Vec<u8> = text.bytes().map(nibble).collect::<Option<_>>().ok_or_else(wrong)?;
+    let bytes: Vec<u8> = digits.chunks(2).map(|pair| pair.iter().fold(0, |b, n| b << 4 | n)).collect();
+    match digits.len() {
+        64 => bytes.try_into().map_err(|_| wrong()),
+        _ => Err(wrong()),
+    }
+}
+
+fn check_hash_on(
+    sources: &[String],
+    section: &KeyPath,
+    warnings: &mut Vec<String>,
+) -> Result<Vec<KeySource>, Fault> {
+    if sources.len() > HASH_SOURCES_MAX {
+        let what = format!("can have {HASH_SOURCES_MAX} sources, not {}", sources.len());
+        return Err(Fault::new(section.clone(), what));
+    }
+    let mut checked = Vec::with_capacity(sources.len());
+    for (index, text) in sources.iter().enumerate() {
+        let source = key_source(text).map_err(|what| Fault::new(section.index(index), what))?;
+        let always =
+            matches!(source, KeySource::Path | KeySource::ClientIp | KeySource::RandomId);
+        if always && index + 1 < sources.len() {
+            warnings.push(format!("{section}: every request has {text}, what follows is not asked"));
+        }
+        checked.push(source);
+    }
+    Ok(checked)
+}
+
+fn key_source(text: &str) -> Result<KeySource, String> {
+    let (kind, name) = text.split_once(':').map_or((text, None), |(kind, name)| (kind, Some(name)));
+    // What a cookie's or a parameter's name can be without quoting.
+    let plain = |name: &str| name.bytes().all(|b| b.is_ascii_graphic() && !b"=;,&\"".contains(&b));
+    match (kind, name) {
+        ("header", Some(name)) => http::HeaderName::from_bytes(name.as_bytes())
+            .map(KeySource::Header)
+            .map_err(|_| format!("{name:?} is not the name of a header")),
+        ("cookie", Some(name)) if !name.is_empty() && plain(name) => {
+            Ok(KeySource::Cookie(name.to_owned()))
+        }
+        ("query", Some(name)) if !name.is_empty() && plain(name) => {
+            Ok(KeySource::Query(name.to_owned()))
+        }
+        ("cookie" | "query", Some(name)) => Err(format!("{name:?} is not the name of a {kind}")),
+        ("path", None) => Ok(KeySource::Path),
+        ("client_ip", None) => Ok(KeySource::ClientIp),
+        ("random_id", None) => Ok(KeySource::RandomId),
+        _ => Err(format!(
+            "{text:?} is none of header:NAME, cookie:NAME, query:NAME, path, client_ip, random_id"
+        )),
+    }
+}
+
+fn check_host(host: Option<&str>) -> Result<HostMatch, String> {
+    let Some(host) = host.filter(|host| *host != "*") else { return Ok(HostMatch::Any) };
+    let lower = host.to_ascii_lowercase();
+    let address = lower.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+    if address.is_some_and(|address| address.parse::<std::net::Ipv6Addr>().is_ok()) {
+        return Ok(HostMatch::Exact(lower));
+    }
+    let (name, wildcard) = match lower.strip_prefix("*.") {
+        Some(rest) => (rest, true),
+        None => (lower.as_str(), false),
+    };
+    let label = |label: &str| {
+        let plain = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_';
+        (1..=63).contains(&label.len()) && label.bytes().all(plain)
+    };
+    if name.len() > 253 || !name.split('.').all(label) {
+        return Err(format!(
+            "{host:?} is not a host name without port, such as \"example.org\" or \"*.example.org\""
+        ));
+    }
+    Ok(match wildcard {
+        true => HostMatch::Wildcard(format!(".{name}")),
+        false => HostMatch::Exact(lower),
+    })
+}
+
+fn check_path(path: &str) -> Result<String, String> {
+    let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?' && byte != b'#');
+    if !path.starts_with('/') || !plain || path.len() > 1_024 {
+        return Err(format!("{path:?} is not the beginning of a path, such as \"/api\""));
+    }
+    let trimmed = path.trim_end_matches('/');
+    Ok(if trimmed.is_empty() { "/" } else { trimmed }.to_owned())
+}
+
+/// Options as the strategy gets them. Only what JSON cannot say is refused.
+fn json(value: &toml::Value, key: &KeyPath) -> Result<serde_json::Value, Fault> {
+    use serde_json::Value as Json;
+    Ok(match value {
+        toml::Value::String(text) => Json::String(text.clone()),
+        toml::Value::Integer(number) => Json::from(*number),
+        toml::Value::Float(number) => match serde_json::Number::from_f64(*number) {
+            Some(number) => Json::Number(number),
+            None => return Err(Fault::new(key.clone(), format!("{number} is not a number in JSON"))),
+        },
+        toml::Value::Boolean(truth) => Json::Bool(*truth),
+        toml::Value::Datetime(time) => Json::String(time.to_string()),
+        toml::Value::Array(array) => {
+            let elements = array.iter().enumerate();
+            let json = elements.map(|(index, value)| json(value, &key.index(index)));
+            Json::Array(json.collect::<Result<_, _>>()?)
+        }
+        toml::Value::Table(table) => {
+            let json = table.iter().map(|(name, value)| {
+                json(value, &key.key(name)).map(|value| (name.clone(), value))
+            });
+            Json::Object(json.collect::<Result<_, _>>()?)
+        }
+    })
+}

@@ -1,0 +1,350 @@
+//! The checks: from the file form to the validated form, section by section.
+//!
+//! Every section is taken apart by name, without `..`, so a new key does not compile before somebody
+//! has decided what may stand in it. Pools, strategies and routes have their own file, [`super::pools`].
+//!
+//! Invariants: every number that comes out has a stated range; every path is absolute; a mistake is a
+//! [`Fault`] with the key it is about, never a panic.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use super::error::{Fault, did_you_mean};
+use super::file;
+use super::key_path::KeyPath;
+use super::pools;
+use super::validated::{
+    Admin, Config, Course, Health, Launcher, Limits, Log, Proxy, Secret, State, Timeouts, check_id,
+};
+
+/// What a configuration depends on beside its own text.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    /// The configuration file, absolute.
+    pub(super) file: PathBuf,
+    /// Where relative paths start.
+    pub(super) folder: PathBuf,
+    pub(super) executable_folder: Option<PathBuf>,
+    pub(super) cores: usize,
+    /// Where state goes when the file does not say.
+    pub(super) state_dir: PathBuf,
+    pub(super) admin_token: Option<Secret>,
+}
+
+/// One day; longer waits are mistakes in a unit.
+const MILLISECONDS_MAX: i64 = 86_400_000;
+const LISTENERS_MAX: usize = 64;
+const WORKERS_MAX: i64 = 1_024;
+const REPLICAS_MAX: i64 = 1_024;
+
+/// Checks all of `form`. Things that are allowed but probably not meant are added to `warnings`.
+pub(super) fn validate(
+    form: &file::File,
+    around: &Surroundings,
+    warnings: &mut Vec<String>,
+) -> Result<Config, Fault> {
+    let file::File {
+        plugin_dirs: dirs,
+        proxy,
+        admin,
+        strategy,
+        backends,
+        pools,
+        routes,
+        launcher,
+        course,
+        health,
+        timeouts,
+        limits,
+        state,
+        log,
+    } = form;
+    let proxy = check_proxy(proxy, around)?;
+    let admin = check_admin(admin, around, &proxy)?;
+    let pools = pools::check_pools(strategy, backends, pools, around, warnings)?;
+    let routes = pools::check_routes(routes, &pools)?;
+    let launcher = check_launcher(launcher, around, warnings)?;
+    pools::check_reach(&pools, &proxy, launcher.is_some(), warnings)?;
+    Ok(Config {
+        file: Some(around.file.clone()),
+        plugin_dirs: plugin_dirs(dirs, around)?,
+        proxy,
+        admin,
+        pools,
+        routes,
+        launcher,
+        course: check_course(course)?,
+        health: check_health(health)?,
+        timeouts: check_timeouts(timeouts)?,
+        limits: check_limits(limits)?,
+        state: check_state(state, around)?,
+        log: check_log(log)?,
+    })
+}
+
+/// `path` from the folder of the configuration file.
+pub(super) fn absolute(path: &Path, key: KeyPath, around: &Surroundings) -> Result<PathBuf, Fault> {
+    if path.as_os_str().is_empty() {
+        return Err(Fault::new(key, "a path cannot be empty"));
+    }
+    if path.as_os_str().as_encoded_bytes().contains(&0) {
+        return Err(Fault::new(key, "a path cannot have a zero byte in it"));
+    }
+    if path.starts_with("~") {
+        return Err(Fault::new(key, "~ is not expanded here; write the whole path"));
+    }
+    // Normalised by `components`, so that "./" and doubled slashes do not make two names of one file.
+    Ok(around.folder.join(path).components().collect())
+}
+
+/// A number from `min` to `max`.
+pub(super) fn within(key: KeyPath, value: i64, min: i64, max: i64) -> Result<i64, Fault> {
+    if (min..=max).contains(&value) {
+        return Ok(value);
+    }
+    Err(Fault::new(key, format!("must be from {min} to {max}, not {value}")))
+}
+
+fn plugin_dirs(dirs: &[PathBuf], around: &Surroundings) -> Result<Vec<PathBuf>, Fault> {
+    let key = KeyPath::of(&["plugin_dirs"]);
+    let configured =
+        dirs.iter().enumerate().map(|(index, dir)| absolute(dir, key.index(index), around));
+    configured.chain(around.executable_folder.clone().map(Ok)).collect()
+}
+
+fn check_proxy(form: &file::Proxy, around: &Surroundings) -> Result<Proxy, Fault> {
+    let file::Proxy { listen: file::OneOrMany(listen), workers, trusted_proxies } = form;
+    let section = KeyPath::of(&["proxy"]);
+    let key = section.key("listen");
+    if listen.is_empty() || listen.len() > LISTENERS_MAX {
+        let what = format!("must be 1 to {LISTENERS_MAX} addresses, not {}", listen.len());
+        return Err(Fault::new(key, what));
+    }
+    let mut sockets: Vec<SocketAddr> = Vec::with_capacity(listen.len());
+    for (index, address) in listen.iter().enumerate() {
+        let key = if listen.len() == 1 { key.clone() } else { key.index(index) };
+        let socket = check_listen(key.clone(), address)?;
+        if socket.port() != 0 && sockets.contains(&socket) {
+            return Err(Fault::new(key, format!("{socket} is listed twice")));
+        }
+        sockets.push(socket);
+    }
+    let workers = match within(section.key("workers"), *workers, 0, WORKERS_MAX)? {
+        0 => around.cores.max(1),
+        workers => size(workers),
+    };
+    let key = section.key("trusted_proxies");
+    let trusted_proxies = trusted_proxies
+        .iter()
+        .enumerate()
+        .map(|(index, text)| text.parse().map_err(|what: String| Fault::new(key.index(index), what)))
+        .collect::<Result<_, _>>()?;
+    Ok(Proxy { listen: sockets, workers, trusted_proxies })
+}
+
+fn check_listen(key: KeyPath, address: &str) -> Result<SocketAddr, Fault> {
+    let what = || format!("{address:?} is not IP:port, such as \"127.0.0.1:8080\" or \"[::]:8080\"");
+    address.parse().map_err(|_| Fault::new(key, what()))
+}
+
+fn check_admin(form: &file::Admin, around: &Surroundings, proxy: &Proxy) -> Result<Admin, Fault> {
+    // The token file was read before, because that is not a matter of checking.
+    let file::Admin { listen, token_file: _ } = form;
+    let key = KeyPath::of(&["admin", "listen"]);
+    let listen = check_listen(key.clone(), listen)?;
+    if listen.port() != 0 && proxy.listen.contains(&listen) {
+        return Err(Fault::new(key, format!("{listen} is taken by proxy.listen")));
+    }
+    let token = around.admin_token.clone();
+    if token.is_none() && !listen.ip().to_canonical().is_loopback() {
+        let what = format!(
+            "{} can be reached from other machines, so a token is needed: set admin.token_file or \
+             LB_ADMIN_TOKEN, or listen on 127.0.0.1",
+            listen.ip()
+        );
+        return Err(Fault::new(key, what));
+    }
+    Ok(Admin { listen, token })
+}
+
+fn check_launcher(
+    form: &file::Launcher,
+    around: &Surroundings,
+    warnings: &mut Vec<String>,
+) -> Result<Option<Launcher>, Fault> {
+    let file::Launcher { kind, replicas, names, host, first_port, command, max_replicas } = form;
+    let section = KeyPath::of(&["launcher"]);
+    let max_replicas = within(section.key("max_replicas"), *max_replicas, 1, REPLICAS_MAX)?;
+    let replicas = within(section.key("replicas"), *replicas, 0, max_replicas)?;
+    if !names.contains("{n}") {
+        let what = format!("{names:?} has no {{n}} in it, so all replicas would be called the same");
+        return Err(Fault::new(section.key("names"), what));
+    }
+    check_id(&names.replace("{n}", &u32::MAX.to_string()))
+        .map_err(|what| Fault::new(section.key("names"), format!("{names:?} makes no ids: {what}")))?;
+    let host: IpAddr = host.parse().map_err(|_| {
+        Fault::new(section.key("host"), format!("{host:?} is not an IP address, such as 127.0.0.1"))
+    })?;
+    let first_port = within(section.key("first_port"), *first_port, 0, i64::from(u16::MAX))?;
+    if first_port + max_replicas - 1 > i64::from(u16::MAX) {
+        let what = format!("leaves no room for {max_replicas} ports (launcher.max_replicas)");
+        return Err(Fault::new(section.key("first_port"), what));
+    }
+    let key = section.key("command");
+    let Some(program) = command.first().filter(|program| !program.is_empty()) else {
+        return Err(Fault::new(key, "needs a program, such as [\"mock-server\"]"));
+    };
+    if command.iter().any(|part| part.contains('\0')) {
+        return Err(Fault::new(key, "cannot have a zero byte in it"));
+    }
+    let is_mock_server = Path::new(program).file_name().is_some_and(|name| name == "mock-server");
+    if !is_mock_server && !command.iter().any(|part| part.contains("{port}")) {
+        warnings.push(format!("{key} has no {{port}} in it: the program must learn its port itself"));
+    }
+    let mut command = command.clone();
+    // A bare name is looked for beside the executable and in PATH; one with a slash is a path.
+    if program.contains('/') {
+        let program = absolute(Path::new(program), key.index(0), around)?;
+        command[0] = program.to_string_lossy().into_owned();
+    }
+    let launcher = Launcher {
+        replicas: size(replicas),
+        names: names.clone(),
+        first_port: u16::try_from(first_port).unwrap_or(u16::MAX),
+        command,
+        max_replicas: size(max_replicas),
+        host,
+    };
+    Ok(match kind {
+        file::LauncherKind::None => None,
+        file::LauncherKind::Process => Some(launcher),
+    })
+}
+
+fn check_course(form: &file::Course) -> Result<Course, Fault> {
+    let file::Course { on_proxy_port, missing_path_is_400, seed } = *form;
+    let seed = seed
+        .map(|seed| within(KeyPath::of(&["course", "seed"]), seed, 0, i64::MAX))
+        .transpose()?
+        .map(i64::unsigned_abs);
+    Ok(Course { on_proxy_port, missing_path_is_400, seed })
+}
+
+fn check_health(form: &file::Health) -> Result<Health, Fault> {
+    let file::Health { enabled, path, interval_ms, timeout_ms, down_after, up_after } = form;
+    let section = KeyPath::of(&["health"]);
+    if !path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err() {
+        let what = format!("{path:?} is not a path, such as \"/heartbeat\"");
+        return Err(Fault::new(section.key("path"), what));
+    }
+    let checks = |name: &str, value: i64| within(section.key(name), value, 1, 1_000).map(small);
+    Ok(Health {
+        enabled: *enabled,
+        path: path.clone(),
+        interval: milliseconds(section.key("interval_ms"), *interval_ms, 10)?,
+        timeout: milliseconds(section.key("timeout_ms"), *timeout_ms, 10)?,
+        down_after: checks("down_after", *down_after)?,
+        up_after: checks("up_after", *up_after)?,
+    })
+}
+
+fn check_timeouts(form: &file::Timeouts) -> Result<Timeouts, Fault> {
+    let file::Timeouts {
+        connect_ms,
+        head_ms,
+        response_head_ms,
+        idle_ms,
+        client_keep_alive_ms,
+        upstream_idle_ms,
+        total_ms,
+        drain_ms,
+    } = *form;
+    let at_least_1 =
+        |name: &str, value: i64| milliseconds(KeyPath::of(&["timeouts", name]), value, 1);
+    let total = milliseconds(KeyPath::of(&["timeouts", "total_ms"]), total_ms, 0)?;
+    Ok(Timeouts {
+        connect: at_least_1("connect_ms", connect_ms)?,
+        head: at_least_1("head_ms", head_ms)?,
+        response_head: at_least_1("response_head_ms", response_head_ms)?,
+        idle: at_least_1("idle_ms", idle_ms)?,
+        client_keep_alive: at_least_1("client_keep_alive_ms", client_keep_alive_ms)?,
+        upstream_idle: at_least_1("upstream_idle_ms", upstream_idle_ms)?,
+        total: (!total.is_zero()).then_some(total),
+        drain: at_least_1("drain_ms", drain_ms)?,
+    })
+}
+
+fn check_limits(form: &file::Limits) -> Result<Limits, Fault> {
+    let file::Limits {
+        head_bytes,
+        headers,
+        body_bytes,
+        connections,
+        requests_in_flight_per_backend: in_flight,
+        upstream_idle_connections: idle,
+        retries,
+    } = *form;
+    let limit = |name: &str, value: i64, min: i64, max: i64| {
+        within(KeyPath::of(&["limits", name]), value, min, max)
+    };
+    let body_bytes = limit("body_bytes", body_bytes, 0, i64::MAX)?;
+    let in_flight = limit("requests_in_flight_per_backend", in_flight, 0, 1_000_000)?;
+    Ok(Limits {
+        head_bytes: size(limit("head_bytes", head_bytes, 8_192, 1_048_576)?),
+        headers: size(limit("headers", headers, 1, 4_096)?),
+        body_bytes: (body_bytes > 0).then_some(body_bytes.unsigned_abs()),
+        connections: size(limit("connections", connections, 1, 1_000_000)?),
+        requests_in_flight_per_backend: (in_flight > 0).then_some(small(in_flight)),
+        upstream_idle_connections: size(limit("upstream_idle_connections", idle, 0, 65_536)?),
+        retries: small(limit("retries", retries, 0, 1)?),
+    })
+}
+
+fn check_state(form: &file::State, around: &Surroundings) -> Result<State, Fault> {
+    let file::State { keep, dir } = form;
+    let dir = match dir {
+        Some(dir) => absolute(dir, KeyPath::of(&["state", "dir"]), around)?,
+        None => around.state_dir.clone(),
+    };
+    Ok(State { keep: *keep, dir })
+}
+
+fn check_log(form: &file::Log) -> Result<Log, Fault> {
+    let file::Log { level } = form;
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    let fault = |what: String| Err(Fault::new(KeyPath::of(&["log", "level"]), what));
+    // A bare word that is no level would be read as the name of a module, and all else fall silent.
+    if !level.contains('[') {
+        let stray = level.split(',').map(str::trim).find(|part| {
+            !part.contains('=') && !levels.contains(&part.to_ascii_lowercase().as_str())
+        });
+        if let Some(stray) = stray {
+            let hint = did_you_mean(stray, levels).map(|level| format!("; did you mean {level}?"));
+            let hint = hint.unwrap_or_default();
+            return fault(format!("{stray:?} is not a level{hint} Levels: {}", levels.join(", ")));
+        }
+    }
+    match tracing_subscriber::EnvFilter::builder().parse(level) {
+        Ok(_) => Ok(Log { level: level.clone() }),
+        Err(error) => fault(format!("{level:?}: {error}")),
+    }
+}
+
+fn milliseconds(key: KeyPath, value: i64, min: i64) -> Result<Duration, Fault> {
+    if (min..=MILLISECONDS_MAX).contains(&value) {
+        return Ok(Duration::from_millis(value.unsigned_abs()));
+    }
+    let what = format!("must be from {min} to {MILLISECONDS_MAX} milliseconds, not {value}");
+    Err(Fault::new(key, what))
+}
+
+/// For numbers that `within` has let through.
+fn size(value: i64) -> usize {
+    usize::try_from(value).unwrap_or(usize::MAX)
+}
+
+/// For numbers that `within` has let through.
+fn small(value: i64) -> u32 {
+    u32::try_from(value).unwrap_or(u32::MAX)
+}

@@ -1,0 +1,77 @@
+//! The builder: one plain thread with a queue, the only caller of plugin hooks other than `pick` and `on_finish`.
+//!
+//! Why a thread: a plugin's constructor may be slow or hang, and neither workers nor control may wait for it. Invariants: jobs run
+//! one after the other, in order; a job busy for over a second is reported as unhealthy, and nothing but its own waiter waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+/// A job that takes longer makes [`Builder::is_stuck`] true.
+const BUSY_MAX: Duration = Duration::from_secs(1);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// The way to the builder's queue; the thread ends when the last one is dropped.
+#[derive(Clone)]
+pub struct Builder {
+    queue: mpsc::Sender<Job>,
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    started: Instant,
+    /// Milliseconds since `started` at which the running job began, plus one; 0 when idle.
+    busy_since_ms: AtomicU64,
+}
+
+// === impl Builder ===
+
+impl Builder {
+    /// Starts the thread.
+    pub fn start() -> std::io::Result<Self> {
+        let (queue, jobs) = mpsc::channel::<Job>();
+        let shared = Arc::new(Shared { started: Instant::now(), busy_since_ms: AtomicU64::new(0) });
+        let own = shared.clone();
+        std::thread::Builder::new().name("lb-builder".into()).spawn(move || {
+            for job in jobs {
+                own.busy_since_ms.store(own.started.elapsed().as_millis() as u64 + 1, Relaxed);
+                job();
+                own.busy_since_ms.store(0, Relaxed);
+            }
+        })?;
+        Ok(Self { queue, shared })
+    }
+
+    /// Runs `job` on the builder and waits for its result; `None` when the job panicked or the thread is gone.
+    pub async fn run<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Option<T> {
+        let (sender, receiver) = oneshot::channel();
+        self.post(move || {
+            if let Ok(value) = std::panic::catch_unwind(std::panic::AssertUnwindSafe(job)) {
+                let _ = sender.send(value);
+            }
+        });
+        receiver.await.ok()
+    }
+
+    /// Queues `job` and does not wait.
+    pub fn post(&self, job: impl FnOnce() + Send + 'static) {
+        let _ = self.queue.send(Box::new(job));
+    }
+
+    /// Drops `value` on the builder, where plugin code may run.
+    pub fn retire<T: Send + 'static>(&self, value: T) {
+        self.post(move || drop(value));
+    }
+
+    /// Whether one job has kept the builder busy for over a second.
+    pub fn is_stuck(&self) -> bool {
+        match self.shared.busy_since_ms.load(Relaxed) {
+            0 => false,
+            since => self.shared.started.elapsed().as_millis() as u64 + 1 - since > BUSY_MAX.as_millis() as u64,
+        }
+    }
+}

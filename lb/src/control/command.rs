@@ -1,0 +1,180 @@
+//! What may be asked of control, and the door through which it is asked.
+//!
+//! Invariants: every command is answered once; an error changed nothing.
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{mpsc, oneshot};
+
+/// The way to the control actor. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+/// `GET /rep`: the ids of the pool `default`, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replicas(pub Vec<String>);
+
+/// `POST /add`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Add {
+    /// Launch `n` more, named by preference.
+    Launch { n: usize, hostnames: Vec<String> },
+    /// Attach running servers.
+    Attach(Vec<AttachedBackend>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachedBackend {
+    pub id: String,
+    pub address: String,
+    #[serde(default = "weight_one")]
+    pub weight: u16,
+}
+
+/// `DELETE /rm`: `n` of the pool `default`, named ones first, the rest at random.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remove {
+    pub n: usize,
+    pub hostnames: Vec<String>,
+}
+
+/// What may be changed of one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// No new requests.
+    Drain,
+    /// Takes requests again.
+    Ready,
+    Weight(u16),
+}
+
+/// Why control refused. The text is one sentence for whoever asked.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ControlError {
+    /// The request is wrong: 400.
+    #[error("{0}")]
+    Refused(String),
+    /// No such backend or pool: 404.
+    #[error("{0}")]
+    NotFound(String),
+    /// It was right, but did not work out (a replica did not start in time, a plugin refused the list): 500.
+    #[error("{0}")]
+    Failed(String),
+    /// lb is stopping: 503.
+    #[error("the load balancer is stopping")]
+    Stopping,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Status {
+    pub version: &'static str,
+    pub generation: u64,
+    pub uptime_s: f64,
+    /// "file", or how many runtime changes are in force.
+    pub overlay: OverlayStatus,
+    pub pools: Vec<PoolStatus>,
+    pub workers: usize,
+    pub images: usize,
+    pub builder_stuck: bool,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct OverlayStatus {
+    pub added: usize,
+    pub removed: usize,
+    pub changed: usize,
+    /// The wanted number of launched replicas where it differs from the file's.
+    pub replicas: Option<usize>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct PoolStatus {
+    pub name: String,
+    pub strategy: String,
+    pub strategy_version: String,
+    pub strategy_sha256: Option<String>,
+    pub backends: Vec<BackendStatus>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct BackendStatus {
+    pub pool: String,
+    pub id: String,
+    pub address: String,
+    pub weight: u16,
+    /// "file", "attached" or "launched".
+    pub origin: &'static str,
+    pub eligible: bool,
+    pub healthy: bool,
+    pub draining: bool,
+    pub in_flight: u32,
+    pub consecutive_errors: u32,
+    /// The last failed check in words, while it is down.
+    pub reason: Option<String>,
+}
+
+/// What the actor receives.
+#[derive(Debug)]
+pub(super) enum Command {
+    Replicas(oneshot::Sender<Replicas>),
+    Add(Add, oneshot::Sender<Result<Replicas, ControlError>>),
+    Remove(Remove, oneshot::Sender<Result<Replicas, ControlError>>),
+    Status(oneshot::Sender<Status>),
+    Backends(oneshot::Sender<Vec<BackendStatus>>),
+    Change {
+        pool: String,
+        id: String,
+        change: Change,
+        answer: oneshot::Sender<Result<BackendStatus, ControlError>>,
+    },
+    /// Ends launched processes and the actor.
+    Stop(oneshot::Sender<()>),
+}
+
+fn weight_one() -> u16 {
+    1
+}
+
+// === impl Handle ===
+
+impl Handle {
+    pub async fn replicas(&self) -> Result<Replicas, ControlError> {
+        self.ask(Command::Replicas).await
+    }
+
+    /// Answers when the new ones may get requests (launched ones have answered a heartbeat).
+    pub async fn add(&self, add: Add) -> Result<Replicas, ControlError> {
+        self.ask(|answer| Command::Add(add, answer)).await?
+    }
+
+    /// Answers when no new request goes to the removed ones; they drain on.
+    pub async fn remove(&self, remove: Remove) -> Result<Replicas, ControlError> {
+        self.ask(|answer| Command::Remove(remove, answer)).await?
+    }
+
+    pub async fn status(&self) -> Result<Status, ControlError> {
+        self.ask(Command::Status).await
+    }
+
+    pub async fn backends(&self) -> Result<Vec<BackendStatus>, ControlError> {
+        self.ask(Command::Backends).await
+    }
+
+    pub async fn change(&self, pool: &str, id: &str, change: Change) -> Result<BackendStatus, ControlError> {
+        let (pool, id) = (pool.to_owned(), id.to_owned());
+        self.ask(|answer| Command::Change { pool, id, change, answer }).await?
+    }
+
+    /// Ends launched processes, then the actor.
+    pub async fn stop(&self) {
+        let _ = self.ask(Command::Stop).await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ControlError> {
+        let (sender, receiver) = oneshot::channel();
+        self.commands.send(command(sender)).await.map_err(|_| ControlError::Stopping)?;
+        receiver.await.map_err(|_| ControlError::Stopping)
+    }
+}

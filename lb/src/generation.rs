@@ -1,0 +1,209 @@
+//! The hall between the wings: one immutable snapshot of all that a request needs, numbered and published whole.
+//!
+//! Control makes a [`Generation`] and [publishes](Hall::publish) it; every worker is woken, rebuilds its own view, drops what it held
+//! of the old one and acknowledges. Invariants: an index that a picker answers belongs to the backends beside it, because both travel
+//! in one [`PoolGeneration`]; a request keeps no generation over an await, so an old one is free as soon as every worker has
+//! acknowledged a newer one; the last reference is dropped by control (on the builder), never by a worker.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+
+use bytes::Bytes;
+use http::{Method, StatusCode};
+use lb_strategy_host::Picker;
+use parking_lot::Mutex;
+use tokio::sync::{Notify, mpsc, oneshot, watch};
+
+use crate::config::{Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Limits, Route, Timeouts};
+use crate::pool::Backend;
+
+/// All that a request needs to know, unchanging.
+pub struct Generation {
+    /// Grows by one with each publish, from 1.
+    pub number: u64,
+    /// Index 0 is the pool `default`.
+    pub pools: Vec<Arc<PoolGeneration>>,
+    /// In matching order; without a match the pool is `default`.
+    pub routes: Vec<Route>,
+    pub settings: Arc<Settings>,
+    /// The course's routes on the proxy's own port, where configured.
+    pub course: Option<mpsc::Sender<CourseCall>>,
+}
+
+/// One pool: its backends, and the strategy's picker made from just this list.
+pub struct PoolGeneration {
+    pub name: Arc<str>,
+    pub picker: Picker,
+    /// In the order of the picker's list.
+    pub backends: Vec<Arc<Backend>>,
+    pub hash_on: Vec<KeySource>,
+    pub hash: HashFunction,
+    pub fallback: Fallback,
+    /// The turn of the fallback `round_robin`.
+    pub fallback_cursor: AtomicUsize,
+    pub wants_hash: bool,
+    pub wants_finish: bool,
+}
+
+/// What the configuration says of requests, whatever their pool.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    pub timeouts: Timeouts,
+    pub limits: Limits,
+    pub trusted_proxies: Vec<IpNetwork>,
+    pub missing_path_is_400: bool,
+}
+
+/// A request for `/rep`, `/add` or `/rm` that came in by the proxy's port.
+#[derive(Debug)]
+pub struct CourseCall {
+    pub method: Method,
+    /// Without the query.
+    pub path: String,
+    pub body: Bytes,
+    pub peer: SocketAddr,
+    pub answer: oneshot::Sender<CourseAnswer>,
+}
+
+/// The answer to it: a compact JSON body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CourseAnswer {
+    pub status: StatusCode,
+    pub body: Bytes,
+    /// For 405.
+    pub allow: Option<&'static str>,
+}
+
+/// Where generations are published. One per process.
+pub struct Hall {
+    current: watch::Sender<Arc<Generation>>,
+    seen: Mutex<Vec<Arc<AtomicU64>>>,
+    retired: Mutex<Vec<Arc<Generation>>>,
+    acknowledged: Arc<Notify>,
+}
+
+/// A worker's place in the hall.
+pub struct Seat {
+    current: watch::Receiver<Arc<Generation>>,
+    seen: Arc<AtomicU64>,
+    acknowledged: Arc<Notify>,
+}
+
+// === impl Generation ===
+
+impl Generation {
+    /// The index of the pool for a request: the first route that matches, else `default`. `host` is without port, in any case.
+    pub fn route(&self, host: &str, path: &str) -> usize {
+        self.routes
+            .iter()
+            .find(|route| {
+                let host_fits = match &route.host {
+                    HostMatch::Any => true,
+                    HostMatch::Exact(exact) => exact.eq_ignore_ascii_case(host),
+                    HostMatch::Wildcard(suffix) => {
+                        host.len() > suffix.len()
+                            && host.as_bytes()[host.len() - suffix.len()..].eq_ignore_ascii_case(suffix.as_bytes())
+                    }
+                };
+                host_fits && is_below(path, &route.path_prefix)
+            })
+            .map_or(0, |route| route.pool)
+    }
+}
+
+/// Whether `path` is `prefix` or lies below it at a segment border.
+fn is_below(path: &str, prefix: &str) -> bool {
+    prefix == "/"
+        || path
+            .strip_prefix(prefix)
+            .is_some_and(|rest| rest.is_empty() || rest.starts_with('/') || prefix.ends_with('/'))
+}
+
+// === impl Hall ===
+
+impl Hall {
+    pub fn new(first: Generation) -> Arc<Self> {
+        Arc::new(Self {
+            current: watch::Sender::new(Arc::new(first)),
+            seen: Mutex::default(),
+            retired: Mutex::default(),
+            acknowledged: Arc::default(),
+        })
+    }
+
+    /// A place for one more worker; it has acknowledged nothing yet.
+    pub fn seat(&self) -> Seat {
+        let seen = Arc::new(AtomicU64::new(0));
+        self.seen.lock().push(seen.clone());
+        Seat { current: self.current.subscribe(), seen, acknowledged: self.acknowledged.clone() }
+    }
+
+    pub fn current(&self) -> Arc<Generation> {
+        self.current.borrow().clone()
+    }
+
+    /// Puts `next` in charge: every worker is woken and takes it up between two polls.
+    pub fn publish(&self, next: Generation) {
+        let old = self.current.send_replace(Arc::new(next));
+        self.retired.lock().push(old);
+    }
+
+    /// Waits until some worker acknowledged something.
+    pub async fn acknowledgement(&self) {
+        self.acknowledged.notified().await;
+    }
+
+    /// Whether every worker has taken up generation `number` or a newer one.
+    pub fn is_settled(&self, number: u64) -> bool {
+        self.seen.lock().iter().all(|seen| seen.load(Ordering::Acquire) >= number)
+    }
+
+    /// The old generations that no worker can hold any more. The caller drops them where plugin code may run.
+    #[must_use]
+    pub fn take_free(&self) -> Vec<Arc<Generation>> {
+        let oldest = self.seen.lock().iter().map(|seen| seen.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        let mut retired = self.retired.lock();
+        let (free, held) = retired.drain(..).partition(|generation| generation.number < oldest);
+        *retired = held;
+        free
+    }
+}
+
+// === impl Seat ===
+
+impl Seat {
+    /// The newest generation, marked as seen (not yet acknowledged).
+    pub fn take(&mut self) -> Arc<Generation> {
+        self.current.borrow_and_update().clone()
+    }
+
+    /// Waits for a newer generation than the last one taken; `false` when the hall is gone.
+    pub async fn changed(&mut self) -> bool {
+        self.current.changed().await.is_ok()
+    }
+
+    /// Says that nothing older than `number` is held any more.
+    pub fn acknowledge(&self, number: u64) {
+        self.seen.store(number, Ordering::Release);
+        self.acknowledged.notify_one();
+    }
+}
+
+impl Drop for Seat {
+    /// A worker that is gone holds nothing.
+    fn drop(&mut self) {
+        self.acknowledge(u64::MAX);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_prefix_matches_only_at_a_segment_border() {
+        assert!(is_below("/api", "/api") && is_below("/api/x", "/api") && is_below("/anything", "/"));
+        assert!(!is_below("/apix", "/api") && !is_below("/ap", "/api"));
+    }
+}

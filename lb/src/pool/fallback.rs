@@ -1,0 +1,87 @@
+//! The host's own pick, for when a strategy fails or has no opinion.
+//!
+//! Why built in: a broken plugin may cost a better choice, never a request. Invariant: answers an eligible, untried backend whenever
+//! there is one, by the live flags.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use super::Backend;
+use crate::config::Fallback;
+
+/// The index of the chosen backend; `None` when nobody may serve. `random` spreads ties; `cursor` is the turn of `RoundRobin`.
+pub fn pick(
+    fallback: Fallback,
+    backends: &[Arc<Backend>],
+    tried: &[u32],
+    random: u64,
+    cursor: &AtomicUsize,
+) -> Option<usize> {
+    let n = backends.len();
+    if n == 0 {
+        return None;
+    }
+    let usable = |index: usize| backends[index].is_eligible() && !tried.contains(&(index as u32));
+    match fallback {
+        Fallback::RoundRobin => {
+            let start = cursor.fetch_add(1, Relaxed);
+            (0..n).map(|step| start.wrapping_add(step) % n).find(|index| usable(*index))
+        }
+        // Beginning at a random place spreads ties over all that have as few.
+        Fallback::LeastConnections => {
+            let start = (random % n as u64) as usize;
+            (0..n)
+                .map(|step| (start + step) % n)
+                .filter(|index| usable(*index))
+                .min_by_key(|index| backends[*index].in_flight())
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::pool::Eligibility;
+
+    fn pool(loads: &[(bool, u32)]) -> Vec<Arc<Backend>> {
+        loads
+            .iter()
+            .enumerate()
+            .map(|(index, (healthy, load))| {
+                let eligibility = Eligibility { healthy: *healthy, draining: false, weight: 1 };
+                let socket = "127.0.0.1:1".parse().unwrap();
+                let backend = Backend::new(&format!("b{index}"), "127.0.0.1:1", socket, Arc::default(), eligibility);
+                (0..*load).for_each(|_| backend.attempt_begins());
+                backend
+            })
+            .collect()
+    }
+
+    #[test]
+    fn least_connections_takes_a_minimum_of_the_usable_and_spreads_ties() {
+        let backends = pool(&[(true, 2), (false, 0), (true, 1), (true, 1)]);
+        let mut seen = [0; 4];
+        for random in 0..400 {
+            let index = pick(Fallback::LeastConnections, &backends, &[], random, &AtomicUsize::new(0)).unwrap();
+            seen[index] += 1;
+        }
+        assert_eq!((seen[0], seen[1]), (0, 0));
+        assert!(seen[2] >= 100 && seen[3] >= 100, "{seen:?}");
+    }
+
+    #[test]
+    fn round_robin_takes_turns_among_the_usable() {
+        let backends = pool(&[(true, 9), (true, 0), (false, 0)]);
+        let cursor = AtomicUsize::new(usize::MAX);
+        let picks: Vec<_> = (0..4).map(|_| pick(Fallback::RoundRobin, &backends, &[1], 0, &cursor).unwrap()).collect();
+        assert_eq!(picks, [0, 0, 0, 0], "b1 was tried, b2 is down");
+    }
+
+    #[test]
+    fn nobody_usable_is_none() {
+        for fallback in [Fallback::LeastConnections, Fallback::RoundRobin] {
+            assert_eq!(pick(fallback, &[], &[], 7, &AtomicUsize::new(0)), None);
+            assert_eq!(pick(fallback, &pool(&[(true, 0), (false, 0)]), &[0], 7, &AtomicUsize::new(0)), None);
+        }
+    }
+}
