@@ -1,1 +1,227 @@
-//! placeholder
+//! Consistent hashing: a ring with virtual nodes. The same key goes to the same backend as long as that one is there.
+//!
+//! Idea: every backend owns many points on a circle of 2^64; a key goes to the first point at or after its hash. A backend that leaves
+//! gives its arcs to the next points and nothing else moves. Source: Karger et al., "Consistent Hashing and Random Trees", STOC 1997;
+//! 160 points per backend as in Ketama (last.fm, 2007).
+//!
+//! Recipe, the same on every node, so that two balancers agree: point `j` of a backend is the 8 bytes, big-endian, at 8·(j mod 4) of
+//! SHA-256(name, 0x00, (j div 4) as u32 big-endian); a backend has virtual_nodes × weight points; equal points are in order of name.
+//!
+//! Balance: with N backends of K points each, one's share is Beta(K, K(N-1)): the fullest of 100 backends has 1.21 of the mean at
+//! K = 160 and 1.08 at 1000. Cost: 12 bytes a point, and a pick of a table read and one or two steps, whatever the size.
+//!
+//! Invariants: the ring holds all members with weight, eligible or not, so an outage moves only the keys of those that are out (a pick
+//! walks on clockwise) and they come back to where they were. Order of the list is irrelevant. The ring is kept while members stay.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use lb_strategy::{Backends, Error, Host, Pick, Request, Strategy};
+use serde::Deserialize;
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+/// Points of one backend of weight 1, at most.
+const VIRTUAL_NODES_MAX: u32 = 4096;
+/// Points of a ring, at most: 20 MB, and about half a second to build.
+const POINTS_MAX: u64 = 1 << 20;
+
+pub struct ConsistentHash {
+    virtual_nodes: u32,
+    /// The last ring, for the next picker. Only the builder thread comes here; a pick never does.
+    last: Mutex<Option<Arc<Ring>>>,
+}
+
+/// `[strategy.config.consistent_hash]`
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    /// Points of a backend for each unit of its weight.
+    #[serde(default = "default_virtual_nodes")]
+    virtual_nodes: u32,
+}
+
+/// One list's view: the ring, shared with the pickers before and after as long as only health changes.
+pub struct View(Arc<Ring>);
+
+/// The circle.
+struct Ring {
+    members_epoch: u64,
+    /// Ids in the order of the list that it was made from: owners are indexes into it.
+    ids: Box<[u64]>,
+    /// Positions of the points, ascending.
+    points: Box<[u64]>,
+    /// Whose point it is.
+    owners: Box<[u32]>,
+    /// For each value of a hash's leading bits, the first point with those bits or later.
+    starts: Box<[u32]>,
+    /// What leaves only the leading bits.
+    shift: u32,
+}
+
+lb_strategy::export!(ConsistentHash);
+
+fn default_virtual_nodes() -> u32 {
+    160
+}
+
+// === impl ConsistentHash ===
+
+impl Strategy for ConsistentHash {
+    const NAME: &'static str = "consistent_hash";
+    const WANTS_HASH: bool = true;
+    const EXPLAINS: bool = true;
+    const EXPECTATION: &'static str = r#"{"balance":"ring:160","weights":true,"consistent":true}"#;
+    type Config = Options;
+    type Picker = View;
+
+    fn new(options: Options, _: Host) -> Result<Self, Error> {
+        let virtual_nodes = options.virtual_nodes;
+        if !(1..=VIRTUAL_NODES_MAX).contains(&virtual_nodes) {
+            return Err(format!("virtual_nodes is {virtual_nodes}: it may be 1 to {VIRTUAL_NODES_MAX}").into());
+        }
+        Ok(Self { virtual_nodes, last: Mutex::new(None) })
+    }
+
+    fn picker(&self, backends: &Backends<'_>) -> Result<View, Error> {
+        let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        let ring = match &*last {
+            Some(ring) if ring.is_of(backends) => ring.clone(),
+            _ => Arc::new(Ring::of(backends, self.virtual_nodes)?),
+        };
+        *last = Some(ring.clone());
+        Ok(View(ring))
+    }
+
+    fn pick(&self, view: &View, backends: &Backends<'_>, request: &Request<'_>) -> Pick {
+        let Some(hash) = request.hash() else { return Pick::Fallback };
+        view.walk(hash, backends, request).map_or(Pick::NoBackend, |(_, owner)| Pick::Backend(owner))
+    }
+
+    fn explain(&self, view: &View, backends: &Backends<'_>, request: &Request<'_>) -> String {
+        let Some(hash) = request.hash() else {
+            return json!({ "pick": "fallback", "reason": "the request has no key" }).to_string();
+        };
+        let ring = &view.0;
+        let name = |owner: usize| backends.get(owner).map_or("", |backend| backend.name());
+        let (first, found) = (ring.at_or_after(hash), view.walk(hash, backends, request));
+        let mut walked_over: Vec<&str> = Vec::new();
+        for step in 0..found.map_or(0, |(steps, _)| steps) {
+            let passed = name(ring.owner(first + step));
+            if !walked_over.contains(&passed) {
+                walked_over.push(passed);
+            }
+        }
+        json!({
+            "position": format!("{hash:016x}"),
+            "point": found.map(|(steps, _)| format!("{:016x}", ring.points[(first + steps) % ring.points.len()])),
+            "backend": found.map(|(_, owner)| name(owner)),
+            "walked_over": walked_over,
+            "points": ring.points.len(),
+        })
+        .to_string()
+    }
+}
+
+// === impl View ===
+
+impl View {
+    /// Clockwise from `hash` to the first point whose owner may serve: how many points were passed, and the owner.
+    #[inline]
+    fn walk(&self, hash: u64, backends: &Backends<'_>, request: &Request<'_>) -> Option<(usize, usize)> {
+        let may_serve =
+            |owner: usize| backends.get(owner).is_some_and(|backend| backend.is_eligible()) && !request.is_tried(owner);
+        let first = self.0.at_or_after(hash);
+        let owner = self.0.owner_or_none(first)?;
+        if may_serve(owner) {
+            return Some((0, owner));
+        }
+        // Off the usual way: some are out. If all are, a walk would go round in vain.
+        backends.candidates(request).next()?;
+        (1..self.0.points.len()).map(|step| (step, self.0.owner(first + step))).find(|&(_, owner)| may_serve(owner))
+    }
+}
+
+// === impl Ring ===
+
+impl Ring {
+    fn of(backends: &Backends<'_>, virtual_nodes: u32) -> Result<Self, Error> {
+        let weights: u64 = backends.iter().map(|backend| u64::from(backend.weight())).sum();
+        let wanted = weights * u64::from(virtual_nodes);
+        if wanted > POINTS_MAX {
+            return Err(format!(
+                "its ring would have {wanted} points (virtual_nodes {virtual_nodes} × weights {weights}) and {POINTS_MAX} is the limit: \
+                 set virtual_nodes to {} or less, or lower the weights",
+                POINTS_MAX / weights
+            )
+            .into());
+        }
+        let mut points: Vec<(u64, u32)> = Vec::with_capacity(wanted as usize + 4);
+        for (owner, backend) in backends.iter().enumerate() {
+            let count = (virtual_nodes * backend.weight()) as usize;
+            points.extend(points_of(backend.name()).take(count).map(|point| (point, owner as u32)));
+        }
+        let name = |owner: u32| backends.get(owner as usize).map_or("", |backend| backend.name());
+        points.sort_unstable_by(|a, b| a.0.cmp(&b.0).then_with(|| name(a.1).cmp(name(b.1))));
+        Ok(Self::new(&points, backends))
+    }
+
+    fn new(sorted: &[(u64, u32)], backends: &Backends<'_>) -> Self {
+        // About one table entry a point, so that the scan from an entry on is one or two steps.
+        let bits = sorted.len().max(2).next_power_of_two().trailing_zeros();
+        let shift = 64 - bits;
+        let mut starts = Vec::with_capacity(1 << bits);
+        let mut at = 0;
+        for leading in 0..1_u64 << bits {
+            while at < sorted.len() && sorted[at].0 >> shift < leading {
+                at += 1;
+            }
+            starts.push(at as u32);
+        }
+        Self {
+            members_epoch: backends.members_epoch(),
+            ids: backends.iter().map(|backend| backend.id()).collect(),
+            points: sorted.iter().map(|point| point.0).collect(),
+            owners: sorted.iter().map(|point| point.1).collect(),
+            starts: starts.into_boxed_slice(),
+            shift,
+        }
+    }
+
+    /// Whether it is the ring of this list too. The epoch would do but for the order, which it does not promise.
+    fn is_of(&self, backends: &Backends<'_>) -> bool {
+        self.members_epoch == backends.members_epoch()
+            && self.ids.len() == backends.len()
+            && self.ids.iter().zip(backends.iter()).all(|(id, backend)| *id == backend.id())
+    }
+
+    /// Index of the first point at or after `hash`; `points.len()`, which is point 0 again, past the last.
+    #[inline]
+    fn at_or_after(&self, hash: u64) -> usize {
+        let mut at = self.starts[(hash >> self.shift) as usize] as usize;
+        while at < self.points.len() && self.points[at] < hash {
+            at += 1;
+        }
+        at
+    }
+
+    /// Whose the point is, counted round the circle. The ring must not be empty.
+    #[inline]
+    fn owner(&self, at: usize) -> usize {
+        let length = self.owners.len();
+        self.owners[if at < length { at } else { at % length }] as usize
+    }
+
+    #[inline]
+    fn owner_or_none(&self, at: usize) -> Option<usize> {
+        (!self.owners.is_empty()).then(|| self.owner(at))
+    }
+}
+
+/// The points of the backend called `name`, in order of `j`.
+fn points_of(name: &str) -> impl Iterator<Item = u64> {
+    let seed = Sha256::new().chain_update(name).chain_update([0]);
+    (0_u32..).flat_map(move |block| {
+        let digest: [u8; 32] = seed.clone().chain_update(block.to_be_bytes()).finalize().into();
+        std::array::from_fn::<u64, 4, _>(|part| u64::from_be_bytes(std::array::from_fn(|byte| digest[8 * part + byte])))
+    })
+}
