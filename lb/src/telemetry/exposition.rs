@@ -86,7 +86,7 @@ fn series(metric: &Metric, labels: &[&str]) -> proto::Metric {
     proto::Metric::from_label(metric.labels.iter().zip(labels).map(pair).collect())
 }
 
-/// Nanoseconds as seconds; divided, not multiplied, so that 100,000 ns print as 0.0001.
+/// Nanoseconds as seconds; divided, as 1e9 is exact and 1e-9 is not, so that every bound prints as it is written.
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }
