@@ -1,0 +1,133 @@
+//! Answers: their body type, and the few ways to make one.
+//!
+//! Why a body type of our own: a worker's slot stays taken until the last byte is handed over, and a connection may have to end
+//! after its last answer. Both ride on the body, whose drop is the one moment that always comes.
+
+use std::io;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::{HeaderName, HeaderValue, Response, StatusCode};
+use hyper::body::{Body, Frame, SizeHint};
+use serde_json::json;
+
+use crate::gate::Slot;
+use crate::shared::Session;
+use crate::stream::Stream;
+
+pub(crate) type Answer = Response<AnswerBody>;
+
+/// Which server answered.
+pub(crate) const X_SERVER_ID: HeaderName = HeaderName::from_static("x-server-id");
+/// Why a 500 or 503 was made up: `failure` or `queue_full`.
+pub(crate) const X_MOCK_ERROR: HeaderName = HeaderName::from_static("x-mock-error");
+
+pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+pub(crate) struct AnswerBody {
+    content: Content,
+    slot: Option<Slot>,
+    last: Option<LastAnswer>,
+}
+
+enum Content {
+    Whole(Bytes),
+    Stream(Box<Stream>),
+}
+
+/// Ends the connection when the answer that it rides on is over.
+struct LastAnswer(Rc<Session>);
+
+/// 200 with a JSON body.
+pub(crate) fn ok(body: impl Into<Bytes>) -> Answer {
+    with_type(StatusCode::OK, JSON, body)
+}
+
+pub(crate) fn with_type(status: StatusCode, content_type: HeaderValue, body: impl Into<Bytes>) -> Answer {
+    let mut answer = Response::new(AnswerBody::from(body.into()));
+    *answer.status_mut() = status;
+    answer.headers_mut().insert(CONTENT_TYPE, content_type);
+    answer
+}
+
+pub(crate) fn empty(status: StatusCode) -> Answer {
+    let mut answer = Response::new(AnswerBody::from(Bytes::new()));
+    *answer.status_mut() = status;
+    answer
+}
+
+/// An error in the course's form.
+pub(crate) fn error(status: StatusCode, reason: &str) -> Answer {
+    let body = json!({ "message": format!("<Error> {reason}"), "status": "failure" });
+    with_type(status, JSON, body.to_string())
+}
+
+// === impl AnswerBody ===
+
+impl AnswerBody {
+    pub(crate) fn stream(stream: Stream) -> Self {
+        Self { content: Content::Stream(Box::new(stream)), slot: None, last: None }
+    }
+
+    /// Keeps the worker busy until this body is over.
+    pub(crate) fn hold(&mut self, slot: Slot) {
+        self.slot = Some(slot);
+    }
+
+    /// Ends the connection, without notice, when this body is over.
+    pub(crate) fn end_connection(&mut self, session: Rc<Session>) {
+        self.last = Some(LastAnswer(session));
+    }
+
+    /// The length, where the body is at hand and not made while it is sent.
+    pub(crate) fn whole_len(&self) -> u64 {
+        match &self.content {
+            Content::Whole(bytes) => bytes.len() as u64,
+            Content::Stream(_) => 0,
+        }
+    }
+}
+
+impl From<Bytes> for AnswerBody {
+    fn from(bytes: Bytes) -> Self {
+        Self { content: Content::Whole(bytes), slot: None, last: None }
+    }
+}
+
+impl Body for AnswerBody {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        match &mut self.content {
+            Content::Whole(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Whole(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Stream(stream) => stream.poll_next(cx).map(|next| next.map(|data| data.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Whole(bytes) => bytes.is_empty(),
+            Content::Stream(stream) => stream.is_over(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Whole(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream(stream) => stream.declared_len().map_or_else(SizeHint::default, SizeHint::with_exact),
+        }
+    }
+}
+
+// === impl LastAnswer ===
+
+impl Drop for LastAnswer {
+    fn drop(&mut self) {
+        self.0.end.close_after_flush();
+    }
+}

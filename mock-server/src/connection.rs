@@ -1,0 +1,147 @@
+//! One connection: hyper's HTTP/1 on top, our socket wrapper below, so that a connection can end where hyper would go on.
+//!
+//! Why the wrapper: two faults that proxies meet cannot be made from inside hyper, an idle connection closed without a
+//! `connection: close`, and a body torn off after an exact number of bytes. Both are "close, but not before all is flushed", so the
+//! wrapper watches for the flush.
+//!
+//! Invariant: what hyper had buffered when the end was asked for reaches the client.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use http::{Request, StatusCode};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+use crate::answer::{Answer, X_SERVER_ID};
+use crate::endpoint::Endpoint;
+use crate::shared::Session;
+use crate::{control, work};
+
+/// Whether and when a connection is to end. An atomic only because hyper wants its IO to be `Send`.
+#[derive(Debug, Default)]
+pub(crate) struct ConnectionEnd(AtomicU8);
+
+const OPEN: u8 = 0;
+const CLOSE_AFTER_FLUSH: u8 = 1;
+const CLOSED: u8 = 2;
+
+/// The socket as hyper sees it.
+struct Wire {
+    stream: TcpStream,
+    end: Arc<ConnectionEnd>,
+}
+
+/// Serves one connection to its end. When `stopping` is ready, requests in progress are finished and no more are taken.
+pub(crate) async fn serve(stream: TcpStream, session: Rc<Session>, stopping: impl Future<Output = ()>) {
+    let wire = Wire { stream, end: session.end.clone() };
+    let service = service_fn(move |request| answer(session.clone(), request));
+    // No timer for slow heads: it would also close idle connections after its time, and a proxy's own idle timeout is under test.
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(wire), service).with_upgrades();
+    let (mut connection, stopping) = (pin!(connection), pin!(stopping));
+    // Errors are clients that went away or spoke no HTTP, and ends that we asked for: nobody is left to tell.
+    tokio::select! {
+        biased;
+        _ = connection.as_mut() => {}
+        () = stopping => {
+            connection.as_mut().graceful_shutdown();
+            let _ = connection.await;
+        }
+    }
+}
+
+async fn answer(session: Rc<Session>, request: Request<Incoming>) -> Result<Answer, Infallible> {
+    let endpoint = Endpoint::of(request.uri().path());
+    let shared = &session.local.shared;
+    shared.counters.saw(endpoint);
+    let mut answer = match endpoint {
+        Endpoint::Heartbeat | Endpoint::Stats | Endpoint::Metrics | Endpoint::Control => {
+            control::serve(&session, endpoint, request).await
+        }
+        _ => work::serve(&session, endpoint, request).await,
+    };
+    answer.headers_mut().insert(X_SERVER_ID, session.local.server_id.clone());
+    let answers = session.answers.get() + 1;
+    session.answers.set(answers);
+    let is_last = answers == shared.options.keep_alive_requests;
+    if is_last && answer.status() != StatusCode::SWITCHING_PROTOCOLS {
+        answer.body_mut().end_connection(session);
+    }
+    Ok(answer)
+}
+
+// === impl ConnectionEnd ===
+
+impl ConnectionEnd {
+    /// Asks for the end. Takes effect at the next flush that leaves nothing buffered.
+    pub(crate) fn close_after_flush(&self) {
+        if self.0.load(Relaxed) == OPEN {
+            self.0.store(CLOSE_AFTER_FLUSH, Relaxed);
+        }
+    }
+
+    pub(crate) fn is_closed(&self) -> bool {
+        self.0.load(Relaxed) == CLOSED
+    }
+
+    fn flushed(&self, cx: &Context<'_>) {
+        if self.0.load(Relaxed) == CLOSE_AFTER_FLUSH {
+            self.0.store(CLOSED, Relaxed);
+            // The connection's task may have nothing else to wake it: an idle client, a body that waits for this.
+            cx.waker().wake_by_ref();
+        }
+    }
+
+    fn check(&self) -> io::Result<()> {
+        if self.is_closed() { Err(io::ErrorKind::ConnectionAborted.into()) } else { Ok(()) }
+    }
+}
+
+// === impl Wire ===
+
+impl AsyncRead for Wire {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        self.end.check()?;
+        Pin::new(&mut self.stream).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        self.end.check()?;
+        Pin::new(&mut self.stream).poll_write(cx, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        self.end.check()?;
+        Pin::new(&mut self.stream).poll_write_vectored(cx, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    /// hyper calls this when it has written all that it had.
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.end.flushed(cx);
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}

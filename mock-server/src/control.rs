@@ -1,0 +1,67 @@
+//! The paths that are not work: `/heartbeat`, `/stats`, `/metrics`, `/control`.
+//!
+//! Why apart: they never queue, cost no service time, draw no lot and are not counted as requests, so that watching a server does
+//! not change what is watched. The stall switch silences heartbeats as well (a stalled server answers nothing); stats, metrics
+//! and control answer always, or nobody could end the stall.
+
+use std::rc::Rc;
+
+use http::header::CONTENT_TYPE;
+use http::{HeaderValue, Method, Request, StatusCode};
+use http_body_util::{BodyExt, Limited};
+use hyper::body::Incoming;
+
+use crate::answer::{self, Answer};
+use crate::endpoint::Endpoint;
+use crate::shared::{Session, Shared};
+use crate::stats::{Stats, metrics_text};
+use crate::switches::Change;
+use crate::work::method_not_allowed;
+
+const BODY_MAX_BYTES: usize = 64 * 1024;
+
+pub(crate) async fn serve(session: &Rc<Session>, endpoint: Endpoint, request: Request<Incoming>) -> Answer {
+    let shared = &session.local.shared;
+    if endpoint == Endpoint::Heartbeat {
+        shared.switches.until_not_stalled().await;
+    }
+    if !endpoint.allows(request.method()) {
+        return method_not_allowed(endpoint, request.method());
+    }
+    match endpoint {
+        Endpoint::Heartbeat => answer::empty(StatusCode::OK),
+        Endpoint::Metrics => {
+            let mut answer = answer::ok(metrics_text(&Stats::of(shared)));
+            answer.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("text/plain; version=0.0.4"));
+            answer
+        }
+        Endpoint::Control if request.method() == Method::POST => change(shared, request.into_body()).await,
+        Endpoint::Control => json(&shared.switches.state()),
+        _ => json(&Stats::of(shared)),
+    }
+}
+
+/// Reads a change, applies it whole or not at all, and answers the new state.
+async fn change(shared: &Shared, body: Incoming) -> Answer {
+    let bad_request = |reason: &str| answer::error(StatusCode::BAD_REQUEST, reason);
+    let body = match Limited::new(body, BODY_MAX_BYTES).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return bad_request(&error.to_string()),
+    };
+    let change: Change = match serde_json::from_slice(&body) {
+        Ok(change) => change,
+        Err(error) => return bad_request(&error.to_string()),
+    };
+    if let Err(error) = change.check() {
+        return bad_request(&error.to_string());
+    }
+    shared.apply(&change);
+    json(&shared.switches.state())
+}
+
+fn json(value: &impl serde::Serialize) -> Answer {
+    match serde_json::to_vec(value) {
+        Ok(body) => answer::ok(body),
+        Err(error) => answer::error(StatusCode::INTERNAL_SERVER_ERROR, &error.to_string()),
+    }
+}

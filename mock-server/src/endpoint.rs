@@ -1,0 +1,104 @@
+//! The paths that the server knows, and what each allows.
+//!
+//! Why an enum: counters, routing and the 405 answers read one list, and a path of the request never becomes a label.
+
+use http::Method;
+
+/// Where a request goes. `as usize` is its place in [`ENDPOINTS`].
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub(crate) enum Endpoint {
+    Home,
+    Upload,
+    Stream,
+    Echo,
+    Status,
+    Headers,
+    Close,
+    /// Everything else: 404.
+    Other,
+    Heartbeat,
+    Stats,
+    Metrics,
+    Control,
+}
+
+/// All endpoints and their names in `/stats` and `/metrics`.
+pub(crate) const ENDPOINTS: [(Endpoint, &str); 12] = [
+    (Endpoint::Home, "/home"),
+    (Endpoint::Upload, "/upload"),
+    (Endpoint::Stream, "/stream"),
+    (Endpoint::Echo, "/echo"),
+    (Endpoint::Status, "/status"),
+    (Endpoint::Headers, "/headers"),
+    (Endpoint::Close, "/close"),
+    (Endpoint::Other, "other"),
+    (Endpoint::Heartbeat, "/heartbeat"),
+    (Endpoint::Stats, "/stats"),
+    (Endpoint::Metrics, "/metrics"),
+    (Endpoint::Control, "/control"),
+];
+
+// === impl Endpoint ===
+
+impl Endpoint {
+    pub(crate) fn of(path: &str) -> Self {
+        match path {
+            "/home" => Self::Home,
+            "/heartbeat" => Self::Heartbeat,
+            "/upload" => Self::Upload,
+            "/stream" => Self::Stream,
+            "/echo" => Self::Echo,
+            "/headers" => Self::Headers,
+            "/close" => Self::Close,
+            "/stats" => Self::Stats,
+            "/metrics" => Self::Metrics,
+            "/control" => Self::Control,
+            _ if path.starts_with("/status/") => Self::Status,
+            _ => Self::Other,
+        }
+    }
+
+    /// The methods, as an `Allow` header says them; `None` means any.
+    pub(crate) fn allow(self) -> Option<&'static str> {
+        match self {
+            Self::Home | Self::Stream | Self::Heartbeat | Self::Stats | Self::Metrics => Some("GET, HEAD"),
+            Self::Echo => Some("GET"),
+            Self::Control => Some("GET, HEAD, POST"),
+            Self::Upload | Self::Status | Self::Headers | Self::Close | Self::Other => None,
+        }
+    }
+
+    pub(crate) fn allows(self, method: &Method) -> bool {
+        self.allow().is_none_or(|allow| allow.split(", ").any(|allowed| allowed == method.as_str()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_endpoint_stands_at_its_own_place_in_the_list_and_is_found_by_its_name() {
+        for (place, (endpoint, name)) in ENDPOINTS.into_iter().enumerate() {
+            assert_eq!(endpoint as usize, place, "{name}");
+            let path = if endpoint == Endpoint::Status { "/status/200" } else { name };
+            assert_eq!(Endpoint::of(path), endpoint, "{name}");
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_only_similar_is_another() {
+        for path in ["", "/", "/home/", "/Home", "/homes", "*", "/status", "/control/x"] {
+            assert_eq!(Endpoint::of(path), Endpoint::Other, "{path}");
+        }
+    }
+
+    #[test]
+    fn only_the_listed_methods_are_allowed() {
+        assert!(Endpoint::Home.allows(&Method::HEAD));
+        assert!(!Endpoint::Home.allows(&Method::POST));
+        assert!(!Endpoint::Home.allows(&Method::from_bytes(b"GE").unwrap()));
+        assert!(Endpoint::Control.allows(&Method::POST));
+        assert!(Endpoint::Upload.allows(&Method::from_bytes(b"PURGE").unwrap()));
+    }
+}

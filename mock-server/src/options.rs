@@ -1,0 +1,115 @@
+//! What a server is told when it starts, as plain data.
+//!
+//! Why apart from the command line: tests and other crates start servers in-process and know no flags. Everything is checked in
+//! one place, [`Options::check`], whoever filled it in.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::time::Duration;
+
+use thiserror::Error;
+
+use crate::service_time::ServiceTime;
+
+/// How a server starts. `Options::default()` is a fast, unbounded server on any free port.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The address to listen on. Default 127.0.0.1.
+    pub host: IpAddr,
+    /// The port to listen on. Default 0: any free one; [`crate::Running::addr`] says which.
+    pub port: u16,
+    /// The id in `/home` and in `x-server-id`: 1 to 64 bytes of `[A-Za-z0-9 ._:-]`. Default "1".
+    pub id: String,
+    /// The law of the service time. Default none.
+    pub service_time: ServiceTime,
+    /// How many requests are in service at the same time. Default 0: no bound, and so no queue.
+    pub concurrency: usize,
+    /// How many requests may wait when all workers are busy; one more gets a 503. Default 1024.
+    pub queue: usize,
+    /// The part of requests that fail with a 500, from 0 to 1. Default 0.
+    pub failure_rate: f64,
+    /// The seed of service times and failures. Default `None`: a fresh one, told in the stats.
+    pub seed: Option<u64>,
+    /// A connection is closed without notice after so many answers. Default 0: never.
+    pub keep_alive_requests: u64,
+    /// How long a graceful end waits for requests in progress. Default 5 s.
+    pub grace: Duration,
+}
+
+/// Why options cannot be used.
+#[derive(Debug, Error, PartialEq)]
+pub enum BadOption {
+    #[error("the id {0:?} is not 1 to 64 of the characters A-Z a-z 0-9 space . _ : -")]
+    Id(String),
+    #[error("the failure rate {0} is not between 0 and 1")]
+    FailureRate(f64),
+    #[error("a concurrency of {0} is more than {CONCURRENCY_MAX}; 0 means no bound")]
+    Concurrency(usize),
+}
+
+/// More workers than this are as good as no bound.
+const CONCURRENCY_MAX: usize = 1_000_000;
+
+// === impl Options ===
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            host: IpAddr::V4(Ipv4Addr::LOCALHOST),
+            port: 0,
+            id: "1".to_owned(),
+            service_time: ServiceTime::None,
+            concurrency: 0,
+            queue: 1024,
+            failure_rate: 0.0,
+            seed: None,
+            keep_alive_requests: 0,
+            grace: Duration::from_secs(5),
+        }
+    }
+}
+
+impl Options {
+    /// Says whether a server can be started so.
+    pub fn check(&self) -> Result<(), BadOption> {
+        let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b" ._:-".contains(&byte);
+        if !(1..=64).contains(&self.id.len()) || !self.id.bytes().all(allowed) {
+            return Err(BadOption::Id(self.id.clone()));
+        }
+        if !(0.0..=1.0).contains(&self.failure_rate) {
+            return Err(BadOption::FailureRate(self.failure_rate));
+        }
+        if self.concurrency > CONCURRENCY_MAX {
+            return Err(BadOption::Concurrency(self.concurrency));
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_are_usable() {
+        assert_eq!(Options::default().check(), Ok(()));
+    }
+
+    #[test]
+    fn an_id_that_could_not_stand_in_a_header_or_json_is_refused() {
+        for id in ["", "a\nb", "é", "\"", &"x".repeat(65)] {
+            let options = Options { id: id.to_owned(), ..Options::default() };
+            assert_eq!(options.check(), Err(BadOption::Id(id.to_owned())));
+        }
+        let longest = Options { id: "Server 1._:-".repeat(5), ..Options::default() };
+        assert_eq!(longest.check(), Ok(()));
+    }
+
+    #[test]
+    fn a_failure_rate_outside_0_to_1_is_refused() {
+        for rate in [-0.1, 1.1, f64::INFINITY] {
+            let options = Options { failure_rate: rate, ..Options::default() };
+            assert_eq!(options.check(), Err(BadOption::FailureRate(rate)));
+        }
+        assert!(Options { failure_rate: f64::NAN, ..Options::default() }.check().is_err());
+    }
+}

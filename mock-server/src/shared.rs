@@ -1,0 +1,105 @@
+//! What the parts of a server share, in three circles: all threads, the server's thread, one connection.
+//!
+//! Why: tests read counters and throw switches from their own threads, so those are atomics behind an `Arc` ([`Shared`]). All
+//! else lives on the server's one thread ([`Local`], [`Session`]) and needs no lock.
+
+use std::cell::{Cell, OnceCell, RefCell};
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::{Arc, OnceLock};
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http::HeaderValue;
+use tokio::sync::mpsc;
+
+use crate::connection::ConnectionEnd;
+use crate::counters::{Counters, Gauge};
+use crate::gate::Gate;
+use crate::options::Options;
+use crate::service_time::Generator;
+use crate::stream::filler;
+use crate::switches::{Change, Switches};
+use crate::timer::Timer;
+
+/// Seen by all threads.
+pub(crate) struct Shared {
+    /// As given, the seed filled in.
+    pub(crate) options: Options,
+    pub(crate) seed: u64,
+    pub(crate) started: Instant,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) switches: Switches,
+    /// The timer's median error, measured before the first request; empty where no service time was configured.
+    pub(crate) calibration: OnceLock<Duration>,
+}
+
+/// Seen by the server's thread.
+pub(crate) struct Local {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) timer: Timer,
+    pub(crate) gate: Gate,
+    pub(crate) generator: RefCell<Generator>,
+    pub(crate) server_id: HeaderValue,
+    pub(crate) home: Bytes,
+    filler: OnceCell<Bytes>,
+}
+
+/// One connection, and the tunnel that may outlive its HTTP part.
+pub(crate) struct Session {
+    pub(crate) local: Rc<Local>,
+    pub(crate) end: Arc<ConnectionEnd>,
+    pub(crate) answers: Cell<u64>,
+    pub(crate) _open: Gauge,
+    /// Never sent on: when the last one is dropped, the server knows that all connections are closed.
+    pub(crate) _alive: mpsc::Sender<Infallible>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(crate) fn new(options: Options) -> Self {
+        let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+        Self {
+            seed,
+            started: Instant::now(),
+            counters: Arc::new(Counters::new()),
+            switches: Switches::new(options.failure_rate),
+            calibration: OnceLock::new(),
+            options,
+        }
+    }
+
+    /// Applies a checked change, switches and counters.
+    pub(crate) fn apply(&self, change: &Change) {
+        self.switches.apply(change);
+        if change.reset_counters == Some(true) {
+            self.counters.reset();
+        }
+    }
+}
+
+// === impl Local ===
+
+impl Local {
+    /// `server_id` is the id as a header's value.
+    pub(crate) fn new(shared: Arc<Shared>, timer: Timer, server_id: HeaderValue) -> Self {
+        let Options { id, concurrency, queue, .. } = &shared.options;
+        // Byte for byte as the course's sheet has it; the id was checked to need no escapes.
+        let home = format!(r#"{{"message":"Hello from Server: {id}","status":"successful"}}"#);
+        Self {
+            gate: Gate::new(*concurrency, *queue, shared.counters.clone()),
+            generator: RefCell::new(Generator::new(shared.seed)),
+            server_id,
+            home: home.into(),
+            filler: OnceCell::new(),
+            timer,
+            shared,
+        }
+    }
+
+    /// The bytes that streams are cut from, made at the first stream.
+    pub(crate) fn filler(&self) -> Bytes {
+        self.filler.get_or_init(filler).clone()
+    }
+}
