@@ -5,6 +5,7 @@
 
 use std::ptr::NonNull;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use lb_strategy::Outcome;
 use lb_strategy::abi::*;
@@ -16,6 +17,8 @@ use crate::library::Plugin;
 pub struct Strategy {
     plugin: Arc<Plugin>,
     raw: NonNull<LbStrategy>,
+    /// Tells this instance from every other one of the process.
+    instance: u64,
 }
 
 /// A strategy's view of one backend list.
@@ -101,6 +104,8 @@ pub struct Finish {
     pub now_ns: u64,
 }
 
+static INSTANCES: AtomicU64 = AtomicU64::new(1);
+
 /// The contract's request with our own part behind it: the header callback gets back the pointer it was lent.
 #[repr(C)]
 struct Lent<'a> {
@@ -111,9 +116,9 @@ struct Lent<'a> {
 // === impl Strategy ===
 
 impl Strategy {
-    /// Makes an instance with `options` (a JSON object).
+    /// Makes an instance with `options` (a JSON object; null is an empty one).
     pub fn new(plugin: Arc<Plugin>, options: &serde_json::Value) -> Result<Arc<Self>, HookError> {
-        let text = options.to_string();
+        let text = if options.is_null() { "{}".to_owned() } else { options.to_string() };
         let mut reason = Vec::<u8>::new();
         let mut raw = std::ptr::null_mut();
         let hook = plugin.table().strategy_new.expect("checked at load");
@@ -121,7 +126,7 @@ impl Strategy {
         let status = unsafe { hook(plugin.host.0, LbStr::new(text.as_bytes()), sink(&mut reason), &raw mut raw) };
         let strategy = plugin.name().to_owned();
         match (status, NonNull::new(raw)) {
-            (LB_OK, Some(raw)) => Ok(Arc::new(Self { plugin, raw })),
+            (LB_OK, Some(raw)) => Ok(Arc::new(Self { plugin, raw, instance: INSTANCES.fetch_add(1, Relaxed) })),
             (LB_E_CONFIG, _) => Err(HookError::Options { strategy, reason: lossy(reason) }),
             (status, _) => Err(failed(strategy, "strategy_new", status, reason)),
         }
@@ -129,6 +134,11 @@ impl Strategy {
 
     pub fn plugin(&self) -> &Arc<Plugin> {
         &self.plugin
+    }
+
+    /// This instance's number, unique in the process: whether a finish is "own" is told by it.
+    pub fn instance(&self) -> u64 {
+        self.instance
     }
 
     /// Bytes for a successor; `None` where the plugin exports none.
@@ -157,6 +167,17 @@ impl Strategy {
             LB_OK => Ok(()),
             LB_E_STATE => Err(HookError::State { strategy, reason: lossy(reason) }),
             status => Err(failed(strategy, "state_import", status, reason)),
+        }
+    }
+
+    /// Lets time pass; `true` asks for a new picker. Call every [`Plugin::tick_ms`], on the builder thread.
+    pub fn tick(&self, now_ns: u64) -> Result<bool, HookError> {
+        let Some(hook) = self.plugin.table().tick else { return Ok(false) };
+        // SAFETY: the instance is alive.
+        match unsafe { hook(self.raw.as_ptr(), now_ns) } {
+            LB_OK => Ok(false),
+            LB_REBUILD => Ok(true),
+            status => Err(failed(self.plugin.name().to_owned(), "tick", status, Vec::new())),
         }
     }
 }
