@@ -1,1 +1,16 @@
-//! x
+//! What people and scripts talk to: the admin port, and the course's routes wherever they are served.
+//!
+//! It calls control through its [`Handle`](crate::control::Handle) and reads the hall; it decides nothing about backends itself. It
+//! runs on the control runtime, so a slow admin client can never hold up a request. Invariants: a change is made only for a request
+//! that passed the [`guard`]; every failure is compact JSON with a sentence in it; nothing here outlives [`Server`].
+
+mod answer;
+mod api;
+mod backends;
+pub mod course;
+mod guard;
+mod health;
+mod index;
+mod server;
+
+pub use server::{BindError, Listener, Server, Shared, bind};

@@ -1,0 +1,127 @@
+//! An answer of the admin port, before it becomes HTTP.
+//!
+//! It exists so that routes are functions from a request to a value that a test can compare. Invariant: a failure is always compact
+//! JSON, `message` before `status`, its sentence prefixed `<Error> ` exactly once, as the course's sheet has it.
+
+use bytes::Bytes;
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::{Response, StatusCode};
+use http_body_util::Full;
+use serde::Serialize;
+
+use crate::control::ControlError;
+use crate::generation::CourseAnswer;
+
+pub(super) const JSON: &str = "application/json";
+pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Answer {
+    pub(super) status: StatusCode,
+    pub(super) content_type: &'static str,
+    pub(super) body: Bytes,
+    /// For 405.
+    pub(super) allow: Option<&'static str>,
+}
+
+#[derive(Serialize)]
+struct Failure<'a> {
+    message: &'a str,
+    status: &'static str,
+}
+
+/// The body of a failure.
+pub(super) fn failure_body(sentence: &str) -> Bytes {
+    let prefixed;
+    let message = if sentence.starts_with("<Error> ") {
+        sentence
+    } else {
+        prefixed = format!("<Error> {sentence}");
+        &prefixed
+    };
+    to_json(&Failure { message, status: "failure" })
+}
+
+/// The status for what control refused.
+pub(super) fn status_of(error: &ControlError) -> StatusCode {
+    match error {
+        ControlError::Refused(_) => StatusCode::BAD_REQUEST,
+        ControlError::NotFound(_) => StatusCode::NOT_FOUND,
+        ControlError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        ControlError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+    }
+}
+
+pub(super) fn to_json(value: &impl Serialize) -> Bytes {
+    // maps with string keys, strings and numbers always have a JSON form
+    serde_json::to_vec(value).unwrap_or_default().into()
+}
+
+// === impl Answer ===
+
+impl Answer {
+    pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Self {
+        Self { status, content_type: TEXT, body: body.into(), allow: None }
+    }
+
+    pub(super) fn json(value: &impl Serialize) -> Self {
+        Self { status: StatusCode::OK, content_type: JSON, body: to_json(value), allow: None }
+    }
+
+    pub(super) fn failure(status: StatusCode, sentence: &str) -> Self {
+        Self { status, content_type: JSON, body: failure_body(sentence), allow: None }
+    }
+
+    pub(super) fn wrong_method(allow: &'static str) -> Self {
+        let sentence = format!("this route takes {allow}");
+        Self { allow: Some(allow), ..Self::failure(StatusCode::METHOD_NOT_ALLOWED, &sentence) }
+    }
+
+    pub(super) fn into_response(self) -> Response<Full<Bytes>> {
+        let mut response = Response::new(Full::new(self.body));
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
+        // what is told here is true now only
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if let Some(allow) = self.allow {
+            headers.insert(ALLOW, HeaderValue::from_static(allow));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"lb\""));
+        }
+        response
+    }
+}
+
+impl From<ControlError> for Answer {
+    fn from(error: ControlError) -> Self {
+        Self::failure(status_of(&error), &error.to_string())
+    }
+}
+
+impl From<CourseAnswer> for Answer {
+    fn from(answer: CourseAnswer) -> Self {
+        Self { status: answer.status, content_type: JSON, body: answer.body, allow: answer.allow }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failure_is_prefixed_once_and_escaped() {
+        let body = r#"{"message":"<Error> no \"x\"","status":"failure"}"#;
+        assert_eq!(failure_body("no \"x\""), body);
+        assert_eq!(failure_body("<Error> no \"x\""), body);
+    }
+
+    #[test]
+    fn a_405_names_what_is_allowed() {
+        let response = Answer::wrong_method("GET, HEAD").into_response();
+        assert_eq!(response.status(), 405);
+        assert_eq!(response.headers()[ALLOW], "GET, HEAD");
+        assert_eq!(response.headers()[CONTENT_TYPE], JSON);
+    }
+}

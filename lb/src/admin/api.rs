@@ -1,0 +1,167 @@
+//! The routes of the admin port.
+//!
+//! Invariants: [`ROUTES`] is the one list of what is served and by which methods; a body is read only for a route that takes one, and
+//! no more of it than [`BODY_BYTES_MAX`].
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode, request};
+use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use hyper::body::{Body, Incoming};
+
+use super::answer::Answer;
+use super::backends::{Target, pool_of};
+use super::index::INDEX;
+use super::server::Shared;
+use super::{course, health};
+use crate::telemetry::CONTENT_TYPE;
+
+/// 1 MiB: ten thousand backends fit.
+const BODY_BYTES_MAX: usize = 1 << 20;
+/// How long a body may take to arrive.
+const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+
+/// Every route with its methods; `{id}` stands for one segment.
+pub(super) const ROUTES: [(&str, &str); 12] = [
+    ("/", "GET, HEAD"),
+    ("/rep", "GET, HEAD"),
+    ("/add", "POST"),
+    ("/rm", "DELETE"),
+    ("/metrics", "GET, HEAD"),
+    ("/healthz", "GET, HEAD"),
+    ("/readyz", "GET, HEAD"),
+    ("/status", "GET, HEAD"),
+    ("/backends", "GET, HEAD"),
+    ("/backends/{id}/drain", "POST"),
+    ("/backends/{id}/ready", "POST"),
+    ("/backends/{id}/weight", "POST"),
+];
+
+/// Answers one request.
+pub(super) async fn respond(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (head, body) = request.into_parts();
+    let answer = match allowed(shared, &head) {
+        Ok(()) => match read(&head, body).await {
+            Ok(body) => route(shared, &head, &body).await,
+            Err(answer) => answer,
+        },
+        Err(answer) => answer,
+    };
+    if !is_reading(&head.method) {
+        let (method, path) = (&head.method, head.uri.path());
+        tracing::info!(%method, path, status = answer.status.as_u16(), "admin request");
+    }
+    answer.into_response()
+}
+
+/// Whether there is such a route, by this method, for this client; in that order for a stranger nothing but the refusal shows.
+fn allowed(shared: &Shared, head: &request::Parts) -> Result<(), Answer> {
+    shared.guard.check(head)?;
+    match methods_of(head.uri.path()) {
+        None => {
+            let sentence = format!("there is nothing at {}; GET / lists what there is", head.uri.path());
+            Err(Answer::failure(StatusCode::NOT_FOUND, &sentence))
+        }
+        Some(methods) if !methods.split(", ").any(|method| method == head.method.as_str()) => {
+            Err(Answer::wrong_method(methods))
+        }
+        Some(_) => Ok(()),
+    }
+}
+
+fn methods_of(path: &str) -> Option<&'static str> {
+    let is_served = |route: &str| match route.split_once("{id}") {
+        None => route == path,
+        Some((_, action)) => Target::of(path).is_some() && path.ends_with(action),
+    };
+    ROUTES.iter().find(|(route, _)| is_served(route)).map(|(_, methods)| *methods)
+}
+
+async fn route(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
+    let path = head.uri.path();
+    match path {
+        "/" => Answer::text(StatusCode::OK, INDEX),
+        "/metrics" => Answer { content_type: CONTENT_TYPE, ..Answer::text(StatusCode::OK, shared.metrics.render()) },
+        "/healthz" => health::healthz(shared).await,
+        "/readyz" => health::readyz(shared),
+        "/status" => shared.handle.status().await.map_or_else(Answer::from, |status| Answer::json(&status)),
+        "/backends" => shared.handle.backends().await.map_or_else(Answer::from, |backends| Answer::json(&backends)),
+        "/rep" | "/add" | "/rm" => course::answer(&shared.handle, &head.method, path, body).await.into(),
+        _ => change(shared, head, body).await,
+    }
+}
+
+async fn change(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
+    let bad = |sentence: String| Answer::failure(StatusCode::BAD_REQUEST, &sentence);
+    let Some(target) = Target::of(head.uri.path()) else {
+        return Answer::failure(StatusCode::NOT_FOUND, "there is nothing here");
+    };
+    let pool = match pool_of(head.uri.query()) {
+        Ok(pool) => pool,
+        Err(sentence) => return bad(sentence),
+    };
+    let change = match target.action.change(body) {
+        Ok(change) => change,
+        Err(sentence) => return bad(sentence),
+    };
+    match shared.handle.change(&pool, &target.id, change).await {
+        Ok(backend) => Answer::json(&backend),
+        Err(error) => error.into(),
+    }
+}
+
+/// The whole body of a change; reading requests have none that matters.
+async fn read(head: &request::Parts, body: Incoming) -> Result<Bytes, Answer> {
+    if is_reading(&head.method) {
+        return Ok(Bytes::new());
+    }
+    let too_large = || {
+        let sentence = format!("the body is longer than {BODY_BYTES_MAX} bytes");
+        Answer::failure(StatusCode::PAYLOAD_TOO_LARGE, &sentence)
+    };
+    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
+        return Err(too_large());
+    }
+    match tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(_)) => Err(Answer::failure(StatusCode::BAD_REQUEST, "the body broke off")),
+        Err(_) => Err(Answer::failure(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
+    }
+}
+
+fn is_reading(method: &Method) -> bool {
+    matches!(*method, Method::GET | Method::HEAD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_has_its_methods_and_nothing_else_is_served() {
+        for (route, methods) in ROUTES {
+            assert_eq!(methods_of(&route.replace("{id}", "Server%201")), Some(methods), "{route}");
+        }
+        for path in ["/rep/", "/REP", "/backends/", "/backends/a", "/backends/a/drian", "/page", "//rep"] {
+            assert_eq!(methods_of(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_course_agrees_about_its_methods() {
+        for path in ["/rep", "/add", "/rm"] {
+            assert_eq!(course::allowed_methods(path), methods_of(path));
+        }
+    }
+
+    #[test]
+    fn the_index_names_every_route() {
+        for (route, methods) in ROUTES.iter().filter(|(route, _)| *route != "/") {
+            let method = methods.split(", ").next().unwrap_or_default();
+            let named = INDEX.lines().any(|line| line.split_whitespace().take(2).eq([method, *route]));
+            assert!(named, "{method} {route}");
+        }
+    }
+}

@@ -1,0 +1,206 @@
+//! What a body of `/add` or `/rm` says, or one sentence about what is wrong with it.
+//!
+//! Taken apart by hand and not by serde, because the sentences are for students: they name the key, what was found and what is wanted.
+//! Invariants: pure; no input panics; unknown keys are errors, so that a mistyped `hostname` is not silently nothing.
+
+use serde_json::{Map, Value};
+
+use crate::config::check_weight;
+use crate::control::{Add, AttachedBackend, Remove};
+
+const ADD_EXAMPLE: &str = r#"{"n":2,"hostnames":["S1","S2"]}"#;
+const REMOVE_EXAMPLE: &str = r#"{"n":1,"hostnames":["S1"]}"#;
+
+/// `{"n":…,"hostnames":[…]}` to launch, `{"backends":[…]}` to attach.
+pub fn parse_add(body: &[u8]) -> Result<Add, String> {
+    let object = object(body, ADD_EXAMPLE)?;
+    known_keys(&object, "", &["n", "hostnames", "backends"])?;
+    let Some(backends) = object.get("backends") else {
+        let (n, hostnames) = count_and_names(&object, "newly added", ADD_EXAMPLE)?;
+        return Ok(Add::Launch { n, hostnames });
+    };
+    if object.len() > 1 {
+        return Err("give either n and hostnames, to launch, or backends, to attach; not both".to_owned());
+    }
+    let Value::Array(backends) = backends else {
+        return Err(format!("backends must be a list of objects, not {}", kind(backends)));
+    };
+    if backends.is_empty() {
+        return Err("backends is empty: nothing to attach".to_owned());
+    }
+    backends.iter().enumerate().map(|(index, value)| backend(index, value)).collect::<Result<_, _>>().map(Add::Attach)
+}
+
+/// `{"n":…,"hostnames":[…]}`.
+pub fn parse_remove(body: &[u8]) -> Result<Remove, String> {
+    let object = object(body, REMOVE_EXAMPLE)?;
+    known_keys(&object, "", &["n", "hostnames"])?;
+    let (n, hostnames) = count_and_names(&object, "removable", REMOVE_EXAMPLE)?;
+    Ok(Remove { n, hostnames })
+}
+
+fn object(body: &[u8], example: &str) -> Result<Map<String, Value>, String> {
+    if body.trim_ascii().is_empty() {
+        return Err(format!("the request has no body; send JSON such as {example}"));
+    }
+    match serde_json::from_slice(body) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(other) => Err(format!("the body must be a JSON object such as {example}, not {}", kind(&other))),
+        Err(error) => Err(format!("the body is not valid JSON ({error}); send for example {example}")),
+    }
+}
+
+fn known_keys(object: &Map<String, Value>, place: &str, known: &[&str]) -> Result<(), String> {
+    match object.keys().find(|key| !known.contains(&key.as_str())) {
+        None => Ok(()),
+        Some(key) => Err(format!("{place}unknown key {key:?}; known here: {}", known.join(", "))),
+    }
+}
+
+/// `n` and the optional `hostnames`; `which` is the sheet's word for the instances meant.
+fn count_and_names(object: &Map<String, Value>, which: &str, example: &str) -> Result<(usize, Vec<String>), String> {
+    let n = match object.get("n") {
+        None => return Err(format!("n is missing; send for example {example}")),
+        Some(value) => match value.as_i64() {
+            Some(n) if n >= 1 => usize::try_from(n).map_err(|_| format!("n is too large: {n}"))?,
+            Some(n) => return Err(format!("n must be at least 1, not {n}")),
+            None if value.is_u64() => return Err(format!("n is too large: {value}")),
+            None if value.is_number() => return Err(format!("n must be a whole number, not {value}")),
+            None => return Err(format!("n must be a whole number, not {}", kind(value))),
+        },
+    };
+    let hostnames = match object.get("hostnames") {
+        None => Vec::new(),
+        Some(Value::Array(names)) => names.iter().map(hostname).collect::<Result<_, _>>()?,
+        Some(other) => return Err(format!("hostnames must be a list of strings, not {}", kind(other))),
+    };
+    if hostnames.len() > n {
+        return Err(format!("Length of hostname list is more than {which} instances"));
+    }
+    Ok((n, hostnames))
+}
+
+fn hostname(value: &Value) -> Result<String, String> {
+    match value {
+        Value::String(name) => Ok(name.clone()),
+        other => Err(format!("hostnames must be a list of strings, but {} is in it", kind(other))),
+    }
+}
+
+fn backend(index: usize, value: &Value) -> Result<AttachedBackend, String> {
+    let place = format!("backends[{index}]");
+    let Value::Object(object) = value else {
+        return Err(format!("{place} must be an object with id and address, not {}", kind(value)));
+    };
+    known_keys(object, &format!("{place}: "), &["id", "address", "weight"])?;
+    let text = |key: &str| match object.get(key) {
+        Some(Value::String(text)) => Ok(text.clone()),
+        Some(other) => Err(format!("{place}.{key} must be a string, not {}", kind(other))),
+        None => Err(format!("{place}.{key} is missing")),
+    };
+    let weight = match object.get("weight") {
+        None => 1,
+        Some(value) => weight(value).map_err(|sentence| format!("{place}.weight: {sentence}"))?,
+    };
+    Ok(AttachedBackend { id: text("id")?, address: text("address")?, weight })
+}
+
+/// A weight in JSON.
+pub(in crate::admin) fn weight(value: &Value) -> Result<u16, String> {
+    match value.as_i64() {
+        Some(weight) => check_weight(weight),
+        None if value.is_number() => Err(format!("must be a whole number, not {value}")),
+        None => Err(format!("must be a whole number, not {}", kind(value))),
+    }
+}
+
+/// What sort of thing a value is, with its article.
+fn kind(value: &Value) -> &'static str {
+    match value {
+        Value::Null => "null",
+        Value::Bool(_) => "a boolean",
+        Value::Number(_) => "a number",
+        Value::String(_) => "a string",
+        Value::Array(_) => "a list",
+        Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn names(names: &[&str]) -> Vec<String> {
+        names.iter().map(|name| (*name).to_owned()).collect()
+    }
+
+    #[test]
+    fn the_sheets_own_examples_are_understood() {
+        let add = parse_add(br#"{"n":4,"hostnames":["S5","S4","S10","S11"]}"#);
+        assert_eq!(add, Ok(Add::Launch { n: 4, hostnames: names(&["S5", "S4", "S10", "S11"]) }));
+        let remove = parse_remove(br#"{"n":3,"hostnames":["S5","S4"]}"#);
+        assert_eq!(remove, Ok(Remove { n: 3, hostnames: names(&["S5", "S4"]) }));
+        assert_eq!(parse_add(br#" {"n": 1} "#), Ok(Add::Launch { n: 1, hostnames: vec![] }));
+    }
+
+    #[test]
+    fn too_many_names_get_the_sheets_texts() {
+        assert_eq!(
+            parse_add(br#"{"n":1,"hostnames":["a","b"]}"#).unwrap_err(),
+            "Length of hostname list is more than newly added instances"
+        );
+        assert_eq!(
+            parse_remove(br#"{"n":1,"hostnames":["a","b"]}"#).unwrap_err(),
+            "Length of hostname list is more than removable instances"
+        );
+    }
+
+    #[test]
+    fn servers_can_be_attached() {
+        let body = br#"{"backends":[{"id":"b1","address":"127.0.0.1:5001"},{"id":"b2","address":"h:1","weight":0}]}"#;
+        let attached =
+            |id: &str, address: &str, weight| AttachedBackend { id: id.into(), address: address.into(), weight };
+        assert_eq!(
+            parse_add(body),
+            Ok(Add::Attach(vec![attached("b1", "127.0.0.1:5001", 1), attached("b2", "h:1", 0)]))
+        );
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body_is_said_in_one_sentence() {
+        let cases = [
+            ("", "the request has no body; send JSON such as {\"n\":2,\"hostnames\":[\"S1\",\"S2\"]}"),
+            ("[]", "the body must be a JSON object such as {\"n\":2,\"hostnames\":[\"S1\",\"S2\"]}, not a list"),
+            ("{}", "n is missing; send for example {\"n\":2,\"hostnames\":[\"S1\",\"S2\"]}"),
+            (r#"{"n":0}"#, "n must be at least 1, not 0"),
+            (r#"{"n":-3}"#, "n must be at least 1, not -3"),
+            (r#"{"n":1.5}"#, "n must be a whole number, not 1.5"),
+            (r#"{"n":"3"}"#, "n must be a whole number, not a string"),
+            (r#"{"n":null}"#, "n must be a whole number, not null"),
+            (r#"{"n":18446744073709551615}"#, "n is too large: 18446744073709551615"),
+            (r#"{"n":1,"hostnames":"S1"}"#, "hostnames must be a list of strings, not a string"),
+            (r#"{"n":1,"hostnames":[1]}"#, "hostnames must be a list of strings, but a number is in it"),
+            (r#"{"n":1,"hostname":["a"]}"#, "unknown key \"hostname\"; known here: n, hostnames, backends"),
+            (r#"{"n":1,"backends":[]}"#, "give either n and hostnames, to launch, or backends, to attach; not both"),
+            (r#"{"backends":[]}"#, "backends is empty: nothing to attach"),
+            (r#"{"backends":{}}"#, "backends must be a list of objects, not an object"),
+            (r#"{"backends":[7]}"#, "backends[0] must be an object with id and address, not a number"),
+            (r#"{"backends":[{"id":"a"}]}"#, "backends[0].address is missing"),
+            (r#"{"backends":[{"id":1,"address":"a:1"}]}"#, "backends[0].id must be a string, not a number"),
+            (
+                r#"{"backends":[{"id":"a","adress":"a:1"}]}"#,
+                "backends[0]: unknown key \"adress\"; known here: id, address, weight",
+            ),
+            (
+                r#"{"backends":[{"id":"a","address":"a:1","weight":"2"}]}"#,
+                "backends[0].weight: must be a whole number, not a string",
+            ),
+        ];
+        for (body, sentence) in cases {
+            assert_eq!(parse_add(body.as_bytes()).unwrap_err(), sentence, "{body}");
+        }
+        assert!(parse_add(b"{\"n\":").unwrap_err().starts_with("the body is not valid JSON (EOF"));
+        assert!(parse_add(b"\xff").unwrap_err().starts_with("the body is not valid JSON"));
+        assert!(parse_remove(br#"{"n":1,"backends":[]}"#).unwrap_err().starts_with("unknown key \"backends\""));
+    }
+}

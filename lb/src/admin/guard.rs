@@ -1,0 +1,211 @@
+//! Who may talk to the admin port: the rules on Host, token and Origin.
+//!
+//! They exist because any web page that the operator's browser shows can send requests to loopback, and by a name of its own that it
+//! lets resolve to 127.0.0.1 could read the answers too. So a Host that some stranger's DNS could serve is refused, and a change must
+//! not come from another origin. Accepted are IP addresses, `localhost`, this machine's own name, and names that no public DNS
+//! answers for: those of one label (a container's service name) and those below `.localhost` and `.internal`.
+//!
+//! Invariants: pure but for [`Guard::new`]; the token is compared by its digest, so the time taken says nothing about it.
+
+use http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use http::uri::Authority;
+use http::{Method, StatusCode, Version, request};
+use sha2::{Digest, Sha256};
+
+use super::answer::Answer;
+use crate::config::Secret;
+
+/// The rules with what they compare against.
+pub(super) struct Guard {
+    /// SHA-256 of the token.
+    token: Option<[u8; 32]>,
+    /// This machine's name, lower case.
+    hostname: Option<String>,
+}
+
+/// The routes that ask for no token: what probes call.
+const OPEN_ROUTES: [&str; 2] = ["/healthz", "/readyz"];
+
+// === impl Guard ===
+
+impl Guard {
+    pub(super) fn new(token: Option<&Secret>) -> Self {
+        let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
+        let hostname = hostname.map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty());
+        Self { token: token.map(|token| Sha256::digest(token.expose()).into()), hostname }
+    }
+
+    /// Lets a request pass, or says why not.
+    pub(super) fn check(&self, head: &request::Parts) -> Result<(), Answer> {
+        let host = self.check_host(head)?;
+        self.check_token(head)?;
+        check_origin(head, host.as_ref())
+    }
+
+    /// The request's authority, if it has one (HTTP/1.0 need not).
+    fn check_host(&self, head: &request::Parts) -> Result<Option<Authority>, Answer> {
+        let bad = |sentence: &str| Answer::failure(StatusCode::BAD_REQUEST, sentence);
+        let mut fields = head.headers.get_all(HOST).iter();
+        let header = match (fields.next(), fields.next()) {
+            (None, _) if head.version >= Version::HTTP_11 => return Err(bad("the request has no Host header")),
+            (None, _) => None,
+            (Some(_), Some(_)) => return Err(bad("the request has more than one Host header")),
+            (Some(field), None) => {
+                let authority = Authority::try_from(field.as_bytes());
+                Some(authority.map_err(|_| bad("the Host header is not a host with an optional port"))?)
+            }
+        };
+        // of an absolute-form target both names count
+        let target = head.uri.authority().cloned();
+        for authority in target.iter().chain(&header) {
+            if !self.is_own(authority.host()) {
+                let sentence = format!(
+                    "this is not {:?}: use an IP address, localhost or this machine's own name as the host",
+                    authority.host()
+                );
+                return Err(Answer::failure(StatusCode::MISDIRECTED_REQUEST, &sentence));
+            }
+        }
+        Ok(target.or(header))
+    }
+
+    fn is_own(&self, host: &str) -> bool {
+        let host = host.strip_suffix('.').unwrap_or(host).to_ascii_lowercase();
+        let bare = host.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(&host);
+        let out_of_public_dns = !host.contains('.') || host.ends_with(".localhost") || host.ends_with(".internal");
+        bare.parse::<std::net::IpAddr>().is_ok()
+            || (!host.is_empty() && out_of_public_dns)
+            || self.hostname.as_ref() == Some(&host)
+    }
+
+    fn check_token(&self, head: &request::Parts) -> Result<(), Answer> {
+        let Some(wanted) = &self.token else { return Ok(()) };
+        if OPEN_ROUTES.contains(&head.uri.path()) || bearer(&head.headers).is_some_and(|given| is_equal(&given, wanted))
+        {
+            return Ok(());
+        }
+        Err(Answer::failure(StatusCode::UNAUTHORIZED, "this needs the admin token: Authorization: Bearer TOKEN"))
+    }
+}
+
+/// A change must not be sent by a page of another origin. Programs send no Origin; a browser always does with a change.
+fn check_origin(head: &request::Parts, host: Option<&Authority>) -> Result<(), Answer> {
+    if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+        return Ok(());
+    }
+    let is_own = |origin: &[u8]| {
+        let origin = std::str::from_utf8(origin).ok()?;
+        let (_, authority) = origin.split_once("://")?;
+        Some(authority.eq_ignore_ascii_case(host?.as_str()))
+    };
+    match head.headers.get_all(ORIGIN).iter().all(|origin| is_own(origin.as_bytes()) == Some(true)) {
+        true => Ok(()),
+        false => Err(Answer::failure(StatusCode::FORBIDDEN, "a page of another origin may not change anything here")),
+    }
+}
+
+/// The digest of the token that the request brings.
+fn bearer(headers: &HeaderMap) -> Option<[u8; 32]> {
+    let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
+    scheme.eq_ignore_ascii_case(b"bearer ").then(|| Sha256::digest(token.trim_ascii()).into())
+}
+
+fn is_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
+    a.iter().zip(b).fold(0, |different, (a, b)| different | (a ^ b)) == 0
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn guard(token: Option<&str>) -> Guard {
+        Guard {
+            hostname: Some("balancer.example.org".into()),
+            ..Guard::new(token.map(|t| Secret::new(t.into())).as_ref())
+        }
+    }
+
+    /// The status of the answer to a request with these header fields; 200 when it passes.
+    fn check(guard: &Guard, method: &str, uri: &str, fields: &[(&str, &str)]) -> u16 {
+        let mut request = http::Request::builder().method(method).uri(uri);
+        for (name, value) in fields {
+            request = request.header(*name, *value);
+        }
+        let (head, ()) = request.body(()).unwrap().into_parts();
+        guard.check(&head).map_or_else(|answer| answer.status.as_u16(), |()| 200)
+    }
+
+    #[test]
+    fn only_hosts_that_no_stranger_can_name_pass() {
+        let own = [
+            "127.0.0.1:8081",
+            "127.0.0.1",
+            "[::1]:8081",
+            "[::1]",
+            "10.1.2.3",
+            "localhost:8081",
+            "LOCALHOST",
+            "localhost.",
+        ];
+        let names = [
+            "balancer.example.org:8081",
+            "Balancer.Example.Org",
+            "lb:8081",
+            "host.docker.internal:8081",
+            "a.localhost",
+        ];
+        for host in own.iter().chain(&names) {
+            assert_eq!(check(&guard(None), "GET", "/rep", &[("host", host)]), 200, "{host}");
+        }
+        for host in
+            ["evil.example", "127.0.0.1.evil.example:8081", "localhost.evil.example", "my.local", "internal.com"]
+        {
+            assert_eq!(check(&guard(None), "GET", "/rep", &[("host", host)]), 421, "{host}");
+        }
+        for host in ["", "a b", "a/b"] {
+            assert_ne!(check(&guard(None), "GET", "/rep", &[("host", host)]), 200, "{host:?}");
+        }
+    }
+
+    #[test]
+    fn a_missing_or_doubled_host_is_a_bad_request() {
+        assert_eq!(check(&guard(None), "GET", "/rep", &[]), 400);
+        assert_eq!(check(&guard(None), "GET", "/rep", &[("host", "localhost"), ("host", "evil.example")]), 400);
+    }
+
+    #[test]
+    fn the_target_counts_as_well_as_the_header() {
+        assert_eq!(check(&guard(None), "GET", "http://evil.example/rep", &[("host", "localhost")]), 421);
+        assert_eq!(check(&guard(None), "GET", "http://localhost/rep", &[("host", "localhost")]), 200);
+    }
+
+    #[test]
+    fn a_change_may_not_come_from_another_origin() {
+        let post = |origin| check(&guard(None), "POST", "/add", &[("host", "127.0.0.1:8081"), ("origin", origin)]);
+        assert_eq!(post("http://127.0.0.1:8081"), 200);
+        // also not from another port, where the proxy shows pages of backends
+        for origin in ["http://127.0.0.1:8080", "http://127.0.0.1", "http://evil.example", "null", ""] {
+            assert_eq!(post(origin), 403, "{origin}");
+        }
+        assert_eq!(check(&guard(None), "POST", "/add", &[("host", "localhost")]), 200);
+        let reading = [("host", "localhost"), ("origin", "http://evil.example")];
+        assert_eq!(check(&guard(None), "GET", "/rep", &reading), 200, "reading changes nothing");
+        assert_eq!(check(&guard(None), "DELETE", "/rm", &reading), 403);
+    }
+
+    #[test]
+    fn with_a_token_only_probes_go_without() {
+        let with = |path, value| {
+            check(&guard(Some("s3cret")), "GET", path, &[("host", "localhost"), ("authorization", value)])
+        };
+        assert_eq!(with("/rep", "Bearer s3cret"), 200);
+        assert_eq!(with("/rep", "bearer s3cret"), 200);
+        for value in ["Bearer s3cre", "Bearer s3cret2", "Basic s3cret", "s3cret", ""] {
+            assert_eq!(with("/metrics", value), 401, "{value}");
+        }
+        for path in OPEN_ROUTES {
+            assert_eq!(check(&guard(Some("s3cret")), "GET", path, &[("host", "localhost")]), 200);
+        }
+        assert_eq!(check(&guard(Some("s3cret")), "GET", "/", &[("host", "localhost")]), 401);
+    }
+}

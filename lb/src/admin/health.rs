@@ -1,0 +1,52 @@
+//! The answers to probes: `/healthz` (is this process in order) and `/readyz` (should it get traffic).
+//!
+//! Two questions, because a balancer without backends is healthy but not ready, and restarting it would not help. Invariant: both
+//! answer within a second and a bit, whatever hangs.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use serde::Serialize;
+
+use super::answer::Answer;
+use super::server::Shared;
+use crate::generation::Generation;
+
+/// How long control may take to answer before it counts as stuck.
+const ANSWER_MAX: Duration = Duration::from_secs(1);
+
+#[derive(Serialize)]
+struct NotReady<'a> {
+    message: String,
+    status: &'static str,
+    /// The names of the pools where no backend may get a request.
+    pools: Vec<&'a str>,
+}
+
+pub(super) async fn healthz(shared: &Shared) -> Answer {
+    let sick = |sentence: &str| Answer::failure(StatusCode::SERVICE_UNAVAILABLE, sentence);
+    match tokio::time::timeout(ANSWER_MAX, shared.handle.status()).await {
+        Ok(Ok(status)) if status.builder_stuck => sick("the builder is stuck in a plugin for over a second"),
+        Ok(Ok(_)) => Answer::text(StatusCode::OK, "ok"),
+        Ok(Err(error)) => sick(&error.to_string()),
+        Err(_) => sick("control does not answer"),
+    }
+}
+
+pub(super) fn readyz(shared: &Shared) -> Answer {
+    if shared.is_stopping() {
+        return Answer::failure(StatusCode::SERVICE_UNAVAILABLE, "the load balancer is stopping");
+    }
+    let generation = shared.hall.current();
+    let pools = pools_without_eligible(&generation);
+    if pools.is_empty() {
+        return Answer::text(StatusCode::OK, "ok");
+    }
+    let message = format!("<Error> no eligible backend in: {}", pools.join(", "));
+    Answer { status: StatusCode::SERVICE_UNAVAILABLE, ..Answer::json(&NotReady { message, status: "failure", pools }) }
+}
+
+fn pools_without_eligible(generation: &Generation) -> Vec<&str> {
+    let empty = generation.pools.iter().filter(|pool| !pool.backends.iter().any(|backend| backend.is_eligible()));
+    empty.map(|pool| &*pool.name).collect()
+}

@@ -1,0 +1,31 @@
+//! The page at `/`: what can be asked here, with the commands to ask it.
+//!
+//! Invariant: it names every route that [`super::api`] serves, and no other (a test holds the two together).
+
+/// Plain text, for curl as much as for a browser.
+pub(super) const INDEX: &str = "\
+lb, admin port
+
+look
+  GET  /rep                          the replicas of the pool default, as the course has it
+  GET  /backends                     every backend with its state, as JSON
+  GET  /status                       generation, strategies, runtime changes, as JSON
+  GET  /metrics                      for Prometheus
+  GET  /healthz                      200 while lb itself is in order
+  GET  /readyz                       200 while every pool can serve
+
+change
+  POST   /add                        {\"n\":2} launches, {\"n\":1,\"hostnames\":[\"S4\"]} names them,
+                                     {\"backends\":[{\"id\":\"b1\",\"address\":\"127.0.0.1:5001\",\"weight\":1}]} attaches
+  DELETE /rm                         {\"n\":1} or {\"n\":1,\"hostnames\":[\"S4\"]}
+  POST   /backends/{id}/drain        no new requests for it
+  POST   /backends/{id}/ready        it takes requests again
+  POST   /backends/{id}/weight       {\"weight\":5}, from 0 to 256
+         ?pool=NAME for another pool than default; %20 for a space in an id
+
+for example
+  curl http://HOST/rep
+  curl -X POST   -d '{\"n\":1}' http://HOST/add
+  curl -X DELETE -d '{\"n\":1}' http://HOST/rm
+  curl -X POST http://HOST/backends/Server%201/drain
+";

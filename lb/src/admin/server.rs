@@ -1,0 +1,169 @@
+//! The admin port itself: bound before anything is launched, served on the control runtime, closed last.
+//!
+//! Invariants: at most [`CONNECTIONS_MAX`] connections; one that sends no head is closed; a failed `accept` never ends the server.
+
+use std::convert::Infallible;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{Semaphore, watch};
+use tokio::task::JoinSet;
+
+use super::api;
+use super::guard::Guard;
+use crate::config::Secret;
+use crate::control::Handle;
+use crate::generation::Hall;
+use crate::telemetry::Metrics;
+
+const CONNECTIONS_MAX: usize = 512;
+/// For a head, and between two requests (hyper has one timer for both): longer than the usual scrape interval.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(75);
+/// How long answers that are being written may take when lb ends.
+const STOP_TIME_MAX: Duration = Duration::from_secs(1);
+
+/// What the routes work with.
+pub struct Shared {
+    pub(super) hall: Arc<Hall>,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) handle: Handle,
+    pub(super) guard: Guard,
+    stopping: AtomicBool,
+}
+
+/// A bound socket.
+#[derive(Debug)]
+pub struct Listener {
+    socket: std::net::TcpListener,
+    address: SocketAddr,
+}
+
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error(
+        "admin.listen {address} is in use by another process: stop it or choose another port (admin.listen, --admin-listen)"
+    )]
+    InUse { address: SocketAddr },
+    #[error("admin.listen {address} cannot be used: {source} (admin.listen, --admin-listen)")]
+    Other { address: SocketAddr, source: std::io::Error },
+}
+
+/// The running server.
+pub struct Server {
+    shared: Arc<Shared>,
+    close: watch::Sender<bool>,
+    accepting: tokio::task::JoinHandle<()>,
+}
+
+/// Opens the port; what connects before [`Server::start`] waits.
+pub fn bind(address: SocketAddr) -> Result<Listener, BindError> {
+    let other = |source| BindError::Other { address, source };
+    let socket = std::net::TcpListener::bind(address).map_err(|error| match error.kind() {
+        std::io::ErrorKind::AddrInUse => BindError::InUse { address },
+        _ => other(error),
+    })?;
+    socket.set_nonblocking(true).map_err(other)?;
+    let address = socket.local_addr().map_err(other)?;
+    Ok(Listener { socket, address })
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub fn new(hall: Arc<Hall>, metrics: Arc<Metrics>, handle: Handle, token: Option<&Secret>) -> Arc<Self> {
+        let guard = Guard::new(token);
+        Arc::new(Self { hall, metrics, handle, guard, stopping: AtomicBool::new(false) })
+    }
+
+    pub(super) fn is_stopping(&self) -> bool {
+        self.stopping.load(Relaxed)
+    }
+}
+
+// === impl Listener ===
+
+impl Listener {
+    /// Where it is reached, the port known.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+// === impl Server ===
+
+impl Server {
+    /// Serves on the runtime of the caller.
+    pub fn start(listener: Listener, shared: Arc<Shared>) -> std::io::Result<Self> {
+        let socket = TcpListener::from_std(listener.socket)?;
+        let (close, closing) = watch::channel(false);
+        let accepting = tokio::spawn(accept(socket, shared.clone(), closing));
+        Ok(Self { shared, close, accepting })
+    }
+
+    /// From now on `/readyz` says no, so that traffic goes elsewhere while lb drains.
+    pub fn announce_stop(&self) {
+        self.shared.stopping.store(true, Relaxed);
+    }
+
+    /// Closes the port; answers being written get a second.
+    pub async fn stop(mut self) {
+        let _ = self.close.send(true);
+        if tokio::time::timeout(STOP_TIME_MAX, &mut self.accepting).await.is_err() {
+            self.accepting.abort();
+        }
+    }
+}
+
+async fn accept(socket: TcpListener, shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let mut connections = JoinSet::new();
+    loop {
+        let accepted = tokio::select! {
+            _ = closing.changed() => break,
+            Some(_) = connections.join_next() => continue,
+            // the semaphore is never closed
+            accepted = async { (places.clone().acquire_owned().await, socket.accept().await) } => accepted,
+        };
+        match accepted {
+            (Ok(place), Ok((stream, _))) => {
+                let connection = serve(stream, shared.clone(), closing.clone());
+                connections.spawn(async move {
+                    connection.await;
+                    drop(place);
+                });
+            }
+            (_, Err(error)) => {
+                tracing::warn!(%error, "admin: accept failed");
+                // out of file descriptors, most likely: give others the time to close theirs
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+            (Err(_), _) => break,
+        }
+    }
+    drop(socket);
+    while connections.join_next().await.is_some() {}
+}
+
+async fn serve(stream: TcpStream, shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+    let service = service_fn(move |request| {
+        let shared = shared.clone();
+        async move { Ok::<_, Infallible>(api::respond(&shared, request).await) }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIME_MAX)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut connection = std::pin::pin!(connection);
+    // an error is the client's: it left, or spoke no HTTP
+    tokio::select! {
+        _ = &mut connection => return,
+        _ = closing.changed() => connection.as_mut().graceful_shutdown(),
+    }
+    let _ = connection.await;
+}
