@@ -117,9 +117,7 @@ fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let what = match error.message() {
         "duplicate key" => format!("`{there}` is set twice"),
         // What the parser says when nothing, or a bare word, stands behind the equals sign.
-        "string values must be quoted, expected literal string" if there.is_empty() => {
-            "a value is missing".to_owned()
-        }
+        "string values must be quoted, expected literal string" if there.is_empty() => "a value is missing".to_owned(),
         message => message.to_owned(),
     };
     let what = format!("not valid TOML: {}", super::error::one_line(&what));

@@ -13,7 +13,7 @@ use super::key_path::KeyPath;
 /// Why there is no configuration. Always the operator's to mend; trying again changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    #[error("no config file {}: {reason}; give another with --config FILE", .path.display())]
+    #[error("config file {} cannot be read: {reason}; give another with --config FILE", .path.display())]
     Unreadable { path: PathBuf, reason: String },
     /// The text is not TOML.
     #[error("{place}: {what}")]
@@ -62,25 +62,27 @@ pub(super) fn in_our_words(message: &str) -> String {
     one_line(&format!("{found}, expected {expected}"))
 }
 
-/// The one of `known` that `typed` was probably meant to be.
-pub(super) fn did_you_mean<'a>(
-    typed: &str,
-    known: impl IntoIterator<Item = &'a str>,
-) -> Option<&'a str> {
-    known
-        .into_iter()
-        .map(|name| (strsim::jaro_winkler(&typed.to_lowercase(), name), name))
-        .filter(|(likeness, _)| *likeness > 0.8)
-        .max_by(|a, b| a.0.total_cmp(&b.0))
-        .map(|(_, name)| name)
+/// What `typed` was probably meant to be, and all that it could have been.
+pub(super) fn choices(typed: &str, label: &str, known: &[&str]) -> String {
+    // No known name is longer, and the comparison takes time and memory with the length.
+    let typed: String = typed.to_lowercase().chars().take(64).collect();
+    let slips_max = (typed.chars().count() / 3).max(1);
+    let nearest = known.iter().map(|name| (strsim::osa_distance(&typed, name), name)).min_by_key(|(slips, _)| *slips);
+    let list = known.join(", ");
+    match nearest {
+        Some((slips, name)) if slips <= slips_max => {
+            format!("; did you mean `{name}`? {label}: {list}")
+        }
+        Some(_) => format!(". {label}: {list}"),
+        None => String::new(),
+    }
 }
 
 /// `text` without line ends and other control characters, and not too long for a line.
 pub(super) fn one_line(text: &str) -> String {
     const CHARS_MAX: usize = 1000;
     let words = text.trim().replace("\r\n", " ").replace('\n', " ");
-    let mut line: String =
-        words.chars().filter(|c| !c.is_control()).take(CHARS_MAX).collect();
+    let mut line: String = words.chars().filter(|c| !c.is_control()).take(CHARS_MAX).collect();
     if words.chars().nth(CHARS_MAX).is_some() {
         line.push('…');
     }
@@ -93,15 +95,8 @@ fn unknown(noun: &str, rest: &str) -> String {
     let (typed, expected) = rest.rsplit_once(", expected ").unwrap_or((rest, ""));
     let typed = typed.trim_matches('`');
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
-    let suggestion = match did_you_mean(typed, known.iter().copied()) {
-        Some(name) => format!("; did you mean `{name}`?"),
-        None => String::new(),
-    };
-    let typed = one_line(typed);
-    match known.is_empty() {
-        true => format!("unknown {noun} `{typed}`"),
-        false => format!("unknown {noun} `{typed}`{suggestion} Known here: {}", known.join(", ")),
-    }
+    let choices = choices(typed, "Known here", &known);
+    format!("unknown {noun} `{}`{choices}", one_line(typed))
 }
 
 // === impl Place ===

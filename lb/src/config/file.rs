@@ -176,11 +176,7 @@ fn one() -> i64 {
 
 impl Default for Proxy {
     fn default() -> Self {
-        Self {
-            listen: OneOrMany(vec!["127.0.0.1:8080".to_owned()]),
-            workers: 0,
-            trusted_proxies: Vec::new(),
-        }
+        Self { listen: OneOrMany(vec!["127.0.0.1:8080".to_owned()]), workers: 0, trusted_proxies: Vec::new() }
     }
 }
 
@@ -206,11 +202,7 @@ impl Default for Strategy {
 
 impl Default for Route {
     fn default() -> Self {
-        Self {
-            host: None,
-            path: "/".to_owned(),
-            pool: super::validated::DEFAULT_POOL.to_owned(),
-        }
+        Self { host: None, path: "/".to_owned(), pool: super::validated::DEFAULT_POOL.to_owned() }
     }
 }
 

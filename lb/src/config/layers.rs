@@ -59,6 +59,9 @@ struct Override {
 #[derive(Clone, Debug)]
 struct Layer(Map<String, Value>);
 
+/// Carries the admin API's token itself, which has no key, so that it is never typed into a file.
+pub(super) const TOKEN_VARIABLE: &str = "LB_ADMIN_TOKEN";
+const LOG_VARIABLE: &str = "LB_LOG";
 const PREFIX: &str = "LB__";
 
 /// Puts `environment` and then `command_line` over the document.
@@ -71,10 +74,7 @@ pub(super) fn layer(
     let current = config::Config::builder().add_source(file).build();
     // Whatever the strict first reading let pass and this one does not has no place any more.
     let lost = |what: String| Fault::new(KeyPath::default(), what);
-    let whole = |fault: Fault| ConfigError::Syntax {
-        place: document.place_of(&KeyPath::default()),
-        what: fault.what,
-    };
+    let whole = |fault: Fault| ConfigError::Syntax { place: document.place_of(&KeyPath::default()), what: fault.what };
     let mut current = current.map_err(|error| whole(lost(error.to_string())))?;
     let mut layered = Layered {
         form: read(&current).map_err(|what| whole(lost(what)))?,
@@ -86,6 +86,8 @@ pub(super) fn layer(
         let place = one.origin.place(document, &KeyPath::default());
         layered.apply(&mut current, one).map_err(|fault| fault.at(place))?;
     }
+    let token = Origin::Environment(TOKEN_VARIABLE.to_owned());
+    layered.overridden.push((KeyPath::of(&["admin", "token"]), token));
     Ok(layered)
 }
 
@@ -100,8 +102,8 @@ fn from_environment(environment: &BTreeMap<String, String>) -> impl Iterator<Ite
             text: text.clone(),
         })
     });
-    let log = environment.get("LB_LOG").map(|text| Override {
-        origin: Origin::Environment("LB_LOG".to_owned()),
+    let log = environment.get(LOG_VARIABLE).map(|text| Override {
+        origin: Origin::Environment(LOG_VARIABLE.to_owned()),
         parts: vec!["log".to_owned(), "level".to_owned()],
         as_typed: true,
         text: text.clone(),
@@ -128,8 +130,7 @@ fn flag(key: &str) -> String {
 
 /// The form that `current` amounts to, read as strictly as the file was.
 fn read(current: &config::Config) -> Result<file::File, String> {
-    let table: toml::Table =
-        current.clone().try_deserialize().map_err(|error| in_our_words(&error.to_string()))?;
+    let table: toml::Table = current.clone().try_deserialize().map_err(|error| in_our_words(&error.to_string()))?;
     table.try_into().map_err(|error: toml::de::Error| in_our_words(error.message()))
 }
 
@@ -150,12 +151,10 @@ fn layer_value(value: toml::Value) -> Value {
         toml::Value::Float(number) => ValueKind::Float(number),
         toml::Value::Boolean(truth) => ValueKind::Boolean(truth),
         toml::Value::Datetime(time) => ValueKind::String(time.to_string()),
-        toml::Value::Array(array) => {
-            ValueKind::Array(array.into_iter().map(layer_value).collect())
+        toml::Value::Array(array) => ValueKind::Array(array.into_iter().map(layer_value).collect()),
+        toml::Value::Table(table) => {
+            ValueKind::Table(table.into_iter().map(|(key, value)| (key, layer_value(value))).collect())
         }
-        toml::Value::Table(table) => ValueKind::Table(
-            table.into_iter().map(|(key, value)| (key, layer_value(value))).collect(),
-        ),
     };
     Value::new(None, kind)
 }
@@ -269,9 +268,7 @@ impl Layered {
             return Ok(());
         }
         for sibling in ["name", "path", "sha256"].map(|name| strategy.key(name)) {
-            let same_layer = |(path, other): &(KeyPath, Origin)| {
-                *path == sibling && other.layer() == origin.layer()
-            };
+            let same_layer = |(path, other): &(KeyPath, Origin)| *path == sibling && other.layer() == origin.layer();
             if sibling == *key || self.overridden.iter().any(same_layer) {
                 continue;
             }
@@ -302,9 +299,7 @@ impl Override {
             let lower = part.to_ascii_lowercase();
             path = match here {
                 _ if self.as_typed => path.key(part),
-                Some(table) if !table.contains_key(&lower) => {
-                    path.key(table.keys().find(there).unwrap_or(&lower))
-                }
+                Some(table) if !table.contains_key(&lower) => path.key(table.keys().find(there).unwrap_or(&lower)),
                 _ => path.key(&lower),
             };
             if part.is_empty() {
@@ -315,9 +310,7 @@ impl Override {
         }
         // The `config` crate would read `a[3]` as a path of its own.
         match path.steps().first() {
-            Some(Step::Key(first)) if !first.chars().all(plain) => {
-                Err(Fault::new(path, "unknown key"))
-            }
+            Some(Step::Key(first)) if !first.chars().all(plain) => Err(Fault::new(path, "unknown key")),
             _ => Ok(path),
         }
     }
@@ -358,9 +351,7 @@ impl Origin {
 impl Layer {
     fn of(path: &KeyPath, value: Value) -> Self {
         let nested = path.steps().iter().rev().fold(value, |inner, step| match step {
-            Step::Key(key) => {
-                Value::new(None, ValueKind::Table(Map::from_iter([(key.clone(), inner)])))
-            }
+            Step::Key(key) => Value::new(None, ValueKind::Table(Map::from_iter([(key.clone(), inner)]))),
             Step::Index(_) => inner,
         });
         match nested.kind {

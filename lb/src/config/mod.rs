@@ -4,10 +4,31 @@
 //! [`load`]; the way out is [`Config`]. Every mistake is one [`ConfigError`], which prints as one
 //! line that says what is wrong, where, and what to do.
 //!
+//! ```text
+//! text ─ document (strict, with lines) ─ layers (config crate) ─ file form ─ validate, pools ─ Config
+//! ```
+//!
 //! Invariant: a leaf. Nothing here imports from the rest of `lb`, starts anything or keeps state, and
 //! no input of any kind makes it panic.
 
+mod document;
+mod error;
+mod explain;
+mod file;
+mod key_path;
+mod layers;
+mod load;
+mod pools;
+mod validate;
 pub mod validated;
 mod values;
 
+pub use error::{ConfigError, Place};
+pub use explain::{Setting, explain, explain_json};
+pub use key_path::{KeyPath, Step};
+pub use layers::Origin;
+pub use load::{Loaded, Source, load, load_text, process_environment};
 pub use validated::*;
+
+#[cfg(test)]
+mod tests;

@@ -7,13 +7,13 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use super::error::{Fault, did_you_mean};
+use super::error::{Fault, choices};
 use super::file;
 use super::key_path::KeyPath;
 use super::validate::{Surroundings, absolute};
 use super::validated::{
-    Backend, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, Pool, Proxy, Route, Strategy,
-    check_id, check_weight, resolve_address,
+    Backend, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, Pool, Proxy, Route, Strategy, check_id,
+    check_weight, resolve_address,
 };
 
 /// The strategy of a pool that names none.
@@ -64,9 +64,7 @@ pub(super) fn check_routes(routes: &[file::Route], pools: &[Pool]) -> Result<Vec
         let path_prefix = check_path(path).map_err(|what| Fault::new(key.key("path"), what))?;
         let Some(pool) = pools.iter().position(|pool| pool.name == *name) else {
             let names: Vec<&str> = pools.iter().map(|pool| pool.name.as_str()).collect();
-            let hint = did_you_mean(name, names.iter().copied());
-            let hint = hint.map(|name| format!("; did you mean {name:?}?")).unwrap_or_default();
-            let what = format!("there is no pool {name:?}{hint} Pools: {}", names.join(", "));
+            let what = format!("there is no pool {name:?}{}", choices(name, "Pools", &names));
             return Err(Fault::new(key.key("pool"), what));
         };
         let same = |route: &Route| route.host == host && route.path_prefix == path_prefix;
@@ -162,10 +160,7 @@ fn check_strategy(
         check_name(name).map_err(|what| Fault::new(section.key("name"), what))?;
     }
     let plugin = match path {
-        Some(path) => Plugin::Path {
-            path: absolute(path, section.key("path"), around)?,
-            name: name.clone(),
-        },
+        Some(path) => Plugin::Path { path: absolute(path, section.key("path"), around)?, name: name.clone() },
         None => Plugin::Name(name.clone().unwrap_or_else(|| DEFAULT_STRATEGY.to_owned())),
     };
     let in_charge = match &plugin {
@@ -229,11 +224,7 @@ fn check_sha256(text: &str) -> Result<[u8; 32], String> {
     }
 }
 
-fn check_hash_on(
-    sources: &[String],
-    section: &KeyPath,
-    warnings: &mut Vec<String>,
-) -> Result<Vec<KeySource>, Fault> {
+fn check_hash_on(sources: &[String], section: &KeyPath, warnings: &mut Vec<String>) -> Result<Vec<KeySource>, Fault> {
     if sources.len() > HASH_SOURCES_MAX {
         let what = format!("can have {HASH_SOURCES_MAX} sources, not {}", sources.len());
         return Err(Fault::new(section.clone(), what));
@@ -241,8 +232,7 @@ fn check_hash_on(
     let mut checked = Vec::with_capacity(sources.len());
     for (index, text) in sources.iter().enumerate() {
         let source = key_source(text).map_err(|what| Fault::new(section.index(index), what))?;
-        let always =
-            matches!(source, KeySource::Path | KeySource::ClientIp | KeySource::RandomId);
+        let always = matches!(source, KeySource::Path | KeySource::ClientIp | KeySource::RandomId);
         if always && index + 1 < sources.len() {
             warnings.push(format!("{section}: every request has {text}, what follows is not asked"));
         }
@@ -259,19 +249,13 @@ fn key_source(text: &str) -> Result<KeySource, String> {
         ("header", Some(name)) => http::HeaderName::from_bytes(name.as_bytes())
             .map(KeySource::Header)
             .map_err(|_| format!("{name:?} is not the name of a header")),
-        ("cookie", Some(name)) if !name.is_empty() && plain(name) => {
-            Ok(KeySource::Cookie(name.to_owned()))
-        }
-        ("query", Some(name)) if !name.is_empty() && plain(name) => {
-            Ok(KeySource::Query(name.to_owned()))
-        }
+        ("cookie", Some(name)) if !name.is_empty() && plain(name) => Ok(KeySource::Cookie(name.to_owned())),
+        ("query", Some(name)) if !name.is_empty() && plain(name) => Ok(KeySource::Query(name.to_owned())),
         ("cookie" | "query", Some(name)) => Err(format!("{name:?} is not the name of a {kind}")),
         ("path", None) => Ok(KeySource::Path),
         ("client_ip", None) => Ok(KeySource::ClientIp),
         ("random_id", None) => Ok(KeySource::RandomId),
-        _ => Err(format!(
-            "{text:?} is none of header:NAME, cookie:NAME, query:NAME, path, client_ip, random_id"
-        )),
+        _ => Err(format!("{text:?} is none of header:NAME, cookie:NAME, query:NAME, path, client_ip, random_id")),
     }
 }
 
@@ -291,9 +275,7 @@ fn check_host(host: Option<&str>) -> Result<HostMatch, String> {
         (1..=63).contains(&label.len()) && label.bytes().all(plain)
     };
     if name.len() > 253 || !name.split('.').all(label) {
-        return Err(format!(
-            "{host:?} is not a host name without port, such as \"example.org\" or \"*.example.org\""
-        ));
+        return Err(format!("{host:?} is not a host name without port, such as \"example.org\" or \"*.example.org\""));
     }
     Ok(match wildcard {
         true => HostMatch::Wildcard(format!(".{name}")),
@@ -328,9 +310,7 @@ fn json(value: &toml::Value, key: &KeyPath) -> Result<serde_json::Value, Fault> 
             Json::Array(json.collect::<Result<_, _>>()?)
         }
         toml::Value::Table(table) => {
-            let json = table.iter().map(|(name, value)| {
-                json(value, &key.key(name)).map(|value| (name.clone(), value))
-            });
+            let json = table.iter().map(|(name, value)| json(value, &key.key(name)).map(|value| (name.clone(), value)));
             Json::Object(json.collect::<Result<_, _>>()?)
         }
     })

@@ -10,7 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::{Fault, did_you_mean};
+use super::error::{Fault, choices};
 use super::file;
 use super::key_path::KeyPath;
 use super::pools;
@@ -39,11 +39,7 @@ const WORKERS_MAX: i64 = 1_024;
 const REPLICAS_MAX: i64 = 1_024;
 
 /// Checks all of `form`. Things that are allowed but probably not meant are added to `warnings`.
-pub(super) fn validate(
-    form: &file::File,
-    around: &Surroundings,
-    warnings: &mut Vec<String>,
-) -> Result<Config, Fault> {
+pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut Vec<String>) -> Result<Config, Fault> {
     let file::File {
         plugin_dirs: dirs,
         proxy,
@@ -108,8 +104,7 @@ pub(super) fn within(key: KeyPath, value: i64, min: i64, max: i64) -> Result<i64
 
 fn plugin_dirs(dirs: &[PathBuf], around: &Surroundings) -> Result<Vec<PathBuf>, Fault> {
     let key = KeyPath::of(&["plugin_dirs"]);
-    let configured =
-        dirs.iter().enumerate().map(|(index, dir)| absolute(dir, key.index(index), around));
+    let configured = dirs.iter().enumerate().map(|(index, dir)| absolute(dir, key.index(index), around));
     configured.chain(around.executable_folder.clone().map(Ok)).collect()
 }
 
@@ -183,9 +178,9 @@ fn check_launcher(
     }
     check_id(&names.replace("{n}", &u32::MAX.to_string()))
         .map_err(|what| Fault::new(section.key("names"), format!("{names:?} makes no ids: {what}")))?;
-    let host: IpAddr = host.parse().map_err(|_| {
-        Fault::new(section.key("host"), format!("{host:?} is not an IP address, such as 127.0.0.1"))
-    })?;
+    let host: IpAddr = host
+        .parse()
+        .map_err(|_| Fault::new(section.key("host"), format!("{host:?} is not an IP address, such as 127.0.0.1")))?;
     let first_port = within(section.key("first_port"), *first_port, 0, i64::from(u16::MAX))?;
     if first_port + max_replicas - 1 > i64::from(u16::MAX) {
         let what = format!("leaves no room for {max_replicas} ports (launcher.max_replicas)");
@@ -260,8 +255,7 @@ fn check_timeouts(form: &file::Timeouts) -> Result<Timeouts, Fault> {
         total_ms,
         drain_ms,
     } = *form;
-    let at_least_1 =
-        |name: &str, value: i64| milliseconds(KeyPath::of(&["timeouts", name]), value, 1);
+    let at_least_1 = |name: &str, value: i64| milliseconds(KeyPath::of(&["timeouts", name]), value, 1);
     let total = milliseconds(KeyPath::of(&["timeouts", "total_ms"]), total_ms, 0)?;
     Ok(Timeouts {
         connect: at_least_1("connect_ms", connect_ms)?,
@@ -285,9 +279,7 @@ fn check_limits(form: &file::Limits) -> Result<Limits, Fault> {
         upstream_idle_connections: idle,
         retries,
     } = *form;
-    let limit = |name: &str, value: i64, min: i64, max: i64| {
-        within(KeyPath::of(&["limits", name]), value, min, max)
-    };
+    let limit = |name: &str, value: i64, min: i64, max: i64| within(KeyPath::of(&["limits", name]), value, min, max);
     let body_bytes = limit("body_bytes", body_bytes, 0, i64::MAX)?;
     let in_flight = limit("requests_in_flight_per_backend", in_flight, 0, 1_000_000)?;
     Ok(Limits {
@@ -316,13 +308,12 @@ fn check_log(form: &file::Log) -> Result<Log, Fault> {
     let fault = |what: String| Err(Fault::new(KeyPath::of(&["log", "level"]), what));
     // A bare word that is no level would be read as the name of a module, and all else fall silent.
     if !level.contains('[') {
-        let stray = level.split(',').map(str::trim).find(|part| {
-            !part.contains('=') && !levels.contains(&part.to_ascii_lowercase().as_str())
-        });
+        let stray = level
+            .split(',')
+            .map(str::trim)
+            .find(|part| !part.contains('=') && !levels.contains(&part.to_ascii_lowercase().as_str()));
         if let Some(stray) = stray {
-            let hint = did_you_mean(stray, levels).map(|level| format!("; did you mean {level}?"));
-            let hint = hint.unwrap_or_default();
-            return fault(format!("{stray:?} is not a level{hint} Levels: {}", levels.join(", ")));
+            return fault(format!("{stray:?} is not a level{}", choices(stray, "Levels", &levels)));
         }
     }
     match tracing_subscriber::EnvFilter::builder().parse(level) {

@@ -1,0 +1,170 @@
+//! Loading: from a path, an environment and a command line to a configuration, or to one error.
+//!
+//! All that is read from the machine is read here (the file, the token, the resolver's answers, the
+//! number of cores), so that the layers and the checks can be told anything by a test. It blocks while
+//! a backend's name is resolved; call it where that is allowed.
+//!
+//! Invariant: the process's own environment is only looked at by [`process_environment`].
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use super::document::Document;
+use super::error::{ConfigError, Fault, one_line};
+use super::explain::{Setting, settings};
+use super::file;
+use super::key_path::KeyPath;
+use super::layers::{Layered, Origin, TOKEN_VARIABLE, layer};
+use super::validate::{Surroundings, absolute, validate};
+use super::validated::{Config, Secret};
+
+/// Where a configuration comes from.
+#[derive(Clone, Debug, Default)]
+pub struct Source {
+    pub path: PathBuf,
+    /// Key path and value, for example `("strategy.name", "round_robin")`.
+    pub command_line: Vec<(String, String)>,
+    pub environment: BTreeMap<String, String>,
+}
+
+/// A configuration, and how it came about.
+#[derive(Clone, Debug)]
+pub struct Loaded {
+    pub config: Config,
+    /// Every setting with its value in force, section by section.
+    pub settings: Vec<Setting>,
+    /// Allowed, but probably not meant; one line each.
+    pub warnings: Vec<String>,
+}
+
+/// No configuration is longer than this.
+const FILE_BYTES_MAX: u64 = 1 << 20;
+const TOKEN_BYTES_MAX: u64 = 4_096;
+
+/// Reads, layers and checks.
+pub fn load(source: &Source) -> Result<Loaded, ConfigError> {
+    let unreadable =
+        |reason: String| ConfigError::Unreadable { path: absolute_path(&source.path), reason: one_line(&reason) };
+    let text = read_text(&source.path, FILE_BYTES_MAX).map_err(unreadable)?;
+    load_text(source, &text)
+}
+
+/// As [`load`], with the file's text at hand; `source.path` is only where it counts as being.
+pub fn load_text(source: &Source, text: &str) -> Result<Loaded, ConfigError> {
+    let document = Document::parse(&source.path, text)?;
+    let mut layered = layer(&document, &source.environment, &source.command_line)?;
+    let mut warnings = std::mem::take(&mut layered.warnings);
+    let at = |fault: Fault| {
+        let place = layered.place_of(&document, &fault.key);
+        fault.at(place)
+    };
+
+    let file = absolute_path(&source.path);
+    let mut around = Surroundings {
+        folder: file.parent().unwrap_or(Path::new("/")).to_owned(),
+        executable_folder: std::env::current_exe().ok().and_then(|executable| executable.parent().map(Path::to_owned)),
+        cores: std::thread::available_parallelism().map_or(1, usize::from),
+        state_dir: state_dir(&file, &source.environment),
+        admin_token: None,
+        file,
+    };
+    let token = admin_token(&layered, &document, source, &around, &mut warnings).map_err(at)?;
+    let (token, token_origin) = token.unzip();
+    around.admin_token = token;
+    let config = validate(&layered.form, &around, &mut warnings).map_err(at)?;
+    let settings = settings(&layered, &document, &config, token_origin);
+    Ok(Loaded { config, settings, warnings })
+}
+
+/// The environment of this process. What is not Unicode is passed on as far as it can be, so that the
+/// check of its value says what is wrong.
+#[must_use]
+pub fn process_environment() -> BTreeMap<String, String> {
+    std::env::vars_os().map(|(name, text)| (name.to_string_lossy().into(), text.to_string_lossy().into())).collect()
+}
+
+fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
+    let mut bytes = Vec::new();
+    std::fs::File::open(path)
+        .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
+        .map_err(|error| error.to_string())?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(format!("it is longer than {bytes_max} bytes"));
+    }
+    String::from_utf8(bytes).map_err(|error| format!("byte {} is not UTF-8", error.utf8_error().valid_up_to() + 1))
+}
+
+/// `path` from the working folder; its links stay as they are, so that a relative path in the file
+/// means what it looks like.
+fn absolute_path(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// `$XDG_STATE_HOME/lb/<hash>`, else below the home folder, else below the temporary one. The hash is of
+/// the file's folder without links, and its name: all ways to one file give one folder, and a file that
+/// is replaced by pointing a link elsewhere keeps its own.
+fn state_dir(file: &Path, environment: &BTreeMap<String, String>) -> PathBuf {
+    let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
+    let canonical = match (folder, file.file_name()) {
+        (Some(folder), Some(name)) => folder.join(name),
+        _ => file.to_owned(),
+    };
+    let digest = Sha256::digest(canonical.as_os_str().as_encoded_bytes());
+    let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+    let folder = |name: &str| environment.get(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
+    match (folder("XDG_STATE_HOME"), folder("HOME")) {
+        (Some(state), _) => state.join("lb").join(hash),
+        (None, Some(home)) => home.join(".local/state/lb").join(hash),
+        // Not below a common `lb`: the first user to make that would own it.
+        (None, None) => folder("TMPDIR").unwrap_or_else(|| "/tmp".into()).join(format!("lb-state-{hash}")),
+    }
+}
+
+/// The admin API's token with where it came from. A file named on the command line goes before
+/// LB_ADMIN_TOKEN, which goes before one named in the environment or the file.
+fn admin_token(
+    layered: &Layered,
+    document: &Document<'_>,
+    source: &Source,
+    around: &Surroundings,
+    warnings: &mut Vec<String>,
+) -> Result<Option<(Secret, Origin)>, Fault> {
+    let file::Admin { listen: _, token_file } = &layered.form.admin;
+    let key = KeyPath::of(&["admin", "token_file"]);
+    let origin = layered.origin_of(document, &key);
+    let variable = source.environment.get(TOKEN_VARIABLE).filter(|token| !token.is_empty());
+    if let (Some(token), false) = (variable, matches!(origin, Origin::CommandLine(_))) {
+        let key = KeyPath::of(&["admin", "token"]);
+        let token = check_token(token).map_err(|what| Fault::new(key.clone(), what))?;
+        return Ok(Some((token, layered.origin_of(document, &key))));
+    }
+    let Some(path) = token_file else { return Ok(None) };
+    let path = absolute(path, key.clone(), around)?;
+    let fault = |what: String| Fault::new(key.clone(), format!("{} {what}", path.display()));
+    let text = read_text(&path, TOKEN_BYTES_MAX).map_err(|error| fault(format!("cannot be read: {error}")))?;
+    let token = check_token(&text).map_err(fault)?;
+    if open_to_all(&path) {
+        warnings.push(format!("{key}: {} can be read by every user; chmod 600 it", path.display()));
+    }
+    Ok(Some((token, origin)))
+}
+
+/// A token travels in a header, so it is visible ASCII; the line end of an editor does not count.
+fn check_token(text: &str) -> Result<Secret, String> {
+    let token = text.trim_end_matches(['\n', '\r']);
+    if token.is_empty() {
+        return Err("has no token in it".to_owned());
+    }
+    match token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(Secret::new(token.to_owned())),
+        false => Err("must be one line of visible ASCII without spaces".to_owned()),
+    }
+}
+
+fn open_to_all(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
+}

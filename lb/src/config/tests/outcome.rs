@@ -1,0 +1,108 @@
+//! What comes out: matching order, the token, the state folder, the printed page, warnings.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+
+use super::*;
+
+#[test]
+fn routes_come_out_in_matching_order() {
+    let route = |host: &str, path: &str| format!("[[routes]]\nhost = \"{host}\"\npath = \"{path}\"\n");
+    let text = [
+        route("*", "/a"),
+        route("*", "/a/b/"),
+        route("*.org", "/"),
+        route("*.example.org", "/"),
+        route("WWW.example.org", "/"),
+        route("www.example.org", "/x"),
+    ];
+    let order: Vec<String> =
+        config(&text.concat()).routes.iter().map(|route| format!("{:?} {}", route.host, route.path_prefix)).collect();
+    let expected = [
+        "Exact(\"www.example.org\") /x",
+        "Exact(\"www.example.org\") /",
+        "Wildcard(\".example.org\") /",
+        "Wildcard(\".org\") /",
+        "Any /a/b",
+        "Any /a",
+    ];
+    assert_eq!(order, expected);
+}
+
+#[test]
+fn a_token_comes_from_a_file_or_from_the_environment_and_is_never_shown() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("token");
+    std::fs::write(&file, "from-the-file\n").unwrap();
+    let text = format!("[admin]\nlisten = \"0.0.0.0:1\"\ntoken_file = {:?}\n", file);
+    let token = |environment: &[&str], command_line: &[&str]| {
+        let loaded = load_text(&source(environment, command_line), &text).unwrap();
+        assert_eq!(setting(&loaded, "admin.token").0, "\"***\"");
+        let shown = format!("{loaded:?}{}{}", explain(&loaded), explain_json(&loaded));
+        assert!(!shown.contains("from-the"), "{shown}");
+        loaded.config.admin.token.unwrap().expose().to_owned()
+    };
+    assert_eq!(token(&[], &[]), "from-the-file");
+    assert_eq!(token(&["LB_ADMIN_TOKEN=from-the-environment"], &[]), "from-the-environment");
+    let flag = format!("admin.token_file={}", file.display());
+    assert_eq!(token(&["LB_ADMIN_TOKEN=from-the-environment"], &[&flag]), "from-the-file");
+}
+
+#[test]
+fn state_goes_where_the_environment_says_and_one_file_has_one_folder() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::create_dir(folder.path().join("a")).unwrap();
+    let dir = |path: &Path, environment: &[&str]| {
+        let mut source = source(environment, &[]);
+        source.path = path.to_owned();
+        load_text(&source, "").unwrap().config.state.dir
+    };
+    let file = folder.path().join("lb.toml");
+    let state = dir(&file, &["XDG_STATE_HOME=/state"]);
+    assert!(state.starts_with("/state/lb"));
+    assert_eq!(state.file_name().unwrap().len(), 16);
+    assert_eq!(state, dir(&folder.path().join("a/../lb.toml"), &["XDG_STATE_HOME=/state"]));
+    assert_ne!(state, dir(&folder.path().join("other.toml"), &["XDG_STATE_HOME=/state"]));
+    let relative = dir(&file, &["XDG_STATE_HOME=state", "HOME=", "TMPDIR=/t"]);
+    assert!(relative.to_string_lossy().starts_with("/t/lb-state-"), "{relative:?}");
+    assert_eq!(dir(&file, &["LB__STATE__DIR=x"]), folder.path().join("x"));
+}
+
+#[test]
+fn the_page_says_what_is_in_force_and_who_said_so() {
+    let text = "[[backends]]\nid = \"b 1\"\naddress = \"127.0.0.1:1\"\n[strategy]\nname = \"mine\"\n";
+    let loaded = load_text(&source(&["LB__PROXY__WORKERS=2"], &["log.level=warn"]), text).unwrap();
+    let page = explain(&loaded);
+    for line in [
+        "backends[0].id = \"b 1\"  # file, line 2",
+        "proxy.workers = 2  # environment LB__PROXY__WORKERS",
+        "log.level = \"warn\"  # command line (log.level)",
+        "strategy.name = \"mine\"  # file, line 5",
+        "timeouts.connect_ms = 5000  # default",
+    ] {
+        let (setting, origin) = line.split_once("  # ").unwrap();
+        let found = page
+            .lines()
+            .any(|line| line.split_once("  # ").is_some_and(|(s, o)| s.trim_end() == setting && o == origin));
+        assert!(found, "{line} is not in\n{page}");
+    }
+    let columns = page.lines().skip(1).filter_map(|line| line.find("  # ")).filter(|at| *at <= 60);
+    assert_eq!(columns.collect::<BTreeSet<_>>().len(), 1, "{page}");
+    let json = explain_json(&loaded);
+    let entries = json["settings"].as_array().unwrap();
+    let workers = entries.iter().find(|entry| entry["key"] == "proxy.workers").unwrap();
+    assert_eq!(workers["value"], 2);
+    assert_eq!(workers["variable"], "LB__PROXY__WORKERS");
+}
+
+#[test]
+fn what_is_probably_not_meant_is_warned_of() {
+    let warnings = |text: &str| load_text(&source(&[], &[]), text).unwrap().warnings;
+    assert_eq!(warnings(""), ["pool \"default\" has no backends yet"]);
+    let text = "[launcher]\nkind = \"process\"\ncommand = [\"./server\"]\n[strategy]\n\
+                path = \"libx.so\"\nhash_on = [\"path\", \"random_id\"]\n[strategy.config.y]\n";
+    let warnings = warnings(text);
+    assert!(warnings.iter().any(|line| line.contains("has no {port} in it")), "{warnings:?}");
+    assert!(warnings.iter().any(|line| line.contains("no [strategy.config.x]")), "{warnings:?}");
+    assert!(warnings.iter().any(|line| line.contains("every request has path")), "{warnings:?}");
+}
