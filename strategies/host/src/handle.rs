@@ -7,8 +7,8 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-use lb_strategy::Outcome;
 use lb_strategy::abi::*;
+use lb_strategy::{Backends, Outcome};
 
 use crate::backends::BackendList;
 use crate::library::Plugin;
@@ -193,6 +193,16 @@ impl Drop for Strategy {
 unsafe impl Send for Strategy {}
 // SAFETY: as above.
 unsafe impl Sync for Strategy {}
+
+// === impl BackendList ===
+
+impl BackendList {
+    /// The list as a strategy written in Rust sees it: for tests that call one without the table between.
+    pub fn lend(&self) -> Backends<'_> {
+        // SAFETY: the list owns all that it points to, does not change, and is borrowed as long as the view.
+        unsafe { Backends::from_raw(self.raw()) }
+    }
+}
 
 // === impl Picker ===
 

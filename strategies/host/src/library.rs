@@ -23,6 +23,8 @@ pub struct Plugin {
     expectation: String,
     path: Option<PathBuf>,
     sha256: Option<[u8; 32]>,
+    /// Its entry answered NULL: the table is all zero.
+    refuses_host: bool,
     pub(crate) host: HostInfo,
 }
 
@@ -78,7 +80,7 @@ const SINK_MAX_BYTES: usize = 16 << 20;
 unsafe extern "C" fn sink_write(sink: *mut LbSink, bytes: LbStr) {
     // SAFETY: every sink we lend is a live `Vec<u8>` that nobody else touches during the call.
     if let Some(buffer) = unsafe { sink.cast::<Vec<u8>>().as_mut() }
-        && buffer.len() + bytes.len <= SINK_MAX_BYTES
+        && buffer.len().saturating_add(bytes.len) <= SINK_MAX_BYTES
         && !bytes.ptr.is_null()
     {
         // SAFETY: the contract: `len` bytes borrowed for the call.
@@ -111,17 +113,12 @@ impl Plugin {
         std::mem::forget(library);
         // SAFETY: the host struct lives until the process ends.
         let table = unsafe { entry(host.0) };
-        if table.is_null() {
-            return Err(format!(
-                "refuses this host (it speaks version {ABI_MAJOR}.{ABI_MINOR} of the contract): build it against this lb's header"
-            ));
-        }
-        // SAFETY: a plugin's table is valid as long as its image, which is never unmapped.
+        // SAFETY: a plugin's table is null or valid as long as its image, which is never unmapped.
         Ok(unsafe { Self::from_raw(table, Some(origin.to_owned()), Some(sha256), *host) })
     }
 
     /// # Safety
-    /// `table` must point to at least 4 bytes, and to `size` bytes where those 4 say more.
+    /// `table` must be null, or point to at least 4 bytes, and to `size` bytes where those 4 say more.
     unsafe fn from_raw(
         table: *const LbStrategyTable,
         path: Option<PathBuf>,
@@ -131,25 +128,40 @@ impl Plugin {
         // SAFETY: all-zero is a valid table: numbers 0, null strings, absent hooks.
         let mut copy: LbStrategyTable = unsafe { std::mem::zeroed() };
         // SAFETY: every table begins with its size.
-        let size = unsafe { *table.cast::<u32>() } as usize;
+        let size = if table.is_null() { 0 } else { unsafe { *table.cast::<u32>() } };
+        // A size that ends inside a pointer must not leave half of one: whole words only.
+        let whole = (size as usize & !(align_of::<LbStrategyTable>() - 1)).min(size_of::<LbStrategyTable>());
         // SAFETY: the table has `size` bytes; ours has room for the smaller of both.
-        unsafe {
-            std::ptr::copy_nonoverlapping(
-                table.cast::<u8>(),
-                (&raw mut copy).cast::<u8>(),
-                size.min(size_of::<LbStrategyTable>()),
-            );
-        }
-        // SAFETY: strings of a table live as long as the image.
-        let (name, version, build, state_schema, expectation) = unsafe {
-            (text(copy.name), text(copy.version), text(copy.build), text(copy.state_schema), text(copy.expectation))
+        unsafe { std::ptr::copy_nonoverlapping(table.cast::<u8>(), (&raw mut copy).cast::<u8>(), whole) };
+        copy.size = size;
+        // Only in a table of this major are the strings where we look for them.
+        let is_readable = size as usize >= TABLE_REQUIRED_SIZE && copy.abi_major == ABI_MAJOR;
+        let read = |field: LbStr| {
+            // SAFETY: strings of a table live as long as the image.
+            if is_readable { unsafe { text(field) } } else { String::new() }
         };
-        Self { table: copy, name, version, build, state_schema, expectation, path, sha256, host }
+        Self {
+            name: read(copy.name),
+            version: read(copy.version),
+            build: read(copy.build),
+            state_schema: read(copy.state_schema),
+            expectation: read(copy.expectation),
+            table: copy,
+            path,
+            sha256,
+            refuses_host: table.is_null(),
+            host,
+        }
     }
 
     /// The contract's only reasons to refuse a table; versions of build and plugin are diagnostics.
     pub(crate) fn check_version(&self) -> Result<(), String> {
         let table = &self.table;
+        if self.refuses_host {
+            return Err(format!(
+                "refuses this host (it speaks version {ABI_MAJOR}.{ABI_MINOR} of the contract): build it against this lb's header"
+            ));
+        }
         if (table.size as usize) < TABLE_REQUIRED_SIZE {
             return Err(format!("has a table of {} bytes; version 1 needs {TABLE_REQUIRED_SIZE}", table.size));
         }
@@ -204,6 +216,11 @@ impl Plugin {
 
     pub fn wants_hash(&self) -> bool {
         self.table.flags & LB_F_WANTS_HASH != 0
+    }
+
+    /// Milliseconds between two calls of [`Strategy::tick`](crate::Strategy::tick); 0 is never.
+    pub fn tick_ms(&self) -> u32 {
+        if self.table.tick.is_some() { self.table.tick_ms } else { 0 }
     }
 
     pub fn wants_finish(&self) -> bool {

@@ -57,6 +57,7 @@ pub struct LoadError {
 pub struct Loader {
     directory: PathBuf,
     host: HostInfo,
+    /// All that were ever opened, by content, those included whose table was refused.
     images: Mutex<HashMap<[u8; 32], Arc<Plugin>>>,
 }
 
@@ -126,9 +127,7 @@ impl Loader {
         for (stage, step) in STAGES {
             step(self, &mut candidate).map_err(|reason| LoadError { path: wanted.path.to_owned(), stage, reason })?;
         }
-        let plugin = candidate.plugin.expect("the open stage sets the plugin");
-        self.images.lock().unwrap_or_else(PoisonError::into_inner).insert(candidate.sha256, plugin.clone());
-        Ok(plugin)
+        Ok(candidate.plugin.expect("the open stage sets the plugin"))
     }
 
     /// Images now resident; they stay until the process ends.
@@ -201,7 +200,10 @@ fn copy(loader: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
 fn open(loader: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
     if candidate.plugin.is_none() {
         let plugin = Plugin::open(&candidate.copy, candidate.wanted.path, candidate.sha256, &loader.host)?;
-        candidate.plugin = Some(Arc::new(plugin));
+        // From here on it is resident and counts, also when a later stage refuses it. Of two that opened the same bytes at the same
+        // time the first is kept.
+        let mut images = loader.images.lock().unwrap_or_else(PoisonError::into_inner);
+        candidate.plugin = Some(images.entry(candidate.sha256).or_insert_with(|| Arc::new(plugin)).clone());
     }
     Ok(())
 }

@@ -90,3 +90,105 @@ impl Draws {
         ((u128::from(self.0) * u128::from(bound)) >> 64) as u64
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use lb_strategy::abi::LbStrategyTable;
+    use lb_strategy_conformance::statistics::{chi_square_p, counts};
+    use lb_strategy_conformance::{Decision, Requests, World, properties, small_worlds, strategy};
+    use serde_json::json;
+
+    use super::*;
+
+    static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<LeastConnections>("0", "test");
+
+    /// Picks of equal loads, counted.
+    fn picks(world: &World, seed: u64, picks: usize) -> Vec<u64> {
+        let picker = world.picker(&strategy(&TABLE, &json!({})).unwrap()).unwrap();
+        let mut requests = Requests::seeded(seed);
+        counts(world.len(), (0..picks).map(|_| requests.ask().pick_backend(&picker).unwrap()))
+    }
+
+    #[test]
+    fn keeps_what_every_strategy_must_keep() {
+        properties::check_all(&TABLE, &json!({})).unwrap();
+    }
+
+    #[test]
+    fn in_every_small_world_the_pick_is_a_minimum() {
+        let instance = strategy(&TABLE, &json!({})).unwrap();
+        let mut requests = Requests::seeded(21);
+        for world in [[1, 1, 1, 1], [2, 1, 3, 1], [256, 0, 255, 1]].into_iter().flat_map(small_worlds) {
+            let picker = world.picker(&instance).unwrap();
+            for tried in [vec![], vec![0], vec![2, 1]] {
+                let tried: Vec<u32> = tried.into_iter().filter(|index| (*index as usize) < world.len()).collect();
+                let load = |index: usize| f64::from(world.load(index)) / f64::from(world.weight(index));
+                let least = world.candidates(&tried).into_iter().map(load).fold(f64::INFINITY, f64::min);
+                match requests.ask().tried(&tried).pick(&picker) {
+                    Decision::Backend { index, .. } => {
+                        assert!(load(index) <= least, "{index} after {tried:?} in {world:?}")
+                    }
+                    Decision::NoBackend => assert_eq!(least, f64::INFINITY, "nobody after {tried:?} in {world:?}"),
+                    other => panic!("{other:?} in {world:?}"),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn in_every_small_world_each_of_the_tied_is_picked() {
+        for world in small_worlds([1; 4]) {
+            let Some(least) = world.candidates(&[]).into_iter().map(|index| world.load(index)).min() else { continue };
+            let tied = |index: &usize| world.load(*index) == least;
+            let counted = picks(&world, 22, 100);
+            // The rarest of 4 has 25 of 100; to have none has a chance of 3 in 10^13.
+            assert!(
+                world.candidates(&[]).iter().filter(|index| tied(index)).all(|&index| counted[index] > 0),
+                "{counted:?} in {world:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn ties_are_spread_evenly() {
+        for (n, up, seed) in [
+            (2, vec![true; 2], 23),
+            (4, vec![true; 4], 24),
+            (4, vec![true, false, true, true], 25),
+            (50, vec![true; 50], 26),
+        ] {
+            let world = World::of(n).up(&up);
+            let counted: Vec<u64> =
+                picks(&world, seed, 20_000).into_iter().zip(up).filter(|pair| pair.1).map(|pair| pair.0).collect();
+            let p = chi_square_p(&counted, &vec![1.0; counted.len()]);
+            println!("seed {seed}: {counted:?}, p {p:.3}");
+            assert!(p > 0.001, "seed {seed}: {counted:?} is uneven, p {p}");
+        }
+    }
+
+    #[test]
+    fn ties_are_spread_as_weights_say() {
+        let counted = picks(&World::of(3).weights(&[5, 1, 2]), 27, 20_000);
+        let p = chi_square_p(&counted, &[5.0, 1.0, 2.0]);
+        assert!(p > 0.001, "{counted:?} is not 5:1:2, p {p}");
+    }
+
+    #[test]
+    fn equal_random_bits_decide_equally() {
+        let picker = World::of(4).picker(&strategy(&TABLE, &json!({})).unwrap()).unwrap();
+        let ask = Requests::seeded(28).ask();
+        assert_eq!(ask.pick(&picker), ask.pick(&picker));
+    }
+
+    #[test]
+    fn a_load_counts_from_the_moment_it_changes() {
+        let world = World::of(3);
+        let picker = world.picker(&strategy(&TABLE, &json!({})).unwrap()).unwrap();
+        let mut requests = Requests::seeded(29);
+        for busy in [[5, 5, 4], [0, 9, 9], [u32::MAX, 1, u32::MAX]] {
+            busy.iter().enumerate().for_each(|(index, &load)| world.set_load(index, load));
+            let least = (0..3).min_by_key(|&index| busy[index]).unwrap();
+            assert_eq!(requests.ask().pick_backend(&picker), Ok(least), "{busy:?}");
+        }
+    }
+}

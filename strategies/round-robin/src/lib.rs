@@ -122,3 +122,143 @@ fn reduce(members: &mut [(u32, u32)]) {
 fn greatest_common_divisor(a: u32, b: u32) -> u32 {
     if b == 0 { a } else { greatest_common_divisor(b, a % b) }
 }
+
+#[cfg(test)]
+mod tests {
+    use lb_strategy::abi::LbStrategyTable;
+    use lb_strategy_conformance::statistics::{chi_square_p, counts, spread};
+    use lb_strategy_conformance::{Decision, Picker, Requests, World, properties, strategy};
+    use serde_json::json;
+
+    use super::*;
+
+    static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<RoundRobin>("0", "test");
+
+    fn picker(world: &World) -> Picker {
+        world.picker(&strategy(&TABLE, &json!({})).unwrap()).unwrap()
+    }
+
+    fn picks(picker: &Picker, picks: usize) -> Vec<usize> {
+        let mut requests = Requests::seeded(31);
+        (0..picks).map(|_| requests.ask().pick_backend(picker).unwrap()).collect()
+    }
+
+    #[test]
+    fn keeps_what_every_strategy_must_keep() {
+        properties::check_all(&TABLE, &json!({})).unwrap();
+    }
+
+    #[test]
+    fn equal_backends_take_turns_in_list_order() {
+        assert_eq!(picks(&picker(&World::of(3).weights(&[7, 7, 7])), 7), [0, 1, 2, 0, 1, 2, 0]);
+        assert_eq!(picks(&picker(&World::of(4).up(&[false, true, false, true])), 5), [1, 3, 1, 3, 1]);
+    }
+
+    #[test]
+    fn counts_never_differ_by_more_than_one_whoever_is_eligible() {
+        for mask in 1..64_u32 {
+            let up: Vec<bool> = (0..6).map(|index| mask >> index & 1 == 1).collect();
+            let world = World::of(6).up(&up);
+            let picked = picks(&picker(&world), 50);
+            for window in (0..50).flat_map(|from| (from + 1..=50).map(move |to| from..to)) {
+                let counted = counts(6, picked[window].iter().copied());
+                let eligible: Vec<u64> = world.candidates(&[]).into_iter().map(|index| counted[index]).collect();
+                assert!(spread(&eligible) <= 1, "{counted:?} with {up:?}");
+                assert_eq!(eligible.iter().sum::<u64>(), counted.iter().sum::<u64>());
+            }
+        }
+    }
+
+    #[test]
+    fn a_heavy_backends_turns_are_spread_as_in_nginx() {
+        // The example of nginx's own commit: 5:1:1 is a a b a c a a.
+        assert_eq!(picks(&picker(&World::of(3).weights(&[5, 1, 1])), 7), [0, 0, 1, 0, 2, 0, 0]);
+    }
+
+    #[test]
+    fn weights_are_exact_over_a_sequence_and_never_off_by_more_than_one_turn() {
+        for number in 0..6_u32.pow(3) {
+            let weights = [number % 6, number / 6 % 6, number / 36];
+            let sum: u32 = weights.iter().sum();
+            if sum == 0 {
+                continue;
+            }
+            let picked = picks(&picker(&World::of(3).weights(&weights)), 2 * sum as usize);
+            for length in 1..=picked.len() {
+                let counted = counts(3, picked[..length].iter().copied());
+                for (count, weight) in counted.iter().zip(weights) {
+                    let fair = length as f64 * f64::from(weight) / f64::from(sum);
+                    let off = (*count as f64 - fair).abs();
+                    assert!(
+                        off <= if length % sum as usize == 0 { 1e-9 } else { 1.0 },
+                        "{counted:?} of {weights:?} is off by {off}"
+                    );
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn rounding_of_many_large_weights_keeps_everybody_and_the_proportions() {
+        let weights: Vec<u32> = (0..1000).map(|index| 1 + index % 256).collect();
+        let mut members: Vec<(u32, u32)> =
+            weights.iter().enumerate().map(|(i, &weight)| (i as u32, weight * 1000)).collect();
+        reduce(&mut members);
+        let sum: u64 = members.iter().map(|member| u64::from(member.1)).sum();
+        assert!(sum * 1000 <= STEPS_MAX + 1_000_000, "{sum} turns");
+        assert!(members.iter().all(|member| member.1 >= 1));
+        assert_eq!(members[255].1 / members[127].1, 2);
+    }
+
+    #[test]
+    fn a_retry_takes_no_turn() {
+        let (quiet, troubled) = (picker(&World::of(5)), picker(&World::of(5)));
+        let mut requests = Requests::seeded(32);
+        for _ in 0..100 {
+            let ask = requests.ask();
+            let first = ask.pick_backend(&troubled).unwrap();
+            assert_eq!(first, ask.pick_backend(&quiet).unwrap());
+            let second = requests.ask().tried(&[first as u32]).pick_backend(&troubled).unwrap();
+            requests.ask().tried(&[first as u32, second as u32]).pick_backend(&troubled).unwrap();
+        }
+    }
+
+    #[test]
+    fn what_a_dead_backend_sheds_is_spread_as_weights_say() {
+        let picker = picker(&World::of(4).weights(&[2, 1, 1, 4]));
+        let mut requests = Requests::seeded(33);
+        let retries = counts(4, (0..10_000).map(|_| requests.ask().tried(&[0]).pick_backend(&picker).unwrap()));
+        let p = chi_square_p(&retries[1..], &[1.0, 1.0, 4.0]);
+        assert!(retries[0] == 0 && p > 0.001, "{retries:?}, p {p}");
+    }
+
+    #[test]
+    fn who_tried_all_gets_nobody() {
+        let ask = Requests::seeded(34).ask().tried(&[1, 0]);
+        assert_eq!(ask.pick(&picker(&World::of(2))), Decision::NoBackend);
+    }
+
+    #[test]
+    fn a_successor_goes_on_with_the_next_turn() {
+        let old = strategy(&TABLE, &json!({})).unwrap();
+        picks(&World::of(5).picker(&old).unwrap(), 13);
+        let new = strategy(&TABLE, &json!({})).unwrap();
+        new.import_state(1, &old.export_state().unwrap().unwrap()).unwrap();
+        assert_eq!(picks(&World::of(5).picker(&new).unwrap(), 3), [3, 4, 0]);
+        assert!(new.import_state(2, &[0; 8]).unwrap_err().to_string().contains("version 1"));
+        assert!(new.import_state(1, &[0; 7]).unwrap_err().to_string().contains("8 bytes, not 7"));
+    }
+
+    #[test]
+    fn the_counter_may_wrap() {
+        let instance = strategy(&TABLE, &json!({})).unwrap();
+        instance.import_state(1, &u64::MAX.to_le_bytes()).unwrap();
+        assert_eq!(picks(&World::of(1).picker(&instance).unwrap(), 3), [0, 0, 0]);
+    }
+
+    #[test]
+    fn any_option_is_refused_by_name() {
+        let Err(error) = strategy(&TABLE, &json!({ "sticky": true })) else { panic!("an unknown option was taken") };
+        assert!(error.contains("sticky"), "{error}");
+    }
+}

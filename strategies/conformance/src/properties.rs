@@ -1,0 +1,183 @@
+//! What every strategy must keep, whatever its idea. Each property answers with a sentence when it is broken.
+//!
+//! Invariants checked: only eligible, untried backends are picked; a request is served exactly when somebody may serve it; dry picks
+//! change nothing; threads lose nothing; state survives a hand-over and garbage does not harm; nothing panics.
+
+use lb_strategy::Outcome;
+use lb_strategy::abi::LbStrategyTable;
+use lb_strategy_host::{Decision, Finish, HookError, Picker, Refusal, backend_id};
+use serde_json::Value;
+
+use crate::request::{Ask, Requests};
+use crate::statistics::spread;
+use crate::world::{SMALL_WORLD_BACKENDS, World, small_worlds, strategy};
+
+/// Broken, and how.
+pub type Verdict = Result<(), String>;
+
+const SEED: u64 = 0x5EED_0001;
+const WEIGHTS: [[u32; SMALL_WORLD_BACKENDS]; 2] = [[1, 1, 1, 1], [3, 1, 0, 2]];
+const THREADS: u32 = 4;
+const PICKS_PER_THREAD: usize = 20_000;
+
+/// All properties, with these options.
+pub fn check_all(table: &'static LbStrategyTable, options: &Value) -> Verdict {
+    check_all_small_worlds(table, options)?;
+    dry_picks_change_nothing(table, options)?;
+    threads_lose_nothing(table, options)?;
+    state_is_handed_over(table, options)?;
+    finishes_do_no_harm(table, options)
+}
+
+/// In every small world and for every set of tried backends: served by an eligible, untried backend if there is one, else by nobody.
+pub fn check_all_small_worlds(table: &'static LbStrategyTable, options: &Value) -> Verdict {
+    let strategy = strategy(table, options)?;
+    let mut requests = Requests::seeded(SEED);
+    for world in WEIGHTS.into_iter().flat_map(small_worlds) {
+        let picker = world.picker(&strategy)?;
+        for subset in 0..1_u32 << world.len() {
+            let tried: Vec<u32> = (0..world.len() as u32).filter(|index| subset >> index & 1 == 1).collect();
+            let ask = requests.ask().tried(&tried);
+            serves_right(&world, &picker, &tried, &ask)?;
+            serves_right(&world, &picker, &tried, &ask.clone().dry())?;
+            serves_right(&world, &picker, &tried, &ask.without_key())?;
+        }
+    }
+    Ok(())
+}
+
+/// Two instances with the same requests decide alike, though one is asked dry questions in between; asked twice, a dry answer stays.
+pub fn dry_picks_change_nothing(table: &'static LbStrategyTable, options: &Value) -> Verdict {
+    let (plain, asked) = (strategy(table, options)?, strategy(table, options)?);
+    let mut requests = Requests::seeded(SEED + 1);
+    for world in WEIGHTS.into_iter().flat_map(small_worlds) {
+        let (plain, asked) = (world.picker(&plain)?, world.picker(&asked)?);
+        let dry = requests.ask().dry();
+        let (first, second) = (dry.pick(&asked), dry.pick(&asked));
+        dry.explain(&asked);
+        if first != second {
+            return Err(format!("a dry pick changed the next one from {first:?} to {second:?} in {world:?}"));
+        }
+        let real = requests.ask();
+        let (expected, got) = (real.pick(&plain), real.pick(&asked));
+        if expected != got {
+            return Err(format!("dry picks changed a pick from {expected:?} to {got:?} in {world:?} for {real:?}"));
+        }
+    }
+    Ok(())
+}
+
+/// Four threads pick from one picker: each pick is right and, where theory says "exact", the counts are still even.
+pub fn threads_lose_nothing(table: &'static LbStrategyTable, options: &Value) -> Verdict {
+    let strategy = strategy(table, options)?;
+    let world = World::of(4).up(&[true, true, false, true]);
+    let picker = world.picker(&strategy)?;
+    let work = |worker: u32| {
+        let mut requests = Requests::seeded(SEED + 2 + u64::from(worker));
+        let mut counts = vec![0_u64; world.len()];
+        for _ in 0..PICKS_PER_THREAD {
+            let index = requests.ask().worker(worker).pick_backend(&picker)?;
+            if !world.is_eligible(index) {
+                return Err(format!("a thread got the ineligible backend {index}"));
+            }
+            counts[index] += 1;
+        }
+        Ok(counts)
+    };
+    let counted: Result<Vec<Vec<u64>>, String> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..THREADS).map(|worker| scope.spawn(move || work(worker))).collect();
+        threads.into_iter().map(|thread| thread.join().map_err(|_| "a picking thread panicked".to_owned())?).collect()
+    });
+    let mut totals = vec![0; world.len()];
+    for counts in counted? {
+        totals.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+    }
+    let eligible: Vec<u64> = world.candidates(&[]).into_iter().map(|index| totals[index]).collect();
+    if strategy.plugin().expectation().contains(r#""balance":"exact""#) && spread(&eligible) > 1 {
+        return Err(format!("promises exact balance, but {THREADS} threads counted {totals:?}"));
+    }
+    Ok(())
+}
+
+/// What one instance exports a fresh one imports; garbage, a cut and an unknown version are refused without a panic.
+pub fn state_is_handed_over(table: &'static LbStrategyTable, options: &Value) -> Verdict {
+    let old = strategy(table, options)?;
+    let Some((_, version)) = old.plugin().state_schema() else { return Ok(()) };
+    let picker = World::of(3).picker(&old)?;
+    let mut requests = Requests::seeded(SEED + 10);
+    for _ in 0..100 {
+        requests.ask().pick_backend(&picker)?;
+    }
+    let Some(exported) = old.export_state() else { return Ok(()) };
+    let exported = exported.map_err(|error| error.to_string())?;
+    strategy(table, options)?.import_state(version, &exported).map_err(|error| error.to_string())?;
+    let cuts = (0..exported.len()).map(|length| exported[..length].to_vec());
+    for garbage in cuts.chain([vec![0xFF; 7], vec![0; 4096]]) {
+        refuses_politely(strategy(table, options)?.import_state(version, &garbage), "damaged state")?;
+    }
+    refuses_politely(strategy(table, options)?.import_state(version + 1, &exported), "state of a later version")
+}
+
+/// Finishes of own, foreign and unknown backends, with every outcome and absurd numbers, leave a strategy that still picks right.
+pub fn finishes_do_no_harm(table: &'static LbStrategyTable, options: &Value) -> Verdict {
+    let strategy = strategy(table, options)?;
+    let world = World::of(3);
+    let picker = world.picker(&strategy)?;
+    let mut requests = Requests::seeded(SEED + 11);
+    let outcomes = [0, 1, 2, 3, 4, 5, 77].map(|number| match number {
+        0 => Outcome::Ok,
+        1 => Outcome::ConnectError,
+        2 => Outcome::Timeout,
+        3 => Outcome::Reset,
+        4 => Outcome::ClientGone,
+        5 => Outcome::NotSent,
+        other => Outcome::Other(other),
+    });
+    for (outcome, backend, total_ns) in outcomes.into_iter().flat_map(|outcome| {
+        ["b0", "b2", "unknown"].into_iter().flat_map(move |name| [0, 1_000_000, u64::MAX].map(|ns| (outcome, name, ns)))
+    }) {
+        if strategy.plugin().wants_finish() {
+            picker.finish(&Finish {
+                worker: Some(0),
+                backend_id: backend_id(backend),
+                outcome,
+                http_status: (outcome == Outcome::Ok).then_some(200),
+                attempt: 0,
+                own: backend == "b0",
+                upgraded: false,
+                token: u64::MAX,
+                time_to_head_ns: total_ns,
+                total_ns,
+                now_ns: total_ns,
+            });
+        }
+        serves_right(&world, &picker, &[], &requests.ask())?;
+    }
+    Ok(())
+}
+
+fn serves_right(world: &World, picker: &Picker, tried: &[u32], ask: &Ask) -> Verdict {
+    let candidates = world.candidates(tried);
+    let decision = ask.pick(picker);
+    let is_right = match decision {
+        Decision::Backend { index, .. } => candidates.contains(&index),
+        Decision::NoBackend => candidates.is_empty(),
+        // Without a key a hashing strategy may leave the choice to the host.
+        Decision::Refused(Refusal::Undecided) => {
+            candidates.is_empty() || (picker.strategy().plugin().wants_hash() && !ask.has_key())
+        }
+        Decision::Refused(_) => false,
+    };
+    if is_right {
+        return Ok(());
+    }
+    Err(format!("{decision:?} where {candidates:?} may serve {ask:?} in {world:?} (seed {SEED:#x})"))
+}
+
+fn refuses_politely(result: Result<(), HookError>, what: &str) -> Verdict {
+    match result {
+        Err(HookError::Failed { reason, .. }) => Err(format!("{what} broke it: {reason}")),
+        // Taking it is the strategy's right: it alone knows its format.
+        Err(_) | Ok(()) => Ok(()),
+    }
+}

@@ -1,0 +1,136 @@
+//! Requests out of a seed: random bits, keys and a clock that only a test moves.
+
+use lb_strategy_host::{Decision, Headers, PickRequest, Picker};
+
+/// Between two requests, on the clock of [`Requests`].
+const STEP_NS: u64 = 1_000_000;
+
+/// An endless stream of requests; the same seed is the same stream.
+#[derive(Clone, Debug)]
+pub struct Requests {
+    random: fastrand::Rng,
+    now_ns: u64,
+}
+
+/// One request, as a strategy is asked about it. Made by [`Requests::ask`], changed by its methods.
+#[derive(Clone, Debug)]
+pub struct Ask {
+    random: u64,
+    now_ns: u64,
+    key: Option<Vec<u8>>,
+    tried: Vec<u32>,
+    attempt: u32,
+    worker: Option<u32>,
+    is_dry: bool,
+    headers: Vec<(Vec<u8>, Vec<u8>)>,
+}
+
+struct HeaderList<'a>(&'a [(Vec<u8>, Vec<u8>)]);
+
+/// The 64-bit hash of a key, as the host computes it by default.
+pub fn key_hash(key: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(key)
+}
+
+// === impl Requests ===
+
+impl Requests {
+    pub fn seeded(seed: u64) -> Self {
+        Self { random: fastrand::Rng::with_seed(seed), now_ns: 0 }
+    }
+
+    /// The next request: fresh random bits, a key of six digits, the clock 1 ms on.
+    pub fn ask(&mut self) -> Ask {
+        self.now_ns += STEP_NS;
+        let key = format!("{:06}", self.random.u32(0..1_000_000));
+        Ask {
+            random: self.random.u64(..),
+            now_ns: self.now_ns,
+            key: Some(key.into_bytes()),
+            tried: Vec::new(),
+            attempt: 0,
+            worker: Some(0),
+            is_dry: false,
+            headers: Vec::new(),
+        }
+    }
+}
+
+// === impl Ask ===
+
+impl Ask {
+    pub fn key(mut self, key: impl Into<Vec<u8>>) -> Self {
+        self.key = Some(key.into());
+        self
+    }
+
+    pub fn without_key(mut self) -> Self {
+        self.key = None;
+        self
+    }
+
+    /// A retry after these backends failed.
+    pub fn tried(mut self, tried: &[u32]) -> Self {
+        self.tried = tried.to_vec();
+        self.attempt = tried.len() as u32;
+        self
+    }
+
+    pub fn worker(mut self, worker: u32) -> Self {
+        self.worker = Some(worker);
+        self
+    }
+
+    pub fn dry(mut self) -> Self {
+        self.is_dry = true;
+        self
+    }
+
+    pub fn header(mut self, name: &str, value: &str) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+
+    pub fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Asks the picker.
+    pub fn pick(&self, picker: &Picker) -> Decision {
+        picker.pick(&self.lend(&HeaderList(&self.headers)))
+    }
+
+    /// Asks it why.
+    pub fn explain(&self, picker: &Picker) -> Option<String> {
+        picker.explain(&self.lend(&HeaderList(&self.headers)))
+    }
+
+    /// Asks the picker for a backend and nothing else: the index, or a sentence on what came instead.
+    pub fn pick_backend(&self, picker: &Picker) -> Result<usize, String> {
+        match self.pick(picker) {
+            Decision::Backend { index, .. } => Ok(index),
+            other => Err(format!("{other:?} instead of a backend for {self:?}")),
+        }
+    }
+
+    fn lend<'a>(&'a self, headers: &'a HeaderList<'a>) -> PickRequest<'a> {
+        PickRequest {
+            worker: self.worker,
+            attempt: self.attempt,
+            tried: &self.tried,
+            key: self.key.as_deref().map(|key| (key, key_hash(key))),
+            random: self.random,
+            now_ns: self.now_ns,
+            dry: self.is_dry,
+            headers,
+        }
+    }
+}
+
+// === impl HeaderList ===
+
+impl Headers for HeaderList<'_> {
+    fn get(&self, name: &[u8], nth: usize) -> Option<&[u8]> {
+        self.0.iter().filter(|(known, _)| known.eq_ignore_ascii_case(name)).nth(nth).map(|(_, value)| value.as_slice())
+    }
+}

@@ -1,0 +1,158 @@
+//! A pool of a few backends whose every number a test chooses.
+//!
+//! Invariants: a backend of weight 0 is never eligible, as the host sees to it; two worlds of the same names and weights, in whatever
+//! order, have the same `members_epoch`, as in the proxy where only a change of members changes it.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY, LbStrategyTable};
+use lb_strategy_host::{BackendList, BackendSpec, Picker, Slot, Stats, Strategy, backend_id, plugin_from_table};
+use serde_json::Value;
+
+/// Backends of the largest small world.
+pub const SMALL_WORLD_BACKENDS: usize = 4;
+/// Loads in small worlds are below this.
+const SMALL_WORLD_LOADS: usize = 4;
+
+/// Backends with their weights, health and loads. Clones share the live loads and slots.
+#[derive(Clone, Debug)]
+pub struct World {
+    members: Vec<Member>,
+    epoch: u64,
+}
+
+#[derive(Clone, Debug)]
+struct Member {
+    name: Arc<str>,
+    weight: u32,
+    is_up: bool,
+    stats: Arc<Stats>,
+    slot: Arc<Slot>,
+}
+
+/// An instance of a strategy that is linked into the test, made through the host.
+pub fn strategy(table: &'static LbStrategyTable, options: &Value) -> Result<Arc<Strategy>, String> {
+    let plugin = plugin_from_table(table, 4)?;
+    Strategy::new(plugin, options).map_err(|error| error.to_string())
+}
+
+/// Every world of up to 4 backends with these weights, loads of 0 to 3, every set of eligible ones: 4,681 worlds.
+pub fn small_worlds(weights: [u32; SMALL_WORLD_BACKENDS]) -> impl Iterator<Item = World> {
+    (0..=SMALL_WORLD_BACKENDS).flat_map(move |n| {
+        let loads = SMALL_WORLD_LOADS.pow(n as u32);
+        (0..loads << n).map(move |number| {
+            let (mut load, up) = (number >> n, number & ((1 << n) - 1));
+            let world = World::of(n).weights(&weights[..n]).up(&(0..n).map(|i| up >> i & 1 == 1).collect::<Vec<_>>());
+            for index in 0..n {
+                world.set_load(index, (load % SMALL_WORLD_LOADS) as u32);
+                load /= SMALL_WORLD_LOADS;
+            }
+            world
+        })
+    })
+}
+
+// === impl World ===
+
+impl World {
+    /// `n` backends `b0`, `b1`, … of weight 1, all up, nothing in flight.
+    pub fn of(n: usize) -> Self {
+        Self::named((0..n).map(|index| format!("b{index}")))
+    }
+
+    /// The same with names of the caller's.
+    pub fn named(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
+        let member = |name: String| Member {
+            name: name.into(),
+            weight: 1,
+            is_up: true,
+            stats: Arc::default(),
+            slot: Arc::default(),
+        };
+        Self { members: names.into_iter().map(|name| member(name.into())).collect(), epoch: 1 }
+    }
+
+    pub fn weights(mut self, weights: &[u32]) -> Self {
+        assert_eq!(weights.len(), self.len(), "one weight for each backend");
+        self.members.iter_mut().zip(weights).for_each(|(member, &weight)| member.weight = weight);
+        self
+    }
+
+    /// Which backends are healthy.
+    pub fn up(mut self, up: &[bool]) -> Self {
+        assert_eq!(up.len(), self.len(), "one word on the health of each backend");
+        self.members.iter_mut().zip(up).for_each(|(member, &is_up)| member.is_up = is_up);
+        self.epoch += 1;
+        self
+    }
+
+    /// The same world after backend `index` went.
+    pub fn without(mut self, index: usize) -> Self {
+        self.members.remove(index);
+        self
+    }
+
+    /// The same backends listed from the last to the first.
+    pub fn reversed(mut self) -> Self {
+        self.members.reverse();
+        self
+    }
+
+    pub fn len(&self) -> usize {
+        self.members.len()
+    }
+
+    pub fn is_empty(&self) -> bool {
+        self.members.is_empty()
+    }
+
+    pub fn name(&self, index: usize) -> &str {
+        &self.members[index].name
+    }
+
+    pub fn weight(&self, index: usize) -> u32 {
+        self.members[index].weight
+    }
+
+    pub fn is_eligible(&self, index: usize) -> bool {
+        self.members[index].is_up && self.members[index].weight > 0
+    }
+
+    pub fn load(&self, index: usize) -> u32 {
+        self.members[index].stats.in_flight.load(Relaxed)
+    }
+
+    /// Seen at once by pickers that were made before.
+    pub fn set_load(&self, index: usize, in_flight: u32) {
+        self.members[index].stats.in_flight.store(in_flight, Relaxed);
+    }
+
+    /// Indexes that may be picked by a request that tried `tried`.
+    pub fn candidates(&self, tried: &[u32]) -> Vec<usize> {
+        (0..self.len()).filter(|&index| self.is_eligible(index) && !tried.contains(&(index as u32))).collect()
+    }
+
+    pub fn list(&self) -> BackendList {
+        let specs = self.members.iter().map(|member| BackendSpec {
+            name: member.name.clone(),
+            address: "127.0.0.1:9".into(),
+            weight: member.weight,
+            effective: member.weight * 1000,
+            flags: if member.is_up && member.weight > 0 { LB_BACKEND_ELIGIBLE | LB_BACKEND_HEALTHY } else { 0 },
+            stats: member.stats.clone(),
+            slot: member.slot.clone(),
+        });
+        BackendList::new(specs.collect(), self.epoch, self.members_epoch())
+    }
+
+    /// The picker of `strategy` for this world.
+    pub fn picker(&self, strategy: &Arc<Strategy>) -> Result<Picker, String> {
+        Picker::new(strategy.clone(), self.list()).map_err(|error| error.to_string())
+    }
+
+    fn members_epoch(&self) -> u64 {
+        let of_one = |member: &Member| backend_id(&format!("{} {}", member.name, member.weight));
+        self.members.iter().map(of_one).fold(0, u64::wrapping_add)
+    }
+}
