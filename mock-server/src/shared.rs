@@ -59,7 +59,8 @@ pub(crate) struct Session {
 
 impl Shared {
     pub(crate) fn new(options: Options) -> Self {
-        let seed = options.seed.unwrap_or_else(|| fastrand::u64(..));
+        // A fresh one is short enough to be typed, and to survive JSON readers that know only doubles.
+        let seed = options.seed.unwrap_or_else(|| fastrand::u32(..).into());
         Self {
             seed,
             started: Instant::now(),
