@@ -4,11 +4,6 @@
 //! on one at a time, in order, and the form is read after each: the first that does not fit is the one
 //! at fault, and the error names its variable or flag.
 //!
-//! How an override is read. `LB__PROXY__LISTEN` is `proxy.listen`: a part of the name means the key that
-//! is already there, whatever its case, else its lower case; a name with lower-case letters in it is
-//! taken as typed, for options that have upper-case names. The value is TOML if the key takes it so,
-//! else plain text, so that quotes are not needed. An empty variable counts as not set.
-//!
 //! Invariants: keys keep their case; a plugin's name, path and pin come from one layer together, so that
 //! `--strategy NAME` is never held against another plugin's digest.
 
@@ -20,6 +15,7 @@ use super::document::Document;
 use super::error::{ConfigError, Fault, Place, in_our_words};
 use super::file;
 use super::key_path::{KeyPath, Step};
+use super::overrides::{Override, TOKEN_VARIABLE, from_command_line, from_environment};
 
 /// Who said it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,25 +40,9 @@ pub(super) struct Layered {
     pub(super) warnings: Vec<String>,
 }
 
-/// One variable or flag.
-#[derive(Debug)]
-struct Override {
-    origin: Origin,
-    /// Parts of the key's path.
-    parts: Vec<String>,
-    /// Whether the case of `parts` is meant.
-    as_typed: bool,
-    text: String,
-}
-
 /// A value under its path, as a layer for the `config` crate.
 #[derive(Clone, Debug)]
 struct Layer(Map<String, Value>);
-
-/// Carries the admin API's token itself, which has no key, so that it is never typed into a file.
-pub(super) const TOKEN_VARIABLE: &str = "LB_ADMIN_TOKEN";
-const LOG_VARIABLE: &str = "LB_LOG";
-const PREFIX: &str = "LB__";
 
 /// Puts `environment` and then `command_line` over the document.
 pub(super) fn layer(
@@ -91,72 +71,10 @@ pub(super) fn layer(
     Ok(layered)
 }
 
-/// `LB__…` in the order of their names, then `LB_LOG`, which is shorter and so meant more.
-fn from_environment(environment: &BTreeMap<String, String>) -> impl Iterator<Item = Override> {
-    let own = environment.iter().filter_map(|(name, text)| {
-        let rest = name.strip_prefix(PREFIX)?;
-        Some(Override {
-            origin: Origin::Environment(name.clone()),
-            parts: rest.split("__").map(str::to_owned).collect(),
-            as_typed: rest.contains(|c: char| c.is_ascii_lowercase()),
-            text: text.clone(),
-        })
-    });
-    let log = environment.get(LOG_VARIABLE).map(|text| Override {
-        origin: Origin::Environment(LOG_VARIABLE.to_owned()),
-        parts: vec!["log".to_owned(), "level".to_owned()],
-        as_typed: true,
-        text: text.clone(),
-    });
-    own.chain(log).filter(|one| !one.text.is_empty())
-}
-
-fn from_command_line(command_line: &[(String, String)]) -> impl Iterator<Item = Override> {
-    command_line.iter().map(|(key, text)| Override {
-        origin: Origin::CommandLine(flag(key)),
-        parts: key.split('.').map(str::to_owned).collect(),
-        as_typed: true,
-        text: text.clone(),
-    })
-}
-
-/// What the operator typed to set `key`.
-fn flag(key: &str) -> String {
-    match key {
-        "strategy.name" => "--strategy".to_owned(),
-        other => format!("command line ({other})"),
-    }
-}
-
 /// The form that `current` amounts to, read as strictly as the file was.
 fn read(current: &config::Config) -> Result<file::File, String> {
     let table: toml::Table = current.clone().try_deserialize().map_err(|error| in_our_words(&error.to_string()))?;
     table.try_into().map_err(|error: toml::de::Error| in_our_words(error.message()))
-}
-
-/// What `text` may mean, the likeliest first.
-fn meanings(text: &str) -> Vec<Value> {
-    let plain = Value::new(None, text);
-    match text.parse::<toml::Value>() {
-        // A date is never meant: no setting is one.
-        Ok(toml::Value::Datetime(_)) | Err(_) => vec![plain],
-        Ok(value) => vec![layer_value(value), plain],
-    }
-}
-
-fn layer_value(value: toml::Value) -> Value {
-    let kind = match value {
-        toml::Value::String(text) => ValueKind::String(text),
-        toml::Value::Integer(number) => ValueKind::I64(number),
-        toml::Value::Float(number) => ValueKind::Float(number),
-        toml::Value::Boolean(truth) => ValueKind::Boolean(truth),
-        toml::Value::Datetime(time) => ValueKind::String(time.to_string()),
-        toml::Value::Array(array) => ValueKind::Array(array.into_iter().map(layer_value).collect()),
-        toml::Value::Table(table) => {
-            ValueKind::Table(table.into_iter().map(|(key, value)| (key, layer_value(value))).collect())
-        }
-    };
-    Value::new(None, kind)
 }
 
 /// The paths of all values in `value` that are not tables.
@@ -171,7 +89,7 @@ fn leaves(path: &KeyPath, value: &Value, found: &mut Vec<KeyPath>) {
     }
 }
 
-fn lookup<'v>(mut value: &'v Value, path: &KeyPath) -> Option<&'v Value> {
+pub(super) fn lookup<'v>(mut value: &'v Value, path: &KeyPath) -> Option<&'v Value> {
     for step in path.steps() {
         value = match (step, &value.kind) {
             (Step::Key(key), ValueKind::Table(table)) => table.get(key)?,
@@ -221,7 +139,7 @@ impl Layered {
     fn apply(&mut self, current: &mut config::Config, one: Override) -> Result<(), Fault> {
         let path = one.path(&current.cache)?;
         let mut first_complaint = None;
-        for meaning in meanings(&one.text) {
+        for meaning in one.meanings() {
             let next = config::Config::builder()
                 .add_source(current.clone())
                 .add_source(Layer::of(&path, meaning.clone()))
@@ -232,9 +150,9 @@ impl Layered {
                     let mut set = Vec::new();
                     leaves(&path, &meaning, &mut set);
                     self.form = form;
+                    self.overridden.extend(set.iter().map(|key| (key.clone(), one.origin.clone())));
                     for key in set {
                         self.replace_plugin(current, &mut next, &key, &one.origin)?;
-                        self.overridden.push((key, one.origin.clone()));
                     }
                     *current = next;
                     return Ok(());
@@ -280,39 +198,6 @@ impl Layered {
         }
         self.form = read(next).map_err(|what| Fault::new(key.clone(), what))?;
         Ok(())
-    }
-}
-
-// === impl Override ===
-
-impl Override {
-    /// The key that is meant, in its right case.
-    fn path(&self, root: &Value) -> Result<KeyPath, Fault> {
-        let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
-        let mut path = KeyPath::default();
-        for part in &self.parts {
-            let here = match lookup(root, &path).map(|value| &value.kind) {
-                Some(ValueKind::Table(table)) => Some(table),
-                _ => None,
-            };
-            let there = |key: &&String| key.eq_ignore_ascii_case(part);
-            let lower = part.to_ascii_lowercase();
-            path = match here {
-                _ if self.as_typed => path.key(part),
-                Some(table) if !table.contains_key(&lower) => path.key(table.keys().find(there).unwrap_or(&lower)),
-                _ => path.key(&lower),
-            };
-            if part.is_empty() {
-                let what = "the name has an empty part; it is LB__SECTION__KEY, for example \
-                            LB__PROXY__LISTEN";
-                return Err(Fault::new(path, what));
-            }
-        }
-        // The `config` crate would read `a[3]` as a path of its own.
-        match path.steps().first() {
-            Some(Step::Key(first)) if !first.chars().all(plain) => Err(Fault::new(path, "unknown key")),
-            _ => Ok(path),
-        }
     }
 }
 

@@ -17,7 +17,8 @@ use super::error::{ConfigError, Fault, one_line};
 use super::explain::{Setting, settings};
 use super::file;
 use super::key_path::KeyPath;
-use super::layers::{Layered, Origin, TOKEN_VARIABLE, layer};
+use super::layers::{Layered, Origin, layer};
+use super::overrides::TOKEN_VARIABLE;
 use super::validate::{Surroundings, absolute, validate};
 use super::validated::{Config, Secret};
 

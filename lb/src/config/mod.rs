@@ -18,6 +18,7 @@ mod file;
 mod key_path;
 mod layers;
 mod load;
+mod overrides;
 mod pools;
 mod validate;
 pub mod validated;

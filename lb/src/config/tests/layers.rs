@@ -83,6 +83,15 @@ fn naming_another_strategy_lays_the_files_plugin_aside_with_its_digest() {
 }
 
 #[test]
+fn one_variable_may_set_a_plugins_name_and_path_together() {
+    let text = "[strategy]\nname = \"round_robin\"\n";
+    let variable = "LB__STRATEGY={name=\"mine\", path=\"/b.so\"}";
+    let loaded = load_text(&source(&[variable], &[]), text).unwrap();
+    let plugin = Plugin::Path { path: "/b.so".into(), name: Some("mine".to_owned()) };
+    assert_eq!(loaded.config.pools[0].strategy.plugin, plugin);
+}
+
+#[test]
 fn a_mistake_in_a_layer_names_the_variable_or_the_flag() {
     let cases: &[(&[&str], &[&str], &str)] = &[
         (&["LB__PROXY__LISEN=x"], &[], "LB__PROXY__LISEN: proxy.lisen: unknown key `lisen`; did you"),
