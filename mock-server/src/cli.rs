@@ -13,8 +13,8 @@ use mock_server::{Options, ServiceTime, parse_duration};
 /// A backend to experiment on: known service times, a real queue, faults on demand.
 ///
 /// Answers /home and /heartbeat as in the course, /upload, /stream?bytes=&chunk=&interval_ms=&length=&abort_after=, /echo
-/// (Upgrade: echo), /status/CODE, /headers, /close; tells what it did on /stats (JSON) and /metrics (Prometheus); takes switches on
-/// /control while it runs, for example
+/// (Upgrade: echo), /status/CODE, /headers, /close; tells what it did on /stats (JSON) and /metrics (Prometheus); takes
+/// switches on /control while it runs, for example
 ///
 ///   curl -d '{"slow":3}' localhost:5000/control                          three times as slow
 ///   curl -d '{"extra_ms":50,"failure_rate":0.2}' localhost:5000/control

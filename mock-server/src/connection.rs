@@ -1,8 +1,8 @@
 //! One connection: hyper's HTTP/1 on top, our socket wrapper below, so that a connection can end where hyper would go on.
 //!
 //! Why the wrapper: two faults that proxies meet cannot be made from inside hyper, an idle connection closed without a
-//! `connection: close`, and a body torn off after an exact number of bytes. Both are "close, but not before all is flushed", so the
-//! wrapper watches for the flush.
+//! `connection: close`, and a body torn off after an exact number of bytes. Both are "close, but not before all is flushed", so
+//! the wrapper watches for the flush.
 //!
 //! Invariant: what hyper had buffered when the end was asked for reaches the client.
 

@@ -18,11 +18,24 @@
 //! # }
 //! ```
 //!
+//! | path | answer |
+//! |---|---|
+//! | `/home`, `/heartbeat` | as in the course; a heartbeat never queues, costs no service time and is no request |
+//! | `/upload` | reads any body, any method: `{"bytes":N}` |
+//! | `/stream?bytes=&chunk=&interval_ms=&length=1&abort_after=` | so many bytes, byte o being letter o mod 26; cut off after `abort_after` |
+//! | `/echo` with `Upgrade: echo` | 101, then every byte comes back until the client's end |
+//! | `/status/CODE`, `/headers`, `/close` | that code; the request's headers as JSON; an announced `connection: close` |
+//! | `/stats`, `/metrics` | [`Stats`] as JSON; the same for Prometheus |
+//! | `GET /control`, `POST /control` | [`State`]; a [`Change`] of it, as `{"slow":3.0}` or `{"stall":true}` |
+//!
+//! A request may name its own service time: `x-service-time-us: 1500`. Workers are bounded by [`Options::concurrency`]; who finds
+//! them busy waits in one queue, and gets a 503 (`x-mock-error: queue_full`) when that is full too.
+//!
 //! Invariants:
 //! - One server is one thread with its own single-threaded runtime: requests are taken in the order of their arrival, and the
 //!   same seed and arrivals give the same service times and failures.
 //! - `requests = served + failures + rejected + refused + abandoned + in_progress`, always (see [`Stats`]).
-//! - Every answer made here carries `x-server-id`. The one answer not made here is hyper's bare 400/431 to bytes that are no HTTP.
+//! - Every answer made here carries `x-server-id`. Not made here is only hyper's bare 400, 414 or 431 to what is no proper HTTP.
 //!
 //! Linux only: the timer is a `timerfd`.
 

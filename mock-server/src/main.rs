@@ -1,7 +1,7 @@
 //! `mock-server`: starts one server, says where it listens, and ends it well.
 //!
-//! stdout gets exactly one line, `listening on HOST:PORT`, when connections are taken; all else goes to stderr. Exit codes: 0 ended
-//! as asked, 2 cannot start so (usage, port in use), 1 anything else.
+//! stdout gets exactly one line, `listening on HOST:PORT`, when connections are taken; all else goes to stderr. Exit codes:
+//! 0 ended as asked, 2 cannot start so (usage, port in use), 1 anything else.
 
 #![forbid(unsafe_code)]
 

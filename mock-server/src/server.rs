@@ -119,7 +119,8 @@ impl Running {
         Ok(())
     }
 
-    /// Stops taking connections, finishes requests in progress within [`Options::grace`], cuts what is left. Works on any runtime.
+    /// Stops taking connections, finishes requests in progress within [`Options::grace`], cuts what is left. Works on any
+    /// runtime.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(Stop::Gracefully);
         let _ = (&mut self.ended).await; // an error too means that the thread has ended
@@ -173,8 +174,7 @@ fn run(
 
 async fn prepare(listener: StdListener, shared: Arc<Shared>) -> io::Result<(TcpListener, Rc<Local>)> {
     let listener = TcpListener::from_std(listener)?;
-    let timer = Timer::new()?;
-    tokio::task::spawn_local(timer.clone().drive());
+    let timer = Timer::start()?;
     if shared.options.service_time != ServiceTime::None {
         let _ = shared.calibration.set(timer.calibrate().await); // set once, here
     }

@@ -51,31 +51,35 @@ struct Core {
     armed_for: Cell<Option<Instant>>,
 }
 
+/// Wakes sleeps as they fall due; runs as long as the runtime.
+async fn drive(core: Rc<Core>, mut expiries: pipe::Receiver) {
+    // Twice the eight bytes that come: a short read tells tokio that nothing is left, which saves a second read.
+    let mut buffer = [0; 16];
+    // A read of a timer does not fail.
+    while expiries.read(&mut buffer).await.is_ok() {
+        core.armed_for.set(None);
+        core.wake_due();
+    }
+}
+
 // === impl Timer ===
 
 impl Timer {
-    /// Makes the timer. On the runtime that will sleep with it, [`Timer::drive`] has to be spawned.
-    pub(crate) fn new() -> io::Result<Self> {
+    /// Makes the timer and spawns the task that wakes its sleeps on the current local runtime.
+    pub(crate) fn start() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let descriptor = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        let core =
-            Core { descriptor, pending: RefCell::default(), next_number: Cell::new(0), armed_for: Cell::new(None) };
-        Ok(Self { core: Rc::new(core) })
-    }
-
-    /// Wakes sleeps as they fall due; runs as long as the server.
-    pub(crate) async fn drive(self) -> io::Result<()> {
         // Tokio reads any pollable descriptor that it is told is a pipe; this is its one way to take an owned one that needs no
         // `unsafe`. The clone is the same timer.
-        let descriptor = self.core.descriptor.try_clone()?;
-        let mut expiries = pipe::Receiver::from_owned_fd_unchecked(descriptor)?;
-        // Twice the eight bytes that come: a short read tells tokio that nothing is left, which saves a second read.
-        let mut buffer = [0; 16];
-        loop {
-            let _count_bytes = expiries.read(&mut buffer).await?;
-            self.core.armed_for.set(None);
-            self.core.wake_due();
-        }
+        let expiries = pipe::Receiver::from_owned_fd_unchecked(descriptor.try_clone()?)?;
+        let core = Rc::new(Core {
+            descriptor,
+            pending: RefCell::default(),
+            next_number: Cell::new(0),
+            armed_for: Cell::new(None),
+        });
+        tokio::task::spawn_local(drive(core.clone(), expiries));
+        Ok(Self { core })
     }
 
     pub(crate) fn sleep_until(&self, deadline: Instant) -> Sleep {
@@ -173,13 +177,11 @@ mod tests {
 
     use super::*;
 
-    /// Runs a claim about a driven timer on a runtime like the server's.
+    /// Runs a claim about a timer on a runtime like the server's.
     fn with_timer<F: Future<Output = ()>>(claim: impl FnOnce(Timer) -> F) {
         let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default()).unwrap();
         runtime.block_on(async {
-            let timer = Timer::new().unwrap();
-            tokio::task::spawn_local(timer.clone().drive());
-            claim(timer).await;
+            claim(Timer::start().unwrap()).await;
         });
     }
 
