@@ -56,6 +56,7 @@ pub enum BindError {
 
 /// The running server.
 pub struct Server {
+    address: SocketAddr,
     shared: Arc<Shared>,
     close: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
@@ -103,7 +104,11 @@ impl Server {
         let socket = TcpListener::from_std(listener.socket)?;
         let (close, closing) = watch::channel(false);
         let accepting = tokio::spawn(accept(socket, shared.clone(), closing));
-        Ok(Self { shared, close, accepting })
+        Ok(Self { address: listener.address, shared, close, accepting })
+    }
+
+    pub fn address(&self) -> SocketAddr {
+        self.address
     }
 
     /// From now on `/readyz` says no, so that traffic goes elsewhere while lb drains.
