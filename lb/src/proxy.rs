@@ -1,1 +1,85 @@
-//! x
+//! The data wing: one thread per core, each with its own runtime, connections and counters; the request path.
+//!
+//! A connection comes in at the acceptor, lives on one worker, and every request of it is told by `forward` from top to bottom:
+//! generation → route → key → pick → connection → send → stream back → finish once. Invariants: nothing here locks, reads a file,
+//! formats a label or waits for control (but for the course's routes, which travel by a sender in the generation); all that a worker
+//! owns is `Rc`, all that workers share is the hall and atomics.
+
+mod acceptor;
+mod attempt;
+mod body;
+mod choose;
+mod client;
+mod course;
+mod error;
+mod forward;
+mod headers;
+mod key;
+mod tunnel;
+mod upstream;
+mod view;
+mod watchdog;
+mod worker;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::generation::Hall;
+use crate::telemetry::Metrics;
+
+pub use acceptor::{BindError, Listener, bind};
+
+/// The running data wing: one acceptor, some workers.
+pub struct Proxy {
+    addresses: Vec<SocketAddr>,
+    acceptor: acceptor::Acceptor,
+    workers: Vec<worker::Running>,
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// Starts the workers, waits until each has taken up the hall's generation, then starts accepting.
+    pub fn start(
+        listeners: Vec<Listener>,
+        hall: &Arc<Hall>,
+        metrics: &Arc<Metrics>,
+        workers: usize,
+    ) -> std::io::Result<Self> {
+        let addresses: Vec<_> = listeners.iter().map(Listener::address).collect();
+        let names: Arc<[String]> = addresses.iter().map(ToString::to_string).collect();
+        let epoch = Instant::now();
+        let workers = (0..workers)
+            .map(|number| worker::start(number, hall, metrics, &names, epoch))
+            .collect::<std::io::Result<Vec<_>>>()?;
+        let doors = workers.iter().map(worker::Running::door).collect();
+        let acceptor = acceptor::start(listeners, doors, hall, metrics)?;
+        Ok(Self { addresses, acceptor, workers })
+    }
+
+    /// Where it listens, ports resolved.
+    pub fn addresses(&self) -> &[SocketAddr] {
+        &self.addresses
+    }
+
+    /// Whether every thread is alive.
+    pub fn is_alive(&self) -> bool {
+        self.acceptor.is_alive() && self.workers.iter().all(worker::Running::is_alive)
+    }
+
+    /// Stops accepting (what waits in the queue is still taken), lets requests finish, closes idle connections; after `timeout` the
+    /// rest is cut off. Answers how many connections that were.
+    pub async fn drain(self, timeout: Duration) -> usize {
+        let deadline = Instant::now() + timeout;
+        self.acceptor.stop().await;
+        let mut cut = 0;
+        let waiting: Vec<_> = self.workers.into_iter().map(|worker| worker.drain(deadline)).collect();
+        for worker in waiting {
+            cut += worker.await;
+        }
+        cut
+    }
+}

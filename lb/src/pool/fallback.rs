@@ -1,7 +1,7 @@
 //! The host's own pick, for when a strategy fails or has no opinion.
 //!
 //! Why built in: a broken plugin may cost a better choice, never a request. Invariant: answers an eligible, untried backend whenever
-//! there is one, by the live flags.
+//! there is one, as the caller defines them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -9,11 +9,12 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use super::Backend;
 use crate::config::Fallback;
 
-/// The index of the chosen backend; `None` when nobody may serve. `random` spreads ties; `cursor` is the turn of `RoundRobin`.
+/// The index of the chosen backend among those that `may_serve`; `None` when there is none. `random` spreads ties; `cursor` is the turn
+/// of `RoundRobin`.
 pub fn pick(
     fallback: Fallback,
     backends: &[Arc<Backend>],
-    tried: &[u32],
+    may_serve: impl Fn(usize) -> bool,
     random: u64,
     cursor: &AtomicUsize,
 ) -> Option<usize> {
@@ -21,19 +22,16 @@ pub fn pick(
     if n == 0 {
         return None;
     }
-    let usable = |index: usize| backends[index].is_eligible() && !tried.contains(&(index as u32));
     match fallback {
         Fallback::RoundRobin => {
             let start = cursor.fetch_add(1, Relaxed);
-            (0..n).map(|step| start.wrapping_add(step) % n).find(|index| usable(*index))
+            (0..n).map(|step| start.wrapping_add(step) % n).find(|index| may_serve(*index))
         }
         // Beginning at a random place spreads ties over all that have as few.
         Fallback::LeastConnections => {
             let start = (random % n as u64) as usize;
-            (0..n)
-                .map(|step| (start + step) % n)
-                .filter(|index| usable(*index))
-                .min_by_key(|index| backends[*index].in_flight())
+            let candidates = (0..n).map(|step| (start + step) % n).filter(|index| may_serve(*index));
+            candidates.min_by_key(|index| backends[*index].in_flight())
         }
     }
 }
@@ -62,7 +60,14 @@ mod tests {
         let backends = pool(&[(true, 2), (false, 0), (true, 1), (true, 1)]);
         let mut seen = [0; 4];
         for random in 0..400 {
-            let index = pick(Fallback::LeastConnections, &backends, &[], random, &AtomicUsize::new(0)).unwrap();
+            let index = pick(
+                Fallback::LeastConnections,
+                &backends,
+                |i| backends[i].is_eligible(),
+                random,
+                &AtomicUsize::new(0),
+            )
+            .unwrap();
             seen[index] += 1;
         }
         assert_eq!((seen[0], seen[1]), (0, 0));
@@ -80,8 +85,8 @@ mod tests {
     #[test]
     fn nobody_usable_is_none() {
         for fallback in [Fallback::LeastConnections, Fallback::RoundRobin] {
-            assert_eq!(pick(fallback, &[], &[], 7, &AtomicUsize::new(0)), None);
-            assert_eq!(pick(fallback, &pool(&[(true, 0), (false, 0)]), &[0], 7, &AtomicUsize::new(0)), None);
+            assert_eq!(pick(fallback, &[], |_| true, 7, &AtomicUsize::new(0)), None);
+            assert_eq!(pick(fallback, &pool(&[(true, 0), (false, 0)]), |_| false, 7, &AtomicUsize::new(0)), None);
         }
     }
 }

@@ -1,0 +1,268 @@
+//! A client's connection: its socket with time-outs of our own, and the task that serves it.
+//!
+//! Why our own time-outs: hyper has one timer for head and idle and never answers 408. Nothing read → closed silently; part of a head
+//! → 408. Invariants: one request at a time; the socket's own task polls everything, so one watchdog and one waker are enough; the
+//! connection is taken off its worker exactly once.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context, Poll, Waker};
+
+use http::HeaderValue;
+use hyper::rt::{Read, ReadBufCursor, Write};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+
+use super::error::Failure;
+use super::forward;
+use super::tunnel::Tunnel;
+use super::watchdog::Watchdog;
+use super::worker::Worker;
+use crate::telemetry::ErrorReason;
+
+/// What a connection's parts know of each other.
+pub(super) struct Client {
+    pub(super) worker: Rc<Worker>,
+    pub(super) peer: SocketAddr,
+    pub(super) listener: usize,
+    /// The peer's address as a header value, made once.
+    pub(super) peer_text: HeaderValue,
+    pub(super) watchdog: Watchdog,
+    /// Bytes of the request's body that went by, ever; its change says that the client is sending.
+    pub(super) body_bytes: Cell<u64>,
+    /// The request's body has not ended.
+    pub(super) body_open: Cell<bool>,
+    /// Why reading the request's body was given up.
+    pub(super) body_failure: Cell<Option<ErrorReason>>,
+    /// Set with a 101: what the connection becomes once hyper let go of it.
+    pub(super) tunnel: RefCell<Option<Tunnel>>,
+    id: u64,
+    phase: Cell<Phase>,
+    waker: RefCell<Option<Waker>>,
+    keep_alive_off: Cell<bool>,
+}
+
+#[derive(Clone, Copy)]
+enum Phase {
+    /// No byte of the next request yet.
+    Idle { since: Instant, first: bool },
+    /// Some bytes of a head; the clock was not looked at yet.
+    Head,
+    /// A head that came in parts.
+    SlowHead { since: Instant },
+    /// A request is being served.
+    Busy,
+}
+
+/// The socket as hyper sees it.
+pub(super) struct ClientIo {
+    socket: TokioIo<TcpStream>,
+    client: Rc<Client>,
+    /// Since when writing has made no progress.
+    write_stalled: Option<Instant>,
+}
+
+/// Takes the connection off its worker, however its task ends.
+struct Farewell(Rc<Client>);
+
+/// Serves one connection until its end.
+pub(super) async fn serve(client: Rc<Client>, socket: TcpStream) {
+    let _farewell = Farewell(client.clone());
+    let io = ClientIo { socket: TokioIo::new(socket), client: client.clone(), write_stalled: None };
+    let limits = client.worker.view.borrow().settings.limits.clone();
+    let mut builder = http1::Builder::new();
+    builder.header_read_timeout(None).max_buf_size(limits.head_bytes.max(MINIMUM_BUFFER_BYTES));
+    // Asked for, the limit costs an allocation per request; it is hyper's own default anyway.
+    if limits.headers != HYPER_HEADERS {
+        builder.max_headers(limits.headers);
+    }
+    let own = client.clone();
+    let service = service_fn(move |request| {
+        own.phase.set(Phase::Busy);
+        forward::serve(own.clone(), request)
+    });
+    let mut connection = builder.serve_connection(io, service);
+    let ended = std::future::poll_fn(|cx| {
+        client.remember(cx);
+        if client.worker.draining.get() && !client.keep_alive_off.replace(true) {
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        Pin::new(&mut connection).poll(cx)
+    })
+    .await;
+    if let Err(error) = ended {
+        client.count_parse_error(&error);
+    }
+    let tunnel = client.tunnel.borrow_mut().take();
+    if let Some(tunnel) = tunnel {
+        let parts = connection.into_parts();
+        tunnel.run(&client, parts.io, parts.read_buf).await;
+    }
+}
+
+const HYPER_HEADERS: usize = 100;
+const MINIMUM_BUFFER_BYTES: usize = 8192;
+
+// === impl Client ===
+
+impl Client {
+    pub(super) fn new(worker: Rc<Worker>, id: u64, peer: SocketAddr, listener: usize) -> Self {
+        let ip = peer.ip().to_canonical().to_string();
+        Self {
+            worker,
+            peer,
+            listener,
+            peer_text: HeaderValue::try_from(ip).expect("an address is a header value"),
+            watchdog: Watchdog::default(),
+            body_bytes: Cell::new(0),
+            body_open: Cell::new(false),
+            body_failure: Cell::new(None),
+            tunnel: RefCell::new(None),
+            id,
+            phase: Cell::new(Phase::Idle { since: Instant::now(), first: true }),
+            waker: RefCell::new(None),
+            keep_alive_off: Cell::new(false),
+        }
+    }
+
+    /// The answer is complete: from here on the connection is idle.
+    pub(super) fn request_ended(&self, now: Instant) {
+        self.phase.set(Phase::Idle { since: now, first: false });
+    }
+
+    /// Makes the connection's task look around (draining has begun).
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &*self.waker.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn remember(&self, cx: &Context<'_>) {
+        let mut waker = self.waker.borrow_mut();
+        if waker.is_none() {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+
+    /// 400, 414 and 431 are hyper's bare answers; they are counted here, by the pool `default`, as no route was known.
+    fn count_parse_error(&self, error: &hyper::Error) {
+        if error.is_parse() {
+            let view = self.worker.view.borrow();
+            if let Some(shard) = view.pools.first().and_then(|pool| pool.shards.get(self.listener)) {
+                shard.error(ErrorReason::BadRequest);
+            }
+        }
+    }
+}
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        self.0.worker.farewell(self.0.id, self.0.listener);
+    }
+}
+
+// === impl ClientIo ===
+
+impl ClientIo {
+    /// The socket itself, for a tunnel.
+    pub(super) fn into_socket(self) -> TcpStream {
+        self.socket.into_inner()
+    }
+
+    /// Nothing to read now: is the client within its time? `Ready` is the end of reading.
+    fn poll_patience(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let client = &self.client;
+        let timeouts = |worker: &Worker| {
+            let view = worker.view.borrow();
+            (view.settings.timeouts.head, view.settings.timeouts.client_keep_alive)
+        };
+        match client.phase.get() {
+            Phase::Busy => Poll::Pending,
+            Phase::Idle { .. } if client.worker.draining.get() => Poll::Ready(Ok(())),
+            Phase::Idle { since, first } => {
+                let (head, keep_alive) = timeouts(&client.worker);
+                client.watchdog.poll(cx, since + if first { head } else { keep_alive }).map(Ok)
+            }
+            Phase::Head => {
+                let since = Instant::now();
+                client.phase.set(Phase::SlowHead { since });
+                client.watchdog.poll(cx, since + timeouts(&client.worker).0).map(|()| Ok(self.answer_slow_head()))
+            }
+            Phase::SlowHead { since } => {
+                client.watchdog.poll(cx, since + timeouts(&client.worker).0).map(|()| Ok(self.answer_slow_head()))
+            }
+        }
+    }
+
+    /// 408 by hand, as hyper knows of no request yet. Best effort: a full socket of a client this slow is not waited for.
+    fn answer_slow_head(&self) {
+        const SLOW: Failure = Failure::new(ErrorReason::ClientTimeout, "the request's head did not arrive in time");
+        let _ = self.socket.inner().try_write(&SLOW.raw());
+        let view = self.client.worker.view.borrow();
+        if let Some(shard) = view.pools.first().and_then(|pool| pool.shards.get(self.client.listener)) {
+            shard.error(ErrorReason::ClientTimeout);
+        }
+    }
+
+    fn watch_write<T>(&mut self, cx: &mut Context<'_>, written: Poll<io::Result<T>>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.write_stalled = None;
+            return written;
+        }
+        let since = *self.write_stalled.get_or_insert_with(Instant::now);
+        let idle = self.client.worker.view.borrow().settings.timeouts.idle;
+        self.client
+            .watchdog
+            .poll(cx, since + idle)
+            .map(|()| Err(io::Error::new(io::ErrorKind::TimedOut, "the client does not read its answer")))
+    }
+}
+
+impl Read for ClientIo {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
+        let read = Pin::new(&mut self.socket).poll_read(cx, buf);
+        match read {
+            Poll::Ready(_) => {
+                if let Phase::Idle { .. } = self.client.phase.get() {
+                    self.client.phase.set(Phase::Head);
+                }
+                read
+            }
+            Poll::Pending => self.poll_patience(cx),
+        }
+    }
+}
+
+impl Write for ClientIo {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(cx, bytes);
+        self.watch_write(cx, written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        self.watch_write(cx, written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(cx)
+    }
+}

@@ -1,0 +1,271 @@
+//! One request, told from top to bottom: generation → route → key → pick → connection → send → stream back → finish once.
+//!
+//! Invariants: no generation is held over an await; every way out ends attempt and request exactly once (their guards see to it); an
+//! attempt is repeated at most once, and only when the backend cannot have acted on it.
+
+use std::convert::Infallible;
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, UPGRADE};
+use http::request::Parts;
+use http::{HeaderValue, Method, Request, Response, StatusCode};
+use hyper::body::{Body, Incoming};
+use tokio::time::Instant;
+
+use super::attempt::{Attempt, RequestGuard};
+use super::body::{RequestBody, ResponseBody};
+use super::choose::choose;
+use super::client::Client;
+use super::error::Failure;
+use super::key::{self, Key};
+use super::tunnel::Tunnel;
+use super::upstream::Upstream;
+use super::view::Pool;
+use super::{course, error, headers};
+use crate::generation::Settings;
+use crate::telemetry::{ErrorReason, RetryReason};
+
+/// What a backend answered, with all that has to be ended with it.
+struct Answer {
+    response: Response<Incoming>,
+    upstream: Box<Upstream>,
+    attempt: Attempt,
+}
+
+/// What an attempt failed of.
+struct Failed {
+    failure: Failure,
+    /// Set where the backend cannot have acted on it.
+    again: Option<Again>,
+}
+
+/// What a second attempt needs.
+struct Again {
+    reason: RetryReason,
+    request: Request<RequestBody>,
+    /// The backend that failed, by its number in the contract.
+    tried: u64,
+}
+
+/// What stays the same over the attempts of one request.
+struct Circumstances<'a> {
+    client: &'a Rc<Client>,
+    pool: &'a Rc<Pool>,
+    settings: &'a Settings,
+    key: Option<Key>,
+    started: Instant,
+}
+
+/// Answers one request; errors are answers, too.
+pub(super) async fn serve(
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<ResponseBody>, Infallible> {
+    let started = Instant::now();
+    if let Some(door) = course::door(&client, &request) {
+        return Ok(course::call(&client, door, request).await);
+    }
+    let (parts, body) = request.into_parts();
+    let (pool, settings) = {
+        let view = client.worker.view.borrow();
+        let index = view.generation.route(headers::host(&parts), parts.uri.path());
+        (view.pools[index].clone(), view.settings.clone())
+    };
+    let guard = RequestGuard::begin(client.clone(), pool.clone(), parts.method.clone(), started);
+    let missing_path = (settings.missing_path_is_400 && parts.method == Method::GET).then(|| parts.uri.clone());
+    Ok(match get_answer(&client, &pool, &settings, parts, body, started).await {
+        Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
+            switch(&client, answer, guard).await
+        }
+        Ok(answer) => match missing_path {
+            Some(uri) if answer.response.status() == StatusCode::NOT_FOUND => {
+                missing(&client, answer, guard, uri.path()).await
+            }
+            _ => pass_on(&client, answer, guard),
+        },
+        Err(failure) => refuse(failure, guard),
+    })
+}
+
+/// Attempts until there is an answer or nothing more to try.
+async fn get_answer(
+    client: &Rc<Client>,
+    pool: &Rc<Pool>,
+    settings: &Settings,
+    mut parts: Parts,
+    body: Incoming,
+    started: Instant,
+) -> Result<Answer, Failure> {
+    headers::check(&parts)?;
+    if let (Some(most), Some(length)) = (settings.limits.body_bytes, body.size_hint().exact())
+        && length > most
+    {
+        return Err(Failure::new(ErrorReason::BodyTooLarge, "the request's body is longer than allowed"));
+    }
+    let key = take_key(client, pool, &parts);
+    let asks_upgrade = headers::forward_request(&mut parts, client, &settings.trusted_proxies);
+    client.body_failure.set(None);
+    let body = if body.is_end_stream() {
+        RequestBody::empty(client, pool)
+    } else {
+        RequestBody::new(body, settings.limits.body_bytes, client, pool)
+    };
+    let circumstances = Circumstances { client, pool, settings, key, started };
+    let may_repeat = settings.limits.retries > 0;
+    let first = attempt(&circumstances, Request::from_parts(parts, body), None, may_repeat).await;
+    let answer = match first {
+        Err(Failed { failure, again: Some(again) }) => {
+            pool.shards[client.listener].retry(again.reason);
+            match attempt(&circumstances, again.request, Some((again.reason, again.tried)), false).await {
+                // Nobody else was there: what the first one failed of says more.
+                Err(second) if second.failure.reason == ErrorReason::NoBackend => return Err(failure),
+                second => second,
+            }
+        }
+        first => first,
+    };
+    let mut answer = answer.map_err(|failed| failed.failure)?;
+    if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS && !asks_upgrade {
+        answer.attempt.fail(ErrorReason::BadResponse);
+        return Err(Failure::new(ErrorReason::BadResponse, "the backend switched protocols without being asked"));
+    }
+    Ok(answer)
+}
+
+/// One try on one backend. `before`: why and on whom the first one failed.
+async fn attempt(
+    circumstances: &Circumstances<'_>,
+    mut request: Request<RequestBody>,
+    before: Option<(RetryReason, u64)>,
+    may_repeat: bool,
+) -> Result<Answer, Failed> {
+    let Circumstances { client, pool, settings, key, started } = circumstances;
+    let number = u32::from(before.is_some());
+    let now = if before.is_none() { *started } else { Instant::now() };
+    let pick = |tried| choose(client, pool, key.as_ref(), request.headers(), number, tried, now);
+    let picked = match (pick(before.map(|(_, tried)| tried)), before) {
+        // A connection died of age, its backend did not: without another backend it may try again.
+        (Err(_), Some((RetryReason::ReusedConnection, _))) => pick(None),
+        (picked, _) => picked,
+    }
+    .map_err(|failure| Failed { failure, again: None })?;
+
+    let mut attempt = Attempt::begin(Rc::clone(client), Rc::clone(pool), picked, number, now);
+    let member = attempt.member.clone();
+    let tried = member.backend.number;
+    // A second attempt takes no chance with a kept connection.
+    let upstream = match before {
+        None => Upstream::get(&member, settings, now).await,
+        Some(_) => Upstream::connect(&member, settings).await,
+    };
+    let mut upstream = match upstream {
+        Ok(upstream) => upstream,
+        Err(reason) => {
+            attempt.fail(reason);
+            let again = may_repeat.then_some(Again { reason: RetryReason::NotSent, request, tried });
+            return Err(Failed { failure: failure(reason), again });
+        }
+    };
+    headers::name_host(request.headers_mut(), &member.backend.address);
+    let copy = (may_repeat && upstream.reused && request.method().is_idempotent() && request.body().is_end_stream())
+        .then(|| copy_head(&request));
+    let total = settings.timeouts.total.map(|total| *started + total);
+    match upstream.send(request, client, settings, now, total).await {
+        Ok(response) => {
+            attempt.head(response.status().as_u16(), Instant::now());
+            Ok(Answer { response, upstream, attempt })
+        }
+        Err(error) => {
+            let again = match (error.unsent, copy) {
+                (Some(request), _) if may_repeat => {
+                    attempt.not_sent(error.reason);
+                    Some(Again { reason: RetryReason::NotSent, request, tried })
+                }
+                (None, Some(head)) if error.no_answer => {
+                    attempt.not_sent(error.reason);
+                    let request = head.map(|()| RequestBody::empty(client, pool));
+                    Some(Again { reason: RetryReason::ReusedConnection, request, tried })
+                }
+                _ => {
+                    attempt.fail(error.reason);
+                    None
+                }
+            };
+            Err(Failed { failure: failure(error.reason), again })
+        }
+    }
+}
+
+fn take_key(client: &Client, pool: &Pool, parts: &Parts) -> Option<Key> {
+    let current = pool.current();
+    let shared = &current.as_ref()?.shared;
+    if !shared.wants_hash {
+        return None;
+    }
+    let mut random = client.worker.random.borrow_mut();
+    key::of(&shared.hash_on, shared.hash, &parts.uri, &parts.headers, &client.peer_text, &mut random)
+}
+
+fn copy_head(request: &Request<RequestBody>) -> Request<()> {
+    let mut copy = Request::new(());
+    *copy.method_mut() = request.method().clone();
+    *copy.uri_mut() = request.uri().clone();
+    *copy.version_mut() = request.version();
+    *copy.headers_mut() = request.headers().clone();
+    copy
+}
+
+fn pass_on(client: &Rc<Client>, answer: Answer, guard: RequestGuard) -> Response<ResponseBody> {
+    let Answer { response, upstream, attempt } = answer;
+    let (mut parts, body) = response.into_parts();
+    headers::forward_response(&mut parts.headers);
+    let status = parts.status.as_u16();
+    let body = ResponseBody::streamed(body, upstream, attempt, guard, client.clone(), status);
+    Response::from_parts(parts, body)
+}
+
+/// The course's rule: a backend's 404 to a GET becomes 400 with the sheet's words. The backend's own words are read and dropped, so
+/// that the connection stays.
+async fn missing(client: &Rc<Client>, answer: Answer, guard: RequestGuard, path: &str) -> Response<ResponseBody> {
+    let Answer { response, upstream, attempt } = answer;
+    let status = StatusCode::BAD_REQUEST;
+    let body = ResponseBody::streamed(response.into_body(), upstream, attempt, guard, client.clone(), status.as_u16());
+    body.discard().await;
+    error::json(status, &format!("'{path}' endpoint does not exist in server replicas")).map(ResponseBody::uncounted)
+}
+
+/// A tunnel begins: hyper sends the 101, then the connection's task takes over.
+async fn switch(client: &Rc<Client>, answer: Answer, guard: RequestGuard) -> Response<ResponseBody> {
+    let Answer { response, upstream, mut attempt } = answer;
+    let (mut parts, _) = response.into_parts();
+    let protocol = headers::upgrade_of(&parts.headers);
+    headers::forward_response(&mut parts.headers);
+    parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    if let Some(protocol) = protocol {
+        parts.headers.insert(UPGRADE, protocol);
+    }
+    let (socket, early) = upstream.into_socket().await;
+    attempt.upgrade();
+    *client.tunnel.borrow_mut() = Some(Tunnel { upstream: socket, early, attempt, guard });
+    Response::from_parts(parts, ResponseBody::uncounted(Bytes::new()))
+}
+
+fn refuse(failure: Failure, guard: RequestGuard) -> Response<ResponseBody> {
+    let status = failure.status().as_u16();
+    failure.response().map(|body| ResponseBody::own(body, guard, status, Some(failure.reason)))
+}
+
+fn failure(reason: ErrorReason) -> Failure {
+    let sentence = match reason {
+        ErrorReason::Connect => "the backend cannot be reached",
+        ErrorReason::ConnectTimeout => "the connection to the backend was not made in time",
+        ErrorReason::Timeout => "the backend did not answer in time",
+        ErrorReason::BadResponse => "the backend's answer is not HTTP",
+        ErrorReason::ClientTimeout => "the request's body did not arrive in time",
+        ErrorReason::BodyTooLarge => "the request's body is longer than allowed",
+        ErrorReason::ClientAbort => "the request's body broke off",
+        _ => "the backend closed the connection without an answer",
+    };
+    Failure::new(reason, sentence)
+}

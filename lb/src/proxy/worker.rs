@@ -1,0 +1,258 @@
+//! A worker: one thread with a runtime of its own, its view of the generation and its client connections.
+//!
+//! Invariants: a connection never leaves its worker; the view is replaced between two polls, so no request sees half of one;
+//! acknowledging comes after everything old was dropped.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::io;
+use std::net::{SocketAddr, TcpStream};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tokio::runtime::{Builder, LocalOptions};
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::{Instant, MissedTickBehavior};
+
+use super::client::{self, Client};
+use super::view::View;
+use crate::generation::{Hall, Seat};
+use crate::telemetry::{ConnectionShard, Metrics};
+
+/// How often idle upstream connections are looked through.
+const PURGE_EVERY: Duration = Duration::from_secs(1);
+
+/// What one worker's connections share.
+pub(super) struct Worker {
+    pub(super) number: u32,
+    pub(super) view: RefCell<View>,
+    /// Clock zero, the same for all workers.
+    pub(super) epoch: Instant,
+    pub(super) random: RefCell<fastrand::Rng>,
+    /// By listener.
+    pub(super) connections: Vec<Arc<ConnectionShard>>,
+    pub(super) draining: Cell<bool>,
+    clients: RefCell<HashMap<u64, Rc<Client>>>,
+    next_client: Cell<u64>,
+    open: Arc<AtomicUsize>,
+    empty: Notify,
+}
+
+/// The way in for the acceptor.
+#[derive(Clone)]
+pub(super) struct Door {
+    sender: mpsc::UnboundedSender<Message>,
+    open: Arc<AtomicUsize>,
+}
+
+/// A started worker.
+pub(super) struct Running {
+    door: Door,
+    thread: JoinHandle<()>,
+}
+
+enum Message {
+    Connection {
+        stream: TcpStream,
+        peer: SocketAddr,
+        listener: usize,
+    },
+    /// Let requests finish until the deadline, answer how many connections were cut, end.
+    Drain {
+        deadline: Instant,
+        answer: oneshot::Sender<usize>,
+    },
+}
+
+/// Starts worker `number`; answers when it has taken up the hall's generation.
+pub(super) fn start(
+    number: usize,
+    hall: &Arc<Hall>,
+    metrics: &Arc<Metrics>,
+    listeners: &Arc<[String]>,
+    epoch: Instant,
+) -> io::Result<Running> {
+    let (sender, receiver) = mpsc::unbounded_channel();
+    let open = Arc::new(AtomicUsize::new(0));
+    let door = Door { sender, open: open.clone() };
+    let (seat, metrics, listeners) = (hall.seat(), metrics.clone(), listeners.clone());
+    let (started, waiting) = std::sync::mpsc::channel();
+    let thread = std::thread::Builder::new().name(format!("lb-worker-{number}")).spawn(move || {
+        let runtime = match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())
+        {
+            Ok(runtime) => runtime,
+            Err(error) => return drop(started.send(Err(error))),
+        };
+        runtime.block_on(async move {
+            let mut seat = seat;
+            let generation = seat.take();
+            let first = generation.number;
+            let worker = Rc::new(Worker {
+                number: number as u32,
+                view: RefCell::new(View::new(generation, None, &metrics, number, &listeners)),
+                epoch,
+                random: RefCell::new(fastrand::Rng::new()),
+                connections: listeners.iter().map(|listener| metrics.connections(number, listener)).collect(),
+                draining: Cell::new(false),
+                clients: RefCell::default(),
+                next_client: Cell::new(0),
+                open,
+                empty: Notify::new(),
+            });
+            seat.acknowledge(first);
+            let _ = started.send(Ok(()));
+            run(&worker, seat, receiver, &metrics, &listeners).await;
+        });
+    })?;
+    match waiting.recv() {
+        Ok(Ok(())) => Ok(Running { door, thread }),
+        Ok(Err(error)) => Err(error),
+        Err(_) => Err(io::Error::other(format!("worker {number} died while starting"))),
+    }
+}
+
+async fn run(
+    worker: &Rc<Worker>,
+    mut seat: Seat,
+    mut messages: mpsc::UnboundedReceiver<Message>,
+    metrics: &Metrics,
+    listeners: &[String],
+) {
+    let mut purge = tokio::time::interval(PURGE_EVERY);
+    purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let drained = Rc::new(Notify::new());
+    loop {
+        tokio::select! {
+            changed = seat.changed() => {
+                if !changed {
+                    return;
+                }
+                worker.follow(&mut seat, metrics, listeners);
+            }
+            message = messages.recv() => match message {
+                Some(Message::Connection { stream, peer, listener }) => worker.welcome(stream, peer, listener),
+                // Beside this loop, which goes on following the hall meanwhile.
+                Some(Message::Drain { deadline, answer }) => {
+                    let (worker, drained) = (worker.clone(), drained.clone());
+                    tokio::task::spawn_local(async move {
+                        let _ = answer.send(worker.drain(deadline).await);
+                        drained.notify_one();
+                    });
+                }
+                None => return,
+            },
+            () = drained.notified() => return,
+            _ = purge.tick() => worker.purge(),
+        }
+    }
+}
+
+// === impl Worker ===
+
+impl Worker {
+    /// Nanoseconds on the clock that strategies see.
+    pub(super) fn clock_ns(&self, now: Instant) -> u64 {
+        (now - self.epoch).as_nanos() as u64
+    }
+
+    /// Takes up the newest generation, lets go of the old one, says so.
+    fn follow(&self, seat: &mut Seat, metrics: &Metrics, listeners: &[String]) {
+        let generation = seat.take();
+        let number = generation.number;
+        let next = View::new(generation, Some(&self.view.borrow()), metrics, self.number as usize, listeners);
+        let old = self.view.replace(next);
+        drop(old);
+        seat.acknowledge(number);
+    }
+
+    fn welcome(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, listener: usize) {
+        let stream = match stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream)) {
+            Ok(stream) => stream,
+            Err(error) => {
+                tracing::warn!("a connection from {peer} cannot be watched: {error}");
+                self.open.fetch_sub(1, Relaxed);
+                return;
+            }
+        };
+        let _ = stream.set_nodelay(true);
+        let id = self.next_client.get();
+        self.next_client.set(id + 1);
+        let client = Rc::new(Client::new(self.clone(), id, peer, listener));
+        self.clients.borrow_mut().insert(id, client.clone());
+        let shard = &self.connections[listener];
+        shard.accepted.inc();
+        shard.open.inc();
+        tokio::task::spawn_local(client::serve(client, stream));
+    }
+
+    /// The connection is over.
+    pub(super) fn farewell(&self, id: u64, listener: usize) {
+        if self.clients.borrow_mut().remove(&id).is_some() {
+            self.connections[listener].open.dec();
+            self.open.fetch_sub(1, Relaxed);
+            if self.draining.get() && self.clients.borrow().is_empty() {
+                self.empty.notify_one();
+            }
+        }
+    }
+
+    fn purge(&self) {
+        let view = self.view.borrow();
+        let Some(oldest) = Instant::now().checked_sub(view.settings.timeouts.upstream_idle) else { return };
+        view.each_member(|member| member.purge_idle(oldest));
+    }
+
+    async fn drain(&self, deadline: Instant) -> usize {
+        self.draining.set(true);
+        // Waking may end a connection, which takes it out of the map.
+        let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
+        clients.iter().for_each(|client| client.wake());
+        drop(clients);
+        while !self.clients.borrow().is_empty() {
+            if tokio::time::timeout_at(deadline, self.empty.notified()).await.is_err() {
+                break;
+            }
+        }
+        self.clients.borrow().len()
+    }
+}
+
+// === impl Door ===
+
+impl Door {
+    /// Connections open at this worker or on the way to it.
+    pub(super) fn open(&self) -> usize {
+        self.open.load(Relaxed)
+    }
+
+    pub(super) fn hand_over(&self, stream: TcpStream, peer: SocketAddr, listener: usize) {
+        self.open.fetch_add(1, Relaxed);
+        let _ = self.sender.send(Message::Connection { stream, peer, listener });
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    pub(super) fn door(&self) -> Door {
+        self.door.clone()
+    }
+
+    pub(super) fn is_alive(&self) -> bool {
+        !self.thread.is_finished()
+    }
+
+    /// Begins to drain at once; the future answers how many connections were cut off.
+    pub(super) fn drain(self, deadline: Instant) -> impl Future<Output = usize> {
+        let (answer, waiting) = oneshot::channel();
+        let _ = self.door.sender.send(Message::Drain { deadline, answer });
+        async move {
+            let cut = waiting.await.unwrap_or(0);
+            let _ = self.thread.join();
+            cut
+        }
+    }
+}
