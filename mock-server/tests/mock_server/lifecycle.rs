@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use mock_server::{MockServer, Options, Running, StartError};
 
-use crate::client::{Client, eventually, get, start};
+use crate::client::{BOUND, Client, eventually, get, start};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -30,7 +30,7 @@ fn a_dropped_server_is_gone_whatever_it_was_doing_and_its_port_is_free() {
 
 #[tokio::test]
 async fn a_graceful_end_finishes_what_is_in_progress_and_takes_nothing_new() {
-    let server = start(Options::default());
+    let server = start(Options { grace: HOUR, ..Options::default() });
     let addr = server.addr;
     let mut idle = Client::connect(addr);
     let mut busy = Client::connect(addr);
@@ -39,7 +39,8 @@ async fn a_graceful_end_finishes_what_is_in_progress_and_takes_nothing_new() {
         let stats = server.stats();
         stats.in_service == 1 && stats.open_connections == 2
     });
-    server.shutdown().await;
+    // It waits for the busy one and not for the grace: the idle one is closed, not waited for.
+    tokio::time::timeout(BOUND, server.shutdown()).await.expect("an end");
     assert_eq!(busy.answer().status, 200);
     assert_eq!((idle.rest(), busy.rest()), (vec![], vec![]));
     assert!(std::net::TcpStream::connect(addr).is_err());
