@@ -13,6 +13,9 @@ use lb_strategy::{Backends, Outcome};
 use crate::backends::BackendList;
 use crate::library::Plugin;
 
+/// Longer reasons are cut.
+const REASON_MAX_BYTES: usize = 4096;
+
 /// An instance of a plugin with its options and its learnt state.
 pub struct Strategy {
     plugin: Arc<Plugin>,
@@ -127,7 +130,7 @@ impl Strategy {
         let strategy = plugin.name().to_owned();
         match (status, NonNull::new(raw)) {
             (LB_OK, Some(raw)) => Ok(Arc::new(Self { plugin, raw, instance: INSTANCES.fetch_add(1, Relaxed) })),
-            (LB_E_CONFIG, _) => Err(HookError::Options { strategy, reason: lossy(reason) }),
+            (LB_E_CONFIG, _) => Err(HookError::Options { strategy, reason: sentence(&reason) }),
             (status, _) => Err(failed(strategy, "strategy_new", status, reason)),
         }
     }
@@ -165,7 +168,7 @@ impl Strategy {
         let status = unsafe { hook(self.raw.as_ptr(), version, LbStr::new(state), sink(&mut reason)) };
         match status {
             LB_OK => Ok(()),
-            LB_E_STATE => Err(HookError::State { strategy, reason: lossy(reason) }),
+            LB_E_STATE => Err(HookError::State { strategy, reason: sentence(&reason) }),
             status => Err(failed(strategy, "state_import", status, reason)),
         }
     }
@@ -217,7 +220,7 @@ impl Picker {
         let name = strategy.plugin.name().to_owned();
         match (status, NonNull::new(raw)) {
             (LB_OK, Some(raw)) => Ok(Self { strategy, raw, backends }),
-            (LB_E_OTHER, _) => Err(HookError::List { strategy: name, reason: lossy(reason) }),
+            (LB_E_OTHER, _) => Err(HookError::List { strategy: name, reason: sentence(&reason) }),
             (status, _) => Err(failed(name, "picker_new", status, reason)),
         }
     }
@@ -300,7 +303,7 @@ impl Picker {
                 sink(&mut words),
             )
         };
-        (status == LB_OK).then(|| lossy(words))
+        (status == LB_OK).then(|| String::from_utf8_lossy(&words).into_owned())
     }
 
     #[inline]
@@ -373,12 +376,13 @@ fn sink(buffer: &mut Vec<u8>) -> *mut LbSink {
     std::ptr::from_mut(buffer).cast()
 }
 
-fn lossy(bytes: Vec<u8>) -> String {
-    String::from_utf8_lossy(&bytes).trim().to_owned()
+/// A plugin's reason, as long as one can read: it goes into logs and answers.
+fn sentence(bytes: &[u8]) -> String {
+    String::from_utf8_lossy(&bytes[..bytes.len().min(REASON_MAX_BYTES)]).trim().to_owned()
 }
 
 fn failed(strategy: String, hook: &'static str, status: LbStatus, reason: Vec<u8>) -> HookError {
-    let reason = lossy(reason);
+    let reason = sentence(&reason);
     let reason = match status {
         LB_E_PANIC => "it panicked".to_owned(),
         LB_OK => "it answered success without a result".to_owned(),

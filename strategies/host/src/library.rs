@@ -98,6 +98,14 @@ unsafe fn text(text: LbStr) -> String {
     String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(text.ptr, text.len) }).into_owned()
 }
 
+/// The loader's error and, behind it, the linker's own words, which name the missing symbol or library.
+fn with_cause(error: &dyn std::error::Error) -> String {
+    match error.source() {
+        Some(cause) => format!("{error}: {cause}"),
+        None => error.to_string(),
+    }
+}
+
 // === impl Plugin ===
 
 impl Plugin {
@@ -105,11 +113,11 @@ impl Plugin {
     pub(crate) fn open(copy: &Path, origin: &Path, sha256: [u8; 32], host: &HostInfo) -> Result<Self, String> {
         // SAFETY: runs the image's constructors. The file is our private copy, checked for ELF bounds; plugins are trusted native code.
         let library = unsafe { Library::open(Some(copy), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
-            .map_err(|error| format!("cannot be opened: {error}"))?;
+            .map_err(|error| format!("cannot be opened: {}", with_cause(&error)))?;
         // SAFETY: the symbol's type is fixed by its name, which carries the major version.
         let entry = unsafe { library.get::<EntryFn>(ENTRY_SYMBOL) }
             .map(|symbol| *symbol)
-            .map_err(|error| format!("has no entry: {error}"))?;
+            .map_err(|error| format!("has no entry: {}", with_cause(&error)))?;
         std::mem::forget(library);
         // SAFETY: the host struct lives until the process ends.
         let table = unsafe { entry(host.0) };

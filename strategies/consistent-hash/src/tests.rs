@@ -1,0 +1,282 @@
+//! Tests of the ring: the law of its shares, the recipe of its points, what moves and what does not.
+//!
+//! Apart from the ring, because they are as long as it. Invariant: expected values come from elsewhere (Python, the exact law, a plain
+//! binary search), never from the code under test.
+
+use lb_strategy::abi::LbStrategyTable;
+use lb_strategy_conformance::request::key_hash;
+use lb_strategy_conformance::statistics::{kolmogorov_smirnov_p, peak_to_mean};
+use lb_strategy_conformance::{Decision, Picker, Refusal, Requests, World, properties, strategy};
+use serde_json::Value;
+use statrs::distribution::{Beta, ContinuousCDF};
+
+use super::*;
+
+static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<ConsistentHash>("0", "test");
+
+const KEYS: u32 = 10_000;
+const SETS: usize = 300;
+
+fn picker(world: &World) -> Picker {
+    world.picker(&strategy(&TABLE, &json!({})).expect("defaults")).expect("a picker")
+}
+
+/// The name of the backend that each key goes to.
+fn homes(world: &World) -> Vec<String> {
+    let (picker, mut requests) = (picker(world), Requests::seeded(7));
+    (0..KEYS)
+        .map(|key| requests.ask().key(key.to_string()).pick_backend(&picker).expect("somebody is up"))
+        .map(|index| world.name(index).to_owned())
+        .collect()
+}
+
+/// The exact length of each member's arcs, of 2^64.
+fn arcs(members: &[(&str, u32)], virtual_nodes: u32) -> Vec<u64> {
+    let points = place(members, virtual_nodes);
+    let mut arcs = vec![0_u64; members.len()];
+    let mut before = points.last().expect("members").0;
+    for (point, owner) in points {
+        arcs[owner as usize] += point.wrapping_sub(before);
+        before = point;
+    }
+    arcs
+}
+
+/// The shares on 300 rings of `n` fixed names each. Two threads: unoptimised hashing is slow.
+fn shares(n: usize, virtual_nodes: u32) -> Vec<Vec<f64>> {
+    let of_set = |set: usize| {
+        let names: Vec<String> = (0..n).map(|index| format!("set {set} backend {index}")).collect();
+        let members: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
+        arcs(&members, virtual_nodes).into_iter().map(|arc| arc as f64 / 2_f64.powi(64)).collect()
+    };
+    let half = |sets: std::ops::Range<usize>| sets.map(of_set).collect::<Vec<Vec<f64>>>();
+    std::thread::scope(|scope| {
+        let second = scope.spawn(|| half(SETS / 2..SETS));
+        let mut all = half(0..SETS / 2);
+        all.extend(second.join().expect("no panic"));
+        all
+    })
+}
+
+/// Checks the law of a ring with K points per backend: mean peak to mean (table 2 of Check C, computed from the exact law) within 3 %,
+/// and the share of one backend against Beta(K, K(N-1)). Shares within a ring depend on each other (they sum to 1), so each ring
+/// gives the test one sample: the share of its first backend.
+fn follows_the_law(virtual_nodes: u32, expected_peaks: [(usize, f64); 3]) {
+    for (n, expected) in expected_peaks {
+        let shares = shares(n, virtual_nodes);
+        let peak = shares.iter().map(|ring| peak_to_mean(ring)).sum::<f64>() / SETS as f64;
+        let k = f64::from(virtual_nodes);
+        let law = Beta::new(k, k * (n as f64 - 1.0)).expect("a law");
+        let first: Vec<f64> = shares.iter().map(|ring| ring[0]).collect();
+        let p = kolmogorov_smirnov_p(&first, |share| law.cdf(share));
+        println!(
+            "K {virtual_nodes}, N {n}: peak/mean {peak:.4}, table {expected}, {:+.2} %; Kolmogorov-Smirnov p {p:.3}",
+            (peak / expected - 1.0) * 100.0
+        );
+        assert!((peak / expected - 1.0).abs() < 0.03, "peak/mean {peak} is not within 3 % of {expected}");
+        assert!(p > 0.01, "shares do not follow Beta({k}, {}): p {p}", k * (n as f64 - 1.0));
+    }
+}
+
+#[test]
+fn keeps_what_every_strategy_must_keep() {
+    properties::check_all(&TABLE, &json!({})).unwrap();
+    properties::check_all(&TABLE, &json!({ "virtual_nodes": 1 })).unwrap();
+}
+
+#[test]
+fn shares_of_9_points_follow_the_law() {
+    follows_the_law(9, [(3, 1.29), (10, 1.58), (100, 2.03)]);
+}
+
+#[test]
+fn shares_of_100_points_follow_the_law() {
+    follows_the_law(100, [(3, 1.09), (10, 1.16), (100, 1.27)]);
+}
+
+#[test]
+fn shares_of_160_points_follow_the_law() {
+    follows_the_law(160, [(3, 1.07), (10, 1.13), (100, 1.21)]);
+}
+
+/// Expected values made with Python's hashlib, apart from this code:
+/// `d = sha256(name + b"\0" + pack(">I", j // 4)).digest(); unpack(">Q", d[8 * (j % 4):][:8])`.
+#[test]
+fn points_follow_the_recipe() {
+    let expected = [
+        (
+            "Server 1",
+            [0x83b3612b65a82924, 0xc800c641af9ce442, 0x3ce53d1f25df9f9c, 0x8f371638202ef513, 0xc25e94a0febc31eb],
+        ),
+        (
+            "Server 2",
+            [0x6c82bc3c0a971e1c, 0xe95cc0f0cb290d59, 0x732e050536b8bfde, 0x95f63030b8a23fcd, 0x6d15d015d2ec4a20],
+        ),
+        ("b", [0xc73e2406d709574e, 0x36d87b57bdddb57a, 0x2c6995edd65ce3c7, 0x0c386035ee1075c7, 0x602281375897a4fe]),
+    ];
+    for (name, points) in expected {
+        assert_eq!(points_of(name).take(5).collect::<Vec<u64>>(), points, "{name}");
+    }
+    assert_eq!(points_of("b").nth(8), Some(0xd43535717be73dcf));
+}
+
+/// Expected arcs made with Python as above: sorted points, each arc to the owner of the point that ends it.
+#[test]
+fn arcs_are_those_of_an_independent_computation() {
+    let of =
+        |weights: [u32; 3]| arcs(&[("Server 1", weights[0]), ("Server 2", weights[1]), ("Server 3", weights[2])], 160);
+    assert_eq!(of([1, 1, 1]), [5896744742070277196, 5883655180987825508, 6666344150651448912]);
+    assert_eq!(of([1, 2, 1]), [4289645325874467980, 8999641690562125725, 5157457057272957911]);
+}
+
+#[test]
+fn the_table_finds_what_a_binary_search_finds() {
+    let mut random = fastrand::Rng::with_seed(3);
+    for (n, virtual_nodes) in [(1, 1), (1, 2), (3, 1), (3, 160), (10, 9), (40, 100)] {
+        let names: Vec<String> = (0..n).map(|index| format!("b{index}")).collect();
+        let members: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
+        let ring = Ring::new(&place(&members, virtual_nodes), Box::default(), 0);
+        let near = ring.points.iter().flat_map(|point| [point.wrapping_sub(1), *point, point.wrapping_add(1)]);
+        let hashes: Vec<u64> = near.chain([0, u64::MAX]).chain((0..10_000).map(|_| random.u64(..))).collect();
+        for hash in hashes {
+            assert_eq!(ring.at_or_after(hash), ring.points.partition_point(|point| *point < hash), "{hash:x} of {n}");
+        }
+    }
+}
+
+#[test]
+fn a_key_goes_where_the_ring_says_and_stays() {
+    let world = World::of(10);
+    let points = place(&(0..10).map(|index| (world.name(index), 1)).collect::<Vec<_>>(), 160);
+    let expected = (0..KEYS).map(|key| {
+        let at = points.partition_point(|point| point.0 < key_hash(key.to_string().as_bytes()));
+        world.name(points[at % points.len()].1 as usize).to_owned()
+    });
+    assert_eq!(homes(&world), expected.collect::<Vec<_>>());
+    assert_eq!(homes(&world), homes(&world.clone()), "asked again");
+}
+
+#[test]
+fn who_leaves_gives_away_his_keys_and_moves_no_other() {
+    let world = World::of(10);
+    let before = homes(&world);
+    for gone in 0..10 {
+        let after = homes(&world.clone().without(gone));
+        for (was, is) in before.iter().zip(&after) {
+            assert!(
+                was == is || was == world.name(gone),
+                "a key of {was} moved to {is} when {} left",
+                world.name(gone)
+            );
+            assert_ne!(is, world.name(gone));
+        }
+        assert!(before.iter().any(|was| was == world.name(gone)), "he had keys");
+    }
+}
+
+#[test]
+fn who_joins_takes_keys_and_moves_no_other() {
+    let (before, after) = (homes(&World::of(10)), homes(&World::of(11)));
+    let moved =
+        before.iter().zip(&after).filter(|(was, is)| was != is).inspect(|(_, is)| assert_eq!(*is, "b10")).count();
+    let share = moved as f64 / f64::from(KEYS);
+    assert!((share - 1.0 / 11.0).abs() < 0.03, "{share} of the keys moved, 1/11 is fair");
+}
+
+#[test]
+fn the_order_of_the_list_is_irrelevant() {
+    assert_eq!(homes(&World::of(10)), homes(&World::of(10).reversed()));
+}
+
+#[test]
+fn one_instance_serves_the_list_in_another_order() {
+    let instance = strategy(&TABLE, &json!({})).unwrap();
+    let (world, reversed) = (World::of(4), World::of(4).reversed());
+    let (picker, other) = (world.picker(&instance).unwrap(), reversed.picker(&instance).unwrap());
+    for ask in std::iter::repeat_with({
+        let mut requests = Requests::seeded(5);
+        move || requests.ask()
+    })
+    .take(1000)
+    {
+        let (one, two) = (ask.pick_backend(&picker).unwrap(), ask.pick_backend(&other).unwrap());
+        assert_eq!(world.name(one), reversed.name(two));
+    }
+}
+
+#[test]
+fn an_outage_moves_the_keys_as_a_removal_would_and_they_come_back() {
+    let world = World::of(5);
+    let up = [true, true, false, true, true];
+    assert_eq!(homes(&world.clone().up(&up)), homes(&world.clone().without(2)));
+    assert_eq!(homes(&world.clone().up(&up).up(&[true; 5])), homes(&world));
+}
+
+#[test]
+fn a_retry_goes_where_the_key_would_go_without_the_tried_one() {
+    let world = World::of(5);
+    let (all, fewer) = (picker(&world), picker(&world.clone().without(0)));
+    let mut requests = Requests::seeded(9);
+    for _ in 0..1000 {
+        let ask = requests.ask();
+        let retry = ask.clone().tried(&[0]).pick_backend(&all).unwrap();
+        assert_eq!(retry, ask.pick_backend(&fewer).unwrap() + 1);
+    }
+}
+
+#[test]
+fn the_ring_is_kept_while_only_health_changes() {
+    let instance = ConsistentHash::new(Options { virtual_nodes: 160 }, Host::NONE).unwrap();
+    let ring = |world: &World| instance.picker(&world.list().lend()).unwrap().0;
+    let first = ring(&World::of(3));
+    assert!(Arc::ptr_eq(&first, &ring(&World::of(3).up(&[true, false, true]))), "health");
+    let weighted = ring(&World::of(3).weights(&[1, 2, 1]));
+    assert!(!Arc::ptr_eq(&first, &weighted), "weights");
+    assert_eq!(weighted.points.len(), 4 * 160);
+    assert!(!Arc::ptr_eq(&weighted, &ring(&World::of(4))), "members");
+}
+
+#[test]
+fn without_a_key_the_host_decides() {
+    let ask = Requests::seeded(1).ask().without_key();
+    assert_eq!(ask.pick(&picker(&World::of(3))), Decision::Refused(Refusal::Undecided));
+}
+
+#[test]
+fn explain_names_the_backend_of_the_pick_and_who_was_walked_over() {
+    let world = World::of(4).up(&[true, false, true, true]);
+    let picker = picker(&world);
+    let mut requests = Requests::seeded(11);
+    let mut walks = 0;
+    for _ in 0..200 {
+        let ask = requests.ask().tried(&[3]);
+        let words: Value = serde_json::from_str(&ask.explain(&picker).expect("it explains")).expect("JSON");
+        assert_eq!(words["backend"], world.name(ask.pick_backend(&picker).unwrap()));
+        let walked_over = words["walked_over"].as_array().unwrap();
+        assert!(walked_over.iter().all(|name| name == "b1" || name == "b3"), "{words}");
+        walks += usize::from(!walked_over.is_empty());
+    }
+    assert!(walks > 50, "half of the keys have a home that is out, {walks} of 200 said so");
+    let words = requests.ask().without_key().explain(&picker).unwrap();
+    assert!(words.contains("no key"), "{words}");
+}
+
+#[test]
+fn too_large_a_ring_is_refused_with_the_way_out() {
+    let instance = strategy(&TABLE, &json!({ "virtual_nodes": 4096 })).unwrap();
+    let Err(error) = World::of(2).weights(&[256, 1]).picker(&instance) else { panic!("1,052,672 points were taken") };
+    assert!(error.contains("1052672 points") && error.contains("set virtual_nodes to 4080 or less"), "{error}");
+}
+
+#[test]
+fn options_out_of_range_or_unknown_are_refused_by_name() {
+    for (options, word) in [
+        (json!({ "virtual_nodes": 0 }), "virtual_nodes is 0"),
+        (json!({ "virtual_nodes": 4097 }), "1 to 4096"),
+        (json!({ "virtual_nodes": -1 }), "-1"),
+        (json!({ "vnodes": 9 }), "vnodes"),
+    ] {
+        let Err(error) = strategy(&TABLE, &options) else { panic!("{options} was taken") };
+        assert!(error.contains(word), "{error}");
+    }
+}

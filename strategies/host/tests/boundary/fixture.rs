@@ -1,0 +1,96 @@
+//! Compiles fixtures, loads them, and makes the small lists and requests that the tests of this binary share.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::Arc;
+
+use lb_strategy::abi::LB_BACKEND_ELIGIBLE;
+use lb_strategy_host::{BackendList, BackendSpec, Headers, LoadError, Loader, PickRequest, Plugin, Wanted};
+use tempfile::TempDir;
+
+/// A folder for plugins and a loader with a private folder, both gone at the end of the test (images stay mapped).
+pub(crate) struct Bench {
+    pub(crate) directory: TempDir,
+    pub(crate) loader: Loader,
+}
+
+/// Header values by name.
+pub(crate) struct HeaderList<'a>(pub(crate) &'a [(&'a str, &'a str)]);
+
+/// A file under `strategies/`.
+pub(crate) fn source(relative: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("strategies/").join(relative)
+}
+
+/// `n` backends of which `eligible` may be picked.
+pub(crate) fn list(n: u32, eligible: &[u32]) -> BackendList {
+    let spec = |index: u32| BackendSpec {
+        name: format!("b{index}").into(),
+        address: "127.0.0.1:9".into(),
+        weight: 1,
+        effective: 1000,
+        flags: if eligible.contains(&index) { LB_BACKEND_ELIGIBLE } else { 0 },
+        stats: Arc::default(),
+        slot: Arc::default(),
+    };
+    BackendList::new((0..n).map(spec).collect(), 1, 1)
+}
+
+pub(crate) fn request<'a>(tried: &'a [u32], headers: &'a HeaderList<'a>) -> PickRequest<'a> {
+    PickRequest {
+        worker: Some(0),
+        attempt: tried.len() as u32,
+        tried,
+        key: None,
+        random: 1,
+        now_ns: 1,
+        dry: false,
+        headers,
+    }
+}
+
+// === impl Bench ===
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        let directory = tempfile::tempdir().expect("a temporary folder");
+        let loader = Loader::new(directory.path().join("private"), 2);
+        Self { directory, loader }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.directory.path().join(name)
+    }
+
+    /// The plugin made of `strategies/examples/<relative>.c`.
+    pub(crate) fn compile(&self, relative: &str) -> PathBuf {
+        let stem = Path::new(relative).file_name().expect("a name").to_str().expect("UTF-8");
+        let output = self.path(&format!("lib{stem}.so"));
+        let status = Command::new("cc")
+            .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1", "-I"])
+            .arg(source("api/include"))
+            .arg("-o")
+            .arg(&output)
+            .arg(source(&format!("examples/{relative}.c")))
+            .status()
+            .expect("cc runs");
+        assert!(status.success(), "{relative}.c does not compile");
+        output
+    }
+
+    pub(crate) fn load(&self, path: &Path) -> Result<Arc<Plugin>, LoadError> {
+        self.loader.load(&Wanted { path, name: None, sha256: None })
+    }
+
+    pub(crate) fn load_fixture(&self, relative: &str) -> Arc<Plugin> {
+        self.load(&self.compile(relative)).unwrap_or_else(|error| panic!("{error}"))
+    }
+}
+
+// === impl HeaderList ===
+
+impl Headers for HeaderList<'_> {
+    fn get(&self, name: &[u8], nth: usize) -> Option<&[u8]> {
+        self.0.iter().filter(|pair| pair.0.as_bytes().eq_ignore_ascii_case(name)).nth(nth).map(|pair| pair.1.as_bytes())
+    }
+}

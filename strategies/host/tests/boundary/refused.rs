@@ -1,0 +1,161 @@
+//! Everything that must not become a plugin: each is refused at the stage that is about it, with a reason one can act on.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::Command;
+
+use lb_strategy_host::{LoadError, Stage, Wanted, find};
+
+use crate::fixture::Bench;
+
+#[track_caller]
+fn assert_refused(error: &LoadError, stage: Stage, words: &[&str]) {
+    assert_eq!(error.stage, stage, "{error}");
+    for word in words {
+        assert!(error.to_string().contains(word), "{word:?} is missing in: {error}");
+    }
+}
+
+fn refusal(bench: &Bench, path: &Path) -> LoadError {
+    match bench.load(path) {
+        Ok(plugin) => panic!("{} was taken as {}", path.display(), plugin.name()),
+        Err(error) => error,
+    }
+}
+
+#[test]
+fn a_broken_table_is_refused_at_stage_version_with_what_is_wrong() {
+    let bench = Bench::new();
+    for (fixture, words) in [
+        ("wrong_major", ["major version 2", "this lb 1"]),
+        ("short_table", ["a table of 136 bytes", "needs 144"]),
+        ("tiny_table", ["a table of 4 bytes", "needs 144"]),
+        ("missing_hook", ["lacks the required hook", "picker_free"]),
+        ("refuses_host", ["refuses this host", "1.0"]),
+        ("needs_newer_host", ["1.99 or newer", "update lb"]),
+    ] {
+        let path = bench.compile(&format!("broken/{fixture}"));
+        assert_refused(&refusal(&bench, &path), Stage::Version, &words);
+        assert_refused(&refusal(&bench, &path), Stage::Version, &words);
+    }
+}
+
+#[test]
+fn a_library_of_somebody_elses_is_refused_before_any_of_it_runs() {
+    let bench = Bench::new();
+    let error = refusal(&bench, &bench.compile("broken/not_a_strategy"));
+    assert_refused(&error, Stage::Elf, &["not a strategy", "lb_strategy_entry_v1"]);
+    assert_eq!(bench.loader.images(), 0);
+}
+
+#[test]
+fn a_missing_symbol_is_refused_at_load_and_not_at_the_first_pick() {
+    let bench = Bench::new();
+    let error = refusal(&bench, &bench.compile("broken/missing_symbol"));
+    assert_refused(&error, Stage::Open, &["defined_nowhere"]);
+}
+
+#[test]
+fn another_name_than_asked_for_is_refused() {
+    let bench = Bench::new();
+    let path = bench.compile("first_eligible");
+    let wanted = Wanted { path: &path, name: Some("round_robin"), sha256: None };
+    let Err(error) = bench.loader.load(&wanted) else { panic!("it was taken") };
+    assert_refused(&error, Stage::Name, &["first_eligible", "round_robin"]);
+}
+
+#[test]
+fn a_pin_that_does_not_fit_is_refused_and_one_that_fits_is_taken() {
+    let bench = Bench::new();
+    let path = bench.compile("first_eligible");
+    let Err(error) = bench.loader.load(&Wanted { path: &path, name: None, sha256: Some([0xab; 32]) }) else {
+        panic!("it was taken")
+    };
+    assert_refused(&error, Stage::Pin, &["abababab", "sha256"]);
+    let output = Command::new("sha256sum").arg(&path).output().expect("sha256sum runs");
+    let hex = String::from_utf8(output.stdout).expect("digits")[..64].to_owned();
+    let pin: [u8; 32] = std::array::from_fn(|byte| u8::from_str_radix(&hex[2 * byte..][..2], 16).expect("digits"));
+    let plugin = bench.loader.load(&Wanted { path: &path, name: Some("first_eligible"), sha256: Some(pin) });
+    assert_eq!(plugin.unwrap().sha256_hex(), Some(hex));
+}
+
+#[test]
+fn what_is_no_file_is_refused_at_stage_read_without_waiting() {
+    let bench = Bench::new();
+    assert_refused(&refusal(&bench, &bench.path("missing.so")), Stage::Read, &["missing.so", "No such file"]);
+    assert_refused(&refusal(&bench, bench.directory.path()), Stage::Read, &["not a regular file"]);
+    let pipe = bench.path("pipe.so");
+    assert!(Command::new("mkfifo").arg(&pipe).status().expect("mkfifo runs").success());
+    assert_refused(&refusal(&bench, &pipe), Stage::Read, &["not a regular file"]);
+}
+
+#[test]
+fn what_is_no_shared_library_for_this_machine_is_refused_at_stage_elf() {
+    let bench = Bench::new();
+    let file = bench.path("libx.so");
+    let good = fs::read(bench.compile("first_eligible")).unwrap();
+    let mut other_machine = good.clone();
+    other_machine[18] = 0xF7; // EM_BPF
+    let mut executable = good.clone();
+    executable[16] = 2; // ET_EXEC
+    let mut class_32 = good;
+    class_32[4] = 1;
+    for (bytes, word) in [
+        (&b""[..], "no ELF header"),
+        (b"[strategy]\nname = \"round_robin\"\n", "no ELF header"),
+        (b"\x7fELF", "damaged or cut short"),
+        (&[0; 5000], "no ELF header"),
+        (&other_machine, "another machine"),
+        (&executable, "not a shared library"),
+        (&class_32, "damaged or cut short"),
+    ] {
+        fs::write(&file, bytes).unwrap();
+        assert_refused(&refusal(&bench, &file), Stage::Elf, &["libx.so", word]);
+    }
+}
+
+#[test]
+fn every_truncation_is_refused_before_it_can_be_mapped() {
+    let bench = Bench::new();
+    let good = fs::read(bench.compile("first_eligible")).unwrap();
+    let file = bench.path("libcut.so");
+    let lengths = (0..200).chain((200..good.len()).step_by(37)).chain([good.len() - 1]);
+    for length in lengths {
+        fs::write(&file, &good[..length]).unwrap();
+        assert_refused(&refusal(&bench, &file), Stage::Elf, &[]);
+    }
+    fs::write(&file, &good).unwrap();
+    assert_eq!(bench.load(&file).unwrap().name(), "first_eligible");
+}
+
+#[test]
+fn what_everybody_may_write_is_refused() {
+    let bench = Bench::new();
+    let path = bench.compile("first_eligible");
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    mode(&path, 0o757);
+    assert_refused(&refusal(&bench, &path), Stage::Permissions, &["writable by everybody", "chmod o-w"]);
+    mode(&path, 0o755);
+    mode(bench.directory.path(), 0o777);
+    assert_refused(&refusal(&bench, &path), Stage::Permissions, &["lies in", "writable by everybody"]);
+    mode(bench.directory.path(), 0o700);
+    mode(&path, 0o775);
+    assert!(bench.load(&path).is_ok(), "group-writable is only worth a warning");
+}
+
+#[test]
+fn the_first_file_found_counts_also_when_it_is_broken() {
+    let bench = Bench::new();
+    let (first, second) = (bench.path("first"), bench.path("second"));
+    fs::create_dir(&first).unwrap();
+    fs::create_dir(&second).unwrap();
+    let good = bench.compile("first_eligible");
+    fs::copy(&good, second.join("libmine.so")).unwrap();
+    let directories = [first.clone(), second.clone()];
+    assert_eq!(find("mine", &directories).unwrap(), second.join("libmine.so"));
+    fs::write(first.join("libmine.so"), "broken").unwrap();
+    assert_eq!(find("mine", &directories).unwrap(), first.join("libmine.so"));
+    let error = find("other", &directories).unwrap_err();
+    assert_refused(&error, Stage::Find, &["other", "first", "second", "plugin_dirs"]);
+}
