@@ -12,13 +12,14 @@ use mock_server::{Options, ServiceTime, parse_duration};
 
 /// A backend to experiment on: known service times, a real queue, faults on demand.
 ///
-/// Answers /home and /heartbeat as in the course, /upload, /stream?bytes=&chunk=&interval_ms=&length=&abort_after=, /echo
-/// (Upgrade: echo), /status/CODE, /headers, /close; tells what it did on /stats (JSON) and /metrics (Prometheus); takes
-/// switches on /control while it runs, for example
+/// Answers /home and /heartbeat as in the course, /upload, /echo (Upgrade: echo),
+/// /stream?bytes=&chunk=&interval_ms=&length=&abort_after=, /status/CODE, /headers, /close;
+/// tells what it did on /stats (JSON) and /metrics (Prometheus); takes switches on /control
+/// while it runs, for example
 ///
-///   curl -d '{"slow":3}' localhost:5000/control                          three times as slow
-///   curl -d '{"extra_ms":50,"failure_rate":0.2}' localhost:5000/control
-///   curl -d '{"stall":true}' localhost:5000/control                      answers nothing until false
+///   curl -d '{"slow":3}' localhost:5000/control         three times as slow
+///   curl -d '{"extra_ms":50}' localhost:5000/control    50 ms more for each request
+///   curl -d '{"stall":true}' localhost:5000/control     answers nothing until false
 #[derive(Debug, Parser)]
 #[command(name = "mock-server", version, verbatim_doc_comment)]
 pub(crate) struct Cli {
