@@ -1,0 +1,198 @@
+//! What may be typed after `lb`, with the help that explains it.
+//!
+//! Invariant: a flag that sets something is only another spelling of a configuration key, so it passes the same checks and
+//! `lb config` can say where the value came from.
+
+use std::path::PathBuf;
+
+use clap::{Args as ClapArgs, Parser, Subcommand};
+
+use crate::run;
+
+const EXAMPLES: &str = "\
+Examples:
+  lb                                        serve what config/lb.toml says
+  lb --config config/assignment.toml        the course's setting
+  lb --strategy least_connections           another strategy, for this run
+  lb --listen 0.0.0.0:80 --workers 4        another address, four worker threads
+  lb --set timeouts.connect_ms=500 --set 'strategy.hash_on=[\"client_ip\"]'
+                                            any key of the configuration, in TOML
+  LB__PROXY__WORKERS=2 lb                   the same by the environment
+  lb check                                  would it start? says what is wrong if not
+  lb config                                 every setting in force and where it comes from
+  lb strategies                             the plugins that can be named
+
+While it runs, its admin port (127.0.0.1:8081) lists what can be asked: curl http://127.0.0.1:8081/
+Exit codes: 0 all is well, 2 something for you to mend (usage, configuration, port, plugin), 1 anything else.";
+
+/// An HTTP load balancer whose routing strategy can be swapped while it runs.
+#[derive(Debug, Parser)]
+#[command(name = "lb", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+pub struct Args {
+    #[command(flatten)]
+    pub settings: Settings,
+
+    /// Write a JSON file here once requests are served (pid, proxy, admin); removed at the end
+    #[arg(long, value_name = "PATH")]
+    pub ready_file: Option<PathBuf>,
+
+    /// Forget the changes that were made while it last ran (added, removed, drained backends)
+    #[arg(long)]
+    pub fresh: bool,
+
+    /// Print the answer as JSON on stdout
+    #[arg(long, global = true)]
+    pub json: bool,
+
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// What every command understands: where the settings come from.
+#[derive(Debug, ClapArgs)]
+#[command(next_help_heading = "Settings")]
+pub struct Settings {
+    /// The configuration file
+    #[arg(long, value_name = "PATH", default_value = "config/lb.toml", global = true)]
+    pub config: PathBuf,
+
+    /// The strategy of the pool default [key: strategy.name]
+    #[arg(long, visible_alias = "algorithm", value_name = "NAME", global = true)]
+    pub strategy: Option<String>,
+
+    /// Where requests come in, IP:port; may be repeated [key: proxy.listen]
+    #[arg(long, value_name = "ADDR", global = true)]
+    pub listen: Vec<String>,
+
+    /// Where the admin port is, IP:port [key: admin.listen]
+    #[arg(long, value_name = "ADDR", global = true)]
+    pub admin_listen: Option<String>,
+
+    /// Worker threads, 0 for one per core [key: proxy.workers]
+    #[arg(long, value_name = "N", global = true)]
+    pub workers: Option<String>,
+
+    /// Any key of the configuration, its value in TOML; may be repeated
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value, global = true)]
+    pub set: Vec<(String, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Check the configuration and its plugins without starting anything
+    Check,
+    /// Show every setting in force and where it comes from
+    Config,
+    /// List the strategies found in the plugin folders
+    Strategies,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("it has no `=`; write KEY=VALUE, such as proxy.workers=2")?;
+    match key.trim() {
+        "" => Err("it has no key; write KEY=VALUE, such as proxy.workers=2".to_owned()),
+        key => Ok((key.to_owned(), value.trim().to_owned())),
+    }
+}
+
+// === impl Args ===
+
+impl Args {
+    /// What only a start takes must not be given in vain.
+    pub(super) fn check_combination(&self) -> Result<(), String> {
+        let only_start = [("--ready-file", self.ready_file.is_some()), ("--fresh", self.fresh)];
+        match (self.command, only_start.iter().find(|(_, given)| *given)) {
+            (Some(command), Some((flag, _))) => {
+                Err(format!("{flag} is for a start only, not for `lb {}`", format!("{command:?}").to_lowercase()))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) fn run_options(&self) -> run::Options {
+        run::Options { ready_file: self.ready_file.clone(), json: self.json, fresh: self.fresh }
+    }
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// The flags as configuration keys, `--set` first, so that a flag of its own goes before it.
+    pub(super) fn as_keys(&self) -> Vec<(String, String)> {
+        let mut keys = self.set.clone();
+        let mut put = |key: &str, value: &str| keys.push((key.to_owned(), value.to_owned()));
+        if let Some(name) = &self.strategy {
+            put("strategy.name", name);
+        }
+        match self.listen.as_slice() {
+            [] => {}
+            [one] => put("proxy.listen", one),
+            many => put("proxy.listen", &toml::Value::from(many.to_vec()).to_string()),
+        }
+        if let Some(address) = &self.admin_listen {
+            put("admin.listen", address);
+        }
+        if let Some(workers) = &self.workers {
+            put("proxy.workers", workers);
+        }
+        keys
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    fn parse(line: &str) -> Args {
+        Args::try_parse_from(line.split(' ')).unwrap()
+    }
+
+    #[test]
+    fn the_definition_is_consistent() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn without_a_command_it_is_a_start() {
+        let args = parse("lb");
+        assert_eq!(args.command, None);
+        assert_eq!(args.settings.config, PathBuf::from("config/lb.toml"));
+        assert!(args.settings.as_keys().is_empty());
+    }
+
+    #[test]
+    fn flags_are_spellings_of_keys() {
+        let args = parse("lb --set a.b=c=d --algorithm ring --listen a:1 --listen b:2 --admin-listen c:3 --workers 4");
+        let keys = [
+            ("a.b", "c=d"),
+            ("strategy.name", "ring"),
+            ("proxy.listen", r#"["a:1", "b:2"]"#),
+            ("admin.listen", "c:3"),
+            ("proxy.workers", "4"),
+        ];
+        assert_eq!(args.settings.as_keys(), keys.map(|(key, value)| (key.to_owned(), value.to_owned())));
+    }
+
+    #[test]
+    fn settings_may_stand_before_or_after_the_command() {
+        for line in ["lb --strategy a --json check", "lb check --strategy a --json"] {
+            let args = parse(line);
+            assert_eq!((args.command, args.settings.strategy.as_deref(), args.json), (Some(Command::Check), Some("a"), true));
+        }
+    }
+
+    #[test]
+    fn what_only_a_start_takes_is_refused_elsewhere() {
+        let complaint = parse("lb --fresh check").check_combination().unwrap_err();
+        assert_eq!(complaint, "--fresh is for a start only, not for `lb check`");
+        assert!(parse("lb --fresh --ready-file x").check_combination().is_ok());
+    }
+
+    #[test]
+    fn a_set_without_key_or_value_is_refused() {
+        assert!(key_and_value("proxy.workers").is_err() && key_and_value("=2").is_err());
+        assert_eq!(key_and_value("k="), Ok(("k".into(), String::new())));
+    }
+}

@@ -1,0 +1,85 @@
+//! The commands that look and start nothing: `lb check`, `lb config`, `lb strategies`.
+//!
+//! Invariants: they bind no port and launch nothing, so they can be run beside a running `lb`; `lb check` fails with the very line that
+//! a start would fail with.
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+
+use serde_json::json;
+
+use super::CliError;
+use crate::config::{self, Loaded};
+use crate::control::{self, FoundStrategy};
+
+/// Would it start?
+pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
+    let control::CheckReport { strategies } = control::check(&loaded.config)?;
+    let config = &loaded.config;
+    if json {
+        let report = json!({ "file": config.file, "strategies": strategies, "warnings": loaded.warnings });
+        print(&report.to_string());
+        return Ok(());
+    }
+    let mut page = String::new();
+    for strategy in &strategies {
+        let pool = config.pools.iter().find(|pool| pool.name == strategy.pool);
+        let backends = pool.map_or(0, |pool| pool.backends.len());
+        let file = strategy.file.as_ref().map(|file| format!(" from {}", file.display())).unwrap_or_default();
+        let _ = writeln!(page, "pool {}: strategy {} {}{file}", strategy.pool, strategy.strategy, strategy.version);
+        let _ = writeln!(page, "pool {}: {backends} backends in the file", strategy.pool);
+    }
+    if let Some(launcher) = &config.launcher {
+        let _ = writeln!(page, "launcher: {} replicas by {}", launcher.replicas, launcher.command.join(" "));
+    }
+    for warning in &loaded.warnings {
+        let _ = writeln!(page, "warning: {warning}");
+    }
+    let file = config.file.as_ref().map_or_else(|| "the configuration".into(), |file| file.display().to_string());
+    let _ = writeln!(page, "ok: lb can start with {file}");
+    print(&page);
+    Ok(())
+}
+
+/// What is in force, and why.
+pub(super) fn config(loaded: &Loaded, json: bool) {
+    match json {
+        true => print(&config::explain_json(loaded).to_string()),
+        false => print(&config::explain(loaded)),
+    }
+}
+
+/// Which strategies can be named.
+pub(super) fn strategies(loaded: &Loaded, json: bool) -> Result<(), CliError> {
+    let found = control::list_strategies(&loaded.config)?;
+    if json {
+        print(&json!({ "plugin_dirs": loaded.config.plugin_dirs, "strategies": found }).to_string());
+        return Ok(());
+    }
+    let mut page = String::new();
+    for strategy in &found {
+        let _ = writeln!(page, "{}", strategy_line(strategy));
+    }
+    if found.is_empty() {
+        let folders: Vec<_> = loaded.config.plugin_dirs.iter().map(|folder| folder.display().to_string()).collect();
+        let _ = writeln!(page, "no strategies in {}; name folders in plugin_dirs", folders.join(", "));
+    }
+    print(&page);
+    Ok(())
+}
+
+fn strategy_line(strategy: &FoundStrategy) -> String {
+    let FoundStrategy { name, path, version, shadowed_by, error, .. } = strategy;
+    let path = path.display();
+    match (error, shadowed_by, version) {
+        (Some(error), _, _) => format!("{name:20} {:10} {path}: {error}", "refused"),
+        (None, Some(first), _) => format!("{name:20} {:10} {path}: {} is taken instead", "hidden", first.display()),
+        (None, None, version) => format!("{name:20} {:10} {path}", version.as_deref().unwrap_or("?")),
+    }
+}
+
+/// To stdout; a reader that leaves early has seen enough.
+fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+}

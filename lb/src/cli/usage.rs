@@ -1,0 +1,40 @@
+//! Says a mistake in the command line in one line, as all other mistakes are said.
+//!
+//! clap prints a paragraph with usage; its first line and its tips are what helps.
+
+/// clap's message and tips, without its frame.
+pub(super) fn one_line(error: &clap::Error) -> String {
+    let text = error.render().to_string();
+    let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let first = lines.next().unwrap_or("the command line is not understood");
+    let mut said = first.strip_prefix("error: ").unwrap_or(first).to_owned();
+    for line in lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information")) {
+        said.push_str(if said.ends_with(':') { " " } else { "; " });
+        said.push_str(line.strip_prefix("tip: ").unwrap_or(line));
+    }
+    said.push_str(" (see lb --help)");
+    said
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    use super::super::Args;
+    use super::*;
+
+    #[test]
+    fn the_message_and_the_tip_make_one_line() {
+        let said = |line: &str| one_line(&Args::try_parse_from(line.split(' ')).unwrap_err());
+        assert_eq!(
+            said("lb --strateggy x"),
+            "unexpected argument '--strateggy' found; a similar argument exists: '--strategy' (see lb --help)"
+        );
+        assert!(said("lb chek").starts_with("unrecognized subcommand 'chek'; a similar subcommand exists: 'check'"));
+        assert!(said("lb --set nothing").contains("it has no `=`"));
+        assert!(said("lb --config").starts_with("a value is required for '--config <PATH>'"));
+        for line in ["lb --strateggy x", "lb chek", "lb --set x", "lb --config"] {
+            assert!(!said(line).contains('\n'));
+        }
+    }
+}

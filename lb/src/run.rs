@@ -1,0 +1,253 @@
+//! One run of the balancer, from the loaded configuration to the last connection: the only place that knows all parts.
+//!
+//! Order is what it is about. Signals are caught first, so that none kills half a start; ports are bound before anything is launched,
+//! so that a second `lb` leaves no processes behind; the proxy stops before control, so that no request loses its backend. Control
+//! and admin live on this thread's current-thread runtime, the workers on their own threads.
+//!
+//! Invariants: the ready file exists only while requests are served; a first signal drains, a second ends at once.
+
+mod ready_file;
+mod report;
+mod signals;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use crate::admin::{self, course};
+use crate::config::{Config, Loaded};
+use crate::control::{self, Control, ControlError, StartError, Status};
+use crate::proxy::{self, Proxy};
+use crate::telemetry::{Metrics, logs};
+use ready_file::ReadyFile;
+use report::{Joined, Report};
+use signals::{Signal, Signals};
+
+/// Calls of the course's routes that may wait at the proxy's port.
+const COURSE_CALLS_MAX: usize = 256;
+/// How long a start waits for launched replicas before it says that they are late.
+const JOIN_TIME_MAX: Duration = Duration::from_secs(10);
+/// How often it is looked whether all threads are alive.
+const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How long control may take to end the processes that it launched.
+const STOP_TIME_MAX: Duration = Duration::from_secs(15);
+
+/// What the command line says about a run and the configuration does not.
+#[derive(Clone, Debug, Default)]
+pub struct Options {
+    pub ready_file: Option<PathBuf>,
+    /// The start report as JSON.
+    pub json: bool,
+    /// Runtime changes of earlier runs are dropped.
+    pub fresh: bool,
+}
+
+/// What [`RunError::Died`] calls it.
+const CONTROL: &str = "control";
+
+/// Why a run did not begin, or did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Proxy(#[from] proxy::BindError),
+    #[error(transparent)]
+    Admin(#[from] admin::BindError),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("--ready-file {} cannot be written: {source}", path.display())]
+    ReadyFile { path: PathBuf, source: std::io::Error },
+    #[error("{what}: {source}")]
+    System { what: &'static str, source: std::io::Error },
+    #[error("{0} has died; its last words are in the log")]
+    Died(&'static str),
+    #[error("ended at once by a second signal; {0}")]
+    Cut(&'static str),
+}
+
+/// The parts that run, in the order in which they end.
+struct Parts {
+    proxy: Proxy,
+    control: Control,
+    server: admin::Server,
+}
+
+/// Serves until a signal says to stop.
+pub fn run(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
+    logs::init(&loaded.config.log.level);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let runtime = runtime.map_err(system("the control runtime cannot start"))?;
+    let done = runtime.block_on(start_and_serve(loaded, options));
+    // a lookup that hangs in the resolver must not hold up the end
+    runtime.shutdown_background();
+    done
+}
+
+/// Whether it is the operator who can mend it: exit code 2.
+pub fn is_for_the_operator(error: &StartError) -> bool {
+    !matches!(error, StartError::Builder(_) | StartError::BuilderBroke(_))
+}
+
+async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
+    let mut signals = Signals::catch().map_err(system("signals cannot be caught"))?;
+    for warning in &loaded.warnings {
+        tracing::warn!("{warning}");
+    }
+    raise_open_files();
+    let started = tokio::select! {
+        parts = start(&loaded.config, options) => parts,
+        signal = signals.stop() => {
+            tracing::info!(%signal, "stopped while starting");
+            return Ok(());
+        }
+    };
+    let mut parts = started?;
+    let served = serve(loaded, options, &mut parts, &mut signals).await;
+    match served {
+        Ok(signal) => stop(parts, &loaded.config, signal, &mut signals).await,
+        Err(error) => {
+            // what was launched must not outlive us, also when we fail
+            let _ = tokio::time::timeout(STOP_TIME_MAX, parts.control.handle.stop()).await;
+            Err(error)
+        }
+    }
+}
+
+async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
+    let listeners = proxy::bind(&config.proxy.listen)?;
+    let admin_listener = admin::bind(config.admin.listen)?;
+
+    let metrics = Metrics::new();
+    let (course, calls) = match config.course.on_proxy_port {
+        true => Some(mpsc::channel(COURSE_CALLS_MAX)).unzip(),
+        false => (None, None),
+    };
+    let control = control::start(control::Options {
+        config: config.clone(),
+        metrics: metrics.clone(),
+        fresh: options.fresh,
+        course,
+    })
+    .await?;
+
+    let proxy = Proxy::start(listeners, &control.hall, &metrics, config.proxy.workers);
+    let proxy = proxy.map_err(system("the proxy's threads cannot start"))?;
+    if let Some(calls) = calls {
+        tokio::spawn(course::serve_calls(calls, control.handle.clone()));
+    }
+    let shared = admin::Shared::new(control.hall.clone(), metrics, control.handle.clone(), config.admin.token.as_ref());
+    let server = admin::Server::start(admin_listener, shared).map_err(system("the admin port cannot be served"))?;
+    Ok(Parts { proxy, control, server })
+}
+
+/// Says what runs, then waits for a signal or for a part to die.
+async fn serve(
+    loaded: &Loaded,
+    options: &Options,
+    parts: &mut Parts,
+    signals: &mut Signals,
+) -> Result<Signal, RunError> {
+    let addresses = parts.proxy.addresses().to_vec();
+    let report_of = |status| Report::new(loaded, &addresses, parts.server.address(), status);
+    if !options.json {
+        report::print(&report_of(status(&parts.control).await?).to_string());
+    }
+    let joined = tokio::select! {
+        joined = wait_for_replicas(&parts.control) => joined?,
+        signal = signals.stop() => return Ok(signal),
+    };
+    let report = report_of(status(&parts.control).await?);
+    report::print(&if options.json { report.to_json() } else { joined.to_string() });
+
+    let ready_file = options.ready_file.as_ref().map(|path| {
+        ReadyFile::write(path, &report).map_err(|source| RunError::ReadyFile { path: path.clone(), source })
+    });
+    // removed when this function ends, whichever way
+    let _ready_file = ready_file.transpose()?;
+    tokio::select! {
+        signal = signals.stop() => Ok(signal),
+        died = wait_for_death(parts) => Err(died),
+    }
+}
+
+async fn stop(parts: Parts, config: &Config, signal: Signal, signals: &mut Signals) -> Result<(), RunError> {
+    let drain = config.timeouts.drain;
+    tracing::info!(%signal, drain_ms = drain.as_millis() as u64, "stopping: no new connections, requests may finish");
+    parts.server.announce_stop();
+    let cut = tokio::select! {
+        cut = parts.proxy.drain(drain) => cut,
+        _ = signals.stop() => return Err(RunError::Cut("requests were cut off")),
+    };
+    if cut > 0 {
+        tracing::warn!(connections = cut, "cut off: they did not finish in time");
+    }
+    let Control { handle, task, .. } = parts.control;
+    let control_stops = async {
+        handle.stop().await;
+        let _ = task.await;
+    };
+    tokio::select! {
+        stopped = tokio::time::timeout(STOP_TIME_MAX, control_stops) => if stopped.is_err() {
+            tracing::warn!("control did not end in time");
+        },
+        _ = signals.stop() => return Err(RunError::Cut("launched processes may still run")),
+    }
+    parts.server.stop().await;
+    tracing::info!("stopped");
+    Ok(())
+}
+
+/// Waits until the launched replicas may get requests, for a while; answers what became of them.
+async fn wait_for_replicas(control: &Control) -> Result<Joined, RunError> {
+    let count = control.started.launching.len();
+    match tokio::time::timeout(JOIN_TIME_MAX, control.handle.settled()).await {
+        Ok(Ok(())) => Ok(Joined::All(count)),
+        Ok(Err(ControlError::Stopping)) => Err(RunError::Died(CONTROL)),
+        Ok(Err(error)) => Ok(Joined::Failing(error.to_string())),
+        Err(_) => Ok(Joined::Late),
+    }
+}
+
+/// Ends only when some part is no more.
+async fn wait_for_death(parts: &mut Parts) -> RunError {
+    let mut look = tokio::time::interval(LOOK_INTERVAL);
+    loop {
+        tokio::select! {
+            _ = &mut parts.control.task => return RunError::Died(CONTROL),
+            _ = look.tick() => if !parts.proxy.is_alive() {
+                return RunError::Died("a thread of the proxy");
+            },
+        }
+    }
+}
+
+async fn status(control: &Control) -> Result<Status, RunError> {
+    control.handle.status().await.map_err(|_| RunError::Died(CONTROL))
+}
+
+/// A connection costs two descriptors; the usual soft limit of 1024 is for programs that use select.
+fn raise_open_files() {
+    let raised = rlimit::getrlimit(rlimit::Resource::NOFILE)
+        .and_then(|(_, hard)| rlimit::setrlimit(rlimit::Resource::NOFILE, hard, hard).map(|()| hard));
+    match raised {
+        Ok(limit) => tracing::debug!(limit, "open files"),
+        Err(error) => tracing::warn!(%error, "the limit of open files cannot be raised"),
+    }
+}
+
+fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
+    move |source| RunError::System { what, source }
+}
+
+// === impl RunError ===
+
+impl RunError {
+    /// Whether it is the operator who can mend it: exit code 2.
+    pub fn is_for_the_operator(&self) -> bool {
+        match self {
+            Self::Proxy(_) | Self::Admin(_) | Self::ReadyFile { .. } => true,
+            Self::Start(error) => is_for_the_operator(error),
+            Self::System { .. } | Self::Died(_) | Self::Cut(_) => false,
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! The file that says that lb serves, and where: for scripts that start it with port 0, or wait for it.
+//!
+//! Invariants: it appears whole (written beside, then renamed), and is gone when lb ends in any way but by SIGKILL.
+
+use std::io;
+use std::path::{Path, PathBuf};
+
+use serde_json::json;
+
+use super::report::Report;
+
+/// Removes the file when dropped.
+#[derive(Debug)]
+pub(super) struct ReadyFile {
+    path: PathBuf,
+}
+
+// === impl ReadyFile ===
+
+impl ReadyFile {
+    pub(super) fn write(path: &Path, report: &Report<'_>) -> io::Result<Self> {
+        let text = json!({ "pid": report.pid, "proxy": report.proxy, "admin": report.admin }).to_string();
+        let mut draft = path.as_os_str().to_owned();
+        draft.push(format!(".{}", report.pid));
+        let draft = PathBuf::from(draft);
+        let written = std::fs::write(&draft, text + "\n").and_then(|()| std::fs::rename(&draft, path));
+        if written.is_err() {
+            let _ = std::fs::remove_file(&draft);
+        }
+        written.map(|()| Self { path: path.to_owned() })
+    }
+}
+
+impl Drop for ReadyFile {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_file(&self.path);
+    }
+}

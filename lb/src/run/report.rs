@@ -1,0 +1,157 @@
+//! The start report: what is served where, with what, and what to try next.
+//!
+//! One value with two forms, lines for people and JSON for programs. Invariant: a command in it can be copied and works.
+
+use std::fmt::{self, Display, Formatter};
+use std::io::Write;
+use std::net::SocketAddr;
+use std::path::Path;
+
+use serde::Serialize;
+
+use crate::config::{Loaded, Origin};
+use crate::control::{BackendStatus, PoolStatus, Status};
+
+#[derive(Serialize)]
+pub(super) struct Report<'a> {
+    pub(super) pid: u32,
+    pub(super) proxy: &'a [SocketAddr],
+    pub(super) admin: SocketAddr,
+    config: Option<&'a Path>,
+    status: Status,
+    #[serde(skip)]
+    loaded: &'a Loaded,
+}
+
+/// What became of the replicas that a start launches; said when it is over.
+pub(super) enum Joined {
+    All(usize),
+    /// One is known not to come up.
+    Failing(String),
+    Late,
+}
+
+/// Longer lists of backends are cut.
+const NAMES_MAX: usize = 6;
+
+/// Prints to stdout; a reader that is gone is no reason to stop serving.
+pub(super) fn print(text: &str) {
+    let mut out = std::io::stdout().lock();
+    let _ = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+}
+
+// === impl Report ===
+
+impl<'a> Report<'a> {
+    pub(super) fn new(loaded: &'a Loaded, proxy: &'a [SocketAddr], admin: SocketAddr, status: Status) -> Self {
+        Self { pid: std::process::id(), proxy, admin, config: loaded.config.file.as_deref(), status, loaded }
+    }
+
+    pub(super) fn to_json(&self) -> String {
+        // strings, numbers and paths: a path that is not UTF-8 is the only thing that JSON cannot say
+        serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":{:?}}}", error.to_string()))
+    }
+
+    fn pool_line(&self, f: &mut Formatter<'_>, pool: &PoolStatus) -> fmt::Result {
+        let digest = pool.strategy_sha256.as_deref().map(|digest| format!(" (sha256 {:.12})", digest));
+        let digest = digest.unwrap_or_default();
+        writeln!(f, "  pool {:<9} strategy {} {}{digest}", pool.name, pool.strategy, pool.strategy_version)?;
+        writeln!(f, "                 {}", backends_line(&pool.backends))
+    }
+
+    fn overlay_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let overlay = &self.status.overlay;
+        let counts = [(overlay.added, "added"), (overlay.removed, "removed"), (overlay.changed, "changed")];
+        let mut parts: Vec<_> = counts.iter().filter(|(n, _)| *n > 0).map(|(n, what)| format!("{n} {what}")).collect();
+        parts.extend(overlay.replicas.map(|n| format!("{n} replicas wanted")));
+        match parts.is_empty() {
+            true => Ok(()),
+            false => {
+                writeln!(f, "  in force       changes made at run time: {} (lb --fresh drops them)", parts.join(", "))
+            }
+        }
+    }
+
+    fn try_lines(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let config = &self.loaded.config;
+        let token = if config.admin.token.is_some() { "-H \"Authorization: Bearer $LB_ADMIN_TOKEN\" " } else { "" };
+        let admin = self.admin;
+        writeln!(f, "try")?;
+        if let Some(proxy) = self.proxy.first() {
+            writeln!(f, "  curl http://{proxy}/home")?;
+        }
+        writeln!(f, "  curl {token}http://{admin}/rep")?;
+        if config.launcher.is_some() {
+            writeln!(f, "  curl {token}-X POST -d '{{\"n\":1}}' http://{admin}/add")?;
+        }
+        writeln!(f, "  curl {token}http://{admin}/         what else there is")
+    }
+
+    /// Which word to edit for another strategy.
+    fn strategy_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let setting =
+            self.loaded.settings.iter().find(|setting| ["strategy.name", "strategy.path"].contains(&&*setting.key));
+        let Some(setting) = setting else { return Ok(()) };
+        let key = setting.key.trim_start_matches("strategy.");
+        let place = match (&setting.origin, self.config) {
+            (Origin::File { line }, Some(file)) => format!("edit {key} in {} line {line}", file.display()),
+            (Origin::Environment(variable), _) => format!("change {variable}"),
+            (Origin::CommandLine(flag), _) => format!("change {flag}"),
+            _ => format!("set {key} under [strategy]"),
+        };
+        writeln!(f, "another strategy: {place} and restart; `lb strategies` lists them")
+    }
+}
+
+impl Display for Report<'_> {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        let Status { version, workers, .. } = &self.status;
+        let s = if *workers == 1 { "" } else { "s" };
+        writeln!(f, "lb {version}, {workers} worker{s}, process {}", self.pid)?;
+        for address in self.proxy {
+            writeln!(f, "  serving        http://{address}")?;
+        }
+        writeln!(f, "  admin          http://{}", self.admin)?;
+        if self.loaded.config.course.on_proxy_port {
+            writeln!(f, "  course         /rep, /add and /rm on the serving port too")?;
+        }
+        for pool in &self.status.pools {
+            self.pool_line(f, pool)?;
+        }
+        self.overlay_line(f)?;
+        self.try_lines(f)?;
+        self.strategy_line(f)
+    }
+}
+
+// === impl Joined ===
+
+impl Display for Joined {
+    fn fmt(&self, f: &mut Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::All(0) => f.write_str("ready"),
+            Self::All(1) => f.write_str("ready: the replica has joined"),
+            Self::All(count) => write!(f, "ready: all {count} replicas have joined"),
+            Self::Failing(why) => write!(f, "ready, but not every replica: {why}; it is tried again"),
+            Self::Late => f.write_str("ready, but not every replica yet; they join when they answer their first check"),
+        }
+    }
+}
+
+/// "3 launched: Server 1, Server 2, Server 3".
+fn backends_line(backends: &[BackendStatus]) -> String {
+    let groups: Vec<String> = ["file", "attached", "launched"]
+        .iter()
+        .filter_map(|origin| {
+            let names: Vec<&str> = backends.iter().filter(|one| one.origin == *origin).map(|one| &*one.id).collect();
+            let more = if names.len() > NAMES_MAX { ", …" } else { "" };
+            let shown = &names[..names.len().min(NAMES_MAX)];
+            let which = if *origin == "file" { "from the file" } else { origin };
+            (!names.is_empty()).then(|| format!("{} {which}: {}{more}", names.len(), shown.join(", ")))
+        })
+        .collect();
+    match groups.is_empty() {
+        true => "no backends yet".to_owned(),
+        false => groups.join("; "),
+    }
+}

@@ -1,0 +1,92 @@
+//! The other routes of the admin port.
+
+use crate::harness::{Balancer, backends, get, mock, send};
+
+const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
+
+#[test]
+fn metrics_come_with_the_content_type_that_prometheus_wants() {
+    let server = mock("1");
+    let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
+    assert_eq!(get(balancer.proxy, "/home").status, 200);
+    let metrics = get(balancer.admin, "/metrics");
+    assert_eq!(metrics.header("content-type"), Some(lb::telemetry::CONTENT_TYPE));
+    assert!(metrics.body.lines().any(|line| line.starts_with("lb_generation ")), "{}", metrics.body);
+}
+
+#[test]
+fn probes_tell_healthy_from_ready() {
+    let server = mock("1");
+    let config = STRATEGY.to_owned() + &backends(&[("Server 1", server.addr)]);
+    let balancer = Balancer::start(&config);
+    for path in ["/healthz", "/readyz"] {
+        let answer = get(balancer.admin, path);
+        assert_eq!((answer.status, answer.body.as_str()), (200, "ok"), "{path}");
+    }
+
+    let drained = send(balancer.admin, "POST", "/backends/Server%201/drain", &[], "");
+    assert_eq!(drained.status, 200, "{}", drained.body);
+    assert_eq!((&drained.json()["id"], &drained.json()["draining"]), (&"Server 1".into(), &true.into()));
+    let not_ready = get(balancer.admin, "/readyz");
+    assert_eq!(not_ready.status, 503);
+    assert_eq!(not_ready.json()["pools"], serde_json::json!(["default"]));
+    assert_eq!(get(balancer.admin, "/healthz").status, 200, "a restart would not help");
+
+    let ready = send(balancer.admin, "POST", "/backends/Server%201/ready?pool=default", &[], "");
+    assert_eq!(ready.json()["draining"], false);
+    assert_eq!(get(balancer.admin, "/readyz").status, 200);
+}
+
+#[test]
+fn backends_and_status_are_told_as_json() {
+    let server = mock("1");
+    let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
+    let weight = send(balancer.admin, "POST", "/backends/b1/weight", &[], r#"{"weight":7}"#);
+    assert_eq!((weight.status, &weight.json()["weight"]), (200, &7.into()));
+
+    let listed = get(balancer.admin, "/backends");
+    assert_eq!(listed.header("content-type"), Some("application/json"));
+    let listed = listed.json();
+    assert_eq!(listed.as_array().unwrap().len(), 1);
+    assert_eq!((&listed[0]["id"], &listed[0]["weight"]), (&"b1".into(), &7.into()));
+    assert_eq!(listed[0]["address"], server.addr.to_string());
+
+    let status = get(balancer.admin, "/status").json();
+    assert_eq!(status["version"], env!("CARGO_PKG_VERSION"));
+    assert_eq!(status["pools"][0]["strategy"], "round_robin");
+    assert_eq!(status["overlay"]["changed"], 1);
+    assert_eq!(status["workers"], 1);
+}
+
+#[test]
+fn a_change_that_makes_no_sense_is_refused_with_its_reason() {
+    let server = mock("1");
+    let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
+    let post = |path: &str, body: &str| send(balancer.admin, "POST", path, &[], body);
+    for (path, body, status, word) in [
+        ("/backends/b2/drain", "", 404, "b2"),
+        ("/backends/b1/drain?pool=api", "", 404, "api"),
+        ("/backends/b1/drain?pol=default", "", 400, "pol"),
+        ("/backends/b1/weight", "", 400, "weight"),
+        ("/backends/b1/weight", r#"{"weight":257}"#, 400, "257"),
+        ("/backends/b1/stop", "", 404, "/backends/b1/stop"),
+        ("/nothing", "", 404, "/nothing"),
+    ] {
+        let answer = post(path, body);
+        assert_eq!(answer.status, status, "{path}: {}", answer.body);
+        let message = answer.json()["message"].as_str().unwrap().to_owned();
+        assert!(message.starts_with("<Error> ") && message.contains(word), "{path}: {message}");
+    }
+    let index = get(balancer.admin, "/");
+    assert_eq!((index.status, index.header("content-type")), (200, Some("text/plain; charset=utf-8")));
+    assert!(index.body.contains("/backends/{id}/drain"));
+}
+
+#[test]
+fn a_body_over_a_mebibyte_is_too_large() {
+    let balancer = Balancer::start(STRATEGY);
+    let answer = send(balancer.admin, "POST", "/add", &[], &" ".repeat((1 << 20) + 1));
+    assert_eq!((answer.status, &answer.json()["status"]), (413, &"failure".into()));
+    let answer = send(balancer.admin, "POST", "/add", &[], &" ".repeat(1 << 20));
+    assert_eq!(answer.status, 400, "just fits, and has nothing in it");
+}

@@ -1,0 +1,32 @@
+//! Who is let in, over a real socket; the rules themselves are tested beside their code.
+
+use crate::harness::{Balancer, exchange, get, send};
+
+const CONFIG: &str = "[strategy]\nname = \"round_robin\"\n";
+
+#[test]
+fn a_web_page_can_neither_read_nor_change() {
+    let balancer = Balancer::start(CONFIG);
+    let rebound = send(balancer.admin, "GET", "/rep", &["host: evil.example:8081"], "");
+    assert_eq!((rebound.status, &rebound.json()["status"]), (421, &"failure".into()));
+    let foreign = send(balancer.admin, "POST", "/add", &["origin: http://evil.example"], r#"{"n":1}"#);
+    assert_eq!(foreign.status, 403);
+    let own = format!("origin: http://{}", balancer.admin);
+    assert_eq!(send(balancer.admin, "POST", "/add", &[&own], "{}").status, 400, "let in, and told what is wrong");
+    let port = balancer.admin.port();
+    assert_eq!(send(balancer.admin, "GET", "/rep", &[&format!("host: localhost:{port}")], "").status, 200);
+    assert_eq!(exchange(balancer.admin, b"GET /rep HTTP/1.1\r\nconnection: close\r\n\r\n").status, 400);
+}
+
+#[test]
+fn with_a_token_everything_but_probes_needs_it() {
+    let folder = crate::harness::folder(CONFIG);
+    std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
+    let balancer = Balancer::start_in(folder, &["--set", "admin.token_file=token"]);
+    let refused = get(balancer.admin, "/metrics");
+    assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Bearer realm=\"lb\"")));
+    assert_eq!(send(balancer.admin, "GET", "/metrics", &["authorization: Bearer wrong"], "").status, 401);
+    assert_eq!(send(balancer.admin, "GET", "/metrics", &["authorization: Bearer s3cret"], "").status, 200);
+    assert_eq!(get(balancer.admin, "/healthz").status, 200);
+    assert_eq!(get(balancer.admin, "/readyz").status, 503, "open, and without backends not ready");
+}

@@ -1,0 +1,198 @@
+//! What the tests start and how they ask it: a balancer as a process, and HTTP by hand.
+//!
+//! The client is a socket and no library, so that what is checked is bytes, and so that broken requests can be sent.
+
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use mock_server::{MockServer, Options, Running};
+use serde_json::Value;
+use tempfile::TempDir;
+
+/// No wait is longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A running `lb`, killed when dropped.
+pub(crate) struct Balancer {
+    pub(crate) proxy: SocketAddr,
+    pub(crate) admin: SocketAddr,
+    child: Child,
+    folder: TempDir,
+}
+
+/// An answer, taken apart.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    head: String,
+    pub(crate) body: String,
+}
+
+/// A server that answers, with this id.
+pub(crate) fn mock(id: &str) -> Running {
+    MockServer::start(Options { id: id.to_owned(), ..Options::default() }).unwrap()
+}
+
+/// `[[backends]]` entries for these servers.
+pub(crate) fn backends(servers: &[(&str, SocketAddr)]) -> String {
+    servers.iter().map(|(id, address)| format!("[[backends]]\nid = \"{id}\"\naddress = \"{address}\"\n")).collect()
+}
+
+/// `lb` with the configuration in `folder` and plugins at hand, in an environment with nothing in it.
+pub(crate) fn bare_command(folder: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
+    // cargo leaves the strategies' libraries beside this executable
+    let plugins = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    command
+        .env_clear()
+        .env("HOME", folder.path())
+        .current_dir(folder.path())
+        .args(["--config", "lb.toml", "--workers", "1", "--set"])
+        .arg(format!("plugin_dirs=[{plugins:?}]"))
+        .args(arguments);
+    command
+}
+
+/// The same, on ports of the kernel's choice.
+pub(crate) fn command(folder: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = bare_command(folder, &["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
+    command.args(arguments);
+    command
+}
+
+/// A folder with `config` as `lb.toml`.
+pub(crate) fn folder(config: &str) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("lb.toml"), config).unwrap();
+    folder
+}
+
+/// Runs `lb` to its end.
+pub(crate) fn run(config: &str, arguments: &[&str]) -> Output {
+    let folder = folder(config);
+    command(&folder, arguments).output().unwrap()
+}
+
+/// Asks until `probe` gives something.
+pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// Sends bytes as they are and reads to the end of the connection.
+pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
+    let mut stream = TcpStream::connect(address).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(request).unwrap();
+    let mut answer = Vec::new();
+    // what was refused before it was read whole may end in a reset, after the answer
+    let _ = stream.read_to_end(&mut answer);
+    let text = String::from_utf8(answer).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer but {text:?}"));
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok()).unwrap();
+    Answer { status, head: head.to_owned(), body: body.to_owned() }
+}
+
+/// One request with these extra header lines.
+pub(crate) fn send(address: SocketAddr, method: &str, path: &str, headers: &[&str], body: &str) -> Answer {
+    let host = match headers.iter().any(|line| line.to_lowercase().starts_with("host:")) {
+        true => String::new(),
+        false => format!("host: {address}\r\n"),
+    };
+    let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+    let length = body.len();
+    let request =
+        format!("{method} {path} HTTP/1.1\r\n{host}connection: close\r\ncontent-length: {length}\r\n{lines}\r\n{body}");
+    exchange(address, request.as_bytes())
+}
+
+pub(crate) fn get(address: SocketAddr, path: &str) -> Answer {
+    send(address, "GET", path, &[], "")
+}
+
+// === impl Answer ===
+
+impl Answer {
+    /// The value of a header field.
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        let fields = self.head.lines().skip(1).filter_map(|line| line.split_once(": "));
+        fields.into_iter().find(|(field, _)| field.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+    }
+
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {:?}", self.body))
+    }
+}
+
+// === impl Balancer ===
+
+impl Balancer {
+    pub(crate) fn start(config: &str) -> Self {
+        Self::start_with(config, &[])
+    }
+
+    pub(crate) fn start_with(config: &str, arguments: &[&str]) -> Self {
+        Self::start_in(folder(config), arguments)
+    }
+
+    /// Starts with the configuration, and the state, that is in `folder`.
+    pub(crate) fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+        let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
+        let mut child = command(&folder, &["--ready-file", "ready.json"])
+            .args(arguments)
+            .stdin(Stdio::null())
+            .stdout(file("stdout"))
+            .stderr(file("stderr"))
+            .spawn()
+            .unwrap();
+        let ready = wait_for("the ready file", || {
+            if let Some(status) = child.try_wait().unwrap() {
+                panic!("lb ended with {status}: {}", std::fs::read_to_string(folder.path().join("stderr")).unwrap());
+            }
+            std::fs::read_to_string(folder.path().join("ready.json")).ok()
+        });
+        let ready: Value = serde_json::from_str(&ready).unwrap();
+        assert_eq!(ready["pid"], child.id());
+        let address = |value: &Value| value.as_str().unwrap().parse().unwrap();
+        Self { proxy: address(&ready["proxy"][0]), admin: address(&ready["admin"]), child, folder }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// What it has printed to `stdout` or `stderr` so far.
+    pub(crate) fn printed(&self, name: &str) -> String {
+        std::fs::read_to_string(self.path(name)).unwrap()
+    }
+
+    pub(crate) fn signal(&self, signal: &str) {
+        let pid = self.child.id().to_string();
+        assert!(Command::new("sh").args(["-c", "kill -$0 $1", signal, &pid]).status().unwrap().success());
+    }
+
+    /// Waits until it ends by itself.
+    pub(crate) fn end(&mut self) -> ExitStatus {
+        let child = &mut self.child;
+        wait_for("the end of lb", || child.try_wait().unwrap())
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+        if std::thread::panicking() {
+            eprintln!("--- lb said:\n{}{}", self.printed("stdout"), self.printed("stderr"));
+        }
+    }
+}

@@ -1,0 +1,88 @@
+//! Start, signals, end.
+
+use crate::harness::{Balancer, backends, command, folder, get, mock, send, wait_for};
+
+const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
+
+#[test]
+fn sigterm_and_sigint_end_it_in_order() {
+    for signal in ["TERM", "INT"] {
+        let server = mock("1");
+        let mut balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
+        assert_eq!(get(balancer.proxy, "/home").status, 200);
+        balancer.signal(signal);
+        assert_eq!(balancer.end().code(), Some(0), "SIG{signal}: {}", balancer.printed("stderr"));
+        assert!(!balancer.path("ready.json").exists(), "the ready file is gone");
+    }
+}
+
+#[test]
+fn sighup_changes_nothing_yet_and_says_so() {
+    let server = mock("1");
+    let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
+    balancer.signal("HUP");
+    wait_for("a word about SIGHUP", || balancer.printed("stderr").contains("SIGHUP").then_some(()));
+    assert_eq!(get(balancer.proxy, "/home").status, 200);
+}
+
+#[test]
+fn the_start_report_names_what_runs_and_commands_that_work() {
+    let server = mock("1");
+    let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
+    let report = balancer.printed("stdout");
+    for part in [
+        &format!("http://{}", balancer.proxy),
+        &format!("http://{}", balancer.admin),
+        "round_robin",
+        "1 from the file: b1",
+        &format!("curl http://{}/rep", balancer.admin),
+        "lb.toml line 2",
+        "ready",
+    ] {
+        assert!(report.contains(part), "{part} is not in\n{report}");
+    }
+}
+
+#[test]
+fn the_start_report_is_json_where_asked() {
+    let balancer = Balancer::start_with(STRATEGY, &["--json"]);
+    let report: serde_json::Value = serde_json::from_str(&balancer.printed("stdout")).unwrap();
+    assert_eq!(report["proxy"][0], balancer.proxy.to_string());
+    assert_eq!(report["admin"], balancer.admin.to_string());
+    assert_eq!(report["status"]["pools"][0]["strategy"], "round_robin");
+}
+
+#[test]
+fn changes_outlive_a_restart_until_a_fresh_start() {
+    let server = mock("1");
+    let config = STRATEGY.to_owned() + &backends(&[("b1", server.addr)]);
+    let home = tempfile::tempdir().unwrap();
+    let state = format!("state.dir={:?}", home.path().join("state"));
+    let replicas = |balancer: &Balancer| get(balancer.admin, "/rep").json()["message"]["N"].as_u64().unwrap();
+
+    let mut first = Balancer::start_with(&config, &["--set", &state]);
+    let attach = format!(r#"{{"backends":[{{"id":"b2","address":"{}"}}]}}"#, server.addr);
+    assert_eq!(send(first.admin, "POST", "/add", &[], &attach).status, 200);
+    first.signal("TERM");
+    assert_eq!(first.end().code(), Some(0));
+
+    let mut second = Balancer::start_with(&config, &["--set", &state]);
+    assert_eq!(replicas(&second), 2);
+    assert!(second.printed("stdout").contains("1 added"), "{}", second.printed("stdout"));
+    second.signal("TERM");
+    assert_eq!(second.end().code(), Some(0));
+
+    assert_eq!(replicas(&Balancer::start_with(&config, &["--set", &state, "--fresh"])), 1);
+}
+
+#[test]
+fn a_ready_file_that_cannot_be_written_ends_the_start() {
+    let folder = folder(STRATEGY);
+    let output = command(&folder, &["--ready-file", "missing/ready.json"]).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    assert!(
+        said.lines().last().unwrap().starts_with("lb: --ready-file missing/ready.json cannot be written"),
+        "{said}"
+    );
+}

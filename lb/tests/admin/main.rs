@@ -1,0 +1,11 @@
+//! The `lb` program from outside: started as a process, asked over sockets, stopped by signals.
+//!
+//! One binary, because each one links the whole crate. Invariants: ports are the kernel's choice and learnt from the ready file; a
+//! wait is for an event and bounded by [`harness::PATIENCE`]; every process that a test starts ends with it.
+
+mod api;
+mod course;
+mod guard;
+mod harness;
+mod lifecycle;
+mod mistakes;

@@ -1,0 +1,113 @@
+//! Every mistake of an operator: exit code 2, one line that says where and what, nothing left behind.
+
+use std::net::TcpListener;
+use std::process::Output;
+
+use crate::harness::{Balancer, bare_command, command, folder, run};
+
+const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
+
+/// The one line of complaint, after the log.
+fn complaint(output: &Output) -> String {
+    let said = String::from_utf8(output.stderr.clone()).unwrap();
+    assert_eq!(output.status.code(), Some(2), "{said}");
+    let lines: Vec<&str> = said.lines().filter(|line| line.starts_with("lb: ")).collect();
+    assert_eq!(lines.len(), 1, "{said}");
+    assert_eq!(said.lines().last(), Some(lines[0]), "{said}");
+    lines[0].to_owned()
+}
+
+/// A start with `config` fails with a line that has all `parts` in it, and `lb check` with the same.
+fn is_refused(config: &str, arguments: &[&str], parts: &[&str]) {
+    let folder = folder(config);
+    std::fs::write(folder.path().join("libtext.so"), "this is a poem\n").unwrap();
+    let start = complaint(&command(&folder, arguments).output().unwrap());
+    for part in parts {
+        assert!(start.contains(part), "{part:?} is not in {start:?}");
+    }
+    let mut checked = arguments.to_vec();
+    checked.insert(0, "check");
+    assert_eq!(complaint(&command(&folder, &checked).output().unwrap()), start);
+}
+
+#[test]
+fn what_is_wrong_in_the_file_is_told_with_its_line() {
+    let with = |text: &str| STRATEGY.to_owned() + text;
+    let backend = |text: &str| with("[[backends]]\n") + text;
+    is_refused(&with("[proxy]\nlisten_on = \"x\"\n"), &[], &["lb.toml:4", "listen_on"]);
+    is_refused(&with("[timeouts]\nconnect_ms = \"soon\"\n"), &[], &["lb.toml:4", "connect_ms"]);
+    is_refused("[strategy\n", &[], &["lb.toml:1"]);
+    is_refused(&backend("id = \"b1\"\naddress = \"127.0.0.1:99999\"\n"), &[], &["lb.toml:5", "127.0.0.1:99999"]);
+    is_refused(&backend("id = \"b1\"\naddress = \"127.0.0.1:1\"\nweight = 257\n"), &[], &["lb.toml:6", "257"]);
+    let twice = "id = \"b1\"\naddress = \"127.0.0.1:1\"\n";
+    is_refused(&(backend(twice) + "[[backends]]\n" + twice), &[], &["lb.toml:7", "b1"]);
+}
+
+#[test]
+fn what_is_wrong_on_the_command_line_is_told_with_its_flag() {
+    is_refused(STRATEGY, &["--set", "proxy.lisen=1"], &["lisen", "listen"]);
+    is_refused(STRATEGY, &["--set", "proxy.workers"], &["--set", "KEY=VALUE"]);
+    is_refused(STRATEGY, &["--strateggy", "x"], &["--strateggy", "--strategy"]);
+    let output = run(STRATEGY, &["--set", "proxy.workers=-1"]);
+    assert!(complaint(&output).contains("proxy.workers"));
+    let output = run(STRATEGY, &["--listen", "nonsense"]);
+    assert!(complaint(&output).contains("nonsense"));
+    let empty = tempfile::tempdir().unwrap();
+    let output = command(&empty, &[]).output().unwrap();
+    assert!(complaint(&output).contains("no config file"));
+}
+
+#[test]
+fn a_plugin_that_is_missing_or_none_is_told_with_its_pool_and_file() {
+    is_refused(STRATEGY, &["--strategy", "not_there"], &["not_there", "strategy.name"]);
+    is_refused("[strategy]\npath = \"libtext.so\"\n", &[], &["libtext.so", "strategy.path"]);
+    let bad_option = "[strategy]\nname = \"consistent_hash\"\n[strategy.config.consistent_hash]\nvirtual_nods = 1\n";
+    is_refused(bad_option, &[], &["virtual_nods"]);
+}
+
+#[test]
+fn a_port_in_use_is_told_before_anything_starts() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    for (key, flag) in [("proxy.listen", "--listen"), ("admin.listen", "--admin-listen")] {
+        let folder = folder(STRATEGY);
+        let other = if flag == "--listen" { "--admin-listen" } else { "--listen" };
+        let output = bare_command(&folder, &[flag, &address, other, "127.0.0.1:0"]).output().unwrap();
+        let said = complaint(&output);
+        assert!(said.contains(&format!("{key} {address} is in use by another process")), "{said}");
+        assert!(said.contains(flag), "{said}");
+    }
+}
+
+#[test]
+fn a_second_lb_on_the_same_state_is_refused() {
+    let home = tempfile::tempdir().unwrap();
+    let state = format!("state.dir={:?}", home.path().join("state"));
+    let _first = Balancer::start_with(STRATEGY, &["--set", &state]);
+    let said = complaint(&run(STRATEGY, &["--set", &state]));
+    assert!(said.contains(&*home.path().join("state").to_string_lossy()), "{said}");
+}
+
+#[test]
+fn looking_commands_answer_and_start_nothing() {
+    let check = run(STRATEGY, &["check"]);
+    assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stderr));
+    assert!(String::from_utf8(check.stdout).unwrap().contains("round_robin"));
+
+    let json = |arguments: &[&str]| -> serde_json::Value {
+        let output = run(STRATEGY, arguments);
+        assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+        serde_json::from_slice(&output.stdout).unwrap()
+    };
+    assert_eq!(json(&["check", "--json"])["strategies"][0]["strategy"], "round_robin");
+    let strategies = json(&["strategies", "--json"]);
+    let names: Vec<_> =
+        strategies["strategies"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    for name in ["round_robin", "least_connections", "consistent_hash"] {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+    let settings = json(&["config", "--json"]);
+    let workers =
+        settings["settings"].as_array().unwrap().iter().find(|one| one["key"] == "proxy.workers").unwrap().clone();
+    assert_eq!((&workers["value"], &workers["origin"]), (&1.into(), &"command_line".into()));
+}
