@@ -3,10 +3,23 @@
 //! One actor ([`Handle`] is its door) owns the membership of every pool; health, launcher and admin send it news, it publishes
 //! generations. It runs on a current-thread runtime that never blocks; plugin hooks run on the builder thread alone.
 
+mod actor;
 pub mod builder;
 pub mod command;
+mod health;
+mod launcher;
+mod members;
+mod overlay;
+mod plugins;
+mod pool_state;
+mod scratch;
+mod standing;
+mod start;
+mod state_dir;
 
 pub use builder::Builder;
 pub use command::{
     Add, AttachedBackend, BackendStatus, Change, ControlError, Handle, PoolStatus, Remove, Replicas, Status,
 };
+pub use plugins::{FoundStrategy, LoadedStrategy};
+pub use start::{CheckReport, Control, Options, StartError, StartReport, check, list_strategies, start};

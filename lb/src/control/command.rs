@@ -87,6 +87,9 @@ pub struct OverlayStatus {
     pub changed: usize,
     /// The wanted number of launched replicas where it differs from the file's.
     pub replicas: Option<usize>,
+    /// Why the last change could not be written down: it would not outlive a restart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -129,6 +132,8 @@ pub(super) enum Command {
         change: Change,
         answer: oneshot::Sender<Result<BackendStatus, ControlError>>,
     },
+    /// Answered when all replicas that are being launched have joined, or one is known to fail.
+    Settled(oneshot::Sender<Result<(), ControlError>>),
     /// Ends launched processes and the actor.
     Stop(oneshot::Sender<()>),
 }
@@ -165,6 +170,12 @@ impl Handle {
     pub async fn change(&self, pool: &str, id: &str, change: Change) -> Result<BackendStatus, ControlError> {
         let (pool, id) = (pool.to_owned(), id.to_owned());
         self.ask(|answer| Command::Change { pool, id, change, answer }).await?
+    }
+
+    /// Waits until every replica that is being launched may get requests. Fails as soon as one is known not to come up (its command
+    /// is missing, it keeps dying, it does not answer in time); it is tried again all the same.
+    pub async fn settled(&self) -> Result<(), ControlError> {
+        self.ask(Command::Settled).await?
     }
 
     /// Ends launched processes, then the actor.

@@ -1,0 +1,241 @@
+//! The actor: the one task that owns the membership of every pool and publishes generations.
+//!
+//! Why an actor: commands, health, processes and builds all touch the same state, and one owner that takes them one after the other
+//! needs no lock and has no order of its own to get wrong. Invariants: it never blocks and never waits for anything but its
+//! next message (builds, name look-ups, writes and processes are elsewhere and report back); what a worker needs to obey at once
+//! (eligibility) is said to the live backend before the generation that tells it is built.
+
+mod attach;
+mod changes;
+mod publisher;
+mod replicas;
+mod status;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant as StdInstant;
+
+use lb_strategy_host::Loader;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use self::attach::Resolved;
+use self::publisher::{Built, Publisher};
+use self::replicas::Join;
+use super::builder::Builder;
+use super::command::Command;
+use super::health::Checkers;
+use super::launcher::{Launcher, News};
+use super::members::{Member, Origin};
+use super::overlay::Overlay;
+use super::pool_state::PoolState;
+use super::state_dir::{OverlayWriter, StateDir};
+use crate::config::Config;
+use crate::generation::Hall;
+use crate::telemetry::{BackendGauges, Metrics};
+
+/// Reports that may wait for the actor; more of them wait at their sender.
+pub(super) const EVENTS_MAX: usize = 1_024;
+/// How long a stop waits for the overlay to be written.
+const WRITE_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+
+/// What is reported to the actor.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// A health check ended.
+    Checked { checker: u64, pool: usize, id: Arc<str>, outcome: Result<(), String> },
+    /// Something happened to a launched replica.
+    Replica { supervisor: u64, name: Arc<str>, news: News },
+    /// The addresses of backends to attach are known.
+    Resolved(Resolved),
+    /// A removed replica has no request in flight any more, or its time is up.
+    Drained { supervisor: u64 },
+}
+
+/// What the actor is made of.
+pub(super) struct Parts {
+    pub(super) config: Config,
+    pub(super) metrics: Arc<Metrics>,
+    pub(super) hall: Arc<Hall>,
+    pub(super) builder: Builder,
+    pub(super) loader: Loader,
+    pub(super) pools: Vec<PoolState>,
+    pub(super) launcher: Option<Launcher>,
+    pub(super) state: StateDir,
+    pub(super) writer: Option<OverlayWriter>,
+    /// As it is on disk.
+    pub(super) overlay: Overlay,
+    pub(super) commands: mpsc::Receiver<Command>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) event_queue: mpsc::Receiver<Event>,
+}
+
+pub(super) struct Actor {
+    config: Config,
+    metrics: Arc<Metrics>,
+    hall: Arc<Hall>,
+    builder: Builder,
+    loader: Loader,
+    pools: Vec<PoolState>,
+    gauges: HashMap<(usize, Arc<str>), Arc<BackendGauges>>,
+    publisher: Publisher,
+    checkers: Checkers,
+    launcher: Option<Launcher>,
+    /// Who waits for replicas to join.
+    joins: Vec<Join>,
+    /// The last death of replicas that have not joined since.
+    deaths: HashMap<Arc<str>, super::launcher::Death>,
+    writer: Option<OverlayWriter>,
+    overlay: Overlay,
+    random: fastrand::Rng,
+    started: StdInstant,
+    commands: mpsc::Receiver<Command>,
+    events: mpsc::Sender<Event>,
+    event_queue: mpsc::Receiver<Event>,
+    /// Held for its lock.
+    _state: StateDir,
+}
+
+/// Why the actor woke up.
+enum Wake {
+    Command(Option<Command>),
+    Event(Event),
+    Built(Option<Built>),
+    /// A worker acknowledged, or a time has come.
+    Look,
+}
+
+// === impl Actor ===
+
+impl Actor {
+    /// Takes over, launches the replicas that are members already, and begins to check.
+    pub(super) fn new(parts: Parts) -> Self {
+        let Parts {
+            config,
+            metrics,
+            hall,
+            builder,
+            loader,
+            pools,
+            launcher,
+            state,
+            writer,
+            overlay,
+            commands,
+            events,
+            event_queue,
+        } = parts;
+        let random = config.course.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let mut actor = Self {
+            checkers: Checkers::new(config.health.clone(), events.clone()),
+            gauges: HashMap::new(),
+            publisher: Publisher::new(hall.current().number),
+            joins: Vec::new(),
+            deaths: HashMap::new(),
+            started: StdInstant::now(),
+            _state: state,
+            config,
+            metrics,
+            hall,
+            builder,
+            loader,
+            pools,
+            launcher,
+            writer,
+            overlay,
+            random,
+            commands,
+            events,
+            event_queue,
+        };
+        for pool in 0..actor.pools.len() {
+            let members: Vec<Member> = actor.pools[pool].members.snapshot();
+            for member in members {
+                actor.member_came(pool, &member);
+                if member.entry.origin == Origin::Launched
+                    && let Some(launcher) = &mut actor.launcher
+                {
+                    launcher.launch(member.id(), member.entry.socket);
+                }
+            }
+        }
+        actor.write_overlay();
+        actor
+    }
+
+    /// Runs until it is told to stop, or nobody is left who could tell.
+    pub(super) async fn run(mut self) {
+        loop {
+            let until = self.next_look();
+            let wake = tokio::select! {
+                command = self.commands.recv() => Wake::Command(command),
+                Some(event) = self.event_queue.recv() => Wake::Event(event),
+                built = self.publisher.built() => Wake::Built(built),
+                () = self.hall.acknowledgement() => Wake::Look,
+                () = sleep_until(until) => Wake::Look,
+            };
+            match wake {
+                Wake::Command(Some(Command::Stop(answer))) => {
+                    self.stop().await;
+                    let _ = answer.send(());
+                    return;
+                }
+                Wake::Command(Some(command)) => self.command(command),
+                Wake::Command(None) => return self.stop().await,
+                Wake::Event(event) => self.event(event),
+                Wake::Built(built) => self.publish(built),
+                Wake::Look => {}
+            }
+            self.fail_late_joins();
+            self.build_if_due();
+            self.settle();
+        }
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Replicas(answer) => drop(answer.send(self.replicas())),
+            Command::Add(add, answer) => self.add(add, answer),
+            Command::Remove(remove, answer) => self.remove(&remove, answer),
+            Command::Status(answer) => drop(answer.send(self.status())),
+            Command::Backends(answer) => drop(answer.send(self.backends())),
+            Command::Change { pool, id, change, answer } => self.change(&pool, &id, change, answer),
+            Command::Settled(answer) => self.join_all(answer),
+            // Answered where the loop ends.
+            Command::Stop(answer) => drop(answer),
+        }
+    }
+
+    fn event(&mut self, event: Event) {
+        match event {
+            Event::Checked { checker, pool, id, outcome } => self.checked(checker, pool, &id, outcome),
+            Event::Replica { supervisor, name, news } => self.replica(supervisor, &name, news),
+            Event::Resolved(resolved) => self.attach_resolved(resolved),
+            Event::Drained { supervisor } => self.launcher.iter_mut().for_each(|launcher| launcher.stop(supervisor)),
+        }
+    }
+
+    /// When to look again though nothing was reported.
+    fn next_look(&self) -> Instant {
+        let is_dirty = self.pools.iter().any(|pool| pool.is_dirty);
+        let joins = self.joins.iter().map(|join| join.deadline);
+        // Far, but not so far that arithmetic on it fails.
+        let far = Instant::now() + std::time::Duration::from_secs(3600);
+        joins.chain(self.publisher.next_look(is_dirty)).min().unwrap_or(far)
+    }
+
+    /// Ends what was started. Commands that come in from now on are told that lb is stopping.
+    async fn stop(self) {
+        let Self { builder, pools, launcher, writer, checkers, commands, event_queue, publisher, .. } = self;
+        drop((commands, checkers, event_queue, publisher));
+        if let Some(launcher) = launcher {
+            launcher.stop_all().await;
+        }
+        if let Some(writer) = writer
+            && tokio::time::timeout(WRITE_MAX, writer.finish()).await.is_err()
+        {
+            tracing::error!("the last change made at run time could not be written in time");
+        }
+        builder.retire(pools);
+    }
+}

@@ -1,0 +1,279 @@
+//! Publishing: from changed members to a generation that every worker has taken up.
+//!
+//! Invariants: one build at a time, on the builder; changes meanwhile go into the next one; builds are spaced by the larger of 10 ms
+//! and ten times the last build, so that a strategy with slow lists slows itself and nobody else; whoever waits is answered when a
+//! generation with his change is with all workers (or 2 s later); a list that a strategy refuses is rolled back and never published.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::{Duration, Instant as StdInstant};
+
+use lb_strategy_host::HookError;
+use tokio::sync::oneshot;
+use tokio::time::Instant;
+
+use super::Actor;
+use crate::control::command::{BackendStatus, ControlError, Replicas};
+use crate::control::members::{Member, Origin};
+use crate::control::pool_state::{Assembled, Assembly};
+use crate::generation::Generation;
+
+const SPACING_MIN: Duration = Duration::from_millis(10);
+/// Builds take at most one part in so many of the time.
+const SPACING_BUILDS: u32 = 10;
+/// How long an answer waits for the slowest worker.
+const SETTLE_MAX: Duration = Duration::from_secs(2);
+
+pub(super) struct Publisher {
+    /// Of the newest generation.
+    number: u64,
+    /// Counts changes; what a generation contains is said by the count at its build.
+    changes: u64,
+    /// The changes that the newest generation contains.
+    covered: u64,
+    building: Option<Building>,
+    next_build: Instant,
+    waiting: Vec<Waiter>,
+    settling: Vec<Settling>,
+}
+
+struct Building {
+    covers: u64,
+    result: Pin<Box<dyn Future<Output = Option<Built>> + Send>>,
+}
+
+/// What came back from the builder.
+pub(super) struct Built {
+    pools: Vec<(usize, Result<Assembled, HookError>)>,
+    took: Duration,
+}
+
+/// What to do when a change is with every worker.
+pub(super) enum Done {
+    Replicas(oneshot::Sender<Result<Replicas, ControlError>>),
+    Change {
+        pool: usize,
+        id: Arc<str>,
+        answer: oneshot::Sender<Result<BackendStatus, ControlError>>,
+    },
+    Settled(oneshot::Sender<Result<(), ControlError>>),
+    /// No worker has it in its view any more.
+    Removed {
+        pool: usize,
+        member: Box<Member>,
+        supervisor: Option<u64>,
+    },
+}
+
+struct Waiter {
+    pool: usize,
+    change: u64,
+    done: Done,
+}
+
+struct Settling {
+    number: u64,
+    deadline: Instant,
+    done: Done,
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    pub(super) fn new(number: u64) -> Self {
+        Self {
+            number,
+            changes: 0,
+            covered: 0,
+            building: None,
+            next_build: Instant::now(),
+            waiting: Vec::new(),
+            settling: Vec::new(),
+        }
+    }
+
+    /// Waits for the build that runs, for ever if there is none.
+    pub(super) async fn built(&mut self) -> Option<Built> {
+        match &mut self.building {
+            Some(building) => building.result.as_mut().await,
+            None => std::future::pending().await,
+        }
+    }
+
+    pub(super) fn next_look(&self, is_dirty: bool) -> Option<Instant> {
+        let build = (is_dirty && self.building.is_none()).then_some(self.next_build);
+        self.settling.iter().map(|settling| settling.deadline).chain(build).min()
+    }
+
+    /// `done` when all that was changed so far is with every worker.
+    pub(super) fn wait(&mut self, pool: usize, done: Done) {
+        self.waiting.push(Waiter { pool, change: self.changes, done });
+    }
+
+    fn settle_from(&mut self, waiters: Vec<Waiter>) {
+        let (number, deadline) = (self.number, Instant::now() + SETTLE_MAX);
+        self.settling.extend(waiters.into_iter().map(|waiter| Settling { number, deadline, done: waiter.done }));
+    }
+}
+
+// === impl Actor: publishing ===
+
+impl Actor {
+    /// Something that the lists of this pool tell has changed.
+    pub(super) fn touch(&mut self, pool: usize) {
+        self.pools[pool].is_dirty = true;
+        self.publisher.changes += 1;
+    }
+
+    pub(super) fn build_if_due(&mut self) {
+        let publisher = &mut self.publisher;
+        if publisher.building.is_some() {
+            return;
+        }
+        if !self.pools.iter().any(|pool| pool.is_dirty) {
+            // What is waited for is published already.
+            let waiting = std::mem::take(&mut publisher.waiting);
+            publisher.settle_from(waiting);
+            return;
+        }
+        if Instant::now() < publisher.next_build {
+            return;
+        }
+        let dirty = self.pools.iter_mut().enumerate().filter(|(_, pool)| pool.is_dirty);
+        let assemblies: Vec<(usize, Assembly)> = dirty.map(|(index, pool)| (index, pool.assembly())).collect();
+        let builder = self.builder.clone();
+        let job = move || {
+            let began = StdInstant::now();
+            let pools = assemblies.into_iter().map(|(index, assembly)| (index, assembly.build())).collect();
+            Built { pools, took: began.elapsed() }
+        };
+        let result = Box::pin(async move { builder.run(job).await });
+        publisher.building = Some(Building { covers: publisher.changes, result });
+    }
+
+    /// A build ended: what worked is published, what did not is rolled back.
+    pub(super) fn publish(&mut self, built: Option<Built>) {
+        let Some(Building { covers, .. }) = self.publisher.building.take() else { return };
+        // Only a bug of ours panics on the builder (plugins catch theirs); which pool it was about is not known then.
+        let broke = built.is_none();
+        let Built { pools, took } = built.unwrap_or(Built { pools: Vec::new(), took: Duration::ZERO });
+        self.publisher.next_build = Instant::now() + SPACING_MIN.max(took * SPACING_BUILDS);
+        let mut refused: Vec<(usize, String)> = Vec::new();
+        let mut adopted = false;
+        for (index, result) in pools {
+            match result {
+                Ok(assembled) => {
+                    self.pools[index].adopt(assembled);
+                    adopted = true;
+                }
+                Err(error) => refused.push((index, error.to_string())),
+            }
+        }
+        if broke {
+            refused.extend((0..self.pools.len()).map(|index| (index, "the builder broke".to_owned())));
+        }
+        for (index, reason) in &refused {
+            self.roll_back(*index, reason);
+        }
+        if !adopted {
+            return;
+        }
+        let current = self.hall.current();
+        self.publisher.number += 1;
+        self.publisher.covered = covers;
+        let number = self.publisher.number;
+        self.hall.publish(Generation {
+            number,
+            pools: self.pools.iter().filter_map(crate::control::pool_state::PoolState::published).collect(),
+            routes: current.routes.clone(),
+            settings: current.settings.clone(),
+            course: current.course.clone(),
+        });
+        self.metrics.set_generation(number);
+        let (done, waiting) =
+            std::mem::take(&mut self.publisher.waiting).into_iter().partition(|waiter| waiter.change <= covers);
+        self.publisher.waiting = waiting;
+        self.publisher.settle_from(done);
+        self.write_overlay();
+    }
+
+    /// Answers those whose generation is with all workers, and frees what nobody holds any more.
+    pub(super) fn settle(&mut self) {
+        let now = Instant::now();
+        let settling = std::mem::take(&mut self.publisher.settling);
+        let (done, settling): (Vec<_>, Vec<_>) =
+            settling.into_iter().partition(|one| self.hall.is_settled(one.number) || one.deadline <= now);
+        self.publisher.settling = settling;
+        for Settling { number, done, .. } in done {
+            if !self.hall.is_settled(number) {
+                tracing::warn!("generation {number} was not taken up by every worker within {SETTLE_MAX:?}");
+            }
+            self.finish(done);
+        }
+        let free = self.hall.take_free();
+        if !free.is_empty() {
+            self.builder.retire(free);
+        }
+    }
+
+    fn finish(&mut self, done: Done) {
+        match done {
+            Done::Replicas(answer) => drop(answer.send(Ok(self.replicas()))),
+            Done::Change { pool, id, answer } => {
+                let status = self.pools[pool].members.get(&id).map(|member| self.backend_status(pool, member));
+                let gone = || ControlError::NotFound(format!("backend {id:?} was removed meanwhile"));
+                drop(answer.send(status.ok_or_else(gone)));
+            }
+            Done::Settled(answer) => drop(answer.send(Ok(()))),
+            Done::Removed { pool, member, supervisor } => self.member_left(pool, &member, supervisor),
+        }
+    }
+
+    /// The strategy refused a pool's list: the membership that is published stays in force.
+    fn roll_back(&mut self, index: usize, reason: &str) {
+        let pool = &mut self.pools[index];
+        tracing::error!("pool {}: the change is undone: {reason}", pool.name);
+        let gone = pool.roll_back();
+        let (failed, waiting): (Vec<_>, Vec<_>) =
+            std::mem::take(&mut self.publisher.waiting).into_iter().partition(|waiter| waiter.pool == index);
+        self.publisher.waiting = waiting;
+        for member in &gone {
+            self.member_goes(index, member);
+            let supervisor = self.launcher.as_ref().and_then(|launcher| launcher.current(member.id()));
+            self.publisher.settling.push(Settling {
+                number: self.publisher.number,
+                deadline: Instant::now() + SETTLE_MAX,
+                done: Done::Removed { pool: index, member: Box::new(member.clone()), supervisor },
+            });
+            if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {
+                launcher.give_up(supervisor);
+            }
+        }
+        let error = || ControlError::Failed(format!("<Error> The strategy refused the change: {reason}"));
+        for waiter in failed {
+            match waiter.done {
+                Done::Replicas(answer) => drop(answer.send(Err(error()))),
+                Done::Change { answer, .. } => drop(answer.send(Err(error()))),
+                Done::Settled(answer) => drop(answer.send(Err(error()))),
+                // It is a member again; its process was not touched yet.
+                Done::Removed { supervisor, .. } => {
+                    if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {
+                        launcher.keep(supervisor);
+                    }
+                }
+            }
+        }
+        if index == 0 {
+            self.fail_joins_of(&gone, reason);
+        }
+        for member in self.pools[index].members.snapshot() {
+            let is_running = self.launcher.as_ref().is_some_and(|launcher| launcher.is_up(member.id()));
+            if !self.checkers.is_watched(index, member.id()) && (member.entry.origin != Origin::Launched || is_running)
+            {
+                self.member_came(index, &member);
+            }
+            self.show(index, &member);
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! What the actor tells of itself.
+
+use super::Actor;
+use crate::control::command::{BackendStatus, OverlayStatus, PoolStatus, Status};
+use crate::control::members::Member;
+use crate::control::plugins::{LoadedStrategy, loaded};
+
+impl Actor {
+    pub(super) fn status(&self) -> Status {
+        let error = self.writer.as_ref().and_then(|writer| writer.error());
+        Status {
+            version: env!("CARGO_PKG_VERSION"),
+            generation: self.hall.current().number,
+            uptime_s: self.started.elapsed().as_secs_f64(),
+            overlay: OverlayStatus { error, ..self.overlay.status() },
+            pools: (0..self.pools.len()).map(|pool| self.pool_status(pool)).collect(),
+            workers: self.config.proxy.workers,
+            images: self.loader.images(),
+            builder_stuck: self.builder.is_stuck(),
+        }
+    }
+
+    /// Every backend of every pool.
+    pub(super) fn backends(&self) -> Vec<BackendStatus> {
+        (0..self.pools.len()).flat_map(|pool| self.backends_of(pool)).collect()
+    }
+
+    pub(super) fn backend_status(&self, pool: usize, member: &Member) -> BackendStatus {
+        use std::sync::atomic::Ordering::Relaxed;
+        BackendStatus {
+            pool: self.pools[pool].name.to_string(),
+            id: member.entry.id.clone(),
+            address: member.entry.address.clone(),
+            weight: member.entry.weight,
+            origin: member.entry.origin.name(),
+            eligible: member.backend.is_eligible(),
+            healthy: member.standing.is_healthy(),
+            draining: member.entry.draining,
+            in_flight: member.backend.in_flight(),
+            consecutive_errors: member.backend.stats.consecutive_errors.load(Relaxed),
+            reason: member.standing.reason().map(str::to_owned),
+        }
+    }
+
+    fn pool_status(&self, pool: usize) -> PoolStatus {
+        let LoadedStrategy { pool: name, strategy, version, sha256, file: _ } =
+            loaded(&self.pools[pool].name, &self.pools[pool].strategy);
+        PoolStatus {
+            name,
+            strategy,
+            strategy_version: version,
+            strategy_sha256: sha256,
+            backends: self.backends_of(pool).collect(),
+        }
+    }
+
+    fn backends_of(&self, pool: usize) -> impl Iterator<Item = BackendStatus> {
+        self.pools[pool].members.iter().map(move |member| self.backend_status(pool, member))
+    }
+}

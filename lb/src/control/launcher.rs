@@ -1,0 +1,169 @@
+//! The launcher: keeps the wanted replicas running as processes of our own.
+//!
+//! Each replica has a supervisor task ([`supervisor`]) that starts it, learns of its death from `wait()`, and starts one of the same
+//! name again: the same name is the same place on a hash ring. Invariants: a process ends with lb (a stdin pipe that closes even
+//! after `kill -9`, and its whole process group is signalled); it is waited for, so there is no zombie; two replicas never get one
+//! port.
+
+mod command_line;
+mod ports;
+mod process;
+mod supervisor;
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinHandle;
+
+use self::ports::Ports;
+use self::supervisor::Supervisor;
+use super::actor::Event;
+use super::pool_state::PoolState;
+use crate::config::{self, Config};
+
+/// What a supervisor tells.
+#[derive(Debug)]
+pub(super) enum News {
+    /// A process runs that will listen there.
+    Started { socket: SocketAddr, pid: u32 },
+    /// It ended, or could not be started. It is tried again.
+    Died(Death),
+    /// The supervisor was told to stop, and its process is gone.
+    Ended,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Death {
+    /// How it ended, in words.
+    pub(super) reason: String,
+    /// Quick deaths in a row, this one included.
+    pub(super) in_a_row: u32,
+    /// Trying again will not help: the command is missing.
+    pub(super) is_hopeless: bool,
+    pub(super) next_try: Duration,
+}
+
+pub(super) struct Launcher {
+    plan: Arc<config::Launcher>,
+    ports: Arc<Ports>,
+    events: mpsc::Sender<Event>,
+    running: HashMap<u64, Running>,
+    next_number: u64,
+}
+
+struct Running {
+    name: Arc<str>,
+    /// A process of it runs now.
+    is_up: bool,
+    /// Asked to end; another supervisor may have the name now.
+    is_ending: bool,
+    /// Sending or dropping it ends the replica.
+    stop: Option<oneshot::Sender<()>>,
+    task: JoinHandle<()>,
+}
+
+// === impl Launcher ===
+
+impl Launcher {
+    pub(super) fn new(plan: config::Launcher, events: mpsc::Sender<Event>) -> Self {
+        let ports = Arc::new(Ports::new(plan.host, plan.first_port));
+        Self { plan: Arc::new(plan), ports, events, running: HashMap::new(), next_number: 1 }
+    }
+
+    pub(super) fn plan(&self) -> &config::Launcher {
+        &self.plan
+    }
+
+    /// Ports that are somebody else's, whether or not he listens now: lb's own and those of backends that we did not launch.
+    pub(super) fn avoid(&self, config: &Config, pools: &[PoolState]) {
+        let own = config.proxy.listen.iter().chain([&config.admin.listen]).map(|listen| listen.port());
+        let members = pools.iter().flat_map(|pool| pool.members.iter());
+        let others = members.filter(|member| member.entry.origin != super::members::Origin::Launched);
+        self.ports.avoid(own.chain(others.map(|member| member.entry.socket.port())));
+    }
+
+    /// A port for a replica to come.
+    pub(super) fn reserve(&self) -> Result<SocketAddr, String> {
+        self.ports.reserve(None)
+    }
+
+    /// A reservation that came to nothing.
+    pub(super) fn release(&self, socket: SocketAddr) {
+        self.ports.release(socket.port());
+    }
+
+    /// Starts `name` on the reserved `socket`, and again whenever it dies.
+    pub(super) fn launch(&mut self, name: &Arc<str>, socket: SocketAddr) {
+        let number = self.next_number;
+        self.next_number += 1;
+        let (stop, stopped) = oneshot::channel();
+        let supervisor =
+            Supervisor::new(number, name.clone(), self.plan.clone(), self.ports.clone(), self.events.clone());
+        let task = tokio::spawn(supervisor.run(socket, stopped));
+        let running = Running { name: name.clone(), is_up: false, is_ending: false, stop: Some(stop), task };
+        self.running.insert(number, running);
+    }
+
+    /// The supervisor in charge of `name`.
+    pub(super) fn current(&self, name: &str) -> Option<u64> {
+        let mut in_charge = self.running.iter().filter(|(_, running)| &*running.name == name && !running.is_ending);
+        in_charge.next().map(|(number, _)| *number)
+    }
+
+    pub(super) fn is_up(&self, name: &str) -> bool {
+        self.current(name).is_some_and(|number| self.running[&number].is_up)
+    }
+
+    /// Takes note of a supervisor's news; `true` when it is the one in charge of its name.
+    pub(super) fn note(&mut self, supervisor: u64, news: &News) -> bool {
+        if matches!(news, News::Ended) {
+            self.running.remove(&supervisor);
+            return false;
+        }
+        let Some(running) = self.running.get_mut(&supervisor) else { return false };
+        running.is_up = matches!(news, News::Started { .. });
+        !running.is_ending
+    }
+
+    /// The name is free from now on; the process goes when [`Launcher::stop`] is called.
+    pub(super) fn give_up(&mut self, supervisor: u64) {
+        if let Some(running) = self.running.get_mut(&supervisor) {
+            running.is_ending = true;
+        }
+    }
+
+    /// Takes [`Launcher::give_up`] back.
+    pub(super) fn keep(&mut self, supervisor: u64) {
+        if let Some(running) = self.running.get_mut(&supervisor) {
+            running.is_ending = false;
+        }
+    }
+
+    /// Ends the process: SIGTERM, and SIGKILL when that does not help. [`News::Ended`] follows.
+    pub(super) fn stop(&mut self, supervisor: u64) {
+        if let Some(running) = self.running.get_mut(&supervisor) {
+            running.is_ending = true;
+            running.stop = None;
+        }
+    }
+
+    /// Ends all processes and waits until they are gone.
+    pub(super) async fn stop_all(mut self) {
+        for running in self.running.values_mut() {
+            running.stop = None;
+        }
+        // Supervisors tell when they are done, and the actor no longer listens.
+        drop(self.events);
+        let bound = tokio::time::Instant::now() + supervisor::STOP_MAX;
+        for (_, mut running) in self.running {
+            if tokio::time::timeout_at(bound, &mut running.task).await.is_err() {
+                tracing::error!("replica {} could not be ended in time", running.name);
+                // Its process is killed with the task.
+                running.task.abort();
+            }
+        }
+    }
+}

@@ -1,0 +1,114 @@
+//! What is started: program and arguments from the launcher's template.
+//!
+//! A bare program name is looked for beside lb's executable first, so that `cargo build` or one unpacked archive is all it takes,
+//! and then in PATH. A `mock-server` without `{port}` gets the flags that it needs.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use crate::config::Launcher;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct CommandLine {
+    pub(super) program: PathBuf,
+    pub(super) arguments: Vec<String>,
+}
+
+// === impl CommandLine ===
+
+impl CommandLine {
+    /// The command for one replica; the error says that the program is missing, and where it was looked for.
+    pub(super) fn new(launcher: &Launcher, name: &str, socket: SocketAddr) -> Result<Self, String> {
+        let (program, template) = launcher.command.split_first().ok_or("launcher.command is empty")?;
+        let port = socket.port().to_string();
+        let mut arguments: Vec<String> =
+            template.iter().map(|part| part.replace("{name}", name).replace("{port}", &port)).collect();
+        let is_mock_server = Path::new(program).file_name().is_some_and(|file| file == "mock-server");
+        if is_mock_server && !template.iter().any(|part| part.contains("{port}")) {
+            if !socket.ip().is_loopback() {
+                arguments.extend(["--host".to_owned(), socket.ip().to_string()]);
+            }
+            let flags = ["--port", &port, "--id", name, "--exit-with-parent"];
+            arguments.extend(flags.map(str::to_owned));
+        }
+        Ok(Self { program: find(program)?, arguments })
+    }
+}
+
+fn find(program: &str) -> Result<PathBuf, String> {
+    if program.contains('/') {
+        return Ok(PathBuf::from(program));
+    }
+    let beside = std::env::current_exe().ok().map(|executable| folders_of(&executable)).unwrap_or_default();
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let found =
+        beside.iter().cloned().chain(std::env::split_paths(&path)).map(|dir| dir.join(program)).find(|c| is_program(c));
+    found.ok_or_else(|| {
+        let beside = beside.first().map(|dir| dir.display().to_string()).unwrap_or_default();
+        format!(
+            "the program {program:?} of launcher.command is neither in {beside} nor in PATH: build it or name its path"
+        )
+    })
+}
+
+/// Where programs lie that were built together with this one; a test's executable is one folder deeper, in `deps`.
+fn folders_of(executable: &Path) -> Vec<PathBuf> {
+    let folder = executable.parent();
+    let above = folder.filter(|folder| folder.ends_with("deps")).and_then(Path::parent);
+    folder.into_iter().chain(above).map(Path::to_owned).collect()
+}
+
+fn is_program(path: &Path) -> bool {
+    use std::os::unix::fs::PermissionsExt;
+    path.metadata().is_ok_and(|metadata| metadata.is_file() && metadata.permissions().mode() & 0o111 != 0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn launcher(command: &[&str]) -> Launcher {
+        Launcher {
+            replicas: 1,
+            names: "Server {n}".into(),
+            first_port: 0,
+            command: command.iter().map(|part| (*part).to_owned()).collect(),
+            max_replicas: 4,
+            host: [127, 0, 0, 1].into(),
+        }
+    }
+
+    fn arguments(command: &[&str]) -> Vec<String> {
+        let socket = "127.0.0.1:5001".parse().unwrap();
+        CommandLine::new(&launcher(command), "Server 1", socket).unwrap().arguments
+    }
+
+    #[test]
+    fn a_template_is_filled_in_and_nothing_is_added() {
+        assert_eq!(arguments(&["/bin/x", "--id={name}", "{port}", "-v"]), ["--id=Server 1", "5001", "-v"]);
+        assert_eq!(arguments(&["/bin/x"]), [""; 0]);
+        assert_eq!(arguments(&["/opt/mock-server", "{port}"]), ["5001"]);
+    }
+
+    #[test]
+    fn a_plain_mock_server_gets_its_flags_after_the_operators() {
+        assert_eq!(
+            arguments(&["/opt/mock-server", "--concurrency", "4"]),
+            ["--concurrency", "4", "--port", "5001", "--id", "Server 1", "--exit-with-parent"]
+        );
+    }
+
+    #[test]
+    fn a_missing_program_is_named_with_where_it_was_looked_for() {
+        let socket = "127.0.0.1:5001".parse().unwrap();
+        let error = CommandLine::new(&launcher(&["no-such-program-here"]), "Server 1", socket).unwrap_err();
+        assert!(error.contains("\"no-such-program-here\"") && error.contains("PATH"), "{error}");
+        assert!(CommandLine::new(&launcher(&["sh"]), "Server 1", socket).unwrap().program.is_absolute());
+    }
+
+    #[test]
+    fn a_tests_executable_is_one_folder_deeper() {
+        assert_eq!(folders_of(Path::new("/t/debug/deps/x")), [Path::new("/t/debug/deps"), Path::new("/t/debug")]);
+        assert_eq!(folders_of(Path::new("/usr/bin/lb")), [Path::new("/usr/bin")]);
+    }
+}

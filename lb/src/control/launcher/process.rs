@@ -1,0 +1,132 @@
+//! One process of ours: started in a group of its own, tied to us by a pipe, ended with all its children.
+
+use std::net::SocketAddr;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{ExitStatus, Stdio};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::process::{Pid, Signal, kill_process_group};
+use tokio::io::AsyncReadExt;
+use tokio::process::{Child, ChildStderr, ChildStdin, Command};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+
+use super::command_line::CommandLine;
+use crate::config::Launcher;
+
+/// From SIGTERM to SIGKILL.
+pub(super) const TERM_MAX: Duration = Duration::from_secs(5);
+/// Of what a process wrote to stderr, so much of the end is kept to say why it ended.
+const STDERR_KEPT_BYTES: usize = 512;
+/// How long the end of its stderr is waited for; a grandchild may hold the pipe open.
+const STDERR_WAIT: Duration = Duration::from_millis(100);
+
+pub(super) struct Process {
+    child: Child,
+    pid: u32,
+    /// The write end of its stdin. std opens pipes close-on-exec, so no sibling inherits it, and it closes with us however we end.
+    _tie: Option<ChildStdin>,
+    stderr: Arc<Mutex<Vec<u8>>>,
+    reader: Option<JoinHandle<()>>,
+}
+
+/// Why no process was started.
+#[derive(Debug)]
+pub(super) struct SpawnError {
+    pub(super) reason: String,
+    /// Trying again will not help.
+    pub(super) is_hopeless: bool,
+}
+
+// === impl Process ===
+
+impl Process {
+    pub(super) fn start(launcher: &Launcher, name: &str, socket: SocketAddr) -> Result<Self, SpawnError> {
+        let line =
+            CommandLine::new(launcher, name, socket).map_err(|reason| SpawnError { reason, is_hopeless: true })?;
+        let mut command = Command::new(&line.program);
+        command
+            .args(&line.arguments)
+            .env("SERVER_ID", name)
+            // A backend has no business with it.
+            .env_remove("LB_ADMIN_TOKEN")
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .kill_on_drop(true);
+        let mut child = command.spawn().map_err(|error| SpawnError {
+            is_hopeless: matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::PermissionDenied),
+            reason: format!("{} cannot be started: {error}", line.program.display()),
+        })?;
+        let pid = child.id().unwrap_or_default();
+        let stderr = Arc::<Mutex<Vec<u8>>>::default();
+        let reader = child.stderr.take().map(|pipe| tokio::spawn(keep_end(pipe, stderr.clone(), name.to_owned())));
+        Ok(Self { _tie: child.stdin.take(), child, pid, stderr, reader })
+    }
+
+    pub(super) fn pid(&self) -> u32 {
+        self.pid
+    }
+
+    /// Waits until it ends by itself; says how, in words.
+    pub(super) async fn ended(&mut self) -> String {
+        let how = match self.child.wait().await {
+            Ok(status) => describe(status),
+            Err(error) => format!("it was lost: {error}"),
+        };
+        // What it started must not outlive it: it would keep the port.
+        self.signal(Signal::KILL);
+        if let Some(mut reader) = self.reader.take()
+            && timeout(STDERR_WAIT, &mut reader).await.is_err()
+        {
+            reader.abort();
+        }
+        let stderr = self.stderr.lock();
+        match String::from_utf8_lossy(&stderr).lines().rev().map(str::trim).find(|line| !line.is_empty()) {
+            Some(line) => format!("{how}: {line}"),
+            None => how,
+        }
+    }
+
+    /// SIGTERM to it and its children, SIGKILL to what is left after [`TERM_MAX`].
+    pub(super) async fn stop(mut self) {
+        self.signal(Signal::TERM);
+        if timeout(TERM_MAX, self.child.wait()).await.is_err() {
+            tracing::warn!("process {} did not end within {TERM_MAX:?} of SIGTERM and is killed", self.pid);
+        }
+        self.signal(Signal::KILL);
+        let _ = self.child.wait().await;
+        if let Some(reader) = self.reader.take() {
+            reader.abort();
+        }
+    }
+
+    fn signal(&self, signal: Signal) {
+        if let Some(group) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
+            // The only failure is that nobody is left.
+            let _ = kill_process_group(group, signal);
+        }
+    }
+}
+
+fn describe(status: ExitStatus) -> String {
+    match (status.code(), status.signal()) {
+        (Some(code), _) => format!("its process ended with status {code}"),
+        (None, Some(signal)) => format!("its process was ended by signal {signal}"),
+        (None, None) => "its process ended".to_owned(),
+    }
+}
+
+async fn keep_end(mut pipe: ChildStderr, kept: Arc<Mutex<Vec<u8>>>, name: String) {
+    let mut chunk = [0; 4096];
+    while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
+        tracing::debug!("replica {name}: {}", String::from_utf8_lossy(&chunk[..read]).trim_end());
+        let mut kept = kept.lock();
+        kept.extend_from_slice(&chunk[..read]);
+        let surplus = kept.len().saturating_sub(STDERR_KEPT_BYTES);
+        kept.drain(..surplus);
+    }
+}

@@ -1,0 +1,294 @@
+//! The members of one pool: who they are, in which order, and whether they may get requests. Pure data; the actor owns it.
+//!
+//! Invariants: ids are unique; the order is the file's, then attached ones, then launched ones by order of start; live numbers are
+//! kept by id, over removal and return and over another address; the live flags of every member's [`Backend`] say at any time what
+//! its entry says, and a `Backend` that is no member's takes nothing new.
+
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use lb_strategy_host::Stats;
+
+use super::standing::Standing;
+use crate::pool::{Backend, Eligibility};
+
+/// Live numbers of removed backends that are remembered, for their return. Beyond it, idle ones are forgotten.
+const REMEMBERED_MAX: usize = 4_096;
+
+/// Where a member comes from; also the first part of its place in the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Origin {
+    File,
+    Attached,
+    Launched,
+}
+
+/// A member to be: what is decided about it from outside.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Entry {
+    pub(super) id: String,
+    pub(super) address: String,
+    pub(super) socket: SocketAddr,
+    pub(super) weight: u16,
+    pub(super) origin: Origin,
+    /// The place among those of the same origin.
+    pub(super) order: usize,
+    pub(super) draining: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(super) struct Member {
+    pub(super) entry: Entry,
+    pub(super) standing: Standing,
+    /// What workers hold; it has the entry's id and address.
+    pub(super) backend: Arc<Backend>,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Members {
+    list: Vec<Member>,
+    stats: HashMap<Arc<str>, Arc<Stats>>,
+}
+
+// === impl Origin ===
+
+impl Origin {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::File => "file",
+            Self::Attached => "attached",
+            Self::Launched => "launched",
+        }
+    }
+}
+
+// === impl Member ===
+
+impl Member {
+    pub(super) fn eligibility(&self) -> Eligibility {
+        Eligibility { healthy: self.standing.is_healthy(), draining: self.entry.draining, weight: self.entry.weight }
+    }
+
+    pub(super) fn id(&self) -> &Arc<str> {
+        &self.backend.id
+    }
+}
+
+// === impl Members ===
+
+impl Members {
+    pub(super) fn iter(&self) -> impl ExactSizeIterator<Item = &Member> {
+        self.list.iter()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.list.len()
+    }
+
+    pub(super) fn get(&self, id: &str) -> Option<&Member> {
+        self.list.iter().find(|member| &*member.entry.id == id)
+    }
+
+    pub(super) fn contains(&self, id: &str) -> bool {
+        self.get(id).is_some()
+    }
+
+    /// The place after all of this origin.
+    pub(super) fn next_order(&self, origin: Origin) -> usize {
+        self.list.iter().filter(|member| member.entry.origin == origin).map(|m| m.entry.order + 1).max().unwrap_or(0)
+    }
+
+    /// Takes a new member in at its place; `false` when the id is taken.
+    pub(super) fn insert(&mut self, entry: Entry) -> bool {
+        if self.contains(&entry.id) {
+            return false;
+        }
+        let standing = match entry.origin {
+            Origin::Launched => Standing::starting(),
+            Origin::File | Origin::Attached => Standing::unknown(),
+        };
+        let eligibility =
+            Eligibility { healthy: standing.is_healthy(), draining: entry.draining, weight: entry.weight };
+        let stats = self.stats(&entry.id);
+        let backend = Backend::new(&entry.id, &entry.address, entry.socket, stats, eligibility);
+        let place = (entry.origin, entry.order);
+        let index = self.list.partition_point(|member| (member.entry.origin, member.entry.order) <= place);
+        self.list.insert(index, Member { entry, standing, backend });
+        true
+    }
+
+    /// Takes a member out; from now on its backend gets nothing new.
+    pub(super) fn remove(&mut self, id: &str) -> Option<Member> {
+        let index = self.list.iter().position(|member| &*member.entry.id == id)?;
+        let member = self.list.remove(index);
+        close(&member.backend);
+        Some(member)
+    }
+
+    /// Lets `change` alter a member (neither id nor address) and brings its live flags up to date.
+    pub(super) fn update<T>(&mut self, id: &str, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
+        let member = self.list.iter_mut().find(|member| &*member.entry.id == id)?;
+        let value = change(member);
+        member.backend.set_eligibility(member.eligibility());
+        Some(value)
+    }
+
+    /// Another address is another backend with the same numbers. `false` when nothing changed.
+    pub(super) fn set_address(&mut self, id: &str, address: &str, socket: SocketAddr) -> bool {
+        let Some(member) = self.list.iter_mut().find(|member| &*member.entry.id == id) else { return false };
+        if member.entry.address == address && member.entry.socket == socket {
+            return false;
+        }
+        close(&member.backend);
+        member.entry.address = address.to_owned();
+        member.entry.socket = socket;
+        let stats = member.backend.stats.clone();
+        member.backend = Backend::new(id, address, socket, stats, member.eligibility());
+        true
+    }
+
+    /// A copy to return to.
+    pub(super) fn snapshot(&self) -> Vec<Member> {
+        self.list.clone()
+    }
+
+    /// Undoes what happened to the membership since `snapshot`. Facts stand: what checks said since then, and where a process of ours
+    /// listens now.
+    pub(super) fn restore(&mut self, snapshot: Vec<Member>) {
+        let now = std::mem::replace(&mut self.list, snapshot);
+        now.iter().for_each(|member| close(&member.backend));
+        for member in &mut self.list {
+            if let Some(same) = now.iter().find(|same| same.entry.id == member.entry.id) {
+                member.standing = same.standing.clone();
+                member.backend = same.backend.clone();
+                member.entry.address.clone_from(&same.entry.address);
+                member.entry.socket = same.entry.socket;
+            }
+            member.backend.set_eligibility(member.eligibility());
+        }
+    }
+
+    fn stats(&mut self, id: &str) -> Arc<Stats> {
+        if let Some(stats) = self.stats.get(id) {
+            return stats.clone();
+        }
+        if self.stats.len() >= REMEMBERED_MAX + self.list.len() {
+            // Nobody but the map holds those of a backend that is gone and idle.
+            self.stats.retain(|_, stats| Arc::strong_count(stats) > 1);
+        }
+        let stats = Arc::<Stats>::default();
+        self.stats.insert(id.into(), stats.clone());
+        stats
+    }
+}
+
+fn close(backend: &Backend) {
+    backend.set_eligibility(Eligibility { healthy: false, draining: true, weight: 0 });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn entry(id: &str, origin: Origin, order: usize) -> Entry {
+        let (address, socket) = ("127.0.0.1:5001".to_owned(), "127.0.0.1:5001".parse().unwrap());
+        Entry { id: id.into(), address, socket, weight: 1, origin, order, draining: false }
+    }
+
+    fn ids(members: &Members) -> Vec<&str> {
+        members.iter().map(|member| &*member.entry.id).collect()
+    }
+
+    #[test]
+    fn the_order_is_file_then_attached_then_launched_whenever_they_came() {
+        let mut members = Members::default();
+        for (id, origin, order) in [
+            ("l1", Origin::Launched, 0),
+            ("a2", Origin::Attached, 1),
+            ("f2", Origin::File, 1),
+            ("l2", Origin::Launched, 1),
+            ("f1", Origin::File, 0),
+            ("a1", Origin::Attached, 0),
+        ] {
+            assert!(members.insert(entry(id, origin, order)));
+        }
+        assert_eq!(ids(&members), ["f1", "f2", "a1", "a2", "l1", "l2"]);
+        assert!(!members.insert(entry("f1", Origin::Attached, 9)), "ids are unique over all origins");
+        assert_eq!(members.next_order(Origin::Launched), 2);
+    }
+
+    #[test]
+    fn numbers_are_kept_over_removal_and_return_and_over_another_address() {
+        let mut members = Members::default();
+        members.insert(entry("b1", Origin::File, 0));
+        members.get("b1").unwrap().backend.attempt_begins();
+        let first = members.remove("b1").unwrap().backend;
+        assert!(!first.is_eligible(), "a removed one takes nothing new");
+        members.insert(entry("b1", Origin::File, 0));
+        let second = members.get("b1").unwrap().backend.clone();
+        assert_eq!(second.in_flight(), 1);
+        assert!(second.is_eligible() && !first.is_eligible());
+        assert!(members.set_address("b1", "127.0.0.1:6001", "127.0.0.1:6001".parse().unwrap()));
+        let third = members.get("b1").unwrap().backend.clone();
+        assert!(!second.is_eligible() && third.is_eligible());
+        assert_eq!((third.in_flight(), third.socket.port()), (1, 6001));
+        assert!(
+            !members.set_address("b1", "127.0.0.1:6001", "127.0.0.1:6001".parse().unwrap()),
+            "the same is no change"
+        );
+    }
+
+    #[test]
+    fn eligibility_acts_on_the_live_backend_at_once() {
+        let mut members = Members::default();
+        members.insert(entry("b1", Origin::File, 0));
+        members.insert(entry("l1", Origin::Launched, 0));
+        let (b1, l1) = (members.get("b1").unwrap().backend.clone(), members.get("l1").unwrap().backend.clone());
+        assert!(b1.is_eligible() && !l1.is_eligible(), "a launched one waits for its first good check");
+        members.update("b1", |member| member.entry.weight = 0);
+        assert!(!b1.is_eligible());
+        members.update("b1", |member| member.entry.weight = 2);
+        assert!(b1.is_eligible());
+        members.update("b1", |member| member.entry.draining = true);
+        assert!(!b1.is_eligible());
+        members.update("l1", |member| member.standing.trust());
+        assert!(l1.is_eligible());
+    }
+
+    #[test]
+    fn restoring_undoes_the_membership_but_not_the_checks() {
+        let mut members = Members::default();
+        members.insert(entry("b1", Origin::File, 0));
+        members.insert(entry("b2", Origin::File, 1));
+        let snapshot = members.snapshot();
+        members.remove("b1");
+        members.insert(entry("a1", Origin::Attached, 0));
+        let added = members.get("a1").unwrap().backend.clone();
+        members.update("b2", |member| {
+            member.entry.weight = 9;
+            member.standing.fell("gone".into());
+        });
+        members.restore(snapshot);
+        assert_eq!(ids(&members), ["b1", "b2"]);
+        assert!(members.get("b1").unwrap().backend.is_eligible());
+        let b2 = members.get("b2").unwrap();
+        assert_eq!((b2.entry.weight, b2.backend.is_eligible()), (1, false), "still down");
+        assert!(!added.is_eligible());
+    }
+
+    #[test]
+    fn idle_numbers_of_long_gone_backends_are_forgotten_at_a_limit() {
+        let mut members = Members::default();
+        members.insert(entry("busy", Origin::File, 0));
+        let busy = members.remove("busy").unwrap().backend;
+        busy.attempt_begins();
+        for n in 0..2 * REMEMBERED_MAX {
+            members.insert(entry(&format!("b{n}"), Origin::Attached, n));
+            members.remove(&format!("b{n}"));
+        }
+        assert!(members.stats.len() <= REMEMBERED_MAX + 1);
+        members.insert(entry("busy", Origin::File, 0));
+        assert_eq!(members.get("busy").unwrap().backend.in_flight(), 1);
+    }
+}

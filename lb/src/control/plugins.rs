@@ -1,0 +1,146 @@
+//! From configured strategies to instances, and what can be told about the plugins that are there.
+//!
+//! Every error says which pool and which key of the configuration it is about. Invariant: whatever here calls into a plugin runs on
+//! the thread that the caller chose for it (the builder; in `lb check` the only thread there is).
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lb_strategy_host::{LoadError, Loader, Strategy, Wanted, find};
+use serde::Serialize;
+
+use super::start::StartError;
+use crate::config::{self, DEFAULT_POOL, Plugin};
+
+/// The name of the symbol that makes a library a strategy.
+const ENTRY_SYMBOL: &[u8] = b"lb_strategy_entry_v1";
+
+/// What was loaded for a pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LoadedStrategy {
+    pub pool: String,
+    pub strategy: String,
+    pub version: String,
+    pub sha256: Option<String>,
+    pub file: Option<PathBuf>,
+}
+
+/// One library in the plugin folders.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct FoundStrategy {
+    /// What it calls itself; from the file's name when it was refused.
+    pub name: String,
+    pub path: PathBuf,
+    pub version: Option<String>,
+    pub sha256: Option<String>,
+    /// What theory expects of it, JSON.
+    pub expectation: Option<String>,
+    /// A file of the same name in an earlier folder, which is taken instead.
+    pub shadowed_by: Option<PathBuf>,
+    /// Why it was refused, one sentence.
+    pub error: Option<String>,
+}
+
+/// Finds and opens a pool's plugin and makes an instance with the pool's options.
+pub(super) fn load(
+    loader: &Loader,
+    directories: &[PathBuf],
+    pool: &config::Pool,
+) -> Result<(Arc<Strategy>, LoadedStrategy), StartError> {
+    let refused = |key: &str| {
+        let (pool, key) = (pool.name.clone(), key_of(&pool.name, key));
+        move |source: LoadError| StartError::Plugin { pool, key, source: Box::new(source) }
+    };
+    let (path, name, key) = match &pool.strategy.plugin {
+        Plugin::Name(name) => {
+            (find(name, directories).map_err(refused("strategy.name"))?, Some(name.as_str()), "strategy.name")
+        }
+        Plugin::Path { path, name } => (path.clone(), name.as_deref(), "strategy.path"),
+    };
+    let wanted = Wanted { path: &path, name, sha256: pool.strategy.sha256 };
+    let plugin = loader.load(&wanted).map_err(refused(key))?;
+    let strategy = Strategy::new(plugin, &pool.strategy.options).map_err(|source| {
+        let key = key_of(&pool.name, &format!("strategy.config.{}", name.unwrap_or("*")));
+        StartError::Hook { pool: pool.name.clone(), key, source }
+    })?;
+    let loaded = loaded(&pool.name, &strategy);
+    Ok((strategy, loaded))
+}
+
+/// What is known of the plugin behind `strategy`.
+pub(super) fn loaded(pool: &str, strategy: &Strategy) -> LoadedStrategy {
+    let plugin = strategy.plugin();
+    LoadedStrategy {
+        pool: pool.to_owned(),
+        strategy: plugin.name().to_owned(),
+        version: plugin.version().to_owned(),
+        sha256: plugin.sha256_hex(),
+        file: plugin.path().map(Path::to_owned),
+    }
+}
+
+/// The strategies in `directories`, in order of search and then by name. Libraries without our entry are passed over.
+pub(super) fn list(loader: &Loader, directories: &[PathBuf]) -> Vec<FoundStrategy> {
+    let mut found: Vec<FoundStrategy> = Vec::new();
+    let mut searched: Vec<PathBuf> = Vec::new();
+    for directory in directories {
+        // The same folder by two names would show everything twice.
+        let real = directory.canonicalize().unwrap_or_else(|_| directory.clone());
+        if searched.contains(&real) {
+            continue;
+        }
+        searched.push(real);
+        let mut paths: Vec<PathBuf> = std::fs::read_dir(directory)
+            .map(|entries| entries.flatten().map(|entry| entry.path()).filter(|path| is_candidate(path)).collect())
+            .unwrap_or_default();
+        paths.sort();
+        for path in paths {
+            let file = path.file_name();
+            let shadowed_by = found.iter().find(|other| other.path.file_name() == file).map(|other| other.path.clone());
+            found.push(FoundStrategy { shadowed_by, ..describe(loader, path) });
+        }
+    }
+    found
+}
+
+fn is_candidate(path: &Path) -> bool {
+    let is_named_so = path
+        .file_name()
+        .and_then(|name| name.to_str())
+        .is_some_and(|name| name.starts_with("lib") && name.ends_with(".so"));
+    // Looked for in the bytes and not in the symbol table, so that a damaged strategy is shown with what is wrong with it.
+    is_named_so
+        && path.is_file()
+        && std::fs::read(path).is_ok_and(|bytes| bytes.windows(ENTRY_SYMBOL.len()).any(|window| window == ENTRY_SYMBOL))
+}
+
+fn describe(loader: &Loader, path: PathBuf) -> FoundStrategy {
+    match loader.load(&Wanted { path: &path, name: None, sha256: None }) {
+        Ok(plugin) => FoundStrategy {
+            name: plugin.name().to_owned(),
+            version: Some(plugin.version().to_owned()),
+            sha256: plugin.sha256_hex(),
+            expectation: Some(plugin.expectation().to_owned()).filter(|text| !text.is_empty()),
+            shadowed_by: None,
+            error: None,
+            path,
+        },
+        Err(error) => {
+            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+            FoundStrategy {
+                name: stem.strip_prefix("lib").unwrap_or(&stem).to_owned(),
+                version: None,
+                sha256: None,
+                expectation: None,
+                shadowed_by: None,
+                error: Some(error.reason),
+                path,
+            }
+        }
+    }
+}
+
+/// The configuration's key for something of a pool.
+pub(super) fn key_of(pool: &str, key: &str) -> String {
+    if pool == DEFAULT_POOL { key.to_owned() } else { format!("pools.{pool}.{key}") }
+}

@@ -1,0 +1,166 @@
+//! One pool as control holds it: its members, its strategy, and what of both is published.
+//!
+//! Invariants: `members_epoch` changes only with ids, addresses, weights and their order, so that a ring may be kept while only
+//! health changed; `epoch` changes with every list; a slot belongs to one strategy instance and one id for as long as both last.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use lb_strategy_host::{BackendList, BackendSpec, HookError, Picker, Slot, Strategy};
+
+use super::members::{Member, Members};
+use crate::config;
+use crate::generation::PoolGeneration;
+use crate::pool::Backend;
+
+pub(super) struct PoolState {
+    pub(super) name: Arc<str>,
+    pub(super) members: Members,
+    pub(super) strategy: Arc<Strategy>,
+    settings: config::Strategy,
+    slots: HashMap<Arc<str>, Arc<Slot>>,
+    epoch: u64,
+    members_epoch: u64,
+    /// Something that a list tells changed since the last build began.
+    pub(super) is_dirty: bool,
+    published: Option<Published>,
+}
+
+/// What workers have been given.
+struct Published {
+    generation: Arc<PoolGeneration>,
+    members: Vec<Member>,
+}
+
+/// All that it takes to make a pool's part of a generation, to be carried to the builder.
+pub(super) struct Assembly {
+    name: Arc<str>,
+    strategy: Arc<Strategy>,
+    settings: config::Strategy,
+    specs: Vec<BackendSpec>,
+    members: Vec<Member>,
+    epoch: u64,
+    members_epoch: u64,
+    fallback_cursor: usize,
+}
+
+/// A finished part, with the members that it was made from.
+pub(super) struct Assembled {
+    generation: Arc<PoolGeneration>,
+    members: Vec<Member>,
+}
+
+// === impl PoolState ===
+
+impl PoolState {
+    pub(super) fn new(pool: &config::Pool, members: Members, strategy: Arc<Strategy>) -> Self {
+        Self {
+            name: pool.name.as_str().into(),
+            members,
+            strategy,
+            settings: pool.strategy.clone(),
+            slots: HashMap::new(),
+            epoch: 0,
+            members_epoch: 0,
+            is_dirty: true,
+            published: None,
+        }
+    }
+
+    /// What a build needs of the state as it is now.
+    pub(super) fn assembly(&mut self) -> Assembly {
+        self.is_dirty = false;
+        self.epoch += 1;
+        let members = self.members.snapshot();
+        let members_epoch = match &self.published {
+            Some(published) if same_members(&published.members, &members) => {
+                published.generation.picker.backends().members_epoch()
+            }
+            _ => {
+                self.members_epoch += 1;
+                self.members_epoch
+            }
+        };
+        let slots = &mut self.slots;
+        let specs = members.iter().map(|member| spec(member, slots.entry(member.id().clone()).or_default())).collect();
+        Assembly {
+            name: self.name.clone(),
+            strategy: self.strategy.clone(),
+            settings: self.settings.clone(),
+            specs,
+            members,
+            epoch: self.epoch,
+            members_epoch,
+            fallback_cursor: self.published.as_ref().map_or(0, |p| p.generation.fallback_cursor.load(Relaxed)),
+        }
+    }
+
+    /// Takes over what was built; the caller publishes it.
+    pub(super) fn adopt(&mut self, assembled: Assembled) -> Arc<PoolGeneration> {
+        let members = &assembled.members;
+        // A slot that no list holds any more is only kept for members that may still come into one.
+        let current = &self.members;
+        self.slots.retain(|id, slot| {
+            current.contains(id) || members.iter().any(|member| member.id() == id) || Arc::strong_count(slot) > 1
+        });
+        let generation = assembled.generation.clone();
+        self.published = Some(Published { generation: assembled.generation, members: assembled.members });
+        generation
+    }
+
+    /// The part that is in force.
+    pub(super) fn published(&self) -> Option<Arc<PoolGeneration>> {
+        self.published.as_ref().map(|published| published.generation.clone())
+    }
+
+    /// The strategy refused a list: back to the membership that is published. Answers what is gone by this.
+    pub(super) fn roll_back(&mut self) -> Vec<Member> {
+        let Some(published) = &self.published else { return Vec::new() };
+        let before = self.members.snapshot();
+        self.members.restore(published.members.clone());
+        before.into_iter().filter(|member| !self.members.contains(&member.entry.id)).collect()
+    }
+}
+
+fn same_members(left: &[Member], right: &[Member]) -> bool {
+    let told = |member: &Member| (member.backend.number, member.backend.address.clone(), member.entry.weight);
+    left.len() == right.len() && left.iter().map(told).eq(right.iter().map(told))
+}
+
+fn spec(member: &Member, slot: &Arc<Slot>) -> BackendSpec {
+    BackendSpec {
+        name: member.backend.id.clone(),
+        address: member.backend.address.clone(),
+        weight: u32::from(member.entry.weight),
+        effective: u32::from(member.entry.weight) * 1000,
+        flags: member.eligibility().flags(),
+        stats: member.backend.stats.clone(),
+        slot: slot.clone(),
+    }
+}
+
+// === impl Assembly ===
+
+impl Assembly {
+    /// Makes the picker, and with it the pool's part of a generation. Calls into the plugin.
+    pub(super) fn build(self) -> Result<Assembled, HookError> {
+        let plugin = self.strategy.plugin();
+        let (wants_hash, wants_finish) = (plugin.wants_hash(), plugin.wants_finish());
+        let backends: Vec<Arc<Backend>> = self.members.iter().map(|member| member.backend.clone()).collect();
+        let list = BackendList::new(self.specs, self.epoch, self.members_epoch);
+        let picker = Picker::new(self.strategy, list)?;
+        let generation = Arc::new(PoolGeneration {
+            name: self.name,
+            picker,
+            backends,
+            hash_on: self.settings.hash_on,
+            hash: self.settings.hash,
+            fallback: self.settings.fallback,
+            fallback_cursor: AtomicUsize::new(self.fallback_cursor),
+            wants_hash,
+            wants_finish,
+        });
+        Ok(Assembled { generation, members: self.members })
+    }
+}

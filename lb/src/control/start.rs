@@ -1,0 +1,292 @@
+//! Starting the control wing: state, plugins, first generation, then the actor and all that reports to it.
+//!
+//! Invariants: nothing is published, launched or checked before every pool's strategy has accepted its first list; an error is one
+//! line that says what, where and what to do, and leaves nothing running.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use lb_strategy_host::{HookError, LoadError, Loader};
+use serde::Serialize;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use super::actor::{Actor, Parts};
+use super::builder::Builder;
+use super::command::{Handle, OverlayStatus};
+use super::launcher::Launcher;
+use super::members::{Entry, Members, Origin};
+use super::overlay::{Overlay, Plan};
+use super::plugins::{self, LoadedStrategy, key_of};
+use super::pool_state::PoolState;
+use super::state_dir::{Holder, StateDir};
+use crate::config::{Config, resolve_address};
+use crate::generation::{CourseCall, Generation, Hall, Settings};
+use crate::telemetry::Metrics;
+
+/// Commands that may wait for the actor.
+const COMMANDS_MAX: usize = 256;
+
+/// What control needs to start.
+pub struct Options {
+    pub config: Config,
+    pub metrics: Arc<Metrics>,
+    /// Forget changes that were made at run time.
+    pub fresh: bool,
+    /// Where the course's routes on the proxy's own port go.
+    pub course: Option<mpsc::Sender<CourseCall>>,
+}
+
+/// The running control wing.
+pub struct Control {
+    pub hall: Arc<Hall>,
+    pub handle: Handle,
+    pub started: StartReport,
+    /// Ends after [`Handle::stop`].
+    pub task: JoinHandle<()>,
+}
+
+/// What a start found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StartReport {
+    /// By pool.
+    pub strategies: Vec<LoadedStrategy>,
+    /// The runtime changes in force.
+    pub overlay: OverlayStatus,
+    /// Runtime changes that no longer apply, in words.
+    pub lapsed: Vec<String>,
+    /// The replicas being launched; [`Handle::settled`] waits for them.
+    pub launching: Vec<String>,
+    /// What people should know though it stops nothing.
+    pub warnings: Vec<String>,
+}
+
+/// Why control cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error("state directory {} cannot be used: {error}; set [state] dir to one that this user may write to", dir.display())]
+    StateDir { dir: PathBuf, error: std::io::Error },
+    #[error(
+        "another lb{pid} uses this state directory {}: stop it, or give this one another [state] dir", dir.display()
+    )]
+    StateDirInUse { dir: PathBuf, pid: Holder },
+    #[error("pool {pool:?}, {key}: {source}")]
+    Plugin { pool: String, key: String, source: Box<LoadError> },
+    #[error("pool {pool:?}, {key}: {source}")]
+    Hook { pool: String, key: String, source: HookError },
+    #[error("launcher: {0}")]
+    Launcher(String),
+    #[error("the builder thread cannot be started: {0}")]
+    Builder(std::io::Error),
+    #[error("the builder thread broke while {0}")]
+    BuilderBroke(&'static str),
+}
+
+/// The part of a start that happens on the builder.
+struct Prepared {
+    state: StateDir,
+    loader: Loader,
+    overlay: Overlay,
+    plan: Plan,
+    pools: Vec<PoolState>,
+    report: StartReport,
+}
+
+/// Starts control on the current runtime. Returns when generation 1 is in the hall; replicas are still being launched then.
+pub async fn start(options: Options) -> Result<Control, StartError> {
+    let Options { config, metrics, fresh, course } = options;
+    let builder = Builder::start().map_err(StartError::Builder)?;
+    let for_builder = config.clone();
+    let prepared = builder
+        .run(move || prepare(&for_builder, fresh))
+        .await
+        .ok_or(StartError::BuilderBroke("preparing the pools"))??;
+    let Prepared { state, loader, overlay, plan, mut pools, mut report } = prepared;
+
+    let (events, event_queue) = mpsc::channel(super::actor::EVENTS_MAX);
+    let mut launcher = config.launcher.clone().map(|launcher| Launcher::new(launcher, events.clone()));
+    if let Some(launcher) = &mut launcher {
+        launcher.avoid(&config, &pools);
+        for (order, replica) in plan.replicas.iter().enumerate() {
+            let socket = launcher.reserve().map_err(StartError::Launcher)?;
+            pools[0].members.insert(Entry {
+                id: replica.name.clone(),
+                address: socket.to_string(),
+                socket,
+                weight: replica.weight,
+                origin: Origin::Launched,
+                order,
+                draining: replica.draining,
+            });
+        }
+    }
+
+    let assemblies: Vec<_> = pools.iter_mut().map(PoolState::assembly).collect();
+    let built = builder
+        .run(move || assemblies.into_iter().map(super::pool_state::Assembly::build).collect::<Vec<_>>())
+        .await
+        .ok_or(StartError::BuilderBroke("making the first pickers"))?;
+    let mut parts = Vec::with_capacity(pools.len());
+    for (pool, built) in pools.iter_mut().zip(built) {
+        let refused = |source| {
+            let pool = pool.name.to_string();
+            StartError::Hook { key: key_of(&pool, "backends"), pool, source }
+        };
+        parts.push(pool.adopt(built.map_err(refused)?));
+    }
+    let settings = Arc::new(Settings {
+        timeouts: config.timeouts.clone(),
+        limits: config.limits.clone(),
+        trusted_proxies: config.proxy.trusted_proxies.clone(),
+        missing_path_is_400: config.course.missing_path_is_400,
+    });
+    let hall = Hall::new(Generation { number: 1, pools: parts, routes: config.routes.clone(), settings, course });
+    for loaded in &report.strategies {
+        metrics.set_strategy(&loaded.pool, &loaded.strategy, &loaded.version);
+    }
+    metrics.set_generation(1);
+    report.launching = plan.replicas.into_iter().map(|replica| replica.name).collect();
+    tell(&report);
+
+    let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
+    let writer = config.state.keep.then(|| state.writer());
+    let actor = Actor::new(Parts {
+        config,
+        metrics,
+        hall: hall.clone(),
+        builder,
+        loader,
+        pools,
+        launcher,
+        state,
+        writer,
+        overlay,
+        commands: command_queue,
+        events,
+        event_queue,
+    });
+    let task = tokio::spawn(actor.run());
+    Ok(Control { hall, handle: Handle { commands }, started: report, task })
+}
+
+/// Everything that may block or calls into a plugin.
+fn prepare(config: &Config, fresh: bool) -> Result<Prepared, StartError> {
+    let state = StateDir::open(&config.state.dir)?;
+    let mut warnings = Vec::new();
+    let mut overlay = Overlay::default();
+    if config.state.keep && !fresh {
+        let (read, warning) = state.read_overlay();
+        overlay = read;
+        warnings.extend(warning);
+    }
+    overlay.resolve(resolve_address);
+    let plan = overlay.apply(config);
+    let loader = Loader::new(state.plugins(), config.proxy.workers);
+    let mut pools = Vec::with_capacity(config.pools.len());
+    let mut strategies = Vec::with_capacity(config.pools.len());
+    for (pool, entries) in config.pools.iter().zip(&plan.pools) {
+        let (strategy, loaded) = plugins::load(&loader, &config.plugin_dirs, pool)?;
+        strategies.push(loaded);
+        pools.push(PoolState::new(pool, members(entries), strategy));
+    }
+    let report = StartReport {
+        strategies,
+        overlay: in_force(config, &plan).status(),
+        lapsed: plan.lapsed.clone(),
+        launching: Vec::new(),
+        warnings,
+    };
+    Ok(Prepared { state, loader, overlay, plan, pools, report })
+}
+
+fn members(entries: &[Entry]) -> Members {
+    let mut members = Members::default();
+    for entry in entries {
+        members.insert(entry.clone());
+    }
+    members
+}
+
+/// The overlay without what has lapsed.
+fn in_force(config: &Config, plan: &Plan) -> Overlay {
+    let mut pools = plan.pools.clone();
+    pools[0].extend(plan.replicas.iter().enumerate().map(|(order, replica)| Entry {
+        id: replica.name.clone(),
+        address: String::new(),
+        socket: ([127, 0, 0, 1], 0).into(),
+        weight: replica.weight,
+        origin: Origin::Launched,
+        order,
+        draining: replica.draining,
+    }));
+    Overlay::of(config, &pools)
+}
+
+fn tell(report: &StartReport) {
+    for warning in &report.warnings {
+        tracing::warn!("{warning}");
+    }
+    for lapsed in &report.lapsed {
+        tracing::warn!("a change made at run time has lapsed: {lapsed}");
+    }
+    for LoadedStrategy { pool, strategy, version, sha256, file } in &report.strategies {
+        let sha256 = sha256.as_deref().map_or("-", |digits| &digits[..12]);
+        let file = file.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
+        tracing::info!("pool {pool}: strategy {strategy} {version} (sha256 {sha256}…) from {file}");
+    }
+    let OverlayStatus { added, removed, changed, replicas, error: _ } = &report.overlay;
+    if added + removed + changed > 0 || replicas.is_some() {
+        let replicas = replicas.map(|n| format!(", {n} replicas wanted")).unwrap_or_default();
+        tracing::info!(
+            "changes made at run time are in force: {added} backends added, {removed} removed, {changed} changed{replicas} \
+             (--fresh drops them)"
+        );
+    }
+}
+
+/// What `lb check` found to be in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    pub strategies: Vec<LoadedStrategy>,
+}
+
+/// Loads every plugin and makes strategies and pickers on 0, 1 and all backends, and runs nothing. Blocks; plugin code runs on the
+/// calling thread.
+pub fn check(config: &Config) -> Result<CheckReport, StartError> {
+    let copies = super::scratch::Scratch::new()?;
+    let loader = Loader::new(copies.path().to_owned(), config.proxy.workers);
+    let mut strategies = Vec::new();
+    for pool in &config.pools {
+        let (strategy, loaded) = plugins::load(&loader, &config.plugin_dirs, pool)?;
+        let all = Overlay::default().apply(&Config { pools: vec![pool.clone()], launcher: None, ..config.clone() });
+        let entries = &all.pools[0];
+        for count in [0, 1, entries.len()] {
+            let entries: Vec<Entry> = match count {
+                1 if entries.is_empty() => vec![stand_in()],
+                count => entries[..count].to_vec(),
+            };
+            let mut state = PoolState::new(pool, members(&entries), strategy.clone());
+            state.assembly().build().map_err(|source| StartError::Hook {
+                pool: pool.name.clone(),
+                key: key_of(&pool.name, "backends"),
+                source,
+            })?;
+        }
+        strategies.push(loaded);
+    }
+    Ok(CheckReport { strategies })
+}
+
+/// The strategies in the plugin folders. Blocks; plugins' entries run on the calling thread.
+pub fn list_strategies(config: &Config) -> Result<Vec<plugins::FoundStrategy>, StartError> {
+    let copies = super::scratch::Scratch::new()?;
+    let loader = Loader::new(copies.path().to_owned(), config.proxy.workers);
+    Ok(plugins::list(&loader, &config.plugin_dirs))
+}
+
+/// One backend, for a pool that has none yet.
+fn stand_in() -> Entry {
+    let socket = ([127, 0, 0, 1], 1).into();
+    let (id, address) = ("b1".to_owned(), "127.0.0.1:1".to_owned());
+    Entry { id, address, socket, weight: 1, origin: Origin::File, order: 0, draining: false }
+}
