@@ -2,8 +2,32 @@
 
 /// Exports a [`Strategy`](crate::Strategy) as this library's one entry symbol. Once per crate, whose type is `cdylib`.
 ///
-/// ```ignore
-/// lb_strategy::export!(RoundRobin);
+/// A whole strategy, the first backend that may be chosen:
+///
+/// ```
+/// use lb_strategy::{Backends, Error, Host, NoOptions, Pick, Request, Strategy};
+///
+/// struct First;
+///
+/// impl Strategy for First {
+///     const NAME: &'static str = "first";
+///     type Config = NoOptions;
+///     type Picker = ();
+///
+///     fn new(_: NoOptions, _: Host) -> Result<Self, Error> {
+///         Ok(Self)
+///     }
+///
+///     fn picker(&self, _: &Backends<'_>) -> Result<(), Error> {
+///         Ok(())
+///     }
+///
+///     fn pick(&self, _: &(), backends: &Backends<'_>, request: &Request<'_>) -> Pick {
+///         backends.candidates(request).next().map_or(Pick::NoBackend, |(index, _)| Pick::Backend(index))
+///     }
+/// }
+///
+/// lb_strategy::export!(First);
 /// ```
 #[macro_export]
 macro_rules! export {

@@ -1,7 +1,7 @@
 //! A pool of a few backends whose every number a test chooses.
 //!
-//! Invariants: a backend of weight 0 is never eligible, as the host sees to it; two worlds of the same names and weights, in whatever
-//! order, have the same `members_epoch`, as in the proxy where only a change of members changes it.
+//! Invariants: a backend of weight 0 is never eligible, as the host sees to it; worlds have the same `members_epoch` exactly when
+//! they have the same names and weights in the same order.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -152,7 +152,7 @@ impl World {
     }
 
     fn members_epoch(&self) -> u64 {
-        let of_one = |member: &Member| backend_id(&format!("{} {}", member.name, member.weight));
-        self.members.iter().map(of_one).fold(0, u64::wrapping_add)
+        let members = self.members.iter().map(|member| format!("{}\0{}\0", member.name, member.weight));
+        backend_id(&members.collect::<String>())
     }
 }

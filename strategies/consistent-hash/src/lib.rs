@@ -8,7 +8,7 @@
 //! SHA-256(name, 0x00, (j div 4) as u32 big-endian); a backend has virtual_nodes × weight points; equal points are in order of name.
 //!
 //! Balance: with N backends of K points each, one's share is Beta(K, K(N-1)): the fullest of 100 backends has 1.21 of the mean at
-//! K = 160 and 1.08 at 1000. Cost: 12 bytes a point, and a pick of a table read and one or two steps, whatever the size.
+//! K = 160 and 1.08 at 1000. Cost: 16 to 20 bytes a point; a pick is a table read and one or two steps, whatever the size.
 //!
 //! Invariants: the ring holds all members with weight, eligible or not, so an outage moves only the keys of those that are out (a pick
 //! walks on clockwise) and they come back to where they were. Order of the list is irrelevant. The ring is kept while members stay.
@@ -46,11 +46,9 @@ pub struct View(Arc<Ring>);
 /// The circle.
 struct Ring {
     members_epoch: u64,
-    /// Ids in the order of the list that it was made from: owners are indexes into it.
-    ids: Box<[u64]>,
     /// Positions of the points, ascending.
     points: Box<[u64]>,
-    /// Whose point it is.
+    /// Whose point it is: an index into every list of this epoch.
     owners: Box<[u32]>,
     /// For each value of a hash's leading bits, the first point with those bits or later.
     starts: Box<[u32]>,
@@ -85,7 +83,7 @@ impl Strategy for ConsistentHash {
     fn picker(&self, backends: &Backends<'_>) -> Result<View, Error> {
         let mut last = self.last.lock().unwrap_or_else(PoisonError::into_inner);
         let ring = match &*last {
-            Some(ring) if ring.is_of(backends) => ring.clone(),
+            Some(ring) if ring.members_epoch == backends.members_epoch() => ring.clone(),
             _ => Arc::new(Ring::of(backends, self.virtual_nodes)?),
         };
         *last = Some(ring.clone());
@@ -156,11 +154,10 @@ impl Ring {
             .into());
         }
         let members: Vec<_> = backends.iter().map(|backend| (backend.name(), backend.weight())).collect();
-        let ids = backends.iter().map(|backend| backend.id()).collect();
-        Ok(Self::new(&place(&members, virtual_nodes), ids, backends.members_epoch()))
+        Ok(Self::new(&place(&members, virtual_nodes), backends.members_epoch()))
     }
 
-    fn new(sorted: &[(u64, u32)], ids: Box<[u64]>, members_epoch: u64) -> Self {
+    fn new(sorted: &[(u64, u32)], members_epoch: u64) -> Self {
         // About one table entry a point, so that the scan from an entry on is one or two steps.
         let bits = sorted.len().max(2).next_power_of_two().trailing_zeros();
         let shift = 64 - bits;
@@ -174,19 +171,11 @@ impl Ring {
         }
         Self {
             members_epoch,
-            ids,
             points: sorted.iter().map(|point| point.0).collect(),
             owners: sorted.iter().map(|point| point.1).collect(),
             starts: starts.into_boxed_slice(),
             shift,
         }
-    }
-
-    /// Whether it is the ring of this list too. The epoch would do but for the order, which it does not promise.
-    fn is_of(&self, backends: &Backends<'_>) -> bool {
-        self.members_epoch == backends.members_epoch()
-            && self.ids.len() == backends.len()
-            && self.ids.iter().zip(backends.iter()).all(|(id, backend)| *id == backend.id())
     }
 
     /// Index of the first point at or after `hash`; `points.len()`, which is point 0 again, past the last.

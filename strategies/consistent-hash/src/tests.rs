@@ -135,7 +135,7 @@ fn the_table_finds_what_a_binary_search_finds() {
     for (n, virtual_nodes) in [(1, 1), (1, 2), (3, 1), (3, 160), (10, 9), (40, 100)] {
         let names: Vec<String> = (0..n).map(|index| format!("b{index}")).collect();
         let members: Vec<_> = names.iter().map(|name| (name.as_str(), 1)).collect();
-        let ring = Ring::new(&place(&members, virtual_nodes), Box::default(), 0);
+        let ring = Ring::new(&place(&members, virtual_nodes), 0);
         let near = ring.points.iter().flat_map(|point| [point.wrapping_sub(1), *point, point.wrapping_add(1)]);
         let hashes: Vec<u64> = near.chain([0, u64::MAX]).chain((0..10_000).map(|_| random.u64(..))).collect();
         for hash in hashes {

@@ -62,7 +62,8 @@ impl Deref for Stats {
 // === impl BackendList ===
 
 impl BackendList {
-    /// `epoch` changes with every list, `members_epoch` only with ids, addresses and weights.
+    /// `epoch` changes with every list, `members_epoch` only with ids, addresses, weights or their order. Both are numbers of one pool:
+    /// lists that go to one strategy must not share a `members_epoch` by accident.
     pub fn new(specs: Vec<BackendSpec>, epoch: u64, members_epoch: u64) -> Self {
         let owners = specs.into_boxed_slice();
         let items: Box<[LbBackend]> = owners

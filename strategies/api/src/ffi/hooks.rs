@@ -296,3 +296,78 @@ unsafe fn write(host: Host, sink: *mut LbSink, text: &[u8]) {
     // SAFETY: the caller's promise.
     unsafe { tell(host.as_raw(), sink, text) }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::strategy::NoOptions;
+
+    struct Nobody;
+
+    impl Strategy for Nobody {
+        const NAME: &'static str = "nobody";
+        type Config = NoOptions;
+        type Picker = ();
+        fn new(_: NoOptions, _: Host) -> Result<Self, Error> {
+            Ok(Self)
+        }
+        fn picker(&self, _: &Backends<'_>) -> Result<(), Error> {
+            Ok(())
+        }
+        fn pick(&self, _: &(), _: &Backends<'_>, _: &Request<'_>) -> Pick {
+            Pick::NoBackend
+        }
+    }
+
+    static TABLE: LbStrategyTable = table::<Nobody>("1", "test");
+
+    unsafe extern "C" fn drop_text(_: *mut LbSink, _: LbStr) {}
+
+    fn host() -> LbHost {
+        LbHost {
+            size: size_of::<LbHost>() as u32,
+            abi_major: ABI_MAJOR,
+            abi_minor: ABI_MINOR,
+            n_workers: 1,
+            request_size: size_of::<LbRequest>() as u32,
+            ctx: std::ptr::null_mut(),
+            log: None,
+            sink_write: Some(drop_text),
+        }
+    }
+
+    #[test]
+    fn a_host_that_lends_less_than_this_version_needs_is_refused_at_the_entry() {
+        type Change = fn(&mut LbHost);
+        let refused: [(&str, Change); 4] = [
+            ("another major", |host| host.abi_major = 2),
+            ("a shorter host struct", |host| host.size -= 1),
+            ("a shorter request", |host| host.request_size -= 8),
+            ("no sink", |host| host.sink_write = None),
+        ];
+        for (what, change) in refused {
+            let mut raw = host();
+            change(&mut raw);
+            // SAFETY: refused before it is kept.
+            assert!(unsafe { entry(&raw, &TABLE) }.is_null(), "{what}");
+        }
+        // SAFETY: null is allowed.
+        assert!(unsafe { entry(std::ptr::null(), &TABLE) }.is_null());
+    }
+
+    #[test]
+    fn a_later_minor_version_with_longer_structs_is_welcome() {
+        let mut raw = host();
+        (raw.abi_minor, raw.size, raw.request_size) = (9, 400, 400);
+        // SAFETY: leaked, so valid until the process ends.
+        let answer = unsafe { entry(Box::leak(Box::new(raw)), &TABLE) };
+        assert!(std::ptr::eq(answer, &TABLE));
+    }
+
+    #[test]
+    fn a_table_offers_only_the_hooks_that_the_strategy_has() {
+        assert!(TABLE.pick.is_some() && TABLE.strategy_new.is_some());
+        assert!(TABLE.on_finish.is_none() && TABLE.state_export.is_none() && TABLE.state_import.is_none());
+        assert!(TABLE.tick.is_none() && TABLE.explain.is_none() && TABLE.flags == 0);
+    }
+}

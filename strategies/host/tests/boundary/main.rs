@@ -9,3 +9,4 @@ mod hostile;
 mod panics;
 mod refused;
 mod resident;
+mod views;

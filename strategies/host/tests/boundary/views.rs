@@ -1,0 +1,172 @@
+//! What the host tells arrives: every field of list, request and finish, seen by a strategy in Rust through the table.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use lb_strategy::abi::{LB_BACKEND_DRAINING, LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY, LbStrategyTable};
+use lb_strategy::{Backends, Error, Host, NoOptions, Outcome, Pick, Request};
+use lb_strategy_host::{
+    BackendList, BackendSpec, Decision, Finish, PickRequest, Picker, Stats, Strategy, backend_id, plugin_from_table,
+};
+use serde_json::{Value, json};
+
+use crate::fixture::{HeaderList, list, request};
+
+static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<Witness>("0", "test");
+
+/// Tells by `explain` what it saw.
+struct Witness {
+    workers: usize,
+}
+
+// === impl Witness ===
+
+impl lb_strategy::Strategy for Witness {
+    const NAME: &'static str = "witness";
+    const WANTS_HASH: bool = true;
+    const WANTS_FINISH: bool = true;
+    const EXPLAINS: bool = true;
+    type Config = NoOptions;
+    type Picker = ();
+
+    fn new(_: NoOptions, host: Host) -> Result<Self, Error> {
+        Ok(Self { workers: host.workers() })
+    }
+
+    fn picker(&self, _: &Backends<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn pick(&self, _: &(), backends: &Backends<'_>, request: &Request<'_>) -> Pick {
+        let candidate = backends.candidates(request).next();
+        candidate.map_or(Pick::NoBackend, |(index, _)| Pick::BackendWithToken(index, request.random()))
+    }
+
+    /// Leaves what it saw in the backend's own words.
+    fn on_finish(&self, finish: &lb_strategy::Finish<'_>) {
+        let Some(slot) = finish.slot() else { return };
+        let outcome = match finish.outcome() {
+            Outcome::Timeout => 2,
+            Outcome::Other(other) => u64::from(other),
+            _ => 99,
+        };
+        let flags = u64::from(finish.is_own()) + 2 * u64::from(finish.is_upgraded());
+        let status = finish.http_status().map_or(0, u64::from);
+        let words =
+            [outcome, status, flags, finish.token(), finish.time_to_head_ns(), finish.total_ns(), finish.now_ns()];
+        words.into_iter().enumerate().for_each(|(index, word)| slot.word(index).store(word, Relaxed));
+        slot.word(7).fetch_add(1 + u64::from(finish.attempt()), Relaxed);
+    }
+
+    fn explain(&self, _: &(), backends: &Backends<'_>, request: &Request<'_>) -> String {
+        let text = |bytes: Option<&[u8]>| bytes.map(|bytes| String::from_utf8_lossy(bytes).into_owned());
+        json!({
+            "workers": self.workers,
+            "epochs": [backends.epoch(), backends.members_epoch()],
+            "backends": backends.iter().map(|b| json!([
+                b.id(), b.name(), b.address(), b.weight(), b.effective_weight(), b.is_eligible(), b.is_healthy(), b.is_draining(),
+                b.in_flight(), b.consecutive_errors(), b.ewma_latency_ns(),
+            ])).collect::<Vec<_>>(),
+            "words": backends.iter().map(|b| (0..8).map(|w| b.slot().word(w).load(Relaxed)).collect()).collect::<Vec<Vec<u64>>>(),
+            "request": [json!(text(request.key())), json!(request.hash()), json!(request.random()), json!(request.now_ns()),
+                json!(request.attempt()), json!(request.tried()), json!(request.is_dry()), json!(request.worker())],
+            "headers": [text(request.header("x-key", 0)), text(request.header("X-Key", 1)), text(request.header("x-key", 2)),
+                text(request.header("", 0))],
+        })
+        .to_string()
+    }
+}
+
+fn testimony(picker: &Picker, request: &PickRequest<'_>) -> Value {
+    serde_json::from_str(&picker.explain(request).expect("it explains")).expect("JSON")
+}
+
+fn witness() -> Arc<Strategy> {
+    Strategy::new(plugin_from_table(&TABLE, 6).expect("a sound table"), &Value::Null).expect("null is no options")
+}
+
+#[test]
+fn every_field_of_a_backend_arrives() {
+    let stats = Arc::<Stats>::default();
+    let spec = |name: &str, weight, flags| BackendSpec {
+        name: name.into(),
+        address: format!("{name}:80").into(),
+        weight,
+        effective: weight * 370,
+        flags,
+        stats: stats.clone(),
+        slot: Arc::default(),
+    };
+    let specs = vec![spec("a", 3, LB_BACKEND_ELIGIBLE | LB_BACKEND_HEALTHY), spec("Server 2", 0, LB_BACKEND_DRAINING)];
+    let picker = Picker::new(witness(), BackendList::new(specs, 11, 22)).unwrap();
+    stats.in_flight.store(4, Relaxed);
+    stats.consecutive_errors.store(5, Relaxed);
+    stats.ewma_latency_ns.store(6, Relaxed);
+    let seen = testimony(&picker, &request(&[], &HeaderList(&[])));
+    assert_eq!(seen["workers"], 6);
+    assert_eq!(seen["epochs"], json!([11, 22]));
+    assert_eq!(
+        seen["backends"],
+        json!([
+            [backend_id("a"), "a", "a:80", 3, 1110, true, true, false, 4, 5, 6],
+            [backend_id("Server 2"), "Server 2", "Server 2:80", 0, 0, false, false, true, 4, 5, 6],
+        ])
+    );
+}
+
+#[test]
+fn ids_are_those_of_xxh3() {
+    // From the reference implementation (xxhsum -H3): the empty text's hash is published in its test vectors.
+    assert_eq!(backend_id(""), 0x2d06800538d394c2);
+}
+
+#[test]
+fn every_field_of_a_request_arrives() {
+    let picker = Picker::new(witness(), list(3, &[0, 1, 2])).unwrap();
+    let headers = HeaderList(&[("X-Key", "one"), ("other", "no"), ("x-key", "two")]);
+    let full = PickRequest {
+        worker: Some(3),
+        attempt: 2,
+        tried: &[2, 0],
+        key: Some((b"k\x20y", 77)),
+        random: 88,
+        now_ns: 99,
+        dry: true,
+        headers: &headers,
+    };
+    let seen = testimony(&picker, &full);
+    assert_eq!(seen["request"], json!(["k y", 77, 88, 99, 2, [2, 0], true, 3]));
+    assert_eq!(seen["headers"], json!(["one", "two", null, null]));
+    assert_eq!(picker.pick(&full), Decision::Backend { index: 1, token: 88 });
+    let bare = PickRequest { worker: None, key: None, tried: &[], dry: false, headers: &HeaderList(&[]), ..full };
+    assert_eq!(testimony(&picker, &bare)["request"], json!([null, null, 88, 99, 2, [], false, null]));
+    let empty_key = PickRequest { key: Some((b"", 5)), ..bare };
+    assert_eq!(testimony(&picker, &empty_key)["request"][0], "", "an empty key is a key");
+}
+
+#[test]
+fn a_finish_arrives_with_the_slot_of_its_backend_wherever_that_stands() {
+    let picker = Picker::new(witness(), list(3, &[])).unwrap();
+    let finish = Finish {
+        worker: Some(1),
+        backend_id: backend_id("b2"),
+        outcome: Outcome::Timeout,
+        http_status: Some(504),
+        attempt: 1,
+        own: true,
+        upgraded: true,
+        token: 41,
+        time_to_head_ns: 42,
+        total_ns: 43,
+        now_ns: 44,
+    };
+    picker.finish(&finish);
+    picker.finish(&Finish { backend_id: backend_id("who left"), ..finish });
+    let foreign =
+        Finish { backend_id: backend_id("b0"), own: false, upgraded: false, http_status: None, attempt: 0, ..finish };
+    picker.finish(&Finish { outcome: Outcome::Other(1000), ..foreign });
+    let words = &testimony(&picker, &request(&[], &HeaderList(&[])))["words"];
+    assert_eq!(words[2], json!([2, 504, 3, 41, 42, 43, 44, 2]));
+    assert_eq!(words[1], json!([0, 0, 0, 0, 0, 0, 0, 0]));
+    assert_eq!(words[0], json!([1000, 0, 0, 0, 42, 43, 44, 1]), "a foreign pick's token is 0");
+}
