@@ -1,0 +1,315 @@
+//! Rules about who may know whom: between crates, and between the modules of `lb`.
+//!
+//! A crate or module without a line in these tables is an offence: a new one is given its arrows when it is made.
+
+use std::path::Path;
+
+use toml::{Table, Value};
+
+use crate::sources::{Offence, Source, assert_none, find_word, leading_word, line_of, named, sources};
+
+/// One crate of the workspace.
+struct Crate {
+    /// Its folder.
+    path: String,
+    manifest: Table,
+    text: String,
+}
+
+/// What a crate may need of ours: to be built, and to be tested.
+struct Arrows {
+    needs: &'static [&'static str],
+    tests_need: &'static [&'static str],
+}
+
+/// What each module of `lb` may name of the others.
+const MODULES: &[(&str, &[&str])] = &[
+    // leaves
+    ("config", &[]),
+    ("telemetry", &[]),
+    ("pool", &["config"]),
+    // the hall
+    ("generation", &["config", "pool"]),
+    // the wings, which never see each other
+    ("proxy", &["config", "pool", "generation", "telemetry"]),
+    ("control", &["config", "pool", "generation", "telemetry"]),
+    // what people and scripts talk to
+    ("admin", &["config", "pool", "generation", "telemetry", "control"]),
+    // what knows all parts
+    ("run", &["config", "pool", "generation", "telemetry", "control", "admin", "proxy"]),
+    ("cli", &["config", "pool", "telemetry", "control", "run"]),
+];
+
+/// `None` for a crate that has no arrows yet.
+fn arrows(name: &str, strategies: &[&str]) -> Option<Arrows> {
+    const NONE: &[&str] = &[];
+    // any strategy at all stands for all of them
+    const LB_TESTS: &[&str] = &["mock-server", "a strategy"];
+    let (needs, tests_need) = match name {
+        "lb-strategy" | "mock-server" => (NONE, NONE),
+        "lb-strategy-host" => (&["lb-strategy"][..], &["a strategy"][..]),
+        "lb-strategy-conformance" => (&["lb-strategy", "lb-strategy-host"][..], &["a strategy"][..]),
+        "lb" => (&["lb-strategy", "lb-strategy-host", "lb-strategy-conformance"][..], LB_TESTS),
+        strategy if strategies.contains(&strategy) => (&["lb-strategy"][..], &["lb-strategy-conformance"][..]),
+        _ => return None,
+    };
+    Some(Arrows { needs, tests_need })
+}
+
+fn crates() -> Vec<Crate> {
+    let workspace: Table = toml::from_str(&named("Cargo.toml").text).expect("the workspace's manifest is TOML");
+    let members = workspace["workspace"]["members"].as_array().expect("it lists members");
+    let members = members.iter().map(|member| member.as_str().expect("a member is a path"));
+    members.map(|path| Crate::new(path, &named(&format!("{path}/Cargo.toml")).text)).collect()
+}
+
+fn crate_offences(crates: &[Crate]) -> Vec<Offence> {
+    let ours: Vec<_> = crates.iter().map(Crate::name).collect();
+    let strategies: Vec<_> = crates.iter().filter(|one| one.is_strategy()).map(Crate::name).collect();
+    let mut offences = Vec::new();
+    for one in crates {
+        let Some(arrows) = arrows(one.name(), &strategies) else {
+            offences.push(one.offence("name", "a crate without arrows: give it some here".to_owned()));
+            continue;
+        };
+        for (is_test, dependency) in one.dependencies() {
+            let kind = if strategies.contains(&dependency) { "a strategy" } else { dependency };
+            let is_allowed = arrows.needs.contains(&kind) || (is_test && arrows.tests_need.contains(&kind));
+            if ours.contains(&dependency) && !is_allowed {
+                let tests = if is_test { "'s tests" } else { "" };
+                offences
+                    .push(one.offence(dependency, format!("{}{tests} must not depend on {dependency}", one.name())));
+            }
+        }
+    }
+    offences
+}
+
+/// Strategies are loaded, never linked: two of them in one program would clash in their entry symbol.
+fn linked_strategies(crates: &[Crate], sources: &[Source]) -> Vec<Offence> {
+    let mut offences = Vec::new();
+    for strategy in crates.iter().filter(|one| one.is_strategy()) {
+        let library = strategy.library();
+        let own = format!("{}/", strategy.path);
+        for source in sources.iter().filter(|source| !source.path.starts_with(&own)) {
+            let code = &source.blanked.code;
+            for at in find_word(code, &library) {
+                let before = code[..at].trim_end();
+                let heads_a_path = code[at + library.len()..].starts_with("::") && !before.ends_with("::");
+                if heads_a_path || before.ends_with(" crate") || before.ends_with("use") {
+                    offences.push(source.offence(line_of(code, at), format!("{library} is loaded, never linked")));
+                }
+            }
+        }
+    }
+    offences
+}
+
+fn module_offences(sources: &[Source]) -> Vec<Offence> {
+    let mut offences = Vec::new();
+    for source in sources {
+        let Some(inner) = source.path.strip_prefix("lb/src/").filter(|inner| !["lib.rs", "main.rs"].contains(inner))
+        else {
+            continue;
+        };
+        let own = leading_word(inner);
+        let Some((_, may_name)) = MODULES.iter().find(|(module, _)| *module == own) else {
+            offences.push(source.offence(1, format!("the module {own} has no arrows: give it some in MODULES")));
+            continue;
+        };
+        for (line, named) in names_from_root(inner, &source.blanked.code) {
+            let is_module = MODULES.iter().any(|(module, _)| *module == named);
+            if is_module && named != own && !may_name.contains(&named.as_str()) {
+                offences.push(source.offence(line, format!("{own} must not know {named}")));
+            }
+        }
+    }
+    offences
+}
+
+/// What a file names of the crate's root: by `crate::…`, by as many `super::` as lead there, one by one or in a group.
+fn names_from_root(inner: &str, code: &str) -> Vec<(usize, String)> {
+    let path = Path::new(inner);
+    let depth = path.components().count() - usize::from(path.ends_with("mod.rs"));
+    let mut found = Vec::new();
+    for at in find_word(code, "crate") {
+        if let Some(rest) = code[at..].strip_prefix("crate::") {
+            found.extend(heads(rest).into_iter().map(|name| (line_of(code, at), name)));
+        }
+    }
+    for at in find_word(code, "super").filter(|at| !code[..*at].ends_with("::")) {
+        let mut rest = &code[at..];
+        let mut levels = 0;
+        while let Some(up) = rest.strip_prefix("super::") {
+            (rest, levels) = (up, levels + 1);
+        }
+        // a module of tests inside the file is one level deeper
+        if levels >= depth {
+            found.extend(heads(rest).into_iter().map(|name| (line_of(code, at), name)));
+        }
+    }
+    found
+}
+
+/// The first words of a path or of every path in a group.
+fn heads(rest: &str) -> Vec<String> {
+    let Some(group) = rest.trim_start().strip_prefix('{') else { return vec![leading_word(rest).to_owned()] };
+    let (mut depth, mut is_head, mut names, mut at) = (0, true, Vec::new(), 0);
+    while let Some(c) = group[at..].chars().next() {
+        match c {
+            '}' if depth == 0 => break,
+            '{' => depth += 1,
+            '}' => depth -= 1,
+            ',' => is_head |= depth == 0,
+            _ => {
+                let word = leading_word(&group[at..]);
+                if !word.is_empty() {
+                    if is_head && depth == 0 {
+                        names.push(word.to_owned());
+                        is_head = false;
+                    }
+                    at += word.len();
+                    continue;
+                }
+            }
+        }
+        at += c.len_utf8();
+    }
+    names
+}
+
+// === impl Crate ===
+
+impl Crate {
+    fn new(path: &str, text: &str) -> Self {
+        let manifest = toml::from_str(text).unwrap_or_else(|error| panic!("{path}/Cargo.toml: {error}"));
+        Self { path: path.to_owned(), manifest, text: text.to_owned() }
+    }
+
+    fn name(&self) -> &str {
+        self.manifest["package"]["name"].as_str().expect("a package has a name")
+    }
+
+    fn library(&self) -> String {
+        let named = self.manifest.get("lib").and_then(|lib| lib.get("name")).and_then(Value::as_str);
+        named.map_or_else(|| self.name().replace('-', "_"), str::to_owned)
+    }
+
+    /// What makes a plugin is a strategy.
+    fn is_strategy(&self) -> bool {
+        let types = self.manifest.get("lib").and_then(|lib| lib.get("crate-type")).and_then(Value::as_array);
+        types.is_some_and(|types| types.iter().any(|one| one.as_str() == Some("cdylib")))
+    }
+
+    /// Every dependency by its package's name; whether it is for tests only.
+    fn dependencies(&self) -> Vec<(bool, &str)> {
+        let targets = self.manifest.get("target").and_then(Value::as_table);
+        let targets = targets.into_iter().flat_map(|targets| targets.values()).filter_map(Value::as_table);
+        let mut found = Vec::new();
+        for table in std::iter::once(&self.manifest).chain(targets) {
+            for (section, is_test) in
+                [("dependencies", false), ("build-dependencies", false), ("dev-dependencies", true)]
+            {
+                for (name, value) in table.get(section).and_then(Value::as_table).into_iter().flatten() {
+                    found.push((is_test, value.get("package").and_then(Value::as_str).unwrap_or(name)));
+                }
+            }
+        }
+        found
+    }
+
+    fn offence(&self, word: &str, what: String) -> Offence {
+        let line = self.text.lines().position(|line| line.starts_with(word)).unwrap_or(0) + 1;
+        Offence { path: format!("{}/Cargo.toml", self.path), line, what }
+    }
+}
+
+#[test]
+fn crates_depend_one_way() {
+    assert_none(&crate_offences(&crates()));
+}
+
+#[test]
+fn no_source_links_a_strategy() {
+    assert_none(&linked_strategies(&crates(), sources()));
+}
+
+#[test]
+fn wings_hall_and_leaves_see_only_what_they_may() {
+    assert_none(&module_offences(sources()));
+}
+
+#[test]
+fn a_wrong_crate_arrow_is_caught() {
+    let manifest = |name: &str, rest: &str| format!("[package]\nname = \"{name}\"\n{rest}");
+    let cdylib = "[lib]\ncrate-type = [\"cdylib\"]\n";
+    let api = Crate::new("strategies/api", &manifest("lb-strategy", ""));
+    let host = Crate::new("strategies/host", &manifest("lb-strategy-host", "[dependencies]\nlb-strategy = \"1\"\n"));
+    let ring = |rest: &str| Crate::new("strategies/ring", &manifest("ring", &format!("{cdylib}{rest}")));
+    let lb = |rest: &str| Crate::new("lb", &manifest("lb", rest));
+    let good = [api, host, ring("[dependencies]\nlb-strategy = \"1\"\n"), lb("[dev-dependencies]\nring = \"1\"\n")];
+    assert_eq!(crate_offences(&good), []);
+
+    let [api, host, ..] = good;
+    let bad = [
+        api,
+        host,
+        ring("[dependencies]\nlb-strategy-host = \"1\"\n"),
+        lb("[dependencies]\nring = \"1\"\n[target.'cfg(unix)'.dependencies]\nx = { package = \"mock-server\" }\n"),
+        Crate::new("mock-server", &manifest("mock-server", "[dev-dependencies]\nlb-strategy = \"1\"\n")),
+        Crate::new("new", &manifest("new", "")),
+    ];
+    let whats: Vec<_> = crate_offences(&bad).into_iter().map(|offence| offence.what).collect();
+    assert_eq!(
+        whats,
+        [
+            "ring must not depend on lb-strategy-host",
+            "lb must not depend on ring",
+            "lb must not depend on mock-server",
+            "mock-server's tests must not depend on lb-strategy",
+            "a crate without arrows: give it some here",
+        ]
+    );
+}
+
+#[test]
+fn a_linked_strategy_is_caught() {
+    let ring = "[package]\nname = \"my-ring\"\n[lib]\nname = \"my_ring\"\ncrate-type = [\"cdylib\", \"rlib\"]\n";
+    let crates = [Crate::new("strategies/my-ring", ring)];
+    let count = |path: &str, text: &str| linked_strategies(&crates, &[Source::new(path, text)]).len();
+    for bad in ["use my_ring::Ring;", "use my_ring as _;", "extern crate my_ring;", "let x = my_ring::new();"] {
+        assert_eq!(count("lb/tests/a.rs", bad), 1, "{bad}");
+        assert_eq!(count("strategies/my-ring/tests/a.rs", bad), 0, "{bad}");
+    }
+    for good in ["load(\"libmy_ring.so\")", "// my_ring::Ring", "let my_ring = 1;", "self::my_ring::x()"] {
+        assert_eq!(count("lb/tests/a.rs", good), 0, "{good}");
+    }
+}
+
+#[test]
+fn a_wrong_module_arrow_is_caught() {
+    let count = |path: &str, text: &str| module_offences(&[Source::new(path, text)]).len();
+    for (path, bad) in [
+        ("lb/src/proxy/worker.rs", "use crate::control::Handle;"),
+        ("lb/src/proxy.rs", "use crate::{generation::Hall, admin};"),
+        ("lb/src/proxy/a.rs", "let x = super::super::cli::f();"),
+        ("lb/src/control.rs", "use super::proxy::Proxy;"),
+        ("lb/src/control/a/b.rs", "use crate::{pool::{self, Backend}, admin::x};"),
+        ("lb/src/pool.rs", "use crate::generation::Hall;"),
+        ("lb/src/config/mod.rs", "use super::pool::Backend;"),
+        ("lb/src/telemetry/hub.rs", "use crate::config::Config;"),
+        ("lb/src/generation.rs", "use crate::telemetry::Metrics;"),
+        ("lb/src/admin/api.rs", "use crate::proxy;"),
+        ("lb/src/elsewhere.rs", ""),
+    ] {
+        assert_eq!(count(path, bad), 1, "{path}: {bad}");
+    }
+    for (path, good) in [
+        ("lb/src/proxy/worker.rs", "use crate::generation::{Hall, control};"),
+        ("lb/src/proxy/worker.rs", "use super::pool::x; // crate::control"),
+        ("lb/src/run.rs", "use crate::{admin, control, proxy};"),
+        ("lb/src/lib.rs", "pub use crate::control::Handle;"),
+    ] {
+        assert_eq!(count(path, good), 0, "{path}: {good}");
+    }
+}

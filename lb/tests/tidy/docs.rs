@@ -1,0 +1,147 @@
+//! Rules about the pages: what README.md and docs/ name exists.
+
+use std::path::Path;
+
+use crate::sources::{Offence, Page, assert_none, named, pages, root};
+
+fn documents() -> Vec<Page> {
+    let mut documents = pages("docs", "md");
+    documents.push(named("README.md"));
+    documents
+}
+
+/// The metrics by the names that a scrape shows, histograms with their three series.
+fn metric_names(names_rs: &str) -> Vec<String> {
+    let literals = names_rs.split('"').skip(1).step_by(2);
+    let names = literals.filter(|literal| literal.starts_with("lb_") && !literal.contains(' '));
+    names.flat_map(|name| ["", "_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}"))).collect()
+}
+
+/// A word `lb_…` in a page is a metric, or a word of the strategy contract.
+fn unknown_metrics(documents: &[Page], names_rs: &str, contract: &str) -> Vec<Offence> {
+    let metrics = metric_names(names_rs);
+    offending_words(documents, |word| {
+        let is_known = metrics.iter().any(|name| name == word) || words(contract).any(|known| known == word);
+        (word.starts_with("lb_") && !is_known).then(|| format!("{word} is neither a metric nor in lb_strategy.h"))
+    })
+}
+
+/// A name in backticks is to be found in some source, test or configuration.
+fn unknown_names(documents: &[Page], known: &str) -> Vec<Offence> {
+    let known: std::collections::HashSet<_> = words(known).collect();
+    let mut offences = Vec::new();
+    for page in documents {
+        for (number, line) in outside_fences(&page.text) {
+            for quoted in line.split('`').skip(1).step_by(2) {
+                let is_name = quoted.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':')
+                    && (quoted.contains('_') || quoted.contains("::"));
+                let last = quoted.rsplit("::").next().unwrap_or_default();
+                if is_name && !known.contains(last) {
+                    offences.push(page.offence(number, format!("`{quoted}` is in no source")));
+                }
+            }
+        }
+    }
+    offences
+}
+
+fn broken_links(documents: &[Page], root: &Path) -> Vec<Offence> {
+    let mut offences = Vec::new();
+    for page in documents {
+        let folder = root.join(&page.path).parent().map(Path::to_owned).unwrap_or_default();
+        for (number, line) in outside_fences(&page.text) {
+            for (opening, closing) in [("](", ')'), ("src=\"", '"'), ("srcset=\"", '"')] {
+                for link in line.split(opening).skip(1).filter_map(|rest| rest.split(closing).next()) {
+                    let file = link.split('#').next().unwrap_or_default();
+                    let is_local = !file.is_empty() && !file.contains("://") && !file.starts_with("mailto:");
+                    if is_local && !folder.join(file).exists() {
+                        offences.push(page.offence(number, format!("{file} does not exist")));
+                    }
+                }
+            }
+        }
+    }
+    offences
+}
+
+fn words(text: &str) -> impl Iterator<Item = &str> {
+    text.split(|c: char| !c.is_alphanumeric() && c != '_').filter(|word| !word.is_empty())
+}
+
+fn offending_words(documents: &[Page], judge: impl Fn(&str) -> Option<String>) -> Vec<Offence> {
+    let mut offences = Vec::new();
+    for page in documents {
+        for (number, line) in page.text.lines().enumerate() {
+            offences.extend(words(line).filter_map(&judge).map(|what| page.offence(number + 1, what)));
+        }
+    }
+    offences
+}
+
+/// Numbered lines of prose; blocks of code are left out.
+fn outside_fences(text: &str) -> impl Iterator<Item = (usize, &str)> {
+    let mut is_inside = false;
+    (1..).zip(text.lines()).filter(move |(_, line)| {
+        let is_fence = line.trim_start().starts_with("```");
+        is_inside ^= is_fence;
+        !is_inside && !is_fence
+    })
+}
+
+// === impl Page ===
+
+impl Page {
+    fn offence(&self, line: usize, what: String) -> Offence {
+        Offence { path: self.path.clone(), line, what }
+    }
+}
+
+#[test]
+fn metrics_in_the_docs_exist() {
+    let (names, contract) = (named("lb/src/telemetry/names.rs"), named("strategies/api/include/lb_strategy.h"));
+    assert!(metric_names(&names.text).len() > 40, "names.rs is not written as it was: {:?}", metric_names(&names.text));
+    assert_none(&unknown_metrics(&documents(), &names.text, &contract.text));
+}
+
+#[test]
+fn names_in_the_docs_exist() {
+    let known = ["rs", "h", "c", "toml"].map(|extension| pages("", extension));
+    let known: Vec<_> = known.iter().flatten().map(|page| &*page.text).collect();
+    assert_none(&unknown_names(&documents(), &known.join("\n")));
+}
+
+#[test]
+fn links_in_the_docs_lead_somewhere() {
+    assert_none(&broken_links(&documents(), &root()));
+}
+
+#[test]
+fn a_metric_that_does_not_exist_is_caught() {
+    let names = "counter(\"lb_requests_total\", &[\"pool\"], \"All of lb_x.\")";
+    let page = |text: &str| [Page { path: "README.md".to_owned(), text: text.to_owned() }];
+    let count = |text: &str| unknown_metrics(&page(text), names, "struct lb_pick;").len();
+    for bad in ["lb_request_total", "rate(lb_requests[1m])", "```\nlb_x 1\n```"] {
+        assert_eq!(count(bad), 1, "{bad}");
+    }
+    assert_eq!(count("rate(lb_requests_total{pool=\"a\"}[1m]), `lb_pick`, lb, glb_x"), 0);
+}
+
+#[test]
+fn a_name_that_does_not_exist_is_caught() {
+    let page = |text: &str| [Page { path: "docs/a.md".to_owned(), text: text.to_owned() }];
+    let count = |text: &str| unknown_names(&page(text), "fn a_claim_that_holds() {}\nHall::publish").len();
+    for bad in ["`a_claim_that_holds_not`", "x `Hall::unpublish` y"] {
+        assert_eq!(count(bad), 1, "{bad}");
+    }
+    assert_eq!(count("`a_claim_that_holds`, `Hall::publish`, `lb check`, `hall`\n```\n`not_here`\n```"), 0);
+}
+
+#[test]
+fn a_link_to_nowhere_is_caught() {
+    let page = |text: &str| [Page { path: "docs/a.md".to_owned(), text: text.to_owned() }];
+    let count = |text: &str| broken_links(&page(text), &root()).len();
+    for bad in ["[x](nowhere.md)", "<img src=\"nowhere.svg\">", "[x](../README.md) [y](../nowhere/#z)"] {
+        assert_eq!(count(bad), 1, "{bad}");
+    }
+    assert_eq!(count("[x](../README.md#y) [z](#here) [w](https://example.org/)"), 0);
+}

@@ -1,0 +1,137 @@
+//! Just enough of Rust's lexical rules to tell code from comments and literals.
+//!
+//! Invariant: a blanked text has the length and the line breaks of the original, so that places in it are places in the file.
+
+/// What a text looks like without its comments, and without its literals' contents as well.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Blanked {
+    /// Literals are still there.
+    pub(crate) uncommented: String,
+    /// Only quotes are left of literals.
+    pub(crate) code: String,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    Code,
+    Comment,
+    Literal,
+}
+
+pub(crate) fn blank(text: &str) -> Blanked {
+    let bytes = text.as_bytes();
+    let mut kinds = vec![Kind::Code; bytes.len()];
+    let mut at = 0;
+    while at < bytes.len() {
+        let (kind, from, to) = next_token(bytes, at);
+        kinds[from..to].fill(kind);
+        at = to.max(at + 1);
+        // the closing quote stays code
+        if kind == Kind::Literal {
+            at += 1;
+        }
+    }
+    let keep = |kept: &[Kind]| {
+        let chars = text.char_indices();
+        chars.map(|(index, c)| if c == '\n' || kept.contains(&kinds[index]) { c } else { ' ' }).collect()
+    };
+    Blanked { uncommented: keep(&[Kind::Code, Kind::Literal]), code: keep(&[Kind::Code]) }
+}
+
+/// What begins at `at`, and the range of it to be marked.
+fn next_token(bytes: &[u8], at: usize) -> (Kind, usize, usize) {
+    let rest = &bytes[at..];
+    let is_inside_word = at > 0 && is_word(bytes[at - 1]);
+    if rest.starts_with(b"//") {
+        let length = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+        return (Kind::Comment, at, at + length);
+    }
+    if rest.starts_with(b"/*") {
+        return (Kind::Comment, at, at + block_comment(rest));
+    }
+    if rest[0] == b'"' {
+        return (Kind::Literal, at + 1, at + 1 + until_quote(&rest[1..], b'"'));
+    }
+    if rest[0] == b'\'' && is_char(rest) {
+        return (Kind::Literal, at + 1, at + 1 + until_quote(&rest[1..], b'\''));
+    }
+    if let (false, Some(raw)) = (is_inside_word, raw_string(rest)) {
+        return (Kind::Literal, at + raw.0, at + raw.1);
+    }
+    (Kind::Code, at, at + 1)
+}
+
+fn is_word(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || byte == b'_'
+}
+
+/// Its length; block comments nest.
+fn block_comment(rest: &[u8]) -> usize {
+    let (mut depth, mut at) = (0, 0);
+    while at < rest.len() {
+        if rest[at..].starts_with(b"/*") {
+            (depth, at) = (depth + 1, at + 2);
+        } else if rest[at..].starts_with(b"*/") {
+            (depth, at) = (depth - 1, at + 2);
+            if depth == 0 {
+                break;
+            }
+        } else {
+            at += 1;
+        }
+    }
+    at.min(rest.len())
+}
+
+/// How many bytes there are before the closing quote.
+fn until_quote(rest: &[u8], quote: u8) -> usize {
+    let mut at = 0;
+    while at < rest.len() && rest[at] != quote {
+        at += if rest[at] == b'\\' { 2 } else { 1 };
+    }
+    at.min(rest.len())
+}
+
+/// A character and not a lifetime: `'x'`, `'\n'`, but neither `'a` nor `'static`.
+fn is_char(rest: &[u8]) -> bool {
+    match rest.get(1) {
+        Some(b'\\') => true,
+        Some(first) if first.is_ascii() => rest.get(2) == Some(&b'\''),
+        Some(_) => true,
+        None => false,
+    }
+}
+
+/// Where the content of `r"…"`, `r#"…"#`, `br"…"` begins and ends.
+fn raw_string(rest: &[u8]) -> Option<(usize, usize)> {
+    let prefix = rest
+        .iter()
+        .position(|byte| *byte == b'r')
+        .filter(|at| *at <= 1 && rest[..*at].iter().all(|b| *b == b'b' || *b == b'c'))?
+        + 1;
+    let hashes = rest[prefix..].iter().take_while(|byte| **byte == b'#').count();
+    let from = prefix + hashes;
+    if rest.get(from) != Some(&b'"') {
+        return None;
+    }
+    let end = [b"\"".as_slice(), &vec![b'#'; hashes]].concat();
+    let length = rest[from + 1..].windows(end.len()).position(|window| window == end)?;
+    Some((from + 1, from + 1 + length))
+}
+
+#[test]
+fn comments_and_literals_are_told_from_code() {
+    let cases = [
+        ("a // b\nc", "a     \nc"),
+        ("a /* b /* c */ d */ e", "a                   e"),
+        (r#"f("x // y", 'z')"#, r#"f("      ", ' ')"#),
+        (r##"f(r#"a"b"#, br"c\")"##, r##"f(r#"   "#, br"  ")"##),
+        (r#"f("a\"b", '\'', '"')"#, r#"f("    ", '  ', ' ')"#),
+        ("fn f<'a>(x: &'a str)", "fn f<'a>(x: &'a str)"),
+        ("over\"é\"r\"x\"", "over\" \"r\" \""),
+    ];
+    for (text, code) in cases {
+        assert_eq!(blank(text).code, code, "{text}");
+    }
+    assert_eq!(blank("a(\"b\") // c").uncommented, "a(\"b\")     ");
+}

@@ -1,0 +1,209 @@
+//! Rules about single words: where `unsafe` may stand, and what neither code nor tests may contain.
+
+use crate::sources::{Offence, Source, assert_none, find_word, leading_word, line_of, sources};
+
+/// Where code may be unsafe: the two sides of the plugin boundary.
+const UNSAFE: &[&str] = &[
+    "strategies/api/src/export.rs",
+    "strategies/api/src/ffi.rs",
+    "strategies/api/src/ffi/",
+    "strategies/host/src/handle.rs",
+    "strategies/host/src/library.rs",
+];
+
+/// Tests that wait by the clock, and why.
+const SLEEPING: &[(&str, &str)] = &[(
+    "lb/tests/admin/harness.rs",
+    "asks another process again until it is so far, within a bound: there is no event to wait for",
+)];
+
+/// Integration tests that write down a port, and why.
+const PORTS: &[(&str, &str)] = &[("lb/tests/tidy/", "the samples below")];
+
+/// Ports that nobody serves: tests may name them as closed.
+const CLOSED: &[u16] = &[0, 1, 9];
+
+fn is_listed(list: &[(&str, &str)], path: &str) -> bool {
+    list.iter().any(|(prefix, _)| path.starts_with(prefix))
+}
+
+/// Unsafe blocks, functions, impls and foreign items. Not: types of function pointers, attributes such as `#[unsafe(no_mangle)]`.
+fn unsafe_code(sources: &[Source]) -> Vec<Offence> {
+    let watched = sources.iter().filter(|source| !UNSAFE.iter().any(|place| source.path.starts_with(place)));
+    watched
+        .flat_map(|source| {
+            let code = &source.blanked.code;
+            find_word(code, "unsafe").filter(|at| is_unsafe_code(&code[at + "unsafe".len()..])).map(|at| {
+                source.offence(line_of(code, at), "unsafe code belongs to the plugin boundary (UNSAFE lists its files)")
+            })
+        })
+        .collect()
+}
+
+/// Whether what follows the word makes it more than a type or an attribute.
+fn is_unsafe_code(after: &str) -> bool {
+    let mut after = after.trim_start();
+    if let Some(foreign) = after.strip_prefix("extern") {
+        let abi = foreign.trim_start();
+        after = abi.strip_prefix('"').and_then(|abi| abi.split_once('"')).map_or(abi, |(_, rest)| rest).trim_start();
+    }
+    match after.strip_prefix("fn") {
+        Some(function) => !function.trim_start().starts_with('('),
+        None => !after.starts_with('('),
+    }
+}
+
+fn unfinished(sources: &[Source]) -> Vec<Offence> {
+    let mut offences = Vec::new();
+    for source in sources {
+        for (number, line) in source.blanked.code.lines().enumerate() {
+            let squeezed: String = line.split_whitespace().collect();
+            for sign in ["#[ignore", "todo!(", "unimplemented!(", "dbg!("] {
+                if squeezed.contains(sign) {
+                    offences
+                        .push(source.offence(number + 1, format!("{} has no place here", sign.trim_end_matches('('))));
+                }
+            }
+        }
+    }
+    offences
+}
+
+/// Tests wait for events. A clock that is paused sleeps in no time, and is allowed.
+fn sleeping(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
+    let watched = sources.iter().filter(|source| !is_listed(allowed, &source.path));
+    let mut offences = Vec::new();
+    for source in watched {
+        let (Some(from), code) = (source.tests_from(), &source.blanked.code) else { continue };
+        let is_paused = code.contains("start_paused");
+        for at in find_word(code, "sleep") {
+            let line = line_of(code, at);
+            let is_call = code[at + "sleep".len()..].starts_with('(');
+            let is_tokio = !code[..at].ends_with("thread::");
+            if line >= from && is_call && !(is_tokio && is_paused) {
+                offences
+                    .push(source.offence(line, "a test waits for an event, never for time (or say why in SLEEPING)"));
+            }
+        }
+    }
+    offences
+}
+
+/// Integration tests open what they name. Unit tests mostly parse it: only lines that open something count there.
+fn fixed_ports(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
+    const BEFORE_PORT: &[&str] = &[
+        "127.0.0.1:",
+        "localhost:",
+        "[::1]:",
+        "0.0.0.0:",
+        "127.0.0.1\", ",
+        "[127, 0, 0, 1], ",
+        "LOCALHOST, ",
+        "LOCALHOST), ",
+    ];
+    let watched = sources.iter().filter(|source| !is_listed(allowed, &source.path));
+    let mut offences = Vec::new();
+    for source in watched {
+        let Some(from) = source.tests_from() else { continue };
+        for (number, line) in (1..).zip(source.blanked.uncommented.lines()).skip(from - 1) {
+            let opens = source.is_integration_test() || line.contains("bind(") || line.contains("connect(");
+            let ports = BEFORE_PORT.iter().flat_map(|before| line.split(before).skip(1)).map(leading_word);
+            let is_fixed = |port: &str| port.parse().is_ok_and(|port: u16| !CLOSED.contains(&port));
+            if opens && ports.into_iter().any(is_fixed) {
+                offences
+                    .push(source.offence(number, "a test takes port 0 and asks which it got (or say why in PORTS)"));
+            }
+        }
+    }
+    offences
+}
+
+#[test]
+fn only_the_plugin_boundary_is_unsafe() {
+    assert_none(&unsafe_code(sources()));
+}
+
+#[test]
+fn nothing_is_ignored_or_left_undone() {
+    assert_none(&unfinished(sources()));
+}
+
+#[test]
+fn tests_wait_for_events_and_not_for_time() {
+    assert_none(&sleeping(sources(), SLEEPING));
+}
+
+#[test]
+fn tests_take_free_ports() {
+    assert_none(&fixed_ports(sources(), PORTS));
+}
+
+#[test]
+fn unsafe_code_elsewhere_is_caught() {
+    let count = |path: &str, text: &str| unsafe_code(&[Source::new(path, text)]).len();
+    for bad in [
+        "unsafe { f() }",
+        "unsafe\n{ f() }",
+        "unsafe fn f() {}",
+        "unsafe impl Send for X {}",
+        "unsafe extern \"C\" { fn f(); }",
+        "pub unsafe extern \"C\" fn f() {}",
+        "unsafe trait T {}",
+    ] {
+        assert_eq!(count("lb/src/a.rs", bad), 1, "{bad}");
+        assert_eq!(count("strategies/api/src/ffi/hooks.rs", bad), 0, "{bad}");
+    }
+    for good in [
+        "// unsafe { f() }",
+        "f(\"unsafe { }\")",
+        "#[unsafe(no_mangle)]",
+        "type F = unsafe extern \"C\" fn(u32);",
+        "x: Option<unsafe fn(u32)>",
+        "#![forbid(unsafe_code)]",
+    ] {
+        assert_eq!(count("lb/src/a.rs", good), 0, "{good}");
+    }
+}
+
+#[test]
+fn unfinished_work_is_caught() {
+    let count = |text: &str| unfinished(&[Source::new("lb/src/a.rs", text)]).len();
+    for bad in ["#[ignore]", "#[ignore = \"slow\"]", "#[ ignore ]", "todo!()", "unimplemented!(\"x\")", "dbg!(x)"] {
+        assert_eq!(count(bad), 1, "{bad}");
+    }
+    assert_eq!(count("// todo!()\nlet ignored = \"dbg!(x)\";"), 0);
+}
+
+#[test]
+fn a_sleeping_test_is_caught() {
+    let count = |path: &str, text: &str| sleeping(&[Source::new(path, text)], &[("lb/tests/old", "why")]).len();
+    for bad in ["std::thread::sleep(x)", "tokio::time::sleep(x)", "sleep(x)"] {
+        assert_eq!(count("lb/tests/a.rs", bad), 1, "{bad}");
+        assert_eq!(count("lb/src/a.rs", &format!("#[cfg(test)]\nmod tests {{ {bad} }}")), 1, "{bad}");
+        assert_eq!(count("lb/src/a.rs", bad), 0, "{bad} may stand outside tests");
+        assert_eq!(count("lb/tests/old.rs", bad), 0, "{bad}");
+    }
+    assert_eq!(count("lb/tests/a.rs", "#[tokio::test(start_paused = true)] sleep(x)"), 0);
+    assert_eq!(count("lb/tests/a.rs", "#[tokio::test(start_paused = true)] std::thread::sleep(x)"), 1);
+}
+
+#[test]
+fn a_fixed_port_in_a_test_is_caught() {
+    let count = |path: &str, text: &str| fixed_ports(&[Source::new(path, text)], &[("lb/tests/parse", "why")]).len();
+    for bad in [
+        "bind(\"127.0.0.1:5000\")",
+        "get(\"http://localhost:8080/x\")",
+        "bind((\"127.0.0.1\", 5000))",
+        "([127, 0, 0, 1], 5000)",
+        "(Ipv4Addr::LOCALHOST, 80)",
+    ] {
+        assert_eq!(count("lb/tests/a.rs", bad), 1, "{bad}");
+        assert_eq!(count("lb/tests/parse.rs", bad), 0, "{bad}");
+        assert_eq!(count("lb/src/a.rs", bad), 0, "{bad} may stand outside tests");
+    }
+    for good in
+        ["\"127.0.0.1:0\"", "\"127.0.0.1:1\"", "\"127.0.0.1:{port}\"", "// 127.0.0.1:5000", "\"127.0.0.1:99999\""]
+    {
+        assert_eq!(count("lb/tests/a.rs", good), 0, "{good}");
+    }
+}
