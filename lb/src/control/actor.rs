@@ -63,8 +63,8 @@ pub(super) struct Parts {
     pub(super) launcher: Option<Launcher>,
     pub(super) state: StateDir,
     pub(super) writer: Option<OverlayWriter>,
-    /// As it is on disk.
-    pub(super) overlay: Overlay,
+    /// As it is on disk; `None` when that is not known or to be replaced.
+    pub(super) overlay: Option<Overlay>,
     pub(super) commands: mpsc::Receiver<Command>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) event_queue: mpsc::Receiver<Event>,
@@ -86,7 +86,8 @@ pub(super) struct Actor {
     /// The last death of replicas that have not joined since.
     deaths: HashMap<Arc<str>, super::launcher::Death>,
     writer: Option<OverlayWriter>,
-    overlay: Overlay,
+    /// As it was last written.
+    overlay: Option<Overlay>,
     random: fastrand::Rng,
     started: StdInstant,
     commands: mpsc::Receiver<Command>,
@@ -187,6 +188,7 @@ impl Actor {
                 Wake::Look => {}
             }
             self.fail_late_joins();
+            self.publisher.tell_if_stuck();
             self.build_if_due();
             self.settle();
         }

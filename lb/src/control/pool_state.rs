@@ -114,10 +114,12 @@ impl PoolState {
         self.published.as_ref().map(|published| published.generation.clone())
     }
 
-    /// The strategy refused a list: back to the membership that is published. Answers what is gone by this.
+    /// The strategy refused a list: back to the membership that is published, and one more build for what checks said meanwhile
+    /// (only when the membership had changed, or a strategy that refuses any list would be asked for ever). Answers what is gone.
     pub(super) fn roll_back(&mut self) -> Vec<Member> {
         let Some(published) = &self.published else { return Vec::new() };
         let before = self.members.snapshot();
+        self.is_dirty = !same_members(&published.members, &before);
         self.members.restore(published.members.clone());
         before.into_iter().filter(|member| !self.members.contains(&member.entry.id)).collect()
     }

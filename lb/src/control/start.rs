@@ -86,7 +86,8 @@ pub enum StartError {
 struct Prepared {
     state: StateDir,
     loader: Loader,
-    overlay: Overlay,
+    /// As it is on disk; `None` when it is to be replaced whatever happens.
+    on_disk: Option<Overlay>,
     plan: Plan,
     pools: Vec<PoolState>,
     report: StartReport,
@@ -101,7 +102,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         .run(move || prepare(&for_builder, fresh))
         .await
         .ok_or(StartError::BuilderBroke("preparing the pools"))??;
-    let Prepared { state, loader, overlay, plan, mut pools, mut report } = prepared;
+    let Prepared { state, loader, on_disk, plan, mut pools, mut report } = prepared;
 
     let (events, event_queue) = mpsc::channel(super::actor::EVENTS_MAX);
     let mut launcher = config.launcher.clone().map(|launcher| Launcher::new(launcher, events.clone()));
@@ -160,7 +161,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         launcher,
         state,
         writer,
-        overlay,
+        overlay: on_disk,
         commands: command_queue,
         events,
         event_queue,
@@ -174,8 +175,10 @@ fn prepare(config: &Config, fresh: bool) -> Result<Prepared, StartError> {
     let state = StateDir::open(&config.state.dir)?;
     let mut warnings = Vec::new();
     let mut overlay = Overlay::default();
+    let mut on_disk = None;
     if config.state.keep && !fresh {
         let (read, warning) = state.read_overlay();
+        on_disk = Some(read.clone());
         overlay = read;
         warnings.extend(warning);
     }
@@ -196,7 +199,7 @@ fn prepare(config: &Config, fresh: bool) -> Result<Prepared, StartError> {
         launching: Vec::new(),
         warnings,
     };
-    Ok(Prepared { state, loader, overlay, plan, pools, report })
+    Ok(Prepared { state, loader, on_disk, plan, pools, report })
 }
 
 fn members(entries: &[Entry]) -> Members {

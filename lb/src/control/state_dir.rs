@@ -41,8 +41,8 @@ impl StateDir {
     pub(super) fn open(path: &Path) -> Result<Self, StartError> {
         let unusable = |error: io::Error| StartError::StateDir { dir: path.to_owned(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-        fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(unusable)?;
         let lock_file = path.join("lock");
+        make_private(path, &lock_file).map_err(unusable)?;
         let mut options = OpenOptions::new();
         let mut lock = options
             .read(true)
@@ -110,6 +110,19 @@ impl std::fmt::Display for Holder {
             None => Ok(()),
         }
     }
+}
+
+/// Closes the directory to others, if it is ours to close: it may be anything that somebody typed, `/tmp` for one.
+fn make_private(path: &Path, lock_file: &Path) -> io::Result<()> {
+    let mut permissions = fs::metadata(path)?.permissions();
+    if permissions.mode() & 0o077 == 0 {
+        return Ok(());
+    }
+    if !lock_file.exists() && fs::read_dir(path)?.next().is_some() {
+        return Err(io::Error::other("it is open to other users and has files in it that are not lb's"));
+    }
+    permissions.set_mode(0o700);
+    fs::set_permissions(path, permissions)
 }
 
 fn read_limited(path: &Path) -> io::Result<String> {
@@ -198,6 +211,19 @@ mod tests {
         );
         drop(first);
         assert!(StateDir::open(&path).is_ok(), "free again");
+    }
+
+    #[test]
+    fn a_directory_of_somebody_elses_is_left_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
+        let mode = || fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777;
+        fs::write(dir.path().join("letters"), "").unwrap();
+        assert!(StateDir::open(dir.path()).is_err());
+        assert_eq!(mode(), 0o755);
+        fs::remove_file(dir.path().join("letters")).unwrap();
+        assert!(StateDir::open(dir.path()).is_ok(), "an empty one is ours to close");
+        assert_eq!(mode(), 0o700);
     }
 
     #[test]

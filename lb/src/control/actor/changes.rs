@@ -167,8 +167,8 @@ impl Actor {
         let entries: Vec<Vec<_>> =
             self.pools.iter().map(|pool| pool.members.iter().map(|member| member.entry.clone()).collect()).collect();
         let overlay = Overlay::of(&self.config, &entries);
-        if overlay != self.overlay {
-            self.overlay = overlay.clone();
+        if self.overlay.as_ref() != Some(&overlay) {
+            self.overlay = Some(overlay.clone());
             if let Some(writer) = &self.writer {
                 writer.write(overlay);
             }

@@ -22,6 +22,8 @@ use crate::generation::Generation;
 const SPACING_MIN: Duration = Duration::from_millis(10);
 /// Builds take at most one part in so many of the time.
 const SPACING_BUILDS: u32 = 10;
+/// A build that takes longer is reported.
+const BUSY_MAX: Duration = Duration::from_secs(1);
 /// How long an answer waits for the slowest worker.
 const SETTLE_MAX: Duration = Duration::from_secs(2);
 
@@ -40,6 +42,8 @@ pub(super) struct Publisher {
 
 struct Building {
     covers: u64,
+    since: Instant,
+    is_told: bool,
     result: Pin<Box<dyn Future<Output = Option<Built>> + Send>>,
 }
 
@@ -102,8 +106,22 @@ impl Publisher {
     }
 
     pub(super) fn next_look(&self, is_dirty: bool) -> Option<Instant> {
-        let build = (is_dirty && self.building.is_none()).then_some(self.next_build);
+        let build = match &self.building {
+            None => is_dirty.then_some(self.next_build),
+            Some(building) => (!building.is_told).then(|| building.since + BUSY_MAX),
+        };
         self.settling.iter().map(|settling| settling.deadline).chain(build).min()
+    }
+
+    /// Says once per build that it takes too long; nothing else can be done about it, and only its waiters wait.
+    pub(super) fn tell_if_stuck(&mut self) {
+        if let Some(building) = &mut self.building
+            && !building.is_told
+            && building.since.elapsed() >= BUSY_MAX
+        {
+            building.is_told = true;
+            tracing::error!("a strategy has kept the builder busy for {BUSY_MAX:?}: changes of backends wait for it");
+        }
     }
 
     /// `done` when all that was changed so far is with every worker.
@@ -149,7 +167,8 @@ impl Actor {
             Built { pools, took: began.elapsed() }
         };
         let result = Box::pin(async move { builder.run(job).await });
-        publisher.building = Some(Building { covers: publisher.changes, result });
+        publisher.building =
+            Some(Building { covers: publisher.changes, since: Instant::now(), is_told: false, result });
     }
 
     /// A build ended: what worked is published, what did not is rolled back.

@@ -3,6 +3,7 @@
 use super::Actor;
 use crate::control::command::{BackendStatus, OverlayStatus, PoolStatus, Status};
 use crate::control::members::Member;
+use crate::control::overlay::Overlay;
 use crate::control::plugins::{LoadedStrategy, loaded};
 
 impl Actor {
@@ -12,7 +13,7 @@ impl Actor {
             version: env!("CARGO_PKG_VERSION"),
             generation: self.hall.current().number,
             uptime_s: self.started.elapsed().as_secs_f64(),
-            overlay: OverlayStatus { error, ..self.overlay.status() },
+            overlay: OverlayStatus { error, ..self.overlay.as_ref().map(Overlay::status).unwrap_or_default() },
             pools: (0..self.pools.len()).map(|pool| self.pool_status(pool)).collect(),
             workers: self.config.proxy.workers,
             images: self.loader.images(),
