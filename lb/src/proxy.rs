@@ -15,6 +15,7 @@ mod error;
 mod forward;
 mod headers;
 mod key;
+mod socket;
 mod tunnel;
 mod upstream;
 mod view;

@@ -15,12 +15,12 @@ use http::HeaderValue;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::error::Failure;
 use super::forward;
+use super::socket::Socket;
 use super::tunnel::Tunnel;
 use super::watchdog::Watchdog;
 use super::worker::Worker;
@@ -62,7 +62,7 @@ enum Phase {
 
 /// The socket as hyper sees it.
 pub(super) struct ClientIo {
-    socket: TokioIo<TcpStream>,
+    socket: Socket,
     client: Rc<Client>,
     /// Since when writing has made no progress.
     write_stalled: Option<Instant>,
@@ -74,7 +74,7 @@ struct Farewell(Rc<Client>);
 /// Serves one connection until its end.
 pub(super) async fn serve(client: Rc<Client>, socket: TcpStream) {
     let _farewell = Farewell(client.clone());
-    let io = ClientIo { socket: TokioIo::new(socket), client: client.clone(), write_stalled: None };
+    let io = ClientIo { socket: Socket::new(socket), client: client.clone(), write_stalled: None };
     let limits = client.worker.view.borrow().settings.limits.clone();
     let mut builder = http1::Builder::new();
     builder.header_read_timeout(None).max_buf_size(limits.head_bytes.max(MINIMUM_BUFFER_BYTES));
@@ -172,7 +172,7 @@ impl Drop for Farewell {
 impl ClientIo {
     /// The socket itself, for a tunnel.
     pub(super) fn into_socket(self) -> TcpStream {
-        self.socket.into_inner()
+        self.socket.into_stream()
     }
 
     /// Nothing to read now: is the client within its time? `Ready` is the end of reading.
@@ -203,7 +203,7 @@ impl ClientIo {
     /// 408 by hand, as hyper knows of no request yet. Best effort: a full socket of a client this slow is not waited for.
     fn answer_slow_head(&self) {
         const SLOW: Failure = Failure::new(ErrorReason::ClientTimeout, "the request's head did not arrive in time");
-        let _ = self.socket.inner().try_write(&SLOW.raw());
+        let _ = self.socket.stream().try_write(&SLOW.raw());
         let view = self.client.worker.view.borrow();
         if let Some(shard) = view.pools.first().and_then(|pool| pool.shards.get(self.client.listener)) {
             shard.error(ErrorReason::ClientTimeout);
@@ -255,7 +255,7 @@ impl Write for ClientIo {
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.socket.is_write_vectored()
+        true
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

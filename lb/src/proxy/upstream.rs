@@ -14,19 +14,19 @@ use bytes::Bytes;
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 
 use super::body::RequestBody;
 use super::client::Client;
+use super::socket::Socket;
 use super::view::Member;
 use crate::generation::Settings;
 use crate::telemetry::{BackendShard, ErrorReason};
 
 pub(super) struct Upstream {
     sender: http1::SendRequest<RequestBody>,
-    connection: http1::Connection<TokioIo<TcpStream>, RequestBody>,
+    connection: http1::Connection<Socket, RequestBody>,
     /// The connection's future has not ended.
     open: bool,
     /// It has answered a request before: the backend may close it at any moment.
@@ -80,7 +80,7 @@ impl Upstream {
         member.shard.connected(started.elapsed().as_nanos() as u64);
         member.shard.connections_opened.inc();
         let (sender, connection) =
-            http1::Builder::new().handshake(TokioIo::new(socket)).await.map_err(|_| ErrorReason::Connect)?;
+            http1::Builder::new().handshake(Socket::new(socket)).await.map_err(|_| ErrorReason::Connect)?;
         let shard = member.shard.clone();
         let mut upstream = Box::new(Self { sender, connection, open: true, reused: false, shard, active: false });
         upstream.set_active(true);
@@ -154,7 +154,7 @@ impl Upstream {
         self.set_active(false);
         let Self { connection, .. } = *self;
         let parts = connection.into_parts();
-        (parts.io.into_inner(), parts.read_buf)
+        (parts.io.into_stream(), parts.read_buf)
     }
 
     fn set_active(&mut self, active: bool) {
