@@ -130,6 +130,7 @@ async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
     })
     .await?;
 
+    // from here on nothing waits, so the actor launches nothing before all of it has worked
     let proxy = Proxy::start(listeners, &control.hall, &metrics, config.proxy.workers);
     let proxy = proxy.map_err(system("the proxy's threads cannot start"))?;
     if let Some(calls) = calls {

@@ -6,9 +6,10 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use http::header::HOST;
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
-use hyper::body::{Body, Incoming};
+use hyper::body::Incoming;
 
 use super::answer::Answer;
 use super::backends::{Target, pool_of};
@@ -21,6 +22,9 @@ use crate::telemetry::CONTENT_TYPE;
 const BODY_BYTES_MAX: usize = 1 << 20;
 /// How long a body may take to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
+/// What is read of the rest of a body that is too large.
+const DISCARD_BYTES_MAX: usize = 16 << 20;
+const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Every route with its methods; `{id}` stands for one segment.
 pub(super) const ROUTES: [(&str, &str); 12] = [
@@ -81,7 +85,7 @@ fn methods_of(path: &str) -> Option<&'static str> {
 async fn route(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
     let path = head.uri.path();
     match path {
-        "/" => Answer::text(StatusCode::OK, INDEX),
+        "/" => Answer::text(StatusCode::OK, index_for(head)),
         "/metrics" => Answer { content_type: CONTENT_TYPE, ..Answer::text(StatusCode::OK, shared.metrics.render()) },
         "/healthz" => health::healthz(shared).await,
         "/readyz" => health::readyz(shared),
@@ -90,6 +94,12 @@ async fn route(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
         "/rep" | "/add" | "/rm" => course::answer(&shared.handle, &head.method, path, body).await.into(),
         _ => change(shared, head, body).await,
     }
+}
+
+/// The index with commands for the name by which the client has come.
+fn index_for(head: &request::Parts) -> String {
+    let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
+    INDEX.replace("HOST", host.unwrap_or("HOST"))
 }
 
 async fn change(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
@@ -120,15 +130,30 @@ async fn read(head: &request::Parts, body: Incoming) -> Result<Bytes, Answer> {
         let sentence = format!("the body is longer than {BODY_BYTES_MAX} bytes");
         Answer::failure(StatusCode::PAYLOAD_TOO_LARGE, &sentence)
     };
-    if body.size_hint().lower() > BODY_BYTES_MAX as u64 {
-        return Err(too_large());
-    }
-    match tokio::time::timeout(BODY_TIME_MAX, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+    let mut body = body;
+    match tokio::time::timeout(BODY_TIME_MAX, Limited::new(&mut body, BODY_BYTES_MAX).collect()).await {
         Ok(Ok(whole)) => Ok(whole.to_bytes()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => Err(too_large()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            discard(body).await;
+            Err(too_large())
+        }
         Ok(Err(_)) => Err(Answer::failure(StatusCode::BAD_REQUEST, "the body broke off")),
         Err(_) => Err(Answer::failure(StatusCode::REQUEST_TIMEOUT, "the body did not arrive in time")),
     }
+}
+
+/// Reads on for a while: a client that is still sending when the connection closes gets a reset in place of its answer.
+async fn discard(mut body: Incoming) {
+    let some = async {
+        let mut left = DISCARD_BYTES_MAX;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, Bytes::len));
+            if left == 0 {
+                break;
+            }
+        }
+    };
+    let _ = tokio::time::timeout(DISCARD_TIME_MAX, some).await;
 }
 
 fn is_reading(method: &Method) -> bool {

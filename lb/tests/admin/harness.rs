@@ -50,7 +50,7 @@ pub(crate) fn bare_command(folder: &TempDir, arguments: &[&str]) -> Command {
         .env_clear()
         .env("HOME", folder.path())
         .current_dir(folder.path())
-        .args(["--config", "lb.toml", "--workers", "1", "--set"])
+        .args(["--config", "lb.toml", "--set", "proxy.workers=1", "--set"])
         .arg(format!("plugin_dirs=[{plugins:?}]"))
         .args(arguments);
     command
@@ -73,7 +73,21 @@ pub(crate) fn folder(config: &str) -> TempDir {
 /// Runs `lb` to its end.
 pub(crate) fn run(config: &str, arguments: &[&str]) -> Output {
     let folder = folder(config);
-    command(&folder, arguments).output().unwrap()
+    finish(command(&folder, arguments))
+}
+
+/// What a command has said when it has ended by itself.
+pub(crate) fn finish(mut command: Command) -> Output {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let deadline = Instant::now() + PATIENCE;
+    while child.try_wait().unwrap().is_none() {
+        if Instant::now() >= deadline {
+            child.kill().unwrap();
+            panic!("it did not end by itself: {:?}", child.wait_with_output().unwrap());
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    child.wait_with_output().unwrap()
 }
 
 /// Asks until `probe` gives something.
@@ -92,9 +106,9 @@ pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T
 pub(crate) fn exchange(address: SocketAddr, request: &[u8]) -> Answer {
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    stream.write_all(request).unwrap();
+    // what is refused early may be answered before it is sent whole
+    let _ = stream.write_all(request);
     let mut answer = Vec::new();
-    // what was refused before it was read whole may end in a reset, after the answer
     let _ = stream.read_to_end(&mut answer);
     let text = String::from_utf8(answer).unwrap();
     let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer but {text:?}"));

@@ -1,6 +1,6 @@
 //! Start, signals, end.
 
-use crate::harness::{Balancer, backends, command, folder, get, mock, send, wait_for};
+use crate::harness::{Balancer, backends, command, finish, folder, get, mock, send, wait_for};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
@@ -78,11 +78,49 @@ fn changes_outlive_a_restart_until_a_fresh_start() {
 #[test]
 fn a_ready_file_that_cannot_be_written_ends_the_start() {
     let folder = folder(STRATEGY);
-    let output = command(&folder, &["--ready-file", "missing/ready.json"]).output().unwrap();
+    let output = finish(command(&folder, &["--ready-file", "missing/ready.json"]));
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(
         said.lines().last().unwrap().starts_with("lb: --ready-file missing/ready.json cannot be written"),
         "{said}"
     );
+}
+
+/// Not a claim: what the launcher of the next test runs is this test in another process, so that no other program need be built.
+#[test]
+fn serves_as_a_replica_when_launched() {
+    let (Ok(id), Ok(port)) = (std::env::var("REPLICA_ID"), std::env::var("REPLICA_PORT")) else { return };
+    let options = mock_server::Options { id, port: port.parse().unwrap(), ..mock_server::Options::default() };
+    let _server = mock_server::MockServer::start(options).unwrap();
+    // lb holds the other end
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+}
+
+#[test]
+fn launched_replicas_have_joined_before_it_is_ready_and_end_with_it() {
+    let executable = std::env::current_exe().unwrap();
+    let script = r#"REPLICA_ID="$1" REPLICA_PORT="$2" exec "$0" --exact lifecycle::serves_as_a_replica_when_launched"#;
+    let launcher = format!(
+        "[launcher]\nkind = \"process\"\nreplicas = 2\nfirst_port = 0\ncommand = [\"/bin/sh\", \"-c\", {script:?}, {executable:?}, \"{{name}}\", \"{{port}}\"]\n"
+    );
+    let mut balancer = Balancer::start(&(STRATEGY.to_owned() + &launcher));
+    let ids = || ["/home"; 4].map(|path| get(balancer.proxy, path).header("x-server-id").unwrap().to_owned());
+    assert_eq!(ids(), ["Server 1", "Server 2", "Server 1", "Server 2"]);
+    assert!(balancer.printed("stdout").contains("ready: all 2 replicas have joined"), "{}", balancer.printed("stdout"));
+
+    let third = send(balancer.admin, "POST", "/add", &[], r#"{"n":1,"hostnames":["S3"]}"#);
+    assert_eq!(third.body, r#"{"message":{"N":3,"replicas":["Server 1","Server 2","S3"]},"status":"successful"}"#);
+    let addresses: Vec<std::net::SocketAddr> = get(balancer.admin, "/backends")
+        .json()
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| one["address"].as_str().unwrap().parse().unwrap())
+        .collect();
+    balancer.signal("TERM");
+    assert_eq!(balancer.end().code(), Some(0), "{}", balancer.printed("stderr"));
+    for address in addresses {
+        assert!(std::net::TcpStream::connect(address).is_err(), "a replica at {address} outlived lb");
+    }
 }

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Output;
 
-use crate::harness::{Balancer, bare_command, command, folder, run};
+use crate::harness::{Balancer, bare_command, command, finish, folder, run};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
@@ -21,13 +21,13 @@ fn complaint(output: &Output) -> String {
 fn is_refused(config: &str, arguments: &[&str], parts: &[&str]) {
     let folder = folder(config);
     std::fs::write(folder.path().join("libtext.so"), "this is a poem\n").unwrap();
-    let start = complaint(&command(&folder, arguments).output().unwrap());
+    let start = complaint(&finish(command(&folder, arguments)));
     for part in parts {
         assert!(start.contains(part), "{part:?} is not in {start:?}");
     }
     let mut checked = arguments.to_vec();
     checked.insert(0, "check");
-    assert_eq!(complaint(&command(&folder, &checked).output().unwrap()), start);
+    assert_eq!(complaint(&finish(command(&folder, &checked))), start);
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn what_is_wrong_on_the_command_line_is_told_with_its_flag() {
     let output = run(STRATEGY, &["--listen", "nonsense"]);
     assert!(complaint(&output).contains("nonsense"));
     let empty = tempfile::tempdir().unwrap();
-    let output = command(&empty, &[]).output().unwrap();
+    let output = finish(command(&empty, &[]));
     assert!(complaint(&output).contains("no config file"));
 }
 
@@ -72,7 +72,7 @@ fn a_port_in_use_is_told_before_anything_starts() {
     for (key, flag) in [("proxy.listen", "--listen"), ("admin.listen", "--admin-listen")] {
         let folder = folder(STRATEGY);
         let other = if flag == "--listen" { "--admin-listen" } else { "--listen" };
-        let output = bare_command(&folder, &[flag, &address, other, "127.0.0.1:0"]).output().unwrap();
+        let output = finish(bare_command(&folder, &[flag, &address, other, "127.0.0.1:0"]));
         let said = complaint(&output);
         assert!(said.contains(&format!("{key} {address} is in use by another process")), "{said}");
         assert!(said.contains(flag), "{said}");
