@@ -174,6 +174,15 @@ mod tests {
     }
 
     #[test]
+    fn who_was_overtaken_does_not_count_among_the_tied() {
+        let world = World::of(4).weights(&[8, 1, 1, 1]);
+        [80, 5, 5, 5].into_iter().enumerate().for_each(|(index, load)| world.set_load(index, load));
+        let counted = picks(&world, 30, 20_000);
+        let p = chi_square_p(&counted[1..], &[1.0; 3]);
+        assert!(counted[0] == 0 && p > 0.001, "{counted:?} is uneven, p {p}");
+    }
+
+    #[test]
     fn equal_random_bits_decide_equally() {
         let picker = World::of(4).picker(&strategy(&TABLE, &json!({})).unwrap()).unwrap();
         let ask = Requests::seeded(28).ask();

@@ -116,6 +116,23 @@ fn what_is_no_shared_library_for_this_machine_is_refused_at_stage_elf() {
 }
 
 #[test]
+fn a_segment_or_section_that_ends_past_the_file_is_refused() {
+    let bench = Bench::new();
+    let good = fs::read(bench.compile("first_eligible")).unwrap();
+    let word = |at: usize| u64::from_le_bytes(good[at..at + 8].try_into().unwrap()) as usize;
+    let (program_headers, section_headers) = (word(0x20), word(0x28));
+    let file = bench.path("libx.so");
+    for (at, what) in [(program_headers + 0x20, "a segment"), (section_headers + 64 + 0x20, "a section")] {
+        for size in [good.len() as u64 + 1, u64::MAX] {
+            let mut bytes = good.clone();
+            bytes[at..at + 8].copy_from_slice(&size.to_le_bytes());
+            fs::write(&file, bytes).unwrap();
+            assert_refused(&refusal(&bench, &file), Stage::Elf, &[what, "outside the file"]);
+        }
+    }
+}
+
+#[test]
 fn every_truncation_is_refused_before_it_can_be_mapped() {
     let bench = Bench::new();
     let good = fs::read(bench.compile("first_eligible")).unwrap();
