@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
@@ -220,6 +220,8 @@ fn pass_on(client: &Rc<Client>, answer: Answer, guard: RequestGuard) -> Response
     let Answer { response, upstream, attempt } = answer;
     let (mut parts, body) = response.into_parts();
     headers::forward_response(&mut parts.headers);
+    // Each hop speaks its own version: a backend of HTTP/1.0 must not cost the client its connection.
+    parts.version = Version::HTTP_11;
     let status = parts.status.as_u16();
     let body = ResponseBody::streamed(body, upstream, attempt, guard, client.clone(), status);
     Response::from_parts(parts, body)
@@ -245,9 +247,9 @@ async fn switch(client: &Rc<Client>, answer: Answer, guard: RequestGuard) -> Res
     if let Some(protocol) = protocol {
         parts.headers.insert(UPGRADE, protocol);
     }
-    let (socket, early) = upstream.into_socket().await;
+    let (socket, early, in_use) = upstream.into_socket().await;
     attempt.upgrade();
-    *client.tunnel.borrow_mut() = Some(Tunnel { upstream: socket, early, attempt, guard });
+    *client.tunnel.borrow_mut() = Some(Tunnel { upstream: socket, early, attempt, guard, _in_use: in_use });
     Response::from_parts(parts, ResponseBody::uncounted(Bytes::new()))
 }
 

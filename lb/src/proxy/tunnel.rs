@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use super::attempt::{Attempt, RequestGuard};
 use super::client::{Client, ClientIo};
+use super::upstream::InUse;
 
 /// Per direction; tunnels are many and mostly idle.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -19,6 +20,7 @@ pub(super) struct Tunnel {
     pub(super) early: Bytes,
     pub(super) attempt: Attempt,
     pub(super) guard: RequestGuard,
+    pub(super) _in_use: Option<InUse>,
 }
 
 // === impl Tunnel ===

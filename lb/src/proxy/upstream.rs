@@ -31,9 +31,12 @@ pub(super) struct Upstream {
     open: bool,
     /// It has answered a request before: the backend may close it at any moment.
     pub(super) reused: bool,
-    shard: Arc<BackendShard>,
-    active: bool,
+    /// Not while idle.
+    in_use: Option<InUse>,
 }
+
+/// Counts a connection as active as long as it lives: it may end by any error, and only a drop sees all of them.
+pub(super) struct InUse(Arc<BackendShard>);
 
 /// Why a request brought no answer.
 pub(super) struct SendError {
@@ -58,7 +61,7 @@ impl Upstream {
             .await;
             if upstream.open && upstream.sender.is_ready() {
                 upstream.reused = true;
-                upstream.set_active(true);
+                upstream.in_use = Some(InUse::new(&member.shard));
                 return Ok(upstream);
             }
         }
@@ -81,10 +84,8 @@ impl Upstream {
         member.shard.connections_opened.inc();
         let (sender, connection) =
             http1::Builder::new().handshake(Socket::new(socket)).await.map_err(|_| ErrorReason::Connect)?;
-        let shard = member.shard.clone();
-        let mut upstream = Box::new(Self { sender, connection, open: true, reused: false, shard, active: false });
-        upstream.set_active(true);
-        Ok(upstream)
+        let in_use = Some(InUse::new(&member.shard));
+        Ok(Box::new(Self { sender, connection, open: true, reused: false, in_use }))
     }
 
     /// Moves the connection on.
@@ -137,31 +138,38 @@ impl Upstream {
 
     /// After a complete answer: kept for the next request, if it can be.
     pub(super) fn give_back(mut self: Box<Self>, member: &Member, client: &Client, now: Instant) {
-        self.set_active(false);
+        self.in_use = None;
         if self.open && !self.sender.is_closed() && !client.body_open.get() {
             let most = client.worker.view.borrow().settings.limits.upstream_idle_connections;
             member.put_idle(self, now, most);
         }
     }
 
-    /// After a 101: the socket and what was read past the head.
-    pub(super) async fn into_socket(mut self: Box<Self>) -> (TcpStream, Bytes) {
+    /// After a 101: the socket, what was read past the head, and its place in the count.
+    pub(super) async fn into_socket(mut self: Box<Self>) -> (TcpStream, Bytes, Option<InUse>) {
         poll_fn(|cx| {
             self.poll(cx);
             if self.open { Poll::Pending } else { Poll::Ready(()) }
         })
         .await;
-        self.set_active(false);
-        let Self { connection, .. } = *self;
+        let Self { connection, in_use, .. } = *self;
         let parts = connection.into_parts();
-        (parts.io.into_stream(), parts.read_buf)
+        (parts.io.into_stream(), parts.read_buf, in_use)
     }
+}
 
-    fn set_active(&mut self, active: bool) {
-        if self.active != active {
-            self.active = active;
-            if active { self.shard.connections_active.inc() } else { self.shard.connections_active.dec() }
-        }
+// === impl InUse ===
+
+impl InUse {
+    fn new(shard: &Arc<BackendShard>) -> Self {
+        shard.connections_active.inc();
+        Self(shard.clone())
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.connections_active.dec();
     }
 }
 
