@@ -29,9 +29,6 @@ Exit codes: 0 all is well, 2 something for you to mend (usage, configuration, po
 #[derive(Debug, Parser)]
 #[command(name = "lb", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub struct Args {
-    #[command(flatten)]
-    pub settings: Settings,
-
     /// Write a JSON file here once requests are served (pid, proxy, admin); removed at the end
     #[arg(long, value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
@@ -43,6 +40,9 @@ pub struct Args {
     /// Print the answer as JSON on stdout
     #[arg(long, global = true)]
     pub json: bool,
+
+    #[command(flatten)]
+    pub settings: Settings,
 
     #[command(subcommand)]
     pub command: Option<Command>,
@@ -179,7 +179,10 @@ mod tests {
     fn settings_may_stand_before_or_after_the_command() {
         for line in ["lb --strategy a --json check", "lb check --strategy a --json"] {
             let args = parse(line);
-            assert_eq!((args.command, args.settings.strategy.as_deref(), args.json), (Some(Command::Check), Some("a"), true));
+            assert_eq!(
+                (args.command, args.settings.strategy.as_deref(), args.json),
+                (Some(Command::Check), Some("a"), true)
+            );
         }
     }
 

@@ -26,8 +26,9 @@ pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
         let pool = config.pools.iter().find(|pool| pool.name == strategy.pool);
         let backends = pool.map_or(0, |pool| pool.backends.len());
         let file = strategy.file.as_ref().map(|file| format!(" from {}", file.display())).unwrap_or_default();
+        let s = if backends == 1 { "" } else { "s" };
         let _ = writeln!(page, "pool {}: strategy {} {}{file}", strategy.pool, strategy.strategy, strategy.version);
-        let _ = writeln!(page, "pool {}: {backends} backends in the file", strategy.pool);
+        let _ = writeln!(page, "pool {}: {backends} backend{s} in the file", strategy.pool);
     }
     if let Some(launcher) = &config.launcher {
         let _ = writeln!(page, "launcher: {} replicas by {}", launcher.replicas, launcher.command.join(" "));

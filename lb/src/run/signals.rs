@@ -1,15 +1,21 @@
 //! The signals that lb listens to: SIGTERM and SIGINT stop it, SIGHUP must not.
 //!
-//! Invariant: from [`Signals::catch`] on none of them has its usual effect, so a start cannot be killed half-way.
+//! Invariants: from [`Signals::catch`] on none of them has its usual effect, so a start cannot be killed half-way; signals in quick
+//! succession are one, because `timeout` and some supervisors send to the process and then to its group.
 
 use std::fmt;
+use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{self, SignalKind, signal};
 
 pub(super) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
+    last: Option<Instant>,
 }
+
+/// A person takes longer for a second Ctrl-C.
+const SAME_WITHIN: Duration = Duration::from_millis(150);
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Signal {
@@ -21,7 +27,8 @@ pub(super) enum Signal {
 
 impl Signals {
     pub(super) fn catch() -> std::io::Result<Self> {
-        let signals = Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? };
+        let terminate = signal(SignalKind::terminate())?;
+        let interrupt = signal(SignalKind::interrupt())?;
         let mut hangup = signal(SignalKind::hangup())?;
         tokio::spawn(async move {
             while hangup.recv().await.is_some() {
@@ -30,14 +37,21 @@ impl Signals {
                 );
             }
         });
-        Ok(signals)
+        Ok(Self { terminate, interrupt, last: None })
     }
 
     /// The next signal to stop.
     pub(super) async fn stop(&mut self) -> Signal {
-        tokio::select! {
-            _ = self.terminate.recv() => Signal::Terminate,
-            _ = self.interrupt.recv() => Signal::Interrupt,
+        loop {
+            let signal = tokio::select! {
+                _ = self.terminate.recv() => Signal::Terminate,
+                _ = self.interrupt.recv() => Signal::Interrupt,
+            };
+            let now = Instant::now();
+            if self.last.is_none_or(|last| now.duration_since(last) > SAME_WITHIN) {
+                self.last = Some(now);
+                return signal;
+            }
         }
     }
 }

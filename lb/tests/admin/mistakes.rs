@@ -54,7 +54,7 @@ fn what_is_wrong_on_the_command_line_is_told_with_its_flag() {
     assert!(complaint(&output).contains("nonsense"));
     let empty = tempfile::tempdir().unwrap();
     let output = finish(command(&empty, &[]));
-    assert!(complaint(&output).contains("no config file"));
+    assert!(complaint(&output).contains("lb.toml cannot be read"));
 }
 
 #[test]
