@@ -184,6 +184,8 @@ impl ClientIo {
         };
         match client.phase.get() {
             Phase::Busy => Poll::Pending,
+            // The answer is complete, but the client has not taken all of it: writing has a clock of its own.
+            Phase::Idle { .. } if self.write_stalled.is_some() => Poll::Pending,
             Phase::Idle { .. } if client.worker.draining.get() => Poll::Ready(Ok(())),
             Phase::Idle { since, first } => {
                 let (head, keep_alive) = timeouts(&client.worker);
