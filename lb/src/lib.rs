@@ -11,4 +11,5 @@ pub mod control;
 pub mod generation;
 pub mod pool;
 pub mod proxy;
+pub mod run;
 pub mod telemetry;
