@@ -2,7 +2,7 @@
 //!
 //! It calls control through its [`Handle`](crate::control::Handle) and reads the hall; it decides nothing about backends itself. It
 //! runs on the control runtime, so a slow admin client can never hold up a request. Invariants: a change is made only for a request
-//! that passed the [`guard`]; every failure is compact JSON with a sentence in it; nothing here outlives [`Server`].
+//! that passed the `guard`; every failure is compact JSON with a sentence in it; nothing here outlives [`Server`].
 
 mod answer;
 mod api;

@@ -12,10 +12,14 @@ const UNSAFE: &[&str] = &[
 ];
 
 /// Tests that wait by the clock, and why.
-const SLEEPING: &[(&str, &str)] = &[(
-    "lb/tests/admin/harness.rs",
-    "asks another process again until it is so far, within a bound: there is no event to wait for",
-)];
+const SLEEPING: &[(&str, &str)] = &[
+    (
+        "lb/tests/admin/harness.rs",
+        "asks another process again until it is so far, within a bound: there is no event to wait for",
+    ),
+    ("lb/tests/proxy/support.rs", "asks again until it is so far, within a bound"),
+    ("lb/tests/proxy/hostile.rs", "a backend that does nothing until the test is over"),
+];
 
 /// Integration tests that write down a port, and why.
 const PORTS: &[(&str, &str)] = &[("lb/tests/tidy/", "the samples below")];

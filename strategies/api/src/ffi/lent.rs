@@ -1,4 +1,4 @@
-//! Safe views of what the host lends to a call: [`backends`], [`request`], [`finish`], [`host`].
+//! Safe views of what the host lends to a call: [`Backends`], [`Request`], [`Finish`], [`Host`].
 //!
 //! Invariant: a view's lifetime is the call's, so nothing lent can be kept. Every accessor is a plain read; none allocates.
 
