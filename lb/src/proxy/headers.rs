@@ -59,9 +59,10 @@ pub(super) fn forward_request(parts: &mut Parts, client: &Client, trusted: &[IpN
     }
     end_hop(&mut parts.headers);
     parts.headers.remove(EXPECT);
-    // The absolute form is for proxies; its authority outranks Host (RFC 9112 §3.2.2).
+    // The absolute form is for proxies; its authority outranks Host (RFC 9112 §3.2.2), but a name and password are no host's.
     if let Some(authority) = parts.uri.authority() {
-        if let Ok(host) = HeaderValue::from_str(authority.as_str()) {
+        let host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
+        if let Ok(host) = HeaderValue::from_str(host) {
             parts.headers.insert(HOST, host);
         }
         let path = parts.uri.path_and_query().cloned();
