@@ -31,7 +31,8 @@ impl Ports {
 
     /// Replaces the set of ports that are somebody else's.
     pub(super) fn avoid(&self, others: impl Iterator<Item = u16>) {
-        self.state.lock().others = others.collect();
+        // 0 is nobody's: it stands for any port, here and where lb listens.
+        self.state.lock().others = others.filter(|port| *port != 0).collect();
     }
 
     /// A free port, `preferred` if that is one.
@@ -89,6 +90,7 @@ mod tests {
     #[test]
     fn zero_is_any_free_port() {
         let ports = Ports::new(HOST, 0);
+        ports.avoid([0].into_iter());
         let one = ports.reserve(None).unwrap();
         let two = ports.reserve(None).unwrap();
         assert!(one.port() != 0 && two.port() != 0 && one != two);
