@@ -19,7 +19,8 @@ mod state_dir;
 
 pub use builder::Builder;
 pub use command::{
-    Add, AttachedBackend, BackendStatus, Change, ControlError, Handle, PoolStatus, Remove, Replicas, Status,
+    Add, AttachedBackend, BackendStatus, Change, ControlError, Handle, OverlayStatus, PoolStatus, Remove, Replicas,
+    Status,
 };
 pub use plugins::{FoundStrategy, LoadedStrategy};
 pub use start::{CheckReport, Control, Options, StartError, StartReport, check, list_strategies, start};

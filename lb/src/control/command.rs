@@ -116,6 +116,9 @@ pub struct BackendStatus {
     pub consecutive_errors: u32,
     /// The last failed check in words, while it is down.
     pub reason: Option<String>,
+    /// Its process, while it is one that lb launched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
 }
 
 /// What the actor receives.

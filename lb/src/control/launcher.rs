@@ -56,8 +56,8 @@ pub(super) struct Launcher {
 
 struct Running {
     name: Arc<str>,
-    /// A process of it runs now.
-    is_up: bool,
+    /// The process that runs now.
+    pid: Option<u32>,
     /// Asked to end; another supervisor may have the name now.
     is_ending: bool,
     /// Sending or dropping it ends the replica.
@@ -103,7 +103,7 @@ impl Launcher {
         let supervisor =
             Supervisor::new(number, name.clone(), self.plan.clone(), self.ports.clone(), self.events.clone());
         let task = tokio::spawn(supervisor.run(socket, stopped));
-        let running = Running { name: name.clone(), is_up: false, is_ending: false, stop: Some(stop), task };
+        let running = Running { name: name.clone(), pid: None, is_ending: false, stop: Some(stop), task };
         self.running.insert(number, running);
     }
 
@@ -114,7 +114,12 @@ impl Launcher {
     }
 
     pub(super) fn is_up(&self, name: &str) -> bool {
-        self.current(name).is_some_and(|number| self.running[&number].is_up)
+        self.pid(name).is_some()
+    }
+
+    /// The process of `name` that runs now.
+    pub(super) fn pid(&self, name: &str) -> Option<u32> {
+        self.current(name).and_then(|number| self.running[&number].pid)
     }
 
     /// Takes note of a supervisor's news; `true` when it is the one in charge of its name.
@@ -124,7 +129,10 @@ impl Launcher {
             return false;
         }
         let Some(running) = self.running.get_mut(&supervisor) else { return false };
-        running.is_up = matches!(news, News::Started { .. });
+        running.pid = match news {
+            News::Started { pid, .. } => Some(*pid),
+            News::Died(_) | News::Ended => None,
+        };
         !running.is_ending
     }
 

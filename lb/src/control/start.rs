@@ -263,12 +263,14 @@ pub fn check(config: &Config) -> Result<CheckReport, StartError> {
         let (strategy, loaded) = plugins::load(&loader, &config.plugin_dirs, pool)?;
         let all = Overlay::default().apply(&Config { pools: vec![pool.clone()], launcher: None, ..config.clone() });
         let entries = &all.pools[0];
+        // One state for all lists: the strategy may tell by their epochs that they differ.
+        let mut state = PoolState::new(pool, Members::default(), strategy);
         for count in [0, 1, entries.len()] {
             let entries: Vec<Entry> = match count {
                 1 if entries.is_empty() => vec![stand_in()],
                 count => entries[..count].to_vec(),
             };
-            let mut state = PoolState::new(pool, members(&entries), strategy.clone());
+            state.members = members(&entries);
             state.assembly().build().map_err(|source| StartError::Hook {
                 pool: pool.name.clone(),
                 key: key_of(&pool.name, "backends"),

@@ -56,6 +56,11 @@ pub(super) struct Built {
 /// What to do when a change is with every worker.
 pub(super) enum Done {
     Replicas(oneshot::Sender<Result<Replicas, ControlError>>),
+    /// What was begun is undone again, and this is why.
+    Undone {
+        answer: oneshot::Sender<Result<Replicas, ControlError>>,
+        error: ControlError,
+    },
     Change {
         pool: usize,
         id: Arc<str>,
@@ -239,6 +244,7 @@ impl Actor {
     fn finish(&mut self, done: Done) {
         match done {
             Done::Replicas(answer) => drop(answer.send(Ok(self.replicas()))),
+            Done::Undone { answer, error } => drop(answer.send(Err(error))),
             Done::Change { pool, id, answer } => {
                 let status = self.pools[pool].members.get(&id).map(|member| self.backend_status(pool, member));
                 let gone = || ControlError::NotFound(format!("backend {id:?} was removed meanwhile"));
@@ -273,6 +279,7 @@ impl Actor {
         for waiter in failed {
             match waiter.done {
                 Done::Replicas(answer) => drop(answer.send(Err(error()))),
+                Done::Undone { answer, error } => drop(answer.send(Err(error))),
                 Done::Change { answer, .. } => drop(answer.send(Err(error()))),
                 Done::Settled(answer) => drop(answer.send(Err(error()))),
                 // It is a member again; its process was not touched yet.

@@ -283,7 +283,8 @@ impl Actor {
             Whom::Add { names, answer } => {
                 let ids: Vec<String> = names.iter().map(|name| name.to_string()).collect();
                 self.take_out(&ids);
-                drop(answer.send(Err(ControlError::Failed(format!("<Error> {text}")))));
+                let error = ControlError::Failed(format!("<Error> {text}"));
+                self.publisher.wait(0, Done::Undone { answer, error });
             }
         }
     }

@@ -2,7 +2,7 @@
 
 use super::Actor;
 use crate::control::command::{BackendStatus, OverlayStatus, PoolStatus, Status};
-use crate::control::members::Member;
+use crate::control::members::{Member, Origin};
 use crate::control::overlay::Overlay;
 use crate::control::plugins::{LoadedStrategy, loaded};
 
@@ -40,7 +40,13 @@ impl Actor {
             in_flight: member.backend.in_flight(),
             consecutive_errors: member.backend.stats.consecutive_errors.load(Relaxed),
             reason: member.standing.reason().map(str::to_owned),
+            pid: self.pid(member),
         }
+    }
+
+    fn pid(&self, member: &Member) -> Option<u32> {
+        let launcher = self.launcher.as_ref().filter(|_| member.entry.origin == Origin::Launched)?;
+        launcher.pid(&member.entry.id)
     }
 
     fn pool_status(&self, pool: usize) -> PoolStatus {

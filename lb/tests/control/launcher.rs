@@ -1,0 +1,175 @@
+//! Launched replicas: real processes that join, die, come back, drain and end.
+
+use std::collections::HashMap;
+use std::net::TcpStream;
+use std::time::Instant;
+
+use lb::control::{Add, ControlError, Remove};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
+
+use crate::harness::{QUICK_HEALTH, Rig, bounded, folder};
+
+/// Not a claim: what the launcher of these tests runs is this test in another process, so that no other program need be built.
+#[test]
+fn serves_as_a_replica_when_launched() {
+    let (Ok(id), Ok(port)) = (std::env::var("REPLICA_ID"), std::env::var("REPLICA_PORT")) else { return };
+    let options = mock_server::Options { id, port: port.parse().unwrap(), ..mock_server::Options::default() };
+    let _server = mock_server::MockServer::start(options).unwrap();
+    // lb holds the other end
+    std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
+}
+
+/// A `[launcher]` section with `count` replicas of this executable.
+pub(crate) fn launcher(count: usize) -> String {
+    let script = r#"REPLICA_ID="$1" REPLICA_PORT="$2" exec "$0" --exact launcher::serves_as_a_replica_when_launched"#;
+    section(count, &["/bin/sh", "-c", script, std::env::current_exe().unwrap().to_str().unwrap(), "{name}", "{port}"])
+}
+
+fn section(count: usize, command: &[&str]) -> String {
+    format!(
+        "[course]\nseed = 1\n[launcher]\nkind = \"process\"\nreplicas = {count}\nmax_replicas = 6\nfirst_port = 0\ncommand = {command:?}\n"
+    )
+}
+
+pub(crate) fn add(n: usize, hostnames: &[&str]) -> Add {
+    Add::Launch { n, hostnames: hostnames.iter().map(|name| (*name).to_owned()).collect() }
+}
+
+pub(crate) fn remove(n: usize, hostnames: &[&str]) -> Remove {
+    Remove { n, hostnames: hostnames.iter().map(|name| (*name).to_owned()).collect() }
+}
+
+async fn pids(rig: &Rig) -> HashMap<String, Pid> {
+    let backends = rig.handle().backends().await.unwrap();
+    let pid = |pid: Option<u32>| pid.and_then(|pid| Pid::from_raw(pid as i32));
+    backends.into_iter().filter_map(|backend| Some((backend.id, pid(backend.pid)?))).collect()
+}
+
+#[tokio::test]
+async fn replicas_are_listed_from_the_start_and_join_at_their_first_heartbeat() {
+    let folder = folder();
+    let mut rig = Rig::start(folder.path(), &(launcher(3) + "[health]\nenabled = false\n")).await;
+    let names = ["Server 1", "Server 2", "Server 3"];
+    assert_eq!(rig.report().launching, names);
+    assert_eq!(rig.replicas().await, names);
+    assert!(rig.pool().backends.iter().all(|backend| !backend.is_eligible()), "nobody has answered yet");
+    let ring = rig.pool().picker.backends().members_epoch();
+    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    rig.until_pool(&names.map(|name| (name, true))).await;
+    assert_eq!(rig.pool().picker.backends().members_epoch(), ring, "joining moves nothing on a ring");
+    let addresses: Vec<_> = rig.pool().backends.iter().map(|backend| backend.socket).collect();
+    let pids = pids(&rig).await;
+    rig.stop().await;
+    for (pid, address) in pids.values().zip(addresses) {
+        assert!(test_kill_process(*pid).is_err(), "no orphan and no zombie");
+        assert!(TcpStream::connect(address).is_err());
+    }
+}
+
+#[tokio::test]
+async fn a_killed_replica_is_out_at_once_and_stands_again_under_its_name() {
+    let folder = folder();
+    // Checks are off, so what is seen is the process's end and not a failed check.
+    let mut rig = Rig::start(folder.path(), &(launcher(2) + "[health]\nenabled = false\n")).await;
+    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    let before = pids(&rig).await["Server 2"];
+    let killed = Instant::now();
+    kill_process(before, Signal::KILL).unwrap();
+    rig.until_pool(&[("Server 1", true), ("Server 2", false)]).await;
+    let noticed = killed.elapsed();
+    rig.until_pool(&[("Server 1", true), ("Server 2", true)]).await;
+    println!(
+        "kill -9: out of rotation after {noticed:?}, the next of its name in rotation after {:?}",
+        killed.elapsed()
+    );
+    assert_ne!(pids(&rig).await["Server 2"], before);
+    assert!(test_kill_process(before).is_err(), "it was waited for");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn removed_replicas_drain_before_they_are_stopped() {
+    let folder = folder();
+    let rig = Rig::start(folder.path(), &(launcher(2) + QUICK_HEALTH)).await;
+    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    let (busy, pid) = (rig.backend("Server 1"), pids(&rig).await["Server 1"]);
+    busy.attempt_begins();
+    assert_eq!(bounded("/rm", rig.handle().remove(remove(1, &["Server 1"]))).await.unwrap().0, ["Server 2"]);
+    assert!(!busy.is_eligible());
+    // The next is answered after the first one's draining began, so a replica that did not wait would be gone.
+    bounded("/add", rig.handle().add(add(1, &["S3"]))).await.unwrap();
+    assert!(test_kill_process(pid).is_ok() && TcpStream::connect(busy.socket).is_ok(), "a request is in flight");
+    busy.attempt_ends();
+    bounded("the process's end", async {
+        while test_kill_process(pid).is_ok() {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn adding_answers_when_the_new_ones_take_requests() {
+    let folder = folder();
+    let rig = Rig::start(folder.path(), &(launcher(1) + QUICK_HEALTH)).await;
+    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    let replicas = bounded("/add", rig.handle().add(add(3, &["S9"]))).await.unwrap();
+    assert_eq!(replicas.0, ["Server 1", "S9", "Server 2", "Server 3"], "the lowest free numbers, by order of start");
+    assert!(rig.pool().backends.iter().all(|backend| backend.is_eligible()));
+    let sockets: std::collections::HashSet<_> = rig.pool().backends.iter().map(|backend| backend.socket).collect();
+    assert_eq!(sockets.len(), 4);
+    let replicas = bounded("/rm", rig.handle().remove(remove(2, &["S9"]))).await.unwrap();
+    assert_eq!(replicas.0.len(), 2);
+    assert!(!replicas.0.contains(&"S9".to_owned()));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_keeps_dying_fails_its_add_and_leaves_nothing() {
+    let folder = folder();
+    let dying = section(0, &["/bin/sh", "-c", "echo it is broken >&2; exit 3", "{port}"]);
+    let rig = Rig::start(folder.path(), &(dying + QUICK_HEALTH)).await;
+    let error = bounded("/add", rig.handle().add(add(1, &[]))).await.unwrap_err();
+    assert_eq!(
+        error,
+        ControlError::Failed(
+            "<Error> Replica 'Server 1' did not start: its process ended with status 3: it is broken".into()
+        )
+    );
+    assert_eq!(rig.replicas().await, [""; 0]);
+    assert_eq!(rig.handle().status().await.unwrap().overlay.replicas, None, "an error changed nothing");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_missing_command_is_known_at_once() {
+    let folder = folder();
+    let rig = Rig::start(folder.path(), &section(1, &["no-such-program-here", "{port}"])).await;
+    let error = bounded("the failure", rig.handle().settled()).await.unwrap_err().to_string();
+    assert!(
+        error.contains("'Server 1'") && error.contains("no-such-program-here") && error.contains("PATH"),
+        "{error}"
+    );
+    let again = bounded("the failure", rig.handle().settled()).await.unwrap_err().to_string();
+    assert_eq!(again, error, "also for who asks later");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_process_that_ignores_sigterm_is_killed() {
+    let folder = folder();
+    let stubborn = section(1, &["/bin/sh", "-c", "trap '' TERM; while :; do sleep 60; done", "{port}"]);
+    let rig = Rig::start(folder.path(), &stubborn).await;
+    let pid = bounded("its start", async {
+        loop {
+            if let Some(pid) = pids(&rig).await.remove("Server 1") {
+                return pid;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    rig.stop().await;
+    assert!(test_kill_process(pid).is_err());
+}

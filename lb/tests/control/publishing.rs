@@ -1,0 +1,161 @@
+//! Generations: what is published when members change, what is kept, and who is answered when.
+
+use std::sync::Arc;
+
+use lb::control::{Add, AttachedBackend, Change, ControlError, Remove};
+
+use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder, mock};
+use crate::start::HUGE_RING;
+
+fn attach(id: &str, address: std::net::SocketAddr, weight: u16) -> Add {
+    Add::Attach(vec![AttachedBackend { id: id.into(), address: address.to_string(), weight }])
+}
+
+#[tokio::test]
+async fn attaching_and_removing_publish_the_new_list_before_they_are_answered() {
+    let (folder, one, two) = (folder(), mock("b1"), mock("a1"));
+    let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + SLOW_HEALTH)).await;
+    let first = rig.backend("b1");
+    let replicas = bounded("the attach", rig.handle().add(attach("a1", two.addr, 3))).await.unwrap();
+    assert_eq!(replicas.0, ["b1", "a1"]);
+    let pool = rig.pool();
+    assert_eq!(pool.picker.backends().specs()[1].weight, 3);
+    assert!(rig.backend("a1").is_eligible());
+    assert!(Arc::ptr_eq(&rig.backend("b1"), &first), "who stays keeps his counters and his identity");
+    assert_eq!(rig.metric(r#"lb_backend_weight{pool="default",backend="a1"}"#), Some(3.0));
+
+    rig.backend("a1").attempt_begins();
+    let gone = rig.backend("a1");
+    let remove = Remove { n: 1, hostnames: vec!["a1".into()] };
+    let replicas = bounded("the removal", rig.handle().remove(remove)).await.unwrap();
+    assert_eq!(replicas.0, ["b1"]);
+    assert_eq!(rig.pool().backends.len(), 1);
+    assert!(!gone.is_eligible(), "what a worker may still hold takes nothing new");
+
+    bounded("the return", rig.handle().add(attach("a1", two.addr, 1))).await.unwrap();
+    assert_eq!(rig.backend("a1").in_flight(), 1, "its numbers are kept over removal and return");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn members_epoch_moves_with_ids_addresses_and_weights_only() {
+    let (folder, one, two) = (folder(), mock("b1"), mock("a1"));
+    let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + SLOW_HEALTH)).await;
+    let epochs = || (rig.pool().picker.backends().epoch(), rig.pool().picker.backends().members_epoch());
+    let change = async |change| bounded("a change", rig.handle().change("default", "b1", change)).await.unwrap();
+    let first = epochs();
+    let drained = change(Change::Drain).await;
+    assert!(drained.draining && !drained.eligible && !rig.backend("b1").is_eligible());
+    assert_eq!(epochs(), (first.0 + 1, first.1));
+    change(Change::Ready).await;
+    assert_eq!(epochs(), (first.0 + 2, first.1));
+    assert_eq!(change(Change::Weight(5)).await.weight, 5);
+    assert_eq!(epochs(), (first.0 + 3, first.1 + 1));
+    bounded("the attach", rig.handle().add(attach("a1", two.addr, 1))).await.unwrap();
+    assert_eq!(epochs(), (first.0 + 4, first.1 + 2));
+    change(Change::Weight(5)).await;
+    assert_eq!(epochs(), (first.0 + 4, first.1 + 2), "what changes nothing publishes nothing");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn pools_that_did_not_change_are_shared_by_generations() {
+    let (folder, one) = (folder(), mock("b1"));
+    let text = format!(
+        "{}{SLOW_HEALTH}[[pools.p.backends]]\nid = \"p1\"\naddress = \"{}\"\n",
+        backend("b1", one.addr),
+        one.addr
+    );
+    let rig = Rig::start(folder.path(), &text).await;
+    let before = rig.control.hall.current();
+    bounded("a change", rig.handle().change("p", "p1", Change::Drain)).await.unwrap();
+    let after = rig.control.hall.current();
+    assert!(Arc::ptr_eq(&before.pools[0], &after.pools[0]));
+    assert!(!Arc::ptr_eq(&before.pools[1], &after.pools[1]));
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn an_answer_waits_until_every_worker_has_the_change() {
+    let (folder, one) = (folder(), mock("b1"));
+    let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + SLOW_HEALTH)).await;
+    let mut late = rig.control.hall.seat();
+    let number = late.take().number;
+    late.acknowledge(number);
+    let mut change = Box::pin(rig.handle().change("default", "b1", Change::Drain));
+    let (seen, answered) = tokio::join!(late.changed(), async {
+        tokio::select! {
+            biased;
+            _ = &mut change => true,
+            seen = rig.control.hall.acknowledgement() => { drop(seen); false }
+        }
+    });
+    assert!(seen && !answered, "published, and one worker has not taken it up");
+    let number = late.take().number;
+    late.acknowledge(number);
+    bounded("the answer", change).await.unwrap();
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn changes_that_come_together_are_published_together() {
+    let (folder, one) = (folder(), mock("b1"));
+    let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + SLOW_HEALTH)).await;
+    let before = rig.control.hall.current().number;
+    let adds: Vec<_> = (0..50)
+        .map(|n| {
+            let (handle, address) = (rig.handle().clone(), one.addr);
+            tokio::spawn(async move { handle.add(attach(&format!("a{n}"), address, 1)).await })
+        })
+        .collect();
+    for add in adds {
+        bounded("an attach", add).await.unwrap().unwrap();
+    }
+    assert_eq!(rig.pool().backends.len(), 51);
+    let published = rig.control.hall.current().number - before;
+    assert!(published < 50, "{published} generations for 50 changes");
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn a_list_that_the_strategy_refuses_is_undone_and_said() {
+    let (folder, one) = (folder(), mock("b1"));
+    let rig = Rig::start(folder.path(), &(HUGE_RING.to_owned() + &backend("b1", one.addr) + SLOW_HEALTH)).await;
+    let before = rig.control.hall.current();
+    let error = bounded("the refusal", rig.handle().add(attach("a1", one.addr, 256))).await.unwrap_err();
+    assert!(matches!(&error, ControlError::Failed(text) if text.contains("points")), "{error}");
+    assert_eq!(rig.replicas().await, ["b1"]);
+    let error = bounded("the refusal", rig.handle().change("default", "b1", Change::Weight(257))).await.unwrap_err();
+    assert!(matches!(error, ControlError::Refused(_)), "{error}");
+    assert!(Arc::ptr_eq(&before.pools[0], &rig.pool()), "what was in force is");
+    assert!(rig.backend("b1").is_eligible());
+    bounded("a list that it takes", rig.handle().add(attach("a1", one.addr, 2))).await.unwrap();
+    assert_eq!(rig.replicas().await, ["b1", "a1"]);
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn old_generations_are_freed_once_every_worker_has_a_newer_one() {
+    let (folder, one) = (folder(), mock("b1"));
+    let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + SLOW_HEALTH)).await;
+    let old = Arc::downgrade(&rig.pool());
+    bounded("a change", rig.handle().change("default", "b1", Change::Drain)).await.unwrap();
+    // The builder frees in order, so a later build's answer comes after it.
+    bounded("a change", rig.handle().change("default", "b1", Change::Ready)).await.unwrap();
+    bounded("a change", rig.handle().change("default", "b1", Change::Drain)).await.unwrap();
+    assert!(old.upgrade().is_none());
+    rig.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_unknown_is_not_found() {
+    let folder = folder();
+    let rig = Rig::start(folder.path(), "").await;
+    for (pool, id) in [("default", "b1"), ("absent", "b1")] {
+        let error = rig.handle().change(pool, id, Change::Drain).await.unwrap_err();
+        assert!(matches!(error, ControlError::NotFound(_)), "{error}");
+    }
+    let handle = rig.handle().clone();
+    rig.stop().await;
+    assert_eq!(handle.replicas().await.unwrap_err(), ControlError::Stopping);
+}
