@@ -248,10 +248,13 @@ impl Running {
     /// Begins to drain at once; the future answers how many connections were cut off.
     pub(super) fn drain(self, deadline: Instant) -> impl Future<Output = usize> {
         let (answer, waiting) = oneshot::channel();
-        let _ = self.door.sender.send(Message::Drain { deadline, answer });
+        let Self { door, thread } = self;
+        let _ = door.sender.send(Message::Drain { deadline, answer });
         async move {
             let cut = waiting.await.unwrap_or(0);
-            let _ = self.thread.join();
+            // Kept until here: a worker without a door ends at once.
+            drop(door);
+            let _ = thread.join();
             cut
         }
     }
