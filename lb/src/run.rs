@@ -30,6 +30,8 @@ const COURSE_CALLS_MAX: usize = 256;
 const JOIN_TIME_MAX: Duration = Duration::from_secs(10);
 /// How often it is looked whether all threads are alive.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
+/// How much longer than its drain a worker may take; one that is stuck in a plugin would take for ever.
+const STUCK_TIME_MAX: Duration = Duration::from_secs(2);
 /// How long control may take to end the processes that it launched.
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
 
@@ -175,12 +177,14 @@ async fn stop(parts: Parts, config: &Config, signal: Signal, signals: &mut Signa
     let drain = config.timeouts.drain;
     tracing::info!(%signal, drain_ms = drain.as_millis() as u64, "stopping: no new connections, requests may finish");
     parts.server.announce_stop();
-    let cut = tokio::select! {
-        cut = parts.proxy.drain(drain) => cut,
+    let drained = tokio::select! {
+        drained = tokio::time::timeout(drain + STUCK_TIME_MAX, parts.proxy.drain(drain)) => drained,
         _ = signals.stop() => return Err(RunError::Cut("requests were cut off")),
     };
-    if cut > 0 {
-        tracing::warn!(connections = cut, "cut off: they did not finish in time");
+    match drained {
+        Ok(0) => {}
+        Ok(cut) => tracing::warn!(connections = cut, "cut off: they did not finish in time"),
+        Err(_) => tracing::error!("a worker does not answer and is left behind"),
     }
     let Control { handle, task, .. } = parts.control;
     let control_stops = async {

@@ -194,10 +194,14 @@ impl Balancer {
         assert!(Command::new("sh").args(["-c", "kill -$0 $1", signal, &pid]).status().unwrap().success());
     }
 
+    /// How it ended, if it has.
+    pub(crate) fn ended(&mut self) -> Option<ExitStatus> {
+        self.child.try_wait().unwrap()
+    }
+
     /// Waits until it ends by itself.
     pub(crate) fn end(&mut self) -> ExitStatus {
-        let child = &mut self.child;
-        wait_for("the end of lb", || child.try_wait().unwrap())
+        wait_for("the end of lb", || self.ended())
     }
 }
 

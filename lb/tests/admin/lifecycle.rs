@@ -1,6 +1,8 @@
 //! Start, signals, end.
 
-use crate::harness::{Balancer, backends, command, finish, folder, get, mock, send, wait_for};
+use mock_server::{Change, Running};
+
+use crate::harness::{Answer, Balancer, backends, command, finish, folder, get, mock, send, wait_for};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
@@ -14,6 +16,51 @@ fn sigterm_and_sigint_end_it_in_order() {
         assert_eq!(balancer.end().code(), Some(0), "SIG{signal}: {}", balancer.printed("stderr"));
         assert!(!balancer.path("ready.json").exists(), "the ready file is gone");
     }
+}
+
+#[test]
+fn a_request_in_flight_is_finished_while_nothing_new_is_taken() {
+    let server = mock("1");
+    let mut balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
+    let request = held_request(&balancer, &server);
+    // timeout(1) and some supervisors send it to the process and then to its group
+    balancer.signal("TERM");
+    balancer.signal("TERM");
+    wait_for("readyz to say no", || (get(balancer.admin, "/readyz").status == 503).then_some(()));
+    wait_for("the port to close", || std::net::TcpStream::connect(balancer.proxy).is_err().then_some(()));
+    assert_eq!(get(balancer.admin, "/healthz").status, 200, "it can be watched while it drains");
+
+    server.change(&Change { stall: Some(false), ..Change::default() }).unwrap();
+    let answer = request.join().unwrap();
+    assert_eq!((answer.status, answer.header("x-server-id")), (200, Some("1")));
+    assert_eq!(balancer.end().code(), Some(0), "{}", balancer.printed("stderr"));
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let server = mock("1");
+    let mut balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
+    let request = held_request(&balancer, &server);
+    balancer.signal("TERM");
+    wait_for("readyz to say no", || (get(balancer.admin, "/readyz").status == 503).then_some(()));
+    // one that comes too soon counts as the first, so it is sent until it counts
+    let status = wait_for("the end of lb", || {
+        balancer.signal("INT");
+        balancer.ended()
+    });
+    assert_eq!(status.code(), Some(1));
+    assert!(balancer.printed("stderr").lines().last().unwrap().starts_with("lb: ended at once by a second signal"));
+    assert!(!balancer.path("ready.json").exists());
+    drop(request);
+}
+
+/// A request that `server` has and does not answer until it is no longer stalled.
+fn held_request(balancer: &Balancer, server: &Running) -> std::thread::JoinHandle<Answer> {
+    server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
+    let proxy = balancer.proxy;
+    let request = std::thread::spawn(move || get(proxy, "/home"));
+    wait_for("a request in flight", || (get(balancer.admin, "/backends").json()[0]["in_flight"] == 1).then_some(()));
+    request
 }
 
 #[test]
