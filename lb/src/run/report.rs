@@ -1,6 +1,7 @@
 //! The start report: what is served where, with what, and what to try next.
 //!
-//! One value with two forms, lines for people and JSON for programs. Invariant: a command in it can be copied and works.
+//! One value with two forms, lines for people and JSON for programs. Invariant: a command in it can be copied and works (with the
+//! admin token, where there is one, in LB_ADMIN_TOKEN).
 
 use std::fmt::{self, Display, Formatter};
 use std::io::Write;
@@ -84,7 +85,7 @@ impl<'a> Report<'a> {
         if config.launcher.is_some() {
             writeln!(f, "  curl {token}-X POST -d '{{\"n\":1}}' http://{admin}/add")?;
         }
-        writeln!(f, "  curl {token}http://{admin}/         what else there is")
+        writeln!(f, "  curl {token}http://{admin}/   # what else there is")
     }
 
     /// Which word to edit for another strategy.
