@@ -118,6 +118,10 @@ async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunEr
 async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
     let listeners = proxy::bind(&config.proxy.listen)?;
     let admin_listener = admin::bind(config.admin.listen)?;
+    if let Some(path) = &options.ready_file {
+        // left behind by one that was killed; the ports are ours now, so it is nobody's who runs
+        let _ = std::fs::remove_file(path);
+    }
 
     let metrics = Metrics::new();
     let (course, calls) = match config.course.on_proxy_port {

@@ -1,6 +1,7 @@
 //! The file that says that lb serves, and where: for scripts that start it with port 0, or wait for it.
 //!
-//! Invariants: it appears whole (written beside, then renamed), and is gone when lb ends in any way but by SIGKILL.
+//! Invariants: it appears whole (written beside, then renamed), and is gone when lb ends in any way but by SIGKILL; the
+//! next start removes one left behind by that.
 
 use std::io;
 use std::path::{Path, PathBuf};
