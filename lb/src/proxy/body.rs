@@ -55,6 +55,8 @@ pub(super) struct Streamed {
     status: u16,
     stalled: Option<Instant>,
     total: Option<Instant>,
+    /// The backend broke off. A body's error makes hyper drop what it still holds, so it is told when all that came is written.
+    broken: Option<hyper::Error>,
 }
 
 // === impl RequestBody ===
@@ -90,6 +92,7 @@ impl Body for RequestBody {
         let Some(inner) = &mut self.inner else { return Poll::Ready(None) };
         let polled = Pin::new(inner).poll_frame(cx);
         let at_end = self.inner.as_ref().is_none_or(Body::is_end_stream);
+        self.client.body_awaited.set(polled.is_pending());
         match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
@@ -151,7 +154,7 @@ impl ResponseBody {
     ) -> Self {
         let total = client.worker.view.borrow().settings.timeouts.total.map(|total| guard.started + total);
         let upstream = Some(upstream);
-        let mut streamed = Streamed { inner, upstream, attempt, guard, client, status, stalled: None, total };
+        let mut streamed = Streamed { inner, upstream, attempt, guard, client, status, stalled: None, total, broken: None };
         if streamed.inner.is_end_stream() {
             streamed.complete();
         }
@@ -194,6 +197,12 @@ impl Streamed {
     }
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        if let Some(error) = self.broken.take_if(|_| self.client.is_flushed()) {
+            return Poll::Ready(Some(Err(error.into())));
+        }
+        if self.broken.is_some() {
+            return Poll::Pending;
+        }
         // The body first, so that the connection below sees that it is wanted; then once more for what that brought.
         let mut polled = Pin::new(&mut self.inner).poll_frame(cx);
         if polled.is_pending()
@@ -213,7 +222,9 @@ impl Streamed {
             }
             Poll::Ready(Some(Err(error))) => {
                 self.fail(ErrorReason::Reset);
-                Poll::Ready(Some(Err(error.into())))
+                self.broken = Some(error);
+                self.client.await_flush();
+                Poll::Pending
             }
             Poll::Ready(None) => {
                 self.complete();

@@ -38,6 +38,8 @@ pub(super) struct Client {
     pub(super) body_bytes: Cell<u64>,
     /// The request's body has not ended.
     pub(super) body_open: Cell<bool>,
+    /// The request's body was asked for more and had nothing: the client is waited for, not the backend.
+    pub(super) body_awaited: Cell<bool>,
     /// Why reading the request's body was given up.
     pub(super) body_failure: Cell<Option<ErrorReason>>,
     /// Set with a 101: what the connection becomes once hyper let go of it.
@@ -46,6 +48,8 @@ pub(super) struct Client {
     phase: Cell<Phase>,
     waker: RefCell<Option<Waker>>,
     keep_alive_off: Cell<bool>,
+    /// Somebody waits until all that hyper holds for the client is written.
+    flush_awaited: Cell<bool>,
 }
 
 #[derive(Clone, Copy)]
@@ -122,18 +126,30 @@ impl Client {
             watchdog: Watchdog::default(),
             body_bytes: Cell::new(0),
             body_open: Cell::new(false),
+            body_awaited: Cell::new(false),
             body_failure: Cell::new(None),
             tunnel: RefCell::new(None),
             id,
             phase: Cell::new(Phase::Idle { since: Instant::now(), first: true }),
             waker: RefCell::new(None),
             keep_alive_off: Cell::new(false),
+            flush_awaited: Cell::new(false),
         }
     }
 
     /// The answer is complete: from here on the connection is idle.
     pub(super) fn request_ended(&self, now: Instant) {
         self.phase.set(Phase::Idle { since: now, first: false });
+    }
+
+    /// Wakes the connection's task when all that hyper holds by now is written; to be called by that task.
+    pub(super) fn await_flush(&self) {
+        self.flush_awaited.set(true);
+    }
+
+    /// Whether that has happened.
+    pub(super) fn is_flushed(&self) -> bool {
+        !self.flush_awaited.get()
     }
 
     /// Makes the connection's task look around (draining has begun).
@@ -261,7 +277,12 @@ impl Write for ClientIo {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+        let flushed = Pin::new(&mut self.socket).poll_flush(cx);
+        // hyper flushes when it has written all that it had.
+        if flushed.is_ready() && self.client.flush_awaited.replace(false) {
+            cx.waker().wake_by_ref();
+        }
+        flushed
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
