@@ -154,7 +154,8 @@ impl ResponseBody {
     ) -> Self {
         let total = client.worker.view.borrow().settings.timeouts.total.map(|total| guard.started + total);
         let upstream = Some(upstream);
-        let mut streamed = Streamed { inner, upstream, attempt, guard, client, status, stalled: None, total, broken: None };
+        let mut streamed =
+            Streamed { inner, upstream, attempt, guard, client, status, stalled: None, total, broken: None };
         if streamed.inner.is_end_stream() {
             streamed.complete();
         }

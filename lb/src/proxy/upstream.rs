@@ -131,7 +131,9 @@ impl Upstream {
                 let unsent = error.take_message();
                 Err(SendError::new(error.into_error(), unsent, client))
             }
-            None if client.body_open.get() && client.body_awaited.get() => Err(SendError::of(ErrorReason::ClientTimeout)),
+            None if client.body_open.get() && client.body_awaited.get() => {
+                Err(SendError::of(ErrorReason::ClientTimeout))
+            }
             None => Err(SendError::of(ErrorReason::Timeout)),
         }
     }
