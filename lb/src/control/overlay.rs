@@ -18,16 +18,20 @@ use crate::config::{Backend, Config, DEFAULT_POOL, Launcher, WEIGHT_MAX, check_i
 const SCHEMA: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields, default)]
+#[serde(deny_unknown_fields)]
 pub(super) struct Overlay {
     schema: u32,
     /// Attached to the pool `default`, in order.
+    #[serde(default)]
     added: Vec<Added>,
     /// Tombstones of backends that the file configures.
+    #[serde(default)]
     removed: Vec<Removed>,
     /// Weight or drain other than configured.
+    #[serde(default)]
     changed: Vec<Changed>,
     /// The launched replicas, where they are not those that the file asks for.
+    #[serde(default)]
     replicas: Option<Wanted>,
 }
 
@@ -221,7 +225,7 @@ impl Overlay {
     }
 
     pub(super) fn to_json(&self) -> String {
-        serde_json::to_string_pretty(self).expect("strings and numbers")
+        serde_json::to_string_pretty(self).expect("strings and numbers") + "\n"
     }
 
     /// Reads and checks; the error is a clause for people.

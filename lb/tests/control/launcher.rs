@@ -159,15 +159,15 @@ async fn a_missing_command_is_known_at_once() {
 #[tokio::test]
 async fn a_process_that_ignores_sigterm_is_killed() {
     let folder = folder();
-    let stubborn = section(1, &["/bin/sh", "-c", "trap '' TERM; while :; do sleep 60; done", "{port}"]);
+    let trapped = folder.path().join("trapped");
+    let script = "trap '' TERM; : > \"$0\"; while :; do sleep 60; done";
+    let stubborn = section(1, &["/bin/sh", "-c", script, trapped.to_str().unwrap(), "{port}"]);
     let rig = Rig::start(folder.path(), &stubborn).await;
     let pid = bounded("its start", async {
-        loop {
-            if let Some(pid) = pids(&rig).await.remove("Server 1") {
-                return pid;
-            }
+        while !trapped.exists() {
             tokio::task::yield_now().await;
         }
+        pids(&rig).await["Server 1"]
     })
     .await;
     rig.stop().await;

@@ -40,7 +40,8 @@ impl Actor {
         self.deaths.remove(member.id());
     }
 
-    /// No worker has it in its view any more. A process of ours ends when its last request did.
+    /// No worker has it in its view any more. A process of ours ends when its last request did. Requests are counted by id: while
+    /// another of the same name is busy, the old one is kept for as long as draining may take.
     pub(super) fn member_left(&mut self, pool: usize, member: &Member, supervisor: Option<u64>) {
         if !self.pools[pool].members.contains(member.id()) {
             self.metrics.retire_backend(&self.pools[pool].name, member.id());

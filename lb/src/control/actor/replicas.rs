@@ -180,8 +180,7 @@ impl Actor {
             }
             self.touch(0);
             self.publisher.wait(0, Done::Removed { pool: 0, member: Box::new(member.clone()), supervisor });
-            // Whoever waited for it to join waits for the others only.
-            self.no_longer_missing(member.id());
+            self.no_longer_awaited(member.id());
         }
     }
 
@@ -287,6 +286,16 @@ impl Actor {
                 self.publisher.wait(0, Done::Undone { answer, error });
             }
         }
+    }
+
+    /// Whoever waited for a removed one waits for the others only, and would undo only those: its name may be somebody else's by then.
+    fn no_longer_awaited(&mut self, name: &Arc<str>) {
+        for join in &mut self.joins {
+            if let Whom::Add { names, .. } = &mut join.whom {
+                names.retain(|new| new != name);
+            }
+        }
+        self.no_longer_missing(name);
     }
 
     fn no_longer_missing(&mut self, name: &Arc<str>) {
