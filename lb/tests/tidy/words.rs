@@ -98,7 +98,6 @@ fn fixed_ports(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
     const BEFORE_PORT: &[&str] = &[
         "127.0.0.1:",
         "localhost:",
-        "[::1]:",
         "0.0.0.0:",
         "127.0.0.1\", ",
         "[127, 0, 0, 1], ",
