@@ -4,9 +4,8 @@
 //! badly. Invariant: what the kernel accepted is handed to a worker or counted as rejected.
 
 use std::io;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
@@ -121,39 +120,43 @@ async fn accept(
         Ok(listener) => listener,
         Err(error) => return tracing::error!("a listener cannot be watched: {error}"),
     };
-    let complained = AtomicBool::new(false);
-    // Once stopping, no more than the queue could hold: clients that keep coming must not keep us.
-    let mut left = None;
-    loop {
-        if *stopping.borrow() {
-            let left = left.get_or_insert(BACKLOG);
-            *left -= 1;
-            if *left < 0 {
-                return;
-            }
+    let admit = |stream: TcpStream, peer| {
+        let open: usize = doors.iter().map(Door::open).sum();
+        if open >= hall.current().settings.limits.connections {
+            shard.rejected.inc();
+            return;
         }
+        let door = doors.iter().min_by_key(|door| door.open()).expect("there is at least one worker");
+        door.hand_over(stream, peer, number);
+    };
+    let mut complained = false;
+    loop {
         let accepted = tokio::select! {
             biased;
+            _ = stopping.wait_for(|stop| *stop) => break,
             accepted = listener.accept() => accepted,
-            _ = stopping.wait_for(|stop| *stop) => return,
         };
         match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
-                let open: usize = doors.iter().map(Door::open).sum();
-                if open >= hall.current().settings.limits.connections {
-                    shard.rejected.inc();
-                    continue;
-                }
-                let door = doors.iter().min_by_key(|door| door.open()).expect("there is at least one worker");
-                door.hand_over(stream, peer, number);
-                complained.store(false, Relaxed);
+                admit(stream, peer);
+                complained = false;
             }
             Err(error) => {
-                if !complained.swap(true, Relaxed) {
+                if !std::mem::replace(&mut complained, true) {
                     tracing::warn!("connections cannot be accepted at the moment: {error}");
                 }
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
+        }
+    }
+    // The kernel is asked itself, as the runtime may not have heard of the last ones; and no more than the queue could hold: clients
+    // that keep coming must not keep us.
+    let Ok(socket) = listener.into_std() else { return };
+    for _ in 0..BACKLOG {
+        match socket.accept() {
+            Ok((stream, peer)) => admit(stream, peer),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => return,
         }
     }
 }

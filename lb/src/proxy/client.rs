@@ -15,6 +15,7 @@ use http::HeaderValue;
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
+use socket2::SockRef;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -94,7 +95,8 @@ pub(super) async fn serve(client: Rc<Client>, socket: TcpStream) {
     let mut connection = builder.serve_connection(io, service);
     let ended = std::future::poll_fn(|cx| {
         client.remember(cx);
-        if client.worker.draining.get() && !client.keep_alive_off.replace(true) {
+        // Not while idle: hyper would close at once, over a request that is here but not yet read.
+        if client.worker.draining.get() && client.is_busy() && !client.keep_alive_off.replace(true) {
             Pin::new(&mut connection).graceful_shutdown();
         }
         Pin::new(&mut connection).poll(cx)
@@ -152,6 +154,10 @@ impl Client {
         !self.flush_awaited.get()
     }
 
+    fn is_busy(&self) -> bool {
+        matches!(self.phase.get(), Phase::Busy)
+    }
+
     /// Makes the connection's task look around (draining has begun).
     pub(super) fn wake(&self) {
         if let Some(waker) = &*self.waker.borrow() {
@@ -202,6 +208,8 @@ impl ClientIo {
             Phase::Busy => Poll::Pending,
             // The answer is complete, but the client has not taken all of it: writing has a clock of its own.
             Phase::Idle { .. } if self.write_stalled.is_some() => Poll::Pending,
+            // What came before the end is answered; the runtime just has not heard of it yet.
+            Phase::Idle { .. } if client.worker.draining.get() && self.has_bytes() => Poll::Pending,
             Phase::Idle { .. } if client.worker.draining.get() => Poll::Ready(Ok(())),
             Phase::Idle { since, first } => {
                 let (head, keep_alive) = timeouts(&client.worker);
@@ -216,6 +224,12 @@ impl ClientIo {
                 client.watchdog.poll(cx, since + timeouts(&client.worker).0).map(|()| Ok(self.answer_slow_head()))
             }
         }
+    }
+
+    /// Whether the kernel holds something to read.
+    fn has_bytes(&self) -> bool {
+        let mut byte = [std::mem::MaybeUninit::uninit()];
+        SockRef::from(self.socket.stream()).peek(&mut byte).is_ok_and(|bytes| bytes > 0)
     }
 
     /// 408 by hand, as hyper knows of no request yet. Best effort: a full socket of a client this slow is not waited for.
