@@ -9,7 +9,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
-use std::task::{Context, Poll, Waker};
+use std::task::{Context, Poll, Waker, ready};
 
 use http::HeaderValue;
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -218,12 +218,16 @@ impl ClientIo {
             Phase::Head => {
                 let since = Instant::now();
                 client.phase.set(Phase::SlowHead { since });
-                client.watchdog.poll(cx, since + timeouts(&client.worker).0).map(|()| Ok(self.answer_slow_head()))
+                self.poll_slow_head(cx, since + timeouts(&client.worker).0)
             }
-            Phase::SlowHead { since } => {
-                client.watchdog.poll(cx, since + timeouts(&client.worker).0).map(|()| Ok(self.answer_slow_head()))
-            }
+            Phase::SlowHead { since } => self.poll_slow_head(cx, since + timeouts(&client.worker).0),
         }
+    }
+
+    fn poll_slow_head(&self, cx: &mut Context<'_>, deadline: Instant) -> Poll<io::Result<()>> {
+        ready!(self.client.watchdog.poll(cx, deadline));
+        self.answer_slow_head();
+        Poll::Ready(Ok(()))
     }
 
     /// Whether the kernel holds something to read.
