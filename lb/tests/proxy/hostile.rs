@@ -1,0 +1,174 @@
+//! Backends that misbehave: a listening socket, and a script that is run on a thread for each connection.
+//!
+//! Why scripts and no server: what these do (garbage, resets, silence, too many bytes) no server library lets one do. Invariant: a
+//! dropped [`Hostile`] has closed its connections and ended its threads.
+
+use std::collections::HashMap;
+use std::io::{Read, Write};
+use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
+use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use crate::support::PATIENCE;
+
+pub(crate) struct Hostile {
+    pub(crate) addr: SocketAddr,
+    shared: Arc<Shared>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Shared {
+    stopping: AtomicBool,
+    accepted: AtomicUsize,
+    closed: AtomicUsize,
+    /// The heads that were read.
+    heads: Mutex<Vec<String>>,
+    /// Clones of the open connections, to end them with.
+    sockets: Mutex<HashMap<usize, TcpStream>>,
+}
+
+/// One connection, as a script sees it.
+pub(crate) struct Wire {
+    /// Gone after a reset.
+    stream: Option<TcpStream>,
+    number: usize,
+    buffer: Vec<u8>,
+    shared: Arc<Shared>,
+}
+
+// === impl Hostile ===
+
+impl Hostile {
+    /// Runs `script` for each connection with its number, from 0. The connection is closed when it returns.
+    pub(crate) fn start(script: impl Fn(usize, &mut Wire) + Send + Sync + 'static) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let addr = listener.local_addr().unwrap();
+        let shared = Arc::new(Shared::default());
+        let (own, script) = (shared.clone(), Arc::new(script));
+        let thread = std::thread::spawn(move || {
+            let mut threads = Vec::new();
+            for stream in listener.incoming() {
+                let stream = stream.unwrap();
+                if own.stopping.load(SeqCst) {
+                    break;
+                }
+                stream.set_read_timeout(Some(PATIENCE)).unwrap();
+                stream.set_nodelay(true).unwrap();
+                let number = own.accepted.fetch_add(1, SeqCst);
+                own.sockets.lock().unwrap().insert(number, stream.try_clone().unwrap());
+                let (script, shared) = (script.clone(), own.clone());
+                threads.push(std::thread::spawn(move || {
+                    let mut wire = Wire { stream: Some(stream), number, buffer: Vec::new(), shared: shared.clone() };
+                    script(number, &mut wire);
+                    shared.sockets.lock().unwrap().remove(&number);
+                    drop(wire);
+                    shared.closed.fetch_add(1, SeqCst);
+                }));
+            }
+            own.sockets.lock().unwrap().values().for_each(|socket| drop(socket.shutdown(Shutdown::Both)));
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        });
+        Self { addr, shared, thread: Some(thread) }
+    }
+
+    /// Answers every request on every connection with these bytes, and keeps the connection.
+    pub(crate) fn answering(answer: &'static [u8]) -> Self {
+        Self::start(move |_, wire| {
+            while wire.head().is_some() {
+                wire.write(answer);
+            }
+        })
+    }
+
+    pub(crate) fn accepted(&self) -> usize {
+        self.shared.accepted.load(SeqCst)
+    }
+
+    /// Scripts that have ended.
+    pub(crate) fn closed(&self) -> usize {
+        self.shared.closed.load(SeqCst)
+    }
+
+    /// The heads read so far.
+    pub(crate) fn heads(&self) -> Vec<String> {
+        self.shared.heads.lock().unwrap().clone()
+    }
+}
+
+impl Drop for Hostile {
+    fn drop(&mut self) {
+        self.shared.stopping.store(true, SeqCst);
+        let _ = TcpStream::connect(self.addr); // wakes the accepting thread
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+// === impl Wire ===
+
+impl Wire {
+    /// The next request's head, without the empty line; `None` at the connection's end.
+    pub(crate) fn head(&mut self) -> Option<String> {
+        loop {
+            if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
+                let head: Vec<u8> = self.buffer.drain(..at + 4).collect();
+                let head = String::from_utf8(head[..at].to_vec()).unwrap();
+                self.shared.heads.lock().unwrap().push(head.clone());
+                return Some(head);
+            }
+            if self.read() == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// Waits for more bytes; 0 at the end.
+    pub(crate) fn read(&mut self) -> usize {
+        let mut block = [0; 65_536];
+        let bytes = self.stream.as_mut().and_then(|stream| stream.read(&mut block).ok()).unwrap_or(0);
+        self.buffer.extend_from_slice(&block[..bytes]);
+        bytes
+    }
+
+    /// Reads until `marker` has come.
+    pub(crate) fn until(&mut self, marker: &[u8]) -> Vec<u8> {
+        while !self.buffer.windows(marker.len()).any(|window| window == marker) {
+            if self.read() == 0 {
+                break;
+            }
+        }
+        std::mem::take(&mut self.buffer)
+    }
+
+    pub(crate) fn write(&mut self, bytes: &[u8]) {
+        if let Some(stream) = &mut self.stream {
+            let _ = stream.write_all(bytes);
+        }
+    }
+
+    /// Reads and drops whatever comes until the other side is done.
+    pub(crate) fn hold(&mut self) {
+        while self.read() > 0 {
+            self.buffer.clear();
+        }
+    }
+
+    /// Waits without reading until the test is over: what the other side sends fills up.
+    pub(crate) fn ignore(&mut self) {
+        while !self.shared.stopping.load(SeqCst) {
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Ends the connection at once, with a reset instead of a good-bye.
+    pub(crate) fn reset(&mut self) {
+        self.shared.sockets.lock().unwrap().remove(&self.number); // the last descriptor's close resets
+        if let Some(stream) = self.stream.take() {
+            socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! Backends that close kept connections without a word: no GET may feel it, no POST may be done twice.
+
+use std::collections::BTreeMap;
+use std::sync::Mutex;
+
+use crate::client::request_with;
+use crate::support::{Balancer, Setup, mock_with};
+
+/// 16 clients that ask `each` times; how often which status came.
+fn load(lb: &Balancer, each: usize, method: &str, path: &str) -> BTreeMap<u16, u64> {
+    let codes = Mutex::new(BTreeMap::<u16, u64>::new());
+    std::thread::scope(|scope| {
+        for _ in 0..16 {
+            scope.spawn(|| {
+                let mut client = lb.client();
+                for _ in 0..each {
+                    let body: &[u8] = if method == "POST" { b"abc" } else { b"" };
+                    client.send(&request_with(method, path, &[], body));
+                    let code = client.answer().status();
+                    *codes.lock().unwrap().entry(code).or_default() += 1;
+                }
+            });
+        }
+    });
+    lb.comes_to_rest();
+    codes.into_inner().unwrap()
+}
+
+#[test]
+fn no_get_feels_that_backends_close_kept_connections() {
+    for (backends, after) in [(1, 1), (1, 3), (3, 1), (3, 2), (3, 7)] {
+        let servers: Vec<_> =
+            (1..=backends).map(|n| mock_with(&n.to_string(), |options| options.keep_alive_requests = after)).collect();
+        let lb = Setup::of(&servers.iter().collect::<Vec<_>>()).start();
+        let codes = load(&lb, 100, "GET", "/home");
+        assert_eq!(codes, BTreeMap::from([(200, 1600)]), "{backends} backends, closing after {after}");
+        assert_eq!(lb.ended_with(200), 1600);
+        let served: u64 = servers.iter().map(|server| server.stats().served).sum();
+        let connections: u64 = servers.iter().map(|server| server.stats().connections).sum();
+        assert!(served >= 1600 && connections >= 1600 / after, "{served} served on {connections} connections");
+    }
+}
+
+#[test]
+fn no_post_is_done_twice_when_backends_close_kept_connections() {
+    for after in [1, 3] {
+        let server = mock_with("1", |options| options.keep_alive_requests = after);
+        let lb = Setup::of(&[&server]).start();
+        let codes = load(&lb, 100, "POST", "/upload");
+        let code = |code| codes.get(&code).copied().unwrap_or(0);
+        assert_eq!(code(200) + code(502), 1600, "{codes:?}");
+        assert_eq!(server.stats().served, code(200), "what failed was not done, what was done was answered");
+        assert_eq!((lb.ended_with(502), lb.errors("reset")), (code(502), code(502)));
+        assert!(code(502) < 160, "most of the closed connections are noticed before a request is sent: {codes:?}");
+    }
+}

@@ -1,0 +1,21 @@
+//! The data wing over real sockets: a proxy without control, servers and hostile backends on the other side, bytes by hand on this one.
+//!
+//! One binary, because each one links the whole crate. Invariants: ports are the kernel's choice; a wait is for an event and bounded
+//! by [`support::PATIENCE`]; every wire test ends with nothing in flight.
+
+mod aborts;
+mod basics;
+mod bodies;
+mod client;
+mod course;
+mod drain;
+mod errors;
+mod generations;
+mod headers;
+mod hostile;
+mod kept;
+mod limits;
+mod routing;
+mod support;
+mod timeouts;
+mod upgrade;

@@ -1,0 +1,286 @@
+//! A proxy set up by hand: plugins from beside this executable, a hall without control, settings as a test wants them.
+//!
+//! Why without control: what is tested is the data wing alone, and a generation is then made of just what the test says. Invariant: a
+//! [`Balancer`] that is dropped has ended its threads.
+
+use std::collections::HashMap;
+use std::path::Path;
+use std::sync::atomic::AtomicUsize;
+use std::sync::{Arc, Mutex, OnceLock};
+use std::time::{Duration, Instant};
+
+use lb::config::{Fallback, HashFunction, KeySource, Limits, Route, Timeouts};
+use lb::generation::{CourseCall, Generation, Hall, PoolGeneration, Settings};
+use lb::pool::{Backend, Eligibility};
+use lb::proxy::{self, Proxy};
+use lb::telemetry::Metrics;
+use lb_strategy_host::{BackendList, BackendSpec, Loader, Picker, Plugin, Strategy, Wanted};
+use mock_server::{MockServer, Options, Running};
+use serde_json::{Value, json};
+use tokio::sync::mpsc;
+
+use crate::client::Client;
+
+/// No wait is longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+pub(crate) const WORKERS: usize = 2;
+pub(crate) const UP: Eligibility = Eligibility { healthy: true, draining: false, weight: 1 };
+pub(crate) const DOWN: Eligibility = Eligibility { healthy: false, draining: false, weight: 1 };
+
+/// What a balancer is started with.
+pub(crate) struct Setup {
+    pub(crate) pools: Vec<PoolSetup>,
+    pub(crate) routes: Vec<Route>,
+    pub(crate) settings: Settings,
+    pub(crate) course: Option<mpsc::Sender<CourseCall>>,
+    pub(crate) workers: usize,
+}
+
+/// One pool of a generation.
+#[derive(Clone)]
+pub(crate) struct PoolSetup {
+    pub(crate) name: &'static str,
+    pub(crate) strategy: Arc<Strategy>,
+    pub(crate) hash_on: Vec<KeySource>,
+    pub(crate) backends: Vec<Arc<Backend>>,
+}
+
+/// A running proxy with its hall and its counters.
+pub(crate) struct Balancer {
+    pub(crate) address: std::net::SocketAddr,
+    pub(crate) hall: Arc<Hall>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) settings: Arc<Settings>,
+    /// Of the pool `default`, as started.
+    pub(crate) backends: Vec<Arc<Backend>>,
+    proxy: Option<Proxy>,
+}
+
+/// An instance of a strategy of the workspace, with its default options.
+pub(crate) fn strategy(name: &str) -> Arc<Strategy> {
+    type Loaded = (Loader, HashMap<String, Arc<Plugin>>);
+    static LOADED: OnceLock<Mutex<Loaded>> = OnceLock::new();
+    let copies = Path::new(env!("CARGO_TARGET_TMPDIR")).join("proxy-plugins");
+    let loaded = LOADED.get_or_init(|| Mutex::new((Loader::new(copies, WORKERS), HashMap::new())));
+    let (loader, plugins) = &mut *loaded.lock().unwrap();
+    let plugin = plugins.entry(name.to_owned()).or_insert_with(|| {
+        // cargo leaves the strategies' libraries beside this executable
+        let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+        let path = lb_strategy_host::find(name, &[folder]).unwrap();
+        loader.load(&Wanted { path: &path, name: Some(name), sha256: None }).unwrap()
+    });
+    Strategy::new(plugin.clone(), &json!({})).unwrap()
+}
+
+/// A server that answers, with this id.
+pub(crate) fn mock(id: &str) -> Running {
+    mock_with(id, |_| {})
+}
+
+pub(crate) fn mock_with(id: &str, change: impl FnOnce(&mut Options)) -> Running {
+    let mut options = Options { id: id.to_owned(), seed: Some(1), grace: Duration::ZERO, ..Options::default() };
+    change(&mut options);
+    MockServer::start(options).unwrap()
+}
+
+pub(crate) fn backend(id: &str, socket: std::net::SocketAddr) -> Arc<Backend> {
+    Backend::new(id, &socket.to_string(), socket, Arc::default(), UP)
+}
+
+pub(crate) const fn ms(milliseconds: u64) -> Duration {
+    Duration::from_millis(milliseconds)
+}
+
+/// Asks until `probe` gives something.
+pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return found;
+        }
+        assert!(Instant::now() < deadline, "waited in vain for {what}");
+        std::thread::sleep(ms(1));
+    }
+}
+
+pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
+    wait_for(what, || condition().then_some(()));
+}
+
+/// An address where nobody listens: bound once and given up. A test's own mock servers hold other ports.
+pub(crate) fn nobody() -> std::net::SocketAddr {
+    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
+}
+
+/// A pool's part of a generation, with a picker made for it.
+pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
+    static EPOCH: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
+    let spec = |backend: &Arc<Backend>| BackendSpec {
+        name: backend.id.clone(),
+        address: backend.address.clone(),
+        weight: 1,
+        effective: if backend.is_eligible() { 1000 } else { 0 },
+        flags: if backend.is_eligible() { UP.flags() } else { DOWN.flags() },
+        stats: backend.stats.clone(),
+        slot: Arc::default(),
+    };
+    let epoch = EPOCH.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let list = BackendList::new(setup.backends.iter().map(spec).collect(), epoch, epoch);
+    let plugin = setup.strategy.plugin();
+    let (wants_hash, wants_finish) = (plugin.wants_hash(), plugin.wants_finish());
+    Arc::new(PoolGeneration {
+        name: setup.name.into(),
+        picker: Picker::new(setup.strategy.clone(), list).unwrap(),
+        backends: setup.backends.clone(),
+        hash_on: setup.hash_on.clone(),
+        hash: HashFunction::Xxh3,
+        fallback: Fallback::LeastConnections,
+        fallback_cursor: AtomicUsize::new(0),
+        wants_hash,
+        wants_finish,
+    })
+}
+
+// === impl Setup ===
+
+impl Setup {
+    /// Round robin over these servers, which are called b1, b2, … Time-outs are long: a test shortens the one that it is about.
+    pub(crate) fn new(servers: &[std::net::SocketAddr]) -> Self {
+        let named = servers.iter().enumerate();
+        let backends = named.map(|(index, socket)| backend(&format!("b{}", index + 1), *socket)).collect();
+        let timeouts = Timeouts {
+            connect: PATIENCE,
+            head: PATIENCE,
+            response_head: PATIENCE,
+            idle: PATIENCE,
+            client_keep_alive: PATIENCE,
+            upstream_idle: PATIENCE,
+            total: None,
+            drain: PATIENCE,
+        };
+        let limits = Limits {
+            head_bytes: 65_536,
+            headers: 100,
+            body_bytes: None,
+            connections: 10_000,
+            requests_in_flight_per_backend: None,
+            upstream_idle_connections: 256,
+            retries: 1,
+        };
+        Self {
+            pools: vec![PoolSetup {
+                name: "default",
+                strategy: strategy("round_robin"),
+                hash_on: Vec::new(),
+                backends,
+            }],
+            routes: Vec::new(),
+            settings: Settings { timeouts, limits, trusted_proxies: Vec::new(), missing_path_is_400: false },
+            course: None,
+            workers: WORKERS,
+        }
+    }
+
+    /// The same in front of mock servers.
+    pub(crate) fn of(servers: &[&Running]) -> Self {
+        Self::new(&servers.iter().map(|server| server.addr).collect::<Vec<_>>())
+    }
+
+    pub(crate) fn with(mut self, change: impl FnOnce(&mut Self)) -> Self {
+        change(&mut self);
+        self
+    }
+
+    pub(crate) fn timeouts(self, change: impl FnOnce(&mut Timeouts)) -> Self {
+        self.with(|setup| change(&mut setup.settings.timeouts))
+    }
+
+    pub(crate) fn limits(self, change: impl FnOnce(&mut Limits)) -> Self {
+        self.with(|setup| change(&mut setup.settings.limits))
+    }
+
+    pub(crate) fn start(self) -> Balancer {
+        let settings = Arc::new(self.settings);
+        let pools = self.pools.iter().map(pool).collect();
+        let routes = self.routes;
+        let hall = Hall::new(Generation { number: 1, pools, routes, settings: settings.clone(), course: self.course });
+        let metrics = Metrics::new();
+        let listeners = proxy::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
+        let proxy = Proxy::start(listeners, &hall, &metrics, self.workers).unwrap();
+        let backends = self.pools[0].backends.clone();
+        Balancer { address: proxy.addresses()[0], hall, metrics, settings, backends, proxy: Some(proxy) }
+    }
+}
+
+// === impl Balancer ===
+
+impl Balancer {
+    pub(crate) fn client(&self) -> Client {
+        Client::connect(self.address)
+    }
+
+    /// Puts a generation with these pools in charge and answers its number.
+    pub(crate) fn publish(&self, pools: &[PoolSetup]) -> u64 {
+        let current = self.hall.current();
+        let number = current.number + 1;
+        self.hall.publish(Generation {
+            number,
+            pools: pools.iter().map(pool).collect(),
+            routes: current.routes.clone(),
+            settings: self.settings.clone(),
+            course: current.course.clone(),
+        });
+        number
+    }
+
+    /// The sum of the series of `name` that have all of `labels`, as `code="200"`.
+    pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
+        let page = self.metrics.render();
+        let samples = page.lines().filter_map(|line| {
+            let (series, value) = line.rsplit_once(' ')?;
+            let own = series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
+            (own && labels.iter().all(|label| series.contains(label))).then(|| value.parse::<f64>().unwrap())
+        });
+        samples.sum()
+    }
+
+    /// How often a request failed of `reason`.
+    pub(crate) fn errors(&self, reason: &str) -> u64 {
+        let totals = self.metrics.pool_totals("default").errors_by_reason;
+        totals.iter().filter(|(counted, _)| counted.as_str() == reason).map(|(_, count)| count).sum()
+    }
+
+    /// How many requests ended with `code`.
+    pub(crate) fn ended_with(&self, code: u16) -> u64 {
+        self.metrics.pool_totals("default").requests_by_code.get(&code).copied().unwrap_or(0)
+    }
+
+    /// Waits until nothing is in flight, by every count that there is.
+    pub(crate) fn comes_to_rest(&self) {
+        let backends = || self.metrics.backend_totals("default").iter().map(|backend| backend.in_flight).sum::<i64>();
+        wait_until("the pool's requests to end", || self.metrics.pool_totals("default").in_flight == 0);
+        wait_until("the backends' attempts to end", || backends() == 0);
+        wait_until("Backend::in_flight to fall", || self.backends.iter().all(|backend| backend.in_flight() == 0));
+        wait_until("connections to backends to be idle or closed", || {
+            self.metric("lb_backend_connections", &["state=\"active\""]) == 0.0
+        });
+    }
+
+    /// Drains; answers how many connections were cut off.
+    pub(crate) fn drain(&mut self, timeout: Duration) -> usize {
+        let Some(proxy) = self.proxy.take() else { return 0 };
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        runtime.block_on(proxy.drain(timeout))
+    }
+}
+
+impl Drop for Balancer {
+    fn drop(&mut self) {
+        self.drain(Duration::ZERO);
+    }
+}
+
+/// A JSON body.
+pub(crate) fn parse(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(body)))
+}

@@ -1,0 +1,246 @@
+//! Every wait has its end, and the one who is late is named: client, backend, or nobody yet.
+
+use std::net::{SocketAddr, TcpStream};
+use std::time::{Duration, Instant};
+
+use mock_server::Change;
+use socket2::{Domain, Socket, Type};
+
+use crate::client::{Broken, Client, chunk, request};
+use crate::hostile::Hostile;
+use crate::support::{Setup, mock, ms, wait_until};
+
+/// Short against the 30 s of all others, long against a busy machine.
+const SHORT: Duration = ms(250);
+
+/// Runs `wait` and holds its time against the time-out that must have ended it.
+fn within<T>(timeout: Duration, wait: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let result = wait();
+    let elapsed = started.elapsed();
+    assert!(elapsed + ms(20) >= timeout && elapsed < timeout + ms(5000), "{elapsed:?} instead of {timeout:?}");
+    result
+}
+
+/// A listening socket whose queue is full: whoever connects now waits.
+fn full_queue() -> (SocketAddr, Vec<TcpStream>, Socket) {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
+    socket.listen(0).unwrap();
+    let address = socket.local_addr().unwrap().as_socket().unwrap();
+    let mut queued = Vec::new();
+    while let Ok(stream) = TcpStream::connect_timeout(&address, ms(100)) {
+        queued.push(stream);
+    }
+    (address, queued, socket)
+}
+
+#[test]
+fn a_silent_backend_is_504_and_not_asked_twice() {
+    let servers = [mock("1"), mock("2")];
+    servers.iter().for_each(|server| server.change(&Change { stall: Some(true), ..Change::default() }).unwrap());
+    let lb = Setup::of(&servers.each_ref()).timeouts(|timeouts| timeouts.response_head = SHORT).start();
+    let mut client = lb.client();
+    within(SHORT, || client.get("/home").is_own(504, "timeout"));
+    within(SHORT, || client.post("/upload", &[], b"abc").is_own(504, "timeout"));
+    lb.comes_to_rest();
+    assert_eq!((lb.errors("timeout"), lb.ended_with(504)), (2, 2));
+    assert_eq!(lb.metric("lb_backend_errors_total", &["reason=\"timeout\""]), 2.0);
+    assert_eq!(servers.iter().map(|server| server.stats().requests).sum::<u64>(), 2);
+    wait_until("the backends' connections to be closed", || servers.iter().all(|s| s.stats().open_connections == 0));
+    servers.iter().for_each(|server| server.change(&Change { stall: Some(false), ..Change::default() }).unwrap());
+    assert_eq!(client.get("/home").status(), 200, "the client's connection goes on");
+}
+
+#[test]
+fn a_connection_that_is_not_made_in_time_is_tried_elsewhere_or_504() {
+    let (address, _queued, _socket) = full_queue();
+    let server = mock("1");
+    let lb = Setup::new(&[address]).timeouts(|timeouts| timeouts.connect = SHORT).start();
+    within(SHORT, || lb.client().get("/home").is_own(504, "connect_timeout"));
+    lb.comes_to_rest();
+    assert_eq!(lb.errors("connect_timeout"), 1);
+
+    let lb = Setup::new(&[address, server.addr]).timeouts(|timeouts| timeouts.connect = SHORT).start();
+    let mut client = lb.client();
+    assert_eq!([client.get("/home").status(), client.get("/home").status()], [200, 200]);
+    lb.comes_to_rest();
+    assert!(lb.metric("lb_backend_errors_total", &["backend=\"b1\"", "reason=\"connect_timeout\""]) >= 1.0);
+}
+
+#[test]
+fn a_slow_head_is_408_however_it_trickles() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.head = SHORT).start();
+    let mut client = lb.client();
+    client.send(b"GET /home HTTP/1.1\r\nhost: a\r\n");
+    within(SHORT, || client.answer().is_own(408, "client_timeout"));
+    assert_eq!(client.rest(), b"");
+
+    // Each byte comes in time, the whole does not: the clock runs from the first one.
+    let mut client = lb.client();
+    client.stream.set_read_timeout(Some(ms(20))).unwrap();
+    within(SHORT, || {
+        for byte in b"GET /home HTTP/1.1\r\nx: ".iter().chain(std::iter::repeat(&b'x')) {
+            let mut peeked = [0];
+            if client.try_send(&[*byte]).is_err() || client.stream.peek(&mut peeked).is_ok() {
+                break;
+            }
+        }
+    });
+    client.stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    client.answer().is_own(408, "client_timeout");
+    client.rest();
+
+    // Also behind a request that was answered.
+    let mut client = lb.client();
+    assert_eq!(client.get("/home").status(), 200);
+    client.send(b"GET /ho");
+    within(SHORT, || client.answer().is_own(408, "client_timeout"));
+    assert_eq!(client.rest(), b"");
+    lb.comes_to_rest();
+    assert_eq!((lb.errors("client_timeout"), server.stats().requests), (3, 1));
+}
+
+#[test]
+fn a_connection_on_which_nothing_comes_is_closed_without_a_word() {
+    let server = mock("1");
+    let times = |head, keep_alive| {
+        let setup = Setup::of(&[&server]);
+        setup.timeouts(|timeouts| (timeouts.head, timeouts.client_keep_alive) = (head, keep_alive)).start()
+    };
+    let lb = times(SHORT, ms(30_000));
+    within(SHORT, || assert_eq!(lb.client().rest(), b""));
+    let lb = times(ms(30_000), SHORT);
+    let mut client = lb.client();
+    for _ in 0..3 {
+        assert_eq!(client.get("/home").status(), 200);
+    }
+    within(SHORT, || assert_eq!(client.rest(), b""));
+    lb.comes_to_rest();
+    wait_until("the connection to be counted out", || lb.metric("lb_client_connections", &[]) == 0.0);
+    assert_eq!(lb.errors("client_timeout"), 0);
+}
+
+#[test]
+fn a_head_that_breaks_off_ends_quietly() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).start();
+    for part in ["", "G", "GET /home HTTP/1.1\r\n", "GET /home HTTP/1.1\r\nhost: a\r\n"] {
+        let mut client = lb.client();
+        client.send(part.as_bytes());
+        client.end_sending();
+        let rest = client.rest();
+        assert!(rest.is_empty() || rest.starts_with(b"HTTP/1.1 400"), "{}", rest.escape_ascii());
+    }
+    lb.comes_to_rest();
+    assert_eq!(lb.metrics.pool_totals("default").requests, 0);
+    wait_until("the connections to be counted out", || lb.metric("lb_client_connections", &[]) == 0.0);
+}
+
+#[test]
+fn a_client_that_stalls_in_its_body_is_408_and_its_backend_not_to_blame() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.idle = SHORT).start();
+    for (field, part) in [
+        ("content-length: 10", b"12345".to_vec()),
+        ("transfer-encoding: chunked", chunk(b"12345")),
+        ("content-length: 1", vec![]),
+    ] {
+        let mut client = lb.client();
+        client.send(&[request("POST", "/upload", &[field]), part].concat());
+        within(SHORT, || client.answer().is_own(408, "client_timeout"));
+        assert_eq!(client.rest(), b"");
+    }
+    lb.comes_to_rest();
+    assert_eq!((lb.errors("client_timeout"), lb.ended_with(408)), (3, 3));
+    wait_until("the backend's connections to be closed", || server.stats().open_connections == 0);
+    assert_eq!(lb.backends[0].stats.consecutive_errors.load(std::sync::atomic::Ordering::Relaxed), 0);
+}
+
+#[test]
+fn a_backend_that_does_not_take_a_body_is_504_and_to_blame() {
+    let server = Hostile::start(|_, wire| {
+        wire.head();
+        wire.ignore();
+    });
+    let lb = Setup::new(&[server.addr]).timeouts(|timeouts| timeouts.idle = SHORT).start();
+    let mut client = lb.client();
+    let _ = client.stream.set_write_timeout(Some(ms(5_000)));
+    let _ = client.try_send(&request("POST", "/", &["content-length: 100000000"]));
+    // The client offers more than everything between can hold, all the time.
+    let block = vec![b'x'; 1 << 20];
+    while client.try_send(&block).is_ok() {}
+    client.answer().is_own(504, "timeout");
+    lb.comes_to_rest();
+    assert_eq!((lb.errors("timeout"), lb.errors("client_timeout")), (1, 0));
+    assert_eq!(lb.metric("lb_backend_errors_total", &["reason=\"timeout\""]), 1.0);
+}
+
+#[test]
+fn a_client_that_no_longer_reads_is_cut_and_its_backend_let_go() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.idle = SHORT).start();
+    let mut client = lb.client();
+    client.send(&request("GET", "/stream?bytes=1000000000&chunk=65536&length=1", &[]));
+    assert_eq!(client.head().unwrap().status, 200);
+    wait_until("the request to be given up", || lb.ended_with(499) == 1);
+    lb.comes_to_rest();
+    assert_eq!(lb.errors("client_abort"), 1);
+    wait_until("the backend's connection to be closed", || server.stats().open_connections == 0);
+    assert!(matches!(client.body(crate::client::Framing::Length(1_000_000_000), |_| {}), Err(Broken::Short { .. })));
+}
+
+#[test]
+fn a_backend_that_stalls_in_its_body_is_cut_and_counted() {
+    for path in
+        ["/stream?bytes=1000&chunk=100&interval_ms=60000&length=1", "/stream?bytes=1000&chunk=100&interval_ms=60000"]
+    {
+        let server = mock("1");
+        let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.idle = SHORT).start();
+        let mut client = lb.client();
+        client.send(&request("GET", path, &[]));
+        let broken = within(SHORT, || client.answer_to("GET").unwrap_err());
+        assert_eq!(broken, Broken::Short { what: "body", bytes: 100 });
+        lb.comes_to_rest();
+        assert_eq!((lb.errors("timeout"), lb.ended_with(200)), (1, 1));
+        wait_until("the backend's connection to be closed", || server.stats().open_connections == 0);
+    }
+}
+
+#[test]
+fn a_slow_but_steady_body_is_not_cut_by_the_idle_time() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.idle = ms(1_000)).start();
+    let started = Instant::now();
+    assert_eq!(lb.client().get("/stream?bytes=12&chunk=1&interval_ms=120").body, b"abcdefghijkl");
+    assert!(started.elapsed() > ms(1_100), "the whole took longer than the time between two bytes may");
+    lb.comes_to_rest();
+}
+
+#[test]
+fn the_total_time_ends_a_request_wherever_it_is() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.total = Some(SHORT)).start();
+    let mut client = lb.client();
+    client.send(&request("GET", "/home", &["x-service-time-us: 20000000"]));
+    within(SHORT, || client.answer().is_own(504, "timeout"));
+    client.send(&request("GET", "/stream?bytes=1000000&chunk=1&interval_ms=20&length=1", &[]));
+    let broken = within(SHORT, || client.answer_to("GET").unwrap_err());
+    assert!(matches!(broken, Broken::Short { what: "body", bytes: 1.. }), "{broken:?}");
+    lb.comes_to_rest();
+    assert_eq!((lb.errors("timeout"), lb.ended_with(504), lb.ended_with(200)), (2, 1, 1));
+    assert_eq!(lb.client().get("/home").status(), 200);
+}
+
+#[test]
+fn unused_connections_to_a_backend_are_closed_after_their_time() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.upstream_idle = ms(100)).start();
+    let mut clients: Vec<Client> = (0..4).map(|_| lb.client()).collect();
+    clients.iter_mut().for_each(|client| assert_eq!(client.get("/home").status(), 200));
+    wait_until("unused connections to be closed", || server.stats().open_connections == 0);
+    assert_eq!(lb.metric("lb_backend_connections", &["state=\"idle\""]), 0.0);
+    clients.iter_mut().for_each(|client| assert_eq!(client.get("/home").status(), 200));
+    lb.comes_to_rest();
+}

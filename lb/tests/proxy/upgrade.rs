@@ -1,0 +1,135 @@
+//! Tunnels: a protocol that is not HTTP passes, byte for byte, each direction closed by itself.
+
+use std::io::Write;
+
+use crate::client::{Client, request};
+use crate::hostile::Hostile;
+use crate::support::{Setup, mock, wait_until};
+
+const ASK: [&str; 2] = ["connection: keep-alive, Upgrade", "upgrade: echo"];
+
+fn switched(client: &mut Client) {
+    let answer = client.answer();
+    assert_eq!(answer.status(), 101);
+    assert_eq!(answer.field("connection").map(|value| value.to_ascii_lowercase()).as_deref(), Some("upgrade"));
+    assert_eq!(answer.field("upgrade").as_deref(), Some("echo"));
+}
+
+#[test]
+fn bytes_pass_both_ways_also_those_right_behind_the_head_and_each_way_ends_by_itself() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).start();
+    let mut client = lb.client();
+    assert_eq!(client.get("/home").status(), 200, "a connection may be upgraded later, too");
+    client.send(&[request("GET", "/echo", &ASK), b"early ".to_vec()].concat());
+    switched(&mut client);
+    assert_eq!(client.raw(6), b"early ");
+    for word in [&b"one"[..], b"\x00\xff\r\n\r\n", b"three"] {
+        client.send(word);
+        assert_eq!(client.raw(word.len()), word);
+    }
+    assert_eq!((lb.backends[0].in_flight(), lb.metrics.pool_totals("default").in_flight), (1, 1), "it is in flight");
+    assert_eq!(lb.metric("lb_backend_connections", &["state=\"active\""]), 1.0);
+    client.send(b"last");
+    client.end_sending();
+    assert_eq!(client.rest(), b"last", "what was under way still comes");
+    lb.comes_to_rest();
+    assert_eq!((lb.ended_with(101), lb.ended_with(200)), (1, 1));
+    assert!(lb.metrics.pool_totals("default").errors_by_reason.is_empty());
+    wait_until("the backend's connection to be closed", || server.stats().open_connections <= 1);
+}
+
+#[test]
+fn much_passes_through_many_tunnels_at_once() {
+    const BYTES: usize = 2 << 20;
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).start();
+    std::thread::scope(|scope| {
+        for number in 0..8u8 {
+            let lb = &lb;
+            scope.spawn(move || {
+                let mut client = lb.client();
+                client.send(&request("GET", "/echo", &ASK));
+                switched(&mut client);
+                let data: Vec<u8> = (0..BYTES).map(|n| (n % 251) as u8 ^ number).collect();
+                let (mut writer, sent) = (client.stream.try_clone().unwrap(), data.clone());
+                let sender = std::thread::spawn(move || {
+                    writer.write_all(&sent).unwrap();
+                    writer.shutdown(std::net::Shutdown::Write).unwrap();
+                });
+                assert!(client.rest() == data, "tunnel {number} brought other bytes");
+                sender.join().unwrap();
+            });
+        }
+    });
+    lb.comes_to_rest();
+    assert_eq!(lb.ended_with(101), 8);
+}
+
+#[test]
+fn what_a_backend_says_right_behind_its_101_arrives() {
+    let server = Hostile::start(|_, wire| {
+        wire.head();
+        wire.write(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: echo\r\nconnection: upgrade\r\n\r\nwelcome");
+        wire.until(b"bye");
+        wire.write(b"bye");
+    });
+    let lb = Setup::new(&[server.addr]).start();
+    let mut client = lb.client();
+    client.send(&request("GET", "/", &ASK));
+    switched(&mut client);
+    assert_eq!(client.raw(7), b"welcome");
+    client.send(b"bye");
+    assert_eq!(client.rest(), b"bye", "the backend's end reaches the client");
+    drop(client); // until now it could have gone on sending
+    lb.comes_to_rest();
+    let head = server.heads()[0].to_ascii_lowercase();
+    assert!(head.contains("upgrade: echo") && head.contains("connection: upgrade"), "{head}");
+}
+
+#[test]
+fn a_client_that_leaves_its_tunnel_ends_it() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).start();
+    for times in 1..=4 {
+        let mut client = lb.client();
+        client.send(&request("GET", "/echo", &ASK));
+        switched(&mut client);
+        client.send(b"word");
+        client.raw(4);
+        if times % 2 == 0 {
+            client.reset()
+        } else {
+            drop(client)
+        }
+        wait_until("the tunnel to be counted", || lb.ended_with(101) == times);
+        lb.comes_to_rest();
+    }
+    wait_until("the backend's connections to be closed", || server.stats().open_connections == 0);
+}
+
+#[test]
+fn a_refused_upgrade_is_an_answer_like_any_other() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).start();
+    let mut client = lb.client();
+    let answer = client.ask("GET", "/echo", &["connection: upgrade", "upgrade: websocket"]);
+    assert_eq!(answer.status(), 426);
+    assert_eq!(client.ask("GET", "/home", &ASK).status(), 200, "and so is one that is not taken up");
+    client.send(&request("GET", "/echo", &ASK));
+    switched(&mut client);
+    drop(client);
+    lb.comes_to_rest();
+}
+
+#[test]
+fn who_does_not_ask_properly_is_not_upgraded() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).start();
+    let mut client = lb.client();
+    assert_eq!(client.ask("GET", "/echo", &["upgrade: echo"]).status(), 426, "Connection must name it");
+    let mut client = lb.client();
+    client.send(b"GET /echo HTTP/1.0\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
+    assert_eq!(client.answer().status(), 426, "HTTP/1.0 has no upgrade");
+    lb.comes_to_rest();
+}
