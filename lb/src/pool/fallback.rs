@@ -77,9 +77,11 @@ mod tests {
     #[test]
     fn round_robin_takes_turns_among_the_usable() {
         let backends = pool(&[(true, 9), (true, 0), (false, 0)]);
-        let cursor = AtomicUsize::new(usize::MAX);
-        let picks: Vec<_> = (0..4).map(|_| pick(Fallback::RoundRobin, &backends, &[1], 0, &cursor).unwrap()).collect();
-        assert_eq!(picks, [0, 0, 0, 0], "b1 was tried, b2 is down");
+        let cursor = AtomicUsize::new(0);
+        let may_serve = |index: usize| backends[index].is_eligible();
+        let picks: Vec<_> =
+            (0..5).map(|_| pick(Fallback::RoundRobin, &backends, may_serve, 0, &cursor).unwrap()).collect();
+        assert_eq!(picks, [0, 1, 0, 0, 1], "b2 is down, its turn goes to the next");
     }
 
     #[test]
