@@ -73,6 +73,11 @@ impl RequestBody {
         Self { inner: Some(inner), client: client.clone(), left: limit.unwrap_or(u64::MAX), pool: pool.clone() }
     }
 
+    fn ended(&self) {
+        self.client.body_open.set(false);
+        self.client.body_unread.set(false);
+    }
+
     fn count(&mut self, bytes: u64) -> Result<(), BodyError> {
         self.client.body_bytes.set(self.client.body_bytes.get() + bytes);
         self.pool.shards[self.client.listener].request_bytes.add(bytes);
@@ -96,7 +101,7 @@ impl Body for RequestBody {
         match polled {
             Poll::Pending => Poll::Pending,
             Poll::Ready(None) => {
-                self.client.body_open.set(false);
+                self.ended();
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
@@ -105,7 +110,7 @@ impl Body for RequestBody {
             }
             Poll::Ready(Some(Ok(frame))) => {
                 if at_end {
-                    self.client.body_open.set(false);
+                    self.ended();
                 }
                 let bytes = frame.data_ref().map_or(0, Bytes::len) as u64;
                 Poll::Ready(Some(self.count(bytes).map(|()| frame)))

@@ -10,14 +10,17 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker, ready};
+use std::time::Duration;
 
-use http::HeaderValue;
+use http::{HeaderValue, Request};
+use hyper::body::{Body, Incoming};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use socket2::SockRef;
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
 use super::error::Failure;
 use super::forward;
@@ -39,6 +42,8 @@ pub(super) struct Client {
     pub(super) body_bytes: Cell<u64>,
     /// The request's body has not ended.
     pub(super) body_open: Cell<bool>,
+    /// The client may still be sending a body that nobody reads to its end.
+    pub(super) body_unread: Cell<bool>,
     /// The request's body was asked for more and had nothing: the client is waited for, not the backend.
     pub(super) body_awaited: Cell<bool>,
     /// Why reading the request's body was given up.
@@ -88,8 +93,9 @@ pub(super) async fn serve(client: Rc<Client>, socket: TcpStream) {
         builder.max_headers(limits.headers);
     }
     let own = client.clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         own.phase.set(Phase::Busy);
+        own.body_unread.set(!Body::is_end_stream(request.body()));
         forward::serve(own.clone(), request)
     });
     let mut connection = builder.serve_connection(io, service);
@@ -105,13 +111,26 @@ pub(super) async fn serve(client: Rc<Client>, socket: TcpStream) {
     if let Err(error) = ended {
         client.count_parse_error(&error);
     }
+    let parts = connection.into_parts();
     let tunnel = client.tunnel.borrow_mut().take();
-    if let Some(tunnel) = tunnel {
-        let parts = connection.into_parts();
-        tunnel.run(&client, parts.io, parts.read_buf).await;
+    match tunnel {
+        Some(tunnel) => tunnel.run(&client, parts.io, parts.read_buf).await,
+        None if client.body_unread.get() => linger(parts.io.into_socket()).await,
+        None => {}
     }
 }
 
+/// Reads on for a while, for nothing. Closed over unread bytes the kernel resets a connection, and to many a client that is still
+/// sending, its answer would be lost by that.
+async fn linger(mut socket: TcpStream) {
+    let mut sink = vec![0; LINGER_BUFFER_BYTES];
+    let end = async { while socket.read(&mut sink).await.is_ok_and(|bytes| bytes > 0) {} };
+    let _ = timeout(LINGER_MAX, end).await;
+}
+
+/// Long enough for an answer to arrive and be read.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+const LINGER_BUFFER_BYTES: usize = 16 * 1024;
 const HYPER_HEADERS: usize = 100;
 const MINIMUM_BUFFER_BYTES: usize = 8192;
 
@@ -128,6 +147,7 @@ impl Client {
             watchdog: Watchdog::default(),
             body_bytes: Cell::new(0),
             body_open: Cell::new(false),
+            body_unread: Cell::new(false),
             body_awaited: Cell::new(false),
             body_failure: Cell::new(None),
             tunnel: RefCell::new(None),

@@ -49,6 +49,7 @@ async fn ask(client: &Client, door: mpsc::Sender<CourseCall>, request: Request<I
         Ok(body) => body.to_bytes(),
         Err(_) => return error::json(StatusCode::PAYLOAD_TOO_LARGE, "Request payload is too large or broke off"),
     };
+    client.body_unread.set(false);
     let (answer, answered) = oneshot::channel();
     let call = CourseCall { method: parts.method, path: parts.uri.path().to_owned(), body, peer: client.peer, answer };
     if door.send(call).await.is_err() {
