@@ -222,6 +222,14 @@ impl Client {
         std::mem::take(&mut self.buffer)
     }
 
+    /// Whether the other side says good-bye and still takes what is under way: a reset could overtake the answer.
+    pub(crate) fn ends_well(&mut self) -> bool {
+        self.buffer.is_empty()
+            && matches!(self.fill(), Ok(0))
+            && self.try_send(b"more").is_ok()
+            && self.try_send(b"and more").is_ok()
+    }
+
     /// False at the end of the connection or its reset.
     fn more(&mut self) -> bool {
         self.fill().is_ok_and(|bytes| bytes > 0)

@@ -32,9 +32,9 @@ fn a_running_request_gets_its_answer_and_new_connections_are_refused() {
     let server = mock("1");
     let mut lb = Setup::of(&[&server]).start();
     let (address, backend) = (lb.address, lb.backends[0].clone());
-    stall(&server, true);
     let (mut waiting, mut uploading, mut reading) = (lb.client(), lb.client(), lb.client());
-    stall(&server, false);
+    let mut idle: Vec<Client> = (0..9).map(|_| lb.client()).collect(); // some on each worker
+    idle.iter_mut().for_each(|client| assert_eq!(client.get("/home").status(), 200));
     reading.send(&request("GET", "/stream?bytes=50000000&length=1", &[]));
     assert_eq!(reading.head().unwrap().status, 200);
     stall(&server, true);
@@ -45,6 +45,8 @@ fn a_running_request_gets_its_answer_and_new_connections_are_refused() {
     std::thread::scope(|scope| {
         let draining = scope.spawn(|| lb.drain(PATIENCE));
         wait_until("the door to be closed", || TcpStream::connect(address).is_err());
+        idle.iter_mut()
+            .for_each(|client| assert_eq!(client.rest(), b"", "idle ones go as soon as their worker drains"));
         assert!(!draining.is_finished());
         uploading.send(b"def");
         stall(&server, false);
