@@ -203,7 +203,8 @@ impl Actor {
             }
             News::Died(death) => {
                 let Death { reason, in_a_row, is_hopeless, next_try } = &death;
-                tracing::warn!("replica {name}: {reason}; starting it again in {next_try:?}");
+                let when = if next_try.is_zero() { "at once".to_owned() } else { format!("in {next_try:?}") };
+                tracing::warn!("replica {name}: {reason}; starting it again {when}");
                 self.checkers.forget(0, name);
                 let fell = self.pools[0].members.update(name, |member| member.standing.fell(reason.clone()));
                 if fell.flatten().is_some() {

@@ -73,9 +73,9 @@ impl Process {
 
     /// Waits until it ends by itself; says how, in words.
     pub(super) async fn ended(&mut self) -> String {
-        let how = match self.child.wait().await {
-            Ok(status) => describe(status),
-            Err(error) => format!("it was lost: {error}"),
+        let (how, was_killed) = match self.child.wait().await {
+            Ok(status) => (describe(status), status.signal().is_some()),
+            Err(error) => (format!("it was lost: {error}"), false),
         };
         // What it started must not outlive it: it would keep the port.
         self.signal(Signal::KILL);
@@ -83,6 +83,10 @@ impl Process {
             && timeout(STDERR_WAIT, &mut reader).await.is_err()
         {
             reader.abort();
+        }
+        // Who was killed had no time for last words; what stands there is something else.
+        if was_killed {
+            return how;
         }
         let stderr = self.stderr.lock();
         match String::from_utf8_lossy(&stderr).lines().rev().map(str::trim).find(|line| !line.is_empty()) {
