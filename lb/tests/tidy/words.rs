@@ -95,15 +95,8 @@ fn sleeping(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
 
 /// Integration tests open what they name. Unit tests mostly parse it: only lines that open something count there.
 fn fixed_ports(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
-    const BEFORE_PORT: &[&str] = &[
-        "127.0.0.1:",
-        "localhost:",
-        "0.0.0.0:",
-        "127.0.0.1\", ",
-        "[127, 0, 0, 1], ",
-        "LOCALHOST, ",
-        "LOCALHOST), ",
-    ];
+    const BEFORE_PORT: &[&str] =
+        &["127.0.0.1:", "localhost:", "0.0.0.0:", "127.0.0.1\", ", "[127, 0, 0, 1], ", "LOCALHOST, ", "LOCALHOST), "];
     let watched = sources.iter().filter(|source| !is_listed(allowed, &source.path));
     let mut offences = Vec::new();
     for source in watched {
