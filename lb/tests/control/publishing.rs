@@ -87,7 +87,7 @@ async fn an_answer_waits_until_every_worker_has_the_change() {
         tokio::select! {
             biased;
             _ = &mut change => true,
-            seen = rig.control.hall.acknowledgement() => { drop(seen); false }
+            () = rig.control.hall.acknowledgement() => false,
         }
     });
     assert!(seen && !answered, "published, and one worker has not taken it up");
