@@ -17,7 +17,6 @@ use hyper::body::{Body, Incoming};
 use hyper::rt::{Read, ReadBufCursor, Write};
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
-use socket2::SockRef;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -229,7 +228,7 @@ impl ClientIo {
             // The answer is complete, but the client has not taken all of it: writing has a clock of its own.
             Phase::Idle { .. } if self.write_stalled.is_some() => Poll::Pending,
             // What came before the end is answered; the runtime just has not heard of it yet.
-            Phase::Idle { .. } if client.worker.draining.get() && self.has_bytes() => Poll::Pending,
+            Phase::Idle { .. } if client.worker.draining.get() && self.socket.has_news() => Poll::Pending,
             Phase::Idle { .. } if client.worker.draining.get() => Poll::Ready(Ok(())),
             Phase::Idle { since, first } => {
                 let (head, keep_alive) = timeouts(&client.worker);
@@ -248,12 +247,6 @@ impl ClientIo {
         ready!(self.client.watchdog.poll(cx, deadline));
         self.answer_slow_head();
         Poll::Ready(Ok(()))
-    }
-
-    /// Whether the kernel holds something to read.
-    fn has_bytes(&self) -> bool {
-        let mut byte = [std::mem::MaybeUninit::uninit()];
-        SockRef::from(self.socket.stream()).peek(&mut byte).is_ok_and(|bytes| bytes > 0)
     }
 
     /// 408 by hand, as hyper knows of no request yet. Best effort: a full socket of a client this slow is not waited for.

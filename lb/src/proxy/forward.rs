@@ -154,9 +154,10 @@ async fn attempt(
     let mut attempt = Attempt::begin(Rc::clone(client), Rc::clone(pool), picked, number, now);
     let member = attempt.member.clone();
     let tried = member.backend.number;
+    let repeatable = may_repeat && request.method().is_idempotent() && request.body().is_end_stream();
     // A second attempt takes no chance with a kept connection.
     let upstream = match before {
-        None => Upstream::get(&member, settings, now).await,
+        None => Upstream::get(&member, settings, now, !repeatable).await,
         Some(_) => Upstream::connect(&member, settings).await,
     };
     let mut upstream = match upstream {
@@ -168,8 +169,7 @@ async fn attempt(
         }
     };
     headers::name_host(request.headers_mut(), &member.backend.address);
-    let copy = (may_repeat && upstream.reused && request.method().is_idempotent() && request.body().is_end_stream())
-        .then(|| copy_head(&request));
+    let copy = (repeatable && upstream.reused).then(|| copy_head(&request));
     let total = settings.timeouts.total.map(|total| *started + total);
     match upstream.send(request, client, settings, now, total).await {
         Ok(response) => {

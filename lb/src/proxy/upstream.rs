@@ -19,7 +19,7 @@ use tokio::time::{Instant, timeout};
 
 use super::body::RequestBody;
 use super::client::Client;
-use super::socket::Socket;
+use super::socket::{Probe, Socket};
 use super::view::Member;
 use crate::generation::Settings;
 use crate::telemetry::{BackendShard, ErrorReason};
@@ -31,6 +31,7 @@ pub(super) struct Upstream {
     open: bool,
     /// It has answered a request before: the backend may close it at any moment.
     pub(super) reused: bool,
+    probe: Probe,
     /// Not while idle.
     in_use: Option<InUse>,
 }
@@ -50,15 +51,23 @@ pub(super) struct SendError {
 // === impl Upstream ===
 
 impl Upstream {
-    /// A kept connection, else a new one.
-    pub(super) async fn get(member: &Rc<Member>, settings: &Settings, now: Instant) -> Result<Box<Self>, ErrorReason> {
+    /// A kept connection, else a new one. With `careful` the kernel is asked whether a kept one still stands: a system call that a
+    /// request is worth that could not be repeated.
+    pub(super) async fn get(
+        member: &Rc<Member>,
+        settings: &Settings,
+        now: Instant,
+        careful: bool,
+    ) -> Result<Box<Self>, ErrorReason> {
         let oldest = now.checked_sub(settings.timeouts.upstream_idle).unwrap_or(now);
         while let Some(mut upstream) = member.take_idle(oldest) {
+            upstream.probe.set(careful);
             poll_fn(|cx| {
                 upstream.poll(cx);
                 Poll::Ready(())
             })
             .await;
+            upstream.probe.set(false);
             if upstream.open && upstream.sender.is_ready() {
                 upstream.reused = true;
                 upstream.in_use = Some(InUse::new(&member.shard));
@@ -82,10 +91,10 @@ impl Upstream {
         let _ = socket.set_nodelay(true);
         member.shard.connected(started.elapsed().as_nanos() as u64);
         member.shard.connections_opened.inc();
-        let (sender, connection) =
-            http1::Builder::new().handshake(Socket::new(socket)).await.map_err(|_| ErrorReason::Connect)?;
+        let (socket, probe) = Socket::with_probe(socket);
+        let (sender, connection) = http1::Builder::new().handshake(socket).await.map_err(|_| ErrorReason::Connect)?;
         let in_use = Some(InUse::new(&member.shard));
-        Ok(Box::new(Self { sender, connection, open: true, reused: false, in_use }))
+        Ok(Box::new(Self { sender, connection, open: true, reused: false, probe, in_use }))
     }
 
     /// Moves the connection on.
