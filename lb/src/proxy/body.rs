@@ -22,8 +22,10 @@ use crate::telemetry::ErrorReason;
 /// Why a body was cut off; ends the connection that it was on.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum BodyError {
-    #[error("the other side's body broke off: {0}")]
-    Broken(#[from] hyper::Error),
+    #[error("the client's body broke off: {0}")]
+    Client(#[from] hyper::Error),
+    #[error("the backend's body broke off: {0}")]
+    Backend(std::io::Error),
     #[error("the other side's body stood still for too long")]
     Stalled,
     #[error("the request's body is longer than allowed")]
@@ -47,7 +49,7 @@ pub(super) enum ResponseBody {
 }
 
 pub(super) struct Streamed {
-    inner: Incoming,
+    /// Until the last byte was taken, or no more can come.
     upstream: Option<Box<Upstream>>,
     attempt: Attempt,
     guard: RequestGuard,
@@ -56,7 +58,7 @@ pub(super) struct Streamed {
     stalled: Option<Instant>,
     total: Option<Instant>,
     /// The backend broke off. A body's error makes hyper drop what it still holds, so it is told when all that came is written.
-    broken: Option<hyper::Error>,
+    broken: Option<BodyError>,
 }
 
 // === impl RequestBody ===
@@ -150,7 +152,6 @@ impl ResponseBody {
 
     /// The backend's answer. One that has no body is at its end already.
     pub(super) fn streamed(
-        inner: Incoming,
         upstream: Box<Upstream>,
         attempt: Attempt,
         guard: RequestGuard,
@@ -158,10 +159,10 @@ impl ResponseBody {
         status: u16,
     ) -> Self {
         let total = client.worker.view.borrow().settings.timeouts.total.map(|total| guard.started + total);
+        let is_at_end = upstream.is_at_end();
         let upstream = Some(upstream);
-        let mut streamed =
-            Streamed { inner, upstream, attempt, guard, client, status, stalled: None, total, broken: None };
-        if streamed.inner.is_end_stream() {
+        let mut streamed = Streamed { upstream, attempt, guard, client, status, stalled: None, total, broken: None };
+        if is_at_end {
             streamed.complete();
         }
         Self::Streamed(Box::new(streamed))
@@ -204,29 +205,23 @@ impl Streamed {
 
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         if let Some(error) = self.broken.take_if(|_| self.client.is_flushed()) {
-            return Poll::Ready(Some(Err(error.into())));
+            return Poll::Ready(Some(Err(error)));
         }
-        if self.broken.is_some() {
-            return Poll::Pending;
-        }
-        // The body first, so that the connection below sees that it is wanted; then once more for what that brought.
-        let mut polled = Pin::new(&mut self.inner).poll_frame(cx);
-        if polled.is_pending()
-            && let Some(upstream) = &mut self.upstream
-        {
-            upstream.poll(cx);
-            polled = Pin::new(&mut self.inner).poll_frame(cx);
-        }
-        match polled {
-            Poll::Ready(Some(Ok(frame))) => {
+        let Some(upstream) = &mut self.upstream else {
+            return if self.broken.is_some() { Poll::Pending } else { Poll::Ready(None) };
+        };
+        match upstream.poll_data(cx) {
+            Poll::Ready(Some(Ok(data))) => {
+                let is_at_end = upstream.is_at_end();
                 self.stalled = None;
-                self.guard.sent(frame.data_ref().map_or(0, Bytes::len) as u64);
-                if self.inner.is_end_stream() {
+                self.guard.sent(data.len() as u64);
+                if is_at_end {
                     self.complete();
                 }
-                Poll::Ready(Some(Ok(frame)))
+                Poll::Ready(Some(Ok(Frame::data(data))))
             }
             Poll::Ready(Some(Err(error))) => {
+                tracing::debug!("{error}");
                 self.fail(ErrorReason::Reset);
                 self.broken = Some(error);
                 self.client.await_flush();
@@ -274,14 +269,17 @@ impl Body for ResponseBody {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Streamed(streamed) => streamed.inner.is_end_stream(),
+            Self::Streamed(streamed) => streamed.upstream.is_none() && streamed.broken.is_none(),
             Self::Own { body, .. } => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Streamed(streamed) => streamed.inner.size_hint(),
+            Self::Streamed(streamed) => match &streamed.upstream {
+                Some(upstream) => upstream.length().map_or_else(SizeHint::default, SizeHint::with_exact),
+                None => SizeHint::with_exact(0),
+            },
             Self::Own { body, .. } => body.size_hint(),
         }
     }

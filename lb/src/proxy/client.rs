@@ -313,6 +313,11 @@ impl Write for ClientIo {
         if flushed.is_ready() && self.client.flush_awaited.replace(false) {
             cx.waker().wake_by_ref();
         }
+        // An answer has ended: hyper may not read again before something comes, so nobody else sets this clock.
+        if let Phase::Idle { since, first: false } = self.client.phase.get() {
+            let keep_alive = self.client.worker.view.borrow().settings.timeouts.client_keep_alive;
+            self.client.watchdog.arm(cx, since + keep_alive);
+        }
         flushed
     }
 

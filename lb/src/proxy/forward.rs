@@ -9,7 +9,7 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, response};
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
@@ -20,7 +20,7 @@ use super::client::Client;
 use super::error::Failure;
 use super::key::{self, Key};
 use super::tunnel::Tunnel;
-use super::upstream::Upstream;
+use super::upstream::{Patience, Upstream};
 use super::view::Pool;
 use super::{course, error, headers};
 use crate::generation::Settings;
@@ -28,7 +28,7 @@ use crate::telemetry::{ErrorReason, RetryReason};
 
 /// What a backend answered, with all that has to be ended with it.
 struct Answer {
-    response: Response<Incoming>,
+    head: response::Parts,
     upstream: Box<Upstream>,
     attempt: Attempt,
 }
@@ -43,7 +43,7 @@ struct Failed {
 /// What a second attempt needs.
 struct Again {
     reason: RetryReason,
-    request: Request<RequestBody>,
+    body: RequestBody,
     /// The backend that failed, by its number in the contract.
     tried: u64,
 }
@@ -75,11 +75,9 @@ pub(super) async fn serve(
     let guard = RequestGuard::begin(client.clone(), pool.clone(), parts.method.clone(), started);
     let missing_path = (settings.missing_path_is_400 && parts.method == Method::GET).then(|| parts.uri.clone());
     Ok(match get_answer(&client, &pool, &settings, parts, body, started).await {
-        Ok(answer) if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS => {
-            switch(&client, answer, guard).await
-        }
+        Ok(answer) if answer.head.status == StatusCode::SWITCHING_PROTOCOLS => switch(&client, answer, guard),
         Ok(answer) => match missing_path {
-            Some(uri) if answer.response.status() == StatusCode::NOT_FOUND => {
+            Some(uri) if answer.head.status == StatusCode::NOT_FOUND => {
                 missing(&client, answer, guard, uri.path()).await
             }
             _ => pass_on(&client, answer, guard),
@@ -113,11 +111,11 @@ async fn get_answer(
     };
     let circumstances = Circumstances { client, pool, settings, key, started };
     let may_repeat = settings.limits.retries > 0;
-    let first = attempt(&circumstances, Request::from_parts(parts, body), None, may_repeat).await;
+    let first = attempt(&circumstances, &parts, body, None, may_repeat).await;
     let answer = match first {
         Err(Failed { failure, again: Some(again) }) => {
             pool.shards[client.listener].retry(again.reason);
-            match attempt(&circumstances, again.request, Some((again.reason, again.tried)), false).await {
+            match attempt(&circumstances, &parts, again.body, Some((again.reason, again.tried)), false).await {
                 // Nobody else was there: what the first one failed of says more.
                 Err(second) if second.failure.reason == ErrorReason::NoBackend => return Err(failure),
                 second => second,
@@ -126,7 +124,7 @@ async fn get_answer(
         first => first,
     };
     let mut answer = answer.map_err(|failed| failed.failure)?;
-    if answer.response.status() == StatusCode::SWITCHING_PROTOCOLS && !asks_upgrade {
+    if answer.head.status == StatusCode::SWITCHING_PROTOCOLS && !asks_upgrade {
         answer.attempt.fail(ErrorReason::BadResponse);
         return Err(Failure::new(ErrorReason::BadResponse, "the backend switched protocols without being asked"));
     }
@@ -136,14 +134,15 @@ async fn get_answer(
 /// One try on one backend. `before`: why and on whom the first one failed.
 async fn attempt(
     circumstances: &Circumstances<'_>,
-    mut request: Request<RequestBody>,
+    head: &Parts,
+    body: RequestBody,
     before: Option<(RetryReason, u64)>,
     may_repeat: bool,
 ) -> Result<Answer, Failed> {
     let Circumstances { client, pool, settings, key, started } = circumstances;
     let number = u32::from(before.is_some());
     let now = if before.is_none() { *started } else { Instant::now() };
-    let pick = |tried| choose(client, pool, key.as_ref(), request.headers(), number, tried, now);
+    let pick = |tried| choose(client, pool, key.as_ref(), &head.headers, number, tried, now);
     let picked = match (pick(before.map(|(_, tried)| tried)), before) {
         // A connection died of age, its backend did not: without another backend it may try again.
         (Err(_), Some((RetryReason::ReusedConnection, _))) => pick(None),
@@ -154,7 +153,7 @@ async fn attempt(
     let mut attempt = Attempt::begin(Rc::clone(client), Rc::clone(pool), picked, number, now);
     let member = attempt.member.clone();
     let tried = member.backend.number;
-    let repeatable = may_repeat && request.method().is_idempotent() && request.body().is_end_stream();
+    let repeatable = may_repeat && head.method.is_idempotent() && body.is_end_stream();
     // A second attempt takes no chance with a kept connection.
     let upstream = match before {
         None => Upstream::get(&member, settings, now, !repeatable).await,
@@ -164,34 +163,31 @@ async fn attempt(
         Ok(upstream) => upstream,
         Err(reason) => {
             attempt.fail(reason);
-            let again = may_repeat.then_some(Again { reason: RetryReason::NotSent, request, tried });
+            let again = may_repeat.then_some(Again { reason: RetryReason::NotSent, body, tried });
             return Err(Failed { failure: failure(reason), again });
         }
     };
-    headers::name_host(request.headers_mut(), &member.backend.address);
-    let copy = (repeatable && upstream.reused).then(|| copy_head(&request));
     let total = settings.timeouts.total.map(|total| *started + total);
-    match upstream.send(request, client, settings, now, total).await {
-        Ok(response) => {
-            attempt.head(response.status().as_u16(), Instant::now());
-            Ok(Answer { response, upstream, attempt })
+    let patience = Patience { client, settings, started: now, total };
+    match upstream.send(head, body, &member.backend.address, &patience).await {
+        Ok(head) => {
+            attempt.head(head.status.as_u16(), Instant::now());
+            Ok(Answer { head, upstream, attempt })
         }
         Err(error) => {
-            let again = match (error.unsent, copy) {
-                (Some(request), _) if may_repeat => {
-                    attempt.not_sent(error.reason);
-                    Some(Again { reason: RetryReason::NotSent, request, tried })
+            let again = match error.unsent {
+                Some(body) if may_repeat => Some(Again { reason: RetryReason::NotSent, body, tried }),
+                None if repeatable && upstream.reused && error.no_answer => {
+                    let body = RequestBody::empty(client, pool);
+                    Some(Again { reason: RetryReason::ReusedConnection, body, tried })
                 }
-                (None, Some(head)) if error.no_answer => {
-                    attempt.not_sent(error.reason);
-                    let request = head.map(|()| RequestBody::empty(client, pool));
-                    Some(Again { reason: RetryReason::ReusedConnection, request, tried })
-                }
-                _ => {
-                    attempt.fail(error.reason);
-                    None
-                }
+                _ => None,
             };
+            if again.is_some() {
+                attempt.not_sent(error.reason)
+            } else {
+                attempt.fail(error.reason)
+            }
             Err(Failed { failure: failure(error.reason), again })
         }
     }
@@ -207,50 +203,37 @@ fn take_key(client: &Client, pool: &Pool, parts: &Parts) -> Option<Key> {
     key::of(&shared.hash_on, shared.hash, &parts.uri, &parts.headers, &client.peer_text, &mut random)
 }
 
-fn copy_head(request: &Request<RequestBody>) -> Request<()> {
-    let mut copy = Request::new(());
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.version_mut() = request.version();
-    *copy.headers_mut() = request.headers().clone();
-    copy
-}
-
 fn pass_on(client: &Rc<Client>, answer: Answer, guard: RequestGuard) -> Response<ResponseBody> {
-    let Answer { response, upstream, attempt } = answer;
-    let (mut parts, body) = response.into_parts();
-    headers::forward_response(&mut parts.headers);
+    let Answer { mut head, upstream, attempt } = answer;
+    headers::forward_response(&mut head.headers);
     // Each hop speaks its own version: a backend of HTTP/1.0 must not cost the client its connection.
-    parts.version = Version::HTTP_11;
-    let status = parts.status.as_u16();
-    let body = ResponseBody::streamed(body, upstream, attempt, guard, client.clone(), status);
-    Response::from_parts(parts, body)
+    head.version = Version::HTTP_11;
+    let status = head.status.as_u16();
+    Response::from_parts(head, ResponseBody::streamed(upstream, attempt, guard, client.clone(), status))
 }
 
 /// The course's rule: a backend's 404 to a GET becomes 400 with the sheet's words. The backend's own words are read and dropped, so
 /// that the connection stays.
 async fn missing(client: &Rc<Client>, answer: Answer, guard: RequestGuard, path: &str) -> Response<ResponseBody> {
-    let Answer { response, upstream, attempt } = answer;
+    let Answer { upstream, attempt, .. } = answer;
     let status = StatusCode::BAD_REQUEST;
-    let body = ResponseBody::streamed(response.into_body(), upstream, attempt, guard, client.clone(), status.as_u16());
-    body.discard().await;
+    ResponseBody::streamed(upstream, attempt, guard, client.clone(), status.as_u16()).discard().await;
     error::json(status, &format!("'{path}' endpoint does not exist in server replicas")).map(ResponseBody::uncounted)
 }
 
 /// A tunnel begins: hyper sends the 101, then the connection's task takes over.
-async fn switch(client: &Rc<Client>, answer: Answer, guard: RequestGuard) -> Response<ResponseBody> {
-    let Answer { response, upstream, mut attempt } = answer;
-    let (mut parts, _) = response.into_parts();
-    let protocol = headers::upgrade_of(&parts.headers);
-    headers::forward_response(&mut parts.headers);
-    parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+fn switch(client: &Rc<Client>, answer: Answer, guard: RequestGuard) -> Response<ResponseBody> {
+    let Answer { mut head, upstream, mut attempt } = answer;
+    let protocol = headers::upgrade_of(&head.headers);
+    headers::forward_response(&mut head.headers);
+    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     if let Some(protocol) = protocol {
-        parts.headers.insert(UPGRADE, protocol);
+        head.headers.insert(UPGRADE, protocol);
     }
-    let (socket, early, in_use) = upstream.into_socket().await;
+    let (socket, early, in_use) = upstream.into_socket();
     attempt.upgrade();
     *client.tunnel.borrow_mut() = Some(Tunnel { upstream: socket, early, attempt, guard, _in_use: in_use });
-    Response::from_parts(parts, ResponseBody::uncounted(Bytes::new()))
+    Response::from_parts(head, ResponseBody::uncounted(Bytes::new()))
 }
 
 fn refuse(failure: Failure, guard: RequestGuard) -> Response<ResponseBody> {

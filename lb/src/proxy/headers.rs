@@ -81,15 +81,6 @@ pub(super) fn forward_request(parts: &mut Parts, client: &Client, trusted: &[IpN
     }
 }
 
-/// HTTP/1.0 may come without a Host, HTTP/1.1 may not go without: then the backend's own address stands in.
-pub(super) fn name_host(headers: &mut HeaderMap, address: &str) {
-    if !headers.contains_key(HOST)
-        && let Ok(host) = HeaderValue::from_str(address)
-    {
-        headers.insert(HOST, host);
-    }
-}
-
 /// Makes a backend's head one for a client.
 pub(super) fn forward_response(headers: &mut HeaderMap) {
     end_hop(headers);

@@ -1,13 +1,11 @@
-//! A TCP socket as hyper reads and writes it, on both sides.
+//! A TCP socket as both sides write it.
 //!
-//! Why not hyper-util's wrapper: hyper hands over a head and a small body as two slices, and `writev` costs the kernel more than one
-//! `send` of the few bytes gathered. Large bodies are still written without a copy.
+//! Why not hyper-util's wrapper: a head and a small body come as two slices, and `writev` costs the kernel more than one `send` of the
+//! few bytes gathered. Large bodies are still written without a copy.
 
-use std::cell::Cell;
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use hyper::rt::{Read, ReadBufCursor, Write};
@@ -18,29 +16,16 @@ use tokio::net::TcpStream;
 /// Up to so many bytes are gathered on the stack.
 const GATHER_MAX_BYTES: usize = 2048;
 
-pub(super) struct Socket {
-    io: TokioIo<TcpStream>,
-    /// Set while the kernel is to be asked whether the other side has closed.
-    probe: Option<Probe>,
-}
-
-/// The way to a socket that hyper owns.
-pub(super) type Probe = Rc<Cell<bool>>;
+pub(super) struct Socket(TokioIo<TcpStream>);
 
 // === impl Socket ===
 
 impl Socket {
     pub(super) fn new(stream: TcpStream) -> Self {
-        Self { io: TokioIo::new(stream), probe: None }
+        Self(TokioIo::new(stream))
     }
 
-    /// The same, with a way to have the kernel asked: what the runtime has heard of a quiet socket may be old.
-    pub(super) fn with_probe(stream: TcpStream) -> (Self, Probe) {
-        let probe = Probe::default();
-        (Self { io: TokioIo::new(stream), probe: Some(probe.clone()) }, probe)
-    }
-
-    /// Whether the kernel holds bytes, an end or an error.
+    /// Whether the kernel holds bytes, an end or an error: what the runtime has heard of a quiet socket may be old.
     pub(super) fn has_news(&self) -> bool {
         let mut byte = [MaybeUninit::uninit()];
         let peeked = SockRef::from(self.stream()).peek(&mut byte);
@@ -48,27 +33,27 @@ impl Socket {
     }
 
     pub(super) fn stream(&self) -> &TcpStream {
-        self.io.inner()
+        self.0.inner()
+    }
+
+    pub(super) fn stream_mut(&mut self) -> &mut TcpStream {
+        self.0.inner_mut()
     }
 
     pub(super) fn into_stream(self) -> TcpStream {
-        self.io.into_inner()
+        self.0.into_inner()
     }
 }
 
 impl Read for Socket {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: ReadBufCursor<'_>) -> Poll<io::Result<()>> {
-        let read = Pin::new(&mut self.io).poll_read(cx, buf);
-        if read.is_pending() && self.probe.as_ref().is_some_and(|probe| probe.get()) && self.has_news() {
-            return Poll::Ready(Ok(())); // nothing was asked, so whatever came is the end of this connection
-        }
-        read
+        Pin::new(&mut self.0).poll_read(cx, buf)
     }
 }
 
 impl Write for Socket {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
+        Pin::new(&mut self.0).poll_write(cx, bytes)
     }
 
     fn poll_write_vectored(
@@ -81,7 +66,7 @@ impl Write for Socket {
         }
         let total: usize = slices.iter().map(|slice| slice.len()).sum();
         if total > GATHER_MAX_BYTES {
-            return Pin::new(&mut self.io).poll_write_vectored(cx, slices);
+            return Pin::new(&mut self.0).poll_write_vectored(cx, slices);
         }
         let mut gathered = [0; GATHER_MAX_BYTES];
         let mut end = 0;
@@ -97,10 +82,10 @@ impl Write for Socket {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
+        Pin::new(&mut self.0).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+        Pin::new(&mut self.0).poll_shutdown(cx)
     }
 }

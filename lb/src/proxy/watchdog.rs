@@ -26,6 +26,18 @@ struct Alarm {
 // === impl Watchdog ===
 
 impl Watchdog {
+    /// Sees to it that the task is woken by `deadline`, for whoever looks at the clock then. Mostly the timer rings early enough anyway.
+    pub(super) fn arm(&self, cx: &mut Context<'_>, deadline: Instant) {
+        let rings = self
+            .0
+            .borrow()
+            .as_ref()
+            .is_some_and(|alarm| alarm.timer.deadline() <= deadline && !alarm.timer.is_elapsed());
+        if !rings {
+            let _ = self.poll(cx, deadline);
+        }
+    }
+
     /// Ready when `deadline` has passed. Must be polled by the connection's own task.
     pub(super) fn poll(&self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let mut alarm = self.0.borrow_mut();
@@ -62,6 +74,25 @@ mod tests {
             poll_fn(|cx| watchdog.poll(cx, deadline)).await;
             assert_eq!(start.elapsed().as_millis() as u64 / 10, at_ms / 10, "timers have a millisecond");
         }
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn an_armed_deadline_wakes_whatever_was_watched_before() {
+        let watchdog = Watchdog::default();
+        let start = Instant::now();
+        let (far, near) = (start + Duration::from_secs(60), start + Duration::from_millis(250));
+        let mut polls = 0;
+        poll_fn(|cx| {
+            polls += 1;
+            if polls == 1 {
+                assert!(watchdog.poll(cx, far).is_pending());
+                watchdog.arm(cx, near);
+                return Poll::Pending;
+            }
+            Poll::Ready(())
+        })
+        .await;
+        assert!(start.elapsed() < Duration::from_millis(260), "{:?}", start.elapsed());
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
