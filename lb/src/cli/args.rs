@@ -25,7 +25,7 @@ Examples:
 While it runs, its admin port (127.0.0.1:8081) lists what can be asked: curl http://127.0.0.1:8081/
 Exit codes: 0 all is well, 2 something for you to mend (usage, configuration, port, plugin), 1 anything else.";
 
-/// An HTTP load balancer whose routing strategy can be swapped while it runs.
+/// An HTTP load balancer whose routing strategy is a plugin.
 #[derive(Debug, Parser)]
 #[command(name = "lb", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub struct Args {

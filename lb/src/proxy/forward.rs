@@ -7,9 +7,8 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, UPGRADE};
 use http::request::Parts;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Version, response};
+use http::{Method, Request, Response, StatusCode, Version, response};
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
@@ -205,7 +204,7 @@ fn take_key(client: &Client, pool: &Pool, parts: &Parts) -> Option<Key> {
 
 fn pass_on(client: &Rc<Client>, answer: Answer, guard: RequestGuard) -> Response<ResponseBody> {
     let Answer { mut head, upstream, attempt } = answer;
-    headers::forward_response(&mut head.headers);
+    headers::forward_response(head.status, &mut head.headers);
     // Each hop speaks its own version: a backend of HTTP/1.0 must not cost the client its connection.
     head.version = Version::HTTP_11;
     let status = head.status.as_u16();
@@ -224,12 +223,7 @@ async fn missing(client: &Rc<Client>, answer: Answer, guard: RequestGuard, path:
 /// A tunnel begins: hyper sends the 101, then the connection's task takes over.
 fn switch(client: &Rc<Client>, answer: Answer, guard: RequestGuard) -> Response<ResponseBody> {
     let Answer { mut head, upstream, mut attempt } = answer;
-    let protocol = headers::upgrade_of(&head.headers);
-    headers::forward_response(&mut head.headers);
-    head.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    if let Some(protocol) = protocol {
-        head.headers.insert(UPGRADE, protocol);
-    }
+    headers::forward_response(head.status, &mut head.headers);
     let (socket, early, in_use) = upstream.into_socket();
     attempt.upgrade();
     *client.tunnel.borrow_mut() = Some(Tunnel { upstream: socket, early, attempt, guard, _in_use: in_use });

@@ -7,7 +7,7 @@ use http::header::{
     TRANSFER_ENCODING, UPGRADE,
 };
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, Uri, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::client::Client;
 use super::error::Failure;
@@ -81,14 +81,15 @@ pub(super) fn forward_request(parts: &mut Parts, client: &Client, trusted: &[IpN
     }
 }
 
-/// Makes a backend's head one for a client.
-pub(super) fn forward_response(headers: &mut HeaderMap) {
+/// Makes a backend's head one for a client. 101 and 426 name protocols; these are said anew at each hop (RFC 9110 §7.8).
+pub(super) fn forward_response(status: StatusCode, headers: &mut HeaderMap) {
+    let names_protocols = status == StatusCode::SWITCHING_PROTOCOLS || status == StatusCode::UPGRADE_REQUIRED;
+    let protocols = names_protocols.then(|| headers.get(UPGRADE).cloned()).flatten();
     end_hop(headers);
-}
-
-/// The protocol that a 101 names, to be kept over [`forward_response`].
-pub(super) fn upgrade_of(headers: &HeaderMap) -> Option<HeaderValue> {
-    headers.get(UPGRADE).cloned()
+    if let Some(protocols) = protocols {
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+        headers.insert(UPGRADE, protocols);
+    }
 }
 
 fn take_upgrade(headers: &HeaderMap, version: Version) -> Option<HeaderValue> {

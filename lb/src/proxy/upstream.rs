@@ -85,7 +85,8 @@ impl Upstream {
     ) -> Result<Box<Self>, ErrorReason> {
         let oldest = now.checked_sub(settings.timeouts.upstream_idle).unwrap_or(now);
         while let Some(mut upstream) = member.take_idle(oldest) {
-            if !upstream.has_news() && !(careful && upstream.socket.has_news()) {
+            let is_stale = upstream.has_news() || (careful && upstream.socket.has_news());
+            if !is_stale {
                 upstream.reused = true;
                 upstream.in_use = Some(InUse::new(&member.shard));
                 return Ok(upstream);

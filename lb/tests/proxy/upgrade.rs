@@ -115,6 +115,7 @@ fn a_refused_upgrade_is_an_answer_like_any_other() {
     let mut client = lb.client();
     let answer = client.ask("GET", "/echo", &["connection: upgrade", "upgrade: websocket"]);
     assert_eq!(answer.status(), 426);
+    assert_eq!(answer.field("upgrade").as_deref(), Some("echo"), "what the backend would speak is said on");
     assert_eq!(client.ask("GET", "/home", &ASK).status(), 200, "and so is one that is not taken up");
     client.send(&request("GET", "/echo", &ASK));
     switched(&mut client);
