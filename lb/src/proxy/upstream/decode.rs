@@ -205,4 +205,52 @@ mod tests {
         let endless = [b"1".to_vec(), b";".repeat(LINES_MAX_BYTES + 1)].concat();
         assert!(decode(Framing::chunked(), &endless, 4096).is_err());
     }
+
+    #[test]
+    fn any_body_in_any_chunks_and_any_pieces_comes_out_as_it_went_in() {
+        let seed = 2026;
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        for _ in 0..2_000 {
+            let mut wire = Vec::new();
+            let mut body = Vec::new();
+            for _ in 0..random.usize(0..6) {
+                let data: Vec<u8> = (0..random.usize(1..3_000)).map(|_| random.u8(..)).collect();
+                wire.extend_from_slice(
+                    format!("{:X}{}\r\n", data.len(), ["", ";a=b", " "][random.usize(0..3)]).as_bytes(),
+                );
+                wire.extend_from_slice(&data);
+                wire.extend_from_slice(b"\r\n");
+                body.extend_from_slice(&data);
+            }
+            wire.extend_from_slice(["0\r\n\r\n", "0\r\nt: 1\r\nu: 2\r\n\r\n"][random.usize(0..2)].as_bytes());
+            let behind = random.usize(0..20);
+            wire.extend(std::iter::repeat_n(b'H', behind));
+            let piece = random.usize(1..=wire.len());
+            assert_eq!(decode(Framing::chunked(), &wire, piece).unwrap(), (body, behind, true), "in pieces of {piece}");
+        }
+    }
+
+    #[test]
+    fn mangled_chunks_never_panic_nor_yield_more_than_came() {
+        let seed = 4711;
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let wire = b"5\r\nhello\r\na;x\r\n0123456789\r\n0\r\nx: y\r\n\r\n";
+        for _ in 0..50_000 {
+            let mut mangled = wire.to_vec();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(0..mangled.len());
+                match random.u8(0..3) {
+                    0 => mangled[at] = random.u8(..),
+                    1 => drop(mangled.remove(at)),
+                    _ => mangled.insert(at, b"0\r\n;f"[random.usize(0..5)]),
+                }
+            }
+            let piece = random.usize(1..=mangled.len());
+            if let Ok((body, left, _)) = decode(Framing::chunked(), &mangled, piece) {
+                assert!(body.len() + left <= mangled.len());
+            }
+        }
+    }
 }

@@ -227,4 +227,30 @@ mod tests {
         assert_eq!(values, ["one", "two"]);
         assert_eq!(head.parts.headers["x-empty"], "");
     }
+
+    #[test]
+    fn mangled_heads_never_panic_and_never_take_what_is_not_there() {
+        let seed = 815;
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let heads = [
+            &b"HTTP/1.1 200 OK\r\nServer: a\r\nContent-Length: 12\r\nConnection: keep-alive\r\n\r\n"[..],
+            b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.0 404 Not Found\r\nTransfer-Encoding: chunked\r\n\r\n",
+        ];
+        for round in 0..50_000 {
+            let mut mangled = heads[round % 2].to_vec();
+            for _ in 0..random.usize(1..4) {
+                let at = random.usize(0..mangled.len());
+                match random.u8(0..3) {
+                    0 => mangled[at] = random.u8(..),
+                    1 => drop(mangled.remove(at)),
+                    _ => mangled.insert(at, b"\r\n: 1\0"[random.usize(0..6)]),
+                }
+            }
+            let mut read = BytesMut::from(&mangled[..]);
+            if let Ok(Some(head)) = take(&mut read, &Method::GET) {
+                assert!(read.len() < mangled.len() && head.parts.status.as_u16() != 100);
+            }
+        }
+    }
 }
