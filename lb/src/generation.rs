@@ -8,6 +8,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -77,17 +78,27 @@ pub struct CourseAnswer {
 
 /// Where generations are published. One per process.
 pub struct Hall {
+    opened: Instant,
     current: watch::Sender<Arc<Generation>>,
-    seen: Mutex<Vec<Arc<AtomicU64>>>,
+    seats: Mutex<Vec<Arc<Signs>>>,
     retired: Mutex<Vec<Arc<Generation>>>,
     acknowledged: Arc<Notify>,
 }
 
 /// A worker's place in the hall.
 pub struct Seat {
+    opened: Instant,
     current: watch::Receiver<Arc<Generation>>,
-    seen: Arc<AtomicU64>,
+    signs: Arc<Signs>,
     acknowledged: Arc<Notify>,
+}
+
+/// What a worker shows of itself.
+struct Signs {
+    /// The newest generation it has taken up.
+    seen: AtomicU64,
+    /// When it last gave a sign of life, milliseconds after the hall was opened; `u64::MAX` when it left in peace.
+    alive_ms: AtomicU64,
 }
 
 // === impl Generation ===
@@ -125,8 +136,9 @@ fn is_below(path: &str, prefix: &str) -> bool {
 impl Hall {
     pub fn new(first: Generation) -> Arc<Self> {
         Arc::new(Self {
+            opened: Instant::now(),
             current: watch::Sender::new(Arc::new(first)),
-            seen: Mutex::default(),
+            seats: Mutex::default(),
             retired: Mutex::default(),
             acknowledged: Arc::default(),
         })
@@ -134,9 +146,21 @@ impl Hall {
 
     /// A place for one more worker; it has acknowledged nothing yet.
     pub fn seat(&self) -> Seat {
-        let seen = Arc::new(AtomicU64::new(0));
-        self.seen.lock().push(seen.clone());
-        Seat { current: self.current.subscribe(), seen, acknowledged: self.acknowledged.clone() }
+        let alive_ms = AtomicU64::new(self.opened.elapsed().as_millis() as u64);
+        let signs = Arc::new(Signs { seen: AtomicU64::new(0), alive_ms });
+        self.seats.lock().push(signs.clone());
+        let (current, acknowledged) = (self.current.subscribe(), self.acknowledged.clone());
+        Seat { opened: self.opened, current, signs, acknowledged }
+    }
+
+    /// Workers that gave no sign of life for longer than `silence`: one that a strategy keeps in an endless loop, say.
+    pub fn stuck_workers(&self, silence: Duration) -> usize {
+        let now_ms = self.opened.elapsed().as_millis() as u64;
+        let is_silent = |signs: &Arc<Signs>| {
+            let silent_ms = now_ms.saturating_sub(signs.alive_ms.load(Ordering::Relaxed));
+            u128::from(silent_ms) > silence.as_millis()
+        };
+        self.seats.lock().iter().filter(|signs| is_silent(signs)).count()
     }
 
     pub fn current(&self) -> Arc<Generation> {
@@ -156,15 +180,18 @@ impl Hall {
 
     /// Whether every worker has taken up generation `number` or a newer one.
     pub fn is_settled(&self, number: u64) -> bool {
-        self.seen.lock().iter().all(|seen| seen.load(Ordering::Acquire) >= number)
+        self.seats.lock().iter().all(|signs| signs.seen.load(Ordering::Acquire) >= number)
     }
 
-    /// The old generations that no worker can hold any more. The caller drops them where plugin code may run.
+    /// The old generations that nobody holds any more: no worker, nor whoever just looks. The caller drops them where plugin code may
+    /// run.
     #[must_use]
     pub fn take_free(&self) -> Vec<Arc<Generation>> {
-        let oldest = self.seen.lock().iter().map(|seen| seen.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
+        let seats = self.seats.lock();
+        let oldest = seats.iter().map(|signs| signs.seen.load(Ordering::Acquire)).min().unwrap_or(u64::MAX);
         let mut retired = self.retired.lock();
-        let (free, held) = retired.drain(..).partition(|generation| generation.number < oldest);
+        let is_free = |generation: &Arc<Generation>| generation.number < oldest && Arc::strong_count(generation) == 1;
+        let (free, held) = retired.drain(..).partition(is_free);
         *retired = held;
         free
     }
@@ -185,14 +212,20 @@ impl Seat {
 
     /// Says that nothing older than `number` is held any more.
     pub fn acknowledge(&self, number: u64) {
-        self.seen.store(number, Ordering::Release);
+        self.signs.seen.store(number, Ordering::Release);
         self.acknowledged.notify_one();
+    }
+
+    /// A sign of life, to be given every second or so.
+    pub fn is_alive(&self) {
+        self.signs.alive_ms.store(self.opened.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 }
 
 impl Drop for Seat {
     /// A worker that is gone holds nothing.
     fn drop(&mut self) {
+        self.signs.alive_ms.store(u64::MAX, Ordering::Relaxed);
         self.acknowledge(u64::MAX);
     }
 }
@@ -205,5 +238,42 @@ mod tests {
     fn a_prefix_matches_only_at_a_segment_border() {
         assert!(is_below("/api", "/api") && is_below("/api/x", "/api") && is_below("/anything", "/"));
         assert!(!is_below("/apix", "/api") && !is_below("/ap", "/api"));
+    }
+
+    #[test]
+    fn a_worker_that_falls_silent_is_seen_and_one_that_left_is_not() {
+        let limits = crate::config::Limits {
+            head_bytes: 65_536,
+            headers: 100,
+            body_bytes: None,
+            connections: 1,
+            requests_in_flight_per_backend: None,
+            upstream_idle_connections: 1,
+            retries: 1,
+        };
+        let second = Duration::from_secs(1);
+        let timeouts = Timeouts {
+            connect: second,
+            head: second,
+            response_head: second,
+            idle: second,
+            client_keep_alive: second,
+            upstream_idle: second,
+            total: None,
+            drain: second,
+        };
+        let settings = Settings { timeouts, limits, trusted_proxies: Vec::new(), missing_path_is_400: false };
+        let settings = Arc::new(settings);
+        let hall = Hall::new(Generation { number: 1, pools: Vec::new(), routes: Vec::new(), settings, course: None });
+        let seat = hall.seat();
+        let begun = Instant::now();
+        while hall.stuck_workers(Duration::ZERO) == 0 {
+            assert!(begun.elapsed() < Duration::from_secs(30), "silence is never seen");
+            std::thread::yield_now();
+        }
+        assert_eq!(hall.stuck_workers(Duration::from_secs(60)), 0);
+        seat.is_alive();
+        drop(seat);
+        assert_eq!(hall.stuck_workers(Duration::ZERO), 0);
     }
 }

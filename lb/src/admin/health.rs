@@ -15,6 +15,9 @@ use crate::generation::Generation;
 /// How long control may take to answer before it counts as stuck.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 
+/// Workers give a sign of life every second; so long a silence is no hiccup.
+const SILENCE_MAX: Duration = Duration::from_secs(5);
+
 #[derive(Serialize)]
 struct NotReady<'a> {
     message: String,
@@ -27,6 +30,9 @@ pub(super) async fn healthz(shared: &Shared) -> Answer {
     let sick = |sentence: &str| Answer::failure(StatusCode::SERVICE_UNAVAILABLE, sentence);
     match tokio::time::timeout(ANSWER_MAX, shared.handle.status()).await {
         Ok(Ok(status)) if status.builder_stuck => sick("the builder is stuck in a plugin for over a second"),
+        Ok(Ok(_)) if shared.hall.stuck_workers(SILENCE_MAX) > 0 => sick(
+            "a worker gives no sign of life, so its requests hang: a strategy that does not return from pick does that; restart lb",
+        ),
         Ok(Ok(_)) => Answer::text(StatusCode::OK, "ok"),
         Ok(Err(error)) => sick(&error.to_string()),
         Err(_) => sick("control does not answer"),

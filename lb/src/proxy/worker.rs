@@ -22,7 +22,7 @@ use super::view::View;
 use crate::generation::{Hall, Seat};
 use crate::telemetry::{ConnectionShard, Metrics};
 
-/// How often idle upstream connections are looked through.
+/// How often idle upstream connections are looked through, and a sign of life is given.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
 
 /// What one worker's connections share.
@@ -145,7 +145,10 @@ async fn run(
                 None => return,
             },
             () = drained.notified() => return,
-            _ = purge.tick() => worker.purge(),
+            _ = purge.tick() => {
+                seat.is_alive();
+                worker.purge();
+            }
         }
     }
 }
