@@ -75,8 +75,25 @@ async fn a_killed_replica_is_out_at_once_and_stands_again_under_its_name() {
     let before = pids(&rig).await["Server 2"];
     let killed = Instant::now();
     kill_process(before, Signal::KILL).unwrap();
-    rig.until_pool(&[("Server 1", true), ("Server 2", false)]).await;
+    // Told by a counter: the next one may stand before anybody has looked at the list without it.
+    let downs = r#"lb_backend_health_transitions_total{pool="default",backend="Server 2",to="down"}"#;
+    bounded("it to be out", async {
+        while rig.metric(downs) != Some(1.0) {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let noticed = killed.elapsed();
+    bounded("the next of its name in rotation", async {
+        loop {
+            let is_up = rig.backend("Server 2").is_eligible();
+            if is_up && pids(&rig).await.get("Server 2").is_some_and(|pid| *pid != before) {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     rig.until_pool(&[("Server 1", true), ("Server 2", true)]).await;
     println!(
         "kill -9: out of rotation after {noticed:?}, the next of its name in rotation after {:?}",
