@@ -22,6 +22,9 @@ const BACKLOG: i32 = 4096;
 /// After an error such as "too many open files": long enough for some to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// Open files that are not for clients and their backends.
+const RESERVED_DESCRIPTORS: u64 = 128;
+
 /// A bound socket that does not accept yet.
 #[derive(Debug)]
 pub struct Listener {
@@ -88,6 +91,10 @@ pub(super) fn start(
             (listener.socket, shard)
         })
         .collect();
+    let most = most_connections();
+    if most < hall.current().settings.limits.connections {
+        tracing::warn!("the limit of open files allows {most} client connections: raise it (ulimit -n) for more");
+    }
     let hall = hall.clone();
     let doors: Arc<[Door]> = doors.into();
     let thread = std::thread::Builder::new().name("lb-acceptor".into()).spawn(move || {
@@ -98,7 +105,7 @@ pub(super) fn start(
         runtime.block_on(async {
             let mut accepting = JoinSet::new();
             for (number, (socket, shard)) in counted.into_iter().enumerate() {
-                accepting.spawn(accept(number, socket, shard, doors.clone(), hall.clone(), stopping.clone()));
+                accepting.spawn(accept(number, socket, shard, most, doors.clone(), hall.clone(), stopping.clone()));
             }
             while accepting.join_next().await.is_some() {}
         });
@@ -107,11 +114,20 @@ pub(super) fn start(
     Ok(Acceptor { stop, done, thread })
 }
 
+/// How many client connections the limit of open files allows: each may need another one to a backend, and health checks, admin and
+/// plugins need some as well. Without this, a crowd of clients would look like the illness of all backends.
+fn most_connections() -> usize {
+    let limit = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
+    let reserved = (limit / 4).min(RESERVED_DESCRIPTORS);
+    usize::try_from((limit - reserved) / 2).unwrap_or(usize::MAX)
+}
+
 /// Accepts until told to stop, then takes what still waits in the queue.
 async fn accept(
     number: usize,
     socket: TcpListener,
     shard: Arc<ConnectionShard>,
+    most: usize,
     doors: Arc<[Door]>,
     hall: Arc<Hall>,
     mut stopping: watch::Receiver<bool>,
@@ -122,7 +138,7 @@ async fn accept(
     };
     let admit = |stream: TcpStream, peer| {
         let open: usize = doors.iter().map(Door::open).sum();
-        if open >= hall.current().settings.limits.connections {
+        if open >= most.min(hall.current().settings.limits.connections) {
             shard.rejected.inc();
             return;
         }

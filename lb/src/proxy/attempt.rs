@@ -92,7 +92,10 @@ impl Attempt {
         let outcome = match reason {
             ErrorReason::Connect | ErrorReason::ConnectTimeout => Outcome::ConnectError,
             ErrorReason::Timeout => Outcome::Timeout,
-            ErrorReason::ClientAbort | ErrorReason::ClientTimeout | ErrorReason::BodyTooLarge => Outcome::ClientGone,
+            ErrorReason::ClientAbort
+            | ErrorReason::ClientTimeout
+            | ErrorReason::BodyTooLarge
+            | ErrorReason::BadRequest => Outcome::ClientGone,
             _ => Outcome::Reset,
         };
         if !self.ended {

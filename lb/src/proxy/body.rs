@@ -61,6 +61,15 @@ pub(super) struct Streamed {
     broken: Option<BodyError>,
 }
 
+/// Chunks that are none are a bad request; anything else is a client that went away.
+fn why_broken(error: &hyper::Error) -> ErrorReason {
+    let source = std::error::Error::source(error).and_then(|source| source.downcast_ref::<std::io::Error>());
+    match source.map(std::io::Error::kind) {
+        Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData) => ErrorReason::BadRequest,
+        _ => ErrorReason::ClientAbort,
+    }
+}
+
 // === impl RequestBody ===
 
 impl RequestBody {
@@ -107,7 +116,7 @@ impl Body for RequestBody {
                 Poll::Ready(None)
             }
             Poll::Ready(Some(Err(error))) => {
-                self.client.body_failure.set(Some(ErrorReason::ClientAbort));
+                self.client.body_failure.set(Some(why_broken(&error)));
                 Poll::Ready(Some(Err(error.into())))
             }
             Poll::Ready(Some(Ok(frame))) => {

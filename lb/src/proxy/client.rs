@@ -86,7 +86,8 @@ pub(super) async fn serve(client: Rc<Client>, socket: TcpStream) {
     let io = ClientIo { socket: Socket::new(socket), client: client.clone(), write_stalled: None };
     let limits = client.worker.view.borrow().settings.limits.clone();
     let mut builder = http1::Builder::new();
-    builder.header_read_timeout(None).max_buf_size(limits.head_bytes.max(MINIMUM_BUFFER_BYTES));
+    builder.header_read_timeout(None).max_header_size(limits.head_bytes);
+    builder.max_buf_size(limits.head_bytes.max(MINIMUM_BUFFER_BYTES));
     // Asked for, the limit costs an allocation per request; it is hyper's own default anyway.
     if limits.headers != HYPER_HEADERS {
         builder.max_headers(limits.headers);

@@ -33,14 +33,16 @@ impl Failure {
             ErrorReason::BadRequest => StatusCode::BAD_REQUEST,
             ErrorReason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorReason::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
-            // Nobody is there to read it; the number is for the metrics.
+            // Mostly nobody is there to read it; the number is for the metrics.
             ErrorReason::ClientAbort => StatusCode::from_u16(499).expect("499 is in range"),
         }
     }
 
     /// The answer: `{"message":"<Error> …","status":"failure"}`.
     pub(super) fn response(self) -> Response<Bytes> {
-        let mut response = json(self.status(), self.sentence);
+        // Who only stopped sending hears a number that is HTTP's.
+        let status = if self.reason == ErrorReason::ClientAbort { StatusCode::BAD_REQUEST } else { self.status() };
+        let mut response = json(status, self.sentence);
         let headers = response.headers_mut();
         headers.insert(X_LB_ERROR.clone(), HeaderValue::from_static(self.reason.as_str()));
         match self.reason {
@@ -48,7 +50,10 @@ impl Failure {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             // What is left of the request's body is not read, so the connection cannot go on.
-            ErrorReason::BadRequest | ErrorReason::BodyTooLarge | ErrorReason::ClientTimeout => {
+            ErrorReason::BadRequest
+            | ErrorReason::BodyTooLarge
+            | ErrorReason::ClientTimeout
+            | ErrorReason::ClientAbort => {
                 headers.insert(CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

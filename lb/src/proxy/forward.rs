@@ -161,7 +161,12 @@ async fn attempt(
     let mut upstream = match upstream {
         Ok(upstream) => upstream,
         Err(reason) => {
-            attempt.fail(reason);
+            // Our own lack of descriptors is no fault of the backend's.
+            if reason == ErrorReason::Overload {
+                attempt.not_sent(reason)
+            } else {
+                attempt.fail(reason)
+            }
             let again = may_repeat.then_some(Again { reason: RetryReason::NotSent, body, tried });
             return Err(Failed { failure: failure(reason), again });
         }
@@ -244,6 +249,8 @@ fn failure(reason: ErrorReason) -> Failure {
         ErrorReason::ClientTimeout => "the request's body did not arrive in time",
         ErrorReason::BodyTooLarge => "the request's body is longer than allowed",
         ErrorReason::ClientAbort => "the request's body broke off",
+        ErrorReason::BadRequest => "the request's body is not what its head says",
+        ErrorReason::Overload => "the load balancer has no descriptor left for a connection to the backend",
         _ => "the backend closed the connection without an answer",
     };
     Failure::new(reason, sentence)

@@ -28,14 +28,33 @@ pub(super) fn check(parts: &Parts) -> Result<(), Failure> {
     if parts.method == Method::CONNECT {
         return Err(bad("CONNECT is for forward proxies; this is a reverse proxy"));
     }
+    // "GET home HTTP/1.1" parses as the form that CONNECT has.
+    if parts.uri.authority().is_some() && parts.uri.scheme().is_none() {
+        return Err(bad("the request's target begins with neither / nor a scheme"));
+    }
+    // A coding that we do not undo would be lost with the header, which ends at this hop (RFC 9112 §6.1).
+    let mut codings = parts.headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next()
+        && (codings.next().is_some() || !coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked"))
+    {
+        return Err(bad("the request has a transfer coding other than chunked"));
+    }
     let mut hosts = parts.headers.get_all(HOST).iter();
     match (hosts.next(), hosts.next()) {
         (_, Some(_)) => Err(bad("the request has more than one Host header")),
+        (Some(host), None) if !host.as_bytes().iter().all(|byte| is_of_host(*byte)) => {
+            Err(bad("the Host header holds something else than a host"))
+        }
         (None, _) if parts.version == Version::HTTP_11 && parts.uri.authority().is_none() => {
             Err(bad("an HTTP/1.1 request needs a Host header"))
         }
         _ => Ok(()),
     }
+}
+
+/// A byte that host and port may have (RFC 3986 §3.2.2 and §3.2.3).
+fn is_of_host(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"-._~:[]%!$&'()*+,;=".contains(&byte)
 }
 
 /// The host that a request is for, without port; "" when it names none.

@@ -19,6 +19,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::{request, response};
+use rustix::io::Errno;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -102,7 +103,8 @@ impl Upstream {
             Ok(Ok(socket)) => socket,
             Ok(Err(error)) => {
                 tracing::debug!(backend = &*member.backend.id, "cannot connect: {error}");
-                return Err(ErrorReason::Connect);
+                let no_descriptor = matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE));
+                return Err(if no_descriptor { ErrorReason::Overload } else { ErrorReason::Connect });
             }
             Err(_) => return Err(ErrorReason::ConnectTimeout),
         };

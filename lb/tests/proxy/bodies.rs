@@ -249,3 +249,18 @@ fn an_early_answer_with_a_close_reaches_a_client_that_sends_much() {
     lb.comes_to_rest();
     assert_eq!(lb.ended_with(413), 5);
 }
+
+#[test]
+fn a_body_that_is_not_what_its_head_says_is_400_and_no_abort() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).start();
+    for (times, body) in (1..).zip([&b"zz\r\nhello\r\n0\r\n\r\n"[..], b"ffffffffffffffffff\r\n", b"5\r\nhelloworld"]) {
+        let mut client = lb.client();
+        client.send(&request("POST", "/upload", &["transfer-encoding: chunked"]));
+        client.send(body);
+        client.answer().is_own(400, "bad_request");
+        lb.comes_to_rest();
+        assert_eq!((lb.ended_with(400), lb.errors("client_abort")), (times, 0));
+    }
+    assert_eq!(lb.backends[0].stats.consecutive_errors.load(std::sync::atomic::Ordering::Relaxed), 0);
+}

@@ -145,6 +145,11 @@ fn heads_that_no_backend_may_see_are_answered_400() {
         "GET / HTTP/1.1\nhost: a\nhost: a\n\n",
         "GET / HTTP/1.1\n\n",
         "CONNECT a.test:443 HTTP/1.1\nhost: a.test:443\n\n",
+        "GET home HTTP/1.1\nhost: a\n\n",
+        "GET / HTTP/1.1\nhost: a b\n\n",
+        "GET / HTTP/1.1\nhost: a/b\n\n",
+        "POST / HTTP/1.1\nhost: a\ntransfer-encoding: gzip, chunked\n\n",
+        "POST / HTTP/1.1\nhost: a\ntransfer-encoding: chunked, chunked\n\n",
     ] {
         let mut client = lb.client();
         client.send(bad.replace('\n', "\r\n").as_bytes());
@@ -170,8 +175,8 @@ fn heads_that_no_backend_may_see_are_answered_400() {
     client.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     assert_eq!(client.rest(), b"");
     lb.comes_to_rest();
-    assert_eq!((server.stats().requests, lb.ended_with(400)), (0, 4));
-    wait_until("all to be counted", || lb.errors("bad_request") == 10);
+    assert_eq!((server.stats().requests, lb.ended_with(400)), (0, 9));
+    wait_until("all to be counted", || lb.errors("bad_request") == 15);
 }
 
 #[test]

@@ -72,6 +72,18 @@ fn heads_that_are_too_large_are_refused_and_lb_goes_on() {
 }
 
 #[test]
+fn the_limit_of_a_head_is_meant_to_the_byte_that_is_over() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).start();
+    for (bytes, status) in [(60_000, 200), (66_000, 431)] {
+        let mut client = lb.client();
+        let _ = client.try_send(&request("GET", "/home", &[&format!("x-long: {}", "x".repeat(bytes))]));
+        assert_eq!(client.answer().status(), status, "{bytes} bytes");
+    }
+    lb.comes_to_rest();
+}
+
+#[test]
 fn connections_over_the_limit_are_closed_and_counted() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).limits(|limits| limits.connections = 4).start();
