@@ -5,7 +5,9 @@
 //! leaves early is no failure.
 
 mod args;
+mod client;
 mod inspect;
+mod reload;
 mod usage;
 
 use std::ffi::OsString;
@@ -16,7 +18,7 @@ use clap::Parser;
 
 pub use args::{Args, Command, Settings};
 
-use crate::config::{self, ConfigError, Loaded, Source};
+use crate::config::{self, ConfigError};
 use crate::control;
 use crate::run::{self, RunError};
 
@@ -35,6 +37,11 @@ pub enum CliError {
     Start(#[from] control::StartError),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error(transparent)]
+    Client(#[from] client::ClientError),
+    /// The lb that runs said no; in its words.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Does what was typed.
@@ -59,7 +66,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(args: &Args) -> Result<(), CliError> {
     args.check_combination().map_err(CliError::Usage)?;
-    let loaded = load(&args.settings)?;
+    let loaded = config::load(&args.settings.source())?;
     match args.command {
         None => Ok(run::run(&loaded, &args.run_options())?),
         Some(Command::Check) => inspect::check(&loaded, args.json),
@@ -68,15 +75,10 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
             Ok(())
         }
         Some(Command::Strategies) => inspect::strategies(&loaded, args.json),
+        Some(Command::Reload { dry_run }) => {
+            reload::reload(&loaded.config, args.settings.strategy.as_deref(), dry_run, args.json)
+        }
     }
-}
-
-fn load(settings: &Settings) -> Result<Loaded, ConfigError> {
-    config::load(&Source {
-        path: settings.config.clone(),
-        command_line: settings.as_keys(),
-        environment: config::process_environment(),
-    })
 }
 
 /// A plugin or a library may say something in several lines; ours is one.
@@ -90,10 +92,10 @@ fn in_one_line(text: &str) -> String {
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Config(_) => EXIT_USAGE,
+            Self::Usage(_) | Self::Config(_) | Self::Client(_) => EXIT_USAGE,
             Self::Start(error) if run::is_for_the_operator(error) => EXIT_USAGE,
             Self::Run(error) if error.is_for_the_operator() => EXIT_USAGE,
-            Self::Start(_) | Self::Run(_) => EXIT_FAILURE,
+            Self::Start(_) | Self::Run(_) | Self::Refused(_) => EXIT_FAILURE,
         }
     }
 }

@@ -12,6 +12,7 @@ mod members;
 mod overlay;
 mod plugins;
 mod pool_state;
+mod reload;
 mod scratch;
 mod standing;
 mod start;
@@ -23,4 +24,8 @@ pub use command::{
     Status,
 };
 pub use plugins::{FoundStrategy, LoadedStrategy};
+pub use reload::{
+    LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
+    ReloadStatus, StateHandOver, StrategyChange, Trigger,
+};
 pub use start::{CheckReport, Control, Options, StartError, StartReport, check, list_strategies, start};

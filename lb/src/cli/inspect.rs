@@ -80,7 +80,7 @@ fn strategy_line(strategy: &FoundStrategy) -> String {
 }
 
 /// To stdout; a reader that leaves early has seen enough.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
 }

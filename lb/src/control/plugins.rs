@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lb_strategy_host::{LoadError, Loader, Strategy, Wanted, find};
+use lb_strategy_host::{LoadError, Loader, Plugin as LoadedPlugin, Strategy, Wanted, find};
 use serde::Serialize;
 
 use super::start::StartError;
@@ -47,6 +47,18 @@ pub(super) fn load(
     directories: &[PathBuf],
     pool: &config::Pool,
 ) -> Result<(Arc<Strategy>, LoadedStrategy), StartError> {
+    let (plugin, _) = open(loader, directories, pool)?;
+    let strategy = instance(plugin, pool)?;
+    let loaded = loaded(&pool.name, &strategy);
+    Ok((strategy, loaded))
+}
+
+/// Finds and opens a pool's plugin; answers it with the file that it was found in.
+pub(super) fn open(
+    loader: &Loader,
+    directories: &[PathBuf],
+    pool: &config::Pool,
+) -> Result<(Arc<LoadedPlugin>, PathBuf), StartError> {
     let refused = |key: &str| {
         let (pool, key) = (pool.name.clone(), key_of(&pool.name, key));
         move |source: LoadError| StartError::Plugin { pool, key, source: Box::new(source) }
@@ -59,12 +71,20 @@ pub(super) fn load(
     };
     let wanted = Wanted { path: &path, name, sha256: pool.strategy.sha256 };
     let plugin = loader.load(&wanted).map_err(refused(key))?;
-    let strategy = Strategy::new(plugin, &pool.strategy.options).map_err(|source| {
-        let key = key_of(&pool.name, &format!("strategy.config.{}", name.unwrap_or("*")));
-        StartError::Hook { pool: pool.name.clone(), key, source }
-    })?;
-    let loaded = loaded(&pool.name, &strategy);
-    Ok((strategy, loaded))
+    Ok((plugin, path))
+}
+
+/// Makes an instance with the pool's options.
+pub(super) fn instance(plugin: Arc<LoadedPlugin>, pool: &config::Pool) -> Result<Arc<Strategy>, StartError> {
+    let key = match &pool.strategy.plugin {
+        Plugin::Name(name) | Plugin::Path { name: Some(name), .. } => format!("strategy.config.{name}"),
+        Plugin::Path { name: None, .. } => "strategy.config.*".to_owned(),
+    };
+    Strategy::new(plugin, &pool.strategy.options).map_err(|source| StartError::Hook {
+        pool: pool.name.clone(),
+        key: key_of(&pool.name, &key),
+        source,
+    })
 }
 
 /// What is known of the plugin behind `strategy`.

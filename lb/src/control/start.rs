@@ -20,7 +20,7 @@ use super::overlay::{Overlay, Plan};
 use super::plugins::{self, LoadedStrategy, key_of};
 use super::pool_state::PoolState;
 use super::state_dir::{Holder, StateDir};
-use crate::config::{Config, resolve_address};
+use crate::config::{Config, Source, resolve_address};
 use crate::generation::{CourseCall, Generation, Hall, Settings};
 use crate::telemetry::Metrics;
 
@@ -33,6 +33,8 @@ pub struct Options {
     pub metrics: Arc<Metrics>,
     /// Forget changes that were made at run time.
     pub fresh: bool,
+    /// Where `config` came from and is read again at a reload; without it every reload is refused.
+    pub source: Option<Source>,
     /// Where the course's routes on the proxy's own port go.
     pub course: Option<mpsc::Sender<CourseCall>>,
 }
@@ -95,7 +97,7 @@ struct Prepared {
 
 /// Starts control on the current runtime. Returns when generation 1 is in the hall; replicas are still being launched then.
 pub async fn start(options: Options) -> Result<Control, StartError> {
-    let Options { config, metrics, fresh, course } = options;
+    let Options { config, metrics, fresh, source, course } = options;
     let builder = Builder::start().map_err(StartError::Builder)?;
     let for_builder = config.clone();
     let prepared = builder
@@ -135,12 +137,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         };
         parts.push(pool.adopt(built.map_err(refused)?));
     }
-    let settings = Arc::new(Settings {
-        timeouts: config.timeouts.clone(),
-        limits: config.limits.clone(),
-        trusted_proxies: config.proxy.trusted_proxies.clone(),
-        missing_path_is_400: config.course.missing_path_is_400,
-    });
+    let settings = settings(&config);
     let hall = Hall::new(Generation { number: 1, pools: parts, routes: config.routes.clone(), settings, course });
     for loaded in &report.strategies {
         metrics.set_strategy(&loaded.pool, &loaded.strategy, &loaded.version);
@@ -153,10 +150,11 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let writer = config.state.keep.then(|| state.writer());
     let actor = Actor::new(Parts {
         config,
+        source,
         metrics,
         hall: hall.clone(),
         builder,
-        loader,
+        loader: Arc::new(loader),
         pools,
         launcher,
         state,
@@ -168,6 +166,16 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     });
     let task = tokio::spawn(actor.run());
     Ok(Control { hall, handle: Handle { commands }, started: report, task })
+}
+
+/// What requests need of the configuration, whatever their pool.
+pub(super) fn settings(config: &Config) -> Arc<Settings> {
+    Arc::new(Settings {
+        timeouts: config.timeouts.clone(),
+        limits: config.limits.clone(),
+        trusted_proxies: config.proxy.trusted_proxies.clone(),
+        missing_path_is_400: config.course.missing_path_is_400,
+    })
 }
 
 /// Everything that may block or calls into a plugin.
