@@ -17,7 +17,7 @@ use clap::Parser;
 pub use args::{Args, Command, Settings};
 
 use crate::config::{self, ConfigError, Loaded, Source};
-use crate::control;
+use crate::control::{self, vet};
 use crate::run::{self, RunError};
 
 /// Something for the operator to mend.
@@ -59,15 +59,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(args: &Args) -> Result<(), CliError> {
     args.check_combination().map_err(CliError::Usage)?;
-    let loaded = load(&args.settings)?;
     match args.command {
-        None => Ok(run::run(&loaded, &args.run_options())?),
-        Some(Command::Check) => inspect::check(&loaded, args.json),
+        None => Ok(run::run(&load(&args.settings)?, &args.run_options())?),
+        Some(Command::Check) => inspect::check(&load(&args.settings)?, args.json),
         Some(Command::Config) => {
-            inspect::config(&loaded, args.json);
+            inspect::config(&load(&args.settings)?, args.json);
             Ok(())
         }
-        Some(Command::Strategies) => inspect::strategies(&loaded, args.json),
+        Some(Command::Strategies) => inspect::strategies(&load(&args.settings)?, args.json),
+        // reads no configuration: the request says it all
+        Some(Command::VetPlugin) => vet::answer().map_err(CliError::Usage),
     }
 }
 

@@ -45,6 +45,9 @@ pub struct Options {
     pub fresh: bool,
 }
 
+/// This very program, also when its file was replaced: in its children plugins are tried.
+pub const EXECUTABLE: &str = "/proc/self/exe";
+
 /// What [`RunError::Died`] calls it.
 const CONTROL: &str = "control";
 
@@ -132,6 +135,7 @@ async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
         config: config.clone(),
         metrics: metrics.clone(),
         fresh: options.fresh,
+        vet: Some(PathBuf::from(EXECUTABLE)),
         course,
     })
     .await?;

@@ -85,6 +85,9 @@ pub enum Command {
     Config,
     /// List the strategies found in the plugin folders
     Strategies,
+    /// Try one plugin, asked on stdin: what `lb` starts as its own child
+    #[command(hide = true)]
+    VetPlugin,
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
