@@ -224,12 +224,7 @@ fn prepare(config: &Config, fresh: bool, vet: Option<PathBuf>) -> Result<Prepare
 }
 
 /// Opens what was staged, and makes the strategies.
-fn open(
-    config: &Config,
-    loader: Loader,
-    staged: Vec<Staged>,
-    members: Vec<Members>,
-) -> Result<Opened, StartError> {
+fn open(config: &Config, loader: Loader, staged: Vec<Staged>, members: Vec<Members>) -> Result<Opened, StartError> {
     let mut pools = Vec::with_capacity(config.pools.len());
     let mut strategies = Vec::with_capacity(config.pools.len());
     for ((pool, staged), members) in config.pools.iter().zip(staged).zip(members) {
@@ -254,7 +249,8 @@ fn expected(plan: &Plan, number: usize) -> Vec<VetBackend> {
 }
 
 fn vet_backends(entries: &[Entry]) -> Vec<VetBackend> {
-    let backend = |entry: &Entry| VetBackend { id: entry.id.clone(), address: entry.address.clone(), weight: entry.weight };
+    let backend =
+        |entry: &Entry| VetBackend { id: entry.id.clone(), address: entry.address.clone(), weight: entry.weight };
     entries.iter().map(backend).collect()
 }
 

@@ -42,7 +42,16 @@ impl Bench {
         let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("strategies");
         let output = self.folder.path().join("libbroken.so");
         let status = Command::new("cc")
-            .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1", "-Wno-infinite-recursion", "-pthread", "-I"])
+            .args([
+                "-std=c11",
+                "-shared",
+                "-fPIC",
+                "-fvisibility=hidden",
+                "-O1",
+                "-Wno-infinite-recursion",
+                "-pthread",
+                "-I",
+            ])
             .arg(strategies.join("api/include"))
             .args(flags)
             .arg("-o")

@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::harness::{Bench, PATIENCE, lb};
 
-/// Long enough to get to where it hangs.
-const SHORT: Duration = Duration::from_millis(500);
+/// Long enough to get to where it hangs, also behind everything else on a busy machine.
+const SHORT: Duration = Duration::from_secs(2);
 
 async fn refusal(way: &str) -> VetError {
     Bench::new().vet_way(way, PATIENCE).await.expect_err(way)
@@ -34,11 +34,10 @@ async fn a_plugin_that_kills_its_process_is_told_with_signal_and_place() {
 
 #[tokio::test]
 async fn a_plugin_that_never_comes_back_is_ended_when_its_time_is_over() {
-    for (way, stage, doing) in
-        [("spin", VetStage::New, "making an instance"), ("pick_spin", VetStage::Pick, "picking")]
+    for (way, stage, doing) in [("spin", VetStage::New, "making an instance"), ("pick_spin", VetStage::Pick, "picking")]
     {
         let error = Bench::new().vet_way(way, SHORT).await.unwrap_err();
-        assert_eq!((error.stage, error.reason), (stage, format!("did not finish within 500ms while {doing}")));
+        assert_eq!((error.stage, error.reason), (stage, format!("did not finish within 2 s while {doing}")));
     }
 }
 
@@ -50,7 +49,9 @@ async fn what_a_plugin_started_ends_with_its_trial() {
     let pid = std::fs::read_to_string(bench.folder.path().join("pid")).unwrap();
     // Killed is at once, gone is soon; a zombie waits for whoever inherits it.
     let state = || std::fs::read_to_string(format!("/proc/{pid}/stat"));
-    let lives = || state().is_ok_and(|stat| !matches!(stat.rsplit(") ").next().map(|rest| rest.as_bytes()[0]), Some(b'Z' | b'X')));
+    let lives = || {
+        state().is_ok_and(|stat| !matches!(stat.rsplit(") ").next().map(|rest| rest.as_bytes()[0]), Some(b'Z' | b'X')))
+    };
     let deadline = Instant::now() + PATIENCE;
     while lives() {
         assert!(Instant::now() < deadline, "process {pid} lives on");
@@ -74,7 +75,12 @@ async fn a_plugin_that_says_no_is_quoted() {
     let error = refusal("refuse").await;
     assert_eq!(error.stage, VetStage::Options);
     assert_eq!(error.reason, "strategy broken refuses its options: way: \"refuse\" is none");
-    assert!(error.to_string().ends_with("libbroken.so: strategy broken refuses its options: way: \"refuse\" is none [stage vet, options]"), "{error}");
+    assert!(
+        error.to_string().ends_with(
+            "libbroken.so: strategy broken refuses its options: way: \"refuse\" is none [stage vet, options]"
+        ),
+        "{error}"
+    );
     assert_eq!(refusal("state").await.stage, VetStage::State);
 }
 

@@ -3,10 +3,10 @@
 use std::io::Write;
 use std::process::{Command, Stdio};
 
-use lb::control::vet::{Answer, VetRequest, VetStage, Vetter};
+use lb::control::vet::{Answer, VetBackend, VetRequest, VetStage, Vetter};
 use serde_json::{Value, json};
 
-use crate::harness::{Bench, PATIENCE, lb, strategies};
+use crate::harness::{Bench, PATIENCE, backend, lb, strategies};
 
 #[tokio::test]
 async fn the_strategies_of_this_house_pass() {
@@ -21,6 +21,19 @@ async fn the_strategies_of_this_house_pass() {
             assert!(verdict.pick_ns_p50 > 0);
         }
     }
+}
+
+#[tokio::test]
+async fn stand_ins_do_not_push_a_list_over_a_limit_of_the_strategys() {
+    let bench = Bench::new();
+    // A ring of 256 × 4,096 points is as large as it takes.
+    let request = bench.request(&strategies().join("libconsistent_hash.so"), json!({ "virtual_nodes": 4096 }));
+    let heavy = VetBackend { weight: 256, ..backend(0) };
+    let one = VetRequest { backends: vec![heavy.clone()], ..request.clone() };
+    let two = VetRequest { backends: vec![heavy, backend(1)], ..request };
+    let vetter = || Vetter::new(lb(), None).with_time_max(PATIENCE);
+    vetter().vet(&one).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(vetter().vet(&two).await.unwrap_err().stage, VetStage::Picker);
 }
 
 #[tokio::test]

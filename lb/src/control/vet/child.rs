@@ -53,19 +53,17 @@ pub(super) async fn run(executable: &Path, request: &VetRequest, time_max: Durat
     let ended = timeout(time_max, child.wait()).await;
     drop(group);
     let _ = timeout(DRAIN_TIME_MAX, talk.join_all()).await;
-    // A process of the group that is killed is collected here; the child itself was, unless time ran out.
-    let _ = child.wait().await;
+    // Collects the child when time ran out. One that even SIGKILL does not end at once is left to the runtime.
+    let _ = timeout(DRAIN_TIME_MAX, child.wait()).await;
 
     let Said { at, verdict, stderr } =
         std::mem::replace(&mut *said.lock(), Said { at: VetStage::Start, verdict: None, stderr: Vec::new() });
     match (ended, verdict) {
         (_, Some(verdict)) if verdict.verdict == Answer::Refused => refused(verdict.stage, verdict.reason),
         (Ok(Ok(status)), Some(verdict)) if status.success() => Ok(verdict),
-        (Ok(Ok(status)), _) => {
-            refused(at, format!("{} while {}{}", describe(status), at.doing(), last_words(&stderr)))
-        }
+        (Ok(Ok(status)), _) => refused(at, format!("{} while {}{}", describe(status), at.doing(), last_words(&stderr))),
         (Ok(Err(error)), _) => refused(at, format!("was lost while {}: {error}", at.doing())),
-        (Err(_), _) => refused(at, format!("did not finish within {time_max:?} while {}", at.doing())),
+        (Err(_), _) => refused(at, format!("did not finish within {} s while {}", time_max.as_secs_f64(), at.doing())),
     }
 }
 

@@ -9,8 +9,8 @@ use std::time::Instant;
 
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{
-    BackendList, BackendSpec, Decision, Finish, Headers, HookError, Loader, Outcome, PickRequest, Picker, Plugin, Refusal,
-    Staged, Strategy, backend_id,
+    BackendList, BackendSpec, Decision, Finish, Headers, HookError, Loader, Outcome, PickRequest, Picker, Plugin,
+    Refusal, Staged, Strategy, backend_id,
 };
 
 use super::remains::Remains;
@@ -146,12 +146,7 @@ impl<'a> Trial<'a> {
         worlds
     }
 
-    fn picker(
-        &mut self,
-        strategy: &Arc<Strategy>,
-        members: &[VetBackend],
-        up_from: usize,
-    ) -> Result<Picker, Refused> {
+    fn picker(&mut self, strategy: &Arc<Strategy>, members: &[VetBackend], up_from: usize) -> Result<Picker, Refused> {
         (self.tell)(VetStage::Picker);
         self.lists += 1;
         let specs = members.iter().enumerate().map(|(index, member)| self.spec(member, index >= up_from)).collect();
@@ -207,7 +202,13 @@ impl<'a> Trial<'a> {
         let random = self.random.u64(..);
         let is_repeat = number % 16 == 15 && !picker.backends().is_empty();
         let tried: &[u32] = if is_repeat { &[0] } else { &[] };
-        picker.pick(&PickRequest { random, tried, attempt: tried.len() as u32, dry: number % 64 == 63, ..self.ask(number) })
+        picker.pick(&PickRequest {
+            random,
+            tried,
+            attempt: tried.len() as u32,
+            dry: number % 64 == 63,
+            ..self.ask(number)
+        })
     }
 
     fn ask(&self, number: usize) -> PickRequest<'_> {
@@ -216,7 +217,7 @@ impl<'a> Trial<'a> {
             worker: Some((number % self.request.workers.max(1)) as u32),
             attempt: 0,
             tried: &[],
-            key: (number % 2 == 0).then_some((key.as_bytes(), *hash)),
+            key: number.is_multiple_of(2).then_some((key.as_bytes(), *hash)),
             random: 0,
             now_ns: self.now_ns,
             dry: false,

@@ -62,4 +62,3 @@ fn lower(resource: Resource, limit: u64) -> io::Result<()> {
     let limit = limit.min(hard);
     rlimit::setrlimit(resource, limit, limit)
 }
-
