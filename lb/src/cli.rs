@@ -18,8 +18,8 @@ use clap::Parser;
 
 pub use args::{Args, Command, Settings};
 
-use crate::config::{self, ConfigError};
-use crate::control;
+use crate::config::{self, ConfigError, Loaded};
+use crate::control::{self, vet};
 use crate::run::{self, RunError};
 
 /// Something for the operator to mend.
@@ -66,19 +66,25 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(args: &Args) -> Result<(), CliError> {
     args.check_combination().map_err(CliError::Usage)?;
-    let loaded = config::load(&args.settings.source())?;
     match args.command {
-        None => Ok(run::run(&loaded, &args.run_options())?),
-        Some(Command::Check) => inspect::check(&loaded, args.json),
+        None => Ok(run::run(&load(&args.settings)?, &args.run_options())?),
+        Some(Command::Check) => inspect::check(&load(&args.settings)?, args.json),
         Some(Command::Config) => {
-            inspect::config(&loaded, args.json);
+            inspect::config(&load(&args.settings)?, args.json);
             Ok(())
         }
-        Some(Command::Strategies) => inspect::strategies(&loaded, args.json),
+        Some(Command::Strategies) => inspect::strategies(&load(&args.settings)?, args.json),
         Some(Command::Reload { dry_run }) => {
-            reload::reload(&loaded.config, args.settings.strategy.as_deref(), dry_run, args.json)
+            let config = load(&args.settings)?.config;
+            reload::reload(&config, args.settings.strategy.as_deref(), dry_run, args.json)
         }
+        // reads no configuration: the request says it all
+        Some(Command::VetPlugin) => vet::answer().map_err(CliError::Usage),
     }
+}
+
+fn load(settings: &Settings) -> Result<Loaded, ConfigError> {
+    config::load(&settings.source())
 }
 
 /// A plugin or a library may say something in several lines; ours is one.

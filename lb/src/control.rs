@@ -17,6 +17,7 @@ mod scratch;
 mod standing;
 mod start;
 mod state_dir;
+pub mod vet;
 
 pub use builder::Builder;
 pub use command::{

@@ -47,6 +47,9 @@ pub struct Options {
     pub source: Option<Source>,
 }
 
+/// This very program, also when its file was replaced: in its children plugins are tried.
+pub const EXECUTABLE: &str = "/proc/self/exe";
+
 /// What [`RunError::Died`] calls it.
 const CONTROL: &str = "control";
 
@@ -136,6 +139,7 @@ async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
         metrics: metrics.clone(),
         fresh: options.fresh,
         source: options.source.clone(),
+        vet: Some(PathBuf::from(EXECUTABLE)),
         course,
     })
     .await?;

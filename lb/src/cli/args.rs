@@ -93,6 +93,9 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Try one plugin, asked on stdin: what `lb` starts as its own child
+    #[command(hide = true)]
+    VetPlugin,
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -136,6 +139,7 @@ impl Command {
             Self::Config => "config",
             Self::Strategies => "strategies",
             Self::Reload { .. } => "reload",
+            Self::VetPlugin => "vet-plugin",
         }
     }
 }

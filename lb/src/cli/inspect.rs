@@ -11,10 +11,11 @@ use serde_json::json;
 use super::CliError;
 use crate::config::{self, Loaded};
 use crate::control::{self, FoundStrategy};
+use crate::run::EXECUTABLE;
 
 /// Would it start?
 pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
-    let control::CheckReport { strategies } = control::check(&loaded.config)?;
+    let control::CheckReport { strategies } = control::check(&loaded.config, Some(EXECUTABLE.into()))?;
     let config = &loaded.config;
     if json {
         let report = json!({ "file": config.file, "strategies": strategies, "warnings": loaded.warnings });

@@ -33,6 +33,7 @@ use super::overlay::Overlay;
 use super::pool_state::PoolState;
 use super::reload::{Prepared, ReloadError};
 use super::state_dir::{OverlayWriter, StateDir};
+use super::vet::Vetter;
 use crate::config::{Config, Source};
 use crate::generation::Hall;
 use crate::telemetry::{BackendGauges, Metrics};
@@ -64,6 +65,7 @@ pub(super) struct Parts {
     pub(super) hall: Arc<Hall>,
     pub(super) builder: Builder,
     pub(super) loader: Arc<Loader>,
+    pub(super) vetter: Option<Arc<Vetter>>,
     pub(super) pools: Vec<PoolState>,
     pub(super) launcher: Option<Launcher>,
     pub(super) state: StateDir,
@@ -81,6 +83,7 @@ pub(super) struct Actor {
     hall: Arc<Hall>,
     builder: Builder,
     loader: Arc<Loader>,
+    vetter: Option<Arc<Vetter>>,
     pools: Vec<PoolState>,
     gauges: HashMap<(usize, Arc<str>), Arc<BackendGauges>>,
     publisher: Publisher,
@@ -124,6 +127,7 @@ impl Actor {
             hall,
             builder,
             loader,
+            vetter,
             pools,
             launcher,
             state,
@@ -148,6 +152,7 @@ impl Actor {
             hall,
             builder,
             loader,
+            vetter,
             pools,
             launcher,
             writer,

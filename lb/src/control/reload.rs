@@ -1,12 +1,13 @@
 //! A reload: what may be asked for, what it answers, and the parts of it that need no actor.
 //!
-//! One transaction for the configuration file and the plugins: [`read`](read::read) reads and compares (blocking, calls no plugin),
-//! [`prepare`](swap::prepare) opens plugins and makes instances (builder), [`assemble`](swap::assemble) hands over state and makes
+//! One transaction for the configuration file and the plugins: [`read`](read::read) reads and compares, [`stage`](trial::stage) copies
+//! plugins (both block and run no plugin), [`vet`](trial::vet) tries what is new in a child process, [`prepare`](swap::prepare) opens plugins and makes instances (builder), [`assemble`](swap::assemble) hands over state and makes
 //! pickers (builder), and the actor publishes all pools together. Invariants: whatever fails, the running state is as it was, and the
 //! answer names stage and reason; what a reload cannot apply is named in its answer.
 
 mod read;
 mod swap;
+mod trial;
 
 use std::path::PathBuf;
 
@@ -16,6 +17,7 @@ use crate::config::DEFAULT_POOL;
 
 pub(super) use read::{Target, read};
 pub(super) use swap::{Handed, PoolJob, Prepared, assemble, prepare};
+pub(super) use trial::{stage, vet};
 
 /// What to reload, and how seriously.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -39,7 +39,7 @@ fn another_name_or_pin_is_refused() {
     let bench = Bench::start_with(&named("round_robin"), &[("mine.so", &bytes("least_connections", ""))]);
     bench.write("[strategy]\nname = \"round_robin\"\npath = \"mine.so\"\n");
     let (stage, reason) = refused(&bench);
-    assert!(stage == "name" && reason.contains("least_connections"), "{stage}: {reason}");
+    assert!(stage == "vet" && reason.contains("calls itself \"least_connections\""), "{stage}: {reason}");
     bench.write(&format!("[strategy]\nname = \"round_robin\"\nsha256 = \"{}\"\n", "0".repeat(64)));
     assert_eq!(refused(&bench).0, "pin");
     bench.write(&named("nobody_has_this"));

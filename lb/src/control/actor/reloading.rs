@@ -1,6 +1,6 @@
 //! Reloads as the actor sees them: one at a time, prepared elsewhere, published in one step.
 //!
-//! Reading and loading run beside everything else; when they are done and no build runs, the pickers are made for the members as they
+//! Reading, trying in a child and loading run beside everything else; when they are done and no build runs, the pickers are made for the members as they
 //! are then, and the publish makes strategies, settings and members true together. Invariants: until the publish nothing that a
 //! worker can see has changed; commands that change members wait while pickers are made (milliseconds) and are done after it; every
 //! instance that loses its place is dropped on the builder.
@@ -16,9 +16,10 @@ use crate::control::members::{Entry, Member, Origin};
 use crate::control::overlay::Overlay;
 use crate::control::reload::{
     Handed, LastReload, Overriding, PoolJob, PoolReload, Prepared, ReloadError, ReloadReport, ReloadRequest,
-    ReloadResult, ReloadStatus, StateHandOver, StrategyChange, Target, Trigger, prepare, read,
+    ReloadResult, ReloadStatus, StateHandOver, StrategyChange, Target, Trigger, prepare, read, stage, vet,
 };
-use crate::control::start::settings;
+use crate::control::start::{settings, vet_backends};
+use crate::control::vet::VetBackend;
 
 type Answer = oneshot::Sender<Result<ReloadReport, ReloadError>>;
 
@@ -129,15 +130,34 @@ impl Actor {
         let (running, loader, builder) = (self.config.clone(), self.loader.clone(), self.builder.clone());
         let in_charge: Vec<_> =
             self.pools.iter().map(|pool| (pool.strategy.clone(), pool.settings().clone())).collect();
-        let events = self.events.clone();
+        let (events, overlay, vetter) = (self.events.clone(), self.overlay_now(), self.vetter.clone());
+        let launched: Vec<VetBackend> = vet_backends(&self.launched());
         tokio::spawn(async move {
-            let broke = || Err(ReloadError::refused("builder", "the builder broke: see the log"));
-            let target = tokio::task::spawn_blocking(move || read(source.as_ref(), &overrides, &running)).await;
-            // A plugin of other bytes would be vetted in a child process here, before any of it runs in this one.
-            let prepared = match target {
-                Ok(Ok(target)) => builder.run(move || prepare(&loader, target, &in_charge)).await.unwrap_or_else(broke),
+            fn broke<T>() -> Result<T, ReloadError> {
+                Err(ReloadError::refused("builder", "a thread broke: see the log"))
+            }
+            let from = loader.clone();
+            let read = move || read(source.as_ref(), &overrides, &running).and_then(|target| stage(&from, target));
+            let staged = tokio::task::spawn_blocking(read).await;
+            let vetted = match staged {
+                Ok(Ok(staged)) => {
+                    let plan = overlay.apply(&staged.target.config);
+                    let backends = plan.pools.iter().enumerate().map(|(pool, entries)| {
+                        let launched = if pool == 0 { launched.as_slice() } else { &[] };
+                        [&vet_backends(entries), launched].concat()
+                    });
+                    let backends = backends.collect();
+                    vet(vetter.as_deref(), &staged, &in_charge, backends).await.map(|()| staged)
+                }
                 Ok(Err(error)) => Err(error),
                 Err(_) => broke(),
+            };
+            let prepared = match vetted {
+                Ok(staged) => builder.run(move || prepare(&loader, staged, &in_charge)).await.unwrap_or_else(broke),
+                Err(error) => {
+                    builder.retire(in_charge);
+                    Err(error)
+                }
             };
             if let Err(unsent) = events.send(Event::Prepared(Box::new(prepared))).await {
                 builder.retire(unsent.0);
@@ -209,6 +229,12 @@ impl Actor {
             }
         }
         Ok(plan.pools)
+    }
+
+    /// Launched ones are all in the pool `default`.
+    fn launched(&self) -> Vec<Entry> {
+        let members = self.pools[0].members.iter().map(|member| &member.entry);
+        members.filter(|entry| entry.origin == Origin::Launched).cloned().collect()
     }
 
     fn overlay_now(&self) -> Overlay {

@@ -9,11 +9,10 @@ use std::sync::Arc;
 use lb_strategy_host::{Loader, Plugin, Strategy};
 use serde_json::Value;
 
+use super::trial::{AllStaged, InCharge, refusal};
 use super::{PoolReload, ReloadError, StateHandOver, StrategyChange, Target};
-use crate::config;
 use crate::control::plugins;
 use crate::control::pool_state::{Assembled, Assembly};
-use crate::control::start::StartError;
 
 /// Everything that is known before the members are looked at.
 pub(in crate::control) struct Prepared {
@@ -50,12 +49,14 @@ pub(in crate::control) struct Handed {
 /// Opens every pool's plugin, and makes an instance where plugin or options are others than those `in_charge`.
 pub(in crate::control) fn prepare(
     loader: &Loader,
-    target: Target,
-    in_charge: &[(Arc<Strategy>, config::Strategy)],
+    staged: AllStaged,
+    in_charge: &[InCharge],
 ) -> Result<Prepared, ReloadError> {
+    let AllStaged { target, plugins: staged } = staged;
     let mut candidates = Vec::with_capacity(in_charge.len());
-    for (pool, (running, settings)) in target.config.pools.iter().zip(in_charge) {
-        let (plugin, file) = plugins::open(loader, &target.config.plugin_dirs, pool).map_err(refusal)?;
+    for ((pool, staged), (running, settings)) in target.config.pools.iter().zip(staged).zip(in_charge) {
+        let file = staged.origin.clone();
+        let plugin = plugins::open_plugin(loader, staged, pool).map_err(refusal)?;
         let change = match running.plugin() {
             old if old.name() != plugin.name() => StrategyChange::Strategy,
             old if !Arc::ptr_eq(old, &plugin) => StrategyChange::Plugin,
@@ -116,14 +117,6 @@ fn hand_over(
     };
     assembly.start_fresh(Strategy::new(new.plugin().clone(), options)?);
     Ok((StateHandOver::Fresh, Some(format!("the state could not be handed over and begins anew: {failed}"))))
-}
-
-fn refusal(error: StartError) -> ReloadError {
-    let stage = match &error {
-        StartError::Plugin { source, .. } => source.stage.to_string(),
-        _ => "new".to_owned(),
-    };
-    ReloadError::refused(stage, error)
 }
 
 // === impl Candidate ===
