@@ -1,7 +1,8 @@
 //! A balancer with servers behind it and a configuration file that a test rewrites, and the questions that these tests ask it.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::Command;
 
 use mock_server::Running;
 use serde_json::{Value, json};
@@ -26,6 +27,24 @@ pub(crate) fn bytes(name: &str, extra: &str) -> Vec<u8> {
     let mut bytes = std::fs::read(library(name)).unwrap();
     bytes.extend_from_slice(extra.as_bytes());
     bytes
+}
+
+/// The library of a fixture in C under `strategies/examples/broken/`.
+pub(crate) fn compiled(fixture: &str, flags: &[&str]) -> Vec<u8> {
+    let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("strategies");
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("libfixture.so");
+    let status = Command::new("cc")
+        .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1", "-pthread", "-I"])
+        .arg(strategies.join("api/include"))
+        .args(flags)
+        .arg("-o")
+        .arg(&output)
+        .arg(strategies.join("examples/broken").join(fixture))
+        .status()
+        .expect("cc runs");
+    assert!(status.success(), "{fixture} does not compile");
+    std::fs::read(output).unwrap()
 }
 
 pub(crate) fn named(name: &str) -> String {

@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::bench::{Bench, bytes, filed, fingerprint, named, post};
+use crate::bench::{Bench, bytes, compiled, filed, fingerprint, named, post};
 use crate::harness::get;
 
 /// Asks for a reload that must be refused and answers its stage and reason.
@@ -44,6 +44,17 @@ fn another_name_or_pin_is_refused() {
     assert_eq!(refused(&bench).0, "pin");
     bench.write(&named("nobody_has_this"));
     assert_eq!(refused(&bench).0, "find");
+}
+
+#[test]
+fn a_plugin_that_would_end_the_balancer_is_refused_by_a_child() {
+    let bench = Bench::start_with(&named("round_robin"), &[("hostile.so", &compiled("hostile_process.c", &[]))]);
+    for (way, says) in [("abort", "signal 6 (SIGABRT)"), ("crash", "signal 11 (SIGSEGV)"), ("exit", "status 0")] {
+        bench.write(&format!("{}[strategy.config.hostile]\nway = {way:?}\n", filed("hostile.so")));
+        let (stage, reason) = refused(&bench);
+        assert!(stage == "vet" && reason.contains(says), "{stage}: {reason}");
+    }
+    assert_eq!(bench.status()["images"], 1, "none of it was opened here");
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::bench::{Bench, bytes, filed, named, post};
+use crate::bench::{Bench, bytes, compiled, filed, named, post};
 use crate::harness::{get, mock};
 
 #[test]
@@ -107,4 +107,18 @@ fn what_only_a_restart_applies_is_named_every_time() {
     let report = bench.reloaded();
     assert_eq!((&report["needs_restart"], &report["result"]), (&named, &json!("no_change")));
     assert_eq!(bench.status()["reload"]["last"]["needs_restart"], named);
+}
+
+#[test]
+fn a_state_that_is_not_taken_over_begins_anew_with_a_warning() {
+    let file = "libbroken.so";
+    let heir = |word: &str| compiled("proud_heir.c", &[&format!("-DWORD=\"{word}\"")]);
+    let bench = Bench::start_with(&filed(file), &[(file, &heir("mine"))]);
+    std::fs::write(bench.lb.path(file), heir("yours")).unwrap();
+    let report = bench.reloaded();
+    let pool = &report["pools"][0];
+    assert_eq!((&pool["change"], &pool["state"]), (&json!("plugin"), &json!("fresh")), "{report}");
+    let warning = report["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("begins anew") && warning.contains("this is not yours"), "{warning}");
+    assert_eq!(bench.who(), "1");
 }
