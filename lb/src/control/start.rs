@@ -120,6 +120,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         .await
         .ok_or(StartError::BuilderBroke("preparing the pools"))??;
     let Prepared { state, loader, on_disk, plan, staged, vetter, warnings } = prepared;
+    // Here and not on the builder: a child that hangs must not hold up a thread.
     if let Some(vetter) = &vetter {
         for (number, (pool, staged)) in config.pools.iter().zip(&staged).enumerate() {
             plugins::vet(vetter, staged, pool, config.proxy.workers, expected(&plan, number)).await?;
