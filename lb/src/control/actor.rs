@@ -9,6 +9,7 @@ mod attach;
 mod changes;
 mod publisher;
 mod reloading;
+mod reloads;
 mod replicas;
 mod status;
 
@@ -22,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::attach::Resolved;
 use self::publisher::{Built, Publisher};
-use self::reloading::{Reloads, Transaction};
+use self::reloads::{Reloads, Transaction};
 use self::replicas::Join;
 use super::builder::Builder;
 use super::command::Command;

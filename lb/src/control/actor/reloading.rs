@@ -5,109 +5,17 @@
 //! worker can see has changed; commands that change members wait while pickers are made (milliseconds) and are done after it; every
 //! instance that loses its place is dropped on the builder.
 
-use std::time::Instant;
-
-use tokio::sync::oneshot;
-
 use super::publisher::Done;
+use super::reloads::{Assembling, Transaction, tell};
 use super::{Actor, Event, Wake};
-use crate::config::Source;
 use crate::control::members::{Entry, Member, Origin};
 use crate::control::overlay::Overlay;
 use crate::control::reload::{
-    Handed, LastReload, Overriding, PoolJob, PoolReload, Prepared, ReloadError, ReloadReport, ReloadRequest,
-    ReloadResult, ReloadStatus, StateHandOver, StrategyChange, Target, Trigger, prepare, read, stage, vet,
+    Handed, LastReload, PoolJob, PoolReload, Prepared, ReloadError, ReloadReport, ReloadResult, StateHandOver,
+    StrategyChange, Target, prepare, read, stage, vet,
 };
 use crate::control::start::{settings, vet_backends};
 use crate::control::vet::VetBackend;
-
-type Answer = oneshot::Sender<Result<ReloadReport, ReloadError>>;
-
-pub(super) struct Reloads {
-    source: Option<Source>,
-    overrides: Vec<Overriding>,
-    running: Option<Transaction>,
-    /// Prepared, waits for the builder's last build to be published.
-    ready: Option<Prepared>,
-    assembling: Option<Assembling>,
-    /// Who waits for the one plain reload after the one that runs.
-    next: Option<Transaction>,
-    /// What came in while pickers were made.
-    deferred: Vec<Wake>,
-    last: Option<LastReload>,
-}
-
-/// One reload, from trigger to answer.
-pub(super) struct Transaction {
-    request: ReloadRequest,
-    by: Trigger,
-    began: Instant,
-    answers: Vec<Answer>,
-    /// Those that are in force after it.
-    overrides: Vec<Overriding>,
-}
-
-/// Pickers are being made for this.
-struct Assembling {
-    prepared: Prepared,
-    /// By pool, those that are built anew.
-    members: Vec<Option<Vec<Member>>>,
-    /// Pools whose changes are in it, and would be in none if it failed.
-    dirty: Vec<usize>,
-}
-
-// === impl Transaction ===
-
-impl Transaction {
-    pub(super) fn new(request: ReloadRequest, by: Trigger, answer: Answer) -> Self {
-        Self { request, by, began: Instant::now(), answers: vec![answer], overrides: Vec::new() }
-    }
-
-    fn answer(self, result: &Result<ReloadReport, ReloadError>) {
-        self.answers.into_iter().for_each(|answer| drop(answer.send(result.clone())));
-    }
-}
-
-// === impl Reloads ===
-
-impl Reloads {
-    pub(super) fn new(source: Option<Source>) -> Self {
-        Self {
-            source,
-            overrides: Vec::new(),
-            running: None,
-            ready: None,
-            assembling: None,
-            next: None,
-            deferred: Vec::new(),
-            last: None,
-        }
-    }
-
-    pub(super) fn status(&self) -> ReloadStatus {
-        let (overrides, last) = (self.overrides.clone(), self.last.clone());
-        ReloadStatus { running: self.running.is_some(), overrides, last }
-    }
-
-    pub(super) fn is_assembling(&self) -> bool {
-        self.assembling.is_some()
-    }
-
-    pub(super) fn defer(&mut self, wake: Wake) {
-        self.deferred.push(wake);
-    }
-
-    pub(super) fn take_ready(&mut self) -> Option<Prepared> {
-        self.ready.take()
-    }
-
-    /// The overrides that `request` leaves in force: a plain reload none, another one those of other pools and its own.
-    fn overrides_with(&self, request: &ReloadRequest) -> Vec<Overriding> {
-        let Some(new) = &request.overriding else { return Vec::new() };
-        let others = self.overrides.iter().filter(|old| old.pool != new.pool).cloned();
-        others.chain([new.clone()]).collect()
-    }
-}
 
 // === impl Actor: reloading ===
 
@@ -396,24 +304,5 @@ impl Actor {
         if let Some(next) = self.reloads.next.take() {
             self.begin_reload(next);
         }
-    }
-}
-
-/// One line for each outcome.
-fn tell(by: Trigger, result: &Result<ReloadReport, ReloadError>) {
-    let by = by.as_str();
-    match result {
-        Ok(report) => {
-            let ReloadReport { result, generation, milliseconds, .. } = report;
-            let swaps = report.pools.iter().filter(|pool| pool.change != StrategyChange::Unchanged);
-            let swaps: Vec<String> = swaps
-                .map(|swap| format!("{}: {} {} ({})", swap.pool, swap.strategy, swap.version, swap.change.as_str()))
-                .collect();
-            let (swaps, applied) = (swaps.join(", "), report.applied.join(", "));
-            let needs_restart = report.needs_restart.join(", ");
-            tracing::info!(by, generation, milliseconds, swaps, applied, needs_restart, "reload: {}", result.as_str());
-            report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
-        }
-        Err(error) => tracing::error!(by, stage = error.stage(), "reload refused, what runs goes on: {error}"),
     }
 }
