@@ -11,6 +11,7 @@ pub mod course;
 mod guard;
 mod health;
 mod index;
+mod reload;
 mod server;
 
 pub use server::{BindError, Listener, Server, Shared, bind};

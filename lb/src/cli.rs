@@ -5,7 +5,9 @@
 //! leaves early is no failure.
 
 mod args;
+mod client;
 mod inspect;
+mod reload;
 mod usage;
 
 use std::ffi::OsString;
@@ -16,8 +18,8 @@ use clap::Parser;
 
 pub use args::{Args, Command, Settings};
 
-use crate::config::{self, ConfigError, Loaded, Source};
-use crate::control;
+use crate::config::{self, ConfigError, Loaded};
+use crate::control::{self, vet};
 use crate::run::{self, RunError};
 
 /// Something for the operator to mend.
@@ -35,6 +37,11 @@ pub enum CliError {
     Start(#[from] control::StartError),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error(transparent)]
+    Client(#[from] client::ClientError),
+    /// The lb that runs said no; in its words.
+    #[error("{0}")]
+    Refused(String),
 }
 
 /// Does what was typed.
@@ -59,24 +66,25 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(args: &Args) -> Result<(), CliError> {
     args.check_combination().map_err(CliError::Usage)?;
-    let loaded = load(&args.settings)?;
     match args.command {
-        None => Ok(run::run(&loaded, &args.run_options())?),
-        Some(Command::Check) => inspect::check(&loaded, args.json),
+        None => Ok(run::run(&load(&args.settings)?, &args.run_options())?),
+        Some(Command::Check) => inspect::check(&load(&args.settings)?, args.json),
         Some(Command::Config) => {
-            inspect::config(&loaded, args.json);
+            inspect::config(&load(&args.settings)?, args.json);
             Ok(())
         }
-        Some(Command::Strategies) => inspect::strategies(&loaded, args.json),
+        Some(Command::Strategies) => inspect::strategies(&load(&args.settings)?, args.json),
+        Some(Command::Reload { dry_run }) => {
+            let config = load(&args.settings)?.config;
+            reload::reload(&config, args.settings.strategy.as_deref(), dry_run, args.json)
+        }
+        // reads no configuration: the request says it all
+        Some(Command::VetPlugin) => vet::answer().map_err(CliError::Usage),
     }
 }
 
 fn load(settings: &Settings) -> Result<Loaded, ConfigError> {
-    config::load(&Source {
-        path: settings.config.clone(),
-        command_line: settings.as_keys(),
-        environment: config::process_environment(),
-    })
+    config::load(&settings.source())
 }
 
 /// A plugin or a library may say something in several lines; ours is one.
@@ -90,10 +98,10 @@ fn in_one_line(text: &str) -> String {
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Usage(_) | Self::Config(_) => EXIT_USAGE,
+            Self::Usage(_) | Self::Config(_) | Self::Client(_) => EXIT_USAGE,
             Self::Start(error) if run::is_for_the_operator(error) => EXIT_USAGE,
             Self::Run(error) if error.is_for_the_operator() => EXIT_USAGE,
-            Self::Start(_) | Self::Run(_) => EXIT_FAILURE,
+            Self::Start(_) | Self::Run(_) | Self::Refused(_) => EXIT_FAILURE,
         }
     }
 }

@@ -12,10 +12,12 @@ mod members;
 mod overlay;
 mod plugins;
 mod pool_state;
+mod reload;
 mod scratch;
 mod standing;
 mod start;
 mod state_dir;
+pub mod vet;
 
 pub use builder::Builder;
 pub use command::{
@@ -23,4 +25,8 @@ pub use command::{
     Status,
 };
 pub use plugins::{FoundStrategy, LoadedStrategy};
+pub use reload::{
+    LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
+    ReloadStatus, StateHandOver, StrategyChange, Trigger,
+};
 pub use start::{CheckReport, Control, Options, StartError, StartReport, check, list_strategies, start};

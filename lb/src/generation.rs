@@ -183,6 +183,11 @@ impl Hall {
         self.seats.lock().iter().all(|signs| signs.seen.load(Ordering::Acquire) >= number)
     }
 
+    /// How many old generations are still kept for somebody who holds them.
+    pub fn retired(&self) -> usize {
+        self.retired.lock().len()
+    }
+
     /// The old generations that nobody holds any more: no worker, nor whoever just looks. The caller drops them where plugin code may
     /// run.
     #[must_use]

@@ -16,13 +16,13 @@ use std::time::Duration;
 use tokio::sync::mpsc;
 
 use crate::admin::{self, course};
-use crate::config::{Config, Loaded};
-use crate::control::{self, Control, ControlError, StartError, Status};
+use crate::config::{Config, Loaded, Source};
+use crate::control::{self, Control, ControlError, Handle, StartError, Status, Trigger};
 use crate::proxy::{self, Proxy};
 use crate::telemetry::{Metrics, logs};
 use ready_file::ReadyFile;
 use report::{Joined, Report};
-use signals::{Signal, Signals};
+use signals::{Hangups, Signal, Signals};
 
 /// Calls of the course's routes that may wait at the proxy's port.
 const COURSE_CALLS_MAX: usize = 256;
@@ -43,7 +43,12 @@ pub struct Options {
     pub json: bool,
     /// Runtime changes of earlier runs are dropped.
     pub fresh: bool,
+    /// Where the configuration is read again at a reload.
+    pub source: Option<Source>,
 }
+
+/// This very program, also when its file was replaced: in its children plugins are tried.
+pub const EXECUTABLE: &str = "/proc/self/exe";
 
 /// What [`RunError::Died`] calls it.
 const CONTROL: &str = "control";
@@ -104,9 +109,10 @@ async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunEr
         }
     };
     let mut parts = started?;
+    tokio::spawn(reload_at_hangups(signals.take_hangups(), parts.control.handle.clone()));
     let served = serve(loaded, options, &mut parts, &mut signals).await;
     match served {
-        Ok(signal) => stop(parts, &loaded.config, signal, &mut signals).await,
+        Ok(signal) => stop(parts, signal, &mut signals).await,
         Err(error) => {
             // what was launched must not outlive us, also when we fail
             let _ = tokio::time::timeout(STOP_TIME_MAX, parts.control.handle.stop()).await;
@@ -132,6 +138,8 @@ async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
         config: config.clone(),
         metrics: metrics.clone(),
         fresh: options.fresh,
+        source: options.source.clone(),
+        vet: Some(PathBuf::from(EXECUTABLE)),
         course,
     })
     .await?;
@@ -177,8 +185,9 @@ async fn serve(
     }
 }
 
-async fn stop(parts: Parts, config: &Config, signal: Signal, signals: &mut Signals) -> Result<(), RunError> {
-    let drain = config.timeouts.drain;
+async fn stop(parts: Parts, signal: Signal, signals: &mut Signals) -> Result<(), RunError> {
+    // As the last reload has it.
+    let drain = parts.control.hall.current().settings.timeouts.drain;
     tracing::info!(%signal, drain_ms = drain.as_millis() as u64, "stopping: no new connections, requests may finish");
     parts.server.announce_stop();
     let drained = tokio::select! {
@@ -204,6 +213,14 @@ async fn stop(parts: Parts, config: &Config, signal: Signal, signals: &mut Signa
     parts.server.stop().await;
     tracing::info!("stopped");
     Ok(())
+}
+
+/// Each SIGHUP reloads; those that come while one runs are one. Control logs the outcome.
+async fn reload_at_hangups(hangups: Option<Hangups>, handle: Handle) {
+    let Some(mut hangups) = hangups else { return };
+    while hangups.next().await {
+        let _ = handle.reload_when_free(Trigger::Signal).await;
+    }
 }
 
 /// Waits until the launched replicas may get requests, for a while; answers what became of them.

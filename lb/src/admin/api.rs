@@ -15,7 +15,7 @@ use super::answer::Answer;
 use super::backends::{Target, pool_of};
 use super::index::INDEX;
 use super::server::Shared;
-use super::{course, health};
+use super::{course, health, reload};
 use crate::telemetry::CONTENT_TYPE;
 
 /// 1 MiB: ten thousand backends fit.
@@ -27,7 +27,7 @@ const DISCARD_BYTES_MAX: usize = 16 << 20;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Every route with its methods; `{id}` stands for one segment.
-pub(super) const ROUTES: [(&str, &str); 12] = [
+pub(super) const ROUTES: [(&str, &str); 13] = [
     ("/", "GET, HEAD"),
     ("/rep", "GET, HEAD"),
     ("/add", "POST"),
@@ -37,6 +37,7 @@ pub(super) const ROUTES: [(&str, &str); 12] = [
     ("/readyz", "GET, HEAD"),
     ("/status", "GET, HEAD"),
     ("/backends", "GET, HEAD"),
+    ("/reload", "POST"),
     ("/backends/{id}/drain", "POST"),
     ("/backends/{id}/ready", "POST"),
     ("/backends/{id}/weight", "POST"),
@@ -91,6 +92,7 @@ async fn route(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
         "/readyz" => health::readyz(shared),
         "/status" => shared.handle.status().await.map_or_else(Answer::from, |status| Answer::json(&status)),
         "/backends" => shared.handle.backends().await.map_or_else(Answer::from, |backends| Answer::json(&backends)),
+        "/reload" => reload::answer(&shared.handle, head.uri.query(), body).await,
         "/rep" | "/add" | "/rm" => course::answer(&shared.handle, &head.method, path, body).await.into(),
         _ => change(shared, head, body).await,
     }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use crate::config::{self, Source};
 use crate::run;
 
 const EXAMPLES: &str = "\
@@ -21,6 +22,7 @@ Examples:
   lb check                                  would it start? says what is wrong if not
   lb config                                 every setting in force and where it comes from
   lb strategies                             the plugins that can be named
+  lb reload                                 the lb that runs takes up what the files say now
 
 While it runs, its admin port (127.0.0.1:8081) lists what can be asked: curl http://127.0.0.1:8081/
 Exit codes: 0 all is well, 2 something for you to mend (usage, configuration, port, plugin), 1 anything else.";
@@ -85,6 +87,15 @@ pub enum Command {
     Config,
     /// List the strategies found in the plugin folders
     Strategies,
+    /// Tell the lb that runs to read its configuration and plugins again (--strategy NAME: another one until the next reload)
+    Reload {
+        /// Do everything but put it in force
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Try one plugin, asked on stdin: what `lb` starts as its own child
+    #[command(hide = true)]
+    VetPlugin,
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -103,20 +114,45 @@ impl Args {
         let only_start = [("--ready-file", self.ready_file.is_some()), ("--fresh", self.fresh)];
         match (self.command, only_start.iter().find(|(_, given)| *given)) {
             (Some(command), Some((flag, _))) => {
-                Err(format!("{flag} is for a start only, not for `lb {}`", format!("{command:?}").to_lowercase()))
+                Err(format!("{flag} is for a start only, not for `lb {}`", command.name()))
             }
             _ => Ok(()),
         }
     }
 
     pub(super) fn run_options(&self) -> run::Options {
-        run::Options { ready_file: self.ready_file.clone(), json: self.json, fresh: self.fresh }
+        run::Options {
+            ready_file: self.ready_file.clone(),
+            json: self.json,
+            fresh: self.fresh,
+            source: Some(self.settings.source()),
+        }
+    }
+}
+
+// === impl Command ===
+
+impl Command {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Config => "config",
+            Self::Strategies => "strategies",
+            Self::Reload { .. } => "reload",
+            Self::VetPlugin => "vet-plugin",
+        }
     }
 }
 
 // === impl Settings ===
 
 impl Settings {
+    /// Where the configuration comes from.
+    pub(super) fn source(&self) -> Source {
+        let (path, command_line) = (self.config.clone(), self.as_keys());
+        Source { path, command_line, environment: config::process_environment() }
+    }
+
     /// The flags as configuration keys, `--set` first, so that a flag of its own goes before it.
     pub(super) fn as_keys(&self) -> Vec<(String, String)> {
         let mut keys = self.set.clone();

@@ -11,10 +11,11 @@ use serde_json::json;
 use super::CliError;
 use crate::config::{self, Loaded};
 use crate::control::{self, FoundStrategy};
+use crate::run::EXECUTABLE;
 
 /// Would it start?
 pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
-    let control::CheckReport { strategies } = control::check(&loaded.config)?;
+    let control::CheckReport { strategies } = control::check(&loaded.config, Some(EXECUTABLE.into()))?;
     let config = &loaded.config;
     if json {
         let report = json!({ "file": config.file, "strategies": strategies, "warnings": loaded.warnings });
@@ -80,7 +81,7 @@ fn strategy_line(strategy: &FoundStrategy) -> String {
 }
 
 /// To stdout; a reader that leaves early has seen enough.
-fn print(text: &str) {
+pub(super) fn print(text: &str) {
     let mut out = std::io::stdout().lock();
     let _ = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
 }

@@ -8,6 +8,8 @@
 mod attach;
 mod changes;
 mod publisher;
+mod reloading;
+mod reloads;
 mod replicas;
 mod status;
 
@@ -21,6 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use self::attach::Resolved;
 use self::publisher::{Built, Publisher};
+use self::reloads::{Reloads, Transaction};
 use self::replicas::Join;
 use super::builder::Builder;
 use super::command::Command;
@@ -29,8 +32,10 @@ use super::launcher::{Launcher, News};
 use super::members::{Member, Origin};
 use super::overlay::Overlay;
 use super::pool_state::PoolState;
+use super::reload::{Prepared, ReloadError};
 use super::state_dir::{OverlayWriter, StateDir};
-use crate::config::Config;
+use super::vet::Vetter;
+use crate::config::{Config, Source};
 use crate::generation::Hall;
 use crate::telemetry::{BackendGauges, Metrics};
 
@@ -40,7 +45,6 @@ pub(super) const EVENTS_MAX: usize = 1_024;
 const WRITE_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// What is reported to the actor.
-#[derive(Debug)]
 pub(super) enum Event {
     /// A health check ended.
     Checked { checker: u64, pool: usize, id: Arc<str>, outcome: Result<(), String> },
@@ -48,6 +52,8 @@ pub(super) enum Event {
     Replica { supervisor: u64, name: Arc<str>, news: News },
     /// The addresses of backends to attach are known.
     Resolved(Resolved),
+    /// Configuration and plugins of a reload are ready, or refused.
+    Prepared(Box<Result<Prepared, ReloadError>>),
     /// A removed replica has no request in flight any more, or its time is up.
     Drained { supervisor: u64 },
 }
@@ -55,10 +61,12 @@ pub(super) enum Event {
 /// What the actor is made of.
 pub(super) struct Parts {
     pub(super) config: Config,
+    pub(super) source: Option<Source>,
     pub(super) metrics: Arc<Metrics>,
     pub(super) hall: Arc<Hall>,
     pub(super) builder: Builder,
-    pub(super) loader: Loader,
+    pub(super) loader: Arc<Loader>,
+    pub(super) vetter: Option<Arc<Vetter>>,
     pub(super) pools: Vec<PoolState>,
     pub(super) launcher: Option<Launcher>,
     pub(super) state: StateDir,
@@ -75,10 +83,12 @@ pub(super) struct Actor {
     metrics: Arc<Metrics>,
     hall: Arc<Hall>,
     builder: Builder,
-    loader: Loader,
+    loader: Arc<Loader>,
+    vetter: Option<Arc<Vetter>>,
     pools: Vec<PoolState>,
     gauges: HashMap<(usize, Arc<str>), Arc<BackendGauges>>,
     publisher: Publisher,
+    reloads: Reloads,
     checkers: Checkers,
     launcher: Option<Launcher>,
     /// Who waits for replicas to join.
@@ -113,10 +123,12 @@ impl Actor {
     pub(super) fn new(parts: Parts) -> Self {
         let Parts {
             config,
+            source,
             metrics,
             hall,
             builder,
             loader,
+            vetter,
             pools,
             launcher,
             state,
@@ -131,6 +143,7 @@ impl Actor {
             checkers: Checkers::new(config.health.clone(), events.clone()),
             gauges: HashMap::new(),
             publisher: Publisher::new(hall.current().number),
+            reloads: Reloads::new(source),
             joins: Vec::new(),
             deaths: HashMap::new(),
             started: StdInstant::now(),
@@ -140,6 +153,7 @@ impl Actor {
             hall,
             builder,
             loader,
+            vetter,
             pools,
             launcher,
             writer,
@@ -195,7 +209,16 @@ impl Actor {
     }
 
     fn command(&mut self, command: Command) {
+        // The members that a reload's pickers are being made for do not change under it.
+        if self.reloads.is_assembling()
+            && matches!(command, Command::Add(..) | Command::Remove(..) | Command::Change { .. })
+        {
+            return self.reloads.defer(Wake::Command(Some(command)));
+        }
         match command {
+            Command::Reload { request, by, waits, answer } => {
+                self.reload(Transaction::new(request, by, answer), waits);
+            }
             Command::Replicas(answer) => drop(answer.send(self.replicas())),
             Command::Add(add, answer) => self.add(add, answer),
             Command::Remove(remove, answer) => self.remove(&remove, answer),
@@ -212,7 +235,9 @@ impl Actor {
         match event {
             Event::Checked { checker, pool, id, outcome } => self.checked(checker, pool, &id, outcome),
             Event::Replica { supervisor, name, news } => self.replica(supervisor, &name, news),
+            Event::Resolved(_) if self.reloads.is_assembling() => self.reloads.defer(Wake::Event(event)),
             Event::Resolved(resolved) => self.attach_resolved(resolved),
+            Event::Prepared(prepared) => self.reload_prepared(*prepared),
             Event::Drained { supervisor } => self.launcher.iter_mut().for_each(|launcher| launcher.stop(supervisor)),
         }
     }

@@ -5,6 +5,8 @@
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use super::reload::{ReloadError, ReloadReport, ReloadRequest, ReloadStatus, Trigger};
+
 /// The way to the control actor. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
@@ -78,6 +80,9 @@ pub struct Status {
     pub workers: usize,
     pub images: usize,
     pub builder_stuck: bool,
+    /// Old generations that somebody still holds.
+    pub retired_generations: usize,
+    pub reload: ReloadStatus,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -135,6 +140,13 @@ pub(super) enum Command {
         change: Change,
         answer: oneshot::Sender<Result<BackendStatus, ControlError>>,
     },
+    /// With `waits` it is done after the one that runs, else it is refused as busy then.
+    Reload {
+        request: ReloadRequest,
+        by: Trigger,
+        waits: bool,
+        answer: oneshot::Sender<Result<ReloadReport, ReloadError>>,
+    },
     /// Answered when all replicas that are being launched have joined, or one is known to fail.
     Settled(oneshot::Sender<Result<(), ControlError>>),
     /// Ends launched processes and the actor.
@@ -173,6 +185,22 @@ impl Handle {
     pub async fn change(&self, pool: &str, id: &str, change: Change) -> Result<BackendStatus, ControlError> {
         let (pool, id) = (pool.to_owned(), id.to_owned());
         self.ask(|answer| Command::Change { pool, id, change, answer }).await?
+    }
+
+    /// Reads the configuration again and puts what changed in force; answers when every worker has it. Refused while one runs.
+    pub async fn reload(&self, request: ReloadRequest) -> Result<ReloadReport, ReloadError> {
+        let by = Trigger::Admin;
+        self.ask(|answer| Command::Reload { request, by, waits: false, answer })
+            .await
+            .map_err(|_| ReloadError::Stopping)?
+    }
+
+    /// A plain reload, after the one that runs; all that ask meanwhile are answered by one.
+    pub async fn reload_when_free(&self, by: Trigger) -> Result<ReloadReport, ReloadError> {
+        let request = ReloadRequest::default();
+        self.ask(|answer| Command::Reload { request, by, waits: true, answer })
+            .await
+            .map_err(|_| ReloadError::Stopping)?
     }
 
     /// Waits until every replica that is being launched may get requests. Fails as soon as one is known not to come up (its command

@@ -74,6 +74,11 @@ impl Checkers {
         self.running.insert((pool, id.clone()), Checker { number: self.next_number, task });
     }
 
+    /// For the checkers to come; those that run go on by the old ones until they are replaced.
+    pub(super) fn set_rules(&mut self, rules: Health) {
+        self.rules = rules;
+    }
+
     pub(super) fn forget(&mut self, pool: usize, id: &Arc<str>) {
         self.running.remove(&(pool, id.clone()));
     }

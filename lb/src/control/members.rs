@@ -169,6 +169,55 @@ impl Members {
         }
     }
 
+    /// The members that there would be with these in place of all that were not launched. Nothing changes, nobody sees it.
+    pub(super) fn planned(&mut self, entries: &[Entry]) -> Vec<Member> {
+        let mut planned = Vec::with_capacity(self.list.len());
+        for entry in entries {
+            let same = self
+                .get(&entry.id)
+                .filter(|member| member.entry.address == entry.address && member.entry.socket == entry.socket);
+            if let Some(member) = same {
+                planned.push(Member { entry: entry.clone(), ..member.clone() });
+                continue;
+            }
+            let (standing, stats) = (Standing::unknown(), self.stats(&entry.id));
+            let eligibility =
+                Eligibility { healthy: standing.is_healthy(), draining: entry.draining, weight: entry.weight };
+            let backend = Backend::new(&entry.id, &entry.address, entry.socket, stats, eligibility);
+            planned.push(Member { entry: entry.clone(), standing, backend });
+        }
+        planned.extend(self.list.iter().filter(|member| member.entry.origin == Origin::Launched).cloned());
+        planned
+    }
+
+    /// Makes what [`Members::planned`] answered true, but for launched ones, which are those that there are now. Answers who came
+    /// (also under another address) and who is gone.
+    pub(super) fn replace(&mut self, planned: Vec<Member>) -> (Vec<Member>, Vec<Member>) {
+        let before = std::mem::take(&mut self.list);
+        let (mut came, mut gone) = (Vec::new(), Vec::new());
+        for mut member in planned.into_iter().filter(|member| member.entry.origin != Origin::Launched) {
+            match before.iter().find(|old| Arc::ptr_eq(&old.backend, &member.backend)) {
+                Some(old) => member.standing = old.standing.clone(),
+                None => came.push(member.clone()),
+            }
+            self.list.push(member);
+        }
+        for old in before {
+            if old.entry.origin == Origin::Launched {
+                self.list.push(old);
+            } else if !self.list.iter().any(|member| Arc::ptr_eq(&member.backend, &old.backend)) {
+                close(&old.backend);
+                if !self.contains(&old.entry.id) {
+                    gone.push(old);
+                }
+            }
+        }
+        for member in &self.list {
+            member.backend.set_eligibility(member.eligibility());
+        }
+        (came, gone)
+    }
+
     fn stats(&mut self, id: &str) -> Arc<Stats> {
         if let Some(stats) = self.stats.get(id) {
             return stats.clone();

@@ -6,10 +6,11 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lb_strategy_host::{LoadError, Loader, Strategy, Wanted, find};
+use lb_strategy_host::{LoadError, Loader, Plugin as LoadedPlugin, Staged, Strategy, Wanted, find};
 use serde::Serialize;
 
 use super::start::StartError;
+use super::vet::{VetBackend, VetError, VetRequest, VetStage, Vetter};
 use crate::config::{self, DEFAULT_POOL, Plugin};
 
 /// The name of the symbol that makes a library a strategy.
@@ -41,30 +42,83 @@ pub struct FoundStrategy {
     pub error: Option<String>,
 }
 
-/// Finds and opens a pool's plugin and makes an instance with the pool's options.
-pub(super) fn load(
+/// Finds a pool's plugin and takes it as far as one can without running it.
+pub(super) fn stage(loader: &Loader, directories: &[PathBuf], pool: &config::Pool) -> Result<Staged, StartError> {
+    let refused = |source| plugin_refused(pool, source);
+    let (path, name) = match &pool.strategy.plugin {
+        Plugin::Name(name) => (find(name, directories).map_err(refused)?, Some(name.as_str())),
+        Plugin::Path { path, name } => (path.clone(), name.as_deref()),
+    };
+    loader.stage(&Wanted { path: &path, name, sha256: pool.strategy.sha256 }).map_err(refused)
+}
+
+/// Tries what was staged in a child process, with the pool's options and backends.
+pub(super) async fn vet(
+    vetter: &Vetter,
+    staged: &Staged,
+    pool: &config::Pool,
+    workers: usize,
+    backends: Vec<VetBackend>,
+) -> Result<(), StartError> {
+    let request = VetRequest::new(staged, pool.strategy.options.clone(), workers, backends);
+    let refused = |source: VetError| {
+        let key = match source.stage {
+            VetStage::Options => options_key(pool),
+            VetStage::Picker => key_of(&pool.name, "backends"),
+            _ => plugin_key(pool),
+        };
+        StartError::Vet { pool: pool.name.clone(), key, source: Box::new(source) }
+    };
+    vetter.vet(&request).await.map(drop).map_err(refused)
+}
+
+/// Opens what was staged and makes an instance with the pool's options.
+pub(super) fn open(
     loader: &Loader,
-    directories: &[PathBuf],
+    staged: Staged,
     pool: &config::Pool,
 ) -> Result<(Arc<Strategy>, LoadedStrategy), StartError> {
-    let refused = |key: &str| {
-        let (pool, key) = (pool.name.clone(), key_of(&pool.name, key));
-        move |source: LoadError| StartError::Plugin { pool, key, source: Box::new(source) }
-    };
-    let (path, name, key) = match &pool.strategy.plugin {
-        Plugin::Name(name) => {
-            (find(name, directories).map_err(refused("strategy.name"))?, Some(name.as_str()), "strategy.name")
-        }
-        Plugin::Path { path, name } => (path.clone(), name.as_deref(), "strategy.path"),
-    };
-    let wanted = Wanted { path: &path, name, sha256: pool.strategy.sha256 };
-    let plugin = loader.load(&wanted).map_err(refused(key))?;
-    let strategy = Strategy::new(plugin, &pool.strategy.options).map_err(|source| {
-        let key = key_of(&pool.name, &format!("strategy.config.{}", name.unwrap_or("*")));
-        StartError::Hook { pool: pool.name.clone(), key, source }
-    })?;
+    let strategy = instance(open_plugin(loader, staged, pool)?, pool)?;
     let loaded = loaded(&pool.name, &strategy);
     Ok((strategy, loaded))
+}
+
+/// Opens what was staged.
+pub(super) fn open_plugin(
+    loader: &Loader,
+    staged: Staged,
+    pool: &config::Pool,
+) -> Result<Arc<LoadedPlugin>, StartError> {
+    loader.open(staged).map_err(|source| plugin_refused(pool, source))
+}
+
+/// Makes an instance with the pool's options.
+pub(super) fn instance(plugin: Arc<LoadedPlugin>, pool: &config::Pool) -> Result<Arc<Strategy>, StartError> {
+    Strategy::new(plugin, &pool.strategy.options).map_err(|source| StartError::Hook {
+        pool: pool.name.clone(),
+        key: options_key(pool),
+        source,
+    })
+}
+
+fn plugin_refused(pool: &config::Pool, source: LoadError) -> StartError {
+    StartError::Plugin { pool: pool.name.clone(), key: plugin_key(pool), source: Box::new(source) }
+}
+
+fn plugin_key(pool: &config::Pool) -> String {
+    let key = match &pool.strategy.plugin {
+        Plugin::Name(_) => "strategy.name",
+        Plugin::Path { .. } => "strategy.path",
+    };
+    key_of(&pool.name, key)
+}
+
+fn options_key(pool: &config::Pool) -> String {
+    let name = match &pool.strategy.plugin {
+        Plugin::Name(name) => Some(name),
+        Plugin::Path { name, .. } => name.as_ref(),
+    };
+    key_of(&pool.name, &format!("strategy.config.{}", name.map_or("*", String::as_str)))
 }
 
 /// What is known of the plugin behind `strategy`.

@@ -71,8 +71,19 @@ impl PoolState {
     /// What a build needs of the state as it is now.
     pub(super) fn assembly(&mut self) -> Assembly {
         self.is_dirty = false;
+        let (members, strategy, settings) = (self.members.snapshot(), self.strategy.clone(), self.settings.clone());
+        self.assembly_of(members, strategy, settings, true)
+    }
+
+    /// What a build needs of what is to be. Slots that are not kept begin anew, apart from those in use.
+    pub(super) fn assembly_of(
+        &mut self,
+        members: Vec<Member>,
+        strategy: Arc<Strategy>,
+        settings: config::Strategy,
+        keeps_slots: bool,
+    ) -> Assembly {
         self.epoch += 1;
-        let members = self.members.snapshot();
         let members_epoch = match &self.published {
             Some(published) if same_members(&published.members, &members) => {
                 published.generation.picker.backends().members_epoch()
@@ -82,18 +93,35 @@ impl PoolState {
                 self.members_epoch
             }
         };
-        let slots = &mut self.slots;
+        let mut fresh = HashMap::new();
+        let slots = if keeps_slots { &mut self.slots } else { &mut fresh };
         let specs = members.iter().map(|member| spec(member, slots.entry(member.id().clone()).or_default())).collect();
         Assembly {
             name: self.name.clone(),
-            strategy: self.strategy.clone(),
-            settings: self.settings.clone(),
+            strategy,
+            settings,
             specs,
             members,
             epoch: self.epoch,
             members_epoch,
             fallback_cursor: self.published.as_ref().map_or(0, |p| p.generation.fallback_cursor.load(Relaxed)),
         }
+    }
+
+    pub(super) fn settings(&self) -> &config::Strategy {
+        &self.settings
+    }
+
+    /// Puts another instance, or other settings, in charge of the lists to come. Answers the old instance, which is the builder's to
+    /// drop, if it was replaced.
+    pub(super) fn put_in_charge(&mut self, assembled: &Assembled, settings: config::Strategy) -> Option<Arc<Strategy>> {
+        self.settings = settings;
+        let picker = &assembled.generation.picker;
+        if picker.strategy().instance() == self.strategy.instance() {
+            return None;
+        }
+        self.slots = picker.backends().specs().iter().map(|spec| (spec.name.clone(), spec.slot.clone())).collect();
+        Some(std::mem::replace(&mut self.strategy, picker.strategy().clone()))
     }
 
     /// Takes over what was built; the caller publishes it.
@@ -145,6 +173,20 @@ fn spec(member: &Member, slot: &Arc<Slot>) -> BackendSpec {
 // === impl Assembly ===
 
 impl Assembly {
+    pub(super) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(super) fn strategy(&self) -> &Arc<Strategy> {
+        &self.strategy
+    }
+
+    /// An instance that knows nothing, on slots that say nothing.
+    pub(super) fn start_fresh(&mut self, strategy: Arc<Strategy>) {
+        self.strategy = strategy;
+        self.specs.iter_mut().for_each(|spec| spec.slot = Arc::default());
+    }
+
     /// Makes the picker, and with it the pool's part of a generation. Calls into the plugin.
     pub(super) fn build(self) -> Result<Assembled, HookError> {
         let plugin = self.strategy.plugin();

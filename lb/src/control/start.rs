@@ -1,12 +1,13 @@
 //! Starting the control wing: state, plugins, first generation, then the actor and all that reports to it.
 //!
-//! Invariants: nothing is published, launched or checked before every pool's strategy has accepted its first list; an error is one
-//! line that says what, where and what to do, and leaves nothing running.
+//! Invariants: nothing is published, launched or checked before every pool's strategy has accepted its first list; no plugin runs in
+//! this process before it has run in a child (where the caller names one); an error is one line that says what, where and what to do,
+//! and leaves nothing running.
 
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use lb_strategy_host::{HookError, LoadError, Loader};
+use lb_strategy_host::{HookError, LoadError, Loader, Staged};
 use serde::Serialize;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -20,7 +21,8 @@ use super::overlay::{Overlay, Plan};
 use super::plugins::{self, LoadedStrategy, key_of};
 use super::pool_state::PoolState;
 use super::state_dir::{Holder, StateDir};
-use crate::config::{Config, resolve_address};
+use super::vet::{VetBackend, VetError, Vetter};
+use crate::config::{Config, Source, resolve_address};
 use crate::generation::{CourseCall, Generation, Hall, Settings};
 use crate::telemetry::Metrics;
 
@@ -33,6 +35,10 @@ pub struct Options {
     pub metrics: Arc<Metrics>,
     /// Forget changes that were made at run time.
     pub fresh: bool,
+    /// Where `config` came from and is read again at a reload; without it every reload is refused.
+    pub source: Option<Source>,
+    /// The `lb` in whose child processes plugins are tried first; without one they are not.
+    pub vet: Option<PathBuf>,
     /// Where the course's routes on the proxy's own port go.
     pub course: Option<mpsc::Sender<CourseCall>>,
 }
@@ -73,6 +79,8 @@ pub enum StartError {
     #[error("pool {pool:?}, {key}: {source}")]
     Plugin { pool: String, key: String, source: Box<LoadError> },
     #[error("pool {pool:?}, {key}: {source}")]
+    Vet { pool: String, key: String, source: Box<VetError> },
+    #[error("pool {pool:?}, {key}: {source}")]
     Hook { pool: String, key: String, source: HookError },
     #[error("launcher: {0}")]
     Launcher(String),
@@ -82,27 +90,54 @@ pub enum StartError {
     BuilderBroke(&'static str),
 }
 
-/// The part of a start that happens on the builder.
+/// The part of a start that happens on the builder before any plugin code runs.
 struct Prepared {
     state: StateDir,
     loader: Loader,
     /// As it is on disk; `None` when it is to be replaced whatever happens.
     on_disk: Option<Overlay>,
     plan: Plan,
+    /// By pool.
+    staged: Vec<Staged>,
+    vetter: Option<Vetter>,
+    warnings: Vec<String>,
+}
+
+/// The part that happens on the builder after every plugin was tried in a child.
+struct Opened {
+    loader: Loader,
     pools: Vec<PoolState>,
-    report: StartReport,
+    strategies: Vec<LoadedStrategy>,
 }
 
 /// Starts control on the current runtime. Returns when generation 1 is in the hall; replicas are still being launched then.
 pub async fn start(options: Options) -> Result<Control, StartError> {
-    let Options { config, metrics, fresh, course } = options;
+    let Options { config, metrics, fresh, source, vet, course } = options;
     let builder = Builder::start().map_err(StartError::Builder)?;
     let for_builder = config.clone();
     let prepared = builder
-        .run(move || prepare(&for_builder, fresh))
+        .run(move || prepare(&for_builder, fresh, vet))
         .await
         .ok_or(StartError::BuilderBroke("preparing the pools"))??;
-    let Prepared { state, loader, on_disk, plan, mut pools, mut report } = prepared;
+    let Prepared { state, loader, on_disk, plan, staged, vetter, warnings } = prepared;
+    // Here and not on the builder: a child that hangs must not hold up a thread.
+    if let Some(vetter) = &vetter {
+        for (number, (pool, staged)) in config.pools.iter().zip(&staged).enumerate() {
+            plugins::vet(vetter, staged, pool, config.proxy.workers, expected(&plan, number)).await?;
+        }
+    }
+    let (for_builder, members) = (config.clone(), plan.pools.iter().map(|entries| members(entries)).collect());
+    let Opened { loader, mut pools, strategies } = builder
+        .run(move || open(&for_builder, loader, staged, members))
+        .await
+        .ok_or(StartError::BuilderBroke("making the strategies"))??;
+    let mut report = StartReport {
+        strategies,
+        overlay: in_force(&config, &plan).status(),
+        lapsed: plan.lapsed.clone(),
+        launching: Vec::new(),
+        warnings,
+    };
 
     let (events, event_queue) = mpsc::channel(super::actor::EVENTS_MAX);
     let mut launcher = config.launcher.clone().map(|launcher| Launcher::new(launcher, events.clone()));
@@ -135,12 +170,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         };
         parts.push(pool.adopt(built.map_err(refused)?));
     }
-    let settings = Arc::new(Settings {
-        timeouts: config.timeouts.clone(),
-        limits: config.limits.clone(),
-        trusted_proxies: config.proxy.trusted_proxies.clone(),
-        missing_path_is_400: config.course.missing_path_is_400,
-    });
+    let settings = settings(&config);
     let hall = Hall::new(Generation { number: 1, pools: parts, routes: config.routes.clone(), settings, course });
     for loaded in &report.strategies {
         metrics.set_strategy(&loaded.pool, &loaded.strategy, &loaded.version);
@@ -153,10 +183,12 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let writer = config.state.keep.then(|| state.writer());
     let actor = Actor::new(Parts {
         config,
+        source,
         metrics,
         hall: hall.clone(),
         builder,
-        loader,
+        loader: Arc::new(loader),
+        vetter: vetter.map(Arc::new),
         pools,
         launcher,
         state,
@@ -170,8 +202,18 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     Ok(Control { hall, handle: Handle { commands }, started: report, task })
 }
 
-/// Everything that may block or calls into a plugin.
-fn prepare(config: &Config, fresh: bool) -> Result<Prepared, StartError> {
+/// What requests need of the configuration, whatever their pool.
+pub(super) fn settings(config: &Config) -> Arc<Settings> {
+    Arc::new(Settings {
+        timeouts: config.timeouts.clone(),
+        limits: config.limits.clone(),
+        trusted_proxies: config.proxy.trusted_proxies.clone(),
+        missing_path_is_400: config.course.missing_path_is_400,
+    })
+}
+
+/// Everything that may block and runs nothing of a plugin.
+fn prepare(config: &Config, fresh: bool, vet: Option<PathBuf>) -> Result<Prepared, StartError> {
     let state = StateDir::open(&config.state.dir)?;
     let mut warnings = Vec::new();
     let mut overlay = Overlay::default();
@@ -185,21 +227,41 @@ fn prepare(config: &Config, fresh: bool) -> Result<Prepared, StartError> {
     overlay.resolve(resolve_address);
     let plan = overlay.apply(config);
     let loader = Loader::new(state.plugins(), config.proxy.workers);
+    let staged = config.pools.iter().map(|pool| plugins::stage(&loader, &config.plugin_dirs, pool));
+    let staged = staged.collect::<Result<_, _>>()?;
+    let vetter = vet.map(|executable| Vetter::new(executable, Some(&config.state.dir)));
+    Ok(Prepared { state, loader, on_disk, plan, staged, vetter, warnings })
+}
+
+/// Opens what was staged, and makes the strategies.
+fn open(config: &Config, loader: Loader, staged: Vec<Staged>, members: Vec<Members>) -> Result<Opened, StartError> {
     let mut pools = Vec::with_capacity(config.pools.len());
     let mut strategies = Vec::with_capacity(config.pools.len());
-    for (pool, entries) in config.pools.iter().zip(&plan.pools) {
-        let (strategy, loaded) = plugins::load(&loader, &config.plugin_dirs, pool)?;
+    for ((pool, staged), members) in config.pools.iter().zip(staged).zip(members) {
+        let (strategy, loaded) = plugins::open(&loader, staged, pool)?;
         strategies.push(loaded);
-        pools.push(PoolState::new(pool, members(entries), strategy));
+        pools.push(PoolState::new(pool, members, strategy));
     }
-    let report = StartReport {
-        strategies,
-        overlay: in_force(config, &plan).status(),
-        lapsed: plan.lapsed.clone(),
-        launching: Vec::new(),
-        warnings,
-    };
-    Ok(Prepared { state, loader, on_disk, plan, pools, report })
+    Ok(Opened { loader, pools, strategies })
+}
+
+/// The backends that pool `number` will have. Where launched ones will listen is not known yet, and nothing connects to it.
+fn expected(plan: &Plan, number: usize) -> Vec<VetBackend> {
+    let mut backends = vet_backends(&plan.pools[number]);
+    if number == 0 {
+        backends.extend(plan.replicas.iter().map(|replica| VetBackend {
+            id: replica.name.clone(),
+            address: stand_in().address,
+            weight: replica.weight,
+        }));
+    }
+    backends
+}
+
+pub(super) fn vet_backends(entries: &[Entry]) -> Vec<VetBackend> {
+    let backend =
+        |entry: &Entry| VetBackend { id: entry.id.clone(), address: entry.address.clone(), weight: entry.weight };
+    entries.iter().map(backend).collect()
 }
 
 fn members(entries: &[Entry]) -> Members {
@@ -253,16 +315,23 @@ pub struct CheckReport {
     pub strategies: Vec<LoadedStrategy>,
 }
 
-/// Loads every plugin and makes strategies and pickers on 0, 1 and all backends, and runs nothing. Blocks; plugin code runs on the
-/// calling thread.
-pub fn check(config: &Config) -> Result<CheckReport, StartError> {
+/// Loads every plugin and makes strategies and pickers on 0, 1 and all backends, and runs nothing. Before that each is tried in a child
+/// of `vet`, if there is one, as at a start. Blocks, so not for a thread with a runtime; plugin code runs on the calling thread.
+pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, StartError> {
     let copies = super::scratch::Scratch::new()?;
     let loader = Loader::new(copies.path().to_owned(), config.proxy.workers);
+    let vetter = vet.map(|executable| Vetter::new(executable, None));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Builder)?;
     let mut strategies = Vec::new();
     for pool in &config.pools {
-        let (strategy, loaded) = plugins::load(&loader, &config.plugin_dirs, pool)?;
+        let staged = plugins::stage(&loader, &config.plugin_dirs, pool)?;
         let all = Overlay::default().apply(&Config { pools: vec![pool.clone()], launcher: None, ..config.clone() });
         let entries = &all.pools[0];
+        if let Some(vetter) = &vetter {
+            let workers = config.proxy.workers;
+            runtime.block_on(plugins::vet(vetter, &staged, pool, workers, vet_backends(entries)))?;
+        }
+        let (strategy, loaded) = plugins::open(&loader, staged, pool)?;
         // One state for all lists: the strategy may tell by their epochs that they differ.
         let mut state = PoolState::new(pool, Members::default(), strategy);
         for count in [0, 1, entries.len()] {

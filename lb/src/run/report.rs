@@ -94,13 +94,16 @@ impl<'a> Report<'a> {
             self.loaded.settings.iter().find(|setting| ["strategy.name", "strategy.path"].contains(&&*setting.key));
         let Some(setting) = setting else { return Ok(()) };
         let key = setting.key.trim_start_matches("strategy.");
-        let place = match (&setting.origin, self.config) {
-            (Origin::File { line }, Some(file)) => format!("edit {key} in {} line {line}", file.display()),
-            (Origin::Environment(variable), _) => format!("change {variable}"),
-            (Origin::CommandLine(flag), _) => format!("change {flag}"),
-            _ => format!("set {key} under [strategy]"),
+        let pid = self.pid;
+        let todo = match (&setting.origin, self.config) {
+            (Origin::File { line }, Some(file)) => {
+                format!("edit {key} in {} line {line}, then kill -HUP {pid}", file.display())
+            }
+            (Origin::Environment(variable), _) => format!("change {variable} and restart"),
+            (Origin::CommandLine(flag), _) => format!("change {flag} and restart"),
+            _ => format!("set {key} under [strategy], then kill -HUP {pid}"),
         };
-        writeln!(f, "another strategy: {place} and restart; `lb strategies` lists them")
+        writeln!(f, "another strategy: {todo}; `lb strategies` lists them")
     }
 }
 

@@ -1,6 +1,7 @@
-//! The signals that lb listens to: SIGTERM and SIGINT stop it, SIGHUP must not.
+//! The signals that lb listens to: SIGTERM and SIGINT stop it, SIGHUP reloads.
 //!
-//! Invariants: from [`Signals::catch`] on none of them has its usual effect, so a start cannot be killed half-way; signals in quick
+//! Invariants: from [`Signals::catch`] on none of them has its usual effect, so a start cannot be killed half-way (a SIGHUP
+//! then is obeyed after it); signals in quick
 //! succession are one, because `timeout` and some supervisors send to the process and then to its group.
 
 use std::fmt;
@@ -11,8 +12,12 @@ use tokio::signal::unix::{self, SignalKind, signal};
 pub(super) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
+    hangups: Option<Hangups>,
     last: Option<Instant>,
 }
+
+/// SIGHUPs, to be taken once.
+pub(super) struct Hangups(unix::Signal);
 
 /// A person takes longer for a second Ctrl-C.
 const SAME_WITHIN: Duration = Duration::from_millis(150);
@@ -29,15 +34,12 @@ impl Signals {
     pub(super) fn catch() -> std::io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
-        let mut hangup = signal(SignalKind::hangup())?;
-        tokio::spawn(async move {
-            while hangup.recv().await.is_some() {
-                tracing::warn!(
-                    "SIGHUP: changes in the configuration apply at the next start; restart lb to apply them"
-                );
-            }
-        });
-        Ok(Self { terminate, interrupt, last: None })
+        let hangups = Some(Hangups(signal(SignalKind::hangup())?));
+        Ok(Self { terminate, interrupt, hangups, last: None })
+    }
+
+    pub(super) fn take_hangups(&mut self) -> Option<Hangups> {
+        self.hangups.take()
     }
 
     /// The next signal to stop.
@@ -53,6 +55,15 @@ impl Signals {
                 return signal;
             }
         }
+    }
+}
+
+// === impl Hangups ===
+
+impl Hangups {
+    /// Waits for one or more since the last; `false` when there will be none.
+    pub(super) async fn next(&mut self) -> bool {
+        self.0.recv().await.is_some()
     }
 }
 

@@ -64,15 +64,6 @@ fn held_request(balancer: &Balancer, server: &Running) -> std::thread::JoinHandl
 }
 
 #[test]
-fn sighup_changes_nothing_yet_and_says_so() {
-    let server = mock("1");
-    let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
-    balancer.signal("HUP");
-    wait_for("a word about SIGHUP", || balancer.printed("stderr").contains("SIGHUP").then_some(()));
-    assert_eq!(get(balancer.proxy, "/home").status, 200);
-}
-
-#[test]
 fn the_start_report_names_what_runs_and_commands_that_work() {
     let server = mock("1");
     let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));

@@ -60,7 +60,7 @@ async fn a_second_lb_on_the_same_state_is_refused() {
 #[test]
 fn checking_loads_and_tries_everything_and_leaves_nothing_behind() {
     let folder = folder();
-    let checked = |text: &str| check(&config(folder.path(), text));
+    let checked = |text: &str| check(&config(folder.path(), text), None);
     let report =
         checked("[strategy]\nname = \"consistent_hash\"\n[pools.p.strategy]\nname = \"round_robin\"\n").unwrap();
     let names: Vec<_> = report.strategies.iter().map(|loaded| &*loaded.strategy).collect();

@@ -1,7 +1,8 @@
 //! Loading as a list of named stages: each takes the candidate a step further or refuses it with a reason.
 //!
 //! Invariants: the operator's file is read once and never opened as a library; what is opened is a private copy named by its
-//! content, so the same bytes are the same image and other bytes are never mistaken for it; a refusal changes nothing.
+//! content, so the same bytes are the same image and other bytes are never mistaken for it; a refusal changes nothing. The list is
+//! cut in two where plugin code begins to run: what was staged can be tried in another process before it is opened in this one.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -61,29 +62,48 @@ pub struct Loader {
     images: Mutex<HashMap<[u8; 32], Arc<Plugin>>>,
 }
 
-/// A file on its way through the stages.
-struct Candidate<'a> {
-    wanted: &'a Wanted<'a>,
+/// A file that may be opened: checked as far as one can without running it, and copied.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staged {
+    pub sha256: [u8; 32],
+    /// The private copy; there also when the image is resident.
+    pub copy: PathBuf,
+    /// The operator's file.
+    pub origin: PathBuf,
+    /// The plugin must call itself so.
+    pub name: Option<String>,
+}
+
+/// A file on its way through the stages before it is opened.
+struct Candidate {
+    path: PathBuf,
+    pin: Option<[u8; 32]>,
     bytes: Vec<u8>,
     metadata: Option<Metadata>,
     sha256: [u8; 32],
     copy: PathBuf,
+}
+
+/// The rest of the way.
+struct Opening {
+    staged: Staged,
     plugin: Option<Arc<Plugin>>,
 }
 
-type Step = fn(&Loader, &mut Candidate<'_>) -> Result<(), String>;
+type Step<T> = fn(&Loader, &mut T) -> Result<(), String>;
 
-const STAGES: [(Stage, Step); 9] = [
+/// Nothing of the plugin runs in these.
+const STAGING: [(Stage, Step<Candidate>); 6] = [
     (Stage::Read, read),
     (Stage::Permissions, permissions),
     (Stage::Pin, pin),
     (Stage::Elf, elf),
     (Stage::Images, images),
     (Stage::Copy, copy),
-    (Stage::Open, open),
-    (Stage::Version, version),
-    (Stage::Name, name),
 ];
+
+/// Its constructors and its entry run in the first of these.
+const OPENING: [(Stage, Step<Opening>); 3] = [(Stage::Open, open), (Stage::Version, version), (Stage::Name, name)];
 
 /// The file name of the strategy called `name`.
 pub fn file_name(name: &str) -> String {
@@ -116,18 +136,48 @@ impl Loader {
 
     /// Takes the file through all stages. The same bytes yield the same image.
     pub fn load(&self, wanted: &Wanted<'_>) -> Result<Arc<Plugin>, LoadError> {
+        self.open(self.stage(wanted)?)
+    }
+
+    /// Takes the file as far as one can without running any of it.
+    pub fn stage(&self, wanted: &Wanted<'_>) -> Result<Staged, LoadError> {
         let mut candidate = Candidate {
-            wanted,
+            path: wanted.path.to_owned(),
+            pin: wanted.sha256,
             bytes: Vec::new(),
             metadata: None,
             sha256: [0; 32],
             copy: PathBuf::new(),
-            plugin: None,
         };
-        for (stage, step) in STAGES {
-            step(self, &mut candidate).map_err(|reason| LoadError { path: wanted.path.to_owned(), stage, reason })?;
+        self.walk(&STAGING, &mut candidate, wanted.path)?;
+        let Candidate { path, sha256, copy, .. } = candidate;
+        Ok(Staged { sha256, copy, origin: path, name: wanted.name.map(str::to_owned) })
+    }
+
+    /// Opens what was staged; what is resident already is only checked. Plugin code runs on the calling thread.
+    pub fn open(&self, staged: Staged) -> Result<Arc<Plugin>, LoadError> {
+        let origin = staged.origin.clone();
+        let mut opening = Opening { staged, plugin: None };
+        self.walk(&OPENING, &mut opening, &origin)?;
+        Ok(opening.plugin.expect("the open stage sets the plugin"))
+    }
+
+    fn walk<T>(&self, stages: &[(Stage, Step<T>)], subject: &mut T, path: &Path) -> Result<(), LoadError> {
+        stages.iter().try_for_each(|&(stage, step)| {
+            step(self, subject).map_err(|reason| LoadError { path: path.to_owned(), stage, reason })
+        })
+    }
+
+    /// The resident image of this content; or none, and room for it.
+    fn resident(&self, sha256: &[u8; 32]) -> Result<Option<Arc<Plugin>>, String> {
+        let images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
+        match images.get(sha256) {
+            None if images.len() >= IMAGES_MAX => Err(format!(
+                "would be image {} of this process and {IMAGES_MAX} is the limit: restart lb",
+                images.len() + 1
+            )),
+            found => Ok(found.cloned()),
         }
-        Ok(candidate.plugin.expect("the open stage sets the plugin"))
     }
 
     /// Images now resident; they stay until the process ends.
@@ -136,24 +186,24 @@ impl Loader {
     }
 }
 
-fn read(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
-    let (bytes, metadata) = verify::read(candidate.wanted.path)?;
+fn read(_: &Loader, candidate: &mut Candidate) -> Result<(), String> {
+    let (bytes, metadata) = verify::read(&candidate.path)?;
     candidate.sha256 = Sha256::digest(&bytes).into();
     candidate.bytes = bytes;
     candidate.metadata = Some(metadata);
     Ok(())
 }
 
-fn permissions(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
+fn permissions(_: &Loader, candidate: &mut Candidate) -> Result<(), String> {
     let metadata = candidate.metadata.as_ref().expect("read comes first");
-    if let Some(warning) = verify::permissions(candidate.wanted.path, metadata)? {
-        tracing::warn!("plugin {} {warning}", candidate.wanted.path.display());
+    if let Some(warning) = verify::permissions(&candidate.path, metadata)? {
+        tracing::warn!("plugin {} {warning}", candidate.path.display());
     }
     Ok(())
 }
 
-fn pin(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
-    match candidate.wanted.sha256 {
+fn pin(_: &Loader, candidate: &mut Candidate) -> Result<(), String> {
+    match candidate.pin {
         Some(pinned) if pinned != candidate.sha256 => Err(format!(
             "has sha256 {}, but strategy.sha256 pins {}: correct the pin or restore the file",
             hex(&candidate.sha256),
@@ -163,27 +213,16 @@ fn pin(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
     }
 }
 
-fn elf(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
+fn elf(_: &Loader, candidate: &mut Candidate) -> Result<(), String> {
     verify::elf(&candidate.bytes, "lb_strategy_entry_v1")
 }
 
-fn images(loader: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
-    let images = loader.images.lock().unwrap_or_else(PoisonError::into_inner);
-    candidate.plugin = images.get(&candidate.sha256).cloned();
-    if candidate.plugin.is_none() && images.len() >= IMAGES_MAX {
-        return Err(format!(
-            "would be image {} of this process and {IMAGES_MAX} is the limit: restart lb",
-            images.len() + 1
-        ));
-    }
-    Ok(())
+fn images(loader: &Loader, candidate: &mut Candidate) -> Result<(), String> {
+    loader.resident(&candidate.sha256).map(drop)
 }
 
 /// Writes `<directory>/<sha256>.so`, or makes sure that the one there has just these bytes.
-fn copy(loader: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
-    if candidate.plugin.is_some() {
-        return Ok(());
-    }
+fn copy(loader: &Loader, candidate: &mut Candidate) -> Result<(), String> {
     candidate.copy = loader.directory.join(format!("{}.so", hex(&candidate.sha256)));
     let same = |path: &Path| fs::read(path).is_ok_and(|bytes| bytes == candidate.bytes);
     if same(&candidate.copy) {
@@ -197,24 +236,27 @@ fn copy(loader: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
     Ok(())
 }
 
-fn open(loader: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
-    if candidate.plugin.is_none() {
-        let plugin = Plugin::open(&candidate.copy, candidate.wanted.path, candidate.sha256, &loader.host)?;
+fn open(loader: &Loader, opening: &mut Opening) -> Result<(), String> {
+    let Staged { sha256, copy, origin, .. } = &opening.staged;
+    // Asked again: others may have been opened since this one was staged.
+    opening.plugin = loader.resident(sha256)?;
+    if opening.plugin.is_none() {
+        let plugin = Plugin::open(copy, origin, *sha256, &loader.host)?;
         // From here on it is resident and counts, also when a later stage refuses it. Of two that opened the same bytes at the same
         // time the first is kept.
         let mut images = loader.images.lock().unwrap_or_else(PoisonError::into_inner);
-        candidate.plugin = Some(images.entry(candidate.sha256).or_insert_with(|| Arc::new(plugin)).clone());
+        opening.plugin = Some(images.entry(*sha256).or_insert_with(|| Arc::new(plugin)).clone());
     }
     Ok(())
 }
 
-fn version(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
-    candidate.plugin.as_ref().expect("open comes first").check_version()
+fn version(_: &Loader, opening: &mut Opening) -> Result<(), String> {
+    opening.plugin.as_ref().expect("open comes first").check_version()
 }
 
-fn name(_: &Loader, candidate: &mut Candidate<'_>) -> Result<(), String> {
-    let found = candidate.plugin.as_ref().expect("open comes first").name();
-    match candidate.wanted.name {
+fn name(_: &Loader, opening: &mut Opening) -> Result<(), String> {
+    let found = opening.plugin.as_ref().expect("open comes first").name();
+    match &opening.staged.name {
         Some(wanted) if wanted != found => {
             Err(format!("calls itself {found:?}, not {wanted:?}: correct strategy.name or name the right file"))
         }
@@ -238,6 +280,15 @@ fn write_private(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> 
 
 pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+// === impl Staged ===
+
+impl Staged {
+    /// `sha256` as 64 hexadecimal digits.
+    pub fn sha256_hex(&self) -> String {
+        hex(&self.sha256)
+    }
 }
 
 // === impl Stage ===

@@ -14,10 +14,12 @@ use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use super::Actor;
+use crate::config::Route;
 use crate::control::command::{BackendStatus, ControlError, Replicas};
 use crate::control::members::{Member, Origin};
 use crate::control::pool_state::{Assembled, Assembly};
-use crate::generation::Generation;
+use crate::control::reload::{Handed, PoolJob, ReloadError, ReloadReport, assemble};
+use crate::generation::{Generation, Settings};
 
 const SPACING_MIN: Duration = Duration::from_millis(10);
 /// Builds take at most one part in so many of the time.
@@ -50,6 +52,8 @@ struct Building {
 /// What came back from the builder.
 pub(super) struct Built {
     pools: Vec<(usize, Result<Assembled, HookError>)>,
+    /// In place of that, when it was a reload's.
+    pub(super) reload: Option<Result<Vec<Handed>, ReloadError>>,
     took: Duration,
 }
 
@@ -67,6 +71,10 @@ pub(super) enum Done {
         answer: oneshot::Sender<Result<BackendStatus, ControlError>>,
     },
     Settled(oneshot::Sender<Result<(), ControlError>>),
+    Reload {
+        answers: Vec<oneshot::Sender<Result<ReloadReport, ReloadError>>>,
+        report: Box<ReloadReport>,
+    },
     /// No worker has it in its view any more.
     Removed {
         pool: usize,
@@ -134,6 +142,16 @@ impl Publisher {
         self.waiting.push(Waiter { pool, change: self.changes, done });
     }
 
+    fn begin(&mut self, result: impl Future<Output = Option<Built>> + Send + 'static) {
+        let (covers, since) = (self.changes, Instant::now());
+        self.building = Some(Building { covers, since, is_told: false, result: Box::pin(result) });
+    }
+
+    /// `done` when the newest generation is with every worker.
+    pub(super) fn settle_newest(&mut self, done: Done) {
+        self.settling.push(Settling { number: self.number, deadline: Instant::now() + SETTLE_MAX, done });
+    }
+
     fn settle_from(&mut self, waiters: Vec<Waiter>) {
         let (number, deadline) = (self.number, Instant::now() + SETTLE_MAX);
         self.settling.extend(waiters.into_iter().map(|waiter| Settling { number, deadline, done: waiter.done }));
@@ -154,6 +172,9 @@ impl Actor {
         if publisher.building.is_some() {
             return;
         }
+        if let Some(prepared) = self.reloads.take_ready() {
+            return self.assemble_reload(prepared);
+        }
         if !self.pools.iter().any(|pool| pool.is_dirty) {
             // What is waited for is published already.
             let waiting = std::mem::take(&mut publisher.waiting);
@@ -169,11 +190,19 @@ impl Actor {
         let job = move || {
             let began = StdInstant::now();
             let pools = assemblies.into_iter().map(|(index, assembly)| (index, assembly.build())).collect();
-            Built { pools, took: began.elapsed() }
+            Built { pools, reload: None, took: began.elapsed() }
         };
-        let result = Box::pin(async move { builder.run(job).await });
-        publisher.building =
-            Some(Building { covers: publisher.changes, since: Instant::now(), is_told: false, result });
+        publisher.begin(async move { builder.run(job).await });
+    }
+
+    /// The builder makes a reload's pickers next.
+    pub(super) fn build_reload(&mut self, jobs: Vec<PoolJob>) {
+        let builder = self.builder.clone();
+        let job = move || {
+            let began = StdInstant::now();
+            Built { pools: Vec::new(), reload: Some(assemble(jobs)), took: began.elapsed() }
+        };
+        self.publisher.begin(async move { builder.run(job).await });
     }
 
     /// A build ended: what worked is published, what did not is rolled back.
@@ -181,8 +210,12 @@ impl Actor {
         let Some(Building { covers, .. }) = self.publisher.building.take() else { return };
         // Only a bug of ours panics on the builder (plugins catch theirs); which pool it was about is not known then.
         let broke = built.is_none();
-        let Built { pools, took } = built.unwrap_or(Built { pools: Vec::new(), took: Duration::ZERO });
+        let Built { pools, reload, took } =
+            built.unwrap_or(Built { pools: Vec::new(), reload: None, took: Duration::ZERO });
         self.publisher.next_build = Instant::now() + SPACING_MIN.max(took * SPACING_BUILDS);
+        if self.reloads.is_assembling() {
+            return self.reload_assembled(reload, covers);
+        }
         let mut refused: Vec<(usize, String)> = Vec::new();
         let mut adopted = false;
         for (index, result) in pools {
@@ -204,15 +237,20 @@ impl Actor {
             return;
         }
         let current = self.hall.current();
+        self.put_in_force(covers, current.routes.clone(), current.settings.clone());
+    }
+
+    /// Publishes what the pools have, and lets those wait for the workers whose changes are in it.
+    pub(super) fn put_in_force(&mut self, covers: u64, routes: Vec<Route>, settings: Arc<Settings>) {
         self.publisher.number += 1;
         self.publisher.covered = covers;
         let number = self.publisher.number;
         self.hall.publish(Generation {
             number,
             pools: self.pools.iter().filter_map(crate::control::pool_state::PoolState::published).collect(),
-            routes: current.routes.clone(),
-            settings: current.settings.clone(),
-            course: current.course.clone(),
+            routes,
+            settings,
+            course: self.hall.current().course.clone(),
         });
         self.metrics.set_generation(number);
         let (done, waiting) =
@@ -251,6 +289,9 @@ impl Actor {
                 drop(answer.send(status.ok_or_else(gone)));
             }
             Done::Settled(answer) => drop(answer.send(Ok(()))),
+            Done::Reload { answers, report } => {
+                answers.into_iter().for_each(|answer| drop(answer.send(Ok((*report).clone()))));
+            }
             Done::Removed { pool, member, supervisor } => self.member_left(pool, &member, supervisor),
         }
     }
@@ -282,6 +323,8 @@ impl Actor {
                 Done::Undone { answer, error } => drop(answer.send(Err(error))),
                 Done::Change { answer, .. } => drop(answer.send(Err(error()))),
                 Done::Settled(answer) => drop(answer.send(Err(error()))),
+                // Never waits for a build.
+                Done::Reload { .. } => {}
                 // It is a member again; its process was not touched yet.
                 Done::Removed { supervisor, .. } => {
                     if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {

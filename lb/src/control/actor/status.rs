@@ -18,6 +18,8 @@ impl Actor {
             workers: self.config.proxy.workers,
             images: self.loader.images(),
             builder_stuck: self.builder.is_stuck(),
+            retired_generations: self.hall.retired(),
+            reload: self.reloads.status(),
         }
     }
 

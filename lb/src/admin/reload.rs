@@ -1,0 +1,99 @@
+//! `POST /reload`: the query and body of a reload, and what becomes of its outcome.
+//!
+//! Invariant: 200 means that what was asked for is in force (or would work), 409 that another reload runs, 422 that nothing has
+//! changed, with stage and reason; a request that is not understood is a 400 and reaches nobody.
+
+use http::StatusCode;
+use serde::Serialize;
+
+use super::answer::{Answer, to_json};
+use crate::control::{Handle, Overriding, ReloadError, ReloadRequest};
+
+#[derive(Serialize)]
+struct Refusal<'a> {
+    message: String,
+    status: &'static str,
+    stage: &'a str,
+    reason: String,
+}
+
+pub(super) async fn answer(handle: &Handle, query: Option<&str>, body: &[u8]) -> Answer {
+    let request = match request(query, body) {
+        Ok(request) => request,
+        Err(sentence) => return Answer::failure(StatusCode::BAD_REQUEST, &sentence),
+    };
+    match handle.reload(request).await {
+        Ok(report) => Answer::json(&report),
+        Err(error) => refusal(&error),
+    }
+}
+
+fn request(query: Option<&str>, body: &[u8]) -> Result<ReloadRequest, String> {
+    let mut request = ReloadRequest::default();
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        request.dry_run = match (&*name, &*value) {
+            ("dry_run", "1" | "true" | "") => true,
+            ("dry_run", "0" | "false") => false,
+            ("dry_run", _) => return Err("dry_run is 1 or 0".to_owned()),
+            _ => return Err(format!("the query takes dry_run, not {name:?}")),
+        };
+    }
+    if !body.trim_ascii().is_empty() {
+        let overriding: Overriding =
+            serde_json::from_slice(body).map_err(|error| format!("the body is no override: {error}"))?;
+        request.overriding = Some(overriding);
+    }
+    Ok(request)
+}
+
+fn refusal(error: &ReloadError) -> Answer {
+    let status = match error {
+        ReloadError::Busy => StatusCode::CONFLICT,
+        ReloadError::Refused { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+        ReloadError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
+    };
+    let reason = error.to_string();
+    let message = format!("<Error> {reason}");
+    let body = to_json(&Refusal { message, status: "failure", stage: error.stage(), reason });
+    Answer { body, ..Answer::failure(status, "") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_understood_is_asked_for() {
+        assert_eq!(request(None, b""), Ok(ReloadRequest::default()));
+        assert!(request(Some("dry_run=1"), b" \n").unwrap().dry_run);
+        assert!(!request(Some("dry_run=0"), b"").unwrap().dry_run);
+        let body = br#"{"strategy":{"name":"x","config":{"a":1}}}"#;
+        let overriding = request(None, body).unwrap().overriding.unwrap();
+        assert_eq!((&*overriding.pool, overriding.strategy.name.as_deref()), ("default", Some("x")));
+        for (query, body) in [
+            (Some("dry_run=2"), &b""[..]),
+            (Some("dryrun=1"), b""),
+            (None, b"[]"),
+            (None, b"{"),
+            (None, b"{\"strategy\":{\"nam\":\"x\"}}"),
+            (None, b"{\"pool\":\"default\"}"),
+        ] {
+            assert!(request(query, body).is_err(), "{query:?} {body:?}");
+        }
+    }
+
+    #[test]
+    fn a_refusal_has_stage_and_reason_and_its_own_status() {
+        let refused = |error| {
+            let answer = refusal(&error);
+            (answer.status.as_u16(), serde_json::from_slice::<serde_json::Value>(&answer.body).unwrap())
+        };
+        let (status, body) = refused(ReloadError::Refused { stage: "elf".into(), reason: "is text".into() });
+        let wanted = serde_json::json!({
+            "message": "<Error> is text", "status": "failure", "stage": "elf", "reason": "is text"
+        });
+        assert_eq!((status, body), (422, wanted));
+        let (status, body) = refused(ReloadError::Busy);
+        assert_eq!((status, &body["stage"]), (409, &"busy".into()));
+    }
+}

@@ -1,0 +1,76 @@
+//! `lb reload`: tells the balancer that runs to take up what its files say now, and says what came of it.
+//!
+//! Invariants: exit code 0 means in force (or nothing to do), 1 that the balancer refused and runs on as before, 2 that it was not
+//! asked; what only a restart applies is said, never left out.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::inspect::print;
+use super::{CliError, client};
+use crate::config::Config;
+use crate::control::{ReloadReport, ReloadResult, StrategyChange};
+
+pub(super) fn reload(config: &Config, strategy: Option<&str>, dry_run: bool, as_json: bool) -> Result<(), CliError> {
+    let path = if dry_run { "/reload?dry_run=1" } else { "/reload" };
+    let body = strategy.map(|name| json!({ "strategy": { "name": name } }).to_string()).unwrap_or_default();
+    let answer = client::post(&config.admin, path, &body)?;
+    if as_json {
+        print(&answer.body);
+    }
+    match (answer.status, serde_json::from_str::<ReloadReport>(&answer.body)) {
+        (200, Ok(_)) if as_json => Ok(()),
+        (200, Ok(report)) => {
+            print(&page(&report));
+            Ok(())
+        }
+        (status, _) => Err(CliError::Refused(refusal(status, &answer.body))),
+    }
+}
+
+fn page(report: &ReloadReport) -> String {
+    let ReloadReport { generation, milliseconds, .. } = report;
+    let mut page = match report.result {
+        ReloadResult::Done => format!("reloaded: generation {generation} after {milliseconds} ms\n"),
+        ReloadResult::NoChange => format!("nothing has changed: generation {generation} stays\n"),
+        ReloadResult::WouldWork => format!("ok: a reload would work; generation {generation} stays\n"),
+    };
+    for pool in report.pools.iter().filter(|pool| pool.change != StrategyChange::Unchanged) {
+        let change = pool.change.as_str();
+        let _ = writeln!(page, "pool {}: strategy {} {} ({change} changed)", pool.pool, pool.strategy, pool.version);
+    }
+    for key in &report.applied {
+        let _ = writeln!(page, "applied: {key}");
+    }
+    for key in &report.needs_restart {
+        let _ = writeln!(page, "needs a restart: {key}");
+    }
+    for warning in &report.warnings {
+        let _ = writeln!(page, "warning: {warning}");
+    }
+    page
+}
+
+fn refusal(status: u16, body: &str) -> String {
+    let value: Value = serde_json::from_str(body).unwrap_or_default();
+    let said = value["message"].as_str().map(|message| message.trim_start_matches("<Error> "));
+    let said = said.map_or_else(|| format!("the admin port answered {status}"), str::to_owned);
+    match value["stage"].as_str() {
+        Some(stage) => format!("not reloaded, what runs goes on [{stage}]: {said}"),
+        None => format!("not reloaded: {said}"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refusal_is_told_with_its_stage_and_a_foreign_answer_with_its_status() {
+        let body = r#"{"message":"<Error> is text","status":"failure","stage":"elf","reason":"is text"}"#;
+        assert_eq!(refusal(422, body), "not reloaded, what runs goes on [elf]: is text");
+        assert_eq!(refusal(401, r#"{"message":"<Error> no token"}"#), "not reloaded: no token");
+        assert_eq!(refusal(404, "hm"), "not reloaded: the admin port answered 404");
+    }
+}

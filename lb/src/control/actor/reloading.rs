@@ -1,0 +1,308 @@
+//! Reloads as the actor sees them: one at a time, prepared elsewhere, published in one step.
+//!
+//! Reading, trying in a child and loading run beside everything else; when they are done and no build runs, the pickers are made for the members as they
+//! are then, and the publish makes strategies, settings and members true together. Invariants: until the publish nothing that a
+//! worker can see has changed; commands that change members wait while pickers are made (milliseconds) and are done after it; every
+//! instance that loses its place is dropped on the builder.
+
+use super::publisher::Done;
+use super::reloads::{Assembling, Transaction, tell};
+use super::{Actor, Event, Wake};
+use crate::control::members::{Entry, Member, Origin};
+use crate::control::overlay::Overlay;
+use crate::control::reload::{
+    Handed, LastReload, PoolJob, PoolReload, Prepared, ReloadError, ReloadReport, ReloadResult, StateHandOver,
+    StrategyChange, Target, prepare, read, stage, vet,
+};
+use crate::control::start::{settings, vet_backends};
+use crate::control::vet::VetBackend;
+
+// === impl Actor: reloading ===
+
+impl Actor {
+    pub(super) fn reload(&mut self, mut transaction: Transaction, waits: bool) {
+        if self.reloads.running.is_none() {
+            return self.begin_reload(transaction);
+        }
+        match &mut self.reloads.next {
+            _ if !waits => transaction.answer(&Err(ReloadError::Busy)),
+            Some(next) => next.answers.append(&mut transaction.answers),
+            next => *next = Some(transaction),
+        }
+    }
+
+    fn begin_reload(&mut self, mut transaction: Transaction) {
+        transaction.overrides = self.reloads.overrides_with(&transaction.request);
+        let (source, overrides) = (self.reloads.source.clone(), transaction.overrides.clone());
+        self.reloads.running = Some(transaction);
+        let (running, loader, builder) = (self.config.clone(), self.loader.clone(), self.builder.clone());
+        let in_charge: Vec<_> =
+            self.pools.iter().map(|pool| (pool.strategy.clone(), pool.settings().clone())).collect();
+        let (events, overlay, vetter) = (self.events.clone(), self.overlay_now(), self.vetter.clone());
+        let launched: Vec<VetBackend> = vet_backends(&self.launched());
+        tokio::spawn(async move {
+            fn broke<T>() -> Result<T, ReloadError> {
+                Err(ReloadError::refused("builder", "a thread broke: see the log"))
+            }
+            let from = loader.clone();
+            let read = move || read(source.as_ref(), &overrides, &running).and_then(|target| stage(&from, target));
+            let staged = tokio::task::spawn_blocking(read).await;
+            let vetted = match staged {
+                Ok(Ok(staged)) => {
+                    let plan = overlay.apply(&staged.target.config);
+                    let backends = plan.pools.iter().enumerate().map(|(pool, entries)| {
+                        let launched = if pool == 0 { launched.as_slice() } else { &[] };
+                        [&vet_backends(entries), launched].concat()
+                    });
+                    let backends = backends.collect();
+                    vet(vetter.as_deref(), &staged, &in_charge, backends).await.map(|()| staged)
+                }
+                Ok(Err(error)) => Err(error),
+                Err(_) => broke(),
+            };
+            let prepared = match vetted {
+                Ok(staged) => builder.run(move || prepare(&loader, staged, &in_charge)).await.unwrap_or_else(broke),
+                Err(error) => {
+                    builder.retire(in_charge);
+                    Err(error)
+                }
+            };
+            if let Err(unsent) = events.send(Event::Prepared(Box::new(prepared))).await {
+                builder.retire(unsent.0);
+            }
+        });
+    }
+
+    /// Configuration and plugins are there, or refused.
+    pub(super) fn reload_prepared(&mut self, prepared: Result<Prepared, ReloadError>) {
+        let prepared = match prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return self.end_refused(error),
+        };
+        let is_same = prepared.candidates.iter().all(|candidate| candidate.change == StrategyChange::Unchanged);
+        if is_same && prepared.target.applied.is_empty() {
+            return self.end_unchanged(prepared);
+        }
+        self.reloads.ready = Some(prepared);
+    }
+
+    /// No build runs: the pickers are made for the members as they are now.
+    pub(super) fn assemble_reload(&mut self, prepared: Prepared) {
+        let wanted = match self.wanted_members(&prepared.target) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                self.builder.retire(prepared);
+                return self.end_refused(error);
+            }
+        };
+        let (mut jobs, mut members, mut dirty) = (Vec::new(), Vec::new(), Vec::new());
+        for (index, (pool, entries)) in self.pools.iter_mut().zip(&wanted).enumerate() {
+            let (candidate, new) = (&prepared.candidates[index], &prepared.target.config.pools[index].strategy);
+            let planned = pool.members.planned(entries);
+            let is_same = candidate.strategy.is_none()
+                && pool.settings() == new
+                && !pool.is_dirty
+                && planned.iter().map(|member| &member.entry).eq(pool.members.iter().map(|member| &member.entry));
+            if is_same {
+                members.push(None);
+                continue;
+            }
+            if std::mem::take(&mut pool.is_dirty) {
+                dirty.push(index);
+            }
+            let strategy = candidate.strategy.as_ref().unwrap_or(&pool.strategy).clone();
+            let keeps_slots = strategy.instance() == pool.strategy.instance()
+                || strategy.plugin().state_schema().is_some()
+                    && strategy.plugin().state_schema() == pool.strategy.plugin().state_schema();
+            let swap = candidate.strategy.as_ref().map(|_| (pool.strategy.clone(), new.options.clone()));
+            let assembly = pool.assembly_of(planned.clone(), strategy, new.clone(), keeps_slots);
+            jobs.push(PoolJob { index, assembly, swap });
+            members.push(Some(planned));
+        }
+        self.reloads.assembling = Some(Assembling { prepared, members, dirty });
+        self.build_reload(jobs);
+    }
+
+    /// By pool the members that are not launched: the new file, with what was changed at run time and has not lapsed.
+    fn wanted_members(&self, target: &Target) -> Result<Vec<Vec<Entry>>, ReloadError> {
+        let plan = self.overlay_now().apply(&target.config);
+        for (pool, entries) in self.pools.iter().zip(&plan.pools) {
+            let launched = |entry: &&Entry| {
+                pool.members.get(&entry.id).is_some_and(|member| member.entry.origin == Origin::Launched)
+            };
+            if let Some(entry) = entries.iter().find(launched) {
+                let id = &entry.id;
+                let reason = format!("backend {id:?}: a launched replica has this name: remove it, or choose another");
+                return Err(ReloadError::refused("config", reason));
+            }
+        }
+        Ok(plan.pools)
+    }
+
+    /// Launched ones are all in the pool `default`.
+    fn launched(&self) -> Vec<Entry> {
+        let members = self.pools[0].members.iter().map(|member| &member.entry);
+        members.filter(|entry| entry.origin == Origin::Launched).cloned().collect()
+    }
+
+    fn overlay_now(&self) -> Overlay {
+        let entries: Vec<Vec<_>> =
+            self.pools.iter().map(|pool| pool.members.iter().map(|member| member.entry.clone()).collect()).collect();
+        Overlay::of(&self.config, &entries)
+    }
+
+    /// The pickers are there, or one was refused; `None` when the builder broke.
+    pub(super) fn reload_assembled(&mut self, built: Option<Result<Vec<Handed>, ReloadError>>, covers: u64) {
+        let Some(Assembling { prepared, members, dirty }) = self.reloads.assembling.take() else { return };
+        let is_dry = self.reloads.running.as_ref().is_some_and(|running| running.request.dry_run);
+        match built.unwrap_or_else(|| Err(ReloadError::refused("builder", "the builder broke: see the log"))) {
+            Ok(handed) if !is_dry => self.commit(prepared, members, handed, covers),
+            result => {
+                dirty.into_iter().for_each(|index| self.pools[index].is_dirty = true);
+                match result {
+                    Ok(handed) => {
+                        let report = self.report(&prepared, ReloadResult::WouldWork, &handed);
+                        self.builder.retire((prepared, handed));
+                        self.end(Ok(report));
+                    }
+                    Err(error) => {
+                        self.builder.retire(prepared);
+                        self.end_refused(error);
+                    }
+                }
+            }
+        }
+        for wake in std::mem::take(&mut self.reloads.deferred) {
+            match wake {
+                Wake::Command(Some(command)) => self.command(command),
+                Wake::Event(event) => self.event(event),
+                Wake::Command(None) | Wake::Built(_) | Wake::Look => {}
+            }
+        }
+    }
+
+    /// Makes everything true and publishes it.
+    fn commit(&mut self, prepared: Prepared, mut members: Vec<Option<Vec<Member>>>, handed: Vec<Handed>, covers: u64) {
+        let lapsed = self.overlay_now().apply(&prepared.target.config).lapsed;
+        let mut report = self.report(&prepared, ReloadResult::Done, &handed);
+        report.warnings.extend(lapsed.into_iter().map(|what| format!("a change made at run time has lapsed: {what}")));
+        let Prepared { target, candidates } = prepared;
+        let mut changed = Vec::new();
+        for Handed { index, assembled, .. } in handed {
+            let pool = &mut self.pools[index];
+            let settings = target.config.pools[index].strategy.clone();
+            if let Some(old) = pool.put_in_charge(&assembled, settings) {
+                self.builder.retire(old);
+            }
+            changed.push((index, pool.members.replace(members[index].take().unwrap_or_default())));
+            pool.adopt(assembled);
+            let plugin = pool.strategy.plugin();
+            self.metrics.set_strategy(&pool.name, plugin.name(), plugin.version());
+        }
+        // The last of an instance that an import spoiled may be among them.
+        self.builder.retire(candidates);
+        let has_new_health = target.config.health != self.config.health;
+        self.config = target.config;
+        for (index, (came, gone)) in changed {
+            for member in gone {
+                tracing::info!("pool {}: backend {} is removed and drains", self.pools[index].name, member.id());
+                self.member_goes(index, &member);
+                self.publisher.wait(index, Done::Removed { pool: index, member: Box::new(member), supervisor: None });
+            }
+            for member in &came {
+                self.member_came(index, member);
+            }
+            for member in self.pools[index].members.snapshot() {
+                self.show(index, &member);
+            }
+        }
+        if has_new_health {
+            self.check_by_new_rules();
+        }
+        self.put_in_force(covers, self.config.routes.clone(), settings(&self.config));
+        report.generation = self.hall.current().number;
+        self.end(Ok(report));
+    }
+
+    fn check_by_new_rules(&mut self) {
+        self.checkers.set_rules(self.config.health.clone());
+        for index in 0..self.pools.len() {
+            for member in self.pools[index].members.snapshot() {
+                // Nobody would say that it is up again.
+                if !self.config.health.enabled && member.entry.origin != Origin::Launched {
+                    let up = self.pools[index].members.update(member.id(), |member| member.standing.trust());
+                    if let Some(Some(up)) = up {
+                        self.health_changed(index, member.id(), up);
+                    }
+                }
+                self.member_came(index, &member);
+            }
+        }
+    }
+
+    fn report(&self, prepared: &Prepared, result: ReloadResult, handed: &[Handed]) -> ReloadReport {
+        let state = |index: usize| {
+            handed.iter().find(|handed| handed.index == index).map_or(StateHandOver::Kept, |handed| handed.state)
+        };
+        let candidates = self.pools.iter().zip(&prepared.candidates).enumerate();
+        let pools: Vec<PoolReload> =
+            candidates.map(|(index, (pool, candidate))| candidate.report(&pool.name, state(index))).collect();
+        let Target { applied, needs_restart, warnings, .. } = prepared.target.clone();
+        let warnings = warnings.into_iter().chain(handed.iter().filter_map(|handed| handed.warning.clone())).collect();
+        ReloadReport {
+            result,
+            generation: self.hall.current().number,
+            milliseconds: 0,
+            dry_run: false,
+            pools,
+            applied,
+            needs_restart,
+            warnings,
+        }
+    }
+
+    fn end_unchanged(&mut self, prepared: Prepared) {
+        let report = self.report(&prepared, ReloadResult::NoChange, &[]);
+        if self.reloads.running.as_ref().is_some_and(|running| !running.request.dry_run) {
+            // The same bytes may have come by another name or path.
+            self.config = prepared.target.config.clone();
+        }
+        self.builder.retire(prepared);
+        self.end(Ok(report));
+    }
+
+    fn end_refused(&mut self, error: ReloadError) {
+        self.end(Err(error));
+    }
+
+    /// Told, remembered and answered; then the one that waits begins.
+    fn end(&mut self, result: Result<ReloadReport, ReloadError>) {
+        let Some(transaction) = self.reloads.running.take() else { return };
+        let by = transaction.by;
+        let dry_run = transaction.request.dry_run;
+        let milliseconds = transaction.began.elapsed().as_millis() as u64;
+        let result = result.map(|report| ReloadReport { milliseconds, dry_run, ..report });
+        tell(by, &result);
+        let ok = result.as_ref().ok();
+        let generation = self.hall.current().number;
+        self.reloads.last = Some(LastReload {
+            by,
+            result: ok.map(|report| report.result),
+            generation,
+            stage: result.as_ref().err().map(|error| error.stage().to_owned()),
+            reason: result.as_ref().err().map(ToString::to_string),
+            needs_restart: ok.map(|report| report.needs_restart.clone()).unwrap_or_default(),
+        });
+        match result {
+            Ok(report) if !dry_run => {
+                self.reloads.overrides.clone_from(&transaction.overrides);
+                let (answers, report) = (transaction.answers, Box::new(report));
+                self.publisher.settle_newest(Done::Reload { answers, report });
+            }
+            result => transaction.answer(&result),
+        }
+        if let Some(next) = self.reloads.next.take() {
+            self.begin_reload(next);
+        }
+    }
+}

@@ -1,0 +1,122 @@
+//! What the actor remembers of reloads: the one that runs, the one that waits, what is in force beside the file, how the last ended.
+//!
+//! Apart from [`super::reloading`], which acts on it, so that each can be read at once. Invariant: `ready` and `assembling` are there
+//! only while `running` is.
+
+use std::time::Instant;
+
+use tokio::sync::oneshot;
+
+use super::Wake;
+use crate::config::Source;
+use crate::control::members::Member;
+use crate::control::reload::{
+    LastReload, Overriding, Prepared, ReloadError, ReloadReport, ReloadRequest, ReloadStatus, StrategyChange, Trigger,
+};
+
+type Answer = oneshot::Sender<Result<ReloadReport, ReloadError>>;
+
+pub(super) struct Reloads {
+    pub(super) source: Option<Source>,
+    pub(super) overrides: Vec<Overriding>,
+    pub(super) running: Option<Transaction>,
+    /// Prepared, waits for the builder's last build to be published.
+    pub(super) ready: Option<Prepared>,
+    pub(super) assembling: Option<Assembling>,
+    /// Who waits for the one plain reload after the one that runs.
+    pub(super) next: Option<Transaction>,
+    /// What came in while pickers were made.
+    pub(super) deferred: Vec<Wake>,
+    pub(super) last: Option<LastReload>,
+}
+
+/// One reload, from trigger to answer.
+pub(super) struct Transaction {
+    pub(super) request: ReloadRequest,
+    pub(super) by: Trigger,
+    pub(super) began: Instant,
+    pub(super) answers: Vec<Answer>,
+    /// Those that are in force after it.
+    pub(super) overrides: Vec<Overriding>,
+}
+
+/// Pickers are being made for this.
+pub(super) struct Assembling {
+    pub(super) prepared: Prepared,
+    /// By pool, those that are built anew.
+    pub(super) members: Vec<Option<Vec<Member>>>,
+    /// Pools whose changes are in it, and would be in none if it failed.
+    pub(super) dirty: Vec<usize>,
+}
+
+// === impl Transaction ===
+
+impl Transaction {
+    pub(super) fn new(request: ReloadRequest, by: Trigger, answer: Answer) -> Self {
+        Self { request, by, began: Instant::now(), answers: vec![answer], overrides: Vec::new() }
+    }
+
+    pub(super) fn answer(self, result: &Result<ReloadReport, ReloadError>) {
+        self.answers.into_iter().for_each(|answer| drop(answer.send(result.clone())));
+    }
+}
+
+// === impl Reloads ===
+
+impl Reloads {
+    pub(super) fn new(source: Option<Source>) -> Self {
+        Self {
+            source,
+            overrides: Vec::new(),
+            running: None,
+            ready: None,
+            assembling: None,
+            next: None,
+            deferred: Vec::new(),
+            last: None,
+        }
+    }
+
+    pub(super) fn status(&self) -> ReloadStatus {
+        let (overrides, last) = (self.overrides.clone(), self.last.clone());
+        ReloadStatus { running: self.running.is_some(), overrides, last }
+    }
+
+    pub(super) fn is_assembling(&self) -> bool {
+        self.assembling.is_some()
+    }
+
+    pub(super) fn defer(&mut self, wake: Wake) {
+        self.deferred.push(wake);
+    }
+
+    pub(super) fn take_ready(&mut self) -> Option<Prepared> {
+        self.ready.take()
+    }
+
+    /// The overrides that `request` leaves in force: a plain reload none, another one those of other pools and its own.
+    pub(super) fn overrides_with(&self, request: &ReloadRequest) -> Vec<Overriding> {
+        let Some(new) = &request.overriding else { return Vec::new() };
+        let others = self.overrides.iter().filter(|old| old.pool != new.pool).cloned();
+        others.chain([new.clone()]).collect()
+    }
+}
+
+/// One line for each outcome.
+pub(super) fn tell(by: Trigger, result: &Result<ReloadReport, ReloadError>) {
+    let by = by.as_str();
+    match result {
+        Ok(report) => {
+            let ReloadReport { result, generation, milliseconds, .. } = report;
+            let swaps = report.pools.iter().filter(|pool| pool.change != StrategyChange::Unchanged);
+            let swaps: Vec<String> = swaps
+                .map(|swap| format!("{}: {} {} ({})", swap.pool, swap.strategy, swap.version, swap.change.as_str()))
+                .collect();
+            let (swaps, applied) = (swaps.join(", "), report.applied.join(", "));
+            let needs_restart = report.needs_restart.join(", ");
+            tracing::info!(by, generation, milliseconds, swaps, applied, needs_restart, "reload: {}", result.as_str());
+            report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
+        Err(error) => tracing::error!(by, stage = error.stage(), "reload refused, what runs goes on: {error}"),
+    }
+}

@@ -1,0 +1,64 @@
+//! A reload's plugins before any of them runs here: staged, and those that are new tried in a child process.
+//!
+//! Invariant: what is in charge already, with the options that it has, is not tried again: a reload that changes nothing starts nothing.
+
+use std::sync::Arc;
+
+use lb_strategy_host::{Loader, Staged, Strategy};
+
+use super::{ReloadError, Target};
+use crate::config;
+use crate::control::plugins;
+use crate::control::start::StartError;
+use crate::control::vet::{VetBackend, VetStage, Vetter};
+
+/// What decides for a pool now.
+pub(in crate::control) type InCharge = (Arc<Strategy>, config::Strategy);
+
+/// A target with the plugins that it asks for.
+pub(in crate::control) struct AllStaged {
+    pub(in crate::control) target: Target,
+    /// By pool.
+    pub(super) plugins: Vec<Staged>,
+}
+
+/// Finds, checks and copies every pool's plugin. Blocks.
+pub(in crate::control) fn stage(loader: &Loader, target: Target) -> Result<AllStaged, ReloadError> {
+    let stage = |pool| plugins::stage(loader, &target.config.plugin_dirs, pool).map_err(refusal);
+    let plugins = target.config.pools.iter().map(stage).collect::<Result<_, _>>()?;
+    Ok(AllStaged { target, plugins })
+}
+
+/// Tries what is new, with the backends that its pool is to have.
+pub(in crate::control) async fn vet(
+    vetter: Option<&Vetter>,
+    staged: &AllStaged,
+    in_charge: &[InCharge],
+    backends: Vec<Vec<VetBackend>>,
+) -> Result<(), ReloadError> {
+    let Some(vetter) = vetter else { return Ok(()) };
+    let AllStaged { target, plugins: all } = staged;
+    for (((pool, staged), (running, settings)), backends) in
+        target.config.pools.iter().zip(all).zip(in_charge).zip(backends)
+    {
+        let is_known = running.plugin().sha256() == Some(staged.sha256) && settings.options == pool.strategy.options;
+        if !is_known {
+            plugins::vet(vetter, staged, pool, target.config.proxy.workers, backends).await.map_err(refusal)?;
+        }
+    }
+    Ok(())
+}
+
+/// The stages have the same names whether it was a child that refused or this process.
+pub(super) fn refusal(error: StartError) -> ReloadError {
+    let stage = match &error {
+        StartError::Plugin { source, .. } => source.stage.to_string(),
+        StartError::Vet { source, .. } => match source.stage {
+            VetStage::Options => "new".to_owned(),
+            VetStage::Picker => "picker".to_owned(),
+            _ => "vet".to_owned(),
+        },
+        _ => "new".to_owned(),
+    };
+    ReloadError::refused(stage, error)
+}

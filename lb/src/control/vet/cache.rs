@@ -1,0 +1,162 @@
+//! Good verdicts that are remembered, in memory and in the state directory.
+//!
+//! Invariants: a verdict is about content, options, number of workers and version of `lb`, all four; the file is the old one or the new
+//! one, never a part; one that cannot be read is as none, because all in it can be found out again.
+
+use std::collections::HashMap;
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::request::{Verdict, VetRequest};
+
+const FILE: &str = "verdicts.json";
+/// More are not worth the reading; then it begins anew.
+const VERDICTS_MAX: usize = 1024;
+/// A larger file is not ours.
+const FILE_MAX_BYTES: u64 = 4 << 20;
+
+pub(super) struct Cache {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    path: Option<PathBuf>,
+    verdicts: Mutex<HashMap<String, Verdict>>,
+    /// Held over a write, so that the newest is written last.
+    writing: Mutex<()>,
+}
+
+/// The file.
+#[derive(Serialize, Deserialize)]
+struct Kept {
+    /// Verdicts of another version are worth nothing.
+    lb: String,
+    verdicts: HashMap<String, Verdict>,
+}
+
+/// What a verdict is about, as 64 hexadecimal digits.
+pub(super) fn key(request: &VetRequest) -> String {
+    let VetRequest { sha256, name, options, workers, .. } = request;
+    let subject = serde_json::json!([sha256, name, options, workers, env!("CARGO_PKG_VERSION")]);
+    Sha256::digest(subject.to_string()).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+// === impl Cache ===
+
+impl Cache {
+    pub(super) fn read(directory: Option<&Path>) -> Self {
+        let path = directory.map(|directory| directory.join(FILE));
+        let verdicts = path.as_deref().map(read).unwrap_or_default();
+        Self { shared: Arc::new(Shared { path, verdicts: Mutex::new(verdicts), writing: Mutex::new(()) }) }
+    }
+
+    pub(super) fn get(&self, key: &str) -> Option<Verdict> {
+        self.shared.verdicts.lock().get(key).cloned()
+    }
+
+    /// Remembers it; written, off this thread, when it returns.
+    pub(super) async fn put(&self, key: String, verdict: Verdict) {
+        {
+            let mut verdicts = self.shared.verdicts.lock();
+            if verdicts.len() >= VERDICTS_MAX {
+                verdicts.clear();
+            }
+            verdicts.insert(key, verdict);
+        }
+        let shared = self.shared.clone();
+        let _ = tokio::task::spawn_blocking(move || shared.write()).await;
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn write(&self) {
+        let Some(path) = &self.path else { return };
+        let _writing = self.writing.lock();
+        let kept = Kept { lb: env!("CARGO_PKG_VERSION").to_owned(), verdicts: self.verdicts.lock().clone() };
+        let written = serde_json::to_vec(&kept).map_err(io::Error::other).and_then(|bytes| replace(path, &bytes));
+        if let Err(error) = written {
+            tracing::debug!("{} cannot be written: {error}; plugins are tried again at the next start", path.display());
+        }
+    }
+}
+
+/// A temporary file, then renamed. Not synced: what a crash takes is found out again.
+fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("json.tmp");
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    fs::rename(&temporary, path)
+}
+
+fn read(path: &Path) -> HashMap<String, Verdict> {
+    let is_ours = fs::metadata(path).is_ok_and(|metadata| metadata.is_file() && metadata.len() <= FILE_MAX_BYTES);
+    let kept = is_ours.then(|| fs::read(path).ok()).flatten().and_then(|bytes| serde_json::from_slice(&bytes).ok());
+    match kept {
+        Some(Kept { lb, verdicts }) if lb == env!("CARGO_PKG_VERSION") => verdicts,
+        _ => HashMap::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::request::{Answer, VetStage};
+    use super::*;
+
+    fn verdict() -> Verdict {
+        Verdict {
+            verdict: Answer::Ok,
+            stage: VetStage::End,
+            reason: String::new(),
+            panics: 0,
+            bad_answers: 0,
+            pick_ns_p50: 7,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_verdict_outlives_the_process_and_what_cannot_be_read_is_as_none() {
+        let dir = tempfile::tempdir().unwrap();
+        let cache = Cache::read(Some(dir.path()));
+        assert_eq!(cache.get("k"), None);
+        cache.put("k".to_owned(), verdict()).await;
+        assert_eq!(Cache::read(Some(dir.path())).get("k"), Some(verdict()));
+        let file = dir.path().join(FILE);
+        let good = fs::read_to_string(&file).unwrap();
+        for bad in ["", "{", "[]", &good.replace(env!("CARGO_PKG_VERSION"), "0.0.0"), &good.replace("\"ok\"", "1")] {
+            fs::write(&file, bad).unwrap();
+            assert_eq!(Cache::read(Some(dir.path())).get("k"), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_verdict_is_about_content_name_options_and_workers() {
+        let request = VetRequest {
+            plugin: "a.so".into(),
+            origin: "b.so".into(),
+            sha256: "00".into(),
+            name: None,
+            options: serde_json::json!({ "a": 1 }),
+            workers: 1,
+            backends: Vec::new(),
+        };
+        let first = key(&request);
+        assert_eq!(first, key(&VetRequest { plugin: "c.so".into(), ..request.clone() }));
+        for other in [
+            VetRequest { sha256: "01".into(), ..request.clone() },
+            VetRequest { name: Some("x".into()), ..request.clone() },
+            VetRequest { options: serde_json::json!({ "a": 2 }), ..request.clone() },
+            VetRequest { workers: 2, ..request.clone() },
+        ] {
+            assert_ne!(first, key(&other));
+        }
+    }
+}

@@ -1,0 +1,314 @@
+//! The trial itself, in the child: everything that a balancer will ask of a plugin, once, and what is left of it afterwards.
+//!
+//! Invariant: the step is told before it is taken. Stand-ins fill up a short list of backends in a list of their own, because a strategy
+//! may rightly refuse the sum of both.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Instant;
+
+use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
+use lb_strategy_host::{
+    BackendList, BackendSpec, Decision, Finish, Headers, HookError, Loader, Outcome, PickRequest, Picker, Plugin,
+    Refusal, Staged, Strategy, backend_id,
+};
+
+use super::remains::Remains;
+use super::request::{Answer, Verdict, VetBackend, VetRequest, VetStage};
+
+/// Picks on each list.
+const PICKS: usize = 10_000;
+/// Picks between two looks at the clock.
+const BATCH: usize = 100;
+/// Picks on one list whose end is told.
+const FINISHES_MAX: usize = 1_000;
+/// Every pick with a key takes the next of these.
+const KEYS: usize = 256;
+/// A list shorter than this shows little of a strategy.
+const BACKENDS_MIN: usize = 3;
+/// Between two requests, on the trial's clock.
+const STEP_NS: u64 = 1_000;
+
+/// A step and why it failed.
+type Refused = (VetStage, String);
+
+struct Trial<'a> {
+    request: &'a VetRequest,
+    tell: &'a mut dyn FnMut(VetStage),
+    random: fastrand::Rng,
+    keys: Vec<(String, u64)>,
+    now_ns: u64,
+    /// Lists made; each gets an epoch of its own.
+    lists: u64,
+    /// Live numbers and slots, by id, as in a pool.
+    specs: HashMap<String, BackendSpec>,
+    panics: u32,
+    bad_answers: u32,
+    /// What was wrong with the first bad answer.
+    first_bad: Option<Refusal>,
+    /// Per pick, one of each batch.
+    times_ns: Vec<u64>,
+}
+
+struct NoHeaders;
+
+/// Tries the plugin of `request`; says at `tell` what comes next.
+pub(super) fn run(request: &VetRequest, tell: &mut dyn FnMut(VetStage)) -> Verdict {
+    let before = Remains::look();
+    let mut trial = Trial::new(request, tell);
+    let outcome = trial.walk();
+    (trial.tell)(VetStage::Leak);
+    let outcome = outcome.and_then(|()| trial.judge_picks()).and_then(|()| match before.added_since() {
+        None => Ok(()),
+        Some(reason) => Err((VetStage::Leak, reason)),
+    });
+    trial.times_ns.sort_unstable();
+    let pick_ns_p50 = trial.times_ns.get(trial.times_ns.len() / 2).copied().unwrap_or_default();
+    let (verdict, stage, reason) = match outcome {
+        Ok(()) => (Answer::Ok, VetStage::End, String::new()),
+        Err((stage, reason)) => (Answer::Refused, stage, reason),
+    };
+    Verdict { verdict, stage, reason, panics: trial.panics, bad_answers: trial.bad_answers, pick_ns_p50 }
+}
+
+// === impl Trial ===
+
+impl<'a> Trial<'a> {
+    fn new(request: &'a VetRequest, tell: &'a mut dyn FnMut(VetStage)) -> Self {
+        let key = |number| {
+            let key = format!("{number:06}");
+            let hash = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
+            (key, hash)
+        };
+        Self {
+            request,
+            tell,
+            random: fastrand::Rng::with_seed(1),
+            keys: (0..KEYS).map(key).collect(),
+            now_ns: 1,
+            lists: 0,
+            specs: HashMap::new(),
+            panics: 0,
+            bad_answers: 0,
+            first_bad: None,
+            times_ns: Vec::new(),
+        }
+    }
+
+    /// All steps from opening to freeing.
+    fn walk(&mut self) -> Result<(), Refused> {
+        let plugin = self.open()?;
+        let strategy = self.instance(&plugin)?;
+        let mut pickers = Vec::new();
+        for (members, up_from) in self.worlds() {
+            let picker = self.picker(&strategy, &members, up_from)?;
+            self.use_picker(&picker);
+            pickers.push(picker);
+        }
+        if plugin.tick_ms() > 0 {
+            (self.tell)(VetStage::Tick);
+            strategy.tick(self.now_ns).map_err(at(VetStage::Tick))?;
+        }
+        let successor = self.hand_over(&plugin, &strategy)?;
+        (self.tell)(VetStage::Free);
+        drop((pickers, successor, strategy));
+        Ok(())
+    }
+
+    fn open(&mut self) -> Result<Arc<Plugin>, Refused> {
+        (self.tell)(VetStage::Open);
+        let VetRequest { plugin, origin, name, workers, .. } = self.request;
+        let loader = Loader::new(plugin.parent().unwrap_or(plugin).to_owned(), *workers);
+        // The parent has staged it; the digest only names an image among others of a process, and here there is one.
+        let staged = Staged { sha256: [0; 32], copy: plugin.clone(), origin: origin.clone(), name: name.clone() };
+        loader.open(staged).map_err(|error| (VetStage::Open, error.reason))
+    }
+
+    fn instance(&mut self, plugin: &Arc<Plugin>) -> Result<Arc<Strategy>, Refused> {
+        (self.tell)(VetStage::New);
+        Strategy::new(plugin.clone(), &self.request.options).map_err(|error| match error {
+            HookError::Options { .. } => (VetStage::Options, error.to_string()),
+            error => (VetStage::New, error.to_string()),
+        })
+    }
+
+    /// The lists to try, each with the index of the first backend that is up.
+    fn worlds(&self) -> Vec<(Vec<VetBackend>, usize)> {
+        let given = &self.request.backends;
+        let stand_ins: Vec<_> = (1..=BACKENDS_MIN).map(stand_in).collect();
+        let one = given.first().unwrap_or(&stand_ins[0]).clone();
+        let all = if given.len() < BACKENDS_MIN { stand_ins } else { given.clone() };
+        let mut worlds = vec![(Vec::new(), 0), (vec![one], 0)];
+        if given.len() == 2 {
+            worlds.push((given.clone(), 0));
+        }
+        worlds.extend([(all.clone(), 0), (all, 1)]);
+        worlds
+    }
+
+    fn picker(&mut self, strategy: &Arc<Strategy>, members: &[VetBackend], up_from: usize) -> Result<Picker, Refused> {
+        (self.tell)(VetStage::Picker);
+        self.lists += 1;
+        let specs = members.iter().enumerate().map(|(index, member)| self.spec(member, index >= up_from)).collect();
+        // Who is up is no matter of members: the list before is this one in all else.
+        let members_epoch = self.lists - u64::from(up_from > 0);
+        let list = BackendList::new(specs, self.lists, members_epoch);
+        Picker::new(strategy.clone(), list).map_err(at(VetStage::Picker))
+    }
+
+    fn spec(&mut self, member: &VetBackend, is_up: bool) -> BackendSpec {
+        let weight = u32::from(member.weight);
+        let known = self.specs.entry(member.id.clone()).or_insert_with(|| BackendSpec {
+            name: member.id.as_str().into(),
+            address: member.address.as_str().into(),
+            weight,
+            effective: weight * 1000,
+            flags: 0,
+            stats: Arc::default(),
+            slot: Arc::default(),
+        });
+        let flags = if is_up && weight > 0 { LB_BACKEND_ELIGIBLE | LB_BACKEND_HEALTHY } else { 0 };
+        BackendSpec { flags, ..known.clone() }
+    }
+
+    /// Picks, ends of picks, an explanation.
+    fn use_picker(&mut self, picker: &Picker) {
+        (self.tell)(VetStage::Pick);
+        let mut picked = Vec::with_capacity(FINISHES_MAX);
+        for _ in 0..PICKS / BATCH {
+            let began = Instant::now();
+            for number in 0..BATCH {
+                let decision = self.pick(picker, number);
+                self.count(decision);
+                if let Decision::Backend { index, token } = decision
+                    && picked.len() < FINISHES_MAX
+                {
+                    picked.push((index, token));
+                }
+            }
+            self.times_ns.push(began.elapsed().as_nanos() as u64 / BATCH as u64);
+        }
+        if picker.strategy().plugin().wants_finish() {
+            (self.tell)(VetStage::Finish);
+            self.finish(picker, &picked);
+        }
+        (self.tell)(VetStage::Explain);
+        let _ = picker.explain(&PickRequest { dry: true, ..self.ask(0) });
+    }
+
+    /// With and without key, some of them repeats, some dry.
+    fn pick(&mut self, picker: &Picker, number: usize) -> Decision {
+        self.now_ns += STEP_NS;
+        let random = self.random.u64(..);
+        let is_repeat = number % 16 == 15 && !picker.backends().is_empty();
+        let tried: &[u32] = if is_repeat { &[0] } else { &[] };
+        picker.pick(&PickRequest {
+            random,
+            tried,
+            attempt: tried.len() as u32,
+            dry: number % 64 == 63,
+            ..self.ask(number)
+        })
+    }
+
+    fn ask(&self, number: usize) -> PickRequest<'_> {
+        let (key, hash) = &self.keys[(number + self.now_ns as usize / STEP_NS as usize) % KEYS];
+        PickRequest {
+            worker: Some((number % self.request.workers.max(1)) as u32),
+            attempt: 0,
+            tried: &[],
+            key: number.is_multiple_of(2).then_some((key.as_bytes(), *hash)),
+            random: 0,
+            now_ns: self.now_ns,
+            dry: false,
+            headers: &NoHeaders,
+        }
+    }
+
+    fn count(&mut self, decision: Decision) {
+        match decision {
+            Decision::Refused(Refusal::Panic) => self.panics += 1,
+            Decision::Refused(Refusal::Undecided) | Decision::NoBackend | Decision::Backend { .. } => {}
+            Decision::Refused(refusal) => {
+                self.bad_answers += 1;
+                self.first_bad.get_or_insert(refusal);
+            }
+        }
+    }
+
+    fn finish(&mut self, picker: &Picker, picked: &[(usize, u64)]) {
+        const OUTCOMES: [Outcome; 4] = [Outcome::Ok, Outcome::ConnectError, Outcome::Timeout, Outcome::ClientGone];
+        for (number, &(index, token)) in picked.iter().enumerate() {
+            self.now_ns += STEP_NS;
+            let outcome = OUTCOMES[if number % 8 == 7 { number / 8 % OUTCOMES.len() } else { 0 }];
+            // Some are of a predecessor's picks, or of a backend that has gone.
+            let own = number % 10 != 9;
+            let name = if number % 32 == 31 { "gone" } else { &*picker.backends().specs()[index].name };
+            picker.finish(&Finish {
+                worker: Some((number % self.request.workers.max(1)) as u32),
+                backend_id: backend_id(name),
+                outcome,
+                http_status: matches!(outcome, Outcome::Ok).then_some(200),
+                attempt: 0,
+                own,
+                upgraded: number % 64 == 63,
+                token,
+                time_to_head_ns: 1_000_000,
+                total_ns: 2_000_000,
+                now_ns: self.now_ns,
+            });
+        }
+    }
+
+    /// The learnt state goes to a second instance, which then has to work.
+    fn hand_over(&mut self, plugin: &Arc<Plugin>, strategy: &Arc<Strategy>) -> Result<Option<Picker>, Refused> {
+        let Some((_, version)) = plugin.state_schema() else { return Ok(None) };
+        (self.tell)(VetStage::State);
+        let Some(state) = strategy.export_state() else { return Ok(None) };
+        let state = state.map_err(at(VetStage::State))?;
+        let successor = self.instance(plugin)?;
+        (self.tell)(VetStage::State);
+        successor.import_state(version, &state).map_err(at(VetStage::State))?;
+        let Some((members, _)) = self.worlds().pop() else { return Ok(None) };
+        let picker = self.picker(&successor, &members, 0)?;
+        self.use_picker(&picker);
+        Ok(Some(picker))
+    }
+
+    fn judge_picks(&self) -> Result<(), Refused> {
+        let refused = |reason| Err((VetStage::Pick, reason));
+        match (self.panics, self.bad_answers, self.first_bad) {
+            (0, 0, _) => Ok(()),
+            (0, bad, first) => {
+                let what = match first {
+                    Some(Refusal::BadIndex) => "an index outside the list",
+                    Some(Refusal::AlreadyTried) => "a backend that the request had tried",
+                    Some(Refusal::NotEligible) => "a backend that is not eligible",
+                    _ => "a status that a pick cannot have",
+                };
+                refused(format!("answered {bad} of {} picks wrongly, first with {what}", self.picks()))
+            }
+            (panics, ..) => refused(format!("panicked in {panics} of {} picks", self.picks())),
+        }
+    }
+
+    fn picks(&self) -> usize {
+        self.times_ns.len() * BATCH
+    }
+}
+
+fn at(stage: VetStage) -> impl FnOnce(HookError) -> Refused {
+    move |error| (stage, error.to_string())
+}
+
+fn stand_in(number: usize) -> VetBackend {
+    VetBackend { id: format!("stand-in {number}"), address: "127.0.0.1:9".to_owned(), weight: 1 }
+}
+
+// === impl NoHeaders ===
+
+impl Headers for NoHeaders {
+    fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
+        None
+    }
+}

@@ -1,0 +1,172 @@
+//! What is asked of a vetting child and what it answers: plain data, one JSON text in, lines of JSON out.
+//!
+//! Invariant: before every step the child says which one, so that who finds it dead knows where it died.
+
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use lb_strategy_host::Staged;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// All that a trial needs to know.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VetRequest {
+    /// The private copy, which is opened.
+    pub plugin: PathBuf,
+    /// The operator's file, for words.
+    pub origin: PathBuf,
+    /// Of the copy's bytes, 64 hexadecimal digits: what a verdict is about.
+    pub sha256: String,
+    /// What it must call itself.
+    pub name: Option<String>,
+    pub options: Value,
+    pub workers: usize,
+    pub backends: Vec<VetBackend>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VetBackend {
+    pub id: String,
+    pub address: String,
+    pub weight: u16,
+}
+
+/// The steps of a trial, in order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VetStage {
+    Start,
+    Open,
+    New,
+    /// Making an instance ended well: with the answer that these options are no good.
+    Options,
+    Picker,
+    Pick,
+    Finish,
+    Tick,
+    Explain,
+    State,
+    Free,
+    Leak,
+    /// The verdict is out and the process ends.
+    End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Answer {
+    Ok,
+    Refused,
+}
+
+/// The outcome of a trial that came to its end.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    pub verdict: Answer,
+    /// Where it was refused; the last one for a good plugin.
+    pub stage: VetStage,
+    /// Why it was refused; "" for a good plugin.
+    pub reason: String,
+    pub panics: u32,
+    pub bad_answers: u32,
+    /// Median time of a pick, boundary included.
+    pub pick_ns_p50: u64,
+}
+
+/// A line of the child's.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Line {
+    At { at: VetStage },
+    Verdict(Verdict),
+}
+
+/// Why a plugin must not be opened in this process.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("plugin {}: {reason} [stage vet, {stage}]", path.display())]
+pub struct VetError {
+    /// The operator's file.
+    pub path: PathBuf,
+    pub stage: VetStage,
+    pub reason: String,
+}
+
+// === impl VetRequest ===
+
+impl VetRequest {
+    pub fn new(staged: &Staged, options: Value, workers: usize, backends: Vec<VetBackend>) -> Self {
+        Self {
+            plugin: staged.copy.clone(),
+            origin: staged.origin.clone(),
+            sha256: staged.sha256_hex(),
+            name: staged.name.clone(),
+            options,
+            workers,
+            backends,
+        }
+    }
+
+    pub(super) fn origin(&self) -> &Path {
+        &self.origin
+    }
+}
+
+// === impl VetStage ===
+
+impl VetStage {
+    /// What is going on then, to follow "while".
+    pub(super) fn doing(self) -> &'static str {
+        match self {
+            Self::Start => "starting",
+            Self::Open => "being opened",
+            Self::New | Self::Options => "making an instance",
+            Self::Picker => "making a picker",
+            Self::Pick => "picking",
+            Self::Finish => "being told of finished requests",
+            Self::Tick => "ticking",
+            Self::Explain => "explaining a pick",
+            Self::State => "handing over its state",
+            Self::Free => "being freed",
+            Self::Leak | Self::End => "ending",
+        }
+    }
+}
+
+impl fmt::Display for VetStage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Start => "start",
+            Self::Open => "open",
+            Self::New => "new",
+            Self::Options => "options",
+            Self::Picker => "picker",
+            Self::Pick => "pick",
+            Self::Finish => "finish",
+            Self::Tick => "tick",
+            Self::Explain => "explain",
+            Self::State => "state",
+            Self::Free => "free",
+            Self::Leak => "leak",
+            Self::End => "end",
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_a_step_or_the_verdict() {
+        let step = r#"{"at":"picker"}"#;
+        assert_eq!(serde_json::from_str::<Line>(step).unwrap(), Line::At { at: VetStage::Picker });
+        let verdict = r#"{"verdict":"refused","stage":"new","reason":"r","panics":0,"bad_answers":1,"pick_ns_p50":2}"#;
+        let Ok(Line::Verdict(read)) = serde_json::from_str(verdict) else { panic!("no verdict") };
+        assert_eq!((read.verdict, read.stage, read.bad_answers), (Answer::Refused, VetStage::New, 1));
+        assert_eq!(serde_json::to_string(&Line::Verdict(read)).unwrap(), verdict);
+        assert!(serde_json::from_str::<Line>("{}").is_err());
+    }
+}

@@ -1,0 +1,135 @@
+//! A balancer with servers behind it and a configuration file that a test rewrites, and the questions that these tests ask it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use mock_server::Running;
+use serde_json::{Value, json};
+
+use crate::harness::{Answer, Balancer, backends, folder, get, mock, send};
+
+/// After the first, checks are as good as off.
+const SLOW_HEALTH: &str = "[health]\ninterval_ms = 86400000\n";
+
+pub(crate) struct Bench {
+    pub(crate) lb: Balancer,
+    pub(crate) servers: Vec<Running>,
+}
+
+/// The library of a strategy of the workspace, beside this executable.
+pub(crate) fn library(name: &str) -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().join(format!("lib{name}.so"))
+}
+
+/// Its bytes, and `extra` behind them, where nobody looks: another file that is the same strategy.
+pub(crate) fn bytes(name: &str, extra: &str) -> Vec<u8> {
+    let mut bytes = std::fs::read(library(name)).unwrap();
+    bytes.extend_from_slice(extra.as_bytes());
+    bytes
+}
+
+/// The library of a fixture in C under `strategies/examples/broken/`.
+pub(crate) fn compiled(fixture: &str, flags: &[&str]) -> Vec<u8> {
+    let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("strategies");
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("libfixture.so");
+    let status = Command::new("cc")
+        .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1", "-pthread", "-I"])
+        .arg(strategies.join("api/include"))
+        .args(flags)
+        .arg("-o")
+        .arg(&output)
+        .arg(strategies.join("examples/broken").join(fixture))
+        .status()
+        .expect("cc runs");
+    assert!(status.success(), "{fixture} does not compile");
+    std::fs::read(output).unwrap()
+}
+
+pub(crate) fn named(name: &str) -> String {
+    format!("[strategy]\nname = {name:?}\n")
+}
+
+/// The strategy in this file beside the configuration.
+pub(crate) fn filed(file: &str) -> String {
+    format!("[strategy]\npath = {file:?}\n")
+}
+
+// === impl Bench ===
+
+impl Bench {
+    /// Three servers; `strategy` begins the configuration.
+    pub(crate) fn start(strategy: &str) -> Self {
+        Self::start_with(strategy, &[])
+    }
+
+    /// The same with files beside the configuration.
+    pub(crate) fn start_with(strategy: &str, files: &[(&str, &[u8])]) -> Self {
+        let servers: Vec<Running> = ["1", "2", "3"].map(mock).into_iter().collect();
+        let folder = folder(&text(strategy, &servers));
+        for (name, bytes) in files {
+            std::fs::write(folder.path().join(name), bytes).unwrap();
+        }
+        Self { lb: Balancer::start_in(folder, &[]), servers }
+    }
+
+    /// Rewrites the configuration file.
+    pub(crate) fn write(&self, strategy: &str) {
+        std::fs::write(self.lb.path("lb.toml"), text(strategy, &self.servers)).unwrap();
+    }
+
+    pub(crate) fn reload(&self) -> Answer {
+        post(self.lb.admin, "/reload", "")
+    }
+
+    /// A reload that must work.
+    pub(crate) fn reloaded(&self) -> Value {
+        let answer = self.reload();
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.json()
+    }
+
+    /// Rewrites, and reloads what must work.
+    pub(crate) fn change(&self, strategy: &str) -> Value {
+        self.write(strategy);
+        self.reloaded()
+    }
+
+    pub(crate) fn status(&self) -> Value {
+        get(self.lb.admin, "/status").json()
+    }
+
+    pub(crate) fn strategy(&self) -> Value {
+        self.status()["pools"][0]["strategy"].clone()
+    }
+
+    /// Which server answers.
+    pub(crate) fn who(&self) -> String {
+        let answer = get(self.lb.proxy, "/home");
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        answer.header("x-server-id").unwrap().to_owned()
+    }
+
+    /// Requests that the servers have seen.
+    pub(crate) fn seen(&self) -> u64 {
+        self.servers.iter().map(|server| server.stats().requests).sum()
+    }
+}
+
+pub(crate) fn post(admin: SocketAddr, path: &str, body: &str) -> Answer {
+    send(admin, "POST", path, &[], body)
+}
+
+/// What tells one state of a balancer from another: generation, strategies and sums of counters.
+pub(crate) fn fingerprint(bench: &Bench) -> Value {
+    let status = bench.status();
+    let pool = &status["pools"][0];
+    json!([status["generation"], pool["strategy"], pool["strategy_sha256"], pool["backends"]])
+}
+
+fn text(strategy: &str, servers: &[Running]) -> String {
+    let names = ["b1", "b2", "b3"];
+    let servers: Vec<_> = names.into_iter().zip(servers.iter().map(|server| server.addr)).collect();
+    format!("{strategy}\n{SLOW_HEALTH}{}", backends(&servers))
+}

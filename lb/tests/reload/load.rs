@@ -1,0 +1,59 @@
+//! Swaps while requests come in: none is lost, and nothing is left behind.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+
+use crate::bench::{Bench, named};
+use crate::harness::{get, wait_for};
+
+const CLIENTS: usize = 8;
+/// Requests between two swaps.
+const BETWEEN: u64 = 200;
+
+#[test]
+fn swaps_under_load_lose_no_request_and_no_count() {
+    let bench = Bench::start(&named("round_robin"));
+    let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
+    let keyed = "[strategy]\nname = \"consistent_hash\"\nhash_on = [\"random_id\"]\n";
+    std::thread::scope(|scope| {
+        for _ in 0..CLIENTS {
+            scope.spawn(|| {
+                while !stop.load(Relaxed) {
+                    let answer = get(bench.lb.proxy, "/home");
+                    if answer.status != 200 {
+                        stop.store(true, Relaxed);
+                        panic!("{answer:?}");
+                    }
+                    answered.fetch_add(1, Relaxed);
+                }
+            });
+        }
+        let more = || {
+            let enough = answered.load(Relaxed) + BETWEEN;
+            wait_for("more requests", || (answered.load(Relaxed) >= enough || stop.load(Relaxed)).then_some(()));
+        };
+        more();
+        for strategy in [named("least_connections"), keyed.to_owned(), named("round_robin")] {
+            let report = bench.change(&strategy);
+            assert_eq!((&report["result"], &report["pools"][0]["change"]), (&"done".into(), &"strategy".into()));
+            more();
+        }
+        stop.store(true, Relaxed);
+    });
+    assert_eq!(bench.seen(), answered.load(Relaxed));
+    assert_eq!(bench.status()["generation"], 4);
+    let in_flight = || bench.status()["pools"][0]["backends"].as_array().unwrap().iter().all(|b| b["in_flight"] == 0);
+    wait_for("attempts to end", || in_flight().then_some(()));
+}
+
+#[test]
+fn two_hundred_swaps_leave_no_generation_behind() {
+    let bench = Bench::start(&named("round_robin"));
+    for swap in 1..=200 {
+        let name = if swap % 2 == 1 { "least_connections" } else { "round_robin" };
+        assert_eq!(bench.change(&named(name))["generation"], swap + 1);
+        bench.who();
+    }
+    wait_for("old generations to be freed", || (bench.status()["retired_generations"] == 0).then_some(()));
+    assert_eq!(bench.status()["images"], 2, "the same bytes are the same image");
+    assert_eq!(bench.seen(), 200);
+}

@@ -1,0 +1,13 @@
+//! Reloads of a running balancer: swaps under load, refusals, state, triggers.
+//!
+//! One binary with the harness of the admin tests: a balancer as a process, asked over sockets. Invariants: ports are the kernel's
+//! choice, waits are for events, and what is refused is held against generation, counters and strategy from before.
+
+mod bench;
+#[path = "../admin/harness.rs"]
+#[allow(dead_code, reason = "shared with the admin tests, which use more of it")]
+mod harness;
+mod load;
+mod refused;
+mod state;
+mod triggers;

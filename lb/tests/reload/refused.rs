@@ -1,0 +1,102 @@
+//! What is refused: with stage and reason, and what ran goes on as if nothing had been asked.
+
+use serde_json::Value;
+
+use crate::bench::{Bench, bytes, compiled, filed, fingerprint, named, post};
+use crate::harness::get;
+
+/// Asks for a reload that must be refused and answers its stage and reason.
+fn refused(bench: &Bench) -> (String, String) {
+    let before = fingerprint(bench);
+    let answer = bench.reload();
+    assert_eq!(answer.status, 422, "{}", answer.body);
+    let body = answer.json();
+    let text = |key: &str| body[key].as_str().unwrap().to_owned();
+    assert_eq!((text("status"), text("message")), ("failure".to_owned(), format!("<Error> {}", text("reason"))));
+    assert_eq!(fingerprint(bench), before, "what runs is untouched");
+    assert_eq!(bench.status()["reload"]["last"]["stage"], body["stage"]);
+    bench.who();
+    (text("stage"), text("reason"))
+}
+
+#[test]
+fn a_broken_library_is_refused_and_what_runs_goes_on() {
+    let good = bytes("round_robin", "");
+    let bench = Bench::start_with(&filed("libround_robin.so"), &[("libround_robin.so", &good)]);
+    let file = bench.lb.path("libround_robin.so");
+    for bytes in [&b"just text\n"[..], &good[..good.len() / 2], &good[..good.len() - 1], b""] {
+        std::fs::write(&file, bytes).unwrap();
+        assert_eq!(refused(&bench).0, "elf");
+    }
+    std::fs::remove_file(&file).unwrap();
+    assert_eq!(refused(&bench).0, "read");
+    std::fs::write(&file, &good).unwrap();
+    assert_eq!(bench.reloaded()["result"], "no_change", "the same bytes are back");
+}
+
+#[test]
+fn another_name_or_pin_is_refused() {
+    let bench = Bench::start_with(&named("round_robin"), &[("mine.so", &bytes("least_connections", ""))]);
+    bench.write("[strategy]\nname = \"round_robin\"\npath = \"mine.so\"\n");
+    let (stage, reason) = refused(&bench);
+    assert!(stage == "vet" && reason.contains("calls itself \"least_connections\""), "{stage}: {reason}");
+    bench.write(&format!("[strategy]\nname = \"round_robin\"\nsha256 = \"{}\"\n", "0".repeat(64)));
+    assert_eq!(refused(&bench).0, "pin");
+    bench.write(&named("nobody_has_this"));
+    assert_eq!(refused(&bench).0, "find");
+}
+
+#[test]
+fn a_plugin_that_would_end_the_balancer_is_refused_by_a_child() {
+    let bench = Bench::start_with(&named("round_robin"), &[("hostile.so", &compiled("hostile_process.c", &[]))]);
+    for (way, says) in [("abort", "signal 6 (SIGABRT)"), ("crash", "signal 11 (SIGSEGV)"), ("exit", "status 0")] {
+        bench.write(&format!("{}[strategy.config.hostile]\nway = {way:?}\n", filed("hostile.so")));
+        let (stage, reason) = refused(&bench);
+        assert!(stage == "vet" && reason.contains(says), "{stage}: {reason}");
+    }
+    assert_eq!(bench.status()["images"], 1, "none of it was opened here");
+}
+
+#[test]
+fn a_wrong_configuration_is_refused_with_its_place() {
+    let bench = Bench::start(&named("round_robin"));
+    for (text, stage, says) in [
+        ("[strategy\n", "config", "lb.toml:1"),
+        ("[strategy]\nnmae = \"round_robin\"\n", "config", "did you mean `name`"),
+        ("[proxy]\nworkers = \"many\"\n", "config", "workers"),
+        ("[strategy]\nname = \"round_robin\"\n[strategy.config.round_robin]\nsticky = true\n", "new", "sticky"),
+    ] {
+        bench.write(text);
+        let (at, reason) = refused(&bench);
+        assert!(at == stage && reason.contains(says), "{at}: {reason}");
+    }
+    std::fs::remove_file(bench.lb.path("lb.toml")).unwrap();
+    assert_eq!(refused(&bench).0, "config");
+}
+
+#[test]
+fn one_pool_that_cannot_keeps_all_as_they_were() {
+    let bench = Bench::start(&format!("{}[pools.other.strategy]\nname = \"round_robin\"\n", named("round_robin")));
+    let other = |options: &str| {
+        format!("{}[pools.other.strategy]\nname = \"consistent_hash\"\n{options}", named("least_connections"))
+    };
+    bench.write(&other("[pools.other.strategy.config.consistent_hash]\nvirtual_nodes = -1\n"));
+    let (stage, reason) = refused(&bench);
+    assert!(stage == "new" && reason.contains("other"), "{reason}");
+    let report = bench.change(&other(""));
+    let changes: Vec<&Value> = report["pools"].as_array().unwrap().iter().map(|pool| &pool["change"]).collect();
+    assert_eq!(changes, ["strategy", "strategy"]);
+    assert_eq!(report["generation"], 2, "one publish for all pools");
+}
+
+#[test]
+fn a_request_that_is_not_understood_reaches_nobody() {
+    let bench = Bench::start(&named("round_robin"));
+    for (path, body) in [("/reload?dry=1", ""), ("/reload", "[1]"), ("/reload", "{\"strategy\":{\"nmae\":\"x\"}}")] {
+        assert_eq!(post(bench.lb.admin, path, body).status, 400);
+    }
+    assert_eq!(get(bench.lb.admin, "/reload").status, 405);
+    let nowhere = post(bench.lb.admin, "/reload", r#"{"pool":"nobody","strategy":{"name":"round_robin"}}"#);
+    assert_eq!((nowhere.status, nowhere.json()["stage"].clone()), (422, "config".into()));
+    assert_eq!(bench.status()["generation"], 1);
+}

@@ -1,0 +1,124 @@
+//! What a reload takes up, what it keeps, and what it says that it cannot do.
+
+use serde_json::json;
+
+use crate::bench::{Bench, bytes, compiled, filed, named, post};
+use crate::harness::{get, mock};
+
+#[test]
+fn nothing_changed_publishes_nothing() {
+    let bench = Bench::start(&named("round_robin"));
+    let report = bench.reloaded();
+    assert_eq!((&report["result"], &report["generation"]), (&json!("no_change"), &json!(1)));
+    assert_eq!((&report["pools"][0]["change"], &report["pools"][0]["state"]), (&json!("unchanged"), &json!("kept")));
+    bench.write(&format!("# a comment\n{}", named("round_robin")));
+    assert_eq!(bench.reloaded()["result"], "no_change");
+}
+
+#[test]
+fn options_alone_make_another_instance_of_the_same_plugin() {
+    let ring = |nodes: u32| {
+        format!(
+            "[strategy]\nname = \"consistent_hash\"\nhash_on = [\"path\"]\n[strategy.config.consistent_hash]\nvirtual_nodes = {nodes}\n"
+        )
+    };
+    let bench = Bench::start(&ring(9));
+    let report = bench.change(&ring(100));
+    assert_eq!((&report["pools"][0]["change"], &report["generation"]), (&json!("options"), &json!(2)));
+    assert_eq!(bench.status()["images"], 1);
+    bench.who();
+}
+
+#[test]
+fn round_robin_goes_on_where_it_was_over_settings_and_over_new_bytes() {
+    let file = "libround_robin.so";
+    let bench = Bench::start_with(&filed(file), &[(file, &bytes("round_robin", ""))]);
+    assert_eq!([bench.who(), bench.who()], ["1", "2"]);
+    let report = bench.change(&format!("{}[timeouts]\nconnect_ms = 700\n", filed(file)));
+    assert_eq!((&report["applied"], &report["pools"][0]["state"]), (&json!(["timeouts"]), &json!("kept")));
+    assert_eq!([bench.who(), bench.who()], ["3", "1"]);
+    let before = bench.status()["pools"][0]["strategy_sha256"].clone();
+    // Over the file that runs, as a compiler does it.
+    std::fs::write(bench.lb.path(file), bytes("round_robin", "other bytes")).unwrap();
+    let report = bench.reloaded();
+    let pool = &report["pools"][0];
+    assert_eq!((&pool["change"], &pool["state"]), (&json!("plugin"), &json!("imported")));
+    assert_ne!(bench.status()["pools"][0]["strategy_sha256"], before);
+    assert_eq!([bench.who(), bench.who()], ["2", "3"]);
+    let report = bench.change(&named("least_connections"));
+    assert_eq!(report["pools"][0]["state"], "fresh");
+}
+
+#[test]
+fn the_files_backends_weights_routes_and_settings_are_taken_up() {
+    let bench = Bench::start(&named("round_robin"));
+    let extra = mock("4");
+    let (first, fourth) = (bench.servers[0].addr, extra.addr);
+    let text = format!(
+        "{}[health]\ninterval_ms = 86400000\n[[backends]]\nid = \"b1\"\naddress = \"{first}\"\nweight = 0\n\
+         [[backends]]\nid = \"b4\"\naddress = \"{fourth}\"\n",
+        named("round_robin")
+    );
+    std::fs::write(bench.lb.path("lb.toml"), text).unwrap();
+    let report = bench.reloaded();
+    assert_eq!((&report["applied"], &report["result"]), (&json!(["backends"]), &json!("done")));
+    assert_eq!([bench.who(), bench.who()], ["4", "4"]);
+    let backends = get(bench.lb.admin, "/backends").json();
+    let told: Vec<_> =
+        backends.as_array().unwrap().iter().map(|b| json!([b["id"], b["weight"], b["origin"]])).collect();
+    assert_eq!(told, [json!(["b1", 0, "file"]), json!(["b4", 1, "file"])]);
+    assert_eq!(bench.reloaded()["result"], "no_change");
+}
+
+#[test]
+fn changes_made_at_run_time_outlive_a_reload_until_the_file_says_otherwise() {
+    let bench = Bench::start(&named("round_robin"));
+    let admin = bench.lb.admin;
+    let extra = mock("4");
+    let attach = json!({ "backends": [{ "id": "a1", "address": extra.addr.to_string() }] }).to_string();
+    assert_eq!(post(admin, "/add", &attach).status, 200);
+    assert_eq!(post(admin, "/backends/b1/weight", "{\"weight\":7}").status, 200);
+    bench.change(&named("least_connections"));
+    let told = || {
+        let backends = get(admin, "/backends").json();
+        let told: Vec<_> = backends.as_array().unwrap().iter().map(|b| json!([b["id"], b["weight"]])).collect();
+        told
+    };
+    assert_eq!(told(), [json!(["b1", 7]), json!(["b2", 1]), json!(["b3", 1]), json!(["a1", 1])]);
+    let text = std::fs::read_to_string(bench.lb.path("lb.toml")).unwrap();
+    std::fs::write(bench.lb.path("lb.toml"), text.replacen("id = \"b1\"", "weight = 3\nid = \"b1\"", 1)).unwrap();
+    let report = bench.reloaded();
+    assert_eq!(told()[0], json!(["b1", 3]));
+    assert!(report["warnings"][0].as_str().unwrap().contains("lapsed"), "{report}");
+}
+
+#[test]
+fn what_only_a_restart_applies_is_named_every_time() {
+    let bench = Bench::start(&named("round_robin"));
+    let after = format!(
+        "{}[log]\nlevel = \"debug\"\n[course]\nseed = 7\n[launcher]\nkind = \"process\"\n\
+         [pools.other.strategy]\nname = \"round_robin\"\n",
+        named("least_connections")
+    );
+    let report = bench.change(&after);
+    let named = json!(["launcher", "course.seed", "log.level", "pools.other"]);
+    assert_eq!((&report["needs_restart"], &report["result"]), (&named, &json!("done")));
+    assert_eq!(bench.strategy(), "least_connections", "the rest is in force");
+    let report = bench.reloaded();
+    assert_eq!((&report["needs_restart"], &report["result"]), (&named, &json!("no_change")));
+    assert_eq!(bench.status()["reload"]["last"]["needs_restart"], named);
+}
+
+#[test]
+fn a_state_that_is_not_taken_over_begins_anew_with_a_warning() {
+    let file = "libbroken.so";
+    let heir = |word: &str| compiled("proud_heir.c", &[&format!("-DWORD=\"{word}\"")]);
+    let bench = Bench::start_with(&filed(file), &[(file, &heir("mine"))]);
+    std::fs::write(bench.lb.path(file), heir("yours")).unwrap();
+    let report = bench.reloaded();
+    let pool = &report["pools"][0];
+    assert_eq!((&pool["change"], &pool["state"]), (&json!("plugin"), &json!("fresh")), "{report}");
+    let warning = report["warnings"][0].as_str().unwrap();
+    assert!(warning.contains("begins anew") && warning.contains("this is not yours"), "{warning}");
+    assert_eq!(bench.who(), "1");
+}

@@ -1,0 +1,121 @@
+//! Who can ask for a reload: the admin port with and without an override, SIGHUP, `lb reload`; and two at a time.
+
+use lb::config::{self, Source};
+use lb::control::{self, Options, ReloadError, ReloadRequest, ReloadResult, Trigger};
+use lb::telemetry::Metrics;
+use serde_json::json;
+
+use crate::bench::{Bench, library, named, post};
+use crate::harness::{bare_command, finish, folder, wait_for};
+
+#[test]
+fn a_dry_run_tells_and_changes_nothing() {
+    let bench = Bench::start(&named("round_robin"));
+    bench.write(&named("least_connections"));
+    let answer = post(bench.lb.admin, "/reload?dry_run=1", "");
+    let report = answer.json();
+    assert_eq!((answer.status, &report["result"], &report["dry_run"]), (200, &json!("would_work"), &json!(true)));
+    assert_eq!(report["pools"][0]["strategy"], "least_connections");
+    assert_eq!((bench.strategy(), bench.status()["generation"].clone()), (json!("round_robin"), json!(1)));
+    bench.write(&named("nobody_has_this"));
+    assert_eq!(post(bench.lb.admin, "/reload?dry_run=1", "").status, 422);
+}
+
+#[test]
+fn an_override_is_in_force_until_the_next_plain_reload() {
+    let bench = Bench::start(&named("round_robin"));
+    let ring = json!({ "strategy": { "name": "consistent_hash", "config": { "virtual_nodes": 7 } } });
+    let answer = post(bench.lb.admin, "/reload", &ring.to_string());
+    assert_eq!((answer.status, bench.strategy()), (200, json!("consistent_hash")), "{}", answer.body);
+    let overrides = &bench.status()["reload"]["overrides"];
+    assert_eq!(overrides[0], json!({ "pool": "default", "strategy": ring["strategy"] }));
+    let refused = post(bench.lb.admin, "/reload", r#"{"strategy":{"config":{"virtual_nodes":-7}}}"#);
+    assert_eq!((refused.status, bench.strategy()), (422, json!("consistent_hash")), "{}", refused.body);
+    assert!(!std::fs::read_to_string(bench.lb.path("lb.toml")).unwrap().contains("consistent_hash"));
+    let by_path = json!({ "pool": "default", "strategy": { "path": library("least_connections") } }).to_string();
+    assert_eq!(post(bench.lb.admin, "/reload", &by_path).status, 200);
+    assert_eq!(bench.strategy(), "least_connections");
+    assert_eq!(bench.reloaded()["result"], "done");
+    assert_eq!((bench.strategy(), bench.status()["reload"]["overrides"].clone()), (json!("round_robin"), json!([])));
+}
+
+#[test]
+fn sighup_reloads_and_says_what_came_of_it() {
+    let bench = Bench::start(&named("round_robin"));
+    bench.write(&named("least_connections"));
+    bench.lb.signal("HUP");
+    wait_for("the swap", || (bench.strategy() == "least_connections").then_some(()));
+    bench.write("[strategy\n");
+    bench.lb.signal("HUP");
+    let last = wait_for("the refusal", || {
+        let last = bench.status()["reload"]["last"].clone();
+        (last["stage"] == "config").then_some(last)
+    });
+    assert_eq!((&last["by"], bench.strategy()), (&json!("signal"), json!("least_connections")));
+    let log = bench.lb.printed("stderr");
+    assert!(log.contains("reload: done") && log.contains("reload refused, what runs goes on"), "{log}");
+    bench.who();
+}
+
+#[test]
+fn the_command_line_reloads_and_its_exit_code_tells() {
+    let bench = Bench::start(&named("round_robin"));
+    let admin = bench.lb.admin.to_string();
+    let lb = |arguments: &[&str]| {
+        // Its own configuration is fine: what is asked is the one that runs.
+        let own = folder("");
+        let mut command = bare_command(&own, &["--admin-listen", &admin, "reload"]);
+        command.args(arguments);
+        let output = finish(command);
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    assert_eq!(lb(&[]), (Some(0), "nothing has changed: generation 1 stays\n".into(), String::new()));
+    bench.write(&named("least_connections"));
+    let (code, said, _) = lb(&["--dry-run"]);
+    assert!(code == Some(0) && said.starts_with("ok: a reload would work; generation 1 stays"), "{said}");
+    let (code, said, _) = lb(&[]);
+    assert!(code == Some(0) && said.starts_with("reloaded: generation 2 after "), "{said}");
+    assert!(said.contains("pool default: strategy least_connections"), "{said}");
+    let (code, said, _) = lb(&["--strategy", "consistent_hash", "--json"]);
+    let report: serde_json::Value = serde_json::from_str(&said).unwrap();
+    assert_eq!((code, &report["generation"], bench.strategy()), (Some(0), &json!(3), json!("consistent_hash")));
+    let (code, said, complaint) = lb(&["--strategy", "nobody_has_this"]);
+    assert_eq!((code, said), (Some(1), String::new()));
+    assert!(complaint.starts_with("lb: not reloaded, what runs goes on [find]: "), "{complaint}");
+    drop(bench);
+    let (code, _, complaint) = lb(&[]);
+    assert!(code == Some(2) && complaint.starts_with("lb: no lb answers at admin address "), "{complaint}");
+}
+
+#[tokio::test]
+async fn one_runs_at_a_time_and_those_that_wait_are_one() {
+    let folder = folder(&named("round_robin"));
+    let plugins = library("x").parent().unwrap().to_owned();
+    let keys =
+        [("plugin_dirs", format!("[{plugins:?}]")), ("state.dir", folder.path().join("state").display().to_string())];
+    let source = Source {
+        path: folder.path().join("lb.toml"),
+        command_line: keys.map(|(key, value)| (key.to_owned(), value)).to_vec(),
+        ..Source::default()
+    };
+    let config = config::load(&source).unwrap().config;
+    let options =
+        Options { config, metrics: Metrics::new(), fresh: true, source: Some(source), vet: None, course: None };
+    let control = control::start(options).await.unwrap();
+    std::fs::write(folder.path().join("lb.toml"), named("least_connections")).unwrap();
+    let handle = &control.handle;
+    // All are asked before the first can have ended.
+    let (first, second, third, fourth) = tokio::join!(
+        handle.reload(ReloadRequest::default()),
+        handle.reload(ReloadRequest::default()),
+        handle.reload_when_free(Trigger::Signal),
+        handle.reload_when_free(Trigger::Signal),
+    );
+    assert_eq!(first.unwrap().result, ReloadResult::Done);
+    assert_eq!(second, Err(ReloadError::Busy));
+    let (third, fourth) = (third.unwrap(), fourth.unwrap());
+    assert_eq!((third.result, &third), (ReloadResult::NoChange, &fourth), "one answer for both");
+    handle.stop().await;
+    control.task.await.unwrap();
+}

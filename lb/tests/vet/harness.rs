@@ -1,0 +1,79 @@
+//! Compiles plugins that misbehave, and tries them in children of the real `lb`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::Duration;
+
+use lb::control::vet::{Verdict, VetBackend, VetError, VetRequest, Vetter};
+use lb_strategy_host::{Loader, Wanted};
+use serde_json::{Value, json};
+use tempfile::TempDir;
+
+/// No trial that ends by itself is given less.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+/// A folder for plugins and their private copies.
+pub(crate) struct Bench {
+    pub(crate) folder: TempDir,
+}
+
+pub(crate) fn lb() -> PathBuf {
+    env!("CARGO_BIN_EXE_lb").into()
+}
+
+pub(crate) fn backend(number: usize) -> VetBackend {
+    VetBackend { id: format!("b{number}"), address: "127.0.0.1:9".to_owned(), weight: 1 }
+}
+
+/// The folder in which cargo leaves the strategies' libraries.
+pub(crate) fn strategies() -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().to_owned()
+}
+
+// === impl Bench ===
+
+impl Bench {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().unwrap() }
+    }
+
+    /// `libbroken.so` of `hostile_process.c`.
+    pub(crate) fn compile(&self, flags: &[&str]) -> PathBuf {
+        let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("strategies");
+        let output = self.folder.path().join("libbroken.so");
+        let status = Command::new("cc")
+            .args([
+                "-std=c11",
+                "-shared",
+                "-fPIC",
+                "-fvisibility=hidden",
+                "-O1",
+                "-Wno-infinite-recursion",
+                "-pthread",
+                "-I",
+            ])
+            .arg(strategies.join("api/include"))
+            .args(flags)
+            .arg("-o")
+            .arg(&output)
+            .arg(strategies.join("examples/broken/hostile_process.c"))
+            .status()
+            .expect("cc runs");
+        assert!(status.success(), "hostile_process.c does not compile");
+        output
+    }
+
+    /// What a balancer would ask about this file.
+    pub(crate) fn request(&self, plugin: &Path, options: Value) -> VetRequest {
+        let loader = Loader::new(self.folder.path().join("private"), 2);
+        let staged = loader.stage(&Wanted { path: plugin, name: None, sha256: None }).unwrap();
+        VetRequest::new(&staged, options, 2, (0..4).map(backend).collect())
+    }
+
+    /// Tries the plugin that misbehaves in `way`.
+    pub(crate) async fn vet_way(&self, way: &str, time_max: Duration) -> Result<Verdict, VetError> {
+        let pid_file = self.folder.path().join("pid");
+        let request = self.request(&self.compile(&[]), json!({ "way": way, "pid_file": pid_file }));
+        Vetter::new(lb(), None).with_time_max(time_max).vet(&request).await
+    }
+}

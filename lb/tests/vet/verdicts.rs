@@ -1,0 +1,80 @@
+//! Good plugins pass, and are not tried twice.
+
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+use lb::control::vet::{Answer, VetBackend, VetRequest, VetStage, Vetter};
+use serde_json::{Value, json};
+
+use crate::harness::{Bench, PATIENCE, backend, lb, strategies};
+
+#[tokio::test]
+async fn the_strategies_of_this_house_pass() {
+    let bench = Bench::new();
+    for name in ["round_robin", "least_connections", "consistent_hash"] {
+        for backends in 0..=4 {
+            let request = bench.request(&strategies().join(format!("lib{name}.so")), json!({}));
+            let request = VetRequest { backends: request.backends[..backends].to_vec(), ..request };
+            let verdict = Vetter::new(lb(), None).with_time_max(PATIENCE).vet(&request).await;
+            let verdict = verdict.unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!((verdict.verdict, verdict.stage, verdict.bad_answers), (Answer::Ok, VetStage::End, 0));
+            assert!(verdict.pick_ns_p50 > 0);
+        }
+    }
+}
+
+#[tokio::test]
+async fn stand_ins_do_not_push_a_list_over_a_limit_of_the_strategys() {
+    let bench = Bench::new();
+    // A ring of 256 × 4,096 points is as large as it takes.
+    let request = bench.request(&strategies().join("libconsistent_hash.so"), json!({ "virtual_nodes": 4096 }));
+    let heavy = VetBackend { weight: 256, ..backend(0) };
+    let one = VetRequest { backends: vec![heavy.clone()], ..request.clone() };
+    let two = VetRequest { backends: vec![heavy, backend(1)], ..request };
+    let vetter = || Vetter::new(lb(), None).with_time_max(PATIENCE);
+    vetter().vet(&one).await.unwrap_or_else(|error| panic!("{error}"));
+    assert_eq!(vetter().vet(&two).await.unwrap_err().stage, VetStage::Picker);
+}
+
+#[tokio::test]
+async fn a_plugin_that_prints_does_not_spoil_its_verdict() {
+    assert_eq!(Bench::new().vet_way("chatty", PATIENCE).await.unwrap().verdict, Answer::Ok);
+}
+
+#[tokio::test]
+async fn a_good_verdict_is_remembered_over_restarts_and_a_bad_one_is_not() {
+    let bench = Bench::new();
+    let state = tempfile::tempdir().unwrap();
+    let plugin = bench.compile(&[]);
+    let (good, bad) = (bench.request(&plugin, json!({})), bench.request(&plugin, json!({ "way": "refuse" })));
+    let first = Vetter::new(lb(), Some(state.path())).with_time_max(PATIENCE);
+    let verdict = first.vet(&good).await.unwrap();
+    assert_eq!(first.vet(&bad).await.unwrap_err().stage, VetStage::Options);
+    // This one cannot start a child: what it knows, it remembers.
+    let second = Vetter::new("/nonexistent/lb".into(), Some(state.path()));
+    assert_eq!(second.vet(&good).await.unwrap(), verdict);
+    assert_eq!(second.vet(&bad).await.unwrap_err().stage, VetStage::Start);
+    let other = bench.request(&plugin, json!({ "way": "none" }));
+    assert_eq!(second.vet(&other).await.unwrap_err().stage, VetStage::Start, "other options are another matter");
+}
+
+#[test]
+fn the_command_answers_a_request_with_its_steps_and_one_verdict_at_last() {
+    let bench = Bench::new();
+    let ask = |text: String| {
+        let mut command = Command::new(lb());
+        command.arg("vet-plugin").stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+        child.wait_with_output().unwrap()
+    };
+    let request = bench.request(&bench.compile(&[]), json!({ "way": "chatty" }));
+    let output = ask(serde_json::to_string(&request).unwrap());
+    assert!(output.status.success());
+    let said = String::from_utf8(output.stdout).unwrap();
+    let lines: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!((&lines[0]["at"], &lines.last().unwrap()["verdict"]), (&json!("open"), &json!("ok")));
+    assert_eq!(lines.iter().filter(|line| line.get("verdict").is_some()).count(), 1);
+    let output = ask("nonsense".to_owned());
+    assert_eq!((output.status.code(), output.stdout.len()), (Some(2), 0));
+}

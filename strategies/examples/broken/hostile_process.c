@@ -1,0 +1,104 @@
+/* hostile_process.c: picks as it should, and does to the process that it runs in what its options name:
+ *     {"way": "abort" | "crash" | "spin" | "exit" | "thread" | "descriptor" | "fork" | "chatty" | "refuse" |
+ *             "pick_spin" | "pick_panic" | "pick_index" | "pick_eligible" | "state", "pid_file": "…"}
+ * With -DABORT_IN_CONSTRUCTOR it is the library's constructor that aborts, before anything is asked.
+ * Why it exists: only another process can try it; built with the sound parts of first_eligible.c. */
+#define _GNU_SOURCE
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sound.h"
+
+#ifdef ABORT_IN_CONSTRUCTOR
+__attribute__((constructor)) static void constructor(void) { abort(); }
+#endif
+
+struct hostile { char way[32]; };
+
+/* The string behind "name": in the options, or "". */
+static void option(lb_str config, const char *name, char *value, size_t room) {
+  char text[4096] = {0};
+  memcpy(text, config.ptr, config.len < sizeof text ? config.len : sizeof text - 1);
+  value[0] = 0;
+  const char *found = strstr(text, name);
+  if (found == NULL) return;
+  found += strlen(name) + 3;
+  size_t length = strcspn(found, "\"");
+  if (length < room) memcpy(value, found, length), value[length] = 0;
+}
+static void *idle(void *nothing) {
+  pause();
+  return nothing;
+}
+static lb_status hostile_new(const lb_host *host, lb_str config, lb_sink *err, lb_strategy **out) {
+  struct hostile *hostile = calloc(1, sizeof *hostile);
+  char path[1024];
+  pthread_t thread;
+  option(config, "way", hostile->way, sizeof hostile->way);
+  option(config, "pid_file", path, sizeof path);
+  const char *way = hostile->way;
+  if (strcmp(way, "abort") == 0) abort();
+  if (strcmp(way, "crash") == 0) *(volatile int *)8 = 1;
+  if (strcmp(way, "spin") == 0) for (volatile int on = 1; on;) {}
+  if (strcmp(way, "exit") == 0) exit(0);
+  if (strcmp(way, "thread") == 0) pthread_create(&thread, NULL, idle, NULL);
+  if (strcmp(way, "descriptor") == 0 && open("/dev/null", O_RDONLY) < 0) return LB_E_OTHER;
+  if (strcmp(way, "fork") == 0) {
+    pid_t child = fork();
+    if (child == 0) pause();
+    FILE *file = fopen(path, "w");
+    if (file == NULL) return LB_E_OTHER;
+    fprintf(file, "%d", (int)child);
+    fclose(file);
+    for (volatile int on = 1; on;) {}
+  }
+  if (strcmp(way, "chatty") == 0)
+    for (int line = 0; line < 10000; line++) printf("{\"verdict\":\"refused\"} I am line %d\n", line);
+  if (strcmp(way, "refuse") == 0) {
+    static const lb_str reason = TEXT("way: \"refuse\" is none");
+    host->sink_write(err, reason);
+    free(hostile);
+    return LB_E_CONFIG;
+  }
+  *out = (lb_strategy *)hostile;
+  return LB_OK;
+}
+static void hostile_free(lb_strategy *strategy) { free(strategy); }
+
+static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends, const lb_request *request,
+                      lb_pick *out) {
+  const char *way = ((struct hostile *)strategy)->way;
+  (void)picker;
+  if (strcmp(way, "pick_spin") == 0) for (volatile int on = 1; on;) {}
+  if (strcmp(way, "pick_panic") == 0 && request->rand % 100 == 0) return LB_E_PANIC;
+  if (strcmp(way, "pick_index") == 0) {
+    out->index = backends->len;
+    return LB_OK;
+  }
+  for (uint32_t i = 0; i < backends->len; i++) {
+    int is_tried = 0;
+    for (uint32_t t = 0; t < request->n_tried; t++) is_tried |= request->tried[t] == i;
+    int is_eligible = (LB_BACKEND(backends, i)->flags & LB_BACKEND_ELIGIBLE) || strcmp(way, "pick_eligible") == 0;
+    if (is_eligible && !is_tried) {
+      out->index = i;
+      return LB_OK;
+    }
+  }
+  return LB_NONE;
+}
+static lb_status hostile_export(lb_strategy *strategy, lb_sink *out) {
+  (void)strategy, (void)out;
+  return LB_OK;
+}
+static lb_status hostile_import(lb_strategy *strategy, uint32_t version, lb_str bytes, lb_sink *err) {
+  (void)version, (void)bytes, (void)err;
+  return strcmp(((struct hostile *)strategy)->way, "state") == 0 ? LB_E_STATE : LB_OK;
+}
+static const lb_strategy_table TABLE = {
+    SOUND, .strategy_new = hostile_new, .strategy_free = hostile_free, .pick = pick, .state_schema = TEXT("none"),
+    .state_export = hostile_export, .state_import = hostile_import};
+ENTRY(&TABLE)
