@@ -2,7 +2,7 @@
 //!
 //! Why a stream of [`Event`]s and not a finished card: the plugin is native code in the process that runs the checks. When it crashes
 //! or hangs, what was told before still stands, and the check that was begun and not ended is the one that failed. Invariants: a check
-//! answers and does not panic; every number comes from the seed; a row is told once.
+//! answers and does not panic; requests come from a seed; a row is told once.
 
 mod answers;
 mod balance;
