@@ -5,6 +5,8 @@
 //! leaves early is no failure.
 
 mod args;
+mod card_table;
+mod check_strategy;
 mod inspect;
 mod usage;
 
@@ -15,6 +17,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub use args::{Args, Command, Settings};
+pub use check_strategy::{CheckStrategy, How};
 
 use crate::config::{self, ConfigError, Loaded, Source};
 use crate::control;
@@ -35,6 +38,11 @@ pub enum CliError {
     Start(#[from] control::StartError),
     #[error(transparent)]
     Run(#[from] RunError),
+    #[error("the process that would judge the plugin: {0}")]
+    Child(std::io::Error),
+    /// The cards say it all.
+    #[error("some checks failed")]
+    ChecksFailed,
 }
 
 /// Does what was typed.
@@ -59,6 +67,14 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(args: &Args) -> Result<(), CliError> {
     args.check_combination().map_err(CliError::Usage)?;
+    // These look at plugins alone, so no configuration has to be there.
+    match &args.command {
+        Some(Command::CheckStrategy(command)) => {
+            return check_strategy::run(command, args.json)?.then_some(()).ok_or(CliError::ChecksFailed);
+        }
+        Some(Command::ScorePlugin { file, how }) => return check_strategy::score(file, how),
+        _ => {}
+    }
     let loaded = load(&args.settings)?;
     match args.command {
         None => Ok(run::run(&loaded, &args.run_options())?),
@@ -68,6 +84,7 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
             Ok(())
         }
         Some(Command::Strategies) => inspect::strategies(&loaded, args.json),
+        Some(Command::CheckStrategy(_) | Command::ScorePlugin { .. }) => unreachable!("done before the configuration"),
     }
 }
 
@@ -93,7 +110,7 @@ impl CliError {
             Self::Usage(_) | Self::Config(_) => EXIT_USAGE,
             Self::Start(error) if run::is_for_the_operator(error) => EXIT_USAGE,
             Self::Run(error) if error.is_for_the_operator() => EXIT_USAGE,
-            Self::Start(_) | Self::Run(_) => EXIT_FAILURE,
+            Self::Start(_) | Self::Run(_) | Self::Child(_) | Self::ChecksFailed => EXIT_FAILURE,
         }
     }
 }

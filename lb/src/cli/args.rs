@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use super::check_strategy::{CheckStrategy, How, SCORE_PLUGIN};
 use crate::run;
 
 const EXAMPLES: &str = "\
@@ -21,6 +22,7 @@ Examples:
   lb check                                  would it start? says what is wrong if not
   lb config                                 every setting in force and where it comes from
   lb strategies                             the plugins that can be named
+  lb check-strategy libmine.so              the score card of a plugin
 
 While it runs, its admin port (127.0.0.1:8081) lists what can be asked: curl http://127.0.0.1:8081/
 Exit codes: 0 all is well, 2 something for you to mend (usage, configuration, port, plugin), 1 anything else.";
@@ -77,7 +79,13 @@ pub struct Settings {
     pub set: Vec<(String, String)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+const JUDGED: &str = "\
+It runs the code in FILE: native code of its author, with your rights, free to read and change what you may. Do that for files you
+would run anyway, or in a container. Each file runs in a process of its own, so a crash or a hang is a row of its card.
+
+Exit codes: 0 all rows of all files pass (warnings included), 1 some fail, 2 usage.";
+
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Check the configuration and its plugins without starting anything
     Check,
@@ -85,6 +93,16 @@ pub enum Command {
     Config,
     /// List the strategies found in the plugin folders
     Strategies,
+    /// Judge plugins: fairness, weights, disruption, threads, memory, time and more
+    #[command(after_help = JUDGED)]
+    CheckStrategy(CheckStrategy),
+    /// The child of check-strategy
+    #[command(name = SCORE_PLUGIN, hide = true)]
+    ScorePlugin {
+        file: PathBuf,
+        #[command(flatten)]
+        how: How,
+    },
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -101,9 +119,9 @@ impl Args {
     /// What only a start takes must not be given in vain.
     pub(super) fn check_combination(&self) -> Result<(), String> {
         let only_start = [("--ready-file", self.ready_file.is_some()), ("--fresh", self.fresh)];
-        match (self.command, only_start.iter().find(|(_, given)| *given)) {
+        match (&self.command, only_start.iter().find(|(_, given)| *given)) {
             (Some(command), Some((flag, _))) => {
-                Err(format!("{flag} is for a start only, not for `lb {}`", format!("{command:?}").to_lowercase()))
+                Err(format!("{flag} is for a start only, not for `lb {}`", command.name()))
             }
             _ => Ok(()),
         }
@@ -111,6 +129,20 @@ impl Args {
 
     pub(super) fn run_options(&self) -> run::Options {
         run::Options { ready_file: self.ready_file.clone(), json: self.json, fresh: self.fresh }
+    }
+}
+
+// === impl Command ===
+
+impl Command {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Check => "check",
+            Self::Config => "config",
+            Self::Strategies => "strategies",
+            Self::CheckStrategy(_) => "check-strategy",
+            Self::ScorePlugin { .. } => SCORE_PLUGIN,
+        }
     }
 }
 

@@ -122,7 +122,9 @@ pub fn run(file: &Path, options: &Value, seed: u64, directory: &Path, mut tell: 
                 version: plugin.version().to_owned(),
                 build: plugin.build().to_owned(),
             });
-            tell(Event::Row(Finding::pass("all stages", "read to picker", "it loads and takes its options").row(Check::Loads)));
+            tell(Event::Row(
+                Finding::pass("all stages", "read to picker", "it loads and takes its options").row(Check::Loads),
+            ));
             for (check, run) in CHECKS {
                 tell(Event::Begin { row: check });
                 let finding = run(&subject).unwrap_or_else(|sentence| Finding::fail("", "", sentence));

@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY, LbStrategyTable};
-use lb_strategy_host::{BackendList, BackendSpec, Picker, Plugin, Slot, Stats, Strategy, backend_id, plugin_from_table};
+use lb_strategy_host::{
+    BackendList, BackendSpec, Picker, Plugin, Slot, Stats, Strategy, backend_id, plugin_from_table,
+};
 use serde_json::Value;
 
 /// Backends of the largest small world.

@@ -69,7 +69,7 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
 #elif defined BREAKS_THREADS
   { /* read, dawdle, write: what an unsynchronised counter comes to */
     uint64_t read = __atomic_load_n(turn, __ATOMIC_RELAXED);
-    for (volatile int i = 0; i < 20; i++) {}
+    for (volatile int i = 0; i < 200; i++) {}
     if (!(request->flags & LB_REQ_DRY)) __atomic_store_n(turn, read + 1, __ATOMIC_RELAXED);
     left = (uint32_t)(read % n);
   }

@@ -41,10 +41,16 @@ pub(super) fn answers(subject: &Subject) -> Found {
     }
     let bar = "0 in all small worlds";
     Ok(match first {
-        None => Finding::pass(format!("0 bad of {asked}"), bar, "only eligible, untried ones, or nobody if there is none"),
+        None => {
+            Finding::pass(format!("0 bad of {asked}"), bar, "only eligible, untried ones, or nobody if there is none")
+        }
         Some(first) => {
             let kinds: Vec<_> = bad.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
-            Finding::fail(format!("{} bad of {asked}", bad.values().sum::<u64>()), bar, format!("{}; first: {first}", kinds.join(", ")))
+            Finding::fail(
+                format!("{} bad of {asked}", bad.values().sum::<u64>()),
+                bar,
+                format!("{}; first: {first}", kinds.join(", ")),
+            )
         }
     })
 }

@@ -24,9 +24,11 @@ pub(super) fn fairness(subject: &Subject) -> Found {
     let observed = counts(5, subject.picks(&world, 20, PICKS)?);
     let finding = judge(subject.expectation.balance, &observed, &[1.0; 5]);
     Ok(match subject.expectation.balance {
-        Balance::Undeclared if finding.verdict == super::Verdict::Fail => {
-            Finding { verdict: super::Verdict::Warn, sentence: "uneven, though nothing else is declared".into(), ..finding }
-        }
+        Balance::Undeclared if finding.verdict == super::Verdict::Fail => Finding {
+            verdict: super::Verdict::Warn,
+            sentence: "uneven, though nothing else is declared".into(),
+            ..finding
+        },
         _ => finding,
     })
 }

@@ -53,6 +53,10 @@ pub(super) fn check(subject: &Subject) -> Found {
         some if (some as f64) < KEYS as f64 * NEARLY => {
             Finding::warn(figure, bar, "nearly minimal (removal + outage + addition), as a table of fixed size is")
         }
-        _ => Finding::fail(figure, bar, "declared consistent, but a removal, an outage or an addition moves other keys too"),
+        _ => Finding::fail(
+            figure,
+            bar,
+            "declared consistent, but a removal, an outage or an addition moves other keys too",
+        ),
     })
 }

@@ -47,7 +47,8 @@ pub(super) fn instances(subject: &Subject) -> Found {
         twos.push(two.step()?);
     }
     ones.append(&mut twos);
-    let (good, bad) = ("two instances do not know of each other", "two instances disturb each other: keep nothing in statics");
+    let (good, bad) =
+        ("two instances do not know of each other", "two instances disturb each other: keep nothing in statics");
     Ok(same(&alone, &ones, good, bad))
 }
 

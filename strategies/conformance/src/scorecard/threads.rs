@@ -31,9 +31,14 @@ pub(super) fn check(subject: &Subject) -> Found {
     let eligible: Vec<u64> = world.candidates(&[]).into_iter().map(|index| totals[index]).collect();
     if subject.expectation.balance == Balance::Exact && spread(&eligible) > 1 {
         let figure = format!("spread {} of {eligible:?}", spread(&eligible));
-        return Ok(Finding::fail(figure, "spread at most 1", "exact with one thread, but not with four: a pick was lost"));
+        return Ok(Finding::fail(
+            figure,
+            "spread at most 1",
+            "exact with one thread, but not with four: a pick was lost",
+        ));
     }
-    let (good, wrong) = ("four threads at once, and every answer is right", "under four threads some answers are wrong");
+    let (good, wrong) =
+        ("four threads at once, and every answer is right", "under four threads some answers are wrong");
     Ok(Finding::judged(bad == 0, figure, "0 bad answers", good, wrong))
 }
 
