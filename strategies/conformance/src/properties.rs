@@ -109,7 +109,10 @@ pub fn state_is_handed_over(subject: impl Subject, options: &Value) -> Verdict {
     }
     let Some(exported) = old.export_state() else { return Ok(()) };
     let exported = exported.map_err(|error| error.to_string())?;
-    strategy(subject, options)?.import_state(version, &exported).map_err(|error| error.to_string())?;
+    // Nothing exported: what it learns lies in the slots, which the host hands over by itself.
+    if !exported.is_empty() {
+        strategy(subject, options)?.import_state(version, &exported).map_err(|error| error.to_string())?;
+    }
     let cuts = (0..exported.len()).map(|length| exported[..length].to_vec());
     for garbage in cuts.chain([vec![0xFF; 7], vec![0; 4096]]) {
         refuses_politely(strategy(subject, options)?.import_state(version, &garbage), "damaged state")?;
