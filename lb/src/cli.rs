@@ -72,7 +72,7 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
         Some(Command::CheckStrategy(command)) => {
             return check_strategy::run(command, args.json)?.then_some(()).ok_or(CliError::ChecksFailed);
         }
-        Some(Command::ScorePlugin { file, how }) => return check_strategy::score(file, how),
+        Some(Command::ScorePlugin { file, directory, how }) => return check_strategy::score(file, directory, how),
         _ => {}
     }
     let loaded = load(&args.settings)?;

@@ -80,8 +80,8 @@ pub struct Settings {
 }
 
 const JUDGED: &str = "\
-It runs the code in FILE: native code of its author, with your rights, free to read and change what you may. Do that for files you
-would run anyway, or in a container. Each file runs in a process of its own, so a crash or a hang is a row of its card.
+It runs the code in FILE: native code of its author, with your rights, free to read and change what you may. Do that for files \
+you would run anyway, or in a container. Each file runs in a process of its own, so a crash or a hang is a row of its card.
 
 Exit codes: 0 all rows of all files pass (warnings included), 1 some fail, 2 usage.";
 
@@ -100,6 +100,8 @@ pub enum Command {
     #[command(name = SCORE_PLUGIN, hide = true)]
     ScorePlugin {
         file: PathBuf,
+        /// For the private copy that is opened
+        directory: PathBuf,
         #[command(flatten)]
         how: How,
     },

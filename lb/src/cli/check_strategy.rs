@@ -4,7 +4,9 @@
 //! of JSON; this side listens, and a check that was begun and never ended is the row that failed. Invariants: one card for each file,
 //! with every row in it; a child is ended and waited for before the next begins; a plugin's own output is never taken for a row.
 
+use std::fs::DirBuilder;
 use std::io::{BufRead, BufReader, Write};
+use std::os::unix::fs::DirBuilderExt;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
@@ -81,7 +83,7 @@ pub(super) fn run(command: &CheckStrategy, json: bool) -> Result<bool, CliError>
 }
 
 /// The child's side: judges one file in this process and tells each step as a line of JSON.
-pub(super) fn score(file: &Path, how: &How) -> Result<(), CliError> {
+pub(super) fn score(file: &Path, directory: &Path, how: &How) -> Result<(), CliError> {
     let patience = Duration::from_secs(how.timeout) + GRACE;
     // A plugin that hangs would otherwise outlive a parent that was killed.
     std::thread::spawn(move || {
@@ -90,11 +92,10 @@ pub(super) fn score(file: &Path, how: &How) -> Result<(), CliError> {
     });
     // A crash is told by its row: no file the size of the memory beside it.
     let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
-    let directory = std::env::temp_dir().join(format!("lb-score-{}-{:016x}", std::process::id(), fastrand::u64(..)));
-    scorecard::run(file, &how.options, how.seed, &directory, |event| {
+    scorecard::run(file, &how.options, how.seed, directory, |event| {
         if matches!(event, Event::Plugin { .. } | Event::End) {
-            // It is open by now, so its copy may go: a crash later on leaves nothing behind.
-            let _ = std::fs::remove_dir_all(&directory);
+            // It is open by now, so its copy may go, also where nobody is left to do that.
+            let _ = std::fs::remove_dir_all(directory);
         }
         // On a line of its own, whatever the plugin has printed.
         let line = serde_json::to_string(&event).expect("strings only");
@@ -105,7 +106,10 @@ pub(super) fn score(file: &Path, how: &How) -> Result<(), CliError> {
 }
 
 fn judge(file: &Path, how: &How, show: bool) -> Result<Card, CliError> {
-    let mut child = spawn(file, how).map_err(CliError::Child)?;
+    let directory = std::env::temp_dir().join(format!("lb-score-{}-{:016x}", std::process::id(), fastrand::u64(..)));
+    // Not recursive: a directory that somebody else has put there is an error.
+    DirBuilder::new().mode(0o700).create(&directory).map_err(CliError::Child)?;
+    let mut child = spawn(file, &directory, how).map_err(CliError::Child)?;
     let events = listen(&mut child);
     let mut card = Card::of(file, how.seed);
     let mut begun = Check::Loads;
@@ -127,6 +131,7 @@ fn judge(file: &Path, how: &How, show: bool) -> Result<Card, CliError> {
     // What is told is told: a plugin that crashes in a destructor at exit has kept the contract.
     let _ = child.kill();
     let _ = child.wait();
+    let _ = std::fs::remove_dir_all(&directory);
     card.complete(ending, begun, how.timeout);
     if show {
         card_table::print(&card);
@@ -134,12 +139,12 @@ fn judge(file: &Path, how: &How, show: bool) -> Result<Card, CliError> {
     Ok(card)
 }
 
-fn spawn(file: &Path, how: &How) -> std::io::Result<Child> {
+fn spawn(file: &Path, directory: &Path, how: &How) -> std::io::Result<Child> {
     Command::new("/proc/self/exe")
         .arg(SCORE_PLUGIN)
         .args(["--options", &how.options.to_string(), "--seed", &how.seed.to_string()])
         .args(["--timeout", &how.timeout.to_string(), "--"])
-        .arg(file)
+        .args([file, directory])
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // A panic is counted; a message for each of a hundred thousand would bury the card.

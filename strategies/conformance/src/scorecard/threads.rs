@@ -34,7 +34,7 @@ pub(super) fn check(subject: &Subject) -> Found {
         return Ok(Finding::fail(
             figure,
             "spread at most 1",
-            "exact with one thread, but not with four: a pick was lost",
+            "exact with one thread, but not with four: turns are lost or counted apart",
         ));
     }
     let (good, wrong) =
