@@ -5,6 +5,8 @@
 //! leaves early is no failure.
 
 mod args;
+mod card_table;
+mod check_strategy;
 mod client;
 mod inspect;
 mod reload;
@@ -17,6 +19,7 @@ use std::process::ExitCode;
 use clap::Parser;
 
 pub use args::{Args, Command, Settings};
+pub use check_strategy::{CheckStrategy, How};
 
 use crate::config::{self, ConfigError, Loaded};
 use crate::control::{self, vet};
@@ -42,6 +45,11 @@ pub enum CliError {
     /// The lb that runs said no; in its words.
     #[error("{0}")]
     Refused(String),
+    #[error("the process that would judge the plugin: {0}")]
+    Child(std::io::Error),
+    /// The cards say it all.
+    #[error("some checks failed")]
+    ChecksFailed,
 }
 
 /// Does what was typed.
@@ -66,20 +74,31 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(args: &Args) -> Result<(), CliError> {
     args.check_combination().map_err(CliError::Usage)?;
+    // These look at plugins alone, so no configuration has to be there.
+    match &args.command {
+        Some(Command::CheckStrategy(command)) => {
+            return check_strategy::run(command, args.json)?.then_some(()).ok_or(CliError::ChecksFailed);
+        }
+        Some(Command::ScorePlugin { file, directory, how }) => return check_strategy::score(file, directory, how),
+        // The request says it all.
+        Some(Command::VetPlugin) => return vet::answer().map_err(CliError::Usage),
+        _ => {}
+    }
+    let loaded = load(&args.settings)?;
     match args.command {
-        None => Ok(run::run(&load(&args.settings)?, &args.run_options())?),
-        Some(Command::Check) => inspect::check(&load(&args.settings)?, args.json),
+        None => Ok(run::run(&loaded, &args.run_options())?),
+        Some(Command::Check) => inspect::check(&loaded, args.json),
         Some(Command::Config) => {
-            inspect::config(&load(&args.settings)?, args.json);
+            inspect::config(&loaded, args.json);
             Ok(())
         }
-        Some(Command::Strategies) => inspect::strategies(&load(&args.settings)?, args.json),
+        Some(Command::Strategies) => inspect::strategies(&loaded, args.json),
         Some(Command::Reload { dry_run }) => {
-            let config = load(&args.settings)?.config;
-            reload::reload(&config, args.settings.strategy.as_deref(), dry_run, args.json)
+            reload::reload(&loaded.config, args.settings.strategy.as_deref(), dry_run, args.json)
         }
-        // reads no configuration: the request says it all
-        Some(Command::VetPlugin) => vet::answer().map_err(CliError::Usage),
+        Some(Command::CheckStrategy(_) | Command::ScorePlugin { .. } | Command::VetPlugin) => {
+            unreachable!("done before the configuration")
+        }
     }
 }
 
@@ -101,7 +120,7 @@ impl CliError {
             Self::Usage(_) | Self::Config(_) | Self::Client(_) => EXIT_USAGE,
             Self::Start(error) if run::is_for_the_operator(error) => EXIT_USAGE,
             Self::Run(error) if error.is_for_the_operator() => EXIT_USAGE,
-            Self::Start(_) | Self::Run(_) | Self::Refused(_) => EXIT_FAILURE,
+            Self::Start(_) | Self::Run(_) | Self::Refused(_) | Self::Child(_) | Self::ChecksFailed => EXIT_FAILURE,
         }
     }
 }

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
+use super::check_strategy::{CheckStrategy, How, SCORE_PLUGIN};
 use crate::config::{self, Source};
 use crate::run;
 
@@ -23,6 +24,7 @@ Examples:
   lb config                                 every setting in force and where it comes from
   lb strategies                             the plugins that can be named
   lb reload                                 the lb that runs takes up what the files say now
+  lb check-strategy libmine.so              the score card of a plugin
 
 While it runs, its admin port (127.0.0.1:8081) lists what can be asked: curl http://127.0.0.1:8081/
 Exit codes: 0 all is well, 2 something for you to mend (usage, configuration, port, plugin), 1 anything else.";
@@ -79,7 +81,13 @@ pub struct Settings {
     pub set: Vec<(String, String)>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Subcommand)]
+const JUDGED: &str = "\
+It runs the code in FILE: native code of its author, with your rights, free to read and change what you may. Do that for files \
+you would run anyway, or in a container. Each file runs in a process of its own, so a crash or a hang is a row of its card.
+
+Exit codes: 0 all rows of all files pass (warnings included), 1 some fail, 2 usage.";
+
+#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
     /// Check the configuration and its plugins without starting anything
     Check,
@@ -96,6 +104,18 @@ pub enum Command {
     /// Try one plugin, asked on stdin: what `lb` starts as its own child
     #[command(hide = true)]
     VetPlugin,
+    /// Judge plugins: fairness, weights, disruption, threads, memory, time and more
+    #[command(after_help = JUDGED)]
+    CheckStrategy(CheckStrategy),
+    /// The child of check-strategy
+    #[command(name = SCORE_PLUGIN, hide = true)]
+    ScorePlugin {
+        file: PathBuf,
+        /// For the private copy that is opened
+        directory: PathBuf,
+        #[command(flatten)]
+        how: How,
+    },
 }
 
 fn key_and_value(text: &str) -> Result<(String, String), String> {
@@ -112,7 +132,7 @@ impl Args {
     /// What only a start takes must not be given in vain.
     pub(super) fn check_combination(&self) -> Result<(), String> {
         let only_start = [("--ready-file", self.ready_file.is_some()), ("--fresh", self.fresh)];
-        match (self.command, only_start.iter().find(|(_, given)| *given)) {
+        match (&self.command, only_start.iter().find(|(_, given)| *given)) {
             (Some(command), Some((flag, _))) => {
                 Err(format!("{flag} is for a start only, not for `lb {}`", command.name()))
             }
@@ -133,13 +153,15 @@ impl Args {
 // === impl Command ===
 
 impl Command {
-    fn name(self) -> &'static str {
+    fn name(&self) -> &'static str {
         match self {
             Self::Check => "check",
             Self::Config => "config",
             Self::Strategies => "strategies",
             Self::Reload { .. } => "reload",
             Self::VetPlugin => "vet-plugin",
+            Self::CheckStrategy(_) => "check-strategy",
+            Self::ScorePlugin { .. } => SCORE_PLUGIN,
         }
     }
 }

@@ -30,10 +30,10 @@ mod tests {
             said("lb --strateggy x"),
             "unexpected argument '--strateggy' found; a similar argument exists: '--strategy' (see lb --help)"
         );
-        assert!(said("lb chek").starts_with("unrecognized subcommand 'chek'; a similar subcommand exists: 'check'"));
+        assert!(said("lb confg").starts_with("unrecognized subcommand 'confg'; a similar subcommand exists: 'config'"));
         assert!(said("lb --set nothing").contains("it has no `=`"));
         assert!(said("lb --config").starts_with("a value is required for '--config <PATH>'"));
-        for line in ["lb --strateggy x", "lb chek", "lb --set x", "lb --config"] {
+        for line in ["lb --strateggy x", "lb confg", "lb --set x", "lb --config"] {
             assert!(!said(line).contains('\n'));
         }
     }

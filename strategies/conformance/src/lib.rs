@@ -6,9 +6,10 @@
 
 pub mod properties;
 pub mod request;
+pub mod scorecard;
 pub mod statistics;
 pub mod world;
 
 pub use lb_strategy_host::{Decision, Picker, Refusal, Strategy};
 pub use request::{Ask, Requests};
-pub use world::{World, small_worlds, strategy};
+pub use world::{Subject, World, small_worlds, strategy};

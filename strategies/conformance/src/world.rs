@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY, LbStrategyTable};
-use lb_strategy_host::{BackendList, BackendSpec, Picker, Slot, Stats, Strategy, backend_id, plugin_from_table};
+use lb_strategy_host::{
+    BackendList, BackendSpec, Picker, Plugin, Slot, Stats, Strategy, backend_id, plugin_from_table,
+};
 use serde_json::Value;
 
 /// Backends of the largest small world.
@@ -31,10 +33,14 @@ struct Member {
     slot: Arc<Slot>,
 }
 
-/// An instance of a strategy that is linked into the test, made through the host.
-pub fn strategy(table: &'static LbStrategyTable, options: &Value) -> Result<Arc<Strategy>, String> {
-    let plugin = plugin_from_table(table, 4)?;
-    Strategy::new(plugin, options).map_err(|error| error.to_string())
+/// What instances are made of: a table that is linked into the test, or a plugin that was loaded from its file.
+pub trait Subject: Copy {
+    fn plugin(self) -> Result<Arc<Plugin>, String>;
+}
+
+/// An instance of a strategy, made through the host.
+pub fn strategy(subject: impl Subject, options: &Value) -> Result<Arc<Strategy>, String> {
+    Strategy::new(subject.plugin()?, options).map_err(|error| error.to_string())
 }
 
 /// Every world of up to 4 backends with these weights, loads of 0 to 3, every set of eligible ones: 4,681 worlds.
@@ -51,6 +57,20 @@ pub fn small_worlds(weights: [u32; SMALL_WORLD_BACKENDS]) -> impl Iterator<Item 
             world
         })
     })
+}
+
+// === impl Subject ===
+
+impl Subject for &'static LbStrategyTable {
+    fn plugin(self) -> Result<Arc<Plugin>, String> {
+        plugin_from_table(self, 4)
+    }
+}
+
+impl Subject for &Arc<Plugin> {
+    fn plugin(self) -> Result<Arc<Plugin>, String> {
+        Ok(self.clone())
+    }
 }
 
 // === impl World ===

@@ -5,10 +5,11 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::sync::Arc;
 
 use lb_strategy_conformance::statistics::{counts, spread};
-use lb_strategy_conformance::{Decision, Refusal, Requests, Strategy, World};
+use lb_strategy_conformance::{Decision, Refusal, Requests, Strategy, World, small_worlds};
 use lb_strategy_host::{Loader, Plugin, Stage, Wanted, file_name, find};
 use serde_json::json;
 use tempfile::TempDir;
@@ -117,6 +118,29 @@ fn without_a_key_the_hash_strategy_leaves_the_choice_to_the_host() {
     let ask = Requests::seeded(45).ask();
     assert_eq!(ask.clone().without_key().pick(&picker), Decision::Refused(Refusal::Undecided));
     assert!(ask.explain(&picker).expect("it explains").contains("\"backend\""));
+}
+
+#[test]
+fn the_example_in_rust_and_the_one_in_c_pick_alike() {
+    let (directory, loader) = loader();
+    let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("strategies/");
+    let c = directory.path().join(file_name("two_choices"));
+    let compiled = Command::new("cc")
+        .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-I"])
+        .arg(strategies.join("api/include"))
+        .arg("-o")
+        .args([&c, &strategies.join("examples/two_choices.c")])
+        .status();
+    assert!(compiled.expect("cc runs").success());
+    let [rust, c] = [built("two_choices"), c].map(|path| Strategy::new(load(&loader, &path), &json!({})).unwrap());
+    let mut requests = Requests::seeded(47);
+    for world in small_worlds([1, 1, 1, 1]) {
+        let (rust, c) = (world.picker(&rust).unwrap(), world.picker(&c).unwrap());
+        for tried in [vec![], vec![0], vec![2, 1]] {
+            let ask = requests.ask().tried(&tried);
+            assert_eq!(ask.pick(&rust), ask.pick(&c), "{ask:?} in {world:?}");
+        }
+    }
 }
 
 #[test]

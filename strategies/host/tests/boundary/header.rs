@@ -52,8 +52,10 @@ fn the_header_compiles_as_cpp17_without_a_warning() {
 }
 
 #[test]
-fn the_example_in_c_compiles_without_a_warning() {
-    assert_compiles(&compile("cc", &["-std=c11"], &source("examples/first_eligible.c")).expect("cc runs"));
+fn the_examples_in_c_compile_without_a_warning() {
+    for example in ["first_eligible", "two_choices", "broken/one_rule"] {
+        assert_compiles(&compile("cc", &["-std=c11"], &source(&format!("examples/{example}.c"))).expect("cc runs"));
+    }
 }
 
 #[test]

@@ -1,0 +1,176 @@
+//! `lb check-strategy` as a process: sound plugins pass, and each broken one fails on the row of the rule that it breaks.
+//!
+//! The broken ones are one file in C with one rule broken by each `-D`. Invariant: every run names its seed; nothing waits for time but
+//! the plugin that hangs, which has a time-out of its own.
+
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+const SEED: &str = "11";
+
+/// The card of one row: its name and how it went.
+fn verdict<'a>(card: &'a Value, row: &str) -> &'a str {
+    let rows = card["rows"].as_array().expect("rows");
+    let found = rows.iter().find(|one| one["row"] == row).unwrap_or_else(|| panic!("no row {row} in {card:#}"));
+    found["verdict"].as_str().expect("a word")
+}
+
+fn failed(card: &Value) -> Vec<&str> {
+    let rows = card["rows"].as_array().expect("rows").iter();
+    rows.filter(|row| row["verdict"] == "fail").map(|row| row["row"].as_str().expect("a word")).collect()
+}
+
+fn strategies() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("strategies")
+}
+
+/// What cargo left beside this executable.
+fn built(name: &str) -> PathBuf {
+    std::env::current_exe().unwrap().parent().unwrap().join(format!("lib{name}.so"))
+}
+
+/// The plugin made of `strategies/examples/<source>`, with one rule broken by `define`.
+fn compile(folder: &TempDir, source: &str, define: &str) -> PathBuf {
+    let output = folder.path().join(format!("lib{}.so", define.to_lowercase()));
+    let status = Command::new("cc")
+        .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1", &format!("-D{define}"), "-I"])
+        .arg(strategies().join("api/include"))
+        .arg("-o")
+        .args([&output, &strategies().join("examples").join(source)])
+        .status();
+    assert!(status.expect("cc runs").success(), "{source} with {define}");
+    output
+}
+
+fn lb(arguments: &[&str], files: &[&Path]) -> Output {
+    // No configuration far and wide: none is needed.
+    let folder = tempfile::tempdir().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
+    command.current_dir(folder.path()).arg("check-strategy").args(arguments).args(files).output().expect("lb runs")
+}
+
+/// Exit code and cards.
+fn cards(arguments: &[&str], files: &[&Path]) -> (Option<i32>, Vec<Value>) {
+    let output = lb(&[&["--json", "--seed", SEED], arguments].concat(), files);
+    let cards: Vec<Value> =
+        serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+    assert_eq!(cards.len(), files.len());
+    assert!(cards.iter().all(|card| card["seed"] == 11 && card["rows"].as_array().expect("rows").len() == 14));
+    (output.status.code(), cards)
+}
+
+#[track_caller]
+fn assert_fails_on(cases: &[(&str, &str)], arguments: &[&str], exactly: bool) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    let files: Vec<_> = cases.iter().map(|(define, _)| compile(&folder, "broken/one_rule.c", define)).collect();
+    let (code, cards) = cards(arguments, &files.iter().map(PathBuf::as_path).collect::<Vec<_>>());
+    assert_eq!(code, Some(1));
+    for ((define, row), card) in cases.iter().zip(&cards) {
+        assert_eq!(verdict(card, row), "fail", "{define}: {card:#}");
+        assert!(!exactly || failed(card) == [*row], "{define} fails on {:?}: {card:#}", failed(card));
+        assert_eq!(card["passed"], false);
+    }
+    cards
+}
+
+#[test]
+fn the_shipped_strategies_and_the_examples_pass() {
+    let folder = tempfile::tempdir().unwrap();
+    let c = compile(&folder, "two_choices.c", "NOTHING");
+    let sound = compile(&folder, "broken/one_rule.c", "NO_RULE");
+    let rust = ["round_robin", "least_connections", "consistent_hash", "two_choices"].map(built);
+    let files: Vec<&Path> = rust.iter().chain([&c, &sound]).map(PathBuf::as_path).collect();
+    let (code, cards) = cards(&[], &files);
+    for card in &cards {
+        assert_eq!(failed(card), [""; 0], "{card:#}");
+        assert_eq!(card["passed"], true);
+    }
+    assert_eq!(code, Some(0));
+    let names: Vec<_> = cards.iter().map(|card| card["strategy"].as_str().unwrap()).collect();
+    assert_eq!(names[2..], ["consistent_hash", "two_choices", "two_choices", "one_rule"]);
+    assert_eq!(verdict(&cards[2], "disruption"), "pass");
+    assert_eq!(verdict(&cards[0], "disruption"), "not_applicable");
+}
+
+#[test]
+fn a_broken_rule_fails_on_its_own_row_and_no_other() {
+    let cases = [("BREAKS_ELIGIBILITY", "answers"), ("BREAKS_DRY", "dry_picks"), ("BREAKS_MEMORY", "memory")];
+    // Ignoring health is seen wherever somebody is out; what is said of it is said there first.
+    let cards = assert_fails_on(&cases, &[], false);
+    assert_eq!(failed(&cards[1]), ["dry_picks"]);
+    assert_eq!(failed(&cards[2]), ["memory"]);
+    assert_eq!(failed(&cards[0]), ["threads", "answers"]);
+}
+
+#[test]
+fn what_is_declared_and_not_kept_fails_where_it_is_measured() {
+    let cases = [
+        ("BREAKS_FAIRNESS", "fairness"),
+        ("BREAKS_CONSISTENCY", "disruption"),
+        ("BREAKS_INSTANCES", "instances"),
+        ("BREAKS_THREADS", "threads"),
+    ];
+    let cards = assert_fails_on(&cases, &[], false);
+    assert_eq!(failed(&cards[1]), ["disruption"], "a draw is no ring: {:#}", cards[1]);
+    assert_eq!(failed(&cards[3]), ["threads"], "{:#}", cards[3]);
+}
+
+#[test]
+fn a_crash_and_a_hang_are_rows_of_a_card() {
+    let cards = assert_fails_on(&[("BREAKS_BY_A_CRASH", "answers")], &[], true);
+    assert!(cards[0]["rows"].to_string().contains("signal 6 (abort)"), "{:#}", cards[0]);
+    let cards = assert_fails_on(&[("BREAKS_BY_A_HANG", "answers")], &["--timeout", "6"], true);
+    assert!(cards[0]["rows"].to_string().contains("6 s in all"), "{:#}", cards[0]);
+    // What was told before it stands, what came after it was not reached.
+    assert_eq!((verdict(&cards[0], "fairness"), verdict(&cards[0], "pick_time")), ("pass", "not_applicable"));
+}
+
+#[test]
+fn what_does_not_load_says_at_which_stage() {
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("libtext.so");
+    std::fs::write(&text, "no library").unwrap();
+    let absent = folder.path().join("libabsent.so");
+    let (code, cards) = cards(&[], &[&text, &absent]);
+    assert_eq!((code, failed(&cards[0]), failed(&cards[1])), (Some(1), vec!["loads"], vec!["loads"]));
+    let figures: Vec<_> = cards.iter().map(|card| card["rows"][0]["figure"].as_str().unwrap()).collect();
+    assert_eq!(figures, ["stage elf", "stage read"]);
+}
+
+#[test]
+fn options_reach_the_strategy() {
+    let ring = built("consistent_hash");
+    let (code, cards) = cards(&["--options", r#"{"virtual_nodes":0}"#], &[&ring]);
+    assert_eq!((code, failed(&cards[0])), (Some(1), vec!["loads"]));
+    assert!(cards[0]["rows"][0].to_string().contains("virtual_nodes is 0"), "{:#}", cards[0]);
+}
+
+#[test]
+fn a_mistake_on_the_command_line_is_told_and_ends_with_2() {
+    let none: &[&Path] = &[];
+    for (arguments, word) in
+        [(&[][..], "<FILE>"), (&["--options", "[]", "x"], "object"), (&["--timeout", "0", "x"], "0")]
+    {
+        let output = lb(arguments, none);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!(output.status.code(), Some(2), "{said}");
+        assert!(said.starts_with("lb: ") && said.contains(word) && said.lines().count() == 1, "{said}");
+    }
+    let help = lb(&["--help"], none);
+    assert!(String::from_utf8_lossy(&help.stdout).contains("native code of its author, with your rights"));
+}
+
+#[test]
+fn the_table_names_file_seed_and_every_row_without_colour_in_a_pipe() {
+    let output = lb(&["--seed", SEED], &[&built("round_robin")]);
+    let page = String::from_utf8(output.stdout).unwrap();
+    assert!(page.starts_with("round_robin ") && page.contains("seed 11\n") && !page.contains('\x1b'), "{page}");
+    assert_eq!(
+        page.lines().filter(|line| line.starts_with("  pass") || line.starts_with("  n/a ")).count(),
+        15,
+        "{page}"
+    );
+}

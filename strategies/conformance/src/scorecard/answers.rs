@@ -1,0 +1,90 @@
+//! Failure handling: every small world, dry picks, hand-over of state, absurd finishes.
+//!
+//! The balancer survives a wrong answer (its fallback picks, and counts it); a strategy should not need that. Answers are counted here
+//! and not stopped at, so that the figure tells a rare slip from a rule that was never kept.
+
+use std::collections::BTreeMap;
+
+use super::subject::Subject;
+use super::{Finding, Found};
+use crate::properties::{self, WEIGHTS, is_right};
+use crate::{Decision, World, small_worlds};
+
+/// Nobody, one, two, three, four backends; every set of eligible and of tried ones; loads 0 to 3; dry, and without a key.
+pub(super) fn answers(subject: &Subject) -> Found {
+    let instance = subject.instance()?;
+    let mut requests = subject.requests(50);
+    let mut bad: BTreeMap<String, u64> = BTreeMap::new();
+    let (mut first, mut asked) = (None, 0_u64);
+    for world in WEIGHTS.into_iter().flat_map(small_worlds) {
+        let picker = match world.picker(&instance) {
+            Ok(picker) => picker,
+            Err(reason) => {
+                first.get_or_insert_with(|| format!("{reason}, with {}", list(&world)));
+                *bad.entry("no picker".to_owned()).or_default() += 1;
+                continue;
+            }
+        };
+        for subset in 0..1_u32 << world.len() {
+            let tried: Vec<u32> = (0..world.len() as u32).filter(|index| subset >> index & 1 == 1).collect();
+            let ask = requests.ask().tried(&tried);
+            for ask in [ask.clone(), ask.clone().dry(), ask.without_key()] {
+                let decision = ask.pick(&picker);
+                asked += 1;
+                if !is_right(decision, &world, &picker, &tried, &ask) {
+                    let may = world.candidates(&tried);
+                    first.get_or_insert_with(|| format!("{decision:?} where {may:?} may serve, of {}", list(&world)));
+                    *bad.entry(kind(decision)).or_default() += 1;
+                }
+            }
+        }
+    }
+    let bar = "0 in all small worlds";
+    Ok(match first {
+        None => {
+            Finding::pass(format!("0 bad of {asked}"), bar, "only eligible, untried ones, or nobody if there is none")
+        }
+        Some(first) => {
+            let kinds: Vec<_> = bad.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
+            Finding::fail(
+                format!("{} bad of {asked}", bad.values().sum::<u64>()),
+                bar,
+                format!("{}; first: {first}", kinds.join(", ")),
+            )
+        }
+    })
+}
+
+pub(super) fn dry_picks(subject: &Subject) -> Found {
+    properties::dry_picks_change_nothing(subject.plugin(), &subject.options)?;
+    Ok(Finding::pass("unchanged", "no pick changes", "explain and plan leave later picks as they were"))
+}
+
+pub(super) fn state(subject: &Subject) -> Found {
+    if subject.plugin().state_schema().is_none() {
+        return Ok(Finding::not_applicable("it names no state"));
+    }
+    properties::state_is_handed_over(subject.plugin(), &subject.options)?;
+    Ok(Finding::pass("handed over", "no failure", "state goes to a successor, and damaged state does no harm"))
+}
+
+pub(super) fn finishes(subject: &Subject) -> Found {
+    if !subject.plugin().wants_finish() {
+        return Ok(Finding::not_applicable("it does not ask for finishes"));
+    }
+    properties::finishes_do_no_harm(subject.plugin(), &subject.options)?;
+    Ok(Finding::pass("harmless", "no bad pick", "absurd, foreign and unknown finishes leave it picking right"))
+}
+
+fn kind(decision: Decision) -> String {
+    match decision {
+        Decision::Refused(refusal) => format!("{refusal:?}"),
+        Decision::NoBackend => "NoBackend".to_owned(),
+        Decision::Backend { .. } => "Backend".to_owned(),
+    }
+}
+
+fn list(world: &World) -> String {
+    let one = |index| format!("{} (weight {}, load {})", world.name(index), world.weight(index), world.load(index));
+    if world.is_empty() { "no backends".to_owned() } else { (0..world.len()).map(one).collect::<Vec<_>>().join(", ") }
+}

@@ -1,0 +1,173 @@
+//! What a strategy declares of itself, and the check that takes it at its word.
+//!
+//! Why each law has a test of its own here: `fairness` looks at sums, and a strategy can have even sums without being what it says.
+//! Exact means even over every stretch; multinomial means that a pick tells nothing of the next; a ring means that a key stays; by
+//! load means that the busy one is spared.
+
+use std::collections::HashMap;
+
+use serde::Deserialize;
+
+use super::subject::Subject;
+use super::{Finding, Found};
+use crate::World;
+use crate::statistics::{chi_square_p, counts, spread};
+
+/// The law of a strategy's shares.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Balance {
+    /// Counts differ by at most 1.
+    Exact,
+    /// Independent draws.
+    Multinomial,
+    /// A ring with so many points for each unit of weight.
+    Ring(u32),
+    /// As load says.
+    ByLoad,
+    #[default]
+    Undeclared,
+}
+
+/// The JSON of [`Strategy::EXPECTATION`](lb_strategy::Strategy::EXPECTATION), understood.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Expectation {
+    pub balance: Balance,
+    pub weights: bool,
+    pub consistent: bool,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Declared {
+    balance: Option<String>,
+    #[serde(default)]
+    weights: bool,
+    #[serde(default)]
+    consistent: bool,
+}
+
+const PICKS: usize = 20_000;
+const KEYS: usize = 5_000;
+const BUSY: u32 = 50;
+/// A right strategy is called wrong once in so many cards.
+pub(super) const P_MIN: f64 = 0.0001;
+
+pub(super) fn check(subject: &Subject) -> Found {
+    let declared = subject.plugin().expectation();
+    let expectation = match Expectation::parse(declared) {
+        Ok(expectation) => expectation,
+        Err(reason) => return Ok(Finding::fail(declared, "the keys of the contract", reason)),
+    };
+    if expectation.consistent && !subject.plugin().wants_hash() {
+        let reason = "it calls itself consistent, but does not ask for the key (WANTS_HASH)";
+        return Ok(Finding::fail("consistent, no key", "consistent needs the key", reason));
+    }
+    match expectation.balance {
+        Balance::Undeclared => Ok(Finding::warn(
+            "no balance declared",
+            "a declared balance",
+            "declare what theory expects (EXPECTATION), so that it can be held to it",
+        )),
+        Balance::Exact => exact(subject),
+        Balance::Multinomial => independent(subject),
+        Balance::Ring(_) => keys_stay(subject),
+        Balance::ByLoad => spares_the_busy(subject),
+    }
+}
+
+fn exact(subject: &Subject) -> Found {
+    let world = World::of(5);
+    let mut running = vec![0_u64; world.len()];
+    let mut worst = 0;
+    for pick in subject.picks(&world, 10, PICKS)? {
+        running[pick] += 1;
+        worst = worst.max(spread(&running));
+    }
+    let (good, bad) = ("even over every stretch, as exact means", "declared exact, but some stretch is uneven");
+    Ok(Finding::judged(worst <= 1, format!("exact: spread {worst}"), "at most 1, always", good, bad))
+}
+
+fn independent(subject: &Subject) -> Found {
+    const N: usize = 4;
+    let picks = subject.picks(&World::of(N), 11, PICKS)?;
+    let pairs = counts(N * N, picks.chunks_exact(2).map(|pair| pair[0] * N + pair[1]));
+    let p = chi_square_p(&pairs, &[1.0; N * N]);
+    // Too good is as suspicious as too bad: draws have noise.
+    let holds = (P_MIN..1.0 - P_MIN).contains(&p);
+    let (good, bad) = ("a pick tells nothing of the next one", "declared multinomial, but pairs of picks are no draws");
+    Ok(Finding::judged(holds, format!("multinomial: p {p:.3}"), format!("p in {P_MIN} to {}", 1.0 - P_MIN), good, bad))
+}
+
+fn keys_stay(subject: &Subject) -> Found {
+    let picker = subject.picker(&World::of(5))?;
+    let mut homes = HashMap::new();
+    let mut moved = 0;
+    for round in 0..2 {
+        // other random bits, another time, another order
+        let mut requests = subject.requests(12 + round);
+        for number in 0..KEYS {
+            let number = if round == 0 { number } else { KEYS - 1 - number };
+            let pick = requests.ask().key(format!("key {number}")).pick(&picker);
+            moved += usize::from(*homes.entry(number).or_insert(pick) != pick);
+        }
+    }
+    let (good, bad) = ("the same key goes to the same backend", "the same key went to different backends");
+    Ok(Finding::judged(moved == 0, format!("ring: {moved} of {KEYS} moved"), "0 keys move", good, bad))
+}
+
+fn spares_the_busy(subject: &Subject) -> Found {
+    let world = World::of(5);
+    world.set_load(4, BUSY);
+    let picks = subject.picks(&world, 14, PICKS)?;
+    let share = counts(5, picks.iter().copied())[4] as f64 / picks.len() as f64;
+    let figure = format!("by load: busy one got {:.1} %", share * 100.0);
+    let (good, bad) = ("it spares the busy backend", "declared by load, but the busy backend is not spared");
+    Ok(Finding::judged(share <= 0.1, figure, "at most 10 %", good, bad))
+}
+
+// === impl Expectation ===
+
+impl Expectation {
+    /// "" is nothing declared.
+    pub fn parse(json: &str) -> Result<Self, String> {
+        if json.is_empty() {
+            return Ok(Self::default());
+        }
+        let declared: Declared =
+            serde_json::from_str(json).map_err(|error| format!("its expectation is not understood: {error}"))?;
+        let balance = match declared.balance.as_deref() {
+            None => Balance::Undeclared,
+            Some("exact") => Balance::Exact,
+            Some("multinomial") => Balance::Multinomial,
+            Some("by_load") => Balance::ByLoad,
+            Some(other) => match other.strip_prefix("ring:").and_then(|points| points.parse().ok()) {
+                Some(points) if points > 0 => Balance::Ring(points),
+                _ => return Err(format!("balance {other:?} is none of exact, multinomial, ring:K, by_load")),
+            },
+        };
+        Ok(Self { balance, weights: declared.weights, consistent: declared.consistent })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_law_of_the_contract_is_understood_and_nothing_else() {
+        let balance = |text: &str| Expectation::parse(&format!(r#"{{"balance":"{text}"}}"#)).map(|it| it.balance);
+        for (text, law) in [
+            ("exact", Balance::Exact),
+            ("multinomial", Balance::Multinomial),
+            ("ring:160", Balance::Ring(160)),
+            ("by_load", Balance::ByLoad),
+        ] {
+            assert_eq!(balance(text), Ok(law));
+        }
+        for wrong in ["Exact", "ring", "ring:", "ring:0", "ring:x", ""] {
+            assert!(balance(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(Expectation::parse(""), Ok(Expectation::default()));
+        assert!(Expectation::parse(r#"{"wieghts":true}"#).is_err());
+    }
+}

@@ -1,0 +1,55 @@
+//! Thread stress: four workers pick from one picker at the same time, as they do in the balancer.
+
+use super::expectation::Balance;
+use super::subject::{Subject, WORKERS, lean_pick};
+use super::{Finding, Found};
+use crate::statistics::spread;
+use crate::{Decision, Picker, World};
+
+const PICKS_PER_THREAD: u64 = 25_000;
+
+/// Picks of one thread by backend, and answers that do not count.
+type Counted = (Vec<u64>, u64);
+
+pub(super) fn check(subject: &Subject) -> Found {
+    let world = World::of(4).up(&[true, true, false, true]);
+    let picker = subject.picker(&world)?;
+    let counted: Result<Vec<Counted>, String> = std::thread::scope(|scope| {
+        let thread = |worker| {
+            let picker = &picker;
+            scope.spawn(move || work(picker, subject.seed, worker))
+        };
+        let threads: Vec<_> = (0..WORKERS).map(thread).collect();
+        threads.into_iter().map(|thread| thread.join().map_err(|_| "a picking thread panicked".to_owned())).collect()
+    });
+    let (mut totals, mut bad) = (vec![0; world.len()], 0);
+    for (counts, of_thread) in counted? {
+        totals.iter_mut().zip(counts).for_each(|(total, count)| *total += count);
+        bad += of_thread;
+    }
+    let figure = format!("{bad} bad, {} picks", totals.iter().sum::<u64>() + bad);
+    let eligible: Vec<u64> = world.candidates(&[]).into_iter().map(|index| totals[index]).collect();
+    if subject.expectation.balance == Balance::Exact && spread(&eligible) > 1 {
+        let figure = format!("spread {} of {eligible:?}", spread(&eligible));
+        return Ok(Finding::fail(
+            figure,
+            "spread at most 1",
+            "exact with one thread, but not with four: turns are lost or counted apart",
+        ));
+    }
+    let (good, wrong) =
+        ("four threads at once, and every answer is right", "under four threads some answers are wrong");
+    Ok(Finding::judged(bad == 0, figure, "0 bad answers", good, wrong))
+}
+
+fn work(picker: &Picker, seed: u64, worker: u32) -> Counted {
+    let mut random = fastrand::Rng::with_seed(seed ^ u64::from(worker));
+    let (mut counts, mut bad) = (vec![0; picker.backends().len()], 0);
+    for number in 0..PICKS_PER_THREAD {
+        match lean_pick(picker, worker, number, random.u64(..)) {
+            Decision::Backend { index, .. } => counts[index] += 1,
+            _ => bad += 1,
+        }
+    }
+    (counts, bad)
+}
