@@ -14,6 +14,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::config::DEFAULT_POOL;
+use crate::telemetry::SwapKind;
 
 pub(super) use read::{Target, read};
 pub(super) use swap::{Handed, PoolJob, Prepared, assemble, prepare};
@@ -170,6 +171,16 @@ impl Trigger {
 // === impl StrategyChange ===
 
 impl StrategyChange {
+    /// As the metrics have it, where another instance is in charge.
+    pub(super) fn swap_kind(self) -> Option<SwapKind> {
+        match self {
+            Self::Unchanged => None,
+            Self::Options => Some(SwapKind::Options),
+            Self::Plugin => Some(SwapKind::Plugin),
+            Self::Strategy => Some(SwapKind::Strategy),
+        }
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unchanged => "unchanged",

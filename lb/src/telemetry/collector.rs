@@ -12,7 +12,7 @@ use super::code::{class_label, code_label};
 use super::exposition::{Exposition, descriptions};
 use super::hub::Shared;
 use super::names;
-use super::reason::{ErrorReason, FallbackReason, RetryReason};
+use super::reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
 use super::shard::METHODS;
 use super::snapshot::{Backend, Health, Pool, Requests, Snapshot};
 
@@ -44,6 +44,11 @@ impl Collector for HubCollector {
         let rustc = option_env!("LB_RUSTC").unwrap_or("unknown");
         e.number(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), revision, rustc], 1.0);
         e.number(&names::GENERATION, &[], snapshot.generation as f64);
+        for (kind, results) in ReloadKind::ALL.iter().zip(snapshot.reloads) {
+            for (result, count) in ReloadOutcome::ALL.iter().zip(results) {
+                e.number(&names::RELOADS, &[kind.as_str(), result.as_str()], count as f64);
+            }
+        }
         connections(e, &snapshot);
         snapshot.requests.iter().for_each(|requests| tell_requests(e, requests));
         snapshot.pools.iter().for_each(|(name, pool)| tell_pool(e, name, pool));
@@ -85,6 +90,9 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &Pool) {
     e.histogram(&names::BACKEND_CONNECT, &[name], &pool.connect);
     if let Some((strategy, version)) = &pool.strategy {
         e.number(&names::STRATEGY_INFO, &[name, strategy, version], 1.0);
+        for (kind, count) in SwapKind::ALL.iter().zip(pool.swaps) {
+            e.number(&names::STRATEGY_SWAPS, &[name, kind.as_str()], count as f64);
+        }
     }
     for (strategy, counts) in &pool.fallbacks {
         for (reason, count) in FallbackReason::ALL.iter().zip(counts) {

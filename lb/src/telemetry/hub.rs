@@ -15,7 +15,7 @@ use prometheus::{Registry, TextEncoder};
 use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
 use super::collector::HubCollector;
 use super::process::ProcessCollector;
-use super::reason::FallbackReason;
+use super::reason::{FallbackReason, ReloadKind, ReloadOutcome, SwapKind};
 use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard};
 use super::snapshot::Snapshot;
 
@@ -45,6 +45,10 @@ pub(super) struct State {
     pub(super) pools: BTreeMap<(Arc<str>, Arc<str>), Workers<PoolShard>>,
     pub(super) strategies: BTreeMap<Arc<str>, Strategies>,
     pub(super) backends: BTreeMap<(Arc<str>, Arc<str>), Backend>,
+    /// By pool and kind.
+    pub(super) swaps: BTreeMap<Arc<str>, [u64; SwapKind::COUNT]>,
+    /// By kind and outcome.
+    pub(super) reloads: [[u64; ReloadOutcome::COUNT]; ReloadKind::COUNT],
     /// Connect times of backends that are gone: their pool's histogram must not go back.
     pub(super) past_connects: BTreeMap<Arc<str>, HistogramSum>,
 }
@@ -146,6 +150,17 @@ impl Metrics {
                 state.strategies.insert(pool.into(), Strategies::new(strategy, version));
             }
         }
+    }
+
+    /// Another instance was put in charge of a pool.
+    pub fn strategy_swapped(&self, pool: &str, kind: SwapKind) {
+        let mut state = self.shared.state.lock();
+        state.swaps.entry(pool.into()).or_default()[kind as usize] += 1;
+    }
+
+    /// A reload came to its end.
+    pub fn reload_ended(&self, kind: ReloadKind, outcome: ReloadOutcome) {
+        self.shared.state.lock().reloads[kind as usize][outcome as usize] += 1;
     }
 
     /// The generation in force.

@@ -23,6 +23,6 @@ mod tests;
 
 pub use cell::{Counter, Gauge};
 pub use hub::{CONTENT_TYPE, Metrics, RETIRED_SERIES_STAY};
-pub use reason::{ErrorReason, FallbackReason, RetryReason};
+pub use reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
 pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard};
 pub use totals::{BackendTotals, PoolTotals};

@@ -95,6 +95,16 @@ pub const STRATEGY_FALLBACKS: Metric = counter(
     &["pool", "strategy", "reason"],
     "Picks made by the built-in fallback in place of the strategy, by cause.",
 );
+pub const STRATEGY_SWAPS: Metric = counter(
+    "lb_strategy_swaps_total",
+    &["pool", "kind"],
+    "Strategies put in charge of a pool while it ran, by what was new: options, plugin or strategy.",
+);
+pub const RELOADS: Metric = counter(
+    "lb_reloads_total",
+    &["kind", "result"],
+    "Reloads tried, of the configuration or with an overriding strategy.",
+);
 
 // the process, under the names that every exporter uses
 pub const PROCESS_CPU: Metric = counter("process_cpu_seconds_total", &[], "User and system CPU time spent in seconds.");
@@ -133,6 +143,8 @@ pub const HUB: &[&Metric] = &[
     &BACKEND_HEALTH_TRANSITIONS,
     &STRATEGY_INFO,
     &STRATEGY_FALLBACKS,
+    &STRATEGY_SWAPS,
+    &RELOADS,
 ];
 
 /// What the process collector exposes.

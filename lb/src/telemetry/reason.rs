@@ -1,5 +1,5 @@
 //! The closed sets of words that say why: why a request failed, why an attempt was repeated, why the built-in fallback
-//! chose. One word each for the metrics' `reason` label and, for errors, the `x-lb-error` header, so that what a client
+//! chose; and what was swapped or reloaded. One word each for the metrics' `reason` label and, for errors, the `x-lb-error` header, so that what a client
 //! sees can be looked up in the metrics.
 //!
 //! Invariant: the position in `ALL` is the enum's own number, so a table with one counter per reason needs no look-up.
@@ -88,6 +88,38 @@ words! {
         NotEligible = "not_eligible",
         /// The strategy answered with an error.
         Error = "error",
+    }
+}
+
+words! {
+    /// What was new about a strategy that was put in charge.
+    pub enum SwapKind {
+        /// The same plugin with other options.
+        Options = "options",
+        /// The same strategy from other bytes.
+        Plugin = "plugin",
+        /// Another strategy.
+        Strategy = "strategy",
+    }
+}
+
+words! {
+    /// What a reload was asked to take up.
+    pub enum ReloadKind {
+        /// What the files say.
+        Config = "config",
+        /// A strategy that the files do not name.
+        Strategy = "strategy",
+    }
+}
+
+words! {
+    /// How a reload ended.
+    pub enum ReloadOutcome {
+        /// In force, or nothing had changed.
+        Success = "success",
+        /// Refused.
+        Failure = "failure",
     }
 }
 

@@ -9,12 +9,13 @@ use std::time::Instant;
 
 use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{self, State};
-use super::reason::{ErrorReason, FallbackReason, RetryReason};
+use super::reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
 use super::shard::PoolShard;
 
 #[derive(Default)]
 pub(super) struct Snapshot {
     pub generation: u64,
+    pub reloads: [[u64; ReloadOutcome::COUNT]; ReloadKind::COUNT],
     pub listeners: Vec<Listener>,
     pub requests: Vec<Requests>,
     pub pools: BTreeMap<Arc<str>, Pool>,
@@ -50,6 +51,7 @@ pub(super) struct Pool {
     /// Name and version of the strategy in charge, once it is known.
     pub strategy: Option<(Arc<str>, Arc<str>)>,
     pub fallbacks: BTreeMap<Arc<str>, [u64; FallbackReason::COUNT]>,
+    pub swaps: [u64; SwapKind::COUNT],
 }
 
 /// One backend of a pool.
@@ -84,7 +86,7 @@ impl Snapshot {
     /// Sums what `state` holds, after judging the retired backends as of `now`.
     pub(super) fn take(state: &mut State, now: Instant) -> Snapshot {
         state.look_again(now);
-        let mut snapshot = Snapshot { generation: state.generation, ..Snapshot::default() };
+        let mut snapshot = Snapshot { generation: state.generation, reloads: state.reloads, ..Snapshot::default() };
         for (listener, shards) in &state.listeners {
             snapshot.listeners.push(Listener {
                 listener: listener.clone(),
@@ -107,6 +109,7 @@ impl Snapshot {
             let pool = snapshot.pools.entry(name.clone()).or_default();
             pool.strategy = Some((strategies.name.clone(), strategies.version.clone()));
             pool.fallbacks = strategies.charged(state.fallbacks(name));
+            pool.swaps = state.swaps.get(name).copied().unwrap_or_default();
         }
         for (name, connect) in &state.past_connects {
             snapshot.pools.entry(name.clone()).or_default().connect = connect.clone();
@@ -159,6 +162,7 @@ impl Default for Pool {
             connect: EMPTY,
             strategy: None,
             fallbacks: BTreeMap::new(),
+            swaps: [0; SwapKind::COUNT],
         }
     }
 }

@@ -2,8 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
-use crate::bench::{Bench, named};
-use crate::harness::{get, wait_for};
+use serde_json::json;
+
+use crate::bench::{Bench, named, post};
+use crate::harness::{get, mock, send, wait_for};
 
 const CLIENTS: usize = 8;
 /// Requests between two swaps.
@@ -56,4 +58,38 @@ fn two_hundred_swaps_leave_no_generation_behind() {
     wait_for("old generations to be freed", || (bench.status()["retired_generations"] == 0).then_some(()));
     assert_eq!(bench.status()["images"], 2, "the same bytes are the same image");
     assert_eq!(bench.seen(), 200);
+}
+
+#[test]
+fn members_that_change_during_reloads_are_all_in_the_end() {
+    let bench = Bench::start(&named("round_robin"));
+    let (admin, extra) = (bench.lb.admin, mock("4"));
+    std::thread::scope(|scope| {
+        let changes = scope.spawn(|| {
+            for n in 0..30 {
+                let attach = json!({ "backends": [{ "id": format!("a{n}"), "address": extra.addr.to_string() }] });
+                assert_eq!(post(admin, "/add", &attach.to_string()).status, 200);
+                if n % 2 == 1 {
+                    let remove = json!({ "n": 1, "hostnames": [format!("a{n}")] }).to_string();
+                    assert_eq!(send(admin, "DELETE", "/rm", &[], &remove).status, 200);
+                }
+            }
+        });
+        while !changes.is_finished() {
+            for name in ["least_connections", "round_robin"] {
+                bench.change(&named(name));
+            }
+        }
+    });
+    let generation = bench.status()["pools"][0]["backends"].clone();
+    let ids: Vec<_> = generation.as_array().unwrap().iter().map(|b| b["id"].as_str().unwrap().to_owned()).collect();
+    let attached = (0..30).step_by(2).map(|n| format!("a{n}"));
+    let wanted: Vec<String> = ["b1", "b2", "b3"].map(String::from).into_iter().chain(attached).collect();
+    assert_eq!(ids, wanted);
+    // Turns go round the published list: each of its 18 members has just one.
+    for _ in 0..18 {
+        bench.who();
+    }
+    let seen: Vec<u64> = bench.servers.iter().map(|server| server.stats().requests).collect();
+    assert_eq!((seen, extra.stats().requests), (vec![1, 1, 1], 15));
 }

@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use crate::bench::{Bench, bytes, compiled, filed, named, post};
-use crate::harness::{get, mock};
+use crate::harness::{get, mock, wait_for};
 
 #[test]
 fn nothing_changed_publishes_nothing() {
@@ -50,7 +50,7 @@ fn round_robin_goes_on_where_it_was_over_settings_and_over_new_bytes() {
 }
 
 #[test]
-fn the_files_backends_weights_routes_and_settings_are_taken_up() {
+fn the_files_backends_and_weights_are_taken_up() {
     let bench = Bench::start(&named("round_robin"));
     let extra = mock("4");
     let (first, fourth) = (bench.servers[0].addr, extra.addr);
@@ -68,6 +68,33 @@ fn the_files_backends_weights_routes_and_settings_are_taken_up() {
         backends.as_array().unwrap().iter().map(|b| json!([b["id"], b["weight"], b["origin"]])).collect();
     assert_eq!(told, [json!(["b1", 0, "file"]), json!(["b4", 1, "file"])]);
     assert_eq!(bench.reloaded()["result"], "no_change");
+}
+
+#[test]
+fn routes_limits_and_health_of_the_file_are_taken_up() {
+    let fourth = mock("4");
+    let other = format!("[[pools.other.backends]]\nid = \"b4\"\naddress = \"{}\"\n", fourth.addr);
+    let bench = Bench::start(&format!("{}{other}", named("round_robin")));
+    let at = |path: &str| get(bench.lb.proxy, path).header("x-server-id").map(str::to_owned);
+    assert_ne!(at("/four").as_deref(), Some("4"));
+    let text = format!(
+        "{}{other}[[routes]]\npath = \"/four\"\npool = \"other\"\n[limits]\nbody_bytes = 3\n",
+        named("round_robin")
+    );
+    let report = bench.change(&text);
+    assert_eq!(report["applied"], json!(["routes", "limits"]));
+    assert_eq!(at("/four").as_deref(), Some("4"));
+    assert_eq!(post(bench.lb.proxy, "/echo", "four").status, 413);
+    // A check that finds nothing good takes its servers out, by the file's new rules.
+    let text = std::fs::read_to_string(bench.lb.path("lb.toml")).unwrap();
+    let strict = "interval_ms = 10\ndown_after = 1\ntimeout_ms = 1000\npath = \"/heartbeat\"";
+    std::fs::write(bench.lb.path("lb.toml"), text.replace("interval_ms = 86400000", strict)).unwrap();
+    assert_eq!(bench.reloaded()["applied"], json!(["health"]));
+    drop(fourth);
+    wait_for("the pool to be out", || (get(bench.lb.proxy, "/four").status == 503).then_some(()));
+    std::fs::write(bench.lb.path("lb.toml"), text.replace("interval_ms = 86400000", "enabled = false")).unwrap();
+    assert_eq!(bench.reloaded()["applied"], json!(["health"]));
+    wait_for("it to be trusted again", || (get(bench.lb.proxy, "/four").status == 502).then_some(()));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use lb::telemetry::Metrics;
 use serde_json::json;
 
 use crate::bench::{Bench, library, named, post};
-use crate::harness::{bare_command, finish, folder, wait_for};
+use crate::harness::{bare_command, finish, folder, get, wait_for};
 
 #[test]
 fn a_dry_run_tells_and_changes_nothing() {
@@ -37,6 +37,17 @@ fn an_override_is_in_force_until_the_next_plain_reload() {
     assert_eq!(bench.strategy(), "least_connections");
     assert_eq!(bench.reloaded()["result"], "done");
     assert_eq!((bench.strategy(), bench.status()["reload"]["overrides"].clone()), (json!("round_robin"), json!([])));
+    let page = get(bench.lb.admin, "/metrics").body;
+    for series in [
+        "lb_strategy_swaps_total{pool=\"default\",kind=\"strategy\"} 3",
+        "lb_strategy_swaps_total{pool=\"default\",kind=\"options\"} 0",
+        "lb_reloads_total{kind=\"strategy\",result=\"success\"} 2",
+        "lb_reloads_total{kind=\"strategy\",result=\"failure\"} 1",
+        "lb_reloads_total{kind=\"config\",result=\"success\"} 1",
+        "lb_reloads_total{kind=\"config\",result=\"failure\"} 0",
+    ] {
+        assert!(page.lines().any(|line| line == series), "{series} is not in\n{page}");
+    }
 }
 
 #[test]

@@ -16,6 +16,7 @@ use crate::control::reload::{
 };
 use crate::control::start::{settings, vet_backends};
 use crate::control::vet::VetBackend;
+use crate::telemetry::{ReloadKind, ReloadOutcome};
 
 // === impl Actor: reloading ===
 
@@ -196,8 +197,11 @@ impl Actor {
             }
             changed.push((index, pool.members.replace(members[index].take().unwrap_or_default())));
             pool.adopt(assembled);
-            let plugin = pool.strategy.plugin();
-            self.metrics.set_strategy(&pool.name, plugin.name(), plugin.version());
+            if let Some(kind) = candidates[index].change.swap_kind() {
+                let plugin = pool.strategy.plugin();
+                self.metrics.set_strategy(&pool.name, plugin.name(), plugin.version());
+                self.metrics.strategy_swapped(&pool.name, kind);
+            }
         }
         // The last of an instance that an import spoiled may be among them.
         self.builder.retire(candidates);
@@ -283,6 +287,11 @@ impl Actor {
         let milliseconds = transaction.began.elapsed().as_millis() as u64;
         let result = result.map(|report| ReloadReport { milliseconds, dry_run, ..report });
         tell(by, &result);
+        if !dry_run {
+            let kind = transaction.request.overriding.as_ref().map_or(ReloadKind::Config, |_| ReloadKind::Strategy);
+            let outcome = if result.is_ok() { ReloadOutcome::Success } else { ReloadOutcome::Failure };
+            self.metrics.reload_ended(kind, outcome);
+        }
         let ok = result.as_ref().ok();
         let generation = self.hall.current().number;
         self.reloads.last = Some(LastReload {
