@@ -9,8 +9,8 @@ mod inspect;
 mod usage;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -19,10 +19,13 @@ pub use args::{Args, Command, Settings};
 use crate::config::{self, ConfigError, Loaded, Source};
 use crate::control;
 use crate::run::{self, RunError};
+use crate::telemetry::logs;
 
 /// Something for the operator to mend.
 const EXIT_USAGE: u8 = 2;
 const EXIT_FAILURE: u8 = 1;
+/// How long the end waits for whoever reads the log.
+const LOG_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Why `lb` ends with a code other than 0.
 #[derive(Debug, thiserror::Error)]
@@ -48,13 +51,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(error) => Err(CliError::Usage(usage::one_line(&error))),
     };
-    match done {
+    let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "lb: {}", in_one_line(&error.to_string()));
+            logs::say(&format!("lb: {}", in_one_line(&error.to_string())));
             ExitCode::from(error.exit_code())
         }
-    }
+    };
+    logs::flush(LOG_TIME_MAX);
+    code
 }
 
 fn dispatch(args: &Args) -> Result<(), CliError> {
