@@ -13,8 +13,8 @@ mod reload;
 mod usage;
 
 use std::ffi::OsString;
-use std::io::Write;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -24,10 +24,13 @@ pub use check_strategy::{CheckStrategy, How};
 use crate::config::{self, ConfigError, Loaded};
 use crate::control::{self, vet};
 use crate::run::{self, RunError};
+use crate::telemetry::logs;
 
 /// Something for the operator to mend.
 const EXIT_USAGE: u8 = 2;
 const EXIT_FAILURE: u8 = 1;
+/// How long the end waits for whoever reads the log.
+const LOG_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Why `lb` ends with a code other than 0.
 #[derive(Debug, thiserror::Error)]
@@ -63,13 +66,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         }
         Err(error) => Err(CliError::Usage(usage::one_line(&error))),
     };
-    match done {
+    let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            let _ = writeln!(std::io::stderr(), "lb: {}", in_one_line(&error.to_string()));
+            logs::say(&format!("lb: {}", in_one_line(&error.to_string())));
             ExitCode::from(error.exit_code())
         }
-    }
+    };
+    logs::flush(LOG_TIME_MAX);
+    code
 }
 
 fn dispatch(args: &Args) -> Result<(), CliError> {

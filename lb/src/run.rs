@@ -125,8 +125,8 @@ async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
     let listeners = proxy::bind(&config.proxy.listen)?;
     let admin_listener = admin::bind(config.admin.listen)?;
     if let Some(path) = &options.ready_file {
-        // left behind by one that was killed; the ports are ours now, so it is nobody's who runs
-        let _ = std::fs::remove_file(path);
+        // one may be left behind by one that was killed; the ports are ours now, so it is nobody's who runs
+        ReadyFile::make_way(path).map_err(|source| RunError::ReadyFile { path: path.clone(), source })?;
     }
 
     let metrics = Metrics::new();

@@ -42,6 +42,11 @@ pub(super) fn failure_body(sentence: &str) -> Bytes {
     to_json(&Failure { message, status: "failure" })
 }
 
+/// The sentence of a 405, on both ports.
+pub(super) fn takes(path: &str, allow: &str) -> String {
+    format!("{path} takes {allow}")
+}
+
 /// The status for what control refused.
 pub(super) fn status_of(error: &ControlError) -> StatusCode {
     match error {
@@ -72,9 +77,8 @@ impl Answer {
         Self { status, content_type: JSON, body: failure_body(sentence), allow: None }
     }
 
-    pub(super) fn wrong_method(allow: &'static str) -> Self {
-        let sentence = format!("this route takes {allow}");
-        Self { allow: Some(allow), ..Self::failure(StatusCode::METHOD_NOT_ALLOWED, &sentence) }
+    pub(super) fn wrong_method(path: &str, allow: &'static str) -> Self {
+        Self { allow: Some(allow), ..Self::failure(StatusCode::METHOD_NOT_ALLOWED, &takes(path, allow)) }
     }
 
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
@@ -119,7 +123,7 @@ mod tests {
 
     #[test]
     fn a_405_names_what_is_allowed() {
-        let response = Answer::wrong_method("GET, HEAD").into_response();
+        let response = Answer::wrong_method("/rep", "GET, HEAD").into_response();
         assert_eq!(response.status(), 405);
         assert_eq!(response.headers()[ALLOW], "GET, HEAD");
         assert_eq!(response.headers()[CONTENT_TYPE], JSON);

@@ -16,6 +16,7 @@ use super::backends::{Target, pool_of};
 use super::index::INDEX;
 use super::server::Shared;
 use super::{course, health, reload};
+use crate::config::DEFAULT_POOL;
 use crate::telemetry::CONTENT_TYPE;
 
 /// 1 MiB: ten thousand backends fit.
@@ -69,9 +70,20 @@ fn allowed(shared: &Shared, head: &request::Parts) -> Result<(), Answer> {
             Err(Answer::failure(StatusCode::NOT_FOUND, &sentence))
         }
         Some(methods) if !methods.split(", ").any(|method| method == head.method.as_str()) => {
-            Err(Answer::wrong_method(methods))
+            Err(Answer::wrong_method(head.uri.path(), methods))
         }
-        Some(_) => Ok(()),
+        Some(_) => takes_query(head.uri.path(), head.uri.query()),
+    }
+}
+
+/// A `?pool=` on a course route would be silently nothing, and the change be made to the pool `default`.
+fn takes_query(path: &str, query: Option<&str>) -> Result<(), Answer> {
+    match query {
+        Some(query) if !query.is_empty() && course::allowed_methods(path).is_some() => {
+            let sentence = format!("{path} takes no query: it is about the pool {DEFAULT_POOL} and no other");
+            Err(Answer::failure(StatusCode::BAD_REQUEST, &sentence))
+        }
+        _ => Ok(()),
     }
 }
 
@@ -180,6 +192,17 @@ mod tests {
     fn the_course_agrees_about_its_methods() {
         for path in ["/rep", "/add", "/rm"] {
             assert_eq!(course::allowed_methods(path), methods_of(path));
+        }
+    }
+
+    #[test]
+    fn a_course_route_takes_no_query() {
+        for path in ["/rep", "/add", "/rm"] {
+            assert_eq!(takes_query(path, Some("pool=api")).unwrap_err().status, 400, "{path}");
+            assert_eq!((takes_query(path, None), takes_query(path, Some(""))), (Ok(()), Ok(())), "{path}");
+        }
+        for path in ["/backends/b1/drain", "/metrics", "/"] {
+            assert_eq!(takes_query(path, Some("pool=api")), Ok(()), "{path}");
         }
     }
 

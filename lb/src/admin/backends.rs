@@ -70,6 +70,9 @@ impl Action {
 
 fn parse_weight(body: &[u8]) -> Result<u16, String> {
     const WANTED: &str = r#"send {"weight":N}, N from 0 to 256"#;
+    if body.trim_ascii().is_empty() {
+        return Err(format!("no body: {WANTED}"));
+    }
     let value: Value =
         serde_json::from_slice(body).map_err(|error| format!("the body is not valid JSON ({error}); {WANTED}"))?;
     match value.as_object() {
@@ -115,6 +118,10 @@ mod tests {
             ["", "5", "{}", r#"{"weight":257}"#, r#"{"weight":-1}"#, r#"{"weight":1.5}"#, r#"{"weight":1,"x":2}"#]
         {
             assert!(Action::Weight.change(body.as_bytes()).is_err(), "{body}");
+        }
+        for body in ["", " \r\n"] {
+            let sentence = Action::Weight.change(body.as_bytes()).unwrap_err();
+            assert_eq!(sentence, r#"no body: send {"weight":N}, N from 0 to 256"#);
         }
     }
 }

@@ -15,7 +15,7 @@ use tokio::task::JoinSet;
 pub(super) use body::weight;
 pub use body::{parse_add, parse_remove};
 
-use super::answer::{failure_body, status_of, to_json};
+use super::answer::{failure_body, status_of, takes, to_json};
 use crate::control::{ControlError, Handle, Replicas};
 use crate::generation::{CourseAnswer, CourseCall};
 
@@ -90,7 +90,7 @@ pub async fn answer(handle: &Handle, method: &Method, path: &str, body: &[u8]) -
         },
         _ => {
             let allow = allowed_methods(path);
-            let sentence = format!("{path} takes {}", allow.unwrap_or_default());
+            let sentence = takes(path, allow.unwrap_or_default());
             return CourseAnswer { allow, ..failure(StatusCode::METHOD_NOT_ALLOWED, &sentence) };
         }
     };

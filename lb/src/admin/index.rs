@@ -23,7 +23,7 @@ change
   POST   /backends/{id}/drain        no new requests for it
   POST   /backends/{id}/ready        it takes requests again
   POST   /backends/{id}/weight       {\"weight\":5}, from 0 to 256
-         ?pool=NAME for another pool than default; %20 for a space in an id
+         /backends/{id}/… takes ?pool=NAME for another pool than default, and %20 for a space in an id
 
 for example
   curl http://HOST/rep

@@ -1,7 +1,8 @@
 //! What is in force and who said so: the page that `lb config` prints.
 //!
 //! It shows values in force, not values typed: workers as counted, paths made absolute, the state folder
-//! as chosen. Every line is TOML, so that a line can be copied into a file.
+//! as chosen; of `plugin_dirs` only what was set, as the executable's folder follows always. Every line
+//! is TOML, so that a line can be copied into a file.
 //!
 //! Invariant: no secret is in a [`Setting`].
 
@@ -15,6 +16,8 @@ use super::key_path::KeyPath;
 use super::layers::{Layered, Origin};
 use super::load::Loaded;
 use super::validated::{Config, Plugin, Pool};
+
+const PLUGIN_DIRS: &str = "plugin_dirs";
 
 /// One setting in force.
 #[derive(Clone, Debug, PartialEq)]
@@ -39,7 +42,8 @@ pub fn explain(loaded: &Loaded) -> String {
         let _ = writeln!(page, "# {}", file.display());
     }
     for (line, setting) in lines.iter().zip(&loaded.settings) {
-        let _ = writeln!(page, "{line:width$}  # {}", setting.origin.words());
+        let note = if setting.key == PLUGIN_DIRS { ", and the executable's folder after it" } else { "" };
+        let _ = writeln!(page, "{line:width$}  # {}{note}", setting.origin.words());
     }
     for warning in &loaded.warnings {
         let _ = writeln!(page, "# warning: {warning}");
@@ -99,7 +103,8 @@ pub(super) fn settings(
 /// `form` with the values that the checks have worked out.
 fn in_force(form: &file::File, config: &Config) -> file::File {
     let mut form = form.clone();
-    form.plugin_dirs = config.plugin_dirs.clone();
+    // the checks keep the order and put the executable's folder behind
+    form.plugin_dirs = config.plugin_dirs.iter().take(form.plugin_dirs.len()).cloned().collect();
     form.proxy.listen = OneOrMany(config.proxy.listen.iter().map(ToString::to_string).collect());
     form.proxy.workers = i64::try_from(config.proxy.workers).unwrap_or(i64::MAX);
     form.state.dir = Some(config.state.dir.clone());

@@ -173,9 +173,15 @@ fn check_strategy(
             json(&toml::Value::Table(table.clone()), &key)?
         }
         None => {
-            if path.is_some() && !config.is_empty() {
-                let config = section.key("config");
-                warnings.push(format!("no [{config}.{in_charge}]: the strategy gets no options"));
+            let similar = config.keys().find(|name| is_similar(name, &in_charge));
+            let section = section.key("config");
+            if let Some(similar) = similar {
+                let similar = section.key(similar);
+                warnings.push(format!(
+                    "no [{section}.{in_charge}]: the strategy gets no options; is it [{similar}] that was meant for it?"
+                ));
+            } else if path.is_some() && !config.is_empty() {
+                warnings.push(format!("no [{section}.{in_charge}]: the strategy gets no options"));
             }
             serde_json::Value::Object(serde_json::Map::new())
         }
@@ -189,6 +195,12 @@ fn check_strategy(
         fallback: *fallback,
         options,
     })
+}
+
+/// Whether one may be a slip for the other; a longer name is none of a strategy.
+fn is_similar(table: &str, strategy: &str) -> bool {
+    let slips_max = (strategy.len() / 5).max(1);
+    table.len() <= ID_BYTES_MAX && strsim::osa_distance(table, strategy) <= slips_max
 }
 
 /// A strategy's name becomes part of a file's name, so it may lead nowhere else.

@@ -19,17 +19,32 @@ pub(super) struct ReadyFile {
 // === impl ReadyFile ===
 
 impl ReadyFile {
+    /// Removes one left behind, and finds out whether a new one can be written.
+    pub(super) fn make_way(path: &Path) -> io::Result<()> {
+        if path.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        let _ = std::fs::remove_file(path);
+        let draft = draft_of(path);
+        std::fs::write(&draft, "").and_then(|()| std::fs::remove_file(&draft))
+    }
+
     pub(super) fn write(path: &Path, report: &Report<'_>) -> io::Result<Self> {
         let text = json!({ "pid": report.pid, "proxy": report.proxy, "admin": report.admin }).to_string();
-        let mut draft = path.as_os_str().to_owned();
-        draft.push(format!(".{}", report.pid));
-        let draft = PathBuf::from(draft);
+        let draft = draft_of(path);
         let written = std::fs::write(&draft, text + "\n").and_then(|()| std::fs::rename(&draft, path));
         if written.is_err() {
             let _ = std::fs::remove_file(&draft);
         }
         written.map(|()| Self { path: path.to_owned() })
     }
+}
+
+/// Where it is written before it appears.
+fn draft_of(path: &Path) -> PathBuf {
+    let mut draft = path.as_os_str().to_owned();
+    draft.push(format!(".{}", std::process::id()));
+    draft.into()
 }
 
 impl Drop for ReadyFile {

@@ -68,7 +68,8 @@ impl<'a> Report<'a> {
         match parts.is_empty() {
             true => Ok(()),
             false => {
-                writeln!(f, "  in force       changes made at run time: {} (lb --fresh drops them)", parts.join(", "))
+                let (changes, fresh) = (parts.join(", "), again("--fresh"));
+                writeln!(f, "  in force       changes made at run time: {changes} ({fresh} drops them)")
             }
         }
     }
@@ -81,9 +82,14 @@ impl<'a> Report<'a> {
         if let Some(proxy) = self.proxy.first() {
             writeln!(f, "  curl http://{proxy}/home")?;
         }
-        writeln!(f, "  curl {token}http://{admin}/rep")?;
+        // on the proxy's port they ask for no token
+        let (course_token, course) = match self.proxy.first() {
+            Some(proxy) if config.course.on_proxy_port => ("", *proxy),
+            _ => (token, admin),
+        };
+        writeln!(f, "  curl {course_token}http://{course}/rep")?;
         if config.launcher.is_some() {
-            writeln!(f, "  curl {token}-X POST -d '{{\"n\":1}}' http://{admin}/add")?;
+            writeln!(f, "  curl {course_token}-X POST -d '{{\"n\":1}}' http://{course}/add")?;
         }
         writeln!(f, "  curl {token}http://{admin}/   # what else there is")
     }
@@ -103,7 +109,7 @@ impl<'a> Report<'a> {
             (Origin::CommandLine(flag), _) => format!("change {flag} and restart"),
             _ => format!("set {key} under [strategy], then kill -HUP {pid}"),
         };
-        writeln!(f, "another strategy: {todo}; `lb strategies` lists them")
+        writeln!(f, "another strategy: {todo}; `{}` lists them", again("strategies"))
     }
 }
 
@@ -142,6 +148,33 @@ impl Display for Joined {
     }
 }
 
+/// This very program with the same configuration and another `argument`, to be copied: `lb` is seldom in PATH.
+fn again(argument: &str) -> String {
+    call(std::env::args_os().map(|word| word.to_string_lossy().into_owned()), argument)
+}
+
+fn call(mut words: impl Iterator<Item = String>, argument: &str) -> String {
+    let mut call = vec![words.next().unwrap_or_else(|| "lb".to_owned())];
+    while let Some(word) = words.next() {
+        if word == "--config" {
+            call.extend([word].into_iter().chain(words.next()));
+        } else if word.starts_with("--config=") {
+            call.push(word);
+        }
+    }
+    call.push(argument.to_owned());
+    call.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
+}
+
+/// `word` as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=@%".contains(&byte);
+    match !word.is_empty() && word.bytes().all(is_plain) {
+        true => word.to_owned(),
+        false => format!("'{}'", word.replace('\'', "'\\''")),
+    }
+}
+
 /// "3 launched: Server 1, Server 2, Server 3".
 fn backends_line(backends: &[BackendStatus]) -> String {
     let groups: Vec<String> = ["file", "attached", "launched"]
@@ -157,5 +190,24 @@ fn backends_line(backends: &[BackendStatus]) -> String {
     match groups.is_empty() {
         true => "no backends yet".to_owned(),
         false => groups.join("; "),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_call_keeps_the_program_and_its_configuration_only() {
+        let again = |line: &str| call(line.split(' ').map(str::to_owned), "strategies");
+        assert_eq!(again("target/release/lb --fresh"), "target/release/lb strategies");
+        assert_eq!(again("./lb --fresh --config a.toml --set x=1"), "./lb --config a.toml strategies");
+        assert_eq!(again("lb --config=a.toml"), "lb --config=a.toml strategies");
+    }
+
+    #[test]
+    fn a_program_can_be_copied_into_a_shell_whatever_its_folder_is_called() {
+        assert_eq!(quoted("target/release/lb"), "target/release/lb");
+        assert_eq!(quoted("/my programs/it's/lb"), r"'/my programs/it'\''s/lb'");
     }
 }

@@ -1,10 +1,17 @@
 //! The process log: one line per event on stderr, `time level message fields`, in UTC. What is logged is chosen by LB_LOG
 //! (`debug`, or `lb::proxy=trace`) on top of the configured level.
 //!
-//! Invariants: never panics, also when called twice (the first call counts); colour only for a person at a terminal.
+//! Lines go through a bounded queue to a thread of its own: whoever reads stderr may be slow, stuck or gone.
+//!
+//! Invariants: logging never panics, never fails and never waits for a reader; what does not fit is counted, and the count is told
+//! as soon as there is room; a second [`init`] changes nothing; colour only for a person at a terminal.
 
-use std::io::{self, IsTerminal};
+use std::collections::VecDeque;
+use std::io::{self, IsTerminal, Write};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex};
 use tracing::level_filters::LevelFilter;
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -12,15 +19,42 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// The variable that refines or overrides the configured level.
 pub const FILTER_VARIABLE: &str = "LB_LOG";
 
+/// What may wait to be written.
+const QUEUE_BYTES_MAX: usize = 1 << 20;
+
+static QUEUE: OnceLock<&'static Queue> = OnceLock::new();
+
+/// Lines on their way to stderr.
+#[derive(Default)]
+struct Queue {
+    state: Mutex<State>,
+    /// A line has come, or all are written.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    lines: VecDeque<Vec<u8>>,
+    bytes: usize,
+    /// Lines that did not fit since the last that did.
+    dropped: u64,
+    is_writing: bool,
+}
+
+/// Takes one event's line.
+struct Entrance(&'static Queue);
+
 /// Sets up the log of this process with `level` (off, error, warn, info, debug or trace) unless LB_LOG says otherwise.
 /// What cannot be understood is passed over with a warning: a wrong word must not make a balancer silent.
 pub fn init(level: &str) {
     let (filter, complaint) = filter(std::env::var(FILTER_VARIABLE).ok().as_deref(), level);
     // an empty NO_COLOR counts as none (no-color.org)
     let colour = io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty());
+    let Some(queue) = queue() else { return };
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
-        .with_writer(io::stderr)
+        .with_writer(move || Entrance(queue))
+        .log_internal_errors(false)
         .with_ansi(colour)
         .with_target(false)
         .finish();
@@ -28,6 +62,33 @@ pub fn init(level: &str) {
     if let Some(complaint) = complaint.filter(|_| first) {
         tracing::warn!("{complaint}");
     }
+}
+
+/// Writes a line that is no event to stderr, in its turn.
+pub fn say(line: &str) {
+    let line = format!("{line}\n").into_bytes();
+    match QUEUE.get() {
+        Some(queue) => queue.push(line),
+        None => drop(io::stderr().write_all(&line)),
+    }
+}
+
+/// Waits until all is written, for `time_max` at most: at the end of the process.
+pub fn flush(time_max: Duration) {
+    if let Some(queue) = QUEUE.get() {
+        queue.wait_until_written(time_max);
+    }
+}
+
+/// The queue of this process; `None` when its thread cannot be had.
+fn queue() -> Option<&'static Queue> {
+    if let Some(queue) = QUEUE.get() {
+        return Some(queue);
+    }
+    let queue: &'static Queue = Box::leak(Box::default());
+    let thread = std::thread::Builder::new().name("lb-log".to_owned());
+    thread.spawn(move || queue.write_to(&mut io::stderr())).ok()?;
+    Some(QUEUE.get_or_init(|| queue))
 }
 
 /// The filter that `variable` (LB_LOG) and `level` make, and what was wrong with them.
@@ -46,9 +107,111 @@ fn filter(variable: Option<&str>, level: &str) -> (EnvFilter, Option<String>) {
     (filter, complaint)
 }
 
+// === impl Queue ===
+
+impl Queue {
+    fn push(&self, line: Vec<u8>) {
+        self.state.lock().push(line);
+        self.changed.notify_all();
+    }
+
+    /// Writes line after line for ever; what cannot be written is lost.
+    fn write_to(&self, out: &mut impl Write) {
+        let mut state = self.state.lock();
+        loop {
+            let Some(line) = state.next() else {
+                self.changed.wait(&mut state);
+                continue;
+            };
+            state.is_writing = true;
+            drop(state);
+            let _ = out.write_all(&line);
+            state = self.state.lock();
+            state.is_writing = false;
+            self.changed.notify_all();
+        }
+    }
+
+    fn wait_until_written(&self, time_max: Duration) {
+        let bound = Instant::now() + time_max;
+        let mut state = self.state.lock();
+        while !state.is_done() && !self.changed.wait_until(&mut state, bound).timed_out() {}
+    }
+}
+
+// === impl State ===
+
+impl State {
+    fn push(&mut self, line: Vec<u8>) {
+        if self.bytes + line.len() > QUEUE_BYTES_MAX {
+            self.dropped += 1;
+            return;
+        }
+        self.tell_dropped();
+        self.bytes += line.len();
+        self.lines.push_back(line);
+    }
+
+    fn next(&mut self) -> Option<Vec<u8>> {
+        if self.lines.is_empty() {
+            self.tell_dropped();
+        }
+        let line = self.lines.pop_front()?;
+        self.bytes -= line.len();
+        Some(line)
+    }
+
+    /// Queues the count of what was dropped, where it is missing.
+    fn tell_dropped(&mut self) {
+        if self.dropped > 0 {
+            let line = format!("WARN {} lines of the log were dropped here: nobody read them in time\n", self.dropped);
+            self.dropped = 0;
+            self.bytes += line.len();
+            self.lines.push_back(line.into_bytes());
+        }
+    }
+
+    fn is_done(&self) -> bool {
+        self.lines.is_empty() && self.dropped == 0 && !self.is_writing
+    }
+}
+
+// === impl Entrance ===
+
+impl Write for Entrance {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        self.0.push(line.to_vec());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_does_not_fit_is_counted_and_told_in_its_place() {
+        let mut state = State::default();
+        let long = vec![b'x'; QUEUE_BYTES_MAX / 2];
+        for _ in 0..5 {
+            state.push(long.clone());
+        }
+        assert_eq!(state.next(), Some(long.clone()));
+        state.push(b"later".to_vec());
+        assert_eq!(state.next(), Some(long.clone()));
+        let told = String::from_utf8(state.next().unwrap()).unwrap();
+        assert!(told.starts_with("WARN 3 lines"), "{told}");
+        assert_eq!(state.next().as_deref(), Some(&b"later"[..]));
+        assert!(state.next().is_none() && state.is_done() && state.bytes == 0);
+
+        state.push(vec![0; QUEUE_BYTES_MAX + 1]);
+        assert!(!state.is_done());
+        assert!(state.next().is_some_and(|line| line.starts_with(b"WARN 1 lines")), "also when nothing follows");
+    }
 
     #[test]
     fn the_variable_goes_before_the_level() {

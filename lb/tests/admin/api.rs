@@ -67,7 +67,9 @@ fn a_change_that_makes_no_sense_is_refused_with_its_reason() {
         ("/backends/b2/drain", "", 404, "b2"),
         ("/backends/b1/drain?pool=api", "", 404, "api"),
         ("/backends/b1/drain?pol=default", "", 400, "pol"),
-        ("/backends/b1/weight", "", 400, "weight"),
+        ("/backends/b1/weight", "", 400, "no body: send {\"weight\":N}"),
+        ("/add?pool=api", r#"{"n":1}"#, 400, "/add takes no query"),
+        ("/metrics", "", 405, "/metrics takes GET, HEAD"),
         ("/backends/b1/weight", r#"{"weight":257}"#, 400, "257"),
         ("/backends/b1/stop", "", 404, "/backends/b1/stop"),
         ("/nothing", "", 404, "/nothing"),
@@ -77,6 +79,10 @@ fn a_change_that_makes_no_sense_is_refused_with_its_reason() {
         let message = answer.json()["message"].as_str().unwrap().to_owned();
         assert!(message.starts_with("<Error> ") && message.contains(word), "{path}: {message}");
     }
+    assert_eq!(get(balancer.admin, "/rep?pool=api").status, 400);
+    let removed = send(balancer.admin, "DELETE", "/rm?pool=api", &[], r#"{"n":1}"#);
+    assert_eq!(removed.status, 400, "{}", removed.body);
+    assert_eq!(get(balancer.admin, "/rep").json()["message"]["replicas"], serde_json::json!(["b1"]), "nothing changed");
     let index = get(balancer.admin, "/");
     assert_eq!((index.status, index.header("content-type")), (200, Some("text/plain; charset=utf-8")));
     assert!(index.body.contains("/backends/{id}/drain"));

@@ -57,6 +57,7 @@ fn course_answers_golden_bytes(address: SocketAddr) {
     for (method, path, allow) in [("DELETE", "/rep", "GET, HEAD"), ("GET", "/add", "POST"), ("POST", "/rm", "DELETE")] {
         let answer = send(address, method, path, &[], "");
         assert_eq!((answer.status, answer.header("allow")), (405, Some(allow)), "{method} {path}");
+        assert_eq!(answer.body, format!(r#"{{"message":"<Error> {path} takes {allow}","status":"failure"}}"#));
     }
 }
 

@@ -160,17 +160,24 @@ impl Balancer {
 
     /// Starts with the configuration, and the state, that is in `folder`.
     pub(crate) fn start_in(folder: TempDir, arguments: &[&str]) -> Self {
+        let stderr = std::fs::File::create(folder.path().join("stderr")).unwrap();
+        Self::start_logging_to(stderr, folder, arguments)
+    }
+
+    /// The same with its stderr somewhere else.
+    pub(crate) fn start_logging_to(stderr: impl Into<Stdio>, folder: TempDir, arguments: &[&str]) -> Self {
         let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
         let mut child = command(&folder, &["--ready-file", "ready.json"])
             .args(arguments)
             .stdin(Stdio::null())
             .stdout(file("stdout"))
-            .stderr(file("stderr"))
+            .stderr(stderr)
             .spawn()
             .unwrap();
         let ready = wait_for("the ready file", || {
             if let Some(status) = child.try_wait().unwrap() {
-                panic!("lb ended with {status}: {}", std::fs::read_to_string(folder.path().join("stderr")).unwrap());
+                let said = std::fs::read_to_string(folder.path().join("stderr")).unwrap_or_default();
+                panic!("lb ended with {status}: {said}");
             }
             std::fs::read_to_string(folder.path().join("ready.json")).ok()
         });
@@ -186,7 +193,7 @@ impl Balancer {
 
     /// What it has printed to `stdout` or `stderr` so far.
     pub(crate) fn printed(&self, name: &str) -> String {
-        std::fs::read_to_string(self.path(name)).unwrap()
+        std::fs::read_to_string(self.path(name)).unwrap_or_default()
     }
 
     pub(crate) fn signal(&self, signal: &str) {

@@ -114,10 +114,12 @@ fn changes_outlive_a_restart_until_a_fresh_start() {
 }
 
 #[test]
-fn a_ready_file_that_cannot_be_written_ends_the_start() {
-    let folder = folder(STRATEGY);
+fn a_ready_file_that_cannot_be_written_ends_the_start_before_anything_is_launched() {
+    let launcher = "[launcher]\nkind = \"process\"\nreplicas = 1\nfirst_port = 0\ncommand = [\"/bin/sh\", \"-c\", \"echo > launched; sleep 60\"]\n";
+    let folder = folder(&(STRATEGY.to_owned() + launcher));
     let output = finish(command(&folder, &["--ready-file", "missing/ready.json"]));
     let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!folder.path().join("launched").exists() && output.stdout.is_empty());
     assert_eq!(output.status.code(), Some(2), "{said}");
     assert!(
         said.lines().last().unwrap().starts_with("lb: --ready-file missing/ready.json cannot be written"),

@@ -8,4 +8,5 @@ mod course;
 mod guard;
 mod harness;
 mod lifecycle;
+mod logs;
 mod mistakes;

@@ -4,7 +4,7 @@
 //! content, so the same bytes are the same image and other bytes are never mistaken for it; a refusal changes nothing. The list is
 //! cut in two where plugin code begins to run: what was staged can be tried in another process before it is opened in this one.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use std::fs::{self, Metadata, OpenOptions};
 use std::io::{self, Write};
@@ -19,6 +19,9 @@ use crate::verify;
 
 /// Resident images at most: each keeps a thread-local key of its own for ever, and a process has about a thousand.
 const IMAGES_MAX: usize = 128;
+
+/// More than these are not told.
+const NAMES_MAX: usize = 20;
 
 /// What to load and what it must be.
 #[derive(Clone, Debug)]
@@ -119,11 +122,34 @@ pub fn find(name: &str, directories: &[PathBuf]) -> Result<PathBuf, LoadError> {
             path: file.into(),
             stage: Stage::Find,
             reason: format!(
-                "strategy {name:?} was not found in {looked}: build it there, add its folder to plugin_dirs, or set strategy.path \
-                 (`lb strategies` lists what is there)"
+                "strategy {name:?} was not found in {looked}: {}build it there, add its folder to plugin_dirs, or set \
+                 strategy.path (`lb strategies` lists what is there)",
+                hint(name, &names_in(directories))
             ),
         }
     })
+}
+
+/// The names of what looks like a strategy in `directories`, sorted. A hyphen is in no library's name that is one: cargo puts it
+/// before the hash of those that are part of the compiler's work.
+fn names_in(directories: &[PathBuf]) -> Vec<String> {
+    let files = directories.iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.file_name());
+    let name_of = |file: &str| Some(file.strip_prefix("lib")?.strip_suffix(".so")?.to_owned());
+    let names = files.filter_map(|file| name_of(file.to_str()?)).filter(|name| !name.contains('-'));
+    names.collect::<BTreeSet<_>>().into_iter().collect()
+}
+
+/// What was meant instead of `wanted`, and what there is.
+fn hint(wanted: &str, names: &[String]) -> String {
+    let plain = |name: &str| name.to_lowercase().replace(['-', '_'], "");
+    let distance = |name: &String| strsim::damerau_levenshtein(&plain(wanted), &plain(name));
+    let nearest = names.iter().min_by_key(|name| distance(name)).filter(|name| distance(name) <= plain(name).len() / 3);
+    let meant = nearest.map(|name| format!("did you mean {name:?}? ")).unwrap_or_default();
+    match names.len() {
+        1..=NAMES_MAX => format!("{meant}there is {}; or ", names.join(", ")),
+        _ if meant.is_empty() => meant,
+        _ => format!("{meant}or "),
+    }
 }
 
 // === impl Loader ===
@@ -307,5 +333,34 @@ impl fmt::Display for Stage {
             Self::Version => "version",
             Self::Name => "name",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_that_is_nearly_right_is_told_with_what_there_is() {
+        let folder = tempfile::tempdir().unwrap();
+        for file in ["libround_robin.so", "libconsistent_hash.so", "libserde_derive-0a1b.so", "libx.a", "notes.so"] {
+            fs::write(folder.path().join(file), "").unwrap();
+        }
+        let folders = [folder.path().to_owned(), folder.path().join("missing"), folder.path().to_owned()];
+        let told = |name: &str| find(name, &folders).unwrap_err().reason;
+        for name in ["roundrobin", "Round-Robin", "round_robbin", "ruond_robin"] {
+            let said = told(name);
+            assert!(
+                said.contains("did you mean \"round_robin\"? there is consistent_hash, round_robin; or build"),
+                "{said}"
+            );
+            assert!(!said.contains('\n'));
+        }
+        assert!(told("fastest").contains("missing, "), "{}", told("fastest"));
+        assert!(told("fastest").contains(": there is consistent_hash, round_robin; or build"), "{}", told("fastest"));
+        let many: Vec<String> = (0..=NAMES_MAX).map(|n| format!("strategy_{n}")).collect();
+        assert_eq!(hint("strategy2", &many), "did you mean \"strategy_2\"? or ");
+        assert_eq!(hint("fastest", &many), "");
+        assert_eq!(hint("fastest", &[]), "");
     }
 }

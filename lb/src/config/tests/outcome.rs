@@ -79,6 +79,7 @@ fn the_page_says_what_is_in_force_and_who_said_so() {
         "log.level = \"warn\"  # command line (log.level)",
         "strategy.name = \"mine\"  # file, line 5",
         "timeouts.connect_ms = 5000  # default",
+        "plugin_dirs = []  # default, and the executable's folder after it",
     ] {
         let (setting, origin) = line.split_once("  # ").unwrap();
         let found = page
@@ -105,4 +106,22 @@ fn what_is_probably_not_meant_is_warned_of() {
     assert!(warnings.iter().any(|line| line.contains("has no {port} in it")), "{warnings:?}");
     assert!(warnings.iter().any(|line| line.contains("no [strategy.config.x]")), "{warnings:?}");
     assert!(warnings.iter().any(|line| line.contains("every request has path")), "{warnings:?}");
+}
+
+#[test]
+fn a_mistyped_table_of_options_is_warned_of() {
+    let warnings = |table: &str| {
+        let text = format!("[strategy]\nname = \"consistent_hash\"\n[strategy.config.{table}]\nvirtual_nodes = 9\n");
+        let loaded = load_text(&source(&[], &[]), &text).unwrap();
+        loaded.warnings.into_iter().filter(|line| line.contains("strategy.config")).collect::<Vec<_>>()
+    };
+    assert_eq!(
+        warnings("consistent_hsh"),
+        ["no [strategy.config.consistent_hash]: the strategy gets no options; \
+          is it [strategy.config.consistent_hsh] that was meant for it?"]
+    );
+    assert!(warnings("consistent-hash")[0].contains("consistent-hash"));
+    for fine in ["consistent_hash", "least_connections", "round_robin", "mine"] {
+        assert_eq!(warnings(fine), Vec::<String>::new(), "{fine}");
+    }
 }

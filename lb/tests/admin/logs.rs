@@ -1,0 +1,76 @@
+//! The log's reader may be full, gone or asleep: lb serves and ends as if nothing were.
+
+use std::io::Read;
+use std::process::Stdio;
+
+use crate::harness::{Balancer, bare_command, folder, get, send, wait_for};
+
+const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
+
+/// Each is a line in the log; together they are more than a pipe and the queue behind it hold.
+fn fill_the_log(balancer: &Balancer) {
+    let path = format!("/{}", "x".repeat(6000));
+    for _ in 0..250 {
+        assert!(send(balancer.admin, "POST", &path, &[], "").status >= 400);
+    }
+}
+
+fn serves_and_ends(stderr: impl Into<Stdio>) {
+    let mut balancer = Balancer::start_logging_to(stderr, folder(STRATEGY), &[]);
+    fill_the_log(&balancer);
+    assert_eq!(get(balancer.admin, "/healthz").status, 200);
+    assert_eq!(get(balancer.proxy, "/home").status, 503, "there is no backend, and it says so");
+    balancer.signal("TERM");
+    assert_eq!(balancer.end().code(), Some(0));
+}
+
+#[test]
+fn a_full_disk_behind_the_log_does_no_harm() {
+    serves_and_ends(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
+}
+
+#[test]
+fn a_reader_of_the_log_that_has_gone_does_no_harm() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    serves_and_ends(writer);
+}
+
+#[test]
+fn a_reader_of_the_log_that_does_not_read_does_no_harm() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    serves_and_ends(writer);
+    drop(reader);
+}
+
+#[test]
+fn a_reader_that_wakes_up_is_told_how_much_it_missed_and_gets_the_last_word() {
+    let (mut reader, writer) = std::io::pipe().unwrap();
+    let mut balancer = Balancer::start_logging_to(writer, folder(STRATEGY), &[]);
+    fill_the_log(&balancer);
+    let read = std::thread::spawn(move || {
+        let mut said = String::new();
+        reader.read_to_string(&mut said).map(|_| said)
+    });
+    balancer.signal("TERM");
+    assert_eq!(balancer.end().code(), Some(0));
+    let said = read.join().unwrap().unwrap();
+    assert!(said.contains(" lines of the log were dropped here"));
+    assert!(said.lines().last().unwrap().ends_with("stopped"), "{:?}", said.lines().last());
+}
+
+#[test]
+fn a_closed_stdout_does_no_harm() {
+    let (reader, writer) = std::io::pipe().unwrap();
+    drop(reader);
+    let folder = folder(STRATEGY);
+    let mut command = bare_command(
+        &folder,
+        &["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0", "--ready-file", "ready.json"],
+    );
+    let mut child = command.stdin(Stdio::null()).stdout(writer).stderr(Stdio::null()).spawn().unwrap();
+    wait_for("the ready file", || folder.path().join("ready.json").exists().then_some(()));
+    let pid = child.id().to_string();
+    assert!(std::process::Command::new("kill").args(["-TERM", &pid]).status().unwrap().success());
+    assert_eq!(wait_for("the end of lb", || child.try_wait().unwrap()).code(), Some(0));
+}
