@@ -12,6 +12,7 @@ mod members;
 mod overlay;
 mod plugins;
 mod pool_state;
+mod preflight;
 mod scratch;
 mod standing;
 mod start;
@@ -23,4 +24,5 @@ pub use command::{
     Status,
 };
 pub use plugins::{FoundStrategy, LoadedStrategy};
+pub use preflight::{Preflight, preflight};
 pub use start::{CheckReport, Control, Options, StartError, StartReport, check, list_strategies, start};
