@@ -12,6 +12,7 @@ mod members;
 mod overlay;
 mod plugins;
 mod pool_state;
+mod preflight;
 mod reload;
 mod scratch;
 mod standing;
@@ -25,6 +26,7 @@ pub use command::{
     Status,
 };
 pub use plugins::{FoundStrategy, LoadedStrategy};
+pub use preflight::{Preflight, preflight};
 pub use reload::{
     LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
     ReloadStatus, StateHandOver, StrategyChange, Trigger,

@@ -90,6 +90,27 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
     done
 }
 
+/// Whether the ports can be bound; those in use at the moment are named, as it may be lb itself that runs.
+pub fn try_ports(config: &Config) -> Result<Vec<String>, RunError> {
+    let mut taken = Vec::new();
+    let mut in_use = |key: &str, address: &dyn std::fmt::Display| {
+        taken.push(format!("{key} {address} is in use at the moment"));
+    };
+    for address in &config.proxy.listen {
+        match proxy::bind(&[*address]) {
+            Ok(_) => {}
+            Err(proxy::BindError::InUse(address)) => in_use("proxy.listen", &address),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    match admin::bind(config.admin.listen) {
+        Ok(_) => {}
+        Err(admin::BindError::InUse { address }) => in_use("admin.listen", &address),
+        Err(error) => return Err(error.into()),
+    }
+    Ok(taken)
+}
+
 /// Whether it is the operator who can mend it: exit code 2.
 pub fn is_for_the_operator(error: &StartError) -> bool {
     !matches!(error, StartError::Builder(_) | StartError::BuilderBroke(_))

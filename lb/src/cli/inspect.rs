@@ -1,7 +1,7 @@
 //! The commands that look and start nothing: `lb check`, `lb config`, `lb strategies`.
 //!
-//! Invariants: they bind no port and launch nothing, so they can be run beside a running `lb`; `lb check` fails with the very line that
-//! a start would fail with.
+//! Invariants: they keep no port and no lock and launch nothing, so they can be run beside a running `lb`; `lb check` fails with the
+//! very line that a start would fail with.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -10,15 +10,18 @@ use serde_json::json;
 
 use super::CliError;
 use crate::config::{self, Loaded};
-use crate::control::{self, FoundStrategy};
-use crate::run::EXECUTABLE;
+use crate::control::{self, FoundStrategy, Preflight};
+use crate::run::{self, EXECUTABLE};
 
 /// Would it start?
 pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
     let control::CheckReport { strategies } = control::check(&loaded.config, Some(EXECUTABLE.into()))?;
     let config = &loaded.config;
+    let Preflight { warnings: found, mut notes } = control::preflight(config)?;
+    notes.extend(run::try_ports(config)?);
+    let warnings: Vec<_> = loaded.warnings.iter().chain(&found).collect();
     if json {
-        let report = json!({ "file": config.file, "strategies": strategies, "warnings": loaded.warnings });
+        let report = json!({ "file": config.file, "strategies": strategies, "warnings": warnings, "notes": notes });
         print(&report.to_string());
         return Ok(());
     }
@@ -34,8 +37,11 @@ pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
     if let Some(launcher) = &config.launcher {
         let _ = writeln!(page, "launcher: {} replicas by {}", launcher.replicas, launcher.command.join(" "));
     }
-    for warning in &loaded.warnings {
+    for warning in &warnings {
         let _ = writeln!(page, "warning: {warning}");
+    }
+    for note in &notes {
+        let _ = writeln!(page, "note: {note}");
     }
     let file = config.file.as_ref().map_or_else(|| "the configuration".into(), |file| file.display().to_string());
     let _ = writeln!(page, "ok: lb can start with {file}");

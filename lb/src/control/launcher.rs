@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 
+use self::command_line::CommandLine;
 use self::ports::Ports;
 use self::supervisor::Supervisor;
 use super::actor::Event;
@@ -63,6 +64,12 @@ struct Running {
     /// Sending or dropping it ends the replica.
     stop: Option<oneshot::Sender<()>>,
     task: JoinHandle<()>,
+}
+
+/// Whether a replica could be started: its program is there, and a port on its host can be had.
+pub(super) fn check(plan: &config::Launcher) -> Result<(), String> {
+    let socket = Ports::new(plan.host, plan.first_port).reserve(None)?;
+    CommandLine::new(plan, "", socket)?.check_program()
 }
 
 // === impl Launcher ===

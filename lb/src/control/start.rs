@@ -72,6 +72,8 @@ pub struct StartReport {
 pub enum StartError {
     #[error("state directory {} cannot be used: {error}; set [state] dir to one that this user may write to", dir.display())]
     StateDir { dir: PathBuf, error: std::io::Error },
+    #[error("state directory {}: {what}", dir.display())]
+    StateDirUnsafe { dir: PathBuf, what: String },
     #[error(
         "another lb{pid} uses this state directory {}: stop it, or give this one another [state] dir", dir.display()
     )]

@@ -1,11 +1,11 @@
 //! The state directory: what outlives this process, and the private copies of plugins.
 //!
-//! Invariants: mode 0700 and locked by one lb at a time, whether or not changes are kept (two would mix up their plugins' copies and
+//! Invariants: it and the folder of plugins belong to this user; mode 0700 and locked by one lb at a time, whether or not changes are kept (two would mix up their plugins' copies and
 //! their overlays); the overlay's file is either the old one or the new one, never a part; nothing here blocks the actor.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -16,6 +16,8 @@ use tokio::task::JoinHandle;
 use super::overlay::Overlay;
 use super::start::StartError;
 
+const LOCK_FILE: &str = "lock";
+const PLUGINS_FOLDER: &str = "plugins";
 const OVERLAY_FILE: &str = "overlay.json";
 /// A larger file is not ours.
 const OVERLAY_MAX_BYTES: u64 = 16 << 20;
@@ -41,8 +43,10 @@ impl StateDir {
     pub(super) fn open(path: &Path) -> Result<Self, StartError> {
         let unusable = |error: io::Error| StartError::StateDir { dir: path.to_owned(), error };
         DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(unusable)?;
-        let lock_file = path.join("lock");
-        make_private(path, &lock_file).map_err(unusable)?;
+        let lock_file = path.join(LOCK_FILE);
+        if is_open_to_others(path)? {
+            fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(unusable)?;
+        }
         let mut options = OpenOptions::new();
         let mut lock = options
             .read(true)
@@ -67,8 +71,30 @@ impl StateDir {
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
+    /// Whether [`StateDir::open`] could use `path`, and who uses it now. Leaves nothing behind and takes no lock.
+    pub(super) fn probe(path: &Path) -> Result<Option<Holder>, StartError> {
+        let unusable = |error: io::Error| StartError::StateDir { dir: path.to_owned(), error };
+        let exists = path.symlink_metadata().is_ok();
+        if exists {
+            is_open_to_others(path)?;
+        }
+        // what is missing would be made below the nearest that is there
+        let nearest = path.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(path);
+        let trial = nearest.join(format!(".lb-check-{}-{:016x}", std::process::id(), fastrand::u64(..)));
+        DirBuilder::new().mode(0o700).create(&trial).and_then(|()| fs::remove_dir(&trial)).map_err(unusable)?;
+
+        let Ok(lock) = fs::metadata(path.join(LOCK_FILE)) else { return Ok(None) };
+        // trying the lock would turn away an lb that starts at this moment
+        let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
+        let inode = format!(":{}", lock.ino());
+        let is_held =
+            |line: &str| line.contains(" FLOCK ") && line.split_whitespace().any(|word| word.ends_with(&inode));
+        let pid = fs::read_to_string(path.join(LOCK_FILE)).ok().and_then(|pid| pid.trim().parse().ok());
+        Ok(locks.lines().any(is_held).then_some(Holder(pid)))
+    }
+
     pub(super) fn plugins(&self) -> PathBuf {
-        self.path.join("plugins")
+        self.path.join(PLUGINS_FOLDER)
     }
 
     /// The overlay as it was left; what cannot be read is put aside, with a warning for people.
@@ -112,17 +138,43 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Closes the directory to others, if it is ours to close: it may be anything that somebody typed, `/tmp` for one.
-fn make_private(path: &Path, lock_file: &Path) -> io::Result<()> {
-    let mut permissions = fs::metadata(path)?.permissions();
-    if permissions.mode() & 0o077 == 0 {
-        return Ok(());
+/// Whether others may look into the directory, so that it has to be closed to them; an error if it is not ours to close: it may be
+/// anything that somebody typed, `/tmp` for one, or what somebody else has put there for us.
+fn is_open_to_others(path: &Path) -> Result<bool, StartError> {
+    let dir = || path.to_owned();
+    let unusable = |error: io::Error| StartError::StateDir { dir: dir(), error };
+    let refused = |what: String| StartError::StateDirUnsafe { dir: dir(), what };
+    let ours = rustix::process::geteuid().as_raw();
+    let metadata = fs::metadata(path).map_err(unusable)?;
+    let link = fs::symlink_metadata(path).map_err(unusable)?;
+    // the administrator may link our directory to another of ours
+    let link_owner = Some(link.uid()).filter(|_| link.is_symlink()).filter(|uid| *uid != 0);
+    if let Some(uid) = [Some(metadata.uid()), link_owner].into_iter().flatten().find(|uid| *uid != ours) {
+        return Err(refused(foreign("it", uid, ours)));
     }
-    if !lock_file.exists() && fs::read_dir(path)?.next().is_some() {
-        return Err(io::Error::other("it is open to other users and has files in it that are not lb's"));
+    if let Ok(plugins) = fs::symlink_metadata(path.join(PLUGINS_FOLDER)) {
+        match plugins.uid() {
+            uid if uid != ours => return Err(refused(foreign("its folder plugins", uid, ours))),
+            _ if !plugins.is_dir() => return Err(refused("its plugins is no folder: remove it".to_owned())),
+            _ => {}
+        }
     }
-    permissions.set_mode(0o700);
-    fs::set_permissions(path, permissions)
+    let is_open = metadata.permissions().mode() & 0o077 != 0;
+    let is_used = |path: &Path| fs::read_dir(path).map(|mut entries| entries.next().is_some());
+    if is_open && !path.join(LOCK_FILE).exists() && is_used(path).map_err(unusable)? {
+        return Err(refused(format!(
+            "it is open to other users and has files in it that are not lb's: `chmod 700 {}` if it is meant for lb, or set \
+             [state] dir to another",
+            path.display()
+        )));
+    }
+    Ok(is_open)
+}
+
+fn foreign(what: &str, uid: u32, ours: u32) -> String {
+    format!(
+        "{what} belongs to user {uid} and lb runs as user {ours}: set [state] dir to one that belongs to user {ours}"
+    )
 }
 
 fn read_limited(path: &Path) -> io::Result<String> {
@@ -219,11 +271,48 @@ mod tests {
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mode = || fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777;
         fs::write(dir.path().join("letters"), "").unwrap();
-        assert!(StateDir::open(dir.path()).is_err());
+        let error = StateDir::open(dir.path()).err().expect("not ours").to_string();
+        assert!(error.contains(&format!("`chmod 700 {}`", dir.path().display())), "{error}");
+        assert_eq!(StateDir::probe(dir.path()).unwrap_err().to_string(), error);
         assert_eq!(mode(), 0o755);
         fs::remove_file(dir.path().join("letters")).unwrap();
         assert!(StateDir::open(dir.path()).is_ok(), "an empty one is ours to close");
         assert_eq!(mode(), 0o700);
+    }
+
+    #[test]
+    fn what_belongs_to_another_user_is_refused() {
+        // root can give a folder away; anybody else finds one of root's
+        let dir = tempfile::tempdir().unwrap();
+        let is_root = rustix::process::geteuid().is_root();
+        let path = if is_root { dir.path().to_owned() } else { PathBuf::from("/proc/sys") };
+        if is_root {
+            fs::create_dir(dir.path().join(PLUGINS_FOLDER)).unwrap();
+            std::os::unix::fs::chown(dir.path().join(PLUGINS_FOLDER), Some(12345), None).unwrap();
+            let error = StateDir::open(&path).err().expect("foreign").to_string();
+            assert!(error.contains("its folder plugins belongs to user 12345"), "{error}");
+            std::os::unix::fs::chown(&path, Some(12345), None).unwrap();
+        }
+        let owner = fs::metadata(&path).unwrap().uid();
+        let error = StateDir::open(&path).err().expect("foreign").to_string();
+        assert!(error.contains(&format!("it belongs to user {owner} ")), "{error}");
+        assert_eq!(StateDir::probe(&path).unwrap_err().to_string(), error);
+        assert!(!path.join(LOCK_FILE).exists());
+    }
+
+    #[test]
+    fn a_probe_leaves_nothing_and_tells_who_is_there() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("a/b");
+        assert_eq!(StateDir::probe(&path).unwrap(), None);
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
+        let held = StateDir::open(&path).unwrap();
+        assert_eq!(StateDir::probe(&path).unwrap(), Some(Holder(Some(std::process::id()))));
+        drop(held);
+        assert_eq!(StateDir::probe(&path).unwrap(), None);
+        assert_eq!(fs::read_dir(&path).unwrap().count(), 1, "the lock's file, as it was");
+        fs::write(dir.path().join("file"), "").unwrap();
+        assert!(StateDir::probe(&dir.path().join("file/x")).is_err());
     }
 
     #[test]

@@ -89,6 +89,51 @@ fn a_second_lb_on_the_same_state_is_refused() {
 }
 
 #[test]
+fn what_a_start_needs_of_the_machine_is_checked_too() {
+    let launcher = |command: &str, host: &str| {
+        format!("{STRATEGY}[launcher]\nkind = \"process\"\nreplicas = 1\ncommand = [{command:?}]\nhost = \"{host}\"\n")
+    };
+    for (config, part) in [
+        (launcher("no-such-program", "127.0.0.1"), "no-such-program"),
+        (launcher("/no/such/program", "127.0.0.1"), "/no/such/program"),
+        (launcher("/bin/sh", "192.0.2.1"), "launcher.host 192.0.2.1"),
+    ] {
+        let said = complaint(&run(&config, &["check"]));
+        assert!(said.contains(part), "{part:?} is not in {said:?}");
+    }
+    is_refused(STRATEGY, &["--set", "state.dir=\"lb.toml/state\""], &["state directory", "lb.toml/state"]);
+    let output = run(STRATEGY, &["check", "--listen", "192.0.2.1:0"]);
+    assert!(complaint(&output).contains("proxy.listen 192.0.2.1:0"));
+    is_refused(STRATEGY, &["--strategy", "roundrobin"], &["did you mean \"round_robin\"?"]);
+}
+
+#[test]
+fn what_is_so_at_the_moment_is_a_note_and_no_error() {
+    let home = tempfile::tempdir().unwrap();
+    let state = format!("state.dir={:?}", home.path().join("state"));
+    let running = Balancer::start_with(STRATEGY, &["--set", &state]);
+    let (proxy, admin) = (running.proxy.to_string(), running.admin.to_string());
+    let folder = folder(STRATEGY);
+    let output = finish(bare_command(
+        &folder,
+        &["check", "--listen", &proxy, "--admin-listen", &admin, "--set", &state, "--json"],
+    ));
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    let notes = report["notes"].to_string();
+    for part in [
+        "is in use by a running lb",
+        &format!("proxy.listen {proxy} is in use at the moment"),
+        &format!("admin.listen {admin} is in use at the moment"),
+    ] {
+        assert!(notes.contains(part), "{part:?} is not in {notes}");
+    }
+
+    let output = run(STRATEGY, &["check"]);
+    assert!(String::from_utf8(output.stdout).unwrap().contains("ok: lb can start"));
+}
+
+#[test]
 fn looking_commands_answer_and_start_nothing() {
     let check = run(STRATEGY, &["check"]);
     assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stderr));

@@ -33,6 +33,17 @@ impl CommandLine {
         }
         Ok(Self { program: find(program)?, arguments })
     }
+
+    /// A program that was named by its path is not looked for until it is started.
+    pub(super) fn check_program(&self) -> Result<(), String> {
+        match is_program(&self.program) {
+            true => Ok(()),
+            false => Err(format!(
+                "the program {} of launcher.command is not there or not executable",
+                self.program.display()
+            )),
+        }
+    }
 }
 
 fn find(program: &str) -> Result<PathBuf, String> {
