@@ -16,8 +16,6 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
-
 pub use args::{Args, Command, Settings};
 pub use check_strategy::{CheckStrategy, How};
 
@@ -57,7 +55,7 @@ pub enum CliError {
 
 /// Does what was typed.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let done = match Args::try_parse_from(arguments) {
+    let done = match Args::parse_all(arguments) {
         Ok(args) => dispatch(&args),
         Err(error) if !error.use_stderr() => {
             // help and version are answers, not mistakes

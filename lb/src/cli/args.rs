@@ -3,6 +3,7 @@
 //! Invariant: a flag that sets something is only another spelling of a configuration key, so it passes the same checks and
 //! `lb config` can say where the value came from.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::{Args as ClapArgs, Parser, Subcommand};
@@ -129,6 +130,21 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 // === impl Args ===
 
 impl Args {
+    /// What was typed. clap lets a global option behind the subcommand replace the same one before it; of `--set` both count.
+    pub fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
+        let arguments: Vec<OsString> = arguments.into_iter().collect();
+        let mut args = Self::try_parse_from(&arguments)?;
+        if args.command.is_some() {
+            let texts: Vec<_> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
+            let values = texts
+                .iter()
+                .zip(texts.iter().skip(1).chain([&""]))
+                .filter_map(|(text, next)| if *text == "--set" { Some(*next) } else { text.strip_prefix("--set=") });
+            args.settings.set = values.filter_map(|value| key_and_value(value).ok()).collect();
+        }
+        Ok(args)
+    }
+
     /// What only a start takes must not be given in vain.
     pub(super) fn check_combination(&self) -> Result<(), String> {
         let only_start = [("--ready-file", self.ready_file.is_some()), ("--fresh", self.fresh)];
@@ -255,5 +271,12 @@ mod tests {
     fn a_set_without_key_or_value_is_refused() {
         assert!(key_and_value("proxy.workers").is_err() && key_and_value("=2").is_err());
         assert_eq!(key_and_value("k="), Ok(("k".into(), String::new())));
+    }
+
+    #[test]
+    fn every_set_counts_before_and_behind_the_command() {
+        let typed = "lb --set a=1 --set=b=2 check --set c=3".split(' ').map(OsString::from);
+        let keys: Vec<_> = Args::parse_all(typed).unwrap().settings.set.into_iter().map(|(key, _)| key).collect();
+        assert_eq!(keys, ["a", "b", "c"]);
     }
 }
