@@ -28,7 +28,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// What to judge, and how.
 #[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
 pub struct CheckStrategy {
-    /// Plugins: lib<name>.so
+    /// Plugins: libNAME.so
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
