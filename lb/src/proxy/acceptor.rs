@@ -93,7 +93,7 @@ pub(super) fn start(
         .collect();
     let most = most_connections();
     if most < hall.current().settings.limits.connections {
-        tracing::warn!("the limit of open files allows {most} client connections: raise it (ulimit -n) for more");
+        tracing::info!("the limit of open files allows {most} client connections: raise it (ulimit -n) for more");
     }
     let hall = hall.clone();
     let doors: Arc<[Door]> = doors.into();
