@@ -13,6 +13,7 @@ mod overlay;
 mod plugins;
 mod pool_state;
 mod preflight;
+mod probation;
 mod reload;
 mod scratch;
 mod standing;
@@ -29,6 +30,6 @@ pub use plugins::{FoundStrategy, LoadedStrategy};
 pub use preflight::{Preflight, preflight};
 pub use reload::{
     LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
-    ReloadStatus, StateHandOver, StrategyChange, Trigger,
+    ReloadStatus, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
 pub use start::{CheckReport, Control, Options, StartError, StartReport, check, list_strategies, start};

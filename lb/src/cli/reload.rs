@@ -34,6 +34,7 @@ fn page(report: &ReloadReport) -> String {
     let mut page = match report.result {
         ReloadResult::Done => format!("reloaded: generation {generation} after {milliseconds} ms\n"),
         ReloadResult::NoChange => format!("nothing has changed: generation {generation} stays\n"),
+        ReloadResult::RolledBack => format!("rolled back: generation {generation} after {milliseconds} ms\n"),
         ReloadResult::WouldWork => format!("ok: a reload would work; generation {generation} stays\n"),
     };
     for pool in report.pools.iter().filter(|pool| pool.change != StrategyChange::Unchanged) {

@@ -15,7 +15,7 @@ use super::file;
 use super::key_path::KeyPath;
 use super::pools;
 use super::validated::{
-    Admin, Config, Course, Health, Launcher, Limits, Log, Proxy, Secret, State, Timeouts, check_id,
+    Admin, Config, Course, Health, Launcher, Limits, Log, Proxy, Reload, Secret, State, Timeouts, check_id,
 };
 
 /// What a configuration depends on beside its own text.
@@ -53,6 +53,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         health,
         timeouts,
         limits,
+        reload,
         state,
         log,
     } = form;
@@ -74,6 +75,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         health: check_health(health)?,
         timeouts: check_timeouts(timeouts)?,
         limits: check_limits(limits)?,
+        reload: check_reload(reload)?,
         state: check_state(state, around)?,
         log: check_log(log)?,
     })
@@ -291,6 +293,11 @@ fn check_limits(form: &file::Limits) -> Result<Limits, Fault> {
         upstream_idle_connections: size(limit("upstream_idle_connections", idle, 0, 65_536)?),
         retries: small(limit("retries", retries, 0, 1)?),
     })
+}
+
+fn check_reload(form: &file::Reload) -> Result<Reload, Fault> {
+    let file::Reload { probation_ms } = form;
+    Ok(Reload { probation: milliseconds(KeyPath::of(&["reload", "probation_ms"]), *probation_ms, 0)? })
 }
 
 fn check_state(form: &file::State, around: &Surroundings) -> Result<State, Fault> {

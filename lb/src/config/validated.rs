@@ -35,6 +35,7 @@ pub struct Config {
     pub health: Health,
     pub timeouts: Timeouts,
     pub limits: Limits,
+    pub reload: Reload,
     pub state: State,
     pub log: Log,
 }
@@ -215,6 +216,12 @@ pub struct Limits {
     pub upstream_idle_connections: usize,
     /// 0 or 1.
     pub retries: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// How long a strategy is watched after it was put in charge; zero: not at all.
+    pub probation: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

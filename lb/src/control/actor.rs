@@ -11,6 +11,7 @@ mod publisher;
 mod reloading;
 mod reloads;
 mod replicas;
+mod rolling_back;
 mod status;
 
 use std::collections::HashMap;
@@ -22,7 +23,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use self::attach::Resolved;
-use self::publisher::{Built, Publisher};
+use self::publisher::{Built, Done, Publisher};
 use self::reloads::{Reloads, Transaction};
 use self::replicas::Join;
 use super::builder::Builder;
@@ -32,7 +33,8 @@ use super::launcher::{Launcher, News};
 use super::members::{Member, Origin};
 use super::overlay::Overlay;
 use super::pool_state::PoolState;
-use super::reload::{Prepared, ReloadError};
+use super::probation::Tenure;
+use super::reload::{Prepared, ReloadError, Trigger};
 use super::state_dir::{OverlayWriter, StateDir};
 use super::vet::Vetter;
 use crate::config::{Config, Source};
@@ -163,7 +165,11 @@ impl Actor {
             events,
             event_queue,
         };
+        let probation = Tenure::begin(Instant::now(), actor.config.reload.probation);
         for pool in 0..actor.pools.len() {
+            *actor.pools[pool].tenure_mut() = probation.clone();
+            // No request has come yet.
+            actor.publisher.settle_newest(Done::InCharge { pool, instance: actor.pools[pool].strategy.instance() });
             let members: Vec<Member> = actor.pools[pool].members.snapshot();
             for member in members {
                 actor.member_came(pool, &member);
@@ -203,6 +209,7 @@ impl Actor {
             }
             self.fail_late_joins();
             self.publisher.tell_if_stuck();
+            self.look_at_probation();
             self.build_if_due();
             self.settle();
         }
@@ -218,6 +225,11 @@ impl Actor {
         match command {
             Command::Reload { request, by, waits, answer } => {
                 self.reload(Transaction::new(request, by, answer), waits);
+            }
+            Command::RollBack { pool, answer } => {
+                let transaction =
+                    Transaction { answers: vec![answer], ..Transaction::taking_back(Trigger::Admin, "by hand".into()) };
+                self.roll_back_by_hand(pool.as_deref(), transaction);
             }
             Command::Replicas(answer) => drop(answer.send(self.replicas())),
             Command::Add(add, answer) => self.add(add, answer),
@@ -248,7 +260,7 @@ impl Actor {
         let joins = self.joins.iter().map(|join| join.deadline);
         // Far, but not so far that arithmetic on it fails.
         let far = Instant::now() + std::time::Duration::from_secs(3600);
-        joins.chain(self.publisher.next_look(is_dirty)).min().unwrap_or(far)
+        joins.chain(self.publisher.next_look(is_dirty)).chain(self.next_probation_look()).min().unwrap_or(far)
     }
 
     /// Ends what was started. Commands that come in from now on are told that lb is stopping.

@@ -18,6 +18,7 @@ use super::process::ProcessCollector;
 use super::reason::{FallbackReason, ReloadKind, ReloadOutcome, SwapKind};
 use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard};
 use super::snapshot::Snapshot;
+use super::totals::PickTotals;
 
 /// The metrics of one balancer.
 pub struct Metrics {
@@ -188,6 +189,22 @@ impl Shared {
         let now = (self.clock)();
         Snapshot::take(&mut self.state.lock(), now)
     }
+
+    pub(super) fn pick_totals(&self, pool: &str) -> PickTotals {
+        let state = self.state.lock();
+        let mut totals = PickTotals::default();
+        for shard in state.shards_of(pool) {
+            let fallbacks = |reason: FallbackReason| shard.fallbacks[reason as usize].get();
+            totals.picks += shard.picks.get();
+            totals.timed += shard.picks_timed.get();
+            totals.slow += shard.picks_slow.get();
+            totals.panics += fallbacks(FallbackReason::Panic);
+            totals.senseless += fallbacks(FallbackReason::BadIndex)
+                + fallbacks(FallbackReason::AlreadyTried)
+                + fallbacks(FallbackReason::Error);
+        }
+        totals
+    }
 }
 
 // === impl State ===
@@ -215,11 +232,14 @@ impl State {
     /// The fallbacks of a pool, by reason, over all workers and listeners.
     pub(super) fn fallbacks(&self, pool: &str) -> [u64; FallbackReason::COUNT] {
         let mut sum = [0; FallbackReason::COUNT];
-        let shards = self.pools.iter().filter(|((_, name), _)| **name == *pool).flat_map(|(_, shards)| shards.values());
-        for shard in shards {
+        for shard in self.shards_of(pool) {
             sum.iter_mut().zip(&shard.fallbacks).for_each(|(sum, counter)| *sum += counter.get());
         }
         sum
+    }
+
+    fn shards_of(&self, pool: &str) -> impl Iterator<Item = &Arc<PoolShard>> {
+        self.pools.iter().filter(move |((_, name), _)| **name == *pool).flat_map(|(_, shards)| shards.values())
     }
 }
 

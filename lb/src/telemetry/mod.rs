@@ -24,5 +24,5 @@ mod tests;
 pub use cell::{Counter, Gauge};
 pub use hub::{CONTENT_TYPE, Metrics, RETIRED_SERIES_STAY};
 pub use reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
-pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard};
-pub use totals::{BackendTotals, PoolTotals};
+pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, SLOW_PICK};
+pub use totals::{BackendTotals, PickTotals, PoolTotals};

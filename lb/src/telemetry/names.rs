@@ -98,7 +98,7 @@ pub const STRATEGY_FALLBACKS: Metric = counter(
 pub const STRATEGY_SWAPS: Metric = counter(
     "lb_strategy_swaps_total",
     &["pool", "kind"],
-    "Strategies put in charge of a pool while it ran, by what was new: options, plugin or strategy.",
+    "Strategies put in charge of a pool while it ran, by what was new: options, plugin or strategy; or rollback.",
 );
 pub const RELOADS: Metric = counter(
     "lb_reloads_total",

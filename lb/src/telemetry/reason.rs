@@ -100,6 +100,8 @@ words! {
         Plugin = "plugin",
         /// Another strategy.
         Strategy = "strategy",
+        /// The last proven one, back again.
+        Rollback = "rollback",
     }
 }
 

@@ -8,6 +8,7 @@ mod bench;
 #[allow(dead_code, reason = "shared with the admin tests, which use more of it")]
 mod harness;
 mod load;
+mod probation;
 mod refused;
 mod state;
 mod triggers;

@@ -18,6 +18,7 @@ use crate::config::Route;
 use crate::control::command::{BackendStatus, ControlError, Replicas};
 use crate::control::members::{Member, Origin};
 use crate::control::pool_state::{Assembled, Assembly};
+use crate::control::probation::Tenure;
 use crate::control::reload::{Handed, PoolJob, ReloadError, ReloadReport, assemble};
 use crate::generation::{Generation, Settings};
 
@@ -74,6 +75,11 @@ pub(super) enum Done {
     Reload {
         answers: Vec<oneshot::Sender<Result<ReloadReport, ReloadError>>>,
         report: Box<ReloadReport>,
+    },
+    /// Every worker asks this instance: its probation counts from here.
+    InCharge {
+        pool: usize,
+        instance: u64,
     },
     /// No worker has it in its view any more.
     Removed {
@@ -292,6 +298,15 @@ impl Actor {
             Done::Reload { answers, report } => {
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok((*report).clone()))));
             }
+            Done::InCharge { pool, instance } => {
+                let pool = &mut self.pools[pool];
+                let counted = self.metrics.pick_totals(&pool.name);
+                if pool.strategy.instance() == instance
+                    && let Tenure::OnProbation(probation) = pool.tenure_mut()
+                {
+                    probation.starts_from(counted);
+                }
+            }
             Done::Removed { pool, member, supervisor } => self.member_left(pool, &member, supervisor),
         }
     }
@@ -324,7 +339,7 @@ impl Actor {
                 Done::Change { answer, .. } => drop(answer.send(Err(error()))),
                 Done::Settled(answer) => drop(answer.send(Err(error()))),
                 // Never waits for a build.
-                Done::Reload { .. } => {}
+                Done::Reload { .. } | Done::InCharge { .. } => {}
                 // It is a member again; its process was not touched yet.
                 Done::Removed { supervisor, .. } => {
                     if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {

@@ -5,14 +5,18 @@
 //! worker can see has changed; commands that change members wait while pickers are made (milliseconds) and are done after it; every
 //! instance that loses its place is dropped on the builder.
 
+use tokio::time::Instant;
+
 use super::publisher::Done;
 use super::reloads::{Assembling, Transaction, tell};
 use super::{Actor, Event, Wake};
 use crate::control::members::{Entry, Member, Origin};
 use crate::control::overlay::Overlay;
+use crate::control::pool_state::SlotsOf;
+use crate::control::probation::Tenure;
 use crate::control::reload::{
-    Handed, LastReload, PoolJob, PoolReload, Prepared, ReloadError, ReloadReport, ReloadResult, StateHandOver,
-    StrategyChange, Target, prepare, read, stage, vet,
+    Candidate, Handed, LastReload, PoolJob, PoolReload, Prepared, ReloadError, ReloadReport, ReloadResult, RolledBack,
+    StateHandOver, StrategyChange, Target, Trigger, prepare, read, stage, vet,
 };
 use crate::control::start::{settings, vet_backends};
 use crate::control::vet::VetBackend;
@@ -80,6 +84,18 @@ impl Actor {
             Ok(prepared) => prepared,
             Err(error) => return self.end_refused(error),
         };
+        let by = self.reloads.running.as_ref().map(|running| running.by);
+        let mut prepared = prepared;
+        if let Some(old) = self.rolled_back_candidate(&prepared) {
+            let RolledBack { pool, strategy, reason, .. } = old;
+            let sentence = format!("pool {pool}: strategy {strategy} was rolled back before: {reason}");
+            if by.is_some_and(Trigger::is_by_itself) {
+                self.builder.retire(prepared);
+                let advice = "it is tried again when its bytes or options change, or when it is asked for: lb reload";
+                return self.end_refused(ReloadError::refused("probation", format!("{sentence}; {advice}")));
+            }
+            prepared.target.warnings.push(sentence);
+        }
         let is_same = prepared.candidates.iter().all(|candidate| candidate.change == StrategyChange::Unchanged);
         if is_same && prepared.target.applied.is_empty() {
             return self.end_unchanged(prepared);
@@ -112,11 +128,17 @@ impl Actor {
                 dirty.push(index);
             }
             let strategy = candidate.strategy.as_ref().unwrap_or(&pool.strategy).clone();
-            let keeps_slots = strategy.instance() == pool.strategy.instance()
-                || strategy.plugin().state_schema().is_some()
-                    && strategy.plugin().state_schema() == pool.strategy.plugin().state_schema();
-            let swap = candidate.strategy.as_ref().map(|_| (pool.strategy.clone(), new.options.clone()));
-            let assembly = pool.assembly_of(planned.clone(), strategy, new.clone(), keeps_slots);
+            let schema = strategy.plugin().state_schema();
+            let slots = match () {
+                () if candidate.is_return => SlotsOf::Kept,
+                () if strategy.instance() == pool.strategy.instance() => SlotsOf::InCharge,
+                () if schema.is_some() && schema == pool.strategy.plugin().state_schema() => SlotsOf::InCharge,
+                () => SlotsOf::Nobody,
+            };
+            // One that returns knows what it knew; what it would hear now comes from one that failed.
+            let is_swap = candidate.strategy.is_some() && !candidate.is_return;
+            let swap = is_swap.then(|| (pool.strategy.clone(), new.options.clone()));
+            let assembly = pool.assembly_of(planned.clone(), strategy, new.clone(), slots);
             jobs.push(PoolJob { index, assembly, swap });
             members.push(Some(planned));
         }
@@ -185,19 +207,29 @@ impl Actor {
     /// Makes everything true and publishes it.
     fn commit(&mut self, prepared: Prepared, mut members: Vec<Option<Vec<Member>>>, handed: Vec<Handed>, covers: u64) {
         let lapsed = self.overlay_now().apply(&prepared.target.config).lapsed;
-        let mut report = self.report(&prepared, ReloadResult::Done, &handed);
+        let taking_back = self.reloads.running.as_ref().and_then(|running| running.taking_back.clone());
+        let result = taking_back.as_ref().map_or(ReloadResult::Done, |_| ReloadResult::RolledBack);
+        let mut report = self.report(&prepared, result, &handed);
         report.warnings.extend(lapsed.into_iter().map(|what| format!("a change made at run time has lapsed: {what}")));
         let Prepared { target, candidates } = prepared;
-        let mut changed = Vec::new();
+        let (mut changed, mut swapped) = (Vec::new(), Vec::new());
+        let (now, probation) = (Instant::now(), target.config.reload.probation);
+        match taking_back {
+            Some(reason) => self.remember_rolled_back(&candidates, &reason),
+            // What was asked for is in force, whatever was thought of it before.
+            None => self.reloads.rolled_back.clear(),
+        }
         for Handed { index, assembled, .. } in handed {
             let pool = &mut self.pools[index];
             let settings = target.config.pools[index].strategy.clone();
-            if let Some(old) = pool.put_in_charge(&assembled, settings) {
+            let overriding = self.reloads.overrides.iter().find(|one| *one.pool == *pool.name).cloned();
+            if let Some(old) = pool.put_in_charge(&assembled, settings, Tenure::begin(now, probation), overriding) {
                 self.builder.retire(old);
             }
             changed.push((index, pool.members.replace(members[index].take().unwrap_or_default())));
             pool.adopt(assembled);
-            if let Some(kind) = candidates[index].change.swap_kind() {
+            if let Some(kind) = candidates[index].swap_kind() {
+                swapped.push((index, pool.strategy.instance()));
                 let plugin = pool.strategy.plugin();
                 self.metrics.set_strategy(&pool.name, plugin.name(), plugin.version());
                 self.metrics.strategy_swapped(&pool.name, kind);
@@ -224,8 +256,27 @@ impl Actor {
             self.check_by_new_rules();
         }
         self.put_in_force(covers, self.config.routes.clone(), settings(&self.config));
+        for (pool, instance) in swapped {
+            self.publisher.settle_newest(Done::InCharge { pool, instance });
+        }
         report.generation = self.hall.current().number;
         self.end(Ok(report));
+    }
+
+    fn remember_rolled_back(&mut self, candidates: &[Candidate], reason: &str) {
+        let generation = self.hall.current().number + 1;
+        for (pool, _) in self.pools.iter().zip(candidates).filter(|(_, candidate)| candidate.is_return) {
+            let plugin = pool.strategy.plugin();
+            self.reloads.rolled_back.retain(|old| *old.pool != *pool.name);
+            self.reloads.rolled_back.push(RolledBack {
+                pool: pool.name.to_string(),
+                strategy: plugin.name().to_owned(),
+                sha256: plugin.sha256_hex(),
+                options: pool.settings().options.clone(),
+                reason: reason.to_owned(),
+                generation,
+            });
+        }
     }
 
     fn check_by_new_rules(&mut self) {
@@ -270,6 +321,7 @@ impl Actor {
         if self.reloads.running.as_ref().is_some_and(|running| !running.request.dry_run) {
             // The same bytes may have come by another name or path.
             self.config = prepared.target.config.clone();
+            self.reloads.rolled_back.clear();
         }
         self.builder.retire(prepared);
         self.end(Ok(report));
@@ -287,7 +339,10 @@ impl Actor {
         let milliseconds = transaction.began.elapsed().as_millis() as u64;
         let result = result.map(|report| ReloadReport { milliseconds, dry_run, ..report });
         tell(by, &result);
-        if !dry_run {
+        if let (Some(reason), Err(error)) = (&transaction.taking_back, &result) {
+            self.rollback_failed(reason, error);
+        }
+        if !dry_run && transaction.taking_back.is_none() {
             let kind = transaction.request.overriding.as_ref().map_or(ReloadKind::Config, |_| ReloadKind::Strategy);
             let outcome = if result.is_ok() { ReloadOutcome::Success } else { ReloadOutcome::Failure };
             self.metrics.reload_ended(kind, outcome);
@@ -302,6 +357,9 @@ impl Actor {
             reason: result.as_ref().err().map(ToString::to_string),
             needs_restart: ok.map(|report| report.needs_restart.clone()).unwrap_or_default(),
         });
+        if !dry_run && transaction.taking_back.is_none() {
+            self.reloads.read.clone_from(&self.reloads.last);
+        }
         match result {
             Ok(report) if !dry_run => {
                 self.reloads.overrides.clone_from(&transaction.overrides);

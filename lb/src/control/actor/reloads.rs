@@ -3,15 +3,15 @@
 //! Apart from [`super::reloading`], which acts on it, so that each can be read at once. Invariant: `ready` and `assembling` are there
 //! only while `running` is.
 
-use std::time::Instant;
-
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Wake;
 use crate::config::Source;
 use crate::control::members::Member;
 use crate::control::reload::{
-    LastReload, Overriding, Prepared, ReloadError, ReloadReport, ReloadRequest, ReloadStatus, StrategyChange, Trigger,
+    LastReload, Overriding, Prepared, ReloadError, ReloadReport, ReloadRequest, ReloadStatus, RolledBack,
+    StrategyChange, Trigger,
 };
 
 type Answer = oneshot::Sender<Result<ReloadReport, ReloadError>>;
@@ -28,6 +28,11 @@ pub(super) struct Reloads {
     /// What came in while pickers were made.
     pub(super) deferred: Vec<Wake>,
     pub(super) last: Option<LastReload>,
+    /// The last that read the files to put them in force.
+    pub(super) read: Option<LastReload>,
+    pub(super) rolled_back: Vec<RolledBack>,
+    /// When strategies on probation are looked at next.
+    pub(super) next_look: Instant,
 }
 
 /// One reload, from trigger to answer.
@@ -38,6 +43,8 @@ pub(super) struct Transaction {
     pub(super) answers: Vec<Answer>,
     /// Those that are in force after it.
     pub(super) overrides: Vec<Overriding>,
+    /// It puts strategies back and reads nothing: why.
+    pub(super) taking_back: Option<String>,
 }
 
 /// Pickers are being made for this.
@@ -53,7 +60,19 @@ pub(super) struct Assembling {
 
 impl Transaction {
     pub(super) fn new(request: ReloadRequest, by: Trigger, answer: Answer) -> Self {
-        Self { request, by, began: Instant::now(), answers: vec![answer], overrides: Vec::new() }
+        Self { request, by, began: Instant::now(), answers: vec![answer], overrides: Vec::new(), taking_back: None }
+    }
+
+    /// One that puts strategies back, and why.
+    pub(super) fn taking_back(by: Trigger, reason: String) -> Self {
+        Self {
+            request: ReloadRequest::default(),
+            by,
+            began: Instant::now(),
+            answers: Vec::new(),
+            overrides: Vec::new(),
+            taking_back: Some(reason),
+        }
     }
 
     pub(super) fn answer(self, result: &Result<ReloadReport, ReloadError>) {
@@ -74,12 +93,34 @@ impl Reloads {
             next: None,
             deferred: Vec::new(),
             last: None,
+            read: None,
+            rolled_back: Vec::new(),
+            next_look: Instant::now(),
         }
     }
 
     pub(super) fn status(&self) -> ReloadStatus {
-        let (overrides, last) = (self.overrides.clone(), self.last.clone());
-        ReloadStatus { running: self.running.is_some(), overrides, last }
+        ReloadStatus {
+            running: self.running.is_some(),
+            overrides: self.overrides.clone(),
+            differs: self.differs(),
+            rolled_back: self.rolled_back.clone(),
+            last: self.last.clone(),
+        }
+    }
+
+    fn differs(&self) -> Vec<String> {
+        let overridden = self.overrides.iter().map(|one| format!("pool {}: the strategy is overridden", one.pool));
+        let taken_back = self.rolled_back.iter().map(|one| {
+            let RolledBack { pool, strategy, generation, .. } = one;
+            format!("pool {pool}: strategy {strategy} was rolled back by generation {generation}")
+        });
+        let refused = self.read.iter().filter_map(|last| {
+            let stage = last.stage.as_deref()?;
+            Some(format!("the files were refused at stage {stage}: {}", last.reason.as_deref().unwrap_or_default()))
+        });
+        let waiting = self.read.iter().flat_map(|last| &last.needs_restart).map(|key| format!("{key} needs a restart"));
+        overridden.chain(taken_back).chain(refused).chain(waiting).collect()
     }
 
     pub(super) fn is_assembling(&self) -> bool {

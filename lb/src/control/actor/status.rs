@@ -59,6 +59,12 @@ impl Actor {
             strategy,
             strategy_version: version,
             strategy_sha256: sha256,
+            strategy_standing: self.pools[pool].tenure().as_str(),
+            probation_left_ms: self.pools[pool].tenure().left().map(|left| left.as_millis() as u64),
+            rollback_to: self.pools[pool].kept().map(|kept| {
+                let plugin = kept.strategy.plugin();
+                format!("{} {}", plugin.name(), plugin.version())
+            }),
             backends: self.backends_of(pool).collect(),
         }
     }

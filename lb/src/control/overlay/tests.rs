@@ -62,6 +62,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             total: None,
             drain: second,
         },
+        reload: crate::config::Reload { probation: second },
         limits: Limits {
             head_bytes: 65_536,
             headers: 100,

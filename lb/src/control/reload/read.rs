@@ -71,6 +71,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         health,
         timeouts,
         limits,
+        reload,
         state,
         log,
     } = wanted;
@@ -106,6 +107,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         health,
         timeouts,
         limits,
+        reload,
         state: running.state.clone(),
         log: running.log.clone(),
     };
@@ -131,6 +133,7 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
     note("health".into(), config.health != running.health);
     note("timeouts".into(), config.timeouts != running.timeouts);
     note("limits".into(), config.limits != running.limits);
+    note("reload".into(), config.reload != running.reload);
     for (old, new) in running.pools.iter().zip(&config.pools) {
         let key = |key: &str| crate::control::plugins::key_of(&old.name, key);
         let (before, after) = (&old.strategy, &new.strategy);
