@@ -20,7 +20,7 @@ use super::key_path::KeyPath;
 use super::layers::{Layered, Origin, layer};
 use super::overrides::TOKEN_VARIABLE;
 use super::validate::{Surroundings, absolute, validate};
-use super::validated::{Config, Secret};
+use super::validated::{Admin, Config, Secret};
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, Default)]
@@ -78,6 +78,19 @@ pub fn load_text(source: &Source, text: &str) -> Result<Loaded, ConfigError> {
     let config = validate(&layered.form, &around, &mut warnings).map_err(at)?;
     let settings = settings(&layered, &document, &config, token_origin);
     Ok(Loaded { config, settings, warnings })
+}
+
+/// Where the admin port is and what it asks for, whatever is wrong with the rest of the configuration: for those who ask a running
+/// balancer, perhaps because of what is wrong.
+pub fn load_admin(source: &Source) -> Result<Admin, ConfigError> {
+    let text = read_text(&source.path, FILE_BYTES_MAX).unwrap_or_default();
+    let section = text.parse::<toml::Table>().ok().and_then(|mut file| file.remove_entry("admin"));
+    let text = toml::Table::from_iter(section).to_string();
+    let (mut command_line, mut environment) = (source.command_line.clone(), source.environment.clone());
+    command_line.retain(|(key, _)| key.starts_with("admin."));
+    environment.retain(|name, _| name.starts_with("LB__ADMIN__") || name == TOKEN_VARIABLE);
+    let source = Source { path: source.path.clone(), command_line, environment };
+    Ok(load_text(&source, &text)?.config.admin)
 }
 
 /// The environment of this process. What is not Unicode is passed on as far as it can be, so that the

@@ -6,6 +6,7 @@ use std::process::Command;
 
 use mock_server::Running;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
 use crate::harness::{Answer, Balancer, backends, folder, get, mock, send};
 
@@ -45,6 +46,13 @@ pub(crate) fn compiled(fixture: &str, flags: &[&str]) -> Vec<u8> {
         .expect("cc runs");
     assert!(status.success(), "{fixture} does not compile");
     std::fs::read(output).unwrap()
+}
+
+/// A command that asks the `lb` that the configuration in `folder` names.
+pub(crate) fn bare_admin_command(folder: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
+    command.env_clear().current_dir(folder.path()).args(["--config", "lb.toml"]).args(arguments);
+    command
 }
 
 pub(crate) fn named(name: &str) -> String {
