@@ -86,6 +86,7 @@ pub(super) fn start(
             Ok(runtime) => runtime,
             Err(error) => return drop(started.send(Err(error))),
         };
+        metrics.runtime(number, runtime.handle().metrics());
         runtime.block_on(async move {
             let mut seat = seat;
             let generation = seat.take();

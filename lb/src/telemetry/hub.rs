@@ -5,19 +5,23 @@
 //! go back while a series is shown; the lock is taken when views are built and at scrapes, never for a request, and never
 //! while text is made.
 
+use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
+use tokio::runtime::RuntimeMetrics;
 
 use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
 use super::collector::HubCollector;
 use super::process::ProcessCollector;
-use super::reason::{FallbackReason, ReloadKind, ReloadOutcome, SwapKind};
+use super::reason::{ReloadKind, ReloadOutcome, SwapKind};
+use super::reloads::{Reloads, ReloadsByKind};
 use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard};
 use super::snapshot::Snapshot;
+use super::strategies::{Answers, Replaced, Strategies};
 use super::totals::PickTotals;
 
 /// The metrics of one balancer.
@@ -39,7 +43,6 @@ pub(super) struct Shared {
 }
 
 /// All shards by what they are about. Names are shared strings because every scrape takes them along.
-#[derive(Default)]
 pub(super) struct State {
     pub(super) generation: u64,
     pub(super) listeners: BTreeMap<Arc<str>, Workers<ConnectionShard>>,
@@ -48,8 +51,12 @@ pub(super) struct State {
     pub(super) backends: BTreeMap<(Arc<str>, Arc<str>), Backend>,
     /// By pool and kind.
     pub(super) swaps: BTreeMap<Arc<str>, [u64; SwapKind::COUNT]>,
-    /// By kind and outcome.
-    pub(super) reloads: [[u64; ReloadOutcome::COUNT]; ReloadKind::COUNT],
+    /// By pool.
+    pub(super) replaced: BTreeMap<Arc<str>, Replaced>,
+    /// By kind.
+    pub(super) reloads: ReloadsByKind,
+    /// By worker.
+    pub(super) runtimes: BTreeMap<usize, RuntimeMetrics>,
     /// Connect times of backends that are gone: their pool's histogram must not go back.
     pub(super) past_connects: BTreeMap<Arc<str>, HistogramSum>,
 }
@@ -73,17 +80,6 @@ pub(super) struct Retired {
     pub(super) hidden: bool,
 }
 
-/// The strategies that a pool has had. Workers count fallbacks without a name; what they counted until a swap is the old
-/// strategy's, what comes after it the new one's.
-pub(super) struct Strategies {
-    pub(super) name: Arc<str>,
-    pub(super) version: Arc<str>,
-    /// The pool's fallbacks when the one in charge took over.
-    at_start: [u64; FallbackReason::COUNT],
-    /// What each strategy was charged with before that, the one in charge included if it has been so before.
-    charged: BTreeMap<Arc<str>, [u64; FallbackReason::COUNT]>,
-}
-
 // === impl Metrics ===
 
 impl Metrics {
@@ -93,7 +89,7 @@ impl Metrics {
 
     /// As `new`, with a clock of the caller's; it is asked when a backend is retired and at scrapes.
     pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Arc<Metrics> {
-        let shared = Arc::new(Shared { state: Mutex::default(), clock: Box::new(clock) });
+        let shared = Arc::new(Shared { state: Mutex::new(State::new()), clock: Box::new(clock) });
         let registry = Registry::new();
         registry.register(Box::new(HubCollector::new(shared.clone()))).expect("names in names.rs are valid and differ");
         registry.register(Box::new(ProcessCollector::new())).expect("names in names.rs are valid and differ");
@@ -144,7 +140,7 @@ impl Metrics {
     /// The strategy in charge of a pool from now on.
     pub fn set_strategy(&self, pool: &str, strategy: &str, version: &str) {
         let mut state = self.shared.state.lock();
-        let counted = state.fallbacks(pool);
+        let counted = state.answers(pool);
         match state.strategies.get_mut(pool) {
             Some(strategies) => strategies.hand_over(strategy, version, counted),
             None => {
@@ -159,9 +155,20 @@ impl Metrics {
         state.swaps.entry(pool.into()).or_default()[kind as usize] += 1;
     }
 
+    /// An instance lost its place in a pool and is not kept; it is counted until nobody holds it any more.
+    pub fn strategy_retired(&self, pool: &str, instance: Weak<dyn Any + Send + Sync>) {
+        self.shared.state.lock().replaced.entry(pool.into()).or_default().push(instance);
+    }
+
     /// A reload came to its end.
-    pub fn reload_ended(&self, kind: ReloadKind, outcome: ReloadOutcome) {
-        self.shared.state.lock().reloads[kind as usize][outcome as usize] += 1;
+    pub fn reload_ended(&self, kind: ReloadKind, outcome: ReloadOutcome, took: Duration) {
+        let now = seconds_since_the_epoch();
+        self.shared.state.lock().reloads[kind as usize].ended(outcome, took, now);
+    }
+
+    /// The runtime that a worker's tasks run on.
+    pub fn runtime(&self, worker: usize, runtime: RuntimeMetrics) {
+        self.shared.state.lock().runtimes.insert(worker, runtime);
     }
 
     /// The generation in force.
@@ -182,6 +189,10 @@ impl Metrics {
     }
 }
 
+fn seconds_since_the_epoch() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
 // === impl Shared ===
 
 impl Shared {
@@ -191,25 +202,29 @@ impl Shared {
     }
 
     pub(super) fn pick_totals(&self, pool: &str) -> PickTotals {
-        let state = self.state.lock();
-        let mut totals = PickTotals::default();
-        for shard in state.shards_of(pool) {
-            let fallbacks = |reason: FallbackReason| shard.fallbacks[reason as usize].get();
-            totals.picks += shard.picks.get();
-            totals.timed += shard.picks_timed.get();
-            totals.slow += shard.picks_slow.get();
-            totals.panics += fallbacks(FallbackReason::Panic);
-            totals.senseless += fallbacks(FallbackReason::BadIndex)
-                + fallbacks(FallbackReason::AlreadyTried)
-                + fallbacks(FallbackReason::Error);
-        }
-        totals
+        self.state.lock().answers(pool).totals()
     }
 }
 
 // === impl State ===
 
 impl State {
+    fn new() -> State {
+        let started = seconds_since_the_epoch();
+        State {
+            generation: 0,
+            listeners: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            strategies: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            swaps: BTreeMap::new(),
+            replaced: BTreeMap::new(),
+            reloads: std::array::from_fn(|_| Reloads::new(started)),
+            runtimes: BTreeMap::new(),
+            past_connects: BTreeMap::new(),
+        }
+    }
+
     /// Judges the retired backends: those idle for long enough are hidden, and forgotten once nobody else holds their shards
     /// (a worker that did could count into what is never read).
     pub(super) fn look_again(&mut self, now: Instant) {
@@ -229,17 +244,12 @@ impl State {
         });
     }
 
-    /// The fallbacks of a pool, by reason, over all workers and listeners.
-    pub(super) fn fallbacks(&self, pool: &str) -> [u64; FallbackReason::COUNT] {
-        let mut sum = [0; FallbackReason::COUNT];
-        for shard in self.shards_of(pool) {
-            sum.iter_mut().zip(&shard.fallbacks).for_each(|(sum, counter)| *sum += counter.get());
-        }
-        sum
-    }
-
-    fn shards_of(&self, pool: &str) -> impl Iterator<Item = &Arc<PoolShard>> {
-        self.pools.iter().filter(move |((_, name), _)| **name == *pool).flat_map(|(_, shards)| shards.values())
+    /// How a pool's strategies have answered, over all workers and listeners.
+    pub(super) fn answers(&self, pool: &str) -> Answers {
+        let mut answers = Answers::default();
+        let of_pool = self.pools.iter().filter(|((_, name), _)| **name == *pool);
+        of_pool.flat_map(|(_, shards)| shards.values()).for_each(|shard| answers.add(shard));
+        answers
     }
 }
 
@@ -253,40 +263,5 @@ impl Backend {
             retired.hidden =
                 retired.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= RETIRED_SERIES_STAY);
         }
-    }
-}
-
-// === impl Strategies ===
-
-impl Strategies {
-    /// The first strategy of a pool, charged with all that was counted before it was named.
-    fn new(name: &str, version: &str) -> Strategies {
-        Strategies {
-            name: name.into(),
-            version: version.into(),
-            at_start: [0; FallbackReason::COUNT],
-            charged: BTreeMap::new(),
-        }
-    }
-
-    /// Charges the one in charge with what was `counted` in its time and puts another in its place.
-    fn hand_over(&mut self, name: &str, version: &str, counted: [u64; FallbackReason::COUNT]) {
-        self.charged = self.charged(counted);
-        self.at_start = counted;
-        self.name = name.into();
-        self.version = version.into();
-    }
-
-    /// The fallbacks by strategy when the pool's sum is `counted`; the one in charge is always among them.
-    pub(super) fn charged(
-        &self,
-        counted: [u64; FallbackReason::COUNT],
-    ) -> BTreeMap<Arc<str>, [u64; FallbackReason::COUNT]> {
-        let mut charged = self.charged.clone();
-        let mine = charged.entry(self.name.clone()).or_default();
-        for ((mine, counted), at_start) in mine.iter_mut().zip(counted).zip(self.at_start) {
-            *mine += counted - at_start;
-        }
-        charged
     }
 }

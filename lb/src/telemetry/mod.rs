@@ -14,8 +14,10 @@ pub mod logs;
 pub mod names;
 mod process;
 mod reason;
+mod reloads;
 mod shard;
 mod snapshot;
+mod strategies;
 mod totals;
 
 #[cfg(test)]

@@ -106,11 +106,11 @@ words! {
 }
 
 words! {
-    /// What a reload was asked to take up.
+    /// What a reload was about.
     pub enum ReloadKind {
-        /// What the files say.
+        /// Settings, backends, routes; or it came no further than to the file.
         Config = "config",
-        /// A strategy that the files do not name.
+        /// A strategy of a pool was replaced, or was to be.
         Strategy = "strategy",
     }
 }
@@ -122,6 +122,8 @@ words! {
         Success = "success",
         /// Refused.
         Failure = "failure",
+        /// What an earlier one had put in charge failed its probation and was taken back.
+        RolledBack = "rolled_back",
     }
 }
 

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::cell::{Counter, Gauge, Histogram, REQUEST_BOUNDS_NS};
+use super::cell::{Counter, Gauge, Histogram, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
 use super::code::{ByClass, CodeTable};
 use super::reason::{ErrorReason, FallbackReason, RetryReason};
 
@@ -36,9 +36,8 @@ pub struct PoolShard {
     pub(super) fallbacks: [Counter; FallbackReason::COUNT],
     /// Answers asked of the strategy.
     pub(super) picks: Counter,
-    pub(super) picks_timed: Counter,
     /// Of those that were timed.
-    pub(super) picks_slow: Counter,
+    pub(super) pick_time: Histogram,
     last_timed_ns: Gauge,
 }
 
@@ -70,8 +69,8 @@ pub struct BackendGauges {
 /// Two looks at the clock cost more than most picks, so one in so many is timed; and where few requests come, one in 10 ms.
 const PICKS_PER_TIMED: u64 = 128;
 const UNTIMED_NS_MAX: u64 = 10_000_000;
-/// Sixteen times what lb needs for all of a request.
-pub const SLOW_PICK: Duration = Duration::from_micros(250);
+/// A longer pick counts as slow.
+pub const SLOW_PICK: Duration = Duration::from_nanos(SLOW_PICK_NS);
 
 /// The `method` label by column of `PoolShard::requests`; the last one stands for all that clients may invent.
 pub(super) const METHODS: [&str; 10] =
@@ -107,8 +106,7 @@ impl PoolShard {
             retries: [const { Counter::new() }; RetryReason::COUNT],
             fallbacks: [const { Counter::new() }; FallbackReason::COUNT],
             picks: Counter::new(),
-            picks_timed: Counter::new(),
-            picks_slow: Counter::new(),
+            pick_time: Histogram::new(PICK_BOUNDS_NS),
             last_timed_ns: Gauge::new(),
         };
         // there from the start, so that the first request is seen as an increase
@@ -157,10 +155,7 @@ impl PoolShard {
     /// How long it took, of a pick that was to be timed.
     #[inline]
     pub fn pick_timed(&self, took: Duration) {
-        self.picks_timed.inc();
-        if took > SLOW_PICK {
-            self.picks_slow.inc();
-        }
+        self.pick_time.observe(took.as_nanos() as u64);
     }
 
     #[inline]

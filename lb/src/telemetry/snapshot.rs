@@ -7,19 +7,32 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::runtime::RuntimeMetrics;
+
 use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{self, State};
-use super::reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
+use super::reason::{ErrorReason, RetryReason, SwapKind};
+use super::reloads::Reloads;
 use super::shard::PoolShard;
+use super::strategies::{Answers, Replaced};
 
 #[derive(Default)]
 pub(super) struct Snapshot {
     pub generation: u64,
-    pub reloads: [[u64; ReloadOutcome::COUNT]; ReloadKind::COUNT],
+    pub reloads: Vec<Reloads>,
+    pub runtimes: Vec<Runtime>,
     pub listeners: Vec<Listener>,
     pub requests: Vec<Requests>,
     pub pools: BTreeMap<Arc<str>, Pool>,
     pub backends: Vec<Backend>,
+}
+
+/// The runtime of one worker.
+pub(super) struct Runtime {
+    pub worker: usize,
+    pub busy_seconds: f64,
+    pub queued: usize,
+    pub tasks: usize,
 }
 
 /// Client connections of one listener.
@@ -50,7 +63,8 @@ pub(super) struct Pool {
     pub connect: HistogramSum,
     /// Name and version of the strategy in charge, once it is known.
     pub strategy: Option<(Arc<str>, Arc<str>)>,
-    pub fallbacks: BTreeMap<Arc<str>, [u64; FallbackReason::COUNT]>,
+    pub answers: BTreeMap<Arc<str>, Answers>,
+    pub retired_instances: usize,
     pub swaps: [u64; SwapKind::COUNT],
 }
 
@@ -86,7 +100,9 @@ impl Snapshot {
     /// Sums what `state` holds, after judging the retired backends as of `now`.
     pub(super) fn take(state: &mut State, now: Instant) -> Snapshot {
         state.look_again(now);
-        let mut snapshot = Snapshot { generation: state.generation, reloads: state.reloads, ..Snapshot::default() };
+        let mut snapshot =
+            Snapshot { generation: state.generation, reloads: state.reloads.to_vec(), ..Snapshot::default() };
+        snapshot.runtimes = state.runtimes.iter().map(|(worker, runtime)| Runtime::read(*worker, runtime)).collect();
         for (listener, shards) in &state.listeners {
             snapshot.listeners.push(Listener {
                 listener: listener.clone(),
@@ -108,7 +124,8 @@ impl Snapshot {
         for (name, strategies) in &state.strategies {
             let pool = snapshot.pools.entry(name.clone()).or_default();
             pool.strategy = Some((strategies.name.clone(), strategies.version.clone()));
-            pool.fallbacks = strategies.charged(state.fallbacks(name));
+            pool.answers = strategies.charged(&state.answers(name));
+            pool.retired_instances = state.replaced.get_mut(name).map_or(0, Replaced::count);
             pool.swaps = state.swaps.get(name).copied().unwrap_or_default();
         }
         for (name, connect) in &state.past_connects {
@@ -123,6 +140,20 @@ impl Snapshot {
             }
         }
         snapshot
+    }
+}
+
+// === impl Runtime ===
+
+impl Runtime {
+    /// A worker's runtime has one thread, number 0.
+    fn read(worker: usize, runtime: &RuntimeMetrics) -> Runtime {
+        Runtime {
+            worker,
+            busy_seconds: runtime.worker_total_busy_duration(0).as_secs_f64(),
+            queued: runtime.global_queue_depth(),
+            tasks: runtime.num_alive_tasks(),
+        }
     }
 }
 
@@ -161,7 +192,8 @@ impl Default for Pool {
             retries: [0; RetryReason::COUNT],
             connect: EMPTY,
             strategy: None,
-            fallbacks: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            retired_instances: 0,
             swaps: [0; SwapKind::COUNT],
         }
     }

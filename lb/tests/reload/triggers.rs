@@ -41,9 +41,9 @@ fn an_override_is_in_force_until_the_next_plain_reload() {
     for series in [
         "lb_strategy_swaps_total{pool=\"default\",kind=\"strategy\"} 3",
         "lb_strategy_swaps_total{pool=\"default\",kind=\"options\"} 0",
-        "lb_reloads_total{kind=\"strategy\",result=\"success\"} 2",
+        "lb_reloads_total{kind=\"strategy\",result=\"success\"} 3",
         "lb_reloads_total{kind=\"strategy\",result=\"failure\"} 1",
-        "lb_reloads_total{kind=\"config\",result=\"success\"} 1",
+        "lb_reloads_total{kind=\"config\",result=\"success\"} 0",
         "lb_reloads_total{kind=\"config\",result=\"failure\"} 0",
     ] {
         assert!(page.lines().any(|line| line == series), "{series} is not in\n{page}");

@@ -5,10 +5,13 @@
 //! worker can see has changed; commands that change members wait while pickers are made (milliseconds) and are done after it; every
 //! instance that loses its place is dropped on the builder.
 
+use std::any::Any;
+use std::sync::Arc;
+
 use tokio::time::Instant;
 
 use super::publisher::Done;
-use super::reloads::{Assembling, Transaction, tell};
+use super::reloads::{Assembling, Transaction, about, tell};
 use super::{Actor, Event, Wake};
 use crate::control::members::{Entry, Member, Origin};
 use crate::control::overlay::Overlay;
@@ -20,7 +23,6 @@ use crate::control::reload::{
 };
 use crate::control::start::{settings, vet_backends};
 use crate::control::vet::VetBackend;
-use crate::telemetry::{ReloadKind, ReloadOutcome};
 
 // === impl Actor: reloading ===
 
@@ -224,6 +226,9 @@ impl Actor {
             let settings = target.config.pools[index].strategy.clone();
             let overriding = self.reloads.overrides.iter().find(|one| *one.pool == *pool.name).cloned();
             if let Some(old) = pool.put_in_charge(&assembled, settings, Tenure::begin(now, probation), overriding) {
+                let instance: Arc<dyn Any + Send + Sync> = old.clone();
+                self.metrics.strategy_retired(&pool.name, Arc::downgrade(&instance));
+                drop(instance);
                 self.builder.retire(old);
             }
             changed.push((index, pool.members.replace(members[index].take().unwrap_or_default())));
@@ -342,10 +347,9 @@ impl Actor {
         if let (Some(reason), Err(error)) = (&transaction.taking_back, &result) {
             self.rollback_failed(reason, error);
         }
-        if !dry_run && transaction.taking_back.is_none() {
-            let kind = transaction.request.overriding.as_ref().map_or(ReloadKind::Config, |_| ReloadKind::Strategy);
-            let outcome = if result.is_ok() { ReloadOutcome::Success } else { ReloadOutcome::Failure };
-            self.metrics.reload_ended(kind, outcome);
+        if !dry_run {
+            let (kind, outcome) = about(&transaction, &result);
+            self.metrics.reload_ended(kind, outcome, transaction.began.elapsed());
         }
         let ok = result.as_ref().ok();
         let generation = self.hall.current().number;

@@ -13,6 +13,7 @@ use crate::control::reload::{
     LastReload, Overriding, Prepared, ReloadError, ReloadReport, ReloadRequest, ReloadStatus, RolledBack,
     StrategyChange, Trigger,
 };
+use crate::telemetry::{ReloadKind, ReloadOutcome};
 
 type Answer = oneshot::Sender<Result<ReloadReport, ReloadError>>;
 
@@ -159,5 +160,25 @@ pub(super) fn tell(by: Trigger, result: &Result<ReloadReport, ReloadError>) {
             report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
         Err(error) => tracing::error!(by, stage = error.stage(), "reload refused, what runs goes on: {error}"),
+    }
+}
+
+/// For the metrics: what a reload was about, and how it ended.
+pub(super) fn about(
+    transaction: &Transaction,
+    result: &Result<ReloadReport, ReloadError>,
+) -> (ReloadKind, ReloadOutcome) {
+    let is_rollback = transaction.taking_back.is_some();
+    let is_about_a_strategy = match result {
+        Ok(report) => report.pools.iter().any(|pool| pool.change != StrategyChange::Unchanged),
+        Err(error) => transaction.request.overriding.is_some() || !["config", "listen"].contains(&error.stage()),
+    };
+    let kind = if is_rollback || is_about_a_strategy { ReloadKind::Strategy } else { ReloadKind::Config };
+    match result {
+        Err(_) => (kind, ReloadOutcome::Failure),
+        // The strategy before it is as good as any.
+        Ok(_) if is_rollback && transaction.by != Trigger::Probation => (kind, ReloadOutcome::Success),
+        Ok(_) if is_rollback => (kind, ReloadOutcome::RolledBack),
+        Ok(_) => (kind, ReloadOutcome::Success),
     }
 }
