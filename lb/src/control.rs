@@ -19,6 +19,7 @@ mod standing;
 mod start;
 mod state_dir;
 pub mod vet;
+mod watch;
 
 pub use builder::Builder;
 pub use command::{
@@ -32,3 +33,4 @@ pub use reload::{
     ReloadStatus, StateHandOver, StrategyChange, Trigger,
 };
 pub use start::{CheckReport, Control, Options, StartError, StartReport, check, list_strategies, start};
+pub use watch::WatchStatus;

@@ -12,6 +12,7 @@ mod reloading;
 mod reloads;
 mod replicas;
 mod status;
+mod watching;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ use super::pool_state::PoolState;
 use super::reload::{Prepared, ReloadError};
 use super::state_dir::{OverlayWriter, StateDir};
 use super::vet::Vetter;
+use super::watch::Watch;
 use crate::config::{Config, Source};
 use crate::generation::Hall;
 use crate::telemetry::{BackendGauges, Metrics};
@@ -67,6 +69,7 @@ pub(super) struct Parts {
     pub(super) builder: Builder,
     pub(super) loader: Arc<Loader>,
     pub(super) vetter: Option<Arc<Vetter>>,
+    pub(super) watch: Option<Watch>,
     pub(super) pools: Vec<PoolState>,
     pub(super) launcher: Option<Launcher>,
     pub(super) state: StateDir,
@@ -85,6 +88,7 @@ pub(super) struct Actor {
     builder: Builder,
     loader: Arc<Loader>,
     vetter: Option<Arc<Vetter>>,
+    watch: Option<Watch>,
     pools: Vec<PoolState>,
     gauges: HashMap<(usize, Arc<str>), Arc<BackendGauges>>,
     publisher: Publisher,
@@ -129,6 +133,7 @@ impl Actor {
             builder,
             loader,
             vetter,
+            watch,
             pools,
             launcher,
             state,
@@ -154,6 +159,7 @@ impl Actor {
             builder,
             loader,
             vetter,
+            watch,
             pools,
             launcher,
             writer,

@@ -57,6 +57,8 @@ pub struct OverridingStrategy {
 pub enum Trigger {
     Admin,
     Signal,
+    /// A watched file changed.
+    Watcher,
 }
 
 /// What a reload did.
@@ -164,6 +166,7 @@ impl Trigger {
         match self {
             Self::Admin => "admin",
             Self::Signal => "signal",
+            Self::Watcher => "watcher",
         }
     }
 }

@@ -11,3 +11,4 @@ mod load;
 mod refused;
 mod state;
 mod triggers;
+mod watch;

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Admin, Course, Fallback, HashFunction, Health, Limits, Log, Plugin, Pool, Proxy, State, Strategy, Timeouts,
+    Admin, Course, Fallback, HashFunction, Health, Limits, Log, Plugin, Pool, Proxy, Reload, State, Strategy, Timeouts,
 };
 
 fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
@@ -71,6 +71,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             upstream_idle_connections: 4,
             retries: 1,
         },
+        reload: Reload { watch: false, settle: second, poll: second, max_images: 1 },
         state: State { keep: true, dir: PathBuf::from("/nowhere") },
         log: Log { level: "info".into() },
     }
