@@ -113,7 +113,7 @@ pub fn try_ports(config: &Config) -> Result<Vec<String>, RunError> {
 
 /// Whether it is the operator who can mend it: exit code 2.
 pub fn is_for_the_operator(error: &StartError) -> bool {
-    !matches!(error, StartError::Builder(_) | StartError::BuilderBroke(_))
+    !matches!(error, StartError::Builder(_) | StartError::BuilderBroke(_) | StartError::Watcher(_))
 }
 
 async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
@@ -123,7 +123,7 @@ async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunEr
     }
     raise_open_files();
     let started = tokio::select! {
-        parts = start(&loaded.config, options) => parts,
+        parts = start(loaded, options) => parts,
         signal = signals.stop() => {
             tracing::info!(%signal, "stopped while starting");
             return Ok(());
@@ -142,7 +142,8 @@ async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunEr
     }
 }
 
-async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
+async fn start(loaded: &Loaded, options: &Options) -> Result<Parts, RunError> {
+    let config = &loaded.config;
     let listeners = proxy::bind(&config.proxy.listen)?;
     let admin_listener = admin::bind(config.admin.listen)?;
     if let Some(path) = &options.ready_file {
@@ -160,6 +161,7 @@ async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
         metrics: metrics.clone(),
         fresh: options.fresh,
         source: options.source.clone(),
+        loaded: Some(loaded.sha256),
         vet: Some(PathBuf::from(EXECUTABLE)),
         course,
     })

@@ -13,6 +13,7 @@ mod reloads;
 mod replicas;
 mod rolling_back;
 mod status;
+mod watching;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,6 +38,7 @@ use super::probation::Tenure;
 use super::reload::{Prepared, ReloadError, Trigger};
 use super::state_dir::{OverlayWriter, StateDir};
 use super::vet::Vetter;
+use super::watch::Watch;
 use crate::config::{Config, Source};
 use crate::generation::Hall;
 use crate::telemetry::{BackendGauges, Metrics};
@@ -69,6 +71,7 @@ pub(super) struct Parts {
     pub(super) builder: Builder,
     pub(super) loader: Arc<Loader>,
     pub(super) vetter: Option<Arc<Vetter>>,
+    pub(super) watch: Option<Watch>,
     pub(super) pools: Vec<PoolState>,
     pub(super) launcher: Option<Launcher>,
     pub(super) state: StateDir,
@@ -87,6 +90,7 @@ pub(super) struct Actor {
     builder: Builder,
     loader: Arc<Loader>,
     vetter: Option<Arc<Vetter>>,
+    watch: Option<Watch>,
     pools: Vec<PoolState>,
     gauges: HashMap<(usize, Arc<str>), Arc<BackendGauges>>,
     publisher: Publisher,
@@ -131,6 +135,7 @@ impl Actor {
             builder,
             loader,
             vetter,
+            watch,
             pools,
             launcher,
             state,
@@ -156,6 +161,7 @@ impl Actor {
             builder,
             loader,
             vetter,
+            watch,
             pools,
             launcher,
             writer,

@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::reload::{ReloadError, ReloadReport, ReloadRequest, ReloadStatus, Trigger};
+use super::watch::WatchStatus;
 
 /// The way to the control actor. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -83,6 +84,8 @@ pub struct Status {
     /// Old generations that somebody still holds.
     pub retired_generations: usize,
     pub reload: ReloadStatus,
+    /// `None` when no files are watched.
+    pub watch: Option<WatchStatus>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -60,6 +60,8 @@ pub enum Trigger {
     Signal,
     /// A strategy failed its probation.
     Probation,
+    /// A watched file changed.
+    Watcher,
 }
 
 /// What a reload did.
@@ -183,7 +185,7 @@ fn default_pool() -> String {
 impl Trigger {
     /// Nobody asked for it at this moment.
     pub(super) fn is_by_itself(self) -> bool {
-        matches!(self, Self::Probation)
+        matches!(self, Self::Probation | Self::Watcher)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -191,6 +193,7 @@ impl Trigger {
             Self::Admin => "admin",
             Self::Signal => "signal",
             Self::Probation => "probation",
+            Self::Watcher => "watcher",
         }
     }
 }

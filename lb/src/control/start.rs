@@ -22,7 +22,8 @@ use super::plugins::{self, LoadedStrategy, key_of};
 use super::pool_state::PoolState;
 use super::state_dir::{Holder, StateDir};
 use super::vet::{VetBackend, VetError, Vetter};
-use crate::config::{Config, Source, resolve_address};
+use super::watch::{Attempt, Taken, Watch};
+use crate::config::{Config, Pool, Source, resolve_address};
 use crate::generation::{CourseCall, Generation, Hall, Settings};
 use crate::telemetry::Metrics;
 
@@ -37,6 +38,8 @@ pub struct Options {
     pub fresh: bool,
     /// Where `config` came from and is read again at a reload; without it every reload is refused.
     pub source: Option<Source>,
+    /// SHA-256 of the text that `config` was read from. With it and `source`, files are watched as `config` has it.
+    pub loaded: Option<[u8; 32]>,
     /// The `lb` in whose child processes plugins are tried first; without one they are not.
     pub vet: Option<PathBuf>,
     /// Where the course's routes on the proxy's own port go.
@@ -88,6 +91,8 @@ pub enum StartError {
     Launcher(String),
     #[error("the builder thread cannot be started: {0}")]
     Builder(std::io::Error),
+    #[error("the watcher thread cannot be started: {0}")]
+    Watcher(std::io::Error),
     #[error("the builder thread broke while {0}")]
     BuilderBroke(&'static str),
 }
@@ -114,7 +119,7 @@ struct Opened {
 
 /// Starts control on the current runtime. Returns when generation 1 is in the hall; replicas are still being launched then.
 pub async fn start(options: Options) -> Result<Control, StartError> {
-    let Options { config, metrics, fresh, source, vet, course } = options;
+    let Options { config, metrics, fresh, source, loaded, vet, course } = options;
     let builder = Builder::start().map_err(StartError::Builder)?;
     let for_builder = config.clone();
     let prepared = builder
@@ -128,6 +133,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
             plugins::vet(vetter, staged, pool, config.proxy.workers, expected(&plan, number)).await?;
         }
     }
+    let attempt = loaded.filter(|_| source.is_some()).map(|sha256| attempt_of(&config, sha256, &staged));
     let (for_builder, members) = (config.clone(), plan.pools.iter().map(|entries| members(entries)).collect());
     let Opened { loader, mut pools, strategies } = builder
         .run(move || open(&for_builder, loader, staged, members))
@@ -183,6 +189,9 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
 
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
     let writer = config.state.keep.then(|| state.writer());
+    let watch = attempt.zip(config.file.clone()).map(|(attempt, file)| {
+        Watch::start(config.reload.clone(), file, attempt, commands.downgrade()).map_err(StartError::Watcher)
+    });
     let actor = Actor::new(Parts {
         config,
         source,
@@ -191,6 +200,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         builder,
         loader: Arc::new(loader),
         vetter: vetter.map(Arc::new),
+        watch: watch.transpose()?,
         pools,
         launcher,
         state,
@@ -202,6 +212,15 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     });
     let task = tokio::spawn(actor.run());
     Ok(Control { hall, handle: Handle { commands }, started: report, task })
+}
+
+/// What a start has read, as a reload tells it.
+fn attempt_of(config: &Config, sha256: [u8; 32], staged: &[Staged]) -> Attempt {
+    let taken = |(pool, staged): (&Pool, &Staged)| Taken {
+        candidates: plugins::candidates(&config.plugin_dirs, &pool.strategy.plugin),
+        found: Some((staged.origin.clone(), staged.sha256)),
+    };
+    Attempt { config: Some(sha256), plugins: Some(config.pools.iter().zip(staged).map(taken).collect()) }
 }
 
 /// What requests need of the configuration, whatever their pool.
@@ -228,7 +247,7 @@ fn prepare(config: &Config, fresh: bool, vet: Option<PathBuf>) -> Result<Prepare
     }
     overlay.resolve(resolve_address);
     let plan = overlay.apply(config);
-    let loader = Loader::new(state.plugins(), config.proxy.workers);
+    let loader = Loader::new(state.plugins(), config.proxy.workers).with_images_max(config.reload.max_images);
     let staged = config.pools.iter().map(|pool| plugins::stage(&loader, &config.plugin_dirs, pool));
     let staged = staged.collect::<Result<_, _>>()?;
     let vetter = vet.map(|executable| Vetter::new(executable, Some(&config.state.dir)));

@@ -100,14 +100,17 @@ impl<'a> Report<'a> {
             self.loaded.settings.iter().find(|setting| ["strategy.name", "strategy.path"].contains(&&*setting.key));
         let Some(setting) = setting else { return Ok(()) };
         let key = setting.key.trim_start_matches("strategy.");
-        let pid = self.pid;
+        let then = match self.loaded.config.reload.watch {
+            true => "and save it".to_owned(),
+            false => format!("and kill -HUP {}", self.pid),
+        };
         let todo = match (&setting.origin, self.config) {
             (Origin::File { line }, Some(file)) => {
-                format!("edit {key} in {} line {line}, then kill -HUP {pid}", file.display())
+                format!("edit {key} in {} line {line} {then}", file.display())
             }
             (Origin::Environment(variable), _) => format!("change {variable} and restart"),
             (Origin::CommandLine(flag), _) => format!("change {flag} and restart"),
-            _ => format!("set {key} under [strategy], then kill -HUP {pid}"),
+            _ => format!("set {key} under [strategy] {then}"),
         };
         writeln!(f, "another strategy: {todo}; `{}` lists them", again("strategies"))
     }

@@ -166,9 +166,16 @@ impl Balancer {
 
     /// The same with its stderr somewhere else.
     pub(crate) fn start_logging_to(stderr: impl Into<Stdio>, folder: TempDir, arguments: &[&str]) -> Self {
+        let mut command = command(&folder, &[]);
+        command.args(arguments);
+        Self::start_command(command, stderr, folder)
+    }
+
+    /// Starts this command, which is to find its configuration in `folder`.
+    pub(crate) fn start_command(mut command: Command, stderr: impl Into<Stdio>, folder: TempDir) -> Self {
         let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
-        let mut child = command(&folder, &["--ready-file", "ready.json"])
-            .args(arguments)
+        let mut child = command
+            .args(["--ready-file", "ready.json"])
             .stdin(Stdio::null())
             .stdout(file("stdout"))
             .stderr(stderr)

@@ -12,3 +12,4 @@ mod probation;
 mod refused;
 mod state;
 mod triggers;
+mod watch;

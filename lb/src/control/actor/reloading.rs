@@ -23,6 +23,7 @@ use crate::control::reload::{
 };
 use crate::control::start::{settings, vet_backends};
 use crate::control::vet::VetBackend;
+use crate::control::watch::Attempt;
 
 // === impl Actor: reloading ===
 
@@ -41,6 +42,7 @@ impl Actor {
     fn begin_reload(&mut self, mut transaction: Transaction) {
         transaction.overrides = self.reloads.overrides_with(&transaction.request);
         let (source, overrides) = (self.reloads.source.clone(), transaction.overrides.clone());
+        let reporter = self.reporter_of(&transaction);
         self.reloads.running = Some(transaction);
         let (running, loader, builder) = (self.config.clone(), self.loader.clone(), self.builder.clone());
         let in_charge: Vec<_> =
@@ -52,7 +54,13 @@ impl Actor {
                 Err(ReloadError::refused("builder", "a thread broke: see the log"))
             }
             let from = loader.clone();
-            let read = move || read(source.as_ref(), &overrides, &running).and_then(|target| stage(&from, target));
+            let read = move || {
+                let mut attempt = Attempt::default();
+                let target = read(source.as_ref(), &overrides, &running, &mut attempt);
+                let staged = target.and_then(|target| stage(&from, target, &mut attempt));
+                reporter.iter().for_each(|reporter| reporter.attempted(attempt.clone()));
+                staged
+            };
             let staged = tokio::task::spawn_blocking(read).await;
             let vetted = match staged {
                 Ok(Ok(staged)) => {
@@ -244,6 +252,7 @@ impl Actor {
         self.builder.retire(candidates);
         let has_new_health = target.config.health != self.config.health;
         self.config = target.config;
+        self.watch_as_configured();
         for (index, (came, gone)) in changed {
             for member in gone {
                 tracing::info!("pool {}: backend {} is removed and drains", self.pools[index].name, member.id());

@@ -20,6 +20,7 @@ impl Actor {
             builder_stuck: self.builder.is_stuck(),
             retired_generations: self.hall.retired(),
             reload: self.reloads.status(),
+            watch: self.watch_status(),
         }
     }
 

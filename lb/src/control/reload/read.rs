@@ -3,8 +3,11 @@
 //! File, environment and command line are layered as at the start, and overrides come last. Invariant: the configuration that comes
 //! out has the pools of the running one, in their order, and its restart-only keys; what that leaves out is in `needs_restart`.
 
+use sha2::{Digest, Sha256};
+
 use super::{Overriding, ReloadError};
-use crate::config::{self, Config, Course, DEFAULT_POOL, Loaded, Pool, Proxy, Route, Source};
+use crate::config::{self, Config, Course, DEFAULT_POOL, Loaded, Pool, Proxy, Reload, Route, Source};
+use crate::control::watch::Attempt;
 
 /// What a reload is to bring about.
 #[derive(Clone, Debug)]
@@ -16,11 +19,12 @@ pub(in crate::control) struct Target {
     pub(in crate::control) warnings: Vec<String>,
 }
 
-/// Blocks: reads files and resolves names.
+/// Blocks: reads files and resolves names. What was read of the file is noted in `attempt`.
 pub(in crate::control) fn read(
     source: Option<&Source>,
     overrides: &[Overriding],
     running: &Config,
+    attempt: &mut Attempt,
 ) -> Result<Target, ReloadError> {
     let refused = |reason: &dyn ToString| ReloadError::refused("config", reason.to_string());
     let source =
@@ -39,8 +43,10 @@ pub(in crate::control) fn read(
             source.command_line.extend(value.map(|value| (key_of(pool, key), toml::Value::String(value).to_string())));
         }
     }
-    let Loaded { config: mut wanted, warnings, settings: _ } =
-        config::load(&source).map_err(|error| refused(&error))?;
+    let bytes = config::read(&source.path).map_err(|error| refused(&error))?;
+    attempt.config = Some(Sha256::digest(&bytes).into());
+    let loaded = config::load_bytes(&source, &bytes).map_err(|error| refused(&error))?;
+    let Loaded { config: mut wanted, warnings, settings: _, sha256: _ } = loaded;
     for Overriding { pool, strategy } in overrides {
         if let Some(options) = &strategy.config
             && let Some(pool) = wanted.pools.iter_mut().find(|candidate| candidate.name == *pool)
@@ -85,6 +91,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
     restart("state.keep", state.keep != running.state.keep);
     restart("state.dir", state.dir != running.state.dir);
     restart("log.level", log.level != running.log.level);
+    restart("reload.max_images", reload.max_images != running.reload.max_images);
     for pool in &pools {
         restart(&format!("pools.{}", pool.name), !running.pools.iter().any(|known| known.name == pool.name));
     }
@@ -107,7 +114,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         health,
         timeouts,
         limits,
-        reload,
+        reload: Reload { max_images: running.reload.max_images, ..reload },
         state: running.state.clone(),
         log: running.log.clone(),
     };
