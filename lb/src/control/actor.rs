@@ -7,6 +7,7 @@
 
 mod attach;
 mod changes;
+mod listening;
 mod publisher;
 mod reloading;
 mod reloads;
@@ -39,6 +40,7 @@ use super::state_dir::{OverlayWriter, StateDir};
 use super::vet::Vetter;
 use crate::config::{Config, Source};
 use crate::generation::Hall;
+use crate::listener::Listener;
 use crate::telemetry::{BackendGauges, Metrics};
 
 /// Reports that may wait for the actor; more of them wait at their sender.
@@ -67,6 +69,7 @@ pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) hall: Arc<Hall>,
     pub(super) builder: Builder,
+    pub(super) listeners: Vec<Arc<Listener>>,
     pub(super) loader: Arc<Loader>,
     pub(super) vetter: Option<Arc<Vetter>>,
     pub(super) pools: Vec<PoolState>,
@@ -85,6 +88,10 @@ pub(super) struct Actor {
     metrics: Arc<Metrics>,
     hall: Arc<Hall>,
     builder: Builder,
+    /// Of the newest generation.
+    listeners: Vec<Arc<Listener>>,
+    /// Of older ones, on their way out.
+    closing: Vec<Arc<Listener>>,
     loader: Arc<Loader>,
     vetter: Option<Arc<Vetter>>,
     pools: Vec<PoolState>,
@@ -129,6 +136,7 @@ impl Actor {
             metrics,
             hall,
             builder,
+            listeners,
             loader,
             vetter,
             pools,
@@ -154,6 +162,8 @@ impl Actor {
             metrics,
             hall,
             builder,
+            listeners,
+            closing: Vec::new(),
             loader,
             vetter,
             pools,

@@ -24,6 +24,7 @@ use super::state_dir::{Holder, StateDir};
 use super::vet::{VetBackend, VetError, Vetter};
 use crate::config::{Config, Source, resolve_address};
 use crate::generation::{CourseCall, Generation, Hall, Settings};
+use crate::listener::Listener;
 use crate::telemetry::Metrics;
 
 /// Commands that may wait for the actor.
@@ -33,6 +34,8 @@ const COMMANDS_MAX: usize = 256;
 pub struct Options {
     pub config: Config,
     pub metrics: Arc<Metrics>,
+    /// Those of `config.proxy.listen`, open; a reload may change them.
+    pub listeners: Vec<Arc<Listener>>,
     /// Forget changes that were made at run time.
     pub fresh: bool,
     /// Where `config` came from and is read again at a reload; without it every reload is refused.
@@ -114,7 +117,7 @@ struct Opened {
 
 /// Starts control on the current runtime. Returns when generation 1 is in the hall; replicas are still being launched then.
 pub async fn start(options: Options) -> Result<Control, StartError> {
-    let Options { config, metrics, fresh, source, vet, course } = options;
+    let Options { config, metrics, listeners, fresh, source, vet, course } = options;
     let builder = Builder::start().map_err(StartError::Builder)?;
     let for_builder = config.clone();
     let prepared = builder
@@ -144,7 +147,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let (events, event_queue) = mpsc::channel(super::actor::EVENTS_MAX);
     let mut launcher = config.launcher.clone().map(|launcher| Launcher::new(launcher, events.clone()));
     if let Some(launcher) = &mut launcher {
-        launcher.avoid(&config, &pools);
+        launcher.avoid(&config, &listeners, &pools);
         for (order, replica) in plan.replicas.iter().enumerate() {
             let socket = launcher.reserve().map_err(StartError::Launcher)?;
             pools[0].members.insert(Entry {
@@ -173,7 +176,14 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         parts.push(pool.adopt(built.map_err(refused)?));
     }
     let settings = settings(&config);
-    let hall = Hall::new(Generation { number: 1, pools: parts, routes: config.routes.clone(), settings, course });
+    let hall = Hall::new(Generation {
+        number: 1,
+        pools: parts,
+        routes: config.routes.clone(),
+        listeners: listeners.clone(),
+        settings,
+        course,
+    });
     for loaded in &report.strategies {
         metrics.set_strategy(&loaded.pool, &loaded.strategy, &loaded.version);
     }
@@ -189,6 +199,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         metrics,
         hall: hall.clone(),
         builder,
+        listeners,
         loader: Arc::new(loader),
         vetter: vetter.map(Arc::new),
         pools,

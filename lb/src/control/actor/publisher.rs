@@ -255,6 +255,7 @@ impl Actor {
             number,
             pools: self.pools.iter().filter_map(crate::control::pool_state::PoolState::published).collect(),
             routes,
+            listeners: self.listeners.clone(),
             settings,
             course: self.hall.current().course.clone(),
         });

@@ -75,7 +75,6 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         state,
         log,
     } = wanted;
-    restart("proxy.listen", proxy.listen != running.proxy.listen);
     restart("proxy.workers", proxy.workers != running.proxy.workers);
     restart("admin.listen", admin.listen != running.admin.listen);
     restart("admin.token_file", admin.token != running.admin.token);
@@ -98,7 +97,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
     let config = Config {
         file: running.file.clone(),
         plugin_dirs,
-        proxy: Proxy { trusted_proxies: proxy.trusted_proxies, ..running.proxy.clone() },
+        proxy: Proxy { workers: running.proxy.workers, ..proxy },
         admin: running.admin.clone(),
         pools: pools.collect(),
         routes: routes.unwrap_or_else(|| running.routes.clone()),
@@ -127,6 +126,7 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
     let mut applied = Vec::new();
     let mut note = |key: String, differs: bool| applied.extend(differs.then_some(key));
     note("plugin_dirs".into(), config.plugin_dirs != running.plugin_dirs);
+    note("proxy.listen".into(), config.proxy.listen != running.proxy.listen);
     note("proxy.trusted_proxies".into(), config.proxy.trusted_proxies != running.proxy.trusted_proxies);
     note("routes".into(), config.routes != running.routes);
     note("course.missing_path_is_400".into(), config.course != running.course);
@@ -172,18 +172,10 @@ mod tests {
         let after = "[proxy]\nlisten = \"127.0.0.1:9\"\nworkers = 7\n[admin]\nlisten = \"127.0.0.1:10\"\n[log]\nlevel = \"debug\"\n\
                      [course]\non_proxy_port = true\nseed = 3\n[state]\nkeep = false\n[timeouts]\nconnect_ms = 7\n";
         let target = target("", after);
-        let named = [
-            "proxy.listen",
-            "proxy.workers",
-            "admin.listen",
-            "course.on_proxy_port",
-            "course.seed",
-            "state.keep",
-            "log.level",
-        ];
+        let named = ["proxy.workers", "admin.listen", "course.on_proxy_port", "course.seed", "state.keep", "log.level"];
         assert_eq!(target.needs_restart, named);
-        assert_eq!(target.applied, ["timeouts"]);
-        assert_eq!(target.config.proxy, config("").proxy);
+        assert_eq!(target.applied, ["proxy.listen", "timeouts"]);
+        assert_eq!(target.config.proxy.workers, config("").proxy.workers);
         assert_eq!(target.config.timeouts, config(after).timeouts);
     }
 
