@@ -206,6 +206,24 @@ mod tests {
     }
 
     #[test]
+    fn newcomers_are_turned_away_and_who_is_there_is_served() {
+        use std::io::{Read, Write};
+        let listener = open_one(any());
+        let socket = listener.take().unwrap();
+        let mut early = std::net::TcpStream::connect(listener.address()).unwrap();
+        turn_away(&socket).unwrap();
+        early.write_all(b"early").unwrap();
+        let late = std::net::TcpStream::connect_timeout(&listener.address(), std::time::Duration::from_millis(50));
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (mut accepted, _) = socket.accept().unwrap();
+        accepted.set_nonblocking(false).unwrap();
+        let mut heard = [0; 5];
+        accepted.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"early");
+        assert_eq!(socket.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
     fn an_address_is_free_when_its_listener_is_dropped_and_a_check_takes_nothing() {
         let address = open_one(any()).address();
         check(&[address], &[]).unwrap();
