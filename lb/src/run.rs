@@ -152,10 +152,7 @@ async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
     }
 
     let metrics = Metrics::new();
-    let (course, calls) = match config.course.on_proxy_port {
-        true => Some(mpsc::channel(COURSE_CALLS_MAX)).unzip(),
-        false => (None, None),
-    };
+    let (course, calls) = mpsc::channel(COURSE_CALLS_MAX);
     let control = control::start(control::Options {
         config: config.clone(),
         metrics: metrics.clone(),
@@ -163,16 +160,14 @@ async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
         fresh: options.fresh,
         source: options.source.clone(),
         vet: Some(PathBuf::from(EXECUTABLE)),
-        course,
+        course: Some(course),
     })
     .await?;
 
     // from here on nothing waits, so the actor launches nothing before all of it has worked
     let proxy = Proxy::start(&control.hall, &metrics, config.proxy.workers);
     let proxy = proxy.map_err(system("the proxy's threads cannot start"))?;
-    if let Some(calls) = calls {
-        tokio::spawn(course::serve_calls(calls, control.handle.clone()));
-    }
+    tokio::spawn(course::serve_calls(calls, control.handle.clone()));
     let shared = admin::Shared::new(control.hall.clone(), metrics, control.handle.clone(), config.admin.token.as_ref());
     let server = admin::Server::start(admin_listener, shared).map_err(system("the admin port cannot be served"))?;
     Ok(Parts { proxy, control, server })

@@ -13,6 +13,7 @@ mod reloading;
 mod reloads;
 mod replicas;
 mod rolling_back;
+mod settings;
 mod status;
 
 use std::collections::HashMap;
@@ -39,7 +40,7 @@ use super::reload::{Prepared, ReloadError, Trigger};
 use super::state_dir::{OverlayWriter, StateDir};
 use super::vet::Vetter;
 use crate::config::{Config, Source};
-use crate::generation::Hall;
+use crate::generation::{CourseCall, Hall};
 use crate::listener::Listener;
 use crate::telemetry::{BackendGauges, Metrics};
 
@@ -70,6 +71,7 @@ pub(super) struct Parts {
     pub(super) hall: Arc<Hall>,
     pub(super) builder: Builder,
     pub(super) listeners: Vec<Arc<Listener>>,
+    pub(super) course: Option<mpsc::Sender<CourseCall>>,
     pub(super) loader: Arc<Loader>,
     pub(super) vetter: Option<Arc<Vetter>>,
     pub(super) pools: Vec<PoolState>,
@@ -90,6 +92,8 @@ pub(super) struct Actor {
     builder: Builder,
     /// Of the newest generation.
     listeners: Vec<Arc<Listener>>,
+    /// Where the course's routes on the proxy's port go, when they are on.
+    course: Option<mpsc::Sender<CourseCall>>,
     /// Of older ones, on their way out.
     closing: Vec<Arc<Listener>>,
     loader: Arc<Loader>,
@@ -137,6 +141,7 @@ impl Actor {
             hall,
             builder,
             listeners,
+            course,
             loader,
             vetter,
             pools,
@@ -148,7 +153,7 @@ impl Actor {
             events,
             event_queue,
         } = parts;
-        let random = config.course.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let random = settings::random(&config.course);
         let mut actor = Self {
             checkers: Checkers::new(config.health.clone(), events.clone()),
             gauges: HashMap::new(),
@@ -163,6 +168,7 @@ impl Actor {
             hall,
             builder,
             listeners,
+            course,
             closing: Vec::new(),
             loader,
             vetter,

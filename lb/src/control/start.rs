@@ -42,7 +42,7 @@ pub struct Options {
     pub source: Option<Source>,
     /// The `lb` in whose child processes plugins are tried first; without one they are not.
     pub vet: Option<PathBuf>,
-    /// Where the course's routes on the proxy's own port go.
+    /// Where the course's routes on the proxy's own port go, while `course.on_proxy_port` says so.
     pub course: Option<mpsc::Sender<CourseCall>>,
 }
 
@@ -182,7 +182,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         routes: config.routes.clone(),
         listeners: listeners.clone(),
         settings,
-        course,
+        course: course.clone().filter(|_| config.course.on_proxy_port),
     });
     for loaded in &report.strategies {
         metrics.set_strategy(&loaded.pool, &loaded.strategy, &loaded.version);
@@ -200,6 +200,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         hall: hall.clone(),
         builder,
         listeners,
+        course,
         loader: Arc::new(loader),
         vetter: vetter.map(Arc::new),
         pools,

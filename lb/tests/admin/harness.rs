@@ -171,6 +171,7 @@ impl Balancer {
     }
 
     /// Where the file says, and not the command line, which goes before it at every reload.
+    #[allow(dead_code, reason = "of the reload tests, which share this file")]
     pub(crate) fn start_where_the_file_says(folder: TempDir) -> Self {
         let stderr = std::fs::File::create(folder.path().join("stderr")).unwrap();
         let command = bare_command(&folder, &["--admin-listen", "127.0.0.1:0"]);

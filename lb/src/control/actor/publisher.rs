@@ -257,7 +257,7 @@ impl Actor {
             routes,
             listeners: self.listeners.clone(),
             settings,
-            course: self.hall.current().course.clone(),
+            course: self.course.clone().filter(|_| self.config.course.on_proxy_port),
         });
         self.metrics.set_generation(number);
         let (done, waiting) =

@@ -249,7 +249,7 @@ impl Actor {
         // The last of an instance that an import spoiled may be among them.
         self.builder.retire(candidates);
         let has_new_health = target.config.health != self.config.health;
-        self.config = target.config;
+        self.take_up(target.config);
         for (index, (came, gone)) in changed {
             for member in gone {
                 tracing::info!("pool {}: backend {} is removed and drains", self.pools[index].name, member.id());
