@@ -2,6 +2,8 @@
 //!
 //! Invariants: every command is answered once; an error changed nothing.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
@@ -75,6 +77,8 @@ pub struct Status {
     pub version: &'static str,
     pub generation: u64,
     pub uptime_s: f64,
+    /// Where clients connect, ports resolved.
+    pub listeners: Vec<SocketAddr>,
     /// "file", or how many runtime changes are in force.
     pub overlay: OverlayStatus,
     pub pools: Vec<PoolStatus>,

@@ -5,6 +5,7 @@
 //! pickers (builder), and the actor publishes all pools together. Invariants: whatever fails, the running state is as it was, and the
 //! answer names stage and reason; what a reload cannot apply is named in its answer.
 
+mod listen;
 mod read;
 mod swap;
 mod trial;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DEFAULT_POOL;
 
+pub(super) use listen::Doors;
 pub(super) use read::{Target, read};
 pub(super) use swap::{Candidate, Handed, PoolJob, Prepared, assemble, prepare};
 pub(super) use trial::{stage, vet};

@@ -25,6 +25,7 @@ use super::vet::{VetBackend, VetError, Vetter};
 use super::watch::{Attempt, Taken, Watch};
 use crate::config::{Config, Pool, Source, resolve_address};
 use crate::generation::{CourseCall, Generation, Hall, Settings};
+use crate::listener::Listener;
 use crate::telemetry::Metrics;
 
 /// Commands that may wait for the actor.
@@ -34,6 +35,8 @@ const COMMANDS_MAX: usize = 256;
 pub struct Options {
     pub config: Config,
     pub metrics: Arc<Metrics>,
+    /// Those of `config.proxy.listen`, open; a reload may change them.
+    pub listeners: Vec<Arc<Listener>>,
     /// Forget changes that were made at run time.
     pub fresh: bool,
     /// Where `config` came from and is read again at a reload; without it every reload is refused.
@@ -42,7 +45,7 @@ pub struct Options {
     pub loaded: Option<[u8; 32]>,
     /// The `lb` in whose child processes plugins are tried first; without one they are not.
     pub vet: Option<PathBuf>,
-    /// Where the course's routes on the proxy's own port go.
+    /// Where the course's routes on the proxy's own port go, while `course.on_proxy_port` says so.
     pub course: Option<mpsc::Sender<CourseCall>>,
 }
 
@@ -119,7 +122,7 @@ struct Opened {
 
 /// Starts control on the current runtime. Returns when generation 1 is in the hall; replicas are still being launched then.
 pub async fn start(options: Options) -> Result<Control, StartError> {
-    let Options { config, metrics, fresh, source, loaded, vet, course } = options;
+    let Options { config, metrics, listeners, fresh, source, loaded, vet, course } = options;
     let builder = Builder::start().map_err(StartError::Builder)?;
     let for_builder = config.clone();
     let prepared = builder
@@ -150,7 +153,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let (events, event_queue) = mpsc::channel(super::actor::EVENTS_MAX);
     let mut launcher = config.launcher.clone().map(|launcher| Launcher::new(launcher, events.clone()));
     if let Some(launcher) = &mut launcher {
-        launcher.avoid(&config, &pools);
+        launcher.avoid(&config, &listeners, &pools);
         for (order, replica) in plan.replicas.iter().enumerate() {
             let socket = launcher.reserve().map_err(StartError::Launcher)?;
             pools[0].members.insert(Entry {
@@ -179,7 +182,14 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         parts.push(pool.adopt(built.map_err(refused)?));
     }
     let settings = settings(&config);
-    let hall = Hall::new(Generation { number: 1, pools: parts, routes: config.routes.clone(), settings, course });
+    let hall = Hall::new(Generation {
+        number: 1,
+        pools: parts,
+        routes: config.routes.clone(),
+        listeners: listeners.clone(),
+        settings,
+        course: course.clone().filter(|_| config.course.on_proxy_port),
+    });
     for loaded in &report.strategies {
         metrics.set_strategy(&loaded.pool, &loaded.strategy, &loaded.version);
     }
@@ -198,6 +208,8 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         metrics,
         hall: hall.clone(),
         builder,
+        listeners,
+        course,
         loader: Arc::new(loader),
         vetter: vetter.map(Arc::new),
         watch: watch.transpose()?,

@@ -7,6 +7,7 @@ mod bench;
 #[path = "../admin/harness.rs"]
 #[allow(dead_code, reason = "shared with the admin tests, which use more of it")]
 mod harness;
+mod listen;
 mod load;
 mod probation;
 mod refused;

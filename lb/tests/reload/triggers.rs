@@ -143,6 +143,7 @@ async fn one_runs_at_a_time_and_those_that_wait_are_one() {
     let options = Options {
         config,
         metrics: Metrics::new(),
+        listeners: Vec::new(),
         fresh: true,
         source: Some(source),
         loaded: None,

@@ -12,6 +12,7 @@ impl Actor {
         Status {
             version: env!("CARGO_PKG_VERSION"),
             generation: self.hall.current().number,
+            listeners: self.listeners.iter().map(|listener| listener.address()).collect(),
             uptime_s: self.started.elapsed().as_secs_f64(),
             overlay: OverlayStatus { error, ..self.overlay.as_ref().map(Overlay::status).unwrap_or_default() },
             pools: (0..self.pools.len()).map(|pool| self.pool_status(pool)).collect(),
