@@ -122,7 +122,7 @@ fn is_system_library(name: &str) -> bool {
 
 fn foreign(library: &str) -> String {
     let advice = match library.split_once(".so") {
-        Some(("libstdc++", _)) => "link it statically (-static-libstdc++ -Wl,--exclude-libs,ALL)",
+        Some(("libstdc++", _)) => "link it statically (-static-libstdc++ -fno-gnu-unique -Wl,--exclude-libs,ALL)",
         _ => "link it statically",
     };
     format!(

@@ -65,18 +65,24 @@ impl Bench {
     /// The plugin made of `strategies/examples/<relative>.c`.
     pub(crate) fn compile(&self, relative: &str) -> PathBuf {
         let stem = Path::new(relative).file_name().expect("a name").to_str().expect("UTF-8");
-        let output = self.path(&format!("lib{stem}.so"));
-        let status = Command::new("cc")
-            .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1"])
-            // Some compilers bind at load by default; the host must ask for it itself.
-            .args(["-Wl,-z,lazy", "-I"])
-            .arg(source("api/include"))
+        // Some compilers bind at load by default; the host must ask for it itself.
+        self.build("cc", &source(&format!("examples/{relative}.c")), &format!("lib{stem}.so"), &["-Wl,-z,lazy"])
+    }
+
+    /// `output` in this folder, made by a compiler of C or C++ from `source`; with `-c` in `flags` an object file.
+    pub(crate) fn build(&self, compiler: &str, source: &Path, output: &str, flags: &[&str]) -> PathBuf {
+        let output = self.path(output);
+        let standard = if compiler == "cc" { "-std=gnu11" } else { "-std=c++17" };
+        let status = Command::new(compiler)
+            .args([standard, "-shared", "-fPIC", "-fvisibility=hidden", "-O1", "-I"])
+            .arg(self::source("api/include"))
             .arg("-o")
             .arg(&output)
-            .arg(source(&format!("examples/{relative}.c")))
+            .arg(source)
+            .args(flags)
             .status()
-            .expect("cc runs");
-        assert!(status.success(), "{relative}.c does not compile");
+            .unwrap_or_else(|error| panic!("{compiler} does not run: {error}"));
+        assert!(status.success(), "{} does not compile", source.display());
         output
     }
 
