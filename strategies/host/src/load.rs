@@ -275,8 +275,7 @@ fn open(loader: &Loader, opening: &mut Opening) -> Result<(), String> {
     // Asked again: others may have been opened since this one was staged.
     opening.plugin = loader.resident(sha256)?;
     if opening.plugin.is_none() {
-        copy.keep_for_ever(*sha256);
-        let plugin = Plugin::open(copy.path(), origin, *sha256, &loader.host)?;
+        let plugin = Plugin::open(copy.to_be_opened(*sha256).path(), origin, *sha256, &loader.host)?;
         // From here on it is resident and counts, also when a later stage refuses it. Of two that opened the same bytes at the same
         // time the first is kept.
         let mut images = loader.images.lock().unwrap_or_else(PoisonError::into_inner);

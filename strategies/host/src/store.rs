@@ -67,10 +67,12 @@ impl PrivateCopy {
         Self { path: path.into(), memory: Some(file) }
     }
 
-    /// To be called before the path is given to the dynamic linker.
-    pub(crate) fn keep_for_ever(&self, sha256: [u8; 32]) {
-        if let Some(file) = &self.memory {
-            given().entry(sha256).or_insert_with(|| file.clone());
+    /// The copy of this content whose path may be given to the dynamic linker.
+    pub(crate) fn to_be_opened(&self, sha256: [u8; 32]) -> Self {
+        match &self.memory {
+            // Another thread may have been first, with a copy of its own.
+            Some(file) => Self::in_memory(given().entry(sha256).or_insert_with(|| file.clone()).clone()),
+            None => self.clone(),
         }
     }
 }

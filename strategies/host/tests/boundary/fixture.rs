@@ -49,6 +49,11 @@ pub(crate) fn request<'a>(tried: &'a [u32], headers: &'a HeaderList<'a>) -> Pick
     }
 }
 
+fn succeed(mut compiler: Command, source: &Path) {
+    let status = compiler.status().unwrap_or_else(|error| panic!("{compiler:?} does not run: {error}"));
+    assert!(status.success(), "{} does not compile", source.display());
+}
+
 // === impl Bench ===
 
 impl Bench {
@@ -69,20 +74,38 @@ impl Bench {
         self.build("cc", &source(&format!("examples/{relative}.c")), &format!("lib{stem}.so"), &["-Wl,-z,lazy"])
     }
 
-    /// `output` in this folder, made by a compiler of C or C++ from `source`; with `-c` in `flags` an object file.
+    /// A library, `output` in this folder, made by a compiler of C or C++; with `-c` in `flags` an object file.
     pub(crate) fn build(&self, compiler: &str, source: &Path, output: &str, flags: &[&str]) -> PathBuf {
+        self.run(compiler, source, output, &[&["-shared", "-fPIC", "-fvisibility=hidden"], flags].concat())
+    }
+
+    /// The same for a program in C.
+    pub(crate) fn build_program(&self, source: &Path, output: &str, flags: &[&str]) -> PathBuf {
+        self.run("cc", source, output, flags)
+    }
+
+    fn run(&self, compiler: &str, source: &Path, output: &str, flags: &[&str]) -> PathBuf {
         let output = self.path(output);
-        let standard = if compiler == "cc" { "-std=gnu11" } else { "-std=c++17" };
-        let status = Command::new(compiler)
-            .args([standard, "-shared", "-fPIC", "-fvisibility=hidden", "-O1", "-I"])
+        let mut command = Command::new(compiler);
+        command
+            .arg(if compiler == "cc" { "-std=gnu11" } else { "-std=c++17" })
+            .args(["-O1", "-I"])
             .arg(self::source("api/include"))
             .arg("-o")
             .arg(&output)
             .arg(source)
-            .args(flags)
-            .status()
-            .unwrap_or_else(|error| panic!("{compiler} does not run: {error}"));
-        assert!(status.success(), "{} does not compile", source.display());
+            .args(flags);
+        succeed(command, source);
+        output
+    }
+
+    /// A library in Rust that needs nothing but the standard library.
+    pub(crate) fn build_rust(&self, source: &Path, output: &str, flags: &[&str]) -> PathBuf {
+        let output = self.path(output);
+        let mut command = Command::new("rustc");
+        command.args(["--edition", "2024", "--crate-type", "cdylib", "--crate-name", "fixture"]);
+        command.arg("-o").arg(&output).arg(source).args(flags);
+        succeed(command, source);
         output
     }
 
