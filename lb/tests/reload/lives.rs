@@ -2,11 +2,13 @@
 //! process.
 
 use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
 use serde_json::json;
 
 use crate::bench::{Bench, compiled, compiled_rust, filed, named, post};
-use crate::harness::{get, mock, wait_for};
+use crate::harness::{get, mock, send, wait_for};
 
 /// What `tells_threads.c` wrote in `process`: thread and hook, with the instance or picker.
 fn told(text: &str, process: &str) -> Vec<(String, String, String)> {
@@ -32,7 +34,7 @@ fn instances_and_pickers_are_made_and_freed_once_each_by_the_builder_also_when_n
         bench.change(&named("round_robin"));
         let last = post(admin, "/reload", r#"{"strategy":{"name":"least_connections"}}"#);
         assert_eq!(last.status, 200, "{}", last.body);
-        let plain = crate::harness::send(admin, "DELETE", "/rm", &[], r#"{"n":3,"hostnames":["a0","a1","a2"]}"#);
+        let plain = send(admin, "DELETE", "/rm", &[], r#"{"n":3,"hostnames":["a0","a1","a2"]}"#);
         assert_eq!(plain.status, 200, "{}", plain.body);
     }
     // The last proven strategy is kept for a rollback: two others have been in charge since.
@@ -75,11 +77,49 @@ fn a_plugin_that_takes_leave_at_the_end_of_the_process_does_so_when_nobody_picks
     std::thread::scope(|scope| {
         for _ in 0..4 {
             // Until nobody listens any more.
-            scope.spawn(move || while std::panic::catch_unwind(|| get(proxy, "/home")).is_ok() {});
+            scope.spawn(move || {
+                while let Ok(mut stream) = TcpStream::connect(proxy) {
+                    let _ = stream.write_all(b"GET /home HTTP/1.1\r\nhost: lb\r\nconnection: close\r\n\r\n");
+                    let _ = stream.read_to_end(&mut Vec::new());
+                }
+            });
         }
         wait_for("some requests", || (bench.seen() > 50).then_some(()));
         bench.lb.signal("TERM");
         assert!(bench.lb.end().success(), "{}", bench.lb.printed("stderr"));
     });
     assert!(bench.lb.printed("stderr").contains("a plugin says goodbye"), "it did take leave");
+}
+
+#[test]
+fn counts_of_requests_under_way_come_back_to_nothing_over_reloads_a_removal_and_a_return() {
+    let bench = Bench::start(&named("round_robin"));
+    let (admin, proxy) = (bench.lb.admin, bench.lb.proxy);
+    let stall = |on: bool| {
+        let change = mock_server::Change { stall: Some(on), ..Default::default() };
+        bench.servers.iter().for_each(|server| server.change(&change).unwrap());
+    };
+    let counts = || {
+        let backends = bench.status()["pools"][0]["backends"].clone();
+        let counts =
+            backends.as_array().unwrap().iter().map(|b| (b["id"].to_string(), b["in_flight"].as_u64().unwrap()));
+        counts.collect::<BTreeMap<_, _>>()
+    };
+    stall(true);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..9).map(|_| scope.spawn(move || get(proxy, "/home").status)).collect();
+        wait_for("all to be under way", || counts().values().all(|count| *count == 3).then_some(()));
+        let first = json!({ "id": "b1", "address": bench.servers[0].addr.to_string() });
+        for name in ["least_connections", "consistent_hash", "round_robin"] {
+            bench.change(&named(name));
+            assert!(counts().values().all(|count| *count == 3), "{name}: {:?}", counts());
+            assert_eq!(send(admin, "DELETE", "/rm", &[], r#"{"n":1,"hostnames":["b1"]}"#).status, 200);
+            assert_eq!(counts().len(), 2);
+            assert_eq!(post(admin, "/add", &json!({ "backends": [first] }).to_string()).status, 200);
+            assert_eq!(counts()["\"b1\""], 3, "{name}: its count was kept while it was away");
+        }
+        stall(false);
+        assert!(clients.into_iter().all(|client| client.join().unwrap() == 200));
+    });
+    wait_for("all counts to be nothing", || counts().values().all(|count| *count == 0).then_some(()));
 }

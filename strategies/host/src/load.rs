@@ -59,7 +59,6 @@ pub struct LoadError {
 /// Opens plugins for one process: knows the private copies and all resident images.
 pub struct Loader {
     store: Store,
-    images_max: usize,
     host: HostInfo,
     /// All that were ever opened, by content, those included whose table was refused.
     images: Mutex<HashMap<[u8; 32], Arc<Plugin>>>,
@@ -157,22 +156,12 @@ fn hint(wanted: &str, names: &[String]) -> String {
 impl Loader {
     /// `directory` gets the private copies (made if missing, mode 0700); `workers` may pick at the same time.
     pub fn new(directory: PathBuf, workers: usize) -> Self {
-        Self {
-            store: Store::new(directory),
-            images_max: IMAGES_MAX,
-            host: HostInfo::new(workers),
-            images: Mutex::new(HashMap::new()),
-        }
+        Self { store: Store::new(directory), host: HostInfo::new(workers), images: Mutex::new(HashMap::new()) }
     }
 
     /// The same with its copies kept in this way, whatever the directory allows.
     pub fn with_copies(self, copies: Copies) -> Self {
         Self { store: self.store.with_copies(copies), ..self }
-    }
-
-    /// The same with room for fewer images, or for more.
-    pub fn with_images_max(self, images_max: usize) -> Self {
-        Self { images_max, ..self }
     }
 
     /// Takes the file through all stages. The same bytes yield the same image.
@@ -214,10 +203,9 @@ impl Loader {
     fn resident(&self, sha256: &[u8; 32]) -> Result<Option<Arc<Plugin>>, String> {
         let images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         match images.get(sha256) {
-            None if images.len() >= self.images_max => Err(format!(
-                "would be image {} of this process and {} is the limit: restart lb",
-                images.len() + 1,
-                self.images_max
+            None if images.len() >= IMAGES_MAX => Err(format!(
+                "would be image {} of this process and {IMAGES_MAX} is the limit: restart lb",
+                images.len() + 1
             )),
             found => Ok(found.cloned()),
         }
