@@ -114,7 +114,7 @@ fn every_attempt_ends_once_for_its_strategy_whatever_its_end() {
     // Who is in charge at the end hears of it, and learns that it was not he who picked.
     stall(true);
     let mut waiting = lb.client();
-    let number = lb.publish(&[alone.clone()]);
+    let number = lb.publish(std::slice::from_ref(&alone));
     wait_until("the workers to follow", || lb.hall.is_settled(number));
     waiting.send(&request("GET", "/home", &[]));
     wait_until("it to be at the backend", || server.stats().in_progress == 1);
