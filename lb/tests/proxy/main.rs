@@ -10,6 +10,7 @@ mod client;
 mod course;
 mod drain;
 mod errors;
+mod finishes;
 mod generations;
 mod headers;
 mod hostile;

@@ -4,10 +4,13 @@
 //! choice, waits are for events, and what is refused is held against generation, counters and strategy from before.
 
 mod bench;
+mod coherence;
+mod files;
 #[path = "../admin/harness.rs"]
 #[allow(dead_code, reason = "shared with the admin tests, which use more of it")]
 mod harness;
 mod listen;
+mod lives;
 mod load;
 mod probation;
 mod refused;

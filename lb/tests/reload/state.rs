@@ -158,15 +158,28 @@ fn the_log_level_and_the_courses_settings_of_the_file_are_taken_up() {
 }
 
 #[test]
-fn a_state_that_is_not_taken_over_begins_anew_with_a_warning() {
+fn a_state_that_is_not_taken_over_begins_anew_with_a_warning_and_never_fails_a_reload() {
     let file = "libbroken.so";
-    let heir = |word: &str| compiled("proud_heir.c", &[&format!("-DWORD=\"{word}\"")]);
-    let bench = Bench::start_with(&filed(file), &[(file, &heir("mine"))]);
-    std::fs::write(bench.lb.path(file), heir("yours")).unwrap();
-    let report = bench.reloaded();
-    let pool = &report["pools"][0];
-    assert_eq!((&pool["change"], &pool["state"]), (&json!("plugin"), &json!("fresh")), "{report}");
-    let warning = report["warnings"][0].as_str().unwrap();
-    assert!(warning.contains("begins anew") && warning.contains("this is not yours"), "{warning}");
-    assert_eq!(bench.who(), "1");
+    let heir = |flags: &[&str]| compiled("proud_heir.c", flags);
+    let bench = Bench::start_with(&filed(file), &[(file, &heir(&[]))]);
+    // The last column: what the warning says, where there is one. Each row's successor is the next row's predecessor.
+    for (flags, state, warns) in [
+        (&["-DWORD=\"mine\"", "-O2"][..], "imported", None),
+        (&["-DWORD=\"yours\""], "fresh", Some("this is not yours")),
+        (&["-DWORD=\"yours\"", "-DVERSION=2"], "fresh", Some("this is not yours")),
+        (&["-DWORD=\"yours\"", "-DVERSION=2", "-O2"], "imported", None),
+        (&["-DWORD=\"\"", "-DVERSION=2"], "fresh", Some("this is not")),
+        // Nothing was told: what there is to know is in the slots, if both mean the same by them.
+        (&["-DWORD=\"\"", "-DVERSION=2", "-O2"], "kept", None),
+        (&["-DWORD=\"\"", "-DVERSION=3"], "fresh", None),
+    ] {
+        std::fs::write(bench.lb.path(file), heir(flags)).unwrap();
+        let report = bench.reloaded();
+        let pool = &report["pools"][0];
+        assert_eq!((&pool["change"], &pool["state"]), (&json!("plugin"), &json!(state)), "{flags:?}: {report}");
+        let warning = report["warnings"][0].as_str().unwrap_or_default();
+        assert_eq!(warning.contains("begins anew"), warns.is_some(), "{flags:?}: {report}");
+        assert!(warning.contains(warns.unwrap_or_default()), "{flags:?}: {warning}");
+        assert_eq!(bench.who(), "1");
+    }
 }
