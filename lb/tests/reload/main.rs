@@ -7,8 +7,10 @@ mod bench;
 #[path = "../admin/harness.rs"]
 #[allow(dead_code, reason = "shared with the admin tests, which use more of it")]
 mod harness;
+mod kept;
 mod listen;
 mod load;
+mod pools;
 mod probation;
 mod refused;
 mod state;
