@@ -12,6 +12,7 @@ mod members;
 mod overlay;
 mod plugins;
 mod pool_state;
+mod pools;
 mod preflight;
 mod probation;
 mod reload;

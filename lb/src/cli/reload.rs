@@ -49,8 +49,11 @@ fn page(report: &ReloadReport) -> String {
         ReloadResult::WouldWork => format!("ok: a reload would work; generation {generation} stays\n"),
     };
     for pool in report.pools.iter().filter(|pool| pool.change != StrategyChange::Unchanged) {
-        let change = pool.change.as_str();
-        let _ = writeln!(page, "pool {}: strategy {} {} ({change} changed)", pool.pool, pool.strategy, pool.version);
+        let change = match pool.change {
+            StrategyChange::New => "a new pool".to_owned(),
+            change => format!("{} changed", change.as_str()),
+        };
+        let _ = writeln!(page, "pool {}: strategy {} {} ({change})", pool.pool, pool.strategy, pool.version);
     }
     for key in &report.applied {
         let _ = writeln!(page, "applied: {key}");

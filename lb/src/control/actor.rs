@@ -8,6 +8,7 @@
 mod attach;
 mod changes;
 mod listening;
+mod pools;
 mod publisher;
 mod reloading;
 mod reloads;
@@ -36,6 +37,7 @@ use super::launcher::{Launcher, News};
 use super::members::{Member, Origin};
 use super::overlay::Overlay;
 use super::pool_state::PoolState;
+use super::pools::{PoolKey, Pools};
 use super::probation::Tenure;
 use super::reload::{Prepared, ReloadError, Trigger};
 use super::state_dir::{OverlayWriter, StateDir};
@@ -54,7 +56,7 @@ const WRITE_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 /// What is reported to the actor.
 pub(super) enum Event {
     /// A health check ended.
-    Checked { checker: u64, pool: usize, id: Arc<str>, outcome: Result<(), String> },
+    Checked { checker: u64, pool: PoolKey, id: Arc<str>, outcome: Result<(), String> },
     /// Something happened to a launched replica.
     Replica { supervisor: u64, name: Arc<str>, news: News },
     /// The addresses of backends to attach are known.
@@ -102,8 +104,10 @@ pub(super) struct Actor {
     loader: Arc<Loader>,
     vetter: Option<Arc<Vetter>>,
     watch: Option<Watch>,
-    pools: Vec<PoolState>,
-    gauges: HashMap<(usize, Arc<str>), Arc<BackendGauges>>,
+    pools: Pools,
+    /// Out of every generation to come; workers may still have them.
+    leaving: Vec<(PoolKey, PoolState)>,
+    gauges: HashMap<(PoolKey, Arc<str>), Arc<BackendGauges>>,
     publisher: Publisher,
     reloads: Reloads,
     checkers: Checkers,
@@ -178,7 +182,8 @@ impl Actor {
             loader,
             vetter,
             watch,
-            pools,
+            pools: Pools::new(pools),
+            leaving: Vec::new(),
             launcher,
             writer,
             overlay,
@@ -188,7 +193,7 @@ impl Actor {
             event_queue,
         };
         let probation = Tenure::begin(Instant::now(), actor.config.reload.probation);
-        for pool in 0..actor.pools.len() {
+        for pool in actor.pools.keys() {
             *actor.pools[pool].tenure_mut() = probation.clone();
             // No request has come yet.
             actor.publisher.settle_newest(Done::InCharge { pool, instance: actor.pools[pool].strategy.instance() });
@@ -287,7 +292,7 @@ impl Actor {
 
     /// Ends what was started. Commands that come in from now on are told that lb is stopping.
     async fn stop(self) {
-        let Self { builder, pools, launcher, writer, checkers, commands, event_queue, publisher, .. } = self;
+        let Self { builder, pools, leaving, launcher, writer, checkers, commands, event_queue, publisher, .. } = self;
         drop((commands, checkers, event_queue, publisher));
         if let Some(launcher) = launcher {
             launcher.stop_all().await;
@@ -297,6 +302,6 @@ impl Actor {
         {
             tracing::error!("the last change made at run time could not be written in time");
         }
-        builder.retire(pools);
+        builder.retire((pools.into_states(), leaving));
     }
 }

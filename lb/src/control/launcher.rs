@@ -86,10 +86,15 @@ impl Launcher {
     }
 
     /// Ports that are somebody else's, whether or not he listens now: lb's own and those of backends that we did not launch.
-    pub(super) fn avoid(&self, config: &Config, listeners: &[Arc<Listener>], pools: &[PoolState]) {
+    pub(super) fn avoid<'a>(
+        &self,
+        config: &Config,
+        listeners: &[Arc<Listener>],
+        pools: impl Iterator<Item = &'a PoolState>,
+    ) {
         let configured = config.proxy.listen.iter().chain([&config.admin.listen]).copied();
         let own = configured.chain(listeners.iter().map(|listener| listener.address())).map(|listen| listen.port());
-        let members = pools.iter().flat_map(|pool| pool.members.iter());
+        let members = pools.flat_map(|pool| pool.members.iter());
         let others = members.filter(|member| member.entry.origin != super::members::Origin::Launched);
         self.ports.avoid(own.chain(others.map(|member| member.entry.socket.port())));
     }

@@ -21,7 +21,7 @@ use crate::config::DEFAULT_POOL;
 pub(super) use listen::Doors;
 pub(super) use read::{Target, read};
 pub(super) use swap::{Candidate, Handed, PoolJob, Prepared, assemble, prepare};
-pub(super) use trial::{stage, vet};
+pub(super) use trial::{InCharge, stage, vet};
 
 /// What to reload, and how seriously.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -111,6 +111,8 @@ pub struct PoolReload {
 #[serde(rename_all = "lowercase")]
 pub enum StrategyChange {
     Unchanged,
+    /// The pool is new, and so is its strategy.
+    New,
     /// The same plugin with other options.
     Options,
     /// The same strategy from other bytes.
@@ -215,6 +217,7 @@ impl StrategyChange {
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unchanged => "unchanged",
+            Self::New => "new",
             Self::Options => "options",
             Self::Plugin => "plugin",
             Self::Strategy => "strategy",

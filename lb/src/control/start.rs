@@ -153,7 +153,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let (events, event_queue) = mpsc::channel(super::actor::EVENTS_MAX);
     let mut launcher = config.launcher.clone().map(|launcher| Launcher::new(launcher, events.clone()));
     if let Some(launcher) = &mut launcher {
-        launcher.avoid(&config, &listeners, &pools);
+        launcher.avoid(&config, &listeners, pools.iter());
         for (order, replica) in plan.replicas.iter().enumerate() {
             let socket = launcher.reserve().map_err(StartError::Launcher)?;
             pools[0].members.insert(Entry {

@@ -105,7 +105,9 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &Pool) {
     }
     e.histogram(&names::BACKEND_CONNECT, &[name], &pool.connect);
     if let Some((strategy, version)) = &pool.strategy {
-        e.number(&names::STRATEGY_INFO, &[name, strategy, version], 1.0);
+        if pool.has_strategy {
+            e.number(&names::STRATEGY_INFO, &[name, strategy, version], 1.0);
+        }
         e.number(&names::STRATEGY_RETIRED, &[name], pool.retired_instances as f64);
         for (kind, count) in SwapKind::ALL.iter().zip(pool.swaps) {
             e.number(&names::STRATEGY_SWAPS, &[name, kind.as_str()], count as f64);

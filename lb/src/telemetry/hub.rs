@@ -56,6 +56,8 @@ pub(super) struct State {
     pub(super) runtimes: BTreeMap<usize, RuntimeMetrics>,
     /// Those that are listened on no more.
     pub(super) retired_listeners: BTreeMap<Arc<str>, Retired>,
+    /// Those that are gone, with all of their backends.
+    pub(super) retired_pools: BTreeMap<Arc<str>, Retired>,
     /// By pool.
     pub(super) past: BTreeMap<Arc<str>, Past>,
 }
@@ -138,6 +140,23 @@ impl Metrics {
             entry.retired.get_or_insert_default();
             entry.look_again(now);
         }
+    }
+
+    /// Requests may go there: its series stay from now on.
+    pub fn pool_opened(&self, pool: &str) {
+        self.shared.state.lock().retired_pools.remove(pool);
+    }
+
+    /// The pool is gone with all of its backends; to be called when no worker's view has it. `lb_strategy_info` goes at once, the
+    /// other series `RETIRED_SERIES_STAY` after a scrape first found nothing in flight.
+    pub fn retire_pool(&self, pool: &str) {
+        let now = (self.shared.clock)();
+        let mut state = self.shared.state.lock();
+        for (_, backend) in state.backends.iter_mut().filter(|((name, _), _)| **name == *pool) {
+            backend.retired.get_or_insert_default();
+        }
+        state.retired_pools.entry(pool.into()).or_default();
+        state.look_again(now);
     }
 
     /// The strategy in charge of a pool from now on.
@@ -225,6 +244,7 @@ impl State {
             reloads: std::array::from_fn(|_| Reloads::new(started)),
             runtimes: BTreeMap::new(),
             retired_listeners: BTreeMap::new(),
+            retired_pools: BTreeMap::new(),
             past: BTreeMap::new(),
         }
     }

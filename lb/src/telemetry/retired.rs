@@ -69,10 +69,15 @@ impl State {
     pub(super) fn look_again(&mut self, now: Instant) {
         self.look_at_backends(now);
         self.look_at_listeners(now);
+        self.look_at_pools(now);
     }
 
     pub(super) fn is_hidden(&self, listener: &str) -> bool {
         self.retired_listeners.get(listener).is_some_and(|retired| retired.hidden)
+    }
+
+    pub(super) fn is_pool_hidden(&self, pool: &str) -> bool {
+        self.retired_pools.get(pool).is_some_and(|retired| retired.hidden)
     }
 
     fn look_at_backends(&mut self, now: Instant) {
@@ -106,6 +111,30 @@ impl State {
                     }
                     listener != name
                 });
+            }
+            !forgettable
+        });
+    }
+}
+
+// === impl State: retired pools ===
+
+impl State {
+    fn look_at_pools(&mut self, now: Instant) {
+        let Self { retired_pools, pools, backends, strategies, swaps, replaced, past, .. } = self;
+        retired_pools.retain(|name, retired| {
+            let shards = pools.iter().filter(|((_, pool), _)| pool == name).flat_map(|(_, shards)| shards.values());
+            let in_flight: i64 = shards.map(|shard| shard.in_flight.get()).sum();
+            retired.look_again(in_flight > 0, now);
+            let forgettable = retired.hidden
+                && !backends.keys().any(|(pool, _)| pool == name)
+                && pools.iter_mut().all(|((_, pool), shards)| pool != name || are_ours(shards));
+            if forgettable {
+                pools.retain(|(_, pool), _| pool != name);
+                strategies.remove(name);
+                swaps.remove(name);
+                replaced.remove(name);
+                past.remove(name);
             }
             !forgettable
         });

@@ -62,7 +62,9 @@ pub(super) struct Pool {
     pub errors: [u64; ErrorReason::COUNT],
     pub retries: [u64; RetryReason::COUNT],
     pub connect: HistogramSum,
-    /// Name and version of the strategy in charge, once it is known.
+    /// One is in charge: the pool is in service.
+    pub has_strategy: bool,
+    /// Name and version of it, once it is known.
     pub strategy: Option<(Arc<str>, Arc<str>)>,
     pub answers: BTreeMap<Arc<str>, Answers>,
     pub retired_instances: usize,
@@ -146,6 +148,11 @@ impl Snapshot {
                 snapshot.backends.push(Backend::sum(pool.clone(), name.clone(), backend));
             }
         }
+        snapshot.requests.retain(|requests| !state.is_pool_hidden(&requests.pool));
+        snapshot.pools.retain(|name, _| !state.is_pool_hidden(name));
+        for (_, pool) in snapshot.pools.iter_mut().filter(|(name, _)| state.retired_pools.contains_key(*name)) {
+            pool.has_strategy = false;
+        }
         snapshot
     }
 }
@@ -198,6 +205,7 @@ impl Default for Pool {
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
             connect: EMPTY,
+            has_strategy: true,
             strategy: None,
             answers: BTreeMap::new(),
             retired_instances: 0,

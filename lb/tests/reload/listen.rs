@@ -1,7 +1,7 @@
 //! `proxy.listen` in a reload: addresses come and go under load, and no connection that a client has is lost.
 
 use std::collections::HashMap;
-use std::io::{BufRead, BufReader, ErrorKind, Read, Write};
+use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
@@ -9,7 +9,8 @@ use mock_server::Running;
 use serde_json::{Value, json};
 
 use crate::bench::{named, post};
-use crate::harness::{Balancer, PATIENCE, backends, folder, get, mock, wait_for};
+use crate::harness::{Balancer, backends, folder, get, mock, wait_for};
+use crate::kept::{Ends, Kept};
 
 /// A balancer that listens where its file says.
 struct Listening {
@@ -17,16 +18,10 @@ struct Listening {
     servers: Vec<Running>,
 }
 
-/// A connection that is used for one request after the other.
-struct Kept(BufReader<TcpStream>);
-
 fn config(listen: &[String], more: &str, servers: &[Running]) -> String {
     let named: Vec<_> = ["b1", "b2"].into_iter().zip(servers.iter().map(|server| server.addr)).collect();
     format!("[proxy]\nlisten = {listen:?}\n{more}\n[health]\ninterval_ms = 86400000\n{}", backends(&named))
 }
-
-/// Sets a flag when it is dropped, also by a test that fails: who works until then ends.
-struct Ends<'a>(&'a AtomicBool);
 
 fn any() -> String {
     "127.0.0.1:0".to_owned()
@@ -85,59 +80,6 @@ impl Listening {
         let series = page.lines().filter_map(|line| line.strip_prefix("lb_client_connections_accepted_total"));
         let parts = series.filter_map(|rest| rest.strip_prefix("{listener=\"")?.split_once("\"} "));
         parts.map(|(listener, count)| (listener.to_owned(), count.parse().unwrap())).collect()
-    }
-}
-
-// === impl Ends ===
-
-impl Drop for Ends<'_> {
-    fn drop(&mut self) {
-        self.0.store(true, Relaxed);
-    }
-}
-
-// === impl Kept ===
-
-impl Kept {
-    fn connect(address: SocketAddr) -> std::io::Result<Self> {
-        let stream = TcpStream::connect(address)?;
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        stream.set_nodelay(true).unwrap();
-        Ok(Self(BufReader::new(stream)))
-    }
-
-    fn send(&mut self, path: &str, lines: &str) {
-        let request = format!("GET {path} HTTP/1.1\r\nhost: lb.test\r\n{lines}\r\n");
-        self.0.get_mut().write_all(request.as_bytes()).unwrap();
-    }
-
-    /// Status and declared length.
-    fn head(&mut self) -> (u16, usize) {
-        let (mut status, mut length) = (0, 0);
-        loop {
-            let mut line = String::new();
-            assert_ne!(self.0.read_line(&mut line).unwrap(), 0, "the connection ended");
-            if let Some(rest) = line.strip_prefix("HTTP/1.1 ") {
-                status = rest[..3].parse().unwrap();
-            } else if let Some((_, value)) = line.to_lowercase().split_once("content-length: ") {
-                length = value.trim().parse().unwrap();
-            } else if line == "\r\n" {
-                return (status, length);
-            }
-        }
-    }
-
-    fn body(&mut self, length: usize) -> Vec<u8> {
-        let mut body = vec![0; length];
-        self.0.read_exact(&mut body).unwrap();
-        body
-    }
-
-    /// One request that must be answered well.
-    fn get(&mut self) {
-        self.send("/home", "");
-        let (status, length) = self.head();
-        assert_eq!((status, self.body(length).len()), (200, length));
     }
 }
 
@@ -244,7 +186,7 @@ fn a_tunnel_and_a_slow_reader_outlive_their_listener() {
     let both = bench.listen(&[any(), any()]);
     bench.listen(&[both[1].to_string()]);
     wait_for("the door to be closed", || TcpStream::connect(first).is_err().then_some(()));
-    tunnel.0.get_mut().write_all(b"still here").unwrap();
+    tunnel.write(b"still here");
     assert_eq!(tunnel.body(10), b"still here");
     assert_eq!(reader.body(BYTES).len(), BYTES);
     reader.get();

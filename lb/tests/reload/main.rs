@@ -9,9 +9,11 @@ mod files;
 #[path = "../admin/harness.rs"]
 #[allow(dead_code, reason = "shared with the admin tests, which use more of it")]
 mod harness;
+mod kept;
 mod listen;
 mod lives;
 mod load;
+mod pools;
 mod probation;
 mod refused;
 mod state;

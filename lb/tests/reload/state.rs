@@ -123,13 +123,9 @@ fn changes_made_at_run_time_outlive_a_reload_until_the_file_says_otherwise() {
 #[test]
 fn what_only_a_restart_applies_is_named_every_time() {
     let bench = Bench::start(&named("round_robin"));
-    let after = format!(
-        "{}[launcher]\nkind = \"process\"\n[state]\nkeep = false\n\
-         [pools.other.strategy]\nname = \"round_robin\"\n",
-        named("least_connections")
-    );
+    let after = format!("{}[launcher]\nkind = \"process\"\n[state]\nkeep = false\n", named("least_connections"));
     let report = bench.change(&after);
-    let named = json!(["launcher", "state.keep", "pools.other"]);
+    let named = json!(["launcher", "state.keep"]);
     assert_eq!((&report["needs_restart"], &report["result"]), (&named, &json!("done")));
     assert_eq!(bench.strategy(), "least_connections", "the rest is in force");
     let report = bench.reloaded();

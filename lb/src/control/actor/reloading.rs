@@ -13,13 +13,15 @@ use tokio::time::Instant;
 use super::publisher::Done;
 use super::reloads::{Assembling, Transaction, about, tell};
 use super::{Actor, Event, Wake};
-use crate::control::members::{Entry, Member, Origin};
+use crate::config;
+use crate::control::members::{Entry, Member, Members, Origin};
 use crate::control::overlay::Overlay;
-use crate::control::pool_state::SlotsOf;
+use crate::control::pool_state::{PoolState, SlotsOf};
+use crate::control::pools::PoolKey;
 use crate::control::probation::Tenure;
 use crate::control::reload::{
-    Candidate, Handed, LastReload, PoolJob, PoolReload, Prepared, ReloadError, ReloadReport, ReloadResult, RolledBack,
-    StateHandOver, StrategyChange, Target, Trigger, prepare, read, stage, vet,
+    Candidate, Handed, InCharge, LastReload, PoolJob, PoolReload, Prepared, ReloadError, ReloadReport, ReloadResult,
+    RolledBack, StateHandOver, StrategyChange, Target, Trigger, prepare, read, stage, vet,
 };
 use crate::control::start::{settings, vet_backends};
 use crate::control::vet::VetBackend;
@@ -45,8 +47,8 @@ impl Actor {
         let reporter = self.reporter_of(&transaction);
         self.reloads.running = Some(transaction);
         let (running, loader, builder) = (self.config.clone(), self.loader.clone(), self.builder.clone());
-        let in_charge: Vec<_> =
-            self.pools.iter().map(|pool| (pool.strategy.clone(), pool.settings().clone())).collect();
+        let in_charge = |pool: &PoolState| (pool.name.to_string(), (pool.strategy.clone(), pool.settings().clone()));
+        let in_charge: InCharge = self.pools.iter().map(in_charge).collect();
         let (events, overlay, vetter) = (self.events.clone(), self.overlay_now(), self.vetter.clone());
         let launched: Vec<VetBackend> = vet_backends(&self.launched());
         let doors = self.doors();
@@ -127,9 +129,21 @@ impl Actor {
                 return self.end_refused(error);
             }
         };
-        let (mut jobs, mut members, mut dirty) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, (pool, entries)) in self.pools.iter_mut().zip(&wanted).enumerate() {
-            let (candidate, new) = (&prepared.candidates[index], &prepared.target.config.pools[index].strategy);
+        let (mut jobs, mut members, mut dirty, mut fresh) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (index, (wanted_pool, entries)) in prepared.target.config.pools.iter().zip(&wanted).enumerate() {
+            let (candidate, new) = (&prepared.candidates[index], &wanted_pool.strategy);
+            let Some(key) = self.pools.key_of(&wanted_pool.name) else {
+                let Some(strategy) = &candidate.strategy else { continue };
+                let mut pool = PoolState::new(wanted_pool, Members::default(), strategy.clone());
+                let planned = pool.members.planned(entries);
+                let assembly = pool.assembly_of(planned.clone(), strategy.clone(), new.clone(), SlotsOf::InCharge);
+                jobs.push(PoolJob { index, assembly, swap: None });
+                members.push(Some(planned));
+                pool.is_dirty = false;
+                fresh.push(pool);
+                continue;
+            };
+            let pool = &mut self.pools[key];
             let planned = pool.members.planned(entries);
             let is_same = candidate.strategy.is_none()
                 && pool.settings() == new
@@ -140,7 +154,7 @@ impl Actor {
                 continue;
             }
             if std::mem::take(&mut pool.is_dirty) {
-                dirty.push(index);
+                dirty.push(key);
             }
             let strategy = candidate.strategy.as_ref().unwrap_or(&pool.strategy).clone();
             let schema = strategy.plugin().state_schema();
@@ -157,16 +171,19 @@ impl Actor {
             jobs.push(PoolJob { index, assembly, swap });
             members.push(Some(planned));
         }
-        self.reloads.assembling = Some(Assembling { prepared, members, dirty });
+        self.reloads.assembling = Some(Assembling { prepared, members, dirty, new: fresh });
         self.build_reload(jobs);
     }
 
     /// By pool the members that are not launched: the new file, with what was changed at run time and has not lapsed.
     fn wanted_members(&self, target: &Target) -> Result<Vec<Vec<Entry>>, ReloadError> {
         let plan = self.overlay_now().apply(&target.config);
-        for (pool, entries) in self.pools.iter().zip(&plan.pools) {
+        for (pool, entries) in target.config.pools.iter().zip(&plan.pools) {
+            let running = self.pools.named(&pool.name);
             let launched = |entry: &&Entry| {
-                pool.members.get(&entry.id).is_some_and(|member| member.entry.origin == Origin::Launched)
+                running
+                    .and_then(|pool| pool.members.get(&entry.id))
+                    .is_some_and(|member| member.entry.origin == Origin::Launched)
             };
             if let Some(entry) = entries.iter().find(launched) {
                 let id = &entry.id;
@@ -179,7 +196,7 @@ impl Actor {
 
     /// Launched ones are all in the pool `default`.
     fn launched(&self) -> Vec<Entry> {
-        let members = self.pools[0].members.iter().map(|member| &member.entry);
+        let members = self.pools[PoolKey::DEFAULT].members.iter().map(|member| &member.entry);
         members.filter(|entry| entry.origin == Origin::Launched).cloned().collect()
     }
 
@@ -191,12 +208,13 @@ impl Actor {
 
     /// The pickers are there, or one was refused; `None` when the builder broke.
     pub(super) fn reload_assembled(&mut self, built: Option<Result<Vec<Handed>, ReloadError>>, covers: u64) {
-        let Some(Assembling { prepared, members, dirty }) = self.reloads.assembling.take() else { return };
+        let Some(Assembling { prepared, members, dirty, new }) = self.reloads.assembling.take() else { return };
         let is_dry = self.reloads.running.as_ref().is_some_and(|running| running.request.dry_run);
         match built.unwrap_or_else(|| Err(ReloadError::refused("builder", "the builder broke: see the log"))) {
-            Ok(handed) if !is_dry => self.commit(prepared, members, handed, covers),
+            Ok(handed) if !is_dry => self.commit(prepared, members, handed, new, covers),
             result => {
-                dirty.into_iter().for_each(|index| self.pools[index].is_dirty = true);
+                dirty.into_iter().for_each(|pool| self.pools[pool].is_dirty = true);
+                self.builder.retire(new);
                 match result {
                     Ok(handed) => {
                         let report = self.report(&prepared, ReloadResult::WouldWork, &handed);
@@ -220,7 +238,14 @@ impl Actor {
     }
 
     /// Makes everything true and publishes it.
-    fn commit(&mut self, prepared: Prepared, mut members: Vec<Option<Vec<Member>>>, handed: Vec<Handed>, covers: u64) {
+    fn commit(
+        &mut self,
+        prepared: Prepared,
+        mut members: Vec<Option<Vec<Member>>>,
+        handed: Vec<Handed>,
+        new: Vec<PoolState>,
+        covers: u64,
+    ) {
         let lapsed = self.overlay_now().apply(&prepared.target.config).lapsed;
         let taking_back = self.reloads.running.as_ref().and_then(|running| running.taking_back.clone());
         let result = taking_back.as_ref().map_or(ReloadResult::Done, |_| ReloadResult::RolledBack);
@@ -235,9 +260,12 @@ impl Actor {
             // What was asked for is in force, whatever was thought of it before.
             None => self.reloads.rolled_back.clear(),
         }
+        let (came, left) = self.take_up_pools(&target.config, new, &Tenure::begin(now, probation));
+        swapped.extend(came.iter().map(|key| (*key, self.pools[*key].strategy.instance())));
         for Handed { index, assembled, .. } in handed {
-            let pool = &mut self.pools[index];
-            let settings = target.config.pools[index].strategy.clone();
+            let config::Pool { name, strategy: settings, .. } = target.config.pools[index].clone();
+            let Some(key) = self.pools.key_of(&name) else { continue };
+            let pool = &mut self.pools[key];
             let overriding = self.reloads.overrides.iter().find(|one| *one.pool == *pool.name).cloned();
             if let Some(old) = pool.put_in_charge(&assembled, settings, Tenure::begin(now, probation), overriding) {
                 let instance: Arc<dyn Any + Send + Sync> = old.clone();
@@ -245,10 +273,10 @@ impl Actor {
                 drop(instance);
                 self.builder.retire(old);
             }
-            changed.push((index, pool.members.replace(members[index].take().unwrap_or_default())));
+            changed.push((key, pool.members.replace(members[index].take().unwrap_or_default())));
             pool.adopt(assembled);
             if let Some(kind) = candidates[index].swap_kind() {
-                swapped.push((index, pool.strategy.instance()));
+                swapped.push((key, pool.strategy.instance()));
                 let plugin = pool.strategy.plugin();
                 self.metrics.set_strategy(&pool.name, plugin.name(), plugin.version());
                 self.metrics.strategy_swapped(&pool.name, kind);
@@ -259,17 +287,17 @@ impl Actor {
         let has_new_health = target.config.health != self.config.health;
         self.take_up(target.config);
         self.watch_as_configured();
-        for (index, (came, gone)) in changed {
+        for (pool, (came, gone)) in changed {
             for member in gone {
-                tracing::info!("pool {}: backend {} is removed and drains", self.pools[index].name, member.id());
-                self.member_goes(index, &member);
-                self.publisher.wait(index, Done::Removed { pool: index, member: Box::new(member), supervisor: None });
+                tracing::info!("pool {}: backend {} is removed and drains", self.pools[pool].name, member.id());
+                self.member_goes(pool, &member);
+                self.publisher.wait(pool, Done::Removed { pool, member: Box::new(member), supervisor: None });
             }
             for member in &came {
-                self.member_came(index, member);
+                self.member_came(pool, member);
             }
-            for member in self.pools[index].members.snapshot() {
-                self.show(index, &member);
+            for member in self.pools[pool].members.snapshot() {
+                self.show(pool, &member);
             }
         }
         if has_new_health {
@@ -279,6 +307,7 @@ impl Actor {
         for (pool, instance) in swapped {
             self.publisher.settle_newest(Done::InCharge { pool, instance });
         }
+        self.see_off(left);
         self.close(closed);
         report.generation = self.hall.current().number;
         self.end(Ok(report));
@@ -302,7 +331,7 @@ impl Actor {
 
     fn check_by_new_rules(&mut self) {
         self.checkers.set_rules(self.config.health.clone());
-        for index in 0..self.pools.len() {
+        for index in self.pools.keys() {
             for member in self.pools[index].members.snapshot() {
                 // Nobody would say that it is up again.
                 if !self.config.health.enabled && member.entry.origin != Origin::Launched {
@@ -317,10 +346,12 @@ impl Actor {
     }
 
     fn report(&self, prepared: &Prepared, result: ReloadResult, handed: &[Handed]) -> ReloadReport {
-        let state = |index: usize| {
-            handed.iter().find(|handed| handed.index == index).map_or(StateHandOver::Kept, |handed| handed.state)
+        let state = |index: usize| match handed.iter().find(|handed| handed.index == index) {
+            _ if prepared.candidates[index].change == StrategyChange::New => StateHandOver::Fresh,
+            Some(handed) => handed.state,
+            None => StateHandOver::Kept,
         };
-        let candidates = self.pools.iter().zip(&prepared.candidates).enumerate();
+        let candidates = prepared.target.config.pools.iter().zip(&prepared.candidates).enumerate();
         let pools: Vec<PoolReload> =
             candidates.map(|(index, (pool, candidate))| candidate.report(&pool.name, state(index))).collect();
         let Target { applied, needs_restart, warnings, .. } = prepared.target.clone();

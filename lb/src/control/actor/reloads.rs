@@ -9,6 +9,8 @@ use tokio::time::Instant;
 use super::Wake;
 use crate::config::Source;
 use crate::control::members::Member;
+use crate::control::pool_state::PoolState;
+use crate::control::pools::PoolKey;
 use crate::control::reload::{
     LastReload, Overriding, Prepared, ReloadError, ReloadReport, ReloadRequest, ReloadStatus, RolledBack,
     StrategyChange, Trigger,
@@ -51,10 +53,12 @@ pub(super) struct Transaction {
 /// Pickers are being made for this.
 pub(super) struct Assembling {
     pub(super) prepared: Prepared,
-    /// By pool, those that are built anew.
+    /// By pool of the target, those that are built anew.
     pub(super) members: Vec<Option<Vec<Member>>>,
     /// Pools whose changes are in it, and would be in none if it failed.
-    pub(super) dirty: Vec<usize>,
+    pub(super) dirty: Vec<PoolKey>,
+    /// Pools that come with it.
+    pub(super) new: Vec<PoolState>,
 }
 
 // === impl Transaction ===
@@ -170,7 +174,10 @@ pub(super) fn about(
 ) -> (ReloadKind, ReloadOutcome) {
     let is_rollback = transaction.taking_back.is_some();
     let is_about_a_strategy = match result {
-        Ok(report) => report.pools.iter().any(|pool| pool.change != StrategyChange::Unchanged),
+        Ok(report) => {
+            let is_swap = |change| !matches!(change, StrategyChange::Unchanged | StrategyChange::New);
+            report.pools.iter().any(|pool| is_swap(pool.change))
+        }
         Err(error) => transaction.request.overriding.is_some() || !["config", "listen"].contains(&error.stage()),
     };
     let kind = if is_rollback || is_about_a_strategy { ReloadKind::Strategy } else { ReloadKind::Config };

@@ -10,6 +10,7 @@ use tokio::time::Instant;
 
 use super::Actor;
 use super::reloads::Transaction;
+use crate::control::pools::PoolKey;
 use crate::control::probation::{Opinion, Tenure};
 use crate::control::reload::{Candidate, Prepared, ReloadError, RolledBack, Target, Trigger};
 
@@ -34,7 +35,7 @@ impl Actor {
         }
         self.reloads.next_look = now + LOOK_EVERY;
         let mut failed = Vec::new();
-        for (index, pool) in self.pools.iter_mut().enumerate() {
+        for (index, pool) in self.pools.entries_mut() {
             let Tenure::OnProbation(probation) = pool.tenure() else { continue };
             match probation.opinion(self.metrics.pick_totals(&pool.name), now) {
                 Opinion::Watching => {}
@@ -68,11 +69,14 @@ impl Actor {
         }
         let is_meant = |name: &str| pool.is_none_or(|pool| pool == name);
         if let Some(name) = pool
-            && !self.pools.iter().any(|pool| &*pool.name == name)
+            && self.pools.key_of(name).is_none()
         {
             return transaction.answer(&Err(ReloadError::refused("rollback", format!("there is no pool {name:?}"))));
         }
-        let pools: Vec<usize> = (0..self.pools.len())
+        let pools: Vec<PoolKey> = self
+            .pools
+            .keys()
+            .into_iter()
             .filter(|&index| is_meant(&self.pools[index].name) && self.pools[index].kept().is_some())
             .collect();
         if pools.is_empty() {
@@ -85,12 +89,12 @@ impl Actor {
         self.begin_rollback(transaction, &pools);
     }
 
-    fn begin_rollback(&mut self, mut transaction: Transaction, pools: &[usize]) {
+    fn begin_rollback(&mut self, mut transaction: Transaction, pools: &[PoolKey]) {
         let mut config = self.config.clone();
         let mut overrides = self.reloads.overrides.clone();
-        let mut candidates = Vec::with_capacity(self.pools.len());
-        for (index, pool) in self.pools.iter().enumerate() {
-            let kept = pool.kept().filter(|_| pools.contains(&index));
+        let mut candidates = Vec::new();
+        for (index, (key, pool)) in self.pools.entries().enumerate() {
+            let kept = pool.kept().filter(|_| pools.contains(&key));
             let Some(kept) = kept else {
                 candidates.push(Candidate::staying(pool.strategy.plugin().clone()));
                 continue;
@@ -109,7 +113,7 @@ impl Actor {
 
     /// A rollback did not work out: what is in charge stays, and is not taken back again by itself.
     pub(super) fn rollback_failed(&mut self, reason: &str, error: &ReloadError) {
-        for pool in &mut self.pools {
+        for pool in self.pools.iter_mut() {
             if matches!(pool.tenure(), Tenure::OnProbation(_)) && pool.kept().is_some() {
                 *pool.tenure_mut() = Tenure::Failed(format!("{reason}; and it could not be rolled back: {error}"));
             }

@@ -5,6 +5,7 @@ use crate::control::command::{BackendStatus, OverlayStatus, PoolStatus, Status};
 use crate::control::members::{Member, Origin};
 use crate::control::overlay::Overlay;
 use crate::control::plugins::{LoadedStrategy, loaded};
+use crate::control::pools::PoolKey;
 
 impl Actor {
     pub(super) fn status(&self) -> Status {
@@ -15,7 +16,7 @@ impl Actor {
             listeners: self.listeners.iter().map(|listener| listener.address()).collect(),
             uptime_s: self.started.elapsed().as_secs_f64(),
             overlay: OverlayStatus { error, ..self.overlay.as_ref().map(Overlay::status).unwrap_or_default() },
-            pools: (0..self.pools.len()).map(|pool| self.pool_status(pool)).collect(),
+            pools: self.pools.keys().into_iter().map(|pool| self.pool_status(pool)).collect(),
             workers: self.config.proxy.workers,
             images: self.loader.images(),
             builder_stuck: self.builder.is_stuck(),
@@ -27,10 +28,10 @@ impl Actor {
 
     /// Every backend of every pool.
     pub(super) fn backends(&self) -> Vec<BackendStatus> {
-        (0..self.pools.len()).flat_map(|pool| self.backends_of(pool)).collect()
+        self.pools.keys().into_iter().flat_map(|pool| self.backends_of(pool)).collect()
     }
 
-    pub(super) fn backend_status(&self, pool: usize, member: &Member) -> BackendStatus {
+    pub(super) fn backend_status(&self, pool: PoolKey, member: &Member) -> BackendStatus {
         use std::sync::atomic::Ordering::Relaxed;
         BackendStatus {
             pool: self.pools[pool].name.to_string(),
@@ -53,7 +54,7 @@ impl Actor {
         launcher.pid(&member.entry.id)
     }
 
-    fn pool_status(&self, pool: usize) -> PoolStatus {
+    fn pool_status(&self, pool: PoolKey) -> PoolStatus {
         let LoadedStrategy { pool: name, strategy, version, sha256, file: _ } =
             loaded(&self.pools[pool].name, &self.pools[pool].strategy);
         PoolStatus {
@@ -71,7 +72,7 @@ impl Actor {
         }
     }
 
-    fn backends_of(&self, pool: usize) -> impl Iterator<Item = BackendStatus> {
+    fn backends_of(&self, pool: PoolKey) -> impl Iterator<Item = BackendStatus> {
         self.pools[pool].members.iter().map(move |member| self.backend_status(pool, member))
     }
 }

@@ -20,7 +20,7 @@ use crate::telemetry::SwapKind;
 /// Everything that is known before the members are looked at.
 pub(in crate::control) struct Prepared {
     pub(in crate::control) target: Target,
-    /// One for each pool.
+    /// One for each pool of the target.
     pub(in crate::control) candidates: Vec<Candidate>,
     /// Open, and in the order of the target's addresses.
     pub(in crate::control) listeners: Vec<Arc<Listener>>,
@@ -57,15 +57,17 @@ pub(in crate::control) struct Handed {
 pub(in crate::control) fn prepare(
     loader: &Loader,
     staged: AllStaged,
-    in_charge: &[InCharge],
+    in_charge: &InCharge,
 ) -> Result<Prepared, ReloadError> {
     let AllStaged { target, plugins: staged } = staged;
-    let mut candidates = Vec::with_capacity(in_charge.len());
-    for ((pool, staged), (running, settings)) in target.config.pools.iter().zip(staged).zip(in_charge) {
+    let mut candidates = Vec::with_capacity(staged.len());
+    for (pool, staged) in target.config.pools.iter().zip(staged) {
         let file = staged.origin.clone();
         let plugin = plugins::open_plugin(loader, staged, pool).map_err(refusal)?;
-        let has_options = settings.options == pool.strategy.options;
-        let change = StrategyChange::between(running.plugin(), &plugin, has_options);
+        let change = in_charge.get(&pool.name).map_or(StrategyChange::New, |(running, settings)| {
+            let has_options = settings.options == pool.strategy.options;
+            StrategyChange::between(running.plugin(), &plugin, has_options)
+        });
         let strategy = match change {
             StrategyChange::Unchanged => None,
             _ => Some(plugins::instance(plugin.clone(), pool).map_err(refusal)?),
@@ -148,7 +150,7 @@ impl Candidate {
     pub(in crate::control) fn swap_kind(&self) -> Option<SwapKind> {
         match self.change {
             _ if self.is_return => Some(SwapKind::Rollback),
-            StrategyChange::Unchanged => None,
+            StrategyChange::Unchanged | StrategyChange::New => None,
             StrategyChange::Options => Some(SwapKind::Options),
             StrategyChange::Plugin => Some(SwapKind::Plugin),
             StrategyChange::Strategy => Some(SwapKind::Strategy),

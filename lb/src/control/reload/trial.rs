@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is in charge already, with the options that it has, is not tried again: a reload that changes nothing starts nothing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use lb_strategy_host::{Loader, Staged, Strategy};
@@ -13,8 +14,8 @@ use crate::control::start::StartError;
 use crate::control::vet::{VetBackend, VetStage, Vetter};
 use crate::control::watch::{Attempt, Taken};
 
-/// What decides for a pool now.
-pub(in crate::control) type InCharge = (Arc<Strategy>, config::Strategy);
+/// What decides for each pool now, by its name.
+pub(in crate::control) type InCharge = HashMap<String, (Arc<Strategy>, config::Strategy)>;
 
 /// A target with the plugins that it asks for.
 pub(in crate::control) struct AllStaged {
@@ -61,15 +62,15 @@ pub(in crate::control) fn stage(
 pub(in crate::control) async fn vet(
     vetter: Option<&Vetter>,
     staged: &AllStaged,
-    in_charge: &[InCharge],
+    in_charge: &InCharge,
     backends: Vec<Vec<VetBackend>>,
 ) -> Result<(), ReloadError> {
     let Some(vetter) = vetter else { return Ok(()) };
     let AllStaged { target, plugins: all } = staged;
-    for (((pool, staged), (running, settings)), backends) in
-        target.config.pools.iter().zip(all).zip(in_charge).zip(backends)
-    {
-        let is_known = running.plugin().sha256() == Some(staged.sha256) && settings.options == pool.strategy.options;
+    for ((pool, staged), backends) in target.config.pools.iter().zip(all).zip(backends) {
+        let is_known = in_charge.get(&pool.name).is_some_and(|(running, settings)| {
+            running.plugin().sha256() == Some(staged.sha256) && settings.options == pool.strategy.options
+        });
         if !is_known {
             plugins::vet(vetter, staged, pool, target.config.proxy.workers, backends).await.map_err(refusal)?;
         }

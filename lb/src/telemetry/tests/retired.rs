@@ -1,4 +1,4 @@
-//! Listeners that are closed: their series stay for a while, and sums over listeners never go back.
+//! Listeners that are closed and pools that are gone: their series stay for a while, and sums over listeners never go back.
 
 use std::sync::atomic::Ordering;
 
@@ -56,4 +56,45 @@ fn what_came_by_a_closed_listener_still_counts_for_its_pool() {
     metrics.listener_opened("l");
     metrics.pool(0, "l", "p").error(ErrorReason::NoBackend);
     assert_eq!(told(), (true, [3.0, 2.0, 2.0]));
+}
+
+#[test]
+fn a_pool_that_is_gone_stays_five_minutes_after_its_last_request() {
+    let (metrics, seconds) = hub_with_clock();
+    metrics.set_strategy("p", "s", "1");
+    metrics.backend_gauges("p", "b");
+    let (pool, backend) = (metrics.pool(0, "l", "p"), metrics.backend(0, "p", "b"));
+    pool.in_flight.inc();
+    pool.error(ErrorReason::NoBackend);
+    backend.connected(1);
+    // Series of the pool, and whether they say what is in charge or up.
+    let told = || {
+        let text = scrape(&metrics);
+        let of_pool = text.samples().filter(|sample| sample.labels.get("pool").is_some_and(|name| name == "p")).count();
+        let stands = ["lb_strategy_info", "lb_backend_up"].iter().any(|name| text.families.contains_key(*name));
+        (of_pool > 0, stands)
+    };
+    assert_eq!(told(), (true, true));
+    metrics.retire_pool("p");
+    seconds.store(10_000, Ordering::Relaxed);
+    assert_eq!(told(), (true, false), "a request is still in flight");
+    pool.in_flight.dec();
+    assert_eq!(told(), (true, false), "the last request has just ended");
+    seconds.fetch_add(300, Ordering::Relaxed);
+    assert_eq!(told(), (false, false));
+    assert_eq!(metrics.pool_totals("p"), super::super::PoolTotals::default());
+    // A worker still held its shard: hidden is not forgotten.
+    metrics.pool_opened("p");
+    assert_eq!(metrics.pool_totals("p").errors_by_reason[&ErrorReason::NoBackend], 1);
+    metrics.retire_pool("p");
+    drop((pool, backend));
+    for _ in 0..2 {
+        seconds.fetch_add(300, Ordering::Relaxed);
+        assert_eq!(told(), (false, false));
+    }
+    metrics.pool_opened("p");
+    metrics.set_strategy("p", "t", "1");
+    metrics.pool(0, "l", "p");
+    assert_eq!(metrics.pool_totals("p").errors_by_reason.len(), 0, "another pool of that name begins anew");
+    assert_eq!(told(), (true, true));
 }
