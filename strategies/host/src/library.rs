@@ -112,9 +112,11 @@ impl Plugin {
     /// Maps `copy`, calls its entry and copies the table.
     pub(crate) fn open(copy: &Path, origin: &Path, sha256: [u8; 32], host: &HostInfo) -> Result<Self, String> {
         if cfg!(target_feature = "crt-static") {
-            return Err("cannot be opened, because this lb is linked statically: build it for a target with glibc, or with \
+            return Err(
+                "cannot be opened, because this lb is linked statically: build it for a target with glibc, or with \
                         -C target-feature=-crt-static"
-                .into());
+                    .into(),
+            );
         }
         // SAFETY: runs the image's constructors. The file is our private copy, checked for ELF bounds; plugins are trusted native code.
         let library = unsafe { Library::open(Some(copy), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
