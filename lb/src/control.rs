@@ -20,6 +20,7 @@ mod standing;
 mod start;
 mod state_dir;
 pub mod vet;
+mod watch;
 
 pub use builder::Builder;
 pub use command::{
@@ -33,3 +34,4 @@ pub use reload::{
     ReloadStatus, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
 pub use start::{CheckReport, Control, Options, StartError, StartReport, check, list_strategies, start};
+pub use watch::WatchStatus;

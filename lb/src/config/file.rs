@@ -155,6 +155,10 @@ pub(super) struct Limits {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Reload {
+    pub(super) watch: bool,
+    pub(super) settle_ms: i64,
+    pub(super) poll_ms: i64,
+    pub(super) max_images: i64,
     pub(super) probation_ms: i64,
 }
 
@@ -271,7 +275,7 @@ impl Default for Limits {
 
 impl Default for Reload {
     fn default() -> Self {
-        Self { probation_ms: 10_000 }
+        Self { watch: true, settle_ms: 250, poll_ms: 5_000, max_images: 128, probation_ms: 10_000 }
     }
 }
 

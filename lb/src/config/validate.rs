@@ -37,6 +37,8 @@ const MILLISECONDS_MAX: i64 = 86_400_000;
 const LISTENERS_MAX: usize = 64;
 const WORKERS_MAX: i64 = 1_024;
 const REPLICAS_MAX: i64 = 1_024;
+/// An image keeps a thread-local key of its own, and a process has about a thousand.
+const IMAGES_MAX: i64 = 500;
 
 /// Checks all of `form`. Things that are allowed but probably not meant are added to `warnings`.
 pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut Vec<String>) -> Result<Config, Fault> {
@@ -296,8 +298,15 @@ fn check_limits(form: &file::Limits) -> Result<Limits, Fault> {
 }
 
 fn check_reload(form: &file::Reload) -> Result<Reload, Fault> {
-    let file::Reload { probation_ms } = form;
-    Ok(Reload { probation: milliseconds(KeyPath::of(&["reload", "probation_ms"]), *probation_ms, 0)? })
+    let file::Reload { watch, settle_ms, poll_ms, max_images, probation_ms } = *form;
+    let section = KeyPath::of(&["reload"]);
+    Ok(Reload {
+        watch,
+        settle: milliseconds(section.key("settle_ms"), settle_ms, 10)?,
+        poll: milliseconds(section.key("poll_ms"), poll_ms, 10)?,
+        max_images: size(within(section.key("max_images"), max_images, 1, IMAGES_MAX)?),
+        probation: milliseconds(section.key("probation_ms"), probation_ms, 0)?,
+    })
 }
 
 fn check_state(form: &file::State, around: &Surroundings) -> Result<State, Fault> {

@@ -220,6 +220,14 @@ pub struct Limits {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reload {
+    /// Whether a changed file is taken up without being asked.
+    pub watch: bool,
+    /// How long a changed file must stay as it is before it is taken up.
+    pub settle: Duration,
+    /// How often files are looked at though nothing was heard of them.
+    pub poll: Duration,
+    /// Plugin images that may be resident; each further one is refused.
+    pub max_images: usize,
     /// How long a strategy is watched after it was put in charge; zero: not at all.
     pub probation: Duration,
 }

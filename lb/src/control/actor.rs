@@ -7,12 +7,15 @@
 
 mod attach;
 mod changes;
+mod listening;
 mod publisher;
 mod reloading;
 mod reloads;
 mod replicas;
 mod rolling_back;
+mod settings;
 mod status;
+mod watching;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -37,8 +40,10 @@ use super::probation::Tenure;
 use super::reload::{Prepared, ReloadError, Trigger};
 use super::state_dir::{OverlayWriter, StateDir};
 use super::vet::Vetter;
+use super::watch::Watch;
 use crate::config::{Config, Source};
-use crate::generation::Hall;
+use crate::generation::{CourseCall, Hall};
+use crate::listener::Listener;
 use crate::telemetry::{BackendGauges, Metrics};
 
 /// Reports that may wait for the actor; more of them wait at their sender.
@@ -67,8 +72,11 @@ pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) hall: Arc<Hall>,
     pub(super) builder: Builder,
+    pub(super) listeners: Vec<Arc<Listener>>,
+    pub(super) course: Option<mpsc::Sender<CourseCall>>,
     pub(super) loader: Arc<Loader>,
     pub(super) vetter: Option<Arc<Vetter>>,
+    pub(super) watch: Option<Watch>,
     pub(super) pools: Vec<PoolState>,
     pub(super) launcher: Option<Launcher>,
     pub(super) state: StateDir,
@@ -85,8 +93,15 @@ pub(super) struct Actor {
     metrics: Arc<Metrics>,
     hall: Arc<Hall>,
     builder: Builder,
+    /// Of the newest generation.
+    listeners: Vec<Arc<Listener>>,
+    /// Where the course's routes on the proxy's port go, when they are on.
+    course: Option<mpsc::Sender<CourseCall>>,
+    /// Of older ones, on their way out.
+    closing: Vec<Arc<Listener>>,
     loader: Arc<Loader>,
     vetter: Option<Arc<Vetter>>,
+    watch: Option<Watch>,
     pools: Vec<PoolState>,
     gauges: HashMap<(usize, Arc<str>), Arc<BackendGauges>>,
     publisher: Publisher,
@@ -129,8 +144,11 @@ impl Actor {
             metrics,
             hall,
             builder,
+            listeners,
+            course,
             loader,
             vetter,
+            watch,
             pools,
             launcher,
             state,
@@ -140,7 +158,7 @@ impl Actor {
             events,
             event_queue,
         } = parts;
-        let random = config.course.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let random = settings::random(&config.course);
         let mut actor = Self {
             checkers: Checkers::new(config.health.clone(), events.clone()),
             gauges: HashMap::new(),
@@ -154,8 +172,12 @@ impl Actor {
             metrics,
             hall,
             builder,
+            listeners,
+            course,
+            closing: Vec::new(),
             loader,
             vetter,
+            watch,
             pools,
             launcher,
             writer,

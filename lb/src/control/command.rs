@@ -2,10 +2,13 @@
 //!
 //! Invariants: every command is answered once; an error changed nothing.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::reload::{ReloadError, ReloadReport, ReloadRequest, ReloadStatus, Trigger};
+use super::watch::WatchStatus;
 
 /// The way to the control actor. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -74,6 +77,8 @@ pub struct Status {
     pub version: &'static str,
     pub generation: u64,
     pub uptime_s: f64,
+    /// Where clients connect, ports resolved.
+    pub listeners: Vec<SocketAddr>,
     /// "file", or how many runtime changes are in force.
     pub overlay: OverlayStatus,
     pub pools: Vec<PoolStatus>,
@@ -83,6 +88,8 @@ pub struct Status {
     /// Old generations that somebody still holds.
     pub retired_generations: usize,
     pub reload: ReloadStatus,
+    /// `None` when no files are watched.
+    pub watch: Option<WatchStatus>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -24,6 +24,7 @@ use self::supervisor::Supervisor;
 use super::actor::Event;
 use super::pool_state::PoolState;
 use crate::config::{self, Config};
+use crate::listener::Listener;
 
 /// What a supervisor tells.
 #[derive(Debug)]
@@ -85,8 +86,9 @@ impl Launcher {
     }
 
     /// Ports that are somebody else's, whether or not he listens now: lb's own and those of backends that we did not launch.
-    pub(super) fn avoid(&self, config: &Config, pools: &[PoolState]) {
-        let own = config.proxy.listen.iter().chain([&config.admin.listen]).map(|listen| listen.port());
+    pub(super) fn avoid(&self, config: &Config, listeners: &[Arc<Listener>], pools: &[PoolState]) {
+        let configured = config.proxy.listen.iter().chain([&config.admin.listen]).copied();
+        let own = configured.chain(listeners.iter().map(|listener| listener.address())).map(|listen| listen.port());
         let members = pools.iter().flat_map(|pool| pool.members.iter());
         let others = members.filter(|member| member.entry.origin != super::members::Origin::Launched);
         self.ports.avoid(own.chain(others.map(|member| member.entry.socket.port())));

@@ -5,6 +5,7 @@
 //! pickers (builder), and the actor publishes all pools together. Invariants: whatever fails, the running state is as it was, and the
 //! answer names stage and reason; what a reload cannot apply is named in its answer.
 
+mod listen;
 mod read;
 mod swap;
 mod trial;
@@ -17,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DEFAULT_POOL;
 
+pub(super) use listen::Doors;
 pub(super) use read::{Target, read};
 pub(super) use swap::{Candidate, Handed, PoolJob, Prepared, assemble, prepare};
 pub(super) use trial::{stage, vet};
@@ -60,6 +62,8 @@ pub enum Trigger {
     Signal,
     /// A strategy failed its probation.
     Probation,
+    /// A watched file changed.
+    Watcher,
 }
 
 /// What a reload did.
@@ -183,7 +187,7 @@ fn default_pool() -> String {
 impl Trigger {
     /// Nobody asked for it at this moment.
     pub(super) fn is_by_itself(self) -> bool {
-        matches!(self, Self::Probation)
+        matches!(self, Self::Probation | Self::Watcher)
     }
 
     pub fn as_str(self) -> &'static str {
@@ -191,6 +195,7 @@ impl Trigger {
             Self::Admin => "admin",
             Self::Signal => "signal",
             Self::Probation => "probation",
+            Self::Watcher => "watcher",
         }
     }
 }

@@ -42,10 +42,10 @@ pub(super) fn choose(
     let tried_list = tried_index.map(|index| [index as u32]);
     let tried_list = tried_list.as_ref().map_or(&[][..], |list| list);
     let random = worker.random.borrow_mut().u64(..);
-    let shard = &pool.shards[client.listener];
     // The clock of this machine: tokio's may stand still in a test, and a plugin does not.
     let now_ns = worker.clock_ns(now);
-    let began = shard.pick_begins(now_ns).then(std::time::Instant::now);
+    let is_timed = pool.count(client.listener, |shard| shard.pick_begins(now_ns)).unwrap_or_default();
+    let began = is_timed.then(std::time::Instant::now);
     let decision = shared.picker.pick(&PickRequest {
         worker: Some(worker.number),
         attempt: number,
@@ -57,7 +57,7 @@ pub(super) fn choose(
         headers: &Lookup(headers),
     });
     if let Some(began) = began {
-        shard.pick_timed(began.elapsed());
+        pool.count(client.listener, |shard| shard.pick_timed(began.elapsed()));
     }
     let reason = match decision {
         Decision::Backend { index, token } if usable(current, index, limit) => {
@@ -77,7 +77,7 @@ pub(super) fn choose(
     let may_serve = |index: usize| !tried_list.contains(&(index as u32)) && usable(current, index, limit);
     match fallback_pick(shared.fallback, &shared.backends, may_serve, random, &shared.fallback_cursor) {
         Some(index) => {
-            shard.fallback(reason);
+            pool.count(client.listener, |shard| shard.fallback(reason));
             Ok(Picked { member: current.members[index].clone(), instance: 0, token: 0 })
         }
         None if shared.backends.iter().any(|backend| backend.is_eligible()) && limit.is_some() => Err(OVERLOAD),

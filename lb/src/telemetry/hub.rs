@@ -14,11 +14,11 @@ use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
 use tokio::runtime::RuntimeMetrics;
 
-use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
 use super::collector::HubCollector;
 use super::process::ProcessCollector;
 use super::reason::{ReloadKind, ReloadOutcome, SwapKind};
 use super::reloads::{Reloads, ReloadsByKind};
+use super::retired::{Past, Retired};
 use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard};
 use super::snapshot::Snapshot;
 use super::strategies::{Answers, Replaced, Strategies};
@@ -32,9 +32,6 @@ pub struct Metrics {
 
 /// The content type of `Metrics::render`; Prometheus 3 refuses a scrape without it.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
-
-/// How long the series of a retired backend stay after its last attempt ended, so that their last counts are scraped.
-pub const RETIRED_SERIES_STAY: Duration = Duration::from_secs(300);
 
 /// What the hub and its collector share.
 pub(super) struct Shared {
@@ -57,8 +54,10 @@ pub(super) struct State {
     pub(super) reloads: ReloadsByKind,
     /// By worker.
     pub(super) runtimes: BTreeMap<usize, RuntimeMetrics>,
-    /// Connect times of backends that are gone: their pool's histogram must not go back.
-    pub(super) past_connects: BTreeMap<Arc<str>, HistogramSum>,
+    /// Those that are listened on no more.
+    pub(super) retired_listeners: BTreeMap<Arc<str>, Retired>,
+    /// By pool.
+    pub(super) past: BTreeMap<Arc<str>, Past>,
 }
 
 /// The shards of one thing, by worker.
@@ -69,15 +68,6 @@ pub(super) struct Backend {
     pub(super) shards: Workers<BackendShard>,
     pub(super) gauges: Option<Arc<BackendGauges>>,
     pub(super) retired: Option<Retired>,
-}
-
-/// A backend that left its pool.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Retired {
-    /// Since when nothing is in flight, as far as scrapes have seen.
-    idle_since: Option<Instant>,
-    /// Its series are no longer shown.
-    pub(super) hidden: bool,
 }
 
 // === impl Metrics ===
@@ -100,6 +90,19 @@ impl Metrics {
     pub fn connections(&self, worker: usize, listener: &str) -> Arc<ConnectionShard> {
         let mut state = self.shared.state.lock();
         state.listeners.entry(listener.into()).or_default().entry(worker).or_default().clone()
+    }
+
+    /// Clients can connect there: its series stay from now on.
+    pub fn listener_opened(&self, listener: &str) {
+        self.shared.state.lock().retired_listeners.remove(listener);
+    }
+
+    /// It is closed to new clients. Its series go `RETIRED_SERIES_STAY` after a scrape first found none of its connections open.
+    pub fn retire_listener(&self, listener: &str) {
+        let now = (self.shared.clock)();
+        let mut state = self.shared.state.lock();
+        state.retired_listeners.entry(listener.into()).or_default();
+        state.look_again(now);
     }
 
     /// The shard of a worker for the requests that come by `listener` for `pool`.
@@ -221,47 +224,16 @@ impl State {
             replaced: BTreeMap::new(),
             reloads: std::array::from_fn(|_| Reloads::new(started)),
             runtimes: BTreeMap::new(),
-            past_connects: BTreeMap::new(),
+            retired_listeners: BTreeMap::new(),
+            past: BTreeMap::new(),
         }
-    }
-
-    /// Judges the retired backends: those idle for long enough are hidden, and forgotten once nobody else holds their shards
-    /// (a worker that did could count into what is never read).
-    pub(super) fn look_again(&mut self, now: Instant) {
-        let past_connects = &mut self.past_connects;
-        self.backends.retain(|(pool, _), backend| {
-            backend.look_again(now);
-            let hidden = backend.retired.is_some_and(|retired| retired.hidden);
-            // get_mut rather than a count: it also makes the last writes of a worker that just let go visible here
-            let forgettable = hidden
-                && backend.shards.values_mut().all(|shard| Arc::get_mut(shard).is_some())
-                && backend.gauges.as_mut().is_none_or(|gauges| Arc::get_mut(gauges).is_some());
-            if forgettable {
-                let past = past_connects.entry(pool.clone()).or_insert(HistogramSum::new(REQUEST_BOUNDS_NS));
-                backend.shards.values().for_each(|shard| past.add(&shard.connect));
-            }
-            !forgettable
-        });
     }
 
     /// How a pool's strategies have answered, over all workers and listeners.
     pub(super) fn answers(&self, pool: &str) -> Answers {
-        let mut answers = Answers::default();
+        let mut answers = self.past.get(pool).map(|past| past.answers.clone()).unwrap_or_default();
         let of_pool = self.pools.iter().filter(|((_, name), _)| **name == *pool);
         of_pool.flat_map(|(_, shards)| shards.values()).for_each(|shard| answers.add(shard));
         answers
-    }
-}
-
-// === impl Backend ===
-
-impl Backend {
-    fn look_again(&mut self, now: Instant) {
-        let in_flight: i64 = self.shards.values().map(|shard| shard.in_flight.get()).sum();
-        if let Some(retired) = &mut self.retired {
-            retired.idle_since = if in_flight > 0 { None } else { retired.idle_since.or(Some(now)) };
-            retired.hidden =
-                retired.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= RETIRED_SERIES_STAY);
-        }
     }
 }

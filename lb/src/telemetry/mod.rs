@@ -15,6 +15,7 @@ pub mod names;
 mod process;
 mod reason;
 mod reloads;
+mod retired;
 mod shard;
 mod snapshot;
 mod strategies;
@@ -24,7 +25,8 @@ mod totals;
 mod tests;
 
 pub use cell::{Counter, Gauge};
-pub use hub::{CONTENT_TYPE, Metrics, RETIRED_SERIES_STAY};
+pub use hub::{CONTENT_TYPE, Metrics};
 pub use reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
+pub use retired::RETIRED_SERIES_STAY;
 pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, SLOW_PICK};
 pub use totals::{BackendTotals, PickTotals, PoolTotals};

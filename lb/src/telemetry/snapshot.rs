@@ -13,6 +13,7 @@ use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{self, State};
 use super::reason::{ErrorReason, RetryReason, SwapKind};
 use super::reloads::Reloads;
+use super::retired::add;
 use super::shard::PoolShard;
 use super::strategies::{Answers, Replaced};
 
@@ -103,7 +104,7 @@ impl Snapshot {
         let mut snapshot =
             Snapshot { generation: state.generation, reloads: state.reloads.to_vec(), ..Snapshot::default() };
         snapshot.runtimes = state.runtimes.iter().map(|(worker, runtime)| Runtime::read(*worker, runtime)).collect();
-        for (listener, shards) in &state.listeners {
+        for (listener, shards) in state.listeners.iter().filter(|(listener, _)| !state.is_hidden(listener)) {
             snapshot.listeners.push(Listener {
                 listener: listener.clone(),
                 open: shards.values().map(|shard| shard.open.get()).sum(),
@@ -119,7 +120,10 @@ impl Snapshot {
                 add(&mut pool.errors, &shard.errors);
                 add(&mut pool.retries, &shard.retries);
             }
-            snapshot.requests.push(requests);
+            // hidden ones still count for the pool as a whole
+            if !state.is_hidden(listener) {
+                snapshot.requests.push(requests);
+            }
         }
         for (name, strategies) in &state.strategies {
             let pool = snapshot.pools.entry(name.clone()).or_default();
@@ -128,8 +132,11 @@ impl Snapshot {
             pool.retired_instances = state.replaced.get_mut(name).map_or(0, Replaced::count);
             pool.swaps = state.swaps.get(name).copied().unwrap_or_default();
         }
-        for (name, connect) in &state.past_connects {
-            snapshot.pools.entry(name.clone()).or_default().connect = connect.clone();
+        for (name, past) in &state.past {
+            let pool = snapshot.pools.entry(name.clone()).or_default();
+            pool.connect = past.connects.clone();
+            pool.errors.iter_mut().zip(past.errors).for_each(|(sum, past)| *sum += past);
+            pool.retries.iter_mut().zip(past.retries).for_each(|(sum, past)| *sum += past);
         }
         for ((pool, name), backend) in &state.backends {
             // hidden ones still count here: the pool's histogram does not end with a backend
@@ -233,8 +240,4 @@ impl Backend {
         });
         sum
     }
-}
-
-fn add(sums: &mut [u64], counters: &[super::cell::Counter]) {
-    sums.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.get());
 }

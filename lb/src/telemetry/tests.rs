@@ -12,6 +12,7 @@ use super::names::{self, Metric};
 use super::*;
 use text::Text;
 
+mod retired;
 mod strategies;
 mod text;
 

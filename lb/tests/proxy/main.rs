@@ -16,6 +16,7 @@ mod headers;
 mod hostile;
 mod kept;
 mod limits;
+mod listeners;
 mod routing;
 mod support;
 mod timeouts;

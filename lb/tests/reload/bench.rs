@@ -9,10 +9,12 @@ use mock_server::Running;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Answer, Balancer, backends, folder, get, mock, send, wait_for};
+use crate::harness::{Answer, Balancer, backends, get, mock, send, wait_for};
 
 /// After the first, checks are as good as off.
 const SLOW_HEALTH: &str = "[health]\ninterval_ms = 86400000\n";
+/// Nothing happens by itself.
+const UNWATCHED: &str = "[reload]\nwatch = false\n";
 
 /// So many requests show that load goes on.
 const MORE: u64 = 50;
@@ -20,6 +22,8 @@ const MORE: u64 = 50;
 pub(crate) struct Bench {
     pub(crate) lb: Balancer,
     pub(crate) servers: Vec<Running>,
+    /// The section `[reload]`.
+    pub(crate) reload: String,
 }
 
 /// The library of a strategy of the workspace, beside this executable.
@@ -95,17 +99,35 @@ impl Bench {
 
     /// The same with files beside the configuration.
     pub(crate) fn start_with(strategy: &str, files: &[(&str, &[u8])]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), UNWATCHED, strategy, files)
+    }
+
+    /// The same in a folder that may have something in it, with this section `[reload]`.
+    pub(crate) fn start_in(folder: TempDir, reload: &str, strategy: &str, files: &[(&str, &[u8])]) -> Self {
+        Self::start_by(reload, strategy, |text| {
+            std::fs::write(folder.path().join("lb.toml"), text).unwrap();
+            for (name, bytes) in files {
+                std::fs::write(folder.path().join(name), bytes).unwrap();
+            }
+            Balancer::start_in(folder, &[])
+        })
+    }
+
+    /// `start` starts a balancer with the configuration that it is given.
+    pub(crate) fn start_by(reload: &str, strategy: &str, start: impl FnOnce(&str) -> Balancer) -> Self {
         let servers: Vec<Running> = ["1", "2", "3"].map(mock).into_iter().collect();
-        let folder = folder(&text(strategy, &servers));
-        for (name, bytes) in files {
-            std::fs::write(folder.path().join(name), bytes).unwrap();
-        }
-        Self { lb: Balancer::start_in(folder, &[]), servers }
+        let lb = start(&text(strategy, reload, &servers));
+        Self { lb, servers, reload: reload.to_owned() }
     }
 
     /// Rewrites the configuration file.
     pub(crate) fn write(&self, strategy: &str) {
-        std::fs::write(self.lb.path("lb.toml"), text(strategy, &self.servers)).unwrap();
+        std::fs::write(self.lb.path("lb.toml"), self.text(strategy)).unwrap();
+    }
+
+    /// A configuration that begins with `strategy`.
+    pub(crate) fn text(&self, strategy: &str) -> String {
+        text(strategy, &self.reload, &self.servers)
     }
 
     pub(crate) fn reload(&self) -> Answer {
@@ -190,8 +212,8 @@ pub(crate) fn fingerprint(bench: &Bench) -> Value {
     json!([status["generation"], pool["strategy"], pool["strategy_sha256"], pool["backends"]])
 }
 
-fn text(strategy: &str, servers: &[Running]) -> String {
+fn text(strategy: &str, reload: &str, servers: &[Running]) -> String {
     let names = ["b1", "b2", "b3"];
     let servers: Vec<_> = names.into_iter().zip(servers.iter().map(|server| server.addr)).collect();
-    format!("{strategy}\n{SLOW_HEALTH}{}", backends(&servers))
+    format!("{strategy}\n{SLOW_HEALTH}{reload}{}", backends(&servers))
 }

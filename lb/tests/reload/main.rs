@@ -9,9 +9,11 @@ mod files;
 #[path = "../admin/harness.rs"]
 #[allow(dead_code, reason = "shared with the admin tests, which use more of it")]
 mod harness;
+mod listen;
 mod lives;
 mod load;
 mod probation;
 mod refused;
 mod state;
 mod triggers;
+mod watch;

@@ -94,9 +94,9 @@ fn what_was_rolled_back_is_tried_again_when_it_is_asked_for() {
 
 #[test]
 fn a_strategy_is_proven_when_its_probation_is_over() {
-    let short = "[reload]\nprobation_ms = 50\n";
-    let bench = Bench::start(&format!("{}{short}", named("round_robin")));
-    bench.change(&format!("{}{short}", moody("panic")));
+    let short = "[reload]\nwatch = false\nprobation_ms = 50\n";
+    let bench = Bench::start_in(tempfile::tempdir().unwrap(), short, &named("round_robin"), &[]);
+    bench.change(&moody("panic"));
     wait_for("the end of the probation", || (standing(&bench) == "proven").then_some(()));
     for _ in 0..40 {
         in_a_mood(&bench);

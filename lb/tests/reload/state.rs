@@ -56,8 +56,9 @@ fn the_files_backends_and_weights_are_taken_up() {
     let (first, fourth) = (bench.servers[0].addr, extra.addr);
     let text = format!(
         "{}[health]\ninterval_ms = 86400000\n[[backends]]\nid = \"b1\"\naddress = \"{first}\"\nweight = 0\n\
-         [[backends]]\nid = \"b4\"\naddress = \"{fourth}\"\n",
-        named("round_robin")
+         [[backends]]\nid = \"b4\"\naddress = \"{fourth}\"\n{}",
+        named("round_robin"),
+        bench.reload
     );
     std::fs::write(bench.lb.path("lb.toml"), text).unwrap();
     let report = bench.reloaded();
@@ -123,17 +124,37 @@ fn changes_made_at_run_time_outlive_a_reload_until_the_file_says_otherwise() {
 fn what_only_a_restart_applies_is_named_every_time() {
     let bench = Bench::start(&named("round_robin"));
     let after = format!(
-        "{}[log]\nlevel = \"debug\"\n[course]\nseed = 7\n[launcher]\nkind = \"process\"\n\
+        "{}[launcher]\nkind = \"process\"\n[state]\nkeep = false\n\
          [pools.other.strategy]\nname = \"round_robin\"\n",
         named("least_connections")
     );
     let report = bench.change(&after);
-    let named = json!(["launcher", "course.seed", "log.level", "pools.other"]);
+    let named = json!(["launcher", "state.keep", "pools.other"]);
     assert_eq!((&report["needs_restart"], &report["result"]), (&named, &json!("done")));
     assert_eq!(bench.strategy(), "least_connections", "the rest is in force");
     let report = bench.reloaded();
     assert_eq!((&report["needs_restart"], &report["result"]), (&named, &json!("no_change")));
     assert_eq!(bench.status()["reload"]["last"]["needs_restart"], named);
+}
+
+#[test]
+fn the_log_level_and_the_courses_settings_of_the_file_are_taken_up() {
+    let bench = Bench::start(&named("round_robin"));
+    let settings = |level: &str, on: bool| {
+        format!("{}[log]\nlevel = {level:?}\n[course]\non_proxy_port = {on}\nseed = 7\n", named("round_robin"))
+    };
+    let own = || post(bench.lb.proxy, "/add", "{}").header("x-server-id").is_none();
+    assert!(!own(), "a path as any other");
+    let report = bench.change(&settings("error", true));
+    assert_eq!(report["applied"], json!(["course.on_proxy_port", "course.seed", "log.level"]));
+    let said = bench.lb.printed("stderr").matches("reload: ").count();
+    assert!(own(), "the course's");
+    // Told as information, so it is said again only once it may be.
+    bench.reloaded();
+    bench.change(&settings("info", false));
+    let told = || bench.lb.printed("stderr").matches("reload: ").count();
+    wait_for("the line of the last one alone", || (told() == said + 1).then_some(()));
+    assert!(!own());
 }
 
 #[test]

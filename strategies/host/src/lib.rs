@@ -17,5 +17,5 @@ pub use backends::{BackendList, BackendSpec, Slot, Stats, backend_id};
 pub use handle::{Decision, Finish, Headers, HookError, PickRequest, Picker, Refusal, Strategy};
 pub use lb_strategy::Outcome;
 pub use library::{Plugin, plugin_from_table};
-pub use load::{LoadError, Loader, Stage, Staged, Wanted, file_name, find};
+pub use load::{LoadError, Loader, Stage, Staged, Wanted, file_name, find, sha256_of};
 pub use store::{Copies, PrivateCopy};

@@ -16,7 +16,8 @@ use crate::library::{HostInfo, Plugin};
 use crate::store::{Copies, PrivateCopy, Store};
 use crate::{elf, verify};
 
-/// Resident images at most: each keeps a thread-local key of its own for ever, and a process has about a thousand.
+/// Resident images at most, where nobody says otherwise: each keeps a thread-local key of its own for ever, and a process has about
+/// a thousand.
 const IMAGES_MAX: usize = 128;
 
 /// More than these are not told.
@@ -54,12 +55,15 @@ pub struct LoadError {
     pub path: PathBuf,
     pub stage: Stage,
     pub reason: String,
+    /// Of the bytes that were refused, if they could be read.
+    pub sha256: Option<[u8; 32]>,
 }
 
 /// Opens plugins for one process: knows the private copies and all resident images.
 pub struct Loader {
     store: Store,
     host: HostInfo,
+    images_max: usize,
     /// All that were ever opened, by content, those included whose table was refused.
     images: Mutex<HashMap<[u8; 32], Arc<Plugin>>>,
 }
@@ -82,6 +86,7 @@ struct Candidate {
     pin: Option<[u8; 32]>,
     bytes: Vec<u8>,
     metadata: Option<Metadata>,
+    /// All zero until it is read.
     sha256: [u8; 32],
     copy: Option<PrivateCopy>,
 }
@@ -120,6 +125,7 @@ pub fn find(name: &str, directories: &[PathBuf]) -> Result<PathBuf, LoadError> {
         LoadError {
             path: file.into(),
             stage: Stage::Find,
+            sha256: None,
             reason: format!(
                 "strategy {name:?} was not found in {looked}: {}build it there, add its folder to plugin_dirs, or set \
                  strategy.path (`lb strategies` lists what is there)",
@@ -127,6 +133,11 @@ pub fn find(name: &str, directories: &[PathBuf]) -> Result<PathBuf, LoadError> {
             ),
         }
     })
+}
+
+/// The SHA-256 of the file's bytes, as [`Loader::stage`] reads them; the error is the reason that it would give.
+pub fn sha256_of(path: &Path) -> Result<[u8; 32], String> {
+    verify::read(path).map(|(bytes, _)| Sha256::digest(&bytes).into())
 }
 
 /// The names of what looks like a strategy in `directories`, sorted. A hyphen is in no library's name that is one: cargo puts it
@@ -156,12 +167,24 @@ fn hint(wanted: &str, names: &[String]) -> String {
 impl Loader {
     /// `directory` gets the private copies (made if missing, mode 0700); `workers` may pick at the same time.
     pub fn new(directory: PathBuf, workers: usize) -> Self {
-        Self { store: Store::new(directory), host: HostInfo::new(workers), images: Mutex::new(HashMap::new()) }
+        Self {
+            store: Store::new(directory),
+            host: HostInfo::new(workers),
+            images_max: IMAGES_MAX,
+            images: Mutex::new(HashMap::new()),
+        }
     }
 
     /// The same with its copies kept in this way, whatever the directory allows.
+    #[must_use]
     pub fn with_copies(self, copies: Copies) -> Self {
         Self { store: self.store.with_copies(copies), ..self }
+    }
+
+    /// At most `images_max` images are opened (default 128); one beyond that is refused.
+    #[must_use]
+    pub fn with_images_max(self, images_max: usize) -> Self {
+        Self { images_max, ..self }
     }
 
     /// Takes the file through all stages. The same bytes yield the same image.
@@ -179,7 +202,10 @@ impl Loader {
             sha256: [0; 32],
             copy: None,
         };
-        self.walk(&STAGING, &mut candidate, wanted.path)?;
+        let is_read = |error: &LoadError| error.stage != Stage::Read;
+        if let Err(error) = self.walk(&STAGING, &mut candidate, wanted.path) {
+            return Err(LoadError { sha256: is_read(&error).then_some(candidate.sha256), ..error });
+        }
         let Candidate { path, sha256, copy, .. } = candidate;
         let copy = copy.expect("the copy stage sets the copy");
         Ok(Staged { sha256, copy, origin: path, name: wanted.name.map(str::to_owned) })
@@ -187,15 +213,15 @@ impl Loader {
 
     /// Opens what was staged; what is resident already is only checked. Plugin code runs on the calling thread.
     pub fn open(&self, staged: Staged) -> Result<Arc<Plugin>, LoadError> {
-        let origin = staged.origin.clone();
+        let (origin, sha256) = (staged.origin.clone(), Some(staged.sha256));
         let mut opening = Opening { staged, plugin: None };
-        self.walk(&OPENING, &mut opening, &origin)?;
+        self.walk(&OPENING, &mut opening, &origin).map_err(|error| LoadError { sha256, ..error })?;
         Ok(opening.plugin.expect("the open stage sets the plugin"))
     }
 
     fn walk<T>(&self, stages: &[(Stage, Step<T>)], subject: &mut T, path: &Path) -> Result<(), LoadError> {
         stages.iter().try_for_each(|&(stage, step)| {
-            step(self, subject).map_err(|reason| LoadError { path: path.to_owned(), stage, reason })
+            step(self, subject).map_err(|reason| LoadError { path: path.to_owned(), stage, reason, sha256: None })
         })
     }
 
@@ -203,9 +229,10 @@ impl Loader {
     fn resident(&self, sha256: &[u8; 32]) -> Result<Option<Arc<Plugin>>, String> {
         let images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         match images.get(sha256) {
-            None if images.len() >= IMAGES_MAX => Err(format!(
-                "would be image {} of this process and {IMAGES_MAX} is the limit: restart lb",
-                images.len() + 1
+            None if images.len() >= self.images_max => Err(format!(
+                "would be image {} of this process and {} is the limit: restart lb",
+                images.len() + 1,
+                self.images_max
             )),
             found => Ok(found.cloned()),
         }

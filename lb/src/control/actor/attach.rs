@@ -63,7 +63,8 @@ impl Actor {
     fn try_attach(&mut self, backends: Vec<(AttachedBackend, SocketAddr)>) -> Result<(), ControlError> {
         let plain: Vec<AttachedBackend> = backends.iter().map(|(backend, _)| backend.clone()).collect();
         self.check_attached(&plain)?;
-        if let Some((backend, socket)) = backends.iter().find(|(_, socket)| self.config.proxy.listen.contains(socket)) {
+        let is_own = |socket: &SocketAddr| self.listeners.iter().any(|listener| listener.address() == *socket);
+        if let Some((backend, socket)) = backends.iter().find(|(_, socket)| is_own(socket)) {
             let id = &backend.id;
             return Err(refused(format!("Backend '{id}': {socket} is where lb itself listens: it would call itself")));
         }

@@ -255,8 +255,9 @@ impl Actor {
             number,
             pools: self.pools.iter().filter_map(crate::control::pool_state::PoolState::published).collect(),
             routes,
+            listeners: self.listeners.clone(),
             settings,
-            course: self.hall.current().course.clone(),
+            course: self.course.clone().filter(|_| self.config.course.on_proxy_port),
         });
         self.metrics.set_generation(number);
         let (done, waiting) =

@@ -23,6 +23,7 @@ use crate::control::reload::{
 };
 use crate::control::start::{settings, vet_backends};
 use crate::control::vet::VetBackend;
+use crate::control::watch::Attempt;
 
 // === impl Actor: reloading ===
 
@@ -41,18 +42,26 @@ impl Actor {
     fn begin_reload(&mut self, mut transaction: Transaction) {
         transaction.overrides = self.reloads.overrides_with(&transaction.request);
         let (source, overrides) = (self.reloads.source.clone(), transaction.overrides.clone());
+        let reporter = self.reporter_of(&transaction);
         self.reloads.running = Some(transaction);
         let (running, loader, builder) = (self.config.clone(), self.loader.clone(), self.builder.clone());
         let in_charge: Vec<_> =
             self.pools.iter().map(|pool| (pool.strategy.clone(), pool.settings().clone())).collect();
         let (events, overlay, vetter) = (self.events.clone(), self.overlay_now(), self.vetter.clone());
         let launched: Vec<VetBackend> = vet_backends(&self.launched());
+        let doors = self.doors();
         tokio::spawn(async move {
             fn broke<T>() -> Result<T, ReloadError> {
                 Err(ReloadError::refused("builder", "a thread broke: see the log"))
             }
             let from = loader.clone();
-            let read = move || read(source.as_ref(), &overrides, &running).and_then(|target| stage(&from, target));
+            let read = move || {
+                let mut attempt = Attempt::default();
+                let target = read(source.as_ref(), &overrides, &running, &mut attempt);
+                let staged = target.and_then(|target| stage(&from, target, &mut attempt));
+                reporter.iter().for_each(|reporter| reporter.attempted(attempt.clone()));
+                staged
+            };
             let staged = tokio::task::spawn_blocking(read).await;
             let vetted = match staged {
                 Ok(Ok(staged)) => {
@@ -74,6 +83,10 @@ impl Actor {
                     Err(error)
                 }
             };
+            let prepared = match prepared {
+                Ok(prepared) => doors.open(prepared, &builder).await,
+                Err(error) => Err(error),
+            };
             if let Err(unsent) = events.send(Event::Prepared(Box::new(prepared))).await {
                 builder.retire(unsent.0);
             }
@@ -92,7 +105,7 @@ impl Actor {
             let RolledBack { pool, strategy, reason, .. } = old;
             let sentence = format!("pool {pool}: strategy {strategy} was rolled back before: {reason}");
             if by.is_some_and(Trigger::is_by_itself) {
-                self.builder.retire(prepared);
+                self.discard(prepared);
                 let advice = "it is tried again when its bytes or options change, or when it is asked for: lb reload";
                 return self.end_refused(ReloadError::refused("probation", format!("{sentence}; {advice}")));
             }
@@ -110,7 +123,7 @@ impl Actor {
         let wanted = match self.wanted_members(&prepared.target) {
             Ok(wanted) => wanted,
             Err(error) => {
-                self.builder.retire(prepared);
+                self.discard(prepared);
                 return self.end_refused(error);
             }
         };
@@ -191,7 +204,7 @@ impl Actor {
                         self.end(Ok(report));
                     }
                     Err(error) => {
-                        self.builder.retire(prepared);
+                        self.discard(prepared);
                         self.end_refused(error);
                     }
                 }
@@ -213,7 +226,8 @@ impl Actor {
         let result = taking_back.as_ref().map_or(ReloadResult::Done, |_| ReloadResult::RolledBack);
         let mut report = self.report(&prepared, result, &handed);
         report.warnings.extend(lapsed.into_iter().map(|what| format!("a change made at run time has lapsed: {what}")));
-        let Prepared { target, candidates } = prepared;
+        let Prepared { target, candidates, listeners } = prepared;
+        let closed = self.listen(listeners);
         let (mut changed, mut swapped) = (Vec::new(), Vec::new());
         let (now, probation) = (Instant::now(), target.config.reload.probation);
         match taking_back {
@@ -243,7 +257,8 @@ impl Actor {
         // The last of an instance that an import spoiled may be among them.
         self.builder.retire(candidates);
         let has_new_health = target.config.health != self.config.health;
-        self.config = target.config;
+        self.take_up(target.config);
+        self.watch_as_configured();
         for (index, (came, gone)) in changed {
             for member in gone {
                 tracing::info!("pool {}: backend {} is removed and drains", self.pools[index].name, member.id());
@@ -264,6 +279,7 @@ impl Actor {
         for (pool, instance) in swapped {
             self.publisher.settle_newest(Done::InCharge { pool, instance });
         }
+        self.close(closed);
         report.generation = self.hall.current().number;
         self.end(Ok(report));
     }
@@ -328,7 +344,7 @@ impl Actor {
             self.config = prepared.target.config.clone();
             self.reloads.rolled_back.clear();
         }
-        self.builder.retire(prepared);
+        self.discard(prepared);
         self.end(Ok(report));
     }
 

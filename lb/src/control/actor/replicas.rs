@@ -97,7 +97,7 @@ impl Actor {
         }
         let is_taken = |name: &str| members.contains(name) || hostnames.iter().any(|hostname| hostname == name);
         let fresh = fresh_names(&plan.names, n - hostnames.len(), is_taken);
-        launcher.avoid(&self.config, &self.pools);
+        launcher.avoid(&self.config, &self.listeners, &self.pools);
         let mut sockets = Vec::with_capacity(n);
         for _ in 0..n {
             match launcher.reserve() {

@@ -104,7 +104,7 @@ impl Actor {
         let warnings = transaction.taking_back.clone().into_iter().collect();
         let target = Target { config, applied: Vec::new(), needs_restart: Vec::new(), warnings };
         self.reloads.running = Some(transaction);
-        self.reloads.ready = Some(Prepared { target, candidates });
+        self.reloads.ready = Some(Prepared { target, candidates, listeners: self.listeners.clone() });
     }
 
     /// A rollback did not work out: what is in charge stays, and is not taken back again by itself.

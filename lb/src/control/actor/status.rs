@@ -12,6 +12,7 @@ impl Actor {
         Status {
             version: env!("CARGO_PKG_VERSION"),
             generation: self.hall.current().number,
+            listeners: self.listeners.iter().map(|listener| listener.address()).collect(),
             uptime_s: self.started.elapsed().as_secs_f64(),
             overlay: OverlayStatus { error, ..self.overlay.as_ref().map(Overlay::status).unwrap_or_default() },
             pools: (0..self.pools.len()).map(|pool| self.pool_status(pool)).collect(),
@@ -20,6 +21,7 @@ impl Actor {
             builder_stuck: self.builder.is_stuck(),
             retired_generations: self.hall.retired(),
             reload: self.reloads.status(),
+            watch: self.watch_status(),
         }
     }
 

@@ -3,8 +3,11 @@
 //! File, environment and command line are layered as at the start, and overrides come last. Invariant: the configuration that comes
 //! out has the pools of the running one, in their order, and its restart-only keys; what that leaves out is in `needs_restart`.
 
+use sha2::{Digest, Sha256};
+
 use super::{Overriding, ReloadError};
-use crate::config::{self, Config, Course, DEFAULT_POOL, Loaded, Pool, Proxy, Route, Source};
+use crate::config::{self, Config, DEFAULT_POOL, Loaded, Pool, Proxy, Reload, Route, Source};
+use crate::control::watch::Attempt;
 
 /// What a reload is to bring about.
 #[derive(Clone, Debug)]
@@ -16,11 +19,12 @@ pub(in crate::control) struct Target {
     pub(in crate::control) warnings: Vec<String>,
 }
 
-/// Blocks: reads files and resolves names.
+/// Blocks: reads files and resolves names. What was read of the file is noted in `attempt`.
 pub(in crate::control) fn read(
     source: Option<&Source>,
     overrides: &[Overriding],
     running: &Config,
+    attempt: &mut Attempt,
 ) -> Result<Target, ReloadError> {
     let refused = |reason: &dyn ToString| ReloadError::refused("config", reason.to_string());
     let source =
@@ -39,8 +43,10 @@ pub(in crate::control) fn read(
             source.command_line.extend(value.map(|value| (key_of(pool, key), toml::Value::String(value).to_string())));
         }
     }
-    let Loaded { config: mut wanted, warnings, settings: _ } =
-        config::load(&source).map_err(|error| refused(&error))?;
+    let bytes = config::read(&source.path).map_err(|error| refused(&error))?;
+    attempt.config = Some(Sha256::digest(&bytes).into());
+    let loaded = config::load_bytes(&source, &bytes).map_err(|error| refused(&error))?;
+    let Loaded { config: mut wanted, warnings, settings: _, sha256: _ } = loaded;
     for Overriding { pool, strategy } in overrides {
         if let Some(options) = &strategy.config
             && let Some(pool) = wanted.pools.iter_mut().find(|candidate| candidate.name == *pool)
@@ -75,16 +81,13 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         state,
         log,
     } = wanted;
-    restart("proxy.listen", proxy.listen != running.proxy.listen);
     restart("proxy.workers", proxy.workers != running.proxy.workers);
     restart("admin.listen", admin.listen != running.admin.listen);
     restart("admin.token_file", admin.token != running.admin.token);
     restart("launcher", launcher != running.launcher);
-    restart("course.on_proxy_port", course.on_proxy_port != running.course.on_proxy_port);
-    restart("course.seed", course.seed != running.course.seed);
     restart("state.keep", state.keep != running.state.keep);
     restart("state.dir", state.dir != running.state.dir);
-    restart("log.level", log.level != running.log.level);
+    restart("reload.max_images", reload.max_images != running.reload.max_images);
     for pool in &pools {
         restart(&format!("pools.{}", pool.name), !running.pools.iter().any(|known| known.name == pool.name));
     }
@@ -98,18 +101,18 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
     let config = Config {
         file: running.file.clone(),
         plugin_dirs,
-        proxy: Proxy { trusted_proxies: proxy.trusted_proxies, ..running.proxy.clone() },
+        proxy: Proxy { workers: running.proxy.workers, ..proxy },
         admin: running.admin.clone(),
         pools: pools.collect(),
         routes: routes.unwrap_or_else(|| running.routes.clone()),
         launcher: running.launcher.clone(),
-        course: Course { missing_path_is_400: course.missing_path_is_400, ..running.course.clone() },
+        course,
         health,
         timeouts,
         limits,
-        reload,
+        reload: Reload { max_images: running.reload.max_images, ..reload },
         state: running.state.clone(),
-        log: running.log.clone(),
+        log,
     };
     Target { applied: applied(running, &config), config, needs_restart, warnings }
 }
@@ -127,12 +130,17 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
     let mut applied = Vec::new();
     let mut note = |key: String, differs: bool| applied.extend(differs.then_some(key));
     note("plugin_dirs".into(), config.plugin_dirs != running.plugin_dirs);
+    note("proxy.listen".into(), config.proxy.listen != running.proxy.listen);
     note("proxy.trusted_proxies".into(), config.proxy.trusted_proxies != running.proxy.trusted_proxies);
     note("routes".into(), config.routes != running.routes);
-    note("course.missing_path_is_400".into(), config.course != running.course);
+    let (before, after) = (&running.course, &config.course);
+    note("course.on_proxy_port".into(), before.on_proxy_port != after.on_proxy_port);
+    note("course.missing_path_is_400".into(), before.missing_path_is_400 != after.missing_path_is_400);
+    note("course.seed".into(), before.seed != after.seed);
     note("health".into(), config.health != running.health);
     note("timeouts".into(), config.timeouts != running.timeouts);
     note("limits".into(), config.limits != running.limits);
+    note("log.level".into(), config.log != running.log);
     note("reload".into(), config.reload != running.reload);
     for (old, new) in running.pools.iter().zip(&config.pools) {
         let key = |key: &str| crate::control::plugins::key_of(&old.name, key);
@@ -172,18 +180,10 @@ mod tests {
         let after = "[proxy]\nlisten = \"127.0.0.1:9\"\nworkers = 7\n[admin]\nlisten = \"127.0.0.1:10\"\n[log]\nlevel = \"debug\"\n\
                      [course]\non_proxy_port = true\nseed = 3\n[state]\nkeep = false\n[timeouts]\nconnect_ms = 7\n";
         let target = target("", after);
-        let named = [
-            "proxy.listen",
-            "proxy.workers",
-            "admin.listen",
-            "course.on_proxy_port",
-            "course.seed",
-            "state.keep",
-            "log.level",
-        ];
+        let named = ["proxy.workers", "admin.listen", "state.keep"];
         assert_eq!(target.needs_restart, named);
-        assert_eq!(target.applied, ["timeouts"]);
-        assert_eq!(target.config.proxy, config("").proxy);
+        assert_eq!(target.applied, ["proxy.listen", "course.on_proxy_port", "course.seed", "timeouts", "log.level"]);
+        assert_eq!(target.config.proxy.workers, config("").proxy.workers);
         assert_eq!(target.config.timeouts, config(after).timeouts);
     }
 

@@ -14,6 +14,7 @@ use super::{PoolReload, ReloadError, StateHandOver, StrategyChange, Target};
 use crate::config;
 use crate::control::plugins;
 use crate::control::pool_state::{Assembled, Assembly, Kept};
+use crate::listener::Listener;
 use crate::telemetry::SwapKind;
 
 /// Everything that is known before the members are looked at.
@@ -21,6 +22,8 @@ pub(in crate::control) struct Prepared {
     pub(in crate::control) target: Target,
     /// One for each pool.
     pub(in crate::control) candidates: Vec<Candidate>,
+    /// Open, and in the order of the target's addresses.
+    pub(in crate::control) listeners: Vec<Arc<Listener>>,
 }
 
 /// What is to be in charge of a pool.
@@ -69,7 +72,7 @@ pub(in crate::control) fn prepare(
         };
         candidates.push(Candidate { strategy, change, is_return: false, plugin, file });
     }
-    Ok(Prepared { target, candidates })
+    Ok(Prepared { target, candidates, listeners: Vec::new() })
 }
 
 /// Hands over state and makes the pickers: all pools or none.

@@ -11,6 +11,7 @@ use crate::config;
 use crate::control::plugins;
 use crate::control::start::StartError;
 use crate::control::vet::{VetBackend, VetStage, Vetter};
+use crate::control::watch::{Attempt, Taken};
 
 /// What decides for a pool now.
 pub(in crate::control) type InCharge = (Arc<Strategy>, config::Strategy);
@@ -22,11 +23,38 @@ pub(in crate::control) struct AllStaged {
     pub(super) plugins: Vec<Staged>,
 }
 
-/// Finds, checks and copies every pool's plugin. Blocks.
-pub(in crate::control) fn stage(loader: &Loader, target: Target) -> Result<AllStaged, ReloadError> {
-    let stage = |pool| plugins::stage(loader, &target.config.plugin_dirs, pool).map_err(refusal);
-    let plugins = target.config.pools.iter().map(stage).collect::<Result<_, _>>()?;
-    Ok(AllStaged { target, plugins })
+/// Finds, checks and copies every pool's plugin. Blocks. What was read of each is noted in `attempt`.
+pub(in crate::control) fn stage(
+    loader: &Loader,
+    target: Target,
+    attempt: &mut Attempt,
+) -> Result<AllStaged, ReloadError> {
+    let directories = &target.config.plugin_dirs;
+    let mut staged: Result<Vec<Staged>, ReloadError> = Ok(Vec::new());
+    let mut taken = Vec::new();
+    for pool in &target.config.pools {
+        let candidates = plugins::candidates(directories, &pool.strategy.plugin);
+        let Ok(plugins) = &mut staged else {
+            // One has been refused, so nobody reads this one.
+            taken.push(Taken::unread(candidates));
+            continue;
+        };
+        let found = match plugins::stage(loader, directories, pool) {
+            Ok(plugin) => {
+                let found = (plugin.origin.clone(), plugin.sha256);
+                plugins.push(plugin);
+                Some(found)
+            }
+            Err(error) => {
+                let found = plugins::refused_bytes(&error);
+                staged = Err(refusal(error));
+                found
+            }
+        };
+        taken.push(Taken { candidates, found });
+    }
+    attempt.plugins = Some(taken);
+    Ok(AllStaged { plugins: staged?, target })
 }
 
 /// Tries what is new, with the backends that its pool is to have.
