@@ -175,16 +175,16 @@ impl Loader {
         }
     }
 
-    /// The same with its copies kept in this way, whatever the directory allows.
-    #[must_use]
-    pub fn with_copies(self, copies: Copies) -> Self {
-        Self { store: self.store.with_copies(copies), ..self }
-    }
-
     /// At most `images_max` images are opened (default 128); one beyond that is refused.
     #[must_use]
     pub fn with_images_max(self, images_max: usize) -> Self {
         Self { images_max, ..self }
+    }
+
+    /// The same with its copies kept in this way, whatever the directory allows.
+    #[must_use]
+    pub fn with_copies(self, copies: Copies) -> Self {
+        Self { store: self.store.with_copies(copies), ..self }
     }
 
     /// Takes the file through all stages. The same bytes yield the same image.
