@@ -67,7 +67,7 @@ fn work(mut seat: Seat, worker: u32, stop: &AtomicBool, picks: &AtomicU64) {
 #[tokio::test]
 async fn every_pick_is_a_backend_of_its_own_list_while_members_and_strategies_change() {
     let folder = folder(&format!(
-        "{}[[backends]]\nid = \"b1\"\naddress = \"127.0.0.1:9\"\n[health]\nenabled = false\n",
+        "{}[[backends]]\nid = \"b1\"\naddress = \"127.0.0.1:9\"\n[health]\nenabled = false\n[reload]\nwatch = false\n",
         filed("libfrozen.so")
     ));
     let good = compiled_from("host/tests/fixtures/abi-1.0/plugin.c", &[]);

@@ -82,22 +82,22 @@ fn a_file_that_is_overwritten_emptied_and_filled_while_it_serves_disturbs_nobody
 fn an_image_too_many_is_refused_until_a_restart_and_known_ones_come_back() {
     let (file, good) = ("libbroken.so", compiled("proud_heir.c", &[]));
     let build = |number: u8| [&good[..], &[number]].concat();
-    let bench = Bench::start_with(&filed(file), &[(file, &build(0))]);
-    for number in 1..128 {
+    let few = "[reload]\nwatch = false\nmax_images = 3\n";
+    let bench = Bench::start_in(tempfile::tempdir().unwrap(), few, &filed(file), &[(file, &build(0))]);
+    for number in 1..3 {
         fs::write(bench.lb.path(file), build(number)).unwrap();
         bench.reloaded();
     }
-    assert_eq!(bench.status()["images"], 128);
-    fs::write(bench.lb.path(file), build(128)).unwrap();
+    fs::write(bench.lb.path(file), build(3)).unwrap();
     let refused = bench.reload();
     let (status, told) = (refused.status, refused.json());
     assert_eq!((status, &told["stage"]), (422, &"images".into()), "{told}");
     let reason = told["reason"].as_str().unwrap();
-    assert!(reason.contains("would be image 129 of this process and 128 is the limit: restart lb"), "{reason}");
-    assert_eq!(in_charge(&bench), hex(&build(127)));
-    fs::write(bench.lb.path(file), build(3)).unwrap();
+    assert!(reason.contains("would be image 4 of this process and 3 is the limit: restart lb"), "{reason}");
+    assert_eq!(in_charge(&bench), hex(&build(2)));
+    fs::write(bench.lb.path(file), build(0)).unwrap();
     bench.reloaded();
-    assert_eq!((in_charge(&bench), bench.status()["images"].clone()), (hex(&build(3)), 128.into()));
+    assert_eq!((in_charge(&bench), bench.status()["images"].clone()), (hex(&build(0)), 3.into()));
 }
 
 #[test]

@@ -92,34 +92,26 @@ impl Store {
     pub(crate) fn put(&self, name: &str, sha256: &[u8; 32], bytes: &[u8]) -> Result<PrivateCopy, String> {
         let path = self.directory.join(format!("{name}.so"));
         let failed = |error: io::Error| format!("cannot be copied to {}: {error}", path.display());
-        let copies = match self.copies.get() {
-            Some(copies) => *copies,
-            None => self.find_out().map_err(failed)?,
-        };
-        match copies {
-            Copies::Memory => {
-                let given = given().get(sha256).cloned();
-                let file = match given {
-                    Some(file) => file,
-                    None => Arc::new(sealed(&name[..16], bytes).map_err(|error| {
-                        format!(
-                            "cannot be copied to memory, which is tried because nothing may be run from {}: {error}",
-                            self.directory.display()
-                        )
-                    })?),
-                };
-                Ok(PrivateCopy::in_memory(file))
-            }
+        match self.copies.get().map_or_else(|| self.find_out(), |copies| Ok(*copies)).map_err(failed)? {
+            Copies::Memory => self.put_in_memory(name, sha256, bytes),
+            Copies::Files if is_just(&path, bytes) => Ok(PrivateCopy { path, memory: None }),
             Copies::Files => {
-                if !is_just(&path, bytes) {
-                    self.write(&path, bytes).map_err(failed)?;
-                    if !is_just(&path, bytes) {
-                        return Err(format!("its copy {} does not hold what was written", path.display()));
-                    }
+                self.write(&path, bytes).map_err(failed)?;
+                match is_just(&path, bytes) {
+                    true => Ok(PrivateCopy { path, memory: None }),
+                    false => Err(format!("its copy {} does not hold what was written", path.display())),
                 }
-                Ok(PrivateCopy { path, memory: None })
             }
         }
+    }
+
+    fn put_in_memory(&self, name: &str, sha256: &[u8; 32], bytes: &[u8]) -> Result<PrivateCopy, String> {
+        let known = given().get(sha256).cloned();
+        let file = known.map_or_else(|| sealed(&name[..16], bytes).map(Arc::new), Ok);
+        file.map(PrivateCopy::in_memory).map_err(|error| {
+            let directory = self.directory.display();
+            format!("cannot be copied to memory, as nothing may be run from {directory}: {error}")
+        })
     }
 
     fn find_out(&self) -> io::Result<Copies> {
