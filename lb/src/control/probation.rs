@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::telemetry::{PickTotals, SLOW_PICK};
 
-/// So many faults may be, whatever was picked: one per thousand picks and three in any case.
+/// So many faults, and so many slow picks, may be, whatever was picked: one fault per thousand picks and three in any case.
 const FAULTS_FREE: u64 = 3;
 const PICKS_PER_FAULT: u64 = 1_000;
 /// With fewer timed picks nothing is said of their time.

@@ -4,7 +4,7 @@
 //! counters stay; a request holds `Rc`s of these, never of a generation; replacing the view drops all that is held of the old one.
 
 use std::cell::{Cell, Ref, RefCell};
-use std::collections::VecDeque;
+use std::collections::{HashMap, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -132,22 +132,18 @@ impl Pool {
     fn replace(&self, shared: Arc<PoolGeneration>, metrics: &Metrics, worker: usize) {
         let mut current = self.current.borrow_mut();
         let old = current.take().map_or(Vec::new(), |old| old.members);
+        let mut old: HashMap<_, _> = old.into_iter().map(|member| (Arc::as_ptr(&member.backend), member)).collect();
         let members = shared
             .backends
             .iter()
             .map(|backend| {
-                let kept = old.iter().find(|member| Arc::ptr_eq(&member.backend, backend)).cloned();
-                kept.unwrap_or_else(|| {
+                old.remove(&Arc::as_ptr(backend)).unwrap_or_else(|| {
                     let shard = metrics.backend(worker, &shared.name, &backend.id);
                     Rc::new(Member::new(backend.clone(), shard))
                 })
             })
-            .collect::<Vec<_>>();
-        for member in &old {
-            if !members.iter().any(|kept| Rc::ptr_eq(kept, member)) {
-                member.leave();
-            }
-        }
+            .collect();
+        old.values().for_each(|member| member.leave());
         *current = Some(Current { shared, members });
     }
 

@@ -21,7 +21,7 @@ use super::client::{self, Client};
 use super::listeners::Listeners;
 use super::view::View;
 use crate::generation::{Hall, Seat};
-use crate::telemetry::Metrics;
+use crate::telemetry::{Metrics, WorkerShard};
 
 /// How often idle upstream connections are looked through, and a sign of life is given.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
@@ -33,6 +33,7 @@ pub(super) struct Worker {
     /// Clock zero, the same for all workers.
     pub(super) epoch: Instant,
     pub(super) random: RefCell<fastrand::Rng>,
+    shard: Arc<WorkerShard>,
     listeners: RefCell<Listeners>,
     metrics: Arc<Metrics>,
     pub(super) draining: Cell<bool>,
@@ -94,6 +95,7 @@ pub(super) fn start(number: usize, hall: &Arc<Hall>, metrics: &Arc<Metrics>, epo
                 view: RefCell::new(view),
                 epoch,
                 random: RefCell::new(fastrand::Rng::new()),
+                shard: metrics.worker(number),
                 listeners: RefCell::new(listeners),
                 metrics,
                 draining: Cell::new(false),
@@ -156,8 +158,9 @@ impl Worker {
         (now - self.epoch).as_nanos() as u64
     }
 
-    /// Takes up the newest generation, lets go of the old one, says so.
+    /// Takes up the newest generation, lets go of the old one, says so; until it returns this worker serves nobody.
     fn follow(&self, seat: &mut Seat) {
+        let began = std::time::Instant::now();
         let generation = seat.take();
         let number = generation.number;
         let worker = self.number as usize;
@@ -171,6 +174,7 @@ impl Worker {
         let old = self.view.replace(next);
         drop(old);
         seat.acknowledge(number);
+        self.shard.taken_up(began.elapsed());
     }
 
     fn welcome(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, listener: &Arc<str>) {

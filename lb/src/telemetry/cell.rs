@@ -59,6 +59,12 @@ pub(super) const PICK_BOUNDS_NS: &[u64] =
 /// A longer pick is a slow one: sixteen times what lb needs for all of a request.
 pub(super) const SLOW_PICK_NS: u64 = 250_000;
 
+/// The bounds of what happens between two polls of a worker, 1 µs to 10 ms: requests wait for its end, so what matters is
+/// whether it is seen beside one.
+pub(super) const PAUSE_BOUNDS_NS: &[u64] = &[
+    1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000,
+];
+
 /// The longest table of bounds; a fixed width keeps the buckets inside their shard, away from other threads' lines.
 const BOUNDS_MAX: usize = 16;
 
@@ -217,7 +223,9 @@ mod tests {
 
     #[test]
     fn bounds_ascend() {
-        assert!([REQUEST_BOUNDS_NS, PICK_BOUNDS_NS].iter().all(|bounds| bounds.is_sorted_by(|a, b| a < b)));
+        assert!(
+            [REQUEST_BOUNDS_NS, PICK_BOUNDS_NS, PAUSE_BOUNDS_NS].iter().all(|bounds| bounds.is_sorted_by(|a, b| a < b))
+        );
     }
 
     #[test]

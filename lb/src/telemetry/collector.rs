@@ -43,6 +43,7 @@ impl Collector for HubCollector {
         let build = [env!("CARGO_PKG_VERSION"), env!("LB_REVISION"), env!("LB_RUSTC")];
         e.number(&names::BUILD_INFO, &build, 1.0);
         e.number(&names::GENERATION, &[], snapshot.generation as f64);
+        e.histogram(&names::GENERATION_TAKE_UP, &[], &snapshot.take_up);
         ReloadKind::ALL.iter().zip(&snapshot.reloads).for_each(|(kind, reloads)| tell_reloads(e, *kind, reloads));
         runtimes(e, &snapshot);
         connections(e, &snapshot);

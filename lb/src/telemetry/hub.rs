@@ -19,7 +19,7 @@ use super::process::ProcessCollector;
 use super::reason::{ReloadKind, ReloadOutcome, SwapKind};
 use super::reloads::{Reloads, ReloadsByKind};
 use super::retired::{Past, Retired};
-use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard};
+use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, WorkerShard};
 use super::snapshot::Snapshot;
 use super::strategies::{Answers, Replaced, Strategies};
 use super::totals::PickTotals;
@@ -42,6 +42,7 @@ pub(super) struct Shared {
 /// All shards by what they are about. Names are shared strings because every scrape takes them along.
 pub(super) struct State {
     pub(super) generation: u64,
+    pub(super) workers: Workers<WorkerShard>,
     pub(super) listeners: BTreeMap<Arc<str>, Workers<ConnectionShard>>,
     pub(super) pools: BTreeMap<(Arc<str>, Arc<str>), Workers<PoolShard>>,
     pub(super) strategies: BTreeMap<Arc<str>, Strategies>,
@@ -86,6 +87,12 @@ impl Metrics {
         registry.register(Box::new(HubCollector::new(shared.clone()))).expect("names in names.rs are valid and differ");
         registry.register(Box::new(ProcessCollector::new())).expect("names in names.rs are valid and differ");
         Arc::new(Metrics { shared, registry })
+    }
+
+    /// The shard of a worker for what it counts about itself.
+    pub fn worker(&self, worker: usize) -> Arc<WorkerShard> {
+        let mut state = self.shared.state.lock();
+        state.workers.entry(worker).or_insert_with(|| Arc::new(WorkerShard::new())).clone()
     }
 
     /// The shard of a worker for one listener's client connections.
@@ -235,6 +242,7 @@ impl State {
         let started = seconds_since_the_epoch();
         State {
             generation: 0,
+            workers: BTreeMap::new(),
             listeners: BTreeMap::new(),
             pools: BTreeMap::new(),
             strategies: BTreeMap::new(),

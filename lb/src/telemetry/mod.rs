@@ -28,5 +28,5 @@ pub use cell::{Counter, Gauge};
 pub use hub::{CONTENT_TYPE, Metrics};
 pub use reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
 pub use retired::RETIRED_SERIES_STAY;
-pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, SLOW_PICK};
+pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, SLOW_PICK, WorkerShard};
 pub use totals::{BackendTotals, PickTotals, PoolTotals};

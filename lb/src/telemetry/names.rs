@@ -32,6 +32,11 @@ pub const BUILD_INFO: Metric =
     gauge("lb_build_info", &["version", "revision", "rustc"], "Build of the running binary.");
 pub const GENERATION: Metric =
     gauge("lb_generation", &[], "Number of the generation (routes, pools, backends, strategies) in force.");
+pub const GENERATION_TAKE_UP: Metric = histogram(
+    "lb_generation_take_up_seconds",
+    &[],
+    "Time in which a worker takes up a new generation and serves nobody, one observation per worker and generation.",
+);
 
 // requests
 pub const REQUESTS: Metric = counter(
@@ -146,6 +151,7 @@ pub const PROCESS_START_TIME: Metric =
 pub const HUB: &[&Metric] = &[
     &BUILD_INFO,
     &GENERATION,
+    &GENERATION_TAKE_UP,
     &REQUESTS,
     &REQUEST_DURATION,
     &REQUESTS_IN_FLIGHT,

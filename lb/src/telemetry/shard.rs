@@ -8,9 +8,16 @@ use std::time::Duration;
 
 use http::Method;
 
-use super::cell::{Counter, Gauge, Histogram, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
+use super::cell::{Counter, Gauge, Histogram, PAUSE_BOUNDS_NS, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
 use super::code::{ByClass, CodeTable};
 use super::reason::{ErrorReason, FallbackReason, RetryReason};
+
+/// What one worker counts about itself.
+#[derive(Debug)]
+#[repr(align(128))]
+pub struct WorkerShard {
+    pub(super) take_up: Histogram,
+}
 
 /// What one worker counts about client connections of one listener.
 #[derive(Debug, Default)]
@@ -89,6 +96,19 @@ fn method_column(method: &Method) -> usize {
         Method::TRACE => 7,
         Method::PATCH => 8,
         _ => 9,
+    }
+}
+
+// === impl WorkerShard ===
+
+impl WorkerShard {
+    pub(super) fn new() -> WorkerShard {
+        WorkerShard { take_up: Histogram::new(PAUSE_BOUNDS_NS) }
+    }
+
+    /// A new generation was taken up, and for so long nobody was served.
+    pub fn taken_up(&self, took: Duration) {
+        self.take_up.observe(took.as_nanos() as u64);
     }
 }
 
@@ -241,5 +261,6 @@ mod tests {
         assert_eq!(align_of::<PoolShard>(), 128);
         assert_eq!(align_of::<BackendShard>(), 128);
         assert_eq!(align_of::<ConnectionShard>(), 128);
+        assert_eq!(align_of::<WorkerShard>(), 128);
     }
 }

@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use tokio::runtime::RuntimeMetrics;
 
-use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
+use super::cell::{HistogramSum, PAUSE_BOUNDS_NS, REQUEST_BOUNDS_NS};
 use super::hub::{self, State};
 use super::reason::{ErrorReason, RetryReason, SwapKind};
 use super::reloads::Reloads;
@@ -17,9 +17,9 @@ use super::retired::add;
 use super::shard::PoolShard;
 use super::strategies::{Answers, Replaced};
 
-#[derive(Default)]
 pub(super) struct Snapshot {
     pub generation: u64,
+    pub take_up: HistogramSum,
     pub reloads: Vec<Reloads>,
     pub runtimes: Vec<Runtime>,
     pub listeners: Vec<Listener>,
@@ -103,9 +103,17 @@ impl Snapshot {
     /// Sums what `state` holds, after judging the retired backends as of `now`.
     pub(super) fn take(state: &mut State, now: Instant) -> Snapshot {
         state.look_again(now);
-        let mut snapshot =
-            Snapshot { generation: state.generation, reloads: state.reloads.to_vec(), ..Snapshot::default() };
-        snapshot.runtimes = state.runtimes.iter().map(|(worker, runtime)| Runtime::read(*worker, runtime)).collect();
+        let mut snapshot = Snapshot {
+            generation: state.generation,
+            take_up: HistogramSum::new(PAUSE_BOUNDS_NS),
+            reloads: state.reloads.to_vec(),
+            runtimes: state.runtimes.iter().map(|(worker, runtime)| Runtime::read(*worker, runtime)).collect(),
+            listeners: Vec::new(),
+            requests: Vec::new(),
+            pools: BTreeMap::new(),
+            backends: Vec::new(),
+        };
+        state.workers.values().for_each(|shard| snapshot.take_up.add(&shard.take_up));
         for (listener, shards) in state.listeners.iter().filter(|(listener, _)| !state.is_hidden(listener)) {
             snapshot.listeners.push(Listener {
                 listener: listener.clone(),

@@ -24,6 +24,7 @@ fn busy_hub() -> Arc<Metrics> {
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for worker in 0..2 {
         metrics.runtime(worker, runtime.handle().metrics());
+        metrics.worker(worker).taken_up(Duration::from_micros(3));
         metrics.connections(worker, "l").accepted.inc();
         let pool = metrics.pool(worker, "l", "p");
         pool.request_finished(&Method::GET, 200, 1_000_000);
@@ -85,6 +86,7 @@ fn what_workers_count_is_summed() {
         let connections = metrics.connections(worker, "l");
         connections.open.inc();
         connections.rejected.add(2);
+        metrics.worker(worker).taken_up(Duration::from_micros(5));
         for listener in ["l", "m"] {
             let pool = metrics.pool(worker, listener, "p");
             pool.in_flight.inc();
@@ -107,6 +109,8 @@ fn what_workers_count_is_summed() {
     let text = scrape(&metrics);
     let (l, m, p, b) = (("listener", "l"), ("listener", "m"), ("pool", "p"), ("backend", "b"));
     assert_eq!(text.value("lb_client_connections", &[l]), 4.0);
+    assert_eq!(text.value("lb_generation_take_up_seconds_bucket", &[("le", "0.000002")]), 0.0);
+    assert_eq!(text.value("lb_generation_take_up_seconds_bucket", &[("le", "0.000005")]), 4.0);
     assert_eq!(text.value("lb_client_connections_rejected_total", &[l, ("reason", "limit")]), 8.0);
     assert_eq!(text.value("lb_requests_total", &[l, p, ("method", "GET"), ("code", "200")]), 4.0);
     assert_eq!(text.value("lb_requests_total", &[m, p, ("method", "POST"), ("code", "503")]), 4.0);

@@ -4,8 +4,12 @@
 
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpStream};
+use std::time::Duration;
 
-use crate::support::{PATIENCE, parse};
+use serde_json::Value;
+
+/// No wait is longer.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 pub(crate) struct Client {
     pub(crate) stream: TcpStream,
@@ -58,6 +62,11 @@ pub(crate) fn request_with(method: &str, path: &str, fields: &[&str], body: &[u8
     let mut bytes = request(method, path, &[fields, &[&length]].concat());
     bytes.extend_from_slice(body);
     bytes
+}
+
+/// A JSON body.
+pub(crate) fn parse(body: &[u8]) -> Value {
+    serde_json::from_slice(body).unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(body)))
 }
 
 /// One chunk of a chunked body; the empty one is the end.
@@ -249,7 +258,7 @@ impl Client {
 
     /// Goes away with a reset, as a crashed client's host does.
     pub(crate) fn reset(self) {
-        socket2::SockRef::from(&self.stream).set_linger(Some(std::time::Duration::ZERO)).unwrap();
+        socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
     }
 }
 

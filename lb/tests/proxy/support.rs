@@ -17,13 +17,12 @@ use lb::proxy::Proxy;
 use lb::telemetry::Metrics;
 use lb_strategy_host::{BackendList, BackendSpec, Loader, Picker, Plugin, Strategy, Wanted};
 use mock_server::{MockServer, Options, Running};
-use serde_json::{Value, json};
+use serde_json::json;
 use tokio::sync::mpsc;
 
 use crate::client::Client;
+pub(crate) use crate::client::{PATIENCE, parse};
 
-/// No wait is longer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 pub(crate) const WORKERS: usize = 2;
 pub(crate) const UP: Eligibility = Eligibility { healthy: true, draining: false, weight: 1 };
 pub(crate) const DOWN: Eligibility = Eligibility { healthy: false, draining: false, weight: 1 };
@@ -282,9 +281,4 @@ impl Drop for Balancer {
     fn drop(&mut self) {
         self.drain(Duration::ZERO);
     }
-}
-
-/// A JSON body.
-pub(crate) fn parse(body: &[u8]) -> Value {
-    serde_json::from_slice(body).unwrap_or_else(|error| panic!("{error}: {:?}", String::from_utf8_lossy(body)))
 }

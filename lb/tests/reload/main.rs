@@ -4,6 +4,9 @@
 //! choice, waits are for events, and what is refused is held against generation, counters and strategy from before.
 
 mod bench;
+#[path = "../proxy/client.rs"]
+#[allow(dead_code, reason = "shared with the tests of the proxy, which use more of it")]
+mod client;
 mod coherence;
 mod files;
 #[path = "../admin/harness.rs"]
@@ -13,9 +16,12 @@ mod kept;
 mod listen;
 mod lives;
 mod load;
+mod lodgers;
+mod pace;
 mod pools;
 mod probation;
 mod refused;
+mod soak;
 mod state;
 mod triggers;
 mod watch;

@@ -1,0 +1,48 @@
+//! The few numbers that are made of many: quantiles, medians, and a ratio of medians with its interval.
+//!
+//! The interval is the percentile bootstrap's (Efron 1979): both sides are drawn again with replacement, and the middle 95 % of the
+//! ratios that come out are between its ends. It asks for no law of the latencies, only that windows are alike.
+
+use serde::Serialize;
+
+const RESAMPLES: usize = 10_000;
+
+#[derive(Clone, Copy, Debug, Serialize)]
+pub(crate) struct Ratio {
+    pub(crate) value: f64,
+    pub(crate) from: f64,
+    pub(crate) to: f64,
+}
+
+/// The smallest value that at least this part of all are not above; `values` ascend.
+pub(crate) fn quantile(values: &[u64], part: f64) -> u64 {
+    let rank = (part * values.len() as f64).ceil() as usize;
+    values.get(rank.saturating_sub(1)).or(values.last()).copied().unwrap_or(0)
+}
+
+/// The middle one, or the mean of the middle two.
+pub(crate) fn median(values: &[f64]) -> f64 {
+    let mut values = values.to_vec();
+    values.sort_unstable_by(f64::total_cmp);
+    match values.len() {
+        0 => f64::NAN,
+        length if length % 2 == 1 => values[length / 2],
+        length => (values[length / 2 - 1] + values[length / 2]) / 2.0,
+    }
+}
+
+pub(crate) fn ratio_of_medians(above: &[f64], below: &[f64], random: &mut fastrand::Rng) -> Ratio {
+    let mut ratios: Vec<f64> = (0..RESAMPLES)
+        .map(|_| {
+            let mut again =
+                |values: &[f64]| -> Vec<f64> { values.iter().map(|_| values[random.usize(..values.len())]).collect() };
+            median(&again(above)) / median(&again(below))
+        })
+        .collect();
+    ratios.sort_unstable_by(f64::total_cmp);
+    Ratio {
+        value: median(above) / median(below),
+        from: ratios[RESAMPLES * 25 / 1000],
+        to: ratios[RESAMPLES * 975 / 1000 - 1],
+    }
+}

@@ -1,0 +1,109 @@
+//! The pace of the soak test: keeps those who swap and those who ask together, whatever either costs on this machine.
+//!
+//! Why: a test of many swaps under load means nothing if all requests are over at the first swap, or all swaps at the first request,
+//! and how fast either goes is the machine's to say. Invariants: requests are handed out for a bounded number of swaps ahead; no swap
+//! begins before its share of them was answered, nor before every lodger has taken the step before last; whoever fails stops all.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+
+use crate::client::PATIENCE;
+
+pub(crate) const SWAPS: u64 = 1_000;
+/// Requests of the counted clients for each swap.
+pub(crate) const REQUESTS_PER_SWAP: u64 = 20;
+/// Steps of every lodger: the first before the first swap, the last after the last one.
+pub(crate) const STEPS: u64 = SWAPS / SWAPS_PER_STEP + 1;
+const SWAPS_PER_STEP: u64 = 10;
+/// Counted requests may be so many swaps ahead.
+const SWAPS_AHEAD: u64 = 25;
+
+pub(crate) struct Pace {
+    counts: Mutex<Counts>,
+    changed: Condvar,
+}
+
+struct Counts {
+    swaps: u64,
+    asked: u64,
+    answered: u64,
+    /// Taken, by lodger.
+    steps: Vec<u64>,
+    failed: bool,
+}
+
+/// Stops everybody if its thread panics.
+pub(crate) struct Alarm<'a>(&'a Pace);
+
+// === impl Pace ===
+
+impl Pace {
+    pub(crate) fn new(lodgers: usize) -> Self {
+        let counts = Counts { swaps: 0, asked: 0, answered: 0, steps: vec![0; lodgers], failed: false };
+        Self { counts: Mutex::new(counts), changed: Condvar::new() }
+    }
+
+    pub(crate) fn alarm(&self) -> Alarm<'_> {
+        Alarm(self)
+    }
+
+    /// Returns when the next swap may begin.
+    pub(crate) fn before_swap(&self) {
+        drop(self.wait("requests and lodgers to keep up", |counts| {
+            let steps = (counts.swaps / SWAPS_PER_STEP).max(1);
+            counts.answered >= counts.swaps * REQUESTS_PER_SWAP && counts.steps.iter().all(|taken| *taken >= steps)
+        }));
+    }
+
+    pub(crate) fn swapped(&self) {
+        self.change(|counts| counts.swaps += 1);
+    }
+
+    /// Whether one more request is to be sent; waits while enough were sent for now.
+    pub(crate) fn before_request(&self) -> bool {
+        const ALL: u64 = SWAPS * REQUESTS_PER_SWAP;
+        let mut counts = self.wait("swaps to keep up", |counts| {
+            counts.asked < ((counts.swaps + SWAPS_AHEAD) * REQUESTS_PER_SWAP).min(ALL) || counts.asked == ALL
+        });
+        let is_one_more = counts.asked < ALL;
+        counts.asked += u64::from(is_one_more);
+        is_one_more
+    }
+
+    pub(crate) fn answered(&self) {
+        self.change(|counts| counts.answered += 1);
+    }
+
+    /// Returns when so many swaps have been that a lodger may take this step.
+    pub(crate) fn before_step(&self, step: u64) {
+        drop(self.wait("swaps", |counts| counts.swaps >= step * SWAPS_PER_STEP));
+    }
+
+    pub(crate) fn stepped(&self, lodger: usize) {
+        self.change(|counts| counts.steps[lodger] += 1);
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Counts)) {
+        change(&mut self.counts.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changed.notify_all();
+    }
+
+    fn wait(&self, what: &str, is_so: impl Fn(&Counts) -> bool) -> MutexGuard<'_, Counts> {
+        let counts = self.counts.lock().unwrap_or_else(PoisonError::into_inner);
+        let goes_on = |counts: &mut Counts| !counts.failed && !is_so(counts);
+        let waited = self.changed.wait_timeout_while(counts, PATIENCE, goes_on);
+        let (counts, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
+        assert!(!counts.failed, "another part of the test failed");
+        assert!(!timeout.timed_out(), "waited in vain for {what}");
+        counts
+    }
+}
+
+// === impl Alarm ===
+
+impl Drop for Alarm<'_> {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.0.change(|counts| counts.failed = true);
+        }
+    }
+}
