@@ -10,6 +10,7 @@ mod changes;
 mod listening;
 mod pools;
 mod publisher;
+mod reload_ends;
 mod reloading;
 mod reloads;
 mod replicas;

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use tokio::time::Instant;
 
 use super::publisher::Done;
-use super::reloads::{Assembling, Transaction, about, tell};
+use super::reloads::{Assembling, Transaction};
 use super::{Actor, Event, Wake};
 use crate::config;
 use crate::control::members::{Entry, Member, Members, Origin};
@@ -20,8 +20,8 @@ use crate::control::pool_state::{PoolState, SlotsOf};
 use crate::control::pools::PoolKey;
 use crate::control::probation::Tenure;
 use crate::control::reload::{
-    Candidate, Handed, InCharge, LastReload, PoolJob, PoolReload, Prepared, ReloadError, ReloadReport, ReloadResult,
-    RolledBack, StateHandOver, StrategyChange, Target, Trigger, prepare, read, stage, vet,
+    Candidate, Handed, InCharge, PoolJob, Prepared, ReloadError, ReloadResult, RolledBack, StrategyChange, Target,
+    Trigger, prepare, read, stage, vet,
 };
 use crate::control::start::{settings, vet_backends};
 use crate::control::vet::VetBackend;
@@ -41,7 +41,7 @@ impl Actor {
         }
     }
 
-    fn begin_reload(&mut self, mut transaction: Transaction) {
+    pub(super) fn begin_reload(&mut self, mut transaction: Transaction) {
         transaction.overrides = self.reloads.overrides_with(&transaction.request);
         let (source, overrides) = (self.reloads.source.clone(), transaction.overrides.clone());
         let reporter = self.reporter_of(&transaction);
@@ -342,85 +342,6 @@ impl Actor {
                 }
                 self.member_came(index, &member);
             }
-        }
-    }
-
-    fn report(&self, prepared: &Prepared, result: ReloadResult, handed: &[Handed]) -> ReloadReport {
-        let state = |index: usize| match handed.iter().find(|handed| handed.index == index) {
-            _ if prepared.candidates[index].change == StrategyChange::New => StateHandOver::Fresh,
-            Some(handed) => handed.state,
-            None => StateHandOver::Kept,
-        };
-        let candidates = prepared.target.config.pools.iter().zip(&prepared.candidates).enumerate();
-        let pools: Vec<PoolReload> =
-            candidates.map(|(index, (pool, candidate))| candidate.report(&pool.name, state(index))).collect();
-        let Target { applied, needs_restart, warnings, .. } = prepared.target.clone();
-        let warnings = warnings.into_iter().chain(handed.iter().filter_map(|handed| handed.warning.clone())).collect();
-        ReloadReport {
-            result,
-            generation: self.hall.current().number,
-            milliseconds: 0,
-            dry_run: false,
-            pools,
-            applied,
-            needs_restart,
-            warnings,
-        }
-    }
-
-    fn end_unchanged(&mut self, prepared: Prepared) {
-        let report = self.report(&prepared, ReloadResult::NoChange, &[]);
-        if self.reloads.running.as_ref().is_some_and(|running| !running.request.dry_run) {
-            // The same bytes may have come by another name or path.
-            self.config = prepared.target.config.clone();
-            self.reloads.rolled_back.clear();
-        }
-        self.discard(prepared);
-        self.end(Ok(report));
-    }
-
-    fn end_refused(&mut self, error: ReloadError) {
-        self.end(Err(error));
-    }
-
-    /// Told, remembered and answered; then the one that waits begins.
-    fn end(&mut self, result: Result<ReloadReport, ReloadError>) {
-        let Some(transaction) = self.reloads.running.take() else { return };
-        let by = transaction.by;
-        let dry_run = transaction.request.dry_run;
-        let milliseconds = transaction.began.elapsed().as_millis() as u64;
-        let result = result.map(|report| ReloadReport { milliseconds, dry_run, ..report });
-        tell(by, &result);
-        if let (Some(reason), Err(error)) = (&transaction.taking_back, &result) {
-            self.rollback_failed(reason, error);
-        }
-        if !dry_run {
-            let (kind, outcome) = about(&transaction, &result);
-            self.metrics.reload_ended(kind, outcome, transaction.began.elapsed());
-        }
-        let ok = result.as_ref().ok();
-        let generation = self.hall.current().number;
-        self.reloads.last = Some(LastReload {
-            by,
-            result: ok.map(|report| report.result),
-            generation,
-            stage: result.as_ref().err().map(|error| error.stage().to_owned()),
-            reason: result.as_ref().err().map(ToString::to_string),
-            needs_restart: ok.map(|report| report.needs_restart.clone()).unwrap_or_default(),
-        });
-        if !dry_run && transaction.taking_back.is_none() {
-            self.reloads.read.clone_from(&self.reloads.last);
-        }
-        match result {
-            Ok(report) if !dry_run => {
-                self.reloads.overrides.clone_from(&transaction.overrides);
-                let (answers, report) = (transaction.answers, Box::new(report));
-                self.publisher.settle_newest(Done::Reload { answers, report });
-            }
-            result => transaction.answer(&result),
-        }
-        if let Some(next) = self.reloads.next.take() {
-            self.begin_reload(next);
         }
     }
 }
