@@ -51,6 +51,16 @@ pub(super) struct Members {
     stats: HashMap<Arc<str>, Arc<Stats>>,
 }
 
+/// What a replacement of members changed.
+#[derive(Debug)]
+pub(super) struct Replaced {
+    /// Also those under another address.
+    pub(super) came: Vec<Member>,
+    pub(super) gone: Vec<Member>,
+    /// Backends that are no member's any more; to be [closed](close) when no worker has them in its view.
+    pub(super) left: Vec<Arc<Backend>>,
+}
+
 // === impl Origin ===
 
 impl Origin {
@@ -190,11 +200,11 @@ impl Members {
         planned
     }
 
-    /// Makes what [`Members::planned`] answered true, but for launched ones, which are those that there are now. Answers who came
-    /// (also under another address) and who is gone.
-    pub(super) fn replace(&mut self, planned: Vec<Member>) -> (Vec<Member>, Vec<Member>) {
+    /// Makes what [`Members::planned`] answered true, but for launched ones, which are those that there are now. What was replaced is
+    /// still open: all of a list may be, and until workers have the new one they have nobody else.
+    pub(super) fn replace(&mut self, planned: Vec<Member>) -> Replaced {
         let before = std::mem::take(&mut self.list);
-        let (mut came, mut gone) = (Vec::new(), Vec::new());
+        let (mut came, mut gone, mut left) = (Vec::new(), Vec::new(), Vec::new());
         for mut member in planned.into_iter().filter(|member| member.entry.origin != Origin::Launched) {
             match before.iter().find(|old| Arc::ptr_eq(&old.backend, &member.backend)) {
                 Some(old) => member.standing = old.standing.clone(),
@@ -206,7 +216,7 @@ impl Members {
             if old.entry.origin == Origin::Launched {
                 self.list.push(old);
             } else if !self.list.iter().any(|member| Arc::ptr_eq(&member.backend, &old.backend)) {
-                close(&old.backend);
+                left.push(old.backend.clone());
                 if !self.contains(&old.entry.id) {
                     gone.push(old);
                 }
@@ -215,7 +225,7 @@ impl Members {
         for member in &self.list {
             member.backend.set_eligibility(member.eligibility());
         }
-        (came, gone)
+        Replaced { came, gone, left }
     }
 
     /// None of them gets anything new any more, for whoever still holds a list of them.
@@ -237,7 +247,8 @@ impl Members {
     }
 }
 
-fn close(backend: &Backend) {
+/// Nothing new from now on, for whoever still holds a list with it.
+pub(super) fn close(backend: &Backend) {
     backend.set_eligibility(Eligibility { healthy: false, draining: true, weight: 0 });
 }
 

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use serde_json::json;
 
 use crate::bench::{Bench, named, post};
-use crate::harness::{get, mock, send, wait_for};
+use crate::harness::{backends, get, mock, send, wait_for};
 
 const CLIENTS: usize = 8;
 /// Requests between two swaps.
@@ -92,4 +92,39 @@ fn members_that_change_during_reloads_are_all_in_the_end() {
     }
     let seen: Vec<u64> = bench.servers.iter().map(|server| server.stats().requests).collect();
     assert_eq!((seen, extra.stats().requests), (vec![1, 1, 1], 15));
+}
+
+#[test]
+fn every_backend_of_a_pool_may_be_replaced_at_once() {
+    let bench = Bench::start(&named("round_robin"));
+    let others = [mock("4"), mock("5")];
+    let text = |names: [&str; 2]| {
+        let entries = names.iter().zip(&others).map(|(id, server)| (*id, server.addr)).collect::<Vec<_>>();
+        let health = "[health]\ninterval_ms = 86400000\n";
+        format!("{}{health}{}{}", named("round_robin"), bench.reload, backends(&entries))
+    };
+    let stop = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|_| {
+                scope.spawn(|| {
+                    while !stop.load(Relaxed) {
+                        let answer = get(bench.lb.proxy, "/home");
+                        if answer.status != 200 {
+                            stop.store(true, Relaxed);
+                            panic!("{answer:?}");
+                        }
+                    }
+                })
+            })
+            .collect();
+        for turn in 0..40 {
+            // Other names, and the same names at each other's addresses.
+            let names = [["c1", "c2"], ["c2", "c1"], ["d1", "d2"]][turn % 3];
+            std::fs::write(bench.lb.path("lb.toml"), text(names)).unwrap();
+            assert_eq!(bench.reloaded()["result"], "done");
+        }
+        stop.store(true, Relaxed);
+        clients.into_iter().for_each(|client| client.join().expect("every request was answered with 200"));
+    });
 }

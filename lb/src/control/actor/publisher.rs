@@ -16,12 +16,13 @@ use tokio::time::Instant;
 use super::Actor;
 use crate::config::Route;
 use crate::control::command::{BackendStatus, ControlError, Replicas};
-use crate::control::members::{Member, Origin};
+use crate::control::members::{Member, Origin, close};
 use crate::control::pool_state::{Assembled, Assembly};
 use crate::control::pools::PoolKey;
 use crate::control::probation::Tenure;
 use crate::control::reload::{Handed, PoolJob, ReloadError, ReloadReport, assemble};
 use crate::generation::{Generation, Settings};
+use crate::pool::Backend;
 
 const SPACING_MIN: Duration = Duration::from_millis(10);
 /// Builds take at most one part in so many of the time.
@@ -77,6 +78,8 @@ pub(super) enum Done {
         answers: Vec<oneshot::Sender<Result<ReloadReport, ReloadError>>>,
         report: Box<ReloadReport>,
     },
+    /// No worker has these in its view any more.
+    Replaced(Vec<Arc<Backend>>),
     /// Every worker asks this instance: its probation counts from here.
     InCharge {
         pool: PoolKey,
@@ -305,6 +308,7 @@ impl Actor {
             Done::Reload { answers, report } => {
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok((*report).clone()))));
             }
+            Done::Replaced(backends) => backends.iter().for_each(|backend| close(backend)),
             Done::InCharge { pool, instance } => {
                 let Some(pool) = self.pools.get_mut(pool) else { return };
                 let counted = self.metrics.pick_totals(&pool.name);
@@ -347,7 +351,7 @@ impl Actor {
                 Done::Change { answer, .. } => drop(answer.send(Err(error()))),
                 Done::Settled(answer) => drop(answer.send(Err(error()))),
                 // Never waits for a build.
-                Done::Reload { .. } | Done::InCharge { .. } | Done::PoolLeft { .. } => {}
+                Done::Reload { .. } | Done::InCharge { .. } | Done::PoolLeft { .. } | Done::Replaced(_) => {}
                 // It is a member again; its process was not touched yet.
                 Done::Removed { supervisor, .. } => {
                     if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {

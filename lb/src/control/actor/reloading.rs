@@ -14,7 +14,7 @@ use super::publisher::Done;
 use super::reloads::{Assembling, Transaction};
 use super::{Actor, Event, Wake};
 use crate::config;
-use crate::control::members::{Entry, Member, Members, Origin};
+use crate::control::members::{Entry, Member, Members, Origin, Replaced};
 use crate::control::overlay::Overlay;
 use crate::control::pool_state::{PoolState, SlotsOf};
 use crate::control::pools::PoolKey;
@@ -287,7 +287,9 @@ impl Actor {
         let has_new_health = target.config.health != self.config.health;
         self.take_up(target.config);
         self.watch_as_configured();
-        for (pool, (came, gone)) in changed {
+        let mut replaced = Vec::new();
+        for (pool, Replaced { came, gone, left }) in changed {
+            replaced.extend(left);
             for member in gone {
                 tracing::info!("pool {}: backend {} is removed and drains", self.pools[pool].name, member.id());
                 self.member_goes(pool, &member);
@@ -307,6 +309,7 @@ impl Actor {
         for (pool, instance) in swapped {
             self.publisher.settle_newest(Done::InCharge { pool, instance });
         }
+        self.publisher.settle_newest(Done::Replaced(replaced));
         self.see_off(left);
         self.close(closed);
         report.generation = self.hall.current().number;
