@@ -108,6 +108,17 @@ impl Bench {
         })
     }
 
+    /// In a folder that may have something in it, with this section `[reload]`.
+    pub(crate) fn start_in(folder: TempDir, reload: &str, strategy: &str, files: &[(&str, &[u8])]) -> Self {
+        Self::start_by(reload, strategy, |text| {
+            std::fs::write(folder.path().join("lb.toml"), text).unwrap();
+            for (name, bytes) in files {
+                std::fs::write(folder.path().join(name), bytes).unwrap();
+            }
+            Balancer::start_in(folder, &[])
+        })
+    }
+
     /// With this section `[reload]`; `start` starts a balancer with the configuration that it is given.
     pub(crate) fn start_by(reload: &str, strategy: &str, start: impl FnOnce(&str) -> Balancer) -> Self {
         let servers: Vec<Running> = ["1", "2", "3"].map(mock).into_iter().collect();

@@ -21,7 +21,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::bench::Bench;
-use crate::harness::{Balancer, get, wait_for};
+use crate::harness::{get, wait_for};
 
 /// Longer than a test may pause between two writes that belong together.
 const SETTLE: Duration = Duration::from_millis(400);
@@ -62,13 +62,7 @@ impl Watched {
 
     /// In a folder that may have something in it.
     fn start_in(folder: TempDir, reload: &str, strategy: &str, files: &[(&str, &[u8])]) -> Self {
-        Self::of(Bench::start_by(reload, strategy, |text| {
-            std::fs::write(folder.path().join("lb.toml"), text).unwrap();
-            for (name, bytes) in files {
-                std::fs::write(folder.path().join(name), bytes).unwrap();
-            }
-            Balancer::start_in(folder, &[])
-        }))
+        Self::of(Bench::start_in(folder, reload, strategy, files))
     }
 
     /// Returns when what it has started with has settled.
