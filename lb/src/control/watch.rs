@@ -7,7 +7,7 @@
 //! those that were last attempted, whoever asked for that.
 //!
 //! Invariants: content that settles and differs from the last attempt gives exactly one reload, content that does not settle gives
-//! none, and content that was attempted is not attempted again until bytes change, however that ended; a file that is gone gives none.
+//! none, and content that was attempted is not attempted again until bytes change, however that ended; a file that is gone gives none, and nor does an empty configuration.
 
 mod compare;
 mod contents;
@@ -27,7 +27,7 @@ use tokio::sync::mpsc::WeakSender;
 use super::command::Command;
 use crate::config;
 use compare::Compare;
-use contents::{Contents, Found, Look, Watched};
+use contents::{Contents, Digest, Found, Look, Watched};
 use hints::Hints;
 use settle::{Next, Settle};
 use watcher::Watcher;

@@ -9,12 +9,12 @@ use mock_server::Running;
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::harness::{Answer, Balancer, backends, get, mock, send, wait_for};
+use crate::harness::{Answer, Balancer, backends, folder, get, mock, send, wait_for};
 
 /// After the first, checks are as good as off.
 const SLOW_HEALTH: &str = "[health]\ninterval_ms = 86400000\n";
 /// Nothing happens by itself.
-const UNWATCHED: &str = "[reload]\nwatch = false\n";
+const UNWATCHED: &[&str] = &["--set", "reload.watch=false"];
 
 /// So many requests show that load goes on.
 const MORE: u64 = 50;
@@ -22,7 +22,7 @@ const MORE: u64 = 50;
 pub(crate) struct Bench {
     pub(crate) lb: Balancer,
     pub(crate) servers: Vec<Running>,
-    /// The section `[reload]`.
+    /// The section `[reload]`, if `strategy` does not have one.
     pub(crate) reload: String,
 }
 
@@ -99,10 +99,16 @@ impl Bench {
 
     /// The same with files beside the configuration.
     pub(crate) fn start_with(strategy: &str, files: &[(&str, &[u8])]) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), UNWATCHED, strategy, files)
+        Self::start_by("", strategy, |text| {
+            let folder = folder(text);
+            for (name, bytes) in files {
+                std::fs::write(folder.path().join(name), bytes).unwrap();
+            }
+            Balancer::start_in(folder, UNWATCHED)
+        })
     }
 
-    /// The same in a folder that may have something in it, with this section `[reload]`.
+    /// In a folder that may have something in it, with this section `[reload]`.
     pub(crate) fn start_in(folder: TempDir, reload: &str, strategy: &str, files: &[(&str, &[u8])]) -> Self {
         Self::start_by(reload, strategy, |text| {
             std::fs::write(folder.path().join("lb.toml"), text).unwrap();
@@ -113,7 +119,7 @@ impl Bench {
         })
     }
 
-    /// `start` starts a balancer with the configuration that it is given.
+    /// With this section `[reload]`; `start` starts a balancer with the configuration that it is given.
     pub(crate) fn start_by(reload: &str, strategy: &str, start: impl FnOnce(&str) -> Balancer) -> Self {
         let servers: Vec<Running> = ["1", "2", "3"].map(mock).into_iter().collect();
         let lb = start(&text(strategy, reload, &servers));

@@ -6,7 +6,7 @@ use crate::bench::{Bench, named, post};
 use crate::harness::{Answer, get, mock, send, wait_for};
 
 /// Takes turns, and misbehaves at every tenth request that [`in_a_mood`] sends.
-fn moody(does: &str) -> String {
+pub(crate) fn moody(does: &str) -> String {
     format!("[strategy]\nname = \"moody\"\n[strategy.config.moody]\nevery = 10\ndoes = {does:?}\n")
 }
 
@@ -26,7 +26,7 @@ fn standing(bench: &Bench) -> String {
 }
 
 /// Requests until `strategy` is in charge.
-fn until(bench: &Bench, strategy: &str) -> u64 {
+pub(crate) fn until(bench: &Bench, strategy: &str) -> u64 {
     let mut sent = 0;
     wait_for("the rollback", || {
         in_a_mood(bench);
@@ -94,9 +94,9 @@ fn what_was_rolled_back_is_tried_again_when_it_is_asked_for() {
 
 #[test]
 fn a_strategy_is_proven_when_its_probation_is_over() {
-    let short = "[reload]\nwatch = false\nprobation_ms = 50\n";
-    let bench = Bench::start_in(tempfile::tempdir().unwrap(), short, &named("round_robin"), &[]);
-    bench.change(&moody("panic"));
+    let short = "[reload]\nprobation_ms = 50\n";
+    let bench = Bench::start(&format!("{}{short}", named("round_robin")));
+    bench.change(&format!("{}{short}", moody("panic")));
     wait_for("the end of the probation", || (standing(&bench) == "proven").then_some(()));
     for _ in 0..40 {
         in_a_mood(&bench);

@@ -100,3 +100,16 @@ fn a_request_that_is_not_understood_reaches_nobody() {
     assert_eq!((nowhere.status, nowhere.json()["stage"].clone()), (422, "config".into()));
     assert_eq!(bench.status()["generation"], 1);
 }
+
+#[test]
+fn one_library_more_than_may_be_resident_is_refused_until_a_restart() {
+    let limited = |images: u32, strategy: &str| format!("{}[reload]\nmax_images = {images}\n", named(strategy));
+    let bench = Bench::start(&limited(2, "round_robin"));
+    bench.change(&limited(2, "least_connections"));
+    bench.write(&limited(2, "consistent_hash"));
+    let (stage, reason) = refused(&bench);
+    assert!(stage == "images" && reason.contains("2 is the limit: restart lb"), "{stage}: {reason}");
+    assert_eq!(bench.change(&limited(2, "round_robin"))["result"], "done", "what is resident can be used again");
+    let report = bench.change(&limited(3, "round_robin"));
+    assert_eq!(report["needs_restart"], serde_json::json!(["reload.max_images"]));
+}

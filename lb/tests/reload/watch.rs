@@ -34,8 +34,6 @@ struct Watched {
     client: Client,
     /// Of the last marker.
     marker: Cell<u32>,
-    /// Requests of the test's own.
-    asked: Cell<u64>,
 }
 
 struct Client {
@@ -43,9 +41,10 @@ struct Client {
     thread: Option<JoinHandle<u64>>,
 }
 
-/// `[reload]` with this time between polls.
+/// `[reload]` with this time between polls, and without probation: a busy machine makes picks slow, and what is rolled back for that is
+/// not what these tests are about.
 fn reload_section(poll_ms: u64) -> String {
-    format!("[reload]\nsettle_ms = {}\npoll_ms = {poll_ms}\n", SETTLE.as_millis())
+    format!("[reload]\nsettle_ms = {}\npoll_ms = {poll_ms}\nprobation_ms = 0\n", SETTLE.as_millis())
 }
 
 /// As a shell runs it, where `$1` and on are `paths`.
@@ -58,17 +57,18 @@ fn shell(script: &str, paths: &[&Path]) {
 
 impl Watched {
     fn start(strategy: &str, files: &[(&str, &[u8])]) -> Self {
-        Self::start_in(tempfile::tempdir().unwrap(), EVENTS_ALONE, strategy, files)
+        Self::start_in(tempfile::tempdir().unwrap(), &reload_section(EVENTS_ALONE), strategy, files)
     }
 
-    fn start_in(folder: TempDir, poll_ms: u64, strategy: &str, files: &[(&str, &[u8])]) -> Self {
-        Self::of(Bench::start_in(folder, &reload_section(poll_ms), strategy, files))
+    /// In a folder that may have something in it.
+    fn start_in(folder: TempDir, reload: &str, strategy: &str, files: &[(&str, &[u8])]) -> Self {
+        Self::of(Bench::start_in(folder, reload, strategy, files))
     }
 
     /// Returns when what it has started with has settled.
     fn of(bench: Bench) -> Self {
         let client = Client::start(bench.lb.proxy);
-        let watched = Self { bench, client, marker: Cell::new(0), asked: Cell::new(0) };
+        let watched = Self { bench, client, marker: Cell::new(0) };
         wait_for("the first contents to settle", || (watched.settled() > 0).then_some(()));
         assert_eq!((watched.attempts(), watched.generation()), (0, 1), "what it has started with is not attempted");
         assert_eq!(watched.bench.status()["watch"]["has_events"], true);
@@ -79,11 +79,10 @@ impl Watched {
         self.bench.lb.path(name)
     }
 
-    /// Reloads by whomever.
+    /// Reloads, by whomever.
     fn attempts(&self) -> u64 {
         let page = get(self.bench.lb.admin, "/metrics").body;
         let counts = page.lines().filter_map(|line| line.strip_prefix("lb_reloads_total{"));
-        let counts = counts.filter(|line| !line.contains("rolled_back"));
         counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
     }
 
@@ -157,7 +156,7 @@ impl Watched {
         assert_eq!(self.attempts(), attempts + 1, "{}", self.bench.lb.printed("stderr"));
         let answered = self.client.end();
         assert!(answered > 0);
-        assert_eq!(self.bench.seen(), answered + self.asked.get(), "each request reached one server once");
+        assert_eq!(self.bench.seen(), answered, "each request reached one server once");
     }
 }
 

@@ -1,11 +1,18 @@
 //! Whether what lies there now deserves an attempt: compared with what was last attempted, by whomever and however it ended.
 //!
 //! Invariants: what cannot be read equals everything, because an attempt on it could only be refused; a configuration that cannot be
-//! read keeps everything else from being attempted; one answer to one content is enough, also if the attempt has read something else.
+//! read, or is empty, keeps everything else from being attempted; one answer to one content is enough, also if the attempt has read
+//! something else. Why an empty one: it is valid and asks for no backends, but it is what a full disk leaves of a file.
 
 use std::path::PathBuf;
 
-use super::{Attempt, Contents, Found, Taken, Watched};
+use super::{Attempt, Contents, Digest, Found, Taken, Watched};
+
+/// SHA-256 of nothing.
+const EMPTY: Digest = [
+    0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
+    0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
+];
 
 #[derive(Debug)]
 pub(super) struct Compare {
@@ -14,6 +21,10 @@ pub(super) struct Compare {
     seen: Option<Contents>,
     /// What the attempt that was made for `seen` has read.
     answer: Option<Contents>,
+}
+
+fn is_text(config: Option<Digest>) -> bool {
+    config.is_some_and(|sha256| sha256 != EMPTY)
 }
 
 // === impl Compare ===
@@ -53,13 +64,13 @@ impl Compare {
 
     pub(super) fn is_due(&self) -> bool {
         let Some(seen) = &self.seen else { return false };
-        seen.config.is_some() && self.differs(seen) && self.answer.as_ref() != Some(&self.attempted)
+        is_text(seen.config) && self.differs(seen) && self.answer.as_ref() != Some(&self.attempted)
     }
 
     /// What was there at the last attempt and is not now.
     pub(super) fn lost<'a>(&'a self, watched: &'a Watched) -> impl Iterator<Item = &'a PathBuf> {
         let seen = self.seen.as_ref();
-        let config = seen.filter(|seen| seen.config.is_none() && self.attempted.config.is_some());
+        let config = seen.filter(|seen| !is_text(seen.config) && is_text(self.attempted.config));
         let pairs = seen.into_iter().flat_map(|seen| self.attempted.plugins.iter().zip(&seen.plugins));
         let plugins = pairs.filter(|(_, now)| now.is_none()).filter_map(|(before, _)| before.as_ref());
         config.map(|_| &watched.config).into_iter().chain(plugins.map(|(path, _)| path))
@@ -128,6 +139,20 @@ mod tests {
         compare.settled(contents("..B"));
         let lost: Vec<_> = compare.lost(&watched(2)).cloned().collect();
         assert_eq!(lost, [PathBuf::from("/lb.toml"), place(0)]);
+    }
+
+    #[test]
+    fn an_empty_configuration_is_as_good_as_none() {
+        assert_eq!(EMPTY, <[u8; 32]>::from(sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new())));
+        let empty = |plugin: &str| Contents { config: Some(EMPTY), ..contents(&format!("a{plugin}")) };
+        let mut compare = Compare::new(contents("aA"));
+        compare.settled(empty("B"));
+        assert!(!compare.is_due() && compare.lost(&watched(1)).count() == 1);
+        let mut started_so = Compare::new(empty("A"));
+        started_so.settled(empty("A"));
+        assert_eq!(started_so.lost(&watched(1)).count(), 0);
+        started_so.settled(contents("aA"));
+        assert!(started_so.is_due());
     }
 
     #[test]

@@ -13,10 +13,10 @@ use sha2::{Digest as _, Sha256};
 use crate::config;
 
 /// SHA-256.
-pub(in crate::control) type Digest = [u8; 32];
+pub(super) type Digest = [u8; 32];
 
 /// A plugin file and its bytes.
-pub(in crate::control) type Found = (PathBuf, Digest);
+pub(super) type Found = (PathBuf, Digest);
 
 /// What a reload would read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -193,7 +193,9 @@ impl Watcher {
         let lost: BTreeSet<PathBuf> = self.compare.lost(&self.watched).cloned().collect();
         for file in lost.difference(&self.lost) {
             let file = file.display();
-            tracing::warn!("{file} is gone or cannot be read: what runs goes on, and it is taken up when it is back");
+            tracing::warn!(
+                "{file} is gone, empty or unreadable: what runs goes on, and it is taken up when it is back"
+            );
         }
         self.lost = lost;
         true

@@ -62,7 +62,7 @@ fn a_folder_made_anew_is_watched_again() {
     fs::create_dir(folder.path().join("plugins")).unwrap();
     fs::write(folder.path().join("plugins").join(FILE), plugin("")).unwrap();
     let place = format!("plugins/{FILE}");
-    let watched = Watched::start_in(folder, EVENTS_ALONE, &filed(&place), &[]);
+    let watched = Watched::start_in(folder, &reload_section(EVENTS_ALONE), &filed(&place), &[]);
     for version in ["second", "third"] {
         watched.accepted_after(|| {
             fs::remove_dir_all(watched.path("plugins")).unwrap();
@@ -91,7 +91,7 @@ fn what_the_system_does_not_tell_of_is_found_by_polling() {
     for file in ["lb.toml", FILE] {
         fs::hard_link(folder.path().join("server").join(file), folder.path().join(file)).unwrap();
     }
-    let watched = Watched::start_in(folder, 20, &filed(FILE), &[]);
+    let watched = Watched::start_in(folder, &reload_section(20), &filed(FILE), &[]);
     let before = watched.sha256();
     watched.accepted_after(|| fs::write(watched.path("server").join(FILE), bytes("round_robin", "new")).unwrap());
     assert_ne!(watched.sha256(), before);

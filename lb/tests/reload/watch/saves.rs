@@ -6,8 +6,8 @@ use std::time::SystemTime;
 
 use serde_json::json;
 
-use super::{Watched, shell};
-use crate::bench::{named, post};
+use super::{EVENTS_ALONE, Watched, reload_section, shell};
+use crate::bench::{bytes, filed, named, post};
 use crate::harness::wait_for;
 
 const SED: &str = "sed -i s/round_robin/least_connections/ \"$1\"";
@@ -79,30 +79,39 @@ fn a_touched_file_is_no_other_content() {
 }
 
 #[test]
-fn a_file_that_is_gone_is_told_once_and_taken_up_when_it_is_back() {
+fn a_file_that_is_gone_or_empty_is_told_once_and_taken_up_when_it_is_back() {
     let watched = start();
     let file = watched.path("lb.toml");
     let settled = watched.settled();
     fs::remove_file(&file).unwrap();
     wait_for("it to be missed", || (watched.settled() > settled).then_some(()));
-    let warnings = || watched.bench.lb.printed("stderr").matches("is gone or cannot be read").count();
+    let warnings = || watched.bench.lb.printed("stderr").matches("is gone, empty or unreadable").count();
     wait_for("a warning", || (warnings() == 1).then_some(()));
     watched.accepted_after(|| watched.bench.write(&named("least_connections")));
     assert_eq!(warnings(), 1);
-    watched.end(1);
+    // What a full disk leaves of it is no better, though an empty file is a valid one.
+    let settled = watched.settled();
+    shell(": > \"$1\"", &[&file]);
+    wait_for("it to be missed", || (watched.settled() > settled).then_some(()));
+    wait_for("a warning", || (warnings() == 2).then_some(()));
+    assert_eq!(watched.bench.strategy(), "least_connections");
+    watched.accepted_after(|| watched.bench.write(&named("round_robin")));
+    watched.end(2);
 }
 
 #[test]
 fn what_somebody_else_has_had_taken_up_is_not_attempted_again() {
-    let watched = start();
-    let texts = [named("round_robin") + "[limits]\nheaders = 99\n", named("least_connections"), named("round_robin")];
+    // Long enough for somebody to be faster.
+    let patient = "[reload]\nsettle_ms = 2500\npoll_ms = 86400000\n";
+    let watched = Watched::start_in(tempfile::tempdir().unwrap(), patient, &named("round_robin"), &[]);
+    let texts = [named("round_robin") + "[limits]\nheaders = 99\n", named("least_connections")];
     for (attempts, text) in (1..).zip(&texts) {
         let settled = watched.settled();
-        assert_eq!(watched.bench.change(text)["result"], "done", "the watcher was faster: is this machine asleep?");
+        assert_eq!(watched.bench.change(text)["result"], "done", "it had not settled yet");
         wait_for("it to settle", || (watched.settled() > settled).then_some(()));
         assert_eq!((watched.attempts(), &watched.bench.status()["reload"]["last"]["by"]), (attempts, &json!("admin")));
     }
-    watched.end(3);
+    watched.end(2);
 }
 
 #[test]
@@ -125,9 +134,20 @@ fn an_override_stays_as_long_as_the_files_do() {
     let same = || fs::write(&file, fs::read(&file).unwrap()).unwrap();
     same();
     wait_for("it to settle", || (watched.settled() > settled).then_some(()));
-    assert_eq!((watched.attempts(), watched.bench.strategy()), (1, json!("consistent_hash")), "the override alone");
+    assert_eq!((watched.attempts(), watched.bench.strategy()), (1, json!("consistent_hash")));
     watched.mark();
     assert_eq!(watched.bench.strategy(), "round_robin", "as the file has it");
+    watched.end(2);
+}
+
+#[test]
+fn the_files_own_plugin_stays_watched_under_an_override() {
+    let file = "mine.so";
+    let watched = Watched::start(&filed(file), &[(file, &bytes("round_robin", ""))]);
+    let ring = json!({ "strategy": { "name": "consistent_hash" } }).to_string();
+    assert_eq!(post(watched.bench.lb.admin, "/reload", &ring).status, 200);
+    watched.accepted_after(|| fs::write(watched.path(file), bytes("round_robin", "new")).unwrap());
+    assert_eq!(watched.bench.strategy(), "round_robin", "a changed file ends an override, as a plain reload does");
     watched.end(2);
 }
 
@@ -150,7 +170,7 @@ fn a_link_to_the_file_is_followed_and_may_lead_elsewhere() {
     fs::create_dir(folder.path().join("elsewhere")).unwrap();
     fs::write(folder.path().join("elsewhere/lb.toml"), "").unwrap();
     symlink("elsewhere/lb.toml", folder.path().join("lb.toml")).unwrap();
-    let watched = Watched::start_in(folder, super::EVENTS_ALONE, &named("round_robin"), &[]);
+    let watched = Watched::start_in(folder, &reload_section(EVENTS_ALONE), &named("round_robin"), &[]);
     watched.accepted_after(|| shell(SED, &[&watched.path("elsewhere/lb.toml")]));
     assert_eq!(watched.bench.strategy(), "least_connections");
     fs::write(watched.path("other.toml"), watched.bench.text(&named("round_robin"))).unwrap();
