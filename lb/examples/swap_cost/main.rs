@@ -298,7 +298,7 @@ fn text(report: &Value) -> String {
             report["seed"],
         ),
         format!(
-            "{} requests per second ({}), half of a capacity of {} unless told otherwise; {} requests, none failed; sent late by {} µs p50, {} µs p99",
+            "{} requests per second ({}) of a capacity of {}; {} requests, none failed; sent late by {} µs p50, {} µs p99",
             number(&report["rate_per_s"], 0),
             report["arrivals"].as_str().unwrap_or("?"),
             number(&report["capacity_per_s"], 0),

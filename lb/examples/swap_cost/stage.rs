@@ -165,7 +165,10 @@ impl Balancer {
         let took = began.elapsed();
         let report: Value = serde_json::from_str(&answer)?;
         let change = &report["pools"][0]["change"];
-        ensure!(report["result"] == "done" && change == "strategy", "the reload did something else: {answer}");
+        ensure!(
+            report["result"] == "done" && change == "strategy",
+            "the reload did something else; was a strategy rolled back before? {answer}"
+        );
         Ok(took)
     }
 
