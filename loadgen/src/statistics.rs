@@ -1,0 +1,1 @@
+//! What may be concluded from numbers: pure functions, no clock, no file.
