@@ -4,6 +4,8 @@
 //! Arrows: `cli` → `experiment` → {`load`, `lab`, `statistics`, `report`}; `model` is the plain data that all of them share, and
 //! knows nobody. Invariant: nothing here uses `lb`'s code; processes, HTTP and files are the only way to it.
 
+pub mod experiment;
+pub mod lab;
 pub mod load;
 pub mod model;
 pub mod report;

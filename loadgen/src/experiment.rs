@@ -1,0 +1,1 @@
+//! Experiments: what is to be done, and doing it.
