@@ -1,1 +1,3 @@
 //! Experiments: what is to be done, and doing it.
+
+pub mod plan;

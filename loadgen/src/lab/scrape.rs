@@ -78,9 +78,9 @@ fn sample(line: &str) -> Option<Sample> {
                 rest = behind;
                 break;
             }
-            let (label, behind) = rest.split_once("=\"")?;
+            let (label, behind) = rest.split_once('"')?;
             let (value, behind) = quoted(behind)?;
-            labels.push((label.trim().to_owned(), value));
+            labels.push((label.trim_end().strip_suffix('=')?.trim().to_owned(), value));
             rest = behind;
         }
     }
