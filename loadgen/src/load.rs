@@ -48,6 +48,7 @@ mod recorder;
 mod sequence;
 mod source;
 mod validity;
+mod windows;
 mod wire;
 mod worker;
 
@@ -55,11 +56,13 @@ use std::time::Duration;
 
 pub use arrivals::{Arrivals, Schedule};
 pub use calibrate::{Calibration, CalibrationError, Goal, Search, Step, Verdict, calibrate};
-pub use collector::Snapshot;
+pub use collector::{Live, Snapshot};
 pub use cost::{BadCost, COST_HEADER, Cost};
 pub use engine::{BadCut, Cut, Handle, Running, StartError, start};
 pub use keys::{BadKeys, Keys};
-pub use outcome::{BackendTally, ErrorKind, Errors, Latencies, Outcome, Segment, Window, new_latencies};
+pub use outcome::{
+    BackendTally, ErrorKind, Errors, Latencies, Outcome, RoughLatencies, Segment, Window, new_latencies,
+};
 pub use plan::{BadPlan, KEY_HEADER, OUTSTANDING, Plan, Request, Stop, Target};
 
 /// Reads a duration written as a number and a unit: `250us`, `1.5ms`, `2s`, `3m`, `1h`; `0` needs no unit.

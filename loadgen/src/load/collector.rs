@@ -6,37 +6,47 @@ use std::collections::{BTreeMap, VecDeque};
 
 use parking_lot::Mutex;
 
-use super::outcome::{Latencies, Window, new_latencies};
+use super::outcome::{RoughLatencies, Window, new_rough};
 
 /// The length of a window.
 pub(super) const WINDOW_NS: u64 = 100_000_000;
 /// Windows whose latencies are kept for [`Snapshot::latency`]: one second.
 const RECENT: usize = 10;
 
-/// What one thread counted in one window.
+/// What one thread counted of the requests that were due in one window.
 pub(super) struct Report<'a> {
     pub(super) window: &'a Window,
-    pub(super) latency: &'a Latencies,
+    pub(super) latency: &'a RoughLatencies,
     pub(super) names: &'a [Box<[u8]>],
 }
 
-/// How a run goes, up to the last window that ended.
-#[derive(Clone, Debug)]
-pub struct Snapshot {
-    /// Since the start, the warm-up included.
+/// What happened within some time, whenever it was due.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Live {
     pub sent: u64,
     pub ok: u64,
     pub failed: u64,
     pub errors: u64,
     pub unsent: u64,
-    /// The window that ended last.
-    pub last: Window,
-    /// Latencies of the last second.
-    pub latency: Latencies,
+    /// Under way or waiting for a connection, at its end.
+    pub outstanding: u64,
+}
+
+/// How a run goes, up to the last 100 ms that ended.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Since the start, the warm-up included.
+    pub total: Live,
+    /// In the last second.
+    pub recent: Live,
+    /// How long the last second is, in seconds: less at the beginning.
+    pub recent_s: f64,
+    /// Latencies of the good answers of the last second.
+    pub latency: RoughLatencies,
     pub backends: Vec<String>,
-    /// Answers by backend since the start, in the order of `backends`.
+    /// Good answers by backend since the start, in the order of `backends`.
     pub backend_counts: Vec<u64>,
-    /// How many windows there are; see [`super::Handle::windows`].
+    /// How many windows of the series are complete; see [`super::Handle::windows`].
     pub windows: usize,
 }
 
@@ -45,15 +55,18 @@ pub(super) struct Collector(Mutex<Collected>);
 
 #[derive(Debug)]
 pub(super) struct Collected {
-    pub(super) windows: Vec<Window>,
-    pub(super) backends: Vec<String>,
+    windows: Vec<Window>,
+    backends: Vec<String>,
     /// Windows that not all threads have told of.
-    pending: BTreeMap<u64, (Window, Latencies)>,
+    pending: BTreeMap<u64, (Window, RoughLatencies)>,
     /// By thread: the first window that it has yet to tell of.
     told: Vec<u64>,
-    recent: VecDeque<Latencies>,
     backend_counts: Vec<u64>,
-    totals: Window,
+    total: Live,
+    /// By thread.
+    outstanding: Vec<u64>,
+    /// The last windows by the clock, with their numbers.
+    recent: VecDeque<(u64, Live, RoughLatencies)>,
 }
 
 // === impl Collector ===
@@ -65,37 +78,43 @@ impl Collector {
             backends: Vec::new(),
             pending: BTreeMap::new(),
             told: vec![0; threads],
-            recent: VecDeque::new(),
             backend_counts: Vec::new(),
-            totals: Window::default(),
+            total: Live::default(),
+            outstanding: vec![0; threads],
+            recent: VecDeque::new(),
         }))
     }
 
-    /// Takes what `thread` counted in window `number`; those before it that it did not tell of were empty.
+    /// Takes what `thread` counted in window `number` of the series; those before it that it did not tell of were empty.
     pub(super) fn report(&self, thread: usize, number: u64, report: &Report<'_>) {
         self.0.lock().report(thread, number, report);
+    }
+
+    /// Takes what happened in `thread` since it last told; it is window `now`.
+    pub(super) fn look(&self, thread: usize, now: u64, live: &Live, latency: &RoughLatencies) {
+        self.0.lock().look(thread, now, live, latency);
     }
 
     /// This thread has nothing more to tell.
     pub(super) fn end(&self, thread: usize) {
         let mut collected = self.0.lock();
         collected.told[thread] = u64::MAX;
+        collected.outstanding[thread] = 0;
         collected.close_windows();
     }
 
     pub(super) fn snapshot(&self) -> Snapshot {
         let collected = self.0.lock();
-        let mut latency = new_latencies();
-        for window in &collected.recent {
+        let (mut latency, mut recent) = (new_rough(), Live::default());
+        for (_, live, window) in &collected.recent {
             latency.add(window).expect("a histogram that grows takes any other");
+            recent.add(live);
         }
+        let outstanding = collected.outstanding.iter().sum();
         Snapshot {
-            sent: collected.totals.sent,
-            ok: collected.totals.ok,
-            failed: collected.totals.failed,
-            errors: collected.totals.errors,
-            unsent: collected.totals.unsent,
-            last: collected.windows.last().cloned().unwrap_or_default(),
+            total: Live { outstanding, ..collected.total },
+            recent: Live { outstanding, ..recent },
+            recent_s: collected.recent.len() as f64 * WINDOW_NS as f64 / 1e9,
             latency,
             backends: collected.backends.clone(),
             backend_counts: collected.backend_counts.clone(),
@@ -115,19 +134,32 @@ impl Collector {
     }
 }
 
+// === impl Live ===
+
+impl Live {
+    fn add(&mut self, other: &Self) {
+        let Self { sent, ok, failed, errors, unsent, outstanding: _ } = other;
+        self.sent += sent;
+        self.ok += ok;
+        self.failed += failed;
+        self.errors += errors;
+        self.unsent += unsent;
+    }
+}
+
 // === impl Collected ===
 
 impl Collected {
     fn report(&mut self, thread: usize, number: u64, report: &Report<'_>) {
         let numbers: Vec<usize> = report.names.iter().map(|name| self.backend(name)).collect();
-        let (window, latency) = self.pending.entry(number).or_insert_with(|| (Window::default(), new_latencies()));
-        let Window { sent, ok, failed, errors, unsent, outstanding, .. } = report.window;
+        let (window, latency) = self.pending.entry(number).or_insert_with(|| (Window::default(), new_rough()));
+        let Window { due, sent, ok, failed, errors, unsent, .. } = report.window;
+        window.due += due;
         window.sent += sent;
         window.ok += ok;
         window.failed += failed;
         window.errors += errors;
         window.unsent += unsent;
-        window.outstanding += outstanding;
         for (own, count) in report.window.backends.iter().enumerate() {
             let number = numbers[own];
             if window.backends.len() <= number {
@@ -138,6 +170,23 @@ impl Collected {
         latency.add(report.latency).expect("a histogram that grows takes any other");
         self.told[thread] = number + 1;
         self.close_windows();
+    }
+
+    fn look(&mut self, thread: usize, now: u64, live: &Live, latency: &RoughLatencies) {
+        self.total.add(live);
+        self.outstanding[thread] = live.outstanding;
+        match self.recent.iter_mut().find(|(number, ..)| *number == now) {
+            Some((_, known, known_latency)) => {
+                known.add(live);
+                known_latency.add(latency).expect("a histogram that grows takes any other");
+            }
+            None => {
+                if self.recent.len() == RECENT {
+                    self.recent.pop_front();
+                }
+                self.recent.push_back((now, *live, latency.clone()));
+            }
+        }
     }
 
     /// The number of a backend among those of all threads.
@@ -156,31 +205,22 @@ impl Collected {
         while self.pending.first_key_value().is_some_and(|(number, _)| *number < told) {
             let Some((number, (window, latency))) = self.pending.pop_first() else { break };
             while (self.windows.len() as u64) < number {
-                self.close(Window::default(), new_latencies());
+                self.close(Window::default(), &new_rough());
             }
-            self.close(window, latency);
+            self.close(window, &latency);
         }
     }
 
-    fn close(&mut self, mut window: Window, latency: Latencies) {
+    fn close(&mut self, mut window: Window, latency: &RoughLatencies) {
         window.start_ms = self.windows.len() as u64 * (WINDOW_NS / 1_000_000);
         if !latency.is_empty() {
             window.p50_ns = Some(latency.value_at_quantile(0.5));
             window.p99_ns = Some(latency.value_at_quantile(0.99));
             window.max_ns = Some(latency.max());
         }
-        self.totals.sent += window.sent;
-        self.totals.ok += window.ok;
-        self.totals.failed += window.failed;
-        self.totals.errors += window.errors;
-        self.totals.unsent += window.unsent;
         for (total, count) in self.backend_counts.iter_mut().zip(&window.backends) {
             *total += u64::from(*count);
         }
-        if self.recent.len() == RECENT {
-            self.recent.pop_front();
-        }
-        self.recent.push_back(latency);
         self.windows.push(window);
     }
 }
@@ -191,7 +231,7 @@ mod tests {
 
     fn report(collector: &Collector, thread: usize, number: u64, ok: u64, names: &[&str], backends: &[u32]) {
         let names: Vec<Box<[u8]>> = names.iter().map(|name| name.as_bytes().into()).collect();
-        let mut latency = new_latencies();
+        let mut latency = new_rough();
         (0..ok).for_each(|_| latency.record(1_000_000 * (thread as u64 + 1)).unwrap());
         let window = Window { ok, backends: backends.to_vec(), ..Window::default() };
         collector.report(thread, number, &Report { window: &window, latency: &latency, names: &names });
@@ -204,11 +244,10 @@ mod tests {
         assert_eq!(collector.snapshot().windows, 0);
         report(&collector, 1, 0, 7, &["b", "a"], &[3, 4]);
         let snapshot = collector.snapshot();
-        assert_eq!((snapshot.ok, snapshot.windows, snapshot.latency.len()), (12, 1, 12));
         assert_eq!((snapshot.backends, snapshot.backend_counts), (vec!["a".to_owned(), "b".to_owned()], vec![9, 3]));
-        assert!(
-            snapshot.last.p50_ns.unwrap().abs_diff(2_000_000) < 2_000 && snapshot.last.p99_ns == snapshot.last.max_ns
-        );
+        let window = &collector.windows(0)[0];
+        assert_eq!((window.ok, &window.backends), (12, &vec![9, 3]));
+        assert!(window.p50_ns.unwrap().abs_diff(2_000_000) < 20_000 && window.p99_ns == window.max_ns);
     }
 
     #[test]
@@ -228,5 +267,20 @@ mod tests {
         report(&collector, 0, 0, 1, &[], &[]);
         collector.end(1);
         assert_eq!(collector.snapshot().windows, 1);
+    }
+
+    #[test]
+    fn who_looks_sees_the_last_second_of_all_threads() {
+        let collector = Collector::new(2);
+        let mut latency = new_rough();
+        latency.record(1_000_000).unwrap();
+        for now in 0..30 {
+            for thread in 0..2 {
+                collector.look(thread, now, &Live { ok: 1, outstanding: 7, ..Live::default() }, &latency);
+            }
+        }
+        let snapshot = collector.snapshot();
+        assert_eq!((snapshot.total.ok, snapshot.recent.ok, snapshot.latency.len()), (60, 20, 20));
+        assert_eq!((snapshot.recent.outstanding, snapshot.recent_s), (14, 1.0));
     }
 }

@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use hdrhistogram::Histogram;
+use hdrhistogram::{Counter, Histogram};
 use serde::{Deserialize, Serialize};
 
 /// Times in nanoseconds, to three digits.
-pub type Latencies = Histogram<u32>;
+pub type Latencies = Histogram<u64>;
+/// Times in nanoseconds, to two digits: for what is drawn, not concluded from. Takes 16 KiB at most.
+pub type RoughLatencies = Histogram<u32>;
 
 /// What came of a load.
 #[derive(Clone, Debug)]
@@ -15,7 +17,7 @@ pub struct Outcome {
     pub warm_up: Option<Segment>,
     /// At least one; one more for each [`super::Cut`].
     pub segments: Vec<Segment>,
-    /// One per 100 ms, from the start of the run (warm-up included), without gaps.
+    /// One per 100 ms, from the start of the run (warm-up included), without gaps, by the times at which requests were due.
     pub windows: Vec<Window>,
     /// The names that `Window::backends` counts, in its order.
     pub backends: Vec<String>,
@@ -76,11 +78,13 @@ pub struct BackendTally {
     pub last_ns: u64,
 }
 
-/// 100 ms as they were seen: what was sent and what came in this time.
+/// What became of the requests that were due within 100 ms, whenever that was: a stall shows where it was suffered.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Window {
     /// From the start of the run.
     pub start_ms: u64,
+    /// What the schedule asked for; in a closed loop, what was sent.
+    pub due: u64,
     pub sent: u64,
     /// Answers with a status below 400.
     pub ok: u64,
@@ -89,13 +93,11 @@ pub struct Window {
     /// Requests that got no answer.
     pub errors: u64,
     pub unsent: u64,
-    /// Under way or waiting for a connection, at its end.
-    pub outstanding: u64,
-    /// Of the latencies of `ok`; `None` where there are none. Rough where they are few: for plots, not for conclusions.
+    /// Of the latencies of `ok`, to two digits; `None` where there are none.
     pub p50_ns: Option<u64>,
     pub p99_ns: Option<u64>,
     pub max_ns: Option<u64>,
-    /// Answers by backend, in the order of `Outcome::backends`; those at the end that had none may be missing.
+    /// Good answers by backend, in the order of `Outcome::backends`; those at the end that had none may be missing.
     pub backends: Vec<u32>,
 }
 
@@ -123,15 +125,23 @@ pub enum ErrorKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Errors([u64; ErrorKind::ALL.len()]);
 
-/// Latencies up to this are told to 128 ns, longer ones to three digits: an hour needs 26 steps of 1024 counters, 104 KiB.
+/// Latencies up to this are told to 128 ns, longer ones to three digits: an hour needs 26 steps of 1024 counters, 208 KiB.
 const LOWEST_NS: u64 = 128;
 
-/// An empty histogram of the kind used here. It grows with the longest time recorded, up to some 100 KiB.
+/// An empty histogram of the kind used here. It grows with the longest time recorded, up to some 200 KiB.
 pub fn new_latencies() -> Latencies {
-    let mut latencies =
-        Histogram::new_with_bounds(LOWEST_NS, 2 * LOWEST_NS * 1024, 3).expect("these bounds are in order");
-    latencies.auto(true);
-    latencies
+    growing(3)
+}
+
+pub(super) fn new_rough() -> RoughLatencies {
+    growing(2)
+}
+
+fn growing<T: Counter>(digits: u8) -> Histogram<T> {
+    let mut histogram =
+        Histogram::new_with_bounds(LOWEST_NS, 2 * LOWEST_NS * 1024, digits).expect("these bounds are in order");
+    histogram.auto(true);
+    histogram
 }
 
 // === impl Outcome ===

@@ -5,16 +5,18 @@
 
 use std::collections::BTreeMap;
 
-use super::collector::Report;
-use super::outcome::{BackendTally, ErrorKind, Latencies, Segment, Window, new_latencies};
+use hdrhistogram::{Counter, Histogram};
+
+use super::collector::Collector;
+use super::outcome::{BackendTally, ErrorKind, Segment};
+use super::windows::Windows;
 
 /// The counts of one thread.
 pub(super) struct Recorder {
     /// By their beginning. The first is the warm-up, if there is one.
     segments: Vec<Open>,
     names: Names,
-    window: Window,
-    window_latency: Latencies,
+    windows: Windows,
     first_errors: BTreeMap<ErrorKind, String>,
     is_closed_loop: bool,
 }
@@ -59,7 +61,7 @@ pub(super) struct Recorded {
 /// Nothing takes longer; it bounds how far a histogram can grow.
 const LONGEST_NS: u64 = 24 * 3600 * 1_000_000_000;
 
-fn note(latencies: &mut Latencies, ns: u64) {
+pub(super) fn note<T: Counter>(latencies: &mut Histogram<T>, ns: u64) {
     // Refused only by a histogram that may not grow.
     let _ = latencies.record(ns.min(LONGEST_NS));
 }
@@ -72,8 +74,7 @@ impl Recorder {
         Self {
             segments: vec![Open::new(from_ns)],
             names: Names::default(),
-            window: Window::default(),
-            window_latency: new_latencies(),
+            windows: Windows::new(),
             first_errors: BTreeMap::new(),
             is_closed_loop,
         }
@@ -96,6 +97,7 @@ impl Recorder {
         if !is_closed_loop {
             note(&mut segment.lag, now_ns.saturating_sub(intended_ns));
         }
+        self.windows.due(intended_ns);
     }
 
     pub(super) fn sent(&mut self, intended_ns: u64, is_repetition: bool) {
@@ -104,22 +106,23 @@ impl Recorder {
             segment.resent += 1;
         } else {
             segment.sent += 1;
-            self.window.sent += 1;
+            self.windows.sent(intended_ns);
         }
     }
 
     pub(super) fn unsent(&mut self, intended_ns: u64) {
         self.segment(intended_ns).counts.unsent += 1;
-        self.window.unsent += 1;
+        self.windows.unsent(intended_ns);
     }
 
     pub(super) fn unfinished(&mut self, intended_ns: u64) {
         self.segment(intended_ns).counts.unfinished += 1;
+        self.windows.unfinished(intended_ns);
     }
 
     pub(super) fn error(&mut self, intended_ns: u64, kind: ErrorKind, message: impl FnOnce() -> String) {
         self.segment(intended_ns).counts.errors.count(kind);
-        self.window.errors += 1;
+        self.windows.error(intended_ns);
         self.first_errors.entry(kind).or_insert_with(message);
     }
 
@@ -139,32 +142,16 @@ impl Recorder {
         counts.to_ns = counts.to_ns.max(answer.done_ns);
         if is_failed {
             note(&mut counts.failed, latency);
-            self.window.failed += 1;
         } else {
             note(&mut counts.latency, latency);
             note(&mut counts.service, service);
-            self.window.ok += 1;
-            note(&mut self.window_latency, latency);
         }
-        if let Some(backend) = answer.backend.map(usize::from) {
-            if self.window.backends.len() <= backend {
-                self.window.backends.resize(backend + 1, 0);
-            }
-            self.window.backends[backend] += 1;
-        }
+        self.windows.answered(answer.intended_ns, latency, is_failed, answer.backend);
     }
 
-    /// The window that ends now, for the collector; [`Self::next_window`] begins the next.
-    pub(super) fn report(&mut self, outstanding: u64) -> Report<'_> {
-        self.window.outstanding = outstanding;
-        Report { window: &self.window, latency: &self.window_latency, names: &self.names.names }
-    }
-
-    pub(super) fn next_window(&mut self) {
-        let mut backends = std::mem::take(&mut self.window.backends);
-        backends.fill(0);
-        self.window = Window { backends, ..Window::default() };
-        self.window_latency.reset();
+    /// Brings what ended since the last time to the collector; it is `now_ns`, and so many requests have not ended.
+    pub(super) fn report(&mut self, thread: usize, now_ns: u64, outstanding: u64, collector: &Collector) {
+        self.windows.report(thread, now_ns, outstanding, &self.names.names, collector);
     }
 
     /// Everything counted. `ended_ns`: when sending ended.

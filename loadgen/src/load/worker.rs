@@ -396,7 +396,7 @@ impl Worker {
             _ => self.aborted = true,
         }
         if now >= (self.window + 1) * WINDOW_NS {
-            self.end_window();
+            self.end_window(now);
             self.window = now / WINDOW_NS;
         }
         if now >= self.next_tick_ns {
@@ -405,11 +405,9 @@ impl Worker {
         }
     }
 
-    fn end_window(&mut self) {
+    fn end_window(&mut self, now: u64) {
         let outstanding = (self.under_way + self.waiting.len()) as u64;
-        let report = self.recorder.report(outstanding);
-        self.seat.collector.report(self.seat.thread, self.window, &report);
-        self.recorder.next_window();
+        self.recorder.report(self.seat.thread, now, outstanding, &self.seat.collector);
     }
 
     fn time_out(&mut self, now: u64) {
@@ -443,7 +441,8 @@ impl Worker {
             }
         }
         self.under_way = 0;
-        self.end_window();
+        // All that was due has ended by now, so every window is complete, the one that runs too.
+        self.end_window(now + WINDOW_NS);
         self.seat.collector.end(self.seat.thread);
         let ended = self.sending_ended.unwrap_or(Ended { at_ns: now, cpu: cpu_time() });
         Finished {

@@ -58,7 +58,7 @@ fn over_the_bound_requests_are_counted_and_not_sent() {
     let plan = Plan { connections: 3, outstanding: 5, ..open(server.addr, 1_000.0, Stop::AfterRequests(50)) };
     let running = load::start(plan).unwrap();
     let handle = running.handle();
-    eventually("45 unsent", || handle.snapshot().unsent == 45);
+    eventually("45 unsent", || handle.snapshot().total.unsent == 45);
     assert_eq!(server.stats().in_progress, 3);
     server.change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     let segment = one(running.wait());
@@ -90,7 +90,7 @@ fn the_same_seed_brings_the_server_the_same_keys_and_costs() {
             stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
         }
     });
-    let mut sequence = |seed, threads| {
+    let sequence = |seed, threads| {
         let keys = Keys::Zipf { keys: 100, exponent: 1.1 };
         let cost = Cost::Exponential { mean: Duration::from_millis(10) };
         let plan = Plan { seed, threads, keys, cost, ..open(server.address, 1_000.0, Stop::AfterRequests(50)) };
@@ -118,6 +118,9 @@ fn the_windows_are_the_run() {
     assert_eq!((warm_up.due, outcome.segments[0].due), (30, 70));
     let sum = |of: fn(&load::Window) -> u64| outcome.windows.iter().map(of).sum::<u64>();
     assert_eq!((sum(|window| window.sent), sum(|window| window.ok)), (100, 100));
+    // 20 in every 100 ms, but for the last one: by when they were due, not by when they were answered.
+    let due: Vec<_> = outcome.windows.iter().map(|window| window.due).filter(|due| *due > 0).collect();
+    assert_eq!(due, [20; 5]);
     let starts: Vec<_> = outcome.windows.iter().map(|window| window.start_ms).collect();
     assert!(starts.iter().enumerate().all(|(index, start)| *start == 100 * index as u64), "{starts:?}");
     assert!(outcome.windows.iter().all(|window| (window.ok > 0) == window.p99_ns.is_some()));

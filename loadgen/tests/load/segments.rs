@@ -59,10 +59,10 @@ fn a_closed_loop_can_be_cut_too() {
     let server = mock(Options::default());
     let running = load::start(Plan { stop: Stop::WhenTold, ..closed(server.addr, 4, 1, "/home") }).unwrap();
     let handle = running.handle();
-    eventually("some answers", || handle.snapshot().ok > 100);
+    eventually("some answers", || handle.snapshot().total.ok > 100);
     handle.cut(at(Instant::now() + Duration::from_millis(5))).unwrap();
-    let before = handle.snapshot().ok;
-    eventually("more answers", || handle.snapshot().windows >= 3 && handle.snapshot().ok > before + 100);
+    let before = handle.snapshot().total.ok;
+    eventually("more answers", || handle.snapshot().windows >= 3 && handle.snapshot().total.ok > before + 100);
     handle.finish();
     let outcome = running.wait();
     assert!(outcome.segments.iter().all(|segment| segment.answered > 0));
