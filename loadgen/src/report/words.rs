@@ -1,0 +1,133 @@
+//! A run told in words: what was asked, the answer, the figures, the tables, how it was measured, how to repeat it.
+//!
+//! Invariants: the answer comes first and in sentences; every claim is one that this run's data supports, with its numbers; a run that
+//! is invalid or partial says so before anything else.
+
+mod answer;
+mod compare;
+mod faults;
+mod method;
+mod skew;
+mod tables;
+
+use super::document::{Block, Document, Tone};
+use super::format;
+use super::plots::Plot;
+use super::rows::Row;
+use crate::model::{Completeness, Load, Run, Scenario, Severity};
+
+/// What a measure is called in sentences.
+pub(crate) fn measure_name(measure: &str) -> String {
+    match measure {
+        "rps" => "throughput".into(),
+        "errors" => "error rate".into(),
+        "max_over_mean" => "max/mean of counts".into(),
+        other => match other.split_once('_') {
+            Some(("service", percentile)) => format!("{} service time", percentile.replace('_', " ")),
+            Some(("latency", percentile)) => format!("{} latency", percentile.replace('_', " ")),
+            _ => other.replace('_', " "),
+        },
+    }
+}
+
+pub(crate) fn document(run: &Run, rows: &[Row], plots: Vec<Plot>) -> Document {
+    let manifest = &run.manifest;
+    let mut blocks = vec![Block::Paragraph(question(run))];
+    blocks.extend(notices(run));
+    blocks.push(Block::Answer(answer::sentences(run, rows)));
+    blocks.extend(compare::verdicts(run));
+    blocks.extend(skew::explanation(run));
+    blocks.extend(faults::story(run));
+
+    blocks.push(Block::Heading("Figures".into()));
+    blocks.extend(plots.into_iter().map(|plot| Block::Figure(Box::new(plot))));
+    blocks.push(Block::Heading("Numbers".into()));
+    blocks.push(Block::Paragraph(
+        "The same numbers, and those of every single block, are in results.csv; the latency histograms are in hdr/."
+            .into(),
+    ));
+    blocks.extend(tables::all(run, rows));
+    blocks.extend(method::blocks(run));
+    blocks.extend(method::reproduce(run));
+
+    let host = &manifest.host;
+    Document {
+        title: if manifest.title.is_empty() { title(run) } else { manifest.title.clone() },
+        subtitle: format!(
+            "{} · {} cores of {} · loadgen {} · scenario {}",
+            manifest.started.replace('T', " ").replace('Z', " UTC"),
+            host.cores,
+            host.cpu,
+            manifest.loadgen.version,
+            manifest.scenario
+        ),
+        blocks,
+    }
+}
+
+pub(crate) fn labels(run: &Run) -> Vec<String> {
+    run.manifest.arms.iter().map(|arm| arm.label.clone()).collect()
+}
+
+fn title(run: &Run) -> String {
+    let labels = labels(run);
+    match run.manifest.scenario {
+        Scenario::A1 => format!("A1: how {} shares requests", format::list(&labels)),
+        Scenario::A2 => format!("A2: {} with more and more backends", format::list(&labels)),
+        Scenario::A3 => format!("A3: a backend dies under {}", format::list(&labels)),
+        Scenario::A4 => "A4: other hash functions".to_owned(),
+        Scenario::B => format!("B: {} compared", format::list(&labels)),
+        Scenario::Own => "An experiment".to_owned(),
+    }
+}
+
+/// The load in half a sentence.
+pub(crate) fn load_in_short(load: &Load) -> String {
+    match load {
+        Load::Closed { connections, requests } => {
+            format!("{} requests over {connections} connections", format::count(*requests))
+        }
+        Load::Open { rate_rps, capacity_rps: Some(capacity), .. } => format!(
+            "{} requests per second, {} of what the backends can do",
+            format::significant(*rate_rps),
+            format::percent(rate_rps / capacity)
+        ),
+        Load::Open { rate_rps, .. } => format!("{} requests per second", format::significant(*rate_rps)),
+    }
+}
+
+/// What was asked.
+fn question(run: &Run) -> String {
+    let load = load_in_short(&run.manifest.load);
+    let sizes: Vec<u32> = run.results.cells.iter().map(|cell| cell.n).collect();
+    let (least, most) = (sizes.iter().min().copied().unwrap_or(0), sizes.iter().max().copied().unwrap_or(0));
+    let pool = if least == most { format!("{most} backends") } else { format!("{least} to {most} backends") };
+    let asked = match run.manifest.scenario {
+        Scenario::A1 => "Which backend gets how many requests?",
+        Scenario::A2 => "What changes when backends are added, and does the balance hold?",
+        Scenario::A3 => "What do users notice when one backend is killed?",
+        Scenario::A4 | Scenario::B => "Which strategy is better, by how much, and how sure is that?",
+        Scenario::Own if run.results.comparison.is_some() => "Which is better, by how much, and how sure is that?",
+        Scenario::Own => "What happened?",
+    };
+    format!("Asked: {asked} With {load}, {pool}.")
+}
+
+fn notices(run: &Run) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for mark in run.manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid) {
+        let words = format!(
+            "This run is invalid, and its numbers say nothing about the strategies: {} ({}).",
+            mark.reason, mark.check
+        );
+        blocks.push(Block::Notice(Tone::Bad, words));
+    }
+    if let Completeness::Partial { reason } = &run.manifest.completeness {
+        let words = format!("This run is partial: {reason}. What follows is about the part that was measured.");
+        blocks.push(Block::Notice(Tone::Doubt, words));
+    }
+    for mark in run.manifest.marks.iter().filter(|mark| mark.severity == Severity::Warning) {
+        blocks.push(Block::Notice(Tone::Doubt, format!("Mind when reading: {} ({}).", mark.reason, mark.check)));
+    }
+    blocks
+}

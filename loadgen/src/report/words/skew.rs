@@ -1,0 +1,90 @@
+//! Why an arm shares unevenly, as far as its options and its counts tell.
+
+use crate::model::Run;
+use crate::report::document::{Block, Entry, Table};
+use crate::report::format;
+use crate::report::ring::{self, Ring};
+use crate::report::rows::{groups, totals};
+
+/// Shares may be off by this much of the mean before anybody asks why.
+const UNEVEN: f64 = 1.1;
+
+pub(super) fn explanation(run: &Run) -> Vec<Block> {
+    let mut blocks = Vec::new();
+    for arm in &run.manifest.arms {
+        // the pool of A1 if it was tried, else the largest
+        let own: Vec<_> = groups(run).into_iter().filter(|cells| cells[0].arm == arm.label).collect();
+        let Some(cells) = own.iter().find(|cells| cells[0].n == 3).or(own.last()) else { continue };
+        let totals = totals(cells);
+        let counts: Vec<u64> = totals.iter().map(|total| total.1).collect();
+        if super::super::measure::max_over_mean(&counts).is_none_or(|ratio| ratio < UNEVEN) {
+            continue;
+        }
+        let ids: Vec<String> = totals.iter().map(|total| total.0.clone()).collect();
+        if let Some(ring) = ring::of(arm, &ids) {
+            blocks.extend(of_assignment(&arm.label, &ring, &ids, &counts));
+        } else if let Some(points) = points_of_ring(&arm.expectation) {
+            let all = f64::from(points) * ids.len() as f64;
+            let variation = ((ids.len() as f64 - 1.0) / (all + 1.0)).sqrt();
+            blocks.push(Block::Heading(format!("Why {} is uneven", arm.label)));
+            blocks.push(Block::Paragraph(format!(
+                "It puts {points} points of each backend on a ring, and a backend owns the arcs before its points. So few arcs differ in \
+                 length even with a perfect hash: with {} backends shares vary by {} of the mean (one standard deviation). More points \
+                 make it more even.",
+                ids.len(),
+                format::percent(variation)
+            )));
+        }
+    }
+    blocks
+}
+
+/// K of a declared `{"balance":"ring:K"}`.
+fn points_of_ring(expectation: &str) -> Option<u32> {
+    let declared: serde_json::Value = serde_json::from_str(expectation).ok()?;
+    declared.get("balance")?.as_str()?.strip_prefix("ring:")?.parse().ok()
+}
+
+fn of_assignment(label: &str, ring: &Ring, ids: &[String], counts: &[u64]) -> Vec<Block> {
+    let (first, last) = ring.ends();
+    let all: u64 = counts.iter().sum();
+    let owner = &ids[ring.first_owner()];
+    let reasons = vec![
+        format!(
+            "H(i) = {} modulo {} sends all 6-digit ids to {} of the {} slots.",
+            ring.request, ring.slots, ring.reached, ring.slots
+        ),
+        format!(
+            "Phi(i, j) = {} puts the {} virtual servers into slots {first} to {last}; the other {} slots have none.",
+            ring.server,
+            ring.points.len(),
+            ring.slots - (last - first + 1)
+        ),
+        format!(
+            "A request goes clockwise to the next virtual server. {} of the ids begin beyond slot {last}, and so go round to the first \
+             one, in slot {first}, which is {owner}'s.",
+            format::percent(ring.wrapped)
+        ),
+    ];
+    let mut table = Table::new(
+        "What these functions make of all 6-digit ids, slot by slot, and what this run counted.",
+        &["backend", "#virtual servers", "#computed share", "#counted share", "#counted"],
+    );
+    for (at, id) in ids.iter().enumerate() {
+        table.row(vec![
+            Entry::new(id),
+            Entry::new(ring.points.iter().filter(|point| point.1 == at).count().to_string()),
+            Entry::new(format::percent(ring.shares[at])),
+            Entry::new(format::percent(counts[at] as f64 / all.max(1) as f64)),
+            Entry::new(format::count(counts[at])),
+        ]);
+    }
+    vec![
+        Block::Heading(format!("Why {label} is uneven")),
+        Block::Paragraph(
+            "Not because it is a hash ring, but because of its two functions, worked out here from its options:".into(),
+        ),
+        Block::List(reasons),
+        Block::Table(table),
+    ]
+}

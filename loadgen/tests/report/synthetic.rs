@@ -1,0 +1,561 @@
+//! Runs that never ran: what experiments of each scenario would leave, from fixed seeds.
+//!
+//! The numbers are made the way real ones are (counts of draws, exponential service times, a queue that grows with load), so that the
+//! reports look as they will look; nothing is copied from a report.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use loadgen::model::*;
+use serde_json::json;
+
+/// Every scenario, by name.
+pub(crate) fn all() -> Vec<(&'static str, Run)> {
+    vec![
+        ("a1", a1()),
+        ("a1-round-robin", a1_round_robin()),
+        ("a2", a2()),
+        ("a3", a3()),
+        ("b", b()),
+        ("a4", a4()),
+        ("partial", partial()),
+        ("invalid", invalid()),
+        ("many", many()),
+    ]
+}
+
+/// The report of each scenario, made once.
+pub(crate) fn written(name: &str, run: &Run) -> Folder {
+    let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("reports").join(name);
+    let folder = Folder::new(path);
+    folder.write(run).expect("a run can be stored");
+    loadgen::report::write(&folder).expect("a report can be made");
+    folder
+}
+
+const SECOND_NS: u64 = 1_000_000_000;
+
+fn arm(label: &str, strategy: &str, options: serde_json::Value, expectation: &str) -> Arm {
+    let sha = |salt: &str| {
+        let seed = label
+            .bytes()
+            .chain(salt.bytes())
+            .fold(7_u64, |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        format!("{:016x}", seed.wrapping_mul(0x9e37_79b9_7f4a_7c15)).repeat(4)
+    };
+    Arm {
+        label: label.into(),
+        strategy: strategy.into(),
+        strategy_sha256: sha("library"),
+        options,
+        config_sha256: sha("config"),
+        expectation: expectation.into(),
+    }
+}
+
+fn round_robin() -> Arm {
+    arm("round_robin", "round_robin", json!({}), r#"{"balance":"exact"}"#)
+}
+
+fn manifest(scenario: Scenario, words: &str, arms: Vec<Arm>, load: Load) -> Manifest {
+    Manifest {
+        schema: SCHEMA,
+        scenario,
+        title: String::new(),
+        command: words.split(' ').map(str::to_owned).collect(),
+        loadgen: Program { version: "0.1.0".into(), commit: "6f1c0de58a20c1f9".into() },
+        lb: Some(Program { version: "0.1.0".into(), commit: "6f1c0de58a20c1f9".into() }),
+        started: "2026-11-22T15:04:05Z".into(),
+        duration_ms: 48_200,
+        budget_ms: 60_000,
+        arms,
+        load,
+        backends: Backends {
+            description: "mock-server, exponential service time of mean 10 ms, 4 requests at a time".into(),
+            keys: "uniform 6-digit ids".into(),
+            target: "http://127.0.0.1:41873/home".into(),
+        },
+        seeds: BTreeMap::from([
+            ("run".into(), 20_261_122),
+            ("arrivals".into(), 7),
+            ("keys".into(), 11),
+            ("order".into(), 13),
+        ]),
+        host: Host {
+            name: "laboratory".into(),
+            cpu: "AMD EPYC 7B13".into(),
+            cores: 2,
+            kernel: "Linux 6.8.0".into(),
+            load_before: 0.31,
+            load_after: Some(1.84),
+            steal: Some(0.002),
+        },
+        completeness: Completeness::Complete,
+        marks: vec![
+            passed("send_lag", "p99 of the send lag was 0.08 ms, 0.7 % of the median latency"),
+            passed("own_cpu", "loadgen used 41 % of one core"),
+        ],
+    }
+}
+
+fn passed(check: &str, reason: &str) -> Mark {
+    Mark { severity: Severity::Passed, check: check.into(), reason: reason.into() }
+}
+
+fn closed() -> Load {
+    Load::Closed { connections: 64, requests: 10_000 }
+}
+
+fn open() -> Load {
+    Load::Open { arrivals: Arrivals::Poisson, rate_rps: 840.0, capacity_rps: Some(1_200.0), outstanding_max: 4_096 }
+}
+
+/// Requests drawn by share; exact where all shares are equal and `is_exact`.
+fn counts(rng: &mut fastrand::Rng, requests: u64, shares: &[f64], is_exact: bool) -> Vec<u64> {
+    let mut counts = vec![0; shares.len()];
+    for request in 0..requests {
+        let draw = rng.f64() * shares.iter().sum::<f64>();
+        let mut sum = 0.0;
+        let drawn = shares.iter().position(|share| {
+            sum += share;
+            draw < sum
+        });
+        let at = if is_exact { (request % shares.len() as u64) as usize } else { drawn.unwrap_or(shares.len() - 1) };
+        counts[at] += 1;
+    }
+    counts
+}
+
+/// Where 95 of 100 counts lie, by the normal law.
+fn band(requests: u64, share: f64, is_exact: bool) -> Band {
+    let expected = requests as f64 * share;
+    let half = if is_exact { 1.0 } else { 1.96 * (expected * (1.0 - share)).sqrt() };
+    Band { low: expected - half, expected, high: expected + half }
+}
+
+struct Plan<'a> {
+    arm: &'a str,
+    block: u32,
+    at_ms: u64,
+    requests: u64,
+    shares: &'a [f64],
+    is_exact: bool,
+    rps: f64,
+    /// Mean of the time that grows with load, in milliseconds.
+    wait_ms: f64,
+    chi_square_p: Option<f64>,
+    has_bands: bool,
+}
+
+fn cell(rng: &mut fastrand::Rng, plan: &Plan<'_>) -> (Cell, Latencies) {
+    let n = plan.shares.len();
+    let counts = counts(rng, plan.requests, plan.shares, plan.is_exact);
+    let backend = |(at, &requests): (usize, &u64)| BackendCount {
+        id: format!("Server {}", at + 1),
+        requests,
+        errors: 0,
+        expected: plan.has_bands.then(|| band(plan.requests, plan.shares[at], plan.is_exact)),
+    };
+    let mut latencies = Latencies::new();
+    for _ in 0..plan.requests {
+        let exponential = |rng: &mut fastrand::Rng, mean: f64| -mean * (1.0 - rng.f64()).ln();
+        let service = 0.4 + exponential(rng, 10.0) + exponential(rng, plan.wait_ms);
+        let latency = service + exponential(rng, 0.05);
+        latencies.record((latency * 1e6) as u64, (service * 1e6) as u64);
+    }
+    let cell = Cell {
+        arm: plan.arm.into(),
+        n: n as u32,
+        block: plan.block,
+        at_ms: plan.at_ms,
+        duration_ns: (plan.requests as f64 / plan.rps * SECOND_NS as f64) as u64,
+        requests: plan.requests,
+        errors: 0,
+        error_kinds: BTreeMap::new(),
+        retries: Some(0),
+        unsent: 0,
+        asked_rps: None,
+        jain_in_flight: None,
+        chi_square_p: plan.chi_square_p,
+        backends: counts.iter().enumerate().map(backend).collect(),
+    };
+    (cell, latencies)
+}
+
+fn accounting(cells: &[Cell]) -> Vec<Accounting> {
+    let of = |cell: &Cell| Accounting {
+        stretch: format!("{}, N = {}, block {}", cell.arm, cell.n, cell.block),
+        client: cell.requests,
+        balancer: cell.requests,
+        attempts: cell.requests + cell.retries.unwrap_or(0),
+        backends: cell
+            .backends
+            .iter()
+            .map(|it| BackendAccount {
+                id: it.id.clone(),
+                attempts: it.requests,
+                served: it.requests,
+                is_lower_bound: false,
+            })
+            .collect(),
+        mismatch: None,
+    };
+    cells.iter().map(of).collect()
+}
+
+/// Windows of 100 ms over a cell: `rps` shared by the cell's counts, percentiles around those given.
+fn series(rng: &mut fastrand::Rng, cell: &Cell, asked_rps: Option<f64>, p50_ms: f64, p99_ms: f64) -> Series {
+    let windows = cell.duration_ns / (SECOND_NS / 10);
+    let all = cell.requests.max(1) as f64;
+    let window = |number: u64| {
+        let rps = cell.rps() * (0.92 + 0.16 * rng.f64());
+        let jitter = |rng: &mut fastrand::Rng, ms: f64| Some((ms * (0.8 + 0.4 * rng.f64()) * 1e6) as u64);
+        Window {
+            at_ms: cell.at_ms + number * 100,
+            asked: asked_rps.map(|rate| (rate * 0.1 * (0.9 + 0.2 * rng.f64())) as u64),
+            answered: (rps * 0.1) as u64,
+            errors: 0,
+            p50_ns: jitter(rng, p50_ms),
+            p99_ns: jitter(rng, p99_ms),
+            backends: cell.backends.iter().map(|it| (rps * 0.1 * it.requests as f64 / all).round() as u64).collect(),
+        }
+    };
+    Series {
+        arm: cell.arm.clone(),
+        n: cell.n,
+        block: cell.block,
+        window_ms: 100,
+        backends: cell.backends.iter().map(|it| it.id.clone()).collect(),
+        windows: (0..windows.max(1)).map(window).collect(),
+    }
+}
+
+fn run(manifest: Manifest, measured: Vec<(Cell, Latencies)>) -> Run {
+    let latencies = measured.iter().map(|(cell, latencies)| (cell.key(), latencies.clone())).collect();
+    let cells: Vec<Cell> = measured.into_iter().map(|(cell, _)| cell).collect();
+    let accounting = accounting(&cells);
+    Run { manifest, results: Results { cells, accounting, ..Results::default() }, series: Vec::new(), latencies }
+}
+
+/// The course's ring at N = 3 with its own functions.
+pub(crate) fn a1() -> Run {
+    let mut rng = fastrand::Rng::with_seed(1);
+    let ring = arm("assignment_ring", "assignment_ring", json!({}), r#"{"balance":"by_options"}"#);
+    let shares = [0.84375, 0.04688, 0.10937];
+    let plan = Plan {
+        arm: "assignment_ring",
+        block: 1,
+        at_ms: 400,
+        requests: 10_000,
+        shares: &shares,
+        is_exact: false,
+        rps: 457.0,
+        wait_ms: 118.0,
+        chi_square_p: Some(0.43),
+        has_bands: true,
+    };
+    let measured = vec![cell(&mut rng, &plan)];
+    let mut run = run(
+        manifest(Scenario::A1, "loadgen a1 --strategy assignment_ring --out runs/a1", vec![ring], closed()),
+        measured,
+    );
+    run.series = vec![series(&mut rng, &run.results.cells[0], None, 92.0, 540.0)];
+    run
+}
+
+pub(crate) fn a1_round_robin() -> Run {
+    let mut rng = fastrand::Rng::with_seed(2);
+    let shares = [1.0 / 3.0; 3];
+    let plan = Plan {
+        arm: "round_robin",
+        block: 1,
+        at_ms: 400,
+        requests: 10_000,
+        shares: &shares,
+        is_exact: true,
+        rps: 1_150.0,
+        wait_ms: 45.0,
+        chi_square_p: None,
+        has_bands: true,
+    };
+    let measured = vec![cell(&mut rng, &plan)];
+    run(manifest(Scenario::A1, "loadgen a1 --out runs/a1", vec![round_robin()], closed()), measured)
+}
+
+/// Round robin and a ring, N = 1..6, three blocks each.
+pub(crate) fn a2() -> Run {
+    let mut rng = fastrand::Rng::with_seed(3);
+    let ring = arm("ring, 9 points", "consistent_hash", json!({"virtual_nodes": 9}), r#"{"balance":"ring:9"}"#);
+    let mut measured = Vec::new();
+    let mut at_ms = 500;
+    for block in 1..=3 {
+        for n in 1..=6_usize {
+            let weights: Vec<f64> = (0..n).map(|at| 1.0 + 0.45 * ((at * 7 + n * 3) as f64).sin()).collect();
+            let even = vec![1.0 / n as f64; n];
+            let uneven: Vec<f64> = weights.iter().map(|weight| weight / weights.iter().sum::<f64>()).collect();
+            for (label, shares, is_exact) in [("round_robin", &even, true), ("ring, 9 points", &uneven, false)] {
+                let fullest = shares.iter().copied().fold(0.0, f64::max);
+                let rps = (395.0 / fullest).min(1_900.0) * (0.98 + 0.04 * rng.f64());
+                let plan = Plan {
+                    arm: label,
+                    block,
+                    at_ms,
+                    requests: 10_000,
+                    shares,
+                    is_exact,
+                    rps,
+                    wait_ms: 64_000.0 / rps,
+                    chi_square_p: (!is_exact).then_some(0.37),
+                    has_bands: true,
+                };
+                let done = cell(&mut rng, &plan);
+                at_ms += done.0.duration_ns / 1_000_000 + 500;
+                measured.push(done);
+            }
+        }
+    }
+    let arms = vec![round_robin(), ring];
+    let mut run =
+        run(manifest(Scenario::A2, "loadgen a2 --arms round_robin,ring9.toml --out runs/a2", arms, closed()), measured);
+    run.results.disruptions = (1..6)
+        .map(|n| Disruption {
+            arm: "ring, 9 points".into(),
+            from_n: n,
+            to_n: n + 1,
+            keys: 10_000,
+            moved: 10_000 / u64::from(n + 1) + 137,
+        })
+        .collect();
+    run
+}
+
+/// One of three is killed at 20 s of 40.
+pub(crate) fn a3() -> Run {
+    let mut rng = fastrand::Rng::with_seed(4);
+    let shares = [0.34, 0.32, 0.34];
+    let plan = Plan {
+        arm: "round_robin",
+        block: 1,
+        at_ms: 0,
+        requests: 33_600,
+        shares: &shares,
+        is_exact: false,
+        rps: 840.0,
+        wait_ms: 14.0,
+        chi_square_p: None,
+        has_bands: false,
+    };
+    let mut done = cell(&mut rng, &plan);
+    done.0.errors = 3;
+    done.0.error_kinds = BTreeMap::from([("status 502".into(), 3)]);
+    done.0.retries = Some(11);
+    done.0.asked_rps = Some(840.0);
+    let mut run = run(
+        manifest(Scenario::A3, "loadgen a3 --seed 20261122 --out runs/a3", vec![round_robin()], open()),
+        vec![done],
+    );
+    run.results.accounting[0].attempts += 8;
+    run.results.accounting[0].backends[1].is_lower_bound = true;
+    let event = |at_ms, kind, text: &str| Event { at_ms, kind, backend: Some("Server 2".into()), text: text.into() };
+    run.results.events = vec![
+        event(20_000, EventKind::Kill, "Server 2 killed"),
+        event(20_031, EventKind::Detected, "out of rotation"),
+        event(21_240, EventKind::Recovered, "back in rotation"),
+    ];
+    let mut series = series(&mut rng, &run.results.cells[0], Some(840.0), 13.0, 62.0);
+    for window in &mut series.windows {
+        if (20_000..21_200).contains(&window.at_ms) {
+            let lost = window.backends[1];
+            window.backends = vec![window.backends[0] + lost / 2, 0, window.backends[2] + lost / 2];
+            window.p50_ns = window.p50_ns.map(|ns| ns * 3);
+            window.p99_ns = window.p99_ns.map(|ns| ns * 4);
+        }
+        if window.at_ms == 20_000 {
+            window.errors = 3;
+        }
+    }
+    run.series = vec![series];
+    run
+}
+
+fn compared(scenario: Scenario, words: &str, seed: u64, arms: Vec<(Arm, f64, f64)>) -> Run {
+    const BLOCKS: u32 = 8;
+    let mut rng = fastrand::Rng::with_seed(seed);
+    let (mut measured, mut events, mut all_series, mut at_ms) = (Vec::new(), Vec::new(), Vec::new(), 2_000);
+    for block in 1..=BLOCKS {
+        let mut order: Vec<usize> = (0..arms.len()).collect();
+        rng.shuffle(&mut order);
+        let weather = 0.94 + 0.12 * rng.f64();
+        for at in order {
+            let (arm, wait_ms, skew) = &arms[at];
+            let shares = [1.0 + skew, 1.0, 1.0 - skew].map(|share| share / 3.0);
+            let plan = Plan {
+                arm: &arm.label,
+                block,
+                at_ms,
+                requests: 2_500,
+                shares: &shares,
+                is_exact: *skew == 0.0,
+                rps: 840.0,
+                wait_ms: wait_ms * weather * (0.96 + 0.08 * rng.f64()),
+                chi_square_p: None,
+                has_bands: *skew == 0.0,
+            };
+            let mut done = cell(&mut rng, &plan);
+            done.0.asked_rps = Some(840.0);
+            done.0.jain_in_flight = Some(0.97 - skew * 0.3);
+            events.push(Event { at_ms: at_ms - 1_000, kind: EventKind::Swap, backend: None, text: arm.label.clone() });
+            all_series.push(series(&mut rng, &done.0, Some(840.0), wait_ms + 9.0, 4.6 * (wait_ms + 6.0)));
+            measured.push(done);
+            at_ms += 4_000;
+        }
+    }
+    let labels: Vec<Arm> = arms.iter().map(|arm| arm.0.clone()).collect();
+    let mut run = run(manifest(scenario, words, labels, open()), measured);
+    run.manifest.budget_ms = 240_000;
+    run.manifest.duration_ms = at_ms;
+    run.results.events = events;
+    run.series = all_series;
+    run.results.comparison = Some(comparison(&run, BLOCKS));
+    run
+}
+
+/// Ratios by the geometric mean over blocks, with an interval of the normal law: near enough for a picture.
+fn comparison(run: &Run, blocks: u32) -> Comparison {
+    let arms: Vec<&str> = run.manifest.arms.iter().map(|arm| arm.label.as_str()).collect();
+    let value = |arm: &str, block: u32, quantile: f64| {
+        let key = CellKey { arm: arm.into(), n: 3, block };
+        run.latencies[&key].latency.value_at_quantile(quantile) as f64
+    };
+    let mut ratios = Vec::new();
+    for (measure, quantile) in [("latency_p99", 0.99), ("latency_p90", 0.9), ("latency_p50", 0.5)] {
+        for arm in &arms[1..] {
+            let logs: Vec<f64> = (1..=blocks)
+                .map(|block| (value(arm, block, quantile) / value(arms[0], block, quantile)).ln())
+                .collect();
+            let mean = logs.iter().sum::<f64>() / logs.len() as f64;
+            let deviation = (logs.iter().map(|log| (log - mean).powi(2)).sum::<f64>() / (logs.len() - 1) as f64).sqrt();
+            let half = 2.36 * deviation / (logs.len() as f64).sqrt();
+            let (low, high) = ((mean - half).exp(), (mean + half).exp());
+            let verdict = match (low, high) {
+                (low, high) if low > 0.95 && high < 1.05 => Verdict::Equivalent,
+                (_, high) if high < 1.0 => Verdict::Better,
+                (low, _) if low > 1.0 => Verdict::Worse,
+                _ => Verdict::Undecided,
+            };
+            let further_blocks = (verdict == Verdict::Undecided).then_some(14);
+            let p = Some(if verdict == Verdict::Undecided { 0.21 } else { 0.0003 });
+            ratios.push(Ratio {
+                arm: (*arm).into(),
+                measure: measure.into(),
+                more_is_better: false,
+                ratio: mean.exp(),
+                low,
+                high,
+                p,
+                verdict,
+                further_blocks,
+            });
+        }
+    }
+    let ribbon = |arm: &&str| Ribbon {
+        arm: (*arm).into(),
+        points: (0..70)
+            .map(|step| {
+                let quantile = 1.0 - 10_f64.powf(-f64::from(step) / 20.0);
+                let values: Vec<f64> = (1..=blocks).map(|block| value(arm, block, quantile)).collect();
+                let mean = values.iter().sum::<f64>() / values.len() as f64;
+                let half = mean * (0.02 + 0.03 * quantile.powi(4));
+                PercentilePoint { quantile, low_ns: mean - half, value_ns: mean, high_ns: mean + half }
+            })
+            .collect(),
+    };
+    Comparison {
+        baseline: arms[0].into(),
+        primary: "latency_p99".into(),
+        equivalence: 0.05,
+        confidence: 0.95,
+        blocks,
+        stopped: "the budget of 240 s was used up".into(),
+        ratios,
+        ribbons: arms.iter().map(ribbon).collect(),
+        drift: Some(Drift { ratio: 1.01, limit: 0.1 }),
+    }
+}
+
+/// Three arms against each other.
+pub(crate) fn b() -> Run {
+    let least = arm("least_connections", "least_connections", json!({}), r#"{"balance":"by_load"}"#);
+    let hash = arm("consistent_hash", "consistent_hash", json!({"virtual_nodes": 160}), r#"{"balance":"ring:160"}"#);
+    compared(
+        Scenario::B,
+        "loadgen b --arms round_robin,least_connections,consistent_hash --budget 240s --out runs/b",
+        5,
+        vec![(round_robin(), 14.0, 0.0), (least, 3.0, 0.02), (hash, 19.0, 0.08)],
+    )
+}
+
+/// Other hash functions for the course's ring.
+pub(crate) fn a4() -> Run {
+    let of = |label: &str, options| arm(label, "assignment_ring", options, r#"{"balance":"by_options"}"#);
+    compared(
+        Scenario::A4,
+        "loadgen a4 --plan config/experiments/a4.toml --out runs/a4",
+        6,
+        vec![
+            (of("sheet", json!({})), 60.0, 0.9),
+            (of("H = i^2+11i+19", json!({"request": "i^2 + 11i + 19", "server": "16(i-1) + 57j"})), 22.0, 0.3),
+            (of("sheet, j from 1", json!({"first_virtual_index": 1})), 60.0, 0.9),
+        ],
+    )
+}
+
+/// Interrupted in the second block.
+pub(crate) fn partial() -> Run {
+    let mut run = b();
+    run.results.cells.truncate(4);
+    let keys: Vec<CellKey> = run.results.cells.iter().map(Cell::key).collect();
+    run.latencies.retain(|key, _| keys.contains(key));
+    run.series.truncate(4);
+    run.results.accounting.truncate(4);
+    run.results.events.truncate(4);
+    run.results.comparison = None;
+    run.manifest.completeness = Completeness::Partial { reason: "interrupted (Ctrl-C) after 1 of 8 blocks".into() };
+    run
+}
+
+/// The generator was late, and counts do not agree.
+pub(crate) fn invalid() -> Run {
+    let mut run = b();
+    run.manifest.marks[0] = Mark {
+        severity: Severity::Invalid,
+        check: "send_lag".into(),
+        reason: "p99 of the send lag was 4.1 ms, more than 10 % of the median latency of 16 ms".into(),
+    };
+    run.results.accounting[1].balancer -= 2;
+    run.results.accounting[1].mismatch = Some("client 2,500, balancer 2,498".into());
+    run
+}
+
+/// Long names, signs that are special in HTML and Markdown, more arms than colours, backends of an odd name.
+pub(crate) fn many() -> Run {
+    let labels = [
+        "round_robin",
+        "two choices <d=2> & friends | *starred*",
+        "a strategy whose label is as long as people make them when they try many",
+        "p2c",
+        "peak_ewma",
+        "maglev 65537",
+        "ring \"160\"",
+        "random",
+    ];
+    let arms = labels
+        .iter()
+        .enumerate()
+        .map(|(at, label)| (arm(label, "round_robin", json!({}), ""), 4.0 + 2.0 * at as f64, 0.01 * at as f64));
+    let mut run = compared(Scenario::B, "loadgen b --plan 'my plan.toml'", 7, arms.collect());
+    for cell in &mut run.results.cells {
+        cell.backends[2].id = "backend-with-a-very-long-name.eu-central-1.example.org:8080".into();
+    }
+    run
+}
