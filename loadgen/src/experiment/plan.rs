@@ -74,6 +74,8 @@ pub struct RequestPlan {
     pub keys: Keys,
     pub cost: Cost,
     pub timeout: Duration,
+    /// The highest p99 at which a rate is within capacity.
+    pub calm_p99: Duration,
 }
 
 /// Flags of the mock servers.

@@ -102,6 +102,7 @@ impl Text<'_> {
                 ("arrivals", load.arrivals.as_ref().map(Spanned::span)),
                 ("rate_rps", load.rate_rps.as_ref().map(Spanned::span)),
                 ("of_capacity", load.of_capacity.as_ref().map(Spanned::span)),
+                ("capacity_p99", load.capacity_p99.as_ref().map(Spanned::span)),
                 ("outstanding_max", load.outstanding_max.as_ref().map(Spanned::span)),
                 ("warm_up", load.warm_up.as_ref().map(Spanned::span)),
                 ("duration", load.duration.as_ref().map(Spanned::span)),
@@ -147,6 +148,7 @@ impl Text<'_> {
             keys: self.parsed(load.keys.as_ref(), "load.keys", "uniform")?,
             cost: self.parsed(load.cost.as_ref(), "load.cost", "none")?,
             timeout: self.time(load.timeout.as_ref(), "load.timeout", Duration::from_secs(10))?,
+            calm_p99: self.time(load.capacity_p99.as_ref(), "load.capacity_p99", Duration::from_millis(250))?,
         })
     }
 

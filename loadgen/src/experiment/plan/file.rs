@@ -31,6 +31,7 @@ pub(super) struct Load {
     pub(super) arrivals: Option<Spanned<Arrivals>>,
     pub(super) rate_rps: Option<Spanned<f64>>,
     pub(super) of_capacity: Option<Spanned<f64>>,
+    pub(super) capacity_p99: Option<Spanned<String>>,
     pub(super) outstanding_max: Option<Spanned<u32>>,
     pub(super) warm_up: Option<Spanned<String>>,
     pub(super) duration: Option<Spanned<String>>,
