@@ -41,7 +41,8 @@ impl Progress {
         if passed < EVERY || self.is_quiet {
             return;
         }
-        let ended = snapshot.ok + snapshot.failed + snapshot.errors;
+        let total = &snapshot.total;
+        let ended = total.ok + total.failed + total.errors;
         let rate = (ended - before) as f64 / passed.as_secs_f64();
         self.last = Some((now, ended));
         let ms = |quantile: f64| match snapshot.latency.is_empty() {
@@ -49,7 +50,7 @@ impl Progress {
             false => format!("{:.1} ms", snapshot.latency.value_at_quantile(quantile) as f64 / 1e6),
         };
         let asked = asked.map(|asked| format!(" of {asked:.0}")).unwrap_or_default();
-        let bad = match snapshot.failed + snapshot.errors + snapshot.unsent {
+        let bad = match total.failed + total.errors + total.unsent {
             0 => String::new(),
             bad => format!(", {bad} not answered well"),
         };

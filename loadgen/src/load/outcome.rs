@@ -160,7 +160,8 @@ impl Outcome {
 // === impl Segment ===
 
 impl Segment {
-    pub(super) fn new(from_ns: u64) -> Self {
+    /// Nothing yet.
+    pub fn new(from_ns: u64) -> Self {
         Self {
             from_ns,
             to_ns: from_ns,
@@ -283,7 +284,7 @@ impl Errors {
         ErrorKind::ALL.into_iter().map(|kind| (kind, self.of(kind))).filter(|(_, count)| *count > 0)
     }
 
-    pub(super) fn count(&mut self, kind: ErrorKind) {
+    pub fn count(&mut self, kind: ErrorKind) {
         self.0[kind as usize] += 1;
     }
 }

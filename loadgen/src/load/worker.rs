@@ -381,8 +381,8 @@ impl Worker {
 
     /// What has to be done now and then: orders, windows, timeouts.
     fn keep_time(&mut self, now: u64) {
-        let orders = self.seat.orders.clone();
-        if orders.cut_count.load(Acquire) > self.cuts_taken {
+        if self.seat.orders.cut_count.load(Acquire) > self.cuts_taken {
+            let orders = self.seat.orders.clone();
             let cuts = orders.cuts.lock();
             for cut in &cuts[self.cuts_taken..] {
                 self.recorder.begin_segment(cut.at_ns);
@@ -390,7 +390,7 @@ impl Worker {
             }
             self.cuts_taken = cuts.len();
         }
-        match orders.stop.load(Acquire) {
+        match self.seat.orders.stop.load(Acquire) {
             GO_ON => {}
             FINISH => self.source.end_at(now),
             _ => self.aborted = true,

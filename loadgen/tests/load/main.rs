@@ -6,5 +6,6 @@
 mod answers;
 mod ends;
 mod open_loop;
+mod program;
 mod segments;
 mod support;
