@@ -5,7 +5,7 @@
 use super::compare::{ArmBlocks, Measure, Settings, compare};
 use super::drift::{LIMIT, drift, is_invalid};
 use super::interval::typical;
-use super::stop::{Stop, StopRule, precision};
+use super::stop::{Looks, Stop, StopRule, precision};
 use super::synthetic::World;
 use crate::model::{Ratio, Verdict};
 
@@ -69,7 +69,7 @@ fn of_five_equal_arms_one_is_called_different_in_at_most_5_of_100() {
     // One that is different, among four that are not: it is found, and the four stay.
     let truth = [1.0, 1.0, 1.2, 1.0, 1.0, 1.0];
     let found = share(|seed| ratios(&World::USUAL.run(&truth, seed))[1].verdict == Verdict::Worse);
-    assert_share("20 % slower among five", found, 0.95, 1.0);
+    assert_share("20 % slower among five", found, 0.93, 1.0);
     let wrong = share(|seed| {
         let ratios = ratios(&World::USUAL.run(&truth, seed));
         ratios.iter().enumerate().any(|(arm, ratio)| arm != 1 && is_called_different(ratio))
@@ -82,12 +82,13 @@ fn stopping_on_width_keeps_the_intervals_honest() {
     let rule = StopRule { half_width: 0.06, budget_ms: 30_000 };
     let run = |seed: u64| {
         let measured = World { blocks: 30, ..World::USUAL }.run(&[1.0, 1.0], seed);
+        let mut looks = Looks::new(rule);
         let is_over = |blocks: &usize| {
             let arms = [ArmBlocks { arm: "arm", numbers: &measured[1][..*blocks] }];
             let precision = precision(&measured[0][..*blocks], &arms, SETTINGS);
-            rule.after(precision, *blocks as u64 * 1000, 1000) != Stop::GoOn
+            looks.look(precision, *blocks as u64 * 1000, 2000) != Stop::GoOn
         };
-        let blocks = (8..=30).step_by(2).find(is_over).expect("the budget ends at 30 blocks");
+        let blocks = (2..=30).step_by(2).find(is_over).expect("the budget ends at 30 blocks");
         (blocks, ratios(&[measured[0][..blocks].to_vec(), measured[1][..blocks].to_vec()]).remove(0))
     };
     let runs: Vec<(usize, Ratio)> = (0..COMPARISONS).map(run).collect();
@@ -133,25 +134,4 @@ fn a_typical_value_covers_what_independent_blocks_have() {
         (interval.low..=interval.high).contains(&20.0)
     });
     assert_share("coverage of a single arm's level", covered, 0.93, 0.97);
-}
-
-#[test]
-fn zz_probe() {
-    for own_mood in [0.0, 0.02] {
-        for blocks in [8, 16, 24, 30] {
-            let w = World { blocks, own_mood, ..World::USUAL };
-            let found = share(|seed| ratios(&w.run(&[1.0, 1.15], seed))[0].verdict == Verdict::Worse);
-            let cov = share(|seed| {
-                let r = &ratios(&w.run(&[1.0, 1.15], seed))[0];
-                (r.low..=r.high).contains(&1.15)
-            });
-            let aa = share(|seed| is_called_different(&ratios(&w.run(&[1.0; 2], seed + 5000))[0]));
-            let any = share(|seed| ratios(&w.run(&[1.0; 6], seed)).iter().any(is_called_different));
-            let any2 = share(|seed| ratios(&w.run(&[1.0; 6], seed + 10000)).iter().any(is_called_different));
-            println!(
-                "blocks {blocks} own {own_mood}: found {:.3} cov {:.4} aa {aa:.4} five {:.4} {:.4}",
-                found, cov, any, any2
-            );
-        }
-    }
 }

@@ -6,8 +6,8 @@
 
 use crate::model::Drift;
 
-/// A change beyond this, relative, makes a run invalid. It is wide because a machine with moods gets beyond less than half of it by chance
-/// in one run of four (see the acceptance test), and interleaving takes care of those.
+/// A change beyond this, relative, makes a run invalid. It is wide because interleaving cancels what lies below, and a machine's moods alone
+/// get beyond 0.3 in one run of four, beyond this in one of ten (the acceptance test has such a machine).
 pub const LIMIT: f64 = 0.5;
 
 /// The change over the blocks of the baseline; `None` for fewer than two.

@@ -4,8 +4,8 @@
 //! a slow quarter of an hour hits one arm harder than the other, neighbouring differences resemble each other, and fewer of them are
 //! news. So the interval is stretched about its estimate by √((1+r)/(1−r)), r being the autocorrelation of neighbours' ranks, corrected
 //! for its bias (Kendall 1954), where it is more than one standard error above none. With that bar the price where nothing is correlated
-//! is half a percent of coverage too much (95.3 to 96.2 % of 95 for 8 to 40 blocks); at r = 0.2 the interval covers 93 % instead of 91,
-//! at 0.4 89 to 92 instead of 83. A dozen blocks cannot tell more of r than that.
+//! is half a percent of coverage too much (95.3 to 96.4 % of 95 for 8 to 40 blocks); at r = 0.2 the interval covers 93 % instead of 90
+//! to 92, at 0.4 89 to 92 instead of 83 to 86. So few blocks cannot tell more of r than that.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};

@@ -6,7 +6,7 @@
 //!   deviation 0.15, so that a slow minute makes several segments in a row 15 % slower, and blocks are autocorrelated (about 0.7 for two
 //!   arms),
 //! - a slow drift of the machine, up to ±10 % over a run,
-//! - how the arm takes to the mood: an AR(1) of its own (0.02, autocorrelation 0.5), because arms do not suffer alike,
+//! - how the arm takes to the mood: an AR(1) of its own (0.01, autocorrelation 0.5), because arms do not suffer alike,
 //! - the noise of a percentile of few requests: normal, standard deviation 0.06, lognormal in the latency,
 //! - in 4 of 100 segments a visitor (another process): 10 to 100 % slower,
 //!
@@ -40,7 +40,7 @@ impl World {
     pub(super) const USUAL: Self = Self {
         blocks: 24,
         mood: 0.15,
-        own_mood: 0.02,
+        own_mood: 0.01,
         own_autocorrelation: 0.5,
         noise: 0.06,
         visitors: 0.04,
