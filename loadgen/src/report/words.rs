@@ -76,6 +76,7 @@ fn title(run: &Run) -> String {
         Scenario::A2 => format!("A2: {} with more and more backends", format::list(&labels)),
         Scenario::A3 => format!("A3: a backend dies under {}", format::list(&labels)),
         Scenario::A4 => "A4: other hash functions".to_owned(),
+        Scenario::B if labels.len() > 3 => format!("B: {} strategies compared", labels.len()),
         Scenario::B => format!("B: {} compared", format::list(&labels)),
         Scenario::Own => "An experiment".to_owned(),
     }

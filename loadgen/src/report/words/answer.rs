@@ -65,6 +65,14 @@ fn shares(run: &Run, rows: &[Row]) -> Vec<String> {
             )
         });
         sentences.push(format!("Requests answered: {}.", format::list(&counts)));
+        if ratio >= 1.1 {
+            sentences.push(format!(
+                "What that costs: with backends of equal strength, {} is at its limit when the pool as a whole does {} of what it could \
+                 do if shared evenly.",
+                most.0,
+                format::percent(1.0 / ratio)
+            ));
+        }
         sentences.extend(as_declared(&cells, summary));
     }
     sentences
@@ -87,12 +95,12 @@ fn as_declared(cells: &[&Cell], summary: Option<&Row>) -> Option<String> {
     let bands = cells.iter().flat_map(|cell| &cell.backends).filter(|backend| backend.expected.is_some()).count();
     match summary.and_then(|row| row.chi_square_p) {
         Some(p) if p < P_MIN => Some(format!(
-            "That is not what the strategy declares: if it did what it says, counts so far off would come up with a chance of {} only \
+            "This is not what the strategy declares: if it did what it says, counts so far off would come up with a chance of {} only \
              (chi-square test).",
             format::p_value(p)
         )),
         Some(p) => Some(format!(
-            "That is what the strategy declares: counts as far from the expected ones come up with a chance of {} by luck alone \
+            "This agrees with what the strategy declares: counts as far from the expected ones come up with a chance of {} by luck alone \
              (chi-square test; below {P_MIN} would be a contradiction).",
             format::p_value(p)
         )),

@@ -1,6 +1,6 @@
 //! Why an arm shares unevenly, as far as its options and its counts tell.
 
-use crate::model::Run;
+use crate::model::{Arm, Run};
 use crate::report::document::{Block, Entry, Table};
 use crate::report::format;
 use crate::report::ring::{self, Ring};
@@ -23,7 +23,7 @@ pub(super) fn explanation(run: &Run) -> Vec<Block> {
         let ids: Vec<String> = totals.iter().map(|total| total.0.clone()).collect();
         if let Some(ring) = ring::of(arm, &ids) {
             blocks.extend(of_assignment(&arm.label, &ring, &ids, &counts));
-        } else if let Some(points) = points_of_ring(&arm.expectation) {
+        } else if let Some(points) = points_of_ring(arm) {
             let all = f64::from(points) * ids.len() as f64;
             let variation = ((ids.len() as f64 - 1.0) / (all + 1.0)).sqrt();
             blocks.push(Block::Heading(format!("Why {} is uneven", arm.label)));
@@ -39,10 +39,12 @@ pub(super) fn explanation(run: &Run) -> Vec<Block> {
     blocks
 }
 
-/// K of a declared `{"balance":"ring:K"}`.
-fn points_of_ring(expectation: &str) -> Option<u32> {
-    let declared: serde_json::Value = serde_json::from_str(expectation).ok()?;
-    declared.get("balance")?.as_str()?.strip_prefix("ring:")?.parse().ok()
+/// Points of a backend: the option `virtual_nodes` if it is set, else K of the declared `{"balance":"ring:K"}`.
+fn points_of_ring(arm: &Arm) -> Option<u32> {
+    let declared: serde_json::Value = serde_json::from_str(&arm.expectation).ok()?;
+    let points = declared.get("balance")?.as_str()?.strip_prefix("ring:")?.parse().ok()?;
+    let option = arm.options.get("virtual_nodes").and_then(serde_json::Value::as_u64);
+    option.map_or(Some(points), |points| u32::try_from(points).ok())
 }
 
 fn of_assignment(label: &str, ring: &Ring, ids: &[String], counts: &[u64]) -> Vec<Block> {
