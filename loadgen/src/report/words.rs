@@ -10,6 +10,8 @@ mod method;
 mod skew;
 mod tables;
 
+pub(crate) use skew::uneven_pools;
+
 use super::document::{Block, Document, Tone};
 use super::format;
 use super::plots::Plot;
@@ -30,13 +32,13 @@ pub(crate) fn measure_name(measure: &str) -> String {
     }
 }
 
-pub(crate) fn document(run: &Run, rows: &[Row], plots: Vec<Plot>) -> Document {
+pub(crate) fn document(run: &Run, rows: &[Row], mut plots: Vec<Plot>) -> Document {
     let manifest = &run.manifest;
     let mut blocks = vec![Block::Paragraph(question(run))];
     blocks.extend(notices(run));
     blocks.push(Block::Answer(answer::sentences(run, rows)));
     blocks.extend(compare::verdicts(run));
-    blocks.extend(skew::explanation(run));
+    blocks.extend(skew::explanation(run, &mut plots));
     blocks.extend(faults::story(run));
 
     blocks.push(Block::Heading("Figures".into()));

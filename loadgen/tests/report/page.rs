@@ -64,7 +64,7 @@ fn the_answer_comes_first_then_figures_numbers_method_and_the_command() {
         let order = [
             answer,
             position(&heading("Figures")),
-            position(&|node| node.has_tag_name("figure")),
+            position(&|node| node.has_tag_name("figure") && node.attribute("id") == Some("percentiles")),
             position(&heading("Numbers")),
             position(&heading("How it was measured")),
             position(&heading("How to repeat it")),

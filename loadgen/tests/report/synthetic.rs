@@ -450,9 +450,9 @@ fn comparison(run: &Run, blocks: u32) -> Comparison {
             let half = 2.36 * deviation / (logs.len() as f64).sqrt();
             let (low, high) = ((mean - half).exp(), (mean + half).exp());
             let verdict = match (low, high) {
-                (low, high) if low > 0.95 && high < 1.05 => Verdict::Equivalent,
-                (_, high) if high < 1.0 => Verdict::Better,
-                (low, _) if low > 1.0 => Verdict::Worse,
+                (low, high) if low > 1.0 / 1.05 && high < 1.05 => Verdict::Equivalent,
+                (_, high) if high < 1.0 && mean < -0.05 => Verdict::Better,
+                (low, _) if low > 1.0 && mean > 0.05 => Verdict::Worse,
                 _ => Verdict::Undecided,
             };
             let further_blocks = (verdict == Verdict::Undecided).then_some(14);

@@ -122,7 +122,7 @@ fn a1_explains_only_what_the_options_say() {
 fn a1_says_when_counts_contradict_the_declaration() {
     let mut run = a1();
     run.results.cells[0].chi_square_p = Some(0.000_002);
-    assert_told(&run, &["This is not what the strategy declares", "chance of < 0.0001 only"]);
+    assert_told(&run, &["This is not what the strategy declares", "would come up with a chance of < 0.0001."]);
 }
 
 #[test]

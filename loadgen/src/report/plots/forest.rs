@@ -16,8 +16,9 @@ const HEADING: f64 = 28.0;
 pub(super) fn plot(run: &Run) -> Option<Plot> {
     let comparison = run.results.comparison.as_ref().filter(|comparison| !comparison.ratios.is_empty())?;
     let caption = format!(
-        "Each dot is an arm's value divided by that of {} in the same block, the line its {} interval. On 1 they are equal; inside \
-         the grey zone (±{}) a difference does not matter. A line that crosses the zone's edge decides nothing yet.",
+        "Each dot is an arm's value divided by that of {} in the same block, the line its interval, of {} confidence at least. On 1 \
+         they are equal; in the grey zone (±{}) a difference does not matter. Better or worse: the line does not reach 1 and the dot \
+         lies outside the zone. Equivalent: the whole line lies in the zone. All else is undecided.",
         comparison.baseline,
         format::percent(comparison.confidence).replace(".0\u{a0}%", "\u{a0}%"),
         format::percent(comparison.equivalence).replace(".00\u{a0}%", "\u{a0}%").replace(".0\u{a0}%", "\u{a0}%"),
@@ -67,7 +68,7 @@ fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
 
     let narrow = is_narrow(width);
     let names = comparison.ratios.iter().map(|ratio| font::width(&ratio.arm, LABEL, false)).fold(0.0, f64::max);
-    let names = names.min(if narrow { 96.0 } else { 200.0 });
+    let names = names.min(if narrow { 112.0 } else { 200.0 });
     let right = |ratio: &Ratio| match narrow {
         true => verdict(ratio.verdict).to_owned(),
         false => format!("{}  {}", interval(ratio), verdict(ratio.verdict)),
@@ -91,7 +92,7 @@ fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
         x: Scale::log_around(low, high),
         y: Scale::Linear { from: 0.0, to: 1.0 },
     };
-    let (from, to) = (panel.at_x(1.0 - comparison.equivalence), panel.at_x(1.0 + comparison.equivalence));
+    let (from, to) = (panel.at_x(1.0 / (1.0 + comparison.equivalence)), panel.at_x(1.0 + comparison.equivalence));
     scene.rect((from, panel.top), (to - from, panel.height), Paint::Band, 0.22);
     let one = panel.at_x(1.0);
     scene.dashed([(one, panel.top), (one, panel.bottom())], Paint::Muted, 1.2, Dash::Dashed);

@@ -136,7 +136,7 @@ fn draw(curves: &[Curve], width: f64) -> Scene {
     ]
     .into_iter()
     .map(|(percent, text): (f64, &str)| (1.0 / (1.0 - percent / 100.0), text.to_owned()))
-    .filter(|tick| tick.0 <= rarest * 1.001)
+    .filter(|tick| tick.0 <= rarest * 1.001 && !(narrow && matches!(tick.1.as_str(), "25" | "75")))
     .collect();
     for (rarity, _) in &ticks {
         let x = panel.at_x(*rarity);

@@ -19,7 +19,7 @@ pub(super) fn sentences(run: &Run, comparison: &Comparison) -> Vec<String> {
         sentences.push(sentence(ratio, comparison, &measure));
     }
     sentences.push(format!(
-        "How sure: each interval comes from {} in which every arm ran in random order; of 100 experiments like this about {} give an \
+        "How sure: each interval comes from {} in which every arm ran in random order; of 100 experiments like this at least {} give an \
          interval that holds the true ratio.{}",
         format::plural(u64::from(comparison.blocks), "block"),
         format::plain((comparison.confidence * 100.0).round()),
