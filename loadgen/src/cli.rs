@@ -3,6 +3,7 @@
 //! Invariants: every failure is one line on stderr that begins `loadgen: `; exit codes are those of [`EXIT_CODES`]; a reader of
 //! stdout that leaves early is no failure.
 
+mod experiment;
 mod usage;
 
 use std::ffi::OsString;
@@ -10,6 +11,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use crate::model::Scenario;
 use crate::run;
 
 /// Experiments with a load balancer whose results one can defend.
@@ -24,6 +26,19 @@ pub struct Args {
 pub enum Command {
     /// Send requests to any HTTP server and measure its answers
     Run(run::Args),
+    /// 10,000 requests on three servers: who got how many?
+    A1(experiment::ExperimentArgs),
+    /// The same on one to six: does it scale?
+    A2(experiment::ExperimentArgs),
+    /// One of three servers is killed: who notices?
+    A3(experiment::ExperimentArgs),
+    /// Other hash functions than the course's
+    A4(experiment::ExperimentArgs),
+    /// Strategies against each other: which is better, and how sure is that?
+    #[command(visible_alias = "compare")]
+    B(experiment::ExperimentArgs),
+    /// An experiment of your own, from its file (--plan)
+    Experiment(experiment::ExperimentArgs),
 }
 
 pub(crate) const EXIT_CODES: &str = "\
@@ -50,6 +65,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     };
     match args.command {
         Command::Run(args) => run::main(&args),
+        Command::A1(args) => experiment::main(Scenario::A1, &args),
+        Command::A2(args) => experiment::main(Scenario::A2, &args),
+        Command::A3(args) => experiment::main(Scenario::A3, &args),
+        Command::A4(args) => experiment::main(Scenario::A4, &args),
+        Command::B(args) => experiment::main(Scenario::B, &args),
+        Command::Experiment(args) => experiment::main(Scenario::Own, &args),
     }
 }
 

@@ -19,7 +19,6 @@ mod web;
 pub(crate) use accounting::natural;
 pub use accounting::{ClientCount, Ledger, LedgerError, Snapshot};
 pub use admin::{Admin, AdminError, BackendState, PoolState, Status, StrategyFile, Swapped};
-pub(crate) use balancer::hex;
 pub use balancer::{Balancer, BalancerError, Setup, strategies};
 pub use interrupt::Interrupt;
 pub use mock::{Mock, MockError, MockStats};

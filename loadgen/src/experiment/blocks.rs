@@ -17,7 +17,7 @@ use super::stage::{Stage, client_count};
 use crate::lab::{ClientCount, Snapshot};
 use crate::load::Stop;
 use crate::model::{CellKey, Comparison, Load, Severity};
-use crate::statistics::{ArmBlocks, Orders, StopRule, is_invalid, precision};
+use crate::statistics::{ArmBlocks, Looks, Orders, StopRule, is_invalid, precision};
 
 /// What ending and reporting take of the budget.
 const RESERVE: Duration = Duration::from_secs(5);
@@ -90,16 +90,26 @@ impl Course<'_> {
             half_width: self.blocks.half_width,
             budget_ms: u64::try_from(self.plan.budget.saturating_sub(RESERVE).as_millis()).unwrap_or(u64::MAX),
         };
+        let mut looks = Looks::new(rule);
+        let period = Orders::period(self.plan.arms.len()) as u32;
+        let mut square_began = Instant::now();
         for (number, order) in (1..).zip(Orders::seeded(seeds.order, self.plan.arms.len())) {
-            let began = Instant::now();
             for &arm in &order {
                 self.segment(stage, &self.plan.arms[arm], number, seeds.of_block(number), record)?;
             }
+            stage.progress.say(&format!("block {number} done"));
+            // only whole squares are balanced
+            if number % period > 0 {
+                continue;
+            }
             let precision = self.precision(record, number);
-            let width = precision.map_or("not known yet".to_owned(), |it| format!("±{:.1} %", it * 100.0));
-            stage.progress.say(&format!("block {number} done; widest interval of {}: {width}", self.blocks.primary));
-            let block_ms = u64::try_from(began.elapsed().as_millis()).unwrap_or(u64::MAX);
-            let stop = rule.after(precision, stage.now_ms(), block_ms);
+            if let Some(precision) = precision {
+                let width = format!("widest interval of {}: ±{:.1} %", self.blocks.primary, precision * 100.0);
+                stage.progress.say(&width);
+            }
+            let square_ms = u64::try_from(square_began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            square_began = Instant::now();
+            let stop = looks.look(precision, stage.now_ms(), square_ms);
             if let Some(stopped) = rule.why(stop) {
                 return Ok((number, stopped));
             }

@@ -10,9 +10,9 @@ pub struct Comparison {
     pub baseline: String,
     /// What verdicts are about: `latency_p99`.
     pub primary: String,
-    /// Half-width of the zone in which a difference does not matter, relative: 0.05.
+    /// Width of the zone in which a difference does not matter, relative: 0.05 is 1/1.05 to 1.05.
     pub equivalence: f64,
-    /// Confidence of each interval: 0.95.
+    /// Confidence of each interval, at least: 0.95. Of several arms some are held to more.
     pub confidence: f64,
     /// Blocks that every arm ran in.
     pub blocks: u32,

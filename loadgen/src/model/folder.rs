@@ -67,8 +67,6 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
         }
         let mut file = File::create(&beside)?;
         file.write_all(bytes)?;
-        // a full disk may tell only now
-        file.sync_all()?;
         fs::rename(&beside, path)
     };
     write().map_err(|source| {

@@ -5,7 +5,7 @@ pub(crate) fn count(value: u64) -> String {
     let digits = value.to_string();
     let mut text = String::with_capacity(digits.len() + digits.len() / 3);
     for (at, digit) in digits.chars().enumerate() {
-        if at > 0 && (digits.len() - at) % 3 == 0 {
+        if at > 0 && (digits.len() - at).is_multiple_of(3) {
             text.push(',');
         }
         text.push(digit);
@@ -38,9 +38,9 @@ pub(crate) fn decimals(value: f64, digits: usize) -> String {
     if value.is_finite() { minus(format!("{value:.digits$}")) } else { "–".into() }
 }
 
-/// 0.8437 → 84.4 %
+/// 0.8437 → 84.4 %, with a space at which no line is broken.
 pub(crate) fn percent(share: f64) -> String {
-    format!("{} %", decimals(share * 100.0, if share.abs() < 0.0995 && share != 0.0 { 2 } else { 1 }))
+    format!("{}\u{a0}%", decimals(share * 100.0, if share.abs() < 0.0995 && share != 0.0 { 2 } else { 1 }))
 }
 
 /// A tick of counts: 0, 500, 2k, 12.5k, 3M.
@@ -72,7 +72,11 @@ pub(crate) fn p_value(p: f64) -> String {
 
 /// Milliseconds with their unit, seconds from ten thousand of them on.
 pub(crate) fn milliseconds(value: f64) -> String {
-    if value >= 9_999.5 { format!("{} s", significant(value / 1e3)) } else { format!("{} ms", significant(value)) }
+    if value >= 9_999.5 {
+        format!("{}\u{a0}s", significant(value / 1e3))
+    } else {
+        format!("{}\u{a0}ms", significant(value))
+    }
 }
 
 /// a, b and c
@@ -109,7 +113,10 @@ mod tests {
             [0.0, 0.01234, 0.5, 1.0, 12.34, 99.96, 1234.5].map(significant),
             ["0", "0.0123", "0.500", "1.00", "12.3", "100", "1,235"]
         );
-        assert_eq!([0.8437, 0.0469, 0.0, 1.0].map(percent), ["84.4 %", "4.69 %", "0.0 %", "100.0 %"]);
+        assert_eq!(
+            [0.8437, 0.0469, 0.0, 1.0].map(percent),
+            ["84.4\u{a0}%", "4.69\u{a0}%", "0.0\u{a0}%", "100.0\u{a0}%"]
+        );
         assert_eq!([0.0, 250.0, 2_000.0, 12_500.0, 3e6].map(short), ["0", "250", "2,000", "12.5k", "3M"]);
         assert_eq!([0.31, 0.0042, 1e-9].map(p_value), ["0.31", "0.0042", "< 0.0001"]);
         assert_eq!(list(&["a".into(), "b".into(), "c".into()]), "a, b and c");

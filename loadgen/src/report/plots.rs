@@ -7,6 +7,7 @@ mod blocks;
 mod forest;
 mod percentiles;
 mod scaling;
+mod slots;
 mod timeline;
 
 use super::picture::scene::Scene;
@@ -41,6 +42,7 @@ pub(crate) fn plots(run: &Run) -> Vec<Plot> {
     }
     plots.extend(scaling::plot(run));
     plots.extend(balance::plots(run));
+    plots.extend(slots::plots(run));
     if !is_compared {
         plots.extend(percentiles::plot(run));
     }

@@ -22,8 +22,8 @@ pub(crate) struct Ring {
     /// H and Phi as the options spell them.
     pub(crate) request: String,
     pub(crate) server: String,
-    /// Slots at which any 6-digit id begins.
-    pub(crate) reached: usize,
+    /// How many of the 6-digit ids begin at each slot.
+    pub(crate) begins: Vec<u64>,
     /// Slots with a virtual server and the index of its backend, ascending.
     pub(crate) points: Vec<(usize, usize)>,
     /// By backend, over all 6-digit ids.
@@ -76,8 +76,8 @@ pub(crate) fn of(arm: &Arm, ids: &[String]) -> Option<Ring> {
         virtual_servers,
         request,
         server,
-        reached: begins.iter().filter(|&&count| count > 0).count(),
         points,
+        begins,
         shares: counts.iter().map(|&count| count as f64 / all as f64).collect(),
         wrapped: wrapped as f64 / all as f64,
     })
@@ -114,6 +114,17 @@ fn begins(h: &Expression, slots: usize) -> Option<Vec<u64>> {
 // === impl Ring ===
 
 impl Ring {
+    /// Slots at which any id begins.
+    pub(crate) fn reached(&self) -> usize {
+        self.begins.iter().filter(|&&count| count > 0).count()
+    }
+
+    /// The backend to which a request goes that begins here.
+    pub(crate) fn owner(&self, slot: usize) -> usize {
+        let next = self.points.partition_point(|point| point.0 < slot);
+        self.points[next % self.points.len()].1
+    }
+
     /// First and last slot with a virtual server.
     pub(crate) fn ends(&self) -> (usize, usize) {
         (self.points[0].0, self.points[self.points.len() - 1].0)
@@ -140,8 +151,12 @@ mod tests {
         }
     }
 
-    fn percents(ring: &Ring) -> Vec<f64> {
-        ring.shares.iter().map(|share| (share * 10_000.0).round() / 100.0).collect()
+    /// Published shares are rounded to a hundredth of a percent.
+    fn assert_percents(ring: &Ring, published: &[f64]) {
+        assert_eq!(ring.shares.len(), published.len());
+        for (share, published) in ring.shares.iter().zip(published) {
+            assert!((share * 100.0 - published).abs() < 0.0051, "{:?} are not {published}", ring.shares);
+        }
     }
 
     fn servers(numbers: std::ops::RangeInclusive<u32>) -> Vec<String> {
@@ -152,19 +167,19 @@ mod tests {
     #[test]
     fn the_shares_of_the_sheet_are_reproduced() {
         let of_sheet = |n| of(&arm(serde_json::json!({})), &servers(1..=n)).expect("a ring");
-        assert_eq!(percents(&of_sheet(2)), [95.31, 4.69]);
+        assert_percents(&of_sheet(2), &[95.31, 4.69]);
         let three = of_sheet(3);
-        assert_eq!(percents(&three), [84.37, 4.69, 10.94]);
-        assert_eq!(percents(&of_sheet(6)), [78.91, 3.12, 9.38, 3.12, 4.69, 0.78]);
-        assert_eq!((three.reached, three.ends(), three.first_owner()), (87, (26, 114), 0));
+        assert_percents(&three, &[84.37, 4.69, 10.94]);
+        assert_percents(&of_sheet(6), &[78.91, 3.12, 9.38, 3.12, 4.69, 0.78]);
+        assert_eq!((three.reached(), three.ends(), three.first_owner()), (87, (26, 114), 0));
     }
 
     #[test]
     fn the_other_reading_of_the_sheet_gives_its_own_shares() {
         let ring = of(&arm(serde_json::json!({"first_virtual_index": 1})), &servers(1..=3)).expect("a ring");
-        assert_eq!(percents(&ring), [83.59, 4.69, 11.72]);
+        assert_percents(&ring, &[83.59, 4.69, 11.72]);
         let other = serde_json::json!({"request": "i^2 + 11i + 19", "server": "16(i-1) + 57j"});
-        assert_eq!(percents(&of(&arm(other), &servers(1..=3)).expect("a ring")), [43.75, 28.13, 28.12]);
+        assert_percents(&of(&arm(other), &servers(1..=3)).expect("a ring"), &[43.75, 28.13, 28.12]);
     }
 
     #[test]

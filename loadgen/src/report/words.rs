@@ -10,6 +10,8 @@ mod method;
 mod skew;
 mod tables;
 
+pub(crate) use skew::uneven_pools;
+
 use super::document::{Block, Document, Tone};
 use super::format;
 use super::plots::Plot;
@@ -30,13 +32,13 @@ pub(crate) fn measure_name(measure: &str) -> String {
     }
 }
 
-pub(crate) fn document(run: &Run, rows: &[Row], plots: Vec<Plot>) -> Document {
+pub(crate) fn document(run: &Run, rows: &[Row], mut plots: Vec<Plot>) -> Document {
     let manifest = &run.manifest;
     let mut blocks = vec![Block::Paragraph(question(run))];
     blocks.extend(notices(run));
     blocks.push(Block::Answer(answer::sentences(run, rows)));
     blocks.extend(compare::verdicts(run));
-    blocks.extend(skew::explanation(run));
+    blocks.extend(skew::explanation(run, &mut plots));
     blocks.extend(faults::story(run));
 
     blocks.push(Block::Heading("Figures".into()));
@@ -76,6 +78,7 @@ fn title(run: &Run) -> String {
         Scenario::A2 => format!("A2: {} with more and more backends", format::list(&labels)),
         Scenario::A3 => format!("A3: a backend dies under {}", format::list(&labels)),
         Scenario::A4 => "A4: other hash functions".to_owned(),
+        Scenario::B if labels.len() > 3 => format!("B: {} strategies compared", labels.len()),
         Scenario::B => format!("B: {} compared", format::list(&labels)),
         Scenario::Own => "An experiment".to_owned(),
     }

@@ -5,28 +5,40 @@
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
+use std::sync::LazyLock;
 
 use loadgen::model::*;
 use serde_json::json;
 
-/// Every scenario, by name.
-pub(crate) fn all() -> Vec<(&'static str, Run)> {
-    vec![
-        ("a1", a1()),
-        ("a1-round-robin", a1_round_robin()),
-        ("a2", a2()),
-        ("a3", a3()),
-        ("b", b()),
-        ("a4", a4()),
-        ("partial", partial()),
-        ("invalid", invalid()),
-        ("many", many()),
-    ]
+/// A run and the folder with its report.
+pub(crate) struct Report {
+    pub(crate) name: &'static str,
+    pub(crate) run: Run,
+    pub(crate) folder: Folder,
 }
 
-/// The report of each scenario, made once.
-pub(crate) fn written(name: &str, run: &Run) -> Folder {
+/// Every scenario with its report, made once.
+pub(crate) fn reports() -> &'static [Report] {
+    static REPORTS: LazyLock<Vec<Report>> = LazyLock::new(|| {
+        let runs = [
+            ("a1", a1()),
+            ("a1-round-robin", a1_round_robin()),
+            ("a2", a2()),
+            ("a3", a3()),
+            ("b", b()),
+            ("a4", a4()),
+            ("partial", partial()),
+            ("invalid", invalid()),
+            ("many", many()),
+        ];
+        runs.into_iter().map(|(name, run)| Report { name, folder: written(name, &run), run }).collect()
+    });
+    &REPORTS
+}
+
+fn written(name: &str, run: &Run) -> Folder {
     let path = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("reports").join(name);
+    let _ = std::fs::remove_dir_all(&path);
     let folder = Folder::new(path);
     folder.write(run).expect("a run can be stored");
     loadgen::report::write(&folder).expect("a report can be made");
@@ -438,9 +450,9 @@ fn comparison(run: &Run, blocks: u32) -> Comparison {
             let half = 2.36 * deviation / (logs.len() as f64).sqrt();
             let (low, high) = ((mean - half).exp(), (mean + half).exp());
             let verdict = match (low, high) {
-                (low, high) if low > 0.95 && high < 1.05 => Verdict::Equivalent,
-                (_, high) if high < 1.0 => Verdict::Better,
-                (low, _) if low > 1.0 => Verdict::Worse,
+                (low, high) if low > 1.0 / 1.05 && high < 1.05 => Verdict::Equivalent,
+                (_, high) if high < 1.0 && mean < -0.05 => Verdict::Better,
+                (low, _) if low > 1.0 && mean > 0.05 => Verdict::Worse,
                 _ => Verdict::Undecided,
             };
             let further_blocks = (verdict == Verdict::Undecided).then_some(14);

@@ -68,10 +68,12 @@ fn write_block(html: &mut String, block: &Block) {
 }
 
 fn write_table(table: &Table) -> String {
-    let mut html = String::from("<div class=\"table\"><table>\n");
+    let mut html = String::new();
     if !table.caption.is_empty() {
-        let _ = writeln!(html, "<caption>{}</caption>", escape(&table.caption));
+        // not a <caption>, which would be as wide as the table and run out of a phone's screen
+        let _ = writeln!(html, "<p class=\"caption\">{}</p>", escape(&table.caption));
     }
+    html.push_str("<div class=\"table\"><table>\n");
     html.push_str("<thead><tr>");
     let side =
         |at: usize| if table.columns.get(at).is_some_and(|column| column.is_number) { " class=\"n\"" } else { "" };

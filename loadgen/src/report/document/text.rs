@@ -29,7 +29,7 @@ pub(crate) fn write(document: &Document) -> String {
 
 fn wrap(words: &str, first: &str, further: &str) -> String {
     let mut lines = vec![String::from(first)];
-    for word in words.split_whitespace() {
+    for word in words.split(' ') {
         let last = lines.last_mut().expect("there is always a line");
         let is_start = last.chars().count() <= first.len().max(further.len());
         if !is_start && last.chars().count() + 1 + word.chars().count() > WIDTH {

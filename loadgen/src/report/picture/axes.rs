@@ -169,7 +169,7 @@ impl Panel {
 
     /// Round ticks below, as many as there is room for, and the label.
     pub(crate) fn x_axis(&self, scene: &mut Scene, quantity: Quantity<'_>, write: impl Fn(f64) -> String) {
-        let wanted = ((self.width / 80.0) as usize).clamp(2, 10);
+        let wanted = ((self.width / 70.0) as usize).clamp(3, 10);
         let ticks: Vec<Tick> = self.x.ticks(wanted).into_iter().map(|value| (value, write(value))).collect();
         self.x_ticks(scene, &ticks);
         self.x_label(scene, quantity);

@@ -16,11 +16,6 @@ pub(crate) const SEMI_BOLD: &[u8] = include_bytes!("../fonts/Inter-SemiBold.otf"
 pub(crate) const REGULAR_WOFF2: &[u8] = include_bytes!("../fonts/Inter-Regular.woff2");
 pub(crate) const SEMI_BOLD_WOFF2: &[u8] = include_bytes!("../fonts/Inter-SemiBold.woff2");
 
-/// Above the base line, of the size: capitals and digits with a little air.
-pub(crate) const ASCENT: f64 = 0.78;
-/// Below it.
-pub(crate) const DESCENT: f64 = 0.22;
-
 /// Widths of one weight at size 1.
 struct Advances {
     known: HashMap<char, f64>,

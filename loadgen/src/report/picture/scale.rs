@@ -69,8 +69,13 @@ fn step(range: f64, wanted: usize) -> f64 {
     if factor == 2.5 && power <= 1.0 { 5.0 * power } else { factor * power }
 }
 
+/// Even steps, if possible such that both ends get a tick.
 fn linear_ticks(from: f64, to: f64, wanted: usize) -> Vec<f64> {
-    let step = step(to - from, wanted);
+    let range = to - from;
+    let rough = step(range, wanted);
+    let fits = |step: f64| (range / step - (range / step).round()).abs() < 1e-6 && range / step <= wanted as f64 + 2.5;
+    let finer = [1.0, 2.0, 2.5, 4.0, 5.0].map(|part| rough / part);
+    let step = if from == 0.0 { finer.into_iter().find(|&step| fits(step)).unwrap_or(rough) } else { rough };
     let (first, last) = ((from / step - 1e-9).ceil() as i64, (to / step + 1e-9).floor() as i64);
     (first..=last).map(|number| number as f64 * step).collect()
 }

@@ -3,10 +3,10 @@
 use super::{Plot, is_narrow};
 use crate::model::{Comparison, Ratio, Run, Verdict};
 use crate::report::format;
-use crate::report::picture::axes::{BELOW, EDGE, Panel, Quantity, Sample, heading, legend};
+use crate::report::picture::axes::{ABOVE, BELOW, EDGE, Panel, Quantity, Sample, heading, legend};
 use crate::report::picture::font;
 use crate::report::picture::scale::{Scale, Tick};
-use crate::report::picture::scene::{Anchor, Dash, LABEL, Paint, SMALL, Scene, Text};
+use crate::report::picture::scene::{Anchor, Dash, LABEL, Paint, Role, SMALL, Scene, Text};
 use crate::report::words::measure_name;
 
 const ROW: f64 = 26.0;
@@ -16,11 +16,12 @@ const HEADING: f64 = 28.0;
 pub(super) fn plot(run: &Run) -> Option<Plot> {
     let comparison = run.results.comparison.as_ref().filter(|comparison| !comparison.ratios.is_empty())?;
     let caption = format!(
-        "Each dot is an arm's value divided by that of {} in the same block, the line its {} interval. On 1 they are equal; inside \
-         the grey zone (±{}) a difference does not matter. A line that crosses the zone's edge decides nothing yet.",
+        "Each dot is an arm's value divided by that of {} in the same block, the line its interval, of {} confidence at least. On 1 \
+         they are equal; in the grey zone (±{}) a difference does not matter. Better or worse: the line does not reach 1 and the dot \
+         lies outside the zone. Equivalent: the whole line lies in the zone. All else is undecided.",
         comparison.baseline,
-        format::percent(comparison.confidence).replace(".0 %", " %"),
-        format::percent(comparison.equivalence).replace(".00 %", " %").replace(".0 %", " %"),
+        format::percent(comparison.confidence).replace(".0\u{a0}%", "\u{a0}%"),
+        format::percent(comparison.equivalence).replace(".00\u{a0}%", "\u{a0}%").replace(".0\u{a0}%", "\u{a0}%"),
     );
     Some(super::plot("verdicts", caption, |width| draw(run, comparison, width)))
 }
@@ -67,7 +68,7 @@ fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
 
     let narrow = is_narrow(width);
     let names = comparison.ratios.iter().map(|ratio| font::width(&ratio.arm, LABEL, false)).fold(0.0, f64::max);
-    let names = names.min(if narrow { 96.0 } else { 200.0 });
+    let names = names.min(if narrow { 112.0 } else { 200.0 });
     let right = |ratio: &Ratio| match narrow {
         true => verdict(ratio.verdict).to_owned(),
         false => format!("{}  {}", interval(ratio), verdict(ratio.verdict)),
@@ -85,16 +86,20 @@ fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
     let left = EDGE + names + 14.0;
     let panel = Panel {
         left,
-        top: y + 4.0,
+        top: y + ABOVE,
         width: width - EDGE - words - 16.0 - left,
         height: rows,
         x: Scale::log_around(low, high),
         y: Scale::Linear { from: 0.0, to: 1.0 },
     };
-    let (from, to) = (panel.at_x(1.0 - comparison.equivalence), panel.at_x(1.0 + comparison.equivalence));
+    let (from, to) = (panel.at_x(1.0 / (1.0 + comparison.equivalence)), panel.at_x(1.0 + comparison.equivalence));
     scene.rect((from, panel.top), (to - from, panel.height), Paint::Band, 0.22);
     let one = panel.at_x(1.0);
     scene.dashed([(one, panel.top), (one, panel.bottom())], Paint::Muted, 1.2, Dash::Dashed);
+    let small = |x: f64, words: &str| Text::new(x, panel.top - 11.0, words).size(SMALL).paint(Paint::Muted);
+    scene.text(small(EDGE, "arm").role(Role::AxisLabel("name".into())));
+    let column = if narrow { "verdict" } else { "ratio [interval]  verdict" };
+    scene.text(small(width - EDGE, column).anchor(Anchor::End));
     let mut at = panel.top;
     for measure in measures {
         let own: Vec<&Ratio> = comparison.ratios.iter().filter(|it| it.measure == measure).collect();

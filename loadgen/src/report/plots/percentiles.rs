@@ -21,6 +21,9 @@ struct Curve {
     ribbon: Vec<(f64, f64, f64)>,
 }
 
+/// 1/(1−p) where the axis begins: p11.
+const RAREST_LEAST: f64 = 1.122;
+
 /// Nothing if no cell has enough samples for a median.
 pub(super) fn plot(run: &Run) -> Option<Plot> {
     let curves = curves(run);
@@ -81,9 +84,9 @@ fn band(ribbon: &Ribbon) -> Vec<(f64, f64, f64)> {
     ribbon.points.iter().map(|it| (rarity(it.quantile), it.low_ns / 1e6, it.high_ns / 1e6)).collect()
 }
 
-/// Twenty points a decade, as far as there are samples.
+/// Twenty points a decade from p11 on (the fastest few are no news), as far as there are samples.
 fn points(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
-    let rarities = (0..).map(|step| 10_f64.powf(f64::from(step) / 20.0));
+    let rarities = (1..).map(|step| 10_f64.powf(f64::from(step) / 20.0));
     rarities
         .take_while(|rarity| histogram.len() >= samples_needed(1.0 - 1.0 / rarity))
         .map(|rarity| (rarity, histogram.value_at_quantile(1.0 - 1.0 / rarity) as f64 / 1e6))
@@ -102,8 +105,7 @@ fn draw(curves: &[Curve], width: f64) -> Scene {
         let lines = curves.iter().flat_map(|curve| curve.points.iter().map(|point| point.1));
         lines.chain(curves.iter().flat_map(|curve| curve.ribbon.iter().flat_map(|it| [it.1, it.2])))
     };
-    // the fastest request of all is no news, and would press the rest together
-    let low = curves.iter().filter_map(|curve| curve.points.get(2).or(curve.points.first())).map(|point| point.1);
+    let low = curves.iter().filter_map(|curve| curve.points.first()).map(|point| point.1);
     let (low, high) = (low.fold(f64::INFINITY, f64::min), values().fold(0.0, f64::max));
     let (unit, divisor) = format::time_unit(high);
     let rarest = curves.iter().filter_map(|curve| curve.points.last()).map(|point| point.0).fold(10.0, f64::max);
@@ -118,16 +120,24 @@ fn draw(curves: &[Curve], width: f64) -> Scene {
         top: y + ABOVE,
         width: width - label_room - EDGE - left,
         height: if narrow { 250.0 } else { 300.0 },
-        x: Scale::Log { from: 1.0, to: rarest },
+        x: Scale::Log { from: RAREST_LEAST, to: rarest },
         y: scale,
     };
     panel.y_axis(&mut scene, Quantity { name: "latency", unit }, format::plain);
-    let ticks: Vec<Tick> =
-        [(0.0, "0"), (50.0, "50"), (90.0, "90"), (99.0, "99"), (99.9, "99.9"), (99.99, "99.99"), (99.999, "99.999")]
-            .into_iter()
-            .map(|(percent, text): (f64, &str)| (1.0 / (1.0 - percent / 100.0), text.to_owned()))
-            .filter(|tick| tick.0 <= rarest * 1.001)
-            .collect();
+    let ticks: Vec<Tick> = [
+        (25.0, "25"),
+        (50.0, "50"),
+        (75.0, "75"),
+        (90.0, "90"),
+        (99.0, "99"),
+        (99.9, "99.9"),
+        (99.99, "99.99"),
+        (99.999, "99.999"),
+    ]
+    .into_iter()
+    .map(|(percent, text): (f64, &str)| (1.0 / (1.0 - percent / 100.0), text.to_owned()))
+    .filter(|tick| tick.0 <= rarest * 1.001 && !(narrow && matches!(tick.1.as_str(), "25" | "75")))
+    .collect();
     for (rarity, _) in &ticks {
         let x = panel.at_x(*rarity);
         scene.line([(x, panel.top), (x, panel.bottom())], Paint::Grid, 1.0);
@@ -146,7 +156,7 @@ fn draw_curves(scene: &mut Scene, panel: &Panel, curves: &[Curve], divisor: f64)
     let at = |rarity: f64, value: f64| (panel.at_x(rarity.min(panel.x.ends().1)), panel.at_y(value / divisor));
     for curve in curves {
         let end = curve.points.last().map_or(0.0, |point| point.0) * 1.001;
-        let within = || curve.ribbon.iter().filter(move |it| it.0 <= end);
+        let within = || curve.ribbon.iter().filter(move |it| (RAREST_LEAST..=end).contains(&it.0));
         let mut outline: Vec<(f64, f64)> = within().map(|it| at(it.0, it.2)).collect();
         outline.extend(within().rev().map(|it| at(it.0, it.1)));
         scene.area(outline, curve.paint, 0.2);

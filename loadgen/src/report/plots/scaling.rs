@@ -78,15 +78,15 @@ fn draw(run: &Run, width: f64) -> Scene {
     y = legend(&mut scene, y, &entries);
 
     let columns = if is_narrow(width) { 1 } else { 3 };
-    let (gutter, right) = (46.0, 14.0);
-    let cell_width = (width - EDGE - 6.0) / f64::from(columns);
+    let (gutter, right) = (44.0, 20.0);
+    let cell_width = (width - EDGE) / f64::from(columns);
     let height = 130.0;
     let title_room = 24.0;
     for (number, small) in (0..).zip(&PANELS) {
         let (column, row) = (number % columns, number / columns);
-        let left = EDGE - 6.0 + f64::from(column) * cell_width + gutter;
+        let left = EDGE + f64::from(column) * cell_width + gutter;
         let top = y + f64::from(row) * (title_room + ABOVE + height + BELOW + 8.0) + title_room + ABOVE;
-        scene.text(Text::new(left - gutter + 6.0, top - ABOVE - 8.0, small.title).bold().size(LABEL));
+        scene.text(Text::new(left - gutter, top - ABOVE - 8.0, small.title).bold().size(LABEL));
         panel(&mut scene, run, small, (left, top), (cell_width - gutter - right, height));
         scene.height = top + height + BELOW;
     }
@@ -114,7 +114,7 @@ fn panel(scene: &mut Scene, run: &Run, small: &Small, at: (f64, f64), size: (f64
         width: size.0,
         height: size.1,
         x: Scale::Linear { from: f64::from(first) - 0.3, to: f64::from(last) + 0.3 },
-        y: Scale::from_zero(if top < 0.05 { 0.1 } else { top * 1.02 }),
+        y: Scale::from_zero(if top < 0.05 { 0.1 } else { top }),
     };
     let write: fn(f64) -> String = if panel.y.ends().1 < 10.0 { format::plain } else { format::short };
     panel.y_axis(scene, Quantity { name: small.name, unit: small.unit }, write);

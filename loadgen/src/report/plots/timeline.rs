@@ -95,8 +95,11 @@ fn about_points(run: &Run, range: Option<(u64, u64)>) -> String {
     }
 }
 
+/// Windows that lie wholly in the range.
 fn of_range(series: &Series, range: Option<(u64, u64)>) -> impl Iterator<Item = &Window> {
-    series.windows.iter().filter(move |window| range.is_none_or(|(from, to)| (from..=to).contains(&window.at_ms)))
+    let is_within =
+        move |at: u64| range.is_none_or(|(from, to)| (from..=to.saturating_sub(series.window_ms)).contains(&at));
+    series.windows.iter().filter(move |window| is_within(window.at_ms))
 }
 
 /// Backends are drawn one by one where one pool stays all the time.
@@ -125,7 +128,7 @@ fn lanes(run: &Run, range: Option<(u64, u64)>) -> Vec<Lane> {
     }
     let errors = line(run, range, bin, all, (mean, |window, width| Some(window.errors as f64 / width)));
     let has_errors = run.series.iter().flat_map(|series| &series.windows).any(|window| window.errors > 0);
-    if by_backend || has_errors {
+    if has_errors || run.manifest.scenario == Scenario::A3 {
         let stretches = errors.unwrap_or_default();
         let lines = vec![Line { name: "errors".into(), paint: Paint::Fault, dash: Dash::Solid, stretches }];
         lanes.push(Lane { name: "errors", unit: "1/s", lines });

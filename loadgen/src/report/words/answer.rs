@@ -65,6 +65,14 @@ fn shares(run: &Run, rows: &[Row]) -> Vec<String> {
             )
         });
         sentences.push(format!("Requests answered: {}.", format::list(&counts)));
+        if ratio >= 1.1 {
+            sentences.push(format!(
+                "What that costs: with backends of equal strength, {} is at its limit when the pool as a whole does {} of what it could \
+                 do if shared evenly.",
+                most.0,
+                format::percent(1.0 / ratio)
+            ));
+        }
         sentences.extend(as_declared(&cells, summary));
     }
     sentences
@@ -87,15 +95,16 @@ fn as_declared(cells: &[&Cell], summary: Option<&Row>) -> Option<String> {
     let bands = cells.iter().flat_map(|cell| &cell.backends).filter(|backend| backend.expected.is_some()).count();
     match summary.and_then(|row| row.chi_square_p) {
         Some(p) if p < P_MIN => Some(format!(
-            "That is not what the strategy declares: if it did what it says, counts so far off would come up with a chance of {} only \
-             (chi-square test).",
+            "This is not what the strategy declares: if it did what it says, counts so far off would come up with a chance of {}.",
             format::p_value(p)
         )),
-        Some(p) => Some(format!(
-            "That is what the strategy declares: counts as far from the expected ones come up with a chance of {} by luck alone \
-             (chi-square test; below {P_MIN} would be a contradiction).",
+        // what is declared exactly has no chance in it
+        Some(p) if p < 1.0 => Some(format!(
+            "This agrees with what the strategy declares: counts as far from the expected ones come up with a chance of {} by luck \
+             alone (below {P_MIN} would be a contradiction).",
             format::p_value(p)
         )),
+        Some(_) => Some("This is exactly what the strategy declares.".into()),
         None if bands == 0 => None,
         None if outside.is_empty() => {
             Some("Every count lies in the band that the strategy's declaration makes us expect.".into())

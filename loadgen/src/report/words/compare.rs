@@ -19,7 +19,7 @@ pub(super) fn sentences(run: &Run, comparison: &Comparison) -> Vec<String> {
         sentences.push(sentence(ratio, comparison, &measure));
     }
     sentences.push(format!(
-        "How sure: each interval comes from {} in which every arm ran in random order; of 100 experiments like this about {} give an \
+        "How sure: each interval comes from {} in which every arm ran in random order; of 100 experiments like this at least {} give an \
          interval that holds the true ratio.{}",
         format::plural(u64::from(comparison.blocks), "block"),
         format::plain((comparison.confidence * 100.0).round()),
@@ -48,19 +48,21 @@ fn lead(primary: &[&Ratio], baseline: &str, measure: &str) -> String {
     }
     let (worse, equivalent, undecided) = (with(Verdict::Worse), with(Verdict::Equivalent), with(Verdict::Undecided));
     let are = |arms: &[String]| if arms.len() == 1 { "is" } else { "are" };
+    // all the others need not be called by name
+    let named = |arms: &[String]| if arms.len() > 3 { format!("the other {}", arms.len()) } else { format::list(arms) };
     match (worse.is_empty(), equivalent.is_empty(), undecided.is_empty()) {
-        (false, true, true) => format!("{baseline} is the best: {} {} worse.", format::list(&worse), are(&worse)),
+        (false, true, true) => format!("{baseline} is the best: {} {} worse.", named(&worse), are(&worse)),
         (true, false, true) => {
             format!(
                 "There is no difference that matters: {} {} equivalent to {baseline}.",
-                format::list(&equivalent),
+                named(&equivalent),
                 are(&equivalent)
             )
         }
         (true, true, false) => {
             format!(
                 "Undecided: this run cannot tell whether {} {} better or worse than {baseline}.",
-                format::list(&undecided),
+                named(&undecided),
                 are(&undecided)
             )
         }

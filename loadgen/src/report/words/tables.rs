@@ -84,9 +84,9 @@ fn times(rows: &[&Row]) -> Table {
 }
 
 fn balance(rows: &[&Row]) -> Table {
-    let titles = ["arm", "#N", "#max/mean", "#CV", "#Jain", "#Jain in flight", "#chi-square p"];
-    let caption = "Balance of the counts. Even: max/mean 1, CV (standard deviation over mean) 0, Jain's index 1. chi-square p: chance of \
-                   counts so far from what the strategy declares, if it does what it declares.";
+    let titles = ["arm", "#N", "#max/mean", "#CV", "#Jain", "#Jain in flight", "#p"];
+    let caption = "Balance of the counts. Even: max/mean 1, CV (standard deviation over mean) 0, Jain's index 1. p: chance of counts so \
+                   far from what the strategy declares, if it does what it declares (chi-square for draws).";
     let mut table = Table::new(caption, &titles);
     for row in rows {
         let mut entries = head(row);

@@ -10,6 +10,8 @@ use crate::report::picture::scene::{Anchor, Dash, Paint, SMALL, Scene, Text};
 
 /// More swaps than this get lines without words.
 const SWAPS_MAX: usize = 6;
+/// Rates of more points than this are drawn as lines: steps would be too fine to see.
+const STEPS_MAX: usize = 120;
 
 pub(super) fn draw(title: &str, lanes: &[Lane], events: &[&Event], span: (f64, f64), width: f64) -> Scene {
     let mut scene = Scene::new(width, title);
@@ -24,16 +26,20 @@ pub(super) fn draw(title: &str, lanes: &[Lane], events: &[&Event], span: (f64, f
         y,
     };
     let time = panel_of(y, 0.0, Scale::from_zero(1.0));
+    let y = if has_legend(lanes, 0) { draw_legend(&mut scene, y, &lanes[0].lines) } else { y };
     let marks = marks(events);
     let (labels, mut at) = place_labels(&marks, &time, y);
     let top = at;
     let mut panels = Vec::new();
-    for lane in lanes {
-        at = if lane.lines.len() > 1 { draw_legend(&mut scene, at + 4.0, &lane.lines) } else { at + 8.0 };
+    for (number, lane) in lanes.iter().enumerate() {
+        at += 8.0;
+        if number > 0 && has_legend(lanes, number) {
+            at = draw_legend(&mut scene, at, &lane.lines);
+        }
         let highest = lane.lines.iter().flat_map(|line| line.stretches.iter().flatten()).map(|point| point.1);
         let highest = highest.fold(0.0, f64::max);
         let panel = panel_of(at + ABOVE, if lane.unit == "1/s" && lane.name == "errors" { 70.0 } else { 120.0 }, {
-            Scale::from_zero(if highest == 0.0 { 1.0 } else { highest * 1.02 })
+            Scale::from_zero(if highest == 0.0 { 1.0 } else { highest })
         });
         panel.y_axis(&mut scene, Quantity { name: lane.name, unit: lane.unit }, format::short);
         panel.x_ticks(&mut scene, &[]);
@@ -43,8 +49,9 @@ pub(super) fn draw(title: &str, lanes: &[Lane], events: &[&Event], span: (f64, f
     for (mark, label) in marks.iter().zip(&labels) {
         let (x, paint) = (time.at_x(mark.0), mark.2);
         let from = label.as_ref().map_or(top + 4.0, |text| text.y + 4.0);
+        let dash = if paint == Paint::Grid { Dash::Solid } else { Dash::Dashed };
         for panel in &panels {
-            scene.dashed([(x, panel.0.top - 4.0), (x, panel.0.bottom())], paint, 1.2, Dash::Dashed);
+            scene.dashed([(x, panel.0.top - 4.0), (x, panel.0.bottom())], paint, 1.2, dash);
         }
         if let Some(text) = label {
             scene.dashed([(x, from), (x, top + 4.0)], paint, 1.2, Dash::Dashed);
@@ -55,7 +62,8 @@ pub(super) fn draw(title: &str, lanes: &[Lane], events: &[&Event], span: (f64, f
         for line in &lane.lines {
             for stretch in &line.stretches {
                 let points: Vec<_> = stretch.iter().map(|&(x, y)| (panel.at_x(x), panel.at_y(y))).collect();
-                scene.dashed(points, line.paint, 1.5, line.dash);
+                let is_stepped = lane.unit == "1/s" && points.len() <= STEPS_MAX;
+                scene.dashed(if is_stepped { steps(&points) } else { points }, line.paint, 1.5, line.dash);
             }
         }
     }
@@ -66,18 +74,38 @@ pub(super) fn draw(title: &str, lanes: &[Lane], events: &[&Event], span: (f64, f
     scene
 }
 
+/// Lines of the same names need no second key.
+fn has_legend(lanes: &[Lane], number: usize) -> bool {
+    let names = |lane: &Lane| lane.lines.iter().map(|line| line.name.clone()).collect::<Vec<_>>();
+    lanes
+        .get(number)
+        .is_some_and(|lane| lane.lines.len() > 1 && (number == 0 || names(lane) != names(&lanes[number - 1])))
+}
+
+/// What was counted in a window was counted in all of it: flat from half-way to half-way.
+fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
+    let mut path = Vec::with_capacity(2 * points.len());
+    for (at, &(x, y)) in points.iter().enumerate() {
+        let before = if at > 0 { (points[at - 1].0 + x) / 2.0 } else { x };
+        let after = points.get(at + 1).map_or(x, |next| (next.0 + x) / 2.0);
+        path.extend([(before, y), (after, y)]);
+    }
+    path
+}
+
 /// Seconds, words and paint of each event.
 fn marks(events: &[&Event]) -> Vec<(f64, String, Paint)> {
     let swaps = events.iter().filter(|event| event.kind == EventKind::Swap).count();
     let mark = |event: &&Event| {
+        let is_silent = event.kind == EventKind::Swap && swaps > SWAPS_MAX;
         let paint = match event.kind {
+            _ if is_silent => Paint::Grid,
             EventKind::Kill | EventKind::Stall | EventKind::Errors | EventKind::Slow | EventKind::Interrupted => {
                 Paint::Fault
             }
             EventKind::Detected | EventKind::Recovered => Paint::Relief,
             _ => Paint::Muted,
         };
-        let is_silent = event.kind == EventKind::Swap && swaps > SWAPS_MAX;
         (event.at_ms as f64 / 1e3, if is_silent { String::new() } else { event.text.clone() }, paint)
     };
     events.iter().map(mark).collect()
