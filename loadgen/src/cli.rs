@@ -3,7 +3,11 @@
 //! Invariants: every failure is one line on stderr that begins `loadgen: `; exit codes are those of [`EXIT_CODES`]; a reader of
 //! stdout that leaves early is no failure.
 
+mod ancestor;
+mod check;
 mod experiment;
+mod replay;
+mod report;
 mod usage;
 
 use std::ffi::OsString;
@@ -39,6 +43,12 @@ pub enum Command {
     B(experiment::ExperimentArgs),
     /// An experiment of your own, from its file (--plan)
     Experiment(experiment::ExperimentArgs),
+    /// Repeat a stored run, and say whether it came out the same
+    Replay(replay::ReplayArgs),
+    /// Make the reports of a stored run again, or hold two runs against each other
+    Report(report::ReportArgs),
+    /// Hold a stored run against thresholds, or look at an experiment file; for CI
+    Check(check::CheckArgs),
 }
 
 pub(crate) const EXIT_CODES: &str = "\
@@ -51,7 +61,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         eprintln!("loadgen: cannot raise the limit of open files: {error}");
     }
-    let args = match Args::try_parse_from(arguments) {
+    let args = match Args::try_parse_from(ancestor::translated(arguments)) {
         Ok(args) => args,
         Err(error) if !error.use_stderr() => {
             // help and version are answers, not mistakes
@@ -71,6 +81,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::A4(args) => experiment::main(Scenario::A4, &args),
         Command::B(args) => experiment::main(Scenario::B, &args),
         Command::Experiment(args) => experiment::main(Scenario::Own, &args),
+        Command::Replay(args) => replay::main(&args),
+        Command::Report(args) => report::main(&args),
+        Command::Check(args) => check::main(&args),
     }
 }
 

@@ -21,7 +21,9 @@ mod record;
 mod run;
 mod seeds;
 mod stage;
+mod thresholds;
 mod timeline;
 
 pub use host::host;
-pub use run::{Experiment, ExperimentError, Finished, Place, folder_for, run};
+pub use run::{Experiment, ExperimentError, Finished, PLAN_FILE, Place, folder_for, run};
+pub use thresholds::{BadThreshold, Judgement, Threshold};

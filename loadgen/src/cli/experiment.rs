@@ -1,7 +1,7 @@
 //! `loadgen a1 | a2 | a3 | a4 | b | experiment`: from what was typed to a run in its folder, and a line about each thing that
 //! came of it.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use crate::experiment::plan::{ArmPlan, Plan, PlanError};
 use crate::experiment::{Experiment, ExperimentError, Finished, Place, folder_for, run};
 use crate::lab::{BalancerError, Interrupt, Missing, Programs};
 use crate::load::parse_duration;
-use crate::model::{Scenario, Severity, Verdict};
+use crate::model::{FolderError, Scenario, Severity};
 use crate::report;
 use crate::run::{EXIT_INTERRUPTED, EXIT_USAGE};
 
@@ -64,7 +64,7 @@ pub struct ExperimentArgs {
 }
 
 #[derive(Debug, Error)]
-enum Failure {
+pub(super) enum Failure {
     #[error(transparent)]
     Plan(#[from] PlanError),
     #[error(transparent)]
@@ -79,18 +79,21 @@ enum Failure {
     OneArm,
     #[error(transparent)]
     Report(#[from] report::ReportError),
+    #[error(transparent)]
+    Stored(FolderError),
 }
 
 /// Runs the scenario's experiment.
 pub(super) fn main(scenario: Scenario, args: &ExperimentArgs) -> ExitCode {
-    let said = plan_of(scenario, args).and_then(|plan| carry_out(plan, args));
-    match said {
-        Ok(code) => ExitCode::from(code),
-        Err(failure) => {
-            eprintln!("loadgen: {failure}");
-            ExitCode::from(exit_code(&failure))
-        }
+    match plan_of(scenario, args).and_then(|plan| carry_out(plan, args)) {
+        Ok((code, _)) => ExitCode::from(code),
+        Err(failure) => report_failure(&failure),
     }
+}
+
+pub(super) fn report_failure(failure: &Failure) -> ExitCode {
+    eprintln!("loadgen: {failure}");
+    ExitCode::from(exit_code(failure))
 }
 
 /// The plan with what was typed over it.
@@ -112,12 +115,16 @@ fn plan_of(scenario: Scenario, args: &ExperimentArgs) -> Result<Plan, Failure> {
         for name in named {
             let found = known.iter().find(|arm| arm.label == *name || arm.strategy == *name);
             let arm = found.cloned();
-            let mut arm =
-                arm.unwrap_or_else(|| ArmPlan { label: name.clone(), strategy: name.clone(), options: toml::Table::new() });
+            let mut arm = arm.unwrap_or_else(|| ArmPlan {
+                label: name.clone(),
+                strategy: name.clone(),
+                options: toml::Table::new(),
+            });
             let same = plan.arms.iter().filter(|other| other.strategy == arm.strategy && other.options == arm.options);
             let again = same.count();
             if again > 0 {
-                arm.label = format!("{} again{}", arm.label, if again > 1 { format!(" ({again})") } else { String::new() });
+                arm.label =
+                    format!("{} again{}", arm.label, if again > 1 { format!(" ({again})") } else { String::new() });
             }
             plan.arms.push(arm);
         }
@@ -125,27 +132,22 @@ fn plan_of(scenario: Scenario, args: &ExperimentArgs) -> Result<Plan, Failure> {
     Ok(plan)
 }
 
-fn carry_out(plan: Plan, args: &ExperimentArgs) -> Result<u8, Failure> {
+/// Runs a plan as the arguments have it; answers the exit code too.
+pub(super) fn carry_out(plan: Plan, args: &ExperimentArgs) -> Result<(u8, Finished), Failure> {
     let place = match (&args.target, &args.admin) {
         (Some(target), Some(admin)) => Place::Theirs { target: target.clone(), admin: admin.clone() },
         _ => Place::Ours(Programs::find(args.lb.as_deref(), args.mock_server.as_deref())?),
     };
     let out = args.out.clone().unwrap_or_else(|| folder_for(plan.scenario));
     let interrupt = Interrupt::watch()?;
-    let experiment = Experiment {
-        plan,
-        place,
-        seed: args.seed,
-        out,
-        command: std::env::args().collect(),
-        is_quiet: args.quiet,
-    };
+    let experiment =
+        Experiment { plan, place, seed: args.seed, out, command: std::env::args().collect(), is_quiet: args.quiet };
     let finished = run(&experiment, &interrupt)?;
-    conclude(&finished)
+    Ok((conclude(&finished)?, finished))
 }
 
 /// Writes the reports, says what came of it, and gives the exit code.
-pub(super) fn conclude_run(finished: &Finished) -> Result<u8, report::ReportError> {
+fn conclude(finished: &Finished) -> Result<u8, report::ReportError> {
     let written = report::write_for(&finished.folder, &finished.run)?;
     println!("{}", report::text(&finished.run).trim_end());
     let html = written.first().map(|path| path.display().to_string()).unwrap_or_default();
@@ -156,29 +158,35 @@ pub(super) fn conclude_run(finished: &Finished) -> Result<u8, report::ReportErro
     Ok(match (finished.mismatch(), &finished.ended) {
         (Some(_), _) => 1,
         (None, Some(ExperimentError::Interrupted(at))) => {
-            eprintln!("loadgen: interrupted {at}; what was measured until then is in {}", finished.folder.path().display());
+            eprintln!(
+                "loadgen: interrupted {at}; what was measured until then is in {}",
+                finished.folder.path().display()
+            );
             EXIT_INTERRUPTED
         }
         (None, Some(error)) => {
-            eprintln!("loadgen: ended early: {error}; what was measured until then is in {}", finished.folder.path().display());
+            eprintln!(
+                "loadgen: ended early: {error}; what was measured until then is in {}",
+                finished.folder.path().display()
+            );
             1
         }
         (None, None) => 0,
     })
 }
 
-fn conclude(finished: &Finished) -> Result<u8, Failure> {
-    Ok(conclude_run(finished)?)
-}
-
 fn exit_code(failure: &Failure) -> u8 {
-    use BalancerError::{Ended, Interrupted, Start, Target, Unreachable};
+    use BalancerError::{Ended, Interrupted, Start, Strategies, Target, Unreachable};
     match failure {
-        Failure::Plan(_) | Failure::Missing(_) | Failure::NoPlan | Failure::OneArm => EXIT_USAGE,
+        Failure::Plan(_) | Failure::Stored(_) | Failure::Missing(_) | Failure::NoPlan | Failure::OneArm => EXIT_USAGE,
         Failure::Experiment(error) => match error {
             ExperimentError::Interrupted(_) | ExperimentError::Balancer(Interrupted) => EXIT_INTERRUPTED,
-            ExperimentError::Strategy { .. } | ExperimentError::BrokenStrategy { .. } | ExperimentError::Taken(_) => EXIT_USAGE,
-            ExperimentError::Balancer(Ended { .. } | Start { .. } | Target(_) | Unreachable { .. }) => EXIT_USAGE,
+            ExperimentError::Strategy { .. } | ExperimentError::BrokenStrategy { .. } | ExperimentError::Taken(_) => {
+                EXIT_USAGE
+            }
+            ExperimentError::Balancer(Ended { .. } | Start { .. } | Target(_) | Unreachable { .. } | Strategies(_)) => {
+                EXIT_USAGE
+            }
             ExperimentError::Balancer(BalancerError::Admin(_)) | ExperimentError::Admin(_) => EXIT_USAGE,
             _ => 1,
         },
@@ -189,29 +197,4 @@ fn exit_code(failure: &Failure) -> u8 {
 fn time(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text).filter(|time| !time.is_zero());
     time.ok_or_else(|| format!("{text:?} is no time: write a number and a unit, such as 30s or 4m"))
-}
-
-/// `loadgen check --plan FILE`: whether it could run.
-pub(super) fn check_plan(path: &Path) -> ExitCode {
-    match Plan::read(path) {
-        Ok(plan) => {
-            let arms: Vec<&str> = plan.arms.iter().map(|arm| arm.label.as_str()).collect();
-            println!("{}: sound; arms {}, N = {:?}, {} faults", path.display(), arms.join(", "), plan.sizes, plan.faults.len());
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("loadgen: {error}");
-            ExitCode::from(EXIT_USAGE)
-        }
-    }
-}
-
-/// For a line of a run's verdict.
-pub(super) fn in_words(verdict: Verdict) -> &'static str {
-    match verdict {
-        Verdict::Better => "better",
-        Verdict::Worse => "worse",
-        Verdict::Equivalent => "equivalent",
-        Verdict::Undecided => "undecided",
-    }
 }

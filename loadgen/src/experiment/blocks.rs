@@ -48,8 +48,7 @@ pub(super) fn run(
     let rated = rated(stage, plan, seeds)?;
     *load = super::run::open_load(&rated, outstanding);
     let ledger = stage.open_ledger(WHOLE)?;
-    let mut course =
-        Course { plan, blocks, rated, pool, declared, doubts: Vec::new(), client: ClientCount::default() };
+    let mut course = Course { plan, blocks, rated, pool, declared, doubts: Vec::new(), client: ClientCount::default() };
     let ended = course.go_on(stage, seeds, record);
     stage.close_ledger(ledger, WHOLE, course.client)?;
     stage.doubt(&course.doubts);
@@ -85,7 +84,12 @@ fn complete_blocks(record: &Record, arms: usize) -> u32 {
 
 impl Course<'_> {
     /// Block after block until it is enough; answers how many, and why it stopped.
-    fn go_on(&mut self, stage: &mut Stage, seeds: &Seeds, record: &mut Record) -> Result<(u32, String), ExperimentError> {
+    fn go_on(
+        &mut self,
+        stage: &mut Stage,
+        seeds: &Seeds,
+        record: &mut Record,
+    ) -> Result<(u32, String), ExperimentError> {
         let rule = StopRule {
             half_width: self.blocks.half_width,
             budget_ms: u64::try_from(self.plan.budget.saturating_sub(RESERVE).as_millis()).unwrap_or(u64::MAX),

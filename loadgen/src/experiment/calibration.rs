@@ -49,7 +49,11 @@ pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Resu
         Rate::Rps(rps) => return Ok(Rated { arrivals: arrivals(rps), rps, capacity_rps: None }),
         Rate::OfCapacity(part) => part,
     };
-    let even = ArmPlan { label: "round_robin, to calibrate".into(), strategy: "round_robin".into(), options: toml::Table::new() };
+    let even = ArmPlan {
+        label: "round_robin, to calibrate".into(),
+        strategy: "round_robin".into(),
+        options: toml::Table::new(),
+    };
     let is_in_charge = plan.arms.iter().any(|arm| arm.label == stage.in_charge && arm.strategy == even.strategy);
     if !is_in_charge {
         stage.swap(&even)?;
@@ -67,7 +71,9 @@ pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Resu
     let (capacity, rps) = (found.capacity_rps, found.capacity_rps * part);
     stage.progress.say(&format!("capacity {capacity:.0}/s with p99 within {:?}; {part} of it is {rps:.0}/s", goal.p99));
     if !found.is_bracketed {
-        let reason = format!("calibration ended before it met a rate that is too much: the capacity may be above {capacity:.0}/s");
+        let reason = format!(
+            "calibration ended before it met a rate that is too much: the capacity may be above {capacity:.0}/s"
+        );
         stage.mark(model::Severity::Warning, "capacity", reason);
     }
     Ok(Rated { arrivals: arrivals(rps), rps, capacity_rps: Some(capacity) })

@@ -16,8 +16,9 @@ use crate::model::EventKind;
 pub(super) struct Conductor<'a> {
     pub(super) stage: &'a mut Stage,
     pub(super) handle: Handle,
-    /// For the progress line.
+    /// For the progress line: what runs, and what comes next.
     pub(super) what: String,
+    pub(super) next: Option<(Instant, String)>,
     /// When the load began, on the run's clock.
     pub(super) began_ms: u64,
     ended: Receiver<Outcome>,
@@ -77,6 +78,7 @@ impl<'a> Conductor<'a> {
             stage,
             handle,
             what: what.to_owned(),
+            next: None,
             began_ms,
             ended,
             outcome: None,
@@ -128,7 +130,12 @@ impl<'a> Conductor<'a> {
         if let Ok(states) = self.stage.balancer.admin.backends() {
             self.watch.note(self.stage, &states);
         }
-        self.stage.progress.look(&self.handle.snapshot(), self.asked, &self.what);
+        let mut what = self.what.clone();
+        if let Some((at, next)) = &self.next {
+            let left = at.saturating_duration_since(Instant::now()).as_secs_f64();
+            what.push_str(&format!(", in {left:.0} s {next}"));
+        }
+        self.stage.progress.look(&self.handle.snapshot(), self.asked, &what);
         Ok(())
     }
 
@@ -174,7 +181,11 @@ impl Watch {
             if now.eligible && self.missing.contains(&state.id) {
                 self.missing.retain(|id| *id != state.id);
                 let text = if self.missing.is_empty() { ": all are back" } else { "" };
-                stage.event(EventKind::Recovered, Some(state.id.clone()), format!("{} gets requests again{text}", state.id));
+                stage.event(
+                    EventKind::Recovered,
+                    Some(state.id.clone()),
+                    format!("{} gets requests again{text}", state.id),
+                );
             }
         }
         self.states.retain(|id, _| states.iter().any(|state| state.id == *id));

@@ -30,17 +30,11 @@ pub(super) fn script(faults: &[Fault]) -> Vec<Step> {
     steps
 }
 
-/// What comes next, for a person.
-pub(super) fn next_in_words(faults: &[Fault], steps: &[Step], pool: &[String], passed: Duration) -> String {
-    match steps.first() {
-        Some(step) => {
-            let fault = &faults[step.fault];
-            let end = if step.is_end { "end of " } else { "" };
-            let left = step.at.saturating_sub(passed).as_secs();
-            format!(", in {left} s {end}{}", fault.in_words(name(pool, fault)))
-        }
-        None => String::new(),
-    }
+/// What a step is, for a person.
+pub(super) fn in_words(faults: &[Fault], step: Step, pool: &[String]) -> String {
+    let fault = &faults[step.fault];
+    let end = if step.is_end { "end of: " } else { "" };
+    format!("{end}{}", fault.in_words(name(pool, fault)))
 }
 
 /// Does one step now. `pool` are the ids as they were at the start.
@@ -89,15 +83,22 @@ pub(super) fn carry_out(
 }
 
 /// Puts everything right that is not yet, so that the next arm begins as this one did.
-pub(super) fn put_right(stage: &Stage, faults: &[Fault], left: &[Step], pool: &[String]) -> Result<(), ExperimentError> {
+pub(super) fn put_right(
+    stage: &Stage,
+    faults: &[Fault],
+    left: &[Step],
+    pool: &[String],
+) -> Result<(), ExperimentError> {
     for step in left.iter().filter(|step| step.is_end) {
         let fault = &faults[step.fault];
         undo(&mock(stage, name(pool, fault))?, fault.kind)?;
     }
     // those without an end in the plan
     for fault in faults.iter().filter(|fault| fault.until.is_none()) {
-        if let (FaultKind::Slow { .. } | FaultKind::Delay { .. } | FaultKind::Stall | FaultKind::Errors { .. }, Ok(mock)) =
-            (fault.kind, mock(stage, name(pool, fault)))
+        if let (
+            FaultKind::Slow { .. } | FaultKind::Delay { .. } | FaultKind::Stall | FaultKind::Errors { .. },
+            Ok(mock),
+        ) = (fault.kind, mock(stage, name(pool, fault)))
         {
             undo(&mock, fault.kind)?;
         }
@@ -117,7 +118,8 @@ fn undo(mock: &Mock, kind: FaultKind) -> Result<(), ExperimentError> {
 }
 
 fn kill(pid: u32) -> Result<(), ExperimentError> {
-    let process = Pid::from_raw(pid.cast_signed()).ok_or(ExperimentError::Kill { pid, reason: "no such process".into() })?;
+    let process =
+        Pid::from_raw(pid.cast_signed()).ok_or(ExperimentError::Kill { pid, reason: "no such process".into() })?;
     kill_process(process, Signal::KILL).map_err(|error| ExperimentError::Kill { pid, reason: error.to_string() })
 }
 
@@ -161,7 +163,7 @@ mod tests {
         let steps: Vec<_> = script(&faults).iter().map(|step| (step.at.as_secs(), step.fault, step.is_end)).collect();
         assert_eq!(steps, [(1, 0, false), (5, 1, false), (9, 0, true)]);
         let pool = ["S1".to_owned(), "S2".to_owned()];
-        let next = |from: usize| next_in_words(&faults, &script(&faults)[from..], &pool, Duration::from_secs(3));
-        assert_eq!((next(1), next(3)), (", in 2 s S2 killed (SIGKILL)".to_owned(), String::new()));
+        let words: Vec<_> = script(&faults).iter().map(|step| in_words(&faults, *step, &pool)).collect();
+        assert_eq!(words, ["S2 stalled", "S2 killed (SIGKILL)", "end of: S2 stalled"]);
     }
 }

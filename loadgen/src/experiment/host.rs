@@ -49,7 +49,8 @@ impl HostWatch {
 
     pub(super) fn end(mut self) -> Host {
         self.host.load_after = load_average();
-        let grown = self.before.zip(CpuTimes::now()).map(|(before, now)| (now.all - before.all, now.steal - before.steal));
+        let grown =
+            self.before.zip(CpuTimes::now()).map(|(before, now)| (now.all - before.all, now.steal - before.steal));
         self.host.steal = grown.filter(|grown| grown.0 > 0).map(|(all, steal)| steal as f64 / all as f64);
         self.host
     }

@@ -10,13 +10,14 @@ mod file;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::load::{Cost, Keys};
 use crate::model::Scenario;
 
 /// What is to be done.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub scenario: Scenario,
     /// Of the report; "" for the scenario's own.
@@ -38,7 +39,7 @@ pub struct Plan {
     pub lb: toml::Table,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum LoadPlan {
     Closed {
         connections: u32,
@@ -55,20 +56,20 @@ pub enum LoadPlan {
     },
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Law {
     Poisson,
     Constant,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Rate {
     Rps(f64),
     /// A part of what calibration finds.
     OfCapacity(f64),
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct RequestPlan {
     pub path: String,
     pub keys: Keys,
@@ -79,21 +80,21 @@ pub struct RequestPlan {
 }
 
 /// Flags of the mock servers.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct MockPlan {
     pub service_time: String,
     pub concurrency: u32,
     pub queue: u32,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArmPlan {
     pub label: String,
     pub strategy: String,
     pub options: toml::Table,
 }
 
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BlockPlan {
     /// What is measured of an arm in each block.
     pub segment: Duration,
@@ -107,7 +108,7 @@ pub struct BlockPlan {
 }
 
 /// Something that is done to the pool while the load goes on.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
     /// From the start of the load.
     pub at: Duration,
@@ -118,18 +119,26 @@ pub struct Fault {
     pub backend: u32,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FaultKind {
     /// Service times times this.
-    Slow { factor: f64 },
+    Slow {
+        factor: f64,
+    },
     /// So much more for each request.
-    Delay { extra: Duration },
+    Delay {
+        extra: Duration,
+    },
     Stall,
     /// SIGKILL; lb replaces it.
     Kill,
     /// This share fails at once with a 500.
-    Errors { rate: f64 },
-    Add { n: u32 },
+    Errors {
+        rate: f64,
+    },
+    Add {
+        n: u32,
+    },
     Remove,
 }
 
@@ -137,6 +146,8 @@ pub enum FaultKind {
 pub enum PlanError {
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not what loadgen writes: {reason}")]
+    Stored { path: PathBuf, reason: String },
     #[error("{path}, line {line}: {key}{}{reason}", if key.is_empty() { "" } else { ": " })]
     Wrong { path: PathBuf, line: usize, key: String, reason: String },
 }
@@ -153,6 +164,19 @@ impl Plan {
     pub fn read(path: &Path) -> Result<Self, PlanError> {
         let text = std::fs::read_to_string(path).map_err(|source| PlanError::Read { path: path.to_owned(), source })?;
         Self::parse(&text, path)
+    }
+
+    /// As a run stores it beside its results: the whole of it, with what was typed over the file.
+    pub fn to_json(&self) -> String {
+        // only a map with keys that are no strings could fail, and there is none
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    /// What [`Self::to_json`] wrote.
+    pub fn read_stored(path: &Path) -> Result<Self, PlanError> {
+        let text = std::fs::read_to_string(path).map_err(|source| PlanError::Read { path: path.to_owned(), source })?;
+        serde_json::from_str(&text)
+            .map_err(|error| PlanError::Stored { path: path.to_owned(), reason: error.to_string() })
     }
 
     /// `path` is only for errors.
@@ -201,6 +225,7 @@ mod tests {
         for scenario in [Scenario::A1, Scenario::A2, Scenario::A3, Scenario::A4, Scenario::B] {
             let plan = Plan::of(scenario).expect("there is one");
             assert_eq!(plan.scenario, scenario);
+            assert_eq!(serde_json::from_str::<Plan>(&plan.to_json()).expect("read back"), plan);
             assert_eq!(plan.blocks.is_some(), matches!(scenario, Scenario::A4 | Scenario::B), "{scenario}");
         }
         assert_eq!(Plan::of(Scenario::A2).expect("there is one").sizes, [1, 2, 3, 4, 5, 6]);

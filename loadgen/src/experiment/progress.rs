@@ -58,12 +58,8 @@ impl Progress {
             snapshot.backends.iter().map(String::as_str).zip(snapshot.backend_counts.iter().copied()).collect();
         counts.sort_by_key(|(id, _)| crate::lab::natural(id));
         let counts: Vec<String> = counts.iter().map(|(id, count)| format!("{id}: {count}")).collect();
-        let text = format!(
-            "{what}  {rate:.0}{asked}/s, p50 {}, p99 {}{bad}  [{}]",
-            ms(0.5),
-            ms(0.99),
-            counts.join(", ")
-        );
+        let text =
+            format!("{what}  {rate:.0}{asked}/s, p50 {}, p99 {}{bad}  [{}]", ms(0.5), ms(0.99), counts.join(", "));
         self.say(&text);
     }
 }

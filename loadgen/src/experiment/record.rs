@@ -35,7 +35,8 @@ impl Record {
     /// Keeps a segment of a load as a cell.
     pub(super) fn keep(&mut self, about: About<'_>, segment: &Segment, outcome: &Outcome, watch: &Watch) {
         let ids = ids(about.pool, segment);
-        let counts: Vec<u64> = ids.iter().map(|id| segment.backends.get(id).map_or(0, |tally| tally.answered)).collect();
+        let counts: Vec<u64> =
+            ids.iter().map(|id| segment.backends.get(id).map_or(0, |tally| tally.answered)).collect();
         let bands = about.law.filter(|_| ids.len() == about.pool.len()).map(|law| law.bands(counts.iter().sum()));
         let backends = ids.iter().zip(&counts).enumerate().map(|(at, (id, &requests))| BackendCount {
             id: id.clone(),
@@ -44,7 +45,8 @@ impl Record {
             expected: bands.as_ref().and_then(|bands| bands.get(at).copied()),
         });
         let backends: Vec<BackendCount> = backends.collect();
-        let (from_ms, to_ms) = (about.began_ms + segment.from_ns / 1_000_000, about.began_ms + segment.to_ns / 1_000_000);
+        let (from_ms, to_ms) =
+            (about.began_ms + segment.from_ns / 1_000_000, about.began_ms + segment.to_ns / 1_000_000);
         let in_flight = watch.mean_in_flight(from_ms, to_ms, &ids);
         self.cells.push(Cell {
             arm: about.key.arm.clone(),

@@ -92,6 +92,9 @@ pub enum ExperimentError {
     Taken(PathBuf),
 }
 
+/// In a run's folder: the plan as it was carried out, for a replay.
+pub const PLAN_FILE: &str = "plan.json";
+
 /// What strategies declare of themselves, by name.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Declared(Vec<StrategyFile>);
@@ -106,13 +109,14 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     }
     let (origin, started) = (Instant::now(), jiff::Timestamp::now());
     let (host, seeds) = (HostWatch::begin(), Seeds::new(*seed));
-    let declared = Declared::of_place(place)?;
-    plan.arms.iter().try_for_each(|arm| declared.check(&arm.strategy))?;
-    let balancer = set_up(plan, place, &folder, interrupt)?;
+    let (balancer, declared) = set_up(plan, place, &folder, interrupt)?;
+    model::write_atomically(&folder.file(PLAN_FILE), plan.to_json().as_bytes())?;
     let status = balancer.admin.status()?;
     let pool = status.pools.iter().find(|pool| pool.name == "default");
     let in_charge = plan.arms.iter().find(|arm| {
-        matches!(place, Place::Ours(_)) && arm.label == plan.arms[0].label && pool.is_some_and(|pool| pool.strategy == arm.strategy)
+        matches!(place, Place::Ours(_))
+            && arm.label == plan.arms[0].label
+            && pool.is_some_and(|pool| pool.strategy == arm.strategy)
     });
     let mut stage = Stage {
         folder: folder.clone(),
@@ -128,13 +132,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     stage.progress.say(&format!("lb {} serves {}, seed {}", status.version, stage.balancer.target, seeds.run));
     let (mut record, mut disruptions, mut compared) = (Record::default(), Vec::new(), None);
     let mut load = closed_load(plan);
-    let ended = course(
-        &mut stage,
-        plan,
-        &seeds,
-        &declared,
-        (&mut record, &mut disruptions, &mut load, &mut compared),
-    );
+    let ended = course(&mut stage, plan, &seeds, &declared, (&mut record, &mut disruptions, &mut load, &mut compared));
     let ended = ended.err();
     if record.cells.is_empty() {
         // nothing was measured: the reason is all there is
@@ -200,10 +198,16 @@ fn course(
     }
 }
 
-fn set_up(plan: &Plan, place: &Place, folder: &Folder, interrupt: &Interrupt) -> Result<Balancer, ExperimentError> {
+fn set_up(
+    plan: &Plan,
+    place: &Place,
+    folder: &Folder,
+    interrupt: &Interrupt,
+) -> Result<(Balancer, Declared), ExperimentError> {
     let programs = match place {
         Place::Ours(programs) => programs,
-        Place::Theirs { target, admin } => return Ok(Balancer::attach(target, admin)?),
+        // a running lb does not tell what it could load; it will refuse what it cannot
+        Place::Theirs { target, admin } => return Ok((Balancer::attach(target, admin)?, Declared::default())),
     };
     let mocks = &plan.mocks;
     let flags = [
@@ -218,7 +222,10 @@ fn set_up(plan: &Plan, place: &Place, folder: &Folder, interrupt: &Interrupt) ->
         mock_flags: flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect(),
         keys: plan.lb.clone(),
     };
-    Ok(Balancer::start(programs, &setup, &folder.file("lb"), interrupt)?)
+    let config = lab::write_config(programs, &setup, &folder.file("lb"))?;
+    let declared = Declared(lab::strategies(programs, &config)?);
+    plan.arms.iter().try_for_each(|arm| declared.check(&arm.strategy))?;
+    Ok((Balancer::start(programs, &config, setup.replicas, interrupt)?, declared))
 }
 
 fn closed_load(plan: &Plan) -> Load {
@@ -301,14 +308,6 @@ impl Finished {
 // === impl Declared ===
 
 impl Declared {
-    fn of_place(place: &Place) -> Result<Self, ExperimentError> {
-        match place {
-            Place::Ours(programs) => Ok(Self(lab::strategies(programs)?)),
-            // a running lb does not tell what it could load; it will refuse what it cannot
-            Place::Theirs { .. } => Ok(Self::default()),
-        }
-    }
-
     fn check(&self, name: &str) -> Result<(), ExperimentError> {
         if self.0.is_empty() {
             return Ok(());

@@ -70,8 +70,7 @@ fn one(
     let mut done = 0;
     let mut flow = Flow::Reached;
     while let Some(step) = steps.get(done) {
-        let passed = Instant::now().saturating_duration_since(start);
-        conductor.what = format!("{}{}", arm.label, faults::next_in_words(&plan.faults, &steps[done..], pool, passed));
+        conductor.next = Some((start + step.at, faults::in_words(&plan.faults, *step, pool)));
         flow = conductor.until(Some(start + step.at))?;
         if flow != Flow::Reached {
             break;
@@ -81,7 +80,7 @@ fn one(
         conductor.look()?;
     }
     if flow == Flow::Reached {
-        conductor.what.clone_from(&arm.label);
+        conductor.next = Some((start + duration, "the end".to_owned()));
         flow = conductor.until(None)?;
     }
     let began_ms = conductor.began_ms;

@@ -60,7 +60,7 @@ pub enum BalancerError {
     Target(String),
     #[error("the target {target} cannot be reached: {reason}")]
     Unreachable { target: String, reason: String },
-    #[error("`lb strategies` says what is not understood: {0}")]
+    #[error("{0}")]
     Strategies(String),
     #[error(transparent)]
     Admin(#[from] AdminError),
@@ -79,28 +79,22 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 // === impl Balancer ===
 
 impl Balancer {
-    /// Starts one whose configuration, log and state are in `folder`, and waits until all its replicas may get requests.
+    /// Starts one with the configuration at `config`, whose folder gets its log, and waits until `replicas` may get requests.
     pub fn start(
         programs: &Programs,
-        setup: &Setup,
-        folder: &Path,
+        config: &Path,
+        replicas: u32,
         interrupt: &Interrupt,
     ) -> Result<Self, BalancerError> {
         let write = |path: &Path, source| BalancerError::Write { path: path.to_owned(), source };
-        std::fs::create_dir_all(folder).map_err(|source| write(folder, source))?;
-        let folder = std::path::absolute(folder).map_err(|source| write(folder, source))?;
-        let (config, ready, log) = (folder.join("lb.toml"), folder.join("ready.json"), folder.join("lb.log"));
-        let state = folder.join("state");
-        let text = config_text(programs, setup, &state);
-        std::fs::write(&config, &text).map_err(|source| write(&config, source))?;
+        let folder = config.parent().unwrap_or(Path::new("/"));
+        let (ready, log, state) = (folder.join("ready.json"), folder.join("lb.log"), folder.join("state"));
+        let text = std::fs::read(config).map_err(|source| BalancerError::Start { path: config.to_owned(), source })?;
         let out = File::create(&log).map_err(|source| write(&log, source))?;
         let err = out.try_clone().map_err(|source| write(&log, source))?;
         let mut command = Command::new(&programs.lb);
-        command.arg("--config").arg(&config).arg("--ready-file").arg(&ready).arg("--fresh");
-        // what is set around us must not change what is measured
-        for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LB_")) {
-            command.env_remove(name);
-        }
+        command.arg("--config").arg(config).arg("--ready-file").arg(&ready).arg("--fresh");
+        without_environment(&mut command);
         command.stdin(Stdio::null()).stdout(out).stderr(err);
         let mut process = Process::start(&mut command)
             .map_err(|source| BalancerError::Start { path: programs.lb.clone(), source })?;
@@ -110,11 +104,11 @@ impl Balancer {
             target,
             host: target.to_string(),
             admin: Admin::at(&format!("http://{}", addresses.admin), &Web::new()),
-            config_sha256: hex(&Sha256::digest(text.as_bytes())),
+            config_sha256: hex(&Sha256::digest(&text)),
             process: Some(process),
             state: Some(state),
         };
-        balancer.wait_for_replicas(setup.replicas, interrupt)?;
+        balancer.wait_for_replicas(replicas, interrupt)?;
         Ok(balancer)
     }
 
@@ -170,22 +164,40 @@ impl Drop for Balancer {
     }
 }
 
-/// What can be named, with what it declares.
-pub fn strategies(programs: &Programs) -> Result<Vec<StrategyFile>, BalancerError> {
+/// Writes the configuration of the lb to be into `folder`; answers its file.
+pub fn write_config(programs: &Programs, setup: &Setup, folder: &Path) -> Result<PathBuf, BalancerError> {
+    let write = |path: &Path, source| BalancerError::Write { path: path.to_owned(), source };
+    std::fs::create_dir_all(folder).map_err(|source| write(folder, source))?;
+    let folder = std::path::absolute(folder).map_err(|source| write(folder, source))?;
+    let config = folder.join("lb.toml");
+    std::fs::write(&config, config_text(programs, setup, &folder.join("state")))
+        .map_err(|source| write(&config, source))?;
+    Ok(config)
+}
+
+/// What can be named with this configuration, and what it declares.
+pub fn strategies(programs: &Programs, config: &Path) -> Result<Vec<StrategyFile>, BalancerError> {
     #[derive(Deserialize)]
     struct List {
         strategies: Vec<StrategyFile>,
     }
-    // a file that is not there would be an error, and there must be no other configuration
-    let output = Command::new(&programs.lb)
-        .args(["--config", "/dev/null", "--json", "strategies"])
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|source| BalancerError::Start { path: programs.lb.clone(), source })?;
-    let said = || String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    let list: List = serde_json::from_slice(&output.stdout)
-        .map_err(|error| BalancerError::Strategies(format!("{error} {}", said())))?;
+    let mut command = Command::new(&programs.lb);
+    command.arg("--config").arg(config).args(["--json", "strategies"]).stdin(Stdio::null());
+    without_environment(&mut command);
+    let output = command.output().map_err(|source| BalancerError::Start { path: programs.lb.clone(), source })?;
+    let refused = |error: &serde_json::Error| match String::from_utf8_lossy(&output.stderr).trim() {
+        "" => BalancerError::Strategies(format!("`lb strategies` says what is not understood: {error}")),
+        said => BalancerError::Strategies(said.lines().collect::<Vec<_>>().join("; ")),
+    };
+    let list: List = serde_json::from_slice(&output.stdout).map_err(|error| refused(&error))?;
     Ok(list.strategies)
+}
+
+/// What is set around us must not change what is measured.
+fn without_environment(command: &mut Command) {
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LB_")) {
+        command.env_remove(name);
+    }
 }
 
 fn wait_for_ready(

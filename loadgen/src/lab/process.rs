@@ -19,7 +19,7 @@ pub struct Process {
 }
 
 /// How long it may take to end when asked.
-pub const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 // === impl Process ===
 

@@ -43,7 +43,8 @@ impl Web {
     /// Asks with one header more; answers one header of the answer.
     pub fn header(&self, url: &str, with: (&str, &str), wanted: &str) -> Result<Option<String>, WebError> {
         let result = self.agent.get(url).header(with.0, with.1).call();
-        let mut response = result.map_err(|error| WebError::NoAnswer { url: url.to_owned(), reason: error.to_string() })?;
+        let mut response =
+            result.map_err(|error| WebError::NoAnswer { url: url.to_owned(), reason: error.to_string() })?;
         let value = response.headers().get(wanted).and_then(|value| value.to_str().ok()).map(str::to_owned);
         // read to its end, or the connection could not be used again
         let _ = response.body_mut().read_to_vec();

@@ -50,7 +50,19 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
         concurrency: backends.concurrency.unwrap_or(0),
         queue: backends.queue.unwrap_or(1024),
     };
-    Ok(Plan { scenario, title: title.unwrap_or_default(), budget, load, requests, sizes, mocks, arms, blocks, faults, lb })
+    Ok(Plan {
+        scenario,
+        title: title.unwrap_or_default(),
+        budget,
+        load,
+        requests,
+        sizes,
+        mocks,
+        arms,
+        blocks,
+        faults,
+        lb,
+    })
 }
 
 fn arm_default() -> ArmPlan {
@@ -217,7 +229,11 @@ impl Text<'_> {
         let Some(said) = said else { return Ok(default) };
         let text = said.get_ref();
         parse_duration(text).ok_or_else(|| {
-            self.wrong(said.span(), key, format!("{text:?} is no time: write a number and a unit, such as \"500ms\" or \"2m\""))
+            self.wrong(
+                said.span(),
+                key,
+                format!("{text:?} is no time: write a number and a unit, such as \"500ms\" or \"2m\""),
+            )
         })
     }
 
@@ -276,9 +292,18 @@ mod tests {
             ("[load]\nloop = \"closed\"\nreqests = 5", "line 3: unknown field `reqests`"),
             ("[load]\nloop = \"closed\"\n[backends]\nn = [0]", "line 4: backends.n: must be numbers from 1 to 64"),
             ("[load]\nloop = \"closed\"\n[blocks]", "blocks need an open loop"),
-            ("[load]\nloop = \"closed\"\n[[arms]]\nstrategy = \"a\"\n[[arms]]\nstrategy = \"a\"", "label of another arm"),
-            ("[load]\nloop = \"closed\"\n[[faults]]\nat = \"1s\"\nkind = \"slow\"", "line 3: faults.factor: is missing"),
-            ("[load]\nloop = \"closed\"\n[[faults]]\nat = \"1s\"\nkind = \"kill\"\nbackend = 4", "must be from 1 to 3, not 4"),
+            (
+                "[load]\nloop = \"closed\"\n[[arms]]\nstrategy = \"a\"\n[[arms]]\nstrategy = \"a\"",
+                "label of another arm",
+            ),
+            (
+                "[load]\nloop = \"closed\"\n[[faults]]\nat = \"1s\"\nkind = \"slow\"",
+                "line 3: faults.factor: is missing",
+            ),
+            (
+                "[load]\nloop = \"closed\"\n[[faults]]\nat = \"1s\"\nkind = \"kill\"\nbackend = 4",
+                "must be from 1 to 3, not 4",
+            ),
             ("[load]\nloop = \"closed\"\n[[faults]]\nat = \"1s\"\nkind = \"kill\"\nfor = \"1s\"", "cannot be undone"),
             ("[load\nloop", "x.toml, line 1: "),
         ] {
