@@ -12,7 +12,7 @@ mod format;
 mod measure;
 mod picture;
 mod plots;
-mod ring;
+pub(crate) mod ring;
 mod rows;
 mod words;
 

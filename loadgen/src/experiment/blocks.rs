@@ -51,7 +51,11 @@ pub(super) fn run(
     let mut course = Course { plan, blocks, rated, pool, declared, doubts: Vec::new(), client: ClientCount::default() };
     let ended = course.go_on(stage, seeds, record);
     stage.close_ledger(ledger, WHOLE, course.client)?;
-    stage.doubt(&course.doubts);
+    // told once, not once for each segment
+    if let [first, ..] = course.doubts.as_slice() {
+        let of = format!("in {} of {} segments, such as {first}", course.doubts.len(), record.cells.len());
+        stage.doubt(&[of]);
+    }
 
     let (completed, stopped) = match &ended {
         Ok(ended) => ended.clone(),
@@ -145,10 +149,10 @@ impl Course<'_> {
         if flow? == Flow::Interrupted {
             return Err(ExperimentError::Interrupted(format!("in block {block}")));
         }
-        for doubt in &outcome.doubts {
-            self.doubts.push(format!("block {block}, {}: {doubt}", arm.label));
+        if !outcome.doubts.is_empty() {
+            self.doubts.push(format!("block {block}, {}: {}", arm.label, outcome.doubts.join("; ")));
         }
-        let law = judge::law(self.declared.of(&arm.strategy), arm, self.pool.len(), None);
+        let law = judge::law(self.declared, self.plan, arm, &self.pool);
         let retried = Snapshot::take(&stage.balancer.admin)?.retries().saturating_sub(retries);
         let about = About {
             key: CellKey { arm: arm.label.clone(), n: self.pool.len() as u32, block },

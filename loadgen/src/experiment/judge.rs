@@ -1,10 +1,11 @@
 //! What the counts of an arm should be, and what is concluded of arms side by side: the answers of `statistics`, put together.
 
-use serde_json::Value;
-
-use super::plan::{ArmPlan, BlockPlan};
+use super::plan::{ArmPlan, BlockPlan, Plan};
 use super::record::Record;
+use super::run::Declared;
+use crate::load::Keys;
 use crate::model::{Cell, CellKey, Comparison, Latencies, Ratio, percentile_ns};
+use crate::report::ring;
 use crate::statistics::{ArmBlocks, DRIFT_LIMIT, Law, Measure, Settings, compare, drift, max_over_mean, ribbon};
 
 /// What is compared beside the primary measure, and whether more of it is better.
@@ -19,11 +20,14 @@ const MEASURES: [(&str, bool); 7] = [
 ];
 const QUANTILES: [f64; 12] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999];
 
-/// What this arm's counts should be over `n` backends of the same weight. `told`: its shares, where its options say them.
-pub(super) fn law(declared: &str, arm: &ArmPlan, n: usize, told: Option<&[f64]>) -> Option<Law> {
-    let options = serde_json::to_value(&arm.options).unwrap_or(Value::Null);
+/// What this arm's counts should be over these backends, all of the same weight. Shares that hang on options are worked out where that
+/// is possible, which is for the course's ring and its 6-digit ids.
+pub(super) fn law(declared: &Declared, plan: &Plan, arm: &ArmPlan, pool: &[String]) -> Option<Law> {
+    let file = declared.arm(arm, "");
+    let ring = (plan.requests.keys == Keys::Uniform).then(|| ring::of(&file, pool)).flatten();
+    let told = ring.as_ref().map(|ring| ring.shares.as_slice());
     // what a strategy declares that is not understood is a row of its score card, not of this run
-    Law::of(declared, &options, &vec![1; n], told).ok().flatten()
+    Law::of(&file.expectation, &file.options, &vec![1; pool.len()], told).ok().flatten()
 }
 
 pub(super) fn settings(plan: &BlockPlan) -> Settings {

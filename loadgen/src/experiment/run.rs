@@ -69,7 +69,7 @@ pub enum ExperimentError {
     #[error(transparent)]
     Load(#[from] load::StartError),
     #[error(transparent)]
-    Calibration(#[from] load::CalibrationError),
+    Calibration(load::CalibrationError),
     #[error("the load ended in a panic; this is a fault of loadgen")]
     LoadDied,
     #[error("lb ended in the middle of the run ({0}); its log is lb/lb.log in the run's folder")]
@@ -99,6 +99,15 @@ pub const PLAN_FILE: &str = "plan.json";
 #[derive(Clone, Debug, Default)]
 pub(super) struct Declared(Vec<StrategyFile>);
 
+impl From<load::CalibrationError> for ExperimentError {
+    fn from(error: load::CalibrationError) -> Self {
+        match error {
+            load::CalibrationError::Aborted => Self::Interrupted("while the capacity was found out".into()),
+            other => Self::Calibration(other),
+        }
+    }
+}
+
 /// Runs it and writes what came of it, with its reports. An error means that there is nothing to write; whatever ends a run later is
 /// in [`Finished::ended`].
 pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, ExperimentError> {
@@ -109,7 +118,13 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     }
     let (origin, started) = (Instant::now(), jiff::Timestamp::now());
     let (host, seeds) = (HostWatch::begin(), Seeds::new(*seed));
-    let (balancer, declared) = set_up(plan, place, &folder, interrupt)?;
+    let was_there = out.exists();
+    let (balancer, declared) = set_up(plan, place, &folder, interrupt).inspect_err(|_| {
+        // a run that never began leaves no folder; what lb said is in the error
+        if !was_there {
+            let _ = std::fs::remove_dir_all(out);
+        }
+    })?;
     model::write_atomically(&folder.file(PLAN_FILE), plan.to_json().as_bytes())?;
     let status = balancer.admin.status()?;
     let pool = status.pools.iter().find(|pool| pool.name == "default");
@@ -340,7 +355,7 @@ impl Declared {
         declared["consistent"] == true || declared["balance"] == "by_options"
     }
 
-    fn arm(&self, arm: &ArmPlan, config_sha256: &str) -> model::Arm {
+    pub(super) fn arm(&self, arm: &ArmPlan, config_sha256: &str) -> model::Arm {
         let file = self.file(&arm.strategy);
         model::Arm {
             label: arm.label.clone(),

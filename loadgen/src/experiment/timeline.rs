@@ -89,7 +89,7 @@ fn one(
     let client = client_count(outcome.warm_up.iter().chain(&outcome.segments));
     let retries = stage.close_ledger(ledger, &arm.label, client)?;
     // with faults, counts are not what a strategy declares of a healthy pool
-    let law = judge::law(declared.of(&arm.strategy), arm, pool.len(), None).filter(|_| plan.faults.is_empty());
+    let law = judge::law(declared, plan, arm, pool).filter(|_| plan.faults.is_empty());
     let about = About {
         key: CellKey { arm: arm.label.clone(), n: pool.len() as u32, block: 1 },
         pool,

@@ -227,7 +227,7 @@ fn wait_for_ready(
 fn last_words(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim();
-    format!("{} ({})", line.strip_prefix("lb: ").unwrap_or(line), log.display())
+    line.strip_prefix("lb: ").unwrap_or(line).to_owned()
 }
 
 /// The configuration: ours, and over it what the experiment says.
