@@ -60,7 +60,7 @@ impl Worker {
     pub(super) fn finish(mut self) -> Finished {
         let now = self.seat.clock.now();
         for due in std::mem::take(&mut self.waiting) {
-            self.recorder.unsent(due.intended_ns);
+            self.recorder.unfinished(due.intended_ns);
         }
         for token in self.pool.find(|connection| connection.request.is_some()) {
             if let Some(request) = self.pool.get(token).and_then(|connection| connection.request.take()) {
