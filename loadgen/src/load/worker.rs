@@ -16,7 +16,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
@@ -153,10 +153,13 @@ impl Worker {
                 Err(_) => self.seat.orders.abort(),
             }
             now = self.seat.clock.now();
+            // First what was closed: a request that is due now must not go there.
+            for event in events.extract_if(.., |event: &mut Event| is_end(event.flags)) {
+                now = self.handle(event.flags, event.data, now);
+            }
             self.send_due(now);
             for event in events.drain(..) {
-                let (flags, data) = (event.flags, event.data);
-                now = self.handle(flags, data, now);
+                now = self.handle(event.flags, event.data, now);
                 if !self.source.is_closed() {
                     self.send_due(now);
                 }
@@ -283,7 +286,7 @@ impl Worker {
             // Where writing fails reading tells why.
             let _ = self.pool.update(token);
         }
-        if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+        if flags.contains(EventFlags::IN) || is_end(flags) {
             return self.receive(token);
         }
         now
@@ -329,7 +332,9 @@ impl Worker {
         self.under_way -= 1;
         let UnderWay { due, is_repetition, .. } = request;
         let may_repeat = self.seat.plan.resend_closed && self.sequence.is_repeatable(due.index) && !is_repetition;
-        if kind == ErrorKind::Closed && was_kept && may_repeat {
+        // A server that closes while our bytes are on their way answers with a reset.
+        let was_closed = matches!(kind, ErrorKind::Closed | ErrorKind::Reset) && request.bytes == 0;
+        if was_closed && was_kept && may_repeat {
             return self.assign(due, true, now);
         }
         self.recorder.error(due.intended_ns, kind, || message);
@@ -346,6 +351,11 @@ impl Worker {
             self.ready += 1;
         }
     }
+}
+
+/// The other side has closed, or the connection has failed.
+fn is_end(flags: EventFlags) -> bool {
+    flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
 }
 
 /// Of this thread, since it began.
