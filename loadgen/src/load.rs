@@ -41,6 +41,7 @@ mod cost;
 mod draw;
 mod engine;
 mod keys;
+mod orders;
 mod outcome;
 mod plan;
 mod pool;

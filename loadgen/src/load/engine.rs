@@ -13,11 +13,12 @@ use thiserror::Error;
 use super::arrivals::Arrivals;
 use super::clock::Clock;
 use super::collector::{Collector, Snapshot};
+use super::orders::Orders;
 use super::outcome::{Outcome, Segment, Window};
 use super::plan::{BadPlan, Plan, check_arrivals};
 use super::source::CutAt;
 use super::validity::doubts;
-use super::worker::{Finished, Orders, Seat, Worker};
+use super::worker::{Finished, Seat, Worker};
 
 /// A load that runs. Dropped, it is aborted.
 #[derive(Debug)]

@@ -57,7 +57,7 @@ pub struct Segment {
     pub errors: Errors,
     /// Never sent: the bound of outstanding requests was reached, or no connection came free before the timeout.
     pub unsent: u64,
-    /// Under way when the run was aborted.
+    /// Under way, or waiting for a connection, when the run was aborted.
     pub unfinished: u64,
     /// Sent a second time (see `Plan::resend_closed`).
     pub resent: u64,

@@ -6,37 +6,30 @@
 //!
 //! Invariants: an open loop never waits for answers; each request ends in exactly one of answered, error, unsent, unfinished.
 
+mod upkeep;
+
 use std::collections::VecDeque;
 use std::io;
 use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Acquire, Ordering::Release};
 use std::time::Duration;
 
-use parking_lot::Mutex;
 use rustix::event::Timespec;
-use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::clock::{Clock, nanos};
 use super::collector::{Collector, WINDOW_NS};
 use super::connection::{Reading, Received, UnderWay};
+use super::orders::Orders;
 use super::outcome::ErrorKind;
 use super::plan::Plan;
 use super::pool::{Pool, Token};
 use super::recorder::{Answered, Recorded, Recorder};
 use super::sequence::Sequence;
-use super::source::{CutAt, Due, Source};
-
-/// What is told to the threads while they run.
-#[derive(Debug, Default)]
-pub(super) struct Orders {
-    stop: AtomicU8,
-    cuts: Mutex<Vec<CutAt>>,
-    cut_count: AtomicUsize,
-}
+use super::source::{Due, Source};
 
 /// What one thread shares with the rest of its run.
 #[derive(Debug)]
@@ -93,10 +86,6 @@ pub(super) struct Finished {
     pub(super) aborted: bool,
 }
 
-const GO_ON: u8 = 0;
-const FINISH: u8 = 1;
-const ABORT: u8 = 2;
-
 /// The schedule begins so long after the clock, so that all threads are there.
 pub(super) const LEAD_NS: u64 = 1_000_000;
 const BELL: u64 = u64::MAX;
@@ -106,29 +95,6 @@ const INPUT_BYTES: usize = 64 * 1024;
 const REST_NS: u64 = 100_000_000;
 /// Timeouts are looked for so often: 20 times within one, at most every millisecond.
 const TICK_NS: std::ops::RangeInclusive<u64> = 1_000_000..=100_000_000;
-
-// === impl Orders ===
-
-impl Orders {
-    pub(super) fn finish(&self) {
-        self.stop.fetch_max(FINISH, Release);
-    }
-
-    pub(super) fn abort(&self) {
-        self.stop.fetch_max(ABORT, Release);
-    }
-
-    /// Adds a cut unless it lies before the last one; answers how many there are now.
-    pub(super) fn cut(&self, cut: CutAt) -> Result<usize, u64> {
-        let mut cuts = self.cuts.lock();
-        if let Some(last) = cuts.last().filter(|last| last.at_ns >= cut.at_ns) {
-            return Err(last.at_ns);
-        }
-        cuts.push(cut);
-        self.cut_count.store(cuts.len(), Release);
-        Ok(cuts.len())
-    }
-}
 
 // === impl Worker ===
 
@@ -187,10 +153,13 @@ impl Worker {
                 Err(_) => self.seat.orders.abort(),
             }
             now = self.seat.clock.now();
+            // First what was closed: a request that is due now must not go there.
+            for event in events.extract_if(.., |event: &mut Event| is_end(event.flags)) {
+                now = self.handle(event.flags, event.data, now);
+            }
             self.send_due(now);
             for event in events.drain(..) {
-                let (flags, data) = (event.flags, event.data);
-                now = self.handle(flags, data, now);
+                now = self.handle(event.flags, event.data, now);
                 if !self.source.is_closed() {
                     self.send_due(now);
                 }
@@ -233,6 +202,8 @@ impl Worker {
         }
         while self.source.peek(now).is_some_and(|due_ns| due_ns <= now) {
             let Some(due) = self.source.pop(now) else { return };
+            // In a row of late ones each is later than the one before.
+            let now = self.seat.clock.now();
             self.recorder.due(due.intended_ns, now);
             self.assign(due, false, now);
         }
@@ -315,7 +286,7 @@ impl Worker {
             // Where writing fails reading tells why.
             let _ = self.pool.update(token);
         }
-        if flags.intersects(EventFlags::IN | EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR) {
+        if flags.contains(EventFlags::IN) || is_end(flags) {
             return self.receive(token);
         }
         now
@@ -361,7 +332,9 @@ impl Worker {
         self.under_way -= 1;
         let UnderWay { due, is_repetition, .. } = request;
         let may_repeat = self.seat.plan.resend_closed && self.sequence.is_repeatable(due.index) && !is_repetition;
-        if kind == ErrorKind::Closed && was_kept && may_repeat {
+        // A server that closes while our bytes are on their way answers with a reset.
+        let was_closed = matches!(kind, ErrorKind::Closed | ErrorKind::Reset) && request.bytes == 0;
+        if was_closed && was_kept && may_repeat {
             return self.assign(due, true, now);
         }
         self.recorder.error(due.intended_ns, kind, || message);
@@ -378,81 +351,11 @@ impl Worker {
             self.ready += 1;
         }
     }
+}
 
-    /// What has to be done now and then: orders, windows, timeouts.
-    fn keep_time(&mut self, now: u64) {
-        if self.seat.orders.cut_count.load(Acquire) > self.cuts_taken {
-            let orders = self.seat.orders.clone();
-            let cuts = orders.cuts.lock();
-            for cut in &cuts[self.cuts_taken..] {
-                self.recorder.begin_segment(cut.at_ns);
-                self.source.cut(*cut);
-            }
-            self.cuts_taken = cuts.len();
-        }
-        match self.seat.orders.stop.load(Acquire) {
-            GO_ON => {}
-            FINISH => self.source.end_at(now),
-            _ => self.aborted = true,
-        }
-        if now >= (self.window + 1) * WINDOW_NS {
-            self.end_window(now);
-            self.window = now / WINDOW_NS;
-        }
-        if now >= self.next_tick_ns {
-            self.next_tick_ns = now + self.tick_ns;
-            self.time_out(now);
-        }
-    }
-
-    fn end_window(&mut self, now: u64) {
-        let outstanding = (self.under_way + self.waiting.len()) as u64;
-        self.recorder.report(self.seat.thread, now, outstanding, &self.seat.collector);
-    }
-
-    fn time_out(&mut self, now: u64) {
-        while self.resting.front().is_some_and(|until| *until <= now) {
-            self.resting.pop_front();
-            self.ready += 1;
-        }
-        let Some(latest) = now.checked_sub(nanos(self.seat.plan.timeout)) else { return };
-        while self.waiting.front().is_some_and(|due| due.intended_ns <= latest) {
-            if let Some(due) = self.waiting.pop_front() {
-                self.recorder.unsent(due.intended_ns);
-            }
-        }
-        if self.under_way == 0 {
-            return;
-        }
-        for token in self.pool.find(|one| one.request.is_some_and(|request| request.taken_ns <= latest)) {
-            let timeout = self.seat.plan.timeout;
-            self.fail(token, ErrorKind::Timeout, format!("no answer within {timeout:?}"), now);
-        }
-    }
-
-    fn finish(mut self) -> Finished {
-        let now = self.seat.clock.now();
-        for due in std::mem::take(&mut self.waiting) {
-            self.recorder.unsent(due.intended_ns);
-        }
-        for token in self.pool.find(|connection| connection.request.is_some()) {
-            if let Some(request) = self.pool.get(token).and_then(|connection| connection.request.take()) {
-                self.recorder.unfinished(request.due.intended_ns);
-            }
-        }
-        self.under_way = 0;
-        // All that was due has ended by now, so every window is complete, the one that runs too.
-        self.end_window(now + WINDOW_NS);
-        self.seat.collector.end(self.seat.thread);
-        let ended = self.sending_ended.unwrap_or(Ended { at_ns: now, cpu: cpu_time() });
-        Finished {
-            recorded: self.recorder.finish(self.source.end_ns().min(ended.at_ns)),
-            cpu_s: ended.cpu.as_secs_f64(),
-            sending_s: ended.at_ns as f64 / 1e9,
-            ended_ns: now,
-            aborted: self.aborted,
-        }
-    }
+/// The other side has closed, or the connection has failed.
+fn is_end(flags: EventFlags) -> bool {
+    flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
 }
 
 /// Of this thread, since it began.

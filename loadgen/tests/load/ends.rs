@@ -10,7 +10,10 @@ use crate::support::{adds_up, closed, eventually, mock, one, open, run};
 #[test]
 fn an_aborted_run_gives_what_it_has_and_says_so() {
     let server = mock(Options::default());
-    let running = load::start(open(server.addr, 1_000.0, Stop::WhenTold)).unwrap();
+    // Nothing may fail, however long this takes: few connections, no bound that is reached, no timeout.
+    let plan = open(server.addr, 1_000.0, Stop::WhenTold);
+    let plan = Plan { connections: 50, outstanding: 600_000, timeout: Duration::from_secs(3600), ..plan };
+    let running = load::start(plan).unwrap();
     let handle = running.handle();
     eventually("100 answers", || handle.snapshot().total.ok >= 100);
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();

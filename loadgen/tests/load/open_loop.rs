@@ -125,3 +125,12 @@ fn the_windows_are_the_run() {
     assert!(starts.iter().enumerate().all(|(index, start)| *start == 100 * index as u64), "{starts:?}");
     assert!(outcome.windows.iter().all(|window| (window.ok > 0) == window.p99_ns.is_some()));
 }
+
+#[test]
+fn connections_that_the_server_closes_unannounced_cost_no_request_that_may_be_repeated() {
+    let server = mock(Options { keep_alive_requests: 2, ..Options::default() });
+    let plan = Plan { resend_closed: true, ..open(server.addr, 500.0, Stop::AfterRequests(200)) };
+    let segment = one(run(plan));
+    assert_eq!((segment.ok(), segment.errors.total(), segment.sent), (200, 0, 200));
+    assert!(server.stats().connections >= 100, "two answers each");
+}

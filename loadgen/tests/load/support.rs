@@ -14,6 +14,8 @@ use mock_server::{MockServer, Options, Running};
 pub(crate) const BOUND: Duration = Duration::from_secs(30);
 
 pub(crate) fn mock(options: Options) -> Running {
+    // Both ends of every connection, of all tests that run side by side, are in this process.
+    rlimit::increase_nofile_limit(u64::MAX).expect("the soft limit can be raised to the hard one");
     MockServer::start(options).expect("a mock server starts on a free port")
 }
 
