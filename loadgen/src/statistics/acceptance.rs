@@ -100,7 +100,7 @@ fn stopping_on_width_keeps_the_intervals_honest() {
     assert_share("A/A better or worse after stopping on width", wrong, 0.0, 0.05);
 }
 
-/// Where differences themselves resemble their neighbours, a few blocks cannot tell how much. The bar is lower, and said.
+/// Where differences themselves resemble their neighbours, stretching the interval pays (without it: 91.3 %).
 #[test]
 fn lasting_differences_between_arms_cost_little_coverage() {
     let world = World { own_mood: 0.06, own_autocorrelation: 0.4, ..World::USUAL };
@@ -108,7 +108,7 @@ fn lasting_differences_between_arms_cost_little_coverage() {
         let ratio = &ratios(&world.run(&[1.0, 1.0], seed))[0];
         (ratio.low..=ratio.high).contains(&1.0)
     });
-    assert_share("coverage where arms have moods of their own", covered, 0.91, 0.97);
+    assert_share("coverage where arms have moods of their own", covered, 0.93, 0.97);
 }
 
 #[test]

@@ -16,6 +16,9 @@ use crate::model::{Ratio, Verdict};
 /// More further blocks than this is no plan.
 const FURTHER_MAX: f64 = 1000.0;
 
+/// Ratios are told up to e to this: beyond it is no number, and could not be stored.
+const LOG_MAX: f64 = 700.0;
+
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measure<'a> {
@@ -56,7 +59,7 @@ pub fn compare(
         let interval = sample.interval(1.0 - level);
         let verdict = judge(&interval, zone, measure.more_is_better);
         let further_blocks = (verdict == Verdict::Undecided).then(|| further_blocks(&interval, zone, level)).flatten();
-        let Interval { estimate, low, high, .. } = interval.map(f64::exp);
+        let Interval { estimate, low, high, .. } = interval.map(|log| log.clamp(-LOG_MAX, LOG_MAX).exp());
         Ratio {
             arm: arm.to_owned(),
             measure: measure.name.to_owned(),
@@ -124,12 +127,29 @@ fn further_blocks(interval: &Interval, zone: f64, level: f64) -> Option<u32> {
     (further <= FURTHER_MAX).then_some(further as u32)
 }
 
+// === impl Settings ===
+
+impl Default for Settings {
+    /// ±5 %, 95 %.
+    fn default() -> Self {
+        Self { equivalence: 0.05, confidence: 0.95 }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     const SETTINGS: Settings = Settings { equivalence: 0.05, confidence: 0.95 };
     const LATENCY: Measure<'_> = Measure { name: "latency_p99", more_is_better: false };
+
+    #[test]
+    fn however_far_apart_two_blocks_are_every_number_is_finite() {
+        let (one, far) = ([Some(1.0), Some(1.0)], [Some(1e-300), Some(1e300)]);
+        let ratio = &compare(LATENCY, &one, &[ArmBlocks { arm: "a", numbers: &far }], Settings::default())[0];
+        assert!([ratio.ratio, ratio.low, ratio.high].iter().all(|number| number.is_finite()), "{ratio:?}");
+        assert_eq!((ratio.verdict, ratio.further_blocks), (Verdict::Undecided, None));
+    }
 
     /// A baseline with noise of its own, and what `ratio` with a noise of `spread` makes of it, both ways.
     fn arms(ratio: f64, spread: f64, blocks: usize, seed: u64) -> (Vec<Option<f64>>, Vec<Option<f64>>) {
