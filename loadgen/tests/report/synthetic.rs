@@ -190,7 +190,7 @@ pub(crate) fn a3() -> Run {
     run
 }
 
-fn compared(scenario: Scenario, words: &str, seed: u64, arms: Vec<(Arm, f64, f64)>) -> Run {
+fn compared(scenario: Scenario, words: &str, seed: u64, arms: Vec<(Arm, f64, [f64; 3])>) -> Run {
     const BLOCKS: u32 = 8;
     let mut rng = fastrand::Rng::with_seed(seed);
     let (mut measured, mut events, mut all_series, mut at_ms) = (Vec::new(), Vec::new(), Vec::new(), 2_000);
@@ -199,23 +199,23 @@ fn compared(scenario: Scenario, words: &str, seed: u64, arms: Vec<(Arm, f64, f64
         rng.shuffle(&mut order);
         let weather = 0.94 + 0.12 * rng.f64();
         for at in order {
-            let (arm, wait_ms, skew) = &arms[at];
-            let shares = [1.0 + skew, 1.0, 1.0 - skew].map(|share| share / 3.0);
+            let (arm, wait_ms, shares) = &arms[at];
+            let is_even = shares[0] == shares[2];
             let plan = Plan {
                 arm: &arm.label,
                 block,
                 at_ms,
                 requests: 2_500,
-                shares: &shares,
-                is_exact: *skew == 0.0,
+                shares,
+                is_exact: is_even,
                 rps: 840.0,
                 wait_ms: wait_ms * weather * (0.96 + 0.08 * rng.f64()),
                 chi_square_p: None,
-                has_bands: *skew == 0.0,
+                has_bands: is_even,
             };
             let mut done = cell(&mut rng, &plan);
             done.0.asked_rps = Some(840.0);
-            done.0.jain_in_flight = Some(0.97 - skew * 0.3);
+            done.0.jain_in_flight = Some(1.0 - 0.3 * (shares[0] - shares[2]).abs());
             events.push(Event { at_ms: at_ms - 1_000, kind: EventKind::Swap, backend: None, text: arm.label.clone() });
             all_series.push(series(&mut rng, &done.0, Some(840.0), wait_ms + 9.0, 4.6 * (wait_ms + 6.0)));
             measured.push(done);
@@ -232,6 +232,11 @@ fn compared(scenario: Scenario, words: &str, seed: u64, arms: Vec<(Arm, f64, f64
     run
 }
 
+/// The first gets more by this, the last less.
+fn skewed(skew: f64) -> [f64; 3] {
+    [1.0 + skew, 1.0, 1.0 - skew].map(|share| share / 3.0)
+}
+
 /// Three arms against each other.
 pub(crate) fn b() -> Run {
     let least = arm("least_connections", "least_connections", json!({}), r#"{"balance":"by_load"}"#);
@@ -240,7 +245,7 @@ pub(crate) fn b() -> Run {
         Scenario::B,
         "loadgen b --arms round_robin,least_connections,consistent_hash --budget 240s --out runs/b",
         5,
-        vec![(round_robin(), 14.0, 0.0), (least, 3.0, 0.02), (hash, 19.0, 0.08)],
+        vec![(round_robin(), 14.0, skewed(0.0)), (least, 3.0, skewed(0.02)), (hash, 19.0, skewed(0.08))],
     )
 }
 
@@ -252,9 +257,13 @@ pub(crate) fn a4() -> Run {
         "loadgen a4 --plan config/experiments/a4.toml --out runs/a4",
         6,
         vec![
-            (of("sheet", json!({})), 60.0, 0.9),
-            (of("H = i^2+11i+19", json!({"request": "i^2 + 11i + 19", "server": "16(i-1) + 57j"})), 22.0, 0.3),
-            (of("sheet, j from 1", json!({"first_virtual_index": 1})), 60.0, 0.9),
+            (of("sheet", json!({})), 60.0, [0.84375, 0.046875, 0.109375]),
+            (
+                of("H = i^2+11i+19", json!({"request": "i^2 + 11i + 19", "server": "16(i-1) + 57j"})),
+                22.0,
+                [0.4375, 0.28125, 0.28125],
+            ),
+            (of("sheet, j from 1", json!({"first_virtual_index": 1})), 60.0, [0.8359375, 0.046875, 0.1171875]),
         ],
     )
 }
@@ -301,7 +310,7 @@ pub(crate) fn many() -> Run {
     let arms = labels
         .iter()
         .enumerate()
-        .map(|(at, label)| (arm(label, "round_robin", json!({}), ""), 4.0 + 2.0 * at as f64, 0.01 * at as f64));
+        .map(|(at, label)| (arm(label, "round_robin", json!({}), ""), 4.0 + 2.0 * at as f64, skewed(0.01 * at as f64)));
     let mut run = compared(Scenario::B, "loadgen b --plan 'my plan.toml'", 7, arms.collect());
     for cell in &mut run.results.cells {
         cell.backends[2].id = "backend-with-a-very-long-name.eu-central-1.example.org:8080".into();
