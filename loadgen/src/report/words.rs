@@ -38,11 +38,16 @@ pub(crate) fn document(run: &Run, rows: &[Row], mut plots: Vec<Plot>) -> Documen
     blocks.extend(notices(run));
     blocks.push(Block::Answer(answer::sentences(run, rows)));
     blocks.extend(compare::verdicts(run));
-    blocks.extend(skew::explanation(run, &mut plots));
+    // A1 asks for it; a comparison has more urgent news
+    let explanation = skew::explanation(run, &mut plots);
+    let (early, late) =
+        if run.results.comparison.is_none() { (explanation, Vec::new()) } else { (Vec::new(), explanation) };
+    blocks.extend(early);
     blocks.extend(faults::story(run));
 
     blocks.push(Block::Heading("Figures".into()));
     blocks.extend(plots.into_iter().map(|plot| Block::Figure(Box::new(plot))));
+    blocks.extend(late);
     blocks.push(Block::Heading("Numbers".into()));
     blocks.push(Block::Paragraph(
         "The same numbers, and those of every single block, are in results.csv; the latency histograms are in hdr/."

@@ -111,3 +111,31 @@ fn markdown_names_pictures_that_exist() {
         }
     }
 }
+
+/// Ctrl-C before the first answer, and a target that answers nothing: reports all the same.
+#[test]
+fn a_run_without_results_has_a_report_that_says_so() {
+    let mut unmeasured = crate::synthetic::partial();
+    unmeasured.results.cells.clear();
+    unmeasured.results.accounting.clear();
+    unmeasured.series.clear();
+    unmeasured.latencies.clear();
+    let mut unanswered = crate::synthetic::a1();
+    let cell = &mut unanswered.results.cells[0];
+    cell.errors = cell.requests;
+    cell.backends.clear();
+    unanswered.latencies.clear();
+    for window in &mut unanswered.series[0].windows {
+        (window.p50_ns, window.p99_ns) = (None, None);
+    }
+    for (run, sentence) in
+        [(unmeasured, "Nothing was measured."), (unanswered, "10,000 of 10,000 requests failed (100.0\u{a0}%).")]
+    {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = loadgen::model::Folder::new(place.path());
+        folder.write(&run).expect("stored");
+        loadgen::report::write(&folder).expect("a report");
+        let html = fs::read_to_string(folder.file("report.html")).expect("a page");
+        assert!(words(parse(&html).root_element()).contains(sentence), "{}", loadgen::report::text(&run));
+    }
+}

@@ -126,7 +126,7 @@ fn every_axis_has_a_label_with_its_unit() {
         assert!(axes.len() >= 2, "{name} has {} axes", axes.len());
         for axis in axes {
             let (unit, label) = (axis.attribute("data-unit").unwrap_or_default(), axis.text().unwrap_or_default());
-            let is_said = matches!(unit, "count" | "name" | "ratio" | "slot") || label.contains(&format!("({unit})"));
+            let is_said = matches!(unit, "count" | "name" | "ratio") || label.contains(&format!("({unit})"));
             assert!(!unit.is_empty() && !label.is_empty() && is_said, "{name}: {label:?} has the unit {unit:?}");
         }
         let ticks = texts(svg).filter(|node| node.attribute("data-role") == Some("tick")).count();

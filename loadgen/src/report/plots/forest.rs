@@ -12,9 +12,9 @@ use crate::report::words::measure_name;
 const ROW: f64 = 26.0;
 const HEADING: f64 = 28.0;
 
-/// Nothing without a comparison.
+/// Nothing without a comparison that may be believed.
 pub(super) fn plot(run: &Run) -> Option<Plot> {
-    let comparison = run.results.comparison.as_ref().filter(|comparison| !comparison.ratios.is_empty())?;
+    let comparison = run.results.comparison.as_ref().filter(|it| !it.ratios.is_empty() && run.manifest.is_valid())?;
     let caption = format!(
         "Each dot is an arm's value divided by that of {} in the same block, the line its interval, of {} confidence at least. On 1 \
          they are equal; in the grey zone (±{}) a difference does not matter. Better or worse: the line does not reach 1 and the dot \

@@ -64,7 +64,7 @@ fn draw(title: &str, ring: &Ring, ids: &[String], width: f64) -> Scene {
         scene.rect((x, strip(1.0)), (end - x, STRIP), Paint::Series(owner), 1.0);
     }
     let axis = Panel { top: strip(1.0), height: STRIP + 4.0, ..bars };
-    axis.x_axis(&mut scene, Quantity { name: "slot", unit: "slot" }, format::plain);
+    axis.x_axis(&mut scene, Quantity { name: "number of the slot", unit: "name" }, format::plain);
     scene.height = axis.bottom() + BELOW;
     scene
 }

@@ -68,13 +68,15 @@ fn around_kill(run: &Run) -> Option<Plot> {
     Some(super::plot("recovery", caption, |width| draw::draw(title, &lanes, &within, span(run, Some(range)), width)))
 }
 
-/// From the first window to the end of the last, in seconds, or the range asked for.
+/// From the first window or event to the end of the last, in seconds, or the range asked for.
 fn span(run: &Run, range: Option<(u64, u64)>) -> (f64, f64) {
     if let Some((from, to)) = range {
         return (from as f64 / 1e3, to as f64 / 1e3);
     }
-    let starts = run.series.iter().filter_map(|series| series.windows.first()).map(|window| window.at_ms).min();
-    let ends = run.series.iter().filter_map(|series| Some(series.windows.last()?.at_ms + series.window_ms)).max();
+    let firsts = run.series.iter().filter_map(|series| series.windows.first()).map(|window| window.at_ms);
+    let starts = firsts.chain(run.results.events.iter().map(|event| event.at_ms)).min();
+    let lasts = run.series.iter().filter_map(|series| Some(series.windows.last()?.at_ms + series.window_ms));
+    let ends = lasts.chain(run.results.events.iter().map(|event| event.at_ms)).max();
     (starts.unwrap_or(0) as f64 / 1e3, ends.unwrap_or(1_000) as f64 / 1e3)
 }
 

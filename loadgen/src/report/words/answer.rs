@@ -14,15 +14,20 @@ pub(super) fn sentences(run: &Run, rows: &[Row]) -> Vec<String> {
     if run.results.cells.is_empty() {
         return vec!["Nothing was measured.".into()];
     }
-    let mut sentences = Vec::new();
     if !run.manifest.is_valid() {
-        sentences.push(
-            "This run answers nothing: a self-check failed, so the differences below may be those of the test."
-                .to_owned(),
-        );
+        // a verdict beside such a mark would be read all the same
+        return vec![
+            "This run answers nothing: a check of the run by itself failed.".into(),
+            "What was measured is below, so that the cause can be found; no verdict is drawn from it.".into(),
+        ];
     }
+    let mut sentences = Vec::new();
     sentences.extend(match (run.manifest.scenario, &run.results.comparison) {
         (_, Some(comparison)) => compare::sentences(run, comparison),
+        (Scenario::A4 | Scenario::B, None) => {
+            let undecided = "This run decides nothing: fewer blocks were measured than a comparison needs.";
+            std::iter::once(undecided.to_owned()).chain(shares(run, rows)).collect()
+        }
         (Scenario::A2, _) => scaling(run, rows),
         (Scenario::A3, _) => faults::sentences(run),
         _ => shares(run, rows),

@@ -154,7 +154,7 @@ fn drift(comparison: &Comparison) -> Option<String> {
 
 /// The verdict table.
 pub(super) fn verdicts(run: &Run) -> Option<Block> {
-    let comparison = run.results.comparison.as_ref()?;
+    let comparison = run.results.comparison.as_ref().filter(|_| run.manifest.is_valid())?;
     let baseline = &comparison.baseline;
     let caption = format!(
         "Verdicts against {baseline} on {}; stopped because {}.",

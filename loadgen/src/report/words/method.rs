@@ -1,8 +1,11 @@
 //! How it was measured, whether the measurement can be trusted, and how to repeat it.
 
-use crate::model::{Arrivals, Completeness, Load, Manifest, Run, Severity};
+use crate::model::{Accounting, Arrivals, Completeness, Load, Manifest, Run, Severity};
 use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::format;
+
+/// More stretches than this are told in one row, and those that do not agree.
+const STRETCHES_MAX: usize = 8;
 
 pub(super) fn blocks(run: &Run) -> Vec<Block> {
     let manifest = &run.manifest;
@@ -98,6 +101,38 @@ fn checks(run: &Run) -> Table {
     table
 }
 
+fn stretch_row(stretch: &Accounting) -> Vec<Entry> {
+    let served: u64 = stretch.backends.iter().map(|backend| backend.served).sum();
+    let has_dead = stretch.backends.iter().any(|backend| backend.is_lower_bound);
+    let outcome = match &stretch.mismatch {
+        None if has_dead => Entry::new("agree, as far as a dead backend can tell").tone(Tone::Good),
+        None => Entry::new("agree").tone(Tone::Good),
+        Some(mismatch) => Entry::new(mismatch).tone(Tone::Bad),
+    };
+    vec![
+        Entry::new(&stretch.stretch),
+        Entry::new(format::count(stretch.client)),
+        Entry::new(format::count(stretch.balancer)),
+        Entry::new(format::count(stretch.attempts)),
+        Entry::new(format!("{}{}", if has_dead { "≥ " } else { "" }, format::count(served))),
+        outcome,
+    ]
+}
+
+/// All stretches in one.
+fn together(stretches: &[Accounting]) -> Accounting {
+    let sum = |read: fn(&Accounting) -> u64| stretches.iter().map(read).sum();
+    let wrong = stretches.iter().filter(|stretch| stretch.mismatch.is_some()).count() as u64;
+    Accounting {
+        stretch: format!("all {} stretches", stretches.len()),
+        client: sum(|it| it.client),
+        balancer: sum(|it| it.balancer),
+        attempts: sum(|it| it.attempts),
+        backends: stretches.iter().flat_map(|stretch| stretch.backends.clone()).collect(),
+        mismatch: (wrong > 0).then(|| format!("{} of {} do not agree", wrong, stretches.len())),
+    }
+}
+
 /// Client, balancer and backends side by side.
 fn accounting(run: &Run) -> Vec<Block> {
     let stretches = &run.results.accounting;
@@ -112,22 +147,12 @@ fn accounting(run: &Run) -> Vec<Block> {
          have served as many.",
         &["stretch", "#client", "#balancer", "#attempts", "#backends", "outcome"],
     );
-    for stretch in stretches {
-        let served: u64 = stretch.backends.iter().map(|backend| backend.served).sum();
-        let has_dead = stretch.backends.iter().any(|backend| backend.is_lower_bound);
-        let outcome = match &stretch.mismatch {
-            None if has_dead => Entry::new("agree, as far as a dead backend can tell").tone(Tone::Good),
-            None => Entry::new("agree").tone(Tone::Good),
-            Some(mismatch) => Entry::new(mismatch).tone(Tone::Bad),
-        };
-        table.row(vec![
-            Entry::new(&stretch.stretch),
-            Entry::new(format::count(stretch.client)),
-            Entry::new(format::count(stretch.balancer)),
-            Entry::new(format::count(stretch.attempts)),
-            Entry::new(format!("{}{}", if has_dead { "≥ " } else { "" }, format::count(served))),
-            outcome,
-        ]);
+    let is_long = stretches.len() > STRETCHES_MAX;
+    for stretch in stretches.iter().filter(|stretch| !is_long || stretch.mismatch.is_some()) {
+        table.row(stretch_row(stretch));
+    }
+    if is_long {
+        table.row(stretch_row(&together(stretches)));
     }
     let mut blocks = vec![Block::Table(table)];
     let dead: Vec<String> = stretches

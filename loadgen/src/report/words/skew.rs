@@ -1,7 +1,7 @@
 //! Why an arm shares unevenly, as far as its options and its counts tell.
 
 use crate::model::{Arm, Run};
-use crate::report::document::{Block, Entry, Table};
+use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::plots::Plot;
 use crate::report::ring::{self, Ring};
 use crate::report::rows::{groups, totals};
@@ -9,6 +9,8 @@ use crate::report::{format, measure};
 
 /// Shares may be off by this much of the mean before anybody asks why.
 const UNEVEN: f64 = 1.1;
+/// Standard deviations by which a count may be off what was computed.
+const FAR: f64 = 4.0;
 
 /// Arms that share unevenly, by number, with the backends of the pool that shows it: the three of A1 if they were tried, else the
 /// largest pool.
@@ -35,7 +37,7 @@ pub(super) fn explanation(run: &Run, pictures: &mut Vec<Plot>) -> Vec<Block> {
             blocks.extend(of_assignment(&arm.label, &ring, &ids));
             let name = format!("slots-{}", number + 1);
             blocks.extend(pictures.extract_if(.., |plot| plot.name == name).map(|plot| Block::Figure(Box::new(plot))));
-            blocks.push(Block::Table(shares(run, &arm.label, &ring, &ids)));
+            blocks.extend(shares(run, &arm.label, &ring, &ids));
         } else if let Some(points) = points_of_ring(arm) {
             let all = f64::from(points) * ids.len() as f64;
             let variation = ((ids.len() as f64 - 1.0) / (all + 1.0)).sqrt();
@@ -92,7 +94,8 @@ fn of_assignment(label: &str, ring: &Ring, ids: &[String]) -> Vec<Block> {
     ]
 }
 
-fn shares(run: &Run, label: &str, ring: &Ring, ids: &[String]) -> Table {
+/// Computed beside counted, and a word where they are not the same.
+fn shares(run: &Run, label: &str, ring: &Ring, ids: &[String]) -> Vec<Block> {
     let mut table = Table::new(
         "What these functions make of all 6-digit ids, slot by slot, and what this run counted.",
         &["backend", "#virtual servers", "#computed share", "#counted share", "#counted"],
@@ -100,8 +103,11 @@ fn shares(run: &Run, label: &str, ring: &Ring, ids: &[String]) -> Table {
     let of_pool = |cells: &Vec<&crate::model::Cell>| cells[0].arm == label && cells[0].n as usize == ids.len();
     let counted = groups(run).into_iter().find(of_pool).map(|cells| totals(&cells)).unwrap_or_default();
     let all: u64 = counted.iter().map(|total| total.1).sum();
+    let mut is_as_computed = true;
     for (at, id) in ids.iter().enumerate() {
         let count = counted.iter().find(|total| total.0 == *id).map_or(0, |total| total.1);
+        let (expected, share) = (ring.shares[at] * all as f64, ring.shares[at]);
+        is_as_computed &= (count as f64 - expected).abs() <= FAR * (expected * (1.0 - share)).sqrt() + 1.0;
         table.row(vec![
             Entry::new(id),
             Entry::new(ring.points.iter().filter(|point| point.1 == at).count().to_string()),
@@ -110,5 +116,11 @@ fn shares(run: &Run, label: &str, ring: &Ring, ids: &[String]) -> Table {
             Entry::new(format::count(count)),
         ]);
     }
-    table
+    let mut blocks = vec![Block::Table(table)];
+    if !is_as_computed {
+        let words = "The counts are not what these functions make of uniform 6-digit ids: other keys were asked for, backends were away \
+                     for a while, or the strategy does something else.";
+        blocks.push(Block::Notice(Tone::Doubt, words.into()));
+    }
+    blocks
 }

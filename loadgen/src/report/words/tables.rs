@@ -13,7 +13,7 @@ pub(super) fn all(run: &Run, rows: &[Row]) -> Vec<Block> {
     }
     let mut blocks =
         vec![Block::Table(traffic(&summaries)), Block::Table(times(&summaries)), Block::Table(balance(&summaries))];
-    blocks.extend(backends(rows));
+    blocks.extend(backends(run, rows));
     blocks.extend(disruptions(run));
     blocks.extend(errors(run));
     blocks
@@ -103,12 +103,12 @@ fn balance(rows: &[&Row]) -> Table {
     table.without_empty_columns()
 }
 
-/// What each backend got: blocks put together.
-fn backends(rows: &[Row]) -> Option<Block> {
+/// What each backend got: blocks put together, arms in their order.
+fn backends(run: &Run, rows: &[Row]) -> Option<Block> {
     let mut sums: Vec<(&Row, u64, u64, Option<[f64; 3]>)> = Vec::new();
     for row in rows.iter().filter(|row| row.kind == Kind::Backend) {
-        let band =
-            row.expected_low.zip(row.expected_requests).zip(row.expected_high).map(|((low, it), high)| [low, it, high]);
+        let band = row.expected_low.zip(row.expected_requests).zip(row.expected_high);
+        let band = band.map(|((low, expected), high)| [low, expected, high]);
         match sums.iter_mut().find(|sum| (&sum.0.arm, sum.0.n, &sum.0.backend) == (&row.arm, row.n, &row.backend)) {
             Some(sum) => {
                 sum.1 += row.requests;
@@ -119,6 +119,7 @@ fn backends(rows: &[Row]) -> Option<Block> {
             None => sums.push((row, row.requests, row.errors, band)),
         }
     }
+    sums.sort_by_key(|sum| (run.manifest.arms.iter().position(|arm| arm.label == sum.0.arm), sum.0.n));
     if sums.is_empty() {
         return None;
     }
