@@ -73,7 +73,7 @@ impl<'a> Conductor<'a> {
         let began_ms = stage.at_ms(now).saturating_sub(handle.ns_at(now) / 1_000_000);
         let (sender, ended) = mpsc::channel();
         let waiter = std::thread::Builder::new().name("waits-for-load".to_owned());
-        waiter.spawn(move || sender.send(running.wait())).map_err(load::StartError::from)?;
+        waiter.spawn(move || drop(sender.send(running.wait()))).map_err(load::StartError::from)?;
         Ok(Self {
             stage,
             handle,

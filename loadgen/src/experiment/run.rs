@@ -128,6 +128,13 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     model::write_atomically(&folder.file(PLAN_FILE), plan.to_json().as_bytes())?;
     let status = balancer.admin.status()?;
     let pool = status.pools.iter().find(|pool| pool.name == "default");
+    let found = pool.map_or(0, |pool| pool.backends.len() as u32);
+    let mut plan = plan.clone();
+    if !balancer.is_ours() && plan.sizes.len() == 1 {
+        // a pool that is there is taken as it is
+        plan.sizes = vec![found.max(1)];
+    }
+    let plan = &plan;
     let in_charge = plan.arms.iter().find(|arm| {
         matches!(place, Place::Ours(_))
             && arm.label == plan.arms[0].label
@@ -149,6 +156,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     let mut load = closed_load(plan);
     let ended = course(&mut stage, plan, &seeds, &declared, (&mut record, &mut disruptions, &mut load, &mut compared));
     let ended = ended.err();
+    let put_back = stage.put_back(found);
     if record.cells.is_empty() {
         // nothing was measured: the reason is all there is
         if let Some(error) = ended {
@@ -157,6 +165,10 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     }
     if let Some(error) = &ended {
         stage.event(EventKind::Interrupted, None, error.to_string());
+    }
+    if let Err(error) = put_back {
+        let reason = format!("the balancer could not be left as it was found: {error}");
+        stage.mark(Severity::Warning, "put_back", reason);
     }
     mark_accounting(&mut stage);
     let revision = stage.balancer.admin.metrics().ok().and_then(|text| Scrape::parse(&text).ok());

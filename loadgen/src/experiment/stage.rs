@@ -90,6 +90,17 @@ impl Stage {
         self.pool()
     }
 
+    /// Leaves somebody else's balancer as it was found: its own strategy, and so many backends.
+    pub(super) fn put_back(&mut self, n: u32) -> Result<(), ExperimentError> {
+        if self.balancer.is_ours() {
+            return Ok(());
+        }
+        if !self.in_charge.is_empty() {
+            self.balancer.admin.reload()?;
+        }
+        self.resize(n).map(drop)
+    }
+
     /// Begins a stretch that is accounted for.
     pub(super) fn open_ledger(&mut self, stretch: &str) -> Result<Ledger, ExperimentError> {
         let ledger = Ledger::open(&self.balancer.admin)?;

@@ -124,6 +124,12 @@ impl Admin {
         }
     }
 
+    /// Puts what its configuration says in charge again.
+    pub fn reload(&self) -> Result<(), AdminError> {
+        self.web.post(&format!("{}/reload", self.base), "")?;
+        Ok(())
+    }
+
     /// Launches so many more; answers when they may get requests.
     pub fn add(&self, n: u32) -> Result<(), AdminError> {
         self.web.post(&format!("{}/add", self.base), &json!({ "n": n }).to_string())?;

@@ -118,3 +118,21 @@ fn a_replay_asks_for_the_same_and_check_holds_it_to_thresholds() {
     assert_eq!(check(&["p99<50"]), Some(2), "without a unit");
     assert_eq!(check(&["nobody:p50<1h"]), Some(2));
 }
+
+#[test]
+fn a_balancer_that_runs_already_is_used_and_left_as_it_was() {
+    let lab = Lab::new();
+    let theirs = lab.running_balancer("least_connections", 2);
+    let admin = theirs.admin.clone();
+    let arguments = ["a2", "--target", &theirs.target, "--admin", &admin, "--plan", "small.toml"];
+    let text = "[load]\nloop = \"closed\"\nconnections = 4\nrequests = 200\n[backends]\nn = [1, 3]";
+    std::fs::write(lab.path("small.toml"), text).expect("written");
+    let ended = ended(lab.command(&arguments).spawn().expect("loadgen starts"));
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    let run = lab.stored();
+    assert_eq!(run.results.cells.iter().map(|cell| cell.n).collect::<Vec<_>>(), [1, 3]);
+    assert!(run.results.accounting.iter().all(|account| account.mismatch.is_none()));
+    assert!(run.manifest.marks.iter().all(|mark| mark.check != "put_back"), "{:?}", run.manifest.marks);
+    let status = theirs.status();
+    assert_eq!((status.strategy.as_str(), status.backends.len()), ("least_connections", 2));
+}

@@ -5,12 +5,20 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use loadgen::lab::{Balancer, Interrupt, PoolState, Programs, Setup, write_config};
 use loadgen::model::{Folder, Run};
 use tempfile::TempDir;
 
 /// A folder for a plan and its run.
 pub(crate) struct Lab {
     folder: TempDir,
+}
+
+/// An lb that somebody else started.
+pub(crate) struct Theirs {
+    pub(crate) target: String,
+    pub(crate) admin: String,
+    balancer: Balancer,
 }
 
 /// What a run of the program left.
@@ -81,6 +89,34 @@ impl Lab {
         let pids: Vec<u32> = pids.chain(own).collect();
         assert!(pids.len() >= 2, "lb and a server at least: {log}");
         eventually("all are gone", || pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
+    }
+}
+
+impl Lab {
+    pub(crate) fn running_balancer(&self, strategy: &str, replicas: u32) -> Theirs {
+        let plugins = std::env::current_exe().expect("this test").parent().expect("deps").to_owned();
+        let keys = format!("plugin_dirs = [{:?}]\n[proxy]\nworkers = 1", plugins.display().to_string());
+        let setup = Setup {
+            strategy: strategy.to_owned(),
+            options: toml::Table::new(),
+            replicas,
+            mock_flags: Vec::new(),
+            keys: toml::from_str(&keys).expect("TOML"),
+        };
+        let programs = Programs::find(None, None).expect("built");
+        let config = write_config(&programs, &setup, &self.path("theirs")).expect("written");
+        let balancer = Balancer::start(&programs, &config, replicas, &Interrupt::default()).expect("lb starts");
+        let admin = balancer.admin.base().to_owned();
+        Theirs { target: format!("http://{}", balancer.target), admin, balancer }
+    }
+}
+
+// === impl Theirs ===
+
+impl Theirs {
+    pub(crate) fn status(&self) -> PoolState {
+        let mut pools = self.balancer.admin.status().expect("it runs").pools;
+        pools.remove(0)
     }
 }
 
