@@ -78,6 +78,10 @@ pub(super) fn run(
     ended.map(drop)
 }
 
+fn millis(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
+}
+
 /// Blocks in which every arm has a cell.
 fn complete_blocks(record: &Record, arms: usize) -> u32 {
     let cells_of = |block: u32| record.cells.iter().filter(|cell| cell.block == block).count();
@@ -94,10 +98,7 @@ impl Course<'_> {
         seeds: &Seeds,
         record: &mut Record,
     ) -> Result<(u32, String), ExperimentError> {
-        let rule = StopRule {
-            half_width: self.blocks.half_width,
-            budget_ms: u64::try_from(self.plan.budget.saturating_sub(RESERVE).as_millis()).unwrap_or(u64::MAX),
-        };
+        let rule = StopRule { half_width: self.blocks.half_width, budget_ms: millis(self.plan.budget) };
         let mut looks = Looks::new(rule);
         let period = Orders::period(self.plan.arms.len()) as u32;
         let mut square_began = Instant::now();
@@ -115,9 +116,9 @@ impl Course<'_> {
                 let width = format!("widest interval of {}: ±{:.1} %", self.blocks.primary, precision * 100.0);
                 stage.progress.say(&width);
             }
-            let square_ms = u64::try_from(square_began.elapsed().as_millis()).unwrap_or(u64::MAX);
+            let square_ms = millis(square_began.elapsed());
             square_began = Instant::now();
-            let stop = looks.look(precision, stage.now_ms(), square_ms);
+            let stop = looks.look(precision, stage.now_ms() + millis(RESERVE), square_ms);
             if let Some(stopped) = rule.why(stop) {
                 return Ok((number, stopped));
             }
