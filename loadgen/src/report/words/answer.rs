@@ -160,6 +160,12 @@ fn scaling(run: &Run, rows: &[Row]) -> Vec<String> {
                 format::decimals(last.rps / first.rps, 2),
                 format::plain(f64::from(last.n) / f64::from(first.n)),
             ));
+            if last.rps < 1.3 * first.rps {
+                sentences.push(format!(
+                    "Throughput that does not grow with the backends says that they were not what limited it; everything here shared {}.",
+                    format::plural(u64::from(run.manifest.host.cores), "core")
+                ));
+            }
         }
     }
     sentences.push(
