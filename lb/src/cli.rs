@@ -10,6 +10,7 @@ mod check_strategy;
 mod client;
 mod inspect;
 mod reload;
+mod running;
 mod usage;
 
 use std::ffi::OsString;
@@ -19,7 +20,7 @@ use std::time::Duration;
 pub use args::{Args, Command, Settings};
 pub use check_strategy::{CheckStrategy, How};
 
-use crate::config::{self, ConfigError, Loaded};
+use crate::config::{self, Admin, ConfigError, Loaded};
 use crate::control::{self, vet};
 use crate::run::{self, RunError};
 use crate::telemetry::logs;
@@ -85,7 +86,14 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
         Some(Command::ScorePlugin { file, directory, how }) => return check_strategy::score(file, directory, how),
         // The request says it all.
         Some(Command::VetPlugin) => return vet::answer().map_err(CliError::Usage),
-        _ => {}
+        // These ask one that runs, perhaps because the file is broken.
+        Some(Command::Reload { dry_run }) => {
+            return reload::reload(&admin(args)?, args.settings.strategy.as_deref(), *dry_run, args.json);
+        }
+        Some(Command::Rollback { pool }) => return reload::roll_back(&admin(args)?, pool.as_deref(), args.json),
+        Some(Command::Status) => return running::status(&admin(args)?, args.json),
+        Some(Command::Backends) => return running::backends(&admin(args)?, args.json),
+        None | Some(Command::Check | Command::Config | Command::Strategies) => {}
     }
     let loaded = load(&args.settings)?;
     match args.command {
@@ -96,13 +104,12 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
             Ok(())
         }
         Some(Command::Strategies) => inspect::strategies(&loaded, args.json),
-        Some(Command::Reload { dry_run }) => {
-            reload::reload(&loaded.config, args.settings.strategy.as_deref(), dry_run, args.json)
-        }
-        Some(Command::CheckStrategy(_) | Command::ScorePlugin { .. } | Command::VetPlugin) => {
-            unreachable!("done before the configuration")
-        }
+        Some(_) => unreachable!("done before the configuration"),
     }
+}
+
+fn admin(args: &Args) -> Result<Admin, ConfigError> {
+    config::load_admin(&args.settings.source())
 }
 
 fn load(settings: &Settings) -> Result<Loaded, ConfigError> {

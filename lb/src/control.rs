@@ -12,13 +12,16 @@ mod members;
 mod overlay;
 mod plugins;
 mod pool_state;
+mod pools;
 mod preflight;
+mod probation;
 mod reload;
 mod scratch;
 mod standing;
 mod start;
 mod state_dir;
 pub mod vet;
+mod watch;
 
 pub use builder::Builder;
 pub use command::{
@@ -29,6 +32,7 @@ pub use plugins::{FoundStrategy, LoadedStrategy};
 pub use preflight::{Preflight, preflight};
 pub use reload::{
     LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
-    ReloadStatus, StateHandOver, StrategyChange, Trigger,
+    ReloadStatus, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
 pub use start::{CheckReport, Control, Options, StartError, StartReport, check, list_strategies, start};
+pub use watch::WatchStatus;

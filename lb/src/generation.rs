@@ -17,6 +17,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
 use crate::config::{Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Limits, Route, Timeouts};
+use crate::listener::Listener;
 use crate::pool::Backend;
 
 /// All that a request needs to know, unchanging.
@@ -27,6 +28,8 @@ pub struct Generation {
     pub pools: Vec<Arc<PoolGeneration>>,
     /// In matching order; without a match the pool is `default`.
     pub routes: Vec<Route>,
+    /// Where clients connect, in the configuration's order.
+    pub listeners: Vec<Arc<Listener>>,
     pub settings: Arc<Settings>,
     /// The course's routes on the proxy's own port, where configured.
     pub course: Option<mpsc::Sender<CourseCall>>,
@@ -85,7 +88,7 @@ pub struct Hall {
     acknowledged: Arc<Notify>,
 }
 
-/// A worker's place in the hall.
+/// The place in the hall of a worker, or of the acceptor.
 pub struct Seat {
     opened: Instant,
     current: watch::Receiver<Arc<Generation>>,
@@ -144,7 +147,7 @@ impl Hall {
         })
     }
 
-    /// A place for one more worker; it has acknowledged nothing yet.
+    /// A place for one more thread; it has acknowledged nothing yet.
     pub fn seat(&self) -> Seat {
         let alive_ms = AtomicU64::new(self.opened.elapsed().as_millis() as u64);
         let signs = Arc::new(Signs { seen: AtomicU64::new(0), alive_ms });
@@ -153,7 +156,7 @@ impl Hall {
         Seat { opened: self.opened, current, signs, acknowledged }
     }
 
-    /// Workers that gave no sign of life for longer than `silence`: one that a strategy keeps in an endless loop, say.
+    /// Threads that gave no sign of life for longer than `silence`: one that a strategy keeps in an endless loop, say.
     pub fn stuck_workers(&self, silence: Duration) -> usize {
         let now_ms = self.opened.elapsed().as_millis() as u64;
         let is_silent = |signs: &Arc<Signs>| {
@@ -178,7 +181,7 @@ impl Hall {
         self.acknowledged.notified().await;
     }
 
-    /// Whether every worker has taken up generation `number` or a newer one.
+    /// Whether everybody has taken up generation `number` or a newer one.
     pub fn is_settled(&self, number: u64) -> bool {
         self.seats.lock().iter().all(|signs| signs.seen.load(Ordering::Acquire) >= number)
     }
@@ -269,7 +272,14 @@ mod tests {
         };
         let settings = Settings { timeouts, limits, trusted_proxies: Vec::new(), missing_path_is_400: false };
         let settings = Arc::new(settings);
-        let hall = Hall::new(Generation { number: 1, pools: Vec::new(), routes: Vec::new(), settings, course: None });
+        let hall = Hall::new(Generation {
+            number: 1,
+            pools: Vec::new(),
+            routes: Vec::new(),
+            listeners: Vec::new(),
+            settings,
+            course: None,
+        });
         let seat = hall.seat();
         let begun = Instant::now();
         while hall.stuck_workers(Duration::ZERO) == 0 {

@@ -1,14 +1,15 @@
 //! The load balancer as a library: a house with two wings and one hall.
 //!
 //! `proxy` is the data wing, `control` the control wing; they never see each other. `generation` is the hall between them. `admin`
-//! talks to people and scripts: it calls control and reads the hall. `pool`, `telemetry` and `config` are leaves. docs/architecture.md
-//! draws it.
+//! talks to people and scripts: it calls control and reads the hall. `listener`, `pool`, `telemetry` and `config` are leaves.
+//! docs/architecture.md draws it.
 
 pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control;
 pub mod generation;
+pub mod listener;
 pub mod pool;
 pub mod proxy;
 pub mod run;

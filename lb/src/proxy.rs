@@ -15,6 +15,7 @@ mod error;
 mod forward;
 mod headers;
 mod key;
+mod listeners;
 mod socket;
 mod tunnel;
 mod upstream;
@@ -22,7 +23,6 @@ mod view;
 mod watchdog;
 mod worker;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,11 +31,8 @@ use tokio::time::Instant;
 use crate::generation::Hall;
 use crate::telemetry::Metrics;
 
-pub use acceptor::{BindError, Listener, bind};
-
 /// The running data wing: one acceptor, some workers.
 pub struct Proxy {
-    addresses: Vec<SocketAddr>,
     acceptor: acceptor::Acceptor,
     workers: Vec<worker::Running>,
 }
@@ -43,27 +40,15 @@ pub struct Proxy {
 // === impl Proxy ===
 
 impl Proxy {
-    /// Starts the workers, waits until each has taken up the hall's generation, then starts accepting.
-    pub fn start(
-        listeners: Vec<Listener>,
-        hall: &Arc<Hall>,
-        metrics: &Arc<Metrics>,
-        workers: usize,
-    ) -> std::io::Result<Self> {
-        let addresses: Vec<_> = listeners.iter().map(Listener::address).collect();
-        let names: Arc<[String]> = addresses.iter().map(ToString::to_string).collect();
+    /// Starts the workers, waits until each has taken up the hall's generation, then starts accepting where it says.
+    pub fn start(hall: &Arc<Hall>, metrics: &Arc<Metrics>, workers: usize) -> std::io::Result<Self> {
         let epoch = Instant::now();
         let workers = (0..workers)
-            .map(|number| worker::start(number, hall, metrics, &names, epoch))
+            .map(|number| worker::start(number, hall, metrics, epoch))
             .collect::<std::io::Result<Vec<_>>>()?;
         let doors = workers.iter().map(worker::Running::door).collect();
-        let acceptor = acceptor::start(listeners, doors, hall, metrics)?;
-        Ok(Self { addresses, acceptor, workers })
-    }
-
-    /// Where it listens, ports resolved.
-    pub fn addresses(&self) -> &[SocketAddr] {
-        &self.addresses
+        let acceptor = acceptor::start(doors, hall, metrics)?;
+        Ok(Self { acceptor, workers })
     }
 
     /// Whether every thread is alive.

@@ -18,7 +18,8 @@ use tokio::sync::mpsc;
 use crate::admin::{self, course};
 use crate::config::{Config, Loaded, Source};
 use crate::control::{self, Control, ControlError, Handle, StartError, Status, Trigger};
-use crate::proxy::{self, Proxy};
+use crate::listener;
+use crate::proxy::Proxy;
 use crate::telemetry::{Metrics, logs};
 use ready_file::ReadyFile;
 use report::{Joined, Report};
@@ -57,7 +58,7 @@ const CONTROL: &str = "control";
 #[derive(Debug, thiserror::Error)]
 pub enum RunError {
     #[error(transparent)]
-    Proxy(#[from] proxy::BindError),
+    Proxy(#[from] listener::BindError),
     #[error(transparent)]
     Admin(#[from] admin::BindError),
     #[error(transparent)]
@@ -97,9 +98,9 @@ pub fn try_ports(config: &Config) -> Result<Vec<String>, RunError> {
         taken.push(format!("{key} {address} is in use at the moment"));
     };
     for address in &config.proxy.listen {
-        match proxy::bind(&[*address]) {
-            Ok(_) => {}
-            Err(proxy::BindError::InUse(address)) => in_use("proxy.listen", &address),
+        match listener::check(&[*address], &[]) {
+            Ok(()) => {}
+            Err(listener::BindError::InUse(address)) => in_use("proxy.listen", &address),
             Err(error) => return Err(error.into()),
         }
     }
@@ -113,7 +114,7 @@ pub fn try_ports(config: &Config) -> Result<Vec<String>, RunError> {
 
 /// Whether it is the operator who can mend it: exit code 2.
 pub fn is_for_the_operator(error: &StartError) -> bool {
-    !matches!(error, StartError::Builder(_) | StartError::BuilderBroke(_))
+    !matches!(error, StartError::Builder(_) | StartError::BuilderBroke(_) | StartError::Watcher(_))
 }
 
 async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
@@ -123,7 +124,7 @@ async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunEr
     }
     raise_open_files();
     let started = tokio::select! {
-        parts = start(&loaded.config, options) => parts,
+        parts = start(loaded, options) => parts,
         signal = signals.stop() => {
             tracing::info!(%signal, "stopped while starting");
             return Ok(());
@@ -142,8 +143,9 @@ async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunEr
     }
 }
 
-async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
-    let listeners = proxy::bind(&config.proxy.listen)?;
+async fn start(loaded: &Loaded, options: &Options) -> Result<Parts, RunError> {
+    let config = &loaded.config;
+    let listeners = listener::open(&config.proxy.listen, &[])?;
     let admin_listener = admin::bind(config.admin.listen)?;
     if let Some(path) = &options.ready_file {
         // one may be left behind by one that was killed; the ports are ours now, so it is nobody's who runs
@@ -151,26 +153,23 @@ async fn start(config: &Config, options: &Options) -> Result<Parts, RunError> {
     }
 
     let metrics = Metrics::new();
-    let (course, calls) = match config.course.on_proxy_port {
-        true => Some(mpsc::channel(COURSE_CALLS_MAX)).unzip(),
-        false => (None, None),
-    };
+    let (course, calls) = mpsc::channel(COURSE_CALLS_MAX);
     let control = control::start(control::Options {
         config: config.clone(),
         metrics: metrics.clone(),
+        listeners,
         fresh: options.fresh,
         source: options.source.clone(),
+        loaded: Some(loaded.sha256),
         vet: Some(PathBuf::from(EXECUTABLE)),
-        course,
+        course: Some(course),
     })
     .await?;
 
     // from here on nothing waits, so the actor launches nothing before all of it has worked
-    let proxy = Proxy::start(listeners, &control.hall, &metrics, config.proxy.workers);
+    let proxy = Proxy::start(&control.hall, &metrics, config.proxy.workers);
     let proxy = proxy.map_err(system("the proxy's threads cannot start"))?;
-    if let Some(calls) = calls {
-        tokio::spawn(course::serve_calls(calls, control.handle.clone()));
-    }
+    tokio::spawn(course::serve_calls(calls, control.handle.clone()));
     let shared = admin::Shared::new(control.hall.clone(), metrics, control.handle.clone(), config.admin.token.as_ref());
     let server = admin::Server::start(admin_listener, shared).map_err(system("the admin port cannot be served"))?;
     Ok(Parts { proxy, control, server })
@@ -183,8 +182,7 @@ async fn serve(
     parts: &mut Parts,
     signals: &mut Signals,
 ) -> Result<Signal, RunError> {
-    let addresses = parts.proxy.addresses().to_vec();
-    let report_of = |status| Report::new(loaded, &addresses, parts.server.address(), status);
+    let report_of = |status| Report::new(loaded, parts.server.address(), status);
     if !options.json {
         report::print(&report_of(status(&parts.control).await?).to_string());
     }

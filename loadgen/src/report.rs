@@ -1,6 +1,6 @@
 //! Reports: tables, pictures and words made from a stored experiment, and from nothing else.
 //!
-//! [`write`] reads a run's folder and leaves in it `results.csv`, `report.html` (one file that needs nothing else), `report.md` and
+//! [`write()`] reads a run's folder and leaves in it `results.csv`, `report.html` (one file that needs nothing else), `report.md` and
 //! `plots/*.svg` and `*.png`; [`text`] is the same report for a terminal; [`diff`] holds two runs against each other.
 //!
 //! Arrows: words → {rows, ring, document}; plots → picture; document writers and rows know no strategy. Invariant: what is written

@@ -28,7 +28,7 @@ const DISCARD_BYTES_MAX: usize = 16 << 20;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Every route with its methods; `{id}` stands for one segment.
-pub(super) const ROUTES: [(&str, &str); 13] = [
+pub(super) const ROUTES: [(&str, &str); 14] = [
     ("/", "GET, HEAD"),
     ("/rep", "GET, HEAD"),
     ("/add", "POST"),
@@ -39,6 +39,7 @@ pub(super) const ROUTES: [(&str, &str); 13] = [
     ("/status", "GET, HEAD"),
     ("/backends", "GET, HEAD"),
     ("/reload", "POST"),
+    ("/rollback", "POST"),
     ("/backends/{id}/drain", "POST"),
     ("/backends/{id}/ready", "POST"),
     ("/backends/{id}/weight", "POST"),
@@ -105,6 +106,7 @@ async fn route(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
         "/status" => shared.handle.status().await.map_or_else(Answer::from, |status| Answer::json(&status)),
         "/backends" => shared.handle.backends().await.map_or_else(Answer::from, |backends| Answer::json(&backends)),
         "/reload" => reload::answer(&shared.handle, head.uri.query(), body).await,
+        "/rollback" => reload::answer_rollback(&shared.handle, head.uri.query()).await,
         "/rep" | "/add" | "/rm" => course::answer(&shared.handle, &head.method, path, body).await.into(),
         _ => change(shared, head, body).await,
     }

@@ -17,6 +17,7 @@ look
 change
   POST   /reload                     takes up what configuration and plugin files say now; ?dry_run=1 only tries
                                      {\"strategy\":{\"name\":\"least_connections\"}} is in force until the next reload
+  POST   /rollback                   the strategy before the one in charge, of all pools or of ?pool=NAME
   POST   /add                        {\"n\":2} launches, {\"n\":1,\"hostnames\":[\"S4\"]} names them,
                                      {\"backends\":[{\"id\":\"b1\",\"address\":\"127.0.0.1:5001\",\"weight\":1}]} attaches
   DELETE /rm                         {\"n\":1} or {\"n\":1,\"hostnames\":[\"S4\"]}

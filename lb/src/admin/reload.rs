@@ -1,4 +1,4 @@
-//! `POST /reload`: the query and body of a reload, and what becomes of its outcome.
+//! `POST /reload` and `POST /rollback`: their query and body, and what becomes of the outcome.
 //!
 //! Invariant: 200 means that what was asked for is in force (or would work), 409 that another reload runs, 422 that nothing has
 //! changed, with stage and reason; a request that is not understood is a 400 and reaches nobody.
@@ -26,6 +26,30 @@ pub(super) async fn answer(handle: &Handle, query: Option<&str>, body: &[u8]) ->
         Ok(report) => Answer::json(&report),
         Err(error) => refusal(&error),
     }
+}
+
+pub(super) async fn answer_rollback(handle: &Handle, query: Option<&str>) -> Answer {
+    let pool = match pool_in(query) {
+        Ok(pool) => pool,
+        Err(sentence) => return Answer::failure(StatusCode::BAD_REQUEST, &sentence),
+    };
+    match handle.roll_back(pool).await {
+        Ok(report) => Answer::json(&report),
+        Err(error) => refusal(&error),
+    }
+}
+
+/// The pool that a rollback is about; without one it is about all.
+fn pool_in(query: Option<&str>) -> Result<Option<String>, String> {
+    let mut pool = None;
+    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
+        match &*name {
+            "pool" if !value.is_empty() => pool = Some(value.into_owned()),
+            "pool" => return Err("pool is empty: leave it out to mean all pools".to_owned()),
+            _ => return Err(format!("the query takes pool, not {name:?}")),
+        }
+    }
+    Ok(pool)
 }
 
 fn request(query: Option<&str>, body: &[u8]) -> Result<ReloadRequest, String> {
@@ -80,6 +104,13 @@ mod tests {
         ] {
             assert!(request(query, body).is_err(), "{query:?} {body:?}");
         }
+    }
+
+    #[test]
+    fn a_rollback_is_about_one_pool_or_all() {
+        assert_eq!([pool_in(None), pool_in(Some(""))], [Ok(None), Ok(None)]);
+        assert_eq!(pool_in(Some("pool=a%20b")), Ok(Some("a b".to_owned())));
+        assert!(pool_in(Some("pool=")).is_err() && pool_in(Some("pol=x")).is_err());
     }
 
     #[test]

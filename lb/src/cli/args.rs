@@ -25,6 +25,8 @@ Examples:
   lb config                                 every setting in force and where it comes from
   lb strategies                             the plugins that can be named
   lb reload                                 the lb that runs takes up what the files say now
+  lb rollback                               and goes back to the strategy before
+  lb status; lb backends                    what runs, and in which state
   lb check-strategy libmine.so              the score card of a plugin
 
 While it runs, its admin port (127.0.0.1:8081) lists what can be asked: curl http://127.0.0.1:8081/
@@ -102,6 +104,16 @@ pub enum Command {
         #[arg(long)]
         dry_run: bool,
     },
+    /// Tell the lb that runs to put back the strategy before the one in charge
+    Rollback {
+        /// Of this pool only
+        #[arg(long, value_name = "NAME")]
+        pool: Option<String>,
+    },
+    /// Show the lb that runs: strategies, probation, last reload, what is not as the file says
+    Status,
+    /// Show the backends of the lb that runs
+    Backends,
     /// Try one plugin, asked on stdin: what `lb` starts as its own child
     #[command(hide = true)]
     VetPlugin,
@@ -147,12 +159,24 @@ impl Args {
 
     /// What only a start takes must not be given in vain.
     pub(super) fn check_combination(&self) -> Result<(), String> {
+        let Some(command) = &self.command else { return Ok(()) };
+        let name = command.name();
         let only_start = [("--ready-file", self.ready_file.is_some()), ("--fresh", self.fresh)];
-        match (&self.command, only_start.iter().find(|(_, given)| *given)) {
-            (Some(command), Some((flag, _))) => {
-                Err(format!("{flag} is for a start only, not for `lb {}`", command.name()))
+        if let Some((flag, _)) = only_start.iter().find(|(_, given)| *given) {
+            return Err(format!("{flag} is for a start only, not for `lb {name}`"));
+        }
+        let settings = &self.settings;
+        let said_to_nobody = [
+            ("--strategy", settings.strategy.is_some() && !matches!(command, Command::Reload { .. })),
+            ("--listen", !settings.listen.is_empty()),
+            ("--workers", settings.workers.is_some()),
+            ("--set", settings.set.iter().any(|(key, _)| !key.starts_with("admin."))),
+        ];
+        match said_to_nobody.iter().find(|(_, given)| *given && command.asks_a_running_lb()) {
+            Some((flag, _)) => {
+                Err(format!("{flag} says nothing to the lb that runs, so not for `lb {name}`: write it into its file"))
             }
-            _ => Ok(()),
+            None => Ok(()),
         }
     }
 
@@ -169,12 +193,20 @@ impl Args {
 // === impl Command ===
 
 impl Command {
+    /// Of the configuration it only needs to know where the admin port is.
+    fn asks_a_running_lb(&self) -> bool {
+        matches!(self, Self::Reload { .. } | Self::Rollback { .. } | Self::Status | Self::Backends)
+    }
+
     fn name(&self) -> &'static str {
         match self {
             Self::Check => "check",
             Self::Config => "config",
             Self::Strategies => "strategies",
             Self::Reload { .. } => "reload",
+            Self::Rollback { .. } => "rollback",
+            Self::Status => "status",
+            Self::Backends => "backends",
             Self::VetPlugin => "vet-plugin",
             Self::CheckStrategy(_) => "check-strategy",
             Self::ScorePlugin { .. } => SCORE_PLUGIN,
@@ -265,6 +297,11 @@ mod tests {
         let complaint = parse("lb --fresh check").check_combination().unwrap_err();
         assert_eq!(complaint, "--fresh is for a start only, not for `lb check`");
         assert!(parse("lb --fresh --ready-file x").check_combination().is_ok());
+        let complaint = parse("lb --workers 2 status").check_combination().unwrap_err();
+        assert!(complaint.starts_with("--workers says nothing to the lb that runs"), "{complaint}");
+        for fine in ["lb --workers 2 check", "lb reload --strategy x", "lb --set admin.listen=a:1 backends"] {
+            assert_eq!(parse(fine).check_combination(), Ok(()), "{fine}");
+        }
     }
 
     #[test]

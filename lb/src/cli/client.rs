@@ -29,15 +29,23 @@ pub(super) struct Answer {
     pub(super) body: String,
 }
 
+pub(super) fn get(admin: &Admin, path: &str) -> Result<Answer, ClientError> {
+    ask(admin, "GET", path, "")
+}
+
 /// Sends `body` (JSON, or nothing) to `path`.
 pub(super) fn post(admin: &Admin, path: &str, body: &str) -> Result<Answer, ClientError> {
+    ask(admin, "POST", path, body)
+}
+
+fn ask(admin: &Admin, method: &str, path: &str, body: &str) -> Result<Answer, ClientError> {
     let address = reachable(admin.listen);
     let unreachable = |source| ClientError::Unreachable { address, source };
     let mut stream = TcpStream::connect_timeout(&address, CONNECT_MAX).map_err(unreachable)?;
     stream.set_read_timeout(Some(ANSWER_MAX)).map_err(unreachable)?;
     let token = admin.token.as_ref().map(|token| format!("authorization: Bearer {}\r\n", token.expose()));
     let head = format!(
-        "POST {path} HTTP/1.1\r\nhost: {address}\r\n{}content-type: application/json\r\ncontent-length: {}\r\n\
+        "{method} {path} HTTP/1.1\r\nhost: {address}\r\n{}content-type: application/json\r\ncontent-length: {}\r\n\
          connection: close\r\n\r\n",
         token.unwrap_or_default(),
         body.len()

@@ -1,4 +1,5 @@
-//! `lb reload`: tells the balancer that runs to take up what its files say now, and says what came of it.
+//! `lb reload` and `lb rollback`: tell the balancer that runs to take up what its files say now, or to go one strategy back, and say what
+//! came of it.
 //!
 //! Invariants: exit code 0 means in force (or nothing to do), 1 that the balancer refused and runs on as before, 2 that it was not
 //! asked; what only a restart applies is said, never left out.
@@ -9,13 +10,23 @@ use serde_json::{Value, json};
 
 use super::inspect::print;
 use super::{CliError, client};
-use crate::config::Config;
+use crate::config::Admin;
 use crate::control::{ReloadReport, ReloadResult, StrategyChange};
 
-pub(super) fn reload(config: &Config, strategy: Option<&str>, dry_run: bool, as_json: bool) -> Result<(), CliError> {
+pub(super) fn reload(admin: &Admin, strategy: Option<&str>, dry_run: bool, as_json: bool) -> Result<(), CliError> {
     let path = if dry_run { "/reload?dry_run=1" } else { "/reload" };
     let body = strategy.map(|name| json!({ "strategy": { "name": name } }).to_string()).unwrap_or_default();
-    let answer = client::post(&config.admin, path, &body)?;
+    tell(&client::post(admin, path, &body)?, as_json, "not reloaded")
+}
+
+/// The strategy before the one in charge, of a pool or of all.
+pub(super) fn roll_back(admin: &Admin, pool: Option<&str>, as_json: bool) -> Result<(), CliError> {
+    let query = pool.map(|name| form_urlencoded::Serializer::new(String::new()).append_pair("pool", name).finish());
+    let path = query.map_or_else(|| "/rollback".to_owned(), |query| format!("/rollback?{query}"));
+    tell(&client::post(admin, &path, "")?, as_json, "not rolled back")
+}
+
+fn tell(answer: &client::Answer, as_json: bool, failed: &str) -> Result<(), CliError> {
     if as_json {
         print(&answer.body);
     }
@@ -25,7 +36,7 @@ pub(super) fn reload(config: &Config, strategy: Option<&str>, dry_run: bool, as_
             print(&page(&report));
             Ok(())
         }
-        (status, _) => Err(CliError::Refused(refusal(status, &answer.body))),
+        (status, _) => Err(CliError::Refused(refusal(failed, status, &answer.body))),
     }
 }
 
@@ -34,11 +45,15 @@ fn page(report: &ReloadReport) -> String {
     let mut page = match report.result {
         ReloadResult::Done => format!("reloaded: generation {generation} after {milliseconds} ms\n"),
         ReloadResult::NoChange => format!("nothing has changed: generation {generation} stays\n"),
+        ReloadResult::RolledBack => format!("rolled back: generation {generation} after {milliseconds} ms\n"),
         ReloadResult::WouldWork => format!("ok: a reload would work; generation {generation} stays\n"),
     };
     for pool in report.pools.iter().filter(|pool| pool.change != StrategyChange::Unchanged) {
-        let change = pool.change.as_str();
-        let _ = writeln!(page, "pool {}: strategy {} {} ({change} changed)", pool.pool, pool.strategy, pool.version);
+        let change = match pool.change {
+            StrategyChange::New => "a new pool".to_owned(),
+            change => format!("{} changed", change.as_str()),
+        };
+        let _ = writeln!(page, "pool {}: strategy {} {} ({change})", pool.pool, pool.strategy, pool.version);
     }
     for key in &report.applied {
         let _ = writeln!(page, "applied: {key}");
@@ -52,13 +67,13 @@ fn page(report: &ReloadReport) -> String {
     page
 }
 
-fn refusal(status: u16, body: &str) -> String {
+fn refusal(failed: &str, status: u16, body: &str) -> String {
     let value: Value = serde_json::from_str(body).unwrap_or_default();
     let said = value["message"].as_str().map(|message| message.trim_start_matches("<Error> "));
     let said = said.map_or_else(|| format!("the admin port answered {status}"), str::to_owned);
     match value["stage"].as_str() {
-        Some(stage) => format!("not reloaded, what runs goes on [{stage}]: {said}"),
-        None => format!("not reloaded: {said}"),
+        Some(stage) => format!("{failed}, what runs goes on [{stage}]: {said}"),
+        None => format!("{failed}: {said}"),
     }
 }
 
@@ -69,8 +84,8 @@ mod tests {
     #[test]
     fn a_refusal_is_told_with_its_stage_and_a_foreign_answer_with_its_status() {
         let body = r#"{"message":"<Error> is text","status":"failure","stage":"elf","reason":"is text"}"#;
-        assert_eq!(refusal(422, body), "not reloaded, what runs goes on [elf]: is text");
-        assert_eq!(refusal(401, r#"{"message":"<Error> no token"}"#), "not reloaded: no token");
-        assert_eq!(refusal(404, "hm"), "not reloaded: the admin port answered 404");
+        assert_eq!(refusal("not reloaded", 422, body), "not reloaded, what runs goes on [elf]: is text");
+        assert_eq!(refusal("not reloaded", 401, r#"{"message":"<Error> no token"}"#), "not reloaded: no token");
+        assert_eq!(refusal("not reloaded", 404, "hm"), "not reloaded: the admin port answered 404");
     }
 }

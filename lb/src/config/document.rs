@@ -182,7 +182,7 @@ mod tests {
             ("[strategy.config]\nring = 5", "lb.toml:2:8: strategy.config.ring: invalid type: i"),
             ("[proxy]\n[proxy]", "lb.toml:2:2: not valid TOML: `proxy` is set twice"),
             ("[proxy]\nworkers =", "lb.toml:2:10: not valid TOML: a value is missing"),
-            ("[reload]", "lb.toml:1:2: reload: unknown key `reload`"),
+            ("[mirror]", "lb.toml:1:2: mirror: unknown key `mirror`"),
         ];
         for (text, expected) in cases {
             let said = complaint(text);

@@ -31,6 +31,7 @@ pub(super) struct File {
     pub(super) health: Health,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
+    pub(super) reload: Reload,
     pub(super) state: State,
     pub(super) log: Log,
 }
@@ -153,6 +154,16 @@ pub(super) struct Limits {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Reload {
+    pub(super) watch: bool,
+    pub(super) settle_ms: i64,
+    pub(super) poll_ms: i64,
+    pub(super) max_images: i64,
+    pub(super) probation_ms: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct State {
     pub(super) keep: bool,
     pub(super) dir: Option<PathBuf>,
@@ -259,6 +270,12 @@ impl Default for Limits {
             upstream_idle_connections: 256,
             retries: 1,
         }
+    }
+}
+
+impl Default for Reload {
+    fn default() -> Self {
+        Self { watch: true, settle_ms: 250, poll_ms: 5_000, max_images: 128, probation_ms: 10_000 }
     }
 }
 

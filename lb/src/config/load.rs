@@ -20,7 +20,7 @@ use super::key_path::KeyPath;
 use super::layers::{Layered, Origin, layer};
 use super::overrides::TOKEN_VARIABLE;
 use super::validate::{Surroundings, absolute, validate};
-use super::validated::{Config, Secret};
+use super::validated::{Admin, Config, Secret};
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, Default)]
@@ -39,6 +39,8 @@ pub struct Loaded {
     pub settings: Vec<Setting>,
     /// Allowed, but probably not meant; one line each.
     pub warnings: Vec<String>,
+    /// Of the text it was read from.
+    pub sha256: [u8; 32],
 }
 
 /// No configuration is longer than this.
@@ -47,10 +49,18 @@ const TOKEN_BYTES_MAX: u64 = 4_096;
 
 /// Reads, layers and checks.
 pub fn load(source: &Source) -> Result<Loaded, ConfigError> {
-    let unreadable =
-        |reason: String| ConfigError::Unreadable { path: absolute_path(&source.path), reason: one_line(&reason) };
-    let text = read_text(&source.path, FILE_BYTES_MAX).map_err(unreadable)?;
-    load_text(source, &text)
+    load_bytes(source, &read(&source.path)?)
+}
+
+/// The bytes of the configuration file at `path`.
+pub fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
+    read_bytes(path, FILE_BYTES_MAX).map_err(|reason| unreadable(path, &reason))
+}
+
+/// As [`load`], with what [`read`] has read.
+pub fn load_bytes(source: &Source, bytes: &[u8]) -> Result<Loaded, ConfigError> {
+    let text = text_of(bytes).map_err(|reason| unreadable(&source.path, &reason))?;
+    load_text(source, text)
 }
 
 /// As [`load`], with the file's text at hand; `source.path` is only where it counts as being.
@@ -77,7 +87,21 @@ pub fn load_text(source: &Source, text: &str) -> Result<Loaded, ConfigError> {
     around.admin_token = token;
     let config = validate(&layered.form, &around, &mut warnings).map_err(at)?;
     let settings = settings(&layered, &document, &config, token_origin);
-    Ok(Loaded { config, settings, warnings })
+    Ok(Loaded { config, settings, warnings, sha256: Sha256::digest(text).into() })
+}
+
+/// Where the admin port is and what it asks for, whatever is wrong with the rest of the configuration: for those who ask a running
+/// balancer, perhaps because of what is wrong.
+pub fn load_admin(source: &Source) -> Result<Admin, ConfigError> {
+    let bytes = read(&source.path).unwrap_or_default();
+    let section =
+        text_of(&bytes).unwrap_or_default().parse::<toml::Table>().ok().and_then(|mut file| file.remove_entry("admin"));
+    let text = toml::Table::from_iter(section).to_string();
+    let (mut command_line, mut environment) = (source.command_line.clone(), source.environment.clone());
+    command_line.retain(|(key, _)| key.starts_with("admin."));
+    environment.retain(|name, _| name.starts_with("LB__ADMIN__") || name == TOKEN_VARIABLE);
+    let source = Source { path: source.path.clone(), command_line, environment };
+    Ok(load_text(&source, &text)?.config.admin)
 }
 
 /// The environment of this process. What is not Unicode is passed on as far as it can be, so that the
@@ -87,7 +111,11 @@ pub fn process_environment() -> BTreeMap<String, String> {
     std::env::vars_os().map(|(name, text)| (name.to_string_lossy().into(), text.to_string_lossy().into())).collect()
 }
 
-fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
+fn unreadable(path: &Path, reason: &str) -> ConfigError {
+    ConfigError::Unreadable { path: absolute_path(path), reason: one_line(reason) }
+}
+
+fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
     std::fs::File::open(path)
         .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
@@ -95,7 +123,11 @@ fn read_text(path: &Path, bytes_max: u64) -> Result<String, String> {
     if bytes.len() as u64 > bytes_max {
         return Err(format!("it is longer than {bytes_max} bytes"));
     }
-    String::from_utf8(bytes).map_err(|error| format!("byte {} is not UTF-8", error.utf8_error().valid_up_to() + 1))
+    Ok(bytes)
+}
+
+fn text_of(bytes: &[u8]) -> Result<&str, String> {
+    std::str::from_utf8(bytes).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))
 }
 
 /// `path` from the working folder; its links stay as they are, so that a relative path in the file
@@ -145,8 +177,9 @@ fn admin_token(
     let Some(path) = token_file else { return Ok(None) };
     let path = absolute(path, key.clone(), around)?;
     let fault = |what: String| Fault::new(key.clone(), format!("{} {what}", path.display()));
-    let text = read_text(&path, TOKEN_BYTES_MAX).map_err(|error| fault(format!("cannot be read: {error}")))?;
-    let token = check_token(&text).map_err(fault)?;
+    let unreadable = |error: String| fault(format!("cannot be read: {error}"));
+    let bytes = read_bytes(&path, TOKEN_BYTES_MAX).map_err(unreadable)?;
+    let token = check_token(text_of(&bytes).map_err(unreadable)?).map_err(fault)?;
     if open_to_all(&path) {
         warnings.push(format!("{key}: {} can be read by every user; chmod 600 it", path.display()));
     }

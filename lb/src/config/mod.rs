@@ -28,7 +28,7 @@ pub use error::{ConfigError, Place};
 pub use explain::{Setting, explain, explain_json};
 pub use key_path::{KeyPath, Step};
 pub use layers::Origin;
-pub use load::{Loaded, Source, load, load_text, process_environment};
+pub use load::{Loaded, Source, load, load_admin, load_bytes, load_text, process_environment, read};
 pub use validated::*;
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use super::file;
 use super::key_path::KeyPath;
 use super::pools;
 use super::validated::{
-    Admin, Config, Course, Health, Launcher, Limits, Log, Proxy, Secret, State, Timeouts, check_id,
+    Admin, Config, Course, Health, Launcher, Limits, Log, Proxy, Reload, Secret, State, Timeouts, check_id,
 };
 
 /// What a configuration depends on beside its own text.
@@ -37,6 +37,8 @@ const MILLISECONDS_MAX: i64 = 86_400_000;
 const LISTENERS_MAX: usize = 64;
 const WORKERS_MAX: i64 = 1_024;
 const REPLICAS_MAX: i64 = 1_024;
+/// An image keeps a thread-local key of its own, and a process has about a thousand.
+const IMAGES_MAX: i64 = 500;
 
 /// Checks all of `form`. Things that are allowed but probably not meant are added to `warnings`.
 pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut Vec<String>) -> Result<Config, Fault> {
@@ -53,6 +55,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         health,
         timeouts,
         limits,
+        reload,
         state,
         log,
     } = form;
@@ -74,6 +77,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         health: check_health(health)?,
         timeouts: check_timeouts(timeouts)?,
         limits: check_limits(limits)?,
+        reload: check_reload(reload)?,
         state: check_state(state, around)?,
         log: check_log(log)?,
     })
@@ -290,6 +294,18 @@ fn check_limits(form: &file::Limits) -> Result<Limits, Fault> {
         requests_in_flight_per_backend: (in_flight > 0).then_some(small(in_flight)),
         upstream_idle_connections: size(limit("upstream_idle_connections", idle, 0, 65_536)?),
         retries: small(limit("retries", retries, 0, 1)?),
+    })
+}
+
+fn check_reload(form: &file::Reload) -> Result<Reload, Fault> {
+    let file::Reload { watch, settle_ms, poll_ms, max_images, probation_ms } = *form;
+    let section = KeyPath::of(&["reload"]);
+    Ok(Reload {
+        watch,
+        settle: milliseconds(section.key("settle_ms"), settle_ms, 10)?,
+        poll: milliseconds(section.key("poll_ms"), poll_ms, 10)?,
+        max_images: size(within(section.key("max_images"), max_images, 1, IMAGES_MAX)?),
+        probation: milliseconds(section.key("probation_ms"), probation_ms, 0)?,
     })
 }
 

@@ -35,6 +35,7 @@ pub struct Config {
     pub health: Health,
     pub timeouts: Timeouts,
     pub limits: Limits,
+    pub reload: Reload,
     pub state: State,
     pub log: Log,
 }
@@ -215,6 +216,20 @@ pub struct Limits {
     pub upstream_idle_connections: usize,
     /// 0 or 1.
     pub retries: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reload {
+    /// Whether a changed file is taken up without being asked.
+    pub watch: bool,
+    /// How long a changed file must stay as it is before it is taken up.
+    pub settle: Duration,
+    /// How often files are looked at though nothing was heard of them.
+    pub poll: Duration,
+    /// Plugin images that may be resident; each further one is refused.
+    pub max_images: usize,
+    /// How long a strategy is watched after it was put in charge; zero: not at all.
+    pub probation: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,11 +7,16 @@
 
 mod attach;
 mod changes;
+mod listening;
+mod pools;
 mod publisher;
 mod reloading;
 mod reloads;
 mod replicas;
+mod rolling_back;
+mod settings;
 mod status;
+mod watching;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -22,7 +27,7 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
 use self::attach::Resolved;
-use self::publisher::{Built, Publisher};
+use self::publisher::{Built, Done, Publisher};
 use self::reloads::{Reloads, Transaction};
 use self::replicas::Join;
 use super::builder::Builder;
@@ -32,11 +37,15 @@ use super::launcher::{Launcher, News};
 use super::members::{Member, Origin};
 use super::overlay::Overlay;
 use super::pool_state::PoolState;
-use super::reload::{Prepared, ReloadError};
+use super::pools::{PoolKey, Pools};
+use super::probation::Tenure;
+use super::reload::{Prepared, ReloadError, Trigger};
 use super::state_dir::{OverlayWriter, StateDir};
 use super::vet::Vetter;
+use super::watch::Watch;
 use crate::config::{Config, Source};
-use crate::generation::Hall;
+use crate::generation::{CourseCall, Hall};
+use crate::listener::Listener;
 use crate::telemetry::{BackendGauges, Metrics};
 
 /// Reports that may wait for the actor; more of them wait at their sender.
@@ -47,7 +56,7 @@ const WRITE_MAX: std::time::Duration = std::time::Duration::from_secs(5);
 /// What is reported to the actor.
 pub(super) enum Event {
     /// A health check ended.
-    Checked { checker: u64, pool: usize, id: Arc<str>, outcome: Result<(), String> },
+    Checked { checker: u64, pool: PoolKey, id: Arc<str>, outcome: Result<(), String> },
     /// Something happened to a launched replica.
     Replica { supervisor: u64, name: Arc<str>, news: News },
     /// The addresses of backends to attach are known.
@@ -65,8 +74,11 @@ pub(super) struct Parts {
     pub(super) metrics: Arc<Metrics>,
     pub(super) hall: Arc<Hall>,
     pub(super) builder: Builder,
+    pub(super) listeners: Vec<Arc<Listener>>,
+    pub(super) course: Option<mpsc::Sender<CourseCall>>,
     pub(super) loader: Arc<Loader>,
     pub(super) vetter: Option<Arc<Vetter>>,
+    pub(super) watch: Option<Watch>,
     pub(super) pools: Vec<PoolState>,
     pub(super) launcher: Option<Launcher>,
     pub(super) state: StateDir,
@@ -83,10 +95,19 @@ pub(super) struct Actor {
     metrics: Arc<Metrics>,
     hall: Arc<Hall>,
     builder: Builder,
+    /// Of the newest generation.
+    listeners: Vec<Arc<Listener>>,
+    /// Where the course's routes on the proxy's port go, when they are on.
+    course: Option<mpsc::Sender<CourseCall>>,
+    /// Of older ones, on their way out.
+    closing: Vec<Arc<Listener>>,
     loader: Arc<Loader>,
     vetter: Option<Arc<Vetter>>,
-    pools: Vec<PoolState>,
-    gauges: HashMap<(usize, Arc<str>), Arc<BackendGauges>>,
+    watch: Option<Watch>,
+    pools: Pools,
+    /// Out of every generation to come; workers may still have them.
+    leaving: Vec<(PoolKey, PoolState)>,
+    gauges: HashMap<(PoolKey, Arc<str>), Arc<BackendGauges>>,
     publisher: Publisher,
     reloads: Reloads,
     checkers: Checkers,
@@ -127,8 +148,11 @@ impl Actor {
             metrics,
             hall,
             builder,
+            listeners,
+            course,
             loader,
             vetter,
+            watch,
             pools,
             launcher,
             state,
@@ -138,7 +162,7 @@ impl Actor {
             events,
             event_queue,
         } = parts;
-        let random = config.course.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed);
+        let random = settings::random(&config.course);
         let mut actor = Self {
             checkers: Checkers::new(config.health.clone(), events.clone()),
             gauges: HashMap::new(),
@@ -152,9 +176,14 @@ impl Actor {
             metrics,
             hall,
             builder,
+            listeners,
+            course,
+            closing: Vec::new(),
             loader,
             vetter,
-            pools,
+            watch,
+            pools: Pools::new(pools),
+            leaving: Vec::new(),
             launcher,
             writer,
             overlay,
@@ -163,7 +192,11 @@ impl Actor {
             events,
             event_queue,
         };
-        for pool in 0..actor.pools.len() {
+        let probation = Tenure::begin(Instant::now(), actor.config.reload.probation);
+        for pool in actor.pools.keys() {
+            *actor.pools[pool].tenure_mut() = probation.clone();
+            // No request has come yet.
+            actor.publisher.settle_newest(Done::InCharge { pool, instance: actor.pools[pool].strategy.instance() });
             let members: Vec<Member> = actor.pools[pool].members.snapshot();
             for member in members {
                 actor.member_came(pool, &member);
@@ -203,6 +236,7 @@ impl Actor {
             }
             self.fail_late_joins();
             self.publisher.tell_if_stuck();
+            self.look_at_probation();
             self.build_if_due();
             self.settle();
         }
@@ -218,6 +252,11 @@ impl Actor {
         match command {
             Command::Reload { request, by, waits, answer } => {
                 self.reload(Transaction::new(request, by, answer), waits);
+            }
+            Command::RollBack { pool, answer } => {
+                let transaction =
+                    Transaction { answers: vec![answer], ..Transaction::taking_back(Trigger::Admin, "by hand".into()) };
+                self.roll_back_by_hand(pool.as_deref(), transaction);
             }
             Command::Replicas(answer) => drop(answer.send(self.replicas())),
             Command::Add(add, answer) => self.add(add, answer),
@@ -248,12 +287,12 @@ impl Actor {
         let joins = self.joins.iter().map(|join| join.deadline);
         // Far, but not so far that arithmetic on it fails.
         let far = Instant::now() + std::time::Duration::from_secs(3600);
-        joins.chain(self.publisher.next_look(is_dirty)).min().unwrap_or(far)
+        joins.chain(self.publisher.next_look(is_dirty)).chain(self.next_probation_look()).min().unwrap_or(far)
     }
 
     /// Ends what was started. Commands that come in from now on are told that lb is stopping.
     async fn stop(self) {
-        let Self { builder, pools, launcher, writer, checkers, commands, event_queue, publisher, .. } = self;
+        let Self { builder, pools, leaving, launcher, writer, checkers, commands, event_queue, publisher, .. } = self;
         drop((commands, checkers, event_queue, publisher));
         if let Some(launcher) = launcher {
             launcher.stop_all().await;
@@ -263,6 +302,6 @@ impl Actor {
         {
             tracing::error!("the last change made at run time could not be written in time");
         }
-        builder.retire(pools);
+        builder.retire((pools.into_states(), leaving));
     }
 }

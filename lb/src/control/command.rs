@@ -2,10 +2,13 @@
 //!
 //! Invariants: every command is answered once; an error changed nothing.
 
+use std::net::SocketAddr;
+
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::reload::{ReloadError, ReloadReport, ReloadRequest, ReloadStatus, Trigger};
+use super::watch::WatchStatus;
 
 /// The way to the control actor. Cheap to clone.
 #[derive(Clone, Debug)]
@@ -74,6 +77,8 @@ pub struct Status {
     pub version: &'static str,
     pub generation: u64,
     pub uptime_s: f64,
+    /// Where clients connect, ports resolved.
+    pub listeners: Vec<SocketAddr>,
     /// "file", or how many runtime changes are in force.
     pub overlay: OverlayStatus,
     pub pools: Vec<PoolStatus>,
@@ -83,6 +88,8 @@ pub struct Status {
     /// Old generations that somebody still holds.
     pub retired_generations: usize,
     pub reload: ReloadStatus,
+    /// `None` when no files are watched.
+    pub watch: Option<WatchStatus>,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
@@ -103,6 +110,13 @@ pub struct PoolStatus {
     pub strategy: String,
     pub strategy_version: String,
     pub strategy_sha256: Option<String>,
+    /// "on_probation", "proven" or "failed" (and there was none to put back).
+    pub strategy_standing: &'static str,
+    /// How long it is still watched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub probation_left_ms: Option<u64>,
+    /// What a rollback would put in charge: name and version.
+    pub rollback_to: Option<String>,
     pub backends: Vec<BackendStatus>,
 }
 
@@ -145,6 +159,11 @@ pub(super) enum Command {
         request: ReloadRequest,
         by: Trigger,
         waits: bool,
+        answer: oneshot::Sender<Result<ReloadReport, ReloadError>>,
+    },
+    /// Puts the last proven strategy back: of a pool, or of all that have one.
+    RollBack {
+        pool: Option<String>,
         answer: oneshot::Sender<Result<ReloadReport, ReloadError>>,
     },
     /// Answered when all replicas that are being launched have joined, or one is known to fail.
@@ -201,6 +220,11 @@ impl Handle {
         self.ask(|answer| Command::Reload { request, by, waits: true, answer })
             .await
             .map_err(|_| ReloadError::Stopping)?
+    }
+
+    /// Puts the last proven strategy of a pool back in charge, or of all pools that have one; answers when every worker has it.
+    pub async fn roll_back(&self, pool: Option<String>) -> Result<ReloadReport, ReloadError> {
+        self.ask(|answer| Command::RollBack { pool, answer }).await.map_err(|_| ReloadError::Stopping)?
     }
 
     /// Waits until every replica that is being launched may get requests. Fails as soon as one is known not to come up (its command

@@ -21,6 +21,7 @@ use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
 use super::actor::Event;
+use super::pools::PoolKey;
 use crate::config::Health;
 
 const CHECKS_AT_ONCE: usize = 256;
@@ -34,7 +35,7 @@ pub(super) struct Checkers {
     rules: Health,
     events: mpsc::Sender<Event>,
     permits: Arc<Semaphore>,
-    running: HashMap<(usize, Arc<str>), Checker>,
+    running: HashMap<(PoolKey, Arc<str>), Checker>,
     next_number: u64,
 }
 
@@ -46,7 +47,7 @@ struct Checker {
 /// What one task checks.
 struct Target {
     checker: u64,
-    pool: usize,
+    pool: PoolKey,
     id: Arc<str>,
     address: Arc<str>,
     socket: SocketAddr,
@@ -62,7 +63,7 @@ impl Checkers {
 
     /// Checks this backend from now on, at once first. A joining one is asked often, and only its first good answer is reported
     /// before it is checked like the others; it is asked also where checks are off, because else nobody knows when it is there.
-    pub(super) fn watch(&mut self, pool: usize, id: &Arc<str>, address: &Arc<str>, socket: SocketAddr, joins: bool) {
+    pub(super) fn watch(&mut self, pool: PoolKey, id: &Arc<str>, address: &Arc<str>, socket: SocketAddr, joins: bool) {
         self.forget(pool, id);
         if !joins && !self.rules.enabled {
             return;
@@ -79,16 +80,16 @@ impl Checkers {
         self.rules = rules;
     }
 
-    pub(super) fn forget(&mut self, pool: usize, id: &Arc<str>) {
+    pub(super) fn forget(&mut self, pool: PoolKey, id: &Arc<str>) {
         self.running.remove(&(pool, id.clone()));
     }
 
-    pub(super) fn is_watched(&self, pool: usize, id: &Arc<str>) -> bool {
+    pub(super) fn is_watched(&self, pool: PoolKey, id: &Arc<str>) -> bool {
         self.running.contains_key(&(pool, id.clone()))
     }
 
     /// Whether an outcome comes from the checker that is in charge now.
-    pub(super) fn is_current(&self, pool: usize, id: &Arc<str>, checker: u64) -> bool {
+    pub(super) fn is_current(&self, pool: PoolKey, id: &Arc<str>, checker: u64) -> bool {
         self.running.get(&(pool, id.clone())).is_some_and(|running| running.number == checker)
     }
 }

@@ -24,6 +24,7 @@ use self::supervisor::Supervisor;
 use super::actor::Event;
 use super::pool_state::PoolState;
 use crate::config::{self, Config};
+use crate::listener::Listener;
 
 /// What a supervisor tells.
 #[derive(Debug)]
@@ -85,9 +86,15 @@ impl Launcher {
     }
 
     /// Ports that are somebody else's, whether or not he listens now: lb's own and those of backends that we did not launch.
-    pub(super) fn avoid(&self, config: &Config, pools: &[PoolState]) {
-        let own = config.proxy.listen.iter().chain([&config.admin.listen]).map(|listen| listen.port());
-        let members = pools.iter().flat_map(|pool| pool.members.iter());
+    pub(super) fn avoid<'a>(
+        &self,
+        config: &Config,
+        listeners: &[Arc<Listener>],
+        pools: impl Iterator<Item = &'a PoolState>,
+    ) {
+        let configured = config.proxy.listen.iter().chain([&config.admin.listen]).copied();
+        let own = configured.chain(listeners.iter().map(|listener| listener.address())).map(|listen| listen.port());
+        let members = pools.flat_map(|pool| pool.members.iter());
         let others = members.filter(|member| member.entry.origin != super::members::Origin::Launched);
         self.ports.avoid(own.chain(others.map(|member| member.entry.socket.port())));
     }

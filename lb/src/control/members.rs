@@ -218,6 +218,11 @@ impl Members {
         (came, gone)
     }
 
+    /// None of them gets anything new any more, for whoever still holds a list of them.
+    pub(super) fn close(&mut self) {
+        self.list.iter().for_each(|member| close(&member.backend));
+    }
+
     fn stats(&mut self, id: &str) -> Arc<Stats> {
         if let Some(stats) = self.stats.get(id) {
             return stats.clone();

@@ -6,7 +6,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use lb_strategy_host::{LoadError, Loader, Plugin as LoadedPlugin, Staged, Strategy, Wanted, find};
+use lb_strategy_host::{LoadError, Loader, Plugin as LoadedPlugin, Staged, Strategy, Wanted, file_name, find};
 use serde::Serialize;
 
 use super::start::StartError;
@@ -50,6 +50,22 @@ pub(super) fn stage(loader: &Loader, directories: &[PathBuf], pool: &config::Poo
         Plugin::Path { path, name } => (path.clone(), name.as_deref()),
     };
     loader.stage(&Wanted { path: &path, name, sha256: pool.strategy.sha256 }).map_err(refused)
+}
+
+/// The files that may be `plugin`, the first that is there counts.
+pub(super) fn candidates(directories: &[PathBuf], plugin: &Plugin) -> Vec<PathBuf> {
+    match plugin {
+        Plugin::Name(name) => directories.iter().map(|directory| directory.join(file_name(name))).collect(),
+        Plugin::Path { path, name: _ } => vec![path.clone()],
+    }
+}
+
+/// The file that [`stage`] has refused and the SHA-256 of its bytes, if it could read them.
+pub(super) fn refused_bytes(error: &StartError) -> Option<(PathBuf, [u8; 32])> {
+    match error {
+        StartError::Plugin { source, .. } => Some((source.path.clone(), source.sha256?)),
+        _ => None,
+    }
 }
 
 /// Tries what was staged in a child process, with the pool's options and backends.

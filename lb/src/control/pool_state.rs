@@ -10,6 +10,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use lb_strategy_host::{BackendList, BackendSpec, HookError, Picker, Slot, Strategy};
 
 use super::members::{Member, Members};
+use super::probation::Tenure;
+use super::reload::Overriding;
 use crate::config;
 use crate::generation::PoolGeneration;
 use crate::pool::Backend;
@@ -19,12 +21,37 @@ pub(super) struct PoolState {
     pub(super) members: Members,
     pub(super) strategy: Arc<Strategy>,
     settings: config::Strategy,
-    slots: HashMap<Arc<str>, Arc<Slot>>,
+    slots: Slots,
+    tenure: Tenure,
+    /// What was in charge before and had proven itself: alive, so that it can be put back.
+    kept: Option<Kept>,
     epoch: u64,
     members_epoch: u64,
     /// Something that a list tells changed since the last build began.
     pub(super) is_dirty: bool,
     published: Option<Published>,
+}
+
+type Slots = HashMap<Arc<str>, Arc<Slot>>;
+
+/// A strategy as it was in charge, with what it had learnt.
+pub(super) struct Kept {
+    pub(super) strategy: Arc<Strategy>,
+    pub(super) settings: config::Strategy,
+    /// The override that had put it in charge.
+    pub(super) overriding: Option<Overriding>,
+    slots: Slots,
+}
+
+/// Where the slots of a list to be come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum SlotsOf {
+    /// Those in use.
+    InCharge,
+    /// Those of the strategy that is put back.
+    Kept,
+    /// Empty ones.
+    Nobody,
 }
 
 /// What workers have been given.
@@ -60,7 +87,9 @@ impl PoolState {
             members,
             strategy,
             settings: pool.strategy.clone(),
-            slots: HashMap::new(),
+            slots: Slots::new(),
+            tenure: Tenure::Proven,
+            kept: None,
             epoch: 0,
             members_epoch: 0,
             is_dirty: true,
@@ -72,16 +101,16 @@ impl PoolState {
     pub(super) fn assembly(&mut self) -> Assembly {
         self.is_dirty = false;
         let (members, strategy, settings) = (self.members.snapshot(), self.strategy.clone(), self.settings.clone());
-        self.assembly_of(members, strategy, settings, true)
+        self.assembly_of(members, strategy, settings, SlotsOf::InCharge)
     }
 
-    /// What a build needs of what is to be. Slots that are not kept begin anew, apart from those in use.
+    /// What a build needs of what is to be.
     pub(super) fn assembly_of(
         &mut self,
         members: Vec<Member>,
         strategy: Arc<Strategy>,
         settings: config::Strategy,
-        keeps_slots: bool,
+        slots: SlotsOf,
     ) -> Assembly {
         self.epoch += 1;
         let members_epoch = match &self.published {
@@ -93,8 +122,11 @@ impl PoolState {
                 self.members_epoch
             }
         };
-        let mut fresh = HashMap::new();
-        let slots = if keeps_slots { &mut self.slots } else { &mut fresh };
+        let mut apart = match (slots, &self.kept) {
+            (SlotsOf::Kept, Some(kept)) => kept.slots.clone(),
+            _ => Slots::new(),
+        };
+        let slots = if slots == SlotsOf::InCharge { &mut self.slots } else { &mut apart };
         let specs = members.iter().map(|member| spec(member, slots.entry(member.id().clone()).or_default())).collect();
         Assembly {
             name: self.name.clone(),
@@ -112,16 +144,47 @@ impl PoolState {
         &self.settings
     }
 
-    /// Puts another instance, or other settings, in charge of the lists to come. Answers the old instance, which is the builder's to
-    /// drop, if it was replaced.
-    pub(super) fn put_in_charge(&mut self, assembled: &Assembled, settings: config::Strategy) -> Option<Arc<Strategy>> {
-        self.settings = settings;
+    /// Puts another instance, or other settings, in charge of the lists to come. Answers what is not needed any more, which is the
+    /// builder's to drop. What was proven is kept, and so is the first one, which nothing was before.
+    pub(super) fn put_in_charge(
+        &mut self,
+        assembled: &Assembled,
+        settings: config::Strategy,
+        tenure: Tenure,
+        overriding: Option<Overriding>,
+    ) -> Option<Arc<Strategy>> {
         let picker = &assembled.generation.picker;
+        let settings = std::mem::replace(&mut self.settings, settings);
         if picker.strategy().instance() == self.strategy.instance() {
             return None;
         }
-        self.slots = picker.backends().specs().iter().map(|spec| (spec.name.clone(), spec.slot.clone())).collect();
-        Some(std::mem::replace(&mut self.strategy, picker.strategy().clone()))
+        let slots = picker.backends().specs().iter().map(|spec| (spec.name.clone(), spec.slot.clone())).collect();
+        let slots = std::mem::replace(&mut self.slots, slots);
+        let strategy = std::mem::replace(&mut self.strategy, picker.strategy().clone());
+        if self.kept.as_ref().is_some_and(|kept| kept.strategy.instance() == self.strategy.instance()) {
+            self.kept = None;
+            self.tenure = Tenure::Proven;
+            return Some(strategy);
+        }
+        match std::mem::replace(&mut self.tenure, tenure) {
+            Tenure::OnProbation(_) if self.kept.is_some() => Some(strategy),
+            Tenure::Failed(_) => Some(strategy),
+            Tenure::Proven | Tenure::OnProbation(_) => {
+                self.kept.replace(Kept { strategy, settings, overriding, slots }).map(|kept| kept.strategy)
+            }
+        }
+    }
+
+    pub(super) fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
+    }
+
+    pub(super) fn tenure(&self) -> &Tenure {
+        &self.tenure
+    }
+
+    pub(super) fn tenure_mut(&mut self) -> &mut Tenure {
+        &mut self.tenure
     }
 
     /// Takes over what was built; the caller publishes it.

@@ -5,20 +5,23 @@
 //! pickers (builder), and the actor publishes all pools together. Invariants: whatever fails, the running state is as it was, and the
 //! answer names stage and reason; what a reload cannot apply is named in its answer.
 
+mod listen;
 mod read;
 mod swap;
 mod trial;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
+use lb_strategy_host::Plugin;
 use serde::{Deserialize, Serialize};
 
 use crate::config::DEFAULT_POOL;
-use crate::telemetry::SwapKind;
 
+pub(super) use listen::Doors;
 pub(super) use read::{Target, read};
-pub(super) use swap::{Handed, PoolJob, Prepared, assemble, prepare};
-pub(super) use trial::{stage, vet};
+pub(super) use swap::{Candidate, Handed, PoolJob, Prepared, assemble, prepare};
+pub(super) use trial::{InCharge, stage, vet};
 
 /// What to reload, and how seriously.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -57,6 +60,10 @@ pub struct OverridingStrategy {
 pub enum Trigger {
     Admin,
     Signal,
+    /// A strategy failed its probation.
+    Probation,
+    /// A watched file changed.
+    Watcher,
 }
 
 /// What a reload did.
@@ -84,6 +91,8 @@ pub enum ReloadResult {
     NoChange,
     /// It would work (a dry run).
     WouldWork,
+    /// The last proven strategy is in charge again; everything else is as it was.
+    RolledBack,
 }
 
 /// What a reload did to one pool's strategy.
@@ -102,6 +111,8 @@ pub struct PoolReload {
 #[serde(rename_all = "lowercase")]
 pub enum StrategyChange {
     Unchanged,
+    /// The pool is new, and so is its strategy.
+    New,
     /// The same plugin with other options.
     Options,
     /// The same strategy from other bytes.
@@ -136,7 +147,23 @@ pub struct ReloadStatus {
     pub running: bool,
     /// In force until the next plain reload.
     pub overrides: Vec<Overriding>,
+    /// What is not in force although the files say so, one sentence each.
+    pub differs: Vec<String>,
+    /// Strategies that failed or were taken back; the watcher does not try them again.
+    pub rolled_back: Vec<RolledBack>,
     pub last: Option<LastReload>,
+}
+
+/// A strategy that was taken out of charge.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RolledBack {
+    pub pool: String,
+    pub strategy: String,
+    pub sha256: Option<String>,
+    pub options: serde_json::Value,
+    pub reason: String,
+    /// The one that put its predecessor back.
+    pub generation: u64,
 }
 
 /// How the last one ended.
@@ -160,10 +187,17 @@ fn default_pool() -> String {
 // === impl Trigger ===
 
 impl Trigger {
+    /// Nobody asked for it at this moment.
+    pub(super) fn is_by_itself(self) -> bool {
+        matches!(self, Self::Probation | Self::Watcher)
+    }
+
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Admin => "admin",
             Self::Signal => "signal",
+            Self::Probation => "probation",
+            Self::Watcher => "watcher",
         }
     }
 }
@@ -171,19 +205,19 @@ impl Trigger {
 // === impl StrategyChange ===
 
 impl StrategyChange {
-    /// As the metrics have it, where another instance is in charge.
-    pub(super) fn swap_kind(self) -> Option<SwapKind> {
-        match self {
-            Self::Unchanged => None,
-            Self::Options => Some(SwapKind::Options),
-            Self::Plugin => Some(SwapKind::Plugin),
-            Self::Strategy => Some(SwapKind::Strategy),
+    fn between(old: &Arc<Plugin>, new: &Arc<Plugin>, has_options: bool) -> Self {
+        match () {
+            () if old.name() != new.name() => Self::Strategy,
+            () if !Arc::ptr_eq(old, new) => Self::Plugin,
+            () if !has_options => Self::Options,
+            () => Self::Unchanged,
         }
     }
 
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Unchanged => "unchanged",
+            Self::New => "new",
             Self::Options => "options",
             Self::Plugin => "plugin",
             Self::Strategy => "strategy",
@@ -216,6 +250,7 @@ impl ReloadResult {
             Self::Done => "done",
             Self::NoChange => "no change",
             Self::WouldWork => "would work",
+            Self::RolledBack => "rolled back",
         }
     }
 }

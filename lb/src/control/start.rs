@@ -22,8 +22,10 @@ use super::plugins::{self, LoadedStrategy, key_of};
 use super::pool_state::PoolState;
 use super::state_dir::{Holder, StateDir};
 use super::vet::{VetBackend, VetError, Vetter};
-use crate::config::{Config, Source, resolve_address};
+use super::watch::{Attempt, Taken, Watch};
+use crate::config::{Config, Pool, Source, resolve_address};
 use crate::generation::{CourseCall, Generation, Hall, Settings};
+use crate::listener::Listener;
 use crate::telemetry::Metrics;
 
 /// Commands that may wait for the actor.
@@ -33,13 +35,17 @@ const COMMANDS_MAX: usize = 256;
 pub struct Options {
     pub config: Config,
     pub metrics: Arc<Metrics>,
+    /// Those of `config.proxy.listen`, open; a reload may change them.
+    pub listeners: Vec<Arc<Listener>>,
     /// Forget changes that were made at run time.
     pub fresh: bool,
     /// Where `config` came from and is read again at a reload; without it every reload is refused.
     pub source: Option<Source>,
+    /// SHA-256 of the text that `config` was read from. With it and `source`, files are watched as `config` has it.
+    pub loaded: Option<[u8; 32]>,
     /// The `lb` in whose child processes plugins are tried first; without one they are not.
     pub vet: Option<PathBuf>,
-    /// Where the course's routes on the proxy's own port go.
+    /// Where the course's routes on the proxy's own port go, while `course.on_proxy_port` says so.
     pub course: Option<mpsc::Sender<CourseCall>>,
 }
 
@@ -88,6 +94,8 @@ pub enum StartError {
     Launcher(String),
     #[error("the builder thread cannot be started: {0}")]
     Builder(std::io::Error),
+    #[error("the watcher thread cannot be started: {0}")]
+    Watcher(std::io::Error),
     #[error("the builder thread broke while {0}")]
     BuilderBroke(&'static str),
 }
@@ -114,7 +122,7 @@ struct Opened {
 
 /// Starts control on the current runtime. Returns when generation 1 is in the hall; replicas are still being launched then.
 pub async fn start(options: Options) -> Result<Control, StartError> {
-    let Options { config, metrics, fresh, source, vet, course } = options;
+    let Options { config, metrics, listeners, fresh, source, loaded, vet, course } = options;
     let builder = Builder::start().map_err(StartError::Builder)?;
     let for_builder = config.clone();
     let prepared = builder
@@ -128,6 +136,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
             plugins::vet(vetter, staged, pool, config.proxy.workers, expected(&plan, number)).await?;
         }
     }
+    let attempt = loaded.filter(|_| source.is_some()).map(|sha256| attempt_of(&config, sha256, &staged));
     let (for_builder, members) = (config.clone(), plan.pools.iter().map(|entries| members(entries)).collect());
     let Opened { loader, mut pools, strategies } = builder
         .run(move || open(&for_builder, loader, staged, members))
@@ -144,7 +153,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let (events, event_queue) = mpsc::channel(super::actor::EVENTS_MAX);
     let mut launcher = config.launcher.clone().map(|launcher| Launcher::new(launcher, events.clone()));
     if let Some(launcher) = &mut launcher {
-        launcher.avoid(&config, &pools);
+        launcher.avoid(&config, &listeners, pools.iter());
         for (order, replica) in plan.replicas.iter().enumerate() {
             let socket = launcher.reserve().map_err(StartError::Launcher)?;
             pools[0].members.insert(Entry {
@@ -173,7 +182,14 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         parts.push(pool.adopt(built.map_err(refused)?));
     }
     let settings = settings(&config);
-    let hall = Hall::new(Generation { number: 1, pools: parts, routes: config.routes.clone(), settings, course });
+    let hall = Hall::new(Generation {
+        number: 1,
+        pools: parts,
+        routes: config.routes.clone(),
+        listeners: listeners.clone(),
+        settings,
+        course: course.clone().filter(|_| config.course.on_proxy_port),
+    });
     for loaded in &report.strategies {
         metrics.set_strategy(&loaded.pool, &loaded.strategy, &loaded.version);
     }
@@ -183,14 +199,20 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
 
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
     let writer = config.state.keep.then(|| state.writer());
+    let watch = attempt.zip(config.file.clone()).map(|(attempt, file)| {
+        Watch::start(config.reload.clone(), file, attempt, commands.downgrade()).map_err(StartError::Watcher)
+    });
     let actor = Actor::new(Parts {
         config,
         source,
         metrics,
         hall: hall.clone(),
         builder,
+        listeners,
+        course,
         loader: Arc::new(loader),
         vetter: vetter.map(Arc::new),
+        watch: watch.transpose()?,
         pools,
         launcher,
         state,
@@ -202,6 +224,15 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     });
     let task = tokio::spawn(actor.run());
     Ok(Control { hall, handle: Handle { commands }, started: report, task })
+}
+
+/// What a start has read, as a reload tells it.
+fn attempt_of(config: &Config, sha256: [u8; 32], staged: &[Staged]) -> Attempt {
+    let taken = |(pool, staged): (&Pool, &Staged)| Taken {
+        candidates: plugins::candidates(&config.plugin_dirs, &pool.strategy.plugin),
+        found: Some((staged.origin.clone(), staged.sha256)),
+    };
+    Attempt { config: Some(sha256), plugins: Some(config.pools.iter().zip(staged).map(taken).collect()) }
 }
 
 /// What requests need of the configuration, whatever their pool.
@@ -228,7 +259,7 @@ fn prepare(config: &Config, fresh: bool, vet: Option<PathBuf>) -> Result<Prepare
     }
     overlay.resolve(resolve_address);
     let plan = overlay.apply(config);
-    let loader = Loader::new(state.plugins(), config.proxy.workers);
+    let loader = Loader::new(state.plugins(), config.proxy.workers).with_images_max(config.reload.max_images);
     let staged = config.pools.iter().map(|pool| plugins::stage(&loader, &config.plugin_dirs, pool));
     let staged = staged.collect::<Result<_, _>>()?;
     let vetter = vet.map(|executable| Vetter::new(executable, Some(&config.state.dir)));

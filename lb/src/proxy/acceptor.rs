@@ -1,114 +1,76 @@
-//! Listening sockets and the thread that accepts: one socket per address, each connection to the worker with the fewest.
+//! The thread that accepts: on the sockets that the generation names, each connection to the worker with the fewest.
 //!
-//! Why one socket and not SO_REUSEPORT: that hides "port in use", resets queued connections on close and splits few connections
-//! badly. Invariant: what the kernel accepted is handed to a worker or counted as rejected.
+//! It has a seat in the hall as workers have: a new generation may bring listeners, which it takes and accepts on, and lack others, which
+//! it closes when nobody waits there any more. Invariants: what the kernel accepted is handed to a worker or counted as rejected, also
+//! of a socket that is closing; a listener that is in both generations does not notice the change.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tokio::task::JoinSet;
+use tokio::time::timeout;
 
 use super::worker::Door;
-use crate::generation::Hall;
+use crate::generation::{Hall, Seat};
+use crate::listener::{BACKLOG, Listener, turn_away};
 use crate::telemetry::{ConnectionShard, Metrics};
 
-/// Connections that may wait to be accepted.
-const BACKLOG: i32 = 4096;
 /// After an error such as "too many open files": long enough for some to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
+/// How often a sign of life is given.
+const ALIVE_EVERY: Duration = Duration::from_secs(1);
+/// A connection whose client has not heard our answer yet when its listener goes has so long to come into the queue. Less than the
+/// second after which a client that was turned away knocks again.
+const HANDSHAKE_MAX: Duration = Duration::from_millis(500);
 
 /// Open files that are not for clients and their backends.
 const RESERVED_DESCRIPTORS: u64 = 128;
 
-/// A bound socket that does not accept yet.
-#[derive(Debug)]
-pub struct Listener {
-    socket: TcpListener,
-    address: SocketAddr,
-}
-
-/// Why an address could not be listened on.
-#[derive(Debug, thiserror::Error)]
-pub enum BindError {
-    #[error(
-        "proxy.listen {0} is in use by another process: stop it or choose another port (proxy.listen in the file, or --listen)"
-    )]
-    InUse(SocketAddr),
-    #[error("proxy.listen {0} cannot be listened on: {1}")]
-    Other(SocketAddr, io::Error),
-}
-
 /// The running acceptor.
 pub(super) struct Acceptor {
-    stop: watch::Sender<bool>,
+    stop: oneshot::Sender<()>,
     done: oneshot::Receiver<()>,
     thread: JoinHandle<()>,
 }
 
-/// Binds every address, or none.
-pub fn bind(addresses: &[SocketAddr]) -> Result<Vec<Listener>, BindError> {
-    addresses
-        .iter()
-        .map(|address| {
-            let socket = listen(*address).map_err(|error| match error.kind() {
-                io::ErrorKind::AddrInUse => BindError::InUse(*address),
-                _ => BindError::Other(*address, error),
-            })?;
-            let address = socket.local_addr().map_err(|error| BindError::Other(*address, error))?;
-            Ok(Listener { socket, address })
-        })
-        .collect()
-}
-
-fn listen(address: SocketAddr) -> io::Result<TcpListener> {
-    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for old connections in TIME_WAIT; a port that somebody listens on is still refused.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(BACKLOG)?;
-    Ok(socket.into())
-}
-
-pub(super) fn start(
-    listeners: Vec<Listener>,
+/// What all listeners share: the ways to the workers.
+struct Gate {
     doors: Vec<Door>,
-    hall: &Arc<Hall>,
-    metrics: &Arc<Metrics>,
-) -> io::Result<Acceptor> {
-    let (stop, stopping) = watch::channel(false);
+    hall: Arc<Hall>,
+    metrics: Arc<Metrics>,
+    /// As the limit of open files has it.
+    connections_max: usize,
+}
+
+/// A listener that is accepted on, until this is dropped.
+struct Accepting {
+    listener: Arc<Listener>,
+    /// Told how long connections that have begun are waited for.
+    close: oneshot::Sender<Duration>,
+}
+
+pub(super) fn start(doors: Vec<Door>, hall: &Arc<Hall>, metrics: &Arc<Metrics>) -> io::Result<Acceptor> {
+    let (stop, stopped) = oneshot::channel();
     let (finished, done) = oneshot::channel();
-    // The acceptor is a writer of its own, so its shard comes after the workers'.
-    let counted: Vec<_> = listeners
-        .into_iter()
-        .map(|listener| {
-            let shard = metrics.connections(doors.len(), &listener.address.to_string());
-            (listener.socket, shard)
-        })
-        .collect();
-    let most = most_connections();
-    if most < hall.current().settings.limits.connections {
-        tracing::info!("the limit of open files allows {most} client connections: raise it (ulimit -n) for more");
+    let connections_max = most_connections();
+    if connections_max < hall.current().settings.limits.connections {
+        tracing::info!(
+            "the limit of open files allows {connections_max} client connections: raise it (ulimit -n) for more"
+        );
     }
-    let hall = hall.clone();
-    let doors: Arc<[Door]> = doors.into();
+    let seat = hall.seat();
+    let gate = Arc::new(Gate { doors, hall: hall.clone(), metrics: metrics.clone(), connections_max });
     let thread = std::thread::Builder::new().name("lb-acceptor".into()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
             Ok(runtime) => runtime,
             Err(error) => return tracing::error!("the acceptor cannot start: {error}"),
         };
-        runtime.block_on(async {
-            let mut accepting = JoinSet::new();
-            for (number, (socket, shard)) in counted.into_iter().enumerate() {
-                accepting.spawn(accept(number, socket, shard, most, doors.clone(), hall.clone(), stopping.clone()));
-            }
-            while accepting.join_next().await.is_some() {}
-        });
+        runtime.block_on(run(&gate, seat, stopped));
         let _ = finished.send(());
     })?;
     Ok(Acceptor { stop, done, thread })
@@ -122,37 +84,99 @@ fn most_connections() -> usize {
     usize::try_from((limit - reserved) / 2).unwrap_or(usize::MAX)
 }
 
-/// Accepts until told to stop, then takes what still waits in the queue.
-async fn accept(
-    number: usize,
-    socket: TcpListener,
-    shard: Arc<ConnectionShard>,
-    most: usize,
-    doors: Arc<[Door]>,
-    hall: Arc<Hall>,
-    mut stopping: watch::Receiver<bool>,
-) {
-    let listener = match tokio::net::TcpListener::from_std(socket) {
-        Ok(listener) => listener,
-        Err(error) => return tracing::error!("a listener cannot be watched: {error}"),
-    };
-    let admit = |stream: TcpStream, peer| {
-        let open: usize = doors.iter().map(Door::open).sum();
-        if open >= most.min(hall.current().settings.limits.connections) {
-            shard.rejected.inc();
-            return;
+/// Accepts where the newest generation says, until told to stop.
+async fn run(gate: &Arc<Gate>, mut seat: Seat, mut stopped: oneshot::Receiver<()>) {
+    let mut alive = tokio::time::interval(ALIVE_EVERY);
+    let mut open: Vec<Accepting> = Vec::new();
+    let mut tasks = JoinSet::new();
+    follow(gate, &mut seat, &mut open, &mut tasks);
+    loop {
+        tokio::select! {
+            biased;
+            _ = &mut stopped => break,
+            changed = seat.changed() => match changed {
+                true => follow(gate, &mut seat, &mut open, &mut tasks),
+                false => break,
+            },
+            _ = alive.tick() => seat.is_alive(),
+            // Closed ones; never waited for where there are none.
+            Some(_) = tasks.join_next() => {}
         }
-        let door = doors.iter().min_by_key(|door| door.open()).expect("there is at least one worker");
-        door.hand_over(stream, peer, number);
+    }
+    // Clients that come now are told at once that nobody is here.
+    for accepting in open {
+        let _ = accepting.close.send(Duration::ZERO);
+    }
+    while tasks.join_next().await.is_some() {}
+}
+
+/// Takes up the newest generation's listeners and lets go of those that it lacks.
+fn follow(gate: &Arc<Gate>, seat: &mut Seat, open: &mut Vec<Accepting>, tasks: &mut JoinSet<()>) {
+    let generation = seat.take();
+    let number = generation.number;
+    let listeners = generation.listeners.clone();
+    // Held by nobody here, so that it is free when its time is over.
+    drop(generation);
+    let is_named = |accepting: &mut Accepting| listeners.iter().any(|one| Arc::ptr_eq(one, &accepting.listener));
+    for gone in open.extract_if(.., |accepting| !is_named(accepting)) {
+        let _ = gone.close.send(HANDSHAKE_MAX);
+    }
+    for listener in listeners {
+        // Taken already: by us, at an earlier generation.
+        let Some(socket) = listener.take() else { continue };
+        let (close, closing) = oneshot::channel();
+        tasks.spawn(accept(socket, listener.clone(), gate.clone(), closing));
+        open.push(Accepting { listener, close });
+    }
+    seat.acknowledge(number);
+}
+
+/// Accepts until told to close; then turns newcomers away, takes those that have begun to connect, and closes.
+async fn accept(socket: TcpListener, listener: Arc<Listener>, gate: Arc<Gate>, closing: oneshot::Receiver<Duration>) {
+    // The acceptor is a writer of its own, so its shard comes after the workers'.
+    let shard = gate.metrics.connections(gate.doors.len(), listener.name());
+    let admit = |stream, peer| gate.admit(stream, peer, &listener, &shard);
+    match tokio::net::TcpListener::from_std(socket) {
+        Ok(socket) => accept_until_closed(socket, admit, closing).await,
+        Err(error) => tracing::error!("{} cannot be watched: {error}", listener.name()),
+    }
+    listener.set_closed();
+}
+
+async fn accept_until_closed(
+    socket: tokio::net::TcpListener,
+    admit: impl Fn(TcpStream, SocketAddr),
+    closing: oneshot::Receiver<Duration>,
+) {
+    let handshake_max = tokio::select! {
+        biased;
+        handshake_max = closing => handshake_max.unwrap_or_default(),
+        never = accept_for_ever(&socket, &admit) => match never {},
     };
+    let Ok(socket) = socket.into_std() else { return };
+    if let Err(error) = turn_away(&socket) {
+        tracing::debug!("newcomers to a listener that closes cannot be turned away: {error}");
+    }
+    let Ok(socket) = tokio::net::TcpListener::from_std(socket) else { return };
+    if !handshake_max.is_zero() {
+        let _ = timeout(handshake_max, accept_for_ever(&socket, &admit)).await;
+    }
+    // The kernel is asked itself, as the runtime may not have heard of the last ones; and no more than the queue could hold: clients
+    // that keep coming must not keep us.
+    let Ok(socket) = socket.into_std() else { return };
+    for _ in 0..BACKLOG {
+        match socket.accept() {
+            Ok((stream, peer)) => admit(stream, peer),
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
+            Err(_) => return,
+        }
+    }
+}
+
+async fn accept_for_ever(socket: &tokio::net::TcpListener, admit: &impl Fn(TcpStream, SocketAddr)) -> Infallible {
     let mut complained = false;
     loop {
-        let accepted = tokio::select! {
-            biased;
-            _ = stopping.wait_for(|stop| *stop) => break,
-            accepted = listener.accept() => accepted,
-        };
-        match accepted.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
+        match socket.accept().await.and_then(|(stream, peer)| Ok((stream.into_std()?, peer))) {
             Ok((stream, peer)) => {
                 admit(stream, peer);
                 complained = false;
@@ -165,23 +189,20 @@ async fn accept(
             }
         }
     }
-    // The kernel is asked itself, as the runtime may not have heard of the last ones; and no more than the queue could hold: clients
-    // that keep coming must not keep us.
-    let Ok(socket) = listener.into_std() else { return };
-    for _ in 0..BACKLOG {
-        match socket.accept() {
-            Ok((stream, peer)) => admit(stream, peer),
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => {}
-            Err(_) => return,
-        }
-    }
 }
 
-// === impl Listener ===
+// === impl Gate ===
 
-impl Listener {
-    pub fn address(&self) -> SocketAddr {
-        self.address
+impl Gate {
+    /// To the worker with the fewest, unless there are too many of all.
+    fn admit(&self, stream: TcpStream, peer: SocketAddr, listener: &Listener, shard: &ConnectionShard) {
+        let open: usize = self.doors.iter().map(Door::open).sum();
+        if open >= self.connections_max.min(self.hall.current().settings.limits.connections) {
+            shard.rejected.inc();
+            return;
+        }
+        let door = self.doors.iter().min_by_key(|door| door.open()).expect("there is at least one worker");
+        door.hand_over(stream, peer, listener.name());
     }
 }
 
@@ -194,7 +215,7 @@ impl Acceptor {
 
     /// Closes the sockets once their queues are empty.
     pub(super) async fn stop(self) {
-        let _ = self.stop.send(true);
+        let _ = self.stop.send(());
         let _ = self.done.await;
         let _ = self.thread.join();
     }

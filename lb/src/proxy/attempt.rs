@@ -156,7 +156,7 @@ impl Drop for Attempt {
 
 impl RequestGuard {
     pub(super) fn begin(client: Rc<Client>, pool: Rc<Pool>, method: Method, started: Instant) -> Self {
-        pool.shards[client.listener].in_flight.inc();
+        pool.count(client.listener, |shard| shard.in_flight.inc());
         Self { client, pool, method, started, ended: false }
     }
 
@@ -165,17 +165,18 @@ impl RequestGuard {
         if std::mem::replace(&mut self.ended, true) {
             return;
         }
-        let shard = &self.pool.shards[self.client.listener];
-        if let Some(reason) = reason {
-            shard.error(reason);
-        }
-        shard.request_finished(&self.method, status, (now - self.started).as_nanos() as u64);
-        shard.in_flight.dec();
+        self.pool.count(self.client.listener, |shard| {
+            if let Some(reason) = reason {
+                shard.error(reason);
+            }
+            shard.request_finished(&self.method, status, (now - self.started).as_nanos() as u64);
+            shard.in_flight.dec();
+        });
         self.client.request_ended(now);
     }
 
     pub(super) fn sent(&self, bytes: u64) {
-        self.pool.shards[self.client.listener].response_bytes.add(bytes);
+        self.pool.count(self.client.listener, |shard| shard.response_bytes.add(bytes));
     }
 }
 

@@ -91,7 +91,7 @@ impl RequestBody {
 
     fn count(&mut self, bytes: u64) -> Result<(), BodyError> {
         self.client.body_bytes.set(self.client.body_bytes.get() + bytes);
-        self.pool.shards[self.client.listener].request_bytes.add(bytes);
+        self.pool.count(self.client.listener, |shard| shard.request_bytes.add(bytes));
         self.left = self.left.checked_sub(bytes).ok_or_else(|| {
             self.client.body_failure.set(Some(ErrorReason::BodyTooLarge));
             BodyError::TooLarge

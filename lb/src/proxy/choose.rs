@@ -42,16 +42,23 @@ pub(super) fn choose(
     let tried_list = tried_index.map(|index| [index as u32]);
     let tried_list = tried_list.as_ref().map_or(&[][..], |list| list);
     let random = worker.random.borrow_mut().u64(..);
+    // The clock of this machine: tokio's may stand still in a test, and a plugin does not.
+    let now_ns = worker.clock_ns(now);
+    let is_timed = pool.count(client.listener, |shard| shard.pick_begins(now_ns)).unwrap_or_default();
+    let began = is_timed.then(std::time::Instant::now);
     let decision = shared.picker.pick(&PickRequest {
         worker: Some(worker.number),
         attempt: number,
         tried: tried_list,
         key: key.map(|key| (key.bytes(), key.hash)),
         random,
-        now_ns: worker.clock_ns(now),
+        now_ns,
         dry: false,
         headers: &Lookup(headers),
     });
+    if let Some(began) = began {
+        pool.count(client.listener, |shard| shard.pick_timed(began.elapsed()));
+    }
     let reason = match decision {
         Decision::Backend { index, token } if usable(current, index, limit) => {
             let instance = shared.picker.strategy().instance();
@@ -70,7 +77,7 @@ pub(super) fn choose(
     let may_serve = |index: usize| !tried_list.contains(&(index as u32)) && usable(current, index, limit);
     match fallback_pick(shared.fallback, &shared.backends, may_serve, random, &shared.fallback_cursor) {
         Some(index) => {
-            pool.shards[client.listener].fallback(reason);
+            pool.count(client.listener, |shard| shard.fallback(reason));
             Ok(Picked { member: current.members[index].clone(), instance: 0, token: 0 })
         }
         None if shared.backends.iter().any(|backend| backend.is_eligible()) && limit.is_some() => Err(OVERLOAD),

@@ -33,6 +33,7 @@ use crate::telemetry::ErrorReason;
 pub(super) struct Client {
     pub(super) worker: Rc<Worker>,
     pub(super) peer: SocketAddr,
+    /// The place of the listener it came by.
     pub(super) listener: usize,
     /// The peer's address as a header value, made once.
     pub(super) peer_text: HeaderValue,
@@ -196,8 +197,8 @@ impl Client {
     fn count_parse_error(&self, error: &hyper::Error) {
         if error.is_parse() {
             let view = self.worker.view.borrow();
-            if let Some(shard) = view.pools.first().and_then(|pool| pool.shards.get(self.listener)) {
-                shard.error(ErrorReason::BadRequest);
+            if let Some(pool) = view.pools.first() {
+                pool.count(self.listener, |shard| shard.error(ErrorReason::BadRequest));
             }
         }
     }
@@ -255,8 +256,8 @@ impl ClientIo {
         const SLOW: Failure = Failure::new(ErrorReason::ClientTimeout, "the request's head did not arrive in time");
         let _ = self.socket.stream().try_write(&SLOW.raw());
         let view = self.client.worker.view.borrow();
-        if let Some(shard) = view.pools.first().and_then(|pool| pool.shards.get(self.client.listener)) {
-            shard.error(ErrorReason::ClientTimeout);
+        if let Some(pool) = view.pools.first() {
+            pool.count(self.client.listener, |shard| shard.error(ErrorReason::ClientTimeout));
         }
     }
 

@@ -113,7 +113,7 @@ async fn get_answer(
     let first = attempt(&circumstances, &parts, body, None, may_repeat).await;
     let answer = match first {
         Err(Failed { failure, again: Some(again) }) => {
-            pool.shards[client.listener].retry(again.reason);
+            pool.count(client.listener, |shard| shard.retry(again.reason));
             match attempt(&circumstances, &parts, again.body, Some((again.reason, again.tried)), false).await {
                 // Nobody else was there: what the first one failed of says more.
                 Err(second) if second.failure.reason == ErrorReason::NoBackend => return Err(failure),

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use tokio::time::Instant;
 
+use super::listeners::Listeners;
 use super::upstream::Upstream;
 use crate::generation::{Generation, PoolGeneration, Settings};
 use crate::pool::Backend;
@@ -26,8 +27,8 @@ pub(super) struct View {
 /// A pool as this worker knows it.
 pub(super) struct Pool {
     pub(super) name: Arc<str>,
-    /// This worker's counters, by listener.
-    pub(super) shards: Vec<Arc<PoolShard>>,
+    /// This worker's counters, by the listener's place.
+    shards: RefCell<Vec<Option<Arc<PoolShard>>>>,
     current: RefCell<Option<Current>>,
 }
 
@@ -62,7 +63,7 @@ impl View {
         old: Option<&View>,
         metrics: &Metrics,
         worker: usize,
-        listeners: &[String],
+        listeners: &Listeners,
     ) -> Self {
         let pools = generation
             .pools
@@ -71,7 +72,7 @@ impl View {
                 let pool = old
                     .and_then(|old| old.pools.iter().find(|pool| pool.name == shared.name))
                     .cloned()
-                    .unwrap_or_else(|| Rc::new(Pool::new(&shared.name, metrics, worker, listeners)));
+                    .unwrap_or_else(|| Pool::new(&shared.name, metrics, worker, listeners));
                 pool.replace(shared.clone(), metrics, worker);
                 pool
             })
@@ -88,6 +89,11 @@ impl View {
         Self { generation, pools, settings }
     }
 
+    /// Takes up that listeners have got or given up their places.
+    pub(super) fn hear(&self, listeners: &Listeners, metrics: &Metrics, worker: usize) {
+        self.pools.iter().for_each(|pool| pool.hear(listeners, metrics, worker));
+    }
+
     /// Every backend of every pool.
     pub(super) fn each_member(&self, mut visit: impl FnMut(&Member)) {
         for pool in &self.pools {
@@ -101,9 +107,21 @@ impl View {
 // === impl Pool ===
 
 impl Pool {
-    fn new(name: &Arc<str>, metrics: &Metrics, worker: usize, listeners: &[String]) -> Self {
-        let shards = listeners.iter().map(|listener| metrics.pool(worker, listener, name)).collect();
-        Self { name: name.clone(), shards, current: RefCell::new(None) }
+    fn new(name: &Arc<str>, metrics: &Metrics, worker: usize, listeners: &Listeners) -> Rc<Self> {
+        let pool = Self { name: name.clone(), shards: RefCell::default(), current: RefCell::new(None) };
+        pool.hear(listeners, metrics, worker);
+        Rc::new(pool)
+    }
+
+    fn hear(&self, listeners: &Listeners, metrics: &Metrics, worker: usize) {
+        let shard = |name: Option<&Arc<str>>| name.map(|name| metrics.pool(worker, name, &self.name));
+        *self.shards.borrow_mut() = listeners.names().map(shard).collect();
+    }
+
+    /// Notes something in the counters for requests that came by the listener at this place.
+    pub(super) fn count<T>(&self, listener: usize, note: impl FnOnce(&PoolShard) -> T) -> Option<T> {
+        let shards = self.shards.borrow();
+        shards.get(listener)?.as_deref().map(note)
     }
 
     /// What the newest generation says; `None` when it has no such pool. Must not be held over an await.

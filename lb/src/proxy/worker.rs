@@ -18,9 +18,10 @@ use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::client::{self, Client};
+use super::listeners::Listeners;
 use super::view::View;
 use crate::generation::{Hall, Seat};
-use crate::telemetry::{ConnectionShard, Metrics};
+use crate::telemetry::Metrics;
 
 /// How often idle upstream connections are looked through, and a sign of life is given.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
@@ -32,8 +33,8 @@ pub(super) struct Worker {
     /// Clock zero, the same for all workers.
     pub(super) epoch: Instant,
     pub(super) random: RefCell<fastrand::Rng>,
-    /// By listener.
-    pub(super) connections: Vec<Arc<ConnectionShard>>,
+    listeners: RefCell<Listeners>,
+    metrics: Arc<Metrics>,
     pub(super) draining: Cell<bool>,
     clients: RefCell<HashMap<u64, Rc<Client>>>,
     next_client: Cell<u64>,
@@ -58,7 +59,7 @@ enum Message {
     Connection {
         stream: TcpStream,
         peer: SocketAddr,
-        listener: usize,
+        listener: Arc<str>,
     },
     /// Let requests finish until the deadline, answer how many connections were cut, end.
     Drain {
@@ -68,17 +69,11 @@ enum Message {
 }
 
 /// Starts worker `number`; answers when it has taken up the hall's generation.
-pub(super) fn start(
-    number: usize,
-    hall: &Arc<Hall>,
-    metrics: &Arc<Metrics>,
-    listeners: &Arc<[String]>,
-    epoch: Instant,
-) -> io::Result<Running> {
+pub(super) fn start(number: usize, hall: &Arc<Hall>, metrics: &Arc<Metrics>, epoch: Instant) -> io::Result<Running> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
     let door = Door { sender, open: open.clone() };
-    let (seat, metrics, listeners) = (hall.seat(), metrics.clone(), listeners.clone());
+    let (seat, metrics) = (hall.seat(), metrics.clone());
     let (started, waiting) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name(format!("lb-worker-{number}")).spawn(move || {
         let runtime = match Builder::new_current_thread().enable_io().enable_time().build_local(LocalOptions::default())
@@ -86,16 +81,21 @@ pub(super) fn start(
             Ok(runtime) => runtime,
             Err(error) => return drop(started.send(Err(error))),
         };
+        metrics.runtime(number, runtime.handle().metrics());
         runtime.block_on(async move {
             let mut seat = seat;
             let generation = seat.take();
             let first = generation.number;
+            let mut listeners = Listeners::default();
+            listeners.follow(&generation.listeners, &metrics, number);
+            let view = View::new(generation, None, &metrics, number, &listeners);
             let worker = Rc::new(Worker {
                 number: number as u32,
-                view: RefCell::new(View::new(generation, None, &metrics, number, &listeners)),
+                view: RefCell::new(view),
                 epoch,
                 random: RefCell::new(fastrand::Rng::new()),
-                connections: listeners.iter().map(|listener| metrics.connections(number, listener)).collect(),
+                listeners: RefCell::new(listeners),
+                metrics,
                 draining: Cell::new(false),
                 clients: RefCell::default(),
                 next_client: Cell::new(0),
@@ -104,7 +104,7 @@ pub(super) fn start(
             });
             seat.acknowledge(first);
             let _ = started.send(Ok(()));
-            run(&worker, seat, receiver, &metrics, &listeners).await;
+            run(&worker, seat, receiver).await;
         });
     })?;
     match waiting.recv() {
@@ -114,13 +114,7 @@ pub(super) fn start(
     }
 }
 
-async fn run(
-    worker: &Rc<Worker>,
-    mut seat: Seat,
-    mut messages: mpsc::UnboundedReceiver<Message>,
-    metrics: &Metrics,
-    listeners: &[String],
-) {
+async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedReceiver<Message>) {
     let mut purge = tokio::time::interval(PURGE_EVERY);
     purge.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let drained = Rc::new(Notify::new());
@@ -130,10 +124,10 @@ async fn run(
                 if !changed {
                     return;
                 }
-                worker.follow(&mut seat, metrics, listeners);
+                worker.follow(&mut seat);
             }
             message = messages.recv() => match message {
-                Some(Message::Connection { stream, peer, listener }) => worker.welcome(stream, peer, listener),
+                Some(Message::Connection { stream, peer, listener }) => worker.welcome(stream, peer, &listener),
                 // Beside this loop, which goes on following the hall meanwhile.
                 Some(Message::Drain { deadline, answer }) => {
                     let (worker, drained) = (worker.clone(), drained.clone());
@@ -148,6 +142,7 @@ async fn run(
             _ = purge.tick() => {
                 seat.is_alive();
                 worker.purge();
+                worker.forget_listeners();
             }
         }
     }
@@ -162,16 +157,23 @@ impl Worker {
     }
 
     /// Takes up the newest generation, lets go of the old one, says so.
-    fn follow(&self, seat: &mut Seat, metrics: &Metrics, listeners: &[String]) {
+    fn follow(&self, seat: &mut Seat) {
         let generation = seat.take();
         let number = generation.number;
-        let next = View::new(generation, Some(&self.view.borrow()), metrics, self.number as usize, listeners);
+        let worker = self.number as usize;
+        let has_new = self.listeners.borrow_mut().follow(&generation.listeners, &self.metrics, worker);
+        let listeners = self.listeners.borrow();
+        let next = View::new(generation, Some(&self.view.borrow()), &self.metrics, worker, &listeners);
+        if has_new {
+            next.hear(&listeners, &self.metrics, worker);
+        }
+        drop(listeners);
         let old = self.view.replace(next);
         drop(old);
         seat.acknowledge(number);
     }
 
-    fn welcome(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, listener: usize) {
+    fn welcome(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, listener: &Arc<str>) {
         let stream = match stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream)) {
             Ok(stream) => stream,
             Err(error) => {
@@ -183,18 +185,26 @@ impl Worker {
         let _ = stream.set_nodelay(true);
         let id = self.next_client.get();
         self.next_client.set(id + 1);
+        let listener = self.place_of(listener);
+        self.listeners.borrow_mut().came(listener);
         let client = Rc::new(Client::new(self.clone(), id, peer, listener));
         self.clients.borrow_mut().insert(id, client.clone());
-        let shard = &self.connections[listener];
-        shard.accepted.inc();
-        shard.open.inc();
         tokio::task::spawn_local(client::serve(client, stream));
+    }
+
+    fn place_of(&self, listener: &Arc<str>) -> usize {
+        let worker = self.number as usize;
+        let (place, is_new) = self.listeners.borrow_mut().place(listener, &self.metrics, worker);
+        if is_new {
+            self.view.borrow().hear(&self.listeners.borrow(), &self.metrics, worker);
+        }
+        place
     }
 
     /// The connection is over.
     pub(super) fn farewell(&self, id: u64, listener: usize) {
         if self.clients.borrow_mut().remove(&id).is_some() {
-            self.connections[listener].open.dec();
+            self.listeners.borrow_mut().went(listener);
             self.open.fetch_sub(1, Relaxed);
             if self.draining.get() && self.clients.borrow().is_empty() {
                 self.empty.notify_one();
@@ -206,6 +216,14 @@ impl Worker {
         let view = self.view.borrow();
         let Some(oldest) = Instant::now().checked_sub(view.settings.timeouts.upstream_idle) else { return };
         view.each_member(|member| member.purge_idle(oldest));
+    }
+
+    /// Lets go of the counters of listeners that are gone with their last connection.
+    fn forget_listeners(&self) {
+        let mut listeners = self.listeners.borrow_mut();
+        if listeners.forget_gone() {
+            self.view.borrow().hear(&listeners, &self.metrics, self.number as usize);
+        }
     }
 
     async fn drain(&self, deadline: Instant) -> usize {
@@ -231,9 +249,9 @@ impl Door {
         self.open.load(Relaxed)
     }
 
-    pub(super) fn hand_over(&self, stream: TcpStream, peer: SocketAddr, listener: usize) {
+    pub(super) fn hand_over(&self, stream: TcpStream, peer: SocketAddr, listener: &Arc<str>) {
         self.open.fetch_add(1, Relaxed);
-        let _ = self.sender.send(Message::Connection { stream, peer, listener });
+        let _ = self.sender.send(Message::Connection { stream, peer, listener: listener.clone() });
     }
 }
 

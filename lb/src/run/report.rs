@@ -16,7 +16,7 @@ use crate::control::{BackendStatus, PoolStatus, Status};
 #[derive(Serialize)]
 pub(super) struct Report<'a> {
     pub(super) pid: u32,
-    pub(super) proxy: &'a [SocketAddr],
+    pub(super) proxy: Vec<SocketAddr>,
     pub(super) admin: SocketAddr,
     config: Option<&'a Path>,
     status: Status,
@@ -44,7 +44,8 @@ pub(super) fn print(text: &str) {
 // === impl Report ===
 
 impl<'a> Report<'a> {
-    pub(super) fn new(loaded: &'a Loaded, proxy: &'a [SocketAddr], admin: SocketAddr, status: Status) -> Self {
+    pub(super) fn new(loaded: &'a Loaded, admin: SocketAddr, status: Status) -> Self {
+        let proxy = status.listeners.clone();
         Self { pid: std::process::id(), proxy, admin, config: loaded.config.file.as_deref(), status, loaded }
     }
 
@@ -100,14 +101,17 @@ impl<'a> Report<'a> {
             self.loaded.settings.iter().find(|setting| ["strategy.name", "strategy.path"].contains(&&*setting.key));
         let Some(setting) = setting else { return Ok(()) };
         let key = setting.key.trim_start_matches("strategy.");
-        let pid = self.pid;
+        let then = match self.loaded.config.reload.watch {
+            true => "and save it".to_owned(),
+            false => format!("and kill -HUP {}", self.pid),
+        };
         let todo = match (&setting.origin, self.config) {
             (Origin::File { line }, Some(file)) => {
-                format!("edit {key} in {} line {line}, then kill -HUP {pid}", file.display())
+                format!("edit {key} in {} line {line} {then}", file.display())
             }
             (Origin::Environment(variable), _) => format!("change {variable} and restart"),
             (Origin::CommandLine(flag), _) => format!("change {flag} and restart"),
-            _ => format!("set {key} under [strategy], then kill -HUP {pid}"),
+            _ => format!("set {key} under [strategy] {then}"),
         };
         writeln!(f, "another strategy: {todo}; `{}` lists them", again("strategies"))
     }
@@ -118,7 +122,7 @@ impl Display for Report<'_> {
         let Status { version, workers, .. } = &self.status;
         let s = if *workers == 1 { "" } else { "s" };
         writeln!(f, "lb {version}, {workers} worker{s}, process {}", self.pid)?;
-        for address in self.proxy {
+        for address in &self.proxy {
             writeln!(f, "  serving        http://{address}")?;
         }
         writeln!(f, "  admin          http://{}", self.admin)?;

@@ -52,6 +52,13 @@ pub(super) const REQUEST_BOUNDS_NS: &[u64] = &[
     10_000_000_000,
 ];
 
+/// The bounds of a pick, 100 ns to 10 ms: most cost less than a look at the clock.
+pub(super) const PICK_BOUNDS_NS: &[u64] =
+    &[100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, SLOW_PICK_NS, 1_000_000, 10_000_000];
+
+/// A longer pick is a slow one: sixteen times what lb needs for all of a request.
+pub(super) const SLOW_PICK_NS: u64 = 250_000;
+
 /// The longest table of bounds; a fixed width keeps the buckets inside their shard, away from other threads' lines.
 const BOUNDS_MAX: usize = 16;
 
@@ -140,6 +147,26 @@ impl HistogramSum {
         self.sum_ns = self.sum_ns.wrapping_add(histogram.sum_ns.get());
     }
 
+    /// As [`Histogram::observe`], for what is counted under a lock anyway.
+    pub(super) fn observe(&mut self, ns: u64) {
+        self.buckets[self.bounds.partition_point(|bound| *bound < ns)] += 1;
+        self.sum_ns = self.sum_ns.wrapping_add(ns);
+    }
+
+    /// Adds what `later` holds beyond `earlier`, an older reading of the same histograms.
+    pub(super) fn add_since(&mut self, later: &HistogramSum, earlier: &HistogramSum) {
+        for ((sum, later), earlier) in self.buckets.iter_mut().zip(later.buckets).zip(earlier.buckets) {
+            *sum += later.saturating_sub(earlier);
+        }
+        self.sum_ns = self.sum_ns.wrapping_add(later.sum_ns.wrapping_sub(earlier.sum_ns));
+    }
+
+    /// How many were longer than `bound_ns`, one of the bounds.
+    pub(super) fn longer_than(&self, bound_ns: u64) -> u64 {
+        let bucket = self.bounds.partition_point(|bound| *bound <= bound_ns);
+        self.buckets[bucket..].iter().sum()
+    }
+
     /// How many durations were observed.
     pub(super) fn count(&self) -> u64 {
         self.buckets.iter().sum()
@@ -190,7 +217,23 @@ mod tests {
 
     #[test]
     fn bounds_ascend() {
-        assert!(REQUEST_BOUNDS_NS.is_sorted_by(|a, b| a < b));
+        assert!([REQUEST_BOUNDS_NS, PICK_BOUNDS_NS].iter().all(|bounds| bounds.is_sorted_by(|a, b| a < b)));
+    }
+
+    #[test]
+    fn what_came_since_is_later_less_earlier() {
+        let histogram = Histogram::new(PICK_BOUNDS_NS);
+        let read = || {
+            let mut sum = HistogramSum::new(PICK_BOUNDS_NS);
+            sum.add(&histogram);
+            sum
+        };
+        histogram.observe(50);
+        let earlier = read();
+        [60, SLOW_PICK_NS, SLOW_PICK_NS + 1].into_iter().for_each(|ns| histogram.observe(ns));
+        let mut since = HistogramSum::new(PICK_BOUNDS_NS);
+        since.add_since(&read(), &earlier);
+        assert_eq!((since.count(), since.longer_than(SLOW_PICK_NS), since.sum_ns()), (3, 1, 61 + 2 * SLOW_PICK_NS));
     }
 
     #[test]

@@ -13,8 +13,9 @@ use super::exposition::{Exposition, descriptions};
 use super::hub::Shared;
 use super::names;
 use super::reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
+use super::reloads::Reloads;
 use super::shard::METHODS;
-use super::snapshot::{Backend, Health, Pool, Requests, Snapshot};
+use super::snapshot::{Backend, Health, Pool, Requests, Runtime, Snapshot};
 
 /// All that the hub knows, as one collector.
 pub(super) struct HubCollector {
@@ -39,21 +40,36 @@ impl Collector for HubCollector {
         let snapshot = self.shared.snapshot();
         let mut exposition = Exposition::default();
         let e = &mut exposition;
-        // a build that knows its revision and compiler says so by these variables
-        let revision = option_env!("LB_REVISION").unwrap_or("unknown");
-        let rustc = option_env!("LB_RUSTC").unwrap_or("unknown");
-        e.number(&names::BUILD_INFO, &[env!("CARGO_PKG_VERSION"), revision, rustc], 1.0);
+        let build = [env!("CARGO_PKG_VERSION"), env!("LB_REVISION"), env!("LB_RUSTC")];
+        e.number(&names::BUILD_INFO, &build, 1.0);
         e.number(&names::GENERATION, &[], snapshot.generation as f64);
-        for (kind, results) in ReloadKind::ALL.iter().zip(snapshot.reloads) {
-            for (result, count) in ReloadOutcome::ALL.iter().zip(results) {
-                e.number(&names::RELOADS, &[kind.as_str(), result.as_str()], count as f64);
-            }
-        }
+        ReloadKind::ALL.iter().zip(&snapshot.reloads).for_each(|(kind, reloads)| tell_reloads(e, *kind, reloads));
+        runtimes(e, &snapshot);
         connections(e, &snapshot);
         snapshot.requests.iter().for_each(|requests| tell_requests(e, requests));
         snapshot.pools.iter().for_each(|(name, pool)| tell_pool(e, name, pool));
         snapshot.backends.iter().for_each(|backend| tell_backend(e, backend));
         exposition.into_families()
+    }
+}
+
+fn tell_reloads(e: &mut Exposition, kind: ReloadKind, reloads: &Reloads) {
+    let kind = kind.as_str();
+    for (result, count) in ReloadOutcome::ALL.iter().zip(reloads.outcomes) {
+        e.number(&names::RELOADS, &[kind, result.as_str()], count as f64);
+    }
+    e.histogram(&names::RELOAD_DURATION, &[kind], &reloads.durations);
+    e.number(&names::RELOAD_LAST_SUCCESSFUL, &[kind], f64::from(u8::from(reloads.was_good)));
+    e.number(&names::RELOAD_LAST_SUCCESS, &[kind], reloads.last_success_seconds);
+}
+
+fn runtimes(e: &mut Exposition, snapshot: &Snapshot) {
+    let sum = |of: fn(&Runtime) -> usize| snapshot.runtimes.iter().map(of).sum::<usize>() as f64;
+    e.number(&names::RUNTIME_WORKERS, &[], snapshot.runtimes.len() as f64);
+    e.number(&names::RUNTIME_QUEUE, &[], sum(|runtime| runtime.queued));
+    e.number(&names::RUNTIME_TASKS, &[], sum(|runtime| runtime.tasks));
+    for runtime in &snapshot.runtimes {
+        e.number(&names::RUNTIME_BUSY, &[&runtime.worker.to_string()], runtime.busy_seconds);
     }
 }
 
@@ -89,13 +105,18 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &Pool) {
     }
     e.histogram(&names::BACKEND_CONNECT, &[name], &pool.connect);
     if let Some((strategy, version)) = &pool.strategy {
-        e.number(&names::STRATEGY_INFO, &[name, strategy, version], 1.0);
+        if pool.has_strategy {
+            e.number(&names::STRATEGY_INFO, &[name, strategy, version], 1.0);
+        }
+        e.number(&names::STRATEGY_RETIRED, &[name], pool.retired_instances as f64);
         for (kind, count) in SwapKind::ALL.iter().zip(pool.swaps) {
             e.number(&names::STRATEGY_SWAPS, &[name, kind.as_str()], count as f64);
         }
     }
-    for (strategy, counts) in &pool.fallbacks {
-        for (reason, count) in FallbackReason::ALL.iter().zip(counts) {
+    for (strategy, answers) in &pool.answers {
+        e.number(&names::STRATEGY_PICKS, &[name, strategy], answers.picks as f64);
+        e.histogram(&names::STRATEGY_PICK, &[name, strategy], &answers.pick_time);
+        for (reason, count) in FallbackReason::ALL.iter().zip(&answers.fallbacks) {
             e.number(&names::STRATEGY_FALLBACKS, &[name, strategy, reason.as_str()], *count as f64);
         }
     }

@@ -5,19 +5,24 @@
 //! go back while a series is shown; the lock is taken when views are built and at scrapes, never for a request, and never
 //! while text is made.
 
+use std::any::Any;
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
+use tokio::runtime::RuntimeMetrics;
 
-use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
 use super::collector::HubCollector;
 use super::process::ProcessCollector;
-use super::reason::{FallbackReason, ReloadKind, ReloadOutcome, SwapKind};
+use super::reason::{ReloadKind, ReloadOutcome, SwapKind};
+use super::reloads::{Reloads, ReloadsByKind};
+use super::retired::{Past, Retired};
 use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard};
 use super::snapshot::Snapshot;
+use super::strategies::{Answers, Replaced, Strategies};
+use super::totals::PickTotals;
 
 /// The metrics of one balancer.
 pub struct Metrics {
@@ -28,9 +33,6 @@ pub struct Metrics {
 /// The content type of `Metrics::render`; Prometheus 3 refuses a scrape without it.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// How long the series of a retired backend stay after its last attempt ended, so that their last counts are scraped.
-pub const RETIRED_SERIES_STAY: Duration = Duration::from_secs(300);
-
 /// What the hub and its collector share.
 pub(super) struct Shared {
     state: Mutex<State>,
@@ -38,7 +40,6 @@ pub(super) struct Shared {
 }
 
 /// All shards by what they are about. Names are shared strings because every scrape takes them along.
-#[derive(Default)]
 pub(super) struct State {
     pub(super) generation: u64,
     pub(super) listeners: BTreeMap<Arc<str>, Workers<ConnectionShard>>,
@@ -47,10 +48,18 @@ pub(super) struct State {
     pub(super) backends: BTreeMap<(Arc<str>, Arc<str>), Backend>,
     /// By pool and kind.
     pub(super) swaps: BTreeMap<Arc<str>, [u64; SwapKind::COUNT]>,
-    /// By kind and outcome.
-    pub(super) reloads: [[u64; ReloadOutcome::COUNT]; ReloadKind::COUNT],
-    /// Connect times of backends that are gone: their pool's histogram must not go back.
-    pub(super) past_connects: BTreeMap<Arc<str>, HistogramSum>,
+    /// By pool.
+    pub(super) replaced: BTreeMap<Arc<str>, Replaced>,
+    /// By kind.
+    pub(super) reloads: ReloadsByKind,
+    /// By worker.
+    pub(super) runtimes: BTreeMap<usize, RuntimeMetrics>,
+    /// Those that are listened on no more.
+    pub(super) retired_listeners: BTreeMap<Arc<str>, Retired>,
+    /// Those that are gone, with all of their backends.
+    pub(super) retired_pools: BTreeMap<Arc<str>, Retired>,
+    /// By pool.
+    pub(super) past: BTreeMap<Arc<str>, Past>,
 }
 
 /// The shards of one thing, by worker.
@@ -63,26 +72,6 @@ pub(super) struct Backend {
     pub(super) retired: Option<Retired>,
 }
 
-/// A backend that left its pool.
-#[derive(Clone, Copy, Default)]
-pub(super) struct Retired {
-    /// Since when nothing is in flight, as far as scrapes have seen.
-    idle_since: Option<Instant>,
-    /// Its series are no longer shown.
-    pub(super) hidden: bool,
-}
-
-/// The strategies that a pool has had. Workers count fallbacks without a name; what they counted until a swap is the old
-/// strategy's, what comes after it the new one's.
-pub(super) struct Strategies {
-    pub(super) name: Arc<str>,
-    pub(super) version: Arc<str>,
-    /// The pool's fallbacks when the one in charge took over.
-    at_start: [u64; FallbackReason::COUNT],
-    /// What each strategy was charged with before that, the one in charge included if it has been so before.
-    charged: BTreeMap<Arc<str>, [u64; FallbackReason::COUNT]>,
-}
-
 // === impl Metrics ===
 
 impl Metrics {
@@ -92,7 +81,7 @@ impl Metrics {
 
     /// As `new`, with a clock of the caller's; it is asked when a backend is retired and at scrapes.
     pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Arc<Metrics> {
-        let shared = Arc::new(Shared { state: Mutex::default(), clock: Box::new(clock) });
+        let shared = Arc::new(Shared { state: Mutex::new(State::new()), clock: Box::new(clock) });
         let registry = Registry::new();
         registry.register(Box::new(HubCollector::new(shared.clone()))).expect("names in names.rs are valid and differ");
         registry.register(Box::new(ProcessCollector::new())).expect("names in names.rs are valid and differ");
@@ -103,6 +92,19 @@ impl Metrics {
     pub fn connections(&self, worker: usize, listener: &str) -> Arc<ConnectionShard> {
         let mut state = self.shared.state.lock();
         state.listeners.entry(listener.into()).or_default().entry(worker).or_default().clone()
+    }
+
+    /// Clients can connect there: its series stay from now on.
+    pub fn listener_opened(&self, listener: &str) {
+        self.shared.state.lock().retired_listeners.remove(listener);
+    }
+
+    /// It is closed to new clients. Its series go `RETIRED_SERIES_STAY` after a scrape first found none of its connections open.
+    pub fn retire_listener(&self, listener: &str) {
+        let now = (self.shared.clock)();
+        let mut state = self.shared.state.lock();
+        state.retired_listeners.entry(listener.into()).or_default();
+        state.look_again(now);
     }
 
     /// The shard of a worker for the requests that come by `listener` for `pool`.
@@ -140,10 +142,27 @@ impl Metrics {
         }
     }
 
+    /// Requests may go there: its series stay from now on.
+    pub fn pool_opened(&self, pool: &str) {
+        self.shared.state.lock().retired_pools.remove(pool);
+    }
+
+    /// The pool is gone with all of its backends; to be called when no worker's view has it. `lb_strategy_info` goes at once, the
+    /// other series `RETIRED_SERIES_STAY` after a scrape first found nothing in flight.
+    pub fn retire_pool(&self, pool: &str) {
+        let now = (self.shared.clock)();
+        let mut state = self.shared.state.lock();
+        for (_, backend) in state.backends.iter_mut().filter(|((name, _), _)| **name == *pool) {
+            backend.retired.get_or_insert_default();
+        }
+        state.retired_pools.entry(pool.into()).or_default();
+        state.look_again(now);
+    }
+
     /// The strategy in charge of a pool from now on.
     pub fn set_strategy(&self, pool: &str, strategy: &str, version: &str) {
         let mut state = self.shared.state.lock();
-        let counted = state.fallbacks(pool);
+        let counted = state.answers(pool);
         match state.strategies.get_mut(pool) {
             Some(strategies) => strategies.hand_over(strategy, version, counted),
             None => {
@@ -158,9 +177,20 @@ impl Metrics {
         state.swaps.entry(pool.into()).or_default()[kind as usize] += 1;
     }
 
+    /// An instance lost its place in a pool and is not kept; it is counted until nobody holds it any more.
+    pub fn strategy_retired(&self, pool: &str, instance: Weak<dyn Any + Send + Sync>) {
+        self.shared.state.lock().replaced.entry(pool.into()).or_default().push(instance);
+    }
+
     /// A reload came to its end.
-    pub fn reload_ended(&self, kind: ReloadKind, outcome: ReloadOutcome) {
-        self.shared.state.lock().reloads[kind as usize][outcome as usize] += 1;
+    pub fn reload_ended(&self, kind: ReloadKind, outcome: ReloadOutcome, took: Duration) {
+        let now = seconds_since_the_epoch();
+        self.shared.state.lock().reloads[kind as usize].ended(outcome, took, now);
+    }
+
+    /// The runtime that a worker's tasks run on.
+    pub fn runtime(&self, worker: usize, runtime: RuntimeMetrics) {
+        self.shared.state.lock().runtimes.insert(worker, runtime);
     }
 
     /// The generation in force.
@@ -181,6 +211,10 @@ impl Metrics {
     }
 }
 
+fn seconds_since_the_epoch() -> f64 {
+    std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
+}
+
 // === impl Shared ===
 
 impl Shared {
@@ -188,85 +222,38 @@ impl Shared {
         let now = (self.clock)();
         Snapshot::take(&mut self.state.lock(), now)
     }
+
+    pub(super) fn pick_totals(&self, pool: &str) -> PickTotals {
+        self.state.lock().answers(pool).totals()
+    }
 }
 
 // === impl State ===
 
 impl State {
-    /// Judges the retired backends: those idle for long enough are hidden, and forgotten once nobody else holds their shards
-    /// (a worker that did could count into what is never read).
-    pub(super) fn look_again(&mut self, now: Instant) {
-        let past_connects = &mut self.past_connects;
-        self.backends.retain(|(pool, _), backend| {
-            backend.look_again(now);
-            let hidden = backend.retired.is_some_and(|retired| retired.hidden);
-            // get_mut rather than a count: it also makes the last writes of a worker that just let go visible here
-            let forgettable = hidden
-                && backend.shards.values_mut().all(|shard| Arc::get_mut(shard).is_some())
-                && backend.gauges.as_mut().is_none_or(|gauges| Arc::get_mut(gauges).is_some());
-            if forgettable {
-                let past = past_connects.entry(pool.clone()).or_insert(HistogramSum::new(REQUEST_BOUNDS_NS));
-                backend.shards.values().for_each(|shard| past.add(&shard.connect));
-            }
-            !forgettable
-        });
-    }
-
-    /// The fallbacks of a pool, by reason, over all workers and listeners.
-    pub(super) fn fallbacks(&self, pool: &str) -> [u64; FallbackReason::COUNT] {
-        let mut sum = [0; FallbackReason::COUNT];
-        let shards = self.pools.iter().filter(|((_, name), _)| **name == *pool).flat_map(|(_, shards)| shards.values());
-        for shard in shards {
-            sum.iter_mut().zip(&shard.fallbacks).for_each(|(sum, counter)| *sum += counter.get());
-        }
-        sum
-    }
-}
-
-// === impl Backend ===
-
-impl Backend {
-    fn look_again(&mut self, now: Instant) {
-        let in_flight: i64 = self.shards.values().map(|shard| shard.in_flight.get()).sum();
-        if let Some(retired) = &mut self.retired {
-            retired.idle_since = if in_flight > 0 { None } else { retired.idle_since.or(Some(now)) };
-            retired.hidden =
-                retired.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= RETIRED_SERIES_STAY);
-        }
-    }
-}
-
-// === impl Strategies ===
-
-impl Strategies {
-    /// The first strategy of a pool, charged with all that was counted before it was named.
-    fn new(name: &str, version: &str) -> Strategies {
-        Strategies {
-            name: name.into(),
-            version: version.into(),
-            at_start: [0; FallbackReason::COUNT],
-            charged: BTreeMap::new(),
+    fn new() -> State {
+        let started = seconds_since_the_epoch();
+        State {
+            generation: 0,
+            listeners: BTreeMap::new(),
+            pools: BTreeMap::new(),
+            strategies: BTreeMap::new(),
+            backends: BTreeMap::new(),
+            swaps: BTreeMap::new(),
+            replaced: BTreeMap::new(),
+            reloads: std::array::from_fn(|_| Reloads::new(started)),
+            runtimes: BTreeMap::new(),
+            retired_listeners: BTreeMap::new(),
+            retired_pools: BTreeMap::new(),
+            past: BTreeMap::new(),
         }
     }
 
-    /// Charges the one in charge with what was `counted` in its time and puts another in its place.
-    fn hand_over(&mut self, name: &str, version: &str, counted: [u64; FallbackReason::COUNT]) {
-        self.charged = self.charged(counted);
-        self.at_start = counted;
-        self.name = name.into();
-        self.version = version.into();
-    }
-
-    /// The fallbacks by strategy when the pool's sum is `counted`; the one in charge is always among them.
-    pub(super) fn charged(
-        &self,
-        counted: [u64; FallbackReason::COUNT],
-    ) -> BTreeMap<Arc<str>, [u64; FallbackReason::COUNT]> {
-        let mut charged = self.charged.clone();
-        let mine = charged.entry(self.name.clone()).or_default();
-        for ((mine, counted), at_start) in mine.iter_mut().zip(counted).zip(self.at_start) {
-            *mine += counted - at_start;
-        }
-        charged
+    /// How a pool's strategies have answered, over all workers and listeners.
+    pub(super) fn answers(&self, pool: &str) -> Answers {
+        let mut answers = self.past.get(pool).map(|past| past.answers.clone()).unwrap_or_default();
+        let of_pool = self.pools.iter().filter(|((_, name), _)| **name == *pool);
+        of_pool.flat_map(|(_, shards)| shards.values()).for_each(|shard| answers.add(shard));
+        answers
     }
 }

@@ -23,6 +23,8 @@ pub const FILTER_VARIABLE: &str = "LB_LOG";
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 
 static QUEUE: OnceLock<&'static Queue> = OnceLock::new();
+/// Replaces the filter of the log that is set up.
+static REFILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
 /// Lines on their way to stderr.
 #[derive(Default)]
@@ -57,9 +59,25 @@ pub fn init(level: &str) {
         .log_internal_errors(false)
         .with_ansi(colour)
         .with_target(false)
-        .finish();
-    let first = subscriber.try_init().is_ok();
+        .with_filter_reloading();
+    let handle = subscriber.reload_handle();
+    let first = subscriber.finish().try_init().is_ok();
+    if first {
+        // Fails only when the subscriber is gone.
+        let _ = REFILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
+    }
     if let Some(complaint) = complaint.filter(|_| first) {
+        tracing::warn!("{complaint}");
+    }
+}
+
+/// From now on with another `level`; LB_LOG still goes before it. Without a log nothing happens.
+pub fn set_level(level: &str) {
+    let (filter, complaint) = filter(std::env::var(FILTER_VARIABLE).ok().as_deref(), level);
+    if let Some(refilter) = REFILTER.get() {
+        refilter(filter);
+    }
+    if let Some(complaint) = complaint {
         tracing::warn!("{complaint}");
     }
 }

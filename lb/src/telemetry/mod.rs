@@ -14,15 +14,19 @@ pub mod logs;
 pub mod names;
 mod process;
 mod reason;
+mod reloads;
+mod retired;
 mod shard;
 mod snapshot;
+mod strategies;
 mod totals;
 
 #[cfg(test)]
 mod tests;
 
 pub use cell::{Counter, Gauge};
-pub use hub::{CONTENT_TYPE, Metrics, RETIRED_SERIES_STAY};
+pub use hub::{CONTENT_TYPE, Metrics};
 pub use reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
-pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard};
-pub use totals::{BackendTotals, PoolTotals};
+pub use retired::RETIRED_SERIES_STAY;
+pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, SLOW_PICK};
+pub use totals::{BackendTotals, PickTotals, PoolTotals};

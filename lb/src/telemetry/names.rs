@@ -95,16 +95,42 @@ pub const STRATEGY_FALLBACKS: Metric = counter(
     &["pool", "strategy", "reason"],
     "Picks made by the built-in fallback in place of the strategy, by cause.",
 );
+pub const STRATEGY_PICKS: Metric =
+    counter("lb_strategy_picks_total", &["pool", "strategy"], "Picks asked of the strategy.");
+pub const STRATEGY_PICK: Metric = histogram(
+    "lb_strategy_pick_seconds",
+    &["pool", "strategy"],
+    "Time of one pick; one in 128 is timed, and one in 10 ms where few requests come.",
+);
+pub const STRATEGY_RETIRED: Metric = gauge(
+    "lb_strategy_retired_instances",
+    &["pool"],
+    "Replaced instances of strategies that somebody still holds, without the one kept for a rollback.",
+);
 pub const STRATEGY_SWAPS: Metric = counter(
     "lb_strategy_swaps_total",
     &["pool", "kind"],
-    "Strategies put in charge of a pool while it ran, by what was new: options, plugin or strategy.",
+    "Strategies put in charge of a pool while it ran, by what was new: options, plugin or strategy; or rollback.",
 );
-pub const RELOADS: Metric = counter(
-    "lb_reloads_total",
-    &["kind", "result"],
-    "Reloads tried, of the configuration or with an overriding strategy.",
+pub const RELOADS: Metric =
+    counter("lb_reloads_total", &["kind", "result"], "Reloads by what they were about and how they ended.");
+pub const RELOAD_DURATION: Metric =
+    histogram("lb_reload_duration_seconds", &["kind"], "Time from the request for a reload to its end.");
+pub const RELOAD_LAST_SUCCESSFUL: Metric =
+    gauge("lb_reload_last_successful", &["kind"], "1 when the last reload worked and was not taken back since.");
+pub const RELOAD_LAST_SUCCESS: Metric = gauge(
+    "lb_reload_last_success_timestamp_seconds",
+    &["kind"],
+    "When something new was last put in force, seconds since the Unix epoch; at first the start.",
 );
+
+// the workers' runtimes
+pub const RUNTIME_WORKERS: Metric = gauge("lb_runtime_workers", &[], "Worker threads.");
+pub const RUNTIME_BUSY: Metric =
+    counter("lb_runtime_busy_seconds_total", &["worker"], "Time in which a worker was not waiting for events.");
+pub const RUNTIME_QUEUE: Metric =
+    gauge("lb_runtime_global_queue_depth", &[], "Tasks that were woken from outside and wait, over all workers.");
+pub const RUNTIME_TASKS: Metric = gauge("lb_runtime_alive_tasks", &[], "Tasks alive, over all workers.");
 
 // the process, under the names that every exporter uses
 pub const PROCESS_CPU: Metric = counter("process_cpu_seconds_total", &[], "User and system CPU time spent in seconds.");
@@ -142,9 +168,19 @@ pub const HUB: &[&Metric] = &[
     &BACKEND_HEALTH_CHECKS,
     &BACKEND_HEALTH_TRANSITIONS,
     &STRATEGY_INFO,
+    &STRATEGY_PICKS,
+    &STRATEGY_PICK,
     &STRATEGY_FALLBACKS,
+    &STRATEGY_RETIRED,
     &STRATEGY_SWAPS,
     &RELOADS,
+    &RELOAD_DURATION,
+    &RELOAD_LAST_SUCCESSFUL,
+    &RELOAD_LAST_SUCCESS,
+    &RUNTIME_WORKERS,
+    &RUNTIME_BUSY,
+    &RUNTIME_QUEUE,
+    &RUNTIME_TASKS,
 ];
 
 /// What the process collector exposes.

@@ -100,15 +100,17 @@ words! {
         Plugin = "plugin",
         /// Another strategy.
         Strategy = "strategy",
+        /// The last proven one, back again.
+        Rollback = "rollback",
     }
 }
 
 words! {
-    /// What a reload was asked to take up.
+    /// What a reload was about.
     pub enum ReloadKind {
-        /// What the files say.
+        /// Settings, backends, routes; or it came no further than to the file.
         Config = "config",
-        /// A strategy that the files do not name.
+        /// A strategy of a pool was replaced, or was to be.
         Strategy = "strategy",
     }
 }
@@ -120,6 +122,8 @@ words! {
         Success = "success",
         /// Refused.
         Failure = "failure",
+        /// What an earlier one had put in charge failed its probation and was taken back.
+        RolledBack = "rolled_back",
     }
 }
 

@@ -4,9 +4,11 @@
 //! Invariants: one thread writes a shard, whatever `Sync` allows; nothing here locks, formats or builds a label; memory is
 //! allocated at most once per shard and class of status codes. Aligned so that two workers' shards never share a line.
 
+use std::time::Duration;
+
 use http::Method;
 
-use super::cell::{Counter, Gauge, Histogram, REQUEST_BOUNDS_NS};
+use super::cell::{Counter, Gauge, Histogram, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
 use super::code::{ByClass, CodeTable};
 use super::reason::{ErrorReason, FallbackReason, RetryReason};
 
@@ -32,6 +34,11 @@ pub struct PoolShard {
     pub(super) errors: [Counter; ErrorReason::COUNT],
     pub(super) retries: [Counter; RetryReason::COUNT],
     pub(super) fallbacks: [Counter; FallbackReason::COUNT],
+    /// Answers asked of the strategy.
+    pub(super) picks: Counter,
+    /// Of those that were timed.
+    pub(super) pick_time: Histogram,
+    last_timed_ns: Gauge,
 }
 
 /// What one worker counts about its attempts on one backend.
@@ -58,6 +65,12 @@ pub struct BackendGauges {
     pub(super) transitions_up: Counter,
     pub(super) transitions_down: Counter,
 }
+
+/// Two looks at the clock cost more than most picks, so one in so many is timed; and where few requests come, one in 10 ms.
+const PICKS_PER_TIMED: u64 = 128;
+const UNTIMED_NS_MAX: u64 = 10_000_000;
+/// A longer pick counts as slow.
+pub const SLOW_PICK: Duration = Duration::from_nanos(SLOW_PICK_NS);
 
 /// The `method` label by column of `PoolShard::requests`; the last one stands for all that clients may invent.
 pub(super) const METHODS: [&str; 10] =
@@ -92,6 +105,9 @@ impl PoolShard {
             errors: [const { Counter::new() }; ErrorReason::COUNT],
             retries: [const { Counter::new() }; RetryReason::COUNT],
             fallbacks: [const { Counter::new() }; FallbackReason::COUNT],
+            picks: Counter::new(),
+            pick_time: Histogram::new(PICK_BOUNDS_NS),
+            last_timed_ns: Gauge::new(),
         };
         // there from the start, so that the first request is seen as an increase
         shard.duration(200);
@@ -121,6 +137,25 @@ impl PoolShard {
     #[inline]
     pub fn fallback(&self, reason: FallbackReason) {
         self.fallbacks[reason as usize].inc();
+    }
+
+    /// Counts a pick that is about to be asked for; whether it is one of those to be timed.
+    #[inline]
+    pub fn pick_begins(&self, now_ns: u64) -> bool {
+        let before = self.picks.get();
+        self.picks.inc();
+        let is_timed = before.is_multiple_of(PICKS_PER_TIMED)
+            || now_ns.saturating_sub(self.last_timed_ns.get() as u64) >= UNTIMED_NS_MAX;
+        if is_timed {
+            self.last_timed_ns.set(now_ns as i64);
+        }
+        is_timed
+    }
+
+    /// How long it took, of a pick that was to be timed.
+    #[inline]
+    pub fn pick_timed(&self, took: Duration) {
+        self.pick_time.observe(took.as_nanos() as u64);
     }
 
     #[inline]

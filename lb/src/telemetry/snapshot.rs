@@ -7,19 +7,33 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Instant;
 
+use tokio::runtime::RuntimeMetrics;
+
 use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{self, State};
-use super::reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
+use super::reason::{ErrorReason, RetryReason, SwapKind};
+use super::reloads::Reloads;
+use super::retired::add;
 use super::shard::PoolShard;
+use super::strategies::{Answers, Replaced};
 
 #[derive(Default)]
 pub(super) struct Snapshot {
     pub generation: u64,
-    pub reloads: [[u64; ReloadOutcome::COUNT]; ReloadKind::COUNT],
+    pub reloads: Vec<Reloads>,
+    pub runtimes: Vec<Runtime>,
     pub listeners: Vec<Listener>,
     pub requests: Vec<Requests>,
     pub pools: BTreeMap<Arc<str>, Pool>,
     pub backends: Vec<Backend>,
+}
+
+/// The runtime of one worker.
+pub(super) struct Runtime {
+    pub worker: usize,
+    pub busy_seconds: f64,
+    pub queued: usize,
+    pub tasks: usize,
 }
 
 /// Client connections of one listener.
@@ -48,9 +62,12 @@ pub(super) struct Pool {
     pub errors: [u64; ErrorReason::COUNT],
     pub retries: [u64; RetryReason::COUNT],
     pub connect: HistogramSum,
-    /// Name and version of the strategy in charge, once it is known.
+    /// One is in charge: the pool is in service.
+    pub has_strategy: bool,
+    /// Name and version of it, once it is known.
     pub strategy: Option<(Arc<str>, Arc<str>)>,
-    pub fallbacks: BTreeMap<Arc<str>, [u64; FallbackReason::COUNT]>,
+    pub answers: BTreeMap<Arc<str>, Answers>,
+    pub retired_instances: usize,
     pub swaps: [u64; SwapKind::COUNT],
 }
 
@@ -86,8 +103,10 @@ impl Snapshot {
     /// Sums what `state` holds, after judging the retired backends as of `now`.
     pub(super) fn take(state: &mut State, now: Instant) -> Snapshot {
         state.look_again(now);
-        let mut snapshot = Snapshot { generation: state.generation, reloads: state.reloads, ..Snapshot::default() };
-        for (listener, shards) in &state.listeners {
+        let mut snapshot =
+            Snapshot { generation: state.generation, reloads: state.reloads.to_vec(), ..Snapshot::default() };
+        snapshot.runtimes = state.runtimes.iter().map(|(worker, runtime)| Runtime::read(*worker, runtime)).collect();
+        for (listener, shards) in state.listeners.iter().filter(|(listener, _)| !state.is_hidden(listener)) {
             snapshot.listeners.push(Listener {
                 listener: listener.clone(),
                 open: shards.values().map(|shard| shard.open.get()).sum(),
@@ -103,16 +122,23 @@ impl Snapshot {
                 add(&mut pool.errors, &shard.errors);
                 add(&mut pool.retries, &shard.retries);
             }
-            snapshot.requests.push(requests);
+            // hidden ones still count for the pool as a whole
+            if !state.is_hidden(listener) {
+                snapshot.requests.push(requests);
+            }
         }
         for (name, strategies) in &state.strategies {
             let pool = snapshot.pools.entry(name.clone()).or_default();
             pool.strategy = Some((strategies.name.clone(), strategies.version.clone()));
-            pool.fallbacks = strategies.charged(state.fallbacks(name));
+            pool.answers = strategies.charged(&state.answers(name));
+            pool.retired_instances = state.replaced.get_mut(name).map_or(0, Replaced::count);
             pool.swaps = state.swaps.get(name).copied().unwrap_or_default();
         }
-        for (name, connect) in &state.past_connects {
-            snapshot.pools.entry(name.clone()).or_default().connect = connect.clone();
+        for (name, past) in &state.past {
+            let pool = snapshot.pools.entry(name.clone()).or_default();
+            pool.connect = past.connects.clone();
+            pool.errors.iter_mut().zip(past.errors).for_each(|(sum, past)| *sum += past);
+            pool.retries.iter_mut().zip(past.retries).for_each(|(sum, past)| *sum += past);
         }
         for ((pool, name), backend) in &state.backends {
             // hidden ones still count here: the pool's histogram does not end with a backend
@@ -122,7 +148,26 @@ impl Snapshot {
                 snapshot.backends.push(Backend::sum(pool.clone(), name.clone(), backend));
             }
         }
+        snapshot.requests.retain(|requests| !state.is_pool_hidden(&requests.pool));
+        snapshot.pools.retain(|name, _| !state.is_pool_hidden(name));
+        for (_, pool) in snapshot.pools.iter_mut().filter(|(name, _)| state.retired_pools.contains_key(*name)) {
+            pool.has_strategy = false;
+        }
         snapshot
+    }
+}
+
+// === impl Runtime ===
+
+impl Runtime {
+    /// A worker's runtime has one thread, number 0.
+    fn read(worker: usize, runtime: &RuntimeMetrics) -> Runtime {
+        Runtime {
+            worker,
+            busy_seconds: runtime.worker_total_busy_duration(0).as_secs_f64(),
+            queued: runtime.global_queue_depth(),
+            tasks: runtime.num_alive_tasks(),
+        }
     }
 }
 
@@ -160,8 +205,10 @@ impl Default for Pool {
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
             connect: EMPTY,
+            has_strategy: true,
             strategy: None,
-            fallbacks: BTreeMap::new(),
+            answers: BTreeMap::new(),
+            retired_instances: 0,
             swaps: [0; SwapKind::COUNT],
         }
     }
@@ -201,8 +248,4 @@ impl Backend {
         });
         sum
     }
-}
-
-fn add(sums: &mut [u64], counters: &[super::cell::Counter]) {
-    sums.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.get());
 }

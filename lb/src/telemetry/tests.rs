@@ -12,6 +12,8 @@ use super::names::{self, Metric};
 use super::*;
 use text::Text;
 
+mod retired;
+mod strategies;
 mod text;
 
 /// A hub in which everything has happened to pool `p` with its backends `b1` and `b2` at least once.
@@ -19,7 +21,9 @@ fn busy_hub() -> Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.set_generation(3);
     metrics.set_strategy("p", "round_robin", "1.0.0");
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
     for worker in 0..2 {
+        metrics.runtime(worker, runtime.handle().metrics());
         metrics.connections(worker, "l").accepted.inc();
         let pool = metrics.pool(worker, "l", "p");
         pool.request_finished(&Method::GET, 200, 1_000_000);
@@ -318,28 +322,6 @@ fn retiring_what_is_not_known_does_nothing() {
     let metrics = Metrics::new();
     metrics.retire_backend("p", "b");
     assert_eq!(series_of(&scrape(&metrics), "b"), 0);
-}
-
-#[test]
-fn a_swap_replaces_the_strategys_series_and_fallbacks_stay_with_who_caused_them() {
-    let metrics = Metrics::new();
-    let (one, two) = (metrics.pool(0, "l", "p"), metrics.pool(1, "m", "p"));
-    let of = |text: &Text, strategy: &str| {
-        text.find("lb_strategy_fallbacks_total", &[("pool", "p"), ("strategy", strategy), ("reason", "panic")])
-    };
-    metrics.set_strategy("p", "old", "1");
-    one.fallback(FallbackReason::Panic);
-    two.fallback(FallbackReason::Panic);
-    metrics.set_strategy("p", "new", "2");
-    two.fallback(FallbackReason::Panic);
-    let text = scrape(&metrics);
-    assert_eq!((of(&text, "old"), of(&text, "new")), (Some(2.0), Some(1.0)));
-    assert_eq!(text.families["lb_strategy_info"].samples.len(), 1);
-    assert_eq!(text.value("lb_strategy_info", &[("pool", "p"), ("strategy", "new"), ("version", "2")]), 1.0);
-    metrics.set_strategy("p", "old", "1.1");
-    one.fallback(FallbackReason::Panic);
-    let text = scrape(&metrics);
-    assert_eq!((of(&text, "old"), of(&text, "new")), (Some(3.0), Some(1.0)));
 }
 
 #[test]

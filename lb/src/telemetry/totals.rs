@@ -25,6 +25,18 @@ pub struct BackendTotals {
     pub in_flight: i64,
 }
 
+/// How a pool's strategy has answered, over all workers and listeners, whichever strategy it was.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PickTotals {
+    pub picks: u64,
+    pub timed: u64,
+    /// Of the timed ones, those over [`SLOW_PICK`](super::SLOW_PICK).
+    pub slow: u64,
+    pub panics: u64,
+    /// An index outside the list or already tried, or an error.
+    pub senseless: u64,
+}
+
 // === impl Metrics ===
 
 impl Metrics {
@@ -44,6 +56,11 @@ impl Metrics {
             totals.errors_by_reason = counted.filter(|(_, count)| *count > 0).collect();
         }
         totals
+    }
+
+    /// How a pool's strategies have answered; zeros for a pool that is not known.
+    pub fn pick_totals(&self, pool: &str) -> PickTotals {
+        self.shared().pick_totals(pool)
     }
 
     /// The totals of a pool's backends by id, with those retired whose series are still shown.

@@ -166,9 +166,24 @@ impl Balancer {
 
     /// The same with its stderr somewhere else.
     pub(crate) fn start_logging_to(stderr: impl Into<Stdio>, folder: TempDir, arguments: &[&str]) -> Self {
+        let mut command = command(&folder, &[]);
+        command.args(arguments);
+        Self::start_command(command, stderr, folder)
+    }
+
+    /// Where the file says, and not the command line, which goes before it at every reload.
+    #[allow(dead_code, reason = "of the reload tests, which share this file")]
+    pub(crate) fn start_where_the_file_says(folder: TempDir) -> Self {
+        let stderr = std::fs::File::create(folder.path().join("stderr")).unwrap();
+        let command = bare_command(&folder, &["--admin-listen", "127.0.0.1:0"]);
+        Self::start_command(command, stderr, folder)
+    }
+
+    /// Starts this command, which is to find its configuration in `folder`.
+    pub(crate) fn start_command(mut command: Command, stderr: impl Into<Stdio>, folder: TempDir) -> Self {
         let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
-        let mut child = command(&folder, &["--ready-file", "ready.json"])
-            .args(arguments)
+        let mut child = command
+            .args(["--ready-file", "ready.json"])
             .stdin(Stdio::null())
             .stdout(file("stdout"))
             .stderr(stderr)

@@ -146,6 +146,7 @@ fn a_pool_that_goes_while_a_request_runs_and_one_that_comes_are_no_trouble() {
         number: 2,
         pools: vec![crate::support::pool(&default)],
         routes: Vec::new(),
+        listeners: lb.hall.current().listeners.clone(),
         settings: lb.settings.clone(),
         course: None,
     });

@@ -11,8 +11,9 @@ use std::time::{Duration, Instant};
 
 use lb::config::{Fallback, HashFunction, KeySource, Limits, Route, Timeouts};
 use lb::generation::{CourseCall, Generation, Hall, PoolGeneration, Settings};
+use lb::listener;
 use lb::pool::{Backend, Eligibility};
-use lb::proxy::{self, Proxy};
+use lb::proxy::Proxy;
 use lb::telemetry::Metrics;
 use lb_strategy_host::{BackendList, BackendSpec, Loader, Picker, Plugin, Strategy, Wanted};
 use mock_server::{MockServer, Options, Running};
@@ -203,12 +204,14 @@ impl Setup {
         let settings = Arc::new(self.settings);
         let pools = self.pools.iter().map(pool).collect();
         let routes = self.routes;
-        let hall = Hall::new(Generation { number: 1, pools, routes, settings: settings.clone(), course: self.course });
+        let listeners = listener::open(&["127.0.0.1:0".parse().unwrap()], &[]).unwrap();
+        let address = listeners[0].address();
+        let course = self.course;
+        let hall = Hall::new(Generation { number: 1, pools, routes, listeners, settings: settings.clone(), course });
         let metrics = Metrics::new();
-        let listeners = proxy::bind(&["127.0.0.1:0".parse().unwrap()]).unwrap();
-        let proxy = Proxy::start(listeners, &hall, &metrics, self.workers).unwrap();
+        let proxy = Proxy::start(&hall, &metrics, self.workers).unwrap();
         let backends = self.pools[0].backends.clone();
-        Balancer { address: proxy.addresses()[0], hall, metrics, settings, backends, proxy: Some(proxy) }
+        Balancer { address, hall, metrics, settings, backends, proxy: Some(proxy) }
     }
 }
 
@@ -227,6 +230,7 @@ impl Balancer {
             number,
             pools: pools.iter().map(pool).collect(),
             routes: current.routes.clone(),
+            listeners: current.listeners.clone(),
             settings: self.settings.clone(),
             course: current.course.clone(),
         });

@@ -3,18 +3,27 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
 use mock_server::Running;
 use serde_json::{Value, json};
+use tempfile::TempDir;
 
-use crate::harness::{Answer, Balancer, backends, folder, get, mock, send};
+use crate::harness::{Answer, Balancer, backends, get, mock, send, wait_for};
 
 /// After the first, checks are as good as off.
 const SLOW_HEALTH: &str = "[health]\ninterval_ms = 86400000\n";
+/// Nothing happens by itself.
+const UNWATCHED: &str = "[reload]\nwatch = false\n";
+
+/// So many requests show that load goes on.
+const MORE: u64 = 50;
 
 pub(crate) struct Bench {
     pub(crate) lb: Balancer,
     pub(crate) servers: Vec<Running>,
+    /// The section `[reload]`.
+    pub(crate) reload: String,
 }
 
 /// The library of a strategy of the workspace, beside this executable.
@@ -31,18 +40,42 @@ pub(crate) fn bytes(name: &str, extra: &str) -> Vec<u8> {
 
 /// The library of a fixture in C under `strategies/examples/broken/`.
 pub(crate) fn compiled(fixture: &str, flags: &[&str]) -> Vec<u8> {
+    compiled_from(&format!("examples/broken/{fixture}"), flags)
+}
+
+/// The same for one anywhere below `strategies/`.
+pub(crate) fn compiled_from(fixture: &str, flags: &[&str]) -> Vec<u8> {
     let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("strategies");
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("libfixture.so");
     let status = Command::new("cc")
-        .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1", "-pthread", "-I"])
+        .args(["-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1", "-pthread", "-I"])
         .arg(strategies.join("api/include"))
         .args(flags)
         .arg("-o")
         .arg(&output)
-        .arg(strategies.join("examples/broken").join(fixture))
+        .arg(strategies.join(fixture))
         .status()
         .expect("cc runs");
+    assert!(status.success(), "{fixture} does not compile");
+    std::fs::read(output).unwrap()
+}
+
+/// A command that asks the `lb` that the configuration in `folder` names.
+pub(crate) fn bare_admin_command(folder: &TempDir, arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
+    command.env_clear().current_dir(folder.path()).args(["--config", "lb.toml"]).args(arguments);
+    command
+}
+
+/// The library that `rustc` makes of a fixture in Rust below `strategies/`, which needs no crate.
+pub(crate) fn compiled_rust(fixture: &str, flags: &[&str]) -> Vec<u8> {
+    let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("strategies");
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("libfixture.so");
+    let mut rustc = Command::new("rustc");
+    rustc.args(["--edition", "2024", "--crate-type", "cdylib", "--crate-name", "fixture"]).args(flags);
+    let status = rustc.arg("-o").arg(&output).arg(strategies.join(fixture)).status().expect("rustc runs");
     assert!(status.success(), "{fixture} does not compile");
     std::fs::read(output).unwrap()
 }
@@ -66,17 +99,35 @@ impl Bench {
 
     /// The same with files beside the configuration.
     pub(crate) fn start_with(strategy: &str, files: &[(&str, &[u8])]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), UNWATCHED, strategy, files)
+    }
+
+    /// The same in a folder that may have something in it, with this section `[reload]`.
+    pub(crate) fn start_in(folder: TempDir, reload: &str, strategy: &str, files: &[(&str, &[u8])]) -> Self {
+        Self::start_by(reload, strategy, |text| {
+            std::fs::write(folder.path().join("lb.toml"), text).unwrap();
+            for (name, bytes) in files {
+                std::fs::write(folder.path().join(name), bytes).unwrap();
+            }
+            Balancer::start_in(folder, &[])
+        })
+    }
+
+    /// `start` starts a balancer with the configuration that it is given.
+    pub(crate) fn start_by(reload: &str, strategy: &str, start: impl FnOnce(&str) -> Balancer) -> Self {
         let servers: Vec<Running> = ["1", "2", "3"].map(mock).into_iter().collect();
-        let folder = folder(&text(strategy, &servers));
-        for (name, bytes) in files {
-            std::fs::write(folder.path().join(name), bytes).unwrap();
-        }
-        Self { lb: Balancer::start_in(folder, &[]), servers }
+        let lb = start(&text(strategy, reload, &servers));
+        Self { lb, servers, reload: reload.to_owned() }
     }
 
     /// Rewrites the configuration file.
     pub(crate) fn write(&self, strategy: &str) {
-        std::fs::write(self.lb.path("lb.toml"), text(strategy, &self.servers)).unwrap();
+        std::fs::write(self.lb.path("lb.toml"), self.text(strategy)).unwrap();
+    }
+
+    /// A configuration that begins with `strategy`.
+    pub(crate) fn text(&self, strategy: &str) -> String {
+        text(strategy, &self.reload, &self.servers)
     }
 
     pub(crate) fn reload(&self) -> Answer {
@@ -100,6 +151,11 @@ impl Bench {
         get(self.lb.admin, "/status").json()
     }
 
+    /// What the ready file says.
+    pub(crate) fn ready(&self) -> Value {
+        serde_json::from_str(&std::fs::read_to_string(self.lb.path("ready.json")).unwrap()).unwrap()
+    }
+
     pub(crate) fn strategy(&self) -> Value {
         self.status()["pools"][0]["strategy"].clone()
     }
@@ -109,6 +165,34 @@ impl Bench {
         let answer = get(self.lb.proxy, "/home");
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer.header("x-server-id").unwrap().to_owned()
+    }
+
+    /// Requests from several clients, one after the other each, while `change` is done; all are answered well. Answers how many.
+    pub(crate) fn under_load(&self, clients: usize, change: impl FnOnce(&dyn Fn())) -> u64 {
+        let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
+        let more = || {
+            let enough = answered.load(Relaxed) + MORE;
+            wait_for("more requests", || (answered.load(Relaxed) >= enough || stop.load(Relaxed)).then_some(()));
+        };
+        std::thread::scope(|scope| {
+            for _ in 0..clients {
+                scope.spawn(|| {
+                    while !stop.load(Relaxed) {
+                        let answer = get(self.lb.proxy, "/home");
+                        if answer.status != 200 {
+                            stop.store(true, Relaxed);
+                            panic!("{answer:?}");
+                        }
+                        answered.fetch_add(1, Relaxed);
+                    }
+                });
+            }
+            more();
+            change(&more);
+            more();
+            stop.store(true, Relaxed);
+        });
+        answered.into_inner()
     }
 
     /// Requests that the servers have seen.
@@ -128,8 +212,8 @@ pub(crate) fn fingerprint(bench: &Bench) -> Value {
     json!([status["generation"], pool["strategy"], pool["strategy_sha256"], pool["backends"]])
 }
 
-fn text(strategy: &str, servers: &[Running]) -> String {
+fn text(strategy: &str, reload: &str, servers: &[Running]) -> String {
     let names = ["b1", "b2", "b3"];
     let servers: Vec<_> = names.into_iter().zip(servers.iter().map(|server| server.addr)).collect();
-    format!("{strategy}\n{SLOW_HEALTH}{}", backends(&servers))
+    format!("{strategy}\n{SLOW_HEALTH}{reload}{}", backends(&servers))
 }

@@ -4,10 +4,18 @@
 //! choice, waits are for events, and what is refused is held against generation, counters and strategy from before.
 
 mod bench;
+mod coherence;
+mod files;
 #[path = "../admin/harness.rs"]
 #[allow(dead_code, reason = "shared with the admin tests, which use more of it")]
 mod harness;
+mod kept;
+mod listen;
+mod lives;
 mod load;
+mod pools;
+mod probation;
 mod refused;
 mod state;
 mod triggers;
+mod watch;

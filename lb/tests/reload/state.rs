@@ -56,8 +56,9 @@ fn the_files_backends_and_weights_are_taken_up() {
     let (first, fourth) = (bench.servers[0].addr, extra.addr);
     let text = format!(
         "{}[health]\ninterval_ms = 86400000\n[[backends]]\nid = \"b1\"\naddress = \"{first}\"\nweight = 0\n\
-         [[backends]]\nid = \"b4\"\naddress = \"{fourth}\"\n",
-        named("round_robin")
+         [[backends]]\nid = \"b4\"\naddress = \"{fourth}\"\n{}",
+        named("round_robin"),
+        bench.reload
     );
     std::fs::write(bench.lb.path("lb.toml"), text).unwrap();
     let report = bench.reloaded();
@@ -122,13 +123,9 @@ fn changes_made_at_run_time_outlive_a_reload_until_the_file_says_otherwise() {
 #[test]
 fn what_only_a_restart_applies_is_named_every_time() {
     let bench = Bench::start(&named("round_robin"));
-    let after = format!(
-        "{}[log]\nlevel = \"debug\"\n[course]\nseed = 7\n[launcher]\nkind = \"process\"\n\
-         [pools.other.strategy]\nname = \"round_robin\"\n",
-        named("least_connections")
-    );
+    let after = format!("{}[launcher]\nkind = \"process\"\n[state]\nkeep = false\n", named("least_connections"));
     let report = bench.change(&after);
-    let named = json!(["launcher", "course.seed", "log.level", "pools.other"]);
+    let named = json!(["launcher", "state.keep"]);
     assert_eq!((&report["needs_restart"], &report["result"]), (&named, &json!("done")));
     assert_eq!(bench.strategy(), "least_connections", "the rest is in force");
     let report = bench.reloaded();
@@ -137,15 +134,48 @@ fn what_only_a_restart_applies_is_named_every_time() {
 }
 
 #[test]
-fn a_state_that_is_not_taken_over_begins_anew_with_a_warning() {
+fn the_log_level_and_the_courses_settings_of_the_file_are_taken_up() {
+    let bench = Bench::start(&named("round_robin"));
+    let settings = |level: &str, on: bool| {
+        format!("{}[log]\nlevel = {level:?}\n[course]\non_proxy_port = {on}\nseed = 7\n", named("round_robin"))
+    };
+    let own = || post(bench.lb.proxy, "/add", "{}").header("x-server-id").is_none();
+    assert!(!own(), "a path as any other");
+    let report = bench.change(&settings("error", true));
+    assert_eq!(report["applied"], json!(["course.on_proxy_port", "course.seed", "log.level"]));
+    let said = bench.lb.printed("stderr").matches("reload: ").count();
+    assert!(own(), "the course's");
+    // Told as information, so it is said again only once it may be.
+    bench.reloaded();
+    bench.change(&settings("info", false));
+    let told = || bench.lb.printed("stderr").matches("reload: ").count();
+    wait_for("the line of the last one alone", || (told() == said + 1).then_some(()));
+    assert!(!own());
+}
+
+#[test]
+fn a_state_that_is_not_taken_over_begins_anew_with_a_warning_and_never_fails_a_reload() {
     let file = "libbroken.so";
-    let heir = |word: &str| compiled("proud_heir.c", &[&format!("-DWORD=\"{word}\"")]);
-    let bench = Bench::start_with(&filed(file), &[(file, &heir("mine"))]);
-    std::fs::write(bench.lb.path(file), heir("yours")).unwrap();
-    let report = bench.reloaded();
-    let pool = &report["pools"][0];
-    assert_eq!((&pool["change"], &pool["state"]), (&json!("plugin"), &json!("fresh")), "{report}");
-    let warning = report["warnings"][0].as_str().unwrap();
-    assert!(warning.contains("begins anew") && warning.contains("this is not yours"), "{warning}");
-    assert_eq!(bench.who(), "1");
+    let heir = |flags: &[&str]| compiled("proud_heir.c", flags);
+    let bench = Bench::start_with(&filed(file), &[(file, &heir(&[]))]);
+    // The last column: what the warning says, where there is one. Each row's successor is the next row's predecessor.
+    for (flags, state, warns) in [
+        (&["-DWORD=\"mine\"", "-O2"][..], "imported", None),
+        (&["-DWORD=\"yours\""], "fresh", Some("this is not yours")),
+        (&["-DWORD=\"yours\"", "-DVERSION=2"], "fresh", Some("this is not yours")),
+        (&["-DWORD=\"yours\"", "-DVERSION=2", "-O2"], "imported", None),
+        (&["-DWORD=\"\"", "-DVERSION=2"], "fresh", Some("this is not")),
+        // Nothing was told: what there is to know is in the slots, if both mean the same by them.
+        (&["-DWORD=\"\"", "-DVERSION=2", "-O2"], "kept", None),
+        (&["-DWORD=\"\"", "-DVERSION=3"], "fresh", None),
+    ] {
+        std::fs::write(bench.lb.path(file), heir(flags)).unwrap();
+        let report = bench.reloaded();
+        let pool = &report["pools"][0];
+        assert_eq!((&pool["change"], &pool["state"]), (&json!("plugin"), &json!(state)), "{flags:?}: {report}");
+        let warning = report["warnings"][0].as_str().unwrap_or_default();
+        assert_eq!(warning.contains("begins anew"), warns.is_some(), "{flags:?}: {report}");
+        assert!(warning.contains(warns.unwrap_or_default()), "{flags:?}: {warning}");
+        assert_eq!(bench.who(), "1");
+    }
 }

@@ -5,8 +5,8 @@ use lb::control::{self, Options, ReloadError, ReloadRequest, ReloadResult, Trigg
 use lb::telemetry::Metrics;
 use serde_json::json;
 
-use crate::bench::{Bench, library, named, post};
-use crate::harness::{bare_command, finish, folder, get, wait_for};
+use crate::bench::{Bench, bare_admin_command, library, named, post};
+use crate::harness::{finish, folder, get, wait_for};
 
 #[test]
 fn a_dry_run_tells_and_changes_nothing() {
@@ -41,9 +41,9 @@ fn an_override_is_in_force_until_the_next_plain_reload() {
     for series in [
         "lb_strategy_swaps_total{pool=\"default\",kind=\"strategy\"} 3",
         "lb_strategy_swaps_total{pool=\"default\",kind=\"options\"} 0",
-        "lb_reloads_total{kind=\"strategy\",result=\"success\"} 2",
+        "lb_reloads_total{kind=\"strategy\",result=\"success\"} 3",
         "lb_reloads_total{kind=\"strategy\",result=\"failure\"} 1",
-        "lb_reloads_total{kind=\"config\",result=\"success\"} 1",
+        "lb_reloads_total{kind=\"config\",result=\"success\"} 0",
         "lb_reloads_total{kind=\"config\",result=\"failure\"} 0",
     ] {
         assert!(page.lines().any(|line| line == series), "{series} is not in\n{page}");
@@ -75,9 +75,7 @@ fn the_command_line_reloads_and_its_exit_code_tells() {
     let lb = |arguments: &[&str]| {
         // Its own configuration is fine: what is asked is the one that runs.
         let own = folder("");
-        let mut command = bare_command(&own, &["--admin-listen", &admin, "reload"]);
-        command.args(arguments);
-        let output = finish(command);
+        let output = finish(bare_admin_command(&own, &[&["--admin-listen", &admin, "reload"], arguments].concat()));
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
         (output.status.code(), text(output.stdout), text(output.stderr))
     };
@@ -99,6 +97,37 @@ fn the_command_line_reloads_and_its_exit_code_tells() {
     assert!(code == Some(2) && complaint.starts_with("lb: no lb answers at admin address "), "{complaint}");
 }
 
+#[test]
+fn the_command_line_shows_and_rolls_back_what_runs_whatever_the_file_says() {
+    let bench = Bench::start(&named("round_robin"));
+    let address = bench.lb.admin.to_string();
+    let lb = |arguments: &[&str]| {
+        let own = folder(&format!("[admin]\nlisten = {address:?}\n[strategy]\nnam = \"a typing error\"\n"));
+        let output = finish(bare_admin_command(&own, arguments));
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (output.status.code(), text(output.stdout), text(output.stderr))
+    };
+    bench.change(&named("least_connections"));
+    let (code, page, _) = lb(&["status"]);
+    assert!(code == Some(0) && page.contains("pool default        least_connections "), "{page}");
+    assert!(page.contains("lb rollback puts back round_robin") && page.contains("3 of 3 backends eligible"), "{page}");
+    let (code, page, _) = lb(&["backends"]);
+    assert_eq!((code, page.lines().count()), (Some(0), 4), "{page}");
+    let (_, json, _) = lb(&["backends", "--json"]);
+    assert_eq!(serde_json::from_str::<serde_json::Value>(&json).unwrap()[2]["id"], "b3");
+    assert_eq!(lb(&["rollback", "--pool", "x"]).0, Some(1));
+    let (code, page, _) = lb(&["rollback"]);
+    assert!(code == Some(0) && page.starts_with("rolled back: generation 3 after "), "{page}");
+    assert_eq!(bench.strategy(), "round_robin");
+    let (code, _, complaint) = lb(&["rollback"]);
+    assert!(
+        code == Some(1) && complaint.starts_with("lb: not rolled back, what runs goes on [rollback]: "),
+        "{complaint}"
+    );
+    let (code, _, complaint) = lb(&["reload", "--workers", "2"]);
+    assert!(code == Some(2) && complaint.contains("--workers says nothing to the lb that runs"), "{complaint}");
+}
+
 #[tokio::test]
 async fn one_runs_at_a_time_and_those_that_wait_are_one() {
     let folder = folder(&named("round_robin"));
@@ -111,8 +140,16 @@ async fn one_runs_at_a_time_and_those_that_wait_are_one() {
         ..Source::default()
     };
     let config = config::load(&source).unwrap().config;
-    let options =
-        Options { config, metrics: Metrics::new(), fresh: true, source: Some(source), vet: None, course: None };
+    let options = Options {
+        config,
+        metrics: Metrics::new(),
+        listeners: Vec::new(),
+        fresh: true,
+        source: Some(source),
+        loaded: None,
+        vet: None,
+        course: None,
+    };
     let control = control::start(options).await.unwrap();
     std::fs::write(folder.path().join("lb.toml"), named("least_connections")).unwrap();
     let handle = &control.handle;

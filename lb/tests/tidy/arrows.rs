@@ -27,16 +27,17 @@ const MODULES: &[(&str, &[&str])] = &[
     // leaves
     ("config", &[]),
     ("telemetry", &[]),
+    ("listener", &[]),
     ("pool", &["config"]),
     // the hall
-    ("generation", &["config", "pool"]),
+    ("generation", &["config", "listener", "pool"]),
     // the wings, which never see each other
-    ("proxy", &["config", "pool", "generation", "telemetry"]),
-    ("control", &["config", "pool", "generation", "telemetry"]),
+    ("proxy", &["config", "listener", "pool", "generation", "telemetry"]),
+    ("control", &["config", "listener", "pool", "generation", "telemetry"]),
     // what people and scripts talk to
     ("admin", &["config", "pool", "generation", "telemetry", "control"]),
     // what knows all parts
-    ("run", &["config", "pool", "generation", "telemetry", "control", "admin", "proxy"]),
+    ("run", &["config", "listener", "pool", "generation", "telemetry", "control", "admin", "proxy"]),
     ("cli", &["config", "pool", "telemetry", "control", "run"]),
 ];
 

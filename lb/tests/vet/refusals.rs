@@ -16,12 +16,6 @@ async fn refusal(way: &str) -> VetError {
 
 #[tokio::test]
 async fn a_plugin_that_kills_its_process_is_told_with_signal_and_place() {
-    let bench = Bench::new();
-    let request = bench.request(&bench.compile(&["-DABORT_IN_CONSTRUCTOR"]), json!({}));
-    let error = Vetter::new(lb(), None).vet(&request).await.unwrap_err();
-    assert_eq!((error.stage, &*error.reason), (VetStage::Open, "died with signal 6 (SIGABRT) while being opened"));
-    assert_eq!(error.path, bench.folder.path().join("libbroken.so"));
-
     for (way, reason) in [
         ("abort", "died with signal 6 (SIGABRT) while making an instance"),
         ("crash", "died with signal 11 (SIGSEGV) while making an instance"),
@@ -29,6 +23,26 @@ async fn a_plugin_that_kills_its_process_is_told_with_signal_and_place() {
     ] {
         let error = refusal(way).await;
         assert_eq!((error.stage, &*error.reason), (VetStage::New, reason));
+    }
+}
+
+#[tokio::test]
+async fn code_that_runs_when_a_plugin_is_opened_ends_a_child_and_is_told() {
+    for place in [&["-DIN_CONSTRUCTOR"][..], &["-DIN_INIT", "-Wl,-init,at_init"]] {
+        for (way, time_max, reason) in [
+            ("abort", PATIENCE, "died with signal 6 (SIGABRT) while being opened"),
+            ("crash", PATIENCE, "died with signal 11 (SIGSEGV) while being opened"),
+            ("exit", PATIENCE, "ended its process with status 0 while being opened"),
+            ("spin", SHORT, "did not finish within 2 s while being opened"),
+        ] {
+            let bench = Bench::new();
+            let way = format!("{}=\"{way}\"", place[0]);
+            let plugin = bench.compile(&[&[&*way], &place[1..]].concat());
+            let request = bench.request(&plugin, json!({}));
+            let error = Vetter::new(lb(), None).with_time_max(time_max).vet(&request).await.unwrap_err();
+            assert_eq!((error.stage, &*error.reason), (VetStage::Open, reason), "{way}");
+            assert_eq!(error.path, plugin);
+        }
     }
 }
 

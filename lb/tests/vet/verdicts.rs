@@ -4,6 +4,7 @@ use std::io::Write;
 use std::process::{Command, Stdio};
 
 use lb::control::vet::{Answer, VetBackend, VetRequest, VetStage, Vetter};
+use lb_strategy_host::{Copies, Loader, Wanted};
 use serde_json::{Value, json};
 
 use crate::harness::{Bench, PATIENCE, backend, lb, strategies};
@@ -34,6 +35,20 @@ async fn stand_ins_do_not_push_a_list_over_a_limit_of_the_strategys() {
     let vetter = || Vetter::new(lb(), None).with_time_max(PATIENCE);
     vetter().vet(&one).await.unwrap_or_else(|error| panic!("{error}"));
     assert_eq!(vetter().vet(&two).await.unwrap_err().stage, VetStage::Picker);
+}
+
+#[tokio::test]
+async fn a_copy_in_memory_is_tried_as_one_in_a_file_is() {
+    let bench = Bench::new();
+    let loader = Loader::new(bench.folder.path().join("private"), 2).with_copies(Copies::Memory);
+    for (way, verdict) in [("none", Ok(Answer::Ok)), ("crash", Err(VetStage::New))] {
+        let plugin = bench.compile(&[]);
+        let staged = loader.stage(&Wanted { path: &plugin, name: Some("broken"), sha256: None }).unwrap();
+        let request = VetRequest::new(&staged, json!({ "way": way }), 2, (0..4).map(backend).collect());
+        let answer = Vetter::new(lb(), None).with_time_max(PATIENCE).vet(&request).await;
+        assert_eq!(answer.map(|answer| answer.verdict).map_err(|error| error.stage), verdict);
+    }
+    assert!(!bench.folder.path().join("private").exists());
 }
 
 #[tokio::test]

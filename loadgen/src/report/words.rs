@@ -16,7 +16,7 @@ use super::document::{Block, Document, Tone};
 use super::format;
 use super::plots::Plot;
 use super::rows::Row;
-use crate::model::{Completeness, Load, Run, Scenario, Severity};
+use crate::model::{Completeness, Load, Mark, Run, Scenario, Severity};
 
 /// What a measure is called in sentences.
 pub(crate) fn measure_name(measure: &str) -> String {
@@ -121,21 +121,32 @@ fn question(run: &Run) -> String {
     format!("Asked: {asked} With {load}, {pool}.")
 }
 
+/// What must be known first. Marks of one check are told once: the others are in the table of checks.
 fn notices(run: &Run) -> Vec<Block> {
-    let mut blocks = Vec::new();
-    for mark in run.manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid) {
-        let words = format!(
-            "This run is invalid, and its numbers say nothing about the strategies: {} ({}).",
-            mark.reason, mark.check
-        );
-        blocks.push(Block::Notice(Tone::Bad, words));
-    }
+    let mut blocks = told_once(run, Severity::Invalid, Tone::Bad, |reason| {
+        format!("This run is invalid, and its numbers say nothing about the strategies: {reason}")
+    });
     if let Completeness::Partial { reason } = &run.manifest.completeness {
         let words = format!("This run is partial: {reason}. What follows is about the part that was measured.");
         blocks.push(Block::Notice(Tone::Doubt, words));
     }
-    for mark in run.manifest.marks.iter().filter(|mark| mark.severity == Severity::Warning) {
-        blocks.push(Block::Notice(Tone::Doubt, format!("Mind when reading: {} ({}).", mark.reason, mark.check)));
-    }
+    blocks.extend(told_once(run, Severity::Warning, Tone::Doubt, |reason| format!("Mind when reading: {reason}")));
     blocks
+}
+
+fn told_once(run: &Run, severity: Severity, tone: Tone, say: impl Fn(&str) -> String) -> Vec<Block> {
+    let marks: Vec<&Mark> = run.manifest.marks.iter().filter(|mark| mark.severity == severity).collect();
+    let mut checks: Vec<&str> = marks.iter().map(|mark| mark.check.as_str()).collect();
+    checks.sort_unstable();
+    checks.dedup();
+    let of_check = |check: &str| {
+        let own: Vec<&&Mark> = marks.iter().filter(|mark| mark.check == check).collect();
+        let reason = own[0].reason.trim_end_matches('.');
+        let further = match own.len() - 1 {
+            0 => String::new(),
+            more => format!(" {more} more of this kind: see the checks of the run below."),
+        };
+        Block::Notice(tone, say(&format!("{reason} ({}).{further}", check.replace('_', " "))))
+    };
+    checks.into_iter().map(of_check).collect()
 }

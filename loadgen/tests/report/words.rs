@@ -136,6 +136,12 @@ fn a1_says_when_counts_contradict_the_declaration() {
 
 #[test]
 fn a2_tells_that_the_mean_load_tells_nothing() {
+    let mut flat = a2();
+    for cell in &mut flat.results.cells {
+        cell.duration_ns = 5_000_000_000;
+    }
+    assert_told(&flat, &["says that they were not what limited it; everything here shared 2 cores."]);
+    assert!(!told(&a2()).contains("not what limited it"));
     assert_told(
         &a2(),
         &[
@@ -211,7 +217,7 @@ fn verdicts_are_told_in_sentences() {
 fn a_run_that_cannot_be_trusted_says_so_first() {
     let invalid = told(&invalid());
     assert!(invalid.contains("This run is invalid") && invalid.contains("client 2,500, balancer 2,498"), "{invalid}");
-    for verdict in ["is better", ": better", "worse", "equivalent to", "Verdicts"] {
+    for verdict in ["is better than", ": better", "worse", "equivalent to", "Verdicts"] {
         assert!(!invalid.contains(verdict), "{verdict:?} is in\n{invalid}");
     }
     assert_told(
@@ -221,6 +227,16 @@ fn a_run_that_cannot_be_trusted_says_so_first() {
             "This run decides nothing: fewer blocks were measured",
         ],
     );
+}
+
+#[test]
+fn marks_of_one_check_are_told_once() {
+    let mut run = invalid();
+    let mark = run.manifest.marks[0].clone();
+    run.manifest.marks.extend([mark.clone(), mark]);
+    let told = told(&run);
+    assert_eq!(told.matches("This run is invalid").count(), 1, "{told}");
+    assert!(told.contains("(send lag). 2 more of this kind"), "{told}");
 }
 
 #[test]

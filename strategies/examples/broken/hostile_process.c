@@ -1,7 +1,8 @@
 /* hostile_process.c: picks as it should, and does to the process that it runs in what its options name:
  *     {"way": "abort" | "crash" | "spin" | "exit" | "thread" | "descriptor" | "fork" | "chatty" | "refuse" |
  *             "pick_spin" | "pick_panic" | "pick_index" | "pick_eligible" | "state", "pid_file": "…"}
- * With -DABORT_IN_CONSTRUCTOR it is the library's constructor that aborts, before anything is asked.
+ * With -DIN_CONSTRUCTOR="abort" (crash, spin, exit) it does so when it is opened, before anything is asked; with -DIN_INIT="…" and
+ * -Wl,-init,at_init the same in the other place from which the dynamic linker calls.
  * Why it exists: only another process can try it; built with the sound parts of first_eligible.c. */
 #define _GNU_SOURCE
 #include <fcntl.h>
@@ -13,8 +14,18 @@
 
 #include "sound.h"
 
-#ifdef ABORT_IN_CONSTRUCTOR
-__attribute__((constructor)) static void constructor(void) { abort(); }
+/* What no process survives. */
+static void end_process(const char *way) {
+  if (strcmp(way, "abort") == 0) abort();
+  if (strcmp(way, "crash") == 0) *(volatile int *)8 = 1;
+  if (strcmp(way, "spin") == 0) for (volatile int on = 1; on;) {}
+  if (strcmp(way, "exit") == 0) exit(0);
+}
+#ifdef IN_CONSTRUCTOR
+__attribute__((constructor)) static void constructor(void) { end_process(IN_CONSTRUCTOR); }
+#endif
+#ifdef IN_INIT
+void at_init(void) { end_process(IN_INIT); }
 #endif
 
 struct hostile { char way[32]; };
@@ -41,10 +52,7 @@ static lb_status hostile_new(const lb_host *host, lb_str config, lb_sink *err, l
   option(config, "way", hostile->way, sizeof hostile->way);
   option(config, "pid_file", path, sizeof path);
   const char *way = hostile->way;
-  if (strcmp(way, "abort") == 0) abort();
-  if (strcmp(way, "crash") == 0) *(volatile int *)8 = 1;
-  if (strcmp(way, "spin") == 0) for (volatile int on = 1; on;) {}
-  if (strcmp(way, "exit") == 0) exit(0);
+  end_process(way);
   if (strcmp(way, "thread") == 0) pthread_create(&thread, NULL, idle, NULL);
   if (strcmp(way, "descriptor") == 0 && open("/dev/null", O_RDONLY) < 0) return LB_E_OTHER;
   if (strcmp(way, "fork") == 0) {

@@ -1,11 +1,14 @@
-/* proud_heir.c: the first eligible backend, and a state that only a plugin built with the same -DWORD takes over.
- * Why it exists: two of one schema that do not understand each other, for reloads. */
+/* proud_heir.c: the first eligible backend, and a state that only a plugin built with the same -DWORD and -DVERSION takes over; the
+ * word may be empty. Why it exists: two of one schema that do not understand each other, for reloads. */
 #include <string.h>
 
 #include "sound.h"
 
 #ifndef WORD
 #define WORD "mine"
+#endif
+#ifndef VERSION
+#define VERSION 1
 #endif
 
 static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends, const lb_request *request,
@@ -34,12 +37,12 @@ static lb_status heir_export(lb_strategy *strategy, lb_sink *out) {
 }
 static lb_status heir_import(lb_strategy *strategy, uint32_t version, lb_str bytes, lb_sink *err) {
   static const lb_str reason = TEXT("this is not " WORD);
-  (void)strategy, (void)version;
-  if (bytes.len == sizeof(WORD) - 1 && memcmp(bytes.ptr, WORD, bytes.len) == 0) return LB_OK;
+  (void)strategy;
+  if (version == VERSION && bytes.len == sizeof(WORD) - 1 && memcmp(bytes.ptr, WORD, bytes.len) == 0) return LB_OK;
   the_host->sink_write(err, reason);
   return LB_E_STATE;
 }
 static const lb_strategy_table TABLE = {
-    SOUND, .strategy_new = heir_new, .pick = pick, .state_schema = TEXT("heir"), .state_version = 1,
+    SOUND, .strategy_new = heir_new, .pick = pick, .state_schema = TEXT("heir"), .state_version = VERSION,
     .state_export = heir_export, .state_import = heir_import};
 ENTRY(&TABLE)

@@ -6,13 +6,16 @@
 //! would crash at thread exit); what a plugin answers is never trusted; `unsafe` lives in `library` and `handle` alone.
 
 mod backends;
+mod elf;
 mod handle;
 mod library;
 mod load;
+mod store;
 mod verify;
 
 pub use backends::{BackendList, BackendSpec, Slot, Stats, backend_id};
 pub use handle::{Decision, Finish, Headers, HookError, PickRequest, Picker, Refusal, Strategy};
 pub use lb_strategy::Outcome;
 pub use library::{Plugin, plugin_from_table};
-pub use load::{LoadError, Loader, Stage, Staged, Wanted, file_name, find};
+pub use load::{LoadError, Loader, Stage, Staged, Wanted, file_name, find, sha256_of};
+pub use store::{Copies, PrivateCopy};

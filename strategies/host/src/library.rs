@@ -111,6 +111,13 @@ fn with_cause(error: &dyn std::error::Error) -> String {
 impl Plugin {
     /// Maps `copy`, calls its entry and copies the table.
     pub(crate) fn open(copy: &Path, origin: &Path, sha256: [u8; 32], host: &HostInfo) -> Result<Self, String> {
+        if cfg!(target_feature = "crt-static") {
+            return Err(
+                "cannot be opened, because this lb is linked statically: build it for a target with glibc, or with \
+                        -C target-feature=-crt-static"
+                    .into(),
+            );
+        }
         // SAFETY: runs the image's constructors. The file is our private copy, checked for ELF bounds; plugins are trusted native code.
         let library = unsafe { Library::open(Some(copy), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
             .map_err(|error| format!("cannot be opened: {}", with_cause(&error)))?;

@@ -6,18 +6,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
-use std::fs::{self, Metadata, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::fs::{self, Metadata};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use sha2::{Digest, Sha256};
 
 use crate::library::{HostInfo, Plugin};
-use crate::verify;
+use crate::store::{Copies, PrivateCopy, Store};
+use crate::{elf, verify};
 
-/// Resident images at most: each keeps a thread-local key of its own for ever, and a process has about a thousand.
+/// Resident images at most, where nobody says otherwise: each keeps a thread-local key of its own for ever, and a process has about
+/// a thousand.
 const IMAGES_MAX: usize = 128;
 
 /// More than these are not told.
@@ -55,22 +55,25 @@ pub struct LoadError {
     pub path: PathBuf,
     pub stage: Stage,
     pub reason: String,
+    /// Of the bytes that were refused, if they could be read.
+    pub sha256: Option<[u8; 32]>,
 }
 
-/// Opens plugins for one process: knows the private directory and all resident images.
+/// Opens plugins for one process: knows the private copies and all resident images.
 pub struct Loader {
-    directory: PathBuf,
+    store: Store,
     host: HostInfo,
+    images_max: usize,
     /// All that were ever opened, by content, those included whose table was refused.
     images: Mutex<HashMap<[u8; 32], Arc<Plugin>>>,
 }
 
 /// A file that may be opened: checked as far as one can without running it, and copied.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Staged {
     pub sha256: [u8; 32],
-    /// The private copy; there also when the image is resident.
-    pub copy: PathBuf,
+    /// There also when the image is resident.
+    pub copy: PrivateCopy,
     /// The operator's file.
     pub origin: PathBuf,
     /// The plugin must call itself so.
@@ -83,8 +86,9 @@ struct Candidate {
     pin: Option<[u8; 32]>,
     bytes: Vec<u8>,
     metadata: Option<Metadata>,
+    /// All zero until it is read.
     sha256: [u8; 32],
-    copy: PathBuf,
+    copy: Option<PrivateCopy>,
 }
 
 /// The rest of the way.
@@ -100,7 +104,7 @@ const STAGING: [(Stage, Step<Candidate>); 6] = [
     (Stage::Read, read),
     (Stage::Permissions, permissions),
     (Stage::Pin, pin),
-    (Stage::Elf, elf),
+    (Stage::Elf, bytes),
     (Stage::Images, images),
     (Stage::Copy, copy),
 ];
@@ -121,6 +125,7 @@ pub fn find(name: &str, directories: &[PathBuf]) -> Result<PathBuf, LoadError> {
         LoadError {
             path: file.into(),
             stage: Stage::Find,
+            sha256: None,
             reason: format!(
                 "strategy {name:?} was not found in {looked}: {}build it there, add its folder to plugin_dirs, or set \
                  strategy.path (`lb strategies` lists what is there)",
@@ -128,6 +133,11 @@ pub fn find(name: &str, directories: &[PathBuf]) -> Result<PathBuf, LoadError> {
             ),
         }
     })
+}
+
+/// The SHA-256 of the file's bytes, as [`Loader::stage`] reads them; the error is the reason that it would give.
+pub fn sha256_of(path: &Path) -> Result<[u8; 32], String> {
+    verify::read(path).map(|(bytes, _)| Sha256::digest(&bytes).into())
 }
 
 /// The names of what looks like a strategy in `directories`, sorted. A hyphen is in no library's name that is one: cargo puts it
@@ -157,7 +167,24 @@ fn hint(wanted: &str, names: &[String]) -> String {
 impl Loader {
     /// `directory` gets the private copies (made if missing, mode 0700); `workers` may pick at the same time.
     pub fn new(directory: PathBuf, workers: usize) -> Self {
-        Self { directory, host: HostInfo::new(workers), images: Mutex::new(HashMap::new()) }
+        Self {
+            store: Store::new(directory),
+            host: HostInfo::new(workers),
+            images_max: IMAGES_MAX,
+            images: Mutex::new(HashMap::new()),
+        }
+    }
+
+    /// At most `images_max` images are opened (default 128); one beyond that is refused.
+    #[must_use]
+    pub fn with_images_max(self, images_max: usize) -> Self {
+        Self { images_max, ..self }
+    }
+
+    /// The same with its copies kept in this way, whatever the directory allows.
+    #[must_use]
+    pub fn with_copies(self, copies: Copies) -> Self {
+        Self { store: self.store.with_copies(copies), ..self }
     }
 
     /// Takes the file through all stages. The same bytes yield the same image.
@@ -173,24 +200,28 @@ impl Loader {
             bytes: Vec::new(),
             metadata: None,
             sha256: [0; 32],
-            copy: PathBuf::new(),
+            copy: None,
         };
-        self.walk(&STAGING, &mut candidate, wanted.path)?;
+        let is_read = |error: &LoadError| error.stage != Stage::Read;
+        if let Err(error) = self.walk(&STAGING, &mut candidate, wanted.path) {
+            return Err(LoadError { sha256: is_read(&error).then_some(candidate.sha256), ..error });
+        }
         let Candidate { path, sha256, copy, .. } = candidate;
+        let copy = copy.expect("the copy stage sets the copy");
         Ok(Staged { sha256, copy, origin: path, name: wanted.name.map(str::to_owned) })
     }
 
     /// Opens what was staged; what is resident already is only checked. Plugin code runs on the calling thread.
     pub fn open(&self, staged: Staged) -> Result<Arc<Plugin>, LoadError> {
-        let origin = staged.origin.clone();
+        let (origin, sha256) = (staged.origin.clone(), Some(staged.sha256));
         let mut opening = Opening { staged, plugin: None };
-        self.walk(&OPENING, &mut opening, &origin)?;
+        self.walk(&OPENING, &mut opening, &origin).map_err(|error| LoadError { sha256, ..error })?;
         Ok(opening.plugin.expect("the open stage sets the plugin"))
     }
 
     fn walk<T>(&self, stages: &[(Stage, Step<T>)], subject: &mut T, path: &Path) -> Result<(), LoadError> {
         stages.iter().try_for_each(|&(stage, step)| {
-            step(self, subject).map_err(|reason| LoadError { path: path.to_owned(), stage, reason })
+            step(self, subject).map_err(|reason| LoadError { path: path.to_owned(), stage, reason, sha256: None })
         })
     }
 
@@ -198,9 +229,10 @@ impl Loader {
     fn resident(&self, sha256: &[u8; 32]) -> Result<Option<Arc<Plugin>>, String> {
         let images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         match images.get(sha256) {
-            None if images.len() >= IMAGES_MAX => Err(format!(
-                "would be image {} of this process and {IMAGES_MAX} is the limit: restart lb",
-                images.len() + 1
+            None if images.len() >= self.images_max => Err(format!(
+                "would be image {} of this process and {} is the limit: restart lb",
+                images.len() + 1,
+                self.images_max
             )),
             found => Ok(found.cloned()),
         }
@@ -239,26 +271,17 @@ fn pin(_: &Loader, candidate: &mut Candidate) -> Result<(), String> {
     }
 }
 
-fn elf(_: &Loader, candidate: &mut Candidate) -> Result<(), String> {
-    verify::elf(&candidate.bytes, "lb_strategy_entry_v1")
+fn bytes(_: &Loader, candidate: &mut Candidate) -> Result<(), String> {
+    elf::check(&candidate.bytes, "lb_strategy_entry_v1")
 }
 
 fn images(loader: &Loader, candidate: &mut Candidate) -> Result<(), String> {
     loader.resident(&candidate.sha256).map(drop)
 }
 
-/// Writes `<directory>/<sha256>.so`, or makes sure that the one there has just these bytes.
 fn copy(loader: &Loader, candidate: &mut Candidate) -> Result<(), String> {
-    candidate.copy = loader.directory.join(format!("{}.so", hex(&candidate.sha256)));
-    let same = |path: &Path| fs::read(path).is_ok_and(|bytes| bytes == candidate.bytes);
-    if same(&candidate.copy) {
-        return Ok(());
-    }
-    write_private(&loader.directory, &candidate.copy, &candidate.bytes)
-        .map_err(|error| format!("cannot be copied to {}: {error}", candidate.copy.display()))?;
-    if !same(&candidate.copy) {
-        return Err(format!("its copy {} does not hold what was written", candidate.copy.display()));
-    }
+    let Candidate { sha256, bytes, .. } = &*candidate;
+    candidate.copy = Some(loader.store.put(&hex(sha256), sha256, bytes)?);
     Ok(())
 }
 
@@ -267,7 +290,7 @@ fn open(loader: &Loader, opening: &mut Opening) -> Result<(), String> {
     // Asked again: others may have been opened since this one was staged.
     opening.plugin = loader.resident(sha256)?;
     if opening.plugin.is_none() {
-        let plugin = Plugin::open(copy, origin, *sha256, &loader.host)?;
+        let plugin = Plugin::open(copy.to_be_opened(*sha256).path(), origin, *sha256, &loader.host)?;
         // From here on it is resident and counts, also when a later stage refuses it. Of two that opened the same bytes at the same
         // time the first is kept.
         let mut images = loader.images.lock().unwrap_or_else(PoisonError::into_inner);
@@ -288,20 +311,6 @@ fn name(_: &Loader, opening: &mut Opening) -> Result<(), String> {
         }
         _ => Ok(()),
     }
-}
-
-/// All or nothing: a temporary file, synced, then renamed.
-fn write_private(directory: &Path, path: &Path, bytes: &[u8]) -> io::Result<()> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(directory)?;
-    fs::set_permissions(directory, fs::Permissions::from_mode(0o700))?;
-    let temporary = path.with_extension(format!("{}.tmp", std::process::id()));
-    let _ = fs::remove_file(&temporary);
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o500).open(&temporary)?;
-    let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
-    if written.is_err() {
-        let _ = fs::remove_file(&temporary);
-    }
-    written
 }
 
 pub(crate) fn hex(bytes: &[u8]) -> String {

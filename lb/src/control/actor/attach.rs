@@ -15,6 +15,7 @@ use super::{Actor, Event};
 use crate::config::{check_id, check_weight, resolve_address};
 use crate::control::command::{AttachedBackend, ControlError, Replicas};
 use crate::control::members::{Entry, Origin};
+use crate::control::pools::PoolKey;
 
 /// A pool takes no more.
 const BACKENDS_MAX: usize = 4_096;
@@ -55,7 +56,7 @@ impl Actor {
     pub(super) fn attach_resolved(&mut self, resolved: Resolved) {
         let Resolved { backends, answer } = resolved;
         match backends.map_err(refused).and_then(|backends| self.try_attach(backends)) {
-            Ok(()) => self.publisher.wait(0, Done::Replicas(answer)),
+            Ok(()) => self.publisher.wait(PoolKey::DEFAULT, Done::Replicas(answer)),
             Err(error) => drop(answer.send(Err(error))),
         }
     }
@@ -63,20 +64,21 @@ impl Actor {
     fn try_attach(&mut self, backends: Vec<(AttachedBackend, SocketAddr)>) -> Result<(), ControlError> {
         let plain: Vec<AttachedBackend> = backends.iter().map(|(backend, _)| backend.clone()).collect();
         self.check_attached(&plain)?;
-        if let Some((backend, socket)) = backends.iter().find(|(_, socket)| self.config.proxy.listen.contains(socket)) {
+        let is_own = |socket: &SocketAddr| self.listeners.iter().any(|listener| listener.address() == *socket);
+        if let Some((backend, socket)) = backends.iter().find(|(_, socket)| is_own(socket)) {
             let id = &backend.id;
             return Err(refused(format!("Backend '{id}': {socket} is where lb itself listens: it would call itself")));
         }
         for (backend, socket) in backends {
             let entry = self.entry(backend, socket);
             let id = entry.id.clone();
-            tracing::info!("pool {}: backend {id} ({}) is attached", self.pools[0].name, entry.address);
-            self.pools[0].members.insert(entry);
-            if let Some(member) = self.pools[0].members.get(&id).cloned() {
-                self.member_came(0, &member);
+            tracing::info!("pool {}: backend {id} ({}) is attached", self.pools[PoolKey::DEFAULT].name, entry.address);
+            self.pools[PoolKey::DEFAULT].members.insert(entry);
+            if let Some(member) = self.pools[PoolKey::DEFAULT].members.get(&id).cloned() {
+                self.member_came(PoolKey::DEFAULT, &member);
             }
         }
-        self.touch(0);
+        self.touch(PoolKey::DEFAULT);
         Ok(())
     }
 
@@ -89,7 +91,7 @@ impl Actor {
             .position(|configured| configured.id == id && configured.address == address && configured.weight == weight);
         let (origin, order) = match of_file {
             Some(order) => (Origin::File, order),
-            None => (Origin::Attached, self.pools[0].members.next_order(Origin::Attached)),
+            None => (Origin::Attached, self.pools[PoolKey::DEFAULT].members.next_order(Origin::Attached)),
         };
         Entry { id, address, socket, weight, origin, order, draining: false }
     }
@@ -98,7 +100,7 @@ impl Actor {
         if backends.is_empty() {
             return Err(refused("The list of backends is empty"));
         }
-        let members = &self.pools[0].members;
+        let members = &self.pools[PoolKey::DEFAULT].members;
         if backends.len() > BACKENDS_MAX.saturating_sub(members.len()) {
             return Err(refused(format!("A pool takes at most {BACKENDS_MAX} backends and has {}", members.len())));
         }

@@ -14,6 +14,7 @@ use crate::config::{WEIGHT_MAX, check_weight};
 use crate::control::command::{BackendStatus, Change, ControlError};
 use crate::control::members::{Member, Origin};
 use crate::control::overlay::Overlay;
+use crate::control::pools::PoolKey;
 use crate::control::standing::State;
 
 /// How often a draining replica is looked at; its counter wakes nobody.
@@ -21,7 +22,7 @@ const DRAIN_LOOK: Duration = Duration::from_millis(10);
 
 impl Actor {
     /// A member is there: gauges, and a checker unless its process has yet to be started.
-    pub(super) fn member_came(&mut self, pool: usize, member: &Member) {
+    pub(super) fn member_came(&mut self, pool: PoolKey, member: &Member) {
         let name = self.pools[pool].name.clone();
         let gauges = self.metrics.backend_gauges(&name, member.id());
         self.gauges.insert((pool, member.id().clone()), gauges);
@@ -34,17 +35,20 @@ impl Actor {
     }
 
     /// A member was taken out of the list; workers may still have it.
-    pub(super) fn member_goes(&mut self, pool: usize, member: &Member) {
+    pub(super) fn member_goes(&mut self, pool: PoolKey, member: &Member) {
         self.checkers.forget(pool, member.id());
         self.gauges.remove(&(pool, member.id().clone()));
-        self.deaths.remove(member.id());
+        if pool == PoolKey::DEFAULT {
+            self.deaths.remove(member.id());
+        }
     }
 
     /// No worker has it in its view any more. A process of ours ends when its last request did. Requests are counted by id: while
     /// another of the same name is busy, the old one is kept for as long as draining may take.
-    pub(super) fn member_left(&mut self, pool: usize, member: &Member, supervisor: Option<u64>) {
-        if !self.pools[pool].members.contains(member.id()) {
-            self.metrics.retire_backend(&self.pools[pool].name, member.id());
+    pub(super) fn member_left(&mut self, pool: PoolKey, member: &Member, supervisor: Option<u64>) {
+        // A pool that is gone takes the series of all that was in it along.
+        if let Some(pool) = self.pools.get(pool).filter(|pool| !pool.members.contains(member.id())) {
+            self.metrics.retire_backend(&pool.name, member.id());
         }
         let Some(supervisor) = supervisor else { return };
         let (backend, events, drain) = (member.backend.clone(), self.events.clone(), self.config.timeouts.drain);
@@ -63,7 +67,7 @@ impl Actor {
     }
 
     /// A health check ended.
-    pub(super) fn checked(&mut self, checker: u64, pool: usize, id: &Arc<str>, outcome: Result<(), String>) {
+    pub(super) fn checked(&mut self, checker: u64, pool: PoolKey, id: &Arc<str>, outcome: Result<(), String>) {
         if !self.checkers.is_current(pool, id, checker) {
             return;
         }
@@ -82,7 +86,7 @@ impl Actor {
     }
 
     /// The health of a member changed: told, counted and published.
-    pub(super) fn health_changed(&mut self, pool: usize, id: &Arc<str>, up: bool) {
+    pub(super) fn health_changed(&mut self, pool: PoolKey, id: &Arc<str>, up: bool) {
         if let Some(gauges) = self.gauges.get(&(pool, id.clone())) {
             gauges.health_transition(up);
         }
@@ -109,9 +113,9 @@ impl Actor {
         }
     }
 
-    fn try_change(&mut self, name: &str, id: &str, change: Change) -> Result<(usize, Arc<str>), ControlError> {
+    fn try_change(&mut self, name: &str, id: &str, change: Change) -> Result<(PoolKey, Arc<str>), ControlError> {
         let no_pool = || ControlError::NotFound(format!("there is no pool {name:?}"));
-        let pool = self.pools.iter().position(|pool| &*pool.name == name).ok_or_else(no_pool)?;
+        let pool = self.pools.key_of(name).ok_or_else(no_pool)?;
         let member = self.pools[pool].members.get(id).cloned();
         let no_backend = || ControlError::NotFound(format!("there is no backend {id:?} in pool {name:?}"));
         let before = member.ok_or_else(no_backend)?;
@@ -156,7 +160,7 @@ impl Actor {
     }
 
     /// Brings a member's gauges up to date.
-    pub(super) fn show(&self, pool: usize, member: &Member) {
+    pub(super) fn show(&self, pool: PoolKey, member: &Member) {
         if let Some(gauges) = self.gauges.get(&(pool, member.id().clone())) {
             gauges.set_up(member.backend.is_eligible());
             gauges.set_weight(u32::from(member.entry.weight));

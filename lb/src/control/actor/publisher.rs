@@ -18,6 +18,8 @@ use crate::config::Route;
 use crate::control::command::{BackendStatus, ControlError, Replicas};
 use crate::control::members::{Member, Origin};
 use crate::control::pool_state::{Assembled, Assembly};
+use crate::control::pools::PoolKey;
+use crate::control::probation::Tenure;
 use crate::control::reload::{Handed, PoolJob, ReloadError, ReloadReport, assemble};
 use crate::generation::{Generation, Settings};
 
@@ -51,7 +53,7 @@ struct Building {
 
 /// What came back from the builder.
 pub(super) struct Built {
-    pools: Vec<(usize, Result<Assembled, HookError>)>,
+    pools: Vec<(PoolKey, Result<Assembled, HookError>)>,
     /// In place of that, when it was a reload's.
     pub(super) reload: Option<Result<Vec<Handed>, ReloadError>>,
     took: Duration,
@@ -66,7 +68,7 @@ pub(super) enum Done {
         error: ControlError,
     },
     Change {
-        pool: usize,
+        pool: PoolKey,
         id: Arc<str>,
         answer: oneshot::Sender<Result<BackendStatus, ControlError>>,
     },
@@ -75,16 +77,25 @@ pub(super) enum Done {
         answers: Vec<oneshot::Sender<Result<ReloadReport, ReloadError>>>,
         report: Box<ReloadReport>,
     },
+    /// Every worker asks this instance: its probation counts from here.
+    InCharge {
+        pool: PoolKey,
+        instance: u64,
+    },
+    /// No worker has this pool in its view any more.
+    PoolLeft {
+        pool: PoolKey,
+    },
     /// No worker has it in its view any more.
     Removed {
-        pool: usize,
+        pool: PoolKey,
         member: Box<Member>,
         supervisor: Option<u64>,
     },
 }
 
 struct Waiter {
-    pool: usize,
+    pool: PoolKey,
     change: u64,
     done: Done,
 }
@@ -138,7 +149,7 @@ impl Publisher {
     }
 
     /// `done` when all that was changed so far is with every worker.
-    pub(super) fn wait(&mut self, pool: usize, done: Done) {
+    pub(super) fn wait(&mut self, pool: PoolKey, done: Done) {
         self.waiting.push(Waiter { pool, change: self.changes, done });
     }
 
@@ -162,7 +173,7 @@ impl Publisher {
 
 impl Actor {
     /// Something that the lists of this pool tell has changed.
-    pub(super) fn touch(&mut self, pool: usize) {
+    pub(super) fn touch(&mut self, pool: PoolKey) {
         self.pools[pool].is_dirty = true;
         self.publisher.changes += 1;
     }
@@ -184,8 +195,8 @@ impl Actor {
         if Instant::now() < publisher.next_build {
             return;
         }
-        let dirty = self.pools.iter_mut().enumerate().filter(|(_, pool)| pool.is_dirty);
-        let assemblies: Vec<(usize, Assembly)> = dirty.map(|(index, pool)| (index, pool.assembly())).collect();
+        let dirty = self.pools.entries_mut().filter(|(_, pool)| pool.is_dirty);
+        let assemblies: Vec<(PoolKey, Assembly)> = dirty.map(|(index, pool)| (index, pool.assembly())).collect();
         let builder = self.builder.clone();
         let job = move || {
             let began = StdInstant::now();
@@ -216,7 +227,7 @@ impl Actor {
         if self.reloads.is_assembling() {
             return self.reload_assembled(reload, covers);
         }
-        let mut refused: Vec<(usize, String)> = Vec::new();
+        let mut refused: Vec<(PoolKey, String)> = Vec::new();
         let mut adopted = false;
         for (index, result) in pools {
             match result {
@@ -228,7 +239,7 @@ impl Actor {
             }
         }
         if broke {
-            refused.extend((0..self.pools.len()).map(|index| (index, "the builder broke".to_owned())));
+            refused.extend(self.pools.keys().into_iter().map(|index| (index, "the builder broke".to_owned())));
         }
         for (index, reason) in &refused {
             self.roll_back(*index, reason);
@@ -249,8 +260,9 @@ impl Actor {
             number,
             pools: self.pools.iter().filter_map(crate::control::pool_state::PoolState::published).collect(),
             routes,
+            listeners: self.listeners.clone(),
             settings,
-            course: self.hall.current().course.clone(),
+            course: self.course.clone().filter(|_| self.config.course.on_proxy_port),
         });
         self.metrics.set_generation(number);
         let (done, waiting) =
@@ -284,7 +296,8 @@ impl Actor {
             Done::Replicas(answer) => drop(answer.send(Ok(self.replicas()))),
             Done::Undone { answer, error } => drop(answer.send(Err(error))),
             Done::Change { pool, id, answer } => {
-                let status = self.pools[pool].members.get(&id).map(|member| self.backend_status(pool, member));
+                let member = self.pools.get(pool).and_then(|pool| pool.members.get(&id));
+                let status = member.map(|member| self.backend_status(pool, member));
                 let gone = || ControlError::NotFound(format!("backend {id:?} was removed meanwhile"));
                 drop(answer.send(status.ok_or_else(gone)));
             }
@@ -292,12 +305,22 @@ impl Actor {
             Done::Reload { answers, report } => {
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok((*report).clone()))));
             }
+            Done::InCharge { pool, instance } => {
+                let Some(pool) = self.pools.get_mut(pool) else { return };
+                let counted = self.metrics.pick_totals(&pool.name);
+                if pool.strategy.instance() == instance
+                    && let Tenure::OnProbation(probation) = pool.tenure_mut()
+                {
+                    probation.starts_from(counted);
+                }
+            }
+            Done::PoolLeft { pool } => self.pool_left(pool),
             Done::Removed { pool, member, supervisor } => self.member_left(pool, &member, supervisor),
         }
     }
 
     /// The strategy refused a pool's list: the membership that is published stays in force.
-    fn roll_back(&mut self, index: usize, reason: &str) {
+    fn roll_back(&mut self, index: PoolKey, reason: &str) {
         let pool = &mut self.pools[index];
         tracing::error!("pool {}: the change is undone: {reason}", pool.name);
         let gone = pool.roll_back();
@@ -324,7 +347,7 @@ impl Actor {
                 Done::Change { answer, .. } => drop(answer.send(Err(error()))),
                 Done::Settled(answer) => drop(answer.send(Err(error()))),
                 // Never waits for a build.
-                Done::Reload { .. } => {}
+                Done::Reload { .. } | Done::InCharge { .. } | Done::PoolLeft { .. } => {}
                 // It is a member again; its process was not touched yet.
                 Done::Removed { supervisor, .. } => {
                     if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {
@@ -333,7 +356,7 @@ impl Actor {
                 }
             }
         }
-        if index == 0 {
+        if index == PoolKey::DEFAULT {
             self.fail_joins_of(&gone, reason);
         }
         for member in self.pools[index].members.snapshot() {

@@ -5,18 +5,27 @@
 //! worker can see has changed; commands that change members wait while pickers are made (milliseconds) and are done after it; every
 //! instance that loses its place is dropped on the builder.
 
+use std::any::Any;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
 use super::publisher::Done;
-use super::reloads::{Assembling, Transaction, tell};
+use super::reloads::{Assembling, Transaction, about, tell};
 use super::{Actor, Event, Wake};
-use crate::control::members::{Entry, Member, Origin};
+use crate::config;
+use crate::control::members::{Entry, Member, Members, Origin};
 use crate::control::overlay::Overlay;
+use crate::control::pool_state::{PoolState, SlotsOf};
+use crate::control::pools::PoolKey;
+use crate::control::probation::Tenure;
 use crate::control::reload::{
-    Handed, LastReload, PoolJob, PoolReload, Prepared, ReloadError, ReloadReport, ReloadResult, StateHandOver,
-    StrategyChange, Target, prepare, read, stage, vet,
+    Candidate, Handed, InCharge, LastReload, PoolJob, PoolReload, Prepared, ReloadError, ReloadReport, ReloadResult,
+    RolledBack, StateHandOver, StrategyChange, Target, Trigger, prepare, read, stage, vet,
 };
 use crate::control::start::{settings, vet_backends};
 use crate::control::vet::VetBackend;
-use crate::telemetry::{ReloadKind, ReloadOutcome};
+use crate::control::watch::Attempt;
 
 // === impl Actor: reloading ===
 
@@ -35,18 +44,26 @@ impl Actor {
     fn begin_reload(&mut self, mut transaction: Transaction) {
         transaction.overrides = self.reloads.overrides_with(&transaction.request);
         let (source, overrides) = (self.reloads.source.clone(), transaction.overrides.clone());
+        let reporter = self.reporter_of(&transaction);
         self.reloads.running = Some(transaction);
         let (running, loader, builder) = (self.config.clone(), self.loader.clone(), self.builder.clone());
-        let in_charge: Vec<_> =
-            self.pools.iter().map(|pool| (pool.strategy.clone(), pool.settings().clone())).collect();
+        let in_charge = |pool: &PoolState| (pool.name.to_string(), (pool.strategy.clone(), pool.settings().clone()));
+        let in_charge: InCharge = self.pools.iter().map(in_charge).collect();
         let (events, overlay, vetter) = (self.events.clone(), self.overlay_now(), self.vetter.clone());
         let launched: Vec<VetBackend> = vet_backends(&self.launched());
+        let doors = self.doors();
         tokio::spawn(async move {
             fn broke<T>() -> Result<T, ReloadError> {
                 Err(ReloadError::refused("builder", "a thread broke: see the log"))
             }
             let from = loader.clone();
-            let read = move || read(source.as_ref(), &overrides, &running).and_then(|target| stage(&from, target));
+            let read = move || {
+                let mut attempt = Attempt::default();
+                let target = read(source.as_ref(), &overrides, &running, &mut attempt);
+                let staged = target.and_then(|target| stage(&from, target, &mut attempt));
+                reporter.iter().for_each(|reporter| reporter.attempted(attempt.clone()));
+                staged
+            };
             let staged = tokio::task::spawn_blocking(read).await;
             let vetted = match staged {
                 Ok(Ok(staged)) => {
@@ -68,6 +85,10 @@ impl Actor {
                     Err(error)
                 }
             };
+            let prepared = match prepared {
+                Ok(prepared) => doors.open(prepared, &builder).await,
+                Err(error) => Err(error),
+            };
             if let Err(unsent) = events.send(Event::Prepared(Box::new(prepared))).await {
                 builder.retire(unsent.0);
             }
@@ -80,6 +101,18 @@ impl Actor {
             Ok(prepared) => prepared,
             Err(error) => return self.end_refused(error),
         };
+        let by = self.reloads.running.as_ref().map(|running| running.by);
+        let mut prepared = prepared;
+        if let Some(old) = self.rolled_back_candidate(&prepared) {
+            let RolledBack { pool, strategy, reason, .. } = old;
+            let sentence = format!("pool {pool}: strategy {strategy} was rolled back before: {reason}");
+            if by.is_some_and(Trigger::is_by_itself) {
+                self.discard(prepared);
+                let advice = "it is tried again when its bytes or options change, or when it is asked for: lb reload";
+                return self.end_refused(ReloadError::refused("probation", format!("{sentence}; {advice}")));
+            }
+            prepared.target.warnings.push(sentence);
+        }
         let is_same = prepared.candidates.iter().all(|candidate| candidate.change == StrategyChange::Unchanged);
         if is_same && prepared.target.applied.is_empty() {
             return self.end_unchanged(prepared);
@@ -92,13 +125,25 @@ impl Actor {
         let wanted = match self.wanted_members(&prepared.target) {
             Ok(wanted) => wanted,
             Err(error) => {
-                self.builder.retire(prepared);
+                self.discard(prepared);
                 return self.end_refused(error);
             }
         };
-        let (mut jobs, mut members, mut dirty) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, (pool, entries)) in self.pools.iter_mut().zip(&wanted).enumerate() {
-            let (candidate, new) = (&prepared.candidates[index], &prepared.target.config.pools[index].strategy);
+        let (mut jobs, mut members, mut dirty, mut fresh) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+        for (index, (wanted_pool, entries)) in prepared.target.config.pools.iter().zip(&wanted).enumerate() {
+            let (candidate, new) = (&prepared.candidates[index], &wanted_pool.strategy);
+            let Some(key) = self.pools.key_of(&wanted_pool.name) else {
+                let Some(strategy) = &candidate.strategy else { continue };
+                let mut pool = PoolState::new(wanted_pool, Members::default(), strategy.clone());
+                let planned = pool.members.planned(entries);
+                let assembly = pool.assembly_of(planned.clone(), strategy.clone(), new.clone(), SlotsOf::InCharge);
+                jobs.push(PoolJob { index, assembly, swap: None });
+                members.push(Some(planned));
+                pool.is_dirty = false;
+                fresh.push(pool);
+                continue;
+            };
+            let pool = &mut self.pools[key];
             let planned = pool.members.planned(entries);
             let is_same = candidate.strategy.is_none()
                 && pool.settings() == new
@@ -109,27 +154,36 @@ impl Actor {
                 continue;
             }
             if std::mem::take(&mut pool.is_dirty) {
-                dirty.push(index);
+                dirty.push(key);
             }
             let strategy = candidate.strategy.as_ref().unwrap_or(&pool.strategy).clone();
-            let keeps_slots = strategy.instance() == pool.strategy.instance()
-                || strategy.plugin().state_schema().is_some()
-                    && strategy.plugin().state_schema() == pool.strategy.plugin().state_schema();
-            let swap = candidate.strategy.as_ref().map(|_| (pool.strategy.clone(), new.options.clone()));
-            let assembly = pool.assembly_of(planned.clone(), strategy, new.clone(), keeps_slots);
+            let schema = strategy.plugin().state_schema();
+            let slots = match () {
+                () if candidate.is_return => SlotsOf::Kept,
+                () if strategy.instance() == pool.strategy.instance() => SlotsOf::InCharge,
+                () if schema.is_some() && schema == pool.strategy.plugin().state_schema() => SlotsOf::InCharge,
+                () => SlotsOf::Nobody,
+            };
+            // One that returns knows what it knew; what it would hear now comes from one that failed.
+            let is_swap = candidate.strategy.is_some() && !candidate.is_return;
+            let swap = is_swap.then(|| (pool.strategy.clone(), new.options.clone()));
+            let assembly = pool.assembly_of(planned.clone(), strategy, new.clone(), slots);
             jobs.push(PoolJob { index, assembly, swap });
             members.push(Some(planned));
         }
-        self.reloads.assembling = Some(Assembling { prepared, members, dirty });
+        self.reloads.assembling = Some(Assembling { prepared, members, dirty, new: fresh });
         self.build_reload(jobs);
     }
 
     /// By pool the members that are not launched: the new file, with what was changed at run time and has not lapsed.
     fn wanted_members(&self, target: &Target) -> Result<Vec<Vec<Entry>>, ReloadError> {
         let plan = self.overlay_now().apply(&target.config);
-        for (pool, entries) in self.pools.iter().zip(&plan.pools) {
+        for (pool, entries) in target.config.pools.iter().zip(&plan.pools) {
+            let running = self.pools.named(&pool.name);
             let launched = |entry: &&Entry| {
-                pool.members.get(&entry.id).is_some_and(|member| member.entry.origin == Origin::Launched)
+                running
+                    .and_then(|pool| pool.members.get(&entry.id))
+                    .is_some_and(|member| member.entry.origin == Origin::Launched)
             };
             if let Some(entry) = entries.iter().find(launched) {
                 let id = &entry.id;
@@ -142,7 +196,7 @@ impl Actor {
 
     /// Launched ones are all in the pool `default`.
     fn launched(&self) -> Vec<Entry> {
-        let members = self.pools[0].members.iter().map(|member| &member.entry);
+        let members = self.pools[PoolKey::DEFAULT].members.iter().map(|member| &member.entry);
         members.filter(|entry| entry.origin == Origin::Launched).cloned().collect()
     }
 
@@ -154,12 +208,13 @@ impl Actor {
 
     /// The pickers are there, or one was refused; `None` when the builder broke.
     pub(super) fn reload_assembled(&mut self, built: Option<Result<Vec<Handed>, ReloadError>>, covers: u64) {
-        let Some(Assembling { prepared, members, dirty }) = self.reloads.assembling.take() else { return };
+        let Some(Assembling { prepared, members, dirty, new }) = self.reloads.assembling.take() else { return };
         let is_dry = self.reloads.running.as_ref().is_some_and(|running| running.request.dry_run);
         match built.unwrap_or_else(|| Err(ReloadError::refused("builder", "the builder broke: see the log"))) {
-            Ok(handed) if !is_dry => self.commit(prepared, members, handed, covers),
+            Ok(handed) if !is_dry => self.commit(prepared, members, handed, new, covers),
             result => {
-                dirty.into_iter().for_each(|index| self.pools[index].is_dirty = true);
+                dirty.into_iter().for_each(|pool| self.pools[pool].is_dirty = true);
+                self.builder.retire(new);
                 match result {
                     Ok(handed) => {
                         let report = self.report(&prepared, ReloadResult::WouldWork, &handed);
@@ -167,7 +222,7 @@ impl Actor {
                         self.end(Ok(report));
                     }
                     Err(error) => {
-                        self.builder.retire(prepared);
+                        self.discard(prepared);
                         self.end_refused(error);
                     }
                 }
@@ -183,21 +238,45 @@ impl Actor {
     }
 
     /// Makes everything true and publishes it.
-    fn commit(&mut self, prepared: Prepared, mut members: Vec<Option<Vec<Member>>>, handed: Vec<Handed>, covers: u64) {
+    fn commit(
+        &mut self,
+        prepared: Prepared,
+        mut members: Vec<Option<Vec<Member>>>,
+        handed: Vec<Handed>,
+        new: Vec<PoolState>,
+        covers: u64,
+    ) {
         let lapsed = self.overlay_now().apply(&prepared.target.config).lapsed;
-        let mut report = self.report(&prepared, ReloadResult::Done, &handed);
+        let taking_back = self.reloads.running.as_ref().and_then(|running| running.taking_back.clone());
+        let result = taking_back.as_ref().map_or(ReloadResult::Done, |_| ReloadResult::RolledBack);
+        let mut report = self.report(&prepared, result, &handed);
         report.warnings.extend(lapsed.into_iter().map(|what| format!("a change made at run time has lapsed: {what}")));
-        let Prepared { target, candidates } = prepared;
-        let mut changed = Vec::new();
+        let Prepared { target, candidates, listeners } = prepared;
+        let closed = self.listen(listeners);
+        let (mut changed, mut swapped) = (Vec::new(), Vec::new());
+        let (now, probation) = (Instant::now(), target.config.reload.probation);
+        match taking_back {
+            Some(reason) => self.remember_rolled_back(&candidates, &reason),
+            // What was asked for is in force, whatever was thought of it before.
+            None => self.reloads.rolled_back.clear(),
+        }
+        let (came, left) = self.take_up_pools(&target.config, new, &Tenure::begin(now, probation));
+        swapped.extend(came.iter().map(|key| (*key, self.pools[*key].strategy.instance())));
         for Handed { index, assembled, .. } in handed {
-            let pool = &mut self.pools[index];
-            let settings = target.config.pools[index].strategy.clone();
-            if let Some(old) = pool.put_in_charge(&assembled, settings) {
+            let config::Pool { name, strategy: settings, .. } = target.config.pools[index].clone();
+            let Some(key) = self.pools.key_of(&name) else { continue };
+            let pool = &mut self.pools[key];
+            let overriding = self.reloads.overrides.iter().find(|one| *one.pool == *pool.name).cloned();
+            if let Some(old) = pool.put_in_charge(&assembled, settings, Tenure::begin(now, probation), overriding) {
+                let instance: Arc<dyn Any + Send + Sync> = old.clone();
+                self.metrics.strategy_retired(&pool.name, Arc::downgrade(&instance));
+                drop(instance);
                 self.builder.retire(old);
             }
-            changed.push((index, pool.members.replace(members[index].take().unwrap_or_default())));
+            changed.push((key, pool.members.replace(members[index].take().unwrap_or_default())));
             pool.adopt(assembled);
-            if let Some(kind) = candidates[index].change.swap_kind() {
+            if let Some(kind) = candidates[index].swap_kind() {
+                swapped.push((key, pool.strategy.instance()));
                 let plugin = pool.strategy.plugin();
                 self.metrics.set_strategy(&pool.name, plugin.name(), plugin.version());
                 self.metrics.strategy_swapped(&pool.name, kind);
@@ -206,31 +285,53 @@ impl Actor {
         // The last of an instance that an import spoiled may be among them.
         self.builder.retire(candidates);
         let has_new_health = target.config.health != self.config.health;
-        self.config = target.config;
-        for (index, (came, gone)) in changed {
+        self.take_up(target.config);
+        self.watch_as_configured();
+        for (pool, (came, gone)) in changed {
             for member in gone {
-                tracing::info!("pool {}: backend {} is removed and drains", self.pools[index].name, member.id());
-                self.member_goes(index, &member);
-                self.publisher.wait(index, Done::Removed { pool: index, member: Box::new(member), supervisor: None });
+                tracing::info!("pool {}: backend {} is removed and drains", self.pools[pool].name, member.id());
+                self.member_goes(pool, &member);
+                self.publisher.wait(pool, Done::Removed { pool, member: Box::new(member), supervisor: None });
             }
             for member in &came {
-                self.member_came(index, member);
+                self.member_came(pool, member);
             }
-            for member in self.pools[index].members.snapshot() {
-                self.show(index, &member);
+            for member in self.pools[pool].members.snapshot() {
+                self.show(pool, &member);
             }
         }
         if has_new_health {
             self.check_by_new_rules();
         }
         self.put_in_force(covers, self.config.routes.clone(), settings(&self.config));
+        for (pool, instance) in swapped {
+            self.publisher.settle_newest(Done::InCharge { pool, instance });
+        }
+        self.see_off(left);
+        self.close(closed);
         report.generation = self.hall.current().number;
         self.end(Ok(report));
     }
 
+    fn remember_rolled_back(&mut self, candidates: &[Candidate], reason: &str) {
+        let generation = self.hall.current().number + 1;
+        for (pool, _) in self.pools.iter().zip(candidates).filter(|(_, candidate)| candidate.is_return) {
+            let plugin = pool.strategy.plugin();
+            self.reloads.rolled_back.retain(|old| *old.pool != *pool.name);
+            self.reloads.rolled_back.push(RolledBack {
+                pool: pool.name.to_string(),
+                strategy: plugin.name().to_owned(),
+                sha256: plugin.sha256_hex(),
+                options: pool.settings().options.clone(),
+                reason: reason.to_owned(),
+                generation,
+            });
+        }
+    }
+
     fn check_by_new_rules(&mut self) {
         self.checkers.set_rules(self.config.health.clone());
-        for index in 0..self.pools.len() {
+        for index in self.pools.keys() {
             for member in self.pools[index].members.snapshot() {
                 // Nobody would say that it is up again.
                 if !self.config.health.enabled && member.entry.origin != Origin::Launched {
@@ -245,10 +346,12 @@ impl Actor {
     }
 
     fn report(&self, prepared: &Prepared, result: ReloadResult, handed: &[Handed]) -> ReloadReport {
-        let state = |index: usize| {
-            handed.iter().find(|handed| handed.index == index).map_or(StateHandOver::Kept, |handed| handed.state)
+        let state = |index: usize| match handed.iter().find(|handed| handed.index == index) {
+            _ if prepared.candidates[index].change == StrategyChange::New => StateHandOver::Fresh,
+            Some(handed) => handed.state,
+            None => StateHandOver::Kept,
         };
-        let candidates = self.pools.iter().zip(&prepared.candidates).enumerate();
+        let candidates = prepared.target.config.pools.iter().zip(&prepared.candidates).enumerate();
         let pools: Vec<PoolReload> =
             candidates.map(|(index, (pool, candidate))| candidate.report(&pool.name, state(index))).collect();
         let Target { applied, needs_restart, warnings, .. } = prepared.target.clone();
@@ -270,8 +373,9 @@ impl Actor {
         if self.reloads.running.as_ref().is_some_and(|running| !running.request.dry_run) {
             // The same bytes may have come by another name or path.
             self.config = prepared.target.config.clone();
+            self.reloads.rolled_back.clear();
         }
-        self.builder.retire(prepared);
+        self.discard(prepared);
         self.end(Ok(report));
     }
 
@@ -287,10 +391,12 @@ impl Actor {
         let milliseconds = transaction.began.elapsed().as_millis() as u64;
         let result = result.map(|report| ReloadReport { milliseconds, dry_run, ..report });
         tell(by, &result);
+        if let (Some(reason), Err(error)) = (&transaction.taking_back, &result) {
+            self.rollback_failed(reason, error);
+        }
         if !dry_run {
-            let kind = transaction.request.overriding.as_ref().map_or(ReloadKind::Config, |_| ReloadKind::Strategy);
-            let outcome = if result.is_ok() { ReloadOutcome::Success } else { ReloadOutcome::Failure };
-            self.metrics.reload_ended(kind, outcome);
+            let (kind, outcome) = about(&transaction, &result);
+            self.metrics.reload_ended(kind, outcome, transaction.began.elapsed());
         }
         let ok = result.as_ref().ok();
         let generation = self.hall.current().number;
@@ -302,6 +408,9 @@ impl Actor {
             reason: result.as_ref().err().map(ToString::to_string),
             needs_restart: ok.map(|report| report.needs_restart.clone()).unwrap_or_default(),
         });
+        if !dry_run && transaction.taking_back.is_none() {
+            self.reloads.read.clone_from(&self.reloads.last);
+        }
         match result {
             Ok(report) if !dry_run => {
                 self.reloads.overrides.clone_from(&transaction.overrides);

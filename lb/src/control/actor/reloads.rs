@@ -3,16 +3,19 @@
 //! Apart from [`super::reloading`], which acts on it, so that each can be read at once. Invariant: `ready` and `assembling` are there
 //! only while `running` is.
 
-use std::time::Instant;
-
 use tokio::sync::oneshot;
+use tokio::time::Instant;
 
 use super::Wake;
 use crate::config::Source;
 use crate::control::members::Member;
+use crate::control::pool_state::PoolState;
+use crate::control::pools::PoolKey;
 use crate::control::reload::{
-    LastReload, Overriding, Prepared, ReloadError, ReloadReport, ReloadRequest, ReloadStatus, StrategyChange, Trigger,
+    LastReload, Overriding, Prepared, ReloadError, ReloadReport, ReloadRequest, ReloadStatus, RolledBack,
+    StrategyChange, Trigger,
 };
+use crate::telemetry::{ReloadKind, ReloadOutcome};
 
 type Answer = oneshot::Sender<Result<ReloadReport, ReloadError>>;
 
@@ -28,6 +31,11 @@ pub(super) struct Reloads {
     /// What came in while pickers were made.
     pub(super) deferred: Vec<Wake>,
     pub(super) last: Option<LastReload>,
+    /// The last that read the files to put them in force.
+    pub(super) read: Option<LastReload>,
+    pub(super) rolled_back: Vec<RolledBack>,
+    /// When strategies on probation are looked at next.
+    pub(super) next_look: Instant,
 }
 
 /// One reload, from trigger to answer.
@@ -38,22 +46,38 @@ pub(super) struct Transaction {
     pub(super) answers: Vec<Answer>,
     /// Those that are in force after it.
     pub(super) overrides: Vec<Overriding>,
+    /// It puts strategies back and reads nothing: why.
+    pub(super) taking_back: Option<String>,
 }
 
 /// Pickers are being made for this.
 pub(super) struct Assembling {
     pub(super) prepared: Prepared,
-    /// By pool, those that are built anew.
+    /// By pool of the target, those that are built anew.
     pub(super) members: Vec<Option<Vec<Member>>>,
     /// Pools whose changes are in it, and would be in none if it failed.
-    pub(super) dirty: Vec<usize>,
+    pub(super) dirty: Vec<PoolKey>,
+    /// Pools that come with it.
+    pub(super) new: Vec<PoolState>,
 }
 
 // === impl Transaction ===
 
 impl Transaction {
     pub(super) fn new(request: ReloadRequest, by: Trigger, answer: Answer) -> Self {
-        Self { request, by, began: Instant::now(), answers: vec![answer], overrides: Vec::new() }
+        Self { request, by, began: Instant::now(), answers: vec![answer], overrides: Vec::new(), taking_back: None }
+    }
+
+    /// One that puts strategies back, and why.
+    pub(super) fn taking_back(by: Trigger, reason: String) -> Self {
+        Self {
+            request: ReloadRequest::default(),
+            by,
+            began: Instant::now(),
+            answers: Vec::new(),
+            overrides: Vec::new(),
+            taking_back: Some(reason),
+        }
     }
 
     pub(super) fn answer(self, result: &Result<ReloadReport, ReloadError>) {
@@ -74,12 +98,34 @@ impl Reloads {
             next: None,
             deferred: Vec::new(),
             last: None,
+            read: None,
+            rolled_back: Vec::new(),
+            next_look: Instant::now(),
         }
     }
 
     pub(super) fn status(&self) -> ReloadStatus {
-        let (overrides, last) = (self.overrides.clone(), self.last.clone());
-        ReloadStatus { running: self.running.is_some(), overrides, last }
+        ReloadStatus {
+            running: self.running.is_some(),
+            overrides: self.overrides.clone(),
+            differs: self.differs(),
+            rolled_back: self.rolled_back.clone(),
+            last: self.last.clone(),
+        }
+    }
+
+    fn differs(&self) -> Vec<String> {
+        let overridden = self.overrides.iter().map(|one| format!("pool {}: the strategy is overridden", one.pool));
+        let taken_back = self.rolled_back.iter().map(|one| {
+            let RolledBack { pool, strategy, generation, .. } = one;
+            format!("pool {pool}: strategy {strategy} was rolled back by generation {generation}")
+        });
+        let refused = self.read.iter().filter_map(|last| {
+            let stage = last.stage.as_deref()?;
+            Some(format!("the files were refused at stage {stage}: {}", last.reason.as_deref().unwrap_or_default()))
+        });
+        let waiting = self.read.iter().flat_map(|last| &last.needs_restart).map(|key| format!("{key} needs a restart"));
+        overridden.chain(taken_back).chain(refused).chain(waiting).collect()
     }
 
     pub(super) fn is_assembling(&self) -> bool {
@@ -118,5 +164,28 @@ pub(super) fn tell(by: Trigger, result: &Result<ReloadReport, ReloadError>) {
             report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
         Err(error) => tracing::error!(by, stage = error.stage(), "reload refused, what runs goes on: {error}"),
+    }
+}
+
+/// For the metrics: what a reload was about, and how it ended.
+pub(super) fn about(
+    transaction: &Transaction,
+    result: &Result<ReloadReport, ReloadError>,
+) -> (ReloadKind, ReloadOutcome) {
+    let is_rollback = transaction.taking_back.is_some();
+    let is_about_a_strategy = match result {
+        Ok(report) => {
+            let is_swap = |change| !matches!(change, StrategyChange::Unchanged | StrategyChange::New);
+            report.pools.iter().any(|pool| is_swap(pool.change))
+        }
+        Err(error) => transaction.request.overriding.is_some() || !["config", "listen"].contains(&error.stage()),
+    };
+    let kind = if is_rollback || is_about_a_strategy { ReloadKind::Strategy } else { ReloadKind::Config };
+    match result {
+        Err(_) => (kind, ReloadOutcome::Failure),
+        // The strategy before it is as good as any.
+        Ok(_) if is_rollback && transaction.by != Trigger::Probation => (kind, ReloadOutcome::Success),
+        Ok(_) if is_rollback => (kind, ReloadOutcome::RolledBack),
+        Ok(_) => (kind, ReloadOutcome::Success),
     }
 }

@@ -19,6 +19,7 @@ use crate::control::command::{Add, ControlError, Remove, Replicas};
 use crate::control::launcher::{Death, News};
 use crate::control::members::{Entry, Member, Origin};
 use crate::control::overlay::fresh_names;
+use crate::control::pools::PoolKey;
 
 /// How long a new replica may take until its first heartbeat.
 const ADD_MAX: Duration = Duration::from_secs(10);
@@ -51,7 +52,7 @@ pub(super) fn refused(text: impl std::fmt::Display) -> ControlError {
 
 impl Actor {
     pub(super) fn replicas(&self) -> Replicas {
-        Replicas(self.pools[0].members.iter().map(|member| member.entry.id.clone()).collect())
+        Replicas(self.pools[PoolKey::DEFAULT].members.iter().map(|member| member.entry.id.clone()).collect())
     }
 
     pub(super) fn add(&mut self, add: Add, answer: oneshot::Sender<Result<Replicas, ControlError>>) {
@@ -82,7 +83,7 @@ impl Actor {
                 "No launcher is configured: attach running servers with {\"backends\":[{\"id\",\"address\"}]}, or set [launcher]",
             ));
         };
-        let members = &self.pools[0].members;
+        let members = &self.pools[PoolKey::DEFAULT].members;
         let running = members.iter().filter(|member| member.entry.origin == Origin::Launched).count();
         let plan = launcher.plan();
         if n > plan.max_replicas.saturating_sub(running) {
@@ -97,7 +98,7 @@ impl Actor {
         }
         let is_taken = |name: &str| members.contains(name) || hostnames.iter().any(|hostname| hostname == name);
         let fresh = fresh_names(&plan.names, n - hostnames.len(), is_taken);
-        launcher.avoid(&self.config, &self.pools);
+        launcher.avoid(&self.config, &self.listeners, self.pools.iter());
         let mut sockets = Vec::with_capacity(n);
         for _ in 0..n {
             match launcher.reserve() {
@@ -109,9 +110,9 @@ impl Actor {
             }
         }
         let names = hostnames.iter().cloned().chain(fresh).zip(sockets).map(|(id, socket)| {
-            let order = self.pools[0].members.next_order(Origin::Launched);
+            let order = self.pools[PoolKey::DEFAULT].members.next_order(Origin::Launched);
             let (address, origin) = (socket.to_string(), Origin::Launched);
-            self.pools[0].members.insert(Entry {
+            self.pools[PoolKey::DEFAULT].members.insert(Entry {
                 id: id.clone(),
                 address,
                 socket,
@@ -120,16 +121,16 @@ impl Actor {
                 order,
                 draining: false,
             });
-            self.pools[0].members.get(&id).cloned()
+            self.pools[PoolKey::DEFAULT].members.get(&id).cloned()
         });
         let new: Vec<Member> = names.flatten().collect();
         for member in &new {
-            self.member_came(0, member);
+            self.member_came(PoolKey::DEFAULT, member);
             if let Some(launcher) = &mut self.launcher {
                 launcher.launch(member.id(), member.entry.socket);
             }
         }
-        self.touch(0);
+        self.touch(PoolKey::DEFAULT);
         Ok(new.iter().map(|member| member.id().clone()).collect())
     }
 
@@ -137,7 +138,7 @@ impl Actor {
         match self.victims(remove) {
             Ok(ids) => {
                 self.take_out(&ids);
-                self.publisher.wait(0, Done::Replicas(answer));
+                self.publisher.wait(PoolKey::DEFAULT, Done::Replicas(answer));
             }
             Err(error) => drop(answer.send(Err(error))),
         }
@@ -146,7 +147,7 @@ impl Actor {
     /// Who goes: the named ones, then as many as are missing at random.
     fn victims(&mut self, remove: &Remove) -> Result<Vec<String>, ControlError> {
         let Remove { n, hostnames } = remove;
-        let members = &self.pools[0].members;
+        let members = &self.pools[PoolKey::DEFAULT].members;
         if *n == 0 {
             return Err(refused("n must be a positive integer"));
         }
@@ -171,15 +172,18 @@ impl Actor {
     /// Takes members of the pool `default` out: nothing new from now on; what runs finishes.
     fn take_out(&mut self, ids: &[String]) {
         for id in ids {
-            let Some(member) = self.pools[0].members.remove(id) else { continue };
-            tracing::info!("pool {}: backend {id} is removed and drains", self.pools[0].name);
-            self.member_goes(0, &member);
+            let Some(member) = self.pools[PoolKey::DEFAULT].members.remove(id) else { continue };
+            tracing::info!("pool {}: backend {id} is removed and drains", self.pools[PoolKey::DEFAULT].name);
+            self.member_goes(PoolKey::DEFAULT, &member);
             let supervisor = self.launcher.as_ref().and_then(|launcher| launcher.current(id));
             if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {
                 launcher.give_up(supervisor);
             }
-            self.touch(0);
-            self.publisher.wait(0, Done::Removed { pool: 0, member: Box::new(member.clone()), supervisor });
+            self.touch(PoolKey::DEFAULT);
+            self.publisher.wait(
+                PoolKey::DEFAULT,
+                Done::Removed { pool: PoolKey::DEFAULT, member: Box::new(member.clone()), supervisor },
+            );
             self.no_longer_awaited(member.id());
         }
     }
@@ -193,22 +197,23 @@ impl Actor {
         match news {
             News::Started { socket, pid } => {
                 tracing::info!("replica {name} runs on {socket} (pid {pid})");
-                if self.pools[0].members.set_address(name, &socket.to_string(), socket) {
-                    self.touch(0);
+                if self.pools[PoolKey::DEFAULT].members.set_address(name, &socket.to_string(), socket) {
+                    self.touch(PoolKey::DEFAULT);
                 }
-                self.pools[0].members.update(name, |member| member.standing.restarts());
-                if let Some(member) = self.pools[0].members.get(name).cloned() {
-                    self.member_came(0, &member);
+                self.pools[PoolKey::DEFAULT].members.update(name, |member| member.standing.restarts());
+                if let Some(member) = self.pools[PoolKey::DEFAULT].members.get(name).cloned() {
+                    self.member_came(PoolKey::DEFAULT, &member);
                 }
             }
             News::Died(death) => {
                 let Death { reason, in_a_row, is_hopeless, next_try } = &death;
                 let when = if next_try.is_zero() { "at once".to_owned() } else { format!("in {next_try:?}") };
                 tracing::warn!("replica {name}: {reason}; starting it again {when}");
-                self.checkers.forget(0, name);
-                let fell = self.pools[0].members.update(name, |member| member.standing.fell(reason.clone()));
+                self.checkers.forget(PoolKey::DEFAULT, name);
+                let fell =
+                    self.pools[PoolKey::DEFAULT].members.update(name, |member| member.standing.fell(reason.clone()));
                 if fell.flatten().is_some() {
-                    self.health_changed(0, name, false);
+                    self.health_changed(PoolKey::DEFAULT, name, false);
                 }
                 if *is_hopeless || *in_a_row >= DEATHS_MAX {
                     self.fail_joins(name, reason);
@@ -227,7 +232,8 @@ impl Actor {
 
     /// Command `Settled`.
     pub(super) fn join_all(&mut self, answer: oneshot::Sender<Result<(), ControlError>>) {
-        let launched = self.pools[0].members.iter().filter(|member| member.entry.origin == Origin::Launched);
+        let launched =
+            self.pools[PoolKey::DEFAULT].members.iter().filter(|member| member.entry.origin == Origin::Launched);
         let missing: HashSet<Arc<str>> =
             launched.filter(|member| !member.standing.is_healthy()).map(|member| member.id().clone()).collect();
         let hopeless = missing.iter().find_map(|name| {
@@ -284,7 +290,7 @@ impl Actor {
                 let ids: Vec<String> = names.iter().map(|name| name.to_string()).collect();
                 self.take_out(&ids);
                 let error = ControlError::Failed(format!("<Error> {text}"));
-                self.publisher.wait(0, Done::Undone { answer, error });
+                self.publisher.wait(PoolKey::DEFAULT, Done::Undone { answer, error });
             }
         }
     }
@@ -312,7 +318,7 @@ impl Actor {
         self.joins = joins;
         for join in done {
             self.publisher.wait(
-                0,
+                PoolKey::DEFAULT,
                 match join.whom {
                     Whom::Add { answer, .. } => Done::Replicas(answer),
                     Whom::Settled(answer) => Done::Settled(answer),

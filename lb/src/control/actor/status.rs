@@ -5,6 +5,7 @@ use crate::control::command::{BackendStatus, OverlayStatus, PoolStatus, Status};
 use crate::control::members::{Member, Origin};
 use crate::control::overlay::Overlay;
 use crate::control::plugins::{LoadedStrategy, loaded};
+use crate::control::pools::PoolKey;
 
 impl Actor {
     pub(super) fn status(&self) -> Status {
@@ -12,23 +13,25 @@ impl Actor {
         Status {
             version: env!("CARGO_PKG_VERSION"),
             generation: self.hall.current().number,
+            listeners: self.listeners.iter().map(|listener| listener.address()).collect(),
             uptime_s: self.started.elapsed().as_secs_f64(),
             overlay: OverlayStatus { error, ..self.overlay.as_ref().map(Overlay::status).unwrap_or_default() },
-            pools: (0..self.pools.len()).map(|pool| self.pool_status(pool)).collect(),
+            pools: self.pools.keys().into_iter().map(|pool| self.pool_status(pool)).collect(),
             workers: self.config.proxy.workers,
             images: self.loader.images(),
             builder_stuck: self.builder.is_stuck(),
             retired_generations: self.hall.retired(),
             reload: self.reloads.status(),
+            watch: self.watch_status(),
         }
     }
 
     /// Every backend of every pool.
     pub(super) fn backends(&self) -> Vec<BackendStatus> {
-        (0..self.pools.len()).flat_map(|pool| self.backends_of(pool)).collect()
+        self.pools.keys().into_iter().flat_map(|pool| self.backends_of(pool)).collect()
     }
 
-    pub(super) fn backend_status(&self, pool: usize, member: &Member) -> BackendStatus {
+    pub(super) fn backend_status(&self, pool: PoolKey, member: &Member) -> BackendStatus {
         use std::sync::atomic::Ordering::Relaxed;
         BackendStatus {
             pool: self.pools[pool].name.to_string(),
@@ -51,7 +54,7 @@ impl Actor {
         launcher.pid(&member.entry.id)
     }
 
-    fn pool_status(&self, pool: usize) -> PoolStatus {
+    fn pool_status(&self, pool: PoolKey) -> PoolStatus {
         let LoadedStrategy { pool: name, strategy, version, sha256, file: _ } =
             loaded(&self.pools[pool].name, &self.pools[pool].strategy);
         PoolStatus {
@@ -59,11 +62,17 @@ impl Actor {
             strategy,
             strategy_version: version,
             strategy_sha256: sha256,
+            strategy_standing: self.pools[pool].tenure().as_str(),
+            probation_left_ms: self.pools[pool].tenure().left().map(|left| left.as_millis() as u64),
+            rollback_to: self.pools[pool].kept().map(|kept| {
+                let plugin = kept.strategy.plugin();
+                format!("{} {}", plugin.name(), plugin.version())
+            }),
             backends: self.backends_of(pool).collect(),
         }
     }
 
-    fn backends_of(&self, pool: usize) -> impl Iterator<Item = BackendStatus> {
+    fn backends_of(&self, pool: PoolKey) -> impl Iterator<Item = BackendStatus> {
         self.pools[pool].members.iter().map(move |member| self.backend_status(pool, member))
     }
 }

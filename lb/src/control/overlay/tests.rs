@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Admin, Course, Fallback, HashFunction, Health, Limits, Log, Plugin, Pool, Proxy, State, Strategy, Timeouts,
+    Admin, Course, Fallback, HashFunction, Health, Limits, Log, Plugin, Pool, Proxy, Reload, State, Strategy, Timeouts,
 };
 
 fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
@@ -62,6 +62,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             total: None,
             drain: second,
         },
+
         limits: Limits {
             head_bytes: 65_536,
             headers: 100,
@@ -71,6 +72,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             upstream_idle_connections: 4,
             retries: 1,
         },
+        reload: Reload { watch: false, settle: second, poll: second, max_images: 1, probation: second },
         state: State { keep: true, dir: PathBuf::from("/nowhere") },
         log: Log { level: "info".into() },
     }

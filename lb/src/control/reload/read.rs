@@ -1,10 +1,13 @@
 //! Reading the configuration again, and what of it can take the place of what runs.
 //!
 //! File, environment and command line are layered as at the start, and overrides come last. Invariant: the configuration that comes
-//! out has the pools of the running one, in their order, and its restart-only keys; what that leaves out is in `needs_restart`.
+//! out has the restart-only keys of the running one; what that leaves out is in `needs_restart`.
+
+use sha2::{Digest, Sha256};
 
 use super::{Overriding, ReloadError};
-use crate::config::{self, Config, Course, DEFAULT_POOL, Loaded, Pool, Proxy, Route, Source};
+use crate::config::{self, Config, DEFAULT_POOL, Loaded, Pool, Proxy, Reload, Route, Source};
+use crate::control::watch::Attempt;
 
 /// What a reload is to bring about.
 #[derive(Clone, Debug)]
@@ -16,20 +19,30 @@ pub(in crate::control) struct Target {
     pub(in crate::control) warnings: Vec<String>,
 }
 
-/// Blocks: reads files and resolves names.
+/// Blocks: reads files and resolves names. What was read of the file is noted in `attempt`.
 pub(in crate::control) fn read(
     source: Option<&Source>,
     overrides: &[Overriding],
     running: &Config,
+    attempt: &mut Attempt,
 ) -> Result<Target, ReloadError> {
     let refused = |reason: &dyn ToString| ReloadError::refused("config", reason.to_string());
     let source =
         source.ok_or_else(|| refused(&"this lb was started without a configuration that can be read again"))?;
+    let bytes = config::read(&source.path).map_err(|error| refused(&error))?;
+    attempt.config = Some(Sha256::digest(&bytes).into());
+    if !overrides.is_empty() {
+        // An override says what a pool is to have, and makes none.
+        let pools = config::load_bytes(source, &bytes).map_err(|error| refused(&error))?.config.pools;
+        if let Some(Overriding { pool, .. }) =
+            overrides.iter().find(|one| !pools.iter().any(|pool| pool.name == one.pool))
+        {
+            let reason = format!("there is no pool {pool:?} (a plain reload drops the override of one that is gone)");
+            return Err(refused(&reason));
+        }
+    }
     let mut source = source.clone();
     for Overriding { pool, strategy } in overrides {
-        if !running.pools.iter().any(|known| known.name == *pool) {
-            return Err(refused(&format!("there is no pool {pool:?}")));
-        }
         if strategy.name.is_none() && strategy.path.is_none() && strategy.config.is_none() {
             return Err(refused(&"the override says nothing: give a name, a path or a config"));
         }
@@ -39,8 +52,8 @@ pub(in crate::control) fn read(
             source.command_line.extend(value.map(|value| (key_of(pool, key), toml::Value::String(value).to_string())));
         }
     }
-    let Loaded { config: mut wanted, warnings, settings: _ } =
-        config::load(&source).map_err(|error| refused(&error))?;
+    let loaded = config::load_bytes(&source, &bytes).map_err(|error| refused(&error))?;
+    let Loaded { config: mut wanted, warnings, settings: _, sha256: _ } = loaded;
     for Overriding { pool, strategy } in overrides {
         if let Some(options) = &strategy.config
             && let Some(pool) = wanted.pools.iter_mut().find(|candidate| candidate.name == *pool)
@@ -71,67 +84,61 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         health,
         timeouts,
         limits,
+        reload,
         state,
         log,
     } = wanted;
-    restart("proxy.listen", proxy.listen != running.proxy.listen);
     restart("proxy.workers", proxy.workers != running.proxy.workers);
     restart("admin.listen", admin.listen != running.admin.listen);
     restart("admin.token_file", admin.token != running.admin.token);
     restart("launcher", launcher != running.launcher);
-    restart("course.on_proxy_port", course.on_proxy_port != running.course.on_proxy_port);
-    restart("course.seed", course.seed != running.course.seed);
     restart("state.keep", state.keep != running.state.keep);
     restart("state.dir", state.dir != running.state.dir);
-    restart("log.level", log.level != running.log.level);
-    for pool in &pools {
-        restart(&format!("pools.{}", pool.name), !running.pools.iter().any(|known| known.name == pool.name));
-    }
-    for pool in &running.pools {
-        restart(&format!("pools.{}", pool.name), !pools.iter().any(|known| known.name == pool.name));
-    }
-    // Half of the routes would be worse than the old ones: without its pool no route is applied.
-    let routes = routes_to(&running.pools, &pools, &routes);
-    restart("routes", routes.is_none());
-    let pools = running.pools.iter().map(|old| pools.iter().find(|pool| pool.name == old.name).unwrap_or(old).clone());
+    restart("reload.max_images", reload.max_images != running.reload.max_images);
     let config = Config {
         file: running.file.clone(),
         plugin_dirs,
-        proxy: Proxy { trusted_proxies: proxy.trusted_proxies, ..running.proxy.clone() },
+        proxy: Proxy { workers: running.proxy.workers, ..proxy },
         admin: running.admin.clone(),
-        pools: pools.collect(),
-        routes: routes.unwrap_or_else(|| running.routes.clone()),
+        pools,
+        routes,
         launcher: running.launcher.clone(),
-        course: Course { missing_path_is_400: course.missing_path_is_400, ..running.course.clone() },
+        course,
         health,
         timeouts,
         limits,
+        reload: Reload { max_images: running.reload.max_images, ..reload },
         state: running.state.clone(),
-        log: running.log.clone(),
+        log,
     };
     Target { applied: applied(running, &config), config, needs_restart, warnings }
-}
-
-/// The routes with indexes into the running pools; `None` when one leads to a pool that does not run.
-fn routes_to(running: &[Pool], wanted: &[Pool], routes: &[Route]) -> Option<Vec<Route>> {
-    let moved = routes.iter().map(|route| {
-        let pool = running.iter().position(|pool| pool.name == wanted[route.pool].name)?;
-        Some(Route { pool, ..route.clone() })
-    });
-    moved.collect()
 }
 
 fn applied(running: &Config, config: &Config) -> Vec<String> {
     let mut applied = Vec::new();
     let mut note = |key: String, differs: bool| applied.extend(differs.then_some(key));
     note("plugin_dirs".into(), config.plugin_dirs != running.plugin_dirs);
+    note("proxy.listen".into(), config.proxy.listen != running.proxy.listen);
     note("proxy.trusted_proxies".into(), config.proxy.trusted_proxies != running.proxy.trusted_proxies);
-    note("routes".into(), config.routes != running.routes);
-    note("course.missing_path_is_400".into(), config.course != running.course);
+    note("routes".into(), named_routes(running) != named_routes(config));
+    let (before, after) = (&running.course, &config.course);
+    note("course.on_proxy_port".into(), before.on_proxy_port != after.on_proxy_port);
+    note("course.missing_path_is_400".into(), before.missing_path_is_400 != after.missing_path_is_400);
+    note("course.seed".into(), before.seed != after.seed);
     note("health".into(), config.health != running.health);
     note("timeouts".into(), config.timeouts != running.timeouts);
     note("limits".into(), config.limits != running.limits);
-    for (old, new) in running.pools.iter().zip(&config.pools) {
+    note("log.level".into(), config.log != running.log);
+    note("reload".into(), config.reload != running.reload);
+    let named = |pools: &[Pool], name: &str| pools.iter().any(|pool| pool.name == name);
+    for pool in &running.pools {
+        note(format!("pools.{}", pool.name), !named(&config.pools, &pool.name));
+    }
+    for new in &config.pools {
+        let Some(old) = running.pools.iter().find(|old| old.name == new.name) else {
+            note(format!("pools.{}", new.name), true);
+            continue;
+        };
         let key = |key: &str| crate::control::plugins::key_of(&old.name, key);
         let (before, after) = (&old.strategy, &new.strategy);
         note(key("backends"), old.backends != new.backends);
@@ -141,6 +148,12 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
         note(key("strategy.sha256"), before.sha256 != after.sha256);
     }
     applied
+}
+
+/// An index may be another pool's now.
+fn named_routes(config: &Config) -> Vec<(&str, Route)> {
+    let named = |route: &Route| (&*config.pools[route.pool].name, Route { pool: 0, ..route.clone() });
+    config.routes.iter().map(named).collect()
 }
 
 #[cfg(test)]
@@ -169,33 +182,22 @@ mod tests {
         let after = "[proxy]\nlisten = \"127.0.0.1:9\"\nworkers = 7\n[admin]\nlisten = \"127.0.0.1:10\"\n[log]\nlevel = \"debug\"\n\
                      [course]\non_proxy_port = true\nseed = 3\n[state]\nkeep = false\n[timeouts]\nconnect_ms = 7\n";
         let target = target("", after);
-        let named = [
-            "proxy.listen",
-            "proxy.workers",
-            "admin.listen",
-            "course.on_proxy_port",
-            "course.seed",
-            "state.keep",
-            "log.level",
-        ];
+        let named = ["proxy.workers", "admin.listen", "state.keep"];
         assert_eq!(target.needs_restart, named);
-        assert_eq!(target.applied, ["timeouts"]);
-        assert_eq!(target.config.proxy, config("").proxy);
+        assert_eq!(target.applied, ["proxy.listen", "course.on_proxy_port", "course.seed", "timeouts", "log.level"]);
+        assert_eq!(target.config.proxy.workers, config("").proxy.workers);
         assert_eq!(target.config.timeouts, config(after).timeouts);
     }
 
     #[test]
-    fn pools_that_come_or_go_need_a_restart_and_routes_to_them_too() {
-        let one = "[pools.a.strategy]\nname = \"round_robin\"\n";
-        let two = format!("{one}[pools.A.strategy]\nname = \"round_robin\"\n");
-        let route = "[[routes]]\npath = \"/a\"\npool = \"a\"\n";
-        let came = target(one, &format!("{two}{route}"));
-        assert_eq!(came.needs_restart, ["pools.A"]);
-        assert_eq!(came.config.routes[0].pool, 1, "an index into the pools that run");
-        let gone = target(&two, &format!("{one}{route}"));
-        assert_eq!((gone.needs_restart.as_slice(), gone.config.pools.len()), (&["pools.A".to_owned()][..], 3));
-        let unreachable = target("", &format!("{one}{route}"));
-        assert_eq!(unreachable.needs_restart, ["pools.a", "routes"]);
-        assert!(unreachable.config.routes.is_empty());
+    fn pools_that_come_or_go_are_applied_with_the_routes_to_them() {
+        let one = "[pools.b.strategy]\nname = \"round_robin\"\n[[routes]]\npath = \"/b\"\npool = \"b\"\n";
+        let two = format!("[pools.a.strategy]\nname = \"round_robin\"\n{one}");
+        let came = target(one, &two);
+        assert_eq!((came.applied.as_slice(), came.needs_restart.len()), (&["pools.a".to_owned()][..], 0));
+        assert_eq!(came.config, config(&two), "the route has another index and the same pool");
+        assert_eq!(target(&two, one).applied, ["pools.a"]);
+        let routed = format!("{two}[[routes]]\npath = \"/a\"\npool = \"a\"\n");
+        assert_eq!(target("", &routed).applied, ["routes", "pools.a", "pools.b"]);
     }
 }

@@ -3,7 +3,7 @@
 //! Invariants: everything here calls into plugins, so it runs on the builder; what fails drops all that it has made right there; an
 //! instance that refused its predecessor's bytes is not used, because nobody knows what it took of them.
 
-use std::path::Path;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use lb_strategy_host::{Loader, Plugin, Strategy};
@@ -11,14 +11,19 @@ use serde_json::Value;
 
 use super::trial::{AllStaged, InCharge, refusal};
 use super::{PoolReload, ReloadError, StateHandOver, StrategyChange, Target};
+use crate::config;
 use crate::control::plugins;
-use crate::control::pool_state::{Assembled, Assembly};
+use crate::control::pool_state::{Assembled, Assembly, Kept};
+use crate::listener::Listener;
+use crate::telemetry::SwapKind;
 
 /// Everything that is known before the members are looked at.
 pub(in crate::control) struct Prepared {
     pub(in crate::control) target: Target,
-    /// One for each pool.
+    /// One for each pool of the target.
     pub(in crate::control) candidates: Vec<Candidate>,
+    /// Open, and in the order of the target's addresses.
+    pub(in crate::control) listeners: Vec<Arc<Listener>>,
 }
 
 /// What is to be in charge of a pool.
@@ -26,8 +31,10 @@ pub(in crate::control) struct Candidate {
     /// `None`: the instance that is in charge stays.
     pub(in crate::control) strategy: Option<Arc<Strategy>>,
     pub(in crate::control) change: StrategyChange,
+    /// It was in charge before and is put back as it was then.
+    pub(in crate::control) is_return: bool,
     plugin: Arc<Plugin>,
-    file: std::path::PathBuf,
+    file: PathBuf,
 }
 
 /// One pool's pickers to be made.
@@ -50,26 +57,24 @@ pub(in crate::control) struct Handed {
 pub(in crate::control) fn prepare(
     loader: &Loader,
     staged: AllStaged,
-    in_charge: &[InCharge],
+    in_charge: &InCharge,
 ) -> Result<Prepared, ReloadError> {
     let AllStaged { target, plugins: staged } = staged;
-    let mut candidates = Vec::with_capacity(in_charge.len());
-    for ((pool, staged), (running, settings)) in target.config.pools.iter().zip(staged).zip(in_charge) {
+    let mut candidates = Vec::with_capacity(staged.len());
+    for (pool, staged) in target.config.pools.iter().zip(staged) {
         let file = staged.origin.clone();
         let plugin = plugins::open_plugin(loader, staged, pool).map_err(refusal)?;
-        let change = match running.plugin() {
-            old if old.name() != plugin.name() => StrategyChange::Strategy,
-            old if !Arc::ptr_eq(old, &plugin) => StrategyChange::Plugin,
-            _ if settings.options != pool.strategy.options => StrategyChange::Options,
-            _ => StrategyChange::Unchanged,
-        };
+        let change = in_charge.get(&pool.name).map_or(StrategyChange::New, |(running, settings)| {
+            let has_options = settings.options == pool.strategy.options;
+            StrategyChange::between(running.plugin(), &plugin, has_options)
+        });
         let strategy = match change {
             StrategyChange::Unchanged => None,
             _ => Some(plugins::instance(plugin.clone(), pool).map_err(refusal)?),
         };
-        candidates.push(Candidate { strategy, change, plugin, file });
+        candidates.push(Candidate { strategy, change, is_return: false, plugin, file });
     }
-    Ok(Prepared { target, candidates })
+    Ok(Prepared { target, candidates, listeners: Vec::new() })
 }
 
 /// Hands over state and makes the pickers: all pools or none.
@@ -122,13 +127,43 @@ fn hand_over(
 // === impl Candidate ===
 
 impl Candidate {
+    /// What was in charge before `running`, as it was.
+    pub(in crate::control) fn back(kept: &Kept, running: &Strategy, settings: &config::Strategy) -> Self {
+        let plugin = kept.strategy.plugin().clone();
+        let has_options = settings.options == kept.settings.options;
+        let change = StrategyChange::between(running.plugin(), &plugin, has_options);
+        let strategy = Some(kept.strategy.clone());
+        Self { strategy, change, is_return: true, ..Self::staying(plugin) }
+    }
+
+    /// What is in charge stays.
+    pub(in crate::control) fn staying(plugin: Arc<Plugin>) -> Self {
+        let file = plugin.path().map(ToOwned::to_owned).unwrap_or_default();
+        Self { strategy: None, change: StrategyChange::Unchanged, is_return: false, plugin, file }
+    }
+
+    pub(in crate::control) fn plugin(&self) -> &Plugin {
+        &self.plugin
+    }
+
+    /// As the metrics have it, where another instance comes into charge.
+    pub(in crate::control) fn swap_kind(&self) -> Option<SwapKind> {
+        match self.change {
+            _ if self.is_return => Some(SwapKind::Rollback),
+            StrategyChange::Unchanged | StrategyChange::New => None,
+            StrategyChange::Options => Some(SwapKind::Options),
+            StrategyChange::Plugin => Some(SwapKind::Plugin),
+            StrategyChange::Strategy => Some(SwapKind::Strategy),
+        }
+    }
+
     pub(in crate::control) fn report(&self, pool: &str, state: StateHandOver) -> PoolReload {
         PoolReload {
             pool: pool.to_owned(),
             strategy: self.plugin.name().to_owned(),
             version: self.plugin.version().to_owned(),
             sha256: self.plugin.sha256_hex(),
-            file: Some(Path::to_owned(&self.file)),
+            file: Some(self.file.clone()),
             change: self.change,
             state,
         }

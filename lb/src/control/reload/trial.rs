@@ -2,6 +2,7 @@
 //!
 //! Invariant: what is in charge already, with the options that it has, is not tried again: a reload that changes nothing starts nothing.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use lb_strategy_host::{Loader, Staged, Strategy};
@@ -11,9 +12,10 @@ use crate::config;
 use crate::control::plugins;
 use crate::control::start::StartError;
 use crate::control::vet::{VetBackend, VetStage, Vetter};
+use crate::control::watch::{Attempt, Taken};
 
-/// What decides for a pool now.
-pub(in crate::control) type InCharge = (Arc<Strategy>, config::Strategy);
+/// What decides for each pool now, by its name.
+pub(in crate::control) type InCharge = HashMap<String, (Arc<Strategy>, config::Strategy)>;
 
 /// A target with the plugins that it asks for.
 pub(in crate::control) struct AllStaged {
@@ -22,26 +24,53 @@ pub(in crate::control) struct AllStaged {
     pub(super) plugins: Vec<Staged>,
 }
 
-/// Finds, checks and copies every pool's plugin. Blocks.
-pub(in crate::control) fn stage(loader: &Loader, target: Target) -> Result<AllStaged, ReloadError> {
-    let stage = |pool| plugins::stage(loader, &target.config.plugin_dirs, pool).map_err(refusal);
-    let plugins = target.config.pools.iter().map(stage).collect::<Result<_, _>>()?;
-    Ok(AllStaged { target, plugins })
+/// Finds, checks and copies every pool's plugin. Blocks. What was read of each is noted in `attempt`.
+pub(in crate::control) fn stage(
+    loader: &Loader,
+    target: Target,
+    attempt: &mut Attempt,
+) -> Result<AllStaged, ReloadError> {
+    let directories = &target.config.plugin_dirs;
+    let mut staged: Result<Vec<Staged>, ReloadError> = Ok(Vec::new());
+    let mut taken = Vec::new();
+    for pool in &target.config.pools {
+        let candidates = plugins::candidates(directories, &pool.strategy.plugin);
+        let Ok(plugins) = &mut staged else {
+            // One has been refused, so nobody reads this one.
+            taken.push(Taken::unread(candidates));
+            continue;
+        };
+        let found = match plugins::stage(loader, directories, pool) {
+            Ok(plugin) => {
+                let found = (plugin.origin.clone(), plugin.sha256);
+                plugins.push(plugin);
+                Some(found)
+            }
+            Err(error) => {
+                let found = plugins::refused_bytes(&error);
+                staged = Err(refusal(error));
+                found
+            }
+        };
+        taken.push(Taken { candidates, found });
+    }
+    attempt.plugins = Some(taken);
+    Ok(AllStaged { plugins: staged?, target })
 }
 
 /// Tries what is new, with the backends that its pool is to have.
 pub(in crate::control) async fn vet(
     vetter: Option<&Vetter>,
     staged: &AllStaged,
-    in_charge: &[InCharge],
+    in_charge: &InCharge,
     backends: Vec<Vec<VetBackend>>,
 ) -> Result<(), ReloadError> {
     let Some(vetter) = vetter else { return Ok(()) };
     let AllStaged { target, plugins: all } = staged;
-    for (((pool, staged), (running, settings)), backends) in
-        target.config.pools.iter().zip(all).zip(in_charge).zip(backends)
-    {
-        let is_known = running.plugin().sha256() == Some(staged.sha256) && settings.options == pool.strategy.options;
+    for ((pool, staged), backends) in target.config.pools.iter().zip(all).zip(backends) {
+        let is_known = in_charge.get(&pool.name).is_some_and(|(running, settings)| {
+            running.plugin().sha256() == Some(staged.sha256) && settings.options == pool.strategy.options
+        });
         if !is_known {
             plugins::vet(vetter, staged, pool, target.config.proxy.workers, backends).await.map_err(refusal)?;
         }

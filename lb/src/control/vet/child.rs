@@ -27,6 +27,12 @@ const STDERR_KEPT_BYTES: usize = 512;
 /// How long the pipes are read after the end; a process that left the group may hold them open.
 const DRAIN_TIME_MAX: Duration = Duration::from_millis(100);
 
+/// Beyond so many times its time nothing is waited for.
+const STARVED_TIMES: u32 = 6;
+const LOOKS_PER_TIME: u32 = 5;
+/// Of `/proc`, on every architecture that Linux shows it on.
+const MILLISECONDS_PER_TICK: u64 = 10;
+
 /// What the child has said so far.
 struct Said {
     at: VetStage,
@@ -50,7 +56,7 @@ pub(super) async fn run(executable: &Path, request: &VetRequest, time_max: Durat
     };
     let group = Group::of(&child);
     let talk = converse(&mut child, request, &said);
-    let ended = timeout(time_max, child.wait()).await;
+    let ended = end_of(&mut child, time_max).await;
     drop(group);
     let _ = timeout(DRAIN_TIME_MAX, talk.join_all()).await;
     // Collects the child when time ran out. One that even SIGKILL does not end at once is left to the runtime.
@@ -60,11 +66,41 @@ pub(super) async fn run(executable: &Path, request: &VetRequest, time_max: Durat
         std::mem::replace(&mut *said.lock(), Said { at: VetStage::Start, verdict: None, stderr: Vec::new() });
     match (ended, verdict) {
         (_, Some(verdict)) if verdict.verdict == Answer::Refused => refused(verdict.stage, verdict.reason),
-        (Ok(Ok(status)), Some(verdict)) if status.success() => Ok(verdict),
-        (Ok(Ok(status)), _) => refused(at, format!("{} while {}{}", describe(status), at.doing(), last_words(&stderr))),
-        (Ok(Err(error)), _) => refused(at, format!("was lost while {}: {error}", at.doing())),
-        (Err(_), _) => refused(at, format!("did not finish within {} s while {}", time_max.as_secs_f64(), at.doing())),
+        (Some(Ok(status)), Some(verdict)) if status.success() => Ok(verdict),
+        (Some(Ok(status)), _) => {
+            refused(at, format!("{} while {}{}", describe(status), at.doing(), last_words(&stderr)))
+        }
+        (Some(Err(error)), _) => refused(at, format!("was lost while {}: {error}", at.doing())),
+        (None, _) => refused(at, format!("did not finish within {} s while {}", time_max.as_secs_f64(), at.doing())),
     }
+}
+
+/// Waits for its end; `None` when its time is up. That is after `time_max`, but a child that is ready to run and does not get to it on a
+/// busy machine has not had its time yet.
+async fn end_of(child: &mut Child, time_max: Duration) -> Option<std::io::Result<ExitStatus>> {
+    let looks = STARVED_TIMES * LOOKS_PER_TIME;
+    for look in 0..looks {
+        if let Ok(ended) = timeout(time_max / LOOKS_PER_TIME, child.wait()).await {
+            return Some(ended);
+        }
+        let is_over = look + 1 >= LOOKS_PER_TIME;
+        if is_over && !child.id().is_some_and(|pid| is_starved(pid, time_max)) {
+            return None;
+        }
+    }
+    None
+}
+
+/// Whether it wants to run and has run for less than `time_max` so far.
+fn is_starved(pid: u32, time_max: Duration) -> bool {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name in brackets may hold anything; then come the state, as the third field, and ticks at 14 and 15 (proc(5)).
+    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
+    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
+    let ticks =
+        |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(u64::MAX / 4);
+    let ran = Duration::from_millis((ticks(14) + ticks(15)).saturating_mul(MILLISECONDS_PER_TICK));
+    fields.first() == Some(&"R") && ran < time_max
 }
 
 fn start(executable: &Path) -> std::io::Result<Child> {
@@ -174,5 +210,38 @@ impl Drop for Group {
             // The only failure is that nobody is left.
             let _ = kill_process_group(group, Signal::KILL);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn child(script: &str) -> Child {
+        Command::new("sh").args(["-c", script]).kill_on_drop(true).spawn().unwrap()
+    }
+
+    #[tokio::test]
+    async fn who_sleeps_is_given_its_time_and_no_more() {
+        let mut sleeper = child("exec sleep 3600");
+        let time = Duration::from_millis(100);
+        assert!(timeout(time * STARVED_TIMES, end_of(&mut sleeper, time)).await.unwrap().is_none());
+    }
+
+    #[tokio::test]
+    async fn who_runs_all_the_time_has_run_for_its_time_when_it_is_given_up() {
+        let mut runner = child("while :; do :; done");
+        let time = Duration::from_millis(200);
+        assert!(end_of(&mut runner, time).await.is_none());
+        assert!(!is_starved(runner.id().unwrap(), Duration::from_millis(10)), "it got to run at all");
+        assert!(is_starved(runner.id().unwrap(), Duration::from_secs(3600)), "and would go on for an hour");
+    }
+
+    #[tokio::test]
+    async fn who_ends_is_waited_for_and_who_is_gone_is_not_starved() {
+        let mut quick = child("exit 3");
+        let status = end_of(&mut quick, Duration::from_secs(30)).await.unwrap().unwrap();
+        assert_eq!(status.code(), Some(3));
+        assert!(!is_starved(u32::MAX, Duration::from_secs(1)));
     }
 }

@@ -10,7 +10,7 @@ use std::time::Instant;
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{
     BackendList, BackendSpec, Decision, Finish, Headers, HookError, Loader, Outcome, PickRequest, Picker, Plugin,
-    Refusal, Staged, Strategy, backend_id,
+    PrivateCopy, Refusal, Staged, Strategy, backend_id,
 };
 
 use super::remains::Remains;
@@ -120,7 +120,8 @@ impl<'a> Trial<'a> {
         let VetRequest { plugin, origin, name, workers, .. } = self.request;
         let loader = Loader::new(plugin.parent().unwrap_or(plugin).to_owned(), *workers);
         // The parent has staged it; the digest only names an image among others of a process, and here there is one.
-        let staged = Staged { sha256: [0; 32], copy: plugin.clone(), origin: origin.clone(), name: name.clone() };
+        let copy = PrivateCopy::of_another_process(plugin.clone());
+        let staged = Staged { sha256: [0; 32], copy, origin: origin.clone(), name: name.clone() };
         loader.open(staged).map_err(|error| (VetStage::Open, error.reason))
     }
 

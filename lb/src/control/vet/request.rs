@@ -13,7 +13,7 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VetRequest {
-    /// The private copy, which is opened.
+    /// The private copy, which is opened; a path that leads to it from every process.
     pub plugin: PathBuf,
     /// The operator's file, for words.
     pub origin: PathBuf,
@@ -99,7 +99,7 @@ pub struct VetError {
 impl VetRequest {
     pub fn new(staged: &Staged, options: Value, workers: usize, backends: Vec<VetBackend>) -> Self {
         Self {
-            plugin: staged.copy.clone(),
+            plugin: staged.copy.path().to_owned(),
             origin: staged.origin.clone(),
             sha256: staged.sha256_hex(),
             name: staged.name.clone(),

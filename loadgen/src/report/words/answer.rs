@@ -46,8 +46,10 @@ fn shares(run: &Run, rows: &[Row]) -> Vec<String> {
         let least = totals.iter().map(|total| total.1).min().unwrap_or(0);
         let arm = &cells[0].arm;
         let share = |count: u64| format::percent(count as f64 / all as f64);
-        let counts: Vec<String> =
-            totals.iter().map(|total| format!("{} {} ({})", total.0, format::count(total.1), share(total.1))).collect();
+        let counts: Vec<String> = totals
+            .iter()
+            .map(|total| format!("{}: {} ({})", total.0, format::count(total.1), share(total.1)))
+            .collect();
         let summary = summary(rows, cells[0]);
         let ratio = summary.and_then(|row| row.max_over_mean).unwrap_or(1.0);
         sentences.push(if most.1 - least <= 1 {
@@ -160,6 +162,12 @@ fn scaling(run: &Run, rows: &[Row]) -> Vec<String> {
                 format::decimals(last.rps / first.rps, 2),
                 format::plain(f64::from(last.n) / f64::from(first.n)),
             ));
+            if last.rps < 1.3 * first.rps {
+                sentences.push(format!(
+                    "Throughput that does not grow with the backends says that they were not what limited it; everything here shared {}.",
+                    format::plural(u64::from(run.manifest.host.cores), "core")
+                ));
+            }
         }
     }
     sentences.push(

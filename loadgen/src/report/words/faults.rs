@@ -1,6 +1,6 @@
 //! What a fault did: when it was noticed, when all was well again, and what users had of it meanwhile.
 
-use crate::model::{Event, EventKind, Run, Window};
+use crate::model::{Event, EventKind, Run, Scenario, Window};
 use crate::report::document::{Block, Entry, Table};
 use crate::report::format;
 
@@ -83,7 +83,13 @@ fn windows(run: &Run, from: u64, to: Option<u64>) -> Vec<&Window> {
 
 /// What was done to the run, in order; nothing where only strategies were swapped for a comparison.
 pub(super) fn story(run: &Run) -> Vec<Block> {
-    let told: Vec<&Event> = run.results.events.iter().filter(|event| event.kind != EventKind::Swap).collect();
+    let is_plan = |event: &Event| match event.kind {
+        EventKind::Swap => true,
+        // that N grows is what A2 is
+        EventKind::Add | EventKind::Remove => run.manifest.scenario == Scenario::A2,
+        _ => false,
+    };
+    let told: Vec<&Event> = run.results.events.iter().filter(|event| !is_plan(event)).collect();
     if told.is_empty() {
         return Vec::new();
     }

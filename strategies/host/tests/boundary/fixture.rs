@@ -49,6 +49,11 @@ pub(crate) fn request<'a>(tried: &'a [u32], headers: &'a HeaderList<'a>) -> Pick
     }
 }
 
+fn succeed(mut compiler: Command, source: &Path) {
+    let status = compiler.status().unwrap_or_else(|error| panic!("{compiler:?} does not run: {error}"));
+    assert!(status.success(), "{} does not compile", source.display());
+}
+
 // === impl Bench ===
 
 impl Bench {
@@ -65,18 +70,42 @@ impl Bench {
     /// The plugin made of `strategies/examples/<relative>.c`.
     pub(crate) fn compile(&self, relative: &str) -> PathBuf {
         let stem = Path::new(relative).file_name().expect("a name").to_str().expect("UTF-8");
-        let output = self.path(&format!("lib{stem}.so"));
-        let status = Command::new("cc")
-            .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1"])
-            // Some compilers bind at load by default; the host must ask for it itself.
-            .args(["-Wl,-z,lazy", "-I"])
-            .arg(source("api/include"))
+        // Some compilers bind at load by default; the host must ask for it itself.
+        self.build("cc", &source(&format!("examples/{relative}.c")), &format!("lib{stem}.so"), &["-Wl,-z,lazy"])
+    }
+
+    /// A library, `output` in this folder, made by a compiler of C or C++; with `-c` in `flags` an object file.
+    pub(crate) fn build(&self, compiler: &str, source: &Path, output: &str, flags: &[&str]) -> PathBuf {
+        self.run(compiler, source, output, &[&["-shared", "-fPIC", "-fvisibility=hidden"], flags].concat())
+    }
+
+    /// The same for a program in C.
+    pub(crate) fn build_program(&self, source: &Path, output: &str, flags: &[&str]) -> PathBuf {
+        self.run("cc", source, output, flags)
+    }
+
+    fn run(&self, compiler: &str, source: &Path, output: &str, flags: &[&str]) -> PathBuf {
+        let output = self.path(output);
+        let mut command = Command::new(compiler);
+        command
+            .arg(if compiler == "cc" { "-std=gnu11" } else { "-std=c++17" })
+            .args(["-O1", "-I"])
+            .arg(self::source("api/include"))
             .arg("-o")
             .arg(&output)
-            .arg(source(&format!("examples/{relative}.c")))
-            .status()
-            .expect("cc runs");
-        assert!(status.success(), "{relative}.c does not compile");
+            .arg(source)
+            .args(flags);
+        succeed(command, source);
+        output
+    }
+
+    /// A library in Rust that needs nothing but the standard library.
+    pub(crate) fn build_rust(&self, source: &Path, output: &str, flags: &[&str]) -> PathBuf {
+        let output = self.path(output);
+        let mut command = Command::new("rustc");
+        command.args(["--edition", "2024", "--crate-type", "cdylib", "--crate-name", "fixture"]);
+        command.arg("-o").arg(&output).arg(source).args(flags);
+        succeed(command, source);
         output
     }
 

@@ -1,7 +1,7 @@
 //! Everything that must not become a plugin: each is refused at the stage that is about it, with a reason one can act on.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
@@ -147,18 +147,44 @@ fn every_truncation_is_refused_before_it_can_be_mapped() {
 }
 
 #[test]
-fn what_everybody_may_write_is_refused() {
+fn what_everybody_may_write_or_replace_is_refused() {
     let bench = Bench::new();
-    let path = bench.compile("first_eligible");
+    let built = bench.compile("first_eligible");
     let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let (outer, inner) = (bench.path("outer"), bench.path("outer/inner"));
+    fs::create_dir_all(&inner).unwrap();
+    let path = inner.join("libx.so");
+    fs::copy(&built, &path).unwrap();
     mode(&path, 0o757);
-    assert_refused(&refusal(&bench, &path), Stage::Permissions, &["writable by everybody", "chmod o-w"]);
+    assert_refused(&refusal(&bench, &path), Stage::Permissions, &["is writable by everybody: run `chmod o-w` on it"]);
     mode(&path, 0o755);
-    mode(bench.directory.path(), 0o777);
-    assert_refused(&refusal(&bench, &path), Stage::Permissions, &["lies in", "writable by everybody"]);
-    mode(bench.directory.path(), 0o700);
+    // A link from a good folder leads into the bad one as well.
+    let link = bench.path("liblink.so");
+    symlink(&path, &link).unwrap();
+    for folder in [&inner, &outer] {
+        mode(folder, 0o777);
+        let told = format!("lies in {}, which is writable by everybody", folder.canonicalize().unwrap().display());
+        for path in [&path, &link] {
+            assert_refused(&refusal(&bench, path), Stage::Permissions, &[&told, "chmod o-w"]);
+        }
+        // As in /tmp: there only the owner of a file may replace it.
+        mode(folder, 0o1777);
+        assert!(bench.load(&link).is_ok());
+        mode(folder, 0o755);
+    }
     mode(&path, 0o775);
     assert!(bench.load(&path).is_ok(), "group-writable is only worth a warning");
+}
+
+#[test]
+fn what_belongs_to_another_user_is_refused() {
+    let bench = Bench::new();
+    let path = bench.compile("first_eligible");
+    if let Err(error) = chown(&path, Some(12345), None) {
+        return println!("not shown here: only root can give a file away ({error})");
+    }
+    let words = ["belongs to user 12345: it must belong to root or to the user that runs lb"];
+    assert_refused(&refusal(&bench, &path), Stage::Permissions, &words);
 }
 
 #[test]

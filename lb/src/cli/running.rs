@@ -1,0 +1,198 @@
+//! `lb status`, `lb backends` and `lb rollback`: questions to the balancer that runs, and its answers as a person reads them.
+//!
+//! Invariants: with `--json` what the admin port answered goes out as it came; a key that this version does not know is passed over,
+//! because the one that runs may be newer.
+
+use std::fmt::Write as _;
+
+use serde_json::Value;
+
+use super::inspect::print;
+use super::{CliError, client};
+use crate::config::Admin;
+
+pub(super) fn status(admin: &Admin, as_json: bool) -> Result<(), CliError> {
+    let answer = asked(admin, "/status")?;
+    print(&if as_json { answer.to_string() } else { status_page(&answer) });
+    Ok(())
+}
+
+pub(super) fn backends(admin: &Admin, as_json: bool) -> Result<(), CliError> {
+    let answer = asked(admin, "/backends")?;
+    print(&if as_json { answer.to_string() } else { backends_page(&answer) });
+    Ok(())
+}
+
+fn asked(admin: &Admin, path: &str) -> Result<Value, CliError> {
+    let answer = client::get(admin, path)?;
+    let value: Value = serde_json::from_str(&answer.body).unwrap_or_default();
+    if answer.status == 200 && !value.is_null() {
+        return Ok(value);
+    }
+    let said = value["message"].as_str().map(|message| message.trim_start_matches("<Error> "));
+    Err(CliError::Refused(said.map_or_else(|| format!("the admin port answered {}", answer.status), str::to_owned)))
+}
+
+fn status_page(status: &Value) -> String {
+    let number = |key: &str| status[key].as_u64().unwrap_or_default();
+    let mut page = format!(
+        "lb {}, up {}, generation {}, {}\n",
+        text(&status["version"]),
+        duration(status["uptime_s"].as_f64().unwrap_or_default()),
+        number("generation"),
+        counted(number("workers"), "worker"),
+    );
+    for pool in list(&status["pools"]) {
+        let sha256 = pool["strategy_sha256"].as_str().and_then(|digits| digits.get(..12)).unwrap_or("-");
+        let (name, strategy, version) = (text(&pool["name"]), text(&pool["strategy"]), text(&pool["strategy_version"]));
+        let standing = text(&pool["strategy_standing"]).replace('_', " ");
+        let left = pool["probation_left_ms"].as_u64().map(|left| format!(", {:.1} s left", left as f64 / 1e3));
+        let left = left.unwrap_or_default();
+        let _ = writeln!(page, "pool {name:14} {strategy} {version} (sha256 {sha256}), {standing}{left}");
+        if let Some(back) = pool["rollback_to"].as_str() {
+            let _ = writeln!(page, "{:19} lb rollback puts back {back}", "");
+        }
+        let backends = list(&pool["backends"]);
+        let eligible = backends.iter().filter(|backend| backend["eligible"] == true).count();
+        let in_flight: u64 = backends.iter().filter_map(|backend| backend["in_flight"].as_u64()).sum();
+        let _ = writeln!(page, "{:19} {eligible} of {} backends eligible, {in_flight} in flight", "", backends.len());
+    }
+    let reload = &status["reload"];
+    let last = &reload["last"];
+    if last.is_object() {
+        let outcome = last["result"].as_str().map_or_else(|| "refused".to_owned(), |word| word.replace('_', " "));
+        let stage = last["stage"].as_str().map(|stage| format!(" [{stage}]")).unwrap_or_default();
+        let reason = last["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
+        let _ = writeln!(page, "last reload         {outcome} (asked for by {}){stage}{reason}", text(&last["by"]));
+    }
+    for difference in list(&reload["differs"]) {
+        let _ = writeln!(page, "not as the file     {}", text(difference));
+    }
+    let overlay = &status["overlay"];
+    let changes = ["added", "removed", "changed"].map(|key| (key, overlay[key].as_u64().unwrap_or_default()));
+    if changes.iter().any(|(_, count)| *count > 0) || overlay["replicas"].is_u64() {
+        let words: Vec<String> = changes.iter().map(|(key, count)| format!("{count} {key}")).collect();
+        let replicas = overlay["replicas"].as_u64().map(|n| format!(", {n} replicas wanted")).unwrap_or_default();
+        let _ = writeln!(page, "made at run time    backends: {}{replicas}", words.join(", "));
+    }
+    if status["builder_stuck"] == true {
+        page.push_str("unwell              a strategy keeps the builder busy: changes wait for it\n");
+    }
+    page
+}
+
+fn backends_page(backends: &Value) -> String {
+    let head = ["POOL", "BACKEND", "ADDRESS", "WEIGHT", "FROM", "STATE", "IN FLIGHT"].map(str::to_owned);
+    let rows = list(backends).iter().map(|backend| {
+        let state = match () {
+            () if backend["draining"] == true => "draining".to_owned(),
+            () if backend["healthy"] != true => {
+                let reason = backend["reason"].as_str().map(|reason| format!(": {reason}"));
+                format!("down{}", reason.unwrap_or_default())
+            }
+            () if backend["eligible"] != true => "takes nothing new".to_owned(),
+            () => "up".to_owned(),
+        };
+        let (weight, in_flight) = (&backend["weight"], &backend["in_flight"]);
+        let [pool, id, address, origin] = ["pool", "id", "address", "origin"].map(|key| text(&backend[key]).to_owned());
+        [pool, id, address, weight.to_string(), origin, state, in_flight.to_string()]
+    });
+    let rows: Vec<_> = std::iter::once(head).chain(rows).collect();
+    let width = |column: usize| rows.iter().map(|row| row[column].chars().count()).max().unwrap_or_default();
+    let widths: Vec<usize> = (0..rows[0].len()).map(width).collect();
+    let line = |row: &[String; 7]| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:width$}"));
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map_or(&[], Vec::as_slice)
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or("?")
+}
+
+fn counted(count: u64, noun: &str) -> String {
+    if count == 1 { format!("1 {noun}") } else { format!("{count} {noun}s") }
+}
+
+/// The two largest units that are not zero.
+fn duration(seconds: f64) -> String {
+    let seconds = seconds as u64;
+    let (days, hours, minutes) = (seconds / 86_400, seconds / 3_600 % 24, seconds / 60 % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds} s"),
+        (0, 0, _) => format!("{minutes} min {} s", seconds % 60),
+        (0, _, _) => format!("{hours} h {minutes} min"),
+        _ => format!("{} {hours} h", counted(days, "day")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_status_tells_who_is_in_charge_and_what_is_not_as_the_file() {
+        let page = status_page(&json!({
+            "version": "1", "uptime_s": 7384.2, "generation": 12, "workers": 1, "builder_stuck": false,
+            "overlay": { "added": 1, "removed": 0, "changed": 0, "replicas": 4 },
+            "pools": [{
+                "name": "default", "strategy": "ring", "strategy_version": "2", "strategy_sha256": "0123456789abcdef",
+                "strategy_standing": "on_probation", "probation_left_ms": 4500, "rollback_to": "round_robin 1",
+                "backends": [{ "eligible": true, "in_flight": 3 }, { "eligible": false, "in_flight": 1 }],
+            }],
+            "reload": {
+                "last": { "by": "signal", "result": null, "stage": "elf", "reason": "is text" },
+                "differs": ["the files were refused at stage elf: is text"],
+            },
+        }));
+        let wanted = "\
+lb 1, up 2 h 3 min, generation 12, 1 worker
+pool default        ring 2 (sha256 0123456789ab), on probation, 4.5 s left
+                    lb rollback puts back round_robin 1
+                    1 of 2 backends eligible, 4 in flight
+last reload         refused (asked for by signal) [elf]: is text
+not as the file     the files were refused at stage elf: is text
+made at run time    backends: 1 added, 0 removed, 0 changed, 4 replicas wanted
+";
+        assert_eq!(page, wanted);
+    }
+
+    #[test]
+    fn backends_are_a_table_with_their_state_in_words() {
+        let backend = |id: &str, healthy: bool, draining: bool, weight: u16| {
+            json!({
+                "pool": "default", "id": id, "address": "127.0.0.1:1", "weight": weight, "origin": "file", "in_flight": 0,
+                "eligible": healthy && !draining && weight > 0, "healthy": healthy, "draining": draining,
+                "reason": if healthy { Value::Null } else { "connection refused".into() },
+            })
+        };
+        let rows = [
+            backend("a", true, false, 1),
+            backend("b2", false, false, 1),
+            backend("c", true, true, 1),
+            backend("d", true, false, 0),
+        ];
+        let page = backends_page(&rows.to_vec().into());
+        let wanted = "\
+POOL     BACKEND  ADDRESS      WEIGHT  FROM  STATE                     IN FLIGHT
+default  a        127.0.0.1:1  1       file  up                        0
+default  b2       127.0.0.1:1  1       file  down: connection refused  0
+default  c        127.0.0.1:1  1       file  draining                  0
+default  d        127.0.0.1:1  0       file  takes nothing new         0";
+        assert_eq!(page, wanted);
+        assert_eq!(backends_page(&json!([])).lines().count(), 1);
+    }
+
+    #[test]
+    fn a_duration_has_its_two_largest_units() {
+        let said = [0.4, 59.9, 61.0, 3_600.0, 90_061.0, 200_000.0].map(duration);
+        assert_eq!(said, ["0 s", "59 s", "1 min 1 s", "1 h 0 min", "1 day 1 h", "2 days 7 h"]);
+    }
+}

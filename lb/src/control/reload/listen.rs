@@ -1,0 +1,56 @@
+//! The last step before a reload is published: new addresses are opened, so that the publish has nothing left that can fail.
+//!
+//! Last, because an open port is what clients see of a reload that may be refused. Invariant: a refusal, and a dry run, leave no socket
+//! behind.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::timeout;
+
+use super::{Prepared, ReloadError};
+use crate::control::builder::Builder;
+use crate::listener::{self, Listener};
+
+/// Longer than a listener takes to close.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
+
+/// The listeners that there are when a reload begins.
+pub(in crate::control) struct Doors {
+    pub(in crate::control) current: Vec<Arc<Listener>>,
+    /// An address that an earlier reload took out may be wanted again.
+    pub(in crate::control) closing: Vec<Arc<Listener>>,
+    pub(in crate::control) is_dry: bool,
+}
+
+// === impl Doors ===
+
+impl Doors {
+    /// Opens what the target asks for beside what is open; a dry run only looks whether it could.
+    pub(in crate::control) async fn open(
+        self,
+        mut prepared: Prepared,
+        builder: &Builder,
+    ) -> Result<Prepared, ReloadError> {
+        let Self { current, closing, is_dry } = self;
+        for listener in closing {
+            // One that hangs makes its address refused as in use, and no other.
+            let _ = timeout(CLOSE_MAX, listener.closed()).await;
+        }
+        let addresses = &prepared.target.config.proxy.listen;
+        let listeners = match is_dry {
+            true => listener::check(addresses, &current).map(|()| current),
+            false => listener::open(addresses, &current),
+        };
+        match listeners {
+            Ok(listeners) => {
+                prepared.listeners = listeners;
+                Ok(prepared)
+            }
+            Err(error) => {
+                builder.retire(prepared);
+                Err(ReloadError::refused("listen", error))
+            }
+        }
+    }
+}

@@ -1,0 +1,234 @@
+//! A listening socket: open before anybody accepts on it, known by its address, closed by whoever took it.
+//!
+//! Why not the acceptor's own: it is opened by control, in a reload that may still be refused, travels in a generation, and is accepted
+//! on by the data wing. Invariants: one socket per address (no SO_REUSEPORT: that hides "port in use", resets queued connections on
+//! close and splits few connections badly); from [`open`] on, clients that connect are not refused; the socket belongs to one taker, and
+//! closes with a listener that nobody took.
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use tokio::sync::watch;
+
+/// Connections that may wait to be accepted.
+pub const BACKLOG: u16 = 4096;
+
+#[derive(Debug)]
+pub struct Listener {
+    /// As configured; its port may be 0.
+    asked: SocketAddr,
+    address: SocketAddr,
+    name: Arc<str>,
+    socket: Mutex<Option<TcpListener>>,
+    closed: watch::Sender<bool>,
+}
+
+/// Why an address could not be listened on.
+#[derive(Debug, thiserror::Error)]
+pub enum BindError {
+    #[error(
+        "proxy.listen {0} is in use by another process: stop it or choose another port (proxy.listen in the file, or --listen)"
+    )]
+    InUse(SocketAddr),
+    #[error(
+        "proxy.listen {address} overlaps with {own}, where this lb listens: new addresses are opened before old ones are closed, so \
+         take {own} out with a reload of its own first, or restart"
+    )]
+    Overlaps { address: SocketAddr, own: SocketAddr },
+    #[error("proxy.listen {0} cannot be listened on: {1}")]
+    Other(SocketAddr, io::Error),
+}
+
+/// The listeners for `addresses`, in their order: those of `current` where one is there already (any of its port for port 0), new ones
+/// for the rest. All or none.
+pub fn open(addresses: &[SocketAddr], current: &[Arc<Listener>]) -> Result<Vec<Arc<Listener>>, BindError> {
+    let matched = match_up(addresses, current).into_iter().zip(addresses);
+    let listeners = matched.map(|(kept, address)| match kept {
+        Some(kept) => Ok(kept),
+        None => Listener::open(*address).map(Arc::new).map_err(|error| BindError::new(*address, error, current)),
+    });
+    listeners.collect()
+}
+
+/// Whether [`open`] would work, as far as that can be known without clients noticing: addresses are bound and given up.
+pub fn check(addresses: &[SocketAddr], current: &[Arc<Listener>]) -> Result<(), BindError> {
+    let matched = match_up(addresses, current).into_iter().zip(addresses);
+    let mut bound = Vec::new();
+    for (_, address) in matched.filter(|(kept, _)| kept.is_none()) {
+        bound.push(bind(*address).map_err(|error| BindError::new(*address, error, current))?);
+    }
+    Ok(())
+}
+
+/// From now on no new connection is begun here: what knocks is passed over in silence, knocks again, and finds the door open again
+/// elsewhere or gone. Connections that were begun come to the queue yet, so who then accepts all that come and closes loses none.
+pub fn turn_away(socket: &TcpListener) -> io::Result<()> {
+    const LOAD_BYTE: u16 = 0x30;
+    const JUMP_IF_SET: u16 = 0x45;
+    const RETURN: u16 = 0x06;
+    const TCP_FLAGS: u32 = 13;
+    const SYN: u32 = 0x02;
+    // The kernel shows the filter each segment for the socket from its TCP header on; 0 drops it, else it is kept whole.
+    let drop_syn = [
+        SockFilter::new(LOAD_BYTE, 0, 0, TCP_FLAGS),
+        SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ];
+    SockRef::from(socket).attach_filter(&drop_syn)
+}
+
+/// Which of `current` each address has. A resolved address goes before a port 0, so that none of both is taken twice.
+fn match_up(addresses: &[SocketAddr], current: &[Arc<Listener>]) -> Vec<Option<Arc<Listener>>> {
+    let mut free: Vec<&Arc<Listener>> = current.iter().collect();
+    let mut matched = vec![None; addresses.len()];
+    let fits: [fn(&Listener) -> SocketAddr; 2] = [|listener| listener.address, |listener| listener.asked];
+    for fit in fits {
+        for (place, address) in matched.iter_mut().zip(addresses).filter(|(place, _)| place.is_none()) {
+            if let Some(index) = free.iter().position(|listener| fit(listener) == *address) {
+                *place = Some(free.remove(index).clone());
+            }
+        }
+    }
+    matched
+}
+
+fn bind(address: SocketAddr) -> io::Result<Socket> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A restart must not wait for old connections in TIME_WAIT; a port that somebody listens on is still refused.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
+// === impl Listener ===
+
+impl Listener {
+    fn open(asked: SocketAddr) -> io::Result<Self> {
+        let socket = bind(asked)?;
+        socket.listen(i32::from(BACKLOG))?;
+        let socket = TcpListener::from(socket);
+        let address = socket.local_addr()?;
+        let name = address.to_string().into();
+        Ok(Self { asked, address, name, socket: Mutex::new(Some(socket)), closed: watch::Sender::new(false) })
+    }
+
+    /// Where it listens, port resolved.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The same as the label of its series.
+    pub fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    /// The socket, non-blocking, for whoever asks first; he closes it and says so.
+    pub fn take(&self) -> Option<TcpListener> {
+        self.socket.lock().take()
+    }
+
+    /// The taker has closed the socket: its address is free.
+    pub fn set_closed(&self) {
+        self.closed.send_replace(true);
+    }
+
+    pub fn is_closed(&self) -> bool {
+        *self.closed.borrow()
+    }
+
+    /// Waits until the taker has closed the socket.
+    pub async fn closed(&self) {
+        // It lives as long as `self`.
+        let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
+    }
+}
+
+// === impl BindError ===
+
+impl BindError {
+    fn new(address: SocketAddr, error: io::Error, current: &[Arc<Listener>]) -> Self {
+        if error.kind() != io::ErrorKind::AddrInUse {
+            return Self::Other(address, error);
+        }
+        let of_this_port = current.iter().find(|own| own.address.port() == address.port());
+        match of_this_port {
+            Some(own) => Self::Overlaps { address, own: own.address },
+            None => Self::InUse(address),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn any() -> SocketAddr {
+        ([127, 0, 0, 1], 0).into()
+    }
+
+    fn open_one(address: SocketAddr) -> Arc<Listener> {
+        open(&[address], &[]).unwrap().remove(0)
+    }
+
+    #[test]
+    fn what_is_asked_for_again_is_kept_whether_by_port_or_by_any() {
+        let (one, two) = (open_one(any()), open_one(any()));
+        let kept = |addresses: &[SocketAddr]| {
+            let listeners = open(addresses, &[one.clone(), two.clone()]).unwrap();
+            let number = |listener: &Arc<Listener>| [&one, &two].iter().position(|own| Arc::ptr_eq(own, listener));
+            listeners.iter().map(number).collect::<Vec<_>>()
+        };
+        assert_eq!(kept(&[any(), any()]), [Some(0), Some(1)]);
+        assert_eq!(kept(&[any()]), [Some(0)]);
+        assert_eq!(kept(&[any(), any(), any()]), [Some(0), Some(1), None]);
+        assert_eq!(kept(&[any(), one.address()]), [Some(1), Some(0)], "its own address goes before a port 0");
+        assert_eq!(kept(&[two.address()]), [Some(1)]);
+    }
+
+    #[test]
+    fn what_cannot_be_bound_is_said_and_nothing_stays_open() {
+        let busy = TcpListener::bind(any()).unwrap();
+        let taken = busy.local_addr().unwrap();
+        let free = open_one(any()).address();
+        for refused in [open(&[free, taken], &[]).map(drop), check(&[free, taken], &[])] {
+            assert!(matches!(refused, Err(BindError::InUse(address)) if address == taken));
+        }
+        open_one(free);
+        let own = open_one(any());
+        let wide: SocketAddr = ([0, 0, 0, 0], own.address().port()).into();
+        let error = open(&[wide], &[own]).map(drop).unwrap_err();
+        assert!(matches!(error, BindError::Overlaps { address, .. } if address == wide), "{error}");
+    }
+
+    #[test]
+    fn newcomers_are_turned_away_and_who_is_there_is_served() {
+        use std::io::{Read, Write};
+        let listener = open_one(any());
+        let socket = listener.take().unwrap();
+        let mut early = std::net::TcpStream::connect(listener.address()).unwrap();
+        turn_away(&socket).unwrap();
+        early.write_all(b"early").unwrap();
+        let late = std::net::TcpStream::connect_timeout(&listener.address(), std::time::Duration::from_millis(50));
+        assert_eq!(late.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        let (mut accepted, _) = socket.accept().unwrap();
+        accepted.set_nonblocking(false).unwrap();
+        let mut heard = [0; 5];
+        accepted.read_exact(&mut heard).unwrap();
+        assert_eq!(&heard, b"early");
+        assert_eq!(socket.accept().unwrap_err().kind(), io::ErrorKind::WouldBlock);
+    }
+
+    #[test]
+    fn an_address_is_free_when_its_listener_is_dropped_and_a_check_takes_nothing() {
+        let address = open_one(any()).address();
+        check(&[address], &[]).unwrap();
+        check(&[address], &[]).unwrap();
+        let again = open_one(address);
+        assert!(again.take().is_some() && again.take().is_none());
+    }
+}

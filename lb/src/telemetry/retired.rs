@@ -1,0 +1,165 @@
+//! What is in service no more: how long its series are shown, and what stays of its counts when they go.
+//!
+//! Invariants: a series goes at a time when it has long stopped to change, so that its last counts are scraped; what is summed over
+//! series that come and go never goes back; shards that a worker still holds are kept, as it would count into what is never read.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::cell::{Counter, HistogramSum, REQUEST_BOUNDS_NS};
+use super::hub::{Backend, State, Workers};
+use super::reason::{ErrorReason, RetryReason};
+use super::shard::{ConnectionShard, PoolShard};
+use super::strategies::Answers;
+
+/// How long the series of what is retired stay after its last attempt or connection ended.
+pub const RETIRED_SERIES_STAY: Duration = Duration::from_secs(300);
+
+/// A backend that left its pool, or a listener that is closed.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Retired {
+    /// Since when nothing of it runs, as far as scrapes have seen.
+    idle_since: Option<Instant>,
+    /// Its series are no longer shown.
+    pub(super) hidden: bool,
+}
+
+/// What a pool owes to backends and listeners that are forgotten.
+pub(super) struct Past {
+    pub(super) connects: HistogramSum,
+    pub(super) errors: [u64; ErrorReason::COUNT],
+    pub(super) retries: [u64; RetryReason::COUNT],
+    pub(super) answers: Answers,
+}
+
+/// Adds what counters say.
+pub(super) fn add(sums: &mut [u64], counters: &[Counter]) {
+    sums.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.get());
+}
+
+/// Whether nobody but the hub has any of them. Not a count: this also makes the last writes of a worker that just let go visible here.
+fn are_ours<T>(shards: &mut Workers<T>) -> bool {
+    shards.values_mut().all(|shard| Arc::get_mut(shard).is_some())
+}
+
+// === impl Retired ===
+
+impl Retired {
+    fn look_again(&mut self, is_busy: bool, now: Instant) {
+        self.idle_since = if is_busy { None } else { self.idle_since.or(Some(now)) };
+        self.hidden = self.idle_since.is_some_and(|since| now.saturating_duration_since(since) >= RETIRED_SERIES_STAY);
+    }
+}
+
+// === impl Backend ===
+
+impl Backend {
+    pub(super) fn look_again(&mut self, now: Instant) {
+        let in_flight: i64 = self.shards.values().map(|shard| shard.in_flight.get()).sum();
+        if let Some(retired) = &mut self.retired {
+            retired.look_again(in_flight > 0, now);
+        }
+    }
+}
+
+// === impl State: what is retired ===
+
+impl State {
+    /// Judges what is retired: what was idle for long enough is hidden, and forgotten once nobody else holds its shards.
+    pub(super) fn look_again(&mut self, now: Instant) {
+        self.look_at_backends(now);
+        self.look_at_listeners(now);
+        self.look_at_pools(now);
+    }
+
+    pub(super) fn is_hidden(&self, listener: &str) -> bool {
+        self.retired_listeners.get(listener).is_some_and(|retired| retired.hidden)
+    }
+
+    pub(super) fn is_pool_hidden(&self, pool: &str) -> bool {
+        self.retired_pools.get(pool).is_some_and(|retired| retired.hidden)
+    }
+
+    fn look_at_backends(&mut self, now: Instant) {
+        let past = &mut self.past;
+        self.backends.retain(|(pool, _), backend| {
+            backend.look_again(now);
+            let forgettable = backend.retired.is_some_and(|retired| retired.hidden)
+                && are_ours(&mut backend.shards)
+                && backend.gauges.as_mut().is_none_or(|gauges| Arc::get_mut(gauges).is_some());
+            if forgettable {
+                let past = past.entry(pool.clone()).or_default();
+                backend.shards.values().for_each(|shard| past.connects.add(&shard.connect));
+            }
+            !forgettable
+        });
+    }
+
+    fn look_at_listeners(&mut self, now: Instant) {
+        let Self { retired_listeners, listeners, pools, past, .. } = self;
+        retired_listeners.retain(|name, retired| {
+            let open = |shards: &Workers<ConnectionShard>| shards.values().map(|shard| shard.open.get()).sum::<i64>();
+            retired.look_again(listeners.get(name).is_some_and(|shards| open(shards) > 0), now);
+            let forgettable = retired.hidden
+                && listeners.get_mut(name).is_none_or(are_ours)
+                && pools.iter_mut().all(|((listener, _), shards)| listener != name || are_ours(shards));
+            if forgettable {
+                listeners.remove(name);
+                pools.retain(|(listener, pool), shards| {
+                    if listener == name {
+                        past.entry(pool.clone()).or_default().take_over(shards);
+                    }
+                    listener != name
+                });
+            }
+            !forgettable
+        });
+    }
+}
+
+// === impl State: retired pools ===
+
+impl State {
+    fn look_at_pools(&mut self, now: Instant) {
+        let Self { retired_pools, pools, backends, strategies, swaps, replaced, past, .. } = self;
+        retired_pools.retain(|name, retired| {
+            let shards = pools.iter().filter(|((_, pool), _)| pool == name).flat_map(|(_, shards)| shards.values());
+            let in_flight: i64 = shards.map(|shard| shard.in_flight.get()).sum();
+            retired.look_again(in_flight > 0, now);
+            let forgettable = retired.hidden
+                && !backends.keys().any(|(pool, _)| pool == name)
+                && pools.iter_mut().all(|((_, pool), shards)| pool != name || are_ours(shards));
+            if forgettable {
+                pools.retain(|(_, pool), _| pool != name);
+                strategies.remove(name);
+                swaps.remove(name);
+                replaced.remove(name);
+                past.remove(name);
+            }
+            !forgettable
+        });
+    }
+}
+
+// === impl Past ===
+
+impl Default for Past {
+    fn default() -> Self {
+        Self {
+            connects: HistogramSum::new(REQUEST_BOUNDS_NS),
+            errors: [0; ErrorReason::COUNT],
+            retries: [0; RetryReason::COUNT],
+            answers: Answers::default(),
+        }
+    }
+}
+
+impl Past {
+    fn take_over(&mut self, shards: &Workers<PoolShard>) {
+        for shard in shards.values() {
+            add(&mut self.errors, &shard.errors);
+            add(&mut self.retries, &shard.retries);
+            self.answers.add(shard);
+        }
+    }
+}

@@ -1,0 +1,116 @@
+//! What is counted about strategies, by strategy: workers count for their pool without a name, and what they counted until a swap is
+//! the old strategy's, what comes after it the new one's.
+//!
+//! Invariants: nothing is counted twice or lost at a swap; the one in charge is always among those told, from the start with zeros.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Weak};
+
+use super::cell::{HistogramSum, PICK_BOUNDS_NS, SLOW_PICK_NS};
+use super::reason::FallbackReason;
+use super::shard::PoolShard;
+use super::totals::PickTotals;
+
+/// The strategies that a pool has had.
+pub(super) struct Strategies {
+    pub(super) name: Arc<str>,
+    pub(super) version: Arc<str>,
+    /// What the pool had counted when the one in charge took over.
+    at_start: Answers,
+    /// What each was charged with before that, the one in charge included if it has been so before.
+    charged: BTreeMap<Arc<str>, Answers>,
+}
+
+/// How a strategy has answered.
+#[derive(Clone, Debug)]
+pub(super) struct Answers {
+    pub(super) picks: u64,
+    /// Of those that were timed.
+    pub(super) pick_time: HistogramSum,
+    pub(super) fallbacks: [u64; FallbackReason::COUNT],
+}
+
+/// Instances that were replaced, until nobody holds them any more. They may be anything: nothing of them is looked at.
+#[derive(Default)]
+pub(super) struct Replaced(Vec<Weak<dyn Any + Send + Sync>>);
+
+// === impl Strategies ===
+
+impl Strategies {
+    /// The first strategy of a pool, charged with all that was counted before it was named.
+    pub(super) fn new(name: &str, version: &str) -> Strategies {
+        Strategies {
+            name: name.into(),
+            version: version.into(),
+            at_start: Answers::default(),
+            charged: BTreeMap::new(),
+        }
+    }
+
+    /// Charges the one in charge with what was `counted` in its time and puts another in its place.
+    pub(super) fn hand_over(&mut self, name: &str, version: &str, counted: Answers) {
+        self.charged = self.charged(&counted);
+        self.at_start = counted;
+        self.name = name.into();
+        self.version = version.into();
+    }
+
+    /// The answers by strategy when the pool's sum is `counted`.
+    pub(super) fn charged(&self, counted: &Answers) -> BTreeMap<Arc<str>, Answers> {
+        let mut charged = self.charged.clone();
+        charged.entry(self.name.clone()).or_default().add_since(counted, &self.at_start);
+        charged
+    }
+}
+
+// === impl Answers ===
+
+impl Default for Answers {
+    fn default() -> Answers {
+        Answers { picks: 0, pick_time: HistogramSum::new(PICK_BOUNDS_NS), fallbacks: [0; FallbackReason::COUNT] }
+    }
+}
+
+impl Answers {
+    pub(super) fn add(&mut self, shard: &PoolShard) {
+        self.picks += shard.picks.get();
+        self.pick_time.add(&shard.pick_time);
+        self.fallbacks.iter_mut().zip(&shard.fallbacks).for_each(|(sum, counter)| *sum += counter.get());
+    }
+
+    pub(super) fn totals(&self) -> PickTotals {
+        let fallbacks = |reason: FallbackReason| self.fallbacks[reason as usize];
+        PickTotals {
+            picks: self.picks,
+            timed: self.pick_time.count(),
+            slow: self.pick_time.longer_than(SLOW_PICK_NS),
+            panics: fallbacks(FallbackReason::Panic),
+            senseless: fallbacks(FallbackReason::BadIndex)
+                + fallbacks(FallbackReason::AlreadyTried)
+                + fallbacks(FallbackReason::Error),
+        }
+    }
+
+    fn add_since(&mut self, later: &Answers, earlier: &Answers) {
+        self.picks += later.picks.saturating_sub(earlier.picks);
+        self.pick_time.add_since(&later.pick_time, &earlier.pick_time);
+        for ((mine, later), earlier) in self.fallbacks.iter_mut().zip(later.fallbacks).zip(earlier.fallbacks) {
+            *mine += later.saturating_sub(earlier);
+        }
+    }
+}
+
+// === impl Replaced ===
+
+impl Replaced {
+    pub(super) fn push(&mut self, instance: Weak<dyn Any + Send + Sync>) {
+        self.0.push(instance);
+    }
+
+    /// How many somebody still holds.
+    pub(super) fn count(&mut self) -> usize {
+        self.0.retain(|instance| instance.strong_count() > 0);
+        self.0.len()
+    }
+}

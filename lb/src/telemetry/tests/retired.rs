@@ -1,0 +1,100 @@
+//! Listeners that are closed and pools that are gone: their series stay for a while, and sums over listeners never go back.
+
+use std::sync::atomic::Ordering;
+
+use super::super::{ErrorReason, FallbackReason, RetryReason};
+use super::{hub_with_clock, scrape};
+
+#[test]
+fn a_closed_listener_stays_five_minutes_after_its_last_connection() {
+    let (metrics, seconds) = hub_with_clock();
+    let connections = metrics.connections(0, "l");
+    connections.open.inc();
+    let accepted = || scrape(&metrics).find("lb_client_connections_accepted_total", &[("listener", "l")]);
+    metrics.retire_listener("l");
+    seconds.store(10_000, Ordering::Relaxed);
+    assert_eq!(accepted(), Some(0.0), "a connection is still open");
+    connections.open.dec();
+    assert_eq!(accepted(), Some(0.0), "the last connection has just ended");
+    seconds.fetch_add(299, Ordering::Relaxed);
+    assert_eq!(accepted(), Some(0.0));
+    seconds.fetch_add(1, Ordering::Relaxed);
+    assert_eq!(accepted(), None);
+    metrics.listener_opened("l");
+    assert_eq!(accepted(), Some(0.0), "open again");
+}
+
+#[test]
+fn what_came_by_a_closed_listener_still_counts_for_its_pool() {
+    let (metrics, seconds) = hub_with_clock();
+    metrics.set_strategy("p", "s", "1");
+    metrics.connections(0, "m");
+    for listener in ["l", "m"] {
+        let pool = metrics.pool(0, listener, "p");
+        pool.error(ErrorReason::NoBackend);
+        pool.retry(RetryReason::NotSent);
+        pool.fallback(FallbackReason::Panic);
+    }
+    metrics.retire_listener("l");
+    let told = || {
+        let text = scrape(&metrics);
+        let value = |name, labels: &[_]| text.value(name, &[&[("pool", "p")], labels].concat());
+        let requests = text.samples().filter(|sample| sample.labels.get("listener").is_some_and(|name| name == "l"));
+        let sums = [
+            value("lb_proxy_errors_total", &[("reason", "no_backend")]),
+            value("lb_retries_total", &[("reason", "not_sent")]),
+            value("lb_strategy_fallbacks_total", &[("strategy", "s"), ("reason", "panic")]),
+        ];
+        (requests.count() > 0, sums)
+    };
+    assert_eq!(told(), (true, [2.0; 3]));
+    // First hidden, then forgotten.
+    for _ in 0..2 {
+        seconds.fetch_add(300, Ordering::Relaxed);
+        assert_eq!(told(), (false, [2.0; 3]));
+    }
+    metrics.listener_opened("l");
+    metrics.pool(0, "l", "p").error(ErrorReason::NoBackend);
+    assert_eq!(told(), (true, [3.0, 2.0, 2.0]));
+}
+
+#[test]
+fn a_pool_that_is_gone_stays_five_minutes_after_its_last_request() {
+    let (metrics, seconds) = hub_with_clock();
+    metrics.set_strategy("p", "s", "1");
+    metrics.backend_gauges("p", "b");
+    let (pool, backend) = (metrics.pool(0, "l", "p"), metrics.backend(0, "p", "b"));
+    pool.in_flight.inc();
+    pool.error(ErrorReason::NoBackend);
+    backend.connected(1);
+    // Series of the pool, and whether they say what is in charge or up.
+    let told = || {
+        let text = scrape(&metrics);
+        let of_pool = text.samples().filter(|sample| sample.labels.get("pool").is_some_and(|name| name == "p")).count();
+        let stands = ["lb_strategy_info", "lb_backend_up"].iter().any(|name| text.families.contains_key(*name));
+        (of_pool > 0, stands)
+    };
+    assert_eq!(told(), (true, true));
+    metrics.retire_pool("p");
+    seconds.store(10_000, Ordering::Relaxed);
+    assert_eq!(told(), (true, false), "a request is still in flight");
+    pool.in_flight.dec();
+    assert_eq!(told(), (true, false), "the last request has just ended");
+    seconds.fetch_add(300, Ordering::Relaxed);
+    assert_eq!(told(), (false, false));
+    assert_eq!(metrics.pool_totals("p"), super::super::PoolTotals::default());
+    // A worker still held its shard: hidden is not forgotten.
+    metrics.pool_opened("p");
+    assert_eq!(metrics.pool_totals("p").errors_by_reason[&ErrorReason::NoBackend], 1);
+    metrics.retire_pool("p");
+    drop((pool, backend));
+    for _ in 0..2 {
+        seconds.fetch_add(300, Ordering::Relaxed);
+        assert_eq!(told(), (false, false));
+    }
+    metrics.pool_opened("p");
+    metrics.set_strategy("p", "t", "1");
+    metrics.pool(0, "l", "p");
+    assert_eq!(metrics.pool_totals("p").errors_by_reason.len(), 0, "another pool of that name begins anew");
+    assert_eq!(told(), (true, true));
+}

@@ -1,0 +1,81 @@
+//! What is told about strategies and reloads: by name, while they last, and how the last one went.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::super::*;
+use super::scrape;
+use super::text::Text;
+
+#[test]
+fn a_swap_replaces_the_strategys_series_and_fallbacks_stay_with_who_caused_them() {
+    let metrics = Metrics::new();
+    let (one, two) = (metrics.pool(0, "l", "p"), metrics.pool(1, "m", "p"));
+    let of = |text: &Text, strategy: &str| {
+        text.find("lb_strategy_fallbacks_total", &[("pool", "p"), ("strategy", strategy), ("reason", "panic")])
+    };
+    metrics.set_strategy("p", "old", "1");
+    one.fallback(FallbackReason::Panic);
+    two.fallback(FallbackReason::Panic);
+    metrics.set_strategy("p", "new", "2");
+    two.fallback(FallbackReason::Panic);
+    let text = scrape(&metrics);
+    assert_eq!((of(&text, "old"), of(&text, "new")), (Some(2.0), Some(1.0)));
+    assert_eq!(text.families["lb_strategy_info"].samples.len(), 1);
+    assert_eq!(text.value("lb_strategy_info", &[("pool", "p"), ("strategy", "new"), ("version", "2")]), 1.0);
+    metrics.set_strategy("p", "old", "1.1");
+    one.fallback(FallbackReason::Panic);
+    let text = scrape(&metrics);
+    assert_eq!((of(&text, "old"), of(&text, "new")), (Some(3.0), Some(1.0)));
+}
+
+#[test]
+fn picks_are_charged_to_the_strategy_that_was_asked() {
+    let metrics = Metrics::new();
+    let pool = metrics.pool(0, "l", "p");
+    metrics.set_strategy("p", "old", "1");
+    let timed = (0..256).filter(|_| pool.pick_begins(1)).count();
+    assert_eq!(timed, 2, "one in 128 where they come quickly");
+    pool.pick_timed(Duration::from_nanos(90));
+    metrics.set_strategy("p", "new", "1");
+    assert_eq!((pool.pick_begins(20_000_000), pool.pick_begins(20_000_001)), (true, false), "and one in 10 ms");
+    pool.pick_timed(SLOW_PICK + Duration::from_nanos(1));
+    let text = scrape(&metrics);
+    let of = |name: &str, strategy: &str| text.value(name, &[("pool", "p"), ("strategy", strategy)]);
+    assert_eq!(["old", "new"].map(|strategy| of("lb_strategy_picks_total", strategy)), [256.0, 2.0]);
+    assert_eq!(["old", "new"].map(|strategy| of("lb_strategy_pick_seconds_count", strategy)), [1.0, 1.0]);
+    let totals = PickTotals { picks: 258, timed: 2, slow: 1, panics: 0, senseless: 0 };
+    assert_eq!(metrics.pick_totals("p"), totals);
+}
+
+#[test]
+fn a_replaced_instance_is_counted_while_somebody_holds_it() {
+    let metrics = Metrics::new();
+    metrics.set_strategy("p", "s", "1");
+    let instance: Arc<dyn std::any::Any + Send + Sync> = Arc::new(7);
+    metrics.strategy_retired("p", Arc::downgrade(&instance));
+    let count = || scrape(&metrics).value("lb_strategy_retired_instances", &[("pool", "p")]);
+    assert_eq!(count(), 1.0);
+    drop(instance);
+    assert_eq!(count(), 0.0);
+}
+
+#[test]
+fn reloads_tell_how_the_last_one_went_and_when_something_new_came() {
+    let metrics = Metrics::new();
+    let of = |name: &str| scrape(&metrics).value(name, &[("kind", "strategy")]);
+    let (good, at) = ("lb_reload_last_successful", "lb_reload_last_success_timestamp_seconds");
+    let started = of(at);
+    assert!(of(good) == 1.0 && started > 1e9, "a start counts");
+    let took = Duration::from_millis(3);
+    metrics.reload_ended(ReloadKind::Strategy, ReloadOutcome::Failure, took);
+    assert_eq!((of(good), of(at)), (0.0, started));
+    metrics.reload_ended(ReloadKind::Strategy, ReloadOutcome::Success, took);
+    let swapped = of(at);
+    assert!(of(good) == 1.0 && swapped > started);
+    metrics.reload_ended(ReloadKind::Strategy, ReloadOutcome::RolledBack, took);
+    assert!(of(good) == 0.0 && of(at) > swapped, "the one before is new again, and something is wrong");
+    assert_eq!(of("lb_reload_duration_seconds_count"), 3.0);
+    let config = scrape(&metrics).value("lb_reloads_total", &[("kind", "config"), ("result", "success")]);
+    assert_eq!(config, 0.0);
+}

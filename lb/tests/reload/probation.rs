@@ -1,0 +1,163 @@
+//! What a strategy does after it was put in charge: proven by time, or rolled back by its deeds or by hand.
+
+use serde_json::json;
+
+use crate::bench::{Bench, named, post};
+use crate::harness::{Answer, get, mock, send, wait_for};
+
+/// Takes turns, and misbehaves at every tenth request that [`in_a_mood`] sends.
+fn moody(does: &str) -> String {
+    format!("[strategy]\nname = \"moody\"\n[strategy.config.moody]\nevery = 10\ndoes = {does:?}\n")
+}
+
+/// A request that is served whatever the strategy does.
+fn in_a_mood(bench: &Bench) -> Answer {
+    let answer = send(bench.lb.proxy, "GET", "/home", &["x-mood: bad"], "");
+    assert_eq!(answer.status, 200, "{}", answer.body);
+    answer
+}
+
+fn roll_back(bench: &Bench) -> Answer {
+    post(bench.lb.admin, "/rollback", "")
+}
+
+fn standing(bench: &Bench) -> String {
+    bench.status()["pools"][0]["strategy_standing"].as_str().unwrap().to_owned()
+}
+
+/// Requests until `strategy` is in charge.
+fn until(bench: &Bench, strategy: &str) -> u64 {
+    let mut sent = 0;
+    wait_for("the rollback", || {
+        in_a_mood(bench);
+        sent += 1;
+        (bench.strategy() == strategy).then_some(())
+    });
+    sent
+}
+
+fn series(bench: &Bench, name: &str) -> f64 {
+    let page = get(bench.lb.admin, "/metrics").body;
+    let line = page.lines().find(|line| line.starts_with(name)).unwrap_or_else(|| panic!("no {name} in\n{page}"));
+    line.rsplit(' ').next().unwrap().parse().unwrap()
+}
+
+#[test]
+fn a_strategy_that_panics_at_every_tenth_pick_is_rolled_back_onto_the_backends_of_now() {
+    let bench = Bench::start(&named("round_robin"));
+    bench.change(&moody("panic"));
+    assert_eq!(standing(&bench), "on_probation");
+    let fourth = mock("4");
+    let attach = json!({ "backends": [{ "id": "b4", "address": fourth.addr.to_string() }] }).to_string();
+    assert_eq!(post(bench.lb.admin, "/add", &attach).status, 200);
+    let sent = until(&bench, "round_robin");
+    let status = bench.status();
+    assert_eq!((&status["generation"], standing(&bench).as_str()), (&json!(4), "proven"), "{status}");
+    let ids: Vec<_> = status["pools"][0]["backends"].as_array().unwrap().iter().map(|b| b["id"].clone()).collect();
+    assert_eq!(ids, ["b1", "b2", "b3", "b4"], "members changed meanwhile, and stay changed");
+    let (reload, last) = (&status["reload"], &status["reload"]["last"]);
+    assert_eq!((&last["by"], &last["result"]), (&json!("probation"), &json!("rolled_back")));
+    assert_eq!(reload["rolled_back"][0]["strategy"], "moody");
+    assert!(reload["differs"][0].as_str().unwrap().contains("was rolled back"), "{reload}");
+    assert!(series(&bench, "lb_strategy_fallbacks_total{pool=\"default\",strategy=\"moody\",reason=\"panic\"}") > 3.0);
+    assert_eq!(series(&bench, "lb_strategy_swaps_total{pool=\"default\",kind=\"rollback\"}"), 1.0);
+    for _ in 0..4 {
+        bench.who();
+    }
+    assert_eq!(bench.seen() + fourth.stats().requests, sent + 4);
+    assert!(fourth.stats().requests > 0, "the one that came during the probation is served");
+}
+
+#[test]
+fn picks_outside_the_list_and_picks_that_take_long_are_taken_back_too() {
+    for does in ["point_nowhere", "dawdle"] {
+        // Every pick of the one that is timed now and then.
+        let moody = moody(does).replace("every = 10", "every = 1");
+        let bench = Bench::start(&named("round_robin"));
+        bench.change(&moody);
+        until(&bench, "round_robin");
+        assert_eq!(bench.status()["reload"]["last"]["result"], "rolled_back", "{does}");
+    }
+}
+
+#[test]
+fn what_was_rolled_back_is_tried_again_when_it_is_asked_for() {
+    let bench = Bench::start(&named("round_robin"));
+    bench.change(&moody("panic"));
+    until(&bench, "round_robin");
+    let report = bench.reloaded();
+    assert_eq!((&report["result"], bench.strategy()), (&json!("done"), json!("moody")));
+    assert!(report["warnings"][0].as_str().unwrap().contains("was rolled back before"), "{report}");
+    assert_eq!(bench.status()["reload"]["rolled_back"], json!([]));
+    until(&bench, "round_robin");
+}
+
+#[test]
+fn a_strategy_is_proven_when_its_probation_is_over() {
+    let short = "[reload]\nwatch = false\nprobation_ms = 50\n";
+    let bench = Bench::start_in(tempfile::tempdir().unwrap(), short, &named("round_robin"), &[]);
+    bench.change(&moody("panic"));
+    wait_for("the end of the probation", || (standing(&bench) == "proven").then_some(()));
+    for _ in 0..40 {
+        in_a_mood(&bench);
+    }
+    assert_eq!((bench.strategy(), bench.status()["generation"].clone()), (json!("moody"), json!(2)));
+    let pool = bench.status()["pools"][0].clone();
+    assert!(pool["rollback_to"].as_str().unwrap().starts_with("round_robin "), "{pool}");
+    assert_eq!(roll_back(&bench).status, 200, "and can still be taken back by hand");
+    assert_eq!(bench.strategy(), "round_robin");
+}
+
+#[test]
+fn a_further_reload_ends_a_probation_and_keeps_the_last_proven_one() {
+    let bench = Bench::start(&named("round_robin"));
+    bench.change(&moody("panic"));
+    in_a_mood(&bench);
+    bench.change(&named("least_connections"));
+    for _ in 0..40 {
+        in_a_mood(&bench);
+    }
+    assert_eq!(bench.strategy(), "least_connections");
+    let answer = roll_back(&bench);
+    let report = answer.json();
+    assert_eq!(
+        (answer.status, &report["result"], &report["pools"][0]["change"]),
+        (200, &json!("rolled_back"), &json!("strategy"))
+    );
+    assert_eq!((bench.strategy(), standing(&bench).as_str()), (json!("round_robin"), "proven"));
+}
+
+#[test]
+fn a_rollback_by_hand_goes_one_step_back_and_then_there_is_none() {
+    let bench = Bench::start(&named("round_robin"));
+    let nothing = roll_back(&bench);
+    assert_eq!((nothing.status, &nothing.json()["stage"]), (422, &json!("rollback")), "{}", nothing.body);
+    bench.change(&named("least_connections"));
+    assert_eq!(roll_back(&bench).status, 200);
+    assert_eq!(roll_back(&bench).status, 422);
+    assert_eq!(post(bench.lb.admin, "/rollback?pool=nobody", "").status, 422);
+    assert_eq!(post(bench.lb.admin, "/rollback?x=1", "").status, 400);
+    bench.who();
+}
+
+#[test]
+fn an_override_that_is_rolled_back_is_no_override_any_more() {
+    let bench = Bench::start(&named("round_robin"));
+    let body = json!({ "strategy": { "name": "moody", "config": { "every": 10, "does": "panic" } } }).to_string();
+    assert_eq!(post(bench.lb.admin, "/reload", &body).status, 200);
+    until(&bench, "round_robin");
+    assert_eq!(bench.status()["reload"]["overrides"], json!([]));
+    assert_eq!(bench.reloaded()["result"], "no_change");
+}
+
+#[test]
+fn what_a_strategy_does_in_its_first_tenure_stays_as_there_is_none_before_it() {
+    let bench = Bench::start(&moody("panic"));
+    wait_for("the verdict", || {
+        in_a_mood(&bench);
+        (standing(&bench) == "failed").then_some(())
+    });
+    assert_eq!((bench.strategy(), bench.status()["generation"].clone()), (json!("moody"), json!(1)));
+    bench.change(&named("round_robin"));
+    assert_eq!(roll_back(&bench).status, 422, "what failed is not gone back to");
+}

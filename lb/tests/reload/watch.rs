@@ -1,0 +1,193 @@
+//! Files that change are taken up without being asked: every way in which people and programs write files.
+//!
+//! Unless a test says otherwise nothing is polled, so the system's events have to do. Invariants of every test: the exact number of
+//! attempts is known, a client gets an answer to each of its requests all the while, and that nothing happened is shown by something
+//! later that did.
+
+mod deployments;
+mod pace;
+mod plugins;
+mod saves;
+
+use std::cell::Cell;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use serde_json::Value;
+use tempfile::TempDir;
+
+use crate::bench::Bench;
+use crate::harness::{get, wait_for};
+
+/// Longer than a test may pause between two writes that belong together.
+const SETTLE: Duration = Duration::from_millis(400);
+/// Once a day is never.
+const EVENTS_ALONE: u64 = 86_400_000;
+
+/// A balancer that watches its files, and a client that never stops asking it.
+struct Watched {
+    bench: Bench,
+    client: Client,
+    /// Of the last marker.
+    marker: Cell<u32>,
+    /// Requests of the test's own.
+    asked: Cell<u64>,
+}
+
+struct Client {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<u64>>,
+}
+
+/// `[reload]` with this time between polls.
+fn reload_section(poll_ms: u64) -> String {
+    format!("[reload]\nsettle_ms = {}\npoll_ms = {poll_ms}\n", SETTLE.as_millis())
+}
+
+/// As a shell runs it, where `$1` and on are `paths`.
+fn shell(script: &str, paths: &[&Path]) {
+    let status = std::process::Command::new("sh").args(["-ec", script, "sh"]).args(paths).status().unwrap();
+    assert!(status.success(), "{script}");
+}
+
+// === impl Watched ===
+
+impl Watched {
+    fn start(strategy: &str, files: &[(&str, &[u8])]) -> Self {
+        Self::start_in(tempfile::tempdir().unwrap(), EVENTS_ALONE, strategy, files)
+    }
+
+    fn start_in(folder: TempDir, poll_ms: u64, strategy: &str, files: &[(&str, &[u8])]) -> Self {
+        Self::of(Bench::start_in(folder, &reload_section(poll_ms), strategy, files))
+    }
+
+    /// Returns when what it has started with has settled.
+    fn of(bench: Bench) -> Self {
+        let client = Client::start(bench.lb.proxy);
+        let watched = Self { bench, client, marker: Cell::new(0), asked: Cell::new(0) };
+        wait_for("the first contents to settle", || (watched.settled() > 0).then_some(()));
+        assert_eq!((watched.attempts(), watched.generation()), (0, 1), "what it has started with is not attempted");
+        assert_eq!(watched.bench.status()["watch"]["has_events"], true);
+        watched
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.bench.lb.path(name)
+    }
+
+    /// Reloads by whomever.
+    fn attempts(&self) -> u64 {
+        let page = get(self.bench.lb.admin, "/metrics").body;
+        let counts = page.lines().filter_map(|line| line.strip_prefix("lb_reloads_total{"));
+        let counts = counts.filter(|line| !line.contains("rolled_back"));
+        counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+    }
+
+    fn settled(&self) -> u64 {
+        self.bench.status()["watch"]["settled"].as_u64().unwrap_or(0)
+    }
+
+    fn generation(&self) -> u64 {
+        self.bench.status()["generation"].as_u64().unwrap()
+    }
+
+    fn sha256(&self) -> Value {
+        self.bench.status()["pools"][0]["strategy_sha256"].clone()
+    }
+
+    /// After `change` the watcher makes an attempt; answers how it ended.
+    fn attempt_after(&self, change: impl FnOnce()) -> Value {
+        let before = self.attempts();
+        change();
+        wait_for("an attempt", || (self.attempts() > before).then_some(()));
+        assert_eq!(self.attempts(), before + 1);
+        let last = self.bench.status()["reload"]["last"].clone();
+        assert_eq!(last["by"], "watcher");
+        last
+    }
+
+    /// It works and a new generation is in force.
+    fn accepted_after(&self, change: impl FnOnce()) {
+        let before = self.generation();
+        let last = self.attempt_after(change);
+        assert_eq!((&last["result"], self.generation()), (&"done".into(), before + 1), "{last}");
+    }
+
+    /// It is refused; answers stage and reason.
+    fn refused_after(&self, change: impl FnOnce()) -> (String, String) {
+        let (generation, sha256) = (self.generation(), self.sha256());
+        let last = self.attempt_after(change);
+        assert_eq!((self.generation(), self.sha256()), (generation, sha256), "what runs goes on");
+        let text = |key: &str| last[key].as_str().unwrap_or_else(|| panic!("not refused: {last}")).to_owned();
+        (text("stage"), text("reason"))
+    }
+
+    /// The watcher looks at what `change` has made and makes no attempt.
+    fn nothing_after(&self, change: impl FnOnce()) {
+        let (attempts, settled) = (self.attempts(), self.settled());
+        change();
+        wait_for("it to settle", || (self.settled() > settled).then_some(()));
+        self.mark();
+        assert_eq!(self.attempts(), attempts + 1, "only the marker");
+    }
+
+    /// Changes something else in lb.toml, and returns when that is in force: what was to happen before has happened.
+    fn mark(&self) {
+        let text = std::fs::read_to_string(self.path("lb.toml")).unwrap();
+        self.write_marked(&text);
+    }
+
+    /// Writes a configuration that differs from all before; returns when it is in force.
+    fn write_marked(&self, text: &str) {
+        self.marker.set(self.marker.get() + 1);
+        let text = text.split("[timeouts]").next().unwrap();
+        let generation = self.generation();
+        let text = format!("{text}[timeouts]\nconnect_ms = {}\n", 7_000 + self.marker.get());
+        std::fs::write(self.path("lb.toml"), text).unwrap();
+        wait_for("the marker to be in force", || (self.generation() > generation).then_some(()));
+    }
+
+    /// So many attempts were made, none follows, and the client got all its answers.
+    fn end(mut self, attempts: u64) {
+        self.mark();
+        assert_eq!(self.attempts(), attempts + 1, "{}", self.bench.lb.printed("stderr"));
+        let answered = self.client.end();
+        assert!(answered > 0);
+        assert_eq!(self.bench.seen(), answered + self.asked.get(), "each request reached one server once");
+    }
+}
+
+// === impl Client ===
+
+impl Client {
+    fn start(proxy: SocketAddr) -> Self {
+        let stop = Arc::new(AtomicBool::new(false));
+        let is_over = stop.clone();
+        let ask = move || {
+            let mut answered = 0;
+            while !is_over.load(Relaxed) {
+                let answer = get(proxy, "/home");
+                assert_eq!(answer.status, 200, "{answer:?}");
+                answered += 1;
+            }
+            answered
+        };
+        Self { stop, thread: Some(std::thread::spawn(ask)) }
+    }
+
+    /// Answers how many requests were answered; all of them.
+    fn end(&mut self) -> u64 {
+        self.stop.store(true, Relaxed);
+        self.thread.take().map_or(0, |thread| thread.join().expect("every request is answered with 200"))
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.stop.store(true, Relaxed);
+    }
+}

@@ -1,0 +1,160 @@
+//! Somebody edits lb.toml: in place, by another file in its place, through a link; and asks for a reload himself as well.
+
+use std::fs::{self, File, FileTimes};
+use std::os::unix::fs::symlink;
+use std::time::SystemTime;
+
+use serde_json::json;
+
+use super::{Watched, shell};
+use crate::bench::{named, post};
+use crate::harness::wait_for;
+
+const SED: &str = "sed -i s/round_robin/least_connections/ \"$1\"";
+
+fn start() -> Watched {
+    Watched::start(&named("round_robin"), &[])
+}
+
+#[test]
+fn a_file_written_in_place_is_taken_up_once() {
+    let watched = start();
+    watched.accepted_after(|| watched.bench.write(&named("least_connections")));
+    assert_eq!(watched.bench.strategy(), "least_connections");
+    watched.end(1);
+}
+
+#[test]
+fn a_file_replaced_by_sed_is_taken_up_once_every_time() {
+    let watched = start();
+    watched.accepted_after(|| shell(SED, &[&watched.path("lb.toml")]));
+    assert_eq!(watched.bench.strategy(), "least_connections");
+    watched.accepted_after(|| shell("sed -i s/least_connections/round_robin/ \"$1\"", &[&watched.path("lb.toml")]));
+    assert_eq!(watched.bench.strategy(), "round_robin");
+    watched.end(2);
+}
+
+#[test]
+fn a_file_saved_as_vim_does_is_taken_up_once_every_time() {
+    let watched = start();
+    let (file, backup) = (watched.path("lb.toml"), watched.path("lb.toml~"));
+    for name in ["least_connections", "round_robin"] {
+        watched.accepted_after(|| {
+            // It tries whether the folder can be written to, moves the old file away, writes the new one, and removes the old.
+            fs::write(watched.path("4913"), "").unwrap();
+            fs::remove_file(watched.path("4913")).unwrap();
+            fs::rename(&file, &backup).unwrap();
+            watched.bench.write(&named(name));
+            fs::remove_file(&backup).unwrap();
+        });
+        assert_eq!(watched.bench.strategy(), name);
+    }
+    watched.end(2);
+}
+
+#[test]
+fn a_wrong_text_is_refused_once_with_its_place_and_the_next_save_counts() {
+    let watched = start();
+    let (stage, reason) = watched.refused_after(|| watched.bench.write("[strategy\n"));
+    assert!(stage == "config" && reason.contains("lb.toml:1"), "{stage}: {reason}");
+    watched.accepted_after(|| watched.bench.write(&named("least_connections")));
+    let log = watched.bench.lb.printed("stderr");
+    let lines = |what: &str| log.lines().filter(|line| line.contains(what)).collect::<Vec<_>>();
+    let refused = lines("reload refused, what runs goes on");
+    assert!(refused.len() == 1 && refused[0].contains("by=\"watcher\" stage=\"config\""), "{log}");
+    let done = lines("reload: done");
+    assert!(done.len() == 1 && done[0].contains("by=\"watcher\" generation=2"), "{log}");
+    assert!(done[0].contains("swaps=\"default: least_connections"), "{log}");
+    watched.end(2);
+}
+
+#[test]
+fn a_touched_file_is_no_other_content() {
+    let watched = start();
+    watched.nothing_after(|| {
+        let file = File::options().write(true).open(watched.path("lb.toml")).unwrap();
+        file.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).unwrap();
+    });
+    watched.end(1);
+}
+
+#[test]
+fn a_file_that_is_gone_is_told_once_and_taken_up_when_it_is_back() {
+    let watched = start();
+    let file = watched.path("lb.toml");
+    let settled = watched.settled();
+    fs::remove_file(&file).unwrap();
+    wait_for("it to be missed", || (watched.settled() > settled).then_some(()));
+    let warnings = || watched.bench.lb.printed("stderr").matches("is gone or cannot be read").count();
+    wait_for("a warning", || (warnings() == 1).then_some(()));
+    watched.accepted_after(|| watched.bench.write(&named("least_connections")));
+    assert_eq!(warnings(), 1);
+    watched.end(1);
+}
+
+#[test]
+fn what_somebody_else_has_had_taken_up_is_not_attempted_again() {
+    let watched = start();
+    let texts = [named("round_robin") + "[limits]\nheaders = 99\n", named("least_connections"), named("round_robin")];
+    for (attempts, text) in (1..).zip(&texts) {
+        let settled = watched.settled();
+        assert_eq!(watched.bench.change(text)["result"], "done", "the watcher was faster: is this machine asleep?");
+        wait_for("it to settle", || (watched.settled() > settled).then_some(()));
+        assert_eq!((watched.attempts(), &watched.bench.status()["reload"]["last"]["by"]), (attempts, &json!("admin")));
+    }
+    watched.end(3);
+}
+
+#[test]
+fn a_dry_run_is_no_attempt() {
+    let watched = start();
+    watched.accepted_after(|| {
+        watched.bench.write(&named("least_connections"));
+        assert_eq!(post(watched.bench.lb.admin, "/reload?dry_run=1", "").status, 200);
+    });
+    watched.end(1);
+}
+
+#[test]
+fn an_override_stays_as_long_as_the_files_do() {
+    let watched = start();
+    let ring = json!({ "strategy": { "name": "consistent_hash" } }).to_string();
+    assert_eq!(post(watched.bench.lb.admin, "/reload", &ring).status, 200);
+    let settled = watched.settled();
+    let file = watched.path("lb.toml");
+    let same = || fs::write(&file, fs::read(&file).unwrap()).unwrap();
+    same();
+    wait_for("it to settle", || (watched.settled() > settled).then_some(()));
+    assert_eq!((watched.attempts(), watched.bench.strategy()), (1, json!("consistent_hash")), "the override alone");
+    watched.mark();
+    assert_eq!(watched.bench.strategy(), "round_robin", "as the file has it");
+    watched.end(2);
+}
+
+#[test]
+fn watching_can_be_switched_off_and_on_by_the_file_itself() {
+    let mut watched = start();
+    let on = std::mem::replace(&mut watched.bench.reload, "[reload]\nwatch = false\n".to_owned());
+    watched.accepted_after(|| watched.bench.write(&named("round_robin")));
+    wait_for("the watcher to rest", || watched.bench.status()["watch"].is_null().then_some(()));
+    // Asked for, it is taken up; and with it the watcher is on again, to which this is nothing new.
+    watched.bench.reload = on;
+    let report = watched.bench.change(&named("round_robin"));
+    assert_eq!((&report["result"], &report["applied"]), (&json!("done"), &json!(["reload"])));
+    watched.end(2);
+}
+
+#[test]
+fn a_link_to_the_file_is_followed_and_may_lead_elsewhere() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::create_dir(folder.path().join("elsewhere")).unwrap();
+    fs::write(folder.path().join("elsewhere/lb.toml"), "").unwrap();
+    symlink("elsewhere/lb.toml", folder.path().join("lb.toml")).unwrap();
+    let watched = Watched::start_in(folder, super::EVENTS_ALONE, &named("round_robin"), &[]);
+    watched.accepted_after(|| shell(SED, &[&watched.path("elsewhere/lb.toml")]));
+    assert_eq!(watched.bench.strategy(), "least_connections");
+    fs::write(watched.path("other.toml"), watched.bench.text(&named("round_robin"))).unwrap();
+    watched.accepted_after(|| shell("ln -sfn other.toml \"$1\"", &[&watched.path("lb.toml")]));
+    assert_eq!(watched.bench.strategy(), "round_robin");
+    watched.end(2);
+}

@@ -1,0 +1,72 @@
+//! Takes turns, and misbehaves at every `every`th request that carries the header `x-mood`.
+//!
+//! Why it exists: no trial sends that header, so the plugin passes every check before it is in charge, as a bug that only real traffic
+//! meets would. Invariant: without the header it is a sound round robin.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use lb_strategy::{Backends, Error, Host, Pick, Request, Strategy};
+use serde::Deserialize;
+
+pub struct Moody {
+    options: Options,
+    turn: AtomicU64,
+    moods: AtomicU64,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Options {
+    does: Misdeed,
+    every: u64,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Misdeed {
+    Panic,
+    PointNowhere,
+    /// Takes a millisecond.
+    Dawdle,
+}
+
+lb_strategy::export!(Moody);
+
+// === impl Moody ===
+
+impl Strategy for Moody {
+    const NAME: &'static str = "moody";
+    type Config = Options;
+    type Picker = ();
+
+    fn new(options: Options, _: Host) -> Result<Self, Error> {
+        Ok(Self { options, turn: AtomicU64::new(0), moods: AtomicU64::new(0) })
+    }
+
+    fn picker(&self, _: &Backends<'_>) -> Result<(), Error> {
+        Ok(())
+    }
+
+    fn pick(&self, _: &(), backends: &Backends<'_>, request: &Request<'_>) -> Pick {
+        if request.header("x-mood", 0).is_some() && self.moods.fetch_add(1, Relaxed).is_multiple_of(self.options.every)
+        {
+            match self.options.does {
+                Misdeed::Panic => panic!("in a mood"),
+                Misdeed::PointNowhere => return Pick::Backend(u32::MAX as usize),
+                Misdeed::Dawdle => {
+                    let began = Instant::now();
+                    while began.elapsed() < Duration::from_millis(1) {
+                        std::hint::spin_loop();
+                    }
+                }
+            }
+        }
+        let n = backends.candidates(request).count();
+        if n == 0 {
+            return Pick::NoBackend;
+        }
+        let turn = self.turn.fetch_add(1, Relaxed) as usize % n;
+        backends.candidates(request).nth(turn).map_or(Pick::NoBackend, |(index, _)| Pick::Backend(index))
+    }
+}
