@@ -81,7 +81,7 @@ fn the_shipped_strategies_and_the_examples_pass() {
     let folder = tempfile::tempdir().unwrap();
     let c = compile(&folder, "two_choices.c", "NOTHING");
     let sound = compile(&folder, "broken/one_rule.c", "NO_RULE");
-    let rust = ["round_robin", "least_connections", "consistent_hash", "two_choices"].map(built);
+    let rust = ["round_robin", "least_connections", "consistent_hash", "assignment_ring", "two_choices"].map(built);
     let files: Vec<&Path> = rust.iter().chain([&c, &sound]).map(PathBuf::as_path).collect();
     let (code, cards) = cards(&[], &files);
     for card in &cards {
@@ -90,9 +90,10 @@ fn the_shipped_strategies_and_the_examples_pass() {
     }
     assert_eq!(code, Some(0));
     let names: Vec<_> = cards.iter().map(|card| card["strategy"].as_str().unwrap()).collect();
-    assert_eq!(names[2..], ["consistent_hash", "two_choices", "two_choices", "one_rule"]);
+    assert_eq!(names[2..], ["consistent_hash", "assignment_ring", "two_choices", "two_choices", "one_rule"]);
     assert_eq!(verdict(&cards[2], "disruption"), "pass");
     assert_eq!(verdict(&cards[0], "disruption"), "not_applicable");
+    assert_eq!(["expectation", "fairness"].map(|row| verdict(&cards[3], row)), ["pass", "not_applicable"]);
 }
 
 #[test]

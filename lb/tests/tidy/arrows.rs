@@ -48,6 +48,8 @@ fn arrows(name: &str, strategies: &[&str]) -> Option<Arrows> {
     const LB_TESTS: &[&str] = &["mock-server", "a strategy"];
     let (needs, tests_need) = match name {
         "lb-strategy" | "mock-server" => (NONE, NONE),
+        // It knows the rest by processes, HTTP and files alone.
+        "loadgen" => (NONE, LB_TESTS),
         "lb-strategy-host" => (&["lb-strategy"][..], &["a strategy"][..]),
         "lb-strategy-conformance" => (&["lb-strategy", "lb-strategy-host"][..], &["a strategy"][..]),
         "lb" => (&["lb-strategy", "lb-strategy-host", "lb-strategy-conformance"][..], LB_TESTS),

@@ -26,7 +26,8 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     /// Whether `explain` says more than the pick itself. Default: no.
     const EXPLAINS: bool = false;
     /// What theory expects of it, as JSON, for reports and the conformance kit; "" is nothing. Keys: `balance` ("exact",
-    /// "multinomial", "ring:K", "by_load"), `weights` (bool), `consistent` (bool).
+    /// "multinomial", "ring:K", "by_load"; "by_options": the same key stays, shares are what the options make them and `explain` tells
+    /// them under `shares`), `weights` (bool), `consistent` (bool).
     const EXPECTATION: &'static str = "";
 
     /// The table `[strategy.config.<name>]` of `lb.toml`. Use `deny_unknown_fields`; [`NoOptions`] for none.

@@ -90,8 +90,16 @@ fn assignment_toml_is_the_sheet() {
     assert_eq!(config.proxy.listen, vec!["127.0.0.1:5000".parse().unwrap()]);
     assert_eq!(config.admin.listen, "127.0.0.1:5100".parse().unwrap());
     let strategy = &config.pools[0].strategy;
-    assert_eq!(strategy.plugin, Plugin::Name("consistent_hash".to_owned()));
-    assert_eq!(strategy.options, serde_json::json!({ "virtual_nodes": 9 }));
+    assert_eq!(strategy.plugin, Plugin::Name("assignment_ring".to_owned()));
+    let sheet = serde_json::json!({
+        "slots": 512,
+        "virtual_servers": 9,
+        "request": "i^2 + 2i + 17",
+        "server": "i^2 + j^2 + 2j + 25",
+        "first_virtual_index": 0,
+        "probing": "linear",
+    });
+    assert_eq!(strategy.options, sheet);
     assert_eq!(strategy.hash_on, [KeySource::RandomId]);
     assert!(config.course.on_proxy_port && config.course.missing_path_is_400);
     let launcher = config.launcher.unwrap();

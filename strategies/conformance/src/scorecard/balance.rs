@@ -20,6 +20,9 @@ const BY_LOAD_TOLERANCE: f64 = 0.15;
 
 /// Equal backends get equal shares.
 pub(super) fn fairness(subject: &Subject) -> Found {
+    if subject.expectation.balance == Balance::ByOptions {
+        return Ok(Finding::not_applicable("its shares are what its options make them"));
+    }
     let world = World::of(5);
     let observed = counts(5, subject.picks(&world, 20, PICKS)?);
     let finding = judge(subject.expectation.balance, &observed, &[1.0; 5]);
@@ -69,7 +72,7 @@ fn judge(balance: Balance, observed: &[u64], weights: &[f64]) -> Finding {
             let bar = format!("p ≥ {P_MIN} of ring:{points}");
             Finding::judged(p >= P_MIN, format!("Beta p {p:.3}"), bar, good, bad)
         }
-        Balance::Multinomial | Balance::ByLoad | Balance::Undeclared => {
+        Balance::Multinomial | Balance::ByLoad | Balance::ByOptions | Balance::Undeclared => {
             let p = chi_square_p(observed, weights);
             Finding::judged(p >= P_MIN, format!("chi-square p {p:.3}"), format!("p ≥ {P_MIN}"), good, bad)
         }

@@ -1,8 +1,8 @@
 //! What a strategy declares of itself, and the check that takes it at its word.
 //!
 //! Why each law has a test of its own here: `fairness` looks at sums, and a strategy can have even sums without being what it says.
-//! Exact means even over every stretch; multinomial means that a pick tells nothing of the next; a ring means that a key stays; by
-//! load means that the busy one is spared.
+//! Exact means even over every stretch; multinomial means that a pick tells nothing of the next; a ring means that a key stays, by
+//! options too; by load means that the busy one is spared.
 
 use std::collections::HashMap;
 
@@ -24,6 +24,8 @@ pub enum Balance {
     Ring(u32),
     /// As load says.
     ByLoad,
+    /// A key stays; shares are what the options make them.
+    ByOptions,
     #[default]
     Undeclared,
 }
@@ -70,7 +72,8 @@ pub(super) fn check(subject: &Subject) -> Found {
         )),
         Balance::Exact => exact(subject),
         Balance::Multinomial => independent(subject),
-        Balance::Ring(_) => keys_stay(subject),
+        Balance::Ring(_) => keys_stay(subject, "ring"),
+        Balance::ByOptions => keys_stay(subject, "by options"),
         Balance::ByLoad => spares_the_busy(subject),
     }
 }
@@ -98,7 +101,7 @@ fn independent(subject: &Subject) -> Found {
     Ok(Finding::judged(holds, format!("multinomial: p {p:.3}"), format!("p in {P_MIN} to {}", 1.0 - P_MIN), good, bad))
 }
 
-fn keys_stay(subject: &Subject) -> Found {
+fn keys_stay(subject: &Subject, law: &str) -> Found {
     let picker = subject.picker(&World::of(5))?;
     let mut homes = HashMap::new();
     let mut moved = 0;
@@ -112,7 +115,7 @@ fn keys_stay(subject: &Subject) -> Found {
         }
     }
     let (good, bad) = ("the same key goes to the same backend", "the same key went to different backends");
-    Ok(Finding::judged(moved == 0, format!("ring: {moved} of {KEYS} moved"), "0 keys move", good, bad))
+    Ok(Finding::judged(moved == 0, format!("{law}: {moved} of {KEYS} moved"), "0 keys move", good, bad))
 }
 
 fn spares_the_busy(subject: &Subject) -> Found {
@@ -140,9 +143,14 @@ impl Expectation {
             Some("exact") => Balance::Exact,
             Some("multinomial") => Balance::Multinomial,
             Some("by_load") => Balance::ByLoad,
+            Some("by_options") => Balance::ByOptions,
             Some(other) => match other.strip_prefix("ring:").and_then(|points| points.parse().ok()) {
                 Some(points) if points > 0 => Balance::Ring(points),
-                _ => return Err(format!("balance {other:?} is none of exact, multinomial, ring:K, by_load")),
+                _ => {
+                    return Err(format!(
+                        "balance {other:?} is none of exact, multinomial, ring:K, by_load, by_options"
+                    ));
+                }
             },
         };
         Ok(Self { balance, weights: declared.weights, consistent: declared.consistent })
@@ -161,6 +169,7 @@ mod tests {
             ("multinomial", Balance::Multinomial),
             ("ring:160", Balance::Ring(160)),
             ("by_load", Balance::ByLoad),
+            ("by_options", Balance::ByOptions),
         ] {
             assert_eq!(balance(text), Ok(law));
         }

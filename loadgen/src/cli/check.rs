@@ -1,0 +1,99 @@
+//! `loadgen check`: whether a stored run keeps its thresholds, or whether an experiment file is sound. For CI.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Args as ClapArgs;
+
+use crate::experiment::Threshold;
+use crate::experiment::plan::Plan;
+use crate::model::{Folder, Run, Severity};
+use crate::run::{EXIT_THRESHOLD, EXIT_USAGE};
+
+#[derive(Clone, Debug, ClapArgs)]
+#[command(after_help = "\
+Examples:
+  loadgen check runs/20261122-b --threshold 'p99<50ms' --threshold 'errors<0.1%'
+  loadgen check runs/new --baseline runs/old --threshold 'regression(p99)<5%'
+  loadgen check runs/x --threshold 'least_connections:answered_within(1s)>99%'
+  loadgen check --plan my.toml
+
+A run that must not be believed (its counts disagree, its generator was late) keeps no threshold: exit code 1.")]
+pub struct CheckArgs {
+    /// The folder of a run
+    #[arg(value_name = "DIR", required_unless_present = "plan")]
+    pub run: Option<PathBuf>,
+
+    /// What must hold for each arm and size, or for ARM: alone; may be repeated
+    #[arg(long, value_name = "[ARM:]METRIC<VALUE")]
+    pub threshold: Vec<Threshold>,
+
+    /// An earlier run, for regression(…)
+    #[arg(long, value_name = "DIR")]
+    pub baseline: Option<PathBuf>,
+
+    /// An experiment file: is it right?
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "threshold", "baseline"])]
+    pub plan: Option<PathBuf>,
+}
+
+pub(super) fn main(args: &CheckArgs) -> ExitCode {
+    match (&args.plan, &args.run) {
+        (Some(plan), _) => check_plan(plan),
+        (None, Some(run)) => ExitCode::from(check_run(args, run)),
+        (None, None) => ExitCode::from(EXIT_USAGE),
+    }
+}
+
+fn check_plan(path: &Path) -> ExitCode {
+    match Plan::read(path) {
+        Ok(plan) => {
+            let arms: Vec<&str> = plan.arms.iter().map(|arm| arm.label.as_str()).collect();
+            let sizes: Vec<String> = plan.sizes.iter().map(u32::to_string).collect();
+            let (path, arms, sizes) = (path.display(), arms.join(", "), sizes.join(", "));
+            println!("{path}: sound; arms {arms}; N = {sizes}; {} faults", plan.faults.len());
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("loadgen: {error}");
+            ExitCode::from(EXIT_USAGE)
+        }
+    }
+}
+
+fn check_run(args: &CheckArgs, path: &Path) -> u8 {
+    let read = |path: &Path| -> Result<Run, u8> {
+        Folder::new(path).read().map_err(|error| {
+            eprintln!("loadgen: {error}");
+            EXIT_USAGE
+        })
+    };
+    let (run, baseline) = match (read(path), args.baseline.as_deref().map(read).transpose()) {
+        (Ok(run), Ok(baseline)) => (run, baseline),
+        (Err(code), _) | (_, Err(code)) => return code,
+    };
+    let mut code = 0;
+    for threshold in &args.threshold {
+        if threshold.needs_baseline() && baseline.is_none() {
+            eprintln!("loadgen: regression(…) needs --baseline DIR");
+            return EXIT_USAGE;
+        }
+        let judgements = threshold.judge(&run, baseline.as_ref());
+        if judgements.is_empty() {
+            let labels: Vec<&str> = run.manifest.arms.iter().map(|arm| arm.label.as_str()).collect();
+            eprintln!("loadgen: a threshold names an arm that the run has not; it has {}", labels.join(", "));
+            return EXIT_USAGE;
+        }
+        for judgement in judgements {
+            println!("{}  {}", if judgement.is_kept { "kept  " } else { "MISSED" }, judgement.text);
+            if !judgement.is_kept {
+                code = EXIT_THRESHOLD;
+            }
+        }
+    }
+    for mark in run.manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid) {
+        eprintln!("loadgen: this run must not be believed ({}): {}", mark.check, mark.reason);
+        code = 1;
+    }
+    code
+}

@@ -1,0 +1,29 @@
+//! Experiments: what is to be done ([`plan`]), and doing it ([`run`]).
+//!
+//! A run takes three steps: a [`Stage`](stage::Stage) is set (lb with its backends, or one that runs already), a course is run on it (`cells`: arms
+//! and sizes one after the other; `timeline`: faults by the clock; `blocks`: arms side by side), and what was measured is kept as
+//! `model` has it and reported.
+//!
+//! Invariants: whatever ends a run early, what it has is written and marked; the same plan and seed ask for the same requests; nothing
+//! here judges, `statistics` does.
+
+mod blocks;
+mod calibration;
+mod cells;
+mod conductor;
+mod faults;
+mod host;
+mod judge;
+pub mod plan;
+mod probe;
+mod progress;
+mod record;
+mod run;
+mod seeds;
+mod stage;
+mod thresholds;
+mod timeline;
+
+pub use host::host;
+pub use run::{Experiment, ExperimentError, Finished, PLAN_FILE, Place, folder_for, run};
+pub use thresholds::{BadThreshold, Judgement, Threshold};

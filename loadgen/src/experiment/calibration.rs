@@ -1,0 +1,80 @@
+//! How much the pool can take, and the load that a plan asks for.
+
+use std::time::Duration;
+
+use super::plan::{self, ArmPlan, Law, LoadPlan, Rate};
+use super::run::ExperimentError;
+use super::seeds::Seeds;
+use super::stage::Stage;
+use crate::load::{self, Arrivals, Goal, Stop};
+use crate::model;
+
+/// The part of the budget that calibration gets, and how much it may be at most.
+const SHARE: f64 = 0.15;
+const LONGEST: Duration = Duration::from_secs(20);
+
+/// An open loop with its rate known.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Rated {
+    pub(super) arrivals: Arrivals,
+    pub(super) rps: f64,
+    pub(super) capacity_rps: Option<f64>,
+}
+
+/// What every request of the plan looks like, sent by this arrival law until `stop`.
+pub(super) fn engine_plan(stage: &Stage, plan: &plan::Plan, arrivals: Arrivals, stop: Stop, seed: u64) -> load::Plan {
+    let target = load::Target { addresses: vec![stage.balancer.target], host: stage.balancer.host.clone() };
+    let mut engine = load::Plan::new(target, arrivals, stop);
+    engine.requests = vec![load::Request::get(&plan.requests.path)];
+    engine.keys = plan.requests.keys;
+    engine.cost = plan.requests.cost;
+    engine.timeout = plan.requests.timeout;
+    engine.seed = seed;
+    if let LoadPlan::Open { outstanding, .. } = plan.load {
+        engine.outstanding = outstanding as usize;
+        engine.connections = outstanding as usize;
+    }
+    engine
+}
+
+/// The rate that the plan asks for; where it is a part of capacity, that is found out first, with round robin in charge: capacity is the
+/// pool's, not an arm's, and round robin uses all of it.
+pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Result<Rated, ExperimentError> {
+    let LoadPlan::Open { law, rate, .. } = plan.load else { return Err(ExperimentError::NotOpen) };
+    let arrivals = |rps: f64| match law {
+        Law::Poisson => Arrivals::Poisson { rps },
+        Law::Constant => Arrivals::Constant { rps },
+    };
+    let part = match rate {
+        Rate::Rps(rps) => return Ok(Rated { arrivals: arrivals(rps), rps, capacity_rps: None }),
+        Rate::OfCapacity(part) => part,
+    };
+    let even = ArmPlan {
+        label: "round_robin, to calibrate".into(),
+        strategy: "round_robin".into(),
+        options: toml::Table::new(),
+    };
+    let is_in_charge = plan.arms.iter().any(|arm| arm.label == stage.in_charge && arm.strategy == even.strategy);
+    if !is_in_charge {
+        stage.swap(&even)?;
+    }
+    let budget = plan.budget.mul_f64(SHARE).min(LONGEST).max(Duration::from_secs(3));
+    stage.progress.say(&format!("finding out what the pool can take, for {:.0} s", budget.as_secs_f64()));
+    let engine = engine_plan(stage, plan, Arrivals::Closed { connections: 1 }, Stop::WhenTold, seeds.requests);
+    let goal = Goal { p99: plan.requests.calm_p99, ..Goal::default() };
+    let interrupt = stage.interrupt.clone();
+    let found = load::calibrate(&engine, &goal, budget, |handle, _| {
+        if interrupt.is_raised() {
+            handle.abort();
+        }
+    })?;
+    let (capacity, rps) = (found.capacity_rps, found.capacity_rps * part);
+    stage.progress.say(&format!("capacity {capacity:.0}/s with p99 within {:?}; {part} of it is {rps:.0}/s", goal.p99));
+    if !found.is_bracketed {
+        let reason = format!(
+            "calibration ended before it met a rate that is too much: the capacity may be above {capacity:.0}/s"
+        );
+        stage.mark(model::Severity::Warning, "capacity", reason);
+    }
+    Ok(Rated { arrivals: arrivals(rps), rps, capacity_rps: Some(capacity) })
+}

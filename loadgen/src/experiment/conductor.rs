@@ -1,0 +1,208 @@
+//! A load that goes on, and everything that is done and seen meanwhile.
+//!
+//! The load runs on threads of its own. Whoever holds the conductor goes from moment to moment with [`Conductor::until`]; between them
+//! it looks at the pool (requests in flight, who may get requests) and says how it goes. Invariant: dropped, the load is aborted.
+
+use std::collections::BTreeMap;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::time::{Duration, Instant};
+
+use super::run::ExperimentError;
+use super::stage::Stage;
+use crate::lab::BackendState;
+use crate::load::{self, Handle, Outcome, Plan};
+use crate::model::EventKind;
+
+pub(super) struct Conductor<'a> {
+    pub(super) stage: &'a mut Stage,
+    pub(super) handle: Handle,
+    /// For the progress line: what runs, and what comes next.
+    pub(super) what: String,
+    pub(super) next: Option<(Instant, String)>,
+    /// When the load began, on the run's clock.
+    pub(super) began_ms: u64,
+    ended: Receiver<Outcome>,
+    outcome: Option<Outcome>,
+    asked: Option<f64>,
+    watch: Watch,
+    look_every: Duration,
+    next_look: Instant,
+    /// How long the last requests may take.
+    patience: Duration,
+}
+
+/// Why `until` came back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Flow {
+    /// It is time.
+    Reached,
+    /// The load has ended.
+    Ended,
+    Interrupted,
+}
+
+/// What was seen of the pool.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// By time on the run's clock: requests in flight by backend.
+    in_flight: Vec<(u64, Vec<(String, u32)>)>,
+    states: BTreeMap<String, Seen>,
+    /// Backends that were lost and have not come back.
+    missing: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Seen {
+    eligible: bool,
+    pid: Option<u32>,
+}
+
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+/// Where moments matter.
+const LOOK_CLOSELY: Duration = Duration::from_millis(20);
+
+// === impl Conductor ===
+
+impl<'a> Conductor<'a> {
+    pub(super) fn start(stage: &'a mut Stage, plan: Plan, what: &str) -> Result<Self, ExperimentError> {
+        let (asked, patience) = (plan.arrivals.rps(), plan.timeout + Duration::from_secs(5));
+        stage.progress.begin();
+        let running = load::start(plan)?;
+        let handle = running.handle();
+        let now = Instant::now();
+        let began_ms = stage.at_ms(now).saturating_sub(handle.ns_at(now) / 1_000_000);
+        let (sender, ended) = mpsc::channel();
+        let waiter = std::thread::Builder::new().name("waits-for-load".to_owned());
+        waiter.spawn(move || drop(sender.send(running.wait()))).map_err(load::StartError::from)?;
+        Ok(Self {
+            stage,
+            handle,
+            what: what.to_owned(),
+            next: None,
+            began_ms,
+            ended,
+            outcome: None,
+            asked,
+            watch: Watch::default(),
+            look_every: LOOK_EVERY,
+            next_look: now,
+            patience,
+        })
+    }
+
+    /// Looks more often from now on.
+    pub(super) fn look_closely(&mut self) {
+        self.look_every = LOOK_CLOSELY;
+    }
+
+    /// Goes on until `moment` (`None`: until the load has ended).
+    pub(super) fn until(&mut self, moment: Option<Instant>) -> Result<Flow, ExperimentError> {
+        loop {
+            if self.outcome.is_some() {
+                return Ok(Flow::Ended);
+            }
+            if self.stage.interrupt.is_raised() {
+                return Ok(Flow::Interrupted);
+            }
+            let now = Instant::now();
+            if moment.is_some_and(|moment| moment <= now) {
+                return Ok(Flow::Reached);
+            }
+            let next = moment.map_or(self.next_look, |moment| moment.min(self.next_look));
+            match self.ended.recv_timeout(next.saturating_duration_since(now)) {
+                Ok(outcome) => self.outcome = Some(outcome),
+                Err(RecvTimeoutError::Timeout) => {}
+                Err(RecvTimeoutError::Disconnected) => return Err(ExperimentError::LoadDied),
+            }
+            if Instant::now() >= self.next_look {
+                self.next_look = Instant::now() + self.look_every;
+                self.look()?;
+            }
+        }
+    }
+
+    /// Looks at the pool and tells how it goes.
+    pub(super) fn look(&mut self) -> Result<(), ExperimentError> {
+        if let Some(how) = self.stage.balancer.has_ended() {
+            return Err(ExperimentError::BalancerEnded(how));
+        }
+        // an admin port that is busy for once is no reason to end
+        if let Ok(states) = self.stage.balancer.admin.backends() {
+            self.watch.note(self.stage, &states);
+        }
+        let mut what = self.what.clone();
+        if let Some((at, next)) = &self.next {
+            let left = at.saturating_duration_since(Instant::now()).as_secs_f64();
+            what.push_str(&format!(", in {left:.0} s {next}"));
+        }
+        self.stage.progress.look(&self.handle.snapshot(), self.asked, &what);
+        Ok(())
+    }
+
+    /// Sends nothing more, waits for what is under way, and gives what was counted.
+    pub(super) fn finish(mut self) -> Result<(Outcome, Watch), ExperimentError> {
+        if self.outcome.is_none() {
+            self.handle.finish();
+            let patience = if self.stage.interrupt.is_raised() { Duration::from_secs(2) } else { self.patience };
+            self.outcome = match self.ended.recv_timeout(patience) {
+                Ok(outcome) => Some(outcome),
+                Err(RecvTimeoutError::Timeout) => {
+                    self.handle.abort();
+                    self.ended.recv().ok()
+                }
+                Err(RecvTimeoutError::Disconnected) => None,
+            };
+        }
+        let outcome = self.outcome.take().ok_or(ExperimentError::LoadDied)?;
+        Ok((outcome, std::mem::take(&mut self.watch)))
+    }
+}
+
+impl Drop for Conductor<'_> {
+    fn drop(&mut self) {
+        self.handle.abort();
+    }
+}
+
+// === impl Watch ===
+
+impl Watch {
+    fn note(&mut self, stage: &mut Stage, states: &[BackendState]) {
+        let counts = states.iter().map(|state| (state.id.clone(), state.in_flight)).collect();
+        self.in_flight.push((stage.now_ms(), counts));
+        for state in states {
+            let now = Seen { eligible: state.eligible, pid: state.pid };
+            let Some(before) = self.states.insert(state.id.clone(), now) else { continue };
+            if before.eligible && (!now.eligible || now.pid != before.pid) && !self.missing.contains(&state.id) {
+                self.missing.push(state.id.clone());
+                let text = format!("{} gets no more requests", state.id);
+                stage.event(EventKind::Detected, Some(state.id.clone()), text);
+            }
+            if now.eligible && self.missing.contains(&state.id) {
+                self.missing.retain(|id| *id != state.id);
+                let text = if self.missing.is_empty() { ": all are back" } else { "" };
+                stage.event(
+                    EventKind::Recovered,
+                    Some(state.id.clone()),
+                    format!("{} gets requests again{text}", state.id),
+                );
+            }
+        }
+        self.states.retain(|id, _| states.iter().any(|state| state.id == *id));
+    }
+
+    /// Mean requests in flight of each of these backends between two moments; `None` if nobody looked.
+    pub(super) fn mean_in_flight(&self, from_ms: u64, to_ms: u64, ids: &[String]) -> Option<Vec<f64>> {
+        let looks: Vec<_> = self.in_flight.iter().filter(|(at, _)| (from_ms..to_ms).contains(at)).collect();
+        if looks.is_empty() {
+            return None;
+        }
+        let of = |id: &String| {
+            let of_look = |look: &&&(u64, Vec<(String, u32)>)| {
+                look.1.iter().find(|(other, _)| other == id).map_or(0.0, |(_, count)| f64::from(*count))
+            };
+            looks.iter().map(|look| of_look(&look)).sum::<f64>() / looks.len() as f64
+        };
+        Some(ids.iter().map(of).collect())
+    }
+}

@@ -1,0 +1,90 @@
+//! The machine of a run, as far as it bears on the numbers. What cannot be read is left empty: it must not end an experiment.
+
+use std::fs;
+
+use crate::model::Host;
+
+/// Begun before a run and closed after it.
+#[derive(Clone, Debug)]
+pub(super) struct HostWatch {
+    host: Host,
+    before: Option<CpuTimes>,
+}
+
+/// Of `/proc/stat`, in ticks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct CpuTimes {
+    all: u64,
+    steal: u64,
+}
+
+/// As it is now.
+pub fn host() -> Host {
+    let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    let named = |key: &str| {
+        cpu.lines().find(|line| line.starts_with(key)).and_then(|line| Some(line.split_once(':')?.1.trim().to_owned()))
+    };
+    Host {
+        name: line("/proc/sys/kernel/hostname"),
+        cpu: named("model name").or_else(|| named("CPU part")).unwrap_or_default(),
+        cores: std::thread::available_parallelism().map_or(0, |cores| cores.get() as u32),
+        kernel: line("/proc/sys/kernel/osrelease"),
+        load_before: load_average().unwrap_or(0.0),
+        load_after: None,
+        steal: None,
+    }
+}
+
+fn load_average() -> Option<f64> {
+    fs::read_to_string("/proc/loadavg").ok()?.split(' ').next()?.parse().ok()
+}
+
+// === impl HostWatch ===
+
+impl HostWatch {
+    pub(super) fn begin() -> Self {
+        Self { host: host(), before: CpuTimes::now() }
+    }
+
+    pub(super) fn end(mut self) -> Host {
+        self.host.load_after = load_average();
+        let grown =
+            self.before.zip(CpuTimes::now()).map(|(before, now)| (now.all - before.all, now.steal - before.steal));
+        self.host.steal = grown.filter(|grown| grown.0 > 0).map(|(all, steal)| steal as f64 / all as f64);
+        self.host
+    }
+}
+
+// === impl CpuTimes ===
+
+impl CpuTimes {
+    fn now() -> Option<Self> {
+        Self::parse(&fs::read_to_string("/proc/stat").ok()?)
+    }
+
+    /// user nice system idle iowait irq softirq steal; guests are in user already.
+    fn parse(text: &str) -> Option<Self> {
+        let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
+        let ticks: Vec<u64> = line.split_ascii_whitespace().take(8).filter_map(|tick| tick.parse().ok()).collect();
+        Some(Self { all: ticks.iter().sum(), steal: *ticks.get(7)? })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn steal_is_the_eighth_time() {
+        let text = "cpu  10 0 20 60 0 0 0 10 5 0\ncpu0 1 2 3\n";
+        assert_eq!(CpuTimes::parse(text), Some(CpuTimes { all: 100, steal: 10 }));
+        assert_eq!(CpuTimes::parse("nothing"), None);
+    }
+
+    #[test]
+    fn a_watch_tells_what_went_on_meanwhile() {
+        let host = HostWatch::begin().end();
+        assert!(host.cores > 0 && host.load_after.is_some(), "{host:?}");
+    }
+}

@@ -1,0 +1,233 @@
+//! An experiment as it is written down: `config/experiments/*.toml`.
+//!
+//! Two forms, as with lb.toml: [`file`] is what may be written, [`Plan`] is what is meant, with every choice made. Between them stands
+//! [`check`], whose errors name file, line and key. The plans of a1, a2, a3, a4 and b are the files of `config/experiments`, compiled in, so what
+//! one reads there is what runs.
+
+mod check;
+mod file;
+
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::load::{Cost, Keys};
+use crate::model::Scenario;
+
+/// What is to be done.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    pub scenario: Scenario,
+    /// Of the report; "" for the scenario's own.
+    pub title: String,
+    /// What all of it may take, calibration included.
+    pub budget: Duration,
+    pub load: LoadPlan,
+    pub requests: RequestPlan,
+    /// Sizes of the pool, one after the other.
+    pub sizes: Vec<u32>,
+    pub mocks: MockPlan,
+    /// The first is the baseline.
+    pub arms: Vec<ArmPlan>,
+    /// Arms side by side in blocks, and a verdict; without it one arm after the other.
+    pub blocks: Option<BlockPlan>,
+    /// In order of time.
+    pub faults: Vec<Fault>,
+    /// Keys of lb.toml that go before what loadgen writes.
+    pub lb: toml::Table,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum LoadPlan {
+    Closed {
+        connections: u32,
+        /// For each arm and size.
+        requests: u64,
+    },
+    Open {
+        law: Law,
+        rate: Rate,
+        outstanding: u32,
+        warm_up: Duration,
+        /// Of each arm; `None`: what the budget leaves.
+        duration: Option<Duration>,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Law {
+    Poisson,
+    Constant,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Rate {
+    Rps(f64),
+    /// A part of what calibration finds.
+    OfCapacity(f64),
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RequestPlan {
+    pub path: String,
+    pub keys: Keys,
+    pub cost: Cost,
+    pub timeout: Duration,
+    /// The highest p99 at which a rate is within capacity.
+    pub calm_p99: Duration,
+}
+
+/// Flags of the mock servers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct MockPlan {
+    pub service_time: String,
+    pub concurrency: u32,
+    pub queue: u32,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ArmPlan {
+    pub label: String,
+    pub strategy: String,
+    pub options: toml::Table,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BlockPlan {
+    /// What is measured of an arm in each block.
+    pub segment: Duration,
+    /// Between the swap and that.
+    pub wash_out: Duration,
+    /// Enough when every interval is at most so wide to either side, relative.
+    pub half_width: f64,
+    pub equivalence: f64,
+    pub confidence: f64,
+    pub primary: String,
+}
+
+/// Something that is done to the pool while the load goes on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Fault {
+    /// From the start of the load.
+    pub at: Duration,
+    /// When it is undone; `None`: never.
+    pub until: Option<Duration>,
+    pub kind: FaultKind,
+    /// Its place in the pool, from 1; of no meaning for those that befall all.
+    pub backend: u32,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum FaultKind {
+    /// Service times times this.
+    Slow {
+        factor: f64,
+    },
+    /// So much more for each request.
+    Delay {
+        extra: Duration,
+    },
+    Stall,
+    /// SIGKILL; lb replaces it.
+    Kill,
+    /// This share fails at once with a 500.
+    Errors {
+        rate: f64,
+    },
+    Add {
+        n: u32,
+    },
+    Remove,
+}
+
+#[derive(Debug, Error)]
+pub enum PlanError {
+    #[error("cannot read {path}: {source}")]
+    Read { path: PathBuf, source: std::io::Error },
+    #[error("{path} is not what loadgen writes: {reason}")]
+    Stored { path: PathBuf, reason: String },
+    #[error("{path}, line {line}: {key}{}{reason}", if key.is_empty() { "" } else { ": " })]
+    Wrong { path: PathBuf, line: usize, key: String, reason: String },
+}
+
+const A1: &str = include_str!("../../../config/experiments/a1.toml");
+const A2: &str = include_str!("../../../config/experiments/a2.toml");
+const A3: &str = include_str!("../../../config/experiments/a3.toml");
+const A4: &str = include_str!("../../../config/experiments/a4.toml");
+const B: &str = include_str!("../../../config/experiments/b.toml");
+
+// === impl Plan ===
+
+impl Plan {
+    pub fn read(path: &Path) -> Result<Self, PlanError> {
+        let text = std::fs::read_to_string(path).map_err(|source| PlanError::Read { path: path.to_owned(), source })?;
+        Self::parse(&text, path)
+    }
+
+    /// As a run stores it beside its results: the whole of it, with what was typed over the file.
+    pub fn to_json(&self) -> String {
+        // only a map with keys that are no strings could fail, and there is none
+        serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
+    }
+
+    /// What [`Self::to_json`] wrote.
+    pub fn read_stored(path: &Path) -> Result<Self, PlanError> {
+        let text = std::fs::read_to_string(path).map_err(|source| PlanError::Read { path: path.to_owned(), source })?;
+        serde_json::from_str(&text)
+            .map_err(|error| PlanError::Stored { path: path.to_owned(), reason: error.to_string() })
+    }
+
+    /// `path` is only for errors.
+    pub fn parse(text: &str, path: &Path) -> Result<Self, PlanError> {
+        check::plan(text, path)
+    }
+
+    /// The one that is compiled in; `None` for an experiment of one's own.
+    pub fn of(scenario: Scenario) -> Option<Self> {
+        let (text, name) = match scenario {
+            Scenario::A1 => (A1, "a1"),
+            Scenario::A2 => (A2, "a2"),
+            Scenario::A3 => (A3, "a3"),
+            Scenario::A4 => (A4, "a4"),
+            Scenario::B => (B, "b"),
+            Scenario::Own => return None,
+        };
+        let path = format!("config/experiments/{name}.toml");
+        Some(Self::parse(text, Path::new(&path)).expect("the shipped plans are sound, a test says"))
+    }
+}
+
+// === impl Fault ===
+
+impl Fault {
+    /// For events and progress: `Server 2 killed`.
+    pub fn in_words(&self, backend: &str) -> String {
+        match self.kind {
+            FaultKind::Slow { factor } => format!("{backend} slower ×{factor}"),
+            FaultKind::Delay { extra } => format!("{backend} slower by {extra:?}"),
+            FaultKind::Stall => format!("{backend} stalled"),
+            FaultKind::Kill => format!("{backend} killed (SIGKILL)"),
+            FaultKind::Errors { rate } => format!("{backend} fails {:.0} % of its requests at once", rate * 100.0),
+            FaultKind::Add { n } => format!("{n} added"),
+            FaultKind::Remove => format!("{backend} removed"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_shipped_plans_are_sound() {
+        for scenario in [Scenario::A1, Scenario::A2, Scenario::A3, Scenario::A4, Scenario::B] {
+            let plan = Plan::of(scenario).expect("there is one");
+            assert_eq!(plan.scenario, scenario);
+            assert_eq!(serde_json::from_str::<Plan>(&plan.to_json()).expect("read back"), plan);
+            assert_eq!(plan.blocks.is_some(), matches!(scenario, Scenario::A4 | Scenario::B), "{scenario}");
+        }
+        assert_eq!(Plan::of(Scenario::A2).expect("there is one").sizes, [1, 2, 3, 4, 5, 6]);
+    }
+}

@@ -1,0 +1,118 @@
+//! What may be written in an experiment file. Values that have rules beyond their type keep their place in the text.
+
+use serde::Deserialize;
+use toml::{Spanned, Table};
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct File {
+    pub(super) scenario: Option<Spanned<String>>,
+    pub(super) title: Option<String>,
+    pub(super) budget: Option<Spanned<String>>,
+    pub(super) load: Spanned<Load>,
+    #[serde(default)]
+    pub(super) backends: Backends,
+    pub(super) blocks: Option<Blocks>,
+    #[serde(default)]
+    pub(super) lb: Table,
+    #[serde(default)]
+    pub(super) arms: Vec<Spanned<Arm>>,
+    #[serde(default)]
+    pub(super) faults: Vec<Spanned<Fault>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Load {
+    #[serde(rename = "loop")]
+    pub(super) kind: Kind,
+    pub(super) connections: Option<Spanned<u32>>,
+    pub(super) requests: Option<Spanned<u64>>,
+    pub(super) arrivals: Option<Spanned<Arrivals>>,
+    pub(super) rate_rps: Option<Spanned<f64>>,
+    pub(super) of_capacity: Option<Spanned<f64>>,
+    pub(super) capacity_p99: Option<Spanned<String>>,
+    pub(super) outstanding_max: Option<Spanned<u32>>,
+    pub(super) warm_up: Option<Spanned<String>>,
+    pub(super) duration: Option<Spanned<String>>,
+    pub(super) path: Option<Spanned<String>>,
+    pub(super) keys: Option<Spanned<String>>,
+    pub(super) cost: Option<Spanned<String>>,
+    pub(super) timeout: Option<Spanned<String>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Kind {
+    Closed,
+    Open,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub(super) enum Arrivals {
+    Poisson,
+    Constant,
+}
+
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Backends {
+    pub(super) n: Option<Spanned<Sizes>>,
+    pub(super) service_time: Option<String>,
+    pub(super) concurrency: Option<u32>,
+    pub(super) queue: Option<u32>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Sizes {
+    One(u32),
+    Many(Vec<u32>),
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Blocks {
+    pub(super) segment: Option<Spanned<String>>,
+    pub(super) wash_out: Option<Spanned<String>>,
+    pub(super) half_width: Option<Spanned<f64>>,
+    pub(super) equivalence: Option<Spanned<f64>>,
+    pub(super) confidence: Option<Spanned<f64>>,
+    pub(super) primary: Option<Spanned<String>>,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Arm {
+    pub(super) label: Option<String>,
+    pub(super) strategy: String,
+    #[serde(default)]
+    pub(super) options: Table,
+}
+
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Fault {
+    pub(super) at: Spanned<String>,
+    #[serde(rename = "for")]
+    pub(super) lasts: Option<Spanned<String>>,
+    pub(super) kind: FaultKind,
+    pub(super) backend: Option<Spanned<u32>>,
+    pub(super) factor: Option<Spanned<f64>>,
+    pub(super) extra: Option<Spanned<String>>,
+    pub(super) rate: Option<Spanned<f64>>,
+    pub(super) n: Option<Spanned<u32>>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum FaultKind {
+    Slow,
+    Delay,
+    Stall,
+    Kill,
+    Errors,
+    Add,
+    Remove,
+}

@@ -1,0 +1,122 @@
+//! From what the load engine counted to what is stored: cells, latencies, time series.
+
+use crate::load::{Outcome, Segment};
+use crate::model::{BackendCount, Cell, CellKey, Latencies, Series, Window};
+use crate::statistics::{Law, jain};
+
+use super::conductor::Watch;
+
+/// What was measured, in the order of measuring.
+#[derive(Debug, Default)]
+pub(super) struct Record {
+    pub(super) cells: Vec<Cell>,
+    pub(super) series: Vec<Series>,
+    pub(super) latencies: std::collections::BTreeMap<CellKey, Latencies>,
+}
+
+/// What belongs to a cell beside its counts.
+pub(super) struct About<'a> {
+    pub(super) key: CellKey,
+    /// The pool, in its order.
+    pub(super) pool: &'a [String],
+    /// What its counts should be, if that can be said.
+    pub(super) law: Option<&'a Law>,
+    pub(super) asked_rps: Option<f64>,
+    pub(super) retries: Option<u64>,
+    /// The load's start on the run's clock.
+    pub(super) began_ms: u64,
+}
+
+const WINDOW_MS: u64 = 100;
+
+// === impl Record ===
+
+impl Record {
+    /// Keeps a segment of a load as a cell.
+    pub(super) fn keep(&mut self, about: About<'_>, segment: &Segment, outcome: &Outcome, watch: &Watch) {
+        let ids = ids(about.pool, segment);
+        let counts: Vec<u64> =
+            ids.iter().map(|id| segment.backends.get(id).map_or(0, |tally| tally.answered)).collect();
+        let bands = about.law.filter(|_| ids.len() == about.pool.len()).map(|law| law.bands(counts.iter().sum()));
+        let backends = ids.iter().zip(&counts).enumerate().map(|(at, (id, &requests))| BackendCount {
+            id: id.clone(),
+            requests,
+            errors: segment.backends.get(id).map_or(0, |tally| tally.failed),
+            expected: bands.as_ref().and_then(|bands| bands.get(at).copied()),
+        });
+        let backends: Vec<BackendCount> = backends.collect();
+        let (from_ms, to_ms) =
+            (about.began_ms + segment.from_ns / 1_000_000, about.began_ms + segment.to_ns / 1_000_000);
+        let in_flight = watch.mean_in_flight(from_ms, to_ms, &ids);
+        self.cells.push(Cell {
+            arm: about.key.arm.clone(),
+            n: about.key.n,
+            block: about.key.block,
+            at_ms: from_ms,
+            duration_ns: segment.to_ns - segment.from_ns,
+            requests: segment.answered + segment.errors.total(),
+            errors: segment.failed_answers() + segment.errors.total(),
+            error_kinds: error_kinds(segment),
+            retries: about.retries,
+            unsent: segment.unsent,
+            asked_rps: about.asked_rps,
+            jain_in_flight: in_flight.and_then(|means| jain(&means)),
+            chi_square_p: about.law.filter(|_| bands.is_some()).and_then(|law| law.p(&counts)),
+            backends,
+        });
+        self.series.push(series(&about, segment, outcome, ids));
+        self.latencies.insert(about.key, latencies(segment));
+    }
+}
+
+impl Record {
+    /// Leaves out what belongs to blocks after this one: not all arms ran in them.
+    pub(super) fn drop_blocks_after(&mut self, block: u32) {
+        self.cells.retain(|cell| cell.block <= block);
+        self.series.retain(|series| series.block <= block);
+        self.latencies.retain(|key, _| key.block <= block);
+    }
+}
+
+/// The pool's, then others that answered (they have left since).
+fn ids(pool: &[String], segment: &Segment) -> Vec<String> {
+    let others = segment.backends.keys().filter(|id| !pool.contains(id));
+    pool.iter().chain(others).cloned().collect()
+}
+
+fn error_kinds(segment: &Segment) -> std::collections::BTreeMap<String, u64> {
+    let statuses = segment.statuses.range(400..).map(|(status, count)| (format!("status {status}"), *count));
+    let errors = segment.errors.iter().map(|(kind, count)| (kind.name().to_owned(), count));
+    statuses.chain(errors).collect()
+}
+
+fn latencies(segment: &Segment) -> Latencies {
+    let mut all = Latencies::new();
+    // both grow as needed, so they take any other
+    let _ = all.latency.add(&segment.latency);
+    let _ = all.service.add(&segment.service);
+    all
+}
+
+fn series(about: &About<'_>, segment: &Segment, outcome: &Outcome, ids: Vec<String>) -> Series {
+    let (from_ms, to_ms) = (segment.from_ns / 1_000_000, segment.to_ns.div_ceil(1_000_000));
+    let within = outcome.windows.iter().filter(|window| window.start_ms >= from_ms && window.start_ms < to_ms);
+    let window = |window: &crate::load::Window| {
+        let count = |id: &String| {
+            let at = outcome.backends.iter().position(|name| name == id);
+            at.and_then(|at| window.backends.get(at)).map_or(0, |count| u64::from(*count))
+        };
+        Window {
+            at_ms: about.began_ms + window.start_ms,
+            asked: about.asked_rps.map(|_| window.due),
+            answered: window.ok + window.failed + window.errors,
+            errors: window.failed + window.errors,
+            p50_ns: window.p50_ns,
+            p99_ns: window.p99_ns,
+            backends: ids.iter().map(count).collect(),
+        }
+    };
+    let windows = within.map(window).collect();
+    let CellKey { arm, n, block } = about.key.clone();
+    Series { arm, n, block, window_ms: WINDOW_MS, backends: ids, windows }
+}

@@ -1,0 +1,387 @@
+//! One experiment from its plan to its folder.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use thiserror::Error;
+
+use super::calibration::Rated;
+use super::host::HostWatch;
+use super::plan::{ArmPlan, Law, LoadPlan, Plan};
+use super::progress::Progress;
+use super::record::Record;
+use super::seeds::Seeds;
+use super::stage::Stage;
+use super::{blocks, cells, timeline};
+use crate::lab::{self, Balancer, BalancerError, Interrupt, Programs, Scrape, Setup, StrategyFile};
+use crate::load::{self, Arrivals};
+use crate::model::{
+    self, Backends, Comparison, Completeness, Disruption, EventKind, Folder, Load, Manifest, Program, Results, Run,
+    SCHEMA, Severity,
+};
+
+/// What to run, where.
+#[derive(Clone, Debug)]
+pub struct Experiment {
+    pub plan: Plan,
+    pub place: Place,
+    /// `None`: a fresh one.
+    pub seed: Option<u64>,
+    /// The run's folder. It must not hold a run yet.
+    pub out: PathBuf,
+    /// For the manifest: how it can be repeated.
+    pub command: Vec<String>,
+    pub is_quiet: bool,
+}
+
+/// Which balancer.
+#[derive(Clone, Debug)]
+pub enum Place {
+    /// One of our own.
+    Ours(Programs),
+    /// One that runs: where requests go, and its admin port.
+    Theirs { target: String, admin: String },
+}
+
+/// A run that was written.
+#[derive(Debug)]
+pub struct Finished {
+    pub folder: Folder,
+    pub run: Run,
+    /// What ended it early, if anything did.
+    pub ended: Option<ExperimentError>,
+}
+
+#[derive(Debug, Error)]
+pub enum ExperimentError {
+    #[error(transparent)]
+    Balancer(#[from] BalancerError),
+    #[error(transparent)]
+    Admin(#[from] lab::AdminError),
+    #[error(transparent)]
+    Mock(#[from] lab::MockError),
+    #[error(transparent)]
+    Web(#[from] lab::WebError),
+    #[error(transparent)]
+    Ledger(#[from] lab::LedgerError),
+    #[error(transparent)]
+    Folder(#[from] model::FolderError),
+    #[error(transparent)]
+    Load(#[from] load::StartError),
+    #[error(transparent)]
+    Calibration(load::CalibrationError),
+    #[error("the load ended in a panic; this is a fault of loadgen")]
+    LoadDied,
+    #[error("lb ended in the middle of the run ({0}); its log is lb/lb.log in the run's folder")]
+    BalancerEnded(String),
+    #[error("interrupted {0}")]
+    Interrupted(String),
+    #[error("this course of an experiment needs the other kind of loop")]
+    NotOpen,
+    #[error("there is no strategy {name}; there are: {known}")]
+    Strategy { name: String, known: String },
+    #[error("the strategy {name} cannot be loaded: {reason}")]
+    BrokenStrategy { name: String, reason: String },
+    #[error("there is no backend {0:?} to befall")]
+    NoBackend(String),
+    #[error("the process of {0} is not known: only those that lb launched can be killed")]
+    NoProcess(String),
+    #[error("cannot kill process {pid}: {reason}")]
+    Kill { pid: u32, reason: String },
+    #[error("{0} holds a run already: choose another folder with --out")]
+    Taken(PathBuf),
+}
+
+/// In a run's folder: the plan as it was carried out, for a replay.
+pub const PLAN_FILE: &str = "plan.json";
+
+/// What strategies declare of themselves, by name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Declared(Vec<StrategyFile>);
+
+impl From<load::CalibrationError> for ExperimentError {
+    fn from(error: load::CalibrationError) -> Self {
+        match error {
+            load::CalibrationError::Aborted => Self::Interrupted("while the capacity was found out".into()),
+            other => Self::Calibration(other),
+        }
+    }
+}
+
+/// Runs it and writes what came of it, with its reports. An error means that there is nothing to write; whatever ends a run later is
+/// in [`Finished::ended`].
+pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, ExperimentError> {
+    let Experiment { plan, place, seed, out, command, is_quiet } = experiment;
+    let folder = Folder::new(out);
+    if folder.file("run.json").exists() {
+        return Err(ExperimentError::Taken(out.clone()));
+    }
+    let (origin, started) = (Instant::now(), jiff::Timestamp::now());
+    let (host, seeds) = (HostWatch::begin(), Seeds::new(*seed));
+    let was_there = out.exists();
+    let (balancer, declared) = set_up(plan, place, &folder, interrupt).inspect_err(|_| {
+        // a run that never began leaves no folder; what lb said is in the error
+        if !was_there {
+            let _ = std::fs::remove_dir_all(out);
+        }
+    })?;
+    model::write_atomically(&folder.file(PLAN_FILE), plan.to_json().as_bytes())?;
+    let status = balancer.admin.status()?;
+    let pool = status.pools.iter().find(|pool| pool.name == "default");
+    let found = pool.map_or(0, |pool| pool.backends.len() as u32);
+    let mut plan = plan.clone();
+    if !balancer.is_ours() && plan.sizes.len() == 1 {
+        // a pool that is there is taken as it is
+        plan.sizes = vec![found.max(1)];
+    }
+    let plan = &plan;
+    let in_charge = plan.arms.iter().find(|arm| {
+        matches!(place, Place::Ours(_))
+            && arm.label == plan.arms[0].label
+            && pool.is_some_and(|pool| pool.strategy == arm.strategy)
+    });
+    let mut stage = Stage {
+        folder: folder.clone(),
+        interrupt: interrupt.clone(),
+        progress: Progress::new(*is_quiet, origin),
+        origin,
+        events: Vec::new(),
+        marks: Vec::new(),
+        accounting: Vec::new(),
+        in_charge: in_charge.map(|arm| arm.label.clone()).unwrap_or_default(),
+        balancer,
+    };
+    stage.progress.say(&format!("lb {} serves {}, seed {}", status.version, stage.balancer.target, seeds.run));
+    let (mut record, mut disruptions, mut compared) = (Record::default(), Vec::new(), None);
+    let mut load = closed_load(plan);
+    let ended = course(&mut stage, plan, &seeds, &declared, (&mut record, &mut disruptions, &mut load, &mut compared));
+    let ended = ended.err();
+    let put_back = stage.put_back(found);
+    if record.cells.is_empty() {
+        // nothing was measured: the reason is all there is
+        if let Some(error) = ended {
+            return Err(error);
+        }
+    }
+    if let Some(error) = &ended {
+        stage.event(EventKind::Interrupted, None, error.to_string());
+    }
+    if let Err(error) = put_back {
+        let reason = format!("the balancer could not be left as it was found: {error}");
+        stage.mark(Severity::Warning, "put_back", reason);
+    }
+    mark_accounting(&mut stage);
+    let revision = stage.balancer.admin.metrics().ok().and_then(|text| Scrape::parse(&text).ok());
+    let manifest = Manifest {
+        schema: SCHEMA,
+        scenario: plan.scenario,
+        title: plan.title.clone(),
+        command: command.clone(),
+        loadgen: Program {
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            commit: option_env!("LOADGEN_REVISION").unwrap_or("unknown").to_owned(),
+        },
+        lb: Some(Program { version: status.version, commit: revision.as_ref().map_or("unknown".into(), revision_of) }),
+        started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
+        duration_ms: stage.now_ms(),
+        budget_ms: u64::try_from(plan.budget.as_millis()).unwrap_or(u64::MAX),
+        arms: plan.arms.iter().map(|arm| declared.arm(arm, &stage.balancer.config_sha256)).collect(),
+        load,
+        backends: backends(plan, &stage.balancer),
+        seeds: seeds.by_name(),
+        host: host.end(),
+        completeness: match &ended {
+            None => Completeness::Complete,
+            Some(error) => Completeness::Partial { reason: error.to_string() },
+        },
+        marks: std::mem::take(&mut stage.marks),
+    };
+    let results = Results {
+        cells: record.cells,
+        events: std::mem::take(&mut stage.events),
+        accounting: std::mem::take(&mut stage.accounting),
+        disruptions,
+        comparison: compared,
+    };
+    let run = Run { manifest, results, series: record.series, latencies: record.latencies };
+    folder.write(&run)?;
+    Ok(Finished { folder, run, ended })
+}
+
+type Out<'a> = (&'a mut Record, &'a mut Vec<Disruption>, &'a mut Load, &'a mut Option<Comparison>);
+
+/// Which course a plan takes is read off the plan, not off its scenario.
+fn course(
+    stage: &mut Stage,
+    plan: &Plan,
+    seeds: &Seeds,
+    declared: &Declared,
+    (record, disruptions, load, compared): Out<'_>,
+) -> Result<(), ExperimentError> {
+    match (&plan.blocks, &plan.load) {
+        (Some(blocks), _) => blocks::run(stage, plan, blocks, seeds, declared, (record, load, compared)),
+        (None, LoadPlan::Open { .. }) => timeline::run(stage, plan, seeds, declared, record, load),
+        (None, LoadPlan::Closed { .. }) => cells::run(stage, plan, seeds, declared, record, disruptions),
+    }
+}
+
+fn set_up(
+    plan: &Plan,
+    place: &Place,
+    folder: &Folder,
+    interrupt: &Interrupt,
+) -> Result<(Balancer, Declared), ExperimentError> {
+    let programs = match place {
+        Place::Ours(programs) => programs,
+        // a running lb does not tell what it could load; it will refuse what it cannot
+        Place::Theirs { target, admin } => return Ok((Balancer::attach(target, admin)?, Declared::default())),
+    };
+    let mocks = &plan.mocks;
+    let flags = [
+        ("--service-time", mocks.service_time.clone()),
+        ("--concurrency", mocks.concurrency.to_string()),
+        ("--queue", mocks.queue.to_string()),
+    ];
+    let setup = Setup {
+        strategy: plan.arms[0].strategy.clone(),
+        options: plan.arms[0].options.clone(),
+        replicas: *plan.sizes.first().unwrap_or(&3),
+        mock_flags: flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect(),
+        keys: plan.lb.clone(),
+    };
+    let config = lab::write_config(programs, &setup, &folder.file("lb"))?;
+    let declared = Declared(lab::strategies(programs, &config)?);
+    plan.arms.iter().try_for_each(|arm| declared.check(&arm.strategy))?;
+    Ok((Balancer::start(programs, &config, setup.replicas, interrupt)?, declared))
+}
+
+fn closed_load(plan: &Plan) -> Load {
+    match plan.load {
+        LoadPlan::Closed { connections, requests } => Load::Closed { connections, requests },
+        LoadPlan::Open { law, outstanding, .. } => Load::Open {
+            arrivals: match law {
+                Law::Poisson => model::Arrivals::Poisson,
+                Law::Constant => model::Arrivals::Constant,
+            },
+            rate_rps: 0.0,
+            capacity_rps: None,
+            outstanding_max: outstanding,
+        },
+    }
+}
+
+pub(super) fn open_load(rated: &Rated, outstanding: u32) -> Load {
+    let arrivals = match rated.arrivals {
+        Arrivals::Constant { .. } => model::Arrivals::Constant,
+        _ => model::Arrivals::Poisson,
+    };
+    Load::Open { arrivals, rate_rps: rated.rps, capacity_rps: rated.capacity_rps, outstanding_max: outstanding }
+}
+
+fn backends(plan: &Plan, balancer: &Balancer) -> Backends {
+    let mocks = &plan.mocks;
+    let service = match (plan.requests.cost, mocks.service_time.as_str()) {
+        (load::Cost::None, "0") => "no service time".to_owned(),
+        (load::Cost::None, law) => format!("service time {law}"),
+        (cost, _) => format!("service time {cost}, told by each request"),
+    };
+    let at_a_time = match mocks.concurrency {
+        0 => "any number of requests at a time".to_owned(),
+        n => format!("{n} requests at a time"),
+    };
+    let description = match balancer.is_ours() {
+        true => format!("mock-server, {service}, {at_a_time}"),
+        false => "servers that ran already".to_owned(),
+    };
+    let keys = match plan.requests.keys {
+        load::Keys::None => "no keys".to_owned(),
+        load::Keys::Sequential => "6-digit keys in their order".to_owned(),
+        load::Keys::Uniform => "uniform 6-digit ids".to_owned(),
+        load::Keys::Zipf { keys, exponent } => format!("{keys} keys, Zipf with exponent {exponent}"),
+        load::Keys::Hot { share } => format!("one key with {:.0} % of the requests, the others uniform", share * 100.0),
+    };
+    Backends { description, keys, target: balancer.host.clone() }
+}
+
+fn mark_accounting(stage: &mut Stage) {
+    let wrong: Vec<String> = stage
+        .accounting
+        .iter()
+        .filter_map(|stretch| Some(format!("{}: {}", stretch.stretch, stretch.mismatch.as_ref()?)))
+        .collect();
+    if !wrong.is_empty() {
+        stage.mark(Severity::Invalid, "accounting", wrong.join("; "));
+    } else if !stage.accounting.is_empty() {
+        let requests: u64 = stage.accounting.iter().map(|stretch| stretch.client).sum();
+        let reason = format!("client, balancer and backends counted the same {requests} requests");
+        stage.mark(Severity::Passed, "accounting", reason);
+    }
+}
+
+fn revision_of(scrape: &Scrape) -> String {
+    let info = scrape.matching("lb_build_info", &[]).find_map(|info| info.label("revision"));
+    info.unwrap_or("unknown").to_owned()
+}
+
+// === impl Finished ===
+
+impl Finished {
+    /// The three sides do not agree: whatever the run says, it must not be believed.
+    pub fn mismatch(&self) -> Option<&str> {
+        self.run.results.accounting.iter().find_map(|stretch| stretch.mismatch.as_deref())
+    }
+}
+
+// === impl Declared ===
+
+impl Declared {
+    fn check(&self, name: &str) -> Result<(), ExperimentError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let name = name.to_owned();
+        match self.file(&name) {
+            Some(StrategyFile { error: Some(reason), .. }) => {
+                Err(ExperimentError::BrokenStrategy { name, reason: reason.clone() })
+            }
+            Some(_) => Ok(()),
+            None => {
+                let known = self.0.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", ");
+                Err(ExperimentError::Strategy { name, known })
+            }
+        }
+    }
+
+    fn file(&self, name: &str) -> Option<&StrategyFile> {
+        self.0.iter().find(|file| file.name == name)
+    }
+
+    /// What it declares of its shares; "" for nothing.
+    pub(super) fn of(&self, name: &str) -> &str {
+        self.file(name).and_then(|file| file.expectation.as_deref()).unwrap_or_default()
+    }
+
+    /// Whether a key has a home under it, which can be lost.
+    pub(super) fn is_keyed(&self, name: &str) -> bool {
+        let declared: serde_json::Value = serde_json::from_str(self.of(name)).unwrap_or_default();
+        declared["consistent"] == true || declared["balance"] == "by_options"
+    }
+
+    pub(super) fn arm(&self, arm: &ArmPlan, config_sha256: &str) -> model::Arm {
+        let file = self.file(&arm.strategy);
+        model::Arm {
+            label: arm.label.clone(),
+            strategy: arm.strategy.clone(),
+            strategy_sha256: file.and_then(|file| file.sha256.clone()).unwrap_or_default(),
+            options: serde_json::to_value(&arm.options).unwrap_or_default(),
+            config_sha256: config_sha256.to_owned(),
+            expectation: self.of(&arm.strategy).to_owned(),
+        }
+    }
+}
+
+/// A folder for a run that nobody named: `runs/20261122-160312-a1`.
+pub fn folder_for(scenario: model::Scenario) -> PathBuf {
+    let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
+    PathBuf::from("runs").join(format!("{time}-{}", scenario.to_string().to_lowercase()))
+}

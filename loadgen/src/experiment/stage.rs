@@ -1,0 +1,151 @@
+//! The stage of a run: the balancer with its pool, the clock that events are told by, and what is noted meanwhile.
+
+use std::time::Instant;
+
+use super::plan::ArmPlan;
+use super::progress::Progress;
+use super::run::ExperimentError;
+use crate::lab::{Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
+use crate::load::Segment;
+use crate::model::{Event, EventKind, Folder, Mark, Severity};
+
+#[derive(Debug)]
+pub(super) struct Stage {
+    pub(super) balancer: Balancer,
+    pub(super) folder: Folder,
+    pub(super) interrupt: Interrupt,
+    pub(super) progress: Progress,
+    /// The start of the run: what `at_ms` counts from.
+    pub(super) origin: Instant,
+    pub(super) events: Vec<Event>,
+    pub(super) marks: Vec<Mark>,
+    pub(super) accounting: Vec<crate::model::Accounting>,
+    /// The arm in charge, by label.
+    pub(super) in_charge: String,
+}
+
+// === impl Stage ===
+
+impl Stage {
+    pub(super) fn at_ms(&self, moment: Instant) -> u64 {
+        u64::try_from(moment.saturating_duration_since(self.origin).as_millis()).unwrap_or(u64::MAX)
+    }
+
+    pub(super) fn now_ms(&self) -> u64 {
+        self.at_ms(Instant::now())
+    }
+
+    /// Notes what happened just now, and says it.
+    pub(super) fn event(&mut self, kind: EventKind, backend: Option<String>, text: impl Into<String>) {
+        let text = text.into();
+        self.progress.say(&text);
+        self.events.push(Event { at_ms: self.now_ms(), kind, backend, text });
+    }
+
+    pub(super) fn mark(&mut self, severity: Severity, check: &str, reason: impl Into<String>) {
+        let (check, reason) = (check.to_owned(), reason.into());
+        self.marks.push(Mark { severity, check, reason });
+    }
+
+    /// What the load engine holds against its own numbers.
+    pub(super) fn doubt(&mut self, doubts: &[String]) {
+        for doubt in doubts {
+            self.progress.say(&format!("doubtful: {doubt}"));
+            self.mark(Severity::Invalid, "generator", doubt.clone());
+        }
+    }
+
+    /// Puts an arm in charge, if it is not.
+    pub(super) fn swap(&mut self, arm: &ArmPlan) -> Result<(), ExperimentError> {
+        if self.in_charge == arm.label {
+            return Ok(());
+        }
+        let options = serde_json::to_value(&arm.options).unwrap_or_default();
+        self.balancer.admin.swap(&arm.strategy, &options)?;
+        self.in_charge.clone_from(&arm.label);
+        self.event(EventKind::Swap, None, format!("{} takes over", arm.label));
+        Ok(())
+    }
+
+    /// Ids of the pool, in the order that people count in.
+    pub(super) fn pool(&self) -> Result<Vec<String>, ExperimentError> {
+        let mut ids: Vec<String> = self.balancer.admin.backends()?.into_iter().map(|backend| backend.id).collect();
+        ids.sort_by_key(|id| natural(id));
+        Ok(ids)
+    }
+
+    /// Makes the pool `n` large: new ones get the lowest free numbers, the highest go first.
+    pub(super) fn resize(&mut self, n: u32) -> Result<Vec<String>, ExperimentError> {
+        let ids = self.pool()?;
+        let now = ids.len() as u32;
+        if n > now {
+            self.balancer.admin.add(n - now)?;
+            self.event(EventKind::Add, None, format!("{} added, N = {n}", n - now));
+        } else if n < now {
+            let surplus = ids[n as usize..].to_vec();
+            self.balancer.admin.remove(&surplus)?;
+            self.event(EventKind::Remove, None, format!("{} removed, N = {n}", surplus.join(", ")));
+        }
+        self.balancer.wait_for_replicas(n, &self.interrupt)?;
+        self.pool()
+    }
+
+    /// Leaves somebody else's balancer as it was found: its own strategy, and so many backends.
+    pub(super) fn put_back(&mut self, n: u32) -> Result<(), ExperimentError> {
+        if self.balancer.is_ours() {
+            return Ok(());
+        }
+        if !self.in_charge.is_empty() {
+            self.balancer.admin.reload()?;
+        }
+        self.resize(n).map(drop)
+    }
+
+    /// Begins a stretch that is accounted for.
+    pub(super) fn open_ledger(&mut self, stretch: &str) -> Result<Ledger, ExperimentError> {
+        let ledger = Ledger::open(&self.balancer.admin)?;
+        self.keep_scrapes("before", stretch, ledger.before())?;
+        Ok(ledger)
+    }
+
+    /// Ends it; answers how many attempts were repeated within it.
+    pub(super) fn close_ledger(
+        &mut self,
+        ledger: Ledger,
+        stretch: &str,
+        client: ClientCount,
+    ) -> Result<u64, ExperimentError> {
+        let retries = ledger.before().retries();
+        let (accounting, after) = ledger.close(&self.balancer.admin, stretch, client)?;
+        self.keep_scrapes("after", stretch, &after)?;
+        self.accounting.push(accounting);
+        Ok(after.retries().saturating_sub(retries))
+    }
+
+    fn keep_scrapes(&self, when: &str, stretch: &str, snapshot: &Snapshot) -> Result<(), ExperimentError> {
+        let slug = |text: &str| {
+            let sign = |char: char| if char.is_ascii_alphanumeric() { char.to_ascii_lowercase() } else { '_' };
+            text.chars().map(sign).collect::<String>()
+        };
+        let name = |of: &str| format!("{when}-{}-{}.txt", slug(stretch), slug(of));
+        self.folder.write_scrape(&name("lb"), &snapshot.lb_text)?;
+        for backend in &snapshot.backends {
+            self.folder.write_scrape(&name(&backend.id), &backend.text)?;
+        }
+        Ok(())
+    }
+}
+
+/// What the client says of these segments.
+pub(super) fn client_count<'a>(segments: impl Iterator<Item = &'a Segment>) -> ClientCount {
+    use crate::load::ErrorKind::{Closed, Connect, Local, Reset, Timeout, Truncated};
+    let mut count = ClientCount::default();
+    for segment in segments {
+        count.sent += segment.sent;
+        // what broke before its answer was whole may not have arrived, or not whole
+        let broken = [Connect, Closed, Local, Reset, Timeout, Truncated].map(|kind| segment.errors.of(kind));
+        count.uncertain += broken.iter().sum::<u64>() + segment.unfinished;
+    }
+    count.uncertain = count.uncertain.min(count.sent);
+    count
+}

@@ -1,0 +1,154 @@
+//! The balancer's admin port, as a client: what is in force, another strategy, more and fewer backends.
+
+use std::path::PathBuf;
+
+use serde::Deserialize;
+use serde_json::{Value, json};
+use thiserror::Error;
+
+use super::web::{Web, WebError};
+
+#[derive(Clone, Debug)]
+pub struct Admin {
+    base: String,
+    web: Web,
+}
+
+#[derive(Debug, Error)]
+pub enum AdminError {
+    #[error(transparent)]
+    Web(#[from] WebError),
+    #[error("lb refused the strategy {strategy}: {message}")]
+    Refused { strategy: String, message: String },
+    #[error("{url} answered what this loadgen does not understand ({reason}); is it lb's admin port?")]
+    Format { url: String, reason: String },
+    #[error("there is no backend {0:?}; there are {1}")]
+    NoBackend(String, String),
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Status {
+    pub version: String,
+    pub pools: Vec<PoolState>,
+    pub workers: usize,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct PoolState {
+    pub name: String,
+    pub strategy: String,
+    pub strategy_sha256: Option<String>,
+    pub backends: Vec<BackendState>,
+}
+
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct BackendState {
+    pub pool: String,
+    pub id: String,
+    pub address: String,
+    pub weight: u16,
+    /// `launched` ones are replaced when they die.
+    pub origin: String,
+    pub eligible: bool,
+    pub in_flight: u32,
+    #[serde(default)]
+    pub pid: Option<u32>,
+}
+
+/// A strategy that can be named, as `lb strategies --json` and swaps tell of it.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct StrategyFile {
+    pub name: String,
+    pub path: PathBuf,
+    #[serde(default)]
+    pub sha256: Option<String>,
+    /// What it declares of its shares, JSON; "" for nothing.
+    #[serde(default)]
+    pub expectation: Option<String>,
+    /// Why it cannot be loaded.
+    #[serde(default)]
+    pub error: Option<String>,
+}
+
+/// What a swap did.
+#[derive(Clone, Debug, PartialEq, Deserialize)]
+pub struct Swapped {
+    pub generation: u64,
+    pub milliseconds: u64,
+}
+
+const POOL: &str = "default";
+
+// === impl Admin ===
+
+impl Admin {
+    /// `base` is a URL without path: `http://127.0.0.1:8081`.
+    pub fn at(base: &str, web: &Web) -> Self {
+        Self { base: base.trim_end_matches('/').to_owned(), web: web.clone() }
+    }
+
+    pub fn base(&self) -> &str {
+        &self.base
+    }
+
+    pub fn web(&self) -> &Web {
+        &self.web
+    }
+
+    pub fn status(&self) -> Result<Status, AdminError> {
+        self.json("/status")
+    }
+
+    /// Those of the pool default, in its order.
+    pub fn backends(&self) -> Result<Vec<BackendState>, AdminError> {
+        let mut all: Vec<BackendState> = self.json("/backends")?;
+        all.retain(|backend| backend.pool == POOL);
+        Ok(all)
+    }
+
+    /// As Prometheus text.
+    pub fn metrics(&self) -> Result<String, AdminError> {
+        Ok(self.web.get(&format!("{}/metrics", self.base))?)
+    }
+
+    /// Puts a strategy with these options (all of them) in charge of the pool default, until the next plain reload.
+    pub fn swap(&self, strategy: &str, options: &Value) -> Result<Swapped, AdminError> {
+        let body = json!({ "pool": POOL, "strategy": { "name": strategy, "config": options } });
+        let url = format!("{}/reload", self.base);
+        match self.web.post(&url, &body.to_string()) {
+            Ok(text) => serde_json::from_str(&text).map_err(|error| self.misunderstood(url, &error)),
+            Err(WebError::Status { status: 400..=499, message, .. }) => {
+                Err(AdminError::Refused { strategy: strategy.to_owned(), message })
+            }
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    /// Puts what its configuration says in charge again.
+    pub fn reload(&self) -> Result<(), AdminError> {
+        self.web.post(&format!("{}/reload", self.base), "")?;
+        Ok(())
+    }
+
+    /// Launches so many more; answers when they may get requests.
+    pub fn add(&self, n: u32) -> Result<(), AdminError> {
+        self.web.post(&format!("{}/add", self.base), &json!({ "n": n }).to_string())?;
+        Ok(())
+    }
+
+    /// Removes these; answers when no new request goes to them.
+    pub fn remove(&self, ids: &[String]) -> Result<(), AdminError> {
+        self.web.delete(&format!("{}/rm", self.base), &json!({ "n": ids.len(), "hostnames": ids }).to_string())?;
+        Ok(())
+    }
+
+    fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, AdminError> {
+        let url = format!("{}{path}", self.base);
+        let text = self.web.get(&url)?;
+        serde_json::from_str(&text).map_err(|error| self.misunderstood(url, &error))
+    }
+
+    fn misunderstood(&self, url: String, error: &serde_json::Error) -> AdminError {
+        AdminError::Format { url, reason: error.to_string() }
+    }
+}

@@ -1,0 +1,95 @@
+//! Asking over HTTP, one question at a time: the admin API, scrapes, switches of mock servers. Never the load itself.
+
+use std::time::Duration;
+
+use thiserror::Error;
+
+/// Keeps connections between questions.
+#[derive(Clone, Debug)]
+pub struct Web {
+    agent: ureq::Agent,
+}
+
+#[derive(Debug, Error)]
+pub enum WebError {
+    #[error("{url} does not answer: {reason}")]
+    NoAnswer { url: String, reason: String },
+    #[error("{url} answered {status}: {message}")]
+    Status { url: String, status: u16, message: String },
+    #[error("{url} answered what was not expected: {reason}")]
+    Format { url: String, reason: String },
+}
+
+/// A swap tries a plugin in a child first, which may take 5 s; `/add` waits for heartbeats up to 10 s.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+// === impl Web ===
+
+impl Web {
+    pub fn new() -> Self {
+        let config = ureq::Agent::config_builder()
+            .timeout_global(Some(TIMEOUT))
+            .http_status_as_error(false)
+            // what is asked here is near; a proxy of the environment is for what is far
+            .proxy(None)
+            .build();
+        Self { agent: config.new_agent() }
+    }
+
+    pub fn get(&self, url: &str) -> Result<String, WebError> {
+        answer(url, self.agent.get(url).call())
+    }
+
+    /// Asks with one header more; answers one header of the answer.
+    pub fn header(&self, url: &str, with: (&str, &str), wanted: &str) -> Result<Option<String>, WebError> {
+        let result = self.agent.get(url).header(with.0, with.1).call();
+        let mut response =
+            result.map_err(|error| WebError::NoAnswer { url: url.to_owned(), reason: error.to_string() })?;
+        let value = response.headers().get(wanted).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        // read to its end, or the connection could not be used again
+        let _ = response.body_mut().read_to_vec();
+        Ok(value)
+    }
+
+    pub fn post(&self, url: &str, body: &str) -> Result<String, WebError> {
+        answer(url, self.agent.post(url).send(body))
+    }
+
+    pub fn delete(&self, url: &str, body: &str) -> Result<String, WebError> {
+        answer(url, self.agent.delete(url).force_send_body().send(body))
+    }
+}
+
+impl Default for Web {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+fn answer(url: &str, result: Result<http::Response<ureq::Body>, ureq::Error>) -> Result<String, WebError> {
+    let no_answer = |error: ureq::Error| WebError::NoAnswer { url: url.to_owned(), reason: error.to_string() };
+    let mut response = result.map_err(no_answer)?;
+    let status = response.status().as_u16();
+    let body = response.body_mut().read_to_string().map_err(no_answer)?;
+    if status < 400 { Ok(body) } else { Err(WebError::Status { url: url.to_owned(), status, message: message(&body) }) }
+}
+
+/// The sentence in an error of the course's form, else the text itself.
+fn message(body: &str) -> String {
+    let json: Option<serde_json::Value> = serde_json::from_str(body).ok();
+    let sentence = json.as_ref().and_then(|json| json.get("message")).and_then(serde_json::Value::as_str);
+    let text = sentence.unwrap_or(body).trim();
+    text.strip_prefix("<Error> ").unwrap_or(text).chars().take(400).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_errors_sentence_is_taken_out_of_its_form() {
+        assert_eq!(message(r#"{"message":"<Error> no such plugin","status":"failure"}"#), "no such plugin");
+        assert_eq!(message("plain\n"), "plain");
+        assert_eq!(message(r#"{"message":{"N":3}}"#), r#"{"message":{"N":3}}"#);
+    }
+}

@@ -1,0 +1,101 @@
+//! What sends requests and measures answers.
+//!
+//! A [`Plan`] says what to send, where, when and until when; [`start`] carries it out on threads of its own and gives a [`Handle`]
+//! (what happens now, cut, stop); [`Running::wait`] gives the [`Outcome`].
+//!
+//! ```no_run
+//! use std::time::Duration;
+//! use loadgen::load::{self, Arrivals, Plan, Stop, Target};
+//!
+//! # fn example() -> Result<(), Box<dyn std::error::Error>> {
+//! let target = Target { addresses: vec!["127.0.0.1:8080".parse()?], host: "127.0.0.1:8080".into() };
+//! let plan = Plan::new(target, Arrivals::Poisson { rps: 1000.0 }, Stop::AfterTime(Duration::from_secs(10)));
+//! let outcome = load::start(plan)?.wait();
+//! println!("{} answered, p99 {} ns", outcome.segments[0].answered, outcome.segments[0].latency.value_at_quantile(0.99));
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! Two clocks are kept apart everywhere: **latency** runs from the moment at which the schedule wanted the request, **service
+//! time** from the moment at which it was sent. Where a server stalls, requests that the schedule wanted meanwhile are late, and
+//! only the first clock sees it (coordinated omission: Tene, "How NOT to measure latency"). A closed loop has no schedule, so its
+//! latency is its service time.
+//!
+//! How it sends: each sending thread is one event loop on epoll, which wakes by the nanosecond for the next request that is due
+//! and looks at the clock between any two answers, so there is no hand-over between a thread that paces and one that sends. The
+//! schedule is absolute and a pure function of (law, seed): lateness of one request delays no other.
+//!
+//! Arrows inside: `engine` → `worker` → {`source`, `pool` → `connection` → `wire`, `recorder` → `collector`} → the plain data
+//! (`plan`, `outcome`, `arrivals`, `keys`, `cost`). Invariants:
+//! - due = answered + errors + unsent + unfinished, in every segment.
+//! - Memory does not grow with the number of requests: no sample is kept, histograms are of bounded size. It grows by some 100
+//!   bytes per 100 ms, for the time series.
+//! - In a steady state a request allocates nothing.
+
+mod arrivals;
+mod calibrate;
+mod clock;
+mod collector;
+mod connection;
+mod cost;
+mod draw;
+mod engine;
+mod keys;
+mod orders;
+mod outcome;
+mod plan;
+mod pool;
+mod recorder;
+mod sequence;
+mod source;
+mod validity;
+mod windows;
+mod wire;
+mod worker;
+
+use std::time::Duration;
+
+pub use arrivals::{Arrivals, Schedule};
+pub use calibrate::{Calibration, CalibrationError, Goal, Search, Step, Verdict, calibrate};
+pub use collector::{Live, Snapshot};
+pub use cost::{BadCost, COST_HEADER, Cost};
+pub use engine::{BadCut, Cut, Handle, Running, StartError, start};
+pub use keys::{BadKeys, Keys};
+pub use outcome::{
+    BackendTally, ErrorKind, Errors, Latencies, Outcome, RoughLatencies, Segment, Window, new_latencies,
+};
+pub use plan::{BadPlan, KEY_HEADER, OUTSTANDING, Plan, Request, Stop, Target};
+
+/// Reads a duration written as a number and a unit: `250us`, `1.5ms`, `2s`, `3m`, `1h`; `0` needs no unit.
+pub fn parse_duration(text: &str) -> Option<Duration> {
+    let text = text.trim();
+    let unit_at = text.find(|c: char| c.is_ascii_alphabetic()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let number: f64 = number.trim().parse().ok()?;
+    let seconds = match unit {
+        "ns" => 1e-9,
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" | "min" => 60.0,
+        "h" => 3600.0,
+        "" if number == 0.0 => 1.0,
+        _ => return None,
+    } * number;
+    Duration::try_from_secs_f64(seconds).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn durations_are_a_number_and_a_unit() {
+        for (text, ms) in [("0", 0.0), ("250us", 0.25), ("1.5ms", 1.5), (" 2s ", 2e3), ("3m", 180e3), ("1h", 3600e3)] {
+            assert_eq!(parse_duration(text), Some(Duration::from_secs_f64(ms / 1e3)), "{text}");
+        }
+        for bad in ["", "5", "-1s", "NaNs", "1d", "s", "1e400s"] {
+            assert_eq!(parse_duration(bad), None, "{bad}");
+        }
+    }
+}

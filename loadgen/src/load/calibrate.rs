@@ -1,0 +1,316 @@
+//! How much a target can take: the highest rate at which it still keeps a goal, found by trying.
+//!
+//! First a closed loop saturates the target: no open loop can do better, so that is where the search may stop. From half of it a
+//! ladder of rates climbs by 1.2 until one is too much (or descends until one is not), then the gap is bisected. A rate is only
+//! believed to be too much if it is so twice: one hiccup of the machine must not halve the answer.
+//!
+//! Why: loads told as parts of capacity (0.5, 0.7, 0.9 of it) mean the same on every machine; absolute ones do not. [`Search`] is
+//! pure, so it is tested on models of servers.
+
+use std::time::{Duration, Instant};
+
+use thiserror::Error;
+
+use super::arrivals::Arrivals;
+use super::engine::{Handle, StartError, start};
+use super::outcome::{Outcome, Segment};
+use super::plan::{OUTSTANDING, Plan, Stop};
+
+/// What a target must keep.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Goal {
+    /// The 99th percentile of latency (from the intended time) must not be above this.
+    pub p99: Duration,
+    /// The share of requests without a good answer must not be above this.
+    pub failures: f64,
+    /// At least this part of the rate asked for must be answered.
+    pub achieved: f64,
+}
+
+/// What was found.
+#[derive(Clone, Debug)]
+pub struct Calibration {
+    /// The highest rate that kept the goal, in requests per second.
+    pub capacity_rps: f64,
+    /// What the closed loop achieved.
+    pub saturated_rps: f64,
+    /// A rate was found that is too much; else the search ended for want of time, and the capacity may be higher.
+    pub is_bracketed: bool,
+    pub steps: Vec<Step>,
+}
+
+/// One rate that was tried.
+#[derive(Clone, Debug)]
+pub struct Step {
+    pub asked_rps: f64,
+    pub achieved_rps: f64,
+    pub p99: Duration,
+    pub failure_share: f64,
+    pub verdict: Verdict,
+    /// As in [`Outcome::doubts`]: what speaks against these numbers.
+    pub doubts: Vec<String>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub enum Verdict {
+    Kept,
+    /// Too much, and why, in words.
+    Missed(String),
+}
+
+#[derive(Debug, Error)]
+pub enum CalibrationError {
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("the calibration was stopped")]
+    Aborted,
+    #[error("the target answered nothing well while a closed loop asked it: {0}")]
+    NoAnswer(String),
+    #[error("no rate was low enough to keep the goal; the lowest tried was {lowest_rps:.1} requests/s: {why}")]
+    NothingKept { lowest_rps: f64, why: String },
+    #[error("a budget of {0:?} is too short to calibrate: allow at least 3 s")]
+    Budget(Duration),
+}
+
+/// The search itself: which rate to try next, from what the rates so far have shown.
+#[derive(Clone, Debug)]
+pub struct Search {
+    next: f64,
+    /// The highest that was kept, the lowest that was not.
+    low: Option<f64>,
+    high: Option<f64>,
+    /// This rate was missed once, and is tried again.
+    doubted: bool,
+    limit: f64,
+}
+
+const LADDER: f64 = 1.2;
+/// Rates that are this close are the same.
+const PRECISION: f64 = 1.03;
+/// Nobody needs the capacity of something slower than this.
+const LOWEST_RPS: f64 = 0.5;
+const SATURATING_CONNECTIONS: usize = 64;
+const BUDGET_MIN: Duration = Duration::from_secs(3);
+/// The closed loop takes this part of the budget, each step that one.
+const SATURATING_SHARE: f64 = 0.15;
+const STEP_SHARE: f64 = 0.06;
+/// As many answers as a 99th percentile needs.
+const SAMPLES: f64 = 1000.0;
+
+// === impl Goal ===
+
+impl Default for Goal {
+    /// p99 within 1 s, at most 0.1 % failures, at least 97 % of the rate.
+    fn default() -> Self {
+        Self { p99: Duration::from_secs(1), failures: 0.001, achieved: 0.97 }
+    }
+}
+
+impl Goal {
+    /// Lateness of the generator is in the latencies, so it needs no rule of its own here.
+    fn judge(&self, asked_rps: f64, segment: &Segment) -> Verdict {
+        let p99 = Duration::from_nanos(segment.latency.value_at_quantile(0.99));
+        let answered_in_time = segment.rps() / asked_rps;
+        let missed = |why: String| Verdict::Missed(why);
+        if segment.failure_share() > self.failures {
+            return missed(format!("{:.2} % of the requests got no good answer", segment.failure_share() * 100.0));
+        }
+        if p99 > self.p99 {
+            return missed(format!("p99 {p99:.1?} is above {:.1?}", self.p99));
+        }
+        // A short step at a low rate is not even by chance.
+        let chance = 3.0 / (segment.due as f64).max(1.0).sqrt();
+        if answered_in_time < self.achieved - chance {
+            return missed(format!("{:.1} % of the rate asked for was achieved", answered_in_time * 100.0));
+        }
+        Verdict::Kept
+    }
+}
+
+// === impl Search ===
+
+impl Search {
+    /// `first`: where to begin; `limit`: above this nothing is tried.
+    pub fn new(first: f64, limit: f64) -> Self {
+        Self { next: first.min(limit), low: None, high: None, doubted: false, limit }
+    }
+
+    /// The rate to try next; `None` when it is found, or when there is nothing to find.
+    pub fn next(&self) -> Option<f64> {
+        let is_found = match (self.low, self.high) {
+            (Some(low), Some(high)) => high / low <= PRECISION,
+            (Some(low), None) => low >= self.limit,
+            (None, _) => false,
+        };
+        (!is_found && self.next >= LOWEST_RPS).then_some(self.next)
+    }
+
+    /// What the rate of [`Self::next`] has shown.
+    pub fn tell(&mut self, was_kept: bool) {
+        if was_kept {
+            self.low = Some(self.next);
+        } else if self.doubted {
+            self.high = Some(self.next);
+        } else {
+            self.doubted = true;
+            return;
+        }
+        self.doubted = false;
+        self.next = match (self.low, self.high) {
+            (Some(low), Some(high)) => (low * high).sqrt(),
+            (Some(low), None) => (low * LADDER).min(self.limit),
+            // Going down in larger steps: overload is slow to try.
+            (None, Some(high)) => high / (LADDER * LADDER),
+            (None, None) => self.next,
+        };
+    }
+
+    /// The highest rate that was kept.
+    pub fn found(&self) -> Option<f64> {
+        self.low
+    }
+
+    /// Whether a rate was found that is too much.
+    pub fn is_bracketed(&self) -> bool {
+        self.high.is_some()
+    }
+}
+
+/// Finds the capacity of a plan's target within about `budget`; the plan's arrivals and stop do not matter. `watch` sees the handle
+/// of each step, and the rate that it asks for (`None`: the closed loop); aborting by it ends the calibration.
+pub fn calibrate(
+    plan: &Plan,
+    goal: &Goal,
+    budget: Duration,
+    mut watch: impl FnMut(&Handle, Option<f64>),
+) -> Result<Calibration, CalibrationError> {
+    if budget < BUDGET_MIN {
+        return Err(CalibrationError::Budget(budget));
+    }
+    let end = Instant::now() + budget;
+    let mut run = |arrivals: Arrivals, outstanding: usize, time: Duration, rps: Option<f64>| {
+        let mut plan = Plan { arrivals, outstanding, stop: Stop::AfterTime(time), ..plan.clone() };
+        plan.warm_up = time / 5;
+        // What takes longer than this has missed the goal anyway.
+        plan.timeout = plan.timeout.min(2 * goal.p99 + time);
+        let running = start(plan)?;
+        watch(&running.handle(), rps);
+        let outcome = running.wait();
+        if outcome.aborted { Err(CalibrationError::Aborted) } else { Ok(outcome) }
+    };
+
+    let closed = Arrivals::Closed { connections: SATURATING_CONNECTIONS };
+    let outcome = run(closed, OUTSTANDING, budget.mul_f64(SATURATING_SHARE), None)?;
+    let saturated = outcome.total();
+    if saturated.ok() == 0 {
+        return Err(CalibrationError::NoAnswer(first_error(&outcome)));
+    }
+    let saturated_rps = saturated.ok() as f64 / saturated.seconds();
+
+    let mut search = Search::new(saturated_rps / 2.0, saturated_rps * LADDER);
+    let mut steps: Vec<Step> = Vec::new();
+    while let Some(asked_rps) = search.next() {
+        let step_time = budget.mul_f64(STEP_SHARE).max(Duration::from_secs_f64((SAMPLES / asked_rps).min(10.0)));
+        if !steps.is_empty() && Instant::now() + step_time > end {
+            break;
+        }
+        // By Little's law more than this under way means that the goal is missed.
+        let outstanding = ((2.0 * asked_rps * goal.p99.as_secs_f64()) as usize).clamp(64, OUTSTANDING);
+        let outcome = run(Arrivals::Poisson { rps: asked_rps }, outstanding, step_time, Some(asked_rps))?;
+        let total = outcome.total();
+        let verdict = goal.judge(asked_rps, &total);
+        search.tell(verdict == Verdict::Kept);
+        steps.push(Step {
+            asked_rps,
+            achieved_rps: total.rps(),
+            p99: Duration::from_nanos(total.latency.value_at_quantile(0.99)),
+            failure_share: total.failure_share(),
+            verdict,
+            doubts: outcome.doubts,
+        });
+    }
+    match search.found() {
+        Some(capacity_rps) => {
+            Ok(Calibration { capacity_rps, saturated_rps, is_bracketed: search.is_bracketed(), steps })
+        }
+        None => Err(nothing_kept(&steps)),
+    }
+}
+
+fn nothing_kept(steps: &[Step]) -> CalibrationError {
+    let lowest = steps.iter().min_by(|a, b| a.asked_rps.total_cmp(&b.asked_rps));
+    let why = match lowest.map(|step| &step.verdict) {
+        Some(Verdict::Missed(why)) => why.clone(),
+        _ => "nothing was tried".to_owned(),
+    };
+    CalibrationError::NothingKept { lowest_rps: lowest.map_or(0.0, |step| step.asked_rps), why }
+}
+
+fn first_error(outcome: &Outcome) -> String {
+    let total = outcome.total();
+    match (outcome.first_errors.values().next(), total.statuses.keys().next()) {
+        (Some(message), _) => message.clone(),
+        (None, Some(status)) => format!("status {status}"),
+        (None, None) => "no answer in time".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Lets the search loose on a model; answers what it found and after how many tries.
+    fn search(first: f64, limit: f64, mut keeps: impl FnMut(f64) -> bool) -> (Option<f64>, usize) {
+        let mut search = Search::new(first, limit);
+        let mut tries = 0;
+        while let Some(rate) = search.next() {
+            assert!(rate <= limit, "{rate} is above the limit");
+            search.tell(keeps(rate));
+            tries += 1;
+            assert!(tries < 100, "it does not end");
+        }
+        (search.found(), tries)
+    }
+
+    #[test]
+    fn a_sharp_capacity_is_found_to_three_per_cent_from_anywhere() {
+        for capacity in [100.0, 1_000.0, 123_456.0] {
+            for first in [0.01, 0.5, 1.0, 3.0] {
+                let (found, tries) = search(capacity * first, 1e6, |rate| rate <= capacity);
+                let found = found.unwrap();
+                assert!(found <= capacity && found >= capacity / PRECISION, "{found} for {capacity}");
+                assert!(tries <= 40, "{tries} tries for {capacity} from {first} of it");
+            }
+        }
+    }
+
+    #[test]
+    fn the_p99_of_an_mm1_queue_is_met_where_theory_says() {
+        // Sojourn times of M/M/1 are exponential with rate (service rate - arrival rate): p99 = ln 100 / that.
+        let (service_rate, goal_s) = (1000.0, 0.050);
+        let theory = service_rate - 100_f64.ln() / goal_s;
+        let (found, _) =
+            search(500.0, 1200.0, |rate| rate < service_rate && 100_f64.ln() / (service_rate - rate) <= goal_s);
+        let found = found.unwrap();
+        assert!(found <= theory && found >= theory / PRECISION, "{found}, theory {theory}");
+    }
+
+    #[test]
+    fn one_hiccup_does_not_change_what_is_found() {
+        let mut tries = 0;
+        let hiccups = |rate: f64| {
+            tries += 1;
+            rate <= 1000.0 && tries % 5 != 2
+        };
+        let (found, _) = search(500.0, 2000.0, hiccups);
+        assert!(found.unwrap() >= 1000.0 / PRECISION, "{found:?}");
+    }
+
+    #[test]
+    fn the_limit_is_an_answer_and_hopelessness_is_none() {
+        assert_eq!(search(500.0, 1200.0, |_| true).0, Some(1200.0));
+        let (found, tries) = search(500.0, 1200.0, |_| false);
+        assert_eq!(found, None);
+        assert!(tries <= 40, "{tries}");
+    }
+}

@@ -1,0 +1,286 @@
+//! Where the sending threads bring what they counted every 100 ms, and where others look how it goes.
+//!
+//! Invariant: the lock is taken ten times a second by each thread and never for a request, so that looking costs the load nothing.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use parking_lot::Mutex;
+
+use super::outcome::{RoughLatencies, Window, new_rough};
+
+/// The length of a window.
+pub(super) const WINDOW_NS: u64 = 100_000_000;
+/// Windows whose latencies are kept for [`Snapshot::latency`]: one second.
+const RECENT: usize = 10;
+
+/// What one thread counted of the requests that were due in one window.
+pub(super) struct Report<'a> {
+    pub(super) window: &'a Window,
+    pub(super) latency: &'a RoughLatencies,
+    pub(super) names: &'a [Box<[u8]>],
+}
+
+/// What happened within some time, whenever it was due.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Live {
+    pub sent: u64,
+    pub ok: u64,
+    pub failed: u64,
+    pub errors: u64,
+    pub unsent: u64,
+    /// Under way or waiting for a connection, at its end.
+    pub outstanding: u64,
+}
+
+/// How a run goes, up to the last 100 ms that ended.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    /// Since the start, the warm-up included.
+    pub total: Live,
+    /// In the last second.
+    pub recent: Live,
+    /// How long the last second is, in seconds: less at the beginning.
+    pub recent_s: f64,
+    /// Latencies of the good answers of the last second.
+    pub latency: RoughLatencies,
+    pub backends: Vec<String>,
+    /// Good answers by backend since the start, in the order of `backends`.
+    pub backend_counts: Vec<u64>,
+    /// How many windows of the series are complete; see [`super::Handle::windows`].
+    pub windows: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Collector(Mutex<Collected>);
+
+#[derive(Debug)]
+pub(super) struct Collected {
+    windows: Vec<Window>,
+    backends: Vec<String>,
+    /// Windows that not all threads have told of.
+    pending: BTreeMap<u64, (Window, RoughLatencies)>,
+    /// By thread: the first window that it has yet to tell of.
+    told: Vec<u64>,
+    backend_counts: Vec<u64>,
+    total: Live,
+    /// By thread.
+    outstanding: Vec<u64>,
+    /// The last windows by the clock, with their numbers.
+    recent: VecDeque<(u64, Live, RoughLatencies)>,
+}
+
+// === impl Collector ===
+
+impl Collector {
+    pub(super) fn new(threads: usize) -> Self {
+        Self(Mutex::new(Collected {
+            windows: Vec::new(),
+            backends: Vec::new(),
+            pending: BTreeMap::new(),
+            told: vec![0; threads],
+            backend_counts: Vec::new(),
+            total: Live::default(),
+            outstanding: vec![0; threads],
+            recent: VecDeque::new(),
+        }))
+    }
+
+    /// Takes what `thread` counted in window `number` of the series; those before it that it did not tell of were empty.
+    pub(super) fn report(&self, thread: usize, number: u64, report: &Report<'_>) {
+        self.0.lock().report(thread, number, report);
+    }
+
+    /// Takes what happened in `thread` since it last told; it is window `now`.
+    pub(super) fn look(&self, thread: usize, now: u64, live: &Live, latency: &RoughLatencies) {
+        self.0.lock().look(thread, now, live, latency);
+    }
+
+    /// This thread has nothing more to tell.
+    pub(super) fn end(&self, thread: usize) {
+        let mut collected = self.0.lock();
+        collected.told[thread] = u64::MAX;
+        collected.outstanding[thread] = 0;
+        collected.close_windows();
+    }
+
+    pub(super) fn snapshot(&self) -> Snapshot {
+        let collected = self.0.lock();
+        let (mut latency, mut recent) = (new_rough(), Live::default());
+        for (_, live, window) in &collected.recent {
+            latency.add(window).expect("a histogram that grows takes any other");
+            recent.add(live);
+        }
+        let outstanding = collected.outstanding.iter().sum();
+        Snapshot {
+            total: Live { outstanding, ..collected.total },
+            recent: Live { outstanding, ..recent },
+            recent_s: collected.recent.len() as f64 * WINDOW_NS as f64 / 1e9,
+            latency,
+            backends: collected.backends.clone(),
+            backend_counts: collected.backend_counts.clone(),
+            windows: collected.windows.len(),
+        }
+    }
+
+    /// The windows from number `from` on.
+    pub(super) fn windows(&self, from: usize) -> Vec<Window> {
+        self.0.lock().windows.get(from..).unwrap_or_default().to_vec()
+    }
+
+    /// Everything, at the end.
+    pub(super) fn take(&self) -> (Vec<Window>, Vec<String>) {
+        let mut collected = self.0.lock();
+        (std::mem::take(&mut collected.windows), std::mem::take(&mut collected.backends))
+    }
+}
+
+// === impl Live ===
+
+impl Live {
+    fn add(&mut self, other: &Self) {
+        let Self { sent, ok, failed, errors, unsent, outstanding: _ } = other;
+        self.sent += sent;
+        self.ok += ok;
+        self.failed += failed;
+        self.errors += errors;
+        self.unsent += unsent;
+    }
+}
+
+// === impl Collected ===
+
+impl Collected {
+    fn report(&mut self, thread: usize, number: u64, report: &Report<'_>) {
+        let numbers: Vec<usize> = report.names.iter().map(|name| self.backend(name)).collect();
+        let (window, latency) = self.pending.entry(number).or_insert_with(|| (Window::default(), new_rough()));
+        let Window { due, sent, ok, failed, errors, unsent, .. } = report.window;
+        window.due += due;
+        window.sent += sent;
+        window.ok += ok;
+        window.failed += failed;
+        window.errors += errors;
+        window.unsent += unsent;
+        for (own, count) in report.window.backends.iter().enumerate() {
+            let number = numbers[own];
+            if window.backends.len() <= number {
+                window.backends.resize(number + 1, 0);
+            }
+            window.backends[number] += count;
+        }
+        latency.add(report.latency).expect("a histogram that grows takes any other");
+        self.told[thread] = number + 1;
+        self.close_windows();
+    }
+
+    fn look(&mut self, thread: usize, now: u64, live: &Live, latency: &RoughLatencies) {
+        self.total.add(live);
+        self.outstanding[thread] = live.outstanding;
+        match self.recent.iter_mut().find(|(number, ..)| *number == now) {
+            Some((_, known, known_latency)) => {
+                known.add(live);
+                known_latency.add(latency).expect("a histogram that grows takes any other");
+            }
+            None => {
+                if self.recent.len() == RECENT {
+                    self.recent.pop_front();
+                }
+                self.recent.push_back((now, *live, latency.clone()));
+            }
+        }
+    }
+
+    /// The number of a backend among those of all threads.
+    fn backend(&mut self, name: &[u8]) -> usize {
+        let name = String::from_utf8_lossy(name);
+        self.backends.iter().position(|known| *known == name).unwrap_or_else(|| {
+            self.backends.push(name.into_owned());
+            self.backend_counts.push(0);
+            self.backends.len() - 1
+        })
+    }
+
+    /// Appends the windows that all threads have told of, and empty ones where nobody had anything to tell.
+    fn close_windows(&mut self) {
+        let told = self.told.iter().copied().min().unwrap_or(u64::MAX);
+        while self.pending.first_key_value().is_some_and(|(number, _)| *number < told) {
+            let Some((number, (window, latency))) = self.pending.pop_first() else { break };
+            while (self.windows.len() as u64) < number {
+                self.close(Window::default(), &new_rough());
+            }
+            self.close(window, &latency);
+        }
+    }
+
+    fn close(&mut self, mut window: Window, latency: &RoughLatencies) {
+        window.start_ms = self.windows.len() as u64 * (WINDOW_NS / 1_000_000);
+        if !latency.is_empty() {
+            window.p50_ns = Some(latency.value_at_quantile(0.5));
+            window.p99_ns = Some(latency.value_at_quantile(0.99));
+            window.max_ns = Some(latency.max());
+        }
+        for (total, count) in self.backend_counts.iter_mut().zip(&window.backends) {
+            *total += u64::from(*count);
+        }
+        self.windows.push(window);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn report(collector: &Collector, thread: usize, number: u64, ok: u64, names: &[&str], backends: &[u32]) {
+        let names: Vec<Box<[u8]>> = names.iter().map(|name| name.as_bytes().into()).collect();
+        let mut latency = new_rough();
+        (0..ok).for_each(|_| latency.record(1_000_000 * (thread as u64 + 1)).unwrap());
+        let window = Window { ok, backends: backends.to_vec(), ..Window::default() };
+        collector.report(thread, number, &Report { window: &window, latency: &latency, names: &names });
+    }
+
+    #[test]
+    fn a_window_is_told_when_all_threads_have_told_theirs() {
+        let collector = Collector::new(2);
+        report(&collector, 0, 0, 5, &["a"], &[5]);
+        assert_eq!(collector.snapshot().windows, 0);
+        report(&collector, 1, 0, 7, &["b", "a"], &[3, 4]);
+        let snapshot = collector.snapshot();
+        assert_eq!((snapshot.backends, snapshot.backend_counts), (vec!["a".to_owned(), "b".to_owned()], vec![9, 3]));
+        let window = &collector.windows(0)[0];
+        assert_eq!((window.ok, &window.backends), (12, &vec![9, 3]));
+        assert!(window.p50_ns.unwrap().abs_diff(2_000_000) < 20_000 && window.p99_ns == window.max_ns);
+    }
+
+    #[test]
+    fn there_are_no_gaps_between_windows() {
+        let collector = Collector::new(1);
+        report(&collector, 0, 0, 1, &[], &[]);
+        report(&collector, 0, 3, 1, &[], &[]);
+        let windows = collector.windows(0);
+        assert_eq!(windows.iter().map(|window| window.start_ms).collect::<Vec<_>>(), [0, 100, 200, 300]);
+        assert_eq!(windows.iter().map(|window| window.ok).collect::<Vec<_>>(), [1, 0, 0, 1]);
+        assert_eq!(collector.windows(2).len(), 2);
+    }
+
+    #[test]
+    fn a_thread_that_has_ended_holds_up_nobody() {
+        let collector = Collector::new(2);
+        report(&collector, 0, 0, 1, &[], &[]);
+        collector.end(1);
+        assert_eq!(collector.snapshot().windows, 1);
+    }
+
+    #[test]
+    fn who_looks_sees_the_last_second_of_all_threads() {
+        let collector = Collector::new(2);
+        let mut latency = new_rough();
+        latency.record(1_000_000).unwrap();
+        for now in 0..30 {
+            for thread in 0..2 {
+                collector.look(thread, now, &Live { ok: 1, outstanding: 7, ..Live::default() }, &latency);
+            }
+        }
+        let snapshot = collector.snapshot();
+        assert_eq!((snapshot.total.ok, snapshot.recent.ok, snapshot.latency.len()), (60, 20, 20));
+        assert_eq!((snapshot.recent.outstanding, snapshot.recent_s), (14, 1.0));
+    }
+}

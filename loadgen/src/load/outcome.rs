@@ -1,0 +1,290 @@
+//! What came of a load: plain data, complete when the run has ended.
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::{Counter, Histogram};
+use serde::{Deserialize, Serialize};
+
+/// Times in nanoseconds, to three digits.
+pub type Latencies = Histogram<u64>;
+/// Times in nanoseconds, to two digits: for what is drawn, not concluded from. Takes 16 KiB at most.
+pub type RoughLatencies = Histogram<u32>;
+
+/// What came of a load.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// Requests that were due before the end of the warm-up, if there was one.
+    pub warm_up: Option<Segment>,
+    /// At least one; one more for each [`super::Cut`].
+    pub segments: Vec<Segment>,
+    /// One per 100 ms, from the start of the run (warm-up included), without gaps, by the times at which requests were due.
+    pub windows: Vec<Window>,
+    /// The names that `Window::backends` counts, in its order.
+    pub backends: Vec<String>,
+    /// Of each sending thread, in seconds.
+    pub cpu_s: Vec<f64>,
+    /// From the start to the last answer, in seconds.
+    pub wall_s: f64,
+    /// Stopped by [`super::Handle::abort`]: what is here is a part of what was wanted.
+    pub aborted: bool,
+    /// Why the numbers say more about the load generator than about the server, in words. Empty: nothing speaks against them.
+    pub doubts: Vec<String>,
+    /// The first message of each kind of error.
+    pub first_errors: BTreeMap<ErrorKind, String>,
+}
+
+/// All requests that were due in one stretch of time. due = answered + errors + unsent + unfinished.
+#[derive(Clone, Debug)]
+pub struct Segment {
+    /// From when to when requests belong here, in nanoseconds from the start of the run. The last ends with its last answer.
+    pub from_ns: u64,
+    pub to_ns: u64,
+    /// From the intended moment to the last byte, of answers with a status below 400.
+    pub latency: Latencies,
+    /// From sending to the last byte, of the same answers. In a closed loop the same as `latency`.
+    pub service: Latencies,
+    /// Latencies of answers with a status from 400 on: an error is often quicker than an answer, and must not look like one.
+    pub failed: Latencies,
+    /// By how much the generator itself was late: from the intended moment to that at which it set about sending. Empty in a
+    /// closed loop.
+    pub lag: Latencies,
+    pub due: u64,
+    /// Written to a connection, at least in part.
+    pub sent: u64,
+    pub answered: u64,
+    /// By status.
+    pub statuses: BTreeMap<u16, u64>,
+    pub errors: Errors,
+    /// Never sent: the bound of outstanding requests was reached, or no connection came free before the timeout.
+    pub unsent: u64,
+    /// Under way, or waiting for a connection, when the run was aborted.
+    pub unfinished: u64,
+    /// Sent a second time (see `Plan::resend_closed`).
+    pub resent: u64,
+    /// Bytes of answers, heads included.
+    pub bytes: u64,
+    /// By the backend header's value; answers without it are not here.
+    pub backends: BTreeMap<String, BackendTally>,
+}
+
+/// What one backend answered.
+#[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct BackendTally {
+    pub answered: u64,
+    /// Of these with a status from 400 on.
+    pub failed: u64,
+    /// When its first and its last answer came, in nanoseconds from the start of the run.
+    pub first_ns: u64,
+    pub last_ns: u64,
+}
+
+/// What became of the requests that were due within 100 ms, whenever that was: a stall shows where it was suffered.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Window {
+    /// From the start of the run.
+    pub start_ms: u64,
+    /// What the schedule asked for; in a closed loop, what was sent.
+    pub due: u64,
+    pub sent: u64,
+    /// Answers with a status below 400.
+    pub ok: u64,
+    /// Answers with a status from 400 on.
+    pub failed: u64,
+    /// Requests that got no answer.
+    pub errors: u64,
+    pub unsent: u64,
+    /// Of the latencies of `ok`, to two digits; `None` where there are none.
+    pub p50_ns: Option<u64>,
+    pub p99_ns: Option<u64>,
+    pub max_ns: Option<u64>,
+    /// Good answers by backend, in the order of `Outcome::backends`; those at the end that had none may be missing.
+    pub backends: Vec<u32>,
+}
+
+/// Why a request got no answer.
+#[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ErrorKind {
+    /// No connection: refused, unreachable.
+    Connect,
+    /// The connection was closed before any byte of the answer.
+    Closed,
+    /// The connection was reset.
+    Reset,
+    /// Not answered whole within the timeout.
+    Timeout,
+    /// The connection was closed within the answer.
+    Truncated,
+    /// What came is no HTTP/1.1, or not clearly enough.
+    BadAnswer,
+    /// The fault of this machine: no more descriptors or ports. Makes a run doubtful.
+    Local,
+}
+
+/// Counts by kind of error.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Errors([u64; ErrorKind::ALL.len()]);
+
+/// Latencies up to this are told to 128 ns, longer ones to three digits: an hour needs 26 steps of 1024 counters, 208 KiB.
+const LOWEST_NS: u64 = 128;
+
+/// An empty histogram of the kind used here. It grows with the longest time recorded, up to some 200 KiB.
+pub fn new_latencies() -> Latencies {
+    growing(3)
+}
+
+pub(super) fn new_rough() -> RoughLatencies {
+    growing(2)
+}
+
+fn growing<T: Counter>(digits: u8) -> Histogram<T> {
+    let mut histogram =
+        Histogram::new_with_bounds(LOWEST_NS, 2 * LOWEST_NS * 1024, digits).expect("these bounds are in order");
+    histogram.auto(true);
+    histogram
+}
+
+// === impl Outcome ===
+
+impl Outcome {
+    /// All measured segments as one.
+    pub fn total(&self) -> Segment {
+        let mut total = Segment::new(self.segments.first().map_or(0, |segment| segment.from_ns));
+        for segment in &self.segments {
+            total.add(segment);
+        }
+        total
+    }
+}
+
+// === impl Segment ===
+
+impl Segment {
+    /// Nothing yet.
+    pub fn new(from_ns: u64) -> Self {
+        Self {
+            from_ns,
+            to_ns: from_ns,
+            latency: new_latencies(),
+            service: new_latencies(),
+            failed: new_latencies(),
+            lag: new_latencies(),
+            due: 0,
+            sent: 0,
+            answered: 0,
+            statuses: BTreeMap::new(),
+            errors: Errors::default(),
+            unsent: 0,
+            unfinished: 0,
+            resent: 0,
+            bytes: 0,
+            backends: BTreeMap::new(),
+        }
+    }
+
+    /// Answers with a status below 400.
+    pub fn ok(&self) -> u64 {
+        self.answered - self.failed_answers()
+    }
+
+    /// Answers with a status from 400 on.
+    pub fn failed_answers(&self) -> u64 {
+        self.statuses.range(400..).map(|(_, count)| count).sum()
+    }
+
+    /// The share of due requests that got no good answer: none at all, one with a status from 400 on, or were not sent. What was
+    /// under way when a run was aborted counts neither way.
+    pub fn failure_share(&self) -> f64 {
+        let known = self.due - self.unfinished;
+        if known == 0 { 0.0 } else { (known - self.ok()) as f64 / known as f64 }
+    }
+
+    pub fn seconds(&self) -> f64 {
+        (self.to_ns - self.from_ns) as f64 / 1e9
+    }
+
+    /// Answers per second.
+    pub fn rps(&self) -> f64 {
+        if self.seconds() > 0.0 { self.answered as f64 / self.seconds() } else { 0.0 }
+    }
+
+    /// Takes in another part of the same load.
+    pub fn add(&mut self, other: &Segment) {
+        let Self { from_ns, to_ns, latency, service, failed, lag, due, sent, answered, statuses, errors, .. } = self;
+        *from_ns = (*from_ns).min(other.from_ns);
+        *to_ns = (*to_ns).max(other.to_ns);
+        for (mine, other) in
+            [(latency, &other.latency), (service, &other.service), (failed, &other.failed), (lag, &other.lag)]
+        {
+            mine.add(other).expect("a histogram that grows takes any other");
+        }
+        *due += other.due;
+        *sent += other.sent;
+        *answered += other.answered;
+        for (status, count) in &other.statuses {
+            *statuses.entry(*status).or_default() += count;
+        }
+        errors.0.iter_mut().zip(other.errors.0).for_each(|(mine, other)| *mine += other);
+        self.unsent += other.unsent;
+        self.unfinished += other.unfinished;
+        self.resent += other.resent;
+        self.bytes += other.bytes;
+        for (name, other) in &other.backends {
+            self.backends.entry(name.clone()).or_default().add(other);
+        }
+    }
+}
+
+// === impl BackendTally ===
+
+impl BackendTally {
+    pub(super) fn add(&mut self, other: &Self) {
+        if other.answered == 0 {
+            return;
+        }
+        self.first_ns = if self.answered == 0 { other.first_ns } else { self.first_ns.min(other.first_ns) };
+        self.last_ns = self.last_ns.max(other.last_ns);
+        self.answered += other.answered;
+        self.failed += other.failed;
+    }
+}
+
+// === impl ErrorKind ===
+
+impl ErrorKind {
+    pub const ALL: [Self; 7] =
+        [Self::Connect, Self::Closed, Self::Reset, Self::Timeout, Self::Truncated, Self::BadAnswer, Self::Local];
+
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Connect => "connect",
+            Self::Closed => "closed",
+            Self::Reset => "reset",
+            Self::Timeout => "timeout",
+            Self::Truncated => "truncated",
+            Self::BadAnswer => "bad_answer",
+            Self::Local => "local",
+        }
+    }
+}
+
+// === impl Errors ===
+
+impl Errors {
+    pub fn of(&self, kind: ErrorKind) -> u64 {
+        self.0[kind as usize]
+    }
+
+    pub fn total(&self) -> u64 {
+        self.0.iter().sum()
+    }
+
+    /// Those kinds that occurred.
+    pub fn iter(&self) -> impl Iterator<Item = (ErrorKind, u64)> + '_ {
+        ErrorKind::ALL.into_iter().map(|kind| (kind, self.of(kind))).filter(|(_, count)| *count > 0)
+    }
+
+    pub fn count(&mut self, kind: ErrorKind) {
+        self.0[kind as usize] += 1;
+    }
+}

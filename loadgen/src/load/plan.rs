@@ -1,0 +1,262 @@
+//! What to send, where, when and until when: a load as plain data.
+//!
+//! Invariant: everything is checked in one place, [`Plan::check`], whoever filled it in.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use http::{HeaderName, HeaderValue, Method};
+use thiserror::Error;
+
+use super::arrivals::Arrivals;
+use super::cost::{BadCost, Cost};
+use super::keys::{BadKeys, Keys};
+
+/// A load. [`Plan::new`] has the defaults.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    pub target: Target,
+    pub arrivals: Arrivals,
+    pub stop: Stop,
+    /// Requests that are due before this are sent and answered, and kept apart from the measured ones. Default none.
+    pub warm_up: Duration,
+    /// Open loop: connections that may be open at the same time; requests that find all of them busy wait for one. Default
+    /// [`OUTSTANDING`]. A closed loop has its own number.
+    pub connections: usize,
+    /// Open loop: requests that may be under way or waiting for a connection. One more is counted as unsent and forgotten: no
+    /// run ends for want of memory. Default [`OUTSTANDING`].
+    pub outstanding: usize,
+    /// Sending threads. Each has its own connections and its share of both bounds; request i is sent by thread i mod `threads`.
+    /// Default 1, which is good for tens of thousands of requests per second.
+    pub threads: usize,
+    /// Request i is number i mod len. Default `GET /`.
+    pub requests: Vec<Request>,
+    pub keys: Keys,
+    pub cost: Cost,
+    /// Of arrivals, keys and costs. Default 1.
+    pub seed: u64,
+    /// For one request, from its sending (connecting included) to its last byte. Default 30 s.
+    pub timeout: Duration,
+    /// Repeat a request once, on a new connection, if a kept connection was closed before any byte of its answer. Only for
+    /// idempotent methods without a body; its latency goes on. Default no: it is an error of the kind `closed`.
+    pub resend_closed: bool,
+    /// The answer's header that names the backend. Default `x-server-id`, as `mock-server` sends.
+    pub backend_header: String,
+}
+
+/// Who is asked.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Target {
+    /// New connections go to these in turn. At least one.
+    pub addresses: Vec<SocketAddr>,
+    /// For the header `host`.
+    pub host: String,
+}
+
+/// When no more requests are sent. Those under way are waited for, up to their timeout: what is slow must not be left out.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Stop {
+    /// After so many requests that are measured (in an open loop: were due, sent or not).
+    AfterRequests(u64),
+    /// So long after the warm-up.
+    AfterTime(Duration),
+    /// When told by [`super::Handle::finish`].
+    WhenTold,
+}
+
+/// One request as it is written, but for key and cost.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Request {
+    pub method: Method,
+    /// As in the request line: path and query.
+    pub path: String,
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// Why a plan cannot be carried out.
+#[derive(Debug, Error, PartialEq)]
+pub enum BadPlan {
+    #[error("there is no address to send to")]
+    NoAddress,
+    #[error("a rate must be above 0 and at most 1000000 requests/s, not {0}")]
+    Rate(f64),
+    #[error("a ramp needs time: from {from} to {to} requests/s within 0 s is a jump")]
+    Jump { from: f64, to: f64 },
+    #[error("{what} must be from 1 to {max}, not {value}")]
+    Range { what: &'static str, max: usize, value: usize },
+    #[error("a timeout of 0 lets no request be answered")]
+    Timeout,
+    #[error("there is no request to send")]
+    NoRequest,
+    #[error("the path {0:?} must begin with / and hold neither spaces nor control characters")]
+    Path(String),
+    #[error("{0:?} is no header: write NAME: VALUE")]
+    Header(String),
+    #[error("the header {0} is written by the load generator itself")]
+    OwnHeader(String),
+    #[error(transparent)]
+    Keys(#[from] BadKeys),
+    #[error(transparent)]
+    Cost(#[from] BadCost),
+}
+
+/// The default bound of outstanding requests in an open loop.
+pub const OUTSTANDING: usize = 10_000;
+/// The header that carries a key.
+pub const KEY_HEADER: &str = "x-key";
+const RATE_MAX: f64 = 1e6;
+const CONNECTIONS_MAX: usize = 60_000;
+const THREADS_MAX: usize = 256;
+
+// === impl Plan ===
+
+impl Plan {
+    /// This load of `GET /` with every default.
+    pub fn new(target: Target, arrivals: Arrivals, stop: Stop) -> Self {
+        Self {
+            target,
+            arrivals,
+            stop,
+            warm_up: Duration::ZERO,
+            connections: OUTSTANDING,
+            outstanding: OUTSTANDING,
+            threads: 1,
+            requests: vec![Request::get("/")],
+            keys: Keys::None,
+            cost: Cost::None,
+            seed: 1,
+            timeout: Duration::from_secs(30),
+            resend_closed: false,
+            backend_header: "x-server-id".to_owned(),
+        }
+    }
+
+    /// Says whether this can be carried out.
+    pub fn check(&self) -> Result<(), BadPlan> {
+        if self.target.addresses.is_empty() {
+            return Err(BadPlan::NoAddress);
+        }
+        check_arrivals(&self.arrivals)?;
+        for (what, value, max) in [
+            ("the number of connections", self.connections, CONNECTIONS_MAX),
+            ("the bound of outstanding requests", self.outstanding, 10 * CONNECTIONS_MAX),
+            ("the number of threads", self.threads, THREADS_MAX),
+        ] {
+            in_range(what, value, max)?;
+        }
+        if self.timeout.is_zero() {
+            return Err(BadPlan::Timeout);
+        }
+        if self.requests.is_empty() {
+            return Err(BadPlan::NoRequest);
+        }
+        self.requests.iter().try_for_each(Request::check)?;
+        check_header("host", &self.target.host)?;
+        check_header(&self.backend_header, "")?;
+        self.keys.check()?;
+        self.cost.check()?;
+        Ok(())
+    }
+}
+
+pub(super) fn check_arrivals(arrivals: &Arrivals) -> Result<(), BadPlan> {
+    let rate = |rps: f64| if rps > 0.0 && rps <= RATE_MAX { Ok(()) } else { Err(BadPlan::Rate(rps)) };
+    match *arrivals {
+        Arrivals::Poisson { rps } | Arrivals::Constant { rps } => rate(rps),
+        Arrivals::Ramp { from, to, over } => {
+            rate(from)?;
+            rate(to)?;
+            if over.is_zero() { Err(BadPlan::Jump { from, to }) } else { Ok(()) }
+        }
+        Arrivals::Closed { connections } => in_range("the number of connections", connections, CONNECTIONS_MAX),
+    }
+}
+
+fn in_range(what: &'static str, value: usize, max: usize) -> Result<(), BadPlan> {
+    if (1..=max).contains(&value) { Ok(()) } else { Err(BadPlan::Range { what, max, value }) }
+}
+
+fn check_header(name: &str, value: &str) -> Result<(), BadPlan> {
+    if HeaderName::try_from(name).is_err() || HeaderValue::try_from(value).is_err() {
+        return Err(BadPlan::Header(format!("{name}: {value}")));
+    }
+    Ok(())
+}
+
+// === impl Request ===
+
+impl Request {
+    pub fn get(path: &str) -> Self {
+        Self { method: Method::GET, path: path.to_owned(), headers: Vec::new(), body: Vec::new() }
+    }
+
+    fn check(&self) -> Result<(), BadPlan> {
+        let is_path = self.path.starts_with('/') || self.path == "*";
+        if !is_path || self.path.bytes().any(|byte| byte <= b' ' || byte == 0x7f) {
+            return Err(BadPlan::Path(self.path.clone()));
+        }
+        for (name, value) in &self.headers {
+            check_header(name, value)?;
+            // A length or coding other than the body's own would make the next request part of this one.
+            if ["content-length", "transfer-encoding"].iter().any(|own| name.eq_ignore_ascii_case(own)) {
+                return Err(BadPlan::OwnHeader(name.clone()));
+            }
+        }
+        Ok(())
+    }
+
+    /// May be sent twice without harm (RFC 9110, section 9.2.2), and is small enough to.
+    pub(super) fn is_repeatable(&self) -> bool {
+        self.body.is_empty() && self.method.is_idempotent()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn plan(change: impl FnOnce(&mut Plan)) -> Plan {
+        let target = Target { addresses: vec!["127.0.0.1:1".parse().unwrap()], host: "here".to_owned() };
+        let mut plan = Plan::new(target, Arrivals::Constant { rps: 1.0 }, Stop::AfterRequests(1));
+        change(&mut plan);
+        plan
+    }
+
+    #[test]
+    fn the_defaults_are_sound() {
+        assert_eq!(plan(|_| {}).check(), Ok(()));
+    }
+
+    #[test]
+    fn what_cannot_be_carried_out_is_refused_with_its_reason() {
+        let over = Duration::ZERO;
+        let header = |name: &str, value: &str| Request {
+            headers: vec![(name.to_owned(), value.to_owned())],
+            ..Request::get("/")
+        };
+        let cases: Vec<(Plan, &str)> = vec![
+            (plan(|plan| plan.target.addresses.clear()), "address"),
+            (plan(|plan| plan.arrivals = Arrivals::Poisson { rps: 0.0 }), "rate"),
+            (plan(|plan| plan.arrivals = Arrivals::Constant { rps: f64::NAN }), "rate"),
+            (plan(|plan| plan.arrivals = Arrivals::Ramp { from: 1.0, to: 2.0, over }), "jump"),
+            (plan(|plan| plan.arrivals = Arrivals::Closed { connections: 0 }), "connections"),
+            (plan(|plan| plan.outstanding = 0), "outstanding"),
+            (plan(|plan| plan.threads = 1000), "threads"),
+            (plan(|plan| plan.timeout = Duration::ZERO), "timeout"),
+            (plan(|plan| plan.requests.clear()), "request"),
+            (plan(|plan| plan.requests = vec![Request::get("home")]), "path"),
+            (plan(|plan| plan.requests = vec![Request::get("/a b")]), "path"),
+            (plan(|plan| plan.requests = vec![header("a b", "1")]), "header"),
+            (plan(|plan| plan.requests = vec![header("a", "1\r\nb: 2")]), "header"),
+            (plan(|plan| plan.requests = vec![header("Content-Length", "3")]), "itself"),
+            (plan(|plan| plan.target.host = "a\nb".to_owned()), "header"),
+            (plan(|plan| plan.keys = Keys::Hot { share: 2.0 }), "share"),
+            (plan(|plan| plan.cost = Cost::Constant { time: Duration::from_secs(4000) }), "hour"),
+        ];
+        for (plan, word) in cases {
+            let error = plan.check().unwrap_err().to_string();
+            assert!(error.contains(word), "{error:?} should speak of {word}");
+        }
+    }
+}

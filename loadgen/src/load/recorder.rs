@@ -1,0 +1,288 @@
+//! What one sending thread has counted: by segment, and for the 100 ms that run now.
+//!
+//! Invariants: a sample belongs to the segment of its intended time, however late its answer comes; counting allocates only for
+//! what is new (a status, a backend, a longer time than ever).
+
+use std::collections::BTreeMap;
+
+use hdrhistogram::{Counter, Histogram};
+
+use super::collector::Collector;
+use super::outcome::{BackendTally, ErrorKind, Segment};
+use super::windows::Windows;
+
+/// The counts of one thread.
+pub(super) struct Recorder {
+    /// By their beginning. The first is the warm-up, if there is one.
+    segments: Vec<Open>,
+    names: Names,
+    windows: Windows,
+    first_errors: BTreeMap<ErrorKind, String>,
+    is_closed_loop: bool,
+}
+
+/// A segment as it is counted.
+struct Open {
+    counts: Segment,
+    /// A handful: found quicker by looking than by a map.
+    statuses: Vec<(u16, u64)>,
+    /// By number of the backend.
+    backends: Vec<BackendTally>,
+}
+
+/// The backends seen, numbered in the order of their first answer.
+#[derive(Debug, Default)]
+pub(super) struct Names {
+    names: Vec<Box<[u8]>>,
+    last: usize,
+}
+
+/// An answer, and when.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Answered {
+    pub(super) intended_ns: u64,
+    pub(super) sent_ns: u64,
+    pub(super) done_ns: u64,
+    pub(super) status: u16,
+    pub(super) backend: Option<u16>,
+    pub(super) bytes: u64,
+}
+
+/// More backends than this are counted as one: a header with a fresh value each time must not eat the memory.
+const NAMES_MAX: usize = 1024;
+const OTHERS: &[u8] = b"(others)";
+
+/// What a recorder leaves.
+pub(super) struct Recorded {
+    pub(super) segments: Vec<Segment>,
+    pub(super) first_errors: BTreeMap<ErrorKind, String>,
+}
+
+/// Nothing takes longer; it bounds how far a histogram can grow.
+const LONGEST_NS: u64 = 24 * 3600 * 1_000_000_000;
+
+pub(super) fn note<T: Counter>(latencies: &mut Histogram<T>, ns: u64) {
+    // Refused only by a histogram that may not grow.
+    let _ = latencies.record(ns.min(LONGEST_NS));
+}
+
+// === impl Recorder ===
+
+impl Recorder {
+    /// The first segment begins at `from_ns`; what was due before belongs to it too.
+    pub(super) fn new(from_ns: u64, is_closed_loop: bool) -> Self {
+        Self {
+            segments: vec![Open::new(from_ns)],
+            names: Names::default(),
+            windows: Windows::new(),
+            first_errors: BTreeMap::new(),
+            is_closed_loop,
+        }
+    }
+
+    /// Requests that are due from `from_ns` on belong to a new segment.
+    pub(super) fn begin_segment(&mut self, from_ns: u64) {
+        self.segments.push(Open::new(from_ns));
+    }
+
+    pub(super) fn names(&mut self) -> &mut Names {
+        &mut self.names
+    }
+
+    /// A request was due, and is being seen to now.
+    pub(super) fn due(&mut self, intended_ns: u64, now_ns: u64) {
+        let is_closed_loop = self.is_closed_loop;
+        let segment = &mut self.segment(intended_ns).counts;
+        segment.due += 1;
+        if !is_closed_loop {
+            note(&mut segment.lag, now_ns.saturating_sub(intended_ns));
+        }
+        self.windows.due(intended_ns);
+    }
+
+    pub(super) fn sent(&mut self, intended_ns: u64, is_repetition: bool) {
+        let segment = &mut self.segment(intended_ns).counts;
+        if is_repetition {
+            segment.resent += 1;
+        } else {
+            segment.sent += 1;
+            self.windows.sent(intended_ns);
+        }
+    }
+
+    pub(super) fn unsent(&mut self, intended_ns: u64) {
+        self.segment(intended_ns).counts.unsent += 1;
+        self.windows.unsent(intended_ns);
+    }
+
+    pub(super) fn unfinished(&mut self, intended_ns: u64) {
+        self.segment(intended_ns).counts.unfinished += 1;
+        self.windows.unfinished(intended_ns);
+    }
+
+    pub(super) fn error(&mut self, intended_ns: u64, kind: ErrorKind, message: impl FnOnce() -> String) {
+        self.segment(intended_ns).counts.errors.count(kind);
+        self.windows.error(intended_ns);
+        self.first_errors.entry(kind).or_insert_with(message);
+    }
+
+    pub(super) fn answered(&mut self, answer: &Answered) {
+        let latency = answer.done_ns.saturating_sub(answer.intended_ns);
+        // A closed loop intends nothing but to send.
+        let service = if self.is_closed_loop { latency } else { answer.done_ns.saturating_sub(answer.sent_ns) };
+        let is_failed = answer.status >= 400;
+        let segment = self.segment(answer.intended_ns);
+        segment.count_status(answer.status);
+        if let Some(backend) = answer.backend {
+            segment.count_backend(backend, is_failed, answer.done_ns);
+        }
+        let counts = &mut segment.counts;
+        counts.answered += 1;
+        counts.bytes += answer.bytes;
+        counts.to_ns = counts.to_ns.max(answer.done_ns);
+        if is_failed {
+            note(&mut counts.failed, latency);
+        } else {
+            note(&mut counts.latency, latency);
+            note(&mut counts.service, service);
+        }
+        self.windows.answered(answer.intended_ns, latency, is_failed, answer.backend);
+    }
+
+    /// Brings what ended since the last time to the collector; it is `now_ns`, and so many requests have not ended.
+    pub(super) fn report(&mut self, thread: usize, now_ns: u64, outstanding: u64, collector: &Collector) {
+        self.windows.report(thread, now_ns, outstanding, &self.names.names, collector);
+    }
+
+    /// Everything counted. `ended_ns`: when sending ended.
+    pub(super) fn finish(self, ended_ns: u64) -> Recorded {
+        let froms: Vec<u64> = self.segments.iter().map(|open| open.counts.from_ns).collect();
+        let names = self.names;
+        let finish = |(number, open): (usize, Open)| {
+            // What was due in a segment is divided by the segment's own length, even if the last answers came behind it.
+            let end = froms.get(number + 1).copied();
+            open.finish(end.unwrap_or(ended_ns), end.is_none(), &names)
+        };
+        Recorded {
+            segments: self.segments.into_iter().enumerate().map(finish).collect(),
+            first_errors: self.first_errors,
+        }
+    }
+
+    fn segment(&mut self, intended_ns: u64) -> &mut Open {
+        // Nearly always the last.
+        let number = self.segments.iter().rposition(|open| open.counts.from_ns <= intended_ns).unwrap_or(0);
+        &mut self.segments[number]
+    }
+}
+
+// === impl Open ===
+
+impl Open {
+    fn new(from_ns: u64) -> Self {
+        Self { counts: Segment::new(from_ns), statuses: Vec::new(), backends: Vec::new() }
+    }
+
+    fn count_status(&mut self, status: u16) {
+        match self.statuses.iter_mut().find(|(known, _)| *known == status) {
+            Some((_, count)) => *count += 1,
+            None => self.statuses.push((status, 1)),
+        }
+    }
+
+    fn count_backend(&mut self, backend: u16, is_failed: bool, done_ns: u64) {
+        let backend = usize::from(backend);
+        if self.backends.len() <= backend {
+            self.backends.resize(backend + 1, BackendTally::default());
+        }
+        let tally = &mut self.backends[backend];
+        if tally.answered == 0 {
+            tally.first_ns = done_ns;
+        }
+        tally.answered += 1;
+        tally.failed += u64::from(is_failed);
+        tally.last_ns = tally.last_ns.max(done_ns);
+    }
+
+    fn finish(self, end_ns: u64, is_last: bool, names: &Names) -> Segment {
+        let Self { mut counts, statuses, backends } = self;
+        counts.to_ns = if is_last { counts.to_ns.max(end_ns) } else { end_ns.max(counts.from_ns) };
+        counts.statuses = statuses.into_iter().collect();
+        let answered = backends.into_iter().enumerate().filter(|(_, tally)| tally.answered > 0);
+        counts.backends = answered.map(|(number, tally)| (names.text(number), tally)).collect();
+        counts
+    }
+}
+
+// === impl Names ===
+
+impl Names {
+    /// The number of this backend, a new one if need be.
+    pub(super) fn number(&mut self, name: &[u8]) -> u16 {
+        // Answers of one backend often come in a row.
+        if self.names.get(self.last).is_some_and(|known| **known == *name) {
+            return self.last as u16;
+        }
+        let known = self.names.iter().position(|known| **known == *name);
+        self.last = known.unwrap_or_else(|| {
+            if self.names.len() < NAMES_MAX {
+                let is_last = self.names.len() + 1 == NAMES_MAX;
+                self.names.push(if is_last { OTHERS.into() } else { name.into() });
+            }
+            self.names.len() - 1
+        });
+        self.last as u16
+    }
+
+    pub(super) fn text(&self, number: usize) -> String {
+        self.names.get(number).map(|name| String::from_utf8_lossy(name).into_owned()).unwrap_or_default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn answer(intended_ns: u64, done_ns: u64, status: u16, backend: Option<u16>) -> Answered {
+        Answered { intended_ns, sent_ns: intended_ns + 10_000, done_ns, status, backend, bytes: 100 }
+    }
+
+    #[test]
+    fn a_sample_belongs_to_the_segment_of_its_intended_time() {
+        let mut recorder = Recorder::new(0, false);
+        recorder.begin_segment(1_000_000);
+        // The second was due in the first segment and is answered long behind its end.
+        for (intended, done) in [(0, 500_000), (999_999, 90_000_000), (1_000_000, 1_100_000)] {
+            recorder.due(intended, intended + 5_000);
+            recorder.sent(intended, false);
+            recorder.answered(&answer(intended, done, 200, None));
+        }
+        let segments = recorder.finish(2_000_000).segments;
+        let counts: Vec<_> = segments.iter().map(|segment| (segment.due, segment.sent, segment.answered)).collect();
+        assert_eq!(counts, [(2, 2, 2), (1, 1, 1)]);
+        assert_eq!((segments[0].from_ns, segments[0].to_ns), (0, 1_000_000), "not stretched by a late answer");
+        assert!(segments[0].latency.max() >= 89_000_000);
+    }
+
+    #[test]
+    fn errors_do_not_look_like_quick_answers() {
+        let mut recorder = Recorder::new(0, false);
+        recorder.answered(&answer(0, 50_000_000, 200, Some(0)));
+        recorder.answered(&answer(0, 10_000, 503, Some(1)));
+        let segment = recorder.finish(1).segments.remove(0);
+        assert_eq!((segment.latency.len(), segment.service.len(), segment.failed.len()), (1, 1, 1));
+        assert!(segment.latency.min() > 49_000_000);
+        assert_eq!((segment.ok(), segment.failed_answers()), (1, 1));
+    }
+
+    #[test]
+    fn more_backends_than_anybody_has_are_counted_as_others() {
+        let mut names = Names::default();
+        for number in 0..5_000_u32 {
+            names.number(&number.to_be_bytes());
+        }
+        assert_eq!(names.names.len(), NAMES_MAX);
+        assert_eq!(names.text(NAMES_MAX - 1), "(others)");
+        assert_eq!(names.number(&7_u32.to_be_bytes()), 7);
+    }
+}

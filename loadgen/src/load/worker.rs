@@ -1,0 +1,400 @@
+//! One sending thread: an event loop that sends what is due, takes what comes, and counts both.
+//!
+//! Why pacing and sending in one loop: epoll waits to the nanosecond, so the thread that sends can wake itself for the next request
+//! that is due; a pacing thread of its own would cost a switch for each request and, on two cores, take the target's. Between any
+//! two answers the clock is looked at, so a request waits for one answer's handling at most.
+//!
+//! Invariants: an open loop never waits for answers; each request ends in exactly one of answered, error, unsent, unfinished.
+
+mod upkeep;
+
+use std::collections::VecDeque;
+use std::io;
+use std::num::NonZeroU64;
+use std::os::fd::OwnedFd;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustix::event::Timespec;
+use rustix::event::epoll::{self, Event, EventData, EventFlags};
+use rustix::io::Errno;
+use rustix::time::{ClockId, clock_gettime};
+
+use super::clock::{Clock, nanos};
+use super::collector::{Collector, WINDOW_NS};
+use super::connection::{Reading, Received, UnderWay};
+use super::orders::Orders;
+use super::outcome::ErrorKind;
+use super::plan::Plan;
+use super::pool::{Pool, Token};
+use super::recorder::{Answered, Recorded, Recorder};
+use super::sequence::Sequence;
+use super::source::{Due, Source};
+
+/// What one thread shares with the rest of its run.
+#[derive(Debug)]
+pub(super) struct Seat {
+    pub(super) thread: usize,
+    pub(super) plan: Arc<Plan>,
+    pub(super) orders: Arc<Orders>,
+    pub(super) collector: Arc<Collector>,
+    /// Readable when there are orders.
+    pub(super) bell: Arc<OwnedFd>,
+    pub(super) clock: Clock,
+}
+
+pub(super) struct Worker {
+    seat: Seat,
+    sequence: Sequence,
+    source: Source,
+    pool: Pool,
+    recorder: Recorder,
+    /// Due, but all connections are busy.
+    waiting: VecDeque<Due>,
+    under_way: usize,
+    connections_max: usize,
+    outstanding_max: usize,
+    next_address: usize,
+    /// Closed loop: clients whose turn it is.
+    ready: usize,
+    /// Closed loop: clients that could not connect, and when they try again.
+    resting: VecDeque<u64>,
+    window: u64,
+    tick_ns: u64,
+    next_tick_ns: u64,
+    cuts_taken: usize,
+    sending_ended: Option<Ended>,
+    aborted: bool,
+    output: Vec<u8>,
+    input: Box<[u8]>,
+}
+
+/// When there was nothing more to send, and how much processor time it had taken.
+#[derive(Clone, Copy, Debug)]
+struct Ended {
+    at_ns: u64,
+    cpu: Duration,
+}
+
+/// What a thread leaves.
+pub(super) struct Finished {
+    pub(super) recorded: Recorded,
+    /// While there was something to send.
+    pub(super) cpu_s: f64,
+    pub(super) sending_s: f64,
+    pub(super) ended_ns: u64,
+    pub(super) aborted: bool,
+}
+
+/// The schedule begins so long after the clock, so that all threads are there.
+pub(super) const LEAD_NS: u64 = 1_000_000;
+const BELL: u64 = u64::MAX;
+const EVENTS: usize = 256;
+const INPUT_BYTES: usize = 64 * 1024;
+/// A client of a closed loop that could not connect waits so long: a target that is gone must not become an endless loop.
+const REST_NS: u64 = 100_000_000;
+/// Timeouts are looked for so often: 20 times within one, at most every millisecond.
+const TICK_NS: std::ops::RangeInclusive<u64> = 1_000_000..=100_000_000;
+
+// === impl Worker ===
+
+impl Worker {
+    pub(super) fn new(seat: Seat) -> io::Result<Self> {
+        let plan = &seat.plan;
+        let pool = Pool::new()?;
+        epoll::add(pool.epoll(), &*seat.bell, EventData::new_u64(BELL), EventFlags::IN)?;
+        // Where this call is not known (Linux before 5.11) nothing would be sent in time: better heard now.
+        epoll::wait(
+            pool.epoll(),
+            rustix::buffer::spare_capacity(&mut Vec::with_capacity(1)),
+            Some(&Timespec::default()),
+        )?;
+        let share = |whole: usize| whole / plan.threads + usize::from(seat.thread < whole % plan.threads);
+        let (connections_max, outstanding_max, ready) = match plan.arrivals {
+            super::Arrivals::Closed { connections } => (share(connections), share(connections), share(connections)),
+            _ => (share(plan.connections).max(1), share(plan.outstanding).max(1), 0),
+        };
+        let mut recorder = Recorder::new(LEAD_NS, plan.arrivals.is_closed());
+        if !plan.warm_up.is_zero() {
+            recorder.begin_segment(LEAD_NS.saturating_add(nanos(plan.warm_up)));
+        }
+        let tick_ns = (nanos(plan.timeout) / 20).clamp(*TICK_NS.start(), *TICK_NS.end());
+        Ok(Self {
+            sequence: Sequence::new(plan),
+            source: Source::new(plan, seat.thread, LEAD_NS),
+            pool,
+            recorder,
+            waiting: VecDeque::new(),
+            under_way: 0,
+            connections_max,
+            outstanding_max,
+            next_address: seat.thread,
+            ready,
+            resting: VecDeque::new(),
+            window: 0,
+            tick_ns,
+            next_tick_ns: tick_ns,
+            cuts_taken: 0,
+            sending_ended: None,
+            aborted: false,
+            output: Vec::new(),
+            input: vec![0; INPUT_BYTES].into_boxed_slice(),
+            seat,
+        })
+    }
+
+    /// Runs to the end of the load.
+    pub(super) fn run(mut self) -> Finished {
+        // Without it the kernel may wake us 50 µs late, to save wake-ups. Refused only where it does not exist.
+        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
+        let mut events = Vec::with_capacity(EVENTS);
+        let mut now = self.seat.clock.now();
+        while !self.is_over(now) {
+            let wait_ns = self.wakes_at(now).saturating_sub(now);
+            let timeout =
+                Timespec { tv_sec: (wait_ns / 1_000_000_000) as i64, tv_nsec: (wait_ns % 1_000_000_000) as i64 };
+            match epoll::wait(self.pool.epoll(), rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                // None of the other errors can be: the descriptor is ours and the buffer has room.
+                Err(_) => self.seat.orders.abort(),
+            }
+            now = self.seat.clock.now();
+            // First what was closed: a request that is due now must not go there.
+            for event in events.extract_if(.., |event: &mut Event| is_end(event.flags)) {
+                now = self.handle(event.flags, event.data, now);
+            }
+            self.send_due(now);
+            for event in events.drain(..) {
+                now = self.handle(event.flags, event.data, now);
+                if !self.source.is_closed() {
+                    self.send_due(now);
+                }
+            }
+            self.keep_time(now);
+            self.send_due(now);
+        }
+        self.finish()
+    }
+
+    fn is_over(&mut self, now: u64) -> bool {
+        if self.source.peek(now).is_none() && self.sending_ended.is_none() {
+            self.sending_ended = Some(Ended { at_ns: now, cpu: cpu_time() });
+        }
+        self.aborted || (self.sending_ended.is_some() && self.under_way == 0 && self.waiting.is_empty())
+    }
+
+    fn wakes_at(&self, now: u64) -> u64 {
+        let due = if self.source.is_closed() { None } else { self.source.peek(now) };
+        let window_end = (self.window + 1) * WINDOW_NS;
+        due.unwrap_or(u64::MAX).min(window_end).min(self.next_tick_ns)
+    }
+
+    /// Sends everything whose moment has come.
+    fn send_due(&mut self, now: u64) {
+        if self.source.is_closed() {
+            while self.ready > 0 {
+                // Each has a moment of its own: those at the end of a row must not pay for those before them.
+                let now = self.seat.clock.now();
+                let Some(due) = self.source.pop(now) else { return };
+                self.ready -= 1;
+                self.recorder.due(due.intended_ns, now);
+                self.assign(due, false, now);
+            }
+            return;
+        }
+        while !self.waiting.is_empty() && (self.pool.has_idle() || self.pool.open() < self.connections_max) {
+            let Some(due) = self.waiting.pop_front() else { break };
+            self.assign(due, false, now);
+        }
+        while self.source.peek(now).is_some_and(|due_ns| due_ns <= now) {
+            let Some(due) = self.source.pop(now) else { return };
+            // In a row of late ones each is later than the one before.
+            let now = self.seat.clock.now();
+            self.recorder.due(due.intended_ns, now);
+            self.assign(due, false, now);
+        }
+    }
+
+    /// Finds a connection for a request, or a place to wait for one.
+    fn assign(&mut self, due: Due, is_repetition: bool, now: u64) {
+        if self.under_way + self.waiting.len() >= self.outstanding_max {
+            return self.recorder.unsent(due.intended_ns);
+        }
+        let request = UnderWay { due, taken_ns: now, sent_ns: 0, bytes: 0, is_repetition };
+        // A repetition wants a connection that nobody can have closed.
+        let idle = if is_repetition { None } else { self.pool.unpark() };
+        if let Some(token) = idle {
+            if let Some(connection) = self.pool.get(token) {
+                connection.request = Some(request);
+                self.under_way += 1;
+                self.write(token, now);
+            }
+        } else if self.pool.open() < self.connections_max {
+            self.connect(request, now);
+        } else {
+            self.waiting.push_back(due);
+        }
+    }
+
+    fn connect(&mut self, request: UnderWay, now: u64) {
+        let addresses = &self.seat.plan.target.addresses;
+        let address = addresses[self.next_address % addresses.len()];
+        self.next_address = self.next_address.wrapping_add(1);
+        match self.pool.connect(address) {
+            Ok(token) => {
+                if let Some(connection) = self.pool.get(token) {
+                    connection.request = Some(request);
+                    self.under_way += 1;
+                }
+            }
+            Err(error) => {
+                let kind = kind_of_connect(&error);
+                self.recorder.error(request.due.intended_ns, kind, || format!("{address}: {error}"));
+                self.client_is_free(kind, now);
+            }
+        }
+    }
+
+    /// Writes the request that the connection has.
+    fn write(&mut self, token: Token, now: u64) {
+        let Some(connection) = self.pool.get(token) else { return };
+        let Some(request) = &mut connection.request else { return };
+        let UnderWay { due, is_repetition, .. } = *request;
+        self.output.clear();
+        self.sequence.render(due.seed, due.index, &mut self.output);
+        request.sent_ns = self.seat.clock.now();
+        let sent = connection.send(&self.output);
+        let was_kept = connection.is_kept();
+        self.recorder.sent(due.intended_ns, is_repetition);
+        if let Err(error) = sent.and_then(|()| self.pool.update(token)) {
+            let kind = if was_kept { ErrorKind::Closed } else { ErrorKind::Reset };
+            self.fail(token, kind, error.to_string(), now);
+        }
+    }
+
+    /// Sees to what the kernel tells; answers what time it is then.
+    fn handle(&mut self, flags: EventFlags, data: EventData, now: u64) -> u64 {
+        if data.u64() == BELL {
+            // What it rang for is seen to by `keep_time`, in this very round.
+            let _ = rustix::io::read(&*self.seat.bell, &mut [0; 8]);
+            return now;
+        }
+        let token = Token::of(data);
+        let Some(connection) = self.pool.get(token) else { return now };
+        if connection.is_connecting() {
+            match connection.connected() {
+                Ok(()) => self.write(token, now),
+                Err(error) => self.fail(token, kind_of_connect(&error), error.to_string(), now),
+            }
+            return self.seat.clock.now();
+        }
+        if flags.contains(EventFlags::OUT) && connection.write_on().is_ok() {
+            // Where writing fails reading tells why.
+            let _ = self.pool.update(token);
+        }
+        if flags.contains(EventFlags::IN) || is_end(flags) {
+            return self.receive(token);
+        }
+        now
+    }
+
+    fn receive(&mut self, token: Token) -> u64 {
+        let Some(connection) = self.pool.get(token) else { return self.seat.clock.now() };
+        let mut reading = Reading {
+            buffer: &mut self.input,
+            names: self.recorder.names(),
+            backend_header: &self.seat.plan.backend_header,
+            is_head: connection.request.is_some_and(|request| self.sequence.is_head(request.due.index)),
+        };
+        let received = connection.receive(&mut reading);
+        let done_ns = self.seat.clock.now();
+        match received {
+            Received::Nothing => {}
+            Received::Gone => self.pool.close(token),
+            Received::Failed(kind, message) => self.fail(token, kind, message, done_ns),
+            Received::Answer { status, backend, keep } => {
+                if let Some(request) = connection.request.take() {
+                    self.under_way -= 1;
+                    let UnderWay { due: Due { intended_ns, .. }, sent_ns, bytes, .. } = request;
+                    self.recorder.answered(&Answered { intended_ns, sent_ns, done_ns, status, backend, bytes });
+                    self.ready += usize::from(self.source.is_closed());
+                }
+                if keep {
+                    self.pool.park(token);
+                } else {
+                    self.pool.close(token);
+                }
+            }
+        }
+        done_ns
+    }
+
+    /// The request on this connection gets no answer here.
+    fn fail(&mut self, token: Token, kind: ErrorKind, message: String, now: u64) {
+        let Some(connection) = self.pool.get(token) else { return };
+        let (request, was_kept) = (connection.request.take(), connection.is_kept());
+        self.pool.close(token);
+        let Some(request) = request else { return };
+        self.under_way -= 1;
+        let UnderWay { due, is_repetition, .. } = request;
+        let may_repeat = self.seat.plan.resend_closed && self.sequence.is_repeatable(due.index) && !is_repetition;
+        // A server that closes while our bytes are on their way answers with a reset.
+        let was_closed = matches!(kind, ErrorKind::Closed | ErrorKind::Reset) && request.bytes == 0;
+        if was_closed && was_kept && may_repeat {
+            return self.assign(due, true, now);
+        }
+        self.recorder.error(due.intended_ns, kind, || message);
+        self.client_is_free(kind, now);
+    }
+
+    fn client_is_free(&mut self, kind: ErrorKind, now: u64) {
+        if !self.source.is_closed() {
+            return;
+        }
+        if matches!(kind, ErrorKind::Connect | ErrorKind::Local) {
+            self.resting.push_back(now + REST_NS);
+        } else {
+            self.ready += 1;
+        }
+    }
+}
+
+/// The other side has closed, or the connection has failed.
+fn is_end(flags: EventFlags) -> bool {
+    flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
+}
+
+/// Of this thread, since it began.
+fn cpu_time() -> Duration {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Whose fault it is that there is no connection.
+fn kind_of_connect(error: &io::Error) -> ErrorKind {
+    let local = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+    let is_local = error.raw_os_error().is_some_and(|code| local.iter().any(|errno| errno.raw_os_error() == code));
+    if is_local { ErrorKind::Local } else { ErrorKind::Connect }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Instant;
+
+    use super::*;
+
+    #[test]
+    fn epoll_wakes_finer_than_a_millisecond() {
+        // Rounded up to whole milliseconds, as without `linux_5_11`, not one of these could be so short.
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
+        let timeout = Timespec { tv_sec: 0, tv_nsec: 100_000 };
+        let waits = (0..1_000).map(|_| {
+            let begin = Instant::now();
+            let mut events = Vec::<Event>::with_capacity(1);
+            epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)).unwrap();
+            begin.elapsed()
+        });
+        let shortest = waits.min().unwrap();
+        assert!(shortest < Duration::from_micros(900), "{shortest:?}");
+    }
+}

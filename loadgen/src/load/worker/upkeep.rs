@@ -1,0 +1,89 @@
+//! What a sending thread does now and then: hears orders, closes windows, times requests out; and its end.
+
+use super::{Ended, Finished, Worker, cpu_time};
+use crate::load::clock::nanos;
+use crate::load::collector::WINDOW_NS;
+use crate::load::orders::StopOrder;
+use crate::load::outcome::ErrorKind;
+
+impl Worker {
+    /// What has to be done now and then: orders, windows, timeouts.
+    pub(super) fn keep_time(&mut self, now: u64) {
+        if let Some(cuts) = self.seat.orders.cuts_from(self.cuts_taken) {
+            self.cuts_taken += cuts.len();
+            for cut in cuts {
+                self.recorder.begin_segment(cut.at_ns);
+                self.source.cut(cut);
+            }
+        }
+        match self.seat.orders.stop() {
+            None => {}
+            Some(StopOrder::Finish) => self.source.end_at(now),
+            Some(StopOrder::Abort) => self.aborted = true,
+        }
+        if now >= (self.window + 1) * WINDOW_NS {
+            self.end_window(now);
+            self.window = now / WINDOW_NS;
+        }
+        if now >= self.next_tick_ns {
+            self.next_tick_ns = now + self.tick_ns;
+            self.time_out(now);
+        }
+    }
+
+    fn end_window(&mut self, now: u64) {
+        let outstanding = (self.under_way + self.waiting.len()) as u64;
+        self.recorder.report(self.seat.thread, now, outstanding, &self.seat.collector);
+    }
+
+    fn time_out(&mut self, now: u64) {
+        while self.resting.front().is_some_and(|until| *until <= now) {
+            self.resting.pop_front();
+            self.ready += 1;
+        }
+        let Some(latest) = now.checked_sub(nanos(self.seat.plan.timeout)) else { return };
+        while self.waiting.front().is_some_and(|due| due.intended_ns <= latest) {
+            if let Some(due) = self.waiting.pop_front() {
+                self.recorder.unsent(due.intended_ns);
+            }
+        }
+        if self.under_way == 0 {
+            return;
+        }
+        for token in self.pool.find(|one| one.request.is_some_and(|request| request.taken_ns <= latest)) {
+            let timeout = self.seat.plan.timeout;
+            self.fail(token, ErrorKind::Timeout, format!("no answer within {timeout:?}"), now);
+        }
+    }
+
+    /// What it has counted, when nothing is under way any more or nobody waits for it.
+    pub(super) fn finish(mut self) -> Finished {
+        let now = self.seat.clock.now();
+        for due in std::mem::take(&mut self.waiting) {
+            self.recorder.unfinished(due.intended_ns);
+        }
+        for token in self.pool.find(|connection| connection.request.is_some()) {
+            if let Some(request) = self.pool.get(token).and_then(|connection| connection.request.take()) {
+                self.recorder.unfinished(request.due.intended_ns);
+            }
+        }
+        self.under_way = 0;
+        // All that was due has ended by now, so every window is complete, the one that runs too.
+        self.end_window(now + WINDOW_NS);
+        self.seat.collector.end(self.seat.thread);
+        let ended = self.sending_ended.unwrap_or(Ended { at_ns: now, cpu: cpu_time() });
+        // A rate is a rate over the time that was asked for, also if nothing was due at its end.
+        let sending_end_ns = match self.source.end_ns() {
+            u64::MAX => ended.at_ns,
+            _ if self.aborted => now,
+            end_ns => end_ns,
+        };
+        Finished {
+            recorded: self.recorder.finish(sending_end_ns),
+            cpu_s: ended.cpu.as_secs_f64(),
+            sending_s: ended.at_ns as f64 / 1e9,
+            ended_ns: now,
+            aborted: self.aborted,
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! The plain data of an experiment: what is stored, and what reports are made from.
+//!
+//! A run is a folder: `run.json` ([`Manifest`]: what was asked, where and with what), `results.json` ([`Results`]: what was counted),
+//! `series.json` ([`Series`]: the same over time) and `hdr/*.hdr` ([`Latencies`]: how long it took). `experiment` fills it, `report`
+//! reads it, and nothing else passes between them, so every report can be made again from its folder.
+//!
+//! Invariants: no type here knows how it was measured or how it will be drawn; times are integers with their unit in the name, those
+//! called `at_ms` count from the start of the run; a number that was not measured is `None`, never 0.
+
+mod comparison;
+mod folder;
+mod histogram;
+mod manifest;
+mod results;
+mod series;
+
+pub use comparison::{Comparison, Drift, PercentilePoint, Ratio, Ribbon, Verdict};
+pub use folder::{Folder, FolderError, Run, write_atomically};
+pub use histogram::{CellKey, HistogramError, Latencies, percentile_ns, samples_needed};
+pub use manifest::{
+    Arm, Arrivals, Backends, Completeness, Host, Load, Manifest, Mark, Program, SCHEMA, Scenario, Severity,
+};
+pub use results::{Accounting, BackendAccount, BackendCount, Band, Cell, Disruption, Results};
+pub use series::{Event, EventKind, Series, Window};

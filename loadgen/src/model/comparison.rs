@@ -1,0 +1,89 @@
+//! What was concluded about the arms: ratios to the baseline with their intervals, and verdicts.
+//!
+//! Invariant: these are the answers of `statistics`, with everything that a reader needs to doubt them; no rule of judgement is here.
+
+use serde::{Deserialize, Serialize};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Comparison {
+    /// The label of the arm that the others are divided by.
+    pub baseline: String,
+    /// What verdicts are about: `latency_p99`.
+    pub primary: String,
+    /// Width of the zone in which a difference does not matter, relative: 0.05 is 1/1.05 to 1.05.
+    pub equivalence: f64,
+    /// Confidence of each interval, at least: 0.95. Of several arms some are held to more.
+    pub confidence: f64,
+    /// Blocks that every arm ran in.
+    pub blocks: u32,
+    /// Why it stopped: `every interval is narrower than ±5 %`, `the budget of 240 s was used up`.
+    pub stopped: String,
+    /// For each arm but the baseline and each measure.
+    pub ratios: Vec<Ratio>,
+    /// For each arm, the baseline included; may be empty.
+    #[serde(default)]
+    pub ribbons: Vec<Ribbon>,
+    pub drift: Option<Drift>,
+}
+
+/// An arm divided by the baseline, pair by pair within blocks.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ratio {
+    pub arm: String,
+    /// `latency_p50`, `latency_p90`, `latency_p99`, `service_p99`, `rps`, `errors`, `max_over_mean`.
+    pub measure: String,
+    /// Whether more of the measure is better, as of `rps`.
+    pub more_is_better: bool,
+    pub ratio: f64,
+    pub low: f64,
+    pub high: f64,
+    /// After the correction for the number of arms.
+    pub p: Option<f64>,
+    pub verdict: Verdict,
+    /// Blocks that would probably decide it; `None` if decided, or if no number of them would.
+    pub further_blocks: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    Better,
+    Worse,
+    Equivalent,
+    Undecided,
+}
+
+/// The percentile curve of an arm with its interval.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Ribbon {
+    pub arm: String,
+    /// By rising quantile.
+    pub points: Vec<PercentilePoint>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PercentilePoint {
+    /// 0..1
+    pub quantile: f64,
+    pub low_ns: f64,
+    pub value_ns: f64,
+    pub high_ns: f64,
+}
+
+/// Whether the machine was the same at the end as at the start: the baseline against itself.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drift {
+    /// Last blocks divided by first blocks, of the primary measure.
+    pub ratio: f64,
+    /// Beyond this the run is invalid, relative.
+    pub limit: f64,
+}
+
+// === impl Comparison ===
+
+impl Comparison {
+    /// What is said of an arm's measure.
+    pub fn ratio(&self, arm: &str, measure: &str) -> Option<&Ratio> {
+        self.ratios.iter().find(|ratio| ratio.arm == arm && ratio.measure == measure)
+    }
+}

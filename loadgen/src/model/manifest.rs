@@ -1,0 +1,194 @@
+//! `run.json`: what was asked, with what, where, and whether the answer may be believed.
+//!
+//! Invariant: whoever has this file and the same binaries can repeat the run; whoever has two of them can say whether they may be
+//! compared.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+/// The version of the files of a run. A reader refuses others; fields may be added without a new one if old files still read.
+pub const SCHEMA: u32 = 1;
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    pub schema: u32,
+    pub scenario: Scenario,
+    /// A heading of the experiment file's own; "" for the standard one of the scenario.
+    #[serde(default)]
+    pub title: String,
+    /// The command line, word by word, the program's name first.
+    pub command: Vec<String>,
+    pub loadgen: Program,
+    /// As `lb --version` or its metrics say; `None` for a target that is not ours.
+    pub lb: Option<Program>,
+    /// When the run began: RFC 3339, UTC.
+    pub started: String,
+    pub duration_ms: u64,
+    /// What it was allowed to take.
+    pub budget_ms: u64,
+    /// In the order in which they were given; the first is the baseline of a comparison.
+    pub arms: Vec<Arm>,
+    pub load: Load,
+    pub backends: Backends,
+    /// By what they seed: `arrivals`, `keys`, `costs`, `order`; `run` is the one that the others were drawn from.
+    pub seeds: BTreeMap<String, u64>,
+    pub host: Host,
+    pub completeness: Completeness,
+    /// What the run's self-checks found; empty = nothing to say against it.
+    pub marks: Vec<Mark>,
+}
+
+/// The course's scenarios, and experiment files of one's own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum Scenario {
+    /// 10,000 requests on 3 backends: who got how many?
+    A1,
+    /// The same for N = 1..6: does it scale?
+    A2,
+    /// One of three is killed: who notices?
+    A3,
+    /// B over other hash functions.
+    A4,
+    /// Arms against each other: which is better?
+    B,
+    /// An experiment file that is none of these.
+    Own,
+}
+
+/// What ran.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Program {
+    pub version: String,
+    /// Git commit, `unknown` if the build did not know it.
+    pub commit: String,
+}
+
+/// One of the things compared: a strategy with its options, not just a name.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Arm {
+    /// Unique in the run, and what reports call it.
+    pub label: String,
+    /// As in lb.toml.
+    pub strategy: String,
+    /// Of the library's file, hexadecimal.
+    pub strategy_sha256: String,
+    /// The strategy's options as it was given them; `{}` for none.
+    pub options: serde_json::Value,
+    /// Of the whole configuration that lb ran with, hexadecimal.
+    pub config_sha256: String,
+    /// What the strategy declares of its shares, as the contract spells it: `{"balance":"exact"}`; "" for nothing.
+    #[serde(default)]
+    pub expectation: String,
+}
+
+/// How requests were sent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "loop", rename_all = "snake_case")]
+pub enum Load {
+    /// Each connection sends when its last answer is there.
+    Closed {
+        connections: u32,
+        /// For each cell.
+        requests: u64,
+    },
+    /// Requests are sent when the schedule says so, whatever the answers do.
+    Open {
+        arrivals: Arrivals,
+        rate_rps: f64,
+        /// What calibration found that the backends can do; `None` if the rate was given.
+        capacity_rps: Option<f64>,
+        /// Requests that may wait for an answer at once; those beyond are counted as unsent.
+        outstanding_max: u32,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Arrivals {
+    Poisson,
+    Constant,
+    Ramp,
+}
+
+/// What answered, and with which keys it was asked.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Backends {
+    /// In words, for the report: `mock-server, exponential service time of mean 10 ms, 4 requests at a time`.
+    pub description: String,
+    /// In words: `uniform 6-digit ids`.
+    pub keys: String,
+    /// Where everything was: the balancer's address.
+    pub target: String,
+}
+
+/// The machine, as far as it bears on the numbers.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Host {
+    pub name: String,
+    pub cpu: String,
+    pub cores: u32,
+    pub kernel: String,
+    /// One-minute load average before the run.
+    pub load_before: f64,
+    /// The same after it.
+    pub load_after: Option<f64>,
+    /// Share of the CPU's time that the hypervisor gave to others, 0..1.
+    pub steal: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "state", rename_all = "snake_case")]
+pub enum Completeness {
+    Complete,
+    /// Ended before its plan did: `interrupted after 3 of 12 blocks`.
+    Partial {
+        reason: String,
+    },
+}
+
+/// A finding of the run's checks of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Mark {
+    pub severity: Severity,
+    /// A short name: `send_lag`, `own_cpu`, `accounting`, `drift`, `no_file_descriptors`.
+    pub check: String,
+    /// A sentence with its numbers: `p99 of the send lag was 4.1 ms, more than 10 % of the median latency`.
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Was looked at and is well.
+    Passed,
+    /// Should be known when reading.
+    Warning,
+    /// The numbers say nothing about the strategies.
+    Invalid,
+}
+
+// === impl Manifest ===
+
+impl Manifest {
+    pub fn arm(&self, label: &str) -> Option<&Arm> {
+        self.arms.iter().find(|arm| arm.label == label)
+    }
+
+    pub fn is_valid(&self) -> bool {
+        self.marks.iter().all(|mark| mark.severity != Severity::Invalid)
+    }
+
+    pub fn is_partial(&self) -> bool {
+        matches!(self.completeness, Completeness::Partial { .. })
+    }
+}
+
+// === impl Scenario ===
+
+impl fmt::Display for Scenario {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(self, out)
+    }
+}

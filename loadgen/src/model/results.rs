@@ -1,0 +1,161 @@
+//! `results.json`: what was counted, cell by cell, and what was concluded from it.
+//!
+//! Invariant: a cell is the smallest piece that was measured on its own: one arm, one number of backends, one block. Sums over cells
+//! are made by whoever needs them; they are not stored beside what they are sums of.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::comparison::Comparison;
+use super::histogram::CellKey;
+use super::series::Event;
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Results {
+    /// In the order in which they were measured.
+    pub cells: Vec<Cell>,
+    /// In order of time.
+    #[serde(default)]
+    pub events: Vec<Event>,
+    /// One for each stretch over which the three sides were held against each other.
+    #[serde(default)]
+    pub accounting: Vec<Accounting>,
+    /// Keys that moved, where N changed.
+    #[serde(default)]
+    pub disruptions: Vec<Disruption>,
+    /// Where there are two arms or more.
+    pub comparison: Option<Comparison>,
+}
+
+/// One arm at one N in one block.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cell {
+    /// The arm's label.
+    pub arm: String,
+    /// Backends in the pool.
+    pub n: u32,
+    /// From 1; 1 where there is only one.
+    pub block: u32,
+    /// Start of what is counted, warm-up and wash-out left out.
+    pub at_ms: u64,
+    pub duration_ns: u64,
+    /// Sent in this cell, and ended: good answers and errors.
+    pub requests: u64,
+    /// Of these: everything but an answer with a status below 400.
+    pub errors: u64,
+    /// By kind: `status 503`, `connect`, `timeout`.
+    #[serde(default)]
+    pub error_kinds: BTreeMap<String, u64>,
+    /// Attempts beyond the first, as the balancer counts them.
+    pub retries: Option<u64>,
+    /// Requests that the schedule asked for and that were not sent in time. 0 in a closed loop.
+    pub unsent: u64,
+    /// What the schedule asked for; `None` in a closed loop.
+    pub asked_rps: Option<f64>,
+    /// Jain's index of the mean requests in flight per backend.
+    pub jain_in_flight: Option<f64>,
+    /// Chance of counts as uneven as these if the declared expectation holds; `None` if nothing that can be tested is declared.
+    pub chi_square_p: Option<f64>,
+    /// In the pool's order.
+    pub backends: Vec<BackendCount>,
+}
+
+/// What one backend got in one cell.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct BackendCount {
+    /// Its id: `Server 1`.
+    pub id: String,
+    /// Requests that it answered, as the client was told by `x-server-id`.
+    pub requests: u64,
+    pub errors: u64,
+    /// What the declared expectation says; `None` if it says nothing about shares.
+    pub expected: Option<Band>,
+}
+
+/// Where a backend's number of requests should be in 95 of 100 runs.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Band {
+    pub low: f64,
+    pub expected: f64,
+    pub high: f64,
+}
+
+/// Requests counted in three places over the same stretch.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Accounting {
+    /// What the stretch is, in words: `round_robin, N = 3, block 2`, or `whole run`.
+    pub stretch: String,
+    /// Requests that the client sent and saw the end of.
+    pub client: u64,
+    /// Requests that the balancer counted.
+    pub balancer: u64,
+    /// Attempts that the balancer counted, retries included.
+    pub attempts: u64,
+    pub backends: Vec<BackendAccount>,
+    /// What does not agree, in words; `None` = all agree.
+    pub mismatch: Option<String>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BackendAccount {
+    pub id: String,
+    /// As the balancer counted them.
+    pub attempts: u64,
+    /// As the backend counted them itself.
+    pub served: u64,
+    /// The backend died: `served` is its last scrape, and it may have served more.
+    #[serde(default)]
+    pub is_lower_bound: bool,
+}
+
+/// How many keys changed their backend when the pool changed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Disruption {
+    pub arm: String,
+    pub from_n: u32,
+    pub to_n: u32,
+    /// Keys asked for before and after.
+    pub keys: u64,
+    pub moved: u64,
+}
+
+// === impl Results ===
+
+impl Results {
+    pub fn cells_of<'a>(&'a self, arm: &'a str) -> impl Iterator<Item = &'a Cell> {
+        self.cells.iter().filter(move |cell| cell.arm == arm)
+    }
+}
+
+// === impl Cell ===
+
+impl Cell {
+    pub fn key(&self) -> CellKey {
+        CellKey { arm: self.arm.clone(), n: self.n, block: self.block }
+    }
+
+    /// Answered requests per second; 0 for a cell without duration.
+    pub fn rps(&self) -> f64 {
+        if self.duration_ns == 0 { 0.0 } else { self.requests as f64 * 1e9 / self.duration_ns as f64 }
+    }
+
+    /// Requests of each backend, in the pool's order.
+    pub fn counts(&self) -> Vec<u64> {
+        self.backends.iter().map(|backend| backend.requests).collect()
+    }
+}
+
+// === impl Disruption ===
+
+impl Disruption {
+    /// The share of keys that has to move: from N to M backends, |N − M| of the larger pool.
+    pub fn ideal(&self) -> f64 {
+        let larger = self.from_n.max(self.to_n);
+        if larger == 0 { 0.0 } else { f64::from(self.from_n.abs_diff(self.to_n)) / f64::from(larger) }
+    }
+
+    pub fn share_moved(&self) -> f64 {
+        if self.keys == 0 { 0.0 } else { self.moved as f64 / self.keys as f64 }
+    }
+}

@@ -1,0 +1,71 @@
+//! `series.json`: what happened when. Windows of equal width, and the events between them.
+//!
+//! Invariant: a window belongs to the time in which its requests were *meant to be sent*, so a stall shows where it was suffered.
+
+use serde::{Deserialize, Serialize};
+
+/// One cell over time.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Series {
+    pub arm: String,
+    pub n: u32,
+    pub block: u32,
+    /// Width of a window.
+    pub window_ms: u64,
+    /// The ids that `Window::backends` is in the order of. A backend that joins later is appended.
+    pub backends: Vec<String>,
+    /// Without gaps, in order of time.
+    pub windows: Vec<Window>,
+}
+
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Window {
+    /// Its start.
+    pub at_ms: u64,
+    /// Requests that the schedule asked for; `None` in a closed loop.
+    pub asked: Option<u64>,
+    /// Requests that were sent and ended.
+    pub answered: u64,
+    pub errors: u64,
+    /// Of latency; `None` for a window too empty to say.
+    pub p50_ns: Option<u64>,
+    pub p99_ns: Option<u64>,
+    /// Good answers by backend.
+    pub backends: Vec<u64>,
+}
+
+/// Something that was done to the run, or that it did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Event {
+    pub at_ms: u64,
+    pub kind: EventKind,
+    /// Whom it befell; `None` for the whole pool.
+    pub backend: Option<String>,
+    /// For a person: `Server 2 killed (SIGKILL)`.
+    pub text: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum EventKind {
+    /// A backend's process was killed.
+    Kill,
+    /// The balancer took a backend that had failed out of rotation.
+    Detected,
+    /// All N backends get requests again.
+    Recovered,
+    /// Another strategy took over.
+    Swap,
+    /// A backend became slower, or stopped being so.
+    Slow,
+    /// A backend stopped answering, or went on.
+    Stall,
+    /// A backend answered 500 at once, or stopped doing so.
+    Errors,
+    Add,
+    Remove,
+    /// One key got most of the requests, or stopped to.
+    HotKey,
+    /// The run ended before its plan.
+    Interrupted,
+}

@@ -1,0 +1,74 @@
+//! Reports: tables, pictures and words made from a stored experiment, and from nothing else.
+//!
+//! [`write()`] reads a run's folder and leaves in it `results.csv`, `report.html` (one file that needs nothing else), `report.md` and
+//! `plots/*.svg` and `*.png`; [`text`] is the same report for a terminal; [`diff`] holds two runs against each other.
+//!
+//! Arrows: words → {rows, ring, document}; plots → picture; document writers and rows know no strategy. Invariant: what is written
+//! depends on the folder alone, so the same folder gives the same bytes.
+
+mod diff;
+mod document;
+mod format;
+mod measure;
+mod picture;
+mod plots;
+pub(crate) mod ring;
+mod rows;
+mod words;
+
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+pub use diff::{DiffError, diff};
+pub use rows::{Kind, Row, from_csv, rows, to_csv};
+
+use crate::model::{Folder, FolderError, Run, write_atomically};
+use document::{html, markdown};
+use picture::{png, svg};
+
+#[derive(Debug, Error)]
+pub enum ReportError {
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    #[error("results.csv cannot be written: {0}")]
+    Csv(#[from] csv::Error),
+    #[error("{path} cannot be drawn: {reason}")]
+    Picture { path: PathBuf, reason: String },
+}
+
+/// Makes every report of the run in this folder. Answers the files written, `report.html` first.
+pub fn write(folder: &Folder) -> Result<Vec<PathBuf>, ReportError> {
+    let run = folder.read()?;
+    write_for(folder, &run)
+}
+
+/// The same for a run that is at hand already, and was stored in this folder.
+pub fn write_for(folder: &Folder, run: &Run) -> Result<Vec<PathBuf>, ReportError> {
+    let rows = rows(run);
+    let plots = plots::plots(run);
+    let mut written = Vec::new();
+    let mut put = |name: &str, bytes: &[u8]| {
+        let path = folder.file(name);
+        written.push(path.clone());
+        write_atomically(&path, bytes)
+    };
+    let document = words::document(run, &rows, plots.clone());
+    put("report.html", html::write(&document).as_bytes())?;
+    put("report.md", markdown::write(&document).as_bytes())?;
+    put("results.csv", &to_csv(&rows)?)?;
+    for plot in &plots {
+        put(&format!("plots/{}.svg", plot.name), svg::write(&plot.wide, svg::Style::Alone).as_bytes())?;
+        let name = format!("plots/{}.png", plot.name);
+        let path = folder.file(&name);
+        let picture = png::write(&plot.wide).map_err(|reason| ReportError::Picture { path, reason })?;
+        put(&name, &picture)?;
+    }
+    Ok(written)
+}
+
+/// The report for a terminal.
+pub fn text(run: &Run) -> String {
+    let rows = rows(run);
+    document::text::write(&words::document(run, &rows, plots::plots(run)))
+}

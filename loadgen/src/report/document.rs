@@ -1,0 +1,102 @@
+//! A report as a list of blocks, before it is a page: one text, three writers.
+//!
+//! Invariant: a block has plain text only; what is dangerous or special in HTML or Markdown is the writer's affair.
+
+pub(super) mod html;
+pub(super) mod markdown;
+pub(super) mod text;
+
+use super::plots::Plot;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Tone {
+    Plain,
+    Good,
+    Bad,
+    Doubt,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Block {
+    /// A section's heading.
+    Heading(String),
+    Paragraph(String),
+    /// The answer itself: what a reader in a hurry reads.
+    Answer(Vec<String>),
+    /// Something that must be known before the rest.
+    Notice(Tone, String),
+    List(Vec<String>),
+    Table(Table),
+    /// Boxed, because it is so much larger than all others.
+    Figure(Box<Plot>),
+    /// A command or a file, to be copied.
+    Code(String),
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Table {
+    pub(crate) caption: String,
+    pub(crate) columns: Vec<Column>,
+    pub(crate) rows: Vec<Vec<Entry>>,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Column {
+    pub(crate) title: String,
+    /// Aligned to the right.
+    pub(crate) is_number: bool,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Entry {
+    pub(crate) text: String,
+    pub(crate) tone: Tone,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Document {
+    pub(crate) title: String,
+    /// Below the title: when, where.
+    pub(crate) subtitle: String,
+    pub(crate) blocks: Vec<Block>,
+}
+
+// === impl Table ===
+
+impl Table {
+    /// Column titles; those that begin with `#` are of numbers.
+    pub(crate) fn new(caption: impl Into<String>, titles: &[&str]) -> Self {
+        let column =
+            |title: &&str| Column { title: title.trim_start_matches('#').into(), is_number: title.starts_with('#') };
+        Self { caption: caption.into(), columns: titles.iter().map(column).collect(), rows: Vec::new() }
+    }
+
+    pub(crate) fn row(&mut self, entries: Vec<Entry>) {
+        self.rows.push(entries);
+    }
+
+    /// Drops columns in which no row has anything to say.
+    pub(crate) fn without_empty_columns(mut self) -> Self {
+        let is_used = |at: usize| self.rows.iter().any(|row| !matches!(row[at].text.as_str(), "" | "–"));
+        let used: Vec<bool> = (0..self.columns.len()).map(is_used).collect();
+        let mut keep = used.iter();
+        self.columns.retain(|_| *keep.next().unwrap_or(&true));
+        for row in &mut self.rows {
+            let mut keep = used.iter();
+            row.retain(|_| *keep.next().unwrap_or(&true));
+        }
+        self
+    }
+}
+
+// === impl Entry ===
+
+impl Entry {
+    pub(crate) fn new(text: impl Into<String>) -> Self {
+        Self { text: text.into(), tone: Tone::Plain }
+    }
+
+    pub(crate) fn tone(self, tone: Tone) -> Self {
+        Self { tone, ..self }
+    }
+}

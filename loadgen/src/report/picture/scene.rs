@@ -1,0 +1,206 @@
+//! What is drawn: shapes in order, in units of CSS pixels, the origin at the upper left.
+//!
+//! Invariant: a shape says what it means; its colour is the theme's.
+
+/// What a shape is, for the theme to colour.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(crate) enum Paint {
+    /// Text and axes.
+    Ink,
+    /// What explains: labels of ticks, notes.
+    Muted,
+    Grid,
+    /// What all lies on.
+    Surface,
+    /// A thing compared, by number; more than [`super::theme::SERIES`] begin again.
+    Series(usize),
+    /// What theory expects, or where differences do not matter.
+    Band,
+    /// A fault, or what went wrong.
+    Fault,
+    /// Help that came: detection, recovery.
+    Relief,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Anchor {
+    Start,
+    Middle,
+    End,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Dash {
+    Solid,
+    Dashed,
+    Dotted,
+}
+
+/// What a text is for; readers and tests tell them apart by it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Role {
+    Title,
+    /// With its unit: `ms`, `count`, `name`, `ratio`.
+    AxisLabel(String),
+    Tick,
+    /// Anything else.
+    Label,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) struct Text {
+    pub(crate) x: f64,
+    /// Of the base line.
+    pub(crate) y: f64,
+    pub(crate) text: String,
+    pub(crate) size: f64,
+    pub(crate) anchor: Anchor,
+    pub(crate) is_bold: bool,
+    pub(crate) paint: Paint,
+    pub(crate) role: Role,
+}
+
+#[derive(Clone, Debug)]
+pub(crate) enum Shape {
+    Rect {
+        x: f64,
+        y: f64,
+        width: f64,
+        height: f64,
+        radius: f64,
+        paint: Paint,
+        opacity: f64,
+    },
+    /// A line through points.
+    Line {
+        points: Vec<(f64, f64)>,
+        paint: Paint,
+        width: f64,
+        dash: Dash,
+    },
+    /// A filled polygon.
+    Area {
+        points: Vec<(f64, f64)>,
+        paint: Paint,
+        opacity: f64,
+    },
+    /// A filled circle with a rim of the surface's colour, so that it stands off lines.
+    Dot {
+        x: f64,
+        y: f64,
+        radius: f64,
+        paint: Paint,
+    },
+    Text(Text),
+}
+
+/// One picture.
+#[derive(Clone, Debug)]
+pub(crate) struct Scene {
+    pub(crate) width: f64,
+    pub(crate) height: f64,
+    /// For those who hear it and for the file's properties.
+    pub(crate) title: String,
+    pub(crate) shapes: Vec<Shape>,
+}
+
+/// Sizes of text.
+pub(crate) const TITLE: f64 = 15.0;
+pub(crate) const LABEL: f64 = 12.0;
+pub(crate) const SMALL: f64 = 11.0;
+
+// === impl Text ===
+
+impl Text {
+    pub(crate) fn new(x: f64, y: f64, text: impl Into<String>) -> Self {
+        Self {
+            x,
+            y,
+            text: text.into(),
+            size: LABEL,
+            anchor: Anchor::Start,
+            is_bold: false,
+            paint: Paint::Ink,
+            role: Role::Label,
+        }
+    }
+
+    pub(crate) fn size(self, size: f64) -> Self {
+        Self { size, ..self }
+    }
+
+    pub(crate) fn anchor(self, anchor: Anchor) -> Self {
+        Self { anchor, ..self }
+    }
+
+    pub(crate) fn bold(self) -> Self {
+        Self { is_bold: true, ..self }
+    }
+
+    pub(crate) fn paint(self, paint: Paint) -> Self {
+        Self { paint, ..self }
+    }
+
+    pub(crate) fn role(self, role: Role) -> Self {
+        Self { role, ..self }
+    }
+}
+
+// === impl Scene ===
+
+impl Scene {
+    /// An empty picture; its height may still grow.
+    pub(crate) fn new(width: f64, title: &str) -> Self {
+        Self { width, height: 0.0, title: title.to_owned(), shapes: Vec::new() }
+    }
+
+    pub(crate) fn rect(&mut self, at: (f64, f64), size: (f64, f64), paint: Paint, opacity: f64) {
+        let ((x, y), (width, height)) = (at, size);
+        self.shapes.push(Shape::Rect { x, y, width, height, radius: 0.0, paint, opacity });
+    }
+
+    /// A bar: a rectangle with slightly rounded corners.
+    pub(crate) fn bar(&mut self, at: (f64, f64), size: (f64, f64), paint: Paint) {
+        let ((x, y), (width, height)) = (at, size);
+        let radius = 2.0_f64.min(width / 2.0).min(height / 2.0);
+        self.shapes.push(Shape::Rect { x, y, width, height, radius, paint, opacity: 1.0 });
+    }
+
+    pub(crate) fn line(&mut self, points: impl Into<Vec<(f64, f64)>>, paint: Paint, width: f64) {
+        self.dashed(points, paint, width, Dash::Solid);
+    }
+
+    pub(crate) fn dashed(&mut self, points: impl Into<Vec<(f64, f64)>>, paint: Paint, width: f64, dash: Dash) {
+        let points = points.into();
+        if points.len() > 1 {
+            self.shapes.push(Shape::Line { points, paint, width, dash });
+        }
+    }
+
+    pub(crate) fn area(&mut self, points: Vec<(f64, f64)>, paint: Paint, opacity: f64) {
+        if points.len() > 2 {
+            self.shapes.push(Shape::Area { points, paint, opacity });
+        }
+    }
+
+    pub(crate) fn dot(&mut self, at: (f64, f64), radius: f64, paint: Paint) {
+        self.shapes.push(Shape::Dot { x: at.0, y: at.1, radius, paint });
+    }
+
+    /// A horizontal range with short ends: an interval or an error bar.
+    pub(crate) fn whisker(&mut self, y: f64, from: f64, to: f64, paint: Paint) {
+        for (points, width) in [
+            (vec![(from, y), (to, y)], 1.5),
+            (vec![(from, y - 3.5), (from, y + 3.5)], 1.5),
+            (vec![(to, y - 3.5), (to, y + 3.5)], 1.5),
+        ] {
+            self.line(points, paint, width);
+        }
+    }
+
+    pub(crate) fn text(&mut self, text: Text) {
+        if !text.text.is_empty() {
+            self.shapes.push(Shape::Text(text));
+        }
+    }
+}

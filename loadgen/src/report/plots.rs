@@ -1,0 +1,94 @@
+//! The plots of a run. Each is drawn for a page and again for a phone, because a picture made smaller is one that cannot be read.
+//!
+//! Invariant: a plot's numbers are those of the run; what it leaves out (bins, medians) its caption says.
+
+mod balance;
+mod blocks;
+mod forest;
+mod percentiles;
+mod scaling;
+mod slots;
+mod timeline;
+
+use super::picture::scene::Scene;
+use crate::model::{Cell, Run, Scenario};
+
+/// One picture with its words.
+#[derive(Clone, Debug)]
+pub(crate) struct Plot {
+    /// Of its files, without extension.
+    pub(crate) name: String,
+    /// What to see in it, and how to read it.
+    pub(crate) caption: String,
+    pub(crate) wide: Scene,
+    pub(crate) narrow: Scene,
+}
+
+const WIDE: f64 = 760.0;
+const NARROW: f64 = 356.0;
+
+/// Every plot that this run has data for, in the order of its report.
+pub(crate) fn plots(run: &Run) -> Vec<Plot> {
+    let mut plots = Vec::new();
+    let is_compared = run.results.comparison.is_some();
+    if is_compared {
+        plots.extend(forest::plot(run));
+        plots.extend(percentiles::plot(run));
+        plots.extend(blocks::plot(run));
+    }
+    let has_faults = matches!(run.manifest.scenario, Scenario::A3);
+    if has_faults {
+        plots.extend(timeline::plots(run));
+    }
+    plots.extend(scaling::plot(run));
+    plots.extend(balance::plots(run));
+    plots.extend(slots::plots(run));
+    if !is_compared {
+        plots.extend(percentiles::plot(run));
+    }
+    if !has_faults {
+        plots.extend(timeline::plots(run));
+    }
+    plots
+}
+
+fn plot(name: impl Into<String>, caption: impl Into<String>, draw: impl Fn(f64) -> Scene) -> Plot {
+    Plot { name: name.into(), caption: caption.into(), wide: draw(WIDE), narrow: draw(NARROW) }
+}
+
+fn is_narrow(width: f64) -> bool {
+    width < 500.0
+}
+
+/// Numbers of backends that were tried, rising.
+fn sizes(run: &Run) -> Vec<u32> {
+    let mut sizes: Vec<u32> = run.results.cells.iter().map(|cell| cell.n).collect();
+    sizes.sort_unstable();
+    sizes.dedup();
+    sizes
+}
+
+/// Mean, least and most of a measure over cells; the range is only there if there are several.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Spread {
+    mean: f64,
+    range: Option<(f64, f64)>,
+}
+
+fn spread(values: &[f64]) -> Option<Spread> {
+    if values.is_empty() {
+        return None;
+    }
+    let mean = values.iter().sum::<f64>() / values.len() as f64;
+    let least = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let most = values.iter().copied().fold(f64::NEG_INFINITY, f64::max);
+    Some(Spread { mean, range: (values.len() > 1).then_some((least, most)) })
+}
+
+/// How many blocks the cells have, in words, for captions about error bars.
+fn about_error_bars(cells: &[&Cell]) -> String {
+    match cells.len() {
+        0 | 1 => "There is one block, so there are no error bars.".into(),
+        blocks => format!("Error bars reach from the lowest to the highest of {blocks} blocks."),
+    }
+}

@@ -1,0 +1,129 @@
+//! The verdicts as a picture: each arm's ratio to the baseline with its interval, and the zone in which differences do not matter.
+
+use super::{Plot, is_narrow};
+use crate::model::{Comparison, Ratio, Run, Verdict};
+use crate::report::format;
+use crate::report::picture::axes::{ABOVE, BELOW, EDGE, Panel, Quantity, Sample, heading, legend};
+use crate::report::picture::font;
+use crate::report::picture::scale::{Scale, Tick};
+use crate::report::picture::scene::{Anchor, Dash, LABEL, Paint, Role, SMALL, Scene, Text};
+use crate::report::words::measure_name;
+
+const ROW: f64 = 26.0;
+const HEADING: f64 = 28.0;
+
+/// Nothing without a comparison that may be believed.
+pub(super) fn plot(run: &Run) -> Option<Plot> {
+    let comparison = run.results.comparison.as_ref().filter(|it| !it.ratios.is_empty() && run.manifest.is_valid())?;
+    let caption = format!(
+        "Each dot is an arm's value divided by that of {} in the same block, the line its interval, of {} confidence at least. On 1 \
+         they are equal; in the grey zone (±{}) a difference does not matter. Better or worse: the line does not reach 1 and the dot \
+         lies outside the zone. Equivalent: the whole line lies in the zone. All else is undecided.",
+        comparison.baseline,
+        format::percent(comparison.confidence).replace(".0\u{a0}%", "\u{a0}%"),
+        format::percent(comparison.equivalence).replace(".00\u{a0}%", "\u{a0}%").replace(".0\u{a0}%", "\u{a0}%"),
+    );
+    Some(super::plot("verdicts", caption, |width| draw(run, comparison, width)))
+}
+
+/// Measures in the order in which they were given, the primary one first.
+fn measures(comparison: &Comparison) -> Vec<&str> {
+    let mut measures = vec![comparison.primary.as_str()];
+    for ratio in &comparison.ratios {
+        if !measures.contains(&ratio.measure.as_str()) {
+            measures.push(&ratio.measure);
+        }
+    }
+    measures.retain(|measure| comparison.ratios.iter().any(|ratio| ratio.measure == *measure));
+    measures
+}
+
+fn interval(ratio: &Ratio) -> String {
+    format!(
+        "{} [{}, {}]",
+        format::decimals(ratio.ratio, 2),
+        format::decimals(ratio.low, 2),
+        format::decimals(ratio.high, 2)
+    )
+}
+
+fn verdict(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Better => "better",
+        Verdict::Worse => "worse",
+        Verdict::Equivalent => "equivalent",
+        Verdict::Undecided => "undecided",
+    }
+}
+
+fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
+    let title = format!("Compared with {}", comparison.baseline);
+    let mut scene = Scene::new(width, &title);
+    let y = heading(&mut scene, &title, "");
+    let y = legend(
+        &mut scene,
+        y,
+        &[("ratio with interval", Sample::Interval(Paint::Muted)), ("no difference that matters", Sample::Zone)],
+    );
+
+    let narrow = is_narrow(width);
+    let names = comparison.ratios.iter().map(|ratio| font::width(&ratio.arm, LABEL, false)).fold(0.0, f64::max);
+    let names = names.min(if narrow { 112.0 } else { 200.0 });
+    let right = |ratio: &Ratio| match narrow {
+        true => verdict(ratio.verdict).to_owned(),
+        false => format!("{}  {}", interval(ratio), verdict(ratio.verdict)),
+    };
+    let words = comparison.ratios.iter().map(|ratio| font::width(&right(ratio), SMALL, false)).fold(0.0, f64::max);
+    let measures = measures(comparison);
+    let rows: f64 = measures
+        .iter()
+        .map(|measure| HEADING + ROW * comparison.ratios.iter().filter(|it| it.measure == *measure).count() as f64)
+        .sum();
+    let finite = |value: f64| value.is_finite() && value > 0.0;
+    let ends = || comparison.ratios.iter().flat_map(|it| [it.low, it.high]).filter(|value| finite(*value));
+    let low = ends().fold(1.0 - 2.0 * comparison.equivalence, f64::min).max(0.05);
+    let high = ends().fold(1.0 + 2.0 * comparison.equivalence, f64::max).min(20.0);
+    let left = EDGE + names + 14.0;
+    let panel = Panel {
+        left,
+        top: y + ABOVE,
+        width: width - EDGE - words - 16.0 - left,
+        height: rows,
+        x: Scale::log_around(low, high),
+        y: Scale::Linear { from: 0.0, to: 1.0 },
+    };
+    let (from, to) = (panel.at_x(1.0 / (1.0 + comparison.equivalence)), panel.at_x(1.0 + comparison.equivalence));
+    scene.rect((from, panel.top), (to - from, panel.height), Paint::Band, 0.22);
+    let one = panel.at_x(1.0);
+    scene.dashed([(one, panel.top), (one, panel.bottom())], Paint::Muted, 1.2, Dash::Dashed);
+    let small = |x: f64, words: &str| Text::new(x, panel.top - 11.0, words).size(SMALL).paint(Paint::Muted);
+    scene.text(small(EDGE, "arm").role(Role::AxisLabel("name".into())));
+    let column = if narrow { "verdict" } else { "ratio [interval]  verdict" };
+    scene.text(small(width - EDGE, column).anchor(Anchor::End));
+    let mut at = panel.top;
+    for measure in measures {
+        let own: Vec<&Ratio> = comparison.ratios.iter().filter(|it| it.measure == measure).collect();
+        let direction = if own[0].more_is_better { "more is better" } else { "less is better" };
+        let name = measure_name(measure);
+        scene.text(Text::new(EDGE, at + 19.0, format!("{name}: {direction}")).bold());
+        at += HEADING;
+        for ratio in own {
+            let y = at + ROW / 2.0;
+            let arm = run.manifest.arms.iter().position(|arm| arm.label == ratio.arm).unwrap_or(0);
+            scene.text(Text::new(EDGE, y + 4.0, font::fit(&ratio.arm, LABEL, false, names)));
+            let place =
+                |value: f64| panel.at_x(if value.is_nan() { 1.0 } else { value }).clamp(panel.left, panel.right());
+            scene.whisker(y, place(ratio.low), place(ratio.high), Paint::Series(arm));
+            scene.dot((place(ratio.ratio), y), 4.5, Paint::Series(arm));
+            scene.text(Text::new(width - EDGE, y + 4.0, right(ratio)).size(SMALL).anchor(Anchor::End));
+            at += ROW;
+        }
+    }
+    let wanted = ((panel.width / 50.0) as usize).clamp(3, 8);
+    let ticks: Vec<Tick> = panel.x.ticks(wanted).into_iter().map(|value| (value, format::plain(value))).collect();
+    panel.x_ticks(&mut scene, &ticks);
+    let name = if narrow { "ratio to the baseline" } else { "ratio to the baseline (1 = equal)" };
+    panel.x_label(&mut scene, Quantity { name, unit: "ratio" });
+    scene.height = panel.bottom() + BELOW;
+    scene
+}

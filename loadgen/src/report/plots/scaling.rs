@@ -1,0 +1,141 @@
+//! What grows and what does not with the number of backends: small panels over N, one line for each arm. The sheet's own chart, the
+//! mean load, is among them, and says why it tells nothing.
+
+use super::{Plot, Spread, is_narrow, sizes, spread};
+use crate::model::{Cell, Run, percentile_ns};
+use crate::report::picture::axes::{ABOVE, BELOW, EDGE, Panel, Quantity, Sample, heading, legend};
+use crate::report::picture::scale::Scale;
+use crate::report::picture::scene::{LABEL, Paint, Scene, Text};
+use crate::report::{format, measure};
+
+/// One small panel.
+struct Small {
+    title: &'static str,
+    name: &'static str,
+    unit: &'static str,
+    read: fn(&Run, &Cell) -> Option<f64>,
+    /// A value that all would have if balance were perfect.
+    ideal: Option<f64>,
+}
+
+const PANELS: [Small; 6] = [
+    Small { title: "Throughput", name: "answered", unit: "requests/s", read: |_, cell| Some(cell.rps()), ideal: None },
+    Small { title: "Latency, p99", name: "latency", unit: "ms", read: p99_ms, ideal: None },
+    Small {
+        title: "Fullest backend over the mean",
+        name: "max/mean",
+        unit: "ratio",
+        read: |_, cell| measure::max_over_mean(&cell.counts()),
+        ideal: Some(1.0),
+    },
+    Small {
+        title: "Variation of counts",
+        name: "standard deviation/mean",
+        unit: "ratio",
+        read: |_, cell| measure::variation(&cell.counts()),
+        ideal: Some(0.0),
+    },
+    Small {
+        title: "Jain's index",
+        name: "1 = all alike, 1/N = all on one",
+        unit: "ratio",
+        read: |_, cell| measure::jain(&cell.counts()),
+        ideal: Some(1.0),
+    },
+    Small {
+        title: "The sheet's chart: mean load",
+        name: "requests per backend",
+        unit: "count",
+        read: |_, cell| {
+            Some(cell.backends.iter().map(|backend| backend.requests).sum::<u64>() as f64 / f64::from(cell.n))
+        },
+        ideal: None,
+    },
+];
+
+fn p99_ms(run: &Run, cell: &Cell) -> Option<f64> {
+    percentile_ns(&run.latencies.get(&cell.key())?.latency, 0.99).map(|ns| ns as f64 / 1e6)
+}
+
+/// Nothing if there is only one N.
+pub(super) fn plot(run: &Run) -> Option<Plot> {
+    if sizes(run).len() < 2 {
+        return None;
+    }
+    let caption = "Each line is one strategy, each point one number of backends N. Dotted: perfect balance. The last panel is the line \
+                   chart that the course's sheet asks for: the mean load is the number of requests divided by N whatever a balancer \
+                   does, so it cannot tell a good one from a bad one; the panels for max/mean, variation and Jain's index can.";
+    Some(super::plot("scaling", caption, |width| draw(run, width)))
+}
+
+fn draw(run: &Run, width: f64) -> Scene {
+    let mut scene = Scene::new(width, "What changes with the number of backends");
+    let title = scene.title.clone();
+    let mut y = heading(&mut scene, &title, "");
+    let arms = run.manifest.arms.iter().enumerate();
+    let entries: Vec<_> =
+        arms.map(|(number, arm)| (arm.label.as_str(), Sample::Points(Paint::Series(number)))).collect();
+    y = legend(&mut scene, y, &entries);
+
+    let columns = if is_narrow(width) { 1 } else { 3 };
+    let (gutter, right) = (44.0, 20.0);
+    let cell_width = (width - EDGE) / f64::from(columns);
+    let height = 130.0;
+    let title_room = 24.0;
+    for (number, small) in (0..).zip(&PANELS) {
+        let (column, row) = (number % columns, number / columns);
+        let left = EDGE + f64::from(column) * cell_width + gutter;
+        let top = y + f64::from(row) * (title_room + ABOVE + height + BELOW + 8.0) + title_room + ABOVE;
+        scene.text(Text::new(left - gutter, top - ABOVE - 8.0, small.title).bold().size(LABEL));
+        panel(&mut scene, run, small, (left, top), (cell_width - gutter - right, height));
+        scene.height = top + height + BELOW;
+    }
+    scene
+}
+
+fn panel(scene: &mut Scene, run: &Run, small: &Small, at: (f64, f64), size: (f64, f64)) {
+    let sizes = sizes(run);
+    let value = |arm: &str, n: u32| -> Option<Spread> {
+        let cells = run.results.cells_of(arm).filter(|cell| cell.n == n);
+        spread(&cells.filter_map(|cell| (small.read)(run, cell)).collect::<Vec<_>>())
+    };
+    let lines: Vec<Vec<(u32, Spread)>> = run
+        .manifest
+        .arms
+        .iter()
+        .map(|arm| sizes.iter().filter_map(|&n| Some((n, value(&arm.label, n)?))).collect())
+        .collect();
+    let top = lines.iter().flatten().map(|(_, it)| it.range.map_or(it.mean, |range| range.1)).fold(0.0, f64::max);
+    let top = top.max(small.ideal.unwrap_or(0.0));
+    let (first, last) = (sizes.first().copied().unwrap_or(1), sizes.last().copied().unwrap_or(2));
+    let panel = Panel {
+        left: at.0,
+        top: at.1,
+        width: size.0,
+        height: size.1,
+        x: Scale::Linear { from: f64::from(first) - 0.3, to: f64::from(last) + 0.3 },
+        y: Scale::from_zero(if top < 0.05 { 0.1 } else { top }),
+    };
+    let write: fn(f64) -> String = if panel.y.ends().1 < 10.0 { format::plain } else { format::short };
+    panel.y_axis(scene, Quantity { name: small.name, unit: small.unit }, write);
+    panel.x_ticks(scene, &sizes.iter().map(|&n| (f64::from(n), n.to_string())).collect::<Vec<_>>());
+    panel.x_label(scene, Quantity { name: "backends N", unit: "count" });
+    if let Some(ideal) = small.ideal {
+        let y = panel.at_y(ideal);
+        let points = [(panel.left, y), (panel.right(), y)];
+        scene.dashed(points, Paint::Muted, 1.5, crate::report::picture::scene::Dash::Dotted);
+    }
+    for (arm, line) in lines.iter().enumerate() {
+        let paint = Paint::Series(arm);
+        // arms that lie on each other stay visible
+        let aside = (arm as f64 - (lines.len() as f64 - 1.0) / 2.0) * 3.0;
+        let at = |n: u32, value: f64| (panel.at_x(f64::from(n)) + aside, panel.at_y(value));
+        scene.line(line.iter().map(|(n, it)| at(*n, it.mean)).collect::<Vec<_>>(), paint, 2.0);
+        for (n, it) in line {
+            if let Some((low, high)) = it.range {
+                scene.line([at(*n, low), at(*n, high)], paint, 1.5);
+            }
+            scene.dot(at(*n, it.mean), 3.5, paint);
+        }
+    }
+}

@@ -1,0 +1,231 @@
+//! How it was measured, whether the measurement can be trusted, and how to repeat it.
+
+use crate::model::{Accounting, Arrivals, Completeness, Load, Manifest, Run, Severity};
+use crate::report::document::{Block, Entry, Table, Tone};
+use crate::report::format;
+
+/// More stretches than this are told in one row, and those that do not agree.
+const STRETCHES_MAX: usize = 8;
+
+pub(super) fn blocks(run: &Run) -> Vec<Block> {
+    let manifest = &run.manifest;
+    let mut blocks = vec![Block::Heading("How it was measured".into())];
+    blocks.push(Block::Paragraph(load(&manifest.load)));
+    blocks.push(Block::Paragraph(
+        "Latency counts from the moment at which the request should have been sent, so waiting in the generator or behind a stall \
+         counts as well: it is what a user waits. Service time counts from the moment of sending; it is what most tools report, and it \
+         hides stalls."
+            .into(),
+    ));
+    blocks.push(Block::Paragraph(
+        "A percentile is only given if at least ten requests lie beyond it: 1,000 requests for a p99, 10,000 for a p99.9.".into(),
+    ));
+    blocks.push(Block::List(vec![
+        format!("Backends: {}.", manifest.backends.description),
+        format!("Keys: {}.", manifest.backends.keys),
+        format!("Target: {}.", manifest.backends.target),
+        host(manifest),
+    ]));
+    blocks.push(Block::Table(checks(run)));
+    blocks.extend(accounting(run));
+    blocks
+}
+
+fn load(load: &Load) -> String {
+    match load {
+        Load::Closed { connections, requests } => format!(
+            "Closed loop: {connections} connections, each sends its next request when the last answer is there, {} requests in all for each \
+             cell. So a slow balancer is asked less, and slow moments are under-represented: latencies of a closed loop look better than \
+             those that independent users would see.",
+            format::count(*requests)
+        ),
+        Load::Open { arrivals, rate_rps, capacity_rps, outstanding_max } => {
+            let spacing = match arrivals {
+                Arrivals::Poisson => "at random moments, as independent users do (Poisson)",
+                Arrivals::Constant => "at equal distances",
+                Arrivals::Ramp => "at a rising rate",
+            };
+            let capacity = capacity_rps.map_or(String::new(), |capacity| {
+                format!(
+                    "; that is {} of the {} requests per second that calibration found these backends can do",
+                    format::percent(rate_rps / capacity),
+                    format::significant(capacity)
+                )
+            });
+            format!(
+                "Open loop: {} requests per second {spacing}, whether or not earlier ones were answered{capacity}. At most {} may be under \
+                 way at once; what could not be sent is counted as unsent.",
+                format::significant(*rate_rps),
+                format::count(u64::from(*outstanding_max))
+            )
+        }
+    }
+}
+
+fn host(manifest: &Manifest) -> String {
+    let host = &manifest.host;
+    let after = host.load_after.map_or(String::new(), |load| format!(", {} after", format::decimals(load, 2)));
+    let steal = host
+        .steal
+        .map_or(String::new(), |steal| format!("; {} of the CPU was taken by the hypervisor", format::percent(steal)));
+    format!(
+        "Host: {}, {} cores of {}, kernel {}; load average {} before{after}{steal}.",
+        host.name,
+        host.cores,
+        host.cpu,
+        host.kernel,
+        format::decimals(host.load_before, 2)
+    )
+}
+
+/// The run's checks of itself.
+fn checks(run: &Run) -> Table {
+    let mut table = Table::new("Checks of the run by itself.", &["check", "outcome", "finding"]);
+    for mark in &run.manifest.marks {
+        let (word, tone) = match mark.severity {
+            Severity::Passed => ("passed", Tone::Good),
+            Severity::Warning => ("warning", Tone::Doubt),
+            Severity::Invalid => ("failed", Tone::Bad),
+        };
+        table.row(vec![
+            Entry::new(mark.check.replace('_', " ")),
+            Entry::new(word).tone(tone),
+            Entry::new(&mark.reason),
+        ]);
+    }
+    let (word, tone, finding) = match &run.manifest.completeness {
+        Completeness::Complete => ("passed", Tone::Good, "everything planned was measured".to_owned()),
+        Completeness::Partial { reason } => ("warning", Tone::Doubt, reason.clone()),
+    };
+    table.row(vec![Entry::new("complete"), Entry::new(word).tone(tone), Entry::new(finding)]);
+    table
+}
+
+fn stretch_row(stretch: &Accounting) -> Vec<Entry> {
+    let served: u64 = stretch.backends.iter().map(|backend| backend.served).sum();
+    let has_dead = stretch.backends.iter().any(|backend| backend.is_lower_bound);
+    let outcome = match &stretch.mismatch {
+        None if has_dead => Entry::new("agree, as far as a dead backend can tell").tone(Tone::Good),
+        None => Entry::new("agree").tone(Tone::Good),
+        Some(mismatch) => Entry::new(mismatch).tone(Tone::Bad),
+    };
+    vec![
+        Entry::new(&stretch.stretch),
+        Entry::new(format::count(stretch.client)),
+        Entry::new(format::count(stretch.balancer)),
+        Entry::new(format::count(stretch.attempts)),
+        Entry::new(format!("{}{}", if has_dead { "≥ " } else { "" }, format::count(served))),
+        outcome,
+    ]
+}
+
+/// All stretches in one.
+fn together(stretches: &[Accounting]) -> Accounting {
+    let sum = |read: fn(&Accounting) -> u64| stretches.iter().map(read).sum();
+    let wrong = stretches.iter().filter(|stretch| stretch.mismatch.is_some()).count() as u64;
+    Accounting {
+        stretch: format!("all {} stretches", stretches.len()),
+        client: sum(|it| it.client),
+        balancer: sum(|it| it.balancer),
+        attempts: sum(|it| it.attempts),
+        backends: stretches.iter().flat_map(|stretch| stretch.backends.clone()).collect(),
+        mismatch: (wrong > 0).then(|| format!("{} of {} do not agree", wrong, stretches.len())),
+    }
+}
+
+/// Client, balancer and backends side by side.
+fn accounting(run: &Run) -> Vec<Block> {
+    let stretches = &run.results.accounting;
+    if stretches.is_empty() {
+        return vec![Block::Notice(
+            Tone::Doubt,
+            "Requests were not counted at the balancer and the backends, only here.".into(),
+        )];
+    }
+    let mut table = Table::new(
+        "The same requests counted in three places. Client and balancer must agree; attempts contain retries, and the backends must \
+         have served as many.",
+        &["stretch", "#client", "#balancer", "#attempts", "#backends", "outcome"],
+    );
+    let is_long = stretches.len() > STRETCHES_MAX;
+    for stretch in stretches.iter().filter(|stretch| !is_long || stretch.mismatch.is_some()) {
+        table.row(stretch_row(stretch));
+    }
+    if is_long {
+        table.row(stretch_row(&together(stretches)));
+    }
+    let mut blocks = vec![Block::Table(table)];
+    let dead: Vec<String> = stretches
+        .iter()
+        .flat_map(|stretch| &stretch.backends)
+        .filter(|backend| backend.is_lower_bound)
+        .map(|backend| backend.id.clone())
+        .collect();
+    if !dead.is_empty() {
+        blocks.push(Block::Paragraph(format!(
+            "{} died during the run. What it had served by its last scrape is a lower bound: it may have served more, so it is left out \
+             of the comparison of attempts with backends.",
+            format::list(&dead)
+        )));
+    }
+    blocks
+}
+
+/// What was run, and the command that runs it again.
+pub(super) fn reproduce(run: &Run) -> Vec<Block> {
+    let manifest = &run.manifest;
+    let mut table = Table::new(
+        "The arms.",
+        &["arm", "strategy", "options", "sha256 of the library", "sha256 of the configuration"],
+    );
+    for arm in &manifest.arms {
+        let options = if arm.options.as_object().is_some_and(serde_json::Map::is_empty) {
+            "defaults".into()
+        } else {
+            arm.options.to_string()
+        };
+        table.row(vec![
+            Entry::new(&arm.label),
+            Entry::new(&arm.strategy),
+            Entry::new(options),
+            Entry::new(head(&arm.strategy_sha256)),
+            Entry::new(head(&arm.config_sha256)),
+        ]);
+    }
+    let seeds: Vec<String> = manifest.seeds.iter().map(|(name, seed)| format!("{name} {seed}")).collect();
+    let lb = manifest.lb.as_ref().map_or("not ours".into(), |lb| format!("{} ({})", lb.version, head(&lb.commit)));
+    vec![
+        Block::Heading("How to repeat it".into()),
+        Block::Code(manifest.command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")),
+        Block::Paragraph(
+            "`loadgen replay run.json` repeats it and says whether the new result lies within the old intervals; `loadgen report` on this \
+             folder makes these pages again."
+                .replace('`', ""),
+        ),
+        Block::Table(table),
+        Block::List(vec![
+            format!("lb {lb}, loadgen {} ({}).", manifest.loadgen.version, head(&manifest.loadgen.commit)),
+            format!("Seeds: {}.", if seeds.is_empty() { "none".into() } else { seeds.join(", ") }),
+            format!(
+                "It took {} of a budget of {}.",
+                format::milliseconds(manifest.duration_ms as f64),
+                format::milliseconds(manifest.budget_ms as f64)
+            ),
+        ]),
+    ]
+}
+
+/// Enough of a hash to tell it from others; whole ones are in run.json.
+fn head(hash: &str) -> String {
+    if hash.is_empty() { "–".into() } else { hash.chars().take(12).collect() }
+}
+
+/// A word as a shell takes it.
+fn quoted(word: &str) -> String {
+    let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_./:=,@%+".contains(char);
+    if !word.is_empty() && word.chars().all(is_plain) {
+        word.to_owned()
+    } else {
+        format!("'{}'", word.replace('\'', "'\\''"))
+    }
+}

@@ -1,0 +1,122 @@
+//! `loadgen run URL`: one load on any HTTP server, and what came of it, for people and for scripts.
+//!
+//! The way of a run, from top to bottom: options → target (resolved and tried once) → plan → run with one line of progress →
+//! summary → text or JSON → thresholds → exit code.
+
+mod json;
+mod options;
+mod progress;
+mod summary;
+mod target;
+mod text;
+mod threshold;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::signal::unix::{SignalKind, signal};
+
+pub use options::{Args, BadOptions};
+pub use target::BadTarget;
+pub use threshold::{BadThreshold, Threshold};
+
+use crate::load::{self, Outcome, Plan, StartError};
+use progress::Progress;
+use summary::Summary;
+
+/// Something for the user to mend.
+pub const EXIT_USAGE: u8 = 2;
+/// A threshold was missed: k6's code.
+pub const EXIT_THRESHOLD: u8 = 99;
+/// Ended by Ctrl-C: 128 and the signal's number, as shells have it.
+pub const EXIT_INTERRUPTED: u8 = 130;
+const EXIT_FAILURE: u8 = 1;
+/// How often progress is shown.
+const TICK: Duration = Duration::from_millis(100);
+
+/// Why a run did not take place.
+#[derive(Debug, Error)]
+pub enum RunError {
+    #[error(transparent)]
+    Options(#[from] BadOptions),
+    #[error(transparent)]
+    Target(#[from] BadTarget),
+    #[error(transparent)]
+    Start(#[from] StartError),
+    #[error("cannot wait for signals: {0}")]
+    Signals(io::Error),
+    #[error("the load's thread has failed")]
+    Thread,
+}
+
+/// Carries out what was typed.
+pub fn main(args: &Args) -> ExitCode {
+    match run(args) {
+        Ok(code) => ExitCode::from(code),
+        Err(error) => {
+            eprintln!("loadgen: {error}");
+            ExitCode::from(error.exit_code())
+        }
+    }
+}
+
+fn run(args: &Args) -> Result<u8, RunError> {
+    let thresholds = args.thresholds()?;
+    let url = target::parse(&args.url)?;
+    // Options are judged before the target is looked for: whoever mistypes both should not have to wait to hear it.
+    let prepared = args.prepare(&url)?;
+    let plan = prepared.plan(url.reach(args.timeout())?)?;
+    let outcome = carry_out(plan.clone(), args.json)?;
+    let summary = Summary::of(&outcome, &plan, &args.url, &thresholds);
+    let printed = if args.json { json::print(&summary) } else { text::print(&summary) };
+    // A reader that has left wants no more.
+    if let Err(error) = printed.and_then(|()| io::stdout().flush())
+        && error.kind() != io::ErrorKind::BrokenPipe
+    {
+        eprintln!("loadgen: cannot write the report: {error}");
+        return Ok(EXIT_FAILURE);
+    }
+    for line in summary.complaints() {
+        eprintln!("loadgen: {line}");
+    }
+    Ok(summary.exit_code())
+}
+
+/// Runs the plan, shows how it goes, and ends it at Ctrl-C: once for what there is, twice at once.
+fn carry_out(plan: Plan, is_quiet: bool) -> Result<Outcome, RunError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
+    let outcome = runtime.block_on(async {
+        let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
+        let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
+        let progress = Progress::new(&plan, is_quiet);
+        let running = load::start(plan)?;
+        let handle = running.handle();
+        let mut ended = tokio::task::spawn_blocking(move || running.wait());
+        let mut tick = tokio::time::interval(TICK);
+        loop {
+            tokio::select! {
+                outcome = &mut ended => {
+                    progress.end();
+                    return outcome.map_err(|_| RunError::Thread);
+                }
+                _ = interrupt.recv() => handle.abort(),
+                _ = terminate.recv() => handle.abort(),
+                _ = tick.tick() => progress.show(&handle.snapshot()),
+            }
+        }
+    })?;
+    Ok(outcome)
+}
+
+// === impl RunError ===
+
+impl RunError {
+    fn exit_code(&self) -> u8 {
+        match self {
+            Self::Options(_) | Self::Target(_) | Self::Start(StartError::Plan(_)) => EXIT_USAGE,
+            Self::Start(StartError::Resources(_)) | Self::Signals(_) | Self::Thread => EXIT_FAILURE,
+        }
+    }
+}

@@ -1,0 +1,125 @@
+//! The report as JSON on stdout. Field names are for scripts: they stay.
+
+use std::collections::BTreeMap;
+use std::io;
+
+use serde::Serialize;
+
+use super::summary::{Summary, Times};
+use super::threshold::Verdict;
+use crate::load::{BackendTally, ErrorKind, Window};
+
+/// Changes when a script that reads it would have to.
+const SCHEMA: &str = "loadgen-run-1";
+
+#[derive(Serialize)]
+struct Report<'a> {
+    schema: &'a str,
+    url: &'a str,
+    /// What kind of load it was, in words.
+    load: String,
+    arrivals: &'a crate::load::Arrivals,
+    keys: &'a crate::load::Keys,
+    cost: &'a crate::load::Cost,
+    seed: u64,
+    /// Ended before its time.
+    interrupted: bool,
+    /// Nothing speaks against these numbers; else `doubts` says what.
+    valid: bool,
+    doubts: &'a [String],
+    seconds: f64,
+    due: u64,
+    sent: u64,
+    answered: u64,
+    /// Answers with a status below 400.
+    ok: u64,
+    unsent: u64,
+    unfinished: u64,
+    resent: u64,
+    bytes: u64,
+    answers_per_second: f64,
+    /// From 0 to 1: no good answer.
+    failure_share: f64,
+    statuses: &'a BTreeMap<u16, u64>,
+    errors: BTreeMap<&'static str, Error<'a>>,
+    /// From the intended moment, good answers.
+    latency_ms: Times,
+    /// From the sending, good answers.
+    service_time_ms: Times,
+    /// Latency of answers with a status from 400 on.
+    failed_latency_ms: Times,
+    /// By how much the load generator was late.
+    send_lag_ms: Times,
+    backends: &'a BTreeMap<String, BackendTally>,
+    /// Of each sending thread.
+    cpu_seconds: &'a [f64],
+    thresholds: Vec<Judged<'a>>,
+    /// The names of the windows' `backends`.
+    window_backends: &'a [String],
+    windows: &'a [Window],
+}
+
+#[derive(Serialize)]
+struct Error<'a> {
+    count: u64,
+    first: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct Judged<'a> {
+    threshold: &'a str,
+    kept: bool,
+    /// Milliseconds, a share or requests per second; null if it is infinite or not known.
+    value: Option<f64>,
+    found: &'a str,
+}
+
+pub(super) fn print(summary: &Summary<'_>) -> io::Result<()> {
+    let mut out = io::stdout().lock();
+    serde_json::to_writer_pretty(&mut out, &report(summary))?;
+    io::Write::write_all(&mut out, b"\n")
+}
+
+fn report<'a>(summary: &'a Summary<'_>) -> Report<'a> {
+    let Summary { url, plan, outcome, total, verdicts } = summary;
+    let first = |kind: ErrorKind| outcome.first_errors.get(&kind).map(String::as_str);
+    Report {
+        schema: SCHEMA,
+        url,
+        load: plan.arrivals.in_words(),
+        arrivals: &plan.arrivals,
+        keys: &plan.keys,
+        cost: &plan.cost,
+        seed: plan.seed,
+        interrupted: outcome.aborted,
+        valid: outcome.doubts.is_empty(),
+        doubts: &outcome.doubts,
+        seconds: total.seconds(),
+        due: total.due,
+        sent: total.sent,
+        answered: total.answered,
+        ok: total.ok(),
+        unsent: total.unsent,
+        unfinished: total.unfinished,
+        resent: total.resent,
+        bytes: total.bytes,
+        answers_per_second: total.rps(),
+        failure_share: total.failure_share(),
+        statuses: &total.statuses,
+        errors: total.errors.iter().map(|(kind, count)| (kind.name(), Error { count, first: first(kind) })).collect(),
+        latency_ms: Times::of(&total.latency),
+        service_time_ms: Times::of(&total.service),
+        failed_latency_ms: Times::of(&total.failed),
+        send_lag_ms: Times::of(&total.lag),
+        backends: &total.backends,
+        cpu_seconds: &outcome.cpu_s,
+        thresholds: verdicts.iter().map(judged).collect(),
+        window_backends: &outcome.backends,
+        windows: &outcome.windows,
+    }
+}
+
+fn judged(verdict: &Verdict) -> Judged<'_> {
+    let Verdict { threshold, is_kept, value, found } = verdict;
+    Judged { threshold, kept: *is_kept, value: value.filter(|value| value.is_finite()), found }
+}

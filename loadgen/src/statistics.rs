@@ -1,0 +1,37 @@
+//! What may be concluded from numbers: pure functions, no clock, no file.
+//!
+//! The unit of analysis is the block, not the request: requests follow each other through the same queues and tell the same story a
+//! thousand times over, so a test on them finds differences where there are none. Arms run side by side in every block, in an order that
+//! is drawn ([`Orders`]); a block gives one number for each arm (its p99, its rate), and [`compare`] looks at the ratios within blocks,
+//! where most of what the machine did meanwhile cancels. It stops when intervals are narrow or time is up ([`Looks`]), and judges
+//! once, at the end.
+//!
+//! Answers are the types of `model`. Invariant: nothing here is random but for seeds it is given, and no number is rounded.
+
+mod balance;
+mod compare;
+mod disruption;
+mod drift;
+mod expectation;
+mod interval;
+mod order;
+mod percentile;
+mod recovery;
+mod signed_rank;
+mod stop;
+
+pub use balance::{chi_square_p, coefficient_of_variation, jain, max_over_mean, per_capacity};
+pub use compare::{ArmBlocks, Measure, Settings, compare};
+pub use disruption::disruption;
+pub use drift::{LIMIT as DRIFT_LIMIT, drift, is_invalid};
+pub use expectation::{Law, UnknownLaw};
+pub use interval::{Interval, Sample, typical};
+pub use order::Orders;
+pub use percentile::{TooFewSamples, percentile, ribbon};
+pub use recovery::{Calm, Recovery, recovery};
+pub use stop::{Looks, Stop, StopRule, precision};
+
+#[cfg(test)]
+mod acceptance;
+#[cfg(test)]
+mod synthetic;

@@ -1,0 +1,276 @@
+//! Arms against a baseline: ratios within blocks, their intervals, and a verdict for each.
+//!
+//! A verdict is read off the interval alone. *Equivalent*: it lies within the zone in which a difference does not matter. *Better* or
+//! *worse*: it excludes 1, so the direction is certain, and the estimate lies beyond the zone, so the difference probably matters.
+//! *Undecided*: anything else, with the number of further blocks that would probably end it. The zone is as wide downwards as upwards:
+//! 1/1.05 to 1.05.
+//!
+//! With several arms, one of them differs by chance sooner. Holm's procedure (1979) keeps the chance of any false better or worse at
+//! 1 − confidence: of m arms the one with the smallest p is held to (1 − confidence)/m, the next to (1 − confidence)/(m − 1), until one
+//! does not pass; that one and the rest stay at the level reached. Every arm's interval has the level that it was held to, so p, interval
+//! and verdict never contradict each other. Measures are not corrected for each other: one is primary, and chosen beforehand.
+
+use super::interval::{Interval, Sample};
+use crate::model::{Ratio, Verdict};
+
+/// More further blocks than this is no plan.
+const FURTHER_MAX: f64 = 1000.0;
+
+/// Ratios are told up to e to this: beyond it is no number, and could not be stored.
+const LOG_MAX: f64 = 700.0;
+
+/// What is compared.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Measure<'a> {
+    /// `latency_p99`
+    pub name: &'a str,
+    pub more_is_better: bool,
+}
+
+/// An arm's numbers of one measure: one for each block, in the order of blocks, `None` where it could not be said.
+#[derive(Clone, Copy, Debug)]
+pub struct ArmBlocks<'a> {
+    pub arm: &'a str,
+    pub numbers: &'a [Option<f64>],
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Settings {
+    /// Half-width of the zone in which a difference does not matter, relative.
+    pub equivalence: f64,
+    /// That no arm is called better or worse that is as the baseline; and of each interval, at least.
+    pub confidence: f64,
+}
+
+/// Each arm divided by the baseline, in the order of `arms`. Blocks where either number is missing or not positive are left out; an arm
+/// with fewer than two blocks left has no row.
+pub fn compare(
+    measure: Measure<'_>,
+    baseline: &[Option<f64>],
+    arms: &[ArmBlocks<'_>],
+    settings: Settings,
+) -> Vec<Ratio> {
+    let samples: Vec<(&str, Sample)> =
+        arms.iter().filter_map(|arm| Some((arm.arm, Sample::new(log_ratios(arm.numbers, baseline))?))).collect();
+    let ps: Vec<f64> = samples.iter().map(|(_, sample)| sample.p(0.0)).collect();
+    let holm = holm(&ps, 1.0 - settings.confidence);
+    let zone = settings.equivalence.ln_1p();
+    let row = |(&(arm, ref sample), (level, p)): (&(&str, Sample), (f64, f64))| {
+        let interval = sample.interval(1.0 - level);
+        let verdict = judge(&interval, zone, measure.more_is_better);
+        let further_blocks = (verdict == Verdict::Undecided).then(|| further_blocks(&interval, zone, level)).flatten();
+        let Interval { estimate, low, high, .. } = interval.map(|log| log.clamp(-LOG_MAX, LOG_MAX).exp());
+        Ratio {
+            arm: arm.to_owned(),
+            measure: measure.name.to_owned(),
+            more_is_better: measure.more_is_better,
+            ratio: estimate,
+            low,
+            high,
+            p: Some(p),
+            verdict,
+            further_blocks,
+        }
+    };
+    samples.iter().zip(holm).map(row).collect()
+}
+
+/// Of the blocks that both have.
+pub(super) fn log_ratios(arm: &[Option<f64>], baseline: &[Option<f64>]) -> Vec<f64> {
+    let logs = arm.iter().zip(baseline).filter_map(|(&arm, &baseline)| Some((arm?.ln(), baseline?.ln())));
+    logs.map(|(arm, baseline)| arm - baseline).filter(|ratio| ratio.is_finite()).collect()
+}
+
+/// For each p the level that it is held to, and p after correction.
+fn holm(ps: &[f64], alpha: f64) -> Vec<(f64, f64)> {
+    let mut order: Vec<usize> = (0..ps.len()).collect();
+    order.sort_by(|&a, &b| ps[a].total_cmp(&ps[b]));
+    let mut held = vec![(alpha, 1.0); ps.len()];
+    let (mut level, mut passes, mut corrected) = (alpha, true, 0.0_f64);
+    for (rank, &at) in order.iter().enumerate() {
+        let left = (ps.len() - rank) as f64;
+        if passes {
+            level = alpha / left;
+            passes = ps[at] <= level;
+        }
+        corrected = corrected.max((ps[at] * left).min(1.0));
+        held[at] = (level, corrected);
+    }
+    held
+}
+
+/// From an interval of log ratios.
+fn judge(interval: &Interval, zone: f64, more_is_better: bool) -> Verdict {
+    if !interval.is_sound {
+        return Verdict::Undecided;
+    }
+    if interval.low > -zone && interval.high < zone {
+        return Verdict::Equivalent;
+    }
+    let is_certain = interval.low > 0.0 || interval.high < 0.0;
+    if !is_certain || interval.estimate.abs() <= zone {
+        return Verdict::Undecided;
+    }
+    if (interval.estimate > 0.0) == more_is_better { Verdict::Better } else { Verdict::Worse }
+}
+
+/// How many more blocks would decide it if the estimate stays and the width shrinks with the root of their number.
+fn further_blocks(interval: &Interval, zone: f64, level: f64) -> Option<u32> {
+    let needed = Interval::blocks_needed(1.0 - level).saturating_sub(interval.n);
+    let estimate = interval.estimate.abs();
+    // Either must the near end pass 1, or the far end come into the zone.
+    let near = if interval.estimate > 0.0 { estimate - interval.low } else { interval.high - interval.estimate };
+    let far = interval.half_width();
+    let shrinking = if estimate > zone { near / estimate } else { far / (zone - estimate) };
+    let more = interval.n as f64 * (shrinking * shrinking - 1.0);
+    let further = (needed as f64).max(more.ceil()).max(1.0);
+    (further <= FURTHER_MAX).then_some(further as u32)
+}
+
+// === impl Settings ===
+
+impl Default for Settings {
+    /// ±5 %, 95 %.
+    fn default() -> Self {
+        Self { equivalence: 0.05, confidence: 0.95 }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SETTINGS: Settings = Settings { equivalence: 0.05, confidence: 0.95 };
+    const LATENCY: Measure<'_> = Measure { name: "latency_p99", more_is_better: false };
+
+    #[test]
+    fn however_far_apart_two_blocks_are_every_number_is_finite() {
+        let (one, far) = ([Some(1.0), Some(1.0)], [Some(1e-300), Some(1e300)]);
+        let ratio = &compare(LATENCY, &one, &[ArmBlocks { arm: "a", numbers: &far }], Settings::default())[0];
+        assert!([ratio.ratio, ratio.low, ratio.high].iter().all(|number| number.is_finite()), "{ratio:?}");
+        assert_eq!((ratio.verdict, ratio.further_blocks), (Verdict::Undecided, None));
+    }
+
+    /// A baseline with noise of its own, and what `ratio` with a noise of `spread` makes of it, both ways.
+    fn arms(ratio: f64, spread: f64, blocks: usize, seed: u64) -> (Vec<Option<f64>>, Vec<Option<f64>>) {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let baseline: Vec<Option<f64>> = (0..blocks).map(|_| Some(10.0 + random.f64())).collect();
+        let mut noise = || (spread * (random.f64() + random.f64() - 1.0)).exp();
+        let arm = baseline.iter().map(|number| number.map(|number| number * ratio * noise())).collect();
+        (baseline, arm)
+    }
+
+    fn one(baseline: &[Option<f64>], arm: &[Option<f64>], measure: Measure<'_>) -> Ratio {
+        compare(measure, baseline, &[ArmBlocks { arm: "a", numbers: arm }], SETTINGS).remove(0)
+    }
+
+    #[test]
+    fn each_verdict_is_reached_and_the_sign_is_the_measures() {
+        let rate = Measure { name: "rps", more_is_better: true };
+        for (ratio, spread, latency, of_rate) in [
+            (1.2, 0.05, Verdict::Worse, Verdict::Better),
+            (0.8, 0.05, Verdict::Better, Verdict::Worse),
+            (1.0, 0.02, Verdict::Equivalent, Verdict::Equivalent),
+            (1.0, 0.5, Verdict::Undecided, Verdict::Undecided),
+        ] {
+            let (baseline, arm) = arms(ratio, spread, 16, 2);
+            assert_eq!(one(&baseline, &arm, LATENCY).verdict, latency, "{ratio} ± {spread}");
+            assert_eq!(one(&baseline, &arm, rate).verdict, of_rate, "{ratio} ± {spread}");
+        }
+    }
+
+    #[test]
+    fn a_certain_but_small_difference_is_no_verdict_for_either_side() {
+        let at = |low: f64, estimate: f64, high: f64| {
+            judge(&Interval { estimate, low, high, n: 12, is_sound: true }, 0.05_f64.ln_1p(), false)
+        };
+        assert_eq!(at(0.01, 0.03, 0.04), Verdict::Equivalent);
+        assert_eq!(at(0.01, 0.04, 0.07), Verdict::Undecided, "the direction is certain, that it matters is not");
+        assert_eq!(at(0.01, 0.06, 0.11), Verdict::Worse);
+        assert_eq!(at(-0.01, 0.06, 0.13), Verdict::Undecided);
+        assert_eq!(at(-0.11, -0.06, -0.01), Verdict::Better);
+        let unsound = Interval { estimate: 0.5, low: 0.4, high: 0.6, n: 3, is_sound: false };
+        assert_eq!(judge(&unsound, 0.05, false), Verdict::Undecided);
+    }
+
+    #[test]
+    fn a_scale_changes_nothing_and_a_swap_of_arms_inverts() {
+        for seed in 0..200 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (baseline, arm) = arms(0.7 + 0.6 * random.f64(), random.f64(), random.usize(2..30), seed);
+            let scale = 10_f64.powf(6.0 * random.f64() - 3.0);
+            let scaled = |numbers: &[Option<f64>]| numbers.iter().map(|it| it.map(|it| it * scale)).collect::<Vec<_>>();
+            let (plain, large) = (one(&baseline, &arm, LATENCY), one(&scaled(&baseline), &scaled(&arm), LATENCY));
+            let close = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
+            assert!(
+                close(plain.ratio, large.ratio) && close(plain.low, large.low),
+                "seed {seed}: {plain:?}, {large:?}"
+            );
+            assert_eq!((plain.verdict, plain.further_blocks), (large.verdict, large.further_blocks), "seed {seed}");
+            let swapped = one(&arm, &baseline, LATENCY);
+            let inverted = close(swapped.ratio, 1.0 / plain.ratio)
+                && close(swapped.low, 1.0 / plain.high)
+                && close(swapped.high, 1.0 / plain.low);
+            assert!(inverted && close(swapped.p.unwrap(), plain.p.unwrap()), "seed {seed}: {plain:?}, {swapped:?}");
+            let opposite = match plain.verdict {
+                Verdict::Better => Verdict::Worse,
+                Verdict::Worse => Verdict::Better,
+                same => same,
+            };
+            assert_eq!(swapped.verdict, opposite, "seed {seed}");
+        }
+    }
+
+    #[test]
+    fn what_was_not_measured_on_both_sides_is_left_out() {
+        let (mut baseline, mut arm) = arms(1.2, 0.05, 10, 3);
+        let whole = one(&baseline[2..], &arm[2..], LATENCY);
+        (baseline[0], arm[1]) = (None, Some(0.0));
+        assert_eq!(one(&baseline, &arm, LATENCY), whole);
+        let nothing = [None, Some(1.0), None];
+        assert!(compare(LATENCY, &nothing, &[ArmBlocks { arm: "a", numbers: &nothing }], SETTINGS).is_empty());
+    }
+
+    #[test]
+    fn holm_holds_each_to_its_level() {
+        // By hand: 0.05/4 passes, 0.05/3 passes, 0.05/2 does not, and nobody after it.
+        let held = holm(&[0.04, 0.001, 0.012, 0.03], 0.05);
+        let expected = [(0.025, 0.06), (0.0125, 0.004), (0.05 / 3.0, 0.036), (0.025, 0.06)];
+        for (held, expected) in held.into_iter().zip(expected) {
+            assert!(
+                (held.0 - expected.0).abs() < 1e-12 && (held.1 - expected.1).abs() < 1e-12,
+                "{held:?} {expected:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn corrected_p_interval_and_verdict_agree() {
+        for seed in 0..300 {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let (baseline, _) = arms(1.0, 0.1, 14, seed);
+            let numbers: Vec<_> = (0..4).map(|_| arms(0.9 + 0.2 * random.f64(), 0.3, 14, random.u64(..)).1).collect();
+            let labelled: Vec<_> = numbers.iter().map(|numbers| ArmBlocks { arm: "a", numbers }).collect();
+            for ratio in compare(LATENCY, &baseline, &labelled, SETTINGS) {
+                let excludes_one = ratio.low > 1.0 || ratio.high < 1.0;
+                assert_eq!(ratio.p.unwrap() <= 0.05, excludes_one, "seed {seed}: {ratio:?}");
+                assert!(
+                    ratio.further_blocks.is_none() || ratio.verdict == Verdict::Undecided,
+                    "seed {seed}: {ratio:?}"
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn further_blocks_are_what_the_width_says() {
+        let further = |estimate: f64, half: f64, n: usize| {
+            let interval = Interval { estimate, low: estimate - half, high: estimate + half, n, is_sound: true };
+            further_blocks(&interval, 0.05, 0.05)
+        };
+        assert_eq!(further(0.1, 0.2, 10), Some(30), "twice as wide as may be: four times the blocks");
+        assert_eq!(further(0.0, 0.1, 10), Some(30));
+        assert_eq!(further(0.049999, 0.1, 10), None, "on the border of the zone no number decides");
+        assert_eq!(further(0.2, 0.1, 3), Some(3), "six are the fewest");
+    }
+}

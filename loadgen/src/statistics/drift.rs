@@ -1,0 +1,62 @@
+//! Whether the machine was the same at the end as at the start: the baseline against itself, over its blocks.
+//!
+//! A slow drift cancels within blocks, so a little of it harms no comparison; much of it says that something else ran, or that the
+//! processor was throttled, and then nobody knows what was measured. The change is the Theil-Sen line's (Sen 1968): the median slope over
+//! all pairs of blocks, which a few bad blocks cannot tilt. Control segments at start and end are two numbers, and their line is their ratio.
+
+use crate::model::Drift;
+
+/// A change beyond this, relative, makes a run invalid. It is wide because interleaving cancels what lies below, and a machine's moods alone
+/// get beyond 0.3 in one run of four, beyond this in one of ten (the acceptance test has such a machine).
+pub const LIMIT: f64 = 0.5;
+
+/// The change over the blocks of the baseline; `None` for fewer than two.
+pub fn drift(baseline: &[Option<f64>], limit: f64) -> Option<Drift> {
+    let logs: Vec<(f64, f64)> = baseline
+        .iter()
+        .enumerate()
+        .filter_map(|(block, number)| Some((block as f64, number.filter(|number| *number > 0.0)?.ln())))
+        .collect();
+    let pairs = (0..logs.len()).flat_map(|later| (0..later).map(move |earlier| (earlier, later)));
+    let mut slopes: Vec<f64> =
+        pairs.map(|(earlier, later)| (logs[later].1 - logs[earlier].1) / (logs[later].0 - logs[earlier].0)).collect();
+    slopes.sort_unstable_by(f64::total_cmp);
+    let slope = (slopes.get(slopes.len().checked_sub(1)? / 2)? + slopes[slopes.len() / 2]) / 2.0;
+    let (first, last) = (logs.first()?.0, logs.last()?.0);
+    Some(Drift { ratio: (slope * (last - first)).exp(), limit })
+}
+
+/// Whether so much drift makes the run invalid. As much down as up.
+pub fn is_invalid(drift: &Drift) -> bool {
+    drift.ratio.ln().abs() > drift.limit.ln_1p()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(numbers: &[f64]) -> Drift {
+        let numbers: Vec<_> = numbers.iter().map(|number| Some(*number)).collect();
+        drift(&numbers, LIMIT).expect("two or more")
+    }
+
+    #[test]
+    fn a_drift_is_found_through_outliers_and_gaps() {
+        let mut rising: Vec<f64> = (0..11).map(|block| 2.0 * 1.05_f64.powi(block)).collect();
+        assert!((of(&rising).ratio - 1.05_f64.powi(10)).abs() < 1e-9);
+        rising[3] = 40.0;
+        rising[9] = 0.1;
+        assert!((of(&rising).ratio - 1.05_f64.powi(10)).abs() < 0.02, "{:?}", of(&rising));
+        assert!(is_invalid(&of(&rising)));
+        let gaps: Vec<_> = rising.iter().enumerate().map(|(block, it)| (block % 3 == 1).then_some(*it)).collect();
+        assert!((drift(&gaps, LIMIT).unwrap().ratio - 1.05_f64.powi(9)).abs() < 1e-9);
+    }
+
+    #[test]
+    fn two_control_segments_are_their_ratio_and_the_limit_is_even_handed() {
+        assert!((of(&[10.0, 12.0]).ratio - 1.2).abs() < 1e-12);
+        assert!(!is_invalid(&of(&[10.0, 14.9])) && !is_invalid(&of(&[14.9, 10.0])));
+        assert!(is_invalid(&of(&[10.0, 15.1])) && is_invalid(&of(&[15.1, 10.0])));
+        assert_eq!(drift(&[Some(1.0), None], LIMIT), None);
+    }
+}

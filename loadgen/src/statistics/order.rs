@@ -1,0 +1,93 @@
+//! In which order arms run in each block: drawn, so that nothing that goes on meanwhile favours one of them, and balanced, so that it does
+//! not even by chance.
+//!
+//! Williams' squares (1949): over as many blocks as there are arms (twice as many for an odd number) every arm runs in every place equally
+//! often, and follows every other arm equally often, so neither a place in the block nor what ran before counts for or against anyone.
+//! Which arm plays which part of the square, and the order of its rows, is drawn anew for each square.
+
+use fastrand::Rng;
+
+/// An endless sequence of orders; the same seed is the same sequence.
+#[derive(Clone, Debug)]
+pub struct Orders {
+    random: Rng,
+    arms: usize,
+    /// Rows of the current square that are left.
+    rows: Vec<Vec<usize>>,
+}
+
+// === impl Orders ===
+
+impl Orders {
+    pub fn seeded(seed: u64, arms: usize) -> Self {
+        Self { random: Rng::with_seed(seed), arms, rows: Vec::new() }
+    }
+
+    /// Blocks after which everything is balanced.
+    pub fn period(arms: usize) -> usize {
+        if arms.is_multiple_of(2) { arms } else { 2 * arms }
+    }
+
+    fn square(&mut self) -> Vec<Vec<usize>> {
+        let n = self.arms;
+        // 0, 1, n-1, 2, n-2 …: neighbours differ by 1, 2, 3 … round the circle, each once.
+        let zigzag = |place: usize| if place % 2 == 1 { place.div_ceil(2) } else { (n - place / 2) % n };
+        let mut parts: Vec<usize> = (0..n).collect();
+        self.random.shuffle(&mut parts);
+        let row = |shift: usize| (0..n).map(|place| parts[(zigzag(place) + shift) % n]).collect::<Vec<usize>>();
+        let mut rows: Vec<_> = (0..n).map(row).collect();
+        if n % 2 == 1 {
+            rows.extend((0..n).map(row).map(|row| row.into_iter().rev().collect()));
+        }
+        self.random.shuffle(&mut rows);
+        rows
+    }
+}
+
+impl Iterator for Orders {
+    type Item = Vec<usize>;
+
+    /// Indexes of the arms in the order in which they run in the next block.
+    fn next(&mut self) -> Option<Vec<usize>> {
+        if self.rows.is_empty() {
+            self.rows = self.square();
+        }
+        self.rows.pop()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_arm_has_every_place_and_every_predecessor_equally_often() {
+        for (arms, seed) in (1..=9).flat_map(|arms| (0..20).map(move |seed| (arms, seed))) {
+            let mut orders = Orders::seeded(seed, arms);
+            let period = Orders::period(arms);
+            for _ in 0..3 {
+                let square: Vec<_> = orders.by_ref().take(period).collect();
+                let (mut places, mut pairs) = (vec![vec![0; arms]; arms], vec![vec![0; arms]; arms]);
+                for order in &square {
+                    order.iter().enumerate().for_each(|(place, &arm)| places[arm][place] += 1);
+                    order.windows(2).for_each(|pair| pairs[pair[0]][pair[1]] += 1);
+                }
+                assert!(places.iter().flatten().all(|&times| times == period / arms), "{square:?} (seed {seed})");
+                let times = period / arms;
+                let is_fair = |(before, row): (usize, &Vec<usize>)| {
+                    row.iter().enumerate().all(|(after, &found)| found == if before == after { 0 } else { times })
+                };
+                assert!(pairs.iter().enumerate().all(is_fair), "{square:?} (seed {seed})");
+            }
+        }
+    }
+
+    #[test]
+    fn orders_are_drawn_and_repeatable() {
+        let first = |seed| Orders::seeded(seed, 5).take(10).collect::<Vec<_>>();
+        assert_eq!(first(3), first(3));
+        assert_ne!(first(3), first(4));
+        let begins_with_0 = (0..1000).filter(|seed| first(*seed)[0][0] == 0).count();
+        assert!((150..250).contains(&begins_with_0), "{begins_with_0} of 1000, a fifth is fair (seeds 0 to 999)");
+    }
+}

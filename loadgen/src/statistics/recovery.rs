@@ -1,0 +1,171 @@
+//! How long a fault hurt: from the fault to the start of the first stretch in which nothing shows it any more.
+//!
+//! A window is calm if errors, tail latency and throughput are about what they were before the fault; recovered is the first window from
+//! which on a number of them in a row are calm. A single good window between bad ones is luck and does not end the trouble; if no window
+//! was hurt, the time is 0. Windows belong to the time when requests were meant to be sent, so a stall is counted where it was suffered.
+
+use serde::{Deserialize, Serialize};
+
+use crate::model::Window;
+
+/// What counts as calm, compared with the windows before the fault.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Calm {
+    /// Share of errors above that of before, at most.
+    pub errors_above: f64,
+    /// p99 over the median p99 of before, at most.
+    pub p99_factor: f64,
+    /// Requests answered of those asked for (in a closed loop: of the median of before), at least.
+    pub answered_share: f64,
+    /// So many windows in a row.
+    pub windows: usize,
+}
+
+/// What a fault did.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recovery {
+    pub fault_at_ms: u64,
+    /// From the fault until all was calm; `None` if it never was until the end.
+    pub recovery_ms: Option<u64>,
+    /// From the fault to recovery, or to the end.
+    pub errors: u64,
+    /// Windows in that time that were not calm.
+    pub hurt_windows: usize,
+}
+
+/// What was usual before the fault.
+struct Usual {
+    errors: f64,
+    p99_ns: Option<u64>,
+    answered: u64,
+}
+
+/// Of a fault at `fault_at_ms` (on the clock of the windows, which are `window_ms` wide, in order and without gaps). `None` if no window
+/// lies before it, or none after.
+pub fn recovery(windows: &[Window], window_ms: u64, fault_at_ms: u64, calm: Calm) -> Option<Recovery> {
+    let split = windows.partition_point(|window| window.at_ms + window_ms <= fault_at_ms);
+    let (before, after) = windows.split_at(split);
+    if after.is_empty() {
+        return None;
+    }
+    let usual = Usual::of(before)?;
+    let is_calm: Vec<bool> = after.iter().map(|window| usual.is_kept(window, calm)).collect();
+    let recovered = is_calm.windows(calm.windows.max(1)).position(|row| row.iter().all(|calm| *calm));
+    let hurt = ..recovered.unwrap_or(after.len());
+    Some(Recovery {
+        fault_at_ms,
+        recovery_ms: recovered.map(|at| after[at].at_ms.saturating_sub(fault_at_ms)),
+        errors: after[hurt].iter().map(|window| window.errors).sum(),
+        hurt_windows: is_calm[hurt].iter().filter(|calm| !**calm).count(),
+    })
+}
+
+// === impl Calm ===
+
+impl Default for Calm {
+    /// One percent of errors more, twice the p99, nine of ten requests answered, five windows in a row.
+    fn default() -> Self {
+        Self { errors_above: 0.01, p99_factor: 2.0, answered_share: 0.9, windows: 5 }
+    }
+}
+
+// === impl Usual ===
+
+impl Usual {
+    fn of(before: &[Window]) -> Option<Self> {
+        let answered: u64 = before.iter().map(|window| window.answered).sum();
+        let errors: u64 = before.iter().map(|window| window.errors).sum();
+        Some(Self {
+            errors: errors as f64 / answered.max(1) as f64,
+            p99_ns: median(before.iter().filter_map(|window| window.p99_ns).collect()),
+            answered: median(before.iter().map(|window| window.answered).collect())?,
+        })
+    }
+
+    fn is_kept(&self, window: &Window, calm: Calm) -> bool {
+        let asked = window.asked.unwrap_or(self.answered) as f64;
+        let errors = window.errors as f64 / window.answered.max(1) as f64;
+        let is_slow = match (window.p99_ns, self.p99_ns) {
+            (Some(now), Some(usual)) => now as f64 > calm.p99_factor * usual as f64,
+            _ => false,
+        };
+        errors <= self.errors + calm.errors_above && !is_slow && window.answered as f64 >= calm.answered_share * asked
+    }
+}
+
+fn median(mut numbers: Vec<u64>) -> Option<u64> {
+    numbers.sort_unstable();
+    numbers.get(numbers.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WINDOW_MS: u64 = 100;
+
+    /// 3 s of calm windows, some of which `change` hurts.
+    fn windows(change: impl Fn(usize, &mut Window)) -> Vec<Window> {
+        let mut windows: Vec<Window> = (0..30)
+            .map(|number| Window {
+                at_ms: number * WINDOW_MS,
+                asked: Some(100),
+                answered: 100,
+                p99_ns: Some(20_000_000),
+                ..Window::default()
+            })
+            .collect();
+        windows.iter_mut().enumerate().for_each(|(number, window)| change(number, window));
+        windows
+    }
+
+    fn at_1050(windows: &[Window]) -> Recovery {
+        recovery(windows, WINDOW_MS, 1050, Calm::default()).expect("windows on both sides")
+    }
+
+    #[test]
+    fn it_takes_until_five_windows_are_calm_in_a_row() {
+        let found = at_1050(&windows(|number, window| match number {
+            10..=12 => window.errors = 20,
+            // a lucky one at 13
+            14 => window.p99_ns = Some(41_000_000),
+            _ => {}
+        }));
+        let expected = Recovery { fault_at_ms: 1050, recovery_ms: Some(450), errors: 60, hurt_windows: 4 };
+        assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn what_nobody_noticed_took_no_time() {
+        let found = at_1050(&windows(|_, _| {}));
+        assert_eq!((found.recovery_ms, found.errors, found.hurt_windows), (Some(0), 0, 0));
+        let usual_errors = at_1050(&windows(|_, window| window.errors = 3));
+        assert_eq!(usual_errors.recovery_ms, Some(0), "as many errors as before the fault");
+    }
+
+    #[test]
+    fn each_sign_of_trouble_counts_alone() {
+        for hurt in [
+            (|window: &mut Window| window.errors = 2) as fn(&mut Window),
+            |window| window.p99_ns = Some(41_000_000),
+            |window| window.answered = 89,
+            |window| (window.asked, window.answered) = (None, 80),
+        ] {
+            let found = at_1050(&windows(|number, window| {
+                if (12..15).contains(&number) {
+                    hurt(window);
+                }
+            }));
+            assert_eq!((found.recovery_ms, found.hurt_windows), (Some(450), 3));
+        }
+    }
+
+    #[test]
+    fn what_does_not_end_has_no_time_and_without_two_sides_there_is_none() {
+        let found = at_1050(&windows(|number, window| window.errors = if number > 10 { 50 } else { 0 }));
+        assert_eq!((found.recovery_ms, found.errors, found.hurt_windows), (None, 19 * 50, 19));
+        let all = windows(|_, _| {});
+        assert_eq!(recovery(&all, WINDOW_MS, 50, Calm::default()), None);
+        assert_eq!(recovery(&all, WINDOW_MS, 3000, Calm::default()), None);
+    }
+}

@@ -1,0 +1,7 @@
+//! Experiments on a real lb with real mock servers: what they leave behind, and how they end.
+
+mod ends;
+mod faults;
+mod mistakes;
+mod runs;
+mod support;

@@ -1,0 +1,138 @@
+//! Experiments that go well: what is in the folder afterwards.
+
+use loadgen::model::{Completeness, Load, Severity, Verdict};
+
+use crate::support::{Lab, ended};
+
+#[test]
+fn a1_shares_and_accounts_for_every_request() {
+    let lab = Lab::new();
+    let ended = lab.run("scenario = \"A1\"\n[load]\nloop = \"closed\"\nconnections = 16\nrequests = 2_000");
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    let run = lab.stored();
+    let mut counts = run.results.cells[0].counts();
+    counts.sort_unstable();
+    assert_eq!(counts, [666, 667, 667]);
+    let account = &run.results.accounting[0];
+    assert_eq!((account.client, account.balancer, account.attempts, &account.mismatch), (2_000, 2_000, 2_000, &None));
+    assert!(account.backends.iter().all(|backend| backend.attempts == backend.served && !backend.is_lower_bound));
+    assert!(run.manifest.marks.iter().any(|mark| mark.check == "accounting" && mark.severity == Severity::Passed));
+    assert_eq!((run.manifest.completeness, run.manifest.seeds["run"]), (Completeness::Complete, 7));
+    let expected = run.results.cells[0].backends[0].expected.expect("round robin declares what it does");
+    assert!(expected.low >= 666.0 && expected.high <= 667.0);
+    for file in
+        ["report.html", "report.md", "results.csv", "scrapes/before-round_robin-lb.txt", "plan.json", "lb/lb.toml"]
+    {
+        assert!(lab.out().join(file).exists(), "{file}");
+    }
+    assert!(!lab.out().join("lb/state").exists(), "copies of plugins are no result");
+    lab.nothing_is_left_running();
+}
+
+#[test]
+fn the_sheets_ring_has_its_exact_shares_through_the_real_proxy() {
+    let lab = Lab::new();
+    let ended = lab
+        .run("[load]\nloop = \"closed\"\nconnections = 16\nrequests = 3_000\n[[arms]]\nstrategy = \"assignment_ring\"");
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    let cell = &lab.stored().results.cells[0];
+    // 84.37, 4.69 and 10.94 %
+    let expected: Vec<f64> =
+        cell.backends.iter().map(|backend| backend.expected.expect("told").expected / 3_000.0).collect();
+    for (found, published) in expected.iter().zip([0.8437, 0.0469, 0.1094]) {
+        assert!((found - published).abs() < 0.001, "{expected:?}");
+    }
+    assert!(cell.chi_square_p.expect("it can be said") > 0.01, "seed 7: {:?}", cell.counts());
+}
+
+#[test]
+fn sizes_follow_each_other_and_keys_that_move_are_counted() {
+    let lab = Lab::new();
+    let ended = lab.run(
+        "[load]\nloop = \"closed\"\nconnections = 8\nrequests = 300\n[backends]\nn = [1, 3, 2]\n\
+         [[arms]]\nstrategy = \"consistent_hash\"",
+    );
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    let results = lab.stored().results;
+    assert_eq!(
+        results.cells.iter().map(|cell| (cell.n, cell.backends.len())).collect::<Vec<_>>(),
+        [(1, 1), (3, 3), (2, 2)]
+    );
+    let moves: Vec<_> = results.disruptions.iter().map(|it| (it.from_n, it.to_n, it.keys)).collect();
+    assert_eq!(moves, [(1, 3, 1_000), (3, 2, 1_000)]);
+    // a third of the keys lived on the one that left, and none of the others may move
+    let left = &results.disruptions[1];
+    assert!((0.1..0.6).contains(&left.share_moved()), "{left:?}");
+    assert!(results.accounting.iter().all(|account| account.mismatch.is_none()), "{:?}", results.accounting);
+}
+
+#[test]
+fn arms_run_side_by_side_and_are_compared() {
+    let lab = Lab::new();
+    let ended = lab.run(
+        "scenario = \"B\"\nbudget = \"8s\"\n[load]\nloop = \"open\"\nrate_rps = 150\n[blocks]\nsegment = \"500ms\"\n\
+         wash_out = \"100ms\"\nprimary = \"latency_p50\"\n[[arms]]\nstrategy = \"round_robin\"\n\
+         [[arms]]\nlabel = \"least\"\nstrategy = \"least_connections\"",
+    );
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    let run = lab.stored();
+    let comparison = run.results.comparison.expect("two arms");
+    assert!(comparison.blocks >= 2 && comparison.blocks.is_multiple_of(2), "whole squares: {}", comparison.blocks);
+    assert_eq!(run.results.cells.len(), 2 * comparison.blocks as usize);
+    let ratio = comparison.ratios.iter().find(|ratio| ratio.measure == "latency_p50").expect("the primary measure");
+    assert!(ratio.arm == "least" && ratio.ratio > 0.0);
+    assert!(comparison.blocks >= 6 || ratio.verdict == Verdict::Undecided, "too few blocks to say: {ratio:?}");
+    assert!(matches!(run.manifest.load, Load::Open { rate_rps, capacity_rps: None, .. } if rate_rps == 150.0));
+    assert_eq!(run.results.accounting.len(), 1);
+    assert_eq!(run.results.accounting[0].mismatch, None);
+    // the requests of a block are the same for both arms
+    let asked = |block: u32| -> Vec<u64> {
+        let of_block = run.results.cells.iter().filter(|cell| cell.block == block);
+        of_block.map(|cell| cell.requests + cell.unsent).collect()
+    };
+    assert_eq!(asked(1)[0], asked(1)[1], "seed 7");
+}
+
+#[test]
+fn a_replay_asks_for_the_same_and_check_holds_it_to_thresholds() {
+    let lab = Lab::new();
+    let ended_first = lab.run("[load]\nloop = \"closed\"\nconnections = 4\nrequests = 500");
+    assert_eq!(ended_first.code, Some(0), "{}", ended_first.err);
+    let again = Lab::new();
+    let run = lab.out().join("run.json");
+    let replay = ended(again.command(&["replay", run.to_str().expect("UTF-8")]).spawn().expect("loadgen starts"));
+    assert_eq!(replay.code, Some(0), "{}", replay.err);
+    assert!(replay.out.contains("compared with") && replay.out.contains("round_robin, N = 3"), "{}", replay.out);
+    assert_eq!(again.stored().manifest.seeds, lab.stored().manifest.seeds);
+
+    let check = |thresholds: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        command.arg("check").arg(lab.out());
+        for threshold in thresholds {
+            command.args(["--threshold", threshold]);
+        }
+        command.output().expect("loadgen starts").status.code()
+    };
+    assert_eq!(check(&["max_over_mean<1.01", "errors<=0%"]), Some(0));
+    assert_eq!(check(&["max_over_mean<1.01", "errors>1%"]), Some(99));
+    assert_eq!(check(&["p99<50"]), Some(2), "without a unit");
+    assert_eq!(check(&["nobody:p50<1h"]), Some(2));
+}
+
+#[test]
+fn a_balancer_that_runs_already_is_used_and_left_as_it_was() {
+    let lab = Lab::new();
+    let theirs = lab.running_balancer("least_connections", 2);
+    let admin = theirs.admin.clone();
+    let arguments = ["a2", "--target", &theirs.target, "--admin", &admin, "--plan", "small.toml"];
+    let text = "[load]\nloop = \"closed\"\nconnections = 4\nrequests = 200\n[backends]\nn = [1, 3]";
+    std::fs::write(lab.path("small.toml"), text).expect("written");
+    let ended = ended(lab.command(&arguments).spawn().expect("loadgen starts"));
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    let run = lab.stored();
+    assert_eq!(run.results.cells.iter().map(|cell| cell.n).collect::<Vec<_>>(), [1, 3]);
+    assert!(run.results.accounting.iter().all(|account| account.mismatch.is_none()));
+    assert!(run.manifest.marks.iter().all(|mark| mark.check != "put_back"), "{:?}", run.manifest.marks);
+    let status = theirs.status();
+    assert_eq!((status.strategy.as_str(), status.backends.len()), ("least_connections", 2));
+}

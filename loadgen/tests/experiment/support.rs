@@ -1,0 +1,150 @@
+//! Runs of the program `loadgen` in a folder of their own.
+
+use std::io::{BufRead, BufReader, Read};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use loadgen::lab::{Balancer, Interrupt, PoolState, Programs, Setup, write_config};
+use loadgen::model::{Folder, Run};
+use tempfile::TempDir;
+
+/// A folder for a plan and its run.
+pub(crate) struct Lab {
+    folder: TempDir,
+}
+
+/// An lb that somebody else started.
+pub(crate) struct Theirs {
+    pub(crate) target: String,
+    pub(crate) admin: String,
+    balancer: Balancer,
+}
+
+/// What a run of the program left.
+pub(crate) struct Ended {
+    pub(crate) code: Option<i32>,
+    pub(crate) out: String,
+    pub(crate) err: String,
+}
+
+/// Longer than anything takes, on any machine.
+pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
+
+// === impl Lab ===
+
+impl Lab {
+    pub(crate) fn new() -> Self {
+        Self { folder: tempfile::tempdir().expect("a folder") }
+    }
+
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// The run's folder.
+    pub(crate) fn out(&self) -> PathBuf {
+        self.path("run")
+    }
+
+    /// Writes an experiment file, with the folder in which cargo leaves the plugins of tests.
+    pub(crate) fn plan(&self, text: &str) -> PathBuf {
+        let plugins = std::env::current_exe().expect("this test").parent().expect("deps").to_owned();
+        let text =
+            format!("{text}\n[lb]\nplugin_dirs = [{:?}]\n[lb.proxy]\nworkers = 1\n", plugins.display().to_string());
+        let path = self.path("plan.toml");
+        std::fs::write(&path, text).expect("written");
+        path
+    }
+
+    pub(crate) fn command(&self, arguments: &[&str]) -> Command {
+        let programs = Path::new(env!("CARGO_BIN_EXE_loadgen")).parent().expect("a folder");
+        for program in ["lb", "mock-server"] {
+            let hint = "is not built: cargo build -p lb -p mock-server, or test the whole workspace";
+            assert!(programs.join(program).exists(), "{program} {hint}");
+        }
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        command.args(arguments).arg("--out").arg(self.out()).current_dir(self.folder.path());
+        command.stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+    }
+
+    /// Runs an experiment file to its end.
+    pub(crate) fn run(&self, plan: &str) -> Ended {
+        let plan = self.plan(plan);
+        let plan = plan.to_str().expect("a path in UTF-8");
+        ended(self.command(&["experiment", "--seed", "7", "--plan", plan]).spawn().expect("loadgen starts"))
+    }
+
+    /// What it stored.
+    pub(crate) fn stored(&self) -> Run {
+        Folder::new(self.out()).read().expect("a run that can be read")
+    }
+
+    /// Waits until none of the processes that lb's log tells of is there any more.
+    pub(crate) fn nothing_is_left_running(&self) {
+        let log = std::fs::read_to_string(self.out().join("lb/lb.log")).expect("lb's log");
+        let pids = log.split("(pid ").skip(1).filter_map(|rest| rest.split(')').next()?.parse::<u32>().ok());
+        let own = log.split(", process ").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
+        let pids: Vec<u32> = pids.chain(own).collect();
+        assert!(pids.len() >= 2, "lb and a server at least: {log}");
+        eventually("all are gone", || pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
+    }
+}
+
+impl Lab {
+    pub(crate) fn running_balancer(&self, strategy: &str, replicas: u32) -> Theirs {
+        let plugins = std::env::current_exe().expect("this test").parent().expect("deps").to_owned();
+        let keys = format!("plugin_dirs = [{:?}]\n[proxy]\nworkers = 1", plugins.display().to_string());
+        let setup = Setup {
+            strategy: strategy.to_owned(),
+            options: toml::Table::new(),
+            replicas,
+            mock_flags: Vec::new(),
+            keys: toml::from_str(&keys).expect("TOML"),
+        };
+        let programs = Programs::find(None, None).expect("built");
+        let config = write_config(&programs, &setup, &self.path("theirs")).expect("written");
+        let balancer = Balancer::start(&programs, &config, replicas, &Interrupt::default()).expect("lb starts");
+        let admin = balancer.admin.base().to_owned();
+        Theirs { target: format!("http://{}", balancer.target), admin, balancer }
+    }
+}
+
+// === impl Theirs ===
+
+impl Theirs {
+    pub(crate) fn status(&self) -> PoolState {
+        let mut pools = self.balancer.admin.status().expect("it runs").pools;
+        pools.remove(0)
+    }
+}
+
+/// Reads what a child says until it ends.
+pub(crate) fn ended(child: Child) -> Ended {
+    let output = child.wait_with_output().expect("it ends");
+    Ended {
+        code: output.status.code(),
+        out: String::from_utf8_lossy(&output.stdout).into_owned(),
+        err: String::from_utf8_lossy(&output.stderr).into_owned(),
+    }
+}
+
+/// Reads lines of a child's stderr up to one that contains `text`; then the rest in the background, or it would stand still.
+pub(crate) fn until_it_says(child: &mut Child, text: &str) {
+    let mut lines = BufReader::new(child.stderr.take().expect("piped"));
+    let mut said = String::new();
+    while !said.contains(text) {
+        let read = lines.read_line(&mut said).expect("text");
+        assert!(read > 0, "it ended without saying {text:?}: {said}");
+    }
+    std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
+}
+
+pub(crate) fn eventually(what: &str, is_so: impl Fn() -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    while !is_so() {
+        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
+        std::thread::yield_now();
+    }
+}

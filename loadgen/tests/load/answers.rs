@@ -1,0 +1,205 @@
+//! Answers of every kind, good and bad, are told apart and counted exactly.
+
+use std::io::Write;
+use std::time::Duration;
+
+use http::Method;
+use loadgen::load::{Cost, ErrorKind, Keys, Plan, Request};
+use mock_server::{Change, Options};
+
+use crate::support::{Scripted, closed, mock, one, read_head, reset, run};
+
+const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+#[test]
+fn a_closed_loop_sends_exactly_as_many_as_asked_over_kept_connections() {
+    let server = mock(Options { id: "s1".to_owned(), ..Options::default() });
+    let segment = one(run(closed(server.addr, 8, 2_000, "/home")));
+    let counted =
+        (segment.due, segment.sent, segment.answered, segment.statuses[&200], segment.backends["s1"].answered);
+    assert_eq!(counted, (2_000, 2_000, 2_000, 2_000, 2_000));
+    let stats = server.stats();
+    assert_eq!((stats.requests, stats.served, stats.connections), (2_000, 2_000, 8));
+    assert_eq!(segment.latency.len(), 2_000);
+    assert_eq!(segment.latency.max(), segment.service.max(), "in a closed loop they are the same");
+    assert_eq!(segment.lag.len(), 0);
+    let tally = segment.backends["s1"];
+    assert!(tally.first_ns <= tally.last_ns && tally.last_ns <= segment.to_ns);
+}
+
+#[test]
+fn several_threads_share_the_work_without_gap_or_overlap() {
+    let server = mock(Options::default());
+    let plan = Plan { threads: 3, keys: Keys::Sequential, ..closed(server.addr, 7, 1_000, "/home") };
+    let outcome = run(plan);
+    assert_eq!(outcome.cpu_s.len(), 3);
+    let windows: u64 = outcome.windows.iter().map(|window| window.ok).sum();
+    let by_backend: u64 = outcome.windows.iter().flat_map(|window| &window.backends).map(|n| u64::from(*n)).sum();
+    assert_eq!((windows, by_backend, outcome.backends.clone()), (1_000, 1_000, vec!["1".to_owned()]));
+    assert_eq!(one(outcome).answered, 1_000);
+    assert_eq!((server.stats().requests, server.stats().connections), (1_000, 7));
+}
+
+#[test]
+fn chunked_bodies_long_bodies_and_bodies_until_close_end_where_they_end() {
+    let server = mock(Options::default());
+    for (path, bytes) in [
+        ("/stream?bytes=100000&chunk=777", 100_000),
+        ("/stream?bytes=300000&chunk=65536&length=1", 300_000),
+        ("/stream?bytes=0&chunk=1", 0),
+    ] {
+        let before = server.stats().connections;
+        let segment = one(run(closed(server.addr, 2, 20, path)));
+        assert_eq!((segment.ok(), segment.errors.total()), (20, 0), "{path}");
+        assert!(segment.bytes >= 20 * bytes, "{path}: {}", segment.bytes);
+        assert_eq!(server.stats().connections - before, 2, "{path}: connections are kept");
+    }
+    let until_close = Scripted::answering(b"HTTP/1.1 200 OK\r\nx-server-id: c\r\n\r\nall that comes", drop);
+    let segment = one(run(closed(until_close.address, 2, 10, "/")));
+    assert_eq!((segment.ok(), segment.backends["c"].answered), (10, 10));
+}
+
+#[test]
+fn a_head_in_pieces_and_informational_answers_before_it_are_one_answer() {
+    let server = Scripted::start(|mut stream, _| {
+        stream.set_nodelay(true).unwrap();
+        while read_head(&mut stream).is_some() {
+            for byte in b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok" {
+                stream.write_all(&[*byte]).unwrap();
+            }
+        }
+    });
+    let segment = one(run(closed(server.address, 1, 5, "/")));
+    assert_eq!((segment.ok(), segment.statuses.len()), (5, 1));
+}
+
+#[test]
+fn a_server_that_closes_as_it_announced_costs_a_connection_and_no_error() {
+    let server = mock(Options::default());
+    let segment = one(run(closed(server.addr, 4, 100, "/close")));
+    assert_eq!((segment.ok(), segment.errors.total()), (100, 0));
+    assert_eq!(server.stats().connections, 100);
+}
+
+#[test]
+fn answers_of_500_are_answers_with_latencies_of_their_own() {
+    let server = mock(Options { failure_rate: 0.5, seed: Some(11), ..Options::default() });
+    let segment = one(run(closed(server.addr, 4, 1_000, "/home")));
+    let failures = server.stats().failures;
+    assert_eq!((segment.answered, segment.statuses[&500], segment.failed.len()), (1_000, failures, failures));
+    assert!((segment.failure_share() - failures as f64 / 1e3).abs() < 1e-9);
+    assert_eq!(segment.backends["1"].failed, failures);
+}
+
+#[test]
+fn what_goes_wrong_is_called_what_it_is() {
+    let cases: [(&str, Scripted, ErrorKind); 5] = [
+        (
+            "closed before an answer",
+            Scripted::start(|mut stream, _| assert!(read_head(&mut stream).is_some())),
+            ErrorKind::Closed,
+        ),
+        (
+            "reset",
+            Scripted::start(|mut stream, _| {
+                read_head(&mut stream);
+                reset(stream);
+            }),
+            ErrorKind::Reset,
+        ),
+        ("within the head", Scripted::answering(b"HTTP/1.1 200 OK\r\ncontent-le", drop), ErrorKind::Truncated),
+        (
+            "within the body",
+            Scripted::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc", drop),
+            ErrorKind::Truncated,
+        ),
+        ("no HTTP", Scripted::answering(b"SSH-2.0-OpenSSH_9.2\r\n", drop), ErrorKind::BadAnswer),
+    ];
+    for (name, server, kind) in cases {
+        let outcome = run(closed(server.address, 2, 6, "/"));
+        assert!(outcome.first_errors.contains_key(&kind), "{name}: {:?}", outcome.first_errors);
+        let segment = one(outcome);
+        assert_eq!((segment.errors.of(kind), segment.answered), (6, 0), "{name}: {:?}", segment.errors);
+    }
+    // Torn off by a proper server too.
+    let server = mock(Options::default());
+    let segment = one(run(closed(server.addr, 1, 3, "/stream?bytes=1000&chunk=100&abort_after=500")));
+    assert_eq!(segment.errors.of(ErrorKind::Truncated), 3);
+}
+
+#[test]
+fn nobody_listening_is_an_error_for_each_request_and_no_endless_loop() {
+    let gone = mock(Options::default()).addr; // dropped at once: nobody listens there now
+    let outcome = run(closed(gone, 4, 12, "/"));
+    assert!(outcome.first_errors[&ErrorKind::Connect].contains("refused"), "{:?}", outcome.first_errors);
+    let segment = one(outcome);
+    assert_eq!((segment.errors.of(ErrorKind::Connect), segment.sent), (12, 0));
+    assert!(segment.seconds() >= 0.1, "a client rests before it tries again");
+}
+
+#[test]
+fn a_request_without_an_answer_in_time_is_a_timeout_and_its_connection_is_not_used_again() {
+    let server = mock(Options::default());
+    server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
+    let plan = Plan { timeout: Duration::from_millis(50), ..closed(server.addr, 3, 9, "/home") };
+    let segment = one(run(plan));
+    assert_eq!((segment.errors.of(ErrorKind::Timeout), segment.sent), (9, 9));
+    assert!(segment.seconds() >= 0.1, "the third round began after {}", segment.seconds());
+    assert_eq!(server.stats().connections, 9);
+}
+
+#[test]
+fn a_kept_connection_closed_under_a_request_is_an_error_unless_a_repetition_is_asked_for() {
+    // Each connection answers one request, announces nothing, and closes when it has read the next.
+    let server = || {
+        Scripted::start(|mut stream, _| {
+            if read_head(&mut stream).is_some() {
+                stream.write_all(OK).unwrap();
+                read_head(&mut stream);
+            }
+        })
+    };
+    let first = server();
+    let segment = one(run(closed(first.address, 1, 10, "/")));
+    assert_eq!((segment.ok(), segment.errors.of(ErrorKind::Closed), segment.resent), (5, 5, 0));
+
+    let second = server();
+    let again = |request| Plan { resend_closed: true, requests: vec![request], ..closed(second.address, 1, 10, "/") };
+    let segment = one(run(again(Request::get("/"))));
+    assert_eq!((segment.ok(), segment.errors.total(), segment.resent, segment.due), (10, 0, 9, 10));
+    let post = Request { method: Method::POST, ..Request::get("/") };
+    let segment = one(run(again(post)));
+    assert_eq!((segment.ok(), segment.resent), (5, 0), "a POST is never sent twice");
+}
+
+#[test]
+fn bytes_behind_an_answer_end_its_connection() {
+    let server = Scripted::start(|mut stream, _| {
+        while read_head(&mut stream).is_some() {
+            if stream.write_all(&[OK, b"and more"].concat()).is_err() {
+                return;
+            }
+        }
+    });
+    let segment = one(run(closed(server.address, 1, 5, "/")));
+    assert_eq!((segment.ok(), segment.errors.total()), (5, 0));
+}
+
+#[test]
+fn methods_bodies_headers_paths_keys_and_costs_arrive_as_planned() {
+    let server = mock(Options::default());
+    let upload =
+        Request { method: Method::POST, path: "/upload".to_owned(), headers: vec![], body: vec![b'x'; 300_000] };
+    let segment = one(run(Plan { requests: vec![upload], ..closed(server.addr, 3, 30, "/") }));
+    assert_eq!((segment.ok(), server.stats().body_bytes_received), (30, 30 * 300_000));
+
+    let head = Request { method: Method::HEAD, ..Request::get("/home") };
+    let mixed = vec![Request::get("/home"), Request::get("/status/404"), head];
+    let segment = one(run(Plan { requests: mixed, ..closed(server.addr, 1, 30, "/") }));
+    assert_eq!((segment.statuses[&200], segment.statuses[&404]), (20, 10));
+
+    // A cost of an hour and a bit is refused by the mock, one of 20 ms is obeyed.
+    let cost = Cost::Constant { time: Duration::from_millis(20) };
+    let segment = one(run(Plan { cost, keys: Keys::Uniform, ..closed(server.addr, 2, 6, "/home") }));
+    assert!(segment.ok() == 6 && segment.service.min() >= 19_900_000, "{}", segment.service.min());
+}

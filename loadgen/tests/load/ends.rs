@@ -1,0 +1,117 @@
+//! How a run ends: by itself, when told, at once; and what it takes while it runs.
+
+use std::time::Duration;
+
+use loadgen::load::{self, CalibrationError, Goal, Plan, Stop};
+use mock_server::{Change, Options, ServiceTime};
+
+use crate::support::{adds_up, closed, eventually, mock, one, open, run};
+
+#[test]
+fn an_aborted_run_gives_what_it_has_and_says_so() {
+    let server = mock(Options::default());
+    // Nothing may fail, however long this takes: few connections, no bound that is reached, no timeout.
+    let plan = open(server.addr, 1_000.0, Stop::WhenTold);
+    let plan = Plan { connections: 50, outstanding: 600_000, timeout: Duration::from_secs(3600), ..plan };
+    let running = load::start(plan).unwrap();
+    let handle = running.handle();
+    eventually("100 answers", || handle.snapshot().total.ok >= 100);
+    server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
+    eventually("20 without", || server.stats().in_progress >= 20);
+    handle.abort();
+    let outcome = running.wait();
+    assert!(outcome.aborted);
+    let segment = one(outcome);
+    adds_up(&segment);
+    assert!(segment.ok() >= 100 && segment.unfinished >= 20, "{segment:?}");
+    assert_eq!(segment.failure_share(), 0.0, "what was cut off is no failure");
+}
+
+#[test]
+fn a_run_that_is_told_to_finish_waits_for_what_is_under_way() {
+    let server =
+        mock(Options { service_time: ServiceTime::Constant(Duration::from_millis(100)), ..Options::default() });
+    let running = load::start(open(server.addr, 200.0, Stop::WhenTold)).unwrap();
+    eventually("requests under way", || server.stats().in_progress >= 5);
+    running.handle().finish();
+    let outcome = running.wait();
+    assert!(!outcome.aborted);
+    let segment = one(outcome);
+    assert_eq!((segment.unfinished, segment.answered), (0, server.stats().requests));
+}
+
+#[test]
+fn a_dropped_run_ends_its_threads() {
+    let server = mock(Options::default());
+    let running = load::start(open(server.addr, 100.0, Stop::WhenTold)).unwrap();
+    eventually("a connection", || server.stats().open_connections > 0);
+    drop(running);
+    eventually("no connection", || server.stats().open_connections == 0);
+}
+
+#[test]
+fn a_run_without_end_shows_how_it_goes() {
+    let server = mock(Options { id: "live".to_owned(), ..Options::default() });
+    let running = load::start(open(server.addr, 500.0, Stop::WhenTold)).unwrap();
+    let handle = running.handle();
+    eventually("two windows with answers", || handle.windows(0).iter().filter(|window| window.ok > 0).count() >= 2);
+    let snapshot = handle.snapshot();
+    assert_eq!(snapshot.backends, ["live"]);
+    let in_windows: u64 = handle.windows(0)[..snapshot.windows].iter().map(|window| window.ok).sum();
+    assert_eq!((snapshot.backend_counts, snapshot.total.ok >= in_windows), (vec![in_windows], true));
+    assert!(!snapshot.latency.is_empty() && snapshot.total.sent >= snapshot.total.ok);
+    assert!(handle.windows(snapshot.windows + 1_000_000).is_empty());
+}
+
+/// What the outcome holds, in bytes, but for what the time series takes.
+fn memory(outcome: &load::Outcome) -> usize {
+    let histograms = outcome.segments.iter().flat_map(|one| [&one.latency, &one.service, &one.failed, &one.lag]);
+    histograms.map(|histogram| histogram.distinct_values() * size_of::<u64>()).sum()
+}
+
+#[test]
+fn ten_times_the_requests_take_no_more_memory() {
+    let server = mock(Options::default());
+    let few = memory(&run(closed(server.addr, 4, 2_000, "/home")));
+    let many = memory(&run(closed(server.addr, 4, 20_000, "/home")));
+    // A histogram of an hour has 26 · 1024 counters: that is the most there can be, whatever was recorded.
+    let most = 4 * 27 * 1024 * size_of::<u64>();
+    assert!(few <= most && many <= most, "{few} and {many} of at most {most} bytes");
+}
+
+#[test]
+fn calibration_climbs_from_half_of_what_a_closed_loop_achieves_to_its_limit_or_to_what_is_missed() {
+    let server = mock(Options::default());
+    let plan = closed(server.addr, 1, 1, "/home");
+    let mut rates = Vec::new();
+    // A goal that is always kept: how fast this machine is does not matter.
+    let any = Goal { p99: Duration::from_secs(60), failures: 1.0, achieved: 0.0 };
+    let found = load::calibrate(&plan, &any, Duration::from_secs(4), |_, rate| rates.push(rate)).unwrap();
+    assert_eq!((rates[0], rates.len()), (None, found.steps.len() + 1), "a closed loop first, then one run a step");
+    assert!((found.steps[0].asked_rps / found.saturated_rps - 0.5).abs() < 1e-9);
+    assert!(found.capacity_rps <= found.saturated_rps * 1.2 + 1e-6 && !found.is_bracketed, "{found:?}");
+    // And one that never is.
+    let none = Goal { p99: Duration::ZERO, ..any };
+    let error = load::calibrate(&plan, &none, Duration::from_secs(4), |_, _| {}).unwrap_err();
+    assert!(error.to_string().contains("p99"), "{error}");
+}
+
+#[test]
+fn calibration_says_why_it_cannot() {
+    let gone = mock(Options::default()).addr;
+    let error = load::calibrate(&closed(gone, 1, 1, "/"), &Goal::default(), Duration::from_secs(3), |_, _| {});
+    assert!(matches!(&error, Err(CalibrationError::NoAnswer(why)) if why.contains("refused")), "{error:?}");
+    let server = mock(Options::default());
+    let plan = closed(server.addr, 1, 1, "/home");
+    let stopped = load::calibrate(&plan, &Goal::default(), Duration::from_secs(30), |handle, _| handle.abort());
+    assert!(matches!(stopped, Err(CalibrationError::Aborted)));
+    let short = load::calibrate(&plan, &Goal::default(), Duration::from_secs(1), |_, _| {});
+    assert!(matches!(short, Err(CalibrationError::Budget(_))));
+}
+
+#[test]
+fn a_plan_without_sense_does_not_start() {
+    let server = mock(Options::default());
+    let plan = Plan { outstanding: 0, ..open(server.addr, 1.0, Stop::WhenTold) };
+    assert!(load::start(plan).unwrap_err().to_string().contains("outstanding"));
+}

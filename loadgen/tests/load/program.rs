@@ -1,0 +1,144 @@
+//! `loadgen run` as its users meet it: what it prints, where, and how it ends.
+
+use std::io::Read;
+use std::process::{Child, Command, Output, Stdio};
+
+use mock_server::{Change, Options};
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{eventually, mock};
+
+fn command(arguments: &[&str]) -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.arg("run").args(arguments);
+    command
+}
+
+fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let Output { status, stdout, stderr } = command(arguments).output().expect("loadgen starts");
+    (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+fn json(arguments: &[&str]) -> Value {
+    let (code, out, err) = run(&[&["--json"], arguments].concat());
+    assert_eq!((code, &*err), (Some(0), ""), "{out}");
+    serde_json::from_str(&out).expect("JSON alone")
+}
+
+#[test]
+fn json_tells_exact_counts() {
+    let server = mock(Options { id: "s7".to_owned(), failure_rate: 0.25, seed: Some(3), ..Options::default() });
+    let report = json(&["-n", "400", "-c", "4", &format!("http://{}/home", server.addr)]);
+    let failures = server.stats().failures;
+    assert!(failures > 50);
+    for (field, expected) in
+        [("due", 400), ("sent", 400), ("answered", 400), ("ok", 400 - failures), ("unsent", 0), ("unfinished", 0)]
+    {
+        assert_eq!(report[field], expected, "{field}");
+    }
+    assert_eq!((&report["statuses"]["500"], &report["backends"]["s7"]["failed"]), (&failures.into(), &failures.into()));
+    assert_eq!((&report["schema"], &report["interrupted"]), (&"loadgen-run-1".into(), &false.into()));
+    let times = &report["latency_ms"];
+    assert_eq!(times["samples"], 400 - failures);
+    assert!(times["percentiles"]["p95"].is_number() && times["percentiles"]["p99"].is_null(), "{times}");
+    assert_eq!(report["latency_ms"], report["service_time_ms"], "a closed loop");
+    assert!(report["load"].as_str().unwrap().starts_with("closed loop, 4 clients"));
+    assert!(report["windows"].as_array().is_some_and(|windows| !windows.is_empty()));
+}
+
+#[test]
+fn the_report_for_people_says_which_loop_it_was_and_refuses_percentiles_of_few() {
+    let server = mock(Options { id: "Server 1".to_owned(), ..Options::default() });
+    let url = format!("{}/home", server.addr);
+    let (code, out, err) = run(&["-n", "100", &url]);
+    assert_eq!((code, &*err), (Some(0), ""));
+    for part in ["closed loop, 50 clients", "latency    service time", "needs 1,000 good answers, there are 100"] {
+        assert!(out.contains(part), "{part:?} is missing\n{out}");
+    }
+    assert!(out.contains("backend Server 1") && out.contains("status 200"), "{out}");
+    let (code, out, _) = run(&["-n", "100", "-q", "1000", "--poisson", &url]);
+    assert!(code == Some(0) && out.contains("open loop, 1000 requests/s") && out.contains("from the intended moment"));
+}
+
+#[test]
+fn methods_bodies_headers_and_paths_are_sent_as_typed() {
+    let server = mock(Options::default());
+    let folder = tempfile::tempdir().unwrap();
+    let (body, paths) = (folder.path().join("body"), folder.path().join("paths"));
+    std::fs::write(&body, vec![b'x'; 1000]).unwrap();
+    std::fs::write(&paths, "/upload\n# no path\n/status/404\n").unwrap();
+    let url = format!("http://{}/", server.addr);
+    let arguments = ["-m", "POST", "-D", body.to_str().unwrap(), "--paths", paths.to_str().unwrap()];
+    let report = json(&[&arguments[..], &["-H", "x-a: b", "-n", "20", &url]].concat());
+    assert_eq!((&report["statuses"]["200"], &report["statuses"]["404"]), (&10.into(), &10.into()));
+    assert_eq!(server.stats().body_bytes_received, 20 * 1000);
+}
+
+#[test]
+fn a_missed_threshold_is_exit_code_99_and_says_what_was_measured() {
+    let server = mock(Options { failure_rate: 1.0, ..Options::default() });
+    let url = format!("http://{}/home", server.addr);
+    let (code, out, err) = run(&["-n", "50", "--threshold", "errors<1%,rps>0", "--fail-if", "rps>1000000000", &url]);
+    assert_eq!(code, Some(99), "{err}");
+    assert_eq!(err, "loadgen: threshold missed: errors<1%: 100.000 %\n");
+    assert!(out.contains("MISSED errors<1%") && out.contains("kept   rps>0"), "{out}");
+    let report = {
+        let (code, out, _) = run(&["--json", "-n", "50", "--threshold", "p99<1h", &url]);
+        assert_eq!(code, Some(99), "no good answer has no percentile");
+        serde_json::from_str::<Value>(&out).unwrap()
+    };
+    assert_eq!((&report["thresholds"][0]["kept"], &report["thresholds"][0]["value"]), (&false.into(), &Value::Null));
+}
+
+#[test]
+fn what_cannot_be_is_one_line_and_exit_code_2() {
+    let gone = mock(Options::default()).addr; // dropped at once: nobody listens there now
+    let gone = format!("http://{gone}/");
+    for (arguments, word) in [
+        (&[&*gone][..], "nobody answers at"),
+        (&["https://127.0.0.1:1/"], "https is not supported"),
+        (&["--threshold", "p99", &gone], "no threshold"),
+        (&["-q", "0", &gone], "rate"),
+        (&["-n", "5", "-z", "5s", &gone], "cannot be used with"),
+        (&[], "<URL>"),
+    ] {
+        let (code, out, err) = run(arguments);
+        assert_eq!((code, &*out, err.lines().count()), (Some(2), "", 1), "{arguments:?}: {err}");
+        assert!(err.starts_with("loadgen: ") && err.contains(word), "{arguments:?}: {err}");
+    }
+}
+
+#[test]
+fn a_server_that_answers_nothing_is_exit_code_1_with_the_reason() {
+    let server = mock(Options::default());
+    server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
+    let (code, out, err) = run(&["-n", "3", "-t", "50ms", &format!("http://{}/home", server.addr)]);
+    assert_eq!((code, &*err), (Some(1), "loadgen: no request was answered: no answer within 50ms\n"));
+    assert!(out.contains("error timeout"), "{out}");
+}
+
+#[test]
+fn ctrl_c_prints_what_there_is_and_says_that_it_is_partial() {
+    let server = mock(Options::default());
+    let url = format!("http://{}/home", server.addr);
+    let mut child: Child =
+        command(&["-z", "1h", "-c", "2", &url]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    eventually("100 answers", || server.stats().served >= 100);
+    kill_process(Pid::from_child(&child), Signal::INT).unwrap();
+    let (mut out, mut err) = (String::new(), String::new());
+    child.stdout.take().unwrap().read_to_string(&mut out).unwrap();
+    child.stderr.take().unwrap().read_to_string(&mut err).unwrap();
+    assert_eq!(child.wait().unwrap().code(), Some(130), "{err}");
+    assert_eq!(err, "loadgen: interrupted: these are partial results\n");
+    assert!(out.contains("INTERRUPTED") && out.contains("backend 1"), "{out}");
+}
+
+#[test]
+fn help_teaches_and_is_no_mistake() {
+    let (code, out, err) = run(&["--help"]);
+    assert_eq!((code, &*err), (Some(0), ""));
+    for part in ["Open or closed?", "Examples:", "--poisson", "exit code 99", "Exit codes:"] {
+        assert!(out.contains(part), "{part:?} is missing\n{out}");
+    }
+}

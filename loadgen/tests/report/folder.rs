@@ -1,0 +1,138 @@
+//! What is stored comes back, and what cannot be is told in one line.
+
+use std::fs;
+
+use loadgen::model::{Folder, FolderError, SCHEMA, write_atomically};
+use loadgen::report::{DiffError, Kind, diff, from_csv, rows, to_csv};
+
+use crate::synthetic::{a1, b, invalid, reports};
+
+#[test]
+fn a_run_comes_back_as_it_was() {
+    for report in reports() {
+        let back = report.folder.read().expect("a run");
+        assert!(back == report.run, "{} changed on its way", report.name);
+    }
+}
+
+#[test]
+fn results_csv_comes_back_as_it_was() {
+    for report in reports() {
+        let bytes = fs::read(report.folder.file("results.csv")).expect("results.csv");
+        let written = rows(&report.run);
+        assert_eq!(from_csv(&bytes).expect("rows"), written, "{}", report.name);
+        assert_eq!(to_csv(&written).expect("text"), bytes);
+    }
+}
+
+#[test]
+fn results_csv_has_a_row_for_each_backend_block_and_summary() {
+    let run = b();
+    let rows = rows(&run);
+    let of = |kind| rows.iter().filter(|row| row.kind == kind).count();
+    assert_eq!((of(Kind::Backend), of(Kind::Block), of(Kind::Summary)), (72, 24, 3));
+    for row in rows.iter().filter(|row| row.kind != Kind::Summary) {
+        let cell = run.results.cells.iter().find(|cell| cell.arm == row.arm && Some(cell.block) == row.block);
+        let cell = cell.expect("a row belongs to a cell");
+        match &row.backend {
+            None => assert_eq!((row.requests, row.errors), (cell.requests, cell.errors)),
+            Some(id) => assert!(cell.backends.iter().any(|it| it.id == *id && it.requests == row.requests)),
+        }
+    }
+    for row in &rows {
+        assert!(row.commit == "6f1c0de58a20c1f9" && row.seed == Some(20_261_122) && row.strategy_sha256.len() == 64);
+    }
+}
+
+#[test]
+fn a_percentile_of_too_few_samples_is_an_empty_field() {
+    let rows = rows(&b());
+    let block = rows.iter().find(|row| row.kind == Kind::Block).expect("a block");
+    let summary = rows.iter().find(|row| row.kind == Kind::Summary).expect("a summary");
+    assert_eq!((block.samples, summary.samples), (Some(2_500), Some(20_000)));
+    assert!(block.latency_p99_ms.is_some() && block.latency_p999_ms.is_none());
+    assert!(summary.latency_p999_ms.is_some());
+}
+
+#[test]
+fn a_folder_that_is_no_run_is_refused_in_words() {
+    let empty = tempfile::tempdir().expect("a folder");
+    let error = Folder::new(empty.path()).read().expect_err("no run");
+    assert!(matches!(error, FolderError::NoRun { .. }) && error.to_string().contains("run.json"), "{error}");
+
+    let folder = Folder::new(empty.path());
+    folder.write(&a1()).expect("stored");
+    let manifest = fs::read_to_string(folder.file("run.json")).expect("text");
+    fs::write(folder.file("run.json"), manifest.replace(&format!("\"schema\": {SCHEMA}"), "\"schema\": 99"))
+        .expect("written");
+    let error = folder.read().expect_err("another schema").to_string();
+    assert!(error.contains("schema 99") && error.contains("run.json"), "{error}");
+
+    fs::write(folder.file("run.json"), "{\"schema\": 1, \"scenario\": ").expect("written");
+    let error = folder.read().expect_err("half a file").to_string();
+    assert!(error.contains("run.json") && error.contains("line 1"), "{error}");
+
+    fs::write(folder.file("run.json"), &manifest).expect("written");
+    fs::write(folder.file("hdr/1-assignment_ring-n3.hdr"), "Tag=latency-1,0.0,1.0,1.0,garbage!\n").expect("written");
+    let error = folder.read().expect_err("no histogram").to_string();
+    assert!(error.contains("1-assignment_ring-n3.hdr: line 1"), "{error}");
+
+    fs::remove_file(folder.file("series.json")).expect("removed");
+    fs::remove_file(folder.file("hdr/1-assignment_ring-n3.hdr")).expect("removed");
+    let error = folder.read().expect_err("a file is missing").to_string();
+    assert!(error.contains("cannot read") && error.contains("series.json"), "{error}");
+}
+
+/// /dev/full is a disk without room.
+#[test]
+fn a_file_that_cannot_be_written_is_told_with_its_path_and_the_old_one_stays() {
+    let place = tempfile::tempdir().expect("a folder");
+    let path = place.path().join("report.html");
+    write_atomically(&path, b"old").expect("written");
+    std::os::unix::fs::symlink("/dev/full", place.path().join("report.html.part")).expect("a link");
+    let error = write_atomically(&path, b"new").expect_err("there is no room").to_string();
+    assert!(
+        error.contains("report.html") && error.contains("No space left") && error.contains("free some space"),
+        "{error}"
+    );
+    assert_eq!(error.lines().count(), 1);
+    assert_eq!(fs::read(&path).expect("still there"), b"old");
+    assert!(!place.path().join("report.html.part").exists());
+}
+
+#[test]
+fn two_runs_of_the_same_kind_are_held_against_each_other() {
+    let (first, mut second) = (b(), b());
+    for cell in &mut second.results.cells {
+        cell.duration_ns *= 2;
+    }
+    let text = diff(&first, &second).expect("comparable");
+    let line = text.lines().find(|line| line.contains("least_connections") && line.contains("requests per second"));
+    assert!(line.is_some_and(|line| line.trim_end().ends_with("0.500")), "{text}");
+}
+
+#[test]
+fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
+    let first = b();
+    let differs = |change: &dyn Fn(&mut loadgen::model::Manifest)| {
+        let mut second = first.clone();
+        change(&mut second.manifest);
+        match diff(&first, &second) {
+            Err(DiffError::Differs { what, .. }) => what,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(differs(&|it| it.host.cpu = "another".into()), "the host");
+    assert_eq!(differs(&|it| it.loadgen.commit = "another".into()), "the commit of loadgen");
+    assert_eq!(differs(&|it| it.backends.keys = "zipf 1.1".into()), "the keys");
+    assert_eq!(differs(&|it| it.backends.description = "another".into()), "the backends");
+    assert_eq!(differs(&|it| it.load = a1().manifest.load), "the load");
+    assert_eq!(differs(&|it| it.scenario = loadgen::model::Scenario::A4), "the scenario");
+    let error = diff(&first, &invalid()).expect_err("an invalid run").to_string();
+    assert!(error.starts_with("the second run is invalid: p99 of the send lag"), "{error}");
+    let mut renamed = first.clone();
+    for cell in &mut renamed.results.cells {
+        cell.arm = "other".into();
+    }
+    assert!(matches!(diff(&first, &renamed), Err(DiffError::NothingInCommon { .. })));
+}

@@ -1,0 +1,9 @@
+//! Reports of synthetic runs, read back as their readers do: pages as XML, pictures as text with a place, tables as numbers.
+//!
+//! The reports stay in `target/tmp/reports/`, for people to look at.
+
+mod folder;
+mod page;
+mod pictures;
+mod synthetic;
+mod words;

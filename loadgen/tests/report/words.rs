@@ -1,0 +1,250 @@
+//! What reports say: that their numbers are those of results.csv, and that their sentences follow from them.
+
+use std::fs;
+
+use loadgen::model::{Comparison, Ratio, Run, Verdict};
+use loadgen::report::{Kind, Row, from_csv, text};
+
+use crate::synthetic::{a1, a1_round_robin, a2, a3, a4, b, invalid, partial, reports};
+
+/// The report for a terminal with every run of white space as one blank.
+fn told(run: &Run) -> String {
+    text(run).split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+#[track_caller]
+fn assert_told(run: &Run, sentences: &[&str]) {
+    let told = told(run);
+    for sentence in sentences {
+        assert!(told.contains(sentence), "{sentence:?} is not in\n{}", text(run));
+    }
+}
+
+fn grouped(count: u64) -> String {
+    let digits = count.to_string();
+    let (head, tail) = digits.split_at(digits.len() % 3);
+    let groups = tail.as_bytes().chunks(3).map(|chunk| String::from_utf8_lossy(chunk).into_owned());
+    Some(head.to_owned()).into_iter().filter(|head| !head.is_empty()).chain(groups).collect::<Vec<_>>().join(",")
+}
+
+/// The lines of a table of report.md by the start of its first column title row.
+fn table(markdown: &str, first: &str) -> Vec<Vec<String>> {
+    let lines = markdown.lines().skip_while(|line| !line.starts_with(first)).skip(2);
+    lines
+        .take_while(|line| line.starts_with('|'))
+        .map(|line| {
+            line.replace(" \\| ", " / ")
+                .trim_matches('|')
+                .split(" | ")
+                .map(|cell| cell.trim().replace('*', ""))
+                .collect()
+        })
+        .collect()
+}
+
+#[test]
+fn numbers_of_the_tables_are_those_of_results_csv() {
+    for report in reports().iter().filter(|report| report.name != "many") {
+        let markdown = fs::read_to_string(report.folder.file("report.md")).expect("markdown");
+        let rows = from_csv(&fs::read(report.folder.file("results.csv")).expect("csv")).expect("rows");
+        let summaries: Vec<&Row> = rows.iter().filter(|row| row.kind == Kind::Summary).collect();
+        let requests = table(&markdown, "| arm | N | requests | errors");
+        assert_eq!(requests.len(), summaries.len(), "{}", report.name);
+        for (line, row) in requests.iter().zip(&summaries) {
+            assert_eq!(line[1..4], [row.n.to_string(), grouped(row.requests), grouped(row.errors)], "{}", report.name);
+        }
+        let times = table(&markdown, "| arm | N | latency p50");
+        for (line, row) in times.iter().zip(&summaries) {
+            let stored =
+                [row.latency_p50_ms, row.latency_p90_ms, row.latency_p99_ms, row.latency_p999_ms, row.service_p50_ms];
+            for (cell, stored) in line[2..7].iter().zip(stored) {
+                let shown: Option<f64> = cell.replace(',', "").parse().ok();
+                match (shown, stored) {
+                    (Some(shown), Some(stored)) => {
+                        assert!((shown - stored).abs() <= stored * 0.006, "{cell} is not {stored}")
+                    }
+                    (shown, stored) => assert!(shown.is_none() && stored.is_none(), "{cell} is not {stored:?}"),
+                }
+            }
+        }
+        assert_eq!(times.len(), summaries.len());
+        let backends = table(&markdown, "| arm | N | backend | requests");
+        for line in &backends {
+            let (arm, n) = (line[0].replace('\\', ""), &line[1]);
+            let own = rows.iter().filter(|row| {
+                row.kind == Kind::Backend
+                    && row.arm == arm
+                    && row.n.to_string() == *n
+                    && row.backend.as_ref() == Some(&line[2])
+            });
+            assert_eq!(line[3], grouped(own.map(|row| row.requests).sum()), "{}: {line:?}", report.name);
+        }
+        assert!(!backends.is_empty(), "{}", report.name);
+    }
+}
+
+#[test]
+fn a1_tells_who_got_how_much_and_why() {
+    let run = a1();
+    let counts = run.results.cells[0].counts();
+    let share = counts[0] as f64 / 100.0;
+    assert_told(
+        &run,
+        &[
+            &format!(
+                "assignment_ring shared unevenly: Server 1 got {share:.1} % of the requests, 2.53 times the mean."
+            ),
+            "This agrees with what the strategy declares",
+            "a chance of 0.43",
+            "H(i) = i^2 + 2i + 17 modulo 512 sends all 6-digit ids to 87 of the 512 slots.",
+            "puts the 27 virtual servers into slots 26 to 114",
+            "go round to the first one, in slot 26, which is Server 1's.",
+        ],
+    );
+    assert_told(
+        &a1_round_robin(),
+        &["round_robin shared evenly: each of the 3 backends got 3,333 or one request more."],
+    );
+    assert!(!told(&a1_round_robin()).contains("slots"));
+}
+
+#[test]
+fn an_explanation_that_does_not_fit_the_counts_says_so() {
+    let doubt = "The counts are not what these functions make of uniform 6-digit ids";
+    assert!(!told(&a1()).contains(doubt) && !told(&a4()).contains(doubt));
+    let mut run = a1();
+    run.results.cells[0].backends[1].requests += 300;
+    assert_told(&run, &[doubt]);
+}
+
+/// The explanation follows the options of the run, not the strategy's name.
+#[test]
+fn a1_explains_only_what_the_options_say() {
+    let mut run = a1();
+    run.manifest.arms[0].options = serde_json::json!({"first_virtual_index": 1});
+    assert_told(&run, &["into slots 29 to 133"]);
+    run.manifest.arms[0].options = serde_json::json!({"request": "no expression"});
+    assert!(!told(&run).contains("virtual servers into slots"));
+}
+
+#[test]
+fn a1_says_when_counts_contradict_the_declaration() {
+    let mut run = a1();
+    run.results.cells[0].chi_square_p = Some(0.000_002);
+    assert_told(&run, &["This is not what the strategy declares", "would come up with a chance of < 0.0001."]);
+}
+
+#[test]
+fn a2_tells_that_the_mean_load_tells_nothing() {
+    let mut flat = a2();
+    for cell in &mut flat.results.cells {
+        cell.duration_ns = 5_000_000_000;
+    }
+    assert_told(&flat, &["says that they were not what limited it; everything here shared 2 cores."]);
+    assert!(!told(&a2()).contains("not what limited it"));
+    assert_told(
+        &a2(),
+        &[
+            "round_robin keeps the balance at every N",
+            "The mean load is not an answer",
+            "times as much with 6 times the backends",
+        ],
+    );
+}
+
+#[test]
+fn a3_tells_when_it_was_noticed_and_what_users_had_of_it() {
+    assert_told(
+        &a3(),
+        &[
+            "Server 2 was killed, and 1,240 ms later all backends answered again; 3 of the",
+            "The balancer took it out of rotation 31.0 ms after the kill.",
+            "11 requests had to be tried on a second backend",
+            "3 of 33,600 requests failed (0.01 %).",
+            "is a lower bound",
+        ],
+    );
+    let mut run = a3();
+    run.results.events.truncate(2);
+    assert_told(&run, &["did not come back before the run ended"]);
+}
+
+fn with_verdict(verdict: Verdict, ratio: f64, low: f64, high: f64, further_blocks: Option<u32>) -> Run {
+    let mut run = b();
+    let comparison: &mut Comparison = run.results.comparison.as_mut().expect("a comparison");
+    comparison.ratios = vec![Ratio {
+        arm: "least_connections".into(),
+        measure: "latency_p99".into(),
+        more_is_better: false,
+        ratio,
+        low,
+        high,
+        p: None,
+        verdict,
+        further_blocks,
+    }];
+    run
+}
+
+#[test]
+fn verdicts_are_told_in_sentences() {
+    assert_told(
+        &with_verdict(Verdict::Better, 0.62, 0.58, 0.66, None),
+        &[
+            "least_connections is better than round_robin: its p99 latency is 38 % lower.",
+            "0.62 times that of round_robin (95 % interval 0.58 to 0.66): between 34 and 42 % lower.",
+            "How sure: each interval comes from 8 blocks",
+        ],
+    );
+    assert_told(
+        &with_verdict(Verdict::Worse, 2.4, 2.1, 2.7, None),
+        &["round_robin is the best: least_connections is worse.", "between 2.10 and 2.70 times as high"],
+    );
+    assert_told(
+        &with_verdict(Verdict::Equivalent, 1.01, 0.98, 1.04, None),
+        &["There is no difference that matters", "inside ±5 %, where a difference does not matter"],
+    );
+    assert_told(
+        &with_verdict(Verdict::Undecided, 0.97, 0.9, 1.05, Some(14)),
+        &[
+            "Undecided: this run cannot tell",
+            "anything from 10 % lower to 5.0 % higher; about 14 more blocks would probably decide it",
+        ],
+    );
+}
+
+#[test]
+fn a_run_that_cannot_be_trusted_says_so_first() {
+    let invalid = told(&invalid());
+    assert!(invalid.contains("This run is invalid") && invalid.contains("client 2,500, balancer 2,498"), "{invalid}");
+    for verdict in ["is better than", ": better", "worse", "equivalent to", "Verdicts"] {
+        assert!(!invalid.contains(verdict), "{verdict:?} is in\n{invalid}");
+    }
+    assert_told(
+        &partial(),
+        &[
+            "This run is partial: interrupted (Ctrl-C) after 1 of 8 blocks.",
+            "This run decides nothing: fewer blocks were measured",
+        ],
+    );
+}
+
+#[test]
+fn marks_of_one_check_are_told_once() {
+    let mut run = invalid();
+    let mark = run.manifest.marks[0].clone();
+    run.manifest.marks.extend([mark.clone(), mark]);
+    let told = told(&run);
+    assert_eq!(told.matches("This run is invalid").count(), 1, "{told}");
+    assert!(told.contains("(send lag). 2 more of this kind"), "{told}");
+}
+
+#[test]
+fn the_loop_and_both_clocks_are_explained() {
+    assert_told(
+        &b(),
+        &["Open loop: 840 requests per second at random moments", "70.0 % of the 1,200 requests per second"],
+    );
+    assert_told(&a1(), &["Closed loop: 64 connections", "Service time counts from the moment of sending"]);
+    assert_told(&b(), &["loadgen b --arms round_robin,least_connections,consistent_hash --budget 240s --out runs/b"]);
+}

@@ -1,0 +1,135 @@
+//! The array of slots: virtual servers placed with probing, and for every slot the virtual server that a request there goes to.
+//!
+//! Invariants: no two virtual servers share a slot; the placement depends on numbers and names of the members, not on the list's order
+//! (but for members whose name has no number, which are numbered by their position).
+
+use lb_strategy::{Backends, Error};
+use serde::Deserialize;
+
+use crate::expression::Expression;
+
+/// Where a virtual server goes whose slot is taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Probing {
+    /// To the next free slot: +1, +2, +3 …
+    #[default]
+    Linear,
+    /// +1, +4, +9 …; where squares reach no free slot, on by one from there. (Of 512 slots they reach 87.)
+    Quadratic,
+}
+
+/// How to place virtual servers.
+pub(crate) struct Placing<'a> {
+    pub(crate) slots: usize,
+    pub(crate) virtual_servers: u32,
+    pub(crate) first_virtual_index: u32,
+    pub(crate) probing: Probing,
+    /// Phi(i, j).
+    pub(crate) server: &'a Expression,
+}
+
+/// One list's array.
+pub(crate) struct Ring {
+    pub(crate) members_epoch: u64,
+    /// Slots of the virtual servers, ascending.
+    pub(crate) points: Box<[u32]>,
+    /// Whose they are: an index into every list of this epoch.
+    owners: Box<[u32]>,
+    /// For each slot, the first virtual server at it or after it, clockwise.
+    homes: Box<[u32]>,
+    /// Backends of the same number, in pairs of indexes.
+    pub(crate) clashes: Vec<(usize, usize)>,
+}
+
+/// A server's number i: the digits at the end of its name ("Server 12" is 12), else its position in the list, counted from 1.
+pub(crate) fn number(name: &str, position: usize) -> u64 {
+    let digits = &name[name.trim_end_matches(|last: char| last.is_ascii_digit()).len()..];
+    // Names have at most 64 characters; more than 18 digits are no number that somebody meant.
+    digits[digits.len().saturating_sub(18)..].parse().unwrap_or(position as u64 + 1)
+}
+
+// === impl Placing ===
+
+impl Placing<'_> {
+    pub(crate) fn ring(&self, backends: &Backends<'_>) -> Result<Ring, Error> {
+        let wanted = backends.len() * self.virtual_servers as usize;
+        if wanted > self.slots {
+            return Err(format!(
+                "{} servers × {} virtual servers do not fit {} slots: raise slots, or lower virtual_servers to {} or less",
+                backends.len(),
+                self.virtual_servers,
+                self.slots,
+                self.slots / backends.len()
+            )
+            .into());
+        }
+        let mut members: Vec<(u64, &str, usize)> =
+            backends.iter().enumerate().map(|(at, backend)| (number(backend.name(), at), backend.name(), at)).collect();
+        members.sort_unstable();
+        let clashes = members.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| (pair[0].2, pair[1].2));
+        let mut taken: Vec<Option<u32>> = vec![None; self.slots];
+        for &(number, name, at) in &members {
+            for j in self.indexes() {
+                let slot = self.slot(number, j).map_err(|fault| Error::new(format!("{fault} for {name:?}")))?;
+                let free = self.free(&taken, slot).ok_or_else(|| Error::new("no slot is free"))?;
+                taken[free] = Some(at as u32);
+            }
+        }
+        Ok(Ring::new(&taken, backends.members_epoch(), clashes.collect()))
+    }
+
+    /// Numbers j of a server's virtual servers.
+    pub(crate) fn indexes(&self) -> impl Iterator<Item = u32> + use<> {
+        self.first_virtual_index..self.first_virtual_index + self.virtual_servers
+    }
+
+    /// Phi(i, j) modulo the slots.
+    pub(crate) fn slot(&self, number: u64, j: u32) -> Result<usize, String> {
+        let value = self.server.value(i128::from(number), i128::from(j));
+        let value = value.map_err(|fault| format!("server: {fault} at i = {number}, j = {j}"))?;
+        Ok(value.rem_euclid(self.slots as i128) as usize)
+    }
+
+    fn free(&self, taken: &[Option<u32>], slot: usize) -> Option<usize> {
+        let slots = self.slots;
+        let squares = match self.probing {
+            Probing::Linear => 0,
+            Probing::Quadratic => slots,
+        };
+        let probes = (0..squares).map(|step| (slot + step * step) % slots);
+        probes.chain((0..slots).map(|step| (slot + step) % slots)).find(|&at| taken[at].is_none())
+    }
+}
+
+// === impl Ring ===
+
+impl Ring {
+    fn new(taken: &[Option<u32>], members_epoch: u64, clashes: Vec<(usize, usize)>) -> Self {
+        let placed = || taken.iter().enumerate().filter_map(|(slot, owner)| owner.map(|owner| (slot as u32, owner)));
+        let points: Box<[u32]> = placed().map(|point| point.0).collect();
+        let homes = (0..taken.len() as u32).map(|slot| {
+            let next = points.partition_point(|&point| point < slot);
+            if next < points.len() { next as u32 } else { 0 }
+        });
+        Self { members_epoch, owners: placed().map(|point| point.1).collect(), homes: homes.collect(), points, clashes }
+    }
+
+    /// From `slot` clockwise to the first virtual server whose backend may serve: how many were passed, and the backend's index.
+    #[inline]
+    pub(crate) fn walk(&self, slot: usize, may_serve: impl Fn(usize) -> bool) -> Option<(usize, usize)> {
+        let home = self.homes[slot] as usize;
+        let first = *self.owners.get(home)? as usize;
+        if may_serve(first) {
+            return Some((0, first));
+        }
+        let next = self.owners[home..].iter().chain(&self.owners[..home]).enumerate().skip(1);
+        next.map(|(passed, &owner)| (passed, owner as usize)).find(|&(_, owner)| may_serve(owner))
+    }
+
+    /// The virtual server `passed` steps from where a request of `slot` begins: its slot and its backend's index.
+    pub(crate) fn point(&self, slot: usize, passed: usize) -> (u32, usize) {
+        let at = (self.homes[slot] as usize + passed) % self.points.len();
+        (self.points[at], self.owners[at] as usize)
+    }
+}
