@@ -153,6 +153,7 @@ impl Course<'_> {
         if !outcome.doubts.is_empty() {
             self.doubts.push(format!("block {block}, {}: {}", arm.label, outcome.doubts.join("; ")));
         }
+        stage.check_in_charge(arm)?;
         let law = judge::law(self.declared, self.plan, arm, &self.pool);
         let retried = Snapshot::take(&stage.balancer.admin)?.retries().saturating_sub(retries);
         let about = About {

@@ -44,6 +44,7 @@ pub(super) fn run(
             let began_ms = conductor.began_ms;
             let (outcome, watch) = conductor.finish()?;
             let retries = stage.close_ledger(ledger, &what, client_count(outcome.segments.iter()))?;
+            stage.check_in_charge(arm)?;
             let law = judge::law(declared, plan, arm, &pool);
             let about = About {
                 key: CellKey { arm: arm.label.clone(), n, block: 1 },

@@ -67,6 +67,19 @@ impl Stage {
         Ok(())
     }
 
+    /// Whether lb kept this arm in charge: it takes a strategy back that fails in its first seconds.
+    pub(super) fn check_in_charge(&mut self, arm: &ArmPlan) -> Result<(), ExperimentError> {
+        let status = self.balancer.admin.status()?;
+        let found = status.pools.into_iter().find(|pool| pool.name == "default").map(|pool| pool.strategy);
+        if let Some(found) = found.filter(|found| *found != arm.strategy) {
+            let reason =
+                format!("lb replaced {} by {found} while {} was measured (see lb/lb.log)", arm.strategy, arm.label);
+            self.mark(Severity::Invalid, "strategy", reason);
+            self.in_charge.clear();
+        }
+        Ok(())
+    }
+
     /// Ids of the pool, in the order that people count in.
     pub(super) fn pool(&self) -> Result<Vec<String>, ExperimentError> {
         let mut ids: Vec<String> = self.balancer.admin.backends()?.into_iter().map(|backend| backend.id).collect();

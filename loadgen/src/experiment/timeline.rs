@@ -88,6 +88,7 @@ fn one(
     let (outcome, watch) = conductor.finish()?;
     let client = client_count(outcome.warm_up.iter().chain(&outcome.segments));
     let retries = stage.close_ledger(ledger, &arm.label, client)?;
+    stage.check_in_charge(arm)?;
     // with faults, counts are not what a strategy declares of a healthy pool
     let law = judge::law(declared, plan, arm, pool).filter(|_| plan.faults.is_empty());
     let about = About {

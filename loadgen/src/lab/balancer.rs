@@ -230,7 +230,8 @@ fn last_words(log: &Path) -> String {
     line.strip_prefix("lb: ").unwrap_or(line).to_owned()
 }
 
-/// The configuration: ours, and over it what the experiment says.
+/// The configuration: ours, and over it what the experiment says. Nothing is watched: a library that is rebuilt meanwhile must not
+/// become an arm of its own.
 fn config_text(programs: &Programs, setup: &Setup, state: &Path) -> String {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mut command = vec![text(&programs.mock_server)];
@@ -245,6 +246,8 @@ fn config_text(programs: &Programs, setup: &Setup, state: &Path) -> String {
         first_port = 0
         [timeouts]
         drain_ms = 5000
+        [reload]
+        watch = false
     };
     let strategy = Table::from_iter([
         ("name".to_owned(), Value::from(setup.strategy.clone())),
