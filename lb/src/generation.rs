@@ -79,6 +79,9 @@ pub struct CourseAnswer {
     pub allow: Option<&'static str>,
 }
 
+/// Workers give a sign of life every second; so long a silence is no hiccup.
+pub const SILENCE_MAX: Duration = Duration::from_secs(5);
+
 /// Where generations are published. One per process.
 pub struct Hall {
     opened: Instant,

@@ -1,6 +1,6 @@
 //! The command line: what may be typed, and what becomes of it.
 //!
-//! Invariants: every failure is one line on stderr that begins `loadgen: `; exit codes are those of [`EXIT_CODES`]; a reader of
+//! Invariants: every failure is one line on stderr that begins `loadgen: `; exit codes are those of `EXIT_CODES`; a reader of
 //! stdout that leaves early is no failure.
 
 mod ancestor;

@@ -1,6 +1,6 @@
 //! Experiments: what is to be done ([`plan`]), and doing it ([`run`]).
 //!
-//! A run takes three steps: a [`Stage`](stage::Stage) is set (lb with its backends, or one that runs already), a course is run on it (`cells`: arms
+//! A run takes three steps: a `Stage` is set (lb with its backends, or one that runs already), a course is run on it (`cells`: arms
 //! and sizes one after the other; `timeline`: faults by the clock; `blocks`: arms side by side), and what was measured is kept as
 //! `model` has it and reported.
 //!

@@ -10,13 +10,10 @@ use serde::Serialize;
 
 use super::answer::Answer;
 use super::server::Shared;
-use crate::generation::Generation;
+use crate::generation::{Generation, SILENCE_MAX};
 
 /// How long control may take to answer before it counts as stuck.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
-
-/// Workers give a sign of life every second; so long a silence is no hiccup.
-const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]
 struct NotReady<'a> {
@@ -42,6 +39,12 @@ pub(super) async fn healthz(shared: &Shared) -> Answer {
 pub(super) fn readyz(shared: &Shared) -> Answer {
     if shared.is_stopping() {
         return Answer::failure(StatusCode::SERVICE_UNAVAILABLE, "the load balancer is stopping");
+    }
+    if shared.hall.stuck_workers(SILENCE_MAX) > 0 {
+        return Answer::failure(
+            StatusCode::SERVICE_UNAVAILABLE,
+            "a worker gives no sign of life, so its requests hang",
+        );
     }
     let generation = shared.hall.current();
     let pools = pools_without_eligible(&generation);

@@ -30,7 +30,8 @@ Examples:
   lb check-strategy libmine.so              the score card of a plugin
 
 While it runs, its admin port (127.0.0.1:8081) lists what can be asked: curl http://127.0.0.1:8081/
-Exit codes: 0 all is well, 2 something for you to mend (usage, configuration, port, plugin), 1 anything else.";
+Exit codes: 0 all is well, 2 something for you to mend (usage, configuration, port, plugin, no lb that could be asked), 1 anything
+else; of reload and rollback, that the lb that runs refused.";
 
 /// An HTTP load balancer whose routing strategy is a plugin.
 #[derive(Debug, Parser)]

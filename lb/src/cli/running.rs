@@ -75,6 +75,10 @@ fn status_page(status: &Value) -> String {
         let replicas = overlay["replicas"].as_u64().map(|n| format!(", {n} replicas wanted")).unwrap_or_default();
         let _ = writeln!(page, "made at run time    backends: {}{replicas}", words.join(", "));
     }
+    if let Some(stuck @ 1..) = status["stuck_workers"].as_u64() {
+        let stuck = counted(stuck, "worker");
+        let _ = writeln!(page, "unwell              {stuck} without a sign of life, requests hang: restart lb");
+    }
     if status["builder_stuck"] == true {
         page.push_str("unwell              a strategy keeps the builder busy: changes wait for it\n");
     }

@@ -93,8 +93,15 @@ pub fn load_text(source: &Source, text: &str) -> Result<Loaded, ConfigError> {
 /// Where the admin port is and what it asks for, whatever is wrong with the rest of the configuration: for those who ask a running
 /// balancer, perhaps because of what is wrong.
 pub fn load_admin(source: &Source) -> Result<Admin, ConfigError> {
-    let text = read(&source.path).ok().and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default();
-    let section = text.parse::<toml::Table>().ok().and_then(|mut file| file.remove_entry("admin"));
+    let is_told = source.command_line.iter().any(|(key, _)| key == "admin.listen")
+        || source.environment.contains_key("LB__ADMIN__LISTEN");
+    // Nobody is asked by guess: another balancer may listen where this one would by default.
+    let section =
+        match read(&source.path).map(|bytes| String::from_utf8(bytes).unwrap_or_default().parse::<toml::Table>()) {
+            Ok(Ok(mut file)) => file.remove_entry("admin"),
+            _ if is_told => None,
+            _ => return load(source).map(|loaded| loaded.config.admin),
+        };
     let text = toml::Table::from_iter(section).to_string();
     let (mut command_line, mut environment) = (source.command_line.clone(), source.environment.clone());
     command_line.retain(|(key, _)| key.starts_with("admin."));

@@ -85,6 +85,8 @@ pub struct Status {
     pub workers: usize,
     pub images: usize,
     pub builder_stuck: bool,
+    /// Workers that give no sign of life; their requests hang.
+    pub stuck_workers: usize,
     /// Old generations that somebody still holds.
     pub retired_generations: usize,
     pub reload: ReloadStatus,

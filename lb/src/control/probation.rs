@@ -78,9 +78,14 @@ impl Probation {
         self.from.get_or_insert(counted);
     }
 
-    pub(super) fn opinion(&self, counted: PickTotals, now: Instant) -> Opinion {
-        match self.from.and_then(|from| fault(&since(counted, from))) {
+    /// `stuck` workers give no sign of life; a pick that does not return does that.
+    pub(super) fn opinion(&self, counted: PickTotals, stuck: usize, now: Instant) -> Opinion {
+        let Some(from) = self.from else { return Opinion::Watching };
+        match fault(&since(counted, from)) {
             Some(fault) => Opinion::Failed(fault),
+            None if stuck > 0 => {
+                Opinion::Failed(format!("{stuck} workers give no sign of life: a pick may not return"))
+            }
             None if now >= self.ends => Opinion::Proven,
             None => Opinion::Watching,
         }
@@ -120,9 +125,9 @@ mod tests {
     fn opinion(from: PickTotals, counted: PickTotals) -> Opinion {
         let now = Instant::now();
         let mut probation = Probation { ends: now + LASTS, from: None };
-        assert_eq!(probation.opinion(counted, now), Opinion::Watching, "not judged before every worker has it");
+        assert_eq!(probation.opinion(counted, 0, now), Opinion::Watching, "not judged before every worker has it");
         probation.starts_from(from);
-        probation.opinion(counted, now)
+        probation.opinion(counted, 0, now)
     }
 
     fn is_failed(counted: PickTotals) -> bool {
@@ -158,8 +163,10 @@ mod tests {
         let Tenure::OnProbation(mut probation) = Tenure::begin(now, LASTS) else { panic!("no probation") };
         probation.starts_from(PickTotals::default());
         let looked = [LASTS - Duration::from_millis(1), LASTS]
-            .map(|later| probation.opinion(PickTotals::default(), now + later));
+            .map(|later| probation.opinion(PickTotals::default(), 0, now + later));
         assert_eq!(looked, [Opinion::Watching, Opinion::Proven]);
+        let stuck = probation.opinion(PickTotals::default(), 1, now + LASTS);
+        assert!(matches!(stuck, Opinion::Failed(_)), "nobody is proven by a worker that hangs");
         assert_eq!(Tenure::begin(now, Duration::ZERO), Tenure::Proven);
     }
 }

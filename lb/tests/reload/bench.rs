@@ -64,7 +64,11 @@ pub(crate) fn compiled_from(fixture: &str, flags: &[&str]) -> Vec<u8> {
 /// A command that asks the `lb` that the configuration in `folder` names.
 pub(crate) fn bare_admin_command(folder: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
-    command.env_clear().current_dir(folder.path()).args(["--config", "lb.toml"]).args(arguments);
+    command.env_clear().current_dir(folder.path());
+    if !arguments.contains(&"--config") {
+        command.args(["--config", "lb.toml"]);
+    }
+    command.args(arguments);
     command
 }
 

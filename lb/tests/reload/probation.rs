@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use crate::bench::{Bench, named, post};
+use crate::bench::{Bench, compiled, filed, named, post};
 use crate::harness::{Answer, get, mock, send, wait_for};
 
 /// Takes turns, and misbehaves at every tenth request that [`in_a_mood`] sends.
@@ -160,4 +160,21 @@ fn what_a_strategy_does_in_its_first_tenure_stays_as_there_is_none_before_it() {
     assert_eq!((bench.strategy(), bench.status()["generation"].clone()), (json!("moody"), json!(1)));
     bench.change(&named("round_robin"));
     assert_eq!(roll_back(&bench).status, 422, "what failed is not gone back to");
+}
+
+#[test]
+fn a_rollback_waits_for_no_trial() {
+    let bench = Bench::start_with(&named("round_robin"), &[("hostile.so", &compiled("hostile_process.c", &[]))]);
+    bench.change(&named("least_connections"));
+    bench.write(&format!("{}[strategy.config.hostile]\nway = \"spin\"\n", filed("hostile.so")));
+    std::thread::scope(|scope| {
+        let reload = scope.spawn(|| bench.reload());
+        wait_for("the trial to run", || (bench.status()["reload"]["running"] == true).then_some(()));
+        let answer = roll_back(&bench);
+        assert_eq!((answer.status, bench.strategy()), (200, json!("round_robin")), "{}", answer.body);
+        let given_up = reload.join().unwrap();
+        assert_eq!((given_up.status, &given_up.json()["stage"]), (422, &json!("vet")), "{}", given_up.body);
+        assert!(given_up.body.contains("was given up"), "{}", given_up.body);
+    });
+    bench.change(&named("least_connections"));
 }

@@ -124,6 +124,14 @@ fn the_command_line_shows_and_rolls_back_what_runs_whatever_the_file_says() {
         code == Some(1) && complaint.starts_with("lb: not rolled back, what runs goes on [rollback]: "),
         "{complaint}"
     );
+    let nobody = folder("broken = = [");
+    let complaints = [["--config", "lb.toml"], ["--config", "missing.toml"]].map(|config| {
+        let output = finish(bare_admin_command(&nobody, &[&config[..], &["status"]].concat()));
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    });
+    let [broken, missing] = &complaints;
+    assert!(broken.0 == Some(2) && broken.1.contains("lb.toml:1:"), "nobody is asked by guess: {broken:?}");
+    assert!(missing.0 == Some(2) && missing.1.contains("missing.toml"), "{missing:?}");
     let (code, _, complaint) = lb(&["reload", "--workers", "2"]);
     assert!(code == Some(2) && complaint.contains("--workers says nothing to the lb that runs"), "{complaint}");
 }

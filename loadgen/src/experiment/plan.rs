@@ -1,7 +1,7 @@
 //! An experiment as it is written down: `config/experiments/*.toml`.
 //!
-//! Two forms, as with lb.toml: [`file`] is what may be written, [`Plan`] is what is meant, with every choice made. Between them stands
-//! [`check`], whose errors name file, line and key. The plans of a1, a2, a3, a4 and b are the files of `config/experiments`, compiled in, so what
+//! Two forms, as with lb.toml: `file` is what may be written, [`Plan`] is what is meant, with every choice made. Between them stands
+//! `check`, whose errors name file, line and key. The plans of a1, a2, a3, a4 and b are the files of `config/experiments`, compiled in, so what
 //! one reads there is what runs.
 
 mod check;

@@ -11,6 +11,7 @@ mod handle;
 mod library;
 mod load;
 mod store;
+mod talk;
 mod verify;
 
 pub use backends::{BackendList, BackendSpec, Slot, Stats, backend_id};

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use lb_strategy::abi::*;
 use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
+use crate::talk;
+
 /// Keeps the image mapped whatever happens to the handle (dlfcn.h; the same on x86-64 and aarch64 Linux).
 const RTLD_NODELETE: i32 = 0x1000;
 
@@ -64,7 +66,7 @@ unsafe impl Sync for HostInfo {}
 
 unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
     // SAFETY: the contract: the message is borrowed for the call.
-    let text = unsafe { text(message) };
+    let Some(text) = talk::line(&unsafe { text(message) }) else { return };
     match level {
         1 => tracing::error!(target: "strategy", "{text}"),
         2 => tracing::warn!(target: "strategy", "{text}"),

@@ -282,9 +282,13 @@ impl Actor {
         let (done, settling): (Vec<_>, Vec<_>) =
             settling.into_iter().partition(|one| self.hall.is_settled(one.number) || one.deadline <= now);
         self.publisher.settling = settling;
-        for Settling { number, done, .. } in done {
+        for Settling { number, mut done, .. } in done {
             if !self.hall.is_settled(number) {
-                tracing::warn!("generation {number} was not taken up by every worker within {SETTLE_MAX:?}");
+                let sentence = format!("generation {number} was not taken up by every worker within {SETTLE_MAX:?}");
+                tracing::warn!("{sentence}");
+                if let Done::Reload { report, .. } = &mut done {
+                    report.warnings.push(format!("{sentence}: see /healthz"));
+                }
             }
             self.finish(done);
         }

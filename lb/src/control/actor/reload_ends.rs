@@ -74,9 +74,12 @@ impl Actor {
             reason: result.as_ref().err().map(ToString::to_string),
             needs_restart: ok.map(|report| report.needs_restart.clone()).unwrap_or_default(),
         });
-        if !dry_run && transaction.taking_back.is_none() {
+        // A refused override says nothing about the files.
+        let is_about_files = transaction.request.overriding.is_none() || result.is_ok();
+        if !dry_run && transaction.taking_back.is_none() && is_about_files {
             self.reloads.read.clone_from(&self.reloads.last);
         }
+        let is_in_force = result.is_ok() && !dry_run;
         match result {
             Ok(report) if !dry_run => {
                 self.reloads.overrides.clone_from(&transaction.overrides);
@@ -85,7 +88,21 @@ impl Actor {
             }
             result => transaction.answer(&result),
         }
-        if let Some(next) = self.reloads.next.take() {
+        match self.reloads.rollback.take() {
+            // What it was to take back is not in charge any more.
+            Some((_, rollback)) if is_in_force => rollback.answer(&Err(ReloadError::Busy)),
+            Some((pool, rollback)) => self.roll_back_by_hand(pool.as_deref(), rollback),
+            None => {}
+        }
+        self.begin_next();
+    }
+
+    /// The reload that waits, unless something goes before it.
+    pub(super) fn begin_next(&mut self) {
+        if self.reloads.running.is_none()
+            && !self.reloads.is_rollback_due
+            && let Some(next) = self.reloads.next.take()
+        {
             self.begin_reload(next);
         }
     }

@@ -31,8 +31,10 @@ use crate::control::watch::Attempt;
 
 impl Actor {
     pub(super) fn reload(&mut self, mut transaction: Transaction, waits: bool) {
-        if self.reloads.running.is_none() {
-            return self.begin_reload(transaction);
+        let Some(running) = &self.reloads.running else { return self.begin_reload(transaction) };
+        // The files say something else by now, so what they said before need not be tried to its end.
+        if (running.by, transaction.by) == (Trigger::Watcher, Trigger::Watcher) {
+            self.reloads.give_up_trial();
         }
         match &mut self.reloads.next {
             _ if !waits => transaction.answer(&Err(ReloadError::Busy)),
@@ -46,6 +48,7 @@ impl Actor {
         let (source, overrides) = (self.reloads.source.clone(), transaction.overrides.clone());
         let reporter = self.reporter_of(&transaction);
         self.reloads.running = Some(transaction);
+        let given_up = self.reloads.new_trial();
         let (running, loader, builder) = (self.config.clone(), self.loader.clone(), self.builder.clone());
         let in_charge = |pool: &PoolState| (pool.name.to_string(), (pool.strategy.clone(), pool.settings().clone()));
         let in_charge: InCharge = self.pools.iter().map(in_charge).collect();
@@ -73,7 +76,13 @@ impl Actor {
                         [&vet_backends(entries), launched].concat()
                     });
                     let backends = backends.collect();
-                    vet(vetter.as_deref(), &staged, &in_charge, backends).await.map(|()| staged)
+                    tokio::select! {
+                        tried = vet(vetter.as_deref(), &staged, &in_charge, backends) => tried.map(|()| staged),
+                        () = given_up.notified() => {
+                            let reason = "its trial was given up, for a rollback or for newer files; ask again if it is still wanted";
+                            Err(ReloadError::refused("vet", reason))
+                        }
+                    }
                 }
                 Ok(Err(error)) => Err(error),
                 Err(_) => broke(),

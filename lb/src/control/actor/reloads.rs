@@ -3,7 +3,9 @@
 //! Apart from [`super::reloading`], which acts on it, so that each can be read at once. Invariant: `ready` and `assembling` are there
 //! only while `running` is.
 
-use tokio::sync::oneshot;
+use std::sync::Arc;
+
+use tokio::sync::{Notify, oneshot};
 use tokio::time::Instant;
 
 use super::Wake;
@@ -34,6 +36,12 @@ pub(super) struct Reloads {
     /// The last that read the files to put them in force.
     pub(super) read: Option<LastReload>,
     pub(super) rolled_back: Vec<RolledBack>,
+    /// Ends the trial of the one that runs.
+    trial: Arc<Notify>,
+    /// A rollback that was asked for meanwhile: it goes before `next`.
+    pub(super) rollback: Option<(Option<String>, Transaction)>,
+    /// A strategy failed its probation meanwhile: the same.
+    pub(super) is_rollback_due: bool,
     /// When strategies on probation are looked at next.
     pub(super) next_look: Instant,
 }
@@ -100,6 +108,9 @@ impl Reloads {
             last: None,
             read: None,
             rolled_back: Vec::new(),
+            trial: Arc::default(),
+            rollback: None,
+            is_rollback_due: false,
             next_look: Instant::now(),
         }
     }
@@ -126,6 +137,16 @@ impl Reloads {
         });
         let waiting = self.read.iter().flat_map(|last| &last.needs_restart).map(|key| format!("{key} needs a restart"));
         overridden.chain(taken_back).chain(refused).chain(waiting).collect()
+    }
+
+    /// For a reload that begins: what tells it to give up trying plugins.
+    pub(super) fn new_trial(&mut self) -> Arc<Notify> {
+        self.trial = Arc::default();
+        self.trial.clone()
+    }
+
+    pub(super) fn give_up_trial(&self) {
+        self.trial.notify_one();
     }
 
     pub(super) fn is_assembling(&self) -> bool {

@@ -13,6 +13,7 @@ use super::reloads::Transaction;
 use crate::control::pools::PoolKey;
 use crate::control::probation::{Opinion, Tenure};
 use crate::control::reload::{Candidate, Prepared, ReloadError, RolledBack, Target, Trigger};
+use crate::generation::SILENCE_MAX;
 
 /// How often strategies on probation are looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
@@ -34,10 +35,11 @@ impl Actor {
             return;
         }
         self.reloads.next_look = now + LOOK_EVERY;
+        let stuck = self.hall.stuck_workers(SILENCE_MAX);
         let mut failed = Vec::new();
         for (index, pool) in self.pools.entries_mut() {
             let Tenure::OnProbation(probation) = pool.tenure() else { continue };
-            match probation.opinion(self.metrics.pick_totals(&pool.name), now) {
+            match probation.opinion(self.metrics.pick_totals(&pool.name), stuck, now) {
                 Opinion::Watching => {}
                 Opinion::Proven => {
                     tracing::info!("pool {}: strategy {} is proven", pool.name, pool.strategy.plugin().name());
@@ -54,18 +56,28 @@ impl Actor {
                 Opinion::Failed(reason) => failed.push((index, reason)),
             }
         }
-        // One that runs may change what failed; if it does not, the next look finds it again.
-        if let Some((index, reason)) = failed.into_iter().next()
-            && self.reloads.running.is_none()
-        {
-            self.begin_rollback(Transaction::taking_back(Trigger::Probation, reason), &[index]);
+        self.reloads.is_rollback_due = !failed.is_empty();
+        match (failed.into_iter().next(), &self.reloads.running) {
+            (Some((index, reason)), None) => {
+                self.reloads.is_rollback_due = false;
+                self.begin_rollback(Transaction::taking_back(Trigger::Probation, reason), &[index]);
+            }
+            // It may change what failed; if it does not, the next look finds it again. Requests suffer until then, so nothing else is tried.
+            (Some(_), Some(_)) => self.reloads.give_up_trial(),
+            (None, _) => self.begin_next(),
         }
     }
 
     /// By hand: of one pool, or of all that have something to go back to.
     pub(super) fn roll_back_by_hand(&mut self, pool: Option<&str>, transaction: Transaction) {
-        if self.reloads.running.is_some() {
-            return transaction.answer(&Err(ReloadError::Busy));
+        if let Some(running) = &self.reloads.running {
+            if running.taking_back.is_some() || self.reloads.rollback.is_some() {
+                return transaction.answer(&Err(ReloadError::Busy));
+            }
+            // A rollback reads and tries nothing, so it waits for nobody who does.
+            self.reloads.give_up_trial();
+            self.reloads.rollback = Some((pool.map(str::to_owned), transaction));
+            return;
         }
         let is_meant = |name: &str| pool.is_none_or(|pool| pool == name);
         if let Some(name) = pool
@@ -105,7 +117,8 @@ impl Actor {
             candidates.push(Candidate::back(kept, &pool.strategy, pool.settings()));
         }
         transaction.overrides = overrides;
-        let warnings = transaction.taking_back.clone().into_iter().collect();
+        let by_itself = transaction.by == Trigger::Probation;
+        let warnings = transaction.taking_back.clone().filter(|_| by_itself).into_iter().collect();
         let target = Target { config, applied: Vec::new(), needs_restart: Vec::new(), warnings };
         self.reloads.running = Some(transaction);
         self.reloads.ready = Some(Prepared { target, candidates, listeners: self.listeners.clone() });

@@ -20,6 +20,7 @@ impl Actor {
             workers: self.config.proxy.workers,
             images: self.loader.images(),
             builder_stuck: self.builder.is_stuck(),
+            stuck_workers: self.hall.stuck_workers(crate::generation::SILENCE_MAX),
             retired_generations: self.hall.retired(),
             reload: self.reloads.status(),
             watch: self.watch_status(),

@@ -56,7 +56,9 @@ pub(super) async fn run(executable: &Path, request: &VetRequest, time_max: Durat
     };
     let group = Group::of(&child);
     let talk = converse(&mut child, request, &said);
+    let began = tokio::time::Instant::now();
     let ended = end_of(&mut child, time_max).await;
+    let took = began.elapsed();
     drop(group);
     let _ = timeout(DRAIN_TIME_MAX, talk.join_all()).await;
     // Collects the child when time ran out. One that even SIGKILL does not end at once is left to the runtime.
@@ -71,7 +73,12 @@ pub(super) async fn run(executable: &Path, request: &VetRequest, time_max: Durat
             refused(at, format!("{} while {}{}", describe(status), at.doing(), last_words(&stderr)))
         }
         (Some(Err(error)), _) => refused(at, format!("was lost while {}: {error}", at.doing())),
-        (None, _) => refused(at, format!("did not finish within {} s while {}", time_max.as_secs_f64(), at.doing())),
+        (None, _) => {
+            let seconds = time_max.as_secs_f64();
+            let starved = format!(" of its own ({} s by the clock)", took.as_secs());
+            let which = if took >= time_max * 3 / 2 { starved } else { String::new() };
+            refused(at, format!("did not finish within {seconds} s{which} while {}", at.doing()))
+        }
     }
 }
 

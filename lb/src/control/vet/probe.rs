@@ -267,6 +267,10 @@ impl<'a> Trial<'a> {
         (self.tell)(VetStage::State);
         let Some(state) = strategy.export_state() else { return Ok(None) };
         let state = state.map_err(at(VetStage::State))?;
+        // As at a reload: who tells nothing has all that there is to know in the slots.
+        if state.is_empty() {
+            return Ok(None);
+        }
         let successor = self.instance(plugin)?;
         (self.tell)(VetStage::State);
         successor.import_state(version, &state).map_err(at(VetStage::State))?;

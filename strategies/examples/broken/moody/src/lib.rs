@@ -6,7 +6,7 @@
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use lb_strategy::{Backends, Error, Host, Pick, Request, Strategy};
+use lb_strategy::{Backends, Error, Host, Pick, Request, StateSchema, Strategy};
 use serde::Deserialize;
 
 pub struct Moody {
@@ -37,6 +37,8 @@ lb_strategy::export!(Moody);
 
 impl Strategy for Moody {
     const NAME: &'static str = "moody";
+    /// All of it would be in the slots: nothing is told to a successor.
+    const STATE: Option<StateSchema> = Some(StateSchema { schema: "moody", version: 1 });
     type Config = Options;
     type Picker = ();
 
