@@ -5,11 +5,13 @@
 
 Needs Python 3.11 and Debian's package prometheus, and about a minute. In that minute an lb with three mock servers is
 under load; its strategy is swapped, its configuration reloaded, one server killed with SIGKILL and started again.
-Exit code 0: every panel, variable and annotation is right. 1: something is not; each finding is one line.
+Then promtool checks the files. Exit code 0: every panel, variable, annotation and rule is right. 1: something is not; each finding is one line.
 """
 
 import argparse
 import math
+import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -21,6 +23,7 @@ SCRAPE = 1
 # Seconds in which everything has started, at most.
 START_UP = 60
 VICTIM = BACKENDS[1]
+RULES = sorted((GRAFANA / "prometheus/rules").glob("*.yml"))
 
 # Panels (with the target) that may be empty or not a number at some moments, because what they measure is rare.
 RARE = {
@@ -112,11 +115,16 @@ def annotations(dashboard, prometheus, story, found):
         answer = prometheus.range(query, start, end, SCRAPE)
         if annotation.get("useValueForTime") == "on":
             marks[annotation["name"]] = sorted({value / 1000 for _, series in answer for _, value in series})
+        else:
+            marks[annotation["name"]] = sorted(labels["alertname"] for labels, _ in answer)
     for name, happened in (("Strategy swap", story["swap"]), ("Config reload", story["config"])):
         found.check(len(marks[name]) == 1, f"annotation {name}: {len(marks[name])} marks, one was due")
         away = [abs(mark - happened) for mark in marks[name]]
         found.check(all(one < 1 for one in away), f"annotation {name}: {away} s from the answer of lb reload")
         print(f"       annotation {name}: {', '.join(f'{1000 * one:.0f} ms' for one in away)} from the answer of lb reload")
+    fired = marks["Alert firing"]
+    found.check("LBBackendsUnhealthy" in fired, f"annotation Alert firing: {fired}, though one of three was down")
+    found.check(not {"LBDown", "LBNoHealthyBackend", "LBReloadFailed", "LBStrategyErrors"} & set(fired), f"fired: {fired}")
     found.check(len(marks["Restart"]) == 1, f"annotation Restart: {marks['Restart']}")
     recent = all(story["start"] - START_UP < mark < story["start"] for mark in marks["Restart"])
     found.check(recent, f"annotation Restart: {marks['Restart']}, the work began at {story['start']}")
@@ -175,9 +183,25 @@ def figures(dashboard, prometheus, story, found):
 def rules(prometheus, found):
     groups = prometheus.get("rules")["groups"]
     each = [rule for group in groups for rule in group["rules"]]
-    found.check(len(each) == 19, f"{len(each)} rules are loaded, not 19")
+    written = sum(len(re.findall(r"- (?:alert|record):", file.read_text())) for file in RULES)
+    found.check(len(each) == written, f"{len(each)} rules are loaded, {written} are written")
     for rule in each:
         found.check(rule["health"] == "ok", f"rule {rule['name']}: {rule['health']} {rule.get('lastError', '')}")
+
+
+def promtool(world, found):
+    """What Prometheus' own tool says of the files, and of a scrape."""
+    tests = sorted((GRAFANA / "prometheus/tests").glob("*.yml"))
+    for arguments, scrape in (
+        (["check", "config", "--lint=all", "--lint-fatal", GRAFANA / "prometheus/prometheus.yml"], None),
+        (["check", "rules", "--lint=all", "--lint-fatal", *RULES], None),
+        (["test", "rules", *tests], None),
+        (["check", "metrics"], world.metrics()),
+    ):
+        command = ["promtool", *map(str, arguments)]
+        done = subprocess.run(command, input=scrape, capture_output=True, text=True, check=False)
+        found.check(done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}")
+        print(f"       promtool {arguments[0]} {arguments[1]}: exit code {done.returncode}")
 
 
 def main():
@@ -194,6 +218,7 @@ def main():
         for judge in (panels, variables, annotations, figures):
             judge(dashboard, prometheus, story, found)
         rules(prometheus, found)
+        promtool(world, found)
     queries = sum(len(panel["targets"]) for panel in dashboard.panels())
     print(f"{len(list(dashboard.panels()))} panels with {queries} queries, {len(dashboard.variables())} variables, "
           f"{len(dashboard.annotations())} annotations: {found.right} checks right, {len(found.wrong)} wrong")
