@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import tempfile
 import threading
 import time
@@ -32,11 +33,11 @@ class World:
     def __enter__(self):
         try:
             return self._start()
-        except BaseException:
-            self.__exit__()
+        except BaseException as failure:
+            self.__exit__(failure)
             raise
 
-    def __exit__(self, *_):
+    def __exit__(self, failure=None, *_):
         for child in reversed(self.children.values()):
             if child.poll() is None:
                 child.send_signal(signal.SIGTERM)
@@ -46,6 +47,9 @@ class World:
             except subprocess.TimeoutExpired:
                 child.kill()
                 child.wait()
+        if failure:
+            for log in sorted(self.folder.glob("*.log")):
+                print(f"--- the end of {log.name}", *log.read_text().splitlines()[-8:], sep="\n", file=sys.stderr)
         shutil.rmtree(self.folder)
 
     def _start(self):
