@@ -1,0 +1,236 @@
+#!/usr/bin/env python3
+"""Asks a real Prometheus everything that the dashboard asks, while a real lb works, and judges the answers.
+
+    cargo build && grafana/verify/verify.py --lb target/debug/lb
+
+Needs Python 3.11 and Debian's package prometheus, and about a minute. In that minute an lb with three mock servers is
+under load; its strategy is swapped, its configuration reloaded, one server killed with SIGKILL and started again.
+Then promtool checks the files. Exit code 0: every panel, variable, annotation and rule is right. 1: something is not; each finding is one line.
+2: something that it needs is not there.
+"""
+
+import argparse
+import math
+import re
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from dashboard import Dashboard, Prometheus, limits
+from world import BACKENDS, GRAFANA, Load, World, wait_for
+
+SCRAPE = 1
+# Seconds in which everything has started, at most.
+START_UP = 60
+VICTIM = BACKENDS[1]
+RULES = sorted((GRAFANA / "prometheus/rules").glob("*.yml"))
+
+# Panels (with the target) that may be empty or not a number at some moments, because what they measure is rare.
+RARE = {
+    ("Time to connect", "A"), ("Time to connect", "B"), ("Reloads", "B"), ("Time to take up a generation", "A"),
+    ("Failed attempts per backend", "A"), ("Pick time", "A"), ("Pick time", "B"), ("p95 per backend", "A"), ("Backends", "E"),
+}
+
+class Findings:
+    def __init__(self):
+        self.wrong, self.right = [], 0
+
+    def check(self, holds, what):
+        if holds:
+            self.right += 1
+        else:
+            self.wrong.append(what)
+            print(f"WRONG  {what}")
+
+
+def drive(world, seconds):
+    """The minute of work. Answers when what happened."""
+    story = {"start": time.time()}
+    prometheus = Prometheus(world.prometheus)
+    with Load(world.proxy) as load:
+        time.sleep(seconds * 0.25)
+        story["swap"], answer = world.reload("--strategy", "least_connections")
+        assert answer["pools"][0]["change"] == "strategy", answer
+        time.sleep(seconds * 0.2)
+        world.kill(VICTIM)
+        story["killed"] = time.time()
+        down = f'min(lb_backend_up{{backend="{VICTIM}"}}) == 0'
+        wait_for(lambda: prometheus.instant(down, time.time()), "the killed server to be down")
+        time.sleep(seconds * 0.15)
+        world.revive(VICTIM)
+        time.sleep(seconds * 0.15)
+        world.write_config({name: 1 + (name == BACKENDS[0]) for name in BACKENDS}, world.ports)
+        story["config"], _ = world.reload("--strategy", "least_connections")
+        time.sleep(seconds * 0.25)
+        story["end"] = time.time()
+    story.update(answers=load.answers, lost=load.lost)
+    wait_for(lambda: prometheus.instant("sum(lb_requests_in_flight) == 0", time.time()), "the last answer")
+    # two more scrapes, so that the last one holds everything
+    asked = time.time()
+    wait_for(lambda: prometheus.instant(f"min(timestamp(lb_build_info)) > {asked + SCRAPE}", time.time()), "a last scrape")
+    story["after"] = time.time()
+    return story
+
+
+def panels(dashboard, prometheus, story, found):
+    """Every query answers something, finite and in the range of its axis, whether All or one value is chosen."""
+    start, end = story["start"] + 6 * SCRAPE, story["end"] - SCRAPE
+    for chosen in ({}, {"job": ["lb"], "pool": ["default"], "backend": [BACKENDS[0], BACKENDS[2]]}, {"backend": [BACKENDS[2]]}):
+        for panel in dashboard.panels():
+            for target in panel["targets"]:
+                name = f"{panel['title']}/{target['refId']}" + (f" with {chosen}" if chosen else "")
+                query = dashboard.fill(target["expr"], chosen, start, end, SCRAPE)
+                rare = (panel["title"], target["refId"]) in RARE
+                if target["instant"]:
+                    answer, points = prometheus.instant(query, end), 1
+                else:
+                    answer, points = prometheus.range(query, start, end, SCRAPE), int((end - start) / SCRAPE) + 1
+                values = [value for _, series in answer for _, value in series if not (rare and math.isnan(value))]
+                if not values and rare and chosen:
+                    continue  # the killed server is not among the chosen
+                found.check(values, f"{name}: no data: {query}")
+                found.check(all(map(math.isfinite, values)), f"{name}: not finite: {query}")
+                least, greatest = limits(panel, target)
+                outside = [value for value in values if not least <= value <= greatest + 1e-9]
+                found.check(not outside, f"{name}: {outside[:3]} outside {least} to {greatest}")
+                if not rare:
+                    times = {at for _, series in answer for at, _ in series}
+                    found.check(len(times) == points, f"{name}: {len(times)} of {points} points")
+
+
+def variables(dashboard, prometheus, story, found):
+    expected = {"job": ["lb"], "pool": ["default"], "backend": sorted(BACKENDS)}
+    for variable in dashboard.variables():
+        values = dashboard.values_of(variable, prometheus, {}, story["start"], story["end"])
+        wanted = expected.get(variable["name"])
+        found.check(values == wanted if wanted else len(values) == 1, f"variable {variable['name']}: {values}")
+
+
+def annotations(dashboard, prometheus, story, found):
+    """What Grafana would draw: with useValueForTime each different value is a mark, at that value in milliseconds."""
+    start, end = story["start"] - START_UP, story["after"]
+    marks = {}
+    for annotation in dashboard.annotations():
+        query = dashboard.fill(annotation["expr"], {}, start, end, SCRAPE)
+        answer = prometheus.range(query, start, end, SCRAPE)
+        if annotation.get("useValueForTime") == "on":
+            marks[annotation["name"]] = sorted({value / 1000 for _, series in answer for _, value in series})
+        else:
+            marks[annotation["name"]] = sorted(labels["alertname"] for labels, _ in answer)
+    for name, happened in (("Strategy swap", story["swap"]), ("Config reload", story["config"])):
+        found.check(len(marks[name]) == 1, f"annotation {name}: {len(marks[name])} marks, one was due")
+        away = [abs(mark - happened) for mark in marks[name]]
+        found.check(all(one < 1 for one in away), f"annotation {name}: {away} s from the answer of lb reload")
+        print(f"       annotation {name}: {', '.join(f'{1000 * one:.0f} ms' for one in away)} from the answer of lb reload")
+    fired = marks["Alert firing"]
+    found.check("LBBackendsUnhealthy" in fired, f"annotation Alert firing: {fired}, though one of three was down")
+    found.check(not {"LBDown", "LBNoHealthyBackend", "LBReloadFailed", "LBStrategyErrors"} & set(fired), f"fired: {fired}")
+    found.check(len(marks["Restart"]) == 1, f"annotation Restart: {marks['Restart']}")
+    recent = all(story["start"] - START_UP < mark < story["start"] for mark in marks["Restart"])
+    found.check(recent, f"annotation Restart: {marks['Restart']}, the work began at {story['start']}")
+
+
+def figures(dashboard, prometheus, story, found):
+    """What must be so whatever the panel looks like."""
+    start, end = story["start"] + 6 * SCRAPE, story["end"] - SCRAPE
+    by_title = {panel["title"]: panel for panel in dashboard.panels()}
+
+    def ask(title, ref="A"):
+        expr = next(one["expr"] for one in by_title[title]["targets"] if one["refId"] == ref)
+        return prometheus.range(dashboard.fill(expr, {}, start, end, SCRAPE), start, end, SCRAPE)
+
+    # counted alike: the counters' last minus first sample is what the clients saw, code by code
+    found.check(story["lost"] == 0, f"{story['lost']} requests got no answer")
+    counted = {}
+    for labels, series in prometheus.range("sum by (code) (lb_requests_total)", story["start"] - 1, story["after"], SCRAPE):
+        # a code that is first met while it runs has begun at 0
+        first = series[0][1] if series[0][0] <= story["start"] else 0
+        counted[labels["code"]] = series[-1][1] - first
+    counted = {code: count for code, count in counted.items() if count}
+    found.check(counted == dict(story["answers"]), f"requests: counters say {counted}, clients {dict(story['answers'])}")
+    print(f"       requests: {sum(story['answers'].values())} at clients, {sum(counted.values()):g} by the counter; {dict(story['answers'])}")
+
+    sums = {}
+    for _, series in ask("Share of requests"):
+        for at, value in series:
+            sums[at] = sums.get(at, 0) + value
+    found.check(sums and all(abs(total - 1) < 1e-9 for total in sums.values()), f"shares sum to {sorted(sums.values())[:2]}")
+
+    buckets = {}
+    for labels, series in ask("Latency heatmap"):
+        for at, value in series:
+            buckets.setdefault(at, []).append((float(labels["le"]), value))
+    grows = all(a[1] <= b[1] + 1e-6 for row in buckets.values() for a, b in zip(sorted(row), sorted(row)[1:]))
+    found.check(buckets and grows, "heatmap: buckets do not grow with le")
+    total = prometheus.instant('sum(lb_request_duration_seconds_bucket{le="+Inf"})', story["after"])[0][1][0][1]
+    count = prometheus.instant("sum(lb_requests_total)", story["after"])[0][1][0][1]
+    found.check(total == count, f"heatmap: {total} in the last bucket, {count} requests")
+
+    health = {labels["backend"]: {value for _, value in series} for labels, series in ask("Health")}
+    for backend in BACKENDS:
+        wanted = {0, 1} if backend == VICTIM else {1}
+        found.check(health.get(backend) == wanted, f"health of {backend}: {health.get(backend)}, not {wanted}")
+
+    charge = {labels["strategy"]: series for labels, series in ask("Strategy in charge")}
+    found.check(set(charge) == {"round_robin", "least_connections"}, f"strategies in charge: {sorted(charge)}")
+    if len(charge) == 2:
+        handed = charge["round_robin"][-1][0] < charge["least_connections"][0][0]
+        found.check(handed, "two strategies in charge of one pool at once")
+    before = [value for _, series in ask("Fairness") for at, value in series if at < story["swap"]]
+    found.check(before and min(before) > 0.99, f"round robin is not fair: {before[:3]}")
+
+
+def rules(prometheus, found):
+    groups = prometheus.get("rules")["groups"]
+    each = [rule for group in groups for rule in group["rules"]]
+    written = sum(len(re.findall(r"- (?:alert|record):", file.read_text())) for file in RULES)
+    found.check(len(each) == written, f"{len(each)} rules are loaded, {written} are written")
+    for rule in each:
+        found.check(rule["health"] == "ok", f"rule {rule['name']}: {rule['health']} {rule.get('lastError', '')}")
+
+
+def promtool(world, found):
+    """What Prometheus' own tool says of the files, and of a scrape."""
+    tests = sorted((GRAFANA / "prometheus/tests").glob("*.yml"))
+    for arguments, scrape in (
+        (["check", "config", "--lint=all", "--lint-fatal", GRAFANA / "prometheus/prometheus.yml"], None),
+        (["check", "rules", "--lint=all", "--lint-fatal", *RULES], None),
+        (["test", "rules", *tests], None),
+        (["check", "metrics"], world.metrics()),
+    ):
+        command = ["promtool", *map(str, arguments)]
+        done = subprocess.run(command, input=scrape, capture_output=True, text=True, check=False)
+        found.check(done.returncode == 0, f"{' '.join(command)}: {done.stdout}{done.stderr}")
+        print(f"       promtool {arguments[0]} {arguments[1]}: exit code {done.returncode}")
+
+
+def main():
+    arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    arguments.add_argument("--lb", default=GRAFANA.parent / "target/debug/lb", help="the lb; mock-server and plugins lie beside it")
+    arguments.add_argument("--dashboard", default=GRAFANA / "dashboards/lb.json", type=Path)
+    arguments.add_argument("--seconds", default=40, type=float, help="how long to work (default: 40)")
+    given = arguments.parse_args()
+    for program, how in (("prometheus", "apt-get install prometheus"), ("promtool", "apt-get install prometheus"),
+                         (given.lb, "cargo build, or name it with --lb")):
+        if not shutil.which(program):
+            print(f"verify.py: {program} is not there: {how}", file=sys.stderr)
+            return 2
+    found = Findings()
+    dashboard = Dashboard(given.dashboard, SCRAPE)
+    with World(given.lb) as world:
+        story = drive(world, given.seconds)
+        prometheus = Prometheus(world.prometheus)
+        for judge in (panels, variables, annotations, figures):
+            judge(dashboard, prometheus, story, found)
+        rules(prometheus, found)
+        promtool(world, found)
+    queries = sum(len(panel["targets"]) for panel in dashboard.panels())
+    print(f"{len(list(dashboard.panels()))} panels with {queries} queries, {len(dashboard.variables())} variables, "
+          f"{len(dashboard.annotations())} annotations: {found.right} checks right, {len(found.wrong)} wrong")
+    return 1 if found.wrong else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
