@@ -6,6 +6,7 @@
 const WINDOW_MS = 180e3;  // what the charts show
 const SHARE_MS = 10e3;    // over what shares are taken
 const GAP_MS = 3500;      // a longer silence is drawn as a gap
+const LEAST_MS = .1;      // where the axis of latency begins
 const SHIPPED = ['round_robin', 'least_connections', 'consistent_hash'];
 
 const $ = id => document.getElementById(id);
@@ -224,9 +225,10 @@ function drawChart(now) {
   const x = at => width - (now.at - at) / WINDOW_MS * width;
   const most = of => ticks.reduce((most, tick) => Math.max(most, of(tick) ?? 0), 0);
   const rates = ceiling(Math.max(10, most(tick => tick.rate)));
-  const times = ceiling(Math.max(1, most(tick => tick.p99_ms)));
+  // logarithmic, as a median of half a millisecond and a tail of a second belong on one picture
+  const decades = Math.max(1, Math.ceil(Math.log10(Math.max(10, most(tick => tick.p99_ms)) / LEAST_MS) - .001));
   const upper = value => middle - value / rates * (middle - top);
-  const lower = value => bottom - value / times * (bottom - middle - gap);
+  const lower = value => bottom - Math.max(0, Math.log10(value / LEAST_MS)) / decades * (bottom - middle - gap);
   const series = (of, y) => {
     const points = [];
     ticks.forEach((tick, i) => {
@@ -245,20 +247,21 @@ function drawChart(now) {
   lines.p50.setAttribute('d', path(series(tick => tick.p50_ms, lower)));
   lines.p99.setAttribute('d', path(series(tick => tick.p99_ms, lower)));
 
-  const level = (y, label) => {
+  const level = (y, words) => {
     const line = s('line', { class: 'grid', x1: 0, x2: width, y1: y, y2: y });
     const word = s('text', { x: 0, y: y - 4 });
-    word.textContent = label;
-    return label ? [line, word] : [line];
+    word.textContent = words;
+    return words ? [line, word] : [line];
   };
   const words = ms => time(ms).join(' ');
+  const label = ms => ms < 1000 ? `${ms} ms` : `${ms / 1000} s`;
   const minutes = ['3 min ago', '2 min', '1 min', 'now'].map((label, i) => {
     const word = s('text', { x: width * i / 3, y: 310, 'text-anchor': ['start', 'middle', 'middle', 'end'][i] });
     word.textContent = label;
     return word;
   });
   grid.replaceChildren(...level(upper(rates), `${rate(rates)}/s`), ...level(upper(rates / 2), `${rate(rates / 2)}/s`), ...level(middle, ''),
-    ...level(lower(times), words(times)), ...level(lower(times / 2), words(times / 2)), ...level(bottom, ''), ...minutes);
+    ...Array.from({ length: decades + 1 }, (_, i) => level(lower(LEAST_MS * 10 ** i), i ? label(LEAST_MS * 10 ** i) : '')).flat(), ...minutes);
 
   const shown = marks.filter(mark => now.at - mark.at < WINDOW_MS);
   chart.marks.replaceChildren(...shown.map(mark => {
@@ -332,7 +335,7 @@ function makePool(pool) {
   view.what = h('span', { class: 'what' });
   view.standing = h('span', { class: 'chip' });
   view.note = h('p', { class: 'note', hidden: '' });
-  const head = ['Backend', 'Health', 'Share, expected by weight', 'Requests/s', 'Last 3 min', 'In flight', 'p99', 'Errors/s', 'Weight', ''];
+  const head = ['Backend', 'Health', 'Share of expected', 'Requests/s', 'Last 3 min', 'In flight', 'p99', 'Errors/s', 'Weight', ''];
   const right = [3, 5, 6, 7];
   view.table = h('div', { role: 'table', 'aria-labelledby': id }, h('div', { role: 'row', class: 'row head' }, ...head.map((word, i) =>
     h('div', { role: 'columnheader', class: right.includes(i) ? 'r' : i === 4 ? 'sparkcell' : '' }, word || h('span', { 'aria-label': 'Action' })))));
