@@ -88,6 +88,8 @@ struct Backend<'a> {
     reason: Option<&'a str>,
     responses: u64,
     errors: u64,
+    /// How often it was found down.
+    downs: u64,
     #[serde(flatten)]
     times: Times,
 }
@@ -167,6 +169,7 @@ impl<'a> Backend<'a> {
             reason: status.reason.as_deref(),
             responses: now.responses,
             errors: now.errors,
+            downs: now.downs,
             times: now.quantiles_since(earlier).into(),
         }
     }

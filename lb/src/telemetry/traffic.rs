@@ -38,6 +38,8 @@ pub struct BackendTraffic {
     pub responses: u64,
     /// Responses with a 5xx, and attempts without a response.
     pub errors: u64,
+    /// How often it was found down: it may be up again before anybody looks.
+    pub downs: u64,
     durations: HistogramSum,
 }
 
@@ -49,7 +51,7 @@ pub struct Quantiles {
 }
 
 /// What a backend has answered before its first request.
-const NOTHING: BackendTraffic = BackendTraffic { responses: 0, errors: 0, durations: EMPTY };
+const NOTHING: BackendTraffic = BackendTraffic { responses: 0, errors: 0, downs: 0, durations: EMPTY };
 const EMPTY: HistogramSum = HistogramSum::new(REQUEST_BOUNDS_NS);
 
 // === impl Metrics ===
@@ -108,6 +110,7 @@ impl BackendTraffic {
         Self {
             responses: backend.by_code.values().sum(),
             errors: fives(by_code) + backend.errors.iter().sum::<u64>(),
+            downs: backend.health.as_ref().map_or(0, |health| health.transitions_down),
             durations: backend.to_head.clone(),
         }
     }

@@ -13,7 +13,7 @@ const $ = id => document.getElementById(id);
 const ticks = [];  // oldest first, each with what it says of the second before it
 const marks = [];
 const pools = new Map();
-let source, drawing = false, cursor = null, toastTimer;
+let source, heard = 0, drawing = false, cursor = null, toastTimer;
 
 // ── small helpers ──
 
@@ -137,8 +137,11 @@ function compare(before, now) {
       const who = now.pools.length > 1 ? `${backend.id} (${pool.name})` : backend.id;
       if (!then) say('up', `${who} joined`);
       else {
-        if (then.healthy && !backend.healthy) say('down', `${who} is down` + (backend.reason ? `: ${backend.reason}` : ''));
-        if (!then.healthy && backend.healthy) say('up', `${who} is up`);
+        const why = backend.reason ? `: ${backend.reason}` : '';
+        if (then.healthy && !backend.healthy) say('down', `${who} is down${why}`);
+        else if (!then.healthy && backend.healthy) say('up', `${who} is up`);
+        // a replica that is started again at once is up again within a tick
+        else if (backend.downs > then.downs && backend.healthy) say('down', `${who} went down and is up again`);
         if (then.draining !== backend.draining) say('change', `${who} ${backend.draining ? 'drains' : 'takes requests again'}`);
         if (then.weight !== backend.weight) say('change', `${who}: weight ${then.weight} → ${backend.weight}`);
       }
@@ -179,6 +182,8 @@ function draw() {
 }
 
 function drawReload(reload) {
+  text($('differs'), reload.differs.length ? `Not as the files say: ${reload.differs.join('; ')}` : '');
+  $('differs').hidden = !reload.differs.length;
   const last = reload.last;
   const how = !last ? '' : last.result ? last.result.replace('_', ' ') : 'refused';
   text($('last-reload'), reload.running ? 'a reload is running' : last ? `last reload: ${how}, by ${last.by}, generation ${last.generation}` : 'no reload yet');
@@ -334,14 +339,14 @@ function makePool(pool) {
   } }, field, view.put, view.back);
   view.what = h('span', { class: 'what' });
   view.standing = h('span', { class: 'chip' });
-  view.note = h('p', { class: 'note', hidden: '' });
+  view.overridden = h('span', { class: 'chip', hidden: '', 'data-s': 'warn', title: 'Another strategy than the file says, until the next reload' }, 'override');
   const head = ['Backend', 'Health', 'Share of expected', 'Requests/s', 'Last 3 min', 'In flight', 'p99', 'Errors/s', 'Weight', ''];
   const right = [3, 5, 6, 7];
   view.table = h('div', { role: 'table', 'aria-labelledby': id }, h('div', { role: 'row', class: 'row head' }, ...head.map((word, i) =>
     h('div', { role: 'columnheader', class: right.includes(i) ? 'r' : i === 4 ? 'sparkcell' : '' }, word || h('span', { 'aria-label': 'Action' })))));
   view.empty = h('p', { class: 'dim', hidden: '' }, 'No backends: POST /add launches or attaches some.');
   view.element = h('section', { class: 'card', 'aria-labelledby': id },
-    h('div', { class: 'pool-head' }, h('h2', { id }, h('span', {}, 'pool '), pool.name), view.what, view.standing, form), view.note, view.table, view.empty);
+    h('div', { class: 'pool-head' }, h('h2', { id }, h('span', {}, 'pool '), pool.name), view.what, view.standing, view.overridden, form), view.table, view.empty);
   return view;
 }
 
@@ -361,11 +366,7 @@ function drawPool(view, pool, now) {
   else chip(view.standing, 'warn', 'swap', 'on probation' + (left != null ? `, ${Math.ceil(left / 1000)} s` : ''));
   view.back.disabled = !pool.rollback_to;
   view.back.title = pool.rollback_to ? `Puts ${pool.rollback_to} back` : 'There is nothing to roll back to yet';
-  const notes = [];
-  if (now.reload.overridden.includes(pool.name)) notes.push('An override is in force until the next reload.');
-  if (pool === now.pools[0]) notes.push(...now.reload.differs);
-  text(view.note, notes.join(' '));
-  view.note.hidden = !notes.length;
+  view.overridden.hidden = !now.reload.overridden.includes(pool.name);
   view.empty.hidden = pool.backends.length > 0;
 
   const then = ticks.find(tick => now.at - tick.at <= SHARE_MS + 500);
@@ -396,7 +397,7 @@ function makeRow(pool, backend) {
   row.spark.append(row.sparkArea = s('path', { class: 'a-req' }), row.sparkLine = s('path', { class: 'l' }));
   row.flight = cell('In flight');
   row.p99 = cell('p99');
-  row.errors = cell('Errors/s');
+  row.errors = cell('Errors/s', 'r errors');
   row.field = h('input', { type: 'number', min: 0, max: 256, step: 1, inputmode: 'numeric', 'aria-label': `Weight of ${backend.id}`, required: '' });
   row.set = h('button', { type: 'submit', 'aria-label': `Set the weight of ${backend.id}` }, 'Set');
   const weight = h('form', { onsubmit: event => {
@@ -433,7 +434,7 @@ function drawRow(row, pool, backend, now, share, expected) {
   text(row.share, share == null ? `– of ${percent(expected)}` : `${(100 * share).toFixed(1)} of ${percent(expected)}`);
   text(row.rate, rate(of.rate));
   text(row.flight, String(backend.in_flight));
-  text(row.p99, time(backend.p99_ms).join(' '));
+  text(row.p99, backend.p99_ms == null ? '–' : time(backend.p99_ms).join(' '));
   text(row.errors, rate(of.error_rate));
   row.errors.classList.toggle('bad', of.error_rate > 0);
   if (!row.touched && document.activeElement !== row.field) {
@@ -495,6 +496,7 @@ function connect() {
   source = new EventSource('/events');
   source.addEventListener('tick', event => {
     const tick = JSON.parse(event.data);
+    heard = Date.now();
     live(tick.stopping ? 'waiting' : 'live', tick.stopping ? 'stopping' : 'live');
     take(tick);
   });
@@ -508,6 +510,10 @@ function connect() {
   };
 }
 
+// a connection that died without a word
+setInterval(() => {
+  if (heard && Date.now() - heard > 5000 && $('live').dataset.state === 'live') live('lost', 'no news');
+}, 1000);
 $('reload').addEventListener('click', () => act($('reload'), '/reload', null, 'Reloaded: what the files say is in force'));
 $('toast-close').addEventListener('click', hideToast);
 addEventListener('keydown', event => { if (event.key === 'Escape') hideToast(); });
