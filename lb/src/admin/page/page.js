@@ -6,6 +6,7 @@
 const WINDOW_MS = 180e3;  // what the charts show
 const SHARE_MS = 10e3;    // over what shares are taken
 const GAP_MS = 3500;      // a longer silence is drawn as a gap
+const LOG_MAX = 12;
 const LEAST_MS = .1;      // where the axis of latency begins
 const SHIPPED = ['round_robin', 'least_connections', 'consistent_hash'];
 
@@ -174,7 +175,6 @@ function draw() {
   }
   text($('n-flight'), now.in_flight.toLocaleString('en'));
   $('logout').hidden = !now.guarded;
-  $('reload').disabled = now.reload.running;
   drawReload(now.reload);
   drawChart(now);
   drawPools(now);
@@ -301,14 +301,19 @@ function drawCursor(now, x, width, bottom) {
 const clock = at => new Date(at).toLocaleTimeString('en-GB');
 
 function drawLog() {
+  // only what is new is put in, so that a screen reader says it once
+  const fresh = marks.filter(mark => !mark.logged).slice(-LOG_MAX);
   marks.changed = false;
-  $('log').replaceChildren(...marks.slice(-12).reverse().map(mark => {
+  $('log-empty')?.remove();
+  for (const mark of fresh) {
+    mark.logged = true;
     const item = h('li', { class: 'k-' + mark.kind }, h('time', {}, clock(mark.at)), shape(mark.kind));
     const words = h('span', {}, mark.sentence);
     words.style.color = 'var(--ink)';
     item.append(words);
-    return item;
-  }));
+    $('log').prepend(item);
+  }
+  while ($('log').children.length > LOG_MAX) $('log').lastChild.remove();
 }
 
 // ── pools and backends ──
@@ -331,7 +336,7 @@ function makePool(pool) {
   const id = 'pool-' + pools.size;
   const field = h('input', { list: 'strategies', 'aria-label': `Strategy for pool ${pool.name}`, placeholder: 'another strategy', required: '', autocomplete: 'off', spellcheck: 'false' });
   view.put = h('button', { type: 'submit', title: 'In force until the next reload' }, 'Put in charge');
-  view.back = h('button', { type: 'button', onclick: () => act(view.back, `/rollback?pool=${encodeURIComponent(pool.name)}`, null, `${pool.name}: rolled back`) }, 'Roll back');
+  view.back = h('button', { type: 'button', onclick: () => view.back.ariaDisabled === 'true' ? toast(view.back.title, true) : act(view.back, `/rollback?pool=${encodeURIComponent(pool.name)}`, null, `${pool.name}: rolled back`) }, 'Roll back');
   const form = h('form', { onsubmit: event => {
     event.preventDefault();
     const name = field.value.trim();
@@ -364,7 +369,8 @@ function drawPool(view, pool, now) {
   if (pool.standing === 'proven') chip(view.standing, 'ok', 'change', 'proven');
   else if (pool.standing === 'failed') chip(view.standing, 'bad', 'refused', 'failed');
   else chip(view.standing, 'warn', 'swap', 'on probation' + (left != null ? `, ${Math.ceil(left / 1000)} s` : ''));
-  view.back.disabled = !pool.rollback_to;
+  // not `disabled`, which would take the focus away from who has just pressed it
+  view.back.ariaDisabled = String(!pool.rollback_to);
   view.back.title = pool.rollback_to ? `Puts ${pool.rollback_to} back` : 'There is nothing to roll back to yet';
   view.overridden.hidden = !now.reload.overridden.includes(pool.name);
   view.empty.hidden = pool.backends.length > 0;
@@ -407,7 +413,7 @@ function makeRow(pool, backend) {
   } });
   weight.className = 'weight';
   weight.append(row.field, row.set);
-  row.field.addEventListener('input', () => { row.touched = true; row.set.disabled = false; });
+  row.field.addEventListener('input', () => { row.touched = true; });
   row.act = h('button', { type: 'button', class: 'act', onclick: () => {
     const action = row.draining ? 'ready' : 'drain';
     act(row.act, `${at}/${action}${query}`, null, `${backend.id} ${row.draining ? 'takes requests again' : 'drains: no new requests for it'}`);
@@ -437,10 +443,7 @@ function drawRow(row, pool, backend, now, share, expected) {
   text(row.p99, backend.p99_ms == null ? '–' : time(backend.p99_ms).join(' '));
   text(row.errors, rate(of.error_rate));
   row.errors.classList.toggle('bad', of.error_rate > 0);
-  if (!row.touched && document.activeElement !== row.field) {
-    row.field.value = backend.weight;
-    row.set.disabled = true;
-  }
+  if (!row.touched && document.activeElement !== row.field) row.field.value = backend.weight;
   row.draining = backend.draining;
   text(row.act, backend.draining ? 'Ready' : 'Drain');
   row.act.setAttribute('aria-label', `${backend.draining ? 'Let take requests again:' : 'Drain'} ${backend.id}`);
@@ -454,7 +457,8 @@ function drawRow(row, pool, backend, now, share, expected) {
 // ── what the operator asks for ──
 
 async function act(button, path, body, done) {
-  button.disabled = true;
+  if (button.ariaBusy === 'true') return false;
+  button.ariaBusy = 'true';
   try {
     const request = { method: 'POST' };
     if (body) Object.assign(request, { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } });
@@ -473,7 +477,7 @@ async function act(button, path, body, done) {
     toast('lb does not answer', true);
     return false;
   } finally {
-    button.disabled = false;
+    button.ariaBusy = 'false';
   }
 }
 
