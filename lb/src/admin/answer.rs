@@ -4,7 +4,7 @@
 //! JSON, `message` before `status`, its sentence prefixed `<Error> ` exactly once, as the course's sheet has it.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderMap, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -24,7 +24,7 @@ pub(super) struct Answer {
     /// For 405.
     pub(super) allow: Option<&'static str>,
     /// What only few answers have.
-    pub(super) headers: HeaderMap,
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Serialize)]
@@ -69,7 +69,7 @@ pub(super) fn to_json(value: &impl Serialize) -> Bytes {
 
 impl Answer {
     pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type: TEXT, body: body.into(), allow: None, headers: HeaderMap::new() }
+        Self { status, content_type: TEXT, body: body.into(), allow: None, headers: Vec::new() }
     }
 
     pub(super) fn json(value: &impl Serialize) -> Self {
@@ -87,8 +87,8 @@ impl Answer {
     pub(super) fn into_response(self) -> Response<Full<Bytes>> {
         let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
-        *response.headers_mut() = self.headers;
         let headers = response.headers_mut();
+        headers.extend(self.headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         // what is told here is true now only
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
