@@ -83,7 +83,7 @@ fn a_browser_gets_the_page_and_programs_the_text() {
 #[test]
 fn events_tell_of_requests_and_of_a_swap() {
     let servers = [mock("a"), mock("b")];
-    let list = backends(&[("a", servers[0].local_addr()), ("b", servers[1].local_addr())]);
+    let list = backends(&[("a", servers[0].addr), ("b", servers[1].addr)]);
     let balancer = Balancer::start(&format!("{CONFIG}{list}"));
     let mut events = Events::open(balancer.admin, &[]);
     events.until("the backends", |event| event["pools"][0]["backends"].as_array().unwrap().len() == 2);
