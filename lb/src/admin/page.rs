@@ -77,8 +77,8 @@ fn form(message: &str) -> Answer {
     html(StatusCode::UNAUTHORIZED, &LOGIN.replace("{{message}}", message))
 }
 
-/// On to the page, by GET.
-fn home(cookie: Option<HeaderValue>) -> Answer {
+/// On to the page, by GET: also from where a form has been refused and somebody loads it again.
+pub(super) fn home(cookie: Option<HeaderValue>) -> Answer {
     let mut answer = Answer::text(StatusCode::SEE_OTHER, "");
     answer.headers.push((LOCATION, HeaderValue::from_static("/")));
     answer.headers.extend(cookie.map(|cookie| (SET_COOKIE, cookie)));

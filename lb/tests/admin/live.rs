@@ -141,6 +141,7 @@ fn a_browser_signs_in_with_the_token_and_out_again() {
     let wrong = send(balancer.admin, "POST", "/login", &[&origin], "token=s3cre");
     assert_eq!((wrong.status, wrong.header("set-cookie")), (401, None));
     assert!(wrong.body.contains("This is not the token."));
+    assert_eq!(get(balancer.admin, "/login").header("location"), Some("/"), "who loads that page again");
     let foreign = send(balancer.admin, "POST", "/login", &["origin: http://evil.example"], "token=s3cret");
     assert_eq!((foreign.status, foreign.header("set-cookie")), (403, None));
 
