@@ -69,9 +69,10 @@ function ceiling(n) {
   return [1, 2, 5, 10].map(step => step * power).find(step => step >= n * .999);
 }
 
+const CIRCLE = 'M5 1a4 4 0 1 1 0 8a4 4 0 1 1 0-8z';
 const SHAPES = {
   swap: 'M5 0 10 5 5 10 0 5z', rollback: 'M10 0v10L0 5z', down: 'M0 1h10L5 10z', up: 'M0 9h10L5 0z', refused: 'M0 0h10v10H0z',
-  change: 'M5 1a4 4 0 1 1 0 8a4 4 0 1 1 0-8z',
+  change: CIRCLE, proven: CIRCLE,
 };
 
 function shape(kind) {
@@ -132,7 +133,7 @@ function compare(before, now) {
       else if (kind === 'strategy') say('swap', `${pool.name}: ${was} → ${is}`);
       else say('swap', `${pool.name}: ${is} with ${kind === 'options' ? 'other options' : 'other bytes'}`);
     }
-    if (old.standing === 'on_probation' && pool.standing === 'proven' && was === is) say('change', `${pool.name}: ${is} is proven`);
+    if (old.standing === 'on_probation' && pool.standing === 'proven' && was === is) say('proven', `${pool.name}: ${is} is proven`);
     for (const backend of pool.backends) {
       const then = old.backends.find(then => then.id === backend.id);
       const who = now.pools.length > 1 ? `${backend.id} (${pool.name})` : backend.id;
@@ -243,7 +244,9 @@ function drawChart(now) {
     });
     return points;
   };
-  const requests = series(tick => tick.rate, upper), errors = series(tick => tick.error_rate, upper);
+  const requests = series(tick => tick.rate, upper);
+  // an error is to be seen however many requests go well
+  const errors = series(tick => tick.error_rate, value => value > 0 ? Math.min(middle - 5, upper(value)) : middle);
   const hasErrors = most(tick => tick.error_rate) > 0;
   lines.req.setAttribute('d', path(requests));
   lines['a-req'].setAttribute('d', area(requests, middle));
@@ -268,7 +271,7 @@ function drawChart(now) {
   grid.replaceChildren(...level(upper(rates), `${rate(rates)}/s`), ...level(upper(rates / 2), `${rate(rates / 2)}/s`), ...level(middle, ''),
     ...Array.from({ length: decades + 1 }, (_, i) => level(lower(LEAST_MS * 10 ** i), i ? label(LEAST_MS * 10 ** i) : '')).flat(), ...minutes);
 
-  const shown = marks.filter(mark => now.at - mark.at < WINDOW_MS);
+  const shown = marks.filter(mark => now.at - mark.at < WINDOW_MS && mark.kind !== 'proven');
   chart.marks.replaceChildren(...shown.map(mark => {
     const group = s('g', { class: `mark k-${mark.kind}` }), at = Math.min(width - 1, Math.max(1, x(mark.at)));
     const title = s('title');
