@@ -87,6 +87,8 @@ const keyOf = (pool, backend) => pool.name + '\n' + backend.id;
 
 function take(tick) {
   const before = ticks.at(-1);
+  // the past is told again to who comes back
+  if (before && tick.at <= before.at) return;
   if (before && tick.uptime_s < before.uptime_s - 1) {
     ticks.length = 0;
     mark(tick.at, 'change', 'lb was started again');
@@ -500,6 +502,8 @@ function live(state, words) {
 }
 
 function connect() {
+  source?.close();
+  if (document.hidden) return;
   source = new EventSource('/events');
   source.addEventListener('tick', event => {
     const tick = JSON.parse(event.data);
@@ -511,11 +515,17 @@ function connect() {
     live('lost', 'no connection');
     // the browser tries again by itself unless it was refused
     if (source.readyState !== EventSource.CLOSED) return;
-    source.close();
     setTimeout(() => fetch('/status', { method: 'HEAD' }).then(
       response => response.status === 401 ? location.reload() : connect(), connect), 2000);
   };
 }
+
+// A page that nobody sees gives its connection back, as browsers have six for one address; what it misses is told when it is seen.
+document.addEventListener('visibilitychange', () => {
+  if (!document.hidden) return connect();
+  source.close();
+  document.title = 'lb';
+});
 
 // a connection that died without a word
 setInterval(() => {
