@@ -44,6 +44,8 @@ function text(element, value) {
 
 const rate = n => n == null ? '–' : n === 0 ? '0' : n < 10 ? n.toFixed(1) : n < 10e3 ? Math.round(n).toLocaleString('en') :
   n < 1e6 ? (n / 1e3).toFixed(1) + 'k' : (n / 1e6).toFixed(2) + 'M';
+/** Without what stands before it anyway. */
+const bare = sentence => sentence.replace('<Error> ', '').replace(/ \[stage \w+\]$/, '');
 const percent = n => (100 * n).toFixed(1) + ' %';
 
 /** Number and unit of a duration. */
@@ -157,7 +159,7 @@ function compare(before, now) {
   for (const old of before.pools) if (!now.pools.some(pool => pool.name === old.name)) say('change', `pool ${old.name} is gone`);
   if (now.reload.refused > before.reload.refused) {
     const last = now.reload.last;
-    say('refused', `reload refused${last?.stage ? ` at ${last.stage}` : ''}${last?.reason ? `: ${last.reason}` : ''}`);
+    say('refused', `reload refused${last?.stage ? ` at ${last.stage}` : ''}${last?.reason ? `: ${bare(last.reason)}` : ''}`);
   }
   if (now.stopping && !before.stopping) say('change', 'lb is stopping: running requests finish');
 }
@@ -471,7 +473,7 @@ async function act(button, path, body, done) {
     if (response.status === 401) { location.reload(); return false; }
     const answer = await response.json().catch(() => ({}));
     if (!response.ok) {
-      const reason = String(answer.message ?? `status ${response.status}`).replace('<Error> ', '');
+      const reason = bare(String(answer.message ?? `status ${response.status}`));
       toast(answer.stage ? `Refused at ${answer.stage}: ${reason}` : reason, true);
       return false;
     }
