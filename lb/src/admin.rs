@@ -8,10 +8,14 @@ mod answer;
 mod api;
 mod backends;
 pub mod course;
+mod events;
 mod guard;
 mod health;
 mod index;
+mod page;
 mod reload;
 mod server;
+mod session;
+mod tick;
 
 pub use server::{BindError, Listener, Server, Shared, bind};

@@ -4,7 +4,7 @@
 //! JSON, `message` before `status`, its sentence prefixed `<Error> ` exactly once, as the course's sheet has it.
 
 use bytes::Bytes;
-use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderValue, WWW_AUTHENTICATE};
+use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
 use http::{Response, StatusCode};
 use http_body_util::Full;
 use serde::Serialize;
@@ -14,6 +14,7 @@ use crate::generation::CourseAnswer;
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
+pub(super) const HTML: &str = "text/html; charset=utf-8";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Answer {
@@ -22,6 +23,8 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// For 405.
     pub(super) allow: Option<&'static str>,
+    /// What only few answers have.
+    pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
 #[derive(Serialize)]
@@ -66,15 +69,15 @@ pub(super) fn to_json(value: &impl Serialize) -> Bytes {
 
 impl Answer {
     pub(super) fn text(status: StatusCode, body: impl Into<Bytes>) -> Self {
-        Self { status, content_type: TEXT, body: body.into(), allow: None }
+        Self { status, content_type: TEXT, body: body.into(), allow: None, headers: Vec::new() }
     }
 
     pub(super) fn json(value: &impl Serialize) -> Self {
-        Self { status: StatusCode::OK, content_type: JSON, body: to_json(value), allow: None }
+        Self { content_type: JSON, ..Self::text(StatusCode::OK, to_json(value)) }
     }
 
     pub(super) fn failure(status: StatusCode, sentence: &str) -> Self {
-        Self { status, content_type: JSON, body: failure_body(sentence), allow: None }
+        Self { content_type: JSON, ..Self::text(status, failure_body(sentence)) }
     }
 
     pub(super) fn wrong_method(path: &str, allow: &'static str) -> Self {
@@ -85,6 +88,7 @@ impl Answer {
         let mut response = Response::new(Full::new(self.body));
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
+        headers.extend(self.headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
         // what is told here is true now only
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
@@ -106,7 +110,7 @@ impl From<ControlError> for Answer {
 
 impl From<CourseAnswer> for Answer {
     fn from(answer: CourseAnswer) -> Self {
-        Self { status: answer.status, content_type: JSON, body: answer.body, allow: answer.allow }
+        Self { content_type: JSON, allow: answer.allow, ..Self::text(answer.status, answer.body) }
     }
 }
 

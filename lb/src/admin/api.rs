@@ -8,14 +8,15 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::HOST;
 use http::{Method, Request, Response, StatusCode, request};
-use http_body_util::{BodyExt, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
 
 use super::answer::Answer;
 use super::backends::{Target, pool_of};
+use super::events::{Events, last_seen};
 use super::index::INDEX;
 use super::server::Shared;
-use super::{course, health, reload};
+use super::{course, health, page, reload};
 use crate::config::DEFAULT_POOL;
 use crate::telemetry::CONTENT_TYPE;
 
@@ -28,7 +29,7 @@ const DISCARD_BYTES_MAX: usize = 16 << 20;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Every route with its methods; `{id}` stands for one segment.
-pub(super) const ROUTES: [(&str, &str); 14] = [
+pub(super) const ROUTES: [(&str, &str); 17] = [
     ("/", "GET, HEAD"),
     ("/rep", "GET, HEAD"),
     ("/add", "POST"),
@@ -38,28 +39,38 @@ pub(super) const ROUTES: [(&str, &str); 14] = [
     ("/readyz", "GET, HEAD"),
     ("/status", "GET, HEAD"),
     ("/backends", "GET, HEAD"),
+    ("/events", "GET"),
     ("/reload", "POST"),
     ("/rollback", "POST"),
+    ("/login", "POST, GET, HEAD"),
+    ("/logout", "POST"),
     ("/backends/{id}/drain", "POST"),
     ("/backends/{id}/ready", "POST"),
     ("/backends/{id}/weight", "POST"),
 ];
 
+/// Whole, or events one after the other.
+pub(super) type Body = Either<Full<Bytes>, Events>;
+
 /// Answers one request.
-pub(super) async fn respond(shared: &Shared, request: Request<Incoming>) -> Response<Full<Bytes>> {
+pub(super) async fn respond(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
     let (head, body) = request.into_parts();
     let answer = match allowed(shared, &head) {
+        Ok(()) if head.uri.path() == "/events" => match shared.feed.join(last_seen(&head.headers)) {
+            Ok(events) => return events.into_response().map(Either::Right),
+            Err(answer) => answer,
+        },
         Ok(()) => match read(&head, body).await {
             Ok(body) => route(shared, &head, &body).await,
             Err(answer) => answer,
         },
-        Err(answer) => answer,
+        Err(refused) => page::or_login(&head, refused),
     };
     if !is_reading(&head.method) {
         let (method, path) = (&head.method, head.uri.path());
         tracing::info!(%method, path, status = answer.status.as_u16(), "admin request");
     }
-    answer.into_response()
+    answer.into_response().map(Either::Left)
 }
 
 /// Whether there is such a route, by this method, for this client; in that order for a stranger nothing but the refusal shows.
@@ -99,7 +110,8 @@ fn methods_of(path: &str) -> Option<&'static str> {
 async fn route(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
     let path = head.uri.path();
     match path {
-        "/" => Answer::text(StatusCode::OK, index_for(head)),
+        "/" if page::is_wanted(head) => page::page(),
+        "/" => page::vary(Answer::text(StatusCode::OK, index_for(head))),
         "/metrics" => Answer { content_type: CONTENT_TYPE, ..Answer::text(StatusCode::OK, shared.metrics.render()) },
         "/healthz" => health::healthz(shared).await,
         "/readyz" => health::readyz(shared),
@@ -107,6 +119,9 @@ async fn route(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
         "/backends" => shared.handle.backends().await.map_or_else(Answer::from, |backends| Answer::json(&backends)),
         "/reload" => reload::answer(&shared.handle, head.uri.query(), body).await,
         "/rollback" => reload::answer_rollback(&shared.handle, head.uri.query()).await,
+        "/login" if is_reading(&head.method) => page::home(None),
+        "/login" => page::login(&shared.guard, body),
+        "/logout" => page::logout(&shared.guard, &head.headers),
         "/rep" | "/add" | "/rm" => course::answer(&shared.handle, &head.method, path, body).await.into(),
         _ => change(shared, head, body).await,
     }

@@ -7,12 +7,13 @@
 //!
 //! Invariants: pure but for [`Guard::new`]; the token is compared by its digest, so the time taken says nothing about it.
 
-use http::header::{AUTHORIZATION, HOST, HeaderMap, ORIGIN};
+use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::uri::Authority;
 use http::{Method, StatusCode, Version, request};
 use sha2::{Digest, Sha256};
 
 use super::answer::Answer;
+use super::session::Sessions;
 use crate::config::Secret;
 
 /// The rules with what they compare against.
@@ -21,10 +22,12 @@ pub(super) struct Guard {
     token: Option<[u8; 32]>,
     /// This machine's name, lower case.
     hostname: Option<String>,
+    /// Browsers that have shown the token and carry a cookie in its place.
+    sessions: Sessions,
 }
 
-/// The routes that ask for no token: what probes call.
-const OPEN_ROUTES: [&str; 2] = ["/healthz", "/readyz"];
+/// The routes that ask for no token: what probes call, and where one shows it.
+const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/login"];
 
 // === impl Guard ===
 
@@ -32,7 +35,8 @@ impl Guard {
     pub(super) fn new(token: Option<&Secret>) -> Self {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         let hostname = hostname.map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty());
-        Self { token: token.map(|token| Sha256::digest(token.expose()).into()), hostname }
+        let token = token.map(|token| Sha256::digest(token.expose()).into());
+        Self { token, hostname, sessions: Sessions::default() }
     }
 
     /// Lets a request pass, or says why not.
@@ -40,6 +44,22 @@ impl Guard {
         let host = self.check_host(head)?;
         self.check_token(head)?;
         check_origin(head, host.as_ref())
+    }
+
+    /// Whether a token is asked for.
+    pub(super) fn has_token(&self) -> bool {
+        self.token.is_some()
+    }
+
+    /// For the right token a cookie that stands for it; `None` for a wrong one.
+    pub(super) fn sign_in(&self, token: &str) -> Option<std::io::Result<HeaderValue>> {
+        let given: [u8; 32] = Sha256::digest(token.trim_ascii()).into();
+        self.token.as_ref().is_some_and(|wanted| is_equal(&given, wanted)).then(|| self.sessions.begin())
+    }
+
+    /// From now on the request's cookie stands for nothing.
+    pub(super) fn sign_out(&self, headers: &HeaderMap) {
+        self.sessions.end(headers);
     }
 
     /// The request's authority, if it has one (HTTP/1.0 need not).
@@ -80,17 +100,18 @@ impl Guard {
 
     fn check_token(&self, head: &request::Parts) -> Result<(), Answer> {
         let Some(wanted) = &self.token else { return Ok(()) };
-        if OPEN_ROUTES.contains(&head.uri.path()) || bearer(&head.headers).is_some_and(|given| is_equal(&given, wanted))
-        {
+        let has_token = || bearer(&head.headers).is_some_and(|given| is_equal(&given, wanted));
+        if OPEN_ROUTES.contains(&head.uri.path()) || has_token() || self.sessions.has(&head.headers) {
             return Ok(());
         }
         Err(Answer::failure(StatusCode::UNAUTHORIZED, "this needs the admin token: Authorization: Bearer TOKEN"))
     }
 }
 
-/// A change must not be sent by a page of another origin. Programs send no Origin; a browser always does with a change.
+/// A change must not be sent by a page of another origin. Programs send no Origin; a browser always does with a change, and where a
+/// page listens to events of another origin, which is not to take the places of those that may.
 fn check_origin(head: &request::Parts, host: Option<&Authority>) -> Result<(), Answer> {
-    if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) {
+    if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) && head.uri.path() != "/events" {
         return Ok(());
     }
     let is_own = |origin: &[u8]| {
@@ -110,7 +131,7 @@ fn bearer(headers: &HeaderMap) -> Option<[u8; 32]> {
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| Sha256::digest(token.trim_ascii()).into())
 }
 
-fn is_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
+pub(super) fn is_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
     a.iter().zip(b).fold(0, |different, (a, b)| different | (a ^ b)) == 0
 }
 
@@ -191,6 +212,7 @@ mod tests {
         let reading = [("host", "localhost"), ("origin", "http://evil.example")];
         assert_eq!(check(&guard(None), "GET", "/rep", &reading), 200, "reading changes nothing");
         assert_eq!(check(&guard(None), "DELETE", "/rm", &reading), 403);
+        assert_eq!(check(&guard(None), "GET", "/events", &reading), 403, "it would take a viewer's place");
     }
 
     #[test]
@@ -207,5 +229,29 @@ mod tests {
             assert_eq!(check(&guard(Some("s3cret")), "GET", path, &[("host", "localhost")]), 200);
         }
         assert_eq!(check(&guard(Some("s3cret")), "GET", "/", &[("host", "localhost")]), 401);
+    }
+
+    #[test]
+    fn a_cookie_stands_for_the_token_until_it_is_signed_out() {
+        let guard = guard(Some("s3cret"));
+        assert!(guard.sign_in("s3cre").is_none() && guard.sign_in("").is_none());
+        let cookie = guard.sign_in("s3cret").unwrap().unwrap();
+        let cookie = cookie.to_str().unwrap().split(';').next().unwrap();
+        let with = |cookie: &str| check(&guard, "POST", "/reload", &[("host", "localhost"), ("cookie", cookie)]);
+        assert_eq!(with(cookie), 200);
+        assert_eq!(with(&format!("theme=dark; {cookie}")), 200);
+        let (name, id) = cookie.split_once('=').unwrap();
+        for wrong in
+            [format!("{name}="), format!("{name}=s3cret"), format!("other={id}"), format!("{cookie}0"), id.into()]
+        {
+            assert_eq!(with(&wrong), 401, "{wrong}");
+        }
+        let fields = [("host", "localhost"), ("cookie", cookie), ("origin", "http://localhost:8080")];
+        assert_eq!(check(&guard, "POST", "/reload", &fields), 403, "a page on the proxy's port has the cookie too");
+        let mut headers = HeaderMap::new();
+        headers.insert("cookie", cookie.parse().unwrap());
+        guard.sign_out(&headers);
+        assert_eq!(with(cookie), 401);
+        assert!(self::guard(None).sign_in("").is_none(), "without a token there is nothing to sign in to");
     }
 }

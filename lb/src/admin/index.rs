@@ -1,15 +1,16 @@
-//! The page at `/`: what can be asked here, with the commands to ask it.
+//! What scripts get at `/`: what can be asked here, with the commands to ask it.
 //!
 //! Invariant: it names every route that [`super::api`] serves, and no other (a test holds the two together).
 
-/// Plain text, for curl as much as for a browser.
+/// Plain text; browsers get the live page of [`super::page`].
 pub(super) const INDEX: &str = "\
-lb, admin port
+lb, admin port; a browser gets a live page here
 
 look
   GET  /rep                          the replicas of the pool default, as the course has it
   GET  /backends                     every backend with its state, as JSON
   GET  /status                       generation, strategies, runtime changes, as JSON
+  GET  /events                       one event a second, as JSON: what browsers draw at /
   GET  /metrics                      for Prometheus
   GET  /healthz                      200 while lb itself is in order
   GET  /readyz                       200 while every pool can serve
@@ -24,6 +25,8 @@ change
   POST   /backends/{id}/drain        no new requests for it
   POST   /backends/{id}/ready        it takes requests again
   POST   /backends/{id}/weight       {\"weight\":5}, from 0 to 256
+  POST   /login                      token=TOKEN for a cookie in place of the header, for browsers
+  POST   /logout                     the cookie stands for nothing more
          /backends/{id}/… takes ?pool=NAME for another pool than default, and %20 for a space in an id
 
 for example

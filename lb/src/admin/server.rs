@@ -11,11 +11,13 @@ use std::time::Duration;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::api;
+use super::events::{self, Feed};
 use super::guard::Guard;
 use crate::config::Secret;
 use crate::control::Handle;
@@ -25,6 +27,8 @@ use crate::telemetry::Metrics;
 const CONNECTIONS_MAX: usize = 512;
 /// For a head, and between two requests (hyper has one timer for both): longer than the usual scrape interval.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(75);
+/// How long what was sent may stay unacknowledged.
+const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long answers that are being written may take when lb ends.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -34,6 +38,7 @@ pub struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) handle: Handle,
     pub(super) guard: Guard,
+    pub(super) feed: Feed,
     stopping: AtomicBool,
 }
 
@@ -79,7 +84,7 @@ pub fn bind(address: SocketAddr) -> Result<Listener, BindError> {
 impl Shared {
     pub fn new(hall: Arc<Hall>, metrics: Arc<Metrics>, handle: Handle, token: Option<&Secret>) -> Arc<Self> {
         let guard = Guard::new(token);
-        Arc::new(Self { hall, metrics, handle, guard, stopping: AtomicBool::new(false) })
+        Arc::new(Self { hall, metrics, handle, guard, feed: Feed::default(), stopping: AtomicBool::new(false) })
     }
 
     pub(super) fn is_stopping(&self) -> bool {
@@ -103,6 +108,7 @@ impl Server {
     pub fn start(listener: Listener, shared: Arc<Shared>) -> std::io::Result<Self> {
         let socket = TcpListener::from_std(listener.socket)?;
         let (close, closing) = watch::channel(false);
+        tokio::spawn(events::tell(shared.clone(), closing.clone()));
         let accepting = tokio::spawn(accept(socket, shared.clone(), closing));
         Ok(Self { address: listener.address, shared, close, accepting })
     }
@@ -137,6 +143,8 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>, mut closing: watch::Re
         };
         match accepted {
             (Ok(place), Ok((stream, _))) => {
+                // a browser that is gone without a word would keep its place for a quarter of an hour
+                let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE_MAX));
                 let connection = serve(stream, shared.clone(), closing.clone());
                 connections.spawn(async move {
                     connection.await;

@@ -125,7 +125,7 @@ impl Display for Report<'_> {
         for address in &self.proxy {
             writeln!(f, "  serving        http://{address}")?;
         }
-        writeln!(f, "  admin          http://{}", self.admin)?;
+        writeln!(f, "  admin          http://{}   (in a browser: a live page)", self.admin)?;
         if self.loaded.config.course.on_proxy_port {
             writeln!(f, "  course         /rep, /add and /rm on the serving port too")?;
         }

@@ -182,6 +182,21 @@ impl HistogramSum {
         self.sum_ns
     }
 
+    /// The duration in nanoseconds that a fraction `q` of them does not exceed, those of one bucket taken as evenly spread in it, as
+    /// Prometheus' `histogram_quantile` does; the last bound when it lies beyond. `None` when there are none.
+    pub(super) fn quantile(&self, q: f64) -> Option<u64> {
+        let rank = q * self.count() as f64;
+        let (mut low, mut below) = (0, 0);
+        for (bound, up_to) in self.cumulative() {
+            if up_to > below && up_to as f64 >= rank {
+                let part = (rank - below as f64) / (up_to - below) as f64;
+                return Some(low + (part * (bound - low) as f64) as u64);
+            }
+            (low, below) = (bound, up_to);
+        }
+        (self.count() > 0).then_some(low)
+    }
+
     /// The bounds, each with the number of durations up to it, as the exposition wants them; the unbounded bucket is not
     /// among them, its number is `count()`.
     pub(super) fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
@@ -226,6 +241,17 @@ mod tests {
         assert!(
             [REQUEST_BOUNDS_NS, PICK_BOUNDS_NS, PAUSE_BOUNDS_NS].iter().all(|bounds| bounds.is_sorted_by(|a, b| a < b))
         );
+    }
+
+    #[test]
+    fn a_quantile_lies_in_the_bucket_of_its_rank() {
+        let mut sum = HistogramSum::new(REQUEST_BOUNDS_NS);
+        assert_eq!(sum.quantile(0.5), None);
+        (0..98).for_each(|_| sum.observe(200_000)); // in the bucket from 100 to 250 µs
+        (0..2).for_each(|_| sum.observe(60_000_000_000)); // beyond the last bound
+        assert_eq!(sum.quantile(0.49), Some(175_000), "half of the bucket");
+        assert_eq!(sum.quantile(0.98), Some(250_000), "all of it");
+        assert_eq!(sum.quantile(0.99), Some(10_000_000_000), "no more is known");
     }
 
     #[test]

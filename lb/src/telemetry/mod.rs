@@ -20,6 +20,7 @@ mod shard;
 mod snapshot;
 mod strategies;
 mod totals;
+mod traffic;
 
 #[cfg(test)]
 mod tests;
@@ -30,3 +31,4 @@ pub use reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryRe
 pub use retired::RETIRED_SERIES_STAY;
 pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, SLOW_PICK, WorkerShard};
 pub use totals::{BackendTotals, PickTotals, PoolTotals};
+pub use traffic::{BackendTraffic, PoolTraffic, Quantiles, Traffic};

@@ -8,5 +8,6 @@ mod course;
 mod guard;
 mod harness;
 mod lifecycle;
+mod live;
 mod logs;
 mod mistakes;

@@ -1,0 +1,186 @@
+//! A tick: what the live page is told every second, as compact JSON.
+//!
+//! Invariants: counts are totals since the start, so a page that misses a tick loses nothing; times are milliseconds; what is not
+//! known (a quantile without requests) is `null`.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use serde::Serialize;
+
+use crate::control::{BackendStatus, LastReload, PoolStatus, ReloadStatus, Status};
+use crate::telemetry::{Quantiles, SwapKind, Traffic};
+
+#[derive(Serialize)]
+pub(super) struct Tick<'a> {
+    /// Since the Unix epoch.
+    at: u64,
+    version: &'a str,
+    workers: usize,
+    generation: u64,
+    uptime_s: f64,
+    stopping: bool,
+    /// A token is asked for: one can sign out.
+    guarded: bool,
+    requests: u64,
+    errors: u64,
+    in_flight: i64,
+    #[serde(flatten)]
+    times: Times,
+    reload: Reload<'a>,
+    pools: Vec<Pool<'a>>,
+}
+
+/// What a tick says beside status and traffic.
+#[derive(Clone, Copy)]
+pub(super) struct Standing {
+    pub(super) stopping: bool,
+    pub(super) guarded: bool,
+}
+
+/// Over the last seconds.
+#[derive(Serialize)]
+struct Times {
+    p50_ms: Option<f64>,
+    p99_ms: Option<f64>,
+}
+
+#[derive(Serialize)]
+struct Reload<'a> {
+    running: bool,
+    refused: u64,
+    /// Pools with a strategy that the file does not say.
+    overridden: Vec<&'a str>,
+    differs: &'a [String],
+    last: Option<&'a LastReload>,
+}
+
+#[derive(Serialize)]
+struct Pool<'a> {
+    name: &'a str,
+    strategy: &'a str,
+    version: &'a str,
+    sha256: Option<&'a str>,
+    standing: &'a str,
+    probation_left_ms: Option<u64>,
+    rollback_to: Option<&'a str>,
+    swaps: Swaps,
+    backends: Vec<Backend<'a>>,
+}
+
+#[derive(Serialize)]
+struct Swaps {
+    options: u64,
+    plugin: u64,
+    strategy: u64,
+    rollback: u64,
+}
+
+#[derive(Serialize)]
+struct Backend<'a> {
+    id: &'a str,
+    address: &'a str,
+    weight: u16,
+    origin: &'a str,
+    healthy: bool,
+    eligible: bool,
+    draining: bool,
+    in_flight: u32,
+    reason: Option<&'a str>,
+    responses: u64,
+    errors: u64,
+    /// How often it was found down.
+    downs: u64,
+    #[serde(flatten)]
+    times: Times,
+}
+
+// === impl Tick ===
+
+impl<'a> Tick<'a> {
+    /// `earlier` is a reading of some seconds before `now`: quantiles are of the time between.
+    pub(super) fn new(status: &'a Status, now: &Traffic, earlier: &Traffic, standing: Standing) -> Self {
+        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self {
+            at: since.as_millis() as u64,
+            version: status.version,
+            workers: status.workers,
+            generation: status.generation,
+            uptime_s: status.uptime_s,
+            stopping: standing.stopping,
+            guarded: standing.guarded,
+            requests: now.requests,
+            errors: now.errors,
+            in_flight: now.in_flight,
+            times: now.quantiles_since(earlier).into(),
+            reload: Reload::new(&status.reload, now.reloads_refused),
+            pools: status.pools.iter().map(|pool| Pool::new(pool, now, earlier)).collect(),
+        }
+    }
+}
+
+// === impl Reload ===
+
+impl<'a> Reload<'a> {
+    fn new(status: &'a ReloadStatus, refused: u64) -> Self {
+        let ReloadStatus { running, overrides, differs, rolled_back: _, last } = status;
+        let overridden = overrides.iter().map(|of| &*of.pool).collect();
+        Self { running: *running, refused, overridden, differs, last: last.as_ref() }
+    }
+}
+
+// === impl Pool ===
+
+impl<'a> Pool<'a> {
+    fn new(pool: &'a PoolStatus, now: &Traffic, earlier: &Traffic) -> Self {
+        let swaps = now.pools.get(&*pool.name).map(|pool| pool.swaps).unwrap_or_default();
+        Self {
+            name: &pool.name,
+            strategy: &pool.strategy,
+            version: &pool.strategy_version,
+            sha256: pool.strategy_sha256.as_deref(),
+            standing: pool.strategy_standing,
+            probation_left_ms: pool.probation_left_ms,
+            rollback_to: pool.rollback_to.as_deref(),
+            swaps: Swaps {
+                options: swaps[SwapKind::Options as usize],
+                plugin: swaps[SwapKind::Plugin as usize],
+                strategy: swaps[SwapKind::Strategy as usize],
+                rollback: swaps[SwapKind::Rollback as usize],
+            },
+            backends: pool.backends.iter().map(|backend| Backend::new(backend, now, earlier)).collect(),
+        }
+    }
+}
+
+// === impl Backend ===
+
+impl<'a> Backend<'a> {
+    fn new(status: &'a BackendStatus, now: &Traffic, earlier: &Traffic) -> Self {
+        let [now, earlier] = [now, earlier].map(|traffic| traffic.backend(&status.pool, &status.id));
+        Self {
+            id: &status.id,
+            address: &status.address,
+            weight: status.weight,
+            origin: status.origin,
+            healthy: status.healthy,
+            eligible: status.eligible,
+            draining: status.draining,
+            in_flight: status.in_flight,
+            reason: status.reason.as_deref(),
+            responses: now.responses,
+            errors: now.errors,
+            downs: now.downs,
+            times: now.quantiles_since(earlier).into(),
+        }
+    }
+}
+
+// === impl Times ===
+
+impl From<Option<Quantiles>> for Times {
+    fn from(quantiles: Option<Quantiles>) -> Self {
+        // to the microsecond, which is more than the buckets know
+        let ms = |of: std::time::Duration| of.as_micros() as f64 / 1000.0;
+        Self { p50_ms: quantiles.map(|of| ms(of.p50)), p99_ms: quantiles.map(|of| ms(of.p99)) }
+    }
+}

@@ -1,0 +1,166 @@
+//! Traffic: one reading of what goes through the balancer, as numbers, for whoever draws it while it happens. Two readings make rates
+//! and quantiles of the time between them.
+//!
+//! Invariant: a reading is of one moment, so its parts agree; series that a scrape no longer shows are not in it.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
+use super::hub::Metrics;
+use super::reason::{ReloadOutcome, SwapKind};
+use super::snapshot::{Backend, Snapshot};
+
+/// All that goes through, since the start.
+#[derive(Clone, Debug)]
+pub struct Traffic {
+    pub requests: u64,
+    /// Of them, those answered with a 5xx.
+    pub errors: u64,
+    pub in_flight: i64,
+    pub reloads_refused: u64,
+    pub pools: BTreeMap<Arc<str>, PoolTraffic>,
+    durations: HistogramSum,
+}
+
+/// What goes to one pool.
+#[derive(Clone, Debug, Default)]
+pub struct PoolTraffic {
+    /// By [`SwapKind`].
+    pub swaps: [u64; SwapKind::COUNT],
+    pub backends: BTreeMap<Arc<str>, BackendTraffic>,
+}
+
+/// What goes to one backend.
+#[derive(Clone, Debug)]
+pub struct BackendTraffic {
+    pub responses: u64,
+    /// Responses with a 5xx, and attempts without a response.
+    pub errors: u64,
+    /// How often it was found down: it may be up again before anybody looks.
+    pub downs: u64,
+    durations: HistogramSum,
+}
+
+/// How long it took half of them at most, and all but one in a hundred.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Quantiles {
+    pub p50: Duration,
+    pub p99: Duration,
+}
+
+/// What a backend has answered before its first request.
+const NOTHING: BackendTraffic = BackendTraffic { responses: 0, errors: 0, downs: 0, durations: EMPTY };
+const EMPTY: HistogramSum = HistogramSum::new(REQUEST_BOUNDS_NS);
+
+// === impl Metrics ===
+
+impl Metrics {
+    /// What has gone through so far.
+    pub fn traffic(&self) -> Traffic {
+        Traffic::of(&self.shared().snapshot())
+    }
+}
+
+// === impl Traffic ===
+
+impl Traffic {
+    fn of(snapshot: &Snapshot) -> Self {
+        let mut traffic = Self {
+            requests: 0,
+            errors: 0,
+            in_flight: 0,
+            reloads_refused: snapshot.reloads.iter().map(|of| of.outcomes[ReloadOutcome::Failure as usize]).sum(),
+            pools: BTreeMap::new(),
+            durations: EMPTY,
+        };
+        for requests in &snapshot.requests {
+            traffic.requests += requests.by_code.values().sum::<u64>();
+            traffic.errors += fives(requests.by_code.iter().map(|((code, _), count)| (*code, *count)));
+            traffic.in_flight += requests.in_flight;
+            requests.durations.values().for_each(|durations| traffic.durations.add_since(durations, &EMPTY));
+        }
+        for (name, pool) in &snapshot.pools {
+            traffic.pools.entry(name.clone()).or_default().swaps = pool.swaps;
+        }
+        for backend in &snapshot.backends {
+            let pool = traffic.pools.entry(backend.pool.clone()).or_default();
+            pool.backends.insert(backend.backend.clone(), BackendTraffic::of(backend));
+        }
+        traffic
+    }
+
+    /// Of the requests that ended since `earlier`; `None` when there were none.
+    pub fn quantiles_since(&self, earlier: &Self) -> Option<Quantiles> {
+        Quantiles::between(&earlier.durations, &self.durations)
+    }
+
+    /// Zeros for a backend that is not known.
+    pub fn backend(&self, pool: &str, id: &str) -> &BackendTraffic {
+        self.pools.get(pool).and_then(|pool| pool.backends.get(id)).unwrap_or(&NOTHING)
+    }
+}
+
+// === impl BackendTraffic ===
+
+impl BackendTraffic {
+    fn of(backend: &Backend) -> Self {
+        let by_code = backend.by_code.iter().map(|(code, count)| (*code, *count));
+        Self {
+            responses: backend.by_code.values().sum(),
+            errors: fives(by_code) + backend.errors.iter().sum::<u64>(),
+            downs: backend.health.as_ref().map_or(0, |health| health.transitions_down),
+            durations: backend.to_head.clone(),
+        }
+    }
+
+    /// Of the time to the response's head, since `earlier`; `None` without responses.
+    pub fn quantiles_since(&self, earlier: &Self) -> Option<Quantiles> {
+        Quantiles::between(&earlier.durations, &self.durations)
+    }
+}
+
+// === impl Quantiles ===
+
+impl Quantiles {
+    fn between(earlier: &HistogramSum, later: &HistogramSum) -> Option<Self> {
+        let mut since = EMPTY;
+        since.add_since(later, earlier);
+        let of = |q| since.quantile(q).map(Duration::from_nanos);
+        Some(Self { p50: of(0.5)?, p99: of(0.99)? })
+    }
+}
+
+fn fives(by_code: impl Iterator<Item = (u16, u64)>) -> u64 {
+    by_code.filter(|(code, _)| (500..600).contains(code)).map(|(_, count)| count).sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use http::Method;
+
+    use super::*;
+
+    #[test]
+    fn two_readings_tell_of_the_time_between_them() {
+        let metrics = Metrics::new();
+        let (pool, backend) = (metrics.pool(0, "l", "p"), metrics.backend(0, "p", "b"));
+        pool.request_finished(&Method::GET, 200, 9_000_000_000);
+        let before = metrics.traffic();
+        assert_eq!((before.requests, before.errors, before.quantiles_since(&before)), (1, 0, None));
+        for (code, count) in [(200, 98), (503, 2)] {
+            for _ in 0..count {
+                pool.request_finished(&Method::POST, code, 400_000);
+                backend.response(code, 400_000);
+            }
+        }
+        let after = metrics.traffic();
+        assert_eq!((after.requests, after.errors), (101, 2));
+        let quantiles = after.quantiles_since(&before).unwrap();
+        assert_eq!(quantiles.p50, Duration::from_micros(375), "in the middle of 250 to 500 µs, without the 9 s before");
+        let [then, now] = [&before, &after].map(|traffic| traffic.backend("p", "b"));
+        assert_eq!((now.responses - then.responses, now.errors), (100, 2));
+        assert!(now.quantiles_since(then).is_some() && after.backend("p", "none").responses == 0);
+    }
+}

@@ -1,0 +1,168 @@
+//! The live page over real sockets: who gets it, what its events tell, and the cookie in place of the token.
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
+
+use serde_json::Value;
+
+use crate::harness::{Answer, Balancer, PATIENCE, backends, get, mock, send};
+
+const CONFIG: &str = "[strategy]\nname = \"round_robin\"\n";
+const BROWSER: &str = "accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
+
+/// A stream of events.
+struct Events(BufReader<TcpStream>);
+
+// === impl Events ===
+
+impl Events {
+    fn open(admin: SocketAddr, headers: &[&str]) -> Self {
+        let stream = TcpStream::connect(admin).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
+        // in HTTP/1.0 the body comes as it is, without chunks
+        write!(&stream, "GET /events HTTP/1.0\r\nhost: {admin}\r\n{lines}\r\n").unwrap();
+        Self(BufReader::new(stream))
+    }
+
+    /// The next line, without its end; `None` at the end.
+    fn line(&mut self) -> Option<String> {
+        let mut line = String::new();
+        let read = self.0.read_line(&mut line).unwrap();
+        (read > 0).then(|| line.trim_end().to_owned())
+    }
+
+    /// The next event's data; `None` at the end.
+    fn next(&mut self) -> Option<Value> {
+        loop {
+            if let Some(data) = self.line()?.strip_prefix("data: ") {
+                return Some(serde_json::from_str(data).unwrap());
+            }
+        }
+    }
+
+    /// Reads on until an event is as wanted.
+    fn until(&mut self, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
+        let deadline = std::time::Instant::now() + PATIENCE;
+        loop {
+            let event = self.next().unwrap_or_else(|| panic!("the end before {what}"));
+            if is_wanted(&event) {
+                return event;
+            }
+            assert!(std::time::Instant::now() < deadline, "waited in vain for {what}; at last {event}");
+        }
+    }
+}
+
+fn with_token() -> Balancer {
+    let folder = crate::harness::folder(CONFIG);
+    std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
+    Balancer::start_in(folder, &["--set", "admin.token_file=token"])
+}
+
+/// `name=value` of the cookie that an answer sets.
+fn cookie(answer: &Answer) -> String {
+    answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
+}
+
+#[test]
+fn a_browser_gets_the_page_and_programs_the_text() {
+    let balancer = Balancer::start(CONFIG);
+    let page = send(balancer.admin, "GET", "/", &[BROWSER], "");
+    assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
+    assert!(page.header("content-security-policy").unwrap().starts_with("default-src 'none'"));
+    assert!(page.body.starts_with("<!doctype html>") && page.body.contains("EventSource"));
+    for accept in ["accept: */*", "accept: text/plain", "x-none: 1"] {
+        let text = send(balancer.admin, "GET", "/", &[accept], "");
+        assert_eq!((text.status, text.header("content-type")), (200, Some("text/plain; charset=utf-8")), "{accept}");
+        assert!(text.body.contains("GET  /events") && text.header("vary") == Some("accept"));
+    }
+    assert_eq!(send(balancer.admin, "HEAD", "/events", &[], "").status, 405);
+}
+
+#[test]
+fn events_tell_of_requests_and_of_a_swap() {
+    let servers = [mock("a"), mock("b")];
+    let list = backends(&[("a", servers[0].addr), ("b", servers[1].addr)]);
+    let balancer = Balancer::start(&format!("{CONFIG}{list}"));
+    let mut events = Events::open(balancer.admin, &[]);
+    events.until("the backends", |event| event["pools"][0]["backends"].as_array().unwrap().len() == 2);
+    for _ in 0..6 {
+        assert_eq!(get(balancer.proxy, "/home").status, 200);
+    }
+    let told = events.until("six requests", |event| event["requests"] == 6);
+    let pool = &told["pools"][0];
+    assert_eq!((&pool["strategy"], &told["errors"], &told["in_flight"]), (&"round_robin".into(), &0.into(), &0.into()));
+    for backend in pool["backends"].as_array().unwrap() {
+        assert_eq!((&backend["responses"], &backend["weight"]), (&3.into(), &1.into()), "{backend}");
+        assert!(backend["p50_ms"].as_f64() <= backend["p99_ms"].as_f64() && backend["p50_ms"].is_f64(), "{backend}");
+    }
+    assert!(told["p50_ms"].as_f64() > Some(0.0), "{told}");
+    assert!(get(balancer.admin, "/metrics").body.contains("code=\"200\"} 6\n"), "the same as is scraped");
+
+    let other = r#"{"strategy":{"name":"least_connections"}}"#;
+    assert_eq!(send(balancer.admin, "POST", "/reload", &[], other).status, 200);
+    let told = events.until("the swap", |event| event["pools"][0]["strategy"] == "least_connections");
+    assert_eq!(
+        (&told["pools"][0]["swaps"]["strategy"], &told["reload"]["overridden"][0]),
+        (&1.into(), &"default".into())
+    );
+    let refused = send(balancer.admin, "POST", "/reload", &[], r#"{"strategy":{"name":"none"}}"#);
+    assert_eq!(refused.status, 422);
+    let told = events.until("the refusal", |event| event["reload"]["refused"] == 1);
+    assert_eq!(told["reload"]["last"]["stage"], "find");
+
+    // one that opens later begins with what the first one saw
+    let first = Events::open(balancer.admin, &[]).next().unwrap();
+    assert_eq!(first["requests"], 0, "{first}");
+    let after = Events::open(balancer.admin, &["last-event-id: 1"]).until("what was missed", |_| true);
+    assert!(after["at"].as_u64() > first["at"].as_u64());
+}
+
+#[test]
+fn events_end_when_lb_stops() {
+    let mut balancer = Balancer::start(CONFIG);
+    let mut events = Events::open(balancer.admin, &[]);
+    assert!(events.next().is_some());
+    balancer.signal("TERM");
+    while events.next().is_some() {}
+    assert!(balancer.end().success());
+}
+
+#[test]
+fn a_browser_signs_in_with_the_token_and_out_again() {
+    let balancer = with_token();
+    let form = send(balancer.admin, "GET", "/", &[BROWSER], "");
+    assert_eq!((form.status, form.header("content-type")), (401, Some("text/html; charset=utf-8")));
+    assert!(form.body.contains("action=\"/login\"") && !form.body.contains("s3cret"));
+    assert_eq!(get(balancer.admin, "/").header("content-type"), Some("application/json"), "programs get the refusal");
+
+    let origin = format!("origin: http://{}", balancer.admin);
+    let wrong = send(balancer.admin, "POST", "/login", &[&origin], "token=s3cre");
+    assert_eq!((wrong.status, wrong.header("set-cookie")), (401, None));
+    assert!(wrong.body.contains("This is not the token."));
+    assert_eq!(get(balancer.admin, "/login").header("location"), Some("/"), "who loads that page again");
+    let foreign = send(balancer.admin, "POST", "/login", &["origin: http://evil.example"], "token=s3cret");
+    assert_eq!((foreign.status, foreign.header("set-cookie")), (403, None));
+
+    let right = send(balancer.admin, "POST", "/login", &[&origin], "token=s3cret");
+    assert_eq!((right.status, right.header("location")), (303, Some("/")));
+    let attributes = right.header("set-cookie").unwrap();
+    assert!(attributes.contains("; HttpOnly; SameSite=Strict") && !attributes.contains("s3cret"), "{attributes}");
+    let carried = format!("cookie: {}", cookie(&right));
+    assert!(send(balancer.admin, "GET", "/", &[BROWSER, &carried], "").body.contains("EventSource"));
+    assert_eq!(Events::open(balancer.admin, &[&carried]).next().unwrap()["guarded"], true);
+    assert_eq!(send(balancer.admin, "POST", "/reload", &[&origin, &carried], "").status, 200);
+    let foreign = ["origin: http://evil.example", carried.as_str()];
+    assert_eq!(send(balancer.admin, "POST", "/reload", &foreign, "").status, 403);
+
+    let out = send(balancer.admin, "POST", "/logout", &[&origin, &carried], "");
+    assert_eq!(out.status, 303);
+    assert!(out.header("set-cookie").unwrap().contains("Max-Age=0"));
+    assert_eq!(send(balancer.admin, "GET", "/metrics", &[&carried], "").status, 401);
+    let mut refused = Events::open(balancer.admin, &[&carried]);
+    assert!(refused.line().unwrap().contains(" 401 "));
+    let mut rest = String::new();
+    refused.0.read_to_string(&mut rest).unwrap();
+    assert!(!rest.contains("event: tick"));
+}
