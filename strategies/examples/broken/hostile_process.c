@@ -28,7 +28,7 @@ __attribute__((constructor)) static void constructor(void) { end_process(IN_CONS
 void at_init(void) { end_process(IN_INIT); }
 #endif
 
-struct hostile { char way[32]; };
+struct hostile { const lb_host *host; char way[32]; };
 
 /* The string behind "name": in the options, or "". */
 static void option(lb_str config, const char *name, char *value, size_t room) {
@@ -47,6 +47,7 @@ static void *idle(void *nothing) {
 }
 static lb_status hostile_new(const lb_host *host, lb_str config, lb_sink *err, lb_strategy **out) {
   struct hostile *hostile = calloc(1, sizeof *hostile);
+  hostile->host = host;
   char path[1024];
   pthread_t thread;
   option(config, "way", hostile->way, sizeof hostile->way);
@@ -98,8 +99,10 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
   }
   return LB_NONE;
 }
+/* Something, or there would be nothing to take over. */
 static lb_status hostile_export(lb_strategy *strategy, lb_sink *out) {
-  (void)strategy, (void)out;
+  const lb_str word = TEXT("x");
+  ((struct hostile *)strategy)->host->sink_write(out, word);
   return LB_OK;
 }
 static lb_status hostile_import(lb_strategy *strategy, uint32_t version, lb_str bytes, lb_sink *err) {
