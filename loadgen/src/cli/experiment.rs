@@ -115,11 +115,7 @@ fn plan_of(scenario: Scenario, args: &ExperimentArgs) -> Result<Plan, Failure> {
         for name in named {
             let found = known.iter().find(|arm| arm.label == *name || arm.strategy == *name);
             let arm = found.cloned();
-            let mut arm = arm.unwrap_or_else(|| ArmPlan {
-                label: name.clone(),
-                strategy: name.clone(),
-                options: toml::Table::new(),
-            });
+            let mut arm = arm.unwrap_or_else(|| ArmPlan::plain(name, name));
             let same = plan.arms.iter().filter(|other| other.strategy == arm.strategy && other.options == arm.options);
             let again = same.count();
             if again > 0 {

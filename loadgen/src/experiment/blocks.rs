@@ -138,7 +138,7 @@ impl Course<'_> {
         stage.swap(arm)?;
         let retries = Snapshot::take(&stage.balancer.admin)?.retries();
         let stop = Stop::AfterTime(self.blocks.segment);
-        let mut engine = engine_plan(stage, self.plan, self.rated.arrivals, stop, seed);
+        let mut engine = engine_plan(stage, self.plan, arm, self.rated.arrivals, stop, seed);
         engine.warm_up = self.blocks.wash_out;
         let mut conductor = Conductor::start(stage, engine, &format!("block {block}, {}", arm.label))?;
         let flow = conductor.until(None);

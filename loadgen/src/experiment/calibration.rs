@@ -21,13 +21,20 @@ pub(super) struct Rated {
     pub(super) capacity_rps: Option<f64>,
 }
 
-/// What every request of the plan looks like, sent by this arrival law until `stop`.
-pub(super) fn engine_plan(stage: &Stage, plan: &plan::Plan, arrivals: Arrivals, stop: Stop, seed: u64) -> load::Plan {
+/// What every request to this arm looks like, sent by this arrival law until `stop`.
+pub(super) fn engine_plan(
+    stage: &Stage,
+    plan: &plan::Plan,
+    arm: &ArmPlan,
+    arrivals: Arrivals,
+    stop: Stop,
+    seed: u64,
+) -> load::Plan {
     let target = load::Target { addresses: vec![stage.balancer.target], host: stage.balancer.host.clone() };
     let mut engine = load::Plan::new(target, arrivals, stop);
     engine.requests = vec![load::Request::get(&plan.requests.path)];
     engine.keys = plan.requests.keys;
-    engine.cost = plan.requests.cost;
+    engine.cost = plan.requests.cost.times(arm.cost_factor);
     engine.timeout = plan.requests.timeout;
     engine.seed = seed;
     if let LoadPlan::Open { outstanding, .. } = plan.load {
@@ -49,18 +56,14 @@ pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Resu
         Rate::Rps(rps) => return Ok(Rated { arrivals: arrivals(rps), rps, capacity_rps: None }),
         Rate::OfCapacity(part) => part,
     };
-    let even = ArmPlan {
-        label: "round_robin, to calibrate".into(),
-        strategy: "round_robin".into(),
-        options: toml::Table::new(),
-    };
+    let even = ArmPlan::plain("round_robin, to calibrate", "round_robin");
     let is_in_charge = plan.arms.iter().any(|arm| arm.label == stage.in_charge && arm.strategy == even.strategy);
     if !is_in_charge {
         stage.swap(&even)?;
     }
     let budget = plan.budget.mul_f64(SHARE).min(LONGEST).max(Duration::from_secs(3));
     stage.progress.say(&format!("finding out what the pool can take, for {:.0} s", budget.as_secs_f64()));
-    let engine = engine_plan(stage, plan, Arrivals::Closed { connections: 1 }, Stop::WhenTold, seeds.requests);
+    let engine = engine_plan(stage, plan, &even, Arrivals::Closed { connections: 1 }, Stop::WhenTold, seeds.requests);
     let goal = Goal { p99: plan.requests.calm_p99, ..Goal::default() };
     let interrupt = stage.interrupt.clone();
     let found = load::calibrate(&engine, &goal, budget, |handle, _| {

@@ -38,7 +38,7 @@ pub(super) fn run(
             let what = if plan.sizes.len() > 1 { format!("{}, N = {n}", arm.label) } else { arm.label.clone() };
             let ledger = stage.open_ledger(&what)?;
             let arrivals = Arrivals::Closed { connections: connections as usize };
-            let engine = engine_plan(stage, plan, arrivals, Stop::AfterRequests(requests), seeds.requests);
+            let engine = engine_plan(stage, plan, arm, arrivals, Stop::AfterRequests(requests), seeds.requests);
             let mut conductor = Conductor::start(stage, engine, &what)?;
             let flow = conductor.until(None)?;
             let began_ms = conductor.began_ms;

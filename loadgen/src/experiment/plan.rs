@@ -92,6 +92,9 @@ pub struct ArmPlan {
     pub label: String,
     pub strategy: String,
     pub options: toml::Table,
+    /// What its requests cost their servers, relative to those of the other arms: 1, or a difference that is planted.
+    #[serde(default = "no_handicap")]
+    pub cost_factor: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -196,6 +199,19 @@ impl Plan {
         };
         let path = format!("config/experiments/{name}.toml");
         Some(Self::parse(text, Path::new(&path)).expect("the shipped plans are sound, a test says"))
+    }
+}
+
+fn no_handicap() -> f64 {
+    1.0
+}
+
+// === impl ArmPlan ===
+
+impl ArmPlan {
+    /// Without options.
+    pub fn plain(label: &str, strategy: &str) -> Self {
+        Self { label: label.into(), strategy: strategy.into(), options: toml::Table::new(), cost_factor: 1.0 }
     }
 }
 

@@ -374,6 +374,7 @@ impl Declared {
             strategy: arm.strategy.clone(),
             strategy_sha256: file.and_then(|file| file.sha256.clone()).unwrap_or_default(),
             options: serde_json::to_value(&arm.options).unwrap_or_default(),
+            cost_factor: arm.cost_factor,
             config_sha256: config_sha256.to_owned(),
             expectation: self.of(&arm.strategy).to_owned(),
         }

@@ -59,7 +59,7 @@ fn one(
     record: &mut Record,
 ) -> Result<Flow, ExperimentError> {
     let mut ledger = stage.open_ledger(&arm.label)?;
-    let mut engine = engine_plan(stage, plan, rated.arrivals, Stop::AfterTime(duration), seeds.requests);
+    let mut engine = engine_plan(stage, plan, arm, rated.arrivals, Stop::AfterTime(duration), seeds.requests);
     engine.warm_up = warm_up;
     let mut conductor = Conductor::start(stage, engine, &arm.label)?;
     let start = Instant::now() - Duration::from_nanos(conductor.handle.ns_at(Instant::now())) + warm_up;

@@ -1,7 +1,7 @@
 //! How much a target can take: the highest rate at which it still keeps a goal, found by trying.
 //!
-//! First a closed loop saturates the target: no open loop can do better, so that is where the search may stop. From half of it a
-//! ladder of rates climbs by 1.2 until one is too much (or descends until one is not), then the gap is bisected. A rate is only
+//! First a closed loop saturates the target: no open loop can do better, so that is where the search may stop. From four
+//! fifths of it a ladder of rates climbs by 1.2 until one is too much (or descends until one is not), then the gap is bisected. A rate is only
 //! believed to be too much if it is so twice: one hiccup of the machine must not halve the answer.
 //!
 //! Why: loads told as parts of capacity (0.5, 0.7, 0.9 of it) mean the same on every machine; absolute ones do not. [`Search`] is
@@ -85,6 +85,8 @@ pub struct Search {
 }
 
 const LADDER: f64 = 1.2;
+/// Where the ladder begins, as a part of what a closed loop achieves: few pools keep less, so few steps are spent below.
+const FIRST: f64 = 0.8;
 /// Rates that are this close are the same.
 const PRECISION: f64 = 1.03;
 /// Nobody needs the capacity of something slower than this.
@@ -207,7 +209,7 @@ pub fn calibrate(
     }
     let saturated_rps = saturated.ok() as f64 / saturated.seconds();
 
-    let mut search = Search::new(saturated_rps / 2.0, saturated_rps * LADDER);
+    let mut search = Search::new(saturated_rps * FIRST, saturated_rps * LADDER);
     let mut steps: Vec<Step> = Vec::new();
     while let Some(asked_rps) = search.next() {
         let step_time = budget.mul_f64(STEP_SHARE).max(Duration::from_secs_f64((SAMPLES / asked_rps).min(10.0)));

@@ -73,6 +73,20 @@ impl Cost {
         if time > MAX { Err(BadCost::TooLong(time)) } else { Ok(()) }
     }
 
+    /// The same law, so many times as long.
+    #[must_use]
+    pub fn times(self, factor: f64) -> Self {
+        match self {
+            Self::None => Self::None,
+            Self::Constant { time } => Self::Constant { time: time.mul_f64(factor) },
+            Self::Exponential { mean } => Self::Exponential { mean: mean.mul_f64(factor) },
+            Self::Normal { mean, deviation } => {
+                Self::Normal { mean: mean.mul_f64(factor), deviation: deviation.mul_f64(factor) }
+            }
+            Self::Pareto { mean, shape } => Self::Pareto { mean: mean.mul_f64(factor), shape },
+        }
+    }
+
     /// The cost of request `index`, in microseconds.
     pub(super) fn us(&self, seed: u64, index: u64) -> Option<u64> {
         let mut random = draws(seed, index, Stream::Cost);
@@ -154,6 +168,18 @@ mod tests {
         assert!(distance(Cost::Normal { mean, deviation: mean }, seed, truncated) < critical, "seed {seed}");
         let pareto = Pareto::new(100.0 / 3.0, 1.5).unwrap();
         assert!(distance(Cost::Pareto { mean, shape: 1.5 }, seed, |ms| pareto.cdf(ms)) < critical, "seed {seed}");
+    }
+
+    #[test]
+    fn a_law_times_a_factor_draws_the_same_numbers_times_that_factor() {
+        for text in ["constant:5ms", "exponential:10ms", "normal:10ms,5ms", "pareto:10ms,1.5"] {
+            let cost: Cost = text.parse().unwrap();
+            for index in 0..1000 {
+                let (once, longer) = (cost.us(7, index).unwrap() as f64, cost.times(1.5).us(7, index).unwrap() as f64);
+                assert!((longer - 1.5 * once).abs() <= 1.5, "{text}, request {index}: {once} and {longer} µs");
+            }
+        }
+        assert_eq!(Cost::None.times(1.5), Cost::None);
     }
 
     #[test]

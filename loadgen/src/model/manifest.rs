@@ -76,6 +76,9 @@ pub struct Arm {
     pub strategy_sha256: String,
     /// The strategy's options as it was given them; `{}` for none.
     pub options: serde_json::Value,
+    /// What its requests cost their servers, relative to the other arms': 1, unless a difference was planted.
+    #[serde(default = "no_handicap")]
+    pub cost_factor: f64,
     /// Of the whole configuration that lb ran with, hexadecimal.
     pub config_sha256: String,
     /// What the strategy declares of its shares, as the contract spells it: `{"balance":"exact"}`; "" for nothing.
@@ -167,6 +170,10 @@ pub enum Severity {
     Warning,
     /// The numbers say nothing about the strategies.
     Invalid,
+}
+
+fn no_handicap() -> f64 {
+    1.0
 }
 
 // === impl Manifest ===

@@ -146,6 +146,7 @@ mod tests {
             strategy: STRATEGY.into(),
             strategy_sha256: String::new(),
             options,
+            cost_factor: 1.0,
             config_sha256: String::new(),
             expectation: String::new(),
         }

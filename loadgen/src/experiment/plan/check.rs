@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::file::{self, File};
 use super::{ArmPlan, BlockPlan, Fault, FaultKind, Law, LoadPlan, MockPlan, Plan, PlanError, Rate, RequestPlan};
-use crate::load::parse_duration;
+use crate::load::{Cost, parse_duration};
 use crate::model::Scenario;
 
 /// The text that is checked, for places in errors.
@@ -39,7 +39,7 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
     if let (LoadPlan::Closed { .. }, Some(_)) = (&load, &blocks) {
         return Err(text.wrong(load_at, "load.loop", "blocks need an open loop: a closed one asks a slow arm less"));
     }
-    let arms = text.arms(arms)?;
+    let arms = text.arms(arms, requests.cost)?;
     let smallest = sizes.iter().copied().min().unwrap_or(1);
     let mut faults: Vec<Fault> =
         faults.iter().map(|fault| text.fault(fault, smallest)).collect::<Result<_, PlanError>>()?;
@@ -66,7 +66,7 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
 }
 
 fn arm_default() -> ArmPlan {
-    ArmPlan { label: "round_robin".into(), strategy: "round_robin".into(), options: toml::Table::new() }
+    ArmPlan::plain("round_robin", "round_robin")
 }
 
 // === impl Text ===
@@ -179,16 +179,21 @@ impl Text<'_> {
         })
     }
 
-    fn arms(&self, arms: Vec<Spanned<file::Arm>>) -> Result<Vec<ArmPlan>, PlanError> {
+    fn arms(&self, arms: Vec<Spanned<file::Arm>>, cost: Cost) -> Result<Vec<ArmPlan>, PlanError> {
         let mut found: Vec<ArmPlan> = Vec::new();
         for arm in arms {
             let span = arm.span();
-            let file::Arm { label, strategy, options } = arm.into_inner();
+            let file::Arm { label, strategy, options, cost_factor } = arm.into_inner();
             let label = label.unwrap_or_else(|| strategy.clone());
             if found.iter().any(|other| other.label == label) {
                 return Err(self.wrong(span, "arms.label", format!("{label:?} is the label of another arm too")));
             }
-            found.push(ArmPlan { label, strategy, options });
+            if let Some(factor) = cost_factor.as_ref().filter(|_| cost == Cost::None) {
+                let reason = "has nothing to multiply: say what a request costs with load.cost";
+                return Err(self.wrong(factor.span(), "arms.cost_factor", reason));
+            }
+            let cost_factor = self.number(cost_factor.as_ref(), "arms.cost_factor", 1.0, 0.01..=100.0)?;
+            found.push(ArmPlan { label, strategy, options, cost_factor });
         }
         if found.is_empty() {
             found.push(arm_default());
@@ -295,6 +300,14 @@ mod tests {
             (
                 "[load]\nloop = \"closed\"\n[[arms]]\nstrategy = \"a\"\n[[arms]]\nstrategy = \"a\"",
                 "label of another arm",
+            ),
+            (
+                "[load]\nloop = \"closed\"\n[[arms]]\nstrategy = \"a\"\ncost_factor = 1.15",
+                "line 5: arms.cost_factor: has nothing to multiply",
+            ),
+            (
+                "[load]\nloop = \"closed\"\ncost = \"constant:1ms\"\n[[arms]]\nstrategy = \"a\"\ncost_factor = 0",
+                "line 6: arms.cost_factor: must be from 0.01 to 100",
             ),
             (
                 "[load]\nloop = \"closed\"\n[[faults]]\nat = \"1s\"\nkind = \"slow\"",

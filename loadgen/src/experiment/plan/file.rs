@@ -89,6 +89,7 @@ pub(super) struct Arm {
     pub(super) strategy: String,
     #[serde(default)]
     pub(super) options: Table,
+    pub(super) cost_factor: Option<Spanned<f64>>,
 }
 
 #[derive(Debug, Deserialize)]

@@ -20,6 +20,14 @@ pub(super) fn blocks(run: &Run) -> Vec<Block> {
     blocks.push(Block::Paragraph(
         "A percentile is only given if at least ten requests lie beyond it: 1,000 requests for a p99, 10,000 for a p99.9.".into(),
     ));
+    let planted = manifest.arms.iter().filter(|arm| arm.cost_factor != 1.0);
+    blocks.extend(planted.map(|arm| {
+        let factor = format::decimals(arm.cost_factor, 2);
+        Block::Paragraph(format!(
+            "A difference was planted: requests to {} cost their servers {factor} times what they cost with the other arms.",
+            arm.label
+        ))
+    }));
     blocks.push(Block::List(vec![
         format!("Backends: {}.", manifest.backends.description),
         format!("Keys: {}.", manifest.backends.keys),

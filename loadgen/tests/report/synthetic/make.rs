@@ -20,6 +20,7 @@ pub(super) fn arm(label: &str, strategy: &str, options: serde_json::Value, expec
         strategy: strategy.into(),
         strategy_sha256: sha("library"),
         options,
+        cost_factor: 1.0,
         config_sha256: sha("config"),
         expectation: expectation.into(),
     }
