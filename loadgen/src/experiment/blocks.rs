@@ -21,6 +21,9 @@ use crate::statistics::{ArmBlocks, Looks, Orders, StopRule, is_invalid, precisio
 
 /// What ending and reporting take of the budget.
 const RESERVE: Duration = Duration::from_secs(5);
+/// Up to this share of an arm's segments may be in doubt. A machine hiccups, and then whoever is in charge has a bad second, which the
+/// median over blocks does not follow; what befalls more of them is no hiccup, and falls to one arm sooner than to another.
+const DOUBTED_SHARE: f64 = 0.1;
 const WHOLE: &str = "whole run";
 
 /// What all segments share.
@@ -30,8 +33,14 @@ struct Course<'a> {
     rated: Rated,
     pool: Vec<String>,
     declared: &'a Declared,
-    doubts: Vec<String>,
+    doubts: Vec<Doubt>,
     client: ClientCount,
+}
+
+/// A segment in which the generator was in doubt of itself.
+struct Doubt {
+    arm: String,
+    what: String,
 }
 
 /// Answers the comparison over the blocks that were completed, also if the run was interrupted.
@@ -52,10 +61,13 @@ pub(super) fn run(
     let ended = course.go_on(stage, seeds, record);
     stage.close_ledger(ledger, WHOLE, course.client)?;
     // told once, not once for each segment
-    if let [first, ..] = course.doubts.as_slice() {
-        let of = format!("in {} of {} segments, such as {first}", course.doubts.len(), record.cells.len());
-        stage.doubt(&[of]);
+    let of = |arm: &ArmPlan| record.cells.iter().filter(|cell| cell.arm == arm.label).count();
+    let segments: Vec<(&str, usize)> = plan.arms.iter().map(|arm| (arm.label.as_str(), of(arm))).collect();
+    let (severity, finding) = generator(&course.doubts, &segments);
+    if severity != Severity::Passed {
+        stage.progress.say(&format!("doubtful: {finding}"));
     }
+    stage.mark(severity, "generator", finding);
 
     let (completed, stopped) = match &ended {
         Ok(ended) => ended.clone(),
@@ -76,6 +88,22 @@ pub(super) fn run(
         *compared = Some(comparison);
     }
     ended.map(drop)
+}
+
+/// What the doubts of single segments mean for all of them. `segments`: how many each arm had.
+fn generator(doubts: &[Doubt], segments: &[(&str, usize)]) -> (Severity, String) {
+    let all: usize = segments.iter().map(|(_, count)| count).sum();
+    let [first, ..] = doubts else {
+        return (Severity::Passed, format!("it kept to its schedule in all {all} segments"));
+    };
+    let share = |&(arm, count): &(&str, usize)| {
+        doubts.iter().filter(|doubt| doubt.arm == arm).count() as f64 / count.max(1) as f64
+    };
+    let severity = match segments.iter().map(share).fold(0.0, f64::max) > DOUBTED_SHARE {
+        true => Severity::Invalid,
+        false => Severity::Warning,
+    };
+    (severity, format!("in {} of {all} segments, such as {}", doubts.len(), first.what))
 }
 
 fn millis(time: Duration) -> u64 {
@@ -151,7 +179,8 @@ impl Course<'_> {
             return Err(ExperimentError::Interrupted(format!("in block {block}")));
         }
         if !outcome.doubts.is_empty() {
-            self.doubts.push(format!("block {block}, {}: {}", arm.label, outcome.doubts.join("; ")));
+            let what = format!("block {block}, {}: {}", arm.label, outcome.doubts.join("; "));
+            self.doubts.push(Doubt { arm: arm.label.clone(), what });
         }
         stage.check_in_charge(arm)?;
         let law = judge::law(self.declared, self.plan, arm, &self.pool);
@@ -176,5 +205,23 @@ impl Course<'_> {
             others.iter().map(|arm| (arm.label.as_str(), numbers(arm))).collect();
         let others: Vec<ArmBlocks<'_>> = others.iter().map(|(arm, numbers)| ArmBlocks { arm, numbers }).collect();
         precision(&numbers(baseline), &others, judge::settings(self.blocks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hiccup_is_a_warning_and_many_of_one_arm_make_the_run_invalid() {
+        let segments = [("a", 20), ("b", 20)];
+        let of = |arm: &str, count: usize| {
+            (0..count).map(|n| Doubt { arm: arm.into(), what: format!("block {n}") }).collect::<Vec<_>>()
+        };
+        let judge = |doubts: Vec<Doubt>| generator(&doubts, &segments).0;
+        assert_eq!(judge(of("a", 0)), Severity::Passed);
+        assert_eq!(judge(of("a", 2)), Severity::Warning);
+        assert_eq!(judge(of("a", 2).into_iter().chain(of("b", 2)).collect()), Severity::Warning);
+        assert_eq!(judge(of("b", 3)), Severity::Invalid);
     }
 }
