@@ -9,6 +9,7 @@ pub mod command;
 mod health;
 mod launcher;
 mod members;
+mod options;
 mod overlay;
 mod plugins;
 mod pool_state;
@@ -28,11 +29,12 @@ pub use command::{
     Add, AttachedBackend, BackendStatus, Change, ControlError, Handle, OverlayStatus, PoolStatus, Remove, Replicas,
     Status,
 };
+pub use options::Options;
 pub use plugins::{FoundStrategy, LoadedStrategy};
 pub use preflight::{Preflight, preflight};
 pub use reload::{
     LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
     ReloadStatus, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
-pub use start::{CheckReport, Control, Options, StartError, StartReport, check, list_strategies, start};
+pub use start::{CheckReport, Control, StartError, StartReport, check, list_strategies, start};
 pub use watch::WatchStatus;

@@ -17,37 +17,18 @@ use super::builder::Builder;
 use super::command::{Handle, OverlayStatus};
 use super::launcher::Launcher;
 use super::members::{Entry, Members, Origin};
+use super::options::Options;
 use super::overlay::{Overlay, Plan};
 use super::plugins::{self, LoadedStrategy, key_of};
 use super::pool_state::PoolState;
 use super::state_dir::{Holder, StateDir};
 use super::vet::{VetBackend, VetError, Vetter};
 use super::watch::{Attempt, Taken, Watch};
-use crate::config::{Config, Pool, Source, resolve_address};
-use crate::generation::{CourseCall, Generation, Hall, Settings};
-use crate::listener::Listener;
-use crate::telemetry::Metrics;
+use crate::config::{Config, Pool, resolve_address};
+use crate::generation::{Generation, Hall, Settings};
 
 /// Commands that may wait for the actor.
 const COMMANDS_MAX: usize = 256;
-
-/// What control needs to start.
-pub struct Options {
-    pub config: Config,
-    pub metrics: Arc<Metrics>,
-    /// Those of `config.proxy.listen`, open; a reload may change them.
-    pub listeners: Vec<Arc<Listener>>,
-    /// Forget changes that were made at run time.
-    pub fresh: bool,
-    /// Where `config` came from and is read again at a reload; without it every reload is refused.
-    pub source: Option<Source>,
-    /// SHA-256 of the text that `config` was read from. With it and `source`, files are watched as `config` has it.
-    pub loaded: Option<[u8; 32]>,
-    /// The `lb` in whose child processes plugins are tried first; without one they are not.
-    pub vet: Option<PathBuf>,
-    /// Where the course's routes on the proxy's own port go, while `course.on_proxy_port` says so.
-    pub course: Option<mpsc::Sender<CourseCall>>,
-}
 
 /// The running control wing.
 pub struct Control {

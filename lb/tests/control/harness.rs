@@ -75,18 +75,7 @@ pub(crate) async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T
 }
 
 pub(crate) async fn try_start(folder: &Path, text: &str, fresh: bool) -> Result<Control, StartError> {
-    let metrics = Metrics::new();
-    control::start(Options {
-        config: config(folder, text),
-        metrics,
-        listeners: Vec::new(),
-        fresh,
-        source: None,
-        loaded: None,
-        vet: None,
-        course: None,
-    })
-    .await
+    control::start(Options { fresh, ..Options::new(config(folder, text), Metrics::new()) }).await
 }
 
 // === impl Rig ===
@@ -98,16 +87,7 @@ impl Rig {
 
     pub(crate) async fn start_with(config: Config, fresh: bool) -> Self {
         let metrics = Metrics::new();
-        let options = Options {
-            config,
-            metrics: metrics.clone(),
-            listeners: Vec::new(),
-            fresh,
-            source: None,
-            loaded: None,
-            vet: None,
-            course: None,
-        };
+        let options = Options { fresh, ..Options::new(config, metrics.clone()) };
         let control = bounded("the start", control::start(options)).await.unwrap_or_else(|error| panic!("{error}"));
         let (sender, generations) = watch::channel(control.hall.current());
         let mut seat = control.hall.seat();

@@ -79,16 +79,7 @@ async fn every_pick_is_a_backend_of_its_own_list_while_members_and_strategies_ch
         ..Source::default()
     };
     let config = config::load(&source).unwrap().config;
-    let options = Options {
-        config,
-        metrics: Metrics::new(),
-        listeners: Vec::new(),
-        fresh: true,
-        source: Some(source),
-        loaded: None,
-        vet: None,
-        course: None,
-    };
+    let options = Options { fresh: true, source: Some(source), ..Options::new(config, Metrics::new()) };
     let control = control::start(options).await.unwrap();
     let (handle, hall) = (&control.handle, control.hall.clone());
     let first = hall.current().pools[0].backends[0].clone();

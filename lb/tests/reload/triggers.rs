@@ -148,16 +148,7 @@ async fn one_runs_at_a_time_and_those_that_wait_are_one() {
         ..Source::default()
     };
     let config = config::load(&source).unwrap().config;
-    let options = Options {
-        config,
-        metrics: Metrics::new(),
-        listeners: Vec::new(),
-        fresh: true,
-        source: Some(source),
-        loaded: None,
-        vet: None,
-        course: None,
-    };
+    let options = Options { fresh: true, source: Some(source), ..Options::new(config, Metrics::new()) };
     let control = control::start(options).await.unwrap();
     std::fs::write(folder.path().join("lb.toml"), named("least_connections")).unwrap();
     let handle = &control.handle;

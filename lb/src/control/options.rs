@@ -1,0 +1,47 @@
+//! What control is started with.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use tokio::sync::mpsc;
+
+use crate::config::{Config, Source};
+use crate::generation::CourseCall;
+use crate::listener::Listener;
+use crate::telemetry::Metrics;
+
+/// What control needs to start.
+pub struct Options {
+    pub config: Config,
+    pub metrics: Arc<Metrics>,
+    /// Those of `config.proxy.listen`, open; a reload may change them.
+    pub listeners: Vec<Arc<Listener>>,
+    /// Forget changes that were made at run time.
+    pub fresh: bool,
+    /// Where `config` came from and is read again at a reload; without it every reload is refused.
+    pub source: Option<Source>,
+    /// SHA-256 of the text that `config` was read from. With it and `source`, files are watched as `config` has it.
+    pub loaded: Option<[u8; 32]>,
+    /// The `lb` in whose child processes plugins are tried first; without one they are not.
+    pub vet: Option<PathBuf>,
+    /// Where the course's routes on the proxy's own port go, while `course.on_proxy_port` says so.
+    pub course: Option<mpsc::Sender<CourseCall>>,
+}
+
+// === impl Options ===
+
+impl Options {
+    /// With nothing but these: it keeps what was changed at run time, has no listener, refuses reloads and tries no plugin.
+    pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
+        Self {
+            config,
+            metrics,
+            listeners: Vec::new(),
+            fresh: false,
+            source: None,
+            loaded: None,
+            vet: None,
+            course: None,
+        }
+    }
+}
