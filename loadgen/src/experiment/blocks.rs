@@ -103,7 +103,8 @@ fn generator(doubts: &[Doubt], segments: &[(&str, usize)]) -> (Severity, String)
         true => Severity::Invalid,
         false => Severity::Warning,
     };
-    (severity, format!("in {} of {all} segments, such as {}", doubts.len(), first.what))
+    let which = if doubts.len() == 1 { "" } else { "such as " };
+    (severity, format!("in {} of {all} segments, {which}{}", doubts.len(), first.what))
 }
 
 fn millis(time: Duration) -> u64 {

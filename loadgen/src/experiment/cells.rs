@@ -3,7 +3,7 @@
 use super::calibration::engine_plan;
 use super::conductor::{Conductor, Flow};
 use super::judge;
-use super::plan::{LoadPlan, Plan};
+use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::probe;
 use super::record::{About, Record};
 use super::run::{Declared, ExperimentError};
@@ -21,7 +21,7 @@ pub(super) fn run(
     record: &mut Record,
     disruptions: &mut Vec<Disruption>,
 ) -> Result<(), ExperimentError> {
-    let LoadPlan::Closed { connections, requests } = plan.load else { return Err(ExperimentError::NotOpen) };
+    let LoadPlan::Closed { repeats, .. } = plan.load else { return Err(ExperimentError::NotOpen) };
     for arm in &plan.arms {
         stage.swap(arm)?;
         let mut before = None;
@@ -35,38 +35,62 @@ pub(super) fn run(
                 }
                 before = Some((n, homes));
             }
-            let what = if plan.sizes.len() > 1 { format!("{}, N = {n}", arm.label) } else { arm.label.clone() };
-            let ledger = stage.open_ledger(&what)?;
-            let arrivals = Arrivals::Closed { connections: connections as usize };
-            let engine = engine_plan(stage, plan, arm, arrivals, Stop::AfterRequests(requests), seeds.requests);
-            let mut conductor = Conductor::start(stage, engine, &what)?;
-            let flow = conductor.until(None)?;
-            let began_ms = conductor.began_ms;
-            let (outcome, watch) = conductor.finish()?;
-            let retries = stage.close_ledger(ledger, &what, client_count(outcome.segments.iter()))?;
-            stage.check_in_charge(arm)?;
             let law = judge::law(declared, plan, arm, &pool);
-            let about = About {
-                key: CellKey { arm: arm.label.clone(), n, block: 1 },
-                pool: &pool,
-                law: law.as_ref(),
-                asked_rps: None,
-                retries: Some(retries),
-                began_ms,
-            };
-            let total = outcome.total();
-            record.keep(about, &total, &outcome, &watch);
-            stage.doubt(&outcome.doubts);
-            stage.progress.say(&format!(
-                "{what}: {} answered in {:.2} s, {:.0}/s",
-                total.answered,
-                total.seconds(),
-                total.rps()
-            ));
-            if flow == Flow::Interrupted {
-                return Err(ExperimentError::Interrupted(format!("in {what}")));
+            for repeat in 1..=repeats {
+                let cell = About {
+                    key: CellKey { arm: arm.label.clone(), n, block: repeat },
+                    pool: &pool,
+                    law: law.as_ref(),
+                    asked_rps: None,
+                    retries: None,
+                    began_ms: 0,
+                };
+                // the first is that of a run without repeats
+                let seed = if repeat == 1 { seeds.requests } else { seeds.of_block(repeat) };
+                one(stage, plan, arm, cell, seed, record)?;
             }
         }
     }
     Ok(())
+}
+
+/// One arm on one size of the pool, once. What is only known afterwards is filled in here.
+fn one(
+    stage: &mut Stage,
+    plan: &Plan,
+    arm: &ArmPlan,
+    mut about: About<'_>,
+    seed: u64,
+    record: &mut Record,
+) -> Result<(), ExperimentError> {
+    let LoadPlan::Closed { connections, requests, repeats } = plan.load else { return Err(ExperimentError::NotOpen) };
+    let mut what = arm.label.clone();
+    if plan.sizes.len() > 1 {
+        what += &format!(", N = {}", about.key.n);
+    }
+    if repeats > 1 {
+        what += &format!(", {} of {repeats}", about.key.block);
+    }
+    let ledger = stage.open_ledger(&what)?;
+    let arrivals = Arrivals::Closed { connections: connections as usize };
+    let engine = engine_plan(stage, plan, arm, arrivals, Stop::AfterRequests(requests), seed);
+    let mut conductor = Conductor::start(stage, engine, &what)?;
+    let flow = conductor.until(None)?;
+    about.began_ms = conductor.began_ms;
+    let (outcome, watch) = conductor.finish()?;
+    about.retries = Some(stage.close_ledger(ledger, &what, client_count(outcome.segments.iter()))?);
+    stage.check_in_charge(arm)?;
+    let total = outcome.total();
+    record.keep(about, &total, &outcome, &watch);
+    stage.doubt(&outcome.doubts);
+    stage.progress.say(&format!(
+        "{what}: {} answered in {:.2} s, {:.0}/s",
+        total.answered,
+        total.seconds(),
+        total.rps()
+    ));
+    match flow {
+        Flow::Interrupted => Err(ExperimentError::Interrupted(format!("in {what}"))),
+        _ => Ok(()),
+    }
 }

@@ -47,6 +47,17 @@ impl HostWatch {
         Self { host: host(), before: CpuTimes::now() }
     }
 
+    /// What speaks against this machine at this time, in words.
+    pub(super) fn busy(&self) -> Option<String> {
+        let Host { load_before, cores, .. } = self.host;
+        (load_before > f64::from(cores)).then(|| {
+            format!(
+                "before this run began, {load_before:.1} processes on average wanted one of the machine's {cores} cores (load average of \
+                 the last minute): something else was running, and may have gone on"
+            )
+        })
+    }
+
     pub(super) fn end(mut self) -> Host {
         self.host.load_after = load_average();
         let grown =

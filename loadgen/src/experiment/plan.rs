@@ -43,8 +43,11 @@ pub struct Plan {
 pub enum LoadPlan {
     Closed {
         connections: u32,
-        /// For each arm and size.
+        /// For each arm and size, each time.
         requests: u64,
+        /// How often each arm and size is asked.
+        #[serde(default = "once")]
+        repeats: u32,
     },
     Open {
         law: Law,
@@ -200,6 +203,10 @@ impl Plan {
         let path = format!("config/experiments/{name}.toml");
         Some(Self::parse(text, Path::new(&path)).expect("the shipped plans are sound, a test says"))
     }
+}
+
+fn once() -> u32 {
+    1
 }
 
 fn no_handicap() -> f64 {

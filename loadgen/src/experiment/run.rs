@@ -151,6 +151,9 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         in_charge: in_charge.map(|arm| arm.label.clone()).unwrap_or_default(),
         balancer,
     };
+    if let Some(busy) = host.busy() {
+        stage.mark(Severity::Warning, "host", busy);
+    }
     stage.progress.say(&format!("lb {} serves {}, seed {}", status.version, stage.balancer.target, seeds.run));
     let (mut record, mut disruptions, mut compared) = (Record::default(), Vec::new(), None);
     let mut load = closed_load(plan);
@@ -257,7 +260,7 @@ fn set_up(
 
 fn closed_load(plan: &Plan) -> Load {
     match plan.load {
-        LoadPlan::Closed { connections, requests } => Load::Closed { connections, requests },
+        LoadPlan::Closed { connections, requests, .. } => Load::Closed { connections, requests },
         LoadPlan::Open { law, outstanding, .. } => Load::Open {
             arrivals: match law {
                 Law::Poisson => model::Arrivals::Poisson,
@@ -281,9 +284,9 @@ pub(super) fn open_load(rated: &Rated, outstanding: u32) -> Load {
 fn backends(plan: &Plan, balancer: &Balancer) -> Backends {
     let mocks = &plan.mocks;
     let service = match (plan.requests.cost, mocks.service_time.as_str()) {
-        (load::Cost::None, "0") => "no service time".to_owned(),
-        (load::Cost::None, law) => format!("service time {law}"),
-        (cost, _) => format!("service time {cost}, told by each request"),
+        (load::Cost::None, "0") => "requests cost nothing".to_owned(),
+        (load::Cost::None, law) => format!("requests cost {law}"),
+        (cost, _) => format!("requests cost {cost}, and carry their cost with them"),
     };
     let at_a_time = match mocks.concurrency {
         0 => "any number of requests at a time".to_owned(),

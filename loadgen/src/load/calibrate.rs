@@ -95,7 +95,7 @@ const SATURATING_CONNECTIONS: usize = 64;
 const BUDGET_MIN: Duration = Duration::from_secs(3);
 /// The closed loop takes this part of the budget, each step that one.
 const SATURATING_SHARE: f64 = 0.15;
-const STEP_SHARE: f64 = 0.06;
+const STEP_SHARE: f64 = 0.08;
 /// As many answers as a 99th percentile needs.
 const SAMPLES: f64 = 1000.0;
 
@@ -172,9 +172,9 @@ impl Search {
         self.low
     }
 
-    /// Whether a rate was found that is too much.
+    /// Whether it is known from above too: a rate was found that is too much, or the limit was kept.
     pub fn is_bracketed(&self) -> bool {
-        self.high.is_some()
+        self.high.is_some() || self.low.is_some_and(|low| low >= self.limit)
     }
 }
 
@@ -209,7 +209,8 @@ pub fn calibrate(
     }
     let saturated_rps = saturated.ok() as f64 / saturated.seconds();
 
-    let mut search = Search::new(saturated_rps * FIRST, saturated_rps * LADDER);
+    // A short step at more than that would seem to be kept: its queue has no time to grow.
+    let mut search = Search::new(saturated_rps * FIRST, saturated_rps);
     let mut steps: Vec<Step> = Vec::new();
     while let Some(asked_rps) = search.next() {
         let step_time = budget.mul_f64(STEP_SHARE).max(Duration::from_secs_f64((SAMPLES / asked_rps).min(10.0)));

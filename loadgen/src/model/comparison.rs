@@ -16,7 +16,7 @@ pub struct Comparison {
     pub confidence: f64,
     /// Blocks that every arm ran in.
     pub blocks: u32,
-    /// Why it stopped: `every interval is narrower than ±5 %`, `the budget of 240 s was used up`.
+    /// Why it stopped: `every interval is narrower than ±5 %`, `the budget of 240 s left no room for another round of blocks`.
     pub stopped: String,
     /// For each arm but the baseline and each measure.
     pub ratios: Vec<Ratio>,

@@ -6,6 +6,7 @@
 mod answer;
 mod compare;
 mod faults;
+mod glossary;
 mod method;
 mod skew;
 mod tables;
@@ -56,6 +57,7 @@ pub(crate) fn document(run: &Run, rows: &[Row], mut plots: Vec<Plot>) -> Documen
     blocks.extend(tables::all(run, rows));
     blocks.extend(method::blocks(run));
     blocks.extend(method::reproduce(run));
+    blocks.extend(glossary::blocks(run));
 
     let host = &manifest.host;
     Document {
@@ -118,7 +120,7 @@ fn question(run: &Run) -> String {
         Scenario::Own if run.results.comparison.is_some() => "Which is better, by how much, and how sure is that?",
         Scenario::Own => "What happened?",
     };
-    format!("Asked: {asked} With {load}, {pool}.")
+    format!("{asked} The load: {load}, on {pool}.")
 }
 
 /// What must be known first. Marks of one check are told once: the others are in the table of checks.
@@ -130,7 +132,7 @@ fn notices(run: &Run) -> Vec<Block> {
         let words = format!("This run is partial: {reason}. What follows is about the part that was measured.");
         blocks.push(Block::Notice(Tone::Doubt, words));
     }
-    blocks.extend(told_once(run, Severity::Warning, Tone::Doubt, |reason| format!("Mind when reading: {reason}")));
+    blocks.extend(told_once(run, Severity::Warning, Tone::Doubt, |reason| format!("Before you read on: {reason}")));
     blocks
 }
 
@@ -146,7 +148,7 @@ fn told_once(run: &Run, severity: Severity, tone: Tone, say: impl Fn(&str) -> St
             0 => String::new(),
             more => format!(" {more} more of this kind: see the checks of the run below."),
         };
-        Block::Notice(tone, say(&format!("{reason} ({}).{further}", check.replace('_', " "))))
+        Block::Notice(tone, say(&format!("{reason}.{further}")))
     };
     checks.into_iter().map(of_check).collect()
 }

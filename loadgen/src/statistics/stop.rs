@@ -77,7 +77,9 @@ impl StopRule {
                 let percent = (self.half_width * 1000.0).round() / 10.0;
                 Some(format!("every interval is about {percent} % wide to either side, or less"))
             }
-            Stop::Budget => Some(format!("the budget of {} s was used up", self.budget_ms / 1000)),
+            Stop::Budget => {
+                Some(format!("the budget of {} s left no room for another round of blocks", self.budget_ms / 1000))
+            }
         }
     }
 }
@@ -97,7 +99,7 @@ mod tests {
         assert_eq!(looks.look(Some(0.025), 20_000, 5_000), Stop::GoOn);
         assert_eq!(looks.look(Some(0.03), 25_000, 5_000), Stop::Precise, "whatever the last square says");
         assert_eq!(RULE.why(Stop::Precise).unwrap(), "every interval is about 2.5 % wide to either side, or less");
-        assert_eq!(RULE.why(Stop::Budget).unwrap(), "the budget of 60 s was used up");
+        assert_eq!(RULE.why(Stop::Budget).unwrap(), "the budget of 60 s left no room for another round of blocks");
         assert_eq!(RULE.why(Stop::GoOn), None);
     }
 

@@ -124,10 +124,12 @@ impl Text<'_> {
             return Ok(LoadPlan::Closed {
                 connections: self.number(load.connections.as_ref(), "load.connections", 64, 1..=60_000)?,
                 requests: self.number(load.requests.as_ref(), "load.requests", 10_000, 1..=1_000_000_000)?,
+                repeats: self.number(load.repeats.as_ref(), "load.repeats", 1, 1..=1000)?,
             });
         }
         stray("connections", load.connections.as_ref().map(Spanned::span), "a closed")?;
         stray("requests", load.requests.as_ref().map(Spanned::span), "a closed")?;
+        stray("repeats", load.repeats.as_ref().map(Spanned::span), "a closed")?;
         let rate = match (&load.rate_rps, &load.of_capacity) {
             (Some(rate), None) => Rate::Rps(self.number(Some(rate), "load.rate_rps", 1.0, 1e-3..=1e6)?),
             (None, Some(part)) => Rate::OfCapacity(self.number(Some(part), "load.of_capacity", 0.7, 0.01..=2.0)?),
@@ -279,7 +281,7 @@ mod tests {
     #[test]
     fn what_is_left_out_has_its_default() {
         let found = plan("[load]\nloop = \"closed\"\n", Path::new("x.toml")).expect("sound");
-        assert_eq!(found.load, LoadPlan::Closed { connections: 64, requests: 10_000 });
+        assert_eq!(found.load, LoadPlan::Closed { connections: 64, requests: 10_000, repeats: 1 });
         assert_eq!((found.sizes, found.arms, found.scenario), (vec![3], vec![arm_default()], Scenario::Own));
     }
 

@@ -28,6 +28,7 @@ pub(super) struct Load {
     pub(super) kind: Kind,
     pub(super) connections: Option<Spanned<u32>>,
     pub(super) requests: Option<Spanned<u64>>,
+    pub(super) repeats: Option<Spanned<u32>>,
     pub(super) arrivals: Option<Spanned<Arrivals>>,
     pub(super) rate_rps: Option<Spanned<f64>>,
     pub(super) of_capacity: Option<Spanned<f64>>,

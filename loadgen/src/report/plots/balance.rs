@@ -39,7 +39,7 @@ pub(super) fn plots(run: &Run) -> Vec<Plot> {
         "The grey band is where the count lies in 95 of 100 runs if the strategy does what it declares; the thin line in it is the \
          expected count."
     } else {
-        "The strategy declares no shares, so there is no band to hold the bars against."
+        "No shares can be expected here, from what the strategy declares of itself, so there is no band to hold the bars against."
     };
     let caption = format!("Requests that each backend answered. {band} {about}");
     if sizes(run).len() < 2 {
@@ -76,12 +76,22 @@ fn group(run: &Run, cells: &[&Cell], heading: String) -> Group {
     let all: u64 = cells.iter().flat_map(|cell| &cell.backends).map(|backend| backend.requests).sum();
     let bar = |id: &str| {
         let own: Vec<_> = cells.iter().flat_map(|cell| &cell.backends).filter(|backend| backend.id == id).collect();
-        let requests: Vec<f64> = own.iter().map(|backend| backend.requests as f64).collect();
+        // blocks differ in size by chance; their shares are what can be held against each other and against a band
+        let per_block = all as f64 / cells.len().max(1) as f64;
+        let of_block = |cell: &&Cell| cell.backends.iter().map(|backend| backend.requests).sum::<u64>().max(1) as f64;
+        let requests: Vec<f64> = cells
+            .iter()
+            .flat_map(|cell| {
+                let scale = per_block / of_block(cell);
+                cell.backends.iter().filter(|backend| backend.id == id).map(move |it| it.requests as f64 * scale)
+            })
+            .collect();
+        let counted: u64 = own.iter().map(|backend| backend.requests).sum();
         let bands: Option<Vec<Band>> = own.iter().map(|backend| backend.expected).collect();
         Some(Bar {
             id: id.to_owned(),
             requests: spread(&requests)?,
-            share: if all == 0 { 0.0 } else { requests.iter().sum::<f64>() / all as f64 },
+            share: if all == 0 { 0.0 } else { counted as f64 / all as f64 },
             band: bands.map(|bands| mean_band(&bands)),
         })
     };

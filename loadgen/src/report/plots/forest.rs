@@ -16,7 +16,8 @@ const HEADING: f64 = 28.0;
 pub(super) fn plot(run: &Run) -> Option<Plot> {
     let comparison = run.results.comparison.as_ref().filter(|it| !it.ratios.is_empty() && run.manifest.is_valid())?;
     let caption = format!(
-        "Each dot is an arm's value divided by that of {} in the same block, the line its interval, of {} confidence at least. On 1 \
+        "Each dot is the typical ratio of an arm's value to that of {} in the same block (so it need not be the ratio of the two values in the tables, \
+         which put all blocks together); the line is its interval, of {} confidence at least. On 1 \
          they are equal; in the grey zone (±{}) a difference does not matter. Better or worse: the line does not reach 1 and the dot \
          lies outside the zone. Equivalent: the whole line lies in the zone. All else is undecided.",
         comparison.baseline,

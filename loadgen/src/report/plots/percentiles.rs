@@ -31,13 +31,14 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
         return None;
     }
     let ribbons = if curves.iter().any(|curve| !curve.ribbon.is_empty()) {
-        " The ribbon around a curve is the 95 % interval over blocks: curves whose ribbons overlap may well be the same."
+        " The ribbon around a curve is the 95 % interval over blocks: it is wider than what tells two arms apart, because \
+         verdicts compare within blocks."
     } else {
         ""
     };
     let caption = format!(
-        "Read it so: of 100 requests, 99 were faster than the height of the curve at 99. Further to the right is rarer and slower. Latency \
-         counts from the moment at which a request should have been sent. A curve ends where fewer than ten requests lie beyond it.{ribbons}"
+        "How to read it: at 99 the curve is as high as the latency that 99 of 100 requests kept below. Further to the right is rarer and \
+         slower. Latency counts from the moment at which a request should have been sent. A curve ends where fewer than ten requests lie beyond it.{ribbons}"
     );
     Some(super::plot("percentiles", caption, |width| draw(&curves, width)))
 }

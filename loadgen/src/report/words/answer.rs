@@ -136,7 +136,7 @@ fn scaling(run: &Run, rows: &[Row]) -> Vec<String> {
             Some((ratio, _)) if ratio < 1.02 => {
                 format!(
                     "{label} keeps the balance at every N: the fullest backend never had more than {} times the mean.",
-                    format::decimals(ratio, 2)
+                    format::decimals(ratio, 4)
                 )
             }
             Some((ratio, n)) => {
@@ -148,9 +148,14 @@ fn scaling(run: &Run, rows: &[Row]) -> Vec<String> {
             None => format!("{label} was tried with one backend only."),
         });
         if first.n != last.n && first.rps > 0.0 {
-            let p99 = |row: &Row| row.latency_p99_ms.map(format::milliseconds);
-            let latency = match (p99(first), p99(last)) {
-                (Some(one), Some(two)) => format!("; the p99 latency went from {one} to {two}"),
+            let mut p99: Vec<f64> = own.iter().filter_map(|row| row.latency_p99_ms).collect();
+            p99.sort_unstable_by(f64::total_cmp);
+            let latency = match (p99.first(), p99.last()) {
+                (Some(&least), Some(&most)) => format!(
+                    "; the p99 latency lay between {} and {}",
+                    format::milliseconds(least),
+                    format::milliseconds(most)
+                ),
                 _ => String::new(),
             };
             sentences.push(format!(
@@ -171,7 +176,8 @@ fn scaling(run: &Run, rows: &[Row]) -> Vec<String> {
         }
     }
     sentences.push(
-        "The mean load is not an answer: it is the number of requests divided by N whatever the balancer does.".into(),
+        "The mean load, which the sheet asks for, says nothing of a balancer: it is the number of requests divided by N whatever that does."
+            .into(),
     );
     sentences
 }

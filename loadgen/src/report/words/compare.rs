@@ -3,6 +3,7 @@
 use crate::model::{Comparison, Ratio, Run, Verdict};
 use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::format;
+use crate::statistics::is_invalid;
 
 use super::measure_name;
 
@@ -23,7 +24,7 @@ pub(super) fn sentences(run: &Run, comparison: &Comparison) -> Vec<String> {
          interval that holds the true ratio.{}",
         format::plural(u64::from(comparison.blocks), "block"),
         format::plain((comparison.confidence * 100.0).round()),
-        if primary.len() > 1 { " Verdicts are corrected for the number of arms." } else { "" }
+        if primary.len() > 1 { " Intervals and verdicts are corrected for the number of arms." } else { "" }
     ));
     if primary.iter().filter(|ratio| ratio.verdict == Verdict::Better).count() > 1 {
         sentences.push(format!(
@@ -141,15 +142,14 @@ fn more_blocks(blocks: u32) -> String {
 }
 
 fn drift(comparison: &Comparison) -> Option<String> {
-    let drift = comparison.drift.as_ref()?;
-    let is_small = (drift.ratio - 1.0).abs() <= drift.limit;
-    is_small.then(|| {
-        format!(
-            "The machine held still: {} against itself, last blocks over first, gave {}.",
-            comparison.baseline,
-            format::decimals(drift.ratio, 2)
-        )
-    })
+    let drift = comparison.drift.as_ref().filter(|drift| !is_invalid(drift))?;
+    Some(format!(
+        "Drift of the machine: {} came out {} times as high in the last blocks as in the first. That befalls all arms of a block alike, so \
+         it does not touch the ratios; a run is invalid beyond {} times.",
+        comparison.baseline,
+        format::decimals(drift.ratio, 2),
+        format::decimals(1.0 + drift.limit, 1)
+    ))
 }
 
 /// The verdict table.

@@ -11,6 +11,9 @@ struct Outage<'a> {
     recovered: Option<&'a Event>,
 }
 
+/// Latencies of this time before and after a kill are held against each other.
+const COMPARED_MS: u64 = 2_000;
+
 fn outages(run: &Run) -> Vec<Outage<'_>> {
     let events = &run.results.events;
     let of = |kill: &'_ Event, kind| {
@@ -34,26 +37,28 @@ pub(super) fn sentences(run: &Run) -> Vec<String> {
         let errors: u64 = windows.iter().map(|window| window.errors).sum();
         let sent: u64 = windows.iter().map(|window| window.answered).sum();
         let notice = match errors {
-            0 => "no user noticed: no request failed".to_owned(),
+            0 => "no request failed".to_owned(),
             _ => format!("{} of the {} requests until then failed", format::count(errors), format::count(sent)),
         };
         sentences.push(match after(outage.recovered) {
             Some(recovered) => {
-                format!("{who} was killed, and {recovered} later all backends answered again; {notice}.")
+                format!("{who} was killed, and {recovered} later it was back and got requests again; {notice}.")
             }
             None => format!("{who} was killed, and did not come back before the run ended; {notice}."),
         });
         if let Some(detected) = after(outage.detected) {
             sentences.push(format!("The balancer took it out of rotation {detected} after the kill."));
         }
-        let worst =
-            |windows: &[&Window]| windows.iter().filter_map(|window| window.p99_ns).max().map(|ns| ns as f64 / 1e6);
-        let before = self::windows(run, from.saturating_sub(2_000), Some(from.saturating_sub(1)));
-        if let (Some(during), Some(before)) = (worst(&windows), worst(&before)) {
+        // as many windows on both sides: the worst of many is worse than the worst of few
+        let before = self::windows(run, from.saturating_sub(COMPARED_MS), Some(from.saturating_sub(1)));
+        let after = self::windows(run, from, Some(from + COMPARED_MS));
+        if let (Some(before), Some(after)) = (typical_p99(&before), typical_p99(&after)) {
             sentences.push(format!(
-                "The highest p99 latency of a window was {} until the recovery, and {} in the two seconds before the kill.",
-                format::milliseconds(during),
-                format::milliseconds(before)
+                "Latency: in the {} s before the kill, the slowest requests of a window took {}; in the {0} s after it, {} (medians over \
+                 windows).",
+                COMPARED_MS / 1000,
+                format::milliseconds(before),
+                format::milliseconds(after)
             ));
         }
     }
@@ -63,11 +68,18 @@ pub(super) fn sentences(run: &Run) -> Vec<String> {
     let retries: Option<u64> = run.results.cells.iter().map(|cell| cell.retries).sum();
     if let Some(retries) = retries.filter(|&retries| retries > 0) {
         sentences.push(format!(
-            "{} had to be tried on a second backend, which their users did not see.",
+            "{} had to be tried on a second backend: their users waited for both tries, and got a good answer.",
             format::plural(retries, "request")
         ));
     }
     sentences
+}
+
+/// The median over windows of their p99, in milliseconds.
+fn typical_p99(windows: &[&Window]) -> Option<f64> {
+    let mut all: Vec<u64> = windows.iter().filter_map(|window| window.p99_ns).collect();
+    all.sort_unstable();
+    all.get(all.len() / 2).map(|ns| *ns as f64 / 1e6)
 }
 
 /// Windows that overlap the time from `from` to `to`.

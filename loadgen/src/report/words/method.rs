@@ -18,7 +18,8 @@ pub(super) fn blocks(run: &Run) -> Vec<Block> {
             .into(),
     ));
     blocks.push(Block::Paragraph(
-        "A percentile is only given if at least ten requests lie beyond it: 1,000 requests for a p99, 10,000 for a p99.9.".into(),
+        "In sentences and tables a percentile is only given if at least ten requests lie beyond it: 1,000 requests for a p99, 10,000 for a \
+         p99.9. Charts over time show windows of fewer requests, whose p99 is the slowest one: they show when, not how much.".into(),
     ));
     let planted = manifest.arms.iter().filter(|arm| arm.cost_factor != 1.0);
     blocks.extend(planted.map(|arm| {
@@ -42,7 +43,7 @@ pub(super) fn blocks(run: &Run) -> Vec<Block> {
 fn load(load: &Load) -> String {
     match load {
         Load::Closed { connections, requests } => format!(
-            "Closed loop: {connections} connections, each sends its next request when the last answer is there, {} requests in all for each \
+            "Closed loop: {connections} connections, each sends its next request when the last answer is there (what the generator needs in between is in no latency), {} requests in all for each \
              cell. So a slow balancer is asked less, and slow moments are under-represented: latencies of a closed loop look better than \
              those that independent users would see.",
             format::count(*requests)
@@ -151,8 +152,8 @@ fn accounting(run: &Run) -> Vec<Block> {
         )];
     }
     let mut table = Table::new(
-        "The same requests counted in three places. Client and balancer must agree; attempts contain retries, and the backends must \
-         have served as many.",
+        "The same requests counted in three places, those of warm-up and wash-out included. Client and balancer must agree; attempts \
+         contain retries, and the backends must have served as many.",
         &["stretch", "#client", "#balancer", "#attempts", "#backends", "outcome"],
     );
     let is_long = stretches.len() > STRETCHES_MAX;
