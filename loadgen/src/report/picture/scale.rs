@@ -66,7 +66,7 @@ fn step(range: f64, wanted: usize) -> f64 {
     let power = 10_f64.powf(raw.log10().floor());
     let factor = [1.0, 2.0, 2.5, 5.0, 10.0].into_iter().find(|factor| factor * power >= raw * 0.999).unwrap_or(10.0);
     // halves look odd where values are whole numbers
-    if factor == 2.5 && power <= 1.0 { 5.0 * power } else { factor * power }
+    if factor == 2.5 && (power - 1.0).abs() < 1e-9 { 5.0 * power } else { factor * power }
 }
 
 /// Even steps, if possible such that both ends get a tick.

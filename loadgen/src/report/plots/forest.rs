@@ -71,7 +71,7 @@ fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
     let names = comparison.ratios.iter().map(|ratio| font::width(&ratio.arm, LABEL, false)).fold(0.0, f64::max);
     let names = names.min(if narrow { 112.0 } else { 200.0 });
     let right = |ratio: &Ratio| match narrow {
-        true => verdict(ratio.verdict).to_owned(),
+        true => format!("{}  {}", format::decimals(ratio.ratio, 2), verdict(ratio.verdict)),
         false => format!("{}  {}", interval(ratio), verdict(ratio.verdict)),
     };
     let words = comparison.ratios.iter().map(|ratio| font::width(&right(ratio), SMALL, false)).fold(0.0, f64::max);
@@ -94,12 +94,10 @@ fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
         y: Scale::Linear { from: 0.0, to: 1.0 },
     };
     let (from, to) = (panel.at_x(1.0 / (1.0 + comparison.equivalence)), panel.at_x(1.0 + comparison.equivalence));
-    scene.rect((from, panel.top), (to - from, panel.height), Paint::Band, 0.22);
     let one = panel.at_x(1.0);
-    scene.dashed([(one, panel.top), (one, panel.bottom())], Paint::Muted, 1.2, Dash::Dashed);
     let small = |x: f64, words: &str| Text::new(x, panel.top - 11.0, words).size(SMALL).paint(Paint::Muted);
     scene.text(small(EDGE, "arm").role(Role::AxisLabel("name".into())));
-    let column = if narrow { "verdict" } else { "ratio [interval]  verdict" };
+    let column = if narrow { "ratio  verdict" } else { "ratio [interval]  verdict" };
     scene.text(small(width - EDGE, column).anchor(Anchor::End));
     let mut at = panel.top;
     for measure in measures {
@@ -108,6 +106,10 @@ fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
         let name = measure_name(measure);
         scene.text(Text::new(EDGE, at + 19.0, format!("{name}: {direction}")).bold());
         at += HEADING;
+        // below the heading, whose words reach further than the names
+        let end = at + ROW * own.len() as f64;
+        scene.rect((from, at), (to - from, end - at), Paint::Band, 0.22);
+        scene.dashed([(one, at), (one, end)], Paint::Muted, 1.2, Dash::Dashed);
         for ratio in own {
             let y = at + ROW / 2.0;
             let arm = run.manifest.arms.iter().position(|arm| arm.label == ratio.arm).unwrap_or(0);
