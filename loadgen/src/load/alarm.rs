@@ -2,9 +2,10 @@
 //!
 //! Why timers of their own instead of epoll's timeout: whenever the earliest timer of a core changes, the kernel programs the
 //! core's hardware, and in a virtual machine that is a way out to the hypervisor and back (6 µs where this was measured). A timeout
-//! does so when the thread goes to sleep and again when an answer wakes it, twice for each request. These timers stay as they are
-//! whatever else wakes the thread, and the moments behind the next are armed before the next comes: when it fires the kernel goes
-//! on to the following one in the same interrupt, and arming a later one touches no hardware. 47 µs for a request became 19.
+//! does so when the thread goes to sleep and again when an answer wakes it, for each request. These timers stay as they are whatever
+//! else wakes the thread, and the moments behind the next are armed before the next comes: when it fires the kernel goes on to the
+//! following one in the same interrupt, and arming a later one touches no hardware. At 10,000 requests/s one took 46 µs of
+//! processor before and 28 µs since.
 //!
 //! Invariants: a moment is armed once; it never wakes early; a moment that nobody wants any more wakes for nothing at most once.
 
