@@ -21,17 +21,18 @@
 //! only the first clock sees it (coordinated omission: Tene, "How NOT to measure latency"). A closed loop has no schedule, so its
 //! latency is its service time.
 //!
-//! How it sends: each sending thread is one event loop on epoll, which wakes by the nanosecond for the next request that is due
-//! and looks at the clock between any two answers, so there is no hand-over between a thread that paces and one that sends. The
+//! How it sends: each sending thread is one event loop on epoll, which timers of its own wake for the next request that is
+//! due, and looks at the clock between any two answers, so there is no hand-over between a thread that paces and one that sends. The
 //! schedule is absolute and a pure function of (law, seed): lateness of one request delays no other.
 //!
-//! Arrows inside: `engine` → `worker` → {`source`, `pool` → `connection` → `wire`, `recorder` → `collector`} → the plain data
+//! Arrows inside: `engine` → `worker` → {`source`, `alarm`, `pool` → `connection` → `wire`, `recorder` → `collector`} → the plain data
 //! (`plan`, `outcome`, `arrivals`, `keys`, `cost`). Invariants:
 //! - due = answered + errors + unsent + unfinished, in every segment.
 //! - Memory does not grow with the number of requests: no sample is kept, histograms are of bounded size. It grows by some 100
 //!   bytes per 100 ms, for the time series.
 //! - In a steady state a request allocates nothing.
 
+mod alarm;
 mod arrivals;
 mod calibrate;
 mod clock;

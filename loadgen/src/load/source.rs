@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::alarm::AHEAD;
 use super::arrivals::{Arrivals, Schedule};
 use super::clock::nanos;
 use super::plan::{Plan, Stop};
@@ -37,8 +38,8 @@ pub(super) struct Source {
     base_ns: u64,
     /// The number of the schedule's next request, among those of all threads.
     next_index: u64,
-    /// This thread's next request.
-    next: Option<Due>,
+    /// This thread's next requests, [`AHEAD`] of them; none in a closed loop.
+    ahead: VecDeque<Due>,
     seed: u64,
     thread: u64,
     threads: u64,
@@ -67,7 +68,7 @@ impl Source {
             schedule: None,
             base_ns,
             next_index: 0,
-            next: None,
+            ahead: VecDeque::with_capacity(AHEAD),
             seed: plan.seed,
             thread,
             threads,
@@ -77,13 +78,13 @@ impl Source {
             cuts: VecDeque::new(),
         };
         source.begin_schedule();
-        source.advance();
+        source.look_ahead();
         source
     }
 
     /// When this thread's next request is due; in a closed loop always at once. `None`: there are no more.
     pub(super) fn peek(&self, now_ns: u64) -> Option<u64> {
-        let due_ns = if self.arrivals.is_closed() { now_ns } else { self.next?.intended_ns };
+        let due_ns = if self.arrivals.is_closed() { now_ns } else { self.ahead.front()?.intended_ns };
         let is_measured = due_ns >= self.measured_from_ns;
         (due_ns < self.end_ns && !(is_measured && self.quota == Some(0))).then_some(due_ns)
     }
@@ -104,9 +105,14 @@ impl Source {
             self.next_index += self.threads;
             return Some(Due { index, seed: self.seed, intended_ns: now_ns });
         }
-        let due = self.next;
-        self.advance();
+        let due = self.ahead.pop_front();
+        self.look_ahead();
         due
+    }
+
+    /// When this thread's next requests are due, as far as they are known: a cut or the end may yet come before them.
+    pub(super) fn ahead(&self) -> impl Iterator<Item = u64> + Clone {
+        self.ahead.iter().map(|due| due.intended_ns)
     }
 
     /// To be told before its moment, in order; if later, it holds from the next request on.
@@ -115,10 +121,11 @@ impl Source {
             return; // a new segment of the same sequence
         }
         self.cuts.push_back(cut);
-        if self.next.is_some_and(|next| next.intended_ns >= cut.at_ns) {
-            // The next was made before this was known; the sequence that it belongs to is over.
+        if self.ahead.back().is_some_and(|last| last.intended_ns >= cut.at_ns) {
+            // Made before this was known; the sequence that they belong to is over.
+            self.ahead.retain(|due| due.intended_ns < cut.at_ns);
             self.take_cut();
-            self.advance();
+            self.look_ahead();
         }
     }
 
@@ -148,9 +155,9 @@ impl Source {
         self.next_index = if self.arrivals.is_closed() { self.thread } else { 0 };
     }
 
-    /// Makes this thread's next request, passing over those of others.
-    fn advance(&mut self) {
-        loop {
+    /// Makes this thread's next requests, passing over those of others.
+    fn look_ahead(&mut self) {
+        while self.ahead.len() < AHEAD {
             let Some(schedule) = &mut self.schedule else { return };
             let Some(offset_ns) = schedule.next() else { return };
             let intended_ns = self.base_ns.saturating_add(offset_ns);
@@ -161,8 +168,7 @@ impl Source {
             let index = self.next_index;
             self.next_index += 1;
             if index % self.threads == self.thread {
-                self.next = Some(Due { index, seed: self.seed, intended_ns });
-                return;
+                self.ahead.push_back(Due { index, seed: self.seed, intended_ns });
             }
         }
     }
@@ -245,6 +251,20 @@ mod tests {
         source.cut(CutAt { at_ns: SECOND / 2 - 1, seed: None, arrivals: Some(Arrivals::Constant { rps: 100.0 }) });
         let due = drain(&mut source, SECOND);
         assert_eq!((due[0].index, due[0].intended_ns, due.len()), (0, SECOND / 2 - 1, 51));
+    }
+
+    #[test]
+    fn a_cut_between_requests_that_are_made_already_keeps_those_before_it() {
+        let plan = plan(Arrivals::Constant { rps: 10.0 }, Stop::WhenTold);
+        let mut source = Source::new(&plan, 0, 0);
+        assert_eq!(source.ahead().count(), AHEAD, "at 0, 0.1, 0.2 and 0.3 s");
+        let cut = CutAt { at_ns: SECOND / 4, seed: Some(9), arrivals: Some(Arrivals::Constant { rps: 100.0 }) };
+        source.cut(cut);
+        let due: Vec<_> = drain(&mut source, SECOND / 4 + 25_000_000);
+        let (before, after) = due.split_at(3);
+        assert_eq!(before.iter().map(|due| (due.index, due.seed)).collect::<Vec<_>>(), [(0, 1), (1, 1), (2, 1)]);
+        let after: Vec<_> = after.iter().map(|due| (due.index, due.seed, due.intended_ns - cut.at_ns)).collect();
+        assert_eq!(after, [(0, 9, 0), (1, 9, 10_000_000), (2, 9, 20_000_000)]);
     }
 
     #[test]

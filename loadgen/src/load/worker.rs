@@ -1,8 +1,8 @@
 //! One sending thread: an event loop that sends what is due, takes what comes, and counts both.
 //!
-//! Why pacing and sending in one loop: epoll waits to the nanosecond, so the thread that sends can wake itself for the next request
-//! that is due; a pacing thread of its own would cost a switch for each request and, on two cores, take the target's. Between any
-//! two answers the clock is looked at, so a request waits for one answer's handling at most.
+//! Why pacing and sending in one loop: the thread that sends is woken by its own [`Alarm`] for the next request that is due; a pacing
+//! thread of its own would cost a switch for each request and, on two cores, take the target's. Between any two answers the clock is
+//! looked at, so a request waits for one answer's handling at most.
 //!
 //! Invariants: an open loop never waits for answers; each request ends in exactly one of answered, error, unsent, unfinished.
 
@@ -10,17 +10,16 @@ mod upkeep;
 
 use std::collections::VecDeque;
 use std::io;
-use std::num::NonZeroU64;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rustix::event::Timespec;
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
-use super::clock::{Clock, nanos};
+use super::alarm::Alarm;
+use super::clock::{Clock, nanos, timespec};
 use super::collector::{Collector, WINDOW_NS};
 use super::connection::{Reading, Received, UnderWay};
 use super::orders::Orders;
@@ -47,6 +46,7 @@ pub(super) struct Worker {
     seat: Seat,
     sequence: Sequence,
     source: Source,
+    alarm: Alarm,
     pool: Pool,
     recorder: Recorder,
     /// Due, but all connections are busy.
@@ -103,12 +103,7 @@ impl Worker {
         let plan = &seat.plan;
         let pool = Pool::new()?;
         epoll::add(pool.epoll(), &*seat.bell, EventData::new_u64(BELL), EventFlags::IN)?;
-        // Where this call is not known (Linux before 5.11) nothing would be sent in time: better heard now.
-        epoll::wait(
-            pool.epoll(),
-            rustix::buffer::spare_capacity(&mut Vec::with_capacity(1)),
-            Some(&Timespec::default()),
-        )?;
+        let alarm = Alarm::new(seat.clock, pool.epoll())?;
         let share = |whole: usize| whole / plan.threads + usize::from(seat.thread < whole % plan.threads);
         let (connections_max, outstanding_max, ready) = match plan.arrivals {
             super::Arrivals::Closed { connections } => (share(connections), share(connections), share(connections)),
@@ -122,6 +117,7 @@ impl Worker {
         Ok(Self {
             sequence: Sequence::new(plan),
             source: Source::new(plan, seat.thread, LEAD_NS),
+            alarm,
             pool,
             recorder,
             waiting: VecDeque::new(),
@@ -145,14 +141,10 @@ impl Worker {
 
     /// Runs to the end of the load.
     pub(super) fn run(mut self) -> Finished {
-        // Without it the kernel may wake us 50 µs late, to save wake-ups. Refused only where it does not exist.
-        let _ = rustix::thread::set_current_timer_slack(NonZeroU64::new(1));
         let mut events = Vec::with_capacity(EVENTS);
         let mut now = self.seat.clock.now();
         while !self.is_over(now) {
-            let wait_ns = self.wakes_at(now).saturating_sub(now);
-            let timeout =
-                Timespec { tv_sec: (wait_ns / 1_000_000_000) as i64, tv_nsec: (wait_ns % 1_000_000_000) as i64 };
+            let timeout = timespec(self.sleeps_until(now).saturating_sub(now));
             match epoll::wait(self.pool.epoll(), rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
                 Ok(_) | Err(Errno::INTR) => {}
                 // None of the other errors can be: the descriptor is ours and the buffer has room.
@@ -183,10 +175,16 @@ impl Worker {
         self.aborted || (self.sending_ended.is_some() && self.under_way == 0 && self.waiting.is_empty())
     }
 
-    fn wakes_at(&self, now: u64) -> u64 {
-        let due = if self.source.is_closed() { None } else { self.source.peek(now) };
+    /// For what has to be done now and then; requests that are due, answers and orders wake it earlier.
+    fn sleeps_until(&mut self, now: u64) -> u64 {
         let window_end = (self.window + 1) * WINDOW_NS;
-        due.unwrap_or(u64::MAX).min(window_end).min(self.next_tick_ns)
+        let until = window_end.min(self.next_tick_ns);
+        match self.source.peek(now) {
+            Some(due_ns) if due_ns <= now && !self.source.is_closed() => now,
+            // Unheard of: the timers are ours and the moments are sound. Then at least not late.
+            Some(_) if self.alarm.set(self.source.ahead()).is_err() => now,
+            _ => until,
+        }
     }
 
     /// Sends everything whose moment has come.
@@ -278,6 +276,9 @@ impl Worker {
             // What it rang for is seen to by `keep_time`, in this very round.
             let _ = rustix::io::read(&*self.seat.bell, &mut [0; 8]);
             return now;
+        }
+        if self.alarm.has_fired(data.u64()) {
+            return now; // what is due is sent behind every event
         }
         let token = Token::of(data);
         let Some(connection) = self.pool.get(token) else { return now };
@@ -375,26 +376,4 @@ fn kind_of_connect(error: &io::Error) -> ErrorKind {
     let local = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
     let is_local = error.raw_os_error().is_some_and(|code| local.iter().any(|errno| errno.raw_os_error() == code));
     if is_local { ErrorKind::Local } else { ErrorKind::Connect }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::time::Instant;
-
-    use super::*;
-
-    #[test]
-    fn epoll_wakes_finer_than_a_millisecond() {
-        // Rounded up to whole milliseconds, as without `linux_5_11`, not one of these could be so short.
-        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
-        let timeout = Timespec { tv_sec: 0, tv_nsec: 100_000 };
-        let waits = (0..1_000).map(|_| {
-            let begin = Instant::now();
-            let mut events = Vec::<Event>::with_capacity(1);
-            epoll::wait(&epoll, rustix::buffer::spare_capacity(&mut events), Some(&timeout)).unwrap();
-            begin.elapsed()
-        });
-        let shortest = waits.min().unwrap();
-        assert!(shortest < Duration::from_micros(900), "{shortest:?}");
-    }
 }
