@@ -17,7 +17,9 @@ use super::stage::{Stage, client_count};
 use crate::lab::{ClientCount, Snapshot};
 use crate::load::Stop;
 use crate::model::{CellKey, Comparison, Load, Severity};
-use crate::statistics::{ArmBlocks, Looks, Orders, StopRule, is_invalid, precision};
+use crate::report::measure_name;
+use crate::statistics::{ArmBlocks, Looks, Orders, StopRule, half_widths, is_invalid, widest};
+use crate::view::{self, Precision};
 
 /// What ending and reporting take of the budget.
 const RESERVE: Duration = Duration::from_secs(5);
@@ -32,6 +34,15 @@ struct Course<'a> {
     declared: &'a Declared,
     doubts: Vec<String>,
     client: ClientCount,
+}
+
+/// One arm's place in one block.
+struct Turn<'a> {
+    block: u32,
+    at: usize,
+    seed: u64,
+    /// Who follows within the block.
+    next: Option<&'a str>,
 }
 
 /// Answers the comparison over the blocks that were completed, also if the run was interrupted.
@@ -103,15 +114,19 @@ impl Course<'_> {
         let period = Orders::period(self.plan.arms.len()) as u32;
         let mut square_began = Instant::now();
         for (number, order) in (1..).zip(Orders::seeded(seeds.order, self.plan.arms.len())) {
-            for &arm in &order {
-                self.segment(stage, &self.plan.arms[arm], number, seeds.of_block(number), record)?;
+            for (at, &arm) in order.iter().enumerate() {
+                let next = order.get(at + 1).map(|next| self.plan.arms[*next].label.as_str());
+                let turn = Turn { block: number, at, seed: seeds.of_block(number), next };
+                self.segment(stage, &self.plan.arms[arm], turn, record)?;
             }
+            let widths = self.half_widths(record, number);
+            self.tell_precision(stage, &widths);
             stage.progress.say(&format!("block {number} done"));
             // only whole squares are balanced
             if number % period > 0 {
                 continue;
             }
-            let precision = self.precision(record, number);
+            let precision = widest(&widths);
             if let Some(precision) = precision {
                 let width = format!("widest interval of {}: ±{:.1} %", self.blocks.primary, precision * 100.0);
                 stage.progress.say(&width);
@@ -131,8 +146,7 @@ impl Course<'_> {
         &mut self,
         stage: &mut Stage,
         arm: &ArmPlan,
-        block: u32,
-        seed: u64,
+        Turn { block, at, seed, next }: Turn<'_>,
         record: &mut Record,
     ) -> Result<(), ExperimentError> {
         stage.swap(arm)?;
@@ -140,7 +154,10 @@ impl Course<'_> {
         let stop = Stop::AfterTime(self.blocks.segment);
         let mut engine = engine_plan(stage, self.plan, self.rated.arrivals, stop, seed);
         engine.warm_up = self.blocks.wash_out;
-        let mut conductor = Conductor::start(stage, engine, &format!("block {block}, {}", arm.label))?;
+        let place = format!("block {block}, {} of {}", at + 1, self.plan.arms.len());
+        let mut conductor = Conductor::start(stage, engine, &place, ("wash-out", "segment"))?;
+        let end = Instant::now() + self.blocks.wash_out + self.blocks.segment;
+        conductor.comes(end, next.map_or_else(|| format!("end of block {block}"), |next| format!("{next} takes over")));
         let flow = conductor.until(None);
         let began_ms = conductor.began_ms;
         let (outcome, watch) = conductor.finish()?;
@@ -168,13 +185,27 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// How wide the widest interval of the primary measure is by now.
-    fn precision(&self, record: &Record, blocks: u32) -> Option<f64> {
+    /// How wide the intervals of the primary measure are by now, for all arms but the baseline.
+    fn half_widths(&self, record: &Record, blocks: u32) -> Vec<Option<f64>> {
         let numbers = |arm: &ArmPlan| judge::numbers(record, &arm.label, &self.blocks.primary, blocks);
-        let [baseline, others @ ..] = self.plan.arms.as_slice() else { return None };
+        let [baseline, others @ ..] = self.plan.arms.as_slice() else { return Vec::new() };
         let others: Vec<(&str, Vec<Option<f64>>)> =
             others.iter().map(|arm| (arm.label.as_str(), numbers(arm))).collect();
         let others: Vec<ArmBlocks<'_>> = others.iter().map(|(arm, numbers)| ArmBlocks { arm, numbers }).collect();
-        precision(&numbers(baseline), &others, judge::settings(self.blocks))
+        half_widths(&numbers(baseline), &others, judge::settings(self.blocks))
+    }
+
+    fn tell_precision(&self, stage: &Stage, widths: &[Option<f64>]) {
+        let [baseline, others @ ..] = self.plan.arms.as_slice() else { return };
+        let arm = |(arm, half_width): (&ArmPlan, &Option<f64>)| view::Arm {
+            label: arm.label.clone(),
+            half_width: *half_width,
+        };
+        let precision = Precision {
+            measure: format!("{} over {}", measure_name(&self.blocks.primary), baseline.label),
+            target: self.blocks.half_width,
+            arms: others.iter().zip(widths).map(arm).collect(),
+        };
+        stage.progress.board().tell(|facts| facts.precision = Some(precision));
     }
 }

@@ -39,7 +39,8 @@ pub(super) fn run(
             let ledger = stage.open_ledger(&what)?;
             let arrivals = Arrivals::Closed { connections: connections as usize };
             let engine = engine_plan(stage, plan, arrivals, Stop::AfterRequests(requests), seeds.requests);
-            let mut conductor = Conductor::start(stage, engine, &what)?;
+            let place = if plan.sizes.len() > 1 { format!("N = {n}") } else { String::new() };
+            let mut conductor = Conductor::start(stage, engine, &place, ("warm-up", "measuring"))?;
             let flow = conductor.until(None)?;
             let began_ms = conductor.began_ms;
             let (outcome, watch) = conductor.finish()?;

@@ -1,14 +1,13 @@
 //! One experiment from its plan to its folder.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 
 use super::calibration::Rated;
 use super::host::HostWatch;
 use super::plan::{ArmPlan, Law, LoadPlan, Plan};
-use super::progress::Progress;
 use super::record::Record;
 use super::seeds::Seeds;
 use super::stage::Stage;
@@ -19,6 +18,7 @@ use crate::model::{
     self, Backends, Comparison, Completeness, Disruption, EventKind, Folder, Load, Manifest, Program, Results, Run,
     SCHEMA, Severity,
 };
+use crate::view::{Board, Form, View};
 
 /// What to run, where.
 #[derive(Clone, Debug)]
@@ -31,7 +31,8 @@ pub struct Experiment {
     pub out: PathBuf,
     /// For the manifest: how it can be repeated.
     pub command: Vec<String>,
-    pub is_quiet: bool,
+    /// How it is told how it goes.
+    pub form: Form,
 }
 
 /// Which balancer.
@@ -111,7 +112,7 @@ impl From<load::CalibrationError> for ExperimentError {
 /// Runs it and writes what came of it, with its reports. An error means that there is nothing to write; whatever ends a run later is
 /// in [`Finished::ended`].
 pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, ExperimentError> {
-    let Experiment { plan, place, seed, out, command, is_quiet } = experiment;
+    let Experiment { plan, place, seed, out, command, form } = experiment;
     let folder = Folder::new(out);
     if folder.file("run.json").exists() {
         return Err(ExperimentError::Taken(out.clone()));
@@ -140,10 +141,16 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
             && arm.label == plan.arms[0].label
             && pool.is_some_and(|pool| pool.strategy == arm.strategy)
     });
+    let board = Board::new(plan.title_in_words(), origin);
+    board.tell(|facts| {
+        facts.phase = "setting up".to_owned();
+        // what sends so many requests takes the time it takes
+        facts.end = matches!(plan.load, LoadPlan::Open { .. }).then(|| (origin + plan.budget, true));
+    });
     let mut stage = Stage {
         folder: folder.clone(),
         interrupt: interrupt.clone(),
-        progress: Progress::new(*is_quiet, origin),
+        progress: View::start(board, *form, LINES_EVERY),
         origin,
         events: Vec::new(),
         marks: Vec::new(),
@@ -156,6 +163,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     let mut load = closed_load(plan);
     let ended = course(&mut stage, plan, &seeds, &declared, (&mut record, &mut disruptions, &mut load, &mut compared));
     let ended = ended.err();
+    stage.conclude(ended.as_ref());
     let put_back = stage.put_back(found);
     if record.cells.is_empty() {
         // nothing was measured: the reason is all there is
@@ -207,6 +215,8 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     folder.write(&run)?;
     Ok(Finished { folder, run, ended })
 }
+
+const LINES_EVERY: Duration = Duration::from_secs(1);
 
 type Out<'a> = (&'a mut Record, &'a mut Vec<Disruption>, &'a mut Load, &'a mut Option<Comparison>);
 

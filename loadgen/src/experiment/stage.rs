@@ -3,18 +3,18 @@
 use std::time::Instant;
 
 use super::plan::ArmPlan;
-use super::progress::Progress;
 use super::run::ExperimentError;
 use crate::lab::{Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
 use crate::load::Segment;
 use crate::model::{Event, EventKind, Folder, Mark, Severity};
+use crate::view::View;
 
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) balancer: Balancer,
     pub(super) folder: Folder,
     pub(super) interrupt: Interrupt,
-    pub(super) progress: Progress,
+    pub(super) progress: View,
     /// The start of the run: what `at_ms` counts from.
     pub(super) origin: Instant,
     pub(super) events: Vec<Event>,
@@ -63,6 +63,7 @@ impl Stage {
         let options = serde_json::to_value(&arm.options).unwrap_or_default();
         self.balancer.admin.swap(&arm.strategy, &options)?;
         self.in_charge.clone_from(&arm.label);
+        self.progress.board().tell(|facts| facts.strategy.clone_from(&arm.label));
         self.event(EventKind::Swap, None, format!("{} takes over", arm.label));
         Ok(())
     }
@@ -101,6 +102,14 @@ impl Stage {
         }
         self.balancer.wait_for_replicas(n, &self.interrupt)?;
         self.pool()
+    }
+
+    /// Nothing is measured any more.
+    pub(super) fn conclude(&self, ended: Option<&ExperimentError>) {
+        self.progress.board().tell(|facts| {
+            facts.phase = ended.map_or_else(|| "done".to_owned(), |error| format!("ended early: {error}"));
+            (facts.end, facts.next) = (None, None);
+        });
     }
 
     /// Leaves somebody else's balancer as it was found: its own strategy, and so many backends.
