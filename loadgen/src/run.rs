@@ -25,6 +25,10 @@ use crate::load::{self, Outcome, Plan, StartError, Stop};
 use crate::view::{Board, Form, Underway, View};
 use summary::Summary;
 
+/// For `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes: 0 all is well, 2 something for you to mend (usage, target not reachable), 99 a threshold was missed,
+130 interrupted (what there is was printed), 1 anything else.";
 /// Something for the user to mend.
 pub const EXIT_USAGE: u8 = 2;
 /// A threshold was missed: k6's code.
@@ -86,7 +90,7 @@ fn run(args: &Args) -> Result<u8, RunError> {
 /// Runs the plan, shows how it goes, and ends it at Ctrl-C: once for what there is, twice at once.
 fn carry_out(plan: Plan, args: &Args) -> Result<Outcome, RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
-    let outcome = runtime.block_on(async {
+    runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
         let running = load::start(plan.clone())?;
@@ -96,15 +100,19 @@ fn carry_out(plan: Plan, args: &Args) -> Result<Outcome, RunError> {
         loop {
             tokio::select! {
                 outcome = &mut ended => {
-                    drop(view);
-                    return outcome.map_err(|_| RunError::Thread);
+                    let outcome = outcome.map_err(|_| RunError::Thread)?;
+                    view.board().tell(|facts| {
+                        facts.end_load(true);
+                        facts.end = None;
+                        facts.phase = if outcome.aborted { "interrupted" } else { "done" }.to_owned();
+                    });
+                    return Ok(outcome);
                 }
                 _ = interrupt.recv() => handle.abort(),
                 _ = terminate.recv() => handle.abort(),
             }
         }
-    })?;
-    Ok(outcome)
+    })
 }
 
 fn view(plan: &Plan, handle: &load::Handle, args: &Args) -> View {

@@ -15,9 +15,9 @@ mod runner;
 mod status;
 mod terminal;
 
-pub use board::{Board, Facts, Member, Precision, Underway};
+pub use board::{Board, Facts, Member, Underway};
 pub use draw::{draw, height};
 pub use lines::line;
 pub use runner::View;
-pub use status::{Arm, Backend, Flow, Left, Next, Progress, Status};
+pub use status::{Arm, Backend, Flow, Left, Next, Precision, Progress, Status};
 pub use terminal::Form;

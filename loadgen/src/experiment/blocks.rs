@@ -18,7 +18,7 @@ use crate::lab::{ClientCount, Snapshot};
 use crate::load::Stop;
 use crate::model::{CellKey, Comparison, Load, Severity};
 use crate::report::measure_name;
-use crate::statistics::{ArmBlocks, Looks, Orders, StopRule, half_widths, is_invalid, widest};
+use crate::statistics::{ArmBlocks, Looks, Orders, StopRule, blocks_needed, half_widths, is_invalid, widest};
 use crate::view::{self, Precision};
 
 /// What ending and reporting take of the budget.
@@ -60,6 +60,7 @@ pub(super) fn run(
     *load = super::run::open_load(&rated, outstanding);
     let ledger = stage.open_ledger(WHOLE)?;
     let mut course = Course { plan, blocks, rated, pool, declared, doubts: Vec::new(), client: ClientCount::default() };
+    course.tell_precision(stage, &vec![None; plan.arms.len().saturating_sub(1)]);
     let ended = course.go_on(stage, seeds, record);
     stage.close_ledger(ledger, WHOLE, course.client)?;
     // told once, not once for each segment
@@ -154,7 +155,7 @@ impl Course<'_> {
         let stop = Stop::AfterTime(self.blocks.segment);
         let mut engine = engine_plan(stage, self.plan, self.rated.arrivals, stop, seed);
         engine.warm_up = self.blocks.wash_out;
-        let place = format!("block {block}, {} of {}", at + 1, self.plan.arms.len());
+        let place = format!("block {block}, arm {} of {}", at + 1, self.plan.arms.len());
         let mut conductor = Conductor::start(stage, engine, &place, ("wash-out", "segment"))?;
         let end = Instant::now() + self.blocks.wash_out + self.blocks.segment;
         conductor.comes(end, next.map_or_else(|| format!("end of block {block}"), |next| format!("{next} takes over")));
@@ -204,6 +205,7 @@ impl Course<'_> {
         let precision = Precision {
             measure: format!("{} over {}", measure_name(&self.blocks.primary), baseline.label),
             target: self.blocks.half_width,
+            blocks_needed: blocks_needed(others.len(), judge::settings(self.blocks)),
             arms: others.iter().zip(widths).map(arm).collect(),
         };
         stage.progress.board().tell(|facts| facts.precision = Some(precision));

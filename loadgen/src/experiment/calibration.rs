@@ -64,7 +64,7 @@ pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Resu
     let engine = engine_plan(stage, plan, Arrivals::Closed { connections: 1 }, Stop::WhenTold, seeds.requests);
     let goal = Goal { p99: plan.requests.calm_p99, ..Goal::default() };
     let (interrupt, board) = (stage.interrupt.clone(), stage.progress.board().clone());
-    board.tell(|facts| facts.next = Some((Instant::now() + budget, "the load that is measured".to_owned())));
+    board.tell(|facts| facts.next = Some((Instant::now() + budget, "the measured load".to_owned())));
     let found = load::calibrate(&engine, &goal, budget, |handle, rps| {
         let arrivals = rps.map_or(engine.arrivals, |rps| Arrivals::Poisson { rps });
         let step = load::Plan { arrivals, ..engine.clone() };

@@ -9,10 +9,10 @@ use std::time::{Duration, Instant};
 
 use super::run::ExperimentError;
 use super::stage::Stage;
-use crate::lab::{BackendState, natural};
+use crate::lab::BackendState;
 use crate::load::{self, Handle, Outcome, Plan};
 use crate::model::EventKind;
-use crate::view::{Member, Underway};
+use crate::view::Underway;
 
 pub(super) struct Conductor<'a> {
     pub(super) stage: &'a mut Stage,
@@ -139,7 +139,7 @@ impl<'a> Conductor<'a> {
         // an admin port that is busy for once is no reason to end
         if let Ok(states) = self.stage.balancer.admin.backends() {
             self.watch.note(self.stage, &states);
-            self.stage.progress.board().tell(|facts| facts.pool = members(states));
+            self.stage.tell_pool(states, true);
         }
         Ok(())
     }
@@ -168,14 +168,6 @@ impl Drop for Conductor<'_> {
         self.handle.abort();
         self.stage.progress.board().tell(|facts| facts.end_load(true));
     }
-}
-
-/// In the order that people count in.
-fn members(states: Vec<BackendState>) -> Vec<Member> {
-    let member = |state: BackendState| Member { id: state.id, in_flight: state.in_flight, is_eligible: state.eligible };
-    let mut members: Vec<Member> = states.into_iter().map(member).collect();
-    members.sort_by_cached_key(|member| natural(&member.id));
-    members
 }
 
 // === impl Watch ===

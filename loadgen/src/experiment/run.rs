@@ -144,6 +144,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     let board = Board::new(plan.title_in_words(), origin);
     board.tell(|facts| {
         facts.phase = "setting up".to_owned();
+        facts.strategy = in_charge.map(|arm| arm.label.clone()).unwrap_or_default();
         // what sends so many requests takes the time it takes
         facts.end = matches!(plan.load, LoadPlan::Open { .. }).then(|| (origin + plan.budget, true));
     });

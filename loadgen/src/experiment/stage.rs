@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use super::plan::ArmPlan;
 use super::run::ExperimentError;
-use crate::lab::{Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
+use crate::lab::{BackendState, Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
 use crate::load::Segment;
 use crate::model::{Event, EventKind, Folder, Mark, Severity};
-use crate::view::View;
+use crate::view::{Member, View};
 
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -83,9 +83,23 @@ impl Stage {
 
     /// Ids of the pool, in the order that people count in.
     pub(super) fn pool(&self) -> Result<Vec<String>, ExperimentError> {
-        let mut ids: Vec<String> = self.balancer.admin.backends()?.into_iter().map(|backend| backend.id).collect();
+        let states = self.balancer.admin.backends()?;
+        let mut ids: Vec<String> = states.iter().map(|backend| backend.id.clone()).collect();
         ids.sort_by_key(|id| natural(id));
+        self.tell_pool(states, false);
         Ok(ids)
+    }
+
+    /// For those who look on; `is_watched`: they are told again soon.
+    pub(super) fn tell_pool(&self, states: Vec<BackendState>, is_watched: bool) {
+        let member = |state: BackendState| Member {
+            id: state.id,
+            in_flight: is_watched.then_some(state.in_flight),
+            is_eligible: state.eligible,
+        };
+        let mut members: Vec<Member> = states.into_iter().map(member).collect();
+        members.sort_by_cached_key(|member| natural(&member.id));
+        self.progress.board().tell(|facts| facts.pool = members);
     }
 
     /// Makes the pool `n` large: new ones get the lowest free numbers, the highest go first.

@@ -8,9 +8,9 @@ use clap::Args as ClapArgs;
 use http::Method;
 use thiserror::Error;
 
+use super::EXIT_CODES;
 use super::target::Url;
 use super::threshold::{BadThreshold, Threshold};
-use crate::cli::EXIT_CODES;
 use crate::load::{Arrivals, BadPlan, Cost, Keys, OUTSTANDING, Plan, Request, Stop, Target, parse_duration};
 
 const EXAMPLES: &str = "\

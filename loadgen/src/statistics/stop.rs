@@ -45,12 +45,21 @@ pub fn precision(baseline: &[Option<f64>], arms: &[ArmBlocks<'_>], settings: Set
 
 /// The same of each arm, in their order.
 pub fn half_widths(baseline: &[Option<f64>], arms: &[ArmBlocks<'_>], settings: Settings) -> Vec<Option<f64>> {
-    let confidence = 1.0 - (1.0 - settings.confidence) / arms.len().max(1) as f64;
+    let (confidence, needed) = (strictest(arms.len(), settings), blocks_needed(arms.len(), settings));
     let width = |arm: &ArmBlocks<'_>| {
         let interval = Sample::new(log_ratios(arm.numbers, baseline))?.interval(confidence);
-        (interval.n >= 2 * Interval::blocks_needed(confidence)).then(|| interval.half_width().exp_m1())
+        (interval.n >= needed).then(|| interval.half_width().exp_m1())
     };
     arms.iter().map(width).collect()
+}
+
+/// Blocks before which there is no width to stop on, for so many arms beside the baseline.
+pub fn blocks_needed(arms: usize, settings: Settings) -> usize {
+    2 * Interval::blocks_needed(strictest(arms, settings))
+}
+
+fn strictest(arms: usize, settings: Settings) -> f64 {
+    1.0 - (1.0 - settings.confidence) / arms.max(1) as f64
 }
 
 /// Of all arms' half-widths; `None` if there is none, or one that cannot be said yet.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::status::{self, Flow, Left, Next, Progress, Status};
+use super::status::{Backend, Flow, Left, Next, Precision, Progress, Status};
+use crate::lab::natural;
 use crate::load::{Arrivals, Handle, Live, Plan, Snapshot, Stop};
 
 #[derive(Clone, Debug)]
@@ -34,6 +35,8 @@ pub struct Facts {
     /// The load that runs, or the last one that did.
     underway: Option<Underway>,
     is_over: bool,
+    /// What was seen last of a load that ran: of its last second less and less is true once it has ended.
+    seen: (Flow, Vec<Backend>),
     /// In loads that have ended.
     before: Live,
     rates: VecDeque<u64>,
@@ -56,16 +59,9 @@ pub struct Underway {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
     pub id: String,
-    pub in_flight: u32,
+    /// `None` while nobody looks.
+    pub in_flight: Option<u32>,
     pub is_eligible: bool,
-}
-
-/// How sure a comparison is by now.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Precision {
-    pub measure: String,
-    pub target: f64,
-    pub arms: Vec<status::Arm>,
 }
 
 /// Half seconds that the curve of rates reaches back.
@@ -89,6 +85,7 @@ impl Board {
             origin,
             underway: None,
             is_over: true,
+            seen: (Flow::default(), Vec::new()),
             before: Live::default(),
             rates: VecDeque::new(),
             notes: VecDeque::new(),
@@ -107,7 +104,7 @@ impl Board {
 
     /// The same, if a load runs.
     pub(super) fn running_status(&self) -> Option<Status> {
-        let facts = self.facts.lock();
+        let mut facts = self.facts.lock();
         (!facts.is_over).then(|| facts.status(Instant::now()))
     }
 
@@ -133,6 +130,7 @@ impl Facts {
     /// A load begins.
     pub fn begin(&mut self, underway: Underway) {
         (self.underway, self.is_over) = (Some(underway), false);
+        self.seen = (Flow::default(), Vec::new());
     }
 
     /// The load has ended; `counts`: its answers are the run's.
@@ -151,16 +149,17 @@ impl Facts {
         self.notes.push_back((self.origin.elapsed(), text.into()));
     }
 
-    fn status(&self, now: Instant) -> Status {
+    fn status(&mut self, now: Instant) -> Status {
         let snapshot = self.underway.as_ref().map(|underway| underway.handle.snapshot());
         let both = self.underway.as_ref().zip(snapshot.as_ref());
         let running = both.filter(|_| !self.is_over);
         let (phase, progress) = running.map_or((None, None), |(underway, snapshot)| underway.phase(now, snapshot));
+        let flow = both.map(|(underway, snapshot)| self.flow(underway, snapshot, now));
+        let backends = self.backends(snapshot.as_ref());
+        if let (Some(flow), false) = (&flow, self.is_over) {
+            self.seen = (flow.clone(), backends.clone());
+        }
         let left = self.end.map(|(end, is_at_most)| Left { time: end.saturating_duration_since(now), is_at_most });
-        let (measure, target, arms) = match &self.precision {
-            Some(precision) => (precision.measure.clone(), precision.target, precision.arms.clone()),
-            None => (String::new(), 0.0, Vec::new()),
-        };
         Status {
             title: self.title.clone(),
             elapsed: now.saturating_duration_since(self.origin),
@@ -169,12 +168,10 @@ impl Facts {
             strategy: self.strategy.clone(),
             phase: phase.unwrap_or(&self.phase).to_owned(),
             progress,
-            flow: both.map(|(underway, snapshot)| self.flow(underway, snapshot, now)),
+            flow,
             rates: self.rates.iter().copied().collect(),
-            backends: self.backends(snapshot.as_ref()),
-            measure,
-            target,
-            arms,
+            backends,
+            precision: self.precision.clone(),
             next: self
                 .next
                 .as_ref()
@@ -187,10 +184,16 @@ impl Facts {
         let ms = |quantile| {
             (!snapshot.latency.is_empty()).then(|| snapshot.latency.value_at_quantile(quantile) as f64 / 1e6)
         };
-        let total = if self.is_over { self.before } else { add(&self.before, &snapshot.total) };
+        if self.is_over {
+            let Live { classes, errors, unsent, .. } = self.before;
+            return Flow { outstanding: 0, classes, errors, unsent, ..self.seen.0.clone() };
+        }
+        let total = add(&self.before, &snapshot.total);
+        let (asked, achieved) = (underway.asked(now), rate(snapshot));
         Flow {
-            asked: underway.asked(now),
-            achieved: rate(snapshot),
+            asked,
+            achieved,
+            is_behind: snapshot.recent_s >= 1.0 && asked.is_some_and(|asked| is_behind(achieved, asked)),
             p50_ms: ms(0.5),
             p90_ms: ms(0.9),
             p99_ms: ms(0.99),
@@ -202,24 +205,29 @@ impl Facts {
     }
 
     /// The pool in its order, then others that answered; without a pool those that answered.
-    fn backends(&self, snapshot: Option<&Snapshot>) -> Vec<status::Backend> {
-        let member = |member: &Member| status::Backend {
+    fn backends(&self, snapshot: Option<&Snapshot>) -> Vec<Backend> {
+        let member = |member: &Member| Backend {
             id: member.id.clone(),
-            in_flight: Some(member.in_flight),
+            in_flight: member.in_flight,
             is_out: !member.is_eligible,
-            ..status::Backend::default()
+            ..Backend::default()
         };
-        let mut backends: Vec<status::Backend> = self.pool.iter().map(member).collect();
+        let mut backends: Vec<Backend> = self.pool.iter().map(member).collect();
         let Some(snapshot) = snapshot else { return backends };
         for (at, id) in snapshot.backends.iter().enumerate() {
             let place = backends.iter().position(|backend| backend.id == *id).unwrap_or_else(|| {
                 // who is not of the pool any more gets no more requests
                 let is_out = !self.pool.is_empty();
-                backends.push(status::Backend { id: id.clone(), is_out, ..status::Backend::default() });
+                backends.push(Backend { id: id.clone(), is_out, ..Backend::default() });
                 backends.len() - 1
             });
             backends[place].answers = snapshot.backend_counts[at];
-            backends[place].rate = snapshot.backend_recent[at] as f64 / snapshot.recent_s.max(SHORTEST_S);
+            let recent = snapshot.backend_recent[at] as f64 / snapshot.recent_s.max(SHORTEST_S);
+            let seen = self.seen.1.iter().find(|seen| self.is_over && seen.id == *id);
+            backends[place].rate = seen.map_or(recent, |seen| seen.rate);
+        }
+        if self.pool.is_empty() {
+            backends.sort_by_cached_key(|backend| natural(&backend.id));
         }
         backends
     }
@@ -231,6 +239,11 @@ fn add(before: &Live, total: &Live) -> Live {
     sum.unsent += total.unsent;
     sum.classes.iter_mut().zip(total.classes).for_each(|(mine, other)| *mine += other);
     sum
+}
+
+/// More than chance would have it at random arrivals.
+fn is_behind(achieved: f64, asked: f64) -> bool {
+    achieved < 0.95 * asked - 3.0 * asked.sqrt()
 }
 
 /// Less than this at the beginning is taken for this.

@@ -169,3 +169,106 @@ fn escapes(style: Style, is_coloured: bool) -> String {
     }
     codes + "m"
 }
+
+#[cfg(test)]
+mod tests {
+    use ratatui::Terminal;
+    use ratatui::text::Text;
+
+    use super::*;
+
+    /// As much of a terminal as the picture needs.
+    #[derive(Default)]
+    struct Screen {
+        rows: Vec<Vec<char>>,
+        x: usize,
+        y: usize,
+    }
+
+    impl Screen {
+        fn put(&mut self, c: char) {
+            self.rows.resize(self.rows.len().max(self.y + 1), Vec::new());
+            let row = &mut self.rows[self.y];
+            row.resize(row.len().max(self.x + 1), ' ');
+            row[self.x] = c;
+            self.x += 1;
+        }
+
+        fn feed(&mut self, bytes: &[u8]) {
+            let text = std::str::from_utf8(bytes).expect("text");
+            let mut chars = text.chars();
+            while let Some(c) = chars.next() {
+                match c {
+                    '\r' => self.x = 0,
+                    '\n' => (self.x, self.y) = (0, self.y + 1),
+                    '\x1b' => {
+                        assert_eq!(chars.next(), Some('['));
+                        let rest = chars.as_str();
+                        let end = rest.find(|c: char| c.is_ascii_alphabetic()).expect("a command");
+                        let number = rest[..end].parse().unwrap_or(1);
+                        match &rest[end..=end] {
+                            "A" => self.y = self.y.checked_sub(number).expect("not above the picture"),
+                            "B" => self.y += number,
+                            "C" => self.x += number,
+                            "J" => {
+                                self.rows.truncate(self.y + 1);
+                                self.rows.iter_mut().skip(self.y).for_each(|row| row.truncate(self.x));
+                            }
+                            "m" => {}
+                            other => panic!("{other:?} is not understood"),
+                        }
+                        chars = rest[end + 1..].chars();
+                    }
+                    c => self.put(c),
+                }
+            }
+        }
+
+        fn text(&self) -> Vec<String> {
+            self.rows.iter().map(|row| row.iter().collect::<String>().trim_end().to_owned()).collect()
+        }
+    }
+
+    fn show(terminal: &mut Terminal<Inline<Vec<u8>>>, screen: &mut Screen, text: &str) {
+        let height = text.lines().count() as u16;
+        terminal.backend_mut().set_size(Size { width: 20, height });
+        terminal.draw(|frame| frame.render_widget(Text::raw(text), frame.area())).expect("drawn");
+        screen.feed(&std::mem::take(&mut terminal.backend_mut().out));
+    }
+
+    #[test]
+    fn it_changes_in_place_grows_and_stays_between_what_is_printed() {
+        let mut screen = Screen::default();
+        screen.feed(b"before\n");
+        let mut terminal = Terminal::new(Inline::new(Vec::new(), true)).expect("no size is asked for");
+        show(&mut terminal, &mut screen, "one\ntwo 1");
+        assert_eq!((screen.text(), screen.x, screen.y), (vec!["before".into(), "one".into(), "two 1".into()], 0, 2));
+        show(&mut terminal, &mut screen, "one\ntwo 22");
+        assert_eq!(screen.text(), ["before", "one", "two 22"]);
+        show(&mut terminal, &mut screen, "1\n\nthree\nfour");
+        assert_eq!((screen.text(), screen.y), (["before", "1", "", "three", "four"].map(str::to_owned).to_vec(), 4));
+        terminal.backend_mut().leave().expect("written");
+        screen.feed(&std::mem::take(&mut terminal.backend_mut().out));
+        screen.feed(b"after\n");
+        assert_eq!(screen.text(), ["before", "1", "", "three", "four", "after"]);
+    }
+
+    #[test]
+    fn after_somebody_else_has_printed_it_begins_below() {
+        let mut screen = Screen::default();
+        let mut terminal = Terminal::new(Inline::new(Vec::new(), true)).expect("no size is asked for");
+        show(&mut terminal, &mut screen, "one\ntwo");
+        screen.feed(b"\n[1]+ Stopped\n$ fg\n");
+        terminal.backend_mut().begin_anew();
+        terminal.clear().expect("cleared");
+        show(&mut terminal, &mut screen, "one\ntwo");
+        assert_eq!(screen.text(), ["one", "two", "[1]+ Stopped", "$ fg", "", "one", "two"]);
+    }
+
+    #[test]
+    fn without_colour_there_is_weight_but_no_colour() {
+        let style = Style::default().fg(Color::Red).add_modifier(Modifier::BOLD);
+        assert_eq!((escapes(style, true), escapes(style, false)), ("\x1b[0;1;31m".into(), "\x1b[0;1m".into()));
+        assert_eq!(escapes(Style::default(), true), "\x1b[0m");
+    }
+}

@@ -19,11 +19,7 @@ pub struct Status {
     /// Answers per second, the last one now; one value for each half second.
     pub rates: Vec<u64>,
     pub backends: Vec<Backend>,
-    /// What the intervals of `arms` are about: `p99 latency`.
-    pub measure: String,
-    /// How narrow they are to become, relative, to either side.
-    pub target: f64,
-    pub arms: Vec<Arm>,
+    pub precision: Option<Precision>,
     pub next: Option<Next>,
     /// What happened last, and when since the start; the newest at the end.
     pub notes: Vec<(Duration, String)>,
@@ -50,6 +46,8 @@ pub struct Flow {
     pub asked: Option<f64>,
     /// Answers per second.
     pub achieved: f64,
+    /// Less than was asked for, by more than chance.
+    pub is_behind: bool,
     /// In milliseconds, of good answers; `None` where there was none.
     pub p50_ms: Option<f64>,
     pub p90_ms: Option<f64>,
@@ -73,6 +71,18 @@ pub struct Backend {
     pub in_flight: Option<u32>,
     /// The balancer gives it no requests.
     pub is_out: bool,
+}
+
+/// How sure a comparison is by now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Precision {
+    /// What the intervals are about: `p99 latency over round_robin`.
+    pub measure: String,
+    /// How narrow they are to become, relative, to either side.
+    pub target: f64,
+    /// With fewer nothing can be said.
+    pub blocks_needed: usize,
+    pub arms: Vec<Arm>,
 }
 
 /// One arm against the baseline. Only how sure it is by now, never how it stands: who sees that may wish to stop.

@@ -6,7 +6,7 @@ use super::parts::{
     BAD, BAR, FAINT, GOOD, PLAIN, STRONG, WARN, bar, chain, clock, curve, shortened, span, spread, track, width_of,
 };
 use crate::report::format::{count, milliseconds, percent, significant};
-use crate::view::status::{Arm, Backend, Flow, Progress, Status};
+use crate::view::status::{Arm, Backend, Flow, Precision, Progress, Status};
 
 pub(super) struct Row {
     pub(super) line: Line<'static>,
@@ -18,7 +18,7 @@ pub(super) struct Row {
 const CURVE_MAX: usize = 60;
 const TRACK: usize = 20;
 const NAME_MAX: usize = 20;
-const BAR_MIN: usize = 6;
+const BAR_MIN: usize = 12;
 /// More backends than this are told in a row for all the others.
 const BACKENDS_MAX: usize = 16;
 
@@ -39,10 +39,10 @@ pub(super) fn rows(status: &Status, width: u16) -> Vec<Row> {
         let table = backends(&status.backends, width);
         table.into_iter().enumerate().for_each(|(at, line)| picture.push(if at == 0 { 4 } else { 7 }, line));
     }
-    if !status.arms.is_empty() {
+    if let Some(precision) = status.precision.as_ref().filter(|precision| !precision.arms.is_empty()) {
         picture.gap();
-        picture.push(6, arms_head(status, width));
-        status.arms.iter().for_each(|arm| picture.push(6, arm_row(arm, status, width)));
+        picture.push(6, precision_head(precision, width));
+        precision.arms.iter().for_each(|arm| picture.push(6, arm_row(arm, precision, width)));
     }
     if status.next.is_some() || !status.notes.is_empty() {
         picture.gap();
@@ -50,13 +50,13 @@ pub(super) fn rows(status: &Status, width: u16) -> Vec<Row> {
     if let Some(next) = &status.next {
         let what = shortened(&next.what, width.saturating_sub(18));
         let groups = vec![
-            vec![span("next ", FAINT), span(what, PLAIN)],
+            vec![span("next  ", FAINT), span(what, PLAIN)],
             vec![span(format!("in {:.0} s", next.after.as_secs_f64().ceil()), STRONG)],
         ];
         picture.push(8, Line::from(chain(groups, width).0));
     }
     for (at, (when, text)) in status.notes.iter().enumerate() {
-        let when = format!("{:>5}", clock(*when));
+        let when = format!("{:>5} ", clock(*when));
         let text = shortened(text, width.saturating_sub(when.len() + 1));
         let style = if at + 1 == status.notes.len() { PLAIN } else { FAINT };
         picture.push(3 + at.min(3) as u8, Line::from(vec![span(when + " ", FAINT), span(text, style)]));
@@ -111,8 +111,8 @@ fn rate(flow: &Flow, rates: &[u64], width: usize) -> Line<'static> {
     };
     // the same place for the curve whatever the number, as long as it has the usual size
     let told = format!("{:>7}", significant(flow.achieved));
-    let is_behind = flow.asked.is_some_and(|asked| flow.achieved < 0.9 * asked);
-    let mut row = vec![span("rate ", FAINT), span(told, if is_behind { WARN } else { STRONG }), span(asked, PLAIN)];
+    let mut row =
+        vec![span("rate  ", FAINT), span(told, if flow.is_behind { WARN } else { STRONG }), span(asked, PLAIN)];
     let left = width.saturating_sub(width_of(&row) + 2);
     if left >= BAR_MIN && !rates.is_empty() {
         row.push(span("  ", PLAIN));
@@ -126,7 +126,7 @@ fn times(flow: &Flow, width: usize) -> Line<'static> {
         vec![span(format!("{name} "), FAINT), span(format!("{:>8}", ms.map_or("–".to_owned(), milliseconds)), STRONG)]
     };
     let groups = vec![
-        of("p50 ", flow.p50_ms),
+        of("p50  ", flow.p50_ms),
         of("p99", flow.p99_ms),
         of("p90", flow.p90_ms),
         vec![span(format!("{} under way", count(flow.outstanding)), PLAIN)],
@@ -136,7 +136,7 @@ fn times(flow: &Flow, width: usize) -> Line<'static> {
 
 fn ends(flow: &Flow, width: usize) -> Line<'static> {
     let [informed, ok, moved, wrong, failed] = flow.classes;
-    let mut groups = vec![vec![span("all  ", FAINT), span(format!("2xx {}", count(ok)), PLAIN)]];
+    let mut groups = vec![vec![span("total ", FAINT), span(format!("2xx {}", count(ok)), PLAIN)]];
     for (name, number, style) in [
         ("5xx", failed, BAD),
         ("no answer", flow.errors, BAD),
@@ -198,7 +198,7 @@ fn backends(backends: &[Backend], width: usize) -> Vec<Line<'static>> {
     let titles = taken.iter().map(|(name, width, _)| span(right(name, *width), FAINT)).collect();
     let mut lines = vec![row(
         span(format!("{:name_width$}", "backend"), FAINT),
-        span(shortened("the last second", left), FAINT),
+        span(shortened("last second", left), FAINT),
         titles,
     )];
     for backend in &backends[..shown] {
@@ -220,27 +220,27 @@ fn backends(backends: &[Backend], width: usize) -> Vec<Line<'static>> {
     lines
 }
 
-fn arms_head(status: &Status, width: usize) -> Line<'static> {
-    let target = format!("to be ±{} or less", percent(status.target));
-    let measure = shortened(&format!("interval of {}", status.measure), width.saturating_sub(target.len() + 2));
+fn precision_head(precision: &Precision, width: usize) -> Line<'static> {
+    let target = format!("to be ±{} or less", percent(precision.target));
+    let measure = shortened(&format!("interval of {}", precision.measure), width.saturating_sub(target.len() + 2));
     let groups = vec![vec![span(measure, FAINT)], vec![span(target, FAINT)]];
     Line::from(chain(groups, width).0)
 }
 
-fn arm_row(arm: &Arm, status: &Status, width: usize) -> Line<'static> {
-    let longest = status.arms.iter().map(|arm| Span::raw(arm.label.as_str()).width()).max().unwrap_or(0);
+fn arm_row(arm: &Arm, precision: &Precision, width: usize) -> Line<'static> {
+    let longest = precision.arms.iter().map(|arm| Span::raw(arm.label.as_str()).width()).max().unwrap_or(0);
     let name_width = longest.min(NAME_MAX);
     let name = shortened(&arm.label, name_width);
     let pad = name_width.saturating_sub(Span::raw(name.as_str()).width());
     let mut groups = vec![vec![span(name + &" ".repeat(pad), PLAIN)]];
     match arm.half_width {
         Some(half_width) => {
-            let is_enough = half_width <= status.target;
+            let is_enough = half_width <= precision.target;
             let style = if is_enough { GOOD } else { BAR };
             groups.push(vec![span(format!("{:>8}", format!("±{}", percent(half_width))), STRONG)]);
-            groups.push(track(if is_enough { 1.0 } else { status.target / half_width }, TRACK, style));
+            groups.push(track(if is_enough { 1.0 } else { precision.target / half_width }, TRACK, style));
         }
-        None => groups.push(vec![span("too few blocks yet", FAINT)]),
+        None => groups.push(vec![span(format!("can be said from {} blocks on", precision.blocks_needed), FAINT)]),
     }
     Line::from(chain(groups, width).0)
 }
