@@ -1,7 +1,7 @@
 //! One experiment from its plan to its folder.
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use thiserror::Error;
 
@@ -10,7 +10,7 @@ use super::host::HostWatch;
 use super::plan::{ArmPlan, Law, LoadPlan, Plan};
 use super::record::Record;
 use super::seeds::Seeds;
-use super::stage::Stage;
+use super::stage::{self, Stage};
 use super::{blocks, cells, timeline};
 use crate::lab::{self, Balancer, BalancerError, Interrupt, Programs, Scrape, Setup, StrategyFile};
 use crate::load::{self, Arrivals};
@@ -18,7 +18,7 @@ use crate::model::{
     self, Backends, Comparison, Completeness, Disruption, EventKind, Folder, Load, Manifest, Program, Results, Run,
     SCHEMA, Severity,
 };
-use crate::view::{Board, Form, View};
+use crate::view::Form;
 
 /// What to run, where.
 #[derive(Clone, Debug)]
@@ -141,22 +141,16 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
             && arm.label == plan.arms[0].label
             && pool.is_some_and(|pool| pool.strategy == arm.strategy)
     });
-    let board = Board::new(plan.title_in_words(), origin);
-    board.tell(|facts| {
-        facts.phase = "setting up".to_owned();
-        facts.strategy = in_charge.map(|arm| arm.label.clone()).unwrap_or_default();
-        // what sends so many requests takes the time it takes
-        facts.end = matches!(plan.load, LoadPlan::Open { .. }).then(|| (origin + plan.budget, true));
-    });
+    let in_charge = in_charge.map(|arm| arm.label.clone()).unwrap_or_default();
     let mut stage = Stage {
         folder: folder.clone(),
         interrupt: interrupt.clone(),
-        progress: View::start(board, *form, LINES_EVERY),
+        progress: stage::view(plan, *form, origin, &in_charge),
         origin,
         events: Vec::new(),
         marks: Vec::new(),
         accounting: Vec::new(),
-        in_charge: in_charge.map(|arm| arm.label.clone()).unwrap_or_default(),
+        in_charge,
         balancer,
     };
     stage.progress.say(&format!("lb {} serves {}, seed {}", status.version, stage.balancer.target, seeds.run));
@@ -216,8 +210,6 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     folder.write(&run)?;
     Ok(Finished { folder, run, ended })
 }
-
-const LINES_EVERY: Duration = Duration::from_secs(1);
 
 type Out<'a> = (&'a mut Record, &'a mut Vec<Disruption>, &'a mut Load, &'a mut Option<Comparison>);
 

@@ -1,13 +1,13 @@
 //! The stage of a run: the balancer with its pool, the clock that events are told by, and what is noted meanwhile.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::plan::ArmPlan;
+use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::run::ExperimentError;
 use crate::lab::{BackendState, Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
 use crate::load::Segment;
 use crate::model::{Event, EventKind, Folder, Mark, Severity};
-use crate::view::{Member, View};
+use crate::view::{Board, Form, Member, View};
 
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -23,6 +23,9 @@ pub(super) struct Stage {
     /// The arm in charge, by label.
     pub(super) in_charge: String,
 }
+
+/// Where the run is told in lines.
+const LINES_EVERY: Duration = Duration::from_secs(1);
 
 // === impl Stage ===
 
@@ -170,6 +173,18 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// Begins to show how a run goes; `in_charge`: the arm, by label.
+pub(super) fn view(plan: &Plan, form: Form, origin: Instant, in_charge: &str) -> View {
+    let board = Board::new(plan.title_in_words(), origin);
+    board.tell(|facts| {
+        facts.phase = "setting up".to_owned();
+        facts.strategy = in_charge.to_owned();
+        // what sends so many requests takes the time it takes
+        facts.end = matches!(plan.load, LoadPlan::Open { .. }).then(|| (origin + plan.budget, true));
+    });
+    View::start(board, form, LINES_EVERY)
 }
 
 /// What the client says of these segments.

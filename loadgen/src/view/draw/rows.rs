@@ -19,6 +19,8 @@ const CURVE_MAX: usize = 60;
 const TRACK: usize = 20;
 const NAME_MAX: usize = 20;
 const BAR_MIN: usize = 12;
+/// Words in fewer columns than this say nothing.
+const ROOM_MIN: usize = 8;
 /// More backends than this are told in a row for all the others.
 const BACKENDS_MAX: usize = 16;
 
@@ -57,7 +59,11 @@ pub(super) fn rows(status: &Status, width: u16) -> Vec<Row> {
     }
     for (at, (when, text)) in status.notes.iter().enumerate() {
         let when = format!("{:>5} ", clock(*when));
-        let text = shortened(text, width.saturating_sub(when.len() + 1));
+        let room = width.saturating_sub(when.len() + 1);
+        if room < ROOM_MIN {
+            continue;
+        }
+        let text = shortened(text, room);
         let style = if at + 1 == status.notes.len() { PLAIN } else { FAINT };
         picture.push(3 + at.min(3) as u8, Line::from(vec![span(when + " ", FAINT), span(text, style)]));
     }
@@ -75,7 +81,8 @@ fn head(status: &Status, width: usize) -> Line<'static> {
         Some(left) => format!("{gone} gone, {} left", clock(left.time)),
         None => format!("{gone} gone"),
     };
-    let title = shortened(&status.title, width.saturating_sub(time.len() + 2));
+    let room = width.saturating_sub(time.len() + 2);
+    let title = shortened(&status.title, if room < ROOM_MIN { width } else { room });
     spread(vec![span(title, STRONG)], vec![span(time, PLAIN)], width)
 }
 
@@ -177,7 +184,10 @@ fn backends(backends: &[Backend], width: usize) -> Vec<Line<'static>> {
         }),
         ("answers", 12, true, |backend, _| count(backend.answers)),
     ];
-    let mut left = width.saturating_sub(name_width + 2);
+    if width < name_width + 2 + BAR_MIN {
+        return Vec::new();
+    }
+    let mut left = width - name_width - 2;
     let mut taken = Vec::new();
     for (name, column_width, is_known, cell) in columns.into_iter().filter(|(_, _, is_known, _)| *is_known) {
         debug_assert!(is_known);
@@ -222,7 +232,8 @@ fn backends(backends: &[Backend], width: usize) -> Vec<Line<'static>> {
 
 fn precision_head(precision: &Precision, width: usize) -> Line<'static> {
     let target = format!("to be ±{} or less", percent(precision.target));
-    let measure = shortened(&format!("interval of {}", precision.measure), width.saturating_sub(target.len() + 2));
+    let measure =
+        shortened(&format!("interval of {}", precision.measure), width.saturating_sub(Span::raw(&target).width() + 2));
     let groups = vec![vec![span(measure, FAINT)], vec![span(target, FAINT)]];
     Line::from(chain(groups, width).0)
 }
