@@ -16,7 +16,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 use crate::model::Scenario;
-use crate::run;
+use crate::run::{self, EXIT_CODES};
 
 /// Experiments with a load balancer whose results one can defend.
 #[derive(Debug, Parser)]
@@ -50,10 +50,6 @@ pub enum Command {
     /// Hold a stored run against thresholds, or look at an experiment file; for CI
     Check(check::CheckArgs),
 }
-
-pub(crate) const EXIT_CODES: &str = "\
-Exit codes: 0 all is well, 2 something for you to mend (usage, target not reachable), 99 a threshold was missed,
-130 interrupted (what there is was printed), 1 anything else.";
 
 /// Does what was typed.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {

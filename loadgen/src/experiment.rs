@@ -16,7 +16,6 @@ mod host;
 mod judge;
 pub mod plan;
 mod probe;
-mod progress;
 mod record;
 mod run;
 mod seeds;

@@ -1,7 +1,7 @@
 //! The laboratory around the balancer: load that is honest about when it was sent, experiments whose difference is shown to be one,
 //! and reports that can be defended.
 //!
-//! Arrows: `cli` → {`experiment`, `run`} → {`load`, `lab`, `statistics`, `report`}; `model` is the plain data that all of them share, and
+//! Arrows: `cli` → {`experiment`, `run`} → `view` → {`load`, `report`}, and → {`load`, `lab`, `statistics`, `report`}; `model` is the plain data that all of them share, and
 //! knows nobody. Invariant: nothing here uses `lb`'s code; processes, HTTP and files are the only way to it.
 
 pub mod cli;
@@ -12,3 +12,4 @@ pub mod model;
 pub mod report;
 pub mod run;
 pub mod statistics;
+pub mod view;

@@ -8,7 +8,7 @@
 
 mod diff;
 mod document;
-mod format;
+pub(crate) mod format;
 mod measure;
 mod picture;
 mod plots;
@@ -22,6 +22,7 @@ use thiserror::Error;
 
 pub use diff::{DiffError, diff};
 pub use rows::{Kind, Row, from_csv, rows, to_csv};
+pub(crate) use words::measure_name;
 
 use crate::model::{Folder, FolderError, Run, write_atomically};
 use document::{html, markdown};

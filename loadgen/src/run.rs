@@ -1,19 +1,18 @@
 //! `loadgen run URL`: one load on any HTTP server, and what came of it, for people and for scripts.
 //!
-//! The way of a run, from top to bottom: options → target (resolved and tried once) → plan → run with one line of progress →
+//! The way of a run, from top to bottom: options → target (resolved and tried once) → plan → run with a view of it →
 //! summary → text or JSON → thresholds → exit code.
 
 mod json;
 mod options;
-mod progress;
 mod summary;
 mod target;
 mod text;
 mod threshold;
 
-use std::io::{self, Write};
+use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
@@ -22,10 +21,14 @@ pub use options::{Args, BadOptions};
 pub use target::BadTarget;
 pub use threshold::{BadThreshold, Threshold};
 
-use crate::load::{self, Outcome, Plan, StartError};
-use progress::Progress;
+use crate::load::{self, Outcome, Plan, StartError, Stop};
+use crate::view::{Board, Form, Underway, View};
 use summary::Summary;
 
+/// For `--help`.
+pub(crate) const EXIT_CODES: &str = "\
+Exit codes: 0 all is well, 2 something for you to mend (usage, target not reachable), 99 a threshold was missed,
+130 interrupted (what there is was printed), 1 anything else.";
 /// Something for the user to mend.
 pub const EXIT_USAGE: u8 = 2;
 /// A threshold was missed: k6's code.
@@ -33,8 +36,8 @@ pub const EXIT_THRESHOLD: u8 = 99;
 /// Ended by Ctrl-C: 128 and the signal's number, as shells have it.
 pub const EXIT_INTERRUPTED: u8 = 130;
 const EXIT_FAILURE: u8 = 1;
-/// How often progress is shown.
-const TICK: Duration = Duration::from_millis(100);
+/// Between two lines that tell how it goes: on a terminal, and where they stay in a log.
+const LINES_EVERY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
 /// Why a run did not take place.
 #[derive(Debug, Error)]
@@ -68,7 +71,7 @@ fn run(args: &Args) -> Result<u8, RunError> {
     // Options are judged before the target is looked for: whoever mistypes both should not have to wait to hear it.
     let prepared = args.prepare(&url)?;
     let plan = prepared.plan(url.reach(args.timeout())?)?;
-    let outcome = carry_out(plan.clone(), args.json)?;
+    let outcome = carry_out(plan.clone(), args)?;
     let summary = Summary::of(&outcome, &plan, &args.url, &thresholds);
     let printed = if args.json { json::print(&summary) } else { text::print(&summary) };
     // A reader that has left wants no more.
@@ -85,29 +88,45 @@ fn run(args: &Args) -> Result<u8, RunError> {
 }
 
 /// Runs the plan, shows how it goes, and ends it at Ctrl-C: once for what there is, twice at once.
-fn carry_out(plan: Plan, is_quiet: bool) -> Result<Outcome, RunError> {
+fn carry_out(plan: Plan, args: &Args) -> Result<Outcome, RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
-    let outcome = runtime.block_on(async {
+    runtime.block_on(async {
         let mut interrupt = signal(SignalKind::interrupt()).map_err(RunError::Signals)?;
         let mut terminate = signal(SignalKind::terminate()).map_err(RunError::Signals)?;
-        let progress = Progress::new(&plan, is_quiet);
-        let running = load::start(plan)?;
+        let running = load::start(plan.clone())?;
         let handle = running.handle();
+        let view = view(&plan, &handle, args);
         let mut ended = tokio::task::spawn_blocking(move || running.wait());
-        let mut tick = tokio::time::interval(TICK);
         loop {
             tokio::select! {
                 outcome = &mut ended => {
-                    progress.end();
-                    return outcome.map_err(|_| RunError::Thread);
+                    let outcome = outcome.map_err(|_| RunError::Thread)?;
+                    view.board().tell(|facts| {
+                        facts.end_load(true);
+                        facts.end = None;
+                        facts.phase = if outcome.aborted { "interrupted" } else { "done" }.to_owned();
+                    });
+                    return Ok(outcome);
                 }
                 _ = interrupt.recv() => handle.abort(),
                 _ = terminate.recv() => handle.abort(),
-                _ = tick.tick() => progress.show(&handle.snapshot()),
             }
         }
-    })?;
-    Ok(outcome)
+    })
+}
+
+fn view(plan: &Plan, handle: &load::Handle, args: &Args) -> View {
+    let now = Instant::now();
+    let board = Board::new(format!("loadgen run {}", args.url), now);
+    board.tell(|facts| {
+        if let Stop::AfterTime(time) = plan.stop {
+            facts.end = Some((now + plan.warm_up + time, false));
+        }
+        facts.begin(Underway::new(handle.clone(), plan, ("warm-up", "measuring")));
+    });
+    let [on_terminal, in_log] = LINES_EVERY;
+    let every = if io::stderr().is_terminal() { on_terminal } else { in_log };
+    View::start(board, Form::choose(args.json || args.quiet, args.plain), every)
 }
 
 // === impl RunError ===

@@ -15,6 +15,7 @@ use crate::load::parse_duration;
 use crate::model::{FolderError, Scenario, Severity};
 use crate::report;
 use crate::run::{EXIT_INTERRUPTED, EXIT_USAGE};
+use crate::view::Form;
 
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct ExperimentArgs {
@@ -57,6 +58,10 @@ pub struct ExperimentArgs {
     /// The program mock-server [default: beside loadgen, then in PATH]
     #[arg(long, value_name = "FILE")]
     pub mock_server: Option<PathBuf>,
+
+    /// Tell how it goes in lines, without a picture; so it is also where stderr is no terminal
+    #[arg(long)]
+    pub plain: bool,
 
     /// Say nothing while it runs
     #[arg(long, short)]
@@ -136,8 +141,8 @@ pub(super) fn carry_out(plan: Plan, args: &ExperimentArgs) -> Result<(u8, Finish
     };
     let out = args.out.clone().unwrap_or_else(|| folder_for(plan.scenario));
     let interrupt = Interrupt::watch()?;
-    let experiment =
-        Experiment { plan, place, seed: args.seed, out, command: std::env::args().collect(), is_quiet: args.quiet };
+    let form = Form::choose(args.quiet, args.plain);
+    let experiment = Experiment { plan, place, seed: args.seed, out, command: std::env::args().collect(), form };
     let finished = run(&experiment, &interrupt)?;
     Ok((conclude(&finished)?, finished))
 }

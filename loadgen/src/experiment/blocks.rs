@@ -17,7 +17,9 @@ use super::stage::{Stage, client_count};
 use crate::lab::{ClientCount, Snapshot};
 use crate::load::Stop;
 use crate::model::{CellKey, Comparison, Load, Severity};
-use crate::statistics::{ArmBlocks, Looks, Orders, StopRule, is_invalid, precision};
+use crate::report::measure_name;
+use crate::statistics::{ArmBlocks, Looks, Orders, StopRule, blocks_needed, half_widths, is_invalid, widest};
+use crate::view::{self, Precision};
 
 /// What ending and reporting take of the budget.
 const RESERVE: Duration = Duration::from_secs(5);
@@ -43,6 +45,15 @@ struct Doubt {
     what: String,
 }
 
+/// One arm's place in one block.
+struct Turn<'a> {
+    block: u32,
+    at: usize,
+    seed: u64,
+    /// Who follows within the block.
+    next: Option<&'a str>,
+}
+
 /// Answers the comparison over the blocks that were completed, also if the run was interrupted.
 pub(super) fn run(
     stage: &mut Stage,
@@ -58,6 +69,7 @@ pub(super) fn run(
     *load = super::run::open_load(&rated, outstanding);
     let ledger = stage.open_ledger(WHOLE)?;
     let mut course = Course { plan, blocks, rated, pool, declared, doubts: Vec::new(), client: ClientCount::default() };
+    course.tell_precision(stage, &vec![None; plan.arms.len().saturating_sub(1)]);
     let ended = course.go_on(stage, seeds, record);
     stage.close_ledger(ledger, WHOLE, course.client)?;
     // told once, not once for each segment
@@ -132,15 +144,19 @@ impl Course<'_> {
         let period = Orders::period(self.plan.arms.len()) as u32;
         let mut square_began = Instant::now();
         for (number, order) in (1..).zip(Orders::seeded(seeds.order, self.plan.arms.len())) {
-            for &arm in &order {
-                self.segment(stage, &self.plan.arms[arm], number, seeds.of_block(number), record)?;
+            for (at, &arm) in order.iter().enumerate() {
+                let next = order.get(at + 1).map(|next| self.plan.arms[*next].label.as_str());
+                let turn = Turn { block: number, at, seed: seeds.of_block(number), next };
+                self.segment(stage, &self.plan.arms[arm], turn, record)?;
             }
+            let widths = self.half_widths(record, number);
+            self.tell_precision(stage, &widths);
             stage.progress.say(&format!("block {number} done"));
             // only whole squares are balanced
             if number % period > 0 {
                 continue;
             }
-            let precision = self.precision(record, number);
+            let precision = widest(&widths);
             if let Some(precision) = precision {
                 let width = format!("widest interval of {}: ±{:.1} %", self.blocks.primary, precision * 100.0);
                 stage.progress.say(&width);
@@ -160,8 +176,7 @@ impl Course<'_> {
         &mut self,
         stage: &mut Stage,
         arm: &ArmPlan,
-        block: u32,
-        seed: u64,
+        Turn { block, at, seed, next }: Turn<'_>,
         record: &mut Record,
     ) -> Result<(), ExperimentError> {
         stage.swap(arm)?;
@@ -169,7 +184,10 @@ impl Course<'_> {
         let stop = Stop::AfterTime(self.blocks.segment);
         let mut engine = engine_plan(stage, self.plan, arm, self.rated.arrivals, stop, seed);
         engine.warm_up = self.blocks.wash_out;
-        let mut conductor = Conductor::start(stage, engine, &format!("block {block}, {}", arm.label))?;
+        let place = format!("block {block}, arm {} of {}", at + 1, self.plan.arms.len());
+        let mut conductor = Conductor::start(stage, engine, &place, ("wash-out", "segment"))?;
+        let end = Instant::now() + self.blocks.wash_out + self.blocks.segment;
+        conductor.comes(end, next.map_or_else(|| format!("end of block {block}"), |next| format!("{next} takes over")));
         let flow = conductor.until(None);
         let began_ms = conductor.began_ms;
         let (outcome, watch) = conductor.finish()?;
@@ -198,14 +216,29 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// How wide the widest interval of the primary measure is by now.
-    fn precision(&self, record: &Record, blocks: u32) -> Option<f64> {
+    /// How wide the intervals of the primary measure are by now, for all arms but the baseline.
+    fn half_widths(&self, record: &Record, blocks: u32) -> Vec<Option<f64>> {
         let numbers = |arm: &ArmPlan| judge::numbers(record, &arm.label, &self.blocks.primary, blocks);
-        let [baseline, others @ ..] = self.plan.arms.as_slice() else { return None };
+        let [baseline, others @ ..] = self.plan.arms.as_slice() else { return Vec::new() };
         let others: Vec<(&str, Vec<Option<f64>>)> =
             others.iter().map(|arm| (arm.label.as_str(), numbers(arm))).collect();
         let others: Vec<ArmBlocks<'_>> = others.iter().map(|(arm, numbers)| ArmBlocks { arm, numbers }).collect();
-        precision(&numbers(baseline), &others, judge::settings(self.blocks))
+        half_widths(&numbers(baseline), &others, judge::settings(self.blocks))
+    }
+
+    fn tell_precision(&self, stage: &Stage, widths: &[Option<f64>]) {
+        let [baseline, others @ ..] = self.plan.arms.as_slice() else { return };
+        let arm = |(arm, half_width): (&ArmPlan, &Option<f64>)| view::Arm {
+            label: arm.label.clone(),
+            half_width: *half_width,
+        };
+        let precision = Precision {
+            measure: format!("{} over {}", measure_name(&self.blocks.primary), baseline.label),
+            target: self.blocks.half_width,
+            blocks_needed: blocks_needed(others.len(), judge::settings(self.blocks)),
+            arms: others.iter().zip(widths).map(arm).collect(),
+        };
+        stage.progress.board().tell(|facts| facts.precision = Some(precision));
     }
 }
 

@@ -1,6 +1,6 @@
 //! How much the pool can take, and the load that a plan asks for.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::plan::{self, ArmPlan, Law, LoadPlan, Rate};
 use super::run::ExperimentError;
@@ -8,6 +8,7 @@ use super::seeds::Seeds;
 use super::stage::Stage;
 use crate::load::{self, Arrivals, Goal, Stop};
 use crate::model;
+use crate::view::Underway;
 
 /// The part of the budget that calibration gets, and how much it may be at most.
 const SHARE: f64 = 0.15;
@@ -65,12 +66,19 @@ pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Resu
     stage.progress.say(&format!("finding out what the pool can take, for {:.0} s", budget.as_secs_f64()));
     let engine = engine_plan(stage, plan, &even, Arrivals::Closed { connections: 1 }, Stop::WhenTold, seeds.requests);
     let goal = Goal { p99: plan.requests.calm_p99, ..Goal::default() };
-    let interrupt = stage.interrupt.clone();
-    let found = load::calibrate(&engine, &goal, budget, |handle, _| {
+    let (interrupt, board) = (stage.interrupt.clone(), stage.progress.board().clone());
+    board.tell(|facts| facts.next = Some((Instant::now() + budget, "the measured load".to_owned())));
+    let found = load::calibrate(&engine, &goal, budget, |handle, rps| {
+        let arrivals = rps.map_or(engine.arrivals, |rps| Arrivals::Poisson { rps });
+        let step = load::Plan { arrivals, ..engine.clone() };
+        board.tell(|facts| facts.begin(Underway::new(handle.clone(), &step, ("calibrating", "calibrating"))));
         if interrupt.is_raised() {
             handle.abort();
         }
-    })?;
+    });
+    // loads that are meant to be too much: their errors are none of the run's
+    board.tell(|facts| facts.end_load(false));
+    let found = found?;
     let (capacity, rps) = (found.capacity_rps, found.capacity_rps * part);
     stage.progress.say(&format!("capacity {capacity:.0}/s with p99 within {:?}; {part} of it is {rps:.0}/s", goal.p99));
     if !found.is_bracketed {

@@ -64,17 +64,19 @@ fn one(
     record: &mut Record,
 ) -> Result<(), ExperimentError> {
     let LoadPlan::Closed { connections, requests, repeats } = plan.load else { return Err(ExperimentError::NotOpen) };
-    let mut what = arm.label.clone();
+    let mut place = Vec::new();
     if plan.sizes.len() > 1 {
-        what += &format!(", N = {}", about.key.n);
+        place.push(format!("N = {}", about.key.n));
     }
     if repeats > 1 {
-        what += &format!(", {} of {repeats}", about.key.block);
+        place.push(format!("{} of {repeats}", about.key.block));
     }
+    let place = place.join(", ");
+    let what = if place.is_empty() { arm.label.clone() } else { format!("{}, {place}", arm.label) };
     let ledger = stage.open_ledger(&what)?;
     let arrivals = Arrivals::Closed { connections: connections as usize };
     let engine = engine_plan(stage, plan, arm, arrivals, Stop::AfterRequests(requests), seed);
-    let mut conductor = Conductor::start(stage, engine, &what)?;
+    let mut conductor = Conductor::start(stage, engine, &place, ("warm-up", "measuring"))?;
     let flow = conductor.until(None)?;
     about.began_ms = conductor.began_ms;
     let (outcome, watch) = conductor.finish()?;

@@ -12,18 +12,15 @@ use super::stage::Stage;
 use crate::lab::BackendState;
 use crate::load::{self, Handle, Outcome, Plan};
 use crate::model::EventKind;
+use crate::view::Underway;
 
 pub(super) struct Conductor<'a> {
     pub(super) stage: &'a mut Stage,
     pub(super) handle: Handle,
-    /// For the progress line: what runs, and what comes next.
-    pub(super) what: String,
-    pub(super) next: Option<(Instant, String)>,
     /// When the load began, on the run's clock.
     pub(super) began_ms: u64,
     ended: Receiver<Outcome>,
     outcome: Option<Outcome>,
-    asked: Option<f64>,
     watch: Watch,
     look_every: Duration,
     next_look: Instant,
@@ -64,11 +61,21 @@ const LOOK_CLOSELY: Duration = Duration::from_millis(20);
 // === impl Conductor ===
 
 impl<'a> Conductor<'a> {
-    pub(super) fn start(stage: &'a mut Stage, plan: Plan, what: &str) -> Result<Self, ExperimentError> {
-        let (asked, patience) = (plan.arrivals.rps(), plan.timeout + Duration::from_secs(5));
-        stage.progress.begin();
-        let running = load::start(plan)?;
+    /// `place`: which part of the run this is; `phases`: what its warm-up is called, and what follows.
+    pub(super) fn start(
+        stage: &'a mut Stage,
+        plan: Plan,
+        place: &str,
+        phases: (&'static str, &'static str),
+    ) -> Result<Self, ExperimentError> {
+        let patience = plan.timeout + Duration::from_secs(5);
+        let running = load::start(plan.clone())?;
         let handle = running.handle();
+        let underway = Underway::new(handle.clone(), &plan, phases);
+        stage.progress.board().tell(|facts| {
+            facts.place = place.to_owned();
+            facts.begin(underway);
+        });
         let now = Instant::now();
         let began_ms = stage.at_ms(now).saturating_sub(handle.ns_at(now) / 1_000_000);
         let (sender, ended) = mpsc::channel();
@@ -77,12 +84,9 @@ impl<'a> Conductor<'a> {
         Ok(Self {
             stage,
             handle,
-            what: what.to_owned(),
-            next: None,
             began_ms,
             ended,
             outcome: None,
-            asked,
             watch: Watch::default(),
             look_every: LOOK_EVERY,
             next_look: now,
@@ -93,6 +97,12 @@ impl<'a> Conductor<'a> {
     /// Looks more often from now on.
     pub(super) fn look_closely(&mut self) {
         self.look_every = LOOK_CLOSELY;
+    }
+
+    /// Tells what comes next, and when.
+    pub(super) fn comes(&self, at: Instant, what: impl Into<String>) {
+        let what = what.into();
+        self.stage.progress.board().tell(|facts| facts.next = Some((at, what)));
     }
 
     /// Goes on until `moment` (`None`: until the load has ended).
@@ -121,7 +131,7 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Looks at the pool and tells how it goes.
+    /// Looks at the pool and tells what it sees.
     pub(super) fn look(&mut self) -> Result<(), ExperimentError> {
         if let Some(how) = self.stage.balancer.has_ended() {
             return Err(ExperimentError::BalancerEnded(how));
@@ -129,13 +139,8 @@ impl<'a> Conductor<'a> {
         // an admin port that is busy for once is no reason to end
         if let Ok(states) = self.stage.balancer.admin.backends() {
             self.watch.note(self.stage, &states);
+            self.stage.tell_pool(states, true);
         }
-        let mut what = self.what.clone();
-        if let Some((at, next)) = &self.next {
-            let left = at.saturating_duration_since(Instant::now()).as_secs_f64();
-            what.push_str(&format!(", in {left:.0} s {next}"));
-        }
-        self.stage.progress.look(&self.handle.snapshot(), self.asked, &what);
         Ok(())
     }
 
@@ -161,6 +166,7 @@ impl<'a> Conductor<'a> {
 impl Drop for Conductor<'_> {
     fn drop(&mut self) {
         self.handle.abort();
+        self.stage.progress.board().tell(|facts| facts.end_load(true));
     }
 }
 

@@ -190,6 +190,19 @@ impl Plan {
         check::plan(text, path)
     }
 
+    /// What it is about, in a few words.
+    pub fn title_in_words(&self) -> String {
+        let words = match self.scenario {
+            Scenario::A1 => "A1: how requests are shared",
+            Scenario::A2 => "A2: more and more backends",
+            Scenario::A3 => "A3: a backend dies",
+            Scenario::A4 => "A4: other hash functions",
+            Scenario::B => "B: strategies compared",
+            Scenario::Own => "An experiment",
+        };
+        if self.title.is_empty() { words.to_owned() } else { self.title.clone() }
+    }
+
     /// The one that is compiled in; `None` for an experiment of one's own.
     pub fn of(scenario: Scenario) -> Option<Self> {
         let (text, name) = match scenario {

@@ -8,10 +8,9 @@ use thiserror::Error;
 use super::calibration::Rated;
 use super::host::HostWatch;
 use super::plan::{ArmPlan, Law, LoadPlan, Plan};
-use super::progress::Progress;
 use super::record::Record;
 use super::seeds::Seeds;
-use super::stage::Stage;
+use super::stage::{self, Stage};
 use super::{blocks, cells, timeline};
 use crate::lab::{self, Balancer, BalancerError, Interrupt, Programs, Scrape, Setup, StrategyFile};
 use crate::load::{self, Arrivals};
@@ -19,6 +18,7 @@ use crate::model::{
     self, Backends, Comparison, Completeness, Disruption, EventKind, Folder, Load, Manifest, Program, Results, Run,
     SCHEMA, Severity,
 };
+use crate::view::Form;
 
 /// What to run, where.
 #[derive(Clone, Debug)]
@@ -31,7 +31,8 @@ pub struct Experiment {
     pub out: PathBuf,
     /// For the manifest: how it can be repeated.
     pub command: Vec<String>,
-    pub is_quiet: bool,
+    /// How it is told how it goes.
+    pub form: Form,
 }
 
 /// Which balancer.
@@ -111,7 +112,7 @@ impl From<load::CalibrationError> for ExperimentError {
 /// Runs it and writes what came of it, with its reports. An error means that there is nothing to write; whatever ends a run later is
 /// in [`Finished::ended`].
 pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, ExperimentError> {
-    let Experiment { plan, place, seed, out, command, is_quiet } = experiment;
+    let Experiment { plan, place, seed, out, command, form } = experiment;
     let folder = Folder::new(out);
     if folder.file("run.json").exists() {
         return Err(ExperimentError::Taken(out.clone()));
@@ -140,15 +141,16 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
             && arm.label == plan.arms[0].label
             && pool.is_some_and(|pool| pool.strategy == arm.strategy)
     });
+    let in_charge = in_charge.map(|arm| arm.label.clone()).unwrap_or_default();
     let mut stage = Stage {
         folder: folder.clone(),
         interrupt: interrupt.clone(),
-        progress: Progress::new(*is_quiet, origin),
+        progress: stage::view(plan, *form, origin, &in_charge),
         origin,
         events: Vec::new(),
         marks: Vec::new(),
         accounting: Vec::new(),
-        in_charge: in_charge.map(|arm| arm.label.clone()).unwrap_or_default(),
+        in_charge,
         balancer,
     };
     if let Some(busy) = host.busy() {
@@ -159,6 +161,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     let mut load = closed_load(plan);
     let ended = course(&mut stage, plan, &seeds, &declared, (&mut record, &mut disruptions, &mut load, &mut compared));
     let ended = ended.err();
+    stage.conclude(ended.as_ref());
     let put_back = stage.put_back(found);
     if record.cells.is_empty() {
         // nothing was measured: the reason is all there is

@@ -1,20 +1,20 @@
 //! The stage of a run: the balancer with its pool, the clock that events are told by, and what is noted meanwhile.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use super::plan::ArmPlan;
-use super::progress::Progress;
+use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::run::ExperimentError;
-use crate::lab::{Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
+use crate::lab::{BackendState, Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
 use crate::load::Segment;
 use crate::model::{Event, EventKind, Folder, Mark, Severity};
+use crate::view::{Board, Form, Member, View};
 
 #[derive(Debug)]
 pub(super) struct Stage {
     pub(super) balancer: Balancer,
     pub(super) folder: Folder,
     pub(super) interrupt: Interrupt,
-    pub(super) progress: Progress,
+    pub(super) progress: View,
     /// The start of the run: what `at_ms` counts from.
     pub(super) origin: Instant,
     pub(super) events: Vec<Event>,
@@ -23,6 +23,9 @@ pub(super) struct Stage {
     /// The arm in charge, by label.
     pub(super) in_charge: String,
 }
+
+/// Where the run is told in lines.
+const LINES_EVERY: Duration = Duration::from_secs(1);
 
 // === impl Stage ===
 
@@ -63,6 +66,7 @@ impl Stage {
         let options = serde_json::to_value(&arm.options).unwrap_or_default();
         self.balancer.admin.swap(&arm.strategy, &options)?;
         self.in_charge.clone_from(&arm.label);
+        self.progress.board().tell(|facts| facts.strategy.clone_from(&arm.label));
         self.event(EventKind::Swap, None, format!("{} takes over", arm.label));
         Ok(())
     }
@@ -82,9 +86,23 @@ impl Stage {
 
     /// Ids of the pool, in the order that people count in.
     pub(super) fn pool(&self) -> Result<Vec<String>, ExperimentError> {
-        let mut ids: Vec<String> = self.balancer.admin.backends()?.into_iter().map(|backend| backend.id).collect();
+        let states = self.balancer.admin.backends()?;
+        let mut ids: Vec<String> = states.iter().map(|backend| backend.id.clone()).collect();
         ids.sort_by_key(|id| natural(id));
+        self.tell_pool(states, false);
         Ok(ids)
+    }
+
+    /// For those who look on; `is_watched`: they are told again soon.
+    pub(super) fn tell_pool(&self, states: Vec<BackendState>, is_watched: bool) {
+        let member = |state: BackendState| Member {
+            id: state.id,
+            in_flight: is_watched.then_some(state.in_flight),
+            is_eligible: state.eligible,
+        };
+        let mut members: Vec<Member> = states.into_iter().map(member).collect();
+        members.sort_by_cached_key(|member| natural(&member.id));
+        self.progress.board().tell(|facts| facts.pool = members);
     }
 
     /// Makes the pool `n` large: new ones get the lowest free numbers, the highest go first.
@@ -101,6 +119,14 @@ impl Stage {
         }
         self.balancer.wait_for_replicas(n, &self.interrupt)?;
         self.pool()
+    }
+
+    /// Nothing is measured any more.
+    pub(super) fn conclude(&self, ended: Option<&ExperimentError>) {
+        self.progress.board().tell(|facts| {
+            facts.phase = ended.map_or_else(|| "done".to_owned(), |error| format!("ended early: {error}"));
+            (facts.end, facts.next) = (None, None);
+        });
     }
 
     /// Leaves somebody else's balancer as it was found: its own strategy, and so many backends.
@@ -147,6 +173,18 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// Begins to show how a run goes; `in_charge`: the arm, by label.
+pub(super) fn view(plan: &Plan, form: Form, origin: Instant, in_charge: &str) -> View {
+    let board = Board::new(plan.title_in_words(), origin);
+    board.tell(|facts| {
+        facts.phase = "setting up".to_owned();
+        facts.strategy = in_charge.to_owned();
+        // what sends so many requests takes the time it takes
+        facts.end = matches!(plan.load, LoadPlan::Open { .. }).then(|| (origin + plan.budget, true));
+    });
+    View::start(board, form, LINES_EVERY)
 }
 
 /// What the client says of these segments.

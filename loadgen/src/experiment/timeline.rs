@@ -34,6 +34,8 @@ pub(super) fn run(
     let left = plan.budget.saturating_sub(stage.origin.elapsed()).saturating_sub(RESERVE);
     let share = left / plan.arms.len() as u32;
     let duration = duration.unwrap_or(share.saturating_sub(warm_up)).max(SHORTEST);
+    let end = Instant::now() + (warm_up + duration) * plan.arms.len() as u32;
+    stage.progress.board().tell(|facts| facts.end = Some((end, false)));
     for (at, arm) in plan.arms.iter().enumerate() {
         // the pool of this arm is whole before it begins
         let pool = stage.resize(n)?;
@@ -61,7 +63,7 @@ fn one(
     let mut ledger = stage.open_ledger(&arm.label)?;
     let mut engine = engine_plan(stage, plan, arm, rated.arrivals, Stop::AfterTime(duration), seeds.requests);
     engine.warm_up = warm_up;
-    let mut conductor = Conductor::start(stage, engine, &arm.label)?;
+    let mut conductor = Conductor::start(stage, engine, "", ("warm-up", "measuring"))?;
     let start = Instant::now() - Duration::from_nanos(conductor.handle.ns_at(Instant::now())) + warm_up;
     if !plan.faults.is_empty() {
         conductor.look_closely();
@@ -70,7 +72,7 @@ fn one(
     let mut done = 0;
     let mut flow = Flow::Reached;
     while let Some(step) = steps.get(done) {
-        conductor.next = Some((start + step.at, faults::in_words(&plan.faults, *step, pool)));
+        conductor.comes(start + step.at, faults::in_words(&plan.faults, *step, pool));
         flow = conductor.until(Some(start + step.at))?;
         if flow != Flow::Reached {
             break;
@@ -80,7 +82,7 @@ fn one(
         conductor.look()?;
     }
     if flow == Flow::Reached {
-        conductor.next = Some((start + duration, "the end".to_owned()));
+        conductor.comes(start + duration, "the end");
         flow = conductor.until(None)?;
     }
     let began_ms = conductor.began_ms;

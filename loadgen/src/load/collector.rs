@@ -20,6 +20,15 @@ pub(super) struct Report<'a> {
     pub(super) names: &'a [Box<[u8]>],
 }
 
+/// What one thread saw happen since it last told.
+pub(super) struct Look<'a> {
+    pub(super) live: &'a Live,
+    pub(super) latency: &'a RoughLatencies,
+    /// Good answers, in the order of `names`; those at the end that had none may be missing.
+    pub(super) backends: &'a [u32],
+    pub(super) names: &'a [Box<[u8]>],
+}
+
 /// What happened within some time, whenever it was due.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Live {
@@ -30,6 +39,8 @@ pub struct Live {
     pub unsent: u64,
     /// Under way or waiting for a connection, at its end.
     pub outstanding: u64,
+    /// Answers by the first digit of their status, from 1xx to 5xx.
+    pub classes: [u64; 5],
 }
 
 /// How a run goes, up to the last 100 ms that ended.
@@ -46,6 +57,8 @@ pub struct Snapshot {
     pub backends: Vec<String>,
     /// Good answers by backend since the start, in the order of `backends`.
     pub backend_counts: Vec<u64>,
+    /// The same in the last second.
+    pub backend_recent: Vec<u64>,
     /// How many windows of the series are complete; see [`super::Handle::windows`].
     pub windows: usize,
 }
@@ -65,8 +78,18 @@ pub(super) struct Collected {
     total: Live,
     /// By thread.
     outstanding: Vec<u64>,
-    /// The last windows by the clock, with their numbers.
-    recent: VecDeque<(u64, Live, RoughLatencies)>,
+    /// The last windows by the clock.
+    recent: VecDeque<Recent>,
+}
+
+/// What happened within one window by the clock.
+#[derive(Debug)]
+struct Recent {
+    number: u64,
+    live: Live,
+    latency: RoughLatencies,
+    /// In the order of `Collected::backends`.
+    backends: Vec<u64>,
 }
 
 // === impl Collector ===
@@ -91,8 +114,8 @@ impl Collector {
     }
 
     /// Takes what happened in `thread` since it last told; it is window `now`.
-    pub(super) fn look(&self, thread: usize, now: u64, live: &Live, latency: &RoughLatencies) {
-        self.0.lock().look(thread, now, live, latency);
+    pub(super) fn look(&self, thread: usize, now: u64, look: &Look<'_>) {
+        self.0.lock().look(thread, now, look);
     }
 
     /// This thread has nothing more to tell.
@@ -106,9 +129,11 @@ impl Collector {
     pub(super) fn snapshot(&self) -> Snapshot {
         let collected = self.0.lock();
         let (mut latency, mut recent) = (new_rough(), Live::default());
-        for (_, live, window) in &collected.recent {
-            latency.add(window).expect("a histogram that grows takes any other");
-            recent.add(live);
+        let mut backend_recent = vec![0; collected.backends.len()];
+        for window in &collected.recent {
+            latency.add(&window.latency).expect("a histogram that grows takes any other");
+            recent.add(&window.live);
+            backend_recent.iter_mut().zip(&window.backends).for_each(|(sum, count)| *sum += count);
         }
         let outstanding = collected.outstanding.iter().sum();
         Snapshot {
@@ -118,6 +143,7 @@ impl Collector {
             latency,
             backends: collected.backends.clone(),
             backend_counts: collected.backend_counts.clone(),
+            backend_recent,
             windows: collected.windows.len(),
         }
     }
@@ -127,10 +153,10 @@ impl Collector {
         self.0.lock().windows.get(from..).unwrap_or_default().to_vec()
     }
 
-    /// Everything, at the end.
+    /// Everything, at the end. Who looks on still sees how it was.
     pub(super) fn take(&self) -> (Vec<Window>, Vec<String>) {
         let mut collected = self.0.lock();
-        (std::mem::take(&mut collected.windows), std::mem::take(&mut collected.backends))
+        (std::mem::take(&mut collected.windows), collected.backends.clone())
     }
 }
 
@@ -138,12 +164,18 @@ impl Collector {
 
 impl Live {
     fn add(&mut self, other: &Self) {
-        let Self { sent, ok, failed, errors, unsent, outstanding: _ } = other;
+        let Self { sent, ok, failed, errors, unsent, outstanding: _, classes } = other;
         self.sent += sent;
         self.ok += ok;
         self.failed += failed;
         self.errors += errors;
         self.unsent += unsent;
+        self.classes.iter_mut().zip(classes).for_each(|(mine, other)| *mine += other);
+    }
+
+    pub(super) fn count_status(&mut self, status: u16) {
+        // what has no such digit is read as the nearest class
+        self.classes[usize::from(status / 100).clamp(1, 5) - 1] += 1;
     }
 }
 
@@ -172,20 +204,28 @@ impl Collected {
         self.close_windows();
     }
 
-    fn look(&mut self, thread: usize, now: u64, live: &Live, latency: &RoughLatencies) {
-        self.total.add(live);
-        self.outstanding[thread] = live.outstanding;
-        match self.recent.iter_mut().find(|(number, ..)| *number == now) {
-            Some((_, known, known_latency)) => {
-                known.add(live);
-                known_latency.add(latency).expect("a histogram that grows takes any other");
+    fn look(&mut self, thread: usize, now: u64, look: &Look<'_>) {
+        self.total.add(look.live);
+        self.outstanding[thread] = look.live.outstanding;
+        let at = self.recent.iter().position(|window| window.number == now).unwrap_or_else(|| {
+            if self.recent.len() == RECENT {
+                self.recent.pop_front();
             }
-            None => {
-                if self.recent.len() == RECENT {
-                    self.recent.pop_front();
-                }
-                self.recent.push_back((now, *live, latency.clone()));
+            let (live, latency, backends) = (Live::default(), new_rough(), Vec::new());
+            self.recent.push_back(Recent { number: now, live, latency, backends });
+            self.recent.len() - 1
+        });
+        let window = &mut self.recent[at];
+        window.live.add(look.live);
+        window.latency.add(look.latency).expect("a histogram that grows takes any other");
+        for (name, count) in look.names.iter().zip(look.backends).filter(|(_, count)| **count > 0) {
+            let number = self.backend(name);
+            self.backend_counts[number] += u64::from(*count);
+            let backends = &mut self.recent[at].backends;
+            if backends.len() <= number {
+                backends.resize(number + 1, 0);
             }
+            backends[number] += u64::from(*count);
         }
     }
 
@@ -218,9 +258,6 @@ impl Collected {
             window.p99_ns = Some(latency.value_at_quantile(0.99));
             window.max_ns = Some(latency.max());
         }
-        for (total, count) in self.backend_counts.iter_mut().zip(&window.backends) {
-            *total += u64::from(*count);
-        }
         self.windows.push(window);
     }
 }
@@ -243,8 +280,7 @@ mod tests {
         report(&collector, 0, 0, 5, &["a"], &[5]);
         assert_eq!(collector.snapshot().windows, 0);
         report(&collector, 1, 0, 7, &["b", "a"], &[3, 4]);
-        let snapshot = collector.snapshot();
-        assert_eq!((snapshot.backends, snapshot.backend_counts), (vec!["a".to_owned(), "b".to_owned()], vec![9, 3]));
+        assert_eq!(collector.snapshot().backends, ["a", "b"]);
         let window = &collector.windows(0)[0];
         assert_eq!((window.ok, &window.backends), (12, &vec![9, 3]));
         assert!(window.p50_ns.unwrap().abs_diff(2_000_000) < 20_000 && window.p99_ns == window.max_ns);
@@ -274,12 +310,20 @@ mod tests {
         let collector = Collector::new(2);
         let mut latency = new_rough();
         latency.record(1_000_000).unwrap();
+        let mut live = Live { ok: 1, outstanding: 7, ..Live::default() };
+        live.count_status(204);
+        let names: [Box<[u8]>; 2] = [b"a"[..].into(), b"b"[..].into()];
         for now in 0..30 {
             for thread in 0..2 {
-                collector.look(thread, now, &Live { ok: 1, outstanding: 7, ..Live::default() }, &latency);
+                let backends = if now < 25 { [1, 0] } else { [0, 1] };
+                let look = Look { live: &live, latency: &latency, backends: &backends, names: &names };
+                collector.look(thread, now, &look);
             }
         }
         let snapshot = collector.snapshot();
+        assert_eq!(snapshot.backends, ["a", "b"]);
+        assert_eq!((snapshot.backend_counts, snapshot.backend_recent), (vec![50, 10], vec![10, 10]));
+        assert_eq!((snapshot.total.classes, snapshot.recent.classes), ([0, 60, 0, 0, 0], [0, 20, 0, 0, 0]));
         assert_eq!((snapshot.total.ok, snapshot.recent.ok, snapshot.latency.len()), (60, 20, 20));
         assert_eq!((snapshot.recent.outstanding, snapshot.recent_s), (14, 1.0));
     }

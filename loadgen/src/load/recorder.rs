@@ -146,7 +146,7 @@ impl Recorder {
             note(&mut counts.latency, latency);
             note(&mut counts.service, service);
         }
-        self.windows.answered(answer.intended_ns, latency, is_failed, answer.backend);
+        self.windows.answered(answer.intended_ns, latency, answer.status, answer.backend);
     }
 
     /// Brings what ended since the last time to the collector; it is `now_ns`, and so many requests have not ended.

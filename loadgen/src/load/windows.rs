@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use super::collector::{Collector, Live, Report, WINDOW_NS};
+use super::collector::{Collector, Live, Look, Report, WINDOW_NS};
 use super::outcome::{RoughLatencies, Window, new_rough};
 use super::recorder::note;
 
@@ -20,6 +20,8 @@ pub(super) struct Windows {
     spare: Vec<OpenWindow>,
     live: Live,
     live_latency: RoughLatencies,
+    /// Good answers by number of the backend.
+    live_backends: Vec<u32>,
 }
 
 struct OpenWindow {
@@ -36,7 +38,14 @@ const SPARE_MAX: usize = 4;
 
 impl Windows {
     pub(super) fn new() -> Self {
-        Self { first: 0, open: VecDeque::new(), spare: Vec::new(), live: Live::default(), live_latency: new_rough() }
+        Self {
+            first: 0,
+            open: VecDeque::new(),
+            spare: Vec::new(),
+            live: Live::default(),
+            live_latency: new_rough(),
+            live_backends: Vec::new(),
+        }
     }
 
     pub(super) fn due(&mut self, intended_ns: u64) {
@@ -64,8 +73,9 @@ impl Windows {
         self.live.errors += 1;
     }
 
-    pub(super) fn answered(&mut self, intended_ns: u64, latency_ns: u64, is_failed: bool, backend: Option<u16>) {
-        if is_failed {
+    pub(super) fn answered(&mut self, intended_ns: u64, latency_ns: u64, status: u16, backend: Option<u16>) {
+        self.live.count_status(status);
+        if status >= 400 {
             self.ended(intended_ns).failed += 1;
             self.live.failed += 1;
             return;
@@ -73,10 +83,8 @@ impl Windows {
         let counts = self.ended(intended_ns);
         counts.ok += 1;
         if let Some(backend) = backend.map(usize::from) {
-            if counts.backends.len() <= backend {
-                counts.backends.resize(backend + 1, 0);
-            }
-            counts.backends[backend] += 1;
+            count(&mut counts.backends, backend);
+            count(&mut self.live_backends, backend);
         }
         note(&mut self.at(intended_ns).latency, latency_ns);
         self.live.ok += 1;
@@ -104,9 +112,11 @@ impl Windows {
             self.first += 1;
         }
         self.live.outstanding = outstanding;
-        collector.look(thread, now, &self.live, &self.live_latency);
+        let look = Look { live: &self.live, latency: &self.live_latency, backends: &self.live_backends, names };
+        collector.look(thread, now, &look);
         self.live = Live::default();
         self.live_latency.reset();
+        self.live_backends.fill(0);
     }
 
     /// The window of a time. What belongs to one that was handed on already (a closed loop's, by a hair) counts to the first open.
@@ -123,6 +133,13 @@ impl Windows {
         window.outstanding = window.outstanding.saturating_sub(1);
         &mut window.counts
     }
+}
+
+fn count(counts: &mut Vec<u32>, backend: usize) {
+    if counts.len() <= backend {
+        counts.resize(backend + 1, 0);
+    }
+    counts[backend] += 1;
 }
 
 // === impl OpenWindow ===

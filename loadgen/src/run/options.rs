@@ -8,9 +8,9 @@ use clap::Args as ClapArgs;
 use http::Method;
 use thiserror::Error;
 
+use super::EXIT_CODES;
 use super::target::Url;
 use super::threshold::{BadThreshold, Threshold};
-use crate::cli::EXIT_CODES;
 use crate::load::{Arrivals, BadPlan, Cost, Keys, OUTSTANDING, Plan, Request, Stop, Target, parse_duration};
 
 const EXAMPLES: &str = "\
@@ -117,6 +117,14 @@ pub struct Args {
     /// The answer's header that names the backend, for counts by backend
     #[arg(long, value_name = "NAME", default_value = "x-server-id", help_heading = "How")]
     pub backend_header: String,
+
+    /// Tell how it goes in lines, without a picture; so it is also where stderr is no terminal
+    #[arg(long, help_heading = "How")]
+    pub plain: bool,
+
+    /// Say nothing while it runs
+    #[arg(long, help_heading = "How")]
+    pub quiet: bool,
 
     /// What must hold, else exit code 99 (several: again, or with commas): p50 … p99.9, mean, max (p99<50ms; service_p99<20ms), errors<0.1%, rps>1000
     #[arg(long = "threshold", value_name = "CONDITION", value_delimiter = ',', help_heading = "Judging")]

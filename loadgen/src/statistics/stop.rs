@@ -40,12 +40,31 @@ pub enum Stop {
 /// The widest half of the arms' intervals, relative, at the confidence that the strictest step of the correction asks for; `None` while
 /// an arm has fewer than twice the blocks that a sound interval takes: of so few, a narrow one is luck, and to stop on luck costs coverage.
 pub fn precision(baseline: &[Option<f64>], arms: &[ArmBlocks<'_>], settings: Settings) -> Option<f64> {
-    let confidence = 1.0 - (1.0 - settings.confidence) / arms.len().max(1) as f64;
-    let widths = arms.iter().map(|arm| {
+    widest(&half_widths(baseline, arms, settings))
+}
+
+/// The same of each arm, in their order.
+pub fn half_widths(baseline: &[Option<f64>], arms: &[ArmBlocks<'_>], settings: Settings) -> Vec<Option<f64>> {
+    let (confidence, needed) = (strictest(arms.len(), settings), blocks_needed(arms.len(), settings));
+    let width = |arm: &ArmBlocks<'_>| {
         let interval = Sample::new(log_ratios(arm.numbers, baseline))?.interval(confidence);
-        (interval.n >= 2 * Interval::blocks_needed(confidence)).then(|| interval.half_width().exp_m1())
-    });
-    widths.collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
+        (interval.n >= needed).then(|| interval.half_width().exp_m1())
+    };
+    arms.iter().map(width).collect()
+}
+
+/// Blocks before which there is no width to stop on, for so many arms beside the baseline.
+pub fn blocks_needed(arms: usize, settings: Settings) -> usize {
+    2 * Interval::blocks_needed(strictest(arms, settings))
+}
+
+fn strictest(arms: usize, settings: Settings) -> f64 {
+    1.0 - (1.0 - settings.confidence) / arms.max(1) as f64
+}
+
+/// Of all arms' half-widths; `None` if there is none, or one that cannot be said yet.
+pub fn widest(half_widths: &[Option<f64>]) -> Option<f64> {
+    half_widths.iter().copied().collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
 }
 
 // === impl Looks ===

@@ -9,3 +9,4 @@ mod open_loop;
 mod program;
 mod segments;
 mod support;
+mod view;

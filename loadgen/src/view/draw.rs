@@ -1,0 +1,40 @@
+//! A status as a picture: a pure function of it and of the width and height there are.
+//!
+//! What does not fit is left out whole, the least important first, so that no number is ever cut; only names are shortened, and say so
+//! with `…`.
+
+mod parts;
+mod rows;
+
+use ratatui::Frame;
+use ratatui::layout::Rect;
+
+use super::status::Status;
+use rows::{Row, rows};
+
+/// Draws it over the whole of the frame.
+pub fn draw(frame: &mut Frame<'_>, status: &Status) {
+    let area = frame.area();
+    let mut rows = rows(status, area.width);
+    fit(&mut rows, usize::from(area.height));
+    for (y, row) in (area.y..area.bottom()).zip(rows) {
+        frame.render_widget(row.line, Rect { y, height: 1, ..area });
+    }
+}
+
+/// Rows that it takes to show all of it.
+pub fn height(status: &Status, width: u16) -> u16 {
+    u16::try_from(rows(status, width).len()).unwrap_or(u16::MAX)
+}
+
+/// Leaves out what matters least until the rest fits; of equals the last.
+fn fit(rows: &mut Vec<Row>, height: usize) {
+    while rows.len() > height {
+        let least = rows.iter().enumerate().rev().min_by_key(|(_, row)| row.weight);
+        let Some((at, _)) = least else { return };
+        rows.remove(at);
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,190 @@
+//! The thread that shows how a run goes, several times a second, until the view is dropped.
+
+use std::io;
+use std::panic;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use ratatui::Terminal;
+use ratatui::layout::Size;
+use rustix::termios::Termios;
+
+use super::board::Board;
+use super::inline::Inline;
+use super::lines::line;
+use super::terminal::{self, Form};
+use super::{draw, height};
+
+/// Shows a board; dropped, it leaves the last picture and the terminal as it was.
+#[derive(Debug)]
+pub struct View {
+    board: Board,
+    form: Form,
+    origin: Instant,
+    thread: Option<(Sender<()>, JoinHandle<()>)>,
+}
+
+/// A picture that changes in place.
+struct Picture {
+    terminal: Terminal<Inline<io::Stderr>>,
+    /// The largest so far, so that nothing jumps up.
+    rows: u16,
+    width: u16,
+    last: Instant,
+}
+
+/// How the terminal was found; empty once it is so again.
+#[derive(Clone, Debug)]
+struct Restorer(Arc<Mutex<Option<Termios>>>);
+
+/// Between two pictures.
+const TICK: Duration = Duration::from_millis(250);
+/// After so long without one, somebody had stopped this program and used the terminal.
+const SUSPENDED: Duration = Duration::from_secs(3);
+
+// === impl View ===
+
+impl View {
+    /// `every`: between two lines, where lines are shown.
+    pub fn start(board: Board, form: Form, every: Duration) -> Self {
+        let (sender, stopped) = mpsc::channel();
+        let theirs = board.clone();
+        let origin = board.origin();
+        let builder = std::thread::Builder::new().name("view".to_owned());
+        // without a thread nothing is shown, and the run goes on
+        let thread = match form {
+            Form::Nothing => None,
+            Form::Lines => builder.spawn(move || lines(&theirs, origin, every, &stopped)).ok(),
+            Form::Picture { is_coloured } => builder.spawn(move || pictures(&theirs, is_coloured, &stopped)).ok(),
+        };
+        Self { board, form, origin, thread: thread.map(|thread| (sender, thread)) }
+    }
+
+    pub fn board(&self) -> &Board {
+        &self.board
+    }
+
+    /// One thing that happened.
+    pub fn say(&self, text: &str) {
+        match self.form {
+            Form::Nothing => {}
+            Form::Lines => print(self.origin, text),
+            Form::Picture { .. } => self.board.tell(|facts| facts.note(text)),
+        }
+    }
+}
+
+impl Drop for View {
+    fn drop(&mut self) {
+        if let Some((sender, thread)) = self.thread.take() {
+            drop(sender);
+            // a panic there has been printed, and costs the run nothing
+            let _ = thread.join();
+        }
+    }
+}
+
+fn print(origin: Instant, text: &str) {
+    eprintln!("{:7.1} s  {text}", origin.elapsed().as_secs_f64());
+}
+
+/// Waits so long; answers whether to go on.
+fn goes_on(stopped: &Receiver<()>, time: Duration) -> bool {
+    stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout)
+}
+
+fn lines(board: &Board, origin: Instant, every: Duration, stopped: &Receiver<()>) {
+    while goes_on(stopped, every) {
+        if let Some(line) = board.running_status().and_then(|status| line(&status)) {
+            print(origin, &line);
+        }
+    }
+}
+
+fn pictures(board: &Board, is_coloured: bool, stopped: &Receiver<()>) {
+    let restorer = Restorer::take();
+    // a terminal that goes away is no reason to end a run
+    let _ = draw_until(board, is_coloured, stopped, &restorer);
+    restorer.restore();
+}
+
+fn draw_until(board: &Board, is_coloured: bool, stopped: &Receiver<()>, restorer: &Restorer) -> io::Result<()> {
+    let mut picture = Picture::new(is_coloured)?;
+    for tick in 0_u64.. {
+        if tick.is_multiple_of(2) {
+            board.sample_rate();
+        }
+        picture.draw(board)?;
+        let goes_on = goes_on(stopped, TICK);
+        // a panic is printed below, and stays
+        if restorer.is_restored() {
+            return Ok(());
+        }
+        if !goes_on {
+            break;
+        }
+    }
+    picture.draw(board)?;
+    picture.terminal.backend_mut().leave()
+}
+
+// === impl Picture ===
+
+impl Picture {
+    fn new(is_coloured: bool) -> io::Result<Self> {
+        let terminal = Terminal::new(Inline::new(io::stderr(), is_coloured))?;
+        Ok(Self { terminal, rows: 0, width: 0, last: Instant::now() })
+    }
+
+    fn draw(&mut self, board: &Board) -> io::Result<()> {
+        let status = board.status();
+        let Size { width, height: rows } = terminal::size().unwrap_or(Size { width: 80, height: 24 });
+        let was_stopped = self.last.elapsed() > SUSPENDED;
+        if was_stopped {
+            terminal::silence();
+        }
+        // a terminal that became narrower has broken the lines that are there
+        if was_stopped || width < self.width {
+            self.terminal.backend_mut().begin_anew();
+            self.rows = 0;
+        }
+        (self.last, self.width) = (Instant::now(), width);
+        self.rows = self.rows.max(height(&status, width)).min(rows);
+        self.terminal.backend_mut().set_size(Size { width, height: self.rows });
+        if was_stopped {
+            self.terminal.clear()?;
+        }
+        self.terminal.draw(|frame| draw(frame, &status)).map(drop)
+    }
+}
+
+// === impl Restorer ===
+
+impl Restorer {
+    /// Takes the terminal; it is restored before a panic of any thread is printed.
+    fn take() -> Self {
+        let restorer = Self(Arc::new(Mutex::new(terminal::silence())));
+        let (theirs, before) = (restorer.clone(), panic::take_hook());
+        panic::set_hook(Box::new(move |panic| {
+            if theirs.restore() {
+                // below the picture
+                eprintln!();
+            }
+            before(panic);
+        }));
+        restorer
+    }
+
+    fn is_restored(&self) -> bool {
+        self.0.lock().is_none()
+    }
+
+    /// Once; answers whether it was now.
+    fn restore(&self) -> bool {
+        let found = self.0.lock().take();
+        found.as_ref().inspect(|found| terminal::set(found)).is_some()
+    }
+}

@@ -1,0 +1,122 @@
+//! What is shown at one moment, as plain data: no clock, no handle, nothing that could change while it is drawn.
+
+use std::time::Duration;
+
+/// All that a picture shows. What is empty is not shown.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Status {
+    pub title: String,
+    pub elapsed: Duration,
+    pub left: Option<Left>,
+    /// Which part of the whole this is: `block 3`, `arm 1 of 2, N = 4`.
+    pub place: String,
+    /// Who decides now which backend gets a request.
+    pub strategy: String,
+    /// What is being done: `calibrating`, `warm-up`, `measuring`.
+    pub phase: String,
+    pub progress: Option<Progress>,
+    pub flow: Option<Flow>,
+    /// Answers per second, the last one now; one value for each half second.
+    pub rates: Vec<u64>,
+    pub backends: Vec<Backend>,
+    pub precision: Option<Precision>,
+    pub next: Option<Next>,
+    /// What happened last, and when since the start; the newest at the end.
+    pub notes: Vec<(Duration, String)>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Left {
+    pub time: Duration,
+    /// It may be over earlier.
+    pub is_at_most: bool,
+}
+
+/// How far the phase is.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Progress {
+    Time { done: Duration, all: Duration },
+    Requests { done: u64, all: u64 },
+}
+
+/// What the load does: the last second, and totals where it is said.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Flow {
+    /// Requests per second; `None` in a closed loop.
+    pub asked: Option<f64>,
+    /// Answers per second.
+    pub achieved: f64,
+    /// Less than was asked for, by more than chance.
+    pub is_behind: bool,
+    /// In milliseconds, of good answers; `None` where there was none.
+    pub p50_ms: Option<f64>,
+    pub p90_ms: Option<f64>,
+    pub p99_ms: Option<f64>,
+    pub outstanding: u64,
+    /// In all: answers by the first digit of their status.
+    pub classes: [u64; 5],
+    /// In all: requests without an answer, and requests that were never sent.
+    pub errors: u64,
+    pub unsent: u64,
+}
+
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Backend {
+    pub id: String,
+    /// Good answers per second.
+    pub rate: f64,
+    /// Good answers since this load began.
+    pub answers: u64,
+    /// The balancer's count.
+    pub in_flight: Option<u32>,
+    /// The balancer gives it no requests.
+    pub is_out: bool,
+}
+
+/// How sure a comparison is by now.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Precision {
+    /// What the intervals are about: `p99 latency over round_robin`.
+    pub measure: String,
+    /// How narrow they are to become, relative, to either side.
+    pub target: f64,
+    /// With fewer nothing can be said.
+    pub blocks_needed: usize,
+    pub arms: Vec<Arm>,
+}
+
+/// One arm against the baseline. Only how sure it is by now, never how it stands: who sees that may wish to stop.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Arm {
+    pub label: String,
+    /// Of its interval, relative; `None` before there are enough blocks to say.
+    pub half_width: Option<f64>,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct Next {
+    pub after: Duration,
+    pub what: String,
+}
+
+// === impl Progress ===
+
+impl Progress {
+    /// From 0 to 1.
+    pub fn share(&self) -> f64 {
+        let share = match *self {
+            Self::Time { done, all } => done.as_secs_f64() / all.as_secs_f64(),
+            Self::Requests { done, all } => done as f64 / all as f64,
+        };
+        if share.is_finite() { share.clamp(0.0, 1.0) } else { 1.0 }
+    }
+}
+
+// === impl Flow ===
+
+impl Flow {
+    /// Requests without a good answer.
+    pub fn bad(&self) -> u64 {
+        self.classes[3] + self.classes[4] + self.errors + self.unsent
+    }
+}

@@ -1,0 +1,96 @@
+//! What may be done with the terminal behind stderr, and doing it.
+
+use std::ffi::OsStr;
+use std::io::{self, IsTerminal};
+
+use ratatui::layout::Size;
+use rustix::process::getpgrp;
+use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
+
+/// How it is told how a run goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Form {
+    Nothing,
+    Lines,
+    Picture { is_coloured: bool },
+}
+
+/// What is known of where stderr goes.
+#[derive(Clone, Copy, Debug, Default)]
+struct Surroundings<'a> {
+    /// A terminal, and this program is in its foreground: only then may it be drawn on.
+    is_ours: bool,
+    term: Option<&'a OsStr>,
+    no_color: Option<&'a OsStr>,
+}
+
+// === impl Form ===
+
+impl Form {
+    /// For what was typed, and this process's stderr.
+    pub fn choose(is_quiet: bool, is_plain: bool) -> Self {
+        let (term, no_color) = (std::env::var_os("TERM"), std::env::var_os("NO_COLOR"));
+        let is_ours = io::stderr().is_terminal() && is_foreground();
+        Self::of(is_quiet, is_plain, Surroundings { is_ours, term: term.as_deref(), no_color: no_color.as_deref() })
+    }
+
+    fn of(is_quiet: bool, is_plain: bool, around: Surroundings<'_>) -> Self {
+        let is_able = around.term.is_some_and(|term| !term.is_empty() && term != "dumb");
+        match (is_quiet, is_plain) {
+            (true, _) => Self::Nothing,
+            (false, false) if around.is_ours && is_able => {
+                // https://no-color.org: set and not empty
+                Self::Picture { is_coloured: around.no_color.is_none_or(OsStr::is_empty) }
+            }
+            (false, _) => Self::Lines,
+        }
+    }
+}
+
+/// Columns and rows; `None` if it does not say.
+pub(super) fn size() -> Option<Size> {
+    let size = tcgetwinsize(io::stderr()).ok()?;
+    (size.ws_col > 0 && size.ws_row > 0).then_some(Size { width: size.ws_col, height: size.ws_row })
+}
+
+/// No more shows what is typed: it would move the lines of the picture. Signals of the keyboard (Ctrl-C, Ctrl-Z) work as before.
+/// Answers how it was.
+pub(super) fn silence() -> Option<Termios> {
+    let found = tcgetattr(io::stderr()).ok()?;
+    let mut silent = found.clone();
+    silent.local_modes.remove(LocalModes::ECHO);
+    set(&silent);
+    Some(found)
+}
+
+pub(super) fn set(modes: &Termios) {
+    // who changes a terminal from the background is stopped
+    if is_foreground() {
+        // a terminal that refuses is only less tidy
+        let _ = tcsetattr(io::stderr(), OptionalActions::Now, modes);
+    }
+}
+
+fn is_foreground() -> bool {
+    tcgetpgrp(io::stderr()).is_ok_and(|group| group == getpgrp())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_picture_is_only_for_a_terminal_that_can() {
+        let able = Surroundings { is_ours: true, term: Some(OsStr::new("xterm")), no_color: None };
+        let picture = |is_coloured| Form::Picture { is_coloured };
+        assert_eq!(Form::of(false, false, able), picture(true));
+        assert_eq!(Form::of(false, false, Surroundings { no_color: Some(OsStr::new("1")), ..able }), picture(false));
+        assert_eq!(Form::of(false, false, Surroundings { no_color: Some(OsStr::new("")), ..able }), picture(true));
+        assert_eq!(Form::of(false, true, able), Form::Lines, "--plain");
+        for term in [None, Some(OsStr::new("")), Some(OsStr::new("dumb"))] {
+            assert_eq!(Form::of(false, false, Surroundings { term, ..able }), Form::Lines, "{term:?}");
+        }
+        assert_eq!(Form::of(false, false, Surroundings { is_ours: false, ..able }), Form::Lines);
+        assert_eq!(Form::of(true, false, able), Form::Nothing, "--quiet");
+    }
+}

@@ -1,0 +1,130 @@
+//! What those who look on are told of a load, and what stands on their terminal.
+
+use std::io::{Read, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use loadgen::load::{self, Plan, Stop};
+use loadgen::view::{Board, Progress, Underway};
+use mock_server::Options;
+
+use crate::support::{closed, eventually, mock, open};
+
+const PHASES: (&str, &str) = ("warm-up", "measuring");
+
+#[test]
+fn a_board_tells_what_a_load_does_and_keeps_it_when_it_has_ended() {
+    let server = mock(Options { id: "Server 2".to_owned(), failure_rate: 0.5, seed: Some(3), ..Options::default() });
+    let board = Board::new("a title", Instant::now());
+    assert_eq!(board.status().flow, None);
+
+    let plan = open(server.addr, 500.0, Stop::WhenTold);
+    let running = load::start(plan.clone()).expect("the plan is sound");
+    board.tell(|facts| facts.begin(Underway::new(running.handle(), &plan, PHASES)));
+    let flow = || board.status().flow.expect("a load");
+    eventually("answers of both kinds", || flow().classes[1] > 20 && flow().classes[4] > 20 && flow().p99_ms.is_some());
+    let status = board.status();
+    assert_eq!((&*status.phase, status.progress, flow().asked), ("measuring", None, Some(500.0)));
+    assert!(status.backends[0].id == "Server 2" && status.backends[0].rate > 0.0, "{status:?}");
+
+    running.handle().finish();
+    let total = running.wait().total();
+    board.tell(|facts| facts.end_load(true));
+    let counts = [total.ok(), total.failed_answers()];
+    assert_eq!([flow().classes[1], flow().classes[4]], counts, "all that was answered");
+    assert_eq!(board.status().backends[0].answers, total.ok());
+    assert!(flow().achieved > 0.0 && flow().outstanding == 0, "of the last second: {:?}", flow());
+
+    // of a load that does not count, nothing is left
+    let plan = closed(server.addr, 2, 100, "/home");
+    let running = load::start(plan.clone()).expect("the plan is sound");
+    let handle = running.handle();
+    board.tell(|facts| facts.begin(Underway::new(handle, &plan, PHASES)));
+    running.wait();
+    let status = board.status();
+    assert_eq!(status.progress, Some(Progress::Requests { done: 100, all: 100 }));
+    assert_eq!(status.flow.map(|flow| flow.bad() + flow.classes[1]), Some(total.answered + 100));
+    board.tell(|facts| facts.end_load(false));
+    assert_eq!([flow().classes[1], flow().classes[4]], counts);
+}
+
+#[test]
+fn a_warm_up_has_its_own_name_and_a_ramp_its_rate_of_now() {
+    let server = mock(Options::default());
+    let hour = Duration::from_secs(3600);
+    let plan = Plan { warm_up: hour, ..open(server.addr, 10.0, Stop::AfterTime(hour)) };
+    let arrivals = load::Arrivals::Ramp { from: 10.0, to: 20.0, over: 2 * hour };
+    let running = load::start(Plan { arrivals, ..plan.clone() }).expect("the plan is sound");
+    let board = Board::new("", Instant::now());
+    board.tell(|facts| facts.begin(Underway::new(running.handle(), &Plan { arrivals, ..plan }, PHASES)));
+    let status = board.status();
+    assert!(status.phase == "warm-up" && status.progress.is_some_and(|progress| progress.share() < 0.1), "{status:?}");
+    assert!(status.flow.and_then(|flow| flow.asked).is_some_and(|asked| (10.0..11.0).contains(&asked)));
+}
+
+/// Runs `loadgen run ARGUMENTS` with a terminal of its own, types what is given once it draws, and answers all that came, with the exit
+/// code and the terminal's settings at its end.
+fn on_a_terminal(arguments: &str, environment: &[(&str, &str)], typed: &str) -> String {
+    let program = env!("CARGO_BIN_EXE_loadgen");
+    // the shell outlives Ctrl-C
+    let line = format!("trap : INT; '{program}' run {arguments}; echo \"code $?\"; stty -a");
+    let mut command = Command::new("script");
+    command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env("SHELL", "/bin/sh").env_remove("NO_COLOR");
+    command.envs(environment.iter().copied()).stdin(Stdio::piped()).stdout(Stdio::piped());
+    let mut child = command.spawn().expect("script, of util-linux, starts");
+    let (mut stdin, mut stdout) = (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    let (mut said, mut part, mut typed) = (Vec::new(), [0; 4096], Some(typed));
+    loop {
+        let read = stdout.read(&mut part).expect("output");
+        if read == 0 {
+            break;
+        }
+        said.extend_from_slice(&part[..read]);
+        if String::from_utf8_lossy(&said).contains("rate")
+            && let Some(typed) = typed.take()
+        {
+            stdin.write_all(typed.as_bytes()).expect("typed");
+        }
+    }
+    child.wait().expect("it ends");
+    String::from_utf8_lossy(&said).into_owned()
+}
+
+#[test]
+fn on_a_terminal_a_picture_changes_in_place_and_the_report_comes_below() {
+    let server = mock(Options { id: "Server 1".to_owned(), ..Options::default() });
+    let said = on_a_terminal(&format!("-q 200 -z 1s http://{}/home", server.addr), &[], "typed meanwhile");
+    let (picture, report) = said.split_once("GET http").expect("a report");
+    let commands = picture.split("\x1b[").map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
+    assert!(commands.filter(|command| command.starts_with('A')).count() > 1, "it goes up again: {said:?}");
+    for part in ["\x1b[0;36m", "rate", "measuring", "Server 1", "done"] {
+        assert!(picture.contains(part), "{part:?} is missing: {said:?}");
+    }
+    assert!(!report.contains('\x1b') && report.contains("code 0"), "{said:?}");
+    assert!(!picture.contains("typed"), "nothing that is typed moves the picture: {said:?}");
+    assert!(report.contains(" echo ") && !report.contains("-echo "), "as it was: {said:?}");
+}
+
+#[test]
+fn ctrl_c_ends_the_picture_and_gives_the_terminal_back() {
+    let server = mock(Options::default());
+    let said = on_a_terminal(&format!("-q 200 -z 1h http://{}/home", server.addr), &[], "\x03");
+    let (picture, report) = said.split_once("GET http").expect("a report");
+    assert!(picture.contains("interrupted"), "{said:?}");
+    assert!(report.contains("INTERRUPTED") && report.contains("code 130"), "{said:?}");
+    assert!(report.contains(" echo ") && !report.contains("-echo "), "as it was: {said:?}");
+}
+
+#[test]
+fn who_wants_no_picture_or_no_colour_gets_none() {
+    let server = mock(Options::default());
+    let url = format!("http://{}/home", server.addr);
+    let plain = on_a_terminal(&format!("-q 200 -z 2s --plain {url}"), &[], "");
+    assert!(!plain.contains('\x1b') && plain.contains("measuring: "), "{plain:?}");
+    let dumb = on_a_terminal(&format!("-q 200 -z 1s {url}"), &[("TERM", "dumb")], "");
+    assert!(!dumb.contains('\x1b'), "{dumb:?}");
+    let quiet = on_a_terminal(&format!("-q 200 -z 2s --quiet {url}"), &[], "");
+    assert!(!quiet.contains('\x1b') && !quiet.contains("measuring"), "{quiet:?}");
+    let colourless = on_a_terminal(&format!("-q 200 -z 1s {url}"), &[("NO_COLOR", "1")], "");
+    assert!(colourless.contains("\x1b[0;1m") && !colourless.contains("\x1b[0;36m"), "{colourless:?}");
+}
