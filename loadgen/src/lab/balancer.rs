@@ -93,9 +93,9 @@ impl Balancer {
         let out = File::create(&log).map_err(|source| write(&log, source))?;
         let err = out.try_clone().map_err(|source| write(&log, source))?;
         let mut command = Command::new(&programs.lb);
-        command.arg("--config").arg(config).arg("--ready-file").arg(&ready).arg("--fresh");
+        command.arg("--config").arg(config).arg("--ready-file").arg(&ready).args(["--fresh", "--exit-with-parent"]);
         without_environment(&mut command);
-        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        command.stdin(Stdio::piped()).stdout(out).stderr(err);
         let mut process = Process::start(&mut command)
             .map_err(|source| BalancerError::Start { path: programs.lb.clone(), source })?;
         let addresses = wait_for_ready(&mut process, &ready, &log, interrupt)?;

@@ -28,6 +28,20 @@ fn ctrl_c_writes_what_there_is_and_leaves_nothing_running() {
 }
 
 #[test]
+fn a_loadgen_that_is_killed_leaves_nothing_running() {
+    let lab = Lab::new();
+    let plan = lab.plan(LONG);
+    let mut child =
+        lab.command(&["experiment", "--plan", plan.to_str().expect("UTF-8")]).spawn().expect("loadgen starts");
+    until_it_says(&mut child, "block 1 done");
+    child.kill().expect("it runs");
+    child.wait().expect("it is ours");
+    lab.nothing_is_left_running();
+    let log = std::fs::read_to_string(lab.out().join("lb/lb.log")).expect("lb's log");
+    assert!(log.contains("end of stdin") && log.contains("stopped"), "in order: {log}");
+}
+
+#[test]
 fn a_balancer_that_dies_ends_the_run_with_its_reason() {
     let lab = Lab::new();
     let plan = lab.plan(LONG);
