@@ -179,7 +179,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         command: command.clone(),
         loadgen: Program {
             version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: option_env!("LOADGEN_REVISION").unwrap_or("unknown").to_owned(),
+            commit: env!("BUILD_REVISION").to_owned(),
         },
         lb: Some(Program { version: status.version, commit: revision.as_ref().map_or("unknown".into(), revision_of) }),
         started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
