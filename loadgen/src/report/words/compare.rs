@@ -3,6 +3,7 @@
 use crate::model::{Comparison, Ratio, Run, Verdict};
 use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::format;
+use crate::statistics::is_invalid;
 
 use super::measure_name;
 
@@ -141,15 +142,15 @@ fn more_blocks(blocks: u32) -> String {
 }
 
 fn drift(comparison: &Comparison) -> Option<String> {
-    let drift = comparison.drift.as_ref()?;
-    let is_small = (drift.ratio - 1.0).abs() <= drift.limit;
-    is_small.then(|| {
-        format!(
-            "The machine held still: {} against itself, last blocks over first, gave {}.",
-            comparison.baseline,
-            format::decimals(drift.ratio, 2)
-        )
-    })
+    // one that is not has a mark, and no verdict
+    let drift = comparison.drift.as_ref().filter(|drift| !is_invalid(drift))?;
+    Some(format!(
+        "The machine held still enough: {} against itself, last blocks over first, gave {} (from {} to {} is).",
+        comparison.baseline,
+        format::decimals(drift.ratio, 2),
+        format::decimals(1.0 / (1.0 + drift.limit), 2),
+        format::decimals(1.0 + drift.limit, 2)
+    ))
 }
 
 /// The verdict table.
