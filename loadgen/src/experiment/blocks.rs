@@ -50,7 +50,7 @@ pub(super) fn run(
     let ledger = stage.open_ledger(WHOLE)?;
     let mut course = Course { plan, blocks, rated, pool, declared, doubts: Vec::new(), client: ClientCount::default() };
     let ended = course.go_on(stage, seeds, record);
-    stage.close_ledger(ledger, WHOLE, course.client)?;
+    let closed = stage.close_ledger(ledger, WHOLE, course.client);
     // told once, not once for each segment
     if let [first, ..] = course.doubts.as_slice() {
         let of = format!("in {} of {} segments, such as {first}", course.doubts.len(), record.cells.len());
@@ -61,7 +61,10 @@ pub(super) fn run(
         Ok(ended) => ended.clone(),
         Err(_) => (complete_blocks(record, plan.arms.len()), "it was interrupted".to_owned()),
     };
-    record.drop_blocks_after(completed);
+    // where no block is whole, what there is is all there is
+    if completed > 0 {
+        record.drop_blocks_after(completed);
+    }
     if completed > 0 && plan.arms.len() > 1 {
         let comparison = judge::comparison(record, &plan.arms, blocks, completed, stopped, seeds.bootstrap);
         if let Some(drift) = comparison.drift.as_ref().filter(|drift| is_invalid(drift)) {
@@ -75,7 +78,8 @@ pub(super) fn run(
         }
         *compared = Some(comparison);
     }
-    ended.map(drop)
+    ended?;
+    closed.map(drop)
 }
 
 fn millis(time: Duration) -> u64 {

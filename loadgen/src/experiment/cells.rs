@@ -43,20 +43,22 @@ pub(super) fn run(
             let flow = conductor.until(None)?;
             let began_ms = conductor.began_ms;
             let (outcome, watch) = conductor.finish()?;
-            let retries = stage.close_ledger(ledger, &what, client_count(outcome.segments.iter()))?;
-            stage.check_in_charge(arm)?;
+            // what was measured is kept, whatever may be said of it
+            let closed = stage.close_ledger(ledger, &what, client_count(outcome.segments.iter()));
             let law = judge::law(declared, plan, arm, &pool);
             let about = About {
                 key: CellKey { arm: arm.label.clone(), n, block: 1 },
                 pool: &pool,
                 law: law.as_ref(),
                 asked_rps: None,
-                retries: Some(retries),
+                retries: closed.as_ref().ok().copied(),
                 began_ms,
             };
             let total = outcome.total();
             record.keep(about, &total, &outcome, &watch);
             stage.doubt(&outcome.doubts);
+            closed?;
+            stage.check_in_charge(arm)?;
             stage.progress.say(&format!(
                 "{what}: {} answered in {:.2} s, {:.0}/s",
                 total.answered,

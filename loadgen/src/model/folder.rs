@@ -37,7 +37,7 @@ pub struct Folder {
 pub enum FolderError {
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("cannot write {path}: {source}{}", advice(source))]
+    #[error("cannot write {path}: {source}")]
     Write { path: PathBuf, source: io::Error },
     #[error("{path} is not what loadgen writes: {reason}")]
     Format { path: PathBuf, reason: String },
@@ -47,13 +47,8 @@ pub enum FolderError {
     Histogram { path: PathBuf, source: HistogramError },
     #[error("{path} is no run: it has no run.json (give the folder that loadgen wrote with --out)")]
     NoRun { path: PathBuf },
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => " (free some space, then run `loadgen report`)",
-        _ => "",
-    }
+    #[error("{path} is of another run than run.json: it has the arm {arm:?}, which that has not")]
+    Foreign { path: PathBuf, arm: String },
 }
 
 /// Writes a file so that whoever looks sees the old one or the new one, never a part.
@@ -112,6 +107,9 @@ impl Folder {
     pub fn read(&self) -> Result<Run, FolderError> {
         let manifest = self.read_manifest()?;
         let results: Results = self.read_json("results.json")?;
+        if let Some(cell) = results.cells.iter().find(|cell| manifest.arm(&cell.arm).is_none()) {
+            return Err(FolderError::Foreign { path: self.file("results.json"), arm: cell.arm.clone() });
+        }
         let series = self.read_json("series.json")?;
         let latencies = self.read_histograms(&manifest, &results)?;
         Ok(Run { manifest, results, series, latencies })
@@ -119,10 +117,12 @@ impl Folder {
 
     /// `run.json` alone.
     pub fn read_manifest(&self) -> Result<Manifest, FolderError> {
-        if !self.file("run.json").exists() {
-            return Err(FolderError::NoRun { path: self.path.clone() });
-        }
-        let json: serde_json::Value = self.read_json("run.json")?;
+        let json: serde_json::Value = self.read_json("run.json").map_err(|error| match error {
+            FolderError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                FolderError::NoRun { path: self.path.clone() }
+            }
+            other => other,
+        })?;
         let path = self.file("run.json");
         match json.get("schema").and_then(serde_json::Value::as_u64) {
             Some(found) if found == u64::from(SCHEMA) => {}
