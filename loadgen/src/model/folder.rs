@@ -70,6 +70,16 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
     })
 }
 
+/// The first count above 2^53, if there is one: up to there sums of counts and of times stay within their types.
+fn too_large(value: &serde_json::Value) -> Option<u64> {
+    match value {
+        serde_json::Value::Number(number) => number.as_u64().filter(|number| *number > 1 << 53),
+        serde_json::Value::Array(items) => items.iter().find_map(too_large),
+        serde_json::Value::Object(map) => map.values().find_map(too_large),
+        _ => None,
+    }
+}
+
 /// The name of an arm as a part of a file's name.
 fn slug(label: &str) -> String {
     label.chars().map(|char| if char.is_ascii_alphanumeric() { char.to_ascii_lowercase() } else { '_' }).collect()
@@ -110,7 +120,11 @@ impl Folder {
         if let Some(cell) = results.cells.iter().find(|cell| manifest.arm(&cell.arm).is_none()) {
             return Err(FolderError::Foreign { path: self.file("results.json"), arm: cell.arm.clone() });
         }
-        let series = self.read_json("series.json")?;
+        let series: Vec<Series> = self.read_json("series.json")?;
+        if series.iter().any(|series| series.window_ms == 0) {
+            let (path, reason) = (self.file("series.json"), "a window_ms is 0".to_owned());
+            return Err(FolderError::Format { path, reason });
+        }
         let latencies = self.read_histograms(&manifest, &results)?;
         Ok(Run { manifest, results, series, latencies })
     }
@@ -143,7 +157,13 @@ impl Folder {
     fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T, FolderError> {
         let path = self.file(name);
         let bytes = fs::read(&path).map_err(|source| FolderError::Read { path: path.clone(), source })?;
-        serde_json::from_slice(&bytes).map_err(|error| FolderError::Format { path, reason: error.to_string() })
+        let wrong = |reason: String| FolderError::Format { path: path.clone(), reason };
+        let value = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let whole = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+        match too_large(&whole) {
+            Some(number) if name != "run.json" => Err(wrong(format!("{number} is more than anything it counts"))),
+            _ => Ok(value),
+        }
     }
 
     fn write_histograms(&self, run: &Run) -> Result<(), FolderError> {

@@ -53,7 +53,7 @@ fn ctrl_c_between_faults_writes_what_was_measured_and_undoes_them() {
     );
     let mut child =
         lab.command(&["experiment", "--plan", plan.to_str().expect("UTF-8")]).spawn().expect("loadgen starts");
-    until_it_says(&mut child, "Server 2 stalled");
+    until_it_says(&mut child, "  Server 2 stalled");
     kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
     let ended = ended(child);
     assert_eq!(ended.code, Some(130), "{}", ended.out);

@@ -69,7 +69,7 @@ fn every_command_says_what_is_wrong_with_a_folder_in_one_line() {
             fs::write(folder.path(), "a file").expect("written");
         }),
         ("results.json is not what loadgen writes", |folder| truncate(&folder.file("results.json"))),
-        ("results.json is of another run than run.json: it has the arm \"round_robin\"", |folder| {
+        ("results.json is of another run than run.json: it has the arm", |folder| {
             let (_place, other) = stored(&b());
             fs::copy(other.file("results.json"), folder.file("results.json")).expect("copied");
         }),

@@ -317,7 +317,7 @@ mod tests {
             ("[load]\nloop = \"sideways\"", "line 2: unknown variant `sideways`"),
             ("[load]\nloop = \"closed\"\ncost = \"10ms\"", "line 3: load.cost: \"10ms\" is no law of cost"),
             ("[load]\nloop = \"closed\"\ntimeout = \"5\"", "line 3: load.timeout: \"5\" is no time"),
-            ("[load]\nloop = \"closed\"\ntimeout = \"1e12h\"", "line 3: load.timeout: \"1e12h\" is too long"),
+            ("[load]\nloop = \"closed\"\ntimeout = \"1000001h\"", "line 3: load.timeout: \"1000001h\" is too long"),
             ("[load]\nloop = \"closed\"\nreqests = 5", "line 3: unknown field `reqests`"),
             ("[load]\nloop = \"closed\"\n[backends]\nn = [0]", "line 4: backends.n: must be numbers from 1 to 64"),
             ("[load]\nloop = \"closed\"\n[blocks]", "blocks need an open loop"),
