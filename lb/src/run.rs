@@ -6,6 +6,7 @@
 //!
 //! Invariants: the ready file exists only while requests are served; a first signal drains, a second ends at once.
 
+mod parent;
 mod ready_file;
 mod report;
 mod signals;
@@ -44,6 +45,8 @@ pub struct Options {
     pub json: bool,
     /// Runtime changes of earlier runs are dropped.
     pub fresh: bool,
+    /// The end of stdin is a reason to stop.
+    pub exit_with_parent: bool,
     /// Where the configuration is read again at a reload.
     pub source: Option<Source>,
 }
@@ -118,7 +121,7 @@ pub fn is_for_the_operator(error: &StartError) -> bool {
 }
 
 async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
-    let mut signals = Signals::catch().map_err(system("signals cannot be caught"))?;
+    let mut signals = Signals::catch(options.exit_with_parent).map_err(system("signals cannot be caught"))?;
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -211,7 +214,7 @@ async fn stop(parts: Parts, signal: Signal, signals: &mut Signals) -> Result<(),
     parts.server.announce_stop();
     let drained = tokio::select! {
         drained = tokio::time::timeout(drain + STUCK_TIME_MAX, parts.proxy.drain(drain)) => drained,
-        _ = signals.stop() => return Err(RunError::Cut("requests were cut off")),
+        _ = signals.again() => return Err(RunError::Cut("requests were cut off")),
     };
     match drained {
         Ok(0) => {}
@@ -227,7 +230,7 @@ async fn stop(parts: Parts, signal: Signal, signals: &mut Signals) -> Result<(),
         stopped = tokio::time::timeout(STOP_TIME_MAX, control_stops) => if stopped.is_err() {
             tracing::warn!("control did not end in time");
         },
-        _ = signals.stop() => return Err(RunError::Cut("launched processes may still run")),
+        _ = signals.again() => return Err(RunError::Cut("launched processes may still run")),
     }
     parts.server.stop().await;
     tracing::info!("stopped");

@@ -6,6 +6,7 @@
 mod ancestor;
 mod check;
 mod experiment;
+mod out;
 mod replay;
 mod report;
 mod usage;

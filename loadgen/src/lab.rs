@@ -3,7 +3,7 @@
 //! [`Balancer`] is the balancer, started here with a configuration of ours or running already; [`Admin`] asks it to swap, add and
 //! remove; [`Scrape`] is what it and its backends say of themselves, and [`Ledger`] holds the three sides against each other.
 //!
-//! Invariants: what is started here ends with loadgen, however it ends but by SIGKILL; a port is never chosen here (0, and the ready
+//! Invariants: what is started here ends with loadgen, however it ends, by SIGKILL too; a port is never chosen here (0, and the ready
 //! file says which).
 
 mod accounting;

@@ -61,7 +61,7 @@ pub use calibrate::{Calibration, CalibrationError, Goal, Search, Step, Verdict, 
 pub use collector::{Live, Snapshot};
 pub use cost::{BadCost, COST_HEADER, Cost};
 pub use engine::{BadCut, Cut, Handle, Running, StartError, start};
-pub use keys::{BadKeys, Keys};
+pub use keys::{BadKeys, HotKey, Keys};
 pub use outcome::{
     BackendTally, ErrorKind, Errors, Latencies, Outcome, RoughLatencies, Segment, Window, new_latencies,
 };

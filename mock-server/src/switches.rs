@@ -30,6 +30,9 @@ pub struct Change {
     /// The part of requests that fail with a 500, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_rate: Option<f64>,
+    /// True: requests that fail do so at once, without queue and service time. False is normal: they take as long as any.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub fail_at_once: Option<bool>,
     /// True: counters begin again at 0. Requests in progress are then forgotten: counted neither before nor after.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset_counters: Option<bool>,
@@ -42,6 +45,7 @@ pub struct State {
     pub extra_ms: f64,
     pub stall: bool,
     pub failure_rate: f64,
+    pub fail_at_once: bool,
 }
 
 /// Why a change was refused. Nothing of it was applied.
@@ -61,6 +65,7 @@ pub(crate) struct Switches {
     slow: AtomicF64,
     extra_ms: AtomicF64,
     failure_rate: AtomicF64,
+    fail_at_once: AtomicBool,
     stall: AtomicBool,
     unstalled: Notify,
 }
@@ -93,6 +98,7 @@ impl Switches {
             slow: AtomicF64::new(1.0),
             extra_ms: AtomicF64::new(0.0),
             failure_rate: AtomicF64::new(failure_rate),
+            fail_at_once: AtomicBool::new(false),
             stall: AtomicBool::new(false),
             unstalled: Notify::new(),
         }
@@ -109,6 +115,9 @@ impl Switches {
         if let Some(failure_rate) = change.failure_rate {
             self.failure_rate.store(failure_rate);
         }
+        if let Some(fail_at_once) = change.fail_at_once {
+            self.fail_at_once.store(fail_at_once, Relaxed);
+        }
         if let Some(stall) = change.stall {
             self.stall.store(stall, SeqCst);
             if !stall {
@@ -123,11 +132,18 @@ impl Switches {
             extra_ms: self.extra_ms.load(),
             stall: self.is_stalled(),
             failure_rate: self.failure_rate.load(),
+            fail_at_once: self.fail_at_once.load(Relaxed),
         }
     }
 
-    pub(crate) fn failure_rate(&self) -> f64 {
-        self.failure_rate.load()
+    /// Whether a request with this lot, 0 to 1, fails.
+    pub(crate) fn fails(&self, draw: f64) -> bool {
+        draw < self.failure_rate.load()
+    }
+
+    /// Whether it does so before it has taken any time.
+    pub(crate) fn fails_at_once(&self, draw: f64) -> bool {
+        self.fail_at_once.load(Relaxed) && self.fails(draw)
     }
 
     /// The time a request takes now whose lot or header says `base`.
@@ -181,7 +197,7 @@ mod tests {
     fn a_change_touches_only_what_it_names() {
         let switches = Switches::new(0.25);
         switches.apply(&Change { slow: Some(3.0), ..Change::default() });
-        let expected = State { slow: 3.0, extra_ms: 0.0, stall: false, failure_rate: 0.25 };
+        let expected = State { slow: 3.0, extra_ms: 0.0, stall: false, failure_rate: 0.25, fail_at_once: false };
         assert_eq!(switches.state(), expected);
         switches.apply(&Change { stall: Some(true), failure_rate: Some(0.0), ..Change::default() });
         assert_eq!(switches.state(), State { stall: true, failure_rate: 0.0, ..expected });

@@ -1,6 +1,7 @@
 //! The way of a request that is work, from its arrival to its answer, from top to bottom.
 //!
-//! Arrival (counted, a lot drawn) → body read whole → stall → refused? → queue → service time → stall → failure? → answer.
+//! Arrival (counted, a lot drawn) → body read whole → stall → refused? → failure at once? → queue → service time → stall → failure?
+//! → answer.
 //!
 //! Why in this order: the lot belongs to the arrival, so the order of service cannot shift it; the body is read before the queue,
 //! so that a client that goes away while it waits is noticed; nothing that is refused costs a worker's time.
@@ -55,6 +56,10 @@ pub(crate) async fn serve(session: &Rc<Session>, endpoint: Endpoint, mut request
             return count_sent(session, &request, *refusal);
         }
     };
+    if shared.switches.fails_at_once(lot.failure_draw) {
+        arrival.end(Outcome::Failed);
+        return count_sent(session, &request, failure());
+    }
     let Ok(slot) = local.gate.enter().await else {
         arrival.end(Outcome::Rejected);
         let mut answer = answer::error(StatusCode::SERVICE_UNAVAILABLE, "the queue is full");
@@ -64,11 +69,9 @@ pub(crate) async fn serve(session: &Rc<Session>, endpoint: Endpoint, mut request
     spend(session, asked.unwrap_or(lot.service_time)).await;
     shared.switches.until_not_stalled().await;
 
-    let mut answer = if lot.failure_draw < shared.switches.failure_rate() {
+    let mut answer = if shared.switches.fails(lot.failure_draw) {
         arrival.end(Outcome::Failed);
-        let mut answer = answer::error(StatusCode::INTERNAL_SERVER_ERROR, "injected failure");
-        answer.headers_mut().insert(X_MOCK_ERROR, HeaderValue::from_static("failure"));
-        answer
+        failure()
     } else {
         arrival.end(Outcome::Served);
         perform(session, task, &mut request, received)
@@ -78,6 +81,12 @@ pub(crate) async fn serve(session: &Rc<Session>, endpoint: Endpoint, mut request
         answer.body_mut().hold(slot);
     }
     count_sent(session, &request, answer)
+}
+
+fn failure() -> Answer {
+    let mut answer = answer::error(StatusCode::INTERNAL_SERVER_ERROR, "injected failure");
+    answer.headers_mut().insert(X_MOCK_ERROR, HeaderValue::from_static("failure"));
+    answer
 }
 
 /// Reads a body to its end and says how long it was.

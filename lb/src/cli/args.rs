@@ -45,6 +45,10 @@ pub struct Args {
     #[arg(long)]
     pub fresh: bool,
 
+    /// Stop, as by SIGTERM, when stdin ends: hold the other end of the pipe, and neither lb nor what it launched outlives you
+    #[arg(long)]
+    pub exit_with_parent: bool,
+
     /// Print the answer as JSON on stdout
     #[arg(long, global = true)]
     pub json: bool,
@@ -162,7 +166,11 @@ impl Args {
     pub(super) fn check_combination(&self) -> Result<(), String> {
         let Some(command) = &self.command else { return Ok(()) };
         let name = command.name();
-        let only_start = [("--ready-file", self.ready_file.is_some()), ("--fresh", self.fresh)];
+        let only_start = [
+            ("--ready-file", self.ready_file.is_some()),
+            ("--fresh", self.fresh),
+            ("--exit-with-parent", self.exit_with_parent),
+        ];
         if let Some((flag, _)) = only_start.iter().find(|(_, given)| *given) {
             return Err(format!("{flag} is for a start only, not for `lb {name}`"));
         }
@@ -186,6 +194,7 @@ impl Args {
             ready_file: self.ready_file.clone(),
             json: self.json,
             fresh: self.fresh,
+            exit_with_parent: self.exit_with_parent,
             source: Some(self.settings.source()),
         }
     }
@@ -297,7 +306,7 @@ mod tests {
     fn what_only_a_start_takes_is_refused_elsewhere() {
         let complaint = parse("lb --fresh check").check_combination().unwrap_err();
         assert_eq!(complaint, "--fresh is for a start only, not for `lb check`");
-        assert!(parse("lb --fresh --ready-file x").check_combination().is_ok());
+        assert!(parse("lb --fresh --exit-with-parent --ready-file x").check_combination().is_ok());
         let complaint = parse("lb --workers 2 status").check_combination().unwrap_err();
         assert!(complaint.starts_with("--workers says nothing to the lb that runs"), "{complaint}");
         for fine in ["lb --workers 2 check", "lb reload --strategy x", "lb --set admin.listen=a:1 backends"] {

@@ -1,4 +1,5 @@
-//! The signals that lb listens to: SIGTERM and SIGINT stop it, SIGHUP reloads.
+//! The signals that lb listens to: SIGTERM and SIGINT stop it, SIGHUP reloads. Where it was asked to end with its parent, the
+//! parent's end stops it as well.
 //!
 //! Invariants: from [`Signals::catch`] on none of them has its usual effect, so a start cannot be killed half-way (a SIGHUP
 //! then is obeyed after it); signals in quick
@@ -9,10 +10,14 @@ use std::time::{Duration, Instant};
 
 use tokio::signal::unix::{self, SignalKind, signal};
 
+use super::parent::Parent;
+
 pub(super) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
     hangups: Option<Hangups>,
+    /// `None` where nobody asked, or when it has gone.
+    parent: Option<Parent>,
     last: Option<Instant>,
 }
 
@@ -26,28 +31,40 @@ const SAME_WITHIN: Duration = Duration::from_millis(150);
 pub(super) enum Signal {
     Terminate,
     Interrupt,
+    ParentGone,
 }
 
 // === impl Signals ===
 
 impl Signals {
-    pub(super) fn catch() -> std::io::Result<Self> {
+    pub(super) fn catch(with_parent: bool) -> std::io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
         let hangups = Some(Hangups(signal(SignalKind::hangup())?));
-        Ok(Self { terminate, interrupt, hangups, last: None })
+        let parent = with_parent.then(Parent::watch).transpose()?;
+        Ok(Self { terminate, interrupt, hangups, parent, last: None })
     }
 
     pub(super) fn take_hangups(&mut self) -> Option<Hangups> {
         self.hangups.take()
     }
 
-    /// The next signal to stop.
+    /// The first reason to stop.
     pub(super) async fn stop(&mut self) -> Signal {
+        self.next(true).await
+    }
+
+    /// The next signal to stop; a parent that goes meanwhile is none.
+    pub(super) async fn again(&mut self) -> Signal {
+        self.next(false).await
+    }
+
+    async fn next(&mut self, with_parent: bool) -> Signal {
         loop {
             let signal = tokio::select! {
                 _ = self.terminate.recv() => Signal::Terminate,
                 _ = self.interrupt.recv() => Signal::Interrupt,
+                () = Parent::gone(&mut self.parent), if with_parent => Signal::ParentGone,
             };
             let now = Instant::now();
             if self.last.is_none_or(|last| now.duration_since(last) > SAME_WITHIN) {
@@ -74,6 +91,7 @@ impl fmt::Display for Signal {
         f.write_str(match self {
             Self::Terminate => "SIGTERM",
             Self::Interrupt => "SIGINT",
+            Self::ParentGone => "end of stdin",
         })
     }
 }

@@ -40,7 +40,7 @@ impl Collector for HubCollector {
         let snapshot = self.shared.snapshot();
         let mut exposition = Exposition::default();
         let e = &mut exposition;
-        let build = [env!("CARGO_PKG_VERSION"), env!("LB_REVISION"), env!("LB_RUSTC")];
+        let build = [env!("CARGO_PKG_VERSION"), env!("BUILD_REVISION"), env!("BUILD_RUSTC")];
         e.number(&names::BUILD_INFO, &build, 1.0);
         e.number(&names::GENERATION, &[], snapshot.generation as f64);
         e.histogram(&names::GENERATION_TAKE_UP, &[], &snapshot.take_up);

@@ -180,11 +180,24 @@ impl Balancer {
     }
 
     /// Starts this command, which is to find its configuration in `folder`.
-    pub(crate) fn start_command(mut command: Command, stderr: impl Into<Stdio>, folder: TempDir) -> Self {
+    pub(crate) fn start_command(command: Command, stderr: impl Into<Stdio>, folder: TempDir) -> Self {
+        Self::start_between(Stdio::null(), command, stderr, folder)
+    }
+
+    /// Starts with a stdin that is more than nothing.
+    #[allow(dead_code, reason = "the reload tests, which share this file, have no use for it")]
+    pub(crate) fn start_reading(stdin: impl Into<Stdio>, folder: TempDir, arguments: &[&str]) -> Self {
+        let stderr = std::fs::File::create(folder.path().join("stderr")).unwrap();
+        let mut command = command(&folder, &[]);
+        command.args(arguments);
+        Self::start_between(stdin, command, stderr, folder)
+    }
+
+    fn start_between(stdin: impl Into<Stdio>, mut command: Command, stderr: impl Into<Stdio>, folder: TempDir) -> Self {
         let file = |name: &str| std::fs::File::create(folder.path().join(name)).unwrap();
         let mut child = command
             .args(["--ready-file", "ready.json"])
-            .stdin(Stdio::null())
+            .stdin(stdin)
             .stdout(file("stdout"))
             .stderr(stderr)
             .spawn()

@@ -19,6 +19,18 @@ fn sigterm_and_sigint_end_it_in_order() {
 }
 
 #[test]
+fn it_ends_with_its_parent_where_it_was_asked_to() {
+    let server = mock("1");
+    let folder = folder(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
+    let (theirs, ours) = std::io::pipe().unwrap();
+    let mut balancer = Balancer::start_reading(theirs, folder, &["--exit-with-parent"]);
+    assert_eq!(get(balancer.proxy, "/home").status, 200);
+    drop(ours);
+    assert_eq!(balancer.end().code(), Some(0), "{}", balancer.printed("stderr"));
+    assert!(balancer.printed("stderr").contains("end of stdin"), "{}", balancer.printed("stderr"));
+}
+
+#[test]
 fn a_request_in_flight_is_finished_while_nothing_new_is_taken() {
     let server = mock("1");
     let mut balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 
+use super::out;
 use crate::experiment::Threshold;
 use crate::experiment::plan::Plan;
 use crate::model::{Folder, Run, Severity};
@@ -51,8 +52,12 @@ fn check_plan(path: &Path) -> ExitCode {
             let arms: Vec<&str> = plan.arms.iter().map(|arm| arm.label.as_str()).collect();
             let sizes: Vec<String> = plan.sizes.iter().map(u32::to_string).collect();
             let (path, arms, sizes) = (path.display(), arms.join(", "), sizes.join(", "));
-            println!("{path}: sound; arms {arms}; N = {sizes}; {} faults", plan.faults.len());
-            ExitCode::SUCCESS
+            let faults = match plan.faults.len() {
+                1 => "1 fault".to_owned(),
+                number => format!("{number} faults"),
+            };
+            let is_printed = out::print(&format!("{path}: sound; arms {arms}; N = {sizes}; {faults}"));
+            if is_printed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
             eprintln!("loadgen: {error}");
@@ -85,7 +90,9 @@ fn check_run(args: &CheckArgs, path: &Path) -> u8 {
             return EXIT_USAGE;
         }
         for judgement in judgements {
-            println!("{}  {}", if judgement.is_kept { "kept  " } else { "MISSED" }, judgement.text);
+            if !out::print(&format!("{}  {}", if judgement.is_kept { "kept  " } else { "MISSED" }, judgement.text)) {
+                return 1;
+            }
             if !judgement.is_kept {
                 code = EXIT_THRESHOLD;
             }

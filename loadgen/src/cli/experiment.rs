@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::Args as ClapArgs;
 use thiserror::Error;
 
+use super::out;
 use crate::experiment::plan::{ArmPlan, Plan, PlanError};
 use crate::experiment::{Experiment, ExperimentError, Finished, Place, folder_for, run};
 use crate::lab::{BalancerError, Interrupt, Missing, Programs};
@@ -82,8 +83,8 @@ pub(super) enum Failure {
     NoPlan,
     #[error("--strategy is for one strategy; this experiment compares several: name them with --arms A,B")]
     OneArm,
-    #[error(transparent)]
-    Report(#[from] report::ReportError),
+    #[error("{source}; what was measured is stored: mend that, then run `loadgen report {}`", folder.display())]
+    Report { folder: PathBuf, source: report::ReportError },
     #[error(transparent)]
     Stored(FolderError),
 }
@@ -148,31 +149,32 @@ pub(super) fn carry_out(plan: Plan, args: &ExperimentArgs) -> Result<(u8, Finish
 }
 
 /// Writes the reports, says what came of it, and gives the exit code.
-fn conclude(finished: &Finished) -> Result<u8, report::ReportError> {
-    let written = report::write_for(&finished.folder, &finished.run)?;
-    println!("{}", report::text(&finished.run).trim_end());
+fn conclude(finished: &Finished) -> Result<u8, Failure> {
+    let folder = finished.folder.path();
+    let text = report::text(&finished.run);
+    if let Some(error) = &finished.unwritten {
+        out::print(text.trim_end());
+        eprintln!("loadgen: {error}; what was measured is printed above and stored nowhere");
+        return Ok(1);
+    }
+    let written = report::write_for(&finished.folder, &finished.run)
+        .map_err(|source| Failure::Report { folder: folder.to_owned(), source })?;
     let html = written.first().map(|path| path.display().to_string()).unwrap_or_default();
-    println!("\nreport: {html}");
+    let is_printed = out::print(&format!("{}\n\nreport: {html}", text.trim_end()));
     for mark in finished.run.manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid) {
         eprintln!("loadgen: not to be believed ({}): {}", mark.check, mark.reason);
     }
     Ok(match (finished.mismatch(), &finished.ended) {
         (Some(_), _) => 1,
         (None, Some(ExperimentError::Interrupted(at))) => {
-            eprintln!(
-                "loadgen: interrupted {at}; what was measured until then is in {}",
-                finished.folder.path().display()
-            );
+            eprintln!("loadgen: interrupted {at}; what was measured until then is in {}", folder.display());
             EXIT_INTERRUPTED
         }
         (None, Some(error)) => {
-            eprintln!(
-                "loadgen: ended early: {error}; what was measured until then is in {}",
-                finished.folder.path().display()
-            );
+            eprintln!("loadgen: ended early: {error}; what was measured until then is in {}", folder.display());
             1
         }
-        (None, None) => 0,
+        (None, None) => u8::from(!is_printed),
     })
 }
 
@@ -191,11 +193,11 @@ fn exit_code(failure: &Failure) -> u8 {
             ExperimentError::Balancer(BalancerError::Admin(_)) | ExperimentError::Admin(_) => EXIT_USAGE,
             _ => 1,
         },
-        Failure::Signals(_) | Failure::Report(_) => 1,
+        Failure::Signals(_) | Failure::Report { .. } => 1,
     }
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    let time = parse_duration(text).filter(|time| !time.is_zero());
+    let time = parse_duration(text).filter(|time| !time.is_zero() && time.as_secs() <= 3_600_000);
     time.ok_or_else(|| format!("{text:?} is no time: write a number and a unit, such as 30s or 4m"))
 }

@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 
 use super::experiment::{ExperimentArgs, Failure, carry_out, report_failure};
+use super::out;
 use crate::experiment::PLAN_FILE;
 use crate::experiment::plan::{Plan, PlanError};
 use crate::model::{Cell, Folder, Run};
@@ -37,10 +38,9 @@ fn replay(args: &ReplayArgs) -> Result<u8, Failure> {
     let seed = old.manifest.seeds.get("run").copied();
     let how = ExperimentArgs { seed: args.how.seed.or(seed), ..args.how.clone() };
     let (code, finished) = carry_out(plan, &how)?;
-    println!("\ncompared with {}:", path.display());
-    let lines = compare(&old, &finished.run);
-    lines.iter().for_each(|line| println!("  {line}"));
-    Ok(code)
+    let lines = compare(&old, &finished.run).join("\n  ");
+    let is_printed = out::print(&format!("\ncompared with {}:\n  {lines}", path.display()));
+    Ok(if is_printed { code } else { code.max(1) })
 }
 
 fn stored_plan(path: &Path) -> Result<Plan, PlanError> {

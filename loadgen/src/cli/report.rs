@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 
+use super::out;
 use crate::model::Folder;
 use crate::report;
 use crate::run::EXIT_USAGE;
@@ -27,21 +28,21 @@ pub(super) fn main(args: &ReportArgs) -> ExitCode {
         Ok(runs) => runs,
         Err(error) => return failed(&error, EXIT_USAGE),
     };
-    match (runs.as_slice(), folders.as_slice()) {
+    let is_printed = match (runs.as_slice(), folders.as_slice()) {
         ([old, new], _) => match report::diff(old, new) {
-            Ok(text) => println!("{}", text.trim_end()),
+            Ok(text) => out::print(text.trim_end()),
             Err(error) => return failed(&error, EXIT_USAGE),
         },
         ([run], [folder]) => match report::write_for(folder, run) {
             Ok(written) => {
-                println!("{}", report::text(run).trim_end());
-                println!("\nreport: {}", written.first().map(|path| path.display().to_string()).unwrap_or_default());
+                let html = written.first().map(|path| path.display().to_string()).unwrap_or_default();
+                out::print(&format!("{}\n\nreport: {html}", report::text(run).trim_end()))
             }
             Err(error) => return failed(&error, 1),
         },
         _ => return ExitCode::from(EXIT_USAGE),
-    }
-    ExitCode::SUCCESS
+    };
+    if is_printed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn failed(error: &dyn std::error::Error, code: u8) -> ExitCode {

@@ -71,7 +71,7 @@ pub(super) fn run(
     let mut course = Course { plan, blocks, rated, pool, declared, doubts: Vec::new(), client: ClientCount::default() };
     course.tell_precision(stage, &vec![None; plan.arms.len().saturating_sub(1)]);
     let ended = course.go_on(stage, seeds, record);
-    stage.close_ledger(ledger, WHOLE, course.client)?;
+    let closed = stage.close_ledger(ledger, WHOLE, course.client);
     // told once, not once for each segment
     let of = |arm: &ArmPlan| record.cells.iter().filter(|cell| cell.arm == arm.label).count();
     let segments: Vec<(&str, usize)> = plan.arms.iter().map(|arm| (arm.label.as_str(), of(arm))).collect();
@@ -85,7 +85,10 @@ pub(super) fn run(
         Ok(ended) => ended.clone(),
         Err(_) => (complete_blocks(record, plan.arms.len()), "it was interrupted".to_owned()),
     };
-    record.drop_blocks_after(completed);
+    // where no block is whole, what there is is all there is
+    if completed > 0 {
+        record.drop_blocks_after(completed);
+    }
     if completed > 0 && plan.arms.len() > 1 {
         let comparison = judge::comparison(record, &plan.arms, blocks, completed, stopped, seeds.bootstrap);
         if let Some(drift) = comparison.drift.as_ref().filter(|drift| is_invalid(drift)) {
@@ -99,7 +102,8 @@ pub(super) fn run(
         }
         *compared = Some(comparison);
     }
-    ended.map(drop)
+    ended?;
+    closed.map(drop)
 }
 
 /// What the doubts of single segments mean for all of them. `segments`: how many each arm had.

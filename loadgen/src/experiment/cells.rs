@@ -80,11 +80,14 @@ fn one(
     let flow = conductor.until(None)?;
     about.began_ms = conductor.began_ms;
     let (outcome, watch) = conductor.finish()?;
-    about.retries = Some(stage.close_ledger(ledger, &what, client_count(outcome.segments.iter()))?);
-    stage.check_in_charge(arm)?;
+    // what was measured is kept, whatever may be said of it
+    let closed = stage.close_ledger(ledger, &what, client_count(outcome.segments.iter()));
+    about.retries = closed.as_ref().ok().copied();
     let total = outcome.total();
     record.keep(about, &total, &outcome, &watch);
     stage.doubt(&outcome.doubts);
+    closed?;
+    stage.check_in_charge(arm)?;
     stage.progress.say(&format!(
         "{what}: {} answered in {:.2} s, {:.0}/s",
         total.answered,

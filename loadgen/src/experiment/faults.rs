@@ -1,4 +1,7 @@
 //! Faults at their times: a plan's faults as a list of things to do, and doing them to real processes.
+//!
+//! What befalls a backend is done here when it is time; a hot key belongs to the requests themselves, so the load has it in its schedule
+//! ([`hot_keys`]) and here it is only told.
 
 use std::time::{Duration, Instant};
 
@@ -8,20 +11,45 @@ use super::plan::{Fault, FaultKind};
 use super::run::ExperimentError;
 use super::stage::Stage;
 use crate::lab::{BackendState, Ledger, Mock};
+use crate::load::HotKey;
 use crate::model::EventKind;
+
+/// Beginnings and ends of one arm's faults, in order of time, and how far they have come.
+pub(super) struct Script<'a> {
+    faults: &'a [Fault],
+    /// Ids as they were at the start.
+    pool: &'a [String],
+    steps: Vec<Step>,
+    done: usize,
+    /// Of each fault that goes on: the number of its event.
+    going_on: Vec<Option<usize>>,
+}
 
 /// One thing to do: a fault, or the end of one.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Step {
+struct Step {
     /// From the start of the measured load.
-    pub(super) at: Duration,
+    at: Duration,
     /// Place in the plan's list.
     fault: usize,
     is_end: bool,
 }
 
-/// Beginnings and ends, in order of time.
-pub(super) fn script(faults: &[Fault]) -> Vec<Step> {
+/// A step that took so long is told with its time.
+const LONG: Duration = Duration::from_millis(100);
+
+/// The part of the faults that is in the requests.
+pub(super) fn hot_keys(faults: &[Fault]) -> Vec<HotKey> {
+    let hot = |fault: &Fault| match fault.kind {
+        FaultKind::HotKey { share } => {
+            Some(HotKey { from: fault.at, until: fault.until.unwrap_or(Duration::MAX), share })
+        }
+        _ => None,
+    };
+    faults.iter().filter_map(hot).collect()
+}
+
+fn steps(faults: &[Fault]) -> Vec<Step> {
     let begin = |(fault, it): (usize, &Fault)| Step { at: it.at, fault, is_end: false };
     let end = |(fault, it): (usize, &Fault)| Some(Step { at: it.until?, fault, is_end: true });
     let mut steps: Vec<Step> = faults.iter().enumerate().map(begin).collect();
@@ -30,101 +58,102 @@ pub(super) fn script(faults: &[Fault]) -> Vec<Step> {
     steps
 }
 
-/// What a step is, for a person.
-pub(super) fn in_words(faults: &[Fault], step: Step, pool: &[String]) -> String {
-    let fault = &faults[step.fault];
-    let end = if step.is_end { "end of: " } else { "" };
-    format!("{end}{}", fault.in_words(name(pool, fault)))
-}
+// === impl Script ===
 
-/// Does one step now. `pool` are the ids as they were at the start.
-pub(super) fn carry_out(
-    stage: &mut Stage,
-    ledger: &mut Ledger,
-    faults: &[Fault],
-    step: Step,
-    pool: &[String],
-) -> Result<(), ExperimentError> {
-    let fault = &faults[step.fault];
-    let id = name(pool, fault).to_owned();
-    let kind = event_kind(fault.kind);
-    if step.is_end {
-        undo(&mock(stage, &id)?, fault.kind)?;
-        stage.event(kind, Some(id.clone()), format!("{id} is normal again"));
-        return Ok(());
+impl<'a> Script<'a> {
+    pub(super) fn new(faults: &'a [Fault], pool: &'a [String]) -> Self {
+        Self { faults, pool, steps: steps(faults), done: 0, going_on: vec![None; faults.len()] }
     }
-    let began = Instant::now();
-    let (whom, text) = match fault.kind {
-        FaultKind::Slow { factor } => (Some(id.clone()), mock(stage, &id)?.slow(factor).map(|()| fault.in_words(&id))?),
-        FaultKind::Delay { extra } => (Some(id.clone()), mock(stage, &id)?.extra(extra).map(|()| fault.in_words(&id))?),
-        FaultKind::Stall => (Some(id.clone()), mock(stage, &id)?.stall(true).map(|()| fault.in_words(&id))?),
-        FaultKind::Errors { rate } => (Some(id.clone()), mock(stage, &id)?.fail(rate).map(|()| fault.in_words(&id))?),
-        FaultKind::Kill => {
-            let pid = state(stage, &id)?.pid.ok_or_else(|| ExperimentError::NoProcess(id.clone()))?;
-            // its last words: whatever it counts after this is lost with it
-            ledger.look(&stage.balancer.admin)?;
-            kill(pid)?;
-            (Some(id.clone()), fault.in_words(&id))
-        }
-        FaultKind::Remove => {
-            ledger.look(&stage.balancer.admin)?;
-            stage.balancer.admin.remove(std::slice::from_ref(&id))?;
-            (Some(id.clone()), fault.in_words(&id))
-        }
-        FaultKind::Add { n } => {
-            stage.balancer.admin.add(n)?;
-            (None, fault.in_words(""))
-        }
-    };
-    let took = began.elapsed().as_millis();
-    let text = if took > 100 { format!("{text} (done within {took} ms)") } else { text };
-    stage.event(kind, whom, text);
-    Ok(())
-}
 
-/// Puts everything right that is not yet, so that the next arm begins as this one did.
-pub(super) fn put_right(
-    stage: &Stage,
-    faults: &[Fault],
-    left: &[Step],
-    pool: &[String],
-) -> Result<(), ExperimentError> {
-    for step in left.iter().filter(|step| step.is_end) {
-        let fault = &faults[step.fault];
-        undo(&mock(stage, name(pool, fault))?, fault.kind)?;
+    /// What comes next, and when, from the start of the measured load.
+    pub(super) fn next(&self) -> Option<(Duration, String)> {
+        let step = self.steps.get(self.done)?;
+        let fault = &self.faults[step.fault];
+        let end = if step.is_end { "end of: " } else { "" };
+        Some((step.at, format!("{end}{}", fault.in_words(self.name(fault)))))
     }
-    // those without an end in the plan
-    for fault in faults.iter().filter(|fault| fault.until.is_none()) {
-        if let (
-            FaultKind::Slow { .. } | FaultKind::Delay { .. } | FaultKind::Stall | FaultKind::Errors { .. },
-            Ok(mock),
-        ) = (fault.kind, mock(stage, name(pool, fault)))
-        {
-            undo(&mock, fault.kind)?;
-        }
-    }
-    Ok(())
-}
 
-fn undo(mock: &Mock, kind: FaultKind) -> Result<(), ExperimentError> {
-    match kind {
-        FaultKind::Slow { .. } => mock.slow(1.0)?,
-        FaultKind::Delay { .. } => mock.extra(Duration::ZERO)?,
-        FaultKind::Stall => mock.stall(false)?,
-        FaultKind::Errors { .. } => mock.fail(0.0)?,
-        FaultKind::Kill | FaultKind::Add { .. } | FaultKind::Remove => {}
+    /// Does it now.
+    pub(super) fn carry_out(&mut self, stage: &mut Stage, ledger: &mut Ledger) -> Result<(), ExperimentError> {
+        let Some(&Step { fault: number, is_end, .. }) = self.steps.get(self.done) else { return Ok(()) };
+        self.done += 1;
+        if is_end {
+            return self.end(stage, number);
+        }
+        let fault = &self.faults[number];
+        let id = self.name(fault).to_owned();
+        let began = Instant::now();
+        match fault.kind {
+            FaultKind::Slow { factor } => mock(stage, &id)?.slow(factor)?,
+            FaultKind::Delay { extra } => mock(stage, &id)?.extra(extra)?,
+            FaultKind::Stall => mock(stage, &id)?.stall(true)?,
+            FaultKind::Errors { rate } => mock(stage, &id)?.fail(rate)?,
+            FaultKind::Kill => {
+                let pid = state(stage, &id)?.pid.ok_or_else(|| ExperimentError::NoProcess(id.clone()))?;
+                // its last words: whatever it counts after this is lost with it
+                ledger.look(&stage.balancer.admin)?;
+                kill(pid)?;
+            }
+            FaultKind::Remove => {
+                ledger.look(&stage.balancer.admin)?;
+                stage.balancer.admin.remove(std::slice::from_ref(&id))?;
+            }
+            FaultKind::Add { n } => stage.balancer.admin.add(n)?,
+            FaultKind::HotKey { .. } => {}
+        }
+        let took = began.elapsed();
+        let text = match took > LONG {
+            true => format!("{} (done within {} ms)", fault.in_words(&id), took.as_millis()),
+            false => fault.in_words(&id),
+        };
+        if fault.kind.goes_on() {
+            self.going_on[number] = Some(stage.events.len());
+        }
+        stage.event(event_kind(fault.kind), fault.kind.befalls_one().then_some(id), text);
+        Ok(())
     }
-    Ok(())
+
+    /// Puts everything right that is not yet, so that the next arm begins as this one did. Answers the faults that never came.
+    pub(super) fn put_right(&mut self, stage: &mut Stage) -> Result<Vec<String>, ExperimentError> {
+        for number in 0..self.faults.len() {
+            if self.going_on[number].is_some() {
+                self.end(stage, number)?;
+            }
+        }
+        let left = self.steps[self.done..].iter().filter(|step| !step.is_end).map(|step| &self.faults[step.fault]);
+        Ok(left.map(|fault| fault.in_words(self.name(fault))).collect())
+    }
+
+    fn end(&mut self, stage: &mut Stage, number: usize) -> Result<(), ExperimentError> {
+        let fault = &self.faults[number];
+        let id = self.name(fault).to_owned();
+        match fault.kind {
+            FaultKind::Slow { .. } => mock(stage, &id)?.slow(1.0)?,
+            FaultKind::Delay { .. } => mock(stage, &id)?.extra(Duration::ZERO)?,
+            FaultKind::Stall => mock(stage, &id)?.stall(false)?,
+            FaultKind::Errors { .. } => mock(stage, &id)?.fail(0.0)?,
+            FaultKind::HotKey { .. } | FaultKind::Kill | FaultKind::Add { .. } | FaultKind::Remove => {}
+        }
+        if let Some(event) = self.going_on[number].take() {
+            stage.events[event].until_ms = Some(stage.now_ms());
+        }
+        let (whom, text) = match fault.kind {
+            FaultKind::HotKey { .. } => (None, "keys are as before".to_owned()),
+            _ => (Some(id.clone()), format!("{id} is normal again")),
+        };
+        stage.event(EventKind::Undone, whom, text);
+        Ok(())
+    }
+
+    fn name(&self, fault: &Fault) -> &str {
+        self.pool.get(fault.backend as usize - 1).map_or("", String::as_str)
+    }
 }
 
 fn kill(pid: u32) -> Result<(), ExperimentError> {
     let process =
         Pid::from_raw(pid.cast_signed()).ok_or(ExperimentError::Kill { pid, reason: "no such process".into() })?;
     kill_process(process, Signal::KILL).map_err(|error| ExperimentError::Kill { pid, reason: error.to_string() })
-}
-
-fn name<'a>(pool: &'a [String], fault: &Fault) -> &'a str {
-    pool.get(fault.backend as usize - 1).map_or("", String::as_str)
 }
 
 fn state(stage: &Stage, id: &str) -> Result<BackendState, ExperimentError> {
@@ -142,6 +171,7 @@ fn event_kind(kind: FaultKind) -> EventKind {
         FaultKind::Stall => EventKind::Stall,
         FaultKind::Kill => EventKind::Kill,
         FaultKind::Errors { .. } => EventKind::Errors,
+        FaultKind::HotKey { .. } => EventKind::HotKey,
         FaultKind::Add { .. } => EventKind::Add,
         FaultKind::Remove => EventKind::Remove,
     }
@@ -151,19 +181,29 @@ fn event_kind(kind: FaultKind) -> EventKind {
 mod tests {
     use super::*;
 
+    fn fault(at: u64, until: Option<u64>, kind: FaultKind) -> Fault {
+        Fault { at: Duration::from_secs(at), until: until.map(Duration::from_secs), kind, backend: 2 }
+    }
+
     #[test]
     fn ends_come_between_beginnings_by_their_time() {
-        let fault = |at: u64, until: Option<u64>, kind| Fault {
-            at: Duration::from_secs(at),
-            until: until.map(Duration::from_secs),
-            kind,
-            backend: 2,
-        };
         let faults = [fault(1, Some(9), FaultKind::Stall), fault(5, None, FaultKind::Kill)];
-        let steps: Vec<_> = script(&faults).iter().map(|step| (step.at.as_secs(), step.fault, step.is_end)).collect();
-        assert_eq!(steps, [(1, 0, false), (5, 1, false), (9, 0, true)]);
         let pool = ["S1".to_owned(), "S2".to_owned()];
-        let words: Vec<_> = script(&faults).iter().map(|step| in_words(&faults, *step, &pool)).collect();
-        assert_eq!(words, ["S2 stalled", "S2 killed (SIGKILL)", "end of: S2 stalled"]);
+        let mut script = Script::new(&faults, &pool);
+        let mut told = Vec::new();
+        while let Some((at, words)) = script.next() {
+            told.push((at.as_secs(), words));
+            script.done += 1;
+        }
+        let expected = [(1, "S2 stalled"), (5, "S2 killed (SIGKILL)"), (9, "end of: S2 stalled")];
+        assert_eq!(told, expected.map(|(at, words)| (at, words.to_owned())));
+    }
+
+    #[test]
+    fn a_hot_key_without_an_end_has_none() {
+        let faults = [fault(1, Some(3), FaultKind::HotKey { share: 0.8 }), fault(5, None, FaultKind::Kill)];
+        let second = Duration::from_secs(1);
+        assert_eq!(hot_keys(&faults), [HotKey { from: second, until: 3 * second, share: 0.8 }]);
+        assert_eq!(hot_keys(&[fault(1, None, FaultKind::HotKey { share: 1.0 })])[0].until, Duration::MAX);
     }
 }

@@ -8,14 +8,14 @@ use crate::model::{Cell, CellKey, Comparison, Latencies, Ratio, percentile_ns};
 use crate::report::ring;
 use crate::statistics::{ArmBlocks, DRIFT_LIMIT, Law, Measure, Settings, compare, drift, max_over_mean, ribbon};
 
-/// What is compared beside the primary measure, and whether more of it is better.
-const MEASURES: [(&str, bool); 7] = [
+/// What is compared beside the primary measure, and whether more of it is better. Errors are not among them: most blocks have none, and
+/// over none there is no ratio.
+const MEASURES: [(&str, bool); 6] = [
     ("latency_p50", false),
     ("latency_p90", false),
     ("latency_p99", false),
     ("service_p99", false),
     ("rps", true),
-    ("errors", false),
     ("max_over_mean", false),
 ];
 const QUANTILES: [f64; 12] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999];
@@ -52,8 +52,7 @@ fn of_cell(cell: &Cell, latencies: &Latencies, measure: &str) -> Option<f64> {
         "latency_p99" => percentile(&latencies.latency, 0.99),
         "service_p99" => percentile(&latencies.service, 0.99),
         "rps" => Some(cell.rps()),
-        "errors" => (cell.requests > 0).then(|| cell.errors as f64 / cell.requests as f64),
-        "max_over_mean" => max_over_mean(&cell.counts().iter().map(|count| *count as f64).collect::<Vec<_>>()),
+        "max_over_mean" => max_over_mean(&cell.loads()),
         _ => None,
     }
 }

@@ -146,6 +146,10 @@ pub enum FaultKind {
         n: u32,
     },
     Remove,
+    /// This share of the requests carries one key.
+    HotKey {
+        share: f64,
+    },
 }
 
 #[derive(Debug, Error)]
@@ -162,6 +166,8 @@ const A1: &str = include_str!("../../../config/experiments/a1.toml");
 const A2: &str = include_str!("../../../config/experiments/a2.toml");
 const A3: &str = include_str!("../../../config/experiments/a3.toml");
 const A4: &str = include_str!("../../../config/experiments/a4.toml");
+#[cfg(test)]
+const FAULTS: &str = include_str!("../../../config/experiments/faults.toml");
 const B: &str = include_str!("../../../config/experiments/b.toml");
 
 // === impl Plan ===
@@ -246,9 +252,25 @@ impl Fault {
             FaultKind::Stall => format!("{backend} stalled"),
             FaultKind::Kill => format!("{backend} killed (SIGKILL)"),
             FaultKind::Errors { rate } => format!("{backend} fails {:.0} % of its requests at once", rate * 100.0),
-            FaultKind::Add { n } => format!("{n} added"),
+            FaultKind::Add { n: 1 } => "1 server added".to_owned(),
+            FaultKind::Add { n } => format!("{n} servers added"),
             FaultKind::Remove => format!("{backend} removed"),
+            FaultKind::HotKey { share } => format!("one key has {:.0} % of the requests", share * 100.0),
         }
+    }
+}
+
+// === impl FaultKind ===
+
+impl FaultKind {
+    /// It goes on until it is undone.
+    pub fn goes_on(&self) -> bool {
+        !matches!(self, Self::Kill | Self::Add { .. } | Self::Remove)
+    }
+
+    /// It befalls one backend, and not the pool.
+    pub fn befalls_one(&self) -> bool {
+        !matches!(self, Self::Add { .. } | Self::HotKey { .. })
     }
 }
 
@@ -264,6 +286,10 @@ mod tests {
             assert_eq!(serde_json::from_str::<Plan>(&plan.to_json()).expect("read back"), plan);
             assert_eq!(plan.blocks.is_some(), matches!(scenario, Scenario::A4 | Scenario::B), "{scenario}");
         }
+        let faults = Plan::parse(FAULTS, Path::new("faults.toml")).expect("sound").faults;
+        let kinds: std::collections::HashSet<_> =
+            faults.iter().map(|fault| std::mem::discriminant(&fault.kind)).collect();
+        assert_eq!(kinds.len(), 8, "every kind is in faults.toml");
         assert_eq!(Plan::of(Scenario::A2).expect("there is one").sizes, [1, 2, 3, 4, 5, 6]);
     }
 }

@@ -51,6 +51,8 @@ pub struct Finished {
     pub run: Run,
     /// What ended it early, if anything did.
     pub ended: Option<ExperimentError>,
+    /// Why it could not be stored; then it is only here.
+    pub unwritten: Option<model::FolderError>,
 }
 
 #[derive(Debug, Error)]
@@ -109,8 +111,8 @@ impl From<load::CalibrationError> for ExperimentError {
     }
 }
 
-/// Runs it and writes what came of it, with its reports. An error means that there is nothing to write; whatever ends a run later is
-/// in [`Finished::ended`].
+/// Runs it and writes what came of it. An error means that there is nothing to write; whatever ends a run later is in
+/// [`Finished::ended`].
 pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, ExperimentError> {
     let Experiment { plan, place, seed, out, command, form } = experiment;
     let folder = Folder::new(out);
@@ -119,15 +121,19 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     }
     let (origin, started) = (Instant::now(), jiff::Timestamp::now());
     let (host, seeds) = (HostWatch::begin(), Seeds::new(*seed));
+    // a run that never began leaves no folder; what lb said is in the error
     let was_there = out.exists();
-    let (balancer, declared) = set_up(plan, place, &folder, interrupt).inspect_err(|_| {
-        // a run that never began leaves no folder; what lb said is in the error
+    let leave_nothing = || {
         if !was_there {
             let _ = std::fs::remove_dir_all(out);
         }
-    })?;
-    model::write_atomically(&folder.file(PLAN_FILE), plan.to_json().as_bytes())?;
-    let status = balancer.admin.status()?;
+    };
+    let begun = set_up(plan, place, &folder, interrupt).and_then(|(balancer, declared)| {
+        model::write_atomically(&folder.file(PLAN_FILE), plan.to_json().as_bytes())?;
+        let status = balancer.admin.status()?;
+        Ok((balancer, declared, status))
+    });
+    let (balancer, declared, status) = begun.inspect_err(|_| leave_nothing())?;
     let pool = status.pools.iter().find(|pool| pool.name == "default");
     let found = pool.map_or(0, |pool| pool.backends.len() as u32);
     let mut plan = plan.clone();
@@ -166,6 +172,11 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     if record.cells.is_empty() {
         // nothing was measured: the reason is all there is
         if let Some(error) = ended {
+            drop(stage);
+            // of one that died it names the log
+            if !matches!(error, ExperimentError::BalancerEnded(_)) {
+                leave_nothing();
+            }
             return Err(error);
         }
     }
@@ -183,10 +194,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         scenario: plan.scenario,
         title: plan.title.clone(),
         command: command.clone(),
-        loadgen: Program {
-            version: env!("CARGO_PKG_VERSION").to_owned(),
-            commit: option_env!("LOADGEN_REVISION").unwrap_or("unknown").to_owned(),
-        },
+        loadgen: Program { version: env!("CARGO_PKG_VERSION").to_owned(), commit: env!("BUILD_REVISION").to_owned() },
         lb: Some(Program { version: status.version, commit: revision.as_ref().map_or("unknown".into(), revision_of) }),
         started: started.strftime("%Y-%m-%dT%H:%M:%SZ").to_string(),
         duration_ms: stage.now_ms(),
@@ -210,8 +218,10 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         comparison: compared,
     };
     let run = Run { manifest, results, series: record.series, latencies: record.latencies };
-    folder.write(&run)?;
-    Ok(Finished { folder, run, ended })
+    // lb's end makes room: its copies of plugins are larger than all results
+    drop(stage);
+    let unwritten = folder.write(&run).err();
+    Ok(Finished { folder, run, ended, unwritten })
 }
 
 type Out<'a> = (&'a mut Record, &'a mut Vec<Disruption>, &'a mut Load, &'a mut Option<Comparison>);

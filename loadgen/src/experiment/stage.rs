@@ -42,7 +42,7 @@ impl Stage {
     pub(super) fn event(&mut self, kind: EventKind, backend: Option<String>, text: impl Into<String>) {
         let text = text.into();
         self.progress.say(&text);
-        self.events.push(Event { at_ms: self.now_ms(), kind, backend, text });
+        self.events.push(Event { at_ms: self.now_ms(), until_ms: None, kind, backend, text });
     }
 
     pub(super) fn mark(&mut self, severity: Severity, check: &str, reason: impl Into<String>) {

@@ -43,13 +43,15 @@ enum Metric {
     Regression {
         quantile: f64,
     },
+    /// This run's share of errors less the baseline run's: of shares that may be 0 there is no ratio.
+    MoreErrors,
 }
 
 #[derive(Debug, Error, PartialEq, Eq)]
 #[error(
     "{0:?} is no threshold: write [ARM:]METRIC<VALUE (or <=, >, >=) with p50 … p99.9 or service_p99 (as p99<50ms), \
-     answered_within(1s) (as >99%), errors or unsent (as errors<0.1%), rps, max_over_mean, jain, or regression(p99) (as <5%, \
-     needs --baseline)"
+     answered_within(1s) (as >99%), errors or unsent (as errors<0.1%), rps, max_over_mean, jain, or regression(p99) (as <5%) or \
+     regression(errors) (as <=0.1%, so much more of all requests), which need --baseline"
 )]
 pub struct BadThreshold(String);
 
@@ -96,7 +98,7 @@ impl FromStr for Threshold {
 impl Threshold {
     /// Whether a baseline run is needed to judge it.
     pub fn needs_baseline(&self) -> bool {
-        matches!(self.metric, Metric::Regression { .. })
+        matches!(self.metric, Metric::Regression { .. } | Metric::MoreErrors)
     }
 
     /// For every arm and size that it is about. Empty if there is none.
@@ -139,6 +141,9 @@ impl Metric {
                 if let Some(within) = inside("answered_within") {
                     return Some(Self::AnsweredWithin { ms: parse_duration(within)?.as_secs_f64() * 1e3 });
                 }
+                if inside("regression") == Some("errors") {
+                    return Some(Self::MoreErrors);
+                }
                 if let Some(of) = inside("regression") {
                     return Some(Self::Regression { quantile: quantile(of)? });
                 }
@@ -155,7 +160,7 @@ impl Metric {
         let number = |text: &str| text.trim().parse::<f64>().ok().filter(|number| number.is_finite());
         match self {
             Self::Percentile { .. } => parse_duration(text).map(|time| time.as_secs_f64() * 1e3),
-            Self::Errors | Self::Unsent | Self::AnsweredWithin { .. } | Self::Regression { .. } => {
+            Self::Errors | Self::Unsent | Self::AnsweredWithin { .. } | Self::Regression { .. } | Self::MoreErrors => {
                 match text.strip_suffix('%') {
                     Some(percent) => number(percent).map(|percent| percent / 100.0),
                     None => number(text),
@@ -170,16 +175,20 @@ impl Metric {
         let counts = || group.counts();
         match *self {
             Self::Percentile { quantile, of_service } => group.percentile_ms(quantile, of_service),
+            // of no request none failed, but nothing was shown either
+            Self::Errors | Self::Unsent if group.due() == 0 => Err("no request".to_owned()),
             Self::Errors => Ok(group.share(|cell| cell.errors)),
             Self::Unsent => Ok(group.share(|cell| cell.unsent)),
+            Self::MoreErrors => {
+                let errors = |cell: &Cell| cell.errors;
+                Ok(group.share(errors) - group.of(baseline)?.share(errors))
+            }
             Self::AnsweredWithin { ms } => Ok(group.answered_within(ms)),
             Self::Rps => Ok(group.rps()),
             Self::MaxOverMean => max_over_mean(&counts()).ok_or_else(|| "no request".to_owned()),
             Self::Jain => jain(&counts()).ok_or_else(|| "no request".to_owned()),
             Self::Regression { quantile } => {
-                let baseline = baseline.ok_or("no baseline (--baseline DIR)")?;
-                let theirs = groups(baseline).into_iter().find(|other| other.arm == group.arm && other.n == group.n);
-                let theirs = theirs.ok_or("the baseline has no such arm and size")?.percentile_ms(quantile, false)?;
+                let theirs = group.of(baseline)?.percentile_ms(quantile, false)?;
                 Ok(group.percentile_ms(quantile, false)? / theirs - 1.0)
             }
         }
@@ -189,7 +198,7 @@ impl Metric {
         match self {
             Self::Percentile { .. } if value.is_infinite() => "so many requests had no good answer".to_owned(),
             Self::Percentile { .. } => format!("{value:.3} ms"),
-            Self::Regression { .. } => format!("{:+.2} %", value * 100.0),
+            Self::Regression { .. } | Self::MoreErrors => format!("{:+.2} %", value * 100.0),
             Self::Errors | Self::Unsent | Self::AnsweredWithin { .. } => format!("{:.3} %", value * 100.0),
             Self::Rps => format!("{value:.1}/s"),
             Self::MaxOverMean | Self::Jain => format!("{value:.4}"),
@@ -215,6 +224,13 @@ fn groups(run: &Run) -> Vec<Group<'_>> {
 }
 
 impl Group<'_> {
+    /// The same arm and size in the baseline.
+    fn of<'a>(&self, baseline: Option<&'a Run>) -> Result<Group<'a>, String> {
+        let baseline = baseline.ok_or("no baseline (--baseline DIR)")?;
+        let theirs = groups(baseline).into_iter().find(|other| other.arm == self.arm && other.n == self.n);
+        theirs.ok_or_else(|| "the baseline has no such arm and size".to_owned())
+    }
+
     /// Sent or not.
     fn due(&self) -> u64 {
         self.cells.iter().map(|cell| cell.requests + cell.unsent).sum()
@@ -308,14 +324,32 @@ mod tests {
     }
 
     #[test]
+    fn errors_always_have_a_value_where_there_was_a_request() {
+        assert!(judged("errors<=0", 1, 0).is_kept && !judged("errors<=0", 0, 1).is_kept);
+        let nothing = judged("errors<=0", 0, 0);
+        assert!(!nothing.is_kept && nothing.text.ends_with("found no request"), "{}", nothing.text);
+    }
+
+    #[test]
     fn what_is_no_threshold_is_refused() {
-        for bad in
-            ["", "p99", "p99<", "p99<50", "p0<1s", "errors<x", "speed<1", "regression(x)<5%", "answered_within(5)>1%"]
-        {
+        for bad in [
+            "",
+            "p99",
+            "p99<",
+            "p99<50",
+            "p0<1s",
+            "errors<x",
+            "speed<1",
+            "regression(x)<5%",
+            "regression(errors)<1ms",
+            "answered_within(5)>1%",
+        ] {
             assert!(bad.parse::<Threshold>().is_err(), "{bad}");
         }
         let named: Threshold = "round robin: p99<1s".parse().expect("sound");
         assert_eq!(named.arm.as_deref(), Some("round robin"));
-        assert!("regression(p99)<5%".parse::<Threshold>().expect("sound").needs_baseline());
+        for text in ["regression(p99)<5%", "regression(errors)<=0"] {
+            assert!(text.parse::<Threshold>().expect("sound").needs_baseline(), "{text}");
+        }
     }
 }

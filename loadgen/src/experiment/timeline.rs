@@ -4,14 +4,15 @@ use std::time::{Duration, Instant};
 
 use super::calibration::{engine_plan, rated};
 use super::conductor::{Conductor, Flow};
+use super::faults::{self, Script};
+use super::judge;
 use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::record::{About, Record};
 use super::run::{Declared, ExperimentError};
 use super::seeds::Seeds;
 use super::stage::{Stage, client_count};
-use super::{faults, judge};
 use crate::load::Stop;
-use crate::model::{CellKey, Load};
+use crate::model::{CellKey, Load, Severity};
 
 /// What setting up, ending and reporting take of the budget.
 const RESERVE: Duration = Duration::from_secs(5);
@@ -63,22 +64,21 @@ fn one(
     let mut ledger = stage.open_ledger(&arm.label)?;
     let mut engine = engine_plan(stage, plan, arm, rated.arrivals, Stop::AfterTime(duration), seeds.requests);
     engine.warm_up = warm_up;
+    engine.hot_keys = faults::hot_keys(&plan.faults);
     let mut conductor = Conductor::start(stage, engine, "", ("warm-up", "measuring"))?;
     let start = Instant::now() - Duration::from_nanos(conductor.handle.ns_at(Instant::now())) + warm_up;
     if !plan.faults.is_empty() {
         conductor.look_closely();
     }
-    let steps = faults::script(&plan.faults);
-    let mut done = 0;
+    let mut script = Script::new(&plan.faults, pool);
     let mut flow = Flow::Reached;
-    while let Some(step) = steps.get(done) {
-        conductor.comes(start + step.at, faults::in_words(&plan.faults, *step, pool));
-        flow = conductor.until(Some(start + step.at))?;
+    while let Some((at, what)) = script.next() {
+        conductor.comes(start + at, what);
+        flow = conductor.until(Some(start + at))?;
         if flow != Flow::Reached {
             break;
         }
-        faults::carry_out(conductor.stage, &mut ledger, &plan.faults, *step, pool)?;
-        done += 1;
+        script.carry_out(conductor.stage, &mut ledger)?;
         conductor.look()?;
     }
     if flow == Flow::Reached {
@@ -86,11 +86,15 @@ fn one(
         flow = conductor.until(None)?;
     }
     let began_ms = conductor.began_ms;
-    faults::put_right(conductor.stage, &plan.faults, &steps[done..], pool)?;
+    let left = script.put_right(conductor.stage)?;
     let (outcome, watch) = conductor.finish()?;
     let client = client_count(outcome.warm_up.iter().chain(&outcome.segments));
-    let retries = stage.close_ledger(ledger, &arm.label, client)?;
-    stage.check_in_charge(arm)?;
+    // what was measured is kept, whatever may be said of it
+    let closed = stage.close_ledger(ledger, &arm.label, client);
+    if !left.is_empty() && flow != Flow::Interrupted {
+        let reason = format!("the load of {} ended before its time came: {}", arm.label, left.join(", "));
+        stage.mark(Severity::Warning, "faults", reason);
+    }
     // with faults, counts are not what a strategy declares of a healthy pool
     let law = judge::law(declared, plan, arm, pool).filter(|_| plan.faults.is_empty());
     let about = About {
@@ -98,10 +102,12 @@ fn one(
         pool,
         law: law.as_ref(),
         asked_rps: Some(rated.rps),
-        retries: Some(retries),
+        retries: closed.as_ref().ok().copied(),
         began_ms,
     };
     record.keep(about, &outcome.total(), &outcome, &watch);
     stage.doubt(&outcome.doubts);
+    closed?;
+    stage.check_in_charge(arm)?;
     Ok(flow)
 }

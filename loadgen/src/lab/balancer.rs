@@ -1,6 +1,7 @@
 //! The balancer under test: an lb that was started here with a configuration of ours, or one that runs already.
 
 use std::fs::File;
+use std::io::Write as _;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -93,9 +94,9 @@ impl Balancer {
         let out = File::create(&log).map_err(|source| write(&log, source))?;
         let err = out.try_clone().map_err(|source| write(&log, source))?;
         let mut command = Command::new(&programs.lb);
-        command.arg("--config").arg(config).arg("--ready-file").arg(&ready).arg("--fresh");
+        command.arg("--config").arg(config).arg("--ready-file").arg(&ready).args(["--fresh", "--exit-with-parent"]);
         without_environment(&mut command);
-        command.stdin(Stdio::null()).stdout(out).stderr(err);
+        command.stdin(Stdio::piped()).stdout(out).stderr(err);
         let mut process = Process::start(&mut command)
             .map_err(|source| BalancerError::Start { path: programs.lb.clone(), source })?;
         let addresses = wait_for_ready(&mut process, &ready, &log, interrupt)?;
@@ -226,8 +227,19 @@ fn wait_for_ready(
 /// The last line of a log that says something.
 fn last_words(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
-    let line = text.lines().rev().find(|line| !line.trim().is_empty()).unwrap_or("it said nothing").trim();
-    line.strip_prefix("lb: ").unwrap_or(line).to_owned()
+    match text.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
+        Some(line) => line.strip_prefix("lb: ").unwrap_or(line).to_owned(),
+        None => silence(log),
+    }
+}
+
+/// Why a log is empty: on a full disk nothing can be said.
+fn silence(log: &Path) -> String {
+    let trial = File::options().append(true).open(log).and_then(|mut log| log.write_all(b"\n"));
+    match trial {
+        Ok(()) => "it said nothing".to_owned(),
+        Err(error) => format!("it could say nothing: {} cannot be written to: {error}", log.display()),
+    }
 }
 
 /// The configuration: ours, and over it what the experiment says. Nothing is watched: a library that is rebuilt meanwhile must not
@@ -284,6 +296,12 @@ fn hex(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_log_that_is_empty_for_want_of_room_is_no_mystery() {
+        let said = silence(Path::new("/dev/full"));
+        assert!(said.contains("/dev/full cannot be written to: No space left on device"), "{said}");
+    }
 
     #[test]
     fn the_experiments_keys_go_before_ours() {

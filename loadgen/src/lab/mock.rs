@@ -69,9 +69,9 @@ impl Mock {
         self.change(&serde_json::json!({ "stall": is_stalled }))
     }
 
-    /// Fails at once with a 500, with this chance; 0 is normal.
+    /// Fails at once with a 500, with this chance; 0 is normal. The others take the time that they took.
     pub fn fail(&self, rate: f64) -> Result<(), MockError> {
-        self.change(&serde_json::json!({ "failure_rate": rate, "slow": if rate > 0.0 { 0.0 } else { 1.0 } }))
+        self.change(&serde_json::json!({ "failure_rate": rate, "fail_at_once": rate > 0.0 }))
     }
 
     fn change(&self, change: &serde_json::Value) -> Result<(), MockError> {

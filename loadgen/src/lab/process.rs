@@ -1,11 +1,12 @@
 //! A program that was started here, and ends here.
 //!
 //! Invariants: it is in a process group of its own, so Ctrl-C in a terminal reaches loadgen alone, which ends it in order; dropped, it
-//! is asked to end, and after [`PATIENCE`] its whole group is killed.
+//! is asked to end, and after [`PATIENCE`] its whole group is killed. A stdin that is a pipe is held until then, so that whoever reads it
+//! learns of our end, however we end.
 
 use std::io;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, ExitStatus};
+use std::process::{ChildStdin, Command, ExitStatus};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::Duration;
 
@@ -16,6 +17,8 @@ pub struct Process {
     pid: Pid,
     exit: Receiver<io::Result<ExitStatus>>,
     ended: Option<String>,
+    /// Taken from the child, whose `wait` would close it.
+    _tie: Option<ChildStdin>,
 }
 
 /// How long it may take to end when asked.
@@ -26,12 +29,12 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 impl Process {
     pub fn start(command: &mut Command) -> io::Result<Self> {
         let mut child = command.process_group(0).spawn()?;
-        let pid = Pid::from_child(&child);
+        let (pid, tie) = (Pid::from_child(&child), child.stdin.take());
         let (sender, exit) = mpsc::channel();
         let waiter = std::thread::Builder::new().name("waits-for-child".to_owned()).spawn(move || {
             let _ = sender.send(child.wait());
         });
-        let process = Self { pid, exit, ended: None };
+        let process = Self { pid, exit, ended: None, _tie: tie };
         waiter.map(|_| process)
     }
 
@@ -73,6 +76,8 @@ impl Drop for Process {
 
 #[cfg(test)]
 mod tests {
+    use std::process::Stdio;
+
     use super::*;
 
     fn is_there(pid: u32) -> bool {
@@ -86,6 +91,14 @@ mod tests {
         assert!(is_there(pid));
         drop(process);
         assert!(!is_there(pid));
+    }
+
+    #[test]
+    fn a_pipe_to_it_is_open_as_long_as_it_is_held() {
+        let mut process = Process::start(Command::new("cat").stdin(Stdio::piped())).expect("cat starts");
+        assert_eq!(process.wait(Duration::from_millis(50)), None, "it reads, and nothing ends");
+        process._tie = None;
+        assert_eq!(process.wait(Duration::from_secs(30)), Some("exit status: 0"));
     }
 
     #[test]

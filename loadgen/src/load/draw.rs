@@ -9,6 +9,7 @@ pub(super) enum Stream {
     Gap = 1,
     Key = 2,
     Cost = 3,
+    Hot = 4,
 }
 
 /// The generator of one request for one purpose.

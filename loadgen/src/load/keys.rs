@@ -3,6 +3,7 @@
 //! All are six digits, 100000 to 999999, the range of the course's request ids. The key of request i is a function of (seed, i).
 
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -24,6 +25,15 @@ pub enum Keys {
     Zipf { keys: u32, exponent: f64 },
     /// One key, 100000, takes this share of all requests; the others are uniform.
     Hot { share: f64 },
+}
+
+/// For a while one key, 100000, takes this share of all requests. Those that it does not take have the key that they would have had.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct HotKey {
+    /// By the time for which a request was meant, from the end of the warm-up; in a closed loop the time at which it is sent.
+    pub from: Duration,
+    pub until: Duration,
+    pub share: f64,
 }
 
 /// Why a text or a value is no choice of keys.
@@ -62,7 +72,8 @@ pub(super) struct Zipf {
     accepted_below: f64,
 }
 
-const FIRST: u32 = 100_000;
+/// The first key, and the one that is hot.
+pub(super) const FIRST: u32 = 100_000;
 const COUNT: u32 = 900_000;
 
 // === impl Keys ===
@@ -100,6 +111,19 @@ impl FromStr for Keys {
         };
         keys.check()?;
         Ok(keys)
+    }
+}
+
+// === impl HotKey ===
+
+impl HotKey {
+    pub(super) fn check(&self) -> Result<(), BadKeys> {
+        if (0.0..=1.0).contains(&self.share) { Ok(()) } else { Err(BadKeys::Share(self.share)) }
+    }
+
+    /// Whether it takes request `index`.
+    pub(super) fn takes(&self, seed: u64, index: u64) -> bool {
+        draws(seed, index, Stream::Hot).f64() < self.share
     }
 }
 

@@ -10,7 +10,7 @@ use thiserror::Error;
 
 use super::arrivals::Arrivals;
 use super::cost::{BadCost, Cost};
-use super::keys::{BadKeys, Keys};
+use super::keys::{BadKeys, HotKey, Keys};
 
 /// A load. [`Plan::new`] has the defaults.
 #[derive(Clone, Debug)]
@@ -32,6 +32,8 @@ pub struct Plan {
     /// Request i is number i mod len. Default `GET /`.
     pub requests: Vec<Request>,
     pub keys: Keys,
+    /// Times at which one key takes many requests. Default none.
+    pub hot_keys: Vec<HotKey>,
     pub cost: Cost,
     /// Of arrivals, keys and costs. Default 1.
     pub seed: u64,
@@ -124,6 +126,7 @@ impl Plan {
             threads: 1,
             requests: vec![Request::get("/")],
             keys: Keys::None,
+            hot_keys: Vec::new(),
             cost: Cost::None,
             seed: 1,
             timeout: Duration::from_secs(30),
@@ -155,6 +158,7 @@ impl Plan {
         check_header("host", &self.target.host)?;
         check_header(&self.backend_header, "")?;
         self.keys.check()?;
+        self.hot_keys.iter().try_for_each(HotKey::check)?;
         self.cost.check()?;
         Ok(())
     }
@@ -252,6 +256,10 @@ mod tests {
             (plan(|plan| plan.requests = vec![header("Content-Length", "3")]), "itself"),
             (plan(|plan| plan.target.host = "a\nb".to_owned()), "header"),
             (plan(|plan| plan.keys = Keys::Hot { share: 2.0 }), "share"),
+            (
+                plan(|plan| plan.hot_keys = vec![HotKey { from: Duration::ZERO, until: Duration::MAX, share: -0.1 }]),
+                "share",
+            ),
             (plan(|plan| plan.cost = Cost::Constant { time: Duration::from_secs(4000) }), "hour"),
         ];
         for (plan, word) in cases {

@@ -1,4 +1,5 @@
-//! The sequence of requests as bytes: request i is a template, a key and a cost, each a function of (seed, i).
+//! The sequence of requests as bytes: request i is a template, a key and a cost, each a function of (seed, i); a hot key also of when
+//! it is due.
 //!
 //! Invariant: rendering allocates nothing once the buffer has grown to the longest request.
 
@@ -6,8 +7,9 @@ use std::io::Write;
 
 use http::Method;
 
+use super::clock::nanos;
 use super::cost::{COST_HEADER, Cost};
-use super::keys::Chooser;
+use super::keys::{Chooser, FIRST, HotKey};
 use super::plan::{KEY_HEADER, Plan, Request};
 
 /// What is sent, ready to be written.
@@ -15,7 +17,16 @@ use super::plan::{KEY_HEADER, Plan, Request};
 pub(super) struct Sequence {
     templates: Vec<Template>,
     keys: Chooser,
+    hot_keys: Vec<HotSpan>,
     cost: Cost,
+}
+
+/// A hot key on the clock of the load.
+#[derive(Clone, Debug)]
+struct HotSpan {
+    from_ns: u64,
+    until_ns: u64,
+    key: HotKey,
 }
 
 #[derive(Clone, Debug)]
@@ -30,20 +41,24 @@ struct Template {
 // === impl Sequence ===
 
 impl Sequence {
-    pub(super) fn new(plan: &Plan) -> Self {
+    /// The schedule begins at `base_ns`.
+    pub(super) fn new(plan: &Plan, base_ns: u64) -> Self {
+        let at = |time| base_ns.saturating_add(nanos(plan.warm_up)).saturating_add(nanos(time));
+        let span = |key: &HotKey| HotSpan { from_ns: at(key.from), until_ns: at(key.until), key: *key };
         Self {
+            hot_keys: plan.hot_keys.iter().map(span).collect(),
             templates: plan.requests.iter().map(|request| Template::new(request, &plan.target.host)).collect(),
             keys: plan.keys.into(),
             cost: plan.cost,
         }
     }
 
-    /// Writes request `index` behind what is in `out`.
-    pub(super) fn render(&self, seed: u64, index: u64, out: &mut Vec<u8>) {
+    /// Writes request `index`, which is due at `due_ns`, behind what is in `out`.
+    pub(super) fn render(&self, seed: u64, index: u64, due_ns: u64, out: &mut Vec<u8>) {
         let template = self.template(index);
         out.extend_from_slice(&template.head);
         // Writing to memory cannot fail.
-        if let Some(key) = self.keys.key(seed, index) {
+        if let Some(key) = self.key(seed, index, due_ns) {
             let _ = write!(out, "{KEY_HEADER}: {key}\r\n");
         }
         if let Some(us) = self.cost.us(seed, index) {
@@ -60,6 +75,11 @@ impl Sequence {
 
     pub(super) fn is_repeatable(&self, index: u64) -> bool {
         self.template(index).is_repeatable
+    }
+
+    fn key(&self, seed: u64, index: u64, due_ns: u64) -> Option<u32> {
+        let is_hot = |span: &HotSpan| (span.from_ns..span.until_ns).contains(&due_ns) && span.key.takes(seed, index);
+        if self.hot_keys.iter().any(is_hot) { Some(FIRST) } else { self.keys.key(seed, index) }
     }
 
     fn template(&self, index: u64) -> &Template {
@@ -115,7 +135,7 @@ mod tests {
 
     fn text(sequence: &Sequence, seed: u64, index: u64) -> String {
         let mut out = Vec::new();
-        sequence.render(seed, index, &mut out);
+        sequence.render(seed, index, 0, &mut out);
         String::from_utf8(out).unwrap()
     }
 
@@ -133,7 +153,7 @@ mod tests {
         ];
         plan.keys = Keys::Sequential;
         plan.cost = Cost::Constant { time: Duration::from_micros(1500) };
-        let sequence = Sequence::new(&plan);
+        let sequence = Sequence::new(&plan, 0);
         let agent = concat!("loadgen/", env!("CARGO_PKG_VERSION"));
         assert_eq!(
             text(&sequence, 1, 0),
@@ -153,11 +173,30 @@ mod tests {
         let mut plan = plan();
         plan.keys = Keys::Zipf { keys: 1000, exponent: 1.1 };
         plan.cost = Cost::Exponential { mean: Duration::from_millis(10) };
-        let (one, again) = (Sequence::new(&plan), Sequence::new(&plan));
+        let (one, again) = (Sequence::new(&plan, 0), Sequence::new(&plan, 0));
         let all = |sequence: &Sequence, seed| (0..1000).map(|index| text(sequence, seed, index)).collect::<Vec<_>>();
         assert_eq!(all(&one, 7), all(&again, 7));
         assert_ne!(all(&one, 7), all(&one, 8));
         // Out of order too: nothing is drawn in turn.
         assert_eq!(text(&one, 7, 500), all(&again, 7)[500]);
+    }
+
+    #[test]
+    fn a_hot_key_takes_its_share_while_it_is_hot_and_leaves_the_others_theirs() {
+        let ms = Duration::from_millis;
+        let mut plan = plan();
+        plan.keys = Keys::Uniform;
+        let cool = Sequence::new(&plan, 7);
+        plan.warm_up = ms(10);
+        plan.hot_keys = vec![HotKey { from: ms(20), until: ms(30), share: 0.8 }];
+        let hot = Sequence::new(&plan, 7);
+        let (from_ns, until_ns) = (30_000_007, 40_000_007);
+        for outside in [0, from_ns - 1, until_ns] {
+            assert!((0..1000).all(|index| hot.key(5, index, outside) == cool.key(5, index, outside)), "at {outside}");
+        }
+        let taken = (0..1000).filter(|&index| hot.key(5, index, from_ns) == Some(FIRST)).count();
+        assert!(taken.abs_diff(800) < 50, "{taken} of 1,000, seed 5");
+        let is_own = |index: &u64| hot.key(5, *index, until_ns - 1) == cool.key(5, *index, 0);
+        assert_eq!((0..1000).filter(is_own).count(), 1000 - taken, "whatever the moment within");
     }
 }

@@ -115,7 +115,7 @@ impl Worker {
         }
         let tick_ns = (nanos(plan.timeout) / 20).clamp(*TICK_NS.start(), *TICK_NS.end());
         Ok(Self {
-            sequence: Sequence::new(plan),
+            sequence: Sequence::new(plan, LEAD_NS),
             source: Source::new(plan, seat.thread, LEAD_NS),
             alarm,
             pool,
@@ -259,7 +259,7 @@ impl Worker {
         let Some(request) = &mut connection.request else { return };
         let UnderWay { due, is_repetition, .. } = *request;
         self.output.clear();
-        self.sequence.render(due.seed, due.index, &mut self.output);
+        self.sequence.render(due.seed, due.index, due.intended_ns, &mut self.output);
         request.sent_ns = self.seat.clock.now();
         let sent = connection.send(&self.output);
         let was_kept = connection.is_kept();

@@ -30,7 +30,7 @@ pub struct Comparison {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ratio {
     pub arm: String,
-    /// `latency_p50`, `latency_p90`, `latency_p99`, `service_p99`, `rps`, `errors`, `max_over_mean`.
+    /// `latency_p50`, `latency_p90`, `latency_p99`, `service_p99`, `rps`, `max_over_mean`.
     pub measure: String,
     /// Whether more of the measure is better, as of `rps`.
     pub more_is_better: bool,

@@ -37,7 +37,7 @@ pub struct Folder {
 pub enum FolderError {
     #[error("cannot read {path}: {source}")]
     Read { path: PathBuf, source: io::Error },
-    #[error("cannot write {path}: {source}{}", advice(source))]
+    #[error("cannot write {path}: {source}")]
     Write { path: PathBuf, source: io::Error },
     #[error("{path} is not what loadgen writes: {reason}")]
     Format { path: PathBuf, reason: String },
@@ -47,13 +47,8 @@ pub enum FolderError {
     Histogram { path: PathBuf, source: HistogramError },
     #[error("{path} is no run: it has no run.json (give the folder that loadgen wrote with --out)")]
     NoRun { path: PathBuf },
-}
-
-fn advice(error: &io::Error) -> &'static str {
-    match error.kind() {
-        io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => " (free some space, then run `loadgen report`)",
-        _ => "",
-    }
+    #[error("{path} is of another run than run.json: it has the arm {arm:?}, which that has not")]
+    Foreign { path: PathBuf, arm: String },
 }
 
 /// Writes a file so that whoever looks sees the old one or the new one, never a part.
@@ -73,6 +68,16 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
         let _ = fs::remove_file(&beside);
         FolderError::Write { path: path.to_owned(), source }
     })
+}
+
+/// The first count above 2^53, if there is one: up to there sums of counts and of times stay within their types.
+fn too_large(value: &serde_json::Value) -> Option<u64> {
+    match value {
+        serde_json::Value::Number(number) => number.as_u64().filter(|number| *number > 1 << 53),
+        serde_json::Value::Array(items) => items.iter().find_map(too_large),
+        serde_json::Value::Object(map) => map.values().find_map(too_large),
+        _ => None,
+    }
 }
 
 /// The name of an arm as a part of a file's name.
@@ -112,17 +117,26 @@ impl Folder {
     pub fn read(&self) -> Result<Run, FolderError> {
         let manifest = self.read_manifest()?;
         let results: Results = self.read_json("results.json")?;
-        let series = self.read_json("series.json")?;
+        if let Some(cell) = results.cells.iter().find(|cell| manifest.arm(&cell.arm).is_none()) {
+            return Err(FolderError::Foreign { path: self.file("results.json"), arm: cell.arm.clone() });
+        }
+        let series: Vec<Series> = self.read_json("series.json")?;
+        if series.iter().any(|series| series.window_ms == 0) {
+            let (path, reason) = (self.file("series.json"), "a window_ms is 0".to_owned());
+            return Err(FolderError::Format { path, reason });
+        }
         let latencies = self.read_histograms(&manifest, &results)?;
         Ok(Run { manifest, results, series, latencies })
     }
 
     /// `run.json` alone.
     pub fn read_manifest(&self) -> Result<Manifest, FolderError> {
-        if !self.file("run.json").exists() {
-            return Err(FolderError::NoRun { path: self.path.clone() });
-        }
-        let json: serde_json::Value = self.read_json("run.json")?;
+        let json: serde_json::Value = self.read_json("run.json").map_err(|error| match error {
+            FolderError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
+                FolderError::NoRun { path: self.path.clone() }
+            }
+            other => other,
+        })?;
         let path = self.file("run.json");
         match json.get("schema").and_then(serde_json::Value::as_u64) {
             Some(found) if found == u64::from(SCHEMA) => {}
@@ -143,7 +157,13 @@ impl Folder {
     fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T, FolderError> {
         let path = self.file(name);
         let bytes = fs::read(&path).map_err(|source| FolderError::Read { path: path.clone(), source })?;
-        serde_json::from_slice(&bytes).map_err(|error| FolderError::Format { path, reason: error.to_string() })
+        let wrong = |reason: String| FolderError::Format { path: path.clone(), reason };
+        let value = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+        let whole = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+        match too_large(&whole) {
+            Some(number) if name != "run.json" => Err(wrong(format!("{number} is more than anything it counts"))),
+            _ => Ok(value),
+        }
     }
 
     fn write_histograms(&self, run: &Run) -> Result<(), FolderError> {

@@ -130,7 +130,7 @@ mod tests {
 
     #[test]
     fn a_percentile_needs_ten_samples_beyond_it() {
-        assert_eq!([0.5, 0.9, 0.99, 0.999, 0.9999].map(samples_needed), [20, 100, 1_000, 10_000, 100_000]);
+        assert_eq!([0.5, 0.75, 0.9, 0.99, 0.999, 0.9999].map(samples_needed), [20, 40, 100, 1_000, 10_000, 100_000]);
         let mut latencies = Latencies::new();
         (1..=999).for_each(|value| latencies.record(value * 1_000, value));
         assert_eq!(percentile_ns(&latencies.latency, 0.99), None);

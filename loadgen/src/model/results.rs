@@ -144,6 +144,11 @@ impl Cell {
     pub fn counts(&self) -> Vec<u64> {
         self.backends.iter().map(|backend| backend.requests).collect()
     }
+
+    /// The same for statistics.
+    pub fn loads(&self) -> Vec<f64> {
+        self.backends.iter().map(|backend| backend.requests as f64).collect()
+    }
 }
 
 // === impl Disruption ===

@@ -38,6 +38,9 @@ pub struct Window {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub at_ms: u64,
+    /// When it was over; `None` for what is done in a moment.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until_ms: Option<u64>,
     pub kind: EventKind,
     /// Whom it befell; `None` for the whole pool.
     pub backend: Option<String>,
@@ -56,16 +59,18 @@ pub enum EventKind {
     Recovered,
     /// Another strategy took over.
     Swap,
-    /// A backend became slower, or stopped being so.
+    /// A backend became slower.
     Slow,
-    /// A backend stopped answering, or went on.
+    /// A backend stopped answering.
     Stall,
-    /// A backend answered 500 at once, or stopped doing so.
+    /// A backend answered 500 at once.
     Errors,
     Add,
     Remove,
-    /// One key got most of the requests, or stopped to.
+    /// One key got many of the requests.
     HotKey,
+    /// A fault that went on was over.
+    Undone,
     /// The run ended before its plan.
     Interrupted,
 }

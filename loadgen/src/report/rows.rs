@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::measure;
 use crate::model::{Band, Cell, CellKey, Latencies, Run, percentile_ns};
+use crate::statistics::{coefficient_of_variation, jain, max_over_mean};
 
 /// What a row is about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -179,7 +179,7 @@ fn over(run: &Run, kind: Kind, cells: &[&Cell]) -> Row {
     let requests = cells.iter().map(|cell| cell.requests).sum::<u64>();
     let latencies = merged(run, cells);
     let at = |histogram, quantile| percentile_ns(histogram, quantile).map(|ns| rounded(ns as f64 / 1e6, 3));
-    let counts: Vec<u64> = totals(cells).iter().map(|total| total.1).collect();
+    let loads: Vec<f64> = totals(cells).iter().map(|total| total.1 as f64).collect();
     let mean_of = |read: fn(&Cell) -> Option<f64>| {
         let values: Option<Vec<f64>> = cells.iter().map(|cell| read(cell)).collect();
         values.filter(|values| !values.is_empty()).map(|values| values.iter().sum::<f64>() / values.len() as f64)
@@ -201,9 +201,9 @@ fn over(run: &Run, kind: Kind, cells: &[&Cell]) -> Row {
         service_p99_ms: at(&latencies.service, 0.99),
         service_p999_ms: at(&latencies.service, 0.999),
         samples: Some(latencies.latency.len()),
-        max_over_mean: measure::max_over_mean(&counts).map(|value| rounded(value, 6)),
-        cv: measure::variation(&counts).map(|value| rounded(value, 6)),
-        jain: measure::jain(&counts).map(|value| rounded(value, 6)),
+        max_over_mean: max_over_mean(&loads).map(|value| rounded(value, 6)),
+        cv: coefficient_of_variation(&loads).map(|value| rounded(value, 6)),
+        jain: jain(&loads).map(|value| rounded(value, 6)),
         jain_in_flight: mean_of(|cell| cell.jain_in_flight).map(|value| rounded(value, 6)),
         // Chances of several blocks cannot simply be averaged.
         chi_square_p: if let [cell] = cells { cell.chi_square_p } else { None },

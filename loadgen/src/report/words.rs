@@ -23,7 +23,6 @@ use crate::model::{Completeness, Load, Mark, Run, Scenario, Severity};
 pub(crate) fn measure_name(measure: &str) -> String {
     match measure {
         "rps" => "throughput".into(),
-        "errors" => "error rate".into(),
         "max_over_mean" => "max/mean of counts".into(),
         other => match other.split_once('_') {
             Some(("service", percentile)) => format!("{} service time", percentile.replace('_', " ")),

@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 use super::threshold::{Threshold, Verdict};
 use super::{EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_THRESHOLD};
 use crate::load::{Latencies, Outcome, Plan, Segment};
+use crate::model::percentile_ns;
 
 /// The percentiles of a report.
 pub(super) const QUANTILES: [(&str, f64); 6] =
@@ -33,12 +34,6 @@ pub(super) struct Times {
     pub(super) max: Option<f64>,
     /// By name; `None` for one with too few samples.
     pub(super) percentiles: BTreeMap<&'static str, Option<f64>>,
-}
-
-/// Fewest samples with which a percentile means something: ten of them lie beyond it.
-pub(super) fn samples_needed(quantile: f64) -> u64 {
-    // Rounded, because 1 - 0.999 is not 0.001 in binary.
-    (10.0 / (1.0 - quantile)).round() as u64
 }
 
 // === impl Summary ===
@@ -88,9 +83,7 @@ impl Times {
     pub(super) fn of(latencies: &Latencies) -> Self {
         let samples = latencies.len();
         let some = |ns: f64| (samples > 0).then_some(ns / 1e6);
-        let percentile = |quantile| {
-            (samples >= samples_needed(quantile)).then(|| latencies.value_at_quantile(quantile) as f64 / 1e6)
-        };
+        let percentile = |quantile| percentile_ns(latencies, quantile).map(|ns| ns as f64 / 1e6);
         Self {
             samples,
             min: some(latencies.min() as f64),
@@ -109,7 +102,6 @@ mod tests {
 
     #[test]
     fn a_percentile_needs_ten_samples_beyond_it() {
-        assert_eq!(QUANTILES.map(|(_, quantile)| samples_needed(quantile)), [20, 40, 100, 200, 1000, 10_000]);
         let mut latencies = new_latencies();
         (0..999).for_each(|_| latencies.record(1_000_000).unwrap());
         let times = Times::of(&latencies);

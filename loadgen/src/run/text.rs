@@ -3,8 +3,9 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use super::summary::{QUANTILES, Summary, Times, samples_needed};
+use super::summary::{QUANTILES, Summary, Times};
 use crate::load::{Latencies, Segment, Stop};
+use crate::model::samples_needed;
 
 /// Lines and width of the picture.
 const ROWS: usize = 12;

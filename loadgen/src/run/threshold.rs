@@ -8,8 +8,8 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::summary::samples_needed;
 use crate::load::{Latencies, Segment, parse_duration};
+use crate::model::samples_needed;
 
 /// One condition, as it was written.
 #[derive(Clone, Debug, PartialEq)]

@@ -28,6 +28,120 @@ fn ctrl_c_writes_what_there_is_and_leaves_nothing_running() {
 }
 
 #[test]
+fn ctrl_c_before_a_block_is_whole_writes_the_segments_there_are() {
+    let lab = Lab::new();
+    let plan = lab.plan(LONG);
+    let arguments = ["experiment", "--seed", "7", "--plan", plan.to_str().expect("UTF-8")];
+    let mut child = lab.command(&arguments).spawn().expect("loadgen starts");
+    // with this seed it is the second one's turn
+    until_it_says(&mut child, "least_connections takes over");
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    let ended = ended(child);
+    assert_eq!(ended.code, Some(130), "{}", ended.out);
+    let run = lab.stored();
+    assert!(run.manifest.is_partial() && run.results.comparison.is_none());
+    assert_eq!(run.results.cells.len(), 1, "{:?}", run.results.events);
+    lab.nothing_is_left_running();
+}
+
+#[test]
+fn ctrl_c_between_faults_writes_what_was_measured_and_undoes_them() {
+    let lab = Lab::new();
+    let plan = lab.plan(
+        "scenario = \"A3\"\nbudget = \"5m\"\n[load]\nloop = \"open\"\nrate_rps = 100\nwarm_up = \"100ms\"\n\
+         [[faults]]\nat = \"2s\"\nkind = \"stall\"\nbackend = 2\n[[faults]]\nat = \"4m\"\nkind = \"kill\"",
+    );
+    let mut child =
+        lab.command(&["experiment", "--plan", plan.to_str().expect("UTF-8")]).spawn().expect("loadgen starts");
+    until_it_says(&mut child, "  Server 2 stalled");
+    kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
+    let ended = ended(child);
+    assert_eq!(ended.code, Some(130), "{}", ended.out);
+    let run = lab.stored();
+    assert!(run.manifest.is_partial() && run.results.cells[0].requests > 0);
+    assert!(run.manifest.marks.iter().all(|mark| mark.check != "faults"), "that it never came has a reason");
+    let stall = run.results.events.iter().find(|event| event.kind == EventKind::Stall).expect("it was told");
+    assert!(stall.until_ms.is_some());
+    assert!(lab.out().join("plots/timeline.svg").exists());
+    lab.nothing_is_left_running();
+}
+
+/// A file that loadgen will write into, on a disk without room. `/dev/full` is one.
+fn no_room_for(lab: &Lab, file: &str) {
+    let part = lab.out().join(format!("{file}.part"));
+    std::fs::create_dir_all(part.parent().expect("a folder")).expect("made");
+    std::os::unix::fs::symlink("/dev/full", part).expect("a link");
+}
+
+const SHORT: &str = "[load]\nloop = \"closed\"\nconnections = 2\nrequests = 200\n[backends]\nn = [1, 2]\n";
+
+/// The last line on stderr: the others tell how it went.
+fn last_line(err: &str) -> &str {
+    err.lines().last().expect("a line")
+}
+
+#[test]
+fn a_disk_that_fills_up_during_a_run_ends_it_and_what_fits_is_written_and_marked() {
+    let lab = Lab::new();
+    no_room_for(&lab, "scrapes/after-round_robin__n___2-lb.txt");
+    let ended = lab.run(SHORT);
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    let line = last_line(&ended.err);
+    assert!(line.starts_with("loadgen: ended early: cannot write ") && line.contains("No space left"), "{line}");
+    let run = lab.stored();
+    assert!(run.manifest.is_partial());
+    // what was measured is there, and that nobody has held it against the other sides too
+    let cells: Vec<_> = run.results.cells.iter().map(|cell| (cell.n, cell.requests, cell.retries)).collect();
+    assert_eq!((cells, run.results.accounting.len()), (vec![(1, 200, Some(0)), (2, 200, None)], 1));
+    assert!(lab.out().join("report.html").exists());
+    lab.nothing_is_left_running();
+}
+
+#[test]
+fn results_without_room_are_printed_and_the_folder_is_no_run() {
+    let lab = Lab::new();
+    no_room_for(&lab, "series.json");
+    let ended = lab.run(SHORT);
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    let line = last_line(&ended.err);
+    assert!(line.starts_with("loadgen: cannot write ") && line.contains("series.json: No space left"), "{line}");
+    assert!(line.ends_with("printed above and stored nowhere") && ended.out.contains("200"), "{line}\n{}", ended.out);
+    let error = loadgen::model::Folder::new(lab.out()).read().expect_err("not whole").to_string();
+    assert!(error.contains("is no run"), "{error}");
+    lab.nothing_is_left_running();
+}
+
+#[test]
+fn a_report_without_room_can_be_made_later() {
+    let lab = Lab::new();
+    no_room_for(&lab, "results.csv");
+    let ended = lab.run(SHORT);
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    let line = last_line(&ended.err);
+    let out = lab.out();
+    let advice = format!("mend that, then run `loadgen report {}`", out.display());
+    assert!(line.contains("results.csv: No space left") && line.ends_with(&advice), "{line}");
+    let report = std::process::Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("report").arg(&out).output();
+    assert_eq!(report.expect("loadgen starts").status.code(), Some(0));
+    assert!(out.join("results.csv").exists());
+    lab.nothing_is_left_running();
+}
+
+#[test]
+fn a_loadgen_that_is_killed_leaves_nothing_running() {
+    let lab = Lab::new();
+    let plan = lab.plan(LONG);
+    let mut child =
+        lab.command(&["experiment", "--plan", plan.to_str().expect("UTF-8")]).spawn().expect("loadgen starts");
+    until_it_says(&mut child, "block 1 done");
+    child.kill().expect("it runs");
+    child.wait().expect("it is ours");
+    lab.nothing_is_left_running();
+    let log = std::fs::read_to_string(lab.out().join("lb/lb.log")).expect("lb's log");
+    assert!(log.contains("end of stdin") && log.contains("stopped"), "in order: {log}");
+}
+
+#[test]
 fn a_balancer_that_dies_ends_the_run_with_its_reason() {
     let lab = Lab::new();
     let plan = lab.plan(LONG);

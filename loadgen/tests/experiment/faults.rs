@@ -1,60 +1,207 @@
-//! Faults that are carried out on real processes, and told with their times.
+//! Faults that are carried out on real processes: each has its effect while it lasts, and is told with its times.
+//!
+//! What is claimed holds on any machine: a server that is slowed is at least so slow, and somewhere outside of the fault it is not.
 
-use loadgen::model::{EventKind, Run};
+use loadgen::model::{Cell, Event, EventKind, Run, Window};
 
 use crate::support::Lab;
 
-fn at(run: &Run, kind: EventKind) -> u64 {
+/// A load of 100 requests per second with these faults.
+fn run(lab: &Lab, more: &str, faults: &str) -> Run {
+    let ended = lab.run(&format!(
+        "[load]\nloop = \"open\"\narrivals = \"constant\"\nrate_rps = 100\nwarm_up = \"100ms\"\n{more}\n{faults}"
+    ));
+    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    let run = lab.stored();
+    assert_eq!(run.results.accounting[0].mismatch, None);
+    assert!(run.manifest.marks.iter().all(|mark| mark.check != "faults"), "{:?}", run.manifest.marks);
+    run
+}
+
+fn event(run: &Run, kind: EventKind) -> &Event {
     let event = run.results.events.iter().find(|event| event.kind == kind);
-    event.unwrap_or_else(|| panic!("no {kind:?} among {:?}", run.results.events)).at_ms
+    event.unwrap_or_else(|| panic!("no {kind:?} among {:?}", run.results.events))
+}
+
+fn cell(run: &Run) -> &Cell {
+    &run.results.cells[0]
+}
+
+/// Windows whose requests were all meant between these moments of the run's clock.
+fn windows(run: &Run, from_ms: u64, to_ms: u64) -> Vec<&Window> {
+    let series = &run.series[0];
+    let within = |window: &&Window| window.at_ms >= from_ms && window.at_ms + series.window_ms <= to_ms;
+    let found: Vec<&Window> = series.windows.iter().filter(within).collect();
+    assert!(!found.is_empty(), "no window from {from_ms} to {to_ms} ms");
+    found
+}
+
+/// Windows in which the fault was in force for certain: it was done when it was told, and is never undone before its time.
+fn in_force<'a>(run: &'a Run, event: &Event, planned_end_ms: u64) -> Vec<&'a Window> {
+    windows(run, event.at_ms, cell(run).at_ms + planned_end_ms)
+}
+
+fn ms(ns: Option<u64>) -> f64 {
+    ns.expect("a window with answers") as f64 / 1e6
+}
+
+fn least(values: impl Iterator<Item = f64>) -> f64 {
+    values.fold(f64::INFINITY, f64::min)
+}
+
+/// Good answers of a backend in these windows.
+fn answers(run: &Run, windows: &[&Window], id: &str) -> u64 {
+    let place = run.series[0].backends.iter().position(|name| name == id).unwrap_or_else(|| panic!("no {id}"));
+    windows.iter().map(|window| window.backends[place]).sum()
+}
+
+#[test]
+fn a_slow_server_is_as_slow_as_the_file_says_and_the_others_are_not() {
+    let lab = Lab::new();
+    let run = run(
+        &lab,
+        "duration = \"3s\"\ncost = \"constant:2ms\"",
+        "[[faults]]\nat = \"200ms\"\nfor = \"1s\"\nkind = \"slow\"\nfactor = 100\nbackend = 2\n\
+         [[faults]]\nat = \"1600ms\"\nfor = \"1s\"\nkind = \"delay\"\nextra = \"300ms\"\nbackend = 1",
+    );
+    let slow: Vec<&Event> = run.results.events.iter().filter(|event| event.kind == EventKind::Slow).collect();
+    assert_eq!(slow.iter().map(|it| it.backend.as_deref()).collect::<Vec<_>>(), [Some("Server 2"), Some("Server 1")]);
+    for (event, planned_end_ms, slow_ms) in [(slow[0], 1_200, 200.0), (slow[1], 2_600, 300.0)] {
+        let windows = in_force(&run, event, planned_end_ms);
+        // windows know latencies to two digits
+        let fastest_p99 = least(windows.iter().map(|window| ms(window.p99_ns)));
+        assert!(fastest_p99 > 0.98 * slow_ms, "{}: a window has a p99 of {fastest_p99} ms", event.text);
+        assert!(least(windows.iter().map(|window| ms(window.p50_ns))) < slow_ms, "{}: all are slow", event.text);
+        assert!(answers(&run, &windows, event.backend.as_deref().expect("one")) > 0, "round robin does not mind");
+        let until = event.until_ms.expect("it was undone");
+        assert!(until >= cell(&run).at_ms + planned_end_ms, "undone at {until} ms");
+    }
+    let all = run.series[0].windows.iter();
+    assert!(least(all.map(|window| ms(window.p99_ns))) < 200.0, "it is slow for a while, not always");
+}
+
+#[test]
+fn a_stalled_server_lets_wait_until_it_goes_on() {
+    let lab = Lab::new();
+    let run = run(
+        &lab,
+        "duration = \"3s\"\ncost = \"constant:1ms\"",
+        "[[faults]]\nat = \"400ms\"\nfor = \"1500ms\"\nkind = \"stall\"\nbackend = 3",
+    );
+    let stall = event(&run, EventKind::Stall);
+    let windows = in_force(&run, stall, 1_900);
+    let first = windows[0];
+    let waited_ms = (cell(&run).at_ms + 1_900 - (first.at_ms + run.series[0].window_ms)) as f64;
+    let p99_ms = ms(first.p99_ns);
+    assert!(p99_ms > 0.98 * waited_ms, "{p99_ms} ms, and it was silent for {waited_ms} ms after that window");
+    assert!(ms(first.p50_ns) < waited_ms, "the others answer");
+    assert!(answers(&run, &[first], "Server 3") > 0, "those that waited were answered in the end");
+    assert!(stall.until_ms.is_some() && event(&run, EventKind::Undone).text == "Server 3 is normal again");
+    assert_eq!(cell(&run).errors, 0, "{:?}", cell(&run).error_kinds);
+}
+
+#[test]
+fn a_server_fails_the_share_that_the_file_says_and_does_the_rest_as_before() {
+    let lab = Lab::new();
+    let run = run(
+        &lab,
+        "duration = \"4s\"\ncost = \"constant:50ms\"",
+        "[backends]\nn = 1\n[[faults]]\nat = \"200ms\"\nfor = \"1800ms\"\nkind = \"errors\"\nrate = 0.5",
+    );
+    let (errors, windows) = (event(&run, EventKind::Errors), in_force(&run, event(&run, EventKind::Errors), 2_000));
+    let (failed, all) = windows.iter().fold((0, 0), |(failed, all), it| (failed + it.errors, all + it.answered));
+    // of some 170 draws, the hundredth of a millionth lies outside
+    assert!((all * 3 / 10..=all * 7 / 10).contains(&failed), "{failed} of {all} failed");
+    let quickest = least(windows.iter().filter_map(|window| window.p50_ns).map(|ns| ns as f64 / 1e6));
+    assert!(quickest > 0.98 * 50.0, "a good answer took {quickest} ms");
+    assert!(cell(&run).error_kinds.keys().all(|kind| kind == "status 500"), "{:?}", cell(&run).error_kinds);
+    let until = errors.until_ms.expect("it was undone");
+    let after = self::windows(&run, until, u64::MAX);
+    assert_eq!(after.iter().map(|window| window.errors).sum::<u64>(), 0, "undone is undone");
 }
 
 #[test]
 fn a_killed_server_is_missed_replaced_and_accounted_for_as_a_lower_bound() {
     let lab = Lab::new();
-    let ended = lab.run(
-        "scenario = \"A3\"\n[load]\nloop = \"open\"\narrivals = \"constant\"\nrate_rps = 200\nwarm_up = \"200ms\"\n\
-         duration = \"4s\"\n[[faults]]\nat = \"1s\"\nkind = \"kill\"\nbackend = 2",
-    );
-    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
-    let run = lab.stored();
-    let cell = &run.results.cells[0];
-    let start = cell.at_ms;
-    let kill = at(&run, EventKind::Kill);
-    assert!(kill >= start + 1_000, "killed at {kill} ms, the load began at {start} ms");
-    assert!(at(&run, EventKind::Recovered) >= kill);
-    let account = &run.results.accounting[0];
-    assert_eq!(account.mismatch, None);
-    let bounds: Vec<bool> = account.backends.iter().map(|backend| backend.is_lower_bound).collect();
+    let run = run(&lab, "duration = \"4s\"", "[[faults]]\nat = \"1s\"\nkind = \"kill\"\nbackend = 2");
+    let (start, kill) = (cell(&run).at_ms, event(&run, EventKind::Kill));
+    assert!(kill.at_ms >= start + 1_000, "killed at {} ms, the load began at {start} ms", kill.at_ms);
+    assert_eq!((kill.until_ms, kill.backend.as_deref()), (None, Some("Server 2")));
+    assert!(event(&run, EventKind::Recovered).at_ms >= kill.at_ms);
+    let bounds: Vec<bool> = run.results.accounting[0].backends.iter().map(|backend| backend.is_lower_bound).collect();
     assert_eq!(bounds, [false, true, false]);
-    assert_eq!(cell.backends.len(), 3);
-    assert!(cell.backends[1].requests > 0 && cell.backends[0].expected.is_none(), "a pool with a fault has no band");
+    let log = std::fs::read_to_string(lab.out().join("lb/lb.log")).expect("lb's log");
+    assert!(log.contains("signal 9"), "{log}");
+    assert_eq!(cell(&run).backends.len(), 3);
+    assert!(cell(&run).backends[1].requests > 0 && cell(&run).backends[0].expected.is_none(), "no band with a fault");
     lab.nothing_is_left_running();
 }
 
 #[test]
-fn slow_failing_and_leaving_servers_are_as_the_file_says() {
+fn servers_come_and_go_when_the_file_says() {
     let lab = Lab::new();
+    let run = run(
+        &lab,
+        "duration = \"4s\"",
+        "[[faults]]\nat = \"500ms\"\nkind = \"add\"\nn = 1\n[[faults]]\nat = \"2s\"\nkind = \"remove\"\nbackend = 3",
+    );
+    let (added, removed) = (event(&run, EventKind::Add), event(&run, EventKind::Remove));
+    let end = run.series[0].windows.last().expect("windows").at_ms;
+    let before = windows(&run, 0, cell(&run).at_ms + 500);
+    assert_eq!(answers(&run, &before, "Server 4"), 0, "it is not there yet");
+    assert!(answers(&run, &before, "Server 3") > 0);
+    assert!(answers(&run, &windows(&run, added.at_ms, end), "Server 4") > 0);
+    assert_eq!(answers(&run, &windows(&run, removed.at_ms, end), "Server 3"), 0, "it has left");
+    assert_eq!((removed.backend.as_deref(), &added.backend), (Some("Server 3"), &None));
+    assert_eq!(cell(&run).errors, 0, "who leaves does so in peace: {:?}", cell(&run).error_kinds);
+}
+
+#[test]
+fn a_hot_key_brings_its_share_to_one_server_for_a_while() {
+    let lab = Lab::new();
+    let run = run(
+        &lab,
+        "duration = \"3500ms\"",
+        "[[arms]]\nstrategy = \"consistent_hash\"\n[[faults]]\nat = \"1s\"\nfor = \"1500ms\"\nkind = \"hot_key\"\nshare = 0.9",
+    );
+    let hot = event(&run, EventKind::HotKey);
+    assert_eq!((hot.text.as_str(), &hot.backend), ("one key has 90 % of the requests", &None));
+    assert!(hot.until_ms.is_some() && event(&run, EventKind::Undone).text == "keys are as before");
+    let start = cell(&run).at_ms;
+    let share_of_fullest = |windows: Vec<&Window>| {
+        let counts: Vec<u64> = run.series[0].backends.iter().map(|id| answers(&run, &windows, id)).collect();
+        let sum: u64 = counts.iter().sum();
+        *counts.iter().max().expect("three") as f64 / sum as f64
+    };
+    let (before, during, after) = (
+        windows(&run, start, start + 1_000),
+        windows(&run, start + 1_000, start + 2_500),
+        windows(&run, start + 2_500, u64::MAX),
+    );
+    for (windows, name) in [(before, "before"), (after, "after")] {
+        let share = share_of_fullest(windows);
+        assert!(share < 0.7, "{name}: {share}, seed 7");
+    }
+    let share = share_of_fullest(during);
+    assert!(share > 0.8, "{share}, seed 7");
+}
+
+#[test]
+fn faults_whose_time_does_not_come_are_told() {
+    let lab = Lab::new();
+    // without a duration the budget says when the load ends
     let ended = lab.run(
-        "[load]\nloop = \"open\"\narrivals = \"constant\"\nrate_rps = 100\nwarm_up = \"100ms\"\nduration = \"3s\"\n\
-         [[faults]]\nat = \"200ms\"\nfor = \"1s\"\nkind = \"errors\"\nrate = 1.0\nbackend = 1\n\
-         [[faults]]\nat = \"400ms\"\nfor = \"1s\"\nkind = \"delay\"\nextra = \"20ms\"\nbackend = 2\n\
-         [[faults]]\nat = \"1500ms\"\nkind = \"add\"\nn = 1\n\
-         [[faults]]\nat = \"2s\"\nkind = \"remove\"\nbackend = 3",
+        "budget = \"1s\"\n[load]\nloop = \"open\"\nrate_rps = 100\ntimeout = \"1s\"\n[[faults]]\nat = \"200ms\"\nkind = \"stall\"\nbackend = 2\n\
+         [[faults]]\nat = \"1h\"\nkind = \"kill\"",
     );
     assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
     let run = lab.stored();
-    let cell = &run.results.cells[0];
-    assert!(cell.errors > 0 && cell.error_kinds.keys().all(|kind| kind == "status 500"), "{:?}", cell.error_kinds);
-    assert_eq!(cell.backends[0].errors, cell.errors, "only the first one failed");
+    let mark = run.manifest.marks.iter().find(|mark| mark.check == "faults").expect("a mark");
+    assert!(mark.reason.ends_with("before its time came: Server 1 killed (SIGKILL)"), "{}", mark.reason);
+    assert!(event(&run, EventKind::Stall).until_ms.is_some(), "without an end it goes on to that of the load");
     assert!(
-        cell.backends.iter().any(|backend| backend.id == "Server 4" && backend.requests > 0),
-        "{:?}",
-        cell.backends
+        cell(&run).error_kinds.keys().eq(["timeout"]),
+        "who waits for it waits in vain: {:?}",
+        cell(&run).error_kinds
     );
-    for kind in [EventKind::Errors, EventKind::Slow, EventKind::Add, EventKind::Remove] {
-        at(&run, kind);
-    }
-    assert_eq!(run.results.events.iter().filter(|event| event.text.ends_with("is normal again")).count(), 2);
-    assert_eq!(run.results.accounting[0].mismatch, None);
 }

@@ -8,6 +8,7 @@ fn refused(lab: &Lab, arguments: &[&str], wanted: &str) {
     assert_eq!((ended.code, lines.len()), (Some(2), 1), "{arguments:?}: {}", ended.err);
     assert!(lines[0].starts_with("loadgen: ") && lines[0].contains(wanted), "{arguments:?}: {}", ended.err);
     assert!(!lab.out().exists(), "{arguments:?}");
+    lab.nobody_is_here();
 }
 
 #[test]
@@ -29,6 +30,10 @@ fn mistakes_are_one_line_and_leave_nothing() {
 
     std::fs::write(lab.path("bad.toml"), "[load]\nloop = \"open\"\nrate_rps = -3").expect("written");
     refused(&lab, &["experiment", "--plan", "bad.toml"], "bad.toml, line 3: load.rate_rps: must be from");
+    std::fs::write(lab.path("bad.toml"), [0xff, 0xfe, 0, 1]).expect("written");
+    refused(&lab, &["experiment", "--plan", "bad.toml"], "cannot read bad.toml");
+    std::fs::write(lab.path("bad.toml"), "").expect("written");
+    refused(&lab, &["experiment", "--plan", "bad.toml"], "bad.toml, line 1: missing field `load`");
 }
 
 #[test]
@@ -42,4 +47,18 @@ fn what_lb_refuses_is_said_in_its_words() {
     std::fs::write(lab.path("plan.toml"), format!("[load]\nloop = \"closed\"\n[lb.proxy]\nlisten = \"{address}\""))
         .expect("written");
     refused(&lab, &["experiment", "--plan", "plan.toml"], &address.to_string());
+}
+
+#[test]
+fn a_strategy_that_a_running_balancer_has_not_is_refused_in_its_words() {
+    let lab = Lab::new();
+    let theirs = lab.running_balancer("round_robin", 1);
+    let plan = "[load]\nloop = \"closed\"\nrequests = 10\n[[arms]]\nstrategy = \"nobodys\"";
+    std::fs::write(lab.path("plan.toml"), plan).expect("written");
+    let ours = Lab::new();
+    let plan = lab.path("plan.toml");
+    let arguments = ["a1", "--quiet", "--target", &theirs.target, "--admin", &theirs.admin, "--plan"];
+    let arguments: Vec<&str> = arguments.into_iter().chain(plan.to_str()).collect();
+    refused(&ours, &arguments, "lb refused the strategy nobodys: ");
+    assert_eq!(theirs.status().strategy, "round_robin");
 }

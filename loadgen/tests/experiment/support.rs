@@ -47,14 +47,25 @@ impl Lab {
         self.path("run")
     }
 
-    /// Writes an experiment file, with the folder in which cargo leaves the plugins of tests.
+    /// Writes an experiment file, with a folder of plugins.
     pub(crate) fn plan(&self, text: &str) -> PathBuf {
-        let plugins = std::env::current_exe().expect("this test").parent().expect("deps").to_owned();
-        let text =
-            format!("{text}\n[lb]\nplugin_dirs = [{:?}]\n[lb.proxy]\nworkers = 1\n", plugins.display().to_string());
+        let plugins = self.plugins();
+        let text = format!("{text}\n[lb]\nplugin_dirs = [{plugins:?}]\n[lb.proxy]\nworkers = 1\n");
         let path = self.path("plan.toml");
         std::fs::write(&path, text).expect("written");
         path
+    }
+
+    /// The strategies where cargo leaves them for tests, without all the libraries beside them, which lb would read.
+    fn plugins(&self) -> String {
+        let built = std::env::current_exe().expect("this test").parent().expect("deps").to_owned();
+        let folder = self.path("plugins");
+        for name in ["round_robin", "least_connections", "consistent_hash", "assignment_ring"] {
+            let file = format!("lib{name}.so");
+            std::fs::create_dir_all(&folder).expect("made");
+            let _ = std::os::unix::fs::symlink(built.join(&file), folder.join(file)); // there from the plan before
+        }
+        folder.display().to_string()
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -81,8 +92,18 @@ impl Lab {
         Folder::new(self.out()).read().expect("a run that can be read")
     }
 
+    /// Waits until no process works in this folder any more, as all that loadgen starts do.
+    pub(crate) fn nobody_is_here(&self) {
+        let folder = self.folder.path().canonicalize().expect("it is there");
+        let is_here = |entry: std::io::Result<std::fs::DirEntry>| {
+            entry.is_ok_and(|entry| std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == folder))
+        };
+        eventually("nobody works here", || !std::fs::read_dir("/proc").expect("Linux").any(is_here));
+    }
+
     /// Waits until none of the processes that lb's log tells of is there any more.
     pub(crate) fn nothing_is_left_running(&self) {
+        self.nobody_is_here();
         let log = std::fs::read_to_string(self.out().join("lb/lb.log")).expect("lb's log");
         let pids = log.split("(pid ").skip(1).filter_map(|rest| rest.split(')').next()?.parse::<u32>().ok());
         let own = log.split(", process ").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
@@ -94,8 +115,7 @@ impl Lab {
 
 impl Lab {
     pub(crate) fn running_balancer(&self, strategy: &str, replicas: u32) -> Theirs {
-        let plugins = std::env::current_exe().expect("this test").parent().expect("deps").to_owned();
-        let keys = format!("plugin_dirs = [{:?}]\n[proxy]\nworkers = 1", plugins.display().to_string());
+        let keys = format!("plugin_dirs = [{:?}]\n[proxy]\nworkers = 1", self.plugins());
         let setup = Setup {
             strategy: strategy.to_owned(),
             options: toml::Table::new(),

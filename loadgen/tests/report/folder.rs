@@ -91,10 +91,7 @@ fn a_file_that_cannot_be_written_is_told_with_its_path_and_the_old_one_stays() {
     write_atomically(&path, b"old").expect("written");
     std::os::unix::fs::symlink("/dev/full", place.path().join("report.html.part")).expect("a link");
     let error = write_atomically(&path, b"new").expect_err("there is no room").to_string();
-    assert!(
-        error.contains("report.html") && error.contains("No space left") && error.contains("free some space"),
-        "{error}"
-    );
+    assert!(error.contains("report.html") && error.contains("No space left"), "{error}");
     assert_eq!(error.lines().count(), 1);
     assert_eq!(fs::read(&path).expect("still there"), b"old");
     assert!(!place.path().join("report.html.part").exists());

@@ -2,6 +2,7 @@
 //!
 //! The reports stay in `target/tmp/reports/`, for people to look at.
 
+mod damaged;
 mod folder;
 mod page;
 mod pictures;

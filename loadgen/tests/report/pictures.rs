@@ -190,6 +190,7 @@ fn each_scenario_has_its_pictures() {
         ("a1-round-robin", &["balance", "percentiles"]),
         ("a2", &["scaling", "balance-1", "balance-2", "percentiles"]),
         ("a3", &["timeline", "recovery", "balance", "percentiles"]),
+        ("faults", &["timeline", "recovery"]),
         ("b", &["verdicts", "percentiles", "blocks", "balance", "timeline"]),
         ("a4", &["verdicts", "percentiles", "blocks", "balance", "timeline"]),
         ("partial", &["balance", "percentiles"]),

@@ -29,6 +29,7 @@ pub(crate) fn reports() -> &'static [Report] {
             ("a1-round-robin", a1_round_robin()),
             ("a2", a2()),
             ("a3", a3()),
+            ("faults", faults()),
             ("b", b()),
             ("a4", a4()),
             ("partial", partial()),
@@ -168,7 +169,8 @@ pub(crate) fn a3() -> Run {
     );
     run.results.accounting[0].attempts += 8;
     run.results.accounting[0].backends[1].is_lower_bound = true;
-    let event = |at_ms, kind, text: &str| Event { at_ms, kind, backend: Some("Server 2".into()), text: text.into() };
+    let event =
+        |at_ms, kind, text: &str| Event { backend: Some("Server 2".into()), ..make::event(at_ms, None, kind, text) };
     run.results.events = vec![
         event(20_000, EventKind::Kill, "Server 2 killed"),
         event(20_031, EventKind::Detected, "out of rotation"),
@@ -187,6 +189,35 @@ pub(crate) fn a3() -> Run {
         }
     }
     run.series = vec![series];
+    run
+}
+
+/// Every fault there is, some at the same time, some with others' labels in their way.
+pub(crate) fn faults() -> Run {
+    use EventKind::{Add, Detected, Errors, HotKey, Kill, Recovered, Remove, Slow, Stall, Undone};
+    let mut run = a3();
+    run.manifest.scenario = Scenario::Own;
+    run.manifest.title = "Every fault".into();
+    run.results.events = [
+        (2_000, Some(6_000), Slow, "Server 1 slower ×10"),
+        (4_000, Some(9_000), Slow, "Server 2 slower by 50ms"),
+        (6_000, None, Undone, "Server 1 is normal again"),
+        (8_500, Some(8_900), Stall, "Server 3 stalled"),
+        (8_900, None, Undone, "Server 3 is normal again"),
+        (9_000, None, Undone, "Server 2 is normal again"),
+        (11_000, Some(18_000), HotKey, "one key has 80 % of the requests"),
+        (12_000, Some(17_500), Errors, "Server 1 fails 50 % of its requests at once"),
+        (18_000, None, Undone, "keys are as before"),
+        (20_000, None, Kill, "Server 2 killed (SIGKILL)"),
+        (20_031, None, Detected, "Server 2 gets no more requests"),
+        (21_240, None, Recovered, "Server 2 gets requests again: all are back"),
+        (30_000, None, Add, "1 server added (done within 412 ms)"),
+        (34_000, None, Remove, "Server 3 removed"),
+        (37_000, Some(39_900), Stall, "Server 1 stalled"),
+        (38_000, Some(39_900), Slow, "Server 2 slower ×100"),
+    ]
+    .map(|(at_ms, until_ms, kind, text)| make::event(at_ms, until_ms, kind, text))
+    .into();
     run
 }
 
@@ -216,7 +247,7 @@ fn compared(scenario: Scenario, words: &str, seed: u64, arms: Vec<(Arm, f64, [f6
             let mut done = cell(&mut rng, &plan);
             done.0.asked_rps = Some(840.0);
             done.0.jain_in_flight = Some(1.0 - 0.3 * (shares[0] - shares[2]).abs());
-            events.push(Event { at_ms: at_ms - 1_000, kind: EventKind::Swap, backend: None, text: arm.label.clone() });
+            events.push(make::event(at_ms - 1_000, None, EventKind::Swap, &arm.label));
             all_series.push(series(&mut rng, &done.0, Some(840.0), wait_ms + 9.0, 4.6 * (wait_ms + 6.0)));
             measured.push(done);
             at_ms += 4_000;

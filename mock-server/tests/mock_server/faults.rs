@@ -7,7 +7,7 @@ use mock_server::{Change, Options, ServiceTime, State};
 
 use crate::client::{Client, control, eventually, get, start};
 
-const NORMAL: State = State { slow: 1.0, extra_ms: 0.0, stall: false, failure_rate: 0.0 };
+const NORMAL: State = State { slow: 1.0, extra_ms: 0.0, stall: false, failure_rate: 0.0, fail_at_once: false };
 
 #[test]
 fn control_answers_the_new_state_and_get_shows_it() {
@@ -52,6 +52,23 @@ fn slow_multiplies_and_extra_adds_but_heartbeats_stay_quick() {
     assert!(start_time.elapsed() >= Duration::from_millis(50));
     assert_eq!(get(server.addr, "/heartbeat").status, 200);
     assert_eq!(server.stats().service_time_error.count, 1, "the heartbeat had a service time");
+}
+
+#[test]
+fn failing_at_once_takes_no_worker_and_no_time_and_others_take_theirs() {
+    let server = start(Options { concurrency: 1, queue: 1, ..Options::default() });
+    let mut busy = Client::connect(server.addr);
+    busy.get_for(Duration::from_secs(3_600));
+    eventually("the only worker is busy", || server.stats().in_service == 1);
+    control(server.addr, r#"{"failure_rate":1,"fail_at_once":true}"#);
+    let mut client = Client::connect(server.addr);
+    client.get_for(Duration::from_secs(3_600));
+    assert_eq!(client.answer().status, 500);
+    let stats = server.stats();
+    assert_eq!((stats.failures, stats.in_service, stats.queued), (1, 1, 0));
+    control(server.addr, r#"{"failure_rate":1,"fail_at_once":false}"#);
+    client.get_for(Duration::from_secs(3_600));
+    eventually("who fails in its time waits for its turn", || server.stats().queued == 1);
 }
 
 #[test]

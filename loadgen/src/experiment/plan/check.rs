@@ -18,6 +18,7 @@ struct Text<'a> {
 }
 
 const SIZE_MAX: u32 = 64;
+const TIME_MAX: Duration = Duration::from_secs(3_600_000);
 /// What can be compared; the names that reports use.
 const MEASURES: [&str; 4] = ["latency_p50", "latency_p90", "latency_p99", "service_p99"];
 
@@ -39,10 +40,19 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
     if let (LoadPlan::Closed { .. }, Some(_)) = (&load, &blocks) {
         return Err(text.wrong(load_at, "load.loop", "blocks need an open loop: a closed one asks a slow arm less"));
     }
+    if let (Some(fault), true) = (faults.first(), blocks.is_some() || matches!(load, LoadPlan::Closed { .. })) {
+        return Err(text.wrong(fault.span(), "faults", "need an open loop without blocks: they come by the clock"));
+    }
     let arms = text.arms(arms, requests.cost)?;
     let smallest = sizes.iter().copied().min().unwrap_or(1);
+    let said = faults;
     let mut faults: Vec<Fault> =
-        faults.iter().map(|fault| text.fault(fault, smallest)).collect::<Result<_, PlanError>>()?;
+        said.iter().map(|fault| text.fault(fault, smallest)).collect::<Result<_, PlanError>>()?;
+    if let LoadPlan::Open { duration: Some(duration), .. } = load
+        && let Some((_, said)) = faults.iter().zip(&said).find(|(fault, _)| fault.at >= duration)
+    {
+        return Err(text.wrong(said.get_ref().at.span(), "faults.at", "the load has ended by then"));
+    }
     faults.sort_by_key(|fault| fault.at);
     let budget = text.time(budget.as_ref(), "budget", Duration::from_secs(60))?;
     let mocks = MockPlan {
@@ -222,11 +232,29 @@ impl Text<'_> {
             }
             file::FaultKind::Add => FaultKind::Add { n: self.number(fault.n.as_ref(), "faults.n", 1, 1..=SIZE_MAX)? },
             file::FaultKind::Remove => FaultKind::Remove,
+            file::FaultKind::HotKey => {
+                let share = fault.share.as_ref().ok_or_else(|| missing("share"))?;
+                FaultKind::HotKey { share: self.number(Some(share), "faults.share", 1.0, 0.0..=1.0)? }
+            }
         };
         let at = self.time(Some(&fault.at), "faults.at", Duration::ZERO)?;
         let lasts = fault.lasts.as_ref().map(|it| self.time(Some(it), "faults.for", Duration::ZERO)).transpose()?;
-        if let (Some(said), FaultKind::Kill | FaultKind::Add { .. } | FaultKind::Remove) = (&fault.lasts, kind) {
+        if let Some(said) = fault.lasts.as_ref().filter(|_| !kind.goes_on()) {
             return Err(self.wrong(said.span(), "faults.for", "this kind cannot be undone"));
+        }
+        if let Some(said) = fault.backend.as_ref().filter(|_| !kind.befalls_one()) {
+            return Err(self.wrong(said.span(), "faults.backend", "this kind befalls the whole pool"));
+        }
+        for (key, said, of) in [
+            ("factor", fault.factor.as_ref().map(Spanned::span), file::FaultKind::Slow),
+            ("extra", fault.extra.as_ref().map(Spanned::span), file::FaultKind::Delay),
+            ("rate", fault.rate.as_ref().map(Spanned::span), file::FaultKind::Errors),
+            ("share", fault.share.as_ref().map(Spanned::span), file::FaultKind::HotKey),
+            ("n", fault.n.as_ref().map(Spanned::span), file::FaultKind::Add),
+        ] {
+            if let Some(span) = said.filter(|_| fault.kind != of) {
+                return Err(self.wrong(span, &format!("faults.{key}"), "says nothing to this kind"));
+            }
         }
         let backend = self.number(fault.backend.as_ref(), "faults.backend", 1, 1..=smallest)?;
         Ok(Fault { at, until: lasts.map(|lasts| at + lasts), kind, backend })
@@ -235,13 +263,13 @@ impl Text<'_> {
     fn time(&self, said: Option<&Spanned<String>>, key: &str, default: Duration) -> Result<Duration, PlanError> {
         let Some(said) = said else { return Ok(default) };
         let text = said.get_ref();
-        parse_duration(text).ok_or_else(|| {
-            self.wrong(
-                said.span(),
-                key,
-                format!("{text:?} is no time: write a number and a unit, such as \"500ms\" or \"2m\""),
-            )
-        })
+        let wrong = |reason: String| self.wrong(said.span(), key, reason);
+        match parse_duration(text) {
+            // what is added to a moment must not lie beyond the end of the clock
+            Some(time) if time <= TIME_MAX => Ok(time),
+            Some(_) => Err(wrong(format!("{text:?} is too long: at most 1000h"))),
+            None => Err(wrong(format!("{text:?} is no time: write a number and a unit, such as \"500ms\" or \"2m\""))),
+        }
     }
 
     fn number<T: PartialOrd + Copy + std::fmt::Display>(
@@ -296,6 +324,7 @@ mod tests {
             ("[load]\nloop = \"sideways\"", "line 2: unknown variant `sideways`"),
             ("[load]\nloop = \"closed\"\ncost = \"10ms\"", "line 3: load.cost: \"10ms\" is no law of cost"),
             ("[load]\nloop = \"closed\"\ntimeout = \"5\"", "line 3: load.timeout: \"5\" is no time"),
+            ("[load]\nloop = \"closed\"\ntimeout = \"1000001h\"", "line 3: load.timeout: \"1000001h\" is too long"),
             ("[load]\nloop = \"closed\"\nreqests = 5", "line 3: unknown field `reqests`"),
             ("[load]\nloop = \"closed\"\n[backends]\nn = [0]", "line 4: backends.n: must be numbers from 1 to 64"),
             ("[load]\nloop = \"closed\"\n[blocks]", "blocks need an open loop"),
@@ -312,14 +341,34 @@ mod tests {
                 "line 6: arms.cost_factor: must be from 0.01 to 100",
             ),
             (
-                "[load]\nloop = \"closed\"\n[[faults]]\nat = \"1s\"\nkind = \"slow\"",
-                "line 3: faults.factor: is missing",
+                "[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"slow\"",
+                "line 4: faults.factor: is missing",
             ),
             (
-                "[load]\nloop = \"closed\"\n[[faults]]\nat = \"1s\"\nkind = \"kill\"\nbackend = 4",
+                "[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"kill\"\nbackend = 4",
                 "must be from 1 to 3, not 4",
             ),
-            ("[load]\nloop = \"closed\"\n[[faults]]\nat = \"1s\"\nkind = \"kill\"\nfor = \"1s\"", "cannot be undone"),
+            (
+                "[load]\nloop = \"closed\"\n[[faults]]\nat = \"1s\"\nkind = \"kill\"",
+                "line 3: faults: need an open loop",
+            ),
+            ("[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"kill\"\nfor = \"1s\"", "undone"),
+            (
+                "[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"kill\"\nfactor = 2",
+                "line 7: faults.factor: says nothing to this kind",
+            ),
+            (
+                "[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"hot_key\"\nshare = 1\nbackend = 2",
+                "line 8: faults.backend: this kind befalls the whole pool",
+            ),
+            (
+                "[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"hot_key\"\nshare = 1.5",
+                "line 7: faults.share: must be from 0 to 1, not 1.5",
+            ),
+            (
+                "[load]\nloop = \"open\"\nrate_rps = 5\nduration = \"9s\"\n[[faults]]\nat = \"9s\"\nkind = \"kill\"",
+                "line 6: faults.at: the load has ended by then",
+            ),
             ("[load\nloop", "x.toml, line 1: "),
         ] {
             let error = error(text);

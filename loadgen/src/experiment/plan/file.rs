@@ -104,6 +104,7 @@ pub(super) struct Fault {
     pub(super) factor: Option<Spanned<f64>>,
     pub(super) extra: Option<Spanned<String>>,
     pub(super) rate: Option<Spanned<f64>>,
+    pub(super) share: Option<Spanned<f64>>,
     pub(super) n: Option<Spanned<u32>>,
 }
 
@@ -117,4 +118,5 @@ pub(super) enum FaultKind {
     Errors,
     Add,
     Remove,
+    HotKey,
 }

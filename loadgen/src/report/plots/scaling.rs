@@ -3,10 +3,11 @@
 
 use super::{Plot, Spread, is_narrow, sizes, spread};
 use crate::model::{Cell, Run, percentile_ns};
+use crate::report::format;
 use crate::report::picture::axes::{ABOVE, BELOW, EDGE, Panel, Quantity, Sample, heading, legend};
 use crate::report::picture::scale::Scale;
 use crate::report::picture::scene::{LABEL, Paint, Scene, Text};
-use crate::report::{format, measure};
+use crate::statistics::{coefficient_of_variation, jain, max_over_mean};
 
 /// One small panel.
 struct Small {
@@ -25,21 +26,21 @@ const PANELS: [Small; 6] = [
         title: "Fullest backend over the mean",
         name: "max/mean",
         unit: "ratio",
-        read: |_, cell| measure::max_over_mean(&cell.counts()),
+        read: |_, cell| max_over_mean(&cell.loads()),
         ideal: Some(1.0),
     },
     Small {
         title: "Variation of counts",
         name: "standard deviation/mean",
         unit: "ratio",
-        read: |_, cell| measure::variation(&cell.counts()),
+        read: |_, cell| coefficient_of_variation(&cell.loads()),
         ideal: Some(0.0),
     },
     Small {
         title: "Jain's index",
         name: "1 = all alike, 1/N = all on one",
         unit: "ratio",
-        read: |_, cell| measure::jain(&cell.counts()),
+        read: |_, cell| jain(&cell.loads()),
         ideal: Some(1.0),
     },
     Small {

@@ -62,7 +62,8 @@ fn around_kill(run: &Run) -> Option<Plot> {
     let end_ms = end.map_or(kill.at_ms + 4_000, |event| event.at_ms + 1_000);
     let range = (kill.at_ms.saturating_sub(1_000), end_ms);
     let lanes = lanes(run, Some(range));
-    let within: Vec<&Event> = events.iter().filter(|event| (range.0..=range.1).contains(&event.at_ms)).collect();
+    let reaches = |event: &&Event| event.at_ms <= range.1 && event.until_ms.unwrap_or(event.at_ms) >= range.0;
+    let within: Vec<&Event> = events.iter().filter(reaches).collect();
     let caption = format!("The seconds around the kill. {}", about_points(run, Some(range)));
     let title = "Around the kill";
     Some(super::plot("recovery", caption, |width| draw::draw(title, &lanes, &within, span(run, Some(range)), width)))

@@ -1,11 +1,13 @@
 //! Why an arm shares unevenly, as far as its options and its counts tell.
 
+use crate::model::EventKind::{Errors, HotKey, Kill, Slow, Stall};
 use crate::model::{Arm, Run};
 use crate::report::document::{Block, Entry, Table, Tone};
+use crate::report::format;
 use crate::report::plots::Plot;
 use crate::report::ring::{self, Ring};
 use crate::report::rows::{groups, totals};
-use crate::report::{format, measure};
+use crate::statistics::max_over_mean;
 
 /// Shares may be off by this much of the mean before anybody asks why.
 const UNEVEN: f64 = 1.1;
@@ -16,12 +18,17 @@ const FAR: f64 = 4.0;
 /// largest pool.
 pub(crate) fn uneven_pools(run: &Run) -> Vec<(usize, Vec<String>)> {
     let mut pools = Vec::new();
+    // where somebody disturbed it, that is why
+    let is_fault = |kind| matches!(kind, Kill | Slow | Stall | Errors | HotKey);
+    if run.results.events.iter().any(|event| is_fault(event.kind)) {
+        return pools;
+    }
     for (number, arm) in run.manifest.arms.iter().enumerate() {
         let own: Vec<_> = groups(run).into_iter().filter(|cells| cells[0].arm == arm.label).collect();
         let Some(cells) = own.iter().find(|cells| cells[0].n == 3).or(own.last()) else { continue };
         let totals = totals(cells);
-        let counts: Vec<u64> = totals.iter().map(|total| total.1).collect();
-        if measure::max_over_mean(&counts).is_some_and(|ratio| ratio >= UNEVEN) {
+        let loads: Vec<f64> = totals.iter().map(|total| total.1 as f64).collect();
+        if max_over_mean(&loads).is_some_and(|ratio| ratio >= UNEVEN) {
             pools.push((number, totals.into_iter().map(|total| total.0).collect()));
         }
     }

@@ -272,3 +272,8 @@ pub(super) fn comparison(run: &Run, blocks: u32) -> Comparison {
         drift: Some(Drift { ratio: 1.01, limit: 0.1 }),
     }
 }
+
+pub(crate) fn event(at_ms: u64, until_ms: Option<u64>, kind: EventKind, text: &str) -> Event {
+    let backend = ["Server 1", "Server 2", "Server 3"].into_iter().find(|id| text.contains(id)).map(str::to_owned);
+    Event { at_ms, until_ms, kind, backend, text: text.to_owned() }
+}

@@ -1,4 +1,7 @@
-//! Lanes as a picture: one axis of time below, marks through all of them.
+//! Lanes as a picture: one axis of time below, marks and bands through all of them.
+//!
+//! What happened at a moment is a dashed line; what went on for a while is a band from its beginning to its end, with a bar of the same
+//! length below its label, so that bands that overlap can be told apart.
 
 use super::{Lane, Line};
 use crate::model::{Event, EventKind};
@@ -12,6 +15,26 @@ use crate::report::picture::scene::{Anchor, Dash, Paint, SMALL, Scene, Text};
 const SWAPS_MAX: usize = 6;
 /// Rates of more points than this are drawn as lines: steps would be too fine to see.
 const STEPS_MAX: usize = 120;
+/// Height of a row of labels.
+const ROW: f64 = 18.0;
+
+/// An event on the axis of time.
+struct Mark {
+    /// Where it is, in the picture.
+    x: f64,
+    /// Where it was over, if it went on.
+    until: Option<f64>,
+    words: String,
+    paint: Paint,
+}
+
+/// A mark's words in their place.
+struct Label {
+    text: Text,
+    /// What it takes of its row, its bar included.
+    taken: (f64, f64),
+    row: usize,
+}
 
 pub(super) fn draw(title: &str, lanes: &[Lane], events: &[&Event], span: (f64, f64), width: f64) -> Scene {
     let mut scene = Scene::new(width, title);
@@ -27,9 +50,11 @@ pub(super) fn draw(title: &str, lanes: &[Lane], events: &[&Event], span: (f64, f
     };
     let time = panel_of(y, 0.0, Scale::from_zero(1.0));
     let y = if has_legend(lanes, 0) { draw_legend(&mut scene, y, &lanes[0].lines) } else { y };
-    let marks = marks(events);
-    let (labels, mut at) = place_labels(&marks, &time, y);
-    let top = at;
+    let marks = marks(events, &time);
+    let labels = place_labels(&marks, &time, y);
+    let rows = labels.iter().flatten().map(|label| label.row + 1).max().unwrap_or(0);
+    let top = y + rows as f64 * ROW;
+    let mut at = top;
     let mut panels = Vec::new();
     for (number, lane) in lanes.iter().enumerate() {
         at += 8.0;
@@ -46,18 +71,7 @@ pub(super) fn draw(title: &str, lanes: &[Lane], events: &[&Event], span: (f64, f
         at = panel.bottom() + 8.0;
         panels.push((panel, lane));
     }
-    for (mark, label) in marks.iter().zip(&labels) {
-        let (x, paint) = (time.at_x(mark.0), mark.2);
-        let from = label.as_ref().map_or(top + 4.0, |text| text.y + 4.0);
-        let dash = if paint == Paint::Grid { Dash::Solid } else { Dash::Dashed };
-        for panel in &panels {
-            scene.dashed([(x, panel.0.top - 4.0), (x, panel.0.bottom())], paint, 1.2, dash);
-        }
-        if let Some(text) = label {
-            scene.dashed([(x, from), (x, top + 4.0)], paint, 1.2, Dash::Dashed);
-            scene.text(text.clone());
-        }
-    }
+    draw_marks(&mut scene, &marks, &labels, top, &panels);
     for (panel, lane) in &panels {
         for line in &lane.lines {
             for stretch in &line.stretches {
@@ -93,8 +107,8 @@ fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     path
 }
 
-/// Seconds, words and paint of each event.
-fn marks(events: &[&Event]) -> Vec<(f64, String, Paint)> {
+/// In order of time. What began before the picture does begins at its edge, and so for the end.
+fn marks(events: &[&Event], time: &Panel) -> Vec<Mark> {
     let swaps = events.iter().filter(|event| event.kind == EventKind::Swap).count();
     let mark = |event: &&Event| {
         let is_silent = event.kind == EventKind::Swap && swaps > SWAPS_MAX;
@@ -103,46 +117,89 @@ fn marks(events: &[&Event]) -> Vec<(f64, String, Paint)> {
             EventKind::Kill | EventKind::Stall | EventKind::Errors | EventKind::Slow | EventKind::Interrupted => {
                 Paint::Fault
             }
+            EventKind::HotKey => Paint::Series(3),
             EventKind::Detected | EventKind::Recovered => Paint::Relief,
             _ => Paint::Muted,
         };
-        (event.at_ms as f64 / 1e3, if is_silent { String::new() } else { event.text.clone() }, paint)
+        let at = |ms: u64| time.at_x(ms as f64 / 1e3).clamp(time.left, time.right());
+        Mark {
+            x: at(event.at_ms),
+            until: event.until_ms.map(at),
+            words: if is_silent { String::new() } else { event.text.clone() },
+            paint,
+        }
     };
-    events.iter().map(mark).collect()
+    // the end of a fault is the end of its band
+    let mut marks: Vec<Mark> = events.iter().filter(|event| event.kind != EventKind::Undone).map(mark).collect();
+    marks.sort_by(|one, two| one.x.total_cmp(&two.x));
+    marks
 }
 
-/// Puts each label into the first row where it touches none before it. Answers where the rows end.
-fn place_labels(marks: &[(f64, String, Paint)], time: &Panel, top: f64) -> (Vec<Option<Text>>, f64) {
-    const ROW: f64 = 17.0;
-    let mut rows: Vec<Vec<(f64, f64)>> = Vec::new();
-    let mut labels = Vec::new();
-    for (at, words, paint) in marks {
-        if words.is_empty() {
+/// Puts each label into the first row where it touches none before it, and where no label lies below it across its line.
+fn place_labels(marks: &[Mark], time: &Panel, top: f64) -> Vec<Option<Label>> {
+    let mut labels: Vec<Option<Label>> = Vec::new();
+    for mark in marks {
+        if mark.words.is_empty() {
             labels.push(None);
             continue;
         }
-        let words = font::fit(words, SMALL, true, time.right() - 16.0);
+        let words = font::fit(&mark.words, SMALL, true, time.right() - 16.0);
         let width = font::width(&words, SMALL, true);
-        let x = time.at_x(*at);
         // to the right of its line if there is room, else to the left, else as far right as it goes
-        let (start, anchor) = if x + 5.0 + width <= time.right() + 8.0 {
-            (x + 5.0, Anchor::Start)
-        } else if x - 5.0 - width >= 8.0 {
-            (x - 5.0 - width, Anchor::End)
+        let (start, anchor) = if mark.x + 5.0 + width <= time.right() + 8.0 {
+            (mark.x + 5.0, Anchor::Start)
+        } else if mark.x - 5.0 - width >= 8.0 {
+            (mark.x - 5.0 - width, Anchor::End)
         } else {
             (time.right() + 8.0 - width, Anchor::Start)
         };
-        let touches = |taken: &(f64, f64)| start < taken.1 + 10.0 && taken.0 < start + width + 10.0;
-        let row = rows.iter().position(|row| !row.iter().any(touches)).unwrap_or(rows.len());
-        if row == rows.len() {
-            rows.push(Vec::new());
-        }
-        rows[row].push((start, start + width));
-        let text_x = if anchor == Anchor::End { start + width } else { start };
-        let text = Text::new(text_x, top + 12.0 + row as f64 * ROW, words).size(SMALL).bold().paint(*paint);
-        labels.push(Some(text.anchor(anchor)));
+        let end = start + width;
+        let taken = (start.min(mark.x), end.max(mark.until.unwrap_or(mark.x)));
+        let is_free = |row: usize| {
+            labels.iter().flatten().all(|other| {
+                let is_apart = taken.1 + 10.0 <= other.taken.0 || other.taken.1 + 10.0 <= taken.0;
+                let is_beside = mark.x < other.taken.0 || mark.x > other.taken.1;
+                if other.row == row { is_apart } else { other.row < row || is_beside }
+            })
+        };
+        let row = (0..).find(|row| is_free(*row)).unwrap_or(0);
+        let text_x = if anchor == Anchor::End { end } else { start };
+        let text = Text::new(text_x, top + 12.0 + row as f64 * ROW, words).size(SMALL).bold().paint(mark.paint);
+        labels.push(Some(Label { text: text.anchor(anchor), taken, row }));
     }
-    (labels, top + rows.len() as f64 * ROW)
+    labels
+}
+
+/// Bands at the back, then lines, then words on a ground of their own: a line that passes behind a word is broken there.
+fn draw_marks(scene: &mut Scene, marks: &[Mark], labels: &[Option<Label>], top: f64, panels: &[(Panel, &Lane)]) {
+    for mark in marks {
+        let Some(until) = mark.until else { continue };
+        for (panel, _) in panels {
+            scene.rect((mark.x, panel.top), ((until - mark.x).max(1.0), panel.height), mark.paint, 0.1);
+        }
+    }
+    for (mark, label) in marks.iter().zip(labels) {
+        let dash = if mark.paint == Paint::Grid { Dash::Solid } else { Dash::Dashed };
+        for (x, dash) in [(Some(mark.x), dash), (mark.until, Dash::Dotted)] {
+            let Some(x) = x else { continue };
+            for (panel, _) in panels {
+                scene.dashed([(x, panel.top - 4.0), (x, panel.bottom())], mark.paint, 1.2, dash);
+            }
+            if let Some(label) = label {
+                scene.dashed([(x, label.text.y + 4.0), (x, top + 4.0)], mark.paint, 1.2, dash);
+            }
+        }
+    }
+    for (mark, label) in marks.iter().zip(labels) {
+        let Some(Label { text, .. }) = label else { continue };
+        let width = font::width(&text.text, SMALL, true);
+        let start = if text.anchor == Anchor::End { text.x - width } else { text.x };
+        scene.rect((start - 2.0, text.y - 10.0), (width + 4.0, 13.0), Paint::Surface, 1.0);
+        if let Some(until) = mark.until {
+            scene.line([(mark.x, text.y + 4.0), (until, text.y + 4.0)], mark.paint, 2.0);
+        }
+        scene.text(text.clone());
+    }
 }
 
 fn draw_legend(scene: &mut Scene, y: f64, lines: &[Line]) -> f64 {

@@ -1,0 +1,182 @@
+//! Folders that are damaged, or of somebody else: one clear line from every command that reads them, and never a panic.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::Command;
+
+use loadgen::model::{Folder, Run};
+use loadgen::report::{diff, rows, text, to_csv};
+use serde_json::Value;
+
+use crate::synthetic::{a1, a3, b};
+
+fn stored(run: &Run) -> (tempfile::TempDir, Folder) {
+    let place = tempfile::tempdir().expect("a folder");
+    let folder = Folder::new(place.path().join("run"));
+    folder.write(run).expect("stored");
+    (place, folder)
+}
+
+/// What each command says of the folder.
+fn commands(good: &Path, bad: &Path) -> Vec<Command> {
+    let command = |words: &[&str], paths: &[&Path]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        command.args(words).args(paths);
+        command
+    };
+    let mut against = command(&["check", "--threshold", "errors<1%", "--baseline"], &[bad, good]);
+    against.env_remove("RUST_BACKTRACE");
+    vec![
+        command(&["check", "--threshold", "errors<1%"], &[bad]),
+        command(&["report"], &[bad]),
+        command(&["report", "--diff"], &[good, bad]),
+        command(&["report", "--diff"], &[bad, good]),
+        command(&["replay"], &[bad]),
+        against,
+    ]
+}
+
+fn truncate(path: &Path) {
+    let bytes = fs::read(path).expect("a file");
+    fs::write(path, &bytes[..bytes.len() / 2]).expect("written");
+}
+
+fn replace_by_itself(path: &Path) {
+    match path.is_dir() {
+        true => fs::remove_dir_all(path).expect("removed"),
+        false => fs::remove_file(path).expect("removed"),
+    }
+    symlink(path, path).expect("a link");
+}
+
+#[test]
+fn every_command_says_what_is_wrong_with_a_folder_in_one_line() {
+    let (_place, good) = stored(&a1());
+    let hdr = "hdr/1-assignment_ring-n3.hdr";
+    type Damage = fn(&Folder);
+    let cases: [(&str, Damage); 14] = [
+        ("run.json is not what loadgen writes", |folder| truncate(&folder.file("run.json"))),
+        ("run.json is not what loadgen writes", |folder| fs::write(folder.file("run.json"), "").expect("written")),
+        ("run.json is not what loadgen writes", |folder| fs::write(folder.file("run.json"), [0xff]).expect("written")),
+        ("`schema` is missing", |folder| fs::write(folder.file("run.json"), "[]").expect("written")),
+        ("is no run", |folder| fs::remove_file(folder.file("run.json")).expect("removed")),
+        ("run.json: Too many levels of symbolic links", |folder| replace_by_itself(&folder.file("run.json"))),
+        ("Too many levels of symbolic links", |folder| replace_by_itself(folder.path())),
+        ("is no run", |folder| fs::remove_dir_all(folder.path()).expect("removed")),
+        ("Not a directory", |folder| {
+            fs::remove_dir_all(folder.path()).expect("removed");
+            fs::write(folder.path(), "a file").expect("written");
+        }),
+        ("results.json is not what loadgen writes", |folder| truncate(&folder.file("results.json"))),
+        ("results.json is of another run than run.json: it has the arm", |folder| {
+            let (_place, other) = stored(&b());
+            fs::copy(other.file("results.json"), folder.file("results.json")).expect("copied");
+        }),
+        ("series.json is not what loadgen writes", |folder| truncate(&folder.file("series.json"))),
+        ("n3.hdr: No such file", |folder| {
+            fs::remove_file(folder.file("hdr/1-assignment_ring-n3.hdr")).expect("removed")
+        }),
+        ("n3.hdr: line", |folder| truncate(&folder.file("hdr/1-assignment_ring-n3.hdr"))),
+    ];
+    assert!(good.file(hdr).exists());
+    for (wanted, damage) in cases {
+        let (_place, bad) = stored(&a1());
+        damage(&bad);
+        for mut command in commands(good.path(), bad.path()) {
+            let output = command.output().expect("loadgen starts");
+            let said = String::from_utf8_lossy(&output.stderr).into_owned();
+            assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{command:?}, {wanted}: {said}");
+            assert!(said.starts_with("loadgen: ") && said.contains(wanted), "{command:?}, {wanted}: {said}");
+            assert!(output.stdout.is_empty(), "{command:?}");
+        }
+    }
+}
+
+#[test]
+fn tables_and_pictures_of_another_run_are_overwritten() {
+    let (_place, folder) = stored(&a1());
+    loadgen::report::write(&folder).expect("a report");
+    let own = fs::read(folder.file("results.csv")).expect("a table");
+    fs::write(folder.file("results.csv"), "scenario,arm\nB,others\n").expect("written");
+    fs::remove_dir_all(folder.file("plots")).expect("removed");
+    loadgen::report::write(&folder).expect("a report");
+    assert_eq!(fs::read(folder.file("results.csv")).expect("a table"), own);
+    assert!(folder.file("plots/balance.svg").exists());
+}
+
+/// Somewhere in the tree.
+fn places(value: &Value, path: &mut Vec<String>, found: &mut Vec<String>) {
+    found.push(path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect());
+    let children: Vec<(String, &Value)> = match value {
+        Value::Array(items) => items.iter().enumerate().map(|(at, item)| (at.to_string(), item)).collect(),
+        Value::Object(map) => map.iter().map(|(key, item)| (key.clone(), item)).collect(),
+        _ => Vec::new(),
+    };
+    for (name, child) in children {
+        path.push(name);
+        places(child, path, found);
+        path.pop();
+    }
+}
+
+/// Values that have the type of what was there, and are nothing that a run leaves.
+fn odd(value: &Value, random: &mut fastrand::Rng) -> Value {
+    let numbers = [
+        Value::from(0),
+        Value::from(1),
+        Value::from(u32::MAX),
+        Value::from(u64::MAX),
+        Value::from(-1),
+        Value::from(1e300),
+        Value::from(1e-300),
+    ];
+    match value {
+        Value::Number(_) => numbers[random.usize(..numbers.len())].clone(),
+        Value::String(_) => Value::from(["", "<&\"'|*\u{202e}", "x".repeat(3_000).as_str()][random.usize(..3)]),
+        Value::Array(items) if random.bool() => Value::Array(items.iter().chain(items).cloned().collect()),
+        Value::Array(_) => Value::Array(Vec::new()),
+        Value::Bool(is_so) => Value::Bool(!is_so),
+        _ => Value::Null,
+    }
+}
+
+/// Whatever numbers a run's files hold, there is an error or a report.
+#[test]
+fn no_value_of_a_file_makes_a_panic() {
+    let seed = 20_261_122;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut reports = 0;
+    for run in [a1(), a3(), b()] {
+        let (_place, folder) = stored(&run);
+        for file in ["run.json", "results.json", "series.json"] {
+            let bytes = fs::read(folder.file(file)).expect("a file");
+            let whole: Value = serde_json::from_slice(&bytes).expect("JSON");
+            let mut places = Vec::new();
+            self::places(&whole, &mut Vec::new(), &mut places);
+            for _ in 0..16 {
+                let mut changed = whole.clone();
+                let place = &places[random.usize(..places.len())];
+                let Some(value) = changed.pointer_mut(place) else { continue };
+                *value = odd(value, &mut random);
+                let now = value.to_string();
+                fs::write(folder.file(file), changed.to_string()).expect("written");
+                let made = std::panic::catch_unwind(|| match folder.read() {
+                    Ok(changed) => {
+                        let rows = to_csv(&rows(&changed)).expect("a table");
+                        let _ = diff(&run, &changed);
+                        Ok(rows.len() + text(&changed).len())
+                    }
+                    Err(error) => Err(error.to_string()),
+                });
+                let what = || format!("seed {seed}: {file}{place} = {}", now.chars().take(80).collect::<String>());
+                match made.unwrap_or_else(|_| panic!("a panic, {}", what())) {
+                    Ok(length) => reports += usize::from(length > 0),
+                    Err(error) => assert_eq!(error.lines().count(), 1, "{}: {error}", what()),
+                }
+            }
+            fs::write(folder.file(file), &bytes).expect("put back");
+        }
+    }
+    assert!(reports > 60, "most of it is readable: {reports}");
+}
