@@ -18,9 +18,9 @@ Makes a block of it that Prometheus serves (grafana/replay does all of this):
 
   loadgen openmetrics runs/X >run.om
   promtool tsdb create-blocks-from openmetrics run.om data
-  prometheus --config.file=/dev/null --storage.tsdb.path=data --storage.tsdb.retention.time=100y --query.lookback-delta=3s
+  prometheus --config.file=/dev/null --storage.tsdb.path=data --storage.tsdb.retention.time=100y --query.lookback-delta=2s
 
-The look-back is short because text cannot say that a series has ended; scrapes are a second apart.")]
+Scrapes are a second apart. The look-back is short because text cannot say that a series has ended.")]
 pub struct OpenMetricsArgs {
     /// Folders of runs
     #[arg(value_name = "DIR", required = true)]
