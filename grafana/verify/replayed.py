@@ -14,6 +14,14 @@ from world import GRAFANA
 # loadgen records a scrape each second.
 STEP = 1
 ARMS = ("round_robin", "least_connections")
+PLAN = """
+[load]
+loop = "open"
+arrivals = "poisson"
+rate_rps = 400
+warm_up = "500ms"
+duration = "2500ms"
+""" + "".join(f'[[arms]]\nstrategy = "{arm}"\n' for arm in ARMS)
 # What is empty because nothing went wrong, or because too little happened in a few seconds.
 MAY_BE_EMPTY = re.compile(r"ALERTS|lb_retries|errors|reload_duration|take_up|connect_seconds|pick_seconds")
 
@@ -47,8 +55,12 @@ class Replay:
 def judge(loadgen, dashboard_path, found):
     with tempfile.TemporaryDirectory(prefix="lb-verify-") as folder:
         run = Path(folder) / "run"
-        command = [loadgen, "a1", "--arms", ",".join(ARMS), "--seed", "7", "--quiet", "--out", run]
-        subprocess.run([str(part) for part in command], check=True, stdout=subprocess.DEVNULL, timeout=120)
+        plan = Path(folder) / "plan.toml"
+        plan.write_text(PLAN)
+        command = [loadgen, "experiment", "--plan", plan, "--seed", "7", "--quiet", "--out", run]
+        done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, check=False)
+        if done.returncode != 0:
+            raise RuntimeError(f"loadgen: {done.stdout}{done.stderr}")
         counted = sum(stretch["client"] for stretch in json.loads((run / "results.json").read_text())["accounting"])
         size = (run / "scrapes/recording.txt.gz").stat().st_size
         with Replay(loadgen, run) as replay:
