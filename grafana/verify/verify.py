@@ -5,7 +5,7 @@
 
 Needs Python 3.11 and Debian's package prometheus, and about a minute. In that minute an lb with three mock servers is
 under load; its strategy is swapped, its configuration reloaded, one server killed with SIGKILL and started again.
-Then promtool checks the files. Exit code 0: every panel, variable, annotation and rule is right. 1: something is not; each finding is one line.
+Then promtool checks the files, and a small experiment of loadgen is shown again by grafana/replay. Exit code 0: every panel, variable, annotation and rule is right. 1: something is not; each finding is one line.
 2: something that it needs is not there.
 """
 
@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+import replayed
 from dashboard import Dashboard, Prometheus, limits
 from world import BACKENDS, GRAFANA, Load, World, wait_for
 
@@ -208,7 +209,7 @@ def promtool(world, found):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--lb", default=GRAFANA.parent / "target/debug/lb", help="the lb; mock-server and plugins lie beside it")
+    arguments.add_argument("--lb", default=GRAFANA.parent / "target/debug/lb", help="the lb; mock-server, loadgen and plugins lie beside it")
     arguments.add_argument("--dashboard", default=GRAFANA / "dashboards/lb.json", type=Path)
     arguments.add_argument("--seconds", default=40, type=float, help="how long to work (default: 40)")
     given = arguments.parse_args()
@@ -217,6 +218,10 @@ def main():
         if not shutil.which(program):
             print(f"verify.py: {program} is not there: {how}", file=sys.stderr)
             return 2
+    loadgen = Path(given.lb).resolve().parent / "loadgen"
+    if not loadgen.exists():
+        print(f"verify.py: {loadgen} is not there: cargo build", file=sys.stderr)
+        return 2
     found = Findings()
     dashboard = Dashboard(given.dashboard, SCRAPE)
     with World(given.lb) as world:
@@ -226,6 +231,7 @@ def main():
             judge(dashboard, prometheus, story, found)
         rules(prometheus, found)
         promtool(world, found)
+    replayed.judge(loadgen, given.dashboard, found)
     queries = sum(len(panel["targets"]) for panel in dashboard.panels())
     print(f"{len(list(dashboard.panels()))} panels with {queries} queries, {len(dashboard.variables())} variables, "
           f"{len(dashboard.annotations())} annotations: {found.right} checks right, {len(found.wrong)} wrong")

@@ -6,6 +6,7 @@
 mod ancestor;
 mod check;
 mod experiment;
+mod openmetrics;
 mod out;
 mod replay;
 mod report;
@@ -48,6 +49,9 @@ pub enum Command {
     Replay(replay::ReplayArgs),
     /// Make the reports of a stored run again, or hold two runs against each other
     Report(report::ReportArgs),
+    /// What the balancer said of itself during stored runs, for Prometheus and Grafana
+    #[command(name = "openmetrics")]
+    OpenMetrics(openmetrics::OpenMetricsArgs),
     /// Hold a stored run against thresholds, or look at an experiment file; for CI
     Check(check::CheckArgs),
 }
@@ -80,6 +84,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Experiment(args) => experiment::main(Scenario::Own, &args),
         Command::Replay(args) => replay::main(&args),
         Command::Report(args) => report::main(&args),
+        Command::OpenMetrics(args) => openmetrics::main(&args),
         Command::Check(args) => check::main(&args),
     }
 }

@@ -1,7 +1,8 @@
 //! The plain data of an experiment: what is stored, and what reports are made from.
 //!
 //! A run is a folder: `run.json` ([`Manifest`]: what was asked, where and with what), `results.json` ([`Results`]: what was counted),
-//! `series.json` ([`Series`]: the same over time) and `hdr/*.hdr` ([`Latencies`]: how long it took). `experiment` fills it, `report`
+//! `series.json` ([`Series`]: the same over time) and `hdr/*.hdr` ([`Latencies`]: how long it took); beside them, under `scrapes/`, lie
+//! what the three sides said of themselves before and after each stretch, and a recording of the balancer ([`Taken`]). `experiment` fills it, `report`
 //! reads it, and nothing else passes between them, so every report can be made again from its folder.
 //!
 //! Invariants: no type here knows how it was measured or how it will be drawn; times are integers with their unit in the name, those
@@ -11,6 +12,7 @@ mod comparison;
 mod folder;
 mod histogram;
 mod manifest;
+mod recording;
 mod results;
 mod series;
 
@@ -20,5 +22,6 @@ pub use histogram::{CellKey, HistogramError, Latencies, percentile_ns, samples_n
 pub use manifest::{
     Arm, Arrivals, Backends, Completeness, Host, Load, Manifest, Mark, Program, SCHEMA, Scenario, Severity,
 };
+pub use recording::{RecordingError, RecordingWriter, Taken, read_recording, recording_path};
 pub use results::{Accounting, BackendAccount, BackendCount, Band, Cell, Disruption, Results};
 pub use series::{Event, EventKind, Series, Window};

@@ -12,29 +12,22 @@
 //! Everything runs on the same cores: the generator, the servers and `lb` are not pinned and take time from each other, so absolute
 //! latencies are this machine's. Ratios are fair as far as windows of all kinds suffer alike, which the noise ratio shows.
 
-mod load;
-mod stage;
-mod statistics;
+#[path = "../measuring/mod.rs"]
+mod measuring;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use clap::Parser;
 use serde_json::{Value, json};
 
-use load::{Sample, Schedule};
-use stage::{Balancer, Build, Mock};
-use statistics::{Ratio, median, quantile, ratio_of_medians};
+use measuring::load::{self, Schedule};
+use measuring::stage::{Balancer, Build, Mock};
+use measuring::statistics::{Ratio, median, quantile, ratio_of_medians};
+use measuring::windows::{CALIBRATION, GAP, HAPPENS_AFTER, WARM_UP, WINDOW, loadavg, p99_us, sleep_until};
 
-const WINDOW: Duration = Duration::from_secs(1);
-/// Between two windows, so that what one leaves undone is not the next one's.
-const GAP: Duration = Duration::from_millis(250);
-/// A swap comes so long after its window's begin.
-const SWAP_AFTER: Duration = Duration::from_millis(200);
-const CALIBRATION: Duration = Duration::from_secs(3);
-const WARM_UP: Duration = Duration::from_secs(2);
 /// Of the images for the memory, so many are not judged: the first ones also fill caches and heaps.
 const IMAGES_FIRST: usize = 10;
 
@@ -124,8 +117,8 @@ fn run(arguments: &Arguments) -> Result<String> {
         None => Build::beside_this()?,
     };
     let mocks = [Mock::start(&build, 1)?, Mock::start(&build, 2)?];
-    let measured = latency(arguments, Balancer::start(&build, &mocks, arguments.backends as usize)?)?;
-    let memory = memory(arguments, Balancer::start(&build, &mocks, arguments.backends as usize)?)?;
+    let measured = latency(arguments, Balancer::start(&build, &mocks, arguments.backends as usize, "")?)?;
+    let memory = memory(arguments, Balancer::start(&build, &mocks, arguments.backends as usize, "")?)?;
     let report = report(arguments, &measured, &memory);
     Ok(if arguments.json { serde_json::to_string_pretty(&report)? } else { text(&report) })
 }
@@ -160,7 +153,7 @@ fn latency(arguments: &Arguments, mut lb: Balancer) -> Result<Measured> {
                     Kind::Warm => lb.prepare_warm()?,
                     Kind::Cold => lb.prepare_cold()?,
                 }
-                sleep_until(begin + SWAP_AFTER);
+                sleep_until(begin + HAPPENS_AFTER);
                 let reload = if *kind == Kind::Quiet { None } else { Some(lb.reload()?) };
                 let window = (*kind, begin, reload);
                 sleep_until(begin + WINDOW);
@@ -198,15 +191,6 @@ fn latency(arguments: &Arguments, mut lb: Balancer) -> Result<Measured> {
         take_ups: take_ups.map(|((bound, now), (_, before))| (bound, now - before)).collect(),
         loadavg: [before, loadavg()],
     })
-}
-
-fn p99_us(samples: &[Sample], begin: Instant) -> Result<f64> {
-    let from = samples.partition_point(|sample| sample.due < begin);
-    let to = samples.partition_point(|sample| sample.due < begin + WINDOW);
-    let mut latencies: Vec<u64> = samples[from..to].iter().map(|sample| sample.latency_ns).collect();
-    ensure!(latencies.len() >= 500, "{} requests in a window are too few for a p99: raise --rate", latencies.len());
-    latencies.sort_unstable();
-    Ok(quantile(&latencies, 0.99) as f64 / 1e3)
 }
 
 fn memory(arguments: &Arguments, mut lb: Balancer) -> Result<Memory> {
@@ -330,13 +314,4 @@ fn text(report: &Value) -> String {
         ),
     ]
     .join("\n")
-}
-
-fn loadavg() -> String {
-    let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().unwrap_or("?").to_owned()
-}
-
-fn sleep_until(when: Instant) {
-    std::thread::sleep(when.saturating_duration_since(Instant::now()));
 }

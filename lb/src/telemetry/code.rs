@@ -18,6 +18,14 @@ pub(super) struct CodeTable<const WIDTH: usize> {
 #[derive(Debug)]
 pub(super) struct ByClass<T>([OnceLock<T>; CLASSES.len()]);
 
+/// Codes whose series are there with 0 before anything happens, as `rate` loses the first event of a series that begins with it, and the
+/// first failure is the one somebody waits for: what backends answer when they are well, do not know a path or break, and what `lb`
+/// answers in their place (502 to 504) or notes when the client has left (499). The others come with their first event.
+pub(super) const KNOWN_CODES: [u16; 7] = [200, 404, 499, 500, 502, 503, 504];
+
+/// The same of backends' answers: few, because each is a series per backend, but with the errors that most servers give.
+pub(super) const KNOWN_BACKEND_CODES: [u16; 3] = [200, 500, 503];
+
 /// The code under which all numbers outside the five classes are counted; its label is `other`.
 pub(super) const OTHER_CODE: u16 = 0;
 

@@ -1,6 +1,6 @@
 //! The collector: what the registry asks at a scrape. It takes a snapshot of the hub and spells it out, family by family.
 //!
-//! Invariant: the label sets that are known beforehand (all reasons, GET 200) are there from the first scrape with the
+//! Invariant: the label sets that are known beforehand (all reasons, GET with the usual codes) are there from the first scrape with the
 //! value 0, as `rate` and `increase` would lose the first event otherwise.
 
 use std::sync::Arc;
@@ -129,7 +129,8 @@ fn tell_backend(e: &mut Exposition, backend: &Backend) {
     for (code, count) in &backend.by_code {
         e.number(&names::BACKEND_REQUESTS, &[pool, name, &code_label(*code)], *count as f64);
     }
-    for (reason, count) in ErrorReason::ALL.iter().zip(backend.errors) {
+    let errors = ErrorReason::ALL.iter().zip(backend.errors);
+    for (reason, count) in errors.filter(|(reason, count)| reason.can_befall_an_attempt() || *count > 0) {
         e.number(&names::BACKEND_ERRORS, &[pool, name, reason.as_str()], count as f64);
     }
     e.histogram(&names::BACKEND_RESPONSE, &both, &backend.to_head);

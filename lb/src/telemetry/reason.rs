@@ -61,6 +61,13 @@ words! {
     }
 }
 
+impl ErrorReason {
+    /// Whether it can be said of one backend; the others are why a request never came to one.
+    pub(super) const fn can_befall_an_attempt(self) -> bool {
+        !matches!(self, Self::NoBackend | Self::Strategy)
+    }
+}
+
 words! {
     /// Why an attempt could safely be repeated on another backend.
     pub enum RetryReason {

@@ -10,11 +10,12 @@ use std::time::Instant;
 use tokio::runtime::RuntimeMetrics;
 
 use super::cell::{HistogramSum, PAUSE_BOUNDS_NS, REQUEST_BOUNDS_NS};
+use super::code::{KNOWN_BACKEND_CODES, KNOWN_CODES};
 use super::hub::{self, State};
 use super::reason::{ErrorReason, RetryReason, SwapKind};
 use super::reloads::Reloads;
 use super::retired::add;
-use super::shard::PoolShard;
+use super::shard::{GET, PoolShard};
 use super::strategies::{Answers, Replaced};
 
 pub(super) struct Snapshot {
@@ -189,7 +190,7 @@ impl Requests {
             in_flight: 0,
             request_bytes: 0,
             response_bytes: 0,
-            by_code: BTreeMap::from([((200, 0), 0)]), // known from the start: GET, 200
+            by_code: KNOWN_CODES.map(|code| ((code, GET), 0)).into(),
             durations: BTreeMap::new(),
         }
     }
@@ -233,7 +234,7 @@ impl Backend {
             opened: 0,
             active: 0,
             idle: 0,
-            by_code: BTreeMap::from([(200, 0)]),
+            by_code: KNOWN_BACKEND_CODES.map(|code| (code, 0)).into(),
             errors: [0; ErrorReason::COUNT],
             to_head: EMPTY,
             health: None,

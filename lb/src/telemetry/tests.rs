@@ -158,14 +158,25 @@ fn known_label_sets_are_there_before_anything_happens() {
     metrics.set_strategy("p", "s", "1");
     let text = scrape(&metrics);
     let (l, p, b) = (("listener", "l"), ("pool", "p"), ("backend", "b"));
-    assert_eq!(text.value("lb_requests_total", &[l, p, ("method", "GET"), ("code", "200")]), 0.0);
+    for code in ["200", "404", "499", "500", "502", "503", "504"] {
+        assert_eq!(text.value("lb_requests_total", &[l, p, ("method", "GET"), ("code", code)]), 0.0);
+    }
+    for code in ["200", "500", "503"] {
+        assert_eq!(text.value("lb_backend_requests_total", &[p, b, ("code", code)]), 0.0);
+    }
+    for kind in ReloadKind::ALL {
+        for result in ReloadOutcome::ALL {
+            let labels = [("kind", kind.as_str()), ("result", result.as_str())];
+            assert_eq!(text.value("lb_reloads_total", &labels), 0.0);
+        }
+    }
     assert_eq!(text.value("lb_request_duration_seconds_count", &[l, p, ("code_class", "2xx")]), 0.0);
     assert_eq!(text.value("lb_client_connections_rejected_total", &[l, ("reason", "limit")]), 0.0);
-    assert_eq!(text.value("lb_backend_requests_total", &[p, b, ("code", "200")]), 0.0);
     assert_eq!(text.value("lb_backend_connect_seconds_count", &[p]), 0.0);
     for reason in ErrorReason::ALL {
         assert_eq!(text.value("lb_proxy_errors_total", &[p, ("reason", reason.as_str())]), 0.0);
-        assert_eq!(text.value("lb_backend_errors_total", &[p, b, ("reason", reason.as_str())]), 0.0);
+        let of_backend = text.find("lb_backend_errors_total", &[p, b, ("reason", reason.as_str())]);
+        assert_eq!(of_backend, reason.can_befall_an_attempt().then_some(0.0), "{reason}");
     }
     for reason in RetryReason::ALL {
         assert_eq!(text.value("lb_retries_total", &[p, ("reason", reason.as_str())]), 0.0);
@@ -183,6 +194,22 @@ fn known_label_sets_are_there_before_anything_happens() {
 }
 
 #[test]
+fn two_pools_of_five_backends_are_seven_hundred_series_at_most() {
+    let metrics = Metrics::new();
+    metrics.connections(0, "l");
+    for pool in ["p", "q"] {
+        metrics.pool(0, "l", pool);
+        metrics.set_strategy(pool, "s", "1");
+        for number in 0..5 {
+            metrics.backend(0, pool, &format!("b{number}"));
+            metrics.backend_gauges(pool, &format!("b{number}"));
+        }
+    }
+    let series = scrape(&metrics).samples().count();
+    assert!(series <= 700, "{series}");
+}
+
+#[test]
 fn labels_stay_closed_whatever_clients_and_backends_invent() {
     let metrics = Metrics::new();
     let pool = metrics.pool(0, "l", "p");
@@ -192,7 +219,11 @@ fn labels_stay_closed_whatever_clients_and_backends_invent() {
     let text = scrape(&metrics);
     let labels = [("listener", "l"), ("pool", "p"), ("method", "other"), ("code", "other")];
     assert_eq!(text.value("lb_requests_total", &labels), 50.0);
-    assert_eq!(text.families["lb_requests_total"].samples.len(), 2, "the known one and `other`");
+    assert_eq!(
+        text.families["lb_requests_total"].samples.len(),
+        code::KNOWN_CODES.len() + 1,
+        "the known ones and `other`"
+    );
     let labels = [("listener", "l"), ("pool", "p"), ("code_class", "other")];
     assert_eq!(text.value("lb_request_duration_seconds_count", &labels), 50.0);
 }

@@ -12,7 +12,7 @@ use super::record::Record;
 use super::seeds::Seeds;
 use super::stage::{self, Stage};
 use super::{blocks, cells, timeline};
-use crate::lab::{self, Balancer, BalancerError, Interrupt, Programs, Scrape, Setup, StrategyFile};
+use crate::lab::{self, Balancer, BalancerError, Interrupt, Programs, Recorder, Scrape, Setup, StrategyFile};
 use crate::load::{self, Arrivals};
 use crate::model::{
     self, Backends, Comparison, Completeness, Disruption, EventKind, Folder, Load, Manifest, Program, Results, Run,
@@ -163,6 +163,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         stage.mark(Severity::Warning, "host", busy);
     }
     stage.progress.say(&format!("lb {} serves {}, seed {}", status.version, stage.balancer.target, seeds.run));
+    let recorder = Recorder::start(&stage.balancer.admin, out);
     let (mut record, mut disruptions, mut compared) = (Record::default(), Vec::new(), None);
     let mut load = closed_load(plan);
     let ended = course(&mut stage, plan, &seeds, &declared, (&mut record, &mut disruptions, &mut load, &mut compared));
@@ -186,6 +187,9 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     if let Err(error) = put_back {
         let reason = format!("the balancer could not be left as it was found: {error}");
         stage.mark(Severity::Warning, "put_back", reason);
+    }
+    if let Err(error) = recorder.and_then(Recorder::finish) {
+        stage.mark(Severity::Warning, "recording", format!("the balancer's scrapes could not be recorded: {error}"));
     }
     mark_accounting(&mut stage);
     let revision = stage.balancer.admin.metrics().ok().and_then(|text| Scrape::parse(&text).ok());

@@ -30,9 +30,7 @@ impl Scrape {
     pub fn parse(text: &str) -> Result<Self, BadScrape> {
         let is_sample = |line: &&str| !line.is_empty() && !line.starts_with('#');
         let numbered = text.lines().map(str::trim).enumerate().filter(|(_, line)| is_sample(line));
-        let parse = |(number, line): (usize, &str)| {
-            sample(line).ok_or_else(|| BadScrape { line: number + 1, text: line.chars().take(80).collect() })
-        };
+        let parse = |(number, line): (usize, &str)| sample(line).ok_or_else(|| BadScrape::at(number + 1, line));
         Ok(Self { samples: numbered.map(parse).collect::<Result<_, _>>()? })
     }
 
@@ -66,7 +64,16 @@ impl Sample {
     }
 }
 
-fn sample(line: &str) -> Option<Sample> {
+// === impl BadScrape ===
+
+impl BadScrape {
+    pub(super) fn at(line: usize, text: &str) -> Self {
+        Self { line, text: text.chars().take(80).collect() }
+    }
+}
+
+/// One line.
+pub(super) fn sample(line: &str) -> Option<Sample> {
     let name_end = line.find(|char: char| !(char.is_ascii_alphanumeric() || char == '_' || char == ':'))?;
     let (name, mut rest) = line.split_at(name_end);
     let mut labels = Vec::new();

@@ -1,5 +1,8 @@
 //! Experiments that go well: what is in the folder afterwards.
 
+use std::collections::BTreeMap;
+use std::process::{Command, Stdio};
+
 use loadgen::model::{Completeness, Load, Severity, Verdict};
 
 use crate::support::{Lab, ended};
@@ -27,6 +30,35 @@ fn a1_shares_and_accounts_for_every_request() {
     }
     assert!(!lab.out().join("lb/state").exists(), "copies of plugins are no result");
     lab.nothing_is_left_running();
+}
+
+#[test]
+fn what_lb_said_meanwhile_is_kept_and_told_as_openmetrics() {
+    let lab = Lab::new();
+    let load = "[load]\nloop = \"closed\"\nconnections = 8\nrequests = 700\n";
+    let ran =
+        lab.run(&format!("{load}[[arms]]\nstrategy = \"round_robin\"\n[[arms]]\nstrategy = \"least_connections\""));
+    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.arg("openmetrics").arg(lab.out()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let told = ended(command.spawn().expect("loadgen starts"));
+    assert_eq!(told.code, Some(0), "{}", told.err);
+    assert!(told.out.ends_with("# EOF\n") && told.err.contains(" scrapes of 127.0.0.1:"), "{}", told.err);
+    // the first scrape is before the first request, the last one after the last answer
+    let mut requests = BTreeMap::<&str, u64>::new();
+    for line in told.out.lines().filter(|line| line.starts_with("lb_requests_total{")) {
+        let words: Vec<&str> = line.rsplit(' ').take(2).collect();
+        *requests.entry(words[0]).or_default() += words[1].parse::<u64>().expect("a count");
+    }
+    let counts: Vec<u64> = requests.into_values().collect();
+    assert_eq!((counts.first(), counts.last()), (Some(&0), Some(&1_400)), "{counts:?}");
+    assert!(told.out.contains("strategy=\"round_robin\"") && told.out.contains("strategy=\"least_connections\""));
+
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    command.arg("openmetrics").arg(lab.path("nowhere")).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let refused = ended(command.spawn().expect("loadgen starts"));
+    assert_eq!((refused.code, refused.out.as_str()), (Some(2), ""));
+    assert!(refused.err.contains("nowhere has no recorded scrapes"), "{}", refused.err);
 }
 
 #[test]

@@ -31,6 +31,17 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
+/// The median of the ratios within pairs. Pairs of neighbours share what drifts, so this is sharper where much does.
+pub(crate) fn median_of_ratios(pairs: &[(f64, f64)], random: &mut fastrand::Rng) -> Ratio {
+    let of_pairs: Vec<f64> = pairs.iter().map(|(above, below)| above / below).collect();
+    let again = |random: &mut fastrand::Rng| -> Vec<f64> {
+        of_pairs.iter().map(|_| of_pairs[random.usize(..of_pairs.len())]).collect()
+    };
+    let mut medians: Vec<f64> = (0..RESAMPLES).map(|_| median(&again(random))).collect();
+    medians.sort_unstable_by(f64::total_cmp);
+    Ratio { value: median(&of_pairs), from: medians[RESAMPLES * 25 / 1000], to: medians[RESAMPLES * 975 / 1000 - 1] }
+}
+
 pub(crate) fn ratio_of_medians(above: &[f64], below: &[f64], random: &mut fastrand::Rng) -> Ratio {
     let mut ratios: Vec<f64> = (0..RESAMPLES)
         .map(|_| {

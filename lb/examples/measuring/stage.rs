@@ -97,8 +97,8 @@ impl Drop for Mock {
 // === impl Balancer ===
 
 impl Balancer {
-    /// Two pools of so many backends each, in front of `mocks`.
-    pub(crate) fn start(build: &Build, mocks: &[Mock], backends: usize) -> Result<Self> {
+    /// Two pools of so many backends each, `default` and `side`, in front of `mocks`; and further tables of its configuration.
+    pub(crate) fn start(build: &Build, mocks: &[Mock], backends: usize, tables: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut config = String::from("[reload]\nwatch = false\n[pools.side.strategy]\nname = \"round_robin\"\n");
         for number in 0..backends {
@@ -106,6 +106,7 @@ impl Balancer {
             config += &format!("[[backends]]\nid = \"b{number}\"\naddress = \"{address}\"\n");
             config += &format!("[[pools.side.backends]]\nid = \"s{number}\"\naddress = \"{address}\"\n");
         }
+        config += tables;
         let read = |name: &str| -> Result<Vec<u8>> { Ok(std::fs::read(build.file(&format!("lib{name}.so"))?)?) };
         let plugins = [read(STRATEGIES[0])?, read(STRATEGIES[1])?];
         let path = |name: &str| folder.path().join(name);
@@ -202,7 +203,13 @@ impl Balancer {
         Ok(Resident { all: field("VmRSS:")?, anonymous: field("RssAnon:")? })
     }
 
-    fn ask(&self, method: &str, path: &str) -> Result<String> {
+    /// The process, and so its main thread.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What the admin port answers.
+    pub(crate) fn ask(&self, method: &str, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.admin)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         let host = self.admin;

@@ -1,0 +1,90 @@
+//! A scrape of the balancer each second, from the start of a run to its end, so that the run can be looked at again in Grafana.
+//!
+//! On a thread of its own, by an absolute schedule, in all experiments alike. Invariants: there is one scrape before anything is sent and
+//! one after all is answered, so the counters' last minus first is what happened; a scrape that fails is recorded as such; what cannot
+//! be written ends the recording and not the run.
+
+use std::io;
+use std::path::Path;
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use super::admin::Admin;
+use crate::model::{RecordingWriter, Taken};
+
+/// A recording that goes on.
+#[derive(Debug)]
+pub struct Recorder {
+    /// Hung up: it is to end.
+    going_on: Option<Sender<()>>,
+    thread: Option<JoinHandle<io::Result<()>>>,
+}
+
+const EVERY: Duration = Duration::from_secs(1);
+
+// === impl Recorder ===
+
+impl Recorder {
+    /// Returns when the first scrape was taken.
+    pub fn start(admin: &Admin, run: &Path) -> io::Result<Self> {
+        let mut writer = RecordingWriter::create(run)?;
+        let admin = admin.clone();
+        record(&admin, &mut writer)?;
+        let (going_on, ended) = mpsc::channel::<()>();
+        let work = move || {
+            let mut next = Instant::now();
+            loop {
+                // those that a slow answer made late are left out
+                while next <= Instant::now() {
+                    next += EVERY;
+                }
+                let is_end = match ended.recv_timeout(next.saturating_duration_since(Instant::now())) {
+                    Err(RecvTimeoutError::Timeout) => false,
+                    Ok(()) => true,
+                    Err(RecvTimeoutError::Disconnected) => return Ok(()),
+                };
+                record(&admin, &mut writer)?;
+                if is_end {
+                    return writer.finish();
+                }
+            }
+        };
+        let thread = std::thread::Builder::new().name("records-scrapes".to_owned()).spawn(work)?;
+        Ok(Self { going_on: Some(going_on), thread: Some(thread) })
+    }
+
+    /// Takes a last scrape and puts the recording in its place.
+    pub fn finish(mut self) -> io::Result<()> {
+        if let Some(going_on) = &self.going_on {
+            let _ = going_on.send(()); // it has ended already if it could not write
+        }
+        self.join()
+    }
+
+    fn join(&mut self) -> io::Result<()> {
+        let panicked = |_| io::Error::other("the thread that records ended in a panic; this is a fault of loadgen");
+        self.thread.take().map_or(Ok(()), |thread| thread.join().map_err(panicked)?)
+    }
+}
+
+/// Given up: nothing is left of it.
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.going_on = None;
+        let _ = self.join();
+    }
+}
+
+fn record(admin: &Admin, writer: &mut RecordingWriter) -> io::Result<()> {
+    let (began, at) = (Instant::now(), SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default());
+    let answer = admin.metrics();
+    let base = admin.base();
+    let taken = Taken {
+        at_unix_ms: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
+        took_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+        instance: base.split_once("://").map_or(base, |(_, address)| address).to_owned(),
+        error: answer.as_ref().err().map(ToString::to_string),
+    };
+    writer.push(&taken, answer.as_deref().unwrap_or_default())
+}
