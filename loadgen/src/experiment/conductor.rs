@@ -166,7 +166,10 @@ impl<'a> Conductor<'a> {
 impl Drop for Conductor<'_> {
     fn drop(&mut self) {
         self.handle.abort();
-        self.stage.progress.board().tell(|facts| facts.end_load(true));
+        self.stage.progress.board().tell(|facts| {
+            facts.end_load(true);
+            facts.phase = "taking stock".to_owned();
+        });
     }
 }
 

@@ -124,7 +124,13 @@ impl Stage {
     /// Nothing is measured any more.
     pub(super) fn conclude(&self, ended: Option<&ExperimentError>) {
         self.progress.board().tell(|facts| {
-            facts.phase = ended.map_or_else(|| "done".to_owned(), |error| format!("ended early: {error}"));
+            // why is printed below
+            let phase = match ended {
+                None => "done",
+                Some(ExperimentError::Interrupted(_)) => "interrupted",
+                Some(_) => "ended early",
+            };
+            facts.phase = phase.to_owned();
             (facts.end, facts.next) = (None, None);
         });
     }

@@ -56,7 +56,6 @@ fn full() -> Status {
             (seconds(3.0), "capacity 1786/s with p99 within 250ms; 0.7 of it is 1250/s".into()),
             (seconds(81.0), "least_connections takes over".into()),
         ],
-        ..Status::default()
     }
 }
 
