@@ -60,7 +60,7 @@ pub enum Command {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // One connection is one descriptor; a soft limit of 1024 would bound the load.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
-        eprintln!("loadgen: cannot raise the limit of open files: {error}");
+        tell!("loadgen: cannot raise the limit of open files: {error}");
     }
     let args = match Args::try_parse_from(ancestor::translated(arguments)) {
         Ok(args) => args,
@@ -70,7 +70,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
             return ExitCode::SUCCESS;
         }
         Err(error) => {
-            eprintln!("loadgen: {}", usage::one_line(&error));
+            tell!("loadgen: {}", usage::one_line(&error));
             return ExitCode::from(run::EXIT_USAGE);
         }
     };

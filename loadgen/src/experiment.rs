@@ -11,6 +11,7 @@ mod blocks;
 mod calibration;
 mod cells;
 mod conductor;
+mod described;
 mod faults;
 mod host;
 mod judge;

@@ -59,7 +59,7 @@ pub fn main(args: &Args) -> ExitCode {
     match run(args) {
         Ok(code) => ExitCode::from(code),
         Err(error) => {
-            eprintln!("loadgen: {error}");
+            tell!("loadgen: {error}");
             ExitCode::from(error.exit_code())
         }
     }
@@ -78,11 +78,11 @@ fn run(args: &Args) -> Result<u8, RunError> {
     if let Err(error) = printed.and_then(|()| io::stdout().flush())
         && error.kind() != io::ErrorKind::BrokenPipe
     {
-        eprintln!("loadgen: cannot write the report: {error}");
+        tell!("loadgen: cannot write the report: {error}");
         return Ok(EXIT_FAILURE);
     }
     for line in summary.complaints() {
-        eprintln!("loadgen: {line}");
+        tell!("loadgen: {line}");
     }
     Ok(summary.exit_code())
 }

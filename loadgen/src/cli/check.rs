@@ -60,7 +60,7 @@ fn check_plan(path: &Path) -> ExitCode {
             if is_printed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(error) => {
-            eprintln!("loadgen: {error}");
+            tell!("loadgen: {error}");
             ExitCode::from(EXIT_USAGE)
         }
     }
@@ -69,7 +69,7 @@ fn check_plan(path: &Path) -> ExitCode {
 fn check_run(args: &CheckArgs, path: &Path) -> u8 {
     let read = |path: &Path| -> Result<Run, u8> {
         Folder::new(path).read().map_err(|error| {
-            eprintln!("loadgen: {error}");
+            tell!("loadgen: {error}");
             EXIT_USAGE
         })
     };
@@ -80,13 +80,13 @@ fn check_run(args: &CheckArgs, path: &Path) -> u8 {
     let mut code = 0;
     for threshold in &args.threshold {
         if threshold.needs_baseline() && baseline.is_none() {
-            eprintln!("loadgen: regression(…) needs --baseline DIR");
+            tell!("loadgen: regression(…) needs --baseline DIR");
             return EXIT_USAGE;
         }
         let judgements = threshold.judge(&run, baseline.as_ref());
         if judgements.is_empty() {
             let labels: Vec<&str> = run.manifest.arms.iter().map(|arm| arm.label.as_str()).collect();
-            eprintln!("loadgen: a threshold names an arm that the run has not; it has {}", labels.join(", "));
+            tell!("loadgen: a threshold names an arm that the run has not; it has {}", labels.join(", "));
             return EXIT_USAGE;
         }
         for judgement in judgements {
@@ -99,7 +99,7 @@ fn check_run(args: &CheckArgs, path: &Path) -> u8 {
         }
     }
     for mark in run.manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid) {
-        eprintln!("loadgen: this run must not be believed ({}): {}", mark.check, mark.reason);
+        tell!("loadgen: this run must not be believed ({}): {}", mark.check, mark.reason);
         code = 1;
     }
     code

@@ -98,7 +98,7 @@ pub(super) fn main(scenario: Scenario, args: &ExperimentArgs) -> ExitCode {
 }
 
 pub(super) fn report_failure(failure: &Failure) -> ExitCode {
-    eprintln!("loadgen: {failure}");
+    tell!("loadgen: {failure}");
     ExitCode::from(exit_code(failure))
 }
 
@@ -154,7 +154,7 @@ fn conclude(finished: &Finished) -> Result<u8, Failure> {
     let text = report::text(&finished.run);
     if let Some(error) = &finished.unwritten {
         out::print(text.trim_end());
-        eprintln!("loadgen: {error}; what was measured is printed above and stored nowhere");
+        tell!("loadgen: {error}; what was measured is printed above and stored nowhere");
         return Ok(1);
     }
     let written = report::write_for(&finished.folder, &finished.run)
@@ -162,16 +162,16 @@ fn conclude(finished: &Finished) -> Result<u8, Failure> {
     let html = written.first().map(|path| path.display().to_string()).unwrap_or_default();
     let is_printed = out::print(&format!("{}\n\nreport: {html}", text.trim_end()));
     for mark in finished.run.manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid) {
-        eprintln!("loadgen: not to be believed ({}): {}", mark.check, mark.reason);
+        tell!("loadgen: not to be believed ({}): {}", mark.check, mark.reason);
     }
     Ok(match (finished.mismatch(), &finished.ended) {
         (Some(_), _) => 1,
         (None, Some(ExperimentError::Interrupted(at))) => {
-            eprintln!("loadgen: interrupted {at}; what was measured until then is in {}", folder.display());
+            tell!("loadgen: interrupted {at}; what was measured until then is in {}", folder.display());
             EXIT_INTERRUPTED
         }
         (None, Some(error)) => {
-            eprintln!("loadgen: ended early: {error}; what was measured until then is in {}", folder.display());
+            tell!("loadgen: ended early: {error}; what was measured until then is in {}", folder.display());
             1
         }
         (None, None) => u8::from(!is_printed),

@@ -41,12 +41,12 @@ pub(super) fn main(args: &OpenMetricsArgs) -> ExitCode {
     match convert(&args.runs) {
         Ok(metrics) => {
             for (instance, span) in metrics.instances() {
-                eprintln!("loadgen: {}", told(instance, span));
+                tell!("loadgen: {}", told(instance, span));
             }
             ExitCode::SUCCESS
         }
         Err(failure) => {
-            eprintln!("loadgen: {failure}");
+            tell!("loadgen: {failure}");
             ExitCode::from(if matches!(failure, Failure::Write(_)) { 1 } else { EXIT_USAGE })
         }
     }

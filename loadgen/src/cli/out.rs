@@ -7,7 +7,7 @@ pub(super) fn print(text: &str) -> bool {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            eprintln!("loadgen: cannot write to stdout: {error}");
+            tell!("loadgen: cannot write to stdout: {error}");
             false
         }
         _ => true,

@@ -46,6 +46,6 @@ pub(super) fn main(args: &ReportArgs) -> ExitCode {
 }
 
 fn failed(error: &dyn std::error::Error, code: u8) -> ExitCode {
-    eprintln!("loadgen: {error}");
+    tell!("loadgen: {error}");
     ExitCode::from(code)
 }

@@ -66,7 +66,7 @@ pub(super) fn run(
     let LoadPlan::Open { outstanding, .. } = plan.load else { return Err(ExperimentError::NotOpen) };
     let pool = stage.resize(*plan.sizes.first().unwrap_or(&3))?;
     let rated = rated(stage, plan, seeds)?;
-    *load = super::run::open_load(&rated, outstanding);
+    *load = super::described::open_load(&rated, outstanding);
     let ledger = stage.open_ledger(WHOLE)?;
     let mut course = Course { plan, blocks, rated, pool, declared, doubts: Vec::new(), client: ClientCount::default() };
     course.tell_precision(stage, &vec![None; plan.arms.len().saturating_sub(1)]);

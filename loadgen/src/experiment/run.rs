@@ -5,18 +5,17 @@ use std::time::Instant;
 
 use thiserror::Error;
 
-use super::calibration::Rated;
 use super::host::HostWatch;
-use super::plan::{ArmPlan, Law, LoadPlan, Plan};
+use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::record::Record;
 use super::seeds::Seeds;
 use super::stage::{self, Stage};
-use super::{blocks, cells, timeline};
+use super::{blocks, cells, described, timeline};
 use crate::lab::{self, Balancer, BalancerError, Interrupt, Programs, Recorder, Scrape, Setup, StrategyFile};
-use crate::load::{self, Arrivals};
+use crate::load;
 use crate::model::{
-    self, Backends, Comparison, Completeness, Disruption, EventKind, Folder, Load, Manifest, Program, Results, Run,
-    SCHEMA, Severity,
+    self, Comparison, Completeness, Disruption, EventKind, Folder, Load, Manifest, Program, Results, Run, SCHEMA,
+    Severity,
 };
 use crate::view::Form;
 
@@ -165,7 +164,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     stage.progress.say(&format!("lb {} serves {}, seed {}", status.version, stage.balancer.target, seeds.run));
     let recorder = Recorder::start(&stage.balancer.admin, out);
     let (mut record, mut disruptions, mut compared) = (Record::default(), Vec::new(), None);
-    let mut load = closed_load(plan);
+    let mut load = described::load(plan);
     let ended = course(&mut stage, plan, &seeds, &declared, (&mut record, &mut disruptions, &mut load, &mut compared));
     let ended = ended.err();
     stage.conclude(ended.as_ref());
@@ -205,7 +204,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         budget_ms: u64::try_from(plan.budget.as_millis()).unwrap_or(u64::MAX),
         arms: plan.arms.iter().map(|arm| declared.arm(arm, &stage.balancer.config_sha256)).collect(),
         load,
-        backends: backends(plan, &stage.balancer),
+        backends: described::backends(plan, &stage.balancer),
         seeds: seeds.by_name(),
         host: host.end(),
         completeness: match &ended {
@@ -273,54 +272,6 @@ fn set_up(
     let declared = Declared(lab::strategies(programs, &config)?);
     plan.arms.iter().try_for_each(|arm| declared.check(&arm.strategy))?;
     Ok((Balancer::start(programs, &config, setup.replicas, interrupt)?, declared))
-}
-
-fn closed_load(plan: &Plan) -> Load {
-    match plan.load {
-        LoadPlan::Closed { connections, requests, .. } => Load::Closed { connections, requests },
-        LoadPlan::Open { law, outstanding, .. } => Load::Open {
-            arrivals: match law {
-                Law::Poisson => model::Arrivals::Poisson,
-                Law::Constant => model::Arrivals::Constant,
-            },
-            rate_rps: 0.0,
-            capacity_rps: None,
-            outstanding_max: outstanding,
-        },
-    }
-}
-
-pub(super) fn open_load(rated: &Rated, outstanding: u32) -> Load {
-    let arrivals = match rated.arrivals {
-        Arrivals::Constant { .. } => model::Arrivals::Constant,
-        _ => model::Arrivals::Poisson,
-    };
-    Load::Open { arrivals, rate_rps: rated.rps, capacity_rps: rated.capacity_rps, outstanding_max: outstanding }
-}
-
-fn backends(plan: &Plan, balancer: &Balancer) -> Backends {
-    let mocks = &plan.mocks;
-    let service = match (plan.requests.cost, mocks.service_time.as_str()) {
-        (load::Cost::None, "0") => "requests cost nothing".to_owned(),
-        (load::Cost::None, law) => format!("requests cost {law}"),
-        (cost, _) => format!("requests cost {cost}, and carry their cost with them"),
-    };
-    let at_a_time = match mocks.concurrency {
-        0 => "any number of requests at a time".to_owned(),
-        n => format!("{n} requests at a time"),
-    };
-    let description = match balancer.is_ours() {
-        true => format!("mock-server, {service}, {at_a_time}"),
-        false => "servers that ran already".to_owned(),
-    };
-    let keys = match plan.requests.keys {
-        load::Keys::None => "no keys".to_owned(),
-        load::Keys::Sequential => "6-digit keys in their order".to_owned(),
-        load::Keys::Uniform => "uniform 6-digit ids".to_owned(),
-        load::Keys::Zipf { keys, exponent } => format!("{keys} keys, Zipf with exponent {exponent}"),
-        load::Keys::Hot { share } => format!("one key with {:.0} % of the requests, the others uniform", share * 100.0),
-    };
-    Backends { description, keys, target: balancer.host.clone() }
 }
 
 fn mark_accounting(stage: &mut Stage) {

@@ -31,7 +31,7 @@ pub(super) fn run(
     let n = *plan.sizes.first().unwrap_or(&3);
     stage.resize(n)?;
     let rated = rated(stage, plan, seeds)?;
-    *load = super::run::open_load(&rated, outstanding);
+    *load = super::described::open_load(&rated, outstanding);
     let left = plan.budget.saturating_sub(stage.origin.elapsed()).saturating_sub(RESERVE);
     let share = left / plan.arms.len() as u32;
     let duration = duration.unwrap_or(share.saturating_sub(warm_up)).max(SHORTEST);

@@ -88,7 +88,7 @@ impl Drop for View {
 }
 
 fn print(origin: Instant, text: &str) {
-    eprintln!("{:7.1} s  {text}", origin.elapsed().as_secs_f64());
+    tell!("{:7.1} s  {text}", origin.elapsed().as_secs_f64());
 }
 
 /// Waits so long; answers whether to go on.
@@ -171,7 +171,7 @@ impl Restorer {
         panic::set_hook(Box::new(move |panic| {
             if theirs.restore() {
                 // below the picture
-                eprintln!();
+                tell!("");
             }
             before(panic);
         }));

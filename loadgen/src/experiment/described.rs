@@ -1,0 +1,57 @@
+//! What a plan asks for, as the manifest of its run and the report say it.
+
+use super::calibration::Rated;
+use super::plan::{Law, LoadPlan, Plan};
+use crate::lab::Balancer;
+use crate::load::{self, Arrivals};
+use crate::model::{self, Backends, Load};
+
+/// The load as far as the plan tells it; rates may have to be found out first.
+pub(super) fn load(plan: &Plan) -> Load {
+    match plan.load {
+        LoadPlan::Closed { connections, requests, .. } => Load::Closed { connections, requests },
+        LoadPlan::Open { law, outstanding, .. } => Load::Open {
+            arrivals: match law {
+                Law::Poisson => model::Arrivals::Poisson,
+                Law::Constant => model::Arrivals::Constant,
+            },
+            rate_rps: 0.0,
+            capacity_rps: None,
+            outstanding_max: outstanding,
+        },
+    }
+}
+
+/// With its rate.
+pub(super) fn open_load(rated: &Rated, outstanding: u32) -> Load {
+    let arrivals = match rated.arrivals {
+        Arrivals::Constant { .. } => model::Arrivals::Constant,
+        _ => model::Arrivals::Poisson,
+    };
+    Load::Open { arrivals, rate_rps: rated.rps, capacity_rps: rated.capacity_rps, outstanding_max: outstanding }
+}
+
+pub(super) fn backends(plan: &Plan, balancer: &Balancer) -> Backends {
+    let mocks = &plan.mocks;
+    let service = match (plan.requests.cost, mocks.service_time.as_str()) {
+        (load::Cost::None, "0") => "requests cost nothing".to_owned(),
+        (load::Cost::None, law) => format!("requests cost {law}"),
+        (cost, _) => format!("requests cost {cost}, and carry their cost with them"),
+    };
+    let at_a_time = match mocks.concurrency {
+        0 => "any number of requests at a time".to_owned(),
+        n => format!("{n} requests at a time"),
+    };
+    let description = match balancer.is_ours() {
+        true => format!("mock-server, {service}, {at_a_time}"),
+        false => "servers that ran already".to_owned(),
+    };
+    let keys = match plan.requests.keys {
+        load::Keys::None => "no keys".to_owned(),
+        load::Keys::Sequential => "6-digit keys in their order".to_owned(),
+        load::Keys::Uniform => "uniform 6-digit ids".to_owned(),
+        load::Keys::Zipf { keys, exponent } => format!("{keys} keys, Zipf with exponent {exponent}"),
+        load::Keys::Hot { share } => format!("one key with {:.0} % of the requests, the others uniform", share * 100.0),
+    };
+    Backends { description, keys, target: balancer.host.clone() }
+}
