@@ -1,4 +1,4 @@
-//! The signals that lb listens to: SIGTERM and SIGINT stop it, SIGHUP reloads.
+//! The signals that lb listens to: SIGTERM and SIGINT stop it, SIGHUP reloads, SIGUSR1 reopens the access log.
 //!
 //! Invariants: from [`Signals::catch`] on none of them has its usual effect, so a start cannot be killed half-way (a SIGHUP
 //! then is obeyed after it); signals in quick
@@ -12,12 +12,13 @@ use tokio::signal::unix::{self, SignalKind, signal};
 pub(super) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
-    hangups: Option<Hangups>,
+    hangups: Option<Repeated>,
+    rotations: Option<Repeated>,
     last: Option<Instant>,
 }
 
-/// SIGHUPs, to be taken once.
-pub(super) struct Hangups(unix::Signal);
+/// One signal that asks for something and stops nothing.
+pub(super) struct Repeated(unix::Signal);
 
 /// A person takes longer for a second Ctrl-C.
 const SAME_WITHIN: Duration = Duration::from_millis(150);
@@ -34,12 +35,19 @@ impl Signals {
     pub(super) fn catch() -> std::io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
-        let hangups = Some(Hangups(signal(SignalKind::hangup())?));
-        Ok(Self { terminate, interrupt, hangups, last: None })
+        let hangups = Some(Repeated(signal(SignalKind::hangup())?));
+        let rotations = Some(Repeated(signal(SignalKind::user_defined1())?));
+        Ok(Self { terminate, interrupt, hangups, rotations, last: None })
     }
 
-    pub(super) fn take_hangups(&mut self) -> Option<Hangups> {
+    /// SIGHUPs, once.
+    pub(super) fn take_hangups(&mut self) -> Option<Repeated> {
         self.hangups.take()
+    }
+
+    /// SIGUSR1s, once.
+    pub(super) fn take_rotations(&mut self) -> Option<Repeated> {
+        self.rotations.take()
     }
 
     /// The next signal to stop.
@@ -58,9 +66,9 @@ impl Signals {
     }
 }
 
-// === impl Hangups ===
+// === impl Repeated ===
 
-impl Hangups {
+impl Repeated {
     /// Waits for one or more since the last; `false` when there will be none.
     pub(super) async fn next(&mut self) -> bool {
         self.0.recv().await.is_some()
