@@ -9,6 +9,7 @@ mod api;
 mod backends;
 pub mod course;
 mod events;
+mod explain;
 mod guard;
 mod health;
 mod index;

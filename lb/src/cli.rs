@@ -8,6 +8,7 @@ mod args;
 mod card_table;
 mod check_strategy;
 mod client;
+mod explain;
 mod inspect;
 mod reload;
 mod running;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 pub use args::{Args, Command, Settings};
 pub use check_strategy::{CheckStrategy, How};
+pub use explain::Explain;
 
 use crate::config::{self, Admin, ConfigError, Loaded};
 use crate::control::{self, vet};
@@ -93,6 +95,7 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
         Some(Command::Rollback { pool }) => return reload::roll_back(&admin(args)?, pool.as_deref(), args.json),
         Some(Command::Status) => return running::status(&admin(args)?, args.json),
         Some(Command::Backends) => return running::backends(&admin(args)?, args.json),
+        Some(Command::Explain(question)) => return explain::explain(&admin(args)?, question, args.json),
         None | Some(Command::Check | Command::Config | Command::Strategies) => {}
     }
     let loaded = load(&args.settings)?;

@@ -6,6 +6,7 @@
 mod actor;
 pub mod builder;
 pub mod command;
+mod explain;
 mod health;
 mod launcher;
 mod members;
@@ -18,6 +19,7 @@ mod preflight;
 mod probation;
 mod reload;
 mod scratch;
+mod settings;
 mod standing;
 mod start;
 mod state_dir;
@@ -29,6 +31,7 @@ pub use command::{
     Add, AttachedBackend, BackendStatus, Change, ControlError, Handle, OverlayStatus, PoolStatus, Remove, Replicas,
     Status,
 };
+pub use explain::{Candidate, ExplainRequest, Explanation};
 pub use options::Options;
 pub use plugins::{FoundStrategy, LoadedStrategy};
 pub use preflight::{Preflight, preflight};

@@ -5,6 +5,8 @@
 //! in one [`PoolGeneration`]; a request keeps no generation over an await, so an old one is free as soon as every worker has
 //! acknowledged a newer one; the last reference is dropped by control (on the builder), never by a worker.
 
+mod choice;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -16,9 +18,12 @@ use lb_strategy_host::Picker;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
 
+use crate::access_log::AccessLog;
 use crate::config::{Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Limits, Route, Timeouts};
 use crate::listener::Listener;
 use crate::pool::Backend;
+
+pub use choice::{Choice, Lookup, NoChoice};
 
 /// All that a request needs to know, unchanging.
 pub struct Generation {
@@ -57,6 +62,11 @@ pub struct Settings {
     pub limits: Limits,
     pub trusted_proxies: Vec<IpNetwork>,
     pub missing_path_is_400: bool,
+    /// Every request has an `x-request-id`.
+    pub request_id: bool,
+    /// Who sends `x-lb-explain: 1` is told why the answer came from where it came.
+    pub explain_header: bool,
+    pub access_log: Option<AccessLog>,
 }
 
 /// A request for `/rep`, `/add` or `/rm` that came in by the proxy's port.
@@ -129,6 +139,14 @@ impl Generation {
     }
 }
 
+/// A host without the port behind it.
+pub fn without_port(host: &str) -> &str {
+    match host.rfind(':') {
+        Some(colon) if !host.ends_with(']') => &host[..colon],
+        _ => host,
+    }
+}
+
 /// Whether `path` is `prefix` or lies below it at a segment border.
 fn is_below(path: &str, prefix: &str) -> bool {
     prefix == "/"
@@ -167,6 +185,11 @@ impl Hall {
             u128::from(silent_ms) > silence.as_millis()
         };
         self.seats.lock().iter().filter(|signs| is_silent(signs)).count()
+    }
+
+    /// Zero of the clock that strategies see.
+    pub fn opened(&self) -> Instant {
+        self.opened
     }
 
     pub fn current(&self) -> Arc<Generation> {
@@ -273,7 +296,15 @@ mod tests {
             total: None,
             drain: second,
         };
-        let settings = Settings { timeouts, limits, trusted_proxies: Vec::new(), missing_path_is_400: false };
+        let settings = Settings {
+            timeouts,
+            limits,
+            trusted_proxies: Vec::new(),
+            missing_path_is_400: false,
+            request_id: false,
+            explain_header: false,
+            access_log: None,
+        };
         let settings = Arc::new(settings);
         let hall = Hall::new(Generation {
             number: 1,

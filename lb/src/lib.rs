@@ -1,9 +1,10 @@
 //! The load balancer as a library: a house with two wings and one hall.
 //!
 //! `proxy` is the data wing, `control` the control wing; they never see each other. `generation` is the hall between them. `admin`
-//! talks to people and scripts: it calls control and reads the hall. `listener`, `pool`, `telemetry` and `config` are leaves.
+//! talks to people and scripts: it calls control and reads the hall. `listener`, `pool`, `access_log`, `telemetry` and `config` are leaves.
 //! docs/architecture.md draws it.
 
+pub mod access_log;
 pub mod admin;
 pub mod cli;
 pub mod config;

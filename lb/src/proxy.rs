@@ -14,8 +14,9 @@ mod course;
 mod error;
 mod forward;
 mod headers;
-mod key;
 mod listeners;
+mod notes;
+mod request_id;
 mod socket;
 mod tunnel;
 mod upstream;
@@ -42,7 +43,7 @@ pub struct Proxy {
 impl Proxy {
     /// Starts the workers, waits until each has taken up the hall's generation, then starts accepting where it says.
     pub fn start(hall: &Arc<Hall>, metrics: &Arc<Metrics>, workers: usize) -> std::io::Result<Self> {
-        let epoch = Instant::now();
+        let epoch = Instant::from_std(hall.opened());
         let workers = (0..workers)
             .map(|number| worker::start(number, hall, metrics, epoch))
             .collect::<std::io::Result<Vec<_>>>()?;

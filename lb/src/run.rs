@@ -12,6 +12,7 @@ mod report;
 mod signals;
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -19,12 +20,13 @@ use tokio::sync::mpsc;
 use crate::admin::{self, course};
 use crate::config::{Config, Loaded, Source};
 use crate::control::{self, Control, ControlError, Handle, StartError, Status, Trigger};
+use crate::generation::Hall;
 use crate::listener;
 use crate::proxy::Proxy;
 use crate::telemetry::{Metrics, logs};
 use ready_file::ReadyFile;
 use report::{Joined, Report};
-use signals::{Hangups, Signal, Signals};
+use signals::{Repeated, Signal, Signals};
 
 /// Calls of the course's routes that may wait at the proxy's port.
 const COURSE_CALLS_MAX: usize = 256;
@@ -34,6 +36,8 @@ const JOIN_TIME_MAX: Duration = Duration::from_secs(10);
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How much longer than its drain a worker may take; one that is stuck in a plugin would take for ever.
 const STUCK_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long the access log's last lines may take; whoever reads them may be asleep.
+const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long control may take to end the processes that it launched.
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
 
@@ -135,6 +139,7 @@ async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunEr
     };
     let mut parts = started?;
     tokio::spawn(reload_at_hangups(signals.take_hangups(), parts.control.handle.clone()));
+    tokio::spawn(reopen_at_rotations(signals.take_rotations(), parts.control.hall.clone()));
     let served = serve(loaded, options, &mut parts, &mut signals).await;
     match served {
         Ok(signal) => stop(parts, signal, &mut signals).await,
@@ -221,6 +226,11 @@ async fn stop(parts: Parts, signal: Signal, signals: &mut Signals) -> Result<(),
         Ok(cut) => tracing::warn!(connections = cut, "cut off: they did not finish in time"),
         Err(_) => tracing::error!("a worker does not answer and is left behind"),
     }
+    if let Some(log) = parts.control.hall.current().settings.access_log.clone()
+        && !log.flush(FLUSH_TIME_MAX)
+    {
+        tracing::warn!("the access log could not be written to its end in time");
+    }
     let Control { handle, task, .. } = parts.control;
     let control_stops = async {
         handle.stop().await;
@@ -238,10 +248,21 @@ async fn stop(parts: Parts, signal: Signal, signals: &mut Signals) -> Result<(),
 }
 
 /// Each SIGHUP reloads; those that come while one runs are one. Control logs the outcome.
-async fn reload_at_hangups(hangups: Option<Hangups>, handle: Handle) {
+async fn reload_at_hangups(hangups: Option<Repeated>, handle: Handle) {
     let Some(mut hangups) = hangups else { return };
     while hangups.next().await {
         let _ = handle.reload_when_free(Trigger::Signal).await;
+    }
+}
+
+/// Each SIGUSR1 makes the access log take the file that has its name now.
+async fn reopen_at_rotations(rotations: Option<Repeated>, hall: Arc<Hall>) {
+    let Some(mut rotations) = rotations else { return };
+    while rotations.next().await {
+        match &hall.current().settings.access_log {
+            Some(log) => log.reopen(),
+            None => tracing::info!("SIGUSR1: there is no access log to reopen ([access_log] in the configuration)"),
+        }
     }
 }
 

@@ -10,6 +10,8 @@ look
   GET  /rep                          the replicas of the pool default, as the course has it
   GET  /backends                     every backend with its state, as JSON
   GET  /status                       generation, strategies, runtime changes, as JSON
+  GET  /explain                      where a request would go, and why, as JSON: ?key=K, ?pool=NAME, ?host=, ?path=,
+                                     ?client_ip=, ?header=NAME:VALUE
   GET  /events                       one event a second, as JSON: what browsers draw at /
   GET  /metrics                      for Prometheus
   GET  /healthz                      200 while lb itself is in order

@@ -9,6 +9,7 @@ use std::path::PathBuf;
 use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use super::check_strategy::{CheckStrategy, How, SCORE_PLUGIN};
+use super::explain::Explain;
 use crate::config::{self, Source};
 use crate::run;
 
@@ -27,6 +28,7 @@ Examples:
   lb reload                                 the lb that runs takes up what the files say now
   lb rollback                               and goes back to the strategy before
   lb status; lb backends                    what runs, and in which state
+  lb explain KEY                            where a request with that key would go, and why
   lb check-strategy libmine.so              the score card of a plugin
 
 While it runs, its admin port (127.0.0.1:8081) lists what can be asked: curl http://127.0.0.1:8081/
@@ -119,6 +121,8 @@ pub enum Command {
     Status,
     /// Show the backends of the lb that runs
     Backends,
+    /// Ask the lb that runs where a request would go, and why
+    Explain(Explain),
     /// Try one plugin, asked on stdin: what `lb` starts as its own child
     #[command(hide = true)]
     VetPlugin,
@@ -205,7 +209,7 @@ impl Args {
 impl Command {
     /// Of the configuration it only needs to know where the admin port is.
     fn asks_a_running_lb(&self) -> bool {
-        matches!(self, Self::Reload { .. } | Self::Rollback { .. } | Self::Status | Self::Backends)
+        matches!(self, Self::Reload { .. } | Self::Rollback { .. } | Self::Status | Self::Backends | Self::Explain(_))
     }
 
     fn name(&self) -> &'static str {
@@ -217,6 +221,7 @@ impl Command {
             Self::Rollback { .. } => "rollback",
             Self::Status => "status",
             Self::Backends => "backends",
+            Self::Explain(_) => "explain",
             Self::VetPlugin => "vet-plugin",
             Self::CheckStrategy(_) => "check-strategy",
             Self::ScorePlugin { .. } => SCORE_PLUGIN,

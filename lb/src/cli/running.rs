@@ -23,7 +23,7 @@ pub(super) fn backends(admin: &Admin, as_json: bool) -> Result<(), CliError> {
     Ok(())
 }
 
-fn asked(admin: &Admin, path: &str) -> Result<Value, CliError> {
+pub(super) fn asked(admin: &Admin, path: &str) -> Result<Value, CliError> {
     let answer = client::get(admin, path)?;
     let value: Value = serde_json::from_str(&answer.body).unwrap_or_default();
     if answer.status == 200 && !value.is_null() {
@@ -111,11 +111,11 @@ fn backends_page(backends: &Value) -> String {
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
 }
 
-fn list(value: &Value) -> &[Value] {
+pub(super) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn text(value: &Value) -> &str {
+pub(super) fn text(value: &Value) -> &str {
     value.as_str().unwrap_or("?")
 }
 

@@ -14,7 +14,7 @@ use std::path::PathBuf;
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::validated::{Fallback, HashFunction};
+use super::validated::{Fallback, HashFunction, LogFormat};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
@@ -34,6 +34,7 @@ pub(super) struct File {
     pub(super) reload: Reload,
     pub(super) state: State,
     pub(super) log: Log,
+    pub(super) access_log: AccessLog,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -42,6 +43,8 @@ pub(super) struct Proxy {
     pub(super) listen: OneOrMany,
     pub(super) workers: i64,
     pub(super) trusted_proxies: Vec<String>,
+    pub(super) request_id: bool,
+    pub(super) explain_header: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -175,6 +178,17 @@ pub(super) struct Log {
     pub(super) level: String,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct AccessLog {
+    pub(super) enabled: bool,
+    pub(super) format: LogFormat,
+    pub(super) path: PathBuf,
+    pub(super) sample: f64,
+    pub(super) always_errors: bool,
+    pub(super) query: bool,
+}
+
 /// `"a"` or `["a", "b"]`; written back as it is shortest.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct OneOrMany(pub(super) Vec<String>);
@@ -187,7 +201,13 @@ fn one() -> i64 {
 
 impl Default for Proxy {
     fn default() -> Self {
-        Self { listen: OneOrMany(vec!["127.0.0.1:8080".to_owned()]), workers: 0, trusted_proxies: Vec::new() }
+        Self {
+            listen: OneOrMany(vec!["127.0.0.1:8080".to_owned()]),
+            workers: 0,
+            trusted_proxies: Vec::new(),
+            request_id: false,
+            explain_header: false,
+        }
     }
 }
 
@@ -288,6 +308,19 @@ impl Default for State {
 impl Default for Log {
     fn default() -> Self {
         Self { level: "info".to_owned() }
+    }
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            format: LogFormat::Json,
+            path: PathBuf::from("-"),
+            sample: 1.0,
+            always_errors: true,
+            query: true,
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use super::file;
 use super::key_path::KeyPath;
 use super::pools;
 use super::validated::{
-    Admin, Config, Course, Health, Launcher, Limits, Log, Proxy, Reload, Secret, State, Timeouts, check_id,
+    AccessLog, Admin, Config, Course, Health, Launcher, Limits, Log, Proxy, Reload, Secret, State, Timeouts, check_id,
 };
 
 /// What a configuration depends on beside its own text.
@@ -58,6 +58,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         reload,
         state,
         log,
+        access_log,
     } = form;
     let proxy = check_proxy(proxy, around)?;
     let admin = check_admin(admin, around, &proxy)?;
@@ -80,6 +81,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         reload: check_reload(reload)?,
         state: check_state(state, around)?,
         log: check_log(log)?,
+        access_log: check_access_log(access_log, around)?,
     })
 }
 
@@ -113,7 +115,7 @@ fn plugin_dirs(dirs: &[PathBuf], around: &Surroundings) -> Result<Vec<PathBuf>, 
 }
 
 fn check_proxy(form: &file::Proxy, around: &Surroundings) -> Result<Proxy, Fault> {
-    let file::Proxy { listen: file::OneOrMany(listen), workers, trusted_proxies } = form;
+    let file::Proxy { listen: file::OneOrMany(listen), workers, trusted_proxies, request_id, explain_header } = form;
     let section = KeyPath::of(&["proxy"]);
     let key = section.key("listen");
     if listen.is_empty() || listen.len() > LISTENERS_MAX {
@@ -139,7 +141,8 @@ fn check_proxy(form: &file::Proxy, around: &Surroundings) -> Result<Proxy, Fault
         .enumerate()
         .map(|(index, text)| text.parse().map_err(|what: String| Fault::new(key.index(index), what)))
         .collect::<Result<_, _>>()?;
-    Ok(Proxy { listen: sockets, workers, trusted_proxies })
+    let (request_id, explain_header) = (*request_id, *explain_header);
+    Ok(Proxy { listen: sockets, workers, trusted_proxies, request_id, explain_header })
 }
 
 fn check_listen(key: KeyPath, address: &str) -> Result<SocketAddr, Fault> {
@@ -336,6 +339,21 @@ fn check_log(form: &file::Log) -> Result<Log, Fault> {
         Ok(_) => Ok(Log { level: level.clone() }),
         Err(error) => fault(format!("{level:?}: {error}")),
     }
+}
+
+fn check_access_log(form: &file::AccessLog, around: &Surroundings) -> Result<Option<AccessLog>, Fault> {
+    let file::AccessLog { enabled, format, path, sample, always_errors, query } = form;
+    let section = KeyPath::of(&["access_log"]);
+    if !(0.0..=1.0).contains(sample) {
+        let what = format!("must be from 0 to 1, the share of requests that get a line, not {sample}");
+        return Err(Fault::new(section.key("sample"), what));
+    }
+    let path = match path.as_os_str() == "-" {
+        true => None,
+        false => Some(absolute(path, section.key("path"), around)?),
+    };
+    let (format, sample, always_errors, query) = (*format, *sample, *always_errors, *query);
+    Ok(enabled.then_some(AccessLog { format, path, sample, always_errors, query }))
 }
 
 fn milliseconds(key: KeyPath, value: i64, min: i64) -> Result<Duration, Fault> {

@@ -38,6 +38,8 @@ pub struct Config {
     pub reload: Reload,
     pub state: State,
     pub log: Log,
+    /// `None`: requests are not logged.
+    pub access_log: Option<AccessLog>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -48,6 +50,10 @@ pub struct Proxy {
     pub workers: usize,
     /// Peers whose X-Forwarded-* headers are kept.
     pub trusted_proxies: Vec<IpNetwork>,
+    /// Whether every request has an `x-request-id`.
+    pub request_id: bool,
+    /// Whether who sends `x-lb-explain: 1` is told why the answer came from where it came.
+    pub explain_header: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -243,4 +249,26 @@ pub struct State {
 pub struct Log {
     /// A `tracing` filter such as `info` or `lb=debug,info`.
     pub level: String,
+}
+
+#[derive(Clone, Debug, PartialEq)]
+pub struct AccessLog {
+    pub format: LogFormat,
+    /// `None`: stdout.
+    pub path: Option<PathBuf>,
+    /// The share of requests that get a line, 0 to 1.
+    pub sample: f64,
+    /// Requests that failed get one whatever the share.
+    pub always_errors: bool,
+    /// Whether the path is logged with its query.
+    pub query: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LogFormat {
+    /// One JSON object a line.
+    Json,
+    /// The "combined" format of web servers, with `key=value` pairs behind it.
+    Text,
 }

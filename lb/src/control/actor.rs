@@ -264,6 +264,7 @@ impl Actor {
             Command::Remove(remove, answer) => self.remove(&remove, answer),
             Command::Status(answer) => drop(answer.send(self.status())),
             Command::Backends(answer) => drop(answer.send(self.backends())),
+            Command::Explain(request, answer) => self.explain(request, answer),
             Command::Change { pool, id, change, answer } => self.change(&pool, &id, change, answer),
             Command::Settled(answer) => self.join_all(answer),
             // Answered where the loop ends.

@@ -7,6 +7,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
+use super::explain::{ExplainRequest, Explanation};
 use super::reload::{ReloadError, ReloadReport, ReloadRequest, ReloadStatus, Trigger};
 use super::watch::WatchStatus;
 
@@ -150,6 +151,7 @@ pub(super) enum Command {
     Remove(Remove, oneshot::Sender<Result<Replicas, ControlError>>),
     Status(oneshot::Sender<Status>),
     Backends(oneshot::Sender<Vec<BackendStatus>>),
+    Explain(Box<ExplainRequest>, oneshot::Sender<Result<Explanation, ControlError>>),
     Change {
         pool: String,
         id: String,
@@ -201,6 +203,11 @@ impl Handle {
 
     pub async fn backends(&self) -> Result<Vec<BackendStatus>, ControlError> {
         self.ask(Command::Backends).await
+    }
+
+    /// Where a request would go now, and why. It waits for the builder, where plugins explain themselves.
+    pub async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ControlError> {
+        self.ask(|answer| Command::Explain(Box::new(request), answer)).await?
     }
 
     pub async fn change(&self, pool: &str, id: &str, change: Change) -> Result<BackendStatus, ControlError> {

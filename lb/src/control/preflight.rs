@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::launcher;
 use super::start::StartError;
 use super::state_dir::StateDir;
+use crate::access_log::AccessLog;
 use crate::config::Config;
 
 /// What was found that stops no start.
@@ -19,12 +20,13 @@ pub struct Preflight {
     pub notes: Vec<String>,
 }
 
-/// Looks at the launcher's command and host, the state directory and the folders of plugins. Blocks.
+/// Looks at the launcher's command and host, the state directory, the access log's place and the folders of plugins. Blocks.
 pub fn preflight(config: &Config) -> Result<Preflight, StartError> {
     let mut found = Preflight::default();
     if let Some(holder) = StateDir::probe(&config.state.dir)? {
         found.notes.push(format!("state directory {} is in use by a running lb{holder}", config.state.dir.display()));
     }
+    config.access_log.as_ref().map(AccessLog::check).transpose()?;
     if let Some(plan) = &config.launcher {
         match launcher::check(plan) {
             Ok(()) => {}

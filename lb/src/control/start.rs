@@ -21,11 +21,12 @@ use super::options::Options;
 use super::overlay::{Overlay, Plan};
 use super::plugins::{self, LoadedStrategy, key_of};
 use super::pool_state::PoolState;
+use super::settings::{access_log, settings};
 use super::state_dir::{Holder, StateDir};
 use super::vet::{VetBackend, VetError, Vetter};
 use super::watch::{Attempt, Taken, Watch};
 use crate::config::{Config, Pool, resolve_address};
-use crate::generation::{Generation, Hall, Settings};
+use crate::generation::{Generation, Hall};
 
 /// Commands that may wait for the actor.
 const COMMANDS_MAX: usize = 256;
@@ -71,6 +72,8 @@ pub enum StartError {
     Vet { pool: String, key: String, source: Box<VetError> },
     #[error("pool {pool:?}, {key}: {source}")]
     Hook { pool: String, key: String, source: HookError },
+    #[error(transparent)]
+    AccessLog(#[from] crate::access_log::OpenError),
     #[error("launcher: {0}")]
     Launcher(String),
     #[error("the builder thread cannot be started: {0}")]
@@ -162,7 +165,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         };
         parts.push(pool.adopt(built.map_err(refused)?));
     }
-    let settings = settings(&config);
+    let settings = settings(&config, access_log(&config, None, metrics.access_log(), false)?);
     let hall = Hall::new(Generation {
         number: 1,
         pools: parts,
@@ -214,16 +217,6 @@ fn attempt_of(config: &Config, sha256: [u8; 32], staged: &[Staged]) -> Attempt {
         found: Some((staged.origin.clone(), staged.sha256)),
     };
     Attempt { config: Some(sha256), plugins: Some(config.pools.iter().zip(staged).map(taken).collect()) }
-}
-
-/// What requests need of the configuration, whatever their pool.
-pub(super) fn settings(config: &Config) -> Arc<Settings> {
-    Arc::new(Settings {
-        timeouts: config.timeouts.clone(),
-        limits: config.limits.clone(),
-        trusted_proxies: config.proxy.trusted_proxies.clone(),
-        missing_path_is_400: config.course.missing_path_is_400,
-    })
 }
 
 /// Everything that may block and runs nothing of a plugin.

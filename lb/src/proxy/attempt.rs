@@ -11,8 +11,10 @@ use lb_strategy_host::{Finish, Outcome};
 use tokio::time::Instant;
 
 use super::client::Client;
+use super::notes;
 use super::view::{Member, Pool};
-use crate::telemetry::ErrorReason;
+use crate::access_log::Record;
+use crate::telemetry::{ErrorReason, FallbackReason};
 
 /// One try of a request on one backend.
 pub(super) struct Attempt {
@@ -35,6 +37,8 @@ pub(super) struct Picked {
     pub(super) member: Rc<Member>,
     pub(super) instance: u64,
     pub(super) token: u64,
+    /// Why the fallback picked, if it did.
+    pub(super) fallback: Option<FallbackReason>,
 }
 
 /// One request of a client, from its head read to its answer's last byte.
@@ -43,6 +47,8 @@ pub(super) struct RequestGuard {
     pool: Rc<Pool>,
     method: Method,
     pub(super) started: Instant,
+    /// What is noted of it, where somebody wants to know.
+    pub(super) record: Option<Box<Record>>,
     ended: bool,
 }
 
@@ -50,7 +56,7 @@ pub(super) struct RequestGuard {
 
 impl Attempt {
     pub(super) fn begin(client: Rc<Client>, pool: Rc<Pool>, picked: Picked, number: u32, now: Instant) -> Self {
-        let Picked { member, instance, token } = picked;
+        let Picked { member, instance, token, fallback: _ } = picked;
         member.backend.attempt_begins();
         member.shard.in_flight.inc();
         Self {
@@ -157,13 +163,17 @@ impl Drop for Attempt {
 impl RequestGuard {
     pub(super) fn begin(client: Rc<Client>, pool: Rc<Pool>, method: Method, started: Instant) -> Self {
         pool.count(client.listener, |shard| shard.in_flight.inc());
-        Self { client, pool, method, started, ended: false }
+        Self { client, pool, method, started, record: None, ended: false }
     }
 
     /// The answer's last byte was handed over. `reason`: what it failed of, if it did.
     pub(super) fn finish(&mut self, status: u16, reason: Option<ErrorReason>, now: Instant) {
         if std::mem::replace(&mut self.ended, true) {
             return;
+        }
+        // First the line, so that who sees that nothing is in flight finds it.
+        if let Some(record) = self.record.take() {
+            notes::end(record, &self.client, status, reason, now - self.started);
         }
         self.pool.count(self.client.listener, |shard| {
             if let Some(reason) = reason {
@@ -175,7 +185,10 @@ impl RequestGuard {
         self.client.request_ended(now);
     }
 
-    pub(super) fn sent(&self, bytes: u64) {
+    pub(super) fn sent(&mut self, bytes: u64) {
+        if let Some(record) = &mut self.record {
+            record.bytes_out += bytes;
+        }
         self.pool.count(self.client.listener, |shard| shard.response_bytes.add(bytes));
     }
 }

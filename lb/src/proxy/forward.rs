@@ -17,12 +17,14 @@ use super::body::{RequestBody, ResponseBody};
 use super::choose::choose;
 use super::client::Client;
 use super::error::Failure;
-use super::key::{self, Key};
+use super::request_id::X_REQUEST_ID;
 use super::tunnel::Tunnel;
 use super::upstream::{Patience, Upstream};
 use super::view::Pool;
-use super::{course, error, headers};
+use super::{course, error, headers, notes};
+use crate::access_log::Record;
 use crate::generation::Settings;
+use crate::pool::{Key, key};
 use crate::telemetry::{ErrorReason, RetryReason};
 
 /// What a backend answered, with all that has to be ended with it.
@@ -65,15 +67,19 @@ pub(super) async fn serve(
     if let Some(door) = course::door(&client, &request) {
         return Ok(course::call(&client, door, request).await);
     }
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
     let (pool, settings) = {
         let view = client.worker.view.borrow();
         let index = view.generation.route(headers::host(&parts), parts.uri.path());
         (view.pools[index].clone(), view.settings.clone())
     };
-    let guard = RequestGuard::begin(client.clone(), pool.clone(), parts.method.clone(), started);
+    let id = settings.request_id.then(|| client.worker.settle_request_id(&mut parts.headers));
+    let mut guard = RequestGuard::begin(client.clone(), pool.clone(), parts.method.clone(), started);
+    guard.record = notes::begin(&client, &pool, &settings, &parts, id.as_ref());
     let missing_path = (settings.missing_path_is_400 && parts.method == Method::GET).then(|| parts.uri.clone());
-    Ok(match get_answer(&client, &pool, &settings, parts, body, started).await {
+    let answer = get_answer(&client, &pool, &settings, parts, body, &mut guard).await;
+    let explanation = notes::explanation(guard.record.as_deref(), answer.as_ref().err().copied());
+    let mut response = match answer {
         Ok(answer) if answer.head.status == StatusCode::SWITCHING_PROTOCOLS => switch(&client, answer, guard),
         Ok(answer) => match missing_path {
             Some(uri) if answer.head.status == StatusCode::NOT_FOUND => {
@@ -82,7 +88,14 @@ pub(super) async fn serve(
             _ => pass_on(&client, answer, guard),
         },
         Err(failure) => refuse(failure, guard),
-    })
+    };
+    if let Some(id) = id {
+        response.headers_mut().insert(&X_REQUEST_ID, id);
+    }
+    if let Some(explanation) = explanation {
+        response.headers_mut().insert(&notes::X_LB_EXPLAIN, explanation);
+    }
+    Ok(response)
 }
 
 /// Attempts until there is an answer or nothing more to try.
@@ -92,7 +105,7 @@ async fn get_answer(
     settings: &Settings,
     mut parts: Parts,
     body: Incoming,
-    started: Instant,
+    guard: &mut RequestGuard,
 ) -> Result<Answer, Failure> {
     headers::check(&parts)?;
     if let (Some(most), Some(length)) = (settings.limits.body_bytes, body.size_hint().exact())
@@ -108,13 +121,15 @@ async fn get_answer(
     } else {
         RequestBody::new(body, settings.limits.body_bytes, client, pool)
     };
-    let circumstances = Circumstances { client, pool, settings, key, started };
+    let circumstances = Circumstances { client, pool, settings, key, started: guard.started };
+    let record = &mut guard.record;
     let may_repeat = settings.limits.retries > 0;
-    let first = attempt(&circumstances, &parts, body, None, may_repeat).await;
+    let first = attempt(&circumstances, &parts, body, None, may_repeat, record).await;
     let answer = match first {
         Err(Failed { failure, again: Some(again) }) => {
             pool.count(client.listener, |shard| shard.retry(again.reason));
-            match attempt(&circumstances, &parts, again.body, Some((again.reason, again.tried)), false).await {
+            let before = Some((again.reason, again.tried));
+            match attempt(&circumstances, &parts, again.body, before, false, record).await {
                 // Nobody else was there: what the first one failed of says more.
                 Err(second) if second.failure.reason == ErrorReason::NoBackend => return Err(failure),
                 second => second,
@@ -137,27 +152,38 @@ async fn attempt(
     body: RequestBody,
     before: Option<(RetryReason, u64)>,
     may_repeat: bool,
+    record: &mut Option<Box<Record>>,
 ) -> Result<Answer, Failed> {
     let Circumstances { client, pool, settings, key, started } = circumstances;
     let number = u32::from(before.is_some());
     let now = if before.is_none() { *started } else { Instant::now() };
+    let began = record.is_some().then(Instant::now);
     let pick = |tried| choose(client, pool, key.as_ref(), &head.headers, number, tried, now);
     let picked = match (pick(before.map(|(_, tried)| tried)), before) {
         // A connection died of age, its backend did not: without another backend it may try again.
         (Err(_), Some((RetryReason::ReusedConnection, _))) => pick(None),
         (picked, _) => picked,
+    };
+    if let (Some(record), Some(began)) = (&mut *record, began) {
+        notes::note_pick(record, client, pool, key.as_ref(), picked.as_ref(), began.elapsed());
     }
-    .map_err(|failure| Failed { failure, again: None })?;
+    let picked = picked.map_err(|failure| Failed { failure, again: None })?;
 
     let mut attempt = Attempt::begin(Rc::clone(client), Rc::clone(pool), picked, number, now);
     let member = attempt.member.clone();
     let tried = member.backend.number;
     let repeatable = may_repeat && head.method.is_idempotent() && body.is_end_stream();
+    let began = record.is_some().then(Instant::now);
     // A second attempt takes no chance with a kept connection.
     let upstream = match before {
         None => Upstream::get(&member, settings, now, !repeatable).await,
         Some(_) => Upstream::connect(&member, settings).await,
     };
+    if let (Some(record), Some(began), true) =
+        (&mut *record, began, upstream.as_ref().map_or(true, |upstream| !upstream.reused))
+    {
+        record.connect_ns = Some(began.elapsed().as_nanos() as u64);
+    }
     let mut upstream = match upstream {
         Ok(upstream) => upstream,
         Err(reason) => {
@@ -175,7 +201,11 @@ async fn attempt(
     let patience = Patience { client, settings, started: now, total };
     match upstream.send(head, body, &member.backend.address, &patience).await {
         Ok(head) => {
-            attempt.head(head.status.as_u16(), Instant::now());
+            let now = Instant::now();
+            attempt.head(head.status.as_u16(), now);
+            if let Some(record) = record {
+                record.head_ns = Some((now - attempt.started).as_nanos() as u64);
+            }
             Ok(Answer { head, upstream, attempt })
         }
         Err(error) => {

@@ -11,7 +11,9 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::client::Client;
 use super::error::Failure;
+use super::request_id::X_REQUEST_ID;
 use crate::config::IpNetwork;
+use crate::generation::without_port;
 use crate::telemetry::ErrorReason;
 
 static KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
@@ -62,11 +64,7 @@ pub(super) fn host(parts: &Parts) -> &str {
     if let Some(host) = parts.uri.host() {
         return host;
     }
-    let host = parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or("");
-    match host.rfind(':') {
-        Some(colon) if !host.ends_with(']') => &host[..colon],
-        _ => host,
-    }
+    without_port(parts.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or(""))
 }
 
 /// Makes a client's head one for a backend. Answers whether it asks for an upgrade.
@@ -135,7 +133,8 @@ fn end_hop(headers: &mut HeaderMap) {
             tokens(headers).filter_map(|token| HeaderName::from_bytes(token.as_bytes()).ok()).collect();
         for name in named {
             // A client must not be able to take these away from the backend.
-            if name != HOST && name != CONTENT_LENGTH && !name.as_str().starts_with("x-forwarded-") {
+            let is_ours = name.as_str().starts_with("x-forwarded-") || name == X_REQUEST_ID;
+            if name != HOST && name != CONTENT_LENGTH && !is_ours {
                 headers.remove(name);
             }
         }

@@ -13,12 +13,14 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use http::{HeaderMap, HeaderValue};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
 use super::client::{self, Client};
 use super::listeners::Listeners;
+use super::request_id::RequestIds;
 use super::view::View;
 use crate::generation::{Hall, Seat};
 use crate::telemetry::{Metrics, WorkerShard};
@@ -33,6 +35,7 @@ pub(super) struct Worker {
     /// Clock zero, the same for all workers.
     pub(super) epoch: Instant,
     pub(super) random: RefCell<fastrand::Rng>,
+    request_ids: RefCell<RequestIds>,
     shard: Arc<WorkerShard>,
     listeners: RefCell<Listeners>,
     metrics: Arc<Metrics>,
@@ -95,6 +98,7 @@ pub(super) fn start(number: usize, hall: &Arc<Hall>, metrics: &Arc<Metrics>, epo
                 view: RefCell::new(view),
                 epoch,
                 random: RefCell::new(fastrand::Rng::new()),
+                request_ids: RefCell::default(),
                 shard: metrics.worker(number),
                 listeners: RefCell::new(listeners),
                 metrics,
@@ -156,6 +160,18 @@ impl Worker {
     /// Nanoseconds on the clock that strategies see.
     pub(super) fn clock_ns(&self, now: Instant) -> u64 {
         (now - self.epoch).as_nanos() as u64
+    }
+
+    /// Sees to it that the request has exactly one `x-request-id`, and answers it.
+    pub(super) fn settle_request_id(&self, headers: &mut HeaderMap) -> HeaderValue {
+        self.request_ids.borrow_mut().settle(headers, &mut self.random.borrow_mut())
+    }
+
+    /// Tells the name of the listener at this place.
+    pub(super) fn with_listener(&self, place: usize, tell: impl FnOnce(&str)) {
+        if let Some(Some(name)) = self.listeners.borrow().names().nth(place) {
+            tell(name);
+        }
     }
 
     /// Takes up the newest generation, lets go of the old one, says so; until it returns this worker serves nobody.

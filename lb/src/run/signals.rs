@@ -1,5 +1,5 @@
-//! The signals that lb listens to: SIGTERM and SIGINT stop it, SIGHUP reloads. Where it was asked to end with its parent, the
-//! parent's end stops it as well.
+//! The signals that lb listens to: SIGTERM and SIGINT stop it, SIGHUP reloads, SIGUSR1 reopens the access log. Where it was asked to
+//! end with its parent, the parent's end stops it as well.
 //!
 //! Invariants: from [`Signals::catch`] on none of them has its usual effect, so a start cannot be killed half-way (a SIGHUP
 //! then is obeyed after it); signals in quick
@@ -15,14 +15,15 @@ use super::parent::Parent;
 pub(super) struct Signals {
     terminate: unix::Signal,
     interrupt: unix::Signal,
-    hangups: Option<Hangups>,
+    hangups: Option<Repeated>,
+    rotations: Option<Repeated>,
     /// `None` where nobody asked, or when it has gone.
     parent: Option<Parent>,
     last: Option<Instant>,
 }
 
-/// SIGHUPs, to be taken once.
-pub(super) struct Hangups(unix::Signal);
+/// One signal that asks for something and stops nothing.
+pub(super) struct Repeated(unix::Signal);
 
 /// A person takes longer for a second Ctrl-C.
 const SAME_WITHIN: Duration = Duration::from_millis(150);
@@ -40,13 +41,20 @@ impl Signals {
     pub(super) fn catch(with_parent: bool) -> std::io::Result<Self> {
         let terminate = signal(SignalKind::terminate())?;
         let interrupt = signal(SignalKind::interrupt())?;
-        let hangups = Some(Hangups(signal(SignalKind::hangup())?));
+        let hangups = Some(Repeated(signal(SignalKind::hangup())?));
+        let rotations = Some(Repeated(signal(SignalKind::user_defined1())?));
         let parent = with_parent.then(Parent::watch).transpose()?;
-        Ok(Self { terminate, interrupt, hangups, parent, last: None })
+        Ok(Self { terminate, interrupt, hangups, rotations, parent, last: None })
     }
 
-    pub(super) fn take_hangups(&mut self) -> Option<Hangups> {
+    /// SIGHUPs, once.
+    pub(super) fn take_hangups(&mut self) -> Option<Repeated> {
         self.hangups.take()
+    }
+
+    /// SIGUSR1s, once.
+    pub(super) fn take_rotations(&mut self) -> Option<Repeated> {
+        self.rotations.take()
     }
 
     /// The first reason to stop.
@@ -75,9 +83,9 @@ impl Signals {
     }
 }
 
-// === impl Hangups ===
+// === impl Repeated ===
 
-impl Hangups {
+impl Repeated {
     /// Waits for one or more since the last; `false` when there will be none.
     pub(super) async fn next(&mut self) -> bool {
         self.0.recv().await.is_some()

@@ -8,11 +8,12 @@ use std::sync::Arc;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::MetricFamily;
 
+use super::access_log::AccessLogCounts;
 use super::code::{class_label, code_label};
 use super::exposition::{Exposition, descriptions};
 use super::hub::Shared;
 use super::names;
-use super::reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
+use super::reason::{ErrorReason, FallbackReason, LogDropReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
 use super::reloads::Reloads;
 use super::shard::METHODS;
 use super::snapshot::{Backend, Health, Pool, Requests, Runtime, Snapshot};
@@ -45,6 +46,7 @@ impl Collector for HubCollector {
         e.number(&names::GENERATION, &[], snapshot.generation as f64);
         e.histogram(&names::GENERATION_TAKE_UP, &[], &snapshot.take_up);
         ReloadKind::ALL.iter().zip(&snapshot.reloads).for_each(|(kind, reloads)| tell_reloads(e, *kind, reloads));
+        tell_access_log(e, &self.shared.access_log);
         runtimes(e, &snapshot);
         connections(e, &snapshot);
         snapshot.requests.iter().for_each(|requests| tell_requests(e, requests));
@@ -62,6 +64,13 @@ fn tell_reloads(e: &mut Exposition, kind: ReloadKind, reloads: &Reloads) {
     e.histogram(&names::RELOAD_DURATION, &[kind], &reloads.durations);
     e.number(&names::RELOAD_LAST_SUCCESSFUL, &[kind], f64::from(u8::from(reloads.was_good)));
     e.number(&names::RELOAD_LAST_SUCCESS, &[kind], reloads.last_success_seconds);
+}
+
+fn tell_access_log(e: &mut Exposition, counts: &AccessLogCounts) {
+    e.number(&names::ACCESS_LOG_LINES, &[], counts.written() as f64);
+    for (reason, count) in LogDropReason::ALL.iter().zip(counts.dropped_by_reason()) {
+        e.number(&names::ACCESS_LOG_DROPPED, &[reason.as_str()], count as f64);
+    }
 }
 
 fn runtimes(e: &mut Exposition, snapshot: &Snapshot) {

@@ -14,6 +14,7 @@ use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
 use tokio::runtime::RuntimeMetrics;
 
+use super::access_log::AccessLogCounts;
 use super::collector::HubCollector;
 use super::process::ProcessCollector;
 use super::reason::{ReloadKind, ReloadOutcome, SwapKind};
@@ -36,6 +37,7 @@ pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 /// What the hub and its collector share.
 pub(super) struct Shared {
     state: Mutex<State>,
+    pub(super) access_log: Arc<AccessLogCounts>,
     clock: Box<dyn Fn() -> Instant + Send + Sync>,
 }
 
@@ -82,7 +84,8 @@ impl Metrics {
 
     /// As `new`, with a clock of the caller's; it is asked when a backend is retired and at scrapes.
     pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Arc<Metrics> {
-        let shared = Arc::new(Shared { state: Mutex::new(State::new()), clock: Box::new(clock) });
+        let shared =
+            Arc::new(Shared { state: Mutex::new(State::new()), access_log: Arc::default(), clock: Box::new(clock) });
         let registry = Registry::new();
         registry.register(Box::new(HubCollector::new(shared.clone()))).expect("names in names.rs are valid and differ");
         registry.register(Box::new(ProcessCollector::new())).expect("names in names.rs are valid and differ");
@@ -198,6 +201,11 @@ impl Metrics {
     /// The runtime that a worker's tasks run on.
     pub fn runtime(&self, worker: usize, runtime: RuntimeMetrics) {
         self.shared.state.lock().runtimes.insert(worker, runtime);
+    }
+
+    /// What is counted of the access log, whatever file it goes to.
+    pub fn access_log(&self) -> Arc<AccessLogCounts> {
+        self.shared.access_log.clone()
     }
 
     /// The generation in force.

@@ -5,6 +5,7 @@
 //! `code`); at a scrape the hub (`hub`) sums them into a snapshot (`snapshot`), which a collector spells out (`collector`)
 //! under the names in `names`. Nothing on the request path locks, formats or looks up a label.
 
+mod access_log;
 mod cell;
 mod code;
 mod collector;
@@ -25,9 +26,10 @@ mod traffic;
 #[cfg(test)]
 mod tests;
 
+pub use access_log::AccessLogCounts;
 pub use cell::{Counter, Gauge};
 pub use hub::{CONTENT_TYPE, Metrics};
-pub use reason::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
+pub use reason::{ErrorReason, FallbackReason, LogDropReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
 pub use retired::RETIRED_SERIES_STAY;
 pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, SLOW_PICK, WorkerShard};
 pub use totals::{BackendTotals, PickTotals, PoolTotals};

@@ -129,6 +129,11 @@ pub const RELOAD_LAST_SUCCESS: Metric = gauge(
     "When something new was last put in force, seconds since the Unix epoch; at first the start.",
 );
 
+// the access log
+pub const ACCESS_LOG_LINES: Metric = counter("lb_access_log_lines_total", &[], "Lines written to the access log.");
+pub const ACCESS_LOG_DROPPED: Metric =
+    counter("lb_access_log_dropped_total", &["reason"], "Lines of the access log that were dropped, by cause.");
+
 // the workers' runtimes
 pub const RUNTIME_WORKERS: Metric = gauge("lb_runtime_workers", &[], "Worker threads.");
 pub const RUNTIME_BUSY: Metric =
@@ -183,6 +188,8 @@ pub const HUB: &[&Metric] = &[
     &RELOAD_DURATION,
     &RELOAD_LAST_SUCCESSFUL,
     &RELOAD_LAST_SUCCESS,
+    &ACCESS_LOG_LINES,
+    &ACCESS_LOG_DROPPED,
     &RUNTIME_WORKERS,
     &RUNTIME_BUSY,
     &RUNTIME_QUEUE,

@@ -99,6 +99,16 @@ words! {
 }
 
 words! {
+    /// Why a line of the access log was dropped.
+    pub enum LogDropReason {
+        /// Too many wait to be written: the disk, or who reads the pipe, is too slow.
+        QueueFull = "queue_full",
+        /// It could not be written: a full disk, or a reader that has gone.
+        WriteFailed = "write_failed",
+    }
+}
+
+words! {
     /// What was new about a strategy that was put in charge.
     pub enum SwapKind {
         /// The same plugin with other options.

@@ -3,8 +3,10 @@
 //! One binary, because each one links the whole crate. Invariants: ports are the kernel's choice and learnt from the ready file; a
 //! wait is for an event and bounded by [`harness::PATIENCE`]; every process that a test starts ends with it.
 
+mod access_log;
 mod api;
 mod course;
+mod explain;
 mod guard;
 mod harness;
 mod lifecycle;

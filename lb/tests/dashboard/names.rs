@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use lb::telemetry::names::{self, Metric};
-use lb::telemetry::{ErrorReason, FallbackReason, ReloadKind, ReloadOutcome, SwapKind};
+use lb::telemetry::{ErrorReason, FallbackReason, LogDropReason, ReloadKind, ReloadOutcome, SwapKind};
 use prometheus::proto::MetricType;
 
 use crate::files::{asked, dashboard, rules};
@@ -21,7 +21,10 @@ const PROMETHEUS_OWN: &[(&str, &[&str])] = &[
 const OF_THE_TARGET: &[&str] = &["job", "instance"];
 
 /// Metrics that neither the dashboard nor a rule uses, and why.
-const UNUSED: &[(&str, &str)] = &[];
+const UNUSED: &[(&str, &str)] = &[(
+    "lb_access_log_lines_total",
+    "the log is off by default, and a flat zero on every dashboard tells nobody anything",
+)];
 
 fn exposed() -> impl Iterator<Item = &'static Metric> {
     names::HUB.iter().chain(names::PROCESS).copied()
@@ -55,6 +58,7 @@ fn words_of(metric: &str, label: &str) -> Option<Vec<&'static str>> {
     let is = |known: &[&Metric]| known.iter().any(|known| known.name == metric);
     Some(match label {
         "reason" if is(&[&names::STRATEGY_FALLBACKS]) => FallbackReason::ALL.iter().map(|one| one.as_str()).collect(),
+        "reason" if is(&[&names::ACCESS_LOG_DROPPED]) => LogDropReason::ALL.iter().map(|one| one.as_str()).collect(),
         "reason" if is(&[&names::PROXY_ERRORS, &names::BACKEND_ERRORS]) => {
             ErrorReason::ALL.iter().map(|one| one.as_str()).collect()
         }

@@ -4,12 +4,14 @@
 //! by [`support::PATIENCE`]; every wire test ends with nothing in flight.
 
 mod aborts;
+mod access_log;
 mod basics;
 mod bodies;
 mod client;
 mod course;
 mod drain;
 mod errors;
+mod explain;
 mod finishes;
 mod generations;
 mod headers;
@@ -17,6 +19,7 @@ mod hostile;
 mod kept;
 mod limits;
 mod listeners;
+mod request_id;
 mod routing;
 mod support;
 mod timeouts;

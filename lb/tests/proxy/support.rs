@@ -175,7 +175,15 @@ impl Setup {
                 backends,
             }],
             routes: Vec::new(),
-            settings: Settings { timeouts, limits, trusted_proxies: Vec::new(), missing_path_is_400: false },
+            settings: Settings {
+                timeouts,
+                limits,
+                trusted_proxies: Vec::new(),
+                missing_path_is_400: false,
+                request_id: false,
+                explain_header: false,
+                access_log: None,
+            },
             course: None,
             workers: WORKERS,
         }

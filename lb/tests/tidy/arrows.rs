@@ -34,11 +34,12 @@ const LB: Modules = &[
     ("telemetry", &[]),
     ("listener", &[]),
     ("pool", &["config"]),
+    ("access_log", &["config", "telemetry"]),
     // the hall
-    ("generation", &["config", "listener", "pool"]),
+    ("generation", &["access_log", "config", "listener", "pool", "telemetry"]),
     // the wings, which never see each other
-    ("proxy", &["config", "listener", "pool", "generation", "telemetry"]),
-    ("control", &["config", "listener", "pool", "generation", "telemetry"]),
+    ("proxy", &["access_log", "config", "listener", "pool", "generation", "telemetry"]),
+    ("control", &["access_log", "config", "listener", "pool", "generation", "telemetry"]),
     // what people and scripts talk to
     ("admin", &["config", "pool", "generation", "telemetry", "control"]),
     // what knows all parts
@@ -322,7 +323,7 @@ fn a_wrong_module_arrow_is_caught() {
         ("lb/src/pool.rs", "use crate::generation::Hall;"),
         ("lb/src/config/mod.rs", "use super::pool::Backend;"),
         ("lb/src/telemetry/hub.rs", "use crate::config::Config;"),
-        ("lb/src/generation.rs", "use crate::telemetry::Metrics;"),
+        ("lb/src/generation.rs", "use crate::proxy::Proxy;"),
         ("lb/src/admin/api.rs", "use crate::proxy;"),
         ("lb/src/elsewhere.rs", ""),
         ("loadgen/src/load/worker.rs", "use crate::view::Board;"),

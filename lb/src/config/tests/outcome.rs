@@ -125,3 +125,18 @@ fn a_mistyped_table_of_options_is_warned_of() {
         assert_eq!(warnings(fine), Vec::<String>::new(), "{fine}");
     }
 }
+
+#[test]
+fn an_access_log_is_none_until_it_is_enabled_and_a_dash_is_stdout() {
+    assert_eq!(config("[access_log]\npath = \"a.log\"\n").access_log, None);
+    let log = |text: &str| config(&format!("[access_log]\nenabled = true\n{text}")).access_log.unwrap();
+    let plain = log("");
+    assert_eq!((plain.path, plain.format, plain.sample, plain.always_errors), (None, LogFormat::Json, 1.0, true));
+    let other = log("path = \"logs/a.log\"\nformat = \"text\"\nsample = 0\nquery = false\n");
+    assert_eq!((other.path.as_deref(), other.sample), (Some(Path::new("/etc/lb/logs/a.log")), 0.0));
+    assert_eq!((other.format, other.query), (LogFormat::Text, false));
+    for wrong in ["sample = 1.1", "sample = -0.1", "sample = nan", "format = \"xml\"", "path = \"\""] {
+        let said = error(&format!("[access_log]\nenabled = true\n{wrong}\n"), &[], &[]);
+        assert!(said.contains("access_log."), "{wrong}: {said}");
+    }
+}

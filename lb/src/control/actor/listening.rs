@@ -13,7 +13,8 @@ impl Actor {
     pub(super) fn doors(&mut self) -> Doors {
         self.closing.retain(|listener| !listener.is_closed());
         let is_dry = self.reloads.running.as_ref().is_some_and(|running| running.request.dry_run);
-        Doors { current: self.listeners.clone(), closing: self.closing.clone(), is_dry }
+        let (access_log, counts) = (self.access_log(), self.metrics.access_log());
+        Doors { current: self.listeners.clone(), closing: self.closing.clone(), access_log, counts, is_dry }
     }
 
     /// A reload came to nothing: what it opened is closed at once, however busy the builder is.

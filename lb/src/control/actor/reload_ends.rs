@@ -40,6 +40,7 @@ impl Actor {
             // The same bytes may have come by another name or path.
             self.config = prepared.target.config.clone();
             self.reloads.rolled_back.clear();
+            self.reopen_access_log(prepared.access_log.as_ref());
         }
         self.discard(prepared);
         self.end(Ok(report));

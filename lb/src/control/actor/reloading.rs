@@ -23,7 +23,8 @@ use crate::control::reload::{
     Candidate, Handed, InCharge, PoolJob, Prepared, ReloadError, ReloadResult, RolledBack, StrategyChange, Target,
     Trigger, prepare, read, stage, vet,
 };
-use crate::control::start::{settings, vet_backends};
+use crate::control::settings::settings;
+use crate::control::start::vet_backends;
 use crate::control::vet::VetBackend;
 use crate::control::watch::Attempt;
 
@@ -260,7 +261,8 @@ impl Actor {
         let result = taking_back.as_ref().map_or(ReloadResult::Done, |_| ReloadResult::RolledBack);
         let mut report = self.report(&prepared, result, &handed);
         report.warnings.extend(lapsed.into_iter().map(|what| format!("a change made at run time has lapsed: {what}")));
-        let Prepared { target, candidates, listeners } = prepared;
+        let Prepared { target, candidates, listeners, access_log } = prepared;
+        self.reopen_access_log(access_log.as_ref());
         let closed = self.listen(listeners);
         let (mut changed, mut swapped) = (Vec::new(), Vec::new());
         let (now, probation) = (Instant::now(), target.config.reload.probation);
@@ -314,7 +316,7 @@ impl Actor {
         if has_new_health {
             self.check_by_new_rules();
         }
-        self.put_in_force(covers, self.config.routes.clone(), settings(&self.config));
+        self.put_in_force(covers, self.config.routes.clone(), settings(&self.config, access_log));
         for (pool, instance) in swapped {
             self.publisher.settle_newest(Done::InCharge { pool, instance });
         }

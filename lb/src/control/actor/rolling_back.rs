@@ -121,7 +121,8 @@ impl Actor {
         let warnings = transaction.taking_back.clone().filter(|_| by_itself).into_iter().collect();
         let target = Target { config, applied: Vec::new(), needs_restart: Vec::new(), warnings };
         self.reloads.running = Some(transaction);
-        self.reloads.ready = Some(Prepared { target, candidates, listeners: self.listeners.clone() });
+        let (listeners, access_log) = (self.listeners.clone(), self.access_log());
+        self.reloads.ready = Some(Prepared { target, candidates, listeners, access_log });
     }
 
     /// A rollback did not work out: what is in charge stays, and is not taken back again by itself.

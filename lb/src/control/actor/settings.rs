@@ -1,6 +1,7 @@
 //! What a configuration says beside pools, and a reload can put in force by itself.
 
 use super::Actor;
+use crate::access_log::AccessLog;
 use crate::config::{Config, Course};
 use crate::telemetry::logs;
 
@@ -12,6 +13,18 @@ pub(super) fn random(course: &Course) -> fastrand::Rng {
 // === impl Actor: settings ===
 
 impl Actor {
+    /// The one that requests write to.
+    pub(super) fn access_log(&self) -> Option<AccessLog> {
+        self.hall.current().settings.access_log.clone()
+    }
+
+    /// Whoever asks for a reload may have moved the file away: where `next` is the log that runs, it takes the file that is there now.
+    pub(super) fn reopen_access_log(&self, next: Option<&AccessLog>) {
+        if let Some(running) = self.access_log().filter(|running| Some(running) == next) {
+            running.reopen();
+        }
+    }
+
     /// From now on this is what runs.
     pub(super) fn take_up(&mut self, config: Config) {
         if config.log != self.config.log {

@@ -1,13 +1,31 @@
 //! What the actor tells of itself.
 
+use tokio::sync::oneshot;
+
 use super::Actor;
-use crate::control::command::{BackendStatus, OverlayStatus, PoolStatus, Status};
+use crate::control::command::{BackendStatus, ControlError, OverlayStatus, PoolStatus, Status};
+use crate::control::explain::{ExplainRequest, Explanation, explain};
 use crate::control::members::{Member, Origin};
 use crate::control::overlay::Overlay;
 use crate::control::plugins::{LoadedStrategy, loaded};
 use crate::control::pools::PoolKey;
 
 impl Actor {
+    /// Answered by the builder, and not waited for here.
+    pub(super) fn explain(
+        &self,
+        request: Box<ExplainRequest>,
+        answer: oneshot::Sender<Result<Explanation, ControlError>>,
+    ) {
+        let hall = self.hall.clone();
+        let explained = self.builder.clone();
+        tokio::spawn(async move {
+            let explained = explained.run(move || explain(&hall, &request)).await;
+            let broke = || Err(ControlError::Failed("the builder broke: see the log".to_owned()));
+            let _ = answer.send(explained.unwrap_or_else(broke));
+        });
+    }
+
     pub(super) fn status(&self) -> Status {
         let error = self.writer.as_ref().and_then(|writer| writer.error());
         Status {

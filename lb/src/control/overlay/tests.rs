@@ -31,7 +31,13 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
     Config {
         file: None,
         plugin_dirs: Vec::new(),
-        proxy: Proxy { listen: Vec::new(), workers: 1, trusted_proxies: Vec::new() },
+        proxy: Proxy {
+            listen: Vec::new(),
+            workers: 1,
+            trusted_proxies: Vec::new(),
+            request_id: true,
+            explain_header: false,
+        },
         admin: Admin { listen: ([127, 0, 0, 1], 0).into(), token: None },
         pools: vec![pool(DEFAULT_POOL, backends), pool("images", &[("i1", 7001), ("i2", 7002)])],
         routes: Vec::new(),
@@ -75,6 +81,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
         reload: Reload { watch: false, settle: second, poll: second, max_images: 1, probation: second },
         state: State { keep: true, dir: PathBuf::from("/nowhere") },
         log: Log { level: "info".into() },
+        access_log: None,
     }
 }
 

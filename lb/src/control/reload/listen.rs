@@ -1,16 +1,21 @@
-//! The last step before a reload is published: new addresses are opened, so that the publish has nothing left that can fail.
+//! The last step before a reload is published: another access log and new addresses are opened, so that the publish has nothing left
+//! that can fail.
 //!
 //! Last, because an open port is what clients see of a reload that may be refused. Invariant: a refusal, and a dry run, leave no socket
-//! behind.
+//! behind (a refusal may leave an empty file).
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
 use super::{Prepared, ReloadError};
+use crate::access_log::AccessLog;
 use crate::control::builder::Builder;
+use crate::control::settings::access_log;
 use crate::listener::{self, Listener};
+use crate::telemetry::AccessLogCounts;
 
 /// Longer than a listener takes to close.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
@@ -20,6 +25,9 @@ pub(in crate::control) struct Doors {
     pub(in crate::control) current: Vec<Arc<Listener>>,
     /// An address that an earlier reload took out may be wanted again.
     pub(in crate::control) closing: Vec<Arc<Listener>>,
+    /// The log that runs.
+    pub(in crate::control) access_log: Option<AccessLog>,
+    pub(in crate::control) counts: Arc<AccessLogCounts>,
     pub(in crate::control) is_dry: bool,
 }
 
@@ -32,7 +40,17 @@ impl Doors {
         mut prepared: Prepared,
         builder: &Builder,
     ) -> Result<Prepared, ReloadError> {
-        let Self { current, closing, is_dry } = self;
+        let Self { current, closing, access_log: running, counts, is_dry } = self;
+        let config = prepared.target.config.clone();
+        let opened =
+            spawn_blocking(move || access_log(&config, running, counts, is_dry).map_err(|error| error.to_string()));
+        match opened.await.unwrap_or_else(|broken| Err(broken.to_string())) {
+            Ok(opened) => prepared.access_log = opened,
+            Err(error) => {
+                builder.retire(prepared);
+                return Err(ReloadError::refused("access_log", error));
+            }
+        }
         for listener in closing {
             // One that hangs makes its address refused as in use, and no other.
             let _ = timeout(CLOSE_MAX, listener.closed()).await;

@@ -87,6 +87,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         reload,
         state,
         log,
+        access_log,
     } = wanted;
     restart("proxy.workers", proxy.workers != running.proxy.workers);
     restart("admin.listen", admin.listen != running.admin.listen);
@@ -110,6 +111,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         reload: Reload { max_images: running.reload.max_images, ..reload },
         state: running.state.clone(),
         log,
+        access_log,
     };
     Target { applied: applied(running, &config), config, needs_restart, warnings }
 }
@@ -120,6 +122,9 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
     note("plugin_dirs".into(), config.plugin_dirs != running.plugin_dirs);
     note("proxy.listen".into(), config.proxy.listen != running.proxy.listen);
     note("proxy.trusted_proxies".into(), config.proxy.trusted_proxies != running.proxy.trusted_proxies);
+    note("proxy.request_id".into(), config.proxy.request_id != running.proxy.request_id);
+    note("proxy.explain_header".into(), config.proxy.explain_header != running.proxy.explain_header);
+    note("access_log".into(), config.access_log != running.access_log);
     note("routes".into(), named_routes(running) != named_routes(config));
     let (before, after) = (&running.course, &config.course);
     note("course.on_proxy_port".into(), before.on_proxy_port != after.on_proxy_port);

@@ -11,6 +11,7 @@ use serde_json::Value;
 
 use super::trial::{AllStaged, InCharge, refusal};
 use super::{PoolReload, ReloadError, StateHandOver, StrategyChange, Target};
+use crate::access_log::AccessLog;
 use crate::config;
 use crate::control::plugins;
 use crate::control::pool_state::{Assembled, Assembly, Kept};
@@ -24,6 +25,7 @@ pub(in crate::control) struct Prepared {
     pub(in crate::control) candidates: Vec<Candidate>,
     /// Open, and in the order of the target's addresses.
     pub(in crate::control) listeners: Vec<Arc<Listener>>,
+    pub(in crate::control) access_log: Option<AccessLog>,
 }
 
 /// What is to be in charge of a pool.
@@ -74,7 +76,7 @@ pub(in crate::control) fn prepare(
         };
         candidates.push(Candidate { strategy, change, is_return: false, plugin, file });
     }
-    Ok(Prepared { target, candidates, listeners: Vec::new() })
+    Ok(Prepared { target, candidates, listeners: Vec::new(), access_log: None })
 }
 
 /// Hands over state and makes the pickers: all pools or none.

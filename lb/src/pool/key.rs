@@ -12,10 +12,11 @@ use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{HashFunction, KeySource};
 
-pub(super) struct Key {
+/// A request's key.
+pub struct Key {
     whole: Whole,
     part: Range<usize>,
-    pub(super) hash: u64,
+    pub hash: u64,
 }
 
 /// Owns, by a reference count, what the key is a part of: the request itself is changed on its way.
@@ -26,7 +27,7 @@ enum Whole {
 }
 
 /// The key of a request: the first source of `sources` that it has; `None` without any. `peer` is the client's address as text.
-pub(super) fn of(
+pub fn of(
     sources: &[KeySource],
     function: HashFunction,
     uri: &Uri,
@@ -86,7 +87,8 @@ fn digits(mut number: u32) -> [u8; 6] {
     text
 }
 
-fn hash(function: HashFunction, bytes: &[u8]) -> u64 {
+/// What the configured function makes of a key.
+pub fn hash(function: HashFunction, bytes: &[u8]) -> u64 {
     match function {
         HashFunction::Xxh3 => xxh3_64(bytes),
         // The first 8 bytes, big-endian: how the ring places its points, too.
@@ -100,7 +102,8 @@ fn hash(function: HashFunction, bytes: &[u8]) -> u64 {
 // === impl Key ===
 
 impl Key {
-    pub(super) fn bytes(&self) -> &[u8] {
+    /// Parts of the request, or drawn.
+    pub fn bytes(&self) -> &[u8] {
         let whole = match &self.whole {
             Whole::Header(value) => value.as_bytes(),
             Whole::Path(path) => path.as_str().as_bytes(),

@@ -1,0 +1,91 @@
+//! How numbers and times are spelt, the same in both formats, without the machinery of `format!`: a line has a dozen of them, and what
+//! the writer needs it takes from the workers where cores are few.
+//!
+//! Invariant: what is appended is ASCII.
+
+use std::time::SystemTime;
+
+use jiff::Timestamp;
+
+use crate::config::LogFormat;
+
+/// The time stamp of one line after the other; what stays for a second is made once a second.
+pub(super) struct Stamp {
+    format: LogFormat,
+    second: i64,
+    text: Vec<u8>,
+}
+
+pub(super) fn number(out: &mut Vec<u8>, number: u64) {
+    out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
+}
+
+/// With three digits behind the point.
+pub(super) fn milliseconds(out: &mut Vec<u8>, ns: u64) {
+    let microseconds = ns.saturating_add(500) / 1000;
+    number(out, microseconds / 1000);
+    out.push(b'.');
+    out.extend_from_slice(&three_digits(microseconds % 1000));
+}
+
+fn three_digits(number: u64) -> [u8; 3] {
+    [number / 100, number / 10 % 10, number % 10].map(|digit| b'0' + digit as u8)
+}
+
+// === impl Stamp ===
+
+impl Stamp {
+    pub(super) fn new(format: LogFormat) -> Self {
+        Self { format, second: 0, text: Vec::new() }
+    }
+
+    /// `2026-01-31T12:00:00.000Z` (RFC 3339) or `31/Jan/2026:12:00:00 +0000`.
+    pub(super) fn of(&mut self, at: SystemTime) -> &[u8] {
+        const MILLISECONDS: std::ops::Range<usize> = 20..23;
+        let at = Timestamp::try_from(at).unwrap_or_default();
+        if self.text.is_empty() || self.second != at.as_second() {
+            self.second = at.as_second();
+            let pattern = match self.format {
+                LogFormat::Json => "%Y-%m-%dT%H:%M:%S.000Z",
+                LogFormat::Text => "%d/%b/%Y:%H:%M:%S +0000",
+            };
+            self.text = at.strftime(pattern).to_string().into_bytes();
+        }
+        if self.format == LogFormat::Json {
+            let milliseconds = at.subsec_millisecond().unsigned_abs();
+            self.text[MILLISECONDS].copy_from_slice(&three_digits(milliseconds.into()));
+        }
+        &self.text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::{Duration, UNIX_EPOCH};
+
+    use super::*;
+
+    #[test]
+    fn a_stamp_is_made_anew_every_second_and_its_milliseconds_every_time() {
+        let at = |ms| UNIX_EPOCH + Duration::from_millis(ms);
+        let [mut json, mut text] = [LogFormat::Json, LogFormat::Text].map(Stamp::new);
+        for (ms, wanted) in
+            [(1_763_836_507_123, "07.123"), (1_763_836_507_999, "07.999"), (1_763_836_508_004, "08.004")]
+        {
+            assert_eq!(json.of(at(ms)), format!("2025-11-22T18:35:{wanted}Z").as_bytes());
+            assert_eq!(text.of(at(ms)), format!("22/Nov/2025:18:35:{} +0000", &wanted[..2]).as_bytes());
+        }
+    }
+
+    #[test]
+    fn milliseconds_have_three_digits_and_are_rounded() {
+        let spelt = |ns| {
+            let mut out = Vec::new();
+            milliseconds(&mut out, ns);
+            String::from_utf8(out).unwrap()
+        };
+        let all = [0, 499, 500, 999_499, 999_500, 1_234_567, 60_000_000_000].map(spelt);
+        assert_eq!(all, ["0.000", "0.000", "0.001", "0.999", "1.000", "1.235", "60000.000"]);
+        assert!(spelt(u64::MAX).starts_with("18446744073709"));
+    }
+}

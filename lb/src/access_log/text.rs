@@ -1,0 +1,114 @@
+//! A record as one line of text: the "combined" format that web servers write and log readers know, then `key=value` pairs for what
+//! only a balancer knows.
+//!
+//! Invariants: a field that is missing is `-`; what clients and backends name stands in quotes with `"`, `\` and everything that is not
+//! printable ASCII as `\xHH`, so that a line has one end and a field too.
+
+use std::io::Write;
+
+use super::record::{Record, Text};
+use super::spell;
+
+/// Appends the line. `stamp`: when the request began. Whom a referer named is not noted, so its place holds `"-"`.
+pub(super) fn line(out: &mut Vec<u8>, record: &Record, stamp: &[u8]) {
+    let _ = write!(out, "{} - - [", record.client.ip().to_canonical());
+    out.extend_from_slice(stamp);
+    out.extend_from_slice(b"] \"");
+    bytes_of(out, record, Text::Method);
+    out.push(b' ');
+    bytes_of(out, record, Text::Path);
+    let _ = write!(out, " {:?}\" {} {} \"-\" ", record.version, record.status, record.bytes_out);
+    quoted(out, record, Text::UserAgent);
+    let pairs = [("host", Text::Host), ("pool", Text::Pool), ("backend", Text::Backend), ("strategy", Text::Strategy)];
+    for (key, text) in pairs {
+        let _ = write!(out, " {key}=");
+        quoted(out, record, text);
+    }
+    let _ = write!(out, " attempts={} generation={} bytes_in={}", record.attempts, record.generation, record.bytes_in);
+    milliseconds(out, "total_ms", Some(record.total_ns));
+    match record.pick_ns {
+        Some(pick_ns) => drop(write!(out, " pick_ns={pick_ns}")),
+        None => out.extend_from_slice(b" pick_ns=-"),
+    }
+    milliseconds(out, "connect_ms", record.connect_ns);
+    milliseconds(out, "head_ms", record.head_ns);
+    let _ = write!(out, " error={}", record.error.map_or("-", |error| error.as_str()));
+    for (key, text) in [("request_id", Text::RequestId), ("trace_id", Text::TraceId), ("listener", Text::Listener)] {
+        let _ = write!(out, " {key}=");
+        quoted(out, record, text);
+    }
+    out.push(b'\n');
+}
+
+fn quoted(out: &mut Vec<u8>, record: &Record, text: Text) {
+    out.push(b'"');
+    bytes_of(out, record, text);
+    out.push(b'"');
+}
+
+fn bytes_of(out: &mut Vec<u8>, record: &Record, text: Text) {
+    let Some((bytes, is_cut)) = record.text(text) else { return out.push(b'-') };
+    for byte in bytes {
+        match byte {
+            b'"' | b'\\' => drop(write!(out, "\\x{byte:02x}")),
+            b' '..=b'~' => out.push(*byte),
+            _ => drop(write!(out, "\\x{byte:02x}")),
+        }
+    }
+    if is_cut {
+        out.extend_from_slice(b"...");
+    }
+}
+
+fn milliseconds(out: &mut Vec<u8>, key: &str, ns: Option<u64>) {
+    let _ = write!(out, " {key}=");
+    match ns {
+        Some(ns) => spell::milliseconds(out, ns),
+        None => out.push(b'-'),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::telemetry::ErrorReason;
+
+    fn text(record: &Record) -> String {
+        let mut out = Vec::new();
+        line(&mut out, record, b"22/Nov/2025:18:35:07 +0000");
+        String::from_utf8(out).unwrap()
+    }
+
+    #[test]
+    fn a_line_begins_as_the_combined_format_and_goes_on_with_pairs() {
+        let mut record = Record::default();
+        (record.status, record.attempts, record.generation, record.total_ns) = (503, 2, 3, 1_234_567);
+        record.client = "[::ffff:10.1.2.3]:9".parse().unwrap();
+        record.error = Some(ErrorReason::Connect);
+        for (what, bytes) in
+            [(Text::Method, "GET"), (Text::Path, "/a?b"), (Text::Backend, "Server 1"), (Text::Pool, "p")]
+        {
+            record.note(what, bytes.as_bytes());
+        }
+        let wanted = "10.1.2.3 - - [22/Nov/2025:18:35:07 +0000] \"GET /a?b HTTP/1.1\" 503 0 \"-\" \"-\" host=\"-\" pool=\"p\" \
+                      backend=\"Server 1\" strategy=\"-\" attempts=2 generation=3 bytes_in=0 total_ms=1.235 pick_ns=- \
+                      connect_ms=- head_ms=- error=connect request_id=\"-\" trace_id=\"-\" listener=\"-\"\n";
+        assert_eq!(text(&record), wanted);
+    }
+
+    #[test]
+    fn hostile_bytes_stay_inside_their_field() {
+        let mut record = Record::default();
+        let hostile: Vec<u8> = (0..=255).collect();
+        record.note(Text::UserAgent, &hostile);
+        record.note(Text::Path, b"/\" 200 0\r\n127.0.0.1 \\");
+        let line = text(&record);
+        assert!(line.is_ascii() && line.lines().count() == 1, "{line:?}");
+        assert!(line.bytes().all(|byte| (b' '..=b'~').contains(&byte) || byte == b'\n'), "{line:?}");
+        assert!(line.contains(r#""- /\x22 200 0\x0d\x0a127.0.0.1 \x5c HTTP/1.1" 0 0"#), "{line}");
+        assert!(
+            line.contains(r#""\x00\x01"#) && line.contains(r"!\x22#") && line.contains(r#"\xfe\xff" host="#),
+            "{line}"
+        );
+    }
+}

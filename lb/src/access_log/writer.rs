@@ -1,0 +1,160 @@
+//! The thread that writes: it empties the lanes, makes lines, and hands them over in large pieces.
+//!
+//! It looks at the lanes again and again and is not woken by them, so that logging costs a worker no system call. Invariants: it alone
+//! touches the sink; a line in the lanes when it is asked to flush or to end is written, or counted as dropped, before it says so.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
+use std::thread::Thread;
+use std::time::{Duration, Instant, SystemTime};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::lane::{Lane, RECORDS_MAX};
+use super::record::Record;
+use super::sink::Sink;
+use super::spell::Stamp;
+use super::{json, text};
+use crate::config::LogFormat;
+use crate::telemetry::{AccessLogCounts, LogDropReason};
+
+/// How long a line may lie in its lane: long enough for many to be written at once.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// What is handed over at once, and a line more.
+const PIECE_BYTES: usize = 64 * 1024;
+
+/// What workers, the thread and whoever asks it for something have in common.
+pub(super) struct Shared {
+    /// By worker.
+    pub(super) lanes: Box<[Lane]>,
+    pub(super) counts: Arc<AccessLogCounts>,
+    closing: AtomicBool,
+    reopen: AtomicBool,
+    flushes: Mutex<Flushes>,
+    flushed: Condvar,
+}
+
+/// Numbers of requests to flush.
+#[derive(Default)]
+struct Flushes {
+    asked: u64,
+    done: u64,
+}
+
+/// Lines on their way.
+struct Piece {
+    bytes: Vec<u8>,
+    lines: usize,
+}
+
+pub(super) fn start(shared: Arc<Shared>, sink: Sink, format: LogFormat) -> std::io::Result<Thread> {
+    let thread = std::thread::Builder::new().name("lb-access-log".to_owned());
+    Ok(thread.spawn(move || run(&shared, sink, format))?.thread().clone())
+}
+
+fn run(shared: &Shared, mut sink: Sink, format: LogFormat) {
+    let mut stamp = Stamp::new(format);
+    let line = match format {
+        LogFormat::Json => json::line,
+        LogFormat::Text => text::line,
+    };
+    let mut piece = Piece { bytes: Vec::with_capacity(PIECE_BYTES + 4096), lines: 0 };
+    loop {
+        // All three are looked at before the lanes: what lay there then is done after this round.
+        let is_closing = shared.closing.load(Acquire);
+        let asked = shared.flushes.lock().asked;
+        if shared.reopen.swap(false, AcqRel) {
+            sink.reopen();
+        }
+        let now = (Instant::now(), SystemTime::now());
+        let mut most = 0;
+        for lane in &shared.lanes {
+            // Bounded, so that a lane that fills as fast as it empties holds up neither the others nor those who ask.
+            let mut found = 0;
+            while found < RECORDS_MAX
+                && let Some(record) = lane.pop()
+            {
+                line(&mut piece.bytes, &record, stamp.of(wall_clock(now, &record)));
+                lane.give_back(record);
+                piece.lines += 1;
+                found += 1;
+                if piece.bytes.len() >= PIECE_BYTES {
+                    piece.write(&mut sink, &shared.counts);
+                }
+            }
+            most = most.max(found);
+        }
+        piece.write(&mut sink, &shared.counts);
+        shared.say_done(asked);
+        if is_closing {
+            return;
+        }
+        // Lines that come this fast do not wait that long.
+        if most < RECORDS_MAX / 2 {
+            std::thread::park_timeout(LOOK_EVERY);
+        }
+    }
+}
+
+/// When the request began, by the clock of now.
+fn wall_clock((now, wall): (Instant, SystemTime), record: &Record) -> SystemTime {
+    let before = now.saturating_duration_since(record.started);
+    let after = record.started.saturating_duration_since(now);
+    wall.checked_sub(before).unwrap_or(wall) + after
+}
+
+// === impl Piece ===
+
+impl Piece {
+    fn write(&mut self, sink: &mut Sink, counts: &AccessLogCounts) {
+        if self.lines == 0 {
+            return;
+        }
+        let written = sink.write(&self.bytes);
+        counts.wrote(written as u64);
+        counts.dropped(LogDropReason::WriteFailed, (self.lines - written) as u64);
+        self.bytes.clear();
+        self.lines = 0;
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    pub(super) fn new(lanes: Box<[Lane]>, counts: Arc<AccessLogCounts>) -> Self {
+        Self {
+            lanes,
+            counts,
+            closing: AtomicBool::new(false),
+            reopen: AtomicBool::new(false),
+            flushes: Mutex::default(),
+            flushed: Condvar::new(),
+        }
+    }
+
+    pub(super) fn close(&self) {
+        self.closing.store(true, Release);
+    }
+
+    pub(super) fn ask_to_reopen(&self) {
+        self.reopen.store(true, Release);
+    }
+
+    pub(super) fn flush(&self, time_max: Duration, writer: &Thread) -> bool {
+        let bound = Instant::now() + time_max;
+        let mut flushes = self.flushes.lock();
+        flushes.asked += 1;
+        let own = flushes.asked;
+        writer.unpark();
+        while flushes.done < own && !self.flushed.wait_until(&mut flushes, bound).timed_out() {}
+        flushes.done >= own
+    }
+
+    fn say_done(&self, asked: u64) {
+        let mut flushes = self.flushes.lock();
+        if flushes.done < asked {
+            flushes.done = asked;
+            self.flushed.notify_all();
+        }
+    }
+}

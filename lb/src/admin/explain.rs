@@ -1,0 +1,92 @@
+//! `GET /explain`: what such a request asks for.
+//!
+//! Invariants: pure; what is not understood is refused with a sentence, so that nobody takes the answer to another question for his.
+
+use http::header::HOST;
+use http::{HeaderName, HeaderValue, StatusCode, Uri};
+
+use super::answer::Answer;
+use crate::control::{ExplainRequest, Handle};
+
+pub(super) async fn answer(handle: &Handle, query: Option<&str>) -> Answer {
+    match parse(query.unwrap_or_default()) {
+        Ok(request) => handle.explain(request).await.map_or_else(Answer::from, |explained| Answer::json(&explained)),
+        Err(sentence) => Answer::failure(StatusCode::BAD_REQUEST, &sentence),
+    }
+}
+
+/// `key`, `pool`, `host`, `path` and `client_ip` once each, `header=NAME:VALUE` as often as one likes.
+fn parse(query: &str) -> Result<ExplainRequest, String> {
+    let mut request = ExplainRequest::default();
+    let mut seen = Vec::new();
+    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+        if name != "header" && seen.contains(&name) {
+            return Err(format!("{name} is given twice"));
+        }
+        match &*name {
+            "key" => request.key = Some(value.into_owned().into_bytes()),
+            "pool" => request.pool = Some(value.into_owned()),
+            "host" => {
+                let host = HeaderValue::from_str(&value).map_err(|_| format!("{value:?} is no host"))?;
+                request.headers.insert(HOST, host);
+            }
+            "path" => {
+                let is_path = |path: &Uri| path.authority().is_none() && value.starts_with('/');
+                let path = value.parse().ok().filter(is_path);
+                request.path =
+                    path.ok_or_else(|| format!("path is {value:?}: it begins with / and may have a query"))?;
+            }
+            "client_ip" => {
+                request.client_ip = value.parse().map_err(|_| format!("client_ip is {value:?}: no IP address"))?;
+            }
+            "header" => {
+                let pair = value.split_once(':').and_then(|(name, value)| {
+                    let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+                    Some((name, HeaderValue::from_str(value.trim()).ok()?))
+                });
+                let (name, value) = pair.ok_or_else(|| format!("header is {value:?}: write NAME:VALUE"))?;
+                request.headers.append(name, value);
+            }
+            other => {
+                return Err(format!(
+                    "unknown parameter {other:?}; known here: key, pool, host, path, client_ip, header (NAME:VALUE)"
+                ));
+            }
+        }
+        seen.push(name);
+    }
+    Ok(request)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_query_is_a_request_that_somebody_thinks_of() {
+        let query =
+            "key=a%20b&pool=p&host=a.test&path=/x%3Fuser%3D1&client_ip=10.1.2.3&header=x-key:%20k&header=x-key:l";
+        let request = parse(query).unwrap();
+        assert_eq!((request.key.as_deref(), request.pool.as_deref()), (Some(&b"a b"[..]), Some("p")));
+        assert_eq!((request.path.to_string().as_str(), request.client_ip), ("/x?user=1", [10, 1, 2, 3].into()));
+        assert_eq!(request.headers["host"], "a.test");
+        assert_eq!(request.headers.get_all("x-key").iter().collect::<Vec<_>>(), ["k", "l"]);
+        assert_eq!(parse("").unwrap().key, None);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_refused() {
+        for (query, part) in [
+            ("keey=a", "\"keey\""),
+            ("key=a&key=b", "twice"),
+            ("path=x", "begins with /"),
+            ("path=http://a/b", "begins with /"),
+            ("client_ip=a.b", "no IP address"),
+            ("header=x", "NAME:VALUE"),
+            ("header=x%20y:z", "NAME:VALUE"),
+            ("host=a%0ab", "no host"),
+        ] {
+            assert!(parse(query).unwrap_err().contains(part), "{query}");
+        }
+    }
+}

@@ -1,0 +1,131 @@
+//! `lb explain`: asks the balancer that runs where a request would go.
+//!
+//! Invariant: with `--json` what the admin port answered goes out as it came.
+
+use std::fmt::Write as _;
+
+use clap::Args as ClapArgs;
+use serde_json::Value;
+
+use super::CliError;
+use super::inspect::print;
+use super::running::{asked, list, text};
+use crate::config::Admin;
+
+/// A request that somebody thinks of.
+#[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
+pub struct Explain {
+    /// What the request is hashed by; without it, what `hash_on` finds in the request
+    pub key: Option<String>,
+    /// The pool that it is for; without it, the one that the routes lead to
+    #[arg(long, value_name = "NAME")]
+    pub pool: Option<String>,
+    /// Its host
+    #[arg(long)]
+    pub host: Option<String>,
+    /// Its path, with or without a query
+    #[arg(long)]
+    pub path: Option<String>,
+    /// A header that it has; may be repeated
+    #[arg(long, value_name = "NAME:VALUE")]
+    pub header: Vec<String>,
+    /// The address it comes from
+    #[arg(long, value_name = "IP")]
+    pub client_ip: Option<String>,
+}
+
+pub(super) fn explain(admin: &Admin, question: &Explain, as_json: bool) -> Result<(), CliError> {
+    let answer = asked(admin, &question.path_and_query())?;
+    print(&if as_json { answer.to_string() } else { page(&answer) });
+    Ok(())
+}
+
+fn page(answer: &Value) -> String {
+    let mut page = String::new();
+    let request = match (answer["key"].as_str(), answer["hash"].as_str()) {
+        (Some(key), Some(hash)) => format!("a request with key {key:?} (hash {hash})"),
+        _ => "a request".to_owned(),
+    };
+    let _ = match answer["backend"].as_str() {
+        Some(backend) => writeln!(page, "{request} would go to {backend}"),
+        None => writeln!(page, "{request} would go nowhere: {}", text(&answer["reason"])),
+    };
+    let (pool, strategy, version) =
+        (text(&answer["pool"]), text(&answer["strategy"]), text(&answer["strategy_version"]));
+    let _ = writeln!(page, "pool {pool:14} {strategy} {version}, generation {}", answer["generation"]);
+    if answer["picked_by"] == "fallback" {
+        let _ = writeln!(page, "picked by           lb's own fallback: {}", text(&answer["reason"]));
+    }
+    for backend in list(&answer["backends"]) {
+        let state = if backend["eligible"] == true { "eligible" } else { "not eligible" };
+        let latency = backend["ewma_latency_ms"].as_f64().map(|ms| format!(", {ms:.3} ms")).unwrap_or_default();
+        let (name, weight, in_flight) = (text(&backend["backend"]), &backend["weight"], &backend["in_flight"]);
+        let _ = writeln!(page, "backend {name:11} {state}, weight {weight}, {in_flight} in flight{latency}");
+    }
+    if !answer["strategy_says"].is_null() {
+        let _ = writeln!(page, "the strategy says   {}", answer["strategy_says"]);
+    }
+    page
+}
+
+// === impl Explain ===
+
+impl Explain {
+    fn path_and_query(&self) -> String {
+        let mut query = form_urlencoded::Serializer::new(String::new());
+        let Self { key, pool, host, path, header, client_ip } = self;
+        let single = [("key", key), ("pool", pool), ("host", host), ("path", path), ("client_ip", client_ip)];
+        for (name, value) in single.into_iter().filter_map(|(name, value)| Some((name, value.as_ref()?))) {
+            query.append_pair(name, value);
+        }
+        for header in header {
+            query.append_pair("header", header);
+        }
+        format!("/explain?{}", query.finish())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_question_is_a_query() {
+        let mut question = Explain {
+            key: Some("a b&".into()),
+            pool: None,
+            host: None,
+            path: None,
+            header: Vec::new(),
+            client_ip: None,
+        };
+        assert_eq!(question.path_and_query(), "/explain?key=a+b%26");
+        (question.key, question.header) = (None, vec!["x-a: 1".into(), "x-b:2".into()]);
+        assert_eq!(question.path_and_query(), "/explain?header=x-a%3A+1&header=x-b%3A2");
+    }
+
+    #[test]
+    fn an_answer_says_where_and_why() {
+        let answer = json!({
+            "pool": "default", "generation": 3, "strategy": "ring", "strategy_version": "1", "key": "a", "hash": "00ff",
+            "backend": "b1", "picked_by": "fallback", "reason": "not_eligible", "strategy_says": {"point": 1},
+            "backends": [
+                { "backend": "b1", "eligible": true, "weight": 1, "in_flight": 2, "ewma_latency_ms": 0.25 },
+                { "backend": "b2", "eligible": false, "weight": 1, "in_flight": 0, "ewma_latency_ms": null },
+            ],
+        });
+        let wanted = "\
+a request with key \"a\" (hash 00ff) would go to b1
+pool default        ring 1, generation 3
+picked by           lb's own fallback: not_eligible
+backend b1          eligible, weight 1, 2 in flight, 0.250 ms
+backend b2          not eligible, weight 1, 0 in flight
+the strategy says   {\"point\":1}
+";
+        assert_eq!(page(&answer), wanted);
+        let nowhere = json!({ "pool": "p", "backend": null, "reason": "no_backend" });
+        assert!(page(&nowhere).starts_with("a request would go nowhere: no_backend\n"));
+    }
+}
