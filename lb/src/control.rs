@@ -16,6 +16,7 @@ mod pools;
 mod preflight;
 mod probation;
 mod reload;
+mod ring;
 mod scratch;
 mod standing;
 mod start;
@@ -28,11 +29,12 @@ pub use command::{
     Add, AttachedBackend, BackendStatus, Change, ControlError, Handle, OverlayStatus, PoolStatus, Remove, Replicas,
     Status,
 };
-pub use plugins::{FoundStrategy, LoadedStrategy};
+pub use plugins::{FoundStrategy, LoadedStrategy, OfferedStrategy};
 pub use preflight::{Preflight, preflight};
 pub use reload::{
     LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
     ReloadStatus, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
+pub use ring::{Ring, RingArc};
 pub use start::{CheckReport, Control, Options, StartError, StartReport, check, list_strategies, start};
 pub use watch::WatchStatus;

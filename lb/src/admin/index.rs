@@ -10,6 +10,8 @@ look
   GET  /rep                          the replicas of the pool default, as the course has it
   GET  /backends                     every backend with its state, as JSON
   GET  /status                       generation, strategies, runtime changes, as JSON
+  GET  /strategies                   what can be put in charge by its name, and what is, as JSON
+  GET  /ring                         the ring of the strategy in charge, if it tells of one; ?pool=NAME
   GET  /events                       one event a second, as JSON: what browsers draw at /
   GET  /metrics                      for Prometheus
   GET  /healthz                      200 while lb itself is in order
