@@ -17,6 +17,7 @@ mod page;
 mod reload;
 mod server;
 mod session;
+mod strategies;
 mod tick;
 
 pub use server::{BindError, Listener, Server, Shared, bind};

@@ -18,6 +18,7 @@ mod pools;
 mod preflight;
 mod probation;
 mod reload;
+mod ring;
 mod scratch;
 mod settings;
 mod standing;
@@ -33,11 +34,12 @@ pub use command::{
 };
 pub use explain::{Candidate, ExplainRequest, Explanation};
 pub use options::Options;
-pub use plugins::{FoundStrategy, LoadedStrategy};
+pub use plugins::{FoundStrategy, LoadedStrategy, OfferedStrategy};
 pub use preflight::{Preflight, preflight};
 pub use reload::{
     LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
     ReloadStatus, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
+pub use ring::{Ring, RingArc};
 pub use start::{CheckReport, Control, StartError, StartReport, check, list_strategies, start};
 pub use watch::WatchStatus;

@@ -16,7 +16,7 @@ use super::backends::{Target, pool_of};
 use super::events::{Events, last_seen};
 use super::index::INDEX;
 use super::server::Shared;
-use super::{course, explain, health, page, reload};
+use super::{course, explain, health, page, reload, strategies};
 use crate::config::DEFAULT_POOL;
 use crate::telemetry::CONTENT_TYPE;
 
@@ -29,7 +29,7 @@ const DISCARD_BYTES_MAX: usize = 16 << 20;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Every route with its methods; `{id}` stands for one segment.
-pub(super) const ROUTES: [(&str, &str); 18] = [
+pub(super) const ROUTES: [(&str, &str); 20] = [
     ("/", "GET, HEAD"),
     ("/rep", "GET, HEAD"),
     ("/add", "POST"),
@@ -40,6 +40,8 @@ pub(super) const ROUTES: [(&str, &str); 18] = [
     ("/status", "GET, HEAD"),
     ("/backends", "GET, HEAD"),
     ("/explain", "GET, HEAD"),
+    ("/strategies", "GET, HEAD"),
+    ("/ring", "GET, HEAD"),
     ("/events", "GET"),
     ("/reload", "POST"),
     ("/rollback", "POST"),
@@ -119,6 +121,8 @@ async fn route(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
         "/status" => shared.handle.status().await.map_or_else(Answer::from, |status| Answer::json(&status)),
         "/backends" => shared.handle.backends().await.map_or_else(Answer::from, |backends| Answer::json(&backends)),
         "/explain" => explain::answer(&shared.handle, head.uri.query()).await,
+        "/strategies" => strategies::list(&shared.handle).await,
+        "/ring" => strategies::ring(&shared.handle, head.uri.query()).await,
         "/reload" => reload::answer(&shared.handle, head.uri.query(), body).await,
         "/rollback" => reload::answer_rollback(&shared.handle, head.uri.query()).await,
         "/login" if is_reading(&head.method) => page::home(None),

@@ -53,9 +53,9 @@ struct State {
     closed: bool,
 }
 
-/// The body of an answer: the past, then what comes.
+/// The body of an answer: the past, then what comes. All viewers share the bytes.
 pub(super) struct Events {
-    past: Option<Bytes>,
+    past: VecDeque<Bytes>,
     news: mpsc::Receiver<Bytes>,
 }
 
@@ -113,9 +113,8 @@ impl Feed {
         state.viewers.push(viewer);
         // a number beyond ours is of an lb before this one
         let seen = seen.filter(|seen| *seen <= state.number).unwrap_or(0);
-        let mut past = OPENING.to_vec();
-        state.past.iter().filter(|(number, _)| *number > seen).for_each(|(_, event)| past.extend_from_slice(event));
-        Ok(Events { past: Some(past.into()), news })
+        let missed = state.past.iter().filter(|(number, _)| *number > seen).map(|(_, event)| event.clone());
+        Ok(Events { past: std::iter::once(Bytes::from_static(OPENING)).chain(missed).collect(), news })
     }
 
     fn is_watched(&self) -> bool {
@@ -176,7 +175,7 @@ impl Body for Events {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Infallible>>> {
-        match self.past.take() {
+        match self.past.pop_front() {
             Some(past) => Poll::Ready(Some(Ok(Frame::data(past)))),
             None => self.news.poll_recv(context).map(|event| event.map(|event| Ok(Frame::data(event)))),
         }
@@ -200,11 +199,14 @@ mod tests {
         feed.send(b"{1}");
         let mut events = feed.join(None).unwrap_or_else(|_| panic!("no place"));
         feed.send(b"{2}");
-        assert_eq!(next(&mut events).await.unwrap(), "retry: 2000\n\nid: 1\nevent: tick\ndata: {1}\n\n");
+        assert_eq!(next(&mut events).await.unwrap(), "retry: 2000\n\n");
+        assert_eq!(next(&mut events).await.unwrap(), "id: 1\nevent: tick\ndata: {1}\n\n");
         assert_eq!(next(&mut events).await.unwrap(), "id: 2\nevent: tick\ndata: {2}\n\n");
         let mut again = feed.join(Some(1)).unwrap_or_else(|_| panic!("no place"));
-        assert_eq!(next(&mut again).await.unwrap(), "retry: 2000\n\nid: 2\nevent: tick\ndata: {2}\n\n");
+        assert_eq!(next(&mut again).await.unwrap(), "retry: 2000\n\n");
+        assert_eq!(next(&mut again).await.unwrap(), "id: 2\nevent: tick\ndata: {2}\n\n");
         let mut stranger = feed.join(Some(77)).unwrap_or_else(|_| panic!("no place"));
+        assert_eq!(next(&mut stranger).await.unwrap(), "retry: 2000\n\n");
         assert!(next(&mut stranger).await.unwrap().contains("{1}"), "its number is of an earlier lb");
         feed.close();
         assert_eq!((next(&mut events).await, next(&mut again).await), (None, None));

@@ -12,6 +12,8 @@ look
   GET  /status                       generation, strategies, runtime changes, as JSON
   GET  /explain                      where a request would go, and why, as JSON: ?key=K, ?pool=NAME, ?host=, ?path=,
                                      ?client_ip=, ?header=NAME:VALUE
+  GET  /strategies                   what can be put in charge by its name, and what is, as JSON
+  GET  /ring                         the ring of the strategy in charge, if it tells of one; ?pool=NAME
   GET  /events                       one event a second, as JSON: what browsers draw at /
   GET  /metrics                      for Prometheus
   GET  /healthz                      200 while lb itself is in order

@@ -18,10 +18,19 @@ use super::session::{no_cookie, random};
 
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     let page = include_str!("page/page.html").replace("{{style}}", STYLE);
-    page.replace("{{script}}", include_str!("page/page.js"))
+    page.replace("{{script}}", SCRIPT)
 });
 static LOGIN: LazyLock<String> = LazyLock::new(|| include_str!("page/login.html").replace("{{style}}", STYLE));
 const STYLE: &str = include_str!("page/style.css");
+/// One script, divided by ideas: what the parts are made with, what comes in, three pictures of it, and what drives all.
+const SCRIPT: &str = concat!(
+    include_str!("page/base.js"),
+    include_str!("page/news.js"),
+    include_str!("page/chart.js"),
+    include_str!("page/ring.js"),
+    include_str!("page/pools.js"),
+    include_str!("page/main.js"),
+);
 
 /// Whether the client is one that shows HTML. Programs say `*/*` or nothing, and get text.
 pub(super) fn is_wanted(head: &request::Parts) -> bool {

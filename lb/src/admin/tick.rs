@@ -60,6 +60,8 @@ struct Pool<'a> {
     strategy: &'a str,
     version: &'a str,
     sha256: Option<&'a str>,
+    /// Instance and epoch of its list: the ring is the same while they are.
+    picker: [u64; 2],
     standing: &'a str,
     probation_left_ms: Option<u64>,
     rollback_to: Option<&'a str>,
@@ -138,6 +140,7 @@ impl<'a> Pool<'a> {
             strategy: &pool.strategy,
             version: &pool.strategy_version,
             sha256: pool.strategy_sha256.as_deref(),
+            picker: [pool.strategy_instance, pool.members_epoch],
             standing: pool.strategy_standing,
             probation_left_ms: pool.probation_left_ms,
             rollback_to: pool.rollback_to.as_deref(),

@@ -265,6 +265,8 @@ impl Actor {
             Command::Status(answer) => drop(answer.send(self.status())),
             Command::Backends(answer) => drop(answer.send(self.backends())),
             Command::Explain(request, answer) => self.explain(request, answer),
+            Command::Strategies(answer) => self.tell_strategies(answer),
+            Command::Ring { pool, answer } => self.tell_ring(&pool, answer),
             Command::Change { pool, id, change, answer } => self.change(&pool, &id, change, answer),
             Command::Settled(answer) => self.join_all(answer),
             // Answered where the loop ends.

@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, oneshot};
 
 use super::explain::{ExplainRequest, Explanation};
+use super::plugins::OfferedStrategy;
 use super::reload::{ReloadError, ReloadReport, ReloadRequest, ReloadStatus, Trigger};
+use super::ring::Ring;
 use super::watch::WatchStatus;
 
 /// The way to the control actor. Cheap to clone.
@@ -113,6 +115,10 @@ pub struct PoolStatus {
     pub strategy: String,
     pub strategy_version: String,
     pub strategy_sha256: Option<String>,
+    /// Tells the instance from every other one of this process.
+    pub strategy_instance: u64,
+    /// Of the newest list that the strategy was given: another one after every change of ids, addresses, weights or their order.
+    pub members_epoch: u64,
     /// "on_probation", "proven" or "failed" (and there was none to put back).
     pub strategy_standing: &'static str,
     /// How long it is still watched.
@@ -152,6 +158,11 @@ pub(super) enum Command {
     Status(oneshot::Sender<Status>),
     Backends(oneshot::Sender<Vec<BackendStatus>>),
     Explain(Box<ExplainRequest>, oneshot::Sender<Result<Explanation, ControlError>>),
+    Strategies(oneshot::Sender<Vec<OfferedStrategy>>),
+    Ring {
+        pool: String,
+        answer: oneshot::Sender<Result<Ring, ControlError>>,
+    },
     Change {
         pool: String,
         id: String,
@@ -208,6 +219,17 @@ impl Handle {
     /// Where a request would go now, and why. It waits for the builder, where plugins explain themselves.
     pub async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ControlError> {
         self.ask(|answer| Command::Explain(Box::new(request), answer)).await?
+    }
+
+    /// What can be put in charge by its name.
+    pub async fn strategies(&self) -> Result<Vec<OfferedStrategy>, ControlError> {
+        self.ask(Command::Strategies).await
+    }
+
+    /// The ring that a pool's strategy tells of itself, if it tells of one. Answers when the builder has time for it.
+    pub async fn ring(&self, pool: &str) -> Result<Ring, ControlError> {
+        let pool = pool.to_owned();
+        self.ask(|answer| Command::Ring { pool, answer }).await?
     }
 
     pub async fn change(&self, pool: &str, id: &str, change: Change) -> Result<BackendStatus, ControlError> {

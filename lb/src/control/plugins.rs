@@ -3,6 +3,7 @@
 //! Every error says which pool and which key of the configuration it is about. Invariant: whatever here calls into a plugin runs on
 //! the thread that the caller chose for it (the builder; in `lb check` the only thread there is).
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -40,6 +41,14 @@ pub struct FoundStrategy {
     pub shadowed_by: Option<PathBuf>,
     /// Why it was refused, one sentence.
     pub error: Option<String>,
+}
+
+/// A library that can be asked for by name.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct OfferedStrategy {
+    /// What it has to call itself.
+    pub name: String,
+    pub path: PathBuf,
 }
 
 /// Finds a pool's plugin and takes it as far as one can without running it.
@@ -160,11 +169,7 @@ pub(super) fn list(loader: &Loader, directories: &[PathBuf]) -> Vec<FoundStrateg
             continue;
         }
         searched.push(real);
-        let mut paths: Vec<PathBuf> = std::fs::read_dir(directory)
-            .map(|entries| entries.flatten().map(|entry| entry.path()).filter(|path| is_candidate(path)).collect())
-            .unwrap_or_default();
-        paths.sort();
-        for path in paths {
+        for path in libraries(directory).filter(|path| is_candidate(path)) {
             let file = path.file_name();
             let shadowed_by = found.iter().find(|other| other.path.file_name() == file).map(|other| other.path.clone());
             found.push(FoundStrategy { shadowed_by, ..describe(loader, path) });
@@ -173,14 +178,36 @@ pub(super) fn list(loader: &Loader, directories: &[PathBuf]) -> Vec<FoundStrateg
     found
 }
 
+/// What a balancer that runs may be asked for by name, sorted. Nothing is opened, because what a library does then it would do here:
+/// whether it is any good, a reload finds out in a child.
+pub(super) fn offered(directories: &[PathBuf]) -> Vec<OfferedStrategy> {
+    let mut first = BTreeMap::new();
+    for path in directories.iter().flat_map(|directory| libraries(directory)) {
+        if let Some(name) = name_of(&path) {
+            // the first file found counts, also when it is broken
+            first.entry(name.to_owned()).or_insert(path);
+        }
+    }
+    let found = first.into_iter().filter(|(_, path)| is_candidate(path));
+    found.map(|(name, path)| OfferedStrategy { name, path }).collect()
+}
+
+/// What is called `lib….so` in a folder, sorted.
+fn libraries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut paths: Vec<PathBuf> = entries.filter(|path| name_of(path).is_some()).collect();
+    paths.sort();
+    paths.into_iter()
+}
+
+/// By which a library is asked for.
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_prefix("lib")?.strip_suffix(".so")
+}
+
+/// Looked for in the bytes and not in the symbol table, so that a damaged strategy is shown with what is wrong with it.
 fn is_candidate(path: &Path) -> bool {
-    let is_named_so = path
-        .file_name()
-        .and_then(|name| name.to_str())
-        .is_some_and(|name| name.starts_with("lib") && name.ends_with(".so"));
-    // Looked for in the bytes and not in the symbol table, so that a damaged strategy is shown with what is wrong with it.
-    is_named_so
-        && path.is_file()
+    path.is_file()
         && std::fs::read(path).is_ok_and(|bytes| bytes.windows(ENTRY_SYMBOL.len()).any(|window| window == ENTRY_SYMBOL))
 }
 
@@ -195,18 +222,15 @@ fn describe(loader: &Loader, path: PathBuf) -> FoundStrategy {
             error: None,
             path,
         },
-        Err(error) => {
-            let stem = path.file_stem().unwrap_or_default().to_string_lossy();
-            FoundStrategy {
-                name: stem.strip_prefix("lib").unwrap_or(&stem).to_owned(),
-                version: None,
-                sha256: None,
-                expectation: None,
-                shadowed_by: None,
-                error: Some(error.reason),
-                path,
-            }
-        }
+        Err(error) => FoundStrategy {
+            name: name_of(&path).unwrap_or_default().to_owned(),
+            version: None,
+            sha256: None,
+            expectation: None,
+            shadowed_by: None,
+            error: Some(error.reason),
+            path,
+        },
     }
 }
 

@@ -166,3 +166,61 @@ fn a_browser_signs_in_with_the_token_and_out_again() {
     refused.0.read_to_string(&mut rest).unwrap();
     assert!(!rest.contains("event: tick"));
 }
+
+#[test]
+fn a_ring_is_told_by_strategies_that_have_one() {
+    let servers = [mock("a"), mock("b")];
+    let list = backends(&[("a", servers[0].addr), ("b", servers[1].addr)]);
+    let balancer = Balancer::start(&format!("{CONFIG}{list}"));
+    let ring = |query: &str| -> Value {
+        let answer = get(balancer.admin, &format!("/ring{query}"));
+        assert_eq!(answer.status, 200, "{}", answer.body);
+        serde_json::from_str(&answer.body).unwrap()
+    };
+    let none = ring("");
+    assert_eq!((&none["strategy"], &none["arcs"]), (&"round_robin".into(), &Value::Null), "{none}");
+
+    for (name, points) in [("consistent_hash", 320), ("assignment_ring", 18)] {
+        let body = format!(r#"{{"strategy":{{"name":"{name}"}}}}"#);
+        assert_eq!(send(balancer.admin, "POST", "/reload", &[], &body).status, 200);
+        let told = ring("?pool=default");
+        assert_eq!((&told["strategy"], &told["backends"]), (&name.into(), &serde_json::json!(["a", "b"])));
+        assert_eq!((told["arcs"].as_array().unwrap().len(), &told["problem"]), (points, &Value::Null));
+        let before = Events::open(balancer.admin, &[]).until("the ring's number", |event| {
+            event["pools"][0]["picker"] == serde_json::json!([told["strategy_instance"], told["members_epoch"]])
+        });
+        assert_eq!(before["pools"][0]["strategy"], name);
+    }
+    let heavier = send(balancer.admin, "POST", "/backends/a/weight", &[], r#"{"weight":2}"#);
+    assert_eq!(heavier.status, 200);
+    assert_eq!(send(balancer.admin, "POST", "/reload", &[], r#"{"strategy":{"name":"consistent_hash"}}"#).status, 200);
+    assert_eq!(ring("")["arcs"].as_array().unwrap().len(), 480, "as many more points as weight");
+
+    for (query, status) in [("?pool=none", 404), ("?pol=default", 400)] {
+        assert_eq!(get(balancer.admin, &format!("/ring{query}")).status, status, "{query}");
+    }
+}
+
+#[test]
+fn the_strategies_that_can_be_named_are_told() {
+    let folder = crate::harness::folder(CONFIG);
+    let plugins = folder.path().join("plugins");
+    std::fs::create_dir(&plugins).unwrap();
+    let built = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    for name in ["libround_robin.so", "libleast_connections.so"] {
+        std::fs::copy(built.join(name), plugins.join(name)).unwrap();
+    }
+    // another library, and a text of that name
+    std::fs::copy("/proc/self/exe", plugins.join("other.so")).unwrap();
+    std::fs::write(plugins.join("libtext.so"), "lb_strategy_entry").unwrap();
+    std::fs::write(plugins.join("libbroken.so"), "lb_strategy_entry_v1 and nothing more").unwrap();
+    let balancer = Balancer::start_in(folder, &["--set", &format!("plugin_dirs=[{plugins:?}]")]);
+    let told: Value = serde_json::from_str(&get(balancer.admin, "/strategies").body).unwrap();
+    let named: Vec<_> = told["strategies"].as_array().unwrap().iter().collect();
+    let in_folder = |one: &&&Value| one["path"].as_str().unwrap().starts_with(plugins.to_str().unwrap());
+    let names: Vec<_> = named.iter().filter(in_folder).map(|one| one["name"].as_str().unwrap()).collect();
+    assert_eq!(names, ["broken", "least_connections", "round_robin"], "none was opened, so none is refused");
+    assert_eq!(told["in_charge"][0]["name"], "round_robin");
+    let refused = send(balancer.admin, "POST", "/reload", &[], r#"{"strategy":{"name":"broken"}}"#);
+    assert_eq!(refused.status, 422);
+}

@@ -12,4 +12,4 @@ pub mod ffi;
 pub mod strategy;
 
 pub use ffi::lent::{Backend, Backends, Finish, Host, LogLevel, Outcome, Request, Slot};
-pub use strategy::{Error, NoOptions, Pick, StateSchema, Strategy, Tick};
+pub use strategy::{Error, NoOptions, Pick, RING_ARCS_MAX, StateSchema, Strategy, Tick};

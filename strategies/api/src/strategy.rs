@@ -63,10 +63,19 @@ pub trait Strategy: Send + Sync + Sized + 'static {
     }
 
     /// Why this request would go where, as JSON. Decide as `pick` would and change nothing.
+    ///
+    /// Asked about a request without a key, a strategy with a ring may tell all of it under `ring`, and `lb`'s live page draws it: at
+    /// most [`RING_ARCS_MAX`] arcs clockwise, each `[end, backend]` or `[end, backend, requests]`. `end` is the arc's last place as a
+    /// part of the circle, 0 to 1 and never less than the one before, where it begins (the first begins at the last one's end);
+    /// `backend` the index of its owner in the list, eligible or not, for a request goes on to the first arc whose owner may serve;
+    /// `requests` the part of all requests that begin in it, where that is not the arc's length.
     fn explain(&self, _picker: &Self::Picker, _backends: &Backends<'_>, _request: &Request<'_>) -> String {
         String::new()
     }
 }
+
+/// Arcs of a ring that [`Strategy::explain`] tells, at most: more cannot be told apart in a picture.
+pub const RING_ARCS_MAX: usize = 1 << 14;
 
 /// A decision.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

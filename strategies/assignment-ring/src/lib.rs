@@ -128,8 +128,14 @@ impl Strategy for AssignmentRing {
         let shares: Map<_, _> =
             shares.iter().enumerate().map(|(owner, share)| (name(owner).to_owned(), json!(share))).collect();
         let Some(slot) = self.requests.slot_of(request) else {
-            return json!({ "pick": "fallback", "reason": "the request has no key", "shares": shares, "clashes": clashes })
-                .to_string();
+            return json!({
+                "pick": "fallback",
+                "reason": "the request has no key",
+                "shares": shares,
+                "clashes": clashes,
+                "ring": ring.arcs(self.requests.ids_by_slot()),
+            })
+            .to_string();
         };
         let found = ring.walk(slot, |owner| is_eligible(owner) && !request.is_tried(owner));
         let mut walked_over: Vec<&str> = Vec::new();

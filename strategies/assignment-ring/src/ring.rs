@@ -3,7 +3,7 @@
 //! Invariants: no two virtual servers share a slot; the placement depends on numbers and names of the members, not on the list's order
 //! (but for members whose name has no number, which are numbered by their position).
 
-use lb_strategy::{Backends, Error};
+use lb_strategy::{Backends, Error, RING_ARCS_MAX};
 use serde::Deserialize;
 
 use crate::expression::Expression;
@@ -125,6 +125,26 @@ impl Ring {
         }
         let next = self.owners[home..].iter().chain(&self.owners[..home]).enumerate().skip(1);
         next.map(|(passed, &owner)| (passed, owner as usize)).find(|&(_, owner)| may_serve(owner))
+    }
+
+    /// The arcs for a picture, one for each virtual server: where it ends, as a part of the circle, whose it is, and the part of all
+    /// requests that begin in it, of so many `at_slot` each. `None` where they are too many.
+    pub(crate) fn arcs(&self, at_slot: &[u32]) -> Option<Vec<(f64, u32, f64)>> {
+        if self.points.len() > RING_ARCS_MAX {
+            return None;
+        }
+        let mut begin = vec![0_u64; self.points.len()];
+        self.homes.iter().zip(at_slot).for_each(|(&home, &requests)| {
+            if let Some(begin) = begin.get_mut(home as usize) {
+                *begin += u64::from(requests);
+            }
+        });
+        let all: u64 = at_slot.iter().map(|&requests| u64::from(requests)).sum();
+        // ten digits are finer than any picture
+        let part = |of: u64, all: u64| (of as f64 / all as f64 * 1e10).round() / 1e10;
+        let end = |slot: u32| part(u64::from(slot) + 1, self.homes.len() as u64);
+        let arcs = self.points.iter().zip(&self.owners).zip(&begin);
+        Some(arcs.map(|((&slot, &owner), &begin)| (end(slot), owner, part(begin, all))).collect())
     }
 
     /// The virtual server `passed` steps from where a request of `slot` begins: its slot and its backend's index.

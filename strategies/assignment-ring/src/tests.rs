@@ -232,6 +232,18 @@ fn explain_names_slot_and_backend_of_the_pick() {
 }
 
 #[test]
+fn the_ring_that_is_told_has_the_sheets_slots_and_the_exact_shares() {
+    let words = Requests::seeded(1).ask().without_key().explain(&picker(&servers(1..=3), &json!({}))).unwrap();
+    let words: Value = serde_json::from_str(&words).unwrap();
+    let arcs: Vec<(f64, usize, f64)> = serde_json::from_value(words["ring"].clone()).unwrap();
+    // Phi(1, 0) = 26 is the first slot taken, and an arc ends behind its slot
+    assert_eq!((arcs.len(), arcs[0].0, arcs[0].1), (27, 27.0 / 512.0, 0));
+    assert!(arcs.windows(2).all(|pair| pair[0].0 < pair[1].0) && arcs[26].0 == 115.0 / 512.0, "{arcs:?}");
+    let share = |server: usize| arcs.iter().filter(|arc| arc.1 == server).map(|arc| arc.2).sum::<f64>();
+    assert_percent(&[share(0), share(1), share(2)], &[84.37, 4.69, 10.94], "told arcs");
+}
+
+#[test]
 fn a_ring_that_is_full_is_refused_with_the_way_out() {
     let instance = strategy(&TABLE, &json!({})).unwrap();
     assert!(servers(1..=56).picker(&instance).is_ok());

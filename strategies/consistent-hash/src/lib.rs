@@ -16,7 +16,7 @@
 
 use std::sync::{Arc, Mutex, PoisonError};
 
-use lb_strategy::{Backends, Error, Host, Pick, Request, Strategy};
+use lb_strategy::{Backends, Error, Host, Pick, RING_ARCS_MAX, Request, Strategy};
 use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -98,7 +98,8 @@ impl Strategy for ConsistentHash {
 
     fn explain(&self, view: &View, backends: &Backends<'_>, request: &Request<'_>) -> String {
         let Some(hash) = request.hash() else {
-            return json!({ "pick": "fallback", "reason": "the request has no key" }).to_string();
+            return json!({ "pick": "fallback", "reason": "the request has no key", "ring": view.0.arcs() })
+                .to_string();
         };
         let ring = &view.0;
         let name = |owner: usize| backends.get(owner).map_or("", |backend| backend.name());
@@ -199,6 +200,21 @@ impl Ring {
     #[inline]
     fn owner_or_none(&self, at: usize) -> Option<usize> {
         (!self.owners.is_empty()).then(|| self.owner(at))
+    }
+
+    /// The arcs for a picture: where each ends, as a part of the circle, and whose it is. One for each point, or, where those are too
+    /// many, as many equal ones as there may be, each with the owner of its middle.
+    fn arcs(&self) -> Vec<(f64, usize)> {
+        // ten digits are finer than any picture
+        let part = |position: f64| (position * 1e10).round() / 1e10;
+        if self.points.len() <= RING_ARCS_MAX {
+            let ends = self.points.iter().map(|&point| part(point as f64 / 2_f64.powi(64)));
+            return ends.zip(self.owners.iter().map(|&owner| owner as usize)).collect();
+        }
+        let length = u64::MAX / RING_ARCS_MAX as u64;
+        let middles = (0..RING_ARCS_MAX as u64).map(|arc| arc * length + length / 2);
+        let ends = (1..=RING_ARCS_MAX).map(|arc| part(arc as f64 / RING_ARCS_MAX as f64));
+        ends.zip(middles.map(|middle| self.owner(self.at_or_after(middle)))).collect()
     }
 }
 

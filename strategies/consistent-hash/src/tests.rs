@@ -280,3 +280,45 @@ fn options_out_of_range_or_unknown_are_refused_by_name() {
         assert!(error.contains(word), "{error}");
     }
 }
+
+/// The part of each backend of the ring that `explain` tells, by lengths of arcs.
+fn told_parts(world: &World) -> (usize, Vec<f64>) {
+    let words = Requests::seeded(1).ask().without_key().explain(&picker(world)).expect("it explains");
+    let words: Value = serde_json::from_str(&words).expect("JSON");
+    let arcs = words["ring"].as_array().expect("a ring");
+    let mut parts = vec![0.0; world.len()];
+    let mut begin = arcs.last().expect("arcs")[0].as_f64().expect("an end") - 1.0;
+    for arc in arcs {
+        let end = arc[0].as_f64().expect("an end");
+        parts[arc[1].as_u64().expect("a backend") as usize] += end - begin;
+        begin = end;
+    }
+    (arcs.len(), parts)
+}
+
+#[test]
+fn the_ring_that_is_told_is_the_one_that_picks() {
+    let names = ["Server 1", "Server 2", "Server 3"];
+    let (arcs, parts) = told_parts(&World::named(names));
+    // the lengths that Python has, as above
+    let exact = [5896744742070277196_u64, 5883655180987825508, 6666344150651448912];
+    assert_eq!(arcs, 480);
+    for (part, exact) in parts.iter().zip(exact) {
+        assert!((part - exact as f64 / 2_f64.powi(64)).abs() < 1e-7, "{part} and {exact}");
+    }
+    let keyed = Requests::seeded(1).ask().explain(&picker(&World::named(names))).expect("it explains");
+    assert!(!keyed.contains("\"ring\""), "about one key it is not asked for all");
+}
+
+#[test]
+fn a_ring_of_too_many_points_is_told_in_equal_arcs() {
+    let world = World::of(150);
+    let names: Vec<_> = (0..150).map(|index| (world.name(index).to_owned(), 1)).collect();
+    let members: Vec<_> = names.iter().map(|(name, weight)| (name.as_str(), *weight)).collect();
+    let (told, parts) = told_parts(&world);
+    assert_eq!(told, RING_ARCS_MAX);
+    for (part, exact) in parts.iter().zip(arcs(&members, 160)) {
+        let exact = exact as f64 / 2_f64.powi(64);
+        assert!((part / exact - 1.0).abs() < 0.25, "{part} and {exact}");
+    }
+}

@@ -7,8 +7,10 @@ use crate::control::command::{BackendStatus, ControlError, OverlayStatus, PoolSt
 use crate::control::explain::{ExplainRequest, Explanation, explain};
 use crate::control::members::{Member, Origin};
 use crate::control::overlay::Overlay;
-use crate::control::plugins::{LoadedStrategy, loaded};
+use crate::control::plugins::{self, LoadedStrategy, OfferedStrategy, loaded};
+use crate::control::pool_state::PoolState;
 use crate::control::pools::PoolKey;
+use crate::control::ring::Ring;
 
 impl Actor {
     /// Answered by the builder, and not waited for here.
@@ -50,6 +52,21 @@ impl Actor {
         self.pools.keys().into_iter().flat_map(|pool| self.backends_of(pool)).collect()
     }
 
+    /// Reads the plugin folders, elsewhere.
+    pub(super) fn tell_strategies(&self, answer: oneshot::Sender<Vec<OfferedStrategy>>) {
+        let directories = self.config.plugin_dirs.clone();
+        tokio::task::spawn_blocking(move || drop(answer.send(plugins::offered(&directories))));
+    }
+
+    /// Asks the strategy in charge, on the builder.
+    pub(super) fn tell_ring(&self, pool: &str, answer: oneshot::Sender<Result<Ring, ControlError>>) {
+        match self.pools.named(pool).and_then(PoolState::published) {
+            // the last to hold the generation may be this job, which is where a generation may end
+            Some(generation) => self.builder.post(move || drop(answer.send(Ok(Ring::of(&generation))))),
+            None => drop(answer.send(Err(ControlError::NotFound(format!("there is no pool {pool:?}"))))),
+        }
+    }
+
     pub(super) fn backend_status(&self, pool: PoolKey, member: &Member) -> BackendStatus {
         use std::sync::atomic::Ordering::Relaxed;
         BackendStatus {
@@ -76,7 +93,10 @@ impl Actor {
     fn pool_status(&self, pool: PoolKey) -> PoolStatus {
         let LoadedStrategy { pool: name, strategy, version, sha256, file: _ } =
             loaded(&self.pools[pool].name, &self.pools[pool].strategy);
+        let published = self.pools[pool].published();
         PoolStatus {
+            strategy_instance: published.as_ref().map_or(0, |pool| pool.picker.strategy().instance()),
+            members_epoch: published.as_ref().map_or(0, |pool| pool.picker.backends().members_epoch()),
             name,
             strategy,
             strategy_version: version,

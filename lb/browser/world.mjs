@@ -1,0 +1,148 @@
+// What the page is about: an lb with mock servers under load. All listens on free ports, lives in one temporary folder, and ends with
+// `World.end`.
+
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readFile, rm, watch, writeFile } from 'node:fs/promises';
+import http from 'node:http';
+import { tmpdir } from 'node:os';
+import { dirname, join, resolve } from 'node:path';
+import { createInterface } from 'node:readline';
+
+/** No wait is longer. */
+export const PATIENCE_MS = 30_000;
+
+export class World {
+  /** `lb` with `mock-server` beside it; `plugins` is where the strategies are. */
+  constructor(lb, plugins) {
+    this.lb = resolve(lb);
+    this.plugins = resolve(plugins);
+    this.children = new Map();
+    this.agent = new http.Agent({ keepAlive: true, maxSockets: 64 });
+  }
+
+  /** Starts a server for each id; `config` is a function from their addresses to the text of lb.toml. */
+  async start(ids, config, token) {
+    this.folder = await mkdtemp(join(tmpdir(), 'lb-page-'));
+    this.servers = new Map();
+    for (const id of ids) this.servers.set(id, await this.serve(id));
+    this.file = join(this.folder, 'lb.toml');
+    this.token = token;
+    await writeFile(this.file, `plugin_dirs = [${JSON.stringify(this.plugins)}]\n${config(this.servers)}`);
+    await this.balance();
+    return this;
+  }
+
+  /** A mock server; answers its address. */
+  async serve(id, port = 0) {
+    const child = this.spawn(id, join(dirname(this.lb), 'mock-server'), ['--id', id, '--port', String(port), '--service-time', 'lognormal:2ms,0.5']);
+    const [line] = await once(createInterface({ input: child.stdout }), 'line');
+    return line.match(/listening on (\S+)/)[1];
+  }
+
+  /** lb itself; once more on the same admin port when it was there before. */
+  async balance() {
+    const ready = join(this.folder, 'ready.json');
+    await rm(ready, { force: true });
+    const arrival = this.appears(ready);
+    this.balancer = this.spawn('lb', this.lb, ['--config', this.file, '--ready-file', ready, '--set', 'proxy.listen="127.0.0.1:0"',
+      '--set', `admin.listen="${this.admin ?? '127.0.0.1:0'}"`]);
+    const { proxy: [proxy], admin } = JSON.parse(await arrival);
+    Object.assign(this, { proxy, admin });
+  }
+
+  spawn(name, program, args) {
+    const env = { PATH: process.env.PATH, HOME: this.folder, ...this.token && { LB_ADMIN_TOKEN: this.token } };
+    const child = spawn(program, args, { cwd: this.folder, env, stdio: ['ignore', 'pipe', 'pipe'] });
+    child.log = '';
+    child.stderr.on('data', data => { child.log += data; });
+    child.ended = once(child, 'exit');
+    this.children.set(name, child);
+    return child;
+  }
+
+  async appears(path) {
+    const looking = watch(dirname(path), { signal: AbortSignal.timeout(PATIENCE_MS) });
+    const read = () => readFile(path, 'utf8').catch(() => '');
+    let text = await read();
+    for await (const _ of looking) {
+      text = await read();
+      if (text.trim().endsWith('}')) return text;
+      if (this.balancer?.exitCode != null) break;
+    }
+    throw new Error(`lb did not get ready:\n${this.balancer?.log}`);
+  }
+
+  async kill(name) {
+    const child = this.children.get(name);
+    child.kill('SIGKILL');
+    await child.ended;
+  }
+
+  /** Sends this signal to lb and waits for its end. */
+  async stop(signal = 'SIGTERM') {
+    this.balancer.kill(signal);
+    await this.balancer.ended;
+  }
+
+  async end() {
+    this.agent.destroy();
+    for (const child of [...this.children.values()].reverse()) {
+      if (child.exitCode == null && child.signalCode == null) {
+        child.kill('SIGTERM');
+        await child.ended;
+      }
+    }
+    await rm(this.folder, { recursive: true });
+  }
+
+  // ── requests ──
+
+  /** One request to `address`; status and text. */
+  ask(address, method, path, body, headers = {}) {
+    return new Promise((good, bad) => {
+      const request = http.request(`http://${address}${path}`, { method, agent: this.agent, headers }, response => {
+        let text = '';
+        response.on('data', data => { text += data; }).on('end', () => good({ status: response.statusCode, text })).on('error', bad);
+      });
+      request.on('error', bad).end(body && JSON.stringify(body));
+    });
+  }
+
+  /** `n` requests by the proxy, `clients` at a time. */
+  async send(n, clients = 16) {
+    let left = n, sent = 0;
+    const client = async () => {
+      while (left-- > 0) await this.ask(this.proxy, 'GET', '/home', null, { 'x-key': `k${sent++}` });
+    };
+    await Promise.all(Array.from({ length: clients }, client));
+  }
+
+  /** Requests until the answer is called. */
+  load(clients = 4) {
+    let isOn = true, key = 0;
+    const client = async () => {
+      while (isOn) await this.ask(this.proxy, 'GET', '/home', null, { 'x-key': `k${key++}` }).catch(() => {});
+    };
+    const all = Promise.all(Array.from({ length: clients }, client));
+    return async () => { isOn = false; await all; };
+  }
+
+  /** A scrape: a function that sums the series of a name with these labels. */
+  async scrape() {
+    const { text } = await this.ask(this.admin, 'GET', '/metrics');
+    const series = [...text.matchAll(/^(\w+)(?:\{(.*)\})? (\S+)$/gm)].map(([, name, labels = '', value]) =>
+      ({ name, labels: Object.fromEntries([...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, key, value]) => [key, value])), value: Number(value) }));
+    const sum = (name, wanted = {}) => series.filter(one => one.name === name && Object.entries(wanted).every(([key, value]) =>
+      value instanceof RegExp ? value.test(one.labels[key]) : one.labels[key] === value)).reduce((sum, one) => sum + one.value, 0);
+    /** As Prometheus' `histogram_quantile`. */
+    sum.quantile = (q, name, wanted = {}) => {
+      const bounds = [...new Set(series.filter(one => one.name === `${name}_bucket`).map(one => one.labels.le))].sort((a, b) => Number(a.replace('+Inf', 'Infinity')) - Number(b.replace('+Inf', 'Infinity')));
+      const counts = bounds.map(le => sum(`${name}_bucket`, { ...wanted, le }));
+      const rank = q * counts.at(-1), at = counts.findIndex(count => count >= rank);
+      const [lower, below] = at ? [Number(bounds[at - 1]), counts[at - 1]] : [0, 0];
+      return lower + (Number(bounds[at]) - lower) * (rank - below) / (counts[at] - below);
+    };
+    return sum;
+  }
+}

@@ -1,0 +1,188 @@
+
+// Pools and their backends. Elements are made once and then only their text and geometry change, so that focus, selection and layout
+// stay where they are.
+
+const SHARE_MS = 10e3;  // over what shares are taken
+const ROWS_MAX = 25;    // of a larger pool not all are shown
+const ROWS_SHOWN = 20;  // but so many, and those that are not well
+
+const pools = new Map();
+let poolsMade = 0;
+let offered = [];       // names that can be put in charge
+
+function drawPools(now) {
+  for (const [name, view] of pools) if (!now.pools.some(pool => pool.name === name)) { view.element.remove(); pools.delete(name); }
+  forgetColours(now);
+  for (const pool of now.pools) {
+    if (!pools.has(pool.name)) {
+      pools.set(pool.name, makePool(pool));
+      $('pools').append(pools.get(pool.name).element);
+    }
+    drawPool(pools.get(pool.name), pool, now);
+  }
+}
+
+function makePool(pool) {
+  const view = { rows: new Map() };
+  const id = `pool-${++poolsMade}`;
+  view.choice = h('select', { 'aria-label': `Strategy for pool ${pool.name}`, required: '', onfocus: fetchStrategies, onpointerenter: fetchStrategies });
+  view.put = h('button', { type: 'submit', title: 'In force until the next reload' }, 'Put in charge');
+  view.back = h('button', { type: 'button', onclick: () => view.back.ariaDisabled === 'true' ? toast(view.back.title, true) : act(view.back, `/rollback?pool=${encodeURIComponent(pool.name)}`, null, `${pool.name}: rolled back`) }, 'Roll back');
+  const form = h('form', { onsubmit: event => {
+    event.preventDefault();
+    const name = view.choice.value;
+    act(view.put, '/reload', { pool: pool.name, strategy: { name } }, `${pool.name}: ${name} is in charge until the next reload`).then(ok => { if (ok) view.choice.value = ''; });
+  } }, view.choice, view.put, view.back);
+  view.what = h('span', { class: 'what' });
+  view.standing = h('span', { class: 'chip' });
+  view.overridden = h('span', { class: 'chip', hidden: '', 'data-s': 'warn', title: 'Another strategy than the file says, until the next reload' }, 'override');
+  const head = ['Backend', 'Health', 'Share of expected', 'Req/s · all', 'Last 3 min', 'In flight', 'p99', 'Errors/s · all', 'Weight', ''];
+  const right = [3, 5, 6, 7];
+  view.table = h('div', { role: 'table', 'aria-labelledby': id }, h('div', { role: 'row', class: 'row head' }, ...head.map((word, i) =>
+    h('div', { role: 'columnheader', class: right.includes(i) ? 'r' : i === 4 ? 'sparkcell' : '' }, word || h('span', { class: 'unseen' }, 'Action')))));
+  view.empty = h('p', { class: 'dim', hidden: '' }, pool.name === 'default' ? 'No backends: POST /add launches or attaches some.' : 'No backends.');
+  view.more = h('button', { type: 'button', class: 'more', 'aria-expanded': 'false', hidden: '', onclick: () => {
+    view.isWhole = !view.isWhole;
+    view.more.ariaExpanded = String(view.isWhole);
+    draw();
+  } });
+  view.ring = makeRing(pool);
+  view.element = h('section', { class: 'card', 'aria-labelledby': id },
+    h('div', { class: 'pool-head' }, h('h2', { id }, h('span', {}, 'pool '), pool.name), view.what, view.standing, view.overridden, form), view.table, view.empty, view.more, view.ring.element);
+  fetchStrategies();
+  return view;
+}
+
+/** What can be chosen is looked up again whenever somebody is about to choose. */
+async function fetchStrategies() {
+  const response = await fetch('/strategies').catch(() => null);
+  if (response?.ok) offered = (await response.json()).strategies.map(strategy => strategy.name);
+}
+
+/** The one in charge is shown and cannot be chosen. */
+function drawChoice(view, pool) {
+  const drawn = [pool.strategy, ...offered].join('\n');
+  if (view.choice.dataset.drawn === drawn) return;
+  view.choice.dataset.drawn = drawn;
+  const chosen = view.choice.value;
+  const option = name => name === pool.strategy ? h('option', { value: name, disabled: '' }, `${name} (in charge)`) : h('option', { value: name }, name);
+  view.choice.replaceChildren(h('option', { value: '' }, 'Another strategy…'), ...offered.map(option));
+  if (offered.includes(chosen) && chosen !== pool.strategy) view.choice.value = chosen;
+}
+
+function chip(element, state, kind, words) {
+  if (element.dataset.words === words) return;
+  element.dataset.words = words;
+  element.dataset.s = state;
+  element.replaceChildren(shape(kind), words);
+}
+
+function drawPool(view, pool, now) {
+  drawChoice(view, pool);
+  const byRing = drawRing(view.ring, pool);
+  text(view.what, `${pool.strategy} ${pool.version}`);
+  view.what.title = pool.sha256 ? `sha256 ${pool.sha256}` : '';
+  const left = pool.probation_left_ms;
+  if (pool.standing === 'proven') chip(view.standing, 'ok', 'change', 'proven');
+  else if (pool.standing === 'failed') chip(view.standing, 'bad', 'refused', 'failed');
+  else chip(view.standing, 'warn', 'swap', 'on probation' + (left != null ? `, ${Math.ceil(left / 1000)} s` : ''));
+  // not `disabled`, which would take the focus away from who has just pressed it
+  view.back.ariaDisabled = String(!pool.rollback_to);
+  view.back.title = pool.rollback_to ? `Puts ${pool.rollback_to} back` : 'There is nothing to roll back to yet';
+  view.overridden.hidden = !now.reload.overridden.includes(pool.name);
+  view.empty.hidden = pool.backends.length > 0;
+
+  const then = ticks.find(tick => now.at - tick.at <= SHARE_MS + 500);
+  const grown = backend => Math.max(0, backend.responses - (then.of.get(keyOf(pool, backend))?.responses ?? backend.responses));
+  const all = pool.backends.reduce((sum, backend) => sum + grown(backend), 0);
+  const weights = pool.backends.reduce((sum, backend) => sum + (backend.eligible ? backend.weight : 0), 0);
+  const expectedOf = backend => byRing ? byRing.get(backend.id) ?? 0 : weights && backend.eligible ? backend.weight / weights : 0;
+  // bars are as long as they can be, so that one per cent of a large pool is seen as well
+  const scale = Math.min(1, 1.15 * Math.max(.01, ...pool.backends.flatMap(backend => [expectedOf(backend), all ? grown(backend) / all : 0])));
+  const isLarge = pool.backends.length > ROWS_MAX;
+  view.more.hidden = !isLarge;
+  text(view.more, view.isWhole ? 'Show fewer' : `Show all ${pool.backends.length}`);
+  view.table.ariaRowCount = pool.backends.length + 1;
+  const ids = new Set(pool.backends.map(backend => backend.id));
+  for (const [id, row] of view.rows) if (!ids.has(id)) { row.element.remove(); view.rows.delete(id); }
+  pool.backends.forEach((backend, i) => {
+    if (!view.rows.has(backend.id)) view.rows.set(backend.id, makeRow(pool, backend));
+    const row = view.rows.get(backend.id);
+    if (view.table.children[i + 1] !== row.element) view.table.insertBefore(row.element, view.table.children[i + 1] ?? null);
+    row.element.hidden = isLarge && !view.isWhole && i >= ROWS_SHOWN && backend.eligible && !now.of.get(keyOf(pool, backend)).error_rate
+      && !row.element.contains(document.activeElement);
+    if (row.element.hidden) return;
+    row.element.ariaRowIndex = i + 2;
+    row.swatch.hidden = !byRing;
+    drawRow(row, pool, backend, now, { share: all ? grown(backend) / all : null, expected: expectedOf(backend), scale });
+  });
+}
+
+function makeRow(pool, backend) {
+  const row = {}, cell = (label, name = 'r', ...parts) => h('div', { role: 'cell', class: name, 'data-label': label }, ...parts);
+  const at = `/backends/${encodeURIComponent(backend.id)}`, query = `?pool=${encodeURIComponent(pool.name)}`;
+  row.address = h('span');
+  row.swatch = swatch(keyOf(pool, backend));
+  row.who = h('div', { role: 'cell', class: 'who' }, h('b', { title: backend.id }, row.swatch, backend.id), row.address);
+  row.state = h('span', { class: 'chip' });
+  row.bar = h('div', { class: 'bar', 'aria-hidden': 'true' }, h('i'), h('u'));
+  row.share = h('span');
+  row.rate = h('span');
+  row.requests = h('span', { class: 'all' });
+  row.spark = s('svg', { class: 'spark', viewBox: '0 0 180 28', preserveAspectRatio: 'none', 'aria-hidden': 'true' });
+  row.spark.append(row.sparkArea = s('path', { class: 'a-req' }), row.sparkLine = s('path', { class: 'l' }));
+  row.flight = cell('In flight');
+  row.p99 = cell('p99');
+  row.errors = h('span');
+  row.failed = h('span', { class: 'all' });
+  row.field = h('input', { type: 'number', min: 0, max: 256, step: 1, inputmode: 'numeric', 'aria-label': `Weight of ${backend.id}`, required: '' });
+  row.set = h('button', { type: 'submit', 'aria-label': `Set the weight of ${backend.id}` }, 'Set');
+  const weight = h('form', { onsubmit: event => {
+    event.preventDefault();
+    const value = row.field.valueAsNumber;
+    act(row.set, `${at}/weight${query}`, { weight: value }, `${backend.id}: weight ${value}`).then(ok => { if (ok) row.touched = false; });
+  } });
+  weight.className = 'weight';
+  weight.append(row.field, row.set);
+  row.field.addEventListener('input', () => { row.touched = true; });
+  row.act = h('button', { type: 'button', class: 'act', onclick: () => {
+    const action = row.draining ? 'ready' : 'drain';
+    act(row.act, `${at}/${action}${query}`, null, `${backend.id} ${row.draining ? 'takes requests again' : 'drains: no new requests for it'}`);
+  } });
+  const weightCell = h('div', { role: 'cell', class: 'weightcell' }, weight);
+  row.element = h('div', { role: 'row', class: 'row' }, row.who, h('div', { role: 'cell', class: 'state' }, row.state),
+    h('div', { role: 'cell', class: 'share' }, row.bar, row.share), cell('Req/s · all', 'r', row.rate, row.requests), h('div', { role: 'cell', class: 'sparkcell' }, row.spark),
+    row.flight, row.p99, cell('Errors/s · all', 'r errors', row.errors, row.failed), weightCell, h('div', { role: 'cell', class: 'actcell' }, row.act));
+  return row;
+}
+
+function drawRow(row, pool, backend, now, { share, expected, scale }) {
+  const key = keyOf(pool, backend), of = now.of.get(key);
+  text(row.address, `${backend.address} · ${backend.origin}`);
+  if (!backend.healthy) chip(row.state, 'bad', 'down', 'down');
+  else if (backend.draining) chip(row.state, 'warn', 'refused', backend.in_flight ? 'draining' : 'drained');
+  else if (backend.weight === 0) chip(row.state, 'warn', 'refused', 'weight 0');
+  else if (!backend.eligible) chip(row.state, 'warn', 'refused', 'waiting');
+  else chip(row.state, 'ok', 'change', 'healthy');
+  row.state.title = backend.reason ?? '';
+  row.element.classList.toggle('off', !backend.eligible);
+  row.bar.style.setProperty('--w', percent((share ?? 0) / scale).replace(' ', ''));
+  row.bar.style.setProperty('--e', percent(expected / scale).replace(' ', ''));
+  text(row.share, share == null ? `– of ${percent(expected)}` : `${(100 * share).toFixed(1)} of ${percent(expected)}`);
+  text(row.rate, rate(of.rate));
+  text(row.flight, String(backend.in_flight));
+  text(row.p99, backend.p99_ms == null ? '–' : time(backend.p99_ms).join(' '));
+  text(row.requests, number(backend.responses));
+  text(row.errors, rate(of.error_rate));
+  text(row.failed, number(backend.errors));
+  row.errors.classList.toggle('bad', of.error_rate > 0);
+  if (!row.touched && document.activeElement !== row.field) row.field.value = backend.weight;
+  row.draining = backend.draining;
+  text(row.act, backend.draining ? 'Ready' : 'Drain');
+  row.act.setAttribute('aria-label', `${backend.draining ? 'Let take requests again:' : 'Drain'} ${backend.id}`);
+  const rates = ticks.map(tick => tick.of.get(key)?.rate);
+  const most = Math.max(1, ...rates.map(value => value ?? 0));
+  const points = ticks.map((tick, i) => rates[i] == null ? null : [180 - (now.at - tick.at) / 1e3, 26 - rates[i] / most * 24]);
+  row.sparkLine.setAttribute('d', path(points));
+  row.sparkArea.setAttribute('d', area(points, 28));
+}
