@@ -1,4 +1,4 @@
-"""What the dashboard looks at: an lb with three mock servers under load, and a Prometheus that scrapes it each second.
+"""What the dashboard looks at: an lb with three mock servers under load, and a Prometheus that scrapes it each second or so.
 
 Everything listens on free ports, lives in one temporary folder and ends with the `with` block.
 """
@@ -25,9 +25,16 @@ DEADLINE = 30
 
 
 class World:
-    def __init__(self, lb):
+    """`service` is how the mock servers serve; `strategy` the table of that name in lb's configuration, as TOML; `data` a folder
+    for Prometheus' data that outlives the world."""
+
+    def __init__(self, lb, *, backends=BACKENDS, service=("--service-time", "exponential:2ms"), strategy="", scrape_seconds=1,
+                 data=None):
         self.lb = Path(lb).resolve()
+        self.backends, self.service = backends, service
+        self.strategy, self.scrape_seconds = strategy, scrape_seconds
         self.folder = Path(tempfile.mkdtemp(prefix="lb-verify-"))
+        self.data = data or self.folder / "data"
         self.children = {}
 
     def __enter__(self):
@@ -53,16 +60,16 @@ class World:
         shutil.rmtree(self.folder)
 
     def _start(self):
-        ports = {name: self._mock(name) for name in BACKENDS}
+        ports = {name: self._mock(name) for name in self.backends}
         self.config = self.folder / "lb.toml"
         self.write_config({name: 1 for name in ports}, ports)
         self.ports = ports
         ready = self.folder / "ready.json"
-        self._spawn("lb", [self.lb, "--config", self.config, "--ready-file", ready])
+        self.spawn("lb", [self.lb, "--config", self.config, "--ready-file", ready])
         told = json.loads(wait_for(lambda: ready.exists() and ready.read_text(), "lb to be ready"))
         self.proxy, self.admin = told["proxy"][0], told["admin"]
-        wait_for(lambda: self.metrics().count("\nlb_backend_up{") == len(BACKENDS), "the first scrape")
-        wait_for(lambda: len(re.findall(r"^lb_backend_up.* 1$", self.metrics(), re.M)) == len(BACKENDS), "healthy backends")
+        wait_for(lambda: self.metrics().count("\nlb_backend_up{") == len(self.backends), "the first scrape")
+        wait_for(lambda: len(re.findall(r"^lb_backend_up.* 1$", self.metrics(), re.M)) == len(self.backends), "healthy backends")
         self.prometheus = self._prometheus()
         return self
 
@@ -72,6 +79,7 @@ class World:
             # quicker than by default: what is killed is down within a second
             "[health]\ninterval_ms = 250\n[reload]\nwatch = false",
             f"[state]\ndir = {json.dumps(str(self.folder / 'state'))}",
+            f"[strategy]\n{self.strategy}",
         ]
         for name, port in ports.items():
             lines.append(f'[[backends]]\nid = {json.dumps(name)}\naddress = "127.0.0.1:{port}"\nweight = {weights[name]}')
@@ -95,20 +103,21 @@ class World:
     def revive(self, name):
         self._mock(name, self.ports[name])
 
-    def metrics(self):
-        with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=DEADLINE) as response:
-            return response.read().decode()
-
-    def _spawn(self, name, command, **options):
+    def spawn(self, name, command, **options):
+        """A process that ends with the world at the latest."""
         log = open(self.folder / f"{name}.log", "ab")
         environment = {**os.environ, "XDG_STATE_HOME": str(self.folder)}
         self.children[name] = subprocess.Popen([str(part) for part in command], stderr=log, env=environment,
                                                **{"stdout": log, **options})
         return self.children[name]
 
+    def metrics(self):
+        with urllib.request.urlopen(f"http://{self.admin}/metrics", timeout=DEADLINE) as response:
+            return response.read().decode()
+
     def _mock(self, name, port=0):
-        mock = self._spawn(name, [self.lb.parent / "mock-server", "--port", port, "--id", name,
-                                  "--service-time", "exponential:2ms", "--seed", "7"], stdout=subprocess.PIPE, text=True)
+        mock = self.spawn(name, [self.lb.parent / "mock-server", "--port", port, "--id", name,
+                                 *self.service, "--seed", "7"], stdout=subprocess.PIPE, text=True)
         return int(re.search(r"listening on \S+:(\d+)", mock.stdout.readline())[1])
 
     def _rules(self):
@@ -121,7 +130,7 @@ class World:
 
     def _prometheus(self):
         scrape = {
-            "global": {"scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
+            "global": {"scrape_interval": f"{self.scrape_seconds}s", "scrape_timeout": "1s", "evaluation_interval": "1s"},
             "rule_files": [self._rules()],
             "scrape_configs": [{"job_name": "lb", "static_configs": [{"targets": [self.admin]}]}],
         }
@@ -130,8 +139,8 @@ class World:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             address = f"127.0.0.1:{free.getsockname()[1]}"
-        self._spawn("prometheus", ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={self.folder / 'data'}",
-                                   f"--web.listen-address={address}"])
+        self.spawn("prometheus", ["prometheus", f"--config.file={config}", f"--storage.tsdb.path={self.data}",
+                                  f"--web.listen-address={address}"])
 
         def scraped():
             try:
@@ -145,10 +154,10 @@ class World:
 
 
 class Load:
-    """Clients that keep asking and count the answers; closed loop, a pause of a few milliseconds each time."""
+    """Clients that keep asking and count the answers; closed loop, with a pause, in seconds, each time."""
 
-    def __init__(self, address, clients=4):
-        self.address, self.answers, self.lost = address, Counter(), 0
+    def __init__(self, address, clients=4, pause=0.005):
+        self.address, self.pause, self.answers, self.lost = address, pause, Counter(), 0
         self.stopping, self.lock = threading.Event(), threading.Lock()
         self.threads = [threading.Thread(target=self._client, args=(n,)) for n in range(clients)]
 
@@ -164,7 +173,7 @@ class Load:
 
     def _client(self, number):
         mine, lost, sent, connection = Counter(), 0, number, None
-        while not self.stopping.wait(0.005):
+        while not self.stopping.wait(self.pause):
             # a connection of its own now and then, so that connections come and go
             if connection is None or sent % 50 == 0:
                 connection = http.client.HTTPConnection(self.address, timeout=DEADLINE)

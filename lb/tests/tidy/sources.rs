@@ -52,7 +52,7 @@ pub(crate) fn pages(folder: &str, extension: &str) -> Vec<Page> {
         for entry in entries {
             let path = entry.expect("a folder can be read to its end").path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
-            if name.starts_with('.') || name == "target" {
+            if name.starts_with('.') || ["target", "node_modules"].contains(&name) {
                 continue;
             }
             if path.is_dir() {
