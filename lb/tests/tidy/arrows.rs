@@ -54,12 +54,13 @@ const LOADGEN: Modules = &[
     // made of them
     ("lab", &["model"]),
     ("statistics", &["model"]),
-    ("report", &["model"]),
+    // what evenness is, and whether a drift is too much, is said in one place
+    ("report", &["model", "statistics"]),
     // looks on; of the lab it has the order in which people count backends, of reports how numbers are written
     ("view", &["lab", "load", "report"]),
     // what is done
     ("experiment", &["lab", "load", "model", "report", "statistics", "view"]),
-    ("run", &["load", "view"]),
+    ("run", &["load", "model", "view"]),
     ("cli", &["experiment", "lab", "load", "model", "report", "run", "view"]),
 ];
 
