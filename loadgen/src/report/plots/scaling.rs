@@ -1,7 +1,7 @@
 //! What grows and what does not with the number of backends: small panels over N, one line for each arm. The sheet's own chart, the
 //! mean load, is among them, and says why it tells nothing.
 
-use super::{Plot, Spread, is_narrow, sizes, spread};
+use super::{Plot, Spread, about_error_bars, is_narrow, sizes, spread};
 use crate::model::{Cell, Run, percentile_ns};
 use crate::report::format;
 use crate::report::picture::axes::{ABOVE, BELOW, EDGE, Panel, Quantity, Sample, heading, legend};
@@ -63,10 +63,12 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
     if sizes(run).len() < 2 {
         return None;
     }
+    let groups = crate::report::rows::groups(run);
+    let about = about_error_bars(groups.iter().max_by_key(|cells| cells.len()).map_or(&[], Vec::as_slice));
     let caption = "Each line is one strategy, each point one number of backends N. Dotted: perfect balance. The last panel is the line \
                    chart that the course's sheet asks for: the mean load is the number of requests divided by N whatever a balancer \
                    does, so it cannot tell a good one from a bad one; the panels for max/mean, variation and Jain's index can.";
-    Some(super::plot("scaling", caption, |width| draw(run, width)))
+    Some(super::plot("scaling", format!("{caption} {about}"), |width| draw(run, width)))
 }
 
 fn draw(run: &Run, width: f64) -> Scene {
