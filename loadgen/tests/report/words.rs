@@ -205,6 +205,10 @@ fn verdicts_are_told_in_sentences() {
         &["There is no difference that matters", "inside ±5 %, where a difference does not matter"],
     );
     assert_told(
+        &with_verdict(Verdict::Undecided, 0.963, 0.939, 0.981, Some(55)),
+        &["It is lower, but not surely by more than ±5 %, where it matters; about 55 more blocks would probably decide it."],
+    );
+    assert_told(
         &with_verdict(Verdict::Undecided, 0.97, 0.9, 1.05, Some(14)),
         &[
             "Undecided: this run cannot tell",
