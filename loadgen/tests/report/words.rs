@@ -206,7 +206,9 @@ fn verdicts_are_told_in_sentences() {
     );
     assert_told(
         &with_verdict(Verdict::Undecided, 0.963, 0.939, 0.981, Some(55)),
-        &["It is lower, but not surely by more than ±5 %, where it matters; about 55 more blocks would probably decide it."],
+        &[
+            "It is lower, but not surely by more than ±5 %, where it matters; about 55 more blocks would probably decide it.",
+        ],
     );
     assert_told(
         &with_verdict(Verdict::Undecided, 0.97, 0.9, 1.05, Some(14)),

@@ -133,8 +133,12 @@ fn sentence(ratio: &Ratio, comparison: &Comparison, measure: &str) -> String {
                 None => "it cannot be said how many more blocks would decide it".to_owned(),
             };
             let sure = match (ratio.low, ratio.high) {
-                (_, high) if high < 1.0 => format!(". It is lower, but not surely by more than {zone}, where it matters"),
-                (low, _) if low > 1.0 => format!(". It is higher, but not surely by more than {zone}, where it matters"),
+                (_, high) if high < 1.0 => {
+                    format!(". It is lower, but not surely by more than {zone}, where it matters")
+                }
+                (low, _) if low > 1.0 => {
+                    format!(". It is higher, but not surely by more than {zone}, where it matters")
+                }
                 _ => String::new(),
             };
             format!("{arm}: undecided. Its {measure} is {numbers}: {}{sure}; {further}.", extent(ratio))
