@@ -100,6 +100,13 @@ impl Windows {
         collector: &Collector,
     ) {
         let now = now_ns / WINDOW_NS;
+        // first of all, so that nobody sees a window of the series with answers that the totals do not have yet
+        self.live.outstanding = outstanding;
+        let look = Look { live: &self.live, latency: &self.live_latency, backends: &self.live_backends, names };
+        collector.look(thread, now, &look);
+        self.live = Live::default();
+        self.live_latency.reset();
+        self.live_backends.fill(0);
         while self.first < now && self.open.front().is_none_or(|window| window.outstanding == 0) {
             if let Some(mut window) = self.open.pop_front() {
                 let report = Report { window: &window.counts, latency: &window.latency, names };
@@ -111,12 +118,6 @@ impl Windows {
             }
             self.first += 1;
         }
-        self.live.outstanding = outstanding;
-        let look = Look { live: &self.live, latency: &self.live_latency, backends: &self.live_backends, names };
-        collector.look(thread, now, &look);
-        self.live = Live::default();
-        self.live_latency.reset();
-        self.live_backends.fill(0);
     }
 
     /// The window of a time. What belongs to one that was handed on already (a closed loop's, by a hair) counts to the first open.

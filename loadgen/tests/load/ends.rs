@@ -58,7 +58,8 @@ fn a_run_without_end_shows_how_it_goes() {
     let snapshot = handle.snapshot();
     assert_eq!(snapshot.backends, ["live"]);
     let in_windows: u64 = handle.windows(0)[..snapshot.windows].iter().map(|window| window.ok).sum();
-    assert_eq!((snapshot.backend_counts, snapshot.total.ok >= in_windows), (vec![in_windows], true));
+    assert_eq!(snapshot.backend_counts, [snapshot.total.ok], "who answered is known of every answer");
+    assert!(snapshot.total.ok >= in_windows, "{} and {in_windows}", snapshot.total.ok);
     assert!(!snapshot.latency.is_empty() && snapshot.total.sent >= snapshot.total.ok);
     assert!(handle.windows(snapshot.windows + 1_000_000).is_empty());
 }
@@ -80,7 +81,7 @@ fn ten_times_the_requests_take_no_more_memory() {
 }
 
 #[test]
-fn calibration_climbs_from_half_of_what_a_closed_loop_achieves_to_its_limit_or_to_what_is_missed() {
+fn calibration_climbs_towards_what_a_closed_loop_achieves_and_no_further() {
     let server = mock(Options::default());
     let plan = closed(server.addr, 1, 1, "/home");
     let mut rates = Vec::new();
@@ -88,8 +89,10 @@ fn calibration_climbs_from_half_of_what_a_closed_loop_achieves_to_its_limit_or_t
     let any = Goal { p99: Duration::from_secs(60), failures: 1.0, achieved: 0.0 };
     let found = load::calibrate(&plan, &any, Duration::from_secs(4), |_, rate| rates.push(rate)).unwrap();
     assert_eq!((rates[0], rates.len()), (None, found.steps.len() + 1), "a closed loop first, then one run a step");
-    assert!((found.steps[0].asked_rps / found.saturated_rps - 0.5).abs() < 1e-9);
-    assert!(found.capacity_rps <= found.saturated_rps * 1.2 + 1e-6 && !found.is_bracketed, "{found:?}");
+    assert!((found.steps[0].asked_rps / found.saturated_rps - 0.8).abs() < 1e-9);
+    // how far it came in that time is the machine's affair; at the limit it knows that it is there
+    let part = found.capacity_rps / found.saturated_rps;
+    assert!(part < 1.0 + 1e-9 && found.is_bracketed == (part > 1.0 - 1e-9), "{found:?}");
     // And one that never is.
     let none = Goal { p99: Duration::ZERO, ..any };
     let error = load::calibrate(&plan, &none, Duration::from_secs(4), |_, _| {}).unwrap_err();

@@ -130,7 +130,9 @@ fn the_windows_are_the_run() {
 fn connections_that_the_server_closes_unannounced_cost_no_request_that_may_be_repeated() {
     let server = mock(Options { keep_alive_requests: 2, ..Options::default() });
     let plan = Plan { resend_closed: true, ..open(server.addr, 500.0, Stop::AfterRequests(200)) };
-    let segment = one(run(plan));
-    assert_eq!((segment.ok(), segment.errors.total(), segment.sent), (200, 0, 200));
+    let outcome = run(plan);
+    let first_errors = outcome.first_errors.clone();
+    let segment = one(outcome);
+    assert_eq!((segment.ok(), segment.errors.total(), segment.sent), (200, 0, 200), "{first_errors:?}");
     assert!(server.stats().connections >= 100, "two answers each");
 }
