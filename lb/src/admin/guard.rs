@@ -104,7 +104,11 @@ impl Guard {
         if OPEN_ROUTES.contains(&head.uri.path()) || has_token() || self.sessions.has(&head.headers) {
             return Ok(());
         }
-        Err(Answer::failure(StatusCode::UNAUTHORIZED, "this needs the admin token: Authorization: Bearer TOKEN"))
+        Err(Answer::failure(
+            StatusCode::UNAUTHORIZED,
+            "this needs the admin token: send Authorization: Bearer TOKEN; the commands of lb take it from LB_ADMIN_TOKEN, or \
+             admin.token_file of their configuration",
+        ))
     }
 }
 

@@ -58,7 +58,8 @@ fn page(answer: &Value) -> String {
     }
     for backend in list(&answer["backends"]) {
         let state = if backend["eligible"] == true { "eligible" } else { "not eligible" };
-        let latency = backend["ewma_latency_ms"].as_f64().map(|ms| format!(", {ms:.3} ms")).unwrap_or_default();
+        let latency =
+            backend["ewma_latency_ms"].as_f64().map(|ms| format!(", {ms:.3} ms on average")).unwrap_or_default();
         let (name, weight, in_flight) = (text(&backend["backend"]), &backend["weight"], &backend["in_flight"]);
         let _ = writeln!(page, "backend {name:11} {state}, weight {weight}, {in_flight} in flight{latency}");
     }
@@ -120,7 +121,7 @@ mod tests {
 a request with key \"a\" (hash 00ff) would go to b1
 pool default        ring 1, generation 3
 picked by           lb's own fallback: not_eligible
-backend b1          eligible, weight 1, 2 in flight, 0.250 ms
+backend b1          eligible, weight 1, 2 in flight, 0.250 ms on average
 backend b2          not eligible, weight 1, 0 in flight
 the strategy says   {\"point\":1}
 ";

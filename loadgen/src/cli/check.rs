@@ -8,7 +8,7 @@ use clap::Args as ClapArgs;
 use super::out;
 use crate::experiment::Threshold;
 use crate::experiment::plan::Plan;
-use crate::model::{Folder, Run, Severity};
+use crate::model::{Completeness, Folder, Run, Severity};
 use crate::run::{EXIT_THRESHOLD, EXIT_USAGE};
 
 #[derive(Clone, Debug, ClapArgs)]
@@ -19,7 +19,7 @@ Examples:
   loadgen check runs/x --threshold 'least_connections:answered_within(1s)>99%'
   loadgen check --plan my.toml
 
-A run that must not be believed (its counts disagree, its generator was late) keeps no threshold: exit code 1.")]
+A run that must not be believed (its counts disagree, its generator was late), or that is partial, keeps no threshold: exit code 1.")]
 pub struct CheckArgs {
     /// The folder of a run
     #[arg(value_name = "DIR", required_unless_present = "plan")]
@@ -100,6 +100,10 @@ fn check_run(args: &CheckArgs, path: &Path) -> u8 {
     }
     for mark in run.manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid) {
         tell!("loadgen: this run must not be believed ({}): {}", mark.check, mark.reason);
+        code = 1;
+    }
+    if let Completeness::Partial { reason } = &run.manifest.completeness {
+        tell!("loadgen: this run is partial: {reason}");
         code = 1;
     }
     code

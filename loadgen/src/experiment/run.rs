@@ -94,6 +94,9 @@ pub enum ExperimentError {
     Taken(PathBuf),
 }
 
+/// More than this of the budget is told.
+const OVER_BUDGET: f64 = 1.1;
+
 /// In a run's folder: the plan as it was carried out, for a replay.
 pub const PLAN_FILE: &str = "plan.json";
 
@@ -191,6 +194,15 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         stage.mark(Severity::Warning, "recording", format!("the balancer's scrapes could not be recorded: {error}"));
     }
     mark_accounting(&mut stage);
+    if stage.origin.elapsed() > plan.budget.mul_f64(OVER_BUDGET) {
+        let taken = format!(
+            "it took {:.0} s of a budget of {:.0} s",
+            stage.origin.elapsed().as_secs_f64(),
+            plan.budget.as_secs_f64()
+        );
+        let reason = format!("{taken}: finding out the capacity, and a duration in the plan, take what they take");
+        stage.mark(Severity::Warning, "budget", reason);
+    }
     let revision = stage.balancer.admin.metrics().ok().and_then(|text| Scrape::parse(&text).ok());
     let manifest = Manifest {
         schema: SCHEMA,
@@ -283,9 +295,19 @@ fn mark_accounting(stage: &mut Stage) {
     if !wrong.is_empty() {
         stage.mark(Severity::Invalid, "accounting", wrong.join("; "));
     } else if !stage.accounting.is_empty() {
-        let requests: u64 = stage.accounting.iter().map(|stretch| stretch.client).sum();
-        let reason = format!("client, balancer and backends counted the same {requests} requests");
-        stage.mark(Severity::Passed, "accounting", reason);
+        let sum = |read: fn(&model::Accounting) -> u64| stage.accounting.iter().map(read).sum::<u64>();
+        let (client, balancer) = (sum(|stretch| stretch.client), sum(|stretch| stretch.balancer));
+        if client == balancer {
+            let reason = format!("client, balancer and backends counted the same {client} requests");
+            stage.mark(Severity::Passed, "accounting", reason);
+        } else {
+            let reason = format!(
+                "of {client} requests {} broke on their way, by a refused, reset or closed connection, and never became requests of the \
+                 balancer, which counted {balancer}: shares and percentiles are those of the others",
+                client.saturating_sub(balancer)
+            );
+            stage.mark(Severity::Warning, "accounting", reason);
+        }
     }
 }
 
