@@ -7,6 +7,7 @@
 //! Invariants: whatever ends a run early, what it has is written and marked; the same plan and seed ask for the same requests; nothing
 //! here judges, `statistics` does.
 
+mod arms;
 mod blocks;
 mod calibration;
 mod cells;
@@ -24,6 +25,7 @@ mod stage;
 mod thresholds;
 mod timeline;
 
+pub use arms::check;
 pub use host::host;
 pub use run::{Experiment, ExperimentError, Finished, PLAN_FILE, Place, folder_for, run};
 pub use thresholds::{BadThreshold, Judgement, Threshold};

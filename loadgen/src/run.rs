@@ -28,7 +28,7 @@ use summary::Summary;
 /// For `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes: 0 all is well, 2 something for you to mend (usage, target not reachable), 99 a threshold was missed,
-130 interrupted (what there is was printed), 1 anything else.";
+130 interrupted (what there is was printed), 1 anything else, such as an experiment that must not be believed.";
 /// Something for the user to mend.
 pub const EXIT_USAGE: u8 = 2;
 /// A threshold was missed: k6's code.
@@ -36,6 +36,8 @@ pub const EXIT_THRESHOLD: u8 = 99;
 /// Ended by Ctrl-C: 128 and the signal's number, as shells have it.
 pub const EXIT_INTERRUPTED: u8 = 130;
 const EXIT_FAILURE: u8 = 1;
+/// A time beyond it was mistyped: 1,000 hours.
+pub(crate) const LONGEST: Duration = Duration::from_secs(3_600_000);
 /// Between two lines that tell how it goes: on a terminal, and where they stay in a log.
 const LINES_EVERY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 

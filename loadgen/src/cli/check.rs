@@ -6,8 +6,9 @@ use std::process::ExitCode;
 use clap::Args as ClapArgs;
 
 use super::out;
-use crate::experiment::Threshold;
 use crate::experiment::plan::Plan;
+use crate::experiment::{self, Threshold};
+use crate::lab::Programs;
 use crate::model::{Completeness, Folder, Run, Severity};
 use crate::run::{EXIT_THRESHOLD, EXIT_USAGE};
 
@@ -36,18 +37,22 @@ pub struct CheckArgs {
     /// An experiment file: is it right?
     #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "threshold", "baseline"])]
     pub plan: Option<PathBuf>,
+
+    /// The lb that is asked whether it takes the arms of --plan [default: the one beside loadgen, or in PATH]
+    #[arg(long, value_name = "FILE", requires = "plan")]
+    pub lb: Option<PathBuf>,
 }
 
 pub(super) fn main(args: &CheckArgs) -> ExitCode {
     match (&args.plan, &args.run) {
-        (Some(plan), _) => check_plan(plan),
+        (Some(plan), _) => check_plan(plan, args.lb.as_deref()),
         (None, Some(run)) => ExitCode::from(check_run(args, run)),
         (None, None) => ExitCode::from(EXIT_USAGE),
     }
 }
 
-fn check_plan(path: &Path) -> ExitCode {
-    match Plan::read(path) {
+fn check_plan(path: &Path, lb: Option<&Path>) -> ExitCode {
+    match tried(path, lb) {
         Ok(plan) => {
             let arms: Vec<&str> = plan.arms.iter().map(|arm| arm.label.as_str()).collect();
             let sizes: Vec<String> = plan.sizes.iter().map(u32::to_string).collect();
@@ -59,11 +64,20 @@ fn check_plan(path: &Path) -> ExitCode {
             let is_printed = out::print(&format!("{path}: sound; arms {arms}; N = {sizes}; {faults}"));
             if is_printed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
-        Err(error) => {
-            tell!("loadgen: {error}");
+        Err(sentence) => {
+            tell!("loadgen: {sentence}");
             ExitCode::from(EXIT_USAGE)
         }
     }
+}
+
+/// The plan, when it can be read and lb would take every arm of it; else why not.
+fn tried(path: &Path, lb: Option<&Path>) -> Result<Plan, String> {
+    let plan = Plan::read(path).map_err(|error| error.to_string())?;
+    let programs = Programs::find(lb, None).map_err(|missing| missing.to_string())?;
+    let scratch = tempfile::tempdir().map_err(|error| format!("cannot make a folder to try the arms in: {error}"))?;
+    experiment::check(&plan, &programs, scratch.path()).map_err(|error| format!("{}: {error}", path.display()))?;
+    Ok(plan)
 }
 
 fn check_run(args: &CheckArgs, path: &Path) -> u8 {

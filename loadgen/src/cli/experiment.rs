@@ -15,7 +15,7 @@ use crate::lab::{BalancerError, Interrupt, Missing, Programs};
 use crate::load::parse_duration;
 use crate::model::{FolderError, Scenario, Severity};
 use crate::report;
-use crate::run::{EXIT_INTERRUPTED, EXIT_USAGE};
+use crate::run::{EXIT_INTERRUPTED, EXIT_USAGE, LONGEST};
 use crate::view::Form;
 
 #[derive(Clone, Debug, Default, ClapArgs)]
@@ -161,20 +161,24 @@ fn conclude(finished: &Finished) -> Result<u8, Failure> {
         .map_err(|source| Failure::Report { folder: folder.to_owned(), source })?;
     let html = written.first().map(|path| path.display().to_string()).unwrap_or_default();
     let is_printed = out::print(&format!("{}\n\nreport: {html}", text.trim_end()));
-    for mark in finished.run.manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid) {
+    let manifest = &finished.run.manifest;
+    for mark in manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid) {
         tell!("loadgen: not to be believed ({}): {}", mark.check, mark.reason);
     }
-    Ok(match (finished.mismatch(), &finished.ended) {
-        (Some(_), _) => 1,
-        (None, Some(ExperimentError::Interrupted(at))) => {
+    match &finished.ended {
+        Some(ExperimentError::Interrupted(at)) => {
             tell!("loadgen: interrupted {at}; what was measured until then is in {}", folder.display());
-            EXIT_INTERRUPTED
         }
-        (None, Some(error)) => {
+        Some(error) => {
             tell!("loadgen: ended early: {error}; what was measured until then is in {}", folder.display());
-            1
         }
-        (None, None) => u8::from(!is_printed),
+        None => {}
+    }
+    Ok(match &finished.ended {
+        _ if finished.mismatch().is_some() => 1,
+        Some(ExperimentError::Interrupted(_)) => EXIT_INTERRUPTED,
+        Some(_) => 1,
+        None => u8::from(!is_printed || !manifest.is_valid()),
     })
 }
 
@@ -184,9 +188,10 @@ fn exit_code(failure: &Failure) -> u8 {
         Failure::Plan(_) | Failure::Stored(_) | Failure::Missing(_) | Failure::NoPlan | Failure::OneArm => EXIT_USAGE,
         Failure::Experiment(error) => match error {
             ExperimentError::Interrupted(_) | ExperimentError::Balancer(Interrupted) => EXIT_INTERRUPTED,
-            ExperimentError::Strategy { .. } | ExperimentError::BrokenStrategy { .. } | ExperimentError::Taken(_) => {
+            ExperimentError::Strategy { .. } | ExperimentError::BrokenStrategy { .. } | ExperimentError::Arm { .. } => {
                 EXIT_USAGE
             }
+            ExperimentError::Taken(_) => EXIT_USAGE,
             ExperimentError::Balancer(Ended { .. } | Start { .. } | Target(_) | Unreachable { .. } | Strategies(_)) => {
                 EXIT_USAGE
             }
@@ -198,6 +203,6 @@ fn exit_code(failure: &Failure) -> u8 {
 }
 
 fn time(text: &str) -> Result<Duration, String> {
-    let time = parse_duration(text).filter(|time| !time.is_zero() && time.as_secs() <= 3_600_000);
-    time.ok_or_else(|| format!("{text:?} is no time: write a number and a unit, such as 30s or 4m"))
+    let time = parse_duration(text).filter(|time| !time.is_zero() && *time <= LONGEST);
+    time.ok_or_else(|| format!("{text:?} is no time: write a number and a unit, such as 30s or 4m, 1000h at most"))
 }

@@ -6,12 +6,13 @@
 
 use std::time::{Duration, Instant};
 
+use super::arms::Declared;
 use super::calibration::{Rated, engine_plan, rated};
 use super::conductor::{Conductor, Flow};
 use super::judge;
 use super::plan::{ArmPlan, BlockPlan, LoadPlan, Plan};
 use super::record::{About, Record};
-use super::run::{Declared, ExperimentError};
+use super::run::ExperimentError;
 use super::seeds::Seeds;
 use super::stage::{Stage, client_count};
 use crate::lab::{ClientCount, Snapshot};

@@ -1,12 +1,13 @@
 //! Arms and sizes one after the other, a closed loop for each: A1 and A2.
 
+use super::arms::Declared;
 use super::calibration::engine_plan;
 use super::conductor::{Conductor, Flow};
 use super::judge;
 use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::probe;
 use super::record::{About, Record};
-use super::run::{Declared, ExperimentError};
+use super::run::ExperimentError;
 use super::seeds::Seeds;
 use super::stage::{Stage, client_count};
 use crate::load::{Arrivals, Stop};

@@ -1,8 +1,8 @@
 //! What the counts of an arm should be, and what is concluded of arms side by side: the answers of `statistics`, put together.
 
+use super::arms::Declared;
 use super::plan::{ArmPlan, BlockPlan, Plan};
 use super::record::Record;
-use super::run::Declared;
 use crate::load::Keys;
 use crate::model::{Cell, CellKey, Comparison, Latencies, Ratio, percentile_ns};
 use crate::report::ring;

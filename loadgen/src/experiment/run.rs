@@ -5,13 +5,14 @@ use std::time::Instant;
 
 use thiserror::Error;
 
+use super::arms::{self, Declared};
 use super::host::HostWatch;
-use super::plan::{ArmPlan, LoadPlan, Plan};
+use super::plan::{LoadPlan, Plan};
 use super::record::Record;
 use super::seeds::Seeds;
 use super::stage::{self, Stage};
 use super::{blocks, cells, described, timeline};
-use crate::lab::{self, Balancer, BalancerError, Interrupt, Programs, Recorder, Scrape, Setup, StrategyFile};
+use crate::lab::{self, Balancer, BalancerError, Interrupt, Programs, Recorder, Scrape};
 use crate::load;
 use crate::model::{
     self, Comparison, Completeness, Disruption, EventKind, Folder, Load, Manifest, Program, Results, Run, SCHEMA,
@@ -84,6 +85,8 @@ pub enum ExperimentError {
     Strategy { name: String, known: String },
     #[error("the strategy {name} cannot be loaded: {reason}")]
     BrokenStrategy { name: String, reason: String },
+    #[error("arm {label}: {reason}")]
+    Arm { label: String, reason: String },
     #[error("there is no backend {0:?} to befall")]
     NoBackend(String),
     #[error("the process of {0} is not known: only those that lb launched can be killed")]
@@ -99,10 +102,6 @@ const OVER_BUDGET: f64 = 1.1;
 
 /// In a run's folder: the plan as it was carried out, for a replay.
 pub const PLAN_FILE: &str = "plan.json";
-
-/// What strategies declare of themselves, by name.
-#[derive(Clone, Debug, Default)]
-pub(super) struct Declared(Vec<StrategyFile>);
 
 impl From<load::CalibrationError> for ExperimentError {
     fn from(error: load::CalibrationError) -> Self {
@@ -267,23 +266,8 @@ fn set_up(
         // a running lb does not tell what it could load; it will refuse what it cannot
         Place::Theirs { target, admin } => return Ok((Balancer::attach(target, admin)?, Declared::default())),
     };
-    let mocks = &plan.mocks;
-    let flags = [
-        ("--service-time", mocks.service_time.clone()),
-        ("--concurrency", mocks.concurrency.to_string()),
-        ("--queue", mocks.queue.to_string()),
-    ];
-    let setup = Setup {
-        strategy: plan.arms[0].strategy.clone(),
-        options: plan.arms[0].options.clone(),
-        replicas: *plan.sizes.first().unwrap_or(&3),
-        mock_flags: flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect(),
-        keys: plan.lb.clone(),
-    };
-    let config = lab::write_config(programs, &setup, &folder.file("lb"))?;
-    let declared = Declared(lab::strategies(programs, &config)?);
-    plan.arms.iter().try_for_each(|arm| declared.check(&arm.strategy))?;
-    Ok((Balancer::start(programs, &config, setup.replicas, interrupt)?, declared))
+    let (config, declared) = arms::tried(plan, programs, &folder.file("lb"))?;
+    Ok((Balancer::start(programs, &config, arms::replicas(plan), interrupt)?, declared))
 }
 
 fn mark_accounting(stage: &mut Stage) {
@@ -322,55 +306,6 @@ impl Finished {
     /// The three sides do not agree: whatever the run says, it must not be believed.
     pub fn mismatch(&self) -> Option<&str> {
         self.run.results.accounting.iter().find_map(|stretch| stretch.mismatch.as_deref())
-    }
-}
-
-// === impl Declared ===
-
-impl Declared {
-    fn check(&self, name: &str) -> Result<(), ExperimentError> {
-        if self.0.is_empty() {
-            return Ok(());
-        }
-        let name = name.to_owned();
-        match self.file(&name) {
-            Some(StrategyFile { error: Some(reason), .. }) => {
-                Err(ExperimentError::BrokenStrategy { name, reason: reason.clone() })
-            }
-            Some(_) => Ok(()),
-            None => {
-                let known = self.0.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", ");
-                Err(ExperimentError::Strategy { name, known })
-            }
-        }
-    }
-
-    fn file(&self, name: &str) -> Option<&StrategyFile> {
-        self.0.iter().find(|file| file.name == name)
-    }
-
-    /// What it declares of its shares; "" for nothing.
-    pub(super) fn of(&self, name: &str) -> &str {
-        self.file(name).and_then(|file| file.expectation.as_deref()).unwrap_or_default()
-    }
-
-    /// Whether a key has a home under it, which can be lost.
-    pub(super) fn is_keyed(&self, name: &str) -> bool {
-        let declared: serde_json::Value = serde_json::from_str(self.of(name)).unwrap_or_default();
-        declared["consistent"] == true || declared["balance"] == "by_options"
-    }
-
-    pub(super) fn arm(&self, arm: &ArmPlan, config_sha256: &str) -> model::Arm {
-        let file = self.file(&arm.strategy);
-        model::Arm {
-            label: arm.label.clone(),
-            strategy: arm.strategy.clone(),
-            strategy_sha256: file.and_then(|file| file.sha256.clone()).unwrap_or_default(),
-            options: serde_json::to_value(&arm.options).unwrap_or_default(),
-            cost_factor: arm.cost_factor,
-            config_sha256: config_sha256.to_owned(),
-            expectation: self.of(&arm.strategy).to_owned(),
-        }
     }
 }
 

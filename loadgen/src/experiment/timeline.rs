@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use super::arms::Declared;
 use super::calibration::{engine_plan, rated};
 use super::conductor::{Conductor, Flow};
 use super::faults::{self, Script};
 use super::judge;
 use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::record::{About, Record};
-use super::run::{Declared, ExperimentError};
+use super::run::ExperimentError;
 use super::seeds::Seeds;
 use super::stage::{Stage, client_count};
 use crate::load::Stop;

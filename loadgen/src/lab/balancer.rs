@@ -63,6 +63,8 @@ pub enum BalancerError {
     Unreachable { target: String, reason: String },
     #[error("{0}")]
     Strategies(String),
+    #[error("{0}")]
+    Refused(String),
     #[error(transparent)]
     Admin(#[from] AdminError),
 }
@@ -192,6 +194,20 @@ pub fn strategies(programs: &Programs, config: &Path) -> Result<Vec<StrategyFile
     };
     let list: List = serde_json::from_slice(&output.stdout).map_err(|error| refused(&error))?;
     Ok(list.strategies)
+}
+
+/// Whether lb would start with this configuration; if not, in its words.
+pub fn check(programs: &Programs, config: &Path) -> Result<(), BalancerError> {
+    let mut command = Command::new(&programs.lb);
+    command.arg("check").arg("--config").arg(config).stdin(Stdio::null());
+    without_environment(&mut command);
+    let output = command.output().map_err(|source| BalancerError::Start { path: programs.lb.clone(), source })?;
+    if output.status.success() {
+        return Ok(());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim().trim_start_matches("lb: ").lines().collect::<Vec<_>>().join("; ");
+    Err(BalancerError::Refused(if said.is_empty() { format!("`lb check` ended with {}", output.status) } else { said }))
 }
 
 /// What is set around us must not change what is measured.

@@ -8,9 +8,9 @@ use clap::Args as ClapArgs;
 use http::Method;
 use thiserror::Error;
 
-use super::EXIT_CODES;
 use super::target::Url;
 use super::threshold::{BadThreshold, Threshold};
+use super::{EXIT_CODES, LONGEST};
 use crate::load::{Arrivals, BadPlan, Cost, Keys, OUTSTANDING, Plan, Request, Stop, Target, parse_duration};
 
 const EXAMPLES: &str = "\
@@ -177,7 +177,8 @@ const REQUESTS: u64 = 200;
 const CLIENTS: usize = 50;
 
 fn duration(text: &str) -> Result<Duration, String> {
-    parse_duration(text).ok_or_else(|| "write a number and a unit, as 500ms, 30s or 2m".to_owned())
+    let time = parse_duration(text).filter(|time| *time <= LONGEST);
+    time.ok_or_else(|| "write a number and a unit, as 500ms, 30s or 2m; 1000h at most".to_owned())
 }
 
 // === impl Args ===
@@ -340,6 +341,7 @@ mod tests {
             ("-H content-length:3 http://h/", "itself"),
             ("-D /none/such http://h/", "/none/such"),
             ("-z 5 http://h/", "unit"),
+            ("-z 99999999h http://h/", "1000h at most"),
             ("--keys some http://h/", "zipf"),
             ("--cost much http://h/", "exponential"),
             ("-t 0 http://h/", "timeout"),

@@ -11,7 +11,7 @@ fn run(lab: &Lab, more: &str, faults: &str) -> Run {
     let ended = lab.run(&format!(
         "[load]\nloop = \"open\"\narrivals = \"constant\"\nrate_rps = 100\nwarm_up = \"100ms\"\n{more}\n{faults}"
     ));
-    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    ended.was_carried_out();
     let run = lab.stored();
     assert_eq!(run.results.accounting[0].mismatch, None);
     assert!(run.manifest.marks.iter().all(|mark| mark.check != "faults"), "{:?}", run.manifest.marks);
@@ -194,7 +194,7 @@ fn faults_whose_time_does_not_come_are_told() {
         "budget = \"1s\"\n[load]\nloop = \"open\"\nrate_rps = 100\ntimeout = \"1s\"\n[[faults]]\nat = \"200ms\"\nkind = \"stall\"\nbackend = 2\n\
          [[faults]]\nat = \"1h\"\nkind = \"kill\"",
     );
-    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    ended.was_carried_out();
     let run = lab.stored();
     let mark = run.manifest.marks.iter().find(|mark| mark.check == "faults").expect("a mark");
     assert!(mark.reason.ends_with("before its time came: Server 1 killed (SIGKILL)"), "{}", mark.reason);

@@ -41,12 +41,39 @@ fn what_lb_refuses_is_said_in_its_words() {
     let lab = Lab::new();
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let address = taken.local_addr().expect("an address");
-    let text = format!("[load]\nloop = \"closed\"\n[lb.proxy]\nlisten = \"{address}\"\n[lb.limits]\nretries = 9");
-    std::fs::write(lab.path("plan.toml"), text).expect("written");
+    let plan = lab.plan("[load]\nloop = \"closed\"");
+    let text = std::fs::read_to_string(&plan).expect("text") + &format!("listen = \"{address}\"\n");
+    std::fs::write(&plan, format!("{text}[lb.limits]\nretries = 9")).expect("written");
     refused(&lab, &["experiment", "--plan", "plan.toml"], "limits.retries");
-    std::fs::write(lab.path("plan.toml"), format!("[load]\nloop = \"closed\"\n[lb.proxy]\nlisten = \"{address}\""))
-        .expect("written");
+    std::fs::write(&plan, text).expect("written");
     refused(&lab, &["experiment", "--plan", "plan.toml"], &address.to_string());
+}
+
+#[test]
+fn an_arm_that_lb_would_refuse_in_the_middle_is_refused_at_the_start() {
+    let lab = Lab::new();
+    let arm = |options: &str| format!("[[arms]]\nlabel = \"second\"\nstrategy = \"consistent_hash\"\n{options}");
+    let plan = |second: &str| {
+        lab.plan(&format!(
+            "[load]\nloop = \"closed\"\nrequests = 10\n[[arms]]\nstrategy = \"round_robin\"\n{}",
+            arm(second)
+        ))
+    };
+    let path = plan("options = { virtual_nodes = 0 }");
+    let path = path.to_str().expect("UTF-8");
+    let wanted = "arm second: pool \"default\", strategy.config.consistent_hash: ";
+    refused(&lab, &["experiment", "--plan", path], wanted);
+    let check = || {
+        let check = std::process::Command::new(env!("CARGO_BIN_EXE_loadgen")).args(["check", "--plan", path]).output();
+        let check = check.expect("loadgen starts");
+        (check.status.code(), String::from_utf8(check.stdout).unwrap() + &String::from_utf8(check.stderr).unwrap())
+    };
+    let (code, said) = check();
+    assert!(code == Some(2) && said.contains(wanted) && said.lines().count() == 1, "{said}");
+    assert!(said.contains("virtual_nodes is 0: it may be 1 to 4096"), "{said}");
+    plan("options = { virtual_nodes = 9 }");
+    let (code, said) = check();
+    assert!(code == Some(0) && said.contains("sound"), "{said}");
 }
 
 #[test]

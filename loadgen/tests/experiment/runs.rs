@@ -11,7 +11,7 @@ use crate::support::{Lab, ended};
 fn a1_shares_and_accounts_for_every_request() {
     let lab = Lab::new();
     let ended = lab.run("scenario = \"A1\"\n[load]\nloop = \"closed\"\nconnections = 16\nrequests = 2_000");
-    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    ended.was_carried_out();
     let run = lab.stored();
     let mut counts = run.results.cells[0].counts();
     counts.sort_unstable();
@@ -38,7 +38,7 @@ fn what_lb_said_meanwhile_is_kept_and_told_as_openmetrics() {
     let load = "[load]\nloop = \"closed\"\nconnections = 8\nrequests = 700\n";
     let ran =
         lab.run(&format!("{load}[[arms]]\nstrategy = \"round_robin\"\n[[arms]]\nstrategy = \"least_connections\""));
-    assert_eq!(ran.code, Some(0), "{}{}", ran.out, ran.err);
+    ran.was_carried_out();
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.arg("openmetrics").arg(lab.out()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let told = ended(command.spawn().expect("loadgen starts"));
@@ -66,7 +66,7 @@ fn the_sheets_ring_has_its_exact_shares_through_the_real_proxy() {
     let lab = Lab::new();
     let ended = lab
         .run("[load]\nloop = \"closed\"\nconnections = 16\nrequests = 3_000\n[[arms]]\nstrategy = \"assignment_ring\"");
-    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    ended.was_carried_out();
     let cell = &lab.stored().results.cells[0];
     // 84.37, 4.69 and 10.94 %
     let expected: Vec<f64> =
@@ -84,7 +84,7 @@ fn sizes_follow_each_other_and_keys_that_move_are_counted() {
         "[load]\nloop = \"closed\"\nconnections = 8\nrequests = 300\n[backends]\nn = [1, 3, 2]\n\
          [[arms]]\nstrategy = \"consistent_hash\"",
     );
-    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    ended.was_carried_out();
     let results = lab.stored().results;
     assert_eq!(
         results.cells.iter().map(|cell| (cell.n, cell.backends.len())).collect::<Vec<_>>(),
@@ -106,7 +106,7 @@ fn arms_run_side_by_side_and_are_compared() {
          wash_out = \"100ms\"\nprimary = \"latency_p50\"\n[[arms]]\nstrategy = \"round_robin\"\n\
          [[arms]]\nlabel = \"least\"\nstrategy = \"least_connections\"",
     );
-    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    ended.was_carried_out();
     let run = lab.stored();
     let comparison = run.results.comparison.expect("two arms");
     assert!(comparison.blocks >= 2 && comparison.blocks.is_multiple_of(2), "whole squares: {}", comparison.blocks);
@@ -129,11 +129,11 @@ fn arms_run_side_by_side_and_are_compared() {
 fn a_replay_asks_for_the_same_and_check_holds_it_to_thresholds() {
     let lab = Lab::new();
     let ended_first = lab.run("[load]\nloop = \"closed\"\nconnections = 4\nrequests = 500");
-    assert_eq!(ended_first.code, Some(0), "{}", ended_first.err);
+    ended_first.was_carried_out();
     let again = Lab::new();
     let run = lab.out().join("run.json");
     let replay = ended(again.command(&["replay", run.to_str().expect("UTF-8")]).spawn().expect("loadgen starts"));
-    assert_eq!(replay.code, Some(0), "{}", replay.err);
+    replay.was_carried_out();
     assert!(replay.out.contains("compared with") && replay.out.contains("round_robin, N = 3"), "{}", replay.out);
     assert_eq!(again.stored().manifest.seeds, lab.stored().manifest.seeds);
 
@@ -145,8 +145,9 @@ fn a_replay_asks_for_the_same_and_check_holds_it_to_thresholds() {
         }
         command.output().expect("loadgen starts").status.code()
     };
-    assert_eq!(check(&["max_over_mean<1.01", "errors<=0%"]), Some(0));
-    assert_eq!(check(&["max_over_mean<1.01", "errors>1%"]), Some(99));
+    let is_valid = lab.stored().manifest.is_valid(); // else the machine was busy, and nothing is kept
+    assert_eq!(check(&["max_over_mean<1.01", "errors<=0%"]), Some(if is_valid { 0 } else { 1 }));
+    assert_eq!(check(&["max_over_mean<1.01", "errors>1%"]), Some(if is_valid { 99 } else { 1 }));
     assert_eq!(check(&["p99<50"]), Some(2), "without a unit");
     assert_eq!(check(&["nobody:p50<1h"]), Some(2));
 }
@@ -160,7 +161,7 @@ fn a_balancer_that_runs_already_is_used_and_left_as_it_was() {
     let text = "[load]\nloop = \"closed\"\nconnections = 4\nrequests = 200\n[backends]\nn = [1, 3]";
     std::fs::write(lab.path("small.toml"), text).expect("written");
     let ended = ended(lab.command(&arguments).spawn().expect("loadgen starts"));
-    assert_eq!(ended.code, Some(0), "{}{}", ended.out, ended.err);
+    ended.was_carried_out();
     let run = lab.stored();
     assert_eq!(run.results.cells.iter().map(|cell| cell.n).collect::<Vec<_>>(), [1, 3]);
     assert!(run.results.accounting.iter().all(|account| account.mismatch.is_none()));

@@ -131,6 +131,20 @@ impl Lab {
     }
 }
 
+// === impl Ended ===
+
+impl Ended {
+    /// It went to its end. On a busy machine what it measured may not be fit to be believed: it says so, and ends with 1; not so if its
+    /// counts disagree, or lb gave up its strategy.
+    pub(crate) fn was_carried_out(&self) {
+        let doubts: Vec<&str> =
+            self.err.lines().filter_map(|line| line.strip_prefix("loadgen: not to be believed (")).collect();
+        let is_late = |doubt: &&str| doubt.starts_with("generator)") || doubt.starts_with("drift)");
+        assert!(doubts.iter().all(is_late), "{}{}", self.out, self.err);
+        assert_eq!(self.code, Some(i32::from(!doubts.is_empty())), "{}{}", self.out, self.err);
+    }
+}
+
 // === impl Theirs ===
 
 impl Theirs {

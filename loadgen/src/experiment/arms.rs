@@ -1,0 +1,108 @@
+//! The arms of a plan as lb sees them: what their strategies declare, and whether lb would take each of them.
+
+use std::path::{Path, PathBuf};
+
+use super::plan::{ArmPlan, Plan};
+use super::run::ExperimentError;
+use crate::lab::{self, Programs, Setup, StrategyFile};
+use crate::model;
+
+/// What strategies declare of themselves, by name.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Declared(Vec<StrategyFile>);
+
+/// Whether lb would begin with this plan, and take every arm of it.
+pub fn check(plan: &Plan, programs: &Programs, scratch: &Path) -> Result<(), ExperimentError> {
+    tried(plan, programs, scratch).map(drop)
+}
+
+/// Writes the configuration into `folder` that the run begins with, when lb has said of each arm that it would start with it: what is
+/// wrong with a later one is to be known before anything is measured.
+pub(super) fn tried(plan: &Plan, programs: &Programs, folder: &Path) -> Result<(PathBuf, Declared), ExperimentError> {
+    let config = lab::write_config(programs, &setup(plan, &plan.arms[0]), folder)?;
+    let declared = Declared(lab::strategies(programs, &config)?);
+    plan.arms.iter().try_for_each(|arm| declared.check(&arm.strategy))?;
+    let mut known: Vec<&ArmPlan> = Vec::new();
+    for arm in &plan.arms {
+        if known.iter().any(|other| (&other.strategy, &other.options) == (&arm.strategy, &arm.options)) {
+            continue;
+        }
+        lab::write_config(programs, &setup(plan, arm), folder)?;
+        if let Err(error) = lab::check(programs, &config) {
+            return Err(ExperimentError::Arm { label: arm.label.clone(), reason: error.to_string() });
+        }
+        known.push(arm);
+    }
+    lab::write_config(programs, &setup(plan, &plan.arms[0]), folder)?;
+    Ok((config, declared))
+}
+
+/// How many servers a run begins with.
+pub(super) fn replicas(plan: &Plan) -> u32 {
+    *plan.sizes.first().unwrap_or(&3)
+}
+
+fn setup(plan: &Plan, arm: &ArmPlan) -> Setup {
+    let mocks = &plan.mocks;
+    let flags = [
+        ("--service-time", mocks.service_time.clone()),
+        ("--concurrency", mocks.concurrency.to_string()),
+        ("--queue", mocks.queue.to_string()),
+    ];
+    Setup {
+        strategy: arm.strategy.clone(),
+        options: arm.options.clone(),
+        replicas: replicas(plan),
+        mock_flags: flags.into_iter().flat_map(|(flag, value)| [flag.to_owned(), value]).collect(),
+        keys: plan.lb.clone(),
+    }
+}
+
+// === impl Declared ===
+
+impl Declared {
+    fn check(&self, name: &str) -> Result<(), ExperimentError> {
+        if self.0.is_empty() {
+            return Ok(());
+        }
+        let name = name.to_owned();
+        match self.file(&name) {
+            Some(StrategyFile { error: Some(reason), .. }) => {
+                Err(ExperimentError::BrokenStrategy { name, reason: reason.clone() })
+            }
+            Some(_) => Ok(()),
+            None => {
+                let known = self.0.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", ");
+                Err(ExperimentError::Strategy { name, known })
+            }
+        }
+    }
+
+    fn file(&self, name: &str) -> Option<&StrategyFile> {
+        self.0.iter().find(|file| file.name == name)
+    }
+
+    /// What it declares of its shares; "" for nothing.
+    pub(super) fn of(&self, name: &str) -> &str {
+        self.file(name).and_then(|file| file.expectation.as_deref()).unwrap_or_default()
+    }
+
+    /// Whether a key has a home under it, which can be lost.
+    pub(super) fn is_keyed(&self, name: &str) -> bool {
+        let declared: serde_json::Value = serde_json::from_str(self.of(name)).unwrap_or_default();
+        declared["consistent"] == true || declared["balance"] == "by_options"
+    }
+
+    pub(super) fn arm(&self, arm: &ArmPlan, config_sha256: &str) -> model::Arm {
+        let file = self.file(&arm.strategy);
+        model::Arm {
+            label: arm.label.clone(),
+            strategy: arm.strategy.clone(),
+            strategy_sha256: file.and_then(|file| file.sha256.clone()).unwrap_or_default(),
+            options: serde_json::to_value(&arm.options).unwrap_or_default(),
+            cost_factor: arm.cost_factor,
+            config_sha256: config_sha256.to_owned(),
+            expectation: self.of(&arm.strategy).to_owned(),
+        }
+    }
+}
