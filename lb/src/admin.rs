@@ -14,6 +14,7 @@ mod guard;
 mod health;
 mod index;
 mod page;
+mod query;
 mod reload;
 mod server;
 mod session;

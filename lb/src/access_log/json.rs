@@ -146,4 +146,24 @@ mod tests {
         record.note(Text::Path, &[b'x'; 600]);
         assert_eq!(value(&record)["path"].as_str().unwrap(), format!("{}...", "x".repeat(512)));
     }
+
+    #[test]
+    fn every_key_is_in_the_documentation() {
+        let mut record = Record::default();
+        (record.generation, record.error) = (1, Some(ErrorReason::Timeout));
+        (record.pick_ns, record.connect_ns, record.head_ns) = (Some(1), Some(1), Some(1));
+        for text in [Text::RequestId, Text::TraceId, Text::Listener, Text::Method, Text::Host, Text::Path, Text::Pool] {
+            record.note(text, b"x");
+        }
+        for text in [Text::Backend, Text::Strategy, Text::UserAgent, Text::Key, Text::Reason] {
+            record.note(text, b"x");
+        }
+        let page = include_str!("../../../docs/access-log.md");
+        let rows = page.lines().filter_map(|line| line.strip_prefix("| `")?.split(" | ").next());
+        let told = rows.flat_map(|row| row.split(['`', ',', ' '])).filter(|key| !key.is_empty());
+        let told: std::collections::BTreeSet<&str> = told.collect();
+        let value = value(&record);
+        let written: std::collections::BTreeSet<&str> = value.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(written, told);
+    }
 }

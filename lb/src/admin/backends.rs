@@ -8,6 +8,7 @@ use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
 use super::course::weight;
+use super::query::pairs;
 use crate::config::DEFAULT_POOL;
 use crate::control::Change;
 
@@ -26,16 +27,16 @@ pub(super) enum Action {
 }
 
 /// The pool that the query names, else `default`.
-pub(super) fn pool_of(query: Option<&str>) -> Result<Cow<'_, str>, String> {
+pub(super) fn pool_of(query: Option<&str>) -> Result<String, String> {
     let mut pool = None;
-    for (key, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        match &*key {
+    for (key, value) in pairs(query)? {
+        match key.as_str() {
             "pool" if pool.is_none() => pool = Some(value),
             "pool" => return Err("pool is given twice".to_owned()),
             other => return Err(format!("unknown parameter {other:?}; known here: pool")),
         }
     }
-    Ok(pool.unwrap_or(Cow::Borrowed(DEFAULT_POOL)))
+    Ok(pool.unwrap_or_else(|| DEFAULT_POOL.to_owned()))
 }
 
 // === impl Target ===

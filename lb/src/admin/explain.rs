@@ -6,26 +6,27 @@ use http::header::HOST;
 use http::{HeaderName, HeaderValue, StatusCode, Uri};
 
 use super::answer::Answer;
+use super::query::pairs;
 use crate::control::{ExplainRequest, Handle};
 
 pub(super) async fn answer(handle: &Handle, query: Option<&str>) -> Answer {
-    match parse(query.unwrap_or_default()) {
+    match parse(query) {
         Ok(request) => handle.explain(request).await.map_or_else(Answer::from, |explained| Answer::json(&explained)),
         Err(sentence) => Answer::failure(StatusCode::BAD_REQUEST, &sentence),
     }
 }
 
 /// `key`, `pool`, `host`, `path` and `client_ip` once each, `header=NAME:VALUE` as often as one likes.
-fn parse(query: &str) -> Result<ExplainRequest, String> {
+fn parse(query: Option<&str>) -> Result<ExplainRequest, String> {
     let mut request = ExplainRequest::default();
     let mut seen = Vec::new();
-    for (name, value) in form_urlencoded::parse(query.as_bytes()) {
+    for (name, value) in pairs(query)? {
         if name != "header" && seen.contains(&name) {
             return Err(format!("{name} is given twice"));
         }
-        match &*name {
-            "key" => request.key = Some(value.into_owned().into_bytes()),
-            "pool" => request.pool = Some(value.into_owned()),
+        match name.as_str() {
+            "key" => request.key = Some(value.into_bytes()),
+            "pool" => request.pool = Some(value),
             "host" => {
                 let host = HeaderValue::from_str(&value).map_err(|_| format!("{value:?} is no host"))?;
                 request.headers.insert(HOST, host);
@@ -66,12 +67,12 @@ mod tests {
     fn a_query_is_a_request_that_somebody_thinks_of() {
         let query =
             "key=a%20b&pool=p&host=a.test&path=/x%3Fuser%3D1&client_ip=10.1.2.3&header=x-key:%20k&header=x-key:l";
-        let request = parse(query).unwrap();
+        let request = parse(Some(query)).unwrap();
         assert_eq!((request.key.as_deref(), request.pool.as_deref()), (Some(&b"a b"[..]), Some("p")));
         assert_eq!((request.path.to_string().as_str(), request.client_ip), ("/x?user=1", [10, 1, 2, 3].into()));
         assert_eq!(request.headers["host"], "a.test");
         assert_eq!(request.headers.get_all("x-key").iter().collect::<Vec<_>>(), ["k", "l"]);
-        assert_eq!(parse("").unwrap().key, None);
+        assert_eq!(parse(None).unwrap().key, None);
     }
 
     #[test]
@@ -85,8 +86,9 @@ mod tests {
             ("header=x", "NAME:VALUE"),
             ("header=x%20y:z", "NAME:VALUE"),
             ("host=a%0ab", "no host"),
+            ("key=%zz", "%zz"),
         ] {
-            assert!(parse(query).unwrap_err().contains(part), "{query}");
+            assert!(parse(Some(query)).unwrap_err().contains(part), "{query}");
         }
     }
 }

@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::Serialize;
 
 use super::answer::{Answer, to_json};
+use super::query::pairs;
 use crate::control::{Handle, Overriding, ReloadError, ReloadRequest};
 
 #[derive(Serialize)]
@@ -42,9 +43,9 @@ pub(super) async fn answer_rollback(handle: &Handle, query: Option<&str>) -> Ans
 /// The pool that a rollback is about; without one it is about all.
 fn pool_in(query: Option<&str>) -> Result<Option<String>, String> {
     let mut pool = None;
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        match &*name {
-            "pool" if !value.is_empty() => pool = Some(value.into_owned()),
+    for (name, value) in pairs(query)? {
+        match name.as_str() {
+            "pool" if !value.is_empty() => pool = Some(value),
             "pool" => return Err("pool is empty: leave it out to mean all pools".to_owned()),
             _ => return Err(format!("the query takes pool, not {name:?}")),
         }
@@ -54,8 +55,8 @@ fn pool_in(query: Option<&str>) -> Result<Option<String>, String> {
 
 fn request(query: Option<&str>, body: &[u8]) -> Result<ReloadRequest, String> {
     let mut request = ReloadRequest::default();
-    for (name, value) in form_urlencoded::parse(query.unwrap_or_default().as_bytes()) {
-        request.dry_run = match (&*name, &*value) {
+    for (name, value) in pairs(query)? {
+        request.dry_run = match (name.as_str(), value.as_str()) {
             ("dry_run", "1" | "true" | "") => true,
             ("dry_run", "0" | "false") => false,
             ("dry_run", _) => return Err("dry_run is 1 or 0".to_owned()),

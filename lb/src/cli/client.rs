@@ -21,6 +21,8 @@ pub enum ClientError {
     Unreachable { address: SocketAddr, source: std::io::Error },
     #[error("what answers at {0} is no lb: its answer is not HTTP")]
     Foreign(SocketAddr),
+    #[error("the lb at admin address {address} lets nobody in without its token: {said}")]
+    Shut { address: SocketAddr, said: String },
 }
 
 #[derive(Debug, PartialEq, Eq)]
@@ -53,7 +55,19 @@ fn ask(admin: &Admin, method: &str, path: &str, body: &str) -> Result<Answer, Cl
     stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).map_err(unreachable)?;
     let mut answer = Vec::new();
     stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(unreachable)?;
-    parse(&answer).ok_or(ClientError::Foreign(address))
+    match parse(&answer).ok_or(ClientError::Foreign(address))? {
+        Answer { status: 401, body } => {
+            let said = message(&body).unwrap_or_else(|| "it answered 401".to_owned());
+            Err(ClientError::Shut { address, said })
+        }
+        answer => Ok(answer),
+    }
+}
+
+/// The sentence of a failure.
+pub(super) fn message(body: &str) -> Option<String> {
+    let value: serde_json::Value = serde_json::from_str(body).ok()?;
+    Some(value["message"].as_str()?.trim_start_matches("<Error> ").to_owned())
 }
 
 /// Where one connects to what listens there.

@@ -69,8 +69,7 @@ fn page(report: &ReloadReport) -> String {
 
 fn refusal(failed: &str, status: u16, body: &str) -> String {
     let value: Value = serde_json::from_str(body).unwrap_or_default();
-    let said = value["message"].as_str().map(|message| message.trim_start_matches("<Error> "));
-    let said = said.map_or_else(|| format!("the admin port answered {status}"), str::to_owned);
+    let said = client::message(body).unwrap_or_else(|| format!("the admin port answered {status}"));
     match value["stage"].as_str() {
         Some(stage) => format!("{failed}, what runs goes on [{stage}]: {said}"),
         None => format!("{failed}: {said}"),
@@ -85,7 +84,7 @@ mod tests {
     fn a_refusal_is_told_with_its_stage_and_a_foreign_answer_with_its_status() {
         let body = r#"{"message":"<Error> is text","status":"failure","stage":"elf","reason":"is text"}"#;
         assert_eq!(refusal("not reloaded", 422, body), "not reloaded, what runs goes on [elf]: is text");
-        assert_eq!(refusal("not reloaded", 401, r#"{"message":"<Error> no token"}"#), "not reloaded: no token");
+        assert_eq!(refusal("not reloaded", 400, r#"{"message":"<Error> no pool"}"#), "not reloaded: no pool");
         assert_eq!(refusal("not reloaded", 404, "hm"), "not reloaded: the admin port answered 404");
     }
 }

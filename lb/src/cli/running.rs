@@ -29,8 +29,8 @@ pub(super) fn asked(admin: &Admin, path: &str) -> Result<Value, CliError> {
     if answer.status == 200 && !value.is_null() {
         return Ok(value);
     }
-    let said = value["message"].as_str().map(|message| message.trim_start_matches("<Error> "));
-    Err(CliError::Refused(said.map_or_else(|| format!("the admin port answered {}", answer.status), str::to_owned)))
+    let said = client::message(&answer.body);
+    Err(CliError::Refused(said.unwrap_or_else(|| format!("the admin port answered {}", answer.status))))
 }
 
 fn status_page(status: &Value) -> String {
@@ -74,6 +74,12 @@ fn status_page(status: &Value) -> String {
         let words: Vec<String> = changes.iter().map(|(key, count)| format!("{count} {key}")).collect();
         let replicas = overlay["replicas"].as_u64().map(|n| format!(", {n} replicas wanted")).unwrap_or_default();
         let _ = writeln!(page, "made at run time    backends: {}{replicas}", words.join(", "));
+    }
+    let log = &status["access_log"];
+    if let Some(path) = log["path"].as_str() {
+        let path = if path == "-" { "stdout" } else { path };
+        let lines = counted(log["written"].as_u64().unwrap_or_default(), "line");
+        let _ = writeln!(page, "access log          {path}: {lines}, {} dropped", log["dropped"]);
     }
     if let Some(stuck @ 1..) = status["stuck_workers"].as_u64() {
         let stuck = counted(stuck, "worker");
@@ -155,6 +161,7 @@ mod tests {
                 "last": { "by": "signal", "result": null, "stage": "elf", "reason": "is text" },
                 "differs": ["the files were refused at stage elf: is text"],
             },
+            "access_log": { "path": "-", "written": 1, "dropped": 0 },
         }));
         let wanted = "\
 lb 1, up 2 h 3 min, generation 12, 1 worker
@@ -164,6 +171,7 @@ pool default        ring 2 (sha256 0123456789ab), on probation, 4.5 s left
 last reload         refused (asked for by signal) [elf]: is text
 not as the file     the files were refused at stage elf: is text
 made at run time    backends: 1 added, 0 removed, 0 changed, 4 replicas wanted
+access log          stdout: 1 line, 0 dropped
 ";
         assert_eq!(page, wanted);
     }

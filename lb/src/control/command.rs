@@ -95,6 +95,19 @@ pub struct Status {
     pub reload: ReloadStatus,
     /// `None` when no files are watched.
     pub watch: Option<WatchStatus>,
+    /// `None` when there is none.
+    pub access_log: Option<AccessLogStatus>,
+}
+
+/// Since lb began, over all files.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct AccessLogStatus {
+    /// `-` is stdout.
+    pub path: String,
+    /// Lines.
+    pub written: u64,
+    /// Lines that nobody will ever read.
+    pub dropped: u64,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]

@@ -52,8 +52,12 @@ fn a_reload_switches_it_on_moves_it_and_switches_it_off() {
     assert_eq!((refused.status, refused.json()["stage"].as_str()), (422, Some("access_log")), "{}", refused.body);
     get(balancer.proxy, "/home");
     wait_for_lines(&balancer, "two.log", 2);
+    let told = || get(balancer.admin, "/status").json()["access_log"].clone();
+    let told = wait_for("three lines in the status", || Some(told()).filter(|log| log["written"] == 3));
+    assert!(told["path"].as_str().unwrap().ends_with("two.log") && told["dropped"] == 0, "{told}");
     write("");
     assert_eq!(reload(&balancer)["applied"], serde_json::json!(["access_log"]));
+    assert_eq!(get(balancer.admin, "/status").json()["access_log"], Value::Null);
     get(balancer.proxy, "/home");
     assert_eq!(paths(&balancer, "one.log"), ["/home?one"]);
     assert_eq!(paths(&balancer, "two.log"), ["/home", "/home"]);

@@ -1,6 +1,6 @@
 //! Who is let in, over a real socket; the rules themselves are tested beside their code.
 
-use crate::harness::{Balancer, exchange, get, send};
+use crate::harness::{Balancer, exchange, finish, get, send};
 
 const CONFIG: &str = "[strategy]\nname = \"round_robin\"\n";
 
@@ -29,4 +29,22 @@ fn with_a_token_everything_but_probes_needs_it() {
     assert_eq!(send(balancer.admin, "GET", "/metrics", &["authorization: Bearer s3cret"], "").status, 200);
     assert_eq!(get(balancer.admin, "/healthz").status, 200);
     assert_eq!(get(balancer.admin, "/readyz").status, 503, "open, and without backends not ready");
+    let ask = |words: &[&str], token: Option<&str>| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lb"));
+        command.env_clear().args(["--config", "none.toml", "--admin-listen", &balancer.admin.to_string()]).args(words);
+        if let Some(token) = token {
+            command.env("LB_ADMIN_TOKEN", token);
+        }
+        let output = finish(command);
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for words in [&["status"][..], &["reload"], &["explain", "key"]] {
+        let (code, said) = ask(words, None);
+        assert!(
+            code == Some(2) && said.contains("lets nobody in without its token") && said.lines().count() == 1,
+            "{said}"
+        );
+        assert!(said.contains("LB_ADMIN_TOKEN"), "{said}");
+    }
+    assert_eq!(ask(&["status"], Some("s3cret")).0, Some(0));
 }

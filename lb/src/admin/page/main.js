@@ -31,7 +31,8 @@ function drawReload(reload) {
   text($('differs'), reload.differs.length ? `Not as the files say: ${reload.differs.join('; ')}` : '');
   $('differs').hidden = !reload.differs.length;
   const last = reload.last;
-  const how = !last ? '' : last.result ? last.result.replace('_', ' ') : 'refused';
+  const why = last?.reason ? `: ${last.reason.replace(/^<Error> /, '')}` : '';
+  const how = !last ? '' : last.result ? last.result.replace('_', ' ') : `refused${last.stage ? ` at ${last.stage}` : ''}${why}`;
   text($('last-reload'), reload.running ? 'a reload is running' : last ? `last reload: ${how}, by ${last.by}, generation ${last.generation}` : 'no reload yet');
 }
 

@@ -3,7 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::Actor;
-use crate::control::command::{BackendStatus, ControlError, OverlayStatus, PoolStatus, Status};
+use crate::control::command::{AccessLogStatus, BackendStatus, ControlError, OverlayStatus, PoolStatus, Status};
 use crate::control::explain::{ExplainRequest, Explanation, explain};
 use crate::control::members::{Member, Origin};
 use crate::control::overlay::Overlay;
@@ -44,7 +44,15 @@ impl Actor {
             retired_generations: self.hall.retired(),
             reload: self.reloads.status(),
             watch: self.watch_status(),
+            access_log: self.access_log_status(),
         }
+    }
+
+    fn access_log_status(&self) -> Option<AccessLogStatus> {
+        let log = self.hall.current().settings.access_log.clone()?;
+        let counts = self.metrics.access_log();
+        let path = log.config().path.as_ref().map_or("-".into(), |path| path.to_string_lossy().into_owned());
+        Some(AccessLogStatus { path, written: counts.written(), dropped: counts.dropped_by_reason().iter().sum() })
     }
 
     /// Every backend of every pool.
