@@ -1,6 +1,6 @@
 //! What is in force and who said so: the page that `lb config` prints.
 //!
-//! It shows values in force, not values typed: workers as counted, paths made absolute, the state folder
+//! It shows values in force, not values typed: workers as counted, derived times, paths made absolute, the state folder
 //! as chosen; of `plugin_dirs` only what was set, as the executable's folder follows always. Every line
 //! is TOML, so that a line can be copied into a file.
 //!
@@ -108,6 +108,7 @@ fn in_force(form: &file::File, config: &Config) -> file::File {
     form.proxy.listen = OneOrMany(config.proxy.listen.iter().map(ToString::to_string).collect());
     form.proxy.workers = i64::try_from(config.proxy.workers).unwrap_or(i64::MAX);
     form.state.dir = Some(config.state.dir.clone());
+    form.health.fast_interval_ms = i64::try_from(config.health.fast_interval.as_millis()).ok();
     for pool in &config.pools {
         let strategy = match form.pools.get_mut(&pool.name) {
             Some(pool) => &mut pool.strategy,

@@ -125,6 +125,8 @@ pub(super) struct Health {
     pub(super) enabled: bool,
     pub(super) path: String,
     pub(super) interval_ms: i64,
+    /// `None`: a quarter of `interval_ms`.
+    pub(super) fast_interval_ms: Option<i64>,
     pub(super) timeout_ms: i64,
     pub(super) down_after: i64,
     pub(super) up_after: i64,
@@ -257,6 +259,7 @@ impl Default for Health {
             enabled: true,
             path: "/heartbeat".to_owned(),
             interval_ms: 1_000,
+            fast_interval_ms: None,
             timeout_ms: 1_000,
             down_after: 3,
             up_after: 2,

@@ -34,6 +34,8 @@ pub(super) struct Surroundings {
 
 /// One day; longer waits are mistakes in a unit.
 const MILLISECONDS_MAX: i64 = 86_400_000;
+/// Between two health checks of a backend.
+const INTERVAL_MIN_MS: i64 = 10;
 const LISTENERS_MAX: usize = 64;
 const WORKERS_MAX: i64 = 1_024;
 const REPLICAS_MAX: i64 = 1_024;
@@ -234,17 +236,27 @@ fn check_course(form: &file::Course) -> Result<Course, Fault> {
 }
 
 fn check_health(form: &file::Health) -> Result<Health, Fault> {
-    let file::Health { enabled, path, interval_ms, timeout_ms, down_after, up_after } = form;
+    let file::Health { enabled, path, interval_ms, fast_interval_ms, timeout_ms, down_after, up_after } = form;
     let section = KeyPath::of(&["health"]);
     if !path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err() {
         let what = format!("{path:?} is not a path, such as \"/heartbeat\"");
         return Err(Fault::new(section.key("path"), what));
     }
+    let interval = milliseconds(section.key("interval_ms"), *interval_ms, INTERVAL_MIN_MS)?;
+    let fast_interval = match fast_interval_ms {
+        Some(fast) => milliseconds(section.key("fast_interval_ms"), *fast, INTERVAL_MIN_MS)?,
+        None => (interval / 4).max(Duration::from_millis(INTERVAL_MIN_MS.unsigned_abs())),
+    };
+    if fast_interval > interval {
+        let what = format!("must not be longer than interval_ms, which is {interval_ms}");
+        return Err(Fault::new(section.key("fast_interval_ms"), what));
+    }
     let checks = |name: &str, value: i64| within(section.key(name), value, 1, 1_000).map(small);
     Ok(Health {
         enabled: *enabled,
         path: path.clone(),
-        interval: milliseconds(section.key("interval_ms"), *interval_ms, 10)?,
+        interval,
+        fast_interval,
         timeout: milliseconds(section.key("timeout_ms"), *timeout_ms, 10)?,
         down_after: checks("down_after", *down_after)?,
         up_after: checks("up_after", *up_after)?,

@@ -181,6 +181,8 @@ pub struct Health {
     pub enabled: bool,
     pub path: String,
     pub interval: Duration,
+    /// Between two while the last one contradicts what the backend is taken for; never above `interval`.
+    pub fast_interval: Duration,
     /// For one check.
     pub timeout: Duration,
     pub down_after: u32,

@@ -123,7 +123,8 @@ mod tests {
 
     fn rules() -> Health {
         let second = Duration::from_secs(1);
-        Health { enabled: true, path: "/".into(), interval: second, timeout: second, down_after: 3, up_after: 2 }
+        let (interval, fast_interval, timeout) = (second, second / 4, second);
+        Health { enabled: true, path: "/".into(), interval, fast_interval, timeout, down_after: 3, up_after: 2 }
     }
 
     fn bad() -> Result<(), String> {

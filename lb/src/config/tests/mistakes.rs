@@ -44,6 +44,10 @@ fn a_wrong_value_is_told_with_line_key_and_way_out() {
         ("[launcher]\nkind = \"docker\"", ":2:8: launcher.kind: unknown value `docker`. Known here: n"),
         ("[course]\nseed = -1", ":2:1: course.seed: must be from 0 to 9223372036854775807, not -1"),
         ("[health]\npath = \"x\"", ":2:1: health.path: \"x\" is not a path"),
+        (
+            "[health]\nfast_interval_ms = 1001",
+            ":2:1: health.fast_interval_ms: must not be longer than interval_ms, which is 1000",
+        ),
         ("[health]\ninterval_ms = 0", ":2:1: health.interval_ms: must be from 10 to 86400000 milli"),
         ("[timeouts]\nconnect_ms = 0", ":2:1: timeouts.connect_ms: must be from 1 to 86400000 milli"),
         ("[timeouts]\ntotal_ms = -1", ":2:1: timeouts.total_ms: must be from 0 to 86400000 millisec"),

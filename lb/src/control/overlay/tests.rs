@@ -54,6 +54,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             enabled: true,
             path: "/heartbeat".into(),
             interval: second,
+            fast_interval: second / 4,
             timeout: second,
             down_after: 3,
             up_after: 2,
