@@ -53,8 +53,11 @@ pub(crate) struct Resident {
 // === impl Build ===
 
 impl Build {
-    /// The folder above that of this example.
-    pub(crate) fn beside_this() -> Result<Self> {
+    /// In `folder`; without one, the build that this example is of.
+    pub(crate) fn find(folder: Option<&Path>) -> Result<Self> {
+        if let Some(folder) = folder {
+            return Ok(Self { folder: std::path::absolute(folder)? });
+        }
         let own = std::env::current_exe()?;
         let folder = own.parent().and_then(Path::parent).context("this program lies nowhere")?;
         Ok(Self { folder: folder.to_owned() })

@@ -75,23 +75,12 @@ struct Scrape {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(report) => {
-            println!("{report}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("scrape_cost: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let arguments = Arguments::parse();
+    measuring::tell(run(&arguments), arguments.json, text)
 }
 
-fn run(arguments: &Arguments) -> Result<String> {
-    let build = match &arguments.build {
-        Some(folder) => Build { folder: std::path::absolute(folder)? },
-        None => Build::beside_this()?,
-    };
+fn run(arguments: &Arguments) -> Result<Value> {
+    let build = Build::find(arguments.build.as_deref())?;
     let mocks = [Mock::start(&build, 1)?, Mock::start(&build, 2)?];
     let lb = Balancer::start(&build, &mocks, arguments.backends as usize, ROUTE)?;
     wake_all_series(&lb, arguments.backends as usize)?;
@@ -100,8 +89,7 @@ fn run(arguments: &Arguments) -> Result<String> {
         scrapes.push(scrape(&lb)?);
         std::thread::sleep(BETWEEN_SCRAPES);
     }
-    let report = latency(arguments, &lb, &scrapes)?;
-    Ok(if arguments.json { serde_json::to_string_pretty(&report)? } else { text(&report) })
+    latency(arguments, &lb, &scrapes)
 }
 
 /// Each backend answers with each code: round robin goes through them one after the other.

@@ -99,28 +99,16 @@ struct Memory {
 }
 
 fn main() -> ExitCode {
-    match run(&Arguments::parse()) {
-        Ok(report) => {
-            println!("{report}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!("swap_cost: {error:#}");
-            ExitCode::FAILURE
-        }
-    }
+    let arguments = Arguments::parse();
+    measuring::tell(run(&arguments), arguments.json, text)
 }
 
-fn run(arguments: &Arguments) -> Result<String> {
-    let build = match &arguments.build {
-        Some(folder) => Build { folder: std::path::absolute(folder)? },
-        None => Build::beside_this()?,
-    };
+fn run(arguments: &Arguments) -> Result<Value> {
+    let build = Build::find(arguments.build.as_deref())?;
     let mocks = [Mock::start(&build, 1)?, Mock::start(&build, 2)?];
     let measured = latency(arguments, Balancer::start(&build, &mocks, arguments.backends as usize, "")?)?;
     let memory = memory(arguments, Balancer::start(&build, &mocks, arguments.backends as usize, "")?)?;
-    let report = report(arguments, &measured, &memory);
-    Ok(if arguments.json { serde_json::to_string_pretty(&report)? } else { text(&report) })
+    Ok(report(arguments, &measured, &memory))
 }
 
 fn latency(arguments: &Arguments, mut lb: Balancer) -> Result<Measured> {
