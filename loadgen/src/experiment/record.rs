@@ -1,6 +1,6 @@
 //! From what the load engine counted to what is stored: cells, latencies, time series.
 
-use crate::load::{Outcome, Segment};
+use crate::load::{LEAD_NS, Outcome, Segment};
 use crate::model::{BackendCount, Cell, CellKey, Latencies, Series, Window};
 use crate::statistics::{Law, jain};
 
@@ -100,7 +100,10 @@ fn latencies(segment: &Segment) -> Latencies {
 
 fn series(about: &About<'_>, segment: &Segment, outcome: &Outcome, ids: Vec<String>) -> Series {
     let (from_ms, to_ms) = (segment.from_ns / 1_000_000, segment.to_ns.div_ceil(1_000_000));
-    let within = outcome.windows.iter().filter(|window| window.start_ms >= from_ms && window.start_ms < to_ms);
+    // a schedule begins a little behind its first window, which is its own all the same
+    let lead_ms = LEAD_NS / 1_000_000;
+    let is_within = |window: &&crate::load::Window| (from_ms..to_ms).contains(&(window.start_ms + lead_ms));
+    let within = outcome.windows.iter().filter(is_within);
     let window = |window: &crate::load::Window| {
         let count = |id: &String| {
             let at = outcome.backends.iter().position(|name| name == id);

@@ -195,13 +195,10 @@ pub(super) fn view(plan: &Plan, form: Form, origin: Instant, in_charge: &str) ->
 
 /// What the client says of these segments.
 pub(super) fn client_count<'a>(segments: impl Iterator<Item = &'a Segment>) -> ClientCount {
-    use crate::load::ErrorKind::{Closed, Connect, Local, Reset, Timeout, Truncated};
     let mut count = ClientCount::default();
     for segment in segments {
         count.sent += segment.sent;
-        // what broke before its answer was whole may not have arrived, or not whole
-        let broken = [Connect, Closed, Local, Reset, Timeout, Truncated].map(|kind| segment.errors.of(kind));
-        count.uncertain += broken.iter().sum::<u64>() + segment.unfinished;
+        count.uncertain += segment.uncertain;
     }
     count.uncertain = count.uncertain.min(count.sent);
     count

@@ -23,8 +23,6 @@ pub struct Goal {
     pub p99: Duration,
     /// The share of requests without a good answer must not be above this.
     pub failures: f64,
-    /// At least this part of the rate asked for must be answered.
-    pub achieved: f64,
 }
 
 /// What was found.
@@ -102,28 +100,22 @@ const SAMPLES: f64 = 1000.0;
 // === impl Goal ===
 
 impl Default for Goal {
-    /// p99 within 1 s, at most 0.1 % failures, at least 97 % of the rate.
+    /// p99 within 1 s, at most 0.1 % failures. What falls behind its rate shows in the latencies, which count from the due moments.
     fn default() -> Self {
-        Self { p99: Duration::from_secs(1), failures: 0.001, achieved: 0.97 }
+        Self { p99: Duration::from_secs(1), failures: 0.001 }
     }
 }
 
 impl Goal {
     /// Lateness of the generator is in the latencies, so it needs no rule of its own here.
-    fn judge(&self, asked_rps: f64, segment: &Segment) -> Verdict {
+    fn judge(&self, segment: &Segment) -> Verdict {
         let p99 = Duration::from_nanos(segment.latency.value_at_quantile(0.99));
-        let answered_in_time = segment.rps() / asked_rps;
         let missed = |why: String| Verdict::Missed(why);
         if segment.failure_share() > self.failures {
             return missed(format!("{:.2} % of the requests got no good answer", segment.failure_share() * 100.0));
         }
         if p99 > self.p99 {
             return missed(format!("p99 {p99:.1?} is above {:.1?}", self.p99));
-        }
-        // A short step at a low rate is not even by chance.
-        let chance = 3.0 / (segment.due as f64).max(1.0).sqrt();
-        if answered_in_time < self.achieved - chance {
-            return missed(format!("{:.1} % of the rate asked for was achieved", answered_in_time * 100.0));
         }
         Verdict::Kept
     }
@@ -221,7 +213,7 @@ pub fn calibrate(
         let outstanding = ((2.0 * asked_rps * goal.p99.as_secs_f64()) as usize).clamp(64, OUTSTANDING);
         let outcome = run(Arrivals::Poisson { rps: asked_rps }, outstanding, step_time, Some(asked_rps))?;
         let total = outcome.total();
-        let verdict = goal.judge(asked_rps, &total);
+        let verdict = goal.judge(&total);
         search.tell(verdict == Verdict::Kept);
         steps.push(Step {
             asked_rps,

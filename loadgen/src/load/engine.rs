@@ -73,9 +73,11 @@ pub enum StartError {
 /// Starts a load on threads of its own.
 pub fn start(mut plan: Plan) -> Result<Running, StartError> {
     plan.check()?;
-    if let Arrivals::Closed { connections } = plan.arrivals {
-        plan.threads = plan.threads.min(connections);
-    }
+    // each thread has a share of them, and a share is one at least
+    plan.threads = match plan.arrivals {
+        Arrivals::Closed { connections } => plan.threads.min(connections),
+        _ => plan.threads.min(plan.connections).min(plan.outstanding),
+    };
     let plan = Arc::new(plan);
     let (orders, collector) = (Arc::new(Orders::default()), Arc::new(Collector::new(plan.threads)));
     let bells = (0..plan.threads)

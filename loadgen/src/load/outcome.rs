@@ -36,7 +36,8 @@ pub struct Outcome {
 /// All requests that were due in one stretch of time. due = answered + errors + unsent + unfinished.
 #[derive(Clone, Debug)]
 pub struct Segment {
-    /// From when to when requests belong here, in nanoseconds from the start of the run. The last ends with its last answer.
+    /// From when to when requests belong here, in nanoseconds from the start of the run. In a closed loop the last ends with its last
+    /// answer.
     pub from_ns: u64,
     pub to_ns: u64,
     /// From the intended moment to the last byte, of answers with a status below 400.
@@ -59,6 +60,8 @@ pub struct Segment {
     pub unsent: u64,
     /// Under way, or waiting for a connection, when the run was aborted.
     pub unfinished: u64,
+    /// Sent, and ended without a whole answer: nobody here knows whether it arrived.
+    pub uncertain: u64,
     /// Sent a second time (see `Plan::resend_closed`).
     pub resent: u64,
     /// Bytes of answers, heads included.
@@ -176,6 +179,7 @@ impl Segment {
             errors: Errors::default(),
             unsent: 0,
             unfinished: 0,
+            uncertain: 0,
             resent: 0,
             bytes: 0,
             backends: BTreeMap::new(),
@@ -227,6 +231,7 @@ impl Segment {
         errors.0.iter_mut().zip(other.errors.0).for_each(|(mine, other)| *mine += other);
         self.unsent += other.unsent;
         self.unfinished += other.unfinished;
+        self.uncertain += other.uncertain;
         self.resent += other.resent;
         self.bytes += other.bytes;
         for (name, other) in &other.backends {

@@ -115,13 +115,24 @@ impl Recorder {
         self.windows.unsent(intended_ns);
     }
 
-    pub(super) fn unfinished(&mut self, intended_ns: u64) {
-        self.segment(intended_ns).counts.unfinished += 1;
+    pub(super) fn unfinished(&mut self, intended_ns: u64, was_sent: bool) {
+        let counts = &mut self.segment(intended_ns).counts;
+        counts.unfinished += 1;
+        counts.uncertain += u64::from(was_sent);
         self.windows.unfinished(intended_ns);
     }
 
-    pub(super) fn error(&mut self, intended_ns: u64, kind: ErrorKind, message: impl FnOnce() -> String) {
-        self.segment(intended_ns).counts.errors.count(kind);
+    pub(super) fn error(
+        &mut self,
+        intended_ns: u64,
+        kind: ErrorKind,
+        was_sent: bool,
+        message: impl FnOnce() -> String,
+    ) {
+        let counts = &mut self.segment(intended_ns).counts;
+        counts.errors.count(kind);
+        // Whoever answers badly has got the request.
+        counts.uncertain += u64::from(was_sent && kind != ErrorKind::BadAnswer);
         self.windows.error(intended_ns);
         self.first_errors.entry(kind).or_insert_with(message);
     }
@@ -130,7 +141,7 @@ impl Recorder {
         let latency = answer.done_ns.saturating_sub(answer.intended_ns);
         // A closed loop intends nothing but to send.
         let service = if self.is_closed_loop { latency } else { answer.done_ns.saturating_sub(answer.sent_ns) };
-        let is_failed = answer.status >= 400;
+        let (is_failed, is_closed_loop) = (answer.status >= 400, self.is_closed_loop);
         let segment = self.segment(answer.intended_ns);
         segment.count_status(answer.status);
         if let Some(backend) = answer.backend {
@@ -139,7 +150,9 @@ impl Recorder {
         let counts = &mut segment.counts;
         counts.answered += 1;
         counts.bytes += answer.bytes;
-        counts.to_ns = counts.to_ns.max(answer.done_ns);
+        if is_closed_loop {
+            counts.to_ns = counts.to_ns.max(answer.done_ns);
+        }
         if is_failed {
             note(&mut counts.failed, latency);
         } else {
@@ -159,9 +172,10 @@ impl Recorder {
         let froms: Vec<u64> = self.segments.iter().map(|open| open.counts.from_ns).collect();
         let names = self.names;
         let finish = |(number, open): (usize, Open)| {
-            // What was due in a segment is divided by the segment's own length, even if the last answers came behind it.
+            // What was due in a segment is divided by the segment's own length, even if the last answers came behind it. Only a
+            // closed loop ends with its last answer: nothing was due, each client asked when it had one.
             let end = froms.get(number + 1).copied();
-            open.finish(end.unwrap_or(ended_ns), end.is_none(), &names)
+            open.finish(end.unwrap_or(ended_ns), self.is_closed_loop && end.is_none(), &names)
         };
         Recorded {
             segments: self.segments.into_iter().enumerate().map(finish).collect(),
@@ -204,9 +218,9 @@ impl Open {
         tally.last_ns = tally.last_ns.max(done_ns);
     }
 
-    fn finish(self, end_ns: u64, is_last: bool, names: &Names) -> Segment {
+    fn finish(self, end_ns: u64, is_until_last_answer: bool, names: &Names) -> Segment {
         let Self { mut counts, statuses, backends } = self;
-        counts.to_ns = if is_last { counts.to_ns.max(end_ns) } else { end_ns.max(counts.from_ns) };
+        counts.to_ns = if is_until_last_answer { counts.to_ns.max(end_ns) } else { end_ns.max(counts.from_ns) };
         counts.statuses = statuses.into_iter().collect();
         let answered = backends.into_iter().enumerate().filter(|(_, tally)| tally.answered > 0);
         counts.backends = answered.map(|(number, tally)| (names.text(number), tally)).collect();
@@ -262,6 +276,29 @@ mod tests {
         assert_eq!(counts, [(2, 2, 2), (1, 1, 1)]);
         assert_eq!((segments[0].from_ns, segments[0].to_ns), (0, 1_000_000), "not stretched by a late answer");
         assert!(segments[0].latency.max() >= 89_000_000);
+    }
+
+    #[test]
+    fn an_open_loop_ends_when_nothing_more_was_due_and_a_closed_one_with_its_last_answer() {
+        let ends = |is_closed_loop: bool| {
+            let mut recorder = Recorder::new(0, is_closed_loop);
+            recorder.answered(&answer(0, 90_000_000, 200, None));
+            recorder.finish(2_000_000).segments[0].to_ns
+        };
+        assert_eq!([ends(false), ends(true)], [2_000_000, 90_000_000]);
+    }
+
+    #[test]
+    fn only_what_was_sent_may_have_arrived() {
+        let mut recorder = Recorder::new(0, false);
+        let kinds = [ErrorKind::Connect, ErrorKind::Timeout, ErrorKind::Reset, ErrorKind::BadAnswer];
+        for (kind, was_sent) in kinds.into_iter().zip([false, false, true, true]) {
+            recorder.error(0, kind, was_sent, String::new);
+        }
+        recorder.unfinished(0, true);
+        recorder.unfinished(0, false);
+        let segment = recorder.finish(1).segments.remove(0);
+        assert_eq!((segment.errors.total(), segment.unfinished, segment.uncertain), (4, 2, 2));
     }
 
     #[test]

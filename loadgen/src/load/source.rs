@@ -40,6 +40,8 @@ pub(super) struct Source {
     next_index: u64,
     /// This thread's next requests, [`AHEAD`] of them; none in a closed loop.
     ahead: VecDeque<Due>,
+    /// Taken last; none in a closed loop.
+    last: Option<Due>,
     seed: u64,
     thread: u64,
     threads: u64,
@@ -69,6 +71,7 @@ impl Source {
             base_ns,
             next_index: 0,
             ahead: VecDeque::with_capacity(AHEAD),
+            last: None,
             seed: plan.seed,
             thread,
             threads,
@@ -105,9 +108,15 @@ impl Source {
             self.next_index += self.threads;
             return Some(Due { index, seed: self.seed, intended_ns: now_ns });
         }
-        let due = self.ahead.pop_front();
+        self.last = self.ahead.pop_front();
         self.look_ahead();
-        due
+        self.last
+    }
+
+    /// When one more request would be due if it came as the others on the average: n requests take n gaps, not n - 1.
+    pub(super) fn after_last(&self) -> Option<u64> {
+        let last = self.last.filter(|last| last.index > 0)?;
+        Some(last.intended_ns + last.intended_ns.saturating_sub(self.base_ns) / last.index)
     }
 
     /// When this thread's next requests are due, as far as they are known: a cut or the end may yet come before them.
@@ -196,6 +205,14 @@ mod tests {
     }
 
     const SECOND: u64 = 1_000_000_000;
+
+    #[test]
+    fn so_many_requests_take_as_many_gaps() {
+        let mut source = Source::new(&plan(Arrivals::Constant { rps: 100.0 }, Stop::AfterRequests(5)), 0, SECOND);
+        assert_eq!(source.after_last(), None);
+        assert_eq!(drain(&mut source, u64::MAX).len(), 5);
+        assert_eq!(source.after_last(), Some(SECOND + SECOND / 20), "five of 10 ms");
+    }
 
     #[test]
     fn threads_share_the_schedule_without_gap_or_overlap() {

@@ -87,7 +87,7 @@ pub(super) struct Finished {
 }
 
 /// The schedule begins so long after the clock, so that all threads are there.
-pub(super) const LEAD_NS: u64 = 1_000_000;
+pub(crate) const LEAD_NS: u64 = 1_000_000;
 const BELL: u64 = u64::MAX;
 const EVENTS: usize = 256;
 const INPUT_BYTES: usize = 64 * 1024;
@@ -180,7 +180,10 @@ impl Worker {
         let window_end = (self.window + 1) * WINDOW_NS;
         let until = window_end.min(self.next_tick_ns);
         match self.source.peek(now) {
-            Some(due_ns) if due_ns <= now && !self.source.is_closed() => now,
+            // The first time: later the turns that come are taken in the same round.
+            Some(_) if self.source.is_closed() && self.ready > 0 => LEAD_NS.max(now),
+            _ if self.source.is_closed() => until,
+            Some(due_ns) if due_ns <= now => now,
             // Unheard of: the timers are ours and the moments are sound. Then at least not late.
             Some(_) if self.alarm.set(self.source.ahead()).is_err() => now,
             _ => until,
@@ -190,7 +193,7 @@ impl Worker {
     /// Sends everything whose moment has come.
     fn send_due(&mut self, now: u64) {
         if self.source.is_closed() {
-            while self.ready > 0 {
+            while self.ready > 0 && now >= LEAD_NS {
                 // Each has a moment of its own: those at the end of a row must not pay for those before them.
                 let now = self.seat.clock.now();
                 let Some(due) = self.source.pop(now) else { return };
@@ -247,7 +250,7 @@ impl Worker {
             }
             Err(error) => {
                 let kind = kind_of_connect(&error);
-                self.recorder.error(request.due.intended_ns, kind, || format!("{address}: {error}"));
+                self.recorder.error(request.due.intended_ns, kind, false, || format!("{address}: {error}"));
                 self.client_is_free(kind, now);
             }
         }
@@ -294,12 +297,13 @@ impl Worker {
             let _ = self.pool.update(token);
         }
         if flags.contains(EventFlags::IN) || is_end(flags) {
-            return self.receive(token);
+            return self.receive(token, is_end(flags));
         }
         now
     }
 
-    fn receive(&mut self, token: Token) -> u64 {
+    /// `is_last`: the other side has closed, perhaps behind an answer.
+    fn receive(&mut self, token: Token, is_last: bool) -> u64 {
         let Some(connection) = self.pool.get(token) else { return self.seat.clock.now() };
         let mut reading = Reading {
             buffer: &mut self.input,
@@ -320,7 +324,7 @@ impl Worker {
                     self.recorder.answered(&Answered { intended_ns, sent_ns, done_ns, status, backend, bytes });
                     self.ready += usize::from(self.source.is_closed());
                 }
-                if keep {
+                if keep && !is_last {
                     self.pool.park(token);
                 } else {
                     self.pool.close(token);
@@ -344,7 +348,7 @@ impl Worker {
         if was_closed && was_kept && may_repeat {
             return self.assign(due, true, now);
         }
-        self.recorder.error(due.intended_ns, kind, || message);
+        self.recorder.error(due.intended_ns, kind, request.sent_ns > 0, || message);
         self.client_is_free(kind, now);
     }
 

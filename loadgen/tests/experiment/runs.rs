@@ -16,6 +16,8 @@ fn a1_shares_and_accounts_for_every_request() {
     let mut counts = run.results.cells[0].counts();
     counts.sort_unstable();
     assert_eq!(counts, [666, 667, 667]);
+    let over_time: u64 = run.series[0].windows.iter().map(|window| window.answered).sum();
+    assert_eq!(over_time, 2_000, "the first and the last moments too");
     let account = &run.results.accounting[0];
     assert_eq!((account.client, account.balancer, account.attempts, &account.mismatch), (2_000, 2_000, 2_000, &None));
     assert!(account.backends.iter().all(|backend| backend.attempts == backend.served && !backend.is_lower_bound));

@@ -7,7 +7,7 @@ use http::Method;
 use loadgen::load::{Cost, ErrorKind, Keys, Plan, Request};
 use mock_server::{Change, Options};
 
-use crate::support::{Scripted, closed, mock, one, read_head, reset, run};
+use crate::support::{Scripted, closed, eventually, mock, one, read_head, reset, run};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -25,6 +25,27 @@ fn a_closed_loop_sends_exactly_as_many_as_asked_over_kept_connections() {
     assert_eq!(segment.lag.len(), 0);
     let tally = segment.backends["s1"];
     assert!(tally.first_ns <= tally.last_ns && tally.last_ns <= segment.to_ns);
+}
+
+#[test]
+fn a_closed_loop_begins_at_once() {
+    let server = mock(Options::default());
+    // The windows are 100 ms long. A thread may be late on a busy machine, but not always.
+    eventually("an answer within the first window", || {
+        one(run(closed(server.addr, 1, 1, "/home"))).backends["1"].first_ns < 100_000_000
+    });
+}
+
+#[test]
+fn a_connection_that_ends_with_its_answer_is_not_used_again() {
+    // Answer and end in one piece, and no word of it in the head.
+    let server = Scripted::answering(b"", |stream| {
+        let more = 0x8000; // MSG_MORE, on Linux
+        socket2::SockRef::from(&stream).send_with_flags(OK, more).expect("sent");
+        drop(stream);
+    });
+    let segment = one(run(closed(server.address, 4, 200, "/")));
+    assert_eq!((segment.ok(), segment.errors.total()), (200, 0), "{segment:?}");
 }
 
 #[test]

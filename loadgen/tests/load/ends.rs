@@ -88,7 +88,7 @@ fn calibration_climbs_towards_what_a_closed_loop_achieves_and_no_further() {
     let plan = closed(server.addr, 1, 1, "/home");
     let mut rates = Vec::new();
     // A goal that is always kept: how fast this machine is does not matter.
-    let any = Goal { p99: Duration::from_secs(60), failures: 1.0, achieved: 0.0 };
+    let any = Goal { p99: Duration::from_secs(60), failures: 1.0 };
     let found = load::calibrate(&plan, &any, Duration::from_secs(4), |_, rate| rates.push(rate)).unwrap();
     assert_eq!((rates[0], rates.len()), (None, found.steps.len() + 1), "a closed loop first, then one run a step");
     assert!((found.steps[0].asked_rps / found.saturated_rps - 0.8).abs() < 1e-9);

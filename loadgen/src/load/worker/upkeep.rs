@@ -60,11 +60,11 @@ impl Worker {
     pub(super) fn finish(mut self) -> Finished {
         let now = self.seat.clock.now();
         for due in std::mem::take(&mut self.waiting) {
-            self.recorder.unfinished(due.intended_ns);
+            self.recorder.unfinished(due.intended_ns, false);
         }
         for token in self.pool.find(|connection| connection.request.is_some()) {
             if let Some(request) = self.pool.get(token).and_then(|connection| connection.request.take()) {
-                self.recorder.unfinished(request.due.intended_ns);
+                self.recorder.unfinished(request.due.intended_ns, request.sent_ns > 0);
             }
         }
         self.under_way = 0;
@@ -74,8 +74,8 @@ impl Worker {
         let ended = self.sending_ended.unwrap_or(Ended { at_ns: now, cpu: cpu_time() });
         // A rate is a rate over the time that was asked for, also if nothing was due at its end.
         let sending_end_ns = match self.source.end_ns() {
-            u64::MAX => ended.at_ns,
             _ if self.aborted => now,
+            u64::MAX => self.source.after_last().map_or(ended.at_ns, |end_ns| end_ns.max(ended.at_ns)),
             end_ns => end_ns,
         };
         Finished {
