@@ -75,7 +75,7 @@ pub(super) async fn serve(
     };
     let id = settings.request_id.then(|| client.worker.settle_request_id(&mut parts.headers));
     let mut guard = RequestGuard::begin(client.clone(), pool.clone(), parts.method.clone(), started);
-    guard.record = notes::begin(&client, &pool, &settings, &parts, id.as_ref());
+    guard.record = notes::begin(&client, &pool, &settings, &parts, id.as_ref(), started);
     let missing_path = (settings.missing_path_is_400 && parts.method == Method::GET).then(|| parts.uri.clone());
     let answer = get_answer(&client, &pool, &settings, parts, body, &mut guard).await;
     let explanation = notes::explanation(guard.record.as_deref(), answer.as_ref().err().copied());
