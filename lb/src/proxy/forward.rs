@@ -127,7 +127,6 @@ async fn get_answer(
     let first = attempt(&circumstances, &parts, body, None, may_repeat, record).await;
     let answer = match first {
         Err(Failed { failure, again: Some(again) }) => {
-            pool.count(client.listener, |shard| shard.retry(again.reason));
             let before = Some((again.reason, again.tried));
             match attempt(&circumstances, &parts, again.body, before, false, record).await {
                 // Nobody else was there: what the first one failed of says more.
@@ -168,6 +167,9 @@ async fn attempt(
         notes::note_pick(record, client, pool, key.as_ref(), picked.as_ref(), began.elapsed());
     }
     let picked = picked.map_err(|failure| Failed { failure, again: None })?;
+    if let Some((reason, _)) = before {
+        pool.count(client.listener, |shard| shard.retry(reason));
+    }
 
     let mut attempt = Attempt::begin(Rc::clone(client), Rc::clone(pool), picked, number, now);
     let member = attempt.member.clone();
