@@ -21,7 +21,7 @@ use super::request_id::X_REQUEST_ID;
 use super::tunnel::Tunnel;
 use super::upstream::{Patience, Upstream};
 use super::view::Pool;
-use super::{course, error, headers, notes};
+use super::{body, course, error, headers, notes};
 use crate::access_log::Record;
 use crate::generation::Settings;
 use crate::pool::{Key, key};
@@ -83,7 +83,7 @@ pub(super) async fn serve(
         Ok(answer) if answer.head.status == StatusCode::SWITCHING_PROTOCOLS => switch(&client, answer, guard),
         Ok(answer) => match missing_path {
             Some(uri) if answer.head.status == StatusCode::NOT_FOUND => {
-                missing(&client, answer, guard, uri.path()).await
+                missing(&client, &settings, answer, guard, uri.path()).await
             }
             _ => pass_on(&client, answer, guard),
         },
@@ -249,12 +249,20 @@ fn pass_on(client: &Rc<Client>, answer: Answer, guard: RequestGuard) -> Response
 }
 
 /// The course's rule: a backend's 404 to a GET becomes 400 with the sheet's words. The backend's own words are read and dropped, so
-/// that the connection stays.
-async fn missing(client: &Rc<Client>, answer: Answer, guard: RequestGuard, path: &str) -> Response<ResponseBody> {
+/// that the connection stays; the request is over when the client has ours.
+async fn missing(
+    client: &Rc<Client>,
+    settings: &Settings,
+    answer: Answer,
+    guard: RequestGuard,
+    path: &str,
+) -> Response<ResponseBody> {
     let Answer { upstream, attempt, .. } = answer;
+    let total = settings.timeouts.total.map(|total| guard.started + total);
+    body::discard(upstream, attempt, client, settings.timeouts.idle, total).await;
     let status = StatusCode::BAD_REQUEST;
-    ResponseBody::streamed(upstream, attempt, guard, client.clone(), status.as_u16()).discard().await;
-    error::json(status, &format!("'{path}' endpoint does not exist in server replicas")).map(ResponseBody::uncounted)
+    error::json(status, &format!("'{path}' endpoint does not exist in server replicas"))
+        .map(|body| ResponseBody::own(body, guard, status.as_u16(), None))
 }
 
 /// A tunnel begins: hyper sends the 101, then the connection's task takes over.
