@@ -10,6 +10,7 @@ mod attempt;
 mod body;
 mod choose;
 mod client;
+mod cookies;
 mod course;
 mod error;
 mod forward;

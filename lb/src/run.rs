@@ -178,7 +178,8 @@ async fn start(loaded: &Loaded, options: &Options) -> Result<Parts, RunError> {
     let proxy = Proxy::start(&control.hall, &metrics, config.proxy.workers);
     let proxy = proxy.map_err(system("the proxy's threads cannot start"))?;
     tokio::spawn(course::serve_calls(calls, control.handle.clone()));
-    let shared = admin::Shared::new(control.hall.clone(), metrics, control.handle.clone(), config.admin.token.as_ref());
+    let (hall, handle, token) = (control.hall.clone(), control.handle.clone(), config.admin.token.as_ref());
+    let shared = admin::Shared::new(hall, metrics, handle, token, &admin_listener);
     let server = admin::Server::start(admin_listener, shared).map_err(system("the admin port cannot be served"))?;
     Ok(Parts { proxy, control, server })
 }

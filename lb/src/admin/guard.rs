@@ -32,11 +32,12 @@ const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/login"];
 // === impl Guard ===
 
 impl Guard {
-    pub(super) fn new(token: Option<&Secret>) -> Self {
+    /// `port`: the admin port, which tells the cookies of several lbs on one host apart.
+    pub(super) fn new(token: Option<&Secret>, port: u16) -> Self {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         let hostname = hostname.map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty());
         let token = token.map(|token| Sha256::digest(token.expose()).into());
-        Self { token, hostname, sessions: Sessions::default() }
+        Self { token, hostname, sessions: Sessions::new(port) }
     }
 
     /// Lets a request pass, or says why not.
@@ -57,9 +58,10 @@ impl Guard {
         self.token.as_ref().is_some_and(|wanted| is_equal(&given, wanted)).then(|| self.sessions.begin())
     }
 
-    /// From now on the request's cookie stands for nothing.
-    pub(super) fn sign_out(&self, headers: &HeaderMap) {
+    /// From now on the request's cookie stands for nothing; answers the one to set in its place.
+    pub(super) fn sign_out(&self, headers: &HeaderMap) -> HeaderValue {
         self.sessions.end(headers);
+        self.sessions.no_cookie()
     }
 
     /// The request's authority, if it has one (HTTP/1.0 need not).
@@ -146,7 +148,7 @@ mod tests {
     fn guard(token: Option<&str>) -> Guard {
         Guard {
             hostname: Some("balancer.example.org".into()),
-            ..Guard::new(token.map(|t| Secret::new(t.into())).as_ref())
+            ..Guard::new(token.map(|t| Secret::new(t.into())).as_ref(), 8081)
         }
     }
 

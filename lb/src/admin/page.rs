@@ -14,7 +14,7 @@ use http::{StatusCode, request};
 
 use super::answer::{Answer, HTML};
 use super::guard::Guard;
-use super::session::{no_cookie, random};
+use super::session::random;
 
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     let page = include_str!("page/page.html").replace("{{style}}", STYLE);
@@ -77,8 +77,7 @@ pub(super) fn login(guard: &Guard, body: &[u8]) -> Answer {
 
 /// `POST /logout`.
 pub(super) fn logout(guard: &Guard, headers: &HeaderMap) -> Answer {
-    guard.sign_out(headers);
-    home(Some(no_cookie()))
+    home(Some(guard.sign_out(headers)))
 }
 
 /// 401 with the form, and why.

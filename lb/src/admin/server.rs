@@ -82,8 +82,14 @@ pub fn bind(address: SocketAddr) -> Result<Listener, BindError> {
 // === impl Shared ===
 
 impl Shared {
-    pub fn new(hall: Arc<Hall>, metrics: Arc<Metrics>, handle: Handle, token: Option<&Secret>) -> Arc<Self> {
-        let guard = Guard::new(token);
+    pub fn new(
+        hall: Arc<Hall>,
+        metrics: Arc<Metrics>,
+        handle: Handle,
+        token: Option<&Secret>,
+        listener: &Listener,
+    ) -> Arc<Self> {
+        let guard = Guard::new(token, listener.address.port());
         Arc::new(Self { hall, metrics, handle, guard, feed: Feed::default(), stopping: AtomicBool::new(false) })
     }
 

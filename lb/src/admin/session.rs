@@ -1,8 +1,9 @@
 //! Sessions: the cookies that browsers carry in place of the token, which no page may hold.
 //!
-//! A cookie is a random number and not the token or anything made from it: a browser sends it to every port of the same host, so the
-//! backends behind the proxy may see it, and it must be possible to end it. Invariants: what is kept is a digest; all are compared, in
-//! a time that says nothing about them; at most [`SESSIONS_MAX`] live, the oldest goes first.
+//! A cookie is a random number and not the token or anything made from it: a browser sends it to every port of the same host, so
+//! other servers there may see it (the proxy keeps it from its backends), and it must be possible to end it. Its name has the admin
+//! port, so that two lbs on one host do not sign each other out. Invariants: what is kept is a digest; all are compared, in a time that
+//! says nothing about them; at most [`SESSIONS_MAX`] live, the oldest goes first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -12,24 +13,22 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::guard::is_equal;
+use crate::generation::ADMIN_COOKIE;
 
-const NAME: &str = "lb_session";
 const SESSIONS_MAX: usize = 64;
 /// A working day, whatever happens in it.
 const TIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
-/// Those that live, oldest first.
-#[derive(Default)]
-pub(super) struct Sessions(Mutex<VecDeque<Session>>);
+pub(super) struct Sessions {
+    /// The cookie's.
+    name: String,
+    /// Those that live, oldest first.
+    live: Mutex<VecDeque<Session>>,
+}
 
 struct Session {
     digest: [u8; 32],
     began: Instant,
-}
-
-/// A cookie that takes the place of the one before and is gone at once.
-pub(super) fn no_cookie() -> HeaderValue {
-    HeaderValue::from_static("lb_session=; Path=/; Max-Age=0; HttpOnly; SameSite=Strict")
 }
 
 /// So many random bits that nobody guesses them, in hexadecimal digits.
@@ -44,41 +43,54 @@ pub(super) fn random() -> std::io::Result<String> {
 // === impl Sessions ===
 
 impl Sessions {
+    /// Those of the admin port `port`.
+    pub(super) fn new(port: u16) -> Self {
+        Self { name: format!("{ADMIN_COOKIE}_{port}"), live: Mutex::default() }
+    }
+
     /// The cookie of a new one.
     pub(super) fn begin(&self) -> std::io::Result<HeaderValue> {
         let id = random()?;
-        let mut sessions = self.0.lock();
+        let mut sessions = self.live.lock();
         while sessions.len() >= SESSIONS_MAX {
             sessions.pop_front();
         }
         sessions.push_back(Session { digest: Sha256::digest(&id).into(), began: Instant::now() });
-        let age = TIME_MAX.as_secs();
-        let cookie = format!("{NAME}={id}; Path=/; Max-Age={age}; HttpOnly; SameSite=Strict");
-        HeaderValue::try_from(cookie).map_err(std::io::Error::other)
+        Ok(self.cookie(&id, TIME_MAX))
+    }
+
+    /// A cookie that takes the place of the one before and is gone at once.
+    pub(super) fn no_cookie(&self) -> HeaderValue {
+        self.cookie("", Duration::ZERO)
     }
 
     /// Whether the request comes with one that lives.
     pub(super) fn has(&self, headers: &HeaderMap) -> bool {
-        let mut sessions = self.0.lock();
+        let mut sessions = self.live.lock();
         sessions.retain(|session| session.began.elapsed() < TIME_MAX);
         let has = |digest: &[u8; 32]| sessions.iter().fold(false, |has, one| has | is_equal(&one.digest, digest));
-        digests(headers).any(|digest| has(&digest))
+        self.digests(headers).any(|digest| has(&digest))
     }
 
     /// Ends those that the request comes with.
     pub(super) fn end(&self, headers: &HeaderMap) {
-        let mut sessions = self.0.lock();
-        for digest in digests(headers) {
+        let mut sessions = self.live.lock();
+        for digest in self.digests(headers) {
             sessions.retain(|session| !is_equal(&session.digest, &digest));
         }
     }
-}
 
-/// Of all cookies of our name; another lb on this host may have set one for another path.
-fn digests(headers: &HeaderMap) -> impl Iterator<Item = [u8; 32]> {
-    let fields = headers.get_all(COOKIE).into_iter().filter_map(|field| field.to_str().ok());
-    let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
-    pairs.filter(|(name, _)| *name == NAME).map(|(_, id)| Sha256::digest(id).into())
+    fn cookie(&self, id: &str, age: Duration) -> HeaderValue {
+        let cookie = format!("{}={id}; Path=/; Max-Age={}; HttpOnly; SameSite=Strict", self.name, age.as_secs());
+        HeaderValue::try_from(cookie).expect("all of it is printable ASCII")
+    }
+
+    /// Of all cookies of our name; another server on this host may have set one for another path.
+    fn digests(&self, headers: &HeaderMap) -> impl Iterator<Item = [u8; 32]> {
+        let fields = headers.get_all(COOKIE).into_iter().filter_map(|field| field.to_str().ok());
+        let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
+        pairs.filter(|(name, _)| *name == self.name).map(|(_, id)| Sha256::digest(id).into())
+    }
 }
 
 #[cfg(test)]
@@ -92,21 +104,24 @@ mod tests {
 
     #[test]
     fn a_cookie_is_random_and_for_http_only() {
-        let sessions = Sessions::default();
+        let sessions = Sessions::new(8081);
         let [one, other] = [sessions.begin().unwrap(), sessions.begin().unwrap()];
         assert_ne!(one, other);
-        for part in ["lb_session=", "; HttpOnly", "; SameSite=Strict", "; Max-Age=43200", "; Path=/"] {
+        for part in ["lb_session_8081=", "; HttpOnly", "; SameSite=Strict", "; Max-Age=43200", "; Path=/"] {
             assert!(one.to_str().unwrap().contains(part), "{part}");
         }
         assert!(sessions.has(&carrying(&one)) && sessions.has(&carrying(&other)));
         sessions.end(&carrying(&one));
         assert!(!sessions.has(&carrying(&one)) && sessions.has(&carrying(&other)));
-        assert!(!sessions.has(&carrying(&no_cookie())) && !sessions.has(&HeaderMap::new()));
+        assert!(!sessions.has(&carrying(&sessions.no_cookie())) && !sessions.has(&HeaderMap::new()));
+        let other_lb = Sessions::new(8082);
+        assert!(!other_lb.has(&carrying(&other)), "two on one host keep their own");
+        assert!(other_lb.no_cookie().to_str().unwrap().starts_with("lb_session_8082=; "));
     }
 
     #[test]
     fn the_oldest_goes_when_there_are_too_many() {
-        let sessions = Sessions::default();
+        let sessions = Sessions::new(8081);
         let cookies: Vec<_> = (0..=SESSIONS_MAX).map(|_| sessions.begin().unwrap()).collect();
         let live = cookies.iter().filter(|cookie| sessions.has(&carrying(cookie))).count();
         assert_eq!(live, SESSIONS_MAX);

@@ -27,9 +27,9 @@ pub struct Choice {
 /// Why there is no backend for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoChoice {
-    /// None may get requests.
+    /// None may get requests, or none that was not tried already.
     NoBackend,
-    /// Those that may are at their limit.
+    /// Those that may and were not tried are at their limit.
     Overload,
 }
 
@@ -62,7 +62,8 @@ impl PoolGeneration {
             Decision::Refused(Refusal::NotEligible) => FallbackReason::NotEligible,
             Decision::Refused(Refusal::Error) => FallbackReason::Error,
         };
-        let may_serve = |index: usize| !request.tried.contains(&(index as u32)) && self.is_usable(index, limit);
+        let is_tried = |index: usize| request.tried.contains(&(index as u32));
+        let may_serve = |index: usize| !is_tried(index) && self.is_usable(index, limit);
         let pick = |cursor| fallback_pick(self.fallback, &self.backends, may_serve, request.random, cursor);
         let picked = match request.dry {
             false => pick(&self.fallback_cursor),
@@ -70,7 +71,10 @@ impl PoolGeneration {
         };
         match picked {
             Some(index) => Ok(Choice { index, token: 0, fallback: Some(reason) }),
-            None if limit.is_some() && self.backends.iter().any(|backend| backend.is_eligible()) => {
+            // One that is eligible and was not tried, and yet may not serve, is at its limit.
+            None if limit.is_some()
+                && (0..self.backends.len()).any(|index| !is_tried(index) && self.backends[index].is_eligible()) =>
+            {
                 Err(NoChoice::Overload)
             }
             None => Err(NoChoice::NoBackend),

@@ -7,6 +7,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -68,6 +69,39 @@ fn why_broken(error: &hyper::Error) -> ErrorReason {
         Some(std::io::ErrorKind::InvalidInput | std::io::ErrorKind::InvalidData) => ErrorReason::BadRequest,
         _ => ErrorReason::ClientAbort,
     }
+}
+
+/// Reads an answer that nobody gets to its end, so that its connection stays, and ends the attempt: badly where the backend breaks off or
+/// stands still. One that is too long for that is cut off.
+pub(super) async fn discard(
+    mut upstream: Box<Upstream>,
+    mut attempt: Attempt,
+    client: &Client,
+    idle: Duration,
+    total: Option<Instant>,
+) {
+    const MOST_BYTES: usize = 1 << 20;
+    let mut bytes = 0;
+    while bytes <= MOST_BYTES && !upstream.is_at_end() {
+        let since = Instant::now();
+        let deadline = total.map_or(since + idle, |total| total.min(since + idle));
+        let next = poll_fn(|cx| match upstream.poll_data(cx) {
+            Poll::Ready(next) => Poll::Ready(next),
+            Poll::Pending => client.watchdog.poll(cx, deadline).map(|()| Some(Err(BodyError::Stalled))),
+        });
+        match next.await {
+            Some(Ok(data)) => bytes += data.len(),
+            Some(Err(BodyError::Stalled)) => return attempt.fail(ErrorReason::Timeout),
+            Some(Err(error)) => {
+                tracing::debug!("{error}");
+                return attempt.fail(ErrorReason::Reset);
+            }
+            None => break,
+        }
+    }
+    let now = Instant::now();
+    attempt.succeed(now);
+    upstream.give_back(&attempt.member, client, now);
 }
 
 // === impl RequestBody ===
@@ -175,23 +209,6 @@ impl ResponseBody {
             streamed.complete();
         }
         Self::Streamed(Box::new(streamed))
-    }
-}
-
-impl ResponseBody {
-    /// Reads to the end and drops it, so that the backend's connection stays; a body too long for that is cut off.
-    pub(super) async fn discard(mut self) {
-        const MOST_BYTES: usize = 1 << 20;
-        let Self::Streamed(streamed) = &mut self else { return };
-        let mut bytes = 0;
-        while let Some(Ok(frame)) = poll_fn(|cx| streamed.poll_frame(cx)).await {
-            bytes += frame.data_ref().map_or(0, Bytes::len);
-            if bytes > MOST_BYTES {
-                streamed.upstream = None;
-                streamed.complete();
-                return;
-            }
-        }
     }
 }
 

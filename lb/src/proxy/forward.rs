@@ -21,7 +21,7 @@ use super::request_id::X_REQUEST_ID;
 use super::tunnel::Tunnel;
 use super::upstream::{Patience, Upstream};
 use super::view::Pool;
-use super::{course, error, headers, notes};
+use super::{body, course, error, headers, notes};
 use crate::access_log::Record;
 use crate::generation::Settings;
 use crate::pool::{Key, key};
@@ -75,7 +75,7 @@ pub(super) async fn serve(
     };
     let id = settings.request_id.then(|| client.worker.settle_request_id(&mut parts.headers));
     let mut guard = RequestGuard::begin(client.clone(), pool.clone(), parts.method.clone(), started);
-    guard.record = notes::begin(&client, &pool, &settings, &parts, id.as_ref());
+    guard.record = notes::begin(&client, &pool, &settings, &parts, id.as_ref(), started);
     let missing_path = (settings.missing_path_is_400 && parts.method == Method::GET).then(|| parts.uri.clone());
     let answer = get_answer(&client, &pool, &settings, parts, body, &mut guard).await;
     let explanation = notes::explanation(guard.record.as_deref(), answer.as_ref().err().copied());
@@ -83,7 +83,7 @@ pub(super) async fn serve(
         Ok(answer) if answer.head.status == StatusCode::SWITCHING_PROTOCOLS => switch(&client, answer, guard),
         Ok(answer) => match missing_path {
             Some(uri) if answer.head.status == StatusCode::NOT_FOUND => {
-                missing(&client, answer, guard, uri.path()).await
+                missing(&client, &settings, answer, guard, uri.path()).await
             }
             _ => pass_on(&client, answer, guard),
         },
@@ -127,7 +127,6 @@ async fn get_answer(
     let first = attempt(&circumstances, &parts, body, None, may_repeat, record).await;
     let answer = match first {
         Err(Failed { failure, again: Some(again) }) => {
-            pool.count(client.listener, |shard| shard.retry(again.reason));
             let before = Some((again.reason, again.tried));
             match attempt(&circumstances, &parts, again.body, before, false, record).await {
                 // Nobody else was there: what the first one failed of says more.
@@ -168,6 +167,9 @@ async fn attempt(
         notes::note_pick(record, client, pool, key.as_ref(), picked.as_ref(), began.elapsed());
     }
     let picked = picked.map_err(|failure| Failed { failure, again: None })?;
+    if let Some((reason, _)) = before {
+        pool.count(client.listener, |shard| shard.retry(reason));
+    }
 
     let mut attempt = Attempt::begin(Rc::clone(client), Rc::clone(pool), picked, number, now);
     let member = attempt.member.clone();
@@ -247,12 +249,20 @@ fn pass_on(client: &Rc<Client>, answer: Answer, guard: RequestGuard) -> Response
 }
 
 /// The course's rule: a backend's 404 to a GET becomes 400 with the sheet's words. The backend's own words are read and dropped, so
-/// that the connection stays.
-async fn missing(client: &Rc<Client>, answer: Answer, guard: RequestGuard, path: &str) -> Response<ResponseBody> {
+/// that the connection stays; the request is over when the client has ours.
+async fn missing(
+    client: &Rc<Client>,
+    settings: &Settings,
+    answer: Answer,
+    guard: RequestGuard,
+    path: &str,
+) -> Response<ResponseBody> {
     let Answer { upstream, attempt, .. } = answer;
+    let total = settings.timeouts.total.map(|total| guard.started + total);
+    body::discard(upstream, attempt, client, settings.timeouts.idle, total).await;
     let status = StatusCode::BAD_REQUEST;
-    ResponseBody::streamed(upstream, attempt, guard, client.clone(), status.as_u16()).discard().await;
-    error::json(status, &format!("'{path}' endpoint does not exist in server replicas")).map(ResponseBody::uncounted)
+    error::json(status, &format!("'{path}' endpoint does not exist in server replicas"))
+        .map(|body| ResponseBody::own(body, guard, status.as_u16(), None))
 }
 
 /// A tunnel begins: hyper sends the 101, then the connection's task takes over.

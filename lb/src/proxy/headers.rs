@@ -1,4 +1,4 @@
-//! Header rules of a reverse proxy: what must be there, what ends at this hop (RFC 9110 §7.6.1), what we add.
+//! Header rules of a reverse proxy: what must be there, what ends at this hop (RFC 9110 §7.6.1, and our own cookies), what we add.
 //!
 //! Invariant: what a client says of its own address counts only from a trusted proxy.
 
@@ -10,6 +10,7 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::client::Client;
+use super::cookies;
 use super::error::Failure;
 use super::request_id::X_REQUEST_ID;
 use crate::config::IpNetwork;
@@ -75,6 +76,7 @@ pub(super) fn forward_request(parts: &mut Parts, client: &Client, trusted: &[IpN
         parts.headers.remove(CONTENT_LENGTH);
     }
     end_hop(&mut parts.headers);
+    cookies::strip(&mut parts.headers);
     parts.headers.remove(EXPECT);
     // The absolute form is for proxies; its authority outranks Host (RFC 9112 §3.2.2), but a name and password are no host's.
     if let Some(authority) = parts.uri.authority() {

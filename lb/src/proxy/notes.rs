@@ -9,6 +9,7 @@ use std::time::Duration;
 use http::header::USER_AGENT;
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use tokio::time::Instant;
 
 use super::attempt::Picked;
 use super::client::Client;
@@ -30,6 +31,7 @@ pub(super) fn begin(
     settings: &Settings,
     parts: &Parts,
     id: Option<&HeaderValue>,
+    started: Instant,
 ) -> Option<Box<Record>> {
     if settings.access_log.is_none() && !settings.explain_header {
         return None;
@@ -41,6 +43,8 @@ pub(super) fn begin(
         None if is_asked => Box::default(),
         None => return None,
     };
+    // Its memory may have served a request before, and lain still since.
+    record.started = started.into_std();
     record.is_asked = is_asked;
     let with_query = settings.access_log.as_ref().is_none_or(|log| log.config().query);
     note_request(&mut record, client, pool, parts, id, with_query);

@@ -54,8 +54,8 @@ impl Events {
     }
 }
 
-fn with_token() -> Balancer {
-    let folder = crate::harness::folder(CONFIG);
+fn with_token(config: &str) -> Balancer {
+    let folder = crate::harness::folder(config);
     std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
     Balancer::start_in(folder, &["--set", "admin.token_file=token"])
 }
@@ -131,7 +131,7 @@ fn events_end_when_lb_stops() {
 
 #[test]
 fn a_browser_signs_in_with_the_token_and_out_again() {
-    let balancer = with_token();
+    let balancer = with_token(CONFIG);
     let form = send(balancer.admin, "GET", "/", &[BROWSER], "");
     assert_eq!((form.status, form.header("content-type")), (401, Some("text/html; charset=utf-8")));
     assert!(form.body.contains("action=\"/login\"") && !form.body.contains("s3cret"));
@@ -165,6 +165,25 @@ fn a_browser_signs_in_with_the_token_and_out_again() {
     let mut rest = String::new();
     refused.0.read_to_string(&mut rest).unwrap();
     assert!(!rest.contains("event: tick"));
+}
+
+#[test]
+fn a_session_is_known_by_the_admin_port_and_no_backend_sees_it() {
+    let server = mock("a");
+    let balancer = with_token(&format!("{CONFIG}{}", backends(&[("a", server.addr)])));
+    let signed_in = send(balancer.admin, "POST", "/login", &[], "token=s3cret");
+    let session = cookie(&signed_in);
+    assert!(session.starts_with(&format!("lb_session_{}=", balancer.admin.port())), "{session}");
+    let seen = |fields: &[&str]| {
+        let answer = send(balancer.proxy, "GET", "/headers", fields, "");
+        assert_eq!(answer.status, 200);
+        assert!(!answer.body.contains("lb_session"), "{}", answer.body);
+        answer.body
+    };
+    let alone = seen(&[&format!("cookie: {session}")]);
+    assert!(!alone.contains("cookie"), "{alone}");
+    let among = seen(&[&format!("cookie: theme=dark; {session}; id=7"), "cookie: lb_session_1=2", "cookie: last=1"]);
+    assert!(among.contains("theme=dark; id=7") && among.contains("last=1"), "{among}");
 }
 
 #[test]

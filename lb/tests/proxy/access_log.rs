@@ -6,9 +6,11 @@ use std::process::Command;
 use std::sync::Arc;
 use std::sync::mpsc;
 
+use jiff::{RoundMode, Timestamp, TimestampRound};
 use lb::access_log::AccessLog;
 use lb::config::{self, LogFormat};
 use lb::telemetry::AccessLogCounts;
+use mock_server::Change;
 use serde_json::Value;
 use tempfile::TempDir;
 
@@ -157,6 +159,40 @@ fn the_text_format_has_the_same_in_one_line() {
     assert!(rest.starts_with(&wanted), "{line}");
     assert!(rest.contains(r#" backend="b1" strategy="round_robin" attempts=1 generation=1 bytes_in=0 "#), "{line}");
     assert!(rest.contains(" error=- ") && !line.contains("secret"), "{line}");
+}
+
+#[test]
+fn a_line_is_stamped_with_its_own_requests_time_also_where_a_record_serves_again() {
+    const ISO: &str = "%Y-%m-%dT%H:%M:%S%.3f%z";
+    const CLF: &str = "%d/%b/%Y:%H:%M:%S %z";
+    for (format, pattern, gap_ms) in [(LogFormat::Json, ISO, 50.0), (LogFormat::Text, CLF, 1100.0)] {
+        let server = mock("1");
+        let log = Log::new(|log| log.format = format);
+        // One worker, whose records go round in order.
+        let lb = log.start(Setup::of(&[&server]).with(|setup| setup.workers = 1));
+        let mut clients = [lb.client(), lb.client()];
+        server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
+        clients.iter_mut().for_each(|client| client.send(&request("GET", "/home", &[])));
+        wait_until("both to be under way", || lb.backends[0].in_flight() == 2);
+        server.change(&Change { stall: Some(false), extra_ms: Some(gap_ms), ..Change::default() }).unwrap();
+        clients.iter_mut().for_each(|client| assert_eq!(client.answer().status(), 200));
+        assert_eq!(log.lines(&lb).len(), 2, "two records are there to be used again");
+
+        // The first lasts for the gap, while the second lies still.
+        assert_eq!(lb.client().get("/home?gap").status(), 200);
+        let before = Timestamp::now();
+        assert_eq!(lb.client().get("/home?late").status(), 200);
+        let lines = log.lines(&lb);
+        let late = lines.iter().find(|line| line.contains("?late")).unwrap();
+        let stamp = match format {
+            LogFormat::Json => parse(late.as_bytes())["ts"].as_str().unwrap().replace('Z', "+0000"),
+            LogFormat::Text => late.split(['[', ']']).nth(1).unwrap().to_owned(),
+        };
+        let stamp = Timestamp::strptime(pattern, &stamp).unwrap();
+        let unit = if format == LogFormat::Json { jiff::Unit::Millisecond } else { jiff::Unit::Second };
+        let earliest = before.round(TimestampRound::new().smallest(unit).mode(RoundMode::Trunc)).unwrap();
+        assert!(stamp >= earliest, "{late}: it was sent at {before}");
+    }
 }
 
 #[test]

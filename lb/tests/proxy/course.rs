@@ -169,3 +169,26 @@ fn a_missing_path_with_an_endless_body_is_400_all_the_same() {
     lb.comes_to_rest();
     assert_eq!(server.accepted(), 2);
 }
+
+#[test]
+fn a_backend_that_breaks_off_in_a_404_that_nobody_gets_costs_the_client_nothing() {
+    let server = Hostile::start(|_, wire| {
+        wire.head();
+        wire.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 100\r\n\r\nonly a part");
+    });
+    let lb = Setup::new(&[server.addr]).with(|setup| setup.settings.missing_path_is_400 = true).start();
+    let mut client = lb.client();
+    let received: usize = (0..3)
+        .map(|_| {
+            let answer = client.get("/other");
+            assert_eq!(answer.status(), 400);
+            answer.body.len()
+        })
+        .sum();
+    lb.comes_to_rest();
+    assert_eq!((lb.ended_with(400), lb.errors("reset")), (3, 0), "the request went well");
+    let counted = lb.metric("lb_response_bytes_total", &[]);
+    assert_eq!(counted, received as f64, "what the client got, not what was dropped");
+    let failed = lb.backends[0].stats.consecutive_errors.load(std::sync::atomic::Ordering::Relaxed);
+    assert_eq!(failed, 1, "the attempt did not; a head that came sets this back");
+}

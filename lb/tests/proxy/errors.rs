@@ -33,6 +33,10 @@ fn when_all_refuse_it_is_502_connect() {
         }
         lb.comes_to_rest();
         assert_eq!((lb.ended_with(502), lb.errors("connect")), (5, 5));
+        // A repetition is one when there was somebody to repeat it on.
+        let repeated = if servers.len() > 1 { 5.0 } else { 0.0 };
+        assert_eq!(lb.metric("lb_retries_total", &[]), repeated);
+        assert_eq!(lb.metric("lb_backend_errors_total", &["reason=\"connect\""]), 5.0 + repeated);
         assert_eq!(lb.metric("lb_client_connections_accepted_total", &[]), 1.0, "the client's connection goes on");
     }
 }
