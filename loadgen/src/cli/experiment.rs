@@ -48,7 +48,7 @@ pub struct ExperimentArgs {
     #[arg(long, value_name = "URL", requires = "admin")]
     pub target: Option<String>,
 
-    /// The admin port of that lb
+    /// The admin port of that lb; if it wants a token, LB_ADMIN_TOKEN has it
     #[arg(long, value_name = "URL", requires = "target")]
     pub admin: Option<String>,
 
@@ -83,6 +83,8 @@ pub(super) enum Failure {
     NoPlan,
     #[error("--strategy is for one strategy; this experiment compares several: name them with --arms A,B")]
     OneArm,
+    #[error("a replay runs the stored plan: leave out --plan, --budget, --strategy and --arms")]
+    Replayed,
     #[error("{source}; what was measured is stored: mend that, then run `loadgen report {}`", folder.display())]
     Report { folder: PathBuf, source: report::ReportError },
     #[error(transparent)]
@@ -185,7 +187,12 @@ fn conclude(finished: &Finished) -> Result<u8, Failure> {
 fn exit_code(failure: &Failure) -> u8 {
     use BalancerError::{Ended, Interrupted, Start, Strategies, Target, Unreachable};
     match failure {
-        Failure::Plan(_) | Failure::Stored(_) | Failure::Missing(_) | Failure::NoPlan | Failure::OneArm => EXIT_USAGE,
+        Failure::Plan(_)
+        | Failure::Stored(_)
+        | Failure::Missing(_)
+        | Failure::NoPlan
+        | Failure::OneArm
+        | Failure::Replayed => EXIT_USAGE,
         Failure::Experiment(error) => match error {
             ExperimentError::Interrupted(_) | ExperimentError::Balancer(Interrupted) => EXIT_INTERRUPTED,
             ExperimentError::Strategy { .. } | ExperimentError::BrokenStrategy { .. } | ExperimentError::Arm { .. } => {

@@ -29,6 +29,10 @@ pub(super) fn main(args: &ReplayArgs) -> ExitCode {
 }
 
 fn replay(args: &ReplayArgs) -> Result<u8, Failure> {
+    let ExperimentArgs { plan, budget, strategy, arms, .. } = &args.how;
+    if plan.is_some() || budget.is_some() || strategy.is_some() || !arms.is_empty() {
+        return Err(Failure::Replayed);
+    }
     let path = match args.run.file_name() {
         Some(name) if name == "run.json" => args.run.parent().unwrap_or(Path::new(".")),
         _ => &args.run,

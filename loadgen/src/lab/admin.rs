@@ -11,7 +11,9 @@ use super::web::{Web, WebError};
 #[derive(Clone, Debug)]
 pub struct Admin {
     base: String,
+    /// For everybody else: the token is for the admin port alone.
     web: Web,
+    own: Web,
 }
 
 #[derive(Debug, Error)]
@@ -84,7 +86,12 @@ const POOL: &str = "default";
 impl Admin {
     /// `base` is a URL without path: `http://127.0.0.1:8081`.
     pub fn at(base: &str, web: &Web) -> Self {
-        Self { base: base.trim_end_matches('/').to_owned(), web: web.clone() }
+        Self { base: base.trim_end_matches('/').to_owned(), web: web.clone(), own: web.clone() }
+    }
+
+    /// The same with the token that this admin port wants.
+    pub fn with_token(self, token: &str) -> Self {
+        Self { own: self.web.with_token(token), ..self }
     }
 
     pub fn base(&self) -> &str {
@@ -108,14 +115,14 @@ impl Admin {
 
     /// As Prometheus text.
     pub fn metrics(&self) -> Result<String, AdminError> {
-        Ok(self.web.get(&format!("{}/metrics", self.base))?)
+        Ok(self.own.get(&format!("{}/metrics", self.base))?)
     }
 
     /// Puts a strategy with these options (all of them) in charge of the pool default, until the next plain reload.
     pub fn swap(&self, strategy: &str, options: &Value) -> Result<Swapped, AdminError> {
         let body = json!({ "pool": POOL, "strategy": { "name": strategy, "config": options } });
         let url = format!("{}/reload", self.base);
-        match self.web.post(&url, &body.to_string()) {
+        match self.own.post(&url, &body.to_string()) {
             Ok(text) => serde_json::from_str(&text).map_err(|error| self.misunderstood(url, &error)),
             Err(WebError::Status { status: 400..=499, message, .. }) => {
                 Err(AdminError::Refused { strategy: strategy.to_owned(), message })
@@ -126,29 +133,65 @@ impl Admin {
 
     /// Puts what its configuration says in charge again.
     pub fn reload(&self) -> Result<(), AdminError> {
-        self.web.post(&format!("{}/reload", self.base), "")?;
+        self.own.post(&format!("{}/reload", self.base), "")?;
         Ok(())
     }
 
     /// Launches so many more; answers when they may get requests.
     pub fn add(&self, n: u32) -> Result<(), AdminError> {
-        self.web.post(&format!("{}/add", self.base), &json!({ "n": n }).to_string())?;
+        self.own.post(&format!("{}/add", self.base), &json!({ "n": n }).to_string())?;
         Ok(())
     }
 
     /// Removes these; answers when no new request goes to them.
     pub fn remove(&self, ids: &[String]) -> Result<(), AdminError> {
-        self.web.delete(&format!("{}/rm", self.base), &json!({ "n": ids.len(), "hostnames": ids }).to_string())?;
+        self.own.delete(&format!("{}/rm", self.base), &json!({ "n": ids.len(), "hostnames": ids }).to_string())?;
         Ok(())
     }
 
     fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, AdminError> {
         let url = format!("{}{path}", self.base);
-        let text = self.web.get(&url)?;
+        let text = self.own.get(&url)?;
         serde_json::from_str(&text).map_err(|error| self.misunderstood(url, &error))
     }
 
     fn misunderstood(&self, url: String, error: &serde_json::Error) -> AdminError {
         AdminError::Format { url, reason: error.to_string() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
+    use super::*;
+
+    /// What the server hears of one request.
+    fn head_of(ask: impl FnOnce(&str)) -> String {
+        let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
+        let url = format!("http://{}", server.local_addr().expect("its address"));
+        let heard = std::thread::spawn(move || {
+            let (stream, _) = server.accept().expect("somebody asks");
+            let lines = BufReader::new(&stream).lines().map_while(Result::ok);
+            let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
+            (&stream).write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").expect("heard");
+            head.join("\n").to_lowercase()
+        });
+        ask(&url);
+        heard.join().expect("no panic")
+    }
+
+    #[test]
+    fn the_token_is_for_the_admin_port_alone_and_in_no_debug_output() {
+        let header = "authorization: bearer s3cret";
+        let with = head_of(|url| Admin::at(url, &Web::new()).with_token("s3cret\n").reload().expect("answered"));
+        assert!(with.lines().any(|line| line == header), "{with}");
+        let other = head_of(|url| {
+            let admin = Admin::at("http://nobody", &Web::new()).with_token("s3cret");
+            assert!(!format!("{admin:?}").contains("s3cret"));
+            admin.web().get(url).expect("answered");
+        });
+        assert!(!other.contains("authorization"), "{other}");
     }
 }

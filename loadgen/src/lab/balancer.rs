@@ -77,6 +77,8 @@ struct Ready {
 
 /// A plugin may be tried for 5 s and replicas have 10 s for their first heartbeat.
 const READY_WITHIN: Duration = Duration::from_secs(40);
+/// The token of a running lb's admin port; as lb's own commands take it.
+const ADMIN_TOKEN: &str = "LB_ADMIN_TOKEN";
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 // === impl Balancer ===
@@ -124,6 +126,10 @@ impl Balancer {
         reach.map_err(|error| BalancerError::Unreachable { target: target.to_owned(), reason: error.to_string() })?;
         let admin = if admin.contains("://") { admin.to_owned() } else { format!("http://{admin}") };
         let admin = Admin::at(&admin, &Web::new());
+        let admin = match std::env::var(ADMIN_TOKEN) {
+            Ok(token) => admin.with_token(&token),
+            Err(_) => admin,
+        };
         admin.status()?;
         Ok(Self { target: address, host, admin, config_sha256: String::new(), process: None, state: None })
     }

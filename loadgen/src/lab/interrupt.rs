@@ -1,4 +1,4 @@
-//! Ctrl-C and SIGTERM, as a flag that can be looked at and waited for, so that a run ends by writing what it has.
+//! Ctrl-C, SIGTERM and a terminal that goes away, as a flag that can be looked at and waited for, so that a run ends by writing what it has.
 
 use std::io;
 use std::sync::Arc;
@@ -22,22 +22,22 @@ struct Shared {
 // === impl Interrupt ===
 
 impl Interrupt {
-    /// From now on SIGINT and SIGTERM raise it instead of ending the process.
+    /// From now on SIGINT, SIGTERM and SIGHUP raise it instead of ending the process.
     pub fn watch() -> io::Result<Self> {
         let interrupt = Self::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
-        let (mut int, mut term) = {
+        let (mut int, mut term, mut hup) = {
             let _inside = runtime.enter();
-            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?)
+            (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?, signal(SignalKind::hangup())?)
         };
         let theirs = interrupt.clone();
         std::thread::Builder::new().name("signals".to_owned()).spawn(move || {
             runtime.block_on(async {
-                tokio::select! { _ = int.recv() => {} _ = term.recv() => {} }
+                tokio::select! { _ = int.recv() => {} _ = term.recv() => {} _ = hup.recv() => {} }
                 theirs.raise();
                 // further ones are swallowed: the end is under way and takes seconds
                 loop {
-                    tokio::select! { _ = int.recv() => {} _ = term.recv() => {} }
+                    tokio::select! { _ = int.recv() => {} _ = term.recv() => {} _ = hup.recv() => {} }
                 }
             });
         })?;

@@ -8,7 +8,13 @@ use thiserror::Error;
 #[derive(Clone, Debug)]
 pub struct Web {
     agent: ureq::Agent,
+    /// The header that opens an admin port.
+    authorization: Option<Secret>,
 }
+
+/// Not to be printed.
+#[derive(Clone)]
+struct Secret(String);
 
 #[derive(Debug, Error)]
 pub enum WebError {
@@ -33,11 +39,16 @@ impl Web {
             // what is asked here is near; a proxy of the environment is for what is far
             .proxy(None)
             .build();
-        Self { agent: config.new_agent() }
+        Self { agent: config.new_agent(), authorization: None }
+    }
+
+    /// The same for a port that wants this token.
+    pub fn with_token(&self, token: &str) -> Self {
+        Self { agent: self.agent.clone(), authorization: Some(Secret(format!("Bearer {}", token.trim()))) }
     }
 
     pub fn get(&self, url: &str) -> Result<String, WebError> {
-        answer(url, self.agent.get(url).call())
+        answer(url, self.opened(self.agent.get(url)).call())
     }
 
     /// Asks with one header more; answers one header of the answer.
@@ -52,11 +63,24 @@ impl Web {
     }
 
     pub fn post(&self, url: &str, body: &str) -> Result<String, WebError> {
-        answer(url, self.agent.post(url).send(body))
+        answer(url, self.opened(self.agent.post(url)).send(body))
     }
 
     pub fn delete(&self, url: &str, body: &str) -> Result<String, WebError> {
-        answer(url, self.agent.delete(url).force_send_body().send(body))
+        answer(url, self.opened(self.agent.delete(url).force_send_body()).send(body))
+    }
+
+    fn opened<B>(&self, request: ureq::RequestBuilder<B>) -> ureq::RequestBuilder<B> {
+        match &self.authorization {
+            Some(Secret(header)) => request.header("authorization", header),
+            None => request,
+        }
+    }
+}
+
+impl std::fmt::Debug for Secret {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("(secret)")
     }
 }
 

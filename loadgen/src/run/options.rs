@@ -165,6 +165,8 @@ pub enum BadOptions {
     RampOfPoisson,
     #[error("-n 0 sends nothing")]
     NoRequests,
+    #[error("-z 0 sends nothing")]
+    NoTime,
 }
 
 /// Options that are sound, but for the target.
@@ -197,6 +199,7 @@ impl Args {
     pub(super) fn prepare(&self, url: &Url) -> Result<Prepared, BadOptions> {
         let stop = match (self.requests, self.duration) {
             (Some(0), _) => return Err(BadOptions::NoRequests),
+            (_, Some(Duration::ZERO)) => return Err(BadOptions::NoTime),
             (_, Some(time)) => Stop::AfterTime(time),
             (requests, None) => Stop::AfterRequests(requests.unwrap_or(REQUESTS)),
         };
@@ -336,6 +339,7 @@ mod tests {
             ("-q 0 http://h/", "rate"),
             ("-q fast http://h/", "requests per second"),
             ("-n 0 http://h/", "nothing"),
+            ("-z 0s http://h/", "nothing"),
             ("-c 0 http://h/", "connections"),
             ("-H x http://h/", "header"),
             ("-H content-length:3 http://h/", "itself"),

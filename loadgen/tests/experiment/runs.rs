@@ -136,6 +136,8 @@ fn a_replay_asks_for_the_same_and_check_holds_it_to_thresholds() {
     let run = lab.out().join("run.json");
     let replay = ended(again.command(&["replay", run.to_str().expect("UTF-8")]).spawn().expect("loadgen starts"));
     replay.was_carried_out();
+    let refused = ended(again.command(&["replay", run.to_str().expect("UTF-8"), "--arms", "a,b"]).spawn().unwrap());
+    assert!(refused.code == Some(2) && refused.err.contains("leave out --plan"), "{}", refused.err);
     assert!(replay.out.contains("compared with") && replay.out.contains("round_robin, N = 3"), "{}", replay.out);
     assert_eq!(again.stored().manifest.seeds, lab.stored().manifest.seeds);
 
