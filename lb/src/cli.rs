@@ -49,6 +49,9 @@ pub enum CliError {
     /// The lb that runs said no; in its words.
     #[error("{0}")]
     Refused(String),
+    /// It was understood, but the answer could not be told.
+    #[error("cannot write to stdout: {0}")]
+    Output(std::io::Error),
     #[error("the process that would judge the plugin: {0}")]
     Child(std::io::Error),
     /// The cards say it all.
@@ -102,10 +105,7 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
     match args.command {
         None => Ok(run::run(&loaded, &args.run_options())?),
         Some(Command::Check) => inspect::check(&loaded, args.json),
-        Some(Command::Config) => {
-            inspect::config(&loaded, args.json);
-            Ok(())
-        }
+        Some(Command::Config) => inspect::config(&loaded, args.json),
         Some(Command::Strategies) => inspect::strategies(&loaded, args.json),
         Some(_) => unreachable!("done before the configuration"),
     }
@@ -133,7 +133,8 @@ impl CliError {
             Self::Usage(_) | Self::Config(_) | Self::Client(_) => EXIT_USAGE,
             Self::Start(error) if run::is_for_the_operator(error) => EXIT_USAGE,
             Self::Run(error) if error.is_for_the_operator() => EXIT_USAGE,
-            Self::Start(_) | Self::Run(_) | Self::Refused(_) | Self::Child(_) | Self::ChecksFailed => EXIT_FAILURE,
+            Self::Start(_) | Self::Run(_) | Self::Refused(_) | Self::Output(_) => EXIT_FAILURE,
+            Self::Child(_) | Self::ChecksFailed => EXIT_FAILURE,
         }
     }
 }

@@ -36,8 +36,7 @@ pub struct Explain {
 
 pub(super) fn explain(admin: &Admin, question: &Explain, as_json: bool) -> Result<(), CliError> {
     let answer = asked(admin, &question.path_and_query())?;
-    print(&if as_json { answer.to_string() } else { page(&answer) });
-    Ok(())
+    print(&if as_json { answer.to_string() } else { page(&answer) })
 }
 
 fn page(answer: &Value) -> String {

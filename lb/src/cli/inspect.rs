@@ -22,8 +22,7 @@ pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
     let warnings: Vec<_> = loaded.warnings.iter().chain(&found).collect();
     if json {
         let report = json!({ "file": config.file, "strategies": strategies, "warnings": warnings, "notes": notes });
-        print(&report.to_string());
-        return Ok(());
+        return print(&report.to_string());
     }
     let mut page = String::new();
     for strategy in &strategies {
@@ -45,12 +44,11 @@ pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
     }
     let file = config.file.as_ref().map_or_else(|| "the configuration".into(), |file| file.display().to_string());
     let _ = writeln!(page, "ok: lb can start with {file}");
-    print(&page);
-    Ok(())
+    print(&page)
 }
 
 /// What is in force, and why.
-pub(super) fn config(loaded: &Loaded, json: bool) {
+pub(super) fn config(loaded: &Loaded, json: bool) -> Result<(), CliError> {
     match json {
         true => print(&config::explain_json(loaded).to_string()),
         false => print(&config::explain(loaded)),
@@ -61,8 +59,7 @@ pub(super) fn config(loaded: &Loaded, json: bool) {
 pub(super) fn strategies(loaded: &Loaded, json: bool) -> Result<(), CliError> {
     let found = control::list_strategies(&loaded.config)?;
     if json {
-        print(&json!({ "plugin_dirs": loaded.config.plugin_dirs, "strategies": found }).to_string());
-        return Ok(());
+        return print(&json!({ "plugin_dirs": loaded.config.plugin_dirs, "strategies": found }).to_string());
     }
     let mut page = String::new();
     for strategy in &found {
@@ -72,8 +69,7 @@ pub(super) fn strategies(loaded: &Loaded, json: bool) -> Result<(), CliError> {
         let folders: Vec<_> = loaded.config.plugin_dirs.iter().map(|folder| folder.display().to_string()).collect();
         let _ = writeln!(page, "no strategies in {}; name folders in plugin_dirs", folders.join(", "));
     }
-    print(&page);
-    Ok(())
+    print(&page)
 }
 
 fn strategy_line(strategy: &FoundStrategy) -> String {
@@ -87,7 +83,10 @@ fn strategy_line(strategy: &FoundStrategy) -> String {
 }
 
 /// To stdout; a reader that leaves early has seen enough.
-pub(super) fn print(text: &str) {
+pub(super) fn print(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
-    let _ = writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush());
+    match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(CliError::Output(error)),
+        _ => Ok(()),
+    }
 }

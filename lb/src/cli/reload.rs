@@ -28,14 +28,11 @@ pub(super) fn roll_back(admin: &Admin, pool: Option<&str>, as_json: bool) -> Res
 
 fn tell(answer: &client::Answer, as_json: bool, failed: &str) -> Result<(), CliError> {
     if as_json {
-        print(&answer.body);
+        print(&answer.body)?;
     }
     match (answer.status, serde_json::from_str::<ReloadReport>(&answer.body)) {
         (200, Ok(_)) if as_json => Ok(()),
-        (200, Ok(report)) => {
-            print(&page(&report));
-            Ok(())
-        }
+        (200, Ok(report)) => print(&page(&report)),
         (status, _) => Err(CliError::Refused(refusal(failed, status, &answer.body))),
     }
 }

@@ -13,14 +13,12 @@ use crate::config::Admin;
 
 pub(super) fn status(admin: &Admin, as_json: bool) -> Result<(), CliError> {
     let answer = asked(admin, "/status")?;
-    print(&if as_json { answer.to_string() } else { status_page(&answer) });
-    Ok(())
+    print(&if as_json { answer.to_string() } else { status_page(&answer) })
 }
 
 pub(super) fn backends(admin: &Admin, as_json: bool) -> Result<(), CliError> {
     let answer = asked(admin, "/backends")?;
-    print(&if as_json { answer.to_string() } else { backends_page(&answer) });
-    Ok(())
+    print(&if as_json { answer.to_string() } else { backends_page(&answer) })
 }
 
 pub(super) fn asked(admin: &Admin, path: &str) -> Result<Value, CliError> {
@@ -29,8 +27,9 @@ pub(super) fn asked(admin: &Admin, path: &str) -> Result<Value, CliError> {
     if answer.status == 200 && !value.is_null() {
         return Ok(value);
     }
-    let said = client::message(&answer.body);
-    Err(CliError::Refused(said.unwrap_or_else(|| format!("the admin port answered {}", answer.status))))
+    let said = client::message(&answer.body).unwrap_or_else(|| format!("the admin port answered {}", answer.status));
+    // it is the question that wants mending
+    Err(if matches!(answer.status, 400 | 404) { CliError::Usage(said) } else { CliError::Refused(said) })
 }
 
 fn status_page(status: &Value) -> String {

@@ -118,6 +118,12 @@ fn the_command_asks_the_one_that_runs() {
     let json: Value = serde_json::from_slice(&ask(&["--path", "/x", "--json"]).stdout).unwrap();
     assert_eq!((&json["key"], &json["backend"]), (&"/x".into(), &"b1".into()));
     let refused = ask(&["--pool", "none"]);
-    assert_eq!(refused.status.code(), Some(1));
+    assert_eq!(refused.status.code(), Some(2));
     assert!(String::from_utf8(refused.stderr).unwrap().contains("there is no pool \"none\""));
+    let mut unheard = std::process::Command::new(env!("CARGO_BIN_EXE_lb"));
+    unheard.env_clear().args(["--config", "none.toml", "--admin-listen", &admin, "explain", "key"]);
+    let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
+    let ended = unheard.stdout(full).output().unwrap();
+    assert_eq!(ended.status.code(), Some(1));
+    assert!(String::from_utf8(ended.stderr).unwrap().starts_with("lb: cannot write to stdout: "));
 }
