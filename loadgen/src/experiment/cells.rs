@@ -78,7 +78,7 @@ fn one(
     let arrivals = Arrivals::Closed { connections: connections as usize };
     let engine = engine_plan(stage, plan, arm, arrivals, Stop::AfterRequests(requests), seed);
     let mut conductor = Conductor::start(stage, engine, &place, ("warm-up", "measuring"))?;
-    let flow = conductor.until(None)?;
+    let flow = conductor.until(None);
     about.began_ms = conductor.began_ms;
     let (outcome, watch) = conductor.finish()?;
     // what was measured is kept, whatever may be said of it
@@ -87,6 +87,8 @@ fn one(
     let total = outcome.total();
     record.keep(about, &total, &outcome, &watch);
     stage.doubt(&outcome.doubts);
+    // where lb has ended there is nobody to ask, so this is said first
+    let flow = flow?;
     closed?;
     stage.check_in_charge(arm)?;
     stage.progress.say(&format!(

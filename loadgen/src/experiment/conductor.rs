@@ -109,6 +109,8 @@ impl<'a> Conductor<'a> {
     pub(super) fn until(&mut self, moment: Option<Instant>) -> Result<Flow, ExperimentError> {
         loop {
             if self.outcome.is_some() {
+                // a closed loop may have come to its end by errors alone
+                self.check_balancer()?;
                 return Ok(Flow::Ended);
             }
             if self.stage.interrupt.is_raised() {
@@ -133,15 +135,17 @@ impl<'a> Conductor<'a> {
 
     /// Looks at the pool and tells what it sees.
     pub(super) fn look(&mut self) -> Result<(), ExperimentError> {
-        if let Some(how) = self.stage.balancer.has_ended() {
-            return Err(ExperimentError::BalancerEnded(how));
-        }
+        self.check_balancer()?;
         // an admin port that is busy for once is no reason to end
         if let Ok(states) = self.stage.balancer.admin.backends() {
             self.watch.note(self.stage, &states);
             self.stage.tell_pool(states, true);
         }
         Ok(())
+    }
+
+    fn check_balancer(&mut self) -> Result<(), ExperimentError> {
+        self.stage.balancer.has_ended().map_or(Ok(()), |how| Err(ExperimentError::BalancerEnded(how)))
     }
 
     /// Sends nothing more, waits for what is under way, and gives what was counted.

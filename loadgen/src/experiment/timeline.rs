@@ -12,6 +12,7 @@ use super::record::{About, Record};
 use super::run::ExperimentError;
 use super::seeds::Seeds;
 use super::stage::{Stage, client_count};
+use crate::lab::Ledger;
 use crate::load::Stop;
 use crate::model::{CellKey, Load, Severity};
 
@@ -72,27 +73,14 @@ fn one(
         conductor.look_closely();
     }
     let mut script = Script::new(&plan.faults, pool);
-    let mut flow = Flow::Reached;
-    while let Some((at, what)) = script.next() {
-        conductor.comes(start + at, what);
-        flow = conductor.until(Some(start + at))?;
-        if flow != Flow::Reached {
-            break;
-        }
-        script.carry_out(conductor.stage, &mut ledger)?;
-        conductor.look()?;
-    }
-    if flow == Flow::Reached {
-        conductor.comes(start + duration, "the end");
-        flow = conductor.until(None)?;
-    }
+    let flow = play(&mut conductor, &mut script, &mut ledger, start, duration);
     let began_ms = conductor.began_ms;
     let left = script.put_right(conductor.stage)?;
     let (outcome, watch) = conductor.finish()?;
     let client = client_count(outcome.warm_up.iter().chain(&outcome.segments));
     // what was measured is kept, whatever may be said of it
     let closed = stage.close_ledger(ledger, &arm.label, client);
-    if !left.is_empty() && flow != Flow::Interrupted {
+    if !left.is_empty() && flow.as_ref().is_ok_and(|flow| *flow != Flow::Interrupted) {
         let reason = format!("the load of {} ended before its time came: {}", arm.label, left.join(", "));
         stage.mark(Severity::Warning, "faults", reason);
     }
@@ -108,7 +96,30 @@ fn one(
     };
     record.keep(about, &outcome.total(), &outcome, &watch);
     stage.doubt(&outcome.doubts);
+    // where lb has ended there is nobody to ask, so this is said first
+    let flow = flow?;
     closed?;
     stage.check_in_charge(arm)?;
     Ok(flow)
+}
+
+/// Goes through the load with its faults at their times, measured from `start`.
+fn play(
+    conductor: &mut Conductor<'_>,
+    script: &mut Script<'_>,
+    ledger: &mut Ledger,
+    start: Instant,
+    duration: Duration,
+) -> Result<Flow, ExperimentError> {
+    while let Some((at, what)) = script.next() {
+        conductor.comes(start + at, what);
+        let flow = conductor.until(Some(start + at))?;
+        if flow != Flow::Reached {
+            return Ok(flow);
+        }
+        script.carry_out(conductor.stage, ledger)?;
+        conductor.look()?;
+    }
+    conductor.comes(start + duration, "the end");
+    conductor.until(None)
 }

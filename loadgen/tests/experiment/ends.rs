@@ -1,6 +1,6 @@
 //! Runs that are ended from outside: what was measured is written and marked, and nothing goes on.
 
-use loadgen::model::EventKind;
+use loadgen::model::{Completeness, EventKind};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::{Lab, ended, until_it_says};
@@ -141,18 +141,46 @@ fn a_loadgen_that_is_killed_leaves_nothing_running() {
     assert!(log.contains("end of stdin") && log.contains("stopped"), "in order: {log}");
 }
 
-#[test]
-fn a_balancer_that_dies_ends_the_run_with_its_reason() {
-    let lab = Lab::new();
-    let plan = lab.plan(LONG);
-    let mut child =
-        lab.command(&["experiment", "--plan", plan.to_str().expect("UTF-8")]).spawn().expect("loadgen starts");
-    until_it_says(&mut child, "block 1 done");
+/// Kills lb when loadgen has said `text`, and lets loadgen end.
+fn lb_dies_after(lab: &Lab, plan: &str, text: &str) {
+    let plan = lab.plan(plan);
+    let arguments = ["experiment", "--plan", plan.to_str().expect("UTF-8")];
+    let mut child = lab.command(&arguments).spawn().expect("loadgen starts");
+    until_it_says(&mut child, text);
     let log = std::fs::read_to_string(lab.out().join("lb/lb.log")).expect("lb's log");
     let pid = log.split(", process ").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
     kill_process(Pid::from_raw(pid.expect("its pid")).expect("a pid"), Signal::KILL).expect("it runs");
     let ended = ended(child);
     assert_eq!(ended.code, Some(1), "{}", ended.out);
-    assert!(lab.stored().manifest.is_partial());
     lab.nothing_is_left_running();
+}
+
+#[test]
+fn a_balancer_that_dies_ends_the_run_with_its_reason() {
+    let lab = Lab::new();
+    lb_dies_after(&lab, LONG, "block 1 done");
+    assert!(lab.stored().manifest.is_partial());
+}
+
+#[test]
+fn a_balancer_that_dies_leaves_what_was_measured_by_the_clock_or_one_after_the_other() {
+    let open = "[load]\nloop = \"open\"\nrate_rps = 100\nwarm_up = \"100ms\"\nduration = \"5m\"\n\
+        [[faults]]\nat = \"4m\"\nkind = \"kill\"";
+    let closed = "[load]\nloop = \"closed\"\nconnections = 2\nrequests = 1_000_000_000";
+    for (plan, loop_) in [(open, "open"), (closed, "closed")] {
+        let lab = Lab::new();
+        lb_dies_after(&lab, plan, "round_robin, measuring: ");
+        let run = lab.stored();
+        let Completeness::Partial { reason } = &run.manifest.completeness else { panic!("{loop_}: not partial") };
+        assert!(reason.starts_with("lb ended in the middle of the run (signal: 9"), "{loop_}: {reason}");
+        let [cell] = run.results.cells.as_slice() else { panic!("{loop_}: {:?}", run.results.cells) };
+        assert!(cell.requests > cell.errors, "{loop_}: {cell:?}");
+        assert!(
+            run.manifest.marks.iter().all(|mark| mark.check != "faults"),
+            "{loop_}: that it never came has a reason"
+        );
+        let report = std::fs::read_to_string(lab.out().join("report.md")).expect("a report");
+        assert!(report.contains("lb ended in the middle of the run"), "{loop_}: {report}");
+        assert!(lab.out().join("report.html").exists(), "{loop_}");
+    }
 }
