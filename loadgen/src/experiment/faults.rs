@@ -10,9 +10,9 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::plan::{Fault, FaultKind};
 use super::run::ExperimentError;
 use super::stage::Stage;
-use crate::lab::{BackendState, Ledger, Mock};
+use crate::lab::{BackendState, Ledger, Mock, MockError};
 use crate::load::HotKey;
-use crate::model::EventKind;
+use crate::model::{EventKind, Severity};
 
 /// Beginnings and ends of one arm's faults, in order of time, and how far they have come.
 pub(super) struct Script<'a> {
@@ -21,8 +21,22 @@ pub(super) struct Script<'a> {
     pool: &'a [String],
     steps: Vec<Step>,
     done: usize,
-    /// Of each fault that goes on: the number of its event.
-    going_on: Vec<Option<usize>>,
+    /// Of each fault that goes on and is to be undone.
+    going_on: Vec<Option<GoingOn>>,
+}
+
+/// A fault that has begun.
+struct GoingOn {
+    /// The server that is disturbed: by its address, because it may leave the pool and go on to be. `None`: it has been killed, and its
+    /// successor is normal, or the fault is in the requests.
+    server: Option<Server>,
+    /// The number of its event, once it is told; `None` as well when its band has ended.
+    event: Option<usize>,
+}
+
+struct Server {
+    address: String,
+    mock: Mock,
 }
 
 /// One thing to do: a fault, or the end of one.
@@ -54,7 +68,8 @@ fn steps(faults: &[Fault]) -> Vec<Step> {
     let end = |(fault, it): (usize, &Fault)| Some(Step { at: it.until?, fault, is_end: true });
     let mut steps: Vec<Step> = faults.iter().enumerate().map(begin).collect();
     steps.extend(faults.iter().enumerate().filter_map(end));
-    steps.sort_by_key(|step| step.at);
+    // one may begin when another one on the same server ends: the end must not undo it
+    steps.sort_by_key(|step| (step.at, !step.is_end));
     steps
 }
 
@@ -62,7 +77,7 @@ fn steps(faults: &[Fault]) -> Vec<Step> {
 
 impl<'a> Script<'a> {
     pub(super) fn new(faults: &'a [Fault], pool: &'a [String]) -> Self {
-        Self { faults, pool, steps: steps(faults), done: 0, going_on: vec![None; faults.len()] }
+        Self { faults, pool, steps: steps(faults), done: 0, going_on: faults.iter().map(|_| None).collect() }
     }
 
     /// What comes next, and when, from the start of the measured load.
@@ -83,66 +98,98 @@ impl<'a> Script<'a> {
         let fault = &self.faults[number];
         let id = self.name(fault).to_owned();
         let began = Instant::now();
+        if fault.kind.goes_on() {
+            // noted before it is done: what fails half-way is undone too
+            let server = if fault.kind.befalls_one() { Some(server(stage, &id)?) } else { None };
+            let begun = self.going_on[number].insert(GoingOn { server, event: None });
+            if let Some(server) = &begun.server {
+                disturb(&server.mock, fault.kind)?;
+            }
+        }
         match fault.kind {
-            FaultKind::Slow { factor } => mock(stage, &id)?.slow(factor)?,
-            FaultKind::Delay { extra } => mock(stage, &id)?.extra(extra)?,
-            FaultKind::Stall => mock(stage, &id)?.stall(true)?,
-            FaultKind::Errors { rate } => mock(stage, &id)?.fail(rate)?,
             FaultKind::Kill => {
                 let pid = state(stage, &id)?.pid.ok_or_else(|| ExperimentError::NoProcess(id.clone()))?;
                 // its last words: whatever it counts after this is lost with it
                 ledger.look(&stage.balancer.admin)?;
                 kill(pid)?;
+                self.ends_with_server(stage, fault.backend, true);
             }
             FaultKind::Remove => {
                 ledger.look(&stage.balancer.admin)?;
                 stage.balancer.admin.remove(std::slice::from_ref(&id))?;
+                self.ends_with_server(stage, fault.backend, false);
             }
             FaultKind::Add { n } => stage.balancer.admin.add(n)?,
-            FaultKind::HotKey { .. } => {}
+            _ => {}
         }
         let took = began.elapsed();
         let text = match took > LONG {
             true => format!("{} (done within {} ms)", fault.in_words(&id), took.as_millis()),
             false => fault.in_words(&id),
         };
-        if fault.kind.goes_on() {
-            self.going_on[number] = Some(stage.events.len());
+        if let Some(begun) = &mut self.going_on[number] {
+            begun.event = Some(stage.events.len());
         }
         stage.event(event_kind(fault.kind), fault.kind.befalls_one().then_some(id), text);
         Ok(())
     }
 
-    /// Puts everything right that is not yet, so that the next arm begins as this one did. Answers the faults that never came.
-    pub(super) fn put_right(&mut self, stage: &mut Stage) -> Result<Vec<String>, ExperimentError> {
-        for number in 0..self.faults.len() {
-            if self.going_on[number].is_some() {
-                self.end(stage, number)?;
+    /// Puts everything right that is not yet, so that the next arm begins as this one did. What cannot be is told, and the others are put
+    /// right all the same; answers the first error.
+    pub(super) fn put_right(&mut self, stage: &mut Stage) -> Result<(), ExperimentError> {
+        let mut first = Ok(());
+        for (number, fault) in self.faults.iter().enumerate() {
+            if let Err(error) = self.end(stage, number) {
+                let what = fault.in_words(self.name(fault));
+                stage.mark(Severity::Warning, "faults", format!("this could not be undone: {what} ({error})"));
+                first = first.and(Err(error));
             }
         }
-        let left = self.steps[self.done..].iter().filter(|step| !step.is_end).map(|step| &self.faults[step.fault]);
-        Ok(left.map(|fault| fault.in_words(self.name(fault))).collect())
+        first
     }
 
+    /// The faults that never came.
+    pub(super) fn left(&self) -> Vec<String> {
+        let left = self.steps[self.done..].iter().filter(|step| !step.is_end).map(|step| &self.faults[step.fault]);
+        left.map(|fault| fault.in_words(self.name(fault))).collect()
+    }
+
+    /// Undoes a fault, if it goes on.
     fn end(&mut self, stage: &mut Stage, number: usize) -> Result<(), ExperimentError> {
         let fault = &self.faults[number];
         let id = self.name(fault).to_owned();
-        match fault.kind {
-            FaultKind::Slow { .. } => mock(stage, &id)?.slow(1.0)?,
-            FaultKind::Delay { .. } => mock(stage, &id)?.extra(Duration::ZERO)?,
-            FaultKind::Stall => mock(stage, &id)?.stall(false)?,
-            FaultKind::Errors { .. } => mock(stage, &id)?.fail(0.0)?,
-            FaultKind::HotKey { .. } | FaultKind::Kill | FaultKind::Add { .. } | FaultKind::Remove => {}
+        let Some(begun) = self.going_on[number].take() else { return Ok(()) };
+        if let Some(Server { address, mock }) = &begun.server
+            && let Err(error) = calm(mock, fault.kind)
+            && !has_left(stage, &id, address)
+        {
+            return Err(error.into());
         }
-        if let Some(event) = self.going_on[number].take() {
-            stage.events[event].until_ms = Some(stage.now_ms());
-        }
+        // without one its band has ended, or it was never told
+        let Some(event) = begun.event else { return Ok(()) };
+        stage.events[event].until_ms = Some(stage.now_ms());
         let (whom, text) = match fault.kind {
             FaultKind::HotKey { .. } => (None, "keys are as before".to_owned()),
             _ => (Some(id.clone()), format!("{id} is normal again")),
         };
         stage.event(EventKind::Undone, whom, text);
         Ok(())
+    }
+
+    /// What goes on upon this server ends for the pool, because it has left. One that was killed has nothing to undo; one that was removed
+    /// may have requests under way still, and goes on as it was until its fault's end.
+    fn ends_with_server(&mut self, stage: &mut Stage, backend: u32, is_killed: bool) {
+        for (fault, begun) in self.faults.iter().zip(&mut self.going_on) {
+            let Some(begun) = begun.as_mut().filter(|_| fault.kind.befalls_one() && fault.backend == backend) else {
+                continue;
+            };
+            if is_killed {
+                begun.server = None;
+            }
+            if let Some(event) = begun.event.take() {
+                stage.events[event].until_ms = Some(stage.now_ms());
+            }
+        }
     }
 
     fn name(&self, fault: &Fault) -> &str {
@@ -161,8 +208,35 @@ fn state(stage: &Stage, id: &str) -> Result<BackendState, ExperimentError> {
     states.into_iter().find(|state| state.id == id).ok_or_else(|| ExperimentError::NoBackend(id.to_owned()))
 }
 
-fn mock(stage: &Stage, id: &str) -> Result<Mock, ExperimentError> {
-    Ok(Mock::at(&state(stage, id)?.address, stage.balancer.admin.web()))
+fn server(stage: &Stage, id: &str) -> Result<Server, ExperimentError> {
+    let address = state(stage, id)?.address;
+    Ok(Server { mock: Mock::at(&address, stage.balancer.admin.web()), address })
+}
+
+/// Whether there is no such server in the pool any more: whatever it does, it disturbs nobody.
+fn has_left(stage: &mut Stage, id: &str, address: &str) -> bool {
+    let is_gone = |states: Vec<BackendState>| !states.iter().any(|it| it.id == id && it.address == address);
+    stage.balancer.has_ended().is_some() || stage.balancer.admin.backends().is_ok_and(is_gone)
+}
+
+fn disturb(mock: &Mock, kind: FaultKind) -> Result<(), MockError> {
+    match kind {
+        FaultKind::Slow { factor } => mock.slow(factor),
+        FaultKind::Delay { extra } => mock.extra(extra),
+        FaultKind::Stall => mock.stall(true),
+        FaultKind::Errors { rate } => mock.fail(rate),
+        FaultKind::HotKey { .. } | FaultKind::Kill | FaultKind::Add { .. } | FaultKind::Remove => Ok(()),
+    }
+}
+
+fn calm(mock: &Mock, kind: FaultKind) -> Result<(), MockError> {
+    match kind {
+        FaultKind::Slow { .. } => mock.slow(1.0),
+        FaultKind::Delay { .. } => mock.extra(Duration::ZERO),
+        FaultKind::Stall => mock.stall(false),
+        FaultKind::Errors { .. } => mock.fail(0.0),
+        FaultKind::HotKey { .. } | FaultKind::Kill | FaultKind::Add { .. } | FaultKind::Remove => Ok(()),
+    }
 }
 
 fn event_kind(kind: FaultKind) -> EventKind {
@@ -197,6 +271,14 @@ mod tests {
         }
         let expected = [(1, "S2 stalled"), (5, "S2 killed (SIGKILL)"), (9, "end of: S2 stalled")];
         assert_eq!(told, expected.map(|(at, words)| (at, words.to_owned())));
+    }
+
+    #[test]
+    fn what_begins_when_another_one_ends_begins_after_it() {
+        let (four, ten) = (FaultKind::Slow { factor: 4.0 }, FaultKind::Slow { factor: 10.0 });
+        let steps = steps(&[fault(2, Some(4), four), fault(4, Some(7), ten)]);
+        let told: Vec<_> = steps.iter().map(|step| (step.at.as_secs(), step.fault, step.is_end)).collect();
+        assert_eq!(told, [(2, 0, false), (4, 0, true), (4, 1, false), (7, 1, true)]);
     }
 
     #[test]

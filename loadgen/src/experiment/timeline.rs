@@ -75,7 +75,7 @@ fn one(
     let mut script = Script::new(&plan.faults, pool);
     let flow = play(&mut conductor, &mut script, &mut ledger, start, duration);
     let began_ms = conductor.began_ms;
-    let left = script.put_right(conductor.stage)?;
+    let (put_right, left) = (script.put_right(conductor.stage), script.left());
     let (outcome, watch) = conductor.finish()?;
     let client = client_count(outcome.warm_up.iter().chain(&outcome.segments));
     // what was measured is kept, whatever may be said of it
@@ -98,6 +98,7 @@ fn one(
     stage.doubt(&outcome.doubts);
     // where lb has ended there is nobody to ask, so this is said first
     let flow = flow?;
+    put_right?;
     closed?;
     stage.check_in_charge(arm)?;
     Ok(flow)

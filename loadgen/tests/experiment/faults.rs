@@ -2,9 +2,10 @@
 //!
 //! What is claimed holds on any machine: a server that is slowed is at least so slow, and somewhere outside of the fault it is not.
 
-use loadgen::model::{Cell, Event, EventKind, Run, Window};
+use loadgen::lab::Web;
+use loadgen::model::{Cell, Completeness, Event, EventKind, Run, Window};
 
-use crate::support::Lab;
+use crate::support::{Lab, ended};
 
 /// A load of 100 requests per second with these faults.
 fn run(lab: &Lab, more: &str, faults: &str) -> Run {
@@ -204,4 +205,47 @@ fn faults_whose_time_does_not_come_are_told() {
         "who waits for it waits in vain: {:?}",
         cell(&run).error_kinds
     );
+}
+
+#[test]
+fn a_server_may_be_removed_or_killed_while_something_befalls_it() {
+    let lab = Lab::new();
+    let run = run(
+        &lab,
+        "duration = \"3s\"\ncost = \"constant:2ms\"",
+        "[[faults]]\nat = \"200ms\"\nfor = \"2s\"\nkind = \"slow\"\nfactor = 4\nbackend = 2\n\
+         [[faults]]\nat = \"300ms\"\nfor = \"500ms\"\nkind = \"errors\"\nrate = 0.1\nbackend = 1\n\
+         [[faults]]\nat = \"700ms\"\nkind = \"kill\"\nbackend = 1\n\
+         [[faults]]\nat = \"1s\"\nkind = \"remove\"\nbackend = 2",
+    );
+    assert!(!run.manifest.is_partial());
+    for (fault, leaves) in [(EventKind::Slow, EventKind::Remove), (EventKind::Errors, EventKind::Kill)] {
+        let (until, left) = (event(&run, fault).until_ms.expect("it ended"), event(&run, leaves).at_ms);
+        // it is told right after it is done
+        assert!(until <= left, "{fault:?} ended at {until} ms, {leaves:?} at {left} ms");
+    }
+    assert!(run.results.events.iter().all(|event| event.kind != EventKind::Undone), "{:?}", run.results.events);
+}
+
+#[test]
+fn a_fault_that_cannot_be_done_leaves_what_was_measured_and_a_pool_as_it_was() {
+    let lab = Lab::new();
+    let theirs = lab.running_balancer("round_robin", 2);
+    let faults = "[[faults]]\nat = \"200ms\"\nkind = \"slow\"\nfactor = 4\nbackend = 1\n\
+        [[faults]]\nat = \"400ms\"\nkind = \"remove\"\nbackend = 2\n\
+        [[faults]]\nat = \"800ms\"\nkind = \"stall\"\nbackend = 2";
+    let load = "[load]\nloop = \"open\"\nrate_rps = 100\nwarm_up = \"100ms\"\nduration = \"5m\"\n[backends]\nn = 2";
+    let plan = lab.plan(&format!("{load}\n{faults}"));
+    let plan = plan.to_str().expect("UTF-8");
+    let arguments = ["experiment", "--target", &theirs.target, "--admin", &theirs.admin, "--plan", plan];
+    let ended = ended(lab.command(&arguments).spawn().expect("loadgen starts"));
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    let run = lab.stored();
+    let Completeness::Partial { reason } = &run.manifest.completeness else { panic!("not partial") };
+    assert_eq!(reason, "there is no backend \"Server 2\" to befall");
+    assert!(cell(&run).requests > 0);
+    let first = theirs.status().backends.into_iter().find(|backend| backend.id == "Server 1").expect("it is there");
+    let switches = Web::new().get(&format!("http://{}/control", first.address)).expect("its switches");
+    let switches: serde_json::Value = serde_json::from_str(&switches).expect("JSON");
+    assert_eq!(switches["slow"], 1.0, "{switches}");
 }
