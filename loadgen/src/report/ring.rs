@@ -40,7 +40,7 @@ pub(crate) fn of(arm: &Arm, ids: &[String]) -> Option<Ring> {
     let number = |key: &str, default: u64| arm.options.get(key).map_or(Some(default), Value::as_u64);
     let text = |key: &str, default: &str| arm.options.get(key).map_or(Some(default), Value::as_str).map(str::to_owned);
     let slots = usize::try_from(number("slots", 512)?).ok().filter(|slots| (1..=1 << 20).contains(slots))?;
-    let virtual_servers = usize::try_from(number("virtual_servers", 9)?).ok()?;
+    let virtual_servers = usize::try_from(number("virtual_servers", 9)?).ok().filter(|servers| *servers > 0)?;
     let first = number("first_virtual_index", 0)?;
     let is_quadratic = text("probing", "linear")? == "quadratic";
     let (request, server) = (text("request", "i^2 + 2i + 17")?, text("server", "i^2 + j^2 + 2j + 25")?);
@@ -188,6 +188,7 @@ mod tests {
         for options in [
             serde_json::json!({"slots": 0}),
             serde_json::json!({"slots": 20}),
+            serde_json::json!({"virtual_servers": 0}),
             serde_json::json!({"request": "i +"}),
             serde_json::json!({"request": "1 / (i - i)"}),
         ] {
