@@ -4,6 +4,7 @@
 //! `check`, whose errors name file, line and key. The plans of a1, a2, a3, a4 and b are the files of `config/experiments`, compiled in, so what
 //! one reads there is what runs.
 
+mod bounds;
 mod check;
 mod file;
 
@@ -184,11 +185,13 @@ impl Plan {
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
-    /// What [`Self::to_json`] wrote.
+    /// What [`Self::to_json`] wrote, held against the same bounds as a file of one's own.
     pub fn read_stored(path: &Path) -> Result<Self, PlanError> {
         let text = std::fs::read_to_string(path).map_err(|source| PlanError::Read { path: path.to_owned(), source })?;
-        serde_json::from_str(&text)
-            .map_err(|error| PlanError::Stored { path: path.to_owned(), reason: error.to_string() })
+        let wrong = |reason: String| PlanError::Stored { path: path.to_owned(), reason };
+        let plan: Self = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        bounds::check(&plan).map_err(wrong)?;
+        Ok(plan)
     }
 
     /// `path` is only for errors.
@@ -283,6 +286,7 @@ mod tests {
         for scenario in [Scenario::A1, Scenario::A2, Scenario::A3, Scenario::A4, Scenario::B] {
             let plan = Plan::of(scenario).expect("there is one");
             assert_eq!(plan.scenario, scenario);
+            assert_eq!(bounds::check(&plan), Ok(()), "{scenario}");
             assert_eq!(serde_json::from_str::<Plan>(&plan.to_json()).expect("read back"), plan);
             assert_eq!(plan.blocks.is_some(), matches!(scenario, Scenario::A4 | Scenario::B), "{scenario}");
         }

@@ -5,7 +5,8 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
-use loadgen::model::{Folder, Run};
+use loadgen::experiment::plan::Plan;
+use loadgen::model::{Folder, Run, Scenario};
 use loadgen::report::{diff, rows, text, to_csv};
 use serde_json::Value;
 
@@ -179,4 +180,82 @@ fn no_value_of_a_file_makes_a_panic() {
         }
     }
     assert!(reports > 60, "most of it is readable: {reports}");
+}
+
+/// plan.json of a run is read by `replay`: what it cannot mean is said, before anything is started.
+#[test]
+fn a_stored_plan_that_cannot_be_carried_out_is_one_line() {
+    let (_place, folder) = stored(&a3());
+    let whole: Value = serde_json::from_str(&Plan::of(Scenario::A3).expect("built in").to_json()).expect("JSON");
+    let cases = [
+        ("/arms", Value::Array(Vec::new()), "arms: there is none"),
+        ("/sizes", Value::Array(Vec::new()), "sizes: there is none"),
+        ("/sizes/0", Value::from(0), "sizes: must be from 1 to 64, not 0"),
+        ("/budget/secs", Value::from(u64::MAX), "budget: 18446744073709551615 s is too long"),
+        ("/load/Open/warm_up/secs", Value::from(u64::MAX), "load.warm_up: 18446744073709551615 s is too long"),
+        ("/load/Open/rate", serde_json::json!({ "Rps": 1e300 }), "load.rate: must be from 0.001 to 1000000"),
+        ("/load/Open/outstanding", Value::from(0), "load.outstanding: must be from 1 to 60000, not 0"),
+        ("/requests/timeout/secs", Value::from(u64::MAX), "requests.timeout: "),
+        ("/requests/keys", serde_json::json!({ "kind": "zipf", "keys": 0, "exponent": 1.0 }), "requests.keys: zipf"),
+        ("/faults/0/backend", Value::from(0), "faults.backend: must be from 1 to 3, not 0"),
+        ("/faults/0/at/secs", Value::from(u64::MAX), "faults.at: "),
+        ("/faults/0/until", serde_json::json!({ "secs": 0, "nanos": 0 }), "faults.until: must be after"),
+        ("/arms/0/cost_factor", Value::from(1e300), "arms.cost_factor: must be from 0.01 to 100"),
+        ("/arms", "none".into(), "invalid type"),
+    ];
+    for (place, value, wanted) in cases {
+        let mut changed = whole.clone();
+        *changed.pointer_mut(place).unwrap_or_else(|| panic!("{place}")) = value;
+        fs::write(folder.file("plan.json"), changed.to_string()).expect("written");
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        let output = command.arg("replay").arg(folder.path()).output().expect("loadgen starts");
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), said.lines().count()), (Some(2), 1), "{place}: {said}");
+        assert!(said.contains("plan.json is not what loadgen writes: ") && said.contains(wanted), "{place}: {said}");
+    }
+}
+
+/// Whatever a stored plan holds, it is refused or one that can be carried out.
+#[test]
+fn no_value_of_a_stored_plan_makes_a_panic() {
+    let seed = 20_261_122;
+    let mut random = fastrand::Rng::with_seed(seed);
+    let place = tempfile::tempdir().expect("a folder");
+    let path = place.path().join("plan.json");
+    let mut refused = 0;
+    for scenario in [Scenario::A2, Scenario::A3, Scenario::B] {
+        let whole: Value = serde_json::from_str(&Plan::of(scenario).expect("built in").to_json()).expect("JSON");
+        let mut places = Vec::new();
+        self::places(&whole, &mut Vec::new(), &mut places);
+        for _ in 0..200 {
+            let mut changed = whole.clone();
+            let place = &places[random.usize(..places.len())];
+            let Some(value) = changed.pointer_mut(place) else { continue };
+            *value = odd(value, &mut random);
+            let now = format!("seed {seed}: {scenario}{place} = {value}");
+            fs::write(&path, changed.to_string()).expect("written");
+            match std::panic::catch_unwind(|| Plan::read_stored(&path)) {
+                Ok(Err(error)) => {
+                    assert_eq!(error.to_string().lines().count(), 1, "{now}: {error}");
+                    refused += 1;
+                }
+                Ok(Ok(plan)) => {
+                    assert!(!plan.arms.is_empty() && plan.sizes.iter().all(|size| *size > 0), "{now}");
+                    assert!(plan.faults.iter().all(|fault| fault.backend > 0), "{now}");
+                }
+                Err(_) => panic!("a panic, {now}"),
+            }
+        }
+    }
+    assert!(refused > 60, "most of it is refused: {refused}");
+}
+
+#[test]
+fn a_ring_without_virtual_servers_is_not_drawn() {
+    let mut run = a1();
+    run.manifest.arms[0].options = serde_json::json!({ "virtual_servers": 0 });
+    let (_place, folder) = stored(&run);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+    let output = command.arg("report").arg(folder.path()).output().expect("loadgen starts");
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
 }

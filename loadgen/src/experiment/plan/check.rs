@@ -7,7 +7,9 @@ use std::time::Duration;
 use toml::Spanned;
 
 use super::file::{self, File};
-use super::{ArmPlan, BlockPlan, Fault, FaultKind, Law, LoadPlan, MockPlan, Plan, PlanError, Rate, RequestPlan};
+use super::{
+    ArmPlan, BlockPlan, Fault, FaultKind, Law, LoadPlan, MockPlan, Plan, PlanError, Rate, RequestPlan, bounds,
+};
 use crate::load::{Cost, parse_duration};
 use crate::model::Scenario;
 
@@ -16,11 +18,6 @@ struct Text<'a> {
     text: &'a str,
     path: &'a Path,
 }
-
-const SIZE_MAX: u32 = 64;
-const TIME_MAX: Duration = Duration::from_secs(3_600_000);
-/// What can be compared; the names that reports use.
-const MEASURES: [&str; 4] = ["latency_p50", "latency_p90", "latency_p99", "service_p99"];
 
 pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
     let text = Text { text, path };
@@ -52,6 +49,13 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
         && let Some((_, said)) = faults.iter().zip(&said).find(|(fault, _)| fault.at >= duration)
     {
         return Err(text.wrong(said.get_ref().at.span(), "faults.at", "the load has ended by then"));
+    }
+    if let Some((first, second)) = bounds::overlap(&faults) {
+        return Err(text.wrong(
+            said[second].get_ref().at.span(),
+            "faults.at",
+            bounds::overlap_in_words(&faults[first]),
+        ));
     }
     faults.sort_by_key(|fault| fault.at);
     let budget = text.time(budget.as_ref(), "budget", Duration::from_secs(60))?;
@@ -107,11 +111,11 @@ impl Text<'_> {
             file::Sizes::One(n) => vec![*n],
             file::Sizes::Many(many) => many.clone(),
         };
-        let is_sound = !sizes.is_empty() && sizes.iter().all(|n| (1..=SIZE_MAX).contains(n));
+        let is_sound = !sizes.is_empty() && sizes.iter().all(|n| bounds::SIZE.contains(n));
         if is_sound {
             return Ok(sizes);
         }
-        Err(self.wrong(said.span(), "backends.n", format!("must be numbers from 1 to {SIZE_MAX}")))
+        Err(self.wrong(said.span(), "backends.n", format!("must be numbers from 1 to {}", bounds::SIZE.end())))
     }
 
     fn load(&self, load: &file::Load, at: Range<usize>) -> Result<LoadPlan, PlanError> {
@@ -132,17 +136,19 @@ impl Text<'_> {
                 stray(key, span, "an open")?;
             }
             return Ok(LoadPlan::Closed {
-                connections: self.number(load.connections.as_ref(), "load.connections", 64, 1..=60_000)?,
-                requests: self.number(load.requests.as_ref(), "load.requests", 10_000, 1..=1_000_000_000)?,
-                repeats: self.number(load.repeats.as_ref(), "load.repeats", 1, 1..=1000)?,
+                connections: self.number(load.connections.as_ref(), "load.connections", 64, bounds::CONNECTIONS)?,
+                requests: self.number(load.requests.as_ref(), "load.requests", 10_000, bounds::REQUESTS)?,
+                repeats: self.number(load.repeats.as_ref(), "load.repeats", 1, bounds::REPEATS)?,
             });
         }
         stray("connections", load.connections.as_ref().map(Spanned::span), "a closed")?;
         stray("requests", load.requests.as_ref().map(Spanned::span), "a closed")?;
         stray("repeats", load.repeats.as_ref().map(Spanned::span), "a closed")?;
         let rate = match (&load.rate_rps, &load.of_capacity) {
-            (Some(rate), None) => Rate::Rps(self.number(Some(rate), "load.rate_rps", 1.0, 1e-3..=1e6)?),
-            (None, Some(part)) => Rate::OfCapacity(self.number(Some(part), "load.of_capacity", 0.7, 0.01..=2.0)?),
+            (Some(rate), None) => Rate::Rps(self.number(Some(rate), "load.rate_rps", 1.0, bounds::RATE_RPS)?),
+            (None, Some(part)) => {
+                Rate::OfCapacity(self.number(Some(part), "load.of_capacity", 0.7, bounds::OF_CAPACITY)?)
+            }
             (None, None) => return Err(self.wrong(at, "load", "an open loop needs rate_rps or of_capacity")),
             (Some(_), Some(part)) => {
                 return Err(self.wrong(part.span(), "load.of_capacity", "rate_rps is given too; one of them"));
@@ -156,7 +162,12 @@ impl Text<'_> {
         Ok(LoadPlan::Open {
             law,
             rate,
-            outstanding: self.number(load.outstanding_max.as_ref(), "load.outstanding_max", 10_000, 1..=60_000)?,
+            outstanding: self.number(
+                load.outstanding_max.as_ref(),
+                "load.outstanding_max",
+                10_000,
+                bounds::CONNECTIONS,
+            )?,
             warm_up: self.time(load.warm_up.as_ref(), "load.warm_up", Duration::from_secs(2))?,
             duration: duration.map(|it| self.time(Some(it), "load.duration", Duration::ZERO)).transpose()?,
         })
@@ -178,15 +189,20 @@ impl Text<'_> {
 
     fn blocks(&self, blocks: &file::Blocks) -> Result<BlockPlan, PlanError> {
         let primary = blocks.primary.as_ref().map_or("latency_p99", |it| it.get_ref());
-        if let Some(said) = blocks.primary.as_ref().filter(|said| !MEASURES.contains(&said.get_ref().as_str())) {
-            return Err(self.wrong(said.span(), "blocks.primary", format!("must be one of {}", MEASURES.join(", "))));
+        if let Some(said) = blocks.primary.as_ref().filter(|said| !bounds::MEASURES.contains(&said.get_ref().as_str()))
+        {
+            return Err(self.wrong(
+                said.span(),
+                "blocks.primary",
+                format!("must be one of {}", bounds::MEASURES.join(", ")),
+            ));
         }
         Ok(BlockPlan {
             segment: self.time(blocks.segment.as_ref(), "blocks.segment", Duration::from_secs(4))?,
             wash_out: self.time(blocks.wash_out.as_ref(), "blocks.wash_out", Duration::from_secs(1))?,
-            half_width: self.number(blocks.half_width.as_ref(), "blocks.half_width", 0.05, 0.001..=1.0)?,
-            equivalence: self.number(blocks.equivalence.as_ref(), "blocks.equivalence", 0.05, 0.001..=1.0)?,
-            confidence: self.number(blocks.confidence.as_ref(), "blocks.confidence", 0.95, 0.5..=0.999)?,
+            half_width: self.number(blocks.half_width.as_ref(), "blocks.half_width", 0.05, bounds::WIDTH)?,
+            equivalence: self.number(blocks.equivalence.as_ref(), "blocks.equivalence", 0.05, bounds::WIDTH)?,
+            confidence: self.number(blocks.confidence.as_ref(), "blocks.confidence", 0.95, bounds::CONFIDENCE)?,
             primary: primary.to_owned(),
         })
     }
@@ -204,7 +220,7 @@ impl Text<'_> {
                 let reason = "has nothing to multiply: say what a request costs with load.cost";
                 return Err(self.wrong(factor.span(), "arms.cost_factor", reason));
             }
-            let cost_factor = self.number(cost_factor.as_ref(), "arms.cost_factor", 1.0, 0.01..=100.0)?;
+            let cost_factor = self.number(cost_factor.as_ref(), "arms.cost_factor", 1.0, bounds::COST_FACTOR)?;
             found.push(ArmPlan { label, strategy, options, cost_factor });
         }
         if found.is_empty() {
@@ -219,7 +235,7 @@ impl Text<'_> {
         let kind = match fault.kind {
             file::FaultKind::Slow => {
                 let factor = fault.factor.as_ref().ok_or_else(|| missing("factor"))?;
-                FaultKind::Slow { factor: self.number(Some(factor), "faults.factor", 1.0, 0.0..=1e6)? }
+                FaultKind::Slow { factor: self.number(Some(factor), "faults.factor", 1.0, bounds::SLOW_FACTOR)? }
             }
             file::FaultKind::Delay => {
                 let extra = fault.extra.as_ref().ok_or_else(|| missing("extra"))?;
@@ -228,19 +244,22 @@ impl Text<'_> {
             file::FaultKind::Stall => FaultKind::Stall,
             file::FaultKind::Kill => FaultKind::Kill,
             file::FaultKind::Errors => {
-                FaultKind::Errors { rate: self.number(fault.rate.as_ref(), "faults.rate", 1.0, 0.0..=1.0)? }
+                FaultKind::Errors { rate: self.number(fault.rate.as_ref(), "faults.rate", 1.0, bounds::SHARE)? }
             }
-            file::FaultKind::Add => FaultKind::Add { n: self.number(fault.n.as_ref(), "faults.n", 1, 1..=SIZE_MAX)? },
+            file::FaultKind::Add => FaultKind::Add { n: self.number(fault.n.as_ref(), "faults.n", 1, bounds::SIZE)? },
             file::FaultKind::Remove => FaultKind::Remove,
             file::FaultKind::HotKey => {
                 let share = fault.share.as_ref().ok_or_else(|| missing("share"))?;
-                FaultKind::HotKey { share: self.number(Some(share), "faults.share", 1.0, 0.0..=1.0)? }
+                FaultKind::HotKey { share: self.number(Some(share), "faults.share", 1.0, bounds::SHARE)? }
             }
         };
         let at = self.time(Some(&fault.at), "faults.at", Duration::ZERO)?;
         let lasts = fault.lasts.as_ref().map(|it| self.time(Some(it), "faults.for", Duration::ZERO)).transpose()?;
         if let Some(said) = fault.lasts.as_ref().filter(|_| !kind.goes_on()) {
             return Err(self.wrong(said.span(), "faults.for", "this kind cannot be undone"));
+        }
+        if let Some(said) = fault.lasts.as_ref().filter(|_| lasts.is_some_and(|lasts| lasts.is_zero())) {
+            return Err(self.wrong(said.span(), "faults.for", "must be longer than 0"));
         }
         if let Some(said) = fault.backend.as_ref().filter(|_| !kind.befalls_one()) {
             return Err(self.wrong(said.span(), "faults.backend", "this kind befalls the whole pool"));
@@ -265,8 +284,7 @@ impl Text<'_> {
         let text = said.get_ref();
         let wrong = |reason: String| self.wrong(said.span(), key, reason);
         match parse_duration(text) {
-            // what is added to a moment must not lie beyond the end of the clock
-            Some(time) if time <= TIME_MAX => Ok(time),
+            Some(time) if time <= bounds::TIME_MAX => Ok(time),
             Some(_) => Err(wrong(format!("{text:?} is too long: at most 1000h"))),
             None => Err(wrong(format!("{text:?} is no time: write a number and a unit, such as \"500ms\" or \"2m\""))),
         }
@@ -369,6 +387,10 @@ mod tests {
                 "[load]\nloop = \"open\"\nrate_rps = 5\nduration = \"9s\"\n[[faults]]\nat = \"9s\"\nkind = \"kill\"",
                 "line 6: faults.at: the load has ended by then",
             ),
+            (
+                "[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"stall\"\nfor = \"0s\"",
+                "line 7: faults.for: must be longer than 0",
+            ),
             ("[load\nloop", "x.toml, line 1: "),
         ] {
             let error = error(text);
@@ -382,5 +404,27 @@ mod tests {
         let faults = plan(text, Path::new("x.toml")).expect("sound").faults;
         assert_eq!(faults.iter().map(|fault| fault.at.as_secs()).collect::<Vec<_>>(), [2, 9]);
         assert_eq!((faults[0].until, faults[0].backend), (Some(Duration::from_secs(5)), 2));
+    }
+
+    #[test]
+    fn faults_that_would_undo_each_other_are_refused_where_the_later_one_is_written() {
+        let load = "[load]\nloop = \"open\"\nrate_rps = 5\n";
+        let slow = |at: &str, more: &str| format!("[[faults]]\nat = \"{at}\"\nkind = \"slow\"\nfactor = 4\n{more}\n");
+        let ends = "for = \"2s\"";
+        for (second, is_refused) in [
+            (slow("3s", ends), true),
+            (slow("4s", ends), false),
+            (slow("3s", "backend = 2"), false),
+            ("[[faults]]\nat = \"3s\"\nkind = \"stall\"\n".to_owned(), false),
+        ] {
+            let found = plan(&format!("{load}{}{second}", slow("2s", ends)), Path::new("x.toml"));
+            assert_eq!(found.is_err(), is_refused, "{second}: {found:?}");
+        }
+        let wanted =
+            "x.toml, line 5: faults.at: the one of 1s sets the same until the end of the load: one must end before";
+        let error = error(&format!("{load}{}{}", slow("3s", ""), slow("1s", "")));
+        assert!(error.starts_with(wanted), "{error}");
+        let hot = |at: &str| format!("[[faults]]\nat = \"{at}\"\nfor = \"2s\"\nkind = \"hot_key\"\nshare = 0.5\n");
+        assert!(plan(&format!("{load}{}{}", hot("1s"), hot("2s")), Path::new("x.toml")).is_err());
     }
 }

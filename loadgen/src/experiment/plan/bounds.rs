@@ -1,0 +1,140 @@
+//! What a plan may say, whoever reads it: the bounds of its numbers, and what cannot be together.
+//!
+//! Invariant: what [`check`] passes is carried out without a panic. A file of one's own is held against the same bounds where it is read,
+//! with line and key; a stored plan, which may have been changed by hand, is held against them as a whole.
+
+use std::mem::discriminant;
+use std::ops::RangeInclusive;
+use std::time::Duration;
+
+use super::{ArmPlan, BlockPlan, Fault, FaultKind, LoadPlan, Plan, Rate};
+
+pub(super) const SIZE: RangeInclusive<u32> = 1..=64;
+/// What is added to a moment must not lie beyond the end of the clock.
+pub(super) const TIME_MAX: Duration = Duration::from_secs(3_600_000);
+pub(super) const CONNECTIONS: RangeInclusive<u32> = 1..=60_000;
+pub(super) const REQUESTS: RangeInclusive<u64> = 1..=1_000_000_000;
+pub(super) const REPEATS: RangeInclusive<u32> = 1..=1000;
+pub(super) const RATE_RPS: RangeInclusive<f64> = 1e-3..=1e6;
+pub(super) const OF_CAPACITY: RangeInclusive<f64> = 0.01..=2.0;
+pub(super) const COST_FACTOR: RangeInclusive<f64> = 0.01..=100.0;
+/// Of half widths and zones of equivalence, relative.
+pub(super) const WIDTH: RangeInclusive<f64> = 0.001..=1.0;
+pub(super) const CONFIDENCE: RangeInclusive<f64> = 0.5..=0.999;
+pub(super) const SLOW_FACTOR: RangeInclusive<f64> = 0.0..=1e6;
+pub(super) const SHARE: RangeInclusive<f64> = 0.0..=1.0;
+/// What can be compared; the names that reports use.
+pub(super) const MEASURES: [&str; 4] = ["latency_p50", "latency_p90", "latency_p99", "service_p99"];
+
+/// Two faults that would set the same thing at the same time, the one that begins first in front: the end of one would undo the other.
+pub(super) fn overlap(faults: &[Fault]) -> Option<(usize, usize)> {
+    let end = |fault: &Fault| fault.until.unwrap_or(Duration::MAX);
+    let is_same = |a: &Fault, b: &Fault| {
+        let is_same_kind = a.kind.goes_on() && discriminant(&a.kind) == discriminant(&b.kind);
+        is_same_kind && (a.backend == b.backend || !a.kind.befalls_one())
+    };
+    let pairs = (0..faults.len()).flat_map(|second| (0..second).map(move |first| (first, second)));
+    pairs
+        .map(|(first, second)| if faults[second].at < faults[first].at { (second, first) } else { (first, second) })
+        .find(|&(first, second)| is_same(&faults[first], &faults[second]) && faults[second].at < end(&faults[first]))
+}
+
+/// Why two faults cannot be together.
+pub(super) fn overlap_in_words(first: &Fault) -> String {
+    let until = first.until.map_or("the end of the load".to_owned(), |until| format!("{until:?}"));
+    format!("the one of {:?} sets the same until {until}: one must end before the other begins", first.at)
+}
+
+/// An error says what is wrong, and with which key.
+pub(super) fn check(plan: &Plan) -> Result<(), String> {
+    let Plan { budget, load, requests, sizes, arms, blocks, faults, .. } = plan;
+    time("budget", *budget)?;
+    time("requests.timeout", requests.timeout)?;
+    time("requests.calm_p99", requests.calm_p99)?;
+    requests.keys.check().map_err(|error| format!("requests.keys: {error}"))?;
+    requests.cost.check().map_err(|error| format!("requests.cost: {error}"))?;
+    if sizes.is_empty() {
+        return Err("sizes: there is none".to_owned());
+    }
+    sizes.iter().try_for_each(|size| number("sizes", *size, &SIZE))?;
+    self::load(load)?;
+    if arms.is_empty() {
+        return Err("arms: there is none".to_owned());
+    }
+    arms.iter().try_for_each(|arm| number("arms.cost_factor", arm.cost_factor, &COST_FACTOR))?;
+    let is_twice = |(at, arm): (usize, &ArmPlan)| arms[..at].iter().any(|other| other.label == arm.label);
+    if arms.iter().enumerate().any(is_twice) {
+        return Err("arms.label: two are the same".to_owned());
+    }
+    blocks.as_ref().map_or(Ok(()), self::blocks)?;
+    let smallest = sizes.iter().copied().min().unwrap_or(1);
+    faults.iter().try_for_each(|it| fault(it, smallest))?;
+    let is_closed = matches!(load, LoadPlan::Closed { .. });
+    if is_closed && blocks.is_some() {
+        return Err("blocks: need an open loop".to_owned());
+    }
+    if !faults.is_empty() && (is_closed || blocks.is_some()) {
+        return Err("faults: need an open loop without blocks".to_owned());
+    }
+    match overlap(faults) {
+        Some((first, _)) => Err(format!("faults.at: {}", overlap_in_words(&faults[first]))),
+        None => Ok(()),
+    }
+}
+
+fn load(load: &LoadPlan) -> Result<(), String> {
+    match load {
+        LoadPlan::Closed { connections, requests, repeats } => {
+            number("load.connections", *connections, &CONNECTIONS)?;
+            number("load.requests", *requests, &REQUESTS)?;
+            number("load.repeats", *repeats, &REPEATS)
+        }
+        LoadPlan::Open { rate, outstanding, warm_up, duration, .. } => {
+            match rate {
+                Rate::Rps(rps) => number("load.rate", *rps, &RATE_RPS)?,
+                Rate::OfCapacity(part) => number("load.rate", *part, &OF_CAPACITY)?,
+            }
+            number("load.outstanding", *outstanding, &CONNECTIONS)?;
+            time("load.warm_up", *warm_up)?;
+            time("load.duration", duration.unwrap_or_default())
+        }
+    }
+}
+
+fn blocks(blocks: &BlockPlan) -> Result<(), String> {
+    time("blocks.segment", blocks.segment)?;
+    time("blocks.wash_out", blocks.wash_out)?;
+    number("blocks.half_width", blocks.half_width, &WIDTH)?;
+    number("blocks.equivalence", blocks.equivalence, &WIDTH)?;
+    number("blocks.confidence", blocks.confidence, &CONFIDENCE)?;
+    match MEASURES.contains(&blocks.primary.as_str()) {
+        true => Ok(()),
+        false => Err(format!("blocks.primary: must be one of {}", MEASURES.join(", "))),
+    }
+}
+
+fn fault(fault: &Fault, smallest: u32) -> Result<(), String> {
+    time("faults.at", fault.at)?;
+    // the sum of two times
+    if fault.until.is_some_and(|until| until <= fault.at || until - fault.at > TIME_MAX) {
+        return Err("faults.until: must be after its beginning, by 1000h at most".to_owned());
+    }
+    number("faults.backend", fault.backend, &(1..=smallest))?;
+    match fault.kind {
+        FaultKind::Slow { factor } => number("faults.factor", factor, &SLOW_FACTOR),
+        FaultKind::Delay { extra } => time("faults.extra", extra),
+        FaultKind::Errors { rate } => number("faults.rate", rate, &SHARE),
+        FaultKind::HotKey { share } => number("faults.share", share, &SHARE),
+        FaultKind::Add { n } => number("faults.n", n, &SIZE),
+        FaultKind::Stall | FaultKind::Kill | FaultKind::Remove => Ok(()),
+    }
+}
+
+fn time(key: &str, time: Duration) -> Result<(), String> {
+    if time <= TIME_MAX { Ok(()) } else { Err(format!("{key}: {} s is too long: at most 1000h", time.as_secs())) }
+}
+
+fn number<T: PartialOrd + std::fmt::Display>(key: &str, number: T, range: &RangeInclusive<T>) -> Result<(), String> {
+    let (low, high) = (range.start(), range.end());
+    if range.contains(&number) { Ok(()) } else { Err(format!("{key}: must be from {low} to {high}, not {number}")) }
+}
