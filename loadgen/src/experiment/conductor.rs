@@ -17,7 +17,8 @@ use crate::view::Underway;
 pub(super) struct Conductor<'a> {
     pub(super) stage: &'a mut Stage,
     pub(super) handle: Handle,
-    /// When the load began, on the run's clock.
+    /// When the load began, and the same on the run's clock.
+    pub(super) began: Instant,
     pub(super) began_ms: u64,
     ended: Receiver<Outcome>,
     outcome: Option<Outcome>,
@@ -77,13 +78,15 @@ impl<'a> Conductor<'a> {
             facts.begin(underway);
         });
         let now = Instant::now();
-        let began_ms = stage.at_ms(now).saturating_sub(handle.ns_at(now) / 1_000_000);
+        let began = now - Duration::from_nanos(handle.ns_at(now));
+        let began_ms = stage.at_ms(began);
         let (sender, ended) = mpsc::channel();
         let waiter = std::thread::Builder::new().name("waits-for-load".to_owned());
         waiter.spawn(move || drop(sender.send(running.wait()))).map_err(load::StartError::from)?;
         Ok(Self {
             stage,
             handle,
+            began,
             began_ms,
             ended,
             outcome: None,

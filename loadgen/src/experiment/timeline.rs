@@ -68,7 +68,7 @@ fn one(
     engine.warm_up = warm_up;
     engine.hot_keys = faults::hot_keys(&plan.faults);
     let mut conductor = Conductor::start(stage, engine, "", ("warm-up", "measuring"))?;
-    let start = Instant::now() - Duration::from_nanos(conductor.handle.ns_at(Instant::now())) + warm_up;
+    let start = conductor.began + warm_up;
     if !plan.faults.is_empty() {
         conductor.look_closely();
     }

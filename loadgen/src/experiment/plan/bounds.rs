@@ -138,3 +138,41 @@ fn number<T: PartialOrd + std::fmt::Display>(key: &str, number: T, range: &Range
     let (low, high) = (range.start(), range.end());
     if range.contains(&number) { Ok(()) } else { Err(format!("{key}: must be from {low} to {high}, not {number}")) }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+
+    #[test]
+    fn faults_that_would_undo_each_other_are_refused_where_the_later_one_is_written() {
+        let load = "[load]\nloop = \"open\"\nrate_rps = 5\n";
+        let slow = |at: &str, more: &str| format!("[[faults]]\nat = \"{at}\"\nkind = \"slow\"\nfactor = 4\n{more}\n");
+        let ends = "for = \"2s\"";
+        for (second, is_refused) in [
+            (slow("3s", ends), true),
+            (slow("4s", ends), false),
+            (slow("3s", "backend = 2"), false),
+            ("[[faults]]\nat = \"3s\"\nkind = \"stall\"\n".to_owned(), false),
+        ] {
+            let found = Plan::parse(&format!("{load}{}{second}", slow("2s", ends)), Path::new("x.toml"));
+            assert_eq!(found.is_err(), is_refused, "{second}: {found:?}");
+        }
+        let wanted =
+            "x.toml, line 5: faults.at: the one of 1s sets the same until the end of the load: one must end before";
+        let later_first = Plan::parse(&format!("{load}{}{}", slow("3s", ""), slow("1s", "")), Path::new("x.toml"));
+        let error = later_first.expect_err("one without an end").to_string();
+        assert!(error.starts_with(wanted), "{error}");
+        let hot = |at: &str| format!("[[faults]]\nat = \"{at}\"\nfor = \"2s\"\nkind = \"hot_key\"\nshare = 0.5\n");
+        assert!(Plan::parse(&format!("{load}{}{}", hot("1s"), hot("2s")), Path::new("x.toml")).is_err());
+    }
+
+    #[test]
+    fn faults_come_in_order_of_time() {
+        let text = "[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"9s\"\nkind = \"kill\"\n[[faults]]\nat = \"2s\"\nfor = \"3s\"\nkind = \"stall\"\nbackend = 2";
+        let faults = Plan::parse(text, Path::new("x.toml")).expect("sound").faults;
+        assert_eq!(faults.iter().map(|fault| fault.at.as_secs()).collect::<Vec<_>>(), [2, 9]);
+        assert_eq!((faults[0].until, faults[0].backend), (Some(Duration::from_secs(5)), 2));
+    }
+}
