@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
@@ -17,8 +17,8 @@ use tokio::runtime::RuntimeMetrics;
 use super::access_log::AccessLogCounts;
 use super::collector::HubCollector;
 use super::process::ProcessCollector;
-use super::reason::{ReloadKind, ReloadOutcome, SwapKind};
-use super::reloads::{Reloads, ReloadsByKind};
+use super::reason::SwapKind;
+use super::reloads::{ReloadEnd, Reloads, ReloadsByKind};
 use super::retired::{Past, Retired};
 use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, WorkerShard};
 use super::snapshot::Snapshot;
@@ -193,9 +193,9 @@ impl Metrics {
     }
 
     /// A reload came to its end.
-    pub fn reload_ended(&self, kind: ReloadKind, outcome: ReloadOutcome, took: Duration) {
+    pub fn reload_ended(&self, end: ReloadEnd) {
         let now = seconds_since_the_epoch();
-        self.shared.state.lock().reloads[kind as usize].ended(outcome, took, now);
+        Reloads::ended(&mut self.shared.state.lock().reloads, end, now);
     }
 
     /// The runtime that a worker's tasks run on.
