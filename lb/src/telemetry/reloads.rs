@@ -25,6 +25,8 @@ pub struct ReloadEnd {
     pub kind: ReloadKind,
     pub outcome: ReloadOutcome,
     pub verdict: FilesVerdict,
+    /// Something else runs since.
+    pub is_change: bool,
     pub took: Duration,
 }
 
@@ -60,7 +62,7 @@ impl Reloads {
         let of_kind = &mut all[end.kind as usize];
         of_kind.outcomes[end.outcome as usize] += 1;
         of_kind.durations.observe(end.took.as_nanos() as u64);
-        if end.outcome != ReloadOutcome::Failure {
+        if end.is_change {
             of_kind.last_success_seconds = now_seconds;
         }
         match end.verdict {

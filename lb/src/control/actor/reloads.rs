@@ -14,7 +14,7 @@ use crate::control::members::Member;
 use crate::control::pool_state::PoolState;
 use crate::control::pools::PoolKey;
 use crate::control::reload::{
-    LastReload, Overriding, Prepared, ReloadError, ReloadReport, ReloadRequest, ReloadStatus, RolledBack,
+    LastReload, Overriding, Prepared, ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, RolledBack,
     StrategyChange, Trigger,
 };
 use crate::telemetry::{FilesVerdict, ReloadEnd, ReloadKind, ReloadOutcome};
@@ -215,5 +215,6 @@ pub(super) fn about(transaction: &Transaction, result: &Result<ReloadReport, Rel
         // By hand: the strategy before it is as good as any.
         Ok(_) => ReloadOutcome::Success,
     };
-    ReloadEnd { kind, outcome, verdict, took: began.elapsed() }
+    let is_change = result.as_ref().is_ok_and(|report| report.result != ReloadResult::NoChange);
+    ReloadEnd { kind, outcome, verdict, is_change, took: began.elapsed() }
 }

@@ -76,6 +76,10 @@ fn reloads_tell_how_the_last_one_went_and_when_something_new_came() {
     ended(ReloadOutcome::RolledBack, FilesVerdict::NotInForce);
     assert!(of(good) == 0.0 && of(at) > swapped, "the one before is new again, and something is wrong");
     assert_eq!(of("lb_reload_duration_seconds_count"), 3.0);
+    let rolled_back = of(at);
+    let nothing_new = end(ReloadKind::Strategy, ReloadOutcome::Success, FilesVerdict::InForce);
+    metrics.reload_ended(ReloadEnd { is_change: false, ..nothing_new });
+    assert_eq!((of(good), of(at), of("lb_reload_duration_seconds_count")), (1.0, rolled_back, 4.0));
     let config = scrape(&metrics).value("lb_reloads_total", &[("kind", "config"), ("result", "success")]);
     assert_eq!(config, 0.0);
 }
@@ -105,5 +109,5 @@ fn only_the_files_make_the_last_reload_good_or_bad_and_good_ones_of_either_kind_
 }
 
 fn end(kind: ReloadKind, outcome: ReloadOutcome, verdict: FilesVerdict) -> ReloadEnd {
-    ReloadEnd { kind, outcome, verdict, took: Duration::from_millis(3) }
+    ReloadEnd { kind, outcome, verdict, is_change: outcome != ReloadOutcome::Failure, took: Duration::from_millis(3) }
 }
