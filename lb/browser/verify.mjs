@@ -21,6 +21,7 @@ const { values: options } = parseArgs({ options: {
 } });
 const plugins = options.plugins ?? dirname(options.lb);
 const ROUNDS = 5;
+const BACKENDS_FAULT = /^(connect|connect_timeout|timeout|reset|bad_response)$/;
 const IDS = ['blue', 'green', 'b.3 old'];
 
 const backends = (servers, table = 'backends') => [...servers].map(([id, address]) => `[[${table}]]\nid = "${id}"\naddress = "${address}"\n`).join('');
@@ -70,7 +71,7 @@ async function numbers({ world, page }) {
     const cells = rowOf(page, id).locator('.all');
     const of = { ...pool, backend: id };
     assert.deepEqual(await cells.allInnerTexts(), [String(scrape('lb_backend_requests_total', of)),
-      String(scrape('lb_backend_errors_total', of) + scrape('lb_backend_requests_total', { ...of, code: /^5/ }))], id);
+      String(scrape('lb_backend_errors_total', { ...of, reason: BACKENDS_FAULT }) + scrape('lb_backend_requests_total', { ...of, code: /^5/ }))], id);
     assert.equal(await rowOf(page, id).locator('input').inputValue(), String(scrape('lb_backend_weight', of)));
     assert.equal(await rowOf(page, id).locator('.chip').innerText(), scrape('lb_backend_up', of) ? 'healthy' : 'down');
   }

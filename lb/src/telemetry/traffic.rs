@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::Metrics;
-use super::reason::{ReloadOutcome, SwapKind};
+use super::reason::{ErrorReason, ReloadOutcome, SwapKind};
 use super::snapshot::{Backend, Snapshot};
 
 /// All that goes through, since the start.
@@ -36,7 +36,7 @@ pub struct PoolTraffic {
 #[derive(Clone, Debug)]
 pub struct BackendTraffic {
     pub responses: u64,
-    /// Responses with a 5xx, and attempts without a response.
+    /// Responses with a 5xx, and attempts that failed by the backend's fault.
     pub errors: u64,
     /// How often it was found down: it may be up again before anybody looks.
     pub downs: u64,
@@ -107,9 +107,10 @@ impl Traffic {
 impl BackendTraffic {
     fn of(backend: &Backend) -> Self {
         let by_code = backend.by_code.iter().map(|(code, count)| (*code, *count));
+        let failed = ErrorReason::ALL.iter().zip(backend.errors).filter(|(reason, _)| reason.is_the_backends_fault());
         Self {
             responses: backend.by_code.values().sum(),
-            errors: fives(by_code) + backend.errors.iter().sum::<u64>(),
+            errors: fives(by_code) + failed.map(|(_, count)| count).sum::<u64>(),
             downs: backend.health.as_ref().map_or(0, |health| health.transitions_down),
             durations: backend.to_head.clone(),
         }
@@ -162,5 +163,24 @@ mod tests {
         let [then, now] = [&before, &after].map(|traffic| traffic.backend("p", "b"));
         assert_eq!((now.responses - then.responses, now.errors), (100, 2));
         assert!(now.quantiles_since(then).is_some() && after.backend("p", "none").responses == 0);
+    }
+
+    #[test]
+    fn what_clients_do_is_no_error_of_the_backend() {
+        let metrics = Metrics::new();
+        let backend = metrics.backend(0, "p", "b");
+        let errors = || metrics.traffic().backend("p", "b").errors;
+        for reason in ["overload", "bad_request", "body_too_large", "client_timeout", "client_abort"] {
+            backend.error(*ErrorReason::ALL.iter().find(|one| one.as_str() == reason).unwrap());
+            assert_eq!(errors(), 0, "{reason}");
+        }
+        backend.response(500, 400_000);
+        assert_eq!(errors(), 1);
+        for (before, reason) in
+            ["connect", "connect_timeout", "timeout", "reset", "bad_response"].into_iter().enumerate()
+        {
+            backend.error(*ErrorReason::ALL.iter().find(|one| one.as_str() == reason).unwrap());
+            assert_eq!(errors(), before as u64 + 2, "{reason}");
+        }
     }
 }
