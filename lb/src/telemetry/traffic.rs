@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
+use super::code::TUNNELS;
 use super::hub::Metrics;
 use super::reason::{ErrorReason, ReloadOutcome, SwapKind};
 use super::snapshot::{Backend, Snapshot};
@@ -21,6 +22,7 @@ pub struct Traffic {
     pub in_flight: i64,
     pub reloads_refused: u64,
     pub pools: BTreeMap<Arc<str>, PoolTraffic>,
+    /// Without tunnels.
     durations: HistogramSum,
 }
 
@@ -79,7 +81,8 @@ impl Traffic {
             traffic.requests += requests.by_code.values().sum::<u64>();
             traffic.errors += fives(requests.by_code.iter().map(|((code, _), count)| (*code, *count)));
             traffic.in_flight += requests.in_flight;
-            requests.durations.values().for_each(|durations| traffic.durations.add_since(durations, &EMPTY));
+            let answered = requests.durations.iter().filter(|(class, _)| **class != TUNNELS);
+            answered.for_each(|(_, durations)| traffic.durations.add_since(durations, &EMPTY));
         }
         for (name, pool) in &snapshot.pools {
             traffic.pools.entry(name.clone()).or_default().swaps = pool.swaps;
@@ -182,5 +185,15 @@ mod tests {
             backend.error(*ErrorReason::ALL.iter().find(|one| one.as_str() == reason).unwrap());
             assert_eq!(errors(), before as u64 + 2, "{reason}");
         }
+    }
+
+    #[test]
+    fn how_long_a_tunnel_was_open_is_no_latency() {
+        let metrics = Metrics::new();
+        let pool = metrics.pool(0, "l", "p");
+        let before = metrics.traffic();
+        pool.request_finished(&Method::GET, 101, 60_000_000_000);
+        let after = metrics.traffic();
+        assert_eq!((after.requests, after.quantiles_since(&before)), (1, None));
     }
 }
