@@ -13,6 +13,10 @@ fn a_web_page_can_neither_read_nor_change() {
     assert_eq!(foreign.status, 403);
     let own = format!("origin: http://{}", balancer.admin);
     assert_eq!(send(balancer.admin, "POST", "/add", &[&own], "{}").status, 400, "let in, and told what is wrong");
+    let picture = ["sec-fetch-site: cross-site", "sec-fetch-mode: no-cors"];
+    assert_eq!(send(balancer.admin, "GET", "/events", &picture, "").status, 403, "it would take a viewer's place");
+    let link = ["sec-fetch-site: cross-site", "sec-fetch-mode: navigate"];
+    assert_eq!(send(balancer.admin, "GET", "/", &link, "").status, 200);
     let port = balancer.admin.port();
     assert_eq!(send(balancer.admin, "GET", "/rep", &[&format!("host: localhost:{port}")], "").status, 200);
     assert_eq!(exchange(balancer.admin, b"GET /rep HTTP/1.1\r\nconnection: close\r\n\r\n").status, 400);
