@@ -21,7 +21,7 @@ use super::reason::SwapKind;
 use super::reloads::{ReloadEnd, Reloads, ReloadsByKind};
 use super::retired::{Past, Retired};
 use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, WorkerShard};
-use super::snapshot::Snapshot;
+use super::snapshot::{Requests, Snapshot};
 use super::strategies::{Answers, Replaced, Strategies};
 use super::totals::PickTotals;
 
@@ -63,6 +63,8 @@ pub(super) struct State {
     pub(super) retired_pools: BTreeMap<Arc<str>, Retired>,
     /// By pool.
     pub(super) past: BTreeMap<Arc<str>, Past>,
+    /// Of pools that are forgotten.
+    pub(super) gone: Requests,
 }
 
 /// The shards of one thing, by worker.
@@ -262,6 +264,7 @@ impl State {
             retired_listeners: BTreeMap::new(),
             retired_pools: BTreeMap::new(),
             past: BTreeMap::new(),
+            gone: Requests::new("".into(), "".into()),
         }
     }
 

@@ -1,7 +1,8 @@
 //! Traffic: one reading of what goes through the balancer, as numbers, for whoever draws it while it happens. Two readings make rates
 //! and quantiles of the time between them.
 //!
-//! Invariant: a reading is of one moment, so its parts agree; series that a scrape no longer shows are not in it.
+//! Invariants: a reading is of one moment, so its parts agree; the sums over all never go back, so what came by listeners and for pools
+//! that are gone stays in them; backends and pools are those that a scrape shows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -77,7 +78,7 @@ impl Traffic {
             pools: BTreeMap::new(),
             durations: EMPTY,
         };
-        for requests in &snapshot.requests {
+        for requests in snapshot.requests.iter().chain(&snapshot.unshown) {
             traffic.requests += requests.by_code.values().sum::<u64>();
             traffic.errors += fives(requests.by_code.iter().map(|((code, _), count)| (*code, *count)));
             traffic.in_flight += requests.in_flight;
