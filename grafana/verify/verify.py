@@ -52,6 +52,8 @@ def drive(world, seconds):
     prometheus = Prometheus(world.prometheus)
     with Load(world.proxy) as load:
         time.sleep(seconds * 0.25)
+        _, answer = world.reload()
+        assert answer["result"] == "no_change", answer
         story["swap"], answer = world.reload("--strategy", "least_connections")
         assert answer["pools"][0]["change"] == "strategy", answer
         time.sleep(seconds * 0.2)

@@ -21,6 +21,7 @@ const { values: options } = parseArgs({ options: {
 } });
 const plugins = options.plugins ?? dirname(options.lb);
 const ROUNDS = 5;
+const BACKENDS_FAULT = /^(connect|connect_timeout|timeout|reset|bad_response)$/;
 const IDS = ['blue', 'green', 'b.3 old'];
 
 const backends = (servers, table = 'backends') => [...servers].map(([id, address]) => `[[${table}]]\nid = "${id}"\naddress = "${address}"\n`).join('');
@@ -70,7 +71,7 @@ async function numbers({ world, page }) {
     const cells = rowOf(page, id).locator('.all');
     const of = { ...pool, backend: id };
     assert.deepEqual(await cells.allInnerTexts(), [String(scrape('lb_backend_requests_total', of)),
-      String(scrape('lb_backend_errors_total', of) + scrape('lb_backend_requests_total', { ...of, code: /^5/ }))], id);
+      String(scrape('lb_backend_errors_total', { ...of, reason: BACKENDS_FAULT }) + scrape('lb_backend_requests_total', { ...of, code: /^5/ }))], id);
     assert.equal(await rowOf(page, id).locator('input').inputValue(), String(scrape('lb_backend_weight', of)));
     assert.equal(await rowOf(page, id).locator('.chip').innerText(), scrape('lb_backend_up', of) ? 'healthy' : 'down');
   }
@@ -271,6 +272,25 @@ async function comesBack({ world, page }) {
   return 'unseen it closes its stream, seen again it tells what it missed; lb was killed and started again: live';
 }
 
+/** The machine's clock is set back by an hour while the page is open: it goes on, and nothing was started again. */
+async function clockSetBack({ world, page }) {
+  await isLive(page);
+  const before = (await world.scrape())('lb_requests_total'), told = await page.locator('#log').innerText();
+  const at = await page.evaluate(() => {
+    const real = take;
+    take = tick => real({ ...tick, at: tick.at - 3600e3 });
+    return ticks.at(-1).at;
+  });
+  await until(page, at => ticks.at(-1).at < at - 3500e3, at);
+  await world.send(100);
+  await textIs(page.locator('#all-requests'), new RegExp(`^${(before + 100).toLocaleString('en')} in all$`));
+  assert.ok(await page.evaluate(() => ticks.every((tick, i) => !i || tick.at > ticks[i - 1].at)), 'what was before moves along');
+  assert.equal((await page.locator('#log').innerText()).match(/started again/g)?.length, told.match(/started again/g)?.length);
+  await page.reload();
+  await isLive(page);
+  return 'set back by an hour, the page goes on, with what was before where it was';
+}
+
 /** With a token: a form, a cookie that no script sees, and out again. */
 async function login({ browser }) {
   const world = await new World(options.lb, plugins).start(['one'], ordinary, 's3cret');
@@ -298,7 +318,7 @@ async function login({ browser }) {
   }
 }
 
-const STEPS = { numbers, keyboard, ring, news, accessible, pictures, login, comesBack };
+const STEPS = { numbers, keyboard, ring, news, accessible, pictures, login, comesBack, clockSetBack };
 
 const began = performance.now();
 const browser = await chromium.launch({ executablePath: options.chromium, args: ['--no-sandbox'] });

@@ -7,6 +7,7 @@
 mod answer;
 mod api;
 mod backends;
+mod brake;
 pub mod course;
 mod events;
 mod explain;

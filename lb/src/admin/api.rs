@@ -6,7 +6,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::HOST;
+use http::header::{AUTHORIZATION, HOST};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -69,10 +69,15 @@ pub(super) async fn respond(shared: &Shared, request: Request<Incoming>) -> Resp
         },
         Err(refused) => page::or_login(&head, refused),
     };
-    if !is_reading(&head.method) {
+    let is_refused = answer.status == StatusCode::UNAUTHORIZED;
+    let is_guess = is_refused && (head.uri.path() == "/login" || head.headers.contains_key(AUTHORIZATION));
+    if is_refused && (is_guess || !is_reading(&head.method)) {
+        shared.brake.tell();
+    } else if !is_reading(&head.method) {
         let (method, path) = (&head.method, head.uri.path());
         tracing::info!(%method, path, status = answer.status.as_u16(), "admin request");
     }
+    let answer = if is_guess { shared.brake.slow(answer).await } else { answer };
     answer.into_response().map(Either::Left)
 }
 

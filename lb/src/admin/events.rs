@@ -21,7 +21,7 @@ use tokio::time::MissedTickBehavior;
 
 use super::answer::{Answer, to_json};
 use super::server::Shared;
-use super::tick::{Standing, Tick};
+use super::tick::{Standing, Tick, milliseconds_since_the_epoch};
 use crate::telemetry::Traffic;
 
 const VIEWERS_MAX: usize = 32;
@@ -70,6 +70,7 @@ pub(super) async fn tell(shared: Arc<Shared>, mut closing: watch::Receiver<bool>
         let mut clock = tokio::time::interval(INTERVAL);
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut readings: VecDeque<Traffic> = VecDeque::new();
+        let run = milliseconds_since_the_epoch();
         loop {
             clock.tick().await;
             if !shared.feed.is_watched() {
@@ -83,7 +84,7 @@ pub(super) async fn tell(shared: Arc<Shared>, mut closing: watch::Receiver<bool>
                 readings.pop_front();
             }
             if let (Some(earlier), Some(now)) = (readings.front(), readings.back()) {
-                let standing = Standing { stopping: shared.is_stopping(), guarded: shared.guard.has_token() };
+                let standing = Standing { run, stopping: shared.is_stopping(), guarded: shared.guard.has_token() };
                 shared.feed.send(&to_json(&Tick::new(&status, now, earlier, standing)));
             }
         }

@@ -44,6 +44,7 @@ impl Guard {
     pub(super) fn check(&self, head: &request::Parts) -> Result<(), Answer> {
         let host = self.check_host(head)?;
         self.check_token(head)?;
+        check_site(head)?;
         check_origin(head, host.as_ref())
     }
 
@@ -111,6 +112,22 @@ impl Guard {
             "this needs the admin token: send Authorization: Bearer TOKEN; the commands of lb take it from LB_ADMIN_TOKEN, or \
              admin.token_file of their configuration",
         ))
+    }
+}
+
+/// A page of another site gets nothing, not even by a picture's address, which sends no Origin: a reading may take a viewer's place or
+/// run a plugin's code. Browsers say in Sec-Fetch-Site who asks; `none` is the user. A link to the page may be anywhere.
+fn check_site(head: &request::Parts) -> Result<(), Answer> {
+    let says = |name: &str, wanted: &[&str]| {
+        head.headers.get_all(name).iter().all(|value| wanted.iter().any(|wanted| value.as_bytes() == wanted.as_bytes()))
+    };
+    let is_link = head.headers.contains_key("sec-fetch-mode") && says("sec-fetch-mode", &["navigate"]);
+    let is_to_the_page = matches!(head.method, Method::GET | Method::HEAD) && head.uri.path() == "/";
+    match says("sec-fetch-site", &["same-origin", "none"]) || is_link && is_to_the_page {
+        true => Ok(()),
+        false => {
+            Err(Answer::failure(StatusCode::FORBIDDEN, "a page of another origin gets nothing here but a link to /"))
+        }
     }
 }
 
@@ -219,6 +236,27 @@ mod tests {
         assert_eq!(check(&guard(None), "GET", "/rep", &reading), 200, "reading changes nothing");
         assert_eq!(check(&guard(None), "DELETE", "/rm", &reading), 403);
         assert_eq!(check(&guard(None), "GET", "/events", &reading), 403, "it would take a viewer's place");
+    }
+
+    #[test]
+    fn a_page_of_another_site_may_link_to_the_page_and_no_more() {
+        let from = |method: &str, path: &str, site: &str, mode: &str| {
+            let fields = [("host", "localhost"), ("sec-fetch-site", site), ("sec-fetch-mode", mode)];
+            check(&guard(None), method, path, &fields)
+        };
+        for site in ["cross-site", "same-site", "", "nonsense"] {
+            for path in ["/events", "/ring", "/explain?key=a", "/metrics", "/status"] {
+                for mode in ["no-cors", "cors", "navigate"] {
+                    assert_eq!(from("GET", path, site, mode), 403, "{path} by {mode} from {site}");
+                }
+            }
+            assert_eq!(from("POST", "/reload", site, "navigate"), 403, "a form");
+            assert_eq!((from("GET", "/", site, "navigate"), from("GET", "/", site, "no-cors")), (200, 403), "{site}");
+            assert_eq!(from("POST", "/", site, "navigate"), 403, "{site}");
+        }
+        for site in ["same-origin", "none"] {
+            assert_eq!((from("GET", "/events", site, "cors"), from("POST", "/reload", site, "cors")), (200, 200));
+        }
     }
 
     #[test]

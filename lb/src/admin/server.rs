@@ -17,6 +17,7 @@ use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::api;
+use super::brake::Brake;
 use super::events::{self, Feed};
 use super::guard::Guard;
 use crate::config::Secret;
@@ -38,6 +39,7 @@ pub struct Shared {
     pub(super) metrics: Arc<Metrics>,
     pub(super) handle: Handle,
     pub(super) guard: Guard,
+    pub(super) brake: Brake,
     pub(super) feed: Feed,
     stopping: AtomicBool,
 }
@@ -90,7 +92,8 @@ impl Shared {
         listener: &Listener,
     ) -> Arc<Self> {
         let guard = Guard::new(token, listener.address.port());
-        Arc::new(Self { hall, metrics, handle, guard, feed: Feed::default(), stopping: AtomicBool::new(false) })
+        let (brake, feed) = (Brake::default(), Feed::default());
+        Arc::new(Self { hall, metrics, handle, guard, brake, feed, stopping: AtomicBool::new(false) })
     }
 
     pub(super) fn is_stopping(&self) -> bool {

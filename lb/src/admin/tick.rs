@@ -12,8 +12,10 @@ use crate::telemetry::{Quantiles, SwapKind, Traffic};
 
 #[derive(Serialize)]
 pub(super) struct Tick<'a> {
-    /// Since the Unix epoch.
+    /// Since the Unix epoch, by a clock that somebody may set.
     at: u64,
+    /// Another number is another lb.
+    run: u64,
     version: &'a str,
     workers: usize,
     generation: u64,
@@ -33,6 +35,7 @@ pub(super) struct Tick<'a> {
 /// What a tick says beside status and traffic.
 #[derive(Clone, Copy)]
 pub(super) struct Standing {
+    pub(super) run: u64,
     pub(super) stopping: bool,
     pub(super) guarded: bool,
 }
@@ -96,14 +99,18 @@ struct Backend<'a> {
     times: Times,
 }
 
+pub(super) fn milliseconds_since_the_epoch() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as u64
+}
+
 // === impl Tick ===
 
 impl<'a> Tick<'a> {
     /// `earlier` is a reading of some seconds before `now`: quantiles are of the time between.
     pub(super) fn new(status: &'a Status, now: &Traffic, earlier: &Traffic, standing: Standing) -> Self {
-        let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
-            at: since.as_millis() as u64,
+            at: milliseconds_since_the_epoch(),
+            run: standing.run,
             version: status.version,
             workers: status.workers,
             generation: status.generation,

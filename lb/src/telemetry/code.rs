@@ -31,6 +31,8 @@ pub(super) const OTHER_CODE: u16 = 0;
 
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
 const OTHER_CLASS: usize = 5;
+/// Of requests, that of tunnels (101), whose time is how long they were open.
+pub(super) const TUNNELS: usize = 0;
 const CODES_PER_CLASS: usize = 100;
 
 /// The `code` label.

@@ -8,7 +8,7 @@
 use std::any::Any;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::Mutex;
 use prometheus::{Registry, TextEncoder};
@@ -17,11 +17,11 @@ use tokio::runtime::RuntimeMetrics;
 use super::access_log::AccessLogCounts;
 use super::collector::HubCollector;
 use super::process::ProcessCollector;
-use super::reason::{ReloadKind, ReloadOutcome, SwapKind};
-use super::reloads::{Reloads, ReloadsByKind};
+use super::reason::SwapKind;
+use super::reloads::{ReloadEnd, Reloads, ReloadsByKind};
 use super::retired::{Past, Retired};
 use super::shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, WorkerShard};
-use super::snapshot::Snapshot;
+use super::snapshot::{Requests, Snapshot};
 use super::strategies::{Answers, Replaced, Strategies};
 use super::totals::PickTotals;
 
@@ -63,6 +63,8 @@ pub(super) struct State {
     pub(super) retired_pools: BTreeMap<Arc<str>, Retired>,
     /// By pool.
     pub(super) past: BTreeMap<Arc<str>, Past>,
+    /// Of pools that are forgotten.
+    pub(super) gone: Requests,
 }
 
 /// The shards of one thing, by worker.
@@ -193,9 +195,9 @@ impl Metrics {
     }
 
     /// A reload came to its end.
-    pub fn reload_ended(&self, kind: ReloadKind, outcome: ReloadOutcome, took: Duration) {
+    pub fn reload_ended(&self, end: ReloadEnd) {
         let now = seconds_since_the_epoch();
-        self.shared.state.lock().reloads[kind as usize].ended(outcome, took, now);
+        Reloads::ended(&mut self.shared.state.lock().reloads, end, now);
     }
 
     /// The runtime that a worker's tasks run on.
@@ -262,6 +264,7 @@ impl State {
             retired_listeners: BTreeMap::new(),
             retired_pools: BTreeMap::new(),
             past: BTreeMap::new(),
+            gone: Requests::new("".into(), "".into()),
         }
     }
 

@@ -30,6 +30,7 @@ pub use access_log::AccessLogCounts;
 pub use cell::{Counter, Gauge};
 pub use hub::{CONTENT_TYPE, Metrics};
 pub use reason::{ErrorReason, FallbackReason, LogDropReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
+pub use reloads::{FilesVerdict, ReloadEnd};
 pub use retired::RETIRED_SERIES_STAY;
 pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, SLOW_PICK, WorkerShard};
 pub use totals::{BackendTotals, PickTotals, PoolTotals};

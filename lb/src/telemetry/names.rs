@@ -121,8 +121,11 @@ pub const RELOADS: Metric =
     counter("lb_reloads_total", &["kind", "result"], "Reloads by what they were about and how they ended.");
 pub const RELOAD_DURATION: Metric =
     histogram("lb_reload_duration_seconds", &["kind"], "Time from the request for a reload to its end.");
-pub const RELOAD_LAST_SUCCESSFUL: Metric =
-    gauge("lb_reload_last_successful", &["kind"], "1 when the last reload worked and was not taken back since.");
+pub const RELOAD_LAST_SUCCESSFUL: Metric = gauge(
+    "lb_reload_last_successful",
+    &["kind"],
+    "1 when the last reload of the files worked and was not taken back since, whatever was asked for beside them.",
+);
 pub const RELOAD_LAST_SUCCESS: Metric = gauge(
     "lb_reload_last_success_timestamp_seconds",
     &["kind"],

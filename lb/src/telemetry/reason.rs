@@ -62,6 +62,11 @@ words! {
 }
 
 impl ErrorReason {
+    /// Whether a failed attempt is held against its backend; else the client or a limit of the balancer ended it.
+    pub const fn is_the_backends_fault(self) -> bool {
+        matches!(self, Self::Connect | Self::ConnectTimeout | Self::Timeout | Self::Reset | Self::BadResponse)
+    }
+
     /// Whether it can be said of one backend; the others are why a request never came to one.
     pub(super) const fn can_befall_an_attempt(self) -> bool {
         !matches!(self, Self::NoBackend | Self::Strategy)

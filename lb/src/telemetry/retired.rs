@@ -10,6 +10,7 @@ use super::cell::{Counter, HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{Backend, State, Workers};
 use super::reason::{ErrorReason, RetryReason};
 use super::shard::{ConnectionShard, PoolShard};
+use super::snapshot::Requests;
 use super::strategies::Answers;
 
 /// How long the series of what is retired stay after its last attempt or connection ended.
@@ -30,6 +31,8 @@ pub(super) struct Past {
     pub(super) errors: [u64; ErrorReason::COUNT],
     pub(super) retries: [u64; RetryReason::COUNT],
     pub(super) answers: Answers,
+    /// Without pool or listener.
+    requests: Requests,
 }
 
 /// Adds what counters say.
@@ -121,7 +124,7 @@ impl State {
 
 impl State {
     fn look_at_pools(&mut self, now: Instant) {
-        let Self { retired_pools, pools, backends, strategies, swaps, replaced, past, .. } = self;
+        let Self { retired_pools, pools, backends, strategies, swaps, replaced, past, gone, .. } = self;
         retired_pools.retain(|name, retired| {
             let shards = pools.iter().filter(|((_, pool), _)| pool == name).flat_map(|(_, shards)| shards.values());
             let in_flight: i64 = shards.map(|shard| shard.in_flight.get()).sum();
@@ -130,11 +133,16 @@ impl State {
                 && !backends.keys().any(|(pool, _)| pool == name)
                 && pools.iter_mut().all(|((_, pool), shards)| pool != name || are_ours(shards));
             if forgettable {
-                pools.retain(|(_, pool), _| pool != name);
+                pools.retain(|(_, pool), shards| {
+                    if pool == name {
+                        shards.values().for_each(|shard| gone.add(shard));
+                    }
+                    pool != name
+                });
                 strategies.remove(name);
                 swaps.remove(name);
                 replaced.remove(name);
-                past.remove(name);
+                past.remove(name).iter().for_each(|past| gone.take_over(&past.requests));
             }
             !forgettable
         });
@@ -150,16 +158,23 @@ impl Default for Past {
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
             answers: Answers::default(),
+            requests: Requests::new("".into(), "".into()),
         }
     }
 }
 
 impl Past {
+    /// What came for `pool` by listeners that are forgotten.
+    pub(super) fn requests(&self, pool: &Arc<str>) -> Requests {
+        Requests { pool: pool.clone(), ..self.requests.clone() }
+    }
+
     fn take_over(&mut self, shards: &Workers<PoolShard>) {
         for shard in shards.values() {
             add(&mut self.errors, &shard.errors);
             add(&mut self.retries, &shard.retries);
             self.answers.add(shard);
+            self.requests.add(shard);
         }
     }
 }

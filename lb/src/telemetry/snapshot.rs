@@ -25,6 +25,8 @@ pub(super) struct Snapshot {
     pub runtimes: Vec<Runtime>,
     pub listeners: Vec<Listener>,
     pub requests: Vec<Requests>,
+    /// The same of what no scrape shows any more; those that are forgotten have no listener, and no pool if that is.
+    pub unshown: Vec<Requests>,
     pub pools: BTreeMap<Arc<str>, Pool>,
     pub backends: Vec<Backend>,
 }
@@ -46,6 +48,7 @@ pub(super) struct Listener {
 }
 
 /// Requests of one pool that came by one listener.
+#[derive(Clone)]
 pub(super) struct Requests {
     pub listener: Arc<str>,
     pub pool: Arc<str>,
@@ -111,6 +114,7 @@ impl Snapshot {
             runtimes: state.runtimes.iter().map(|(worker, runtime)| Runtime::read(*worker, runtime)).collect(),
             listeners: Vec::new(),
             requests: Vec::new(),
+            unshown: vec![state.gone.clone()],
             pools: BTreeMap::new(),
             backends: Vec::new(),
         };
@@ -132,9 +136,8 @@ impl Snapshot {
                 add(&mut pool.retries, &shard.retries);
             }
             // hidden ones still count for the pool as a whole
-            if !state.is_hidden(listener) {
-                snapshot.requests.push(requests);
-            }
+            let is_shown = !state.is_hidden(listener) && !state.is_pool_hidden(name);
+            if is_shown { &mut snapshot.requests } else { &mut snapshot.unshown }.push(requests);
         }
         for (name, strategies) in &state.strategies {
             let pool = snapshot.pools.entry(name.clone()).or_default();
@@ -145,6 +148,7 @@ impl Snapshot {
         }
         for (name, past) in &state.past {
             let pool = snapshot.pools.entry(name.clone()).or_default();
+            snapshot.unshown.push(past.requests(name));
             pool.connect = past.connects.clone();
             pool.errors.iter_mut().zip(past.errors).for_each(|(sum, past)| *sum += past);
             pool.retries.iter_mut().zip(past.retries).for_each(|(sum, past)| *sum += past);
@@ -157,7 +161,6 @@ impl Snapshot {
                 snapshot.backends.push(Backend::sum(pool.clone(), name.clone(), backend));
             }
         }
-        snapshot.requests.retain(|requests| !state.is_pool_hidden(&requests.pool));
         snapshot.pools.retain(|name, _| !state.is_pool_hidden(name));
         for (_, pool) in snapshot.pools.iter_mut().filter(|(name, _)| state.retired_pools.contains_key(*name)) {
             pool.has_strategy = false;
@@ -183,7 +186,7 @@ impl Runtime {
 // === impl Requests ===
 
 impl Requests {
-    fn new(listener: Arc<str>, pool: Arc<str>) -> Requests {
+    pub(super) fn new(listener: Arc<str>, pool: Arc<str>) -> Requests {
         Requests {
             listener,
             pool,
@@ -195,13 +198,24 @@ impl Requests {
         }
     }
 
-    fn add(&mut self, shard: &PoolShard) {
+    pub(super) fn add(&mut self, shard: &PoolShard) {
         self.in_flight += shard.in_flight.get();
         self.request_bytes += shard.request_bytes.get();
         self.response_bytes += shard.response_bytes.get();
         shard.requests.each(|code, method, count| *self.by_code.entry((code, method)).or_default() += count);
         for (class, histogram) in shard.durations.made() {
             self.durations.entry(class).or_insert(EMPTY).add(histogram);
+        }
+    }
+
+    /// Adds what another listener or pool has had.
+    pub(super) fn take_over(&mut self, other: &Requests) {
+        self.in_flight += other.in_flight;
+        self.request_bytes += other.request_bytes;
+        self.response_bytes += other.response_bytes;
+        other.by_code.iter().for_each(|(column, count)| *self.by_code.entry(*column).or_default() += count);
+        for (class, durations) in &other.durations {
+            self.durations.entry(*class).or_insert(EMPTY).add_since(durations, &EMPTY);
         }
     }
 }

@@ -44,17 +44,18 @@ impl Metrics {
     pub fn pool_totals(&self, pool: &str) -> PoolTotals {
         let snapshot = self.shared().snapshot();
         let mut totals = PoolTotals::default();
-        for requests in snapshot.requests.iter().filter(|requests| *requests.pool == *pool) {
+        // one that is gone may come again and begins anew
+        let Some(of) = snapshot.pools.get(pool) else { return totals };
+        let all = snapshot.requests.iter().chain(&snapshot.unshown);
+        for requests in all.filter(|requests| *requests.pool == *pool) {
             totals.in_flight += requests.in_flight;
             for ((code, _), count) in requests.by_code.iter().filter(|(_, count)| **count > 0) {
                 totals.requests += count;
                 *totals.requests_by_code.entry(*code).or_default() += count;
             }
         }
-        if let Some(pool) = snapshot.pools.get(pool) {
-            let counted = ErrorReason::ALL.iter().copied().zip(pool.errors);
-            totals.errors_by_reason = counted.filter(|(_, count)| *count > 0).collect();
-        }
+        let counted = ErrorReason::ALL.iter().copied().zip(of.errors);
+        totals.errors_by_reason = counted.filter(|(_, count)| *count > 0).collect();
         totals
     }
 

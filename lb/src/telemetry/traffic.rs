@@ -1,15 +1,17 @@
 //! Traffic: one reading of what goes through the balancer, as numbers, for whoever draws it while it happens. Two readings make rates
 //! and quantiles of the time between them.
 //!
-//! Invariant: a reading is of one moment, so its parts agree; series that a scrape no longer shows are not in it.
+//! Invariants: a reading is of one moment, so its parts agree; the sums over all never go back, so what came by listeners and for pools
+//! that are gone stays in them; backends and pools are those that a scrape shows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
+use super::code::TUNNELS;
 use super::hub::Metrics;
-use super::reason::{ReloadOutcome, SwapKind};
+use super::reason::{ErrorReason, ReloadOutcome, SwapKind};
 use super::snapshot::{Backend, Snapshot};
 
 /// All that goes through, since the start.
@@ -21,6 +23,7 @@ pub struct Traffic {
     pub in_flight: i64,
     pub reloads_refused: u64,
     pub pools: BTreeMap<Arc<str>, PoolTraffic>,
+    /// Without tunnels.
     durations: HistogramSum,
 }
 
@@ -36,7 +39,7 @@ pub struct PoolTraffic {
 #[derive(Clone, Debug)]
 pub struct BackendTraffic {
     pub responses: u64,
-    /// Responses with a 5xx, and attempts without a response.
+    /// Responses with a 5xx, and attempts that failed by the backend's fault.
     pub errors: u64,
     /// How often it was found down: it may be up again before anybody looks.
     pub downs: u64,
@@ -75,11 +78,12 @@ impl Traffic {
             pools: BTreeMap::new(),
             durations: EMPTY,
         };
-        for requests in &snapshot.requests {
+        for requests in snapshot.requests.iter().chain(&snapshot.unshown) {
             traffic.requests += requests.by_code.values().sum::<u64>();
             traffic.errors += fives(requests.by_code.iter().map(|((code, _), count)| (*code, *count)));
             traffic.in_flight += requests.in_flight;
-            requests.durations.values().for_each(|durations| traffic.durations.add_since(durations, &EMPTY));
+            let answered = requests.durations.iter().filter(|(class, _)| **class != TUNNELS);
+            answered.for_each(|(_, durations)| traffic.durations.add_since(durations, &EMPTY));
         }
         for (name, pool) in &snapshot.pools {
             traffic.pools.entry(name.clone()).or_default().swaps = pool.swaps;
@@ -107,9 +111,10 @@ impl Traffic {
 impl BackendTraffic {
     fn of(backend: &Backend) -> Self {
         let by_code = backend.by_code.iter().map(|(code, count)| (*code, *count));
+        let failed = ErrorReason::ALL.iter().zip(backend.errors).filter(|(reason, _)| reason.is_the_backends_fault());
         Self {
             responses: backend.by_code.values().sum(),
-            errors: fives(by_code) + backend.errors.iter().sum::<u64>(),
+            errors: fives(by_code) + failed.map(|(_, count)| count).sum::<u64>(),
             downs: backend.health.as_ref().map_or(0, |health| health.transitions_down),
             durations: backend.to_head.clone(),
         }
@@ -162,5 +167,34 @@ mod tests {
         let [then, now] = [&before, &after].map(|traffic| traffic.backend("p", "b"));
         assert_eq!((now.responses - then.responses, now.errors), (100, 2));
         assert!(now.quantiles_since(then).is_some() && after.backend("p", "none").responses == 0);
+    }
+
+    #[test]
+    fn what_clients_do_is_no_error_of_the_backend() {
+        let metrics = Metrics::new();
+        let backend = metrics.backend(0, "p", "b");
+        let errors = || metrics.traffic().backend("p", "b").errors;
+        for reason in ["overload", "bad_request", "body_too_large", "client_timeout", "client_abort"] {
+            backend.error(*ErrorReason::ALL.iter().find(|one| one.as_str() == reason).unwrap());
+            assert_eq!(errors(), 0, "{reason}");
+        }
+        backend.response(500, 400_000);
+        assert_eq!(errors(), 1);
+        for (before, reason) in
+            ["connect", "connect_timeout", "timeout", "reset", "bad_response"].into_iter().enumerate()
+        {
+            backend.error(*ErrorReason::ALL.iter().find(|one| one.as_str() == reason).unwrap());
+            assert_eq!(errors(), before as u64 + 2, "{reason}");
+        }
+    }
+
+    #[test]
+    fn how_long_a_tunnel_was_open_is_no_latency() {
+        let metrics = Metrics::new();
+        let pool = metrics.pool(0, "l", "p");
+        let before = metrics.traffic();
+        pool.request_finished(&Method::GET, 101, 60_000_000_000);
+        let after = metrics.traffic();
+        assert_eq!((after.requests, after.quantiles_since(&before)), (1, None));
     }
 }

@@ -13,6 +13,10 @@ fn a_web_page_can_neither_read_nor_change() {
     assert_eq!(foreign.status, 403);
     let own = format!("origin: http://{}", balancer.admin);
     assert_eq!(send(balancer.admin, "POST", "/add", &[&own], "{}").status, 400, "let in, and told what is wrong");
+    let picture = ["sec-fetch-site: cross-site", "sec-fetch-mode: no-cors"];
+    assert_eq!(send(balancer.admin, "GET", "/events", &picture, "").status, 403, "it would take a viewer's place");
+    let link = ["sec-fetch-site: cross-site", "sec-fetch-mode: navigate"];
+    assert_eq!(send(balancer.admin, "GET", "/", &link, "").status, 200);
     let port = balancer.admin.port();
     assert_eq!(send(balancer.admin, "GET", "/rep", &[&format!("host: localhost:{port}")], "").status, 200);
     assert_eq!(exchange(balancer.admin, b"GET /rep HTTP/1.1\r\nconnection: close\r\n\r\n").status, 400);
@@ -27,6 +31,19 @@ fn with_a_token_everything_but_probes_needs_it() {
     assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Bearer realm=\"lb\"")));
     assert_eq!(send(balancer.admin, "GET", "/metrics", &["authorization: Bearer wrong"], "").status, 401);
     assert_eq!(send(balancer.admin, "GET", "/metrics", &["authorization: Bearer s3cret"], "").status, 200);
+    // A flood of guesses: those beyond a few are turned away, and the right token passes meanwhile.
+    let guesses = std::thread::scope(|scope| {
+        let guess = || send(balancer.admin, "POST", "/login", &[], "token=wrong").status;
+        let guesses: Vec<_> = (0..40).map(|_| scope.spawn(guess)).collect();
+        assert_eq!(send(balancer.admin, "POST", "/login", &[], "token=s3cret").status, 303);
+        guesses.into_iter().map(|guess| guess.join().unwrap()).collect::<Vec<_>>()
+    });
+    assert!(guesses.iter().all(|status| [401, 429].contains(status)) && guesses.contains(&401), "{guesses:?}");
+    let log = balancer.printed("stderr");
+    assert!(
+        log.contains("refused for want of the right token") && !log.contains("path=\"/login\" status=401"),
+        "{log}"
+    );
     assert_eq!(get(balancer.admin, "/healthz").status, 200);
     assert_eq!(get(balancer.admin, "/readyz").status, 503, "open, and without backends not ready");
     let ask = |words: &[&str], token: Option<&str>| {

@@ -117,6 +117,8 @@ fn events_tell_of_requests_and_of_a_swap() {
     assert_eq!(first["requests"], 0, "{first}");
     let after = Events::open(balancer.admin, &["last-event-id: 1"]).until("what was missed", |_| true);
     assert!(after["at"].as_u64() > first["at"].as_u64());
+    assert!(after["uptime_s"].as_f64() > first["uptime_s"].as_f64(), "which says what is past");
+    assert!(after["run"].is_u64() && after["run"] == first["run"]);
 }
 
 #[test]

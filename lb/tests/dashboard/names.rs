@@ -128,6 +128,19 @@ fn every_name_in_dashboard_and_rules_exists() {
 }
 
 #[test]
+fn what_clients_do_is_in_no_backends_error_ratio() {
+    let ratio = everything().into_iter().find(|(place, ..)| place == "panel Backends, query D").expect("it is there").1;
+    let selectors = read(&ratio).expect("it parses").selectors;
+    let errors = selectors.iter().find(|one| one.name == names::BACKEND_ERRORS.name).expect("it asks for errors");
+    let (_, operator, reasons) = errors.matchers.iter().find(|(label, ..)| label == "reason").expect("not for all");
+    let left_out: BTreeSet<_> = reasons.split('|').collect();
+    // No backend has been asked for the others.
+    let of_nobody = [ErrorReason::NoBackend, ErrorReason::Strategy];
+    let others = ErrorReason::ALL.iter().filter(|one| !one.is_the_backends_fault() && !of_nobody.contains(one));
+    assert_eq!((operator.as_str(), left_out), ("!~", others.map(|one| one.as_str()).collect()));
+}
+
+#[test]
 fn every_metric_is_used_or_listed_with_a_reason() {
     let selectors = everything().into_iter().flat_map(|(_, expr, _)| read(&expr).expect("it parses").selectors);
     let used: BTreeSet<_> = selectors.filter_map(|one| Some(metric_of(&one.name)?.0.name)).collect();

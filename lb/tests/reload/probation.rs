@@ -61,11 +61,15 @@ fn a_strategy_that_panics_at_every_tenth_pick_is_rolled_back_onto_the_backends_o
     assert!(reload["differs"][0].as_str().unwrap().contains("was rolled back"), "{reload}");
     assert!(series(&bench, "lb_strategy_fallbacks_total{pool=\"default\",strategy=\"moody\",reason=\"panic\"}") > 3.0);
     assert_eq!(series(&bench, "lb_strategy_swaps_total{pool=\"default\",kind=\"rollback\"}"), 1.0);
+    let good = "lb_reload_last_successful{kind=\"strategy\"}";
+    assert_eq!(series(&bench, good), 0.0);
     for _ in 0..4 {
         bench.who();
     }
     assert_eq!(bench.seen() + fourth.stats().requests, sent + 4);
     assert!(fourth.stats().requests > 0, "the one that came during the probation is served");
+    assert_eq!(bench.change(&named("round_robin"))["result"], "no_change", "the file says again what runs");
+    assert_eq!((series(&bench, good), &bench.status()["reload"]["rolled_back"]), (1.0, &json!([])));
 }
 
 #[test]

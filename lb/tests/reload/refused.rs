@@ -113,3 +113,43 @@ fn one_library_more_than_may_be_resident_is_refused_until_a_restart() {
     let report = bench.change(&limited(3, "round_robin"));
     assert_eq!(report["needs_restart"], serde_json::json!(["reload.max_images"]));
 }
+
+/// `lb_reload_last_successful` of the kinds config and strategy.
+fn last_successful(bench: &Bench) -> [bool; 2] {
+    let page = get(bench.lb.admin, "/metrics").body;
+    ["config", "strategy"].map(|kind| {
+        let series = format!("lb_reload_last_successful{{kind=\"{kind}\"}} ");
+        page.lines().find_map(|line| line.strip_prefix(&series)).unwrap_or_else(|| panic!("no {series}in\n{page}"))
+            == "1"
+    })
+}
+
+#[test]
+fn a_mistake_is_over_when_it_was_mended_whatever_the_reload_that_mends_it_is_about() {
+    let bench = Bench::start(&named("round_robin"));
+    bench.write(&named("nosuch"));
+    assert_eq!((refused(&bench).0.as_str(), last_successful(&bench)), ("find", [true, false]));
+    assert_eq!(bench.change(&named("round_robin"))["result"], "no_change", "the file was put back");
+    assert_eq!(last_successful(&bench), [true, true]);
+    bench.write("[strategy\n");
+    assert_eq!((refused(&bench).0.as_str(), last_successful(&bench)), ("config", [false, true]));
+    assert_eq!(
+        bench.change(&named("least_connections"))["pools"][0]["change"],
+        "strategy",
+        "mended, with another strategy"
+    );
+    assert_eq!(last_successful(&bench), [true, true]);
+    bench
+        .write(&format!("{}[access_log]\nenabled = true\npath = \"nowhere/access.log\"\n", named("least_connections")));
+    assert_eq!((refused(&bench).0.as_str(), last_successful(&bench)), ("access_log", [false, true]));
+    let override_with =
+        |name: &str| post(bench.lb.admin, "/reload", &format!("{{\"strategy\":{{\"name\":{name:?}}}}}")).status;
+    assert_eq!((override_with("round_robin"), last_successful(&bench)), (422, [false, true]), "the file is as it was");
+    bench.change(&named("least_connections"));
+    assert_eq!((override_with("nosuch"), last_successful(&bench)), (422, [true, true]), "the files are in force");
+    bench.write(&named("nosuch"));
+    refused(&bench);
+    assert_eq!((override_with("round_robin"), last_successful(&bench)), (200, [true, false]), "a restart would fail");
+    assert_eq!(post(bench.lb.admin, "/rollback", "").status, 200);
+    assert_eq!(last_successful(&bench), [true, false], "and still would");
+}

@@ -96,7 +96,7 @@ function drawChart(now) {
   }));
   drawCursor(now, x, width, bottom);
   const told = `${rate(now.rate)} requests and ${rate(now.error_rate)} errors a second, median ${words(now.p50_ms)}, slowest percent ${words(now.p99_ms)}`;
-  if (!chart.told || now.at - chart.told > 10e3) {
+  if (!chart.told || Math.abs(now.at - chart.told) > 10e3) {
     chart.told = now.at;
     svg.setAttribute('aria-label', `Last three minutes. Now ${told}.`);
   }

@@ -12,17 +12,20 @@ const keyOf = (pool, backend) => pool.name + '\n' + backend.id;
 
 function take(tick) {
   const before = ticks.at(-1);
-  // the past is told again to who comes back
-  if (before && tick.at <= before.at) return;
-  if (before && tick.uptime_s < before.uptime_s - 1) {
+  const isSame = before && tick.run === before.run;
+  // the past is told again to who comes back; only lb's own clock says what is past, as the machine's may be set
+  if (isSame && tick.uptime_s <= before.uptime_s) return;
+  if (before && !isSame) {
     ticks.length = 0;
     for (const view of pools.values()) view.ring.of = null;
     mark(tick.at, 'change', 'lb was started again');
   } else if (before) {
+    keepDistance(before, tick);
     compare(before, tick);
   }
   const last = ticks.at(-1);
-  const seconds = last && tick.at - last.at < GAP_MS ? (tick.at - last.at) / 1000 : 0;
+  const passed = last ? (tick.uptime_s - last.uptime_s) * 1000 : 0;
+  const seconds = passed < GAP_MS ? passed / 1000 : 0;
   const grown = (now, then) => seconds > 0 && then != null ? Math.max(0, now - then) / seconds : null;
   tick.rate = grown(tick.requests, last?.requests);
   tick.error_rate = grown(tick.errors, last?.errors);
@@ -40,6 +43,14 @@ function take(tick) {
     drawing = true;
     requestAnimationFrame(() => { drawing = false; draw(); });
   }
+}
+
+/** When the machine's clock was set, what was before moves along: its place in the chart says how long ago it was. */
+function keepDistance(before, now) {
+  const set = now.at - before.at - (now.uptime_s - before.uptime_s) * 1000;
+  if (Math.abs(set) < 1000) return;
+  for (const one of [...ticks, ...marks]) one.at += set;
+  marks.changed = true;
 }
 
 function mark(at, kind, sentence) {

@@ -62,8 +62,7 @@ impl Actor {
             self.rollback_failed(reason, error);
         }
         if !dry_run {
-            let (kind, outcome) = about(&transaction, &result);
-            self.metrics.reload_ended(kind, outcome, transaction.began.elapsed());
+            self.metrics.reload_ended(about(&transaction, &result));
         }
         let ok = result.as_ref().ok();
         let generation = self.hall.current().number;

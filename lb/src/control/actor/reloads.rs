@@ -14,10 +14,10 @@ use crate::control::members::Member;
 use crate::control::pool_state::PoolState;
 use crate::control::pools::PoolKey;
 use crate::control::reload::{
-    LastReload, Overriding, Prepared, ReloadError, ReloadReport, ReloadRequest, ReloadStatus, RolledBack,
+    LastReload, Overriding, Prepared, ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, RolledBack,
     StrategyChange, Trigger,
 };
-use crate::telemetry::{ReloadKind, ReloadOutcome};
+use crate::telemetry::{FilesVerdict, ReloadEnd, ReloadKind, ReloadOutcome};
 
 type Answer = oneshot::Sender<Result<ReloadReport, ReloadError>>;
 
@@ -188,25 +188,33 @@ pub(super) fn tell(by: Trigger, result: &Result<ReloadReport, ReloadError>) {
     }
 }
 
-/// For the metrics: what a reload was about, and how it ended.
-pub(super) fn about(
-    transaction: &Transaction,
-    result: &Result<ReloadReport, ReloadError>,
-) -> (ReloadKind, ReloadOutcome) {
-    let is_rollback = transaction.taking_back.is_some();
+/// For the metrics: what a reload was about, how it ended and what that says of the files.
+pub(super) fn about(transaction: &Transaction, result: &Result<ReloadReport, ReloadError>) -> ReloadEnd {
+    let Transaction { request, by, taking_back, began, .. } = transaction;
+    let (is_rollback, is_override) = (taking_back.is_some(), request.overriding.is_some());
     let is_about_a_strategy = match result {
         Ok(report) => {
             let is_swap = |change| !matches!(change, StrategyChange::Unchanged | StrategyChange::New);
             report.pools.iter().any(|pool| is_swap(pool.change))
         }
-        Err(error) => transaction.request.overriding.is_some() || !["config", "listen"].contains(&error.stage()),
+        Err(error) => is_override || !["config", "listen", "access_log"].contains(&error.stage()),
     };
     let kind = if is_rollback || is_about_a_strategy { ReloadKind::Strategy } else { ReloadKind::Config };
-    match result {
-        Err(_) => (kind, ReloadOutcome::Failure),
-        // The strategy before it is as good as any.
-        Ok(_) if is_rollback && transaction.by != Trigger::Probation => (kind, ReloadOutcome::Success),
-        Ok(_) if is_rollback => (kind, ReloadOutcome::RolledBack),
-        Ok(_) => (kind, ReloadOutcome::Success),
-    }
+    let verdict = match result {
+        // What the files name is out of charge, or cannot be taken out.
+        _ if is_rollback && *by == Trigger::Probation => FilesVerdict::NotInForce,
+        _ if is_rollback => FilesVerdict::None,
+        Ok(_) if is_override => FilesVerdict::Overridden,
+        Err(_) if is_override => FilesVerdict::None,
+        Ok(_) => FilesVerdict::InForce,
+        Err(_) => FilesVerdict::NotInForce,
+    };
+    let outcome = match result {
+        Err(_) => ReloadOutcome::Failure,
+        Ok(_) if is_rollback && *by == Trigger::Probation => ReloadOutcome::RolledBack,
+        // By hand: the strategy before it is as good as any.
+        Ok(_) => ReloadOutcome::Success,
+    };
+    let is_change = result.as_ref().is_ok_and(|report| report.result != ReloadResult::NoChange);
+    ReloadEnd { kind, outcome, verdict, is_change, took: began.elapsed() }
 }

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::Ordering;
 
+use http::Method;
+
 use super::super::{ErrorReason, FallbackReason, RetryReason};
 use super::{hub_with_clock, scrape};
 
@@ -97,4 +99,33 @@ fn a_pool_that_is_gone_stays_five_minutes_after_its_last_request() {
     metrics.pool(0, "l", "p");
     assert_eq!(metrics.pool_totals("p").errors_by_reason.len(), 0, "another pool of that name begins anew");
     assert_eq!(told(), (true, true));
+}
+
+#[test]
+fn totals_since_the_start_keep_what_is_gone() {
+    let (metrics, seconds) = hub_with_clock();
+    let told = || {
+        let traffic = metrics.traffic();
+        (traffic.requests, traffic.errors, metrics.pool_totals("p").requests)
+    };
+    for (listener, pool) in [("l", "p"), ("m", "p"), ("m", "q")] {
+        metrics.set_strategy(pool, "s", "1");
+        metrics.pool(0, listener, pool).request_finished(&Method::GET, 503, 1_000_000);
+    }
+    let before = metrics.traffic();
+    assert_eq!(told(), (3, 3, 2));
+    metrics.retire_listener("l");
+    metrics.retire_pool("q");
+    // First hidden, then forgotten.
+    for _ in 0..3 {
+        seconds.fetch_add(300, Ordering::Relaxed);
+        assert_eq!(told(), (3, 3, 2));
+        assert_eq!(metrics.traffic().quantiles_since(&before), None, "and nothing is taken for new");
+    }
+    metrics.retire_pool("p");
+    for _ in 0..3 {
+        seconds.fetch_add(300, Ordering::Relaxed);
+        assert_eq!((told().0, told().1), (3, 3));
+    }
+    assert_eq!(told(), (3, 3, 0));
 }

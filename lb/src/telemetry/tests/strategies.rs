@@ -67,15 +67,47 @@ fn reloads_tell_how_the_last_one_went_and_when_something_new_came() {
     let (good, at) = ("lb_reload_last_successful", "lb_reload_last_success_timestamp_seconds");
     let started = of(at);
     assert!(of(good) == 1.0 && started > 1e9, "a start counts");
-    let took = Duration::from_millis(3);
-    metrics.reload_ended(ReloadKind::Strategy, ReloadOutcome::Failure, took);
+    let ended = |outcome, verdict| metrics.reload_ended(end(ReloadKind::Strategy, outcome, verdict));
+    ended(ReloadOutcome::Failure, FilesVerdict::NotInForce);
     assert_eq!((of(good), of(at)), (0.0, started));
-    metrics.reload_ended(ReloadKind::Strategy, ReloadOutcome::Success, took);
+    ended(ReloadOutcome::Success, FilesVerdict::InForce);
     let swapped = of(at);
     assert!(of(good) == 1.0 && swapped > started);
-    metrics.reload_ended(ReloadKind::Strategy, ReloadOutcome::RolledBack, took);
+    ended(ReloadOutcome::RolledBack, FilesVerdict::NotInForce);
     assert!(of(good) == 0.0 && of(at) > swapped, "the one before is new again, and something is wrong");
     assert_eq!(of("lb_reload_duration_seconds_count"), 3.0);
+    let rolled_back = of(at);
+    let nothing_new = end(ReloadKind::Strategy, ReloadOutcome::Success, FilesVerdict::InForce);
+    metrics.reload_ended(ReloadEnd { is_change: false, ..nothing_new });
+    assert_eq!((of(good), of(at), of("lb_reload_duration_seconds_count")), (1.0, rolled_back, 4.0));
     let config = scrape(&metrics).value("lb_reloads_total", &[("kind", "config"), ("result", "success")]);
     assert_eq!(config, 0.0);
+}
+
+#[test]
+fn only_the_files_make_the_last_reload_good_or_bad_and_good_ones_of_either_kind_mend_both() {
+    let metrics = Metrics::new();
+    let good = || {
+        let text = scrape(&metrics);
+        ["config", "strategy"].map(|kind| text.value("lb_reload_last_successful", &[("kind", kind)]))
+    };
+    let failed = |kind| metrics.reload_ended(end(kind, ReloadOutcome::Failure, FilesVerdict::NotInForce));
+    for mending in [ReloadKind::Config, ReloadKind::Strategy] {
+        failed(ReloadKind::Config);
+        assert_eq!(good(), [0.0, 1.0]);
+        failed(ReloadKind::Strategy);
+        metrics.reload_ended(end(ReloadKind::Strategy, ReloadOutcome::Failure, FilesVerdict::None));
+        assert_eq!(good(), [0.0, 0.0]);
+        metrics.reload_ended(end(ReloadKind::Strategy, ReloadOutcome::Success, FilesVerdict::Overridden));
+        assert_eq!(good(), [1.0, 0.0], "the file was taken up, but for the strategy that it names");
+        failed(ReloadKind::Config);
+        metrics.reload_ended(end(mending, ReloadOutcome::Success, FilesVerdict::InForce));
+        assert_eq!(good(), [1.0, 1.0]);
+    }
+    metrics.reload_ended(end(ReloadKind::Strategy, ReloadOutcome::Failure, FilesVerdict::None));
+    assert_eq!(good(), [1.0, 1.0], "a refused override says nothing of the files");
+}
+
+fn end(kind: ReloadKind, outcome: ReloadOutcome, verdict: FilesVerdict) -> ReloadEnd {
+    ReloadEnd { kind, outcome, verdict, is_change: outcome != ReloadOutcome::Failure, took: Duration::from_millis(3) }
 }
