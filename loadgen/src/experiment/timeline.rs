@@ -13,7 +13,7 @@ use super::run::ExperimentError;
 use super::seeds::Seeds;
 use super::stage::{Stage, client_count};
 use crate::lab::Ledger;
-use crate::load::Stop;
+use crate::load::{LEAD_NS, Stop};
 use crate::model::{CellKey, Load, Severity};
 
 /// What setting up, ending and reporting take of the budget.
@@ -68,7 +68,8 @@ fn one(
     engine.warm_up = warm_up;
     engine.hot_keys = faults::hot_keys(&plan.faults);
     let mut conductor = Conductor::start(stage, engine, "", ("warm-up", "measuring"))?;
-    let start = conductor.began + warm_up;
+    // when the first measured request may be due
+    let start = conductor.began + Duration::from_nanos(LEAD_NS) + warm_up;
     if !plan.faults.is_empty() {
         conductor.look_closely();
     }
