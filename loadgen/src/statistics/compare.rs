@@ -42,7 +42,7 @@ pub struct Settings {
     pub confidence: f64,
 }
 
-/// Each arm divided by the baseline, in the order of `arms`. Blocks where either number is missing or not positive are left out; an arm
+/// Each arm divided by the baseline, in the order of `arms`. Blocks where either number is missing or not positive are left out, and counted; an arm
 /// with fewer than two blocks left has no row.
 pub fn compare(
     measure: Measure<'_>,
@@ -67,6 +67,7 @@ pub fn compare(
             ratio: estimate,
             low,
             high,
+            left_out: (baseline.len() - interval.n) as u32,
             p: Some(p),
             verdict,
             further_blocks,
@@ -226,7 +227,7 @@ mod tests {
         let (mut baseline, mut arm) = arms(1.2, 0.05, 10, 3);
         let whole = one(&baseline[2..], &arm[2..], LATENCY);
         (baseline[0], arm[1]) = (None, Some(0.0));
-        assert_eq!(one(&baseline, &arm, LATENCY), whole);
+        assert_eq!(one(&baseline, &arm, LATENCY), Ratio { left_out: 2, ..whole });
         let nothing = [None, Some(1.0), None];
         assert!(compare(LATENCY, &nothing, &[ArmBlocks { arm: "a", numbers: &nothing }], SETTINGS).is_empty());
     }
