@@ -77,7 +77,7 @@ fn compare(old: &Run, new: &Run) -> Vec<String> {
             Some(again) => {
                 let (arm, n) = (&cell.arm, cell.n);
                 format!(
-                    "{arm}, N = {n}: counts {} then, {} now; {:.0}/s then, {:.0}/s now",
+                    "{arm}, N = {n}: counts {} then, {} now; {:.0} good answers/s then, {:.0} now",
                     counts(cell),
                     counts(again),
                     cell.rps(),

@@ -58,7 +58,7 @@ pub fn diff(first: &Run, second: &Run) -> Result<String, DiffError> {
 
 type Read = fn(&Row) -> Option<f64>;
 const MEASURES: &[(&str, Read)] = &[
-    ("requests per second", |row| Some(row.rps)),
+    ("good answers per second", |row| Some(row.rps)),
     ("latency p50, ms", |row| row.latency_p50_ms),
     ("latency p90, ms", |row| row.latency_p90_ms),
     ("latency p99, ms", |row| row.latency_p99_ms),
