@@ -31,7 +31,7 @@ pub use interval::{Interval, Sample, typical};
 pub use order::Orders;
 pub use percentile::{TooFewSamples, percentile, ribbon};
 pub use recovery::{Calm, Recovery, recovery};
-pub use stop::{Looks, Stop, StopRule, blocks_needed, half_widths, precision, widest};
+pub use stop::{Looks, Stop, StopRule, blocks_needed, fewest_blocks, half_widths, precision, widest};
 
 #[cfg(test)]
 mod acceptance;

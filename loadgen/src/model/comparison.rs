@@ -57,6 +57,9 @@ pub struct Ratio {
     /// Blocks that have no part in it, because too few requests had a good answer to say the measure of either arm.
     #[serde(default)]
     pub left_out: u32,
+    /// Whether there were enough blocks for the confidence. If not, `low` and `high` are for orientation.
+    #[serde(default = "yes")]
+    pub is_sound: bool,
     /// After the correction for the number of arms.
     pub p: Option<f64>,
     pub verdict: Verdict,
@@ -99,6 +102,10 @@ pub struct Drift {
     pub ratio: f64,
     /// Beyond this the run is invalid, relative.
     pub limit: f64,
+}
+
+fn yes() -> bool {
+    true
 }
 
 // === impl Comparison ===

@@ -68,6 +68,7 @@ pub fn compare(
             low,
             high,
             left_out: (baseline.len() - interval.n) as u32,
+            is_sound: interval.is_sound,
             p: Some(p),
             verdict,
             further_blocks,
@@ -150,6 +151,14 @@ mod tests {
         let ratio = &compare(LATENCY, &one, &[ArmBlocks { arm: "a", numbers: &far }], Settings::default())[0];
         assert!([ratio.ratio, ratio.low, ratio.high].iter().all(|number| number.is_finite()), "{ratio:?}");
         assert_eq!((ratio.verdict, ratio.further_blocks), (Verdict::Undecided, None));
+    }
+
+    #[test]
+    fn too_few_blocks_are_told() {
+        for (blocks, is_sound) in [(2, false), (5, false), (6, true)] {
+            let (baseline, arm) = arms(2.85, 0.05, blocks, 4);
+            assert_eq!(one(&baseline, &arm, LATENCY).is_sound, is_sound, "{blocks} blocks");
+        }
     }
 
     /// A baseline with noise of its own, and what `ratio` with a noise of `spread` makes of it, both ways.

@@ -183,6 +183,7 @@ fn with_verdict(verdict: Verdict, ratio: f64, low: f64, high: f64, further_block
         low,
         high,
         left_out: 0,
+        is_sound: true,
         p: None,
         verdict,
         further_blocks,
@@ -290,6 +291,36 @@ fn who_is_best_is_not_said_where_one_cannot_be_compared() {
     assert!(!told(&run).contains("is the best"));
 }
 
+#[test]
+fn too_few_blocks_are_called_that_and_nothing_is_said_to_be_sure() {
+    let mut run = with_verdict(Verdict::Undecided, 2.85, 2.68, 3.03, Some(4));
+    let comparison = run.results.comparison.as_mut().expect("a comparison");
+    (comparison.blocks, comparison.ratios[0].is_sound) = (2, false);
+    assert_told(
+        &run,
+        &[
+            "Undecided: this run cannot tell",
+            "least_connections: undecided, too few blocks: it takes 6. Its p99 latency is 2.85 times that of round_robin (for orientation: \
+             2.68 to 3.03).",
+            "undecided 2.850 2.680 to 3.030, for orientation too few blocks: it takes 6",
+        ],
+    );
+    let told = told(&run);
+    for wrong in ["95 % interval 2.68", "not surely", "of 100 experiments", "between 2.68"] {
+        assert!(!told.contains(wrong), "{wrong:?} is in\n{told}");
+    }
+}
+
+#[test]
+fn the_ribbon_has_the_confidence_of_its_comparison() {
+    let mut run = b();
+    run.results.comparison.as_mut().expect("a comparison").confidence = 0.99;
+    let (_place, folder) = crate::damaged::stored(&run);
+    loadgen::report::write(&folder).expect("a report");
+    let page = fs::read_to_string(folder.file("report.md")).expect("markdown");
+    assert!(page.contains("is the 99 % interval over blocks") && !page.contains("the 95 % interval over"), "{page}");
+}
+
 /// As they were stored before failures were judged.
 #[test]
 fn comparisons_of_older_runs_are_read() {
@@ -297,7 +328,7 @@ fn comparisons_of_older_runs_are_read() {
     let mut stored = serde_json::to_value(&run.results).expect("JSON");
     stored["comparison"].as_object_mut().expect("a comparison").remove("failures");
     for ratio in stored["comparison"]["ratios"].as_array_mut().expect("ratios") {
-        for key in ["left_out"] {
+        for key in ["left_out", "is_sound"] {
             ratio.as_object_mut().expect("a ratio").remove(key).expect(key);
         }
     }

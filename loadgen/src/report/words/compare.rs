@@ -3,7 +3,7 @@
 use crate::model::{Comparison, Ratio, Run, Verdict};
 use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::format;
-use crate::statistics::is_invalid;
+use crate::statistics::{fewest_blocks, is_invalid};
 
 use super::{failures, measure_name};
 
@@ -31,8 +31,9 @@ pub(super) fn sentences(run: &Run, comparison: &Comparison) -> Vec<String> {
         };
         format!("{arm}: {why}. Too few of its requests had a good answer to say its {measure} in two blocks.")
     }));
-    if !judged.is_empty() {
-        sentences.push(how_sure(&judged, comparison));
+    let sound: Vec<&Ratio> = judged.iter().copied().filter(|ratio| ratio.is_sound).collect();
+    if !sound.is_empty() {
+        sentences.push(how_sure(&sound, comparison));
     }
     if primary.iter().filter(|ratio| ratio.verdict == Verdict::Better).count() > 1 {
         sentences.push(format!(
@@ -157,8 +158,8 @@ fn judgement(ratio: &Ratio, comparison: &Comparison, measure: &str) -> String {
     let (arm, baseline) = (&ratio.arm, &comparison.baseline);
     let zone = format!("±{} %", format::plain(comparison.equivalence * 100.0));
     let confidence = format::plain((comparison.confidence * 100.0).round());
-    let interval =
-        format!("{confidence} % interval {} to {}", format::decimals(ratio.low, 2), format::decimals(ratio.high, 2));
+    let kind = if ratio.is_sound { format!("{confidence} % interval") } else { "for orientation:".to_owned() };
+    let interval = format!("{kind} {} to {}", format::decimals(ratio.low, 2), format::decimals(ratio.high, 2));
     let numbers = format!("{} times that of {baseline} ({interval})", format::decimals(ratio.ratio, 2));
     match ratio.verdict {
         Verdict::Better => format!("{arm}: better. Its {measure} is {numbers}: {}.", extent(ratio)),
@@ -167,6 +168,9 @@ fn judgement(ratio: &Ratio, comparison: &Comparison, measure: &str) -> String {
             format!(
                 "{arm}: equivalent. Its {measure} is {numbers}; all of that is inside {zone}, where a difference does not matter."
             )
+        }
+        Verdict::Undecided if !ratio.is_sound => {
+            format!("{arm}: undecided, {}. Its {measure} is {numbers}.", too_few(comparison))
         }
         Verdict::Undecided => {
             let further = match ratio.further_blocks {
@@ -189,6 +193,12 @@ fn judgement(ratio: &Ratio, comparison: &Comparison, measure: &str) -> String {
             format!("{arm}: not comparable. Its {measure} is {numbers}, which says nothing of which is better: {why}.")
         }
     }
+}
+
+/// Of blocks, for any interval of that confidence.
+fn too_few(comparison: &Comparison) -> String {
+    let of_primary = comparison.ratios.iter().filter(|ratio| ratio.measure == comparison.primary);
+    format!("too few blocks: it takes {}", fewest_blocks(of_primary.count(), comparison.confidence))
 }
 
 fn more_blocks(blocks: u32) -> String {
@@ -240,8 +250,17 @@ pub(super) fn verdicts(run: &Run) -> Option<Block> {
             Entry::new(word).tone(tone),
             unanswered(&ratio.arm),
             Entry::new(format::decimals(ratio.ratio, 3)),
-            Entry::new(format!("{} to {}", format::decimals(ratio.low, 3), format::decimals(ratio.high, 3))),
-            Entry::new(if is_judged { extent(ratio) } else { "of other requests".into() }),
+            Entry::new(format!(
+                "{} to {}{}",
+                format::decimals(ratio.low, 3),
+                format::decimals(ratio.high, 3),
+                if ratio.is_sound { "" } else { ", for orientation" }
+            )),
+            Entry::new(match (is_judged, ratio.is_sound) {
+                (true, true) => extent(ratio),
+                (true, false) => too_few(comparison),
+                (false, _) => "of other requests".into(),
+            }),
             Entry::new(ratio.p.filter(|_| is_judged).map_or("–".into(), format::p_value)),
             if ratio.left_out > 0 { Entry::new(format::count(u64::from(ratio.left_out))) } else { none() },
             Entry::new(ratio.further_blocks.map_or("–".into(), |blocks| format!("≈ {blocks}"))),

@@ -243,6 +243,7 @@ pub(super) fn comparison(run: &Run, blocks: u32) -> Comparison {
                 low,
                 high,
                 left_out: 0,
+                is_sound: true,
                 p,
                 verdict,
                 further_blocks,
