@@ -8,6 +8,7 @@
 //!
 //! Answers are the types of `model`. Invariant: nothing here is random but for seeds it is given, and no number is rounded.
 
+mod again;
 mod balance;
 mod compare;
 mod disruption;
@@ -21,6 +22,7 @@ mod recovery;
 mod signed_rank;
 mod stop;
 
+pub use again::agree;
 pub use balance::{chi_square_p, coefficient_of_variation, jain, max_over_mean, per_capacity};
 pub use compare::{ArmBlocks, Measure, Settings, compare};
 pub use disruption::disruption;

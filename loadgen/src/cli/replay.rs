@@ -9,7 +9,8 @@ use super::experiment::{ExperimentArgs, Failure, carry_out, report_failure};
 use super::out;
 use crate::experiment::PLAN_FILE;
 use crate::experiment::plan::{Plan, PlanError};
-use crate::model::{Cell, Folder, Run};
+use crate::model::{Cell, Folder, Ratio, Run, Verdict};
+use crate::statistics::agree;
 
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ReplayArgs {
@@ -51,18 +52,37 @@ fn stored_plan(path: &Path) -> Result<Plan, PlanError> {
     Plan::read_stored(&path.join(PLAN_FILE))
 }
 
+/// How what came out now stands to what came out then.
+fn held_against(then: &Ratio, now: &Ratio) -> String {
+    let numbers = format!("{:.3} ({:.3} to {:.3}) then", then.ratio, then.low, then.high);
+    if [then, now].iter().any(|ratio| ratio.verdict == Verdict::NotComparable) {
+        return format!("and {numbers}: not comparable, the arms answered different requests");
+    }
+    let said = match agree(then, now) {
+        true => format!("agrees with {numbers}"),
+        false => format!("DIFFERS from {numbers} by more than both intervals explain"),
+    };
+    let is_sound = then.is_sound && now.is_sound;
+    if is_sound { said } else { format!("{said} (of too few blocks: for orientation)") }
+}
+
 /// A line for each thing that can be held against the old run.
 fn compare(old: &Run, new: &Run) -> Vec<String> {
     if let (Some(before), Some(after)) = (&old.results.comparison, &new.results.comparison) {
         let of_primary = before.ratios.iter().filter(|ratio| ratio.measure == before.primary);
-        let line = |ratio: &crate::model::Ratio| {
+        let line = |ratio: &Ratio| {
             let Some(again) = after.ratio(&ratio.arm, &ratio.measure) else {
                 return format!("{}: could not be said this time", ratio.arm);
             };
-            let inside = if (ratio.low..=ratio.high).contains(&again.ratio) { "inside" } else { "OUTSIDE" };
             format!(
-                "{} over {}, {}: {:.3} now, {inside} the old interval {:.3} to {:.3}",
-                ratio.arm, before.baseline, ratio.measure, again.ratio, ratio.low, ratio.high
+                "{} over {}, {}: {:.3} ({:.3} to {:.3}) now {}",
+                ratio.arm,
+                before.baseline,
+                ratio.measure,
+                again.ratio,
+                again.low,
+                again.high,
+                held_against(ratio, again)
             )
         };
         return of_primary.map(line).collect();
@@ -88,4 +108,39 @@ fn compare(old: &Run, new: &Run) -> Vec<String> {
         }
     };
     old.results.cells.iter().map(line).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ratio(ratio: f64, verdict: Verdict, is_sound: bool) -> Ratio {
+        let (arm, measure) = ("a".to_owned(), "latency_p99".to_owned());
+        let (low, high) = (ratio / 1.05, ratio * 1.05);
+        let (p, further_blocks) = (None, None);
+        Ratio {
+            arm,
+            measure,
+            more_is_better: false,
+            ratio,
+            low,
+            high,
+            left_out: 0,
+            is_sound,
+            p,
+            verdict,
+            further_blocks,
+        }
+    }
+
+    #[test]
+    fn a_replay_outside_the_old_interval_may_agree() {
+        let then = ratio(1.0, Verdict::Undecided, true);
+        let said = |now: f64, verdict, is_sound| held_against(&then, &ratio(now, verdict, is_sound));
+        assert_eq!(said(1.06, Verdict::Worse, true), "agrees with 1.000 (0.952 to 1.050) then");
+        let wanted = "DIFFERS from 1.000 (0.952 to 1.050) then by more than both intervals explain";
+        assert_eq!(said(1.08, Verdict::Worse, true), wanted);
+        assert!(said(1.08, Verdict::Undecided, false).ends_with("(of too few blocks: for orientation)"));
+        assert!(said(1.08, Verdict::NotComparable, true).contains("not comparable"));
+    }
 }
