@@ -19,7 +19,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use diff::{DiffError, diff};
+pub use diff::{DiffError, diff, same_setting};
 pub use rows::{Kind, Row, from_csv, rows, to_csv};
 pub(crate) use words::measure_name;
 

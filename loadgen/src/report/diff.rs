@@ -79,6 +79,11 @@ fn comparable(first: &Run, second: &Run) -> Result<(), DiffError> {
             return Err(DiffError::Invalid { which, reason: mark.reason.clone() });
         }
     }
+    same_setting(first, second)
+}
+
+/// Whether both were measured with the same load on the same machine; else what differs.
+pub fn same_setting(first: &Run, second: &Run) -> Result<(), DiffError> {
     let machine = |host: &Host| format!("{} ({} cores of {}, kernel {})", host.name, host.cores, host.cpu, host.kernel);
     let (one, two) = (&first.manifest, &second.manifest);
     let same = |what, first: String, second: String| {

@@ -55,7 +55,7 @@ fn an_arm_against_itself_is_called_different_in_at_most_5_of_100() {
     assert_share("A/A equivalent on a calm machine", equivalent, 0.95, 1.0);
 }
 
-/// The old interval alone is left by about one of six.
+/// The old interval alone is left by about one of seven.
 #[test]
 fn a_repetition_of_the_same_agrees_in_at_least_95_of_100() {
     let of = |seed: u64| ratios(&World::USUAL.run(&[1.0, 1.15], seed)).remove(0);

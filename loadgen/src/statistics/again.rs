@@ -1,7 +1,7 @@
 //! Whether a comparison that was repeated came out the same.
 //!
 //! An interval says where the truth lies, not where the next estimate will: that one has chance of its own, and lies outside the 95 %
-//! interval of the first in about one of six repetitions of the same. The difference of two independent estimates is as uncertain as
+//! interval of the first in about one of seven repetitions of the same. The difference of two independent estimates is as uncertain as
 //! both together, so on the scale of logarithms it is held against the root of the sum of squares of both half-widths.
 
 use crate::model::Ratio;

@@ -160,3 +160,37 @@ fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
     }
     assert!(matches!(diff(&first, &renamed), Err(DiffError::NothingInCommon { .. })));
 }
+
+#[test]
+fn a_baseline_that_nothing_can_be_held_against_is_refused() {
+    let (_place, run) = crate::damaged::stored(&b());
+    let against = |change: &dyn Fn(&mut loadgen::model::Manifest)| {
+        let mut baseline = b();
+        change(&mut baseline.manifest);
+        let (_place, baseline) = crate::damaged::stored(&baseline);
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        check
+            .arg("check")
+            .arg(run.path())
+            .args(["--threshold", "regression(p50)<5%", "--baseline"])
+            .arg(baseline.path());
+        let output = check.output().expect("loadgen starts");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (code, said) = against(&|_| {});
+    assert!(code == Some(0) && said.starts_with("kept"), "{said}");
+    let invalid_mark = invalid().manifest.marks[0].clone();
+    type Change<'a> = &'a dyn Fn(&mut loadgen::model::Manifest);
+    let cases: [(i32, &str, Change<'_>); 4] = [
+        (1, "the baseline must not be believed (", &|it| it.marks.push(invalid_mark.clone())),
+        (1, "the baseline is partial: it was stopped", &|it| {
+            it.completeness = loadgen::model::Completeness::Partial { reason: "it was stopped".into() };
+        }),
+        (2, "the host differs", &|it| it.host.cpu = "another".into()),
+        (2, "the commit of loadgen differs", &|it| it.loadgen.commit = "another".into()),
+    ];
+    for (code, wanted, change) in cases {
+        let (found, said) = against(change);
+        assert!(found == Some(code) && said.contains(wanted) && said.lines().count() == 1, "{wanted}: {said}");
+    }
+}
