@@ -16,7 +16,7 @@ mod recording;
 mod results;
 mod series;
 
-pub use comparison::{Comparison, Drift, PercentilePoint, Ratio, Ribbon, Verdict};
+pub use comparison::{Comparison, Drift, Failures, PercentilePoint, Ratio, Ribbon, Verdict};
 pub use folder::{Folder, FolderError, Run, write_atomically};
 pub use histogram::{CellKey, HistogramError, Latencies, percentile_ns, samples_needed};
 pub use manifest::{

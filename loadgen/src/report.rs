@@ -6,6 +6,7 @@
 //! Arrows: words → {rows, ring, document}; plots → picture; what is computed from counts is `statistics`; document writers and rows know no strategy. Invariant: what is written
 //! depends on the folder alone, so the same folder gives the same bytes.
 
+mod again;
 mod diff;
 mod document;
 pub(crate) mod format;
@@ -19,7 +20,8 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use diff::{DiffError, diff};
+pub use again::held_against;
+pub use diff::{DiffError, diff, same_setting};
 pub use rows::{Kind, Row, from_csv, rows, to_csv};
 pub(crate) use words::measure_name;
 

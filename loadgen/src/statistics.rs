@@ -8,11 +8,13 @@
 //!
 //! Answers are the types of `model`. Invariant: nothing here is random but for seeds it is given, and no number is rounded.
 
+mod again;
 mod balance;
 mod compare;
 mod disruption;
 mod drift;
 mod expectation;
+mod failures;
 mod interval;
 mod order;
 mod percentile;
@@ -20,16 +22,18 @@ mod recovery;
 mod signed_rank;
 mod stop;
 
+pub use again::agree;
 pub use balance::{chi_square_p, coefficient_of_variation, jain, max_over_mean, per_capacity};
 pub use compare::{ArmBlocks, Measure, Settings, compare};
 pub use disruption::disruption;
 pub use drift::{LIMIT as DRIFT_LIMIT, drift, is_invalid};
 pub use expectation::{Law, UnknownLaw};
+pub use failures::{LIMIT as FAILURES_LIMIT, judge_failures};
 pub use interval::{Interval, Sample, typical};
 pub use order::Orders;
 pub use percentile::{TooFewSamples, percentile, ribbon};
 pub use recovery::{Calm, Recovery, recovery};
-pub use stop::{Looks, Stop, StopRule, blocks_needed, half_widths, precision, widest};
+pub use stop::{Looks, Stop, StopRule, blocks_needed, fewest_blocks, half_widths, precision, widest};
 
 #[cfg(test)]
 mod acceptance;

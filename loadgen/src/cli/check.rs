@@ -10,6 +10,7 @@ use crate::experiment::plan::Plan;
 use crate::experiment::{self, Threshold};
 use crate::lab::Programs;
 use crate::model::{Completeness, Folder, Run, Severity};
+use crate::report::same_setting;
 use crate::run::{EXIT_THRESHOLD, EXIT_USAGE};
 
 #[derive(Clone, Debug, ClapArgs)]
@@ -20,7 +21,8 @@ Examples:
   loadgen check runs/x --threshold 'least_connections:answered_within(1s)>99%'
   loadgen check --plan my.toml
 
-A run that must not be believed (its counts disagree, its generator was late), or that is partial, keeps no threshold: exit code 1.")]
+A run that must not be believed (its counts disagree, its generator was late), or that is partial, keeps no threshold: exit code 1.
+So does a baseline like that. One of another host, load, backends or loadgen is refused, as by report --diff: exit code 2.")]
 pub struct CheckArgs {
     /// The folder of a run
     #[arg(value_name = "DIR", required_unless_present = "plan")]
@@ -80,6 +82,16 @@ fn tried(path: &Path, lb: Option<&Path>) -> Result<Plan, String> {
     Ok(plan)
 }
 
+/// Why nothing can be held against this run.
+fn unfit(run: &Run) -> Option<String> {
+    let invalid = run.manifest.marks.iter().find(|mark| mark.severity == Severity::Invalid);
+    let partial = match &run.manifest.completeness {
+        Completeness::Partial { reason } => Some(format!("is partial: {reason}")),
+        Completeness::Complete => None,
+    };
+    invalid.map(|mark| format!("must not be believed ({}): {}", mark.check, mark.reason)).or(partial)
+}
+
 fn check_run(args: &CheckArgs, path: &Path) -> u8 {
     let read = |path: &Path| -> Result<Run, u8> {
         Folder::new(path).read().map_err(|error| {
@@ -91,6 +103,16 @@ fn check_run(args: &CheckArgs, path: &Path) -> u8 {
         (Ok(run), Ok(baseline)) => (run, baseline),
         (Err(code), _) | (_, Err(code)) => return code,
     };
+    if let Some(baseline) = &baseline {
+        if let Some(why) = unfit(baseline) {
+            tell!("loadgen: the baseline {why}");
+            return 1;
+        }
+        if let Err(error) = same_setting(baseline, &run) {
+            tell!("loadgen: {error} (the first is the baseline)");
+            return EXIT_USAGE;
+        }
+    }
     let mut code = 0;
     for threshold in &args.threshold {
         if threshold.needs_baseline() && baseline.is_none() {

@@ -9,7 +9,8 @@ use super::experiment::{ExperimentArgs, Failure, carry_out, report_failure};
 use super::out;
 use crate::experiment::PLAN_FILE;
 use crate::experiment::plan::{Plan, PlanError};
-use crate::model::{Cell, Folder, Run};
+use crate::model::{Cell, Folder, Ratio, Run};
+use crate::report::held_against;
 
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ReplayArgs {
@@ -55,14 +56,19 @@ fn stored_plan(path: &Path) -> Result<Plan, PlanError> {
 fn compare(old: &Run, new: &Run) -> Vec<String> {
     if let (Some(before), Some(after)) = (&old.results.comparison, &new.results.comparison) {
         let of_primary = before.ratios.iter().filter(|ratio| ratio.measure == before.primary);
-        let line = |ratio: &crate::model::Ratio| {
+        let line = |ratio: &Ratio| {
             let Some(again) = after.ratio(&ratio.arm, &ratio.measure) else {
                 return format!("{}: could not be said this time", ratio.arm);
             };
-            let inside = if (ratio.low..=ratio.high).contains(&again.ratio) { "inside" } else { "OUTSIDE" };
             format!(
-                "{} over {}, {}: {:.3} now, {inside} the old interval {:.3} to {:.3}",
-                ratio.arm, before.baseline, ratio.measure, again.ratio, ratio.low, ratio.high
+                "{} over {}, {}: {:.3} ({:.3} to {:.3}) now {}",
+                ratio.arm,
+                before.baseline,
+                ratio.measure,
+                again.ratio,
+                again.low,
+                again.high,
+                held_against(ratio, again)
             )
         };
         return of_primary.map(line).collect();
@@ -77,7 +83,7 @@ fn compare(old: &Run, new: &Run) -> Vec<String> {
             Some(again) => {
                 let (arm, n) = (&cell.arm, cell.n);
                 format!(
-                    "{arm}, N = {n}: counts {} then, {} now; {:.0}/s then, {:.0}/s now",
+                    "{arm}, N = {n}: counts {} then, {} now; {:.0} good answers/s then, {:.0} now",
                     counts(cell),
                     counts(again),
                     cell.rps(),

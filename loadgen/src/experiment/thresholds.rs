@@ -242,7 +242,7 @@ impl Group<'_> {
 
     fn rps(&self) -> f64 {
         let seconds = self.cells.iter().map(|cell| cell.duration_ns).sum::<u64>() as f64 / 1e9;
-        self.cells.iter().map(|cell| cell.requests).sum::<u64>() as f64 / seconds.max(1e-9)
+        self.cells.iter().map(|cell| cell.good()).sum::<u64>() as f64 / seconds.max(1e-9)
     }
 
     fn counts(&self) -> Vec<f64> {
@@ -321,6 +321,13 @@ mod tests {
         assert!(judged("p90<905ms", 1000, 0).is_kept);
         let failing = judged("p90<10h", 800, 200);
         assert!(!failing.is_kept && failing.text.contains("no good answer"), "{}", failing.text);
+    }
+
+    #[test]
+    fn failing_is_no_throughput() {
+        assert!(judged("rps>=400", 400, 600).is_kept);
+        let failing = judged("rps>400", 400, 600);
+        assert!(!failing.is_kept && failing.text.ends_with("found 400.0/s"), "{}", failing.text);
     }
 
     #[test]

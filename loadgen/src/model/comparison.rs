@@ -18,12 +18,29 @@ pub struct Comparison {
     pub blocks: u32,
     /// Why it stopped: `every interval is narrower than ±5 %`, `the budget of 240 s left no room for another round of blocks`.
     pub stopped: String,
-    /// For each arm but the baseline and each measure.
+    /// What each arm failed to answer, the baseline's first; empty in runs that were stored before this was told.
+    #[serde(default)]
+    pub failures: Vec<Failures>,
+    /// For each arm but the baseline and each measure. Where an arm's measure could not be said in two blocks there is none.
     pub ratios: Vec<Ratio>,
     /// For each arm, the baseline included; may be empty.
     #[serde(default)]
     pub ribbons: Vec<Ribbon>,
     pub drift: Option<Drift>,
+}
+
+/// Requests of an arm that had no good answer, over all blocks.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failures {
+    pub arm: String,
+    /// Requests that the schedule asked for, sent or not.
+    pub due: u64,
+    /// Of these: sent, and not answered with a status below 400.
+    pub failed: u64,
+    /// Of these: not sent in time.
+    pub unsent: u64,
+    /// Whether its share is that of the baseline, near enough that good answers of both are answers to the same requests.
+    pub is_comparable: bool,
 }
 
 /// An arm divided by the baseline, pair by pair within blocks.
@@ -37,6 +54,12 @@ pub struct Ratio {
     pub ratio: f64,
     pub low: f64,
     pub high: f64,
+    /// Blocks that have no part in it, because too few requests had a good answer to say the measure of either arm.
+    #[serde(default)]
+    pub left_out: u32,
+    /// Whether there were enough blocks for the confidence. If not, `low` and `high` are for orientation.
+    #[serde(default = "yes")]
+    pub is_sound: bool,
     /// After the correction for the number of arms.
     pub p: Option<f64>,
     pub verdict: Verdict,
@@ -51,6 +74,8 @@ pub enum Verdict {
     Worse,
     Equivalent,
     Undecided,
+    /// The arm and the baseline answered different requests: what they took is of different things.
+    NotComparable,
 }
 
 /// The percentile curve of an arm with its interval.
@@ -79,11 +104,29 @@ pub struct Drift {
     pub limit: f64,
 }
 
+fn yes() -> bool {
+    true
+}
+
 // === impl Comparison ===
 
 impl Comparison {
     /// What is said of an arm's measure.
     pub fn ratio(&self, arm: &str, measure: &str) -> Option<&Ratio> {
         self.ratios.iter().find(|ratio| ratio.arm == arm && ratio.measure == measure)
+    }
+
+    /// What this arm failed to answer, where that was stored.
+    pub fn failures_of(&self, arm: &str) -> Option<&Failures> {
+        self.failures.iter().find(|failures| failures.arm == arm)
+    }
+}
+
+// === impl Failures ===
+
+impl Failures {
+    /// Of the requests that were due, those without a good answer: 0..1.
+    pub fn share(&self) -> f64 {
+        self.failed.saturating_add(self.unsent) as f64 / self.due.max(1) as f64
     }
 }

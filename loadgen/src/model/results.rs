@@ -135,9 +135,14 @@ impl Cell {
         CellKey { arm: self.arm.clone(), n: self.n, block: self.block }
     }
 
-    /// Answered requests per second; 0 for a cell without duration.
+    /// Requests with a good answer: what is not among the errors.
+    pub fn good(&self) -> u64 {
+        self.requests.saturating_sub(self.errors)
+    }
+
+    /// Good answers per second; 0 for a cell without duration. Failing is no throughput.
     pub fn rps(&self) -> f64 {
-        if self.duration_ns == 0 { 0.0 } else { self.requests as f64 * 1e9 / self.duration_ns as f64 }
+        if self.duration_ns == 0 { 0.0 } else { self.good() as f64 * 1e9 / self.duration_ns as f64 }
     }
 
     /// Requests of each backend, in the pool's order.

@@ -58,7 +58,7 @@ pub fn diff(first: &Run, second: &Run) -> Result<String, DiffError> {
 
 type Read = fn(&Row) -> Option<f64>;
 const MEASURES: &[(&str, Read)] = &[
-    ("requests per second", |row| Some(row.rps)),
+    ("good answers per second", |row| Some(row.rps)),
     ("latency p50, ms", |row| row.latency_p50_ms),
     ("latency p90, ms", |row| row.latency_p90_ms),
     ("latency p99, ms", |row| row.latency_p99_ms),
@@ -79,6 +79,11 @@ fn comparable(first: &Run, second: &Run) -> Result<(), DiffError> {
             return Err(DiffError::Invalid { which, reason: mark.reason.clone() });
         }
     }
+    same_setting(first, second)
+}
+
+/// Whether both were measured with the same load on the same machine; else what differs.
+pub fn same_setting(first: &Run, second: &Run) -> Result<(), DiffError> {
     let machine = |host: &Host| format!("{} ({} cores of {}, kernel {})", host.name, host.cores, host.cpu, host.kernel);
     let (one, two) = (&first.manifest, &second.manifest);
     let same = |what, first: String, second: String| {

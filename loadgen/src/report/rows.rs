@@ -41,7 +41,10 @@ pub struct Row {
     pub unsent: Option<u64>,
     pub duration_s: f64,
     pub asked_rps: Option<f64>,
+    /// Good answers per second.
     pub rps: f64,
+    /// The same with those that failed.
+    pub ended_rps: f64,
     pub latency_p50_ms: Option<f64>,
     pub latency_p90_ms: Option<f64>,
     pub latency_p99_ms: Option<f64>,
@@ -121,6 +124,11 @@ fn rounded(value: f64, digits: i32) -> f64 {
     (value * power).round() / power
 }
 
+/// Per second; 0 without a duration.
+fn rate(count: u64, duration_s: f64) -> f64 {
+    if duration_s > 0.0 { rounded(count as f64 / duration_s, 3) } else { 0.0 }
+}
+
 /// A row with what all rows of this cell's arm have.
 fn bare(run: &Run, kind: Kind, key: &CellKey) -> Row {
     let manifest = &run.manifest;
@@ -141,6 +149,7 @@ fn bare(run: &Run, kind: Kind, key: &CellKey) -> Row {
         duration_s: 0.0,
         asked_rps: None,
         rps: 0.0,
+        ended_rps: 0.0,
         latency_p50_ms: None,
         latency_p90_ms: None,
         latency_p99_ms: None,
@@ -177,6 +186,7 @@ fn summary_row(run: &Run, cells: &[&Cell]) -> Row {
 fn over(run: &Run, kind: Kind, cells: &[&Cell]) -> Row {
     let duration_s = cells.iter().map(|cell| cell.duration_ns).sum::<u64>() as f64 / 1e9;
     let requests = cells.iter().map(|cell| cell.requests).sum::<u64>();
+    let good = cells.iter().map(|cell| cell.good()).sum::<u64>();
     let latencies = merged(run, cells);
     let at = |histogram, quantile| percentile_ns(histogram, quantile).map(|ns| rounded(ns as f64 / 1e6, 3));
     let loads: Vec<f64> = totals(cells).iter().map(|total| total.1 as f64).collect();
@@ -191,7 +201,8 @@ fn over(run: &Run, kind: Kind, cells: &[&Cell]) -> Row {
         unsent: Some(cells.iter().map(|cell| cell.unsent).sum()),
         duration_s: rounded(duration_s, 6),
         asked_rps: mean_of(|cell| cell.asked_rps).map(|value| rounded(value, 3)),
-        rps: if duration_s > 0.0 { rounded(requests as f64 / duration_s, 3) } else { 0.0 },
+        rps: rate(good, duration_s),
+        ended_rps: rate(requests, duration_s),
         latency_p50_ms: at(&latencies.latency, 0.5),
         latency_p90_ms: at(&latencies.latency, 0.9),
         latency_p99_ms: at(&latencies.latency, 0.99),
@@ -218,7 +229,8 @@ fn backend_rows(run: &Run, cell: &Cell) -> Vec<Row> {
         requests: backend.requests,
         errors: backend.errors,
         duration_s: rounded(duration_s, 6),
-        rps: if duration_s > 0.0 { rounded(backend.requests as f64 / duration_s, 3) } else { 0.0 },
+        rps: rate(backend.requests.saturating_sub(backend.errors), duration_s),
+        ended_rps: rate(backend.requests, duration_s),
         expected_requests: backend.expected.map(|band| rounded(band.expected, 3)),
         expected_low: backend.expected.map(|band| rounded(band.low, 3)),
         expected_high: backend.expected.map(|band| rounded(band.high, 3)),

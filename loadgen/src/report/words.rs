@@ -5,6 +5,7 @@
 
 mod answer;
 mod compare;
+mod failures;
 mod faults;
 mod glossary;
 mod method;

@@ -2,6 +2,7 @@
 //!
 //! Rates are counted, printed and held to their bars; seeds are 0 to 1,999, so they are the same every time.
 
+use super::again::agree;
 use super::compare::{ArmBlocks, Measure, Settings, compare};
 use super::drift::{LIMIT, drift, is_invalid};
 use super::interval::typical;
@@ -52,6 +53,16 @@ fn an_arm_against_itself_is_called_different_in_at_most_5_of_100() {
     let calm = World { noise: 0.02, mood: 0.05, visitors: 0.0, own_mood: 0.0, ..World::USUAL };
     let equivalent = share(|seed| ratios(&calm.run(&[1.0, 1.0], seed))[0].verdict == Verdict::Equivalent);
     assert_share("A/A equivalent on a calm machine", equivalent, 0.95, 1.0);
+}
+
+/// The old interval alone is left by about one of seven.
+#[test]
+fn a_repetition_of_the_same_agrees_in_at_least_95_of_100() {
+    let of = |seed: u64| ratios(&World::USUAL.run(&[1.0, 1.15], seed)).remove(0);
+    let again = |seed: u64| of(seed + COMPARISONS);
+    assert_share("replays that agree", share(|seed| agree(&of(seed), &again(seed))), 0.95, 0.99);
+    let inside = |seed| (of(seed).low..=of(seed).high).contains(&again(seed).ratio);
+    assert_share("replays inside the old interval", share(inside), 0.75, 0.92);
 }
 
 #[test]

@@ -42,7 +42,7 @@ pub struct Settings {
     pub confidence: f64,
 }
 
-/// Each arm divided by the baseline, in the order of `arms`. Blocks where either number is missing or not positive are left out; an arm
+/// Each arm divided by the baseline, in the order of `arms`. Blocks where either number is missing or not positive are left out, and counted; an arm
 /// with fewer than two blocks left has no row.
 pub fn compare(
     measure: Measure<'_>,
@@ -67,6 +67,8 @@ pub fn compare(
             ratio: estimate,
             low,
             high,
+            left_out: (baseline.len() - interval.n) as u32,
+            is_sound: interval.is_sound,
             p: Some(p),
             verdict,
             further_blocks,
@@ -151,6 +153,14 @@ mod tests {
         assert_eq!((ratio.verdict, ratio.further_blocks), (Verdict::Undecided, None));
     }
 
+    #[test]
+    fn too_few_blocks_are_told() {
+        for (blocks, is_sound) in [(2, false), (5, false), (6, true)] {
+            let (baseline, arm) = arms(2.85, 0.05, blocks, 4);
+            assert_eq!(one(&baseline, &arm, LATENCY).is_sound, is_sound, "{blocks} blocks");
+        }
+    }
+
     /// A baseline with noise of its own, and what `ratio` with a noise of `spread` makes of it, both ways.
     fn arms(ratio: f64, spread: f64, blocks: usize, seed: u64) -> (Vec<Option<f64>>, Vec<Option<f64>>) {
         let mut random = fastrand::Rng::with_seed(seed);
@@ -226,7 +236,7 @@ mod tests {
         let (mut baseline, mut arm) = arms(1.2, 0.05, 10, 3);
         let whole = one(&baseline[2..], &arm[2..], LATENCY);
         (baseline[0], arm[1]) = (None, Some(0.0));
-        assert_eq!(one(&baseline, &arm, LATENCY), whole);
+        assert_eq!(one(&baseline, &arm, LATENCY), Ratio { left_out: 2, ..whole });
         let nothing = [None, Some(1.0), None];
         assert!(compare(LATENCY, &nothing, &[ArmBlocks { arm: "a", numbers: &nothing }], SETTINGS).is_empty());
     }

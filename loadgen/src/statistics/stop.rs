@@ -45,7 +45,7 @@ pub fn precision(baseline: &[Option<f64>], arms: &[ArmBlocks<'_>], settings: Set
 
 /// The same of each arm, in their order.
 pub fn half_widths(baseline: &[Option<f64>], arms: &[ArmBlocks<'_>], settings: Settings) -> Vec<Option<f64>> {
-    let (confidence, needed) = (strictest(arms.len(), settings), blocks_needed(arms.len(), settings));
+    let (confidence, needed) = (strictest(arms.len(), settings.confidence), blocks_needed(arms.len(), settings));
     let width = |arm: &ArmBlocks<'_>| {
         let interval = Sample::new(log_ratios(arm.numbers, baseline))?.interval(confidence);
         (interval.n >= needed).then(|| interval.half_width().exp_m1())
@@ -55,11 +55,17 @@ pub fn half_widths(baseline: &[Option<f64>], arms: &[ArmBlocks<'_>], settings: S
 
 /// Blocks before which there is no width to stop on, for so many arms beside the baseline.
 pub fn blocks_needed(arms: usize, settings: Settings) -> usize {
-    2 * Interval::blocks_needed(strictest(arms, settings))
+    2 * fewest_blocks(arms, settings.confidence)
 }
 
-fn strictest(arms: usize, settings: Settings) -> f64 {
-    1.0 - (1.0 - settings.confidence) / arms.max(1) as f64
+/// The fewest blocks of which every arm's interval is sound, at whatever level the correction for their number holds it to.
+pub fn fewest_blocks(arms: usize, confidence: f64) -> usize {
+    // confidence of a stored file may be anything
+    Interval::blocks_needed(strictest(arms, confidence)).min(usize::MAX / 2)
+}
+
+fn strictest(arms: usize, confidence: f64) -> f64 {
+    1.0 - (1.0 - confidence) / arms.max(1) as f64
 }
 
 /// Of all arms' half-widths; `None` if there is none, or one that cannot be said yet.

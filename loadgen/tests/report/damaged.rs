@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use crate::synthetic::{a1, a3, b};
 
-fn stored(run: &Run) -> (tempfile::TempDir, Folder) {
+pub(crate) fn stored(run: &Run) -> (tempfile::TempDir, Folder) {
     let place = tempfile::tempdir().expect("a folder");
     let folder = Folder::new(place.path().join("run"));
     folder.write(run).expect("stored");

@@ -35,13 +35,40 @@ fn results_csv_has_a_row_for_each_backend_block_and_summary() {
         let cell = run.results.cells.iter().find(|cell| cell.arm == row.arm && Some(cell.block) == row.block);
         let cell = cell.expect("a row belongs to a cell");
         match &row.backend {
-            None => assert_eq!((row.requests, row.errors), (cell.requests, cell.errors)),
+            None => {
+                assert_eq!((row.requests, row.errors, row.rps), (cell.requests, cell.errors, thousandths(cell.rps())))
+            }
             Some(id) => assert!(cell.backends.iter().any(|it| it.id == *id && it.requests == row.requests)),
         }
     }
     for row in &rows {
         assert!(row.commit == "6f1c0de58a20c1f9" && row.seed == Some(20_261_122) && row.strategy_sha256.len() == 64);
     }
+}
+
+fn thousandths(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+#[test]
+fn throughput_is_of_good_answers_and_what_ended_stands_beside_it() {
+    let mut run = a1();
+    let cell = &mut run.results.cells[0];
+    (cell.errors, cell.backends[0].errors, cell.duration_ns) = (6_090, 100, 10_000_000_000);
+    let backend = thousandths((cell.backends[0].requests - 100) as f64 / 10.0);
+    assert_eq!((cell.requests, cell.rps()), (10_000, 391.0));
+    for row in rows(&run) {
+        match row.backend.as_deref() {
+            None => assert_eq!((row.rps, row.ended_rps), (391.0, 1_000.0), "{:?}", row.kind),
+            Some("Server 1") => {
+                assert_eq!((row.rps, row.ended_rps), (backend, thousandths(row.requests as f64 / 10.0)))
+            }
+            Some(_) => assert_eq!(row.rps, row.ended_rps),
+        }
+    }
+    let text = loadgen::report::text(&run).split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(text.contains("ended 1/s good 1/s seconds"), "{text}");
+    assert!(text.contains("assignment_ring 3 10,000 6,090 0 0 1,000 391 10.0"), "{text}");
 }
 
 #[test]
@@ -104,7 +131,7 @@ fn two_runs_of_the_same_kind_are_held_against_each_other() {
         cell.duration_ns *= 2;
     }
     let text = diff(&first, &second).expect("comparable");
-    let line = text.lines().find(|line| line.contains("least_connections") && line.contains("requests per second"));
+    let line = text.lines().find(|line| line.contains("least_connections") && line.contains("good answers per second"));
     assert!(line.is_some_and(|line| line.trim_end().ends_with("0.500")), "{text}");
 }
 
@@ -132,4 +159,38 @@ fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
         cell.arm = "other".into();
     }
     assert!(matches!(diff(&first, &renamed), Err(DiffError::NothingInCommon { .. })));
+}
+
+#[test]
+fn a_baseline_that_nothing_can_be_held_against_is_refused() {
+    let (_place, run) = crate::damaged::stored(&b());
+    let against = |change: &dyn Fn(&mut loadgen::model::Manifest)| {
+        let mut baseline = b();
+        change(&mut baseline.manifest);
+        let (_place, baseline) = crate::damaged::stored(&baseline);
+        let mut check = std::process::Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        check
+            .arg("check")
+            .arg(run.path())
+            .args(["--threshold", "regression(p50)<5%", "--baseline"])
+            .arg(baseline.path());
+        let output = check.output().expect("loadgen starts");
+        (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
+    };
+    let (code, said) = against(&|_| {});
+    assert!(code == Some(0) && said.starts_with("kept"), "{said}");
+    let invalid_mark = invalid().manifest.marks[0].clone();
+    type Change<'a> = &'a dyn Fn(&mut loadgen::model::Manifest);
+    let cases: [(i32, &str, Change<'_>); 4] = [
+        (1, "the baseline must not be believed (", &|it| it.marks.push(invalid_mark.clone())),
+        (1, "the baseline is partial: it was stopped", &|it| {
+            it.completeness = loadgen::model::Completeness::Partial { reason: "it was stopped".into() };
+        }),
+        (2, "the host differs", &|it| it.host.cpu = "another".into()),
+        (2, "the commit of loadgen differs", &|it| it.loadgen.commit = "another".into()),
+    ];
+    for (code, wanted, change) in cases {
+        let (found, said) = against(change);
+        assert!(found == Some(code) && said.contains(wanted) && said.lines().count() == 1, "{wanted}: {said}");
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use loadgen::model::{Comparison, Ratio, Run, Verdict};
+use loadgen::model::{Comparison, Failures, Ratio, Results, Run, Verdict};
 use loadgen::report::{Kind, Row, from_csv, text};
 
 use crate::synthetic::{a1, a1_round_robin, a2, a3, a4, b, invalid, partial, reports};
@@ -169,8 +169,11 @@ fn a3_tells_when_it_was_noticed_and_what_users_had_of_it() {
     assert_told(&run, &["did not come back before the run ended"]);
 }
 
+/// Of two arms.
 fn with_verdict(verdict: Verdict, ratio: f64, low: f64, high: f64, further_blocks: Option<u32>) -> Run {
     let mut run = b();
+    run.manifest.arms.truncate(2);
+    run.results.cells.retain(|cell| cell.arm != "consistent_hash");
     let comparison: &mut Comparison = run.results.comparison.as_mut().expect("a comparison");
     comparison.ratios = vec![Ratio {
         arm: "least_connections".into(),
@@ -179,6 +182,8 @@ fn with_verdict(verdict: Verdict, ratio: f64, low: f64, high: f64, further_block
         ratio,
         low,
         high,
+        left_out: 0,
+        is_sound: true,
         p: None,
         verdict,
         further_blocks,
@@ -217,6 +222,118 @@ fn verdicts_are_told_in_sentences() {
             "anything from 10 % lower to 5.0 % higher; about 14 more blocks would probably decide it",
         ],
     );
+}
+
+fn failed(arm: &str, failed: u64, is_comparable: bool) -> Failures {
+    Failures { arm: arm.into(), due: 1000, failed, unsent: 0, is_comparable }
+}
+
+/// The first sentence of the answer follows the question and what must be known before.
+#[test]
+fn an_arm_that_failed_more_is_not_better_and_that_is_told_first() {
+    let mut run = with_verdict(Verdict::NotComparable, 0.3, 0.24, 0.35, None);
+    run.manifest.arms = b().manifest.arms; // the third of which has no ratio
+    let comparison = run.results.comparison.as_mut().expect("a comparison");
+    comparison.ratios[0].left_out = 2;
+    comparison.failures = vec![
+        failed("round_robin", 500, true),
+        failed("least_connections", 718, false),
+        failed("consistent_hash", 1000, false),
+    ];
+    assert_told(
+        &run,
+        &[
+            "on 3 backends. Some failed more than others, and that is the difference that matters: of the requests that were due, so many \
+             had no good answer: 50.0 % with round_robin, 71.8 % with least_connections and 100.0 % with consistent_hash.",
+            "least_connections: not comparable. Its p99 latency is 0.30 times that of round_robin (95 % interval 0.24 to 0.35), which says \
+             nothing of which is better",
+            "2 of 8 blocks had too few good answers to say it, and are left out.",
+            "consistent_hash: not comparable: only good answers have a latency",
+            "least_connections not comparable 71.8 % 0.300 0.240 to 0.350 of other requests 2",
+            "consistent_hash not comparable 100.0 %",
+        ],
+    );
+    let told = told(&run);
+    for wrong in ["is better than", ": better", "is the best", "equivalent to", "of 100 experiments"] {
+        assert!(!told.contains(wrong), "{wrong:?} is in\n{told}");
+    }
+    let comparison = run.results.comparison.as_mut().expect("a comparison");
+    comparison.failures = vec![failed("round_robin", 500, true), failed("least_connections", 40, false)];
+    assert_told(
+        &run,
+        &[
+            "round_robin failed more than least_connections, and that is the difference that matters: 50.0 % of the requests that were due \
+             had no good answer, and 4.00 % with least_connections.",
+        ],
+    );
+}
+
+#[test]
+fn who_is_best_is_not_said_where_one_cannot_be_compared() {
+    let mut run = b();
+    let comparison = run.results.comparison.as_mut().expect("a comparison");
+    comparison.ratios.retain(|ratio| ratio.measure == comparison.primary);
+    for (ratio, verdict) in comparison.ratios.iter_mut().zip([Verdict::Worse, Verdict::NotComparable]) {
+        ratio.verdict = verdict;
+    }
+    comparison.failures = vec![
+        failed("round_robin", 0, true),
+        failed("least_connections", 0, true),
+        failed("consistent_hash", 300, false),
+    ];
+    assert_told(
+        &run,
+        &[
+            "consistent_hash failed more than round_robin",
+            "No arm is shown to be better than round_robin: least_connections is worse.",
+        ],
+    );
+    assert!(!told(&run).contains("is the best"));
+}
+
+#[test]
+fn too_few_blocks_are_called_that_and_nothing_is_said_to_be_sure() {
+    let mut run = with_verdict(Verdict::Undecided, 2.85, 2.68, 3.03, Some(4));
+    let comparison = run.results.comparison.as_mut().expect("a comparison");
+    (comparison.blocks, comparison.ratios[0].is_sound) = (2, false);
+    assert_told(
+        &run,
+        &[
+            "Undecided: this run cannot tell",
+            "least_connections: undecided, too few blocks: it takes 6. Its p99 latency is 2.85 times that of round_robin (for orientation: \
+             2.68 to 3.03).",
+            "undecided 2.850 2.680 to 3.030, for orientation too few blocks: it takes 6",
+        ],
+    );
+    let told = told(&run);
+    for wrong in ["95 % interval 2.68", "not surely", "of 100 experiments", "between 2.68"] {
+        assert!(!told.contains(wrong), "{wrong:?} is in\n{told}");
+    }
+}
+
+#[test]
+fn the_ribbon_has_the_confidence_of_its_comparison() {
+    let mut run = b();
+    run.results.comparison.as_mut().expect("a comparison").confidence = 0.99;
+    let (_place, folder) = crate::damaged::stored(&run);
+    loadgen::report::write(&folder).expect("a report");
+    let page = fs::read_to_string(folder.file("report.md")).expect("markdown");
+    assert!(page.contains("is the 99 % interval over blocks") && !page.contains("the 95 % interval over"), "{page}");
+}
+
+/// As they were stored before failures were judged.
+#[test]
+fn comparisons_of_older_runs_are_read() {
+    let run = b();
+    let mut stored = serde_json::to_value(&run.results).expect("JSON");
+    stored["comparison"].as_object_mut().expect("a comparison").remove("failures");
+    for ratio in stored["comparison"]["ratios"].as_array_mut().expect("ratios") {
+        for key in ["left_out", "is_sound"] {
+            ratio.as_object_mut().expect("a ratio").remove(key).expect(key);
+        }
+    }
+    let results: Results = serde_json::from_value(stored).expect("an older run");
+    assert_told(&Run { results, ..run }, &["Verdicts against round_robin", "of 100 experiments like this"]);
 }
 
 #[test]

@@ -15,11 +15,23 @@ const HEADING: f64 = 28.0;
 /// Nothing without a comparison that may be believed.
 pub(super) fn plot(run: &Run) -> Option<Plot> {
     let comparison = run.results.comparison.as_ref().filter(|it| !it.ratios.is_empty() && run.manifest.is_valid())?;
+    let apart = match comparison.ratios.iter().any(|ratio| ratio.verdict == Verdict::NotComparable) {
+        true => {
+            " Not comparable, and grey: the two answered different requests, so that their ratio says nothing of which is better."
+        }
+        false => "",
+    };
+    let few = match comparison.ratios.iter().all(|ratio| ratio.is_sound) {
+        true => "",
+        false => {
+            " Too few blocks, and grey: for an interval of that confidence it takes more; this one is for orientation."
+        }
+    };
     let caption = format!(
         "Each dot is the typical ratio of an arm's value to that of {} in the same block (so it need not be the ratio of the two values in the tables, \
          which put all blocks together); the line is its interval, of {} confidence at least. On 1 \
          they are equal; in the grey zone (±{}) a difference does not matter. Better or worse: the line does not reach 1 and the dot \
-         lies outside the zone. Equivalent: the whole line lies in the zone. All else is undecided.",
+         lies outside the zone. Equivalent: the whole line lies in the zone. All else is undecided.{apart}{few}",
         comparison.baseline,
         format::percent(comparison.confidence).replace(".0\u{a0}%", "\u{a0}%"),
         format::percent(comparison.equivalence).replace(".00\u{a0}%", "\u{a0}%").replace(".0\u{a0}%", "\u{a0}%"),
@@ -48,12 +60,14 @@ fn interval(ratio: &Ratio) -> String {
     )
 }
 
-fn verdict(verdict: Verdict) -> &'static str {
-    match verdict {
+fn verdict(ratio: &Ratio) -> &'static str {
+    match ratio.verdict {
         Verdict::Better => "better",
         Verdict::Worse => "worse",
         Verdict::Equivalent => "equivalent",
+        Verdict::Undecided if !ratio.is_sound => "too few blocks",
         Verdict::Undecided => "undecided",
+        Verdict::NotComparable => "not comparable",
     }
 }
 
@@ -71,8 +85,8 @@ fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
     let names = comparison.ratios.iter().map(|ratio| font::width(&ratio.arm, LABEL, false)).fold(0.0, f64::max);
     let names = names.min(if narrow { 112.0 } else { 200.0 });
     let right = |ratio: &Ratio| match narrow {
-        true => format!("{}  {}", format::decimals(ratio.ratio, 2), verdict(ratio.verdict)),
-        false => format!("{}  {}", interval(ratio), verdict(ratio.verdict)),
+        true => format!("{}  {}", format::decimals(ratio.ratio, 2), verdict(ratio)),
+        false => format!("{}  {}", interval(ratio), verdict(ratio)),
     };
     let words = comparison.ratios.iter().map(|ratio| font::width(&right(ratio), SMALL, false)).fold(0.0, f64::max);
     let measures = measures(comparison);
@@ -116,8 +130,13 @@ fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
             scene.text(Text::new(EDGE, y + 4.0, font::fit(&ratio.arm, LABEL, false, names)));
             let place =
                 |value: f64| panel.at_x(if value.is_nan() { 1.0 } else { value }).clamp(panel.left, panel.right());
-            scene.whisker(y, place(ratio.low), place(ratio.high), Paint::Series(arm));
-            scene.dot((place(ratio.ratio), y), 4.5, Paint::Series(arm));
+            let paint = if ratio.verdict == Verdict::NotComparable || !ratio.is_sound {
+                Paint::Muted
+            } else {
+                Paint::Series(arm)
+            };
+            scene.whisker(y, place(ratio.low), place(ratio.high), paint);
+            scene.dot((place(ratio.ratio), y), 4.5, paint);
             scene.text(Text::new(width - EDGE, y + 4.0, right(ratio)).size(SMALL).anchor(Anchor::End));
             at += ROW;
         }

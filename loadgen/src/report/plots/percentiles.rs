@@ -30,11 +30,13 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
     if curves.iter().all(|curve| curve.points.len() < 2) {
         return None;
     }
-    let ribbons = if curves.iter().any(|curve| !curve.ribbon.is_empty()) {
-        " The ribbon around a curve is the 95 % interval over blocks: it is wider than what tells two arms apart, because \
-         verdicts compare within blocks."
-    } else {
-        ""
+    let ribbons = match &run.results.comparison {
+        Some(comparison) if curves.iter().any(|curve| !curve.ribbon.is_empty()) => format!(
+            " The ribbon around a curve is the {} % interval over blocks: it is wider than what tells two arms apart, because verdicts \
+             compare within blocks.",
+            format::plain(comparison.confidence * 100.0)
+        ),
+        _ => String::new(),
     };
     let caption = format!(
         "How to read it: at 99 the curve is as high as the latency that 99 of 100 requests kept below. Further to the right is rarer and \

@@ -20,7 +20,13 @@ struct Small {
 }
 
 const PANELS: [Small; 6] = [
-    Small { title: "Throughput", name: "answered", unit: "requests/s", read: |_, cell| Some(cell.rps()), ideal: None },
+    Small {
+        title: "Throughput",
+        name: "good answers",
+        unit: "requests/s",
+        read: |_, cell| Some(cell.rps()),
+        ideal: None,
+    },
     Small { title: "Latency, p99", name: "latency", unit: "ms", read: p99_ms, ideal: None },
     Small {
         title: "Fullest backend over the mean",

@@ -3,40 +3,69 @@
 use crate::model::{Comparison, Ratio, Run, Verdict};
 use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::format;
-use crate::statistics::is_invalid;
+use crate::statistics::{fewest_blocks, is_invalid};
 
-use super::measure_name;
+use super::{failures, measure_name};
+
+const LEFT_OUT: &str = "#blocks left out";
+const NEEDED: &str = "#blocks still needed";
 
 /// The winner first, then what to make of it.
 pub(super) fn sentences(run: &Run, comparison: &Comparison) -> Vec<String> {
     let primary: Vec<&Ratio> = comparison.ratios.iter().filter(|ratio| ratio.measure == comparison.primary).collect();
-    if primary.is_empty() {
-        return vec!["There is nothing to compare yet: no arm has a ratio to the baseline.".into()];
-    }
+    let judged: Vec<&Ratio> = primary.iter().copied().filter(|ratio| ratio.verdict != Verdict::NotComparable).collect();
     let baseline = &comparison.baseline;
     let measure = measure_name(&comparison.primary);
-    let mut sentences = vec![lead(&primary, baseline, &measure)];
-    for ratio in &primary {
-        sentences.push(sentence(ratio, comparison, &measure));
+    let mut sentences = Vec::from_iter(failures::lead(comparison));
+    let of_all = sentences.is_empty() && without_ratio(run, comparison).next().is_none();
+    if !judged.is_empty() {
+        sentences.push(lead(&judged, baseline, &measure, of_all));
+    } else if sentences.is_empty() {
+        return vec!["There is nothing to compare yet: no arm has a ratio to the baseline.".into()];
     }
-    sentences.push(format!(
-        "How sure: each interval comes from {} in which every arm ran in random order; of 100 experiments like this at least {} give an \
-         interval that holds the true ratio.{}",
-        format::plural(u64::from(comparison.blocks), "block"),
-        format::plain((comparison.confidence * 100.0).round()),
-        if primary.len() > 1 { " Intervals and verdicts are corrected for the number of arms." } else { "" }
-    ));
+    sentences.extend(primary.iter().map(|ratio| sentence(ratio, comparison, &measure)));
+    sentences.extend(without_ratio(run, comparison).map(|arm| {
+        let why = match comparison.failures_of(arm).is_some_and(|failures| !failures.is_comparable) {
+            true => format!("not comparable: {}", failures::why(comparison)),
+            false => "undecided".to_owned(),
+        };
+        format!("{arm}: {why}. Too few of its requests had a good answer to say its {measure} in two blocks.")
+    }));
+    let sound: Vec<&Ratio> = judged.iter().copied().filter(|ratio| ratio.is_sound).collect();
+    if !sound.is_empty() {
+        sentences.push(how_sure(&sound, comparison));
+    }
     if primary.iter().filter(|ratio| ratio.verdict == Verdict::Better).count() > 1 {
         sentences.push(format!(
             "Each arm was compared with {baseline} only; arms whose intervals overlap may be equally good."
         ));
     }
     sentences.extend(drift(comparison));
-    let _ = run;
     sentences
 }
 
-fn lead(primary: &[&Ratio], baseline: &str, measure: &str) -> String {
+/// Arms beside the baseline whose primary measure could not be said.
+fn without_ratio<'a>(run: &'a Run, comparison: &'a Comparison) -> impl Iterator<Item = &'a str> {
+    let arms = run.manifest.arms.iter().map(|arm| arm.label.as_str()).filter(|arm| *arm != comparison.baseline);
+    arms.filter(|arm| comparison.ratio(arm, &comparison.primary).is_none())
+}
+
+fn how_sure(judged: &[&Ratio], comparison: &Comparison) -> String {
+    let all = format::plural(u64::from(comparison.blocks), "block");
+    let blocks = match judged.iter().map(|ratio| ratio.left_out).max() {
+        None | Some(0) => all,
+        Some(_) => format!("{all}, less those left out,"),
+    };
+    format!(
+        "How sure: each interval comes from {blocks} in which every arm ran in random order; of 100 experiments like this at least {} give \
+         an interval that holds the true ratio.{}",
+        format::plain((comparison.confidence * 100.0).round()),
+        if judged.len() > 1 { " Intervals and verdicts are corrected for the number of arms." } else { "" }
+    )
+}
+
+/// Of arms that can be compared; `of_all`: those are all there are.
+fn lead(primary: &[&Ratio], baseline: &str, measure: &str, of_all: bool) -> String {
     let with = |verdict: Verdict| -> Vec<String> {
         primary.iter().filter(|ratio| ratio.verdict == verdict).map(|ratio| ratio.arm.clone()).collect()
     };
@@ -52,8 +81,8 @@ fn lead(primary: &[&Ratio], baseline: &str, measure: &str) -> String {
     // all the others need not be called by name
     let named = |arms: &[String]| if arms.len() > 3 { format!("the other {}", arms.len()) } else { format::list(arms) };
     match (worse.is_empty(), equivalent.is_empty(), undecided.is_empty()) {
-        (false, true, true) => format!("{baseline} is the best: {} {} worse.", named(&worse), are(&worse)),
-        (true, false, true) => {
+        (false, true, true) if of_all => format!("{baseline} is the best: {} {} worse.", named(&worse), are(&worse)),
+        (true, false, true) if of_all => {
             format!(
                 "There is no difference that matters: {} {} equivalent to {baseline}.",
                 named(&equivalent),
@@ -113,11 +142,24 @@ fn extent(ratio: &Ratio) -> String {
 }
 
 fn sentence(ratio: &Ratio, comparison: &Comparison, measure: &str) -> String {
+    let said = judgement(ratio, comparison, measure);
+    match ratio.left_out {
+        0 => said,
+        blocks => format!(
+            "{said} {} of {} had too few good answers to say it, and {} left out.",
+            format::count(u64::from(blocks)),
+            format::plural(u64::from(comparison.blocks), "block"),
+            if blocks == 1 { "is" } else { "are" }
+        ),
+    }
+}
+
+fn judgement(ratio: &Ratio, comparison: &Comparison, measure: &str) -> String {
     let (arm, baseline) = (&ratio.arm, &comparison.baseline);
     let zone = format!("±{} %", format::plain(comparison.equivalence * 100.0));
     let confidence = format::plain((comparison.confidence * 100.0).round());
-    let interval =
-        format!("{confidence} % interval {} to {}", format::decimals(ratio.low, 2), format::decimals(ratio.high, 2));
+    let kind = if ratio.is_sound { format!("{confidence} % interval") } else { "for orientation:".to_owned() };
+    let interval = format!("{kind} {} to {}", format::decimals(ratio.low, 2), format::decimals(ratio.high, 2));
     let numbers = format!("{} times that of {baseline} ({interval})", format::decimals(ratio.ratio, 2));
     match ratio.verdict {
         Verdict::Better => format!("{arm}: better. Its {measure} is {numbers}: {}.", extent(ratio)),
@@ -126,6 +168,9 @@ fn sentence(ratio: &Ratio, comparison: &Comparison, measure: &str) -> String {
             format!(
                 "{arm}: equivalent. Its {measure} is {numbers}; all of that is inside {zone}, where a difference does not matter."
             )
+        }
+        Verdict::Undecided if !ratio.is_sound => {
+            format!("{arm}: undecided, {}. Its {measure} is {numbers}.", too_few(comparison))
         }
         Verdict::Undecided => {
             let further = match ratio.further_blocks {
@@ -143,7 +188,17 @@ fn sentence(ratio: &Ratio, comparison: &Comparison, measure: &str) -> String {
             };
             format!("{arm}: undecided. Its {measure} is {numbers}: {}{sure}; {further}.", extent(ratio))
         }
+        Verdict::NotComparable => {
+            let why = failures::why(comparison);
+            format!("{arm}: not comparable. Its {measure} is {numbers}, which says nothing of which is better: {why}.")
+        }
     }
+}
+
+/// Of blocks, for any interval of that confidence.
+fn too_few(comparison: &Comparison) -> String {
+    let of_primary = comparison.ratios.iter().filter(|ratio| ratio.measure == comparison.primary);
+    format!("too few blocks: it takes {}", fewest_blocks(of_primary.count(), comparison.confidence))
 }
 
 fn more_blocks(blocks: u32) -> String {
@@ -171,24 +226,52 @@ pub(super) fn verdicts(run: &Run) -> Option<Block> {
         comparison.stopped
     );
     let confidence = format!("#{} % interval", format::plain((comparison.confidence * 100.0).round()));
-    let mut table =
-        Table::new(caption, &["arm", "verdict", "#ratio", &confidence, "in words", "#p", "#blocks still needed"]);
+    let mut table = Table::new(
+        caption,
+        &["arm", "verdict", "#no good answer", "#ratio", &confidence, "in words", "#p", LEFT_OUT, NEEDED],
+    );
+    let none = || Entry::new("–");
+    let unanswered = |arm: &str| {
+        let has_any = comparison.failures.iter().any(|failures| failures.share() > 0.0);
+        let failures = comparison.failures_of(arm).filter(|_| has_any);
+        failures.map_or_else(none, |failures| Entry::new(format::percent(failures.share())))
+    };
     for ratio in comparison.ratios.iter().filter(|ratio| ratio.measure == comparison.primary) {
         let (word, tone) = match ratio.verdict {
             Verdict::Better => ("better", Tone::Good),
             Verdict::Worse => ("worse", Tone::Bad),
             Verdict::Equivalent => ("equivalent", Tone::Plain),
             Verdict::Undecided => ("undecided", Tone::Doubt),
+            Verdict::NotComparable => ("not comparable", Tone::Doubt),
         };
+        let is_judged = ratio.verdict != Verdict::NotComparable;
         table.row(vec![
             Entry::new(&ratio.arm),
             Entry::new(word).tone(tone),
+            unanswered(&ratio.arm),
             Entry::new(format::decimals(ratio.ratio, 3)),
-            Entry::new(format!("{} to {}", format::decimals(ratio.low, 3), format::decimals(ratio.high, 3))),
-            Entry::new(extent(ratio)),
-            Entry::new(ratio.p.map_or("–".into(), format::p_value)),
+            Entry::new(format!(
+                "{} to {}{}",
+                format::decimals(ratio.low, 3),
+                format::decimals(ratio.high, 3),
+                if ratio.is_sound { "" } else { ", for orientation" }
+            )),
+            Entry::new(match (is_judged, ratio.is_sound) {
+                (true, true) => extent(ratio),
+                (true, false) => too_few(comparison),
+                (false, _) => "of other requests".into(),
+            }),
+            Entry::new(ratio.p.filter(|_| is_judged).map_or("–".into(), format::p_value)),
+            if ratio.left_out > 0 { Entry::new(format::count(u64::from(ratio.left_out))) } else { none() },
             Entry::new(ratio.further_blocks.map_or("–".into(), |blocks| format!("≈ {blocks}"))),
         ]);
+    }
+    for arm in without_ratio(run, comparison) {
+        let is_comparable = comparison.failures_of(arm).is_none_or(|failures| failures.is_comparable);
+        let word = Entry::new(if is_comparable { "undecided" } else { "not comparable" }).tone(Tone::Doubt);
+        let mut entries = vec![Entry::new(arm), word, unanswered(arm)];
+        entries.extend((0..6).map(|_| none()));
+        table.row(entries);
     }
     Some(Block::Table(table.without_empty_columns()))
 }

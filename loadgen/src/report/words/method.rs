@@ -207,7 +207,7 @@ pub(super) fn reproduce(run: &Run) -> Vec<Block> {
         Block::Heading("How to repeat it".into()),
         Block::Code(manifest.command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")),
         Block::Paragraph(
-            "`loadgen replay run.json` repeats it and says whether the new result lies within the old intervals; `loadgen report` on this \
+            "`loadgen replay run.json` repeats it and says whether the new result agrees with the old one; `loadgen report` on this \
              folder makes these pages again."
                 .replace('`', ""),
         ),

@@ -41,9 +41,20 @@ fn head(row: &Row) -> Vec<Entry> {
 }
 
 fn traffic(rows: &[&Row]) -> Table {
-    let titles = ["arm", "#N", "#requests", "#errors", "#retries", "#unsent", "#asked 1/s", "#ended 1/s", "#seconds"];
+    let titles = [
+        "arm",
+        "#N",
+        "#requests",
+        "#errors",
+        "#retries",
+        "#unsent",
+        "#asked 1/s",
+        "#ended 1/s",
+        "#good 1/s",
+        "#seconds",
+    ];
     let mut table = Table::new(
-        "Requests. Seconds last from the first that was due to the last answer, so \"ended\" is a little below \"asked\".",
+        "Requests. Seconds last from the first that was due to the last answer, so \"ended\" is a little below \"asked\"; \"good\" is what ended without an error.",
         &titles,
     );
     for row in rows {
@@ -55,6 +66,7 @@ fn traffic(rows: &[&Row]) -> Table {
             Entry::new(row.retries.map_or("–".into(), format::count)),
             Entry::new(row.unsent.map_or("–".into(), format::count)),
             number(row.asked_rps, format::significant),
+            Entry::new(format::significant(row.ended_rps)),
             Entry::new(format::significant(row.rps)),
             Entry::new(format::significant(row.duration_s)),
         ]);

@@ -1,0 +1,70 @@
+//! Whether two arms answered the same requests.
+//!
+//! Only good answers have a latency, and only they are throughput. So an arm that refuses the requests that would have been slow looks
+//! quick, and one that loses a server which fails at once looks quicker still. Where an arm and the baseline differ in the share of
+//! requests without a good answer by more than [`LIMIT`], their numbers are of different requests, and no ratio of them says which is
+//! better: the failures do. The rule knows no direction: an arm that fails less is no more comparable than one that fails more.
+
+use crate::model::{Failures, Ratio, Verdict};
+
+/// Shares that differ by more than one percentage point are of different requests.
+pub const LIMIT: f64 = 0.01;
+
+/// Says of each arm whether it is comparable with the first, the baseline, and takes back what was concluded of those that are not.
+pub fn judge_failures(failures: &mut [Failures], ratios: &mut [Ratio]) {
+    let Some(baseline) = failures.first().map(Failures::share) else { return };
+    for arm in failures {
+        arm.is_comparable = (arm.share() - baseline).abs() <= LIMIT;
+        if arm.is_comparable {
+            continue;
+        }
+        for ratio in ratios.iter_mut().filter(|ratio| ratio.arm == arm.arm) {
+            (ratio.verdict, ratio.further_blocks) = (Verdict::NotComparable, None);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::statistics::{ArmBlocks, Measure, Settings, compare};
+
+    /// An arm at less than half the baseline's latency.
+    fn judged(baseline: (u64, u64), arm: (u64, u64)) -> (Failures, Ratio) {
+        let of = |arm: &str, (failed, unsent): (u64, u64)| Failures {
+            arm: arm.into(),
+            due: 1000,
+            failed,
+            unsent,
+            is_comparable: true,
+        };
+        let numbers = |middle: f64| (0..8).map(|block| Some(middle + 0.1 * f64::from(block))).collect::<Vec<_>>();
+        let latency = Measure { name: "latency_p90", more_is_better: false };
+        let arms = [ArmBlocks { arm: "arm", numbers: &numbers(4.0) }];
+        let mut ratios = compare(latency, &numbers(10.0), &arms, Settings::default());
+        assert_eq!(ratios[0].verdict, Verdict::Better);
+        let mut failures = [of("baseline", baseline), of("arm", arm)];
+        judge_failures(&mut failures, &mut ratios);
+        assert!(failures[0].is_comparable);
+        let [_, failures] = failures;
+        (failures, ratios.remove(0))
+    }
+
+    #[test]
+    fn an_arm_that_fails_other_requests_is_not_comparable_whichever_fails_more() {
+        for (baseline, arm, is_comparable) in [
+            ((0, 0), (0, 0), true),
+            ((500, 0), (509, 0), true),
+            ((500, 0), (511, 0), false),
+            ((511, 0), (500, 0), false),
+            ((0, 0), (0, 11), false), // unsent
+            ((0, 11), (11, 0), true), // a request without an answer is one, whatever became of it
+            ((0, 0), (1000, 0), false),
+        ] {
+            let (failures, ratio) = judged(baseline, arm);
+            assert_eq!(failures.is_comparable, is_comparable, "{baseline:?} {arm:?}");
+            let verdict = if is_comparable { Verdict::Better } else { Verdict::NotComparable };
+            assert_eq!((ratio.verdict, ratio.further_blocks), (verdict, None), "{baseline:?} {arm:?}");
+        }
+    }
+}
