@@ -192,6 +192,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     if let Err(error) = recorder.and_then(Recorder::finish) {
         stage.mark(Severity::Warning, "recording", format!("the balancer's scrapes could not be recorded: {error}"));
     }
+    mark_generator(&mut stage, plan);
     mark_accounting(&mut stage);
     if stage.origin.elapsed() > plan.budget.mul_f64(OVER_BUDGET) {
         let taken = format!(
@@ -268,6 +269,17 @@ fn set_up(
     };
     let (config, declared) = arms::tried(plan, programs, &folder.file("lb"))?;
     Ok((Balancer::start(programs, &config, arms::replicas(plan), interrupt)?, declared))
+}
+
+/// What passed is told as well, or it would seem not to have been looked at.
+fn mark_generator(stage: &mut Stage, plan: &Plan) {
+    if stage.marks.iter().all(|mark| mark.check != "generator") {
+        let reason = match plan.load {
+            LoadPlan::Open { .. } => "requests went out when they were due",
+            LoadPlan::Closed { .. } => "its sending threads had processor time to spare",
+        };
+        stage.mark(Severity::Passed, "generator", reason);
+    }
 }
 
 fn mark_accounting(stage: &mut Stage) {

@@ -217,7 +217,7 @@ pub fn calibrate(
         search.tell(verdict == Verdict::Kept);
         steps.push(Step {
             asked_rps,
-            achieved_rps: total.rps(),
+            achieved_rps: total.good_rps(),
             p99: Duration::from_nanos(total.latency.value_at_quantile(0.99)),
             failure_share: total.failure_share(),
             verdict,

@@ -207,9 +207,14 @@ impl Segment {
         (self.to_ns - self.from_ns) as f64 / 1e9
     }
 
-    /// Answers per second.
+    /// Answers per second, whatever their status.
     pub fn rps(&self) -> f64 {
         if self.seconds() > 0.0 { self.answered as f64 / self.seconds() } else { 0.0 }
+    }
+
+    /// Good answers per second.
+    pub fn good_rps(&self) -> f64 {
+        if self.seconds() > 0.0 { self.ok() as f64 / self.seconds() } else { 0.0 }
     }
 
     /// Takes in another part of the same load.

@@ -110,7 +110,7 @@ impl Threshold {
             Metric::Mean(clock) => some(of(clock)).map(|()| ms(of(clock).mean())),
             Metric::Max(clock) => some(of(clock)).map(|()| ms(of(clock).max() as f64)),
             Metric::Errors => Ok(total.failure_share()),
-            Metric::Rps => Ok(total.rps()),
+            Metric::Rps => Ok(total.good_rps()),
         }
     }
 }

@@ -21,7 +21,10 @@ fn a1_shares_and_accounts_for_every_request() {
     let account = &run.results.accounting[0];
     assert_eq!((account.client, account.balancer, account.attempts, &account.mismatch), (2_000, 2_000, 2_000, &None));
     assert!(account.backends.iter().all(|backend| backend.attempts == backend.served && !backend.is_lower_bound));
-    assert!(run.manifest.marks.iter().any(|mark| mark.check == "accounting" && mark.severity == Severity::Passed));
+    for check in ["generator", "accounting"] {
+        assert!(run.manifest.marks.iter().any(|mark| mark.check == check), "{check}: {:?}", run.manifest.marks);
+    }
+    assert!(run.manifest.marks.iter().all(|mark| mark.check != "accounting" || mark.severity == Severity::Passed));
     assert_eq!((run.manifest.completeness, run.manifest.seeds["run"]), (Completeness::Complete, 7));
     let expected = run.results.cells[0].backends[0].expected.expect("round robin declares what it does");
     assert!(expected.low >= 666.0 && expected.high <= 667.0);

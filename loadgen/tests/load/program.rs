@@ -79,7 +79,7 @@ fn methods_bodies_headers_and_paths_are_sent_as_typed() {
 fn a_missed_threshold_is_exit_code_99_and_says_what_was_measured() {
     let server = mock(Options { failure_rate: 1.0, ..Options::default() });
     let url = format!("http://{}/home", server.addr);
-    let (code, out, err) = run(&["-n", "50", "--threshold", "errors<1%,rps>0", "--fail-if", "rps>1000000000", &url]);
+    let (code, out, err) = run(&["-n", "50", "--threshold", "errors<1%,rps>=0", "--fail-if", "rps>1000000000", &url]);
     assert_eq!(code, Some(99), "{err}");
     assert_eq!(err, "loadgen: threshold missed: errors<1%: 100.000 %\n");
     assert!(out.contains("MISSED errors<1%") && out.contains("kept   rps>0"), "{out}");

@@ -21,8 +21,12 @@ pub(super) const COST_FACTOR: RangeInclusive<f64> = 0.01..=100.0;
 /// Of half widths and zones of equivalence, relative.
 pub(super) const WIDTH: RangeInclusive<f64> = 0.001..=1.0;
 pub(super) const CONFIDENCE: RangeInclusive<f64> = 0.5..=0.999;
-pub(super) const SLOW_FACTOR: RangeInclusive<f64> = 0.0..=1e6;
+pub(super) const SLOW_FACTOR: RangeInclusive<f64> = 0.01..=1e6;
 pub(super) const SHARE: RangeInclusive<f64> = 0.0..=1.0;
+/// Times in which something has to happen.
+const NOT_EMPTY: [&str; 4] = ["budget", "load.duration", "load.timeout", "blocks.segment"];
+pub(super) const ONE_SIZE: &str =
+    "an open loop takes one number of servers: several are for a closed loop, one after the other";
 /// What can be compared; the names that reports use.
 pub(super) const MEASURES: [&str; 4] = ["latency_p50", "latency_p90", "latency_p99", "service_p99"];
 
@@ -49,7 +53,7 @@ pub(super) fn overlap_in_words(first: &Fault) -> String {
 pub(super) fn check(plan: &Plan) -> Result<(), String> {
     let Plan { budget, load, requests, sizes, arms, blocks, faults, .. } = plan;
     time("budget", *budget)?;
-    time("requests.timeout", requests.timeout)?;
+    time("load.timeout", requests.timeout)?;
     time("requests.calm_p99", requests.calm_p99)?;
     requests.keys.check().map_err(|error| format!("requests.keys: {error}"))?;
     requests.cost.check().map_err(|error| format!("requests.cost: {error}"))?;
@@ -70,6 +74,9 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     let smallest = sizes.iter().copied().min().unwrap_or(1);
     faults.iter().try_for_each(|it| fault(it, smallest))?;
     let is_closed = matches!(load, LoadPlan::Closed { .. });
+    if !is_closed && sizes.len() > 1 {
+        return Err(format!("sizes: {ONE_SIZE}"));
+    }
     if is_closed && blocks.is_some() {
         return Err("blocks: need an open loop".to_owned());
     }
@@ -96,7 +103,7 @@ fn load(load: &LoadPlan) -> Result<(), String> {
             }
             number("load.outstanding", *outstanding, &CONNECTIONS)?;
             time("load.warm_up", *warm_up)?;
-            time("load.duration", duration.unwrap_or_default())
+            duration.map_or(Ok(()), |duration| time("load.duration", duration))
         }
     }
 }
@@ -130,8 +137,17 @@ fn fault(fault: &Fault, smallest: u32) -> Result<(), String> {
     }
 }
 
+/// Whether a time may stand at this key; else what is the matter with it.
+pub(super) fn duration(key: &str, time: Duration) -> Result<(), &'static str> {
+    match time {
+        Duration::ZERO if NOT_EMPTY.contains(&key) => Err("is too short: something has to happen in it"),
+        time if time > TIME_MAX => Err("is too long: at most 1000h"),
+        _ => Ok(()),
+    }
+}
+
 fn time(key: &str, time: Duration) -> Result<(), String> {
-    if time <= TIME_MAX { Ok(()) } else { Err(format!("{key}: {} s is too long: at most 1000h", time.as_secs())) }
+    duration(key, time).map_err(|reason| format!("{key}: {} s {reason}", time.as_secs_f64()))
 }
 
 fn number<T: PartialOrd + std::fmt::Display>(key: &str, number: T, range: &RangeInclusive<T>) -> Result<(), String> {
@@ -166,6 +182,23 @@ mod tests {
         assert!(error.starts_with(wanted), "{error}");
         let hot = |at: &str| format!("[[faults]]\nat = \"{at}\"\nfor = \"2s\"\nkind = \"hot_key\"\nshare = 0.5\n");
         assert!(Plan::parse(&format!("{load}{}{}", hot("1s"), hot("2s")), Path::new("x.toml")).is_err());
+    }
+
+    #[test]
+    fn what_would_measure_nothing_is_refused() {
+        let open = "[load]\nloop = \"open\"\nrate_rps = 5\n";
+        for (text, wanted) in [
+            (format!("{open}duration = \"0s\""), "line 4: load.duration: \"0s\" is too short"),
+            (format!("budget = \"0s\"\n{open}"), "line 1: budget: \"0s\" is too short"),
+            (format!("{open}[blocks]\nsegment = \"0s\""), "line 5: blocks.segment: \"0s\" is too short"),
+            (format!("{open}[backends]\nn = [1, 2]"), "line 5: backends.n: an open loop takes one number"),
+            (format!("{open}duration = \"9999h\""), "line 4: load.duration: \"9999h\" is too long: at most 1000h"),
+        ] {
+            let error = Plan::parse(&text, Path::new("x.toml")).expect_err(&text).to_string();
+            assert!(error.starts_with(&format!("x.toml, {wanted}")), "{error}");
+        }
+        let no_warm_up = format!("{open}warm_up = \"0s\"\n[backends]\nn = [2]");
+        assert!(Plan::parse(&no_warm_up, Path::new("x.toml")).is_ok());
     }
 
     #[test]

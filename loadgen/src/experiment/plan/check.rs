@@ -37,6 +37,9 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
     if let (LoadPlan::Closed { .. }, Some(_)) = (&load, &blocks) {
         return Err(text.wrong(load_at, "load.loop", "blocks need an open loop: a closed one asks a slow arm less"));
     }
+    if let (LoadPlan::Open { .. }, Some(said), 2..) = (&load, &backends.n, sizes.len()) {
+        return Err(text.wrong(said.span(), "backends.n", bounds::ONE_SIZE));
+    }
     if let (Some(fault), true) = (faults.first(), blocks.is_some() || matches!(load, LoadPlan::Closed { .. })) {
         return Err(text.wrong(fault.span(), "faults", "need an open loop without blocks: they come by the clock"));
     }
@@ -281,13 +284,10 @@ impl Text<'_> {
 
     fn time(&self, said: Option<&Spanned<String>>, key: &str, default: Duration) -> Result<Duration, PlanError> {
         let Some(said) = said else { return Ok(default) };
-        let text = said.get_ref();
-        let wrong = |reason: String| self.wrong(said.span(), key, reason);
-        match parse_duration(text) {
-            Some(time) if time <= bounds::TIME_MAX => Ok(time),
-            Some(_) => Err(wrong(format!("{text:?} is too long: at most 1000h"))),
-            None => Err(wrong(format!("{text:?} is no time: write a number and a unit, such as \"500ms\" or \"2m\""))),
-        }
+        let (text, wrong) = (said.get_ref(), |reason: String| self.wrong(said.span(), key, reason));
+        let no_time = || wrong(format!("{text:?} is no time: write a number and a unit, such as \"500ms\" or \"2m\""));
+        let time = parse_duration(text).ok_or_else(no_time)?;
+        bounds::duration(key, time).map(|()| time).map_err(|reason| wrong(format!("{text:?} {reason}")))
     }
 
     fn number<T: PartialOrd + Copy + std::fmt::Display>(

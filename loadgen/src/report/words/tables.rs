@@ -54,7 +54,7 @@ fn traffic(rows: &[&Row]) -> Table {
         "#seconds",
     ];
     let mut table = Table::new(
-        "Requests. Seconds last from the first that was due to the last answer, so \"ended\" is a little below \"asked\"; \"good\" is what ended without an error.",
+        "Requests. Seconds: as long as requests were due, in a closed loop from the first request to the last answer; \"good\" is what ended without an error.",
         &titles,
     );
     for row in rows {
