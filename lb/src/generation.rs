@@ -94,7 +94,7 @@ pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 
 /// How the names of the cookies begin that stand for the admin token; the admin port follows. A browser sends a cookie to every port of
 /// its host, so they come to the proxy too, which lets no backend see one.
-pub const ADMIN_COOKIE: &str = "lb_session";
+pub const ADMIN_COOKIE: &str = "lb_session_";
 
 /// Where generations are published. One per process.
 pub struct Hall {

@@ -45,7 +45,7 @@ pub(super) fn random() -> std::io::Result<String> {
 impl Sessions {
     /// Those of the admin port `port`.
     pub(super) fn new(port: u16) -> Self {
-        Self { name: format!("{ADMIN_COOKIE}_{port}"), live: Mutex::default() }
+        Self { name: format!("{ADMIN_COOKIE}{port}"), live: Mutex::default() }
     }
 
     /// The cookie of a new one.

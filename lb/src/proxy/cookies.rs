@@ -25,8 +25,11 @@ fn pairs(field: &HeaderValue) -> impl Iterator<Item = &[u8]> {
     field.as_bytes().split(|byte| *byte == b';')
 }
 
+/// By its name, with any port: of another lb on this host it opens that one's admin port.
 fn is_ours(pair: &[u8]) -> bool {
-    pair.trim_ascii_start().starts_with(ADMIN_COOKIE.as_bytes())
+    let Some(rest) = pair.trim_ascii_start().strip_prefix(ADMIN_COOKIE.as_bytes()) else { return false };
+    let port = rest.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii_end();
+    !port.is_empty() && port.iter().all(u8::is_ascii_digit)
 }
 
 /// `None` when nothing is left.
@@ -53,9 +56,10 @@ mod tests {
 
     #[test]
     fn ours_goes_wherever_it_stands_and_the_rest_stays_byte_for_byte() {
-        let cases: [(&[u8], Option<&[u8]>); 12] = [
+        let cases: [(&[u8], Option<&[u8]>); 13] = [
             (b"lb_session_8081=f00", None),
-            (b"lb_session=f00", None),
+            (b"lb_session_8081 = f00", None),
+            (b"lb_session=f00; lb_session_id=1", Some(b"lb_session=f00; lb_session_id=1")),
             (b" lb_session_8081=f00; ", None),
             (b"lb_session_8081=f00;lb_session_9=1", None),
             (b"lb_session_8081=f00; a=1", Some(b"a=1")),
