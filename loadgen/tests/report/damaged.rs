@@ -192,6 +192,7 @@ fn a_stored_plan_that_cannot_be_carried_out_is_one_line() {
         ("/sizes", Value::Array(Vec::new()), "sizes: there is none"),
         ("/sizes/0", Value::from(0), "sizes: must be from 1 to 64, not 0"),
         ("/budget/secs", Value::from(u64::MAX), "budget: 18446744073709551615 s is too long"),
+        ("/requests/timeout", serde_json::json!({ "secs": 0, "nanos": 0 }), "requests.timeout: 0 s is too short"),
         ("/load/Open/warm_up/secs", Value::from(u64::MAX), "load.warm_up: 18446744073709551615 s is too long"),
         ("/load/Open/rate", serde_json::json!({ "Rps": 1e300 }), "load.rate: must be from 0.001 to 1000000"),
         ("/load/Open/outstanding", Value::from(0), "load.outstanding: must be from 1 to 60000, not 0"),

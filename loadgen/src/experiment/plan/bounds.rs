@@ -23,8 +23,8 @@ pub(super) const WIDTH: RangeInclusive<f64> = 0.001..=1.0;
 pub(super) const CONFIDENCE: RangeInclusive<f64> = 0.5..=0.999;
 pub(super) const SLOW_FACTOR: RangeInclusive<f64> = 0.01..=1e6;
 pub(super) const SHARE: RangeInclusive<f64> = 0.0..=1.0;
-/// Times in which something has to happen.
-const NOT_EMPTY: [&str; 4] = ["budget", "load.duration", "load.timeout", "blocks.segment"];
+/// Times in which something has to happen; of the timeout both names, in a file and in a stored plan.
+const NOT_EMPTY: [&str; 5] = ["budget", "load.duration", "load.timeout", "requests.timeout", "blocks.segment"];
 pub(super) const ONE_SIZE: &str =
     "an open loop takes one number of servers: several are for a closed loop, one after the other";
 /// What can be compared; the names that reports use.
@@ -53,7 +53,7 @@ pub(super) fn overlap_in_words(first: &Fault) -> String {
 pub(super) fn check(plan: &Plan) -> Result<(), String> {
     let Plan { budget, load, requests, sizes, arms, blocks, faults, .. } = plan;
     time("budget", *budget)?;
-    time("load.timeout", requests.timeout)?;
+    time("requests.timeout", requests.timeout)?;
     time("requests.calm_p99", requests.calm_p99)?;
     requests.keys.check().map_err(|error| format!("requests.keys: {error}"))?;
     requests.cost.check().map_err(|error| format!("requests.cost: {error}"))?;
@@ -147,7 +147,7 @@ pub(super) fn duration(key: &str, time: Duration) -> Result<(), &'static str> {
 }
 
 fn time(key: &str, time: Duration) -> Result<(), String> {
-    duration(key, time).map_err(|reason| format!("{key}: {} s {reason}", time.as_secs_f64()))
+    duration(key, time).map_err(|reason| format!("{key}: {} s {reason}", time.as_secs()))
 }
 
 fn number<T: PartialOrd + std::fmt::Display>(key: &str, number: T, range: &RangeInclusive<T>) -> Result<(), String> {
