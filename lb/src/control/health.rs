@@ -23,6 +23,7 @@ use tokio::time::{sleep, timeout};
 
 use super::actor::Event;
 use super::pools::PoolKey;
+use super::standing::Standing;
 use crate::config::Health;
 
 const CHECKS_AT_ONCE: usize = 256;
@@ -52,13 +53,6 @@ struct Target {
     id: Arc<str>,
     address: Arc<str>,
     socket: SocketAddr,
-}
-
-/// What a checker takes its backend for, by the rules of [`super::standing`]: only to know how soon to ask again.
-struct Opinion {
-    is_good: bool,
-    /// Checks in a row that say otherwise.
-    against: u32,
 }
 
 // === impl Checkers ===
@@ -122,18 +116,19 @@ impl Target {
             sleep(self.first_pause(rules.interval)).await;
         }
         let mut is_first = !joins;
-        let mut opinion = Opinion { is_good: true, against: 0 };
+        // by the same rules as the one that counts, only to know how soon to ask again
+        let mut standing = Standing::unknown();
         loop {
             let outcome = {
                 // Never closed, so this cannot fail.
                 let _permit = permits.acquire().await;
                 check(self.socket, &self.address, &rules).await
             };
-            let is_in_doubt = opinion.hears(outcome.is_ok(), &rules);
+            standing.check(outcome.clone(), &rules);
             if !self.report(&events, outcome).await {
                 return;
             }
-            sleep(match (is_in_doubt, is_first) {
+            sleep(match (standing.is_in_doubt(), is_first) {
                 (true, _) => rules.fast_interval,
                 (false, true) => self.first_pause(rules.interval),
                 (false, false) => rules.interval,
@@ -153,20 +148,6 @@ impl Target {
     fn first_pause(&self, interval: Duration) -> Duration {
         let part = lb_strategy_host::backend_id(&self.id) % 1000;
         interval / 2 + interval * part as u32 / 2000
-    }
-}
-
-// === impl Opinion ===
-
-impl Opinion {
-    /// Takes one more outcome; whether the next ones are to decide.
-    fn hears(&mut self, is_good: bool, rules: &Health) -> bool {
-        self.against = if is_good == self.is_good { 0 } else { self.against + 1 };
-        let enough = if is_good { rules.up_after } else { rules.down_after };
-        if self.against >= enough {
-            (self.is_good, self.against) = (is_good, 0);
-        }
-        self.against > 0
     }
 }
 
@@ -208,27 +189,5 @@ async fn ask(socket: SocketAddr, address: &str, path: &str) -> Result<http::Stat
     tokio::select! {
         status = exchange => status,
         () = driver => Err("the connection was closed".to_owned()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_check_that_contradicts_is_followed_soon_until_it_is_decided() {
-        let second = Duration::from_secs(1);
-        let (interval, fast_interval, timeout) = (second, second / 4, second);
-        let rules =
-            Health { enabled: true, path: "/".into(), interval, fast_interval, timeout, down_after: 3, up_after: 2 };
-        let mut opinion = Opinion { is_good: true, against: 0 };
-        let mut doubts = |outcomes: &str| -> String {
-            let heard = outcomes.chars().map(|outcome| opinion.hears(outcome == '+', &rules));
-            heard.map(|is_in_doubt| if is_in_doubt { '?' } else { '.' }).collect()
-        };
-        assert_eq!(doubts("++-+--+"), "..?.??.", "one or two bad ones are forgiven");
-        assert_eq!(doubts("----"), "??..", "down with the third");
-        assert_eq!(doubts("+-++"), "?.?.", "up again with the second in a row");
-        assert_eq!(doubts("+-"), ".?");
     }
 }

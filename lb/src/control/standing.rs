@@ -85,6 +85,11 @@ impl Standing {
         }
     }
 
+    /// The last check spoke against what it is taken for, and the next ones are to decide.
+    pub(super) fn is_in_doubt(&self) -> bool {
+        self.against > 0
+    }
+
     /// Down at once, whatever the checks said (its process ended). `Some(false)` when that is news.
     pub(super) fn fell(&mut self, reason: String) -> Option<bool> {
         let was_healthy = self.is_healthy();
@@ -172,5 +177,21 @@ mod tests {
         assert_eq!(standing.trust(), Some(true));
         assert_eq!([standing.check(bad(), &rules()), standing.check(bad(), &rules())], [None; 2]);
         assert_eq!(standing.check(bad(), &rules()), Some(false));
+    }
+
+    #[test]
+    fn a_check_that_contradicts_is_a_doubt_until_it_is_decided() {
+        let mut standing = Standing::unknown();
+        let mut doubts = |outcomes: &str| -> String {
+            let told = outcomes.chars().map(|outcome| {
+                standing.check(if outcome == '+' { Ok(()) } else { bad() }, &rules());
+                if standing.is_in_doubt() { '?' } else { '.' }
+            });
+            told.collect()
+        };
+        assert_eq!(doubts("++-+--+"), "..?.??.", "one or two bad ones are forgiven");
+        assert_eq!(doubts("----"), "??..", "down with the third");
+        assert_eq!(doubts("+-++"), "?.?.", "up again with the second in a row");
+        assert_eq!(doubts("+-"), ".?");
     }
 }
