@@ -16,11 +16,11 @@ mod recording;
 mod results;
 mod series;
 
-pub use comparison::{Comparison, Drift, Failures, PercentilePoint, Ratio, Ribbon, Verdict};
+pub use comparison::{Comparison, Drift, DroppedBlock, Failures, PercentilePoint, Ratio, Ribbon, Verdict};
 pub use folder::{Folder, FolderError, Run, write_atomically};
 pub use histogram::{CellKey, HistogramError, Latencies, percentile_ns, samples_needed};
 pub use manifest::{
-    Arm, Arrivals, Backends, Completeness, Host, Load, Manifest, Mark, Program, SCHEMA, Scenario, Severity,
+    Arm, Arrivals, Backends, Completeness, Conclusion, Host, Load, Manifest, Mark, Program, SCHEMA, Scenario, Severity,
 };
 pub use recording::{RecordingError, RecordingWriter, Taken, read_recording, recording_path};
 pub use results::{Accounting, BackendAccount, BackendCount, Band, Cell, Disruption, Results};

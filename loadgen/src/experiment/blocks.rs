@@ -17,7 +17,7 @@ use super::seeds::Seeds;
 use super::stage::{Stage, client_count};
 use crate::lab::{ClientCount, Snapshot};
 use crate::load::Stop;
-use crate::model::{CellKey, Comparison, Load, Severity};
+use crate::model::{CellKey, Comparison, Conclusion, Load, Mark, Severity};
 use crate::report::measure_name;
 use crate::statistics::{ArmBlocks, Looks, Orders, StopRule, blocks_needed, half_widths, is_invalid, widest};
 use crate::view::{self, Precision};
@@ -80,7 +80,7 @@ pub(super) fn run(
     if severity != Severity::Passed {
         stage.progress.say(&format!("doubtful: {finding}"));
     }
-    stage.mark(severity, "generator", finding);
+    stage.mark(Mark { severity, ..Mark::invalid("generator", finding, &Conclusion::OF_TIME) });
 
     let (completed, stopped) = match &ended {
         Ok(ended) => ended.clone(),
@@ -99,7 +99,7 @@ pub(super) fn run(
                 comparison.baseline,
                 (drift.ratio - 1.0) * 100.0
             );
-            stage.mark(Severity::Invalid, "drift", reason);
+            stage.mark(Mark::invalid("drift", reason, &Conclusion::OF_TIME));
         }
         *compared = Some(comparison);
     }

@@ -85,7 +85,7 @@ pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Resu
         let reason = format!(
             "calibration ended before it met a rate that is too much: the capacity may be above {capacity:.0}/s"
         );
-        stage.mark(model::Severity::Warning, "capacity", reason);
+        stage.mark(model::Mark::warning("capacity", reason));
     }
     Ok(Rated { arrivals: arrivals(rps), rps, capacity_rps: Some(capacity) })
 }

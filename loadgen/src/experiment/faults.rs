@@ -12,7 +12,7 @@ use super::run::ExperimentError;
 use super::stage::Stage;
 use crate::lab::{BackendState, Ledger, Mock, MockError};
 use crate::load::HotKey;
-use crate::model::{EventKind, Severity};
+use crate::model::{EventKind, Mark};
 
 /// Beginnings and ends of one arm's faults, in order of time, and how far they have come.
 pub(super) struct Script<'a> {
@@ -141,7 +141,7 @@ impl<'a> Script<'a> {
         for (number, fault) in self.faults.iter().enumerate() {
             if let Err(error) = self.end(stage, number) {
                 let what = fault.in_words(self.name(fault));
-                stage.mark(Severity::Warning, "faults", format!("this could not be undone: {what} ({error})"));
+                stage.mark(Mark::warning("faults", format!("this could not be undone: {what} ({error})")));
                 first = first.and(Err(error));
             }
         }

@@ -87,10 +87,12 @@ pub(super) fn comparison(
     Comparison {
         baseline: baseline.clone(),
         primary: plan.primary.clone(),
+        verdict_measures: Vec::new(),
         equivalence: plan.equivalence,
         confidence: plan.confidence,
         blocks,
         stopped,
+        dropped: Vec::new(),
         failures,
         ratios,
         ribbons: ribbons.collect(),

@@ -111,7 +111,11 @@ pub struct BlockPlan {
     pub half_width: f64,
     pub equivalence: f64,
     pub confidence: f64,
+    /// The measure whose intervals end the run when they are narrow.
     pub primary: String,
+    /// The measures that get a verdict, corrected together.
+    #[serde(default = "verdicts")]
+    pub verdicts: Vec<String>,
 }
 
 /// Something that is done to the pool while the load goes on.
@@ -225,6 +229,11 @@ impl Plan {
         let path = format!("config/experiments/{name}.toml");
         Some(Self::parse(text, Path::new(&path)).expect("the shipped plans are sound, a test says"))
     }
+}
+
+/// The percentiles that get a verdict where a plan names none.
+fn verdicts() -> Vec<String> {
+    ["latency_p50", "latency_p90", "latency_p99"].map(str::to_owned).to_vec()
 }
 
 fn once() -> u32 {

@@ -15,8 +15,8 @@ use super::{blocks, cells, described, timeline};
 use crate::lab::{self, Balancer, BalancerError, Interrupt, Programs, Recorder, Scrape};
 use crate::load;
 use crate::model::{
-    self, Comparison, Completeness, Disruption, EventKind, Folder, Load, Manifest, Program, Results, Run, SCHEMA,
-    Severity,
+    self, Comparison, Completeness, Conclusion, Disruption, EventKind, Folder, Load, Manifest, Mark, Program, Results,
+    Run, SCHEMA,
 };
 use crate::view::Form;
 
@@ -161,7 +161,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         balancer,
     };
     if let Some(busy) = host.busy() {
-        stage.mark(Severity::Warning, "host", busy);
+        stage.mark(Mark::warning("host", busy));
     }
     stage.progress.say(&format!("lb {} serves {}, seed {}", status.version, stage.balancer.target, seeds.run));
     let recorder = Recorder::start(&stage.balancer.admin, out);
@@ -187,10 +187,10 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     }
     if let Err(error) = put_back {
         let reason = format!("the balancer could not be left as it was found: {error}");
-        stage.mark(Severity::Warning, "put_back", reason);
+        stage.mark(Mark::warning("put_back", reason));
     }
     if let Err(error) = recorder.and_then(Recorder::finish) {
-        stage.mark(Severity::Warning, "recording", format!("the balancer's scrapes could not be recorded: {error}"));
+        stage.mark(Mark::warning("recording", format!("the balancer's scrapes could not be recorded: {error}")));
     }
     mark_generator(&mut stage, plan);
     mark_accounting(&mut stage);
@@ -201,7 +201,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
             plan.budget.as_secs_f64()
         );
         let reason = format!("{taken}: finding out the capacity, and a duration in the plan, take what they take");
-        stage.mark(Severity::Warning, "budget", reason);
+        stage.mark(Mark::warning("budget", reason));
     }
     let revision = stage.balancer.admin.metrics().ok().and_then(|text| Scrape::parse(&text).ok());
     let manifest = Manifest {
@@ -278,7 +278,7 @@ fn mark_generator(stage: &mut Stage, plan: &Plan) {
             LoadPlan::Open { .. } => "requests went out when they were due",
             LoadPlan::Closed { .. } => "its sending threads had processor time to spare",
         };
-        stage.mark(Severity::Passed, "generator", reason);
+        stage.mark(Mark::passed("generator", reason));
     }
 }
 
@@ -289,20 +289,20 @@ fn mark_accounting(stage: &mut Stage) {
         .filter_map(|stretch| Some(format!("{}: {}", stretch.stretch, stretch.mismatch.as_ref()?)))
         .collect();
     if !wrong.is_empty() {
-        stage.mark(Severity::Invalid, "accounting", wrong.join("; "));
+        stage.mark(Mark::invalid("accounting", wrong.join("; "), &Conclusion::all()));
     } else if !stage.accounting.is_empty() {
         let sum = |read: fn(&model::Accounting) -> u64| stage.accounting.iter().map(read).sum::<u64>();
         let (client, balancer) = (sum(|stretch| stretch.client), sum(|stretch| stretch.balancer));
         if client == balancer {
             let reason = format!("client, balancer and backends counted the same {client} requests");
-            stage.mark(Severity::Passed, "accounting", reason);
+            stage.mark(Mark::passed("accounting", reason));
         } else {
             let reason = format!(
                 "of {client} requests {} broke on their way, by a refused, reset or closed connection, and never became requests of the \
                  balancer, which counted {balancer}: shares and percentiles are those of the others",
                 client.saturating_sub(balancer)
             );
-            stage.mark(Severity::Warning, "accounting", reason);
+            stage.mark(Mark::warning("accounting", reason));
         }
     }
 }

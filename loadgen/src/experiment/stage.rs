@@ -6,7 +6,7 @@ use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::run::ExperimentError;
 use crate::lab::{BackendState, Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
 use crate::load::Segment;
-use crate::model::{Event, EventKind, Folder, Mark, Severity};
+use crate::model::{Conclusion, Event, EventKind, Folder, Mark};
 use crate::view::{Board, Form, Member, View};
 
 #[derive(Debug)]
@@ -45,16 +45,16 @@ impl Stage {
         self.events.push(Event { at_ms: self.now_ms(), until_ms: None, kind, backend, text });
     }
 
-    pub(super) fn mark(&mut self, severity: Severity, check: &str, reason: impl Into<String>) {
-        let (check, reason) = (check.to_owned(), reason.into());
-        self.marks.push(Mark { severity, check, reason });
+    /// Notes the finding of a check.
+    pub(super) fn mark(&mut self, mark: Mark) {
+        self.marks.push(mark);
     }
 
     /// What the load engine holds against its own numbers.
     pub(super) fn doubt(&mut self, doubts: &[String]) {
         for doubt in doubts {
             self.progress.say(&format!("doubtful: {doubt}"));
-            self.mark(Severity::Invalid, "generator", doubt.clone());
+            self.mark(Mark::invalid("generator", doubt.clone(), &Conclusion::OF_TIME));
         }
     }
 
@@ -78,7 +78,7 @@ impl Stage {
         if let Some(found) = found.filter(|found| *found != arm.strategy) {
             let reason =
                 format!("lb replaced {} by {found} while {} was measured (see lb/lb.log)", arm.strategy, arm.label);
-            self.mark(Severity::Invalid, "strategy", reason);
+            self.mark(Mark::invalid("strategy", reason, &Conclusion::all()));
             self.in_charge.clear();
         }
         Ok(())

@@ -14,7 +14,7 @@ use super::seeds::Seeds;
 use super::stage::{Stage, client_count};
 use crate::lab::Ledger;
 use crate::load::{LEAD_NS, Stop};
-use crate::model::{CellKey, Load, Severity};
+use crate::model::{CellKey, Load, Mark};
 
 /// What setting up, ending and reporting take of the budget.
 const RESERVE: Duration = Duration::from_secs(5);
@@ -83,7 +83,7 @@ fn one(
     let closed = stage.close_ledger(ledger, &arm.label, client);
     if !left.is_empty() && flow.as_ref().is_ok_and(|flow| *flow != Flow::Interrupted) {
         let reason = format!("the load of {} ended before its time came: {}", arm.label, left.join(", "));
-        stage.mark(Severity::Warning, "faults", reason);
+        stage.mark(Mark::warning("faults", reason));
     }
     // with faults, counts are not what a strategy declares of a healthy pool
     let law = judge::law(declared, plan, arm, pool).filter(|_| plan.faults.is_empty());

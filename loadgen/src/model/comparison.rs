@@ -10,6 +10,10 @@ pub struct Comparison {
     pub baseline: String,
     /// What verdicts are about: `latency_p99`.
     pub primary: String,
+    /// The measures that have a verdict, corrected together: `latency_p50`, `latency_p90`, `latency_p99`. Empty in runs that were stored
+    /// before this was told: only the primary measure has verdicts then ([`Self::judged`]).
+    #[serde(default)]
+    pub verdict_measures: Vec<String>,
     /// Width of the zone in which a difference does not matter, relative: 0.05 is 1/1.05 to 1.05.
     pub equivalence: f64,
     /// Confidence of each interval, at least: 0.95. Of several arms some are held to more.
@@ -18,6 +22,9 @@ pub struct Comparison {
     pub blocks: u32,
     /// Why it stopped: `every interval is narrower than ±5 %`, `the budget of 240 s left no room for another round of blocks`.
     pub stopped: String,
+    /// Blocks that no latency is taken from, in any arm, because the generator was late in them.
+    #[serde(default)]
+    pub dropped: Vec<DroppedBlock>,
     /// What each arm failed to answer, the baseline's first; empty in runs that were stored before this was told.
     #[serde(default)]
     pub failures: Vec<Failures>,
@@ -27,6 +34,16 @@ pub struct Comparison {
     #[serde(default)]
     pub ribbons: Vec<Ribbon>,
     pub drift: Option<Drift>,
+}
+
+/// A block in which the generator was late, so that none of its latencies counts.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DroppedBlock {
+    pub block: u32,
+    /// The labels of the arms during whose segments it was late.
+    pub arms: Vec<String>,
+    /// `by 1.2 ms at p90, where 0.8 ms are allowed`
+    pub reason: String,
 }
 
 /// Requests of an arm that had no good answer, over all blocks.
@@ -111,6 +128,18 @@ fn yes() -> bool {
 // === impl Comparison ===
 
 impl Comparison {
+    /// The measures that have a verdict.
+    pub fn judged(&self) -> Vec<&str> {
+        match self.verdict_measures.is_empty() {
+            true => vec![self.primary.as_str()],
+            false => self.verdict_measures.iter().map(String::as_str).collect(),
+        }
+    }
+
+    pub fn is_dropped(&self, block: u32) -> bool {
+        self.dropped.iter().any(|dropped| dropped.block == block)
+    }
+
     /// What is said of an arm's measure.
     pub fn ratio(&self, arm: &str, measure: &str) -> Option<&Ratio> {
         self.ratios.iter().find(|ratio| ratio.arm == arm && ratio.measure == measure)

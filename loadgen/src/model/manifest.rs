@@ -159,6 +159,26 @@ pub struct Mark {
     pub check: String,
     /// A sentence with its numbers: `p99 of the send lag was 4.1 ms, more than 10 % of the median latency`.
     pub reason: String,
+    /// The conclusions that this check takes away; of meaning only for [`Severity::Invalid`]. Runs that were stored before this was
+    /// told lose all of them.
+    #[serde(default = "Conclusion::all")]
+    pub voids: Vec<Conclusion>,
+}
+
+/// What a run is asked. Each conclusion has a validity of its own: a failed check takes some away and leaves the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Conclusion {
+    /// Latency and service time, and verdicts on them.
+    Latency,
+    /// Good responses per second.
+    Throughput,
+    /// Requests of each backend.
+    Shares,
+    /// The times of faults, of their detection and of the recovery, and the requests that failed meanwhile.
+    Recovery,
+    /// Requests that were sent, failed or were not sent.
+    Counts,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -176,6 +196,54 @@ fn no_handicap() -> f64 {
     1.0
 }
 
+// === impl Mark ===
+
+impl Mark {
+    /// The check was made and is well.
+    pub fn passed(check: &str, reason: impl Into<String>) -> Self {
+        Self { severity: Severity::Passed, check: check.to_owned(), reason: reason.into(), voids: Vec::new() }
+    }
+
+    /// The reader must know it; every conclusion stands.
+    pub fn warning(check: &str, reason: impl Into<String>) -> Self {
+        Self { severity: Severity::Warning, ..Self::passed(check, reason) }
+    }
+
+    /// The check failed, and these conclusions fall with it.
+    pub fn invalid(check: &str, reason: impl Into<String>, voids: &[Conclusion]) -> Self {
+        Self { severity: Severity::Invalid, voids: voids.to_vec(), ..Self::passed(check, reason) }
+    }
+
+    fn takes(&self, conclusion: Conclusion) -> bool {
+        self.severity == Severity::Invalid && self.voids.contains(&conclusion)
+    }
+}
+
+// === impl Conclusion ===
+
+impl Conclusion {
+    /// Those that hang on the generator's clock: a generator that was late, or a machine that changed, takes these.
+    pub const OF_TIME: [Self; 2] = [Self::Latency, Self::Throughput];
+
+    /// A run of which nothing may be believed loses all of these.
+    pub fn all() -> Vec<Self> {
+        vec![Self::Latency, Self::Throughput, Self::Shares, Self::Recovery, Self::Counts]
+    }
+}
+
+// === impl Scenario ===
+
+impl Scenario {
+    /// The conclusion that answers the scenario's question; a run without it ends with exit code 1.
+    pub fn main_conclusion(self) -> Conclusion {
+        match self {
+            Self::A1 | Self::A2 | Self::A4 => Conclusion::Shares,
+            Self::A3 => Conclusion::Recovery,
+            Self::B | Self::Own => Conclusion::Latency,
+        }
+    }
+}
+
 // === impl Manifest ===
 
 impl Manifest {
@@ -183,16 +251,30 @@ impl Manifest {
         self.arms.iter().find(|arm| arm.label == label)
     }
 
+    /// Every conclusion stands.
     pub fn is_valid(&self) -> bool {
         self.marks.iter().all(|mark| mark.severity != Severity::Invalid)
+    }
+
+    /// Whether no check takes this conclusion away.
+    pub fn supports(&self, conclusion: Conclusion) -> bool {
+        self.why_void(conclusion).is_none()
+    }
+
+    /// The first check that takes this conclusion away.
+    pub fn why_void(&self, conclusion: Conclusion) -> Option<&Mark> {
+        self.marks.iter().find(|mark| mark.takes(conclusion))
+    }
+
+    /// Whether the scenario's main question has an answer that may be believed.
+    pub fn answers(&self) -> bool {
+        self.supports(self.scenario.main_conclusion())
     }
 
     pub fn is_partial(&self) -> bool {
         matches!(self.completeness, Completeness::Partial { .. })
     }
 }
-
-// === impl Scenario ===
 
 impl fmt::Display for Scenario {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {

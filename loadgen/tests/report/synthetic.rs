@@ -316,11 +316,8 @@ pub(crate) fn partial() -> Run {
 /// The generator was late, and counts do not agree.
 pub(crate) fn invalid() -> Run {
     let mut run = b();
-    run.manifest.marks[0] = Mark {
-        severity: Severity::Invalid,
-        check: "send_lag".into(),
-        reason: "p99 of the send lag was 4.1 ms, more than 10 % of the median latency of 16 ms".into(),
-    };
+    let reason = "p99 of the send lag was 4.1 ms, more than 10 % of the median latency of 16 ms";
+    run.manifest.marks[0] = Mark::invalid("send_lag", reason, &Conclusion::all());
     run.results.accounting[1].balancer -= 2;
     run.results.accounting[1].mismatch = Some("client 2,500, balancer 2,498".into());
     run

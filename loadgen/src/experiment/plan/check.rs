@@ -207,6 +207,7 @@ impl Text<'_> {
             equivalence: self.number(blocks.equivalence.as_ref(), "blocks.equivalence", 0.05, bounds::WIDTH)?,
             confidence: self.number(blocks.confidence.as_ref(), "blocks.confidence", 0.95, bounds::CONFIDENCE)?,
             primary: primary.to_owned(),
+            verdicts: super::verdicts(),
         })
     }
 

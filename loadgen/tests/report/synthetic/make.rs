@@ -72,7 +72,7 @@ pub(super) fn manifest(scenario: Scenario, words: &str, arms: Vec<Arm>, load: Lo
 }
 
 pub(super) fn passed(check: &str, reason: &str) -> Mark {
-    Mark { severity: Severity::Passed, check: check.into(), reason: reason.into() }
+    Mark::passed(check, reason)
 }
 
 pub(super) fn closed() -> Load {
@@ -265,6 +265,8 @@ pub(super) fn comparison(run: &Run, blocks: u32) -> Comparison {
     Comparison {
         baseline: arms[0].into(),
         primary: "latency_p99".into(),
+        verdict_measures: Vec::new(),
+        dropped: Vec::new(),
         equivalence: 0.05,
         confidence: 0.95,
         blocks,
