@@ -19,11 +19,12 @@ use rustix::io::Errno;
 use rustix::time::{ClockId, clock_gettime};
 
 use super::alarm::Alarm;
-use super::clock::{Clock, nanos, timespec};
+use super::clock::{Clock, Now, nanos, timespec};
 use super::collector::{Collector, WINDOW_NS};
 use super::connection::{Reading, Received, UnderWay};
 use super::orders::Orders;
 use super::outcome::ErrorKind;
+use super::pacing;
 use super::plan::Plan;
 use super::pool::{Pool, Token};
 use super::recorder::{Answered, Recorded, Recorder};
@@ -64,16 +65,20 @@ pub(super) struct Worker {
     next_tick_ns: u64,
     cuts_taken: usize,
     sending_ended: Option<Ended>,
+    /// What the thread had waited for a processor when it began.
+    waited_before: Option<Duration>,
     aborted: bool,
     output: Vec<u8>,
     input: Box<[u8]>,
 }
 
-/// When there was nothing more to send, and how much processor time it had taken.
+/// When there was nothing more to send, and how much processor time the thread had taken, and waited for.
 #[derive(Clone, Copy, Debug)]
 struct Ended {
     at_ns: u64,
     cpu: Duration,
+    /// Runnable, without a processor; `None` where the kernel does not tell.
+    waited: Option<Duration>,
 }
 
 /// What a thread leaves.
@@ -81,6 +86,7 @@ pub(super) struct Finished {
     pub(super) recorded: Recorded,
     /// While there was something to send.
     pub(super) cpu_s: f64,
+    pub(super) waited: Option<Duration>,
     pub(super) sending_s: f64,
     pub(super) ended_ns: u64,
     pub(super) aborted: bool,
@@ -132,6 +138,7 @@ impl Worker {
             next_tick_ns: tick_ns,
             cuts_taken: 0,
             sending_ended: None,
+            waited_before: None,
             aborted: false,
             output: Vec::new(),
             input: vec![0; INPUT_BYTES].into_boxed_slice(),
@@ -141,6 +148,7 @@ impl Worker {
 
     /// Runs to the end of the load.
     pub(super) fn run(mut self) -> Finished {
+        self.waited_before = waited();
         let mut events = Vec::with_capacity(EVENTS);
         let mut now = self.seat.clock.now();
         while !self.is_over(now) {
@@ -170,7 +178,7 @@ impl Worker {
 
     fn is_over(&mut self, now: u64) -> bool {
         if self.source.peek(now).is_none() && self.sending_ended.is_none() {
-            self.sending_ended = Some(Ended { at_ns: now, cpu: cpu_time() });
+            self.sending_ended = Some(Ended::at(now));
         }
         self.aborted || (self.sending_ended.is_some() && self.under_way == 0 && self.waiting.is_empty())
     }
@@ -207,12 +215,8 @@ impl Worker {
             let Some(due) = self.waiting.pop_front() else { break };
             self.assign(due, false, now);
         }
-        while self.source.peek(now).is_some_and(|due_ns| due_ns <= now) {
-            let Some(due) = self.source.pop(now) else { return };
-            // In a row of late ones each is later than the one before.
-            let now = self.seat.clock.now();
-            self.recorder.due(due.intended_ns, now);
-            self.assign(due, false, now);
+        while let Some(due) = pacing::take(&mut self.source, &mut self.recorder, &self.seat.clock, now) {
+            self.assign(due, false, due.begun_ns);
         }
     }
 
@@ -320,8 +324,9 @@ impl Worker {
             Received::Answer { status, backend, keep } => {
                 if let Some(request) = connection.request.take() {
                     self.under_way -= 1;
-                    let UnderWay { due: Due { intended_ns, .. }, sent_ns, bytes, .. } = request;
-                    self.recorder.answered(&Answered { intended_ns, sent_ns, done_ns, status, backend, bytes });
+                    let UnderWay { due: Due { intended_ns, begun_ns, .. }, sent_ns, bytes, .. } = request;
+                    let answered = Answered { intended_ns, begun_ns, sent_ns, done_ns, status, backend, bytes };
+                    self.recorder.answered(&answered);
                     self.ready += usize::from(self.source.is_closed());
                 }
                 if keep && !is_last {
@@ -369,10 +374,23 @@ fn is_end(flags: EventFlags) -> bool {
     flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
 }
 
-/// Of this thread, since it began.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+// === impl Ended ===
+
+impl Ended {
+    fn at(at_ns: u64) -> Self {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Self { at_ns, cpu: Duration::new(time.tv_sec as u64, time.tv_nsec as u32), waited: waited() }
+    }
+}
+
+/// How long this thread has been runnable without a processor, since it began; `None` where the kernel does not tell.
+fn waited() -> Option<Duration> {
+    waited_of(&std::fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+}
+
+/// Processor time, waiting time (both in nanoseconds) and time slices: `proc_pid_schedstat` of the kernel's `fs/proc/base.c`.
+fn waited_of(schedstat: &str) -> Option<Duration> {
+    schedstat.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Whose fault it is that there is no connection.
