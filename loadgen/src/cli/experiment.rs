@@ -198,7 +198,7 @@ fn complaints(manifest: &Manifest) -> Vec<String> {
         let void = list(&voids.iter().map(|conclusion| name(*conclusion).to_owned()).collect::<Vec<_>>());
         match voids.contains(&main) {
             true => format!("not to be believed ({check}): {void}: {reason}"),
-            false => format!("warning ({check}): {void} not to be believed, {} stands: {reason}", name(main)),
+            false => format!("warning ({check}): {void} not to be believed, which leaves {}: {reason}", name(main)),
         }
     };
     manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid).map(told).collect()
@@ -242,4 +242,37 @@ fn exit_code(failure: &Failure) -> u8 {
 fn time(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text).filter(|time| !time.is_zero() && *time <= LONGEST);
     time.ok_or_else(|| format!("{text:?} is no time: write a number and a unit, such as 30s or 4m, 1000h at most"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_check_says_what_falls_and_what_stands() {
+        let json = serde_json::json!({
+            "schema": 1, "scenario": "A4", "command": [], "loadgen": {"version": "", "commit": ""}, "lb": null,
+            "started": "", "duration_ms": 0, "budget_ms": 0, "arms": [],
+            "load": {"loop": "closed", "connections": 1, "requests": 1},
+            "backends": {"description": "", "keys": "", "target": ""}, "seeds": {},
+            "host": {
+                "name": "", "cpu": "", "cores": 2, "kernel": "", "load_before": 0.0, "load_after": null, "steal": null
+            },
+            "completeness": {"state": "complete"}, "marks": [],
+        });
+        let mut manifest: Manifest = serde_json::from_value(json).expect("a manifest");
+        manifest.marks = vec![
+            Mark::passed("accounting", "12 requests"),
+            Mark::invalid("generator", "late by 2 ms at p50", &Conclusion::OF_TIME),
+        ];
+        assert!(manifest.answers(), "a4 asks for shares");
+        let late = "latency and throughput";
+        assert_eq!(
+            complaints(&manifest),
+            [format!("warning (generator): {late} not to be believed, which leaves shares: late by 2 ms at p50")]
+        );
+        manifest.scenario = Scenario::B;
+        assert!(!manifest.answers(), "b asks for latency");
+        assert_eq!(complaints(&manifest), [format!("not to be believed (generator): {late}: late by 2 ms at p50")]);
+    }
 }

@@ -214,6 +214,9 @@ impl Course<'_> {
     /// Tells how wide the intervals of the primary measure are after so many blocks, and what the budget can still make of them.
     fn tell_precision(&self, stage: &Stage, record: &Record, blocks: u32) -> Vec<Option<Width>> {
         let [baseline, others @ ..] = self.plan.arms.as_slice() else { return Vec::new() };
+        if others.is_empty() {
+            return Vec::new();
+        }
         let dropped = self.lateness.dropped(blocks);
         let measured = Measured { record, arms: &self.plan.arms, plan: self.blocks, blocks, dropped: &dropped };
         let widths = measured.half_widths();

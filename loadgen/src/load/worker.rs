@@ -6,6 +6,7 @@
 //!
 //! Invariants: an open loop never waits for answers; each request ends in exactly one of answered, error, unsent, unfinished.
 
+mod effort;
 mod upkeep;
 
 use std::collections::VecDeque;
@@ -16,7 +17,6 @@ use std::time::Duration;
 
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::alarm::Alarm;
 use super::clock::{Clock, Now, nanos, timespec};
@@ -30,6 +30,7 @@ use super::pool::{Pool, Token};
 use super::recorder::{Answered, Recorded, Recorder};
 use super::sequence::Sequence;
 use super::source::{Due, Source};
+use effort::{Ended, waited};
 
 /// What one thread shares with the rest of its run.
 #[derive(Debug)]
@@ -70,15 +71,6 @@ pub(super) struct Worker {
     aborted: bool,
     output: Vec<u8>,
     input: Box<[u8]>,
-}
-
-/// When there was nothing more to send, and how much processor time the thread had taken, and waited for.
-#[derive(Clone, Copy, Debug)]
-struct Ended {
-    at_ns: u64,
-    cpu: Duration,
-    /// Runnable, without a processor; `None` where the kernel does not tell.
-    waited: Option<Duration>,
 }
 
 /// What a thread leaves.
@@ -372,25 +364,6 @@ impl Worker {
 /// The other side has closed, or the connection has failed.
 fn is_end(flags: EventFlags) -> bool {
     flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
-}
-
-// === impl Ended ===
-
-impl Ended {
-    fn at(at_ns: u64) -> Self {
-        let time = clock_gettime(ClockId::ThreadCPUTime);
-        Self { at_ns, cpu: Duration::new(time.tv_sec as u64, time.tv_nsec as u32), waited: waited() }
-    }
-}
-
-/// How long this thread has been runnable without a processor, since it began; `None` where the kernel does not tell.
-fn waited() -> Option<Duration> {
-    waited_of(&std::fs::read_to_string("/proc/thread-self/schedstat").ok()?)
-}
-
-/// Processor time, waiting time (both in nanoseconds) and time slices: `proc_pid_schedstat` of the kernel's `fs/proc/base.c`.
-fn waited_of(schedstat: &str) -> Option<Duration> {
-    schedstat.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
 }
 
 /// Whose fault it is that there is no connection.
