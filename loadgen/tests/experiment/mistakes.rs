@@ -96,9 +96,14 @@ fn a_strategy_that_a_running_balancer_has_not_is_refused_in_its_words() {
 fn a_machine_that_others_use_is_refused_under_strict_and_nothing_is_begun() {
     let lab = Lab::new();
     let (is_over, cores) = (AtomicBool::new(false), std::thread::available_parallelism().map_or(2, usize::from));
+    let spin = || {
+        while !is_over.load(Relaxed) {
+            std::hint::spin_loop();
+        }
+    };
     let ended = std::thread::scope(|scope| {
         // three on each core: whoever else wants one gets a quarter
-        (0..3 * cores).for_each(|_| drop(scope.spawn(|| while !is_over.load(Relaxed) {})));
+        (0..3 * cores).for_each(|_| drop(scope.spawn(spin)));
         let ended = ended(lab.command(&["a1", "--strict"]).spawn().expect("loadgen starts"));
         is_over.store(true, Relaxed);
         ended
