@@ -104,10 +104,11 @@ impl Lateness {
                     .filter(|(_, count)| **count == most)
                     .map(|(arm, _)| (*arm).to_owned())
                     .collect();
+                let is_equal = worst.len() == arms.len();
+                let worst = if is_equal { String::new() } else { format!(", most often {}", list(&worst)) };
                 let reason = format!(
-                    "{found}, most often {}. That is {gone} of {}, more than a quarter: too many to drop, so there is no verdict on \
+                    "{found}{worst}. That is {gone} of {}, more than a quarter: too many to drop, so there is no verdict on \
                      latency. Give the generator a core of its own, or ask for fewer requests (--rate, --of-capacity){first}",
-                    list(&worst),
                     plural(u64::from(blocks), "block")
                 );
                 Mark::invalid("generator", reason, &Conclusion::OF_TIME)
