@@ -25,7 +25,7 @@
 //! due, and looks at the clock between any two answers, so there is no hand-over between a thread that paces and one that sends. The
 //! schedule is absolute and a pure function of (law, seed): lateness of one request delays no other.
 //!
-//! Arrows inside: `engine` → `worker` → {`source`, `alarm`, `pool` → `connection` → `wire`, `recorder` → `collector`} → the plain data
+//! Arrows inside: `engine` → `worker` → {`pacing` → `source`, `alarm`, `pool` → `connection` → `wire`, `recorder` → `collector`} → the plain data
 //! (`plan`, `outcome`, `arrivals`, `keys`, `cost`). Invariants:
 //! - due = answered + errors + unsent + unfinished, in every segment.
 //! - Memory does not grow with the number of requests: no sample is kept, histograms are of bounded size. It grows by some 100
@@ -44,6 +44,7 @@ mod engine;
 mod keys;
 mod orders;
 mod outcome;
+mod pacing;
 mod plan;
 mod pool;
 mod recorder;
@@ -66,6 +67,7 @@ pub use outcome::{
     BackendTally, ErrorKind, Errors, Latencies, Outcome, RoughLatencies, Segment, Window, new_latencies,
 };
 pub use plan::{BadPlan, KEY_HEADER, OUTSTANDING, Plan, Request, Stop, Target};
+pub use validity::{Doubt, DoubtAbout, Punctuality};
 pub(crate) use worker::LEAD_NS;
 
 /// Reads a duration written as a number and a unit: `250us`, `1.5ms`, `2s`, `3m`, `1h`; `0` needs no unit.

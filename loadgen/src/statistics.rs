@@ -13,6 +13,7 @@ mod balance;
 mod compare;
 mod disruption;
 mod drift;
+mod drops;
 mod expectation;
 mod failures;
 mod interval;
@@ -24,16 +25,17 @@ mod stop;
 
 pub use again::agree;
 pub use balance::{chi_square_p, coefficient_of_variation, jain, max_over_mean, per_capacity};
-pub use compare::{ArmBlocks, Measure, Settings, compare};
+pub use compare::{ArmBlocks, Measure, Question, Settings, compare, compare_family, describe};
 pub use disruption::disruption;
 pub use drift::{LIMIT as DRIFT_LIMIT, drift, is_invalid};
+pub use drops::{Drops, LateSegment, dropped, judge_drops, late_of_arms};
 pub use expectation::{Law, UnknownLaw};
 pub use failures::{LIMIT as FAILURES_LIMIT, judge_failures};
 pub use interval::{Interval, Sample, typical};
 pub use order::Orders;
 pub use percentile::{TooFewSamples, percentile, ribbon};
 pub use recovery::{Calm, Recovery, recovery};
-pub use stop::{Looks, Stop, StopRule, blocks_needed, fewest_blocks, half_widths, precision, widest};
+pub use stop::{Looks, Stop, StopRule, Width, fewest_blocks, half_widths, precision};
 
 #[cfg(test)]
 mod acceptance;

@@ -13,8 +13,9 @@ use crate::experiment::plan::{ArmPlan, Plan, PlanError};
 use crate::experiment::{Experiment, ExperimentError, Finished, Place, folder_for, run};
 use crate::lab::{BalancerError, Interrupt, Missing, Programs};
 use crate::load::parse_duration;
-use crate::model::{FolderError, Scenario, Severity};
+use crate::model::{Conclusion, FolderError, Manifest, Mark, Scenario, Severity};
 use crate::report;
+use crate::report::format::list;
 use crate::run::{EXIT_INTERRUPTED, EXIT_USAGE, LONGEST};
 use crate::view::Form;
 
@@ -59,6 +60,10 @@ pub struct ExperimentArgs {
     /// The program mock-server [default: beside loadgen, then in PATH]
     #[arg(long, value_name = "FILE")]
     pub mock_server: Option<PathBuf>,
+
+    /// Do not begin where the check of the machine, a second before everything else, advises against it (exit code 1)
+    #[arg(long)]
+    pub strict: bool,
 
     /// Tell how it goes in lines, without a picture; so it is also where stderr is no terminal
     #[arg(long)]
@@ -145,7 +150,8 @@ pub(super) fn carry_out(plan: Plan, args: &ExperimentArgs) -> Result<(u8, Finish
     let out = args.out.clone().unwrap_or_else(|| folder_for(plan.scenario));
     let interrupt = Interrupt::watch()?;
     let form = Form::choose(args.quiet, args.plain);
-    let experiment = Experiment { plan, place, seed: args.seed, out, command: std::env::args().collect(), form };
+    let (command, strict) = (std::env::args().collect(), args.strict);
+    let experiment = Experiment { plan, place, seed: args.seed, out, command, form, strict };
     let finished = run(&experiment, &interrupt)?;
     Ok((conclude(&finished)?, finished))
 }
@@ -164,8 +170,8 @@ fn conclude(finished: &Finished) -> Result<u8, Failure> {
     let html = written.first().map(|path| path.display().to_string()).unwrap_or_default();
     let is_printed = out::print(&format!("{}\n\nreport: {html}", text.trim_end()));
     let manifest = &finished.run.manifest;
-    for mark in manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid) {
-        tell!("loadgen: not to be believed ({}): {}", mark.check, mark.reason);
+    for line in complaints(manifest) {
+        tell!("loadgen: {line}");
     }
     match &finished.ended {
         Some(ExperimentError::Interrupted(at)) => {
@@ -180,8 +186,32 @@ fn conclude(finished: &Finished) -> Result<u8, Failure> {
         _ if finished.mismatch().is_some() => 1,
         Some(ExperimentError::Interrupted(_)) => EXIT_INTERRUPTED,
         Some(_) => 1,
-        None => u8::from(!is_printed || !manifest.is_valid()),
+        None => u8::from(!is_printed || !manifest.answers()),
     })
+}
+
+/// What failed checks take away. Those that take the answer to the scenario's question are not to be overlooked; the others leave it.
+fn complaints(manifest: &Manifest) -> Vec<String> {
+    let main = manifest.scenario.main_conclusion();
+    let told = |mark: &Mark| {
+        let Mark { check, reason, voids, .. } = mark;
+        let void = list(&voids.iter().map(|conclusion| name(*conclusion).to_owned()).collect::<Vec<_>>());
+        match voids.contains(&main) {
+            true => format!("not to be believed ({check}): {void}: {reason}"),
+            false => format!("warning ({check}): {void} not to be believed, which leaves {}: {reason}", name(main)),
+        }
+    };
+    manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid).map(told).collect()
+}
+
+fn name(conclusion: Conclusion) -> &'static str {
+    match conclusion {
+        Conclusion::Latency => "latency",
+        Conclusion::Throughput => "throughput",
+        Conclusion::Shares => "shares",
+        Conclusion::Recovery => "recovery",
+        Conclusion::Counts => "counts",
+    }
 }
 
 fn exit_code(failure: &Failure) -> u8 {
@@ -212,4 +242,37 @@ fn exit_code(failure: &Failure) -> u8 {
 fn time(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text).filter(|time| !time.is_zero() && *time <= LONGEST);
     time.ok_or_else(|| format!("{text:?} is no time: write a number and a unit, such as 30s or 4m, 1000h at most"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_check_says_what_falls_and_what_stands() {
+        let json = serde_json::json!({
+            "schema": 1, "scenario": "A4", "command": [], "loadgen": {"version": "", "commit": ""}, "lb": null,
+            "started": "", "duration_ms": 0, "budget_ms": 0, "arms": [],
+            "load": {"loop": "closed", "connections": 1, "requests": 1},
+            "backends": {"description": "", "keys": "", "target": ""}, "seeds": {},
+            "host": {
+                "name": "", "cpu": "", "cores": 2, "kernel": "", "load_before": 0.0, "load_after": null, "steal": null
+            },
+            "completeness": {"state": "complete"}, "marks": [],
+        });
+        let mut manifest: Manifest = serde_json::from_value(json).expect("a manifest");
+        manifest.marks = vec![
+            Mark::passed("accounting", "12 requests"),
+            Mark::invalid("generator", "late by 2 ms at p50", &Conclusion::OF_TIME),
+        ];
+        assert!(manifest.answers(), "a4 asks for shares");
+        let late = "latency and throughput";
+        assert_eq!(
+            complaints(&manifest),
+            [format!("warning (generator): {late} not to be believed, which leaves shares: late by 2 ms at p50")]
+        );
+        manifest.scenario = Scenario::B;
+        assert!(!manifest.answers(), "b asks for latency");
+        assert_eq!(complaints(&manifest), [format!("not to be believed (generator): {late}: late by 2 ms at p50")]);
+    }
 }

@@ -3,13 +3,16 @@
 //! In each block every arm takes over once, in an order that is drawn. After its swap it gets the block's sequence of requests from its
 //! beginning; the wash-out of it is not counted, the segment is. So arms of a block face the same requests at the same distances, and
 //! none of them meets a queue that another left behind. All of it is one stretch of accounting.
+//!
+//! A block in which the generator was late is dropped in all arms ([`Lateness`]); others are measured in its place while the budget lasts.
 
 use std::time::{Duration, Instant};
 
 use super::arms::Declared;
 use super::calibration::{Rated, engine_plan, rated};
 use super::conductor::{Conductor, Flow};
-use super::judge;
+use super::judge::{self, Measured};
+use super::late::Lateness;
 use super::plan::{ArmPlan, BlockPlan, LoadPlan, Plan};
 use super::record::{About, Record};
 use super::run::ExperimentError;
@@ -19,14 +22,13 @@ use crate::lab::{ClientCount, Snapshot};
 use crate::load::Stop;
 use crate::model::{CellKey, Comparison, Conclusion, Load, Mark, Severity};
 use crate::report::measure_name;
-use crate::statistics::{ArmBlocks, Looks, Orders, StopRule, blocks_needed, half_widths, is_invalid, widest};
+use crate::statistics::{Looks, Orders, StopRule, Width, fewest_blocks, is_invalid, precision};
 use crate::view::{self, Precision};
 
 /// What ending and reporting take of the budget.
 const RESERVE: Duration = Duration::from_secs(5);
-/// Up to this share of an arm's segments may be in doubt. A machine hiccups, and then whoever is in charge has a bad second, which the
-/// median over blocks does not follow; what befalls more of them is no hiccup, and falls to one arm sooner than to another.
-const DOUBTED_SHARE: f64 = 0.1;
+/// What each turn takes beside its wash-out and segment: the swap, and counts before and after.
+const TURN: Duration = Duration::from_millis(150);
 const WHOLE: &str = "whole run";
 
 /// What all segments share.
@@ -36,14 +38,10 @@ struct Course<'a> {
     rated: Rated,
     pool: Vec<String>,
     declared: &'a Declared,
-    doubts: Vec<Doubt>,
+    lateness: Lateness,
     client: ClientCount,
-}
-
-/// A segment in which the generator was in doubt of itself.
-struct Doubt {
-    arm: String,
-    what: String,
+    /// When the first block began.
+    began: Instant,
 }
 
 /// One arm's place in one block.
@@ -69,29 +67,39 @@ pub(super) fn run(
     let rated = rated(stage, plan, seeds)?;
     *load = super::described::open_load(&rated, outstanding);
     let ledger = stage.open_ledger(WHOLE)?;
-    let mut course = Course { plan, blocks, rated, pool, declared, doubts: Vec::new(), client: ClientCount::default() };
-    course.tell_precision(stage, &vec![None; plan.arms.len().saturating_sub(1)]);
+    let mut course = Course {
+        plan,
+        blocks,
+        rated,
+        pool,
+        declared,
+        lateness: Lateness::default(),
+        client: ClientCount::default(),
+        began: Instant::now(),
+    };
+    course.tell_precision(stage, record, 0);
     let ended = course.go_on(stage, seeds, record);
     let closed = stage.close_ledger(ledger, WHOLE, course.client);
-    // told once, not once for each segment
-    let of = |arm: &ArmPlan| record.cells.iter().filter(|cell| cell.arm == arm.label).count();
-    let segments: Vec<(&str, usize)> = plan.arms.iter().map(|arm| (arm.label.as_str(), of(arm))).collect();
-    let (severity, finding) = generator(&course.doubts, &segments);
-    if severity != Severity::Passed {
-        stage.progress.say(&format!("doubtful: {finding}"));
-    }
-    stage.mark(Mark { severity, ..Mark::invalid("generator", finding, &Conclusion::OF_TIME) });
-
     let (completed, stopped) = match &ended {
         Ok(ended) => ended.clone(),
         Err(_) => (complete_blocks(record, plan.arms.len()), "it was interrupted".to_owned()),
     };
+    // told once, not once for each segment
+    let labels: Vec<&str> = plan.arms.iter().map(|arm| arm.label.as_str()).collect();
+    for mark in course.lateness.marks(&labels, completed.max(1)) {
+        if mark.severity != Severity::Passed {
+            stage.progress.say(&format!("doubtful: {}", mark.reason));
+        }
+        stage.mark(mark);
+    }
     // where no block is whole, what there is is all there is
     if completed > 0 {
         record.drop_blocks_after(completed);
     }
     if completed > 0 && plan.arms.len() > 1 {
-        let comparison = judge::comparison(record, &plan.arms, blocks, completed, stopped, seeds.bootstrap);
+        let dropped = course.lateness.dropped(completed);
+        let measured = Measured { record, arms: &plan.arms, plan: blocks, blocks: completed, dropped: &dropped };
+        let comparison = measured.comparison(stopped, seeds.bootstrap);
         if let Some(drift) = comparison.drift.as_ref().filter(|drift| is_invalid(drift)) {
             let reason = format!(
                 "{} of {} changed by {:+.0} % from the first block to the last: something else was going on",
@@ -105,23 +113,6 @@ pub(super) fn run(
     }
     ended?;
     closed.map(drop)
-}
-
-/// What the doubts of single segments mean for all of them. `segments`: how many each arm had.
-fn generator(doubts: &[Doubt], segments: &[(&str, usize)]) -> (Severity, String) {
-    let all: usize = segments.iter().map(|(_, count)| count).sum();
-    let [first, ..] = doubts else {
-        return (Severity::Passed, format!("it kept to its schedule in all {all} segments"));
-    };
-    let share = |&(arm, count): &(&str, usize)| {
-        doubts.iter().filter(|doubt| doubt.arm == arm).count() as f64 / count.max(1) as f64
-    };
-    let severity = match segments.iter().map(share).fold(0.0, f64::max) > DOUBTED_SHARE {
-        true => Severity::Invalid,
-        false => Severity::Warning,
-    };
-    let which = if doubts.len() == 1 { "" } else { "such as " };
-    (severity, format!("in {} of {all} segments, {which}{}", doubts.len(), first.what))
 }
 
 fn millis(time: Duration) -> u64 {
@@ -154,19 +145,14 @@ impl Course<'_> {
                 let turn = Turn { block: number, at, seed: seeds.of_block(number), next };
                 self.segment(stage, &self.plan.arms[arm], turn, record)?;
             }
-            let widths = self.half_widths(record, number);
-            self.tell_precision(stage, &widths);
+            let widths = self.tell_precision(stage, record, number);
             stage.progress.say(&format!("block {number} done"));
             // only whole squares are balanced
             if number % period > 0 {
                 continue;
             }
-            let precision = widest(&widths);
-            if let Some(precision) = precision {
-                let width = format!("widest interval of {}: ±{:.1} %", self.blocks.primary, precision * 100.0);
-                stage.progress.say(&width);
-            }
             let square_ms = millis(square_began.elapsed());
+            let precision = precision(&widths, self.family(), judge::settings(self.blocks));
             square_began = Instant::now();
             let stop = looks.look(precision, stage.now_ms() + millis(RESERVE), square_ms);
             if let Some(stopped) = rule.why(stop) {
@@ -202,9 +188,8 @@ impl Course<'_> {
         if flow? == Flow::Interrupted {
             return Err(ExperimentError::Interrupted(format!("in block {block}")));
         }
-        if !outcome.doubts.is_empty() {
-            let what = format!("block {block}, {}: {}", arm.label, outcome.doubts.join("; "));
-            self.doubts.push(Doubt { arm: arm.label.clone(), what });
+        if let Some(late) = self.lateness.note(block, &arm.label, &outcome) {
+            stage.progress.say(&format!("the generator was late, {late}: block {block} is dropped in all arms"));
         }
         stage.check_in_charge(arm)?;
         let law = judge::law(self.declared, self.plan, arm, &self.pool);
@@ -221,30 +206,62 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// How wide the intervals of the primary measure are by now, for all arms but the baseline.
-    fn half_widths(&self, record: &Record, blocks: u32) -> Vec<Option<f64>> {
-        let numbers = |arm: &ArmPlan| judge::numbers(record, &arm.label, &self.blocks.primary, blocks);
-        let [baseline, others @ ..] = self.plan.arms.as_slice() else { return Vec::new() };
-        let others: Vec<(&str, Vec<Option<f64>>)> =
-            others.iter().map(|arm| (arm.label.as_str(), numbers(arm))).collect();
-        let others: Vec<ArmBlocks<'_>> = others.iter().map(|(arm, numbers)| ArmBlocks { arm, numbers }).collect();
-        half_widths(&numbers(baseline), &others, judge::settings(self.blocks))
+    /// So many comparisons are corrected together.
+    fn family(&self) -> usize {
+        judge::family_size(self.blocks, self.plan.arms.len())
     }
 
-    fn tell_precision(&self, stage: &Stage, widths: &[Option<f64>]) {
-        let [baseline, others @ ..] = self.plan.arms.as_slice() else { return };
-        let arm = |(arm, half_width): (&ArmPlan, &Option<f64>)| view::Arm {
+    /// Tells how wide the intervals of the primary measure are after so many blocks, and what the budget can still make of them.
+    fn tell_precision(&self, stage: &Stage, record: &Record, blocks: u32) -> Vec<Option<Width>> {
+        let [baseline, others @ ..] = self.plan.arms.as_slice() else { return Vec::new() };
+        if others.is_empty() {
+            return Vec::new();
+        }
+        let dropped = self.lateness.dropped(blocks);
+        let measured = Measured { record, arms: &self.plan.arms, plan: self.blocks, blocks, dropped: &dropped };
+        let widths = measured.half_widths();
+        let possible = self.blocks_possible(stage, blocks);
+        // those to come are dropped as often as those that were
+        let usable = |possible: u32| match blocks {
+            0 => possible,
+            blocks => possible - possible * dropped.len() as u32 / blocks,
+        };
+        let arm = |(arm, width): (&ArmPlan, &Option<Width>)| view::Arm {
             label: arm.label.clone(),
-            half_width: *half_width,
+            half_width: width.map(|width| width.half),
+            expected: width.map(|width| width.expected(usable(possible) as usize)),
         };
         let precision = Precision {
             measure: format!("{} over {}", measure_name(&self.blocks.primary), baseline.label),
             target: self.blocks.half_width,
-            blocks_needed: blocks_needed(others.len(), judge::settings(self.blocks)),
-            arms: others.iter().zip(widths).map(arm).collect(),
+            blocks_needed: fewest_blocks(self.family(), self.blocks.confidence),
+            blocks_possible: possible as usize,
+            arms: others.iter().zip(&widths).map(arm).collect(),
         };
+        if blocks.is_multiple_of(Orders::period(self.plan.arms.len()) as u32) {
+            stage.progress.say(&precision.in_words());
+        }
         stage.progress.board().tell(|facts| facts.precision = Some(precision));
+        widths
     }
+
+    /// How many blocks there can be when the budget ends: whole squares, and one at least.
+    fn blocks_possible(&self, stage: &Stage, done: u32) -> u32 {
+        let arms = self.plan.arms.len() as u32;
+        let block = match done {
+            0 => (self.blocks.wash_out + self.blocks.segment + TURN) * arms,
+            done => self.began.elapsed() / done,
+        };
+        let left = self.plan.budget.saturating_sub(RESERVE).saturating_sub(stage.origin.elapsed());
+        squares(arms, done, left.as_secs_f64() / block.as_secs_f64().max(1e-3))
+    }
+}
+
+/// Blocks in whole squares, of `done` and as many as there is room for; the square that was begun is ended in any case.
+fn squares(arms: u32, done: u32, room: f64) -> u32 {
+    let period = Orders::period(arms as usize) as u32;
+    let fits = (f64::from(done) + room.max(0.0)).min(f64::from(u32::MAX / 2)) as u32 / period * period;
+    fits.max(done.max(1).div_ceil(period) * period)
 }
 
 #[cfg(test)]
@@ -252,15 +269,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_hiccup_is_a_warning_and_many_of_one_arm_make_the_run_invalid() {
-        let segments = [("a", 20), ("b", 20)];
-        let of = |arm: &str, count: usize| {
-            (0..count).map(|n| Doubt { arm: arm.into(), what: format!("block {n}") }).collect::<Vec<_>>()
-        };
-        let judge = |doubts: Vec<Doubt>| generator(&doubts, &segments).0;
-        assert_eq!(judge(of("a", 0)), Severity::Passed);
-        assert_eq!(judge(of("a", 2)), Severity::Warning);
-        assert_eq!(judge(of("a", 2).into_iter().chain(of("b", 2)).collect()), Severity::Warning);
-        assert_eq!(judge(of("b", 3)), Severity::Invalid);
+    fn a_budget_has_room_for_whole_squares_and_for_one_at_least() {
+        // b: three arms, six orders
+        assert_eq!([0.0, 5.9, 6.0, 14.3].map(|room| squares(3, 0, room)), [6, 6, 6, 12]);
+        assert_eq!(
+            [(6, 8.3), (7, 0.5), (12, 2.0), (13, 1.0)].map(|(done, room)| squares(3, done, room)),
+            [12, 12, 12, 18]
+        );
+        assert_eq!([(0, 3.0), (1, 0.0), (4, 1.9)].map(|(done, room)| squares(2, done, room)), [2, 2, 4]);
     }
 }

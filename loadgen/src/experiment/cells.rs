@@ -86,7 +86,7 @@ fn one(
     about.retries = closed.as_ref().ok().copied();
     let total = outcome.total();
     record.keep(about, &total, &outcome, &watch);
-    stage.doubt(&outcome.doubts);
+    stage.doubt(&outcome, true);
     // where lb has ended there is nobody to ask, so this is said first
     let flow = flow?;
     closed?;

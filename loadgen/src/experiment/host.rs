@@ -13,8 +13,10 @@ pub(super) struct HostWatch {
 
 /// Of `/proc/stat`, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct CpuTimes {
+pub(super) struct CpuTimes {
     all: u64,
+    /// Without anything to run, waiting for a disk included.
+    idle: u64,
     steal: u64,
 }
 
@@ -47,15 +49,9 @@ impl HostWatch {
         Self { host: host(), before: CpuTimes::now() }
     }
 
-    /// What speaks against this machine at this time, in words.
-    pub(super) fn busy(&self) -> Option<String> {
-        let Host { load_before, cores, .. } = self.host;
-        (load_before > f64::from(cores)).then(|| {
-            format!(
-                "before this run began, {load_before:.1} processes on average wanted one of the machine's {cores} cores (load average of \
-                 the last minute): something else was running, and may have gone on"
-            )
-        })
+    /// As it was before the run.
+    pub(super) fn host(&self) -> &Host {
+        &self.host
     }
 
     pub(super) fn end(mut self) -> Host {
@@ -70,7 +66,7 @@ impl HostWatch {
 // === impl CpuTimes ===
 
 impl CpuTimes {
-    fn now() -> Option<Self> {
+    pub(super) fn now() -> Option<Self> {
         Self::parse(&fs::read_to_string("/proc/stat").ok()?)
     }
 
@@ -78,7 +74,14 @@ impl CpuTimes {
     fn parse(text: &str) -> Option<Self> {
         let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
         let ticks: Vec<u64> = line.split_ascii_whitespace().take(8).filter_map(|tick| tick.parse().ok()).collect();
-        Some(Self { all: ticks.iter().sum(), steal: *ticks.get(7)? })
+        Some(Self { all: ticks.iter().sum(), idle: ticks.get(3)? + ticks.get(4)?, steal: *ticks.get(7)? })
+    }
+
+    /// The part of all cores' time that was idle since; `None` if no tick has passed.
+    pub(super) fn idle_share_since(&self, before: &Self) -> Option<f64> {
+        let all = self.all.checked_sub(before.all).filter(|all| *all > 0)?;
+        // the kernel may take back a tick that it counted as waiting
+        Some(self.idle.saturating_sub(before.idle).min(all) as f64 / all as f64)
     }
 }
 
@@ -87,10 +90,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn steal_is_the_eighth_time() {
-        let text = "cpu  10 0 20 60 0 0 0 10 5 0\ncpu0 1 2 3\n";
-        assert_eq!(CpuTimes::parse(text), Some(CpuTimes { all: 100, steal: 10 }));
+    fn idle_waiting_and_steal_have_their_places() {
+        let text = "cpu  10 0 20 50 10 0 0 10 5 0\ncpu0 1 2 3\n";
+        let times = CpuTimes::parse(text).expect("times");
+        assert_eq!(times, CpuTimes { all: 100, idle: 60, steal: 10 });
         assert_eq!(CpuTimes::parse("nothing"), None);
+        let later = CpuTimes { all: 300, idle: 110, steal: 10 };
+        assert_eq!((later.idle_share_since(&times), times.idle_share_since(&later)), (Some(0.25), None));
     }
 
     #[test]

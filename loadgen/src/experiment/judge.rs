@@ -4,22 +4,22 @@ use super::arms::Declared;
 use super::plan::{ArmPlan, BlockPlan, Plan};
 use super::record::Record;
 use crate::load::Keys;
-use crate::model::{Cell, CellKey, Comparison, Failures, Latencies, Ratio, percentile_ns};
+use crate::model::{Cell, CellKey, Comparison, DroppedBlock, Failures, Latencies, percentile_ns};
 use crate::report::ring;
 use crate::statistics::{
-    ArmBlocks, DRIFT_LIMIT, Law, Measure, Settings, compare, drift, judge_failures, max_over_mean, ribbon,
+    ArmBlocks, DRIFT_LIMIT, Law, Measure, Question, Settings, Width, compare_family, describe, drift, half_widths,
+    judge_failures, max_over_mean, ribbon,
 };
 
-/// What is compared beside the primary measure, and whether more of it is better. Errors are not among them: most blocks have none, and
-/// over none there is no ratio. They are judged by their share of all requests, before all else ([`judge_failures`]).
-const MEASURES: [(&str, bool); 6] = [
-    ("latency_p50", false),
-    ("latency_p90", false),
-    ("latency_p99", false),
-    ("service_p99", false),
-    ("rps", true),
-    ("max_over_mean", false),
-];
+/// What is told of arms beside the measures that get a verdict, where it can be. Of all of these less is better.
+///
+/// Errors are not among them: most blocks have none, and over none there is no ratio. They are judged by their share of all requests,
+/// before all else ([`judge_failures`]). Nor is throughput: a block's load is an open loop, so what is answered well is what was asked
+/// for less the failures, and a ratio of 1 would be no finding.
+const DESCRIBED: [&str; 5] = ["latency_p50", "latency_p90", "latency_p99", "service_p99", EVENNESS];
+/// The fullest server's count over the mean. It is compared only between arms that both declare what their counts should be: where a
+/// strategy declares nothing, as least_connections does, uneven counts may be what it is for.
+const EVENNESS: &str = "max_over_mean";
 const QUANTILES: [f64; 12] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999];
 
 /// What this arm's counts should be over these backends, all of the same weight. Shares that hang on options are worked out where that
@@ -36,14 +36,36 @@ pub(super) fn settings(plan: &BlockPlan) -> Settings {
     Settings { equivalence: plan.equivalence, confidence: plan.confidence }
 }
 
-/// One number of each block of an arm; `None` where it cannot be said.
-pub(super) fn numbers(record: &Record, arm: &str, measure: &str, blocks: u32) -> Vec<Option<f64>> {
-    let number = |block: u32| {
-        let cell = record.cells.iter().find(|cell| cell.arm == arm && cell.block == block)?;
-        let key = CellKey { arm: arm.to_owned(), n: cell.n, block };
-        of_cell(cell, record.latencies.get(&key)?, measure)
-    };
-    (1..=blocks).map(number).collect()
+/// Blocks that all arms ran in, and how they are to be compared.
+#[derive(Clone, Copy)]
+pub(super) struct Measured<'a> {
+    pub(super) record: &'a Record,
+    pub(super) arms: &'a [ArmPlan],
+    pub(super) plan: &'a BlockPlan,
+    pub(super) blocks: u32,
+    /// Blocks that no latency is taken from.
+    pub(super) dropped: &'a [DroppedBlock],
+}
+
+/// One measure's numbers of all arms.
+struct Numbers<'a> {
+    measure: Measure<'a>,
+    baseline: Vec<Option<f64>>,
+    others: Vec<(&'a str, Vec<Option<f64>>)>,
+}
+
+/// The measures that get a verdict: those that the plan names, and the primary one.
+pub(super) fn family(plan: &BlockPlan) -> Vec<&str> {
+    let mut family: Vec<&str> = plan.verdicts.iter().map(String::as_str).collect();
+    if !family.contains(&plan.primary.as_str()) {
+        family.push(&plan.primary);
+    }
+    family
+}
+
+/// So many comparisons are corrected together.
+pub(super) fn family_size(plan: &BlockPlan, arms: usize) -> usize {
+    family(plan).len() * arms.saturating_sub(1)
 }
 
 fn of_cell(cell: &Cell, latencies: &Latencies, measure: &str) -> Option<f64> {
@@ -53,50 +75,8 @@ fn of_cell(cell: &Cell, latencies: &Latencies, measure: &str) -> Option<f64> {
         "latency_p90" => percentile(&latencies.latency, 0.9),
         "latency_p99" => percentile(&latencies.latency, 0.99),
         "service_p99" => percentile(&latencies.service, 0.99),
-        "rps" => Some(cell.rps()),
-        "max_over_mean" => max_over_mean(&cell.loads()),
+        EVENNESS => max_over_mean(&cell.loads()),
         _ => None,
-    }
-}
-
-/// The comparison of all arms with the first, over blocks that all of them ran in.
-pub(super) fn comparison(
-    record: &Record,
-    arms: &[ArmPlan],
-    plan: &BlockPlan,
-    blocks: u32,
-    stopped: String,
-    seed: u64,
-) -> Comparison {
-    let baseline = &arms[0].label;
-    let mut ratios: Vec<Ratio> = Vec::new();
-    for (name, more_is_better) in MEASURES {
-        let of_baseline = numbers(record, baseline, name, blocks);
-        let others: Vec<(&str, Vec<Option<f64>>)> =
-            arms[1..].iter().map(|arm| (arm.label.as_str(), numbers(record, &arm.label, name, blocks))).collect();
-        let others: Vec<ArmBlocks<'_>> = others.iter().map(|(arm, numbers)| ArmBlocks { arm, numbers }).collect();
-        ratios.extend(compare(Measure { name, more_is_better }, &of_baseline, &others, settings(plan)));
-    }
-    let mut failures: Vec<Failures> = arms.iter().map(|arm| failures(record, &arm.label, blocks)).collect();
-    judge_failures(&mut failures, &mut ratios);
-    let histograms = |arm: &ArmPlan| {
-        let of_arm = record.latencies.iter().filter(|(key, _)| key.arm == arm.label && key.block <= blocks);
-        of_arm.map(|(_, latencies)| &latencies.latency).collect::<Vec<_>>()
-    };
-    let ribbons = arms.iter().filter_map(|arm| ribbon(&arm.label, &histograms(arm), &QUANTILES, plan.confidence, seed));
-    Comparison {
-        baseline: baseline.clone(),
-        primary: plan.primary.clone(),
-        verdict_measures: Vec::new(),
-        equivalence: plan.equivalence,
-        confidence: plan.confidence,
-        blocks,
-        stopped,
-        dropped: Vec::new(),
-        failures,
-        ratios,
-        ribbons: ribbons.collect(),
-        drift: drift(&numbers(record, baseline, &plan.primary, blocks), DRIFT_LIMIT),
     }
 }
 
@@ -106,6 +86,99 @@ fn failures(record: &Record, arm: &str, blocks: u32) -> Failures {
     let (failed, unsent) = (cells().map(|cell| cell.errors).sum(), cells().map(|cell| cell.unsent).sum());
     let due = cells().map(|cell| cell.requests).sum::<u64>() + unsent;
     Failures { arm: arm.to_owned(), due, failed, unsent, is_comparable: true }
+}
+
+// === impl Measured ===
+
+impl<'a> Measured<'a> {
+    /// The comparison of all arms with the first.
+    pub(super) fn comparison(&self, stopped: String, seed: u64) -> Comparison {
+        let Self { record, arms, plan, blocks, .. } = *self;
+        let family = family(plan);
+        let judged: Vec<Numbers<'_>> = family.iter().map(|measure| self.of_all(measure)).collect();
+        let labelled: Vec<Vec<ArmBlocks<'_>>> = judged.iter().map(Numbers::arms).collect();
+        let questions: Vec<Question<'_>> =
+            judged.iter().zip(&labelled).map(|(numbers, arms)| numbers.question(arms)).collect();
+        let mut ratios = compare_family(&questions, settings(plan));
+        for measure in DESCRIBED.into_iter().filter(|measure| !family.contains(measure)) {
+            let numbers = self.of_all(measure);
+            ratios.extend(describe(&numbers.question(&numbers.arms()), settings(plan)));
+        }
+        let mut failures: Vec<Failures> = arms.iter().map(|arm| failures(record, &arm.label, blocks)).collect();
+        judge_failures(&mut failures, &mut ratios);
+        let ribbons =
+            arms.iter().filter_map(|arm| ribbon(&arm.label, &self.histograms(arm), &QUANTILES, plan.confidence, seed));
+        Comparison {
+            baseline: arms[0].label.clone(),
+            primary: plan.primary.clone(),
+            verdict_measures: family.iter().map(|measure| (*measure).to_owned()).collect(),
+            equivalence: plan.equivalence,
+            confidence: plan.confidence,
+            blocks,
+            stopped,
+            dropped: self.dropped.to_vec(),
+            failures,
+            ratios,
+            ribbons: ribbons.collect(),
+            drift: drift(&self.numbers(&arms[0].label, &plan.primary), DRIFT_LIMIT),
+        }
+    }
+
+    /// How wide the intervals of the primary measure are, for all arms but the baseline.
+    pub(super) fn half_widths(&self) -> Vec<Option<Width>> {
+        let numbers = self.of_all(&self.plan.primary);
+        half_widths(&numbers.baseline, &numbers.arms(), family_size(self.plan, self.arms.len()), settings(self.plan))
+    }
+
+    /// One number of each block of an arm, `None` where it cannot be said. A dropped block has none, unless the measure is a count.
+    fn numbers(&self, arm: &str, measure: &str) -> Vec<Option<f64>> {
+        let number = |block: u32| {
+            let cell = self.record.cells.iter().find(|cell| cell.arm == arm && cell.block == block)?;
+            let key = CellKey { arm: arm.to_owned(), n: cell.n, block };
+            of_cell(cell, self.record.latencies.get(&key)?, measure)
+        };
+        let counts = |block: &u32| measure == EVENNESS || !self.is_dropped(*block);
+        (1..=self.blocks).filter(counts).map(number).collect()
+    }
+
+    fn of_all(&self, measure: &'a str) -> Numbers<'a> {
+        let [baseline, others @ ..] = self.arms else { unreachable!("a plan has an arm") };
+        let is_compared = |arm: &&ArmPlan| measure != EVENNESS || (self.has_law(baseline) && self.has_law(arm));
+        let of = |arm: &'a ArmPlan| (arm.label.as_str(), self.numbers(&arm.label, measure));
+        Numbers {
+            measure: Measure { name: measure, more_is_better: false },
+            baseline: self.numbers(&baseline.label, measure),
+            others: others.iter().filter(is_compared).map(of).collect(),
+        }
+    }
+
+    /// It declares what its counts should be, and that could be worked out.
+    fn has_law(&self, arm: &ArmPlan) -> bool {
+        let mut cells = self.record.cells.iter().filter(|cell| cell.arm == arm.label && cell.block <= self.blocks);
+        cells.all(|cell| cell.backends.iter().all(|backend| backend.expected.is_some()))
+    }
+
+    fn histograms(&self, arm: &ArmPlan) -> Vec<&'a hdrhistogram::Histogram<u64>> {
+        let counts = |key: &CellKey| key.arm == arm.label && key.block <= self.blocks && !self.is_dropped(key.block);
+        let of_arm = self.record.latencies.iter().filter(|(key, _)| counts(key));
+        of_arm.map(|(_, latencies)| &latencies.latency).collect()
+    }
+
+    fn is_dropped(&self, block: u32) -> bool {
+        self.dropped.iter().any(|dropped| dropped.block == block)
+    }
+}
+
+// === impl Numbers ===
+
+impl Numbers<'_> {
+    fn arms(&self) -> Vec<ArmBlocks<'_>> {
+        self.others.iter().map(|(arm, numbers)| ArmBlocks { arm, numbers }).collect()
+    }
+
+    fn question<'b>(&'b self, arms: &'b [ArmBlocks<'b>]) -> Question<'b> {
+        Question { measure: self.measure, baseline: &self.baseline, arms }
+    }
 }
 
 #[cfg(test)]
@@ -137,8 +210,13 @@ mod tests {
     }
 
     fn of(record: &Record, labels: &[&str], blocks: u32) -> Comparison {
-        let plan = plan(labels);
-        comparison(record, &plan.arms, &plan.blocks.expect("blocks"), blocks, "it was enough".into(), 1)
+        without(record, labels, blocks, &[])
+    }
+
+    fn without(record: &Record, labels: &[&str], blocks: u32, dropped: &[DroppedBlock]) -> Comparison {
+        let Plan { arms, blocks: plan, .. } = plan(labels);
+        let plan = plan.expect("blocks");
+        Measured { record, arms: &arms, plan: &plan, blocks, dropped }.comparison("it was enough".into(), 1)
     }
 
     #[test]
@@ -169,6 +247,72 @@ mod tests {
         record.latencies.insert(key, few);
         let comparison = of(&record, &["base", "arm"], 8);
         assert_eq!(comparison.ratio("arm", "latency_p90").expect("said").left_out, 1);
-        assert_eq!(comparison.ratio("arm", "rps").expect("said").left_out, 0);
+    }
+
+    #[test]
+    fn a_dropped_block_has_no_latency_in_any_arm_and_keeps_its_counts() {
+        let mut record = Record::default();
+        measured(&mut record, "base", 9, 3, 30);
+        measured(&mut record, "arm", 9, 3, 10);
+        // the arm's second block is a hundred times as slow, and said to be the generator's own
+        let key = record.cells[10].key();
+        let mut late = Latencies::new();
+        (0..1000).for_each(|_| late.record(1_000_000_000, 1_000_000_000));
+        record.latencies.insert(key, late);
+        let dropped = [DroppedBlock { block: 2, arms: vec!["arm".into()], reason: "by 1 s at p50".into() }];
+        let comparison = without(&record, &["base", "arm"], 9, &dropped);
+        let ratio = comparison.ratio("arm", "latency_p90").expect("said");
+        assert_eq!((ratio.left_out, ratio.verdict), (0, Verdict::Better), "{ratio:?}");
+        assert!(ratio.high < 0.4, "nothing of the late block is in it: {ratio:?}");
+        let slowest = comparison.ribbons.iter().flat_map(|ribbon| &ribbon.points).map(|point| point.value_ns);
+        assert!(slowest.fold(0.0, f64::max) < 1e8, "nor in the curves");
+        assert_eq!((comparison.blocks, comparison.dropped.as_slice()), (9, &dropped[..]));
+        let failures = comparison.failures_of("arm").expect("counted");
+        assert_eq!((failures.due, failures.failed), (9_000, 27), "failures are counts");
+    }
+
+    #[test]
+    fn verdicts_are_of_the_plans_measures_and_all_else_is_described() {
+        let mut record = Record::default();
+        measured(&mut record, "base", 12, 0, 30);
+        measured(&mut record, "arm", 12, 0, 10);
+        let comparison = of(&record, &["base", "arm"], 12);
+        assert_eq!(comparison.verdict_measures, ["latency_p50", "latency_p90", "latency_p99"]);
+        for measure in comparison.judged() {
+            let ratio = comparison.ratio("arm", measure).expect("said");
+            assert_eq!((ratio.verdict, ratio.p.is_some()), (Verdict::Better, true), "{ratio:?}");
+        }
+        let service = comparison.ratio("arm", "service_p99").expect("said");
+        assert_eq!((service.verdict, service.p), (Verdict::Undecided, None), "{service:?}");
+        assert!(comparison.ratio("arm", "rps").is_none(), "an open loop has the rate that was asked for");
+    }
+
+    #[test]
+    fn counts_are_compared_only_where_both_arms_declare_them() {
+        let mut record = Record::default();
+        for (arm, declares) in [("base", true), ("ring", true), ("least", false)] {
+            measured(&mut record, arm, 8, 0, 10);
+            let band = crate::model::Band { expected: 500.0, low: 450.0, high: 550.0 };
+            for cell in record.cells.iter_mut().filter(|cell| cell.arm == arm) {
+                let backend = |id: &str, requests| crate::model::BackendCount {
+                    id: id.into(),
+                    requests,
+                    errors: 0,
+                    expected: declares.then_some(band),
+                };
+                cell.backends = vec![backend("1", 500 + u64::from(cell.block)), backend("2", 500)];
+            }
+        }
+        let comparison = of(&record, &["base", "ring", "least"], 8);
+        assert!(comparison.ratio("ring", EVENNESS).is_some_and(|ratio| ratio.p.is_none()), "described");
+        assert!(comparison.ratio("least", EVENNESS).is_none(), "least_connections declares nothing");
+    }
+
+    #[test]
+    fn a_primary_measure_that_no_verdict_was_asked_of_gets_one() {
+        let plan = plan(&["a", "b", "c"]).blocks.expect("blocks");
+        assert_eq!(family_size(&plan, 3), 6);
+        let plan = BlockPlan { primary: "service_p99".into(), ..plan };
+        assert_eq!((family(&plan)[3], family_size(&plan, 3)), ("service_p99", 8));
     }
 }

@@ -11,7 +11,7 @@ use super::plan::{LoadPlan, Plan};
 use super::record::Record;
 use super::seeds::Seeds;
 use super::stage::{self, Stage};
-use super::{blocks, cells, described, timeline};
+use super::{blocks, cells, described, preflight, timeline};
 use crate::lab::{self, Balancer, BalancerError, Interrupt, Programs, Recorder, Scrape};
 use crate::load;
 use crate::model::{
@@ -33,6 +33,8 @@ pub struct Experiment {
     pub command: Vec<String>,
     /// How it is told how it goes.
     pub form: Form,
+    /// Do not begin where the check of the machine advises against it.
+    pub strict: bool,
 }
 
 /// Which balancer.
@@ -93,6 +95,8 @@ pub enum ExperimentError {
     NoProcess(String),
     #[error("cannot kill process {pid}: {reason}")]
     Kill { pid: u32, reason: String },
+    #[error("not begun, because of --strict: {0}")]
+    Untrusted(String),
     #[error("{0} holds a run already: choose another folder with --out")]
     Taken(PathBuf),
 }
@@ -115,13 +119,17 @@ impl From<load::CalibrationError> for ExperimentError {
 /// Runs it and writes what came of it. An error means that there is nothing to write; whatever ends a run later is in
 /// [`Finished::ended`].
 pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, ExperimentError> {
-    let Experiment { plan, place, seed, out, command, form } = experiment;
+    let Experiment { plan, place, seed, out, command, form, strict } = experiment;
     let folder = Folder::new(out);
     if folder.file("run.json").exists() {
         return Err(ExperimentError::Taken(out.clone()));
     }
     let (origin, started) = (Instant::now(), jiff::Timestamp::now());
     let (host, seeds) = (HostWatch::begin(), Seeds::new(*seed));
+    let machine = preflight::judge(&preflight::look(host.host(), interrupt), plan);
+    if *strict && preflight::advises_against(&machine) {
+        return Err(ExperimentError::Untrusted(machine.reason));
+    }
     // a run that never began leaves no folder; what lb said is in the error
     let was_there = out.exists();
     let leave_nothing = || {
@@ -160,9 +168,8 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         in_charge,
         balancer,
     };
-    if let Some(busy) = host.busy() {
-        stage.mark(Mark::warning("host", busy));
-    }
+    stage.progress.say(&machine.reason);
+    stage.mark(machine);
     stage.progress.say(&format!("lb {} serves {}, seed {}", status.version, stage.balancer.target, seeds.run));
     let recorder = Recorder::start(&stage.balancer.admin, out);
     let (mut record, mut disruptions, mut compared) = (Record::default(), Vec::new(), None);
@@ -276,7 +283,9 @@ fn mark_generator(stage: &mut Stage, plan: &Plan) {
     if stage.marks.iter().all(|mark| mark.check != "generator") {
         let reason = match plan.load {
             LoadPlan::Open { .. } => "requests went out when they were due",
-            LoadPlan::Closed { .. } => "its sending threads had processor time to spare",
+            LoadPlan::Closed { .. } => {
+                "its sending threads had processor time to spare; lateness is not judged: a closed loop has no schedule"
+            }
         };
         stage.mark(Mark::passed("generator", reason));
     }

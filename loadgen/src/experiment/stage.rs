@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::run::ExperimentError;
 use crate::lab::{BackendState, Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
-use crate::load::Segment;
+use crate::load::{DoubtAbout, Outcome, Segment};
 use crate::model::{Conclusion, Event, EventKind, Folder, Mark};
 use crate::view::{Board, Form, Member, View};
 
@@ -50,11 +50,14 @@ impl Stage {
         self.marks.push(mark);
     }
 
-    /// What the load engine holds against its own numbers.
-    pub(super) fn doubt(&mut self, doubts: &[String]) {
-        for doubt in doubts {
+    /// What the load engine holds against its own numbers, and what it cannot say of itself though it should.
+    pub(super) fn doubt(&mut self, outcome: &Outcome, is_closed_loop: bool) {
+        for doubt in &outcome.doubts {
             self.progress.say(&format!("doubtful: {doubt}"));
-            self.mark(Mark::invalid("generator", doubt.clone(), &Conclusion::OF_TIME));
+            self.mark(Mark::invalid("generator", doubt.reason.clone(), voids(doubt.about, is_closed_loop)));
+        }
+        if let (Some(why), false) = (outcome.punctuality.why_not_judged(), is_closed_loop) {
+            self.mark(Mark::warning("generator", format!("whether it was on time is not judged: {why}")));
         }
     }
 
@@ -181,6 +184,17 @@ impl Stage {
     }
 }
 
+/// The conclusions that such a doubt takes away.
+fn voids(about: DoubtAbout, is_closed_loop: bool) -> &'static [Conclusion] {
+    match about {
+        DoubtAbout::Lateness => &Conclusion::OF_TIME,
+        // in an open loop as much was asked for as was to be
+        DoubtAbout::OwnCpu if !is_closed_loop => &[Conclusion::Latency],
+        DoubtAbout::OwnCpu => &Conclusion::OF_TIME,
+        DoubtAbout::Local => &[Conclusion::Counts, Conclusion::Latency, Conclusion::Throughput],
+    }
+}
+
 /// Begins to show how a run goes; `in_charge`: the arm, by label.
 pub(super) fn view(plan: &Plan, form: Form, origin: Instant, in_charge: &str) -> View {
     let board = Board::new(plan.title_in_words(), origin);
@@ -202,4 +216,22 @@ pub(super) fn client_count<'a>(segments: impl Iterator<Item = &'a Segment>) -> C
     }
     count.uncertain = count.uncertain.min(count.sent);
     count
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_doubt_of_the_generator_takes_shares_or_a_recovery() {
+        for about in [DoubtAbout::Lateness, DoubtAbout::OwnCpu, DoubtAbout::Local] {
+            for is_closed_loop in [false, true] {
+                let voids = voids(about, is_closed_loop);
+                assert!(voids.contains(&Conclusion::Latency), "{about:?}");
+                assert!(!voids.contains(&Conclusion::Shares) && !voids.contains(&Conclusion::Recovery), "{about:?}");
+            }
+        }
+        assert!(!voids(DoubtAbout::OwnCpu, false).contains(&Conclusion::Throughput));
+        assert!(voids(DoubtAbout::Local, true).contains(&Conclusion::Counts));
+    }
 }

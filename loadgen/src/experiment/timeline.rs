@@ -96,7 +96,7 @@ fn one(
         began_ms,
     };
     record.keep(about, &outcome.total(), &outcome, &watch);
-    stage.doubt(&outcome.doubts);
+    stage.doubt(&outcome, false);
     // where lb has ended there is nobody to ask, so this is said first
     let flow = flow?;
     put_right?;

@@ -85,6 +85,7 @@ impl Slots {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::load::clock::Now;
     use crate::load::{Arrivals, Schedule};
 
     /// Goes through a schedule as a sending thread does: woken for each request and again for its answer. Tells how many moments

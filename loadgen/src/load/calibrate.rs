@@ -221,7 +221,7 @@ pub fn calibrate(
             p99: Duration::from_nanos(total.latency.value_at_quantile(0.99)),
             failure_share: total.failure_share(),
             verdict,
-            doubts: outcome.doubts,
+            doubts: outcome.doubts.iter().map(ToString::to_string).collect(),
         });
     }
     match search.found() {

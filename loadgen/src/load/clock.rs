@@ -1,8 +1,15 @@
 //! Time as nanoseconds from the start of a run: one number to compare, store and subtract.
+//!
+//! What paces and what notes lateness asks for the time through [`Now`], so that tests run it on a clock of their own.
 
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
+
+/// Tells the time, in nanoseconds from the start of the run.
+pub(super) trait Now {
+    fn now(&self) -> u64;
+}
 
 /// The clock that all threads of a run share.
 #[derive(Clone, Copy, Debug)]
@@ -26,10 +33,6 @@ impl Clock {
         closest.expect("eight were read").1
     }
 
-    pub(super) fn now(&self) -> u64 {
-        monotonic_ns() - self.origin_ns
-    }
-
     /// 0 for what was before the start.
     pub(super) fn at(&self, instant: Instant) -> u64 {
         nanos(instant.saturating_duration_since(self.origin))
@@ -38,6 +41,12 @@ impl Clock {
     /// A moment as the kernel tells it.
     pub(super) fn timespec(&self, ns: u64) -> Timespec {
         timespec(self.origin_ns.saturating_add(ns))
+    }
+}
+
+impl Now for Clock {
+    fn now(&self) -> u64 {
+        monotonic_ns() - self.origin_ns
     }
 }
 

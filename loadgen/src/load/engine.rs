@@ -5,7 +5,7 @@ use std::io;
 use std::os::fd::OwnedFd;
 use std::sync::Arc;
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use rustix::event::{EventfdFlags, eventfd};
 use thiserror::Error;
@@ -17,7 +17,7 @@ use super::orders::Orders;
 use super::outcome::{Outcome, Segment, Window};
 use super::plan::{BadPlan, Plan, check_arrivals};
 use super::source::CutAt;
-use super::validity::doubts;
+use super::validity::{Effort, Punctuality, doubts, punctuality};
 use super::worker::{Finished, Seat, Worker};
 
 /// A load that runs. Dropped, it is aborted.
@@ -136,6 +136,7 @@ fn outcome(handle: &Handle, finished: Vec<Finished>) -> Outcome {
     let (windows, backends) = handle.collector.take();
     let wall_ns = finished.iter().map(|one| one.ended_ns).max().unwrap_or(0);
     let sending_s = finished.iter().map(|one| one.sending_s).fold(0.0, f64::max);
+    let waited: Option<Duration> = finished.iter().map(|one| one.waited).sum();
     let cpu_s: Vec<f64> = finished.iter().map(|one| one.cpu_s).collect();
     let aborted = finished.iter().any(|one| one.aborted);
     let mut segments: Vec<Segment> = Vec::new();
@@ -151,11 +152,25 @@ fn outcome(handle: &Handle, finished: Vec<Finished>) -> Outcome {
             first_errors.entry(kind).or_insert(message);
         }
     }
+    let begun = segments.iter().map(|segment| segment.due).sum();
     let warm_up = (!handle.plan.warm_up.is_zero()).then(|| segments.remove(0));
     let wall_s = wall_ns as f64 / 1e9;
-    let mut outcome =
-        Outcome { warm_up, segments, windows, backends, cpu_s, wall_s, aborted, doubts: Vec::new(), first_errors };
-    outcome.doubts = doubts(&outcome.total(), &outcome.cpu_s, sending_s, handle.plan.arrivals.is_closed());
+    let mut outcome = Outcome {
+        warm_up,
+        segments,
+        windows,
+        backends,
+        cpu_s,
+        wall_s,
+        aborted,
+        punctuality: Punctuality::OnTime,
+        doubts: Vec::new(),
+        first_errors,
+    };
+    let (total, is_closed_loop) = (outcome.total(), handle.plan.arrivals.is_closed());
+    let effort = Effort { cpu_s: &outcome.cpu_s, sending_s, waited, requests: begun };
+    outcome.punctuality = punctuality(&total, &effort, is_closed_loop);
+    outcome.doubts = doubts(&total, &effort, &outcome.punctuality, is_closed_loop);
     outcome
 }
 

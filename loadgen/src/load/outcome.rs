@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use hdrhistogram::{Counter, Histogram};
 use serde::{Deserialize, Serialize};
 
+use super::validity::{Doubt, Punctuality};
+
 /// Times in nanoseconds, to three digits.
 pub type Latencies = Histogram<u64>;
 /// Times in nanoseconds, to two digits: for what is drawn, not concluded from. Takes 16 KiB at most.
@@ -27,8 +29,10 @@ pub struct Outcome {
     pub wall_s: f64,
     /// Stopped by [`super::Handle::abort`]: what is here is a part of what was wanted.
     pub aborted: bool,
-    /// Why the numbers say more about the load generator than about the server, in words. Empty: nothing speaks against them.
-    pub doubts: Vec<String>,
+    /// Whether requests were sent, and answers read, when they should have been.
+    pub punctuality: Punctuality,
+    /// Why the numbers say more about the load generator than about the server. Empty: nothing speaks against them.
+    pub doubts: Vec<Doubt>,
     /// The first message of each kind of error.
     pub first_errors: BTreeMap<ErrorKind, String>,
 }
@@ -44,6 +48,9 @@ pub struct Segment {
     pub latency: Latencies,
     /// From sending to the last byte, of the same answers. In a closed loop the same as `latency`.
     pub service: Latencies,
+    /// What `latency` would be without the generator's own lateness: from the moment at which it set about sending to the last byte, of
+    /// the same answers. Empty in a closed loop.
+    pub prompt: Latencies,
     /// Latencies of answers with a status from 400 on: an error is often quicker than an answer, and must not look like one.
     pub failed: Latencies,
     /// By how much the generator itself was late: from the intended moment to that at which it set about sending. Empty in a
@@ -170,6 +177,7 @@ impl Segment {
             to_ns: from_ns,
             latency: new_latencies(),
             service: new_latencies(),
+            prompt: new_latencies(),
             failed: new_latencies(),
             lag: new_latencies(),
             due: 0,
@@ -219,12 +227,18 @@ impl Segment {
 
     /// Takes in another part of the same load.
     pub fn add(&mut self, other: &Segment) {
-        let Self { from_ns, to_ns, latency, service, failed, lag, due, sent, answered, statuses, errors, .. } = self;
+        let Self {
+            from_ns, to_ns, latency, service, prompt, failed, lag, due, sent, answered, statuses, errors, ..
+        } = self;
         *from_ns = (*from_ns).min(other.from_ns);
         *to_ns = (*to_ns).max(other.to_ns);
-        for (mine, other) in
-            [(latency, &other.latency), (service, &other.service), (failed, &other.failed), (lag, &other.lag)]
-        {
+        for (mine, other) in [
+            (latency, &other.latency),
+            (service, &other.service),
+            (prompt, &other.prompt),
+            (failed, &other.failed),
+            (lag, &other.lag),
+        ] {
             mine.add(other).expect("a histogram that grows takes any other");
         }
         *due += other.due;

@@ -41,6 +41,7 @@ pub(super) struct Names {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answered {
     pub(super) intended_ns: u64,
+    pub(super) begun_ns: u64,
     pub(super) sent_ns: u64,
     pub(super) done_ns: u64,
     pub(super) status: u16,
@@ -158,6 +159,9 @@ impl Recorder {
         } else {
             note(&mut counts.latency, latency);
             note(&mut counts.service, service);
+            if !is_closed_loop {
+                note(&mut counts.prompt, answer.done_ns.saturating_sub(answer.begun_ns));
+            }
         }
         self.windows.answered(answer.intended_ns, latency, answer.status, answer.backend);
     }
@@ -258,7 +262,15 @@ mod tests {
     use super::*;
 
     fn answer(intended_ns: u64, done_ns: u64, status: u16, backend: Option<u16>) -> Answered {
-        Answered { intended_ns, sent_ns: intended_ns + 10_000, done_ns, status, backend, bytes: 100 }
+        Answered {
+            intended_ns,
+            begun_ns: intended_ns,
+            sent_ns: intended_ns + 10_000,
+            done_ns,
+            status,
+            backend,
+            bytes: 100,
+        }
     }
 
     #[test]

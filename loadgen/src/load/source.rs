@@ -16,6 +16,8 @@ pub(super) struct Due {
     pub(super) index: u64,
     pub(super) seed: u64,
     pub(super) intended_ns: u64,
+    /// When the sending thread set about it: later than intended by the generator's own lateness, which [`super::pacing`] notes.
+    pub(super) begun_ns: u64,
 }
 
 /// A cut as the threads see it.
@@ -106,7 +108,7 @@ impl Source {
         if self.arrivals.is_closed() {
             let index = self.next_index;
             self.next_index += self.threads;
-            return Some(Due { index, seed: self.seed, intended_ns: now_ns });
+            return Some(Due { index, seed: self.seed, intended_ns: now_ns, begun_ns: now_ns });
         }
         self.last = self.ahead.pop_front();
         self.look_ahead();
@@ -177,7 +179,7 @@ impl Source {
             let index = self.next_index;
             self.next_index += 1;
             if index % self.threads == self.thread {
-                self.ahead.push_back(Due { index, seed: self.seed, intended_ns });
+                self.ahead.push_back(Due { index, seed: self.seed, intended_ns, begun_ns: intended_ns });
             }
         }
     }

@@ -1,88 +1,319 @@
 //! Whether the numbers are the server's or the generator's own: the self-check, and its reasons in words.
+//!
+//! A generator that is late makes latencies longer, so it is asked by how much: each number that a run may tell (the mean, p50, p90 and
+//! p99, as far as there are samples for them) is held against what it would be with the lateness of each request taken out
+//! ([`Segment::prompt`]). That needs no minimum of requests, because it is about these requests and no others. Whether a generator that
+//! was on time in a few requests is on time is another question, and below [`enough`] of them it is not answered.
+//!
+//! Responses that were read late cannot be told from slow ones. But the kernel tells how long a thread waited for a processor; at low
+//! rates each such wait delays one event, so their mean for each request is held to the bound of the mean. At high rates a wait delays
+//! requests that are due meanwhile too, and the first check sees it.
 
-use super::outcome::{ErrorKind, Segment};
+use std::fmt;
+use std::time::Duration;
 
-/// The generator may be late by this part of the median service time.
+use super::outcome::{ErrorKind, Latencies, Segment};
+use crate::model::samples_needed;
+
+/// Whether requests were sent, and responses read, when they should have been.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Punctuality {
+    /// No number that the run may tell was moved by more than is allowed.
+    OnTime,
+    /// By how much, and what is allowed: `by 1.2 ms at p90, where 0.8 ms are allowed`.
+    Late(String),
+    /// Nothing can be said, and why.
+    NotJudged(String),
+}
+
+/// What speaks against a run's numbers.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Doubt {
+    pub about: DoubtAbout,
+    /// With its numbers, and what to do.
+    pub reason: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DoubtAbout {
+    /// The generator was late.
+    Lateness,
+    /// A sending thread had no processor time left.
+    OwnCpu,
+    /// This machine had no port or file descriptor left.
+    Local,
+}
+
+/// What sending took.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Effort<'a> {
+    /// Of each thread.
+    pub(super) cpu_s: &'a [f64],
+    pub(super) sending_s: f64,
+    /// By all threads, runnable without a processor; `None` where the kernel does not tell.
+    pub(super) waited: Option<Duration>,
+    /// That were begun meanwhile, the warm-up's too.
+    pub(super) requests: u64,
+}
+
+/// Lateness may make up a number by this part of the rest.
 const LAG_SHARE: f64 = 0.10;
 /// Lateness up to this is never held against a run: a process that the kernel has to wake for each request, and that does not burn
 /// a core, is late by 50 to 150 µs at the 99th percentile on ordinary virtual machines. It is in the latency, so it cannot hide.
-const LAG_FLOOR_NS: u64 = 200_000;
+const LAG_FLOOR_NS: f64 = 200_000.0;
+/// The percentiles that are judged, where there are samples for them.
+const JUDGED: [(&str, f64); 3] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)];
+/// A generator counts as on time if it is certain, to this, …
+const CONFIDENCE: f64 = 0.95;
+/// … that fewer than this share of its requests are late.
+const LATE_SHARE: f64 = 0.01;
 /// A thread that is this busy sends late, or too little, for want of processor time.
 const CPU_SHARE: f64 = 0.90;
-/// Fewer requests than this say nothing about a 99th percentile.
-const ENOUGH: u64 = 1_000;
+/// Starting up is most of what a thread does in less time, …
+const CPU_SHORTEST_S: f64 = 0.1;
+/// … unless it has sent so many requests meanwhile.
+const CPU_REQUESTS: u64 = 1_000;
 
-/// What speaks against a run's numbers. `total`: all measured segments; `cpu_s`: of each thread.
-pub(super) fn doubts(total: &Segment, cpu_s: &[f64], wall_s: f64, is_closed_loop: bool) -> Vec<String> {
-    let mut doubts = Vec::new();
-    let ms = |ns: u64| ns as f64 / 1e6;
-    let allowed = LAG_FLOOR_NS.max((total.service.value_at_quantile(0.5) as f64 * LAG_SHARE) as u64);
-    let lag = total.lag.value_at_quantile(0.99);
-    if total.lag.len() >= ENOUGH && lag > allowed {
-        doubts.push(format!(
-            "requests were sent late: by {:.3} ms at the 99th percentile, where {:.3} ms are allowed (a tenth of the median \
-             service time, at least {:.1} ms). Give the load generator a core of its own, or ask for fewer requests",
-            ms(lag),
-            ms(allowed),
-            ms(LAG_FLOOR_NS)
-        ));
+/// A number that lateness has moved.
+#[derive(Clone, Copy, Debug)]
+struct Moved {
+    at: &'static str,
+    by_ns: f64,
+    allowed_ns: f64,
+}
+
+/// The fewest requests of which none was late that exclude a share of [`LATE_SHARE`]: where n of n are on time, the exact (Clopper and
+/// Pearson's) upper bound of the share of late ones is 1 − (1 − confidence)^(1/n).
+fn enough() -> u64 {
+    ((1.0 - CONFIDENCE).ln() / (1.0 - LATE_SHARE).ln()).ceil() as u64
+}
+
+/// `total`: all measured segments.
+pub(super) fn punctuality(total: &Segment, effort: &Effort<'_>, is_closed_loop: bool) -> Punctuality {
+    if is_closed_loop {
+        return Punctuality::NotJudged("a closed loop has no schedule".to_owned());
     }
+    let late = moved(&total.latency, &total.prompt).map(|moved| format!("by {moved}"));
+    if let Some(late) = late.or_else(|| read_late(total, effort)) {
+        return Punctuality::Late(late);
+    }
+    let (samples, enough) = (total.latency.len(), enough());
+    if samples < enough {
+        let reason = format!(
+            "{samples} good responses are too few: only {enough} on time exclude that {:.0} % are late",
+            LATE_SHARE * 100.0
+        );
+        return Punctuality::NotJudged(reason);
+    }
+    Punctuality::OnTime
+}
+
+/// The number that lateness has moved most beyond what is allowed.
+fn moved(latency: &Latencies, prompt: &Latencies) -> Option<Moved> {
+    let can_be_said = |quantile: f64| latency.len() >= samples_needed(quantile);
+    let percentiles = JUDGED.into_iter().filter(|(_, quantile)| can_be_said(*quantile)).map(|(at, quantile)| {
+        (at, latency.value_at_quantile(quantile) as f64, prompt.value_at_quantile(quantile) as f64)
+    });
+    let all = percentiles.chain([("the mean", latency.mean(), prompt.mean())]);
+    let moved = all.map(|(at, with, without)| Moved { at, by_ns: with - without, allowed_ns: allowed_ns(without) });
+    moved.filter(|moved| moved.excess() > 1.0).max_by(|one, other| one.excess().total_cmp(&other.excess()))
+}
+
+/// Responses that lay there while no processor was free to read them.
+fn read_late(total: &Segment, effort: &Effort<'_>) -> Option<String> {
+    let waited_ns = effort.waited?.as_nanos() as f64 / effort.requests.max(1) as f64;
+    let moved = Moved { at: "the mean", by_ns: waited_ns, allowed_ns: allowed_ns(total.prompt.mean()) };
+    (moved.excess() > 1.0).then(|| format!("by waiting for a processor, {moved}"))
+}
+
+/// Of a number that is `ns` without lateness.
+fn allowed_ns(ns: f64) -> f64 {
+    (ns * LAG_SHARE).max(LAG_FLOOR_NS)
+}
+
+/// What speaks against a run's numbers.
+pub(super) fn doubts(
+    total: &Segment,
+    effort: &Effort<'_>,
+    punctuality: &Punctuality,
+    is_closed_loop: bool,
+) -> Vec<Doubt> {
+    let mut doubts = Vec::new();
+    if let Punctuality::Late(late) = punctuality {
+        let reason = format!(
+            "the load generator was late, {late} (a tenth of the rest, at least {:.1} ms). Give it a core of its own, or ask for fewer \
+             requests",
+            LAG_FLOOR_NS / 1e6
+        );
+        doubts.push(Doubt { about: DoubtAbout::Lateness, reason });
+    }
+    let Effort { cpu_s, sending_s, .. } = *effort;
     let busiest = cpu_s.iter().copied().fold(0.0, f64::max);
-    if total.due >= ENOUGH && busiest > CPU_SHARE * wall_s {
+    let is_long = sending_s >= CPU_SHORTEST_S || total.due >= CPU_REQUESTS;
+    if is_long && busiest > CPU_SHARE * sending_s {
         let meaning = if is_closed_loop {
             "the throughput is what the generator can do, the server may be able to do more"
         } else {
             "it was short of processor time"
         };
-        doubts.push(format!(
+        let reason = format!(
             "a sending thread was busy {:.0} % of the time: {meaning}. Use more threads, on cores of their own",
-            busiest / wall_s * 100.0
-        ));
+            busiest / sending_s * 100.0
+        );
+        doubts.push(Doubt { about: DoubtAbout::OwnCpu, reason });
     }
     let local = total.errors.of(ErrorKind::Local);
     if local > 0 {
-        doubts.push(format!(
+        let reason = format!(
             "{local} requests found no free port or file descriptor on this machine: fewer connections, or a higher limit (ulimit -n)"
-        ));
+        );
+        doubts.push(Doubt { about: DoubtAbout::Local, reason });
     }
     doubts
+}
+
+// === impl Punctuality ===
+
+impl Punctuality {
+    pub fn is_late(&self) -> bool {
+        matches!(self, Self::Late(_))
+    }
+
+    /// Why it cannot be said, where it cannot.
+    pub fn why_not_judged(&self) -> Option<&str> {
+        match self {
+            Self::NotJudged(why) => Some(why),
+            _ => None,
+        }
+    }
+}
+
+// === impl Doubt ===
+
+impl fmt::Display for Doubt {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(&self.reason)
+    }
+}
+
+// === impl Moved ===
+
+impl Moved {
+    /// Above 1 it is too much.
+    fn excess(&self) -> f64 {
+        self.by_ns / self.allowed_ns
+    }
+}
+
+impl fmt::Display for Moved {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, by_ns, allowed_ns } = *self;
+        write!(out, "{:.3} ms at {at}, where {:.3} ms are allowed", by_ns / 1e6, allowed_ns / 1e6)
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn segment(service_ns: u64, lag_ns: u64) -> Segment {
+    const CALM: Effort<'_> = Effort { cpu_s: &[0.1], sending_s: 1.0, waited: None, requests: 1_000 };
+
+    /// So many requests that took `prompt_ns`, begun late as `lag_ns` says.
+    fn segment(requests: u64, prompt_ns: u64, lag_ns: impl Fn(u64) -> u64) -> Segment {
         let mut segment = Segment::new(0);
-        for _ in 0..ENOUGH {
+        for request in 0..requests {
             segment.due += 1;
-            segment.service.record(service_ns).unwrap();
-            segment.lag.record(lag_ns).unwrap();
+            let lag_ns = lag_ns(request);
+            segment.lag.record(lag_ns).expect("it grows");
+            segment.prompt.record(prompt_ns).expect("it grows");
+            segment.latency.record(prompt_ns + lag_ns).expect("it grows");
         }
         segment
     }
 
-    #[test]
-    fn lateness_is_held_against_what_the_server_takes() {
-        let late = |service, lag| doubts(&segment(service, lag), &[0.1], 1.0, false);
-        assert!(late(10_000_000, 900_000).is_empty());
-        assert!(late(10_000_000, 1_100_000)[0].contains("1.1"), "{:?}", late(10_000_000, 1_100_000));
-        assert!(late(100_000, 190_000).is_empty(), "below the floor");
-        assert_eq!(late(100_000, 250_000).len(), 1);
+    fn judged(segment: &Segment) -> Punctuality {
+        punctuality(segment, &CALM, false)
     }
 
     #[test]
-    fn one_busy_thread_is_enough() {
-        let busy = |cpu_s: &[f64], is_closed| doubts(&segment(1_000_000, 1000), cpu_s, 10.0, is_closed);
-        assert!(busy(&[8.9, 1.0], false).is_empty());
-        assert!(busy(&[1.0, 9.5], false)[0].contains("95 %"));
-        assert!(busy(&[9.5], true)[0].contains("the server may be able to do more"));
+    fn lateness_is_held_against_the_number_that_it_moves() {
+        let of = |prompt, lag| judged(&segment(1_000, prompt, |_| lag));
+        assert_eq!(of(10_000_000, 900_000), Punctuality::OnTime);
+        assert_eq!(of(100_000, 190_000), Punctuality::OnTime, "below the floor");
+        assert!(of(100_000, 250_000).is_late());
+        let Punctuality::Late(late) = of(10_000_000, 1_100_000) else { panic!("a tenth is 1 ms") };
+        assert!(late.starts_with("by 1.") && late.ends_with("where 1.000 ms are allowed"), "{late}");
     }
 
     #[test]
-    fn limits_of_this_machine_are_told() {
-        let mut segment = segment(1_000_000, 1000);
+    fn a_late_tail_is_no_matter_for_the_median_and_is_one_for_p99() {
+        let tail =
+            |requests| judged(&segment(requests, 10_000_000, |request| if request % 20 == 0 { 8_000_000 } else { 0 }));
+        let Punctuality::Late(late) = tail(1_000) else { panic!("5 % late by 8 ms move p99 of 10 ms") };
+        assert!(late.contains("at p99"), "{late}");
+        assert_eq!(tail(900), Punctuality::OnTime, "no p99 can be said, and the mean is moved by 0.4 of 1 ms");
+    }
+
+    #[test]
+    fn however_few_requests_there_are_a_mean_that_is_not_the_servers_is_late() {
+        for requests in [1, 5, 19, 150, 700] {
+            let few = segment(requests, 1_000_000, |request| if request % 5 == 0 { 125_000_000 } else { 0 });
+            assert!(judged(&few).is_late(), "{requests} requests, a fifth of them late by 125 ms");
+        }
+    }
+
+    #[test]
+    fn of_too_few_requests_nothing_is_said() {
+        assert_eq!(enough(), 299, "0.99^299 is below 5 %, 0.99^298 is not");
+        let of = |requests| judged(&segment(requests, 10_000_000, |_| 1_000));
+        assert_eq!(of(299), Punctuality::OnTime);
+        for requests in [0, 1, 298] {
+            let Punctuality::NotJudged(why) = of(requests) else { panic!("{requests} are too few") };
+            assert!(why.starts_with(&format!("{requests} good responses are too few")), "{why}");
+        }
+        let closed = punctuality(&segment(10_000, 1, |_| 0), &CALM, true);
+        assert_eq!(closed.why_not_judged(), Some("a closed loop has no schedule"));
+    }
+
+    #[test]
+    fn answers_that_wait_for_a_processor_are_read_late() {
+        let of = |waited_ms, prompt_ns| {
+            let effort = Effort { waited: Some(Duration::from_millis(waited_ms)), ..CALM };
+            punctuality(&segment(1_000, prompt_ns, |_| 0), &effort, false)
+        };
+        assert_eq!(of(190, 100_000), Punctuality::OnTime, "0.19 ms for each request");
+        assert_eq!(of(900, 10_000_000), Punctuality::OnTime, "a tenth of the mean is 1 ms");
+        for (waited_ms, prompt_ns) in [(210, 100_000), (1_100, 10_000_000)] {
+            let Punctuality::Late(late) = of(waited_ms, prompt_ns) else { panic!("{waited_ms} ms for 1,000 requests") };
+            assert!(late.starts_with("by waiting for a processor, "), "{late}");
+        }
+    }
+
+    #[test]
+    fn one_busy_thread_is_enough_also_with_few_requests() {
+        let busy = |cpu_s: &[f64], sending_s, requests, is_closed| {
+            let effort = Effort { cpu_s, sending_s, ..CALM };
+            doubts(&segment(requests, 1_000_000, |_| 0), &effort, &Punctuality::OnTime, is_closed)
+        };
+        assert_eq!(busy(&[8.9, 1.0], 10.0, 1_000, false), []);
+        let [doubt] = &busy(&[1.0, 9.5], 10.0, 10, false)[..] else { panic!("a thread is busy") };
+        assert!(doubt.about == DoubtAbout::OwnCpu && doubt.reason.contains("95 %"), "{doubt}");
+        assert!(busy(&[9.5], 10.0, 10, true)[0].reason.contains("the server may be able to do more"));
+        assert_eq!(busy(&[0.0095], 0.01, 100, true), [], "starting up");
+        assert_eq!(busy(&[0.0095], 0.01, 1_000, true).len(), 1);
+    }
+
+    #[test]
+    fn limits_of_this_machine_are_told_and_lateness_says_what_to_do() {
+        let mut segment = segment(1_000, 1_000_000, |_| 0);
         segment.errors.count(ErrorKind::Local);
-        assert!(doubts(&segment, &[0.0], 1.0, false)[0].contains("port"));
+        let late = Punctuality::Late("by 2.000 ms at p50, where 0.200 ms are allowed".into());
+        let doubts = doubts(&segment, &CALM, &late, false);
+        assert_eq!(
+            doubts.iter().map(|doubt| doubt.about).collect::<Vec<_>>(),
+            [DoubtAbout::Lateness, DoubtAbout::Local]
+        );
+        assert!(doubts[0].reason.contains("by 2.000 ms at p50") && doubts[0].reason.contains("a core of its own"));
+        assert!(doubts[1].reason.contains("port"));
     }
 }

@@ -6,6 +6,7 @@
 //!
 //! Invariants: an open loop never waits for answers; each request ends in exactly one of answered, error, unsent, unfinished.
 
+mod effort;
 mod upkeep;
 
 use std::collections::VecDeque;
@@ -16,19 +17,20 @@ use std::time::Duration;
 
 use rustix::event::epoll::{self, Event, EventData, EventFlags};
 use rustix::io::Errno;
-use rustix::time::{ClockId, clock_gettime};
 
 use super::alarm::Alarm;
-use super::clock::{Clock, nanos, timespec};
+use super::clock::{Clock, Now, nanos, timespec};
 use super::collector::{Collector, WINDOW_NS};
 use super::connection::{Reading, Received, UnderWay};
 use super::orders::Orders;
 use super::outcome::ErrorKind;
+use super::pacing;
 use super::plan::Plan;
 use super::pool::{Pool, Token};
 use super::recorder::{Answered, Recorded, Recorder};
 use super::sequence::Sequence;
 use super::source::{Due, Source};
+use effort::{Ended, waited};
 
 /// What one thread shares with the rest of its run.
 #[derive(Debug)]
@@ -64,16 +66,11 @@ pub(super) struct Worker {
     next_tick_ns: u64,
     cuts_taken: usize,
     sending_ended: Option<Ended>,
+    /// What the thread had waited for a processor when it began.
+    waited_before: Option<Duration>,
     aborted: bool,
     output: Vec<u8>,
     input: Box<[u8]>,
-}
-
-/// When there was nothing more to send, and how much processor time it had taken.
-#[derive(Clone, Copy, Debug)]
-struct Ended {
-    at_ns: u64,
-    cpu: Duration,
 }
 
 /// What a thread leaves.
@@ -81,6 +78,7 @@ pub(super) struct Finished {
     pub(super) recorded: Recorded,
     /// While there was something to send.
     pub(super) cpu_s: f64,
+    pub(super) waited: Option<Duration>,
     pub(super) sending_s: f64,
     pub(super) ended_ns: u64,
     pub(super) aborted: bool,
@@ -132,6 +130,7 @@ impl Worker {
             next_tick_ns: tick_ns,
             cuts_taken: 0,
             sending_ended: None,
+            waited_before: None,
             aborted: false,
             output: Vec::new(),
             input: vec![0; INPUT_BYTES].into_boxed_slice(),
@@ -141,6 +140,7 @@ impl Worker {
 
     /// Runs to the end of the load.
     pub(super) fn run(mut self) -> Finished {
+        self.waited_before = waited();
         let mut events = Vec::with_capacity(EVENTS);
         let mut now = self.seat.clock.now();
         while !self.is_over(now) {
@@ -170,7 +170,7 @@ impl Worker {
 
     fn is_over(&mut self, now: u64) -> bool {
         if self.source.peek(now).is_none() && self.sending_ended.is_none() {
-            self.sending_ended = Some(Ended { at_ns: now, cpu: cpu_time() });
+            self.sending_ended = Some(Ended::at(now));
         }
         self.aborted || (self.sending_ended.is_some() && self.under_way == 0 && self.waiting.is_empty())
     }
@@ -207,12 +207,8 @@ impl Worker {
             let Some(due) = self.waiting.pop_front() else { break };
             self.assign(due, false, now);
         }
-        while self.source.peek(now).is_some_and(|due_ns| due_ns <= now) {
-            let Some(due) = self.source.pop(now) else { return };
-            // In a row of late ones each is later than the one before.
-            let now = self.seat.clock.now();
-            self.recorder.due(due.intended_ns, now);
-            self.assign(due, false, now);
+        while let Some(due) = pacing::take(&mut self.source, &mut self.recorder, &self.seat.clock, now) {
+            self.assign(due, false, due.begun_ns);
         }
     }
 
@@ -320,8 +316,9 @@ impl Worker {
             Received::Answer { status, backend, keep } => {
                 if let Some(request) = connection.request.take() {
                     self.under_way -= 1;
-                    let UnderWay { due: Due { intended_ns, .. }, sent_ns, bytes, .. } = request;
-                    self.recorder.answered(&Answered { intended_ns, sent_ns, done_ns, status, backend, bytes });
+                    let UnderWay { due: Due { intended_ns, begun_ns, .. }, sent_ns, bytes, .. } = request;
+                    let answered = Answered { intended_ns, begun_ns, sent_ns, done_ns, status, backend, bytes };
+                    self.recorder.answered(&answered);
                     self.ready += usize::from(self.source.is_closed());
                 }
                 if keep && !is_last {
@@ -367,12 +364,6 @@ impl Worker {
 /// The other side has closed, or the connection has failed.
 fn is_end(flags: EventFlags) -> bool {
     flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
-}
-
-/// Of this thread, since it began.
-fn cpu_time() -> Duration {
-    let time = clock_gettime(ClockId::ThreadCPUTime);
-    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
 /// Whose fault it is that there is no connection.

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::summary::{Summary, Times};
 use super::threshold::Verdict;
-use crate::load::{BackendTally, ErrorKind, Window};
+use crate::load::{BackendTally, ErrorKind, Punctuality, Window};
 
 /// Changes when a script that reads it would have to.
 const SCHEMA: &str = "loadgen-run-1";
@@ -26,7 +26,11 @@ struct Report<'a> {
     interrupted: bool,
     /// Nothing speaks against these numbers; else `doubts` says what.
     valid: bool,
-    doubts: &'a [String],
+    doubts: Vec<&'a str>,
+    /// `on_time`, `late` or `not_judged`: whether the generator kept to its schedule.
+    punctuality: &'static str,
+    /// By how much it was late, or why that is not judged; null where it was on time.
+    punctuality_reason: Option<&'a str>,
     seconds: f64,
     due: u64,
     sent: u64,
@@ -83,6 +87,11 @@ pub(super) fn print(summary: &Summary<'_>) -> io::Result<()> {
 fn report<'a>(summary: &'a Summary<'_>) -> Report<'a> {
     let Summary { url, plan, outcome, total, verdicts } = summary;
     let first = |kind: ErrorKind| outcome.first_errors.get(&kind).map(String::as_str);
+    let (punctuality, punctuality_reason) = match &outcome.punctuality {
+        Punctuality::OnTime => ("on_time", None),
+        Punctuality::Late(reason) => ("late", Some(reason.as_str())),
+        Punctuality::NotJudged(reason) => ("not_judged", Some(reason.as_str())),
+    };
     Report {
         schema: SCHEMA,
         url,
@@ -93,7 +102,9 @@ fn report<'a>(summary: &'a Summary<'_>) -> Report<'a> {
         seed: plan.seed,
         interrupted: outcome.aborted,
         valid: outcome.doubts.is_empty(),
-        doubts: &outcome.doubts,
+        doubts: outcome.doubts.iter().map(|doubt| doubt.reason.as_str()).collect(),
+        punctuality,
+        punctuality_reason,
         seconds: total.seconds(),
         due: total.due,
         sent: total.sent,

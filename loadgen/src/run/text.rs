@@ -34,6 +34,9 @@ fn render(summary: &Summary<'_>) -> String {
     for doubt in &summary.outcome.doubts {
         let _ = writeln!(out, "  NOT VALID: {doubt}");
     }
+    if let Some(why) = summary.outcome.punctuality.why_not_judged() {
+        let _ = writeln!(out, "  not judged: whether the load generator was on time ({why})");
+    }
     if summary.outcome.aborted {
         let _ = writeln!(out, "  INTERRUPTED: these are partial results");
     }

@@ -3,10 +3,10 @@
 //! Rates are counted, printed and held to their bars; seeds are 0 to 1,999, so they are the same every time.
 
 use super::again::agree;
-use super::compare::{ArmBlocks, Measure, Settings, compare};
+use super::compare::{ArmBlocks, Measure, Question, Settings, compare, compare_family};
 use super::drift::{LIMIT, drift, is_invalid};
 use super::interval::typical;
-use super::stop::{Looks, Stop, StopRule, precision};
+use super::stop::{Looks, Stop, StopRule, half_widths, precision};
 use super::synthetic::World;
 use crate::model::{Ratio, Verdict};
 
@@ -88,6 +88,60 @@ fn of_five_equal_arms_one_is_called_different_in_at_most_5_of_100() {
     assert_share("any of the other four", wrong, 0.0, 0.05);
 }
 
+/// What each arm measures at p50, p90 and p99: the world's levels are common to all three, and each has noise of its own, the more the
+/// farther out. `shift`: by how much the truth of each percentile differs from the arm's level.
+fn percentiles(truth: &[f64], shift: impl Fn(usize, usize) -> f64, seed: u64) -> [Vec<Vec<Option<f64>>>; 3] {
+    let levels = World { noise: 0.04, blocks: 12, ..World::USUAL }.run(truth, seed);
+    let mut random = fastrand::Rng::with_seed(!seed);
+    let mut noise = |spread: f64| {
+        // uniform sums: near enough to normal
+        (spread * ((0..12).map(|_| random.f64()).sum::<f64>() - 6.0)).exp()
+    };
+    [0, 1, 2].map(|at| {
+        let own = [0.01, 0.03, 0.06][at];
+        let arm = |(arm, numbers): (usize, &Vec<Option<f64>>)| {
+            numbers.iter().map(|number| number.map(|number| number * shift(at, arm) * noise(own))).collect()
+        };
+        levels.iter().enumerate().map(arm).collect()
+    })
+}
+
+/// All percentiles of all arms against the first.
+fn table(measured: &[Vec<Vec<Option<f64>>>; 3]) -> Vec<Ratio> {
+    let names = ["latency_p50", "latency_p90", "latency_p99"];
+    let arms = |at: usize| {
+        let others = measured[at][1..].iter();
+        others.map(|numbers| ArmBlocks { arm: "arm", numbers }).collect::<Vec<_>>()
+    };
+    let arms = [arms(0), arms(1), arms(2)];
+    let question = |at: usize| Question {
+        measure: Measure { name: names[at], more_is_better: false },
+        baseline: &measured[at][0],
+        arms: &arms[at],
+    };
+    compare_family(&[question(0), question(1), question(2)], SETTINGS)
+}
+
+/// B as it is: two arms beside the baseline, three percentiles that resemble each other, twelve blocks.
+#[test]
+fn of_all_percentiles_of_all_arms_one_is_called_different_in_at_most_5_of_100() {
+    let any = share(|seed| table(&percentiles(&[1.0; 3], |_, _| 1.0, seed)).iter().any(is_called_different));
+    assert_share("any of two A/A arms at three percentiles", any, 0.0, 0.05);
+    // One is 35 % quicker at p50 and p90 and as the baseline at p99: it is found there, and nothing else is called different.
+    let shift = |at: usize, arm: usize| if arm == 1 && at < 2 { 0.65 } else { 1.0 };
+    let of = |seed| table(&percentiles(&[1.0; 3], shift, seed));
+    let is_true = |at: usize| at == 0 || at == 2;
+    let found = share(|seed| of(seed).iter().enumerate().any(|(at, it)| is_true(at) && it.verdict == Verdict::Better));
+    assert_share("35 % quicker at p50 or p90 is better there", found, 0.95, 1.0);
+    let wrong = share(|seed| of(seed).iter().enumerate().any(|(at, it)| !is_true(at) && is_called_different(it)));
+    assert_share("any of the other four comparisons", wrong, 0.0, 0.05);
+    let covered = share(|seed| {
+        let truth = |at: usize| if is_true(at) { 0.65 } else { 1.0 };
+        of(seed).iter().enumerate().all(|(at, it)| (it.low..=it.high).contains(&truth(at)))
+    });
+    println!("all six intervals hold the truth: {:.2} %", covered * 100.0);
+}
+
 #[test]
 fn stopping_on_width_keeps_the_intervals_honest() {
     let rule = StopRule { half_width: 0.06, budget_ms: 30_000 };
@@ -96,7 +150,7 @@ fn stopping_on_width_keeps_the_intervals_honest() {
         let mut looks = Looks::new(rule);
         let is_over = |blocks: &usize| {
             let arms = [ArmBlocks { arm: "arm", numbers: &measured[1][..*blocks] }];
-            let precision = precision(&measured[0][..*blocks], &arms, SETTINGS);
+            let precision = precision(&half_widths(&measured[0][..*blocks], &arms, 1, SETTINGS), 1, SETTINGS);
             looks.look(precision, *blocks as u64 * 1000, 2000) != Stop::GoOn
         };
         let blocks = (2..=30).step_by(2).find(is_over).expect("the budget ends at 30 blocks");

@@ -5,10 +5,15 @@
 //! *Undecided*: anything else, with the number of further blocks that would probably end it. The zone is as wide downwards as upwards:
 //! 1/1.05 to 1.05.
 //!
-//! With several arms, one of them differs by chance sooner. Holm's procedure (1979) keeps the chance of any false better or worse at
-//! 1 − confidence: of m arms the one with the smallest p is held to (1 − confidence)/m, the next to (1 − confidence)/(m − 1), until one
-//! does not pass; that one and the rest stay at the level reached. Every arm's interval has the level that it was held to, so p, interval
-//! and verdict never contradict each other. Measures are not corrected for each other: one is primary, and chosen beforehand.
+//! With several comparisons, one of them differs by chance sooner. Holm's procedure (1979) keeps the chance of any false better or worse at
+//! 1 − confidence: of m comparisons the one with the smallest p is held to (1 − confidence)/m, the next to (1 − confidence)/(m − 1),
+//! until one does not pass; that one and the rest stay at the level reached. Every interval has the level that its comparison was held
+//! to, so p, interval and verdict never contradict each other.
+//!
+//! The family is every arm at every measure that has a verdict, p50, p90 and p99 as a rule, chosen beforehand: the chance of any
+//! false better or worse in the whole table of verdicts is 1 − confidence at most. Percentiles of one run resemble each other; Holm's
+//! procedure holds whatever they have in common, and only gives away power. What else is told of arms is described, not judged
+//! ([`describe`]).
 
 use super::interval::{Interval, Sample};
 use crate::model::{Ratio, Verdict};
@@ -34,6 +39,14 @@ pub struct ArmBlocks<'a> {
     pub numbers: &'a [Option<f64>],
 }
 
+/// One measure of all arms.
+#[derive(Clone, Copy, Debug)]
+pub struct Question<'a> {
+    pub measure: Measure<'a>,
+    pub baseline: &'a [Option<f64>],
+    pub arms: &'a [ArmBlocks<'a>],
+}
+
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Settings {
     /// Half-width of the zone in which a difference does not matter, relative.
@@ -42,39 +55,53 @@ pub struct Settings {
     pub confidence: f64,
 }
 
-/// Each arm divided by the baseline, in the order of `arms`. Blocks where either number is missing or not positive are left out, and counted; an arm
-/// with fewer than two blocks left has no row.
+/// An arm's measure whose ratio to the baseline can be said.
+struct Row<'a> {
+    measure: Measure<'a>,
+    arm: &'a str,
+    blocks: usize,
+    sample: Sample,
+}
+
+/// The same of a single measure, corrected for its arms alone.
 pub fn compare(
     measure: Measure<'_>,
     baseline: &[Option<f64>],
     arms: &[ArmBlocks<'_>],
     settings: Settings,
 ) -> Vec<Ratio> {
-    let samples: Vec<(&str, Sample)> =
-        arms.iter().filter_map(|arm| Some((arm.arm, Sample::new(log_ratios(arm.numbers, baseline))?))).collect();
-    let ps: Vec<f64> = samples.iter().map(|(_, sample)| sample.p(0.0)).collect();
-    let holm = holm(&ps, 1.0 - settings.confidence);
+    compare_family(&[Question { measure, baseline, arms }], settings)
+}
+
+/// Each arm divided by the baseline, measure by measure in their order, with verdicts that are corrected for all of them together. Blocks
+/// where either number is missing or not positive are left out, and counted; an arm with fewer than two blocks left has no row, and
+/// weighs in the correction all the same.
+pub fn compare_family(family: &[Question<'_>], settings: Settings) -> Vec<Ratio> {
+    let rows: Vec<Row<'_>> = family.iter().flat_map(rows).collect();
+    let mut ps: Vec<f64> = rows.iter().map(|row| row.sample.p(0.0)).collect();
+    // what cannot be said is no reason to hold the others to less
+    ps.resize(family.iter().map(|question| question.arms.len()).sum(), 1.0);
     let zone = settings.equivalence.ln_1p();
-    let row = |(&(arm, ref sample), (level, p)): (&(&str, Sample), (f64, f64))| {
-        let interval = sample.interval(1.0 - level);
-        let verdict = judge(&interval, zone, measure.more_is_better);
+    let judged = |(row, (level, p)): (&Row<'_>, (f64, f64))| {
+        let interval = row.sample.interval(1.0 - level);
+        let verdict = judge(&interval, zone, row.measure.more_is_better);
         let further_blocks = (verdict == Verdict::Undecided).then(|| further_blocks(&interval, zone, level)).flatten();
-        let Interval { estimate, low, high, .. } = interval.map(|log| log.clamp(-LOG_MAX, LOG_MAX).exp());
-        Ratio {
-            arm: arm.to_owned(),
-            measure: measure.name.to_owned(),
-            more_is_better: measure.more_is_better,
-            ratio: estimate,
-            low,
-            high,
-            left_out: (baseline.len() - interval.n) as u32,
-            is_sound: interval.is_sound,
-            p: Some(p),
-            verdict,
-            further_blocks,
-        }
+        Ratio { p: Some(p), verdict, further_blocks, ..row.ratio(&interval) }
     };
-    samples.iter().zip(holm).map(row).collect()
+    rows.iter().zip(holm(&ps, 1.0 - settings.confidence)).map(judged).collect()
+}
+
+/// Each arm divided by the baseline, without a verdict: each interval has the confidence by itself, and there is no p.
+pub fn describe(question: &Question<'_>, settings: Settings) -> Vec<Ratio> {
+    rows(question).map(|row| row.ratio(&row.sample.interval(settings.confidence))).collect()
+}
+
+fn rows<'a>(question: &Question<'a>) -> impl Iterator<Item = Row<'a>> {
+    let Question { measure, baseline, arms } = *question;
+    arms.iter().filter_map(move |arm| {
+        let sample = Sample::new(log_ratios(arm.numbers, baseline))?;
+        Some(Row { measure, arm: arm.arm, blocks: baseline.len(), sample })
+    })
 }
 
 /// Of the blocks that both have.
@@ -127,6 +154,28 @@ fn further_blocks(interval: &Interval, zone: f64, level: f64) -> Option<u32> {
     let more = interval.n as f64 * (shrinking * shrinking - 1.0);
     let further = (needed as f64).max(more.ceil()).max(1.0);
     (further <= FURTHER_MAX).then_some(further as u32)
+}
+
+// === impl Row ===
+
+impl Row<'_> {
+    /// Not judged.
+    fn ratio(&self, interval: &Interval) -> Ratio {
+        let Interval { estimate, low, high, n, is_sound } = interval.map(|log| log.clamp(-LOG_MAX, LOG_MAX).exp());
+        Ratio {
+            arm: self.arm.to_owned(),
+            measure: self.measure.name.to_owned(),
+            more_is_better: self.measure.more_is_better,
+            ratio: estimate,
+            low,
+            high,
+            left_out: (self.blocks - n) as u32,
+            is_sound,
+            p: None,
+            verdict: Verdict::Undecided,
+            further_blocks: None,
+        }
+    }
 }
 
 // === impl Settings ===
@@ -252,6 +301,27 @@ mod tests {
                 "{held:?} {expected:?}"
             );
         }
+    }
+
+    #[test]
+    fn the_correction_covers_all_measures_together_and_what_cannot_be_said_too() {
+        let (baseline, arm) = arms(1.2, 0.05, 12, 6);
+        let missing = vec![None; 12];
+        let (one, none) = ([ArmBlocks { arm: "a", numbers: &arm }], [ArmBlocks { arm: "a", numbers: &missing }]);
+        let question =
+            |name, arms| Question { measure: Measure { name, more_is_better: false }, baseline: &baseline, arms };
+        let alone = compare_family(&[question("latency_p50", &one)], SETTINGS).remove(0);
+        let names = ["latency_p50", "latency_p90", "latency_p99"];
+        let of_three = compare_family(&names.map(|name| question(name, &one[..])), SETTINGS);
+        assert_eq!(of_three.iter().map(|ratio| ratio.measure.as_str()).collect::<Vec<_>>(), names);
+        let close = |a: f64, b: f64| (a / b - 1.0).abs() < 1e-9;
+        assert!(close(of_three[0].p.unwrap(), 3.0 * alone.p.unwrap()), "{:?}", of_three[0]);
+        assert!(of_three[0].low < alone.low && of_three[0].verdict == Verdict::Worse, "{:?}", of_three[0]);
+        let unsaid = compare_family(&[question(names[0], &one), question(names[1], &none)], SETTINGS);
+        assert!(unsaid.len() == 1 && close(unsaid[0].p.unwrap(), 2.0 * alone.p.unwrap()), "{unsaid:?}");
+        let described = describe(&question("service_p99", &one), SETTINGS).remove(0);
+        assert_eq!((described.p, described.verdict, described.further_blocks), (None, Verdict::Undecided, None));
+        assert!(close(described.low, alone.low) && close(described.high, alone.high), "at the confidence by itself");
     }
 
     #[test]

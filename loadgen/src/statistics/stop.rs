@@ -3,7 +3,8 @@
 //! Who looks after every block whether a difference is "significant" and stops when it is, will find one nearly always: chance gets a new
 //! try at each look. The width of an interval knows nothing of where it lies, so a run that stops on width alone stays honest (the
 //! acceptance test holds that). Hence the two steps: [`precision`] makes one width of all that was measured, and [`Looks::look`] sees that
-//! width and nothing else.
+//! width and nothing else. The width is that at the strictest step of the correction for the whole family of verdicts, so that narrow
+//! enough there is narrow enough wherever a comparison ends up.
 //!
 //! What is left is that a narrow interval is a little likelier where chance made it so, and such ones cover less. Against that: no look before
 //! there are enough blocks, a look only at the end of a whole square of orders, and one square more once it was narrow.
@@ -37,40 +38,58 @@ pub enum Stop {
     Budget,
 }
 
-/// The widest half of the arms' intervals, relative, at the confidence that the strictest step of the correction asks for; `None` while
-/// an arm has fewer than twice the blocks that a sound interval takes: of so few, a narrow one is luck, and to stop on luck costs coverage.
-pub fn precision(baseline: &[Option<f64>], arms: &[ArmBlocks<'_>], settings: Settings) -> Option<f64> {
-    widest(&half_widths(baseline, arms, settings))
+/// How wide an arm's interval is by now.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Width {
+    /// The farther half, relative.
+    pub half: f64,
+    /// Blocks that it was made from.
+    pub blocks: usize,
 }
 
-/// The same of each arm, in their order.
-pub fn half_widths(baseline: &[Option<f64>], arms: &[ArmBlocks<'_>], settings: Settings) -> Vec<Option<f64>> {
-    let (confidence, needed) = (strictest(arms.len(), settings.confidence), blocks_needed(arms.len(), settings));
+/// The widest half of the arms' intervals, relative; `None` while an arm has fewer than twice the blocks that a sound interval takes: of
+/// so few, a narrow one is luck, and to stop on luck costs coverage.
+pub fn precision(widths: &[Option<Width>], family: usize, settings: Settings) -> Option<f64> {
+    let needed = 2 * fewest_blocks(family, settings.confidence);
+    let width = |width: &Option<Width>| width.filter(|width| width.blocks >= needed).map(|width| width.half);
+    widths.iter().map(width).collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
+}
+
+/// How wide each arm's interval is, in their order, at the confidence that the strictest step of a correction for a `family` of so many
+/// comparisons asks for; `None` while it is not sound.
+pub fn half_widths(
+    baseline: &[Option<f64>],
+    arms: &[ArmBlocks<'_>],
+    family: usize,
+    settings: Settings,
+) -> Vec<Option<Width>> {
+    let confidence = strictest(family, settings.confidence);
     let width = |arm: &ArmBlocks<'_>| {
         let interval = Sample::new(log_ratios(arm.numbers, baseline))?.interval(confidence);
-        (interval.n >= needed).then(|| interval.half_width().exp_m1())
+        interval.is_sound.then(|| Width { half: interval.half_width().exp_m1(), blocks: interval.n })
     };
     arms.iter().map(width).collect()
 }
 
-/// Blocks before which there is no width to stop on, for so many arms beside the baseline.
-pub fn blocks_needed(arms: usize, settings: Settings) -> usize {
-    2 * fewest_blocks(arms, settings.confidence)
-}
-
-/// The fewest blocks of which every arm's interval is sound, at whatever level the correction for their number holds it to.
-pub fn fewest_blocks(arms: usize, confidence: f64) -> usize {
+/// The fewest blocks of which every interval is sound, at whatever level the correction for a family of so many comparisons (arms beside
+/// the baseline times measures) holds it to.
+pub fn fewest_blocks(family: usize, confidence: f64) -> usize {
     // confidence of a stored file may be anything
-    Interval::blocks_needed(strictest(arms, confidence)).min(usize::MAX / 2)
+    Interval::blocks_needed(strictest(family, confidence)).min(usize::MAX / 2)
 }
 
-fn strictest(arms: usize, confidence: f64) -> f64 {
-    1.0 - (1.0 - confidence) / arms.max(1) as f64
+fn strictest(family: usize, confidence: f64) -> f64 {
+    1.0 - (1.0 - confidence) / family.max(1) as f64
 }
 
-/// Of all arms' half-widths; `None` if there is none, or one that cannot be said yet.
-pub fn widest(half_widths: &[Option<f64>]) -> Option<f64> {
-    half_widths.iter().copied().collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
+// === impl Width ===
+
+impl Width {
+    /// What it will be of so many blocks, if those to come are as those that were: it shrinks with the root of their number.
+    pub fn expected(&self, blocks: usize) -> f64 {
+        let shrinking = (self.blocks as f64 / blocks.max(self.blocks) as f64).sqrt();
+        (self.half.ln_1p() * shrinking).exp_m1()
+    }
 }
 
 // === impl Looks ===
@@ -139,7 +158,7 @@ mod tests {
         let (narrow, wide) = (numbers(1.0, 0.1), numbers(1.0, 0.4));
         let of = |numbers: &[&[Option<f64>]]| {
             let arms: Vec<_> = numbers.iter().map(|numbers| ArmBlocks { arm: "a", numbers }).collect();
-            precision(&baseline, &arms, settings)
+            precision(&half_widths(&baseline, &arms, arms.len(), settings), arms.len(), settings)
         };
         let (both, alone) = (of(&[&narrow, &wide]).unwrap(), of(&[&wide]).unwrap());
         assert!(both >= alone && alone > of(&[&narrow]).unwrap(), "{both} {alone}");
@@ -147,5 +166,34 @@ mod tests {
         assert!((of(&[&far]).unwrap() / alone - 1.0).abs() < 1e-9, "how large the difference is changes nothing");
         assert_eq!(of(&[&narrow[..11]]), None, "twice six are needed for one arm");
         assert_eq!(of(&[]), None);
+        let arms = [ArmBlocks { arm: "a", numbers: &narrow }];
+        let half = |family| half_widths(&baseline, &arms, family, settings)[0].unwrap().half;
+        assert!(half(6) > half(1), "the more comparisons, the wider");
+    }
+
+    #[test]
+    fn more_comparisons_take_more_blocks_before_they_can_be_said() {
+        // b: two arms beside the baseline at three percentiles; a4: three
+        let fewest = [1, 2, 3, 6, 9, 15].map(|family| fewest_blocks(family, 0.95));
+        assert_eq!(fewest, [6, 7, 7, 8, 9, 10], "2 × 2^-n is to be at most 0.05 over the family");
+        let (baseline, settings) = (vec![Some(1.0); 16], Settings::default());
+        let numbers: Vec<_> = (0..16).map(|block| Some(1.0 + 0.01 * f64::from(block % 5))).collect();
+        let widths = |blocks: usize| {
+            let arms = [ArmBlocks { arm: "a", numbers: &numbers[..blocks] }];
+            half_widths(&baseline[..blocks], &arms, 6, settings)
+        };
+        assert!(widths(7)[0].is_none() && widths(8)[0].is_some_and(|width| width.blocks == 8));
+        assert!(precision(&widths(15), 6, settings).is_none() && precision(&widths(16), 6, settings).is_some());
+    }
+
+    #[test]
+    fn four_times_the_blocks_halve_the_width() {
+        let width = Width { half: 0.1, blocks: 4 };
+        assert!((width.expected(16) - (0.1_f64.ln_1p() / 2.0).exp_m1()).abs() < 1e-12);
+        assert_eq!(
+            Width { half: 0.25, blocks: 9 }.expected(3).to_bits(),
+            (0.25_f64.ln_1p()).exp_m1().to_bits(),
+            "never more"
+        );
     }
 }

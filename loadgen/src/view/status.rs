@@ -82,6 +82,8 @@ pub struct Precision {
     pub target: f64,
     /// With fewer nothing can be said.
     pub blocks_needed: usize,
+    /// So many can be had within the budget.
+    pub blocks_possible: usize,
     pub arms: Vec<Arm>,
 }
 
@@ -91,12 +93,43 @@ pub struct Arm {
     pub label: String,
     /// Of its interval, relative; `None` before there are enough blocks to say.
     pub half_width: Option<f64>,
+    /// What that will be when the budget ends, if blocks to come are as those that were.
+    pub expected: Option<f64>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Next {
     pub after: Duration,
     pub what: String,
+}
+
+// === impl Precision ===
+
+impl Precision {
+    /// What the budget can reach, in a line: `about 12 blocks within the budget, the widest interval ±4.1 % then`.
+    pub fn in_words(&self) -> String {
+        let blocks = format!("about {} blocks within the budget", self.blocks_possible);
+        if self.is_out_of_reach() {
+            return format!("{blocks}: too few for a verdict, which takes {}", self.blocks_needed);
+        }
+        let worst = |read: fn(&Arm) -> Option<f64>| {
+            self.arms.iter().map(read).collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
+        };
+        match (worst(|arm| arm.half_width), worst(|arm| arm.expected)) {
+            (Some(now), Some(then)) => format!(
+                "the widest interval of {} is ±{:.1} %; {blocks}, probably ±{:.1} % then",
+                self.measure,
+                now * 100.0,
+                then * 100.0
+            ),
+            _ => format!("{blocks}; intervals can be said from {} on", self.blocks_needed),
+        }
+    }
+
+    /// The budget ends before there is a sound interval.
+    pub fn is_out_of_reach(&self) -> bool {
+        self.blocks_possible < self.blocks_needed
+    }
 }
 
 // === impl Progress ===

@@ -1,5 +1,7 @@
 //! What a user may get wrong: one clear line, exit code 2, and no folder of a run that never began.
 
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+
 use crate::support::{Lab, ended};
 
 fn refused(lab: &Lab, arguments: &[&str], wanted: &str) {
@@ -88,4 +90,25 @@ fn a_strategy_that_a_running_balancer_has_not_is_refused_in_its_words() {
     let arguments: Vec<&str> = arguments.into_iter().chain(plan.to_str()).collect();
     refused(&ours, &arguments, "lb refused the strategy nobodys: ");
     assert_eq!(theirs.status().strategy, "round_robin");
+}
+
+#[test]
+fn a_machine_that_others_use_is_refused_under_strict_and_nothing_is_begun() {
+    let lab = Lab::new();
+    let (is_over, cores) = (AtomicBool::new(false), std::thread::available_parallelism().map_or(2, usize::from));
+    let spin = || {
+        while !is_over.load(Relaxed) {
+            std::hint::spin_loop();
+        }
+    };
+    let ended = std::thread::scope(|scope| {
+        // three on each core: whoever else wants one gets a quarter
+        (0..3 * cores).for_each(|_| drop(scope.spawn(spin)));
+        let ended = ended(lab.command(&["a1", "--strict"]).spawn().expect("loadgen starts"));
+        is_over.store(true, Relaxed);
+        ended
+    });
+    assert_eq!(ended.code, Some(1), "{}", ended.err);
+    assert!(ended.err.starts_with("loadgen: not begun, because of --strict: before it began, "), "{}", ended.err);
+    assert!(!lab.out().exists(), "a run that never began leaves no folder");
 }

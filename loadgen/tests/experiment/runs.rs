@@ -116,9 +116,17 @@ fn arms_run_side_by_side_and_are_compared() {
     let comparison = run.results.comparison.expect("two arms");
     assert!(comparison.blocks >= 2 && comparison.blocks.is_multiple_of(2), "whole squares: {}", comparison.blocks);
     assert_eq!(run.results.cells.len(), 2 * comparison.blocks as usize);
-    let ratio = comparison.ratios.iter().find(|ratio| ratio.measure == "latency_p50").expect("the primary measure");
-    assert!(ratio.arm == "least" && ratio.ratio > 0.0);
-    assert!(comparison.blocks >= 6 || ratio.verdict == Verdict::Undecided, "too few blocks to say: {ratio:?}");
+    // on a busy machine the generator is late, and such blocks have no latencies
+    let left = comparison.blocks as usize - comparison.dropped.len();
+    let ratio = comparison.ratio("least", "latency_p50");
+    assert_eq!(ratio.is_some(), left >= 2, "{left} blocks are left");
+    assert!(ratio.is_none_or(|ratio| ratio.ratio > 0.0 && ratio.measure == comparison.primary));
+    assert!(left >= 6 || ratio.is_none_or(|ratio| ratio.verdict == Verdict::Undecided), "too few to say: {ratio:?}");
+    assert_eq!(comparison.verdict_measures, ["latency_p50", "latency_p90", "latency_p99"]);
+    assert!(comparison.ratio("least", "rps").is_none(), "an open loop has the rate that was asked for");
+    for check in ["generator", "machine", "accounting"] {
+        assert!(run.manifest.marks.iter().any(|mark| mark.check == check), "{check}: {:?}", run.manifest.marks);
+    }
     assert!(matches!(run.manifest.load, Load::Open { rate_rps, capacity_rps: None, .. } if rate_rps == 150.0));
     assert_eq!(run.results.accounting.len(), 1);
     assert_eq!(run.results.accounting[0].mismatch, None);

@@ -5,6 +5,7 @@
 
 mod answers;
 mod ends;
+mod lateness;
 mod open_loop;
 mod program;
 mod segments;

@@ -1,7 +1,7 @@
 //! What a sending thread does now and then: hears orders, closes windows, times requests out; and its end.
 
-use super::{Ended, Finished, Worker, cpu_time};
-use crate::load::clock::nanos;
+use super::{Ended, Finished, Worker};
+use crate::load::clock::{Now, nanos};
 use crate::load::collector::WINDOW_NS;
 use crate::load::orders::StopOrder;
 use crate::load::outcome::ErrorKind;
@@ -71,7 +71,7 @@ impl Worker {
         // All that was due has ended by now, so every window is complete, the one that runs too.
         self.end_window(now + WINDOW_NS);
         self.seat.collector.end(self.seat.thread);
-        let ended = self.sending_ended.unwrap_or(Ended { at_ns: now, cpu: cpu_time() });
+        let ended = self.sending_ended.unwrap_or_else(|| Ended::at(now));
         // A rate is a rate over the time that was asked for, also if nothing was due at its end.
         let sending_end_ns = match self.source.end_ns() {
             _ if self.aborted => now,
@@ -81,6 +81,7 @@ impl Worker {
         Finished {
             recorded: self.recorder.finish(sending_end_ns),
             cpu_s: ended.cpu.as_secs_f64(),
+            waited: ended.waited.zip(self.waited_before).map(|(waited, before)| waited.saturating_sub(before)),
             sending_s: ended.at_ns as f64 / 1e9,
             ended_ns: now,
             aborted: self.aborted,

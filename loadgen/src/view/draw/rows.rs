@@ -250,8 +250,22 @@ fn arm_row(arm: &Arm, precision: &Precision, width: usize) -> Line<'static> {
             let style = if is_enough { GOOD } else { BAR };
             groups.push(vec![span(format!("{:>8}", format!("±{}", percent(half_width))), STRONG)]);
             groups.push(track(if is_enough { 1.0 } else { precision.target / half_width }, TRACK, style));
+            if let Some(expected) = arm.expected.filter(|_| !is_enough) {
+                let then = format!("±{} after {} blocks", percent(expected), precision.blocks_possible);
+                groups.push(vec![span(then, FAINT)]);
+            }
         }
-        None => groups.push(vec![span(format!("can be said from {} blocks on", precision.blocks_needed), FAINT)]),
+        None if precision.is_out_of_reach() => {
+            let few = format!(
+                "takes {} blocks, the budget has room for {}",
+                precision.blocks_needed, precision.blocks_possible
+            );
+            groups.push(vec![span(few, WARN)]);
+        }
+        None => groups.push(vec![span(
+            format!("said after {} of about {} blocks", precision.blocks_needed, precision.blocks_possible),
+            FAINT,
+        )]),
     }
     Line::from(chain(groups, width).0)
 }

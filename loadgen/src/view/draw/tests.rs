@@ -45,10 +45,11 @@ fn full() -> Status {
             measure: "p99 latency over round_robin".into(),
             target: 0.05,
             blocks_needed: 12,
+            blocks_possible: 24,
             arms: vec![
-                Arm { label: "least_connections".into(), half_width: Some(0.1) },
-                Arm { label: "consistent_hash".into(), half_width: Some(0.048) },
-                Arm { label: "two_choices".into(), half_width: None },
+                Arm { label: "least_connections".into(), half_width: Some(0.1), expected: Some(0.062) },
+                Arm { label: "consistent_hash".into(), half_width: Some(0.048), expected: Some(0.03) },
+                Arm { label: "two_choices".into(), half_width: None, expected: None },
             ],
         }),
         next: Some(Next { after: seconds(2.1), what: "consistent_hash takes over".into() }),
@@ -90,9 +91,9 @@ fn all_of_it_fits_into_80_columns_and_24_rows() {
  Server 3                                      0  50.0 %        out      37,035
 
  interval of p99 latency over round_robin  to be ±5.00 % or less
- least_connections   ±10.0 %  ━━━━━━━━━━──────────
+ least_connections   ±10.0 %  ━━━━━━━━━━──────────  ±6.20 % after 24 blocks
  consistent_hash     ±4.80 %  ━━━━━━━━━━━━━━━━━━━━
- two_choices        can be said from 12 blocks on
+ two_choices        said after 12 of about 24 blocks
 
  next  consistent_hash takes over  in 3 s
   0:03  capacity 1786/s with p99 within 250ms; 0.7 of it is 1250/s
@@ -118,7 +119,7 @@ fn on_60_columns_what_matters_less_is_missing_and_the_rest_is_whole() {
  interval of p99 latency over round…  to be ±5.00 % or less
  least_connections   ±10.0 %  ━━━━━━━━━━──────────
  consistent_hash     ±4.80 %  ━━━━━━━━━━━━━━━━━━━━
- two_choices        can be said from 12 blocks on
+ two_choices        said after 12 of about 24 blocks
 
  next  consistent_hash takes over  in 3 s
   0:03  capacity 1786/s with p99 within 250ms; 0.7 of it i…

@@ -1,0 +1,48 @@
+//! What sending took of its thread: processor time, and time in which it waited for a processor.
+//!
+//! The second is the kernel's own count (`/proc/thread-self/schedstat`): a thread that is woken and finds every core taken does not
+//! notice, because the time that it reads when it runs is the time when it runs.
+
+use std::time::Duration;
+
+use rustix::time::{ClockId, clock_gettime};
+
+/// When there was nothing more to send, and how much processor time the thread had taken, and waited for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Ended {
+    pub(super) at_ns: u64,
+    pub(super) cpu: Duration,
+    /// Runnable, without a processor; `None` where the kernel does not tell.
+    pub(super) waited: Option<Duration>,
+}
+
+/// How long this thread has been runnable without a processor, since it began; `None` where the kernel does not tell.
+pub(super) fn waited() -> Option<Duration> {
+    waited_of(&std::fs::read_to_string("/proc/thread-self/schedstat").ok()?)
+}
+
+/// Processor time, waiting time (both in nanoseconds) and time slices: `proc_pid_schedstat` of the kernel's `fs/proc/base.c`.
+fn waited_of(schedstat: &str) -> Option<Duration> {
+    schedstat.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
+}
+
+// === impl Ended ===
+
+impl Ended {
+    pub(super) fn at(at_ns: u64) -> Self {
+        let time = clock_gettime(ClockId::ThreadCPUTime);
+        Self { at_ns, cpu: Duration::new(time.tv_sec as u64, time.tv_nsec as u32), waited: waited() }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waiting_is_the_second_number() {
+        assert_eq!(waited_of("1234 5678 9\n"), Some(Duration::from_nanos(5678)));
+        assert_eq!((waited_of(""), waited_of("0 x 0")), (None, None));
+        assert!(waited().is_none_or(|waited| waited >= Duration::ZERO), "Linux may be built without it");
+    }
+}

@@ -1,0 +1,90 @@
+//! A generator that is not free to run must not pass its own check, however few requests there are. That an undisturbed one passes is
+//! tested in virtual time (`load::pacing`): here a neighbour may disturb it at any moment.
+
+use std::io::Read;
+use std::process::{Child, Command, Stdio};
+use std::time::Duration;
+
+use mock_server::Options;
+use rustix::process::{Pid, Signal, kill_process};
+use serde_json::Value;
+
+use crate::support::{eventually, mock};
+
+/// Ended when dropped.
+struct Neighbour(Child);
+
+impl Drop for Neighbour {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+fn report(mut child: Child) -> Value {
+    let mut out = String::new();
+    child.stdout.take().expect("piped").read_to_string(&mut out).expect("text");
+    child.wait().expect("it is ours");
+    serde_json::from_str(&out).unwrap_or_else(|error| panic!("{error}: {out}"))
+}
+
+fn loadgen(before: &[&str], arguments: &[&str]) -> Child {
+    let words = [before, &[env!("CARGO_BIN_EXE_loadgen"), "run", "--json"], arguments].concat();
+    Command::new(words[0]).args(&words[1..]).stdout(Stdio::piped()).spawn().expect("it starts")
+}
+
+fn does_not_pass(report: &Value) {
+    let verdict = report["punctuality"].as_str().expect("there is one");
+    let reason = report["punctuality_reason"].as_str().expect("there is a reason");
+    assert!(verdict == "late" || verdict == "not_judged", "{verdict}: {}", report["send_lag_ms"]);
+    assert_eq!(report["valid"], verdict != "late", "{reason}");
+}
+
+#[test]
+fn a_generator_that_is_stopped_for_250_ms_of_every_second_is_late() {
+    let server = mock(Options::default());
+    let child = loadgen(&[], &["-q", "100", "-n", "500", &format!("http://{}/home", server.addr)]);
+    let pid = Pid::from_child(&child);
+    for requests in [50, 150, 250, 350] {
+        eventually("requests until the next stop", || server.stats().served >= requests);
+        kill_process(pid, Signal::STOP).expect("it runs");
+        std::thread::sleep(Duration::from_millis(250)); // what is done to it, not what is waited for
+        kill_process(pid, Signal::CONT).expect("it runs");
+    }
+    let report = report(child);
+    assert_eq!((&report["punctuality"], &report["due"]), (&"late".into(), &500.into()), "{report}");
+    does_not_pass(&report);
+}
+
+#[test]
+fn a_generator_beside_a_busy_loop_on_its_core_does_not_pass() {
+    let server = mock(Options::default());
+    let allowed = std::fs::read_to_string("/proc/self/status").expect("Linux");
+    let list = allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("there is one").trim();
+    let core = list.split([',', '-']).next().expect("a core");
+    let busy = Command::new("taskset").args(["-c", core, "sh", "-c", "while :; do :; done"]).spawn();
+    let _neighbour = Neighbour(busy.expect("taskset (util-linux) starts"));
+    let child = loadgen(&["taskset", "-c", core], &["-q", "100", "-n", "400", &format!("http://{}/home", server.addr)]);
+    does_not_pass(&report(child));
+}
+
+#[test]
+fn a_closed_loop_and_too_few_requests_are_not_judged_and_say_why() {
+    let server = mock(Options::default());
+    let url = format!("http://{}/home", server.addr);
+    let closed = report(loadgen(&[], &["-n", "400", "-c", "2", &url]));
+    assert_eq!(closed["punctuality"], "not_judged");
+    assert_eq!(closed["punctuality_reason"], "a closed loop has no schedule");
+    let few = report(loadgen(&[], &["-n", "20", "-q", "1000", &url]));
+    does_not_pass(&few);
+    if few["punctuality"] == "not_judged" {
+        let reason = few["punctuality_reason"].as_str().expect("a reason");
+        assert!(reason.starts_with("20 good responses are too few: only 299 on time exclude"), "{reason}");
+    }
+    let text = Command::new(env!("CARGO_BIN_EXE_loadgen")).args(["run", "-n", "50", &url]).output().expect("it starts");
+    let text = String::from_utf8_lossy(&text.stdout).into_owned();
+    assert!(
+        text.contains("not judged: whether the load generator was on time (a closed loop has no schedule)"),
+        "{text}"
+    );
+}
