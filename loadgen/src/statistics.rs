@@ -21,6 +21,7 @@ mod percentile;
 mod recovery;
 mod signed_rank;
 mod stop;
+mod two_samples;
 
 pub use again::agree;
 pub use balance::{chi_square_p, coefficient_of_variation, jain, max_over_mean, per_capacity};
@@ -34,6 +35,7 @@ pub use order::Orders;
 pub use percentile::{TooFewSamples, percentile, ribbon};
 pub use recovery::{Calm, Recovery, recovery};
 pub use stop::{Looks, Stop, StopRule, blocks_needed, fewest_blocks, half_widths, precision, widest};
+pub use two_samples::same_shares_p;
 
 #[cfg(test)]
 mod acceptance;

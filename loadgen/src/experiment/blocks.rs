@@ -7,10 +7,10 @@
 use std::time::{Duration, Instant};
 
 use super::arms::Declared;
-use super::calibration::{Rated, engine_plan, rated};
+use super::calibration::{Rated, engine_plan, judged, rated};
 use super::conductor::{Conductor, Flow};
 use super::judge;
-use super::plan::{ArmPlan, BlockPlan, LoadPlan, Plan};
+use super::plan::{ArmPlan, BlockPlan, ENDING, LoadPlan, Plan};
 use super::record::{About, Record};
 use super::run::ExperimentError;
 use super::seeds::Seeds;
@@ -22,8 +22,6 @@ use crate::report::measure_name;
 use crate::statistics::{ArmBlocks, Looks, Orders, StopRule, blocks_needed, half_widths, is_invalid, widest};
 use crate::view::{self, Precision};
 
-/// What ending and reporting take of the budget.
-const RESERVE: Duration = Duration::from_secs(5);
 /// Up to this share of an arm's segments may be in doubt. A machine hiccups, and then whoever is in charge has a bad second, which the
 /// median over blocks does not follow; what befalls more of them is no hiccup, and falls to one arm sooner than to another.
 const DOUBTED_SHARE: f64 = 0.1;
@@ -68,6 +66,7 @@ pub(super) fn run(
     let pool = stage.resize(*plan.sizes.first().unwrap_or(&3))?;
     let rated = rated(stage, plan, seeds)?;
     *load = super::described::open_load(&rated, outstanding);
+    let blocks = &judged(stage, plan, blocks, &rated)?;
     let ledger = stage.open_ledger(WHOLE)?;
     let mut course = Course { plan, blocks, rated, pool, declared, doubts: Vec::new(), client: ClientCount::default() };
     course.tell_precision(stage, &vec![None; plan.arms.len().saturating_sub(1)]);
@@ -168,7 +167,7 @@ impl Course<'_> {
             }
             let square_ms = millis(square_began.elapsed());
             square_began = Instant::now();
-            let stop = looks.look(precision, stage.now_ms() + millis(RESERVE), square_ms);
+            let stop = looks.look(precision, stage.now_ms() + millis(ENDING), square_ms);
             if let Some(stopped) = rule.why(stop) {
                 return Ok((number, stopped));
             }

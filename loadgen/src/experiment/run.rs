@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::arms::{self, Declared};
 use super::host::HostWatch;
-use super::plan::{LoadPlan, Plan};
+use super::plan::{LoadPlan, Plan, did_you_mean};
 use super::record::Record;
 use super::seeds::Seeds;
 use super::stage::{self, Stage};
@@ -81,12 +81,14 @@ pub enum ExperimentError {
     Interrupted(String),
     #[error("this course of an experiment needs the other kind of loop")]
     NotOpen,
-    #[error("there is no strategy {name}; there are: {known}")]
-    Strategy { name: String, known: String },
+    #[error("there is no strategy {name}{}; there are: {}", did_you_mean(name, &names(known)), known.join(", "))]
+    Strategy { name: String, known: Vec<String> },
     #[error("the strategy {name} cannot be loaded: {reason}")]
     BrokenStrategy { name: String, reason: String },
     #[error("arm {label}: {reason}")]
     Arm { label: String, reason: String },
+    #[error("blocks.segment: {0}")]
+    TooFewRequests(String),
     #[error("there is no backend {0:?} to befall")]
     NoBackend(String),
     #[error("the process of {0} is not known: only those that lb launched can be killed")]
@@ -163,6 +165,10 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     if let Some(busy) = host.busy() {
         stage.mark(Mark::warning("host", busy));
     }
+    if let Some(cut) = plan.quick_in_words() {
+        stage.progress.say(&cut);
+        stage.mark(Mark::warning("quick", cut));
+    }
     stage.progress.say(&format!("lb {} serves {}, seed {}", status.version, stage.balancer.target, seeds.run));
     let recorder = Recorder::start(&stage.balancer.admin, out);
     let (mut record, mut disruptions, mut compared) = (Record::default(), Vec::new(), None);
@@ -200,7 +206,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
             stage.origin.elapsed().as_secs_f64(),
             plan.budget.as_secs_f64()
         );
-        let reason = format!("{taken}: finding out the capacity, and a duration in the plan, take what they take");
+        let reason = format!("{taken}: a closed loop takes what its requests take; else the machine was busy");
         stage.mark(Mark::warning("budget", reason));
     }
     let revision = stage.balancer.admin.metrics().ok().and_then(|text| Scrape::parse(&text).ok());
@@ -305,6 +311,10 @@ fn mark_accounting(stage: &mut Stage) {
             stage.mark(Mark::warning("accounting", reason));
         }
     }
+}
+
+fn names(known: &[String]) -> Vec<&str> {
+    known.iter().map(String::as_str).collect()
 }
 
 fn revision_of(scrape: &Scrape) -> String {

@@ -14,9 +14,11 @@ pub(super) const SIZE: RangeInclusive<u32> = 1..=64;
 pub(super) const TIME_MAX: Duration = Duration::from_secs(3_600_000);
 pub(super) const CONNECTIONS: RangeInclusive<u32> = 1..=60_000;
 pub(super) const REQUESTS: RangeInclusive<u64> = 1..=1_000_000_000;
+/// Requests that a server works on, or that wait for it.
+pub(super) const AT_A_TIME: RangeInclusive<u32> = 0..=1_000_000;
 pub(super) const REPEATS: RangeInclusive<u32> = 1..=1000;
-pub(super) const RATE_RPS: RangeInclusive<f64> = 1e-3..=1e6;
-pub(super) const OF_CAPACITY: RangeInclusive<f64> = 0.01..=2.0;
+pub const RATE_RPS: RangeInclusive<f64> = 1e-3..=1e6;
+pub const OF_CAPACITY: RangeInclusive<f64> = 0.01..=2.0;
 pub(super) const COST_FACTOR: RangeInclusive<f64> = 0.01..=100.0;
 /// Of half widths and zones of equivalence, relative.
 pub(super) const WIDTH: RangeInclusive<f64> = 0.001..=1.0;
@@ -114,10 +116,11 @@ fn blocks(blocks: &BlockPlan) -> Result<(), String> {
     number("blocks.half_width", blocks.half_width, &WIDTH)?;
     number("blocks.equivalence", blocks.equivalence, &WIDTH)?;
     number("blocks.confidence", blocks.confidence, &CONFIDENCE)?;
-    match MEASURES.contains(&blocks.primary.as_str()) {
-        true => Ok(()),
-        false => Err(format!("blocks.primary: must be one of {}", MEASURES.join(", "))),
+    measure("blocks.primary", &blocks.primary)?;
+    if blocks.verdicts.is_empty() {
+        return Err("blocks.verdicts: there is none".to_owned());
     }
+    blocks.verdicts.iter().try_for_each(|name| measure("blocks.verdicts", name))
 }
 
 fn fault(fault: &Fault, smallest: u32) -> Result<(), String> {
@@ -143,6 +146,13 @@ pub(super) fn duration(key: &str, time: Duration) -> Result<(), &'static str> {
         Duration::ZERO if NOT_EMPTY.contains(&key) => Err("is too short: something has to happen in it"),
         time if time > TIME_MAX => Err("is too long: at most 1000h"),
         _ => Ok(()),
+    }
+}
+
+fn measure(key: &str, name: &str) -> Result<(), String> {
+    match MEASURES.contains(&name) {
+        true => Ok(()),
+        false => Err(format!("{key}: must be one of {}", MEASURES.join(", "))),
     }
 }
 
