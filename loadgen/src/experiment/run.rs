@@ -81,7 +81,7 @@ pub enum ExperimentError {
     Interrupted(String),
     #[error("this course of an experiment needs the other kind of loop")]
     NotOpen,
-    #[error("there is no strategy {name}{}; there are: {}", did_you_mean(name, &names(known)), known.join(", "))]
+    #[error("there is no strategy {name}{}", near_and_known(name, known))]
     Strategy { name: String, known: Vec<String> },
     #[error("the strategy {name} cannot be loaded: {reason}")]
     BrokenStrategy { name: String, reason: String },
@@ -313,8 +313,10 @@ fn mark_accounting(stage: &mut Stage) {
     }
 }
 
-fn names(known: &[String]) -> Vec<&str> {
-    known.iter().map(String::as_str).collect()
+fn near_and_known(name: &str, known: &[String]) -> String {
+    let near = did_you_mean(name, &known.iter().map(String::as_str).collect::<Vec<_>>());
+    let and = if near.is_empty() { ";" } else { "" };
+    format!("{near}{and} there are: {}", known.join(", "))
 }
 
 fn revision_of(scrape: &Scrape) -> String {

@@ -8,6 +8,7 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{ArmPlan, BlockPlan, Fault, FaultKind, LoadPlan, Plan, Rate};
+use crate::load::parse_duration;
 
 pub(super) const SIZE: RangeInclusive<u32> = 1..=64;
 /// What is added to a moment must not lie beyond the end of the clock.
@@ -53,12 +54,13 @@ pub(super) fn overlap_in_words(first: &Fault) -> String {
 
 /// An error says what is wrong, and with which key.
 pub(super) fn check(plan: &Plan) -> Result<(), String> {
-    let Plan { budget, load, requests, sizes, arms, blocks, faults, .. } = plan;
+    let Plan { budget, load, requests, sizes, mocks, arms, blocks, faults, .. } = plan;
     time("budget", *budget)?;
     time("requests.timeout", requests.timeout)?;
     time("requests.calm_p99", requests.calm_p99)?;
     requests.keys.check().map_err(|error| format!("requests.keys: {error}"))?;
     requests.cost.check().map_err(|error| format!("requests.cost: {error}"))?;
+    service_time(&mocks.service_time).map_err(|error| format!("backends.service_time: {error}"))?;
     if sizes.is_empty() {
         return Err("sizes: there is none".to_owned());
     }
@@ -89,6 +91,21 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
         Some((first, _)) => Err(format!("faults.at: {}", overlap_in_words(&faults[first]))),
         None => Ok(()),
     }
+}
+
+/// A law that mock-server takes: with another it does not start, and lb would wait for it in vain.
+pub(super) fn service_time(text: &str) -> Result<(), String> {
+    let is_time = |text: &str| text.trim() == "0" || parse_duration(text.trim()).is_some();
+    let is_known = match text.split_once(':') {
+        None => is_time(text),
+        Some(("constant" | "exponential", time)) => is_time(time),
+        Some(("lognormal", both)) => both.split_once(',').is_some_and(|(median, sigma)| {
+            is_time(median) && sigma.trim().parse().is_ok_and(|sigma: f64| (0.0..=10.0).contains(&sigma))
+        }),
+        Some(_) => false,
+    };
+    let laws = "write 0, constant:5ms, exponential:10ms (mean) or lognormal:10ms,0.5 (median, sigma)";
+    if is_known { Ok(()) } else { Err(format!("{text:?} is no law of service time: {laws}")) }
 }
 
 fn load(load: &LoadPlan) -> Result<(), String> {

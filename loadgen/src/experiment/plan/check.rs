@@ -63,6 +63,10 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
     }
     faults.sort_by_key(|fault| fault.at);
     let budget = text.time(budget.as_ref(), "budget", Duration::from_secs(60))?;
+    if let Some(said) = &backends.service_time {
+        let key = "backends.service_time";
+        bounds::service_time(said.get_ref()).map_err(|reason| text.wrong(said.span(), key, reason))?;
+    }
     let mocks = MockPlan {
         service_time: backends.service_time.map_or_else(|| "0".to_owned(), Spanned::into_inner),
         concurrency: text.whole(backends.concurrency.as_ref(), "backends.concurrency", 0, bounds::AT_A_TIME)?,

@@ -23,9 +23,9 @@ const MARGIN: f64 = 3.0;
 
 /// The measure whose width ends a run that names none: the farthest of the tail that has a verdict.
 pub(super) fn primary_of(verdicts: &[String]) -> String {
-    let known = bounds::MEASURES.iter().filter(|name| verdicts.iter().any(|verdict| verdict == *name));
-    let of_latency = known.clone().filter(|name| name.starts_with("latency_")).last();
-    of_latency.or(known.last()).map_or_else(|| bounds::MEASURES[0].to_owned(), |name| (*name).to_owned())
+    let mut known = bounds::MEASURES.iter().filter(|name| verdicts.iter().any(|verdict| verdict == *name));
+    let of_latency = known.clone().rfind(|name| name.starts_with("latency_"));
+    of_latency.or_else(|| known.next_back()).map_or_else(|| bounds::MEASURES[0].to_owned(), |name| (*name).to_owned())
 }
 
 /// `p99`, `service p99`
@@ -43,9 +43,13 @@ fn requests_needed(measure: &str) -> u64 {
 impl BlockPlan {
     /// Blocks with which every verdict on so many arms, the baseline included, can be sound: whole squares of orders.
     pub fn fewest(&self, arms: usize) -> u64 {
+        squares(self.needed(arms), arms)
+    }
+
+    /// The same, whether balanced or not.
+    pub(super) fn needed(&self, arms: usize) -> u64 {
         let comparisons = arms.saturating_sub(1) * self.verdicts.len();
-        let needed = if comparisons == 0 { 1 } else { fewest_blocks(comparisons, self.confidence) };
-        squares(needed as u64, arms)
+        if comparisons == 0 { 1 } else { fewest_blocks(comparisons, self.confidence) as u64 }
     }
 
     /// What can be said of segments at this rate.

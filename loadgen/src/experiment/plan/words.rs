@@ -136,7 +136,7 @@ pub(super) fn of_form(text: &str, entries: &[Entry], error: &toml::de::Error) ->
 }
 
 /// `; did you mean x?`, where one of them is near.
-pub fn did_you_mean<'a>(typed: &str, known: &[&'a str]) -> String {
+pub fn did_you_mean(typed: &str, known: &[&str]) -> String {
     nearest(typed, known).map(|name| format!("; did you mean {name}?")).unwrap_or_default()
 }
 
@@ -217,7 +217,7 @@ fn found(text: &str, entry: &Entry) -> String {
     let snippet = one_line(text.get(entry.value.clone()).unwrap_or_default());
     match snippet.chars().count() {
         0 => "that".to_owned(),
-        ..=SNIPPET_MAX => snippet,
+        1..=SNIPPET_MAX => snippet,
         _ => snippet.chars().take(SNIPPET_MAX).chain(['…']).collect(),
     }
 }

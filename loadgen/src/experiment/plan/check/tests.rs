@@ -70,9 +70,22 @@ fn mistakes_are_one_line_with_line_and_key() {
             "[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"stall\"\nfor = \"0s\"",
             "line 7: faults.for: must be longer than 0",
         ),
+        (
+            "[load]\nloop = \"closed\"\n[backends]\nservice_time = \"expo:10ms\"",
+            "line 4: backends.service_time: \"expo:10ms\" is no law of service time: write 0, constant:5ms",
+        ),
+        ("[load]\nloop = \"closed\"\n[backends]\nservice_time = \"lognormal:1ms\"", "is no law of service time"),
         ("[load\nloop", "x.toml, line 1: "),
     ] {
         let error = error(text);
         assert!(error.contains(wanted) && error.lines().count() == 1, "{text:?} gave {error:?}, not {wanted:?}");
+    }
+}
+
+#[test]
+fn every_law_of_mock_server_is_taken() {
+    for law in ["0", "5ms", "constant:0.25ms", "exponential:10ms", "lognormal:10ms,0.5"] {
+        let text = format!("[load]\nloop = \"closed\"\n[backends]\nservice_time = {law:?}");
+        assert_eq!(plan(&text, Path::new("x.toml")).expect(law).mocks.service_time, law);
     }
 }
