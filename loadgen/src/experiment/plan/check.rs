@@ -62,7 +62,8 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
         ));
     }
     faults.sort_by_key(|fault| fault.at);
-    let budget = text.time(budget.as_ref(), "budget", Duration::from_secs(60))?;
+    let said_budget = budget;
+    let budget = text.time(said_budget.as_ref(), "budget", Duration::from_secs(60))?;
     if let Some(said) = &backends.service_time {
         let key = "backends.service_time";
         bounds::service_time(said.get_ref()).map_err(|reason| text.wrong(said.span(), key, reason))?;
@@ -72,7 +73,7 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
         concurrency: text.whole(backends.concurrency.as_ref(), "backends.concurrency", 0, bounds::AT_A_TIME)?,
         queue: text.whole(backends.queue.as_ref(), "backends.queue", 1024, bounds::AT_A_TIME)?,
     };
-    Ok(Plan {
+    let mut plan = Plan {
         scenario,
         title: title.unwrap_or_default(),
         budget,
@@ -85,7 +86,15 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
         faults,
         lb,
         is_quick: false,
-    })
+    };
+    // a file that says how long its load goes on has said what it may take
+    if let (None, LoadPlan::Open { duration: Some(_), .. }, Some(least)) =
+        (&said_budget, &plan.load, plan.least_budget())
+        && plan.blocks.is_none()
+    {
+        plan.budget = plan.budget.max(least.budget);
+    }
+    Ok(plan)
 }
 
 fn arm_default() -> ArmPlan {

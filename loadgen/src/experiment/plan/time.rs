@@ -200,6 +200,14 @@ mod tests {
     }
 
     #[test]
+    fn a_duration_without_a_budget_has_the_time_that_it_needs() {
+        let long = format!("{OPEN}rate_rps = 9\nduration = \"5m\"\n");
+        assert_eq!((plan(&long).budget, plan(&long).lacks_time()), (Duration::from_secs(307), None));
+        assert!(plan(&format!("budget = \"1m\"\n{long}")).lacks_time().is_some(), "who says both is told");
+        assert_eq!(plan(&long.replace("5m", "5s")).budget, Duration::from_secs(60));
+    }
+
+    #[test]
     fn times_without_measure_do_not_overflow() {
         let huge =
             format!("{OPEN}rate_rps = 9000\n[blocks]\nsegment = \"1000h\"\nwash_out = \"1000h\"\nconfidence = 0.999");
