@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use thiserror::Error;
 
-pub use again::held_against;
+pub use again::replayed;
 pub use diff::{DiffError, diff, same_setting};
 pub use rows::{Kind, Row, from_csv, rows, to_csv};
 pub(crate) use words::measure_name;

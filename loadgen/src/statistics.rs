@@ -22,6 +22,7 @@ mod percentile;
 mod recovery;
 mod signed_rank;
 mod stop;
+mod two_samples;
 
 pub use again::agree;
 pub use balance::{chi_square_p, coefficient_of_variation, jain, max_over_mean, per_capacity};
@@ -36,6 +37,7 @@ pub use order::Orders;
 pub use percentile::{TooFewSamples, percentile, ribbon};
 pub use recovery::{Calm, Recovery, recovery};
 pub use stop::{Looks, Stop, StopRule, Width, fewest_blocks, half_widths, precision};
+pub use two_samples::same_shares_p;
 
 #[cfg(test)]
 mod acceptance;

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Args as ClapArgs;
 
+use super::experiment::{lacks, place_of};
 use super::out;
 use crate::experiment::plan::Plan;
 use crate::experiment::{self, Threshold};
@@ -63,7 +64,10 @@ fn check_plan(path: &Path, lb: Option<&Path>) -> ExitCode {
                 1 => "1 fault".to_owned(),
                 number => format!("{number} faults"),
             };
-            let is_printed = out::print(&format!("{path}: sound; arms {arms}; N = {sizes}; {faults}"));
+            let time = plan
+                .least_budget()
+                .map_or(String::new(), |least| format!("; budget {} s: {}", plan.budget.as_secs(), least.in_words()));
+            let is_printed = out::print(&format!("{path}: sound; arms {arms}; N = {sizes}; {faults}{time}"));
             if is_printed { ExitCode::SUCCESS } else { ExitCode::FAILURE }
         }
         Err(sentence) => {
@@ -73,12 +77,21 @@ fn check_plan(path: &Path, lb: Option<&Path>) -> ExitCode {
     }
 }
 
-/// The plan, when it can be read and lb would take every arm of it; else why not.
+/// The plan, when it can be read, can come to its verdicts, and lb would take every arm of it; else why not.
 fn tried(path: &Path, lb: Option<&Path>) -> Result<Plan, String> {
     let plan = Plan::read(path).map_err(|error| error.to_string())?;
+    let lacks = |key: &str, reason: String| Err(lacks(path, key, reason).to_string());
+    match (plan.lacks_requests(), plan.lacks_time()) {
+        (Some(reason), _) => return lacks("blocks.segment", reason),
+        (None, Some(reason)) => return lacks("budget", reason),
+        (None, None) => {}
+    }
     let programs = Programs::find(lb, None).map_err(|missing| missing.to_string())?;
     let scratch = tempfile::tempdir().map_err(|error| format!("cannot make a folder to try the arms in: {error}"))?;
-    experiment::check(&plan, &programs, scratch.path()).map_err(|error| format!("{}: {error}", path.display()))?;
+    experiment::check(&plan, &programs, scratch.path()).map_err(|error| {
+        let place = place_of(&error, path).unwrap_or_else(|| path.display().to_string());
+        format!("{place}: {error}")
+    })?;
     Ok(plan)
 }
 

@@ -1,7 +1,7 @@
 //! `loadgen a1 | a2 | a3 | a4 | b | experiment`: from what was typed to a run in its folder, and a line about each thing that
 //! came of it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -9,7 +9,10 @@ use clap::Args as ClapArgs;
 use thiserror::Error;
 
 use super::out;
-use crate::experiment::plan::{ArmPlan, Plan, PlanError};
+use crate::experiment::plan::{
+    ArmPlan, LoadPlan, OF_CAPACITY, Plan, PlanError, RATE_RPS, Rate, line_of, line_of_arm, line_of_lb_key,
+    line_of_strategy,
+};
 use crate::experiment::{Experiment, ExperimentError, Finished, Place, folder_for, run};
 use crate::lab::{BalancerError, Interrupt, Missing, Programs};
 use crate::load::parse_duration;
@@ -25,17 +28,21 @@ pub struct ExperimentArgs {
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
 
-    /// What all of it may take: 30s, 4m
+    /// What all of it may take, as 90s or 4m; less than the experiment needs is refused. Not for a1 and a2, which end with their requests
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub budget: Option<Duration>,
 
-    /// Where results and reports go [default: runs/<time>-<scenario>/]
-    #[arg(long, value_name = "DIR")]
-    pub out: Option<PathBuf>,
+    /// In about 45 s: short blocks, of which p50 and p90 are judged (p99 needs more requests); a3 cut to half. a1 and a2 are quick already
+    #[arg(long)]
+    pub quick: bool,
 
-    /// Of arrivals, keys, costs and the order of arms; the same seed asks for the same requests [default: a fresh one]
-    #[arg(long, value_name = "N")]
-    pub seed: Option<u64>,
+    /// Requests per second of an open loop (a3, a4, b), instead of a part of the capacity, which is not looked for then
+    #[arg(long, value_name = "RPS", value_parser = rate)]
+    pub rate: Option<f64>,
+
+    /// The part of the capacity that is asked for in an open loop (a3, a4, b), as 0.5
+    #[arg(long, value_name = "PART", value_parser = part, conflicts_with = "rate")]
+    pub of_capacity: Option<f64>,
 
     /// The one strategy to run, instead of the file's arms
     #[arg(long, visible_alias = "algorithm", value_name = "NAME", conflicts_with = "arms")]
@@ -44,6 +51,22 @@ pub struct ExperimentArgs {
     /// The strategies to compare, instead of the file's arms; the first is the baseline
     #[arg(long, value_name = "NAME,NAME…", value_delimiter = ',')]
     pub arms: Vec<String>,
+
+    #[command(flatten)]
+    pub how: HowArgs,
+}
+
+/// How any plan is carried out: what a replay takes too.
+#[derive(Clone, Debug, Default, ClapArgs)]
+pub struct HowArgs {
+    /// Where results and reports go [default: runs/<time>-<scenario>/]
+    #[arg(long, value_name = "DIR")]
+    pub out: Option<PathBuf>,
+
+    /// Of arrivals, keys, costs and the order of arms; the same seed asks for the same requests [default: a fresh one; in a replay that
+    /// of the run]
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
 
     /// Where requests go, if lb runs already
     #[arg(long, value_name = "URL", requires = "admin")]
@@ -88,8 +111,17 @@ pub(super) enum Failure {
     NoPlan,
     #[error("--strategy is for one strategy; this experiment compares several: name them with --arms A,B")]
     OneArm,
-    #[error("a replay runs the stored plan: leave out --plan, --budget, --strategy and --arms")]
-    Replayed,
+    #[error(
+        "{flag} is for an open loop; {name} is a closed one: each client sends when its last response is there, so the servers set the \
+         rate, and it ends with its requests. Leave {flag} out"
+    )]
+    Closed { flag: &'static str, name: String },
+    #[error("--budget {}", too_short(.name, .reason))]
+    Budget { name: String, reason: String },
+    #[error("{place}: {reason}")]
+    Lacks { place: String, reason: String },
+    #[error("{place}: {source}")]
+    Placed { place: String, source: ExperimentError },
     #[error("{source}; what was measured is stored: mend that, then run `loadgen report {}`", folder.display())]
     Report { folder: PathBuf, source: report::ReportError },
     #[error(transparent)]
@@ -98,7 +130,8 @@ pub(super) enum Failure {
 
 /// Runs the scenario's experiment.
 pub(super) fn main(scenario: Scenario, args: &ExperimentArgs) -> ExitCode {
-    match plan_of(scenario, args).and_then(|plan| carry_out(plan, args)) {
+    let carried_out = plan_of(scenario, args).and_then(|plan| carry_out(plan, &args.how));
+    match carried_out.map_err(|failure| placed(failure, args.plan.as_deref())) {
         Ok((code, _)) => ExitCode::from(code),
         Err(failure) => report_failure(&failure),
     }
@@ -109,40 +142,114 @@ pub(super) fn report_failure(failure: &Failure) -> ExitCode {
     ExitCode::from(exit_code(failure))
 }
 
-/// The plan with what was typed over it.
+/// The plan with what was typed over it, when it can come to its end.
 fn plan_of(scenario: Scenario, args: &ExperimentArgs) -> Result<Plan, Failure> {
     let mut plan = match &args.plan {
         Some(path) => Plan::read(path)?,
         None => Plan::of(scenario).ok_or(Failure::NoPlan)?,
     };
-    if let Some(budget) = args.budget {
-        plan.budget = budget;
+    let name =
+        args.plan.as_ref().map_or_else(|| scenario.to_string().to_lowercase(), |path| path.display().to_string());
+    take_arms(&mut plan, args)?;
+    take_load(&mut plan, args, &name)?;
+    if args.quick {
+        plan = plan.quick(args.budget);
     }
-    let named: Vec<&String> = args.strategy.iter().chain(&args.arms).collect();
-    if args.strategy.is_some() && plan.blocks.is_some() {
-        return Err(Failure::OneArm);
+    if let Some(reason) = plan.lacks_time() {
+        return Err(match (args.budget, &args.plan) {
+            (None, Some(path)) if !args.quick => lacks(path, "budget", reason),
+            _ => Failure::Budget { name, reason },
+        });
     }
-    if !named.is_empty() {
-        // the file's options of an arm are kept; the same name twice is an arm against itself
-        let known = std::mem::take(&mut plan.arms);
-        for name in named {
-            let found = known.iter().find(|arm| arm.label == *name || arm.strategy == *name);
-            let arm = found.cloned();
-            let mut arm = arm.unwrap_or_else(|| ArmPlan::plain(name, name));
-            let same = plan.arms.iter().filter(|other| other.strategy == arm.strategy && other.options == arm.options);
-            let again = same.count();
-            if again > 0 {
-                arm.label =
-                    format!("{} again{}", arm.label, if again > 1 { format!(" ({again})") } else { String::new() });
-            }
-            plan.arms.push(arm);
-        }
+    // a rate that is typed is no fault of the file: what it is too low for is left out, and told
+    if let (Some(path), None, false, Some(reason)) = (&args.plan, args.rate, args.quick, plan.lacks_requests()) {
+        return Err(lacks(path, "blocks.segment", reason));
     }
     Ok(plan)
 }
 
+fn take_arms(plan: &mut Plan, args: &ExperimentArgs) -> Result<(), Failure> {
+    let named: Vec<&String> = args.strategy.iter().chain(&args.arms).collect();
+    if args.strategy.is_some() && plan.blocks.is_some() {
+        return Err(Failure::OneArm);
+    }
+    if named.is_empty() {
+        return Ok(());
+    }
+    // the file's options of an arm are kept; the same name twice is an arm against itself
+    let known = std::mem::take(&mut plan.arms);
+    for name in named {
+        let found = known.iter().find(|arm| arm.label == *name || arm.strategy == *name);
+        let mut arm = found.cloned().unwrap_or_else(|| ArmPlan::plain(name, name));
+        let same = plan.arms.iter().filter(|other| other.strategy == arm.strategy && other.options == arm.options);
+        let again = same.count();
+        if again > 0 {
+            arm.label = format!("{} again{}", arm.label, if again > 1 { format!(" ({again})") } else { String::new() });
+        }
+        plan.arms.push(arm);
+    }
+    Ok(())
+}
+
+fn take_load(plan: &mut Plan, args: &ExperimentArgs, name: &str) -> Result<(), Failure> {
+    let typed = args.rate.map(Rate::Rps).or(args.of_capacity.map(Rate::OfCapacity));
+    let flag = match (args.rate, args.of_capacity, args.budget) {
+        (Some(_), _, _) => "--rate",
+        (_, Some(_), _) => "--of-capacity",
+        (_, _, Some(_)) => "--budget",
+        (None, None, None) => return Ok(()),
+    };
+    let LoadPlan::Open { rate, .. } = &mut plan.load else {
+        return Err(Failure::Closed { flag, name: name.to_owned() });
+    };
+    *rate = typed.unwrap_or(*rate);
+    plan.budget = args.budget.filter(|_| !args.quick).unwrap_or(plan.budget);
+    Ok(())
+}
+
+/// What a plan's file lacks, with the line of the key to change.
+pub(super) fn lacks(path: &Path, key: &str, reason: String) -> Failure {
+    // a key that is not written has its default: the file as a whole is at fault
+    Failure::Lacks { place: format!("{}, line {}: {key}", path.display(), line_of(path, key).unwrap_or(1)), reason }
+}
+
+fn too_short(name: &str, reason: &str) -> String {
+    match reason.split_once(':') {
+        Some((given, least)) => format!("{given} for {name}:{least}"),
+        None => reason.to_owned(),
+    }
+}
+
+/// With the line of the experiment file that lb complains of, if it is there.
+fn placed(failure: Failure, plan: Option<&Path>) -> Failure {
+    match (failure, plan) {
+        (Failure::Experiment(source), Some(path)) => match place_of(&source, path) {
+            Some(place) => Failure::Placed { place, source },
+            None => Failure::Experiment(source),
+        },
+        (failure, _) => failure,
+    }
+}
+
+/// Where in an experiment file it stands what lb refused.
+pub(super) fn place_of(error: &ExperimentError, path: &Path) -> Option<String> {
+    let said = error.to_string();
+    let found = match error {
+        ExperimentError::Strategy { name, .. } | ExperimentError::BrokenStrategy { name, .. } => {
+            line_of_strategy(path, name)
+        }
+        ExperimentError::Arm { label, .. } => line_of_arm(path, label, &said),
+        ExperimentError::TooFewRequests(_) => line_of(path, "blocks.segment").map(|line| (line, String::new())),
+        ExperimentError::Balancer(_) => line_of_lb_key(path, &said),
+        _ => None,
+    };
+    let (line, key) = found?;
+    let key = if key.is_empty() { key } else { format!(": {key}") };
+    Some(format!("{}, line {line}{key}", path.display()))
+}
+
 /// Runs a plan as the arguments have it; answers the exit code too.
-pub(super) fn carry_out(plan: Plan, args: &ExperimentArgs) -> Result<(u8, Finished), Failure> {
+pub(super) fn carry_out(plan: Plan, args: &HowArgs) -> Result<(u8, Finished), Failure> {
     let place = match (&args.target, &args.admin) {
         (Some(target), Some(admin)) => Place::Theirs { target: target.clone(), admin: admin.clone() },
         _ => Place::Ours(Programs::find(args.lb.as_deref(), args.mock_server.as_deref())?),
@@ -222,13 +329,15 @@ fn exit_code(failure: &Failure) -> u8 {
         | Failure::Missing(_)
         | Failure::NoPlan
         | Failure::OneArm
-        | Failure::Replayed => EXIT_USAGE,
-        Failure::Experiment(error) => match error {
+        | Failure::Closed { .. }
+        | Failure::Budget { .. }
+        | Failure::Lacks { .. } => EXIT_USAGE,
+        Failure::Experiment(error) | Failure::Placed { source: error, .. } => match error {
             ExperimentError::Interrupted(_) | ExperimentError::Balancer(Interrupted) => EXIT_INTERRUPTED,
             ExperimentError::Strategy { .. } | ExperimentError::BrokenStrategy { .. } | ExperimentError::Arm { .. } => {
                 EXIT_USAGE
             }
-            ExperimentError::Taken(_) => EXIT_USAGE,
+            ExperimentError::Taken(_) | ExperimentError::TooFewRequests(_) => EXIT_USAGE,
             ExperimentError::Balancer(Ended { .. } | Start { .. } | Target(_) | Unreachable { .. } | Strategies(_)) => {
                 EXIT_USAGE
             }
@@ -242,6 +351,19 @@ fn exit_code(failure: &Failure) -> u8 {
 fn time(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text).filter(|time| !time.is_zero() && *time <= LONGEST);
     time.ok_or_else(|| format!("{text:?} is no time: write a number and a unit, such as 30s or 4m, 1000h at most"))
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    within(text, &RATE_RPS, "requests per second, such as 300")
+}
+
+fn part(text: &str) -> Result<f64, String> {
+    within(text, &OF_CAPACITY, "a part of the capacity, such as 0.5")
+}
+
+fn within(text: &str, range: &std::ops::RangeInclusive<f64>, what: &str) -> Result<f64, String> {
+    let number = text.parse().ok().filter(|number| range.contains(number));
+    number.ok_or_else(|| format!("{text:?} is not {what}: it may be {} to {}", range.start(), range.end()))
 }
 
 #[cfg(test)]

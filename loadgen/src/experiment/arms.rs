@@ -72,7 +72,7 @@ impl Declared {
             }
             Some(_) => Ok(()),
             None => {
-                let known = self.0.iter().map(|file| file.name.as_str()).collect::<Vec<_>>().join(", ");
+                let known = self.0.iter().map(|file| file.name.clone()).collect();
                 Err(ExperimentError::Strategy { name, known })
             }
         }

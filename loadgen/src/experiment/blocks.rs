@@ -9,11 +9,11 @@
 use std::time::{Duration, Instant};
 
 use super::arms::Declared;
-use super::calibration::{Rated, engine_plan, rated};
+use super::calibration::{Rated, engine_plan, judged, rated};
 use super::conductor::{Conductor, Flow};
 use super::judge::{self, Measured};
 use super::late::Lateness;
-use super::plan::{ArmPlan, BlockPlan, LoadPlan, Plan};
+use super::plan::{ArmPlan, BlockPlan, ENDING, LoadPlan, Plan};
 use super::record::{About, Record};
 use super::run::ExperimentError;
 use super::seeds::Seeds;
@@ -25,8 +25,6 @@ use crate::report::measure_name;
 use crate::statistics::{Looks, Orders, StopRule, Width, fewest_blocks, is_invalid, precision};
 use crate::view::{self, Precision};
 
-/// What ending and reporting take of the budget.
-const RESERVE: Duration = Duration::from_secs(5);
 /// What each turn takes beside its wash-out and segment: the swap, and counts before and after.
 const TURN: Duration = Duration::from_millis(150);
 const WHOLE: &str = "whole run";
@@ -66,6 +64,7 @@ pub(super) fn run(
     let pool = stage.resize(*plan.sizes.first().unwrap_or(&3))?;
     let rated = rated(stage, plan, seeds)?;
     *load = super::described::open_load(&rated, outstanding);
+    let blocks = &judged(stage, plan, blocks, &rated)?;
     let ledger = stage.open_ledger(WHOLE)?;
     let mut course = Course {
         plan,
@@ -154,7 +153,7 @@ impl Course<'_> {
             let square_ms = millis(square_began.elapsed());
             let precision = precision(&widths, self.family(), judge::settings(self.blocks));
             square_began = Instant::now();
-            let stop = looks.look(precision, stage.now_ms() + millis(RESERVE), square_ms);
+            let stop = looks.look(precision, stage.now_ms() + millis(ENDING), square_ms);
             if let Some(stopped) = rule.why(stop) {
                 return Ok((number, stopped));
             }
@@ -252,7 +251,7 @@ impl Course<'_> {
             0 => (self.blocks.wash_out + self.blocks.segment + TURN) * arms,
             done => self.began.elapsed() / done,
         };
-        let left = self.plan.budget.saturating_sub(RESERVE).saturating_sub(stage.origin.elapsed());
+        let left = self.plan.budget.saturating_sub(ENDING).saturating_sub(stage.origin.elapsed());
         squares(arms, done, left.as_secs_f64() / block.as_secs_f64().max(1e-3))
     }
 }

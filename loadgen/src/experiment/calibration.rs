@@ -1,18 +1,14 @@
 //! How much the pool can take, and the load that a plan asks for.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::plan::{self, ArmPlan, Law, LoadPlan, Rate};
+use super::plan::{self, ArmPlan, BlockPlan, Judged, Law, LoadPlan, Rate};
 use super::run::ExperimentError;
 use super::seeds::Seeds;
 use super::stage::Stage;
 use crate::load::{self, Arrivals, Goal, Stop};
 use crate::model;
 use crate::view::Underway;
-
-/// The part of the budget that calibration gets, and how much it may be at most.
-const SHARE: f64 = 0.15;
-const LONGEST: Duration = Duration::from_secs(20);
 
 /// An open loop with its rate known.
 #[derive(Clone, Copy, Debug)]
@@ -62,7 +58,7 @@ pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Resu
     if !is_in_charge {
         stage.swap(&even)?;
     }
-    let budget = plan.budget.mul_f64(SHARE).min(LONGEST).max(Duration::from_secs(3));
+    let budget = plan.calibration();
     stage.progress.say(&format!("finding out what the pool can take, for {:.0} s", budget.as_secs_f64()));
     let engine = engine_plan(stage, plan, &even, Arrivals::Closed { connections: 1 }, Stop::WhenTold, seeds.requests);
     let goal = Goal { p99: plan.requests.calm_p99, ..Goal::default() };
@@ -88,4 +84,23 @@ pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Resu
         stage.mark(model::Mark::warning("capacity", reason));
     }
     Ok(Rated { arrivals: arrivals(rps), rps, capacity_rps: Some(capacity) })
+}
+
+/// The blocks with those verdicts that segments can give at the rate that was found.
+pub(super) fn judged(
+    stage: &mut Stage,
+    plan: &plan::Plan,
+    blocks: &BlockPlan,
+    rated: &Rated,
+) -> Result<BlockPlan, ExperimentError> {
+    let LoadPlan::Open { law, .. } = plan.load else { return Err(ExperimentError::NotOpen) };
+    match blocks.judged(rated.rps, law) {
+        Judged::All => Ok(blocks.clone()),
+        Judged::Fewer { blocks, left_out } => {
+            stage.progress.say(&left_out);
+            stage.mark(model::Mark::warning("verdicts", left_out));
+            Ok(*blocks)
+        }
+        Judged::Refused(why) => Err(ExperimentError::TooFewRequests(why)),
+    }
 }

@@ -7,12 +7,24 @@
 mod bounds;
 mod check;
 mod file;
+mod place;
+mod quick;
+mod time;
+mod verdict;
+mod words;
 
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
+
+pub use bounds::{OF_CAPACITY, RATE_RPS};
+pub use place::{line_of, line_of_arm, line_of_lb_key, line_of_strategy};
+pub(super) use time::ENDING;
+pub use time::Least;
+pub use verdict::Judged;
+pub use words::did_you_mean;
 
 use crate::load::{Cost, Keys};
 use crate::model::Scenario;
@@ -38,6 +50,9 @@ pub struct Plan {
     pub faults: Vec<Fault>,
     /// Keys of lb.toml that go before what loadgen writes.
     pub lb: toml::Table,
+    /// It was cut short by `--quick`.
+    #[serde(default)]
+    pub is_quick: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -116,6 +131,9 @@ pub struct BlockPlan {
     /// The measures that get a verdict, corrected together.
     #[serde(default = "verdicts")]
     pub verdicts: Vec<String>,
+    /// Those that the file names: a run that cannot judge them is refused. Others are left out where they cannot be said.
+    #[serde(default)]
+    pub asked: Vec<String>,
 }
 
 /// Something that is done to the pool while the load goes on.
@@ -193,14 +211,31 @@ impl Plan {
     pub fn read_stored(path: &Path) -> Result<Self, PlanError> {
         let text = std::fs::read_to_string(path).map_err(|source| PlanError::Read { path: path.to_owned(), source })?;
         let wrong = |reason: String| PlanError::Stored { path: path.to_owned(), reason };
-        let plan: Self = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
+        let mut plan: Self = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         bounds::check(&plan).map_err(wrong)?;
+        // before verdicts were told, the primary measure had the only one
+        if let Some(blocks) = plan.blocks.as_mut().filter(|blocks| !blocks.verdicts.contains(&blocks.primary)) {
+            blocks.verdicts.push(blocks.primary.clone());
+        }
         Ok(plan)
     }
 
     /// `path` is only for errors.
     pub fn parse(text: &str, path: &Path) -> Result<Self, PlanError> {
         check::plan(text, path)
+    }
+
+    /// Why the verdicts that are wanted cannot be given, if the rate is known, and what would do.
+    pub fn lacks_requests(&self) -> Option<String> {
+        let (Some(blocks), LoadPlan::Open { law, rate: Rate::Rps(rps), .. }) = (&self.blocks, &self.load) else {
+            return None;
+        };
+        // a file's author can mend it: what is not asked for by name is wanted too
+        let wanted = BlockPlan { asked: blocks.verdicts.clone(), ..blocks.clone() };
+        match wanted.judged(*rps, *law) {
+            Judged::Refused(why) => Some(why),
+            _ => None,
+        }
     }
 
     /// What it is about, in a few words.

@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::arms::{self, Declared};
 use super::host::HostWatch;
-use super::plan::{LoadPlan, Plan};
+use super::plan::{LoadPlan, Plan, did_you_mean};
 use super::record::Record;
 use super::seeds::Seeds;
 use super::stage::{self, Stage};
@@ -83,12 +83,14 @@ pub enum ExperimentError {
     Interrupted(String),
     #[error("this course of an experiment needs the other kind of loop")]
     NotOpen,
-    #[error("there is no strategy {name}; there are: {known}")]
-    Strategy { name: String, known: String },
+    #[error("there is no strategy {name}{}", near_and_known(name, known))]
+    Strategy { name: String, known: Vec<String> },
     #[error("the strategy {name} cannot be loaded: {reason}")]
     BrokenStrategy { name: String, reason: String },
     #[error("arm {label}: {reason}")]
     Arm { label: String, reason: String },
+    #[error("blocks.segment: {0}")]
+    TooFewRequests(String),
     #[error("there is no backend {0:?} to befall")]
     NoBackend(String),
     #[error("the process of {0} is not known: only those that lb launched can be killed")]
@@ -170,6 +172,10 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     };
     stage.progress.say(&machine.reason);
     stage.mark(machine);
+    if let Some(cut) = plan.quick_in_words() {
+        stage.progress.say(&cut);
+        stage.mark(Mark::warning("quick", cut));
+    }
     stage.progress.say(&format!("lb {} serves {}, seed {}", status.version, stage.balancer.target, seeds.run));
     let recorder = Recorder::start(&stage.balancer.admin, out);
     let (mut record, mut disruptions, mut compared) = (Record::default(), Vec::new(), None);
@@ -207,7 +213,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
             stage.origin.elapsed().as_secs_f64(),
             plan.budget.as_secs_f64()
         );
-        let reason = format!("{taken}: finding out the capacity, and a duration in the plan, take what they take");
+        let reason = format!("{taken}: a closed loop takes what its requests take; else the machine was busy");
         stage.mark(Mark::warning("budget", reason));
     }
     let revision = stage.balancer.admin.metrics().ok().and_then(|text| Scrape::parse(&text).ok());
@@ -314,6 +320,12 @@ fn mark_accounting(stage: &mut Stage) {
             stage.mark(Mark::warning("accounting", reason));
         }
     }
+}
+
+fn near_and_known(name: &str, known: &[String]) -> String {
+    let near = did_you_mean(name, &known.iter().map(String::as_str).collect::<Vec<_>>());
+    let and = if near.is_empty() { ";" } else { "" };
+    format!("{near}{and} there are: {}", known.join(", "))
 }
 
 fn revision_of(scrape: &Scrape) -> String {

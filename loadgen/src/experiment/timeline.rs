@@ -7,7 +7,7 @@ use super::calibration::{engine_plan, rated};
 use super::conductor::{Conductor, Flow};
 use super::faults::{self, Script};
 use super::judge;
-use super::plan::{ArmPlan, LoadPlan, Plan};
+use super::plan::{ArmPlan, ENDING, LoadPlan, Plan};
 use super::record::{About, Record};
 use super::run::ExperimentError;
 use super::seeds::Seeds;
@@ -15,10 +15,6 @@ use super::stage::{Stage, client_count};
 use crate::lab::Ledger;
 use crate::load::{LEAD_NS, Stop};
 use crate::model::{CellKey, Load, Mark};
-
-/// What setting up, ending and reporting take of the budget.
-const RESERVE: Duration = Duration::from_secs(5);
-const SHORTEST: Duration = Duration::from_secs(2);
 
 /// Answers the load as it was, with its rate.
 pub(super) fn run(
@@ -34,9 +30,9 @@ pub(super) fn run(
     stage.resize(n)?;
     let rated = rated(stage, plan, seeds)?;
     *load = super::described::open_load(&rated, outstanding);
-    let left = plan.budget.saturating_sub(stage.origin.elapsed()).saturating_sub(RESERVE);
+    let left = plan.budget.saturating_sub(stage.origin.elapsed()).saturating_sub(ENDING);
     let share = left / plan.arms.len() as u32;
-    let duration = duration.unwrap_or(share.saturating_sub(warm_up)).max(SHORTEST);
+    let duration = duration.unwrap_or(share.saturating_sub(warm_up).max(plan.shortest()));
     let end = Instant::now() + (warm_up + duration) * plan.arms.len() as u32;
     stage.progress.board().tell(|facts| facts.end = Some((end, false)));
     for (at, arm) in plan.arms.iter().enumerate() {

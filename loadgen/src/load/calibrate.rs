@@ -170,8 +170,9 @@ impl Search {
     }
 }
 
-/// Finds the capacity of a plan's target within about `budget`; the plan's arrivals and stop do not matter. `watch` sees the handle
-/// of each step, and the rate that it asks for (`None`: the closed loop); aborting by it ends the calibration.
+/// Finds the capacity of a plan's target within about `budget`, or twice of it where no rate is low enough until then; the plan's
+/// arrivals and stop do not matter. `watch` sees the handle of each step, and the rate that it asks for (`None`: the closed loop);
+/// aborting by it ends the calibration.
 pub fn calibrate(
     plan: &Plan,
     goal: &Goal,
@@ -205,10 +206,15 @@ pub fn calibrate(
     let mut search = Search::new(saturated_rps * FIRST, saturated_rps);
     let mut steps: Vec<Step> = Vec::new();
     while let Some(asked_rps) = search.next() {
-        let step_time = budget.mul_f64(STEP_SHARE).max(Duration::from_secs_f64((SAMPLES / asked_rps).min(10.0)));
-        if !steps.is_empty() && Instant::now() + step_time > end {
+        let wanted = budget.mul_f64(STEP_SHARE).max(Duration::from_secs_f64((SAMPLES / asked_rps).min(10.0)));
+        // a search that has nothing yet may take as long again: without a rate there is no answer at all
+        let end = if search.found().is_some() { end } else { end + budget };
+        let left = end.saturating_duration_since(Instant::now());
+        if !steps.is_empty() && wanted > left {
             break;
         }
+        // one step there must be; a slow target's would take longer than the budget
+        let step_time = wanted.min(left.max(budget.mul_f64(STEP_SHARE)));
         // By Little's law more than this under way means that the goal is missed.
         let outstanding = ((2.0 * asked_rps * goal.p99.as_secs_f64()) as usize).clamp(64, OUTSTANDING);
         let outcome = run(Arrivals::Poisson { rps: asked_rps }, outstanding, step_time, Some(asked_rps))?;

@@ -1,20 +1,59 @@
-//! A ratio of a run that was repeated, held against that of the first run, in words.
+//! A run that was repeated, held against the first, in words: a line for each thing that can be held against it. Each line ends with
+//! the judgement: agrees, differs, or cannot tell.
+//!
+//! Arms side by side in blocks have intervals, and these are held against each other. What was measured only once in each run has none:
+//! [`cells`] says what can be said of it all the same.
 
-use crate::model::{Ratio, Verdict};
+mod cells;
+
+use crate::model::{Conclusion, Ratio, Run, Verdict};
 use crate::statistics::agree;
 
+use super::words::measure_name;
+
+pub(super) const AGREES: &str = "agrees";
+pub(super) const DIFFERS: &str = "differs";
+pub(super) const CANNOT_TELL: &str = "cannot tell";
+
 /// How what came out now stands to what came out then.
-pub fn held_against(then: &Ratio, now: &Ratio) -> String {
-    let numbers = format!("{:.3} ({:.3} to {:.3}) then", then.ratio, then.low, then.high);
-    if [then, now].iter().any(|ratio| ratio.verdict == Verdict::NotComparable) {
-        return format!("and {numbers}: not comparable, the arms answered different requests");
-    }
-    let said = match agree(then, now) {
-        true => format!("agrees with {numbers}"),
-        false => format!("DIFFERS from {numbers} by more than both intervals explain"),
+pub fn replayed(old: &Run, new: &Run) -> Vec<String> {
+    let (Some(before), Some(after)) = (&old.results.comparison, &new.results.comparison) else {
+        return cells::lines(old, new);
     };
-    let is_sound = then.is_sound && now.is_sound;
-    if is_sound { said } else { format!("{said} (of too few blocks: for orientation)") }
+    let judged = before.judged();
+    let ratios = before.ratios.iter().filter(|ratio| judged.contains(&ratio.measure.as_str()));
+    let line = |then: &Ratio| {
+        let what = format!("{} over {}, {}", then.arm, before.baseline, measure_name(&then.measure));
+        let judgement = match (void(old, new, Conclusion::Latency), after.ratio(&then.arm, &then.measure)) {
+            (Some(why), _) => format!("{why}: {CANNOT_TELL}"),
+            (None, Some(now)) => held_against(then, now),
+            (None, None) => format!("could not be said this time: {CANNOT_TELL}"),
+        };
+        format!("{what}: {judgement}")
+    };
+    ratios.map(line).collect()
+}
+
+/// Why a conclusion stands in one of the runs only, or in none.
+fn void(old: &Run, new: &Run, conclusion: Conclusion) -> Option<String> {
+    let of = |run: &Run, when: &str| {
+        let mark = run.manifest.why_void(conclusion)?;
+        Some(format!("the {when} run must not be believed here ({})", mark.check))
+    };
+    of(old, "first").or_else(|| of(new, "new"))
+}
+
+fn held_against(then: &Ratio, now: &Ratio) -> String {
+    let numbers = |ratio: &Ratio| format!("{:.3} ({:.3} to {:.3})", ratio.ratio, ratio.low, ratio.high);
+    let both = format!("{} then, {} now", numbers(then), numbers(now));
+    if [then, now].iter().any(|ratio| ratio.verdict == Verdict::NotComparable) {
+        return format!("{both}; the arms answered different requests: {CANNOT_TELL}");
+    }
+    match (then.is_sound && now.is_sound, agree(then, now)) {
+        (true, true) => format!("{both}: {AGREES}"),
+        (true, false) => format!("{both}, more than both intervals explain: {DIFFERS}"),
+        (false, _) => format!("{both}, of too few blocks: {CANNOT_TELL}"),
+    }
 }
 
 #[cfg(test)]
@@ -44,10 +83,12 @@ mod tests {
     fn a_replay_outside_the_old_interval_may_agree() {
         let then = ratio(1.0, Verdict::Undecided, true);
         let said = |now: f64, verdict, is_sound| held_against(&then, &ratio(now, verdict, is_sound));
-        assert_eq!(said(1.06, Verdict::Worse, true), "agrees with 1.000 (0.952 to 1.050) then");
-        let wanted = "DIFFERS from 1.000 (0.952 to 1.050) then by more than both intervals explain";
+        let wanted = "1.000 (0.952 to 1.050) then, 1.060 (1.010 to 1.113) now: agrees";
+        assert_eq!(said(1.06, Verdict::Worse, true), wanted);
+        let wanted =
+            "1.000 (0.952 to 1.050) then, 1.080 (1.029 to 1.134) now, more than both intervals explain: differs";
         assert_eq!(said(1.08, Verdict::Worse, true), wanted);
-        assert!(said(1.08, Verdict::Undecided, false).ends_with("(of too few blocks: for orientation)"));
-        assert!(said(1.08, Verdict::NotComparable, true).contains("not comparable"));
+        assert!(said(1.08, Verdict::Undecided, false).ends_with("of too few blocks: cannot tell"));
+        assert!(said(1.08, Verdict::NotComparable, true).ends_with("different requests: cannot tell"));
     }
 }

@@ -6,7 +6,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::support::{Lab, ended, until_it_says};
 
 const LONG: &str = "scenario = \"B\"\nbudget = \"5m\"\n[load]\nloop = \"open\"\nrate_rps = 100\n[blocks]\nsegment = \"500ms\"\n\
-    wash_out = \"100ms\"\nprimary = \"latency_p50\"\n[[arms]]\nstrategy = \"round_robin\"\n\
+    wash_out = \"100ms\"\nverdicts = [\"latency_p50\"]\n[[arms]]\nstrategy = \"round_robin\"\n\
     [[arms]]\nstrategy = \"least_connections\"";
 
 #[test]

@@ -188,18 +188,16 @@ fn a_hot_key_brings_its_share_to_one_server_for_a_while() {
 }
 
 #[test]
-fn faults_whose_time_does_not_come_are_told() {
+fn a_fault_without_an_end_goes_on_to_that_of_the_load() {
     let lab = Lab::new();
     // without a duration the budget says when the load ends
     let ended = lab.run(
-        "budget = \"1s\"\n[load]\nloop = \"open\"\nrate_rps = 100\ntimeout = \"1s\"\n[[faults]]\nat = \"200ms\"\nkind = \"stall\"\nbackend = 2\n\
-         [[faults]]\nat = \"1h\"\nkind = \"kill\"",
+        "budget = \"8s\"\n[load]\nloop = \"open\"\nrate_rps = 100\nwarm_up = \"0s\"\ntimeout = \"1s\"\n\
+         [[faults]]\nat = \"200ms\"\nkind = \"stall\"\nbackend = 2",
     );
     ended.was_carried_out();
     let run = lab.stored();
-    let mark = run.manifest.marks.iter().find(|mark| mark.check == "faults").expect("a mark");
-    assert!(mark.reason.ends_with("before its time came: Server 1 killed (SIGKILL)"), "{}", mark.reason);
-    assert!(event(&run, EventKind::Stall).until_ms.is_some(), "without an end it goes on to that of the load");
+    assert!(event(&run, EventKind::Stall).until_ms.is_some());
     assert!(
         cell(&run).error_kinds.keys().eq(["timeout"]),
         "who waits for it waits in vain: {:?}",

@@ -2,6 +2,7 @@
 
 mod ends;
 mod faults;
+mod files;
 mod mistakes;
 mod runs;
 mod support;

@@ -35,7 +35,11 @@ fn mistakes_are_one_line_and_leave_nothing() {
     std::fs::write(lab.path("bad.toml"), [0xff, 0xfe, 0, 1]).expect("written");
     refused(&lab, &["experiment", "--plan", "bad.toml"], "cannot read bad.toml");
     std::fs::write(lab.path("bad.toml"), "").expect("written");
-    refused(&lab, &["experiment", "--plan", "bad.toml"], "bad.toml, line 1: missing field `load`");
+    refused(
+        &lab,
+        &["experiment", "--plan", "bad.toml"],
+        "bad.toml, line 1: the file says nothing: an experiment needs [load]",
+    );
 }
 
 #[test]

@@ -74,8 +74,15 @@ impl Lab {
             let hint = "is not built: cargo build -p lb -p mock-server, or test the whole workspace";
             assert!(programs.join(program).exists(), "{program} {hint}");
         }
+        let mut command = self.program(arguments);
+        command.arg("--out").arg(self.out());
+        command
+    }
+
+    /// For what runs nothing.
+    pub(crate) fn program(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
-        command.args(arguments).arg("--out").arg(self.out()).current_dir(self.folder.path());
+        command.args(arguments).current_dir(self.folder.path());
         command.stdout(Stdio::piped()).stderr(Stdio::piped());
         command
     }

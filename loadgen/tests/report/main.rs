@@ -6,5 +6,6 @@ mod damaged;
 mod folder;
 mod page;
 mod pictures;
+mod replayed;
 mod synthetic;
 mod words;

@@ -8,15 +8,18 @@ use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::{ArmPlan, BlockPlan, Fault, FaultKind, LoadPlan, Plan, Rate};
+use crate::load::parse_duration;
 
 pub(super) const SIZE: RangeInclusive<u32> = 1..=64;
 /// What is added to a moment must not lie beyond the end of the clock.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(3_600_000);
 pub(super) const CONNECTIONS: RangeInclusive<u32> = 1..=60_000;
 pub(super) const REQUESTS: RangeInclusive<u64> = 1..=1_000_000_000;
+/// Requests that a server works on, or that wait for it.
+pub(super) const AT_A_TIME: RangeInclusive<u32> = 0..=1_000_000;
 pub(super) const REPEATS: RangeInclusive<u32> = 1..=1000;
-pub(super) const RATE_RPS: RangeInclusive<f64> = 1e-3..=1e6;
-pub(super) const OF_CAPACITY: RangeInclusive<f64> = 0.01..=2.0;
+pub const RATE_RPS: RangeInclusive<f64> = 1e-3..=1e6;
+pub const OF_CAPACITY: RangeInclusive<f64> = 0.01..=2.0;
 pub(super) const COST_FACTOR: RangeInclusive<f64> = 0.01..=100.0;
 /// Of half widths and zones of equivalence, relative.
 pub(super) const WIDTH: RangeInclusive<f64> = 0.001..=1.0;
@@ -51,12 +54,13 @@ pub(super) fn overlap_in_words(first: &Fault) -> String {
 
 /// An error says what is wrong, and with which key.
 pub(super) fn check(plan: &Plan) -> Result<(), String> {
-    let Plan { budget, load, requests, sizes, arms, blocks, faults, .. } = plan;
+    let Plan { budget, load, requests, sizes, mocks, arms, blocks, faults, .. } = plan;
     time("budget", *budget)?;
     time("requests.timeout", requests.timeout)?;
     time("requests.calm_p99", requests.calm_p99)?;
     requests.keys.check().map_err(|error| format!("requests.keys: {error}"))?;
     requests.cost.check().map_err(|error| format!("requests.cost: {error}"))?;
+    service_time(&mocks.service_time).map_err(|error| format!("backends.service_time: {error}"))?;
     if sizes.is_empty() {
         return Err("sizes: there is none".to_owned());
     }
@@ -89,6 +93,21 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     }
 }
 
+/// A law that mock-server takes: with another it does not start, and lb would wait for it in vain.
+pub(super) fn service_time(text: &str) -> Result<(), String> {
+    let is_time = |text: &str| text.trim() == "0" || parse_duration(text.trim()).is_some();
+    let is_known = match text.split_once(':') {
+        None => is_time(text),
+        Some(("constant" | "exponential", time)) => is_time(time),
+        Some(("lognormal", both)) => both.split_once(',').is_some_and(|(median, sigma)| {
+            is_time(median) && sigma.trim().parse().is_ok_and(|sigma: f64| (0.0..=10.0).contains(&sigma))
+        }),
+        Some(_) => false,
+    };
+    let laws = "write 0, constant:5ms, exponential:10ms (mean) or lognormal:10ms,0.5 (median, sigma)";
+    if is_known { Ok(()) } else { Err(format!("{text:?} is no law of service time: {laws}")) }
+}
+
 fn load(load: &LoadPlan) -> Result<(), String> {
     match load {
         LoadPlan::Closed { connections, requests, repeats } => {
@@ -114,10 +133,11 @@ fn blocks(blocks: &BlockPlan) -> Result<(), String> {
     number("blocks.half_width", blocks.half_width, &WIDTH)?;
     number("blocks.equivalence", blocks.equivalence, &WIDTH)?;
     number("blocks.confidence", blocks.confidence, &CONFIDENCE)?;
-    match MEASURES.contains(&blocks.primary.as_str()) {
-        true => Ok(()),
-        false => Err(format!("blocks.primary: must be one of {}", MEASURES.join(", "))),
+    measure("blocks.primary", &blocks.primary)?;
+    if blocks.verdicts.is_empty() {
+        return Err("blocks.verdicts: there is none".to_owned());
     }
+    blocks.verdicts.iter().try_for_each(|name| measure("blocks.verdicts", name))
 }
 
 fn fault(fault: &Fault, smallest: u32) -> Result<(), String> {
@@ -143,6 +163,13 @@ pub(super) fn duration(key: &str, time: Duration) -> Result<(), &'static str> {
         Duration::ZERO if NOT_EMPTY.contains(&key) => Err("is too short: something has to happen in it"),
         time if time > TIME_MAX => Err("is too long: at most 1000h"),
         _ => Ok(()),
+    }
+}
+
+fn measure(key: &str, name: &str) -> Result<(), String> {
+    match MEASURES.contains(&name) {
+        true => Ok(()),
+        false => Err(format!("{key}: must be one of {}", MEASURES.join(", "))),
     }
 }
 

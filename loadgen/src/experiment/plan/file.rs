@@ -1,4 +1,7 @@
 //! What may be written in an experiment file. Values that have rules beyond their type keep their place in the text.
+//!
+//! Whole numbers are `i64`, as in TOML: that one is out of range is said better by a check than by a type. What each key is, in words, is
+//! in `words::KEYS`; a test holds the two together.
 
 use serde::Deserialize;
 use toml::{Spanned, Table};
@@ -26,14 +29,14 @@ pub(super) struct File {
 pub(super) struct Load {
     #[serde(rename = "loop")]
     pub(super) kind: Kind,
-    pub(super) connections: Option<Spanned<u32>>,
-    pub(super) requests: Option<Spanned<u64>>,
-    pub(super) repeats: Option<Spanned<u32>>,
+    pub(super) connections: Option<Spanned<i64>>,
+    pub(super) requests: Option<Spanned<i64>>,
+    pub(super) repeats: Option<Spanned<i64>>,
     pub(super) arrivals: Option<Spanned<Arrivals>>,
     pub(super) rate_rps: Option<Spanned<f64>>,
     pub(super) of_capacity: Option<Spanned<f64>>,
     pub(super) capacity_p99: Option<Spanned<String>>,
-    pub(super) outstanding_max: Option<Spanned<u32>>,
+    pub(super) outstanding_max: Option<Spanned<i64>>,
     pub(super) warm_up: Option<Spanned<String>>,
     pub(super) duration: Option<Spanned<String>>,
     pub(super) path: Option<Spanned<String>>,
@@ -60,16 +63,16 @@ pub(super) enum Arrivals {
 #[serde(deny_unknown_fields)]
 pub(super) struct Backends {
     pub(super) n: Option<Spanned<Sizes>>,
-    pub(super) service_time: Option<String>,
-    pub(super) concurrency: Option<u32>,
-    pub(super) queue: Option<u32>,
+    pub(super) service_time: Option<Spanned<String>>,
+    pub(super) concurrency: Option<Spanned<i64>>,
+    pub(super) queue: Option<Spanned<i64>>,
 }
 
 #[derive(Debug, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Sizes {
-    One(u32),
-    Many(Vec<u32>),
+    One(i64),
+    Many(Vec<i64>),
 }
 
 #[derive(Debug, Deserialize)]
@@ -80,6 +83,7 @@ pub(super) struct Blocks {
     pub(super) half_width: Option<Spanned<f64>>,
     pub(super) equivalence: Option<Spanned<f64>>,
     pub(super) confidence: Option<Spanned<f64>>,
+    pub(super) verdicts: Option<Spanned<Vec<Spanned<String>>>>,
     pub(super) primary: Option<Spanned<String>>,
 }
 
@@ -100,12 +104,12 @@ pub(super) struct Fault {
     #[serde(rename = "for")]
     pub(super) lasts: Option<Spanned<String>>,
     pub(super) kind: FaultKind,
-    pub(super) backend: Option<Spanned<u32>>,
+    pub(super) backend: Option<Spanned<i64>>,
     pub(super) factor: Option<Spanned<f64>>,
     pub(super) extra: Option<Spanned<String>>,
     pub(super) rate: Option<Spanned<f64>>,
     pub(super) share: Option<Spanned<f64>>,
-    pub(super) n: Option<Spanned<u32>>,
+    pub(super) n: Option<Spanned<i64>>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
