@@ -1,6 +1,6 @@
 //! The tables: rows of results.csv for people.
 
-use super::answer::P_MIN;
+use super::shares::P_MIN;
 use crate::model::Run;
 use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::format;
@@ -78,7 +78,7 @@ fn traffic(rows: &[&Row]) -> Table {
 fn times(rows: &[&Row]) -> Table {
     let titles =
         ["arm", "#N", "#latency p50", "#p90", "#p99", "#p99.9", "#service p50", "#p90", "#p99", "#p99.9", "#samples"];
-    let mut table = Table::new("Times in milliseconds, over all blocks. A dash: too few samples to say.", &titles);
+    let mut table = Table::new("Times in milliseconds, over all blocks but dropped ones. A dash: too few samples to say.", &titles);
     for row in rows {
         let mut entries = head(row);
         let percentiles = [
