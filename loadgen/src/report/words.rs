@@ -16,6 +16,7 @@ mod validity;
 mod verdicts;
 
 pub(crate) use answer::{plateau, saturated};
+pub(crate) use compare::judged;
 pub(crate) use shares::is_by_load;
 pub(crate) use skew::uneven_pools;
 pub(crate) use validity::why_void;

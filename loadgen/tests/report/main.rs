@@ -2,6 +2,7 @@
 //!
 //! The reports stay in `target/tmp/reports/`, for people to look at.
 
+mod brief;
 mod damaged;
 mod folder;
 mod page;

@@ -25,7 +25,7 @@ struct Standing<'a> {
 }
 
 /// The measures that have a verdict, percentiles rising: as a table reads from left to right.
-pub(super) fn judged(comparison: &Comparison) -> Vec<&str> {
+pub(crate) fn judged(comparison: &Comparison) -> Vec<&str> {
     let mut judged = comparison.judged();
     // the names of percentiles are in their order, and latency before service time
     judged.sort_unstable();
@@ -319,10 +319,13 @@ fn places(measures: &[&str]) -> String {
     format::list(&measures.iter().map(|measure| place(measure)).collect::<Vec<_>>())
 }
 
-/// `p50 (11 % lower) and p90 (9 % lower)`
+/// `p50 (latency 11 % lower) and p90 (9 % lower)`
 fn changes(ratios: &[&Ratio]) -> String {
-    let one = |ratio: &&Ratio| format!("{} ({})", place(&ratio.measure), change(ratio.ratio));
-    format::list(&ratios.iter().map(one).collect::<Vec<_>>())
+    let one = |(at, ratio): (usize, &&Ratio)| {
+        let what = if at == 0 && ratio.measure.starts_with("latency_") { "latency " } else { "" };
+        format!("{} ({what}{})", place(&ratio.measure), change(ratio.ratio))
+    };
+    format::list(&ratios.iter().enumerate().map(one).collect::<Vec<_>>())
 }
 
 /// A percentile of latency is called by its name alone: the question says that it is about latency.

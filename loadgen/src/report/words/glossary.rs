@@ -10,7 +10,7 @@ pub(super) fn blocks(run: &Run) -> Vec<Block> {
     let words = [
         (true, "arm: one of the things that were tried, a strategy with its options."),
         (true, "backend, N: a server that answers requests, and how many of them the balancer has."),
-        (true, "p50, p99: 50 and 99 of 100 requests took no longer than this."),
+        (true, "p50, p90, p99: 50, 90 and 99 of 100 requests took no longer than this."),
         (is_open, "latency: from the moment at which a request was due, by the schedule, to its last byte."),
         (!is_open, "latency: from the moment at which a client was free to ask to the last byte of its answer."),
         (
@@ -21,6 +21,13 @@ pub(super) fn blocks(run: &Run) -> Vec<Block> {
             is_compared,
             "block, segment: a block is one round in which every arm is in charge once; its turn is a segment.",
         ),
+        (
+            is_compared,
+            "better, worse: the interval of the ratio excludes 1, and the estimate lies outside the zone in which a difference does not \
+             matter.",
+        ),
+        (is_compared, "equivalent: the whole interval lies within that zone, so there is no difference that matters."),
+        (is_compared, "undecided: anything else; more blocks make the interval narrower."),
         (has_repeats && !is_compared, "block: one of several times that the same was measured."),
         (true, "stretch: a part of the run at whose beginning and end all sides were asked what they had counted."),
         (true, "max/mean: what the fullest backend got over what each would get if all got the same."),

@@ -1,7 +1,8 @@
 //! The tables: rows of results.csv for people.
 
 use super::shares::P_MIN;
-use crate::model::Run;
+use super::validity::why_void;
+use crate::model::{Conclusion, Run};
 use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::format;
 use crate::report::rows::{Kind, Row};
@@ -13,6 +14,14 @@ pub(super) fn all(run: &Run, rows: &[Row]) -> Vec<Block> {
     }
     let mut blocks =
         vec![Block::Table(traffic(&summaries)), Block::Table(times(&summaries)), Block::Table(balance(&summaries))];
+    for (block, conclusion) in
+        blocks.iter_mut().zip([Conclusion::Throughput, Conclusion::Latency, Conclusion::Shares])
+    {
+        if let (Block::Table(table), Some(why)) = (block, why_void(run, conclusion)) {
+            let what = if conclusion == Conclusion::Throughput { "Rates are not" } else { "Not" };
+            table.caption = format!("{what} to be believed: {why}. {}", table.caption);
+        }
+    }
     blocks.extend(backends(run, rows));
     blocks.extend(disruptions(run));
     blocks.extend(errors(run));
