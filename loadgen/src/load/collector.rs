@@ -261,7 +261,8 @@ impl Collected {
     }
 
     fn close(&mut self, Pending { mut window, latency, ended_latency }: Pending) {
-        let at = |latency: &RoughLatencies, quantile| (!latency.is_empty()).then(|| latency.value_at_quantile(quantile));
+        let at =
+            |latency: &RoughLatencies, quantile| (!latency.is_empty()).then(|| latency.value_at_quantile(quantile));
         window.start_ms = self.windows.len() as u64 * (WINDOW_NS / 1_000_000);
         (window.p50_ns, window.p99_ns) = (at(&latency, 0.5), at(&latency, 0.99));
         window.max_ns = (!latency.is_empty()).then(|| latency.max());

@@ -7,7 +7,8 @@ use crate::model::{Cell, Run};
 
 /// The zero of the run: when its first cell began.
 pub(crate) fn zero_ms(run: &Run) -> u64 {
-    let first_window = || run.series.iter().filter_map(|series| series.windows.first()).map(|window| window.at_ms).min();
+    let first_window =
+        || run.series.iter().filter_map(|series| series.windows.first()).map(|window| window.at_ms).min();
     run.results.cells.iter().map(|cell| cell.at_ms).min().or_else(first_window).unwrap_or(0)
 }
 

@@ -53,7 +53,8 @@ fn read_for(plot: &str) -> &'static [(Conclusion, &'static str)] {
 
 /// A picture of what a failed check took away says so in itself: it may be looked at alone.
 fn doubted(run: &Run, mut plot: Plot) -> Plot {
-    let fallen = read_for(&plot.name).iter().filter_map(|(conclusion, name)| Some((why_void(run, *conclusion)?, *name)));
+    let fallen =
+        read_for(&plot.name).iter().filter_map(|(conclusion, name)| Some((why_void(run, *conclusion)?, *name)));
     let (reasons, names): (Vec<&str>, Vec<&str>) = fallen.unzip();
     if let Some(reason) = reasons.first() {
         let names: Vec<String> = names.into_iter().map(str::to_owned).collect();

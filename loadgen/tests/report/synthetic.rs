@@ -50,6 +50,9 @@ fn written(name: &str, run: &Run) -> Folder {
     let folder = Folder::new(path);
     folder.write(run).expect("a run can be stored");
     loadgen::report::write(&folder).expect("a report can be made");
+    // for people to look at, as the reports are
+    let summary = loadgen::report::summary(run, "report.html");
+    std::fs::write(folder.file("summary.txt"), summary).expect("a summary can be stored");
     folder
 }
 
@@ -175,8 +178,10 @@ pub(crate) fn a3() -> Run {
     );
     run.results.accounting[0].attempts += 8;
     run.results.accounting[0].backends[1].is_lower_bound = true;
-    let event =
-        |at_ms, kind, text: &str| Event { backend: Some("Server 2".into()), ..make::event(A3_BEGAN_MS + at_ms, None, kind, text) };
+    let event = |at_ms, kind, text: &str| Event {
+        backend: Some("Server 2".into()),
+        ..make::event(A3_BEGAN_MS + at_ms, None, kind, text)
+    };
     run.results.events = vec![
         event(20_000, EventKind::Kill, "Server 2 killed"),
         event(20_031, EventKind::Detected, "out of rotation"),

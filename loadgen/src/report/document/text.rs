@@ -5,6 +5,8 @@ use std::fmt::Write as _;
 use super::{Block, Document, Entry, Table, Tone};
 
 const WIDTH: usize = 100;
+/// Signs of a name in a table that has to be slim.
+const NAME_MAX: usize = 28;
 
 pub(crate) fn write(document: &Document) -> String {
     let mut text = format!("{}\n{}\n", document.title, document.subtitle);
@@ -36,8 +38,7 @@ pub(crate) fn brief(document: &Document, lines_max: usize) -> String {
         match block {
             Block::Answer(sentences) => sentences.iter().for_each(|it| answer.extend(lines_of(wrap(it, "  ", "  ")))),
             Block::Table(table) => {
-                let bare = Table { caption: String::new(), ..table.clone() };
-                tables.extend(lines_of(write_table(&bare)).into_iter().map(|line| format!("  {line}")));
+                tables.extend(lines_of(write_table(&slim(table))).into_iter().map(|line| format!("  {line}")));
             }
             Block::Notice(Tone::Plain, words) => notices.push(one_line(words, "  ")),
             Block::Notice(_, words) => notices.push(one_line(words, "! ")),
@@ -52,6 +53,21 @@ pub(crate) fn brief(document: &Document, lines_max: usize) -> String {
     let tables = cut(tables, room - answer.len());
     lines.extend(answer.into_iter().chain(tables).chain(notices));
     lines.join("\n")
+}
+
+/// A table without its caption and, where it is wider than a line, without intervals and the ends of long names.
+fn slim(table: &Table) -> Table {
+    let mut table = Table { caption: String::new(), ..table.clone() };
+    if write_table(&table).lines().all(|line| line.chars().count() + 2 <= WIDTH) {
+        return table;
+    }
+    for entry in table.rows.iter_mut().flatten() {
+        entry.note = entry.note.split(" (").next().unwrap_or_default().to_owned();
+        if entry.text.chars().count() > NAME_MAX {
+            entry.text = entry.text.chars().take(NAME_MAX - 1).chain(['…']).collect();
+        }
+    }
+    table
 }
 
 /// The first lines; where that is not all the last of them says so.

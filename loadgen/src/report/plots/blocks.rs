@@ -4,9 +4,7 @@
 use super::{Plot, is_narrow};
 use crate::model::{Comparison, Conclusion, Latencies, Run, percentile_ns};
 use crate::report::format;
-use crate::report::picture::axes::{
-    ABOVE, BELOW, DROPPED, EDGE, Panel, Quantity, RIBBON, Sample, heading, legend,
-};
+use crate::report::picture::axes::{ABOVE, BELOW, DROPPED, EDGE, Panel, Quantity, RIBBON, Sample, heading, legend};
 use crate::report::picture::scale::Scale;
 use crate::report::picture::scene::{Dash, LABEL, Paint, Scene, Text};
 use crate::report::words::{judged, measure_name};

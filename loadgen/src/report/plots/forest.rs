@@ -60,9 +60,8 @@ fn is_told(run: &Run, comparison: &Comparison, ratio: &Ratio) -> bool {
 
 /// Whether more than one of a hundred requests that were due had no good answer.
 fn misses(run: &Run, arm: &str) -> bool {
-    let (good, due) = run.results.cells_of(arm).fold((0, 0), |sum, cell| {
-        (sum.0 + cell.good(), sum.1 + cell.requests + cell.unsent)
-    });
+    let (good, due) =
+        run.results.cells_of(arm).fold((0, 0), |sum, cell| (sum.0 + cell.good(), sum.1 + cell.requests + cell.unsent));
     (good as f64) < 0.99 * due as f64
 }
 

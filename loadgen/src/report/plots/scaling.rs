@@ -22,13 +22,7 @@ struct Small {
 }
 
 const PANELS: [Small; 6] = [
-    Small {
-        title: "Throughput",
-        name: "good answers",
-        unit: "requests/s",
-        read: |row| Some(row.rps),
-        ideal: None,
-    },
+    Small { title: "Throughput", name: "good answers", unit: "requests/s", read: |row| Some(row.rps), ideal: None },
     Small { title: "Latency, p99", name: "latency", unit: "ms", read: |row| row.latency_p99_ms, ideal: None },
     Small {
         title: "Fullest backend over the mean",

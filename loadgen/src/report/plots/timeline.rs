@@ -116,9 +116,11 @@ fn about_points(course: &Course<'_>, range: Option<(u64, u64)>) -> String {
             " Responses, errors and their latency are drawn when the requests ended, so a fault's effect follows the fault (a point begins \
              up to {width} before it)."
         ),
-        (false, true) if has_kill => " Errors and latency are drawn at the times at which requests were due: a request that waited at a \
+        (false, true) if has_kill => {
+            " Errors and latency are drawn at the times at which requests were due: a request that waited at a \
                                        server when it was killed is an error before the kill."
-            .into(),
+                .into()
+        }
         _ => " Windows are by the times at which requests were due.".into(),
     };
     let warm_up = if course.span(range).0 < -0.2 { "; what is negative was before it" } else { "" };
@@ -163,7 +165,8 @@ fn lanes(course: &Course<'_>, range: Option<(u64, u64)>) -> Vec<Lane> {
 }
 
 fn backend_lines(course: &Course<'_>, range: Option<(u64, u64)>, bin: usize) -> Vec<Line> {
-    let ids = course.series.iter().max_by_key(|series| series.backends.len()).map_or(&[][..], |series| &series.backends);
+    let ids =
+        course.series.iter().max_by_key(|series| series.backends.len()).map_or(&[][..], |series| &series.backends);
     let of = |(number, id): (usize, &String)| {
         let rate = move |window: &Window, width: f64| Some(*window.backends.get(number).unwrap_or(&0) as f64 / width);
         let stretches = line(course, range, bin, all, (mean, rate))?;
@@ -178,7 +181,8 @@ const PERCENTILES: [(&str, &str, Read); 2] =
     [("latency, p50", "p50", |window| window.p50_ns), ("latency, p99", "p99", |window| window.p99_ns)];
 
 fn latency_lanes(course: &Course<'_>, range: Option<(u64, u64)>, bin: usize, is_one: bool) -> Vec<Lane> {
-    let top_ns = course.series.iter().flat_map(|series| of_range(series, range)).filter_map(|window| window.p99_ns).max();
+    let top_ns =
+        course.series.iter().flat_map(|series| of_range(series, range)).filter_map(|window| window.p99_ns).max();
     let (unit, divisor) = format::time_unit(top_ns.unwrap_or(0) as f64 / 1e6);
     let of = move |read: Read| move |window: &Window, _: f64| Some(read(window)? as f64 / 1e6 / divisor);
     if is_one {

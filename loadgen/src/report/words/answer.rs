@@ -32,7 +32,8 @@ pub(super) fn answer(run: &Run, rows: &[Row]) -> Answer {
         // a verdict beside such a mark would be read all the same
         return only(vec![
             "This run answers nothing: a check of the run by itself failed.".into(),
-            "What was measured is below, so that the cause can be found; no verdict is drawn from it.".into(),
+            "What was measured is told all the same, so that the cause can be found; no verdict is drawn from it."
+                .into(),
         ]);
     }
     let scenario = run.manifest.scenario;
@@ -89,10 +90,7 @@ fn other_hashes(run: &Run, rows: &[Row]) -> Answer {
         return Answer { lead, tables, further: Vec::new() };
     }
     let cost = match validity::why_void(run, Conclusion::Latency) {
-        Some(why) => Answer {
-            lead: vec![format!("What that costs is not told: {why}.")],
-            ..compared(run, rows)
-        },
+        Some(why) => Answer { lead: vec![format!("What that costs is not told: {why}.")], ..compared(run, rows) },
         None => compared(run, rows),
     };
     lead.extend(cost.lead);

@@ -4,7 +4,7 @@
 //! interval is called what it is: it has the level that Holm's procedure held it to.
 
 use crate::model::{Comparison, Ratio, Run, Verdict};
-use crate::report::format;
+use crate::report::format::{self, upper};
 use crate::statistics::{fewest_blocks, is_invalid};
 
 use super::{failures, measure_name};
@@ -124,7 +124,11 @@ fn of_arm(arm: &str, ratios: &[&Ratio], comparison: &Comparison) -> String {
     }
     if !standing.slight.is_empty() {
         let who = if clauses.is_empty() { format!("{arm} differs from {baseline}") } else { "it differs".to_owned() };
-        clauses.push(format!("{who} at {}, but not surely by more than {}", changes(&standing.slight), zone(comparison)));
+        clauses.push(format!(
+            "{who} at {}, but not surely by more than {}",
+            changes(&standing.slight),
+            zone(comparison)
+        ));
     }
     for (unknown, why) in [(&standing.unknown, ""), (&standing.too_few, ": too few blocks")] {
         if !unknown.is_empty() {
@@ -140,8 +144,7 @@ fn of_many(arms: &[(&str, Vec<&Ratio>)], comparison: &Comparison) -> Vec<String>
     let has = |ratios: &[&Ratio], verdict| ratios.iter().any(|ratio| ratio.verdict == verdict);
     let best = arms.iter().min_by_key(|arm| rank(&arm.1)).filter(|arm| has(&arm.1, Verdict::Better));
     let mut sentences: Vec<String> = best.iter().map(|(arm, ratios)| of_arm(arm, ratios, comparison)).collect();
-    let rest: Vec<&(&str, Vec<&Ratio>)> =
-        arms.iter().filter(|arm| best.is_none_or(|best| best.0 != arm.0)).collect();
+    let rest: Vec<&(&str, Vec<&Ratio>)> = arms.iter().filter(|arm| best.is_none_or(|best| best.0 != arm.0)).collect();
     let mut counts = [0_usize; 4];
     for (_, ratios) in &rest {
         let (better, worse) = (has(ratios, Verdict::Better), has(ratios, Verdict::Worse));
@@ -165,7 +168,8 @@ fn of_many(arms: &[(&str, Vec<&Ratio>)], comparison: &Comparison) -> Vec<String>
         .filter(|(count, _)| **count > 0)
         .map(|(count, words)| format!("{count} {} {words}", if *count == 1 { "is" } else { "are" }))
         .collect();
-    let subject = if best.is_some() { format!("Of the other {}", rest.len()) } else { format!("Of {} arms", rest.len()) };
+    let subject =
+        if best.is_some() { format!("Of the other {}", rest.len()) } else { format!("Of {} arms", rest.len()) };
     sentences.push(format!("{subject}, compared with {baseline}, {}. The table has each.", format::list(&parts)));
     sentences
 }
@@ -209,19 +213,24 @@ fn how_sure(arms: &[&str], comparison: &Comparison) -> String {
         "How sure: from {}, in each of which every arm ran once, in random order, with the same requests.",
         format::plural(u64::from(used), "block")
     );
-    let percent = |part: f64| format!("{} %", format::plain((part * 100.0 * 1e6).round() / 1e6));
+    let percent = |part: f64| format!("{}\u{a0}%", format::plain((part * 100.0 * 1e6).round() / 1e6));
     let (level, error) = (percent(comparison.confidence), percent(1.0 - comparison.confidence));
-    let (percentiles, arms) = (comparison.judged().len(), arms.len());
-    if percentiles * arms == 1 {
-        return format!("{blocks} Of 100 runs without a difference at most {} call one better or worse, and the interval holds the true \
-             ratio with a confidence of {level}.", error.trim_end_matches(" %"));
+    let judged = comparison.judged();
+    let thing = if judged.iter().all(|measure| measure.starts_with("latency_")) { "percentile" } else { "measure" };
+    let (judged, arms) = (judged.len(), arms.len());
+    if judged * arms == 1 {
+        return format!(
+            "{blocks} Of 100 runs without a difference at most {} call one better or worse, and the interval holds the true \
+             ratio with a confidence of {level}.",
+            error.trim_end_matches("\u{a0}%")
+        );
     }
     format!(
         "{blocks} The chance of any false \"better\" or \"worse\" among all {} verdicts ({} × {}) is at most {error} (Holm's \
          correction). Each interval has the level that Holm's procedure held it to, {level} or more; together they are not simultaneous \
          {level} intervals.",
-        percentiles * arms,
-        format::plural(percentiles as u64, "measure"),
+        judged * arms,
+        format::plural(judged as u64, thing),
         format::plural(arms as u64, "arm"),
     )
 }
@@ -334,20 +343,15 @@ pub(super) fn place(measure: &str) -> String {
 }
 
 fn zone(comparison: &Comparison) -> String {
-    format!("±{} %", format::plain(comparison.equivalence * 100.0))
-}
-
-fn upper(words: &str) -> String {
-    let mut chars = words.chars();
-    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+    format!("±{}\u{a0}%", format::plain(comparison.equivalence * 100.0))
 }
 
 /// 0.62 → 38 % lower
 fn change(ratio: f64) -> String {
     match ratio {
         ratio if ratio >= 2.0 => format!("{} times as high", format::decimals(ratio, 1)),
-        ratio if ratio >= 1.0 => format!("{} % higher", percents(ratio - 1.0)),
-        ratio if ratio > 0.0 => format!("{} % lower", percents(1.0 - ratio)),
+        ratio if ratio >= 1.0 => format!("{}\u{a0}% higher", percents(ratio - 1.0)),
+        ratio if ratio > 0.0 => format!("{}\u{a0}% lower", percents(1.0 - ratio)),
         _ => "unknown".into(),
     }
 }
@@ -359,9 +363,11 @@ fn percents(part: f64) -> String {
 /// By how much, from one end of the interval to the other.
 pub(super) fn extent(ratio: &Ratio) -> String {
     match (ratio.low, ratio.high) {
-        (low, high) if high < 1.0 => format!("between {} and {} % lower", percents(1.0 - high), percents(1.0 - low)),
+        (low, high) if high < 1.0 => {
+            format!("between {} and {}\u{a0}% lower", percents(1.0 - high), percents(1.0 - low))
+        }
         (low, high) if low > 1.0 && low < 2.0 && high < 2.0 => {
-            format!("between {} and {} % higher", percents(low - 1.0), percents(high - 1.0))
+            format!("between {} and {}\u{a0}% higher", percents(low - 1.0), percents(high - 1.0))
         }
         (low, high) if low > 1.0 => {
             format!("between {} and {} times as high", format::decimals(low, 2), format::decimals(high, 2))

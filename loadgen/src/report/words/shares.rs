@@ -34,7 +34,8 @@ fn shared(run: &Run) -> Vec<Shared<'_>> {
 
 /// Where a strategy shares by load, counts follow the speed of the servers: their evenness is no merit of it, nor a fault.
 pub(crate) fn is_by_load(run: &Run, arm: &str) -> bool {
-    let declared = run.manifest.arm(arm).and_then(|arm| serde_json::from_str::<serde_json::Value>(&arm.expectation).ok());
+    let declared =
+        run.manifest.arm(arm).and_then(|arm| serde_json::from_str::<serde_json::Value>(&arm.expectation).ok());
     declared.is_some_and(|declared| declared.get("balance").is_some_and(|balance| balance == "by_load"))
 }
 
@@ -58,9 +59,9 @@ pub(super) fn ranking(run: &Run) -> Option<String> {
 
 /// One row for each arm: its shares, how even they are, and whether it declares them.
 pub(super) fn table(run: &Run) -> Table {
-    let ids: Vec<String> = shared(run).first().map_or(Vec::new(), |shared| {
-        shared.totals.iter().map(|total| format!("#{}", total.0)).collect()
-    });
+    let ids: Vec<String> = shared(run)
+        .first()
+        .map_or(Vec::new(), |shared| shared.totals.iter().map(|total| format!("#{}", total.0)).collect());
     let mut titles = vec!["arm"];
     titles.extend(ids.iter().map(String::as_str));
     titles.extend(["#max/mean", "as declared"]);

@@ -2,7 +2,7 @@
 
 use crate::model::{Completeness, Conclusion, EventKind, Mark, Run, Scenario, Severity};
 use crate::report::document::{Block, Tone};
-use crate::report::format;
+use crate::report::format::{self, upper};
 
 /// The conclusions that this run is about, in the order in which they are told.
 fn asked(run: &Run) -> Vec<Conclusion> {
@@ -44,7 +44,11 @@ pub(super) fn notices(run: &Run) -> Vec<Block> {
         let fallen: Vec<Conclusion> = asked.iter().copied().filter(|it| mark.voids.contains(it)).collect();
         match fallen.len() == asked.len() || fallen.is_empty() {
             true => "This run is invalid, and its numbers say nothing about the strategies".to_owned(),
-            false => format!("Not to be believed: {}", named(&fallen)),
+            false => {
+                let are =
+                    if matches!(fallen[..], [Conclusion::Latency | Conclusion::Throughput]) { "is" } else { "are" };
+                upper(&format!("{} {are} not to be believed", named(&fallen)))
+            }
         }
     });
     let standing: Vec<Conclusion> = asked.iter().copied().filter(|it| run.manifest.supports(*it)).collect();

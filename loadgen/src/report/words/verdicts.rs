@@ -60,15 +60,13 @@ pub(super) fn grid(run: &Run, comparison: &Comparison, rows: &[Row]) -> Option<T
     titles.push("#no good answer");
     let caption = format!(
         "Verdicts against the baseline, {}. A number is the arm's value over the baseline's in the same block, with its interval in \
-         brackets: 0.90 is 10 % less. Less is better; a difference within ±{} % does not matter.",
+         brackets: 0.90 is 10\u{a0}% less. Less is better; a difference within ±{}\u{a0}% does not matter. The baseline has its own values.",
         comparison.baseline,
         format::plain(comparison.equivalence * 100.0)
     );
     let mut table = Table::new(caption, &titles);
-    let own = |measure: &&str| {
-        let value = of_baseline(rows, comparison, measure).map_or("–".into(), format::milliseconds);
-        Entry::new("1").note(value)
-    };
+    let own =
+        |measure: &&str| Entry::new(of_baseline(rows, comparison, measure).map_or("–".into(), format::milliseconds));
     let mut line = vec![Entry::new(&comparison.baseline).note("baseline")];
     line.extend(judged.iter().map(own));
     line.push(unanswered(comparison, &comparison.baseline));

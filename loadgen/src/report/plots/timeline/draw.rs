@@ -125,12 +125,7 @@ fn marks(events: &[&Event], time: &Panel, zero_ms: u64) -> Vec<Mark> {
             _ => Paint::Muted,
         };
         let at = |ms: u64| time.at_x(clock::seconds(zero_ms, ms)).clamp(time.left, time.right());
-        Mark {
-            x: at(event.at_ms),
-            until: event.until_ms.map(at),
-            words: event.text.clone(),
-            paint,
-        }
+        Mark { x: at(event.at_ms), until: event.until_ms.map(at), words: event.text.clone(), paint }
     };
     // the end of a fault is the end of its band
     let mut marks: Vec<Mark> = events.iter().filter(|event| event.kind != EventKind::Undone).map(mark).collect();
