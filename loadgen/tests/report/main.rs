@@ -8,4 +8,5 @@ mod folder;
 mod page;
 mod pictures;
 mod synthetic;
+mod verdicts;
 mod words;
