@@ -24,4 +24,4 @@ pub use manifest::{
 };
 pub use recording::{RecordingError, RecordingWriter, Taken, read_recording, recording_path};
 pub use results::{Accounting, BackendAccount, BackendCount, Band, Cell, Disruption, Results};
-pub use series::{Event, EventKind, Series, Window};
+pub use series::{Ended, Event, EventKind, Series, Window};

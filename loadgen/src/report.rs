@@ -7,6 +7,7 @@
 //! depends on the folder alone, so the same folder gives the same bytes.
 
 mod again;
+mod clock;
 mod diff;
 mod document;
 pub(crate) mod format;
@@ -69,7 +70,16 @@ pub fn write_for(folder: &Folder, run: &Run) -> Result<Vec<PathBuf>, ReportError
     Ok(written)
 }
 
-/// The report for a terminal.
+/// Lines that [`summary`] takes at most.
+pub const SUMMARY_LINES: usize = 20;
+
+/// What a terminal shows of a run whose whole report is in this file: the answer, the verdicts, and what to mind.
+pub fn summary(run: &Run, path: &str) -> String {
+    let brief = document::text::brief(&words::brief(run, &rows(run)), SUMMARY_LINES - 2);
+    format!("{brief}\nreport: {path}")
+}
+
+/// The whole report for a terminal.
 pub fn text(run: &Run) -> String {
     let rows = rows(run);
     document::text::write(&words::document(run, &rows, plots::plots(run)))

@@ -266,16 +266,14 @@ pub(super) fn carry_out(plan: Plan, args: &HowArgs) -> Result<(u8, Finished), Fa
 /// Writes the reports, says what came of it, and gives the exit code.
 fn conclude(finished: &Finished) -> Result<u8, Failure> {
     let folder = finished.folder.path();
-    let text = report::text(&finished.run);
     if let Some(error) = &finished.unwritten {
-        out::print(text.trim_end());
+        out::print(report::text(&finished.run).trim_end());
         tell!("loadgen: {error}; what was measured is printed above and stored nowhere");
         return Ok(1);
     }
     let written = report::write_for(&finished.folder, &finished.run)
         .map_err(|source| Failure::Report { folder: folder.to_owned(), source })?;
     let html = written.first().map(|path| path.display().to_string()).unwrap_or_default();
-    let is_printed = out::print(&format!("{}\n\nreport: {html}", text.trim_end()));
     let manifest = &finished.run.manifest;
     for line in complaints(manifest) {
         tell!("loadgen: {line}");
@@ -289,6 +287,8 @@ fn conclude(finished: &Finished) -> Result<u8, Failure> {
         }
         None => {}
     }
+    // last, so that a terminal ends with the answer and where to read on
+    let is_printed = out::print(&report::summary(&finished.run, &html));
     Ok(match &finished.ended {
         _ if finished.mismatch().is_some() => 1,
         Some(ExperimentError::Interrupted(_)) => EXIT_INTERRUPTED,

@@ -1,7 +1,7 @@
 //! From what the load engine counted to what is stored: cells, latencies, time series.
 
 use crate::load::{LEAD_NS, Outcome, Segment};
-use crate::model::{BackendCount, Cell, CellKey, Latencies, Series, Window};
+use crate::model::{BackendCount, Cell, CellKey, Ended, Latencies, Series, Window};
 use crate::statistics::{Law, jain};
 
 use super::conductor::Watch;
@@ -105,10 +105,14 @@ fn series(about: &About<'_>, segment: &Segment, outcome: &Outcome, ids: Vec<Stri
     let is_within = |window: &&crate::load::Window| (from_ms..to_ms).contains(&(window.start_ms + lead_ms));
     let within = outcome.windows.iter().filter(is_within);
     let window = |window: &crate::load::Window| {
-        let count = |id: &String| {
-            let at = outcome.backends.iter().position(|name| name == id);
-            at.and_then(|at| window.backends.get(at)).map_or(0, |count| u64::from(*count))
+        let counts = |counts: &[u32]| {
+            let of = |id: &String| {
+                let at = outcome.backends.iter().position(|name| name == id);
+                at.and_then(|at| counts.get(at)).map_or(0, |count| u64::from(*count))
+            };
+            ids.iter().map(of).collect()
         };
+        let ended = &window.ended;
         Window {
             at_ms: about.began_ms + window.start_ms,
             asked: about.asked_rps.map(|_| window.due),
@@ -116,7 +120,14 @@ fn series(about: &About<'_>, segment: &Segment, outcome: &Outcome, ids: Vec<Stri
             errors: window.failed + window.errors,
             p50_ns: window.p50_ns,
             p99_ns: window.p99_ns,
-            backends: ids.iter().map(count).collect(),
+            backends: counts(&window.backends),
+            ended: Some(Ended {
+                answered: ended.ok + ended.errors,
+                errors: ended.errors,
+                p50_ns: ended.p50_ns,
+                p99_ns: ended.p99_ns,
+                backends: counts(&ended.backends),
+            }),
         }
     };
     let windows = within.map(window).collect();

@@ -17,6 +17,8 @@ const RECENT: usize = 10;
 pub(super) struct Report<'a> {
     pub(super) window: &'a Window,
     pub(super) latency: &'a RoughLatencies,
+    /// Of what ended in it.
+    pub(super) ended_latency: &'a RoughLatencies,
     pub(super) names: &'a [Box<[u8]>],
 }
 
@@ -71,7 +73,7 @@ pub(super) struct Collected {
     windows: Vec<Window>,
     backends: Vec<String>,
     /// Windows that not all threads have told of.
-    pending: BTreeMap<u64, (Window, RoughLatencies)>,
+    pending: BTreeMap<u64, Pending>,
     /// By thread: the first window that it has yet to tell of.
     told: Vec<u64>,
     backend_counts: Vec<u64>,
@@ -80,6 +82,14 @@ pub(super) struct Collected {
     outstanding: Vec<u64>,
     /// The last windows by the clock.
     recent: VecDeque<Recent>,
+}
+
+/// A window of the series while threads tell of it.
+#[derive(Debug)]
+struct Pending {
+    window: Window,
+    latency: RoughLatencies,
+    ended_latency: RoughLatencies,
 }
 
 /// What happened within one window by the clock.
@@ -184,22 +194,21 @@ impl Live {
 impl Collected {
     fn report(&mut self, thread: usize, number: u64, report: &Report<'_>) {
         let numbers: Vec<usize> = report.names.iter().map(|name| self.backend(name)).collect();
-        let (window, latency) = self.pending.entry(number).or_insert_with(|| (Window::default(), new_rough()));
-        let Window { due, sent, ok, failed, errors, unsent, .. } = report.window;
+        let Pending { window, latency, ended_latency } = self.pending.entry(number).or_insert_with(Pending::new);
+        let Window { due, sent, ok, failed, errors, unsent, ended, .. } = report.window;
         window.due += due;
         window.sent += sent;
         window.ok += ok;
         window.failed += failed;
         window.errors += errors;
         window.unsent += unsent;
-        for (own, count) in report.window.backends.iter().enumerate() {
-            let number = numbers[own];
-            if window.backends.len() <= number {
-                window.backends.resize(number + 1, 0);
-            }
-            window.backends[number] += count;
+        window.ended.ok += ended.ok;
+        window.ended.errors += ended.errors;
+        add_counts(&mut window.backends, &report.window.backends, &numbers);
+        add_counts(&mut window.ended.backends, &ended.backends, &numbers);
+        for (all, own) in [(latency, report.latency), (ended_latency, report.ended_latency)] {
+            all.add(own).expect("a histogram that grows takes any other");
         }
-        latency.add(report.latency).expect("a histogram that grows takes any other");
         self.told[thread] = number + 1;
         self.close_windows();
     }
@@ -243,22 +252,40 @@ impl Collected {
     fn close_windows(&mut self) {
         let told = self.told.iter().copied().min().unwrap_or(u64::MAX);
         while self.pending.first_key_value().is_some_and(|(number, _)| *number < told) {
-            let Some((number, (window, latency))) = self.pending.pop_first() else { break };
+            let Some((number, pending)) = self.pending.pop_first() else { break };
             while (self.windows.len() as u64) < number {
-                self.close(Window::default(), &new_rough());
+                self.close(Pending::new());
             }
-            self.close(window, &latency);
+            self.close(pending);
         }
     }
 
-    fn close(&mut self, mut window: Window, latency: &RoughLatencies) {
+    fn close(&mut self, Pending { mut window, latency, ended_latency }: Pending) {
+        let at =
+            |latency: &RoughLatencies, quantile| (!latency.is_empty()).then(|| latency.value_at_quantile(quantile));
         window.start_ms = self.windows.len() as u64 * (WINDOW_NS / 1_000_000);
-        if !latency.is_empty() {
-            window.p50_ns = Some(latency.value_at_quantile(0.5));
-            window.p99_ns = Some(latency.value_at_quantile(0.99));
-            window.max_ns = Some(latency.max());
-        }
+        (window.p50_ns, window.p99_ns) = (at(&latency, 0.5), at(&latency, 0.99));
+        window.max_ns = (!latency.is_empty()).then(|| latency.max());
+        (window.ended.p50_ns, window.ended.p99_ns) = (at(&ended_latency, 0.5), at(&ended_latency, 0.99));
         self.windows.push(window);
+    }
+}
+
+/// Adds a thread's counts, in the order of its own backends, to those of all threads.
+fn add_counts(sums: &mut Vec<u32>, counts: &[u32], numbers: &[usize]) {
+    for (&number, count) in numbers.iter().zip(counts) {
+        if sums.len() <= number {
+            sums.resize(number + 1, 0);
+        }
+        sums[number] += count;
+    }
+}
+
+// === impl Pending ===
+
+impl Pending {
+    fn new() -> Self {
+        Self { window: Window::default(), latency: new_rough(), ended_latency: new_rough() }
     }
 }
 
@@ -271,7 +298,9 @@ mod tests {
         let mut latency = new_rough();
         (0..ok).for_each(|_| latency.record(1_000_000 * (thread as u64 + 1)).unwrap());
         let window = Window { ok, backends: backends.to_vec(), ..Window::default() };
-        collector.report(thread, number, &Report { window: &window, latency: &latency, names: &names });
+        let ended_latency = new_rough();
+        let report = Report { window: &window, latency: &latency, ended_latency: &ended_latency, names: &names };
+        collector.report(thread, number, &report);
     }
 
     #[test]

@@ -88,7 +88,8 @@ pub struct BackendTally {
     pub last_ns: u64,
 }
 
-/// What became of the requests that were due within 100 ms, whenever that was: a stall shows where it was suffered.
+/// What became of the requests that were due within 100 ms, whenever that was: a stall shows where it was suffered. Beside it what ended
+/// within these 100 ms.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Window {
     /// From the start of the run.
@@ -108,6 +109,23 @@ pub struct Window {
     pub p99_ns: Option<u64>,
     pub max_ns: Option<u64>,
     /// Good answers by backend, in the order of `Outcome::backends`; those at the end that had none may be missing.
+    pub backends: Vec<u32>,
+    /// What ended within these 100 ms, whenever it was due: a fault shows when it struck.
+    #[serde(default)]
+    pub ended: Ended,
+}
+
+/// Requests by the time at which they ended.
+#[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
+pub struct Ended {
+    /// Answers with a status below 400.
+    pub ok: u64,
+    /// Those with another status, and requests that got no answer.
+    pub errors: u64,
+    /// Of the latencies of `ok`, as of [`Window`].
+    pub p50_ns: Option<u64>,
+    pub p99_ns: Option<u64>,
+    /// Good answers by backend, as of [`Window`].
     pub backends: Vec<u32>,
 }
 

@@ -128,13 +128,14 @@ impl Recorder {
         intended_ns: u64,
         kind: ErrorKind,
         was_sent: bool,
+        now_ns: u64,
         message: impl FnOnce() -> String,
     ) {
         let counts = &mut self.segment(intended_ns).counts;
         counts.errors.count(kind);
         // Whoever answers badly has got the request.
         counts.uncertain += u64::from(was_sent && kind != ErrorKind::BadAnswer);
-        self.windows.error(intended_ns);
+        self.windows.error(intended_ns, now_ns);
         self.first_errors.entry(kind).or_insert_with(message);
     }
 
@@ -305,7 +306,7 @@ mod tests {
         let mut recorder = Recorder::new(0, false);
         let kinds = [ErrorKind::Connect, ErrorKind::Timeout, ErrorKind::Reset, ErrorKind::BadAnswer];
         for (kind, was_sent) in kinds.into_iter().zip([false, false, true, true]) {
-            recorder.error(0, kind, was_sent, String::new);
+            recorder.error(0, kind, was_sent, 0, String::new);
         }
         recorder.unfinished(0, true);
         recorder.unfinished(0, false);

@@ -1,15 +1,17 @@
-//! What one sending thread counts by stretches of 100 ms: for the time series by when requests were due, and for those who look on
-//! by when they ended.
+//! What one sending thread counts by stretches of 100 ms: for the time series by when requests were due and by when they ended, and for
+//! those who look on by when they ended.
 //!
 //! Why twice: a series by the time of the answer shows a stall as a gap and then a heap; by the intended time it shows who suffered
-//! it. But such a window is complete only when its last request has ended, and who looks on wants to see something now.
+//! it. But a request that was due before a server died, and was still waiting there, failed when the server died: by its intended time
+//! the effect would precede its cause. And a window by intended time is complete only when its last request has ended, but who looks on
+//! wants to see something now.
 //!
-//! Invariant: windows of the series are handed on in order, each when all that was due in it has ended.
+//! Invariant: windows of the series are handed on in order, each when it is over and all that was due in it has ended.
 
 use std::collections::VecDeque;
 
 use super::collector::{Collector, Live, Look, Report, WINDOW_NS};
-use super::outcome::{RoughLatencies, Window, new_rough};
+use super::outcome::{Ended, RoughLatencies, Window, new_rough};
 use super::recorder::note;
 
 pub(super) struct Windows {
@@ -27,6 +29,8 @@ pub(super) struct Windows {
 struct OpenWindow {
     counts: Window,
     latency: RoughLatencies,
+    /// Of what ended in it.
+    ended_latency: RoughLatencies,
     /// Requests that have not ended.
     outstanding: u64,
 }
@@ -68,8 +72,9 @@ impl Windows {
         self.ended(intended_ns);
     }
 
-    pub(super) fn error(&mut self, intended_ns: u64) {
+    pub(super) fn error(&mut self, intended_ns: u64, now_ns: u64) {
         self.ended(intended_ns).errors += 1;
+        self.at(now_ns).counts.ended.errors += 1;
         self.live.errors += 1;
     }
 
@@ -77,6 +82,7 @@ impl Windows {
         self.live.count_status(status);
         if status >= 400 {
             self.ended(intended_ns).failed += 1;
+            self.at(intended_ns + latency_ns).counts.ended.errors += 1;
             self.live.failed += 1;
             return;
         }
@@ -87,6 +93,12 @@ impl Windows {
             count(&mut self.live_backends, backend);
         }
         note(&mut self.at(intended_ns).latency, latency_ns);
+        let then = self.at(intended_ns + latency_ns);
+        then.counts.ended.ok += 1;
+        if let Some(backend) = backend.map(usize::from) {
+            count(&mut then.counts.ended.backends, backend);
+        }
+        note(&mut then.ended_latency, latency_ns);
         self.live.ok += 1;
         note(&mut self.live_latency, latency_ns);
     }
@@ -109,7 +121,8 @@ impl Windows {
         self.live_backends.fill(0);
         while self.first < now && self.open.front().is_none_or(|window| window.outstanding == 0) {
             if let Some(mut window) = self.open.pop_front() {
-                let report = Report { window: &window.counts, latency: &window.latency, names };
+                let OpenWindow { counts, latency, ended_latency, .. } = &window;
+                let report = Report { window: counts, latency, ended_latency, names };
                 collector.report(thread, self.first, &report);
                 if self.spare.len() < SPARE_MAX {
                     window.clear();
@@ -147,13 +160,44 @@ fn count(counts: &mut Vec<u32>, backend: usize) {
 
 impl OpenWindow {
     fn new() -> Self {
-        Self { counts: Window::default(), latency: new_rough(), outstanding: 0 }
+        Self { counts: Window::default(), latency: new_rough(), ended_latency: new_rough(), outstanding: 0 }
     }
 
     fn clear(&mut self) {
         let mut backends = std::mem::take(&mut self.counts.backends);
+        let mut ended = std::mem::take(&mut self.counts.ended.backends);
         backends.clear();
-        self.counts = Window { backends, ..Window::default() };
+        ended.clear();
+        let ended = Ended { backends: ended, ..Ended::default() };
+        self.counts = Window { backends, ended, ..Window::default() };
         self.latency.reset();
+        self.ended_latency.reset();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A server dies at 880 ms; a request that was due at 400 ms was still waiting there.
+    #[test]
+    fn an_error_is_counted_where_it_was_suffered_and_when_it_happened() {
+        let (mut windows, collector) = (Windows::new(), Collector::new(1));
+        for intended_ns in [410_000_000, 420_000_000, 430_000_000] {
+            windows.due(intended_ns);
+            windows.sent(intended_ns);
+        }
+        windows.answered(410_000_000, 60_000_000, 200, Some(0));
+        windows.error(420_000_000, 880_000_000);
+        windows.answered(430_000_000, 455_000_000, 502, None);
+        windows.report(0, 1_000_000_000, 0, &[b"a"[..].into()], &collector);
+        let told = collector.windows(0);
+        let at = |ms: usize| &told[ms / 100];
+        assert_eq!((at(400).ok, at(400).errors, at(400).failed, at(400).ended.errors), (1, 1, 1, 0));
+        assert_eq!((at(800).ended.errors, at(800).ended.ok, at(800).errors), (2, 0, 0));
+        assert_eq!((at(400).ended.ok, at(400).ended.backends.as_slice()), (1, &[1][..]));
+        assert!(at(400).ended.p99_ns.is_some() && at(800).ended.p99_ns.is_none());
+        let sums = |read: fn(&Window) -> u64| told.iter().map(read).sum::<u64>();
+        assert_eq!((sums(|it| it.ended.ok), sums(|it| it.ended.errors)), (1, 2), "each once");
     }
 }

@@ -246,7 +246,7 @@ impl Worker {
             }
             Err(error) => {
                 let kind = kind_of_connect(&error);
-                self.recorder.error(request.due.intended_ns, kind, false, || format!("{address}: {error}"));
+                self.recorder.error(request.due.intended_ns, kind, false, now, || format!("{address}: {error}"));
                 self.client_is_free(kind, now);
             }
         }
@@ -345,7 +345,7 @@ impl Worker {
         if was_closed && was_kept && may_repeat {
             return self.assign(due, true, now);
         }
-        self.recorder.error(due.intended_ns, kind, request.sent_ns > 0, || message);
+        self.recorder.error(due.intended_ns, kind, request.sent_ns > 0, now, || message);
         self.client_is_free(kind, now);
     }
 

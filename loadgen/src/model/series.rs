@@ -1,6 +1,7 @@
 //! `series.json`: what happened when. Windows of equal width, and the events between them.
 //!
-//! Invariant: a window belongs to the time in which its requests were *meant to be sent*, so a stall shows where it was suffered.
+//! Invariant: a window belongs to the time in which its requests were *meant to be sent*, so a stall shows where it was suffered. What
+//! ended within it is beside that, so a fault's effect never precedes the fault.
 
 use serde::{Deserialize, Serialize};
 
@@ -28,6 +29,21 @@ pub struct Window {
     pub answered: u64,
     pub errors: u64,
     /// Of latency; `None` for a window too empty to say.
+    pub p50_ns: Option<u64>,
+    pub p99_ns: Option<u64>,
+    /// Good answers by backend.
+    pub backends: Vec<u64>,
+    /// `None` in runs that were stored before this was counted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ended: Option<Ended>,
+}
+
+/// What ended within a window, whenever it was due.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Ended {
+    pub answered: u64,
+    pub errors: u64,
+    /// Of the latency of good answers; `None` for a window too empty to say.
     pub p50_ns: Option<u64>,
     pub p99_ns: Option<u64>,
     /// Good answers by backend.
@@ -73,4 +89,19 @@ pub enum EventKind {
     Undone,
     /// The run ended before its plan.
     Interrupted,
+}
+
+// === impl Series ===
+
+impl Series {
+    /// The same with what each window counts by the time at which requests ended; `None` where that was not counted. What the schedule
+    /// asked for stays.
+    pub fn by_end(&self) -> Option<Self> {
+        let window = |window: &Window| {
+            let Ended { answered, errors, p50_ns, p99_ns, backends } = window.ended.clone()?;
+            Some(Window { answered, errors, p50_ns, p99_ns, backends, ..window.clone() })
+        };
+        let windows = self.windows.iter().map(window).collect::<Option<_>>()?;
+        Some(Self { windows, ..self.clone() })
+    }
 }

@@ -51,6 +51,8 @@ pub(crate) struct Column {
 pub(crate) struct Entry {
     pub(crate) text: String,
     pub(crate) tone: Tone,
+    /// Smaller, below the text or behind it; "" for nothing.
+    pub(crate) note: String,
 }
 
 #[derive(Clone, Debug)]
@@ -93,7 +95,16 @@ impl Table {
 
 impl Entry {
     pub(crate) fn new(text: impl Into<String>) -> Self {
-        Self { text: text.into(), tone: Tone::Plain }
+        Self { text: text.into(), tone: Tone::Plain, note: String::new() }
+    }
+
+    pub(crate) fn note(self, note: impl Into<String>) -> Self {
+        Self { note: note.into(), ..self }
+    }
+
+    /// Text and note in one line.
+    pub(super) fn line(&self) -> String {
+        if self.note.is_empty() { self.text.clone() } else { format!("{} {}", self.text, self.note) }
     }
 
     pub(crate) fn tone(self, tone: Tone) -> Self {

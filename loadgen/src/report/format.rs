@@ -88,6 +88,12 @@ pub(crate) fn list(items: &[String]) -> String {
     }
 }
 
+/// With a capital at the beginning.
+pub(crate) fn upper(words: &str) -> String {
+    let mut chars = words.chars();
+    chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
+}
+
 /// 1 block, 2 blocks
 pub(crate) fn plural(number: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(number), if number == 1 { "" } else { "s" })

@@ -1,6 +1,7 @@
 //! The plots of a run. Each is drawn for a page and again for a phone, because a picture made smaller is one that cannot be read.
 //!
-//! Invariant: a plot's numbers are those of the run; what it leaves out (bins, medians) its caption says.
+//! Invariants: a plot's numbers are those of the run; what it leaves out (bins, medians) its caption says. A plot of what a failed check
+//! took away has a banner, or is left out.
 
 mod balance;
 mod blocks;
@@ -10,8 +11,11 @@ mod scaling;
 mod slots;
 mod timeline;
 
+use super::format;
+use super::picture::axes::banner;
 use super::picture::scene::Scene;
-use crate::model::{Cell, Run, Scenario};
+use super::words::why_void;
+use crate::model::{Cell, Conclusion, Run, Scenario};
 
 /// One picture with its words.
 #[derive(Clone, Debug)]
@@ -29,6 +33,40 @@ const NARROW: f64 = 356.0;
 
 /// Every plot that this run has data for, in the order of its report.
 pub(crate) fn plots(run: &Run) -> Vec<Plot> {
+    drawn(run).into_iter().map(|plot| doubted(run, plot)).collect()
+}
+
+/// The conclusions that a plot is read for, with the words for them. Pictures of verdicts are not here: they are left out where latency
+/// is void, because a verdict would be read all the same.
+fn read_for(plot: &str) -> &'static [(Conclusion, &'static str)] {
+    const LATENCY: (Conclusion, &str) = (Conclusion::Latency, "latency");
+    const SHARES: (Conclusion, &str) = (Conclusion::Shares, "shares");
+    match plot {
+        "percentiles" => &[LATENCY],
+        "timeline" => &[LATENCY],
+        "recovery" => &[LATENCY, (Conclusion::Recovery, "the recovery")],
+        "scaling" => &[LATENCY, (Conclusion::Throughput, "throughput"), SHARES],
+        name if name.starts_with("balance") => &[SHARES],
+        _ => &[],
+    }
+}
+
+/// A picture of what a failed check took away says so in itself: it may be looked at alone.
+fn doubted(run: &Run, mut plot: Plot) -> Plot {
+    let fallen =
+        read_for(&plot.name).iter().filter_map(|(conclusion, name)| Some((why_void(run, *conclusion)?, *name)));
+    let (reasons, names): (Vec<&str>, Vec<&str>) = fallen.unzip();
+    if let Some(reason) = reasons.first() {
+        let names: Vec<String> = names.into_iter().map(str::to_owned).collect();
+        let words = format!("Not to be believed: {}; {reason}.", format::list(&names));
+        banner(&mut plot.wide, &words);
+        banner(&mut plot.narrow, &words);
+        plot.caption = format!("{words} {}", plot.caption);
+    }
+    plot
+}
+
+fn drawn(run: &Run) -> Vec<Plot> {
     let mut plots = Vec::new();
     let is_compared = run.results.comparison.is_some();
     if is_compared {

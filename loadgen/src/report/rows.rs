@@ -90,10 +90,12 @@ pub(crate) fn groups(run: &Run) -> Vec<Vec<&Cell>> {
     groups.into_values().collect()
 }
 
-/// The latencies of these cells together.
+/// The latencies of these cells together, but for those of dropped blocks. One cell alone is told as it was measured.
 pub(crate) fn merged(run: &Run, cells: &[&Cell]) -> Latencies {
     let mut all = Latencies::new();
-    cells.iter().filter_map(|cell| run.latencies.get(&cell.key())).for_each(|latencies| all.add(latencies));
+    let is_dropped = |cell: &Cell| run.results.comparison.as_ref().is_some_and(|it| it.is_dropped(cell.block));
+    let counted = cells.iter().filter(|cell| cells.len() == 1 || !is_dropped(cell));
+    counted.filter_map(|cell| run.latencies.get(&cell.key())).for_each(|latencies| all.add(latencies));
     all
 }
 

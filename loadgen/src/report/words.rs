@@ -1,7 +1,7 @@
 //! A run told in words: what was asked, the answer, the figures, the tables, how it was measured, how to repeat it.
 //!
-//! Invariants: the answer comes first and in sentences; every claim is one that this run's data supports, with its numbers; a run that
-//! is invalid or partial says so before anything else.
+//! Invariants: the answer comes first and in sentences; every claim is one that this run's data supports, with its numbers; what a failed
+//! check takes away, and that a run is partial, is said before anything else.
 
 mod answer;
 mod compare;
@@ -9,16 +9,23 @@ mod failures;
 mod faults;
 mod glossary;
 mod method;
+mod shares;
 mod skew;
 mod tables;
+mod validity;
+mod verdicts;
 
+pub(crate) use answer::{plateau, saturated};
+pub(crate) use compare::judged;
+pub(crate) use shares::is_by_load;
 pub(crate) use skew::uneven_pools;
+pub(crate) use validity::why_void;
 
-use super::document::{Block, Document, Tone};
+use super::document::{Block, Document};
 use super::format;
 use super::plots::Plot;
 use super::rows::Row;
-use crate::model::{Completeness, Load, Mark, Run, Scenario, Severity};
+use crate::model::{Load, Run, Scenario};
 
 /// What a measure is called in sentences.
 pub(crate) fn measure_name(measure: &str) -> String {
@@ -36,9 +43,14 @@ pub(crate) fn measure_name(measure: &str) -> String {
 pub(crate) fn document(run: &Run, rows: &[Row], mut plots: Vec<Plot>) -> Document {
     let manifest = &run.manifest;
     let mut blocks = vec![Block::Paragraph(question(run))];
-    blocks.extend(notices(run));
-    blocks.push(Block::Answer(answer::sentences(run, rows)));
-    blocks.extend(compare::verdicts(run));
+    blocks.extend(how_to_read(run).map(Block::Paragraph));
+    blocks.extend(validity::notices(run));
+    let answer::Answer { lead, tables, further } = answer::answer(run, rows);
+    blocks.push(Block::Answer(lead));
+    blocks.extend(tables.into_iter().map(Block::Table));
+    if !further.is_empty() {
+        blocks.push(Block::List(further));
+    }
     // A1 asks for it; a comparison has more urgent news
     let explanation = skew::explanation(run, &mut plots);
     let (early, late) =
@@ -54,6 +66,7 @@ pub(crate) fn document(run: &Run, rows: &[Row], mut plots: Vec<Plot>) -> Documen
         "The same numbers, and those of every single block, are in results.csv; the latency histograms are in hdr/."
             .into(),
     ));
+    blocks.extend(verdicts::in_full(run));
     blocks.extend(tables::all(run, rows));
     blocks.extend(method::blocks(run));
     blocks.extend(method::reproduce(run));
@@ -61,7 +74,7 @@ pub(crate) fn document(run: &Run, rows: &[Row], mut plots: Vec<Plot>) -> Documen
 
     let host = &manifest.host;
     Document {
-        title: if manifest.title.is_empty() { title(run) } else { manifest.title.clone() },
+        title: title(run),
         subtitle: format!(
             "{} · {} cores of {} · loadgen {} · scenario {}",
             manifest.started.replace('T', " ").replace('Z', " UTC"),
@@ -78,7 +91,19 @@ pub(crate) fn labels(run: &Run) -> Vec<String> {
     run.manifest.arms.iter().map(|arm| arm.label.clone()).collect()
 }
 
+/// What a terminal shows: the beginning of the report.
+pub(crate) fn brief(run: &Run, rows: &[Row]) -> Document {
+    let answer::Answer { lead, tables, .. } = answer::answer(run, rows);
+    let mut blocks = vec![Block::Answer(lead)];
+    blocks.extend(tables.into_iter().map(Block::Table));
+    blocks.extend(validity::notices(run));
+    Document { title: title(run), subtitle: String::new(), blocks }
+}
+
 fn title(run: &Run) -> String {
+    if !run.manifest.title.is_empty() {
+        return run.manifest.title.clone();
+    }
     let labels = labels(run);
     match run.manifest.scenario {
         Scenario::A1 => format!("A1: how {} shares requests", format::list(&labels)),
@@ -116,39 +141,22 @@ fn question(run: &Run) -> String {
         Scenario::A1 => "Which backend gets how many requests?",
         Scenario::A2 => "What changes when backends are added, and does the balance hold?",
         Scenario::A3 => "What do users notice when one backend is killed?",
-        Scenario::A4 | Scenario::B => "Which strategy is better, by how much, and how sure is that?",
-        Scenario::Own if run.results.comparison.is_some() => "Which is better, by how much, and how sure is that?",
+        Scenario::A4 => "How even are other hash functions, and what does that cost?",
+        Scenario::B => "Which strategy has the lower latency, by how much, and how sure is that?",
+        Scenario::Own if run.results.comparison.is_some() => {
+            "Which arm has the lower latency, by how much, and how sure is that?"
+        }
         Scenario::Own => "What happened?",
     };
     format!("{asked} The load: {load}, on {pool}.")
 }
 
-/// What must be known first. Marks of one check are told once: the others are in the table of checks.
-fn notices(run: &Run) -> Vec<Block> {
-    let mut blocks = told_once(run, Severity::Invalid, Tone::Bad, |reason| {
-        format!("This run is invalid, and its numbers say nothing about the strategies: {reason}")
-    });
-    if let Completeness::Partial { reason } = &run.manifest.completeness {
-        let words = format!("This run is partial: {reason}. What follows is about the part that was measured.");
-        blocks.push(Block::Notice(Tone::Doubt, words));
-    }
-    blocks.extend(told_once(run, Severity::Warning, Tone::Doubt, |reason| format!("Before you read on: {reason}")));
-    blocks
-}
-
-fn told_once(run: &Run, severity: Severity, tone: Tone, say: impl Fn(&str) -> String) -> Vec<Block> {
-    let marks: Vec<&Mark> = run.manifest.marks.iter().filter(|mark| mark.severity == severity).collect();
-    let mut checks: Vec<&str> = marks.iter().map(|mark| mark.check.as_str()).collect();
-    checks.sort_unstable();
-    checks.dedup();
-    let of_check = |check: &str| {
-        let own: Vec<&&Mark> = marks.iter().filter(|mark| mark.check == check).collect();
-        let reason = own[0].reason.trim_end_matches('.');
-        let further = match own.len() - 1 {
-            0 => String::new(),
-            more => format!(" {more} more of this kind: see the checks of the run below."),
-        };
-        Block::Notice(tone, say(&format!("{reason}.{further}")))
-    };
-    checks.into_iter().map(of_check).collect()
+/// What a comparison is of, in two sentences; the rest of the words is explained at the end.
+fn how_to_read(run: &Run) -> Option<String> {
+    let comparison = run.results.comparison.as_ref()?;
+    Some(format!(
+        "The baseline is {}: each other arm is compared with it. Latency is the time from the moment at which a request was due to the \
+         last byte of its response; p50, p90 and p99 are what 50, 90 and 99 of 100 requests did not exceed.",
+        comparison.baseline
+    ))
 }

@@ -2,10 +2,12 @@
 //!
 //! The reports stay in `target/tmp/reports/`, for people to look at.
 
+mod brief;
 mod damaged;
 mod folder;
 mod page;
 mod pictures;
 mod replayed;
 mod synthetic;
+mod verdicts;
 mod words;

@@ -201,3 +201,67 @@ fn each_scenario_has_its_pictures() {
         }
     }
 }
+
+fn svg(report: &str, plot: &str) -> String {
+    let report = reports().iter().find(|it| it.name == report).expect("a report");
+    fs::read_to_string(report.folder.file(&format!("plots/{plot}.svg"))).unwrap_or_default()
+}
+
+/// A server is killed at 20 s of the plan; requests that were due 400 ms before fail with it.
+#[test]
+fn errors_are_drawn_when_they_happen_on_the_plans_clock() {
+    let text = svg("a3", "recovery");
+    let document = Document::parse(&text).expect("well-formed");
+    let fault = document.descendants().filter(|node| node.attribute("class").is_some_and(|it| it.contains("l-fault")));
+    let lines: Vec<Vec<(f64, f64)>> = fault
+        .filter_map(|node| node.attribute("points"))
+        .map(|points| {
+            let point =
+                |point: &str| point.split_once(',').map(|(x, y)| (x.parse().expect("x"), y.parse().expect("y")));
+            points.split(' ').filter_map(point).collect()
+        })
+        .collect();
+    let kill = lines.iter().find(|line| line.len() == 2).expect("the mark of the kill")[0].0;
+    let errors = lines.iter().max_by_key(|line| line.len()).expect("the line of errors");
+    let base = errors.iter().map(|point| point.1).fold(0.0, f64::max);
+    let rise = errors.iter().find(|point| point.1 < base - 1.0).expect("errors").0;
+    assert!((rise - kill).abs() < 0.5, "errors begin at {rise}, the kill is at {kill}");
+    let ticks = |text: &str| document.descendants().any(|node| node.text() == Some(text));
+    assert!(ticks("20") && ticks("time since the first measured request (s)"), "the zero is the plan's");
+}
+
+#[test]
+fn pictures_of_void_conclusions_have_a_banner_or_are_left_out() {
+    for report in ["b-late", "a4-late"] {
+        assert_eq!((svg(report, "verdicts"), svg(report, "blocks")), (String::new(), String::new()), "{report}");
+        for plot in ["percentiles", "timeline"] {
+            assert!(
+                svg(report, plot).contains("Not to be believed: latency; the generator was late"),
+                "{report}: {plot}"
+            );
+        }
+        let shares = svg(report, "balance");
+        assert!(!shares.is_empty() && !shares.contains("Not to be believed"), "{report}: counts stand");
+    }
+    assert!(!svg("b", "percentiles").contains("Not to be believed"));
+}
+
+#[test]
+fn what_is_true_by_construction_is_no_finding() {
+    let verdicts = svg("b", "verdicts");
+    assert!(!verdicts.contains("throughput"), "an open loop is asked for its throughput");
+    assert!(verdicts.contains("max/mean of counts: less is better (no verdict)"));
+    // least_connections shares by load: its counts are not held against it
+    assert_eq!(verdicts.matches(">least_connections<").count(), 3, "one row for each percentile");
+    assert_eq!(verdicts.matches(">consistent_hash<").count(), 4);
+}
+
+#[test]
+fn dropped_blocks_are_marked_and_have_no_dots() {
+    let blocks = svg("b", "blocks");
+    assert!(blocks.contains(">dropped block<") && !svg("a4", "blocks").contains("dropped block"));
+    let document = Document::parse(&blocks).expect("well-formed");
+    let dots = document.descendants().filter(|node| node.tag_name().name() == "circle").count();
+    // three percentiles, six blocks, two arms, and one dot for each arm in the legend
+    assert_eq!(dots, 3 * 6 * 2 + 2);
+}

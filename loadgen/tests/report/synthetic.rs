@@ -34,6 +34,9 @@ pub(crate) fn reports() -> &'static [Report] {
             ("a4", a4()),
             ("partial", partial()),
             ("invalid", invalid()),
+            ("b-late", late(b())),
+            ("a4-late", late(a4())),
+            ("a3-late", late(a3())),
             ("many", many()),
         ];
         runs.into_iter().map(|(name, run)| Report { name, folder: written(name, &run), run }).collect()
@@ -47,6 +50,9 @@ fn written(name: &str, run: &Run) -> Folder {
     let folder = Folder::new(path);
     folder.write(run).expect("a run can be stored");
     loadgen::report::write(&folder).expect("a report can be made");
+    // for people to look at, as the reports are
+    let summary = loadgen::report::summary(run, "report.html");
+    std::fs::write(folder.file("summary.txt"), summary).expect("a summary can be stored");
     folder
 }
 
@@ -142,14 +148,17 @@ pub(crate) fn a2() -> Run {
     run
 }
 
-/// One of three is killed at 20 s of 40.
+/// When the first measured request of A3 was due, on the run's clock: setting up and warm-up come before.
+const A3_BEGAN_MS: u64 = 3_400;
+
+/// One of three is killed at 20 s of 40. Requests that were due up to 400 ms before wait at it and fail with it.
 pub(crate) fn a3() -> Run {
     let mut rng = fastrand::Rng::with_seed(4);
     let shares = [0.34, 0.32, 0.34];
     let plan = Plan {
         arm: "round_robin",
         block: 1,
-        at_ms: 0,
+        at_ms: A3_BEGAN_MS,
         requests: 33_600,
         shares: &shares,
         is_exact: false,
@@ -169,8 +178,10 @@ pub(crate) fn a3() -> Run {
     );
     run.results.accounting[0].attempts += 8;
     run.results.accounting[0].backends[1].is_lower_bound = true;
-    let event =
-        |at_ms, kind, text: &str| Event { backend: Some("Server 2".into()), ..make::event(at_ms, None, kind, text) };
+    let event = |at_ms, kind, text: &str| Event {
+        backend: Some("Server 2".into()),
+        ..make::event(A3_BEGAN_MS + at_ms, None, kind, text)
+    };
     run.results.events = vec![
         event(20_000, EventKind::Kill, "Server 2 killed"),
         event(20_031, EventKind::Detected, "out of rotation"),
@@ -178,15 +189,21 @@ pub(crate) fn a3() -> Run {
     ];
     let mut series = series(&mut rng, &run.results.cells[0], Some(840.0), 13.0, 62.0);
     for window in &mut series.windows {
-        if (20_000..21_200).contains(&window.at_ms) {
-            let lost = window.backends[1];
-            window.backends = vec![window.backends[0] + lost / 2, 0, window.backends[2] + lost / 2];
-            window.p50_ns = window.p50_ns.map(|ns| ns * 3);
-            window.p99_ns = window.p99_ns.map(|ns| ns * 4);
+        let at_ms = window.at_ms - A3_BEGAN_MS;
+        let suffer = |p50: &mut Option<u64>, p99: &mut Option<u64>, backends: &mut Vec<u64>| {
+            let lost = backends[1];
+            *backends = vec![backends[0] + lost / 2, 0, backends[2] + lost / 2];
+            (*p50, *p99) = (p50.map(|ns| ns * 3), p99.map(|ns| ns * 4));
+        };
+        if (19_600..21_200).contains(&at_ms) {
+            suffer(&mut window.p50_ns, &mut window.p99_ns, &mut window.backends);
         }
-        if window.at_ms == 20_000 {
-            window.errors = 3;
+        window.errors = if at_ms == 19_600 { 3 } else { 0 };
+        let ended = window.ended.as_mut().expect("counted");
+        if (20_000..21_200).contains(&at_ms) {
+            suffer(&mut ended.p50_ns, &mut ended.p99_ns, &mut ended.backends);
         }
+        ended.errors = if at_ms == 20_000 { 3 } else { 0 };
     }
     run.series = vec![series];
     run
@@ -216,12 +233,20 @@ pub(crate) fn faults() -> Run {
         (37_000, Some(39_900), Stall, "Server 1 stalled"),
         (38_000, Some(39_900), Slow, "Server 2 slower ×100"),
     ]
-    .map(|(at_ms, until_ms, kind, text)| make::event(at_ms, until_ms, kind, text))
+    .map(|(at_ms, until_ms, kind, text): (u64, Option<u64>, EventKind, &str)| {
+        make::event(A3_BEGAN_MS + at_ms, until_ms.map(|until| A3_BEGAN_MS + until), kind, text)
+    })
     .into();
     run
 }
 
-fn compared(scenario: Scenario, words: &str, seed: u64, arms: Vec<(Arm, f64, [f64; 3])>) -> Run {
+fn compared(
+    scenario: Scenario,
+    words: &str,
+    seed: u64,
+    arms: Vec<(Arm, f64, [f64; 3])>,
+    dropped: Vec<DroppedBlock>,
+) -> Run {
     const BLOCKS: u32 = 8;
     let mut rng = fastrand::Rng::with_seed(seed);
     let (mut measured, mut events, mut all_series, mut at_ms) = (Vec::new(), Vec::new(), Vec::new(), 2_000);
@@ -242,7 +267,7 @@ fn compared(scenario: Scenario, words: &str, seed: u64, arms: Vec<(Arm, f64, [f6
                 rps: 840.0,
                 wait_ms: wait_ms * weather * (0.96 + 0.08 * rng.f64()),
                 chi_square_p: None,
-                has_bands: is_even,
+                has_bands: is_even || scenario == Scenario::A4,
             };
             let mut done = cell(&mut rng, &plan);
             done.0.asked_rps = Some(840.0);
@@ -259,13 +284,25 @@ fn compared(scenario: Scenario, words: &str, seed: u64, arms: Vec<(Arm, f64, [f6
     run.manifest.duration_ms = at_ms;
     run.results.events = events;
     run.series = all_series;
-    run.results.comparison = Some(comparison(&run, BLOCKS));
+    run.results.comparison = Some(comparison(&run, BLOCKS, dropped));
     run
 }
 
 /// The first gets more by this, the last less.
 fn skewed(skew: f64) -> [f64; 3] {
     [1.0 + skew, 1.0, 1.0 - skew].map(|share| share / 3.0)
+}
+
+fn dropped(block: u32, arms: &[&str]) -> DroppedBlock {
+    let arms = arms.iter().map(|arm| (*arm).to_owned()).collect();
+    DroppedBlock { block, arms, reason: "by 1.2 ms at p90, where 0.8 ms are allowed".into() }
+}
+
+/// The generator was late: what hangs on its clock falls, the rest stands.
+pub(crate) fn late(mut run: Run) -> Run {
+    let reason = "the generator was late in 5 of 24 segments, by 4.1 ms at p90, where 0.8 ms are allowed";
+    run.manifest.marks[0] = Mark::invalid("generator", reason, &Conclusion::OF_TIME);
+    run
 }
 
 /// Three arms against each other.
@@ -277,6 +314,7 @@ pub(crate) fn b() -> Run {
         "loadgen b --arms round_robin,least_connections,consistent_hash --budget 240s --out runs/b",
         5,
         vec![(round_robin(), 14.0, skewed(0.0)), (least, 3.0, skewed(0.02)), (hash, 19.0, skewed(0.08))],
+        vec![dropped(3, &["consistent_hash"]), dropped(6, &["round_robin", "consistent_hash"])],
     )
 }
 
@@ -296,6 +334,7 @@ pub(crate) fn a4() -> Run {
             ),
             (of("sheet, j from 1", json!({"first_virtual_index": 1})), 60.0, [0.8359375, 0.046875, 0.1171875]),
         ],
+        Vec::new(),
     )
 }
 
@@ -339,7 +378,7 @@ pub(crate) fn many() -> Run {
         .iter()
         .enumerate()
         .map(|(at, label)| (arm(label, "round_robin", json!({}), ""), 4.0 + 2.0 * at as f64, skewed(0.01 * at as f64)));
-    let mut run = compared(Scenario::B, "loadgen b --plan 'my plan.toml'", 7, arms.collect());
+    let mut run = compared(Scenario::B, "loadgen b --plan 'my plan.toml'", 7, arms.collect(), Vec::new());
     for cell in &mut run.results.cells {
         cell.backends[2].id = "backend-with-a-very-long-name.eu-central-1.example.org:8080".into();
     }

@@ -2,18 +2,18 @@
 
 use std::fs;
 
-use loadgen::model::{Comparison, Failures, Ratio, Results, Run, Verdict};
+use loadgen::model::{Conclusion, Mark, Results, Run};
 use loadgen::report::{Kind, Row, from_csv, text};
 
-use crate::synthetic::{a1, a1_round_robin, a2, a3, a4, b, invalid, partial, reports};
+use crate::synthetic::{a1, a1_round_robin, a2, a3, a4, b, invalid, late, partial, reports};
 
 /// The report for a terminal with every run of white space as one blank.
-fn told(run: &Run) -> String {
+pub(crate) fn told(run: &Run) -> String {
     text(run).split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 #[track_caller]
-fn assert_told(run: &Run, sentences: &[&str]) {
+pub(crate) fn assert_told(run: &Run, sentences: &[&str]) {
     let told = told(run);
     for sentence in sentences {
         assert!(told.contains(sentence), "{sentence:?} is not in\n{}", text(run));
@@ -140,13 +140,23 @@ fn a2_tells_that_the_mean_load_tells_nothing() {
     for cell in &mut flat.results.cells {
         cell.duration_ns = 5_000_000_000;
     }
-    assert_told(&flat, &["says that they were not what limited it; everything here shared 2 cores."]);
-    assert!(!told(&a2()).contains("not what limited it"));
+    let limited = "From N = 1 on throughput hardly grows: lb, the servers and the generator share 2 cores, which are then the likely limit.";
+    assert_told(&flat, &[limited]);
+    flat.manifest.host.cores = 64;
+    assert_told(
+        &flat,
+        &["From N = 1 on throughput hardly grows, so the backends are not what limits it there; lb, the servers and"],
+    );
+    assert_told(&a2(), &["From N = 5 on throughput hardly grows: lb, the servers and the generator share 2 cores"]);
+    let mut growing = a2();
+    growing.results.cells.retain(|cell| cell.n < 5);
+    assert!(!told(&growing).contains("hardly grows"));
     assert_told(
         &a2(),
         &[
             "round_robin keeps the balance at every N",
             "The mean load, which the sheet asks for, says nothing of a balancer",
+            "round_robin: from N = 1 to N = 6 throughput went from",
             "times as much with 6 times the backends",
         ],
     );
@@ -157,7 +167,9 @@ fn a3_tells_when_it_was_noticed_and_what_users_had_of_it() {
     assert_told(
         &a3(),
         &[
-            "Server 2 was killed, and 1,240 ms later it was back and got requests again; 3 of the",
+            "Server 2 was killed at 20.000 s, and 1,240 ms later it was back and got requests again; 3 of the",
+            "Times count from the first measured request, as those of a plan do",
+            "20.000 s Server 2 killed Server 2",
             "The balancer took it out of rotation 31.0 ms after the kill.",
             "11 requests had to be tried on a second backend",
             "3 of 33,600 requests failed (0.01 %).",
@@ -167,148 +179,6 @@ fn a3_tells_when_it_was_noticed_and_what_users_had_of_it() {
     let mut run = a3();
     run.results.events.truncate(2);
     assert_told(&run, &["did not come back before the run ended"]);
-}
-
-/// Of two arms.
-fn with_verdict(verdict: Verdict, ratio: f64, low: f64, high: f64, further_blocks: Option<u32>) -> Run {
-    let mut run = b();
-    run.manifest.arms.truncate(2);
-    run.results.cells.retain(|cell| cell.arm != "consistent_hash");
-    let comparison: &mut Comparison = run.results.comparison.as_mut().expect("a comparison");
-    comparison.ratios = vec![Ratio {
-        arm: "least_connections".into(),
-        measure: "latency_p99".into(),
-        more_is_better: false,
-        ratio,
-        low,
-        high,
-        left_out: 0,
-        is_sound: true,
-        p: None,
-        verdict,
-        further_blocks,
-    }];
-    run
-}
-
-#[test]
-fn verdicts_are_told_in_sentences() {
-    assert_told(
-        &with_verdict(Verdict::Better, 0.62, 0.58, 0.66, None),
-        &[
-            "least_connections is better than round_robin: its p99 latency is 38 % lower.",
-            "0.62 times that of round_robin (95 % interval 0.58 to 0.66): between 34 and 42 % lower.",
-            "How sure: each interval comes from 8 blocks",
-        ],
-    );
-    assert_told(
-        &with_verdict(Verdict::Worse, 2.4, 2.1, 2.7, None),
-        &["round_robin is the best: least_connections is worse.", "between 2.10 and 2.70 times as high"],
-    );
-    assert_told(
-        &with_verdict(Verdict::Equivalent, 1.01, 0.98, 1.04, None),
-        &["There is no difference that matters", "inside ±5 %, where a difference does not matter"],
-    );
-    assert_told(
-        &with_verdict(Verdict::Undecided, 0.963, 0.939, 0.981, Some(55)),
-        &[
-            "It is lower, but not surely by more than ±5 %, where it matters; about 55 more blocks would probably decide it.",
-        ],
-    );
-    assert_told(
-        &with_verdict(Verdict::Undecided, 0.97, 0.9, 1.05, Some(14)),
-        &[
-            "Undecided: this run cannot tell",
-            "anything from 10 % lower to 5.0 % higher; about 14 more blocks would probably decide it",
-        ],
-    );
-}
-
-fn failed(arm: &str, failed: u64, is_comparable: bool) -> Failures {
-    Failures { arm: arm.into(), due: 1000, failed, unsent: 0, is_comparable }
-}
-
-/// The first sentence of the answer follows the question and what must be known before.
-#[test]
-fn an_arm_that_failed_more_is_not_better_and_that_is_told_first() {
-    let mut run = with_verdict(Verdict::NotComparable, 0.3, 0.24, 0.35, None);
-    run.manifest.arms = b().manifest.arms; // the third of which has no ratio
-    let comparison = run.results.comparison.as_mut().expect("a comparison");
-    comparison.ratios[0].left_out = 2;
-    comparison.failures = vec![
-        failed("round_robin", 500, true),
-        failed("least_connections", 718, false),
-        failed("consistent_hash", 1000, false),
-    ];
-    assert_told(
-        &run,
-        &[
-            "on 3 backends. Some failed more than others, and that is the difference that matters: of the requests that were due, so many \
-             had no good answer: 50.0 % with round_robin, 71.8 % with least_connections and 100.0 % with consistent_hash.",
-            "least_connections: not comparable. Its p99 latency is 0.30 times that of round_robin (95 % interval 0.24 to 0.35), which says \
-             nothing of which is better",
-            "2 of 8 blocks had too few good answers to say it, and are left out.",
-            "consistent_hash: not comparable: only good answers have a latency",
-            "least_connections not comparable 71.8 % 0.300 0.240 to 0.350 of other requests 2",
-            "consistent_hash not comparable 100.0 %",
-        ],
-    );
-    let told = told(&run);
-    for wrong in ["is better than", ": better", "is the best", "equivalent to", "of 100 experiments"] {
-        assert!(!told.contains(wrong), "{wrong:?} is in\n{told}");
-    }
-    let comparison = run.results.comparison.as_mut().expect("a comparison");
-    comparison.failures = vec![failed("round_robin", 500, true), failed("least_connections", 40, false)];
-    assert_told(
-        &run,
-        &[
-            "round_robin failed more than least_connections, and that is the difference that matters: 50.0 % of the requests that were due \
-             had no good answer, and 4.00 % with least_connections.",
-        ],
-    );
-}
-
-#[test]
-fn who_is_best_is_not_said_where_one_cannot_be_compared() {
-    let mut run = b();
-    let comparison = run.results.comparison.as_mut().expect("a comparison");
-    comparison.ratios.retain(|ratio| ratio.measure == comparison.primary);
-    for (ratio, verdict) in comparison.ratios.iter_mut().zip([Verdict::Worse, Verdict::NotComparable]) {
-        ratio.verdict = verdict;
-    }
-    comparison.failures = vec![
-        failed("round_robin", 0, true),
-        failed("least_connections", 0, true),
-        failed("consistent_hash", 300, false),
-    ];
-    assert_told(
-        &run,
-        &[
-            "consistent_hash failed more than round_robin",
-            "No arm is shown to be better than round_robin: least_connections is worse.",
-        ],
-    );
-    assert!(!told(&run).contains("is the best"));
-}
-
-#[test]
-fn too_few_blocks_are_called_that_and_nothing_is_said_to_be_sure() {
-    let mut run = with_verdict(Verdict::Undecided, 2.85, 2.68, 3.03, Some(4));
-    let comparison = run.results.comparison.as_mut().expect("a comparison");
-    (comparison.blocks, comparison.ratios[0].is_sound) = (2, false);
-    assert_told(
-        &run,
-        &[
-            "Undecided: this run cannot tell",
-            "least_connections: undecided, too few blocks: it takes 6. Its p99 latency is 2.85 times that of round_robin (for orientation: \
-             2.68 to 3.03).",
-            "undecided 2.850 2.680 to 3.030, for orientation too few blocks: it takes 6",
-        ],
-    );
-    let told = told(&run);
-    for wrong in ["95 % interval 2.68", "not surely", "of 100 experiments", "between 2.68"] {
-        assert!(!told.contains(wrong), "{wrong:?} is in\n{told}");
-    }
 }
 
 #[test]
@@ -321,26 +191,43 @@ fn the_ribbon_has_the_confidence_of_its_comparison() {
     assert!(page.contains("is the 99 % interval over blocks") && !page.contains("the 95 % interval over"), "{page}");
 }
 
-/// As they were stored before failures were judged.
+/// As they were stored before failures were judged, before more than one measure had a verdict, and before windows counted what ended.
 #[test]
 fn comparisons_of_older_runs_are_read() {
     let run = b();
     let mut stored = serde_json::to_value(&run.results).expect("JSON");
-    stored["comparison"].as_object_mut().expect("a comparison").remove("failures");
+    for key in ["failures", "verdict_measures", "dropped"] {
+        stored["comparison"].as_object_mut().expect("a comparison").remove(key).expect(key);
+    }
     for ratio in stored["comparison"]["ratios"].as_array_mut().expect("ratios") {
         for key in ["left_out", "is_sound"] {
             ratio.as_object_mut().expect("a ratio").remove(key).expect(key);
         }
     }
     let results: Results = serde_json::from_value(stored).expect("an older run");
-    assert_told(&Run { results, ..run }, &["Verdicts against round_robin", "of 100 experiments like this"]);
+    assert_told(
+        &Run { results, ..run },
+        &[
+            "least_connections is better than round_robin at p99 (latency ",
+            "among all 2 verdicts (1 percentile × 2 arms) is at most 5 %",
+            "round_robin baseline 8",
+        ],
+    );
+    let mut old = a3();
+    old.series[0].windows.iter_mut().for_each(|window| window.ended = None);
+    assert_told(&old, &["Server 2 was killed at 20.000 s"]);
+    assert_captioned(
+        &old,
+        "recovery",
+        "a request that waited at a server when it was killed is an error before the kill",
+    );
 }
 
 #[test]
 fn a_run_that_cannot_be_trusted_says_so_first() {
     let invalid = told(&invalid());
     assert!(invalid.contains("This run is invalid") && invalid.contains("client 2,500, balancer 2,498"), "{invalid}");
-    for verdict in ["is better than", ": better", "worse", "equivalent to", "Verdicts"] {
+    for verdict in ["is better than", "latency better", "worse", "equivalent to", "Verdicts against"] {
         assert!(!invalid.contains(verdict), "{verdict:?} is in\n{invalid}");
     }
     assert_told(
@@ -350,6 +237,111 @@ fn a_run_that_cannot_be_trusted_says_so_first() {
             "This run decides nothing: fewer blocks were measured",
         ],
     );
+}
+
+/// Asserts that a figure's caption has these words.
+#[track_caller]
+fn assert_captioned(run: &Run, figure: &str, words: &str) {
+    let (_place, folder) = crate::damaged::stored(run);
+    loadgen::report::write(&folder).expect("a report");
+    let page = fs::read_to_string(folder.file("report.md")).expect("markdown");
+    let caption = page.split(&format!("](plots/{figure}.svg)\n\n")).nth(1).and_then(|rest| rest.lines().next());
+    assert!(caption.is_some_and(|caption| caption.contains(words)), "{figure}: {caption:?}");
+}
+
+#[test]
+fn a_late_generator_takes_verdicts_on_latency_and_leaves_shares_counts_and_recovery() {
+    let fallen = "Latency and throughput are not to be believed: the generator was late in 5 of 24 segments";
+    assert_told(
+        &late(a4()),
+        &[
+            fallen,
+            "What stands in spite of that: shares of the backends and counts of requests.",
+            "shares most evenly: its fullest backend got 1.30 times the mean. Least evenly: sheet, 2.53 times the mean.",
+            "What that costs is not told: the generator was late in 5 of 24 segments",
+            "sheet 84.3 % 4.54 % 11.1 % 2.530 yes, p 0.45",
+            "Not to be believed: the generator was late in 5 of 24 segments, by 4.1 ms at p90, where 0.8 ms are allowed. Times in milliseconds",
+        ],
+    );
+    assert_told(
+        &late(a3()),
+        &[
+            fallen,
+            "What stands in spite of that: shares of the backends, times of faults and recovery and counts of requests.",
+            "Server 2 was killed at 20.000 s, and 1,240 ms later it was back",
+            "3 of 33,600 requests failed (0.01 %).",
+        ],
+    );
+    assert!(!told(&late(a3())).contains("in the 2 s before the kill"), "that is of latency");
+    assert_told(
+        &late(b()),
+        &[fallen, "This run does not tell which strategy is better: the generator was late", "Dropped: 2 of 8"],
+    );
+    for run in [late(b()), late(a4())] {
+        let told = told(&run);
+        for wrong in
+            ["is better than", "latency better", "latency worse", "equivalent to", "Verdicts against", "How sure"]
+        {
+            assert!(!told.contains(wrong), "{wrong:?} is in\n{told}");
+        }
+    }
+    assert_captioned(
+        &late(b()),
+        "percentiles",
+        "Not to be believed: latency; the generator was late in 5 of 24 segments",
+    );
+}
+
+#[test]
+fn counts_that_are_void_take_shares_and_leave_latency() {
+    let mut run = a4();
+    let void = [Conclusion::Shares, Conclusion::Counts];
+    run.manifest.marks.push(Mark::invalid("accounting", "client 2,500, balancer 2,498", &void));
+    assert_told(
+        &run,
+        &[
+            "Shares of the backends and counts of requests are not to be believed: client 2,500, balancer 2,498.",
+            "What stands in spite of that: latency and throughput.",
+            "This run does not tell how even the strategies are: client 2,500, balancer 2,498.",
+            "is better than sheet at p50 (latency ",
+        ],
+    );
+    assert!(!told(&run).contains("shares most evenly"));
+}
+
+#[test]
+fn a4_tells_how_even_each_arm_is_and_what_that_costs() {
+    assert_told(
+        &a4(),
+        &[
+            "How even are other hash functions, and what does that cost?",
+            "H = i^2+11i+19 shares most evenly: its fullest backend got 1.30 times the mean.",
+            "H = i^2+11i+19 is better than sheet at p50 (latency ",
+            "sheet, j from 1 83.4 % 4.52 % 12.0 % 2.503 yes, p 0.24",
+            "sheet baseline 54.4 ms",
+        ],
+    );
+    let mut run = a4();
+    for cell in run.results.cells.iter_mut().filter(|cell| cell.arm == "sheet") {
+        cell.backends[1].requests += 60;
+    }
+    assert_told(&run, &["no, p < 0.0001"]);
+}
+
+/// Least connections gives more to who answers sooner: that is its work.
+#[test]
+fn counts_under_a_strategy_that_shares_by_load_are_not_called_uneven() {
+    let mut run = a1();
+    run.manifest.arms[0].expectation = r#"{"balance":"by_load"}"#.into();
+    run.results.cells[0].chi_square_p = None;
+    assert_told(
+        &run,
+        &[
+            "assignment_ring shares by load: a faster server gets more requests, so uneven counts are its work, not a fault.",
+        ],
+    );
+    let told = told(&run);
+    assert!(!told.contains("shared unevenly") && !told.contains("What that costs"), "{told}");
 }
 
 #[test]

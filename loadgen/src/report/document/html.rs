@@ -93,8 +93,9 @@ fn write_table(table: &Table) -> String {
 }
 
 fn write_entry(entry: &Entry) -> String {
-    match entry.tone {
+    let text = match entry.tone {
         Tone::Plain => escape(&entry.text),
         tone => format!("<strong class=\"{}\">{}</strong>", class(tone), escape(&entry.text)),
-    }
+    };
+    if entry.note.is_empty() { text } else { format!("{text} <span class=\"note\">{}</span>", escape(&entry.note)) }
 }

@@ -65,8 +65,9 @@ fn write_table(table: &Table) -> String {
 }
 
 fn write_entry(entry: &Entry) -> String {
-    match entry.tone {
+    let text = match entry.tone {
         Tone::Plain => escape(&entry.text),
         _ => format!("**{}**", escape(&entry.text)),
-    }
+    };
+    if entry.note.is_empty() { text } else { format!("{text} {}", escape(&entry.note)) }
 }

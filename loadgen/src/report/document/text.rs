@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 
-use super::{Block, Document, Table};
+use super::{Block, Document, Entry, Table, Tone};
 
 const WIDTH: usize = 100;
+/// Signs of a name in a table that has to be slim.
+const NAME_MAX: usize = 28;
 
 pub(crate) fn write(document: &Document) -> String {
     let mut text = format!("{}\n{}\n", document.title, document.subtitle);
@@ -27,6 +29,67 @@ pub(crate) fn write(document: &Document) -> String {
     text
 }
 
+/// The title, the answer, its tables and what to mind, in so many lines at most. What finds no room is in the whole report, and the
+/// last line says that there is more.
+pub(crate) fn brief(document: &Document, lines_max: usize) -> String {
+    let lines_of = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
+    let (mut answer, mut tables, mut notices) = (Vec::new(), Vec::new(), Vec::new());
+    for block in &document.blocks {
+        match block {
+            Block::Answer(sentences) => sentences.iter().for_each(|it| answer.extend(lines_of(wrap(it, "  ", "  ")))),
+            Block::Table(table) => {
+                tables.extend(lines_of(write_table(&slim(table))).into_iter().map(|line| format!("  {line}")));
+            }
+            Block::Notice(Tone::Plain, words) => notices.push(one_line(words, "  ")),
+            Block::Notice(_, words) => notices.push(one_line(words, "! ")),
+            _ => {}
+        }
+    }
+    let mut lines = vec![document.title.clone()];
+    // warnings are short and few; what is left is for the answer, then for tables
+    let notices = cut(notices, lines_max / 4);
+    let room = lines_max - lines.len() - notices.len();
+    let answer = cut(answer, if tables.is_empty() { room } else { (room / 2).max(room.saturating_sub(tables.len())) });
+    let tables = cut(tables, room - answer.len());
+    lines.extend(answer.into_iter().chain(tables).chain(notices));
+    lines.join("\n")
+}
+
+/// A table without its caption and, where it is wider than a line, without intervals and the ends of long names.
+fn slim(table: &Table) -> Table {
+    let mut table = Table { caption: String::new(), ..table.clone() };
+    if write_table(&table).lines().all(|line| line.chars().count() + 2 <= WIDTH) {
+        return table;
+    }
+    for entry in table.rows.iter_mut().flatten() {
+        entry.note = entry.note.split(" (").next().unwrap_or_default().to_owned();
+        if entry.text.chars().count() > NAME_MAX {
+            entry.text = entry.text.chars().take(NAME_MAX - 1).chain(['…']).collect();
+        }
+    }
+    table
+}
+
+/// The first lines; where that is not all the last of them says so.
+fn cut(mut lines: Vec<String>, most: usize) -> Vec<String> {
+    if lines.len() > most {
+        lines.truncate(most);
+        if let Some(last) = lines.last_mut() {
+            *last = "  … more of this is in the report".to_owned();
+        }
+    }
+    lines
+}
+
+/// As much of the words as a line takes.
+fn one_line(words: &str, first: &str) -> String {
+    let line = format!("{first}{words}");
+    match line.chars().count() > WIDTH {
+        true => line.chars().take(WIDTH - 1).chain(['…']).collect(),
+        false => line,
+    }
+}
+
 fn wrap(words: &str, first: &str, further: &str) -> String {
     let mut lines = vec![String::from(first)];
     for word in words.split(' ') {
@@ -45,7 +108,8 @@ fn wrap(words: &str, first: &str, further: &str) -> String {
 }
 
 fn write_table(table: &Table) -> String {
-    let cells = |at: usize| table.rows.iter().map(move |row| row[at].text.as_str());
+    let rows: Vec<Vec<String>> = table.rows.iter().map(|row| row.iter().map(Entry::line).collect()).collect();
+    let cells = |at: usize| rows.iter().map(move |row| row[at].as_str());
     let widths: Vec<usize> = table
         .columns
         .iter()
@@ -66,6 +130,6 @@ fn write_table(table: &Table) -> String {
         lines.push(wrap(&table.caption, "", ""));
     }
     lines.push(line(table.columns.iter().map(|column| column.title.as_str()).collect()));
-    lines.extend(table.rows.iter().map(|row| line(row.iter().map(|entry| entry.text.as_str()).collect())));
+    lines.extend(rows.iter().map(|row| line(row.iter().map(String::as_str).collect())));
     lines.join("\n") + "\n"
 }

@@ -24,6 +24,9 @@ pub(crate) struct Quantity<'a> {
     pub(crate) unit: &'a str,
 }
 
+/// Opacity of an interval over a whole axis, and of a stretch that does not count.
+pub(crate) const RIBBON: f64 = 0.16;
+pub(crate) const DROPPED: f64 = 0.12;
 /// Space around a panel.
 pub(crate) const EDGE: f64 = 16.0;
 /// Room below a panel for ticks and the label.
@@ -48,6 +51,19 @@ pub(crate) fn heading(scene: &mut Scene, title: &str, subtitle: &str) -> f64 {
     y + 10.0
 }
 
+/// A warning above a finished picture, in as many lines as it needs.
+pub(crate) fn banner(scene: &mut Scene, words: &str) {
+    let lines = font::wrap(words, SMALL, true, scene.width - 2.0 * EDGE - 20.0);
+    let height = 16.0 * lines.len() as f64 + 10.0;
+    scene.push_down(height + 10.0);
+    scene.rect((EDGE, 10.0), (scene.width - 2.0 * EDGE, height), Paint::Fault, 0.1);
+    scene.rect((EDGE, 10.0), (4.0, height), Paint::Fault, 1.0);
+    for (number, line) in (0..).zip(lines) {
+        let y = 10.0 + 17.0 + 16.0 * f64::from(number);
+        scene.text(Text::new(EDGE + 14.0, y, line).size(SMALL).bold().paint(Paint::Fault));
+    }
+}
+
 /// What stands before a word of a legend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sample {
@@ -61,7 +77,12 @@ pub(crate) enum Sample {
     Range,
     /// A value with its interval.
     Interval(Paint),
+    /// A value with its interval, over a whole axis.
+    Ribbon(Paint),
+    Dot(Paint),
     Zone,
+    /// A stretch that does not count.
+    Dropped,
 }
 
 /// A key to a picture: sample and word, in lines. Answers where the next thing may begin.
@@ -119,7 +140,13 @@ impl Sample {
                 scene.whisker(y, x + 1.0, x + 21.0, paint);
                 scene.dot((x + 11.0, y), 4.5, paint);
             }
+            Self::Ribbon(paint) => {
+                scene.rect((x, y - 6.0), (22.0, 12.0), paint, RIBBON);
+                scene.line(across, paint, 1.5);
+            }
+            Self::Dot(paint) => scene.series_dot((x + 11.0, y), 4.0, paint),
             Self::Zone => scene.rect((x, y - 7.0), (22.0, 14.0), Paint::Band, 0.3),
+            Self::Dropped => scene.rect((x, y - 7.0), (22.0, 14.0), Paint::Fault, DROPPED),
         }
     }
 }

@@ -91,8 +91,9 @@ fn log_ticks(from: f64, to: f64, wanted: usize) -> Vec<f64> {
     };
     let choices: [&[f64]; 3] = [&[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
     if within(choices[0]).len() < 3 {
-        // hardly more than one decade's fifth: even steps read better
-        return linear_ticks(from, to, wanted);
+        // hardly more than one decade's fifth: even steps read better, and two of them are no scale
+        let even = linear_ticks(from, to, wanted);
+        return if even.len() < 3 { linear_ticks(from, to, 2 * wanted) } else { even };
     }
     let fitting = choices.iter().map(|factors| within(factors)).find(|ticks| ticks.len() <= wanted + 2);
     fitting.unwrap_or_else(|| within(&[1.0]))
@@ -122,6 +123,13 @@ mod tests {
             let ticks = scale.ticks(6);
             assert!((2..=10).contains(&ticks.len()), "{scale:?}: {ticks:?}");
             assert!(ticks.iter().all(|tick| (from - 1e-9..=to * 1.001).contains(tick)), "{scale:?}: {ticks:?}");
+        }
+    }
+
+    #[test]
+    fn a_short_logarithmic_scale_has_ticks_to_read_it_by() {
+        for (low, high) in [(0.53, 1.3), (0.48, 1.28), (0.93, 1.08)] {
+            assert!(Scale::log_around(low, high).ticks(3).len() >= 3, "{low} to {high}");
         }
     }
 

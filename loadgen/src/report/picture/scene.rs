@@ -187,6 +187,14 @@ impl Scene {
         self.shapes.push(Shape::Dot { x: at.0, y: at.1, radius, paint });
     }
 
+    /// A dot of a series; those of further series than there are colours are hollow.
+    pub(crate) fn series_dot(&mut self, at: (f64, f64), radius: f64, paint: Paint) {
+        self.dot(at, radius, paint);
+        if matches!(paint, Paint::Series(number) if number >= super::theme::SERIES) {
+            self.dot(at, radius * 0.4, Paint::Surface);
+        }
+    }
+
     /// A horizontal range with short ends: an interval or an error bar.
     pub(crate) fn whisker(&mut self, y: f64, from: f64, to: f64, paint: Paint) {
         for (points, width) in [
@@ -196,6 +204,19 @@ impl Scene {
         ] {
             self.line(points, paint, width);
         }
+    }
+
+    /// Moves all that is drawn down and makes room for so much above it.
+    pub(crate) fn push_down(&mut self, by: f64) {
+        let down = |points: &mut Vec<(f64, f64)>| points.iter_mut().for_each(|point| point.1 += by);
+        for shape in &mut self.shapes {
+            match shape {
+                Shape::Rect { y, .. } | Shape::Dot { y, .. } => *y += by,
+                Shape::Line { points, .. } | Shape::Area { points, .. } => down(points),
+                Shape::Text(text) => text.y += by,
+            }
+        }
+        self.height += by;
     }
 
     pub(crate) fn text(&mut self, text: Text) {

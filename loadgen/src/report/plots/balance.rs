@@ -144,15 +144,16 @@ fn draw(groups: &[Group], title: &str, width: f64) -> Scene {
             .paint(Paint::Muted)
             .role(crate::report::picture::scene::Role::AxisLabel("name".into())),
     );
-    for value in panel.x.ticks(((panel.width / 80.0) as usize).clamp(2, 8)) {
-        let x = panel.at_x(value);
-        scene.line([(x, panel.top), (x, panel.bottom())], Paint::Grid, 1.0);
-    }
+    let ticks = panel.x.ticks(((panel.width / 80.0) as usize).clamp(2, 8));
     let mut at = panel.top;
     for group in groups {
         if !group.heading.is_empty() {
             scene.text(Text::new(EDGE, at + 18.0, font::fit(&group.heading, LABEL, true, width - 2.0 * EDGE)).bold());
             at += HEADING;
+        }
+        // a line through a heading would strike it out
+        for x in ticks.iter().map(|value| panel.at_x(*value)) {
+            scene.line([(x, at), (x, at + group.bars.len() as f64 * ROW)], Paint::Grid, 1.0);
         }
         for bar in &group.bars {
             draw_bar(&mut scene, &panel, bar, group.paint, at + ROW / 2.0, text_room);
@@ -160,7 +161,9 @@ fn draw(groups: &[Group], title: &str, width: f64) -> Scene {
         }
     }
     let name = if has_ranges { "requests per block" } else { "requests" };
-    panel.x_axis(&mut scene, Quantity { name, unit: "count" }, format::short);
+    let ticks: Vec<(f64, String)> = ticks.into_iter().map(|value| (value, format::short(value))).collect();
+    panel.x_ticks(&mut scene, &ticks);
+    panel.x_label(&mut scene, Quantity { name, unit: "count" });
     scene.height = panel.bottom() + BELOW;
     scene
 }

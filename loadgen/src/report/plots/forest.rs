@@ -1,53 +1,79 @@
 //! The verdicts as a picture: each arm's ratio to the baseline with its interval, and the zone in which differences do not matter.
 
 use super::{Plot, is_narrow};
-use crate::model::{Comparison, Ratio, Run, Verdict};
+use crate::model::{Comparison, Conclusion, Load, Ratio, Run, Verdict};
 use crate::report::format;
 use crate::report::picture::axes::{ABOVE, BELOW, EDGE, Panel, Quantity, Sample, heading, legend};
 use crate::report::picture::font;
 use crate::report::picture::scale::{Scale, Tick};
 use crate::report::picture::scene::{Anchor, Dash, LABEL, Paint, Role, SMALL, Scene, Text};
-use crate::report::words::measure_name;
+use crate::report::words::{is_by_load, judged, measure_name};
 
 const ROW: f64 = 26.0;
 const HEADING: f64 = 28.0;
 
 /// Nothing without a comparison that may be believed.
 pub(super) fn plot(run: &Run) -> Option<Plot> {
-    let comparison = run.results.comparison.as_ref().filter(|it| !it.ratios.is_empty() && run.manifest.is_valid())?;
-    let apart = match comparison.ratios.iter().any(|ratio| ratio.verdict == Verdict::NotComparable) {
+    let comparison = run.results.comparison.as_ref().filter(|_| run.manifest.supports(Conclusion::Latency))?;
+    let told: Vec<&Ratio> = comparison.ratios.iter().filter(|ratio| is_told(run, comparison, ratio)).collect();
+    if told.is_empty() {
+        return None;
+    }
+    let apart = match told.iter().any(|ratio| ratio.verdict == Verdict::NotComparable) {
         true => {
             " Not comparable, and grey: the two answered different requests, so that their ratio says nothing of which is better."
         }
         false => "",
     };
-    let few = match comparison.ratios.iter().all(|ratio| ratio.is_sound) {
+    let few = match told.iter().all(|ratio| ratio.is_sound) {
         true => "",
         false => {
             " Too few blocks, and grey: for an interval of that confidence it takes more; this one is for orientation."
         }
     };
+    let beside = match told.iter().all(|ratio| judged(comparison).contains(&ratio.measure.as_str())) {
+        true => "",
+        false => " Measures without a verdict are there for orientation: Holm's correction does not cover them.",
+    };
     let caption = format!(
         "Each dot is the typical ratio of an arm's value to that of {} in the same block (so it need not be the ratio of the two values in the tables, \
          which put all blocks together); the line is its interval, of {} confidence at least. On 1 \
          they are equal; in the grey zone (±{}) a difference does not matter. Better or worse: the line does not reach 1 and the dot \
-         lies outside the zone. Equivalent: the whole line lies in the zone. All else is undecided.{apart}{few}",
+         lies outside the zone. Equivalent: the whole line lies in the zone. All else is undecided.{apart}{few}{beside}",
         comparison.baseline,
         format::percent(comparison.confidence).replace(".0\u{a0}%", "\u{a0}%"),
         format::percent(comparison.equivalence).replace(".00\u{a0}%", "\u{a0}%").replace(".0\u{a0}%", "\u{a0}%"),
     );
-    Some(super::plot("verdicts", caption, |width| draw(run, comparison, width)))
+    Some(super::plot("verdicts", caption, |width| draw(run, comparison, &told, width)))
 }
 
-/// Measures in the order in which they were given, the primary one first.
-fn measures(comparison: &Comparison) -> Vec<&str> {
-    let mut measures = vec![comparison.primary.as_str()];
-    for ratio in &comparison.ratios {
+/// Whether a ratio is worth telling. Throughput of an open loop is what was asked for, by construction, unless an arm fails some of it. And
+/// where an arm shares by load, uneven counts are its work: they say nothing of how even it is.
+fn is_told(run: &Run, comparison: &Comparison, ratio: &Ratio) -> bool {
+    let arms = [ratio.arm.as_str(), comparison.baseline.as_str()];
+    match ratio.measure.as_str() {
+        "rps" => matches!(run.manifest.load, Load::Closed { .. }) || arms.iter().any(|arm| misses(run, arm)),
+        "max_over_mean" => !arms.iter().any(|arm| is_by_load(run, arm)),
+        _ => true,
+    }
+}
+
+/// Whether more than one of a hundred requests that were due had no good answer.
+fn misses(run: &Run, arm: &str) -> bool {
+    let (good, due) =
+        run.results.cells_of(arm).fold((0, 0), |sum, cell| (sum.0 + cell.good(), sum.1 + cell.requests + cell.unsent));
+    (good as f64) < 0.99 * due as f64
+}
+
+/// Those with a verdict first, in the order of the table; then the others as they come.
+fn measures<'a>(comparison: &'a Comparison, told: &[&'a Ratio]) -> Vec<&'a str> {
+    let mut measures = judged(comparison);
+    for ratio in told {
         if !measures.contains(&ratio.measure.as_str()) {
             measures.push(&ratio.measure);
         }
     }
-    measures.retain(|measure| comparison.ratios.iter().any(|ratio| ratio.measure == *measure));
+    measures.retain(|measure| told.iter().any(|ratio| ratio.measure == *measure));
     measures
 }
 
@@ -71,7 +97,7 @@ fn verdict(ratio: &Ratio) -> &'static str {
     }
 }
 
-fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
+fn draw(run: &Run, comparison: &Comparison, told: &[&Ratio], width: f64) -> Scene {
     let title = format!("Compared with {}", comparison.baseline);
     let mut scene = Scene::new(width, &title);
     let y = heading(&mut scene, &title, "");
@@ -82,20 +108,22 @@ fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
     );
 
     let narrow = is_narrow(width);
-    let names = comparison.ratios.iter().map(|ratio| font::width(&ratio.arm, LABEL, false)).fold(0.0, f64::max);
+    let names = told.iter().map(|ratio| font::width(&ratio.arm, LABEL, false)).fold(0.0, f64::max);
     let names = names.min(if narrow { 112.0 } else { 200.0 });
-    let right = |ratio: &Ratio| match narrow {
-        true => format!("{}  {}", format::decimals(ratio.ratio, 2), verdict(ratio)),
-        false => format!("{}  {}", interval(ratio), verdict(ratio)),
+    let judged = judged(comparison);
+    let is_judged = |ratio: &Ratio| judged.contains(&ratio.measure.as_str());
+    let right = |ratio: &Ratio| {
+        let numbers = if narrow { format::decimals(ratio.ratio, 2) } else { interval(ratio) };
+        if is_judged(ratio) { format!("{numbers}  {}", verdict(ratio)) } else { numbers }
     };
-    let words = comparison.ratios.iter().map(|ratio| font::width(&right(ratio), SMALL, false)).fold(0.0, f64::max);
-    let measures = measures(comparison);
+    let words = told.iter().map(|ratio| font::width(&right(ratio), SMALL, false)).fold(0.0, f64::max);
+    let measures = measures(comparison, told);
     let rows: f64 = measures
         .iter()
-        .map(|measure| HEADING + ROW * comparison.ratios.iter().filter(|it| it.measure == *measure).count() as f64)
+        .map(|measure| HEADING + ROW * told.iter().filter(|it| it.measure == *measure).count() as f64)
         .sum();
     let finite = |value: f64| value.is_finite() && value > 0.0;
-    let ends = || comparison.ratios.iter().flat_map(|it| [it.low, it.high]).filter(|value| finite(*value));
+    let ends = || told.iter().flat_map(|it| [it.low, it.high]).filter(|value| finite(*value));
     let low = ends().fold(1.0 - 2.0 * comparison.equivalence, f64::min).max(0.05);
     let high = ends().fold(1.0 + 2.0 * comparison.equivalence, f64::max).min(20.0);
     let left = EDGE + names + 14.0;
@@ -115,10 +143,11 @@ fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
     scene.text(small(width - EDGE, column).anchor(Anchor::End));
     let mut at = panel.top;
     for measure in measures {
-        let own: Vec<&Ratio> = comparison.ratios.iter().filter(|it| it.measure == measure).collect();
+        let own: Vec<&Ratio> = told.iter().copied().filter(|it| it.measure == measure).collect();
         let direction = if own[0].more_is_better { "more is better" } else { "less is better" };
         let name = measure_name(measure);
-        scene.text(Text::new(EDGE, at + 19.0, format!("{name}: {direction}")).bold());
+        let apart = if is_judged(own[0]) { "" } else { " (no verdict)" };
+        scene.text(Text::new(EDGE, at + 19.0, format!("{name}: {direction}{apart}")).bold());
         at += HEADING;
         // below the heading, whose words reach further than the names
         let end = at + ROW * own.len() as f64;
@@ -130,7 +159,7 @@ fn draw(run: &Run, comparison: &Comparison, width: f64) -> Scene {
             scene.text(Text::new(EDGE, y + 4.0, font::fit(&ratio.arm, LABEL, false, names)));
             let place =
                 |value: f64| panel.at_x(if value.is_nan() { 1.0 } else { value }).clamp(panel.left, panel.right());
-            let paint = if ratio.verdict == Verdict::NotComparable || !ratio.is_sound {
+            let paint = if ratio.verdict == Verdict::NotComparable || !ratio.is_sound || !is_judged(ratio) {
                 Paint::Muted
             } else {
                 Paint::Series(arm)

@@ -2,67 +2,58 @@
 //! mean load, is among them, and says why it tells nothing.
 
 use super::{Plot, Spread, about_error_bars, is_narrow, sizes, spread};
-use crate::model::{Cell, Run, percentile_ns};
+use crate::model::Run;
 use crate::report::format;
 use crate::report::picture::axes::{ABOVE, BELOW, EDGE, Panel, Quantity, Sample, heading, legend};
 use crate::report::picture::scale::Scale;
-use crate::report::picture::scene::{LABEL, Paint, Scene, Text};
-use crate::statistics::{coefficient_of_variation, jain, max_over_mean};
+use crate::report::picture::scene::{Dash, LABEL, Paint, Scene, Text};
+use crate::report::rows::{Kind, Row, rows};
+use crate::report::words::{plateau, saturated};
 
 /// One small panel.
 struct Small {
     title: &'static str,
     name: &'static str,
     unit: &'static str,
-    read: fn(&Run, &Cell) -> Option<f64>,
+    /// Of a block, or of all blocks together as the tables have it.
+    read: fn(&Row) -> Option<f64>,
     /// A value that all would have if balance were perfect.
     ideal: Option<f64>,
 }
 
 const PANELS: [Small; 6] = [
-    Small {
-        title: "Throughput",
-        name: "good answers",
-        unit: "requests/s",
-        read: |_, cell| Some(cell.rps()),
-        ideal: None,
-    },
-    Small { title: "Latency, p99", name: "latency", unit: "ms", read: p99_ms, ideal: None },
+    Small { title: "Throughput", name: "good answers", unit: "requests/s", read: |row| Some(row.rps), ideal: None },
+    Small { title: "Latency, p99", name: "latency", unit: "ms", read: |row| row.latency_p99_ms, ideal: None },
     Small {
         title: "Fullest backend over the mean",
         name: "max/mean",
         unit: "ratio",
-        read: |_, cell| max_over_mean(&cell.loads()),
+        read: |row| row.max_over_mean,
         ideal: Some(1.0),
     },
     Small {
         title: "Variation of counts",
         name: "standard deviation/mean",
         unit: "ratio",
-        read: |_, cell| coefficient_of_variation(&cell.loads()),
+        read: |row| row.cv,
         ideal: Some(0.0),
     },
     Small {
         title: "Jain's index",
         name: "1 = all alike, 1/N = all on one",
         unit: "ratio",
-        read: |_, cell| jain(&cell.loads()),
+        read: |row| row.jain,
         ideal: Some(1.0),
     },
     Small {
         title: "The sheet's chart: mean load",
         name: "requests per backend",
         unit: "count",
-        read: |_, cell| {
-            Some(cell.backends.iter().map(|backend| backend.requests).sum::<u64>() as f64 / f64::from(cell.n))
-        },
+        // over several blocks it is that of one
+        read: |row| (row.kind == Kind::Block).then(|| row.requests as f64 / f64::from(row.n)),
         ideal: None,
     },
 ];
-
-fn p99_ms(run: &Run, cell: &Cell) -> Option<f64> {
-    percentile_ns(&run.latencies.get(&cell.key())?.latency, 0.99).map(|ns| ns as f64 / 1e6)
-}
 
 /// Nothing if there is only one N.
 pub(super) fn plot(run: &Run) -> Option<Plot> {
@@ -71,19 +62,26 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
     }
     let groups = crate::report::rows::groups(run);
     let about = about_error_bars(groups.iter().max_by_key(|cells| cells.len()).map_or(&[], Vec::as_slice));
-    let caption = "Each line is one strategy, each point one number of backends N. Dotted: perfect balance. The last panel is the line \
+    let rows = rows(run);
+    let limit = run.manifest.arms.iter().find_map(|arm| {
+        let own: Vec<&Row> = rows.iter().filter(|row| row.kind == Kind::Summary && row.arm == arm.label).collect();
+        plateau(&own).map(|n| format!(" {}", saturated(run, n)))
+    });
+    let limit = limit.unwrap_or_default();
+    let caption = "Each line is one strategy, each point one number of backends N: all blocks together, as in the tables. The last panel is the line \
                    chart that the course's sheet asks for: the mean load is the number of requests divided by N whatever a balancer \
                    does, so it cannot tell a good one from a bad one; the panels for max/mean, variation and Jain's index can.";
-    Some(super::plot("scaling", format!("{caption} {about}"), |width| draw(run, width)))
+    Some(super::plot("scaling", format!("{caption}{limit} {about}"), |width| draw(run, &rows, width)))
 }
 
-fn draw(run: &Run, width: f64) -> Scene {
+fn draw(run: &Run, rows: &[Row], width: f64) -> Scene {
     let mut scene = Scene::new(width, "What changes with the number of backends");
     let title = scene.title.clone();
     let mut y = heading(&mut scene, &title, "");
     let arms = run.manifest.arms.iter().enumerate();
-    let entries: Vec<_> =
+    let mut entries: Vec<_> =
         arms.map(|(number, arm)| (arm.label.as_str(), Sample::Points(Paint::Series(number)))).collect();
+    entries.push(("perfect balance", Sample::Line(Paint::Muted, Dash::Dotted)));
     y = legend(&mut scene, y, &entries);
 
     let columns = if is_narrow(width) { 1 } else { 3 };
@@ -96,17 +94,20 @@ fn draw(run: &Run, width: f64) -> Scene {
         let left = EDGE + f64::from(column) * cell_width + gutter;
         let top = y + f64::from(row) * (title_room + ABOVE + height + BELOW + 8.0) + title_room + ABOVE;
         scene.text(Text::new(left - gutter, top - ABOVE - 8.0, small.title).bold().size(LABEL));
-        panel(&mut scene, run, small, (left, top), (cell_width - gutter - right, height));
+        panel(&mut scene, (run, rows), small, (left, top), (cell_width - gutter - right, height));
         scene.height = top + height + BELOW;
     }
     scene
 }
 
-fn panel(scene: &mut Scene, run: &Run, small: &Small, at: (f64, f64), size: (f64, f64)) {
+fn panel(scene: &mut Scene, (run, rows): (&Run, &[Row]), small: &Small, at: (f64, f64), size: (f64, f64)) {
     let sizes = sizes(run);
     let value = |arm: &str, n: u32| -> Option<Spread> {
-        let cells = run.results.cells_of(arm).filter(|cell| cell.n == n);
-        spread(&cells.filter_map(|cell| (small.read)(run, cell)).collect::<Vec<_>>())
+        let of = |kind| rows.iter().filter(move |row| row.kind == kind && row.arm == arm && row.n == n);
+        let (all, blocks) = (of(Kind::Summary).find_map(small.read), of(Kind::Block).filter_map(small.read));
+        let blocks = spread(&blocks.collect::<Vec<_>>());
+        let mean = all.or(blocks.map(|blocks| blocks.mean))?;
+        Some(Spread { mean, range: blocks.and_then(|blocks| blocks.range) })
     };
     let lines: Vec<Vec<(u32, Spread)>> = run
         .manifest
@@ -132,7 +133,7 @@ fn panel(scene: &mut Scene, run: &Run, small: &Small, at: (f64, f64), size: (f64
     if let Some(ideal) = small.ideal {
         let y = panel.at_y(ideal);
         let points = [(panel.left, y), (panel.right(), y)];
-        scene.dashed(points, Paint::Muted, 1.5, crate::report::picture::scene::Dash::Dotted);
+        scene.dashed(points, Paint::Muted, 1.5, Dash::Dotted);
     }
     for (arm, line) in lines.iter().enumerate() {
         let paint = Paint::Series(arm);

@@ -1,14 +1,29 @@
 //! What happened when: requests per backend, errors and latency over time, with the marks of what was done to the run.
 //!
-//! Lanes share one axis of time. A point is a window of the run, or where there are too many of them the median of some windows (of
-//! rates the mean); the caption says which.
+//! Lanes share one axis of time, whose zero is the first measured request, as in a plan. A point is a window of the run, or where there
+//! are too many of them the median of some windows (of rates the mean); the caption says which.
+//!
+//! Where one pool stays, windows are those by the time at which requests *ended*: a request that waits at a server when that is killed
+//! fails with it, and by the time at which it was due its error would be drawn before the kill. Arms of a comparison have windows by
+//! the times at which requests were due, so that none shows what the arm before it left behind.
 
 mod draw;
 
 use super::Plot;
 use crate::model::{Event, EventKind, Run, Scenario, Series, Window};
+use crate::report::clock;
 use crate::report::format;
 use crate::report::picture::scene::{Dash, Paint};
+
+/// What is drawn: a run and its windows.
+struct Course<'a> {
+    run: &'a Run,
+    series: Vec<Series>,
+    /// Windows are by the time at which requests ended.
+    is_by_end: bool,
+    /// The zero of the axis.
+    zero_ms: u64,
+}
 
 /// One lane: a quantity with its lines.
 struct Lane {
@@ -27,6 +42,8 @@ struct Line {
 
 /// Points that a line may have before windows are put together.
 const POINTS: usize = 240;
+/// More swaps than this are not drawn.
+const SWAPS_MAX: usize = 6;
 /// Fewest windows that make a course of time.
 const WINDOWS_MIN: usize = 8;
 
@@ -36,66 +53,78 @@ pub(super) fn plots(run: &Run) -> Vec<Plot> {
     if windows < WINDOWS_MIN {
         return Vec::new();
     }
-    let mut plots = vec![whole(run)];
-    plots.extend(around_kill(run));
+    let course = Course::of(run);
+    let mut plots = vec![whole(&course)];
+    plots.extend(around_kill(&course));
     plots
 }
 
-fn whole(run: &Run) -> Plot {
-    let lanes = lanes(run, None);
-    let events: Vec<&Event> = run.results.events.iter().collect();
-    let latency = if has_lanes_of_backends(run) { "" } else { " Colours are the arms." };
+fn whole(course: &Course<'_>) -> Plot {
+    let lanes = lanes(course, None);
+    let all = &course.run.results.events;
+    let swaps = all.iter().filter(|event| event.kind == EventKind::Swap).count();
+    // where arms take turns, their colours tell them apart: a line for each turn would be one more grid
+    let is_told = |event: &&Event| event.kind != EventKind::Swap || swaps <= SWAPS_MAX;
+    let events: Vec<&Event> = all.iter().filter(is_told).collect();
+    let latency = if course.has_lanes_of_backends() { "" } else { " Colours are the arms, which take turns." };
     let caption = format!(
         "{} p50 and p99 of a window describe that window's own requests, so with few of them the p99 is the slowest one.{latency}",
-        about_points(run, None)
+        about_points(course, None)
     );
-    let title = "The run over time";
-    super::plot("timeline", caption, |width| draw::draw(title, &lanes, &events, span(run, None), width))
+    let span = course.span(None);
+    let zero_ms = course.zero_ms;
+    super::plot("timeline", caption, |width| draw::draw("The run over time", &lanes, &events, (zero_ms, span), width))
 }
 
 /// A closer look at the seconds from a kill until all is well.
-fn around_kill(run: &Run) -> Option<Plot> {
-    let events = &run.results.events;
+fn around_kill(course: &Course<'_>) -> Option<Plot> {
+    let events = &course.run.results.events;
     let kill = events.iter().find(|event| event.kind == EventKind::Kill)?;
     let later = |event: &&Event| event.at_ms >= kill.at_ms;
     let end = events.iter().filter(later).find(|event| event.kind == EventKind::Recovered);
     let end_ms = end.map_or(kill.at_ms + 4_000, |event| event.at_ms + 1_000);
     let range = (kill.at_ms.saturating_sub(1_000), end_ms);
-    let lanes = lanes(run, Some(range));
+    let lanes = lanes(course, Some(range));
     let reaches = |event: &&Event| event.at_ms <= range.1 && event.until_ms.unwrap_or(event.at_ms) >= range.0;
     let within: Vec<&Event> = events.iter().filter(reaches).collect();
-    let caption = format!("The seconds around the kill. {}", about_points(run, Some(range)));
+    let caption = format!("The seconds around the kill. {}", about_points(course, Some(range)));
+    let span = course.span(Some(range));
+    let zero_ms = course.zero_ms;
     let title = "Around the kill";
-    Some(super::plot("recovery", caption, |width| draw::draw(title, &lanes, &within, span(run, Some(range)), width)))
-}
-
-/// From the first window or event to the end of the last, in seconds, or the range asked for.
-fn span(run: &Run, range: Option<(u64, u64)>) -> (f64, f64) {
-    if let Some((from, to)) = range {
-        return (from as f64 / 1e3, to as f64 / 1e3);
-    }
-    let firsts = run.series.iter().filter_map(|series| series.windows.first()).map(|window| window.at_ms);
-    let starts = firsts.chain(run.results.events.iter().map(|event| event.at_ms)).min();
-    let lasts = run.series.iter().filter_map(|series| Some(series.windows.last()?.at_ms + series.window_ms));
-    let ends = lasts.chain(run.results.events.iter().map(|event| event.at_ms)).max();
-    (starts.unwrap_or(0) as f64 / 1e3, ends.unwrap_or(1_000) as f64 / 1e3)
+    Some(super::plot("recovery", caption, |width| draw::draw(title, &lanes, &within, (zero_ms, span), width)))
 }
 
 /// How many windows make a point.
-fn bin(run: &Run, range: Option<(u64, u64)>) -> usize {
-    let windows: usize = run.series.iter().map(|series| of_range(series, range).count()).sum();
+fn bin(course: &Course<'_>, range: Option<(u64, u64)>) -> usize {
+    let windows: usize = course.series.iter().map(|series| of_range(series, range).count()).sum();
     [1, 2, 5, 10, 20, 50, 100, 200].into_iter().find(|bin| windows / bin <= POINTS).unwrap_or(500)
 }
 
-fn about_points(run: &Run, range: Option<(u64, u64)>) -> String {
-    let window = run.series.first().map_or(100, |series| series.window_ms);
-    match bin(run, range) {
+fn about_points(course: &Course<'_>, range: Option<(u64, u64)>) -> String {
+    let window = course.series.first().map_or(100, |series| series.window_ms);
+    let bin = bin(course, range);
+    let width = format::milliseconds((bin as u64 * window) as f64);
+    let points = match bin {
         1 => format!("Each point is a window of {window} ms."),
-        bin => format!(
-            "Each point stands for {}: the mean of their rates, the median of their percentiles (windows of {window} ms).",
-            format::milliseconds((bin as u64 * window) as f64)
+        _ => format!(
+            "Each point stands for {width}: the mean of their rates, the median of their percentiles (windows of {window} ms)."
         ),
-    }
+    };
+    let has_kill = course.run.results.events.iter().any(|event| event.kind == EventKind::Kill);
+    let clock = match (course.is_by_end, course.has_lanes_of_backends()) {
+        (true, _) => format!(
+            " Responses, errors and their latency are drawn when the requests ended, so a fault's effect follows the fault (a point begins \
+             up to {width} before it)."
+        ),
+        (false, true) if has_kill => {
+            " Errors and latency are drawn at the times at which requests were due: a request that waited at a \
+                                       server when it was killed is an error before the kill."
+                .into()
+        }
+        _ => " Windows are by the times at which requests were due.".into(),
+    };
+    let warm_up = if course.span(range).0 < -0.2 { "; what is negative was before it" } else { "" };
+    format!("{points}{clock} Times count from the first measured request{warm_up}.")
 }
 
 /// Windows that lie wholly in the range.
@@ -105,19 +134,14 @@ fn of_range(series: &Series, range: Option<(u64, u64)>) -> impl Iterator<Item = 
     series.windows.iter().filter(move |window| is_within(window.at_ms))
 }
 
-/// Backends are drawn one by one where one pool stays all the time.
-fn has_lanes_of_backends(run: &Run) -> bool {
-    run.series.len() == 1 || run.manifest.scenario == Scenario::A3
-}
-
-fn lanes(run: &Run, range: Option<(u64, u64)>) -> Vec<Lane> {
-    let bin = bin(run, range);
+fn lanes(course: &Course<'_>, range: Option<(u64, u64)>) -> Vec<Lane> {
+    let bin = bin(course, range);
     let mut lanes = Vec::new();
-    let by_backend = has_lanes_of_backends(run);
+    let by_backend = course.has_lanes_of_backends();
     if by_backend {
-        lanes.push(Lane { name: "requests per backend", unit: "1/s", lines: backend_lines(run, range, bin) });
-        if let Some(asked) = line(run, range, bin, all, (mean, |window, width| Some(window.asked? as f64 / width))) {
-            let answered = line(run, range, bin, all, (mean, |window, width| Some(window.answered as f64 / width)));
+        lanes.push(Lane { name: "good responses per backend", unit: "1/s", lines: backend_lines(course, range, bin) });
+        if let Some(asked) = line(course, range, bin, all, (mean, |window, width| Some(window.asked? as f64 / width))) {
+            let answered = line(course, range, bin, all, (mean, |window, width| Some(window.answered as f64 / width)));
             let mut lines =
                 vec![Line { name: "asked".into(), paint: Paint::Muted, dash: Dash::Dashed, stretches: asked }];
             lines.extend(answered.map(|stretches| Line {
@@ -129,22 +153,23 @@ fn lanes(run: &Run, range: Option<(u64, u64)>) -> Vec<Lane> {
             lanes.push(Lane { name: "all requests", unit: "1/s", lines });
         }
     }
-    let errors = line(run, range, bin, all, (mean, |window, width| Some(window.errors as f64 / width)));
-    let has_errors = run.series.iter().flat_map(|series| &series.windows).any(|window| window.errors > 0);
-    if has_errors || run.manifest.scenario == Scenario::A3 {
+    let errors = line(course, range, bin, all, (mean, |window, width| Some(window.errors as f64 / width)));
+    let has_errors = course.series.iter().flat_map(|series| &series.windows).any(|window| window.errors > 0);
+    if has_errors || course.run.manifest.scenario == Scenario::A3 {
         let stretches = errors.unwrap_or_default();
         let lines = vec![Line { name: "errors".into(), paint: Paint::Fault, dash: Dash::Solid, stretches }];
         lanes.push(Lane { name: "errors", unit: "1/s", lines });
     }
-    lanes.extend(latency_lanes(run, range, bin, by_backend));
+    lanes.extend(latency_lanes(course, range, bin, by_backend));
     lanes
 }
 
-fn backend_lines(run: &Run, range: Option<(u64, u64)>, bin: usize) -> Vec<Line> {
-    let ids = run.series.iter().max_by_key(|series| series.backends.len()).map_or(&[][..], |series| &series.backends);
+fn backend_lines(course: &Course<'_>, range: Option<(u64, u64)>, bin: usize) -> Vec<Line> {
+    let ids =
+        course.series.iter().max_by_key(|series| series.backends.len()).map_or(&[][..], |series| &series.backends);
     let of = |(number, id): (usize, &String)| {
         let rate = move |window: &Window, width: f64| Some(*window.backends.get(number).unwrap_or(&0) as f64 / width);
-        let stretches = line(run, range, bin, all, (mean, rate))?;
+        let stretches = line(course, range, bin, all, (mean, rate))?;
         let dash = [Dash::Solid, Dash::Dashed, Dash::Dotted][number % 3];
         Some(Line { name: id.clone(), paint: Paint::Series(number), dash, stretches })
     };
@@ -155,8 +180,9 @@ type Read = fn(&Window) -> Option<u64>;
 const PERCENTILES: [(&str, &str, Read); 2] =
     [("latency, p50", "p50", |window| window.p50_ns), ("latency, p99", "p99", |window| window.p99_ns)];
 
-fn latency_lanes(run: &Run, range: Option<(u64, u64)>, bin: usize, is_one: bool) -> Vec<Lane> {
-    let top_ns = run.series.iter().flat_map(|series| of_range(series, range)).filter_map(|window| window.p99_ns).max();
+fn latency_lanes(course: &Course<'_>, range: Option<(u64, u64)>, bin: usize, is_one: bool) -> Vec<Lane> {
+    let top_ns =
+        course.series.iter().flat_map(|series| of_range(series, range)).filter_map(|window| window.p99_ns).max();
     let (unit, divisor) = format::time_unit(top_ns.unwrap_or(0) as f64 / 1e6);
     let of = move |read: Read| move |window: &Window, _: f64| Some(read(window)? as f64 / 1e6 / divisor);
     if is_one {
@@ -166,14 +192,14 @@ fn latency_lanes(run: &Run, range: Option<(u64, u64)>, bin: usize, is_one: bool)
                 name: (*name).into(),
                 paint,
                 dash,
-                stretches: line(run, range, bin, all, (median, of(*read)))?,
+                stretches: line(course, range, bin, all, (median, of(*read)))?,
             })
         });
         return vec![Lane { name: "latency", unit, lines: lines.collect() }];
     }
     let lane = |&(name, _, read): &(&'static str, &str, Read)| {
-        let lines = run.manifest.arms.iter().enumerate().filter_map(|(number, arm)| {
-            let stretches = line(run, range, bin, |series| series.arm == arm.label, (median, of(read)))?;
+        let lines = course.run.manifest.arms.iter().enumerate().filter_map(|(number, arm)| {
+            let stretches = line(course, range, bin, |series| series.arm == arm.label, (median, of(read)))?;
             Some(Line { name: arm.label.clone(), paint: Paint::Series(number), dash: Dash::Solid, stretches })
         });
         Lane { name, unit, lines: lines.collect() }
@@ -187,7 +213,7 @@ fn all(_: &Series) -> bool {
 
 /// A value over time: each series is a stretch of its own. `None` if it was never measured.
 fn line(
-    run: &Run,
+    course: &Course<'_>,
     range: Option<(u64, u64)>,
     bin: usize,
     counts: impl Fn(&Series) -> bool,
@@ -197,7 +223,7 @@ fn line(
         let width = series.window_ms as f64 / 1e3;
         let windows: Vec<&Window> = of_range(series, range).collect();
         let point = |windows: &[&Window]| {
-            let at = windows[0].at_ms as f64 / 1e3 + width * windows.len() as f64 / 2.0;
+            let at = clock::seconds(course.zero_ms, windows[0].at_ms) + width * windows.len() as f64 / 2.0;
             let mut values: Vec<f64> = windows.iter().filter_map(|window| read(window, width)).collect();
             values.sort_by(f64::total_cmp);
             middle(&values).map(|value| (at, value))
@@ -205,8 +231,39 @@ fn line(
         windows.chunks(bin).filter_map(point).collect()
     };
     let stretches: Vec<_> =
-        run.series.iter().filter(|series| counts(series)).map(stretch).filter(|points| !points.is_empty()).collect();
+        course.series.iter().filter(|series| counts(series)).map(stretch).filter(|points| !points.is_empty()).collect();
     (!stretches.is_empty()).then_some(stretches)
+}
+
+// === impl Course ===
+
+impl<'a> Course<'a> {
+    fn of(run: &'a Run) -> Self {
+        let by_due = Self { run, series: Vec::new(), is_by_end: false, zero_ms: clock::zero_ms(run) };
+        let by_end: Option<Vec<Series>> = match by_due.has_lanes_of_backends() {
+            true => run.series.iter().map(Series::by_end).collect(),
+            false => None,
+        };
+        let is_by_end = by_end.is_some();
+        Self { series: by_end.unwrap_or_else(|| run.series.clone()), is_by_end, ..by_due }
+    }
+
+    /// Backends are drawn one by one where one pool stays all the time.
+    fn has_lanes_of_backends(&self) -> bool {
+        self.run.series.len() == 1 || self.run.manifest.scenario == Scenario::A3
+    }
+
+    /// From the first window or event to the end of the last, or the range asked for, in seconds from the zero.
+    fn span(&self, range: Option<(u64, u64)>) -> (f64, f64) {
+        let seconds = |at_ms| clock::seconds(self.zero_ms, at_ms);
+        if let Some((from, to)) = range {
+            return (seconds(from), seconds(to));
+        }
+        let events = || self.run.results.events.iter().map(|event| event.at_ms);
+        let firsts = self.series.iter().filter_map(|series| series.windows.first()).map(|window| window.at_ms);
+        let lasts = self.series.iter().filter_map(|series| Some(series.windows.last()?.at_ms + series.window_ms));
+        (seconds(firsts.chain(events()).min().unwrap_or(0)), seconds(lasts.chain(events()).max().unwrap_or(1_000)))
+    }
 }
 
 /// What stands for several sorted values.

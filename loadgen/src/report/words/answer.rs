@@ -1,134 +1,125 @@
-//! The answer in sentences, by scenario.
+//! The answer, by scenario: what the run was asked for, as far as its checks let that stand.
+//!
+//! Invariant: a conclusion that a check took away is not told, only that it fell and why; the others are told all the same.
 
-use crate::model::{Cell, Run, Scenario};
+use crate::model::{Cell, Conclusion, Run, Scenario};
+use crate::report::document::Table;
 use crate::report::format;
-use crate::report::rows::{Kind, Row, groups, totals};
+use crate::report::rows::{Kind, Row};
 
-use super::{compare, faults};
+use super::{compare, faults, shares, validity, verdicts};
 
-/// Chances below this are called a contradiction to the declared law.
-pub(super) const P_MIN: f64 = 0.01;
+/// What a reader in a hurry reads, and what he reads next.
+pub(super) struct Answer {
+    /// Sentences; the first is the answer.
+    pub(super) lead: Vec<String>,
+    /// The same for each arm.
+    pub(super) tables: Vec<Table>,
+    /// How sure it is, and what to mind.
+    pub(super) further: Vec<String>,
+}
 
-/// The first sentence is the answer; the others say how sure it is and what to mind.
-pub(super) fn sentences(run: &Run, rows: &[Row]) -> Vec<String> {
+/// Sentences alone.
+fn only(lead: Vec<String>) -> Answer {
+    Answer { lead, tables: Vec::new(), further: Vec::new() }
+}
+
+pub(super) fn answer(run: &Run, rows: &[Row]) -> Answer {
     if run.results.cells.is_empty() {
-        return vec!["Nothing was measured.".into()];
+        return only(vec!["Nothing was measured.".into()]);
     }
-    if !run.manifest.is_valid() {
+    if validity::answers_nothing(run) {
         // a verdict beside such a mark would be read all the same
-        return vec![
+        return only(vec![
             "This run answers nothing: a check of the run by itself failed.".into(),
-            "What was measured is below, so that the cause can be found; no verdict is drawn from it.".into(),
-        ];
+            "What was measured is told all the same, so that the cause can be found; no verdict is drawn from it."
+                .into(),
+        ]);
     }
-    let mut sentences = Vec::new();
-    sentences.extend(match (run.manifest.scenario, &run.results.comparison) {
-        (_, Some(comparison)) => compare::sentences(run, comparison),
-        (Scenario::A4 | Scenario::B, None) => {
+    let scenario = run.manifest.scenario;
+    let mut answer = match (scenario, &run.results.comparison) {
+        (Scenario::A4, _) => other_hashes(run, rows),
+        (_, Some(_)) => compared(run, rows),
+        (Scenario::B, None) => {
             let undecided = "This run decides nothing: fewer blocks were measured than a comparison needs.";
-            std::iter::once(undecided.to_owned()).chain(shares(run, rows)).collect()
+            let shares = stands(run, Conclusion::Shares, "the shares", || shares::sentences(run, rows));
+            only(std::iter::once(undecided.to_owned()).chain(shares).collect())
         }
-        (Scenario::A2, _) => scaling(run, rows),
-        (Scenario::A3, _) => faults::sentences(run),
-        _ => shares(run, rows),
-    });
-    sentences.extend(errors(run, rows));
-    sentences
-}
-
-/// Who got how much, one arm after the other.
-fn shares(run: &Run, rows: &[Row]) -> Vec<String> {
-    let mut sentences = Vec::new();
-    for cells in groups(run) {
-        let totals = totals(&cells);
-        let all: u64 = totals.iter().map(|total| total.1).sum();
-        let Some(most) = totals.iter().max_by_key(|total| total.1).filter(|_| all > 0) else { continue };
-        let least = totals.iter().map(|total| total.1).min().unwrap_or(0);
-        let arm = &cells[0].arm;
-        let share = |count: u64| format::percent(count as f64 / all as f64);
-        let counts: Vec<String> = totals
-            .iter()
-            .map(|total| format!("{}: {} ({})", total.0, format::count(total.1), share(total.1)))
-            .collect();
-        let summary = summary(rows, cells[0]);
-        let ratio = summary.and_then(|row| row.max_over_mean).unwrap_or(1.0);
-        sentences.push(if most.1 - least <= 1 {
-            format!(
-                "{arm} shared evenly: each of the {} backends got {} or one request more.",
-                totals.len(),
-                format::count(least)
-            )
-        } else if ratio < 1.1 {
-            format!(
-                "{arm} shared nearly evenly: the fullest backend got {} times the mean.",
-                format::decimals(ratio, 2)
-            )
-        } else {
-            format!(
-                "{arm} shared unevenly: {} got {} of the requests, {} times the mean.",
-                most.0,
-                share(most.1),
-                format::decimals(ratio, 2)
-            )
-        });
-        sentences.push(format!("Requests answered: {}.", format::list(&counts)));
-        if ratio >= 1.1 {
-            sentences.push(format!(
-                "What that costs: with backends of equal strength, {} is at its limit when the pool as a whole does {} of what it could \
-                 do if shared evenly.",
-                most.0,
-                format::percent(1.0 / ratio)
-            ));
-        }
-        sentences.extend(as_declared(&cells, summary));
+        (Scenario::A2, _) => only(scaling(run, rows)),
+        (Scenario::A3, _) => only(stands(run, Conclusion::Recovery, "the recovery", || faults::sentences(run))),
+        _ => only(stands(run, Conclusion::Shares, "the shares", || shares::sentences(run, rows))),
+    };
+    if run.manifest.supports(Conclusion::Counts) {
+        answer.lead.extend(errors(run, rows));
     }
-    sentences
+    answer
 }
 
-fn summary<'a>(rows: &'a [Row], cell: &Cell) -> Option<&'a Row> {
+/// What is told if the conclusion stands; else that it does not, and why.
+fn stands(run: &Run, conclusion: Conclusion, name: &str, tell: impl FnOnce() -> Vec<String>) -> Vec<String> {
+    match validity::why_void(run, conclusion) {
+        None => tell(),
+        Some(why) => vec![format!("This run does not tell {name}: {why}.")],
+    }
+}
+
+/// Which arm is better.
+fn compared(run: &Run, rows: &[Row]) -> Answer {
+    let Some(comparison) = &run.results.comparison else { return only(Vec::new()) };
+    if let Some(why) = validity::why_void(run, Conclusion::Latency) {
+        let unanswered = format!("This run does not tell which strategy is better: {why}.");
+        return Answer { further: compare::dropped(comparison).into_iter().collect(), ..only(vec![unanswered]) };
+    }
+    Answer {
+        lead: compare::headline(run, comparison),
+        tables: verdicts::grid(run, comparison, rows).into_iter().collect(),
+        further: compare::further(run, comparison),
+    }
+}
+
+/// A4: how even each arm is, and what users feel of it.
+fn other_hashes(run: &Run, rows: &[Row]) -> Answer {
+    let ranking = || shares::ranking(run).into_iter().collect();
+    let mut lead = stands(run, Conclusion::Shares, "how even the strategies are", ranking);
+    let mut tables = Vec::new();
+    if run.manifest.supports(Conclusion::Shares) {
+        tables.push(shares::table(run));
+    }
+    if run.results.comparison.is_none() {
+        lead.push("What that costs is not decided: fewer blocks were measured than a comparison needs.".into());
+        return Answer { lead, tables, further: Vec::new() };
+    }
+    let cost = match validity::why_void(run, Conclusion::Latency) {
+        Some(why) => Answer { lead: vec![format!("What that costs is not told: {why}.")], ..compared(run, rows) },
+        None => compared(run, rows),
+    };
+    lead.extend(cost.lead);
+    tables.extend(cost.tables);
+    Answer { lead, tables, further: cost.further }
+}
+
+pub(super) fn summary<'a>(rows: &'a [Row], cell: &Cell) -> Option<&'a Row> {
     rows.iter().find(|row| row.kind == Kind::Summary && row.arm == cell.arm && row.n == cell.n)
 }
 
-/// Whether the counts are what the strategy declares.
-fn as_declared(cells: &[&Cell], summary: Option<&Row>) -> Option<String> {
-    let outside: Vec<String> = cells
-        .iter()
-        .flat_map(|cell| &cell.backends)
-        .filter(|backend| {
-            backend.expected.is_some_and(|band| !(band.low..=band.high).contains(&(backend.requests as f64)))
-        })
-        .map(|backend| backend.id.clone())
-        .collect();
-    let bands = cells.iter().flat_map(|cell| &cell.backends).filter(|backend| backend.expected.is_some()).count();
-    match summary.and_then(|row| row.chi_square_p) {
-        Some(p) if p < P_MIN => Some(format!(
-            "This is not what the strategy declares: if it did what it says, counts so far off would come up with a chance of {}.",
-            format::p_value(p)
-        )),
-        // what is declared exactly has no chance in it
-        Some(p) if p < 1.0 => Some(format!(
-            "This agrees with what the strategy declares: counts as far from the expected ones come up with a chance of {} by luck \
-             alone (below {P_MIN} would be a contradiction).",
-            format::p_value(p)
-        )),
-        Some(_) => Some("This is exactly what the strategy declares.".into()),
-        None if bands == 0 => None,
-        None if outside.is_empty() => {
-            Some("Every count lies in the band that the strategy's declaration makes us expect.".into())
-        }
-        None => Some(format!(
-            "{} of {bands} counts lie outside the expected band: {}.",
-            outside.len(),
-            format::list(&outside)
-        )),
-    }
+/// A2: whether the balance holds at every N, and what grows with it.
+fn scaling(run: &Run, rows: &[Row]) -> Vec<String> {
+    let mut sentences = stands(run, Conclusion::Shares, "whether the balance holds", || balance_by_size(run, rows));
+    sentences.extend(stands(run, Conclusion::Throughput, "how throughput grows", || growth(run, rows)));
+    sentences.push(
+        "The mean load, which the sheet asks for, says nothing of a balancer: it is the number of requests divided by N whatever that does."
+            .into(),
+    );
+    sentences
 }
 
-fn scaling(run: &Run, rows: &[Row]) -> Vec<String> {
+fn balance_by_size(run: &Run, rows: &[Row]) -> Vec<String> {
     let mut sentences = Vec::new();
     for arm in &run.manifest.arms {
         let own: Vec<&Row> = rows.iter().filter(|row| row.kind == Kind::Summary && row.arm == arm.label).collect();
-        let (Some(first), Some(last)) = (own.first(), own.last()) else { continue };
+        if own.is_empty() {
+            continue;
+        }
         let worst = own.iter().filter(|row| row.n > 1).filter_map(|row| Some((row.max_over_mean?, row.n)));
         let worst = worst.max_by(|one, two| one.0.total_cmp(&two.0));
         let label = &arm.label;
@@ -139,6 +130,11 @@ fn scaling(run: &Run, rows: &[Row]) -> Vec<String> {
                     format::decimals(ratio, 4)
                 )
             }
+            Some((ratio, n)) if shares::is_by_load(run, label) => format!(
+                "{label} shares by load, so its counts follow the speed of the servers: with N = {n} the fullest backend had {} times the \
+                 mean.",
+                format::decimals(ratio, 2)
+            ),
             Some((ratio, n)) => {
                 format!(
                     "{label} does not keep the balance: with N = {n} the fullest backend had {} times the mean.",
@@ -147,11 +143,21 @@ fn scaling(run: &Run, rows: &[Row]) -> Vec<String> {
             }
             None => format!("{label} was tried with one backend only."),
         });
+    }
+    sentences
+}
+
+fn growth(run: &Run, rows: &[Row]) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for arm in &run.manifest.arms {
+        let own: Vec<&Row> = rows.iter().filter(|row| row.kind == Kind::Summary && row.arm == arm.label).collect();
+        let (Some(first), Some(last)) = (own.first(), own.last()) else { continue };
+        let label = &arm.label;
         if first.n != last.n && first.rps > 0.0 {
             let mut p99: Vec<f64> = own.iter().filter_map(|row| row.latency_p99_ms).collect();
             p99.sort_unstable_by(f64::total_cmp);
             let latency = match (p99.first(), p99.last()) {
-                (Some(&least), Some(&most)) => format!(
+                (Some(&least), Some(&most)) if run.manifest.supports(Conclusion::Latency) => format!(
                     "; the p99 latency lay between {} and {}",
                     format::milliseconds(least),
                     format::milliseconds(most)
@@ -159,7 +165,7 @@ fn scaling(run: &Run, rows: &[Row]) -> Vec<String> {
                 _ => String::new(),
             };
             sentences.push(format!(
-                "From N = {} to N = {} throughput went from {} to {} requests per second, {} times as much with {} times the backends{latency}.",
+                "{label}: from N = {} to N = {} throughput went from {} to {} requests per second, {} times as much with {} times the backends{latency}.",
                 first.n,
                 last.n,
                 format::significant(first.rps),
@@ -167,19 +173,39 @@ fn scaling(run: &Run, rows: &[Row]) -> Vec<String> {
                 format::decimals(last.rps / first.rps, 2),
                 format::plain(f64::from(last.n) / f64::from(first.n)),
             ));
-            if last.rps < 1.3 * first.rps {
-                sentences.push(format!(
-                    "Throughput that does not grow with the backends says that they were not what limited it; everything here shared {}.",
-                    format::plural(u64::from(run.manifest.host.cores), "core")
-                ));
-            }
+            sentences.extend(plateau(&own).map(|n| saturated(run, n)));
         }
     }
-    sentences.push(
-        "The mean load, which the sheet asks for, says nothing of a balancer: it is the number of requests divided by N whatever that does."
-            .into(),
-    );
     sentences
+}
+
+/// The N from which on throughput hardly grows although the backends could carry more: half of what they add, or less. An uneven share
+/// is allowed for, because then the fullest backend is the limit.
+pub(crate) fn plateau(rows: &[&Row]) -> Option<u32> {
+    let carried = |row: &Row| f64::from(row.n) / row.max_over_mean.unwrap_or(1.0);
+    let grows = |pair: &[&Row]| {
+        let (added, possible) = (pair[1].rps / pair[0].rps - 1.0, carried(pair[1]) / carried(pair[0]) - 1.0);
+        pair[0].rps > 0.0 && added > possible / 2.0
+    };
+    let last_growth = rows.windows(2).rposition(grows).map_or(0, |at| at + 1);
+    (last_growth + 1 < rows.len()).then(|| rows[last_growth].n)
+}
+
+/// What probably limits it from there on.
+pub(crate) fn saturated(run: &Run, n: u32) -> String {
+    let cores = run.manifest.host.cores;
+    let shared = format::plural(u64::from(cores), "core");
+    // lb and the generator are two more processes
+    match cores < n + 2 {
+        true => format!(
+            "From N = {n} on throughput hardly grows: lb, the servers and the generator share {shared}, which are then the likely limit. \
+             Throughput cannot grow beyond what these can do."
+        ),
+        false => format!(
+            "From N = {n} on throughput hardly grows, so the backends are not what limits it there; lb, the servers and the generator \
+             share {shared}."
+        ),
+    }
 }
 
 /// Failed requests, if any: no latency is worth having if the answers were errors.

@@ -1,204 +1,302 @@
-//! Which arm is better, by how much, and how sure that is.
+//! Which arm is better, at which percentile, by how much, and how sure that is.
+//!
+//! Invariants: the headline names every verdict that the run reached, good or bad, and where it reached none; "equivalent" is a verdict. An
+//! interval is called what it is: it has the level that Holm's procedure held it to.
 
 use crate::model::{Comparison, Ratio, Run, Verdict};
-use crate::report::document::{Block, Entry, Table, Tone};
-use crate::report::format;
+use crate::report::format::{self, upper};
 use crate::statistics::{fewest_blocks, is_invalid};
 
 use super::{failures, measure_name};
 
-const LEFT_OUT: &str = "#blocks left out";
-const NEEDED: &str = "#blocks still needed";
+/// More arms than this beside the baseline are not told one by one.
+const TOLD_MAX: usize = 3;
 
-/// The winner first, then what to make of it.
-pub(super) fn sentences(run: &Run, comparison: &Comparison) -> Vec<String> {
-    let primary: Vec<&Ratio> = comparison.ratios.iter().filter(|ratio| ratio.measure == comparison.primary).collect();
-    let judged: Vec<&Ratio> = primary.iter().copied().filter(|ratio| ratio.verdict != Verdict::NotComparable).collect();
+/// An arm's verdicts, each list in the order of the percentiles.
+#[derive(Default)]
+struct Standing<'a> {
+    better: Vec<&'a Ratio>,
+    worse: Vec<&'a Ratio>,
+    equivalent: Vec<&'a Ratio>,
+    /// The direction is sure, that it matters is not.
+    slight: Vec<&'a Ratio>,
+    unknown: Vec<&'a Ratio>,
+    too_few: Vec<&'a Ratio>,
+}
+
+/// The measures that have a verdict, percentiles rising: as a table reads from left to right.
+pub(crate) fn judged(comparison: &Comparison) -> Vec<&str> {
+    let mut judged = comparison.judged();
+    // the names of percentiles are in their order, and latency before service time
+    judged.sort_unstable();
+    judged
+}
+
+/// The judged ratios of an arm that can be compared.
+fn ratios_of<'a>(comparison: &'a Comparison, arm: &str) -> Vec<&'a Ratio> {
+    let of = |measure: &str| comparison.ratio(arm, measure).filter(|ratio| ratio.verdict != Verdict::NotComparable);
+    judged(comparison).into_iter().filter_map(of).collect()
+}
+
+/// Arms beside the baseline, in their order.
+pub(super) fn others<'a>(run: &'a Run, comparison: &'a Comparison) -> impl Iterator<Item = &'a str> {
+    run.manifest.arms.iter().map(|arm| arm.label.as_str()).filter(|arm| *arm != comparison.baseline)
+}
+
+/// Arms of which one of the judged measures could not be said.
+pub(super) fn without_ratio<'a>(run: &'a Run, comparison: &'a Comparison) -> impl Iterator<Item = &'a str> {
+    let is_missing = |arm: &str| judged(comparison).iter().any(|measure| comparison.ratio(arm, measure).is_none());
+    others(run, comparison).filter(move |arm| is_missing(arm))
+}
+
+/// Which arm is better at what: a sentence for each arm, or where they are many what can be said of all.
+pub(super) fn headline(run: &Run, comparison: &Comparison) -> Vec<String> {
     let baseline = &comparison.baseline;
-    let measure = measure_name(&comparison.primary);
     let mut sentences = Vec::from_iter(failures::lead(comparison));
-    let of_all = sentences.is_empty() && without_ratio(run, comparison).next().is_none();
-    if !judged.is_empty() {
-        sentences.push(lead(&judged, baseline, &measure, of_all));
-    } else if sentences.is_empty() {
-        return vec!["There is nothing to compare yet: no arm has a ratio to the baseline.".into()];
+    let arms: Vec<(&str, Vec<&Ratio>)> = others(run, comparison)
+        .map(|arm| (arm, ratios_of(comparison, arm)))
+        .filter(|(_, ratios)| !ratios.is_empty())
+        .collect();
+    if arms.is_empty() {
+        if sentences.is_empty() {
+            sentences.push("There is nothing to compare yet: no arm has a ratio to the baseline.".into());
+        }
+        return sentences;
     }
-    sentences.extend(primary.iter().map(|ratio| sentence(ratio, comparison, &measure)));
-    sentences.extend(without_ratio(run, comparison).map(|arm| {
-        let why = match comparison.failures_of(arm).is_some_and(|failures| !failures.is_comparable) {
-            true => format!("not comparable: {}", failures::why(comparison)),
-            false => "undecided".to_owned(),
-        };
-        format!("{arm}: {why}. Too few of its requests had a good answer to say its {measure} in two blocks.")
-    }));
-    let sound: Vec<&Ratio> = judged.iter().copied().filter(|ratio| ratio.is_sound).collect();
-    if !sound.is_empty() {
-        sentences.push(how_sure(&sound, comparison));
-    }
-    if primary.iter().filter(|ratio| ratio.verdict == Verdict::Better).count() > 1 {
+    let is_all = sentences.is_empty() && without_ratio(run, comparison).next().is_none();
+    let all_are = |verdict| is_all && arms.iter().flat_map(|arm| &arm.1).all(|ratio| ratio.verdict == verdict);
+    let every = if arms.len() == 1 { arms[0].0.to_owned() } else { "every other arm".to_owned() };
+    let places = places(&judged(comparison));
+    if all_are(Verdict::Equivalent) {
         sentences.push(format!(
-            "Each arm was compared with {baseline} only; arms whose intervals overlap may be equally good."
+            "There is no difference that matters: {every} is equivalent to {baseline} at {places} (any difference is within {}).",
+            zone(comparison)
+        ));
+        return sentences;
+    }
+    if all_are(Verdict::Worse) && arms.len() > 1 {
+        sentences.push(format!("{baseline} is the best: {every} is worse at {places}."));
+    }
+    if arms.len() > TOLD_MAX {
+        sentences.extend(of_many(&arms, comparison));
+        return sentences;
+    }
+    let mut told: Vec<(usize, String)> =
+        arms.iter().map(|(arm, ratios)| (rank(ratios), of_arm(arm, ratios, comparison))).collect();
+    // the best news first, else in the order of the arms
+    told.sort_by_key(|(rank, _)| *rank);
+    sentences.extend(told.into_iter().map(|(_, sentence)| sentence));
+    sentences
+}
+
+/// Fewer is better news.
+fn rank(ratios: &[&Ratio]) -> usize {
+    let count = |verdict| ratios.iter().filter(|ratio| ratio.verdict == verdict).count();
+    (2 * ratios.len() + count(Verdict::Worse)).saturating_sub(2 * count(Verdict::Better) + count(Verdict::Equivalent))
+}
+
+/// One arm's verdicts in a sentence.
+fn of_arm(arm: &str, ratios: &[&Ratio], comparison: &Comparison) -> String {
+    let baseline = &comparison.baseline;
+    let standing = Standing::of(ratios);
+    let mut clauses: Vec<String> = Vec::new();
+    let mut say = |ratios: &[&Ratio], verb: &str, link: &str, with_change: bool, tail: &str| {
+        if ratios.is_empty() {
+            return;
+        }
+        let (who, whom) = match clauses.is_empty() {
+            true => (arm, format!(" {link} {baseline}")),
+            false => ("it", String::new()),
+        };
+        let places = if with_change { changes(ratios) } else { places(&measures(ratios)) };
+        clauses.push(format!("{who} is {verb}{whom} at {places}{tail}"));
+    };
+    say(&standing.better, "better", "than", true, "");
+    say(&standing.worse, "worse", "than", true, "");
+    let within = format!(" (any difference is within {})", zone(comparison));
+    say(&standing.equivalent, "equivalent", "to", false, &within);
+    if clauses.is_empty() && standing.slight.is_empty() {
+        let why = if standing.unknown.is_empty() { "; there are too few blocks" } else { "" };
+        return format!(
+            "Undecided: this run cannot tell whether {arm} is better or worse than {baseline} at {}{why}.",
+            places(&measures(ratios)).replace(" and ", " or ")
+        );
+    }
+    if !standing.slight.is_empty() {
+        let who = if clauses.is_empty() { format!("{arm} differs from {baseline}") } else { "it differs".to_owned() };
+        clauses.push(format!(
+            "{who} at {}, but not surely by more than {}",
+            changes(&standing.slight),
+            zone(comparison)
+        ));
+    }
+    for (unknown, why) in [(&standing.unknown, ""), (&standing.too_few, ": too few blocks")] {
+        if !unknown.is_empty() {
+            clauses.push(format!("at {} this run cannot tell{why}", places(&measures(unknown))));
+        }
+    }
+    format!("{}.", clauses.join("; "))
+}
+
+/// The best arm, and how many of the others have which verdict.
+fn of_many(arms: &[(&str, Vec<&Ratio>)], comparison: &Comparison) -> Vec<String> {
+    let baseline = &comparison.baseline;
+    let has = |ratios: &[&Ratio], verdict| ratios.iter().any(|ratio| ratio.verdict == verdict);
+    let best = arms.iter().min_by_key(|arm| rank(&arm.1)).filter(|arm| has(&arm.1, Verdict::Better));
+    let mut sentences: Vec<String> = best.iter().map(|(arm, ratios)| of_arm(arm, ratios, comparison)).collect();
+    let rest: Vec<&(&str, Vec<&Ratio>)> = arms.iter().filter(|arm| best.is_none_or(|best| best.0 != arm.0)).collect();
+    let mut counts = [0_usize; 4];
+    for (_, ratios) in &rest {
+        let (better, worse) = (has(ratios, Verdict::Better), has(ratios, Verdict::Worse));
+        let at = match (better, worse) {
+            (true, false) => 0,
+            (_, true) => 1,
+            _ if ratios.iter().all(|ratio| ratio.verdict == Verdict::Equivalent) => 2,
+            _ => 3,
+        };
+        counts[at] += 1;
+    }
+    let words = [
+        "better than it at one percentile or more",
+        "worse than it at one percentile or more",
+        "equivalent to it at all of them",
+        "undecided",
+    ];
+    let parts: Vec<String> = counts
+        .iter()
+        .zip(words)
+        .filter(|(count, _)| **count > 0)
+        .map(|(count, words)| format!("{count} {} {words}", if *count == 1 { "is" } else { "are" }))
+        .collect();
+    let subject =
+        if best.is_some() { format!("Of the other {}", rest.len()) } else { format!("Of {} arms", rest.len()) };
+    sentences.push(format!("{subject}, compared with {baseline}, {}. The table has each.", format::list(&parts)));
+    sentences
+}
+
+/// How sure it is, and what to mind.
+pub(super) fn further(run: &Run, comparison: &Comparison) -> Vec<String> {
+    let mut sentences = Vec::new();
+    let arms: Vec<&str> = others(run, comparison).collect();
+    let told: Vec<&Ratio> = arms.iter().flat_map(|arm| ratios_of(comparison, arm)).collect();
+    if told.iter().any(|ratio| ratio.is_sound) {
+        sentences.push(how_sure(&arms, comparison));
+    }
+    if told.iter().any(|ratio| !ratio.is_sound) {
+        sentences.push(format!("{}; until then intervals are for orientation.", upper(&too_few(comparison))));
+    }
+    sentences.extend(dropped(comparison));
+    sentences.extend(told.iter().filter_map(|ratio| undecided(ratio, comparison)));
+    sentences.extend(left_out(&told, comparison));
+    let apart = arms.iter().filter(|arm| comparison.failures_of(arm).is_some_and(|failures| !failures.is_comparable));
+    sentences.extend(apart.map(|arm| format!("{arm}: not comparable. {}.", upper(&failures::why(comparison)))));
+    sentences.extend(without_ratio(run, comparison).map(|arm| {
+        let missing = judged(comparison).into_iter().filter(|measure| comparison.ratio(arm, measure).is_none());
+        format!(
+            "{arm}: too few of its requests had a good answer to say its {} in two blocks.",
+            format::list(&missing.map(measure_name).collect::<Vec<_>>())
+        )
+    }));
+    if arms.iter().filter(|arm| ratios_of(comparison, arm).iter().any(|it| it.verdict == Verdict::Better)).count() > 1 {
+        sentences.push(format!(
+            "Each arm was compared with {} only; arms whose intervals overlap may be equally good.",
+            comparison.baseline
         ));
     }
     sentences.extend(drift(comparison));
     sentences
 }
 
-/// Arms beside the baseline whose primary measure could not be said.
-fn without_ratio<'a>(run: &'a Run, comparison: &'a Comparison) -> impl Iterator<Item = &'a str> {
-    let arms = run.manifest.arms.iter().map(|arm| arm.label.as_str()).filter(|arm| *arm != comparison.baseline);
-    arms.filter(|arm| comparison.ratio(arm, &comparison.primary).is_none())
-}
-
-fn how_sure(judged: &[&Ratio], comparison: &Comparison) -> String {
-    let all = format::plural(u64::from(comparison.blocks), "block");
-    let blocks = match judged.iter().map(|ratio| ratio.left_out).max() {
-        None | Some(0) => all,
-        Some(_) => format!("{all}, less those left out,"),
-    };
+fn how_sure(arms: &[&str], comparison: &Comparison) -> String {
+    let used = comparison.blocks.saturating_sub(comparison.dropped.len() as u32);
+    let blocks = format!(
+        "How sure: from {}, in each of which every arm ran once, in random order, with the same requests.",
+        format::plural(u64::from(used), "block")
+    );
+    let percent = |part: f64| format!("{}\u{a0}%", format::plain((part * 100.0 * 1e6).round() / 1e6));
+    let (level, error) = (percent(comparison.confidence), percent(1.0 - comparison.confidence));
+    let judged = comparison.judged();
+    let thing = if judged.iter().all(|measure| measure.starts_with("latency_")) { "percentile" } else { "measure" };
+    let (judged, arms) = (judged.len(), arms.len());
+    if judged * arms == 1 {
+        return format!(
+            "{blocks} Of 100 runs without a difference at most {} call one better or worse, and the interval holds the true \
+             ratio with a confidence of {level}.",
+            error.trim_end_matches("\u{a0}%")
+        );
+    }
     format!(
-        "How sure: each interval comes from {blocks} in which every arm ran in random order; of 100 experiments like this at least {} give \
-         an interval that holds the true ratio.{}",
-        format::plain((comparison.confidence * 100.0).round()),
-        if judged.len() > 1 { " Intervals and verdicts are corrected for the number of arms." } else { "" }
+        "{blocks} The chance of any false \"better\" or \"worse\" among all {} verdicts ({} × {}) is at most {error} (Holm's \
+         correction). Each interval has the level that Holm's procedure held it to, {level} or more; together they are not simultaneous \
+         {level} intervals.",
+        judged * arms,
+        format::plural(judged as u64, thing),
+        format::plural(arms as u64, "arm"),
     )
 }
 
-/// Of arms that can be compared; `of_all`: those are all there are.
-fn lead(primary: &[&Ratio], baseline: &str, measure: &str, of_all: bool) -> String {
-    let with = |verdict: Verdict| -> Vec<String> {
-        primary.iter().filter(|ratio| ratio.verdict == verdict).map(|ratio| ratio.arm.clone()).collect()
+/// Blocks in which the generator was late.
+pub(super) fn dropped(comparison: &Comparison) -> Option<String> {
+    let first = comparison.dropped.first()?;
+    let mut of_arms: Vec<(&str, u64)> = Vec::new();
+    for arm in comparison.dropped.iter().flat_map(|dropped| &dropped.arms) {
+        match of_arms.iter_mut().find(|known| known.0 == arm) {
+            Some(known) => known.1 += 1,
+            None => of_arms.push((arm, 1)),
+        }
+    }
+    let of_arms: Vec<String> = of_arms.iter().map(|(arm, count)| format!("{count} under {arm}")).collect();
+    let is_one = comparison.dropped.len() == 1;
+    Some(format!(
+        "Dropped: {} of {}, because the generator was late ({}; in block {} {}). No latency of {} is used, of any arm; counts are kept.",
+        comparison.dropped.len(),
+        format::plural(u64::from(comparison.blocks), "block"),
+        of_arms.join(", "),
+        first.block,
+        first.reason.trim_end_matches('.'),
+        if is_one { "this block" } else { "these blocks" }
+    ))
+}
+
+/// What is known of a ratio without a verdict, and what would decide it.
+fn undecided(ratio: &Ratio, comparison: &Comparison) -> Option<String> {
+    if ratio.verdict != Verdict::Undecided || !ratio.is_sound {
+        return None;
+    }
+    let further = match ratio.further_blocks {
+        Some(blocks) => format!("about {} would probably decide it", more_blocks(blocks)),
+        None => "it cannot be said how many more blocks would decide it".to_owned(),
     };
-    let best = primary
-        .iter()
-        .filter(|ratio| ratio.verdict == Verdict::Better)
-        .min_by(|one, two| gain(one).total_cmp(&gain(two)));
-    if let Some(best) = best {
-        return format!("{} is better than {baseline}: its {measure} is {}.", best.arm, change(best.ratio));
-    }
-    let (worse, equivalent, undecided) = (with(Verdict::Worse), with(Verdict::Equivalent), with(Verdict::Undecided));
-    let are = |arms: &[String]| if arms.len() == 1 { "is" } else { "are" };
-    // all the others need not be called by name
-    let named = |arms: &[String]| if arms.len() > 3 { format!("the other {}", arms.len()) } else { format::list(arms) };
-    match (worse.is_empty(), equivalent.is_empty(), undecided.is_empty()) {
-        (false, true, true) if of_all => format!("{baseline} is the best: {} {} worse.", named(&worse), are(&worse)),
-        (true, false, true) if of_all => {
-            format!(
-                "There is no difference that matters: {} {} equivalent to {baseline}.",
-                named(&equivalent),
-                are(&equivalent)
-            )
-        }
-        (true, true, false) => {
-            format!(
-                "Undecided: this run cannot tell whether {} {} better or worse than {baseline}.",
-                named(&undecided),
-                are(&undecided)
-            )
-        }
-        _ => {
-            let mut parts = Vec::new();
-            for (arms, word) in [(&worse, "worse"), (&equivalent, "equivalent"), (&undecided, "undecided")] {
-                if !arms.is_empty() {
-                    parts.push(format!("{} {} {word}", format::list(arms), are(arms)));
-                }
-            }
-            format!("No arm is shown to be better than {baseline}: {}.", format::list(&parts))
-        }
-    }
+    let sure = match is_slight(ratio) {
+        true => format!(", so not surely by more than {}, where it begins to matter", zone(comparison)),
+        false => String::new(),
+    };
+    Some(format!(
+        "Undecided: the {} of {} is {}{sure}; {further}.",
+        measure_name(&ratio.measure),
+        ratio.arm,
+        extent(ratio)
+    ))
 }
 
-/// The smaller the better, whichever way the measure goes.
-fn gain(ratio: &Ratio) -> f64 {
-    if ratio.more_is_better { 1.0 / ratio.ratio } else { ratio.ratio }
-}
-
-/// 0.62 → 38 % lower; 2.4 → 2.4 times as high
-fn change(ratio: f64) -> String {
-    match ratio {
-        ratio if ratio >= 2.0 => format!("{} times as high", format::decimals(ratio, 1)),
-        ratio if ratio >= 1.0 => format!("{} % higher", percents(ratio - 1.0)),
-        ratio if ratio > 0.0 => format!("{} % lower", percents(1.0 - ratio)),
-        _ => "unknown".into(),
-    }
-}
-
-fn percents(part: f64) -> String {
-    format::decimals(part * 100.0, if part < 0.0995 { 1 } else { 0 })
-}
-
-/// By how much, from one end of the interval to the other.
-fn extent(ratio: &Ratio) -> String {
-    match (ratio.low, ratio.high) {
-        (low, high) if high < 1.0 => format!("between {} and {} % lower", percents(1.0 - high), percents(1.0 - low)),
-        (low, high) if low > 1.0 && low < 2.0 && high < 2.0 => {
-            format!("between {} and {} % higher", percents(low - 1.0), percents(high - 1.0))
-        }
-        (low, high) if low > 1.0 => {
-            format!("between {} and {} times as high", format::decimals(low, 2), format::decimals(high, 2))
-        }
-        (low, high) => format!("anything from {} to {}", change(low), change(high)),
-    }
-}
-
-fn sentence(ratio: &Ratio, comparison: &Comparison, measure: &str) -> String {
-    let said = judgement(ratio, comparison, measure);
-    match ratio.left_out {
-        0 => said,
-        blocks => format!(
-            "{said} {} of {} had too few good answers to say it, and {} left out.",
-            format::count(u64::from(blocks)),
-            format::plural(u64::from(comparison.blocks), "block"),
-            if blocks == 1 { "is" } else { "are" }
-        ),
-    }
-}
-
-fn judgement(ratio: &Ratio, comparison: &Comparison, measure: &str) -> String {
-    let (arm, baseline) = (&ratio.arm, &comparison.baseline);
-    let zone = format!("±{} %", format::plain(comparison.equivalence * 100.0));
-    let confidence = format::plain((comparison.confidence * 100.0).round());
-    let kind = if ratio.is_sound { format!("{confidence} % interval") } else { "for orientation:".to_owned() };
-    let interval = format!("{kind} {} to {}", format::decimals(ratio.low, 2), format::decimals(ratio.high, 2));
-    let numbers = format!("{} times that of {baseline} ({interval})", format::decimals(ratio.ratio, 2));
-    match ratio.verdict {
-        Verdict::Better => format!("{arm}: better. Its {measure} is {numbers}: {}.", extent(ratio)),
-        Verdict::Worse => format!("{arm}: worse. Its {measure} is {numbers}: {}.", extent(ratio)),
-        Verdict::Equivalent => {
-            format!(
-                "{arm}: equivalent. Its {measure} is {numbers}; all of that is inside {zone}, where a difference does not matter."
-            )
-        }
-        Verdict::Undecided if !ratio.is_sound => {
-            format!("{arm}: undecided, {}. Its {measure} is {numbers}.", too_few(comparison))
-        }
-        Verdict::Undecided => {
-            let further = match ratio.further_blocks {
-                Some(blocks) => format!("about {} would probably decide it", more_blocks(blocks)),
-                None => "it cannot be said how many more blocks would decide it".to_owned(),
-            };
-            let sure = match (ratio.low, ratio.high) {
-                (_, high) if high < 1.0 => {
-                    format!(". It is lower, but not surely by more than {zone}, where it matters")
-                }
-                (low, _) if low > 1.0 => {
-                    format!(". It is higher, but not surely by more than {zone}, where it matters")
-                }
-                _ => String::new(),
-            };
-            format!("{arm}: undecided. Its {measure} is {numbers}: {}{sure}; {further}.", extent(ratio))
-        }
-        Verdict::NotComparable => {
-            let why = failures::why(comparison);
-            format!("{arm}: not comparable. Its {measure} is {numbers}, which says nothing of which is better: {why}.")
-        }
-    }
+/// Blocks in which too few requests had a good answer.
+fn left_out(told: &[&Ratio], comparison: &Comparison) -> Option<String> {
+    let part = |ratio: &&&Ratio| format!("{} of {}", measure_name(&ratio.measure), ratio.arm);
+    let most = told.iter().map(|ratio| ratio.left_out).max().filter(|most| *most > 0)?;
+    let parts: Vec<String> = told.iter().filter(|ratio| ratio.left_out > 0).map(|ratio| part(&ratio)).collect();
+    Some(format!(
+        "Up to {} of {} had too few good answers to say the {}, and are left out there.",
+        format::count(u64::from(most)),
+        format::plural(u64::from(comparison.blocks), "block"),
+        format::list(&parts)
+    ))
 }
 
 /// Of blocks, for any interval of that confidence.
-fn too_few(comparison: &Comparison) -> String {
-    let of_primary = comparison.ratios.iter().filter(|ratio| ratio.measure == comparison.primary);
-    format!("too few blocks: it takes {}", fewest_blocks(of_primary.count(), comparison.confidence))
+pub(super) fn too_few(comparison: &Comparison) -> String {
+    let judged = judged(comparison);
+    let of_judged = comparison.ratios.iter().filter(|ratio| judged.contains(&ratio.measure.as_str()));
+    format!("too few blocks: it takes {}", fewest_blocks(of_judged.count(), comparison.confidence))
 }
 
 fn more_blocks(blocks: u32) -> String {
@@ -209,69 +307,91 @@ fn drift(comparison: &Comparison) -> Option<String> {
     let drift = comparison.drift.as_ref().filter(|drift| !is_invalid(drift))?;
     Some(format!(
         "Drift of the machine: {} came out {} times as high in the last blocks as in the first. That befalls all arms of a block alike, so \
-         it does not touch the ratios; a run is invalid beyond {} times.",
+         it does not touch the ratios; latency is not to be believed beyond {} times.",
         comparison.baseline,
         format::decimals(drift.ratio, 2),
         format::decimals(1.0 + drift.limit, 1)
     ))
 }
 
-/// The verdict table.
-pub(super) fn verdicts(run: &Run) -> Option<Block> {
-    let comparison = run.results.comparison.as_ref().filter(|_| run.manifest.is_valid())?;
-    let baseline = &comparison.baseline;
-    let caption = format!(
-        "Verdicts against {baseline} on {}; stopped because {}.",
-        measure_name(&comparison.primary),
-        comparison.stopped
-    );
-    let confidence = format!("#{} % interval", format::plain((comparison.confidence * 100.0).round()));
-    let mut table = Table::new(
-        caption,
-        &["arm", "verdict", "#no good answer", "#ratio", &confidence, "in words", "#p", LEFT_OUT, NEEDED],
-    );
-    let none = || Entry::new("–");
-    let unanswered = |arm: &str| {
-        let has_any = comparison.failures.iter().any(|failures| failures.share() > 0.0);
-        let failures = comparison.failures_of(arm).filter(|_| has_any);
-        failures.map_or_else(none, |failures| Entry::new(format::percent(failures.share())))
+/// The direction is sure, that the difference matters is not.
+fn is_slight(ratio: &Ratio) -> bool {
+    ratio.verdict == Verdict::Undecided && ratio.is_sound && (ratio.high < 1.0 || ratio.low > 1.0)
+}
+
+fn measures<'a>(ratios: &[&'a Ratio]) -> Vec<&'a str> {
+    ratios.iter().map(|ratio| ratio.measure.as_str()).collect()
+}
+
+/// `p50, p90 and p99`
+fn places(measures: &[&str]) -> String {
+    format::list(&measures.iter().map(|measure| place(measure)).collect::<Vec<_>>())
+}
+
+/// `p50 (latency 11 % lower) and p90 (9 % lower)`
+fn changes(ratios: &[&Ratio]) -> String {
+    let one = |(at, ratio): (usize, &&Ratio)| {
+        let what = if at == 0 && ratio.measure.starts_with("latency_") { "latency " } else { "" };
+        format!("{} ({what}{})", place(&ratio.measure), change(ratio.ratio))
     };
-    for ratio in comparison.ratios.iter().filter(|ratio| ratio.measure == comparison.primary) {
-        let (word, tone) = match ratio.verdict {
-            Verdict::Better => ("better", Tone::Good),
-            Verdict::Worse => ("worse", Tone::Bad),
-            Verdict::Equivalent => ("equivalent", Tone::Plain),
-            Verdict::Undecided => ("undecided", Tone::Doubt),
-            Verdict::NotComparable => ("not comparable", Tone::Doubt),
-        };
-        let is_judged = ratio.verdict != Verdict::NotComparable;
-        table.row(vec![
-            Entry::new(&ratio.arm),
-            Entry::new(word).tone(tone),
-            unanswered(&ratio.arm),
-            Entry::new(format::decimals(ratio.ratio, 3)),
-            Entry::new(format!(
-                "{} to {}{}",
-                format::decimals(ratio.low, 3),
-                format::decimals(ratio.high, 3),
-                if ratio.is_sound { "" } else { ", for orientation" }
-            )),
-            Entry::new(match (is_judged, ratio.is_sound) {
-                (true, true) => extent(ratio),
-                (true, false) => too_few(comparison),
-                (false, _) => "of other requests".into(),
-            }),
-            Entry::new(ratio.p.filter(|_| is_judged).map_or("–".into(), format::p_value)),
-            if ratio.left_out > 0 { Entry::new(format::count(u64::from(ratio.left_out))) } else { none() },
-            Entry::new(ratio.further_blocks.map_or("–".into(), |blocks| format!("≈ {blocks}"))),
-        ]);
+    format::list(&ratios.iter().enumerate().map(one).collect::<Vec<_>>())
+}
+
+/// A percentile of latency is called by its name alone: the question says that it is about latency.
+pub(super) fn place(measure: &str) -> String {
+    measure.strip_prefix("latency_").map_or_else(|| measure_name(measure), str::to_owned)
+}
+
+fn zone(comparison: &Comparison) -> String {
+    format!("±{}\u{a0}%", format::plain(comparison.equivalence * 100.0))
+}
+
+/// 0.62 → 38 % lower
+fn change(ratio: f64) -> String {
+    match ratio {
+        ratio if ratio >= 2.0 => format!("{} times as high", format::decimals(ratio, 1)),
+        ratio if ratio >= 1.0 => format!("{}\u{a0}% higher", percents(ratio - 1.0)),
+        ratio if ratio > 0.0 => format!("{}\u{a0}% lower", percents(1.0 - ratio)),
+        _ => "unknown".into(),
     }
-    for arm in without_ratio(run, comparison) {
-        let is_comparable = comparison.failures_of(arm).is_none_or(|failures| failures.is_comparable);
-        let word = Entry::new(if is_comparable { "undecided" } else { "not comparable" }).tone(Tone::Doubt);
-        let mut entries = vec![Entry::new(arm), word, unanswered(arm)];
-        entries.extend((0..6).map(|_| none()));
-        table.row(entries);
+}
+
+fn percents(part: f64) -> String {
+    format::decimals(part * 100.0, if part < 0.0995 { 1 } else { 0 })
+}
+
+/// By how much, from one end of the interval to the other.
+pub(super) fn extent(ratio: &Ratio) -> String {
+    match (ratio.low, ratio.high) {
+        (low, high) if high < 1.0 => {
+            format!("between {} and {}\u{a0}% lower", percents(1.0 - high), percents(1.0 - low))
+        }
+        (low, high) if low > 1.0 && low < 2.0 && high < 2.0 => {
+            format!("between {} and {}\u{a0}% higher", percents(low - 1.0), percents(high - 1.0))
+        }
+        (low, high) if low > 1.0 => {
+            format!("between {} and {} times as high", format::decimals(low, 2), format::decimals(high, 2))
+        }
+        (low, high) => format!("anything from {} to {}", change(low), change(high)),
     }
-    Some(Block::Table(table.without_empty_columns()))
+}
+
+// === impl Standing ===
+
+impl<'a> Standing<'a> {
+    fn of(ratios: &[&'a Ratio]) -> Self {
+        let mut standing = Self::default();
+        for &ratio in ratios {
+            let list = match ratio.verdict {
+                Verdict::Better => &mut standing.better,
+                Verdict::Worse => &mut standing.worse,
+                Verdict::Equivalent => &mut standing.equivalent,
+                _ if !ratio.is_sound => &mut standing.too_few,
+                _ if is_slight(ratio) => &mut standing.slight,
+                _ => &mut standing.unknown,
+            };
+            list.push(ratio);
+        }
+        standing
+    }
 }

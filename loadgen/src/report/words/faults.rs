@@ -1,6 +1,7 @@
 //! What a fault did: when it was noticed, when all was well again, and what users had of it meanwhile.
 
-use crate::model::{Event, EventKind, Run, Scenario, Window};
+use crate::model::{Conclusion, Event, EventKind, Run, Scenario, Series, Window};
+use crate::report::clock;
 use crate::report::document::{Block, Entry, Table};
 use crate::report::format;
 
@@ -29,29 +30,34 @@ fn outages(run: &Run) -> Vec<Outage<'_>> {
 
 pub(super) fn sentences(run: &Run) -> Vec<String> {
     let mut sentences = Vec::new();
+    let series = by_end(run);
     for outage in outages(run) {
         let who = outage.kill.backend.as_deref().unwrap_or("a backend");
         let from = outage.kill.at_ms;
         let after = |event: Option<&Event>| event.map(|event| format::milliseconds((event.at_ms - from) as f64));
-        let windows = windows(run, from, outage.recovered.map(|event| event.at_ms));
+        let windows = windows(&series, from, outage.recovered.map(|event| event.at_ms));
         let errors: u64 = windows.iter().map(|window| window.errors).sum();
         let sent: u64 = windows.iter().map(|window| window.answered).sum();
         let notice = match errors {
             0 => "no request failed".to_owned(),
             _ => format!("{} of the {} requests until then failed", format::count(errors), format::count(sent)),
         };
+        let at = moment(run, from);
         sentences.push(match after(outage.recovered) {
             Some(recovered) => {
-                format!("{who} was killed, and {recovered} later it was back and got requests again; {notice}.")
+                format!("{who} was killed at {at}, and {recovered} later it was back and got requests again; {notice}.")
             }
-            None => format!("{who} was killed, and did not come back before the run ended; {notice}."),
+            None => format!("{who} was killed at {at}, and did not come back before the run ended; {notice}."),
         });
         if let Some(detected) = after(outage.detected) {
             sentences.push(format!("The balancer took it out of rotation {detected} after the kill."));
         }
         // as many windows on both sides: the worst of many is worse than the worst of few
-        let before = self::windows(run, from.saturating_sub(COMPARED_MS), Some(from.saturating_sub(1)));
-        let after = self::windows(run, from, Some(from + COMPARED_MS));
+        let before = self::windows(&series, from.saturating_sub(COMPARED_MS), Some(from.saturating_sub(1)));
+        let after = self::windows(&series, from, Some(from + COMPARED_MS));
+        if !run.manifest.supports(Conclusion::Latency) {
+            continue;
+        }
         if let (Some(before), Some(after)) = (typical_p99(&before), typical_p99(&after)) {
             sentences.push(format!(
                 "Latency: in the {} s before the kill, the slowest requests of a window took {}; in the {0} s after it, {} (medians over \
@@ -82,10 +88,21 @@ fn typical_p99(windows: &[&Window]) -> Option<f64> {
     all.get(all.len() / 2).map(|ns| *ns as f64 / 1e6)
 }
 
+/// Windows by the times at which requests ended, so that what a kill broke comes after it; as they are in runs that did not count so.
+fn by_end(run: &Run) -> Vec<Series> {
+    run.series.iter().map(|series| series.by_end().unwrap_or_else(|| series.clone())).collect()
+}
+
+/// A time as the plan counts it.
+fn moment(run: &Run, at_ms: u64) -> String {
+    let zero_ms = clock::cell_at(run, at_ms).map_or(0, |cell| cell.at_ms);
+    format!("{}\u{a0}s", format::decimals(clock::seconds(zero_ms, at_ms), 3))
+}
+
 /// Windows that overlap the time from `from` to `to`.
-fn windows(run: &Run, from: u64, to: Option<u64>) -> Vec<&Window> {
-    let of = |series: &'_ crate::model::Series| series.window_ms;
-    run.series
+fn windows(series: &[Series], from: u64, to: Option<u64>) -> Vec<&Window> {
+    let of = |series: &Series| series.window_ms;
+    series
         .iter()
         .flat_map(|series| series.windows.iter().map(move |window| (window, of(series))))
         .filter(|(window, width)| window.at_ms + width > from && to.is_none_or(|to| window.at_ms <= to))
@@ -105,12 +122,17 @@ pub(super) fn story(run: &Run) -> Vec<Block> {
     if told.is_empty() {
         return Vec::new();
     }
-    let mut table = Table::new("What happened when, from the start of the run.", &["#time", "event", "backend"]);
+    let has_arms = run.manifest.arms.len() > 1;
+    let caption = "What happened when. Times count from the first measured request, as those of a plan do; what is before it was in the \
+                   warm-up.";
+    let mut table = Table::new(caption, &["#time", "event", "backend", "arm"]);
     for event in told {
+        let arm = clock::cell_at(run, event.at_ms).filter(|_| has_arms).map_or("–", |cell| cell.arm.as_str());
         table.row(vec![
-            Entry::new(format!("{} s", format::decimals(event.at_ms as f64 / 1e3, 3))),
+            Entry::new(moment(run, event.at_ms)),
             Entry::new(&event.text),
             Entry::new(event.backend.as_deref().unwrap_or("–")),
+            Entry::new(arm),
         ]);
     }
     vec![Block::Table(table.without_empty_columns())]

@@ -1,7 +1,8 @@
 //! The tables: rows of results.csv for people.
 
-use super::answer::P_MIN;
-use crate::model::Run;
+use super::shares::P_MIN;
+use super::validity::why_void;
+use crate::model::{Conclusion, Run};
 use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::format;
 use crate::report::rows::{Kind, Row};
@@ -13,6 +14,13 @@ pub(super) fn all(run: &Run, rows: &[Row]) -> Vec<Block> {
     }
     let mut blocks =
         vec![Block::Table(traffic(&summaries)), Block::Table(times(&summaries)), Block::Table(balance(&summaries))];
+    for (block, conclusion) in blocks.iter_mut().zip([Conclusion::Throughput, Conclusion::Latency, Conclusion::Shares])
+    {
+        if let (Block::Table(table), Some(why)) = (block, why_void(run, conclusion)) {
+            let what = if conclusion == Conclusion::Throughput { "Rates are not" } else { "Not" };
+            table.caption = format!("{what} to be believed: {why}. {}", table.caption);
+        }
+    }
     blocks.extend(backends(run, rows));
     blocks.extend(disruptions(run));
     blocks.extend(errors(run));
@@ -78,7 +86,8 @@ fn traffic(rows: &[&Row]) -> Table {
 fn times(rows: &[&Row]) -> Table {
     let titles =
         ["arm", "#N", "#latency p50", "#p90", "#p99", "#p99.9", "#service p50", "#p90", "#p99", "#p99.9", "#samples"];
-    let mut table = Table::new("Times in milliseconds, over all blocks. A dash: too few samples to say.", &titles);
+    let mut table =
+        Table::new("Times in milliseconds, over all blocks but dropped ones. A dash: too few samples to say.", &titles);
     for row in rows {
         let mut entries = head(row);
         let percentiles = [

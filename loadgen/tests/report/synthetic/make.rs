@@ -183,15 +183,12 @@ pub(super) fn series(rng: &mut fastrand::Rng, cell: &Cell, asked_rps: Option<f64
     let window = |number: u64| {
         let rps = cell.rps() * (0.92 + 0.16 * rng.f64());
         let jitter = |rng: &mut fastrand::Rng, ms: f64| Some((ms * (0.8 + 0.4 * rng.f64()) * 1e6) as u64);
-        Window {
-            at_ms: cell.at_ms + number * 100,
-            asked: asked_rps.map(|rate| (rate * 0.1 * (0.9 + 0.2 * rng.f64())) as u64),
-            answered: (rps * 0.1) as u64,
-            errors: 0,
-            p50_ns: jitter(rng, p50_ms),
-            p99_ns: jitter(rng, p99_ms),
-            backends: cell.backends.iter().map(|it| (rps * 0.1 * it.requests as f64 / all).round() as u64).collect(),
-        }
+        let backends: Vec<u64> =
+            cell.backends.iter().map(|it| (rps * 0.1 * it.requests as f64 / all).round() as u64).collect();
+        let asked = asked_rps.map(|rate| (rate * 0.1 * (0.9 + 0.2 * rng.f64())) as u64);
+        let (answered, p50_ns, p99_ns) = ((rps * 0.1) as u64, jitter(rng, p50_ms), jitter(rng, p99_ms));
+        let ended = Some(Ended { answered, errors: 0, p50_ns, p99_ns, backends: backends.clone() });
+        Window { at_ms: cell.at_ms + number * 100, asked, answered, errors: 0, p50_ns, p99_ns, backends, ended }
     };
     Series {
         arm: cell.arm.clone(),
@@ -211,7 +208,7 @@ pub(super) fn run(manifest: Manifest, measured: Vec<(Cell, Latencies)>) -> Run {
 }
 
 /// Ratios by the geometric mean over blocks, with an interval of the normal law: near enough for a picture.
-pub(super) fn comparison(run: &Run, blocks: u32) -> Comparison {
+pub(super) fn comparison(run: &Run, blocks: u32, dropped: Vec<DroppedBlock>) -> Comparison {
     let arms: Vec<&str> = run.manifest.arms.iter().map(|arm| arm.label.as_str()).collect();
     let value = |arm: &str, block: u32, quantile: f64| {
         let key = CellKey { arm: arm.into(), n: 3, block };
@@ -221,6 +218,7 @@ pub(super) fn comparison(run: &Run, blocks: u32) -> Comparison {
     for (measure, quantile) in [("latency_p99", 0.99), ("latency_p90", 0.9), ("latency_p50", 0.5)] {
         for arm in &arms[1..] {
             let logs: Vec<f64> = (1..=blocks)
+                .filter(|block| dropped.iter().all(|dropped| dropped.block != *block))
                 .map(|block| (value(arm, block, quantile) / value(arms[0], block, quantile)).ln())
                 .collect();
             let mean = logs.iter().sum::<f64>() / logs.len() as f64;
@@ -250,6 +248,23 @@ pub(super) fn comparison(run: &Run, blocks: u32) -> Comparison {
             });
         }
     }
+    // beside the verdicts: what an open loop asked for, and counts
+    for (measure, value) in [("rps", 1.0), ("max_over_mean", 1.02)] {
+        let (low, high) = (value - 0.001, value + 0.001);
+        ratios.extend(arms[1..].iter().map(|arm| Ratio {
+            arm: (*arm).into(),
+            measure: measure.into(),
+            more_is_better: measure == "rps",
+            ratio: value,
+            low,
+            high,
+            left_out: 0,
+            is_sound: true,
+            p: None,
+            verdict: Verdict::Equivalent,
+            further_blocks: None,
+        }));
+    }
     let ribbon = |arm: &&str| Ribbon {
         arm: (*arm).into(),
         points: (0..70)
@@ -265,8 +280,8 @@ pub(super) fn comparison(run: &Run, blocks: u32) -> Comparison {
     Comparison {
         baseline: arms[0].into(),
         primary: "latency_p99".into(),
-        verdict_measures: Vec::new(),
-        dropped: Vec::new(),
+        verdict_measures: ["latency_p50", "latency_p90", "latency_p99"].map(str::to_owned).into(),
+        dropped,
         equivalence: 0.05,
         confidence: 0.95,
         blocks,

@@ -5,14 +5,13 @@
 
 use super::{Lane, Line};
 use crate::model::{Event, EventKind};
+use crate::report::clock;
 use crate::report::format;
 use crate::report::picture::axes::{ABOVE, BELOW, EDGE, Panel, Quantity, Sample, heading, legend};
 use crate::report::picture::font;
 use crate::report::picture::scale::Scale;
 use crate::report::picture::scene::{Anchor, Dash, Paint, SMALL, Scene, Text};
 
-/// More swaps than this get lines without words.
-const SWAPS_MAX: usize = 6;
 /// Rates of more points than this are drawn as lines: steps would be too fine to see.
 const STEPS_MAX: usize = 120;
 /// Height of a row of labels.
@@ -36,7 +35,14 @@ struct Label {
     row: usize,
 }
 
-pub(super) fn draw(title: &str, lanes: &[Lane], events: &[&Event], span: (f64, f64), width: f64) -> Scene {
+/// `zero_ms` is the zero of the axis, `span` its ends in seconds from there.
+pub(super) fn draw(
+    title: &str,
+    lanes: &[Lane],
+    events: &[&Event],
+    (zero_ms, span): (u64, (f64, f64)),
+    width: f64,
+) -> Scene {
     let mut scene = Scene::new(width, title);
     let y = heading(&mut scene, title, "");
     let left = EDGE + 44.0;
@@ -50,7 +56,7 @@ pub(super) fn draw(title: &str, lanes: &[Lane], events: &[&Event], span: (f64, f
     };
     let time = panel_of(y, 0.0, Scale::from_zero(1.0));
     let y = if has_legend(lanes, 0) { draw_legend(&mut scene, y, &lanes[0].lines) } else { y };
-    let marks = marks(events, &time);
+    let marks = marks(events, &time, zero_ms);
     let labels = place_labels(&marks, &time, y);
     let rows = labels.iter().flatten().map(|label| label.row + 1).max().unwrap_or(0);
     let top = y + rows as f64 * ROW;
@@ -82,7 +88,7 @@ pub(super) fn draw(title: &str, lanes: &[Lane], events: &[&Event], span: (f64, f
         }
     }
     if let Some((panel, _)) = panels.last() {
-        panel.x_axis(&mut scene, Quantity { name: "time since the start of the run", unit: "s" }, format::plain);
+        panel.x_axis(&mut scene, Quantity { name: "time since the first measured request", unit: "s" }, format::plain);
         scene.height = panel.bottom() + BELOW;
     }
     scene
@@ -108,12 +114,9 @@ fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
 }
 
 /// In order of time. What began before the picture does begins at its edge, and so for the end.
-fn marks(events: &[&Event], time: &Panel) -> Vec<Mark> {
-    let swaps = events.iter().filter(|event| event.kind == EventKind::Swap).count();
+fn marks(events: &[&Event], time: &Panel, zero_ms: u64) -> Vec<Mark> {
     let mark = |event: &&Event| {
-        let is_silent = event.kind == EventKind::Swap && swaps > SWAPS_MAX;
         let paint = match event.kind {
-            _ if is_silent => Paint::Grid,
             EventKind::Kill | EventKind::Stall | EventKind::Errors | EventKind::Slow | EventKind::Interrupted => {
                 Paint::Fault
             }
@@ -121,13 +124,8 @@ fn marks(events: &[&Event], time: &Panel) -> Vec<Mark> {
             EventKind::Detected | EventKind::Recovered => Paint::Relief,
             _ => Paint::Muted,
         };
-        let at = |ms: u64| time.at_x(ms as f64 / 1e3).clamp(time.left, time.right());
-        Mark {
-            x: at(event.at_ms),
-            until: event.until_ms.map(at),
-            words: if is_silent { String::new() } else { event.text.clone() },
-            paint,
-        }
+        let at = |ms: u64| time.at_x(clock::seconds(zero_ms, ms)).clamp(time.left, time.right());
+        Mark { x: at(event.at_ms), until: event.until_ms.map(at), words: event.text.clone(), paint }
     };
     // the end of a fault is the end of its band
     let mut marks: Vec<Mark> = events.iter().filter(|event| event.kind != EventKind::Undone).map(mark).collect();
@@ -179,8 +177,7 @@ fn draw_marks(scene: &mut Scene, marks: &[Mark], labels: &[Option<Label>], top: 
         }
     }
     for (mark, label) in marks.iter().zip(labels) {
-        let dash = if mark.paint == Paint::Grid { Dash::Solid } else { Dash::Dashed };
-        for (x, dash) in [(Some(mark.x), dash), (mark.until, Dash::Dotted)] {
+        for (x, dash) in [(Some(mark.x), Dash::Dashed), (mark.until, Dash::Dotted)] {
             let Some(x) = x else { continue };
             for (panel, _) in panels {
                 scene.dashed([(x, panel.top - 4.0), (x, panel.bottom())], mark.paint, 1.2, dash);

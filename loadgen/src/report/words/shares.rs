@@ -1,0 +1,195 @@
+//! Who got how many requests, how even that is, and whether it is what the strategy declares.
+
+use crate::model::{Cell, Run};
+use crate::report::document::{Entry, Table, Tone};
+use crate::report::format;
+use crate::report::ring;
+use crate::report::rows::{Row, groups, totals};
+use crate::statistics::{Law, max_over_mean};
+
+use super::answer::summary;
+
+/// Chances below this are called a contradiction to the declared law.
+pub(super) const P_MIN: f64 = 0.01;
+/// The fullest backend over the mean from which on an arm is called uneven.
+const UNEVEN: f64 = 1.1;
+
+/// One arm's counts over all blocks of one N.
+struct Shared<'a> {
+    arm: &'a str,
+    /// Requests of each backend, in the pool's order.
+    totals: Vec<(String, u64)>,
+    max_over_mean: f64,
+}
+
+fn shared(run: &Run) -> Vec<Shared<'_>> {
+    let of = |cells: Vec<&Cell>| {
+        let totals: Vec<(String, u64)> = totals(&cells).into_iter().map(|total| (total.0, total.1)).collect();
+        let loads: Vec<f64> = totals.iter().map(|total| total.1 as f64).collect();
+        let arm = run.manifest.arm(&cells[0].arm)?;
+        Some(Shared { arm: &arm.label, totals, max_over_mean: max_over_mean(&loads)? })
+    };
+    groups(run).into_iter().filter_map(of).collect()
+}
+
+/// Where a strategy shares by load, counts follow the speed of the servers: their evenness is no merit of it, nor a fault.
+pub(crate) fn is_by_load(run: &Run, arm: &str) -> bool {
+    let declared =
+        run.manifest.arm(arm).and_then(|arm| serde_json::from_str::<serde_json::Value>(&arm.expectation).ok());
+    declared.is_some_and(|declared| declared.get("balance").is_some_and(|balance| balance == "by_load"))
+}
+
+/// Which arm is the most even and which the least, in one sentence; for several arms.
+pub(super) fn ranking(run: &Run) -> Option<String> {
+    let mut all: Vec<Shared<'_>> = shared(run).into_iter().filter(|it| !is_by_load(run, it.arm)).collect();
+    all.sort_by(|one, two| one.max_over_mean.total_cmp(&two.max_over_mean));
+    let [most, .., least] = all.as_slice() else { return None };
+    let times = |shared: &Shared<'_>| format::decimals(shared.max_over_mean, 2);
+    if times(most) == times(least) {
+        return Some(format!("All arms share alike: the fullest backend of each got {} times the mean.", times(most)));
+    }
+    Some(format!(
+        "{} shares most evenly: its fullest backend got {} times the mean. Least evenly: {}, {} times the mean.",
+        most.arm,
+        times(most),
+        least.arm,
+        times(least)
+    ))
+}
+
+/// One row for each arm: its shares, how even they are, and whether it declares them.
+pub(super) fn table(run: &Run) -> Table {
+    let ids: Vec<String> = shared(run)
+        .first()
+        .map_or(Vec::new(), |shared| shared.totals.iter().map(|total| format!("#{}", total.0)).collect());
+    let mut titles = vec!["arm"];
+    titles.extend(ids.iter().map(String::as_str));
+    titles.extend(["#max/mean", "as declared"]);
+    let caption = "Shares of the requests over all blocks. max/mean: the fullest backend over the mean, 1 is even. As declared: whether the \
+                   counts agree with what the strategy declares (p: the chance of counts so far off).";
+    let mut table = Table::new(caption, &titles);
+    for cells in groups(run) {
+        let totals = totals(&cells);
+        let all: u64 = totals.iter().map(|total| total.1).sum();
+        if totals.len() != ids.len() || all == 0 {
+            continue;
+        }
+        let loads: Vec<f64> = totals.iter().map(|total| total.1 as f64).collect();
+        let mut row = vec![Entry::new(&cells[0].arm)];
+        row.extend(loads.iter().map(|load| Entry::new(format::percent(load / all as f64))));
+        row.push(Entry::new(max_over_mean(&loads).map_or("–".into(), |ratio| format::decimals(ratio, 3))));
+        row.push(match chance(run, &cells) {
+            _ if is_by_load(run, &cells[0].arm) => Entry::new("shares by load"),
+            None => Entry::new("–"),
+            Some(p) if p < P_MIN => Entry::new(format!("no, p {}", format::p_value(p))).tone(Tone::Bad),
+            // what is declared exactly has no chance in it
+            Some(p) if p >= 1.0 => Entry::new("exactly").tone(Tone::Good),
+            Some(p) => Entry::new(format!("yes, p {}", format::p_value(p))).tone(Tone::Good),
+        });
+        table.row(row);
+    }
+    table
+}
+
+/// The chance of counts so far from what the strategy declares, over all blocks; `None` where it declares nothing that can be tested.
+fn chance(run: &Run, cells: &[&Cell]) -> Option<f64> {
+    if let [cell] = cells {
+        return cell.chi_square_p;
+    }
+    if cells.iter().flat_map(|cell| &cell.backends).any(|backend| backend.expected.is_none()) {
+        return None;
+    }
+    let arm = run.manifest.arm(&cells[0].arm)?;
+    let totals = totals(cells);
+    let (ids, counts): (Vec<String>, Vec<u64>) = totals.into_iter().map(|total| (total.0, total.1)).unzip();
+    let ring = ring::of(arm, &ids);
+    let told = ring.as_ref().map(|ring| ring.shares.as_slice());
+    match Law::of(&arm.expectation, &arm.options, &vec![1; ids.len()], told).ok().flatten()? {
+        // each block may be off by one, so their sum is no test
+        exact @ Law::Exact { .. } => {
+            let is_kept = cells.iter().all(|cell| exact.p(&cell.counts()) == Some(1.0));
+            Some(if is_kept { 1.0 } else { 0.0 })
+        }
+        law => law.p(&counts),
+    }
+}
+
+/// Who got how much, one arm after the other.
+pub(super) fn sentences(run: &Run, rows: &[Row]) -> Vec<String> {
+    let mut sentences = Vec::new();
+    for cells in groups(run) {
+        let totals = totals(&cells);
+        let all: u64 = totals.iter().map(|total| total.1).sum();
+        let Some(most) = totals.iter().max_by_key(|total| total.1).filter(|_| all > 0) else { continue };
+        let least = totals.iter().map(|total| total.1).min().unwrap_or(0);
+        let arm = &cells[0].arm;
+        let share = |count: u64| format::percent(count as f64 / all as f64);
+        let counts: Vec<String> = totals
+            .iter()
+            .map(|total| format!("{}: {} ({})", total.0, format::count(total.1), share(total.1)))
+            .collect();
+        let summary = summary(rows, cells[0]);
+        let ratio = summary.and_then(|row| row.max_over_mean).unwrap_or(1.0);
+        let by_load = is_by_load(run, arm);
+        let times = format::decimals(ratio, 2);
+        sentences.push(if most.1 - least <= 1 {
+            let (backends, least) = (totals.len(), format::count(least));
+            format!("{arm} shared evenly: each of the {backends} backends got {least} or one request more.")
+        } else if by_load {
+            format!(
+                "{arm} shares by load: a faster server gets more requests, so uneven counts are its work, not a fault. The fullest \
+                 backend got {times} times the mean."
+            )
+        } else if ratio < UNEVEN {
+            format!("{arm} shared nearly evenly: the fullest backend got {times} times the mean.")
+        } else {
+            format!("{arm} shared unevenly: {} got {} of the requests, {times} times the mean.", most.0, share(most.1))
+        });
+        sentences.push(format!("Requests answered: {}.", format::list(&counts)));
+        if ratio >= UNEVEN && !by_load {
+            sentences.push(format!(
+                "What that costs: with backends of equal strength, {} is at its limit when the pool as a whole does {} of what it could \
+                 do if shared evenly.",
+                most.0,
+                format::percent(1.0 / ratio)
+            ));
+        }
+        sentences.extend(as_declared(&cells, summary));
+    }
+    sentences
+}
+
+/// Whether the counts are what the strategy declares.
+fn as_declared(cells: &[&Cell], summary: Option<&Row>) -> Option<String> {
+    let outside: Vec<String> = cells
+        .iter()
+        .flat_map(|cell| &cell.backends)
+        .filter(|backend| {
+            backend.expected.is_some_and(|band| !(band.low..=band.high).contains(&(backend.requests as f64)))
+        })
+        .map(|backend| backend.id.clone())
+        .collect();
+    let bands = cells.iter().flat_map(|cell| &cell.backends).filter(|backend| backend.expected.is_some()).count();
+    match summary.and_then(|row| row.chi_square_p) {
+        Some(p) if p < P_MIN => Some(format!(
+            "This is not what the strategy declares: if it did what it says, counts so far off would come up with a chance of {}.",
+            format::p_value(p)
+        )),
+        // what is declared exactly has no chance in it
+        Some(p) if p < 1.0 => Some(format!(
+            "This agrees with what the strategy declares: counts as far from the expected ones come up with a chance of {} by luck \
+             alone (below {P_MIN} would be a contradiction).",
+            format::p_value(p)
+        )),
+        Some(_) => Some("This is exactly what the strategy declares.".into()),
+        None if bands == 0 => None,
+        None if outside.is_empty() => {
+            Some("Every count lies in the band that the strategy's declaration makes us expect.".into())
+        }
+        None => Some(format!(
+            "{} of {bands} counts lie outside the expected band: {}.",
+            outside.len(),
+            format::list(&outside)
+        )),
+    }
+}
