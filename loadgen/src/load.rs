@@ -49,6 +49,7 @@ mod pool;
 mod recorder;
 mod sequence;
 mod source;
+mod timeouts;
 mod validity;
 mod windows;
 mod wire;
@@ -66,6 +67,7 @@ pub use outcome::{
     BackendTally, ErrorKind, Errors, Latencies, Outcome, RoughLatencies, Segment, Window, new_latencies,
 };
 pub use plan::{BadPlan, KEY_HEADER, OUTSTANDING, Plan, Request, Stop, Target};
+pub use timeouts::{Phase, Timeouts};
 pub(crate) use worker::LEAD_NS;
 
 /// Reads a duration written as a number and a unit: `250us`, `1.5ms`, `2s`, `3m`, `1h`; `0` needs no unit.

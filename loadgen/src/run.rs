@@ -27,8 +27,8 @@ use summary::Summary;
 
 /// For `--help`.
 pub(crate) const EXIT_CODES: &str = "\
-Exit codes: 0 all is well, 2 something for you to mend (usage, target not reachable), 99 a threshold was missed,
-130 interrupted (what there is was printed), 1 anything else, such as an experiment that must not be believed.";
+Exit codes: 0 all is well, 1 the result must not be believed (NOT VALID, with or without a threshold) or anything else failed,
+2 something for you to mend (usage, target not reachable), 99 a threshold was missed, 130 interrupted (what there is was printed).";
 /// Something for the user to mend.
 pub const EXIT_USAGE: u8 = 2;
 /// A threshold was missed: k6's code.

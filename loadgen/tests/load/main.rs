@@ -9,4 +9,5 @@ mod open_loop;
 mod program;
 mod segments;
 mod support;
+mod timeouts;
 mod view;
