@@ -16,6 +16,7 @@ mod described;
 mod faults;
 mod host;
 mod judge;
+mod membership;
 pub mod plan;
 mod probe;
 mod record;
@@ -26,6 +27,9 @@ mod thresholds;
 mod timeline;
 
 pub use arms::check;
+pub(crate) use described::keys_in_words;
+pub(crate) use host::HostWatch;
 pub use host::host;
+pub(crate) use record::single;
 pub use run::{Experiment, ExperimentError, Finished, PLAN_FILE, Place, folder_for, run};
 pub use thresholds::{BadThreshold, Judgement, Threshold};

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::arms::{self, Declared};
 use super::host::HostWatch;
+use super::membership::Membership;
 use super::plan::{LoadPlan, Plan};
 use super::record::Record;
 use super::seeds::Seeds;
@@ -158,6 +159,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         marks: Vec::new(),
         accounting: Vec::new(),
         in_charge,
+        membership: Membership::default(),
         balancer,
     };
     if let Some(busy) = host.busy() {

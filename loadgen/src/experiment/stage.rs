@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::membership::{Change, Membership};
 use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::run::ExperimentError;
 use crate::lab::{BackendState, Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
@@ -22,6 +23,7 @@ pub(super) struct Stage {
     pub(super) accounting: Vec<crate::model::Accounting>,
     /// The arm in charge, by label.
     pub(super) in_charge: String,
+    pub(super) membership: Membership,
 }
 
 /// Where the run is told in lines.
@@ -85,8 +87,9 @@ impl Stage {
     }
 
     /// Ids of the pool, in the order that people count in.
-    pub(super) fn pool(&self) -> Result<Vec<String>, ExperimentError> {
+    pub(super) fn pool(&mut self) -> Result<Vec<String>, ExperimentError> {
         let states = self.balancer.admin.backends()?;
+        self.note_operator(&states);
         let mut ids: Vec<String> = states.iter().map(|backend| backend.id.clone()).collect();
         ids.sort_by_key(|id| natural(id));
         self.tell_pool(states, false);
@@ -117,8 +120,32 @@ impl Stage {
             self.balancer.admin.remove(&surplus)?;
             self.event(EventKind::Remove, None, format!("{} removed, N = {n}", surplus.join(", ")));
         }
+        self.adopt()?;
         self.balancer.wait_for_replicas(n, &self.interrupt)?;
         self.pool()
+    }
+
+    /// The run itself has changed who is in the pool.
+    pub(super) fn adopt(&mut self) -> Result<(), ExperimentError> {
+        self.membership.adopt(&self.balancer.admin.backends()?);
+        Ok(())
+    }
+
+    /// Tells what an operator has done to the pool since the last look.
+    pub(super) fn note_operator(&mut self, states: &[BackendState]) {
+        let is_first = !self.membership.has_changed();
+        let changes = self.membership.changes(states);
+        if let (true, [Change { text, .. }, ..]) = (is_first, changes.as_slice()) {
+            let reason = format!(
+                "{text} at {:.1} s of the run: from then on arms met another pool than before, and no count is held against what a \
+                 strategy declares",
+                self.now_ms() as f64 / 1e3
+            );
+            self.mark(Mark::warning("pool", reason));
+        }
+        for Change { backend, text } in changes {
+            self.event(EventKind::Operator, Some(backend), text);
+        }
     }
 
     /// Nothing is measured any more.

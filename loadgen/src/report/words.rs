@@ -9,7 +9,9 @@ mod failures;
 mod faults;
 mod glossary;
 mod method;
+mod single;
 mod skew;
+mod suspended;
 mod tables;
 
 pub(crate) use skew::uneven_pools;
@@ -94,6 +96,9 @@ fn title(run: &Run) -> String {
 /// The load in half a sentence.
 pub(crate) fn load_in_short(load: &Load) -> String {
     match load {
+        Load::Closed { connections, requests: 0 } => {
+            format!("as many requests as {connections} connections can do")
+        }
         Load::Closed { connections, requests } => {
             format!("{} requests over {connections} connections", format::count(*requests))
         }

@@ -3,5 +3,6 @@
 mod ends;
 mod faults;
 mod mistakes;
+mod operator;
 mod runs;
 mod support;

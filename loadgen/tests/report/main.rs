@@ -6,5 +6,6 @@ mod damaged;
 mod folder;
 mod page;
 mod pictures;
+mod suspended;
 mod synthetic;
 mod words;

@@ -4,7 +4,7 @@ use crate::model::{Cell, Run, Scenario};
 use crate::report::format;
 use crate::report::rows::{Kind, Row, groups, totals};
 
-use super::{compare, faults};
+use super::{compare, faults, single, suspended};
 
 /// Chances below this are called a contradiction to the declared law.
 pub(super) const P_MIN: f64 = 0.01;
@@ -30,6 +30,11 @@ pub(super) fn sentences(run: &Run, rows: &[Row]) -> Vec<String> {
         }
         (Scenario::A2, _) => scaling(run, rows),
         (Scenario::A3, _) => faults::sentences(run),
+        _ if run.manifest.is_single_load() => {
+            let is_pool = run.results.cells.iter().any(|cell| cell.backends.len() > 1);
+            let shares = if is_pool { shares(run, rows) } else { Vec::new() };
+            single::sentences(run, rows).into_iter().chain(shares).collect()
+        }
         _ => shares(run, rows),
     });
     sentences.extend(errors(run, rows));
@@ -81,6 +86,7 @@ fn shares(run: &Run, rows: &[Row]) -> Vec<String> {
             ));
         }
         sentences.extend(as_declared(&cells, summary));
+        sentences.extend(suspended::sentence(run, &cells));
     }
     sentences
 }
