@@ -87,6 +87,8 @@ pub(super) enum Failure {
     Replayed,
     #[error("{source}; what was measured is stored: mend that, then run `loadgen report {}`", folder.display())]
     Report { folder: PathBuf, source: report::ReportError },
+    #[error("{} is of `loadgen run` and has no plan to replay: repeat its command, {command}", folder.display())]
+    SingleLoad { folder: PathBuf, command: String },
     #[error(transparent)]
     Stored(FolderError),
 }
@@ -189,6 +191,7 @@ fn exit_code(failure: &Failure) -> u8 {
     match failure {
         Failure::Plan(_)
         | Failure::Stored(_)
+        | Failure::SingleLoad { .. }
         | Failure::Missing(_)
         | Failure::NoPlan
         | Failure::OneArm

@@ -8,6 +8,7 @@ mod ends;
 mod open_loop;
 mod program;
 mod segments;
+mod stored;
 mod support;
 mod timeouts;
 mod view;
