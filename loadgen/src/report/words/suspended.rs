@@ -25,7 +25,7 @@ pub(super) fn sentence(run: &Run, cells: &[&Cell]) -> Option<String> {
     let until_then = || events().filter(|event| event.at_ms <= end_ms + LOOK_MS);
     // what an operator did holds from then on; a backend that failed is of its own time
     let cause = until_then().find(|event| event.kind == Operator);
-    let cause = cause.or_else(|| until_then().filter(|event| event.kind == Detected).last())?;
+    let cause = cause.or_else(|| until_then().rfind(|event| event.kind == Detected))?;
     Some(format!("Not all counts were held against what the strategy declares: {}.", words(cause)))
 }
 
