@@ -17,6 +17,7 @@ mod faults;
 mod host;
 mod judge;
 mod late;
+mod membership;
 pub mod plan;
 mod preflight;
 mod probe;
@@ -28,6 +29,9 @@ mod thresholds;
 mod timeline;
 
 pub use arms::check;
+pub(crate) use described::keys_in_words;
+pub(crate) use host::HostWatch;
 pub use host::host;
+pub(crate) use record::single;
 pub use run::{Experiment, ExperimentError, Finished, PLAN_FILE, Place, folder_for, run};
 pub use thresholds::{BadThreshold, Judgement, Threshold};

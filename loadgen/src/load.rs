@@ -50,6 +50,7 @@ mod pool;
 mod recorder;
 mod sequence;
 mod source;
+mod timeouts;
 mod validity;
 mod windows;
 mod wire;
@@ -67,6 +68,7 @@ pub use outcome::{
     BackendTally, ErrorKind, Errors, Latencies, Outcome, RoughLatencies, Segment, Window, new_latencies,
 };
 pub use plan::{BadPlan, KEY_HEADER, OUTSTANDING, Plan, Request, Stop, Target};
+pub use timeouts::{Phase, Timeouts};
 pub use validity::{Doubt, DoubtAbout, Punctuality};
 pub(crate) use worker::LEAD_NS;
 

@@ -1,10 +1,11 @@
 //! `loadgen run URL`: one load on any HTTP server, and what came of it, for people and for scripts.
 //!
 //! The way of a run, from top to bottom: options → target (resolved and tried once) → plan → run with a view of it →
-//! summary → text or JSON → thresholds → exit code.
+//! summary → text or JSON → stored, if a folder was named → thresholds → exit code.
 
 mod json;
 mod options;
+mod store;
 mod summary;
 mod target;
 mod text;
@@ -18,17 +19,19 @@ use thiserror::Error;
 use tokio::signal::unix::{SignalKind, signal};
 
 pub use options::{Args, BadOptions};
+pub use store::BadFolder;
 pub use target::BadTarget;
 pub use threshold::{BadThreshold, Threshold};
 
 use crate::load::{self, Outcome, Plan, StartError, Stop};
 use crate::view::{Board, Form, Underway, View};
+use store::Store;
 use summary::Summary;
 
 /// For `--help`.
 pub(crate) const EXIT_CODES: &str = "\
-Exit codes: 0 all is well, 2 something for you to mend (usage, target not reachable), 99 a threshold was missed,
-130 interrupted (what there is was printed), 1 anything else, such as an experiment that must not be believed.";
+Exit codes: 0 all is well, 1 the result must not be believed (NOT VALID, with or without a threshold) or anything else failed,
+2 something for you to mend (usage, target not reachable), 99 a threshold was missed, 130 interrupted (what there is was printed).";
 /// Something for the user to mend.
 pub const EXIT_USAGE: u8 = 2;
 /// A threshold was missed: k6's code.
@@ -48,6 +51,8 @@ pub enum RunError {
     Options(#[from] BadOptions),
     #[error(transparent)]
     Target(#[from] BadTarget),
+    #[error(transparent)]
+    Folder(#[from] BadFolder),
     #[error(transparent)]
     Start(#[from] StartError),
     #[error("cannot wait for signals: {0}")]
@@ -73,20 +78,46 @@ fn run(args: &Args) -> Result<u8, RunError> {
     // Options are judged before the target is looked for: whoever mistypes both should not have to wait to hear it.
     let prepared = args.prepare(&url)?;
     let plan = prepared.plan(url.reach(args.timeout())?)?;
+    let store = args.out.as_deref().map(Store::begin).transpose()?;
     let outcome = carry_out(plan.clone(), args)?;
     let summary = Summary::of(&outcome, &plan, &args.url, &thresholds);
     let printed = if args.json { json::print(&summary) } else { text::print(&summary) };
-    // A reader that has left wants no more.
-    if let Err(error) = printed.and_then(|()| io::stdout().flush())
-        && error.kind() != io::ErrorKind::BrokenPipe
-    {
-        tell!("loadgen: cannot write the report: {error}");
+    if !is_written(printed) {
         return Ok(EXIT_FAILURE);
     }
+    let is_stored = store.is_none_or(|store| keep(store, &plan, &outcome, args));
     for line in summary.complaints() {
         tell!("loadgen: {line}");
     }
-    Ok(summary.exit_code())
+    Ok(match summary.exit_code() {
+        0 if !is_stored => EXIT_FAILURE,
+        code => code,
+    })
+}
+
+/// A reader of stdout that has left wants no more, which is no failure; anything else is told.
+fn is_written(printed: io::Result<()>) -> bool {
+    match printed.and_then(|()| io::stdout().flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            tell!("loadgen: cannot write the report: {error}");
+            false
+        }
+        _ => true,
+    }
+}
+
+/// Stores the run and says where, or why not.
+fn keep(store: Store, plan: &Plan, outcome: &Outcome, args: &Args) -> bool {
+    match store.finish(plan, outcome, &args.url, &args.headers) {
+        // stdout is JSON alone there
+        Ok(page) if args.json => tell!("loadgen: stored, report: {}", page.display()),
+        Ok(page) => return is_written(writeln!(io::stdout(), "report: {}", page.display())),
+        Err(error) => {
+            tell!("loadgen: {error}");
+            return false;
+        }
+    }
+    true
 }
 
 /// Runs the plan, shows how it goes, and ends it at Ctrl-C: once for what there is, twice at once.
@@ -136,7 +167,7 @@ fn view(plan: &Plan, handle: &load::Handle, args: &Args) -> View {
 impl RunError {
     fn exit_code(&self) -> u8 {
         match self {
-            Self::Options(_) | Self::Target(_) | Self::Start(StartError::Plan(_)) => EXIT_USAGE,
+            Self::Options(_) | Self::Target(_) | Self::Folder(_) | Self::Start(StartError::Plan(_)) => EXIT_USAGE,
             Self::Start(StartError::Resources(_)) | Self::Signals(_) | Self::Thread => EXIT_FAILURE,
         }
     }

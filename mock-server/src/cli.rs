@@ -35,6 +35,10 @@ pub(crate) struct Cli {
     #[arg(long, env = "SERVER_ID", default_value = "1")]
     id: String,
 
+    /// Id in /home, where it is not that of x-server-id
+    #[arg(long, env = "MOCK_SERVER_HOME_ID", value_name = "ID")]
+    home_id: Option<String>,
+
     /// How long a request keeps a worker busy: 0, constant:5ms, exponential:10ms (mean) or lognormal:10ms,0.5 (median, sigma).
     /// A request may set its own by the header x-service-time-us
     #[arg(long, env = "MOCK_SERVER_SERVICE_TIME", default_value = "0", value_name = "LAW")]
@@ -83,6 +87,7 @@ impl Cli {
             port,
             host,
             id,
+            home_id,
             service_time,
             concurrency,
             queue,
@@ -97,6 +102,7 @@ impl Cli {
             host: *host,
             port: *port,
             id: id.clone(),
+            home_id: home_id.clone(),
             service_time: *service_time,
             concurrency: *concurrency,
             queue: *queue,
@@ -121,13 +127,14 @@ mod tests {
 
     #[test]
     fn every_flag_reaches_the_options() {
-        let line = "mock-server --port 0 --host 0.0.0.0 --id s7 --service-time lognormal:10ms,0.5 --concurrency 4 --queue 9 \
+        let line = "mock-server --port 0 --host 0.0.0.0 --id s7 --home-id 7 --service-time lognormal:10ms,0.5 --concurrency 4 --queue 9 \
                     --failure-rate 0.25 --seed 3 --keep-alive-requests 5 --grace 100ms";
         let options = Cli::parse_from(line.split_whitespace()).options();
         let expected = Options {
             host: "0.0.0.0".parse().unwrap(),
             port: 0,
             id: "s7".to_owned(),
+            home_id: Some("7".to_owned()),
             service_time: "lognormal:10ms,0.5".parse().unwrap(),
             concurrency: 4,
             queue: 9,

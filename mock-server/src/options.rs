@@ -19,6 +19,8 @@ pub struct Options {
     pub port: u16,
     /// The id in `/home` and in `x-server-id`: 1 to 64 bytes of `[A-Za-z0-9 ._:-]`. Default "1".
     pub id: String,
+    /// Another id for `/home` alone, of the same characters. Default `None`: that of `x-server-id`.
+    pub home_id: Option<String>,
     /// The law of the service time. Default none.
     pub service_time: ServiceTime,
     /// How many requests are in service at the same time. Default 0: no bound, and so no queue.
@@ -57,6 +59,7 @@ impl Default for Options {
             host: IpAddr::V4(Ipv4Addr::LOCALHOST),
             port: 0,
             id: "1".to_owned(),
+            home_id: None,
             service_time: ServiceTime::None,
             concurrency: 0,
             queue: 1024,
@@ -72,8 +75,10 @@ impl Options {
     /// Says whether a server can be started so.
     pub fn check(&self) -> Result<(), BadOption> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b" ._:-".contains(&byte);
-        if !(1..=64).contains(&self.id.len()) || !self.id.bytes().all(allowed) {
-            return Err(BadOption::Id(self.id.clone()));
+        for id in [&self.id].into_iter().chain(&self.home_id) {
+            if !(1..=64).contains(&id.len()) || !id.bytes().all(allowed) {
+                return Err(BadOption::Id(id.clone()));
+            }
         }
         if !(0.0..=1.0).contains(&self.failure_rate) {
             return Err(BadOption::FailureRate(self.failure_rate));
@@ -98,6 +103,8 @@ mod tests {
     fn an_id_that_could_not_stand_in_a_header_or_json_is_refused() {
         for id in ["", "a\nb", "é", "\"", &"x".repeat(65)] {
             let options = Options { id: id.to_owned(), ..Options::default() };
+            assert_eq!(options.check(), Err(BadOption::Id(id.to_owned())));
+            let options = Options { home_id: Some(id.to_owned()), ..Options::default() };
             assert_eq!(options.check(), Err(BadOption::Id(id.to_owned())));
         }
         let longest = Options { id: "Server 1._:-".repeat(5), ..Options::default() };

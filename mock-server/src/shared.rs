@@ -85,7 +85,8 @@ impl Shared {
 impl Local {
     /// `server_id` is the id as a header's value.
     pub(crate) fn new(shared: Arc<Shared>, timer: Timer, server_id: HeaderValue) -> Self {
-        let Options { id, concurrency, queue, .. } = &shared.options;
+        let Options { id, home_id, concurrency, queue, .. } = &shared.options;
+        let id = home_id.as_ref().unwrap_or(id);
         // Byte for byte as the course's sheet has it; the id was checked to need no escapes.
         let home = format!(r#"{{"message":"Hello from Server: {id}","status":"successful"}}"#);
         Self {

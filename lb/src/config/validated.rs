@@ -159,7 +159,7 @@ pub struct Launcher {
     pub names: String,
     /// The first port tried; 0 = any free one.
     pub first_port: u16,
-    /// Program and arguments, never empty; `{name}` and `{port}` are filled in.
+    /// Program and arguments, never empty; `{name}`, `{n}` and `{port}` are filled in.
     pub command: Vec<String>,
     pub max_replicas: usize,
     /// The address they are reached at.

@@ -34,6 +34,11 @@ fn course_answers_golden_bytes(address: SocketAddr) {
         400,
         r#"{"message":"<Error> Length of hostname list is more than removable instances","status":"failure"}"#,
     );
+    check(
+        delete(r#"{"n":10}"#),
+        400,
+        r#"{"message":"<Error> At most 4 replicas can be removed, not 10","status":"failure"}"#,
+    );
     check(post(r#"{"n":0}"#), 400, r#"{"message":"<Error> n must be at least 1, not 0","status":"failure"}"#);
     check(
         delete(r#"{"hostname":["Server 1"]}"#),

@@ -143,7 +143,8 @@ fn a_ready_file_that_cannot_be_written_ends_the_start_before_anything_is_launche
 #[test]
 fn serves_as_a_replica_when_launched() {
     let (Ok(id), Ok(port)) = (std::env::var("REPLICA_ID"), std::env::var("REPLICA_PORT")) else { return };
-    let options = mock_server::Options { id, port: port.parse().unwrap(), ..mock_server::Options::default() };
+    let home_id = std::env::var("REPLICA_NUMBER").ok();
+    let options = mock_server::Options { id, home_id, port: port.parse().unwrap(), ..mock_server::Options::default() };
     let _server = mock_server::MockServer::start(options).unwrap();
     // lb holds the other end
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
@@ -152,9 +153,9 @@ fn serves_as_a_replica_when_launched() {
 #[test]
 fn launched_replicas_have_joined_before_it_is_ready_and_end_with_it() {
     let executable = std::env::current_exe().unwrap();
-    let script = r#"REPLICA_ID="$1" REPLICA_PORT="$2" exec "$0" --exact lifecycle::serves_as_a_replica_when_launched"#;
+    let script = r#"REPLICA_ID="$1" REPLICA_NUMBER="$2" REPLICA_PORT="$3" exec "$0" --exact lifecycle::serves_as_a_replica_when_launched"#;
     let launcher = format!(
-        "[launcher]\nkind = \"process\"\nreplicas = 2\nfirst_port = 0\ncommand = [\"/bin/sh\", \"-c\", {script:?}, {executable:?}, \"{{name}}\", \"{{port}}\"]\n"
+        "[launcher]\nkind = \"process\"\nreplicas = 2\nfirst_port = 0\ncommand = [\"/bin/sh\", \"-c\", {script:?}, {executable:?}, \"{{name}}\", \"{{n}}\", \"{{port}}\"]\n"
     );
     let mut balancer = Balancer::start(&(STRATEGY.to_owned() + &launcher));
     let ids = || ["/home"; 4].map(|path| get(balancer.proxy, path).header("x-server-id").unwrap().to_owned());
@@ -163,6 +164,12 @@ fn launched_replicas_have_joined_before_it_is_ready_and_end_with_it() {
 
     let third = send(balancer.admin, "POST", "/add", &[], r#"{"n":1,"hostnames":["S3"]}"#);
     assert_eq!(third.body, r#"{"message":{"N":3,"replicas":["Server 1","Server 2","S3"]},"status":"successful"}"#);
+    // The sheet's bytes for names of the launcher's template; a name of one's own stands as it is.
+    let homes: Vec<_> = (0..3).map(|_| get(balancer.proxy, "/home")).collect();
+    for (name, number) in [("Server 1", "1"), ("Server 2", "2"), ("S3", "S3")] {
+        let home = homes.iter().find(|home| home.header("x-server-id") == Some(name)).unwrap();
+        assert_eq!(home.body, format!(r#"{{"message":"Hello from Server: {number}","status":"successful"}}"#));
+    }
     let addresses: Vec<std::net::SocketAddr> = get(balancer.admin, "/backends")
         .json()
         .as_array()

@@ -41,7 +41,9 @@ async fn every_mistake_of_a_removal_is_refused_and_changes_nothing() {
     for (n, hostnames, text) in [
         (0, &[][..], "<Error> n must be a positive integer"),
         (1, &["b1", "b2"], "<Error> Length of hostname list is more than removable instances"),
-        (3, &["b1"], "<Error> Length of hostname list is more than removable instances"),
+        (3, &["b1", "b2", "b3"], "<Error> Length of hostname list is more than removable instances"),
+        (3, &["b1"], "<Error> At most 2 replicas can be removed, not 3"),
+        (10, &[], "<Error> At most 2 replicas can be removed, not 10"),
         (2, &["b1", "S9"], "<Error> Hostname 'S9' is not a replica"),
         (2, &["b1", "b1"], "<Error> Hostname 'b1' is listed twice"),
     ] {

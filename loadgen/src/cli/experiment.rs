@@ -124,6 +124,8 @@ pub(super) enum Failure {
     Placed { place: String, source: ExperimentError },
     #[error("{source}; what was measured is stored: mend that, then run `loadgen report {}`", folder.display())]
     Report { folder: PathBuf, source: report::ReportError },
+    #[error("{} is of `loadgen run` and has no plan to replay: repeat its command, {command}", folder.display())]
+    SingleLoad { folder: PathBuf, command: String },
     #[error(transparent)]
     Stored(FolderError),
 }
@@ -326,6 +328,7 @@ fn exit_code(failure: &Failure) -> u8 {
     match failure {
         Failure::Plan(_)
         | Failure::Stored(_)
+        | Failure::SingleLoad { .. }
         | Failure::Missing(_)
         | Failure::NoPlan
         | Failure::OneArm

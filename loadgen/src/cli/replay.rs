@@ -35,6 +35,10 @@ fn replay(args: &ReplayArgs) -> Result<u8, Failure> {
         _ => &args.run,
     };
     let old = Folder::new(path).read().map_err(Failure::Stored)?;
+    if old.manifest.is_single_load() {
+        let (folder, command) = (path.to_owned(), old.manifest.command.join(" "));
+        return Err(Failure::SingleLoad { folder, command });
+    }
     let plan = stored_plan(path)?;
     let seed = old.manifest.seeds.get("run").copied();
     let how = HowArgs { seed: args.how.seed.or(seed), ..args.how.clone() };

@@ -47,6 +47,8 @@ pub(super) struct Watch {
     states: BTreeMap<String, Seen>,
     /// Backends that were lost and have not come back.
     missing: Vec<String>,
+    /// The pool was not what a strategy's declaration is about: a backend was lost, or an operator changed it.
+    is_disturbed: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,6 +168,12 @@ impl<'a> Conductor<'a> {
             };
         }
         let outcome = self.outcome.take().ok_or(ExperimentError::LoadDied)?;
+        // what was changed since the last look changed these counts too; an lb that has ended is told by who asks it next
+        if self.stage.balancer.has_ended().is_none()
+            && let Ok(states) = self.stage.balancer.admin.backends()
+        {
+            self.watch.note(self.stage, &states);
+        }
         Ok((outcome, std::mem::take(&mut self.watch)))
     }
 }
@@ -185,12 +193,23 @@ impl Drop for Conductor<'_> {
 impl Watch {
     fn note(&mut self, stage: &mut Stage, states: &[BackendState]) {
         let counts = states.iter().map(|state| (state.id.clone(), state.in_flight)).collect();
+        let is_first = self.in_flight.is_empty();
         self.in_flight.push((stage.now_ms(), counts));
+        stage.note_operator(states);
+        self.is_disturbed |= stage.membership.has_changed();
         for state in states {
             let now = Seen { eligible: state.eligible, pid: state.pid };
-            let Some(before) = self.states.insert(state.id.clone(), now) else { continue };
-            if before.eligible && (!now.eligible || now.pid != before.pid) && !self.missing.contains(&state.id) {
+            let before = match self.states.insert(state.id.clone(), now) {
+                Some(before) => before,
+                // at the start of a load the whole pool is there
+                None if is_first => Seen { eligible: true, ..now },
+                None => continue,
+            };
+            // what an operator has set aside is not lost
+            let is_lost = !state.is_set_aside() && before.eligible && (!now.eligible || now.pid != before.pid);
+            if is_lost && !self.missing.contains(&state.id) {
                 self.missing.push(state.id.clone());
+                self.is_disturbed = true;
                 let text = format!("{} gets no more requests", state.id);
                 stage.event(EventKind::Detected, Some(state.id.clone()), text);
             }
@@ -205,6 +224,11 @@ impl Watch {
             }
         }
         self.states.retain(|id, _| states.iter().any(|state| state.id == *id));
+    }
+
+    /// Whether counts can be held against what a strategy declares of a pool in which nothing happens.
+    pub(super) fn is_disturbed(&self) -> bool {
+        self.is_disturbed
     }
 
     /// Mean requests in flight of each of these backends between two moments; `None` if nobody looked.

@@ -46,12 +46,15 @@ pub(super) fn backends(plan: &Plan, balancer: &Balancer) -> Backends {
         true => format!("mock-server, {service}, {at_a_time}"),
         false => "servers that ran already".to_owned(),
     };
-    let keys = match plan.requests.keys {
+    Backends { description, keys: keys_in_words(&plan.requests.keys), target: balancer.host.clone() }
+}
+
+pub(crate) fn keys_in_words(keys: &load::Keys) -> String {
+    match keys {
         load::Keys::None => "no keys".to_owned(),
         load::Keys::Sequential => "6-digit keys in their order".to_owned(),
         load::Keys::Uniform => "uniform 6-digit ids".to_owned(),
         load::Keys::Zipf { keys, exponent } => format!("{keys} keys, Zipf with exponent {exponent}"),
         load::Keys::Hot { share } => format!("one key with {:.0} % of the requests, the others uniform", share * 100.0),
-    };
-    Backends { description, keys, target: balancer.host.clone() }
+    }
 }

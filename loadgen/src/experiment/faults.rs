@@ -122,6 +122,9 @@ impl<'a> Script<'a> {
             FaultKind::Add { n } => stage.balancer.admin.add(n)?,
             _ => {}
         }
+        if matches!(fault.kind, FaultKind::Remove | FaultKind::Add { .. }) {
+            stage.adopt()?;
+        }
         let took = began.elapsed();
         let text = match took > LONG {
             true => format!("{} (done within {} ms)", fault.in_words(&id), took.as_millis()),

@@ -6,7 +6,7 @@ use crate::model::Host;
 
 /// Begun before a run and closed after it.
 #[derive(Clone, Debug)]
-pub(super) struct HostWatch {
+pub(crate) struct HostWatch {
     host: Host,
     before: Option<CpuTimes>,
 }
@@ -45,7 +45,7 @@ fn load_average() -> Option<f64> {
 // === impl HostWatch ===
 
 impl HostWatch {
-    pub(super) fn begin() -> Self {
+    pub(crate) fn begin() -> Self {
         Self { host: host(), before: CpuTimes::now() }
     }
 
@@ -54,7 +54,18 @@ impl HostWatch {
         &self.host
     }
 
-    pub(super) fn end(mut self) -> Host {
+    /// What speaks against this machine at this time, in words.
+    pub(crate) fn busy(&self) -> Option<String> {
+        let Host { load_before, cores, .. } = self.host;
+        (load_before > f64::from(cores)).then(|| {
+            format!(
+                "before this run began, {load_before:.1} processes on average wanted one of the machine's {cores} cores (load average of \
+                 the last minute): something else was running, and may have gone on"
+            )
+        })
+    }
+
+    pub(crate) fn end(mut self) -> Host {
         self.host.load_after = load_average();
         let grown =
             self.before.zip(CpuTimes::now()).map(|(before, now)| (now.all - before.all, now.steal - before.steal));

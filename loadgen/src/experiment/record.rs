@@ -29,52 +29,64 @@ pub(super) struct About<'a> {
 
 const WINDOW_MS: u64 = 100;
 
+/// A load on a server that is not ours, as a cell: no pool is known, so it has as many backends as answered, at least one.
+pub(crate) fn single(arm: &str, asked_rps: Option<f64>, outcome: &Outcome) -> (Cell, Series, Latencies) {
+    let segment = outcome.total();
+    let n = u32::try_from(segment.backends.len()).unwrap_or(u32::MAX).max(1);
+    let key = CellKey { arm: arm.to_owned(), n, block: 1 };
+    let about = About { key, pool: &[], law: None, asked_rps, retries: None, began_ms: 0 };
+    let ids = ids(about.pool, &segment);
+    let cell = cell(&about, &segment, &ids, &Watch::default());
+    (cell, series(&about, &segment, outcome, ids), latencies(&segment))
+}
+
 // === impl Record ===
 
 impl Record {
     /// Keeps a segment of a load as a cell.
     pub(super) fn keep(&mut self, about: About<'_>, segment: &Segment, outcome: &Outcome, watch: &Watch) {
         let ids = ids(about.pool, segment);
-        let counts: Vec<u64> =
-            ids.iter().map(|id| segment.backends.get(id).map_or(0, |tally| tally.answered)).collect();
-        let bands = about.law.filter(|_| ids.len() == about.pool.len()).map(|law| law.bands(counts.iter().sum()));
-        let backends = ids.iter().zip(&counts).enumerate().map(|(at, (id, &requests))| BackendCount {
-            id: id.clone(),
-            requests,
-            errors: segment.backends.get(id).map_or(0, |tally| tally.failed),
-            expected: bands.as_ref().and_then(|bands| bands.get(at).copied()),
-        });
-        let backends: Vec<BackendCount> = backends.collect();
-        let (from_ms, to_ms) =
-            (about.began_ms + segment.from_ns / 1_000_000, about.began_ms + segment.to_ns / 1_000_000);
-        let in_flight = watch.mean_in_flight(from_ms, to_ms, &ids);
-        self.cells.push(Cell {
-            arm: about.key.arm.clone(),
-            n: about.key.n,
-            block: about.key.block,
-            at_ms: from_ms,
-            duration_ns: segment.to_ns - segment.from_ns,
-            requests: segment.answered + segment.errors.total(),
-            errors: segment.failed_answers() + segment.errors.total(),
-            error_kinds: error_kinds(segment),
-            retries: about.retries,
-            unsent: segment.unsent,
-            asked_rps: about.asked_rps,
-            jain_in_flight: in_flight.and_then(|means| jain(&means)),
-            chi_square_p: about.law.filter(|_| bands.is_some()).and_then(|law| law.p(&counts)),
-            backends,
-        });
+        self.cells.push(cell(&about, segment, &ids, watch));
         self.series.push(series(&about, segment, outcome, ids));
         self.latencies.insert(about.key, latencies(segment));
     }
-}
 
-impl Record {
     /// Leaves out what belongs to blocks after this one: not all arms ran in them.
     pub(super) fn drop_blocks_after(&mut self, block: u32) {
         self.cells.retain(|cell| cell.block <= block);
         self.series.retain(|series| series.block <= block);
         self.latencies.retain(|key, _| key.block <= block);
+    }
+}
+
+fn cell(about: &About<'_>, segment: &Segment, ids: &[String], watch: &Watch) -> Cell {
+    let counts: Vec<u64> = ids.iter().map(|id| segment.backends.get(id).map_or(0, |tally| tally.answered)).collect();
+    let law = about.law.filter(|_| ids.len() == about.pool.len() && !watch.is_disturbed());
+    let bands = law.map(|law| law.bands(counts.iter().sum()));
+    let backends = ids.iter().zip(&counts).enumerate().map(|(at, (id, &requests))| BackendCount {
+        id: id.clone(),
+        requests,
+        errors: segment.backends.get(id).map_or(0, |tally| tally.failed),
+        expected: bands.as_ref().and_then(|bands| bands.get(at).copied()),
+    });
+    let backends: Vec<BackendCount> = backends.collect();
+    let (from_ms, to_ms) = (about.began_ms + segment.from_ns / 1_000_000, about.began_ms + segment.to_ns / 1_000_000);
+    let in_flight = watch.mean_in_flight(from_ms, to_ms, ids);
+    Cell {
+        arm: about.key.arm.clone(),
+        n: about.key.n,
+        block: about.key.block,
+        at_ms: from_ms,
+        duration_ns: segment.to_ns - segment.from_ns,
+        requests: segment.answered + segment.errors.total(),
+        errors: segment.failed_answers() + segment.errors.total(),
+        error_kinds: error_kinds(segment),
+        retries: about.retries,
+        unsent: segment.unsent,
+        asked_rps: about.asked_rps,
+        jain_in_flight: in_flight.and_then(|means| jain(&means)),
+        chi_square_p: law.and_then(|law| law.p(&counts)),
+        backends,
     }
 }
 

@@ -7,6 +7,7 @@ use thiserror::Error;
 
 use super::arms::{self, Declared};
 use super::host::HostWatch;
+use super::membership::Membership;
 use super::plan::{LoadPlan, Plan, did_you_mean};
 use super::record::Record;
 use super::seeds::Seeds;
@@ -168,6 +169,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         marks: Vec::new(),
         accounting: Vec::new(),
         in_charge,
+        membership: Membership::default(),
         balancer,
     };
     stage.progress.say(&machine.reason);

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use super::membership::{Change, Membership};
 use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::run::ExperimentError;
 use crate::lab::{BackendState, Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
-use crate::load::{DoubtAbout, Outcome, Segment};
+use crate::load::{Outcome, Segment};
 use crate::model::{Conclusion, Event, EventKind, Folder, Mark};
 use crate::view::{Board, Form, Member, View};
 
@@ -22,6 +23,7 @@ pub(super) struct Stage {
     pub(super) accounting: Vec<crate::model::Accounting>,
     /// The arm in charge, by label.
     pub(super) in_charge: String,
+    pub(super) membership: Membership,
 }
 
 /// Where the run is told in lines.
@@ -54,7 +56,7 @@ impl Stage {
     pub(super) fn doubt(&mut self, outcome: &Outcome, is_closed_loop: bool) {
         for doubt in &outcome.doubts {
             self.progress.say(&format!("doubtful: {doubt}"));
-            self.mark(Mark::invalid("generator", doubt.reason.clone(), voids(doubt.about, is_closed_loop)));
+            self.mark(Mark::invalid("generator", doubt.reason.clone(), doubt.about.voids(is_closed_loop)));
         }
         if let (Some(why), false) = (outcome.punctuality.why_not_judged(), is_closed_loop) {
             self.mark(Mark::warning("generator", format!("whether it was on time is not judged: {why}")));
@@ -88,8 +90,9 @@ impl Stage {
     }
 
     /// Ids of the pool, in the order that people count in.
-    pub(super) fn pool(&self) -> Result<Vec<String>, ExperimentError> {
+    pub(super) fn pool(&mut self) -> Result<Vec<String>, ExperimentError> {
         let states = self.balancer.admin.backends()?;
+        self.note_operator(&states);
         let mut ids: Vec<String> = states.iter().map(|backend| backend.id.clone()).collect();
         ids.sort_by_key(|id| natural(id));
         self.tell_pool(states, false);
@@ -120,8 +123,32 @@ impl Stage {
             self.balancer.admin.remove(&surplus)?;
             self.event(EventKind::Remove, None, format!("{} removed, N = {n}", surplus.join(", ")));
         }
+        self.adopt()?;
         self.balancer.wait_for_replicas(n, &self.interrupt)?;
         self.pool()
+    }
+
+    /// The run itself has changed who is in the pool.
+    pub(super) fn adopt(&mut self) -> Result<(), ExperimentError> {
+        self.membership.adopt(&self.balancer.admin.backends()?);
+        Ok(())
+    }
+
+    /// Tells what an operator has done to the pool since the last look.
+    pub(super) fn note_operator(&mut self, states: &[BackendState]) {
+        let is_first = !self.membership.has_changed();
+        let changes = self.membership.changes(states);
+        if let (true, [Change { text, .. }, ..]) = (is_first, changes.as_slice()) {
+            let reason = format!(
+                "{text} at {:.1} s of the run: from then on arms met another pool than before, and no count is held against what a \
+                 strategy declares",
+                self.now_ms() as f64 / 1e3
+            );
+            self.mark(Mark::warning("pool", reason));
+        }
+        for Change { backend, text } in changes {
+            self.event(EventKind::Operator, Some(backend), text);
+        }
     }
 
     /// Nothing is measured any more.
@@ -184,17 +211,6 @@ impl Stage {
     }
 }
 
-/// The conclusions that such a doubt takes away.
-fn voids(about: DoubtAbout, is_closed_loop: bool) -> &'static [Conclusion] {
-    match about {
-        DoubtAbout::Lateness => &Conclusion::OF_TIME,
-        // in an open loop as much was asked for as was to be
-        DoubtAbout::OwnCpu if !is_closed_loop => &[Conclusion::Latency],
-        DoubtAbout::OwnCpu => &Conclusion::OF_TIME,
-        DoubtAbout::Local => &[Conclusion::Counts, Conclusion::Latency, Conclusion::Throughput],
-    }
-}
-
 /// Begins to show how a run goes; `in_charge`: the arm, by label.
 pub(super) fn view(plan: &Plan, form: Form, origin: Instant, in_charge: &str) -> View {
     let board = Board::new(plan.title_in_words(), origin);
@@ -216,22 +232,4 @@ pub(super) fn client_count<'a>(segments: impl Iterator<Item = &'a Segment>) -> C
     }
     count.uncertain = count.uncertain.min(count.sent);
     count
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn no_doubt_of_the_generator_takes_shares_or_a_recovery() {
-        for about in [DoubtAbout::Lateness, DoubtAbout::OwnCpu, DoubtAbout::Local] {
-            for is_closed_loop in [false, true] {
-                let voids = voids(about, is_closed_loop);
-                assert!(voids.contains(&Conclusion::Latency), "{about:?}");
-                assert!(!voids.contains(&Conclusion::Shares) && !voids.contains(&Conclusion::Recovery), "{about:?}");
-            }
-        }
-        assert!(!voids(DoubtAbout::OwnCpu, false).contains(&Conclusion::Throughput));
-        assert!(voids(DoubtAbout::Local, true).contains(&Conclusion::Counts));
-    }
 }

@@ -52,6 +52,8 @@ pub struct BackendState {
     /// `launched` ones are replaced when they die.
     pub origin: String,
     pub eligible: bool,
+    #[serde(default)]
+    pub draining: bool,
     pub in_flight: u32,
     #[serde(default)]
     pub pid: Option<u32>,
@@ -80,6 +82,15 @@ pub struct Swapped {
 }
 
 const POOL: &str = "default";
+
+// === impl BackendState ===
+
+impl BackendState {
+    /// It gets no requests because an operator wants it so, not because it fails.
+    pub fn is_set_aside(&self) -> bool {
+        self.draining || self.weight == 0
+    }
+}
 
 // === impl Admin ===
 

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use toml::{Table, Value};
 
-use super::admin::{Admin, AdminError, StrategyFile};
+use super::admin::{Admin, AdminError, BackendState, StrategyFile};
 use super::interrupt::Interrupt;
 use super::process::Process;
 use super::programs::Programs;
@@ -144,11 +144,12 @@ impl Balancer {
         self.process.as_mut()?.wait(Duration::ZERO).map(str::to_owned)
     }
 
-    /// Waits until so many of the pool default may get requests.
+    /// Waits until so many of the pool default may get requests, or get none because an operator set them aside.
     pub fn wait_for_replicas(&self, n: u32, interrupt: &Interrupt) -> Result<(), BalancerError> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            let eligible = self.admin.backends()?.iter().filter(|backend| backend.eligible).count();
+            let is_there = |backend: &&BackendState| backend.eligible || backend.is_set_aside();
+            let eligible = self.admin.backends()?.iter().filter(is_there).count();
             if eligible >= n as usize {
                 return Ok(());
             }

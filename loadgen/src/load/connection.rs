@@ -11,6 +11,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::outcome::ErrorKind;
 use super::recorder::Names;
 use super::source::Due;
+use super::timeouts::Phase;
 use super::wire::{BadAnswer, Framing, parse};
 
 #[derive(Debug)]
@@ -107,6 +108,16 @@ impl Connection {
 
     pub(super) fn is_connecting(&self) -> bool {
         self.state == State::Connecting
+    }
+
+    /// What its request is waiting for.
+    pub(super) fn phase(&self) -> Phase {
+        match self.state {
+            State::Connecting => Phase::Connect,
+            State::Quiet if !self.unwritten.is_empty() => Phase::Send,
+            State::Quiet | State::Head => Phase::Head,
+            State::Body { .. } => Phase::Body,
+        }
     }
 
     /// Its server has answered before, and may have meant to close it since.

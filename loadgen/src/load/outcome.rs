@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::{Counter, Histogram};
 use serde::{Deserialize, Serialize};
 
+use super::timeouts::Timeouts;
 use super::validity::{Doubt, Punctuality};
 
 /// Times in nanoseconds, to three digits.
@@ -63,6 +64,8 @@ pub struct Segment {
     /// By status.
     pub statuses: BTreeMap<u16, u64>,
     pub errors: Errors,
+    /// What those of the kind [`ErrorKind::Timeout`] were waiting for.
+    pub timeouts: Timeouts,
     /// Never sent: the bound of outstanding requests was reached, or no connection came free before the timeout.
     pub unsent: u64,
     /// Under way, or waiting for a connection, when the run was aborted.
@@ -203,6 +206,7 @@ impl Segment {
             answered: 0,
             statuses: BTreeMap::new(),
             errors: Errors::default(),
+            timeouts: Timeouts::default(),
             unsent: 0,
             unfinished: 0,
             uncertain: 0,
@@ -266,6 +270,7 @@ impl Segment {
             *statuses.entry(*status).or_default() += count;
         }
         errors.0.iter_mut().zip(other.errors.0).for_each(|(mine, other)| *mine += other);
+        self.timeouts.add(&other.timeouts);
         self.unsent += other.unsent;
         self.unfinished += other.unfinished;
         self.uncertain += other.uncertain;

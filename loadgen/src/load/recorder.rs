@@ -9,6 +9,7 @@ use hdrhistogram::{Counter, Histogram};
 
 use super::collector::Collector;
 use super::outcome::{BackendTally, ErrorKind, Segment};
+use super::timeouts::Phase;
 use super::windows::Windows;
 
 /// The counts of one thread.
@@ -137,6 +138,11 @@ impl Recorder {
         counts.uncertain += u64::from(was_sent && kind != ErrorKind::BadAnswer);
         self.windows.error(intended_ns, now_ns);
         self.first_errors.entry(kind).or_insert_with(message);
+    }
+
+    /// A request timed out; [`Self::error`] is told too.
+    pub(super) fn timed_out(&mut self, intended_ns: u64, phase: Phase) {
+        self.segment(intended_ns).counts.timeouts.count(phase);
     }
 
     pub(super) fn answered(&mut self, answer: &Answered) {

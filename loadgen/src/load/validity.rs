@@ -13,7 +13,7 @@ use std::fmt;
 use std::time::Duration;
 
 use super::outcome::{ErrorKind, Latencies, Segment};
-use crate::model::samples_needed;
+use crate::model::{Conclusion, samples_needed};
 
 /// Whether requests were sent, and responses read, when they should have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -188,6 +188,21 @@ impl Punctuality {
     }
 }
 
+// === impl DoubtAbout ===
+
+impl DoubtAbout {
+    /// The conclusions that such a doubt takes away.
+    pub fn voids(self, is_closed_loop: bool) -> &'static [Conclusion] {
+        match self {
+            Self::Lateness => &Conclusion::OF_TIME,
+            // in an open loop as much was asked for as was to be
+            Self::OwnCpu if !is_closed_loop => &[Conclusion::Latency],
+            Self::OwnCpu => &Conclusion::OF_TIME,
+            Self::Local => &[Conclusion::Counts, Conclusion::Latency, Conclusion::Throughput],
+        }
+    }
+}
+
 // === impl Doubt ===
 
 impl fmt::Display for Doubt {
@@ -315,5 +330,18 @@ mod tests {
         );
         assert!(doubts[0].reason.contains("by 2.000 ms at p50") && doubts[0].reason.contains("a core of its own"));
         assert!(doubts[1].reason.contains("port"));
+    }
+
+    #[test]
+    fn no_doubt_takes_shares_or_a_recovery() {
+        for about in [DoubtAbout::Lateness, DoubtAbout::OwnCpu, DoubtAbout::Local] {
+            for is_closed_loop in [false, true] {
+                let voids = about.voids(is_closed_loop);
+                assert!(voids.contains(&Conclusion::Latency), "{about:?}");
+                assert!(!voids.contains(&Conclusion::Shares) && !voids.contains(&Conclusion::Recovery), "{about:?}");
+            }
+        }
+        assert!(!DoubtAbout::OwnCpu.voids(false).contains(&Conclusion::Throughput));
+        assert!(DoubtAbout::Local.voids(true).contains(&Conclusion::Counts));
     }
 }

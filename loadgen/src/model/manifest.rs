@@ -70,7 +70,7 @@ pub struct Program {
 pub struct Arm {
     /// Unique in the run, and what reports call it.
     pub label: String,
-    /// As in lb.toml.
+    /// As in lb.toml; "" for a server that `loadgen run` asked, of which no strategy is known.
     pub strategy: String,
     /// Of the library's file, hexadecimal.
     pub strategy_sha256: String,
@@ -93,7 +93,7 @@ pub enum Load {
     /// Each connection sends when its last answer is there.
     Closed {
         connections: u32,
-        /// For each cell.
+        /// For each cell; 0: as many as were answered within the time that `loadgen run -z` gave.
         requests: u64,
     },
     /// Requests are sent when the schedule says so, whatever the answers do.
@@ -269,6 +269,11 @@ impl Manifest {
     /// Whether the scenario's main question has an answer that may be believed.
     pub fn answers(&self) -> bool {
         self.supports(self.scenario.main_conclusion())
+    }
+
+    /// Made by `loadgen run`: one load on a server that is not ours, and no experiment that could be replayed.
+    pub fn is_single_load(&self) -> bool {
+        matches!(self.arms.as_slice(), [arm] if arm.strategy.is_empty())
     }
 
     pub fn is_partial(&self) -> bool {

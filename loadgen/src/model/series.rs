@@ -85,6 +85,8 @@ pub enum EventKind {
     Remove,
     /// One key got many of the requests.
     HotKey,
+    /// The pool was changed, neither by the plan nor by the run: an operator did it.
+    Operator,
     /// A fault that went on was over.
     Undone,
     /// The run ended before its plan.

@@ -10,7 +10,9 @@ mod faults;
 mod glossary;
 mod method;
 mod shares;
+mod single;
 mod skew;
+mod suspended;
 mod tables;
 mod validity;
 mod verdicts;
@@ -119,6 +121,9 @@ fn title(run: &Run) -> String {
 /// The load in half a sentence.
 pub(crate) fn load_in_short(load: &Load) -> String {
     match load {
+        Load::Closed { connections, requests: 0 } => {
+            format!("as many requests as {connections} connections can do")
+        }
         Load::Closed { connections, requests } => {
             format!("{} requests over {connections} connections", format::count(*requests))
         }

@@ -67,6 +67,9 @@ struct Report<'a> {
 struct Error<'a> {
     count: u64,
     first: Option<&'a str>,
+    /// Of timeouts: how many were in which phase.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    phases: Option<BTreeMap<&'static str, u64>>,
 }
 
 #[derive(Serialize)]
@@ -91,6 +94,10 @@ fn report<'a>(summary: &'a Summary<'_>) -> Report<'a> {
         Punctuality::OnTime => ("on_time", None),
         Punctuality::Late(reason) => ("late", Some(reason.as_str())),
         Punctuality::NotJudged(reason) => ("not_judged", Some(reason.as_str())),
+    };
+    let phases = |kind: ErrorKind| {
+        let counts = || total.timeouts.iter().map(|(phase, count)| (phase.name(), count)).collect();
+        (kind == ErrorKind::Timeout).then(counts)
     };
     Report {
         schema: SCHEMA,
@@ -117,7 +124,11 @@ fn report<'a>(summary: &'a Summary<'_>) -> Report<'a> {
         answers_per_second: total.rps(),
         failure_share: total.failure_share(),
         statuses: &total.statuses,
-        errors: total.errors.iter().map(|(kind, count)| (kind.name(), Error { count, first: first(kind) })).collect(),
+        errors: total
+            .errors
+            .iter()
+            .map(|(kind, count)| (kind.name(), Error { count, first: first(kind), phases: phases(kind) }))
+            .collect(),
         latency_ms: Times::of(&total.latency),
         service_time_ms: Times::of(&total.service),
         failed_latency_ms: Times::of(&total.failed),

@@ -25,6 +25,8 @@ Examples:
                                                            keys for a hashing balancer, costs for mock-server
   loadgen run -q 500 -z 30s --threshold 'p99<50ms' --threshold 'errors<0.1%' …
                                                            for CI: exit code 99 if one is missed
+  loadgen run -q 500 -z 30s --out runs/new http://127.0.0.1:8080/home
+                                                           stored: loadgen report --diff runs/old runs/new
 
 Open or closed? A closed loop (no -q) waits for each answer, so a slow server is asked less and looks better than its users
 find it. An open loop (-q) sends when the schedule says; latency counts from that moment, so it contains the wait. Both
@@ -133,6 +135,10 @@ pub struct Args {
     /// What must not hold, as 'p99>50ms'
     #[arg(long, value_name = "CONDITION", value_delimiter = ',', help_heading = "Judging")]
     pub fail_if: Vec<String>,
+
+    /// Store the run in this folder, as experiments do: for report, report --diff and check
+    #[arg(long, value_name = "DIR", help_heading = "Judging")]
+    pub out: Option<PathBuf>,
 
     /// Print the report as JSON
     #[arg(long, help_heading = "Judging")]
@@ -318,6 +324,25 @@ mod tests {
         assert_eq!(of("-q 500 --poisson -z 5s h"), (Arrivals::Poisson { rps: 500.0 }, time));
         assert_eq!(of("-q 10..20 -z 5s h"), (Arrivals::Ramp { from: 10.0, to: 20.0, over }, time));
         assert_eq!(plan("-q 500 -c 7 http://h/").unwrap().connections, 7);
+    }
+
+    #[test]
+    fn every_example_of_the_help_is_a_load() {
+        let lines: Vec<&str> = EXAMPLES.lines().filter(|line| line.starts_with("  loadgen run ")).collect();
+        assert!(lines.len() > 8);
+        for line in lines {
+            // what it means stands behind it, and … for a URL as in the others
+            let typed = line.trim().split("   ").next().unwrap().replace('…', "http://h/");
+            let quoted = typed.split('\'').enumerate();
+            let words = quoted.flat_map(|(at, part)| match at % 2 {
+                0 => part.split_whitespace().map(str::to_owned).collect(),
+                _ => vec![part.to_owned()],
+            });
+            let args = Line::try_parse_from(words.skip(1)).unwrap_or_else(|error| panic!("{line}: {error}")).args;
+            let url = target::parse(&args.url).unwrap_or_else(|error| panic!("{line}: {error}"));
+            args.thresholds().unwrap_or_else(|error| panic!("{line}: {error}"));
+            args.prepare(&url).unwrap_or_else(|error| panic!("{line}: {error}"));
+        }
     }
 
     #[test]

@@ -56,8 +56,9 @@ impl<'a> Summary<'a> {
             let why = self.outcome.first_errors.values().next();
             let why = why.map_or("none was sent".to_owned(), String::clone);
             lines.push(format!("no request was answered: {why}"));
-        } else if self.is_unfounded() {
-            lines.push("the load was not what was asked for, so no threshold is kept".to_owned());
+        }
+        if !self.outcome.aborted {
+            lines.extend(self.outcome.doubts.iter().map(|doubt| format!("not to be believed: {doubt}")));
         }
         lines
     }
@@ -67,16 +68,16 @@ impl<'a> Summary<'a> {
             EXIT_INTERRUPTED
         } else if self.verdicts.iter().any(|verdict| !verdict.is_kept) {
             EXIT_THRESHOLD
-        } else if self.is_unanswered() || self.is_unfounded() {
+        } else if self.is_unanswered() || self.is_doubtful() {
             EXIT_FAILURE
         } else {
             0
         }
     }
 
-    /// Thresholds say nothing about a server where the load was not what was asked for.
-    fn is_unfounded(&self) -> bool {
-        !self.verdicts.is_empty() && !self.outcome.doubts.is_empty()
+    /// Numbers say nothing about a server where the load was not what was asked for, and keep no threshold either.
+    fn is_doubtful(&self) -> bool {
+        !self.outcome.doubts.is_empty()
     }
 
     fn is_unanswered(&self) -> bool {

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
 use super::summary::{QUANTILES, Summary, Times};
-use crate::load::{Latencies, Segment, Stop};
+use crate::load::{ErrorKind, Latencies, Segment, Stop};
 use crate::model::samples_needed;
 
 /// Lines and width of the picture.
@@ -74,7 +74,8 @@ fn counts(out: &mut String, total: &Segment) {
         line("no answer", total.errors.total(), format!("{:.2} %", share(total.errors.total())));
     }
     if total.unsent > 0 {
-        line("unsent", total.unsent, format!("{:.2} %, too many were outstanding", share(total.unsent)));
+        let why = "too many were outstanding, or no connection came free within the timeout";
+        line("unsent", total.unsent, format!("{:.2} %, {why}", share(total.unsent)));
     }
     if total.unfinished > 0 {
         line("unfinished", total.unfinished, "under way when it was interrupted".to_owned());
@@ -131,21 +132,27 @@ fn picture(out: &mut String, latencies: &Latencies) {
     let (low, high) = (latencies.min().max(1) as f64, latencies.max().max(2) as f64);
     let factor = (high / low).powf(1.0 / ROWS as f64).max(1.0 + 1e-9);
     let edge = |row: usize| if row == ROWS { u64::MAX } else { (low * factor.powi(row as i32)) as u64 };
-    let counts: Vec<u64> = (0..ROWS)
-        .map(|row| {
-            let inside = latencies.iter_recorded().filter(|step| {
-                let at = step.value_iterated_to();
-                (row == 0 || at > edge(row)) && at <= edge(row + 1)
-            });
-            inside.map(|step| step.count_at_value()).sum()
-        })
-        .collect();
-    let most = counts.iter().copied().max().unwrap_or(1).max(1);
+    let count = |row: usize| -> u64 {
+        let inside = latencies.iter_recorded().filter(|step| {
+            let at = step.value_iterated_to();
+            (row == 0 || at > edge(row)) && at <= edge(row + 1)
+        });
+        inside.map(|step| step.count_at_value()).sum()
+    };
+    // Times that are nearly equal are the same number as printed, and one row.
+    let mut rows: Vec<(String, u64)> = Vec::with_capacity(ROWS);
+    for row in 0..ROWS {
+        let label = milliseconds((low * factor.powi(row as i32 + 1)).min(high) / 1e6);
+        match rows.last_mut().filter(|last| last.0 == label) {
+            Some(last) => last.1 += count(row),
+            None => rows.push((label, count(row))),
+        }
+    }
+    let most = rows.iter().map(|row| row.1).max().unwrap_or(1).max(1);
     let _ = writeln!(out, "  latency up to");
-    for (row, count) in counts.iter().enumerate() {
-        let width = (*count as f64 / most as f64 * BAR as f64).ceil() as usize;
-        let upper = (low * factor.powi(row as i32 + 1)).min(high) / 1e6;
-        let _ = writeln!(out, "  {:>12} {:<BAR$} {}", milliseconds(upper), "■".repeat(width), thousands(*count));
+    for (label, count) in rows {
+        let width = (count as f64 / most as f64 * BAR as f64).ceil() as usize;
+        let _ = writeln!(out, "  {label:>12} {:<BAR$} {}", "■".repeat(width), thousands(count));
     }
     out.push('\n');
 }
@@ -162,21 +169,30 @@ fn breakdown(out: &mut String, summary: &Summary<'_>) {
         let _ = writeln!(out, "  backend {name:<23} {count:>12} {share:>6.2} %{failed}");
     }
     for (kind, count) in total.errors.iter() {
-        let first = summary.outcome.first_errors.get(&kind).map(String::as_str).unwrap_or_default();
-        let _ = writeln!(out, "  error {:<25} {:>12}  {first}", kind.name(), thousands(count));
+        let first = summary.outcome.first_errors.get(&kind).cloned().unwrap_or_default();
+        let why = if kind == ErrorKind::Timeout { timeouts(summary) } else { first };
+        let _ = writeln!(out, "  error {:<25} {:>12}  {why}", kind.name(), thousands(count));
     }
     out.push('\n');
 }
 
-/// Three digits that count, in the unit that a reader expects.
+/// How long requests waited in vain, and what for: `no response within 1 s: 10 waiting for the response head`.
+fn timeouts(summary: &Summary<'_>) -> String {
+    let phases = summary.total.timeouts.iter();
+    let phases: Vec<String> =
+        phases.map(|(phase, count)| format!("{} {}", thousands(count), phase.in_words())).collect();
+    format!("no response within {} s: {}", summary.plan.timeout.as_secs_f64(), phases.join(", "))
+}
+
+/// Three digits that count, in the unit that a reader expects. Bounds are where rounding gives one digit more.
 fn milliseconds(ms: f64) -> String {
     if ms >= 10_000.0 {
         format!("{:.2} s", ms / 1e3)
-    } else if ms >= 100.0 {
+    } else if ms >= 99.95 {
         format!("{ms:.0} ms")
-    } else if ms >= 10.0 {
+    } else if ms >= 9.995 {
         format!("{ms:.1} ms")
-    } else if ms >= 1.0 {
+    } else if ms >= 0.9995 {
         format!("{ms:.2} ms")
     } else {
         format!("{ms:.3} ms")
@@ -205,6 +221,7 @@ mod tests {
         assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
         let times = [0.0421, 1.2345, 12.345, 123.45, 12_345.0].map(milliseconds);
         assert_eq!(times, ["0.042 ms", "1.23 ms", "12.3 ms", "123 ms", "12.35 s"]);
+        assert_eq!([0.9996, 9.996, 99.96].map(milliseconds), ["1.00 ms", "10.0 ms", "100 ms"]);
     }
 
     #[test]
@@ -223,5 +240,20 @@ mod tests {
         let mut out = String::new();
         picture(&mut out, &same);
         assert!(out.contains(" 5\n"), "{out}");
+        assert_eq!(out.lines().count(), 3, "one value is one row\n{out}");
+    }
+
+    #[test]
+    fn rows_that_would_be_printed_alike_are_one() {
+        let mut latencies = new_latencies();
+        (0..100).for_each(|step| latencies.record(1_000_000 + step * 200).unwrap());
+        let mut out = String::new();
+        picture(&mut out, &latencies);
+        let labels: Vec<&str> = out.lines().skip(1).filter_map(|line| line.split('■').next()).map(str::trim).collect();
+        let mut distinct = labels.clone();
+        distinct.dedup();
+        assert_eq!(labels, distinct, "{out}");
+        let counts = out.lines().filter_map(|line| line.rsplit(' ').next()?.parse::<u64>().ok());
+        assert_eq!(counts.sum::<u64>(), 100, "{out}");
     }
 }

@@ -4,5 +4,6 @@ mod ends;
 mod faults;
 mod files;
 mod mistakes;
+mod operator;
 mod runs;
 mod support;

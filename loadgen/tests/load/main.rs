@@ -9,5 +9,7 @@ mod lateness;
 mod open_loop;
 mod program;
 mod segments;
+mod stored;
 mod support;
+mod timeouts;
 mod view;

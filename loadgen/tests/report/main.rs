@@ -8,6 +8,7 @@ mod folder;
 mod page;
 mod pictures;
 mod replayed;
+mod suspended;
 mod synthetic;
 mod verdicts;
 mod words;

@@ -11,6 +11,10 @@ fn home_is_byte_for_byte_as_the_course_has_it() {
     assert_eq!(answer.status, 200);
     assert_eq!(answer.text(), r#"{"message":"Hello from Server: Server 1","status":"successful"}"#);
     assert_eq!(answer.header("content-type"), Some("application/json"));
+    let server = start(Options { id: "Server 3".into(), home_id: Some("3".into()), ..Options::default() });
+    let answer = get(server.addr, "/home");
+    assert_eq!(answer.text(), r#"{"message":"Hello from Server: 3","status":"successful"}"#);
+    assert_eq!(answer.header("x-server-id"), Some("Server 3"), "what requests are counted by");
 }
 
 #[test]

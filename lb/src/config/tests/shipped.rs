@@ -104,6 +104,7 @@ fn assignment_toml_is_the_sheet() {
     assert!(config.course.on_proxy_port && config.course.missing_path_is_400);
     let launcher = config.launcher.unwrap();
     assert_eq!((launcher.replicas, launcher.names.as_str()), (3, "Server {n}"));
+    assert_eq!(launcher.command, ["mock-server", "--home-id", "{n}"]);
 }
 
 /// All keys of the file form, learnt from what it answers to a key it does not have.

@@ -1,7 +1,7 @@
 //! `/rep`, `/add` and `/rm` on launched replicas, and what supervisors report of them.
 //!
 //! What the course's sheet leaves open is decided so: all or nothing, so that an error changed nothing; a name that is in use, unknown
-//! or repeated is an error and never silently another name; more than there are is an error; new names not given are the lowest free
+//! or repeated is an error and never silently another name; more than there are is an error, in words of its own; new names not given are the lowest free
 //! numbers of the launcher's template (the sheet says "at random"; a repeatable experiment says which), victims not named are drawn
 //! at random (`course.seed` makes it repeatable).
 
@@ -151,8 +151,11 @@ impl Actor {
         if *n == 0 {
             return Err(refused("n must be a positive integer"));
         }
-        if hostnames.len() > *n || *n > members.len() {
+        if hostnames.len() > (*n).min(members.len()) {
             return Err(refused("Length of hostname list is more than removable instances"));
+        }
+        if *n > members.len() {
+            return Err(refused(format!("At most {} replicas can be removed, not {n}", members.len())));
         }
         for (index, name) in hostnames.iter().enumerate() {
             if !members.contains(name) {

@@ -2,6 +2,9 @@
 //!
 //! A bare program name is looked for beside lb's executable first, so that `cargo build` or one unpacked archive is all it takes,
 //! and then in PATH. A `mock-server` without `{port}` gets the flags that it needs.
+//!
+//! `{n}` is the replica's number where its name came from `launcher.names`, else the whole name: the course's `/home` says
+//! `Hello from Server: 3` while the replica is called `Server 3`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -21,8 +24,9 @@ impl CommandLine {
     pub(super) fn new(launcher: &Launcher, name: &str, socket: SocketAddr) -> Result<Self, String> {
         let (program, template) = launcher.command.split_first().ok_or("launcher.command is empty")?;
         let port = socket.port().to_string();
-        let mut arguments: Vec<String> =
-            template.iter().map(|part| part.replace("{name}", name).replace("{port}", &port)).collect();
+        let number = number(&launcher.names, name);
+        let known = [("{name}", name), ("{n}", number), ("{port}", &port)];
+        let mut arguments: Vec<String> = template.iter().map(|part| filled_in(part, &known)).collect();
         let is_mock_server = Path::new(program).file_name().is_some_and(|file| file == "mock-server");
         if is_mock_server && !template.iter().any(|part| part.contains("{port}")) {
             if !socket.ip().is_loopback() {
@@ -44,6 +48,31 @@ impl CommandLine {
             )),
         }
     }
+}
+
+/// `template` with a value for each placeholder, from left to right: a name that looks like a placeholder stays a name.
+fn filled_in(template: &str, known: &[(&str, &str)]) -> String {
+    let (mut out, mut rest) = (String::new(), template);
+    while let Some(at) = rest.find('{') {
+        let (before, from) = rest.split_at(at);
+        let (placeholder, value) =
+            known.iter().find(|(placeholder, _)| from.starts_with(placeholder)).copied().unwrap_or(("{", "{"));
+        out.push_str(before);
+        out.push_str(value);
+        rest = &from[placeholder.len()..];
+    }
+    out + rest
+}
+
+/// The part of `name` that stands where the template `names` has its first `{n}`; the whole name if the template does not make it.
+fn number<'a>(names: &str, name: &'a str) -> &'a str {
+    let found = names.find("{n}").filter(|at| name.is_char_boundary(*at)).and_then(|at| {
+        let digits = name.bytes().skip(at).take_while(u8::is_ascii_digit).count();
+        // Several lengths only where a digit follows {n} in the template.
+        let candidates = (1..=digits).map(|length| &name[at..at + length]);
+        candidates.filter(|number| !number.starts_with('0')).find(|number| names.replace("{n}", number) == name)
+    });
+    found.unwrap_or(name)
 }
 
 fn find(program: &str) -> Result<PathBuf, String> {
@@ -99,6 +128,30 @@ mod tests {
         assert_eq!(arguments(&["/bin/x", "--id={name}", "{port}", "-v"]), ["--id=Server 1", "5001", "-v"]);
         assert_eq!(arguments(&["/bin/x"]), [""; 0]);
         assert_eq!(arguments(&["/opt/mock-server", "{port}"]), ["5001"]);
+    }
+
+    #[test]
+    fn the_number_is_that_of_the_template_and_a_name_of_ones_own_stands_for_itself() {
+        let of = |names: &str, name: &str| number(names, name).to_owned();
+        for (name, expected) in
+            [("Server 3", "3"), ("Server 12", "12"), ("S5", "S5"), ("Server 03", "Server 03"), ("Server", "Server")]
+        {
+            assert_eq!(of("Server {n}", name), expected);
+        }
+        assert_eq!(of("Server {n}", "Server 3b"), "Server 3b");
+        assert_eq!([of("b{n}.{n}", "b7.7"), of("b{n}.{n}", "b7.8")], ["7", "b7.8"]);
+        assert_eq!(of("{n}1", "121"), "12");
+    }
+
+    #[test]
+    fn a_plain_mock_server_can_be_told_the_number_for_home() {
+        let socket = "127.0.0.1:5001".parse().unwrap();
+        let line_of = |name| {
+            let line = CommandLine::new(&launcher(&["/opt/mock-server", "--home-id={n}"]), name, socket).unwrap();
+            line.arguments.join(" ")
+        };
+        assert_eq!(line_of("Server 3"), "--home-id=3 --port 5001 --id Server 3 --exit-with-parent");
+        assert_eq!(line_of("S5"), "--home-id=S5 --port 5001 --id S5 --exit-with-parent");
     }
 
     #[test]

@@ -51,8 +51,13 @@ impl Worker {
             return;
         }
         for token in self.pool.find(|one| one.request.is_some_and(|request| request.taken_ns <= latest)) {
-            let timeout = self.seat.plan.timeout;
-            self.fail(token, ErrorKind::Timeout, format!("no answer within {timeout:?}"), now);
+            let Some(connection) = self.pool.get(token) else { continue };
+            let (phase, timeout) = (connection.phase(), self.seat.plan.timeout);
+            if let Some(request) = &connection.request {
+                self.recorder.timed_out(request.due.intended_ns, phase);
+            }
+            let message = format!("no response within {timeout:?}: {}", phase.in_words());
+            self.fail(token, ErrorKind::Timeout, message, now);
         }
     }
 

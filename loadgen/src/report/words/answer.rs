@@ -7,7 +7,7 @@ use crate::report::document::Table;
 use crate::report::format;
 use crate::report::rows::{Kind, Row};
 
-use super::{compare, faults, shares, validity, verdicts};
+use super::{compare, faults, shares, single, validity, verdicts};
 
 /// What a reader in a hurry reads, and what he reads next.
 pub(super) struct Answer {
@@ -47,6 +47,7 @@ pub(super) fn answer(run: &Run, rows: &[Row]) -> Answer {
         }
         (Scenario::A2, _) => only(scaling(run, rows)),
         (Scenario::A3, _) => only(stands(run, Conclusion::Recovery, "the recovery", || faults::sentences(run))),
+        _ if run.manifest.is_single_load() => only(single_load(run, rows)),
         _ => only(stands(run, Conclusion::Shares, "the shares", || shares::sentences(run, rows))),
     };
     if run.manifest.supports(Conclusion::Counts) {
@@ -61,6 +62,18 @@ fn stands(run: &Run, conclusion: Conclusion, name: &str, tell: impl FnOnce() -> 
         None => tell(),
         Some(why) => vec![format!("This run does not tell {name}: {why}.")],
     }
+}
+
+/// One load on any server; shares are told where there is a pool to share over.
+fn single_load(run: &Run, rows: &[Row]) -> Vec<String> {
+    let is_pool = run.results.cells.iter().any(|cell| cell.backends.len() > 1);
+    let shares = if is_pool {
+        stands(run, Conclusion::Shares, "the shares", || shares::sentences(run, rows))
+    } else {
+        Vec::new()
+    };
+    let latency = stands(run, Conclusion::Latency, "the latency", || single::sentences(run, rows));
+    latency.into_iter().chain(shares).collect()
 }
 
 /// Which arm is better.

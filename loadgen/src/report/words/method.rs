@@ -43,10 +43,12 @@ pub(super) fn blocks(run: &Run) -> Vec<Block> {
 fn load(load: &Load) -> String {
     match load {
         Load::Closed { connections, requests } => format!(
-            "Closed loop: {connections} connections, each sends its next request when the last answer is there (what the generator needs in between is in no latency), {} requests in all for each \
-             cell. So a slow balancer is asked less, and slow moments are under-represented: latencies of a closed loop look better than \
+            "Closed loop: {connections} connections, each sends its next request when the last answer is there (what the generator needs in between is in no latency), {}. So a slow balancer is asked less, and slow moments are under-represented: latencies of a closed loop look better than \
              those that independent users would see.",
-            format::count(*requests)
+            match requests {
+                0 => "until the time was over".to_owned(),
+                requests => format!("{} requests in all for each cell", format::count(*requests)),
+            }
         ),
         Load::Open { arrivals, rate_rps, capacity_rps, outstanding_max } => {
             let spacing = match arrivals {
@@ -195,7 +197,7 @@ pub(super) fn reproduce(run: &Run) -> Vec<Block> {
         };
         table.row(vec![
             Entry::new(&arm.label),
-            Entry::new(&arm.strategy),
+            Entry::new(if arm.strategy.is_empty() { "–" } else { &arm.strategy }),
             Entry::new(options),
             Entry::new(head(&arm.strategy_sha256)),
             Entry::new(head(&arm.config_sha256)),
@@ -207,9 +209,14 @@ pub(super) fn reproduce(run: &Run) -> Vec<Block> {
         Block::Heading("How to repeat it".into()),
         Block::Code(manifest.command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")),
         Block::Paragraph(
-            "`loadgen replay run.json` repeats it and says whether the new result agrees with the old one; `loadgen report` on this \
-             folder makes these pages again."
-                .replace('`', ""),
+            match manifest.is_single_load() {
+                true => "`loadgen report` on this folder makes these pages again.",
+                false => {
+                    "`loadgen replay run.json` repeats it and says whether the new result agrees with the old one; `loadgen report` on \
+                     this folder makes these pages again."
+                }
+            }
+            .replace('`', ""),
         ),
         Block::Table(table),
         Block::List(vec![

@@ -8,6 +8,7 @@ use crate::report::rows::{Row, groups, totals};
 use crate::statistics::{Law, max_over_mean};
 
 use super::answer::summary;
+use super::suspended;
 
 /// Chances below this are called a contradiction to the declared law.
 pub(super) const P_MIN: f64 = 0.01;
@@ -155,6 +156,7 @@ pub(super) fn sentences(run: &Run, rows: &[Row]) -> Vec<String> {
             ));
         }
         sentences.extend(as_declared(&cells, summary));
+        sentences.extend(suspended::sentence(run, &cells));
     }
     sentences
 }
