@@ -81,7 +81,7 @@ pub(super) fn comparison(
     judge_failures(&mut failures, &mut ratios);
     let histograms = |arm: &ArmPlan| {
         let of_arm = record.latencies.iter().filter(|(key, _)| key.arm == arm.label && key.block <= blocks);
-        of_arm.map(|(_, latencies)| &latencies.latency).collect::<Vec<_>>()
+        of_arm.map(|(_, latencies)| &*latencies.latency).collect::<Vec<_>>()
     };
     let ribbons = arms.iter().filter_map(|arm| ribbon(&arm.label, &histograms(arm), &QUANTILES, plan.confidence, seed));
     Comparison {
