@@ -28,4 +28,4 @@ mod timeline;
 pub use arms::check;
 pub use host::host;
 pub use run::{Experiment, ExperimentError, Finished, PLAN_FILE, Place, folder_for, run};
-pub use thresholds::{BadThreshold, Judgement, Threshold};
+pub use thresholds::{BadThreshold, Judgement, Outcome, Threshold};

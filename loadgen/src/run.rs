@@ -27,10 +27,12 @@ use summary::Summary;
 
 /// For `--help`.
 pub(crate) const EXIT_CODES: &str = "\
-Exit codes: 0 all is well, 2 something for you to mend (usage, target not reachable), 99 a threshold was missed,
-130 interrupted (what there is was printed), 1 anything else, such as an experiment that must not be believed.";
+Exit codes: 0 all is well, 2 something for you to mend (usage, target not reachable, a damaged run), 99 a threshold was missed,
+3 a threshold of check can neither be called kept nor missed, 130 interrupted (what there is was printed), 1 anything else, such as an experiment that must not be believed.";
 /// Something for the user to mend.
 pub const EXIT_USAGE: u8 = 2;
+/// The numbers do not say whether a threshold is kept.
+pub const EXIT_CANNOT_TELL: u8 = 3;
 /// A threshold was missed: k6's code.
 pub const EXIT_THRESHOLD: u8 = 99;
 /// Ended by Ctrl-C: 128 and the signal's number, as shells have it.
