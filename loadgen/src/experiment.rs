@@ -34,4 +34,4 @@ pub(crate) use host::HostWatch;
 pub use host::host;
 pub(crate) use record::single;
 pub use run::{Experiment, ExperimentError, Finished, PLAN_FILE, Place, folder_for, run};
-pub use thresholds::{BadThreshold, Judgement, Threshold};
+pub use thresholds::{BadThreshold, Judgement, Outcome, Threshold};

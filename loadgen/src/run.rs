@@ -31,9 +31,12 @@ use summary::Summary;
 /// For `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes: 0 all is well, 1 the result must not be believed (NOT VALID, with or without a threshold) or anything else failed,
-2 something for you to mend (usage, target not reachable), 99 a threshold was missed, 130 interrupted (what there is was printed).";
+2 something for you to mend (usage, target not reachable, a damaged run), 3 check can call a threshold neither kept nor missed,
+99 a threshold was missed, 130 interrupted (what there is was printed).";
 /// Something for the user to mend.
 pub const EXIT_USAGE: u8 = 2;
+/// The numbers do not say whether a threshold is kept.
+pub const EXIT_CANNOT_TELL: u8 = 3;
 /// A threshold was missed: k6's code.
 pub const EXIT_THRESHOLD: u8 = 99;
 /// Ended by Ctrl-C: 128 and the signal's number, as shells have it.

@@ -8,8 +8,11 @@
 //!
 //! Answers are the types of `model`. Invariant: nothing here is random but for seeds it is given, and no number is rounded.
 
+#![deny(unused_must_use, clippy::let_underscore_must_use)]
+
 mod again;
 mod balance;
+mod between_runs;
 mod compare;
 mod disruption;
 mod drift;
@@ -26,6 +29,7 @@ mod two_samples;
 
 pub use again::agree;
 pub use balance::{chi_square_p, coefficient_of_variation, jain, max_over_mean, per_capacity};
+pub use between_runs::{BEYOND, SharesOfRuns, TimesOfRuns};
 pub use compare::{ArmBlocks, Measure, Question, Settings, compare, compare_family, describe};
 pub use disruption::disruption;
 pub use drift::{LIMIT as DRIFT_LIMIT, drift, is_invalid};

@@ -161,7 +161,7 @@ impl<'a> Measured<'a> {
     fn histograms(&self, arm: &ArmPlan) -> Vec<&'a hdrhistogram::Histogram<u64>> {
         let counts = |key: &CellKey| key.arm == arm.label && key.block <= self.blocks && !self.is_dropped(key.block);
         let of_arm = self.record.latencies.iter().filter(|(key, _)| counts(key));
-        of_arm.map(|(_, latencies)| &latencies.latency).collect()
+        of_arm.map(|(_, latencies)| &*latencies.latency).collect()
     }
 
     fn is_dropped(&self, block: u32) -> bool {

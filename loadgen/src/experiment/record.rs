@@ -1,5 +1,7 @@
 //! From what the load engine counted to what is stored: cells, latencies, time series.
 
+#![deny(unused_must_use, clippy::let_underscore_must_use)]
+
 use crate::load::{LEAD_NS, Outcome, Segment};
 use crate::model::{BackendCount, Cell, CellKey, Ended, Latencies, Series, Window};
 use crate::statistics::{Law, jain};
@@ -104,9 +106,8 @@ fn error_kinds(segment: &Segment) -> std::collections::BTreeMap<String, u64> {
 
 fn latencies(segment: &Segment) -> Latencies {
     let mut all = Latencies::new();
-    // both grow as needed, so they take any other
-    let _ = all.latency.add(&segment.latency);
-    let _ = all.service.add(&segment.service);
+    all.latency.add(&segment.latency);
+    all.service.add(&segment.service);
     all
 }
 

@@ -107,8 +107,7 @@ pub enum ExperimentError {
 /// More than this of the budget is told.
 const OVER_BUDGET: f64 = 1.1;
 
-/// In a run's folder: the plan as it was carried out, for a replay.
-pub const PLAN_FILE: &str = "plan.json";
+pub use crate::model::PLAN_FILE;
 
 impl From<load::CalibrationError> for ExperimentError {
     fn from(error: load::CalibrationError) -> Self {

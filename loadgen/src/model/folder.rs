@@ -1,6 +1,7 @@
 //! A run on disk: what is in its folder, and how it gets there and back.
 //!
-//! Invariants: a file of a run is whole or not there (written beside, then renamed); every error names the file.
+//! Invariants: a file of a run is whole or not there (written beside, then renamed); what is read is what was written, by the digests
+//! of [`SUMS_FILE`], and agrees with the other files (`sound`); every error names the file, in one line.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -14,8 +15,11 @@ use thiserror::Error;
 
 use super::histogram::{CellKey, HistogramError, Latencies, read_log, write_log};
 use super::manifest::{Manifest, SCHEMA};
-use super::results::Results;
+use super::recording::RECORDING_FILE;
+use super::results::{Cell, Results};
 use super::series::Series;
+use super::sound;
+use super::sums::{KEY, SUMS_FILE, Sums, sha256};
 
 /// All that is stored of a run.
 #[derive(Clone, Debug, PartialEq)]
@@ -49,7 +53,33 @@ pub enum FolderError {
     NoRun { path: PathBuf },
     #[error("{path} is of another run than run.json: it has the arm {arm:?}, which that has not")]
     Foreign { path: PathBuf, arm: String },
+    #[error(
+        "{path} was changed after loadgen stored it: {reason}; take the run from where it was copied, or measure again"
+    )]
+    Changed { path: PathBuf, reason: String },
+    #[error("{path} is damaged: {reason}")]
+    Damaged { path: PathBuf, reason: String },
 }
+
+/// `run.json` as it is stored.
+#[derive(Serialize)]
+struct Stored<'a> {
+    #[serde(flatten)]
+    manifest: &'a Manifest,
+    /// Under [`KEY`].
+    digests: &'static str,
+}
+
+/// What was read of a folder: the digest of each file by its name.
+type Digests = Vec<(String, String)>;
+/// A `.hdr` file: its name, what it holds, and the cells that it belongs to.
+type HistogramFile<'a> = (String, BTreeMap<CellKey, Latencies>, Vec<&'a Cell>);
+
+/// In a run's folder: the plan as it was carried out, for a replay.
+pub const PLAN_FILE: &str = "plan.json";
+const RESULTS_FILE: &str = "results.json";
+const SERIES_FILE: &str = "series.json";
+const MANIFEST_FILE: &str = "run.json";
 
 /// Writes a file so that whoever looks sees the old one or the new one, never a part.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
@@ -65,7 +95,8 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
         fs::rename(&beside, path)
     };
     write().map_err(|source| {
-        let _ = fs::remove_file(&beside);
+        // what went wrong is told; that a part of a file is left is not worth more words
+        drop(fs::remove_file(&beside));
         FolderError::Write { path: path.to_owned(), source }
     })
 }
@@ -101,12 +132,21 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Stores the run, `run.json` last: a folder that has one is whole.
+    /// Stores the run, `run.json` last: a folder that has one is whole. The plan and the recording that are there already are part of it.
     pub fn write(&self, run: &Run) -> Result<(), FolderError> {
-        self.write_json("results.json", &run.results)?;
-        self.write_json("series.json", &run.series)?;
-        self.write_histograms(run)?;
-        self.write_json("run.json", &run.manifest)
+        let mut sums = Sums::default();
+        for name in [PLAN_FILE, RECORDING_FILE].into_iter().filter(|name| self.file(name).exists()) {
+            sums.add(name, &self.read_bytes(name)?);
+        }
+        self.put(RESULTS_FILE, &self.json(RESULTS_FILE, &run.results)?, &mut sums)?;
+        self.put(SERIES_FILE, &self.json(SERIES_FILE, &run.series)?, &mut sums)?;
+        for (name, bytes) in self.histograms(run)? {
+            self.put(&name, &bytes, &mut sums)?;
+        }
+        let manifest = self.json(MANIFEST_FILE, &Stored { manifest: &run.manifest, digests: SUMS_FILE })?;
+        sums.add(MANIFEST_FILE, &manifest);
+        write_atomically(&self.file(SUMS_FILE), sums.to_text().as_bytes())?;
+        write_atomically(&self.file(MANIFEST_FILE), &manifest)
     }
 
     /// A scrape as it came, in `scrapes/`: `before-round_robin-n3-block1-lb.txt`.
@@ -115,94 +155,165 @@ impl Folder {
     }
 
     pub fn read(&self) -> Result<Run, FolderError> {
-        let manifest = self.read_manifest()?;
-        let results: Results = self.read_json("results.json")?;
+        let (manifest, sums) = self.read_manifest_and_sums()?;
+        let mut digests = Digests::new();
+        let results: Results = self.read_json(RESULTS_FILE, &mut digests)?;
         if let Some(cell) = results.cells.iter().find(|cell| manifest.arm(&cell.arm).is_none()) {
-            return Err(FolderError::Foreign { path: self.file("results.json"), arm: cell.arm.clone() });
+            return Err(FolderError::Foreign { path: self.file(RESULTS_FILE), arm: cell.arm.clone() });
         }
-        let series: Vec<Series> = self.read_json("series.json")?;
-        if series.iter().any(|series| series.window_ms == 0) {
-            let (path, reason) = (self.file("series.json"), "a window_ms is 0".to_owned());
-            return Err(FolderError::Format { path, reason });
+        let series: Vec<Series> = self.read_json(SERIES_FILE, &mut digests)?;
+        let found = self.read_histograms(&manifest, &results, &mut digests)?;
+        if let Some(sums) = &sums {
+            // one that is not listed was put there later
+            if sums.has(PLAN_FILE) || self.file(PLAN_FILE).exists() {
+                digests.push((PLAN_FILE.to_owned(), sha256(&self.read_bytes(PLAN_FILE)?)));
+            }
+            digests.iter().try_for_each(|(name, digest)| self.unchanged(sums, name, digest))?;
         }
-        let latencies = self.read_histograms(&manifest, &results)?;
-        Ok(Run { manifest, results, series, latencies })
+        self.sound(RESULTS_FILE, sound::results(&results))?;
+        self.sound(SERIES_FILE, sound::series(&series, &results))?;
+        let mut latencies = BTreeMap::new();
+        for (name, found, cells) in found {
+            latencies.extend(found);
+            self.sound(&name, sound::latencies(&cells, &latencies))?;
+        }
+        Ok(Run { manifest, series, latencies, results })
     }
 
     /// `run.json` alone.
     pub fn read_manifest(&self) -> Result<Manifest, FolderError> {
-        let json: serde_json::Value = self.read_json("run.json").map_err(|error| match error {
+        self.read_manifest_and_sums().map(|(manifest, _)| manifest)
+    }
+
+    /// The manifest and the digests of the other files; there are none of runs that older versions stored.
+    fn read_manifest_and_sums(&self) -> Result<(Manifest, Option<Sums>), FolderError> {
+        let mut digests = Digests::new();
+        let json: serde_json::Value = self.read_json(MANIFEST_FILE, &mut digests).map_err(|error| match error {
             FolderError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 FolderError::NoRun { path: self.path.clone() }
             }
             other => other,
         })?;
-        let path = self.file("run.json");
+        let path = self.file(MANIFEST_FILE);
         match json.get("schema").and_then(serde_json::Value::as_u64) {
             Some(found) if found == u64::from(SCHEMA) => {}
             Some(found) => return Err(FolderError::Schema { path, found }),
             None => return Err(FolderError::Format { path, reason: "the key `schema` is missing".into() }),
         }
-        serde_json::from_value(json).map_err(|error| FolderError::Format { path, reason: error.to_string() })
+        let is_summed = json.get(KEY).is_some();
+        let manifest: Manifest =
+            serde_json::from_value(json).map_err(|error| FolderError::Format { path, reason: error.to_string() })?;
+        let sums = self.read_sums()?;
+        match &sums {
+            Some(sums) => digests.iter().try_for_each(|(name, digest)| self.unchanged(sums, name, digest))?,
+            None if is_summed => {
+                let reason = format!("it is not there, and {MANIFEST_FILE} says that it is");
+                return Err(FolderError::Damaged { path: self.file(SUMS_FILE), reason });
+            }
+            None => {}
+        }
+        self.sound(MANIFEST_FILE, sound::manifest(&manifest))?;
+        Ok((manifest, sums))
     }
 
-    fn write_json(&self, name: &str, value: &impl Serialize) -> Result<(), FolderError> {
+    /// The digests of the run's files, where they were stored.
+    pub(super) fn read_sums(&self) -> Result<Option<Sums>, FolderError> {
+        match self.read_bytes(SUMS_FILE) {
+            Err(FolderError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(error),
+            Ok(bytes) => Sums::parse(&bytes)
+                .map(Some)
+                .map_err(|reason| FolderError::Format { path: self.file(SUMS_FILE), reason }),
+        }
+    }
+
+    pub(super) fn unchanged(&self, sums: &Sums, name: &str, digest: &str) -> Result<(), FolderError> {
+        sums.check(name, digest).map_err(|reason| FolderError::Changed { path: self.file(name), reason })
+    }
+
+    fn sound(&self, name: &str, found: Result<(), String>) -> Result<(), FolderError> {
+        found.map_err(|reason| FolderError::Damaged { path: self.file(name), reason })
+    }
+
+    fn read_bytes(&self, name: &str) -> Result<Vec<u8>, FolderError> {
         let path = self.file(name);
+        fs::read(&path).map_err(|source| FolderError::Read { path, source })
+    }
+
+    fn put(&self, name: &str, bytes: &[u8], sums: &mut Sums) -> Result<(), FolderError> {
+        sums.add(name, bytes);
+        write_atomically(&self.file(name), bytes)
+    }
+
+    fn json(&self, name: &str, value: &impl Serialize) -> Result<Vec<u8>, FolderError> {
         let mut bytes = serde_json::to_vec_pretty(value)
-            .map_err(|error| FolderError::Format { path: path.clone(), reason: error.to_string() })?;
+            .map_err(|error| FolderError::Format { path: self.file(name), reason: error.to_string() })?;
         bytes.push(b'\n');
-        write_atomically(&path, &bytes)
+        Ok(bytes)
     }
 
-    fn read_json<T: DeserializeOwned>(&self, name: &str) -> Result<T, FolderError> {
-        let path = self.file(name);
-        let bytes = fs::read(&path).map_err(|source| FolderError::Read { path: path.clone(), source })?;
-        let wrong = |reason: String| FolderError::Format { path: path.clone(), reason };
+    fn read_json<T: DeserializeOwned>(&self, name: &str, digests: &mut Digests) -> Result<T, FolderError> {
+        let bytes = self.read_bytes(name)?;
+        let wrong = |reason: String| FolderError::Format { path: self.file(name), reason };
+        if bytes.is_empty() {
+            return Err(wrong("it is empty".to_owned()));
+        }
         let value = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
         let whole = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
+        digests.push((name.to_owned(), sha256(&bytes)));
         match too_large(&whole) {
-            Some(number) if name != "run.json" => Err(wrong(format!("{number} is more than anything it counts"))),
+            Some(number) if name != MANIFEST_FILE => Err(wrong(format!("{number} is more than anything it counts"))),
             _ => Ok(value),
         }
     }
 
-    fn write_histograms(&self, run: &Run) -> Result<(), FolderError> {
-        for (path, keys) in self.histogram_files(&run.manifest, &run.results) {
-            let mut cells = Vec::new();
-            for cell in run.results.cells.iter().filter(|cell| keys.contains(&cell.key())) {
-                if let Some(latencies) = run.latencies.get(&cell.key()) {
-                    let (start, length) = (Duration::from_millis(cell.at_ms), Duration::from_nanos(cell.duration_ns));
-                    cells.push((cell.block, start, length, latencies));
-                }
-            }
-            let bytes = write_log(&cells).map_err(|source| FolderError::Histogram { path: path.clone(), source })?;
-            write_atomically(&path, &bytes)?;
-        }
-        Ok(())
+    fn histograms(&self, run: &Run) -> Result<Vec<(String, Vec<u8>)>, FolderError> {
+        let log = |(name, cells): (String, Vec<&Cell>)| {
+            let of = |cell: &&Cell| {
+                let (start, length) = (Duration::from_millis(cell.at_ms), Duration::from_nanos(cell.duration_ns));
+                Some((cell.block, start, length, run.latencies.get(&cell.key())?))
+            };
+            let cells: Vec<_> = cells.iter().filter_map(of).collect();
+            let bytes =
+                write_log(&cells).map_err(|source| FolderError::Histogram { path: self.file(&name), source })?;
+            Ok((name, bytes))
+        };
+        histogram_files(&run.manifest, &run.results).into_iter().map(log).collect()
     }
 
-    fn read_histograms(
+    fn read_histograms<'a>(
         &self,
         manifest: &Manifest,
-        results: &Results,
-    ) -> Result<BTreeMap<CellKey, Latencies>, FolderError> {
-        let mut latencies = BTreeMap::new();
-        for (path, keys) in self.histogram_files(manifest, results) {
-            let bytes = fs::read(&path).map_err(|source| FolderError::Read { path: path.clone(), source })?;
-            let mut found = read_log(&bytes).map_err(|source| FolderError::Histogram { path, source })?;
-            latencies.extend(keys.into_iter().filter_map(|key| Some((key.clone(), found.remove(&key.block)?))));
+        results: &'a Results,
+        digests: &mut Digests,
+    ) -> Result<Vec<HistogramFile<'a>>, FolderError> {
+        let mut all = Vec::new();
+        for (name, cells) in histogram_files(manifest, results) {
+            let bytes = self.read_bytes(&name)?;
+            let wrong = |source| FolderError::Histogram { path: self.file(&name), source };
+            if bytes.is_empty() {
+                let (arm, n) = cells.first().map_or(("", 0), |cell| (cell.arm.as_str(), cell.n));
+                return Err(wrong(HistogramError::Empty(format!("{arm}, N = {n}"))));
+            }
+            let mut found = read_log(&bytes).map_err(wrong)?;
+            digests.push((name.clone(), sha256(&bytes)));
+            let latencies = cells.iter().filter_map(|cell| Some((cell.key(), found.remove(&cell.block)?))).collect();
+            if let Some(block) = found.keys().next() {
+                let reason = format!("it has histograms of block {block}, which results.json has not");
+                return Err(FolderError::Damaged { path: self.file(&name), reason });
+            }
+            all.push((name, latencies, cells));
         }
-        Ok(latencies)
+        Ok(all)
     }
+}
 
-    /// One file for each arm and N. The arm's number keeps labels apart that only differ in signs.
-    fn histogram_files(&self, manifest: &Manifest, results: &Results) -> BTreeMap<PathBuf, Vec<CellKey>> {
-        let mut files: BTreeMap<PathBuf, Vec<CellKey>> = BTreeMap::new();
-        for cell in &results.cells {
-            let number = manifest.arms.iter().position(|arm| arm.label == cell.arm).map_or(0, |at| at + 1);
-            let name = format!("hdr/{number}-{}-n{}.hdr", slug(&cell.arm), cell.n);
-            files.entry(self.file(&name)).or_default().push(cell.key());
-        }
-        files
+/// One file for each arm and N, by its name. The arm's number keeps labels apart that only differ in signs.
+fn histogram_files<'a>(manifest: &Manifest, results: &'a Results) -> BTreeMap<String, Vec<&'a Cell>> {
+    let mut files: BTreeMap<String, Vec<&Cell>> = BTreeMap::new();
+    for cell in &results.cells {
+        let number = manifest.arms.iter().position(|arm| arm.label == cell.arm).map_or(0, |at| at + 1);
+        files.entry(format!("hdr/{number}-{}-n{}.hdr", slug(&cell.arm), cell.n)).or_default().push(cell);
     }
+    files
 }

@@ -1,17 +1,19 @@
 //! How long requests took: one pair of histograms per cell, stored as HdrHistogram logs (V2, deflated, base64), which the tools of
 //! HdrHistogram read as well.
 //!
-//! Invariant: a percentile is only said when enough samples lie beyond it ([`samples_needed`]).
+//! Invariants: a percentile is only said when enough samples lie beyond it ([`samples_needed`]); [`Times`] always grows, so no sample
+//! is ever left out of a sum.
 
 use std::collections::BTreeMap;
+use std::ops::Deref;
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
 use hdrhistogram::Histogram;
-use hdrhistogram::serialization::interval_log::{IntervalLogIterator, IntervalLogWriterBuilder, LogEntry, Tag};
-use hdrhistogram::serialization::{Deserializer, V2DeflateSerializer};
+use hdrhistogram::serialization::V2DeflateSerializer;
+use hdrhistogram::serialization::interval_log::{IntervalLogWriterBuilder, Tag};
 use thiserror::Error;
+
+use super::stored_histogram;
 
 /// Which cell: the key of everything that is stored beside it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -21,25 +23,34 @@ pub struct CellKey {
     pub block: u32,
 }
 
-/// The answered requests of one cell, in nanoseconds.
+/// Nanoseconds. A histogram of `hdrhistogram` grows only if it was told to, and one that was read from a file was not; this one always
+/// does, and can be changed in no other way than by its own methods, which cannot fail.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Times(Histogram<u64>);
+
+/// The answered requests of one cell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Latencies {
     /// From the intended time of sending: what a user waited.
-    pub latency: Histogram<u64>,
+    pub latency: Times,
     /// From the actual time of sending: what the balancer and its backends took.
-    pub service: Histogram<u64>,
+    pub service: Times,
 }
 
 #[derive(Debug, Error)]
 pub enum HistogramError {
     #[error("line {line}: {reason}")]
     Line { line: usize, reason: String },
+    #[error("it is empty, and must hold the histograms of {0}")]
+    Empty(String),
     #[error("a histogram could not be written: {0}")]
     Write(String),
 }
 
 /// Significant digits: each value is right to 0.1 %.
-const DIGITS: u8 = 3;
+pub(super) const DIGITS: u8 = 3;
+/// No request takes longer: 104 days. It bounds how far a histogram can grow.
+pub(super) const LONGEST_NS: u64 = 1 << 53;
 
 /// Fewest samples with which a percentile means something: ten of them lie beyond it.
 pub fn samples_needed(quantile: f64) -> u64 {
@@ -73,26 +84,71 @@ pub(super) fn write_log(cells: &[(u32, Duration, Duration, &Latencies)]) -> Resu
 
 /// The histograms of a `.hdr` file by block.
 pub(super) fn read_log(bytes: &[u8]) -> Result<BTreeMap<u32, Latencies>, HistogramError> {
-    let mut found: BTreeMap<u32, Latencies> = BTreeMap::new();
-    let mut deserializer = Deserializer::new();
-    for (number, entry) in IntervalLogIterator::new(bytes).enumerate() {
+    let mut found: BTreeMap<u32, (Option<Times>, Option<Times>)> = BTreeMap::new();
+    let mut last = 0;
+    for (number, line) in bytes.split(|byte| *byte == b'\n').enumerate() {
         let wrong = |reason: String| HistogramError::Line { line: number + 1, reason };
-        let LogEntry::Interval(interval) = entry.map_err(|error| wrong(format!("{error:?}")))? else { continue };
-        let tag = interval.tag().map(|tag| tag.as_str()).unwrap_or_default();
-        let (kind, block) = tag
-            .split_once('-')
-            .and_then(|(kind, block)| Some((kind, block.parse::<u32>().ok()?)))
-            .ok_or_else(|| wrong(format!("the tag {tag:?} is not kind-block")))?;
-        let bytes = STANDARD.decode(interval.encoded_histogram()).map_err(|error| wrong(error.to_string()))?;
-        let histogram = deserializer.deserialize(&mut bytes.as_slice()).map_err(|error| wrong(error.to_string()))?;
-        let latencies = found.entry(block).or_default();
-        match kind {
-            "latency" => latencies.latency = histogram,
-            "service" => latencies.service = histogram,
-            _ => return Err(wrong(format!("the kind {kind:?} is neither latency nor service"))),
+        let line = std::str::from_utf8(line).map_err(|error| wrong(error.to_string()))?;
+        // comments, and the titles of the columns
+        if line.is_empty() || line.starts_with(['#', '"']) {
+            continue;
         }
+        let entry = stored_histogram::entry(line).map_err(wrong)?;
+        let pair = found.entry(entry.block).or_default();
+        let place = if entry.is_service { &mut pair.1 } else { &mut pair.0 };
+        if place.replace(entry.times).is_some() {
+            return Err(wrong(format!("a second histogram of block {}", entry.block)));
+        }
+        last = number + 1;
     }
-    Ok(found)
+    let whole = |(block, pair): (u32, (Option<Times>, Option<Times>))| match pair {
+        (Some(latency), Some(service)) => Ok((block, Latencies { latency, service })),
+        _ => {
+            let reason = format!("of block {block} there is a latency or a service histogram, and not both");
+            Err(HistogramError::Line { line: last, reason })
+        }
+    };
+    found.into_iter().map(whole).collect()
+}
+
+// === impl Times ===
+
+impl Times {
+    /// Nothing recorded yet.
+    pub fn new() -> Self {
+        Histogram::new(DIGITS).expect("3 digits are possible").into()
+    }
+
+    pub fn record(&mut self, ns: u64) {
+        self.0.record(ns.clamp(1, LONGEST_NS)).expect("a histogram that grows takes every time below its bound");
+    }
+
+    /// All that `other` has recorded as well.
+    pub fn add(&mut self, other: &Histogram<u64>) {
+        self.0.add(other).expect("a histogram that grows takes any other");
+    }
+}
+
+impl Default for Times {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl From<Histogram<u64>> for Times {
+    fn from(mut histogram: Histogram<u64>) -> Self {
+        histogram.auto(true);
+        Self(histogram)
+    }
+}
+
+/// For reading alone: there is no `DerefMut`.
+impl Deref for Times {
+    type Target = Histogram<u64>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
 }
 
 // === impl Latencies ===
@@ -100,21 +156,19 @@ pub(super) fn read_log(bytes: &[u8]) -> Result<BTreeMap<u32, Latencies>, Histogr
 impl Latencies {
     /// Nothing recorded yet.
     pub fn new() -> Self {
-        let empty = || Histogram::new(DIGITS).expect("3 digits are possible");
-        Self { latency: empty(), service: empty() }
+        Self { latency: Times::new(), service: Times::new() }
     }
 
     /// One answered request.
     pub fn record(&mut self, latency_ns: u64, service_ns: u64) {
-        // Both grow as needed, so the only failure there is, a value out of range, cannot happen.
-        let _ = self.latency.record(latency_ns.max(1));
-        let _ = self.service.record(service_ns.max(1));
+        self.latency.record(latency_ns);
+        self.service.record(service_ns);
     }
 
     /// All that `other` has recorded as well.
     pub fn add(&mut self, other: &Self) {
-        let _ = self.latency.add(&other.latency);
-        let _ = self.service.add(&other.service);
+        self.latency.add(&other.latency);
+        self.service.add(&other.service);
     }
 }
 
@@ -151,11 +205,48 @@ mod tests {
         assert!(back[&7].latency.is_empty());
     }
 
+    /// Histograms of a file do not grow by themselves: once, blocks with a longer tail than the first were left out of every sum.
+    #[test]
+    fn what_was_read_takes_any_longer_time() {
+        let of = |ms: u64| {
+            let mut latencies = Latencies::new();
+            (1..=100).for_each(|part| latencies.record(ms * part * 10_000, ms * part * 10_000));
+            latencies
+        };
+        let length = Duration::from_secs(1);
+        let (quick, slow) = (of(1), of(10_000));
+        let bytes = write_log(&[(1, length, length, &quick), (2, length, length, &slow)]).expect("written");
+        let back = read_log(&bytes).expect("read");
+        let mut sum = back[&1].clone();
+        sum.add(&back[&2]);
+        assert_eq!((sum.latency.len(), sum.service.len()), (200, 200));
+        assert!(sum.latency.max() >= 10_000_000_000, "{}", sum.latency.max());
+        let mut one = back[&1].clone();
+        one.record(u64::MAX, 0);
+        assert_eq!((one.latency.len(), one.service.len()), (101, 101));
+    }
+
     #[test]
     fn what_is_no_log_is_refused_with_its_line() {
         let error = read_log(b"Tag=latency-1,0.0,1.0,1.0,!!!\n").expect_err("no base64");
         assert!(error.to_string().starts_with("line 1: "), "{error}");
         let error = read_log(b"Tag=nonsense,0.0,1.0,1.0,AAAA\n").expect_err("no kind");
         assert!(error.to_string().contains("kind-block"), "{error}");
+        let error = read_log(b"0.0,1.0,1.0,AAAA\n").expect_err("no tag");
+        assert!(error.to_string().contains("Tag="), "{error}");
+    }
+
+    #[test]
+    fn a_block_has_one_histogram_of_each_kind() {
+        let length = Duration::from_secs(1);
+        let mut latencies = Latencies::new();
+        latencies.record(5_000, 4_000);
+        let bytes = write_log(&[(1, length, length, &latencies)]).expect("written");
+        let text = String::from_utf8(bytes).expect("text");
+        let entries: Vec<&str> = text.lines().filter(|line| line.starts_with("Tag=")).collect();
+        let error = read_log(format!("{text}{}\n", entries[0]).as_bytes()).expect_err("twice").to_string();
+        assert!(error.contains("second histogram of block 1"), "{error}");
+        let error = read_log(entries[1].as_bytes()).expect_err("half").to_string();
+        assert!(error.contains("not both"), "{error}");
     }
 }

@@ -15,6 +15,9 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::folder::{Folder, FolderError};
+use super::sums::sha256;
+
 /// What is known of a scrape beside its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
@@ -45,24 +48,38 @@ pub enum RecordingError {
     Read { path: PathBuf, source: io::Error },
     #[error("{path}, line {line}: {reason}")]
     Format { path: PathBuf, line: usize, reason: String },
+    #[error(transparent)]
+    Folder(#[from] FolderError),
 }
 
 const MARK: &str = "# scrape ";
+/// Its place in the folder of a run.
+pub(super) const RECORDING_FILE: &str = "scrapes/recording.txt.gz";
 
 /// Its place in the folder of a run.
 pub fn recording_path(run: &Path) -> PathBuf {
-    run.join("scrapes").join("recording.txt.gz")
+    run.join(RECORDING_FILE)
 }
 
 /// Calls `each` for every scrape of a run's recording, in its order.
 pub fn read_recording(run: &Path, mut each: impl FnMut(Taken, String)) -> Result<(), RecordingError> {
     let path = recording_path(run);
-    let file = File::open(&path).map_err(|source| match source.kind() {
-        io::ErrorKind::NotFound => RecordingError::None(run.to_owned()),
+    let folder = Folder::new(run);
+    let sums = folder.read_sums()?;
+    let bytes = fs::read(&path).map_err(|source| match source.kind() {
+        io::ErrorKind::NotFound if !sums.as_ref().is_some_and(|sums| sums.has(RECORDING_FILE)) => {
+            RecordingError::None(run.to_owned())
+        }
         _ => RecordingError::Read { path: path.clone(), source },
     })?;
+    if bytes.is_empty() {
+        return Err(RecordingError::Format { path, line: 1, reason: "it is empty".to_owned() });
+    }
+    if let Some(sums) = sums {
+        folder.unchanged(&sums, RECORDING_FILE, &sha256(&bytes))?;
+    }
     let mut current: Option<(Taken, String)> = None;
-    for (number, line) in BufReader::new(MultiGzDecoder::new(BufReader::new(file))).lines().enumerate() {
+    for (number, line) in BufReader::new(MultiGzDecoder::new(bytes.as_slice())).lines().enumerate() {
         let line = line.map_err(|source| RecordingError::Read { path: path.clone(), source })?;
         let wrong = |reason: String| RecordingError::Format { path: path.clone(), line: number + 1, reason };
         if let Some(json) = line.strip_prefix(MARK) {
@@ -112,7 +129,7 @@ impl RecordingWriter {
 
 impl Drop for RecordingWriter {
     fn drop(&mut self) {
-        let _ = fs::remove_file(&self.beside); // not there after `finish`
+        drop(fs::remove_file(&self.beside)); // not there after `finish`
     }
 }
 

@@ -1,14 +1,16 @@
 //! Two stored runs held against each other: what changed from the first to the second.
 //!
-//! Invariant: what cannot be compared is refused with the reason. Runs of different hours are not blocks of one experiment, so there
-//! are no verdicts here, only ratios.
+//! Invariants: what cannot be compared is refused with the reason; a number whose conclusion one of both runs does not support is left
+//! out. Runs of different hours are not blocks of one experiment, and one run each does not show how much runs differ: the only verdict is
+//! that of `check` with one baseline, more than [`BEYOND`] times as slow or as fast.
 
 use thiserror::Error;
 
 use super::document::{Block, Document, Entry, Table, text};
 use super::rows::{Kind, Row, rows};
 use super::{format, words};
-use crate::model::{Host, Run};
+use crate::model::{Arm, Conclusion, Host, Load, Mark, Run};
+use crate::statistics::{BEYOND, FAILURES_LIMIT};
 
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum DiffError {
@@ -18,6 +20,11 @@ pub enum DiffError {
         "the runs cannot be compared: they have no arm in common at the same N ({first} in the first, {second} in the second)"
     )]
     NothingInCommon { first: String, second: String },
+    #[error(
+        "the runs cannot be compared: {what} of the arm {arm:?} changed: {first} in the first, {second} in the second; \
+         compare them as two arms of one run"
+    )]
+    ArmDiffers { arm: String, what: &'static str, first: String, second: String },
     #[error("the {which} run is invalid: {reason}")]
     Invalid { which: &'static str, reason: String },
 }
@@ -26,19 +33,20 @@ pub enum DiffError {
 pub fn diff(first: &Run, second: &Run) -> Result<String, DiffError> {
     comparable(first, second)?;
     let (before, after) = (summaries(first), summaries(second));
-    let titles = ["arm", "#N", "measure", "#first", "#second", "#ratio"];
+    let titles = ["arm", "#N", "measure", "#first", "#second", "#ratio", "verdict"];
     let mut table = Table::new("Second over first; below 1 the second is smaller.", &titles);
     for one in &before {
         let Some(two) = after.iter().find(|two| (&two.arm, two.n) == (&one.arm, one.n)) else { continue };
-        for (name, read) in MEASURES {
-            let (Some(a), Some(b)) = (read(one), read(two)) else { continue };
+        for measure in MEASURES.iter().filter(|measure| void(first, second, measure.conclusion).is_none()) {
+            let (Some(a), Some(b)) = ((measure.read)(one), (measure.read)(two)) else { continue };
             table.row(vec![
                 Entry::new(&one.arm),
                 Entry::new(one.n.to_string()),
-                Entry::new(*name),
+                Entry::new(measure.name),
                 Entry::new(format::significant(a)),
                 Entry::new(format::significant(b)),
                 Entry::new(if a > 0.0 { format::decimals(b / a, 3) } else { "–".into() }),
+                Entry::new(if measure.is_judged { verdict(one, two, b / a) } else { "" }),
             ]);
         }
     }
@@ -46,27 +54,75 @@ pub fn diff(first: &Run, second: &Run) -> Result<String, DiffError> {
         let labels = |run: &Run| words::labels(run).join(", ");
         return Err(DiffError::NothingInCommon { first: labels(first), second: labels(second) });
     }
+    let mut blocks = vec![Block::Table(table), Block::Paragraph(RULE.into())];
+    for (names, conclusion) in OF_CONCLUSION {
+        if let Some(mark) = void(first, second, conclusion) {
+            blocks.push(Block::Paragraph(format!("Left out: {names}, because {} ({}).", mark.reason, mark.check)));
+        }
+    }
     let document = Document {
         title: format!("{} of {} and of {}", first.manifest.scenario, first.manifest.started, second.manifest.started),
-        subtitle: "Two runs at different times: a ratio near 1 may be the weather of the machine. To decide, compare them as arms of \
-                   one run."
-            .into(),
-        blocks: vec![Block::Table(table)],
+        subtitle: "Two runs at different times: a ratio near 1 may be the weather of the machine.".into(),
+        blocks,
     };
     Ok(text::write(&document))
 }
 
-type Read = fn(&Row) -> Option<f64>;
-const MEASURES: &[(&str, Read)] = &[
-    ("good answers per second", |row| Some(row.rps)),
-    ("latency p50, ms", |row| row.latency_p50_ms),
-    ("latency p90, ms", |row| row.latency_p90_ms),
-    ("latency p99, ms", |row| row.latency_p99_ms),
-    ("latency p99.9, ms", |row| row.latency_p999_ms),
-    ("service time p99, ms", |row| row.service_p99_ms),
-    ("errors", |row| Some(row.errors as f64)),
-    ("max/mean", |row| row.max_over_mean),
+const RULE: &str = "Cannot tell: one run each does not show how much runs differ; only what is beyond 2 times has a verdict. Give \
+                    loadgen check three or more --baseline runs, or compare as arms of one run.";
+const OF_CONCLUSION: [(&str, Conclusion); 4] = [
+    ("latencies", Conclusion::Latency),
+    ("good answers per second", Conclusion::Throughput),
+    ("max/mean", Conclusion::Shares),
+    ("errors", Conclusion::Counts),
 ];
+
+/// A row of the table.
+struct Measure {
+    name: &'static str,
+    read: fn(&Row) -> Option<f64>,
+    conclusion: Conclusion,
+    /// A percentile of latency.
+    is_judged: bool,
+}
+
+const fn measure(name: &'static str, conclusion: Conclusion, read: fn(&Row) -> Option<f64>) -> Measure {
+    Measure { name, read, conclusion, is_judged: false }
+}
+
+const fn judged(name: &'static str, read: fn(&Row) -> Option<f64>) -> Measure {
+    Measure { is_judged: true, ..measure(name, Conclusion::Latency, read) }
+}
+
+const MEASURES: &[Measure] = &[
+    measure("good answers per second", Conclusion::Throughput, |row| Some(row.rps)),
+    judged("latency p50, ms", |row| row.latency_p50_ms),
+    judged("latency p90, ms", |row| row.latency_p90_ms),
+    judged("latency p99, ms", |row| row.latency_p99_ms),
+    judged("latency p99.9, ms", |row| row.latency_p999_ms),
+    judged("service time p99, ms", |row| row.service_p99_ms),
+    measure("errors", Conclusion::Counts, |row| Some(row.errors as f64)),
+    measure("max/mean", Conclusion::Shares, |row| row.max_over_mean),
+];
+
+/// The check that takes this conclusion from one of both.
+fn void<'a>(first: &'a Run, second: &'a Run, conclusion: Conclusion) -> Option<&'a Mark> {
+    first.manifest.why_void(conclusion).or(second.manifest.why_void(conclusion))
+}
+
+/// What a ratio of latencies says.
+fn verdict(one: &Row, two: &Row, ratio: f64) -> &'static str {
+    let share = |row: &Row| {
+        let unsent = row.unsent.unwrap_or(0);
+        (row.errors + unsent) as f64 / (row.requests + unsent).max(1) as f64
+    };
+    match ratio {
+        _ if (share(one) - share(two)).abs() > FAILURES_LIMIT => "cannot tell: they failed other requests",
+        ratio if ratio > BEYOND => "beyond 2 times: slower",
+        ratio if ratio < 1.0 / BEYOND => "beyond 2 times: faster",
+        _ => "cannot tell",
+    }
+}
 
 fn summaries(run: &Run) -> Vec<Row> {
     rows(run).into_iter().filter(|row| row.kind == Kind::Summary).collect()
@@ -74,8 +130,9 @@ fn summaries(run: &Run) -> Vec<Row> {
 
 fn comparable(first: &Run, second: &Run) -> Result<(), DiffError> {
     for (which, run) in [("first", first), ("second", second)] {
-        let invalid = run.manifest.marks.iter().find(|mark| mark.severity == crate::model::Severity::Invalid);
-        if let Some(mark) = invalid {
+        let void = OF_CONCLUSION.iter().map(|(_, conclusion)| run.manifest.why_void(*conclusion));
+        // nothing of it would be in the table
+        if let Some([mark, ..]) = void.collect::<Option<Vec<&Mark>>>().as_deref() {
             return Err(DiffError::Invalid { which, reason: mark.reason.clone() });
         }
     }
@@ -92,7 +149,34 @@ pub fn same_setting(first: &Run, second: &Run) -> Result<(), DiffError> {
     same("the host", machine(&one.host), machine(&two.host))?;
     same("the commit of loadgen", one.loadgen.commit.clone(), two.loadgen.commit.clone())?;
     same("the scenario", one.scenario.to_string(), two.scenario.to_string())?;
-    same("the load", words::load_in_short(&one.load), words::load_in_short(&two.load))?;
+    same("the load", load(&one.load), load(&two.load))?;
     same("the backends", one.backends.description.clone(), two.backends.description.clone())?;
-    same("the keys", one.backends.keys.clone(), two.backends.keys.clone())
+    same("the keys", one.backends.keys.clone(), two.backends.keys.clone())?;
+    one.arms
+        .iter()
+        .try_for_each(|arm| two.arms.iter().filter(|it| it.label == arm.label).try_for_each(|it| same_arm(arm, it)))
+}
+
+/// An arm is a strategy with its options and what its requests cost. Its library and lb may be of other versions: whether those are slower
+/// is what two runs are compared for.
+fn same_arm(one: &Arm, two: &Arm) -> Result<(), DiffError> {
+    let same = |what, is_same: bool, first: String, second: String| match is_same {
+        true => Ok(()),
+        false => Err(DiffError::ArmDiffers { arm: one.label.clone(), what, first, second }),
+    };
+    same("the strategy", one.strategy == two.strategy, one.strategy.clone(), two.strategy.clone())?;
+    let [first, second] = [one, two].map(|arm| arm.cost_factor.to_string());
+    same("cost_factor", one.cost_factor == two.cost_factor, first, second)?;
+    same("the options", one.options == two.options, one.options.to_string(), two.options.to_string())
+}
+
+/// With what the words of a report leave out.
+fn load(load: &Load) -> String {
+    let words = words::load_in_short(load);
+    match load {
+        Load::Closed { .. } => words,
+        Load::Open { arrivals, outstanding_max, .. } => {
+            format!("{words}, {arrivals:?} arrivals, at most {outstanding_max} outstanding").to_lowercase()
+        }
+    }
 }

@@ -10,6 +10,7 @@ use loadgen::model::{Folder, Run, Scenario};
 use loadgen::report::{diff, rows, text, to_csv};
 use serde_json::Value;
 
+use crate::digests::make_older;
 use crate::synthetic::{a1, a3, b};
 
 pub(crate) fn stored(run: &Run) -> (tempfile::TempDir, Folder) {
@@ -26,8 +27,8 @@ fn commands(good: &Path, bad: &Path) -> Vec<Command> {
         command.args(words).args(paths);
         command
     };
-    let mut against = command(&["check", "--threshold", "errors<1%", "--baseline"], &[bad, good]);
-    against.env_remove("RUST_BACKTRACE");
+    let mut against = command(&["check", "--threshold", "errors<1%"], &[good]);
+    against.arg("--baseline").arg(bad);
     vec![
         command(&["check", "--threshold", "errors<1%"], &[bad]),
         command(&["report"], &[bad]),
@@ -43,6 +44,14 @@ fn truncate(path: &Path) {
     fs::write(path, &bytes[..bytes.len() / 2]).expect("written");
 }
 
+/// Another number where there was one, and nothing else.
+fn change_a_number(path: &Path) {
+    let text = fs::read_to_string(path).expect("text");
+    let at = text.rfind(|char: char| ('1'..='8').contains(&char)).expect("a number");
+    let next = char::from(text.as_bytes()[at] + 1);
+    fs::write(path, format!("{}{next}{}", &text[..at], &text[at + 1..])).expect("written");
+}
+
 fn replace_by_itself(path: &Path) {
     match path.is_dir() {
         true => fs::remove_dir_all(path).expect("removed"),
@@ -56,7 +65,7 @@ fn every_command_says_what_is_wrong_with_a_folder_in_one_line() {
     let (_place, good) = stored(&a1());
     let hdr = "hdr/1-assignment_ring-n3.hdr";
     type Damage = fn(&Folder);
-    let cases: [(&str, Damage); 14] = [
+    let cases: [(&str, Damage); 22] = [
         ("run.json is not what loadgen writes", |folder| truncate(&folder.file("run.json"))),
         ("run.json is not what loadgen writes", |folder| fs::write(folder.file("run.json"), "").expect("written")),
         ("run.json is not what loadgen writes", |folder| fs::write(folder.file("run.json"), [0xff]).expect("written")),
@@ -79,6 +88,24 @@ fn every_command_says_what_is_wrong_with_a_folder_in_one_line() {
             fs::remove_file(folder.file("hdr/1-assignment_ring-n3.hdr")).expect("removed")
         }),
         ("n3.hdr: line", |folder| truncate(&folder.file("hdr/1-assignment_ring-n3.hdr"))),
+        ("n3.hdr: it is empty, and must hold the histograms of assignment_ring, N = 3", |folder| {
+            fs::write(folder.file("hdr/1-assignment_ring-n3.hdr"), "").expect("written");
+        }),
+        ("results.json is not what loadgen writes: it is empty", |folder| {
+            fs::write(folder.file("results.json"), "").expect("written");
+        }),
+        ("run.json was changed after loadgen stored it", |folder| change_a_number(&folder.file("run.json"))),
+        ("results.json was changed after loadgen stored it", |folder| change_a_number(&folder.file("results.json"))),
+        ("series.json was changed after loadgen stored it", |folder| change_a_number(&folder.file("series.json"))),
+        ("n3.hdr was changed after loadgen stored it", |folder| {
+            let path = folder.file("hdr/1-assignment_ring-n3.hdr");
+            let text = fs::read_to_string(&path).expect("text");
+            fs::write(path, text.replacen("\nTag=latency-1,0.4", "\nTag=latency-1,0.5", 1)).expect("written");
+        }),
+        ("SHA256SUMS is damaged: it is not there", |folder| {
+            fs::remove_file(folder.file("SHA256SUMS")).expect("removed");
+        }),
+        ("SHA256SUMS is not what loadgen writes", |folder| truncate(&folder.file("SHA256SUMS"))),
     ];
     assert!(good.file(hdr).exists());
     for (wanted, damage) in cases {
@@ -150,6 +177,7 @@ fn no_value_of_a_file_makes_a_panic() {
     let mut reports = 0;
     for run in [a1(), a3(), b()] {
         let (_place, folder) = stored(&run);
+        make_older(&folder);
         for file in ["run.json", "results.json", "series.json"] {
             let bytes = fs::read(folder.file(file)).expect("a file");
             let whole: Value = serde_json::from_slice(&bytes).expect("JSON");
@@ -179,13 +207,14 @@ fn no_value_of_a_file_makes_a_panic() {
             fs::write(folder.file(file), &bytes).expect("put back");
         }
     }
-    assert!(reports > 60, "most of it is readable: {reports}");
+    assert!(reports > 40, "much of it is readable: {reports}");
 }
 
 /// plan.json of a run is read by `replay`: what it cannot mean is said, before anything is started.
 #[test]
 fn a_stored_plan_that_cannot_be_carried_out_is_one_line() {
     let (_place, folder) = stored(&a3());
+    make_older(&folder);
     let whole: Value = serde_json::from_str(&Plan::of(Scenario::A3).expect("built in").to_json()).expect("JSON");
     let cases = [
         ("/arms", Value::Array(Vec::new()), "arms: there is none"),

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use loadgen::model::{Folder, FolderError, SCHEMA, write_atomically};
+use loadgen::model::{Conclusion, Folder, FolderError, Latencies, Mark, Run, SCHEMA, write_atomically};
 use loadgen::report::{DiffError, Kind, diff, from_csv, rows, to_csv};
 
 use crate::synthetic::{a1, b, invalid, reports};
@@ -136,6 +136,60 @@ fn two_runs_of_the_same_kind_are_held_against_each_other() {
 }
 
 #[test]
+fn of_two_runs_only_what_is_beyond_two_times_has_a_verdict() {
+    let first = b();
+    let verdicts = |second: &Run| {
+        let text = diff(&first, second).expect("comparable");
+        assert!(text.contains("Cannot tell: one run each does not show how much runs differ"), "{text}");
+        let of = |measure: &str| {
+            let line = text.lines().find(|line| line.contains("least_connections") && line.contains(measure));
+            let line = line.unwrap_or_else(|| panic!("{measure}: {text}")).trim_end().to_owned();
+            let verdict = [
+                "cannot tell: they failed other requests",
+                "cannot tell",
+                "beyond 2 times: slower",
+                "beyond 2 times: faster",
+            ];
+            verdict.into_iter().find(|verdict| line.ends_with(verdict)).unwrap_or("")
+        };
+        ["latency p50", "latency p90", "latency p99,", "errors"].map(of)
+    };
+    let scaled = |factor: u64, divisor: u64| {
+        let mut second = first.clone();
+        for latencies in second.latencies.values_mut() {
+            let mut slower = Latencies::new();
+            for step in latencies.latency.iter_recorded() {
+                let ns = step.value_iterated_to() * factor / divisor;
+                (0..step.count_at_value()).for_each(|_| slower.record(ns, ns));
+            }
+            *latencies = slower;
+        }
+        second
+    };
+    assert_eq!(verdicts(&scaled(19, 10)), ["cannot tell", "cannot tell", "cannot tell", ""]);
+    assert_eq!(
+        verdicts(&scaled(21, 10)),
+        ["beyond 2 times: slower", "beyond 2 times: slower", "beyond 2 times: slower", ""]
+    );
+    assert_eq!(
+        verdicts(&scaled(1, 3)),
+        ["beyond 2 times: faster", "beyond 2 times: faster", "beyond 2 times: faster", ""]
+    );
+    let mut failing = scaled(1, 3);
+    failing.results.cells.iter_mut().for_each(|cell| cell.errors = 100);
+    assert_eq!(verdicts(&failing)[0], "cannot tell: they failed other requests");
+}
+
+#[test]
+fn a_number_that_one_of_two_runs_does_not_support_is_left_out() {
+    let (first, mut second) = (b(), b());
+    second.manifest.marks[0] = Mark::invalid("generator", "it was late by 4 ms", &[Conclusion::Latency]);
+    let text = diff(&first, &second).expect("counts are comparable");
+    assert!(!text.contains("latency p50") && text.contains("max/mean"), "{text}");
+    assert!(text.contains("Left out: latencies, because it was late by 4 ms (generator)."), "{text}");
+}
+
+#[test]
 fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
     let first = b();
     let differs = |change: &dyn Fn(&mut loadgen::model::Manifest)| {
@@ -152,6 +206,24 @@ fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
     assert_eq!(differs(&|it| it.backends.description = "another".into()), "the backends");
     assert_eq!(differs(&|it| it.load = a1().manifest.load), "the load");
     assert_eq!(differs(&|it| it.scenario = loadgen::model::Scenario::A4), "the scenario");
+    let arm = |change: &dyn Fn(&mut loadgen::model::Arm)| {
+        let mut second = first.clone();
+        change(&mut second.manifest.arms[1]);
+        diff(&first, &second).map_err(|error| error.to_string())
+    };
+    let changed = arm(&|arm| arm.cost_factor = 1.5).expect_err("another cost");
+    assert!(changed.contains("cost_factor of the arm \"least_connections\" changed: 1 in the first, 1.5"), "{changed}");
+    let changed = arm(&|arm| arm.options = serde_json::json!({ "weight": 2 })).expect_err("other options");
+    assert!(changed.contains("the options of the arm \"least_connections\" changed: {} in the first"), "{changed}");
+    assert!(arm(&|arm| arm.strategy = "p2c".into()).is_err());
+    // another version of the same is what runs are compared for
+    assert!(arm(&|arm| arm.strategy_sha256 = "0".repeat(64)).is_ok());
+    let outstanding = differs(&|it| {
+        if let loadgen::model::Load::Open { outstanding_max, .. } = &mut it.load {
+            *outstanding_max = 7;
+        }
+    });
+    assert_eq!(outstanding, "the load");
     let error = diff(&first, &invalid()).expect_err("an invalid run").to_string();
     assert!(error.starts_with("the second run is invalid: p99 of the send lag"), "{error}");
     let mut renamed = first.clone();
@@ -163,7 +235,9 @@ fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
 
 #[test]
 fn a_baseline_that_nothing_can_be_held_against_is_refused() {
-    let (_place, run) = crate::damaged::stored(&b());
+    let mut later = b();
+    later.manifest.started = "2026-11-23T15:04:05Z".into();
+    let (_place, run) = crate::damaged::stored(&later);
     let against = |change: &dyn Fn(&mut loadgen::model::Manifest)| {
         let mut baseline = b();
         change(&mut baseline.manifest);
@@ -178,12 +252,12 @@ fn a_baseline_that_nothing_can_be_held_against_is_refused() {
         (output.status.code(), String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned())
     };
     let (code, said) = against(&|_| {});
-    assert!(code == Some(0) && said.starts_with("kept"), "{said}");
+    assert!(code == Some(3) && said.starts_with("?") && said.contains("cannot tell"), "{said}");
     let invalid_mark = invalid().manifest.marks[0].clone();
     type Change<'a> = &'a dyn Fn(&mut loadgen::model::Manifest);
     let cases: [(i32, &str, Change<'_>); 4] = [
-        (1, "the baseline must not be believed (", &|it| it.marks.push(invalid_mark.clone())),
-        (1, "the baseline is partial: it was stopped", &|it| {
+        (1, " must not be believed (", &|it| it.marks.push(invalid_mark.clone())),
+        (1, " is partial: it was stopped", &|it| {
             it.completeness = loadgen::model::Completeness::Partial { reason: "it was stopped".into() };
         }),
         (2, "the host differs", &|it| it.host.cpu = "another".into()),

@@ -3,7 +3,9 @@
 //! The reports stay in `target/tmp/reports/`, for people to look at.
 
 mod brief;
+mod check;
 mod damaged;
+mod digests;
 mod folder;
 mod page;
 mod pictures;

@@ -1,0 +1,62 @@
+//! `SHA256SUMS`: the digests of all files of a run that are read back, in the form of `sha256sum`; so `sha256sum -c SHA256SUMS` in the
+//! folder says the same as loadgen.
+//!
+//! Invariant: what is read and listed is as it was written, or refused. Runs of older versions have no such file, and their `run.json`
+//! does not promise one ([`KEY`]).
+
+use std::collections::BTreeMap;
+
+use sha2::{Digest, Sha256};
+
+/// In a run's folder.
+pub(super) const SUMS_FILE: &str = "SHA256SUMS";
+/// In `run.json`: the name of the file with the digests.
+pub(super) const KEY: &str = "digests";
+
+/// Digest by name of the file.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Sums(BTreeMap<String, String>);
+
+pub(super) fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+// === impl Sums ===
+
+impl Sums {
+    pub(super) fn add(&mut self, name: &str, bytes: &[u8]) {
+        self.0.insert(name.to_owned(), sha256(bytes));
+    }
+
+    pub(super) fn to_text(&self) -> String {
+        self.0.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect()
+    }
+
+    /// What [`Self::to_text`] wrote, and nothing else.
+    pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
+        let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
+        let entry = |(number, line): (usize, &str)| {
+            let (digest, name) =
+                line.split_once("  ").ok_or_else(|| format!("line {} is not DIGEST  NAME", number + 1))?;
+            Ok((name.to_owned(), digest.to_owned()))
+        };
+        let sums = Self(text.lines().enumerate().map(entry).collect::<Result<_, String>>()?);
+        if sums.to_text() == text && sums.0.contains_key("run.json") {
+            return Ok(sums);
+        }
+        Err("it is not the list that loadgen wrote".to_owned())
+    }
+
+    pub(super) fn has(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// Whether this digest of a file is the one of when the run was stored.
+    pub(super) fn check(&self, name: &str, digest: &str) -> Result<(), String> {
+        match self.0.get(name) {
+            Some(listed) if listed == digest => Ok(()),
+            Some(_) => Err(format!("its SHA-256 is not the one in {SUMS_FILE}")),
+            None => Err(format!("it is not listed in {SUMS_FILE}")),
+        }
+    }
+}
