@@ -10,6 +10,7 @@
 
 mod again;
 mod balance;
+mod batches;
 mod compare;
 mod disruption;
 mod drift;
@@ -24,6 +25,7 @@ mod stop;
 
 pub use again::agree;
 pub use balance::{chi_square_p, coefficient_of_variation, jain, max_over_mean, per_capacity};
+pub use batches::{Batch, Bounds, Intervals, NoInterval, intervals};
 pub use compare::{ArmBlocks, Measure, Settings, compare};
 pub use disruption::disruption;
 pub use drift::{LIMIT as DRIFT_LIMIT, drift, is_invalid};
@@ -31,11 +33,17 @@ pub use expectation::{Law, UnknownLaw};
 pub use failures::{LIMIT as FAILURES_LIMIT, judge_failures};
 pub use interval::{Interval, Sample, typical};
 pub use order::Orders;
-pub use percentile::{TooFewSamples, percentile, ribbon};
+pub use percentile::{RIBBON_BEYOND, RIBBON_BLOCKS, TooFewSamples, percentile, ribbon};
 pub use recovery::{Calm, Recovery, recovery};
 pub use stop::{Looks, Stop, StopRule, blocks_needed, fewest_blocks, half_widths, precision, widest};
 
 #[cfg(test)]
 mod acceptance;
+#[cfg(test)]
+mod acceptance_queues;
+#[cfg(test)]
+mod acceptance_ribbons;
+#[cfg(test)]
+mod queue;
 #[cfg(test)]
 mod synthetic;

@@ -91,7 +91,7 @@ pub(super) fn run(
         record.drop_blocks_after(completed);
     }
     if completed > 0 && plan.arms.len() > 1 {
-        let comparison = judge::comparison(record, &plan.arms, blocks, completed, stopped, seeds.bootstrap);
+        let comparison = judge::comparison(record, &plan.arms, blocks, completed, stopped);
         if let Some(drift) = comparison.drift.as_ref().filter(|drift| is_invalid(drift)) {
             let reason = format!(
                 "{} of {} changed by {:+.0} % from the first block to the last: something else was going on",

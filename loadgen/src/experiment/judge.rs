@@ -66,7 +66,6 @@ pub(super) fn comparison(
     plan: &BlockPlan,
     blocks: u32,
     stopped: String,
-    seed: u64,
 ) -> Comparison {
     let baseline = &arms[0].label;
     let mut ratios: Vec<Ratio> = Vec::new();
@@ -83,7 +82,7 @@ pub(super) fn comparison(
         let of_arm = record.latencies.iter().filter(|(key, _)| key.arm == arm.label && key.block <= blocks);
         of_arm.map(|(_, latencies)| &latencies.latency).collect::<Vec<_>>()
     };
-    let ribbons = arms.iter().filter_map(|arm| ribbon(&arm.label, &histograms(arm), &QUANTILES, plan.confidence, seed));
+    let ribbons = arms.iter().filter_map(|arm| ribbon(&arm.label, &histograms(arm), &QUANTILES, plan.confidence));
     Comparison {
         baseline: baseline.clone(),
         primary: plan.primary.clone(),
@@ -138,7 +137,7 @@ mod tests {
 
     fn of(record: &Record, labels: &[&str], blocks: u32) -> Comparison {
         let plan = plan(labels);
-        comparison(record, &plan.arms, &plan.blocks.expect("blocks"), blocks, "it was enough".into(), 1)
+        comparison(record, &plan.arms, &plan.blocks.expect("blocks"), blocks, "it was enough".into())
     }
 
     #[test]

@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use hdrhistogram::{Counter, Histogram};
 use serde::{Deserialize, Serialize};
 
+use super::batches::Batches;
+
 /// Times in nanoseconds, to three digits.
 pub type Latencies = Histogram<u64>;
 /// Times in nanoseconds, to two digits: for what is drawn, not concluded from. Takes 16 KiB at most.
@@ -17,6 +19,8 @@ pub struct Outcome {
     pub warm_up: Option<Segment>,
     /// At least one; one more for each [`super::Cut`].
     pub segments: Vec<Segment>,
+    /// The good answers of the last segment by stretches of time.
+    pub batches: Batches,
     /// One per 100 ms, from the start of the run (warm-up included), without gaps, by the times at which requests were due.
     pub windows: Vec<Window>,
     /// The names that `Window::backends` counts, in its order.
