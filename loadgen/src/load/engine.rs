@@ -160,8 +160,18 @@ fn outcome(handle: &Handle, finished: Vec<Finished>) -> Outcome {
     let warm_up = (!handle.plan.warm_up.is_zero()).then(|| segments.remove(0));
     let batches = batches.unwrap_or_else(|| Batches::new(0));
     let wall_s = wall_ns as f64 / 1e9;
-    let mut outcome =
-        Outcome { warm_up, segments, batches, windows, backends, cpu_s, wall_s, aborted, doubts: Vec::new(), first_errors };
+    let mut outcome = Outcome {
+        warm_up,
+        segments,
+        batches,
+        windows,
+        backends,
+        cpu_s,
+        wall_s,
+        aborted,
+        doubts: Vec::new(),
+        first_errors,
+    };
     outcome.doubts = doubts(&outcome.total(), &outcome.cpu_s, sending_s, handle.plan.arrivals.is_closed());
     outcome
 }

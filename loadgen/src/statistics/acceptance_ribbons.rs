@@ -48,7 +48,7 @@ fn ribbons_cover(servers: usize, load: f64, seed: u64) {
     }
     for (covered, blocks) in covered.into_iter().zip([8, 12, 24]) {
         for (covered, quantile) in covered.into_iter().zip(QUANTILES) {
-            let beyond = (blocks * REQUESTS) as f64 * quantile.min(1.0 - quantile);
+            let beyond = ((blocks * REQUESTS) as f64 * quantile.min(1.0 - quantile)).round();
             let share = 100.0 * covered as f64 / EXPERIMENTS as f64;
             let row = format!("M/M/{servers}, load {load}, {blocks} blocks, p{}", quantile * 100.0);
             if beyond < RIBBON_BEYOND as f64 {

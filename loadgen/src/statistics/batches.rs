@@ -59,7 +59,9 @@ pub enum NoInterval {
     /// `alike`: so many neighbours count as one independent time.
     #[error("it takes about {needed} good answers{}", alike_in_words(*alike))]
     TooFew { needed: u64, alike: f64 },
-    #[error("the slowest answers come in few groups: they count as {groups:.0} independent ones, and an interval takes {GROUPS:.0}")]
+    #[error(
+        "the slowest answers come in few groups: they count as {groups:.0} independent ones, and an interval takes {GROUPS:.0}"
+    )]
     Clustered { groups: f64 },
     #[error("a single answer makes up {:.0} % of the spread", share * 100.0)]
     Outlier { share: f64 },
@@ -170,9 +172,10 @@ impl Residuals {
             // The part of the step's times that lies below the quantile.
             let part = ((quantile * n as f64 - below as f64) / inside.max(1) as f64).clamp(0.0, 1.0);
             let share = (below as f64 + part * inside as f64) / n as f64;
-            let of_batch = counts.iter().zip(batches).map(|(of, batch)| {
-                share * batch.times.len() as f64 - of[at].0 as f64 - part * of[at].1 as f64
-            });
+            let of_batch = counts
+                .iter()
+                .zip(batches)
+                .map(|(of, batch)| share * batch.times.len() as f64 - of[at].0 as f64 - part * of[at].1 as f64);
             Self {
                 of_batch: of_batch.collect(),
                 independent: n as f64 * quantile * (1.0 - quantile),

@@ -8,7 +8,8 @@
 //! With several arms, one of them differs by chance sooner. Holm's procedure (1979) keeps the chance of any false better or worse at
 //! 1 − confidence: of m arms the one with the smallest p is held to (1 − confidence)/m, the next to (1 − confidence)/(m − 1), until one
 //! does not pass; that one and the rest stay at the level reached. Every arm's interval has the level that it was held to, so p, interval
-//! and verdict never contradict each other. Measures are not corrected for each other: one is primary, and chosen beforehand.
+//! and verdict never contradict each other. What this holds to is the chance of any false better or worse in the family. The intervals
+//! are not simultaneous: each by itself holds its true ratio with at least the confidence, all of them at once with less. Measures are not corrected for each other: one is primary, and chosen beforehand.
 
 use super::interval::{Interval, Sample};
 use crate::model::{Ratio, Verdict};
@@ -38,7 +39,7 @@ pub struct ArmBlocks<'a> {
 pub struct Settings {
     /// Half-width of the zone in which a difference does not matter, relative.
     pub equivalence: f64,
-    /// That no arm is called better or worse that is as the baseline; and of each interval, at least.
+    /// That no arm is called better or worse that is as the baseline; and of each interval by itself, at least.
     pub confidence: f64,
 }
 

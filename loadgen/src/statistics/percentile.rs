@@ -50,7 +50,8 @@ pub fn ribbon(arm: &str, blocks: &[&Histogram<u64>], quantiles: &[f64], confiden
     }
     let all = pooled(blocks);
     let (samples, blocks_n) = (all.len() as f64, blocks.len() as f64);
-    let has_interval = |quantile: f64| samples * quantile.min(1.0 - quantile) >= RIBBON_BEYOND as f64;
+    // Rounded, because 1 − 0.9 is not 0.1 in binary.
+    let has_interval = |quantile: f64| (samples * quantile.min(1.0 - quantile)).round() >= RIBBON_BEYOND as f64;
     let quantiles: Vec<f64> = quantiles.iter().copied().filter(|&quantile| has_interval(quantile)).collect();
     let values: Vec<u64> = quantiles.iter().map(|&quantile| all.value_at_quantile(quantile)).collect();
     let below: Vec<Vec<u64>> = blocks.iter().map(|block| counts_up_to(block, &values)).collect();

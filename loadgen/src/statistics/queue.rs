@@ -69,14 +69,15 @@ impl Queue {
         queue
     }
 
-    /// The next request.
+    /// The next request. The first comes at once: it sees the queue as it begins.
     pub(super) fn next(&mut self, random: &mut Rng) -> Visit {
+        let least = self.least();
+        *least += exponential(random);
+        let visit = Visit { takes: *least, at: self.now };
         let gap = exponential(random) / (self.load * self.work.len() as f64);
         self.now += gap;
         self.work.iter_mut().for_each(|work| *work = (*work - gap).max(0.0));
-        let least = self.least();
-        *least += exponential(random);
-        Visit { takes: *least, at: self.now }
+        visit
     }
 
     fn least(&mut self) -> &mut f64 {
