@@ -9,7 +9,8 @@
 //! 1 − confidence: of m arms the one with the smallest p is held to (1 − confidence)/m, the next to (1 − confidence)/(m − 1), until one
 //! does not pass; that one and the rest stay at the level reached. Every arm's interval has the level that it was held to, so p, interval
 //! and verdict never contradict each other. What this holds to is the chance of any false better or worse in the family. The intervals
-//! are not simultaneous: each by itself holds its true ratio with at least the confidence, all of them at once with less. Measures are not corrected for each other: one is primary, and chosen beforehand.
+//! are not simultaneous: each by itself holds its true ratio with at least the confidence, all of them at once with less. Measures are not corrected
+//! for each other: one is primary, and chosen beforehand.
 
 use super::interval::{Interval, Sample};
 use crate::model::{Ratio, Verdict};

@@ -144,7 +144,7 @@ mod tests {
     #[test]
     fn a_ribbon_is_students_interval_of_the_blocks_shares() {
         let block = |number: usize| {
-            let below = if number % 2 == 0 { 600 } else { 400 };
+            let below = if number.is_multiple_of(2) { 600 } else { 400 };
             let mut histogram = Histogram::<u64>::new(3).unwrap();
             (1..=below).for_each(|value| histogram.record(value).unwrap());
             (1..=1000 - below).for_each(|value| histogram.record(1_000 + value).unwrap());
