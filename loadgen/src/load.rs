@@ -34,6 +34,7 @@
 
 mod alarm;
 mod arrivals;
+mod batches;
 mod calibrate;
 mod clock;
 mod collector;
@@ -59,6 +60,7 @@ mod worker;
 use std::time::Duration;
 
 pub use arrivals::{Arrivals, Schedule};
+pub use batches::{Batches, Stretch, Times};
 pub use calibrate::{Calibration, CalibrationError, Goal, Search, Step, Verdict, calibrate};
 pub use collector::{Live, Snapshot};
 pub use cost::{BadCost, COST_HEADER, Cost};

@@ -12,6 +12,7 @@
 
 mod again;
 mod balance;
+mod batches;
 mod between_runs;
 mod compare;
 mod disruption;
@@ -29,6 +30,7 @@ mod two_samples;
 
 pub use again::agree;
 pub use balance::{chi_square_p, coefficient_of_variation, jain, max_over_mean, per_capacity};
+pub use batches::{Batch, Bounds, Intervals, NoInterval, intervals};
 pub use between_runs::{BEYOND, SharesOfRuns, TimesOfRuns};
 pub use compare::{ArmBlocks, Measure, Question, Settings, compare, compare_family, describe};
 pub use disruption::disruption;
@@ -38,12 +40,18 @@ pub use expectation::{Law, UnknownLaw};
 pub use failures::{LIMIT as FAILURES_LIMIT, judge_failures};
 pub use interval::{Interval, Sample, typical};
 pub use order::Orders;
-pub use percentile::{TooFewSamples, percentile, ribbon};
+pub use percentile::{RIBBON_BEYOND, RIBBON_BLOCKS, TooFewSamples, percentile, ribbon};
 pub use recovery::{Calm, Recovery, recovery};
 pub use stop::{Looks, Stop, StopRule, Width, fewest_blocks, half_widths, precision};
 pub use two_samples::same_shares_p;
 
 #[cfg(test)]
 mod acceptance;
+#[cfg(test)]
+mod acceptance_queues;
+#[cfg(test)]
+mod acceptance_ribbons;
+#[cfg(test)]
+mod queue;
 #[cfg(test)]
 mod synthetic;

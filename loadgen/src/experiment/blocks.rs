@@ -98,7 +98,7 @@ pub(super) fn run(
     if completed > 0 && plan.arms.len() > 1 {
         let dropped = course.lateness.dropped(completed);
         let measured = Measured { record, arms: &plan.arms, plan: blocks, blocks: completed, dropped: &dropped };
-        let comparison = measured.comparison(stopped, seeds.bootstrap);
+        let comparison = measured.comparison(stopped);
         if let Some(drift) = comparison.drift.as_ref().filter(|drift| is_invalid(drift)) {
             let reason = format!(
                 "{} of {} changed by {:+.0} % from the first block to the last: something else was going on",

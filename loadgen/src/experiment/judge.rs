@@ -92,7 +92,7 @@ fn failures(record: &Record, arm: &str, blocks: u32) -> Failures {
 
 impl<'a> Measured<'a> {
     /// The comparison of all arms with the first.
-    pub(super) fn comparison(&self, stopped: String, seed: u64) -> Comparison {
+    pub(super) fn comparison(&self, stopped: String) -> Comparison {
         let Self { record, arms, plan, blocks, .. } = *self;
         let family = family(plan);
         let judged: Vec<Numbers<'_>> = family.iter().map(|measure| self.of_all(measure)).collect();
@@ -107,7 +107,7 @@ impl<'a> Measured<'a> {
         let mut failures: Vec<Failures> = arms.iter().map(|arm| failures(record, &arm.label, blocks)).collect();
         judge_failures(&mut failures, &mut ratios);
         let ribbons =
-            arms.iter().filter_map(|arm| ribbon(&arm.label, &self.histograms(arm), &QUANTILES, plan.confidence, seed));
+            arms.iter().filter_map(|arm| ribbon(&arm.label, &self.histograms(arm), &QUANTILES, plan.confidence));
         Comparison {
             baseline: arms[0].label.clone(),
             primary: plan.primary.clone(),
@@ -216,7 +216,7 @@ mod tests {
     fn without(record: &Record, labels: &[&str], blocks: u32, dropped: &[DroppedBlock]) -> Comparison {
         let Plan { arms, blocks: plan, .. } = plan(labels);
         let plan = plan.expect("blocks");
-        Measured { record, arms: &arms, plan: &plan, blocks, dropped }.comparison("it was enough".into(), 1)
+        Measured { record, arms: &arms, plan: &plan, blocks, dropped }.comparison("it was enough".into())
     }
 
     #[test]

@@ -10,8 +10,6 @@ pub(super) struct Seeds {
     pub(super) requests: u64,
     /// The order of arms in blocks.
     pub(super) order: u64,
-    /// The bootstrap of ribbons.
-    pub(super) bootstrap: u64,
 }
 
 // === impl Seeds ===
@@ -22,7 +20,7 @@ impl Seeds {
         let run = run.unwrap_or_else(|| u64::from(fastrand::u32(..)));
         let mut random = fastrand::Rng::with_seed(run);
         let mut draw = || u64::from(random.u32(..));
-        Self { run, requests: draw(), order: draw(), bootstrap: draw() }
+        Self { run, requests: draw(), order: draw() }
     }
 
     /// The requests of a block: all its arms face the same.
@@ -31,8 +29,8 @@ impl Seeds {
     }
 
     pub(super) fn by_name(&self) -> BTreeMap<String, u64> {
-        let Self { run, requests, order, bootstrap } = *self;
-        let named = [("run", run), ("requests", requests), ("order", order), ("bootstrap", bootstrap)];
+        let Self { run, requests, order } = *self;
+        let named = [("run", run), ("requests", requests), ("order", order)];
         named.into_iter().map(|(name, seed)| (name.to_owned(), seed)).collect()
     }
 }

@@ -11,6 +11,7 @@ use rustix::event::{EventfdFlags, eventfd};
 use thiserror::Error;
 
 use super::arrivals::Arrivals;
+use super::batches::Batches;
 use super::clock::Clock;
 use super::collector::{Collector, Snapshot};
 use super::orders::Orders;
@@ -140,6 +141,7 @@ fn outcome(handle: &Handle, finished: Vec<Finished>) -> Outcome {
     let cpu_s: Vec<f64> = finished.iter().map(|one| one.cpu_s).collect();
     let aborted = finished.iter().any(|one| one.aborted);
     let mut segments: Vec<Segment> = Vec::new();
+    let mut batches: Option<Batches> = None;
     let mut first_errors = BTreeMap::new();
     for one in finished {
         for (number, segment) in one.recorded.segments.into_iter().enumerate() {
@@ -148,16 +150,22 @@ fn outcome(handle: &Handle, finished: Vec<Finished>) -> Outcome {
                 None => segments.push(segment),
             }
         }
+        match &mut batches {
+            Some(known) => known.add(one.recorded.batches),
+            None => batches = Some(one.recorded.batches),
+        }
         for (kind, message) in one.recorded.first_errors {
             first_errors.entry(kind).or_insert(message);
         }
     }
     let begun = segments.iter().map(|segment| segment.due).sum();
     let warm_up = (!handle.plan.warm_up.is_zero()).then(|| segments.remove(0));
+    let batches = batches.unwrap_or_else(|| Batches::new(0));
     let wall_s = wall_ns as f64 / 1e9;
     let mut outcome = Outcome {
         warm_up,
         segments,
+        batches,
         windows,
         backends,
         cpu_s,

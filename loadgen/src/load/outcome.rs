@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use hdrhistogram::{Counter, Histogram};
 use serde::{Deserialize, Serialize};
 
+use super::batches::Batches;
 use super::timeouts::Timeouts;
 use super::validity::{Doubt, Punctuality};
 
@@ -20,6 +21,8 @@ pub struct Outcome {
     pub warm_up: Option<Segment>,
     /// At least one; one more for each [`super::Cut`].
     pub segments: Vec<Segment>,
+    /// The good answers of the last segment by stretches of time.
+    pub batches: Batches,
     /// One per 100 ms, from the start of the run (warm-up included), without gaps, by the times at which requests were due.
     pub windows: Vec<Window>,
     /// The names that `Window::backends` counts, in its order.

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use hdrhistogram::{Counter, Histogram};
 
+use super::batches::Batches;
 use super::collector::Collector;
 use super::outcome::{BackendTally, ErrorKind, Segment};
 use super::timeouts::Phase;
@@ -16,6 +17,8 @@ use super::windows::Windows;
 pub(super) struct Recorder {
     /// By their beginning. The first is the warm-up, if there is one.
     segments: Vec<Open>,
+    /// Of the segment that began last.
+    batches: Batches,
     names: Names,
     windows: Windows,
     first_errors: BTreeMap<ErrorKind, String>,
@@ -57,6 +60,7 @@ const OTHERS: &[u8] = b"(others)";
 /// What a recorder leaves.
 pub(super) struct Recorded {
     pub(super) segments: Vec<Segment>,
+    pub(super) batches: Batches,
     pub(super) first_errors: BTreeMap<ErrorKind, String>,
 }
 
@@ -75,6 +79,7 @@ impl Recorder {
     pub(super) fn new(from_ns: u64, is_closed_loop: bool) -> Self {
         Self {
             segments: vec![Open::new(from_ns)],
+            batches: Batches::new(from_ns),
             names: Names::default(),
             windows: Windows::new(),
             first_errors: BTreeMap::new(),
@@ -85,6 +90,7 @@ impl Recorder {
     /// Requests that are due from `from_ns` on belong to a new segment.
     pub(super) fn begin_segment(&mut self, from_ns: u64) {
         self.segments.push(Open::new(from_ns));
+        self.batches.begin(from_ns);
     }
 
     pub(super) fn names(&mut self) -> &mut Names {
@@ -147,10 +153,14 @@ impl Recorder {
 
     pub(super) fn answered(&mut self, answer: &Answered) {
         let latency = answer.done_ns.saturating_sub(answer.intended_ns);
-        // A closed loop intends nothing but to send.
-        let service = if self.is_closed_loop { latency } else { answer.done_ns.saturating_sub(answer.sent_ns) };
+        // A closed loop intends nothing but to send: its service times are its latencies, which `finish` copies.
+        let service = (!self.is_closed_loop).then(|| answer.done_ns.saturating_sub(answer.sent_ns));
         let (is_failed, is_closed_loop) = (answer.status >= 400, self.is_closed_loop);
-        let segment = self.segment(answer.intended_ns);
+        let number = self.number(answer.intended_ns);
+        if !is_failed && number + 1 == self.segments.len() {
+            self.batches.note(answer.intended_ns, latency, service);
+        }
+        let segment = &mut self.segments[number];
         segment.count_status(answer.status);
         if let Some(backend) = answer.backend {
             segment.count_backend(backend, is_failed, answer.done_ns);
@@ -165,8 +175,8 @@ impl Recorder {
             note(&mut counts.failed, latency);
         } else {
             note(&mut counts.latency, latency);
-            note(&mut counts.service, service);
-            if !is_closed_loop {
+            if let Some(service) = service {
+                note(&mut counts.service, service);
                 note(&mut counts.prompt, answer.done_ns.saturating_sub(answer.begun_ns));
             }
         }
@@ -186,18 +196,23 @@ impl Recorder {
             // What was due in a segment is divided by the segment's own length, even if the last answers came behind it. Only a
             // closed loop ends with its last answer: nothing was due, each client asked when it had one.
             let end = froms.get(number + 1).copied();
-            open.finish(end.unwrap_or(ended_ns), self.is_closed_loop && end.is_none(), &names)
+            open.finish(end.unwrap_or(ended_ns), self.is_closed_loop, end.is_none(), &names)
         };
         Recorded {
             segments: self.segments.into_iter().enumerate().map(finish).collect(),
+            batches: self.batches,
             first_errors: self.first_errors,
         }
     }
 
     fn segment(&mut self, intended_ns: u64) -> &mut Open {
-        // Nearly always the last.
-        let number = self.segments.iter().rposition(|open| open.counts.from_ns <= intended_ns).unwrap_or(0);
+        let number = self.number(intended_ns);
         &mut self.segments[number]
+    }
+
+    fn number(&self, intended_ns: u64) -> usize {
+        // Nearly always the last.
+        self.segments.iter().rposition(|open| open.counts.from_ns <= intended_ns).unwrap_or(0)
     }
 }
 
@@ -229,9 +244,12 @@ impl Open {
         tally.last_ns = tally.last_ns.max(done_ns);
     }
 
-    fn finish(self, end_ns: u64, is_until_last_answer: bool, names: &Names) -> Segment {
+    fn finish(self, end_ns: u64, is_closed_loop: bool, is_last: bool, names: &Names) -> Segment {
         let Self { mut counts, statuses, backends } = self;
-        counts.to_ns = if is_until_last_answer { counts.to_ns.max(end_ns) } else { end_ns.max(counts.from_ns) };
+        if is_closed_loop {
+            counts.service = counts.latency.clone();
+        }
+        counts.to_ns = if is_closed_loop && is_last { counts.to_ns.max(end_ns) } else { end_ns.max(counts.from_ns) };
         counts.statuses = statuses.into_iter().collect();
         let answered = backends.into_iter().enumerate().filter(|(_, tally)| tally.answered > 0);
         counts.backends = answered.map(|(number, tally)| (names.text(number), tally)).collect();
@@ -329,6 +347,25 @@ mod tests {
         assert_eq!((segment.latency.len(), segment.service.len(), segment.failed.len()), (1, 1, 1));
         assert!(segment.latency.min() > 49_000_000);
         assert_eq!((segment.ok(), segment.failed_answers()), (1, 1));
+    }
+
+    #[test]
+    fn batches_hold_the_good_answers_of_the_last_segment_and_of_each_clock_what_is_its_own() {
+        for is_closed_loop in [false, true] {
+            let mut recorder = Recorder::new(0, is_closed_loop);
+            recorder.begin_segment(1_000_000);
+            for (intended, status) in [(0, 200), (1_000_000, 200), (1_500_000, 503), (2_000_000, 200)] {
+                recorder.answered(&answer(intended, intended + 700_000, status, None));
+            }
+            let recorded = recorder.finish(3_000_000);
+            let sums = recorded.batches.stretches().iter().fold((0, 0), |(latency, service), stretch| {
+                (latency + stretch.latency.sum_ns, service + stretch.service.sum_ns)
+            });
+            assert_eq!(sums, (1_400_000, if is_closed_loop { 0 } else { 1_380_000 }));
+            let segment = &recorded.segments[1];
+            assert_eq!(segment.service.len(), 2);
+            assert_eq!(segment.service == segment.latency, is_closed_loop);
+        }
     }
 
     #[test]

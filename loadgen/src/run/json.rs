@@ -10,7 +10,7 @@ use super::threshold::Verdict;
 use crate::load::{BackendTally, ErrorKind, Punctuality, Window};
 
 /// Changes when a script that reads it would have to.
-const SCHEMA: &str = "loadgen-run-1";
+const SCHEMA: &str = "loadgen-run-2";
 
 #[derive(Serialize)]
 struct Report<'a> {
@@ -47,9 +47,9 @@ struct Report<'a> {
     statuses: &'a BTreeMap<u16, u64>,
     errors: BTreeMap<&'static str, Error<'a>>,
     /// From the intended moment, good answers.
-    latency_ms: Times,
+    latency_ms: &'a Times,
     /// From the sending, good answers.
-    service_time_ms: Times,
+    service_time_ms: &'a Times,
     /// Latency of answers with a status from 400 on.
     failed_latency_ms: Times,
     /// By how much the load generator was late.
@@ -88,7 +88,7 @@ pub(super) fn print(summary: &Summary<'_>) -> io::Result<()> {
 }
 
 fn report<'a>(summary: &'a Summary<'_>) -> Report<'a> {
-    let Summary { url, plan, outcome, total, verdicts } = summary;
+    let Summary { url, plan, outcome, total, latency, service, verdicts } = summary;
     let first = |kind: ErrorKind| outcome.first_errors.get(&kind).map(String::as_str);
     let (punctuality, punctuality_reason) = match &outcome.punctuality {
         Punctuality::OnTime => ("on_time", None),
@@ -129,8 +129,8 @@ fn report<'a>(summary: &'a Summary<'_>) -> Report<'a> {
             .iter()
             .map(|(kind, count)| (kind.name(), Error { count, first: first(kind), phases: phases(kind) }))
             .collect(),
-        latency_ms: Times::of(&total.latency),
-        service_time_ms: Times::of(&total.service),
+        latency_ms: latency,
+        service_time_ms: service,
         failed_latency_ms: Times::of(&total.failed),
         send_lag_ms: Times::of(&total.lag),
         backends: &total.backends,

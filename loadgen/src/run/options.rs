@@ -99,9 +99,9 @@ pub struct Args {
     #[arg(long, value_name = "LAW", default_value = "none", help_heading = "Requests")]
     pub cost: Cost,
 
-    /// Of gaps, keys and costs: the same seed is the same sequence
-    #[arg(long, value_name = "N", default_value_t = 1, help_heading = "Requests")]
-    pub seed: u64,
+    /// Of gaps, keys and costs: the same seed is the same sequence. Without it a fresh one, which the report tells
+    #[arg(long, value_name = "N", help_heading = "Requests")]
+    pub seed: Option<u64>,
 
     /// With -q: requests under way or waiting at most; more are counted as unsent
     #[arg(long, value_name = "N", default_value_t = OUTSTANDING, help_heading = "How")]
@@ -227,7 +227,8 @@ impl Args {
             requests: self.requests(url)?,
             keys: self.keys,
             cost: self.cost,
-            seed: self.seed,
+            // below 2^32, so that one can type it
+            seed: self.seed.unwrap_or_else(|| u64::from(fastrand::u32(..))),
             timeout: self.timeout,
             resend_closed: self.resend_closed,
             backend_header: self.backend_header.clone(),
@@ -343,6 +344,13 @@ mod tests {
             args.thresholds().unwrap_or_else(|error| panic!("{line}: {error}"));
             args.prepare(&url).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
+    }
+
+    #[test]
+    fn a_seed_is_fresh_unless_it_is_typed() {
+        let seed = |line: &str| plan(line).unwrap().seed;
+        assert_eq!([seed("--seed 7 h"), seed("--seed 7 h")], [7, 7]);
+        assert_ne!(seed("h"), seed("h"));
     }
 
     #[test]

@@ -251,7 +251,7 @@ mod tests {
     use http::Method;
 
     use super::*;
-    use crate::load::{Keys, Punctuality, Request, Segment, Target};
+    use crate::load::{Batches, Keys, Punctuality, Request, Segment, Target};
 
     fn plan(change: impl FnOnce(&mut Plan)) -> Plan {
         let target = Target { addresses: vec![([127, 0, 0, 1], 1).into()], host: "here".to_owned() };
@@ -265,6 +265,7 @@ mod tests {
         let outcome = Outcome {
             warm_up: None,
             segments: vec![Segment::new(0)],
+            batches: Batches::new(0),
             windows: Vec::new(),
             backends: Vec::new(),
             cpu_s: Vec::new(),

@@ -7,8 +7,9 @@ use std::collections::BTreeMap;
 
 use super::threshold::{Threshold, Verdict};
 use super::{EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_THRESHOLD};
-use crate::load::{Latencies, Outcome, Plan, Segment};
+use crate::load::{self, Latencies, Outcome, Plan, Segment, Stretch};
 use crate::model::percentile_ns;
+use crate::statistics::{Batch, Bounds, Intervals, intervals};
 
 /// The percentiles of a report.
 pub(super) const QUANTILES: [(&str, f64); 6] =
@@ -20,6 +21,8 @@ pub(super) struct Summary<'a> {
     pub(super) plan: &'a Plan,
     pub(super) outcome: &'a Outcome,
     pub(super) total: Segment,
+    pub(super) latency: Times,
+    pub(super) service: Times,
     pub(super) verdicts: Vec<Verdict>,
 }
 
@@ -30,11 +33,23 @@ pub(super) struct Times {
     /// All of these are missing where there is no sample.
     pub(super) min: Option<f64>,
     pub(super) mean: Option<f64>,
-    pub(super) deviation: Option<f64>,
     pub(super) max: Option<f64>,
     /// By name; `None` for one with too few samples.
     pub(super) percentiles: BTreeMap<&'static str, Option<f64>>,
+    /// Missing for times of which no intervals are made.
+    #[serde(flatten)]
+    pub(super) intervals: Option<Told>,
 }
+
+/// Where the mean and the percentiles lie with [`CONFIDENCE`], in milliseconds, by name: each is in exactly one of both.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub(super) struct Told {
+    pub(super) intervals_95: BTreeMap<&'static str, [f64; 2]>,
+    /// Why there is none.
+    pub(super) without_interval: BTreeMap<&'static str, String>,
+}
+
+pub(super) const CONFIDENCE: f64 = 0.95;
 
 // === impl Summary ===
 
@@ -42,7 +57,17 @@ impl<'a> Summary<'a> {
     pub(super) fn of(outcome: &'a Outcome, plan: &'a Plan, url: &'a str, thresholds: &[Threshold]) -> Self {
         let total = outcome.total();
         let verdicts = thresholds.iter().map(|threshold| threshold.judge(&total)).collect();
-        Self { url, plan, outcome, total, verdicts }
+        let latency = Times::with_intervals(&total.latency, outcome, |stretch| &stretch.latency);
+        let is_closed = plan.arrivals.is_closed();
+        let service =
+            Times::with_intervals(
+                &total.service,
+                outcome,
+                |stretch| {
+                    if is_closed { &stretch.latency } else { &stretch.service }
+                },
+            );
+        Self { url, plan, outcome, total, latency, service, verdicts }
     }
 
     /// What must not be overlooked, for stderr.
@@ -96,10 +121,41 @@ impl Times {
             samples,
             min: some(latencies.min() as f64),
             mean: some(latencies.mean()),
-            deviation: some(latencies.stdev()),
             max: some(latencies.max() as f64),
             percentiles: QUANTILES.into_iter().map(|(name, quantile)| (name, percentile(quantile))).collect(),
+            intervals: None,
         }
+    }
+
+    /// `of`: the same times by stretches of the run.
+    fn with_intervals(latencies: &Latencies, outcome: &Outcome, of: impl Fn(&Stretch) -> &load::Times) -> Self {
+        let batch = |stretch| {
+            let times: &load::Times = of(stretch);
+            Batch { sum_ns: times.sum_ns, times: &times.counts }
+        };
+        let batches: Vec<Batch<'_>> = outcome.batches.stretches().iter().map(batch).collect();
+        let found = intervals(latencies, &batches, &QUANTILES.map(|(_, quantile)| quantile), CONFIDENCE);
+        Self { intervals: Some(Told::of(found)), ..Self::of(latencies) }
+    }
+}
+
+// === impl Told ===
+
+impl Told {
+    fn of(found: Intervals) -> Self {
+        let mut told = Self::default();
+        let names = std::iter::once("mean").chain(QUANTILES.map(|(name, _)| name));
+        for (name, found) in names.zip(std::iter::once(found.mean).chain(found.percentiles)) {
+            match found {
+                Ok(Bounds { low_ns, high_ns }) => {
+                    told.intervals_95.insert(name, [low_ns / 1e6, high_ns / 1e6]);
+                }
+                Err(why) => {
+                    told.without_interval.insert(name, why.to_string());
+                }
+            }
+        }
+        told
     }
 }
 
@@ -116,6 +172,39 @@ mod tests {
         assert!(times.percentiles["p95"].is_some() && times.percentiles["p99"].is_none());
         latencies.record(1_000_000).unwrap();
         assert!(Times::of(&latencies).percentiles["p99"].is_some());
+    }
+
+    #[test]
+    fn each_number_of_a_run_has_an_interval_that_holds_it_or_a_reason() {
+        let (mut segment, mut batches) = (Segment::new(0), load::Batches::new(0));
+        let mut random = fastrand::Rng::with_seed(1);
+        for number in 0..5_000 {
+            let latency = (-1e6 * (1.0 - random.f64()).ln()) as u64;
+            segment.latency.record(latency).unwrap();
+            batches.note(number * 1_000_000, latency, Some(latency / 2));
+        }
+        let outcome = Outcome {
+            warm_up: None,
+            segments: vec![segment],
+            batches,
+            windows: Vec::new(),
+            backends: Vec::new(),
+            cpu_s: Vec::new(),
+            wall_s: 5.0,
+            aborted: false,
+            punctuality: load::Punctuality::OnTime,
+            doubts: Vec::new(),
+            first_errors: BTreeMap::new(),
+        };
+        let times = Times::with_intervals(&outcome.segments[0].latency, &outcome, |stretch| &stretch.latency);
+        let told = times.intervals.clone().expect("they were asked for");
+        assert_eq!(told.intervals_95.keys().copied().collect::<Vec<_>>(), ["mean", "p50", "p75", "p90", "p95"]);
+        assert_eq!(told.without_interval.keys().copied().collect::<Vec<_>>(), ["p99", "p99.9"]);
+        assert!(told.without_interval["p99"].starts_with("it takes about 1"), "{told:?}");
+        for (name, [low, high]) in told.intervals_95 {
+            let number = if name == "mean" { times.mean } else { times.percentiles[name] };
+            assert!((low..=high).contains(&number.expect("of 5,000")), "{name}: {times:?}");
+        }
     }
 
     #[test]

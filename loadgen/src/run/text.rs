@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io::{self, Write as _};
 
-use super::summary::{QUANTILES, Summary, Times};
+use super::summary::{QUANTILES, Summary, Times, Told};
 use crate::load::{ErrorKind, Latencies, Segment, Stop};
 use crate::model::samples_needed;
 
@@ -53,7 +53,7 @@ fn head(out: &mut String, summary: &Summary<'_>) {
         Stop::AfterTime(time) => format!("{} s", time.as_secs_f64()),
         Stop::WhenTold => "until told".to_owned(),
     };
-    let _ = writeln!(out, "{until}, {}", plan.arrivals.in_words());
+    let _ = writeln!(out, "{until}, {}, seed {}", plan.arrivals.in_words(), plan.seed);
     if !plan.warm_up.is_zero() {
         let _ = writeln!(out, "after a warm-up of {} s that is not counted here", plan.warm_up.as_secs_f64());
     }
@@ -87,21 +87,22 @@ fn counts(out: &mut String, total: &Segment) {
 }
 
 fn times(out: &mut String, summary: &Summary<'_>) {
-    let total = &summary.total;
-    let (latency, service) = (Times::of(&total.latency), Times::of(&total.service));
+    let Summary { total, latency, service, .. } = summary;
     if latency.samples == 0 {
         let _ = writeln!(out, "  there was no good answer to measure\n");
         return;
     }
     let is_closed = summary.plan.arrivals.is_closed();
     let rule = if is_closed { "  (a closed loop: the same)" } else { "" };
-    let _ = writeln!(out, "  {:<8}{:>14}{:>16}{rule}", "", "latency", "service time");
+    let _ =
+        writeln!(out, "  {:<8}{:>14}{:>16}    {:<22}{rule}", "", "latency", "service time", "latency, 95 % interval");
+    let told = latency.intervals.clone().unwrap_or_default();
     let mut row = |name: &str, one: Option<f64>, other: Option<f64>, needed: u64| {
         let say = |ms: Option<f64>| ms.map_or("-".to_owned(), milliseconds);
         let note = if one.is_none() {
             format!("  needs {} good answers, there are {}", thousands(needed), thousands(latency.samples))
         } else {
-            String::new()
+            told.intervals_95.get(name).map(interval).unwrap_or_default()
         };
         let _ = writeln!(out, "  {name:<8}{:>14}{:>16}{note}", say(one), say(other));
     };
@@ -111,6 +112,7 @@ fn times(out: &mut String, summary: &Summary<'_>) {
         row(name, latency.percentiles[name], service.percentiles[name], samples_needed(quantile));
     }
     row("max", latency.max, service.max, 1);
+    without_intervals(out, latency, &told);
     if !is_closed {
         let _ = writeln!(out, "  latency counts from the intended moment, service time from the sending");
         if let Some(lag) = Times::of(&total.lag).percentiles["p99"] {
@@ -122,6 +124,26 @@ fn times(out: &mut String, summary: &Summary<'_>) {
         let _ = writeln!(out, "  {} requests without a good answer are not in these times", thousands(left_out));
     }
     out.push('\n');
+}
+
+fn interval([low, high]: &[f64; 2]) -> String {
+    format!("    {} to {}", milliseconds(*low), milliseconds(*high))
+}
+
+/// Why a number above has no interval: a line for each reason.
+fn without_intervals(out: &mut String, latency: &Times, told: &Told) {
+    let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
+    let is_said = |name: &str| name == "mean" || latency.percentiles.get(name).is_some_and(Option::is_some);
+    for name in std::iter::once("mean").chain(QUANTILES.map(|(name, _)| name)).filter(|name| is_said(name)) {
+        let Some(why) = told.without_interval.get(name) else { continue };
+        match reasons.iter_mut().find(|(reason, _)| reason == why) {
+            Some((_, names)) => names.push(name),
+            None => reasons.push((why, vec![name])),
+        }
+    }
+    for (why, names) in reasons {
+        let _ = writeln!(out, "  no interval of {}: {why}", names.join(", "));
+    }
 }
 
 /// Latencies in rows that grow by the same factor, so that both ends can be seen.

@@ -8,7 +8,8 @@
 //! With several comparisons, one of them differs by chance sooner. Holm's procedure (1979) keeps the chance of any false better or worse at
 //! 1 − confidence: of m comparisons the one with the smallest p is held to (1 − confidence)/m, the next to (1 − confidence)/(m − 1),
 //! until one does not pass; that one and the rest stay at the level reached. Every interval has the level that its comparison was held
-//! to, so p, interval and verdict never contradict each other.
+//! to, so p, interval and verdict never contradict each other. The intervals are not simultaneous: each by itself holds its true ratio
+//! with at least the confidence, all of them at once with less.
 //!
 //! The family is every arm at every measure that has a verdict, p50, p90 and p99 as a rule, chosen beforehand: the chance of any
 //! false better or worse in the whole table of verdicts is 1 − confidence at most. Percentiles of one run resemble each other; Holm's
@@ -51,7 +52,7 @@ pub struct Question<'a> {
 pub struct Settings {
     /// Half-width of the zone in which a difference does not matter, relative.
     pub equivalence: f64,
-    /// That no arm is called better or worse that is as the baseline; and of each interval, at least.
+    /// That no arm is called better or worse that is as the baseline; and of each interval by itself, at least.
     pub confidence: f64,
 }
 

@@ -45,11 +45,15 @@ fn json_tells_exact_counts() {
         assert_eq!(report[field], expected, "{field}");
     }
     assert_eq!((&report["statuses"]["500"], &report["backends"]["s7"]["failed"]), (&failures.into(), &failures.into()));
-    assert_eq!((&report["schema"], &report["interrupted"]), (&"loadgen-run-1".into(), &false.into()));
+    assert_eq!((&report["schema"], &report["interrupted"]), (&"loadgen-run-2".into(), &false.into()));
     let times = &report["latency_ms"];
     assert_eq!(times["samples"], 400 - failures);
     assert!(times["percentiles"]["p95"].is_number() && times["percentiles"]["p99"].is_null(), "{times}");
     assert_eq!(report["latency_ms"], report["service_time_ms"], "a closed loop");
+    assert!(times["deviation"].is_null() && times["intervals_95"].is_object(), "{times}");
+    let told = |name: &str| times["intervals_95"][name].is_array() != times["without_interval"][name].is_string();
+    assert!(["mean", "p50", "p75", "p90", "p95", "p99", "p99.9"].into_iter().all(told), "{times}");
+    assert!(times["without_interval"]["p99"].as_str().is_some_and(|why| why.contains("takes")), "{times}");
     assert!(report["load"].as_str().unwrap().starts_with("closed loop, 4 clients"));
     assert!(report["windows"].as_array().is_some_and(|windows| !windows.is_empty()));
 }
@@ -81,6 +85,17 @@ fn a_result_that_must_not_be_believed_is_exit_code_1_without_a_threshold_too() {
     assert!(out.contains("NOT VALID: ") && out.contains("answered"), "{out}{err}");
     assert_eq!(status.code(), Some(1), "{out}{err}");
     assert!(err.lines().any(|line| line.starts_with("loadgen: not to be believed: ") && line.contains("ulimit -n")));
+}
+
+#[test]
+fn a_seed_is_fresh_and_told_and_repeated_if_typed() {
+    let server = mock(Options::default());
+    let url = format!("http://{}/", server.addr);
+    let fresh = || json(&["-n", "3", &url])["seed"].as_u64().expect("a seed");
+    assert_ne!(fresh(), fresh());
+    assert_eq!(json(&["-n", "3", "--seed", "7", &url])["seed"], 7);
+    let (_, out, _) = run(&["-n", "3", "--seed", "7", &url]);
+    assert!(out.contains("3 requests, closed loop, 50 clients") && out.contains(", seed 7\n"), "{out}");
 }
 
 #[test]

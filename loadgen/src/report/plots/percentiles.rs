@@ -10,6 +10,7 @@ use crate::report::picture::font;
 use crate::report::picture::scale::{Scale, Tick};
 use crate::report::picture::scene::{Dash, Paint, SMALL, Scene, Text};
 use crate::report::rows::{groups, merged};
+use crate::statistics::{RIBBON_BEYOND, RIBBON_BLOCKS};
 
 struct Curve {
     name: String,
@@ -30,19 +31,40 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
     if curves.iter().all(|curve| curve.points.len() < 2) {
         return None;
     }
-    let ribbons = match &run.results.comparison {
-        Some(comparison) if curves.iter().any(|curve| !curve.ribbon.is_empty()) => format!(
-            " The ribbon around a curve is the {} % interval over blocks: it is wider than what tells two arms apart, because verdicts \
-             compare within blocks.",
-            format::plain(comparison.confidence * 100.0)
-        ),
-        _ => String::new(),
-    };
+    let ribbons = ribbons_in_words(run).unwrap_or_default();
     let caption = format!(
         "How to read it: at 99 the curve is as high as the latency that 99 of 100 requests kept below. Further to the right is rarer and \
          slower. Latency counts from the moment at which a request should have been sent. A curve ends where fewer than ten requests lie beyond it.{ribbons}"
     );
     Some(super::plot("percentiles", caption, |width| draw(&curves, width)))
+}
+
+/// What ribbons are, where they end and why; nothing for a run without a comparison.
+fn ribbons_in_words(run: &Run) -> Option<String> {
+    let comparison = run.results.comparison.as_ref()?;
+    let requests = groups(run).iter().map(|cells| merged(run, cells).latency.len()).min()?;
+    let ends = comparison.ribbons.iter().filter_map(|ribbon| ribbon.points.last()).map(|point| point.quantile);
+    let end = ends.fold(f64::INFINITY, f64::min);
+    let takes = format!("an interval takes {RIBBON_BLOCKS} blocks and {} requests", format::count(RIBBON_BEYOND));
+    let has = format!(
+        "the arm with fewest has {} in {}",
+        format::count(requests),
+        format::plural(comparison.blocks.into(), "block")
+    );
+    if end.is_infinite() {
+        return Some(format!(" No ribbon is drawn: {takes} beyond a percentile, and {has}."));
+    }
+    let what = format!(
+        " The ribbon around a curve is the {} % interval over blocks: it is wider than what tells two arms apart, because verdicts compare \
+         within blocks.",
+        format::plain(comparison.confidence * 100.0)
+    );
+    // Rounded, because 1 − 0.9 is not 0.1 in binary.
+    let is_by_rule = (requests as f64 * (1.0 - end)).round() >= RIBBON_BEYOND as f64;
+    Some(match is_by_rule {
+        true => format!("{what} It ends at p{}: {takes} beyond the percentile, and {has}.", format::plain(end * 100.0)),
+        false => format!("{what} An older loadgen made it, by a bootstrap, which is too narrow in the tail."),
+    })
 }
 
 fn curves(run: &Run) -> Vec<Curve> {

@@ -1,0 +1,75 @@
+//! The ribbons of the percentile chart, tried on 4,000 experiments of 8, 12 and 24 blocks of simulated queues.
+//!
+//! A block is what a comparison makes it: the queue begins empty, a wash-out of 780 requests is not counted, then come 3,100. An
+//! experiment draws its blocks from a thousand such ones; what a ribbon should hold is the percentile of all thousand together. Shares
+//! are counted, printed and held to their bars; seeds are fixed, so they are the same every time.
+
+use fastrand::Rng;
+use hdrhistogram::Histogram;
+
+use super::percentile::{RIBBON_BEYOND, ribbon};
+use super::queue::Queue;
+
+const EXPERIMENTS: usize = 4_000;
+const POPULATION: usize = 1_000;
+const WASH_OUT: usize = 780;
+const REQUESTS: usize = 3_100;
+const QUANTILES: [f64; 8] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99];
+/// The mean service time.
+const NS: f64 = 1e3;
+
+fn block(servers: usize, load: f64, random: &mut Rng) -> Histogram<u64> {
+    let mut queue = Queue::empty(servers, load);
+    let mut histogram = Histogram::new(3).expect("three digits");
+    for number in 0..WASH_OUT + REQUESTS {
+        let visit = queue.next(random);
+        if number >= WASH_OUT {
+            histogram.record((visit.takes * NS) as u64).expect("it grows");
+        }
+    }
+    histogram
+}
+
+fn ribbons_cover(servers: usize, load: f64, seed: u64) {
+    let mut random = Rng::with_seed(seed);
+    let population: Vec<_> = (0..POPULATION).map(|_| block(servers, load, &mut random)).collect();
+    let mut all = Histogram::<u64>::new(3).expect("three digits");
+    population.iter().for_each(|block| all.add(block).expect("it grows"));
+    let mut covered = [[0; QUANTILES.len()]; 3];
+    for _ in 0..EXPERIMENTS {
+        let drawn: Vec<_> = (0..24).map(|_| &population[random.usize(..POPULATION)]).collect();
+        for (covered, blocks) in covered.iter_mut().zip([8, 12, 24]) {
+            for point in ribbon("arm", &drawn[..blocks], &QUANTILES, 0.95).expect("enough").points {
+                let at = QUANTILES.iter().position(|quantile| *quantile == point.quantile).expect("it was asked for");
+                let truth = all.value_at_quantile(point.quantile) as f64;
+                covered[at] += usize::from((point.low_ns..=point.high_ns).contains(&truth));
+            }
+        }
+    }
+    for (covered, blocks) in covered.into_iter().zip([8, 12, 24]) {
+        for (covered, quantile) in covered.into_iter().zip(QUANTILES) {
+            let beyond = ((blocks * REQUESTS) as f64 * quantile.min(1.0 - quantile)).round();
+            let share = 100.0 * covered as f64 / EXPERIMENTS as f64;
+            let row = format!("M/M/{servers}, load {load}, {blocks} blocks, p{}", quantile * 100.0);
+            if beyond < RIBBON_BEYOND as f64 {
+                assert_eq!(covered, 0, "{row} has too few requests");
+                println!("{row}: none");
+                continue;
+            }
+            println!("{row}: {share:.1} % ({EXPERIMENTS} experiments, seed {seed})");
+            assert!((94.0..=96.0).contains(&share), "{row}: {share} % (seed {seed})");
+        }
+    }
+}
+
+#[test]
+fn ribbons_cover_where_one_server_answers() {
+    ribbons_cover(1, 0.5, 1);
+    ribbons_cover(1, 0.7, 2);
+}
+
+#[test]
+fn ribbons_cover_where_four_servers_answer() {
+    ribbons_cover(4, 0.5, 3);
+    ribbons_cover(4, 0.7, 4);
+}

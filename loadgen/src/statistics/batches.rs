@@ -1,0 +1,242 @@
+//! Where the mean and the percentiles of one run lie, from response times that resemble their neighbours.
+//!
+//! Requests that meet in a queue are slow together, so n of them know less than n independent ones: an interval that divides by √n is
+//! too narrow by any factor. Here the run is cut into consecutive batches, and the interval is made from how the batches differ.
+//!
+//! **Percentile.** Let x be the percentile of all times. Each batch has a number of times above x, and what it has more or less than its
+//! share is the batch's residual. The residuals sum to 0; how much their sum would vary from run to run is estimated from their slowest
+//! oscillations: the mean square of their first [`SLOW`] type II cosine coefficients. That mean square is a χ² with as many degrees of
+//! freedom, whatever the correlation within a run is, as long as it is short beside the run, so the share of times above the true
+//! percentile lies within Student's t times its root (Lazarus, Lewis, Stock and Watson, "HAR Inference: Recommendations for Practice",
+//! Journal of Business & Economic Statistics 36(4), 2018: the EWC estimator; Müller, "A theory of robust long-run variance estimation",
+//! Journal of Econometrics 141, 2007). The ends of that share are read back off the distribution of all times (Woodruff, "Confidence
+//! intervals for medians and other position measures", JASA 47, 1952). Beside batch means, the bias of cosines falls with the square
+//! of the batch's length and not with the length.
+//!
+//! **Mean.** The same of sums of times, on the scale of 1/mean: in a queue the spread of a run's mean rises with the square of the mean
+//! (M/M/1 in heavy traffic), so that a run that happens to be quick also looks too sure of itself; on this scale it does not.
+//!
+//! **When there is none.** A run that happens to have no long queue in it cannot know of long queues. So there must be enough of what
+//! is rare. Correlation is measured where it is measured best, as the variance of the share above the median beside that of independent
+//! times (`alike`), from the cosines that the intervals do not use: what decides whether an interval is told is independent of how wide
+//! it is, else the narrow ones would be picked. Beyond a percentile must lie [`BEYOND`] × alike^1.5 times; the exponent is found by
+//! simulation: the stronger the correlation, the more of it the median hides. The coverage is measured in `acceptance_queues`.
+
+use std::f64::consts::PI;
+
+use hdrhistogram::Histogram;
+use statrs::distribution::{ContinuousCDF, StudentsT};
+use thiserror::Error;
+
+/// Response times of one stretch of a run.
+#[derive(Clone, Copy, Debug)]
+pub struct Batch<'a> {
+    pub sum_ns: u128,
+    /// May be coarser than that of all times.
+    pub times: &'a Histogram<u32>,
+}
+
+/// An interval in nanoseconds.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Bounds {
+    pub low_ns: f64,
+    pub high_ns: f64,
+}
+
+/// Of one run.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Intervals {
+    pub mean: Result<Bounds, NoInterval>,
+    /// In the order of the quantiles that were asked for.
+    pub percentiles: Vec<Result<Bounds, NoInterval>>,
+}
+
+/// Why there is no interval.
+#[derive(Clone, Copy, Debug, PartialEq, Error)]
+pub enum NoInterval {
+    #[error("the run has answers in {batches} stretches of time, and an interval takes {BATCHES_MIN}")]
+    TooShort { batches: usize },
+    /// `alike`: so many neighbours count as one independent time.
+    #[error("it takes about {needed} good answers{}", alike_in_words(*alike))]
+    TooFew { needed: u64, alike: f64 },
+    #[error(
+        "the slowest answers come in few groups: they count as {groups:.0} independent ones, and an interval takes {GROUPS:.0}"
+    )]
+    Clustered { groups: f64 },
+    #[error("a single answer makes up {:.0} % of the spread", share * 100.0)]
+    Outlier { share: f64 },
+}
+
+/// What is summed over batches: how far each is from its share, and how much of the variance no batch can show.
+struct Residuals {
+    of_batch: Vec<f64>,
+    /// Of independent times: the variance of the sum over the run.
+    independent: f64,
+    /// Of `independent`, what lies within one step of the batches' histograms.
+    hidden: f64,
+}
+
+/// The cosines, first the slowest, at the places of the batches in the run.
+struct Cosines(Vec<Vec<f64>>);
+
+/// Cosines that the intervals are made from: 18 % wider than if the variance were known, and a correlation that lasts for a fiftieth of
+/// the run does no harm.
+const SLOW: usize = 8;
+/// The last cosine that correlation is measured with.
+const FAST: usize = 31;
+const BATCHES_MIN: usize = 24;
+/// Independent times beyond a percentile that an interval takes.
+const BEYOND: f64 = 100.0;
+/// The same, told by the times beyond the percentile themselves, which may come in groups though the others do not.
+const GROUPS: f64 = 30.0;
+/// The mean is taken for as hard to know as this percentile.
+const AS_MEAN: f64 = 0.95;
+/// A time that makes up more of the squared distances from the mean than this decides the mean alone.
+const OUTLIER: f64 = 0.1;
+
+/// Of the mean and of these percentiles (0..1) of `all`, which is what the batches hold together.
+pub fn intervals(all: &Histogram<u64>, batches: &[Batch<'_>], quantiles: &[f64], confidence: f64) -> Intervals {
+    let batches: Vec<Batch<'_>> = batches.iter().copied().filter(|batch| !batch.times.is_empty()).collect();
+    if batches.len() < BATCHES_MIN {
+        let why = NoInterval::TooShort { batches: batches.len() };
+        return Intervals { mean: Err(why), percentiles: vec![Err(why); quantiles.len()] };
+    }
+    let (n, cosines) = (all.len() as f64, Cosines::new(&batches));
+    let t = StudentsT::new(0.0, 1.0, SLOW as f64).expect("freedom").inverse_cdf(0.5 + confidence / 2.0);
+    let of_mean = Residuals::of_mean(all, &batches);
+    let asked: Vec<f64> = std::iter::once(0.5).chain(quantiles.iter().copied()).collect();
+    let above = Residuals::above(all, &batches, &asked);
+    // Where one step of the histograms holds most times, only their sums tell how much neighbours resemble each other.
+    let in_sums = cosines.fast(&of_mean, 1.0);
+    let alike = cosines.fast(&above[0], in_sums);
+    let checked = |residuals: &Residuals, quantile: f64| {
+        let beyond = n * (1.0 - quantile).min(quantile);
+        let needed = BEYOND * alike.powf(1.5);
+        let groups = beyond / cosines.fast(residuals, alike.max(in_sums));
+        if beyond < needed {
+            return Err(NoInterval::TooFew { needed: two_digits(n * needed / beyond), alike });
+        }
+        if groups < GROUPS { Err(NoInterval::Clustered { groups }) } else { Ok(()) }
+    };
+    let mean = outlier(all).and_then(|()| checked(&of_mean, AS_MEAN)).map(|()| {
+        let relative = t * cosines.slow(&of_mean, 1.0).sqrt() / (n * all.mean());
+        Bounds { low_ns: all.mean() / (1.0 + relative), high_ns: all.mean() / (1.0 - relative.min(0.9)) }
+    });
+    let percentile = |(residuals, &quantile): (&Residuals, &f64)| {
+        checked(residuals, quantile)?;
+        let half = t * cosines.slow(residuals, alike.max(in_sums)).sqrt() / n;
+        Ok(within(all, quantile - half, quantile + half))
+    };
+    Intervals { mean, percentiles: above[1..].iter().zip(quantiles).map(percentile).collect() }
+}
+
+/// From the time below which one share of all lies to that of the other.
+pub(super) fn within(all: &Histogram<u64>, from: f64, to: f64) -> Bounds {
+    let at = |share: f64| all.value_at_quantile(share.clamp(0.0, 1.0));
+    Bounds { low_ns: all.lowest_equivalent(at(from)) as f64, high_ns: all.highest_equivalent(at(to)) as f64 }
+}
+
+/// The farthest time's part of all squared distances from the mean must be small.
+fn outlier(all: &Histogram<u64>) -> Result<(), NoInterval> {
+    let share = (all.max() as f64 - all.mean()).powi(2) / (all.len() as f64 * all.stdev().powi(2)).max(1.0);
+    if share > OUTLIER { Err(NoInterval::Outlier { share: share.min(1.0) }) } else { Ok(()) }
+}
+
+fn alike_in_words(alike: f64) -> String {
+    if alike < 1.5 { String::new() } else { format!(", because {alike:.0} neighbours tell no more than one") }
+}
+
+/// 12,345 as 13,000.
+fn two_digits(number: f64) -> u64 {
+    let step = 10_f64.powf((number.log10().floor() - 1.0).max(0.0));
+    ((number / step).ceil() * step) as u64
+}
+
+// === impl Residuals ===
+
+impl Residuals {
+    fn of_mean(all: &Histogram<u64>, batches: &[Batch<'_>]) -> Self {
+        let n: f64 = batches.iter().map(|batch| batch.times.len() as f64).sum();
+        let mean = batches.iter().map(|batch| batch.sum_ns as f64).sum::<f64>() / n;
+        let of_batch = batches.iter().map(|batch| batch.sum_ns as f64 - mean * batch.times.len() as f64);
+        Self { of_batch: of_batch.collect(), independent: n * all.stdev().powi(2), hidden: 0.0 }
+    }
+
+    /// For each quantile, of the numbers of times above it. A step of the histograms that holds the quantile is divided in proportion.
+    fn above(all: &Histogram<u64>, batches: &[Batch<'_>], quantiles: &[f64]) -> Vec<Self> {
+        let steps: Vec<u64> = quantiles.iter().map(|&quantile| all.value_at_quantile(quantile)).collect();
+        let counts: Vec<Vec<(u64, u64)>> = batches.iter().map(|batch| counts(batch.times, &steps)).collect();
+        let residuals = |(at, &quantile): (usize, &f64)| {
+            let n: u64 = batches.iter().map(|batch| batch.times.len()).sum();
+            let (below, inside) = counts.iter().fold((0, 0), |sum, of| (sum.0 + of[at].0, sum.1 + of[at].1));
+            // The part of the step's times that lies below the quantile.
+            let part = ((quantile * n as f64 - below as f64) / inside.max(1) as f64).clamp(0.0, 1.0);
+            let share = (below as f64 + part * inside as f64) / n as f64;
+            let of_batch = counts
+                .iter()
+                .zip(batches)
+                .map(|(of, batch)| share * batch.times.len() as f64 - of[at].0 as f64 - part * of[at].1 as f64);
+            Self {
+                of_batch: of_batch.collect(),
+                independent: n as f64 * quantile * (1.0 - quantile),
+                hidden: inside as f64 * part * (1.0 - part),
+            }
+        };
+        quantiles.iter().enumerate().map(residuals).collect()
+    }
+}
+
+/// For each value, how many times lie in steps below its own, and in its own.
+fn counts(times: &Histogram<u32>, values: &[u64]) -> Vec<(u64, u64)> {
+    let mut order: Vec<usize> = (0..values.len()).collect();
+    order.sort_by_key(|&at| values[at]);
+    let mut found = vec![(0, 0); values.len()];
+    let (mut below, mut next) = (0, 0);
+    let ends: Vec<u64> = order.iter().map(|&at| times.highest_equivalent(values[at])).collect();
+    for step in times.iter_recorded() {
+        let (end, count) = (step.value_iterated_to(), u64::from(step.count_at_value()));
+        while next < ends.len() && ends[next] <= end {
+            found[order[next]] = (below, if ends[next] == end { count } else { 0 });
+            next += 1;
+        }
+        below += count;
+    }
+    order[next..].iter().for_each(|&at| found[at].0 = below);
+    found
+}
+
+// === impl Cosines ===
+
+impl Cosines {
+    /// Positions count requests, not time: a pause is none.
+    fn new(batches: &[Batch<'_>]) -> Self {
+        let n: f64 = batches.iter().map(|batch| batch.times.len() as f64).sum();
+        let mut before = 0.0;
+        let position = |batch: &Batch<'_>| {
+            let middle = before + batch.times.len() as f64 / 2.0;
+            before += batch.times.len() as f64;
+            middle / n
+        };
+        let positions: Vec<f64> = batches.iter().map(position).collect();
+        let cosine = |k: usize| positions.iter().map(|position| (PI * k as f64 * position).cos()).collect();
+        Self((1..=FAST.min(batches.len() - 1)).map(cosine).collect())
+    }
+
+    /// The variance of the sum of residuals, from the slowest cosines. What the histograms hide is taken for as correlated as `alike` says.
+    fn slow(&self, residuals: &Residuals, alike: f64) -> f64 {
+        mean_square(&self.0[..SLOW], &residuals.of_batch) + residuals.hidden * alike
+    }
+
+    /// How many times the variance is that of independent times, from the other cosines; at least 1.
+    fn fast(&self, residuals: &Residuals, alike: f64) -> f64 {
+        let variance = mean_square(&self.0[SLOW..], &residuals.of_batch) + residuals.hidden * alike;
+        if residuals.independent > 0.0 { (variance / residuals.independent).max(1.0) } else { 1.0 }
+    }
+}
+
+/// Of the coefficients of these cosines, so scaled that it is the variance of the sum.
+fn mean_square(cosines: &[Vec<f64>], residuals: &[f64]) -> f64 {
+    let coefficient =
+        |cosine: &Vec<f64>| cosine.iter().zip(residuals).map(|(cosine, residual)| cosine * residual).sum::<f64>();
+    cosines.iter().map(|cosine| 2.0 * coefficient(cosine).powi(2)).sum::<f64>() / cosines.len() as f64
+}
