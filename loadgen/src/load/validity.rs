@@ -13,7 +13,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::outcome::{ErrorKind, Latencies, Segment};
-use crate::model::samples_needed;
 
 /// Whether requests were sent, and responses read, when they should have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +60,8 @@ const LAG_SHARE: f64 = 0.10;
 /// Lateness up to this is never held against a run: a process that the kernel has to wake for each request, and that does not burn
 /// a core, is late by 50 to 150 µs at the 99th percentile on ordinary virtual machines. It is in the latency, so it cannot hide.
 const LAG_FLOOR_NS: f64 = 200_000.0;
-/// The percentiles that are judged, where there are samples for them.
-const JUDGED: [(&str, f64); 3] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)];
+/// The percentiles that are judged, and of how many samples on: those with which reports tell them.
+const JUDGED: [(&str, f64, u64); 3] = [("p50", 0.5, 20), ("p90", 0.9, 100), ("p99", 0.99, 1_000)];
 /// A generator counts as on time if it is certain, to this, …
 const CONFIDENCE: f64 = 0.95;
 /// … that fewer than this share of its requests are late.
@@ -110,8 +109,8 @@ pub(super) fn punctuality(total: &Segment, effort: &Effort<'_>, is_closed_loop: 
 
 /// The number that lateness has moved most beyond what is allowed.
 fn moved(latency: &Latencies, prompt: &Latencies) -> Option<Moved> {
-    let can_be_said = |quantile: f64| latency.len() >= samples_needed(quantile);
-    let percentiles = JUDGED.into_iter().filter(|(_, quantile)| can_be_said(*quantile)).map(|(at, quantile)| {
+    let told = JUDGED.into_iter().filter(|(.., samples)| latency.len() >= *samples);
+    let percentiles = told.map(|(at, quantile, _)| {
         (at, latency.value_at_quantile(quantile) as f64, prompt.value_at_quantile(quantile) as f64)
     });
     let all = percentiles.chain([("the mean", latency.mean(), prompt.mean())]);
@@ -273,6 +272,13 @@ mod tests {
         }
         let closed = punctuality(&segment(10_000, 1, |_| 0), &CALM, true);
         assert_eq!(closed.why_not_judged(), Some("a closed loop has no schedule"));
+    }
+
+    #[test]
+    fn a_percentile_is_judged_from_as_many_samples_on_as_it_is_told() {
+        for (at, quantile, samples) in JUDGED {
+            assert_eq!((10.0 / (1.0 - quantile)).round() as u64, samples, "{at}: ten lie beyond it");
+        }
     }
 
     #[test]
