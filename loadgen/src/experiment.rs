@@ -13,6 +13,7 @@ mod calibration;
 mod cells;
 mod conductor;
 mod described;
+mod doubts;
 mod faults;
 mod host;
 mod judge;
@@ -30,6 +31,7 @@ mod timeline;
 
 pub use arms::check;
 pub(crate) use described::keys_in_words;
+pub(crate) use doubts::marks as marks_of_load;
 pub(crate) use host::HostWatch;
 pub use host::host;
 pub(crate) use record::single;

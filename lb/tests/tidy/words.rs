@@ -20,6 +20,7 @@ const SLEEPING: &[(&str, &str)] = &[
     ),
     ("lb/tests/proxy/support.rs", "asks again until it is so far, within a bound"),
     ("lb/tests/proxy/hostile.rs", "a backend that does nothing until the test is over"),
+    ("loadgen/tests/load/lateness.rs", "how long a generator is stopped is what is done to it"),
 ];
 
 /// Integration tests that write down a port, and why.

@@ -2,6 +2,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::doubts;
 use super::membership::{Change, Membership};
 use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::run::ExperimentError;
@@ -56,11 +57,8 @@ impl Stage {
     pub(super) fn doubt(&mut self, outcome: &Outcome, is_closed_loop: bool) {
         for doubt in &outcome.doubts {
             self.progress.say(&format!("doubtful: {doubt}"));
-            self.mark(Mark::invalid("generator", doubt.reason.clone(), doubt.about.voids(is_closed_loop)));
         }
-        if let (Some(why), false) = (outcome.punctuality.why_not_judged(), is_closed_loop) {
-            self.mark(Mark::warning("generator", format!("whether it was on time is not judged: {why}")));
-        }
+        self.marks.extend(doubts::marks(outcome, is_closed_loop));
     }
 
     /// Puts an arm in charge, if it is not.

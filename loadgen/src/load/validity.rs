@@ -13,7 +13,6 @@ use std::fmt;
 use std::time::Duration;
 
 use super::outcome::{ErrorKind, Latencies, Segment};
-use crate::model::{Conclusion, samples_needed};
 
 /// Whether requests were sent, and responses read, when they should have been.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,8 +60,8 @@ const LAG_SHARE: f64 = 0.10;
 /// Lateness up to this is never held against a run: a process that the kernel has to wake for each request, and that does not burn
 /// a core, is late by 50 to 150 µs at the 99th percentile on ordinary virtual machines. It is in the latency, so it cannot hide.
 const LAG_FLOOR_NS: f64 = 200_000.0;
-/// The percentiles that are judged, where there are samples for them.
-const JUDGED: [(&str, f64); 3] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)];
+/// The percentiles that are judged, and of how many samples on: those with which reports tell them.
+const JUDGED: [(&str, f64, u64); 3] = [("p50", 0.5, 20), ("p90", 0.9, 100), ("p99", 0.99, 1_000)];
 /// A generator counts as on time if it is certain, to this, …
 const CONFIDENCE: f64 = 0.95;
 /// … that fewer than this share of its requests are late.
@@ -110,8 +109,8 @@ pub(super) fn punctuality(total: &Segment, effort: &Effort<'_>, is_closed_loop: 
 
 /// The number that lateness has moved most beyond what is allowed.
 fn moved(latency: &Latencies, prompt: &Latencies) -> Option<Moved> {
-    let can_be_said = |quantile: f64| latency.len() >= samples_needed(quantile);
-    let percentiles = JUDGED.into_iter().filter(|(_, quantile)| can_be_said(*quantile)).map(|(at, quantile)| {
+    let told = JUDGED.into_iter().filter(|(.., samples)| latency.len() >= *samples);
+    let percentiles = told.map(|(at, quantile, _)| {
         (at, latency.value_at_quantile(quantile) as f64, prompt.value_at_quantile(quantile) as f64)
     });
     let all = percentiles.chain([("the mean", latency.mean(), prompt.mean())]);
@@ -184,21 +183,6 @@ impl Punctuality {
         match self {
             Self::NotJudged(why) => Some(why),
             _ => None,
-        }
-    }
-}
-
-// === impl DoubtAbout ===
-
-impl DoubtAbout {
-    /// The conclusions that such a doubt takes away.
-    pub fn voids(self, is_closed_loop: bool) -> &'static [Conclusion] {
-        match self {
-            Self::Lateness => &Conclusion::OF_TIME,
-            // in an open loop as much was asked for as was to be
-            Self::OwnCpu if !is_closed_loop => &[Conclusion::Latency],
-            Self::OwnCpu => &Conclusion::OF_TIME,
-            Self::Local => &[Conclusion::Counts, Conclusion::Latency, Conclusion::Throughput],
         }
     }
 }
@@ -291,6 +275,13 @@ mod tests {
     }
 
     #[test]
+    fn a_percentile_is_judged_from_as_many_samples_on_as_it_is_told() {
+        for (at, quantile, samples) in JUDGED {
+            assert_eq!((10.0 / (1.0 - quantile)).round() as u64, samples, "{at}: ten lie beyond it");
+        }
+    }
+
+    #[test]
     fn answers_that_wait_for_a_processor_are_read_late() {
         let of = |waited_ms, prompt_ns| {
             let effort = Effort { waited: Some(Duration::from_millis(waited_ms)), ..CALM };
@@ -330,18 +321,5 @@ mod tests {
         );
         assert!(doubts[0].reason.contains("by 2.000 ms at p50") && doubts[0].reason.contains("a core of its own"));
         assert!(doubts[1].reason.contains("port"));
-    }
-
-    #[test]
-    fn no_doubt_takes_shares_or_a_recovery() {
-        for about in [DoubtAbout::Lateness, DoubtAbout::OwnCpu, DoubtAbout::Local] {
-            for is_closed_loop in [false, true] {
-                let voids = about.voids(is_closed_loop);
-                assert!(voids.contains(&Conclusion::Latency), "{about:?}");
-                assert!(!voids.contains(&Conclusion::Shares) && !voids.contains(&Conclusion::Recovery), "{about:?}");
-            }
-        }
-        assert!(!DoubtAbout::OwnCpu.voids(false).contains(&Conclusion::Throughput));
-        assert!(DoubtAbout::Local.voids(true).contains(&Conclusion::Counts));
     }
 }

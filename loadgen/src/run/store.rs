@@ -12,8 +12,8 @@ use std::time::Instant;
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::experiment::{HostWatch, keys_in_words, single};
-use crate::load::{Arrivals, Cost, Doubt, Outcome, Plan, Stop};
+use crate::experiment::{HostWatch, keys_in_words, marks_of_load, single};
+use crate::load::{Arrivals, Cost, Outcome, Plan, Stop};
 use crate::model::{
     self, Arm, Backends, Completeness, Folder, FolderError, Load, Manifest, Mark, Program, Results, Run, SCHEMA,
     Scenario,
@@ -212,11 +212,7 @@ fn requests(plan: &Plan) -> String {
 
 fn marks(plan: &Plan, outcome: &Outcome) -> Vec<Mark> {
     let is_closed = plan.arrivals.is_closed();
-    let invalid = |doubt: &Doubt| Mark::invalid("generator", doubt.reason.clone(), doubt.about.voids(is_closed));
-    let mut marks: Vec<Mark> = outcome.doubts.iter().map(invalid).collect();
-    if let (Some(why), false) = (outcome.punctuality.why_not_judged(), is_closed) {
-        marks.push(Mark::warning("generator", format!("whether it was on time is not judged: {why}")));
-    }
+    let mut marks = marks_of_load(outcome, is_closed);
     if marks.is_empty() {
         let reason = match is_closed {
             true => "its sending threads had processor time to spare",
