@@ -3,7 +3,8 @@
 //! A generator that is late makes latencies longer, so it is asked by how much: each number that a run may tell (the mean, p50, p90 and
 //! p99, as far as there are samples for them) is held against what it would be with the lateness of each request taken out
 //! ([`Segment::prompt`]). That needs no minimum of requests, because it is about these requests and no others. Whether a generator that
-//! was on time in a few requests is on time is another question, and below [`enough`] of them it is not answered.
+//! was on time in a few requests is on time is another question: below [`enough`] of them it is not answered, and with more of them only
+//! as far as the number of late ones allows.
 //!
 //! Responses that were read late cannot be told from slow ones. But the kernel tells how long a thread waited for a processor; at low
 //! rates each such wait delays one event, so their mean for each request is held to the bound of the mean. At high rates a wait delays
@@ -11,6 +12,8 @@
 
 use std::fmt;
 use std::time::Duration;
+
+use statrs::distribution::{Binomial, DiscreteCDF};
 
 use super::outcome::{ErrorKind, Latencies, Segment};
 
@@ -81,8 +84,8 @@ struct Moved {
     allowed_ns: f64,
 }
 
-/// The fewest requests of which none was late that exclude a share of [`LATE_SHARE`]: where n of n are on time, the exact (Clopper and
-/// Pearson's) upper bound of the share of late ones is 1 − (1 − confidence)^(1/n).
+/// The fewest requests of which none was late that exclude a share of [`LATE_SHARE`]: the exact (Clopper and Pearson's) upper bound of a
+/// share is below s where so few late ones, or fewer, have a chance of 1 − confidence at most at s; with none late that is (1 − s)^n.
 fn enough() -> u64 {
     ((1.0 - CONFIDENCE).ln() / (1.0 - LATE_SHARE).ln()).ceil() as u64
 }
@@ -96,15 +99,35 @@ pub(super) fn punctuality(total: &Segment, effort: &Effort<'_>, is_closed_loop: 
     if let Some(late) = late.or_else(|| read_late(total, effort)) {
         return Punctuality::Late(late);
     }
-    let (samples, enough) = (total.latency.len(), enough());
-    if samples < enough {
-        let reason = format!(
-            "{samples} good responses are too few: only {enough} on time exclude that {:.0} % are late",
-            LATE_SHARE * 100.0
-        );
-        return Punctuality::NotJudged(reason);
+    match why_not_judged(total) {
+        Some(why) => Punctuality::NotJudged(why),
+        None => Punctuality::OnTime,
     }
-    Punctuality::OnTime
+}
+
+/// Where p99 cannot be said, and so was not held against itself, fewer than [`LATE_SHARE`] must be shown to be late.
+fn why_not_judged(total: &Segment) -> Option<String> {
+    let samples = total.latency.len();
+    if samples >= JUDGED[2].2 {
+        return None;
+    }
+    let percent = LATE_SHARE * 100.0;
+    if samples < enough() {
+        let enough = enough();
+        return Some(format!(
+            "{samples} good responses are too few: only {enough} on time exclude that {percent:.0} % are late"
+        ));
+    }
+    let allowed_ns = allowed_ns(total.prompt.mean());
+    let late = total.lag.count_between(allowed_ns as u64 + 1, u64::MAX);
+    let law = Binomial::new(LATE_SHARE, total.lag.len()).ok()?;
+    (law.cdf(late) > 1.0 - CONFIDENCE).then(|| {
+        format!(
+            "{late} of {} requests were sent later than {:.1} ms: that does not exclude that {percent:.0} % are late",
+            total.lag.len(),
+            allowed_ns / 1e6
+        )
+    })
 }
 
 /// The number that lateness has moved most beyond what is allowed.
@@ -250,7 +273,10 @@ mod tests {
             |requests| judged(&segment(requests, 10_000_000, |request| if request % 20 == 0 { 8_000_000 } else { 0 }));
         let Punctuality::Late(late) = tail(1_000) else { panic!("5 % late by 8 ms move p99 of 10 ms") };
         assert!(late.contains("at p99"), "{late}");
-        assert_eq!(tail(900), Punctuality::OnTime, "no p99 can be said, and the mean is moved by 0.4 of 1 ms");
+        let Punctuality::NotJudged(why) = tail(900) else {
+            panic!("no p99 can be said, and the mean is moved by 0.4 of 1 ms")
+        };
+        assert!(why.starts_with("45 of 900 requests were sent later than 1.0 ms"), "{why}");
     }
 
     #[test]
@@ -270,6 +296,10 @@ mod tests {
             let Punctuality::NotJudged(why) = of(requests) else { panic!("{requests} are too few") };
             assert!(why.starts_with(&format!("{requests} good responses are too few")), "{why}");
         }
+        // P(at most k of n | 1 %) by hand: 0.0297 for 2 of 700, 0.0805 for 3
+        let late = |count| judged(&segment(700, 10_000_000, |request| if request < count { 2_000_000 } else { 0 }));
+        assert_eq!(late(2), Punctuality::OnTime);
+        assert!(late(3).why_not_judged().is_some());
         let closed = punctuality(&segment(10_000, 1, |_| 0), &CALM, true);
         assert_eq!(closed.why_not_judged(), Some("a closed loop has no schedule"));
     }

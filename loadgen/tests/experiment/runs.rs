@@ -122,7 +122,7 @@ fn arms_run_side_by_side_and_are_compared() {
     assert_eq!(ratio.is_some(), left >= 2, "{left} blocks are left");
     assert!(ratio.is_none_or(|ratio| ratio.ratio > 0.0 && ratio.measure == comparison.primary));
     assert!(left >= 6 || ratio.is_none_or(|ratio| ratio.verdict == Verdict::Undecided), "too few to say: {ratio:?}");
-    assert_eq!(comparison.verdict_measures, ["latency_p50", "latency_p90", "latency_p99"]);
+    assert_eq!(comparison.verdict_measures, ["latency_p50"]);
     assert!(comparison.ratio("least", "rps").is_none(), "an open loop has the rate that was asked for");
     for check in ["generator", "machine", "accounting"] {
         assert!(run.manifest.marks.iter().any(|mark| mark.check == check), "{check}: {:?}", run.manifest.marks);
