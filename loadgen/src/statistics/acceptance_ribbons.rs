@@ -1,7 +1,7 @@
 //! The ribbons of the percentile chart, tried on 4,000 experiments of 8, 12 and 24 blocks of simulated queues.
 //!
 //! A block is what a comparison makes it: the queue begins empty, a wash-out of 780 requests is not counted, then come 3,100. An
-//! experiment draws its blocks from a thousand such ones; what a ribbon should hold is the percentile of all thousand together. Shares
+//! experiment draws its blocks from 600 such ones; what a ribbon should hold is the percentile of all 600 together. Shares
 //! are counted, printed and held to their bars; seeds are fixed, so they are the same every time.
 
 use fastrand::Rng;
@@ -11,12 +11,12 @@ use super::percentile::{RIBBON_BEYOND, ribbon};
 use super::queue::Queue;
 
 const EXPERIMENTS: usize = 4_000;
-const POPULATION: usize = 1_000;
+const POPULATION: usize = 600;
 const WASH_OUT: usize = 780;
 const REQUESTS: usize = 3_100;
 const QUANTILES: [f64; 8] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99];
-/// The mean service time.
-const NS: f64 = 1e3;
+/// The mean service time; so chosen that the histograms' steps are finest at the medians, where the narrowest ribbons are a percent wide.
+const NS: f64 = 1.7e5;
 
 fn block(servers: usize, load: f64, random: &mut Rng) -> Histogram<u64> {
     let mut queue = Queue::empty(servers, load);
@@ -64,12 +64,10 @@ fn ribbons_cover(servers: usize, load: f64, seed: u64) {
 
 #[test]
 fn ribbons_cover_where_one_server_answers() {
-    ribbons_cover(1, 0.5, 1);
     ribbons_cover(1, 0.7, 2);
 }
 
 #[test]
 fn ribbons_cover_where_four_servers_answer() {
-    ribbons_cover(4, 0.5, 3);
     ribbons_cover(4, 0.7, 4);
 }

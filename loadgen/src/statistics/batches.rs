@@ -67,6 +67,14 @@ pub enum NoInterval {
     Outlier { share: f64 },
 }
 
+/// All times, made for being asked often.
+#[derive(Debug)]
+pub(super) struct Distribution {
+    /// The lowest and the highest value of each step, and how many times are up to it.
+    steps: Vec<(u64, u64, u64)>,
+    n: u64,
+}
+
 /// What is summed over batches: how far each is from its share, and how much of the variance no batch can show.
 struct Residuals {
     of_batch: Vec<f64>,
@@ -101,11 +109,11 @@ pub fn intervals(all: &Histogram<u64>, batches: &[Batch<'_>], quantiles: &[f64],
         let why = NoInterval::TooShort { batches: batches.len() };
         return Intervals { mean: Err(why), percentiles: vec![Err(why); quantiles.len()] };
     }
-    let (n, cosines) = (all.len() as f64, Cosines::new(&batches));
+    let (n, cosines, distribution) = (all.len() as f64, Cosines::new(&batches), Distribution::of(all));
     let t = StudentsT::new(0.0, 1.0, SLOW as f64).expect("freedom").inverse_cdf(0.5 + confidence / 2.0);
     let of_mean = Residuals::of_mean(all, &batches);
     let asked: Vec<f64> = std::iter::once(0.5).chain(quantiles.iter().copied()).collect();
-    let above = Residuals::above(all, &batches, &asked);
+    let above = Residuals::above(&distribution, &batches, &asked);
     // Where one step of the histograms holds most times, only their sums tell how much neighbours resemble each other.
     let in_sums = cosines.fast(&of_mean, 1.0);
     let alike = cosines.fast(&above[0], in_sums);
@@ -125,15 +133,9 @@ pub fn intervals(all: &Histogram<u64>, batches: &[Batch<'_>], quantiles: &[f64],
     let percentile = |(residuals, &quantile): (&Residuals, &f64)| {
         checked(residuals, quantile)?;
         let half = t * cosines.slow(residuals, alike.max(in_sums)).sqrt() / n;
-        Ok(within(all, quantile - half, quantile + half))
+        Ok(distribution.within(quantile - half, quantile + half))
     };
     Intervals { mean, percentiles: above[1..].iter().zip(quantiles).map(percentile).collect() }
-}
-
-/// From the time below which one share of all lies to that of the other.
-pub(super) fn within(all: &Histogram<u64>, from: f64, to: f64) -> Bounds {
-    let at = |share: f64| all.value_at_quantile(share.clamp(0.0, 1.0));
-    Bounds { low_ns: all.lowest_equivalent(at(from)) as f64, high_ns: all.highest_equivalent(at(to)) as f64 }
 }
 
 /// The farthest time's part of all squared distances from the mean must be small.
@@ -152,6 +154,36 @@ fn two_digits(number: f64) -> u64 {
     ((number / step).ceil() * step) as u64
 }
 
+// === impl Distribution ===
+
+impl Distribution {
+    pub(super) fn of(all: &Histogram<u64>) -> Self {
+        let mut up_to = 0;
+        let steps = all.iter_recorded().map(|step| {
+            up_to += step.count_at_value();
+            (all.lowest_equivalent(step.value_iterated_to()), step.value_iterated_to(), up_to)
+        });
+        Self { steps: steps.collect(), n: all.len() }
+    }
+
+    /// The highest value of the step below which this share of all times lies, or in it; 0 if there are none.
+    pub(super) fn value(&self, share: f64) -> u64 {
+        self.step(share).1
+    }
+
+    /// From the time below which one share of all lies to that of the other, steps included.
+    pub(super) fn within(&self, from: f64, to: f64) -> Bounds {
+        Bounds { low_ns: self.step(from).0 as f64, high_ns: self.step(to).1 as f64 }
+    }
+
+    fn step(&self, share: f64) -> (u64, u64) {
+        // A hair less, because 0.07 × 100 is above 7 in binary.
+        let wanted = ((share * self.n as f64 * (1.0 - 1e-12)).ceil().max(1.0) as u64).min(self.n);
+        let at = self.steps.partition_point(|(_, _, up_to)| *up_to < wanted);
+        self.steps.get(at).map_or((0, 0), |&(low, high, _)| (low, high))
+    }
+}
+
 // === impl Residuals ===
 
 impl Residuals {
@@ -163,8 +195,8 @@ impl Residuals {
     }
 
     /// For each quantile, of the numbers of times above it. A step of the histograms that holds the quantile is divided in proportion.
-    fn above(all: &Histogram<u64>, batches: &[Batch<'_>], quantiles: &[f64]) -> Vec<Self> {
-        let steps: Vec<u64> = quantiles.iter().map(|&quantile| all.value_at_quantile(quantile)).collect();
+    fn above(all: &Distribution, batches: &[Batch<'_>], quantiles: &[f64]) -> Vec<Self> {
+        let steps: Vec<u64> = quantiles.iter().map(|&quantile| all.value(quantile)).collect();
         let counts: Vec<Vec<(u64, u64)>> = batches.iter().map(|batch| counts(batch.times, &steps)).collect();
         let residuals = |(at, &quantile): (usize, &f64)| {
             let n: u64 = batches.iter().map(|batch| batch.times.len()).sum();

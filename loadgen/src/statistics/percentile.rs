@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use thiserror::Error;
 
-use super::batches::within;
+use super::batches::Distribution;
 use crate::model::{PercentilePoint, Ribbon, percentile_ns, samples_needed};
 
 /// Fewest blocks of which the coverage is known.
@@ -49,11 +49,11 @@ pub fn ribbon(arm: &str, blocks: &[&Histogram<u64>], quantiles: &[f64], confiden
         return None;
     }
     let all = pooled(blocks);
-    let (samples, blocks_n) = (all.len() as f64, blocks.len() as f64);
+    let (samples, blocks_n, all) = (all.len() as f64, blocks.len() as f64, Distribution::of(&all));
     // Rounded, because 1 − 0.9 is not 0.1 in binary.
     let has_interval = |quantile: f64| (samples * quantile.min(1.0 - quantile)).round() >= RIBBON_BEYOND as f64;
     let quantiles: Vec<f64> = quantiles.iter().copied().filter(|&quantile| has_interval(quantile)).collect();
-    let values: Vec<u64> = quantiles.iter().map(|&quantile| all.value_at_quantile(quantile)).collect();
+    let values: Vec<u64> = quantiles.iter().map(|&quantile| all.value(quantile)).collect();
     let below: Vec<Vec<u64>> = blocks.iter().map(|block| counts_up_to(block, &values)).collect();
     let t = StudentsT::new(0.0, 1.0, blocks_n - 1.0).expect("freedom").inverse_cdf(0.5 + confidence / 2.0);
     let point = |(at, &quantile): (usize, &f64)| {
@@ -61,7 +61,7 @@ pub fn ribbon(arm: &str, blocks: &[&Histogram<u64>], quantiles: &[f64], confiden
         let residual = |(of, block): (&Vec<u64>, &&Histogram<u64>)| of[at] as f64 - share * block.len() as f64;
         let squares: f64 = below.iter().zip(blocks).map(residual).map(|residual| residual * residual).sum();
         let half = t * (squares * blocks_n / (blocks_n - 1.0)).sqrt() / samples;
-        let bounds = within(&all, quantile - half, quantile + half);
+        let bounds = all.within(quantile - half, quantile + half);
         let value_ns = values[at] as f64;
         PercentilePoint { quantile, low_ns: bounds.low_ns, value_ns, high_ns: bounds.high_ns }
     };
