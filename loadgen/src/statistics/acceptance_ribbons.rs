@@ -7,7 +7,8 @@
 use fastrand::Rng;
 use hdrhistogram::Histogram;
 
-use super::percentile::{RIBBON_BEYOND, ribbon};
+use super::batches::Distribution;
+use super::percentile::{RIBBON_BEYOND, points};
 use super::queue::Queue;
 
 const EXPERIMENTS: usize = 4_000;
@@ -35,13 +36,15 @@ fn ribbons_cover(servers: usize, load: f64, seed: u64) {
     let population: Vec<_> = (0..POPULATION).map(|_| block(servers, load, &mut random)).collect();
     let mut all = Histogram::<u64>::new(3).expect("three digits");
     population.iter().for_each(|block| all.add(block).expect("it grows"));
+    let truths = QUANTILES.map(|quantile| all.value_at_quantile(quantile));
+    let population: Vec<_> = population.iter().map(Distribution::of).collect();
     let mut covered = [[0; QUANTILES.len()]; 3];
     for _ in 0..EXPERIMENTS {
         let drawn: Vec<_> = (0..24).map(|_| &population[random.usize(..POPULATION)]).collect();
         for (covered, blocks) in covered.iter_mut().zip([8, 12, 24]) {
-            for point in ribbon("arm", &drawn[..blocks], &QUANTILES, 0.95).expect("enough").points {
+            for point in points(&drawn[..blocks], &QUANTILES, 0.95) {
                 let at = QUANTILES.iter().position(|quantile| *quantile == point.quantile).expect("it was asked for");
-                let truth = all.value_at_quantile(point.quantile) as f64;
+                let truth = truths[at] as f64;
                 covered[at] += usize::from((point.low_ns..=point.high_ns).contains(&truth));
             }
         }
