@@ -1,22 +1,23 @@
 //! The ribbons of the percentile chart, tried on 4,000 experiments of 8, 12 and 24 blocks of simulated queues.
 //!
 //! A block is what a comparison makes it: the queue begins empty, a wash-out of 780 requests is not counted, then come 3,100. An
-//! experiment draws its blocks from a thousand such ones; what a ribbon should hold is the percentile of all thousand together. Shares
+//! experiment draws its blocks from 600 such ones; what a ribbon should hold is the percentile of all 600 together. Shares
 //! are counted, printed and held to their bars; seeds are fixed, so they are the same every time.
 
 use fastrand::Rng;
 use hdrhistogram::Histogram;
 
-use super::percentile::{RIBBON_BEYOND, ribbon};
+use super::batches::Distribution;
+use super::percentile::{RIBBON_BEYOND, points};
 use super::queue::Queue;
 
 const EXPERIMENTS: usize = 4_000;
-const POPULATION: usize = 1_000;
+const POPULATION: usize = 600;
 const WASH_OUT: usize = 780;
 const REQUESTS: usize = 3_100;
 const QUANTILES: [f64; 8] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99];
-/// The mean service time.
-const NS: f64 = 1e3;
+/// The mean service time; so chosen that the histograms' steps are finest at the medians, where the narrowest ribbons are a percent wide.
+const NS: f64 = 1.7e5;
 
 fn block(servers: usize, load: f64, random: &mut Rng) -> Histogram<u64> {
     let mut queue = Queue::empty(servers, load);
@@ -35,13 +36,15 @@ fn ribbons_cover(servers: usize, load: f64, seed: u64) {
     let population: Vec<_> = (0..POPULATION).map(|_| block(servers, load, &mut random)).collect();
     let mut all = Histogram::<u64>::new(3).expect("three digits");
     population.iter().for_each(|block| all.add(block).expect("it grows"));
+    let truths = QUANTILES.map(|quantile| all.value_at_quantile(quantile));
+    let population: Vec<_> = population.iter().map(Distribution::of).collect();
     let mut covered = [[0; QUANTILES.len()]; 3];
     for _ in 0..EXPERIMENTS {
         let drawn: Vec<_> = (0..24).map(|_| &population[random.usize(..POPULATION)]).collect();
         for (covered, blocks) in covered.iter_mut().zip([8, 12, 24]) {
-            for point in ribbon("arm", &drawn[..blocks], &QUANTILES, 0.95).expect("enough").points {
+            for point in points(&drawn[..blocks], &QUANTILES, 0.95) {
                 let at = QUANTILES.iter().position(|quantile| *quantile == point.quantile).expect("it was asked for");
-                let truth = all.value_at_quantile(point.quantile) as f64;
+                let truth = truths[at] as f64;
                 covered[at] += usize::from((point.low_ns..=point.high_ns).contains(&truth));
             }
         }
@@ -64,12 +67,10 @@ fn ribbons_cover(servers: usize, load: f64, seed: u64) {
 
 #[test]
 fn ribbons_cover_where_one_server_answers() {
-    ribbons_cover(1, 0.5, 1);
     ribbons_cover(1, 0.7, 2);
 }
 
 #[test]
 fn ribbons_cover_where_four_servers_answer() {
-    ribbons_cover(4, 0.5, 3);
     ribbons_cover(4, 0.7, 4);
 }

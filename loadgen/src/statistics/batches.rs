@@ -67,6 +67,15 @@ pub enum NoInterval {
     Outlier { share: f64 },
 }
 
+/// All times, made for being asked often.
+#[derive(Debug)]
+pub(super) struct Distribution {
+    /// The lowest and the highest value of each step, and how many times are up to it.
+    steps: Vec<(u64, u64, u64)>,
+    n: u64,
+    variance: f64,
+}
+
 /// What is summed over batches: how far each is from its share, and how much of the variance no batch can show.
 struct Residuals {
     of_batch: Vec<f64>,
@@ -101,11 +110,12 @@ pub fn intervals(all: &Histogram<u64>, batches: &[Batch<'_>], quantiles: &[f64],
         let why = NoInterval::TooShort { batches: batches.len() };
         return Intervals { mean: Err(why), percentiles: vec![Err(why); quantiles.len()] };
     }
-    let (n, cosines) = (all.len() as f64, Cosines::new(&batches));
+    let (n, cosines, distribution) = (all.len() as f64, Cosines::new(&batches), Distribution::of(all));
     let t = StudentsT::new(0.0, 1.0, SLOW as f64).expect("freedom").inverse_cdf(0.5 + confidence / 2.0);
-    let of_mean = Residuals::of_mean(all, &batches);
+    let mean = batches.iter().map(|batch| batch.sum_ns as f64).sum::<f64>() / n;
+    let of_mean = Residuals::of_mean(&distribution, mean, &batches);
     let asked: Vec<f64> = std::iter::once(0.5).chain(quantiles.iter().copied()).collect();
-    let above = Residuals::above(all, &batches, &asked);
+    let above = Residuals::above(&distribution, &batches, &asked);
     // Where one step of the histograms holds most times, only their sums tell how much neighbours resemble each other.
     let in_sums = cosines.fast(&of_mean, 1.0);
     let alike = cosines.fast(&above[0], in_sums);
@@ -118,28 +128,19 @@ pub fn intervals(all: &Histogram<u64>, batches: &[Batch<'_>], quantiles: &[f64],
         }
         if groups < GROUPS { Err(NoInterval::Clustered { groups }) } else { Ok(()) }
     };
-    let mean = outlier(all).and_then(|()| checked(&of_mean, AS_MEAN)).map(|()| {
-        let relative = t * cosines.slow(&of_mean, 1.0).sqrt() / (n * all.mean());
-        Bounds { low_ns: all.mean() / (1.0 + relative), high_ns: all.mean() / (1.0 - relative.min(0.9)) }
+    // The farthest time's part of all squared distances from the mean.
+    let share = (all.max() as f64 - mean).powi(2) / (n * distribution.variance).max(1.0);
+    let outlier = if share > OUTLIER { Err(NoInterval::Outlier { share: share.min(1.0) }) } else { Ok(()) };
+    let mean = outlier.and_then(|()| checked(&of_mean, AS_MEAN)).map(|()| {
+        let relative = t * cosines.slow(&of_mean, 1.0).sqrt() / (n * mean);
+        Bounds { low_ns: mean / (1.0 + relative), high_ns: mean / (1.0 - relative.min(0.9)) }
     });
     let percentile = |(residuals, &quantile): (&Residuals, &f64)| {
         checked(residuals, quantile)?;
         let half = t * cosines.slow(residuals, alike.max(in_sums)).sqrt() / n;
-        Ok(within(all, quantile - half, quantile + half))
+        Ok(distribution.within(quantile - half, quantile + half))
     };
     Intervals { mean, percentiles: above[1..].iter().zip(quantiles).map(percentile).collect() }
-}
-
-/// From the time below which one share of all lies to that of the other.
-pub(super) fn within(all: &Histogram<u64>, from: f64, to: f64) -> Bounds {
-    let at = |share: f64| all.value_at_quantile(share.clamp(0.0, 1.0));
-    Bounds { low_ns: all.lowest_equivalent(at(from)) as f64, high_ns: all.highest_equivalent(at(to)) as f64 }
-}
-
-/// The farthest time's part of all squared distances from the mean must be small.
-fn outlier(all: &Histogram<u64>) -> Result<(), NoInterval> {
-    let share = (all.max() as f64 - all.mean()).powi(2) / (all.len() as f64 * all.stdev().powi(2)).max(1.0);
-    if share > OUTLIER { Err(NoInterval::Outlier { share: share.min(1.0) }) } else { Ok(()) }
 }
 
 fn alike_in_words(alike: f64) -> String {
@@ -152,19 +153,68 @@ fn two_digits(number: f64) -> u64 {
     ((number / step).ceil() * step) as u64
 }
 
+// === impl Distribution ===
+
+impl Distribution {
+    pub(super) fn of(all: &Histogram<u64>) -> Self {
+        let (mut up_to, mut sum, mut squares) = (0, 0.0, 0.0);
+        let step = |(high, count): (u64, u64)| {
+            let low = all.lowest_equivalent(high);
+            let middle = (low as f64 + high as f64) / 2.0;
+            up_to += count;
+            sum += middle * count as f64;
+            squares += middle * middle * count as f64;
+            (low, high, up_to)
+        };
+        let recorded = all.iter_recorded().map(|step| (step.value_iterated_to(), step.count_at_value()));
+        let (steps, n) = (recorded.map(step).collect(), all.len());
+        let mean = sum / n.max(1) as f64;
+        Self { steps, n, variance: (squares / n.max(1) as f64 - mean * mean).max(0.0) }
+    }
+
+    pub(super) fn len(&self) -> u64 {
+        self.n
+    }
+
+    pub(super) fn longest(&self) -> u64 {
+        self.steps.last().map_or(0, |(_, high, _)| *high)
+    }
+
+    /// Times in steps that end at or before this value, and where the last of these steps begins.
+    pub(super) fn up_to(&self, value: u64) -> (u64, u64) {
+        let at = self.steps.partition_point(|(_, high, _)| *high <= value);
+        if at == 0 { (0, 0) } else { (self.steps[at - 1].2, self.steps[at - 1].0) }
+    }
+
+    /// The highest value of the step below which this share of all times lies, or in it; 0 if there are none.
+    pub(super) fn value(&self, share: f64) -> u64 {
+        self.step(share).1
+    }
+
+    /// From the time below which one share of all lies to that of the other, steps included.
+    pub(super) fn within(&self, from: f64, to: f64) -> Bounds {
+        Bounds { low_ns: self.step(from).0 as f64, high_ns: self.step(to).1 as f64 }
+    }
+
+    fn step(&self, share: f64) -> (u64, u64) {
+        // A hair less, because 0.07 × 100 is above 7 in binary.
+        let wanted = ((share * self.n as f64 * (1.0 - 1e-12)).ceil().max(1.0) as u64).min(self.n);
+        let at = self.steps.partition_point(|(_, _, up_to)| *up_to < wanted);
+        self.steps.get(at).map_or((0, 0), |&(low, high, _)| (low, high))
+    }
+}
+
 // === impl Residuals ===
 
 impl Residuals {
-    fn of_mean(all: &Histogram<u64>, batches: &[Batch<'_>]) -> Self {
-        let n: f64 = batches.iter().map(|batch| batch.times.len() as f64).sum();
-        let mean = batches.iter().map(|batch| batch.sum_ns as f64).sum::<f64>() / n;
+    fn of_mean(all: &Distribution, mean: f64, batches: &[Batch<'_>]) -> Self {
         let of_batch = batches.iter().map(|batch| batch.sum_ns as f64 - mean * batch.times.len() as f64);
-        Self { of_batch: of_batch.collect(), independent: n * all.stdev().powi(2), hidden: 0.0 }
+        Self { of_batch: of_batch.collect(), independent: all.n as f64 * all.variance, hidden: 0.0 }
     }
 
     /// For each quantile, of the numbers of times above it. A step of the histograms that holds the quantile is divided in proportion.
-    fn above(all: &Histogram<u64>, batches: &[Batch<'_>], quantiles: &[f64]) -> Vec<Self> {
-        let steps: Vec<u64> = quantiles.iter().map(|&quantile| all.value_at_quantile(quantile)).collect();
+    fn above(all: &Distribution, batches: &[Batch<'_>], quantiles: &[f64]) -> Vec<Self> {
+        let steps: Vec<u64> = quantiles.iter().map(|&quantile| all.value(quantile)).collect();
         let counts: Vec<Vec<(u64, u64)>> = batches.iter().map(|batch| counts(batch.times, &steps)).collect();
         let residuals = |(at, &quantile): (usize, &f64)| {
             let n: u64 = batches.iter().map(|batch| batch.times.len()).sum();
@@ -191,17 +241,16 @@ fn counts(times: &Histogram<u32>, values: &[u64]) -> Vec<(u64, u64)> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by_key(|&at| values[at]);
     let mut found = vec![(0, 0); values.len()];
-    let (mut below, mut next) = (0, 0);
-    let ends: Vec<u64> = order.iter().map(|&at| times.highest_equivalent(values[at])).collect();
-    for step in times.iter_recorded() {
-        let (end, count) = (step.value_iterated_to(), u64::from(step.count_at_value()));
-        while next < ends.len() && ends[next] <= end {
-            found[order[next]] = (below, if ends[next] == end { count } else { 0 });
-            next += 1;
+    // Times below `from` are counted. Beyond its longest time a histogram answers with its last counter.
+    let (mut below, mut from, longest) = (0, 0, times.max());
+    for at in order {
+        let low = times.lowest_equivalent(values[at]);
+        if low > from {
+            below += if from <= longest { times.count_between(from, low - 1) } else { 0 };
+            from = low;
         }
-        below += count;
+        found[at] = (below, if low <= longest { times.count_at(values[at]).into() } else { 0 });
     }
-    order[next..].iter().for_each(|&at| found[at].0 = below);
     found
 }
 

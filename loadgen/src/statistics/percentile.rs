@@ -16,7 +16,7 @@ use hdrhistogram::Histogram;
 use statrs::distribution::{ContinuousCDF, StudentsT};
 use thiserror::Error;
 
-use super::batches::within;
+use super::batches::Distribution;
 use crate::model::{PercentilePoint, Ribbon, percentile_ns, samples_needed};
 
 /// Fewest blocks of which the coverage is known.
@@ -45,50 +45,44 @@ pub fn percentile(histogram: &Histogram<u64>, quantile: f64) -> Result<u64, TooF
 /// The curve of an arm from the histograms of its blocks, without the quantiles of which there is no interval. `None` if there is none of
 /// any.
 pub fn ribbon(arm: &str, blocks: &[&Histogram<u64>], quantiles: &[f64], confidence: f64) -> Option<Ribbon> {
-    if blocks.len() < RIBBON_BLOCKS {
-        return None;
-    }
-    let all = pooled(blocks);
-    let (samples, blocks_n) = (all.len() as f64, blocks.len() as f64);
-    // Rounded, because 1 − 0.9 is not 0.1 in binary.
-    let has_interval = |quantile: f64| (samples * quantile.min(1.0 - quantile)).round() >= RIBBON_BEYOND as f64;
-    let quantiles: Vec<f64> = quantiles.iter().copied().filter(|&quantile| has_interval(quantile)).collect();
-    let values: Vec<u64> = quantiles.iter().map(|&quantile| all.value_at_quantile(quantile)).collect();
-    let below: Vec<Vec<u64>> = blocks.iter().map(|block| counts_up_to(block, &values)).collect();
-    let t = StudentsT::new(0.0, 1.0, blocks_n - 1.0).expect("freedom").inverse_cdf(0.5 + confidence / 2.0);
-    let point = |(at, &quantile): (usize, &f64)| {
-        let share = below.iter().map(|of| of[at]).sum::<u64>() as f64 / samples;
-        let residual = |(of, block): (&Vec<u64>, &&Histogram<u64>)| of[at] as f64 - share * block.len() as f64;
-        let squares: f64 = below.iter().zip(blocks).map(residual).map(|residual| residual * residual).sum();
-        let half = t * (squares * blocks_n / (blocks_n - 1.0)).sqrt() / samples;
-        let bounds = within(&all, quantile - half, quantile + half);
-        let value_ns = values[at] as f64;
-        PercentilePoint { quantile, low_ns: bounds.low_ns, value_ns, high_ns: bounds.high_ns }
-    };
-    let points: Vec<PercentilePoint> = quantiles.iter().enumerate().map(point).collect();
+    let blocks: Vec<Distribution> = blocks.iter().map(|block| Distribution::of(block)).collect();
+    let points = points(&blocks.iter().collect::<Vec<_>>(), quantiles, confidence);
     (!points.is_empty()).then(|| Ribbon { arm: arm.to_owned(), points })
 }
 
-/// All requests of the blocks. A histogram that was read from a file does not grow; this one does.
-fn pooled(blocks: &[&Histogram<u64>]) -> Histogram<u64> {
-    let mut all = Histogram::new(3).expect("three digits");
-    for block in blocks {
-        all.add(*block).expect("it grows");
+/// Those of which there is an interval.
+pub(super) fn points(blocks: &[&Distribution], quantiles: &[f64], confidence: f64) -> Vec<PercentilePoint> {
+    if blocks.len() < RIBBON_BLOCKS {
+        return Vec::new();
     }
-    all
+    let (samples, n) = (blocks.iter().map(|block| block.len()).sum::<u64>() as f64, blocks.len() as f64);
+    let t = StudentsT::new(0.0, 1.0, n - 1.0).expect("freedom").inverse_cdf(0.5 + confidence / 2.0);
+    // Rounded, because 1 − 0.9 is not 0.1 in binary.
+    let has_interval = |quantile: f64| (samples * quantile.min(1.0 - quantile)).round() >= RIBBON_BEYOND as f64;
+    let point = |quantile: f64| {
+        let value = pooled(blocks, quantile).1;
+        let below: Vec<f64> = blocks.iter().map(|block| block.up_to(value).0 as f64).collect();
+        let share = below.iter().sum::<f64>() / samples;
+        let residuals = below.iter().zip(blocks).map(|(below, block)| below - share * block.len() as f64);
+        let squares: f64 = residuals.map(|residual| residual * residual).sum();
+        let half = t * (squares * n / (n - 1.0)).sqrt() / samples;
+        let (low, high) = (pooled(blocks, quantile - half).0, pooled(blocks, quantile + half).1);
+        PercentilePoint { quantile, low_ns: low as f64, value_ns: value as f64, high_ns: high as f64 }
+    };
+    quantiles.iter().copied().filter(|&quantile| has_interval(quantile)).map(point).collect()
 }
 
-/// How many of a block's values are at most as long as each of these, which rise.
-fn counts_up_to(block: &Histogram<u64>, values: &[u64]) -> Vec<u64> {
-    let (mut found, mut count) = (Vec::with_capacity(values.len()), 0);
-    for step in block.iter_recorded() {
-        while found.len() < values.len() && values[found.len()] < step.value_iterated_to() {
-            found.push(count);
-        }
-        count += step.count_at_value();
+/// The lowest and the highest value of the step in which this share of all times is reached.
+fn pooled(blocks: &[&Distribution], share: f64) -> (u64, u64) {
+    let samples: u64 = blocks.iter().map(|block| block.len()).sum();
+    let wanted = ((share * samples as f64).ceil().max(1.0) as u64).min(samples);
+    let (mut low, mut high) = (0, blocks.iter().map(|block| block.longest()).max().unwrap_or(0));
+    while low < high {
+        let middle = low + (high - low) / 2;
+        let up_to: u64 = blocks.iter().map(|block| block.up_to(middle).0).sum();
+        if up_to >= wanted { high = middle } else { low = middle + 1 }
     }
-    found.resize(values.len(), count);
-    found
+    (blocks.iter().map(|block| block.up_to(high).1).max().unwrap_or(0), high)
 }
 
 /// 0.999 as 99.9.
@@ -153,7 +147,8 @@ mod tests {
         let blocks: Vec<_> = (0..8).map(block).collect();
         let point = ribbon("a", &blocks.iter().collect::<Vec<_>>(), &[0.5], 0.95).expect("eight blocks").points[0];
         // Half-width 2.3646 × 0.1 × √(8/7) / √8 = 0.0894 of 8,000 requests: the 3,285th and the 4,715th.
-        let all = pooled(&blocks.iter().collect::<Vec<_>>());
+        let mut all = Histogram::<u64>::new(3).unwrap();
+        blocks.iter().for_each(|block| all.add(block).unwrap());
         let place = |quantile: f64| all.value_at_quantile(quantile) as f64;
         assert_eq!((point.low_ns, point.high_ns), (place(0.41063), place(0.58937)), "{point:?}");
     }
