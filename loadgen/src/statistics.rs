@@ -40,10 +40,8 @@ pub use stop::{Looks, Stop, StopRule, blocks_needed, fewest_blocks, half_widths,
 #[cfg(test)]
 mod acceptance;
 #[cfg(test)]
-mod acceptance_queues;
-#[cfg(test)]
 mod acceptance_ribbons;
 #[cfg(test)]
-mod queue;
+pub(crate) mod queue;
 #[cfg(test)]
 mod synthetic;

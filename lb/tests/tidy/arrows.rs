@@ -60,7 +60,7 @@ const LOADGEN: Modules = &[
     ("view", &["lab", "load", "report"]),
     // what is done
     ("experiment", &["lab", "load", "model", "report", "statistics", "view"]),
-    ("run", &["load", "model", "view"]),
+    ("run", &["load", "model", "statistics", "view"]),
     ("cli", &["experiment", "lab", "load", "model", "report", "run", "view"]),
 ];
 
