@@ -3,6 +3,8 @@
 //! The way of a run, from top to bottom: options → target (resolved and tried once) → plan → run with a view of it →
 //! summary → text or JSON → stored, if a folder was named → thresholds → exit code.
 
+#[cfg(test)]
+mod acceptance_queues;
 mod json;
 mod options;
 mod store;

@@ -48,10 +48,8 @@ pub use two_samples::same_shares_p;
 #[cfg(test)]
 mod acceptance;
 #[cfg(test)]
-mod acceptance_queues;
-#[cfg(test)]
 mod acceptance_ribbons;
 #[cfg(test)]
-mod queue;
+pub(crate) mod queue;
 #[cfg(test)]
 mod synthetic;

@@ -60,7 +60,7 @@ const LOADGEN: Modules = &[
     ("view", &["lab", "load", "report"]),
     // what is done
     ("experiment", &["lab", "load", "model", "report", "statistics", "view"]),
-    ("run", &["experiment", "load", "model", "report", "view"]),
+    ("run", &["experiment", "load", "model", "report", "statistics", "view"]),
     ("cli", &["experiment", "lab", "load", "model", "report", "run", "view"]),
 ];
 

@@ -20,7 +20,7 @@
 //! is rare. Correlation is measured where it is measured best, as the variance of the share above the median beside that of independent
 //! times (`alike`), from the cosines that the intervals do not use: what decides whether an interval is told is independent of how wide
 //! it is, else the narrow ones would be picked. Beyond a percentile must lie [`BEYOND`] × alike^1.5 times; the exponent is found by
-//! simulation: the stronger the correlation, the more of it the median hides. The coverage is measured in `acceptance_queues`.
+//! simulation: the stronger the correlation, the more of it the median hides. The coverage is measured in `run::acceptance_queues`.
 
 use std::f64::consts::PI;
 

@@ -7,7 +7,7 @@
 use fastrand::Rng;
 
 #[derive(Clone, Debug)]
-pub(super) struct Queue {
+pub(crate) struct Queue {
     load: f64,
     /// Remaining work of each server.
     work: Vec<f64>,
@@ -16,22 +16,22 @@ pub(super) struct Queue {
 
 /// A request as its client sees it.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Visit {
-    pub(super) at: f64,
+pub(crate) struct Visit {
+    pub(crate) at: f64,
     /// Waiting and service.
-    pub(super) takes: f64,
+    pub(crate) takes: f64,
 }
 
 /// The stationary law of the time that a request takes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Law {
+pub(crate) struct Law {
     /// That a request has to wait (Erlang's C).
     waits: f64,
     /// What it waits then is exponential with this rate.
     rate: f64,
 }
 
-pub(super) fn exponential(random: &mut Rng) -> f64 {
+pub(crate) fn exponential(random: &mut Rng) -> f64 {
     -(1.0 - random.f64()).ln()
 }
 
@@ -47,11 +47,11 @@ fn occupancy(servers: usize, load: f64) -> (Vec<f64>, f64) {
 // === impl Queue ===
 
 impl Queue {
-    pub(super) fn empty(servers: usize, load: f64) -> Self {
+    pub(crate) fn empty(servers: usize, load: f64) -> Self {
         Self { load, work: vec![0.0; servers], now: 0.0 }
     }
 
-    pub(super) fn in_steady_state(servers: usize, load: f64, random: &mut Rng) -> Self {
+    pub(crate) fn in_steady_state(servers: usize, load: f64, random: &mut Rng) -> Self {
         let mut queue = Self::empty(servers, load);
         let (some, more) = occupancy(servers, load);
         let mut drawn = random.f64() * (some.iter().sum::<f64>() + more);
@@ -70,7 +70,7 @@ impl Queue {
     }
 
     /// The next request. The first comes at once: it sees the queue as it begins.
-    pub(super) fn next(&mut self, random: &mut Rng) -> Visit {
+    pub(crate) fn next(&mut self, random: &mut Rng) -> Visit {
         let least = self.least();
         *least += exponential(random);
         let visit = Visit { takes: *least, at: self.now };
@@ -88,12 +88,12 @@ impl Queue {
 // === impl Law ===
 
 impl Law {
-    pub(super) fn of(servers: usize, load: f64) -> Self {
+    pub(crate) fn of(servers: usize, load: f64) -> Self {
         let (some, more) = occupancy(servers, load);
         Self { waits: more / (some.iter().sum::<f64>() + more), rate: servers as f64 * (1.0 - load) }
     }
 
-    pub(super) fn mean(self) -> f64 {
+    pub(crate) fn mean(self) -> f64 {
         1.0 + self.waits / self.rate
     }
 
@@ -107,7 +107,7 @@ impl Law {
         (-time).exp() + waits * longer
     }
 
-    pub(super) fn quantile(self, quantile: f64) -> f64 {
+    pub(crate) fn quantile(self, quantile: f64) -> f64 {
         let (mut low, mut high) = (0.0, 100.0 * (1.0 + 1.0 / self.rate));
         for _ in 0..60 {
             let middle = (low + high) / 2.0;

@@ -1,4 +1,4 @@
-//! The intervals of one run, tried on 4,000 runs of each of some queues whose law is known (see `queue`), recorded as a load records them.
+//! The intervals of one run, tried on 4,000 runs of each of some queues whose law is known (see `statistics::queue`), recorded as a load records them.
 //!
 //! Shares are counted, printed and held to their bars; seeds are 0 to 3,999, so they are the same every time. Coverage is that of the
 //! intervals that are told. It is held to 94 to 96 % wherever two of three runs tell one. Where more are refused, those that tell one
@@ -7,9 +7,9 @@
 use fastrand::Rng;
 use hdrhistogram::Histogram;
 
-use super::batches::{Batch, Bounds, Intervals, intervals};
-use super::queue::{Law, Queue, exponential};
 use crate::load::{Batches, new_latencies};
+use crate::statistics::queue::{Law, Queue, exponential};
+use crate::statistics::{Batch, Bounds, Intervals, intervals};
 
 const RUNS: u64 = 4_000;
 const NUMBERS: [&str; 6] = ["mean", "p50", "p75", "p90", "p95", "p99"];
