@@ -19,6 +19,7 @@ mod key_path;
 mod layers;
 mod load;
 mod overrides;
+mod path;
 mod pools;
 mod validate;
 pub mod validated;
@@ -29,6 +30,7 @@ pub use explain::{Setting, explain, explain_json};
 pub use key_path::{KeyPath, Step};
 pub use layers::Origin;
 pub use load::{Loaded, Source, load, load_admin, load_bytes, load_text, process_environment, read};
+pub use path::normal_path;
 pub use validated::*;
 
 #[cfg(test)]

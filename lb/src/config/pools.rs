@@ -10,6 +10,7 @@ use std::path::Path;
 use super::error::{Fault, choices};
 use super::file;
 use super::key_path::KeyPath;
+use super::path::normal_path;
 use super::validate::{Surroundings, absolute};
 use super::validated::{
     Backend, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, Pool, Proxy, Route, Strategy, check_id,
@@ -299,6 +300,10 @@ fn check_path(path: &str) -> Result<String, String> {
     let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?' && byte != b'#');
     if !path.starts_with('/') || !plain || path.len() > 1_024 {
         return Err(format!("{path:?} is not the beginning of a path, such as \"/api\""));
+    }
+    let normal = normal_path(path).map_err(|what| format!("{path:?} can match nothing: {what}"))?;
+    if normal != path {
+        return Err(format!("{path:?} is compared with paths in normal form: write {normal:?}"));
     }
     let trimmed = path.trim_end_matches('/');
     Ok(if trimmed.is_empty() { "/" } else { trimmed }.to_owned())

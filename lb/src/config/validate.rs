@@ -10,13 +10,14 @@ use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::{Fault, choices};
+use super::error::Fault;
 use super::file;
 use super::key_path::KeyPath;
 use super::pools;
 use super::validated::{
     AccessLog, Admin, Config, Course, Health, Launcher, Limits, Log, Proxy, Reload, Secret, State, Timeouts, check_id,
 };
+use super::values::{check_level, check_upgrade};
 
 /// What a configuration depends on beside its own text.
 #[derive(Debug)]
@@ -117,7 +118,15 @@ fn plugin_dirs(dirs: &[PathBuf], around: &Surroundings) -> Result<Vec<PathBuf>, 
 }
 
 fn check_proxy(form: &file::Proxy, around: &Surroundings) -> Result<Proxy, Fault> {
-    let file::Proxy { listen: file::OneOrMany(listen), workers, trusted_proxies, request_id, explain_header } = form;
+    let file::Proxy {
+        listen: file::OneOrMany(listen),
+        workers,
+        trusted_proxies,
+        request_id,
+        explain_header,
+        upgrades,
+        allow_trace,
+    } = form;
     let section = KeyPath::of(&["proxy"]);
     let key = section.key("listen");
     if listen.is_empty() || listen.len() > LISTENERS_MAX {
@@ -143,8 +152,14 @@ fn check_proxy(form: &file::Proxy, around: &Surroundings) -> Result<Proxy, Fault
         .enumerate()
         .map(|(index, text)| text.parse().map_err(|what: String| Fault::new(key.index(index), what)))
         .collect::<Result<_, _>>()?;
-    let (request_id, explain_header) = (*request_id, *explain_header);
-    Ok(Proxy { listen: sockets, workers, trusted_proxies, request_id, explain_header })
+    let key = section.key("upgrades");
+    let upgrades = upgrades
+        .iter()
+        .enumerate()
+        .map(|(index, name)| check_upgrade(name).map_err(|what| Fault::new(key.index(index), what)))
+        .collect::<Result<_, _>>()?;
+    let (request_id, explain_header, allow_trace) = (*request_id, *explain_header, *allow_trace);
+    Ok(Proxy { listen: sockets, workers, trusted_proxies, request_id, explain_header, upgrades, allow_trace })
 }
 
 fn check_listen(key: KeyPath, address: &str) -> Result<SocketAddr, Fault> {
@@ -269,6 +284,8 @@ fn check_timeouts(form: &file::Timeouts) -> Result<Timeouts, Fault> {
         head_ms,
         response_head_ms,
         idle_ms,
+        body_grace_ms,
+        tunnel_idle_ms,
         client_keep_alive_ms,
         upstream_idle_ms,
         total_ms,
@@ -281,6 +298,8 @@ fn check_timeouts(form: &file::Timeouts) -> Result<Timeouts, Fault> {
         head: at_least_1("head_ms", head_ms)?,
         response_head: at_least_1("response_head_ms", response_head_ms)?,
         idle: at_least_1("idle_ms", idle_ms)?,
+        body_grace: at_least_1("body_grace_ms", body_grace_ms)?,
+        tunnel_idle: at_least_1("tunnel_idle_ms", tunnel_idle_ms)?,
         client_keep_alive: at_least_1("client_keep_alive_ms", client_keep_alive_ms)?,
         upstream_idle: at_least_1("upstream_idle_ms", upstream_idle_ms)?,
         total: (!total.is_zero()).then_some(total),
@@ -293,6 +312,7 @@ fn check_limits(form: &file::Limits) -> Result<Limits, Fault> {
         head_bytes,
         headers,
         body_bytes,
+        body_min_bytes_per_s: rate,
         connections,
         requests_in_flight_per_backend: in_flight,
         upstream_idle_connections: idle,
@@ -300,11 +320,13 @@ fn check_limits(form: &file::Limits) -> Result<Limits, Fault> {
     } = *form;
     let limit = |name: &str, value: i64, min: i64, max: i64| within(KeyPath::of(&["limits", name]), value, min, max);
     let body_bytes = limit("body_bytes", body_bytes, 0, i64::MAX)?;
+    let rate = limit("body_min_bytes_per_s", rate, 0, 1_000_000_000)?;
     let in_flight = limit("requests_in_flight_per_backend", in_flight, 0, 1_000_000)?;
     Ok(Limits {
         head_bytes: size(limit("head_bytes", head_bytes, 8_192, 1_048_576)?),
         headers: size(limit("headers", headers, 1, 4_096)?),
         body_bytes: (body_bytes > 0).then_some(body_bytes.unsigned_abs()),
+        body_min_bytes_per_s: (rate > 0).then_some(rate.unsigned_abs()),
         connections: size(limit("connections", connections, 1, 1_000_000)?),
         requests_in_flight_per_backend: (in_flight > 0).then_some(small(in_flight)),
         upstream_idle_connections: size(limit("upstream_idle_connections", idle, 0, 65_536)?),
@@ -335,22 +357,8 @@ fn check_state(form: &file::State, around: &Surroundings) -> Result<State, Fault
 
 fn check_log(form: &file::Log) -> Result<Log, Fault> {
     let file::Log { level } = form;
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let fault = |what: String| Err(Fault::new(KeyPath::of(&["log", "level"]), what));
-    // A bare word that is no level would be read as the name of a module, and all else fall silent.
-    if !level.contains('[') {
-        let stray = level
-            .split(',')
-            .map(str::trim)
-            .find(|part| !part.contains('=') && !levels.contains(&part.to_ascii_lowercase().as_str()));
-        if let Some(stray) = stray {
-            return fault(format!("{stray:?} is not a level{}", choices(stray, "Levels", &levels)));
-        }
-    }
-    match tracing_subscriber::EnvFilter::builder().parse(level) {
-        Ok(_) => Ok(Log { level: level.clone() }),
-        Err(error) => fault(format!("{level:?}: {error}")),
-    }
+    check_level(level).map_err(|what| Fault::new(KeyPath::of(&["log", "level"]), what))?;
+    Ok(Log { level: level.clone() })
 }
 
 fn check_access_log(form: &file::AccessLog, around: &Surroundings) -> Result<Option<AccessLog>, Fault> {

@@ -13,6 +13,14 @@ fn a_wrong_value_is_told_with_line_key_and_way_out() {
         ("[proxy]\nlisten = []", ":2:1: proxy.listen: must be 1 to 64 addresses"),
         ("[proxy]\nlisten = [\n\"[::]:1\",\n\"[::]:1\"]", ":4:1: proxy.listen[1]: [::]:1 is listed twi"),
         ("[proxy]\ntrusted_proxies = [\"x\"]", ":2:20: proxy.trusted_proxies[0]: \"x\" is not a netw"),
+        (
+            "[proxy]\nupgrades = [\"web socket\"]",
+            ":2:13: proxy.upgrades[0]: \"web socket\" is not the name of a protoc",
+        ),
+        (
+            "[proxy]\nupgrades = [\"websocket\",\n\"H2C\"]",
+            ":3:1: proxy.upgrades[1]: \"H2C\" would carry requests past routes, limits and forwarded headers; leave it out",
+        ),
         ("[admin]\nlisten = \"127.0.0.1:8080\"", ":2:1: admin.listen: 127.0.0.1:8080 is taken by pr"),
         ("[admin]\nlisten = \"0.0.0.0:1\"", ":2:1: admin.listen: 0.0.0.0 can be reached from other"),
         ("[admin]\ntoken_file = \"no/such\"", ":2:1: admin.token_file: /etc/lb/no/such cannot be rea"),
@@ -35,6 +43,18 @@ fn a_wrong_value_is_told_with_line_key_and_way_out() {
         ("[[routes]]\nhost = \"a.b:80\"", ":2:1: routes[0].host: \"a.b:80\" is not a host name without"),
         ("[[routes]]\nhost = \"a.*.b\"", ":2:1: routes[0].host: \"a.*.b\" is not a host name"),
         ("[[routes]]\npath = \"api\"", ":2:1: routes[0].path: \"api\" is not the beginning of a path"),
+        (
+            "[[routes]]\npath = \"/a%2fb\"",
+            ":2:1: routes[0].path: \"/a%2fb\" is compared with paths in normal form: write \"/a%2Fb\"",
+        ),
+        (
+            "[[routes]]\npath = \"//api\"",
+            ":2:1: routes[0].path: \"//api\" is compared with paths in normal form: write \"/api\"",
+        ),
+        (
+            "[[routes]]\npath = \"/100%\"",
+            ":2:1: routes[0].path: \"/100%\" can match nothing: the path has a % without two",
+        ),
         ("[[routes]]\n[[routes]]\nhost = \"*\"", ":2:1: routes[1]: an earlier route has the same"),
         ("[launcher]\nnames = \"Server\"", ":2:1: launcher.names: \"Server\" has no {n} in it"),
         ("[launcher]\nnames = \"{n}/{x}\"", ":2:1: launcher.names: \"{n}/{x}\" makes no ids"),
@@ -51,6 +71,12 @@ fn a_wrong_value_is_told_with_line_key_and_way_out() {
         ("[health]\ninterval_ms = 0", ":2:1: health.interval_ms: must be from 10 to 86400000 milli"),
         ("[timeouts]\nconnect_ms = 0", ":2:1: timeouts.connect_ms: must be from 1 to 86400000 milli"),
         ("[timeouts]\ntotal_ms = -1", ":2:1: timeouts.total_ms: must be from 0 to 86400000 millisec"),
+        ("[timeouts]\ntunnel_idle_ms = 0", ":2:1: timeouts.tunnel_idle_ms: must be from 1 to 86400000 milli"),
+        ("[timeouts]\nbody_grace_ms = 0", ":2:1: timeouts.body_grace_ms: must be from 1 to 86400000 milli"),
+        (
+            "[limits]\nbody_min_bytes_per_s = -1",
+            ":2:1: limits.body_min_bytes_per_s: must be from 0 to 1000000000, not -1",
+        ),
         ("[limits]\nhead_bytes = 8191", ":2:1: limits.head_bytes: must be from 8192 to 1048576, not"),
         ("[limits]\nretries = 2", ":2:1: limits.retries: must be from 0 to 1, not 2"),
         ("[limits]\nheaders = 99999999999999999999", ":2:11: limits.headers: invalid type: integer"),
