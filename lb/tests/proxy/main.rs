@@ -21,6 +21,7 @@ mod limits;
 mod listeners;
 mod request_id;
 mod routing;
+mod slow;
 mod support;
 mod timeouts;
 mod upgrade;
