@@ -13,6 +13,7 @@ mod client;
 mod cookies;
 mod course;
 mod error;
+mod fields;
 mod forward;
 mod headers;
 mod listeners;

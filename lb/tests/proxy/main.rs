@@ -5,6 +5,7 @@
 
 mod aborts;
 mod access_log;
+mod attacks;
 mod basics;
 mod bodies;
 mod client;
