@@ -20,6 +20,7 @@ use super::validated::{Fallback, HashFunction, LogFormat};
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct File {
     pub(super) plugin_dirs: Vec<PathBuf>,
+    pub(super) allow_group_writable: bool,
     pub(super) proxy: Proxy,
     pub(super) admin: Admin,
     pub(super) strategy: Strategy,
@@ -45,6 +46,7 @@ pub(super) struct Proxy {
     pub(super) trusted_proxies: Vec<String>,
     pub(super) request_id: bool,
     pub(super) explain_header: bool,
+    pub(super) allow_link_local: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -209,6 +211,7 @@ impl Default for Proxy {
             trusted_proxies: Vec::new(),
             request_id: false,
             explain_header: false,
+            allow_link_local: false,
         }
     }
 }

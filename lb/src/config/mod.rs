@@ -20,6 +20,9 @@ mod layers;
 mod load;
 mod overrides;
 mod pools;
+mod reach;
+mod regular;
+mod token;
 mod validate;
 pub mod validated;
 mod values;
@@ -29,6 +32,9 @@ pub use explain::{Setting, explain, explain_json};
 pub use key_path::{KeyPath, Step};
 pub use layers::Origin;
 pub use load::{Loaded, Source, load, load_admin, load_bytes, load_text, process_environment, read};
+pub use reach::{OwnAddress, Reach};
+pub use regular::open_regular;
+pub use token::random_digits;
 pub use validated::*;
 
 #[cfg(test)]

@@ -46,6 +46,7 @@ const IMAGES_MAX: i64 = 500;
 pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut Vec<String>) -> Result<Config, Fault> {
     let file::File {
         plugin_dirs: dirs,
+        allow_group_writable,
         proxy,
         admin,
         strategy,
@@ -67,10 +68,11 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     let pools = pools::check_pools(strategy, backends, pools, around, warnings)?;
     let routes = pools::check_routes(routes, &pools)?;
     let launcher = check_launcher(launcher, around, warnings)?;
-    pools::check_reach(&pools, &proxy, launcher.is_some(), warnings)?;
+    pools::check_reach(&pools, &proxy, &admin, launcher.is_some(), warnings)?;
     Ok(Config {
         file: Some(around.file.clone()),
         plugin_dirs: plugin_dirs(dirs, around)?,
+        allow_group_writable: *allow_group_writable,
         proxy,
         admin,
         pools,
@@ -117,7 +119,14 @@ fn plugin_dirs(dirs: &[PathBuf], around: &Surroundings) -> Result<Vec<PathBuf>, 
 }
 
 fn check_proxy(form: &file::Proxy, around: &Surroundings) -> Result<Proxy, Fault> {
-    let file::Proxy { listen: file::OneOrMany(listen), workers, trusted_proxies, request_id, explain_header } = form;
+    let file::Proxy {
+        listen: file::OneOrMany(listen),
+        workers,
+        trusted_proxies,
+        request_id,
+        explain_header,
+        allow_link_local,
+    } = form;
     let section = KeyPath::of(&["proxy"]);
     let key = section.key("listen");
     if listen.is_empty() || listen.len() > LISTENERS_MAX {
@@ -144,7 +153,8 @@ fn check_proxy(form: &file::Proxy, around: &Surroundings) -> Result<Proxy, Fault
         .map(|(index, text)| text.parse().map_err(|what: String| Fault::new(key.index(index), what)))
         .collect::<Result<_, _>>()?;
     let (request_id, explain_header) = (*request_id, *explain_header);
-    Ok(Proxy { listen: sockets, workers, trusted_proxies, request_id, explain_header })
+    let allow_link_local = *allow_link_local;
+    Ok(Proxy { listen: sockets, workers, trusted_proxies, request_id, explain_header, allow_link_local })
 }
 
 fn check_listen(key: KeyPath, address: &str) -> Result<SocketAddr, Fault> {

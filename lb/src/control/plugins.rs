@@ -4,6 +4,7 @@
 //! the thread that the caller chose for it (the builder; in `lb check` the only thread there is).
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -207,8 +208,9 @@ fn name_of(path: &Path) -> Option<&str> {
 
 /// Looked for in the bytes and not in the symbol table, so that a damaged strategy is shown with what is wrong with it.
 fn is_candidate(path: &Path) -> bool {
-    path.is_file()
-        && std::fs::read(path).is_ok_and(|bytes| bytes.windows(ENTRY_SYMBOL.len()).any(|window| window == ENTRY_SYMBOL))
+    let mut bytes = Vec::new();
+    let read = config::open_regular(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.is_ok() && bytes.windows(ENTRY_SYMBOL.len()).any(|window| window == ENTRY_SYMBOL)
 }
 
 fn describe(loader: &Loader, path: PathBuf) -> FoundStrategy {

@@ -57,7 +57,11 @@ fn a_page_of_another_site_changes_nothing_on_the_proxys_port_and_scripts_go_on()
     ];
     for (method, path, headers, status) in cases {
         let answer = send(address, method, path, headers, &add);
-        assert_eq!((answer.status, &answer.json()["status"]), (status, &"failure".into()), "{method} {path} {headers:?}");
+        assert_eq!(
+            (answer.status, &answer.json()["status"]),
+            (status, &"failure".into()),
+            "{method} {path} {headers:?}"
+        );
     }
     // What scripts send (aiohttp, requests, curl), what the page of this port itself would send, and what a user types.
     for headers in [
@@ -83,7 +87,9 @@ fn a_token_that_can_be_guessed_is_refused_with_the_command_that_makes_one() {
         let output = finish(command(&folder, &["check", "--set", "admin.token_file=token"]));
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     };
-    for weak in ["s3cret", "0123456789abcdef0123456789abcde", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "correct-horse-1"] {
+    for weak in
+        ["s3cret", "0123456789abcdef0123456789abcde", "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa", "correct-horse-1"]
+    {
         let (code, said) = token(weak);
         assert!(code == Some(2) && said.contains("lb token") && said.contains("128 bits"), "{weak}: {said}");
         assert!(said.contains("admin.token_file") && !said.contains(weak), "{said}");
@@ -183,7 +189,11 @@ fn an_address_of_lbs_own_is_no_backend_in_any_spelling() {
         for address in spellings(listens) {
             let body = format!(r#"{{"backends":[{{"id":"loop","address":"{address}"}}]}}"#);
             let answer = send(balancer.admin, "POST", "/add", &[], &body);
-            assert!(answer.status == 400 && answer.body.contains("where lb itself listens"), "{address}: {}", answer.body);
+            assert!(
+                answer.status == 400 && answer.body.contains("where lb itself listens"),
+                "{address}: {}",
+                answer.body
+            );
         }
     }
     assert_eq!(get(balancer.admin, "/rep").json()["message"]["N"], 0);
@@ -219,7 +229,8 @@ fn nor_is_it_one_in_the_file_or_in_what_was_kept_of_an_earlier_run() {
     std::fs::create_dir(&state).unwrap();
     let chmod = std::os::unix::fs::PermissionsExt::from_mode(0o700);
     std::fs::set_permissions(&state, chmod).unwrap();
-    let added = |id: &str, address: &str| format!(r#"{{"id":"{id}","address":"{address}","socket":"{address}","weight":1}}"#);
+    let added =
+        |id: &str, address: &str| format!(r#"{{"id":"{id}","address":"{address}","socket":"{address}","weight":1}}"#);
     let kept = [
         added("loop", &format!("127.0.0.2:{}", closed.port())),
         added("metadata", "169.254.169.254:80"),
@@ -233,12 +244,16 @@ fn nor_is_it_one_in_the_file_or_in_what_was_kept_of_an_earlier_run() {
     let balancer = Balancer::start_command(command, stderr, folder);
     assert_eq!(get(balancer.admin, "/rep").json()["message"]["replicas"], serde_json::json!(["fine"]));
     let log = balancer.printed("stderr");
-    assert!(log.contains("\"loop\"") && log.contains("where lb itself listens") && log.contains("\"metadata\""), "{log}");
+    assert!(
+        log.contains("\"loop\"") && log.contains("where lb itself listens") && log.contains("\"metadata\""),
+        "{log}"
+    );
 }
 
 #[test]
 fn what_would_block_a_start_is_not_read() {
-    let fifo = |path: &std::path::Path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
+    let fifo =
+        |path: &std::path::Path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
     let said = |output: std::process::Output| (output.status.code(), String::from_utf8(output.stderr).unwrap());
 
     let place = tempfile::tempdir().unwrap();
