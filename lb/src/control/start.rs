@@ -375,11 +375,13 @@ pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, Start
     Ok(CheckReport { strategies })
 }
 
-/// The strategies in the plugin folders. Blocks; plugins' entries run on the calling thread.
-pub fn list_strategies(config: &Config) -> Result<Vec<plugins::FoundStrategy>, StartError> {
+/// The strategies in the plugin folders, each opened in a child of `vet` and none in this process. Blocks, as [`check`] does.
+pub fn list_strategies(config: &Config, vet: PathBuf) -> Result<Vec<plugins::FoundStrategy>, StartError> {
     let copies = super::scratch::Scratch::new()?;
-    let loader = Loader::new(copies.path().to_owned(), config.proxy.workers);
-    Ok(plugins::list(&loader, &config.plugin_dirs))
+    let loader =
+        Loader::new(copies.path().to_owned(), config.proxy.workers).with_group_writable(config.allow_group_writable);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Builder)?;
+    Ok(runtime.block_on(plugins::list(&loader, &Vetter::new(vet, None), &config.plugin_dirs)))
 }
 
 /// One backend, for a pool that has none yet.

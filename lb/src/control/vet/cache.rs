@@ -120,6 +120,8 @@ mod tests {
             panics: 0,
             bad_answers: 0,
             pick_ns_p50: 7,
+            about: None,
+            left: Vec::new(),
         }
     }
 
@@ -148,6 +150,7 @@ mod tests {
             options: serde_json::json!({ "a": 1 }),
             workers: 1,
             backends: Vec::new(),
+            opens_only: false,
         };
         let first = key(&request);
         assert_eq!(first, key(&VetRequest { plugin: "c.so".into(), ..request.clone() }));
