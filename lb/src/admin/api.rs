@@ -71,14 +71,14 @@ pub(super) async fn respond(
     let answer = match allowed(shared, place, &head) {
         Ok(()) if head.uri.path() == "/events" => match shared.feed.join(last_seen(&head.headers)) {
             Ok(events) => {
-                place.is_busy();
+                place.set_busy();
                 return events.into_response().map(Either::Right);
             }
             Err(answer) => answer,
         },
         Ok(()) => match read(&head, body).await {
             Ok(body) => {
-                place.is_busy();
+                place.set_busy();
                 route(shared, &head, &body).await
             }
             Err(answer) => answer,
@@ -93,7 +93,7 @@ pub(super) async fn respond(
         let (method, path) = (&head.method, head.uri.path());
         tracing::info!(%method, path, status = answer.status.as_u16(), "admin request");
     }
-    place.is_idle();
+    place.set_idle();
     let mut answer = if is_guess { shared.brake.slow(peer, answer).await } else { answer };
     if place.is_reserved() {
         answer.headers.push((CONNECTION, HeaderValue::from_static("close")));

@@ -108,17 +108,17 @@ impl Place {
     }
 
     /// A request is worked on.
-    pub(super) fn is_busy(&self) {
+    pub(super) fn set_busy(&self) {
         self.set(|_| None);
     }
 
     /// The client is waited for, or waits for no good reason.
-    pub(super) fn is_idle(&self) {
+    pub(super) fn set_idle(&self) {
         self.set(Some);
     }
 
     /// Ends when somebody else has got the place.
-    pub(super) async fn is_lost(&self) {
+    pub(super) async fn lost(&self) {
         self.leave.notified().await;
     }
 
@@ -165,9 +165,9 @@ mod tests {
     fn a_newcomer_takes_the_place_of_who_is_idle_longest() {
         let places = Places::default();
         let silent: Vec<_> = (0..PER_ADDRESS).map(|_| places.take(ip("127.0.0.1")).unwrap()).collect();
-        silent[0].is_busy();
-        silent[1].is_busy();
-        silent[1].is_idle();
+        silent[0].set_busy();
+        silent[1].set_busy();
+        silent[1].set_idle();
         let elsewhere = places.take(ip("10.0.0.1")).unwrap();
         let next = places.take(ip("127.0.0.9")).unwrap();
         assert!(is_out(&silent[2]) && !next.is_reserved());
@@ -177,13 +177,13 @@ mod tests {
     #[test]
     fn where_all_are_busy_a_place_that_is_kept_free_is_left_and_then_none() {
         let places = Places::default();
-        let busy = || places.take(ip("10.0.0.1")).inspect(Place::is_busy);
+        let busy = || places.take(ip("10.0.0.1")).inspect(Place::set_busy);
         let all: Vec<_> = (0..PER_ADDRESS).map(|_| busy().unwrap()).collect();
         assert!(all.iter().all(|place| !place.is_reserved()));
         let kept: Vec<_> = (0..RESERVED).map(|_| busy().unwrap()).collect();
         assert!(kept.iter().all(Place::is_reserved));
         assert!(busy().is_none());
-        kept[3].is_idle();
+        kept[3].set_idle();
         assert!(places.take(ip("10.0.0.1")).is_some_and(|place| place.is_reserved()) && is_out(&kept[3]));
         drop(all);
         assert!(places.take(ip("10.0.0.1")).is_some_and(|place| !place.is_reserved()));
@@ -193,7 +193,7 @@ mod tests {
     fn many_addresses_together_have_no_more_than_there_is() {
         let places = Places::default();
         let from = |number: usize| places.take(Ipv4Addr::from_bits(0x0a00_0000 + number as u32).into());
-        let all: Vec<_> = (0..PLACES + RESERVED).map(|number| from(number).inspect(Place::is_busy).unwrap()).collect();
+        let all: Vec<_> = (0..PLACES + RESERVED).map(|number| from(number).inspect(Place::set_busy).unwrap()).collect();
         assert_eq!(all.iter().filter(|place| place.is_reserved()).count(), RESERVED);
         assert!(from(PLACES + RESERVED).is_none());
     }

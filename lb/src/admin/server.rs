@@ -197,7 +197,7 @@ async fn serve(
     tokio::select! {
         _ = &mut connection => return,
         () = no_head => return,
-        () = place.is_lost() => return,
+        () = place.lost() => return,
         _ = closing.changed() => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;
