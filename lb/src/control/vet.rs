@@ -2,9 +2,10 @@
 //!
 //! Why: a constructor that aborts, an instance that crashes, a pick that never ends would be the end of the balancer; in a child they
 //! are a refusal with a reason. The child is another `lb` that finds its request on stdin ([`is_asked`], [`answer`]); request and verdict
-//! travel as JSON. It has no network and no rights of root where that can be had ([`confine`]), no token, and a command line as any other. Invariants: nothing of a
-//! vetted plugin runs in this process; a child is given a limited time and is gone, with all that it started, when [`Vetter::vet`]
-//! returns or is dropped; only good verdicts are remembered, because a refusal may hang on the list of backends or on the moment.
+//! travel as JSON. It has no token, a command line as any other, and no network and no rights of root where that can be had
+//! (`confine`). Invariants: nothing of a vetted plugin runs in this process; a child is given a limited time and is gone, with all that
+//! it started, when [`Vetter::vet`] returns or is dropped; only good verdicts are remembered, because a refusal may hang on the list of
+//! backends or on the moment.
 
 mod cache;
 mod child;
