@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{StatusCode, request};
 use lb_strategy_host::Picker;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -76,9 +76,7 @@ pub struct Settings {
 /// A request for `/rep`, `/add` or `/rm` that came in by the proxy's port.
 #[derive(Debug)]
 pub struct CourseCall {
-    pub method: Method,
-    /// Without the query.
-    pub path: String,
+    pub head: request::Parts,
     pub body: Bytes,
     pub peer: SocketAddr,
     pub answer: oneshot::Sender<CourseAnswer>,

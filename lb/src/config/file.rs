@@ -20,6 +20,7 @@ use super::validated::{Fallback, HashFunction, LogFormat};
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct File {
     pub(super) plugin_dirs: Vec<PathBuf>,
+    pub(super) allow_group_writable: bool,
     pub(super) proxy: Proxy,
     pub(super) admin: Admin,
     pub(super) strategy: Strategy,
@@ -47,6 +48,7 @@ pub(super) struct Proxy {
     pub(super) explain_header: bool,
     pub(super) upgrades: Vec<String>,
     pub(super) allow_trace: bool,
+    pub(super) allow_link_local: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -216,6 +218,7 @@ impl Default for Proxy {
             explain_header: false,
             upgrades: vec!["websocket".to_owned()],
             allow_trace: false,
+            allow_link_local: false,
         }
     }
 }

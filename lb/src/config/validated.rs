@@ -23,6 +23,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Where plugins are looked for, absolute, in order; the executable's folder is the last.
     pub plugin_dirs: Vec<PathBuf>,
+    /// Whether plugins may be where a group can change them.
+    pub allow_group_writable: bool,
     pub proxy: Proxy,
     pub admin: Admin,
     /// Index 0 is always `default`, the others follow by name.
@@ -58,6 +60,8 @@ pub struct Proxy {
     pub upgrades: Vec<String>,
     /// Whether TRACE is passed on.
     pub allow_trace: bool,
+    /// Whether backends may have link-local addresses.
+    pub allow_link_local: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -31,7 +31,9 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
     Config {
         file: None,
         plugin_dirs: Vec::new(),
+        allow_group_writable: false,
         proxy: Proxy {
+            allow_link_local: false,
             listen: Vec::new(),
             workers: 1,
             trusted_proxies: Vec::new(),
