@@ -15,6 +15,7 @@ mod guard;
 mod health;
 mod index;
 mod page;
+mod places;
 mod query;
 mod reload;
 mod server;

@@ -54,6 +54,8 @@ pub enum CliError {
     Output(std::io::Error),
     #[error("the process that would judge the plugin: {0}")]
     Child(std::io::Error),
+    #[error("the system gives no random bytes: {0}")]
+    Random(std::io::Error),
     /// The cards say it all.
     #[error("some checks failed")]
     ChecksFailed,
@@ -62,6 +64,8 @@ pub enum CliError {
 /// Does what was typed.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match Args::parse_all(arguments) {
+        // Nothing on its command line says so: a plugin on trial could look there.
+        _ if vet::is_asked() => vet::answer().map_err(CliError::Usage),
         Ok(args) => dispatch(&args),
         Err(error) if !error.use_stderr() => {
             // help and version are answers, not mistakes
@@ -89,6 +93,7 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
             return check_strategy::run(command, args.json)?.then_some(()).ok_or(CliError::ChecksFailed);
         }
         Some(Command::ScorePlugin { file, directory, how }) => return check_strategy::score(file, directory, how),
+        Some(Command::Token) => return token(),
         // The request says it all.
         Some(Command::VetPlugin) => return vet::answer().map_err(CliError::Usage),
         // These ask one that runs, perhaps because the file is broken.
@@ -109,6 +114,11 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
         Some(Command::Strategies) => inspect::strategies(&loaded, args.json),
         Some(_) => unreachable!("done before the configuration"),
     }
+}
+
+/// One line, for a file that only its owner may read.
+fn token() -> Result<(), CliError> {
+    inspect::print(&config::random_digits().map_err(CliError::Random)?)
 }
 
 fn admin(args: &Args) -> Result<Admin, ConfigError> {
@@ -134,7 +144,7 @@ impl CliError {
             Self::Start(error) if run::is_for_the_operator(error) => EXIT_USAGE,
             Self::Run(error) if error.is_for_the_operator() => EXIT_USAGE,
             Self::Start(_) | Self::Run(_) | Self::Refused(_) | Self::Output(_) => EXIT_FAILURE,
-            Self::Child(_) | Self::ChecksFailed => EXIT_FAILURE,
+            Self::Child(_) | Self::Random(_) | Self::ChecksFailed => EXIT_FAILURE,
         }
     }
 }

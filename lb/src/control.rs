@@ -5,6 +5,7 @@
 
 mod actor;
 pub mod builder;
+mod check;
 pub mod command;
 mod explain;
 mod health;
@@ -28,6 +29,7 @@ pub mod vet;
 mod watch;
 
 pub use builder::Builder;
+pub use check::{CheckReport, check, list_strategies};
 pub use command::{
     Add, AttachedBackend, BackendStatus, Change, ControlError, Handle, OverlayStatus, PoolStatus, Remove, Replicas,
     Status,
@@ -41,5 +43,5 @@ pub use reload::{
     ReloadStatus, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
 pub use ring::{Ring, RingArc};
-pub use start::{CheckReport, Control, StartError, StartReport, check, list_strategies, start};
+pub use start::{Control, StartError, StartReport, start};
 pub use watch::WatchStatus;

@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use http::{Method, StatusCode};
+use http::{StatusCode, request};
 use lb_strategy_host::Picker;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, mpsc, oneshot, watch};
@@ -66,15 +66,17 @@ pub struct Settings {
     pub request_id: bool,
     /// Who sends `x-lb-explain: 1` is told why the answer came from where it came.
     pub explain_header: bool,
+    /// Protocols that `Upgrade` may name, lower case, without version.
+    pub upgrades: Vec<String>,
+    /// Whether TRACE is passed on.
+    pub allow_trace: bool,
     pub access_log: Option<AccessLog>,
 }
 
 /// A request for `/rep`, `/add` or `/rm` that came in by the proxy's port.
 #[derive(Debug)]
 pub struct CourseCall {
-    pub method: Method,
-    /// Without the query.
-    pub path: String,
+    pub head: request::Parts,
     pub body: Bytes,
     pub peer: SocketAddr,
     pub answer: oneshot::Sender<CourseAnswer>,
@@ -124,8 +126,11 @@ struct Signs {
 // === impl Generation ===
 
 impl Generation {
-    /// The index of the pool for a request: the first route that matches, else `default`. `host` is without port, in any case.
+    /// The index of the pool for a request: the first route that matches, else `default`. `host` is without port, in any case; `path`
+    /// is in normal form ([`normal_path`](crate::config::normal_path)).
     pub fn route(&self, host: &str, path: &str) -> usize {
+        // A name with a dot behind it is the same name, written to its end (RFC 3986 §3.2.2).
+        let host = host.strip_suffix('.').unwrap_or(host);
         self.routes
             .iter()
             .find(|route| {
@@ -284,6 +289,7 @@ mod tests {
             head_bytes: 65_536,
             headers: 100,
             body_bytes: None,
+            body_min_bytes_per_s: None,
             connections: 1,
             requests_in_flight_per_backend: None,
             upstream_idle_connections: 1,
@@ -295,6 +301,8 @@ mod tests {
             head: second,
             response_head: second,
             idle: second,
+            body_grace: second,
+            tunnel_idle: second,
             client_keep_alive: second,
             upstream_idle: second,
             total: None,
@@ -307,6 +315,8 @@ mod tests {
             missing_path_is_400: false,
             request_id: false,
             explain_header: false,
+            upgrades: Vec::new(),
+            allow_trace: false,
             access_log: None,
         };
         let settings = Arc::new(settings);

@@ -8,9 +8,10 @@
 use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
+use std::time::Duration;
 
 use parking_lot::Mutex;
-use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, Type};
+use socket2::{Domain, Protocol, SockFilter, SockRef, Socket, TcpKeepalive, Type};
 use tokio::sync::watch;
 
 /// Connections that may wait to be accepted.
@@ -81,6 +82,13 @@ pub fn turn_away(socket: &TcpListener) -> io::Result<()> {
     SockRef::from(socket).attach_filter(&drop_syn)
 }
 
+/// Has the kernel ask the other side, after a minute of silence and then every 15 s, whether it is still there: one that is gone
+/// without a word (a host that crashed, a NAT that forgot) is found within 2 minutes. Connections have it from their listener.
+pub fn keep_alive(socket: &Socket) -> io::Result<()> {
+    let after = TcpKeepalive::new().with_time(Duration::from_secs(60));
+    socket.set_tcp_keepalive(&after.with_interval(Duration::from_secs(15)).with_retries(4))
+}
+
 /// Which of `current` each address has. A resolved address goes before a port 0, so that none of both is taken twice.
 fn match_up(addresses: &[SocketAddr], current: &[Arc<Listener>]) -> Vec<Option<Arc<Listener>>> {
     let mut free: Vec<&Arc<Listener>> = current.iter().collect();
@@ -110,6 +118,7 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
 impl Listener {
     fn open(asked: SocketAddr) -> io::Result<Self> {
         let socket = bind(asked)?;
+        keep_alive(&socket)?;
         socket.listen(i32::from(BACKLOG))?;
         let socket = TcpListener::from(socket);
         let address = socket.local_addr()?;

@@ -166,6 +166,7 @@ async fn start(loaded: &Loaded, options: &Options) -> Result<Parts, RunError> {
         config: config.clone(),
         metrics: metrics.clone(),
         listeners,
+        admin: Some(admin_listener.address()),
         fresh: options.fresh,
         source: options.source.clone(),
         loaded: Some(loaded.sha256),

@@ -3,10 +3,11 @@
 //! Invariants: [`ROUTES`] is the one list of what is served and by which methods; a body is read only for a route that takes one, and
 //! no more of it than [`BODY_BYTES_MAX`].
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{AUTHORIZATION, HOST};
+use http::header::{AUTHORIZATION, CONNECTION, HOST, HeaderValue, RETRY_AFTER};
 use http::{Method, Request, Response, StatusCode, request};
 use http_body_util::{BodyExt, Either, Full, LengthLimitError, Limited};
 use hyper::body::Incoming;
@@ -15,6 +16,7 @@ use super::answer::Answer;
 use super::backends::{Target, pool_of};
 use super::events::{Events, last_seen};
 use super::index::INDEX;
+use super::places::Place;
 use super::server::Shared;
 use super::{course, explain, health, page, reload, strategies};
 use crate::config::DEFAULT_POOL;
@@ -52,19 +54,33 @@ pub(super) const ROUTES: [(&str, &str); 20] = [
     ("/backends/{id}/weight", "POST"),
 ];
 
+/// What the places that are kept free are for.
+const KEPT_FREE_FOR: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
+
 /// Whole, or events one after the other.
 pub(super) type Body = Either<Full<Bytes>, Events>;
 
-/// Answers one request.
-pub(super) async fn respond(shared: &Shared, request: Request<Incoming>) -> Response<Body> {
+/// Answers one request from `peer`.
+pub(super) async fn respond(
+    shared: &Shared,
+    peer: IpAddr,
+    place: &Place,
+    request: Request<Incoming>,
+) -> Response<Body> {
     let (head, body) = request.into_parts();
-    let answer = match allowed(shared, &head) {
+    let answer = match allowed(shared, place, &head) {
         Ok(()) if head.uri.path() == "/events" => match shared.feed.join(last_seen(&head.headers)) {
-            Ok(events) => return events.into_response().map(Either::Right),
+            Ok(events) => {
+                place.set_busy();
+                return events.into_response().map(Either::Right);
+            }
             Err(answer) => answer,
         },
         Ok(()) => match read(&head, body).await {
-            Ok(body) => route(shared, &head, &body).await,
+            Ok(body) => {
+                place.set_busy();
+                route(shared, &head, &body).await
+            }
             Err(answer) => answer,
         },
         Err(refused) => page::or_login(&head, refused),
@@ -77,12 +93,27 @@ pub(super) async fn respond(shared: &Shared, request: Request<Incoming>) -> Resp
         let (method, path) = (&head.method, head.uri.path());
         tracing::info!(%method, path, status = answer.status.as_u16(), "admin request");
     }
-    let answer = if is_guess { shared.brake.slow(answer).await } else { answer };
+    place.set_idle();
+    let mut answer = if is_guess { shared.brake.slow(peer, answer).await } else { answer };
+    if place.is_reserved() {
+        answer.headers.push((CONNECTION, HeaderValue::from_static("close")));
+    }
     answer.into_response().map(Either::Left)
 }
 
+/// While all other places are in use, and nobody in them is idle, only probes and scrapes are served.
+fn has_room(place: &Place, path: &str) -> Result<(), Answer> {
+    if !place.is_reserved() || KEPT_FREE_FOR.contains(&path) {
+        return Ok(());
+    }
+    let sentence = "too many requests to the admin port are under way: only probes and scrapes are answered meanwhile";
+    let answer = Answer::failure(StatusCode::SERVICE_UNAVAILABLE, sentence);
+    Err(Answer { headers: vec![(RETRY_AFTER, HeaderValue::from_static("1"))], ..answer })
+}
+
 /// Whether there is such a route, by this method, for this client; in that order for a stranger nothing but the refusal shows.
-fn allowed(shared: &Shared, head: &request::Parts) -> Result<(), Answer> {
+fn allowed(shared: &Shared, place: &Place, head: &request::Parts) -> Result<(), Answer> {
+    has_room(place, head.uri.path())?;
     shared.guard.check(head)?;
     match methods_of(head.uri.path()) {
         None => {
@@ -128,7 +159,7 @@ async fn route(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
         "/explain" => explain::answer(&shared.handle, head.uri.query()).await,
         "/strategies" => strategies::list(&shared.handle).await,
         "/ring" => strategies::ring(&shared.handle, head.uri.query()).await,
-        "/reload" => reload::answer(&shared.handle, head.uri.query(), body).await,
+        "/reload" => reload::answer(&shared.handle, head.uri.query(), body, shared.guard.has_token()).await,
         "/rollback" => reload::answer_rollback(&shared.handle, head.uri.query()).await,
         "/login" if is_reading(&head.method) => page::home(None),
         "/login" => page::login(&shared.guard, body),

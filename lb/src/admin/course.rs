@@ -2,9 +2,11 @@
 //!
 //! One place for both ports: the admin server asks [`answer`], and the proxy's port sends [`CourseCall`]s that [`serve_calls`]
 //! answers. Parsing and formatting are pure. Invariants: bodies are compact JSON in the sheet's key order; a body with anything wrong in it
-//! changes nothing and is told what is wrong in one sentence.
+//! changes nothing and is told what is wrong in one sentence; a call by the proxy's port passes the admin port's rules on Host and origin.
 
 mod body;
+
+use std::sync::Arc;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
@@ -15,7 +17,8 @@ use tokio::task::JoinSet;
 pub(super) use body::weight;
 pub use body::{parse_add, parse_remove};
 
-use super::answer::{failure_body, status_of, takes, to_json};
+use super::answer::{Answer, failure_body, status_of, takes, to_json};
+use super::guard::Guard;
 use crate::control::{ControlError, Handle, Replicas};
 use crate::generation::{CourseAnswer, CourseCall};
 
@@ -45,18 +48,23 @@ struct Message<'a> {
 
 /// Answers calls until their sender, the hall's generations, is gone.
 pub async fn serve_calls(mut calls: mpsc::Receiver<CourseCall>, handle: Handle) {
+    let guard = Arc::new(Guard::new(None, 0));
     let mut working = JoinSet::new();
     while let Some(call) = calls.recv().await {
         while working.try_join_next().is_some() {}
         if working.len() >= CALLS_MAX {
             working.join_next().await;
         }
-        let handle = handle.clone();
+        let (handle, guard) = (handle.clone(), guard.clone());
         // each in its own task: an /add that waits for a replica must not hold up a /rep
         working.spawn(async move {
-            let answer = answer(&handle, &call.method, &call.path, &call.body).await;
-            if call.method != Method::GET {
-                tracing::info!(peer = %call.peer, method = %call.method, path = call.path, status = answer.status.as_u16(), "course call");
+            let (method, path) = (&call.head.method, call.head.uri.path());
+            let answer = match guard.check_visitor(&call.head) {
+                Ok(()) => answer(&handle, method, path, &call.body).await,
+                Err(Answer { status, body, .. }) => CourseAnswer { status, body, allow: None },
+            };
+            if method != Method::GET {
+                tracing::info!(peer = %call.peer, %method, path, status = answer.status.as_u16(), "course call");
             }
             let _ = call.answer.send(answer);
         });

@@ -14,7 +14,7 @@ use http::{StatusCode, request};
 
 use super::answer::{Answer, HTML};
 use super::guard::Guard;
-use super::session::random;
+use crate::config::random_digits;
 
 static PAGE: LazyLock<String> = LazyLock::new(|| {
     let page = include_str!("page/page.html").replace("{{style}}", STYLE);
@@ -94,7 +94,7 @@ pub(super) fn home(cookie: Option<HeaderValue>) -> Answer {
 }
 
 fn html(status: StatusCode, page: &str) -> Answer {
-    let nonce = match random() {
+    let nonce = match random_digits() {
         Ok(nonce) => nonce,
         Err(error) => return no_random(&error),
     };

@@ -1,7 +1,7 @@
 //! `POST /reload` and `POST /rollback`: their query and body, and what becomes of the outcome.
 //!
 //! Invariant: 200 means that what was asked for is in force (or would work), 409 that another reload runs, 422 that nothing has
-//! changed, with stage and reason; a request that is not understood is a 400 and reaches nobody.
+//! changed, with stage and reason; a request that is not understood is a 400 and reaches nobody; a library from anywhere needs the token.
 
 use http::StatusCode;
 use serde::Serialize;
@@ -18,11 +18,15 @@ struct Refusal<'a> {
     reason: String,
 }
 
-pub(super) async fn answer(handle: &Handle, query: Option<&str>, body: &[u8]) -> Answer {
+/// `has_token`: who asks has shown one.
+pub(super) async fn answer(handle: &Handle, query: Option<&str>, body: &[u8], has_token: bool) -> Answer {
     let request = match request(query, body) {
         Ok(request) => request,
         Err(sentence) => return Answer::failure(StatusCode::BAD_REQUEST, &sentence),
     };
+    if let Err(sentence) = may_load(&request, has_token) {
+        return Answer::failure(StatusCode::FORBIDDEN, sentence);
+    }
     match handle.reload(request).await {
         Ok(report) => Answer::json(&report),
         Err(error) => refusal(&error),
@@ -71,6 +75,18 @@ fn request(query: Option<&str>, body: &[u8]) -> Result<ReloadRequest, String> {
     Ok(request)
 }
 
+/// What is at a path runs in lb, with all its rights; without a token any user of this machine could ask for that.
+fn may_load(request: &ReloadRequest, has_token: bool) -> Result<(), &'static str> {
+    let has_path = request.overriding.as_ref().is_some_and(|overriding| overriding.strategy.path.is_some());
+    match has_path && !has_token {
+        false => Ok(()),
+        true => {
+            Err("an override with a path needs the admin token, and this lb has none: set admin.token_file (lb token \
+                     makes one), or put the library into a folder of plugin_dirs and give its name")
+        }
+    }
+}
+
 fn refusal(error: &ReloadError) -> Answer {
     let status = match error {
         ReloadError::Busy => StatusCode::CONFLICT,
@@ -105,6 +121,14 @@ mod tests {
         ] {
             assert!(request(query, body).is_err(), "{query:?} {body:?}");
         }
+    }
+
+    #[test]
+    fn only_who_has_the_token_may_have_a_library_loaded_from_anywhere() {
+        let asks = |body: &[u8], has_token| may_load(&request(None, body).unwrap(), has_token).is_ok();
+        let by_path = br#"{"strategy":{"name":"x","path":"/tmp/x.so"}}"#;
+        assert_eq!([asks(by_path, true), asks(by_path, false)], [true, false]);
+        assert!(asks(br#"{"strategy":{"name":"x"}}"#, false) && asks(b"", false));
     }
 
     #[test]

@@ -1,9 +1,9 @@
 //! The admin port itself: bound before anything is launched, served on the control runtime, closed last.
 //!
-//! Invariants: at most [`CONNECTIONS_MAX`] connections; one that sends no head is closed; a failed `accept` never ends the server.
+//! Invariants: who is connected has a [`Place`]; one that sends no head is closed; a failed `accept` never ends the server.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::Duration;
@@ -13,21 +13,23 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Semaphore, watch};
+use tokio::sync::{Notify, watch};
 use tokio::task::JoinSet;
 
 use super::api;
 use super::brake::Brake;
 use super::events::{self, Feed};
 use super::guard::Guard;
+use super::places::{Place, Places};
 use crate::config::Secret;
 use crate::control::Handle;
 use crate::generation::Hall;
 use crate::telemetry::Metrics;
 
-const CONNECTIONS_MAX: usize = 512;
-/// For a head, and between two requests (hyper has one timer for both): longer than the usual scrape interval.
-const HEAD_TIME_MAX: Duration = Duration::from_secs(75);
+/// For the first request's head.
+const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
+/// From one request to the whole head of the next (hyper has one timer for both): longer than the usual scrape interval.
+const KEEP_ALIVE: Duration = Duration::from_secs(75);
 /// How long what was sent may stay unacknowledged.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
 /// How long answers that are being written may take when lb ends.
@@ -141,50 +143,61 @@ impl Server {
 }
 
 async fn accept(socket: TcpListener, shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
-    let places = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+    let places = Places::default();
     let mut connections = JoinSet::new();
     loop {
         let accepted = tokio::select! {
             _ = closing.changed() => break,
             Some(_) = connections.join_next() => continue,
-            // the semaphore is never closed
-            accepted = async { (places.clone().acquire_owned().await, socket.accept().await) } => accepted,
+            accepted = socket.accept() => accepted,
         };
         match accepted {
-            (Ok(place), Ok((stream, _))) => {
+            Ok((stream, peer)) => {
+                let Some(place) = places.take(peer.ip()) else { continue };
                 // a browser that is gone without a word would keep its place for a quarter of an hour
                 let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE_MAX));
-                let connection = serve(stream, shared.clone(), closing.clone());
-                connections.spawn(async move {
-                    connection.await;
-                    drop(place);
-                });
+                connections.spawn(serve(stream, peer.ip(), Arc::new(place), shared.clone(), closing.clone()));
             }
-            (_, Err(error)) => {
+            Err(error) => {
                 tracing::warn!(%error, "admin: accept failed");
                 // out of file descriptors, most likely: give others the time to close theirs
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
-            (Err(_), _) => break,
         }
     }
     drop(socket);
     while connections.join_next().await.is_some() {}
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
+async fn serve(
+    stream: TcpStream,
+    peer: IpAddr,
+    place: Arc<Place>,
+    shared: Arc<Shared>,
+    mut closing: watch::Receiver<bool>,
+) {
+    let first = Arc::new(Notify::new());
+    let (has_come, seat) = (first.clone(), place.clone());
     let service = service_fn(move |request| {
-        let shared = shared.clone();
-        async move { Ok::<_, Infallible>(api::respond(&shared, request).await) }
+        has_come.notify_one();
+        let (shared, place) = (shared.clone(), seat.clone());
+        async move { Ok::<_, Infallible>(api::respond(&shared, peer, &place, request).await) }
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIME_MAX)
+        .header_read_timeout(KEEP_ALIVE)
         .serve_connection(TokioIo::new(stream), service);
     let mut connection = std::pin::pin!(connection);
+    let no_head = async {
+        if tokio::time::timeout(HEAD_TIME_MAX, first.notified()).await.is_ok() {
+            std::future::pending::<()>().await;
+        }
+    };
     // an error is the client's: it left, or spoke no HTTP
     tokio::select! {
         _ = &mut connection => return,
+        () = no_head => return,
+        () = place.lost() => return,
         _ = closing.changed() => connection.as_mut().graceful_shutdown(),
     }
     let _ = connection.await;

@@ -13,6 +13,7 @@ use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
 use super::guard::is_equal;
+use crate::config::random_digits;
 use crate::generation::ADMIN_COOKIE;
 
 const SESSIONS_MAX: usize = 64;
@@ -31,15 +32,6 @@ struct Session {
     began: Instant,
 }
 
-/// So many random bits that nobody guesses them, in hexadecimal digits.
-pub(super) fn random() -> std::io::Result<String> {
-    let mut bytes = [0; 32];
-    let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    // so few bytes come whole or not at all
-    debug_assert_eq!(filled, bytes.len());
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 // === impl Sessions ===
 
 impl Sessions {
@@ -50,7 +42,7 @@ impl Sessions {
 
     /// The cookie of a new one.
     pub(super) fn begin(&self) -> std::io::Result<HeaderValue> {
-        let id = random()?;
+        let id = random_digits()?;
         let mut sessions = self.live.lock();
         while sessions.len() >= SESSIONS_MAX {
             sessions.pop_front();

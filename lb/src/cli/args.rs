@@ -30,6 +30,7 @@ Examples:
   lb status; lb backends                    what runs, and in which state
   lb explain KEY                            where a request with that key would go, and why
   lb check-strategy libmine.so              the score card of a plugin
+  (umask 077; lb token > admin.token)       a token for admin.token_file
 
 While it runs, its admin port (127.0.0.1:8081) lists what can be asked: curl http://127.0.0.1:8081/
 Exit codes: 0 all is well, 2 something for you to mend (usage, configuration, port, plugin, no lb that could be asked), 1 anything
@@ -123,7 +124,9 @@ pub enum Command {
     Backends,
     /// Ask the lb that runs where a request would go, and why
     Explain(Explain),
-    /// Try one plugin, asked on stdin: what `lb` starts as its own child
+    /// Make an admin token: (umask 077; lb token > admin.token), then admin.token_file = "admin.token"
+    Token,
+    /// Try one plugin, asked on stdin: what `lb` does in its own child
     #[command(hide = true)]
     VetPlugin,
     /// Judge plugins: fairness, weights, disruption, threads, memory, time and more
@@ -222,6 +225,7 @@ impl Command {
             Self::Status => "status",
             Self::Backends => "backends",
             Self::Explain(_) => "explain",
+            Self::Token => "token",
             Self::VetPlugin => "vet-plugin",
             Self::CheckStrategy(_) => "check-strategy",
             Self::ScorePlugin { .. } => SCORE_PLUGIN,

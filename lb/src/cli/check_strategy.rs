@@ -145,6 +145,8 @@ fn spawn(file: &Path, directory: &Path, how: &How) -> std::io::Result<Child> {
         .args(["--options", &how.options.to_string(), "--seed", &how.seed.to_string()])
         .args(["--timeout", &how.timeout.to_string(), "--"])
         .args([file, directory])
+        // A plugin has no business with it.
+        .env_remove("LB_ADMIN_TOKEN")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         // A panic is counted; a message for each of a hundred thousand would bury the card.

@@ -57,7 +57,7 @@ pub(super) fn config(loaded: &Loaded, json: bool) -> Result<(), CliError> {
 
 /// Which strategies can be named.
 pub(super) fn strategies(loaded: &Loaded, json: bool) -> Result<(), CliError> {
-    let found = control::list_strategies(&loaded.config)?;
+    let found = control::list_strategies(&loaded.config, EXECUTABLE.into())?;
     if json {
         return print(&json!({ "plugin_dirs": loaded.config.plugin_dirs, "strategies": found }).to_string());
     }

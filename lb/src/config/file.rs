@@ -20,6 +20,7 @@ use super::validated::{Fallback, HashFunction, LogFormat};
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct File {
     pub(super) plugin_dirs: Vec<PathBuf>,
+    pub(super) allow_group_writable: bool,
     pub(super) proxy: Proxy,
     pub(super) admin: Admin,
     pub(super) strategy: Strategy,
@@ -45,6 +46,9 @@ pub(super) struct Proxy {
     pub(super) trusted_proxies: Vec<String>,
     pub(super) request_id: bool,
     pub(super) explain_header: bool,
+    pub(super) upgrades: Vec<String>,
+    pub(super) allow_trace: bool,
+    pub(super) allow_link_local: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -139,6 +143,8 @@ pub(super) struct Timeouts {
     pub(super) head_ms: i64,
     pub(super) response_head_ms: i64,
     pub(super) idle_ms: i64,
+    pub(super) body_grace_ms: i64,
+    pub(super) tunnel_idle_ms: i64,
     pub(super) client_keep_alive_ms: i64,
     pub(super) upstream_idle_ms: i64,
     pub(super) total_ms: i64,
@@ -151,6 +157,7 @@ pub(super) struct Limits {
     pub(super) head_bytes: i64,
     pub(super) headers: i64,
     pub(super) body_bytes: i64,
+    pub(super) body_min_bytes_per_s: i64,
     pub(super) connections: i64,
     pub(super) requests_in_flight_per_backend: i64,
     pub(super) upstream_idle_connections: i64,
@@ -209,6 +216,9 @@ impl Default for Proxy {
             trusted_proxies: Vec::new(),
             request_id: false,
             explain_header: false,
+            upgrades: vec!["websocket".to_owned()],
+            allow_trace: false,
+            allow_link_local: false,
         }
     }
 }
@@ -274,6 +284,8 @@ impl Default for Timeouts {
             head_ms: 10_000,
             response_head_ms: 60_000,
             idle_ms: 60_000,
+            body_grace_ms: 20_000,
+            tunnel_idle_ms: 3_600_000,
             client_keep_alive_ms: 75_000,
             upstream_idle_ms: 4_000,
             total_ms: 0,
@@ -288,6 +300,7 @@ impl Default for Limits {
             head_bytes: 65_536,
             headers: 100,
             body_bytes: 0,
+            body_min_bytes_per_s: 100,
             connections: 65_536,
             requests_in_flight_per_backend: 0,
             upstream_idle_connections: 256,

@@ -15,12 +15,12 @@ use sha2::{Digest, Sha256};
 use super::document::Document;
 use super::error::{ConfigError, Fault, one_line};
 use super::explain::{Setting, settings};
-use super::file;
-use super::key_path::KeyPath;
-use super::layers::{Layered, Origin, layer};
+use super::layers::layer;
 use super::overrides::TOKEN_VARIABLE;
-use super::validate::{Surroundings, absolute, validate};
-use super::validated::{Admin, Config, Secret};
+use super::regular::open_regular;
+use super::token::admin_token;
+use super::validate::{Surroundings, validate};
+use super::validated::{Admin, Config};
 
 /// Where a configuration comes from.
 #[derive(Clone, Debug, Default)]
@@ -45,7 +45,6 @@ pub struct Loaded {
 
 /// No configuration is longer than this.
 const FILE_BYTES_MAX: u64 = 1 << 20;
-const TOKEN_BYTES_MAX: u64 = 4_096;
 
 /// Reads, layers and checks.
 pub fn load(source: &Source) -> Result<Loaded, ConfigError> {
@@ -121,9 +120,9 @@ fn unreadable(path: &Path, reason: &str) -> ConfigError {
     ConfigError::Unreadable { path: absolute_path(path), reason: one_line(reason) }
 }
 
-fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
+pub(super) fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     let mut bytes = Vec::new();
-    std::fs::File::open(path)
+    open_regular(path)
         .and_then(|file| file.take(bytes_max + 1).read_to_end(&mut bytes))
         .map_err(|error| error.to_string())?;
     if bytes.len() as u64 > bytes_max {
@@ -132,7 +131,7 @@ fn read_bytes(path: &Path, bytes_max: u64) -> Result<Vec<u8>, String> {
     Ok(bytes)
 }
 
-fn text_of(bytes: &[u8]) -> Result<&str, String> {
+pub(super) fn text_of(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))
 }
 
@@ -160,51 +159,4 @@ fn state_dir(file: &Path, environment: &BTreeMap<String, String>) -> PathBuf {
         // Not below a common `lb`: the first user to make that would own it.
         (None, None) => folder("TMPDIR").unwrap_or_else(|| "/tmp".into()).join(format!("lb-state-{hash}")),
     }
-}
-
-/// The admin API's token with where it came from. A file named on the command line goes before
-/// LB_ADMIN_TOKEN, which goes before one named in the environment or the file.
-fn admin_token(
-    layered: &Layered,
-    document: &Document<'_>,
-    source: &Source,
-    around: &Surroundings,
-    warnings: &mut Vec<String>,
-) -> Result<Option<(Secret, Origin)>, Fault> {
-    let file::Admin { listen: _, token_file } = &layered.form.admin;
-    let key = KeyPath::of(&["admin", "token_file"]);
-    let origin = layered.origin_of(document, &key);
-    let variable = source.environment.get(TOKEN_VARIABLE).filter(|token| !token.is_empty());
-    if let (Some(token), false) = (variable, matches!(origin, Origin::CommandLine(_))) {
-        let key = KeyPath::of(&["admin", "token"]);
-        let token = check_token(token).map_err(|what| Fault::new(key.clone(), what))?;
-        return Ok(Some((token, layered.origin_of(document, &key))));
-    }
-    let Some(path) = token_file else { return Ok(None) };
-    let path = absolute(path, key.clone(), around)?;
-    let fault = |what: String| Fault::new(key.clone(), format!("{} {what}", path.display()));
-    let unreadable = |error: String| fault(format!("cannot be read: {error}"));
-    let bytes = read_bytes(&path, TOKEN_BYTES_MAX).map_err(unreadable)?;
-    let token = check_token(text_of(&bytes).map_err(unreadable)?).map_err(fault)?;
-    if open_to_all(&path) {
-        warnings.push(format!("{key}: {} can be read by every user; chmod 600 it", path.display()));
-    }
-    Ok(Some((token, origin)))
-}
-
-/// A token travels in a header, so it is visible ASCII; the line end of an editor does not count.
-fn check_token(text: &str) -> Result<Secret, String> {
-    let token = text.trim_end_matches(['\n', '\r']);
-    if token.is_empty() {
-        return Err("has no token in it".to_owned());
-    }
-    match token.bytes().all(|byte| byte.is_ascii_graphic()) {
-        true => Ok(Secret::new(token.to_owned())),
-        false => Err("must be one line of visible ASCII without spaces".to_owned()),
-    }
-}
-
-fn open_to_all(path: &Path) -> bool {
-    use std::os::unix::fs::PermissionsExt;
-    std::fs::metadata(path).is_ok_and(|metadata| metadata.permissions().mode() & 0o004 != 0)
 }

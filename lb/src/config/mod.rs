@@ -19,7 +19,12 @@ mod key_path;
 mod layers;
 mod load;
 mod overrides;
+mod path;
 mod pools;
+mod ports;
+mod reach;
+mod regular;
+mod token;
 mod validate;
 pub mod validated;
 mod values;
@@ -29,6 +34,10 @@ pub use explain::{Setting, explain, explain_json};
 pub use key_path::{KeyPath, Step};
 pub use layers::Origin;
 pub use load::{Loaded, Source, load, load_admin, load_bytes, load_text, process_environment, read};
+pub use path::normal_path;
+pub use reach::{OwnAddress, Reach};
+pub use regular::open_regular;
+pub use token::random_digits;
 pub use validated::*;
 
 #[cfg(test)]

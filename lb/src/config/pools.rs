@@ -10,9 +10,11 @@ use std::path::Path;
 use super::error::{Fault, choices};
 use super::file;
 use super::key_path::KeyPath;
+use super::path::normal_path;
+use super::reach::Reach;
 use super::validate::{Surroundings, absolute};
 use super::validated::{
-    Backend, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, Pool, Proxy, Route, Strategy, check_id,
+    Admin, Backend, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, Pool, Proxy, Route, Strategy, check_id,
     check_weight, resolve_address,
 };
 
@@ -84,23 +86,24 @@ pub(super) fn check_routes(routes: &[file::Route], pools: &[Pool]) -> Result<Vec
     Ok(checked)
 }
 
-/// Refuses backends that are lb itself, and warns of pools that nothing can be in.
+/// Refuses backends that lb must not call, itself above all, and warns of pools that nothing can be in.
 pub(super) fn check_reach(
     pools: &[Pool],
     proxy: &Proxy,
+    admin: &Admin,
     launches: bool,
     warnings: &mut Vec<String>,
 ) -> Result<(), Fault> {
+    let reach = Reach::of(proxy, admin);
     for pool in pools {
         let is_default = pool.name == DEFAULT_POOL;
         let key = match is_default {
             true => KeyPath::default(),
             false => KeyPath::of(&["pools", &pool.name]),
         };
-        let own = |backend: &Backend| proxy.listen.contains(&backend.socket);
-        if let Some(index) = pool.backends.iter().position(own) {
-            let what = "this is where lb itself listens (proxy.listen): it would call itself";
-            return Err(Fault::new(key.key("backends").index(index).key("address"), what));
+        for (index, backend) in pool.backends.iter().enumerate() {
+            let fault = |what| Fault::new(key.key("backends").index(index).key("address"), what);
+            reach.check(backend.socket).map_err(fault)?;
         }
         if pool.backends.is_empty() && !(is_default && launches) {
             warnings.push(format!("pool {:?} has no backends yet", pool.name));
@@ -299,6 +302,10 @@ fn check_path(path: &str) -> Result<String, String> {
     let plain = path.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'?' && byte != b'#');
     if !path.starts_with('/') || !plain || path.len() > 1_024 {
         return Err(format!("{path:?} is not the beginning of a path, such as \"/api\""));
+    }
+    let normal = normal_path(path).map_err(|what| format!("{path:?} can match nothing: {what}"))?;
+    if normal != path {
+        return Err(format!("{path:?} is compared with paths in normal form: write {normal:?}"));
     }
     let trimmed = path.trim_end_matches('/');
     Ok(if trimmed.is_empty() { "/" } else { trimmed }.to_owned())

@@ -1,22 +1,25 @@
 //! The checks: from the file form to the validated form, section by section.
 //!
 //! Every section is taken apart by name, without `..`, so a new key does not compile before somebody
-//! has decided what may stand in it. Pools, strategies and routes have their own file, [`super::pools`].
+//! has decided what may stand in it. Pools, strategies and routes have their own file, [`super::pools`],
+//! and so have the two ports, [`super::ports`].
 //!
 //! Invariants: every number that comes out has a stated range; every path is absolute; a mistake is a
 //! [`Fault`] with the key it is about, never a panic.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::error::{Fault, choices};
+use super::error::Fault;
 use super::file;
 use super::key_path::KeyPath;
 use super::pools;
+use super::ports::{check_admin, check_proxy};
 use super::validated::{
-    AccessLog, Admin, Config, Course, Health, Launcher, Limits, Log, Proxy, Reload, Secret, State, Timeouts, check_id,
+    AccessLog, Config, Course, Health, Launcher, Limits, Log, Reload, Secret, State, Timeouts, check_id,
 };
+use super::values::check_level;
 
 /// What a configuration depends on beside its own text.
 #[derive(Debug)]
@@ -36,8 +39,6 @@ pub(super) struct Surroundings {
 const MILLISECONDS_MAX: i64 = 86_400_000;
 /// Between two health checks of a backend.
 const INTERVAL_MIN_MS: i64 = 10;
-const LISTENERS_MAX: usize = 64;
-const WORKERS_MAX: i64 = 1_024;
 const REPLICAS_MAX: i64 = 1_024;
 /// An image keeps a thread-local key of its own, and a process has about a thousand.
 const IMAGES_MAX: i64 = 500;
@@ -46,6 +47,7 @@ const IMAGES_MAX: i64 = 500;
 pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut Vec<String>) -> Result<Config, Fault> {
     let file::File {
         plugin_dirs: dirs,
+        allow_group_writable,
         proxy,
         admin,
         strategy,
@@ -67,10 +69,11 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     let pools = pools::check_pools(strategy, backends, pools, around, warnings)?;
     let routes = pools::check_routes(routes, &pools)?;
     let launcher = check_launcher(launcher, around, warnings)?;
-    pools::check_reach(&pools, &proxy, launcher.is_some(), warnings)?;
+    pools::check_reach(&pools, &proxy, &admin, launcher.is_some(), warnings)?;
     Ok(Config {
         file: Some(around.file.clone()),
         plugin_dirs: plugin_dirs(dirs, around)?,
+        allow_group_writable: *allow_group_writable,
         proxy,
         admin,
         pools,
@@ -114,62 +117,6 @@ fn plugin_dirs(dirs: &[PathBuf], around: &Surroundings) -> Result<Vec<PathBuf>, 
     let key = KeyPath::of(&["plugin_dirs"]);
     let configured = dirs.iter().enumerate().map(|(index, dir)| absolute(dir, key.index(index), around));
     configured.chain(around.executable_folder.clone().map(Ok)).collect()
-}
-
-fn check_proxy(form: &file::Proxy, around: &Surroundings) -> Result<Proxy, Fault> {
-    let file::Proxy { listen: file::OneOrMany(listen), workers, trusted_proxies, request_id, explain_header } = form;
-    let section = KeyPath::of(&["proxy"]);
-    let key = section.key("listen");
-    if listen.is_empty() || listen.len() > LISTENERS_MAX {
-        let what = format!("must be 1 to {LISTENERS_MAX} addresses, not {}", listen.len());
-        return Err(Fault::new(key, what));
-    }
-    let mut sockets: Vec<SocketAddr> = Vec::with_capacity(listen.len());
-    for (index, address) in listen.iter().enumerate() {
-        let key = if listen.len() == 1 { key.clone() } else { key.index(index) };
-        let socket = check_listen(key.clone(), address)?;
-        if socket.port() != 0 && sockets.contains(&socket) {
-            return Err(Fault::new(key, format!("{socket} is listed twice")));
-        }
-        sockets.push(socket);
-    }
-    let workers = match within(section.key("workers"), *workers, 0, WORKERS_MAX)? {
-        0 => around.cores.max(1),
-        workers => size(workers),
-    };
-    let key = section.key("trusted_proxies");
-    let trusted_proxies = trusted_proxies
-        .iter()
-        .enumerate()
-        .map(|(index, text)| text.parse().map_err(|what: String| Fault::new(key.index(index), what)))
-        .collect::<Result<_, _>>()?;
-    let (request_id, explain_header) = (*request_id, *explain_header);
-    Ok(Proxy { listen: sockets, workers, trusted_proxies, request_id, explain_header })
-}
-
-fn check_listen(key: KeyPath, address: &str) -> Result<SocketAddr, Fault> {
-    let what = || format!("{address:?} is not IP:port, such as \"127.0.0.1:8080\" or \"[::]:8080\"");
-    address.parse().map_err(|_| Fault::new(key, what()))
-}
-
-fn check_admin(form: &file::Admin, around: &Surroundings, proxy: &Proxy) -> Result<Admin, Fault> {
-    // The token file was read before, because that is not a matter of checking.
-    let file::Admin { listen, token_file: _ } = form;
-    let key = KeyPath::of(&["admin", "listen"]);
-    let listen = check_listen(key.clone(), listen)?;
-    if listen.port() != 0 && proxy.listen.contains(&listen) {
-        return Err(Fault::new(key, format!("{listen} is taken by proxy.listen")));
-    }
-    let token = around.admin_token.clone();
-    if token.is_none() && !listen.ip().to_canonical().is_loopback() {
-        let what = format!(
-            "{} can be reached from other machines, so a token is needed: set admin.token_file or \
-             LB_ADMIN_TOKEN, or listen on 127.0.0.1",
-            listen.ip()
-        );
-        return Err(Fault::new(key, what));
-    }
-    Ok(Admin { listen, token })
 }
 
 fn check_launcher(
@@ -269,6 +216,8 @@ fn check_timeouts(form: &file::Timeouts) -> Result<Timeouts, Fault> {
         head_ms,
         response_head_ms,
         idle_ms,
+        body_grace_ms,
+        tunnel_idle_ms,
         client_keep_alive_ms,
         upstream_idle_ms,
         total_ms,
@@ -281,6 +230,8 @@ fn check_timeouts(form: &file::Timeouts) -> Result<Timeouts, Fault> {
         head: at_least_1("head_ms", head_ms)?,
         response_head: at_least_1("response_head_ms", response_head_ms)?,
         idle: at_least_1("idle_ms", idle_ms)?,
+        body_grace: at_least_1("body_grace_ms", body_grace_ms)?,
+        tunnel_idle: at_least_1("tunnel_idle_ms", tunnel_idle_ms)?,
         client_keep_alive: at_least_1("client_keep_alive_ms", client_keep_alive_ms)?,
         upstream_idle: at_least_1("upstream_idle_ms", upstream_idle_ms)?,
         total: (!total.is_zero()).then_some(total),
@@ -293,6 +244,7 @@ fn check_limits(form: &file::Limits) -> Result<Limits, Fault> {
         head_bytes,
         headers,
         body_bytes,
+        body_min_bytes_per_s: rate,
         connections,
         requests_in_flight_per_backend: in_flight,
         upstream_idle_connections: idle,
@@ -300,11 +252,13 @@ fn check_limits(form: &file::Limits) -> Result<Limits, Fault> {
     } = *form;
     let limit = |name: &str, value: i64, min: i64, max: i64| within(KeyPath::of(&["limits", name]), value, min, max);
     let body_bytes = limit("body_bytes", body_bytes, 0, i64::MAX)?;
+    let rate = limit("body_min_bytes_per_s", rate, 0, 1_000_000_000)?;
     let in_flight = limit("requests_in_flight_per_backend", in_flight, 0, 1_000_000)?;
     Ok(Limits {
         head_bytes: size(limit("head_bytes", head_bytes, 8_192, 1_048_576)?),
         headers: size(limit("headers", headers, 1, 4_096)?),
         body_bytes: (body_bytes > 0).then_some(body_bytes.unsigned_abs()),
+        body_min_bytes_per_s: (rate > 0).then_some(rate.unsigned_abs()),
         connections: size(limit("connections", connections, 1, 1_000_000)?),
         requests_in_flight_per_backend: (in_flight > 0).then_some(small(in_flight)),
         upstream_idle_connections: size(limit("upstream_idle_connections", idle, 0, 65_536)?),
@@ -335,22 +289,8 @@ fn check_state(form: &file::State, around: &Surroundings) -> Result<State, Fault
 
 fn check_log(form: &file::Log) -> Result<Log, Fault> {
     let file::Log { level } = form;
-    let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    let fault = |what: String| Err(Fault::new(KeyPath::of(&["log", "level"]), what));
-    // A bare word that is no level would be read as the name of a module, and all else fall silent.
-    if !level.contains('[') {
-        let stray = level
-            .split(',')
-            .map(str::trim)
-            .find(|part| !part.contains('=') && !levels.contains(&part.to_ascii_lowercase().as_str()));
-        if let Some(stray) = stray {
-            return fault(format!("{stray:?} is not a level{}", choices(stray, "Levels", &levels)));
-        }
-    }
-    match tracing_subscriber::EnvFilter::builder().parse(level) {
-        Ok(_) => Ok(Log { level: level.clone() }),
-        Err(error) => fault(format!("{level:?}: {error}")),
-    }
+    check_level(level).map_err(|what| Fault::new(KeyPath::of(&["log", "level"]), what))?;
+    Ok(Log { level: level.clone() })
 }
 
 fn check_access_log(form: &file::AccessLog, around: &Surroundings) -> Result<Option<AccessLog>, Fault> {
@@ -377,7 +317,7 @@ fn milliseconds(key: KeyPath, value: i64, min: i64) -> Result<Duration, Fault> {
 }
 
 /// For numbers that `within` has let through.
-fn size(value: i64) -> usize {
+pub(super) fn size(value: i64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
 

@@ -23,6 +23,8 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// Where plugins are looked for, absolute, in order; the executable's folder is the last.
     pub plugin_dirs: Vec<PathBuf>,
+    /// Whether plugins may be where a group can change them.
+    pub allow_group_writable: bool,
     pub proxy: Proxy,
     pub admin: Admin,
     /// Index 0 is always `default`, the others follow by name.
@@ -54,6 +56,12 @@ pub struct Proxy {
     pub request_id: bool,
     /// Whether who sends `x-lb-explain: 1` is told why the answer came from where it came.
     pub explain_header: bool,
+    /// Protocols that `Upgrade` may name, lower case, without version.
+    pub upgrades: Vec<String>,
+    /// Whether TRACE is passed on.
+    pub allow_trace: bool,
+    /// Whether backends may have link-local addresses.
+    pub allow_link_local: bool,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -135,7 +143,7 @@ pub struct Backend {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     pub host: HostMatch,
-    /// Begins with `/`, does not end with one unless it is `/`, which matches all. `/api` matches
+    /// In normal form ([`normal_path`](super::normal_path)). Begins with `/`, does not end with one unless it is `/`, which matches all. `/api` matches
     /// `/api` and `/api/x`, not `/apix`.
     pub path_prefix: String,
     /// An index into [`Config::pools`].
@@ -198,6 +206,10 @@ pub struct Timeouts {
     pub response_head: Duration,
     /// Between two bytes of a body.
     pub idle: Duration,
+    /// How much longer than at the minimum rate a request's body may take.
+    pub body_grace: Duration,
+    /// Without a byte in either direction of a tunnel.
+    pub tunnel_idle: Duration,
     /// Between two requests of a client's connection.
     pub client_keep_alive: Duration,
     /// How long an unused connection to a backend is kept.
@@ -216,6 +228,8 @@ pub struct Limits {
     pub headers: usize,
     /// `None` = unlimited.
     pub body_bytes: Option<u64>,
+    /// The rate at which a request's body must come, once `Timeouts::body_grace` is used up.
+    pub body_min_bytes_per_s: Option<u64>,
     /// Client connections over all workers.
     pub connections: usize,
     /// `None` = unlimited.

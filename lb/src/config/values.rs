@@ -10,6 +10,8 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::str::FromStr;
 
+use super::error::choices;
+
 /// The longest id that a backend, pool or strategy may have, in bytes.
 pub const ID_BYTES_MAX: usize = 64;
 /// The heaviest weight a backend may have.
@@ -46,6 +48,41 @@ pub fn check_weight(weight: i64) -> Result<u16, String> {
         .ok()
         .filter(|weight| *weight <= WEIGHT_MAX)
         .ok_or_else(|| format!("a weight is a whole number from 0 to {WEIGHT_MAX}, not {weight}"))
+}
+
+/// Says whether `level` is a filter of log lines.
+pub(super) fn check_level(level: &str) -> Result<(), String> {
+    let levels = ["off", "error", "warn", "info", "debug", "trace"];
+    // A bare word that is no level would be read as the name of a module, and all else fall silent.
+    if !level.contains('[') {
+        let stray = level
+            .split(',')
+            .map(str::trim)
+            .find(|part| !part.contains('=') && !levels.contains(&part.to_ascii_lowercase().as_str()));
+        if let Some(stray) = stray {
+            return Err(format!("{stray:?} is not a level{}", choices(stray, "Levels", &levels)));
+        }
+    }
+    match tracing_subscriber::EnvFilter::builder().parse(level) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!("{level:?}: {error}")),
+    }
+}
+
+/// A protocol of `Upgrade` that may pass, without a version (RFC 9110 §7.8). What carries HTTP itself may not: its requests would go
+/// past routes, limits and forwarded headers.
+pub(super) fn check_upgrade(name: &str) -> Result<String, String> {
+    let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
+    if name.is_empty() || name.len() > 64 || !name.bytes().all(is_of_token) {
+        return Err(format!("{name:?} is not the name of a protocol without version, such as \"websocket\""));
+    }
+    let lower = name.to_ascii_lowercase();
+    if ["h2c", "h2", "http", "tls"].contains(&&*lower) {
+        return Err(format!(
+            "{name:?} would carry requests past routes, limits and forwarded headers; leave it out: clients then go on in HTTP/1.1"
+        ));
+    }
+    Ok(lower)
 }
 
 /// Turns `IP:port` or `name:port` into a socket address. A name is asked of the system's resolver,

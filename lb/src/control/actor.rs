@@ -20,6 +20,7 @@ mod status;
 mod watching;
 
 use std::collections::HashMap;
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Instant as StdInstant;
 
@@ -76,6 +77,8 @@ pub(super) struct Parts {
     pub(super) hall: Arc<Hall>,
     pub(super) builder: Builder,
     pub(super) listeners: Vec<Arc<Listener>>,
+    /// Where the admin port is.
+    pub(super) admin: SocketAddr,
     pub(super) course: Option<mpsc::Sender<CourseCall>>,
     pub(super) loader: Arc<Loader>,
     pub(super) vetter: Option<Arc<Vetter>>,
@@ -98,6 +101,8 @@ pub(super) struct Actor {
     builder: Builder,
     /// Of the newest generation.
     listeners: Vec<Arc<Listener>>,
+    /// Where the admin port is.
+    admin: SocketAddr,
     /// Where the course's routes on the proxy's port go, when they are on.
     course: Option<mpsc::Sender<CourseCall>>,
     /// Of older ones, on their way out.
@@ -150,6 +155,7 @@ impl Actor {
             hall,
             builder,
             listeners,
+            admin,
             course,
             loader,
             vetter,
@@ -178,6 +184,7 @@ impl Actor {
             hall,
             builder,
             listeners,
+            admin,
             course,
             closing: Vec::new(),
             loader,

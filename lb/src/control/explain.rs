@@ -14,6 +14,7 @@ use lb_strategy_host::PickRequest;
 use serde::Serialize;
 
 use super::ControlError;
+use crate::config::normal_path;
 use crate::generation::{Choice, Generation, Hall, Lookup, NoChoice, PoolGeneration, without_port};
 use crate::pool::{Key, key};
 
@@ -128,7 +129,10 @@ fn find_pool<'a>(
             .ok_or_else(|| ControlError::NotFound(format!("there is no pool {name:?}"))),
         None => {
             let host = request.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-            Ok(&generation.pools[generation.route(without_port(host), request.path.path())])
+            let path = normal_path(request.path.path()).map_err(|what| {
+                ControlError::Refused(format!("{}: {what}; such a request is answered 400", request.path.path()))
+            })?;
+            Ok(&generation.pools[generation.route(without_port(host), &path)])
         }
     }
 }

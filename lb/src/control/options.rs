@@ -1,5 +1,6 @@
 //! What control is started with.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -16,6 +17,8 @@ pub struct Options {
     pub metrics: Arc<Metrics>,
     /// Those of `config.proxy.listen`, open; a reload may change them.
     pub listeners: Vec<Arc<Listener>>,
+    /// Where the admin port is, its number known; `None`: as `config.admin` has it.
+    pub admin: Option<SocketAddr>,
     /// Forget changes that were made at run time.
     pub fresh: bool,
     /// Where `config` came from and is read again at a reload; without it every reload is refused.
@@ -37,6 +40,7 @@ impl Options {
             config,
             metrics,
             listeners: Vec::new(),
+            admin: None,
             fresh: false,
             source: None,
             loaded: None,

@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::command::OverlayStatus;
 use super::members::{Entry, Origin};
-use crate::config::{Backend, Config, DEFAULT_POOL, Launcher, WEIGHT_MAX, check_id};
+use crate::config::{Backend, Config, DEFAULT_POOL, Launcher, Reach, WEIGHT_MAX, check_id};
 
 /// Of the file's format. Another one is not guessed at.
 const SCHEMA: u32 = 1;
@@ -222,6 +222,19 @@ impl Overlay {
                 Err(error) => tracing::warn!("backend {:?}: {error}; {} is used as before", added.id, added.socket),
             }
         }
+    }
+
+    /// Takes out what was added at an address where no backend may be (by now, or by somebody's hand); says which, in words.
+    pub(super) fn drop_out_of_reach(&mut self, reach: &Reach) -> Vec<String> {
+        let mut dropped = Vec::new();
+        self.added.retain(|added| match reach.check(added.socket) {
+            Ok(()) => true,
+            Err(what) => {
+                dropped.push(format!("backend {:?} was attached and is refused: {what}", added.id));
+                false
+            }
+        });
+        dropped
     }
 
     pub(super) fn to_json(&self) -> String {

@@ -4,6 +4,7 @@
 //! the thread that the caller chose for it (the builder; in `lb check` the only thread there is).
 
 use std::collections::BTreeMap;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,7 +12,7 @@ use lb_strategy_host::{LoadError, Loader, Plugin as LoadedPlugin, Staged, Strate
 use serde::Serialize;
 
 use super::start::StartError;
-use super::vet::{VetBackend, VetError, VetRequest, VetStage, Vetter};
+use super::vet::{About, VetBackend, VetError, VetRequest, VetStage, Vetter};
 use crate::config::{self, DEFAULT_POOL, Plugin};
 
 /// The name of the symbol that makes a library a strategy.
@@ -158,8 +159,9 @@ pub(super) fn loaded(pool: &str, strategy: &Strategy) -> LoadedStrategy {
     }
 }
 
-/// The strategies in `directories`, in order of search and then by name. Libraries without our entry are passed over.
-pub(super) fn list(loader: &Loader, directories: &[PathBuf]) -> Vec<FoundStrategy> {
+/// The strategies in `directories`, in order of search and then by name. Libraries without our entry are passed over; the others are
+/// opened in children, because what a library does when it is opened it would do here.
+pub(super) async fn list(loader: &Loader, vetter: &Vetter, directories: &[PathBuf]) -> Vec<FoundStrategy> {
     let mut found: Vec<FoundStrategy> = Vec::new();
     let mut searched: Vec<PathBuf> = Vec::new();
     for directory in directories {
@@ -172,7 +174,7 @@ pub(super) fn list(loader: &Loader, directories: &[PathBuf]) -> Vec<FoundStrateg
         for path in libraries(directory).filter(|path| is_candidate(path)) {
             let file = path.file_name();
             let shadowed_by = found.iter().find(|other| other.path.file_name() == file).map(|other| other.path.clone());
-            found.push(FoundStrategy { shadowed_by, ..describe(loader, path) });
+            found.push(FoundStrategy { shadowed_by, ..describe(loader, vetter, path).await });
         }
     }
     found
@@ -207,30 +209,32 @@ fn name_of(path: &Path) -> Option<&str> {
 
 /// Looked for in the bytes and not in the symbol table, so that a damaged strategy is shown with what is wrong with it.
 fn is_candidate(path: &Path) -> bool {
-    path.is_file()
-        && std::fs::read(path).is_ok_and(|bytes| bytes.windows(ENTRY_SYMBOL.len()).any(|window| window == ENTRY_SYMBOL))
+    let mut bytes = Vec::new();
+    let read = config::open_regular(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.is_ok() && bytes.windows(ENTRY_SYMBOL.len()).any(|window| window == ENTRY_SYMBOL)
 }
 
-fn describe(loader: &Loader, path: PathBuf) -> FoundStrategy {
-    match loader.load(&Wanted { path: &path, name: None, sha256: None }) {
-        Ok(plugin) => FoundStrategy {
-            name: plugin.name().to_owned(),
-            version: Some(plugin.version().to_owned()),
-            sha256: plugin.sha256_hex(),
-            expectation: Some(plugin.expectation().to_owned()).filter(|text| !text.is_empty()),
-            shadowed_by: None,
-            error: None,
-            path,
-        },
-        Err(error) => FoundStrategy {
-            name: name_of(&path).unwrap_or_default().to_owned(),
-            version: None,
-            sha256: None,
-            expectation: None,
-            shadowed_by: None,
-            error: Some(error.reason),
-            path,
-        },
+async fn describe(loader: &Loader, vetter: &Vetter, path: PathBuf) -> FoundStrategy {
+    let staged = loader.stage(&Wanted { path: &path, name: None, sha256: None });
+    let told = match staged {
+        Ok(staged) => {
+            let request = VetRequest::new(&staged, serde_json::json!({}), 1, Vec::new());
+            let about = vetter.describe(&request).await.map_err(|error| error.reason);
+            about.map(|about| (about, staged.sha256_hex()))
+        }
+        Err(error) => Err(error.reason),
+    };
+    let shadowed_by = None;
+    match told {
+        Ok((About { name, version, expectation }, sha256)) => {
+            let expectation = Some(expectation).filter(|text| !text.is_empty());
+            let (version, sha256, error) = (Some(version), Some(sha256), None);
+            FoundStrategy { name, path, version, sha256, expectation, shadowed_by, error }
+        }
+        Err(reason) => {
+            let (name, error) = (name_of(&path).unwrap_or_default().to_owned(), Some(reason));
+            FoundStrategy { name, path, version: None, sha256: None, expectation: None, shadowed_by, error }
+        }
     }
 }
 

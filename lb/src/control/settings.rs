@@ -18,6 +18,8 @@ pub(super) fn settings(config: &Config, access_log: Option<AccessLog>) -> Arc<Se
         missing_path_is_400: config.course.missing_path_is_400,
         request_id: config.proxy.request_id,
         explain_header: config.proxy.explain_header,
+        upgrades: config.proxy.upgrades.clone(),
+        allow_trace: config.proxy.allow_trace,
         access_log,
     })
 }

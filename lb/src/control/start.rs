@@ -4,6 +4,7 @@
 //! this process before it has run in a child (where the caller names one); an error is one line that says what, where and what to do,
 //! and leaves nothing running.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -25,8 +26,9 @@ use super::settings::{access_log, settings};
 use super::state_dir::{Holder, StateDir};
 use super::vet::{VetBackend, VetError, Vetter};
 use super::watch::{Attempt, Taken, Watch};
-use crate::config::{Config, Pool, resolve_address};
+use crate::config::{Config, OwnAddress, Pool, Reach, resolve_address};
 use crate::generation::{Generation, Hall};
+use crate::listener::Listener;
 
 /// Commands that may wait for the actor.
 const COMMANDS_MAX: usize = 256;
@@ -106,11 +108,12 @@ struct Opened {
 
 /// Starts control on the current runtime. Returns when generation 1 is in the hall; replicas are still being launched then.
 pub async fn start(options: Options) -> Result<Control, StartError> {
-    let Options { config, metrics, listeners, fresh, source, loaded, vet, course } = options;
+    let Options { config, metrics, listeners, admin, fresh, source, loaded, vet, course } = options;
+    let admin = admin.unwrap_or(config.admin.listen);
     let builder = Builder::start().map_err(StartError::Builder)?;
-    let for_builder = config.clone();
+    let (for_builder, reach) = (config.clone(), reach(&config, &listeners, admin));
     let prepared = builder
-        .run(move || prepare(&for_builder, fresh, vet))
+        .run(move || prepare(&for_builder, &reach, fresh, vet))
         .await
         .ok_or(StartError::BuilderBroke("preparing the pools"))??;
     let Prepared { state, loader, on_disk, plan, staged, vetter, warnings } = prepared;
@@ -193,6 +196,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         hall: hall.clone(),
         builder,
         listeners,
+        admin,
         course,
         loader: Arc::new(loader),
         vetter: vetter.map(Arc::new),
@@ -210,6 +214,14 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     Ok(Control { hall, handle: Handle { commands }, started: report, task })
 }
 
+/// Where no backend may be: what the configuration says, and where lb listens indeed, its ports known.
+pub(super) fn reach(config: &Config, listeners: &[Arc<Listener>], admin: SocketAddr) -> Reach {
+    let mut reach = Reach::of(&config.proxy, &config.admin);
+    let listeners = listeners.iter().map(|listener| OwnAddress { key: "proxy.listen", address: listener.address() });
+    reach.own.extend(listeners.chain([OwnAddress { key: "admin.listen", address: admin }]));
+    reach
+}
+
 /// What a start has read, as a reload tells it.
 fn attempt_of(config: &Config, sha256: [u8; 32], staged: &[Staged]) -> Attempt {
     let taken = |(pool, staged): (&Pool, &Staged)| Taken {
@@ -220,7 +232,7 @@ fn attempt_of(config: &Config, sha256: [u8; 32], staged: &[Staged]) -> Attempt {
 }
 
 /// Everything that may block and runs nothing of a plugin.
-fn prepare(config: &Config, fresh: bool, vet: Option<PathBuf>) -> Result<Prepared, StartError> {
+fn prepare(config: &Config, reach: &Reach, fresh: bool, vet: Option<PathBuf>) -> Result<Prepared, StartError> {
     let state = StateDir::open(&config.state.dir)?;
     let mut warnings = Vec::new();
     let mut overlay = Overlay::default();
@@ -232,8 +244,12 @@ fn prepare(config: &Config, fresh: bool, vet: Option<PathBuf>) -> Result<Prepare
         warnings.extend(warning);
     }
     overlay.resolve(resolve_address);
-    let plan = overlay.apply(config);
-    let loader = Loader::new(state.plugins(), config.proxy.workers).with_images_max(config.reload.max_images);
+    let out_of_reach = overlay.drop_out_of_reach(reach);
+    let mut plan = overlay.apply(config);
+    plan.lapsed.extend(out_of_reach);
+    let loader = Loader::new(state.plugins(), config.proxy.workers)
+        .with_images_max(config.reload.max_images)
+        .with_group_writable(config.allow_group_writable);
     let staged = config.pools.iter().map(|pool| plugins::stage(&loader, &config.plugin_dirs, pool));
     let staged = staged.collect::<Result<_, _>>()?;
     let vetter = vet.map(|executable| Vetter::new(executable, Some(&config.state.dir)));
@@ -271,7 +287,7 @@ pub(super) fn vet_backends(entries: &[Entry]) -> Vec<VetBackend> {
     entries.iter().map(backend).collect()
 }
 
-fn members(entries: &[Entry]) -> Members {
+pub(super) fn members(entries: &[Entry]) -> Members {
     let mut members = Members::default();
     for entry in entries {
         members.insert(entry.clone());
@@ -316,57 +332,8 @@ fn tell(report: &StartReport) {
     }
 }
 
-/// What `lb check` found to be in order.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct CheckReport {
-    pub strategies: Vec<LoadedStrategy>,
-}
-
-/// Loads every plugin and makes strategies and pickers on 0, 1 and all backends, and runs nothing. Before that each is tried in a child
-/// of `vet`, if there is one, as at a start. Blocks, so not for a thread with a runtime; plugin code runs on the calling thread.
-pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, StartError> {
-    let copies = super::scratch::Scratch::new()?;
-    let loader = Loader::new(copies.path().to_owned(), config.proxy.workers);
-    let vetter = vet.map(|executable| Vetter::new(executable, None));
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Builder)?;
-    let mut strategies = Vec::new();
-    for pool in &config.pools {
-        let staged = plugins::stage(&loader, &config.plugin_dirs, pool)?;
-        let all = Overlay::default().apply(&Config { pools: vec![pool.clone()], launcher: None, ..config.clone() });
-        let entries = &all.pools[0];
-        if let Some(vetter) = &vetter {
-            let workers = config.proxy.workers;
-            runtime.block_on(plugins::vet(vetter, &staged, pool, workers, vet_backends(entries)))?;
-        }
-        let (strategy, loaded) = plugins::open(&loader, staged, pool)?;
-        // One state for all lists: the strategy may tell by their epochs that they differ.
-        let mut state = PoolState::new(pool, Members::default(), strategy);
-        for count in [0, 1, entries.len()] {
-            let entries: Vec<Entry> = match count {
-                1 if entries.is_empty() => vec![stand_in()],
-                count => entries[..count].to_vec(),
-            };
-            state.members = members(&entries);
-            state.assembly().build().map_err(|source| StartError::Hook {
-                pool: pool.name.clone(),
-                key: key_of(&pool.name, "backends"),
-                source,
-            })?;
-        }
-        strategies.push(loaded);
-    }
-    Ok(CheckReport { strategies })
-}
-
-/// The strategies in the plugin folders. Blocks; plugins' entries run on the calling thread.
-pub fn list_strategies(config: &Config) -> Result<Vec<plugins::FoundStrategy>, StartError> {
-    let copies = super::scratch::Scratch::new()?;
-    let loader = Loader::new(copies.path().to_owned(), config.proxy.workers);
-    Ok(plugins::list(&loader, &config.plugin_dirs))
-}
-
 /// One backend, for a pool that has none yet.
-fn stand_in() -> Entry {
+pub(super) fn stand_in() -> Entry {
     let socket = ([127, 0, 0, 1], 1).into();
     let (id, address) = ("b1".to_owned(), "127.0.0.1:1".to_owned());
     Entry { id, address, socket, weight: 1, origin: Origin::File, order: 0, draining: false }

@@ -15,6 +15,7 @@ use tokio::task::JoinHandle;
 
 use super::overlay::Overlay;
 use super::start::StartError;
+use crate::config::open_regular;
 
 const LOCK_FILE: &str = "lock";
 const PLUGINS_FOLDER: &str = "plugins";
@@ -83,7 +84,8 @@ impl StateDir {
         let trial = nearest.join(format!(".lb-check-{}-{:016x}", std::process::id(), fastrand::u64(..)));
         DirBuilder::new().mode(0o700).create(&trial).and_then(|()| fs::remove_dir(&trial)).map_err(unusable)?;
 
-        let Ok(lock) = fs::metadata(path.join(LOCK_FILE)) else { return Ok(None) };
+        let lock = fs::metadata(path.join(LOCK_FILE)).ok().filter(fs::Metadata::is_file);
+        let Some(lock) = lock else { return Ok(None) };
         // trying the lock would turn away an lb that starts at this moment
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
         let inode = format!(":{}", lock.ino());
@@ -179,7 +181,7 @@ fn foreign(what: &str, uid: u32, ours: u32) -> String {
 
 fn read_limited(path: &Path) -> io::Result<String> {
     let mut text = String::new();
-    let read = File::open(path)?.take(OVERLAY_MAX_BYTES + 1).read_to_string(&mut text)?;
+    let read = open_regular(path)?.take(OVERLAY_MAX_BYTES + 1).read_to_string(&mut text)?;
     if read as u64 > OVERLAY_MAX_BYTES {
         return Err(io::Error::other(format!("it is larger than {OVERLAY_MAX_BYTES} bytes")));
     }
@@ -189,7 +191,9 @@ fn read_limited(path: &Path) -> io::Result<String> {
 /// All or nothing: a temporary file, synced, then renamed, then the directory synced.
 fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("json.tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    // What was left there by one that was killed, or is no file at all, goes: to open a named pipe would wait.
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
     fs::rename(&temporary, path)?;

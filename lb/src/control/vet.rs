@@ -1,12 +1,15 @@
 //! Vetting: a plugin runs in a child process before it runs in this one.
 //!
 //! Why: a constructor that aborts, an instance that crashes, a pick that never ends would be the end of the balancer; in a child they
-//! are a refusal with a reason. The child is `lb vet-plugin` ([`answer`]); request and verdict travel as JSON. Invariants: nothing of a
-//! vetted plugin runs in this process; a child is given a limited time and is gone, with all that it started, when [`Vetter::vet`]
-//! returns or is dropped; only good verdicts are remembered, because a refusal may hang on the list of backends or on the moment.
+//! are a refusal with a reason. The child is another `lb` that finds its request on stdin ([`is_asked`], [`answer`]); request and verdict
+//! travel as JSON. It has no token, a command line as any other, and no network and no rights of root where that can be had
+//! (`confine`). Invariants: nothing of a vetted plugin runs in this process; a child is given a limited time and is gone, with all that
+//! it started, when [`Vetter::vet`] returns or is dropped; only good verdicts are remembered, because a refusal may hang on the list of
+//! backends or on the moment.
 
 mod cache;
 mod child;
+mod confine;
 mod probe;
 mod remains;
 mod request;
@@ -15,8 +18,8 @@ mod serve;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-pub use request::{Answer, Verdict, VetBackend, VetError, VetRequest, VetStage};
-pub use serve::answer;
+pub use request::{About, Answer, Verdict, VetBackend, VetError, VetRequest, VetStage};
+pub use serve::{answer, is_asked};
 
 use cache::Cache;
 
@@ -43,6 +46,13 @@ impl Vetter {
         Self { time_max, ..self }
     }
 
+    /// What the plugin says of itself when it is opened, which is all that is done with it.
+    pub async fn describe(&self, request: &VetRequest) -> Result<About, VetError> {
+        let request = VetRequest { opens_only: true, ..request.clone() };
+        let verdict = child::run(&self.executable, &request, self.time_max).await?;
+        Ok(verdict.about.unwrap_or_default())
+    }
+
     /// Answers how it did, or why it must not be opened here. Runs on the control runtime and blocks nothing, the builder least of all.
     pub async fn vet(&self, request: &VetRequest) -> Result<Verdict, VetError> {
         let key = cache::key(request);
@@ -50,6 +60,9 @@ impl Vetter {
             return Ok(verdict);
         }
         let verdict = child::run(&self.executable, request, self.time_max).await?;
+        if !verdict.left.is_empty() {
+            tracing::debug!(left = verdict.left.join(", "), "the process that tries plugins keeps more than it needs");
+        }
         self.cache.put(key, verdict.clone()).await;
         Ok(verdict)
     }

@@ -118,6 +118,11 @@ impl RequestBody {
         Self { inner: Some(inner), client: client.clone(), left: limit.unwrap_or(u64::MAX), pool: pool.clone() }
     }
 
+    /// Has the connection's task look for another frame before it rests.
+    pub(super) fn ask_again(&self) {
+        self.client.ask_again.set(true);
+    }
+
     fn ended(&self) {
         self.client.body_open.set(false);
         self.client.body_unread.set(false);

@@ -25,6 +25,7 @@ use super::error::Failure;
 use super::forward;
 use super::socket::Socket;
 use super::tunnel::Tunnel;
+use super::turns::Turns;
 use super::watchdog::Watchdog;
 use super::worker::Worker;
 use crate::telemetry::ErrorReason;
@@ -46,6 +47,8 @@ pub(super) struct Client {
     pub(super) body_unread: Cell<bool>,
     /// The request's body was asked for more and had nothing: the client is waited for, not the backend.
     pub(super) body_awaited: Cell<bool>,
+    /// More of the request's body may be ready in hyper's buffer: the task has another turn before it rests.
+    pub(super) ask_again: Cell<bool>,
     /// Why reading the request's body was given up.
     pub(super) body_failure: Cell<Option<ErrorReason>>,
     /// Set with a 101: what the connection becomes once hyper let go of it.
@@ -100,13 +103,14 @@ pub(super) async fn serve(client: Rc<Client>, socket: TcpStream) {
         forward::serve(own.clone(), request)
     });
     let mut connection = builder.serve_connection(io, service);
+    let mut turns = Turns::default();
     let ended = std::future::poll_fn(|cx| {
         client.remember(cx);
         // Not while idle: hyper would close at once, over a request that is here but not yet read.
         if client.worker.draining.get() && client.is_busy() && !client.keep_alive_off.replace(true) {
             Pin::new(&mut connection).graceful_shutdown();
         }
-        Pin::new(&mut connection).poll(cx)
+        turns.poll(cx, &client, |cx| Pin::new(&mut connection).poll(cx))
     })
     .await;
     if let Err(error) = ended {
@@ -150,6 +154,7 @@ impl Client {
             body_open: Cell::new(false),
             body_unread: Cell::new(false),
             body_awaited: Cell::new(false),
+            ask_again: Cell::new(false),
             body_failure: Cell::new(None),
             tunnel: RefCell::new(None),
             id,

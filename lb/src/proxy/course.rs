@@ -1,6 +1,7 @@
 //! The course's routes on the proxy's own port, where configured: the one thing on the request path that waits for control.
 //!
-//! Invariant: without the setting no generation carries the sender, and the paths are as any other.
+//! Invariants: without the setting no generation carries the sender, and the paths are as any other; who may call them is decided where
+//! they are answered, by the rules of the admin port, so the head goes along whole.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -51,7 +52,7 @@ async fn ask(client: &Client, door: mpsc::Sender<CourseCall>, request: Request<I
     };
     client.body_unread.set(false);
     let (answer, answered) = oneshot::channel();
-    let call = CourseCall { method: parts.method, path: parts.uri.path().to_owned(), body, peer: client.peer, answer };
+    let call = CourseCall { head: parts, body, peer: client.peer, answer };
     if door.send(call).await.is_err() {
         return stopping();
     }

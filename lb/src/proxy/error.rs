@@ -3,7 +3,7 @@
 //! Invariant: the reason is one word of one closed enum, the same in the answer's header `x-lb-error` and in the metrics.
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Response, StatusCode};
 
 use crate::telemetry::ErrorReason;
@@ -29,8 +29,10 @@ impl Failure {
         match self.reason {
             ErrorReason::NoBackend | ErrorReason::Overload | ErrorReason::Strategy => StatusCode::SERVICE_UNAVAILABLE,
             ErrorReason::Connect | ErrorReason::Reset | ErrorReason::BadResponse => StatusCode::BAD_GATEWAY,
-            ErrorReason::ConnectTimeout | ErrorReason::Timeout => StatusCode::GATEWAY_TIMEOUT,
+            // No answer is left to give in a tunnel; the number is for completeness.
+            ErrorReason::ConnectTimeout | ErrorReason::Timeout | ErrorReason::TunnelIdle => StatusCode::GATEWAY_TIMEOUT,
             ErrorReason::BadRequest => StatusCode::BAD_REQUEST,
+            ErrorReason::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
             ErrorReason::BodyTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
             ErrorReason::ClientTimeout => StatusCode::REQUEST_TIMEOUT,
             // Mostly nobody is there to read it; the number is for the metrics.
@@ -45,12 +47,16 @@ impl Failure {
         let mut response = json(status, self.sentence);
         let headers = response.headers_mut();
         headers.insert(X_LB_ERROR.clone(), HeaderValue::from_static(self.reason.as_str()));
+        if self.reason == ErrorReason::MethodNotAllowed {
+            headers.insert(ALLOW, HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+        }
         match self.reason {
             ErrorReason::NoBackend | ErrorReason::Overload => {
                 headers.insert(RETRY_AFTER, HeaderValue::from_static("1"));
             }
             // What is left of the request's body is not read, so the connection cannot go on.
             ErrorReason::BadRequest
+            | ErrorReason::MethodNotAllowed
             | ErrorReason::BodyTooLarge
             | ErrorReason::ClientTimeout
             | ErrorReason::ClientAbort => {

@@ -7,8 +7,9 @@ use std::convert::Infallible;
 use std::rc::Rc;
 
 use bytes::Bytes;
+use http::header::CONNECTION;
 use http::request::Parts;
-use http::{Method, Request, Response, StatusCode, Version, response};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, response};
 use hyper::body::{Body, Incoming};
 use tokio::time::Instant;
 
@@ -17,6 +18,7 @@ use super::body::{RequestBody, ResponseBody};
 use super::choose::choose;
 use super::client::Client;
 use super::error::Failure;
+use super::fields::Fields;
 use super::request_id::X_REQUEST_ID;
 use super::tunnel::Tunnel;
 use super::upstream::{Patience, Upstream};
@@ -32,6 +34,16 @@ struct Answer {
     head: response::Parts,
     upstream: Box<Upstream>,
     attempt: Attempt,
+}
+
+/// Whether the connection ends with the answer, as HTTP/1.0 has it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Closing {
+    /// HTTP/1.1: hyper knows, and says so.
+    Unsaid,
+    /// HTTP/1.0, but the client wants the connection to stay: it does if the answer tells its length.
+    WithoutLength,
+    Always,
 }
 
 /// What an attempt failed of.
@@ -64,20 +76,26 @@ pub(super) async fn serve(
     request: Request<Incoming>,
 ) -> Result<Response<ResponseBody>, Infallible> {
     let started = Instant::now();
+    let closing = Closing::of(&request);
     if let Some(door) = course::door(&client, &request) {
-        return Ok(course::call(&client, door, request).await);
+        let mut response = course::call(&client, door, request).await;
+        closing.tell(&mut response);
+        return Ok(response);
     }
     let (mut parts, body) = request.into_parts();
-    let (pool, settings) = {
+    let (pool, settings, route) = {
         let view = client.worker.view.borrow();
-        let index = view.generation.route(headers::host(&parts), parts.uri.path());
-        (view.pools[index].clone(), view.settings.clone())
+        let route = headers::path(&parts).map(|path| view.generation.route(headers::host(&parts), &path));
+        (view.pools[route.unwrap_or(0)].clone(), view.settings.clone(), route)
     };
     let id = settings.request_id.then(|| client.worker.settle_request_id(&mut parts.headers));
     let mut guard = RequestGuard::begin(client.clone(), pool.clone(), parts.method.clone(), started);
     guard.record = notes::begin(&client, &pool, &settings, &parts, id.as_ref(), started);
     let missing_path = (settings.missing_path_is_400 && parts.method == Method::GET).then(|| parts.uri.clone());
-    let answer = get_answer(&client, &pool, &settings, parts, body, &mut guard).await;
+    let answer = match route {
+        Ok(_) => get_answer(&client, &pool, &settings, parts, body, &mut guard).await,
+        Err(failure) => Err(failure),
+    };
     let explanation = notes::explanation(guard.record.as_deref(), answer.as_ref().err().copied());
     let mut response = match answer {
         Ok(answer) if answer.head.status == StatusCode::SWITCHING_PROTOCOLS => switch(&client, answer, guard),
@@ -89,6 +107,7 @@ pub(super) async fn serve(
         },
         Err(failure) => refuse(failure, guard),
     };
+    closing.tell(&mut response);
     if let Some(id) = id {
         response.headers_mut().insert(&X_REQUEST_ID, id);
     }
@@ -107,19 +126,22 @@ async fn get_answer(
     body: Incoming,
     guard: &mut RequestGuard,
 ) -> Result<Answer, Failure> {
-    headers::check(&parts)?;
-    if let (Some(most), Some(length)) = (settings.limits.body_bytes, body.size_hint().exact())
+    let fields = Fields::of(&parts.headers);
+    let length = body.size_hint().exact();
+    headers::check(&parts, fields, length, settings)?;
+    if let (Some(most), Some(length)) = (settings.limits.body_bytes, length)
         && length > most
     {
         return Err(Failure::new(ErrorReason::BodyTooLarge, "the request's body is longer than allowed"));
     }
     let key = take_key(client, pool, &parts);
-    let asks_upgrade = headers::forward_request(&mut parts, client, &settings.trusted_proxies);
+    let has_body = !body.is_end_stream();
+    let asked = headers::forward_request(&mut parts, fields, has_body, client, settings);
     client.body_failure.set(None);
-    let body = if body.is_end_stream() {
-        RequestBody::empty(client, pool)
-    } else {
+    let body = if has_body {
         RequestBody::new(body, settings.limits.body_bytes, client, pool)
+    } else {
+        RequestBody::empty(client, pool)
     };
     let circumstances = Circumstances { client, pool, settings, key, started: guard.started };
     let record = &mut guard.record;
@@ -137,9 +159,13 @@ async fn get_answer(
         first => first,
     };
     let mut answer = answer.map_err(|failed| failed.failure)?;
-    if answer.head.status == StatusCode::SWITCHING_PROTOCOLS && !asks_upgrade {
+    if answer.head.status == StatusCode::SWITCHING_PROTOCOLS && !headers::is_asked(asked.as_ref(), &answer.head.headers)
+    {
         answer.attempt.fail(ErrorReason::BadResponse);
-        return Err(Failure::new(ErrorReason::BadResponse, "the backend switched protocols without being asked"));
+        return Err(Failure::new(
+            ErrorReason::BadResponse,
+            "the backend switched to a protocol that it was not asked for",
+        ));
     }
     Ok(answer)
 }
@@ -294,4 +320,29 @@ fn failure(reason: ErrorReason) -> Failure {
         _ => "the backend closed the connection without an answer",
     };
     Failure::new(reason, sentence)
+}
+
+// === impl Closing ===
+
+impl Closing {
+    fn of<B>(request: &Request<B>) -> Self {
+        match request.version() {
+            Version::HTTP_10 if headers::asks_to_stay(request.headers()) => Self::WithoutLength,
+            Version::HTTP_10 => Self::Always,
+            _ => Self::Unsaid,
+        }
+    }
+
+    /// hyper ends such a connection without a word. In an answer of HTTP/1.1 it would even promise to keep it.
+    fn tell(self, response: &mut Response<ResponseBody>) {
+        let is_last = match self {
+            Self::Unsaid => false,
+            Self::WithoutLength => response.body().size_hint().exact().is_none(),
+            Self::Always => true,
+        };
+        if is_last {
+            *response.version_mut() = Version::HTTP_10;
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
 }

@@ -1,15 +1,23 @@
-//! What a connection becomes after 101: bytes both ways until both sides are done.
+//! What a connection becomes after 101: bytes both ways until both sides are done, or both are silent for too long.
 //!
 //! Invariant: the attempt and the request stay in flight as long as the tunnel lives.
 
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::io::{self, IoSlice};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
 use bytes::Bytes;
-use tokio::io::{AsyncWriteExt, copy_bidirectional_with_sizes};
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, copy_bidirectional_with_sizes};
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 use super::attempt::{Attempt, RequestGuard};
 use super::client::{Client, ClientIo};
 use super::upstream::InUse;
+use crate::telemetry::ErrorReason;
 
 /// Per direction; tunnels are many and mostly idle.
 const BUFFER_BYTES: usize = 8 * 1024;
@@ -23,23 +31,147 @@ pub(super) struct Tunnel {
     pub(super) _in_use: Option<InUse>,
 }
 
+/// A stream that tells when a byte has moved on it.
+struct Watched<'a, S> {
+    stream: S,
+    moved: &'a Cell<bool>,
+}
+
+/// Runs `copying` until it ends, or nothing `moved` for so long: then `None`. One timer, armed anew only when it rings.
+async fn unless_idle<T>(copying: impl Future<Output = T>, moved: &Cell<bool>, idle: Duration) -> Option<T> {
+    let mut copying = pin!(copying);
+    let mut last = Instant::now();
+    let mut timer = pin!(sleep_until(last + idle));
+    poll_fn(|cx| {
+        if let Poll::Ready(ended) = copying.as_mut().poll(cx) {
+            return Poll::Ready(Some(ended));
+        }
+        if moved.replace(false) {
+            last = Instant::now();
+        }
+        while timer.as_mut().poll(cx).is_ready() {
+            if timer.deadline() >= last + idle {
+                return Poll::Ready(None);
+            }
+            timer.as_mut().reset(last + idle);
+        }
+        Poll::Pending
+    })
+    .await
+}
+
 // === impl Tunnel ===
 
 impl Tunnel {
     /// Runs to the end. `early` is what the client sent right behind its head.
-    pub(super) async fn run(mut self, _client: &Client, io: ClientIo, early: Bytes) {
+    pub(super) async fn run(mut self, client: &Client, io: ClientIo, early: Bytes) {
+        let idle = client.worker.view.borrow().settings.timeouts.tunnel_idle;
         let mut downstream = io.into_socket();
-        let _ = self.copy(&mut downstream, early).await;
+        let moved = Cell::new(false);
+        let ended = unless_idle(self.copy(&mut downstream, early, &moved), &moved, idle).await;
         // However a tunnel ends, it had been made: there is no telling an abort from a good-bye here.
         let now = Instant::now();
         self.attempt.succeed(now);
-        self.guard.finish(101, None, now);
+        let reason = if ended.is_none() { Some(ErrorReason::TunnelIdle) } else { None };
+        self.guard.finish(101, reason, now);
     }
 
-    async fn copy(&mut self, downstream: &mut TcpStream, early: Bytes) -> std::io::Result<()> {
-        self.upstream.write_all(&early).await?;
+    async fn copy(&mut self, downstream: &mut TcpStream, early: Bytes, moved: &Cell<bool>) -> io::Result<()> {
+        let mut upstream = Watched { stream: &mut self.upstream, moved };
+        let mut downstream = Watched { stream: downstream, moved };
+        upstream.write_all(&early).await?;
         downstream.write_all(&self.early).await?;
-        copy_bidirectional_with_sizes(downstream, &mut self.upstream, BUFFER_BYTES, BUFFER_BYTES).await?;
+        copy_bidirectional_with_sizes(&mut downstream, &mut upstream, BUFFER_BYTES, BUFFER_BYTES).await?;
         Ok(())
+    }
+}
+
+// === impl Watched ===
+
+impl<S> Watched<'_, S> {
+    /// Passes a write's outcome on. A read is followed by a write, so writes alone are looked at.
+    fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.moved.set(true);
+        }
+        written
+    }
+}
+
+impl<S: AsyncRead + Unpin> AsyncRead for Watched<'_, S> {
+    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<'_, S> {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, bytes);
+        self.wrote(written)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, slices);
+        self.wrote(written)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt, duplex};
+    use tokio::time::sleep;
+
+    use super::*;
+
+    const IDLE: Duration = Duration::from_secs(3_600);
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_tunnel_lives_as_long_as_a_byte_moves_either_way() {
+        let (client, mut near) = duplex(64);
+        let (backend, mut far) = duplex(64);
+        let moved = Cell::new(false);
+        let mut client = Watched { stream: client, moved: &moved };
+        let mut backend = Watched { stream: backend, moved: &moved };
+        let started = Instant::now();
+        let copying = copy_bidirectional_with_sizes(&mut client, &mut backend, 16, 16);
+        let talk = async {
+            let mut byte = [0];
+            for _ in 0..10 {
+                sleep(IDLE - Duration::from_secs(1)).await;
+                near.write_all(b"x").await.unwrap();
+                far.read_exact(&mut byte).await.unwrap();
+                sleep(IDLE - Duration::from_secs(1)).await;
+                far.write_all(b"y").await.unwrap();
+                near.read_exact(&mut byte).await.unwrap();
+            }
+            Instant::now()
+        };
+        let (ended, spoken) = tokio::join!(unless_idle(copying, &moved, IDLE), talk);
+        assert!(ended.is_none() && spoken - started > 19 * IDLE);
+        let silence = started.elapsed() - (spoken - started);
+        assert!(silence >= IDLE && silence < IDLE + Duration::from_secs(1), "{silence:?}");
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_tunnel_that_ends_by_itself_is_not_idle() {
+        let moved = Cell::new(false);
+        assert_eq!(unless_idle(sleep(IDLE / 2), &moved, IDLE).await, Some(()));
+        assert_eq!(unless_idle(sleep(2 * IDLE), &moved, IDLE).await, None);
     }
 }

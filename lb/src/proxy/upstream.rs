@@ -20,6 +20,7 @@ use std::task::{Context, Poll, ready};
 use bytes::{Bytes, BytesMut};
 use http::{request, response};
 use rustix::io::Errno;
+use socket2::SockRef;
 use tokio::io::AsyncReadExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
@@ -28,9 +29,11 @@ use self::decode::Framing;
 use self::encode::{Outgoing, StopReason};
 use super::body::{BodyError, RequestBody};
 use super::client::Client;
+use super::pace::Pace;
 use super::socket::Socket;
 use super::view::Member;
 use crate::generation::Settings;
+use crate::listener::keep_alive;
 use crate::telemetry::{BackendShard, ErrorReason};
 
 /// Room for a head and a small body.
@@ -109,6 +112,9 @@ impl Upstream {
             Err(_) => return Err(ErrorReason::ConnectTimeout),
         };
         let _ = socket.set_nodelay(true);
+        if let Err(error) = keep_alive(&SockRef::from(&socket)) {
+            tracing::debug!(backend = &*member.backend.id, "TCP keep-alive cannot be set: {error}");
+        }
         member.shard.connected(started.elapsed().as_nanos() as u64);
         member.shard.connections_opened.inc();
         Ok(Box::new(Self {
@@ -123,7 +129,8 @@ impl Upstream {
         }))
     }
 
-    /// Sends a request and waits for the answer's head. The clock runs from the last byte of the request's body that went by.
+    /// Sends a request and waits for the answer's head. The clock runs from the last byte of the request's body that went by; how slow
+    /// the client may be with it, [`Pace`] says.
     pub(super) async fn send(
         &mut self,
         head: &request::Parts,
@@ -138,22 +145,22 @@ impl Upstream {
         if self.reused && self.has_news() {
             return Err(self.failed(&io::ErrorKind::ConnectionReset.into(), patience.client));
         }
-        let mut seen = patience.client.body_bytes.get();
-        let mut since = patience.started;
+        let Patience { client, settings, started, total } = *patience;
+        let timeouts = &settings.timeouts;
+        let mut pace = Pace::new(client.body_bytes.get(), started, timeouts, &settings.limits);
         poll_fn(|cx| {
-            if let Poll::Ready(answer) = self.poll_answer(cx, head, patience.client) {
+            if let Poll::Ready(answer) = self.poll_answer(cx, head, client) {
                 return Poll::Ready(answer);
             }
-            let client = patience.client;
-            if client.body_bytes.get() != seen {
-                seen = client.body_bytes.get();
-                since = Instant::now();
+            if client.ask_again.get() {
+                return Poll::Pending;
             }
-            let timeouts = &patience.settings.timeouts;
-            let wait = if client.body_open.get() { timeouts.idle } else { timeouts.response_head };
-            let deadline = patience.total.map_or(since + wait, |total| total.min(since + wait));
+            let is_open = client.body_open.get();
+            let client_is_late = is_open && client.body_awaited.get();
+            pace.note(client.body_bytes.get(), client_is_late);
+            let deadline = if is_open { pace.deadline() } else { pace.since() + timeouts.response_head };
+            let deadline = total.map_or(deadline, |total| total.min(deadline));
             client.watchdog.poll(cx, deadline).map(|()| {
-                let client_is_late = client.body_open.get() && client.body_awaited.get();
                 Err(SendError::of(if client_is_late { ErrorReason::ClientTimeout } else { ErrorReason::Timeout }))
             })
         })
@@ -169,6 +176,9 @@ impl Upstream {
         // A backend that takes no more may have answered all the same: reading tells.
         if let Poll::Ready(Err(StopReason::Body(error))) = self.outgoing.poll(&mut self.socket, cx) {
             return Poll::Ready(Err(self.failed(&io::Error::other(error), client)));
+        }
+        if client.ask_again.get() {
+            return Poll::Pending;
         }
         loop {
             match ready!(self.poll_fill(cx, READ_BYTES)) {

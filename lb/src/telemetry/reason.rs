@@ -58,6 +58,10 @@ words! {
         ClientTimeout = "client_timeout",
         /// The client left before its answer was whole.
         ClientAbort = "client_abort",
+        /// The request's method is not allowed.
+        MethodNotAllowed = "method_not_allowed",
+        /// A tunnel moved no byte for too long.
+        TunnelIdle = "tunnel_idle",
     }
 }
 
@@ -69,7 +73,7 @@ impl ErrorReason {
 
     /// Whether it can be said of one backend; the others are why a request never came to one.
     pub(super) const fn can_befall_an_attempt(self) -> bool {
-        !matches!(self, Self::NoBackend | Self::Strategy)
+        !matches!(self, Self::NoBackend | Self::Strategy | Self::MethodNotAllowed | Self::TunnelIdle)
     }
 }
 

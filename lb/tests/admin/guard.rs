@@ -1,6 +1,6 @@
 //! Who is let in, over a real socket; the rules themselves are tested beside their code.
 
-use crate::harness::{Balancer, exchange, finish, get, send};
+use crate::harness::{Balancer, TOKEN, exchange, finish, get, send};
 
 const CONFIG: &str = "[strategy]\nname = \"round_robin\"\n";
 
@@ -25,17 +25,17 @@ fn a_web_page_can_neither_read_nor_change() {
 #[test]
 fn with_a_token_everything_but_probes_needs_it() {
     let folder = crate::harness::folder(CONFIG);
-    std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
+    std::fs::write(folder.path().join("token"), format!("{TOKEN}\n")).unwrap();
     let balancer = Balancer::start_in(folder, &["--set", "admin.token_file=token"]);
     let refused = get(balancer.admin, "/metrics");
     assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Bearer realm=\"lb\"")));
     assert_eq!(send(balancer.admin, "GET", "/metrics", &["authorization: Bearer wrong"], "").status, 401);
-    assert_eq!(send(balancer.admin, "GET", "/metrics", &["authorization: Bearer s3cret"], "").status, 200);
+    assert_eq!(send(balancer.admin, "GET", "/metrics", &[&format!("authorization: Bearer {TOKEN}")], "").status, 200);
     // A flood of guesses: those beyond a few are turned away, and the right token passes meanwhile.
     let guesses = std::thread::scope(|scope| {
         let guess = || send(balancer.admin, "POST", "/login", &[], "token=wrong").status;
         let guesses: Vec<_> = (0..40).map(|_| scope.spawn(guess)).collect();
-        assert_eq!(send(balancer.admin, "POST", "/login", &[], "token=s3cret").status, 303);
+        assert_eq!(send(balancer.admin, "POST", "/login", &[], &format!("token={TOKEN}")).status, 303);
         guesses.into_iter().map(|guess| guess.join().unwrap()).collect::<Vec<_>>()
     });
     assert!(guesses.iter().all(|status| [401, 429].contains(status)) && guesses.contains(&401), "{guesses:?}");
@@ -63,5 +63,5 @@ fn with_a_token_everything_but_probes_needs_it() {
         );
         assert!(said.contains("LB_ADMIN_TOKEN"), "{said}");
     }
-    assert_eq!(ask(&["status"], Some("s3cret")).0, Some(0));
+    assert_eq!(ask(&["status"], Some(TOKEN)).0, Some(0));
 }

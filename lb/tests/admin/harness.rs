@@ -15,6 +15,10 @@ use tempfile::TempDir;
 /// No wait is longer.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
+/// An admin token that lb takes.
+#[allow(dead_code, reason = "the reload tests, which share this file, may have no use for it")]
+pub(crate) const TOKEN: &str = "b9c1f6b2d34f0a7e5c8890712de4ab63";
+
 /// A running `lb`, killed when dropped.
 pub(crate) struct Balancer {
     pub(crate) proxy: SocketAddr,

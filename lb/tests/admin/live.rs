@@ -5,7 +5,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use serde_json::Value;
 
-use crate::harness::{Answer, Balancer, PATIENCE, backends, get, mock, send};
+use crate::harness::{Answer, Balancer, PATIENCE, TOKEN, backends, get, mock, send};
 
 const CONFIG: &str = "[strategy]\nname = \"round_robin\"\n";
 const BROWSER: &str = "accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
@@ -56,7 +56,7 @@ impl Events {
 
 fn with_token(config: &str) -> Balancer {
     let folder = crate::harness::folder(config);
-    std::fs::write(folder.path().join("token"), "s3cret\n").unwrap();
+    std::fs::write(folder.path().join("token"), format!("{TOKEN}\n")).unwrap();
     Balancer::start_in(folder, &["--set", "admin.token_file=token"])
 }
 
@@ -136,21 +136,21 @@ fn a_browser_signs_in_with_the_token_and_out_again() {
     let balancer = with_token(CONFIG);
     let form = send(balancer.admin, "GET", "/", &[BROWSER], "");
     assert_eq!((form.status, form.header("content-type")), (401, Some("text/html; charset=utf-8")));
-    assert!(form.body.contains("action=\"/login\"") && !form.body.contains("s3cret"));
+    assert!(form.body.contains("action=\"/login\"") && !form.body.contains(TOKEN));
     assert_eq!(get(balancer.admin, "/").header("content-type"), Some("application/json"), "programs get the refusal");
 
     let origin = format!("origin: http://{}", balancer.admin);
-    let wrong = send(balancer.admin, "POST", "/login", &[&origin], "token=s3cre");
+    let wrong = send(balancer.admin, "POST", "/login", &[&origin], "token=wrong");
     assert_eq!((wrong.status, wrong.header("set-cookie")), (401, None));
     assert!(wrong.body.contains("This is not the token."));
     assert_eq!(get(balancer.admin, "/login").header("location"), Some("/"), "who loads that page again");
-    let foreign = send(balancer.admin, "POST", "/login", &["origin: http://evil.example"], "token=s3cret");
+    let foreign = send(balancer.admin, "POST", "/login", &["origin: http://evil.example"], &format!("token={TOKEN}"));
     assert_eq!((foreign.status, foreign.header("set-cookie")), (403, None));
 
-    let right = send(balancer.admin, "POST", "/login", &[&origin], "token=s3cret");
+    let right = send(balancer.admin, "POST", "/login", &[&origin], &format!("token={TOKEN}"));
     assert_eq!((right.status, right.header("location")), (303, Some("/")));
     let attributes = right.header("set-cookie").unwrap();
-    assert!(attributes.contains("; HttpOnly; SameSite=Strict") && !attributes.contains("s3cret"), "{attributes}");
+    assert!(attributes.contains("; HttpOnly; SameSite=Strict") && !attributes.contains(TOKEN), "{attributes}");
     let carried = format!("cookie: {}", cookie(&right));
     assert!(send(balancer.admin, "GET", "/", &[BROWSER, &carried], "").body.contains("EventSource"));
     assert_eq!(Events::open(balancer.admin, &[&carried]).next().unwrap()["guarded"], true);
@@ -173,7 +173,7 @@ fn a_browser_signs_in_with_the_token_and_out_again() {
 fn a_session_is_known_by_the_admin_port_and_no_backend_sees_it() {
     let server = mock("a");
     let balancer = with_token(&format!("{CONFIG}{}", backends(&[("a", server.addr)])));
-    let signed_in = send(balancer.admin, "POST", "/login", &[], "token=s3cret");
+    let signed_in = send(balancer.admin, "POST", "/login", &[], &format!("token={TOKEN}"));
     let session = cookie(&signed_in);
     assert!(session.starts_with(&format!("lb_session_{}=", balancer.admin.port())), "{session}");
     let seen = |fields: &[&str]| {

@@ -6,6 +6,7 @@
 mod access_log;
 mod api;
 mod course;
+mod doors;
 mod explain;
 mod guard;
 mod harness;

@@ -83,7 +83,8 @@ fn the_list_of_strategies_shows_ours_the_broken_and_the_hidden() {
     cut.set_len(cut.metadata().unwrap().len() - 100).unwrap();
     std::fs::write(folder.path().join("libother.so"), "no strategy").unwrap();
     let dirs = [folder.path().to_owned()].into_iter().chain(plain.plugin_dirs.clone()).collect();
-    let found = list_strategies(&Config { plugin_dirs: dirs, ..plain.clone() }).unwrap();
+    let found =
+        list_strategies(&Config { plugin_dirs: dirs, ..plain.clone() }, env!("CARGO_BIN_EXE_lb").into()).unwrap();
     let of = |name: &str| found.iter().filter(|strategy| strategy.name == name).collect::<Vec<_>>();
     assert!(of("other").is_empty(), "not ours, so not shown");
     assert!(of("cut")[0].error.as_ref().unwrap().contains("cut short"), "{:?}", of("cut"));

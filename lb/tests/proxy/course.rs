@@ -19,7 +19,7 @@ fn with_course(setup: Setup, answer: fn(&CourseCall) -> CourseAnswer) -> (Balanc
         let mut calls = Vec::new();
         while let Some(call) = receiver.blocking_recv() {
             assert!(call.peer.ip().is_loopback());
-            calls.push((call.method.clone(), call.path.clone(), call.body.clone()));
+            calls.push((call.head.method.clone(), call.head.uri.path().to_owned(), call.body.clone()));
             let answer = answer(&call);
             let _ = call.answer.send(answer);
         }
@@ -31,7 +31,7 @@ fn with_course(setup: Setup, answer: fn(&CourseCall) -> CourseAnswer) -> (Balanc
 /// The odd bytes show that nobody writes them anew.
 fn words(call: &CourseCall) -> CourseAnswer {
     let body = Bytes::from_static(br#"{"message":{"N":1,"replicas":["Server 1"]}, "status" :"successful"}"#);
-    match call.path.as_str() {
+    match call.head.uri.path() {
         "/rep" => CourseAnswer { status: StatusCode::OK, body, allow: None },
         "/add" => CourseAnswer { status: StatusCode::BAD_REQUEST, body: call.body.clone(), allow: None },
         _ => CourseAnswer { status: StatusCode::METHOD_NOT_ALLOWED, body, allow: Some("DELETE") },

@@ -126,6 +126,34 @@ impl Wire {
         }
     }
 
+    /// The next bytes up to and with `marker`; `None` when the connection ends before.
+    pub(crate) fn raw_until(&mut self, marker: &[u8]) -> Option<Vec<u8>> {
+        loop {
+            if let Some(at) = self.buffer.windows(marker.len()).position(|window| window == marker) {
+                return Some(self.buffer.drain(..at + marker.len()).collect());
+            }
+            if self.read() == 0 {
+                return None;
+            }
+        }
+    }
+
+    /// The next `length` bytes; `None` when the connection ends before.
+    pub(crate) fn raw(&mut self, length: usize) -> Option<Vec<u8>> {
+        while self.buffer.len() < length {
+            if self.read() == 0 {
+                return None;
+            }
+        }
+        Some(self.buffer.drain(..length).collect())
+    }
+
+    /// All bytes up to the connection's end.
+    pub(crate) fn rest(&mut self) -> Vec<u8> {
+        while self.read() > 0 {}
+        std::mem::take(&mut self.buffer)
+    }
+
     /// Waits for more bytes; 0 at the end.
     pub(crate) fn read(&mut self) -> usize {
         let mut block = [0; 65_536];

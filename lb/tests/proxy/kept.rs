@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 
 use crate::client::request_with;
+use crate::hostile::Hostile;
 use crate::support::{Balancer, Setup, mock_with};
 
 /// 16 clients that ask `each` times; how often which status came.
@@ -53,5 +54,37 @@ fn no_post_is_done_twice_when_backends_close_kept_connections() {
         assert_eq!((lb.ended_with(502), lb.errors("reset")), (code(502), code(502)));
         println!("closing after {after}: {codes:?}");
         assert!(code(200) > 800, "most of the closed connections are noticed before a request is sent: {codes:?}");
+    }
+}
+
+#[test]
+fn an_http_1_0_answer_says_whether_its_connection_ends() {
+    let chunked = Hostile::answering(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
+    let sized = Hostile::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+    let refused = "TRACE / HTTP/1.0\r\nhost: a\r\n";
+    for (server, head, status, connection) in [
+        (&sized, "GET / HTTP/1.0\r\n", 200, "close"),
+        (&sized, "GET / HTTP/1.0\r\nconnection: close\r\n", 200, "close"),
+        (&sized, "GET / HTTP/1.0\r\nconnection: close, keep-alive\r\n", 200, "close"),
+        (&sized, "GET / HTTP/1.0\r\nconnection: keep-alive\r\n", 200, "keep-alive"),
+        (&sized, "HEAD / HTTP/1.0\r\n", 200, "close"),
+        // Without chunks only the connection's end can end it.
+        (&chunked, "GET / HTTP/1.0\r\nconnection: keep-alive\r\n", 200, "close"),
+        (&chunked, "GET / HTTP/1.0\r\n", 200, "close"),
+        (&sized, refused, 405, "close"),
+        (&sized, "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n", 200, "close"),
+    ] {
+        let lb = Setup::new(&[server.addr]).start();
+        let mut client = lb.client();
+        client.send(format!("{head}\r\n").as_bytes());
+        let method = head.split(' ').next().unwrap();
+        let answer = client.answer_to(method).unwrap();
+        assert_eq!((answer.status(), answer.field("connection").as_deref()), (status, Some(connection)), "{head:?}");
+        if connection == "close" {
+            assert_eq!(client.rest(), b"", "{head:?}");
+        } else {
+            assert_eq!(client.get("/").status(), 200, "{head:?}");
+        }
+        lb.comes_to_rest();
     }
 }

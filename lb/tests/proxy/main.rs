@@ -5,6 +5,7 @@
 
 mod aborts;
 mod access_log;
+mod attacks;
 mod basics;
 mod bodies;
 mod client;
@@ -21,6 +22,7 @@ mod limits;
 mod listeners;
 mod request_id;
 mod routing;
+mod slow;
 mod support;
 mod timeouts;
 mod upgrade;

@@ -20,7 +20,10 @@ struct Listening {
 
 fn config(listen: &[String], more: &str, servers: &[Running]) -> String {
     let named: Vec<_> = ["b1", "b2"].into_iter().zip(servers.iter().map(|server| server.addr)).collect();
-    format!("[proxy]\nlisten = {listen:?}\n{more}\n[health]\ninterval_ms = 86400000\n{}", backends(&named))
+    format!(
+        "[proxy]\nlisten = {listen:?}\nupgrades = [\"echo\"]\n{more}\n[health]\ninterval_ms = 86400000\n{}",
+        backends(&named)
+    )
 }
 
 fn any() -> String {

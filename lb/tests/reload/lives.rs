@@ -20,6 +20,8 @@ fn told(text: &str, process: &str) -> Vec<(String, String, String)> {
 fn instances_and_pickers_are_made_and_freed_once_each_by_the_builder_also_when_no_request_comes() {
     let file = "telling.so";
     let journal = tempfile::NamedTempFile::new().unwrap();
+    // Also for the child that tries it, which is nobody where lb is root.
+    std::fs::set_permissions(journal.path(), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     let telling = format!("{}[strategy.config.telling]\nfile = {:?}\n", filed(file), journal.path());
     let bench = Bench::start_with(&named("round_robin"), &[(file, &compiled("tells_threads.c", &[]))]);
     let process = bench.ready()["pid"].to_string();

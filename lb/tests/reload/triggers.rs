@@ -5,8 +5,8 @@ use lb::control::{self, Options, ReloadError, ReloadRequest, ReloadResult, Trigg
 use lb::telemetry::Metrics;
 use serde_json::json;
 
-use crate::bench::{Bench, bare_admin_command, library, named, post};
-use crate::harness::{finish, folder, get, wait_for};
+use crate::bench::{Bench, bare_admin_command, bytes, library, named, post};
+use crate::harness::{Balancer, TOKEN, finish, folder, get, send, wait_for};
 
 #[test]
 fn a_dry_run_tells_and_changes_nothing() {
@@ -32,8 +32,8 @@ fn an_override_is_in_force_until_the_next_plain_reload() {
     let refused = post(bench.lb.admin, "/reload", r#"{"strategy":{"config":{"virtual_nodes":-7}}}"#);
     assert_eq!((refused.status, bench.strategy()), (422, json!("consistent_hash")), "{}", refused.body);
     assert!(!std::fs::read_to_string(bench.lb.path("lb.toml")).unwrap().contains("consistent_hash"));
-    let by_path = json!({ "pool": "default", "strategy": { "path": library("least_connections") } }).to_string();
-    assert_eq!(post(bench.lb.admin, "/reload", &by_path).status, 200);
+    let by_name = json!({ "pool": "default", "strategy": { "name": "least_connections" } }).to_string();
+    assert_eq!(post(bench.lb.admin, "/reload", &by_name).status, 200);
     assert_eq!(bench.strategy(), "least_connections");
     assert_eq!(bench.reloaded()["result"], "done");
     assert_eq!((bench.strategy(), bench.status()["reload"]["overrides"].clone()), (json!("round_robin"), json!([])));
@@ -48,6 +48,34 @@ fn an_override_is_in_force_until_the_next_plain_reload() {
     ] {
         assert!(page.lines().any(|line| line == series), "{series} is not in\n{page}");
     }
+}
+
+#[test]
+fn a_library_from_anywhere_is_loaded_only_for_who_has_the_token() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let plugin = elsewhere.path().join("liballien.so");
+    std::fs::write(&plugin, bytes("least_connections", "")).unwrap();
+    let by_path = json!({ "strategy": { "path": plugin } }).to_string();
+    let bench = Bench::start(&named("round_robin"));
+    for path in ["/reload", "/reload?dry_run=1"] {
+        let refused = post(bench.lb.admin, path, &by_path);
+        assert!(refused.status == 403 && refused.body.contains("admin.token_file"), "{}", refused.body);
+    }
+    assert_eq!(bench.strategy(), "round_robin");
+    drop(bench);
+
+    let folder = folder(&named("round_robin"));
+    std::fs::write(folder.path().join("token"), TOKEN).unwrap();
+    let lb = Balancer::start_in(folder, &["--set", "admin.token_file=token"]);
+    let bearer = format!("authorization: Bearer {TOKEN}");
+    assert_eq!(send(lb.admin, "POST", "/reload", &[], &by_path).status, 401);
+    let done = send(lb.admin, "POST", "/reload", &[&bearer], &by_path);
+    assert_eq!(
+        (done.status, &done.json()["pools"][0]["strategy"]),
+        (200, &json!("least_connections")),
+        "{}",
+        done.body
+    );
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Compiles plugins that misbehave, and tries them in children of the real `lb`.
 
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -15,6 +16,8 @@ pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 /// A folder for plugins and their private copies.
 pub(crate) struct Bench {
     pub(crate) folder: TempDir,
+    /// Where a child may write, as whatever user it runs.
+    pub(crate) open: TempDir,
 }
 
 pub(crate) fn lb() -> PathBuf {
@@ -34,7 +37,9 @@ pub(crate) fn strategies() -> PathBuf {
 
 impl Bench {
     pub(crate) fn new() -> Self {
-        Self { folder: tempfile::tempdir().unwrap() }
+        let open = tempfile::tempdir().unwrap();
+        std::fs::set_permissions(open.path(), std::fs::Permissions::from_mode(0o777)).unwrap();
+        Self { folder: tempfile::tempdir().unwrap(), open }
     }
 
     /// `libbroken.so` of `hostile_process.c`.
@@ -72,7 +77,7 @@ impl Bench {
 
     /// Tries the plugin that misbehaves in `way`.
     pub(crate) async fn vet_way(&self, way: &str, time_max: Duration) -> Result<Verdict, VetError> {
-        let pid_file = self.folder.path().join("pid");
+        let pid_file = self.open.path().join("pid");
         let request = self.request(&self.compile(&[]), json!({ "way": way, "pid_file": pid_file }));
         Vetter::new(lb(), None).with_time_max(time_max).vet(&request).await
     }

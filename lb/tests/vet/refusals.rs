@@ -60,7 +60,7 @@ async fn what_a_plugin_started_ends_with_its_trial() {
     let bench = Bench::new();
     let error = bench.vet_way("fork", SHORT).await.unwrap_err();
     assert_eq!(error.stage, VetStage::New);
-    let pid = std::fs::read_to_string(bench.folder.path().join("pid")).unwrap();
+    let pid = std::fs::read_to_string(bench.open.path().join("pid")).unwrap();
     // Killed is at once, gone is soon; a zombie waits for whoever inherits it.
     let state = || std::fs::read_to_string(format!("/proc/{pid}/stat"));
     let lives = || {

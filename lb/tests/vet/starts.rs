@@ -1,14 +1,20 @@
-//! A start, and `lb check`, with a plugin that would have ended the balancer.
+//! A start, and the commands that look, with a plugin that would have ended the balancer or that looks around.
 
+use std::net::TcpListener;
 use std::process::{Command, Output};
 
 use crate::harness::{Bench, lb};
 
 /// `lb` with a launcher that leaves a mark when it launches anything.
 fn run(bench: &Bench, way: &str, arguments: &[&str]) -> Output {
+    run_with(bench, way, "", arguments)
+}
+
+/// The same with another line of options, and with a token.
+fn run_with(bench: &Bench, way: &str, more: &str, arguments: &[&str]) -> Output {
     let folder = bench.folder.path();
     let config = format!(
-        "[strategy]\nname = \"broken\"\n[strategy.config.broken]\nway = {way:?}\n[launcher]\nkind = \"process\"\nreplicas = 1\n\
+        "[strategy]\nname = \"broken\"\n[strategy.config.broken]\nway = {way:?}\n{more}\n[launcher]\nkind = \"process\"\nreplicas = 1\n\
          command = [\"touch\", {:?}]\n",
         folder.join("launched")
     );
@@ -18,6 +24,8 @@ fn run(bench: &Bench, way: &str, arguments: &[&str]) -> Output {
         .env_clear()
         .env("HOME", folder)
         .env("PATH", "/usr/bin:/bin")
+        .env("LB_ADMIN_TOKEN", "b9c1f6b2d34f0a7e5c8890712de4ab63")
+        .env("LB__PROXY__WORKERS", "1")
         .current_dir(folder)
         .args(["--config", "lb.toml", "--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"])
         .arg("--set")
@@ -49,4 +57,54 @@ fn a_start_with_a_plugin_that_crashes_is_one_line_and_launches_nothing() {
         }
     }
     assert!(!bench.folder.path().join("launched").exists());
+}
+
+/// Whether this machine lets us have a network of our own.
+fn can_leave_network(is_root: bool) -> bool {
+    let flags = if is_root { "-n" } else { "-Un" };
+    Command::new("unshare").args([flags, "true"]).status().is_ok_and(|status| status.success())
+}
+
+#[test]
+fn a_plugin_on_trial_sees_no_token_no_network_no_rights_and_no_sign_of_being_tried() {
+    let bench = Bench::new();
+    bench.compile(&[]);
+    let lodger = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("port = \"{}\"", lodger.local_addr().unwrap().port());
+    let is_root = our_user() == 0;
+    for arguments in [&[][..], &["check"]] {
+        let said = String::from_utf8(run_with(&bench, "look", &port, arguments).stderr).unwrap();
+        let seen = |part: &str| assert!(said.contains(part), "{part} is not in {said}");
+        seen("command=[lb] ");
+        if is_root {
+            seen("user=65534 group=65534 ");
+        }
+        match can_leave_network(is_root) {
+            true => seen("token=0 network=0"),
+            false => println!("not shown here: this machine gives nobody a network of his own"),
+        }
+    }
+}
+
+/// The user that runs this.
+fn our_user() -> u32 {
+    std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap())
+}
+
+#[test]
+fn the_list_of_strategies_runs_nothing_of_a_library_in_its_own_process() {
+    let bench = Bench::new();
+    for (way, reason) in
+        [("abort", "died with signal 6 (SIGABRT) while being opened"), ("exit", "ended its process with status 0")]
+    {
+        bench.compile(&[&format!("-DIN_CONSTRUCTOR=\"{way}\"")]);
+        let output = run(&bench, "none", &["strategies"]);
+        let told = String::from_utf8(output.stdout).unwrap();
+        assert_eq!(output.status.code(), Some(0), "{told}{}", String::from_utf8_lossy(&output.stderr));
+        let line = told.lines().find(|line| line.starts_with("broken ")).unwrap_or_else(|| panic!("{told}"));
+        assert!(line.contains("refused") && line.contains(reason), "{line}");
+    }
+    bench.compile(&[]);
+    let told = String::from_utf8(run(&bench, "none", &["strategies"]).stdout).unwrap();
+    assert!(told.lines().any(|line| line.split_whitespace().take(2).eq(["broken", "1"])), "{told}");
 }

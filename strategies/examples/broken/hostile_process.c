@@ -1,10 +1,12 @@
 /* hostile_process.c: picks as it should, and does to the process that it runs in what its options name:
  *     {"way": "abort" | "crash" | "spin" | "exit" | "thread" | "descriptor" | "fork" | "chatty" | "refuse" |
- *             "pick_spin" | "pick_panic" | "pick_index" | "pick_eligible" | "state", "pid_file": "…"}
+ *             "look" | "pick_spin" | "pick_panic" | "pick_index" | "pick_eligible" | "state", "pid_file": "…", "port": "…"}
+ * "look" refuses with what it sees of the machine: user, command line, the token in its or its parent's environment, a way to "port".
  * With -DIN_CONSTRUCTOR="abort" (crash, spin, exit) it does so when it is opened, before anything is asked; with -DIN_INIT="…" and
  * -Wl,-init,at_init the same in the other place from which the dynamic linker calls.
  * Why it exists: only another process can try it; built with the sound parts of first_eligible.c. */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <fcntl.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -41,6 +43,30 @@ static void option(lb_str config, const char *name, char *value, size_t room) {
   size_t length = strcspn(found, "\"");
   if (length < room) memcpy(value, found, length), value[length] = 0;
 }
+/* Whether a file of this name, all of it, can be read and has the text in it. */
+static int file_has(const char *path, const char *text) {
+  static char bytes[1 << 16];
+  FILE *file = fopen(path, "r");
+  if (file == NULL) return 0;
+  size_t length = fread(bytes, 1, sizeof bytes, file);
+  fclose(file);
+  return memmem(bytes, length, text, strlen(text)) != NULL;
+}
+static size_t look(const char *port, char *text, size_t room) {
+  char command[256] = {0}, parent[64];
+  FILE *file = fopen("/proc/self/cmdline", "r");
+  size_t length = file != NULL ? fread(command, 1, sizeof command - 1, file) : 0;
+  if (file != NULL) fclose(file);
+  for (size_t i = 0; i + 1 < length; i++) if (command[i] == 0) command[i] = ' ';
+  snprintf(parent, sizeof parent, "/proc/%d/environ", (int)getppid());
+  int token = getenv("LB_ADMIN_TOKEN") != NULL || file_has("/proc/self/environ", "LB_") || file_has(parent, "LB_ADMIN_TOKEN");
+  struct sockaddr_in to = {.sin_family = AF_INET, .sin_port = htons(atoi(port)), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+  int client = socket(AF_INET, SOCK_STREAM, 0);
+  int has_network = client >= 0 && connect(client, (struct sockaddr *)&to, sizeof to) == 0;
+  if (client >= 0) close(client);
+  return snprintf(text, room, "command=[%s] user=%d group=%d token=%d network=%d", command, (int)getuid(), (int)getgid(), token,
+                  has_network);
+}
 static void *idle(void *nothing) {
   pause();
   return nothing;
@@ -67,6 +93,14 @@ static lb_status hostile_new(const lb_host *host, lb_str config, lb_sink *err, l
   }
   if (strcmp(way, "chatty") == 0)
     for (int line = 0; line < 10000; line++) printf("{\"verdict\":\"refused\"} I am line %d\n", line);
+  if (strcmp(way, "look") == 0) {
+    char port[16], text[512];
+    option(config, "port", port, sizeof port);
+    lb_str seen = {(const uint8_t *)text, look(port, text, sizeof text)};
+    host->sink_write(err, seen);
+    free(hostile);
+    return LB_E_CONFIG;
+  }
   if (strcmp(way, "refuse") == 0) {
     static const lb_str reason = TEXT("way: \"refuse\" is none");
     host->sink_write(err, reason);

@@ -5,6 +5,7 @@
 //! [`Decision`] whose index was checked. Invariants: an image once opened is never closed (a Rust library's thread-local destructors
 //! would crash at thread exit); what a plugin answers is never trusted; `unsafe` lives in `library` and `handle` alone.
 
+mod accounts;
 mod backends;
 mod elf;
 mod handle;

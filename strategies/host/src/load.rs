@@ -64,6 +64,7 @@ pub struct Loader {
     store: Store,
     host: HostInfo,
     images_max: usize,
+    allows_group_writable: bool,
     /// All that were ever opened, by content, those included whose table was refused.
     images: Mutex<HashMap<[u8; 32], Arc<Plugin>>>,
 }
@@ -171,6 +172,7 @@ impl Loader {
             store: Store::new(directory),
             host: HostInfo::new(workers),
             images_max: IMAGES_MAX,
+            allows_group_writable: false,
             images: Mutex::new(HashMap::new()),
         }
     }
@@ -179,6 +181,12 @@ impl Loader {
     #[must_use]
     pub fn with_images_max(self, images_max: usize) -> Self {
         Self { images_max, ..self }
+    }
+
+    /// Whether a file or folder is taken though its group may change it (default: no).
+    #[must_use]
+    pub fn with_group_writable(self, allows_group_writable: bool) -> Self {
+        Self { allows_group_writable, ..self }
     }
 
     /// The same with its copies kept in this way, whatever the directory allows.
@@ -252,12 +260,9 @@ fn read(_: &Loader, candidate: &mut Candidate) -> Result<(), String> {
     Ok(())
 }
 
-fn permissions(_: &Loader, candidate: &mut Candidate) -> Result<(), String> {
+fn permissions(loader: &Loader, candidate: &mut Candidate) -> Result<(), String> {
     let metadata = candidate.metadata.as_ref().expect("read comes first");
-    if let Some(warning) = verify::permissions(&candidate.path, metadata)? {
-        tracing::warn!("plugin {} {warning}", candidate.path.display());
-    }
-    Ok(())
+    verify::permissions(&candidate.path, metadata, loader.allows_group_writable)
 }
 
 fn pin(_: &Loader, candidate: &mut Candidate) -> Result<(), String> {

@@ -57,6 +57,11 @@ impl PrivateCopy {
         Self { path, memory: None }
     }
 
+    /// The same bytes in the memory of this process, which then needs no right to a file any more.
+    pub fn into_memory(self) -> io::Result<Self> {
+        Ok(Self::in_memory(Arc::new(sealed("own", &fs::read(&self.path)?)?)))
+    }
+
     /// Leads to the copy from every process of this user.
     pub fn path(&self) -> &Path {
         &self.path

@@ -7,6 +7,8 @@ use std::io::Read;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
+use crate::accounts;
+
 /// A larger file is not a strategy.
 const SIZE_MAX_BYTES: u64 = 64 << 20;
 
@@ -35,21 +37,36 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<u8>, Metadata), String> {
     Ok((bytes, metadata))
 }
 
-/// Owner root or us; neither file nor folders on the way to it writable by everybody. `Ok(Some(_))` is a warning.
-pub(crate) fn permissions(path: &Path, metadata: &Metadata) -> Result<Option<String>, String> {
+/// Owner root or us; neither file nor folders on the way to it writable by everybody, nor by a group that has more than the owner in it.
+pub(crate) fn permissions(path: &Path, metadata: &Metadata, allows_group_writable: bool) -> Result<(), String> {
     if metadata.uid() != 0 && metadata.uid() != our_user() {
         return Err(format!("belongs to user {}: it must belong to root or to the user that runs lb", metadata.uid()));
     }
     if metadata.mode() & WRITABLE_BY_ALL != 0 {
         return Err("is writable by everybody: run `chmod o-w` on it".into());
     }
-    let is_open = |folder: &PathBuf| {
-        std::fs::metadata(folder).is_ok_and(|found| found.mode() & WRITABLE_BY_ALL != 0 && found.mode() & STICKY == 0)
+    let folders = folders(path);
+    // In a sticky folder each may take away and replace only what is his own.
+    let has = |folder: &Path, bit: u32| {
+        std::fs::metadata(folder).ok().filter(|found| found.mode() & bit != 0 && found.mode() & STICKY == 0)
     };
-    if let Some(folder) = folders(path).into_iter().find(is_open) {
+    if let Some(folder) = folders.iter().find(|folder| has(folder, WRITABLE_BY_ALL).is_some()) {
         return Err(format!("lies in {}, which is writable by everybody: run `chmod o-w` on it", folder.display()));
     }
-    Ok((metadata.mode() & WRITABLE_BY_GROUP != 0).then(|| "is writable by its group: `chmod g-w` is safer".into()))
+    if allows_group_writable {
+        return Ok(());
+    }
+    let way_out = "or set allow_group_writable = true if all in that group may change what lb runs";
+    let is_shared = |found: &Metadata| !accounts::is_private(found.gid(), found.uid());
+    if metadata.mode() & WRITABLE_BY_GROUP != 0 && is_shared(metadata) {
+        return Err(format!("is writable by its group {}: run `chmod g-w` on it, {way_out}", metadata.gid()));
+    }
+    let open = |folder: &PathBuf| {
+        let found = has(folder, WRITABLE_BY_GROUP).filter(|found| is_shared(found))?;
+        let (folder, gid) = (folder.display(), found.gid());
+        Some(format!("lies in {folder}, which is writable by its group {gid}: run `chmod g-w` on it, {way_out}"))
+    };
+    folders.iter().find_map(open).map_or(Ok(()), Err)
 }
 
 /// Above the path as it was given and, where a link is in it, above the file that it leads to: nearest first.

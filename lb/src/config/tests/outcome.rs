@@ -31,9 +31,12 @@ fn routes_come_out_in_matching_order() {
 
 #[test]
 fn a_token_comes_from_a_file_or_from_the_environment_and_is_never_shown() {
+    const FILE: &str = "from-the-file-b9c1f6b2d34f0a7e5c8890712de4ab63";
+    const ENVIRONMENT: &str = "from-the-environment-5d6c7f8a9b0e1d2c3b4a59687";
+    let variable = format!("LB_ADMIN_TOKEN={ENVIRONMENT}");
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("token");
-    std::fs::write(&file, "from-the-file\n").unwrap();
+    std::fs::write(&file, format!("{FILE}\n")).unwrap();
     let text = format!("[admin]\nlisten = \"0.0.0.0:1\"\ntoken_file = {:?}\n", file);
     let token = |environment: &[&str], command_line: &[&str]| {
         let loaded = load_text(&source(environment, command_line), &text).unwrap();
@@ -42,10 +45,10 @@ fn a_token_comes_from_a_file_or_from_the_environment_and_is_never_shown() {
         assert!(!shown.contains("from-the"), "{shown}");
         loaded.config.admin.token.unwrap().expose().to_owned()
     };
-    assert_eq!(token(&[], &[]), "from-the-file");
-    assert_eq!(token(&["LB_ADMIN_TOKEN=from-the-environment"], &[]), "from-the-environment");
+    assert_eq!(token(&[], &[]), FILE);
+    assert_eq!(token(&[&variable], &[]), ENVIRONMENT);
     let flag = format!("admin.token_file={}", file.display());
-    assert_eq!(token(&["LB_ADMIN_TOKEN=from-the-environment"], &[&flag]), "from-the-file");
+    assert_eq!(token(&[&variable], &[&flag]), FILE);
 }
 
 #[test]

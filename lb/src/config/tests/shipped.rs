@@ -117,7 +117,7 @@ fn keys_by_section() -> Vec<(String, Vec<String>)> {
     let top = known("none = 1");
     assert!(top.len() >= 14, "{top:?}");
     let mut sections = vec![(String::new(), top.clone())];
-    for section in top.iter().filter(|key| !["plugin_dirs", "pools"].contains(&key.as_str())) {
+    for section in top.iter().filter(|key| !["plugin_dirs", "allow_group_writable", "pools"].contains(&key.as_str())) {
         let header = match section.as_str() {
             "backends" | "routes" => format!("[[{section}]]\nnone = 1"),
             _ => format!("[{section}]\nnone = 1"),

@@ -16,6 +16,7 @@ use crate::config::{check_id, check_weight, resolve_address};
 use crate::control::command::{AttachedBackend, ControlError, Replicas};
 use crate::control::members::{Entry, Origin};
 use crate::control::pools::PoolKey;
+use crate::control::start::reach;
 
 /// A pool takes no more.
 const BACKENDS_MAX: usize = 4_096;
@@ -64,10 +65,9 @@ impl Actor {
     fn try_attach(&mut self, backends: Vec<(AttachedBackend, SocketAddr)>) -> Result<(), ControlError> {
         let plain: Vec<AttachedBackend> = backends.iter().map(|(backend, _)| backend.clone()).collect();
         self.check_attached(&plain)?;
-        let is_own = |socket: &SocketAddr| self.listeners.iter().any(|listener| listener.address() == *socket);
-        if let Some((backend, socket)) = backends.iter().find(|(_, socket)| is_own(socket)) {
-            let id = &backend.id;
-            return Err(refused(format!("Backend '{id}': {socket} is where lb itself listens: it would call itself")));
+        let reach = reach(&self.config, &self.listeners, self.admin);
+        for (backend, socket) in &backends {
+            reach.check(*socket).map_err(|what| refused(format!("Backend '{}': {what}", backend.id)))?;
         }
         for (backend, socket) in backends {
             let entry = self.entry(backend, socket);

@@ -24,9 +24,10 @@ use crate::control::reload::{
     Trigger, prepare, read, stage, vet,
 };
 use crate::control::settings::settings;
-use crate::control::start::vet_backends;
+use crate::control::start::{reach, vet_backends};
 use crate::control::vet::VetBackend;
 use crate::control::watch::Attempt;
+use crate::listener::Listener;
 
 // === impl Actor: reloading ===
 
@@ -132,7 +133,7 @@ impl Actor {
 
     /// No build runs: the pickers are made for the members as they are now.
     pub(super) fn assemble_reload(&mut self, prepared: Prepared) {
-        let wanted = match self.wanted_members(&prepared.target) {
+        let wanted = match self.wanted_members(&prepared.target, &prepared.listeners) {
             Ok(wanted) => wanted,
             Err(error) => {
                 self.discard(prepared);
@@ -186,7 +187,8 @@ impl Actor {
     }
 
     /// By pool the members that are not launched: the new file, with what was changed at run time and has not lapsed.
-    fn wanted_members(&self, target: &Target) -> Result<Vec<Vec<Entry>>, ReloadError> {
+    fn wanted_members(&self, target: &Target, listeners: &[Arc<Listener>]) -> Result<Vec<Vec<Entry>>, ReloadError> {
+        let reach = reach(&target.config, listeners, self.admin);
         let plan = self.overlay_now().apply(&target.config);
         for (pool, entries) in target.config.pools.iter().zip(&plan.pools) {
             let running = self.pools.named(&pool.name);
@@ -199,6 +201,10 @@ impl Actor {
                 let id = &entry.id;
                 let reason = format!("backend {id:?}: a launched replica has this name: remove it, or choose another");
                 return Err(ReloadError::refused("config", reason));
+            }
+            for entry in entries {
+                let refused = |what| ReloadError::refused("config", format!("backend {:?}: {what}", entry.id));
+                reach.check(entry.socket).map_err(refused)?;
             }
         }
         Ok(plan.pools)

@@ -75,6 +75,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
     let Config {
         file: _,
         plugin_dirs,
+        allow_group_writable,
         proxy,
         admin,
         pools,
@@ -89,6 +90,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         log,
         access_log,
     } = wanted;
+    restart("allow_group_writable", allow_group_writable != running.allow_group_writable);
     restart("proxy.workers", proxy.workers != running.proxy.workers);
     restart("admin.listen", admin.listen != running.admin.listen);
     restart("admin.token_file", admin.token != running.admin.token);
@@ -99,6 +101,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
     let config = Config {
         file: running.file.clone(),
         plugin_dirs,
+        allow_group_writable: running.allow_group_writable,
         proxy: Proxy { workers: running.proxy.workers, ..proxy },
         admin: running.admin.clone(),
         pools,
@@ -124,6 +127,7 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
     note("proxy.trusted_proxies".into(), config.proxy.trusted_proxies != running.proxy.trusted_proxies);
     note("proxy.request_id".into(), config.proxy.request_id != running.proxy.request_id);
     note("proxy.explain_header".into(), config.proxy.explain_header != running.proxy.explain_header);
+    note("proxy.allow_link_local".into(), config.proxy.allow_link_local != running.proxy.allow_link_local);
     note("access_log".into(), config.access_log != running.access_log);
     note("routes".into(), named_routes(running) != named_routes(config));
     let (before, after) = (&running.course, &config.course);

@@ -92,7 +92,8 @@ impl Shared {
 /// A temporary file, then renamed. Not synced: what a crash takes is found out again.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("json.tmp");
-    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&temporary)?;
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;
     fs::rename(&temporary, path)
 }
@@ -119,6 +120,8 @@ mod tests {
             panics: 0,
             bad_answers: 0,
             pick_ns_p50: 7,
+            about: None,
+            left: Vec::new(),
         }
     }
 
@@ -147,6 +150,7 @@ mod tests {
             options: serde_json::json!({ "a": 1 }),
             workers: 1,
             backends: Vec::new(),
+            opens_only: false,
         };
         let first = key(&request);
         assert_eq!(first, key(&VetRequest { plugin: "c.so".into(), ..request.clone() }));

@@ -3,6 +3,7 @@
 //! Invariants: the child and all that it started are killed as a group when the trial ends, however it ends; a verdict counts only
 //! when the child then ended well by itself; what a child says is read to a bound, and memory here does not depend on it.
 
+use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
@@ -11,21 +12,27 @@ use std::time::Duration;
 
 use parking_lot::Mutex;
 use rustix::process::{Pid, Signal, kill_process_group};
-use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncRead, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::sync::Notify;
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 
 use super::request::{Answer, Line, Verdict, VetError, VetRequest, VetStage};
+use super::serve::handed_over;
 
-/// The hidden command of `lb`.
-const COMMAND: &str = "vet-plugin";
+/// All that a child has of our environment: where programs and libraries are, and how text is written. A token in it, or a password of
+/// whoever started lb, is none of a plugin's business.
+const ENVIRONMENT: [&str; 6] = ["PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "RUST_BACKTRACE"];
 /// Steps and verdict are a few hundred bytes and a reason of a few thousand.
 const SAID_MAX_BYTES: u64 = 256 << 10;
 /// Of what it wrote to stderr, so much of the end is kept.
 const STDERR_KEPT_BYTES: usize = 512;
-/// How long the pipes are read after the end; a process that left the group may hold them open.
-const DRAIN_TIME_MAX: Duration = Duration::from_millis(100);
+/// How long the pipes are read after the end; a process that left the group may hold them open. What was said must not be missed
+/// because the machine has no time for us.
+const DRAIN_TIME_MAX: Duration = Duration::from_secs(2);
+/// How long a child may take until it comes to the plugin, which is the machine's time and not the plugin's.
+const START_TIME_MAX: Duration = Duration::from_secs(30);
 
 /// Beyond so many times its time nothing is waited for.
 const STARVED_TIMES: u32 = 6;
@@ -40,6 +47,12 @@ struct Said {
     stderr: Vec<u8>,
 }
 
+/// What the kernel says of a process: whether it runs, or would if it could, and for how long it has.
+struct Run {
+    wants_to: bool,
+    for_so_long: Duration,
+}
+
 /// The child's process group, killed when this is dropped.
 struct Group(Option<Pid>);
 
@@ -47,7 +60,7 @@ struct Group(Option<Pid>);
 pub(super) async fn run(executable: &Path, request: &VetRequest, time_max: Duration) -> Result<Verdict, VetError> {
     let said = Arc::new(Mutex::new(Said { at: VetStage::Start, verdict: None, stderr: Vec::new() }));
     let refused = |stage, reason| Err(VetError { path: request.origin().to_owned(), stage, reason });
-    let mut child = match start(executable) {
+    let mut child = match handed_over(request).and_then(|request| start(executable, request)) {
         Ok(child) => child,
         Err(error) => {
             let executable = executable.display();
@@ -55,9 +68,18 @@ pub(super) async fn run(executable: &Path, request: &VetRequest, time_max: Durat
         }
     };
     let group = Group::of(&child);
-    let talk = converse(&mut child, request, &said);
+    let begun = Arc::new(Notify::new());
+    let talk = listen_to(&mut child, &said, &begun);
+    let ended_early = tokio::select! {
+        ended = child.wait() => Some(ended),
+        () = begun.notified() => None,
+        () = tokio::time::sleep(START_TIME_MAX) => None,
+    };
     let began = tokio::time::Instant::now();
-    let ended = end_of(&mut child, time_max).await;
+    let ended = match ended_early {
+        None => end_of(&mut child, time_max).await,
+        ended => ended,
+    };
     let took = began.elapsed();
     drop(group);
     let _ = timeout(DRAIN_TIME_MAX, talk.join_all()).await;
@@ -74,68 +96,52 @@ pub(super) async fn run(executable: &Path, request: &VetRequest, time_max: Durat
         }
         (Some(Err(error)), _) => refused(at, format!("was lost while {}: {error}", at.doing())),
         (None, _) => {
+            // By the clock it may be more, where the machine has no time: that says nothing about the plugin.
+            tracing::debug!(clock_ms = took.as_millis() as u64, "a plugin did not finish its trial in time");
             let seconds = time_max.as_secs_f64();
-            let starved = format!(" of its own ({} s by the clock)", took.as_secs());
-            let which = if took >= time_max * 3 / 2 { starved } else { String::new() };
-            refused(at, format!("did not finish within {seconds} s{which} while {}", at.doing()))
+            refused(at, format!("did not finish within {seconds} s while {}", at.doing()))
         }
     }
 }
 
-/// Waits for its end; `None` when its time is up. That is after `time_max`, but a child that is ready to run and does not get to it on a
-/// busy machine has not had its time yet.
+/// Waits for its end; `None` when its time is up. That is after `time_max`, but a child that runs, or would on a machine that had the time,
+/// has not had its own yet.
 async fn end_of(child: &mut Child, time_max: Duration) -> Option<std::io::Result<ExitStatus>> {
-    let looks = STARVED_TIMES * LOOKS_PER_TIME;
-    for look in 0..looks {
+    let mut before = Duration::ZERO;
+    for look in 1..=STARVED_TIMES * LOOKS_PER_TIME {
         if let Ok(ended) = timeout(time_max / LOOKS_PER_TIME, child.wait()).await {
             return Some(ended);
         }
-        let is_over = look + 1 >= LOOKS_PER_TIME;
-        if is_over && !child.id().is_some_and(|pid| is_starved(pid, time_max)) {
+        let run = child.id().and_then(Run::of)?;
+        let is_starved = run.for_so_long < time_max && (run.wants_to || run.for_so_long > before);
+        if look >= LOOKS_PER_TIME && !is_starved {
             return None;
         }
+        before = run.for_so_long;
     }
     None
 }
 
-/// Whether it wants to run and has run for less than `time_max` so far.
-fn is_starved(pid: u32, time_max: Duration) -> bool {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name in brackets may hold anything; then come the state, as the third field, and ticks at 14 and 15 (proc(5)).
-    let Some((_, rest)) = stat.rsplit_once(')') else { return false };
-    let fields: Vec<&str> = rest.split_ascii_whitespace().collect();
-    let ticks =
-        |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok()).unwrap_or(u64::MAX / 4);
-    let ran = Duration::from_millis((ticks(14) + ticks(15)).saturating_mul(MILLISECONDS_PER_TICK));
-    fields.first() == Some(&"R") && ran < time_max
-}
-
-fn start(executable: &Path) -> std::io::Result<Child> {
+fn start(executable: &Path, request: File) -> std::io::Result<Child> {
+    let environment = ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     Command::new(executable)
+        // A plugin that looks at its command line sees an lb like any other.
         .arg0("lb")
-        .arg(COMMAND)
-        // A plugin has no business with it.
-        .env_remove("LB_ADMIN_TOKEN")
+        .env_clear()
+        .envs(environment)
         .process_group(0)
-        .stdin(Stdio::piped())
+        .stdin(request)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
 }
 
-/// Hands over the request and listens, in tasks that end with the returned set.
-fn converse(child: &mut Child, request: &VetRequest, said: &Arc<Mutex<Said>>) -> JoinSet<()> {
+/// Listens, in tasks that end with the returned set; `begun` is told of the first step.
+fn listen_to(child: &mut Child, said: &Arc<Mutex<Said>>, begun: &Arc<Notify>) -> JoinSet<()> {
     let mut talk = JoinSet::new();
-    if let Some(mut stdin) = child.stdin.take() {
-        let text = serde_json::to_vec(request).unwrap_or_default();
-        talk.spawn(async move {
-            // One that died before it had read all is told of by its end.
-            let _ = stdin.write_all(&text).await;
-        });
-    }
     if let Some(stdout) = child.stdout.take() {
-        talk.spawn(listen(stdout, said.clone()));
+        talk.spawn(listen(stdout, said.clone(), begun.clone()));
     }
     if let Some(stderr) = child.stderr.take() {
         talk.spawn(keep_end(stderr, said.clone()));
@@ -143,12 +149,15 @@ fn converse(child: &mut Child, request: &VetRequest, said: &Arc<Mutex<Said>>) ->
     talk
 }
 
-async fn listen(stdout: impl AsyncRead + Unpin, said: Arc<Mutex<Said>>) {
+async fn listen(stdout: impl AsyncRead + Unpin, said: Arc<Mutex<Said>>, begun: Arc<Notify>) {
     let mut lines = BufReader::new(stdout.take(SAID_MAX_BYTES)).lines();
     while let Ok(Some(line)) = lines.next_line().await {
         let mut said = said.lock();
         match serde_json::from_str(&line) {
-            Ok(Line::At { at }) => said.at = at,
+            Ok(Line::At { at }) => {
+                said.at = at;
+                begun.notify_one();
+            }
             Ok(Line::Verdict(verdict)) => {
                 said.at = VetStage::End;
                 said.verdict = Some(verdict);
@@ -203,6 +212,20 @@ fn last_words(stderr: &[u8]) -> String {
     line.map(|line| format!("; its last words: {line}")).unwrap_or_default()
 }
 
+// === impl Run ===
+
+impl Run {
+    fn of(pid: u32) -> Option<Self> {
+        let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        // The name in brackets may hold anything; then come the state, as the third field, and ticks at 14 and 15 (proc(5)).
+        let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
+        let ticks = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok());
+        let ran = (ticks(14)? + ticks(15)?).saturating_mul(MILLISECONDS_PER_TICK);
+        // Who waits for the disk does so for the machine, too.
+        Some(Self { wants_to: matches!(fields[0], "R" | "D"), for_so_long: Duration::from_millis(ran) })
+    }
+}
+
 // === impl Group ===
 
 impl Group {
@@ -240,15 +263,15 @@ mod tests {
         let mut runner = child("while :; do :; done");
         let time = Duration::from_millis(200);
         assert!(end_of(&mut runner, time).await.is_none());
-        assert!(!is_starved(runner.id().unwrap(), Duration::from_millis(10)), "it got to run at all");
-        assert!(is_starved(runner.id().unwrap(), Duration::from_secs(3600)), "and would go on for an hour");
+        let run = Run::of(runner.id().unwrap()).unwrap();
+        assert!(run.wants_to && run.for_so_long > Duration::from_millis(10), "it got to run at all");
     }
 
     #[tokio::test]
-    async fn who_ends_is_waited_for_and_who_is_gone_is_not_starved() {
+    async fn who_ends_is_waited_for_and_who_is_gone_is_not_looked_at() {
         let mut quick = child("exit 3");
         let status = end_of(&mut quick, Duration::from_secs(30)).await.unwrap().unwrap();
         assert_eq!(status.code(), Some(3));
-        assert!(!is_starved(u32::MAX, Duration::from_secs(1)));
+        assert!(Run::of(u32::MAX).is_none());
     }
 }

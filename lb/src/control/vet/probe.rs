@@ -14,7 +14,7 @@ use lb_strategy_host::{
 };
 
 use super::remains::Remains;
-use super::request::{Answer, Verdict, VetBackend, VetRequest, VetStage};
+use super::request::{About, Answer, Verdict, VetBackend, VetRequest, VetStage};
 
 /// Picks on each list.
 const PICKS: usize = 10_000;
@@ -34,6 +34,9 @@ type Refused = (VetStage, String);
 
 struct Trial<'a> {
     request: &'a VetRequest,
+    /// What is opened.
+    copy: PrivateCopy,
+    about: Option<About>,
     tell: &'a mut dyn FnMut(VetStage),
     random: fastrand::Rng,
     keys: Vec<(String, u64)>,
@@ -52,10 +55,10 @@ struct Trial<'a> {
 
 struct NoHeaders;
 
-/// Tries the plugin of `request`; says at `tell` what comes next.
-pub(super) fn run(request: &VetRequest, tell: &mut dyn FnMut(VetStage)) -> Verdict {
+/// Tries the plugin of `request` by its `copy`; says at `tell` what comes next.
+pub(super) fn run(request: &VetRequest, copy: PrivateCopy, tell: &mut dyn FnMut(VetStage)) -> Verdict {
     let before = Remains::look();
-    let mut trial = Trial::new(request, tell);
+    let mut trial = Trial::new(request, copy, tell);
     let outcome = trial.walk();
     (trial.tell)(VetStage::Leak);
     let outcome = outcome.and_then(|()| trial.judge_picks()).and_then(|()| match before.added_since() {
@@ -68,13 +71,14 @@ pub(super) fn run(request: &VetRequest, tell: &mut dyn FnMut(VetStage)) -> Verdi
         Ok(()) => (Answer::Ok, VetStage::End, String::new()),
         Err((stage, reason)) => (Answer::Refused, stage, reason),
     };
-    Verdict { verdict, stage, reason, panics: trial.panics, bad_answers: trial.bad_answers, pick_ns_p50 }
+    let Trial { about, panics, bad_answers, .. } = trial;
+    Verdict { verdict, stage, reason, panics, bad_answers, pick_ns_p50, about, left: Vec::new() }
 }
 
 // === impl Trial ===
 
 impl<'a> Trial<'a> {
-    fn new(request: &'a VetRequest, tell: &'a mut dyn FnMut(VetStage)) -> Self {
+    fn new(request: &'a VetRequest, copy: PrivateCopy, tell: &'a mut dyn FnMut(VetStage)) -> Self {
         let key = |number| {
             let key = format!("{number:06}");
             let hash = xxhash_rust::xxh3::xxh3_64(key.as_bytes());
@@ -82,6 +86,8 @@ impl<'a> Trial<'a> {
         };
         Self {
             request,
+            copy,
+            about: None,
             tell,
             random: fastrand::Rng::with_seed(1),
             keys: (0..KEYS).map(key).collect(),
@@ -98,6 +104,9 @@ impl<'a> Trial<'a> {
     /// All steps from opening to freeing.
     fn walk(&mut self) -> Result<(), Refused> {
         let plugin = self.open()?;
+        if self.request.opens_only {
+            return Ok(());
+        }
         let strategy = self.instance(&plugin)?;
         let mut pickers = Vec::new();
         for (members, up_from) in self.worlds() {
@@ -120,9 +129,12 @@ impl<'a> Trial<'a> {
         let VetRequest { plugin, origin, name, workers, .. } = self.request;
         let loader = Loader::new(plugin.parent().unwrap_or(plugin).to_owned(), *workers);
         // The parent has staged it; the digest only names an image among others of a process, and here there is one.
-        let copy = PrivateCopy::of_another_process(plugin.clone());
+        let copy = self.copy.clone();
         let staged = Staged { sha256: [0; 32], copy, origin: origin.clone(), name: name.clone() };
-        loader.open(staged).map_err(|error| (VetStage::Open, error.reason))
+        let plugin = loader.open(staged).map_err(|error| (VetStage::Open, error.reason))?;
+        let [name, version, expectation] = [plugin.name(), plugin.version(), plugin.expectation()].map(str::to_owned);
+        self.about = Some(About { name, version, expectation });
+        Ok(plugin)
     }
 
     fn instance(&mut self, plugin: &Arc<Plugin>) -> Result<Arc<Strategy>, Refused> {

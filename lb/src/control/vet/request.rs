@@ -24,6 +24,9 @@ pub struct VetRequest {
     pub options: Value,
     pub workers: usize,
     pub backends: Vec<VetBackend>,
+    /// No more than opening it: to hear what it says of itself.
+    #[serde(default)]
+    pub opens_only: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +77,21 @@ pub struct Verdict {
     pub bad_answers: u32,
     /// Median time of a pick, boundary included.
     pub pick_ns_p50: u64,
+    /// What it says of itself, once it was opened.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub about: Option<About>,
+    /// What could not be taken from the process that tried it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub left: Vec<String>,
+}
+
+/// What a plugin says of itself.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct About {
+    pub name: String,
+    pub version: String,
+    /// What theory expects of it, JSON; or "".
+    pub expectation: String,
 }
 
 /// A line of the child's.
@@ -106,6 +124,7 @@ impl VetRequest {
             options,
             workers,
             backends,
+            opens_only: false,
         }
     }
 

@@ -1,13 +1,14 @@
 //! A request on its way out: the head as bytes, the body in frames, written with as few copies as there can be.
 //!
-//! Invariants: exactly one framing (none, a length, chunks) goes out, chosen from the body itself; a body is asked for its next frame
-//! only when all before it is written, which is the back-pressure.
+//! Small chunks are gathered as long as more are ready: a client that sends crumbs would else cost a system call for each. Invariants:
+//! exactly one framing (none, a length, chunks) goes out, chosen from the body itself; a body is asked for its next frame only when
+//! all before it is written or gathered, which is the back-pressure; nothing gathered waits for bytes that are not here.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Buf, Bytes};
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use hyper::body::Body;
@@ -15,6 +16,11 @@ use hyper::rt::Write;
 
 use crate::proxy::body::{BodyError, RequestBody};
 use crate::proxy::socket::Socket;
+
+/// What is gathered goes on when it is so much; a chunk of so much goes on by itself.
+const GATHER_MIN_BYTES: usize = 8 * 1024;
+/// Room for it, and for one chunk more.
+const GATHER_MAX_BYTES: usize = 2 * GATHER_MIN_BYTES;
 
 /// What is still to be written of one request.
 #[derive(Default)]
@@ -24,7 +30,11 @@ pub(super) struct Outgoing {
     head_written: usize,
     /// The frame that goes behind it.
     data: Bytes,
-    /// What goes behind that.
+    /// Chunks that wait for the next ones, which may be ready.
+    gathered: BytesMut,
+    /// The body had its turn since the last of them, and nothing came.
+    looked: bool,
+    /// What goes behind the frame.
     tail: &'static [u8],
     body: Option<RequestBody>,
     chunked: bool,
@@ -81,6 +91,8 @@ impl Outgoing {
         head.extend_from_slice(b"\r\n");
         self.head_written = 0;
         self.data = Bytes::new();
+        self.gathered = BytesMut::new();
+        self.looked = false;
         self.tail = b"";
         self.begun = false;
         self.body = Some(body);
@@ -113,21 +125,61 @@ impl Outgoing {
                 }
             }
             let Some(body) = &mut self.body else { return Poll::Ready(Ok(())) };
-            match ready!(Pin::new(body).poll_frame(cx)) {
+            match Pin::new(&mut *body).poll_frame(cx) {
                 // Trailers end at this hop; an empty chunk would say that the body is over.
-                Some(Ok(frame)) => match frame.into_data() {
-                    Ok(data) if !data.is_empty() => self.frame(data),
+                Poll::Ready(Some(Ok(frame))) => match frame.into_data() {
+                    Ok(data) if !data.is_empty() => self.take(data),
                     _ => {}
                 },
-                Some(Err(error)) => return Poll::Ready(Err(StopReason::Body(error))),
-                None => {
+                Poll::Ready(Some(Err(error))) => return Poll::Ready(Err(StopReason::Body(error))),
+                Poll::Ready(None) => {
                     self.body = None;
-                    if self.chunked {
-                        self.replace_head(format_args!("0\r\n\r\n"));
-                    }
+                    self.end();
+                }
+                Poll::Pending if self.gathered.is_empty() => return Poll::Pending,
+                // hyper decodes one chunk at a time, and only between two of our turns.
+                Poll::Pending if !self.looked => {
+                    self.looked = true;
+                    body.ask_again();
+                    return Poll::Pending;
+                }
+                Poll::Pending => {
+                    let gathered = self.gathered.split().freeze();
+                    self.frame(gathered);
                 }
             }
         }
+    }
+
+    /// Gathers a chunk where it is small, else sends it on.
+    fn take(&mut self, data: Bytes) {
+        if !self.chunked || (self.gathered.is_empty() && data.len() >= GATHER_MIN_BYTES) {
+            return self.frame(data);
+        }
+        self.looked = false;
+        if self.gathered.is_empty() {
+            // The last part of the buffer that is not ours alone, and written.
+            self.data = Bytes::new();
+            self.gathered.reserve(GATHER_MAX_BYTES);
+        }
+        self.gathered.extend_from_slice(&data);
+        if self.gathered.len() >= GATHER_MIN_BYTES {
+            let gathered = self.gathered.split().freeze();
+            self.frame(gathered);
+        }
+    }
+
+    /// The body is over.
+    fn end(&mut self) {
+        if !self.chunked {
+            return;
+        }
+        if self.gathered.is_empty() {
+            return self.replace_head(format_args!("0\r\n\r\n"));
+        }
+        let gathered = self.gathered.split().freeze();
+        self.frame(gathered);
+        self.tail = b"\r\n0\r\n\r\n";
     }
 
     fn frame(&mut self, data: Bytes) {

@@ -10,6 +10,7 @@ use http::header::{CONNECTION, CONTENT_LENGTH, HeaderName, HeaderValue, TRANSFER
 use http::{HeaderMap, Method, Response, StatusCode, Version, response};
 
 use super::decode::Framing;
+use crate::proxy::headers::LENGTH_MAX;
 
 /// A head may have so many fields…
 const FIELDS_MAX: usize = 100;
@@ -132,7 +133,8 @@ fn one_length(headers: &HeaderMap) -> Result<Option<u64>, BadAnswer> {
             .ok()
             .filter(|text| !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit()))
             .and_then(|text| text.parse::<u64>().ok())
-            .ok_or(BadAnswer("its length is no number"))?;
+            .filter(|length| *length <= LENGTH_MAX)
+            .ok_or(BadAnswer("its length is no number, or above 2^53"))?;
         if found.is_some_and(|found| found != length) {
             return Err(BadAnswer("it has two lengths"));
         }
@@ -200,6 +202,7 @@ mod tests {
             "HTTP/1.1 200 OK\r\nContent-Length: 5, 5\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: +5\r\n\r\n",
             "HTTP/1.1 200 OK\r\nContent-Length: 99999999999999999999\r\n\r\n",
+            "HTTP/1.1 200 OK\r\nContent-Length: 9007199254740993\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
             "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n",

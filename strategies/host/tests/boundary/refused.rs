@@ -5,7 +5,7 @@ use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::Path;
 use std::process::Command;
 
-use lb_strategy_host::{LoadError, Stage, Wanted, find};
+use lb_strategy_host::{LoadError, Loader, Stage, Wanted, find};
 
 use crate::fixture::Bench;
 
@@ -172,8 +172,39 @@ fn what_everybody_may_write_or_replace_is_refused() {
         assert!(bench.load(&link).is_ok());
         mode(folder, 0o755);
     }
+}
+
+#[test]
+fn what_a_group_may_write_or_replace_is_refused_unless_that_is_allowed() {
+    let bench = Bench::new();
+    let built = bench.compile("first_eligible");
+    let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    // A group that is nobody's own: where we may give files away, one that no system has, else ours (which may be private).
+    let shared = |path: &Path| chown(path, None, Some(54321));
+    let folder = bench.path("folder");
+    fs::create_dir(&folder).unwrap();
+    let path = folder.join("libx.so");
+    fs::copy(&built, &path).unwrap();
+    if let Err(error) = shared(&path).and_then(|()| shared(&folder)) {
+        return println!("not shown here: only root can give a file to another group ({error})");
+    }
     mode(&path, 0o775);
-    assert!(bench.load(&path).is_ok(), "group-writable is only worth a warning");
+    let words = ["is writable by its group 54321: run `chmod g-w` on it", "allow_group_writable"];
+    assert_refused(&refusal(&bench, &path), Stage::Permissions, &words);
+    mode(&path, 0o755);
+    mode(&folder, 0o775);
+    let lies = format!("lies in {}, which is writable by its group 54321", folder.canonicalize().unwrap().display());
+    assert_refused(&refusal(&bench, &path), Stage::Permissions, &[&lies, "chmod g-w", "allow_group_writable"]);
+    // As in /tmp: there only the owner of a file may replace it.
+    mode(&folder, 0o1775);
+    assert!(bench.load(&path).is_ok());
+    mode(&folder, 0o775);
+    mode(&path, 0o775);
+    let lenient = Loader::new(bench.path("lenient"), 1).with_group_writable(true);
+    assert!(lenient.load(&Wanted { path: &path, name: None, sha256: None }).is_ok());
+    mode(&path, 0o777);
+    let error = lenient.load(&Wanted { path: &path, name: None, sha256: None }).err().expect("refused");
+    assert_refused(&error, Stage::Permissions, &["is writable by everybody"]);
 }
 
 #[test]

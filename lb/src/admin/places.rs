@@ -1,0 +1,200 @@
+//! Who may be connected to the admin port: so many in all, so many from one address, and a few more for probes and scrapes.
+//!
+//! Why a newcomer takes the place of somebody idle: places that are only counted can all be held by clients that say nothing, and then
+//! probes and scrapes fail as if lb were down. Idle is who has sent no whole request, waits for the next one, or is held back for a wrong
+//! token; a request that is worked on is never cut off. Where nobody is idle, a place that is kept free serves probes and scrapes only.
+//! Invariant: a place is given back when it is dropped, once.
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::Notify;
+
+const PLACES: usize = 512;
+/// Of these, for one address: a browser takes six, and a scraper one.
+const PER_ADDRESS: usize = 64;
+/// Beside these, for probes and scrapes.
+const RESERVED: usize = 32;
+
+#[derive(Default)]
+pub(super) struct Places {
+    table: Arc<Mutex<Table>>,
+}
+
+#[derive(Default)]
+struct Table {
+    /// Grows with every change, so that the oldest has the lowest.
+    now: u64,
+    taken: BTreeMap<u64, Taken>,
+}
+
+struct Taken {
+    /// See [`source_of`].
+    source: IpAddr,
+    is_reserved: bool,
+    /// Since when, unless it is busy.
+    idle: Option<u64>,
+    leave: Arc<Notify>,
+}
+
+/// One connection's.
+pub(super) struct Place {
+    id: u64,
+    is_reserved: bool,
+    leave: Arc<Notify>,
+    table: Arc<Mutex<Table>>,
+}
+
+/// Addresses that one client has as many of as it likes count as one: all of loopback, and the 64 bits behind an IPv6 network.
+pub(super) fn source_of(ip: IpAddr) -> IpAddr {
+    match ip.to_canonical() {
+        ip if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 64 << 64).into(),
+        ip => ip,
+    }
+}
+
+// === impl Places ===
+
+impl Places {
+    /// A place for who comes from `ip`, perhaps that of somebody idle; `None` where even those that are kept free are in use.
+    pub(super) fn take(&self, ip: IpAddr) -> Option<Place> {
+        let mut table = self.table.lock();
+        let source = source_of(ip);
+        let from_there = |taken: &Taken| !taken.is_reserved && taken.source == source;
+        let is_reserved = match () {
+            () if table.count(from_there) >= PER_ADDRESS => !table.clear(from_there),
+            () if table.count(|taken| !taken.is_reserved) >= PLACES => !table.clear(|taken| !taken.is_reserved),
+            () => false,
+        };
+        let is_kept = |taken: &Taken| taken.is_reserved;
+        if is_reserved && table.count(is_kept) >= RESERVED && !table.clear(is_kept) {
+            return None;
+        }
+        let (id, leave) = (table.tick(), Arc::new(Notify::new()));
+        table.taken.insert(id, Taken { source, is_reserved, idle: Some(id), leave: leave.clone() });
+        Some(Place { id, is_reserved, leave, table: self.table.clone() })
+    }
+}
+
+// === impl Table ===
+
+impl Table {
+    fn tick(&mut self) -> u64 {
+        self.now += 1;
+        self.now
+    }
+
+    fn count(&self, of: impl Fn(&Taken) -> bool) -> usize {
+        self.taken.values().filter(|taken| of(taken)).count()
+    }
+
+    /// Whether one of these was idle: the one that was so longest has to leave.
+    fn clear(&mut self, of: impl Fn(&Taken) -> bool) -> bool {
+        let idle = self.taken.iter().filter(|(_, taken)| of(taken)).filter_map(|(id, taken)| Some((taken.idle?, *id)));
+        let longest = idle.min().and_then(|(_, id)| self.taken.remove(&id));
+        longest.inspect(|taken| taken.leave.notify_one()).is_some()
+    }
+}
+
+// === impl Place ===
+
+impl Place {
+    /// It serves probes and scrapes only.
+    pub(super) fn is_reserved(&self) -> bool {
+        self.is_reserved
+    }
+
+    /// A request is worked on.
+    pub(super) fn set_busy(&self) {
+        self.set(|_| None);
+    }
+
+    /// The client is waited for, or waits for no good reason.
+    pub(super) fn set_idle(&self) {
+        self.set(Some);
+    }
+
+    /// Ends when somebody else has got the place.
+    pub(super) async fn lost(&self) {
+        self.leave.notified().await;
+    }
+
+    fn set(&self, idle: impl Fn(u64) -> Option<u64>) {
+        let mut table = self.table.lock();
+        let now = table.tick();
+        if let Some(taken) = table.taken.get_mut(&self.id) {
+            taken.idle = idle(now);
+        }
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        self.table.lock().taken.remove(&self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ip(text: &str) -> IpAddr {
+        text.parse().unwrap()
+    }
+
+    /// Whether it has lost its place.
+    fn is_out(place: &Place) -> bool {
+        !place.table.lock().taken.contains_key(&place.id)
+    }
+
+    #[test]
+    fn who_has_many_addresses_counts_once() {
+        for (one, other) in [("127.0.0.1", "127.3.4.5"), ("::1", "::ffff:127.0.0.1"), ("2001:db8::1", "2001:db8::ffff")]
+        {
+            assert_eq!(source_of(ip(one)), source_of(ip(other)), "{one} {other}");
+        }
+        for (one, other) in [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1"), ("10.0.0.1", "127.0.0.1")] {
+            assert_ne!(source_of(ip(one)), source_of(ip(other)), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn a_newcomer_takes_the_place_of_who_is_idle_longest() {
+        let places = Places::default();
+        let silent: Vec<_> = (0..PER_ADDRESS).map(|_| places.take(ip("127.0.0.1")).unwrap()).collect();
+        silent[0].set_busy();
+        silent[1].set_busy();
+        silent[1].set_idle();
+        let elsewhere = places.take(ip("10.0.0.1")).unwrap();
+        let next = places.take(ip("127.0.0.9")).unwrap();
+        assert!(is_out(&silent[2]) && !next.is_reserved());
+        assert!(!is_out(&silent[0]) && !is_out(&silent[1]) && !is_out(&elsewhere));
+    }
+
+    #[test]
+    fn where_all_are_busy_a_place_that_is_kept_free_is_left_and_then_none() {
+        let places = Places::default();
+        let busy = || places.take(ip("10.0.0.1")).inspect(Place::set_busy);
+        let all: Vec<_> = (0..PER_ADDRESS).map(|_| busy().unwrap()).collect();
+        assert!(all.iter().all(|place| !place.is_reserved()));
+        let kept: Vec<_> = (0..RESERVED).map(|_| busy().unwrap()).collect();
+        assert!(kept.iter().all(Place::is_reserved));
+        assert!(busy().is_none());
+        kept[3].set_idle();
+        assert!(places.take(ip("10.0.0.1")).is_some_and(|place| place.is_reserved()) && is_out(&kept[3]));
+        drop(all);
+        assert!(places.take(ip("10.0.0.1")).is_some_and(|place| !place.is_reserved()));
+    }
+
+    #[test]
+    fn many_addresses_together_have_no_more_than_there_is() {
+        let places = Places::default();
+        let from = |number: usize| places.take(Ipv4Addr::from_bits(0x0a00_0000 + number as u32).into());
+        let all: Vec<_> = (0..PLACES + RESERVED).map(|number| from(number).inspect(Place::set_busy).unwrap()).collect();
+        assert_eq!(all.iter().filter(|place| place.is_reserved()).count(), RESERVED);
+        assert!(from(PLACES + RESERVED).is_none());
+    }
+}

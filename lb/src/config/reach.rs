@@ -1,0 +1,124 @@
+//! Which addresses are no backends: where lb itself listens, and link-local ones, at which clouds serve their machines' credentials.
+//!
+//! Why by meaning and not by text: one socket is reached by many spellings (`0.0.0.0`, all of 127.0.0.0/8, `::ffff:127.0.0.1`, a name),
+//! and a backend that is lb makes each request call itself until all connections are used. Invariant: the same rules hold for the
+//! file, for `/add` and for what was kept of an earlier run.
+
+use std::net::{IpAddr, SocketAddr, UdpSocket};
+
+use super::validated::{Admin, Proxy};
+
+/// An address at which lb listens, with the key that says so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct OwnAddress {
+    pub key: &'static str,
+    pub address: SocketAddr,
+}
+
+/// The rules of one lb.
+#[derive(Clone, Debug, Default)]
+pub struct Reach {
+    pub own: Vec<OwnAddress>,
+    pub allow_link_local: bool,
+}
+
+// === impl Reach ===
+
+impl Reach {
+    /// What the configuration says; a port of 0 in it is not known yet.
+    pub fn of(proxy: &Proxy, admin: &Admin) -> Self {
+        let proxies = proxy.listen.iter().map(|&address| OwnAddress { key: "proxy.listen", address });
+        let own = proxies.chain([OwnAddress { key: "admin.listen", address: admin.listen }]).collect();
+        Self { own, allow_link_local: proxy.allow_link_local }
+    }
+
+    /// Whether `backend` may be one; the error is a clause that follows a place.
+    pub fn check(&self, backend: SocketAddr) -> Result<(), String> {
+        if let Some(OwnAddress { key, address }) = self.own.iter().find(|own| leads_to(backend, own.address)) {
+            return Err(format!("{backend} is where lb itself listens ({key} {address}): it would call itself"));
+        }
+        if !self.allow_link_local && is_link_local(backend.ip()) {
+            return Err(format!(
+                "{backend} is a link-local address, where clouds serve credentials: set proxy.allow_link_local = true if it is meant"
+            ));
+        }
+        Ok(())
+    }
+}
+
+/// Whether who connects to `backend` on this machine comes to what listens at `listen`, or may.
+fn leads_to(backend: SocketAddr, listen: SocketAddr) -> bool {
+    // Port 0 means any, which is not known yet.
+    if backend.port() != listen.port() || listen.port() == 0 {
+        return false;
+    }
+    let (to, at) = (backend.ip().to_canonical(), listen.ip().to_canonical());
+    match () {
+        () if to == at => true,
+        () if at.is_unspecified() => is_of_this_machine(to),
+        // Who connects to 0.0.0.0 comes to 127.0.0.1; of the other loopback addresses nobody can know who routes them where.
+        () => is_loopback(to) && is_loopback(at),
+    }
+}
+
+fn is_loopback(ip: IpAddr) -> bool {
+    ip.is_loopback() || ip.is_unspecified()
+}
+
+/// Only an address of an interface can be bound to.
+fn is_of_this_machine(ip: IpAddr) -> bool {
+    is_loopback(ip) || UdpSocket::bind((ip, 0)).is_ok()
+}
+
+/// 169.254.0.0/16 and fe80::/10.
+fn is_link_local(ip: IpAddr) -> bool {
+    match ip.to_canonical() {
+        IpAddr::V4(ip) => ip.is_link_local(),
+        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn says(listen: &str, backend: &str, allow_link_local: bool) -> Option<String> {
+        let own = vec![OwnAddress { key: "proxy.listen", address: listen.parse().unwrap() }];
+        Reach { own, allow_link_local }.check(backend.parse().unwrap()).err()
+    }
+
+    #[test]
+    fn every_way_to_a_listener_is_known() {
+        for (listen, backends) in [
+            (
+                "127.0.0.1:1",
+                &["127.0.0.1:1", "127.0.0.2:1", "0.0.0.0:1", "[::ffff:127.0.0.1]:1", "[::1]:1", "[::]:1"][..],
+            ),
+            ("0.0.0.0:1", &["127.0.0.1:1", "127.9.9.9:1", "0.0.0.0:1", "[::ffff:0.0.0.0]:1", "[::1]:1"]),
+            ("[::]:1", &["127.0.0.1:1", "[::1]:1", "[::]:1", "0.0.0.0:1"]),
+            ("[::1]:1", &["[::1]:1", "[::]:1", "127.0.0.1:1"]),
+            ("10.1.2.3:1", &["10.1.2.3:1", "[::ffff:10.1.2.3]:1"]),
+        ] {
+            for backend in backends {
+                assert!(says(listen, backend, false).is_some_and(|said| said.contains("itself")), "{listen} {backend}");
+            }
+            for backend in ["127.0.0.1:2", "10.9.9.9:1", "192.0.2.1:1", "[2001:db8::1]:1"] {
+                assert_eq!(says(listen, backend, false), None, "{listen} {backend}");
+            }
+        }
+        assert_eq!(says("127.0.0.1:0", "127.0.0.1:1", false), None);
+        assert_eq!(says("10.1.2.3:1", "127.0.0.1:1", false), None, "another interface");
+    }
+
+    #[test]
+    fn link_local_addresses_need_leave() {
+        for backend in ["169.254.169.254:80", "169.254.0.1:1", "[fe80::1]:80", "[febf::1]:80", "[::ffff:169.254.1.1]:1"]
+        {
+            assert!(says("127.0.0.1:1", backend, false).is_some_and(|said| said.contains("allow_link_local")));
+            assert_eq!(says("127.0.0.1:1", backend, true), None);
+        }
+        for backend in ["169.253.255.255:80", "[fec0::1]:80", "[fd00::1]:80"] {
+            assert_eq!(says("127.0.0.1:1", backend, false), None, "{backend}");
+        }
+    }
+}

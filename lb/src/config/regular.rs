@@ -1,0 +1,23 @@
+//! Opening only what is a file: a named pipe would be waited for, and a device may do anything.
+//!
+//! Invariant: opening never blocks, and what was looked at is what is read.
+
+use std::fs::{File, OpenOptions};
+use std::io;
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+
+/// Opens a regular file, or a link to one, for reading.
+pub fn open_regular(path: &Path) -> io::Result<File> {
+    // Looked at first, as to open a device may already have an effect; and again, as another may be there by then.
+    check(std::fs::metadata(path)?.is_file())?;
+    let no_wait = rustix::fs::OFlags::NONBLOCK.bits() as i32;
+    let file = OpenOptions::new().read(true).custom_flags(no_wait).open(path)?;
+    check(file.metadata()?.is_file())?;
+    Ok(file)
+}
+
+fn check(is_file: bool) -> io::Result<()> {
+    let what = "it is no regular file, nor a link to one (lb reads no named pipes, devices or folders)";
+    if is_file { Ok(()) } else { Err(io::Error::other(what)) }
+}

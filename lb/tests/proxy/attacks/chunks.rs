@@ -1,0 +1,59 @@
+//! Tricks inside of chunks: what is no chunk ends the request, what is one is written anew.
+
+use super::{Attack, passes, run};
+
+const HEAD: &str = "POST / HTTP/1.1\nhost: a\ntransfer-encoding: chunked\n\n";
+const SEEN: &str = "POST / HTTP/1.1\nhost: a\n{fwd}transfer-encoding: chunked\n\n";
+
+pub(super) fn attacks() -> Vec<Attack> {
+    let whole = [
+        ("chunks that are ready go on as one", "1\na\n1\nb\n1\nc\n0\n\n", "3\nabc\n0\n\n"),
+        ("a chunk's extension ends here", "3;a=b\nabc\n0\n\n", "3\nabc\n0\n\n"),
+        ("an extension in quotes ends here", "3;a=\"x;y\"\nabc\n0;z\n\n", "3\nabc\n0\n\n"),
+        ("a size in capitals", "A\n0123456789\n0\n\n", "a\n0123456789\n0\n\n"),
+        ("a size with zeros in front", "0003\nabc\n000\n\n", "3\nabc\n0\n\n"),
+        ("a chunk that holds the end of chunks", "7\n\n0\n\n\n0\n\n", "7\n\n0\n\n\n0\n\n"),
+        ("trailers end here", "3\nabc\n0\nx-forwarded-for: 6.6.6.6\ncontent-length: 9\n\n", "3\nabc\n0\n\n"),
+    ];
+    let mut attacks: Vec<Attack> =
+        whole.map(|(aim, sends, seen)| passes(aim, &format!("{HEAD}{sends}"), "200", &format!("{SEEN}{seen}"))).into();
+    attacks.push(passes(
+        "a request behind the last chunk is the next one",
+        &format!("{HEAD}3\nabc\n0\n\nGET /two HTTP/1.1\nhost: a\n\n"),
+        "200 200",
+        &format!("{SEEN}3\nabc\n0\n\nGET /two HTTP/1.1\nhost: a\n{{fwd}}\n"),
+    ));
+    // The head is on its way when the first bytes of the body turn out to be none.
+    for (aim, sends) in [
+        ("a chunk longer than its size", "3\nabcd\n0\n\n"),
+        ("a chunk without its end of line", "3\nabc0\n\n"),
+        ("a size below 0", "-1\na\n0\n\n"),
+        ("a size with a plus", "+1\na\n0\n\n"),
+        ("a size with 0x", "0x1\na\n0\n\n"),
+        ("a size that is no number", "g\na\n0\n\n"),
+        ("no size", "\na\n0\n\n"),
+        ("a space before the size", " 1\na\n0\n\n"),
+        ("a size beyond 64 bits", "10000000000000001\na\n0\n\n"),
+        ("a size of two numbers", "1 1\na\n0\n\n"),
+        ("a size with an underscore", "1_0\na\n0\n\n"),
+        ("a line of a size that only LF ends", "1<LF>a\n0\n\n"),
+        ("an extension with LF in it", "1;a<LF>b\na\n0\n\n"),
+        ("an extension with CR in it", "1;a<CR>b\na\n0\n\n"),
+        ("a size that only CR ends", "1<CR>a\n0\n\n"),
+        ("a zero byte behind the size", "1<NUL>\na\n0\n\n"),
+    ] {
+        attacks.push(passes(aim, &format!("{HEAD}{sends}"), "400 end", SEEN));
+    }
+    attacks.push(passes(
+        "an extension without an end",
+        &format!("{HEAD}1;{}\na\n0\n\n", "x".repeat(20_000)),
+        "400 end",
+        SEEN,
+    ));
+    attacks
+}
+
+#[test]
+fn a_backend_gets_chunks_of_lbs_own_making() {
+    run(attacks());
+}

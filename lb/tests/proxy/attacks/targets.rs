@@ -1,0 +1,156 @@
+//! Targets and methods: what a backend gets as its path, and what is refused because servers read it in different ways.
+
+use super::{Attack, passes, refused, run, run_with};
+use lb::config::{HostMatch, Route};
+
+use crate::support::{PoolSetup, Setup, backend, mock, strategy};
+
+pub(super) fn attacks() -> Vec<Attack> {
+    let mut attacks = Vec::new();
+    // Goes on byte for byte, whatever its normal form.
+    for (aim, target) in [
+        ("a path with a host's look", "//evil.test/x"),
+        ("dots", "/x/../b"),
+        ("encoded dots", "/x/%2e%2E/b"),
+        ("dots above the root", "/../b"),
+        ("dots encoded twice", "/x/%252e%252e/b"),
+        ("an encoded slash", "/x%2fb"),
+        ("a backslash", "/x\\b"),
+        ("a parameter", "/x;p=1/b"),
+        ("a triplet that is no path's in the query", "/x?%zz&%00&/../"),
+        ("a colon in the first segment", "/http://b.test/"),
+        ("a bare question mark", "/x?"),
+        ("brackets and quotes", "/x\"{}|"),
+    ] {
+        let seen = format!("GET {target} HTTP/1.1\nhost: a\n{{fwd}}\n");
+        attacks.push(passes(aim, &format!("GET {target} HTTP/1.1\nhost: a\n\n"), "200", &seen));
+    }
+    for (aim, line) in [
+        ("a percent sign alone", "GET /100% HTTP/1.1"),
+        ("half a triplet", "GET /%2 HTTP/1.1"),
+        ("a triplet that is none", "GET /%zz HTTP/1.1"),
+        ("a zero byte in the path", "GET /x%00.png HTTP/1.1"),
+        ("dots behind an encoded slash", "GET /x%2f../b HTTP/1.1"),
+        ("dots before an encoded slash", "GET /x/..%2fb HTTP/1.1"),
+        ("encoded dots before an encoded slash", "GET /x/%2e%2e%2Fb HTTP/1.1"),
+        ("dots before a backslash", "GET /x/..\\b HTTP/1.1"),
+        ("dots before an encoded backslash", "GET /x/..%5cb HTTP/1.1"),
+        ("dots before a parameter", "GET /x/..;/b HTTP/1.1"),
+        ("a path without a slash", "GET home HTTP/1.1"),
+        ("a path that begins with a dot", "GET ../b HTTP/1.1"),
+        ("a host and port", "GET a:80 HTTP/1.1"),
+        ("a star where it is not OPTIONS", "GET * HTTP/1.1"),
+        ("CONNECT", "CONNECT a:443 HTTP/1.1"),
+        ("CONNECT to a path", "CONNECT /x HTTP/1.1"),
+        ("a space in the path", "GET /x y HTTP/1.1"),
+        ("no version", "GET /"),
+        ("HTTP/2 as a version", "GET / HTTP/2.0"),
+        ("HTTP/1.2", "GET / HTTP/1.2"),
+        ("a version in small letters", "GET / http/1.1"),
+        ("a tab for a space", "GET\t/ HTTP/1.1"),
+        ("two spaces", "GET  / HTTP/1.1"),
+        ("a zero byte in the method", "G<NUL>T / HTTP/1.1"),
+        ("a zero byte in the target", "GET /<NUL> HTTP/1.1"),
+        ("a CR in the target", "GET /<CR>x HTTP/1.1"),
+        ("a method with a colon", "GET: / HTTP/1.1"),
+        ("no method", "/ HTTP/1.1"),
+    ] {
+        attacks.push(refused(aim, &format!("{line}\nhost: a\n\n"), "400 end"));
+    }
+    for (aim, method) in [("TRACE", "TRACE"), ("trace in small letters", "trace")] {
+        attacks.push(refused(aim, &format!("{method} / HTTP/1.1\nhost: a\n\n"), "405 end"));
+    }
+    attacks.push(refused(
+        "a target of 70,000 bytes",
+        &format!("GET /{} HTTP/1.1\nhost: a\n\n", "x".repeat(70_000)),
+        "431 end",
+    ));
+    attacks.extend([
+        passes(
+            "the absolute form's host outranks Host",
+            "GET http://b/p?q HTTP/1.1\nhost: a\n\n",
+            "200",
+            "GET /p?q HTTP/1.1\nhost: b\nx-forwarded-for: 127.0.0.1\nx-forwarded-proto: http\nx-forwarded-host: b\n\n",
+        ),
+        passes(
+            "a name and password in the absolute form end here",
+            "GET http://u:p@a/ HTTP/1.1\nhost: b\n\n",
+            "200",
+            "GET / HTTP/1.1\nhost: a\n{fwd}\n",
+        ),
+        passes("a fragment ends here", "GET /x#y HTTP/1.1\nhost: a\n\n", "200", "GET /x HTTP/1.1\nhost: a\n{fwd}\n"),
+        passes("a star for OPTIONS", "OPTIONS * HTTP/1.1\nhost: a\n\n", "200", "OPTIONS * HTTP/1.1\nhost: a\n{fwd}\n"),
+        passes("a method of its own", "PURGE /x HTTP/1.1\nhost: a\n\n", "200", "PURGE /x HTTP/1.1\nhost: a\n{fwd}\n"),
+    ]);
+    attacks
+}
+
+#[test]
+fn a_target_goes_on_as_it_came_or_not_at_all() {
+    run(attacks());
+}
+
+#[test]
+fn trace_passes_where_it_is_allowed() {
+    let trace = passes("TRACE", "TRACE / HTTP/1.1\nhost: a\n\n", "200", "TRACE / HTTP/1.1\nhost: a\n{fwd}\n");
+    run_with(vec![trace], |setup| setup.with(|setup| setup.settings.allow_trace = true));
+}
+
+#[test]
+fn trace_is_counted_and_says_what_is_allowed() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).start();
+    let answer = lb.client().ask("TRACE", "/home", &[]);
+    answer.is_own(405, "method_not_allowed");
+    assert_eq!(answer.field("allow").as_deref(), Some("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"));
+    lb.comes_to_rest();
+    assert_eq!((lb.errors("method_not_allowed"), lb.ended_with(405), server.stats().requests), (1, 1, 0));
+}
+
+#[test]
+fn no_spelling_of_a_path_or_host_walks_around_its_route() {
+    let servers = ["default", "api", "host"].map(mock);
+    let pool = |name: &'static str, index: usize| PoolSetup {
+        name,
+        strategy: strategy("round_robin"),
+        hash_on: Vec::new(),
+        backends: vec![backend("b1", servers[index].addr)],
+    };
+    let lb = Setup::of(&[&servers[0]])
+        .with(|setup| {
+            setup.pools.extend([pool("api", 1), pool("host", 2)]);
+            setup.routes = vec![
+                Route { host: HostMatch::Exact("h.test".into()), path_prefix: "/".into(), pool: 2 },
+                Route { host: HostMatch::Any, path_prefix: "/api/v1".into(), pool: 1 },
+            ];
+        })
+        .start();
+    let mut client = lb.client();
+    for (host, path, pool) in [
+        ("a", "/api/v1", "api"),
+        ("a", "//api/v1", "api"),
+        ("a", "/api//v1/x", "api"),
+        ("a", "/%61pi/v1", "api"),
+        ("a", "/api/%76%31", "api"),
+        ("a", "/./api/v1", "api"),
+        ("a", "/api/./v1", "api"),
+        ("a", "/x/../api/v1", "api"),
+        ("a", "/x/%2e%2e/api/v1", "api"),
+        ("a", "/x//../api/v1", "api"),
+        ("a", "/../api/v1", "api"),
+        ("a", "/api/v1/../v1", "api"),
+        ("a", "/api/v1/..", "default"),
+        ("a", "/api/v1/../../x", "default"),
+        ("a", "/api/v1%2fx", "default"),
+        ("a", "/api/v%31x", "default"),
+        ("h.test", "/x", "host"),
+        ("H.TEST", "/x", "host"),
+        ("h.test.", "/x", "host"),
+        ("h.test.:80", "/x", "host"),
+        ("xh.test", "/x", "default"),
+    ] {
+        client.send(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes());
+        assert_eq!(client.answer().field("x-server-id").as_deref(), Some(pool), "{host} {path}");
+    }
+    lb.comes_to_rest();
+}

@@ -1,0 +1,101 @@
+//! Upgrades: only listed protocols pass, so no tunnel carries requests past lb.
+
+use super::{Attack, passes, refused, run};
+
+const PLAIN: &str = "GET / HTTP/1.1\nhost: a\n{fwd}\n";
+const SWITCHED: &str = "GET / HTTP/1.1\nhost: a\n{fwd}connection: upgrade\nupgrade: websocket\n\n";
+
+pub(super) fn attacks() -> Vec<Attack> {
+    let mut attacks = Vec::new();
+    for (aim, fields) in [
+        ("h2c", "connection: Upgrade, HTTP2-Settings\nupgrade: h2c\nhttp2-settings: AAMAAABkAAQAAP__"),
+        ("h2c in capitals", "connection: upgrade\nupgrade: H2C"),
+        ("h2c with a version", "connection: upgrade\nupgrade: h2c/2"),
+        ("h2c with a parameter", "connection: upgrade\nupgrade: h2c;websocket"),
+        ("h2c in quotes", "connection: upgrade\nupgrade: \"h2c\""),
+        ("h2c behind a comma", "connection: upgrade\nupgrade: ,h2c"),
+        ("h2c on a line of its own", "connection: x\nconnection: upgrade\nupgrade: h2\nupgrade: h2c"),
+        ("HTTP/2.0", "connection: upgrade\nupgrade: HTTP/2.0"),
+        ("TLS", "connection: upgrade\nupgrade: TLS/1.0"),
+        ("settings of HTTP/2 alone", "http2-settings: AAMAAABkAAQAAP__"),
+        ("settings of HTTP/2 in capitals", "connection: keep-alive\nHTTP2-SETTINGS: AAMAAABkAAQAAP__"),
+        ("a protocol nobody named", "connection: upgrade\nupgrade: anything"),
+        ("websocket that only looks so", "connection: upgrade\nupgrade: websockets, xwebsocket, web socket"),
+        ("an upgrade that Connection does not name", "upgrade: websocket"),
+        ("an upgrade that Connection names beside", "connection: x-upgrade, upgrades\nupgrade: websocket"),
+        ("no protocol", "connection: upgrade\nupgrade:"),
+    ] {
+        attacks.push(passes(aim, &format!("GET / HTTP/1.1\nhost: a\n{fields}\n\n"), "200", PLAIN));
+    }
+    for (aim, fields) in [
+        ("websocket", "connection: upgrade\nupgrade: websocket"),
+        ("h2c before websocket", "connection: upgrade, http2-settings\nupgrade: h2c, websocket\nhttp2-settings: AA"),
+        ("h2c behind websocket", "connection: upgrade\nupgrade: websocket,h2c"),
+        ("h2c in a field beside websocket", "connection: keep-alive, Upgrade\nupgrade: h2c\nupgrade: websocket"),
+        ("tabs and commas around websocket", "connection: upgrade\nupgrade: ,\twebsocket\t,, h2c"),
+    ] {
+        attacks.push(passes(
+            aim,
+            &format!("GET / HTTP/1.1\nhost: a\n{fields}\n\nbehind"),
+            "101",
+            &format!("{SWITCHED}behind"),
+        ));
+    }
+    attacks.extend([
+        passes(
+            "websocket in another case goes on as it came",
+            "GET / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: WebSocket\n\n",
+            "101",
+            "GET / HTTP/1.1\nhost: a\n{fwd}connection: upgrade\nupgrade: WebSocket\n\n",
+        ),
+        passes(
+            "a request behind an upgrade that is refused is no tunnel's",
+            "GET /refuse HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: websocket\n\nGET /two HTTP/1.1\nhost: a\nx-real-ip: 6.6.6.6\n\n",
+            "200 200",
+            "GET /refuse HTTP/1.1\nhost: a\n{fwd}connection: upgrade\nupgrade: websocket\n\nGET /two HTTP/1.1\nhost: a\n{fwd}\n",
+        ),
+        passes(
+            "an upgrade with a body is none",
+            "POST / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: websocket\ncontent-length: 3\n\nabc",
+            "200",
+            "POST / HTTP/1.1\nhost: a\ncontent-length: 3\n{fwd}\nabc",
+        ),
+        passes(
+            "an upgrade with chunks is none",
+            "POST / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: websocket\ntransfer-encoding: chunked\n\n0\n\n",
+            "200",
+            "POST / HTTP/1.1\nhost: a\n{fwd}transfer-encoding: chunked\n\n0\n\n",
+        ),
+        passes(
+            "an upgrade in HTTP/1.0 is none",
+            "GET / HTTP/1.0\nhost: a\nconnection: upgrade\nupgrade: websocket\n\n",
+            "200 end",
+            PLAIN,
+        ),
+        passes(
+            "a backend that switches without being asked",
+            "GET /force HTTP/1.1\nhost: a\n\n",
+            "502",
+            "GET /force HTTP/1.1\nhost: a\n{fwd}\n",
+        ),
+        passes(
+            "a backend that switches though h2c was dropped",
+            "GET /force HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: h2c\n\n",
+            "502",
+            "GET /force HTTP/1.1\nhost: a\n{fwd}\n",
+        ),
+        passes(
+            "a backend that switches to another protocol",
+            "GET /other HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: websocket, h2c\n\n",
+            "502",
+            "GET /other HTTP/1.1\nhost: a\n{fwd}connection: upgrade\nupgrade: websocket\n\n",
+        ),
+        refused("the preface of HTTP/2", "PRI * HTTP/2.0\n\nSM\n\n", "end"),
+    ]);
+    attacks
+}
+
+#[test]
+fn no_tunnel_carries_what_no_route_has_seen() {
+    run(attacks());
+}
