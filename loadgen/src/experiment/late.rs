@@ -80,7 +80,7 @@ impl Lateness {
         let first = told
             .first()
             .map_or(String::new(), |late| format!(". The first: block {}, {}, {}", late.block, late.arm, late.reason));
-        let found = format!("late in {} of {segments}: {}", late.len(), by_arm.join(", "));
+        let found = format!("the generator was late in {} of {segments}: {}", late.len(), by_arm.join(", "));
         match judge_drops(arms, blocks, &late) {
             Drops::None => self.on_time(&segments, blocks),
             Drops::Harmless => {
@@ -120,9 +120,10 @@ impl Lateness {
         let unknown: Vec<&String> =
             self.not_judged.iter().filter(|(block, _)| *block <= blocks).map(|(_, why)| why).collect();
         match unknown.first() {
-            None => Mark::passed("generator", format!("it kept to its schedule in all {segments}")),
+            None => Mark::passed("generator", format!("the generator kept to its schedule in all {segments}")),
             Some(why) => {
-                let reason = format!("not judged in {} of {segments}: {why}", unknown.len());
+                let reason =
+                    format!("whether the generator was late is not judged in {} of {segments}: {why}", unknown.len());
                 Mark::warning("generator", reason)
             }
         }
@@ -147,13 +148,13 @@ mod tests {
 
     #[test]
     fn dropped_blocks_are_told_with_their_counts_for_each_arm() {
-        assert_eq!(mark(&[], 12).reason, "it kept to its schedule in all 36 segments");
+        assert_eq!(mark(&[], 12).reason, "the generator kept to its schedule in all 36 segments");
         let some = [(3, "c"), (4, "a"), (9, "c")];
         let Mark { severity, reason, .. } = mark(&some, 12);
         assert_eq!(severity, Severity::Warning);
         assert_eq!(
             reason,
-            "late in 3 of 36 segments: a 1, b 0, c 2; these 3 blocks were dropped in all arms. The first: block 3, c, by 2 ms at p90"
+            "the generator was late in 3 of 36 segments: a 1, b 0, c 2; these 3 blocks were dropped in all arms. The first: block 3, c, by 2 ms at p90"
         );
         let dropped = late(&[(3, "c"), (3, "a"), (9, "c")]).dropped(8);
         let expected = DroppedBlock {
@@ -191,7 +192,7 @@ mod tests {
         let mark = lateness.marks(&ARMS, 6).remove(0);
         assert_eq!(
             (mark.severity, mark.reason.as_str()),
-            (Severity::Warning, "not judged in 1 of 18 segments: too few")
+            (Severity::Warning, "whether the generator was late is not judged in 1 of 18 segments: too few")
         );
     }
 
