@@ -66,13 +66,24 @@ pub(super) fn judge(machine: &Machine, plan: &Plan) -> Mark {
         return Mark::passed("machine", machine.in_words());
     }
     let lower = match plan.load {
+        LoadPlan::Open { .. } if plan.is_quick => ", or ask for a lower rate (--rate, --of-capacity)",
         LoadPlan::Open { .. } => {
             ", or ask for less: a lower rate (--rate, --of-capacity), or p50 and p90 alone (--quick)"
         }
-        LoadPlan::Closed { .. } => "; the shares of servers hold all the same",
+        LoadPlan::Closed { .. } => "",
+    };
+    let stands = match (&plan.blocks, &plan.load) {
+        (Some(_), _) => {
+            "milliseconds are those of a busy machine. Ratios of arms stand as far as the check of the generator lets them: all arms of a \
+             block share the disturbance"
+        }
+        (None, LoadPlan::Closed { .. }) => "milliseconds are those of a busy machine. The shares of the servers stand",
+        (None, LoadPlan::Open { .. }) => {
+            "milliseconds are those of a busy machine. Shares, failures and recovery stand"
+        }
     };
     let reason = format!(
-        "before it began, {}: times measured here may not be trusted. End what else runs{lower}. In that second, {}",
+        "in a second of measuring before the run, {}: {stands}. To mend it, end what else runs{lower}. Measured: {}",
         list(&objections),
         machine.in_words()
     );

@@ -43,7 +43,7 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
     let caption = format!(
         "Each dot is an arm's value over that of {} in the same block: both saw the same seconds of the machine and the same requests. Below \
          1 is better. The line across is the estimate over all blocks, the ribbon around it its interval. Dots that stay on one side \
-         of 1 make an arm better or worse in nearly every block; dots on both sides say that it depends.{dropped}",
+         of 1 make an arm better or worse in nearly every block; with dots on both sides, blocks differ, and the interval says how sure the estimate is.{dropped}",
         comparison.baseline
     );
     Some(super::plot("blocks", caption, |width| draw(run, comparison, &lanes, width)))

@@ -43,7 +43,9 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
 fn ribbons_in_words(run: &Run) -> Option<String> {
     let comparison = run.results.comparison.as_ref()?;
     let requests = groups(run).iter().map(|cells| merged(run, cells).latency.len()).min()?;
-    let ends = comparison.ribbons.iter().filter_map(|ribbon| ribbon.points.last()).map(|point| point.quantile);
+    // a single point is no ribbon
+    let drawn = comparison.ribbons.iter().filter(|ribbon| ribbon.points.len() > 1);
+    let ends = drawn.filter_map(|ribbon| ribbon.points.last()).map(|point| point.quantile);
     let end = ends.fold(f64::INFINITY, f64::min);
     let takes = format!("an interval takes {RIBBON_BLOCKS} blocks and {} requests", format::count(RIBBON_BEYOND));
     let has = format!(

@@ -27,6 +27,11 @@ pub(super) fn blocks(run: &Run) -> Vec<Block> {
             "better, worse: the interval of the ratio excludes 1, and the estimate lies outside the zone in which a difference does not \
              matter.",
         ),
+        (
+            is_judged,
+            "Holm's correction: of many verdicts one is wrong by chance sooner, so each is held to a stricter level; the chance that any \
+             \"better\" or \"worse\" is wrong stays as told.",
+        ),
         (is_judged, "equivalent: the whole interval lies within that zone, so there is no difference that matters."),
         (is_judged, "undecided: anything else; more blocks make the interval narrower."),
         (has_repeats && !is_compared, "block: one of several times that the same was measured."),

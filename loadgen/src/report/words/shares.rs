@@ -83,8 +83,8 @@ pub(super) fn table(run: &Run) -> Table {
             _ if is_by_load(run, &cells[0].arm) => Entry::new("shares by load"),
             None => Entry::new("–"),
             Some(p) if p < P_MIN => Entry::new(format!("no, p {}", format::p_value(p))).tone(Tone::Bad),
-            // what is declared exactly has no chance in it
-            Some(p) if p >= 1.0 => Entry::new("exactly").tone(Tone::Good),
+            // what is declared as a range or exactly has no chance in it
+            Some(p) if p >= 1.0 => Entry::new("yes").tone(Tone::Good),
             Some(p) => Entry::new(format!("yes, p {}", format::p_value(p))).tone(Tone::Good),
         });
         table.row(row);

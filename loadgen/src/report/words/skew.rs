@@ -81,7 +81,7 @@ fn of_assignment(label: &str, ring: &Ring, ids: &[String]) -> Vec<Block> {
             ring.slots
         ),
         format!(
-            "Phi(i, j) = {} puts the {} virtual servers into slots {first} to {last}; the other {} slots have none.",
+            "Phi(i, j) = {} puts the {} virtual servers into slots {first} to {last}, and none into the {} slots outside that range.",
             ring.server,
             ring.points.len(),
             ring.slots - (last - first + 1)
