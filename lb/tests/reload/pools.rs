@@ -24,9 +24,9 @@ fn route(name: &str) -> String {
 
 const ROUND_ROBIN: &str = "name = \"round_robin\"";
 
-/// Round robin in `default`, and these pools.
+/// Round robin in `default`, and these pools; requests may switch to `echo`.
 fn with(pools: &str) -> String {
-    format!("{}{pools}", named("round_robin"))
+    format!("[proxy]\nupgrades = [\"echo\"]\n{}{pools}", named("round_robin"))
 }
 
 /// Who answers for `<name>.test`.

@@ -213,10 +213,10 @@ impl Wanted {
         // Without probation, which judges the time of picks: on a machine that is busy elsewhere it may be right to go back.
         let day = 86_400_000;
         let mut text = format!(
-            "[strategy]\nname = {main:?}\n[strategy.config.consistent_hash]\nvirtual_nodes = {virtual_nodes}\n\
+            "[proxy]\nupgrades = [\"echo\"]\n[strategy]\nname = {main:?}\n[strategy.config.consistent_hash]\nvirtual_nodes = {virtual_nodes}\n\
              [pools.{SIDE}.strategy]\nname = {side:?}\n\
              [health]\ninterval_ms = {checks_ms}\ntimeout_ms = {day}\n\
-             [reload]\nwatch = false\nprobation_ms = 0\n[timeouts]\nconnect_ms = {connect_ms}\nhead_ms = {day}\nidle_ms = {day}\nclient_keep_alive_ms = {day}\n"
+             [reload]\nwatch = false\nprobation_ms = 0\n[timeouts]\nconnect_ms = {connect_ms}\nhead_ms = {day}\nidle_ms = {day}\nclient_keep_alive_ms = {day}\nbody_grace_ms = {day}\n"
         );
         for ((number, server), weight) in (1..).zip(servers).zip(weights) {
             let address = server.addr;
