@@ -11,6 +11,7 @@ mod out;
 mod replay;
 mod report;
 mod usage;
+mod values;
 
 use std::ffi::OsString;
 use std::process::ExitCode;

@@ -9,17 +9,16 @@ use clap::Args as ClapArgs;
 use thiserror::Error;
 
 use super::out;
+use super::values::{part, rate, time};
 use crate::experiment::plan::{
-    ArmPlan, LoadPlan, OF_CAPACITY, Plan, PlanError, RATE_RPS, Rate, line_of, line_of_arm, line_of_lb_key,
-    line_of_strategy,
+    ArmPlan, LoadPlan, Plan, PlanError, Rate, line_of, line_of_arm, line_of_lb_key, line_of_strategy,
 };
 use crate::experiment::{Experiment, ExperimentError, Finished, Place, folder_for, run};
 use crate::lab::{BalancerError, Interrupt, Missing, Programs};
-use crate::load::parse_duration;
 use crate::model::{Conclusion, FolderError, Manifest, Mark, Scenario, Severity};
 use crate::report;
 use crate::report::format::list;
-use crate::run::{EXIT_INTERRUPTED, EXIT_USAGE, LONGEST};
+use crate::run::{EXIT_INTERRUPTED, EXIT_USAGE};
 use crate::view::Form;
 
 #[derive(Clone, Debug, Default, ClapArgs)]
@@ -349,24 +348,6 @@ fn exit_code(failure: &Failure) -> u8 {
         },
         Failure::Signals(_) | Failure::Report { .. } => 1,
     }
-}
-
-fn time(text: &str) -> Result<Duration, String> {
-    let time = parse_duration(text).filter(|time| !time.is_zero() && *time <= LONGEST);
-    time.ok_or_else(|| format!("{text:?} is no time: write a number and a unit, such as 30s or 4m, 1000h at most"))
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    within(text, &RATE_RPS, "requests per second, such as 300")
-}
-
-fn part(text: &str) -> Result<f64, String> {
-    within(text, &OF_CAPACITY, "a part of the capacity, such as 0.5")
-}
-
-fn within(text: &str, range: &std::ops::RangeInclusive<f64>, what: &str) -> Result<f64, String> {
-    let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| format!("{text:?} is not {what}: it may be {} to {}", range.start(), range.end()))
 }
 
 #[cfg(test)]
