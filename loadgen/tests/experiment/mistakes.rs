@@ -113,6 +113,10 @@ fn a_machine_that_others_use_is_refused_under_strict_and_nothing_is_begun() {
         ended
     });
     assert_eq!(ended.code, Some(1), "{}", ended.err);
-    assert!(ended.err.starts_with("loadgen: not begun, because of --strict: before it began, "), "{}", ended.err);
+    assert!(
+        ended.err.starts_with("loadgen: not begun, because of --strict: in a second of measuring before the run, "),
+        "{}",
+        ended.err
+    );
     assert!(!lab.out().exists(), "a run that never began leaves no folder");
 }
