@@ -48,7 +48,7 @@ pub(super) fn handed_over(request: &VetRequest) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether this process was started to try a plugin: its stdin is what [`handed_over`] made.
+/// Whether this process was started to try a plugin: its stdin is what `handed_over` made.
 pub fn is_asked() -> bool {
     let is_sealed = fcntl_get_seals(stdin()).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
     let mut first = vec![0; FIRST_LINE.len()];
