@@ -22,8 +22,8 @@ impl Fields {
     pub(super) const COOKIE: Self = Self(1 << 4);
     /// Where a request comes from; believed of trusted proxies alone.
     pub(super) const CLAIM: Self = Self(1 << 5);
-    /// What a backend that makes variables of fields takes for another field: `_` for `-` (CGI, RFC 3875 §4.1.18), and Proxy, which
-    /// becomes HTTP_PROXY.
+    /// What a backend that makes variables of fields takes for another field: `_` for `-` (CGI, RFC 3875 §4.1.18), for which some
+    /// servers take any other mark, and Proxy, which becomes HTTP_PROXY.
     pub(super) const ALIAS: Self = Self(1 << 6);
 
     /// Those of `headers`.
@@ -56,17 +56,22 @@ fn class(name: &HeaderName) -> Fields {
         (9, "forwarded" | "x-real-ip") => Fields::CLAIM,
         (10, "connection") => Fields::CONNECTION,
         (17, "transfer-encoding") => Fields::TRANSFER_ENCODING | Fields::HOP,
-        _ if name.starts_with("x-forwarded-") && !name.contains('_') => Fields::CLAIM,
-        _ if name.contains('_') && is_alias(name) => Fields::ALIAS,
+        _ if name.starts_with("x-forwarded-") && !has_other_mark(name) => Fields::CLAIM,
+        _ if is_alias(name) && has_other_mark(name) => Fields::ALIAS,
         _ => Fields::NONE,
     }
 }
 
-/// Whether `name`, which has a `_`, is another spelling of a field that is believed.
+/// Whether there is more in it than letters, digits and `-`.
+fn has_other_mark(name: &str) -> bool {
+    name.bytes().any(|byte| byte != b'-' && !byte.is_ascii_alphanumeric())
+}
+
+/// Whether `name` is a field that is believed, whatever marks it has for its `-`. Mostly the first byte tells.
 fn is_alias(name: &str) -> bool {
     let names = [X_REQUEST_ID.as_str(), "x-real-ip", "content-length", "transfer-encoding"];
     let is = |prefix: &str| {
-        let dashed = |byte: u8| if byte == b'_' { b'-' } else { byte };
+        let dashed = |byte: u8| if byte.is_ascii_alphanumeric() { byte } else { b'-' };
         name.len() >= prefix.len() && name.bytes().map(dashed).zip(prefix.bytes()).all(|(own, other)| own == other)
     };
     is("x-forwarded-") || names.iter().any(|other| other.len() == name.len() && is(other))
@@ -103,11 +108,30 @@ mod tests {
         for name in ["X-Forwarded-For", "x-forwarded-anything", "Forwarded", "X-Real-IP"] {
             assert_eq!(class_of(name), Fields::CLAIM, "{name}");
         }
-        for name in ["Proxy", "x_forwarded_for", "X-Forwarded_Port", "x-real_ip", "X_Request-Id", "Transfer_Encoding"] {
+        for name in [
+            "Proxy",
+            "x_forwarded_for",
+            "X-Forwarded_Port",
+            "x-real_ip",
+            "X_Request-Id",
+            "Transfer_Encoding",
+            "X.Real-IP",
+            "x-forwarded!for",
+            "content~length",
+        ] {
             assert_eq!(class_of(name), Fields::ALIAS, "{name}");
         }
-        for name in ["host", "content-length", "proxies", "x-forwarded", "my_field", "x_real_ip_2", "x-request-id", "t"]
-        {
+        for name in [
+            "host",
+            "content-length",
+            "proxies",
+            "x-forwarded",
+            "my_field",
+            "x_real_ip_2",
+            "x-request-id",
+            "t",
+            "x.forwarded",
+        ] {
             assert_eq!(class_of(name), Fields::NONE, "{name}");
         }
     }

@@ -36,6 +36,9 @@ pub(super) fn check(parts: &Parts, fields: Fields, length: Option<u64>, settings
     if parts.uri.authority().is_some() && parts.uri.scheme().is_none() {
         return Err(bad("the request's target begins with neither / nor a scheme"));
     }
+    if parts.uri.authority().is_some_and(|authority| !is_host(host_and_port(authority.as_str()).as_bytes())) {
+        return Err(bad("the request's target names something else than a host"));
+    }
     if length.is_some_and(|length| length > LENGTH_MAX) {
         return Err(bad("the request's Content-Length is above 2^53, to which not every server can count"));
     }
@@ -78,6 +81,11 @@ fn is_host(host: &[u8]) -> bool {
         [b':', port @ ..] => port.iter().all(u8::is_ascii_digit),
         _ => false,
     }
+}
+
+/// An authority without the name and password that may stand before its host.
+fn host_and_port(authority: &str) -> &str {
+    authority.rsplit_once('@').map_or(authority, |(_, host)| host)
 }
 
 /// Whether an answer to this HTTP/1.0 request may leave the connection open, if it says its length.
@@ -131,8 +139,7 @@ pub(super) fn forward_request(
     }
     // The absolute form is for proxies; its authority outranks Host (RFC 9112 §3.2.2), but a name and password are no host's.
     if let Some(authority) = parts.uri.authority() {
-        let host = authority.as_str().rsplit_once('@').map_or(authority.as_str(), |(_, host)| host);
-        if let Ok(host) = HeaderValue::from_str(host) {
+        if let Ok(host) = HeaderValue::from_str(host_and_port(authority.as_str())) {
             parts.headers.insert(HOST, host);
         }
         let path = parts.uri.path_and_query().cloned();
@@ -184,9 +191,10 @@ fn take_upgrade(headers: &HeaderMap, allowed: &[String]) -> Option<HeaderValue> 
     HeaderValue::try_from(all).ok()
 }
 
-/// A protocol's name without its version.
+/// A protocol's name without its version. What has no number for a version is another name: one may be hidden in it.
 fn name_of(protocol: &str) -> &str {
-    protocol.split_once('/').map_or(protocol, |(name, _)| name)
+    let is_version = |version: &str| version.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.');
+    protocol.split_once('/').filter(|(_, version)| is_version(version)).map_or(protocol, |(name, _)| name)
 }
 
 /// The tokens of all Connection headers.

@@ -18,7 +18,7 @@ const CLAIMS: [&str; 9] = [
 ];
 
 /// Dropped whoever sends them: backends that make variables of fields take them for others.
-const ALIASES: [&str; 8] = [
+const ALIASES: [&str; 12] = [
     "x_forwarded_for: 6.6.6.6",
     "X_Forwarded-For: 6.6.6.6",
     "x-forwarded_proto: https",
@@ -26,6 +26,10 @@ const ALIASES: [&str; 8] = [
     "X_REAL_IP: 6.6.6.6",
     "x_request_id: 1",
     "content_length: 3",
+    "X.Forwarded.For: 6.6.6.6",
+    "x-forwarded!proto: https",
+    "X~Real-IP: 6.6.6.6",
+    "transfer'encoding: chunked",
     "Proxy: http://evil.test",
 ];
 

@@ -47,6 +47,17 @@ pub(super) fn attacks() -> Vec<Attack> {
     ] {
         attacks.push(refused(aim, &format!("GET / HTTP/1.1\n{fields}\n\n"), "400 end"));
     }
+    // The absolute form's host becomes Host.
+    for (aim, authority) in [
+        ("a name for a port in the absolute form", "a:b"),
+        ("a port and a host in the absolute form", "a:80.evil.test"),
+        ("a port and more in the absolute form", "a:80,b"),
+        ("an address of IPv6 and more in the absolute form", "[::1,b]"),
+        ("a name in brackets in the absolute form", "[evil.test]"),
+        ("half a bracket in the absolute form", "[u@a]"),
+    ] {
+        attacks.push(refused(aim, &format!("GET http://{authority}/ HTTP/1.1\nhost: a\n\n"), "400 end"));
+    }
     attacks.extend([
         passes(
             "a host that Connection names away",

@@ -21,6 +21,8 @@ pub(super) fn attacks() -> Vec<Attack> {
         ("settings of HTTP/2 in capitals", "connection: keep-alive\nHTTP2-SETTINGS: AAMAAABkAAQAAP__"),
         ("a protocol nobody named", "connection: upgrade\nupgrade: anything"),
         ("websocket that only looks so", "connection: upgrade\nupgrade: websockets, xwebsocket, web socket"),
+        ("h2c for a version of websocket", "connection: upgrade\nupgrade: websocket/h2c"),
+        ("h2c behind a version's slash", "connection: upgrade\nupgrade: websocket/ h2c"),
         ("an upgrade that Connection does not name", "upgrade: websocket"),
         ("an upgrade that Connection names beside", "connection: x-upgrade, upgrades\nupgrade: websocket"),
         ("no protocol", "connection: upgrade\nupgrade:"),
@@ -47,6 +49,12 @@ pub(super) fn attacks() -> Vec<Attack> {
             "GET / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: WebSocket\n\n",
             "101",
             "GET / HTTP/1.1\nhost: a\n{fwd}connection: upgrade\nupgrade: WebSocket\n\n",
+        ),
+        passes(
+            "a version of websocket",
+            "GET / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: websocket/13, websocket/h2c\n\n",
+            "101",
+            "GET / HTTP/1.1\nhost: a\n{fwd}connection: upgrade\nupgrade: websocket/13\n\n",
         ),
         passes(
             "a request behind an upgrade that is refused is no tunnel's",
