@@ -46,9 +46,11 @@ pub(super) async fn call(
 
 async fn ask(client: &Client, door: mpsc::Sender<CourseCall>, request: Request<Incoming>) -> Response<Bytes> {
     let (parts, body) = request.into_parts();
-    let body = match Limited::new(body, BODY_MAX_BYTES).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) => return error::json(StatusCode::PAYLOAD_TOO_LARGE, "Request payload is too large or broke off"),
+    let within = client.worker.view.borrow().settings.timeouts.body_grace;
+    let body = match timeout(within, Limited::new(body, BODY_MAX_BYTES).collect()).await {
+        Ok(Ok(body)) => body.to_bytes(),
+        Ok(Err(_)) => return error::json(StatusCode::PAYLOAD_TOO_LARGE, "Request payload is too large or broke off"),
+        Err(_) => return error::json(StatusCode::REQUEST_TIMEOUT, "the request's body did not arrive in time"),
     };
     client.body_unread.set(false);
     let (answer, answered) = oneshot::channel();

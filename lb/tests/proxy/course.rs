@@ -1,5 +1,7 @@
 //! The course's wishes on the proxy's own port: its routes go to control, and its 400 stands for a backend's 404.
 
+use std::time::Instant;
+
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use lb::generation::{CourseAnswer, CourseCall};
@@ -7,7 +9,7 @@ use tokio::sync::mpsc;
 
 use crate::client::{chunk, request};
 use crate::hostile::Hostile;
-use crate::support::{Balancer, Setup, mock};
+use crate::support::{Balancer, PATIENCE, Setup, mock, ms};
 
 /// What arrived at control.
 type Calls = std::thread::JoinHandle<Vec<(Method, String, Bytes)>>;
@@ -83,6 +85,27 @@ fn course_routes_reach_control_and_its_answers_come_back_byte_for_byte() {
         ("HEAD", "/rep", b""),
     ];
     assert_eq!(calls, expected);
+}
+
+#[test]
+fn a_change_whose_body_does_not_come_is_408_and_no_change() {
+    let setup = Setup::new(&[]).timeouts(|timeouts| timeouts.body_grace = ms(250));
+    let (lb, control) = with_course(setup, words);
+    for (field, crumb) in [("content-length: 1000000", &b" "[..]), ("transfer-encoding: chunked", b"1\r\n \r\n")] {
+        let (mut client, started) = (lb.client(), Instant::now());
+        client.send(&request("POST", "/add", &[field]));
+        // Each byte comes long before the idle time is over.
+        client.stream.set_read_timeout(Some(ms(20))).unwrap();
+        let is_patient = || started.elapsed() < PATIENCE;
+        while is_patient() && client.try_send(crumb).is_ok() && client.stream.peek(&mut [0]).is_err() {}
+        assert!(is_patient(), "crumbs are taken for ever");
+        client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        assert_eq!(client.answer().status(), 408);
+        client.rest();
+    }
+    lb.comes_to_rest();
+    drop(lb);
+    assert_eq!(control.join().unwrap().len(), 0);
 }
 
 #[test]
