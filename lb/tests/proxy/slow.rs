@@ -1,16 +1,18 @@
 //! Clients and tunnels that hold what they do not use: slow bodies, silent tunnels, hosts that are gone, bodies in crumbs.
 
-use std::net::SocketAddr;
+use std::io::Write;
+use std::net::{Shutdown, SocketAddr};
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
-use crate::client::{chunk, request};
+use crate::client::{chunk, request, request_with};
 use crate::hostile::Hostile;
-use crate::support::{Setup, mock, ms, wait_for, wait_until};
+use crate::support::{PATIENCE, Setup, mock, ms, wait_for, wait_until};
 
 /// Short against the 30 s of all others, long against a busy machine.
-const SHORT: std::time::Duration = ms(250);
+const SHORT: Duration = ms(250);
 
 #[test]
 fn a_body_that_trickles_below_the_minimum_rate_is_408() {
@@ -24,8 +26,10 @@ fn a_body_that_trickles_below_the_minimum_rate_is_408() {
         client.send(&request("POST", "/upload", &[field]));
         // Each byte comes long before the idle time is over.
         client.stream.set_read_timeout(Some(ms(20))).unwrap();
-        while client.try_send(crumb).is_ok() && client.stream.peek(&mut [0]).is_err() {}
-        client.stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+        let is_patient = || started.elapsed() < PATIENCE;
+        while is_patient() && client.try_send(crumb).is_ok() && client.stream.peek(&mut [0]).is_err() {}
+        assert!(is_patient(), "crumbs are taken for ever");
+        client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         client.answer().is_own(408, "client_timeout");
         assert!(started.elapsed() + ms(20) >= SHORT, "the grace was cut short: {:?}", started.elapsed());
         client.rest();
@@ -49,7 +53,7 @@ fn a_body_at_more_than_the_minimum_rate_takes_as_long_as_it_takes() {
         assert!(client.stream.set_read_timeout(Some(ms(100))).is_ok());
         assert!(client.stream.peek(&mut [0]).is_err(), "cut off after {:?}", started.elapsed());
     }
-    client.stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     client.send(&chunk(b""));
     assert_eq!(client.answer().status(), 200);
     lb.comes_to_rest();
@@ -57,12 +61,28 @@ fn a_body_at_more_than_the_minimum_rate_takes_as_long_as_it_takes() {
 
 #[test]
 fn a_client_that_waits_for_a_slow_backend_is_not_slow() {
-    let server = mock("1");
-    let setup = Setup::of(&[&server]).timeouts(|timeouts| timeouts.body_grace = SHORT);
-    let lb = setup.limits(|limits| limits.body_min_bytes_per_s = Some(1_000)).start();
+    const GRACE: Duration = ms(1_000);
+    let (answers, answer) = channel();
+    let answer = Mutex::new(answer);
+    let server = Hostile::start(move |_, wire| {
+        wire.head();
+        let _ = answer.lock().unwrap().recv();
+        wire.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n");
+        wire.rest();
+    });
+    let setup = Setup::new(&[server.addr]).timeouts(|timeouts| timeouts.body_grace = GRACE);
+    // Bytes earn next to nothing.
+    let lb = setup.limits(|limits| limits.body_min_bytes_per_s = Some(1_000_000_000)).start();
+    let mut client = lb.client();
     let started = Instant::now();
-    assert_eq!(lb.client().post("/upload", &["x-service-time-us: 500000"], b"abc").status(), 200);
-    assert!(started.elapsed() > SHORT, "the backend was not slow");
+    // More than all buffers on the way can hold: soon it is the backend that is waited for.
+    let mut sending = client.stream.try_clone().unwrap();
+    let sender = std::thread::spawn(move || sending.write_all(&request_with("POST", "/", &[], &[b'x'; 30_000_000])));
+    wait_until("the grace to be long over", || started.elapsed() > 2 * GRACE);
+    answers.send(()).unwrap();
+    assert_eq!(client.answer().status(), 200);
+    let _ = client.stream.shutdown(Shutdown::Both);
+    let _ = sender.join().unwrap();
     lb.comes_to_rest();
 }
 
