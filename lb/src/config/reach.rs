@@ -4,7 +4,7 @@
 //! and a backend that is lb makes each request call itself until all connections are used. Invariant: the same rules hold for the
 //! file, for `/add` and for what was kept of an earlier run.
 
-use std::net::{IpAddr, SocketAddr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::validated::{Admin, Proxy};
 
@@ -39,7 +39,7 @@ impl Reach {
         }
         if !self.allow_link_local && is_link_local(backend.ip()) {
             return Err(format!(
-                "{backend} is a link-local address, where clouds serve credentials: set proxy.allow_link_local = true if it is meant"
+                "{backend} is a link-local or metadata address, where clouds serve credentials: set proxy.allow_link_local = true if it is meant"
             ));
         }
         Ok(())
@@ -65,18 +65,43 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
 
-/// Only an address of an interface can be bound to.
+/// Only an address of an interface can be bound to, unless ip_nonlocal_bind is set, as failover pairs have it.
 fn is_of_this_machine(ip: IpAddr) -> bool {
-    is_loopback(ip) || UdpSocket::bind((ip, 0)).is_ok()
+    let is_set = |family| {
+        let setting = std::fs::read_to_string(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
+        setting.is_ok_and(|setting| setting.trim() != "0")
+    };
+    let may_bind_to_any = is_set(if ip.is_ipv4() { "ipv4" } else { "ipv6" });
+    is_loopback(ip) || UdpSocket::bind((ip, 0)).is_ok() && (!may_bind_to_any || is_own_source(ip))
 }
 
-/// 169.254.0.0/16 and fe80::/10.
+/// Whether the kernel would send from `ip` to `ip`. Connecting a datagram socket sends nothing. Misses the second and further addresses
+/// of one network, which the kernel reaches from the first.
+fn is_own_source(ip: IpAddr) -> bool {
+    let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
+    let source = UdpSocket::bind((any, 0)).and_then(|socket| {
+        socket.connect((ip, 1))?;
+        socket.local_addr()
+    });
+    source.is_ok_and(|source| source.ip() == ip)
+}
+
+/// 169.254.0.0/16 and fe80::/10, and where clouds serve credentials beside these.
 fn is_link_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
-        IpAddr::V4(ip) => ip.is_link_local(),
-        IpAddr::V6(ip) => ip.is_unicast_link_local(),
+        IpAddr::V4(ip) => ip.is_link_local() || METADATA_V4.contains(&ip),
+        IpAddr::V6(ip) => ip.is_unicast_link_local() || METADATA_V6.contains(&ip),
     }
 }
+
+/// Alibaba Cloud's metadata server, Azure's WireServer.
+const METADATA_V4: [Ipv4Addr; 2] = [Ipv4Addr::new(100, 100, 100, 200), Ipv4Addr::new(168, 63, 129, 16)];
+/// The metadata servers of AWS (instances; EKS pods) and of Google Cloud.
+const METADATA_V6: [Ipv6Addr; 3] = [
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254),
+    Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x23),
+    Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254),
+];
 
 #[cfg(test)]
 mod tests {
@@ -111,13 +136,31 @@ mod tests {
     }
 
     #[test]
+    fn an_address_that_can_be_bound_to_is_not_always_ours() {
+        assert!(is_own_source(Ipv4Addr::LOCALHOST.into()));
+        for foreign in ["198.51.100.7", "2001:db8::7"] {
+            assert!(!is_own_source(foreign.parse().unwrap()), "{foreign}");
+        }
+    }
+
+    #[test]
     fn link_local_addresses_need_leave() {
-        for backend in ["169.254.169.254:80", "169.254.0.1:1", "[fe80::1]:80", "[febf::1]:80", "[::ffff:169.254.1.1]:1"]
-        {
+        for backend in [
+            "169.254.169.254:80",
+            "169.254.0.1:1",
+            "[fe80::1]:80",
+            "[febf::1]:80",
+            "[::ffff:169.254.1.1]:1",
+            "[fd00:ec2::254]:80",
+            "100.100.100.200:80",
+            "[::ffff:168.63.129.16]:80",
+        ] {
             assert!(says("127.0.0.1:1", backend, false).is_some_and(|said| said.contains("allow_link_local")));
             assert_eq!(says("127.0.0.1:1", backend, true), None);
         }
-        for backend in ["169.253.255.255:80", "[fec0::1]:80", "[fd00::1]:80"] {
+        for backend in
+            ["169.253.255.255:80", "[fec0::1]:80", "[fd00::1]:80", "100.100.100.201:80", "[fd00:ec2::253]:80"]
+        {
             assert_eq!(says("127.0.0.1:1", backend, false), None, "{backend}");
         }
     }
