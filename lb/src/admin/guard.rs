@@ -90,6 +90,9 @@ impl Guard {
         // of an absolute-form target both names count
         let target = head.uri.authority().cloned();
         for authority in target.iter().chain(&header) {
+            if !is_host_and_port(authority) {
+                return Err(bad("the host is not a host with an optional port"));
+            }
             if !self.is_own(authority.host()) {
                 let sentence = format!(
                     "this is not {:?}: use an IP address, localhost or this machine's own name as the host",
@@ -122,6 +125,13 @@ impl Guard {
              admin.token_file of their configuration",
         ))
     }
+}
+
+/// An authority may have a name before its host, and text behind an address in brackets: these are no host's, nor any browser's.
+fn is_host_and_port(authority: &Authority) -> bool {
+    let behind = authority.as_str().strip_prefix(authority.host());
+    let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
+    behind.is_some_and(|behind| behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port))
 }
 
 /// A page of another site gets nothing, not even by a picture's address, which sends no Origin: a reading may take a viewer's place or
@@ -216,7 +226,9 @@ mod tests {
         {
             assert_eq!(check(&guard(None), "GET", "/rep", &[("host", host)]), 421, "{host}");
         }
-        for host in ["", "a b", "a/b"] {
+        for host in
+            ["", "a b", "a/b", "evil.example@127.0.0.1", "[::1]evil.example", "localhost:80x", "localhost:80:81"]
+        {
             assert_ne!(check(&guard(None), "GET", "/rep", &[("host", host)]), 200, "{host:?}");
         }
     }
