@@ -93,8 +93,13 @@ pub(super) async fn respond(
         let (method, path) = (&head.method, head.uri.path());
         tracing::info!(%method, path, status = answer.status.as_u16(), "admin request");
     }
-    place.set_idle();
-    let mut answer = if is_guess { shared.brake.slow(peer, answer).await } else { answer };
+    let mut answer = if is_guess {
+        place.set_held_back();
+        shared.brake.slow(peer, answer).await
+    } else {
+        place.set_idle();
+        answer
+    };
     if place.is_reserved() {
         answer.headers.push((CONNECTION, HeaderValue::from_static("close")));
     }
@@ -236,6 +241,7 @@ fn is_reading(method: &Method) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::admin::places::Places;
 
     #[test]
     fn every_route_has_its_methods_and_nothing_else_is_served() {
@@ -244,6 +250,22 @@ mod tests {
         }
         for path in ["/rep/", "/REP", "/backends/", "/backends/a", "/backends/a/drian", "/page", "//rep"] {
             assert_eq!(methods_of(path), None, "{path}");
+        }
+    }
+
+    #[test]
+    fn a_place_that_is_kept_free_serves_probes_and_scrapes_and_nothing_else() {
+        let places = Places::default();
+        let take = || places.take([10, 0, 0, 1].into()).inspect(Place::set_busy).unwrap();
+        let all: Vec<Place> = std::iter::repeat_with(take).take_while(|place| !place.is_reserved()).collect();
+        let kept = take();
+        for path in ["/healthz", "/readyz", "/metrics"] {
+            assert_eq!((has_room(&kept, path), has_room(&all[0], path)), (Ok(()), Ok(())), "{path}");
+        }
+        for path in ["/", "/status", "/login", "/healthz/", "/events"] {
+            let refused = has_room(&kept, path).unwrap_err();
+            assert_eq!((refused.status, refused.headers.len()), (StatusCode::SERVICE_UNAVAILABLE, 1), "{path}");
+            assert_eq!(has_room(&all[0], path), Ok(()), "{path}");
         }
     }
 

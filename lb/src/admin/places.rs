@@ -34,9 +34,17 @@ struct Taken {
     /// See [`source_of`].
     source: IpAddr,
     is_reserved: bool,
-    /// Since when, unless it is busy.
-    idle: Option<u64>,
+    /// `None`: it is busy.
+    idle: Option<Idle>,
     leave: Arc<Notify>,
+}
+
+/// Since when a place is idle, in the order in which they are taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Idle {
+    /// For a wrong token.
+    HeldBack(u64),
+    Waiting(u64),
 }
 
 /// One connection's.
@@ -74,7 +82,7 @@ impl Places {
             return None;
         }
         let (id, leave) = (table.tick(), Arc::new(Notify::new()));
-        table.taken.insert(id, Taken { source, is_reserved, idle: Some(id), leave: leave.clone() });
+        table.taken.insert(id, Taken { source, is_reserved, idle: Some(Idle::Waiting(id)), leave: leave.clone() });
         Some(Place { id, is_reserved, leave, table: self.table.clone() })
     }
 }
@@ -91,7 +99,7 @@ impl Table {
         self.taken.values().filter(|taken| of(taken)).count()
     }
 
-    /// Whether one of these was idle: the one that was so longest has to leave.
+    /// Whether one of these was idle: one that is held back has to leave, else the one that waits longest.
     fn clear(&mut self, of: impl Fn(&Taken) -> bool) -> bool {
         let idle = self.taken.iter().filter(|(_, taken)| of(taken)).filter_map(|(id, taken)| Some((taken.idle?, *id)));
         let longest = idle.min().and_then(|(_, id)| self.taken.remove(&id));
@@ -112,9 +120,14 @@ impl Place {
         self.set(|_| None);
     }
 
-    /// The client is waited for, or waits for no good reason.
+    /// The client is waited for.
     pub(super) fn set_idle(&self) {
-        self.set(Some);
+        self.set(|now| Some(Idle::Waiting(now)));
+    }
+
+    /// The client waits for the answer to a wrong token: who guesses much takes only places of other guesses.
+    pub(super) fn set_held_back(&self) {
+        self.set(|now| Some(Idle::HeldBack(now)));
     }
 
     /// Ends when somebody else has got the place.
@@ -122,7 +135,7 @@ impl Place {
         self.leave.notified().await;
     }
 
-    fn set(&self, idle: impl Fn(u64) -> Option<u64>) {
+    fn set(&self, idle: impl Fn(u64) -> Option<Idle>) {
         let mut table = self.table.lock();
         let now = table.tick();
         if let Some(taken) = table.taken.get_mut(&self.id) {
@@ -172,6 +185,17 @@ mod tests {
         let next = places.take(ip("127.0.0.9")).unwrap();
         assert!(is_out(&silent[2]) && !next.is_reserved());
         assert!(!is_out(&silent[0]) && !is_out(&silent[1]) && !is_out(&elsewhere));
+    }
+
+    #[test]
+    fn who_guesses_takes_the_places_of_guesses_only() {
+        let places = Places::default();
+        let waiting = places.take(ip("127.0.0.1")).unwrap();
+        let guess = || places.take(ip("127.0.0.1")).inspect(Place::set_held_back).unwrap();
+        let guesses: Vec<_> = (0..3 * PER_ADDRESS).map(|_| guess()).collect();
+        assert!(!is_out(&waiting) && guesses.iter().all(|guess| !guess.is_reserved()));
+        assert_eq!(guesses.iter().filter(|guess| !is_out(guess)).count(), PER_ADDRESS - 1, "the newest ones");
+        assert!(guesses[2 * PER_ADDRESS + 1..].iter().all(|guess| !is_out(guess)));
     }
 
     #[test]

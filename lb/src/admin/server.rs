@@ -157,6 +157,8 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>, mut closing: watch::Re
                 // a browser that is gone without a word would keep its place for a quarter of an hour
                 let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE_MAX));
                 connections.spawn(serve(stream, peer.ip(), Arc::new(place), shared.clone(), closing.clone()));
+                // a crowd at the door must not take its place before it is heard
+                tokio::task::yield_now().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "admin: accept failed");
