@@ -177,7 +177,7 @@ fn a_head_that_does_not_come_is_not_waited_for() {
 /// Spellings of `address` that lead there, when lb listens there.
 fn spellings(address: SocketAddr) -> Vec<String> {
     let port = address.port();
-    ["127.0.0.1", "127.0.0.2", "0.0.0.0", "[::ffff:127.0.0.1]", "[::1]", "[::]", "localhost"]
+    ["127.0.0.1", "127.0.0.2", "0.0.0.0", "[::ffff:127.0.0.1]", "[::1]", "[::]", "localhost", "127.1", "0x7f.1", "0"]
         .map(|host| format!("{host}:{port}"))
         .to_vec()
 }
@@ -197,7 +197,9 @@ fn an_address_of_lbs_own_is_no_backend_in_any_spelling() {
         }
     }
     assert_eq!(get(balancer.admin, "/rep").json()["message"]["N"], 0);
-    for address in ["169.254.169.254:80", "169.254.1.1:80", "[fe80::1]:80", "[::ffff:169.254.169.254]:80"] {
+    for address in
+        ["169.254.169.254:80", "2852039166:80", "[fe80::1]:80", "[::ffff:169.254.169.254]:80", "[fd00:ec2::254]:80"]
+    {
         let body = format!(r#"{{"backends":[{{"id":"metadata","address":"{address}"}}]}}"#);
         let answer = send(balancer.admin, "POST", "/add", &[], &body);
         assert!(answer.status == 400 && answer.body.contains("proxy.allow_link_local"), "{address}: {}", answer.body);
@@ -291,4 +293,30 @@ fn what_would_block_a_start_is_not_read() {
     crate::harness::wait_for("the change to be written", || {
         std::fs::metadata(balancer.path("state/overlay.json")).ok().filter(std::fs::Metadata::is_file)
     });
+}
+
+#[test]
+fn a_library_that_a_group_may_write_is_run_only_where_the_configuration_allows_it() {
+    let place = folder("[strategy]\npath = \"libshared.so\"\n");
+    let library = place.path().join("libshared.so");
+    let built = std::env::current_exe().unwrap().with_file_name("libround_robin.so");
+    std::fs::copy(built, &library).unwrap();
+    // A group that no system has.
+    if let Err(error) = std::os::unix::fs::chown(&library, None, Some(54321)) {
+        return println!("not shown here: only root can give a file to another group ({error})");
+    }
+    std::fs::set_permissions(&library, std::os::unix::fs::PermissionsExt::from_mode(0o775)).unwrap();
+    let ends = |arguments: &[&str]| {
+        let output = finish(command(&place, arguments));
+        (output.status.code(), String::from_utf8(output.stderr).unwrap())
+    };
+    for arguments in [&["check"][..], &[]] {
+        let (code, said) = ends(arguments);
+        assert!(code == Some(2) && said.contains("set allow_group_writable = true"), "{arguments:?}: {said}");
+    }
+    let allowed = ["--set", "allow_group_writable=true"];
+    assert_eq!(ends(&[&["check"][..], &allowed].concat()), (Some(0), String::new()));
+    let balancer = Balancer::start_in(place, &allowed);
+    assert_eq!(send(balancer.admin, "POST", "/reload", &[], "").status, 200);
+    assert_eq!(get(balancer.admin, "/status").json()["pools"][0]["strategy"], "round_robin");
 }

@@ -102,6 +102,26 @@ fn pools_are_found_by_name_or_by_route_and_mistakes_are_sentences() {
 }
 
 #[test]
+fn a_path_that_no_request_may_have_is_not_explained() {
+    let server = mock("1");
+    let config = format!("{RING}{}[[routes]]\npath = \"/v1\"\npool = \"default\"\n", backends(&[("b1", server.addr)]));
+    let balancer = Balancer::start(&config);
+    // In the query, %25 stands for the path's own %.
+    for (path, says) in [
+        ("/v1/..%252fx", "beside an encoded separator"),
+        ("/v1/..;/x", "beside an encoded separator"),
+        ("/v1/%2500", "zero byte"),
+        ("/100%25", "two hexadecimal digits"),
+    ] {
+        let answer = get(balancer.admin, &format!("/explain?path={path}"));
+        assert!(answer.status == 400 && answer.body.contains(says), "{path}: {} {}", answer.status, answer.body);
+        let request = path.replace("%25", "%");
+        assert_eq!(get(balancer.proxy, &request).status, 400, "{request}: no more than the request itself");
+    }
+    assert_eq!(explained(&balancer, "path=//v1/./x")["backend"], "b1");
+}
+
+#[test]
 fn the_command_asks_the_one_that_runs() {
     let server = mock("1");
     let balancer = Balancer::start(&format!("{RING}{}", backends(&[("b1", server.addr)])));

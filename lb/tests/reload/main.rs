@@ -20,6 +20,7 @@ mod lodgers;
 mod pace;
 mod pools;
 mod probation;
+mod reach;
 mod refused;
 mod soak;
 mod state;

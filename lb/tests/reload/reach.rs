@@ -1,0 +1,102 @@
+//! Addresses that are no backends, in a file that is read while lb runs: where it listens, and link-local ones.
+//!
+//! Why apart from the start: a port of 0 in the file is known by then, listeners may have come, and backends were attached. Invariant:
+//! what is refused changes nothing.
+
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use crate::bench::{Bench, fingerprint, named, post};
+use crate::harness::{Balancer, folder, get, mock};
+
+const ANY_PORT: &str = "[proxy]\nlisten = [\"127.0.0.1:0\"]\n";
+
+/// Spellings of `address` that lead there, when lb listens there.
+fn spellings(address: SocketAddr) -> impl Iterator<Item = String> {
+    let hosts = ["127.0.0.1", "127.0.0.2", "0.0.0.0", "[::ffff:127.0.0.1]", "[::1]", "localhost"];
+    hosts.into_iter().map(move |host| format!("{host}:{}", address.port()))
+}
+
+fn backend(address: &str) -> String {
+    format!("[[backends]]\nid = \"bad\"\naddress = {address:?}\n")
+}
+
+/// Three servers, and a file whose `listen` has port 0: only the running lb knows its own address.
+fn start() -> Bench {
+    let strategy = format!("{ANY_PORT}{}", named("round_robin"));
+    let unwatched = "[reload]\nwatch = false\n";
+    Bench::start_by(unwatched, &strategy, |text| Balancer::start_where_the_file_says(folder(text)))
+}
+
+/// Reloads this file, which must be refused with these words at stage config, and nothing be changed.
+#[track_caller]
+fn refused(bench: &Bench, text: &str, says: &[&str]) {
+    let before = fingerprint(bench);
+    bench.write(text);
+    let answer = bench.reload();
+    let body = answer.json();
+    assert_eq!((answer.status, &body["stage"]), (422, &"config".into()), "{text}: {}", answer.body);
+    let reason = body["reason"].as_str().unwrap();
+    assert!(says.iter().all(|says| reason.contains(says)), "{text}: {reason}");
+    assert_eq!(fingerprint(bench), before, "what runs is untouched");
+    bench.who();
+}
+
+#[test]
+fn a_file_that_names_lb_itself_is_refused_in_any_spelling() {
+    let bench = start();
+    for (key, listens) in [("proxy.listen", bench.lb.proxy), ("admin.listen", bench.lb.admin)] {
+        for address in spellings(listens) {
+            let says = ["where lb itself listens", key, "\"bad\""];
+            refused(&bench, &format!("{ANY_PORT}{}{}", named("round_robin"), backend(&address)), &says);
+            let pool = format!(
+                "[pools.other.strategy]\nname = \"round_robin\"\n[[pools.other.backends]]\nid = \"bad\"\naddress = {address:?}\n"
+            );
+            refused(&bench, &format!("{ANY_PORT}{}{pool}", named("round_robin")), &says);
+        }
+    }
+}
+
+#[test]
+fn lb_does_not_begin_to_listen_where_a_backend_is() {
+    let bench = start();
+    let server = mock("4");
+    let add = format!(r#"{{"backends":[{{"id":"attached","address":"{}"}}]}}"#, server.addr);
+    assert_eq!(post(bench.lb.admin, "/add", &add).status, 200);
+    // The first is of the file, with its place in it; the other one was attached. Another address of the port is free.
+    for (taken, says) in [(bench.servers[0].addr, "lb.toml:"), (server.addr, "\"attached\"")] {
+        let listen = format!("[proxy]\nlisten = [\"127.0.0.1:0\", \"127.0.0.2:{}\"]\n", taken.port());
+        refused(&bench, &format!("{listen}{}", named("round_robin")), &["where lb itself listens", says]);
+    }
+}
+
+#[test]
+fn a_link_local_address_is_taken_from_a_file_only_with_leave() {
+    // No health checks: nothing is sent to such an address here.
+    let text =
+        |leave: &str, more: &str| format!("[proxy]\n{leave}{}[health]\nenabled = false\n{more}", named("round_robin"));
+    let leave = "allow_link_local = true\n";
+    let lb = Balancer::start_in(folder(&text("", "")), &["--set", "reload.watch=false"]);
+    let reload = |text: &str| {
+        std::fs::write(lb.path("lb.toml"), text).unwrap();
+        let answer = post(lb.admin, "/reload", "");
+        (answer.status, answer.body)
+    };
+    let ids = || get(lb.admin, "/rep").json()["message"]["replicas"].clone();
+    for address in ["169.254.169.254:80", "[fe80::1]:80", "[::ffff:169.254.169.254]:80"] {
+        let (status, said) = reload(&text("", &backend(address)));
+        assert_eq!(status, 422, "{address}: {said}");
+        assert!(said.contains("lb.toml:") && said.contains("proxy.allow_link_local"), "{said}");
+        assert_eq!(ids(), json!([]));
+        assert_eq!((reload(&text(leave, &backend(address))).0, ids()), (200, json!(["bad"])));
+        assert_eq!((reload(&text("", "")).0, ids()), (200, json!([])));
+    }
+    // Leave that is taken back while a backend is attached that needs it.
+    assert_eq!(reload(&text(leave, "")).0, 200);
+    let add = r#"{"backends":[{"id":"metadata","address":"169.254.169.254:80"}]}"#;
+    assert_eq!(post(lb.admin, "/add", add).status, 200);
+    let (status, said) = reload(&text("", ""));
+    assert!(status == 422 && said.contains("metadata") && said.contains("proxy.allow_link_local"), "{said}");
+    assert_eq!(ids(), json!(["metadata"]));
+}
