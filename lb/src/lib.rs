@@ -1,7 +1,7 @@
 //! The load balancer as a library: a house with two wings and one hall.
 //!
 //! `proxy` is the data wing, `control` the control wing; they never see each other. `generation` is the hall between them. `admin`
-//! talks to people and scripts: it calls control and reads the hall. `listener`, `pool`, `access_log`, `telemetry` and `config` are leaves.
+//! talks to people and scripts: it calls control and reads the hall. `listener`, `pool`, `access_log`, `telemetry`, `config` and `http1` are leaves.
 //! docs/architecture.md draws it.
 
 pub mod access_log;
@@ -10,6 +10,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod generation;
+pub mod http1;
 pub mod listener;
 pub mod pool;
 pub mod proxy;

@@ -32,6 +32,7 @@ const LB: Modules = &[
     // leaves
     ("config", &[]),
     ("telemetry", &[]),
+    ("http1", &[]),
     ("listener", &[]),
     ("pool", &["config"]),
     ("access_log", &["config", "telemetry"]),

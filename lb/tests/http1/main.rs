@@ -1,0 +1,11 @@
+//! Properties of `lb::http1` that need many inputs: any split gives the same result, mangled input never panics, other parsers agree.
+//!
+//! The checks are those of the fuzz targets (`fuzz/src`), included as source. Every seed is fixed and printed.
+
+#[allow(unreachable_pub, reason = "the fuzz targets use it as a library")]
+#[path = "../../../fuzz/src/lib.rs"]
+mod checks;
+
+mod corpus;
+mod differences;
+mod mangled;
