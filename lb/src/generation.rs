@@ -303,6 +303,7 @@ mod tests {
             idle: second,
             body_grace: second,
             tunnel_idle: second,
+            half_closed: second,
             client_keep_alive: second,
             upstream_idle: second,
             total: None,

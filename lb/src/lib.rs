@@ -1,7 +1,7 @@
 //! The load balancer as a library: a house with two wings and one hall.
 //!
 //! `proxy` is the data wing, `control` the control wing; they never see each other. `generation` is the hall between them. `admin`
-//! talks to people and scripts: it calls control and reads the hall. `listener`, `pool`, `access_log`, `telemetry`, `config` and `http1` are leaves.
+//! talks to people and scripts: it calls control and reads the hall. `listener`, `pool`, `access_log`, `telemetry`, `config`, `http1` and `net` are leaves.
 //! docs/architecture.md draws it.
 
 pub mod access_log;
@@ -12,7 +12,12 @@ pub mod control;
 pub mod generation;
 pub mod http1;
 pub mod listener;
+mod net;
 pub mod pool;
 pub mod proxy;
 pub mod run;
 pub mod telemetry;
+
+#[cfg(feature = "bench")]
+#[doc(hidden)]
+pub use proxy::bench;

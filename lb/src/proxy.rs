@@ -1,31 +1,27 @@
 //! The data wing: one thread per core, each with its own runtime, connections and counters; the request path.
 //!
-//! A connection comes in at the acceptor, lives on one worker, and every request of it is told by `forward` from top to bottom:
-//! generation → route → key → pick → connection → send → stream back → finish once. Invariants: nothing here locks, reads a file,
-//! formats a label or waits for control (but for the course's routes, which travel by a sender in the generation); all that a worker
-//! owns is `Rc`, all that workers share is the hall and atomics.
+//! A connection comes in at the acceptor and lives on one worker. `downstream` reads its requests and writes the responses, `exchange` is
+//! one request from top to bottom, `upstream` a connection to a backend. They name each other in this order only; the tidy test holds
+//! that. Invariants: nothing here locks, reads a file, formats a label or waits for control (but for the course's routes, which travel by a
+//! sender in the generation); all that a worker owns is `Rc`, all that workers share is the hall and atomics.
 
 mod acceptor;
-mod attempt;
+#[cfg(any(test, feature = "bench"))]
+#[doc(hidden)]
+pub mod bench;
 mod body;
-mod choose;
-mod client;
-mod cookies;
-mod course;
-mod error;
-mod fields;
-mod forward;
-mod headers;
+mod downstream;
+mod exchange;
+mod fault;
+mod interim;
 mod listeners;
-mod notes;
-mod pace;
-mod request_id;
-mod socket;
-mod tunnel;
-mod turns;
+mod local;
+mod peer;
+mod reply;
+#[cfg(any(test, feature = "bench"))]
+mod stand;
 mod upstream;
 mod view;
-mod watchdog;
 mod worker;
 
 use std::sync::Arc;

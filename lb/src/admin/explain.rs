@@ -2,12 +2,12 @@
 //!
 //! Invariants: pure; what is not understood is refused with a sentence, so that nobody takes the answer to another question for his.
 
-use http::header::HOST;
-use http::{HeaderName, HeaderValue, StatusCode, Uri};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use super::answer::Answer;
 use super::query::pairs;
 use crate::control::{ExplainRequest, Handle};
+use crate::http1::is_host;
 
 pub(super) async fn answer(handle: &Handle, query: Option<&str>) -> Answer {
     match parse(query) {
@@ -28,14 +28,16 @@ fn parse(query: Option<&str>) -> Result<ExplainRequest, String> {
             "key" => request.key = Some(value.into_bytes()),
             "pool" => request.pool = Some(value),
             "host" => {
-                let host = HeaderValue::from_str(&value).map_err(|_| format!("{value:?} is no host"))?;
-                request.headers.insert(HOST, host);
+                if !is_host(value.as_bytes()) {
+                    return Err(format!("{value:?} is no host"));
+                }
+                request.fields.set(b"host", value.as_bytes());
             }
             "path" => {
-                let is_path = |path: &Uri| path.authority().is_none() && value.starts_with('/');
-                let path = value.parse().ok().filter(is_path);
-                request.path =
-                    path.ok_or_else(|| format!("path is {value:?}: it begins with / and may have a query"))?;
+                if !value.starts_with('/') {
+                    return Err(format!("path is {value:?}: it begins with / and may have a query"));
+                }
+                request.target.set(&value).map_err(|sentence| format!("path is {value:?}: {sentence}"))?;
             }
             "client_ip" => {
                 request.client_ip = value.parse().map_err(|_| format!("client_ip is {value:?}: no IP address"))?;
@@ -46,7 +48,7 @@ fn parse(query: Option<&str>) -> Result<ExplainRequest, String> {
                     Some((name, HeaderValue::from_str(value.trim()).ok()?))
                 });
                 let (name, value) = pair.ok_or_else(|| format!("header is {value:?}: write NAME:VALUE"))?;
-                request.headers.append(name, value);
+                request.fields.push(name.as_str().as_bytes(), value.as_bytes());
             }
             other => {
                 return Err(format!(
@@ -69,9 +71,9 @@ mod tests {
             "key=a%20b&pool=p&host=a.test&path=/x%3Fuser%3D1&client_ip=10.1.2.3&header=x-key:%20k&header=x-key:l";
         let request = parse(Some(query)).unwrap();
         assert_eq!((request.key.as_deref(), request.pool.as_deref()), (Some(&b"a b"[..]), Some("p")));
-        assert_eq!((request.path.to_string().as_str(), request.client_ip), ("/x?user=1", [10, 1, 2, 3].into()));
-        assert_eq!(request.headers["host"], "a.test");
-        assert_eq!(request.headers.get_all("x-key").iter().collect::<Vec<_>>(), ["k", "l"]);
+        assert_eq!((request.target.as_str(), request.client_ip), ("/x?user=1", [10, 1, 2, 3].into()));
+        assert_eq!(request.fields.get(b"host"), Some(&b"a.test"[..]));
+        assert_eq!(request.fields.all(b"x-key").collect::<Vec<_>>(), [b"k", b"l"]);
         assert_eq!(parse(None).unwrap().key, None);
     }
 
@@ -82,6 +84,8 @@ mod tests {
             ("key=a&key=b", "twice"),
             ("path=x", "begins with /"),
             ("path=http://a/b", "begins with /"),
+            ("path=/a%20b", "an invalid byte"),
+            ("host=a/b", "no host"),
             ("client_ip=a.b", "no IP address"),
             ("header=x", "NAME:VALUE"),
             ("header=x%20y:z", "NAME:VALUE"),

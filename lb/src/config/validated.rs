@@ -210,6 +210,8 @@ pub struct Timeouts {
     pub body_grace: Duration,
     /// Without a byte in either direction of a tunnel.
     pub tunnel_idle: Duration,
+    /// How long a client that has closed its sending half is served without taking a byte: it may have gone.
+    pub half_closed: Duration,
     /// Between two requests of a client's connection.
     pub client_keep_alive: Duration,
     /// How long an unused connection to a backend is kept.

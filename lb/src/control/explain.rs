@@ -8,14 +8,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use http::header::HOST;
-use http::{HeaderMap, HeaderValue, Uri};
 use lb_strategy_host::PickRequest;
 use serde::Serialize;
 
 use super::ControlError;
 use crate::config::normal_path;
 use crate::generation::{Choice, Generation, Hall, Lookup, NoChoice, PoolGeneration, without_port};
+use crate::http1::{Fields, Target};
 use crate::pool::{Key, key};
 
 /// A request that somebody thinks of.
@@ -26,8 +25,8 @@ pub struct ExplainRequest {
     /// What it is hashed by; `None`: what `hash_on` finds in it.
     pub key: Option<Vec<u8>>,
     /// Path and query.
-    pub path: Uri,
-    pub headers: HeaderMap,
+    pub target: Target,
+    pub fields: Fields,
     pub client_ip: IpAddr,
 }
 
@@ -72,10 +71,9 @@ pub(super) fn explain(hall: &Hall, request: &ExplainRequest) -> Result<Explanati
     let pool = find_pool(&generation, request)?;
     let now_ns = hall.opened().elapsed().as_nanos() as u64;
     let mut random = fastrand::Rng::new();
-    let peer = HeaderValue::try_from(request.client_ip.to_canonical().to_string());
-    let peer = peer.unwrap_or_else(|_| HeaderValue::from_static(""));
+    let peer = request.client_ip.to_canonical().to_string();
     let found = match (&request.key, pool.wants_hash) {
-        (None, true) => key::of(&pool.hash_on, pool.hash, &request.path, &request.headers, &peer, &mut random),
+        (None, true) => key::of(&pool.hash_on, pool.hash, &request.target, &request.fields, &peer, &mut random),
         _ => None,
     };
     let key = request.key.as_deref().or_else(|| found.as_ref().map(Key::bytes));
@@ -88,7 +86,7 @@ pub(super) fn explain(hall: &Hall, request: &ExplainRequest) -> Result<Explanati
         random: random.u64(..),
         now_ns,
         dry: true,
-        headers: &Lookup(&request.headers),
+        headers: &Lookup(&request.fields),
     };
     let limit = generation.settings.limits.requests_in_flight_per_backend;
     let choice = pool.settle(pool.picker.pick(&asked), &asked, limit);
@@ -128,9 +126,9 @@ fn find_pool<'a>(
             .find(|pool| *pool.name == **name)
             .ok_or_else(|| ControlError::NotFound(format!("there is no pool {name:?}"))),
         None => {
-            let host = request.headers.get(HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-            let path = normal_path(request.path.path()).map_err(|what| {
-                ControlError::Refused(format!("{}: {what}; such a request is answered 400", request.path.path()))
+            let host = request.fields.get(b"host").and_then(|host| std::str::from_utf8(host).ok()).unwrap_or_default();
+            let path = normal_path(request.target.path()).map_err(|what| {
+                ControlError::Refused(format!("{}: {what}; such a request is answered 400", request.target.path()))
             })?;
             Ok(&generation.pools[generation.route(without_port(host), &path)])
         }
@@ -159,8 +157,8 @@ impl Default for ExplainRequest {
         Self {
             pool: None,
             key: None,
-            path: Uri::from_static("/"),
-            headers: HeaderMap::new(),
+            target: Target::default(),
+            fields: Fields::new(),
             client_ip: Ipv4Addr::LOCALHOST.into(),
         }
     }

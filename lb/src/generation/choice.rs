@@ -6,10 +6,10 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use http::{HeaderMap, HeaderValue};
 use lb_strategy_host::{Decision, Headers, PickRequest, Refusal};
 
 use super::PoolGeneration;
+use crate::http1::Fields;
 use crate::pool::fallback_pick;
 use crate::telemetry::FallbackReason;
 
@@ -33,9 +33,9 @@ pub enum NoChoice {
     Overload,
 }
 
-/// A request's headers, as a strategy may look them up.
+/// A request's fields, as a strategy may look them up.
 #[derive(Clone, Copy, Debug)]
-pub struct Lookup<'a>(pub &'a HeaderMap);
+pub struct Lookup<'a>(pub &'a Fields);
 
 // === impl PoolGeneration ===
 
@@ -92,7 +92,26 @@ impl PoolGeneration {
 
 impl Headers for Lookup<'_> {
     fn get(&self, name: &[u8], nth: usize) -> Option<&[u8]> {
-        let name = std::str::from_utf8(name).ok()?;
-        self.0.get_all(name).iter().nth(nth).map(HeaderValue::as_bytes)
+        let mut named = self.0.iter().filter(|(own, _)| own.eq_ignore_ascii_case(name));
+        named.nth(nth).map(|(_, value)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_strategy_finds_every_value_of_a_name_in_any_case() {
+        let fields = [("Host", "a"), ("x-key", "1"), ("X-Key", "2"), ("x-keys", "3")].into_iter().collect();
+        let lookup = Lookup(&fields);
+        for name in [&b"x-key"[..], b"X-KEY"] {
+            let found = [0, 1, 2].map(|nth| lookup.get(name, nth));
+            assert_eq!(found, [Some(&b"1"[..]), Some(b"2"), None]);
+        }
+        assert_eq!(
+            [&b"x"[..], b"", b"\xff", b"host"].map(|name| lookup.get(name, 0)),
+            [None, None, None, Some(&b"a"[..])]
+        );
     }
 }

@@ -1,81 +1,57 @@
 //! The key that a request is hashed by, and its hash; taken once per request, only for strategies that want it.
 //!
-//! Invariant: the key's bytes are borrowed from the request or lie on the stack; nothing is allocated.
+//! Invariant: a key is a copy, because the request is changed on its way to a backend. A short key allocates nothing.
 
-use std::ops::Range;
-
-use http::header::COOKIE;
-use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Uri};
 use sha2::{Digest, Sha256};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::config::{HashFunction, KeySource};
+use crate::http1::{Fields, Target};
+
+/// Longer keys are allocated.
+const INLINE_BYTES: usize = 64;
 
 /// A request's key.
 pub struct Key {
-    whole: Whole,
-    part: Range<usize>,
+    text: Text,
     pub hash: u64,
 }
 
-/// Owns, by a reference count, what the key is a part of: the request itself is changed on its way.
-enum Whole {
-    Header(HeaderValue),
-    Path(PathAndQuery),
-    Id([u8; 6]),
+enum Text {
+    Inline([u8; INLINE_BYTES], u8),
+    Allocated(Box<[u8]>),
 }
 
 /// The key of a request: the first source of `sources` that it has; `None` without any. `peer` is the client's address as text.
 pub fn of(
     sources: &[KeySource],
     function: HashFunction,
-    uri: &Uri,
-    headers: &HeaderMap,
-    peer: &HeaderValue,
+    target: &Target,
+    fields: &Fields,
+    peer: &str,
     random: &mut fastrand::Rng,
 ) -> Option<Key> {
-    let (whole, part) = sources.iter().find_map(|source| match source {
-        KeySource::Header(name) => whole_header(headers.get(name)?),
-        KeySource::Cookie(name) => headers.get_all(COOKIE).iter().find_map(|cookies| {
-            let part = find_pair(cookies.as_bytes(), b';', name.as_bytes())?;
-            Some((Whole::Header(cookies.clone()), part))
-        }),
-        KeySource::Query(name) => {
-            let path = uri.path_and_query()?;
-            let begin = path.path().len() + 1;
-            let part = find_pair(path.query()?.as_bytes(), b'&', name.as_bytes())?;
-            Some((Whole::Path(path.clone()), begin + part.start..begin + part.end))
+    let key = |bytes: &[u8]| Key::new(function, bytes);
+    let some = |bytes: &[u8]| (!bytes.is_empty()).then(|| key(bytes));
+    sources.iter().find_map(|source| match source {
+        KeySource::Header(name) => some(fields.get(name.as_str().as_bytes())?),
+        KeySource::Cookie(name) => {
+            let mut values = fields.all(b"cookie").filter_map(|pairs| find_value(pairs, b';', name.as_bytes()));
+            values.next().map(key)
         }
-        KeySource::Path => {
-            let path = uri.path_and_query()?;
-            Some((Whole::Path(path.clone()), 0..path.path().len()))
-        }
-        KeySource::ClientIp => whole_header(peer),
-        KeySource::RandomId => Some((Whole::Id(digits(random.u32(100_000..=999_999))), 0..6)),
-    })?;
-    let mut key = Key { whole, part, hash: 0 };
-    key.hash = hash(function, key.bytes());
-    Some(key)
+        KeySource::Query(name) => find_value(target.query()?.as_bytes(), b'&', name.as_bytes()).map(key),
+        KeySource::Path => Some(key(target.path().as_bytes())),
+        KeySource::ClientIp => some(peer.as_bytes()),
+        KeySource::RandomId => Some(key(&digits(random.u32(100_000..=999_999)))),
+    })
 }
 
-fn whole_header(value: &HeaderValue) -> Option<(Whole, Range<usize>)> {
-    let length = value.as_bytes().len();
-    (length > 0).then(|| (Whole::Header(value.clone()), 0..length))
-}
-
-/// Where the value of `name` lies in `name=value` pairs.
-fn find_pair(text: &[u8], separator: u8, name: &[u8]) -> Option<Range<usize>> {
-    let mut begin = 0;
-    for pair in text.split(|byte| *byte == separator) {
-        let trimmed = pair.iter().take_while(|byte| **byte == b' ').count();
-        if let Some(value) = pair[trimmed..].strip_prefix(name).and_then(|rest| rest.strip_prefix(b"=")) {
-            let start = begin + pair.len() - value.len();
-            return Some(start..begin + pair.len());
-        }
-        begin += pair.len() + 1;
-    }
-    None
+/// The value of `name` in `name=value` pairs.
+fn find_value<'a>(pairs: &'a [u8], separator: u8, name: &[u8]) -> Option<&'a [u8]> {
+    pairs.split(|byte| *byte == separator).find_map(|pair| {
+        let spaces = pair.iter().take_while(|byte| **byte == b' ').count();
+        pair[spaces..].strip_prefix(name)?.strip_prefix(b"=")
+    })
 }
 
 fn digits(mut number: u32) -> [u8; 6] {
@@ -102,14 +78,23 @@ pub fn hash(function: HashFunction, bytes: &[u8]) -> u64 {
 // === impl Key ===
 
 impl Key {
-    /// Parts of the request, or drawn.
     pub fn bytes(&self) -> &[u8] {
-        let whole = match &self.whole {
-            Whole::Header(value) => value.as_bytes(),
-            Whole::Path(path) => path.as_str().as_bytes(),
-            Whole::Id(id) => id,
+        match &self.text {
+            Text::Inline(bytes, length) => &bytes[..usize::from(*length)],
+            Text::Allocated(bytes) => bytes,
+        }
+    }
+
+    fn new(function: HashFunction, bytes: &[u8]) -> Self {
+        let mut inline = [0; INLINE_BYTES];
+        let text = match inline.get_mut(..bytes.len()) {
+            Some(room) => {
+                room.copy_from_slice(bytes);
+                Text::Inline(inline, bytes.len() as u8)
+            }
+            None => Text::Allocated(bytes.into()),
         };
-        &whole[self.part.clone()]
+        Self { text, hash: hash(function, bytes) }
     }
 }
 
@@ -119,14 +104,12 @@ mod tests {
 
     use super::*;
 
-    fn key(sources: &[KeySource], uri: &str, headers: &[(&'static str, &'static str)]) -> Option<String> {
-        let headers: HeaderMap = headers
-            .iter()
-            .map(|(name, value)| (HeaderName::from_static(name), HeaderValue::from_static(value)))
-            .collect();
-        let peer = HeaderValue::from_static("10.1.2.3");
+    fn key(sources: &[KeySource], target: &str, fields: &[(&str, &str)]) -> Option<String> {
+        let mut set = Target::default();
+        set.set(target).unwrap();
+        let fields = fields.iter().copied().collect();
         let mut random = fastrand::Rng::with_seed(1);
-        of(sources, HashFunction::Xxh3, &uri.parse().unwrap(), &headers, &peer, &mut random).map(|key| {
+        of(sources, HashFunction::Xxh3, &set, &fields, "10.1.2.3", &mut random).map(|key| {
             assert_eq!(key.hash, xxh3_64(key.bytes()));
             String::from_utf8(key.bytes().to_vec()).unwrap()
         })
@@ -144,14 +127,31 @@ mod tests {
         assert_eq!(key(&sources, "/p?user=u1", &[cookie]).unwrap(), "s-7");
         assert_eq!(key(&sources, "/p?x=1&user=u1&y", &[]).unwrap(), "u1");
         assert_eq!(key(&sources, "/p?superuser=u1", &[("cookie", "xsid=1")]), None);
+        assert_eq!(
+            key(&sources, "/p", &[("X-Key", ""), ("Cookie", "a=1"), cookie]).unwrap(),
+            "s-7",
+            "an empty field is none"
+        );
+        assert_eq!(key(&sources, "/p", &[("cookie", "sid=")]).unwrap(), "");
     }
 
     #[test]
     fn path_address_and_random_id_are_always_there() {
-        assert_eq!(key(&[KeySource::Path], "/a/b?c=d", &[]).unwrap(), "/a/b");
+        for (target, path) in [("/a/b?c=d", "/a/b"), ("http://b?c", "/"), ("http://b/x", "/x"), ("*", "*")] {
+            assert_eq!(key(&[KeySource::Path], target, &[]).unwrap(), path);
+        }
         assert_eq!(key(&[KeySource::ClientIp], "/", &[]).unwrap(), "10.1.2.3");
         let id = key(&[KeySource::RandomId], "/", &[]).unwrap();
         assert!((100_000..=999_999).contains(&id.parse::<u32>().unwrap()) && id.len() == 6);
+    }
+
+    #[test]
+    fn a_key_of_any_length_is_whole() {
+        for length in [1, 63, 64, 65, 255, 256, 257, 5_000] {
+            let value = "v".repeat(length);
+            let header = KeySource::Header(HeaderName::from_static("x-key"));
+            assert_eq!(key(&[header], "/", &[("x-key", &value)]).unwrap(), value);
+        }
     }
 
     #[test]

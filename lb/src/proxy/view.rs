@@ -3,15 +3,13 @@
 //! Invariants: a pool and a backend of the view outlive generations as long as their name and address do, so idle connections and
 //! counters stay; a request holds `Rc`s of these, never of a generation; replacing the view drops all that is held of the old one.
 
-use std::cell::{Cell, Ref, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::cell::{Ref, RefCell};
+use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use tokio::time::Instant;
-
 use super::listeners::Listeners;
-use super::upstream::Upstream;
+use super::upstream::Idle;
 use crate::generation::{Generation, PoolGeneration, Settings};
 use crate::pool::Backend;
 use crate::telemetry::{BackendShard, Metrics, PoolShard};
@@ -43,15 +41,7 @@ pub(super) struct Current {
 pub(super) struct Member {
     pub(super) backend: Arc<Backend>,
     pub(super) shard: Arc<BackendShard>,
-    /// The youngest at the back.
-    idle: RefCell<VecDeque<Idle>>,
-    /// No longer in the view: connections that come back are closed.
-    gone: Cell<bool>,
-}
-
-struct Idle {
-    upstream: Box<Upstream>,
-    since: Instant,
+    pub(super) idle: Idle,
 }
 
 // === impl View ===
@@ -118,10 +108,9 @@ impl Pool {
         *self.shards.borrow_mut() = listeners.names().map(shard).collect();
     }
 
-    /// Notes something in the counters for requests that came by the listener at this place.
-    pub(super) fn count<T>(&self, listener: usize, note: impl FnOnce(&PoolShard) -> T) -> Option<T> {
-        let shards = self.shards.borrow();
-        shards.get(listener)?.as_deref().map(note)
+    /// The counters for requests that came by the listener at this place.
+    pub(super) fn shard(&self, listener: usize) -> Option<Arc<PoolShard>> {
+        self.shards.borrow().get(listener)?.clone()
     }
 
     /// What the newest generation says; `None` when it has no such pool. Must not be held over an await.
@@ -143,13 +132,13 @@ impl Pool {
                 })
             })
             .collect();
-        old.values().for_each(|member| member.leave());
+        old.values().for_each(|member| member.idle.close());
         *current = Some(Current { shared, members });
     }
 
     fn clear(&self) {
         if let Some(old) = self.current.borrow_mut().take() {
-            old.members.iter().for_each(|member| member.leave());
+            old.members.iter().for_each(|member| member.idle.close());
         }
     }
 }
@@ -158,48 +147,6 @@ impl Pool {
 
 impl Member {
     fn new(backend: Arc<Backend>, shard: Arc<BackendShard>) -> Self {
-        Self { backend, shard, idle: RefCell::default(), gone: Cell::new(false) }
-    }
-
-    /// The youngest idle connection that is not older than `oldest`; those found too old are closed.
-    pub(super) fn take_idle(&self, oldest: Instant) -> Option<Box<Upstream>> {
-        let mut idle = self.idle.borrow_mut();
-        let found = idle.pop_back()?;
-        if found.since >= oldest {
-            self.shard.connections_idle.dec();
-            return Some(found.upstream);
-        }
-        // The youngest is too old, so all are.
-        self.shard.connections_idle.set(0);
-        idle.clear();
-        None
-    }
-
-    /// Keeps a connection for the next request, unless there are `most` already.
-    pub(super) fn put_idle(&self, upstream: Box<Upstream>, now: Instant, most: usize) {
-        let mut idle = self.idle.borrow_mut();
-        if self.gone.get() || most == 0 {
-            return;
-        }
-        if idle.len() >= most {
-            idle.pop_front();
-        } else {
-            self.shard.connections_idle.inc();
-        }
-        idle.push_back(Idle { upstream, since: now });
-    }
-
-    /// Closes idle connections from before `oldest`.
-    pub(super) fn purge_idle(&self, oldest: Instant) {
-        let mut idle = self.idle.borrow_mut();
-        let keep_from = idle.partition_point(|entry| entry.since < oldest);
-        idle.drain(..keep_from);
-        self.shard.connections_idle.set(idle.len() as i64);
-    }
-
-    fn leave(&self) {
-        self.gone.set(true);
-        self.shard.connections_idle.set(0);
-        self.idle.borrow_mut().clear();
+        Self { backend, idle: Idle::new(shard.clone()), shard }
     }
 }

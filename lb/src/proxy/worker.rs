@@ -1,4 +1,4 @@
-//! A worker: one thread with a runtime of its own, its view of the generation and its client connections.
+//! A worker: one thread with a runtime of its own, what its connections share, and the connections.
 //!
 //! Invariants: a connection never leaves its worker; the view is replaced between two polls, so no request sees half of one;
 //! acknowledging comes after everything old was dropped.
@@ -13,37 +13,37 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
 use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::client::{self, Client};
+use super::downstream::{self, Signal};
 use super::listeners::Listeners;
-use super::request_id::RequestIds;
+use super::local::Local;
+use super::peer::Peer;
 use super::view::View;
 use crate::generation::{Hall, Seat};
+use crate::net::Stream;
 use crate::telemetry::{Metrics, WorkerShard};
 
 /// How often idle upstream connections are looked through, and a sign of life is given.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
 
-/// What one worker's connections share.
-pub(super) struct Worker {
-    pub(super) number: u32,
-    pub(super) view: RefCell<View>,
-    /// Clock zero, the same for all workers.
-    pub(super) epoch: Instant,
-    pub(super) random: RefCell<fastrand::Rng>,
-    request_ids: RefCell<RequestIds>,
+struct Worker {
+    local: Rc<Local>,
     shard: Arc<WorkerShard>,
-    listeners: RefCell<Listeners>,
     metrics: Arc<Metrics>,
-    pub(super) draining: Cell<bool>,
-    clients: RefCell<HashMap<u64, Rc<Client>>>,
-    next_client: Cell<u64>,
+    connections: RefCell<HashMap<u64, Rc<Signal>>>,
+    next_connection: Cell<u64>,
     open: Arc<AtomicUsize>,
     empty: Notify,
+}
+
+/// Takes a connection off its worker, however its task ends.
+struct Farewell {
+    worker: Rc<Worker>,
+    id: u64,
+    listener: usize,
 }
 
 /// The way in for the acceptor.
@@ -94,17 +94,11 @@ pub(super) fn start(number: usize, hall: &Arc<Hall>, metrics: &Arc<Metrics>, epo
             listeners.follow(&generation.listeners, &metrics, number);
             let view = View::new(generation, None, &metrics, number, &listeners);
             let worker = Rc::new(Worker {
-                number: number as u32,
-                view: RefCell::new(view),
-                epoch,
-                random: RefCell::new(fastrand::Rng::new()),
-                request_ids: RefCell::default(),
+                local: Local::new(number, epoch, view, listeners),
                 shard: metrics.worker(number),
-                listeners: RefCell::new(listeners),
                 metrics,
-                draining: Cell::new(false),
-                clients: RefCell::default(),
-                next_client: Cell::new(0),
+                connections: RefCell::default(),
+                next_connection: Cell::new(0),
                 open,
                 empty: Notify::new(),
             });
@@ -147,6 +141,7 @@ async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedR
             () = drained.notified() => return,
             _ = purge.tick() => {
                 seat.is_alive();
+                worker.local.set_date();
                 worker.purge();
                 worker.forget_listeners();
             }
@@ -157,37 +152,20 @@ async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedR
 // === impl Worker ===
 
 impl Worker {
-    /// Nanoseconds on the clock that strategies see.
-    pub(super) fn clock_ns(&self, now: Instant) -> u64 {
-        (now - self.epoch).as_nanos() as u64
-    }
-
-    /// Sees to it that the request has exactly one `x-request-id`, and answers it.
-    pub(super) fn settle_request_id(&self, headers: &mut HeaderMap) -> HeaderValue {
-        self.request_ids.borrow_mut().settle(headers, &mut self.random.borrow_mut())
-    }
-
-    /// Tells the name of the listener at this place.
-    pub(super) fn with_listener(&self, place: usize, tell: impl FnOnce(&str)) {
-        if let Some(Some(name)) = self.listeners.borrow().names().nth(place) {
-            tell(name);
-        }
-    }
-
     /// Takes up the newest generation, lets go of the old one, says so; until it returns this worker serves nobody.
     fn follow(&self, seat: &mut Seat) {
         let began = std::time::Instant::now();
         let generation = seat.take();
         let number = generation.number;
-        let worker = self.number as usize;
-        let has_new = self.listeners.borrow_mut().follow(&generation.listeners, &self.metrics, worker);
-        let listeners = self.listeners.borrow();
-        let next = View::new(generation, Some(&self.view.borrow()), &self.metrics, worker, &listeners);
+        let (local, worker) = (&self.local, self.local.number as usize);
+        let has_new = local.listeners.borrow_mut().follow(&generation.listeners, &self.metrics, worker);
+        let listeners = local.listeners.borrow();
+        let next = View::new(generation, Some(&local.view.borrow()), &self.metrics, worker, &listeners);
         if has_new {
             next.hear(&listeners, &self.metrics, worker);
         }
         drop(listeners);
-        let old = self.view.replace(next);
+        let old = local.view.replace(next);
         drop(old);
         seat.acknowledge(number);
         self.shard.taken_up(began.elapsed());
@@ -203,61 +181,68 @@ impl Worker {
             }
         };
         let _ = stream.set_nodelay(true);
-        let id = self.next_client.get();
-        self.next_client.set(id + 1);
+        let id = self.next_connection.get();
+        self.next_connection.set(id + 1);
         let listener = self.place_of(listener);
-        self.listeners.borrow_mut().came(listener);
-        let client = Rc::new(Client::new(self.clone(), id, peer, listener));
-        self.clients.borrow_mut().insert(id, client.clone());
-        tokio::task::spawn_local(client::serve(client, stream));
+        self.local.listeners.borrow_mut().came(listener);
+        let signal = Rc::new(Signal::default());
+        self.connections.borrow_mut().insert(id, signal.clone());
+        let farewell = Farewell { worker: self.clone(), id, listener };
+        let connection =
+            downstream::serve(self.local.clone(), Peer::new(peer, listener), Stream::Plain(stream), signal);
+        tokio::task::spawn_local(async move {
+            let _farewell = farewell;
+            connection.await;
+        });
     }
 
     fn place_of(&self, listener: &Arc<str>) -> usize {
-        let worker = self.number as usize;
-        let (place, is_new) = self.listeners.borrow_mut().place(listener, &self.metrics, worker);
+        let (local, worker) = (&self.local, self.local.number as usize);
+        let (place, is_new) = local.listeners.borrow_mut().place(listener, &self.metrics, worker);
         if is_new {
-            self.view.borrow().hear(&self.listeners.borrow(), &self.metrics, worker);
+            local.view.borrow().hear(&local.listeners.borrow(), &self.metrics, worker);
         }
         place
     }
 
-    /// The connection is over.
-    pub(super) fn farewell(&self, id: u64, listener: usize) {
-        if self.clients.borrow_mut().remove(&id).is_some() {
-            self.listeners.borrow_mut().went(listener);
-            self.open.fetch_sub(1, Relaxed);
-            if self.draining.get() && self.clients.borrow().is_empty() {
-                self.empty.notify_one();
-            }
-        }
-    }
-
     fn purge(&self) {
-        let view = self.view.borrow();
+        let view = self.local.view.borrow();
         let Some(oldest) = Instant::now().checked_sub(view.settings.timeouts.upstream_idle) else { return };
-        view.each_member(|member| member.purge_idle(oldest));
+        view.each_member(|member| member.idle.purge(oldest));
     }
 
     /// Lets go of the counters of listeners that are gone with their last connection.
     fn forget_listeners(&self) {
-        let mut listeners = self.listeners.borrow_mut();
+        let mut listeners = self.local.listeners.borrow_mut();
         if listeners.forget_gone() {
-            self.view.borrow().hear(&listeners, &self.metrics, self.number as usize);
+            self.local.view.borrow().hear(&listeners, &self.metrics, self.local.number as usize);
         }
     }
 
     async fn drain(&self, deadline: Instant) -> usize {
-        self.draining.set(true);
-        // Waking may end a connection, which takes it out of the map.
-        let clients: Vec<_> = self.clients.borrow().values().cloned().collect();
-        clients.iter().for_each(|client| client.wake());
-        drop(clients);
-        while !self.clients.borrow().is_empty() {
+        self.local.is_draining.set(true);
+        self.connections.borrow().values().for_each(|signal| signal.wake());
+        while !self.connections.borrow().is_empty() {
             if tokio::time::timeout_at(deadline, self.empty.notified()).await.is_err() {
                 break;
             }
         }
-        self.clients.borrow().len()
+        self.connections.borrow().len()
+    }
+}
+
+// === impl Farewell ===
+
+impl Drop for Farewell {
+    fn drop(&mut self) {
+        let worker = &self.worker;
+        if worker.connections.borrow_mut().remove(&self.id).is_some() {
+            worker.local.listeners.borrow_mut().went(self.listener);
+            worker.open.fetch_sub(1, Relaxed);
+            if worker.local.is_draining.get() && worker.connections.borrow().is_empty() {
+                worker.empty.notify_one();
+            }
+        }
     }
 }
 

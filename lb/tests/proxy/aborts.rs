@@ -4,7 +4,7 @@ use mock_server::Change;
 
 use crate::client::{Broken, Client, Framing, chunk, request};
 use crate::hostile::Hostile;
-use crate::support::{Balancer, Setup, mock, wait_until};
+use crate::support::{Balancer, Setup, mock, ms, wait_until};
 
 const LONG: &str = "/stream?bytes=100000000&chunk=65536&length=1";
 
@@ -77,7 +77,8 @@ fn a_client_that_leaves_in_its_answer_is_counted_and_its_backend_let_go() {
 #[test]
 fn a_client_that_leaves_before_its_answer_is_counted_and_its_backend_let_go() {
     let server = mock("1");
-    let lb = Setup::of(&[&server]).start();
+    // One that only closed its sending half looks the same, so for a while it is waited for.
+    let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.half_closed = ms(50)).start();
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     for (times, reset) in [(1, false), (2, true)] {
         let mut client = lb.client();
@@ -126,7 +127,7 @@ fn a_client_that_leaves_in_its_upload_is_counted_and_its_backend_let_go() {
 fn a_client_that_leaves_while_lb_connects_is_counted() {
     // Nobody accepts here, but the kernel does: the request is sent and stays unread.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let lb = Setup::new(&[listener.local_addr().unwrap()]).start();
+    let lb = Setup::new(&[listener.local_addr().unwrap()]).timeouts(|timeouts| timeouts.half_closed = ms(50)).start();
     let clients: Vec<Client> = (0..5)
         .map(|_| {
             let mut client = lb.client();

@@ -15,6 +15,17 @@ pub(crate) struct Client {
     pub(crate) stream: TcpStream,
     /// Read and not yet taken.
     buffer: Vec<u8>,
+    /// The lines behind the last chunk of the newest chunked body.
+    pub(crate) trailers: Vec<String>,
+}
+
+/// A response with all that came for it, in words that do not depend on where its chunks were cut.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Whole {
+    /// The interim ones first.
+    pub(crate) heads: Vec<String>,
+    pub(crate) body: Vec<u8>,
+    pub(crate) trailers: Vec<String>,
 }
 
 /// Status line and header fields.
@@ -89,7 +100,7 @@ impl Client {
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
-        Ok(Self { stream, buffer: Vec::new() })
+        Ok(Self { stream, buffer: Vec::new(), trailers: Vec::new() })
     }
 
     pub(crate) fn send(&mut self, bytes: &[u8]) {
@@ -137,6 +148,22 @@ impl Client {
         Ok(Answer { head, framing, body })
     }
 
+    /// The next response, interim ones and trailers included.
+    pub(crate) fn whole(&mut self, method: &str) -> Result<Whole, Broken> {
+        let (mut heads, mut body) = (Vec::new(), Vec::new());
+        let framing = loop {
+            let text = String::from_utf8(self.take_head()?).unwrap();
+            let head = Head::parse(text.trim_end());
+            heads.push(text);
+            if head.status >= 200 {
+                break head.framing(method);
+            }
+        };
+        self.trailers.clear();
+        self.body(framing, |bytes| body.extend_from_slice(bytes))?;
+        Ok(Whole { heads, body, trailers: std::mem::take(&mut self.trailers) })
+    }
+
     /// The next head, also an interim one.
     pub(crate) fn head(&mut self) -> Result<Head, Broken> {
         let head = self.take_head()?;
@@ -182,7 +209,14 @@ impl Client {
                 let size = u64::from_str_radix(size.split(';').next().unwrap().trim(), 16).unwrap();
                 self.exactly(size, &mut bytes, &mut take)?;
                 // After a chunk an empty line; after the last one trailers and then an empty line.
-                while !self.line(bytes)?.is_empty() {}
+                self.trailers.clear();
+                loop {
+                    let line = self.line(bytes)?;
+                    if line.is_empty() {
+                        break;
+                    }
+                    self.trailers.push(line);
+                }
                 if size == 0 {
                     return Ok(());
                 }

@@ -173,9 +173,17 @@ impl Wire {
     }
 
     pub(crate) fn write(&mut self, bytes: &[u8]) {
-        if let Some(stream) = &mut self.stream {
-            let _ = stream.write_all(bytes);
-        }
+        self.try_write(bytes);
+    }
+
+    /// False where the other side takes no more.
+    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> bool {
+        self.stream.as_mut().is_some_and(|stream| stream.write_all(bytes).is_ok())
+    }
+
+    /// For a script that reads and writes at the same time.
+    pub(crate) fn clone_stream(&self) -> TcpStream {
+        self.stream.as_ref().unwrap().try_clone().unwrap()
     }
 
     /// Reads and drops whatever comes until the other side is done.

@@ -37,6 +37,7 @@ fn a_chunked_body_that_grows_too_long_is_413() {
     assert_eq!(client.answer().text(), r#"{"bytes":1000}"#);
     client.send(&request("POST", "/upload", &["transfer-encoding: chunked"]));
     client.send(&chunk(&[b'x'; 600]));
+    wait_until("its first part to be at the backend", || server.stats().body_bytes_received == 1600);
     client.send(&chunk(&[b'x'; 401]));
     let _ = client.try_send(&vec![b'x'; 300_000]);
     client.answer().is_own(413, "body_too_large");

@@ -155,6 +155,7 @@ impl Setup {
             idle: PATIENCE,
             body_grace: PATIENCE,
             tunnel_idle: PATIENCE,
+            half_closed: PATIENCE,
             client_keep_alive: PATIENCE,
             upstream_idle: PATIENCE,
             total: None,
@@ -236,14 +237,26 @@ impl Balancer {
 
     /// Puts a generation with these pools in charge and answers its number.
     pub(crate) fn publish(&self, pools: &[PoolSetup]) -> u64 {
+        self.publish_generation(pools.iter().map(pool).collect(), self.settings.clone())
+    }
+
+    /// Puts a generation with other settings in charge, and waits until all workers have it.
+    pub(crate) fn publish_settings(&self, change: impl FnOnce(&mut Settings)) {
+        let mut settings = (*self.hall.current().settings).clone();
+        change(&mut settings);
+        let number = self.publish_generation(self.hall.current().pools.clone(), Arc::new(settings));
+        wait_until("all workers to follow", || self.hall.is_settled(number));
+    }
+
+    fn publish_generation(&self, pools: Vec<Arc<PoolGeneration>>, settings: Arc<Settings>) -> u64 {
         let current = self.hall.current();
         let number = current.number + 1;
         self.hall.publish(Generation {
             number,
-            pools: pools.iter().map(pool).collect(),
+            pools,
             routes: current.routes.clone(),
             listeners: current.listeners.clone(),
-            settings: self.settings.clone(),
+            settings,
             course: current.course.clone(),
         });
         number

@@ -16,14 +16,13 @@ fn switched(client: &mut Client) {
 }
 
 #[test]
-fn bytes_pass_both_ways_also_those_right_behind_the_head_and_each_way_ends_by_itself() {
+fn bytes_pass_both_ways_and_each_way_ends_by_itself() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut client = lb.client();
     assert_eq!(client.get("/home").status(), 200, "a connection may be upgraded later, too");
-    client.send(&[request("GET", "/echo", &ASK), b"early ".to_vec()].concat());
+    client.send(&request("GET", "/echo", &ASK));
     switched(&mut client);
-    assert_eq!(client.raw(6), b"early ");
     for word in [&b"one"[..], b"\x00\xff\r\n\r\n", b"three"] {
         client.send(word);
         assert_eq!(client.raw(word.len()), word);
@@ -37,6 +36,41 @@ fn bytes_pass_both_ways_also_those_right_behind_the_head_and_each_way_ends_by_it
     assert_eq!((lb.ended_with(101), lb.ended_with(200)), (1, 1));
     assert!(lb.metrics.pool_totals("default").errors_by_reason.is_empty());
     wait_until("the backend's connection to be closed", || server.stats().open_connections <= 1);
+}
+
+#[test]
+fn what_a_backend_sends_right_behind_its_101_is_the_tunnels() {
+    let server = Hostile::start(|_, wire| {
+        wire.head();
+        wire.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nearly ");
+        let got = wire.raw(5);
+        wire.write(&got.unwrap_or_default());
+    });
+    let lb = Setup::new(&[server.addr]).start();
+    let mut client = lb.client();
+    client.send(&request("GET", "/", &ASK));
+    switched(&mut client);
+    assert_eq!(client.raw(6), b"early ");
+    client.send(b"hello");
+    assert_eq!(client.raw(5), b"hello");
+    drop(client);
+    lb.comes_to_rest();
+}
+
+#[test]
+fn data_that_comes_before_the_101_is_no_tunnels_and_ends_the_request() {
+    let server = mock("1");
+    for (lb, sends) in [
+        (Setup::of(&[&server]).start(), [request("GET", "/echo", &ASK), b"early".to_vec()].concat()),
+        (Setup::of(&[&server]).start(), [request("GET", "/echo", &ASK), request("GET", "/home", &[])].concat()),
+    ] {
+        let mut client = lb.client();
+        client.send(&sends);
+        client.answer().is_own(400, "bad_request");
+        assert_eq!(client.rest(), b"");
+        lb.comes_to_rest();
+        assert_eq!((lb.ended_with(400), lb.ended_with(101), lb.errors("bad_request")), (1, 0, 1));
+    }
 }
 
 #[test]

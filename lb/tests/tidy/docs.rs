@@ -26,7 +26,7 @@ fn unknown_metrics(documents: &[Page], names_rs: &str, contract: &str) -> Vec<Of
     })
 }
 
-/// A name in backticks is to be found in some source, test or configuration.
+/// A name in backticks is to be found in some source, test or configuration: one with `_` or `::`, or a type's.
 fn unknown_names(documents: &[Page], known: &str) -> Vec<Offence> {
     let known: std::collections::HashSet<_> = words(known).collect();
     let mut offences = Vec::new();
@@ -34,7 +34,7 @@ fn unknown_names(documents: &[Page], known: &str) -> Vec<Offence> {
         for (number, line) in outside_fences(&page.text) {
             for quoted in line.split('`').skip(1).step_by(2) {
                 let is_name = quoted.chars().all(|c| c.is_alphanumeric() || c == '_' || c == ':')
-                    && (quoted.contains('_') || quoted.contains("::"));
+                    && (quoted.contains('_') || quoted.contains("::") || is_type(quoted));
                 let last = quoted.rsplit("::").next().unwrap_or_default();
                 if is_name && !known.contains(last) {
                     offences.push(page.offence(number, format!("`{quoted}` is in no source")));
@@ -43,6 +43,11 @@ fn unknown_names(documents: &[Page], known: &str) -> Vec<Offence> {
         }
     }
     offences
+}
+
+/// Begins as a type's name does, and is not all capitals.
+fn is_type(name: &str) -> bool {
+    name.starts_with(|c: char| c.is_ascii_uppercase()) && name.contains(|c: char| c.is_ascii_lowercase())
 }
 
 fn broken_links(documents: &[Page], root: &Path) -> Vec<Offence> {
@@ -130,10 +135,13 @@ fn a_metric_that_does_not_exist_is_caught() {
 fn a_name_that_does_not_exist_is_caught() {
     let page = |text: &str| [Page { path: "docs/a.md".to_owned(), text: text.to_owned() }];
     let count = |text: &str| unknown_names(&page(text), "fn a_claim_that_holds() {}\nHall::publish").len();
-    for bad in ["`a_claim_that_holds_not`", "x `Hall::unpublish` y"] {
+    for bad in ["`a_claim_that_holds_not`", "x `Hall::unpublish` y", "the `Watchdog` of"] {
         assert_eq!(count(bad), 1, "{bad}");
     }
-    assert_eq!(count("`a_claim_that_holds`, `Hall::publish`, `lb check`, `hall`\n```\n`not_here`\n```"), 0);
+    assert_eq!(
+        count("`a_claim_that_holds`, `Hall::publish`, `Hall`, `GET`, `lb check`, `hall`\n```\n`not_here`\n```"),
+        0
+    );
 }
 
 #[test]

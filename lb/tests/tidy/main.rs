@@ -6,5 +6,6 @@ mod arrows;
 mod docs;
 mod files;
 mod lexer;
+mod proxy_arrows;
 mod sources;
 mod words;

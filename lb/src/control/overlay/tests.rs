@@ -70,6 +70,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             idle: second,
             body_grace: second,
             tunnel_idle: second,
+            half_closed: second,
             client_keep_alive: second,
             upstream_idle: second,
             total: None,

@@ -109,7 +109,7 @@ fn a_trusted_proxy_may_say_more_but_no_alias() {
         "a client of the proxy names its words away",
         "GET / HTTP/1.1\nhost: a\nconnection: forwarded, x-real-ip\nforwarded: for=1.1.1.1\nx-real-ip: 1.1.1.1\n\n",
         "200",
-        "GET / HTTP/1.1\nhost: a\nx-real-ip: 1.1.1.1\nforwarded: for=1.1.1.1\n{fwd}\n",
+        "GET / HTTP/1.1\nhost: a\nforwarded: for=1.1.1.1\nx-real-ip: 1.1.1.1\n{fwd}\n",
     ));
     rows.extend(
         ALIASES.iter().map(|field| passes(field, &format!("GET / HTTP/1.1\nhost: a\n{field}\n\n"), "200", PLAIN)),

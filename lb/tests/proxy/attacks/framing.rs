@@ -66,12 +66,13 @@ pub(super) fn attacks() -> Vec<Attack> {
             "200",
             "GET / HTTP/1.1\nhost: a\n{fwd}\n",
         ),
-        passes(
-            "a line that only LF ends is a line",
+        refused(
+            "a line that only LF ends",
             "POST / HTTP/1.1\nhost: a\nx: y<LF>transfer-encoding: chunked\n\n0\n\n",
-            "200",
-            "POST / HTTP/1.1\nhost: a\nx: y\n{fwd}transfer-encoding: chunked\n\n0\n\n",
+            "400 end",
         ),
+        refused("a head that only LF ends", "GET / HTTP/1.1\nhost: a\n<LF>", "400 end"),
+        refused("a request line that only LF ends", "GET / HTTP/1.1<LF>host: a\n\n", "400 end"),
         passes(
             "a GET with a request for a body",
             "GET / HTTP/1.1\nhost: a\ncontent-length: 30\n\nGET /two HTTP/1.1\nhost: a\n\n",

@@ -40,12 +40,9 @@ pub(super) fn attacks() -> Vec<Attack> {
         ("a path that begins with a dot", "GET ../b HTTP/1.1"),
         ("a host and port", "GET a:80 HTTP/1.1"),
         ("a star where it is not OPTIONS", "GET * HTTP/1.1"),
-        ("CONNECT", "CONNECT a:443 HTTP/1.1"),
-        ("CONNECT to a path", "CONNECT /x HTTP/1.1"),
         ("a space in the path", "GET /x y HTTP/1.1"),
         ("no version", "GET /"),
-        ("HTTP/2 as a version", "GET / HTTP/2.0"),
-        ("HTTP/1.2", "GET / HTTP/1.2"),
+        ("a version of two digits", "GET / HTTP/1.10"),
         ("a version in small letters", "GET / http/1.1"),
         ("a tab for a space", "GET\t/ HTTP/1.1"),
         ("two spaces", "GET  / HTTP/1.1"),
@@ -57,13 +54,22 @@ pub(super) fn attacks() -> Vec<Attack> {
     ] {
         attacks.push(refused(aim, &format!("{line}\nhost: a\n\n"), "400 end"));
     }
+    for (aim, line, answers) in [
+        ("CONNECT", "CONNECT a:443 HTTP/1.1", "501 end"),
+        ("CONNECT to a path", "CONNECT /x HTTP/1.1", "501 end"),
+        ("HTTP/2 as a version", "GET / HTTP/2.0", "505 end"),
+        ("HTTP/1.2", "GET / HTTP/1.2", "505 end"),
+        ("HTTP/0.9 with its version", "GET / HTTP/0.9", "505 end"),
+    ] {
+        attacks.push(refused(aim, &format!("{line}\nhost: a\n\n"), answers));
+    }
     for (aim, method) in [("TRACE", "TRACE"), ("trace in small letters", "trace")] {
         attacks.push(refused(aim, &format!("{method} / HTTP/1.1\nhost: a\n\n"), "405 end"));
     }
     attacks.push(refused(
         "a target of 70,000 bytes",
         &format!("GET /{} HTTP/1.1\nhost: a\n\n", "x".repeat(70_000)),
-        "431 end",
+        "414 end",
     ));
     attacks.extend([
         passes(

@@ -36,14 +36,21 @@ pub(super) fn attacks() -> Vec<Attack> {
         ("h2c in a field beside websocket", "connection: keep-alive, Upgrade\nupgrade: h2c\nupgrade: websocket"),
         ("tabs and commas around websocket", "connection: upgrade\nupgrade: ,\twebsocket\t,, h2c"),
     ] {
-        attacks.push(passes(
-            aim,
-            &format!("GET / HTTP/1.1\nhost: a\n{fields}\n\nbehind"),
-            "101",
-            &format!("{SWITCHED}behind"),
-        ));
+        attacks.push(passes(aim, &format!("GET / HTTP/1.1\nhost: a\n{fields}\n\n"), "101", SWITCHED));
     }
     attacks.extend([
+        passes(
+            "bytes behind a request for websocket, before its 101",
+            "GET / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: websocket\n\nbehind",
+            "400 end",
+            SWITCHED,
+        ),
+        passes(
+            "a request behind a request for websocket, before its 101",
+            "GET / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: websocket\n\nGET /admin HTTP/1.1\nhost: a\n\n",
+            "400 end",
+            SWITCHED,
+        ),
         passes(
             "websocket in another case goes on as it came",
             "GET / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: WebSocket\n\n",
@@ -98,7 +105,7 @@ pub(super) fn attacks() -> Vec<Attack> {
             "502",
             "GET /other HTTP/1.1\nhost: a\n{fwd}connection: upgrade\nupgrade: websocket\n\n",
         ),
-        refused("the preface of HTTP/2", "PRI * HTTP/2.0\n\nSM\n\n", "end"),
+        refused("the preface of HTTP/2", "PRI * HTTP/2.0\n\nSM\n\n", "505 end"),
     ]);
     attacks
 }

@@ -1,0 +1,39 @@
+//! The cost of an exchange from end to end in memory: head in, pick through the plugin boundary, head and body out, on kept connections.
+//!
+//! Run `cargo bench -p lb --features bench --bench exchange`. A sample is 1,000 requests, one after the other; the client's and the
+//! backend's task run on the same thread and count too. Times depend on the machine and its load; compare builds on a quiet one.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use divan::Bencher;
+use divan::counter::ItemsCount;
+use lb::bench::World;
+use lb_strategy_host::{Loader, Strategy, Wanted};
+use serde_json::json;
+use tokio::runtime::{Builder, LocalOptions};
+
+const REQUESTS: u64 = 1_000;
+
+fn main() {
+    divan::main();
+}
+
+/// From beside this executable, where cargo leaves it.
+fn round_robin() -> Arc<Strategy> {
+    let executable = std::env::current_exe().expect("a process knows its executable");
+    let folder = executable.parent().map(PathBuf::from).unwrap_or_default();
+    let path = lb_strategy_host::find("round_robin", &[folder]).expect("cargo built it beside this executable");
+    let copies = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-exchange-plugins");
+    let plugin = Loader::new(copies, 1).load(&Wanted { path: &path, name: Some("round_robin"), sha256: None });
+    Strategy::new(plugin.expect("it loads"), &json!({})).expect("its default options are valid")
+}
+
+#[divan::bench(sample_size = 1)]
+fn thousand_requests(bencher: Bencher<'_, '_>) {
+    let runtime = Builder::new_current_thread().enable_all().build_local(LocalOptions::default());
+    let runtime = runtime.expect("a runtime can be made");
+    let mut world = runtime.block_on(World::new(&round_robin()));
+    bencher.counter(ItemsCount::new(REQUESTS)).bench_local(|| runtime.block_on(world.run(REQUESTS)));
+    assert_eq!(runtime.block_on(world.end()), 0, "requests are left in flight");
+}

@@ -1,0 +1,13 @@
+//! Sockets, timers and buffers of the request path, for both of its sides.
+//!
+//! A leaf: it knows of bytes and deadlines, and of no protocol. TLS becomes a variant of [`Stream`], and its users stay as they are.
+
+mod buffers;
+mod outbox;
+mod stream;
+mod timer;
+
+pub(crate) use buffers::Buffers;
+pub(crate) use outbox::Outbox;
+pub(crate) use stream::Stream;
+pub(crate) use timer::Timer;

@@ -1,0 +1,151 @@
+//! A connection as the request path reads and writes it.
+//!
+//! Why an enum and no trait object: a call is a branch that is always taken the same way. Invariant: reading and writing are polled by
+//! one task alone.
+
+use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use socket2::SockRef;
+#[cfg(any(test, feature = "bench"))]
+use tokio::io::DuplexStream;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// Slices up to so many bytes are gathered on the stack: `writev` costs the kernel more than one `send` of a few bytes.
+const GATHER_MAX_BYTES: usize = 2048;
+
+#[derive(Debug)]
+pub(crate) enum Stream {
+    Plain(TcpStream),
+    /// In memory, for tests and benches. It cannot be looked at without being read, so it never says that it has unread input.
+    #[cfg(any(test, feature = "bench"))]
+    Memory(DuplexStream),
+}
+
+// === impl Stream ===
+
+impl Stream {
+    /// Reads into the room that `buffer` has; 0 bytes are the end.
+    #[inline]
+    pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => pin!(stream.read_buf(buffer)).poll(cx),
+            #[cfg(any(test, feature = "bench"))]
+            Self::Memory(stream) => pin!(stream.read_buf(buffer)).poll(cx),
+        }
+    }
+
+    /// Whether reading would give something: bytes, the end or an error. Needs no buffer.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => stream.poll_read_ready(cx),
+            #[cfg(any(test, feature = "bench"))]
+            Self::Memory(_) => Poll::Ready(Ok(())),
+        }
+    }
+
+    /// Writes what it can of `slices`.
+    #[inline]
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => send(Pin::new(stream), cx, slices),
+            #[cfg(any(test, feature = "bench"))]
+            Self::Memory(stream) => send(Pin::new(stream), cx, slices),
+        }
+    }
+
+    /// Whether the runtime has heard of bytes, an end or an error that nothing has read yet. Asks the kernel only if it has. Takes a
+    /// byte where there is one: for connections that end if there is.
+    pub(crate) fn has_heard(&self) -> bool {
+        match self {
+            Self::Plain(stream) => {
+                let read = stream.try_read(&mut [0]);
+                !read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            #[cfg(any(test, feature = "bench"))]
+            Self::Memory(_) => false,
+        }
+    }
+
+    /// Whether the kernel holds bytes, an end or an error: what the runtime has heard of a quiet socket may be old. Takes nothing.
+    pub(crate) fn has_unread_input(&self) -> bool {
+        match self {
+            Self::Plain(stream) => {
+                let mut byte = [MaybeUninit::uninit()];
+                let peeked = SockRef::from(stream).peek(&mut byte);
+                !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
+            }
+            #[cfg(any(test, feature = "bench"))]
+            Self::Memory(_) => false,
+        }
+    }
+
+    /// Whether the kernel resets the connection when it is closed, so that the other side does not take a part for the whole.
+    pub(crate) fn reset_on_close(&self, resets: bool) {
+        match self {
+            Self::Plain(stream) => {
+                if let Err(error) = SockRef::from(stream).set_linger(resets.then_some(Duration::ZERO)) {
+                    tracing::debug!("how a connection is closed cannot be set: {error}");
+                }
+            }
+            #[cfg(any(test, feature = "bench"))]
+            Self::Memory(_) => {}
+        }
+    }
+}
+
+/// Writes what `stream` takes of `slices`.
+#[inline]
+fn send<S: AsyncWrite>(stream: Pin<&mut S>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    if let [slice] = slices {
+        return stream.poll_write(cx, slice);
+    }
+    let total: usize = slices.iter().map(|slice| slice.len()).sum();
+    if total > GATHER_MAX_BYTES {
+        return stream.poll_write_vectored(cx, slices);
+    }
+    let mut gathered = [0; GATHER_MAX_BYTES];
+    let mut end = 0;
+    for slice in slices {
+        gathered[end..end + slice.len()].copy_from_slice(slice);
+        end += slice.len();
+    }
+    stream.poll_write(cx, &gathered[..end])
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            #[cfg(any(test, feature = "bench"))]
+            Self::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
+        }
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            #[cfg(any(test, feature = "bench"))]
+            Self::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            #[cfg(any(test, feature = "bench"))]
+            Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! One timer for all deadlines of a task.
+//!
+//! Why not a timer per wait: arming and disarming one for every request costs more than the waits it guards. This one is armed once
+//! and left to ring early; a wait then compares the time, and the timer is armed again. Invariant: it never rings later than the
+//! earliest deadline that is being watched.
+
+use std::cell::RefCell;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+/// However far a deadline is, look at the clock this often: nearer deadlines are then mostly armed already.
+const RING_MAX: Duration = Duration::from_secs(10);
+
+#[derive(Default)]
+pub(crate) struct Timer(RefCell<Option<Alarm>>);
+
+struct Alarm {
+    timer: Pin<Box<Sleep>>,
+    /// When it last rang: no deadline after this can have passed unnoticed.
+    rang_at: Instant,
+}
+
+// === impl Timer ===
+
+impl Timer {
+    /// Ready when `deadline` has passed. Must be polled by one task alone.
+    pub(crate) fn poll(&self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        let mut alarm = self.0.borrow_mut();
+        let alarm = alarm.get_or_insert_with(|| {
+            let now = Instant::now();
+            Alarm { timer: Box::pin(sleep_until(deadline.min(now + RING_MAX))), rang_at: now }
+        });
+        if alarm.timer.deadline() > deadline {
+            alarm.timer.as_mut().reset(deadline);
+        }
+        loop {
+            if alarm.rang_at >= deadline {
+                return Poll::Ready(());
+            }
+            ready!(alarm.timer.as_mut().poll(cx));
+            alarm.rang_at = Instant::now();
+            alarm.timer.as_mut().reset(deadline.max(alarm.rang_at).min(alarm.rang_at + RING_MAX));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use super::*;
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_deadline_is_met_whatever_was_watched_before() {
+        let timer = Timer::default();
+        let start = Instant::now();
+        for (from_now_ms, at_ms) in [(75_000, 75_000), (3, 75_003), (60_000, 135_003), (10_000, 145_003)] {
+            let deadline = Instant::now() + Duration::from_millis(from_now_ms);
+            poll_fn(|cx| timer.poll(cx, deadline)).await;
+            assert_eq!(start.elapsed().as_millis() as u64 / 10, at_ms / 10, "timers have a millisecond");
+        }
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn two_deadlines_of_one_task_are_both_met() {
+        let timer = Timer::default();
+        let start = Instant::now();
+        let (near, far) = (start + Duration::from_secs(4), start + Duration::from_secs(40));
+        let mut met = Vec::new();
+        poll_fn(|cx| {
+            for (name, deadline) in [("far", far), ("near", near)] {
+                if !met.contains(&name) && timer.poll(cx, deadline).is_ready() {
+                    met.push(name);
+                }
+            }
+            if met.len() == 2 { Poll::Ready(()) } else { Poll::Pending }
+        })
+        .await;
+        assert_eq!(met, ["near", "far"]);
+        assert!(start.elapsed() >= Duration::from_secs(40) && start.elapsed() < Duration::from_secs(41));
+    }
+}

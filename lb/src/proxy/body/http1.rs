@@ -1,0 +1,230 @@
+//! A client's connection as HTTP/1.1 uses it: what was read and not yet taken, and the body that is decoded from it.
+//!
+//! The connection and the body of its request share the [`Wire`], because both read from the socket and, for `100 Continue`, both write
+//! to it. Invariants: one request at a time; between requests the connection holds no buffer; a client that sends
+//! tiny chunks only is read about once a millisecond, so that it holds a few per cent of a core at most.
+
+use std::cell::{Cell, RefCell};
+use std::io;
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use http::{StatusCode, Version};
+use tokio::time::Instant;
+
+use super::Frame;
+use crate::http1::{BodyDecoder, Length, ResponseHead, write};
+use crate::net::{Buffers, Outbox, Stream, Timer};
+use crate::proxy::fault::Fault;
+use crate::proxy::interim::Interim;
+
+/// If at least [`CRUMBS_IN_A_ROW`] chunks have fewer bytes than this on average, reading pauses.
+const CRUMB_BYTES: u64 = 16;
+const CRUMBS_IN_A_ROW: u64 = 16;
+const CRUMBS_PAUSE: Duration = Duration::from_millis(1);
+/// Room for a head and a small body, and for a piece of a large one.
+const READ_BYTES: usize = 8 * 1024;
+const READ_LARGE_BYTES: usize = 64 * 1024;
+/// A body that is not wanted is read so far, to keep its connection.
+const DISCARD_MAX_BYTES: usize = 64 * 1024;
+
+/// The socket, and the bytes on either side of it.
+pub(in crate::proxy) struct Wire {
+    pub(in crate::proxy) stream: RefCell<Stream>,
+    /// Read, and not yet taken.
+    pub(in crate::proxy) read: RefCell<BytesMut>,
+    pub(in crate::proxy) outbox: RefCell<Outbox>,
+    pub(in crate::proxy) timer: Rc<Timer>,
+    buffers: Rc<Buffers>,
+    /// Of the request's body.
+    decoder: RefCell<BodyDecoder>,
+    /// Interim responses may still go out: the client speaks HTTP/1.1, and the response has not begun.
+    pub(in crate::proxy) takes_interim: Cell<bool>,
+    /// The client waits for `100 Continue`.
+    pub(in crate::proxy) awaits_continue: Cell<bool>,
+}
+
+/// A request's body as it comes in by HTTP/1.1.
+pub(in crate::proxy) struct ClientBody {
+    wire: Rc<Wire>,
+    /// Chunks and bytes since the last check.
+    crumbs: (u64, u64),
+    pause: Option<Instant>,
+}
+
+// === impl Wire ===
+
+impl Wire {
+    pub(in crate::proxy) fn new(stream: Stream, buffers: Rc<Buffers>) -> Rc<Self> {
+        Rc::new(Self {
+            stream: RefCell::new(stream),
+            read: RefCell::new(BytesMut::new()),
+            outbox: RefCell::new(Outbox::default()),
+            timer: Rc::default(),
+            buffers,
+            decoder: RefCell::new(BodyDecoder::new(Length::Exact(0))),
+            takes_interim: Cell::new(false),
+            awaits_continue: Cell::new(false),
+        })
+    }
+
+    /// Waits for bytes and reads them; 0 are the end. `wanted`: how many it would be good to have room for.
+    pub(in crate::proxy) fn poll_fill(&self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
+        let mut stream = self.stream.borrow_mut();
+        let mut read = self.read.borrow_mut();
+        if read.capacity() == 0 {
+            // No buffer before there is something to put into it.
+            ready!(stream.poll_readable(cx))?;
+            *read = self.buffers.take();
+        }
+        if read.capacity() - read.len() < wanted.clamp(1, READ_LARGE_BYTES) / 2 + 1 {
+            read.reserve(wanted.clamp(READ_BYTES, READ_LARGE_BYTES));
+        }
+        stream.poll_fill(cx, &mut read)
+    }
+
+    /// Lets go of the buffers, where nothing is in them: between two requests.
+    pub(in crate::proxy) fn rest(&self) {
+        let mut read = self.read.borrow_mut();
+        if read.is_empty() {
+            self.buffers.give_back(std::mem::take(&mut read));
+        }
+        let mut outbox = self.outbox.borrow_mut();
+        if outbox.is_empty() {
+            self.buffers.give_back_outbox(std::mem::take(&mut outbox));
+        }
+    }
+
+    /// A request begins whose body is framed by `length`.
+    pub(in crate::proxy) fn begin(&self, length: Length, takes_interim: bool, awaits_continue: bool) {
+        *self.decoder.borrow_mut() = BodyDecoder::new(length);
+        self.takes_interim.set(takes_interim);
+        self.awaits_continue.set(awaits_continue);
+        let mut outbox = self.outbox.borrow_mut();
+        if outbox.is_empty() {
+            *outbox = self.buffers.take_outbox();
+            outbox.begin();
+        }
+    }
+
+    /// All of the request was read.
+    pub(in crate::proxy) fn has_whole_request(&self) -> bool {
+        self.decoder.borrow().is_done()
+    }
+
+    /// Takes what is left of a body that is not wanted, as far as it is here; whether that was all.
+    pub(in crate::proxy) fn discard_body(&self, cx: &mut Context<'_>) -> bool {
+        let mut left = DISCARD_MAX_BYTES;
+        loop {
+            let taken = match self.decoder.borrow_mut().take(&mut self.read.borrow_mut()) {
+                Ok(data) => data.len(),
+                Err(_) => return false,
+            };
+            if self.has_whole_request() {
+                return true;
+            }
+            left = left.saturating_sub(taken);
+            if left == 0 || (taken == 0 && !matches!(self.poll_fill(cx, READ_BYTES), Poll::Ready(Ok(1..)))) {
+                return false;
+            }
+        }
+    }
+
+    /// Writes what is to go out.
+    pub(in crate::proxy) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut outbox = self.outbox.borrow_mut();
+        if outbox.is_empty() {
+            return Poll::Ready(Ok(()));
+        }
+        outbox.poll_flush(&mut self.stream.borrow_mut(), cx)
+    }
+}
+
+impl Interim for Wire {
+    fn has_room(&self) -> bool {
+        self.outbox.borrow().has_room()
+    }
+
+    /// `100 Continue` goes out once, and only to a client that waits for it.
+    fn send(&self, head: &ResponseHead) {
+        let is_continue = head.status == StatusCode::CONTINUE;
+        if self.takes_interim.get() && (!is_continue || self.awaits_continue.replace(false)) {
+            write::response(self.outbox.borrow_mut().small(), Version::HTTP_11, head.status, &head.fields);
+        }
+    }
+}
+
+// === impl ClientBody ===
+
+impl ClientBody {
+    pub(in crate::proxy) fn new(wire: &Rc<Wire>) -> Self {
+        Self { wire: wire.clone(), crumbs: (0, 0), pause: None }
+    }
+
+    pub(super) fn exact(&self) -> Option<u64> {
+        self.wire.decoder.borrow().exact()
+    }
+
+    /// Nothing more comes, and there are no trailers to take.
+    pub(super) fn is_at_end(&self) -> bool {
+        let decoder = self.wire.decoder.borrow();
+        decoder.is_done() && !decoder.has_trailers()
+    }
+
+    pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>> {
+        loop {
+            if let Some(frame) = self.take() {
+                // The client is sending the body, so it does not wait for `100 Continue`.
+                self.wire.awaits_continue.set(false);
+                return Poll::Ready(frame);
+            }
+            if let Some(end) = self.pause {
+                ready!(self.wire.timer.poll(cx, end));
+                self.pause = None;
+            }
+            // Only now is it certain that a backend wants the body.
+            if self.wire.awaits_continue.get() {
+                self.wire.send(&ResponseHead { status: StatusCode::CONTINUE, ..ResponseHead::default() });
+            }
+            let wanted = self.wire.decoder.borrow().wants();
+            match ready!(self.wire.poll_fill(cx, wanted)) {
+                Ok(1..) => {}
+                Ok(0) => return Poll::Ready(Some(Err(Fault::BodyBrokeOff))),
+                Err(error) => {
+                    tracing::debug!("a client's body broke off: {error}");
+                    return Poll::Ready(Some(Err(Fault::ClientGone)));
+                }
+            }
+        }
+    }
+
+    /// What is here of the body: a frame, or `Some(None)` at its end; `None` when more has to come.
+    fn take(&mut self) -> Option<Option<Result<Frame, Fault>>> {
+        let wire = self.wire.clone();
+        let mut decoder = wire.decoder.borrow_mut();
+        let seen = decoder.chunks();
+        let data = match decoder.take(&mut wire.read.borrow_mut()) {
+            Ok(data) => data,
+            Err(bad) => return Some(Some(Err(Fault::Malformed(bad.into())))),
+        };
+        self.note_crumbs(decoder.chunks() - seen, data.len() as u64);
+        if !data.is_empty() {
+            return Some(Some(Ok(Frame::Data(data))));
+        }
+        decoder.is_done().then(|| decoder.take_trailers().map(|trailers| Ok(Frame::Trailers(Box::new(trailers)))))
+    }
+
+    fn note_crumbs(&mut self, chunks: u64, bytes: u64) {
+        let (all_chunks, all_bytes) = (self.crumbs.0 + chunks, self.crumbs.1 + bytes);
+        self.crumbs = (all_chunks, all_bytes);
+        if all_chunks < CRUMBS_IN_A_ROW {
+            return;
+        }
+        self.crumbs = (0, 0);
+        if all_bytes < all_chunks * CRUMB_BYTES {
+            self.pause = Some(Instant::now() + CRUMBS_PAUSE);
+        }
+    }
+}

@@ -1,0 +1,59 @@
+//! A client's connection: one task that reads requests, has them answered, and writes the responses, until one side ends it.
+//!
+//! Invariants: the connection knows nothing of requests but the one that is on it; while it is idle its task holds no buffer and no
+//! future of a request; before it is closed, unread bytes are read off (`linger`) unless the response is lost anyway, because the
+//! kernel resets a connection that is closed with unread bytes.
+
+mod http1;
+#[cfg(test)]
+mod http2_sketch;
+mod tunnel;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::task::{Context as Task, Waker};
+
+use self::http1::{After, Connection, Next};
+use super::local::Local;
+use super::peer::Peer;
+use crate::net::Stream;
+
+/// Wakes a connection's task, so that it looks around: draining has begun.
+#[derive(Default)]
+pub(super) struct Signal(RefCell<Option<Waker>>);
+
+/// Serves one connection until its end.
+pub(super) async fn serve(local: Rc<Local>, peer: Peer, stream: Stream, signal: Rc<Signal>) {
+    let mut connection = Connection::new(local, peer, stream, signal);
+    loop {
+        let after = match connection.next().await {
+            Next::Request(head, framing) => Box::pin(connection.respond(head, framing)).await,
+            Next::Refused(head, fault) => Box::pin(connection.refuse(head, fault)).await,
+            Next::Closed => return,
+        };
+        match after {
+            After::Next => {}
+            After::Tunnel(switched) => return Box::pin(tunnel::run(connection.wire(), switched)).await,
+            After::Linger => return Box::pin(connection.linger()).await,
+            After::Close => return,
+        }
+    }
+}
+
+// === impl Signal ===
+
+impl Signal {
+    pub(super) fn wake(&self) {
+        if let Some(waker) = &*self.0.borrow() {
+            waker.wake_by_ref();
+        }
+    }
+
+    /// The task that is to be woken.
+    fn remember(&self, cx: &Task<'_>) {
+        let mut waker = self.0.borrow_mut();
+        if waker.is_none() {
+            *waker = Some(cx.waker().clone());
+        }
+    }
+}

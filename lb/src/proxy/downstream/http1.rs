@@ -1,0 +1,183 @@
+//! HTTP/1.1 towards a client: the next request, and the end of a connection.
+//!
+//! Time-outs: no byte of a request → closed silently; a part of a head → 408. A client that closes its sending half after a request
+//! gets its response, but is waited for no longer than `timeouts.half_closed` without progress, because a client that has gone looks
+//! the same. Invariants: a request is taken off the wire whole before the next is looked at; one task polls the whole connection, so
+//! one timer and one waker are enough.
+
+mod respond;
+
+use std::cell::Cell;
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::rc::Rc;
+use std::task::{Context as Task, Poll, ready};
+use std::time::Duration;
+
+use bytes::BytesMut;
+use tokio::io::AsyncWrite;
+use tokio::time::{Instant, timeout};
+
+use super::Signal;
+use crate::generation::Settings;
+use crate::http1::{Framing, Limits, RequestHead, Scan, of_request, take_request};
+use crate::net::Stream;
+use crate::proxy::body::Wire;
+use crate::proxy::exchange::{Context, Switched};
+use crate::proxy::fault::Fault;
+use crate::proxy::local::Local;
+use crate::proxy::peer::Peer;
+
+/// Long enough for a response to arrive and be read.
+const LINGER_MAX: Duration = Duration::from_secs(2);
+/// At most so much of further requests is read while a response is under way.
+const READ_AHEAD_BYTES: usize = 8 * 1024;
+
+pub(super) struct Connection {
+    context: Rc<Context>,
+    wire: Rc<Wire>,
+    signal: Rc<Signal>,
+    scan: Scan,
+    /// As far as it has come; `None` between requests.
+    head: Option<Box<RequestHead>>,
+    /// No request came yet.
+    is_first: bool,
+    /// When the current wait began.
+    since: Option<Instant>,
+    /// The wait is for the rest of a head, not for a new request.
+    waits_for_rest: bool,
+    /// Set when the client has closed its sending half: the time of that, or of the last write since.
+    half_closed: Cell<Option<Instant>>,
+}
+
+/// What came.
+pub(super) enum Next {
+    Request(Box<RequestHead>, Framing),
+    /// What could be read of it, and why it is none.
+    Refused(Option<Box<RequestHead>>, Fault),
+    Closed,
+}
+
+/// What becomes of a connection behind a response.
+pub(super) enum After {
+    Next,
+    Tunnel(Box<Switched>),
+    /// It ends, and the client may still be sending.
+    Linger,
+    Close,
+}
+
+// === impl Connection ===
+
+impl Connection {
+    pub(super) fn new(local: Rc<Local>, peer: Peer, stream: Stream, signal: Rc<Signal>) -> Self {
+        let wire = Wire::new(stream, local.buffers.clone());
+        let context = Context { local, peer, timer: wire.timer.clone(), interim: wire.clone() };
+        Self {
+            context: Rc::new(context),
+            wire,
+            signal,
+            scan: Scan::default(),
+            head: None,
+            is_first: true,
+            since: None,
+            waits_for_rest: false,
+            half_closed: Cell::new(None),
+        }
+    }
+
+    /// The socket and what was read of it.
+    pub(super) fn wire(&self) -> &Wire {
+        &self.wire
+    }
+
+    /// Waits for a request's head.
+    pub(super) async fn next(&mut self) -> Next {
+        self.since = None;
+        self.wire.rest();
+        let next = poll_fn(|cx| self.poll_next(cx)).await;
+        (self.is_first, self.scan) = (false, Scan::default());
+        next
+    }
+
+    /// Shuts down sending, then reads and drops input for up to [`LINGER_MAX`]. Otherwise the kernel would reset the connection.
+    pub(super) async fn linger(&mut self) {
+        let end = poll_fn(|cx| {
+            let mut stream = self.wire.stream.borrow_mut();
+            let mut sink = BytesMut::with_capacity(16 * 1024);
+            if ready!(Pin::new(&mut *stream).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            while let Ok(1..) = ready!(stream.poll_fill(cx, &mut sink)) {
+                sink.clear();
+            }
+            Poll::Ready(())
+        });
+        let _ = timeout(LINGER_MAX, end).await;
+    }
+
+    fn settings(&self) -> Rc<Settings> {
+        self.context.local.view.borrow().settings.clone()
+    }
+
+    fn poll_next(&mut self, cx: &mut Task<'_>) -> Poll<Next> {
+        self.signal.remember(cx);
+        loop {
+            if let Some(next) = self.take() {
+                return Poll::Ready(next);
+            }
+            match self.wire.poll_fill(cx, 1) {
+                Poll::Ready(Ok(1..)) => {}
+                Poll::Ready(_) => return Poll::Ready(Next::Closed),
+                Poll::Pending => return self.poll_patience(cx),
+            }
+        }
+    }
+
+    /// The next request, as far as it is here.
+    fn take(&mut self) -> Option<Next> {
+        let mut read = self.wire.read.borrow_mut();
+        if read.is_empty() {
+            return None;
+        }
+        let limits = {
+            let limits = &self.context.local.view.borrow().settings.limits;
+            Limits { head_bytes: limits.head_bytes, fields: limits.headers }
+        };
+        let head = self.head.get_or_insert_with(|| self.context.local.requests.take());
+        match take_request(&mut read, &mut self.scan, &limits, head) {
+            Ok(false) => None,
+            Ok(true) => {
+                let framing = of_request(head);
+                let head = self.head.take()?;
+                Some(match framing {
+                    Ok(framing) => Next::Request(head, framing),
+                    Err(refusal) => Next::Refused(Some(head), Fault::Malformed(refusal)),
+                })
+            }
+            Err(refusal) => Some(Next::Refused(None, Fault::Malformed(refusal))),
+        }
+    }
+
+    /// Nothing to read now: is the client within its time?
+    fn poll_patience(&mut self, cx: &mut Task<'_>) -> Poll<Next> {
+        let local = &self.context.local;
+        let has_part = !self.wire.read.borrow().is_empty();
+        if local.is_draining.get() && !has_part {
+            // What came before the end is answered; the runtime just has not heard of it yet.
+            let has_unread = self.wire.stream.borrow().has_unread_input();
+            return if has_unread { Poll::Pending } else { Poll::Ready(Next::Closed) };
+        }
+        let view = local.view.borrow();
+        let timeouts = &view.settings.timeouts;
+        // A head that arrives at once needs no look at the clock: the first one is here.
+        let since = match self.since {
+            Some(since) if self.waits_for_rest == has_part => since,
+            _ => Instant::now(),
+        };
+        (self.since, self.waits_for_rest) = (Some(since), has_part);
+        let limit = if has_part || self.is_first { timeouts.head } else { timeouts.client_keep_alive };
+        ready!(self.wire.timer.poll(cx, since + limit));
+        Poll::Ready(if has_part { Next::Refused(None, Fault::SlowHead) } else { Next::Closed })
+    }
+}

@@ -1,0 +1,228 @@
+//! One request and its response, told from top to bottom: route, key, then attempts until there is a response or nothing left to try.
+//!
+//! An exchange knows of its connection what [`Context`] says, so HTTP/1.1 has one at a time and HTTP/2 many. Where to look: `headers`
+//! checks and forwards heads, `trailers` says which trailers pass, `retry` which attempts there are, `attempt` is one of them, `choose`
+//! the pick, `pace` how slow an upload may be, `response` the response with its body, early ones too, `switched` a tunnel, `finish` the
+//! end, `notes` the log record. Invariants: a request obeys the settings of one generation; no generation is held over an await; the
+//! guards end attempt and request exactly once on every path.
+
+mod attempt;
+mod choose;
+mod classes;
+mod connection;
+mod cookies;
+mod course;
+mod finish;
+mod forwarded;
+mod headers;
+mod notes;
+mod pace;
+mod parts;
+mod request_id;
+mod response;
+mod retry;
+mod switched;
+mod trailers;
+mod upgrade;
+
+use std::rc::Rc;
+
+use http::{Method, StatusCode};
+use tokio::time::Instant;
+
+pub(super) use self::response::{Response, ResponseBody};
+pub(super) use self::switched::Switched;
+
+use self::attempt::Answer;
+use self::classes::Classes;
+use self::finish::RequestGuard;
+use self::retry::Plan;
+use self::upgrade::Upgrade;
+use super::body::RequestBody;
+use super::fault::Fault;
+use super::interim::Interim;
+use super::local::Local;
+use super::peer::Peer;
+use super::reply;
+use super::view::Pool;
+use crate::generation::Settings;
+use crate::http1::{Fields, RequestHead};
+use crate::net::Timer;
+use crate::pool::{Key, key};
+
+/// What surrounds an exchange.
+pub(super) struct Context {
+    pub(super) local: Rc<Local>,
+    pub(super) peer: Peer,
+    /// For the exchange's deadlines; its task polls it.
+    pub(super) timer: Rc<Timer>,
+    pub(super) interim: Rc<dyn Interim>,
+}
+
+/// A request as it came.
+pub(super) struct Request {
+    pub(super) head: Box<RequestHead>,
+    pub(super) body: RequestBody,
+}
+
+/// A request under way.
+struct Exchange {
+    context: Rc<Context>,
+    settings: Rc<Settings>,
+    pool: Rc<Pool>,
+    head: Box<RequestHead>,
+    body: RequestBody,
+    key: Option<Key>,
+    /// The protocols to which the backend may switch.
+    upgrade: Option<Upgrade>,
+    guard: RequestGuard,
+}
+
+/// Responds to one request; faults are responses, too.
+pub(super) async fn serve(context: Rc<Context>, request: Request) -> Response {
+    if let Some(door) = course::door(&context, &request.head) {
+        return Box::pin(course::call(context, door, request)).await;
+    }
+    let mut exchange = Exchange::begin(context, request);
+    let answer = match exchange.prepare() {
+        Ok(()) => exchange.answer().await,
+        Err(fault) => Err(fault),
+    };
+    match answer {
+        Ok(answer) if exchange.is_missing(&answer) => Box::pin(exchange.say_missing(answer)).await,
+        Ok(answer) => exchange.pass_on(answer),
+        Err(fault) => exchange.refuse(fault),
+    }
+}
+
+/// Responds to what is no request that a backend could get, and counts it for the pool `default`, as no route is known. `head` is what
+/// could be read of it.
+pub(super) fn refuse(context: &Rc<Context>, head: Option<Box<RequestHead>>, fault: Fault) -> Response {
+    // A method that stands for all that clients may invent.
+    let unknown = || RequestHead { method: Method::from_bytes(b"-").unwrap_or_default(), ..RequestHead::default() };
+    let head = head.unwrap_or_else(|| Box::new(unknown()));
+    let request = Request { head, body: RequestBody::empty() };
+    let (pool, settings) = {
+        let view = context.local.view.borrow();
+        (view.pools[0].clone(), view.settings.clone())
+    };
+    Exchange::new(context.clone(), pool, settings, request).refuse(fault)
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// Pool and settings by the newest generation. What has no normal path begins in `default`, to be refused by `prepare`.
+    fn begin(context: Rc<Context>, request: Request) -> Self {
+        let view = context.local.view.borrow();
+        let route = match headers::path(&request.head) {
+            Ok(path) => view.generation.route(headers::host(&request.head), &path),
+            Err(_) => 0,
+        };
+        let (pool, settings) = (view.pools[route].clone(), view.settings.clone());
+        drop(view);
+        Self::new(context, pool, settings, request)
+    }
+
+    fn new(context: Rc<Context>, pool: Rc<Pool>, settings: Rc<Settings>, request: Request) -> Self {
+        let Request { mut head, body } = request;
+        if settings.request_id {
+            request_id::settle(&mut head.fields, &mut context.local.random.borrow_mut());
+        }
+        let mut guard = RequestGuard::begin(&context, &settings, &pool, head.method.clone(), Instant::now());
+        guard.record = notes::begin(&context, &pool, &settings, &head, guard.started);
+        Self { context, settings, pool, head, body, key: None, upgrade: None, guard }
+    }
+
+    /// Checks the request, takes its key and makes its head one for a backend.
+    fn prepare(&mut self) -> Result<(), Fault> {
+        headers::path(&self.head)?;
+        let classes = Classes::of(&self.head.fields);
+        headers::check(&self.head, &self.settings)?;
+        let limit = self.settings.limits.body_bytes;
+        if let (Some(most), Some(length)) = (limit, self.body.exact())
+            && length > most
+        {
+            return Err(Fault::BodyTooLarge);
+        }
+        self.key = self.take_key();
+        let has_body = !self.body.has_ended();
+        self.upgrade = headers::forward_request(&mut self.head, classes, has_body, &self.context.peer, &self.settings);
+        self.body.meter(limit, self.guard.shard(), trailers::forward_trailers);
+        Ok(())
+    }
+
+    fn take_key(&self) -> Option<Key> {
+        let current = self.pool.current();
+        let shared = &current.as_ref()?.shared;
+        if !shared.wants_hash {
+            return None;
+        }
+        let mut random = self.context.local.random.borrow_mut();
+        let (target, fields) = (&self.head.target, &self.head.fields);
+        key::of(&shared.hash_on, shared.hash, target, fields, &self.context.peer.text, &mut random)
+    }
+
+    /// Attempts until there is a response or nothing left to try.
+    async fn answer(&mut self) -> Result<Answer, Fault> {
+        let mut plan = Plan::new(self.settings.limits.retries);
+        while let Some(next) = plan.next() {
+            match self.attempt(&next).await {
+                Ok(mut answer) => {
+                    let is_switch = answer.head.status == StatusCode::SWITCHING_PROTOCOLS;
+                    if is_switch && !upgrade::is_asked(self.upgrade.as_ref(), &answer.head.fields) {
+                        answer.attempt.fail(Fault::SwitchedUnasked);
+                        return Err(Fault::SwitchedUnasked);
+                    }
+                    return Ok(answer);
+                }
+                Err(failed) => plan.note(failed),
+            }
+        }
+        Err(plan.fault())
+    }
+
+    fn refuse(self, fault: Fault) -> Response {
+        let mut reply = fault.reply();
+        self.sign(&mut reply.head.fields, Some(fault));
+        self.context.local.requests.give_back(self.head);
+        Response::own(reply, Some((self.guard, Some(fault))), fault.leaves_request())
+    }
+
+    fn pass_on(self, answer: Answer) -> Response {
+        let Answer { mut head, upstream, attempt } = answer;
+        headers::forward_response(&mut head);
+        self.sign(&mut head.fields, None);
+        self.context.local.requests.give_back(self.head);
+        if head.status == StatusCode::SWITCHING_PROTOCOLS {
+            return Response::switch(head, Switched::new(*upstream, attempt, self.guard, &self.settings));
+        }
+        Response::streamed(head, self.context, self.settings, upstream, attempt, self.guard, self.body)
+    }
+
+    /// The course's rule: a backend's 404 to a GET becomes 400 with the sheet's words.
+    fn is_missing(&self, answer: &Answer) -> bool {
+        self.settings.missing_path_is_400
+            && answer.head.status == StatusCode::NOT_FOUND
+            && self.head.method == Method::GET
+    }
+
+    /// The backend's own words are read and dropped, so that its connection stays; the request is over when the client has ours.
+    async fn say_missing(mut self, answer: Answer) -> Response {
+        response::discard(answer, &self.context, &self.settings, self.guard.started, &mut self.body).await;
+        let words = format!("'{}' endpoint does not exist in server replicas", self.head.target.path());
+        let mut reply = reply::failure(StatusCode::BAD_REQUEST, &words);
+        self.sign(&mut reply.head.fields, None);
+        Response::own(reply, Some((self.guard, None)), false)
+    }
+
+    /// Adds to a response what it says of its request.
+    fn sign(&self, fields: &mut Fields, fault: Option<Fault>) {
+        if self.settings.request_id {
+            request_id::copy(&self.head.fields, fields);
+        }
+        if let Some(explanation) = notes::explanation(self.guard.record.as_deref(), fault) {
+            fields.set(notes::X_LB_EXPLAIN, &explanation);
+        }
+    }
+}

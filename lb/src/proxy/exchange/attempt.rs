@@ -1,0 +1,287 @@
+//! One try of a request on one backend: pick, connection, send, head; and the guard that ends it exactly once.
+//!
+//! Why a guard: an attempt may end by its last byte, an error, a time-out, a tunnel's end or the client going away, and only `Drop`
+//! sees all of them. Invariants: `in_flight` rises when a pick is accepted and falls once; a guard that is dropped before it was told
+//! how the attempt ended says that the client is gone.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::Poll;
+
+use http::StatusCode;
+use lb_strategy_host::{Finish, Outcome};
+use tokio::time::Instant;
+
+use super::choose::{Picked, choose};
+use super::pace::Pace;
+use super::retry::{Failed, Try};
+use super::{Context, Exchange, notes};
+use crate::http1::ResponseHead;
+use crate::proxy::fault::{Fault, Progress};
+use crate::proxy::upstream::Upstream;
+use crate::proxy::view::{Member, Pool};
+use crate::telemetry::RetryReason;
+
+/// What a backend answered, with all that has to be ended with it.
+pub(super) struct Answer {
+    pub(super) head: Box<ResponseHead>,
+    pub(super) upstream: Box<Upstream>,
+    pub(super) attempt: Attempt,
+}
+
+/// The guard.
+pub(super) struct Attempt {
+    context: Rc<Context>,
+    pool: Rc<Pool>,
+    pub(super) member: Rc<Member>,
+    started: Instant,
+    number: u32,
+    /// Which strategy instance picked (0: the fallback did), and the word it gave.
+    instance: u64,
+    token: u64,
+    status: Option<u16>,
+    time_to_head_ns: u64,
+    is_tunnel: bool,
+    has_ended: bool,
+}
+
+// === impl Exchange: one attempt ===
+
+impl Exchange {
+    pub(super) async fn attempt(&mut self, this: &Try) -> Result<Answer, Failed> {
+        let now = if this.reason.is_none() { self.guard.started } else { Instant::now() };
+        let picked = self.pick(this, now).map_err(|fault| Failed { fault, next: None })?;
+        if let Some(reason) = this.reason {
+            self.guard.count(|shard| shard.retry(reason));
+        }
+        let mut attempt = Attempt::begin(self, picked, this.number, now);
+        let backend = attempt.member.backend.number;
+        let has_body = !self.body.has_ended();
+        let is_repeatable = self.head.method.is_idempotent() && !has_body;
+        let (fault, progress) = match self.connect(&attempt.member, this, is_repeatable, now).await {
+            Ok(mut upstream) => match self.ask(&mut upstream, &attempt).await {
+                Ok(head) => {
+                    let now = Instant::now();
+                    attempt.head(head.status.as_u16(), now);
+                    if let Some(record) = &mut self.guard.record {
+                        record.head_ns = Some((now - attempt.started).as_nanos() as u64);
+                    }
+                    return Ok(Answer { head, upstream, attempt });
+                }
+                Err(fault) => {
+                    let mut progress = upstream.progress(is_repeatable);
+                    // What was taken of the body cannot be sent again, be it its end and trailers alone.
+                    progress.is_unsent &= self.body.bytes() == 0 && self.body.has_ended() != has_body;
+                    (fault, progress)
+                }
+            },
+            Err(fault) => (fault, Progress::NOTHING),
+        };
+        let next = fault.may_retry(progress).and_then(|reason| this.after(reason, backend));
+        match &next {
+            // A failed connect is held against the backend; a kept connection that was closed meanwhile is not.
+            Some(_) if fault == Fault::BackendReset => attempt.not_sent(fault),
+            _ => attempt.fail(fault),
+        }
+        Err(Failed { fault, next })
+    }
+
+    fn pick(&mut self, this: &Try, now: Instant) -> Result<Picked, Fault> {
+        let began = self.guard.record.is_some().then(Instant::now);
+        let picked = match choose(self, this.number, &this.tried, now) {
+            // The kept connection was closed, but the backend may be well: if there is no other, it is tried again.
+            Err(_) if this.reason == Some(RetryReason::ReusedConnection) => choose(self, this.number, &[], now),
+            picked => picked,
+        };
+        if let Some(began) = began {
+            notes::note_pick(self, picked.as_ref(), began.elapsed());
+        }
+        picked
+    }
+
+    /// A connection that waits, else a new one. A retry always opens a new connection. For a request that cannot be retried,
+    /// `Idle::take` also peeks at the socket.
+    async fn connect(
+        &mut self,
+        member: &Member,
+        this: &Try,
+        is_repeatable: bool,
+        now: Instant,
+    ) -> Result<Box<Upstream>, Fault> {
+        let timeouts = &self.settings.timeouts;
+        let oldest = now.checked_sub(timeouts.upstream_idle).unwrap_or(now);
+        let careful = !(is_repeatable && this.left > 0);
+        if this.reason.is_none()
+            && let Some(upstream) = member.idle.take(oldest, careful)
+        {
+            return Ok(upstream);
+        }
+        let began = self.guard.record.is_some().then(Instant::now);
+        let (socket, buffers) = (member.backend.socket, &self.context.local.buffers);
+        // Rare, and large: a request on a kept connection does not carry it along.
+        let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, timeouts.connect)).await;
+        if let (Some(record), Some(began)) = (&mut self.guard.record, began) {
+            record.connect_ns = Some(began.elapsed().as_nanos() as u64);
+        }
+        upstream
+    }
+
+    /// Sends the request and waits for the final head; interim ones go to the client at once. The time limit restarts at
+    /// each byte of the request's body; [`Pace`] sets the limit while the body is incomplete.
+    async fn ask(&mut self, upstream: &mut Upstream, attempt: &Attempt) -> Result<Box<ResponseHead>, Fault> {
+        upstream.begin(&self.head, &self.body, &attempt.member.backend.address);
+        // Lets the worker read all that is ready before anything is sent: sends in a row find their receivers awake, which on one
+        // machine is a tenth of all the work.
+        yield_once().await;
+        if upstream.is_stale() {
+            return Err(Fault::BackendReset);
+        }
+        let Self { context, settings, head, body, guard, .. } = self;
+        let (timeouts, interim, timer) = (&settings.timeouts, &context.interim, &context.timer);
+        let total = timeouts.total.map(|total| guard.started + total);
+        let mut response = context.local.responses.take();
+        let mut pace = Pace::new(body.bytes(), attempt.started, timeouts, &settings.limits);
+        poll_fn(|cx| {
+            // The last flush did not make room: the client takes no interim response, which holds up all that comes behind.
+            let is_held_up = !interim.has_room();
+            if let Poll::Ready(Err(fault)) = upstream.poll_send(cx, body) {
+                return Poll::Ready(Err(fault));
+            }
+            while interim.has_room() {
+                match upstream.poll_head(cx, &head.method, &mut response) {
+                    Poll::Ready(Ok(())) if is_interim(response.status) => {
+                        super::headers::forward_interim(&mut response);
+                        interim.send(&response);
+                    }
+                    Poll::Ready(answered) => return Poll::Ready(answered),
+                    Poll::Pending => break,
+                }
+            }
+            guard.received(body.bytes());
+            let is_open = !body.has_ended();
+            let is_awaited = is_open && body.is_awaited();
+            pace.note(body.bytes(), is_awaited);
+            let deadline = if is_open { pace.deadline() } else { pace.since() + timeouts.response_head };
+            let deadline = total.map_or(deadline, |total| total.min(deadline));
+            let late = if is_awaited || is_held_up { Fault::SlowBody } else { Fault::BackendTimeout };
+            timer.poll(cx, deadline).map(|()| Err(late))
+        })
+        .await
+        .map(|()| response)
+    }
+}
+
+fn is_interim(status: StatusCode) -> bool {
+    status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
+}
+
+/// Goes to the end of the worker's queue.
+async fn yield_once() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
+}
+
+// === impl Attempt ===
+
+impl Attempt {
+    fn begin(exchange: &Exchange, picked: Picked, number: u32, now: Instant) -> Self {
+        let Picked { member, instance, token, fallback: _ } = picked;
+        member.backend.attempt_begins();
+        member.shard.in_flight.inc();
+        Self {
+            context: exchange.context.clone(),
+            pool: exchange.pool.clone(),
+            member,
+            started: now,
+            number,
+            instance,
+            token,
+            status: None,
+            time_to_head_ns: 0,
+            is_tunnel: false,
+            has_ended: false,
+        }
+    }
+
+    /// The response's head is here.
+    fn head(&mut self, status: u16, now: Instant) {
+        let elapsed_ns = (now - self.started).as_nanos() as u64;
+        self.status = Some(status);
+        self.time_to_head_ns = elapsed_ns;
+        self.member.shard.response(status, elapsed_ns);
+        self.member.backend.answered(elapsed_ns, self.context.local.clock_ns(now));
+    }
+
+    /// From now on it is a tunnel.
+    pub(super) fn upgrade(&mut self) {
+        self.is_tunnel = true;
+    }
+
+    /// It ended well: its last byte was taken from the backend's connection.
+    pub(super) fn succeed(&mut self, now: Instant) {
+        self.end(Outcome::Ok, now);
+    }
+
+    /// It ended badly.
+    pub(super) fn fail(&mut self, fault: Fault) {
+        let outcome = fault.outcome();
+        if !self.has_ended {
+            if self.status.is_none() {
+                self.member.shard.error(fault.reason());
+            }
+            if !matches!(outcome, Outcome::ClientGone | Outcome::NotSent) {
+                self.member.backend.failed();
+            }
+        }
+        self.end(outcome, Instant::now());
+    }
+
+    /// The backend is not to blame: a kept connection had been closed, mostly.
+    fn not_sent(&mut self, fault: Fault) {
+        if !self.has_ended && self.status.is_none() {
+            self.member.shard.error(fault.reason());
+        }
+        self.end(Outcome::NotSent, Instant::now());
+    }
+
+    fn end(&mut self, outcome: Outcome, now: Instant) {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return;
+        }
+        self.member.backend.attempt_ends();
+        self.member.shard.in_flight.dec();
+        let current = self.pool.current();
+        let Some(current) = &*current else { return };
+        if current.shared.wants_finish {
+            let local = &self.context.local;
+            current.shared.picker.finish(&Finish {
+                worker: Some(local.number),
+                backend_id: self.member.backend.number,
+                outcome,
+                http_status: self.status,
+                attempt: self.number,
+                own: self.instance == current.shared.picker.strategy().instance(),
+                upgraded: self.is_tunnel,
+                token: self.token,
+                time_to_head_ns: self.time_to_head_ns,
+                total_ns: (now - self.started).as_nanos() as u64,
+                now_ns: local.clock_ns(now),
+            });
+        }
+    }
+}
+
+impl Drop for Attempt {
+    fn drop(&mut self) {
+        if !self.has_ended {
+            self.fail(Fault::ClientGone);
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! From a pool and a key to a backend: the strategy's pick, checked once more against the live flags, else the host's own.
+//!
+//! Invariant: [`PoolGeneration::settle`](crate::generation::PoolGeneration::settle) decides, for requests and for `GET /explain` alike.
+//! This module prepares the request for the strategy and counts.
+
+use std::rc::Rc;
+
+use lb_strategy_host::PickRequest;
+use tokio::time::Instant;
+
+use super::Exchange;
+use crate::generation::{Lookup, NoChoice};
+use crate::pool::Key;
+use crate::proxy::fault::Fault;
+use crate::proxy::view::Member;
+use crate::telemetry::FallbackReason;
+
+/// What was decided before an attempt begins.
+pub(super) struct Picked {
+    pub(super) member: Rc<Member>,
+    /// Which strategy instance picked (0: the fallback did), and the word it gave.
+    pub(super) instance: u64,
+    pub(super) token: u64,
+    /// Why the fallback picked, if it did.
+    pub(super) fallback: Option<FallbackReason>,
+}
+
+/// Chooses for attempt `number`; `tried` are the contract's numbers of the backends that failed before.
+pub(super) fn choose(exchange: &Exchange, number: u32, tried: &[u64], now: Instant) -> Result<Picked, Fault> {
+    let (local, guard) = (&exchange.context.local, &exchange.guard);
+    let current = exchange.pool.current();
+    let Some(current) = &*current else { return Err(Fault::NoBackend) };
+    let shared = &current.shared;
+    let limit = exchange.settings.limits.requests_in_flight_per_backend;
+    // The list may have changed since: a number is looked up in this one. Without a retry nothing is allocated.
+    let index_of = |tried: &u64| shared.backends.iter().position(|backend| backend.number == *tried);
+    let tried: Vec<u32> = tried.iter().filter_map(index_of).map(|index| index as u32).collect();
+    let random = local.random.borrow_mut().u64(..);
+    // The clock of this machine: tokio's may stand still in a test, and a plugin does not.
+    let now_ns = local.clock_ns(now);
+    let is_timed = guard.count(|shard| shard.pick_begins(now_ns)).unwrap_or_default();
+    let began = is_timed.then(std::time::Instant::now);
+    let request = PickRequest {
+        worker: Some(local.number),
+        attempt: number,
+        tried: &tried,
+        key: exchange.key.as_ref().map(|key| (Key::bytes(key), key.hash)),
+        random,
+        now_ns,
+        dry: false,
+        headers: &Lookup(&exchange.head.fields),
+    };
+    let decision = shared.picker.pick(&request);
+    if let Some(began) = began {
+        guard.count(|shard| shard.pick_timed(began.elapsed()));
+    }
+    let choice = shared.settle(decision, &request, limit).map_err(|none| match none {
+        NoChoice::NoBackend => Fault::NoBackend,
+        NoChoice::Overload => Fault::BackendsBusy,
+    })?;
+    let instance = match choice.fallback {
+        None => shared.picker.strategy().instance(),
+        Some(reason) => {
+            guard.count(|shard| shard.fallback(reason));
+            0
+        }
+    };
+    let member = current.members[choice.index].clone();
+    Ok(Picked { member, instance, token: choice.token, fallback: choice.fallback })
+}

@@ -1,0 +1,97 @@
+//! The guard that ends a request exactly once, on every path.
+//!
+//! Invariant: one that is dropped before it was told how the request ended says that the client is gone.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use http::Method;
+use tokio::time::Instant;
+
+use super::{Context, notes};
+use crate::access_log::Record;
+use crate::generation::Settings;
+use crate::proxy::fault::Fault;
+use crate::proxy::view::Pool;
+use crate::telemetry::PoolShard;
+
+/// One request, from its head read to its response's last byte.
+pub(super) struct RequestGuard {
+    context: Rc<Context>,
+    settings: Rc<Settings>,
+    /// Looked up once; `None` where the listener is gone.
+    shard: Option<Arc<PoolShard>>,
+    method: Method,
+    pub(super) started: Instant,
+    /// What is noted of it, where there is a log or the client asked.
+    pub(super) record: Option<Box<Record>>,
+    has_ended: bool,
+}
+
+// === impl RequestGuard ===
+
+impl RequestGuard {
+    pub(super) fn begin(
+        context: &Rc<Context>,
+        settings: &Rc<Settings>,
+        pool: &Pool,
+        method: Method,
+        started: Instant,
+    ) -> Self {
+        let shard = pool.shard(context.peer.listener);
+        if let Some(shard) = &shard {
+            shard.in_flight.inc();
+        }
+        let (context, settings) = (context.clone(), settings.clone());
+        Self { context, settings, shard, method, started, record: None, has_ended: false }
+    }
+
+    /// The counters of the request's pool.
+    pub(super) fn shard(&self) -> Option<Arc<PoolShard>> {
+        self.shard.clone()
+    }
+
+    pub(super) fn count<T>(&self, note: impl FnOnce(&PoolShard) -> T) -> Option<T> {
+        self.shard.as_deref().map(note)
+    }
+
+    /// So many bytes of the response's body were handed over.
+    pub(super) fn sent(&mut self, bytes: u64) {
+        if let Some(record) = &mut self.record {
+            record.bytes_out += bytes;
+        }
+        self.count(|shard| shard.response_bytes.add(bytes));
+    }
+
+    /// So many bytes of the request's body came.
+    pub(super) fn received(&mut self, bytes: u64) {
+        if let Some(record) = &mut self.record {
+            record.bytes_in = bytes;
+        }
+    }
+
+    /// The response's last byte was handed over, or nothing more comes.
+    pub(super) fn finish(&mut self, status: u16, fault: Option<Fault>, now: Instant) {
+        if std::mem::replace(&mut self.has_ended, true) {
+            return;
+        }
+        let reason = fault.map(Fault::reason);
+        // First the line, so that a reader of the counters finds it.
+        if let Some(record) = self.record.take() {
+            notes::end(record, &self.context, &self.settings, status, reason, now - self.started);
+        }
+        self.count(|shard| {
+            if let Some(reason) = reason {
+                shard.error(reason);
+            }
+            shard.request_finished(&self.method, status, (now - self.started).as_nanos() as u64);
+            shard.in_flight.dec();
+        });
+    }
+}
+
+impl Drop for RequestGuard {
+    fn drop(&mut self) {
+        self.finish(Fault::ClientGone.status().as_u16(), Some(Fault::ClientGone), Instant::now());
+    }
+}

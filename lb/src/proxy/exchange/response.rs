@@ -1,0 +1,264 @@
+//! The response of an exchange: its head, and a body that is pulled frame by frame.
+//!
+//! A response may begin before the request's body has ended (an early one): the body of the response goes on sending the request while
+//! it is read. Invariants: a frame is asked of the backend only when the client wants one; the body owns attempt and connection, and
+//! gives the connection back exactly when the last byte was taken from it; trailers come last, filtered by `forward_trailers`.
+
+use std::future::poll_fn;
+use std::rc::Rc;
+use std::task::{Context as Task, Poll};
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::attempt::{Answer, Attempt};
+use super::finish::RequestGuard;
+use super::trailers::forward_trailers;
+use super::{Context, Switched};
+use crate::generation::Settings;
+use crate::http1::ResponseHead;
+use crate::proxy::body::{Frame, RequestBody};
+use crate::proxy::fault::Fault;
+use crate::proxy::reply::Reply;
+use crate::proxy::upstream::Upstream;
+use crate::telemetry::ErrorReason;
+
+/// What a client is answered.
+pub(in crate::proxy) struct Response {
+    pub(in crate::proxy) head: Box<ResponseHead>,
+    pub(in crate::proxy) body: ResponseBody,
+    /// What is left of the request is not read, so its connection cannot go on.
+    pub(in crate::proxy) leaves_request: bool,
+    /// The backend has switched protocols.
+    pub(in crate::proxy) switched: Option<Box<Switched>>,
+}
+
+/// A response on its way to a client.
+pub(in crate::proxy) enum ResponseBody {
+    /// A backend's.
+    Streamed(Box<Streamed>),
+    /// Our own.
+    Own(Own),
+}
+
+/// A body that is here, and what ends with it: the request, its status and fault.
+#[derive(Default)]
+pub(in crate::proxy) struct Own {
+    body: Bytes,
+    guard: Option<(RequestGuard, u16, Option<Fault>)>,
+}
+
+pub(in crate::proxy) struct Streamed {
+    /// Until the last byte was taken, or no more can come.
+    upstream: Option<Box<Upstream>>,
+    attempt: Attempt,
+    guard: RequestGuard,
+    context: Rc<Context>,
+    settings: Rc<Settings>,
+    status: u16,
+    /// The request's, which may still be on its way.
+    request: RequestBody,
+    /// Since when neither body has moved.
+    stalled: Option<Instant>,
+    /// Bytes of the request's body at the last poll.
+    uploaded: u64,
+    total: Option<Instant>,
+}
+
+/// Reads a response that is not forwarded to its end, so that the connection can be reused. The attempt fails if the backend breaks off
+/// or stalls, or if the upload fails. Above 1 MiB the connection is dropped.
+pub(super) async fn discard(
+    answer: Answer,
+    context: &Context,
+    settings: &Settings,
+    started: Instant,
+    request: &mut RequestBody,
+) {
+    const MOST_BYTES: usize = 1 << 20;
+    let Answer { mut upstream, mut attempt, .. } = answer;
+    let total = settings.timeouts.total.map(|total| started + total);
+    let mut bytes = 0;
+    while bytes <= MOST_BYTES && !upstream.is_at_end() {
+        let idle = Instant::now() + settings.timeouts.idle;
+        let deadline = total.map_or(idle, |total| total.min(idle));
+        let next = poll_fn(|cx| match upstream.poll_frame(cx, request) {
+            Poll::Ready(next) => Poll::Ready(next),
+            Poll::Pending => context.timer.poll(cx, deadline).map(|()| Some(Err(Fault::BackendTimeout))),
+        });
+        match next.await {
+            Some(Ok(Frame::Data(data))) => bytes += data.len(),
+            Some(Ok(Frame::Trailers(_))) => {}
+            Some(Err(fault)) => return attempt.fail(fault),
+            None => break,
+        }
+    }
+    let now = Instant::now();
+    attempt.succeed(now);
+    attempt.member.idle.put(upstream, now, settings.limits.upstream_idle_connections);
+}
+
+// === impl Response ===
+
+impl Response {
+    /// One of lb's own. The request, where it is counted, ends when the body was taken.
+    pub(super) fn own(reply: Reply, guard: Option<(RequestGuard, Option<Fault>)>, leaves_request: bool) -> Self {
+        let Reply { head, body } = reply;
+        let guard = guard.map(|(guard, fault)| {
+            let status = fault.map_or(head.status, Fault::status);
+            (guard, status.as_u16(), fault)
+        });
+        Self { head, body: ResponseBody::Own(Own { body, guard }), leaves_request, switched: None }
+    }
+
+    /// The fault of a request that was counted already; the connection ends.
+    pub(in crate::proxy) fn uncounted(fault: Fault) -> Self {
+        Self::own(fault.reply(), None, true)
+    }
+
+    /// The backend's 101.
+    pub(super) fn switch(head: Box<ResponseHead>, switched: Box<Switched>) -> Self {
+        Self { head, body: ResponseBody::default(), leaves_request: false, switched: Some(switched) }
+    }
+
+    /// The backend's. One without a body is at its end already.
+    pub(super) fn streamed(
+        head: Box<ResponseHead>,
+        context: Rc<Context>,
+        settings: Rc<Settings>,
+        upstream: Box<Upstream>,
+        attempt: Attempt,
+        guard: RequestGuard,
+        request: RequestBody,
+    ) -> Self {
+        let total = settings.timeouts.total.map(|total| guard.started + total);
+        let (status, is_at_end) = (head.status.as_u16(), upstream.is_at_end());
+        let upstream = Some(upstream);
+        let (stalled, uploaded) = (None, request.bytes());
+        let mut streamed =
+            Streamed { upstream, attempt, guard, context, settings, status, request, stalled, uploaded, total };
+        if is_at_end {
+            streamed.complete();
+        }
+        let body = ResponseBody::Streamed(Box::new(streamed));
+        Self { head, body, leaves_request: false, switched: None }
+    }
+}
+
+// === impl Streamed ===
+
+impl Streamed {
+    /// The last byte was taken: everything ends well, the connection may serve again.
+    fn complete(&mut self) {
+        let now = Instant::now();
+        self.attempt.succeed(now);
+        self.guard.received(self.request.bytes());
+        self.guard.finish(self.status, None, now);
+        if let Some(upstream) = self.upstream.take() {
+            self.attempt.member.idle.put(upstream, now, self.settings.limits.upstream_idle_connections);
+        }
+    }
+
+    fn fail(&mut self, fault: Fault) {
+        self.attempt.fail(fault);
+        self.guard.received(self.request.bytes());
+        let is_gone = fault.reason() == ErrorReason::ClientAbort;
+        let status = if is_gone { fault.status().as_u16() } else { self.status };
+        self.guard.finish(status, Some(fault), Instant::now());
+        self.upstream = None;
+    }
+
+    fn poll_frame(&mut self, cx: &mut Task<'_>) -> Poll<Option<Result<Frame, Fault>>> {
+        let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
+        match upstream.poll_frame(cx, &mut self.request) {
+            Poll::Ready(Some(Ok(mut frame))) => {
+                let is_at_end = upstream.is_at_end();
+                self.stalled = None;
+                match &mut frame {
+                    Frame::Data(data) => self.guard.sent(data.len() as u64),
+                    Frame::Trailers(trailers) => forward_trailers(trailers),
+                }
+                if is_at_end {
+                    self.complete();
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Poll::Ready(Some(Err(fault))) => {
+                self.fail(fault);
+                Poll::Ready(Some(Err(fault)))
+            }
+            Poll::Ready(None) => {
+                self.complete();
+                Poll::Ready(None)
+            }
+            Poll::Pending => {
+                self.guard.received(self.request.bytes());
+                if std::mem::replace(&mut self.uploaded, self.request.bytes()) != self.uploaded {
+                    self.stalled = None;
+                }
+                let since = *self.stalled.get_or_insert_with(Instant::now);
+                let idle = since + self.settings.timeouts.idle;
+                let deadline = self.total.map_or(idle, |total| total.min(idle));
+                let client_is_late = !self.request.has_ended() && self.request.is_awaited();
+                let late = if client_is_late { Fault::SlowBody } else { Fault::BackendTimeout };
+                self.context.timer.poll(cx, deadline).map(|()| {
+                    self.fail(late);
+                    Some(Err(late))
+                })
+            }
+        }
+    }
+}
+
+// === impl ResponseBody ===
+
+impl ResponseBody {
+    /// The next frame; `None` at the end.
+    pub(in crate::proxy) fn poll_frame(&mut self, cx: &mut Task<'_>) -> Poll<Option<Result<Frame, Fault>>> {
+        match self {
+            Self::Streamed(streamed) => streamed.poll_frame(cx),
+            Self::Own(own) => {
+                let data = std::mem::take(&mut own.body);
+                if let Some((mut guard, status, fault)) = own.guard.take() {
+                    guard.sent(data.len() as u64);
+                    guard.finish(status, fault, Instant::now());
+                }
+                Poll::Ready((!data.is_empty()).then_some(Ok(Frame::Data(data))))
+            }
+        }
+    }
+
+    /// Sends more of the request while no frame is wanted: the client may be one that reads only when it has sent all.
+    pub(in crate::proxy) fn send_on(&mut self, cx: &mut Task<'_>) {
+        if let Self::Streamed(streamed) = self
+            && let Some(upstream) = &mut streamed.upstream
+        {
+            upstream.send_on(cx, &mut streamed.request);
+        }
+    }
+
+    /// The length of what is still to come, where it is known.
+    pub(in crate::proxy) fn exact(&self) -> Option<u64> {
+        match self {
+            Self::Streamed(streamed) => streamed.upstream.as_ref().map_or(Some(0), |upstream| upstream.exact()),
+            Self::Own(own) => Some(own.body.len() as u64),
+        }
+    }
+}
+
+impl Default for ResponseBody {
+    /// An empty one.
+    fn default() -> Self {
+        Self::Own(Own::default())
+    }
+}
+
+// === impl Own ===
+
+impl Drop for Own {
+    /// A body that its client does not get (HEAD) or that is empty is not polled: that is an end, too.
+    fn drop(&mut self) {
+        if let Some((mut guard, status, fault)) = self.guard.take() {
+            guard.finish(status, fault, Instant::now());
+        }
+    }
+}

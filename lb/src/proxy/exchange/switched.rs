@@ -1,0 +1,50 @@
+//! What is left of an exchange whose backend has switched protocols: two sockets, and the guards that its end ends.
+//!
+//! Invariant: attempt and request stay in flight as long as the tunnel lives.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::time::Instant;
+
+use super::attempt::Attempt;
+use super::finish::RequestGuard;
+use crate::generation::Settings;
+use crate::net::Stream;
+use crate::proxy::fault::Fault;
+use crate::proxy::upstream::{InUse, Upstream};
+
+pub(in crate::proxy) struct Switched {
+    pub(in crate::proxy) backend: Stream,
+    /// What the backend sent right behind its head.
+    pub(in crate::proxy) early: Bytes,
+    /// Silent for so long in both directions, the tunnel is closed.
+    pub(in crate::proxy) idle: Duration,
+    attempt: Attempt,
+    guard: RequestGuard,
+    _in_use: Option<InUse>,
+}
+
+// === impl Switched ===
+
+impl Switched {
+    pub(super) fn new(upstream: Upstream, mut attempt: Attempt, guard: RequestGuard, settings: &Settings) -> Box<Self> {
+        attempt.upgrade();
+        let (backend, early, in_use) = upstream.into_tunnel();
+        let idle = settings.timeouts.tunnel_idle;
+        Box::new(Self { backend, early, idle, attempt, guard, _in_use: in_use })
+    }
+
+    /// There will be no tunnel, by a fault of the client's.
+    pub(in crate::proxy) fn refuse(mut self, fault: Fault) {
+        self.attempt.fail(fault);
+        self.guard.finish(fault.status().as_u16(), Some(fault), Instant::now());
+    }
+
+    /// The tunnel is over. Every end of an established tunnel counts as success: an abort cannot be told from an orderly close.
+    pub(in crate::proxy) fn finish(mut self, was_idle: bool) {
+        let now = Instant::now();
+        self.attempt.succeed(now);
+        self.guard.finish(101, was_idle.then_some(Fault::TunnelIdle), now);
+    }
+}

@@ -1,0 +1,10 @@
+//! Where interim responses (1xx, but not 101) go before the final one.
+
+use crate::http1::ResponseHead;
+
+/// The way to the client. HTTP/1.1 has one; a protocol without interim responses drops them.
+pub(super) trait Interim {
+    /// Whether one more can be taken. If not, the exchange is polled again when it can.
+    fn has_room(&self) -> bool;
+    fn send(&self, head: &ResponseHead);
+}

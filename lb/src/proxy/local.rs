@@ -1,0 +1,89 @@
+//! What the connections and exchanges of one worker share.
+//!
+//! Invariants: one thread has it, so nothing in it locks; the view is replaced between two polls, so no request sees half of one.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use super::listeners::Listeners;
+use super::view::View;
+use crate::http1::{RequestHead, ResponseHead};
+use crate::net::Buffers;
+
+/// So many heads are kept for their memory.
+const HEADS_MAX: usize = 64;
+
+pub(super) struct Local {
+    pub(super) number: u32,
+    pub(super) view: RefCell<View>,
+    pub(super) listeners: RefCell<Listeners>,
+    pub(super) random: RefCell<fastrand::Rng>,
+    pub(super) buffers: Rc<Buffers>,
+    pub(super) requests: Heads<RequestHead>,
+    pub(super) responses: Heads<ResponseHead>,
+    /// The value of the field Date, made anew every second.
+    pub(super) date: RefCell<String>,
+    /// Each connection ends behind the response that is under way; one that is idle ends now.
+    pub(super) is_draining: Cell<bool>,
+    /// Clock zero, the same for all workers.
+    epoch: Instant,
+}
+
+/// Heads that nobody uses: the next message is read into one of them, which allocates nothing.
+pub(super) struct Heads<T>(RefCell<Vec<Box<T>>>);
+
+// === impl Local ===
+
+impl Local {
+    pub(super) fn new(number: usize, epoch: Instant, view: View, listeners: Listeners) -> Rc<Self> {
+        let local = Self {
+            number: number as u32,
+            view: RefCell::new(view),
+            listeners: RefCell::new(listeners),
+            random: RefCell::new(fastrand::Rng::new()),
+            buffers: Rc::default(),
+            requests: Heads(RefCell::default()),
+            responses: Heads(RefCell::default()),
+            date: RefCell::default(),
+            is_draining: Cell::new(false),
+            epoch,
+        };
+        local.set_date();
+        Rc::new(local)
+    }
+
+    /// Nanoseconds on the clock that strategies see.
+    pub(super) fn clock_ns(&self, now: Instant) -> u64 {
+        (now - self.epoch).as_nanos() as u64
+    }
+
+    /// Tells the name of the listener at this place.
+    pub(super) fn with_listener(&self, place: usize, tell: impl FnOnce(&str)) {
+        if let Some(Some(name)) = self.listeners.borrow().names().nth(place) {
+            tell(name);
+        }
+    }
+
+    /// Writes the date of now; to be called every second.
+    pub(super) fn set_date(&self) {
+        *self.date.borrow_mut() = httpdate::fmt_http_date(std::time::SystemTime::now());
+    }
+}
+
+// === impl Heads ===
+
+impl<T: Default> Heads<T> {
+    /// One whose contents do not matter.
+    pub(super) fn take(&self) -> Box<T> {
+        self.0.borrow_mut().pop().unwrap_or_default()
+    }
+
+    pub(super) fn give_back(&self, head: Box<T>) {
+        let mut heads = self.0.borrow_mut();
+        if heads.len() < HEADS_MAX {
+            heads.push(head);
+        }
+    }
+}

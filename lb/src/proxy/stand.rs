@@ -1,0 +1,143 @@
+//! A test stand: what a worker has, made by hand over one backend, for tests inside of `proxy` and for benches.
+//!
+//! Why: an exchange needs no thread, no acceptor and no socket of a client, so a test can drive one directly. Invariant: the settings are
+//! those of `lb/tests/proxy`: the time-outs are so long that none ends anything.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
+
+use lb_strategy_host::{BackendList, BackendSpec, Picker, Strategy};
+use tokio::time::Instant;
+
+use super::listeners::Listeners;
+use super::local::Local;
+use super::view::View;
+use crate::config::{Fallback, HashFunction, Limits, Timeouts};
+use crate::generation::{Generation, PoolGeneration, Settings};
+use crate::pool::{Backend, Eligibility};
+use crate::telemetry::Metrics;
+
+const PATIENCE: Duration = Duration::from_secs(60);
+const UP: Eligibility = Eligibility { healthy: true, draining: false, weight: 1 };
+const POOL: &str = "default";
+
+/// A worker without its thread.
+pub(super) struct Stand {
+    pub(super) local: Rc<Local>,
+    backend: Arc<Backend>,
+    metrics: Arc<Metrics>,
+}
+
+// === impl Stand ===
+
+impl Stand {
+    /// The place of the only listener.
+    pub(super) const LISTENER: usize = 0;
+
+    pub(super) fn new(strategy: &Arc<Strategy>, address: SocketAddr) -> Self {
+        let backend = Backend::new("b1", &address.to_string(), address, Arc::default(), UP);
+        let generation = Arc::new(Generation {
+            number: 1,
+            pools: vec![pool(strategy, &backend)],
+            routes: Vec::new(),
+            listeners: Vec::new(),
+            settings: Arc::new(settings()),
+            course: None,
+        });
+        let metrics = Metrics::new();
+        let mut listeners = Listeners::default();
+        let (place, _) = listeners.place(&"stand".into(), &metrics, 0);
+        assert_eq!(place, Self::LISTENER);
+        let view = View::new(generation, None, &metrics, 0, &listeners);
+        Self { local: Local::new(0, Instant::now(), view, listeners), backend, metrics }
+    }
+
+    /// Requests and attempts in flight, by every count that there is.
+    pub(super) fn in_flight(&self) -> i64 {
+        let attempts = self.metrics.backend_totals(POOL).iter().map(|backend| backend.in_flight).sum::<i64>();
+        self.metrics.pool_totals(POOL).in_flight + attempts + i64::from(self.backend.in_flight())
+    }
+
+    /// How many requests ended with `status`.
+    #[cfg(test)]
+    pub(super) fn ended_with(&self, status: u16) -> u64 {
+        self.metrics.pool_totals(POOL).requests_by_code.get(&status).copied().unwrap_or(0)
+    }
+}
+
+fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>) -> Arc<PoolGeneration> {
+    let spec = BackendSpec {
+        name: backend.id.clone(),
+        address: backend.address.clone(),
+        weight: 1,
+        effective: 1000,
+        flags: UP.flags(),
+        stats: backend.stats.clone(),
+        slot: Arc::default(),
+    };
+    let picker = Picker::new(strategy.clone(), BackendList::new(vec![spec], 1, 1)).expect("a strategy of ours starts");
+    let plugin = strategy.plugin();
+    Arc::new(PoolGeneration {
+        name: POOL.into(),
+        picker,
+        backends: vec![backend.clone()],
+        hash_on: Vec::new(),
+        hash: HashFunction::Xxh3,
+        fallback: Fallback::LeastConnections,
+        fallback_cursor: AtomicUsize::new(0),
+        wants_hash: plugin.wants_hash(),
+        wants_finish: plugin.wants_finish(),
+    })
+}
+
+fn settings() -> Settings {
+    let timeouts = Timeouts {
+        connect: PATIENCE,
+        head: PATIENCE,
+        response_head: PATIENCE,
+        idle: PATIENCE,
+        body_grace: PATIENCE,
+        tunnel_idle: PATIENCE,
+        half_closed: PATIENCE,
+        client_keep_alive: PATIENCE,
+        upstream_idle: PATIENCE,
+        total: None,
+        drain: PATIENCE,
+    };
+    let limits = Limits {
+        head_bytes: 65_536,
+        headers: 100,
+        body_bytes: None,
+        body_min_bytes_per_s: Some(100),
+        connections: 10_000,
+        requests_in_flight_per_backend: None,
+        upstream_idle_connections: 256,
+        retries: 1,
+    };
+    Settings {
+        timeouts,
+        limits,
+        trusted_proxies: Vec::new(),
+        missing_path_is_400: false,
+        request_id: false,
+        explain_header: false,
+        upgrades: vec!["websocket".to_owned()],
+        allow_trace: false,
+        access_log: None,
+    }
+}
+
+/// Round robin from beside this executable, where cargo leaves it.
+#[cfg(test)]
+pub(super) fn round_robin() -> Arc<Strategy> {
+    use lb_strategy_host::{Loader, Wanted};
+    let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let path = lb_strategy_host::find("round_robin", &[folder]).unwrap();
+    let copies = tempfile::tempdir().unwrap();
+    let loader = Loader::new(copies.path().to_owned(), 1);
+    let plugin = loader.load(&Wanted { path: &path, name: Some("round_robin"), sha256: None }).unwrap();
+    Strategy::new(plugin, &serde_json::json!({})).unwrap()
+}

@@ -1,0 +1,388 @@
+//! One connection to a backend that speaks HTTP/1.1, polled by the task of the exchange that is on it.
+//!
+//! Why our own, where hyper has a client: that one takes every head by value and hands it and its response through channels to a task of
+//! its own; handing over and back costs four wake-ups. Invariants: one request at a time; exactly one framing goes out (none, a length,
+//! chunks), chosen from the body; a body is asked for its next frame only when all before it is written or gathered; only a connection
+//! whose request was sent whole and whose response was read whole, with nothing behind it, serves again.
+
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::Method;
+use rustix::io::Errno;
+use socket2::SockRef;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout};
+
+use crate::http1::{BodyDecoder, Fields, Length, RequestHead, ResponseHead, Scan, of_response, take_response, write};
+use crate::listener::keep_alive;
+use crate::net::{Buffers, Outbox, Stream};
+use crate::proxy::body::{Frame, RequestBody};
+use crate::proxy::fault::{Fault, Progress};
+use crate::telemetry::BackendShard;
+
+/// Room for a head and a small body, and for a piece of a large one.
+const READ_BYTES: usize = 8 * 1024;
+const READ_LARGE_BYTES: usize = 64 * 1024;
+
+pub(in crate::proxy) struct Upstream {
+    stream: Stream,
+    buffers: Rc<Buffers>,
+    read: BytesMut,
+    scan: Scan,
+    outbox: Outbox,
+    sending: Sending,
+    /// Of the response; nothing before its head.
+    body: BodyDecoder,
+    /// The response's head allows another request.
+    keep: bool,
+    /// The backend has closed its side.
+    has_ended: bool,
+    /// It has served a request before: the backend may close it at any moment.
+    is_reused: bool,
+    /// No byte of this request's response came.
+    is_silent: bool,
+    /// The fault that ended the request's body early.
+    broken: Option<Fault>,
+    /// Not while idle.
+    in_use: Option<InUse>,
+}
+
+/// What of the request is still to be sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Sending {
+    /// The body, by its length.
+    Plain,
+    /// The body, in chunks.
+    Chunked,
+    /// Only what is in the outbox.
+    Rest,
+    /// Nothing more: the backend takes no more, or the body broke off.
+    GivenUp,
+}
+
+/// Counts a connection as active as long as it lives: it may end by any error, and only a drop sees all of them.
+pub(in crate::proxy) struct InUse(Arc<BackendShard>);
+
+// === impl Upstream: its life ===
+
+impl Upstream {
+    /// A new connection.
+    pub(in crate::proxy) async fn connect(
+        address: SocketAddr,
+        shard: &Arc<BackendShard>,
+        buffers: &Rc<Buffers>,
+        limit: Duration,
+    ) -> Result<Box<Self>, Fault> {
+        let started = Instant::now();
+        let socket = match timeout(limit, TcpStream::connect(address)).await {
+            Ok(Ok(socket)) => socket,
+            Ok(Err(error)) => {
+                tracing::debug!(%address, "cannot connect: {error}");
+                let no_descriptor = matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE));
+                return Err(if no_descriptor { Fault::NoDescriptor } else { Fault::ConnectFailed });
+            }
+            Err(_) => return Err(Fault::ConnectTimeout),
+        };
+        let _ = socket.set_nodelay(true);
+        if let Err(error) = keep_alive(&SockRef::from(&socket)) {
+            tracing::debug!(%address, "TCP keep-alive cannot be set: {error}");
+        }
+        shard.connected(started.elapsed().as_nanos() as u64);
+        shard.connections_opened.inc();
+        Ok(Self::new(Stream::Plain(socket), shard, buffers))
+    }
+
+    /// A connection that is made.
+    pub(in crate::proxy) fn new(stream: Stream, shard: &Arc<BackendShard>, buffers: &Rc<Buffers>) -> Box<Self> {
+        Box::new(Self {
+            stream,
+            buffers: buffers.clone(),
+            read: BytesMut::new(),
+            scan: Scan::default(),
+            outbox: Outbox::default(),
+            sending: Sending::Rest,
+            body: BodyDecoder::new(Length::Exact(0)),
+            keep: true,
+            has_ended: false,
+            is_reused: false,
+            is_silent: true,
+            broken: None,
+            in_use: Some(InUse::new(shard)),
+        })
+    }
+
+    /// Whether the backend has closed it, or sent what nothing asked for, since its last response: as far as the runtime has heard.
+    pub(in crate::proxy) fn is_stale(&self) -> bool {
+        self.is_reused && self.stream.has_heard()
+    }
+
+    /// Prepares it to wait; false where it cannot serve again.
+    pub(super) fn suspend(&mut self) -> bool {
+        let can_serve = self.keep
+            && !self.has_ended
+            && self.sending != Sending::GivenUp
+            && self.is_sent()
+            && self.is_at_end()
+            && self.read.is_empty();
+        self.in_use = None;
+        self.buffers.give_back(std::mem::take(&mut self.read));
+        self.buffers.give_back_outbox(std::mem::take(&mut self.outbox));
+        can_serve
+    }
+
+    /// Takes it up again; false where the backend has closed it meanwhile.
+    pub(super) fn resume(&mut self, shard: &Arc<BackendShard>, careful: bool) -> bool {
+        self.is_reused = true;
+        self.in_use = Some(InUse::new(shard));
+        let has_ended = self.stream.has_heard() || (careful && self.stream.has_unread_input());
+        !has_ended
+    }
+
+    /// After a 101: the socket, what was read behind the head, and its place in the count.
+    pub(in crate::proxy) fn into_tunnel(self) -> (Stream, Bytes, Option<InUse>) {
+        (self.stream, self.read.freeze(), self.in_use)
+    }
+}
+
+// === impl Upstream: the request ===
+
+impl Upstream {
+    /// Begins a request; [`poll_send`](Self::poll_send) sends it. `address` stands in where the request names no host (HTTP/1.0 may
+    /// come without).
+    pub(in crate::proxy) fn begin(&mut self, head: &RequestHead, body: &RequestBody, address: &str) {
+        self.outbox = self.buffers.take_outbox();
+        let out = self.outbox.begin();
+        write::request_line(out, &head.method, &head.target);
+        head.fields.write(out);
+        if !head.fields.has(b"host") {
+            [b"host: ", address.as_bytes(), b"\r\n"].iter().for_each(|part| out.extend_from_slice(part));
+        }
+        self.sending = match (body.has_ended(), body.exact()) {
+            (true, _) => Sending::Rest,
+            (false, Some(length)) => {
+                if !head.fields.has(b"content-length") {
+                    out.extend_from_slice(format!("content-length: {length}\r\n").as_bytes());
+                }
+                Sending::Plain
+            }
+            (false, None) => {
+                out.extend_from_slice(b"transfer-encoding: chunked\r\n");
+                Sending::Chunked
+            }
+        };
+        out.extend_from_slice(b"\r\n");
+        (self.keep, self.scan) = (true, Scan::default());
+        (self.is_silent, self.broken) = (true, None);
+    }
+
+    /// Sends on. `Ready(Ok)` when there is nothing more to send, also where the backend takes no more: it may have sent a response all
+    /// the same. The error is the body's.
+    pub(in crate::proxy) fn poll_send(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut RequestBody,
+    ) -> Poll<Result<(), Fault>> {
+        while matches!(self.sending, Sending::Plain | Sending::Chunked) {
+            if !self.outbox.has_room() {
+                ready!(self.poll_flush(cx));
+                continue;
+            }
+            match body.poll_frame(cx) {
+                Poll::Ready(Some(Ok(Frame::Data(data)))) => self.put(data),
+                Poll::Ready(Some(Ok(Frame::Trailers(trailers)))) => self.end(Some(&trailers)),
+                Poll::Ready(None) => self.end(None),
+                Poll::Ready(Some(Err(fault))) => {
+                    (self.sending, self.broken) = (Sending::GivenUp, Some(fault));
+                    return Poll::Ready(Err(fault));
+                }
+                Poll::Pending => {
+                    ready!(self.poll_flush(cx));
+                    return Poll::Pending;
+                }
+            }
+        }
+        if self.sending == Sending::Rest {
+            ready!(self.poll_flush(cx));
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn is_sent(&self) -> bool {
+        match self.sending {
+            Sending::Plain | Sending::Chunked => false,
+            Sending::Rest => self.outbox.is_empty(),
+            Sending::GivenUp => true,
+        }
+    }
+
+    /// How far it has come, for the question whether the request may be retried.
+    pub(in crate::proxy) fn progress(&self, is_repeatable: bool) -> Progress {
+        Progress {
+            is_unsent: !self.outbox.has_begun(),
+            was_kept_and_silent: self.is_reused && self.is_silent,
+            is_repeatable,
+        }
+    }
+
+    fn put(&mut self, data: Bytes) {
+        // An empty chunk would say that the body is over.
+        if data.is_empty() {
+            return;
+        }
+        let tail: &[u8] = if self.sending == Sending::Chunked {
+            write::chunk_begin(self.outbox.small(), data.len());
+            b"\r\n"
+        } else {
+            b""
+        };
+        self.outbox.push(data, tail);
+    }
+
+    fn end(&mut self, trailers: Option<&Fields>) {
+        if self.sending == Sending::Chunked {
+            write::last_chunk(self.outbox.small(), trailers);
+        }
+        self.sending = Sending::Rest;
+    }
+
+    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        if let Err(error) = ready!(self.outbox.poll_flush(&mut self.stream, cx)) {
+            tracing::debug!("a backend takes no more of a request: {error}");
+            self.sending = Sending::GivenUp;
+        }
+        Poll::Ready(())
+    }
+}
+
+// === impl Upstream: the response ===
+
+impl Upstream {
+    /// Reads the next head into `head`: interim ones (1xx), then the final one. The same `head` is passed until it is whole: its first
+    /// line may be here long before the rest. `method` is the request's.
+    pub(in crate::proxy) fn poll_head(
+        &mut self,
+        cx: &mut Context<'_>,
+        method: &Method,
+        head: &mut ResponseHead,
+    ) -> Poll<Result<(), Fault>> {
+        loop {
+            let found = take_response(&mut self.read, &mut self.scan, head);
+            let framing = match found {
+                Ok(false) => {
+                    ready!(self.poll_fill(cx, READ_BYTES)?);
+                    continue;
+                }
+                Ok(true) => of_response(head, method),
+                Err(bad) => Err(bad),
+            };
+            return Poll::Ready(match framing {
+                Ok(framing) => {
+                    self.scan = Scan::default();
+                    self.keep &= framing.keep_alive || head.status.is_informational();
+                    self.body = BodyDecoder::new(framing.body);
+                    Ok(())
+                }
+                Err(bad) => {
+                    tracing::debug!("{bad}");
+                    Err(Fault::BadResponse)
+                }
+            });
+        }
+    }
+
+    /// The next frame of the response's body; `None` at its end. Sends the request on where it is not sent whole yet. If the
+    /// request's body broke off, only bytes that are here are returned, then the fault: the backend may be waiting for the rest.
+    pub(in crate::proxy) fn poll_frame(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut RequestBody,
+    ) -> Poll<Option<Result<Frame, Fault>>> {
+        self.send_on(cx, body);
+        loop {
+            match self.body.take(&mut self.read) {
+                Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(Frame::Data(data)))),
+                Ok(_) if self.body.is_done() => {
+                    let trailers = self.body.take_trailers();
+                    return Poll::Ready(trailers.map(|trailers| Ok(Frame::Trailers(Box::new(trailers)))));
+                }
+                Ok(_) => {}
+                Err(bad) => {
+                    tracing::debug!("{bad}");
+                    return Poll::Ready(Some(Err(Fault::BackendReset)));
+                }
+            }
+            let room = self.body.wants().clamp(READ_BYTES, READ_LARGE_BYTES);
+            let filled = match (self.poll_fill(cx, room), self.broken) {
+                (Poll::Ready(filled), _) => filled,
+                (Poll::Pending, Some(fault)) => return Poll::Ready(Some(Err(fault))),
+                (Poll::Pending, None) => return Poll::Pending,
+            };
+            match filled {
+                Ok(()) => {}
+                Err(_) if self.has_ended && self.body.at_eof() => return Poll::Ready(None),
+                Err(fault) => return Poll::Ready(Some(Err(fault))),
+            }
+        }
+    }
+
+    /// Sends more of a request whose response has begun. A fault is kept in `broken`; the response is read on.
+    pub(in crate::proxy) fn send_on(&mut self, cx: &mut Context<'_>, body: &mut RequestBody) {
+        if !self.is_sent() {
+            let _ = self.poll_send(cx, body);
+        }
+    }
+
+    /// The response's body is over, trailers and all.
+    pub(in crate::proxy) fn is_at_end(&self) -> bool {
+        self.body.is_done() && !self.body.has_trailers()
+    }
+
+    /// The length of the response's body, where its head tells; asked before any of it was taken.
+    pub(in crate::proxy) fn exact(&self) -> Option<u64> {
+        self.body.exact()
+    }
+
+    fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<(), Fault>> {
+        if self.read.capacity() == 0 {
+            self.read = self.buffers.take();
+        }
+        if self.read.capacity() - self.read.len() < room / 2 {
+            self.read.reserve(room);
+        }
+        Poll::Ready(match ready!(self.stream.poll_fill(cx, &mut self.read)) {
+            Ok(1..) => {
+                self.is_silent = false;
+                Ok(())
+            }
+            Ok(0) => {
+                self.has_ended = true;
+                Err(Fault::BackendReset)
+            }
+            Err(error) => {
+                tracing::debug!("a backend's connection broke off: {error}");
+                self.keep = false;
+                Err(Fault::BackendReset)
+            }
+        })
+    }
+}
+
+// === impl InUse ===
+
+impl InUse {
+    fn new(shard: &Arc<BackendShard>) -> Self {
+        shard.connections_active.inc();
+        Self(shard.clone())
+    }
+}
+
+impl Drop for InUse {
+    fn drop(&mut self) {
+        self.0.connections_active.dec();
+    }
+}

@@ -1,0 +1,78 @@
+//! Connections to one backend that wait for a request.
+//!
+//! While idle nothing polls them, so one that the backend has closed is noticed when it is taken again, before a byte is sent on it.
+//! Invariants: the youngest is taken first; the gauge of idle connections is their number.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use tokio::time::Instant;
+
+use super::Upstream;
+use crate::telemetry::BackendShard;
+
+pub(in crate::proxy) struct Idle {
+    shard: Arc<BackendShard>,
+    /// The youngest at the back.
+    waiting: RefCell<VecDeque<(Instant, Box<Upstream>)>>,
+    /// The backend is gone: connections that come back are closed.
+    is_closed: Cell<bool>,
+}
+
+// === impl Idle ===
+
+impl Idle {
+    pub(in crate::proxy) fn new(shard: Arc<BackendShard>) -> Self {
+        Self { shard, waiting: RefCell::default(), is_closed: Cell::new(false) }
+    }
+
+    /// The youngest connection that still stands and has waited since `oldest` or later. With `careful` the kernel is asked whether it
+    /// stands: a system call that is worth it for a request that could not be repeated.
+    pub(in crate::proxy) fn take(&self, oldest: Instant, careful: bool) -> Option<Box<Upstream>> {
+        loop {
+            let mut waiting = self.waiting.borrow_mut();
+            let (since, mut upstream) = waiting.pop_back()?;
+            if since < oldest {
+                // The youngest is too old, so all are.
+                waiting.clear();
+                self.shard.connections_idle.set(0);
+                return None;
+            }
+            drop(waiting);
+            self.shard.connections_idle.dec();
+            if upstream.resume(&self.shard, careful) {
+                return Some(upstream);
+            }
+        }
+    }
+
+    /// Keeps a connection whose response is complete, where it can serve again and fewer than `most` wait.
+    pub(in crate::proxy) fn put(&self, mut upstream: Box<Upstream>, now: Instant, most: usize) {
+        if !upstream.suspend() || self.is_closed.get() || most == 0 {
+            return;
+        }
+        let mut waiting = self.waiting.borrow_mut();
+        if waiting.len() >= most {
+            waiting.pop_front();
+        } else {
+            self.shard.connections_idle.inc();
+        }
+        waiting.push_back((now, upstream));
+    }
+
+    /// Closes those that have waited since before `oldest`.
+    pub(in crate::proxy) fn purge(&self, oldest: Instant) {
+        let mut waiting = self.waiting.borrow_mut();
+        let keep_from = waiting.partition_point(|(since, _)| *since < oldest);
+        waiting.drain(..keep_from);
+        self.shard.connections_idle.set(waiting.len() as i64);
+    }
+
+    /// Closes all, and those that come back.
+    pub(in crate::proxy) fn close(&self) {
+        self.is_closed.set(true);
+        self.shard.connections_idle.set(0);
+        self.waiting.borrow_mut().clear();
+    }
+}

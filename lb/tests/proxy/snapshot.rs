@@ -1,0 +1,116 @@
+//! One set of settings for each request: one that is under way over a publish obeys the settings that it began with, to its end.
+
+use std::io::Read;
+
+use crate::access_log::Log;
+use crate::client::{chunk, request};
+use crate::hostile::Hostile;
+use crate::mirror::take;
+use crate::support::{PATIENCE, Setup, ms, wait_until};
+
+const CHUNKED: &str = "transfer-encoding: chunked";
+
+/// Answers every request with 404 when it has read it whole.
+fn missing() -> Hostile {
+    Hostile::start(|_, wire| {
+        while take(wire).is_some() {
+            wire.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 5\r\n\r\nnone!");
+        }
+    })
+}
+
+#[test]
+fn a_request_under_way_obeys_the_settings_that_it_began_with() {
+    let server = missing();
+    let (old, new) = (Log::new(|_| {}), Log::new(|_| {}));
+    let lb = old.start(Setup::new(&[server.addr]).with(|setup| setup.settings.missing_path_is_400 = true));
+    let mut client = lb.client();
+    client.send(&request("GET", "/nope", &[CHUNKED, "x-lb-explain: 1"]));
+    client.send(&chunk(b"first"));
+    wait_until("the request to be at the backend", || server.heads().len() == 1);
+    lb.publish_settings(|settings| {
+        settings.missing_path_is_400 = false;
+        settings.limits.body_bytes = Some(10);
+        settings.limits.head_bytes = 1000;
+        settings.request_id = true;
+        settings.explain_header = true;
+        settings.access_log = Some(new.log.clone());
+    });
+    client.send(&[chunk(&[b'x'; 1000]), chunk(b"")].concat());
+    let answer = client.answer();
+    assert_eq!(answer.status(), 400, "its 404 is the course's 400");
+    assert!(answer.text().contains("'/nope' endpoint does not exist"), "{}", answer.text());
+    assert_eq!((answer.field("x-request-id"), answer.field("x-lb-explain")), (None, None));
+
+    // The next ones on this connection obey the new ones.
+    let answer = client.ask("GET", "/nope", &["x-lb-explain: 1"]);
+    assert_eq!((answer.status(), answer.text()), (404, "none!"));
+    assert!(answer.field("x-request-id").is_some() && answer.field("x-lb-explain").is_some());
+    client.send(&request("GET", "/nope", &[CHUNKED]));
+    client.send(&chunk(&[b'x'; 1000]));
+    client.answer().is_own(413, "body_too_large");
+    let mut client = lb.client();
+    client.send(&request("GET", "/nope", &[&format!("x: {}", "y".repeat(1000))]));
+    client.answer().is_own(431, "bad_request");
+
+    let [first] = old.objects(&lb).try_into().unwrap();
+    assert_eq!((&first["status"], &first["bytes_in"]), (&400.into(), &1005.into()), "{first}");
+    let statuses: Vec<_> = new.objects(&lb).iter().map(|line| line["status"].as_u64().unwrap()).collect();
+    assert_eq!(statuses.len(), 3);
+    assert!([404, 413, 431].iter().all(|status| statuses.contains(status)), "{statuses:?}");
+}
+
+#[test]
+fn a_limit_that_is_lifted_still_holds_for_a_request_under_way() {
+    let server = missing();
+    let lb = Setup::new(&[server.addr]).limits(|limits| limits.body_bytes = Some(10)).start();
+    let mut client = lb.client();
+    client.send(&request("POST", "/", &[CHUNKED]));
+    client.send(&chunk(b"first"));
+    wait_until("the request to be at the backend", || server.heads().len() == 1);
+    lb.publish_settings(|settings| settings.limits.body_bytes = None);
+    client.send(&chunk(b"second"));
+    client.answer().is_own(413, "body_too_large");
+    assert_eq!(lb.client().post("/", &[], &[b'x'; 100]).status(), 404, "new ones have none");
+    lb.comes_to_rest();
+}
+
+#[test]
+fn a_request_under_way_keeps_its_time_outs() {
+    let server = Hostile::start(|_, wire| {
+        while let Some(seen) = take(wire) {
+            if seen.head.starts_with("GET /silent ") {
+                return wire.hold();
+            }
+            wire.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nearly\r\n");
+            wire.read();
+            wire.write(b"0\r\n\r\n");
+        }
+    });
+    let lb = Setup::new(&[server.addr]).with(|setup| setup.workers = 1).start();
+    // One waits for its body's rest, the other's response stands still.
+    let (mut uploading, mut reading) = (lb.client(), lb.client());
+    reading.send(&request("GET", "/", &[]));
+    assert_eq!((reading.head().unwrap().status, reading.raw(10).len()), (200, 10));
+    uploading.send(&request("POST", "/", &["content-length: 2"]));
+    uploading.send(b"a");
+    wait_until("both to be at the backend", || server.heads().len() == 2);
+    lb.publish_settings(|settings| {
+        let timeouts = &mut settings.timeouts;
+        (timeouts.idle, timeouts.response_head, timeouts.body_grace) = (ms(1), ms(1), ms(1));
+        (timeouts.half_closed, timeouts.total) = (ms(1), Some(ms(1)));
+    });
+    // Long enough for the new ones to be over.
+    reading.stream.set_read_timeout(Some(ms(100))).unwrap();
+    assert!(reading.stream.read(&mut [0]).is_err(), "it is waited for");
+    reading.stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    uploading.send(b"b");
+    assert_eq!((uploading.head().unwrap().status, uploading.raw(10).len()), (200, 10));
+    assert_eq!((lb.errors("timeout"), lb.errors("client_timeout")), (0, 0));
+    // The next request on each obeys the new ones. The backends' answers are cut, which frees these connections.
+    drop((uploading, reading));
+    lb.client().get("/silent").is_own(504, "timeout");
+    drop(server);
+    lb.comes_to_rest();
+    assert_eq!(lb.errors("timeout"), 1);
+}
