@@ -2,7 +2,7 @@
 //!
 //! Why a rate: with the first alone a client holds a connection, a backend and its place among the requests in flight for days, at a
 //! byte a minute. Each upload has a grace time. Waiting for the client uses it up, and received bytes restore it (a token bucket in units
-//! of time). Invariant: only time in which lb waits for the client counts, and the pauses of 1 ms after tiny chunks; so a slow backend is
+//! of time). Invariant: only time in which lb waits for the client counts, and the pauses after tiny chunks; so a slow backend is
 //! not held against the client.
 
 use std::time::Duration;

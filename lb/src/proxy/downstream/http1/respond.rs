@@ -114,8 +114,7 @@ impl Connection {
     }
 
     /// Ready when the client has gone: it reset the connection, or has sent nothing and taken nothing for too long since it closed its
-    /// sending half. Until the request is read whole, only the body's reader notices;
-    /// while the backend takes nothing, nothing does.
+    /// sending half. Until the request is read whole, only the body's reader notices; while the backend takes nothing, nothing does.
     fn poll_gone(&self, cx: &mut Task<'_>, settings: &Settings) -> Poll<()> {
         if !self.wire.has_whole_request() {
             return Poll::Pending;
