@@ -2,13 +2,15 @@
 //!
 //! Why not a timer per wait: arming and disarming one for every request costs more than the waits it guards. This one is armed once
 //! and left to ring early; a wait then compares the time, and the timer is armed again. Invariant: it never rings later than the
-//! earliest deadline that is being watched.
+//! earliest deadline that is being watched. Nor does a task miss a deadline that has used up its share of polls: a peer that always has
+//! bytes ready would else have no time limit.
 
 use std::cell::RefCell;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 /// However far a deadline is, look at the clock this often: nearer deadlines are then mostly armed already.
@@ -40,7 +42,7 @@ impl Timer {
             if alarm.rang_at >= deadline {
                 return Poll::Ready(());
             }
-            ready!(alarm.timer.as_mut().poll(cx));
+            ready!(pin!(unconstrained(alarm.timer.as_mut())).poll(cx));
             alarm.rang_at = Instant::now();
             alarm.timer.as_mut().reset(deadline.max(alarm.rang_at).min(alarm.rang_at + RING_MAX));
         }
@@ -50,6 +52,8 @@ impl Timer {
 #[cfg(test)]
 mod tests {
     use std::future::poll_fn;
+
+    use tokio::task::coop::consume_budget;
 
     use super::*;
 
@@ -62,6 +66,24 @@ mod tests {
             poll_fn(|cx| timer.poll(cx, deadline)).await;
             assert_eq!(start.elapsed().as_millis() as u64 / 10, at_ms / 10, "timers have a millisecond");
         }
+    }
+
+    #[tokio::test(flavor = "current_thread", start_paused = true)]
+    async fn a_deadline_is_met_by_a_task_that_has_used_up_its_polls() {
+        let timer = Timer::default();
+        let deadline = Instant::now() + Duration::from_secs(3);
+        poll_fn(|cx| {
+            assert!(timer.poll(cx, deadline).is_pending());
+            Poll::Ready(())
+        })
+        .await;
+        tokio::time::advance(Duration::from_secs(4)).await;
+        poll_fn(|cx| {
+            while pin!(consume_budget()).poll(cx).is_ready() {}
+            assert!(timer.poll(cx, deadline).is_ready());
+            Poll::Ready(())
+        })
+        .await;
     }
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
