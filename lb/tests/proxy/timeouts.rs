@@ -234,6 +234,18 @@ fn the_total_time_ends_a_request_wherever_it_is() {
 }
 
 #[test]
+fn the_total_time_ends_a_response_that_its_client_does_not_read() {
+    let server = mock("1");
+    let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.total = Some(SHORT)).start();
+    let mut client = lb.client();
+    client.send(&request("GET", "/stream?bytes=1000000000&chunk=65536&length=1", &[]));
+    within(SHORT, || wait_until("the request to be given up", || lb.ended_with(499) == 1));
+    lb.comes_to_rest();
+    assert_eq!(lb.errors("client_abort"), 1);
+    wait_until("the backend's connection to be closed", || server.stats().open_connections == 0);
+}
+
+#[test]
 fn unused_connections_to_a_backend_are_closed_after_their_time() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.upstream_idle = ms(100)).start();

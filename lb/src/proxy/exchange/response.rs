@@ -236,6 +236,14 @@ impl ResponseBody {
         }
     }
 
+    /// When the request has used up its whole time, if that is limited and the backend still sends.
+    pub(in crate::proxy) fn total(&self) -> Option<Instant> {
+        match self {
+            Self::Streamed(streamed) => streamed.upstream.as_ref().and(streamed.total),
+            Self::Own(_) => None,
+        }
+    }
+
     /// The length of what is still to come, where it is known.
     pub(in crate::proxy) fn exact(&self) -> Option<u64> {
         match self {

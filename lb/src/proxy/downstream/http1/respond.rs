@@ -252,7 +252,9 @@ impl Connection {
                 Poll::Pending => {
                     body.send_on(cx);
                     let since = *writing.stalled.get_or_insert_with(Instant::now);
-                    return self.wire.timer.poll(cx, since + settings.timeouts.idle).map(|()| Written::Gone);
+                    let idle = since + settings.timeouts.idle;
+                    let deadline = body.total().map_or(idle, |total| total.min(idle));
+                    return self.wire.timer.poll(cx, deadline).map(|()| Written::Gone);
                 }
             }
             if writing.is_done {
