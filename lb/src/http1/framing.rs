@@ -56,7 +56,7 @@ pub fn of_request(head: &RequestHead) -> Result<Framing, Refusal> {
 ///
 /// | response | body |
 /// |---|---|
-/// | to HEAD, 1xx, 204, 304 | none |
+/// | to HEAD, 1xx, 204, 304 | none; a 204 that declares one closes the connection |
 /// | Transfer-Encoding `chunked`, once, HTTP/1.1 | chunks; with a Content-Length the connection closes |
 /// | any other Transfer-Encoding | refused |
 /// | Content-Length, one number, once or repeated | that many bytes |
@@ -68,7 +68,12 @@ pub fn of_response(head: &ResponseHead, method: &Method) -> Result<Framing, BadR
         || head.status == StatusCode::NO_CONTENT
         || head.status == StatusCode::NOT_MODIFIED;
     if is_bodiless {
-        return Ok(Framing { body: Length::Exact(0), keep_alive });
+        // A server that declares a body where none may be (RFC 9110, section 8.6) sends it, too, maybe later than its head: the next
+        // request on the connection would get it for a response.
+        let declares =
+            || head.fields.has(b"transfer-encoding") || head.fields.all(b"content-length").any(|value| value != b"0");
+        let is_wrong = head.status == StatusCode::NO_CONTENT && declares();
+        return Ok(Framing { body: Length::Exact(0), keep_alive: keep_alive && !is_wrong });
     }
     if is_chunked(&head.fields, head.version).map_err(BadResponse)? {
         // With both, the length is wrong, and the connection is not safe to reuse (section 6.3).
@@ -217,7 +222,9 @@ mod tests {
             (new, 200, get, "connection: close\ncontent-length: 0", (Exact(0), false)),
             (old, 200, get, "content-length: 1", (Exact(1), false)),
             (old, 200, get, "connection: keep-alive\ncontent-length: 1", (Exact(1), true)),
-            (new, 204, get, "content-length: 3", (Exact(0), true)),
+            (new, 204, get, "content-length: 3", (Exact(0), false)),
+            (new, 204, get, "transfer-encoding: chunked", (Exact(0), false)),
+            (new, 204, get, "content-length: 0", (Exact(0), true)),
             (new, 304, get, "content-length: 9", (Exact(0), true)),
             (new, 101, get, "connection: upgrade", (Exact(0), true)),
             (new, 103, get, "", (Exact(0), true)),

@@ -88,3 +88,24 @@ fn an_http_1_0_answer_says_whether_its_connection_ends() {
         lb.comes_to_rest();
     }
 }
+
+#[test]
+fn a_connection_with_a_204_that_declares_a_body_does_not_serve_again() {
+    // The body would come behind the next request, as its response, and that request's own response would go to another client.
+    for (declared, connections) in
+        [("content-length: 5", 2), ("transfer-encoding: chunked", 2), ("content-length: 0", 1)]
+    {
+        let answer = format!("HTTP/1.1 204 No Content\r\n{declared}\r\n\r\n");
+        let server = Hostile::start(move |_, wire| {
+            while wire.head().is_some() {
+                wire.write(answer.as_bytes());
+            }
+        });
+        let lb = Setup { workers: 1, ..Setup::new(&[server.addr]) }.start();
+        for _ in 0..2 {
+            assert_eq!(lb.client().get("/").status(), 204, "{declared}");
+        }
+        lb.comes_to_rest();
+        assert_eq!(server.accepted(), connections, "{declared}");
+    }
+}
