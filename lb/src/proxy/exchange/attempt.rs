@@ -58,6 +58,9 @@ impl Exchange {
         let backend = attempt.member.backend.number;
         let has_body = !self.body.has_ended();
         let is_repeatable = self.head.method.is_idempotent() && !has_body;
+        // Lets the worker read all that is ready before anything is sent: sends in a row find their receivers awake, which on one
+        // machine is a tenth of all the work. Before a connection is taken, so that nothing comes between the look at it and the request.
+        yield_once().await;
         let (fault, progress) = match self.connect(&attempt.member, this, is_repeatable, now).await {
             Ok(mut upstream) => match self.ask(&mut upstream, &attempt).await {
                 Ok(head) => {
@@ -130,12 +133,6 @@ impl Exchange {
     /// each byte of the request's body; [`Pace`] sets the limit while the body is incomplete.
     async fn ask(&mut self, upstream: &mut Upstream, attempt: &Attempt) -> Result<Box<ResponseHead>, Fault> {
         upstream.begin(&self.head, &self.body, &attempt.member.backend.address);
-        // Lets the worker read all that is ready before anything is sent: sends in a row find their receivers awake, which on one
-        // machine is a tenth of all the work.
-        yield_once().await;
-        if upstream.is_stale() {
-            return Err(Fault::BackendReset);
-        }
         let Self { context, settings, head, body, guard, .. } = self;
         let (timeouts, interim, timer) = (&settings.timeouts, &context.interim, &context.timer);
         let total = timeouts.total.map(|total| guard.started + total);

@@ -116,11 +116,6 @@ impl Upstream {
         })
     }
 
-    /// Whether the backend has closed it, or sent what nothing asked for, since its last response: as far as the runtime has heard.
-    pub(in crate::proxy) fn is_stale(&self) -> bool {
-        self.is_reused && self.stream.has_heard()
-    }
-
     /// Prepares it to wait; false where it cannot serve again.
     pub(super) fn suspend(&mut self) -> bool {
         let can_serve = self.keep
@@ -135,7 +130,7 @@ impl Upstream {
         can_serve
     }
 
-    /// Takes it up again; false where the backend has closed it meanwhile.
+    /// Takes it up again; false where the backend has closed it meanwhile, or sent what nothing asked for.
     pub(super) fn resume(&mut self, shard: &Arc<BackendShard>, careful: bool) -> bool {
         self.is_reused = true;
         self.in_use = Some(InUse::new(shard));
