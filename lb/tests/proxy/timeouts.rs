@@ -13,6 +13,9 @@ use crate::support::{Setup, mock, ms, wait_until};
 /// Short against the 30 s of all others, long against a busy machine.
 const SHORT: Duration = ms(250);
 
+/// Long enough for a response to begin on a busy machine.
+const TOTAL: Duration = ms(1500);
+
 /// Runs `wait` and holds its time against the time-out that must have ended it.
 fn within<T>(timeout: Duration, wait: impl FnOnce() -> T) -> T {
     let started = Instant::now();
@@ -221,12 +224,12 @@ fn a_slow_but_steady_body_is_not_cut_by_the_idle_time() {
 #[test]
 fn the_total_time_ends_a_request_wherever_it_is() {
     let server = mock("1");
-    let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.total = Some(SHORT)).start();
+    let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.total = Some(TOTAL)).start();
     let mut client = lb.client();
     client.send(&request("GET", "/home", &["x-service-time-us: 20000000"]));
-    within(SHORT, || client.answer().is_own(504, "timeout"));
+    within(TOTAL, || client.answer().is_own(504, "timeout"));
     client.send(&request("GET", "/stream?bytes=1000000&chunk=1&interval_ms=20&length=1", &[]));
-    let broken = within(SHORT, || client.answer_to("GET").unwrap_err());
+    let broken = within(TOTAL, || client.answer_to("GET").unwrap_err());
     assert!(matches!(broken, Broken::Short { what: "body", bytes: 1.. }), "{broken:?}");
     lb.comes_to_rest();
     assert_eq!((lb.errors("timeout"), lb.ended_with(504), lb.ended_with(200)), (2, 1, 1));
@@ -236,10 +239,10 @@ fn the_total_time_ends_a_request_wherever_it_is() {
 #[test]
 fn the_total_time_ends_a_response_that_its_client_does_not_read() {
     let server = mock("1");
-    let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.total = Some(SHORT)).start();
+    let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.total = Some(TOTAL)).start();
     let mut client = lb.client();
     client.send(&request("GET", "/stream?bytes=1000000000&chunk=65536&length=1", &[]));
-    within(SHORT, || wait_until("the request to be given up", || lb.ended_with(499) == 1));
+    within(TOTAL, || wait_until("the request to be given up", || lb.ended_with(499) == 1));
     lb.comes_to_rest();
     assert_eq!(lb.errors("client_abort"), 1);
     wait_until("the backend's connection to be closed", || server.stats().open_connections == 0);
