@@ -144,7 +144,13 @@ impl Exchange {
             if let Poll::Ready(Err(fault)) = upstream.poll_send(cx, body) {
                 return Poll::Ready(Err(fault));
             }
+            let mut left = INTERIM_PER_POLL;
             while interim.has_room() {
+                if left == 0 {
+                    cx.waker().wake_by_ref();
+                    break;
+                }
+                left -= 1;
                 match upstream.poll_head(cx, &head.method, &mut response) {
                     Poll::Ready(Ok(())) if is_interim(response.status) => {
                         super::headers::forward_interim(&mut response);
@@ -167,6 +173,9 @@ impl Exchange {
         .map(|()| response)
     }
 }
+
+/// Then the worker's other tasks have their turn: a backend may flood lb with them.
+const INTERIM_PER_POLL: u32 = 32;
 
 fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
