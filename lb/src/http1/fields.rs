@@ -43,6 +43,11 @@ impl Fields {
         self.names = 0;
     }
 
+    /// The bytes of memory for names and values that are kept when it is cleared.
+    pub fn memory(&self) -> usize {
+        self.bytes.capacity()
+    }
+
     /// The number of fields.
     pub fn len(&self) -> usize {
         self.spans.len()

@@ -84,6 +84,11 @@ impl Target {
         parsed.map(|_| ())
     }
 
+    /// The bytes of memory that are kept when another target is set.
+    pub fn memory(&self) -> usize {
+        self.text.capacity()
+    }
+
     pub fn form(&self) -> Form {
         self.form
     }

@@ -83,8 +83,8 @@ pub(super) async fn serve(context: Rc<Context>, request: Request) -> Response {
     if let Some(door) = course::door(&context, &request.head) {
         return Box::pin(course::call(context, door, request)).await;
     }
-    let mut exchange = Exchange::begin(context, request);
-    let answer = match exchange.prepare() {
+    let (mut exchange, path) = Exchange::begin(context, request);
+    let answer = match path.and_then(|()| exchange.prepare()) {
         Ok(()) => exchange.answer().await,
         Err(fault) => Err(fault),
     };
@@ -112,16 +112,14 @@ pub(super) fn refuse(context: &Rc<Context>, head: Option<Box<RequestHead>>, faul
 // === impl Exchange ===
 
 impl Exchange {
-    /// Pool and settings by the newest generation. What has no normal path begins in `default`, to be refused by `prepare`.
-    fn begin(context: Rc<Context>, request: Request) -> Self {
+    /// Pool and settings by the newest generation. A request without a normal path counts for `default`; the fault refuses it.
+    fn begin(context: Rc<Context>, request: Request) -> (Self, Result<(), Fault>) {
         let view = context.local.view.borrow();
-        let route = match headers::path(&request.head) {
-            Ok(path) => view.generation.route(headers::host(&request.head), &path),
-            Err(_) => 0,
-        };
-        let (pool, settings) = (view.pools[route].clone(), view.settings.clone());
+        let head = &request.head;
+        let route = headers::path(head).map(|path| view.generation.route(headers::host(head), &path));
+        let (pool, settings) = (view.pools[route.unwrap_or(0)].clone(), view.settings.clone());
         drop(view);
-        Self::new(context, pool, settings, request)
+        (Self::new(context, pool, settings, request), route.map(drop))
     }
 
     fn new(context: Rc<Context>, pool: Rc<Pool>, settings: Rc<Settings>, request: Request) -> Self {
@@ -136,7 +134,6 @@ impl Exchange {
 
     /// Checks the request, takes its key and makes its head one for a backend.
     fn prepare(&mut self) -> Result<(), Fault> {
-        headers::path(&self.head)?;
         let classes = Classes::of(&self.head.fields);
         headers::check(&self.head, &self.settings)?;
         let limit = self.settings.limits.body_bytes;

@@ -12,8 +12,9 @@ use super::view::View;
 use crate::http1::{RequestHead, ResponseHead};
 use crate::net::Buffers;
 
-/// So many heads are kept for their memory.
+/// So many heads are kept for their memory, and none that has more of it.
 const HEADS_MAX: usize = 64;
+const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 pub(super) struct Local {
     pub(super) number: u32,
@@ -31,7 +32,7 @@ pub(super) struct Local {
     epoch: Instant,
 }
 
-/// Heads that nobody uses: the next message is read into one of them, which allocates nothing.
+/// Unused heads: the next message is read into one of them, which allocates nothing.
 pub(super) struct Heads<T>(RefCell<Vec<Box<T>>>);
 
 // === impl Local ===
@@ -74,7 +75,7 @@ impl Local {
 
 // === impl Heads ===
 
-impl<T: Default> Heads<T> {
+impl<T: Default + Memory> Heads<T> {
     /// One whose contents do not matter.
     pub(super) fn take(&self) -> Box<T> {
         self.0.borrow_mut().pop().unwrap_or_default()
@@ -82,8 +83,48 @@ impl<T: Default> Heads<T> {
 
     pub(super) fn give_back(&self, head: Box<T>) {
         let mut heads = self.0.borrow_mut();
-        if heads.len() < HEADS_MAX {
+        if heads.len() < HEADS_MAX && head.memory() <= HEAD_BYTES_MAX {
             heads.push(head);
         }
+    }
+}
+
+/// What a head keeps when it is used again.
+pub(super) trait Memory {
+    /// In bytes.
+    fn memory(&self) -> usize;
+}
+
+impl Memory for RequestHead {
+    fn memory(&self) -> usize {
+        self.fields.memory() + self.target.memory()
+    }
+}
+
+impl Memory for ResponseHead {
+    fn memory(&self) -> usize {
+        self.fields.memory()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_that_has_grown_is_not_kept() {
+        let heads = Heads::<RequestHead>(RefCell::default());
+        heads.give_back(Box::default());
+        for long in ["fields", "target"] {
+            let mut head = Box::<RequestHead>::default();
+            match long {
+                "fields" => head.fields.push(b"x", &[b'y'; HEAD_BYTES_MAX]),
+                _ => head.target.set(&format!("/{}", "y".repeat(HEAD_BYTES_MAX))).unwrap(),
+            }
+            heads.give_back(head);
+            assert_eq!(heads.0.borrow().len(), 1, "{long}");
+        }
+        (0..2 * HEADS_MAX).for_each(|_| heads.give_back(Box::default()));
+        assert_eq!(heads.0.borrow().len(), HEADS_MAX);
     }
 }
