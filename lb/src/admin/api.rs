@@ -106,7 +106,7 @@ pub(super) async fn respond(
     answer.into_response().map(Either::Left)
 }
 
-/// While all other places are in use, and nobody in them is idle, only probes and scrapes are served.
+/// While all other places are in use by connections that are not idle, only probes and scrapes are served.
 fn has_room(place: &Place, path: &str) -> Result<(), Answer> {
     if !place.is_reserved() || KEPT_FREE_FOR.contains(&path) {
         return Ok(());

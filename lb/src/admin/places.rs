@@ -1,8 +1,8 @@
-//! Who may be connected to the admin port: so many in all, so many from one address, and a few more for probes and scrapes.
+//! The limits on connections to the admin port: in all, from one address, and a few places more for probes and scrapes.
 //!
-//! Why a newcomer takes the place of somebody idle: places that are only counted can all be held by clients that say nothing, and then
-//! probes and scrapes fail as if lb were down. Idle is who has sent no whole request, waits for the next one, or is held back for a wrong
-//! token; a request that is worked on is never cut off. Where nobody is idle, a place that is kept free serves probes and scrapes only.
+//! Why a new connection takes the place of an idle one: silent clients can hold all places, and then probes and scrapes fail as if lb were
+//! down. A connection is idle if it has sent no whole request, waits for the next one, or is held back for a wrong token. A request that is
+//! worked on is never cut off. If no connection is idle, a place that is kept free serves probes and scrapes only.
 //! Invariant: a place is given back when it is dropped, once.
 
 use std::collections::BTreeMap;
@@ -67,7 +67,7 @@ pub(super) fn source_of(ip: IpAddr) -> IpAddr {
 // === impl Places ===
 
 impl Places {
-    /// A place for who comes from `ip`, perhaps that of somebody idle; `None` where even those that are kept free are in use.
+    /// A place for a connection from `ip`, perhaps that of an idle one; `None` if even those that are kept free are in use.
     pub(super) fn take(&self, ip: IpAddr) -> Option<Place> {
         let mut table = self.table.lock();
         let source = source_of(ip);
@@ -130,7 +130,7 @@ impl Place {
         self.set(|now| Some(Idle::HeldBack(now)));
     }
 
-    /// Ends when somebody else has got the place.
+    /// Ends when another connection has got the place.
     pub(super) async fn lost(&self) {
         self.leave.notified().await;
     }
