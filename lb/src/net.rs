@@ -4,10 +4,12 @@
 
 mod buffers;
 mod outbox;
+mod spare;
 mod stream;
 mod timer;
 
 pub(crate) use buffers::Buffers;
 pub(crate) use outbox::Outbox;
+pub(crate) use spare::Spare;
 pub(crate) use stream::Stream;
 pub(crate) use timer::Timer;

@@ -1,50 +1,55 @@
 //! A worker's spare buffers: a connection takes one when bytes arrive and gives it back when they are used up.
 //!
-//! Why: an idle connection costs no buffer, and a busy one no allocation per request. Invariants: a buffer that is taken is empty; at
-//! most [`FREE_MAX`] of a kind lie here, so a burst of connections does not keep its memory.
-
-use std::cell::RefCell;
+//! Why: an idle connection costs no buffer, and a busy one no allocation per request. Invariants: a buffer that is taken is empty; one
+//! that has grown is not kept.
 
 use bytes::BytesMut;
 
-use super::Outbox;
+use super::{Outbox, Spare};
 
 /// Room for a head and a small body.
 const ROOM_BYTES: usize = 8 * 1024;
-const FREE_MAX: usize = 64;
 
 #[derive(Default)]
 pub(crate) struct Buffers {
-    free: RefCell<Vec<BytesMut>>,
-    outboxes: RefCell<Vec<Outbox>>,
+    free: Spare<BytesMut>,
+    outboxes: Spare<Outbox>,
 }
 
 // === impl Buffers ===
 
 impl Buffers {
+    #[inline]
     pub(crate) fn take(&self) -> BytesMut {
-        self.free.borrow_mut().pop().unwrap_or_else(|| BytesMut::with_capacity(ROOM_BYTES))
+        self.free.take().unwrap_or_else(|| BytesMut::with_capacity(ROOM_BYTES))
     }
 
     /// Takes a buffer back. One that has bytes in it, has grown, or shares its memory with data that is still under way is dropped.
+    #[inline]
     pub(crate) fn give_back(&self, mut buffer: BytesMut) {
-        let mut free = self.free.borrow_mut();
-        let is_fit = buffer.is_empty() && buffer.try_reclaim(ROOM_BYTES) && buffer.capacity() <= 2 * ROOM_BYTES;
-        if is_fit && free.len() < FREE_MAX {
-            free.push(buffer);
+        if buffer.is_empty() && buffer.try_reclaim(ROOM_BYTES) && buffer.capacity() <= 2 * ROOM_BYTES {
+            self.free.put(buffer);
         }
     }
 
+    #[inline]
     pub(crate) fn take_outbox(&self) -> Outbox {
-        self.outboxes.borrow_mut().pop().unwrap_or_default()
+        self.outboxes.take().unwrap_or_default()
     }
 
     /// Takes an outbox back. What it had not written is lost.
+    #[inline]
     pub(crate) fn give_back_outbox(&self, mut outbox: Outbox) {
-        let mut free = self.outboxes.borrow_mut();
-        if outbox.begin().capacity() <= 2 * ROOM_BYTES && free.len() < FREE_MAX {
-            free.push(outbox);
+        let room = outbox.begin().capacity();
+        if room > 0 && room <= 2 * ROOM_BYTES {
+            self.outboxes.put(outbox);
         }
+    }
+
+    /// Lets go of what was not needed for a while; to be called every second.
+    pub(crate) fn shrink(&self) {
+        self.free.shrink();
+        self.outboxes.shrink();
     }
 }
 
@@ -67,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_in_use_one_that_has_grown_and_one_too_many_are_dropped() {
+    fn a_buffer_in_use_and_one_that_has_grown_are_dropped() {
         let buffers = Buffers::default();
         let mut buffer = buffers.take();
         buffer.extend_from_slice(&[7; 100]);
@@ -75,8 +80,6 @@ mod tests {
         buffers.give_back(buffer.split_off(50));
         buffers.give_back(buffer);
         buffers.give_back(BytesMut::with_capacity(1 << 20));
-        assert!(buffers.free.borrow().is_empty() && data[..] == [7; 50]);
-        (0..2 * FREE_MAX).map(|_| BytesMut::with_capacity(ROOM_BYTES)).for_each(|buffer| buffers.give_back(buffer));
-        assert_eq!(buffers.free.borrow().len(), FREE_MAX);
+        assert!(buffers.free.take().is_none() && data[..] == [7; 50]);
     }
 }

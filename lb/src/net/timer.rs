@@ -7,7 +7,7 @@
 
 use std::cell::RefCell;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, ready};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::task::unconstrained;
@@ -23,28 +23,47 @@ struct Alarm {
     timer: Pin<Box<Sleep>>,
     /// When it last rang: no deadline after this can have passed unnoticed.
     rang_at: Instant,
+    /// It wakes the task when it rings: until then there is nothing to ask it.
+    is_armed: bool,
 }
 
 // === impl Timer ===
 
 impl Timer {
     /// Ready when `deadline` has passed. Must be polled by one task alone.
+    #[inline]
     pub(crate) fn poll(&self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
         let mut alarm = self.0.borrow_mut();
-        let alarm = alarm.get_or_insert_with(|| {
-            let now = Instant::now();
-            Alarm { timer: Box::pin(sleep_until(deadline.min(now + RING_MAX))), rang_at: now }
-        });
-        if alarm.timer.deadline() > deadline {
-            alarm.timer.as_mut().reset(deadline);
+        let alarm = alarm.get_or_insert_with(|| Alarm::new(deadline));
+        let is_quiet = alarm.is_armed && alarm.timer.deadline() <= deadline && !alarm.timer.is_elapsed();
+        if is_quiet && alarm.rang_at < deadline { Poll::Pending } else { alarm.poll(cx, deadline) }
+    }
+}
+
+// === impl Alarm ===
+
+impl Alarm {
+    fn new(deadline: Instant) -> Self {
+        let now = Instant::now();
+        Self { timer: Box::pin(sleep_until(deadline.min(now + RING_MAX))), rang_at: now, is_armed: false }
+    }
+
+    #[cold]
+    fn poll(&mut self, cx: &mut Context<'_>, deadline: Instant) -> Poll<()> {
+        self.is_armed = false;
+        if self.timer.deadline() > deadline {
+            self.timer.as_mut().reset(deadline);
         }
         loop {
-            if alarm.rang_at >= deadline {
+            if self.rang_at >= deadline {
                 return Poll::Ready(());
             }
-            ready!(pin!(unconstrained(alarm.timer.as_mut())).poll(cx));
-            alarm.rang_at = Instant::now();
-            alarm.timer.as_mut().reset(deadline.max(alarm.rang_at).min(alarm.rang_at + RING_MAX));
+            if pin!(unconstrained(self.timer.as_mut())).poll(cx).is_pending() {
+                self.is_armed = true;
+                return Poll::Pending;
+            }
+            self.rang_at = Instant::now();
+            self.timer.as_mut().reset(deadline.max(self.rang_at).min(self.rang_at + RING_MAX));
         }
     }
 }

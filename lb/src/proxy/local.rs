@@ -10,10 +10,9 @@ use tokio::time::Instant;
 use super::listeners::Listeners;
 use super::view::View;
 use crate::http1::{RequestHead, ResponseHead};
-use crate::net::Buffers;
+use crate::net::{Buffers, Spare};
 
-/// So many heads are kept for their memory, and none that has more of it.
-const HEADS_MAX: usize = 64;
+/// A head that has more memory is not kept.
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 pub(super) struct Local {
@@ -33,7 +32,7 @@ pub(super) struct Local {
 }
 
 /// Unused heads: the next message is read into one of them, which allocates nothing.
-pub(super) struct Heads<T>(RefCell<Vec<Box<T>>>);
+pub(super) struct Heads<T>(Spare<Box<T>>);
 
 // === impl Local ===
 
@@ -45,8 +44,8 @@ impl Local {
             listeners: RefCell::new(listeners),
             random: RefCell::new(fastrand::Rng::new()),
             buffers: Rc::default(),
-            requests: Heads(RefCell::default()),
-            responses: Heads(RefCell::default()),
+            requests: Heads(Spare::default()),
+            responses: Heads(Spare::default()),
             date: RefCell::default(),
             is_draining: Cell::new(false),
             epoch,
@@ -67,6 +66,13 @@ impl Local {
         }
     }
 
+    /// Lets go of memory that was not needed for a while; to be called every second.
+    pub(super) fn shrink(&self) {
+        self.buffers.shrink();
+        self.requests.0.shrink();
+        self.responses.0.shrink();
+    }
+
     /// Writes the date of now; to be called every second.
     pub(super) fn set_date(&self) {
         *self.date.borrow_mut() = httpdate::fmt_http_date(std::time::SystemTime::now());
@@ -78,13 +84,12 @@ impl Local {
 impl<T: Default + Memory> Heads<T> {
     /// One whose contents do not matter.
     pub(super) fn take(&self) -> Box<T> {
-        self.0.borrow_mut().pop().unwrap_or_default()
+        self.0.take().unwrap_or_default()
     }
 
     pub(super) fn give_back(&self, head: Box<T>) {
-        let mut heads = self.0.borrow_mut();
-        if heads.len() < HEADS_MAX && head.memory() <= HEAD_BYTES_MAX {
-            heads.push(head);
+        if head.memory() <= HEAD_BYTES_MAX {
+            self.0.put(head);
         }
     }
 }
@@ -113,8 +118,7 @@ mod tests {
 
     #[test]
     fn a_head_that_has_grown_is_not_kept() {
-        let heads = Heads::<RequestHead>(RefCell::default());
-        heads.give_back(Box::default());
+        let heads = Heads::<RequestHead>(Spare::default());
         for long in ["fields", "target"] {
             let mut head = Box::<RequestHead>::default();
             match long {
@@ -122,9 +126,9 @@ mod tests {
                 _ => head.target.set(&format!("/{}", "y".repeat(HEAD_BYTES_MAX))).unwrap(),
             }
             heads.give_back(head);
-            assert_eq!(heads.0.borrow().len(), 1, "{long}");
+            assert!(heads.0.take().is_none(), "{long}");
         }
-        (0..2 * HEADS_MAX).for_each(|_| heads.give_back(Box::default()));
-        assert_eq!(heads.0.borrow().len(), HEADS_MAX);
+        heads.give_back(Box::default());
+        assert!(heads.0.take().is_some());
     }
 }

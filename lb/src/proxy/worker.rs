@@ -142,6 +142,7 @@ async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedR
             _ = purge.tick() => {
                 seat.is_alive();
                 worker.local.set_date();
+                worker.local.shrink();
                 worker.purge();
                 worker.forget_listeners();
             }
