@@ -126,9 +126,13 @@ struct Signs {
 // === impl Generation ===
 
 impl Generation {
-    /// The index of the pool for a request: the first route that matches, else `default`. `host` is without port, in any case; `path`
-    /// is in normal form ([`normal_path`](crate::config::normal_path)).
-    pub fn route(&self, host: &str, path: &str) -> usize {
+    /// The index of the pool for a request: the first route that matches, else `default`. `host` is without port, in any case, and only
+    /// asked for where there are routes; `path` is in normal form ([`normal_path`](crate::config::normal_path)).
+    pub fn route<'a>(&self, host: impl FnOnce() -> &'a str, path: &str) -> usize {
+        if self.routes.is_empty() {
+            return 0;
+        }
+        let host = host();
         // A name with a dot behind it is the same name, written to its end (RFC 3986 §3.2.2).
         let host = host.strip_suffix('.').unwrap_or(host);
         self.routes
@@ -150,7 +154,7 @@ impl Generation {
 
 /// A host without the port behind it.
 pub fn without_port(host: &str) -> &str {
-    match host.rfind(':') {
+    match host.bytes().rposition(|byte| byte == b':') {
         Some(colon) if !host.ends_with(']') => &host[..colon],
         _ => host,
     }

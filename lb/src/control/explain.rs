@@ -130,7 +130,7 @@ fn find_pool<'a>(
             let path = normal_path(request.target.path()).map_err(|what| {
                 ControlError::Refused(format!("{}: {what}; such a request is answered 400", request.target.path()))
             })?;
-            Ok(&generation.pools[generation.route(without_port(host), &path)])
+            Ok(&generation.pools[generation.route(|| without_port(host), &path)])
         }
     }
 }

@@ -7,7 +7,8 @@ const ONES: u64 = u64::MAX / 255;
 static LOWER: [u8; 256] = lower();
 /// The value of a hexadecimal digit, or 255 for other bytes.
 static HEX: [u8; 256] = hex();
-
+/// Whether a byte may be part of a host's name (RFC 3986, section 3.2.2).
+static IN_HOST: [bool; 256] = in_host();
 /// The meaning of each byte in a target.
 static TARGET: [InTarget; 256] = target();
 
@@ -51,6 +52,22 @@ const fn hex() -> [u8; 256] {
     table
 }
 
+const fn in_host() -> [bool; 256] {
+    let others = b"-._~%!$&'()*+,;=";
+    let mut table = [false; 256];
+    let mut index = 0;
+    while index < others.len() {
+        table[others[index] as usize] = true;
+        index += 1;
+    }
+    let mut byte = 0;
+    while byte < 128 {
+        table[byte] |= (byte as u8).is_ascii_alphanumeric();
+        byte += 1;
+    }
+    table
+}
+
 /// RFC 3986 allows fewer bytes, but clients send these, and servers agree on them.
 const fn target() -> [InTarget; 256] {
     let mut table = [InTarget::Plain; 256];
@@ -70,6 +87,12 @@ const fn target() -> [InTarget; 256] {
 #[inline]
 pub(super) fn in_target(byte: u8) -> InTarget {
     TARGET[byte as usize]
+}
+
+/// Whether the name of a host may contain this byte. A colon begins the port.
+#[inline]
+pub(super) fn is_in_host(byte: u8) -> bool {
+    IN_HOST[byte as usize]
 }
 
 /// Whether tokens may contain this byte.
@@ -177,6 +200,8 @@ mod tests {
             assert_eq!(is_token_byte(byte), is_token, "{byte:#x}");
             let is_of_uri = matches!(byte, b'!'..=b'~' | 0x80..) && byte != b'<' && byte != b'>';
             assert_eq!(in_target(byte) != InTarget::Invalid, is_of_uri, "{byte:#x}");
+            let is_in_name = byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(&byte);
+            assert_eq!(is_in_host(byte), is_in_name, "{byte:#x}");
             assert_eq!(hex_value(byte).map(u32::from), (byte as char).to_digit(16), "{byte:#x}");
         }
     }

@@ -5,7 +5,7 @@
 use http::{Method, StatusCode, Version};
 
 use super::Fields;
-use super::class::{InTarget, in_target};
+use super::class::{InTarget, in_target, is_in_host};
 
 /// A request's head. Cleared, it keeps its memory.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +100,9 @@ impl Target {
 
     /// Host and port of the absolute form and of the authority form, without name and password.
     pub fn authority(&self) -> Option<&str> {
+        if self.authority.1 == 0 {
+            return None;
+        }
         let authority = &self.text[self.authority.0 as usize..self.authority.1 as usize];
         let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
         (!host.is_empty()).then_some(host)
@@ -195,14 +198,13 @@ fn is_authority(text: &str) -> bool {
 
 /// Whether it is a host, and a port or none (RFC 3986, sections 3.2.2 and 3.2.3). May be empty.
 pub fn is_host(host: &[u8]) -> bool {
-    let is_of_name = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~%!$&'()*+,;=".contains(byte);
     let is_of_address = |byte: &u8| byte.is_ascii_hexdigit() || b":.".contains(byte);
     let behind = match host.strip_prefix(b"[") {
         Some(rest) => match rest.iter().position(|byte| !is_of_address(byte)) {
             Some(end) if rest[end] == b']' => &rest[end + 1..],
             _ => return false,
         },
-        None => &host[host.iter().position(|byte| !is_of_name(byte)).unwrap_or(host.len())..],
+        None => &host[host.iter().position(|byte| !is_in_host(*byte)).unwrap_or(host.len())..],
     };
     match behind {
         [] => true,

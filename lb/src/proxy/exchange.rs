@@ -116,7 +116,7 @@ impl Exchange {
     fn begin(context: Rc<Context>, request: Request) -> (Self, Result<(), Fault>) {
         let view = context.local.view.borrow();
         let head = &request.head;
-        let route = headers::path(head).map(|path| view.generation.route(headers::host(head), &path));
+        let route = headers::path(head).map(|path| view.generation.route(|| headers::host(head), &path));
         let (pool, settings) = (view.pools[route.unwrap_or(0)].clone(), view.settings.clone());
         drop(view);
         (Self::new(context, pool, settings, request), route.map(drop))
