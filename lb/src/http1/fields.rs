@@ -133,17 +133,22 @@ impl Fields {
         self.spans.push(span);
     }
 
-    /// Adds a field with the first value of `of`, which is in lower case; none if there is no such value.
+    /// Adds all fields of `others` behind the others.
+    pub fn append(&mut self, others: &Fields) {
+        let (begin, spans) = (self.bytes.len() as u32, others.spans.iter());
+        self.bytes.extend_from_slice(&others.bytes);
+        self.spans.extend(spans.map(|span| Span { begin: begin + span.begin, ..*span }));
+        self.names |= others.names;
+    }
+
+    /// Adds a field with the first value of `of`, which is in lower case as `name` is; none if there is no such value.
     pub fn push_copy(&mut self, name: &[u8], of: &[u8]) {
         let Some(span) = self.spans.iter().find(|span| self.is(**span, of)).copied() else { return };
-        let place = span.end() - END.len() - span.value as usize;
-        self.push(name, b"");
-        self.bytes.truncate(self.bytes.len() - END.len());
-        self.bytes.extend_from_within(place..place + span.value as usize);
-        self.bytes.extend_from_slice(END);
-        if let Some(pushed) = self.spans.last_mut() {
-            pushed.value = span.value;
-        }
+        let (begin, end) = (self.bytes.len(), span.end());
+        self.bytes.extend_from_slice(name);
+        self.bytes.extend_from_slice(COLON);
+        self.bytes.extend_from_within(end - END.len() - span.value as usize..end);
+        self.add(begin, name.len(), span.value as usize);
     }
 
     /// Gives `name` this one value, at the place of its first field, or behind the others.
@@ -313,12 +318,27 @@ mod tests {
     #[test]
     fn a_copy_has_the_first_value_of_another_field() {
         let mut fields = some();
-        fields.push_copy(b"X-Copy", b"x-one");
+        fields.push_copy(b"x-copy", b"x-one");
         fields.push_copy(b"x-none", b"x-three");
         fields.push(b"x-last", b"9");
         fields.push_copy(b"x-again", b"x-last");
         let copied = "host: a\r\nx-one: 1\r\nx-two: 2\r\nx-one: 3\r\nx-copy: 1\r\nx-last: 9\r\nx-again: 9\r\n";
         assert_eq!((written(&fields).as_str(), fields.get(b"x-copy"), fields.len()), (copied, Some(&b"1"[..]), 7));
+    }
+
+    #[test]
+    fn appended_fields_stand_behind_the_others() {
+        let (mut fields, mut others) = (some(), some());
+        others.remove(b"x-one");
+        fields.set(b"x-two", b"4");
+        fields.append(&others);
+        fields.append(&Fields::new());
+        let all = "host: a\r\nx-one: 1\r\nx-two: 4\r\nx-one: 3\r\nhost: a\r\nx-two: 2\r\n";
+        assert_eq!((written(&fields).as_str(), fields.len()), (all, 6));
+        assert_eq!(fields.all(b"x-two").collect::<Vec<_>>(), [b"4", b"2"]);
+        let mut none = Fields::new();
+        none.append(&some());
+        assert_eq!((none.get(b"host"), &none), (Some(&b"a"[..]), &some()));
     }
 
     #[test]

@@ -40,6 +40,9 @@ pub fn request_line(out: &mut Vec<u8>, method: &Method, target: &Target) {
 
 /// Appends a line such as `HTTP/1.1 200 OK`. Unregistered statuses get an empty reason phrase.
 pub fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCode) {
+    if (version, status) == (Version::HTTP_11, StatusCode::OK) {
+        return out.extend_from_slice(b"HTTP/1.1 200 OK\r\n");
+    }
     out.extend_from_slice(if version == Version::HTTP_10 { b"HTTP/1.0 " } else { b"HTTP/1.1 " });
     out.extend_from_slice(status.as_str().as_bytes());
     out.push(b' ');

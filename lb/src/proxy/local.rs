@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::listeners::Listeners;
 use super::view::View;
-use crate::http1::{RequestHead, ResponseHead};
+use crate::http1::{Fields, RequestHead, ResponseHead};
 use crate::net::{Buffers, Spare};
 
 /// A head that has more memory is not kept.
@@ -23,8 +23,8 @@ pub(super) struct Local {
     pub(super) buffers: Rc<Buffers>,
     pub(super) requests: Heads<RequestHead>,
     pub(super) responses: Heads<ResponseHead>,
-    /// The value of the field Date, made anew every second.
-    pub(super) date: RefCell<String>,
+    /// The field Date, made anew every second.
+    pub(super) date: RefCell<Fields>,
     /// Each connection ends behind the response that is under way; one that is idle ends now.
     pub(super) is_draining: Cell<bool>,
     /// Clock zero, the same for all workers.
@@ -75,7 +75,8 @@ impl Local {
 
     /// Writes the date of now; to be called every second.
     pub(super) fn set_date(&self) {
-        *self.date.borrow_mut() = httpdate::fmt_http_date(std::time::SystemTime::now());
+        let now = httpdate::fmt_http_date(std::time::SystemTime::now());
+        *self.date.borrow_mut() = [("date", &*now)].into_iter().collect();
     }
 }
 

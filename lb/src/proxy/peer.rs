@@ -2,12 +2,16 @@
 
 use std::net::SocketAddr;
 
+use crate::http1::Fields;
+
 /// The other end of a client's connection.
 #[derive(Clone, Debug)]
 pub(in crate::proxy) struct Peer {
     pub(in crate::proxy) address: SocketAddr,
-    /// Its IP address as text, made once: the value of `x-forwarded-for`.
+    /// Its IP address as text.
     pub(in crate::proxy) text: Box<str>,
+    /// What backends hear of it in any request: made once, as a connection may bring many.
+    pub(in crate::proxy) forwarded: Fields,
     /// The place of the listener by which it came.
     pub(in crate::proxy) listener: usize,
 }
@@ -16,6 +20,8 @@ pub(in crate::proxy) struct Peer {
 
 impl Peer {
     pub(in crate::proxy) fn new(address: SocketAddr, listener: usize) -> Self {
-        Self { address, text: address.ip().to_canonical().to_string().into(), listener }
+        let text = address.ip().to_canonical().to_string().into_boxed_str();
+        let forwarded = [("x-forwarded-for", &*text), ("x-forwarded-proto", "http")].into_iter().collect();
+        Self { address, text, forwarded, listener }
     }
 }

@@ -13,12 +13,13 @@ const HOST: &[u8] = b"x-forwarded-host";
 /// Adds the fields to a request of `peer`. `is_trusted`: what the request has of them already is kept and continued; else it has none.
 pub(super) fn add(fields: &mut Fields, peer: &Peer, is_trusted: bool) {
     debug_assert!(is_trusted || ![FOR, PROTO, HOST].iter().any(|name| fields.has(name)), "claims are removed first");
-    match is_trusted.then(|| chain(fields, peer)) {
-        Some(chain) => fields.set(FOR, &chain),
-        None => fields.push(FOR, peer.text.as_bytes()),
-    }
-    if !(is_trusted && fields.has(PROTO)) {
-        fields.push(PROTO, b"http");
+    if is_trusted {
+        fields.set(FOR, &chain(fields, peer));
+        if !fields.has(PROTO) {
+            fields.push(PROTO, b"http");
+        }
+    } else {
+        fields.append(&peer.forwarded);
     }
     if !(is_trusted && fields.has(HOST)) {
         fields.push_copy(HOST, b"host");

@@ -219,7 +219,7 @@ impl Connection {
             _ => {}
         }
         if !head.fields.has(b"date") {
-            head.fields.push(b"date", self.context.local.date.borrow().as_bytes());
+            head.fields.append(&self.context.local.date.borrow());
         }
     }
 
