@@ -52,7 +52,8 @@ impl World {
         }
         let (mut client, far) = duplex(BUFFER_BYTES);
         let peer = Peer::new(SocketAddr::from(([192, 0, 2, 7], 4000)), Stand::LISTENER);
-        let served = spawn_local(downstream::serve(stand.local.clone(), peer, Stream::Memory(far), Rc::default()));
+        let (local, stream) = (stand.local.clone(), Stream::Memory(far));
+        let served = spawn_local(downstream::serve(local, Rc::default(), peer, stream, Rc::default()));
         client.write_all(REQUEST).await.expect("lb reads");
         let mut response = Vec::new();
         let body = RESPONSE.rsplit(|byte| *byte == b'\n').next().expect("it has lines");

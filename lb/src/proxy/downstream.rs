@@ -1,8 +1,8 @@
 //! A client's connection: one task that reads requests, has them answered, and writes the responses, until one side ends it.
 //!
 //! Invariants: the connection knows nothing of requests but the one that is on it; while it is idle its task holds no buffer and no
-//! future of a request; before it is closed, unread bytes are read off (`linger`) unless the response is lost anyway, because the
-//! kernel resets a connection that is closed with unread bytes.
+//! future of a request, which are the worker's and are lent ([`Responders`]); before it is closed, unread bytes are read off (`linger`)
+//! unless the response is lost anyway, because the kernel resets a connection that is closed with unread bytes.
 
 mod http1;
 #[cfg(test)]
@@ -10,8 +10,11 @@ mod http2_sketch;
 mod tunnel;
 
 use std::cell::RefCell;
+use std::future::poll_fn;
 use std::rc::Rc;
-use std::task::{Context as Task, Waker};
+use std::task::{Context as Task, Poll, Waker};
+
+pub(super) use self::http1::Responders;
 
 use self::http1::{After, Connection, Next};
 use super::local::Local;
@@ -23,12 +26,23 @@ use crate::net::Stream;
 pub(super) struct Signal(RefCell<Option<Waker>>);
 
 /// Serves one connection until its end.
-pub(super) async fn serve(local: Rc<Local>, peer: Peer, stream: Stream, signal: Rc<Signal>) {
+pub(super) async fn serve(
+    local: Rc<Local>,
+    responders: Rc<Responders>,
+    peer: Peer,
+    stream: Stream,
+    signal: Rc<Signal>,
+) {
     let mut connection = Connection::new(local, peer, stream, signal);
     loop {
         let after = match connection.next().await {
-            Next::Request(head, framing) => Box::pin(connection.respond(head, framing)).await,
-            Next::Refused(head, fault) => Box::pin(connection.refuse(head, fault)).await,
+            Next::Request(request) => {
+                // Lets the worker read all that is ready before anything is sent: sends in a row find their receivers awake, which on
+                // one machine is a tenth of all the work.
+                yield_once().await;
+                responders.respond(connection.client(), request).await
+            }
+            Next::Refused(head, fault) => Box::pin(connection.client().refuse(head, fault)).await,
             Next::Closed => return,
         };
         match after {
@@ -38,6 +52,19 @@ pub(super) async fn serve(local: Rc<Local>, peer: Peer, stream: Stream, signal: 
             After::Close => return,
         }
     }
+}
+
+/// Goes to the end of the worker's queue.
+async fn yield_once() {
+    let mut has_yielded = false;
+    poll_fn(|cx| {
+        if std::mem::replace(&mut has_yielded, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
+    })
+    .await;
 }
 
 // === impl Signal ===

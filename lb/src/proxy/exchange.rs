@@ -63,6 +63,8 @@ pub(super) struct Context {
 pub(super) struct Request {
     pub(super) head: Box<RequestHead>,
     pub(super) body: RequestBody,
+    /// When its head was read.
+    pub(super) arrived: Instant,
 }
 
 /// A request under way.
@@ -101,7 +103,7 @@ pub(super) fn refuse(context: &Rc<Context>, head: Option<Box<RequestHead>>, faul
     // A method that stands for all that clients may invent.
     let unknown = || RequestHead { method: Method::from_bytes(b"-").unwrap_or_default(), ..RequestHead::default() };
     let head = head.unwrap_or_else(|| Box::new(unknown()));
-    let request = Request { head, body: RequestBody::empty() };
+    let request = Request { head, body: RequestBody::empty(), arrived: Instant::now() };
     let (pool, settings) = {
         let view = context.local.view.borrow();
         (view.pools[0].clone(), view.settings.clone())
@@ -123,11 +125,11 @@ impl Exchange {
     }
 
     fn new(context: Rc<Context>, pool: Rc<Pool>, settings: Rc<Settings>, request: Request) -> Self {
-        let Request { mut head, body } = request;
+        let Request { mut head, body, arrived } = request;
         if settings.request_id {
             request_id::settle(&mut head.fields, &mut context.local.random.borrow_mut());
         }
-        let mut guard = RequestGuard::begin(&context, &settings, &pool, head.method.clone(), Instant::now());
+        let mut guard = RequestGuard::begin(&context, &settings, &pool, head.method.clone(), arrived);
         guard.record = notes::begin(&context, &pool, &settings, &head, guard.started);
         Self { context, settings, pool, head, body, key: None, upgrade: None, guard }
     }

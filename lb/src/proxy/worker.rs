@@ -17,7 +17,7 @@ use tokio::runtime::{Builder, LocalOptions};
 use tokio::sync::{Notify, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior};
 
-use super::downstream::{self, Signal};
+use super::downstream::{self, Responders, Signal};
 use super::listeners::Listeners;
 use super::local::Local;
 use super::peer::Peer;
@@ -31,6 +31,7 @@ const PURGE_EVERY: Duration = Duration::from_secs(1);
 
 struct Worker {
     local: Rc<Local>,
+    responders: Rc<Responders>,
     shard: Arc<WorkerShard>,
     metrics: Arc<Metrics>,
     connections: RefCell<HashMap<u64, Rc<Signal>>>,
@@ -95,6 +96,7 @@ pub(super) fn start(number: usize, hall: &Arc<Hall>, metrics: &Arc<Metrics>, epo
             let view = View::new(generation, None, &metrics, number, &listeners);
             let worker = Rc::new(Worker {
                 local: Local::new(number, epoch, view, listeners),
+                responders: Rc::default(),
                 shard: metrics.worker(number),
                 metrics,
                 connections: RefCell::default(),
@@ -143,6 +145,7 @@ async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedR
                 seat.is_alive();
                 worker.local.set_date();
                 worker.local.shrink();
+                worker.responders.shrink();
                 worker.purge();
                 worker.forget_listeners();
             }
@@ -189,8 +192,8 @@ impl Worker {
         let signal = Rc::new(Signal::default());
         self.connections.borrow_mut().insert(id, signal.clone());
         let farewell = Farewell { worker: self.clone(), id, listener };
-        let connection =
-            downstream::serve(self.local.clone(), Peer::new(peer, listener), Stream::Plain(stream), signal);
+        let (local, responders, peer) = (self.local.clone(), self.responders.clone(), Peer::new(peer, listener));
+        let connection = downstream::serve(local, responders, peer, Stream::Plain(stream), signal);
         tokio::task::spawn_local(async move {
             let _farewell = farewell;
             connection.await;

@@ -6,6 +6,7 @@
 //! one timer and one waker are enough.
 
 mod respond;
+mod responder;
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -18,8 +19,9 @@ use bytes::BytesMut;
 use tokio::io::AsyncWrite;
 use tokio::time::{Instant, timeout};
 
+pub(in crate::proxy) use self::responder::Responders;
+
 use super::Signal;
-use crate::generation::Settings;
 use crate::http1::{Framing, Limits, RequestHead, Scan, of_request, take_request};
 use crate::net::Stream;
 use crate::proxy::body::Wire;
@@ -33,9 +35,9 @@ const LINGER_MAX: Duration = Duration::from_secs(2);
 /// At most so much of further requests is read while a response is under way.
 const READ_AHEAD_BYTES: usize = 8 * 1024;
 
+/// A connection between two requests, and while one is read.
 pub(super) struct Connection {
-    context: Rc<Context>,
-    wire: Rc<Wire>,
+    client: Rc<Client>,
     signal: Rc<Signal>,
     scan: Scan,
     /// As far as it has come; `None` between requests.
@@ -46,13 +48,26 @@ pub(super) struct Connection {
     since: Option<Instant>,
     /// The wait is for the rest of a head, not for a new request.
     waits_for_rest: bool,
+}
+
+/// A connection as the response to a request sees it.
+pub(super) struct Client {
+    context: Rc<Context>,
+    wire: Rc<Wire>,
     /// Set when the client has closed its sending half: the time of that, or of the last write since.
     half_closed: Cell<Option<Instant>>,
 }
 
+/// A request's head, how its body is framed, and when it came.
+pub(super) struct Arrived {
+    head: Box<RequestHead>,
+    framing: Framing,
+    at: Instant,
+}
+
 /// What came.
 pub(super) enum Next {
-    Request(Box<RequestHead>, Framing),
+    Request(Arrived),
     /// What could be read of it, and why it is none.
     Refused(Option<Box<RequestHead>>, Fault),
     Closed,
@@ -74,27 +89,30 @@ impl Connection {
         let wire = Wire::new(stream, local.buffers.clone());
         let context = Context { local, peer, timer: wire.timer.clone(), interim: wire.clone() };
         Self {
-            context: Rc::new(context),
-            wire,
+            client: Rc::new(Client { context: Rc::new(context), wire, half_closed: Cell::new(None) }),
             signal,
             scan: Scan::default(),
             head: None,
             is_first: true,
             since: None,
             waits_for_rest: false,
-            half_closed: Cell::new(None),
         }
     }
 
     /// The socket and what was read of it.
     pub(super) fn wire(&self) -> &Wire {
-        &self.wire
+        &self.client.wire
+    }
+
+    /// What a response to this connection needs.
+    pub(super) fn client(&self) -> &Rc<Client> {
+        &self.client
     }
 
     /// Waits for a request's head.
     pub(super) async fn next(&mut self) -> Next {
         self.since = None;
-        self.wire.rest();
+        self.client.wire.rest();
         let next = poll_fn(|cx| self.poll_next(cx)).await;
         (self.is_first, self.scan) = (false, Scan::default());
         next
@@ -103,7 +121,7 @@ impl Connection {
     /// Shuts down sending, then reads and drops input for up to [`LINGER_MAX`]. Otherwise the kernel would reset the connection.
     pub(super) async fn linger(&mut self) {
         let end = poll_fn(|cx| {
-            let mut stream = self.wire.stream.borrow_mut();
+            let mut stream = self.client.wire.stream.borrow_mut();
             let mut sink = BytesMut::with_capacity(16 * 1024);
             if ready!(Pin::new(&mut *stream).poll_shutdown(cx)).is_err() {
                 return Poll::Ready(());
@@ -116,17 +134,13 @@ impl Connection {
         let _ = timeout(LINGER_MAX, end).await;
     }
 
-    fn settings(&self) -> Rc<Settings> {
-        self.context.local.view.borrow().settings.clone()
-    }
-
     fn poll_next(&mut self, cx: &mut Task<'_>) -> Poll<Next> {
         self.signal.remember(cx);
         loop {
             if let Some(next) = self.take() {
                 return Poll::Ready(next);
             }
-            match self.wire.poll_fill(cx, 1) {
+            match self.client.wire.poll_fill(cx, 1) {
                 Poll::Ready(Ok(1..)) => {}
                 Poll::Ready(_) => return Poll::Ready(Next::Closed),
                 Poll::Pending => return self.poll_patience(cx),
@@ -136,22 +150,22 @@ impl Connection {
 
     /// The next request, as far as it is here.
     fn take(&mut self) -> Option<Next> {
-        let mut read = self.wire.read.borrow_mut();
+        let mut read = self.client.wire.read.borrow_mut();
         if read.is_empty() {
             return None;
         }
         let limits = {
-            let limits = &self.context.local.view.borrow().settings.limits;
+            let limits = &self.client.context.local.view.borrow().settings.limits;
             Limits { head_bytes: limits.head_bytes, fields: limits.headers }
         };
-        let head = self.head.get_or_insert_with(|| self.context.local.requests.take());
+        let head = self.head.get_or_insert_with(|| self.client.context.local.requests.take());
         match take_request(&mut read, &mut self.scan, &limits, head) {
             Ok(false) => None,
             Ok(true) => {
                 let framing = of_request(head);
                 let head = self.head.take()?;
                 Some(match framing {
-                    Ok(framing) => Next::Request(head, framing),
+                    Ok(framing) => Next::Request(Arrived { head, framing, at: Instant::now() }),
                     Err(refusal) => Next::Refused(Some(head), Fault::Malformed(refusal)),
                 })
             }
@@ -161,11 +175,11 @@ impl Connection {
 
     /// Nothing to read now: is the client within its time?
     fn poll_patience(&mut self, cx: &mut Task<'_>) -> Poll<Next> {
-        let local = &self.context.local;
-        let has_part = !self.wire.read.borrow().is_empty();
+        let local = &self.client.context.local;
+        let has_part = !self.client.wire.read.borrow().is_empty();
         if local.is_draining.get() && !has_part {
             // What came before the end is answered; the runtime just has not heard of it yet.
-            let has_unread = self.wire.stream.borrow().has_unread_input();
+            let has_unread = self.client.wire.stream.borrow().has_unread_input();
             return if has_unread { Poll::Pending } else { Poll::Ready(Next::Closed) };
         }
         let view = local.view.borrow();
@@ -177,7 +191,7 @@ impl Connection {
         };
         (self.since, self.waits_for_rest) = (Some(since), has_part);
         let limit = if has_part || self.is_first { timeouts.head } else { timeouts.client_keep_alive };
-        ready!(self.wire.timer.poll(cx, since + limit));
+        ready!(self.client.wire.timer.poll(cx, since + limit));
         Poll::Ready(if has_part { Next::Refused(None, Fault::SlowHead) } else { Next::Closed })
     }
 }

@@ -18,6 +18,7 @@ use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::DuplexStream;
+use tokio::time::Instant;
 
 use crate::http1::{Fields, RequestHead, ResponseHead, Target};
 use crate::proxy::body::{Frame, RequestBody};
@@ -57,7 +58,7 @@ async fn respond(
     let context = Rc::new(Context { local, peer, timer: Rc::default(), interim: Rc::new(Dropped) });
     let body = if body.is_end_stream() { RequestBody::empty() } else { RequestBody::hyper(body) };
     let response = match head_of(&parts) {
-        Ok(head) => exchange::serve(context, Request { head: Box::new(head), body }).await,
+        Ok(head) => exchange::serve(context, Request { head: Box::new(head), body, arrived: Instant::now() }).await,
         Err(sentence) => exchange::refuse(&context, None, Fault::BadRequest(sentence)),
     };
     Ok(to_hyper(response, parts.method == Method::HEAD))

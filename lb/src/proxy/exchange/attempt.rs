@@ -58,9 +58,6 @@ impl Exchange {
         let backend = attempt.member.backend.number;
         let has_body = !self.body.has_ended();
         let is_repeatable = self.head.method.is_idempotent() && !has_body;
-        // Lets the worker read all that is ready before anything is sent: sends in a row find their receivers awake, which on one
-        // machine is a tenth of all the work. Before a connection is taken, so that nothing comes between the look at it and the request.
-        yield_once().await;
         let (fault, progress) = match self.connect(&attempt.member, this, is_repeatable, now).await {
             Ok(mut upstream) => match self.ask(&mut upstream, &attempt).await {
                 Ok(head) => {
@@ -179,19 +176,6 @@ const INTERIM_PER_POLL: u32 = 32;
 
 fn is_interim(status: StatusCode) -> bool {
     status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS
-}
-
-/// Goes to the end of the worker's queue.
-async fn yield_once() {
-    let mut has_yielded = false;
-    poll_fn(|cx| {
-        if std::mem::replace(&mut has_yielded, true) {
-            return Poll::Ready(());
-        }
-        cx.waker().wake_by_ref();
-        Poll::Pending
-    })
-    .await;
 }
 
 // === impl Attempt ===

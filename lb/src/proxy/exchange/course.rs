@@ -33,7 +33,7 @@ pub(super) fn door(context: &Context, head: &RequestHead) -> Option<mpsc::Sender
 
 /// Asks control and passes its answer on. Not counted as a proxied request.
 pub(super) async fn call(context: Rc<Context>, door: mpsc::Sender<CourseCall>, request: Request) -> Response {
-    let Request { head, mut body } = request;
+    let Request { head, mut body, .. } = request;
     let reply = match timeout(ANSWER_WITHIN, ask(&context, door, &head, &mut body)).await {
         Ok(reply) => reply,
         Err(_) => reply::failure(StatusCode::GATEWAY_TIMEOUT, "the change took too long"),

@@ -13,9 +13,9 @@ use std::task::{Context as Task, Poll, ready};
 use http::{Method, StatusCode, Version};
 use tokio::time::Instant;
 
-use super::{After, Connection, READ_AHEAD_BYTES};
+use super::{After, Arrived, Client, READ_AHEAD_BYTES};
 use crate::generation::Settings;
-use crate::http1::{Fields, Framing, Length, RequestHead, ResponseHead, write};
+use crate::http1::{Fields, Length, RequestHead, ResponseHead, write};
 use crate::net::Outbox;
 use crate::proxy::body::{ClientBody, Frame, RequestBody};
 use crate::proxy::exchange::{self, Request, Response, ResponseBody, Switched};
@@ -60,11 +60,12 @@ enum Written {
     Gone,
 }
 
-// === impl Connection: responding ===
+// === impl Client ===
 
-impl Connection {
+impl Client {
     /// Has a request answered.
-    pub(in crate::proxy::downstream) async fn respond(&self, head: Box<RequestHead>, framing: Framing) -> After {
+    pub(super) async fn respond(&self, request: Arrived) -> After {
+        let Arrived { head, framing, at: arrived } = request;
         self.note_progress(true);
         let settings = self.settings();
         let asked = Asked {
@@ -79,7 +80,7 @@ impl Connection {
         self.wire.begin(framing.body, is_current, has_body && is_current && expects());
         let body = if has_body { RequestBody::http1(ClientBody::new(&self.wire)) } else { RequestBody::empty() };
         // Pinned where it is made: it is large.
-        let exchange = pin!(exchange::serve(self.context.clone(), Request { head, body }));
+        let exchange = pin!(exchange::serve(self.context.clone(), Request { head, body, arrived }));
         match self.drive(exchange, &asked).await {
             Some(response) => self.write(response, asked).await,
             None => After::Close,
@@ -92,6 +93,10 @@ impl Connection {
         let settings = self.settings();
         let asked = Asked { is_head: false, version: Version::HTTP_11, keep_alive: false, settings };
         self.write(exchange::refuse(&self.context, head, fault), asked).await
+    }
+
+    fn settings(&self) -> Rc<Settings> {
+        self.context.local.view.borrow().settings.clone()
     }
 
     /// Polls the exchange until it has a response; `None` when the client has gone.
