@@ -61,6 +61,18 @@ impl BodyDecoder {
         }
     }
 
+    /// Takes the rest of a body of known length if it is here and small: appends it to `out`. Returns how many bytes these were, or
+    /// `None` if [`take`](Self::take) must be asked.
+    #[inline]
+    pub fn take_rest(&mut self, read: &mut BytesMut, out: &mut Vec<u8>) -> Option<usize> {
+        let Left::Exact(left) = &mut self.left else { return None };
+        let rest = usize::try_from(*left).ok().filter(|rest| *rest <= read.len().min(COPY_MAX_BYTES))?;
+        out.extend_from_slice(&read[..rest]);
+        read.advance(rest);
+        *left = 0;
+        Some(rest)
+    }
+
     /// The whole body was taken.
     #[inline]
     pub fn is_done(&self) -> bool {
@@ -147,6 +159,28 @@ mod tests {
         assert_eq!((body.take(&mut read).unwrap(), body.is_done(), &read[..]), (Bytes::from("c"), true, &b"def"[..]));
         assert!(body.take(&mut read).unwrap().is_empty() && body.at_eof());
         assert!(BodyDecoder::new(Length::Exact(0)).is_done());
+    }
+
+    #[test]
+    fn the_rest_of_a_small_body_is_appended_if_it_is_here() {
+        let (mut read, mut out) = (BytesMut::from("abcd"), b"-".to_vec());
+        for (length, taken) in [
+            (Length::Exact(3), Some(3)),
+            (Length::Exact(2), None),
+            (Length::Exact(0), Some(0)),
+            (Length::Exact(1), Some(1)),
+            (Length::Exact(u64::MAX), None),
+            (Length::Chunked, None),
+            (Length::UntilClose, None),
+        ] {
+            let mut body = BodyDecoder::new(length);
+            assert_eq!((body.take_rest(&mut read, &mut out), body.is_done()), (taken, taken.is_some()), "{length:?}");
+        }
+        assert_eq!((&out[..], read.len()), (&b"-abcd"[..], 0));
+        for (length, taken) in [(COPY_MAX_BYTES, Some(COPY_MAX_BYTES)), (COPY_MAX_BYTES + 1, None)] {
+            let mut read = BytesMut::from(&vec![b'x'; length][..]);
+            assert_eq!(BodyDecoder::new(Length::Exact(length as u64)).take_rest(&mut read, &mut out), taken);
+        }
     }
 
     #[test]

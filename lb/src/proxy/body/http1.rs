@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::{StatusCode, Version};
+use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 
 use super::Frame;
@@ -39,6 +40,8 @@ pub(in crate::proxy) struct Wire {
     pub(in crate::proxy) outbox: RefCell<Outbox>,
     pub(in crate::proxy) timer: Rc<Timer>,
     buffers: Rc<Buffers>,
+    /// Reading was pending when it was last tried, so the task is woken when there is something to read.
+    is_watched: Cell<bool>,
     /// Of the request's body.
     decoder: RefCell<BodyDecoder>,
     /// Interim responses may still go out: the client speaks HTTP/1.1, and the response has not begun.
@@ -65,6 +68,7 @@ impl Wire {
             outbox: RefCell::new(Outbox::default()),
             timer: Rc::default(),
             buffers,
+            is_watched: Cell::new(false),
             decoder: RefCell::new(BodyDecoder::new(Length::Exact(0))),
             takes_interim: Cell::new(false),
             awaits_continue: Cell::new(false),
@@ -74,16 +78,24 @@ impl Wire {
     /// Waits for bytes and reads them; 0 are the end. `wanted`: how many it would be good to have room for.
     pub(in crate::proxy) fn poll_fill(&self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         let mut stream = self.stream.borrow_mut();
+        if self.is_watched.get() && !stream.has_news() {
+            return Poll::Pending;
+        }
         let mut read = self.read.borrow_mut();
-        if read.capacity() == 0 {
-            // No buffer before there is something to put into it.
-            ready!(stream.poll_readable(cx))?;
+        let is_idle = read.capacity() == 0;
+        if is_idle {
             *read = self.buffers.take();
         }
         if read.capacity() - read.len() < wanted.clamp(1, READ_LARGE_BYTES) / 2 + 1 {
             read.reserve(wanted.clamp(READ_BYTES, READ_LARGE_BYTES));
         }
-        stream.poll_fill(cx, &mut read)
+        let filled = stream.poll_fill(cx, &mut read);
+        // A task that has used up its share of polls hears nothing of the socket: it is asked again.
+        self.is_watched.set(filled.is_pending() && has_budget_remaining());
+        if is_idle && read.is_empty() {
+            self.buffers.give_back(std::mem::take(&mut read));
+        }
+        filled
     }
 
     /// Lets go of the buffers, where nothing is in them: between two requests.
@@ -118,6 +130,9 @@ impl Wire {
     /// Takes what is left of a body that is not wanted, as far as it is here; whether that was all.
     pub(in crate::proxy) fn discard_body(&self, cx: &mut Context<'_>) -> bool {
         let mut left = DISCARD_MAX_BYTES;
+        if self.has_whole_request() {
+            return true;
+        }
         loop {
             let taken = match self.decoder.borrow_mut().take(&mut self.read.borrow_mut()) {
                 Ok(data) => data.len(),

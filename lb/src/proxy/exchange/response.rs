@@ -167,6 +167,15 @@ impl Streamed {
         self.upstream = None;
     }
 
+    fn take_rest(&mut self, out: &mut Vec<u8>) -> bool {
+        let taken = self.upstream.as_mut().and_then(|upstream| upstream.take_rest(out));
+        if let Some(bytes) = taken {
+            self.guard.sent(bytes as u64);
+            self.complete();
+        }
+        self.upstream.is_none()
+    }
+
     fn poll_frame(&mut self, cx: &mut Task<'_>) -> Poll<Option<Result<Frame, Fault>>> {
         let Some(upstream) = &mut self.upstream else { return Poll::Ready(None) };
         match upstream.poll_frame(cx, &mut self.request) {
@@ -224,6 +233,14 @@ impl ResponseBody {
                 }
                 Poll::Ready((!data.is_empty()).then_some(Ok(Frame::Data(data))))
             }
+        }
+    }
+
+    /// Appends to `out` all that is to come, if it is a backend's, here, and small; whether it was. Spares such a body a frame of its own.
+    pub(in crate::proxy) fn take_rest(&mut self, out: &mut Vec<u8>) -> bool {
+        match self {
+            Self::Streamed(streamed) => streamed.take_rest(out),
+            Self::Own(_) => false,
         }
     }
 

@@ -325,6 +325,12 @@ impl Upstream {
         }
     }
 
+    /// Appends the rest of the response's body to `out` if it is here and small, and the request is sent. Returns how many bytes these
+    /// were, or `None` if [`poll_frame`](Self::poll_frame) must be asked.
+    pub(in crate::proxy) fn take_rest(&mut self, out: &mut Vec<u8>) -> Option<usize> {
+        if self.is_sent() { self.body.take_rest(&mut self.read, out) } else { None }
+    }
+
     /// Sends more of a request whose response has begun. A fault is kept in `broken`; the response is read on.
     pub(in crate::proxy) fn send_on(&mut self, cx: &mut Context<'_>, body: &mut RequestBody) {
         if !self.is_sent() {

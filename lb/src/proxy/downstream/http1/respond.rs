@@ -155,7 +155,12 @@ impl Client {
         self.complete(&mut head, asked.version, keep_alive);
         write::response(self.wire.outbox.borrow_mut().small(), asked.version, head.status, &head.fields);
         self.context.local.responses.give_back(head);
-        let mut writing = Writing { ending, is_done: ending == Ending::NoBody, is_broken: false, stalled: None };
+        let is_done = match ending {
+            Ending::NoBody => true,
+            Ending::Length => body.take_rest(self.wire.outbox.borrow_mut().small()),
+            Ending::Chunked | Ending::Close => false,
+        };
+        let mut writing = Writing { ending, is_done, is_broken: false, stalled: None };
         // This body ends with the connection. Until it is whole, closing resets, so that a cut body does not look complete.
         if ending == Ending::Close {
             self.wire.stream.borrow().reset_on_close(true);
