@@ -110,7 +110,7 @@ pub(super) fn is_token(name: &[u8]) -> bool {
 /// Converts the token at the start of `bytes` to lower case and returns its length; 0 if there is none.
 ///
 /// Letters and hyphens are converted eight at a time, other bytes one by one.
-#[inline]
+#[inline(always)]
 pub(super) fn lower_token(bytes: &mut [u8]) -> usize {
     const HIGH: u64 = ONES * 0x80;
     let mut length = 0;
@@ -121,13 +121,15 @@ pub(super) fn lower_token(bytes: &mut [u8]) -> usize {
         let is_letter = (low + ONES * (0x80 - b'a' as u64)) & !(low + ONES * (0x7f - b'z' as u64)) & !old & HIGH;
         let other = old ^ (ONES * b'-' as u64);
         let is_hyphen = !(((other & !HIGH) + !HIGH) | other) & HIGH;
-        let good = (!(is_letter | is_hyphen) & HIGH).trailing_zeros() / 8;
-        let is_good = u64::MAX.checked_shr(64 - good * 8).unwrap_or(0);
-        *word = (old | (is_letter >> 2 & is_good)).to_le_bytes();
-        length += good as usize;
-        if good < 8 {
+        let stop = !(is_letter | is_hyphen) & HIGH;
+        if stop != 0 {
+            let good = stop.trailing_zeros() / 8;
+            *word = (old | (is_letter >> 2 & ((1 << (good * 8)) - 1))).to_le_bytes();
+            length += good as usize;
             break;
         }
+        *word = (old | is_letter >> 2).to_le_bytes();
+        length += 8;
     }
     for byte in &mut bytes[length..] {
         let lower = LOWER[*byte as usize];

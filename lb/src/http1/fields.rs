@@ -9,12 +9,14 @@ use super::class::{is_blank, is_token, is_value, lower_token, trim};
 use super::scan::Line;
 
 /// Names and values. Cleared, it keeps its memory for the next head.
-#[derive(Clone, Default)]
+#[derive(Clone)]
 pub struct Fields {
     bytes: Vec<u8>,
     spans: Vec<Span>,
     /// A [`bit`] for each name that was added: a look-up of a name without its bit ends at once.
     names: u64,
+    /// The bytes are the fields, in their order and without gaps.
+    is_whole: bool,
 }
 
 /// Where one field lies.
@@ -33,14 +35,14 @@ const END: &[u8] = b"\r\n";
 
 impl Fields {
     pub fn new() -> Self {
-        Self::default()
+        Self { bytes: Vec::new(), spans: Vec::new(), names: 0, is_whole: true }
     }
 
     /// Removes all fields and keeps the memory.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.spans.clear();
-        self.names = 0;
+        (self.names, self.is_whole) = (0, true);
     }
 
     /// The bytes of memory for names and values that are kept when it is cleared.
@@ -94,7 +96,7 @@ impl Fields {
     /// Adds the field in `line`, or returns false if [there is none](Line::why_no_field).
     ///
     /// Most lines are already in the form in which they go out, except for the case of the name. Those are copied whole.
-    #[inline]
+    #[inline(always)]
     pub(super) fn push_line(&mut self, line: Line<'_>) -> bool {
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(line.whole);
@@ -109,6 +111,7 @@ impl Fields {
     }
 
     /// Adds a field of which the name was added, or nothing if there is none. `rest` is the line from the colon on.
+    #[cold]
     fn finish_line(&mut self, begin: usize, name: usize, rest: &[u8], has_control: bool) -> bool {
         let value = match rest {
             [b':', value @ ..] if name > 0 && !has_control => trim(value),
@@ -126,7 +129,7 @@ impl Fields {
     }
 
     /// Adds the span of a field whose bytes were added.
-    #[inline]
+    #[inline(always)]
     fn add(&mut self, begin: usize, name: usize, value: usize) {
         let span = Span { begin: begin as u32, name: name as u32, value: value as u32 };
         self.names |= bit(span.name_in(&self.bytes));
@@ -139,6 +142,7 @@ impl Fields {
         self.bytes.extend_from_slice(&others.bytes);
         self.spans.extend(spans.map(|span| Span { begin: begin + span.begin, ..*span }));
         self.names |= others.names;
+        self.is_whole &= others.is_whole;
     }
 
     /// Adds a field with the first value of `of`, which is in lower case as `name` is; none if there is no such value.
@@ -156,6 +160,7 @@ impl Fields {
         let place = self.spans.iter().position(|span| self.is(*span, name));
         self.push(name, value);
         let Some(place) = place else { return };
+        self.is_whole = false;
         if let Some(span) = self.spans.pop() {
             self.spans[place] = span;
         }
@@ -174,12 +179,17 @@ impl Fields {
 
     /// Keeps the fields of which `is_kept` says so, by name and value.
     pub fn retain(&mut self, mut is_kept: impl FnMut(&[u8], &[u8]) -> bool) {
+        let before = self.spans.len();
         let (bytes, spans) = (&self.bytes, &mut self.spans);
         spans.retain(|span| is_kept(span.name_in(bytes), span.value_in(bytes)));
+        self.is_whole &= spans.len() == before;
     }
 
     /// Appends all fields as they go out, without the empty line behind them.
     pub fn write(&self, out: &mut Vec<u8>) {
+        if self.is_whole {
+            return out.extend_from_slice(&self.bytes);
+        }
         let mut spans = self.spans.iter();
         let Some(first) = spans.next() else { return };
         let (mut begin, mut end) = (first.begin as usize, first.end());
@@ -210,6 +220,12 @@ impl Fields {
 
     fn value(&self, span: Span) -> &[u8] {
         span.value_in(&self.bytes)
+    }
+}
+
+impl Default for Fields {
+    fn default() -> Self {
+        Self::new()
     }
 }
 

@@ -35,7 +35,7 @@ pub fn take_response(read: &mut BytesMut, scan: &mut Scan, head: &mut ResponseHe
     }
     let input = &read[..read.len().min(HEAD_MAX_BYTES)];
     if scan.is_at_first_line() {
-        if !input.iter().zip(BEGIN).all(|(byte, expected)| byte == expected) {
+        if !(input.starts_with(BEGIN) || BEGIN.starts_with(input)) {
             return Err(BadResponse("it does not begin with HTTP/1"));
         }
         head.fields.clear();

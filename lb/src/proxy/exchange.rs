@@ -115,6 +115,7 @@ pub(super) fn refuse(context: &Rc<Context>, head: Option<Box<RequestHead>>, faul
 
 impl Exchange {
     /// Pool and settings by the newest generation. A request without a normal path counts for `default`; the fault refuses it.
+    #[inline]
     fn begin(context: Rc<Context>, request: Request) -> (Self, Result<(), Fault>) {
         let view = context.local.view.borrow();
         let head = &request.head;
@@ -124,6 +125,7 @@ impl Exchange {
         (Self::new(context, pool, settings, request), route.map(drop))
     }
 
+    #[inline]
     fn new(context: Rc<Context>, pool: Rc<Pool>, settings: Rc<Settings>, request: Request) -> Self {
         let Request { mut head, body, arrived } = request;
         if settings.request_id {
@@ -188,6 +190,7 @@ impl Exchange {
         Response::own(reply, Some((self.guard, Some(fault))), fault.leaves_request())
     }
 
+    #[inline]
     fn pass_on(self, answer: Answer) -> Response {
         let Answer { mut head, upstream, attempt } = answer;
         headers::forward_response(&mut head);

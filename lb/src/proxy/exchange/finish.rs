@@ -92,6 +92,9 @@ impl RequestGuard {
 
 impl Drop for RequestGuard {
     fn drop(&mut self) {
+        if self.has_ended {
+            return;
+        }
         self.finish(Fault::ClientGone.status().as_u16(), Some(Fault::ClientGone), Instant::now());
     }
 }

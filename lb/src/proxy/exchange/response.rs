@@ -45,7 +45,7 @@ pub(in crate::proxy) enum ResponseBody {
 #[derive(Default)]
 pub(in crate::proxy) struct Own {
     body: Bytes,
-    guard: Option<(RequestGuard, u16, Option<Fault>)>,
+    guard: Option<Box<(RequestGuard, u16, Option<Fault>)>>,
 }
 
 pub(in crate::proxy) struct Streamed {
@@ -105,7 +105,7 @@ impl Response {
         let Reply { head, body } = reply;
         let guard = guard.map(|(guard, fault)| {
             let status = fault.map_or(head.status, Fault::status);
-            (guard, status.as_u16(), fault)
+            Box::new((guard, status.as_u16(), fault))
         });
         Self { head, body: ResponseBody::Own(Own { body, guard }), leaves_request, switched: None }
     }
@@ -121,6 +121,7 @@ impl Response {
     }
 
     /// The backend's. One without a body is at its end already.
+    #[inline]
     pub(super) fn streamed(
         head: Box<ResponseHead>,
         context: Rc<Context>,
@@ -227,9 +228,10 @@ impl ResponseBody {
             Self::Streamed(streamed) => streamed.poll_frame(cx),
             Self::Own(own) => {
                 let data = std::mem::take(&mut own.body);
-                if let Some((mut guard, status, fault)) = own.guard.take() {
+                if let Some(mut ended) = own.guard.take() {
+                    let (guard, status, fault) = &mut *ended;
                     guard.sent(data.len() as u64);
-                    guard.finish(status, fault, Instant::now());
+                    guard.finish(*status, *fault, Instant::now());
                 }
                 Poll::Ready((!data.is_empty()).then_some(Ok(Frame::Data(data))))
             }
@@ -282,8 +284,9 @@ impl Default for ResponseBody {
 impl Drop for Own {
     /// A body that its client does not get (HEAD) or that is empty is not polled: that is an end, too.
     fn drop(&mut self) {
-        if let Some((mut guard, status, fault)) = self.guard.take() {
-            guard.finish(status, fault, Instant::now());
+        if let Some(mut ended) = self.guard.take() {
+            let (guard, status, fault) = &mut *ended;
+            guard.finish(*status, *fault, Instant::now());
         }
     }
 }

@@ -266,8 +266,9 @@ impl Upstream {
         head: &mut ResponseHead,
     ) -> Poll<Result<(), Fault>> {
         loop {
-            let found = take_response(&mut self.read, &mut self.scan, head);
-            let framing = match found {
+            // Mostly nothing is here yet.
+            let is_here = !self.read.is_empty();
+            let framing = match if is_here { take_response(&mut self.read, &mut self.scan, head) } else { Ok(false) } {
                 Ok(false) => {
                     ready!(self.poll_fill(cx, READ_BYTES)?);
                     continue;
