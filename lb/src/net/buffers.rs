@@ -32,16 +32,19 @@ impl Buffers {
         }
     }
 
+    /// An outbox for a new message.
     #[inline]
     pub(crate) fn take_outbox(&self) -> Outbox {
-        self.outboxes.take().unwrap_or_default()
+        self.outboxes.take().map_or_else(Outbox::default, |mut outbox| {
+            outbox.begin();
+            outbox
+        })
     }
 
     /// Takes an outbox back. What it had not written is lost.
     #[inline]
-    pub(crate) fn give_back_outbox(&self, mut outbox: Outbox) {
-        let room = outbox.begin().capacity();
-        if room > 0 && room <= 2 * ROOM_BYTES {
+    pub(crate) fn give_back_outbox(&self, outbox: Outbox) {
+        if (1..=2 * ROOM_BYTES).contains(&outbox.memory()) {
             self.outboxes.put(outbox);
         }
     }

@@ -20,11 +20,17 @@ pub(crate) struct Outbox {
     /// Kept when it is written, for its memory.
     small: Vec<u8>,
     written: usize,
-    large: Bytes,
-    /// What goes behind the large piece.
-    tail: &'static [u8],
+    /// Boxed, as most messages have none and an outbox is moved for each.
+    large: Option<Box<Large>>,
     /// A byte went out since [`begin`](Self::begin).
     has_begun: bool,
+}
+
+#[derive(Debug)]
+struct Large {
+    data: Bytes,
+    /// What goes behind it.
+    tail: &'static [u8],
 }
 
 // === impl Outbox ===
@@ -34,35 +40,38 @@ impl Outbox {
     pub(crate) fn begin(&mut self) -> &mut Vec<u8> {
         self.small.clear();
         self.written = 0;
-        (self.large, self.tail, self.has_begun) = (Bytes::new(), b"", false);
+        (self.large, self.has_begun) = (None, false);
         &mut self.small
     }
 
     /// Where heads and small things are appended. Only while it [has room](Self::has_room).
+    #[inline]
     pub(crate) fn small(&mut self) -> &mut Vec<u8> {
-        debug_assert!(self.large.is_empty() && self.tail.is_empty());
+        debug_assert!(self.large.is_none());
         &mut self.small
     }
 
     /// Appends a piece, and `tail` behind it.
     pub(crate) fn push(&mut self, data: Bytes, tail: &'static [u8]) {
-        debug_assert!(self.large.is_empty() && self.tail.is_empty());
+        debug_assert!(self.large.is_none());
         if data.len() < LARGE_BYTES {
             self.small.extend_from_slice(&data);
             self.small.extend_from_slice(tail);
         } else {
-            (self.large, self.tail) = (data, tail);
+            self.large = Some(Box::new(Large { data, tail }));
         }
     }
 
     /// Whether more may be put in before this is written.
+    #[inline]
     pub(crate) fn has_room(&self) -> bool {
-        self.large.is_empty() && self.tail.is_empty() && self.small.len() < FULL_BYTES
+        self.large.is_none() && self.small.len() < FULL_BYTES
     }
 
     /// All is written.
+    #[inline]
     pub(crate) fn is_empty(&self) -> bool {
-        self.written == self.small.len() && self.large.is_empty() && self.tail.is_empty()
+        self.written == self.small.len() && self.large.is_none()
     }
 
     /// Something of the message went out.
@@ -70,15 +79,21 @@ impl Outbox {
         self.has_begun
     }
 
+    /// The bytes of memory that it keeps.
+    pub(crate) fn memory(&self) -> usize {
+        self.small.capacity()
+    }
+
     /// Writes until all is written.
     pub(crate) fn poll_flush(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let small = &self.small[self.written..];
-            let wrote = if self.large.is_empty() && self.tail.is_empty() {
-                ready!(stream.poll_send(cx, &[IoSlice::new(small)]))
-            } else {
-                let all = [IoSlice::new(small), IoSlice::new(&self.large), IoSlice::new(self.tail)];
-                ready!(stream.poll_send(cx, &all))
+            let wrote = match &self.large {
+                None => ready!(stream.poll_send(cx, small)),
+                Some(large) => {
+                    let all = [IoSlice::new(small), IoSlice::new(&large.data), IoSlice::new(large.tail)];
+                    ready!(stream.poll_send_all(cx, &all))
+                }
             };
             match wrote {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
@@ -91,12 +106,17 @@ impl Outbox {
         Poll::Ready(Ok(()))
     }
 
+    #[inline]
     fn advance(&mut self, bytes: usize) {
         self.has_begun = true;
         let of_small = bytes.min(self.small.len() - self.written);
         self.written += of_small;
-        let of_large = (bytes - of_small).min(self.large.len());
-        self.large.advance(of_large);
-        self.tail = &self.tail[bytes - of_small - of_large..];
+        let Some(large) = &mut self.large else { return };
+        let of_large = (bytes - of_small).min(large.data.len());
+        large.data.advance(of_large);
+        large.tail = &large.tail[bytes - of_small - of_large..];
+        if large.data.is_empty() && large.tail.is_empty() {
+            self.large = None;
+        }
     }
 }

@@ -16,9 +16,6 @@ use tokio::io::DuplexStream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
-/// Slices up to so many bytes are gathered on the stack: `writev` costs the kernel more than one `send` of a few bytes.
-const GATHER_MAX_BYTES: usize = 2048;
-
 #[derive(Debug)]
 pub(crate) enum Stream {
     Plain(TcpStream),
@@ -51,13 +48,22 @@ impl Stream {
         }
     }
 
-    /// Writes what it can of `slices`.
+    /// Writes what it can of `bytes`.
     #[inline]
-    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(stream) => send(Pin::new(stream), cx, slices),
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
             #[cfg(any(test, feature = "bench"))]
-            Self::Memory(stream) => send(Pin::new(stream), cx, slices),
+            Self::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    /// Writes what it can of `slices`.
+    pub(crate) fn poll_send_all(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
+        match self {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            #[cfg(any(test, feature = "bench"))]
+            Self::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
     }
 
@@ -99,25 +105,6 @@ impl Stream {
             Self::Memory(_) => {}
         }
     }
-}
-
-/// Writes what `stream` takes of `slices`.
-#[inline]
-fn send<S: AsyncWrite>(stream: Pin<&mut S>, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
-    if let [slice] = slices {
-        return stream.poll_write(cx, slice);
-    }
-    let total: usize = slices.iter().map(|slice| slice.len()).sum();
-    if total > GATHER_MAX_BYTES {
-        return stream.poll_write_vectored(cx, slices);
-    }
-    let mut gathered = [0; GATHER_MAX_BYTES];
-    let mut end = 0;
-    for slice in slices {
-        gathered[end..end + slice.len()].copy_from_slice(slice);
-        end += slice.len();
-    }
-    stream.poll_write(cx, &gathered[..end])
 }
 
 impl AsyncRead for Stream {

@@ -85,8 +85,9 @@ pub(super) async fn serve(context: Rc<Context>, request: Request) -> Response {
     if let Some(door) = course::door(&context, &request.head) {
         return Box::pin(course::call(context, door, request)).await;
     }
-    let (mut exchange, path) = Exchange::begin(context, request);
-    let answer = match path.and_then(|()| exchange.prepare()) {
+    let (pool, settings, route) = route(&context, &request.head);
+    let mut exchange = Exchange::new(context, pool, settings, request);
+    let answer = match route.and_then(|()| exchange.prepare()) {
         Ok(()) => exchange.answer().await,
         Err(fault) => Err(fault),
     };
@@ -95,6 +96,14 @@ pub(super) async fn serve(context: Rc<Context>, request: Request) -> Response {
         Ok(answer) => exchange.pass_on(answer),
         Err(fault) => exchange.refuse(fault),
     }
+}
+
+/// Pool and settings by the newest generation. A request without a normal path counts for `default`; the fault refuses it.
+#[inline]
+fn route(context: &Context, head: &RequestHead) -> (Rc<Pool>, Rc<Settings>, Result<(), Fault>) {
+    let view = context.local.view.borrow();
+    let route = headers::path(head).map(|path| view.generation.route(|| headers::host(head), &path));
+    (view.pools[route.unwrap_or(0)].clone(), view.settings.clone(), route.map(drop))
 }
 
 /// Responds to what is no request that a backend could get, and counts it for the pool `default`, as no route is known. `head` is what
@@ -114,17 +123,6 @@ pub(super) fn refuse(context: &Rc<Context>, head: Option<Box<RequestHead>>, faul
 // === impl Exchange ===
 
 impl Exchange {
-    /// Pool and settings by the newest generation. A request without a normal path counts for `default`; the fault refuses it.
-    #[inline]
-    fn begin(context: Rc<Context>, request: Request) -> (Self, Result<(), Fault>) {
-        let view = context.local.view.borrow();
-        let head = &request.head;
-        let route = headers::path(head).map(|path| view.generation.route(|| headers::host(head), &path));
-        let (pool, settings) = (view.pools[route.unwrap_or(0)].clone(), view.settings.clone());
-        drop(view);
-        (Self::new(context, pool, settings, request), route.map(drop))
-    }
-
     #[inline]
     fn new(context: Rc<Context>, pool: Rc<Pool>, settings: Rc<Settings>, request: Request) -> Self {
         let Request { mut head, body, arrived } = request;

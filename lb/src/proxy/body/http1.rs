@@ -118,7 +118,6 @@ impl Wire {
         let mut outbox = self.outbox.borrow_mut();
         if outbox.is_empty() {
             *outbox = self.buffers.take_outbox();
-            outbox.begin();
         }
     }
 

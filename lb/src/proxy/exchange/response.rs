@@ -136,11 +136,11 @@ impl Response {
         let upstream = Some(upstream);
         let (stalled, uploaded) = (None, request.bytes());
         let mut streamed =
-            Streamed { upstream, attempt, guard, context, settings, status, request, stalled, uploaded, total };
+            Box::new(Streamed { upstream, attempt, guard, context, settings, status, request, stalled, uploaded, total });
         if is_at_end {
             streamed.complete();
         }
-        let body = ResponseBody::Streamed(Box::new(streamed));
+        let body = ResponseBody::Streamed(streamed);
         Self { head, body, leaves_request: false, switched: None }
     }
 }

@@ -151,7 +151,7 @@ impl Upstream {
     /// come without).
     pub(in crate::proxy) fn begin(&mut self, head: &RequestHead, body: &RequestBody, address: &str) {
         self.outbox = self.buffers.take_outbox();
-        let out = self.outbox.begin();
+        let out = self.outbox.small();
         write::request_line(out, &head.method, &head.target);
         head.fields.write(out);
         if !head.fields.has(b"host") {
