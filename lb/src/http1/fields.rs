@@ -65,16 +65,18 @@ impl Fields {
     }
 
     /// The first value of `name`, which is in lower case.
-    #[inline]
+    #[inline(always)]
     pub fn get(&self, name: &[u8]) -> Option<&[u8]> {
         self.candidates(name).iter().find(|span| self.is(**span, name)).map(|span| self.value(*span))
     }
 
     /// All values of `name`, which is in lower case.
+    #[inline(always)]
     pub fn all<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]> {
         self.candidates(name).iter().filter(move |span| self.is(**span, name)).map(|span| self.value(*span))
     }
 
+    #[inline(always)]
     pub fn has(&self, name: &[u8]) -> bool {
         self.get(name).is_some()
     }
@@ -204,12 +206,12 @@ impl Fields {
     }
 
     /// All spans, or none if `name` was never added.
-    #[inline]
+    #[inline(always)]
     fn candidates(&self, name: &[u8]) -> &[Span] {
         if self.names & bit(name) == 0 { &[] } else { &self.spans }
     }
 
-    #[inline]
+    #[inline(always)]
     fn is(&self, span: Span, name: &[u8]) -> bool {
         span.name as usize == name.len() && self.name(span) == name
     }
@@ -271,7 +273,7 @@ impl Span {
 }
 
 /// One of 64 bits for a name, by its length and first byte.
-#[inline]
+#[inline(always)]
 fn bit(name: &[u8]) -> u64 {
     let first = name.first().copied().unwrap_or_default();
     1 << ((name.len() * 5 + usize::from(first)) % 64)

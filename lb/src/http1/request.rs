@@ -116,10 +116,7 @@ fn request_line(line: &[u8], head: &mut RequestHead) -> Result<(), Refusal> {
     };
     let space =
         rest.iter().position(|byte| *byte == b' ').ok_or(Refusal::BadRequest("the request line has no target"))?;
-    let method = Some(&rest[..space]).filter(|method| is_token(method));
-    head.method = method
-        .and_then(|method| Method::from_bytes(method).ok())
-        .ok_or(Refusal::BadRequest("the request's method contains an invalid byte"))?;
+    head.method = method(&rest[..space]).ok_or(Refusal::BadRequest("the request's method contains an invalid byte"))?;
     let target = std::str::from_utf8(&rest[space + 1..])
         .map_err(|_| Refusal::BadRequest("the request's target is not UTF-8"))?;
     if head.method == Method::CONNECT {
@@ -132,6 +129,15 @@ fn request_line(line: &[u8], head: &mut RequestHead) -> Result<(), Refusal> {
             Err(Refusal::BadRequest("the request's target is *, which is valid for OPTIONS only"))
         }
         _ => Ok(()),
+    }
+}
+
+#[inline]
+fn method(bytes: &[u8]) -> Option<Method> {
+    match bytes {
+        b"GET" => Some(Method::GET),
+        _ if is_token(bytes) => Method::from_bytes(bytes).ok(),
+        _ => None,
     }
 }
 

@@ -9,26 +9,58 @@ use super::{Outbox, Spare};
 
 /// Room for a head and a small body.
 const ROOM_BYTES: usize = 8 * 1024;
+const TWICE_ROOM_BYTES: usize = 2 * ROOM_BYTES;
+/// At most so much of a body is read at once.
+const READ_MAX_BYTES: usize = 64 * 1024;
+/// Room for that, and for a head before it.
+const LARGE_BYTES: usize = READ_MAX_BYTES + ROOM_BYTES;
+/// So many are kept of a kind, and so many large buffers.
+const SPARE_MAX: usize = 1024;
+const SPARE_LARGE_MAX: usize = 64;
 
-#[derive(Default)]
 pub(crate) struct Buffers {
-    free: Spare<BytesMut>,
+    small: Spare<BytesMut>,
+    large: Spare<BytesMut>,
     outboxes: Spare<Outbox>,
 }
 
 // === impl Buffers ===
 
 impl Buffers {
+    /// Sees that `buffer` has room for about `wanted` bytes, as far as there are so large buffers. One without bytes in it is exchanged.
     #[inline]
-    pub(crate) fn take(&self) -> BytesMut {
-        self.free.take().unwrap_or_else(|| BytesMut::with_capacity(ROOM_BYTES))
+    pub(crate) fn make_room(&self, buffer: &mut BytesMut, wanted: usize) {
+        let wanted = wanted.min(READ_MAX_BYTES);
+        if buffer.capacity() - buffer.len() > wanted / 2 {
+            return;
+        }
+        if buffer.is_empty() {
+            self.give_back(std::mem::take(buffer));
+            *buffer = self.take(wanted);
+        } else {
+            buffer.reserve(wanted.max(ROOM_BYTES));
+        }
     }
 
-    /// Takes a buffer back. One that has bytes in it, has grown, or shares its memory with data that is still under way is dropped.
+    fn take(&self, wanted: usize) -> BytesMut {
+        if wanted <= ROOM_BYTES {
+            self.small.take().unwrap_or_else(|| BytesMut::with_capacity(ROOM_BYTES))
+        } else {
+            self.large.take().unwrap_or_else(|| BytesMut::with_capacity(LARGE_BYTES))
+        }
+    }
+
+    /// Takes a buffer back. One that has bytes in it, has another size, or shares its memory with data that is still under way is dropped.
     #[inline]
     pub(crate) fn give_back(&self, mut buffer: BytesMut) {
-        if buffer.is_empty() && buffer.try_reclaim(ROOM_BYTES) && buffer.capacity() <= 2 * ROOM_BYTES {
-            self.free.put(buffer);
+        let room = if buffer.capacity() > TWICE_ROOM_BYTES { LARGE_BYTES } else { ROOM_BYTES };
+        if !buffer.is_empty() || buffer.capacity() == 0 || !buffer.try_reclaim(room) {
+            return;
+        }
+        match buffer.capacity() {
+            LARGE_BYTES => self.large.put(buffer),
+            ..=TWICE_ROOM_BYTES => self.small.put(buffer),
+            _ => {}
         }
     }
 
@@ -44,15 +76,23 @@ impl Buffers {
     /// Takes an outbox back. What it had not written is lost.
     #[inline]
     pub(crate) fn give_back_outbox(&self, outbox: Outbox) {
-        if (1..=2 * ROOM_BYTES).contains(&outbox.memory()) {
+        if (1..=TWICE_ROOM_BYTES).contains(&outbox.memory()) {
             self.outboxes.put(outbox);
         }
     }
 
     /// Lets go of what was not needed for a while; to be called every second.
     pub(crate) fn shrink(&self) {
-        self.free.shrink();
+        self.small.shrink();
+        self.large.shrink();
         self.outboxes.shrink();
+    }
+}
+
+impl Default for Buffers {
+    fn default() -> Self {
+        let small = Spare::new(SPARE_MAX);
+        Self { small, large: Spare::new(SPARE_LARGE_MAX), outboxes: Spare::new(SPARE_MAX) }
     }
 }
 
@@ -60,29 +100,57 @@ impl Buffers {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_buffer_comes_back_when_its_bytes_are_let_go() {
-        let buffers = Buffers::default();
-        let mut buffer = buffers.take();
-        buffer.extend_from_slice(&[7; 100]);
-        let place = buffer.as_ptr();
-        let data = buffer.split_to(100).freeze();
-        drop(data);
-        buffers.give_back(buffer);
-        let buffer = buffers.take();
-        assert_eq!((buffer.len(), buffer.as_ptr()), (0, place), "the same memory");
-        assert!(buffer.capacity() >= ROOM_BYTES);
+    fn buffer(buffers: &Buffers, wanted: usize) -> BytesMut {
+        let mut buffer = BytesMut::new();
+        buffers.make_room(&mut buffer, wanted);
+        buffer
     }
 
     #[test]
-    fn a_buffer_in_use_and_one_that_has_grown_are_dropped() {
+    fn a_buffer_comes_back_when_its_bytes_are_let_go() {
         let buffers = Buffers::default();
-        let mut buffer = buffers.take();
-        buffer.extend_from_slice(&[7; 100]);
-        let data = buffer.split_to(50).freeze();
-        buffers.give_back(buffer.split_off(50));
-        buffers.give_back(buffer);
-        buffers.give_back(BytesMut::with_capacity(1 << 20));
-        assert!(buffers.free.take().is_none() && data[..] == [7; 50]);
+        for wanted in [1, ROOM_BYTES, ROOM_BYTES + 1, usize::MAX] {
+            let mut first = buffer(&buffers, wanted);
+            first.extend_from_slice(&[7; 100]);
+            let place = first.as_ptr();
+            drop(first.split_to(100).freeze());
+            buffers.give_back(first);
+            let second = buffer(&buffers, wanted);
+            assert_eq!((second.len(), second.as_ptr()), (0, place), "the same memory for {wanted}");
+            assert_eq!(second.capacity(), if wanted > ROOM_BYTES { LARGE_BYTES } else { ROOM_BYTES });
+            buffers.give_back(second);
+        }
+    }
+
+    #[test]
+    fn a_buffer_in_use_and_one_of_another_size_are_dropped() {
+        let buffers = Buffers::default();
+        for wanted in [1, READ_MAX_BYTES] {
+            let mut used = buffer(&buffers, wanted);
+            used.extend_from_slice(&[7; 100]);
+            let data = used.split_to(50).freeze();
+            buffers.give_back(used.split_off(50));
+            buffers.give_back(used);
+            assert_eq!(data[..], [7; 50]);
+        }
+        for size in [0, 100, 3 * ROOM_BYTES, 1 << 20] {
+            buffers.give_back(BytesMut::with_capacity(size));
+        }
+        assert!(buffers.small.take().is_none() && buffers.large.take().is_none());
+    }
+
+    #[test]
+    fn bytes_that_wait_in_a_buffer_stay_when_it_needs_more_room() {
+        let buffers = Buffers::default();
+        let mut read = buffer(&buffers, 1);
+        read.extend_from_slice(&[7; 6000]);
+        buffers.make_room(&mut read, 1000);
+        assert_eq!(read.capacity(), ROOM_BYTES);
+        buffers.make_room(&mut read, usize::MAX);
+        assert!(read[..] == [7; 6000] && read.capacity() - read.len() >= READ_MAX_BYTES);
+        read.clear();
+        let place = read.as_ptr();
+        buffers.make_room(&mut read, READ_MAX_BYTES);
+        assert_eq!(read.as_ptr(), place, "it has the room");
     }
 }

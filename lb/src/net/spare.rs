@@ -1,15 +1,15 @@
 //! Unused values of one kind that are kept for their memory, so that the next user allocates nothing.
 //!
-//! Invariants: at most [`SPARE_MAX`] are kept; what was not needed between two calls of [`shrink`](Spare::shrink) goes by halves, so a
+//! Invariants: at most a fixed number are kept; what was not needed between two calls of [`shrink`](Spare::shrink) goes by halves, so a
 //! burst of connections does not keep its memory, and a steady load loses nothing.
 
 use std::cell::RefCell;
 
-/// Of one kind, at one worker.
-const SPARE_MAX: usize = 1024;
-
 #[derive(Debug)]
-pub(crate) struct Spare<T>(RefCell<Kept<T>>);
+pub(crate) struct Spare<T> {
+    kept: RefCell<Kept<T>>,
+    most: usize,
+}
 
 #[derive(Debug)]
 struct Kept<T> {
@@ -21,10 +21,15 @@ struct Kept<T> {
 // === impl Spare ===
 
 impl<T> Spare<T> {
+    /// Keeps at most so many.
+    pub(crate) fn new(most: usize) -> Self {
+        Self { kept: RefCell::new(Kept { values: Vec::new(), least: 0 }), most }
+    }
+
     /// The one that came last: its memory is most likely still in the processor's cache.
     #[inline]
     pub(crate) fn take(&self) -> Option<T> {
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.kept.borrow_mut();
         let value = kept.values.pop();
         kept.least = kept.least.min(kept.values.len());
         value
@@ -33,15 +38,15 @@ impl<T> Spare<T> {
     /// Keeps `value`, or drops it if there are enough.
     #[inline]
     pub(crate) fn put(&self, value: T) {
-        let mut kept = self.0.borrow_mut();
-        if kept.values.len() < SPARE_MAX {
+        let mut kept = self.kept.borrow_mut();
+        if kept.values.len() < self.most {
             kept.values.push(value);
         }
     }
 
     /// Drops half of what was not needed since the last call, the last one too.
     pub(crate) fn shrink(&self) {
-        let mut kept = self.0.borrow_mut();
+        let mut kept = self.kept.borrow_mut();
         let keep = kept.values.len() - kept.least.div_ceil(2);
         kept.values.truncate(keep);
         if kept.values.capacity() > 4 * keep {
@@ -51,27 +56,21 @@ impl<T> Spare<T> {
     }
 }
 
-impl<T> Default for Spare<T> {
-    fn default() -> Self {
-        Self(RefCell::new(Kept { values: Vec::new(), least: 0 }))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn count(spare: &Spare<u32>) -> usize {
-        spare.0.borrow().values.len()
+        spare.kept.borrow().values.len()
     }
 
     #[test]
     fn what_a_burst_left_goes_by_halves_and_what_is_in_use_stays() {
-        let spare = Spare::default();
+        let spare = Spare::new(1024);
         (0..2000).for_each(|value| spare.put(value));
-        assert_eq!(count(&spare), SPARE_MAX);
+        assert_eq!(count(&spare), 1024);
         spare.shrink();
-        assert_eq!(count(&spare), SPARE_MAX, "all came since the last time");
+        assert_eq!(count(&spare), 1024, "all came since the last time");
         // A load that has 100 out at a time.
         for _ in 0..20 {
             let out: Vec<_> = (0..100).map(|_| spare.take().unwrap()).collect();
@@ -79,14 +78,14 @@ mod tests {
             spare.shrink();
         }
         assert_eq!(count(&spare), 100);
-        assert!(spare.0.borrow().values.capacity() <= 400);
+        assert!(spare.kept.borrow().values.capacity() <= 400);
         (0..10).for_each(|_| spare.shrink());
         assert_eq!((count(&spare), spare.take()), (0, None));
     }
 
     #[test]
     fn the_last_that_came_is_the_first_that_goes() {
-        let spare = Spare::default();
+        let spare = Spare::new(9);
         (1..=3).for_each(|value| spare.put(value));
         assert_eq!((spare.take(), spare.take()), (Some(3), Some(2)));
     }

@@ -12,7 +12,8 @@ use super::view::View;
 use crate::http1::{Fields, RequestHead, ResponseHead};
 use crate::net::{Buffers, Spare};
 
-/// A head that has more memory is not kept.
+/// So many are kept, and none that has more memory.
+const HEADS_MAX: usize = 1024;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
 pub(super) struct Local {
@@ -44,8 +45,8 @@ impl Local {
             listeners: RefCell::new(listeners),
             random: RefCell::new(fastrand::Rng::new()),
             buffers: Rc::default(),
-            requests: Heads(Spare::default()),
-            responses: Heads(Spare::default()),
+            requests: Heads::new(),
+            responses: Heads::new(),
             date: RefCell::default(),
             is_draining: Cell::new(false),
             epoch,
@@ -83,6 +84,10 @@ impl Local {
 // === impl Heads ===
 
 impl<T: Default + Memory> Heads<T> {
+    fn new() -> Self {
+        Self(Spare::new(HEADS_MAX))
+    }
+
     /// One whose contents do not matter.
     pub(super) fn take(&self) -> Box<T> {
         self.0.take().unwrap_or_default()
@@ -119,7 +124,7 @@ mod tests {
 
     #[test]
     fn a_head_that_has_grown_is_not_kept() {
-        let heads = Heads::<RequestHead>(Spare::default());
+        let heads = Heads::<RequestHead>::new();
         for long in ["fields", "target"] {
             let mut head = Box::<RequestHead>::default();
             match long {

@@ -26,9 +26,6 @@ const CRUMB_BYTES: u64 = 16;
 const CRUMBS_IN_A_ROW: u64 = 16;
 /// So long for each: 64,000 a second. A faster client is held back by the window of its connection, which also saves lb the wake-ups.
 const CRUMB_PAUSE: Duration = Duration::from_nanos(15_625);
-/// Room for a head and a small body, and for a piece of a large one.
-const READ_BYTES: usize = 8 * 1024;
-const READ_LARGE_BYTES: usize = 64 * 1024;
 /// A body that is not wanted is read so far, to keep its connection.
 const DISCARD_MAX_BYTES: usize = 64 * 1024;
 
@@ -82,17 +79,11 @@ impl Wire {
             return Poll::Pending;
         }
         let mut read = self.read.borrow_mut();
-        let is_idle = read.capacity() == 0;
-        if is_idle {
-            *read = self.buffers.take();
-        }
-        if read.capacity() - read.len() < wanted.clamp(1, READ_LARGE_BYTES) / 2 + 1 {
-            read.reserve(wanted.clamp(READ_BYTES, READ_LARGE_BYTES));
-        }
+        self.buffers.make_room(&mut read, wanted);
         let filled = stream.poll_fill(cx, &mut read);
         // A task that has used up its share of polls hears nothing of the socket: it is asked again.
         self.is_watched.set(filled.is_pending() && has_budget_remaining());
-        if is_idle && read.is_empty() {
+        if read.is_empty() {
             self.buffers.give_back(std::mem::take(&mut read));
         }
         filled
@@ -141,7 +132,7 @@ impl Wire {
                 return true;
             }
             left = left.saturating_sub(taken);
-            if left == 0 || (taken == 0 && !matches!(self.poll_fill(cx, READ_BYTES), Poll::Ready(Ok(1..)))) {
+            if left == 0 || (taken == 0 && !matches!(self.poll_fill(cx, DISCARD_MAX_BYTES), Poll::Ready(Ok(1..)))) {
                 return false;
             }
         }

@@ -135,8 +135,18 @@ impl Response {
         let (status, is_at_end) = (head.status.as_u16(), upstream.is_at_end());
         let upstream = Some(upstream);
         let (stalled, uploaded) = (None, request.bytes());
-        let mut streamed =
-            Box::new(Streamed { upstream, attempt, guard, context, settings, status, request, stalled, uploaded, total });
+        let mut streamed = Box::new(Streamed {
+            upstream,
+            attempt,
+            guard,
+            context,
+            settings,
+            status,
+            request,
+            stalled,
+            uploaded,
+            total,
+        });
         if is_at_end {
             streamed.complete();
         }

@@ -25,9 +25,8 @@ use crate::proxy::body::{Frame, RequestBody};
 use crate::proxy::fault::{Fault, Progress};
 use crate::telemetry::BackendShard;
 
-/// Room for a head and a small body, and for a piece of a large one.
-const READ_BYTES: usize = 8 * 1024;
-const READ_LARGE_BYTES: usize = 64 * 1024;
+/// Room for a head, beside what is expected of a body.
+const HEAD_BYTES: usize = 1024;
 
 pub(in crate::proxy) struct Upstream {
     stream: Stream,
@@ -38,6 +37,8 @@ pub(in crate::proxy) struct Upstream {
     sending: Sending,
     /// Of the response; nothing before its head.
     body: BodyDecoder,
+    /// How many bytes the last response had, as far as its head told: the next one is mostly like it.
+    expected: usize,
     /// The response's head allows another request.
     keep: bool,
     /// The backend has closed its side.
@@ -107,6 +108,7 @@ impl Upstream {
             outbox: Outbox::default(),
             sending: Sending::Rest,
             body: BodyDecoder::new(Length::Exact(0)),
+            expected: HEAD_BYTES,
             keep: true,
             has_ended: false,
             is_reused: false,
@@ -270,7 +272,7 @@ impl Upstream {
             let is_here = !self.read.is_empty();
             let framing = match if is_here { take_response(&mut self.read, &mut self.scan, head) } else { Ok(false) } {
                 Ok(false) => {
-                    ready!(self.poll_fill(cx, READ_BYTES)?);
+                    ready!(self.poll_fill(cx, self.expected)?);
                     continue;
                 }
                 Ok(true) => of_response(head, method),
@@ -281,6 +283,7 @@ impl Upstream {
                     self.scan = Scan::default();
                     self.keep &= framing.keep_alive || head.status.is_informational();
                     self.body = BodyDecoder::new(framing.body);
+                    self.expected = self.body.wants().saturating_add(HEAD_BYTES);
                     Ok(())
                 }
                 Err(bad) => {
@@ -312,8 +315,7 @@ impl Upstream {
                     return Poll::Ready(Some(Err(Fault::BackendReset)));
                 }
             }
-            let room = self.body.wants().clamp(READ_BYTES, READ_LARGE_BYTES);
-            let filled = match (self.poll_fill(cx, room), self.broken) {
+            let filled = match (self.poll_fill(cx, self.body.wants()), self.broken) {
                 (Poll::Ready(filled), _) => filled,
                 (Poll::Pending, Some(fault)) => return Poll::Ready(Some(Err(fault))),
                 (Poll::Pending, None) => return Poll::Pending,
@@ -350,13 +352,13 @@ impl Upstream {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<(), Fault>> {
-        if self.read.capacity() == 0 {
-            self.read = self.buffers.take();
+        self.buffers.make_room(&mut self.read, room);
+        let filled = self.stream.poll_fill(cx, &mut self.read);
+        if self.read.is_empty() {
+            // While it waits it needs none.
+            self.buffers.give_back(std::mem::take(&mut self.read));
         }
-        if self.read.capacity() - self.read.len() < room / 2 {
-            self.read.reserve(room);
-        }
-        Poll::Ready(match ready!(self.stream.poll_fill(cx, &mut self.read)) {
+        Poll::Ready(match ready!(filled) {
             Ok(1..) => {
                 self.is_silent = false;
                 Ok(())

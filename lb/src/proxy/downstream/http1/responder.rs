@@ -15,8 +15,10 @@ use std::task::Poll;
 use super::{After, Arrived, Client};
 use crate::net::Spare;
 
+/// So many are kept.
+const SPARE_MAX: usize = 1024;
+
 /// Those that wait for a request.
-#[derive(Default)]
 pub(in crate::proxy) struct Responders(Spare<Responder>);
 
 struct Responder {
@@ -50,6 +52,12 @@ impl Responders {
     /// Lets go of those that were not needed for a while; to be called every second.
     pub(in crate::proxy) fn shrink(&self) {
         self.0.shrink();
+    }
+}
+
+impl Default for Responders {
+    fn default() -> Self {
+        Self(Spare::new(SPARE_MAX))
     }
 }
 
