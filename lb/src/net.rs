@@ -3,12 +3,14 @@
 //! A leaf: it knows of bytes and deadlines, and of no protocol. TLS becomes a variant of [`Stream`], and its users stay as they are.
 
 mod buffers;
+mod inbox;
 mod outbox;
 mod spare;
 mod stream;
 mod timer;
 
 pub(crate) use buffers::Buffers;
+pub(crate) use inbox::Inbox;
 pub(crate) use outbox::Outbox;
 pub(crate) use spare::Spare;
 pub(crate) use stream::Stream;

@@ -37,6 +37,15 @@ impl Stream {
         }
     }
 
+    /// Ready when reading would give something: bytes, an end or an error.
+    pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self {
+            Self::Plain(stream) => stream.poll_read_ready(cx),
+            #[cfg(any(test, feature = "bench"))]
+            Self::Memory(_) => Poll::Ready(Ok(())),
+        }
+    }
+
     /// Whether the runtime has heard of bytes, an end or an error since reading was last found pending. Neither asks the kernel nor
     /// arranges to be woken.
     #[inline]

@@ -10,14 +10,12 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
 use http::{StatusCode, Version};
-use tokio::task::coop::has_budget_remaining;
 use tokio::time::Instant;
 
 use super::Frame;
 use crate::http1::{BodyDecoder, Length, ResponseHead, write};
-use crate::net::{Buffers, Outbox, Stream, Timer};
+use crate::net::{Buffers, Inbox, Outbox, Stream, Timer};
 use crate::proxy::fault::Fault;
 use crate::proxy::interim::Interim;
 
@@ -32,13 +30,10 @@ const DISCARD_MAX_BYTES: usize = 64 * 1024;
 /// The socket, and the bytes on either side of it.
 pub(in crate::proxy) struct Wire {
     pub(in crate::proxy) stream: RefCell<Stream>,
-    /// Read, and not yet taken.
-    pub(in crate::proxy) read: RefCell<BytesMut>,
+    pub(in crate::proxy) inbox: RefCell<Inbox>,
     pub(in crate::proxy) outbox: RefCell<Outbox>,
     pub(in crate::proxy) timer: Rc<Timer>,
     buffers: Rc<Buffers>,
-    /// Reading was pending when it was last tried, so the task is woken when there is something to read.
-    is_watched: Cell<bool>,
     /// Of the request's body.
     decoder: RefCell<BodyDecoder>,
     /// Interim responses may still go out: the client speaks HTTP/1.1, and the response has not begun.
@@ -61,11 +56,10 @@ impl Wire {
     pub(in crate::proxy) fn new(stream: Stream, buffers: Rc<Buffers>) -> Rc<Self> {
         Rc::new(Self {
             stream: RefCell::new(stream),
-            read: RefCell::new(BytesMut::new()),
+            inbox: RefCell::default(),
             outbox: RefCell::new(Outbox::default()),
             timer: Rc::default(),
             buffers,
-            is_watched: Cell::new(false),
             decoder: RefCell::new(BodyDecoder::new(Length::Exact(0))),
             takes_interim: Cell::new(false),
             awaits_continue: Cell::new(false),
@@ -74,27 +68,12 @@ impl Wire {
 
     /// Waits for bytes and reads them; 0 are the end. `wanted`: how many it would be good to have room for.
     pub(in crate::proxy) fn poll_fill(&self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
-        let mut stream = self.stream.borrow_mut();
-        if self.is_watched.get() && !stream.has_news() {
-            return Poll::Pending;
-        }
-        let mut read = self.read.borrow_mut();
-        self.buffers.make_room(&mut read, wanted);
-        let filled = stream.poll_fill(cx, &mut read);
-        // A task that has used up its share of polls hears nothing of the socket: it is asked again.
-        self.is_watched.set(filled.is_pending() && has_budget_remaining());
-        if read.is_empty() {
-            self.buffers.give_back(std::mem::take(&mut read));
-        }
-        filled
+        self.inbox.borrow_mut().poll_fill(&mut self.stream.borrow_mut(), &self.buffers, cx, wanted)
     }
 
     /// Lets go of the buffers, where nothing is in them: between two requests.
     pub(in crate::proxy) fn rest(&self) {
-        let mut read = self.read.borrow_mut();
-        if read.is_empty() {
-            self.buffers.give_back(std::mem::take(&mut read));
-        }
+        self.inbox.borrow_mut().give_back(&self.buffers);
         let mut outbox = self.outbox.borrow_mut();
         if outbox.is_empty() {
             self.buffers.give_back_outbox(std::mem::take(&mut outbox));
@@ -124,7 +103,7 @@ impl Wire {
             return true;
         }
         loop {
-            let taken = match self.decoder.borrow_mut().take(&mut self.read.borrow_mut()) {
+            let taken = match self.decoder.borrow_mut().take(self.inbox.borrow_mut().bytes()) {
                 Ok(data) => data.len(),
                 Err(_) => return false,
             };
@@ -211,7 +190,7 @@ impl ClientBody {
         let wire = self.wire.clone();
         let mut decoder = wire.decoder.borrow_mut();
         let seen = decoder.chunks();
-        let data = match decoder.take(&mut wire.read.borrow_mut()) {
+        let data = match decoder.take(wire.inbox.borrow_mut().bytes()) {
             Ok(data) => data,
             Err(bad) => return Some(Some(Err(Fault::Malformed(bad.into())))),
         };

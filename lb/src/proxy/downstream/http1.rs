@@ -150,8 +150,8 @@ impl Connection {
 
     /// The next request, as far as it is here.
     fn take(&mut self) -> Option<Next> {
-        let mut read = self.client.wire.read.borrow_mut();
-        if read.is_empty() {
+        let mut inbox = self.client.wire.inbox.borrow_mut();
+        if inbox.is_empty() {
             return None;
         }
         let limits = {
@@ -159,7 +159,7 @@ impl Connection {
             Limits { head_bytes: limits.head_bytes, fields: limits.headers }
         };
         let head = self.head.get_or_insert_with(|| self.client.context.local.requests.take());
-        match take_request(&mut read, &mut self.scan, &limits, head) {
+        match take_request(inbox.bytes(), &mut self.scan, &limits, head) {
             Ok(false) => None,
             Ok(true) => {
                 let framing = of_request(head);
@@ -176,7 +176,7 @@ impl Connection {
     /// Nothing to read now: is the client within its time?
     fn poll_patience(&mut self, cx: &mut Task<'_>) -> Poll<Next> {
         let local = &self.client.context.local;
-        let has_part = !self.client.wire.read.borrow().is_empty();
+        let has_part = !self.client.wire.inbox.borrow().is_empty();
         if local.is_draining.get() && !has_part {
             // What came before the end is answered; the runtime just has not heard of it yet.
             let has_unread = self.client.wire.stream.borrow().has_unread_input();

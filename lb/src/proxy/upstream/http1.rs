@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use http::Method;
 use rustix::io::Errno;
 use socket2::SockRef;
@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::http1::{BodyDecoder, Fields, Length, RequestHead, ResponseHead, Scan, of_response, take_response, write};
 use crate::listener::keep_alive;
-use crate::net::{Buffers, Outbox, Stream};
+use crate::net::{Buffers, Inbox, Outbox, Stream};
 use crate::proxy::body::{Frame, RequestBody};
 use crate::proxy::fault::{Fault, Progress};
 use crate::telemetry::BackendShard;
@@ -31,7 +31,7 @@ const HEAD_BYTES: usize = 1024;
 pub(in crate::proxy) struct Upstream {
     stream: Stream,
     buffers: Rc<Buffers>,
-    read: BytesMut,
+    inbox: Inbox,
     scan: Scan,
     outbox: Outbox,
     sending: Sending,
@@ -103,7 +103,7 @@ impl Upstream {
         Box::new(Self {
             stream,
             buffers: buffers.clone(),
-            read: BytesMut::new(),
+            inbox: Inbox::default(),
             scan: Scan::default(),
             outbox: Outbox::default(),
             sending: Sending::Rest,
@@ -125,9 +125,9 @@ impl Upstream {
             && self.sending != Sending::GivenUp
             && self.is_sent()
             && self.is_at_end()
-            && self.read.is_empty();
+            && self.inbox.is_empty();
         self.in_use = None;
-        self.buffers.give_back(std::mem::take(&mut self.read));
+        self.inbox.give_back(&self.buffers);
         self.buffers.give_back_outbox(std::mem::take(&mut self.outbox));
         can_serve
     }
@@ -135,6 +135,7 @@ impl Upstream {
     /// Takes it up again; false where the backend has closed it meanwhile, or sent what nothing asked for.
     pub(super) fn resume(&mut self, shard: &Arc<BackendShard>, careful: bool) -> bool {
         self.is_reused = true;
+        self.inbox.reset();
         self.in_use = Some(InUse::new(shard));
         let has_ended = self.stream.has_heard() || (careful && self.stream.has_unread_input());
         !has_ended
@@ -142,7 +143,7 @@ impl Upstream {
 
     /// After a 101: the socket, what was read behind the head, and its place in the count.
     pub(in crate::proxy) fn into_tunnel(self) -> (Stream, Bytes, Option<InUse>) {
-        (self.stream, self.read.freeze(), self.in_use)
+        (self.stream, self.inbox.into_bytes().freeze(), self.in_use)
     }
 }
 
@@ -269,15 +270,16 @@ impl Upstream {
     ) -> Poll<Result<(), Fault>> {
         loop {
             // Mostly nothing is here yet.
-            let is_here = !self.read.is_empty();
-            let framing = match if is_here { take_response(&mut self.read, &mut self.scan, head) } else { Ok(false) } {
-                Ok(false) => {
-                    ready!(self.poll_fill(cx, self.expected)?);
-                    continue;
-                }
-                Ok(true) => of_response(head, method),
-                Err(bad) => Err(bad),
-            };
+            let is_here = !self.inbox.is_empty();
+            let framing =
+                match if is_here { take_response(self.inbox.bytes(), &mut self.scan, head) } else { Ok(false) } {
+                    Ok(false) => {
+                        ready!(self.poll_fill(cx, self.expected)?);
+                        continue;
+                    }
+                    Ok(true) => of_response(head, method),
+                    Err(bad) => Err(bad),
+                };
             return Poll::Ready(match framing {
                 Ok(framing) => {
                     self.scan = Scan::default();
@@ -303,7 +305,7 @@ impl Upstream {
     ) -> Poll<Option<Result<Frame, Fault>>> {
         self.send_on(cx, body);
         loop {
-            match self.body.take(&mut self.read) {
+            match self.body.take(self.inbox.bytes()) {
                 Ok(data) if !data.is_empty() => return Poll::Ready(Some(Ok(Frame::Data(data)))),
                 Ok(_) if self.body.is_done() => {
                     let trailers = self.body.take_trailers();
@@ -331,7 +333,7 @@ impl Upstream {
     /// Appends the rest of the response's body to `out` if it is here and small, and the request is sent. Returns how many bytes these
     /// were, or `None` if [`poll_frame`](Self::poll_frame) must be asked.
     pub(in crate::proxy) fn take_rest(&mut self, out: &mut Vec<u8>) -> Option<usize> {
-        if self.is_sent() { self.body.take_rest(&mut self.read, out) } else { None }
+        if self.is_sent() { self.body.take_rest(self.inbox.bytes(), out) } else { None }
     }
 
     /// Sends more of a request whose response has begun. A fault is kept in `broken`; the response is read on.
@@ -352,13 +354,7 @@ impl Upstream {
     }
 
     fn poll_fill(&mut self, cx: &mut Context<'_>, room: usize) -> Poll<Result<(), Fault>> {
-        self.buffers.make_room(&mut self.read, room);
-        let filled = self.stream.poll_fill(cx, &mut self.read);
-        if self.read.is_empty() {
-            // While it waits it needs none.
-            self.buffers.give_back(std::mem::take(&mut self.read));
-        }
-        Poll::Ready(match ready!(filled) {
+        Poll::Ready(match ready!(self.inbox.poll_fill(&mut self.stream, &self.buffers, cx, room)) {
             Ok(1..) => {
                 self.is_silent = false;
                 Ok(())

@@ -128,7 +128,7 @@ impl Client {
             if let Some(since) = self.half_closed.get() {
                 return self.wire.timer.poll(cx, since + settings.timeouts.half_closed);
             }
-            if self.wire.read.borrow().len() >= READ_AHEAD_BYTES {
+            if self.wire.inbox.borrow().len() >= READ_AHEAD_BYTES {
                 return Poll::Pending;
             }
             match ready!(self.wire.poll_fill(cx, 1)) {
@@ -185,7 +185,7 @@ impl Client {
 
     /// Whether the client has closed its sending half, and sent no further request before.
     fn has_no_more(&self) -> bool {
-        self.half_closed.get().is_some() && self.wire.read.borrow().is_empty()
+        self.half_closed.get().is_some() && self.wire.inbox.borrow().is_empty()
     }
 
     /// Whether part of the request will stay unread. Reads off an unwanted body that has arrived. True if the client still waits for
@@ -218,7 +218,7 @@ impl Client {
 
     /// Whether the client has sent more, read or not.
     fn has_unread(&self) -> bool {
-        !self.wire.read.borrow().is_empty() || self.wire.stream.borrow().has_unread_input()
+        !self.wire.inbox.borrow().is_empty() || self.wire.stream.borrow().has_unread_input()
     }
 
     /// Fields that every response has.
