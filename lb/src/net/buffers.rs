@@ -1,19 +1,25 @@
 //! A worker's spare buffers: a connection takes one when bytes arrive and gives it back when they are used up.
 //!
-//! Why: an idle connection costs no buffer, and a busy one no allocation per request. Invariants: a buffer that is taken is empty; one
-//! that has grown is not kept.
+//! Why: an idle connection costs no buffer, and a busy one no allocation per request. Large buffers spare system calls, but many slow
+//! bodies with one each would cost more memory than that is worth, so a message needs a [`Lease`] for them. Invariants: a buffer that is
+//! taken is empty; one that has grown is not kept; at most [`LEASES_MAX`] leases are out.
+
+use std::cell::Cell;
+use std::rc::Rc;
 
 use bytes::BytesMut;
 
 use super::{Outbox, Spare};
 
 /// Room for a head and a small body.
-const ROOM_BYTES: usize = 8 * 1024;
+pub(crate) const ROOM_BYTES: usize = 8 * 1024;
 const TWICE_ROOM_BYTES: usize = 2 * ROOM_BYTES;
 /// At most so much of a body is read at once.
 const READ_MAX_BYTES: usize = 64 * 1024;
 /// Room for that, and for a head before it.
 const LARGE_BYTES: usize = READ_MAX_BYTES + ROOM_BYTES;
+/// So many messages of a worker may be read in large pieces at a time.
+const LEASES_MAX: usize = 256;
 /// So many are kept of a kind, and so many large buffers.
 const SPARE_MAX: usize = 1024;
 const SPARE_LARGE_MAX: usize = 64;
@@ -22,11 +28,25 @@ pub(crate) struct Buffers {
     small: Spare<BytesMut>,
     large: Spare<BytesMut>,
     outboxes: Spare<Outbox>,
+    leases: Rc<Cell<usize>>,
 }
+
+/// The right to read one message in large pieces. It lasts as long as the message, because its pieces outlive the buffers.
+#[derive(Debug)]
+pub(crate) struct Lease(Rc<Cell<usize>>);
 
 // === impl Buffers ===
 
 impl Buffers {
+    /// None if there are too many.
+    pub(crate) fn lease(&self) -> Option<Lease> {
+        let leases = self.leases.get();
+        (leases < LEASES_MAX).then(|| {
+            self.leases.set(leases + 1);
+            Lease(self.leases.clone())
+        })
+    }
+
     /// Sees that `buffer` has room for about `wanted` bytes, as far as there are so large buffers. One without bytes in it is exchanged.
     #[inline]
     pub(crate) fn make_room(&self, buffer: &mut BytesMut, wanted: usize) {
@@ -92,7 +112,15 @@ impl Buffers {
 impl Default for Buffers {
     fn default() -> Self {
         let small = Spare::new(SPARE_MAX);
-        Self { small, large: Spare::new(SPARE_LARGE_MAX), outboxes: Spare::new(SPARE_MAX) }
+        Self { small, large: Spare::new(SPARE_LARGE_MAX), outboxes: Spare::new(SPARE_MAX), leases: Rc::default() }
+    }
+}
+
+// === impl Lease ===
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.0.set(self.0.get() - 1);
     }
 }
 
@@ -137,6 +165,15 @@ mod tests {
             buffers.give_back(BytesMut::with_capacity(size));
         }
         assert!(buffers.small.take().is_none() && buffers.large.take().is_none());
+    }
+
+    #[test]
+    fn only_so_many_messages_are_read_in_large_pieces() {
+        let buffers = Buffers::default();
+        let leases: Vec<_> = std::iter::from_fn(|| buffers.lease()).collect();
+        assert_eq!(leases.len(), LEASES_MAX);
+        drop(leases);
+        assert!(buffers.lease().is_some());
     }
 
     #[test]

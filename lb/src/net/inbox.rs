@@ -1,8 +1,9 @@
 //! Bytes that were read from a socket and not taken yet.
 //!
 //! Why not a buffer alone: whoever waits holds none. It is taken when bytes are there and given back when they are used up, so idle
-//! connections, and requests that wait for a slow backend, cost no buffer. Invariants: while the inbox is empty and waits, it holds no
-//! buffer; one task polls it until [`reset`](Inbox::reset).
+//! connections, and requests that wait for a slow backend, cost no buffer. It is a large one only where that is of use: in a message of
+//! which the last read brought much. Invariants: while the inbox is empty and waits, it holds no buffer; one task polls it until
+//! [`change_task`](Inbox::change_task).
 
 use std::io;
 use std::task::{Context, Poll};
@@ -10,13 +11,18 @@ use std::task::{Context, Poll};
 use bytes::BytesMut;
 use tokio::task::coop::has_budget_remaining;
 
-use super::{Buffers, Stream};
+use super::buffers::{Buffers, Lease, ROOM_BYTES};
+use super::stream::Stream;
 
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     bytes: BytesMut,
     /// Reading was pending when it was last tried, so the task is woken when there is something to read.
     is_watched: bool,
+    /// The last read brought as much as a small buffer takes, or more is known to come.
+    is_fast: bool,
+    /// For large buffers.
+    lease: Option<Lease>,
 }
 
 // === impl Inbox ===
@@ -52,8 +58,13 @@ impl Inbox {
                     Poll::Pending => false,
                 });
         let polled = if is_there {
-            buffers.make_room(&mut self.bytes, wanted);
-            stream.poll_fill(cx, &mut self.bytes)
+            let may_be_large = self.is_fast && wanted > ROOM_BYTES && self.has_lease(buffers);
+            buffers.make_room(&mut self.bytes, if may_be_large { wanted } else { wanted.min(ROOM_BYTES) });
+            let polled = stream.poll_fill(cx, &mut self.bytes);
+            if let Poll::Ready(Ok(bytes)) = polled {
+                self.is_fast = bytes >= ROOM_BYTES || self.bytes.len() == self.bytes.capacity();
+            }
+            polled
         } else {
             Poll::Pending
         };
@@ -65,17 +76,36 @@ impl Inbox {
         polled
     }
 
-    /// Lets go of the buffer, if nothing is in it.
-    #[inline]
-    pub(crate) fn give_back(&mut self, buffers: &Buffers) {
-        if self.bytes.is_empty() && self.bytes.capacity() > 0 {
+    fn has_lease(&mut self, buffers: &Buffers) -> bool {
+        if self.lease.is_none() {
+            self.lease = buffers.lease();
+        }
+        self.lease.is_some()
+    }
+
+    fn give_back(&mut self, buffers: &Buffers) {
+        if self.bytes.capacity() > 0 {
             buffers.give_back(std::mem::take(&mut self.bytes));
         }
     }
 
+    /// A message is over. Lets go of the buffer, if nothing is in it.
+    #[inline]
+    pub(crate) fn rest(&mut self, buffers: &Buffers) {
+        (self.is_fast, self.lease) = (false, None);
+        if self.bytes.is_empty() {
+            self.give_back(buffers);
+        }
+    }
+
     /// Another task polls it from now on.
-    pub(crate) fn reset(&mut self) {
+    pub(crate) fn change_task(&mut self) {
         self.is_watched = false;
+    }
+
+    /// The next message is expected to be large.
+    pub(crate) fn expect_much(&mut self) {
+        self.is_fast = true;
     }
 
     /// What is here, at the end.

@@ -73,7 +73,7 @@ impl Wire {
 
     /// Lets go of the buffers, where nothing is in them: between two requests.
     pub(in crate::proxy) fn rest(&self) {
-        self.inbox.borrow_mut().give_back(&self.buffers);
+        self.inbox.borrow_mut().rest(&self.buffers);
         let mut outbox = self.outbox.borrow_mut();
         if outbox.is_empty() {
             self.buffers.give_back_outbox(std::mem::take(&mut outbox));

@@ -27,6 +27,8 @@ use crate::telemetry::BackendShard;
 
 /// Room for a head, beside what is expected of a body.
 const HEAD_BYTES: usize = 1024;
+/// From so many bytes on, a response is worth a large buffer.
+const LARGE_BYTES: usize = 8 * 1024;
 
 pub(in crate::proxy) struct Upstream {
     stream: Stream,
@@ -127,7 +129,7 @@ impl Upstream {
             && self.is_at_end()
             && self.inbox.is_empty();
         self.in_use = None;
-        self.inbox.give_back(&self.buffers);
+        self.inbox.rest(&self.buffers);
         self.buffers.give_back_outbox(std::mem::take(&mut self.outbox));
         can_serve
     }
@@ -135,7 +137,7 @@ impl Upstream {
     /// Takes it up again; false where the backend has closed it meanwhile, or sent what nothing asked for.
     pub(super) fn resume(&mut self, shard: &Arc<BackendShard>, careful: bool) -> bool {
         self.is_reused = true;
-        self.inbox.reset();
+        self.inbox.change_task();
         self.in_use = Some(InUse::new(shard));
         let has_ended = self.stream.has_heard() || (careful && self.stream.has_unread_input());
         !has_ended
@@ -175,6 +177,9 @@ impl Upstream {
         };
         out.extend_from_slice(b"\r\n");
         (self.keep, self.scan) = (true, Scan::default());
+        if self.expected > LARGE_BYTES {
+            self.inbox.expect_much();
+        }
         (self.is_silent, self.broken) = (true, None);
     }
 
