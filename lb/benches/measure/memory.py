@@ -1,0 +1,98 @@
+#!/usr/bin/env python3
+"""What lb holds in memory, with HAProxy and nginx beside it: the figures of docs/performance.md.
+
+    cargo build --release --workspace
+    lb/benches/measure/memory.py --haproxy PATH --nginx PATH
+
+Cases, all by default, with --only one or more:
+
+  idle             19,000 keep-alive connections that had one request each: resident bytes per connection
+  uploads-client   1,000 uploads of 100 MB whose clients send 4 KiB/s: resident bytes above the start
+  uploads-backend  1,000 uploads of 100 MB to a backend that reads 4 KiB/s
+  downloads        200 downloads of 1 GB that are read at 64 KiB/s
+  chaos            60 s of torn connections, slow clients, large bodies, pipelines, killed backends and a reload
+                   every second, beside well-behaved clients whose every response is compared
+
+Each case begins with a proxy of its own that has served 500 requests (the start) and ends with 60 s of rest; resident memory
+behind that is given as a multiple of the start. A proxy has one worker thread. In chaos and bodies lb alone or HAProxy
+beside it; nginx buffers bodies in files, so it is measured idle only.
+
+The whole takes about 18 minutes. Resident memory does not depend on how busy the machine is, as long as every client gets its turn.
+Exit code 0: measured, and no limit exceeded. 1: a limit is exceeded, or a well-behaved client got a wrong response.
+2: it could not be measured.
+"""
+
+import argparse
+
+import memory_bodies
+import memory_chaos
+import memory_idle
+from figures import Limits, mib, run, table
+from stand import Stand, add_options, check_options
+
+CASES = {
+    "idle": memory_idle.measure,
+    "uploads-client": lambda stand, given: memory_bodies.measure(stand, given, "uploads-client"),
+    "uploads-backend": lambda stand, given: memory_bodies.measure(stand, given, "uploads-backend"),
+    "downloads": lambda stand, given: memory_bodies.measure(stand, given, "downloads"),
+    "chaos": memory_chaos.measure,
+}
+
+
+def options():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", action="append", choices=CASES, help="measure this case; may be given again")
+    parser.add_argument("--rest", type=float, default=60, metavar="S", help="seconds of rest behind a case (default: 60)")
+    parser.add_argument("--connections", type=int, default=19000, metavar="N", help="of idle (default: 19000)")
+    parser.add_argument("--uploads", type=int, default=1000, metavar="N", help="at once (default: 1000)")
+    parser.add_argument("--upload-bytes", type=int, default=100_000_000, metavar="N", help="of each upload (default: 100 MB)")
+    parser.add_argument("--downloads", type=int, default=200, metavar="N", help="at once (default: 200)")
+    parser.add_argument("--download-bytes", type=int, default=1_000_000_000, metavar="N", help="of each download (default: 1 GB)")
+    parser.add_argument("--hold", type=float, default=30, metavar="S", help="seconds that slow bodies go on (default: 30)")
+    parser.add_argument("--chaos-seconds", type=float, default=60, metavar="S", help="of chaos (default: 60)")
+    parser.add_argument("--clients", type=int, default=200, metavar="N", help="of chaos, half of them slow (default: 200)")
+    parser.add_argument("--seed", type=int, help="of chaos (default: a fresh one, printed)")
+    limits = parser.add_argument_group("limits on lb: exit code 1 where one is exceeded")
+    limits.add_argument("--max-idle-bytes", type=float, metavar="N", help="resident bytes per idle connection (aim: 3072)")
+    limits.add_argument("--max-above-mib", type=float, metavar="N", help="the most above the start in slow bodies, MiB (aim: 64)")
+    limits.add_argument("--max-rest-factor", type=float, metavar="X", help="behind the rest, as a multiple of the start (aim: 2)")
+    add_options(parser, ["haproxy", "nginx"])
+    return parser
+
+
+def measure(given):
+    check_options(given)
+    result, limits = {}, Limits()
+    for case in given.only or CASES:
+        with Stand(given) as stand:
+            result[case] = CASES[case](stand, given)
+        show(case, result[case])
+        judge(case, result[case]["lb"], given, limits)
+    return result, limits
+
+
+def show(case, rows):
+    print(f"\n{case}")
+    if case == "idle":
+        table(["proxy", "start MiB", "full MiB", "bytes per connection", "after the rest MiB", "× the start"],
+              [[name, mib(row["start"]), mib(row["full"]), f"{row['bytes_per_connection']:,.0f}", mib(row["after"]), f"{row['factor']:.2f}"]
+               for name, row in rows.items()])
+    else:
+        table(["proxy", "start MiB", "settled above MiB", "most above MiB", "after the rest MiB", "× the start"],
+              [[name, *(mib(row[key]) for key in ("start", "settled_above", "peak_above", "after")), f"{row['factor']:.2f}"]
+               for name, row in rows.items()])
+
+
+def judge(case, row, given, limits):
+    if case == "idle":
+        limits.check("idle: bytes per connection", row["bytes_per_connection"], given.max_idle_bytes)
+    elif case != "chaos":
+        limits.check(f"{case}: most above the start", row["peak_above"] / 2**20, given.max_above_mib, " MiB")
+    else:
+        limits.check("chaos: wrong responses to well-behaved clients", row["wrong"], 0)
+    limits.check(f"{case}: behind the rest, × the start", row["factor"], given.max_rest_factor)
+    print(f"          {case}: {'within' if row['factor'] <= 2 else 'not within'} 2 × the start after {row['rest_seconds']:.0f} s")
+
+
+if __name__ == "__main__":
+    run(measure, options().parse_args())

@@ -1,0 +1,137 @@
+"""Chaos: everything that goes wrong between clients and backends at once, and what a proxy holds behind it.
+
+Rough clients tear their connections, read slowly, send large bodies, pipelines and nonsense to three backends, one of which is killed
+and started again all the time. lb gets another strategy every second. Well-behaved clients go beside them, to a pool of their own and to
+the rough one, whose requests lb retries; each of their responses is compared byte for byte. A peer has no second pool and no
+reload, so it gets the rough clients alone.
+"""
+
+import asyncio
+import random
+import time
+from collections import Counter
+
+import rough_clients
+from figures import mib
+from memory_rest import Rest, warm_up
+from stand import CannotMeasure, tell
+from steady_clients import HOST, Steady
+
+RELOAD_SECONDS = 1
+# a killed backend comes back before lb's health checks have made up their mind, or behind that
+AWAY_SECONDS = (0.2, 4)
+ROUGH_BACKENDS = ("r0", "r1", "r2")
+STEADY_CLIENTS = 8
+STRATEGIES = ("least_connections", "round_robin")
+WRONG_SHOWN = 5
+
+SECOND_POOL = """
+[pools.steady.strategy]
+name = "round_robin"
+[[pools.steady.backends]]
+id = "s0"
+address = "127.0.0.1:{port}"
+[[routes]]
+host = "{host}"
+pool = "steady"
+"""
+
+
+def measure(stand, given):
+    seed = random.SystemRandom().randrange(10**9) if given.seed is None else given.seed
+    print(f"\nchaos: --seed {seed}")
+    result = {}
+    for name in ["lb", *(peer for peer in given.peers if peer == "haproxy")]:
+        backends = {rough: stand.mock(rough) for rough in ROUGH_BACKENDS}
+        _, port = stand.mock("s0")
+        proxy = stand.proxy(name, [port for _, port in backends.values()], more=SECOND_POOL.format(port=port, host=HOST))
+        start = warm_up(proxy, "/home")
+        story = asyncio.run(Chaos(stand, proxy, backends, seed, given).run())
+        if proxy.has_ended():
+            raise CannotMeasure(f"{name} has ended with exit code {proxy.child.returncode} in chaos with --seed {seed}")
+        settled, peak = proxy.rss(), proxy.peak()
+        rest = Rest(proxy, start, given.rest)
+        result[name] = {"seed": seed, "start": start, "settled_above": settled - start, "peak_above": peak - start, **story, **rest.plain()}
+        stand.end_all()
+    return result
+
+
+class Chaos:
+    def __init__(self, stand, proxy, backends, seed, given):
+        self.stand, self.proxy, self.backends, self.seed, self.given = stand, proxy, backends, seed, given
+        self.counts = {kind.__name__: Counter() for kind in rough_clients.KINDS}
+        self.kills, self.reloads = 0, Counter()
+        self.steady = Steady(proxy.port)
+
+    async def run(self):
+        """What happened, by name."""
+        tasks = [asyncio.ensure_future(self.rough(n)) for n in range(self.given.clients)]
+        tasks += [asyncio.ensure_future(self.kill())]
+        if self.proxy.admin:
+            tasks += [asyncio.ensure_future(self.reload())]
+            tasks += [asyncio.ensure_future(self.steady.client(n, self.random("steady", n))) for n in range(STEADY_CLIENTS)]
+        began = time.monotonic()
+        while time.monotonic() < began + self.given.chaos_seconds and not self.proxy.has_ended():
+            await asyncio.sleep(min(5, self.given.chaos_seconds))
+            rough = sum(map(Counter.total, self.counts.values()))
+            tell(f"chaos: {self.proxy.name}: {mib(self.proxy.rss())} MiB, {rough:,} rough clients, {self.steady.right:,} responses right, "
+                 f"{len(self.steady.wrong)} wrong, {self.kills} kills, reloads {dict(self.reloads)}")
+        self.steady.stop()
+        broken = [task.exception() for task in tasks if task.done() and task.exception()]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        if broken:
+            raise broken[0]
+        for line in self.steady.wrong[:WRONG_SHOWN]:
+            print(f"WRONG     {line}")
+        for kind, counts in self.counts.items():
+            tell(f"      {kind}: {dict(counts)}")
+        return {"rough": self.counts, "right": self.steady.right, "wrong": len(self.steady.wrong), "kills": self.kills, "reloads": self.reloads}
+
+    def random(self, *name):
+        return random.Random(f"{self.seed} {name}")
+
+    async def rough(self, number):
+        """One rough client behind the other, all of one kind."""
+        kind, dice = rough_clients.KINDS[number % len(rough_clients.KINDS)], self.random("rough", number)
+        while True:
+            try:
+                async with asyncio.timeout(30):
+                    outcome = await kind(self.proxy.port, dice)
+            except TimeoutError:
+                outcome = "30 s"
+            except asyncio.IncompleteReadError:
+                outcome = "cut"
+            except OSError as error:
+                outcome = type(error).__name__
+            self.counts[kind.__name__][outcome] += 1
+            await asyncio.sleep(dice.uniform(0, 0.02))
+
+    async def kill(self):
+        dice = self.random("kill")
+        while True:
+            await asyncio.sleep(dice.uniform(0.2, 2))
+            name = dice.choice(ROUGH_BACKENDS)
+            child, port = self.backends[name]
+            child.kill()
+            child.wait()
+            self.kills += 1
+            await asyncio.sleep(dice.uniform(*AWAY_SECONDS))
+            self.backends[name] = self.stand.mock(name, port)
+
+    async def reload(self):
+        turn = 0
+        while True:
+            await asyncio.sleep(RELOAD_SECONDS)
+            body = b'{"strategy":{"name":"%s"}}' % STRATEGIES[turn % len(STRATEGIES)].encode()
+            turn += 1
+            reader, writer = await asyncio.open_connection("127.0.0.1", self.proxy.admin)
+            writer.write(b"POST /reload HTTP/1.1\r\nhost: 127.0.0.1:%d\r\ncontent-type: application/json\r\nconnection: close\r\n"
+                         b"content-length: %d\r\n\r\n%s" % (self.proxy.admin, len(body), body))
+            response = await reader.read()
+            writer.close()
+            status = response[9:12].decode()
+            if status != "200" and not self.reloads[status]:
+                tell(f"chaos: a reload was refused: {response.decode(errors='replace')}")
+            self.reloads[status] += 1
