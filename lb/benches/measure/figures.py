@@ -8,9 +8,10 @@ Source: Conover, Practical Nonparametric Statistics, section 3.2.
 import json
 import statistics
 import sys
+import traceback
 from math import comb
 
-from stand import CannotMeasure, tell
+from processes import CannotMeasure, tell
 
 CONFIDENCE = 0.95
 
@@ -54,6 +55,12 @@ def coverage(n, k):
     return max(0.0, 1 - 2 * sum(comb(n, i) for i in range(k)) / 2**n)
 
 
+def named_limit(text):
+    """NAME=X of the command line."""
+    name, limit = text.split("=")
+    return name, float(limit)
+
+
 def table(head, rows):
     """A table as Markdown has it, aligned."""
     cells = [[str(cell) for cell in row] for row in [head, *rows]]
@@ -78,6 +85,9 @@ def run(measure, given):
     except KeyboardInterrupt:
         tell("interrupted")
         sys.exit(2)
+    except Exception:
+        traceback.print_exc()
+        sys.exit(2)  # 1 would be a limit
     if given.json:
         given.json.write_text(json.dumps(result, indent=1, default=lambda median: median.plain()) + "\n")
     sys.exit(1 if limits.exceeded else 0)

@@ -13,11 +13,10 @@ Cases, all by default, with --only one or more:
   chaos            60 s of torn connections, slow clients, large bodies, pipelines, killed backends and a reload
                    every second, beside well-behaved clients whose every response is compared
 
-Each case begins with a proxy of its own that has served 500 requests (the start) and ends with 60 s of rest; resident memory
-behind that is given as a multiple of the start. A proxy has one worker thread. In chaos and bodies lb alone or HAProxy
-beside it; nginx buffers bodies in files, so it is measured idle only.
+Each case begins with a new proxy that has served 500 requests (the start). It ends with 60 s of rest; the resident memory after the
+rest is given as a multiple of the start. A proxy has one worker thread. nginx writes bodies to files, so it is measured idle only.
 
-The whole takes about 18 minutes. Resident memory does not depend on how busy the machine is, as long as every client gets its turn.
+All cases together take about 18 minutes. A busy machine does not change resident memory, as long as every client gets its turn.
 Exit code 0: measured, and no limit exceeded. 1: a limit is exceeded, or a well-behaved client got a wrong response.
 2: it could not be measured.
 """
@@ -50,13 +49,13 @@ def options():
     parser.add_argument("--download-bytes", type=int, default=1_000_000_000, metavar="N", help="of each download (default: 1 GB)")
     parser.add_argument("--hold", type=float, default=30, metavar="S", help="seconds that slow bodies go on (default: 30)")
     parser.add_argument("--chaos-seconds", type=float, default=60, metavar="S", help="of chaos (default: 60)")
-    parser.add_argument("--clients", type=int, default=200, metavar="N", help="of chaos, half of them slow (default: 200)")
+    parser.add_argument("--clients", type=int, default=200, metavar="N", help="rough clients of chaos at once (default: 200)")
     parser.add_argument("--seed", type=int, help="of chaos (default: a fresh one, printed)")
     limits = parser.add_argument_group("limits on lb: exit code 1 where one is exceeded")
     limits.add_argument("--max-idle-bytes", type=float, metavar="N", help="resident bytes per idle connection (aim: 3072)")
     limits.add_argument("--max-above-mib", type=float, metavar="N", help="the most above the start in slow bodies, MiB (aim: 64)")
     limits.add_argument("--max-rest-factor", type=float, metavar="X", help="behind the rest, as a multiple of the start (aim: 2)")
-    add_options(parser, ["haproxy", "nginx"])
+    add_options(parser, ["haproxy", "nginx"], takes_backend=False)
     return parser
 
 

@@ -7,19 +7,21 @@ measurement void, because a proxy that gives up needs no memory.
 
 import asyncio
 import socket
+import struct
 import sys
 import time
 from pathlib import Path
 
 from figures import mib
 from memory_rest import Rest, warm_up
-from stand import CannotMeasure, free_ports, responds, tell, wait_for
+from processes import CannotMeasure, end, free_ports, responds, tell, wait_for
 
 # a few bytes per second more than the slowest that lb accepts (limits.body_min_bytes_per_s, 100) would be too near
 CLIENT_BYTES_PER_S = 4096
 DOWNLOAD_BYTES_PER_S = 64 * 1024
 TURNS_PER_SECOND = 4
 SOCKET_BYTES = 64 * 1024
+RESET = struct.pack("ii", 1, 0)
 PIECE = bytes(64 * 1024)
 
 
@@ -35,6 +37,8 @@ def measure(stand, given, kind):
         proxy = stand.proxy(name, [port])
         start = warm_up(proxy, "/")
         settled, peak, moved = asyncio.run(hold(proxy, kind, client, count, size, given.hold))
+        # what it has not read yet would go on for minutes
+        end(backend)
         rest = Rest(proxy, start, given.rest)
         result[name] = {"connections": count, "start": start, "settled_above": settled - start, "peak_above": peak - start,
                         "moved": moved, **rest.plain()}
@@ -68,6 +72,8 @@ async def connect(port, receive_bytes):
     # small, so that the kernel holds little and the proxy feels the pace
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
+    # the end is a reset, or the kernel would send the rest first
+    client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
     return await asyncio.open_connection(sock=client, limit=receive_bytes)
 

@@ -2,8 +2,8 @@
 
 Rough clients tear their connections, read slowly, send large bodies, pipelines and nonsense to three backends, one of which is killed
 and started again all the time. lb gets another strategy every second. Well-behaved clients go beside them, to a pool of their own and to
-the rough one, whose requests lb retries; each of their responses is compared byte for byte. A peer has no second pool and no
-reload, so it gets the rough clients alone.
+the rough one; each of their responses is compared byte for byte. A peer has no second pool and no reload, so it gets the rough clients
+alone.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from collections import Counter
 import rough_clients
 from figures import mib
 from memory_rest import Rest, warm_up
-from stand import CannotMeasure, tell
+from processes import CannotMeasure, tell
 from steady_clients import HOST, Steady
 
 RELOAD_SECONDS = 1
@@ -51,7 +51,8 @@ def measure(stand, given):
             raise CannotMeasure(f"{name} has ended with exit code {proxy.child.returncode} in chaos with --seed {seed}")
         settled, peak = proxy.rss(), proxy.peak()
         rest = Rest(proxy, start, given.rest)
-        result[name] = {"seed": seed, "start": start, "settled_above": settled - start, "peak_above": peak - start, **story, **rest.plain()}
+        result[name] = {"seed": seed, "start": start, "settled_above": settled - start, "peak_above": peak - start,
+                        **story, **rest.plain()}
         stand.end_all()
     return result
 
@@ -60,7 +61,7 @@ class Chaos:
     def __init__(self, stand, proxy, backends, seed, given):
         self.stand, self.proxy, self.backends, self.seed, self.given = stand, proxy, backends, seed, given
         self.counts = {kind.__name__: Counter() for kind in rough_clients.KINDS}
-        self.kills, self.reloads = 0, Counter()
+        self.kills, self.reloads, self.is_over = 0, Counter(), False
         self.steady = Steady(proxy.port)
 
     async def run(self):
@@ -75,19 +76,21 @@ class Chaos:
             await asyncio.sleep(min(5, self.given.chaos_seconds))
             rough = sum(map(Counter.total, self.counts.values()))
             tell(f"chaos: {self.proxy.name}: {mib(self.proxy.rss())} MiB, {rough:,} rough clients, {self.steady.right:,} responses right, "
-                 f"{len(self.steady.wrong)} wrong, {self.kills} kills, reloads {dict(self.reloads)}")
+                 f"{len(self.steady.wrong)} wrong, {self.steady.failed} cut by a kill, {self.kills} kills, reloads {dict(self.reloads)}")
         self.steady.stop()
+        self.is_over = True
         broken = [task.exception() for task in tasks if task.done() and task.exception()]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        if broken:
+        if broken and not self.proxy.has_ended():
             raise broken[0]
         for line in self.steady.wrong[:WRONG_SHOWN]:
             print(f"WRONG     {line}")
         for kind, counts in self.counts.items():
             tell(f"      {kind}: {dict(counts)}")
-        return {"rough": self.counts, "right": self.steady.right, "wrong": len(self.steady.wrong), "kills": self.kills, "reloads": self.reloads}
+        return {"rough": self.counts, "right": self.steady.right, "wrong": len(self.steady.wrong), "failed": self.steady.failed,
+                "kills": self.kills, "reloads": self.reloads}
 
     def random(self, *name):
         return random.Random(f"{self.seed} {name}")
@@ -95,7 +98,7 @@ class Chaos:
     async def rough(self, number):
         """One rough client behind the other, all of one kind."""
         kind, dice = rough_clients.KINDS[number % len(rough_clients.KINDS)], self.random("rough", number)
-        while True:
+        while not self.is_over:
             try:
                 async with asyncio.timeout(30):
                     outcome = await kind(self.proxy.port, dice)

@@ -5,7 +5,7 @@ import socket
 import time
 
 from memory_rest import Rest, exchange, warm_up
-from stand import CannotMeasure, tell
+from processes import CannotMeasure, tell
 
 REQUEST = b"GET /home HTTP/1.1\r\nhost: measure\r\n\r\n"
 SETTLE_SECONDS = 3
@@ -16,8 +16,8 @@ DESCRIPTORS_APART = 500
 def measure(stand, given):
     count = given.connections
     if count > stand.descriptors - DESCRIPTORS_APART:
-        raise CannotMeasure(f"{count:,} connections need {count + DESCRIPTORS_APART:,} descriptors, the hard limit is {stand.descriptors:,}: "
-                            "raise it (ulimit -Hn), or give --connections")
+        raise CannotMeasure(f"{count:,} connections need {count + DESCRIPTORS_APART:,} descriptors, the hard limit is "
+                            f"{stand.descriptors:,}: raise it (ulimit -Hn), or give --connections")
     result = {}
     for name in ["lb", *given.peers]:
         ports = [stand.mock(f"{name}-b{n}")[1] for n in range(3)]
@@ -36,7 +36,8 @@ def measure(stand, given):
         for client in clients:
             client.close()
         rest = Rest(proxy, start, given.rest)
-        result[name] = {"connections": count, "start": start, "full": full, "bytes_per_connection": (full - start) / count, **rest.plain()}
+        result[name] = {"connections": count, "start": start, "full": full, "bytes_per_connection": (full - start) / count,
+                        **rest.plain()}
         stand.end_all()
     return result
 
@@ -51,7 +52,8 @@ def one_request(port, number):
         client.connect(("127.0.0.1", port))
         exchange(client, REQUEST)
     except (OSError, CannotMeasure) as error:
-        raise CannotMeasure(f"connection {number + 1:,}: {error}") from error
+        raise CannotMeasure(f"connection {number + 1:,}: {error}; if the proxy has reached its limit of connections, give "
+                            "--connections") from error
     client.setblocking(False)
     return client
 

@@ -1,10 +1,10 @@
-"""The begin and the end of each case of memory.py: a proxy that has served a few hundred requests, and one that has had its rest."""
+"""The begin and the end of each case of memory.py: a few hundred requests before it, and some seconds without any request after it."""
 
 import socket
 import time
 
 from figures import mib
-from stand import CannotMeasure, tell
+from processes import CannotMeasure, tell
 
 WARM_UP_REQUESTS = 500
 WARM_UP_CONNECTIONS = 10

@@ -78,7 +78,8 @@ async def torn_head(port, dice):
 async def torn_body(port, dice):
     async with connection(port) as (_, writer):
         writer.write(post(4 * MIB) + bytes(dice.randrange(MIB)))
-        await asyncio.wait_for(writer.drain(), 10)
+        async with asyncio.timeout(10):
+            await writer.drain()
         await asyncio.sleep(dice.uniform(0, 0.2))
         if dice.random() < 0.5:
             reset(writer)
@@ -152,7 +153,8 @@ async def pipeline(port, dice):
 async def nonsense(port, dice):
     async with connection(port) as (reader, writer):
         writer.write(dice.choice(NONSENSE))
-        head = await asyncio.wait_for(reader.read(1000), 12)
+        async with asyncio.timeout(12):
+            head = await reader.read(1000)
         return head[9:12].decode() or "closed"
 
 
@@ -165,5 +167,5 @@ async def idle(port, dice):
         return "idle"
 
 
-KINDS = (short, torn_head, torn_body, torn_response, slow_sender, slow_reader, large_upload, large_download, cut_by_backend, pipeline, nonsense,
-         idle)
+KINDS = (short, torn_head, torn_body, torn_response, slow_sender, slow_reader, large_upload, large_download, cut_by_backend, pipeline,
+         nonsense, idle)
