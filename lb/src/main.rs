@@ -2,6 +2,11 @@
 
 use std::process::ExitCode;
 
+/// glibc keeps most of what a crowd of clients has used; this one gives it back within seconds (docs/performance.md).
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     lb::cli::main(std::env::args_os())
 }
