@@ -57,13 +57,20 @@ pub fn take_request(
         // The caller passed another head. Parse again, so that no field is lost.
         *scan = Scan::default();
     }
-    let input = &read[..read.len().min(limits.head_bytes)];
+    let end = read.len().min(limits.head_bytes);
+    let input = &mut read[..end];
     if scan.is_at_first_line() {
         head.fields.clear();
         match scan.next_line(input)? {
             Some(line) => request_line(line.bytes(), head)?,
             None if input.len() == limits.head_bytes => return Err(Refusal::TargetTooLong),
             None => return Ok(false),
+        }
+        // Once for each head, so that one that comes in pieces is not searched again and again.
+        if let Some(length) = head.fields.take_whole(&mut input[scan.taken()..], limits.fields) {
+            read.advance(scan.taken() + length);
+            *scan = Scan::default();
+            return Ok(true);
         }
     }
     while let Some(line) = scan.next_line(input)? {
@@ -183,6 +190,52 @@ mod tests {
     use super::*;
 
     const LIMITS: Limits = Limits { head_bytes: 65_536, fields: 100 };
+
+    /// The two ways through a head: all of it at once, and its first line before the rest.
+    #[test]
+    fn a_head_at_once_and_a_head_in_pieces_give_the_same() {
+        let seed = 77;
+        println!("seed {seed}");
+        let mut random = fastrand::Rng::with_seed(seed);
+        let parts = [
+            "Host",
+            "x-9",
+            ":",
+            ": ",
+            " ",
+            "\t",
+            "a",
+            "b c",
+            "\r\n",
+            "\r\n",
+            "\r",
+            "\n",
+            "\x00",
+            "\u{e9}",
+            "(",
+            "ABCDEFGHIJ",
+        ];
+        let limits = Limits { head_bytes: 60, fields: 3 };
+        let (mut whole, mut refused) = (0, 0);
+        for _ in 0..200_000 {
+            let line = "GET / HTTP/1.1\r\n";
+            let pick = |random: &mut fastrand::Rng| parts[random.usize(0..parts.len())];
+            let mut rest: String = (0..random.usize(0..12)).map(|_| pick(&mut random)).collect();
+            if random.bool() {
+                rest = format!("Ab: c\r\n{rest}\r\n\r\nmore");
+            }
+            let at_once = parse_with(format!("{line}{rest}").as_bytes(), &limits);
+            let (mut read, mut scan, mut head) = (BytesMut::from(line), Scan::default(), RequestHead::default());
+            assert_eq!(take_request(&mut read, &mut scan, &limits, &mut head), Ok(false));
+            read.extend_from_slice(rest.as_bytes());
+            let in_pieces = take_request(&mut read, &mut scan, &limits, &mut head)
+                .map(|is_whole| is_whole.then(|| (head, read.to_vec())));
+            whole += usize::from(matches!(at_once, Ok(Some(_))));
+            refused += usize::from(at_once.is_err());
+            assert_eq!(at_once, in_pieces, "{rest:?}");
+        }
+        assert!(whole > 1_000 && refused > 10_000, "{whole} {refused}");
+    }
 
     /// The head and the bytes after it.
     fn parse_with(bytes: &[u8], limits: &Limits) -> Result<Option<(RequestHead, Vec<u8>)>, Refusal> {

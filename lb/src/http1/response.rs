@@ -33,7 +33,8 @@ pub fn take_response(read: &mut BytesMut, scan: &mut Scan, head: &mut ResponseHe
         // The caller passed another head. Parse again, so that no field is lost.
         *scan = Scan::default();
     }
-    let input = &read[..read.len().min(HEAD_MAX_BYTES)];
+    let end = read.len().min(HEAD_MAX_BYTES);
+    let input = &mut read[..end];
     if scan.is_at_first_line() {
         if !(input.starts_with(BEGIN) || BEGIN.starts_with(input)) {
             return Err(BadResponse("it does not begin with HTTP/1"));
@@ -43,6 +44,12 @@ pub fn take_response(read: &mut BytesMut, scan: &mut Scan, head: &mut ResponseHe
             Some(line) => status_line(line, head)?,
             None if input.len() == HEAD_MAX_BYTES => return Err(BadResponse("its head is too long")),
             None => return Ok(false),
+        }
+        // Once for each head, so that one that comes in pieces is not searched again and again.
+        if let Some(length) = head.fields.take_whole(&mut input[scan.taken()..], FIELDS_MAX) {
+            read.advance(scan.taken() + length);
+            *scan = Scan::default();
+            return Ok(true);
         }
     }
     while let Some(line) = scan.next_line(input)? {
