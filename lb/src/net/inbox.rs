@@ -113,3 +113,73 @@ impl Inbox {
         self.bytes
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    async fn pair() -> (Stream, TcpStream) {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        (Stream::Plain(near), listener.accept().await.unwrap().0)
+    }
+
+    async fn fill(inbox: &mut Inbox, stream: &mut Stream, buffers: &Buffers, wanted: usize) -> usize {
+        poll_fn(|cx| inbox.poll_fill(stream, buffers, cx, wanted)).await.unwrap()
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn whoever_waits_holds_no_buffer_and_is_woken_for_bytes_and_for_the_end() {
+        let (mut stream, mut peer) = pair().await;
+        let (buffers, mut inbox) = (Buffers::default(), Inbox::default());
+        for round in 0..3 {
+            let mut polls = 0;
+            let filled = poll_fn(|cx| {
+                polls += 1;
+                let polled = inbox.poll_fill(&mut stream, &buffers, cx, 1);
+                if polled.is_pending() {
+                    assert_eq!((inbox.bytes.capacity(), inbox.is_watched), (0, true), "round {round}, poll {polls}");
+                    // Polled again by something else, it waits on.
+                    assert!(inbox.poll_fill(&mut stream, &buffers, cx, 1).is_pending());
+                    if polls == 1 {
+                        peer.try_write(b"abc").unwrap();
+                    }
+                }
+                polled
+            });
+            assert_eq!((filled.await.unwrap(), &inbox.bytes()[..]), (3, &b"abc"[..]));
+            assert!(polls > 1);
+            inbox.bytes().clear();
+        }
+        peer.shutdown().await.unwrap();
+        assert_eq!(fill(&mut inbox, &mut stream, &buffers, 1).await, 0);
+        assert_eq!(inbox.bytes.capacity(), 0);
+    }
+
+    #[tokio::test(flavor = "current_thread")]
+    async fn a_buffer_is_large_where_much_came_before_and_a_lease_is_left() {
+        let (mut stream, mut peer) = pair().await;
+        let (buffers, mut inbox) = (Buffers::default(), Inbox::default());
+        let most = usize::MAX;
+        peer.write_all(&[7; 5 * ROOM_BYTES]).await.unwrap();
+        assert_eq!(fill(&mut inbox, &mut stream, &buffers, most).await, ROOM_BYTES, "nothing is known yet");
+        inbox.bytes().clear();
+        assert_eq!(fill(&mut inbox, &mut stream, &buffers, most).await, 4 * ROOM_BYTES);
+        inbox.bytes().clear();
+        inbox.rest(&buffers);
+        inbox.expect_much();
+        peer.write_all(&[7; 2 * ROOM_BYTES]).await.unwrap();
+        assert_eq!(fill(&mut inbox, &mut stream, &buffers, most).await, 2 * ROOM_BYTES);
+        inbox.bytes().clear();
+        inbox.rest(&buffers);
+        let _leases: Vec<_> = std::iter::from_fn(|| buffers.lease()).collect();
+        inbox.expect_much();
+        peer.write_all(&[7; 2 * ROOM_BYTES]).await.unwrap();
+        assert_eq!(fill(&mut inbox, &mut stream, &buffers, most).await, ROOM_BYTES, "no lease is left");
+    }
+}

@@ -147,7 +147,9 @@ impl Exchange {
         self.key = self.take_key();
         let has_body = !self.body.has_ended();
         self.upgrade = headers::forward_request(&mut self.head, classes, has_body, &self.context.peer, &self.settings);
-        self.body.meter(limit, self.guard.shard(), trailers::forward_trailers);
+        if has_body {
+            self.body.meter(limit, self.guard.shard(), trailers::forward_trailers);
+        }
         Ok(())
     }
 
