@@ -7,7 +7,7 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 
 use super::{Outbox, Spare};
 
@@ -84,6 +84,14 @@ impl Buffers {
         }
     }
 
+    /// Takes back the buffer of `data`, unless something else uses it.
+    pub(crate) fn recycle(&self, data: Bytes) {
+        if let Ok(mut buffer) = data.try_into_mut() {
+            buffer.clear();
+            self.give_back(buffer);
+        }
+    }
+
     /// An outbox for a new message.
     #[inline]
     pub(crate) fn take_outbox(&self) -> Outbox {
@@ -126,6 +134,8 @@ impl Drop for Lease {
 
 #[cfg(test)]
 mod tests {
+    use bytes::Buf;
+
     use super::*;
 
     fn buffer(buffers: &Buffers, wanted: usize) -> BytesMut {
@@ -148,6 +158,23 @@ mod tests {
             assert_eq!(second.capacity(), if wanted > ROOM_BYTES { LARGE_BYTES } else { ROOM_BYTES });
             buffers.give_back(second);
         }
+    }
+
+    #[test]
+    fn a_large_buffer_comes_back_with_the_last_piece_of_it() {
+        let buffers = Buffers::default();
+        let mut first = buffer(&buffers, READ_MAX_BYTES);
+        let place = first.as_ptr();
+        first.extend_from_slice(&[7; LARGE_BYTES]);
+        let (mut one, two) = (first.split_to(50_000).freeze(), first.split_to(20_000).freeze());
+        buffers.give_back(first);
+        buffers.recycle(two);
+        assert!(buffers.large.take().is_none(), "the other piece is under way");
+        one.advance(50_000);
+        buffers.recycle(one);
+        let again = buffer(&buffers, READ_MAX_BYTES);
+        assert_eq!((again.as_ptr(), again.len(), again.capacity()), (place, 0, LARGE_BYTES));
+        buffers.recycle(Bytes::from_static(b"of nobody"));
     }
 
     #[test]

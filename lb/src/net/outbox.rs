@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Buf, Bytes};
 
-use super::Stream;
+use super::{Buffers, Stream};
 
 /// A piece of so many bytes goes out by itself.
 const LARGE_BYTES: usize = 8 * 1024;
@@ -84,8 +84,13 @@ impl Outbox {
         self.small.capacity()
     }
 
-    /// Writes until all is written.
-    pub(crate) fn poll_flush(&mut self, stream: &mut Stream, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    /// Writes until all is written. The memory of a large piece goes to `buffers`.
+    pub(crate) fn poll_flush(
+        &mut self,
+        stream: &mut Stream,
+        buffers: &Buffers,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<()>> {
         while !self.is_empty() {
             let small = &self.small[self.written..];
             let wrote = match &self.large {
@@ -97,7 +102,7 @@ impl Outbox {
             };
             match wrote {
                 Ok(0) => return Poll::Ready(Err(io::ErrorKind::WriteZero.into())),
-                Ok(bytes) => self.advance(bytes),
+                Ok(bytes) => self.advance(bytes, buffers),
                 Err(error) => return Poll::Ready(Err(error)),
             }
         }
@@ -107,7 +112,7 @@ impl Outbox {
     }
 
     #[inline]
-    fn advance(&mut self, bytes: usize) {
+    fn advance(&mut self, bytes: usize, buffers: &Buffers) {
         self.has_begun = true;
         let of_small = bytes.min(self.small.len() - self.written);
         self.written += of_small;
@@ -116,6 +121,7 @@ impl Outbox {
         large.data.advance(of_large);
         large.tail = &large.tail[bytes - of_small - of_large..];
         if large.data.is_empty() && large.tail.is_empty() {
+            buffers.recycle(std::mem::take(&mut large.data));
             self.large = None;
         }
     }

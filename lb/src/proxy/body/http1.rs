@@ -123,7 +123,7 @@ impl Wire {
         if outbox.is_empty() {
             return Poll::Ready(Ok(()));
         }
-        outbox.poll_flush(&mut self.stream.borrow_mut(), cx)
+        outbox.poll_flush(&mut self.stream.borrow_mut(), &self.buffers, cx)
     }
 }
 

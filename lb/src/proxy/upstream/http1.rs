@@ -254,7 +254,7 @@ impl Upstream {
     }
 
     fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if let Err(error) = ready!(self.outbox.poll_flush(&mut self.stream, cx)) {
+        if let Err(error) = ready!(self.outbox.poll_flush(&mut self.stream, &self.buffers, cx)) {
             tracing::debug!("a backend takes no more of a request: {error}");
             self.sending = Sending::GivenUp;
         }
@@ -275,16 +275,18 @@ impl Upstream {
     ) -> Poll<Result<(), Fault>> {
         loop {
             // Mostly nothing is here yet.
-            let is_here = !self.inbox.is_empty();
-            let framing =
-                match if is_here { take_response(self.inbox.bytes(), &mut self.scan, head) } else { Ok(false) } {
-                    Ok(false) => {
-                        ready!(self.poll_fill(cx, self.expected)?);
-                        continue;
-                    }
-                    Ok(true) => of_response(head, method),
-                    Err(bad) => Err(bad),
-                };
+            let found = match self.inbox.is_empty() {
+                true => Ok(false),
+                false => take_response(self.inbox.bytes(), &mut self.scan, head),
+            };
+            let framing = match found {
+                Ok(false) => {
+                    ready!(self.poll_fill(cx, self.expected)?);
+                    continue;
+                }
+                Ok(true) => of_response(head, method),
+                Err(bad) => Err(bad),
+            };
             return Poll::Ready(match framing {
                 Ok(framing) => {
                     self.scan = Scan::default();
