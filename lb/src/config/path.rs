@@ -6,6 +6,19 @@
 
 use std::borrow::Cow;
 
+/// What a byte means for [`is_plain`]. A slash is in front of the next byte, which must be none of those that change behind one.
+const BEHIND_SLASH: u8 = 1;
+const SLASH: u8 = BEHIND_SLASH << 1;
+const NEVER_PLAIN: u8 = 4;
+static MARKS: [u8; 256] = {
+    let mut marks = [0; 256];
+    marks[b'/' as usize] = SLASH | BEHIND_SLASH;
+    marks[b'.' as usize] = BEHIND_SLASH;
+    marks[b'%' as usize] = NEVER_PLAIN;
+    marks[b'\\' as usize] = NEVER_PLAIN;
+    marks
+};
+
 /// The normal form of `path`: percent-encoded unreserved characters decoded, other triplets in upper case, no dot segments, no empty
 /// segments. The error says why there is none.
 pub fn normal_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
@@ -43,14 +56,13 @@ pub fn normal_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
 
 /// Nothing in it could have to be changed.
 fn is_plain(path: &[u8]) -> bool {
-    let mut before = 0;
+    let (mut found, mut before) = (0, 0);
     for byte in path {
-        if matches!(byte, b'%' | b'\\') || (before == b'/' && matches!(byte, b'/' | b'.')) {
-            return false;
-        }
-        before = *byte;
+        let marks = MARKS[*byte as usize];
+        found |= marks & (NEVER_PLAIN | before);
+        before = marks >> 1;
     }
-    path.first() == Some(&b'/')
+    found == 0 && path.first() == Some(&b'/')
 }
 
 /// Adds `segment` with its triplets in normal form.
