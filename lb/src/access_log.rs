@@ -7,8 +7,10 @@
 //! logged; nothing that a client sends can begin a line or end a field; the last handle dropped means that what is queued is written
 //! and the thread ends.
 
+mod address;
 mod json;
 mod lane;
+mod plain;
 mod record;
 mod sink;
 mod spell;

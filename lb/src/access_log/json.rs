@@ -3,96 +3,133 @@
 //! Invariants: ASCII alone, everything else as `\u` escapes, so that no byte of a client's means anything to a terminal or a parser; a
 //! key without a value is left out; keys are in a fixed order.
 
-use std::io::Write;
-
+use super::plain::{hex, plain_length};
 use super::record::{Record, Text};
-use super::spell;
+use super::{address, spell};
+
+/// The texts of a record.
+struct Texts<'a> {
+    record: &'a Record,
+    /// None of them needs an escape.
+    are_plain: bool,
+}
 
 /// Appends the line. `stamp`: when the request began.
 pub(super) fn line(out: &mut Vec<u8>, record: &Record, stamp: &[u8]) {
-    out.extend_from_slice(b"{\"ts\":\"");
+    // One look at all texts instead of one at each: mostly there is nothing to escape.
+    let texts = Texts { record, are_plain: plain_length(record.bytes()) == record.bytes().len() };
+    out.extend_from_slice(br#"{"ts":""#);
     out.extend_from_slice(stamp);
     out.push(b'"');
-    text(out, "request_id", record, Text::RequestId);
-    text(out, "trace_id", record, Text::TraceId);
-    text(out, "listener", record, Text::Listener);
-    let _ = write!(out, ",\"client\":\"{}\"", record.client);
-    text(out, "method", record, Text::Method);
-    text(out, "host", record, Text::Host);
-    text(out, "path", record, Text::Path);
-    let _ = write!(out, ",\"protocol\":\"{:?}\"", record.version);
-    number(out, "status", Some(record.status.into()));
-    number(out, "bytes_in", Some(record.bytes_in));
-    number(out, "bytes_out", Some(record.bytes_out));
-    text(out, "pool", record, Text::Pool);
-    text(out, "backend", record, Text::Backend);
-    number(out, "attempts", Some(record.attempts.into()));
-    text(out, "strategy", record, Text::Strategy);
-    number(out, "generation", Some(record.generation).filter(|generation| *generation > 0));
-    milliseconds(out, "total_ms", Some(record.total_ns));
-    number(out, "pick_ns", record.pick_ns);
-    milliseconds(out, "connect_ms", record.connect_ns);
-    milliseconds(out, "head_ms", record.head_ns);
+    texts.put(out, br#","request_id":""#, Text::RequestId);
+    texts.put(out, br#","trace_id":""#, Text::TraceId);
+    texts.put(out, br#","listener":""#, Text::Listener);
+    out.extend_from_slice(br#","client":""#);
+    address::with_port(out, record.client);
+    out.push(b'"');
+    texts.put(out, br#","method":""#, Text::Method);
+    texts.put(out, br#","host":""#, Text::Host);
+    texts.put(out, br#","path":""#, Text::Path);
+    out.extend_from_slice(br#","protocol":""#);
+    spell::version(out, record.version);
+    out.push(b'"');
+    number(out, br#","status":"#, Some(record.status.into()));
+    number(out, br#","bytes_in":"#, Some(record.bytes_in));
+    number(out, br#","bytes_out":"#, Some(record.bytes_out));
+    texts.put(out, br#","pool":""#, Text::Pool);
+    texts.put(out, br#","backend":""#, Text::Backend);
+    number(out, br#","attempts":"#, Some(record.attempts.into()));
+    texts.put(out, br#","strategy":""#, Text::Strategy);
+    number(out, br#","generation":"#, Some(record.generation).filter(|generation| *generation > 0));
+    milliseconds(out, br#","total_ms":"#, Some(record.total_ns));
+    number(out, br#","pick_ns":"#, record.pick_ns);
+    milliseconds(out, br#","connect_ms":"#, record.connect_ns);
+    milliseconds(out, br#","head_ms":"#, record.head_ns);
     if let Some(error) = record.error {
-        key(out, "error");
-        out.push(b'"');
+        out.extend_from_slice(br#","error":""#);
         out.extend_from_slice(error.as_str().as_bytes());
         out.push(b'"');
     }
-    text(out, "user_agent", record, Text::UserAgent);
+    texts.put(out, br#","user_agent":""#, Text::UserAgent);
     out.extend_from_slice(b"}\n");
 }
 
-fn key(out: &mut Vec<u8>, key: &str) {
-    out.extend_from_slice(b",\"");
-    out.extend_from_slice(key.as_bytes());
-    out.extend_from_slice(b"\":");
-}
+// Keys are arrays and these functions are inlined, so that a key is a copy of constant length.
 
-fn text(out: &mut Vec<u8>, name: &str, record: &Record, text: Text) {
-    let Some((bytes, is_cut)) = record.text(text) else { return };
-    key(out, name);
-    out.push(b'"');
-    string(out, bytes);
-    out.extend_from_slice(if is_cut { b"...\"" } else { b"\"" });
-}
-
-fn number(out: &mut Vec<u8>, name: &str, number: Option<u64>) {
+#[inline(always)]
+fn number<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], number: Option<u64>) {
     if let Some(number) = number {
-        key(out, name);
+        out.extend_from_slice(key);
         spell::number(out, number);
     }
 }
 
-fn milliseconds(out: &mut Vec<u8>, name: &str, ns: Option<u64>) {
+#[inline(always)]
+fn milliseconds<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], ns: Option<u64>) {
     if let Some(ns) = ns {
-        key(out, name);
+        out.extend_from_slice(key);
         spell::milliseconds(out, ns);
     }
 }
 
-/// What stands between the quotes. Bytes that are no UTF-8 become U+FFFD, as JSON has no way to say them.
-fn string(out: &mut Vec<u8>, bytes: &[u8]) {
-    let is_plain = |byte: &u8| matches!(byte, b' '..=b'~') && !matches!(byte, b'"' | b'\\');
-    if bytes.iter().all(is_plain) {
-        return out.extend_from_slice(bytes);
+// === impl Texts ===
+
+impl Texts<'_> {
+    #[inline(always)]
+    fn put<const N: usize>(&self, out: &mut Vec<u8>, key: &[u8; N], text: Text) {
+        let Some((bytes, is_cut)) = self.record.text(text) else { return };
+        out.extend_from_slice(key);
+        match self.are_plain {
+            true => out.extend_from_slice(bytes),
+            false => escaped(out, bytes),
+        }
+        if is_cut {
+            out.extend_from_slice(b"...");
+        }
+        out.push(b'"');
     }
-    for chunk in bytes.utf8_chunks() {
-        for character in chunk.valid().chars() {
-            match character {
-                '"' | '\\' => out.extend_from_slice(&[b'\\', character as u8]),
-                ' '..='~' => out.push(character as u8),
-                _ => {
-                    for unit in character.encode_utf16(&mut [0; 2]) {
-                        let _ = write!(out, "\\u{unit:04x}");
-                    }
-                }
+}
+
+/// Appends text for a place between quotes. Bytes that are no UTF-8 become U+FFFD, as JSON has no way to say them.
+fn escaped(out: &mut Vec<u8>, mut bytes: &[u8]) {
+    loop {
+        let (plain, rest) = bytes.split_at(plain_length(bytes));
+        out.extend_from_slice(plain);
+        match rest {
+            [] => return,
+            [mark @ (b'"' | b'\\'), rest @ ..] => {
+                out.extend_from_slice(&[b'\\', *mark]);
+                bytes = rest;
+            }
+            [control @ ..0x80, rest @ ..] => {
+                unit(out, (*control).into());
+                bytes = rest;
+            }
+            _ => {
+                // Neither a character nor a broken piece of one goes on behind a byte of ASCII.
+                let length = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
+                not_ascii(out, &rest[..length]);
+                bytes = &rest[length..];
             }
         }
+    }
+}
+
+fn not_ascii(out: &mut Vec<u8>, bytes: &[u8]) {
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            character.encode_utf16(&mut [0; 2]).iter().for_each(|of| unit(out, *of));
+        }
         if !chunk.invalid().is_empty() {
-            out.extend_from_slice(b"\\ufffd");
+            unit(out, 0xfffd);
         }
     }
+}
+
+/// A unit of UTF-16 as an escape.
+fn unit(out: &mut Vec<u8>, unit: u16) {
+    let [high, low] = unit.to_be_bytes().map(hex);
+    out.extend_from_slice(&[b'\\', b'u', high[0], high[1], low[0], low[1]]);
 }
 
 #[cfg(test)]
@@ -138,6 +175,42 @@ mod tests {
         assert_eq!(value["path"], "\"},{\"status\":\"é\u{9b}\u{202e}😀\r\n");
         let said = value["user_agent"].as_str().unwrap();
         assert!(said.starts_with("\u{0}\u{1}") && said.contains("\"#") && said.ends_with('\u{fffd}'), "{said:?}");
+    }
+
+    /// The rule as it is told, one character after the other.
+    fn reference(bytes: &[u8]) -> String {
+        let escape = |character: char| match character {
+            '"' | '\\' => format!("\\{character}"),
+            ' '..='~' => character.to_string(),
+            _ => character.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")).collect(),
+        };
+        String::from_utf8_lossy(bytes).chars().map(escape).collect()
+    }
+
+    #[test]
+    fn texts_are_escaped_as_the_rule_says_whatever_they_hold() {
+        let mut random = fastrand::Rng::with_seed(815);
+        let pieces: [&[u8]; 10] = [b"\"", b"\\", b"\x7f", b"\0", "é".as_bytes(), "😀".as_bytes(), b"\xe2\x82", b"\xff", b"\xf0\x9f", b"\x80"];
+        for round in 0..20_000 {
+            let mut bytes = vec![b'a'; random.usize(..20)];
+            for _ in 0..random.usize(..5) {
+                match round % 2 {
+                    0 => bytes.extend_from_slice(pieces[random.usize(..pieces.len())]),
+                    _ => bytes.extend(std::iter::repeat_with(|| random.u8(..)).take(3)),
+                }
+                bytes.extend(std::iter::repeat_with(|| random.u8(b' '..=b'~')).take(round % 9));
+            }
+            let mut out = Vec::new();
+            escaped(&mut out, &bytes);
+            assert_eq!(String::from_utf8(out).unwrap(), reference(&bytes), "{}", bytes.escape_ascii());
+            // In a line too, where it may be the one text that is not plain.
+            let mut record = Record::default();
+            record.note(Text::Method, b"GET");
+            record.note(Text::Path, &bytes);
+            let said = value(&record);
+            let expected = String::from_utf8_lossy(&bytes).into_owned();
+            assert_eq!((said["method"].as_str(), said["path"].as_str().unwrap_or_default()), (Some("GET"), &*expected));
+        }
     }
 
     #[test]

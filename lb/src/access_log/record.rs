@@ -97,8 +97,48 @@ impl Text {
 
 impl Default for Record {
     fn default() -> Self {
+        Self::blank(Instant::now(), Vec::new())
+    }
+}
+
+impl Record {
+    /// Notes a text, or as much of it as is kept. Noted again, the newer one counts; an empty one is none.
+    #[inline]
+    pub fn note(&mut self, text: Text, bytes: &[u8]) {
+        let kept = &bytes[..bytes.len().min(text.bytes_max())];
+        let begin = self.bytes.len() as u32;
+        self.bytes.extend_from_slice(kept);
+        self.texts[text as usize] = Span { begin, length: kept.len() as u16, is_cut: kept.len() < bytes.len() };
+    }
+
+    /// A text's bytes, and whether it was longer; `None` when there is none.
+    #[inline]
+    pub fn text(&self, text: Text) -> Option<(&[u8], bool)> {
+        let Span { begin, length, is_cut } = self.texts[text as usize];
+        let begin = begin as usize;
+        (length > 0).then(|| (&self.bytes[begin..begin + length as usize], is_cut))
+    }
+
+    /// All texts that were noted.
+    pub(super) fn bytes(&self) -> &[u8] {
+        &self.bytes
+    }
+
+    /// Whether it is one that is logged even where only a share is.
+    pub(super) fn has_failed(&self) -> bool {
+        self.error.is_some() || self.status >= 500
+    }
+
+    /// As new, but for the memory and the time.
+    pub(super) fn clear(&mut self) {
+        let mut bytes = std::mem::take(&mut self.bytes);
+        bytes.clear();
+        *self = Self::blank(self.started, bytes);
+    }
+
+    fn blank(started: Instant, bytes: Vec<u8>) -> Self {
         Self {
-            started: Instant::now(),
+            started,
             client: (Ipv4Addr::UNSPECIFIED, 0).into(),
             version: Version::HTTP_11,
             status: 0,
@@ -114,38 +154,9 @@ impl Default for Record {
             is_asked: false,
             is_fallback: false,
             is_drawn: false,
-            bytes: Vec::new(),
+            bytes,
             texts: [Span::default(); Text::COUNT],
         }
-    }
-}
-
-impl Record {
-    /// Notes a text, or as much of it as is kept. Noted again, the newer one counts; an empty one is none.
-    pub fn note(&mut self, text: Text, bytes: &[u8]) {
-        let kept = &bytes[..bytes.len().min(text.bytes_max())];
-        let begin = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(kept);
-        self.texts[text as usize] = Span { begin, length: kept.len() as u16, is_cut: kept.len() < bytes.len() };
-    }
-
-    /// A text's bytes, and whether it was longer; `None` when there is none.
-    pub fn text(&self, text: Text) -> Option<(&[u8], bool)> {
-        let Span { begin, length, is_cut } = self.texts[text as usize];
-        let begin = begin as usize;
-        (length > 0).then(|| (&self.bytes[begin..begin + length as usize], is_cut))
-    }
-
-    /// Whether it is one that is logged even where only a share is.
-    pub(super) fn has_failed(&self) -> bool {
-        self.error.is_some() || self.status >= 500
-    }
-
-    /// As new, but for the memory.
-    pub(super) fn clear(&mut self) {
-        let mut bytes = std::mem::take(&mut self.bytes);
-        bytes.clear();
-        *self = Self { bytes, ..Self::default() };
     }
 }
 

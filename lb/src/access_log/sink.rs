@@ -57,8 +57,8 @@ impl Sink {
         }
     }
 
-    /// Writes what ends with a line's end. Answers how many of its lines are written whole.
-    pub(super) fn write(&mut self, lines: &[u8]) -> usize {
+    /// Writes `count` lines. Returns how many of them are written whole.
+    pub(super) fn write(&mut self, lines: &[u8], count: usize) -> usize {
         let mut written = 0;
         let failed = self.end_torn_line().and_then(|()| self.write_counting(lines, &mut written)).err();
         if written > 0 {
@@ -72,7 +72,10 @@ impl Sink {
             tracing::info!(path = self.name(), "the access log is written again");
         }
         self.is_failing = failed.is_some();
-        lines[..written].iter().filter(|byte| **byte == b'\n').count()
+        match written == lines.len() {
+            true => count,
+            false => lines[..written].iter().filter(|byte| **byte == b'\n').count(),
+        }
     }
 
     fn end_torn_line(&mut self) -> io::Result<()> {
@@ -121,17 +124,17 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         let mut sink = Sink::open(Some(&path)).unwrap();
-        assert_eq!(sink.write(b"one\ntwo\n"), 2);
+        assert_eq!(sink.write(b"one\ntwo\n", 2), 2);
         sink.file.write_all(b"thr").unwrap();
         sink.is_torn = true;
-        assert_eq!(sink.write(b"four\n"), 1);
+        assert_eq!(sink.write(b"four\n", 1), 1);
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "one\ntwo\nthr\nfour\n");
     }
 
     #[test]
     fn what_a_full_disk_does_not_take_is_not_written() {
         let mut sink = Sink::open(Some(Path::new("/dev/full"))).unwrap();
-        assert_eq!(sink.write(b"one\ntwo\n"), 0);
+        assert_eq!(sink.write(b"one\ntwo\n", 2), 0);
         assert!(sink.is_failing && !sink.is_torn);
     }
 

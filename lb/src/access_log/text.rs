@@ -4,64 +4,75 @@
 //! Invariants: a field that is missing is `-`; what clients and backends name stands in quotes with `"`, `\` and everything that is not
 //! printable ASCII as `\xHH`, so that a line has one end and a field too.
 
-use std::io::Write;
-
+use super::plain::{hex, plain_length};
 use super::record::{Record, Text};
-use super::spell;
+use super::{address, spell};
 
 /// Appends the line. `stamp`: when the request began. Whom a referer named is not noted, so its place holds `"-"`.
 pub(super) fn line(out: &mut Vec<u8>, record: &Record, stamp: &[u8]) {
-    let _ = write!(out, "{} - - [", record.client.ip().to_canonical());
+    address::ip(out, record.client.ip().to_canonical());
+    out.extend_from_slice(b" - - [");
     out.extend_from_slice(stamp);
     out.extend_from_slice(b"] \"");
     bytes_of(out, record, Text::Method);
     out.push(b' ');
     bytes_of(out, record, Text::Path);
-    let _ = write!(out, " {:?}\" {} {} \"-\" ", record.version, record.status, record.bytes_out);
-    quoted(out, record, Text::UserAgent);
-    let pairs = [("host", Text::Host), ("pool", Text::Pool), ("backend", Text::Backend), ("strategy", Text::Strategy)];
-    for (key, text) in pairs {
-        let _ = write!(out, " {key}=");
-        quoted(out, record, text);
-    }
-    let _ = write!(out, " attempts={} generation={} bytes_in={}", record.attempts, record.generation, record.bytes_in);
-    milliseconds(out, "total_ms", Some(record.total_ns));
-    match record.pick_ns {
-        Some(pick_ns) => drop(write!(out, " pick_ns={pick_ns}")),
-        None => out.extend_from_slice(b" pick_ns=-"),
-    }
-    milliseconds(out, "connect_ms", record.connect_ns);
-    milliseconds(out, "head_ms", record.head_ns);
-    let _ = write!(out, " error={}", record.error.map_or("-", |error| error.as_str()));
-    for (key, text) in [("request_id", Text::RequestId), ("trace_id", Text::TraceId), ("listener", Text::Listener)] {
-        let _ = write!(out, " {key}=");
-        quoted(out, record, text);
-    }
+    out.push(b' ');
+    spell::version(out, record.version);
+    number(out, b"\" ", Some(record.status.into()));
+    number(out, b" ", Some(record.bytes_out));
+    quoted(out, b" \"-\" \"", record, Text::UserAgent);
+    quoted(out, b" host=\"", record, Text::Host);
+    quoted(out, b" pool=\"", record, Text::Pool);
+    quoted(out, b" backend=\"", record, Text::Backend);
+    quoted(out, b" strategy=\"", record, Text::Strategy);
+    number(out, b" attempts=", Some(record.attempts.into()));
+    number(out, b" generation=", Some(record.generation));
+    number(out, b" bytes_in=", Some(record.bytes_in));
+    milliseconds(out, b" total_ms=", Some(record.total_ns));
+    number(out, b" pick_ns=", record.pick_ns);
+    milliseconds(out, b" connect_ms=", record.connect_ns);
+    milliseconds(out, b" head_ms=", record.head_ns);
+    out.extend_from_slice(b" error=");
+    out.extend_from_slice(record.error.map_or("-", |error| error.as_str()).as_bytes());
+    quoted(out, b" request_id=\"", record, Text::RequestId);
+    quoted(out, b" trace_id=\"", record, Text::TraceId);
+    quoted(out, b" listener=\"", record, Text::Listener);
     out.push(b'\n');
 }
 
-fn quoted(out: &mut Vec<u8>, record: &Record, text: Text) {
-    out.push(b'"');
+/// `key` ends with the quote that begins the text.
+fn quoted(out: &mut Vec<u8>, key: &[u8], record: &Record, text: Text) {
+    out.extend_from_slice(key);
     bytes_of(out, record, text);
     out.push(b'"');
 }
 
 fn bytes_of(out: &mut Vec<u8>, record: &Record, text: Text) {
-    let Some((bytes, is_cut)) = record.text(text) else { return out.push(b'-') };
-    for byte in bytes {
-        match byte {
-            b'"' | b'\\' => drop(write!(out, "\\x{byte:02x}")),
-            b' '..=b'~' => out.push(*byte),
-            _ => drop(write!(out, "\\x{byte:02x}")),
-        }
+    let Some((mut bytes, is_cut)) = record.text(text) else { return out.push(b'-') };
+    loop {
+        let (plain, rest) = bytes.split_at(plain_length(bytes));
+        out.extend_from_slice(plain);
+        let [byte, rest @ ..] = rest else { break };
+        let [high, low] = hex(*byte);
+        out.extend_from_slice(&[b'\\', b'x', high, low]);
+        bytes = rest;
     }
     if is_cut {
         out.extend_from_slice(b"...");
     }
 }
 
-fn milliseconds(out: &mut Vec<u8>, key: &str, ns: Option<u64>) {
-    let _ = write!(out, " {key}=");
+fn number(out: &mut Vec<u8>, key: &[u8], number: Option<u64>) {
+    out.extend_from_slice(key);
+    match number {
+        Some(number) => spell::number(out, number),
+        None => out.push(b'-'),
+    }
+}
+
+fn milliseconds(out: &mut Vec<u8>, key: &[u8], ns: Option<u64>) {
+    out.extend_from_slice(key);
     match ns {
         Some(ns) => spell::milliseconds(out, ns),
         None => out.push(b'-'),

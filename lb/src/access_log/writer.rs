@@ -6,12 +6,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
 use std::thread::Thread;
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::lane::{Lane, RECORDS_MAX};
-use super::record::Record;
 use super::sink::Sink;
 use super::spell::Stamp;
 use super::{json, text};
@@ -47,6 +46,13 @@ struct Piece {
     lines: usize,
 }
 
+/// Both clocks at one moment: the time of day at any other moment follows from them.
+struct Clock {
+    now: Instant,
+    /// The time of day, since 1970.
+    unix_ns: u64,
+}
+
 pub(super) fn start(shared: Arc<Shared>, sink: Sink, format: LogFormat) -> std::io::Result<Thread> {
     let thread = std::thread::Builder::new().name("lb-access-log".to_owned());
     Ok(thread.spawn(move || run(&shared, sink, format))?.thread().clone())
@@ -66,7 +72,7 @@ fn run(shared: &Shared, mut sink: Sink, format: LogFormat) {
         if shared.reopen.swap(false, AcqRel) {
             sink.reopen();
         }
-        let now = (Instant::now(), SystemTime::now());
+        let clock = Clock::read();
         let mut most = 0;
         for lane in &shared.lanes {
             // Bounded, so that a lane that fills as fast as it empties holds up neither the others nor those who ask.
@@ -74,7 +80,7 @@ fn run(shared: &Shared, mut sink: Sink, format: LogFormat) {
             while found < RECORDS_MAX
                 && let Some(record) = lane.pop()
             {
-                line(&mut piece.bytes, &record, stamp.of(wall_clock(now, &record)));
+                line(&mut piece.bytes, &record, stamp.of(clock.unix_ms(record.started)));
                 lane.give_back(record);
                 piece.lines += 1;
                 found += 1;
@@ -96,11 +102,23 @@ fn run(shared: &Shared, mut sink: Sink, format: LogFormat) {
     }
 }
 
-/// When the request began, by the clock of now.
-fn wall_clock((now, wall): (Instant, SystemTime), record: &Record) -> SystemTime {
-    let before = now.saturating_duration_since(record.started);
-    let after = record.started.saturating_duration_since(now);
-    wall.checked_sub(before).unwrap_or(wall) + after
+// === impl Clock ===
+
+impl Clock {
+    fn read() -> Self {
+        let since_1970 = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+        Self { now: Instant::now(), unix_ns: since_1970.as_nanos() as u64 }
+    }
+
+    /// The time of day at `at`, in milliseconds since 1970.
+    #[inline]
+    fn unix_ms(&self, at: Instant) -> u64 {
+        let unix_ns = match self.now.checked_duration_since(at) {
+            Some(before) => self.unix_ns.saturating_sub(before.as_nanos() as u64),
+            None => self.unix_ns.saturating_add((at - self.now).as_nanos() as u64),
+        };
+        unix_ns / 1_000_000
+    }
 }
 
 // === impl Piece ===
@@ -110,7 +128,7 @@ impl Piece {
         if self.lines == 0 {
             return;
         }
-        let written = sink.write(&self.bytes);
+        let written = sink.write(&self.bytes, self.lines);
         counts.wrote(written as u64);
         counts.dropped(LogDropReason::WriteFailed, (self.lines - written) as u64);
         self.bytes.clear();
@@ -156,5 +174,22 @@ impl Shared {
             flushes.done = asked;
             self.flushed.notify_all();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_time_of_day_follows_from_the_distance_to_now() {
+        let now = Instant::now() + Duration::from_secs(10);
+        let clock = Clock { now, unix_ns: 5_000_900_000 };
+        let at = |us: i64| match us < 0 {
+            true => now - Duration::from_micros(us.unsigned_abs()),
+            false => now + Duration::from_micros(us as u64),
+        };
+        let times = [0, -900, -901, 99, 100, -1_000_000, 1_000_000, -6_000_000].map(|us| clock.unix_ms(at(us)));
+        assert_eq!(times, [5000, 5000, 4999, 5000, 5001, 4000, 6000, 0]);
     }
 }

@@ -11,20 +11,38 @@ const NAME: &[u8] = b"x-request-id";
 const BYTES_MAX: usize = 128;
 const MADE_BYTES: usize = 32;
 
+/// The two digits of each byte.
+static HEX: [[u8; 2]; 256] = hex();
+
+const fn hex() -> [[u8; 2]; 256] {
+    let digits = b"0123456789abcdef";
+    let mut table = [[0; 2]; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        table[byte] = [digits[byte >> 4], digits[byte & 15]];
+        byte += 1;
+    }
+    table
+}
+
 /// Gives the request exactly one id.
 pub(super) fn settle(fields: &mut Fields, random: &mut fastrand::Rng) {
     let mut given = fields.all(NAME);
-    let is_fit = matches!((given.next(), given.next()), (Some(one), None) if is_kept(one));
+    let (first, second) = (given.next(), given.next());
     drop(given);
-    if !is_fit {
-        fields.set(NAME, &made_of(random.u128(..)));
+    match (first, second) {
+        (Some(one), None) if is_kept(one) => {}
+        (None, _) => fields.push(NAME, &made_of(random.u128(..))),
+        _ => fields.set(NAME, &made_of(random.u128(..))),
     }
 }
 
 /// Puts the request's id on the response, instead of any that a backend sent.
 pub(super) fn copy(request: &Fields, response: &mut Fields) {
-    if let Some(id) = request.get(NAME) {
-        response.set(NAME, id);
+    match request.get(NAME) {
+        Some(id) if response.has(NAME) => response.set(NAME, id),
+        Some(id) => response.push(NAME, id),
+        None => {}
     }
 }
 
@@ -34,12 +52,11 @@ fn is_kept(id: &[u8]) -> bool {
 }
 
 fn made_of(number: u128) -> [u8; MADE_BYTES] {
-    const DIGITS: &[u8; 16] = b"0123456789abcdef";
-    let bytes = number.to_be_bytes();
-    std::array::from_fn(|place| {
-        let byte = usize::from(bytes[place / 2]);
-        DIGITS[if place % 2 == 0 { byte >> 4 } else { byte & 15 }]
-    })
+    let mut id = [0; MADE_BYTES];
+    for (pair, byte) in id.as_chunks_mut::<2>().0.iter_mut().zip(number.to_be_bytes()) {
+        *pair = HEX[usize::from(byte)];
+    }
+    id
 }
 
 #[cfg(test)]
