@@ -64,7 +64,7 @@ impl Exchange {
                     let now = Instant::now();
                     attempt.head(head.status.as_u16(), now);
                     if let Some(record) = &mut self.guard.record {
-                        record.head_ns = Some((now - attempt.started).as_nanos() as u64);
+                        record.head_ns = Some(attempt.time_to_head_ns);
                     }
                     return Ok(Answer { head, upstream, attempt });
                 }

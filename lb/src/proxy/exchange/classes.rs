@@ -44,6 +44,8 @@ impl Classes {
             (10, b"connection") => Self::CONNECTION | Self::HOP,
             (14, b"content-length") => Self::CONTENT_LENGTH,
             (17, b"transfer-encoding") => Self::TRANSFER_ENCODING | Self::HOP,
+            // Most requests have it, so it is not compared with the aliases.
+            (12, b"x-request-id") => Self::NONE,
             _ if name.starts_with(b"x-forwarded-") && !has_other_mark(name) => Self::CLAIM,
             _ if is_alias(name) && has_other_mark(name) => Self::ALIAS,
             _ => Self::NONE,

@@ -75,16 +75,16 @@ impl RequestGuard {
         if std::mem::replace(&mut self.has_ended, true) {
             return;
         }
-        let reason = fault.map(Fault::reason);
+        let (reason, took) = (fault.map(Fault::reason), now - self.started);
         // First the line, so that a reader of the counters finds it.
         if let Some(record) = self.record.take() {
-            notes::end(record, &self.context, &self.settings, status, reason, now - self.started);
+            notes::end(record, &self.context, &self.settings, status, reason, took);
         }
         self.count(|shard| {
             if let Some(reason) = reason {
                 shard.error(reason);
             }
-            shard.request_finished(&self.method, status, (now - self.started).as_nanos() as u64);
+            shard.request_finished(&self.method, status, took.as_nanos() as u64);
             shard.in_flight.dec();
         });
     }

@@ -65,11 +65,18 @@ fn note_request(
     record.note(Text::Host, host.unwrap_or_default());
     let path = if with_query { target.path_and_query() } else { target.path() };
     record.note(Text::Path, path.as_bytes());
-    record.note(Text::UserAgent, fields.get(b"user-agent").unwrap_or_default());
+    if let Some(agent) = fields.get(b"user-agent") {
+        record.note(Text::UserAgent, agent);
+    }
     // Settled by now, where every request has one.
-    let id = fields.get(b"x-request-id").filter(|_| settings.request_id);
-    record.note(Text::RequestId, id.unwrap_or_default());
-    record.note(Text::TraceId, trace_id(fields).unwrap_or_default());
+    if settings.request_id
+        && let Some(id) = fields.get(b"x-request-id")
+    {
+        record.note(Text::RequestId, id);
+    }
+    if let Some(id) = trace_id(fields) {
+        record.note(Text::TraceId, id);
+    }
 }
 
 /// What an attempt was chosen by.
