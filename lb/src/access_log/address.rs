@@ -17,7 +17,13 @@ const fn octets() -> [([u8; 4], u8); 256] {
     let mut octet = 0;
     while octet < 256 {
         let digits = [octet / 100, octet / 10 % 10, octet % 10];
-        let skipped = if octet < 10 { 2 } else if octet < 100 { 1 } else { 0 };
+        let skipped = if octet < 10 {
+            2
+        } else if octet < 100 {
+            1
+        } else {
+            0
+        };
         let mut place = skipped;
         while place < 3 {
             table[octet].0[place - skipped] = b'0' + digits[place] as u8;
@@ -135,7 +141,9 @@ mod tests {
                 check((segments, 80).into());
             }
         }
-        for text in ["[::ffff:10.1.2.3]:9", "[::10.1.2.3]:9", "[::ffff:0:1]:9", "[64:ff9b::10.0.0.1]:9", "[fe80::1%3]:80"] {
+        for text in
+            ["[::ffff:10.1.2.3]:9", "[::10.1.2.3]:9", "[::ffff:0:1]:9", "[64:ff9b::10.0.0.1]:9", "[fe80::1%3]:80"]
+        {
             check(text.parse().unwrap());
         }
         check(SocketAddrV6::new(Ipv6Addr::LOCALHOST, 80, 7, 3).into());

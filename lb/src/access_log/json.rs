@@ -166,6 +166,40 @@ mod tests {
     }
 
     #[test]
+    fn keys_are_in_this_order() {
+        let mut record = Record::default();
+        record.client = "[2001:db8::1]:443".parse().unwrap();
+        (record.status, record.bytes_in, record.bytes_out, record.attempts) = (502, 12, 345, 2);
+        (record.generation, record.total_ns, record.pick_ns) = (7, 1_234_567, Some(40));
+        (record.connect_ns, record.head_ns, record.error) =
+            (Some(100_000), Some(1_000_000), Some(ErrorReason::Timeout));
+        for (text, bytes) in [
+            (Text::RequestId, "id"),
+            (Text::TraceId, "trace"),
+            (Text::Listener, "door"),
+            (Text::Method, "GET"),
+            (Text::Host, "a"),
+            (Text::Path, "/"),
+            (Text::Pool, "p"),
+            (Text::Backend, "b"),
+            (Text::Strategy, "s"),
+            (Text::UserAgent, "u"),
+        ] {
+            record.note(text, bytes.as_bytes());
+        }
+        let mut out = Vec::new();
+        line(&mut out, &record, b"now");
+        let wanted = concat!(
+            r#"{"ts":"now","request_id":"id","trace_id":"trace","listener":"door","client":"[2001:db8::1]:443","method":"GET","#,
+            r#""host":"a","path":"/","protocol":"HTTP/1.1","status":502,"bytes_in":12,"bytes_out":345,"pool":"p","backend":"b","#,
+            r#""attempts":2,"strategy":"s","generation":7,"total_ms":1.235,"pick_ns":40,"connect_ms":0.100,"head_ms":1.000,"#,
+            r#""error":"timeout","user_agent":"u"}"#,
+            "\n",
+        );
+        assert_eq!(String::from_utf8(out).unwrap(), wanted);
+    }
+
+    #[test]
     fn hostile_bytes_stay_inside_their_field() {
         let mut record = Record::default();
         let hostile: Vec<u8> = (0..=255).collect();
@@ -190,7 +224,8 @@ mod tests {
     #[test]
     fn texts_are_escaped_as_the_rule_says_whatever_they_hold() {
         let mut random = fastrand::Rng::with_seed(815);
-        let pieces: [&[u8]; 10] = [b"\"", b"\\", b"\x7f", b"\0", "é".as_bytes(), "😀".as_bytes(), b"\xe2\x82", b"\xff", b"\xf0\x9f", b"\x80"];
+        let pieces: [&[u8]; 10] =
+            [b"\"", b"\\", b"\x7f", b"\0", "é".as_bytes(), "😀".as_bytes(), b"\xe2\x82", b"\xff", b"\xf0\x9f", b"\x80"];
         for round in 0..20_000 {
             let mut bytes = vec![b'a'; random.usize(..20)];
             for _ in 0..random.usize(..5) {

@@ -86,9 +86,12 @@ mod tests {
     #[test]
     fn a_stamp_is_made_anew_every_second_and_its_milliseconds_every_time() {
         let [mut json, mut text] = [LogFormat::Json, LogFormat::Text].map(Stamp::new);
-        for (ms, wanted) in
-            [(1_763_836_507_123, "07.123"), (1_763_836_507_999, "07.999"), (1_763_836_508_004, "08.004"), (1_763_836_507_000, "07.000")]
-        {
+        for (ms, wanted) in [
+            (1_763_836_507_123, "07.123"),
+            (1_763_836_507_999, "07.999"),
+            (1_763_836_508_004, "08.004"),
+            (1_763_836_507_000, "07.000"),
+        ] {
             assert_eq!(json.of(ms), format!("2025-11-22T18:35:{wanted}Z").as_bytes());
             assert_eq!(text.of(ms), format!("22/Nov/2025:18:35:{} +0000", &wanted[..2]).as_bytes());
         }
@@ -97,7 +100,9 @@ mod tests {
     #[test]
     fn numbers_and_versions_are_spelt_as_the_standard_library_does() {
         for (wanted, version_of) in [0, 1, 9, 10, 99, 100, 12_345, u64::MAX].into_iter().zip(
-            [Version::HTTP_09, Version::HTTP_10, Version::HTTP_11, Version::HTTP_2, Version::HTTP_3].into_iter().cycle(),
+            [Version::HTTP_09, Version::HTTP_10, Version::HTTP_11, Version::HTTP_2, Version::HTTP_3]
+                .into_iter()
+                .cycle(),
         ) {
             let mut out = Vec::new();
             number(&mut out, wanted);
