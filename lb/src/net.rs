@@ -3,6 +3,7 @@
 //! A leaf: it knows of bytes and deadlines, and of no protocol. TLS becomes a variant of [`Stream`], and its users stay as they are.
 
 mod buffers;
+mod descriptors;
 mod inbox;
 mod outbox;
 mod spare;
@@ -10,6 +11,7 @@ mod stream;
 mod timer;
 
 pub(crate) use buffers::Buffers;
+pub(crate) use descriptors::{Descriptor, Descriptors};
 pub(crate) use inbox::Inbox;
 pub(crate) use outbox::Outbox;
 pub(crate) use spare::Spare;

@@ -30,6 +30,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use crate::generation::Hall;
+use crate::net::Descriptors;
 use crate::telemetry::Metrics;
 
 /// The running data wing: one acceptor, some workers.
@@ -44,11 +45,12 @@ impl Proxy {
     /// Starts the workers, waits until each has taken up the hall's generation, then starts accepting where it says.
     pub fn start(hall: &Arc<Hall>, metrics: &Arc<Metrics>, workers: usize) -> std::io::Result<Self> {
         let epoch = Instant::from_std(hall.opened());
+        let descriptors = Descriptors::of_process(workers);
         let workers = (0..workers)
-            .map(|number| worker::start(number, hall, metrics, epoch))
+            .map(|number| worker::start(number, hall, metrics, epoch, &descriptors))
             .collect::<std::io::Result<Vec<_>>>()?;
         let doors = workers.iter().map(worker::Running::door).collect();
-        let acceptor = acceptor::start(doors, hall, metrics)?;
+        let acceptor = acceptor::start(doors, hall, metrics, descriptors)?;
         Ok(Self { acceptor, workers })
     }
 

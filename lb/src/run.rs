@@ -296,7 +296,7 @@ async fn status(control: &Control) -> Result<Status, RunError> {
     control.handle.status().await.map_err(|_| RunError::Died(CONTROL))
 }
 
-/// A connection costs two descriptors; the usual soft limit of 1024 is for programs that use select.
+/// A client with a request costs two descriptors; the usual soft limit of 1024 is for programs that use select.
 fn raise_open_files() {
     let raised = rlimit::getrlimit(rlimit::Resource::NOFILE)
         .and_then(|(_, hard)| rlimit::setrlimit(rlimit::Resource::NOFILE, hard, hard).map(|()| hard));

@@ -122,11 +122,13 @@ mod tests {
     use tokio::net::{TcpListener, TcpStream};
 
     use super::*;
+    use crate::net::Descriptors;
 
     async fn pair() -> (Stream, TcpStream) {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let near = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        (Stream::Plain(near), listener.accept().await.unwrap().0)
+        let descriptor = Descriptors::of_process(1).take().unwrap();
+        (Stream::Plain(near, descriptor), listener.accept().await.unwrap().0)
     }
 
     async fn fill(inbox: &mut Inbox, stream: &mut Stream, buffers: &Buffers, wanted: usize) -> usize {

@@ -16,9 +16,12 @@ use tokio::io::DuplexStream;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::Descriptor;
+
 #[derive(Debug)]
 pub(crate) enum Stream {
-    Plain(TcpStream),
+    /// The descriptor comes last, so that it is given back after the socket is closed.
+    Plain(TcpStream, #[expect(dead_code, reason = "it is only dropped")] Descriptor),
     /// In memory, for tests and benches. It cannot be looked at without being read, so it never says that it has unread input.
     #[cfg(any(test, feature = "bench"))]
     Memory(DuplexStream),
@@ -31,7 +34,7 @@ impl Stream {
     #[inline]
     pub(crate) fn poll_fill(&mut self, cx: &mut Context<'_>, buffer: &mut BytesMut) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(stream) => pin!(stream.read_buf(buffer)).poll(cx),
+            Self::Plain(stream, _) => pin!(stream.read_buf(buffer)).poll(cx),
             #[cfg(any(test, feature = "bench"))]
             Self::Memory(stream) => pin!(stream.read_buf(buffer)).poll(cx),
         }
@@ -40,7 +43,7 @@ impl Stream {
     /// Ready when reading would give something: bytes, an end or an error.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
-            Self::Plain(stream) => stream.poll_read_ready(cx),
+            Self::Plain(stream, _) => stream.poll_read_ready(cx),
             #[cfg(any(test, feature = "bench"))]
             Self::Memory(_) => Poll::Ready(Ok(())),
         }
@@ -51,7 +54,7 @@ impl Stream {
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
         match self {
-            Self::Plain(stream) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
+            Self::Plain(stream, _) => stream.try_io(Interest::READABLE, || Ok(())).is_ok(),
             #[cfg(any(test, feature = "bench"))]
             Self::Memory(_) => true,
         }
@@ -61,7 +64,7 @@ impl Stream {
     #[inline]
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Plain(stream, _) => Pin::new(stream).poll_write(cx, bytes),
             #[cfg(any(test, feature = "bench"))]
             Self::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
@@ -70,7 +73,7 @@ impl Stream {
     /// Writes what it can of `slices`.
     pub(crate) fn poll_send_all(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
-            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Plain(stream, _) => Pin::new(stream).poll_write_vectored(cx, slices),
             #[cfg(any(test, feature = "bench"))]
             Self::Memory(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
         }
@@ -80,7 +83,7 @@ impl Stream {
     /// byte where there is one: for connections that end if there is.
     pub(crate) fn has_heard(&self) -> bool {
         match self {
-            Self::Plain(stream) => {
+            Self::Plain(stream, _) => {
                 let read = stream.try_read(&mut [0]);
                 !read.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
             }
@@ -92,7 +95,7 @@ impl Stream {
     /// Whether the kernel holds bytes, an end or an error: what the runtime has heard of a quiet socket may be old. Takes nothing.
     pub(crate) fn has_unread_input(&self) -> bool {
         match self {
-            Self::Plain(stream) => {
+            Self::Plain(stream, _) => {
                 let mut byte = [MaybeUninit::uninit()];
                 let peeked = SockRef::from(stream).peek(&mut byte);
                 !peeked.is_err_and(|error| error.kind() == io::ErrorKind::WouldBlock)
@@ -105,7 +108,7 @@ impl Stream {
     /// Whether the kernel resets the connection when it is closed, so that the other side does not take a part for the whole.
     pub(crate) fn reset_on_close(&self, resets: bool) {
         match self {
-            Self::Plain(stream) => {
+            Self::Plain(stream, _) => {
                 if let Err(error) = SockRef::from(stream).set_linger(resets.then_some(Duration::ZERO)) {
                     tracing::debug!("how a connection is closed cannot be set: {error}");
                 }
@@ -119,7 +122,7 @@ impl Stream {
 impl AsyncRead for Stream {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Plain(stream, _) => Pin::new(stream).poll_read(cx, buf),
             #[cfg(any(test, feature = "bench"))]
             Self::Memory(stream) => Pin::new(stream).poll_read(cx, buf),
         }
@@ -129,7 +132,7 @@ impl AsyncRead for Stream {
 impl AsyncWrite for Stream {
     fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Plain(stream, _) => Pin::new(stream).poll_write(cx, bytes),
             #[cfg(any(test, feature = "bench"))]
             Self::Memory(stream) => Pin::new(stream).poll_write(cx, bytes),
         }
@@ -141,7 +144,7 @@ impl AsyncWrite for Stream {
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Plain(stream, _) => Pin::new(stream).poll_shutdown(cx),
             #[cfg(any(test, feature = "bench"))]
             Self::Memory(stream) => Pin::new(stream).poll_shutdown(cx),
         }

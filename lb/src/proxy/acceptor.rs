@@ -18,6 +18,7 @@ use tokio::time::timeout;
 use super::worker::Door;
 use crate::generation::{Hall, Seat};
 use crate::listener::{BACKLOG, Listener, turn_away};
+use crate::net::Descriptors;
 use crate::telemetry::{ConnectionShard, Metrics};
 
 /// After an error such as "too many open files": long enough for some to be closed.
@@ -27,9 +28,6 @@ const ALIVE_EVERY: Duration = Duration::from_secs(1);
 /// A connection whose client has not heard our answer yet when its listener goes has so long to come into the queue. Less than the
 /// second after which a client that was turned away knocks again.
 const HANDSHAKE_MAX: Duration = Duration::from_millis(500);
-
-/// Open files that are not for clients and their backends.
-const RESERVED_DESCRIPTORS: u64 = 128;
 
 /// The running acceptor.
 pub(super) struct Acceptor {
@@ -43,8 +41,7 @@ struct Gate {
     doors: Vec<Door>,
     hall: Arc<Hall>,
     metrics: Arc<Metrics>,
-    /// As the limit of open files has it.
-    connections_max: usize,
+    descriptors: Arc<Descriptors>,
 }
 
 /// A listener that is accepted on, until this is dropped.
@@ -54,17 +51,24 @@ struct Accepting {
     close: oneshot::Sender<Duration>,
 }
 
-pub(super) fn start(doors: Vec<Door>, hall: &Arc<Hall>, metrics: &Arc<Metrics>) -> io::Result<Acceptor> {
+pub(super) fn start(
+    doors: Vec<Door>,
+    hall: &Arc<Hall>,
+    metrics: &Arc<Metrics>,
+    descriptors: Arc<Descriptors>,
+) -> io::Result<Acceptor> {
     let (stop, stopped) = oneshot::channel();
     let (finished, done) = oneshot::channel();
-    let connections_max = most_connections();
-    if connections_max < hall.current().settings.limits.connections {
+    let (most, wanted) = (descriptors.most_clients(), hall.current().settings.limits.connections);
+    if most < wanted {
         tracing::info!(
-            "the limit of open files allows {connections_max} client connections: raise it (ulimit -n) for more"
+            limit = descriptors.limit(),
+            wanted,
+            "the limit of open files allows {most} client connections, and fewer while they have requests: raise it (ulimit -n) for more"
         );
     }
     let seat = hall.seat();
-    let gate = Arc::new(Gate { doors, hall: hall.clone(), metrics: metrics.clone(), connections_max });
+    let gate = Arc::new(Gate { doors, hall: hall.clone(), metrics: metrics.clone(), descriptors });
     let thread = std::thread::Builder::new().name("lb-acceptor".into()).spawn(move || {
         let runtime = match tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build() {
             Ok(runtime) => runtime,
@@ -74,14 +78,6 @@ pub(super) fn start(doors: Vec<Door>, hall: &Arc<Hall>, metrics: &Arc<Metrics>) 
         let _ = finished.send(());
     })?;
     Ok(Acceptor { stop, done, thread })
-}
-
-/// How many client connections the limit of open files allows: each may need another one to a backend, and health checks, admin and
-/// plugins need some as well. Without this, a crowd of clients would look like the illness of all backends.
-fn most_connections() -> usize {
-    let limit = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
-    let reserved = (limit / 4).min(RESERVED_DESCRIPTORS);
-    usize::try_from((limit - reserved) / 2).unwrap_or(usize::MAX)
 }
 
 /// Accepts where the newest generation says, until told to stop.
@@ -197,12 +193,14 @@ impl Gate {
     /// To the worker with the fewest, unless there are too many of all.
     fn admit(&self, stream: TcpStream, peer: SocketAddr, listener: &Listener, shard: &ConnectionShard) {
         let open: usize = self.doors.iter().map(Door::open).sum();
-        if open >= self.connections_max.min(self.hall.current().settings.limits.connections) {
+        let most = self.descriptors.most_clients().min(self.hall.current().settings.limits.connections);
+        let descriptor = if open < most { self.descriptors.take() } else { None };
+        let Some(descriptor) = descriptor else {
             shard.rejected.inc();
             return;
-        }
+        };
         let door = self.doors.iter().min_by_key(|door| door.open()).expect("there is at least one worker");
-        door.hand_over(stream, peer, listener.name());
+        door.hand_over(stream, descriptor, peer, listener.name());
     }
 }
 

@@ -147,7 +147,7 @@ impl Fault {
     /// Whether another attempt may follow, and what it is counted as: only if nothing was sent, or if repeating is safe by the method.
     pub(in crate::proxy) const fn may_retry(self, progress: Progress) -> Option<RetryReason> {
         match self {
-            Self::ConnectFailed | Self::ConnectTimeout | Self::NoDescriptor => Some(RetryReason::NotSent),
+            Self::ConnectFailed | Self::ConnectTimeout => Some(RetryReason::NotSent),
             Self::BackendReset if progress.is_unsent => Some(RetryReason::NotSent),
             Self::BackendReset if progress.was_kept_and_silent && progress.is_repeatable => {
                 Some(RetryReason::ReusedConnection)

@@ -4,13 +4,14 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use tokio::time::Instant;
 
 use super::listeners::Listeners;
 use super::view::View;
 use crate::http1::{Fields, RequestHead, ResponseHead};
-use crate::net::{Buffers, Spare};
+use crate::net::{Buffers, Descriptor, Descriptors, Spare};
 
 /// So many are kept, and none that has more memory.
 const HEADS_MAX: usize = 1024;
@@ -28,6 +29,7 @@ pub(super) struct Local {
     pub(super) date: RefCell<Fields>,
     /// Each connection ends behind the response that is under way; one that is idle ends now.
     pub(super) is_draining: Cell<bool>,
+    pub(super) descriptors: Arc<Descriptors>,
     /// Clock zero, the same for all workers.
     epoch: Instant,
 }
@@ -38,7 +40,13 @@ pub(super) struct Heads<T>(Spare<Box<T>>);
 // === impl Local ===
 
 impl Local {
-    pub(super) fn new(number: usize, epoch: Instant, view: View, listeners: Listeners) -> Rc<Self> {
+    pub(super) fn new(
+        number: usize,
+        epoch: Instant,
+        view: View,
+        listeners: Listeners,
+        descriptors: Arc<Descriptors>,
+    ) -> Rc<Self> {
         let local = Self {
             number: number as u32,
             view: RefCell::new(view),
@@ -49,6 +57,7 @@ impl Local {
             responses: Heads::new(),
             date: RefCell::default(),
             is_draining: Cell::new(false),
+            descriptors,
             epoch,
         };
         local.set_date();
@@ -58,6 +67,17 @@ impl Local {
     /// Nanoseconds on the clock that strategies see.
     pub(super) fn clock_ns(&self, now: Instant) -> u64 {
         (now - self.epoch).as_nanos() as u64
+    }
+
+    /// One for a connection to a backend, if need be that of the connection which has been idle the longest. `None` if this worker has
+    /// no idle one either.
+    pub(super) fn descriptor(&self) -> Option<Descriptor> {
+        loop {
+            let taken = self.descriptors.take();
+            if taken.is_some() || !self.view.borrow().close_longest_idle() {
+                return taken;
+            }
+        }
     }
 
     /// Tells the name of the listener at this place.

@@ -17,6 +17,7 @@ use super::local::Local;
 use super::view::View;
 use crate::config::{Fallback, HashFunction, Limits, Timeouts};
 use crate::generation::{Generation, PoolGeneration, Settings};
+use crate::net::Descriptors;
 use crate::pool::{Backend, Eligibility};
 use crate::telemetry::Metrics;
 
@@ -52,7 +53,8 @@ impl Stand {
         let (place, _) = listeners.place(&"stand".into(), &metrics, 0);
         assert_eq!(place, Self::LISTENER);
         let view = View::new(generation, None, &metrics, 0, &listeners);
-        Self { local: Local::new(0, Instant::now(), view, listeners), backend, metrics }
+        let local = Local::new(0, Instant::now(), view, listeners, Descriptors::of_process(1));
+        Self { local, backend, metrics }
     }
 
     /// Requests and attempts in flight, by every count that there is.

@@ -7,6 +7,7 @@ use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::listeners::Listeners;
 use super::upstream::Idle;
@@ -82,6 +83,15 @@ impl View {
     /// Takes up that listeners have got or given up their places.
     pub(super) fn hear(&self, listeners: &Listeners, metrics: &Metrics, worker: usize) {
         self.pools.iter().for_each(|pool| pool.hear(listeners, metrics, worker));
+    }
+
+    /// Closes the connection to a backend that has been idle the longest; false where none is idle.
+    pub(super) fn close_longest_idle(&self) -> bool {
+        let mut oldest = None;
+        self.each_member(|member| oldest = [oldest, member.idle.oldest()].into_iter().flatten().min());
+        let Some(oldest) = oldest else { return false };
+        self.each_member(|member| member.idle.purge(oldest + Duration::from_nanos(1)));
+        true
     }
 
     /// Every backend of every pool.

@@ -23,7 +23,7 @@ use super::local::Local;
 use super::peer::Peer;
 use super::view::View;
 use crate::generation::{Hall, Seat};
-use crate::net::Stream;
+use crate::net::{Descriptor, Descriptors, Stream};
 use crate::telemetry::{Metrics, WorkerShard};
 
 /// How often idle upstream connections are looked through, and a sign of life is given.
@@ -68,6 +68,7 @@ enum Message {
         stream: TcpStream,
         peer: SocketAddr,
         listener: Arc<str>,
+        descriptor: Descriptor,
     },
     /// Let requests finish until the deadline, answer how many connections were cut, end.
     Drain {
@@ -77,11 +78,17 @@ enum Message {
 }
 
 /// Starts worker `number`; answers when it has taken up the hall's generation.
-pub(super) fn start(number: usize, hall: &Arc<Hall>, metrics: &Arc<Metrics>, epoch: Instant) -> io::Result<Running> {
+pub(super) fn start(
+    number: usize,
+    hall: &Arc<Hall>,
+    metrics: &Arc<Metrics>,
+    epoch: Instant,
+    descriptors: &Arc<Descriptors>,
+) -> io::Result<Running> {
     let (sender, receiver) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
     let door = Door { sender, open: open.clone() };
-    let (seat, metrics) = (hall.seat(), metrics.clone());
+    let (seat, metrics, descriptors) = (hall.seat(), metrics.clone(), descriptors.clone());
     let (started, waiting) = std::sync::mpsc::channel();
     let thread = std::thread::Builder::new().name(format!("lb-worker-{number}")).spawn(move || {
         let mut builder = Builder::new_current_thread();
@@ -99,7 +106,7 @@ pub(super) fn start(number: usize, hall: &Arc<Hall>, metrics: &Arc<Metrics>, epo
             listeners.follow(&generation.listeners, &metrics, number);
             let view = View::new(generation, None, &metrics, number, &listeners);
             let worker = Rc::new(Worker {
-                local: Local::new(number, epoch, view, listeners),
+                local: Local::new(number, epoch, view, listeners, descriptors),
                 responders: Rc::default(),
                 shard: metrics.worker(number),
                 metrics,
@@ -133,7 +140,9 @@ async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedR
                 worker.follow(&mut seat);
             }
             message = messages.recv() => match message {
-                Some(Message::Connection { stream, peer, listener }) => worker.welcome(stream, peer, &listener),
+                Some(Message::Connection { stream, peer, listener, descriptor }) => {
+                    worker.welcome(stream, descriptor, peer, &listener);
+                }
                 // Beside this loop, which goes on following the hall meanwhile.
                 Some(Message::Drain { deadline, answer }) => {
                     let (worker, drained) = (worker.clone(), drained.clone());
@@ -179,7 +188,7 @@ impl Worker {
         self.shard.taken_up(began.elapsed());
     }
 
-    fn welcome(self: &Rc<Self>, stream: TcpStream, peer: SocketAddr, listener: &Arc<str>) {
+    fn welcome(self: &Rc<Self>, stream: TcpStream, descriptor: Descriptor, peer: SocketAddr, listener: &Arc<str>) {
         let stream = match stream.set_nonblocking(true).and_then(|()| tokio::net::TcpStream::from_std(stream)) {
             Ok(stream) => stream,
             Err(error) => {
@@ -197,7 +206,7 @@ impl Worker {
         self.connections.borrow_mut().insert(id, signal.clone());
         let farewell = Farewell { worker: self.clone(), id, listener };
         let (local, responders, peer) = (self.local.clone(), self.responders.clone(), Peer::new(peer, listener));
-        let connection = downstream::serve(local, responders, peer, Stream::Plain(stream), signal);
+        let connection = downstream::serve(local, responders, peer, Stream::Plain(stream, descriptor), signal);
         tokio::task::spawn_local(async move {
             let _farewell = farewell;
             connection.await;
@@ -215,7 +224,10 @@ impl Worker {
 
     fn purge(&self) {
         let view = self.local.view.borrow();
-        let Some(oldest) = Instant::now().checked_sub(view.settings.timeouts.upstream_idle) else { return };
+        let idle_max = view.settings.timeouts.upstream_idle;
+        // Else the idle connections of one worker would cost the requests of the others, and clients that come.
+        let idle_max = if self.local.descriptors.is_scarce() { idle_max.min(PURGE_EVERY) } else { idle_max };
+        let Some(oldest) = Instant::now().checked_sub(idle_max) else { return };
         view.each_member(|member| member.idle.purge(oldest));
     }
 
@@ -262,9 +274,9 @@ impl Door {
         self.open.load(Relaxed)
     }
 
-    pub(super) fn hand_over(&self, stream: TcpStream, peer: SocketAddr, listener: &Arc<str>) {
+    pub(super) fn hand_over(&self, stream: TcpStream, descriptor: Descriptor, peer: SocketAddr, listener: &Arc<str>) {
         self.open.fetch_add(1, Relaxed);
-        let _ = self.sender.send(Message::Connection { stream, peer, listener: listener.clone() });
+        let _ = self.sender.send(Message::Connection { stream, peer, listener: listener.clone(), descriptor });
     }
 }
 

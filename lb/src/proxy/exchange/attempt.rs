@@ -117,9 +117,10 @@ impl Exchange {
             return Ok(upstream);
         }
         let began = self.guard.record.is_some().then(Instant::now);
+        let descriptor = self.context.local.descriptor().ok_or(Fault::NoDescriptor)?;
         let (socket, buffers) = (member.backend.socket, &self.context.local.buffers);
         // Rare, and large: a request on a kept connection does not carry it along.
-        let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, timeouts.connect)).await;
+        let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, timeouts.connect, descriptor)).await;
         if let (Some(record), Some(began)) = (&mut self.guard.record, began) {
             record.connect_ns = Some(began.elapsed().as_nanos() as u64);
         }

@@ -20,7 +20,7 @@ use tokio::time::{Instant, timeout};
 
 use crate::http1::{BodyDecoder, Fields, Length, RequestHead, ResponseHead, Scan, of_response, take_response, write};
 use crate::listener::keep_alive;
-use crate::net::{Buffers, Inbox, Outbox, Stream};
+use crate::net::{Buffers, Descriptor, Inbox, Outbox, Stream};
 use crate::proxy::body::{Frame, RequestBody};
 use crate::proxy::fault::{Fault, Progress};
 use crate::telemetry::BackendShard;
@@ -80,6 +80,7 @@ impl Upstream {
         shard: &Arc<BackendShard>,
         buffers: &Rc<Buffers>,
         limit: Duration,
+        descriptor: Descriptor,
     ) -> Result<Box<Self>, Fault> {
         let started = Instant::now();
         let socket = match timeout(limit, TcpStream::connect(address)).await {
@@ -97,7 +98,7 @@ impl Upstream {
         }
         shard.connected(started.elapsed().as_nanos() as u64);
         shard.connections_opened.inc();
-        Ok(Self::new(Stream::Plain(socket), shard, buffers))
+        Ok(Self::new(Stream::Plain(socket, descriptor), shard, buffers))
     }
 
     /// A connection that is made.

@@ -61,6 +61,11 @@ impl Idle {
         waiting.push_back((now, upstream));
     }
 
+    /// Since when the one waits that has waited the longest.
+    pub(in crate::proxy) fn oldest(&self) -> Option<Instant> {
+        self.waiting.borrow().front().map(|(since, _)| *since)
+    }
+
     /// Closes those that have waited since before `oldest`.
     pub(in crate::proxy) fn purge(&self, oldest: Instant) {
         let mut waiting = self.waiting.borrow_mut();
