@@ -6,6 +6,7 @@
 mod access_log;
 mod api;
 mod course;
+mod descriptors;
 mod doors;
 mod explain;
 mod guard;
