@@ -83,6 +83,8 @@ impl Drop for Descriptor {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use super::*;
 
     fn shares(limit: u64, workers: u64) -> (usize, usize) {
@@ -108,7 +110,7 @@ mod tests {
     #[test]
     fn no_more_are_given_than_there_are_and_all_come_back() {
         let all = Arc::new(Descriptors::new(16, 1));
-        let mut taken: Vec<_> = std::iter::from_fn(|| all.take()).collect();
+        let mut taken: Vec<_> = std::iter::from_fn(|| all.take()).take(20).collect();
         assert_eq!((taken.len(), all.used.load(Relaxed)), (12, 12));
         taken.pop();
         let again = all.take();
@@ -131,13 +133,17 @@ mod tests {
 
     #[test]
     fn threads_that_take_at_once_never_have_more_than_there_are() {
-        let all = Arc::new(Descriptors::new(64, 1));
+        let (all, barrier) = (Arc::new(Descriptors::new(64, 1)), Barrier::new(4));
         std::thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
-                    for _ in 0..1_000 {
+                    for _ in 0..200 {
+                        barrier.wait();
                         let taken: Vec<_> = (0..20).filter_map(|_| all.take()).collect();
-                        assert!(all.used.load(Relaxed) <= all.most && taken.len() <= all.most);
+                        barrier.wait();
+                        assert_eq!(all.used.load(Relaxed), all.most);
+                        barrier.wait();
+                        drop(taken);
                     }
                 });
             }

@@ -145,6 +145,7 @@ impl Fault {
     }
 
     /// Whether another attempt may follow, and what it is counted as: only if nothing was sent, or if repeating is safe by the method.
+    /// Not for want of a descriptor: a retry opens a connection, too.
     pub(in crate::proxy) const fn may_retry(self, progress: Progress) -> Option<RetryReason> {
         match self {
             Self::ConnectFailed | Self::ConnectTimeout => Some(RetryReason::NotSent),

@@ -84,7 +84,7 @@ fn idle_clients_take_more_than_half_of_the_limit_and_each_is_served() {
 }
 
 #[test]
-fn requests_without_a_descriptor_are_503_and_nobody_else_is_harmed() {
+fn requests_without_a_descriptor_are_503_and_no_backend_is_blamed() {
     let servers = [mock("1"), mock("2")];
     let servers = servers.each_ref();
     let lb = limited(LIMIT, &servers, "");
