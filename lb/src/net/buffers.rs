@@ -2,7 +2,8 @@
 //!
 //! Why: an idle connection costs no buffer, and a busy one no allocation per request. Large buffers spare system calls, but many slow
 //! bodies with one each would cost more memory than that is worth, so a message needs a [`Lease`] for them. Invariants: a buffer that is
-//! taken is empty; one that has grown is not kept; at most [`LEASES_MAX`] leases are out.
+//! taken is empty; one that has grown is not kept; at most [`LEASES_MAX`] leases are out, though the last piece of a message may wait for its
+//! reader behind the lease's end.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -13,11 +14,12 @@ use super::{Outbox, Spare};
 
 /// Room for a head and a small body.
 pub(crate) const ROOM_BYTES: usize = 8 * 1024;
-const TWICE_ROOM_BYTES: usize = 2 * ROOM_BYTES;
 /// At most so much of a body is read at once.
 const READ_MAX_BYTES: usize = 64 * 1024;
-/// Room for that, and for a head before it.
-const LARGE_BYTES: usize = READ_MAX_BYTES + ROOM_BYTES;
+/// Room for that, for a head before it, and more than a small buffer's behind it.
+const LARGE_BYTES: usize = READ_MAX_BYTES + ROOM_BYTES + 1024;
+/// An outbox that has grown beyond this is not kept.
+const OUTBOX_MAX_BYTES: usize = 2 * ROOM_BYTES;
 /// So many messages of a worker may be read in large pieces at a time.
 const LEASES_MAX: usize = 256;
 /// So many are kept of a kind, and so many large buffers.
@@ -31,7 +33,7 @@ pub(crate) struct Buffers {
     leases: Rc<Cell<usize>>,
 }
 
-/// The right to read one message in large pieces. It lasts as long as the message, because its pieces outlive the buffers.
+/// The right to read one message in large pieces. It lasts until the message is read, because its pieces outlive the buffers.
 #[derive(Debug)]
 pub(crate) struct Lease(Rc<Cell<usize>>);
 
@@ -70,16 +72,17 @@ impl Buffers {
         }
     }
 
-    /// Takes a buffer back. One that has bytes in it, has another size, or shares its memory with data that is still under way is dropped.
+    /// Takes a buffer back. One that has bytes in it, has grown, or shares its memory with data that is still under way is dropped.
     #[inline]
     pub(crate) fn give_back(&self, mut buffer: BytesMut) {
-        let room = if buffer.capacity() > TWICE_ROOM_BYTES { LARGE_BYTES } else { ROOM_BYTES };
-        if !buffer.is_empty() || buffer.capacity() == 0 || !buffer.try_reclaim(room) {
+        // What is left behind the data of a large buffer has any size; only if nothing else uses its memory it becomes whole again.
+        let whole = if buffer.capacity() > ROOM_BYTES { LARGE_BYTES } else { ROOM_BYTES };
+        if !buffer.is_empty() || !buffer.try_reclaim(whole) {
             return;
         }
         match buffer.capacity() {
+            ROOM_BYTES => self.small.put(buffer),
             LARGE_BYTES => self.large.put(buffer),
-            ..=TWICE_ROOM_BYTES => self.small.put(buffer),
             _ => {}
         }
     }
@@ -95,16 +98,14 @@ impl Buffers {
     /// An outbox for a new message.
     #[inline]
     pub(crate) fn take_outbox(&self) -> Outbox {
-        self.outboxes.take().map_or_else(Outbox::default, |mut outbox| {
-            outbox.begin();
-            outbox
-        })
+        self.outboxes.take().unwrap_or_default()
     }
 
     /// Takes an outbox back. What it had not written is lost.
     #[inline]
-    pub(crate) fn give_back_outbox(&self, outbox: Outbox) {
-        if (1..=TWICE_ROOM_BYTES).contains(&outbox.memory()) {
+    pub(crate) fn give_back_outbox(&self, mut outbox: Outbox) {
+        outbox.begin();
+        if (1..=OUTBOX_MAX_BYTES).contains(&outbox.memory()) {
             self.outboxes.put(outbox);
         }
     }
@@ -161,20 +162,33 @@ mod tests {
     }
 
     #[test]
-    fn a_large_buffer_comes_back_with_the_last_piece_of_it() {
-        let buffers = Buffers::default();
-        let mut first = buffer(&buffers, READ_MAX_BYTES);
-        let place = first.as_ptr();
-        first.extend_from_slice(&[7; LARGE_BYTES]);
-        let (mut one, two) = (first.split_to(50_000).freeze(), first.split_to(20_000).freeze());
-        buffers.give_back(first);
-        buffers.recycle(two);
-        assert!(buffers.large.take().is_none(), "the other piece is under way");
-        one.advance(50_000);
-        buffers.recycle(one);
-        let again = buffer(&buffers, READ_MAX_BYTES);
-        assert_eq!((again.as_ptr(), again.len(), again.capacity()), (place, 0, LARGE_BYTES));
-        buffers.recycle(Bytes::from_static(b"of nobody"));
+    fn a_large_buffer_comes_back_with_the_last_of_its_data_and_rest_and_not_before() {
+        for bytes in [20_000, 57_344, 60_000, READ_MAX_BYTES, 65_000, LARGE_BYTES - 1, LARGE_BYTES] {
+            for is_rest_first in [false, true] {
+                let buffers = Buffers::default();
+                let mut rest = buffer(&buffers, READ_MAX_BYTES);
+                let place = rest.as_ptr();
+                rest.extend_from_slice(&vec![7; bytes]);
+                let (two, mut one) = (rest.split_to(9_000).freeze(), rest.split_to(bytes - 9_000).freeze());
+                buffers.recycle(two);
+                one.advance(bytes - 9_000);
+                if is_rest_first {
+                    buffers.give_back(rest);
+                    assert!(buffers.small.take().is_none() && buffers.large.take().is_none(), "{bytes}: data is left");
+                    buffers.recycle(one);
+                } else {
+                    buffers.recycle(one);
+                    assert!(
+                        buffers.small.take().is_none() && buffers.large.take().is_none(),
+                        "{bytes}: the rest is left"
+                    );
+                    buffers.give_back(rest);
+                }
+                let again = buffers.large.take().map(|again| (again.as_ptr(), again.len(), again.capacity()));
+                assert_eq!(again, Some((place, 0, LARGE_BYTES)), "{bytes}, {is_rest_first}");
+            }
+        }
+        Buffers::default().recycle(Bytes::from_static(b"of nobody"));
     }
 
     #[test]

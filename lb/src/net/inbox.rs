@@ -92,10 +92,16 @@ impl Inbox {
     /// A message is over. Lets go of the buffer, if nothing is in it.
     #[inline]
     pub(crate) fn rest(&mut self, buffers: &Buffers) {
-        (self.is_fast, self.lease) = (false, None);
+        self.relax();
         if self.bytes.is_empty() {
             self.give_back(buffers);
         }
+    }
+
+    /// A message was read; others may be read in large pieces instead.
+    #[inline]
+    pub(crate) fn relax(&mut self) {
+        (self.is_fast, self.lease) = (false, None);
     }
 
     /// Another task polls it from now on.

@@ -124,6 +124,7 @@ impl Client {
         if !self.wire.has_whole_request() {
             return Poll::Pending;
         }
+        self.wire.inbox.borrow_mut().relax();
         loop {
             if let Some(since) = self.half_closed.get() {
                 return self.wire.timer.poll(cx, since + settings.timeouts.half_closed);
