@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-/// glibc keeps most of what a crowd of clients has used; this one gives it back within seconds (docs/performance.md).
+/// glibc keeps most memory after a burst of clients; this one gives it back within seconds (docs/performance.md).
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

@@ -71,7 +71,7 @@ class Stand:
         """Backends whose responses have so many bytes: their ports, and the path to ask for."""
         if self.backend:
             ports = free_ports(count)
-            self.spawn("backend", [*self.backend.split(), body_bytes, *ports], self.cpus[1])
+            self.spawn("backend", [*absolute(self.backend.split()), body_bytes, *ports], self.cpus[1])
             for port in ports:
                 wait_for(lambda port=port: responds(port), f"{self.backend} on port {port}")
             return ports, "/"
@@ -90,6 +90,12 @@ class Stand:
     def proxy(self, name, ports, **options):
         """A proxy that has responded once; see `proxies.start`."""
         return proxies.start(self, name, ports, **options)
+
+
+def absolute(command):
+    """The command with its program as an absolute path, as it is run in another folder."""
+    program, *arguments = command
+    return [shutil.which(program) and os.path.abspath(shutil.which(program)) or program, *arguments]
 
 
 def add_options(parser, peers, *, takes_backend=True):

@@ -1,7 +1,7 @@
 //! A worker's spare buffers: a connection takes one when bytes arrive and gives it back when they are used up.
 //!
-//! Why: an idle connection costs no buffer, and a busy one no allocation per request. Large buffers spare system calls, but many slow
-//! bodies with one each would cost more memory than that is worth, so a message needs a [`Lease`] for them. Invariants: a buffer that is
+//! Why: an idle connection costs no buffer, and a busy one no allocation per request. Large buffers save system calls, but many slow
+//! bodies with one each would use too much memory, so a message needs a [`Lease`] for them. Invariants: a buffer that is
 //! taken is empty; one that has grown is not kept; at most [`LEASES_MAX`] leases are out, though the last piece of a message may wait for its
 //! reader behind the lease's end.
 
@@ -14,7 +14,7 @@ use super::{Outbox, Spare};
 
 /// Room for a head and a small body.
 pub(crate) const ROOM_BYTES: usize = 8 * 1024;
-/// At most so much of a body is read at once.
+/// The most room that is asked for. A large buffer has more, and a read may fill it.
 const READ_MAX_BYTES: usize = 64 * 1024;
 /// Room for that, for a head before it, and more than a small buffer's behind it.
 const LARGE_BYTES: usize = READ_MAX_BYTES + ROOM_BYTES + 1024;
@@ -49,7 +49,7 @@ impl Buffers {
         })
     }
 
-    /// Sees that `buffer` has room for about `wanted` bytes, as far as there are so large buffers. One without bytes in it is exchanged.
+    /// Ensures room for at least half of `wanted` bytes (of [`READ_MAX_BYTES`] at most). An empty buffer is exchanged, any other grows.
     #[inline]
     pub(crate) fn make_room(&self, buffer: &mut BytesMut, wanted: usize) {
         let wanted = wanted.min(READ_MAX_BYTES);

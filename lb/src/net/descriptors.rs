@@ -1,9 +1,9 @@
 //! The account of descriptors: how many connections the limit of open files allows, and how many there are.
 //!
-//! Why: a process without a free descriptor cannot accept, connect, check a backend or read a file, and each failure looks like another
-//! illness. An idle client needs one descriptor, a client with a request two, so a fixed half for each side would waste half of the limit
-//! on idle clients. The rules: some descriptors are no connection's; all others are for clients and backends alike, but clients leave a
-//! share to backends. Invariants: a connection holds a [`Descriptor`] while it is open, and gives it back on drop; the account changes
+//! Why: a process without a free descriptor cannot accept, connect, check a backend or read a file, and each failure looks like a
+//! different fault. An idle client needs one descriptor, a client with a request two, so a fixed half for each side would waste half of the limit
+//! on idle clients. The rules: some descriptors are reserved; clients and backends share all others, but clients leave a
+//! part to backends. Invariants: a connection holds a [`Descriptor`] while it is open, and gives it back on drop; the account changes
 //! only when a connection is opened or closed, never for a request.
 
 use std::sync::Arc;

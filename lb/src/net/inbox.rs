@@ -1,6 +1,6 @@
 //! Bytes that were read from a socket and not taken yet.
 //!
-//! Why not a buffer alone: whoever waits holds none. It is taken when bytes are there and given back when they are used up, so idle
+//! Why not a buffer alone: a connection that waits must hold none. It is taken when bytes are there and given back when they are used up, so idle
 //! connections, and requests that wait for a slow backend, cost no buffer. It is a large one only where that is of use: in a message of
 //! which the last read brought much. Invariants: while the inbox is empty and waits, it holds no buffer; one task polls it until
 //! [`change_task`](Inbox::change_task).
@@ -19,7 +19,7 @@ pub(crate) struct Inbox {
     bytes: BytesMut,
     /// Reading was pending when it was last tried, so the task is woken when there is something to read.
     is_watched: bool,
-    /// The last read brought as much as a small buffer takes, or more is known to come.
+    /// The last read brought [`ROOM_BYTES`] or filled the buffer, or a large message is expected.
     is_fast: bool,
     /// For large buffers.
     lease: Option<Lease>,

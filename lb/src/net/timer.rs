@@ -23,7 +23,7 @@ struct Alarm {
     timer: Pin<Box<Sleep>>,
     /// When it last rang: no deadline after this can have passed unnoticed.
     rang_at: Instant,
-    /// It wakes the task when it rings: until then there is nothing to ask it.
+    /// The timer will wake the task; until then it need not be polled.
     is_armed: bool,
 }
 

@@ -1,7 +1,7 @@
 //! A client's connection: one task that reads requests, has them answered, and writes the responses, until one side ends it.
 //!
 //! Invariants: the connection knows nothing of requests but the one that is on it; while it is idle its task holds no buffer and no
-//! future of a request, which are the worker's and are lent ([`Responders`]); before it is closed, unread bytes are read off (`linger`)
+//! future of a request: both belong to the worker and are lent ([`Responders`]); before it is closed, unread bytes are read off (`linger`)
 //! unless the response is lost anyway, because the kernel resets a connection that is closed with unread bytes.
 
 mod http1;

@@ -1,7 +1,7 @@
 //! The futures that respond to requests. They belong to the worker and are lent to a connection for one request each.
 //!
 //! Why: such a future has some kilobytes. An idle connection should not hold one, and a busy one should not allocate, fill and free one
-//! per request. So a future never ends: it waits for a request in its slot, responds, leaves what follows in the slot, and waits again.
+//! per request. So a future never ends: it waits for a request in its slot, responds, leaves the outcome in the slot, and waits again.
 //! Invariants: a future that is kept waits for a request; one that is dropped in the middle of a request, or whose poll panics, is not
 //! kept.
 
@@ -26,7 +26,7 @@ struct Responder {
     slot: Rc<Slot>,
 }
 
-/// What goes in, and what comes out.
+/// The request, then what becomes of the connection.
 #[derive(Default)]
 struct Slot {
     request: Cell<Option<(Rc<Client>, Arrived)>>,
