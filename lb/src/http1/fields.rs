@@ -5,7 +5,9 @@
 //! case; a value has no CR, LF or NUL and no space at its ends; the spans are in the order of the fields, which after
 //! [`set`](Fields::set) need not be the order of the bytes.
 
-use super::class::{first_control, is_blank, is_token, is_value, lower_token, trim};
+mod whole;
+
+use super::class::{is_blank, is_token, is_value, lower_token, trim};
 use super::scan::Line;
 
 /// Names and values. Cleared, it keeps its memory for the next head.
@@ -93,48 +95,6 @@ impl Fields {
         self.bytes.extend_from_slice(value);
         self.bytes.extend_from_slice(END);
         self.add(begin, name.len(), value.len());
-    }
-
-    /// Takes all fields of a head that is here as a whole and has nothing unusual: each line is a name, a colon, a space, a value without
-    /// blanks at its ends, CR LF. Returns their length with the empty line, or `None` for any other head; then nothing was added, and
-    /// only the case of names in `input` may have changed.
-    ///
-    /// Why beside [`push_line`](Self::push_line): nearly all heads are so, and this takes half of the instructions, as it looks at a byte
-    /// once and copies once.
-    #[inline]
-    pub(super) fn take_whole(&mut self, input: &mut [u8], fields_max: usize) -> Option<usize> {
-        debug_assert!(self.is_empty());
-        let length = self.find_whole(input, fields_max);
-        match length {
-            Some(length) => self.bytes.extend_from_slice(&input[..length - END.len()]),
-            None => self.clear(),
-        }
-        length
-    }
-
-    #[inline(always)]
-    fn find_whole(&mut self, input: &mut [u8], fields_max: usize) -> Option<usize> {
-        let mut begin = 0;
-        loop {
-            let line = &mut input[begin..];
-            if line.starts_with(END) {
-                return Some(begin + END.len());
-            }
-            let name = lower_token(line);
-            let value = match line[name..] {
-                [b':', b' ', first, ..] if name > 0 && !is_blank(first) => &line[name + COLON.len()..],
-                _ => return None,
-            };
-            let length = first_control(value);
-            let is_plain = value[length..].starts_with(END) && length > 0 && !is_blank(value[length - 1]);
-            if !is_plain || self.spans.len() == fields_max {
-                return None;
-            }
-            let span = Span { begin: begin as u32, name: name as u32, value: length as u32 };
-            self.names |= bit(&line[..name]);
-            self.spans.push(span);
-            begin += name + COLON.len() + length + END.len();
-        }
     }
 
     /// Adds the field in `line`, or returns false if [there is none](Line::why_no_field).
