@@ -15,7 +15,7 @@ not launch; no health checks and no watching of files, as both cost by the secon
 
 The figures depend on lb, the compiler, the C library and valgrind. They do not depend on the load or the speed of the machine: callgrind
 counts and does not time, and it shows every program the same processor (AVX2 at most). Under valgrind lb is always slower than load and
-backend, so it finds all connections ready: it waits in epoll only 0.06 times per request, alone or beside busy processes. Six runs of one
+backend, so it finds all connections ready: it waits in epoll a few times per hundred requests, alone or beside busy processes. Six runs of one
 binary differed by 0.3 %; in one of them all ran on one CPU, in one beside two endless loops. If runs of one binary differ by more, lb's
 work depends on its history. (Once they differed by 7 %: a pool gave out buffers without memory, which then had to grow.)
 

@@ -41,7 +41,7 @@ CASES = {
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", choices=CASES, help="measure this case; may be given again")
-    parser.add_argument("--rest", type=float, default=60, metavar="S", help="seconds of rest behind a case (default: 60)")
+    parser.add_argument("--rest", type=float, default=60, metavar="S", help="seconds of rest after a case (default: 60)")
     parser.add_argument("--connections", type=int, default=19000, metavar="N", help="of idle (default: 19000)")
     parser.add_argument("--uploads", type=int, default=1000, metavar="N", help="at once (default: 1000)")
     parser.add_argument("--upload-bytes", type=int, default=100_000_000, metavar="N", help="of each upload (default: 100 MB)")
@@ -54,7 +54,7 @@ def options():
     limits = parser.add_argument_group("limits on lb: exit code 1 where one is exceeded")
     limits.add_argument("--max-idle-bytes", type=float, metavar="N", help="resident bytes per idle connection (aim: 3072)")
     limits.add_argument("--max-above-mib", type=float, metavar="N", help="the most above the start in slow bodies, MiB (aim: 64)")
-    limits.add_argument("--max-rest-factor", type=float, metavar="X", help="behind the rest, as a multiple of the start (aim: 2)")
+    limits.add_argument("--max-rest-factor", type=float, metavar="X", help="after the rest, as a multiple of the start (aim: 2)")
     add_options(parser, ["haproxy", "nginx"], takes_backend=False)
     return parser
 
@@ -89,7 +89,7 @@ def judge(case, row, given, limits):
         limits.check(f"{case}: most above the start", row["peak_above"] / 2**20, given.max_above_mib, " MiB")
     else:
         limits.check("chaos: wrong responses to well-behaved clients", row["wrong"], 0)
-    limits.check(f"{case}: behind the rest, × the start", row["factor"], given.max_rest_factor)
+    limits.check(f"{case}: after the rest, × the start", row["factor"], given.max_rest_factor)
     print(f"          {case}: {'within' if row['factor'] <= 2 else 'not within'} 2 × the start after {row['rest_seconds']:.0f} s")
 
 

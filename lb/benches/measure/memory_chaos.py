@@ -1,4 +1,4 @@
-"""Chaos: everything that goes wrong between clients and backends at once, and what a proxy holds behind it.
+"""Chaos: everything that goes wrong between clients and backends at once, and what a proxy holds after it.
 
 Rough clients tear their connections, read slowly, send large bodies, pipelines and nonsense to three backends, one of which is killed
 and started again all the time. lb gets another strategy every second. Well-behaved clients go beside them, to a pool of their own and to

@@ -3,7 +3,7 @@
 //! Why: an idle connection costs no buffer, and a busy one no allocation per request. Large buffers save system calls, but many slow
 //! bodies with one each would use too much memory, so a message needs a [`Lease`] for them. Invariants: a buffer that is
 //! taken is empty; one that has grown is not kept; at most [`LEASES_MAX`] leases are out, though the last piece of a message may wait for its
-//! reader behind the lease's end.
+//! reader after the lease has ended.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -16,7 +16,7 @@ use super::{Outbox, Spare};
 pub(crate) const ROOM_BYTES: usize = 8 * 1024;
 /// The most room that is asked for. A large buffer has more, and a read may fill it.
 const READ_MAX_BYTES: usize = 64 * 1024;
-/// Room for that, for a head before it, and more than a small buffer's behind it.
+/// Room for that and a head. What 64 KiB of data leave of it is more than a small buffer, so that the two are not confused.
 const LARGE_BYTES: usize = READ_MAX_BYTES + ROOM_BYTES + 1024;
 /// An outbox that has grown beyond this is not kept.
 const OUTBOX_MAX_BYTES: usize = 2 * ROOM_BYTES;
@@ -188,7 +188,7 @@ mod tests {
                 assert_eq!(again, Some((place, 0, LARGE_BYTES)), "{bytes}, {is_rest_first}");
             }
         }
-        Buffers::default().recycle(Bytes::from_static(b"of nobody"));
+        Buffers::default().recycle(Bytes::from_static(b"static"));
     }
 
     #[test]

@@ -276,10 +276,8 @@ impl Upstream {
     ) -> Poll<Result<(), Fault>> {
         loop {
             // Mostly nothing is here yet.
-            let found = match self.inbox.is_empty() {
-                true => Ok(false),
-                false => take_response(self.inbox.bytes(), &mut self.scan, head),
-            };
+            let found =
+                if self.inbox.is_empty() { Ok(false) } else { take_response(self.inbox.bytes(), &mut self.scan, head) };
             let framing = match found {
                 Ok(false) => {
                     ready!(self.poll_fill(cx, self.expected)?);
