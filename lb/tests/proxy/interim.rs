@@ -204,6 +204,27 @@ fn a_backend_that_sends_nothing_but_interim_responses_is_504() {
 }
 
 #[test]
+fn a_client_that_reads_late_gets_the_504_of_its_flooding_backend() {
+    let server = Hostile::start(|_, wire| {
+        let hints = format!("HTTP/1.1 103 Early Hints\r\nx: {}\r\n\r\n", "y".repeat(970)).repeat(32);
+        while wire.head().is_some() {
+            while wire.try_write(hints.as_bytes()) {}
+        }
+    });
+    // The backend's limit passes while the client holds up the flood; the client's own limit is far away.
+    let lb = Setup::new(&[server.addr])
+        .timeouts(|timeouts| (timeouts.response_head, timeouts.idle) = (ms(250), ms(60_000)))
+        .start();
+    let mut client = lb.client();
+    let began = Instant::now();
+    client.send(&request("GET", "/", &["connection: close"]));
+    wait_until("the backend's limit to pass", || began.elapsed() > ms(500));
+    client.answer().is_own(504, "timeout");
+    lb.comes_to_rest();
+    assert_eq!((lb.errors("timeout"), lb.errors("client_timeout")), (1, 0));
+}
+
+#[test]
 fn behind_an_interim_response_nothing_is_tried_again() {
     // The first request is served, so that the second comes on a kept connection: a GET that would be retried.
     let server = || {

@@ -128,7 +128,8 @@ impl Exchange {
     }
 
     /// Sends the request and waits for the final head; interim ones go to the client at once. The time limit restarts at
-    /// each byte of the request's body; [`Pace`] sets the limit while the body is incomplete.
+    /// each byte of the request's body; [`Pace`] sets the limit while the body is incomplete. While the client takes no
+    /// interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
     async fn ask(&mut self, upstream: &mut Upstream, attempt: &Attempt) -> Result<Box<ResponseHead>, Fault> {
         upstream.begin(&self.head, &self.body, &attempt.member.backend.address);
         let Self { context, settings, head, body, guard, .. } = self;
@@ -136,9 +137,10 @@ impl Exchange {
         let total = timeouts.total.map(|total| guard.started + total);
         let mut response = context.local.responses.take();
         let mut pace = Pace::new(body.bytes(), attempt.started, timeouts, &settings.limits);
+        let mut held_up_since = None;
         poll_fn(|cx| {
-            // The last flush did not make room: the client takes no interim response, which holds up all that comes behind.
-            let is_held_up = !interim.has_room();
+            // The last flush did not make room: the client takes no interim response.
+            held_up_since = (!interim.has_room()).then(|| held_up_since.unwrap_or_else(Instant::now));
             if let Poll::Ready(Err(fault)) = upstream.poll_send(cx, body) {
                 return Poll::Ready(Err(fault));
             }
@@ -162,9 +164,13 @@ impl Exchange {
             let is_open = !body.has_ended();
             let is_awaited = is_open && body.is_awaited();
             pace.note(body.bytes(), is_awaited);
-            let deadline = if is_open { pace.deadline() } else { pace.since() + timeouts.response_head };
+            let deadline = match held_up_since {
+                Some(since) => since + timeouts.idle,
+                None if is_open => pace.deadline(),
+                None => pace.since() + timeouts.response_head,
+            };
             let deadline = total.map_or(deadline, |total| total.min(deadline));
-            let late = if is_awaited || is_held_up { Fault::SlowBody } else { Fault::BackendTimeout };
+            let late = if is_awaited || held_up_since.is_some() { Fault::SlowBody } else { Fault::BackendTimeout };
             timer.poll(cx, deadline).map(|()| Err(late))
         })
         .await
