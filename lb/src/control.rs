@@ -1,47 +1,35 @@
 //! The control wing: everything that changes what the data wing does, and nothing that a request waits for.
 //!
-//! One actor ([`Handle`] is its door) owns the membership of every pool; health, launcher and admin send it news, it publishes
-//! generations. It runs on a current-thread runtime that never blocks; plugin hooks run on the builder thread alone.
+//! One actor owns all of it and publishes generations; [`Handle`] sends it commands. The actor runs on a current-thread runtime that
+//! never blocks. Plugin hooks run on the builder thread alone. Arrows between the folders go one way; a table in the tidy test holds
+//! that.
 
 mod actor;
-pub mod builder;
-mod check;
-pub mod command;
-mod explain;
+mod api;
+mod handle;
 mod health;
+mod inspect;
 mod launcher;
-mod members;
-mod options;
-mod overlay;
-mod plugins;
-mod pool_state;
+mod membership;
 mod pools;
-mod preflight;
-mod probation;
+mod publish;
 mod reload;
-mod ring;
-mod scratch;
-mod settings;
-mod standing;
 mod start;
-mod state_dir;
-pub mod vet;
+mod state;
+mod trust;
 mod watch;
 
-pub use builder::Builder;
-pub use check::{CheckReport, check, list_strategies};
-pub use command::{
-    Add, AttachedBackend, BackendStatus, Change, ControlError, Handle, OverlayStatus, PoolStatus, Remove, Replicas,
-    Status,
+pub use api::{
+    AccessLogStatus, Add, AttachedBackend, BackendStatus, Change, ControlError, FoundStrategy, LastReload,
+    LoadedStrategy, OfferedStrategy, OverlayStatus, Overriding, OverridingStrategy, PoolReload, PoolStatus,
+    ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, Remove, Replicas, RolledBack, StateHandOver,
+    Status, StrategyChange, Trigger, WatchStatus,
 };
-pub use explain::{Candidate, ExplainRequest, Explanation};
-pub use options::Options;
-pub use plugins::{FoundStrategy, LoadedStrategy, OfferedStrategy};
-pub use preflight::{Preflight, preflight};
-pub use reload::{
-    LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
-    ReloadStatus, RolledBack, StateHandOver, StrategyChange, Trigger,
+pub use handle::Handle;
+pub use inspect::{Candidate, ExplainRequest, Explanation, Ring, RingArc};
+pub use publish::Builder;
+pub use start::{
+    CheckReport, Control, Options, Preflight, StartError, StartReport, check, list_strategies, preflight, start,
 };
-pub use ring::{Ring, RingArc};
-pub use start::{Control, StartError, StartReport, start};
-pub use watch::WatchStatus;
+pub use state::{Holder, StateError};
+pub use trust::{PluginError, vet};

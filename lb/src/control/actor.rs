@@ -1,318 +1,225 @@
-//! The actor: the one task that owns the membership of every pool and publishes generations.
+//! The actor: the one task that owns the control wing. It receives messages and dispatches them.
 //!
-//! Why an actor: commands, health, processes and builds all touch the same state, and one owner that takes them one after the other
-//! needs no lock and has no order of its own to get wrong. Invariants: it never blocks and never waits for anything but its
-//! next message (builds, name look-ups, writes and processes are elsewhere and report back); what a worker needs to obey at once
-//! (eligibility) is said to the live backend before the generation that tells it is built.
+//! Why an actor: commands, checks, processes, builds and reloads change the same state. One owner that takes them one after the other
+//! needs no lock. Invariants: it never blocks and waits only for its next message, because everything slow runs elsewhere and reports
+//! back; the logic is in [`Membership`], [`Reloads`] and [`Publisher`], which do not name the actor.
 
-mod attach;
-mod changes;
-mod listening;
-mod pools;
-mod publisher;
-mod reload_ends;
-mod reloading;
-mod reloads;
-mod replicas;
-mod rolling_back;
-mod settings;
 mod status;
-mod watching;
 
-use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Instant as StdInstant;
+use std::collections::VecDeque;
+use std::time::{Duration, Instant as StdInstant};
 
-use lb_strategy_host::Loader;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use self::attach::Resolved;
-use self::publisher::{Built, Done, Publisher};
-use self::reloads::{Reloads, Transaction};
-use self::replicas::Join;
-use super::builder::Builder;
-use super::command::Command;
-use super::health::Checkers;
-use super::launcher::{Launcher, News};
-use super::members::{Member, Origin};
-use super::overlay::Overlay;
-use super::pool_state::PoolState;
-use super::pools::{PoolKey, Pools};
-use super::probation::Tenure;
-use super::reload::{Prepared, ReloadError, Trigger};
-use super::state_dir::{OverlayWriter, StateDir};
-use super::vet::Vetter;
-use super::watch::Watch;
-use crate::config::{Config, Source};
-use crate::generation::{CourseCall, Hall};
-use crate::listener::Listener;
-use crate::telemetry::{BackendGauges, Metrics};
+use crate::control::handle::Command;
+use crate::control::health::Checked;
+use crate::control::launcher::Report;
+use crate::control::membership::{BackendKey, Drained, Membership, Resolved};
+use crate::control::pools::close;
+use crate::control::publish::{Built, Done, Ended, Progress, Publisher};
+use crate::control::reload::{Preparing, Reloads};
+use crate::control::state::StateDir;
 
-/// Reports that may wait for the actor; more of them wait at their sender.
-pub(super) const EVENTS_MAX: usize = 1_024;
-/// How long a stop waits for the overlay to be written.
-const WRITE_MAX: std::time::Duration = std::time::Duration::from_secs(5);
+/// Reports of one kind that may wait for the actor. More wait at their sender.
+pub(super) const REPORTS_MAX: usize = 1_024;
+/// The longest sleep without a reason: far, but arithmetic on it does not overflow.
+const FAR: Duration = Duration::from_secs(3600);
 
-/// What is reported to the actor.
-pub(super) enum Event {
-    /// A health check ended.
-    Checked { checker: u64, pool: PoolKey, id: Arc<str>, outcome: Result<(), String> },
-    /// Something happened to a launched replica.
-    Replica { supervisor: u64, name: Arc<str>, news: News },
-    /// The addresses of backends to attach are known.
-    Resolved(Resolved),
-    /// Configuration and plugins of a reload are ready, or refused.
-    Prepared(Box<Result<Prepared, ReloadError>>),
-    /// A removed replica has no request in flight any more, or its time is up.
-    Drained { supervisor: u64 },
-}
-
-/// What the actor is made of.
-pub(super) struct Parts {
-    pub(super) config: Config,
-    pub(super) source: Option<Source>,
-    pub(super) metrics: Arc<Metrics>,
-    pub(super) hall: Arc<Hall>,
-    pub(super) builder: Builder,
-    pub(super) listeners: Vec<Arc<Listener>>,
-    /// Where the admin port is.
-    pub(super) admin: SocketAddr,
-    pub(super) course: Option<mpsc::Sender<CourseCall>>,
-    pub(super) loader: Arc<Loader>,
-    pub(super) vetter: Option<Arc<Vetter>>,
-    pub(super) watch: Option<Watch>,
-    pub(super) pools: Vec<PoolState>,
-    pub(super) launcher: Option<Launcher>,
-    pub(super) state: StateDir,
-    pub(super) writer: Option<OverlayWriter>,
-    /// As it is on disk; `None` when that is not known or to be replaced.
-    pub(super) overlay: Option<Overlay>,
+/// Everything that the actor receives, a typed channel for each kind.
+pub(super) struct Inbox {
     pub(super) commands: mpsc::Receiver<Command>,
-    pub(super) events: mpsc::Sender<Event>,
-    pub(super) event_queue: mpsc::Receiver<Event>,
+    pub(super) checked: mpsc::Receiver<Checked<BackendKey>>,
+    pub(super) reports: mpsc::Receiver<Report>,
+    pub(super) resolved: mpsc::Receiver<Resolved>,
+    pub(super) drained: mpsc::Receiver<Drained>,
+    pub(super) prepared: mpsc::Receiver<Preparing>,
 }
 
 pub(super) struct Actor {
-    config: Config,
-    metrics: Arc<Metrics>,
-    hall: Arc<Hall>,
-    builder: Builder,
-    /// Of the newest generation.
-    listeners: Vec<Arc<Listener>>,
-    /// Where the admin port is.
-    admin: SocketAddr,
-    /// Where the course's routes on the proxy's port go, when they are on.
-    course: Option<mpsc::Sender<CourseCall>>,
-    /// Of older ones, on their way out.
-    closing: Vec<Arc<Listener>>,
-    loader: Arc<Loader>,
-    vetter: Option<Arc<Vetter>>,
-    watch: Option<Watch>,
-    pools: Pools,
-    /// Out of every generation to come; workers may still have them.
-    leaving: Vec<(PoolKey, PoolState)>,
-    gauges: HashMap<(PoolKey, Arc<str>), Arc<BackendGauges>>,
-    publisher: Publisher,
+    inbox: Inbox,
+    /// Messages that would change members, held back while a reload's pickers are made.
+    held_back: VecDeque<Message>,
+    desk: Publisher,
+    membership: Membership,
     reloads: Reloads,
-    checkers: Checkers,
-    launcher: Option<Launcher>,
-    /// Who waits for replicas to join.
-    joins: Vec<Join>,
-    /// The last death of replicas that have not joined since.
-    deaths: HashMap<Arc<str>, super::launcher::Death>,
-    writer: Option<OverlayWriter>,
-    /// As it was last written.
-    overlay: Option<Overlay>,
-    random: fastrand::Rng,
     started: StdInstant,
-    commands: mpsc::Receiver<Command>,
-    events: mpsc::Sender<Event>,
-    event_queue: mpsc::Receiver<Event>,
     /// Held for its lock.
     _state: StateDir,
 }
 
-/// Why the actor woke up.
-enum Wake {
+enum Message {
+    /// `None`: every [`Handle`](super::Handle) is gone.
     Command(Option<Command>),
-    Event(Event),
-    Built(Option<Built>),
-    /// A worker acknowledged, or a time has come.
+    Checked(Checked<BackendKey>),
+    Report(Report),
+    Resolved(Resolved),
+    Drained(Drained),
+    Prepared(Preparing),
+    Progress(Progress),
+    /// The time has come to look at what is due.
     Look,
+}
+
+// === impl Message ===
+
+impl Message {
+    fn changes_members(&self) -> bool {
+        match self {
+            Self::Command(Some(command)) => {
+                matches!(command, Command::Add(..) | Command::Remove(..) | Command::Change { .. })
+            }
+            Self::Resolved(_) => true,
+            _ => false,
+        }
+    }
 }
 
 // === impl Actor ===
 
 impl Actor {
-    /// Takes over, launches the replicas that are members already, and begins to check.
-    pub(super) fn new(parts: Parts) -> Self {
-        let Parts {
-            config,
-            source,
-            metrics,
-            hall,
-            builder,
-            listeners,
-            admin,
-            course,
-            loader,
-            vetter,
-            watch,
-            pools,
-            launcher,
-            state,
-            writer,
-            overlay,
-            commands,
-            events,
-            event_queue,
-        } = parts;
-        let random = settings::random(&config.course);
-        let mut actor = Self {
-            checkers: Checkers::new(config.health.clone(), events.clone()),
-            gauges: HashMap::new(),
-            publisher: Publisher::new(hall.current().number),
-            reloads: Reloads::new(source),
-            joins: Vec::new(),
-            deaths: HashMap::new(),
-            started: StdInstant::now(),
-            _state: state,
-            config,
-            metrics,
-            hall,
-            builder,
-            listeners,
-            admin,
-            course,
-            closing: Vec::new(),
-            loader,
-            vetter,
-            watch,
-            pools: Pools::new(pools),
-            leaving: Vec::new(),
-            launcher,
-            writer,
-            overlay,
-            random,
-            commands,
-            events,
-            event_queue,
-        };
-        let probation = Tenure::begin(Instant::now(), actor.config.reload.probation);
-        for pool in actor.pools.keys() {
-            *actor.pools[pool].tenure_mut() = probation.clone();
-            // No request has come yet.
-            actor.publisher.settle_newest(Done::InCharge { pool, instance: actor.pools[pool].strategy.instance() });
-            let members: Vec<Member> = actor.pools[pool].members.snapshot();
-            for member in members {
-                actor.member_came(pool, &member);
-                if member.entry.origin == Origin::Launched
-                    && let Some(launcher) = &mut actor.launcher
-                {
-                    launcher.launch(member.id(), member.entry.socket);
-                }
-            }
-        }
-        actor.write_overlay();
-        actor
+    pub(super) fn new(
+        inbox: Inbox,
+        desk: Publisher,
+        membership: Membership,
+        reloads: Reloads,
+        state: StateDir,
+    ) -> Self {
+        let (held_back, started) = (VecDeque::new(), StdInstant::now());
+        Self { inbox, held_back, desk, membership, reloads, started, _state: state }
     }
 
-    /// Runs until it is told to stop, or nobody is left who could tell.
+    /// Runs until it is told to stop, or until no [`Handle`](super::Handle) is left.
     pub(super) async fn run(mut self) {
         loop {
-            let until = self.next_look();
-            let wake = tokio::select! {
-                command = self.commands.recv() => Wake::Command(command),
-                Some(event) = self.event_queue.recv() => Wake::Event(event),
-                built = self.publisher.built() => Wake::Built(built),
-                () = self.hall.acknowledgement() => Wake::Look,
-                () = sleep_until(until) => Wake::Look,
-            };
-            match wake {
-                Wake::Command(Some(Command::Stop(answer))) => {
+            match self.next().await {
+                Message::Command(Some(Command::Stop(answer))) => {
                     self.stop().await;
                     let _ = answer.send(());
                     return;
                 }
-                Wake::Command(Some(command)) => self.command(command),
-                Wake::Command(None) => return self.stop().await,
-                Wake::Event(event) => self.event(event),
-                Wake::Built(built) => self.publish(built),
-                Wake::Look => {}
+                Message::Command(None) => return self.stop().await,
+                message if self.reloads.is_assembling() && message.changes_members() => {
+                    self.held_back.push_back(message);
+                }
+                message => self.dispatch(message),
             }
-            self.fail_late_joins();
-            self.publisher.tell_if_stuck();
-            self.look_at_probation();
-            self.build_if_due();
-            self.settle();
+            self.look();
+        }
+    }
+
+    async fn next(&mut self) -> Message {
+        if !self.reloads.is_assembling()
+            && let Some(message) = self.held_back.pop_front()
+        {
+            return message;
+        }
+        let until = self.next_look();
+        let inbox = &mut self.inbox;
+        tokio::select! {
+            command = inbox.commands.recv() => Message::Command(command),
+            Some(checked) = inbox.checked.recv() => Message::Checked(checked),
+            Some(report) = inbox.reports.recv() => Message::Report(report),
+            Some(resolved) = inbox.resolved.recv() => Message::Resolved(resolved),
+            Some(drained) = inbox.drained.recv() => Message::Drained(drained),
+            Some(prepared) = inbox.prepared.recv() => Message::Prepared(prepared),
+            progress = self.desk.progress() => Message::Progress(progress),
+            () = sleep_until(until) => Message::Look,
+        }
+    }
+
+    fn dispatch(&mut self, message: Message) {
+        let desk = &mut self.desk;
+        match message {
+            Message::Command(None) | Message::Look | Message::Progress(Progress::Acknowledged) => {}
+            Message::Command(Some(command)) => self.command(command),
+            Message::Checked(checked) => self.membership.checked(desk, checked),
+            Message::Report(report) => self.membership.reported(desk, report),
+            Message::Resolved(resolved) => self.membership.resolved(desk, resolved),
+            Message::Drained(drained) => self.membership.drained(drained),
+            Message::Prepared(prepared) => self.reloads.prepared(desk, prepared),
+            Message::Progress(Progress::Ended(ended)) => self.built(ended),
         }
     }
 
     fn command(&mut self, command: Command) {
-        // The members that a reload's pickers are being made for do not change under it.
-        if self.reloads.is_assembling()
-            && matches!(command, Command::Add(..) | Command::Remove(..) | Command::Change { .. })
-        {
-            return self.reloads.defer(Wake::Command(Some(command)));
-        }
+        let desk = &mut self.desk;
         match command {
-            Command::Reload { request, by, waits, answer } => {
-                self.reload(Transaction::new(request, by, answer), waits);
-            }
-            Command::RollBack { pool, answer } => {
-                let transaction =
-                    Transaction { answers: vec![answer], ..Transaction::taking_back(Trigger::Admin, "by hand".into()) };
-                self.roll_back_by_hand(pool.as_deref(), transaction);
-            }
-            Command::Replicas(answer) => drop(answer.send(self.replicas())),
-            Command::Add(add, answer) => self.add(add, answer),
-            Command::Remove(remove, answer) => self.remove(&remove, answer),
+            Command::Reload { request, by, waits, answer } => self.reloads.reload(desk, request, by, waits, answer),
+            Command::RollBack { pool, answer } => self.reloads.roll_back(desk, pool, answer),
+            Command::Replicas(answer) => drop(answer.send(Membership::replicas(desk))),
+            Command::Add(add, answer) => self.membership.add(desk, add, answer),
+            Command::Remove(remove, answer) => self.membership.remove(desk, &remove, answer),
+            Command::Change { pool, id, change, answer } => self.membership.change(desk, &pool, &id, change, answer),
+            Command::Settled(answer) => self.membership.wait_for_all(desk, answer),
             Command::Status(answer) => drop(answer.send(self.status())),
             Command::Backends(answer) => drop(answer.send(self.backends())),
             Command::Explain(request, answer) => self.explain(request, answer),
-            Command::Strategies(answer) => self.tell_strategies(answer),
-            Command::Ring { pool, answer } => self.tell_ring(&pool, answer),
-            Command::Change { pool, id, change, answer } => self.change(&pool, &id, change, answer),
-            Command::Settled(answer) => self.join_all(answer),
-            // Answered where the loop ends.
+            Command::Strategies(answer) => self.strategies(answer),
+            Command::Ring { pool, answer } => self.ring(&pool, answer),
+            // Handled where the loop ends.
             Command::Stop(answer) => drop(answer),
         }
     }
 
-    fn event(&mut self, event: Event) {
-        match event {
-            Event::Checked { checker, pool, id, outcome } => self.checked(checker, pool, &id, outcome),
-            Event::Replica { supervisor, name, news } => self.replica(supervisor, &name, news),
-            Event::Resolved(_) if self.reloads.is_assembling() => self.reloads.defer(Wake::Event(event)),
-            Event::Resolved(resolved) => self.attach_resolved(resolved),
-            Event::Prepared(prepared) => self.reload_prepared(*prepared),
-            Event::Drained { supervisor } => self.launcher.iter_mut().for_each(|launcher| launcher.stop(supervisor)),
+    fn built(&mut self, ended: Ended) {
+        let Ended { covers, built } = ended;
+        let (desk, membership) = (&mut self.desk, &mut self.membership);
+        let built = match built {
+            Some(Built::Reload(built)) => return self.reloads.assembled(desk, membership, Some(built), covers),
+            None if self.reloads.is_assembling() => return self.reloads.assembled(desk, membership, None, covers),
+            Some(Built::Members(built)) => Some(built),
+            None => None,
+        };
+        for refused in desk.publish_members(covers, built) {
+            membership.refused(desk, refused);
+        }
+        membership.write_overlay(desk);
+    }
+
+    /// Whatever is due now.
+    fn look(&mut self) {
+        let desk = &mut self.desk;
+        self.membership.fail_late_joins(desk);
+        desk.tell_if_stuck();
+        self.reloads.look_at_probation(desk);
+        if !desk.is_building() {
+            self.reloads.assemble_if_ready(desk);
+            desk.build_if_due();
+        }
+        for done in desk.settled() {
+            self.done(done);
         }
     }
 
-    /// When to look again though nothing was reported.
+    /// When something may be due although nothing was reported.
     fn next_look(&self) -> Instant {
-        let is_dirty = self.pools.iter().any(|pool| pool.is_dirty);
-        let joins = self.joins.iter().map(|join| join.deadline);
-        // Far, but not so far that arithmetic on it fails.
-        let far = Instant::now() + std::time::Duration::from_secs(3600);
-        joins.chain(self.publisher.next_look(is_dirty)).chain(self.next_probation_look()).min().unwrap_or(far)
+        let looks = [self.membership.next_look(), self.desk.next_look(), self.reloads.next_look(&self.desk)];
+        looks.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
     }
 
-    /// Ends what was started. Commands that come in from now on are told that lb is stopping.
+    fn done(&mut self, done: Done) {
+        let desk = &mut self.desk;
+        match done {
+            Done::Replicas(answer) => drop(answer.send(Ok(Membership::replicas(desk)))),
+            Done::Undone { answer, error } => drop(answer.send(Err(error))),
+            Done::Change { pool, id, answer } => drop(answer.send(self.membership.changed(desk, pool, &id))),
+            Done::Settled(answer) => drop(answer.send(Ok(()))),
+            Done::Reload { answers, report } => {
+                answers.into_iter().for_each(|answer| drop(answer.send(Ok((*report).clone()))));
+            }
+            Done::Replaced(backends) => backends.iter().for_each(|backend| close(backend)),
+            Done::InCharge { pool, instance } => Reloads::in_charge(desk, pool, instance),
+            Done::PoolLeft { pool } => desk.pool_left(pool),
+            Done::Removed { pool, member, supervisor } => self.membership.left(desk, pool, &member, supervisor),
+        }
+    }
+
+    /// Ends what was started. Commands that come from now on get an error: lb is stopping.
     async fn stop(self) {
-        let Self { builder, pools, leaving, launcher, writer, checkers, commands, event_queue, publisher, .. } = self;
-        drop((commands, checkers, event_queue, publisher));
-        if let Some(launcher) = launcher {
-            launcher.stop_all().await;
-        }
-        if let Some(writer) = writer
-            && tokio::time::timeout(WRITE_MAX, writer.finish()).await.is_err()
-        {
-            tracing::error!("the last change made at run time could not be written in time");
-        }
-        builder.retire((pools.into_states(), leaving));
+        let Self { inbox, held_back, desk, membership, reloads, started: _, _state } = self;
+        drop((inbox, held_back, reloads));
+        membership.stop().await;
+        desk.stop();
     }
 }

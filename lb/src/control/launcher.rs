@@ -21,12 +21,18 @@ use tokio::task::JoinHandle;
 use self::command_line::CommandLine;
 use self::ports::Ports;
 use self::supervisor::Supervisor;
-use super::actor::Event;
-use super::pool_state::PoolState;
-use crate::config::{self, Config};
-use crate::listener::Listener;
+use crate::config;
 
-/// What a supervisor tells.
+/// News of one supervisor.
+#[derive(Debug)]
+pub(super) struct Report {
+    pub(super) supervisor: u64,
+    /// The replica's name.
+    pub(super) name: Arc<str>,
+    pub(super) news: News,
+}
+
+/// What a supervisor reports.
 #[derive(Debug)]
 pub(super) enum News {
     /// A process runs that will listen there.
@@ -51,7 +57,7 @@ pub(super) struct Death {
 pub(super) struct Launcher {
     plan: Arc<config::Launcher>,
     ports: Arc<Ports>,
-    events: mpsc::Sender<Event>,
+    reports: mpsc::Sender<Report>,
     running: HashMap<u64, Running>,
     next_number: u64,
 }
@@ -76,37 +82,37 @@ pub(super) fn check(plan: &config::Launcher) -> Result<(), String> {
 // === impl Launcher ===
 
 impl Launcher {
-    pub(super) fn new(plan: config::Launcher, events: mpsc::Sender<Event>) -> Self {
+    pub(super) fn new(plan: config::Launcher, reports: mpsc::Sender<Report>) -> Self {
         let ports = Arc::new(Ports::new(plan.host, plan.first_port));
-        Self { plan: Arc::new(plan), ports, events, running: HashMap::new(), next_number: 1 }
+        Self { plan: Arc::new(plan), ports, reports, running: HashMap::new(), next_number: 1 }
     }
 
     pub(super) fn plan(&self) -> &config::Launcher {
         &self.plan
     }
 
-    /// Ports that are somebody else's, whether or not he listens now: lb's own and those of backends that we did not launch.
-    pub(super) fn avoid<'a>(
-        &self,
-        config: &Config,
-        listeners: &[Arc<Listener>],
-        pools: impl Iterator<Item = &'a PoolState>,
-    ) {
-        let configured = config.proxy.listen.iter().chain([&config.admin.listen]).copied();
-        let own = configured.chain(listeners.iter().map(|listener| listener.address())).map(|listen| listen.port());
-        let members = pools.flat_map(|pool| pool.members.iter());
-        let others = members.filter(|member| member.entry.origin != super::members::Origin::Launched);
-        self.ports.avoid(own.chain(others.map(|member| member.entry.socket.port())));
+    /// Ports that replicas must not get, whether or not a server listens there now.
+    pub(super) fn avoid(&self, ports: impl Iterator<Item = u16>) {
+        self.ports.avoid(ports);
     }
 
-    /// A port for a replica to come.
-    pub(super) fn reserve(&self) -> Result<SocketAddr, String> {
+    fn reserve(&self) -> Result<SocketAddr, String> {
         self.ports.reserve(None)
     }
 
-    /// A reservation that came to nothing.
-    pub(super) fn release(&self, socket: SocketAddr) {
-        self.ports.release(socket.port());
+    /// `n` ports, or none and why.
+    pub(super) fn reserve_all(&self, n: usize) -> Result<Vec<SocketAddr>, String> {
+        let mut sockets = Vec::with_capacity(n);
+        for _ in 0..n {
+            match self.reserve() {
+                Ok(socket) => sockets.push(socket),
+                Err(reason) => {
+                    sockets.iter().for_each(|socket: &SocketAddr| self.ports.release(socket.port()));
+                    return Err(reason);
+                }
+            }
+        }
+        Ok(sockets)
     }
 
     /// Starts `name` on the reserved `socket`, and again whenever it dies.
@@ -115,7 +121,7 @@ impl Launcher {
         self.next_number += 1;
         let (stop, stopped) = oneshot::channel();
         let supervisor =
-            Supervisor::new(number, name.clone(), self.plan.clone(), self.ports.clone(), self.events.clone());
+            Supervisor::new(number, name.clone(), self.plan.clone(), self.ports.clone(), self.reports.clone());
         let task = tokio::spawn(supervisor.run(socket, stopped));
         let running = Running { name: name.clone(), pid: None, is_ending: false, stop: Some(stop), task };
         self.running.insert(number, running);
@@ -177,8 +183,8 @@ impl Launcher {
         for running in self.running.values_mut() {
             running.stop = None;
         }
-        // Supervisors tell when they are done, and the actor no longer listens.
-        drop(self.events);
+        // Supervisors report when they are done, and the actor no longer receives.
+        drop(self.reports);
         let bound = tokio::time::Instant::now() + supervisor::STOP_MAX;
         for (_, mut running) in self.running {
             if tokio::time::timeout_at(bound, &mut running.task).await.is_err() {

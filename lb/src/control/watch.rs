@@ -21,11 +21,11 @@ use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
 use parking_lot::Mutex;
-use serde::Serialize;
 use tokio::sync::mpsc::WeakSender;
 
-use super::command::Command;
 use crate::config;
+use crate::control::api::WatchStatus;
+use crate::control::handle::Command;
 use compare::Compare;
 use contents::{Contents, Digest, Found, Look, Watched};
 use hints::Hints;
@@ -41,18 +41,8 @@ pub(super) struct Watch {
 }
 
 /// Tells the watcher what a reload has read.
+#[derive(Clone)]
 pub(super) struct Reporter(mpsc::Sender<News>);
-
-/// What `/status` tells of the watcher.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct WatchStatus {
-    /// The configuration file, and the plugins that were last found.
-    pub files: Vec<PathBuf>,
-    /// Whether the system tells of changes; else they are found by polling alone.
-    pub has_events: bool,
-    /// How often changed files have settled and were compared with those that are in force or were refused.
-    pub settled: u64,
-}
 
 /// What wakes the watcher.
 enum News {

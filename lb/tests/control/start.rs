@@ -1,7 +1,7 @@
 //! Starts: what is there before anything is published, and what a start refuses.
 
 use lb::config::Config;
-use lb::control::{StartError, check, list_strategies};
+use lb::control::{StartError, StateError, check, list_strategies};
 
 use crate::harness::{Rig, backend, bounded, config, folder, listed, mock, try_start};
 
@@ -50,7 +50,7 @@ async fn a_second_lb_on_the_same_state_is_refused() {
     let folder = folder();
     let rig = Rig::start(folder.path(), "[state]\nkeep = false\n").await;
     let error = try_start(folder.path(), "", false).await.err().expect("locked");
-    assert!(matches!(error, StartError::StateDirInUse { .. }), "{error}");
+    assert!(matches!(error, StartError::State(StateError::InUse { .. })), "{error}");
     assert!(error.to_string().contains(&format!("another lb (pid {})", std::process::id())), "{error}");
     rig.stop().await;
     let next = bounded("a start after the first one's end", try_start(folder.path(), "", false)).await;

@@ -6,6 +6,7 @@ mod arrows;
 mod docs;
 mod files;
 mod lexer;
-mod proxy_arrows;
+
 mod sources;
+mod wing_arrows;
 mod words;

@@ -12,9 +12,8 @@ use tokio::time::{Instant, sleep};
 
 use super::ports::Ports;
 use super::process::{Process, SpawnError, TERM_MAX};
-use super::{Death, News};
+use super::{Death, News, Report};
 use crate::config;
-use crate::control::actor::Event;
 
 /// A death after less time is a quick one.
 const QUICK: Duration = Duration::from_secs(10);
@@ -28,7 +27,7 @@ pub(super) struct Supervisor {
     name: Arc<str>,
     plan: Arc<config::Launcher>,
     ports: Arc<Ports>,
-    events: mpsc::Sender<Event>,
+    reports: mpsc::Sender<Report>,
 }
 
 /// The port that a supervisor holds; free again when dropped.
@@ -45,9 +44,9 @@ impl Supervisor {
         name: Arc<str>,
         plan: Arc<config::Launcher>,
         ports: Arc<Ports>,
-        events: mpsc::Sender<Event>,
+        reports: mpsc::Sender<Report>,
     ) -> Self {
-        Self { number, name, plan, ports, events }
+        Self { number, name, plan, ports, reports }
     }
 
     /// Runs until `stopped` gets something or its sender is gone.
@@ -84,9 +83,9 @@ impl Supervisor {
     }
 
     async fn tell(&self, news: News) {
-        let event = Event::Replica { supervisor: self.number, name: self.name.clone(), news };
-        // Nobody listens when lb is stopping; then nobody needs to know.
-        let _ = self.events.send(event).await;
+        let report = Report { supervisor: self.number, name: self.name.clone(), news };
+        // The receiver is gone when lb is stopping. Then no report is needed.
+        let _ = self.reports.send(report).await;
     }
 }
 

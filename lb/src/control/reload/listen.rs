@@ -10,10 +10,10 @@ use std::time::Duration;
 use tokio::task::spawn_blocking;
 use tokio::time::timeout;
 
-use super::{Prepared, ReloadError};
+use super::Prepared;
 use crate::access_log::AccessLog;
-use crate::control::builder::Builder;
-use crate::control::settings::access_log;
+use crate::control::api::ReloadError;
+use crate::control::publish::{Builder, access_log};
 use crate::listener::{self, Listener};
 use crate::telemetry::AccessLogCounts;
 

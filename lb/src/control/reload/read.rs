@@ -5,8 +5,8 @@
 
 use sha2::{Digest, Sha256};
 
-use super::{Overriding, ReloadError};
 use crate::config::{self, Config, DEFAULT_POOL, Loaded, Pool, Proxy, Reload, Route, Source};
+use crate::control::api::{Overriding, ReloadError};
 use crate::control::watch::Attempt;
 
 /// What a reload is to bring about.
@@ -148,7 +148,7 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
             note(format!("pools.{}", new.name), true);
             continue;
         };
-        let key = |key: &str| crate::control::plugins::key_of(&old.name, key);
+        let key = |key: &str| crate::control::trust::plugins::key_of(&old.name, key);
         let (before, after) = (&old.strategy, &new.strategy);
         note(key("backends"), old.backends != new.backends);
         note(key("strategy.hash_on"), before.hash_on != after.hash_on);

@@ -7,14 +7,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use lb_strategy_host::{Loader, Plugin, Strategy};
-use serde_json::Value;
 
+use super::Target;
 use super::trial::{AllStaged, InCharge, refusal};
-use super::{PoolReload, ReloadError, StateHandOver, StrategyChange, Target};
 use crate::access_log::AccessLog;
 use crate::config;
-use crate::control::plugins;
-use crate::control::pool_state::{Assembled, Assembly, Kept};
+use crate::control::api::{PoolReload, ReloadError, StateHandOver, StrategyChange};
+use crate::control::pools::Kept;
+use crate::control::trust::plugins;
 use crate::listener::Listener;
 use crate::telemetry::SwapKind;
 
@@ -39,36 +39,16 @@ pub(in crate::control) struct Candidate {
     file: PathBuf,
 }
 
-/// One pool's pickers to be made.
-pub(in crate::control) struct PoolJob {
-    pub(in crate::control) index: usize,
-    pub(in crate::control) assembly: Assembly,
-    /// Predecessor and options, where another instance comes in.
-    pub(in crate::control) swap: Option<(Arc<Strategy>, Value)>,
-}
-
-/// One pool, ready to be published.
-pub(in crate::control) struct Handed {
-    pub(in crate::control) index: usize,
-    pub(in crate::control) assembled: Assembled,
-    pub(in crate::control) state: StateHandOver,
-    pub(in crate::control) warning: Option<String>,
-}
-
 /// Opens every pool's plugin, and makes an instance where plugin or options are others than those `in_charge`.
-pub(in crate::control) fn prepare(
-    loader: &Loader,
-    staged: AllStaged,
-    in_charge: &InCharge,
-) -> Result<Prepared, ReloadError> {
+pub(super) fn open(loader: &Loader, staged: AllStaged, in_charge: &InCharge) -> Result<Prepared, ReloadError> {
     let AllStaged { target, plugins: staged } = staged;
     let mut candidates = Vec::with_capacity(staged.len());
     for (pool, staged) in target.config.pools.iter().zip(staged) {
         let file = staged.origin.clone();
         let plugin = plugins::open_plugin(loader, staged, pool).map_err(refusal)?;
         let change = in_charge.get(&pool.name).map_or(StrategyChange::New, |(running, settings)| {
-            let has_options = settings.options == pool.strategy.options;
-            StrategyChange::between(running.plugin(), &plugin, has_options)
+            let has_same_options = settings.options == pool.strategy.options;
+            change_between(running.plugin(), &plugin, has_same_options)
         });
         let strategy = match change {
             StrategyChange::Unchanged => None,
@@ -79,51 +59,13 @@ pub(in crate::control) fn prepare(
     Ok(Prepared { target, candidates, listeners: Vec::new(), access_log: None })
 }
 
-/// Hands over state and makes the pickers: all pools or none.
-pub(in crate::control) fn assemble(jobs: Vec<PoolJob>) -> Result<Vec<Handed>, ReloadError> {
-    let build = |job: PoolJob| {
-        let PoolJob { index, mut assembly, swap } = job;
-        let name = assembly.name().clone();
-        let refused = |stage: &'static str| {
-            let name = name.clone();
-            move |error: lb_strategy_host::HookError| ReloadError::refused(stage, format!("pool {name:?}: {error}"))
-        };
-        let (state, warning) = match swap {
-            None => (StateHandOver::Kept, None),
-            Some((old, options)) => hand_over(&old, &mut assembly, &options).map_err(refused("new"))?,
-        };
-        let warning = warning.map(|warning| format!("pool {name:?}: {warning}"));
-        let assembled = assembly.build().map_err(refused("picker"))?;
-        Ok(Handed { index, assembled, state, warning })
-    };
-    jobs.into_iter().map(build).collect()
-}
-
-/// Gives the new instance what the old one has learnt, as far as both understand it.
-fn hand_over(
-    old: &Strategy,
-    assembly: &mut Assembly,
-    options: &Value,
-) -> Result<(StateHandOver, Option<String>), lb_strategy_host::HookError> {
-    let new = assembly.strategy().clone();
-    let (before, after) = (old.plugin().state_schema(), new.plugin().state_schema());
-    let Some(version) = before.filter(|(schema, _)| after.is_some_and(|(other, _)| other == *schema)).map(|(_, v)| v)
-    else {
-        return Ok((StateHandOver::Fresh, None));
-    };
-    let in_slots = if before == after { StateHandOver::Kept } else { StateHandOver::Fresh };
-    let failed = match old.export_state() {
-        // All that there is to know is in the slots.
-        None => return Ok((in_slots, None)),
-        Some(Ok(bytes)) if bytes.is_empty() => return Ok((in_slots, None)),
-        Some(Ok(bytes)) => match new.import_state(version, &bytes) {
-            Ok(()) => return Ok((StateHandOver::Imported, None)),
-            Err(error) => error,
-        },
-        Some(Err(error)) => error,
-    };
-    assembly.start_fresh(Strategy::new(new.plugin().clone(), options)?);
-    Ok((StateHandOver::Fresh, Some(format!("the state could not be handed over and begins anew: {failed}"))))
+fn change_between(old: &Arc<Plugin>, new: &Arc<Plugin>, has_same_options: bool) -> StrategyChange {
+    match () {
+        () if old.name() != new.name() => StrategyChange::Strategy,
+        () if !Arc::ptr_eq(old, new) => StrategyChange::Plugin,
+        () if !has_same_options => StrategyChange::Options,
+        () => StrategyChange::Unchanged,
+    }
 }
 
 // === impl Candidate ===
@@ -132,8 +74,8 @@ impl Candidate {
     /// What was in charge before `running`, as it was.
     pub(in crate::control) fn back(kept: &Kept, running: &Strategy, settings: &config::Strategy) -> Self {
         let plugin = kept.strategy.plugin().clone();
-        let has_options = settings.options == kept.settings.options;
-        let change = StrategyChange::between(running.plugin(), &plugin, has_options);
+        let has_same_options = settings.options == kept.settings.options;
+        let change = change_between(running.plugin(), &plugin, has_same_options);
         let strategy = Some(kept.strategy.clone());
         Self { strategy, change, is_return: true, ..Self::staying(plugin) }
     }

@@ -7,11 +7,11 @@ use std::sync::Arc;
 
 use lb_strategy_host::{Loader, Staged, Strategy};
 
-use super::{ReloadError, Target};
+use super::Target;
 use crate::config;
-use crate::control::plugins;
-use crate::control::start::StartError;
-use crate::control::vet::{VetBackend, VetStage, Vetter};
+use crate::control::api::ReloadError;
+use crate::control::trust::vet::{VetBackend, VetStage, Vetter};
+use crate::control::trust::{PluginError, plugins};
 use crate::control::watch::{Attempt, Taken};
 
 /// What decides for each pool now, by its name.
@@ -79,15 +79,15 @@ pub(in crate::control) async fn vet(
 }
 
 /// The stages have the same names whether it was a child that refused or this process.
-pub(super) fn refusal(error: StartError) -> ReloadError {
+pub(super) fn refusal(error: PluginError) -> ReloadError {
     let stage = match &error {
-        StartError::Plugin { source, .. } => source.stage.to_string(),
-        StartError::Vet { source, .. } => match source.stage {
+        PluginError::Load { source, .. } => source.stage.to_string(),
+        PluginError::Vet { source, .. } => match source.stage {
             VetStage::Options => "new".to_owned(),
             VetStage::Picker => "picker".to_owned(),
             _ => "vet".to_owned(),
         },
-        _ => "new".to_owned(),
+        PluginError::Hook { .. } => "new".to_owned(),
     };
     ReloadError::refused(stage, error)
 }

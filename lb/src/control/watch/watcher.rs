@@ -14,10 +14,10 @@ use parking_lot::Mutex;
 use tokio::sync::mpsc::WeakSender;
 use tokio::sync::oneshot;
 
-use super::{Attempt, Compare, Contents, Hints, Look, News, Next, Settle, WatchStatus, Watched};
+use super::{Attempt, Compare, Contents, Hints, Look, News, Next, Settle, Watched};
 use crate::config;
-use crate::control::command::Command;
-use crate::control::reload::{ReloadRequest, Trigger};
+use crate::control::api::{ReloadRequest, Trigger, WatchStatus};
+use crate::control::handle::Command;
 
 /// Between two looks that hints asked for.
 const PAUSE: Duration = Duration::from_millis(10);

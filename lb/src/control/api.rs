@@ -1,0 +1,18 @@
+//! What control is asked and what it returns: plain data.
+//!
+//! Every other module of control may name these types, so this module names none of them. Metrics, logs and HTTP have forms of their own.
+
+mod error;
+mod members;
+mod reload;
+mod status;
+mod strategies;
+
+pub use error::ControlError;
+pub use members::{Add, AttachedBackend, BackendStatus, Change, Remove, Replicas};
+pub use reload::{
+    LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
+    ReloadStatus, RolledBack, StateHandOver, StrategyChange, Trigger,
+};
+pub use status::{AccessLogStatus, OverlayStatus, PoolStatus, Status, WatchStatus};
+pub use strategies::{FoundStrategy, LoadedStrategy, OfferedStrategy};

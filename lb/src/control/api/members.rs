@@ -1,0 +1,66 @@
+//! Backends as callers name them, and what callers may ask of them.
+
+use serde::{Deserialize, Serialize};
+
+/// `GET /rep`: the ids of the pool `default`, in order.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Replicas(pub Vec<String>);
+
+/// `POST /add`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Add {
+    /// Launch `n` more, named by preference.
+    Launch { n: usize, hostnames: Vec<String> },
+    /// Attach running servers.
+    Attach(Vec<AttachedBackend>),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct AttachedBackend {
+    pub id: String,
+    pub address: String,
+    #[serde(default = "weight_one")]
+    pub weight: u16,
+}
+
+/// `DELETE /rm`: `n` of the pool `default`, named ones first, the rest at random.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Remove {
+    pub n: usize,
+    pub hostnames: Vec<String>,
+}
+
+/// What may be changed of one backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// No new requests.
+    Drain,
+    /// Takes requests again.
+    Ready,
+    Weight(u16),
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct BackendStatus {
+    pub pool: String,
+    pub id: String,
+    pub address: String,
+    pub weight: u16,
+    /// "file", "attached" or "launched".
+    pub origin: &'static str,
+    pub eligible: bool,
+    pub healthy: bool,
+    pub draining: bool,
+    pub in_flight: u32,
+    pub consecutive_errors: u32,
+    /// The last failed check in words, while it is down.
+    pub reason: Option<String>,
+    /// Its process, while it is one that lb launched.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pid: Option<u32>,
+}
+
+fn weight_one() -> u16 {
+    1
+}

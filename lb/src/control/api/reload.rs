@@ -1,0 +1,230 @@
+//! Reloads as callers ask for them and see them.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::DEFAULT_POOL;
+
+/// What to reload, and how seriously.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReloadRequest {
+    /// Everything but the publish.
+    pub dry_run: bool,
+    /// A strategy other than the file's, until the next plain reload.
+    pub overriding: Option<Overriding>,
+}
+
+/// Another strategy, or other options, for one pool. It is not written anywhere.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Overriding {
+    #[serde(default = "default_pool")]
+    pub pool: String,
+    pub strategy: OverridingStrategy,
+}
+
+/// What an override says of the strategy; the file says the rest.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OverridingStrategy {
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub name: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub path: Option<PathBuf>,
+    /// All of its options, in place of the file's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<serde_json::Map<String, serde_json::Value>>,
+}
+
+/// Who asked for a reload.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Trigger {
+    Admin,
+    Signal,
+    /// A strategy failed its probation.
+    Probation,
+    /// A watched file changed.
+    Watcher,
+}
+
+/// What a reload did.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ReloadReport {
+    pub result: ReloadResult,
+    /// The one in force afterwards.
+    pub generation: u64,
+    pub milliseconds: u64,
+    pub dry_run: bool,
+    pub pools: Vec<PoolReload>,
+    /// Other parts of the configuration that were applied, by key.
+    pub applied: Vec<String>,
+    /// What differs from what runs and only a restart applies, by key.
+    pub needs_restart: Vec<String>,
+    pub warnings: Vec<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ReloadResult {
+    /// A new generation is in force.
+    Done,
+    /// Configuration and plugins are as they were: nothing was published.
+    NoChange,
+    /// It would work (a dry run).
+    WouldWork,
+    /// The last proven strategy is in charge again; everything else is as it was.
+    RolledBack,
+}
+
+/// What a reload did to one pool's strategy.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolReload {
+    pub pool: String,
+    pub strategy: String,
+    pub version: String,
+    pub sha256: Option<String>,
+    pub file: Option<PathBuf>,
+    pub change: StrategyChange,
+    pub state: StateHandOver,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StrategyChange {
+    Unchanged,
+    /// The pool is new, and so is its strategy.
+    New,
+    /// The same plugin with other options.
+    Options,
+    /// The same strategy from other bytes.
+    Plugin,
+    /// Another strategy.
+    Strategy,
+}
+
+/// What became of what the strategy had learnt.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum StateHandOver {
+    Kept,
+    Imported,
+    Fresh,
+}
+
+/// Why nothing was reloaded; what ran goes on.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReloadError {
+    #[error("a reload is running: ask again when it has ended")]
+    Busy,
+    #[error("{reason}")]
+    Refused { stage: String, reason: String },
+    #[error("the load balancer is stopping")]
+    Stopping,
+}
+
+/// What `/status` tells of reloads.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+pub struct ReloadStatus {
+    pub running: bool,
+    /// In force until the next plain reload.
+    pub overrides: Vec<Overriding>,
+    /// What is not in force although the files say so, one sentence each.
+    pub differs: Vec<String>,
+    /// Strategies that failed or were taken back; the watcher does not try them again.
+    pub rolled_back: Vec<RolledBack>,
+    pub last: Option<LastReload>,
+}
+
+/// A strategy that was taken out of charge.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct RolledBack {
+    pub pool: String,
+    pub strategy: String,
+    pub sha256: Option<String>,
+    pub options: serde_json::Value,
+    pub reason: String,
+    /// The one that put its predecessor back.
+    pub generation: u64,
+}
+
+/// How the last one ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct LastReload {
+    pub by: Trigger,
+    /// `None` when it was refused.
+    pub result: Option<ReloadResult>,
+    pub generation: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stage: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    pub needs_restart: Vec<String>,
+}
+
+fn default_pool() -> String {
+    DEFAULT_POOL.to_owned()
+}
+
+// === impl Trigger ===
+
+impl Trigger {
+    /// Nobody asked for it at this moment.
+    pub(in crate::control) fn is_by_itself(self) -> bool {
+        matches!(self, Self::Probation | Self::Watcher)
+    }
+
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Admin => "admin",
+            Self::Signal => "signal",
+            Self::Probation => "probation",
+            Self::Watcher => "watcher",
+        }
+    }
+}
+
+// === impl StrategyChange ===
+
+impl StrategyChange {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Unchanged => "unchanged",
+            Self::New => "new",
+            Self::Options => "options",
+            Self::Plugin => "plugin",
+            Self::Strategy => "strategy",
+        }
+    }
+}
+
+// === impl ReloadError ===
+
+impl ReloadError {
+    pub(in crate::control) fn refused(stage: impl ToString, reason: impl ToString) -> Self {
+        Self::Refused { stage: stage.to_string(), reason: reason.to_string() }
+    }
+
+    /// Where in the transaction it happened.
+    pub fn stage(&self) -> &str {
+        match self {
+            Self::Busy => "busy",
+            Self::Refused { stage, .. } => stage,
+            Self::Stopping => "stopping",
+        }
+    }
+}
+
+// === impl ReloadResult ===
+
+impl ReloadResult {
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::NoChange => "no change",
+            Self::WouldWork => "would work",
+            Self::RolledBack => "rolled back",
+        }
+    }
+}

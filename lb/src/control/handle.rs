@@ -1,0 +1,140 @@
+//! What may be asked of control, and the door through which it is asked.
+//!
+//! Invariants: every command is answered once; an error changed nothing.
+
+use tokio::sync::{mpsc, oneshot};
+
+use crate::control::api::{
+    Add, BackendStatus, Change, ControlError, OfferedStrategy, ReloadError, ReloadReport, ReloadRequest, Remove,
+    Replicas, Status, Trigger,
+};
+use crate::control::inspect::{ExplainRequest, Explanation, Ring};
+
+/// The way to the control actor. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    pub(super) commands: mpsc::Sender<Command>,
+}
+
+/// What the actor receives.
+#[derive(Debug)]
+pub(super) enum Command {
+    Replicas(oneshot::Sender<Replicas>),
+    Add(Add, oneshot::Sender<Result<Replicas, ControlError>>),
+    Remove(Remove, oneshot::Sender<Result<Replicas, ControlError>>),
+    Status(oneshot::Sender<Status>),
+    Backends(oneshot::Sender<Vec<BackendStatus>>),
+    Explain(Box<ExplainRequest>, oneshot::Sender<Result<Explanation, ControlError>>),
+    Strategies(oneshot::Sender<Vec<OfferedStrategy>>),
+    Ring {
+        pool: String,
+        answer: oneshot::Sender<Result<Ring, ControlError>>,
+    },
+    Change {
+        pool: String,
+        id: String,
+        change: Change,
+        answer: oneshot::Sender<Result<BackendStatus, ControlError>>,
+    },
+    /// With `waits` it is done after the one that runs, else it is refused as busy then.
+    Reload {
+        request: ReloadRequest,
+        by: Trigger,
+        waits: bool,
+        answer: oneshot::Sender<Result<ReloadReport, ReloadError>>,
+    },
+    /// Puts the last proven strategy back: of a pool, or of all that have one.
+    RollBack {
+        pool: Option<String>,
+        answer: oneshot::Sender<Result<ReloadReport, ReloadError>>,
+    },
+    /// Answered when all replicas that are being launched have joined, or one is known to fail.
+    Settled(oneshot::Sender<Result<(), ControlError>>),
+    /// Ends launched processes and the actor.
+    Stop(oneshot::Sender<()>),
+}
+
+// === impl Handle ===
+
+impl Handle {
+    pub async fn replicas(&self) -> Result<Replicas, ControlError> {
+        self.ask(Command::Replicas).await
+    }
+
+    /// Answers when the new ones may get requests (launched ones have answered a heartbeat).
+    pub async fn add(&self, add: Add) -> Result<Replicas, ControlError> {
+        self.ask(|answer| Command::Add(add, answer)).await?
+    }
+
+    /// Answers when no new request goes to the removed ones; they drain on.
+    pub async fn remove(&self, remove: Remove) -> Result<Replicas, ControlError> {
+        self.ask(|answer| Command::Remove(remove, answer)).await?
+    }
+
+    pub async fn status(&self) -> Result<Status, ControlError> {
+        self.ask(Command::Status).await
+    }
+
+    pub async fn backends(&self) -> Result<Vec<BackendStatus>, ControlError> {
+        self.ask(Command::Backends).await
+    }
+
+    /// Where a request would go now, and why. It waits for the builder, where plugins explain themselves.
+    pub async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ControlError> {
+        self.ask(|answer| Command::Explain(Box::new(request), answer)).await?
+    }
+
+    /// What can be put in charge by its name.
+    pub async fn strategies(&self) -> Result<Vec<OfferedStrategy>, ControlError> {
+        self.ask(Command::Strategies).await
+    }
+
+    /// The ring that a pool's strategy tells of itself, if it tells of one. Answers when the builder has time for it.
+    pub async fn ring(&self, pool: &str) -> Result<Ring, ControlError> {
+        let pool = pool.to_owned();
+        self.ask(|answer| Command::Ring { pool, answer }).await?
+    }
+
+    pub async fn change(&self, pool: &str, id: &str, change: Change) -> Result<BackendStatus, ControlError> {
+        let (pool, id) = (pool.to_owned(), id.to_owned());
+        self.ask(|answer| Command::Change { pool, id, change, answer }).await?
+    }
+
+    /// Reads the configuration again and puts what changed in force; answers when every worker has it. Refused while one runs.
+    pub async fn reload(&self, request: ReloadRequest) -> Result<ReloadReport, ReloadError> {
+        let by = Trigger::Admin;
+        self.ask(|answer| Command::Reload { request, by, waits: false, answer })
+            .await
+            .map_err(|_| ReloadError::Stopping)?
+    }
+
+    /// A plain reload, after the one that runs; all that ask meanwhile are answered by one.
+    pub async fn reload_when_free(&self, by: Trigger) -> Result<ReloadReport, ReloadError> {
+        let request = ReloadRequest::default();
+        self.ask(|answer| Command::Reload { request, by, waits: true, answer })
+            .await
+            .map_err(|_| ReloadError::Stopping)?
+    }
+
+    /// Puts the last proven strategy of a pool back in charge, or of all pools that have one; answers when every worker has it.
+    pub async fn roll_back(&self, pool: Option<String>) -> Result<ReloadReport, ReloadError> {
+        self.ask(|answer| Command::RollBack { pool, answer }).await.map_err(|_| ReloadError::Stopping)?
+    }
+
+    /// Waits until every replica that is being launched may get requests. Fails as soon as one is known not to come up (its command
+    /// is missing, it keeps dying, it does not answer in time); it is tried again all the same.
+    pub async fn settled(&self) -> Result<(), ControlError> {
+        self.ask(Command::Settled).await?
+    }
+
+    /// Ends launched processes, then the actor.
+    pub async fn stop(&self) {
+        let _ = self.ask(Command::Stop).await;
+    }
+
+    async fn ask<T>(&self, command: impl FnOnce(oneshot::Sender<T>) -> Command) -> Result<T, ControlError> {
+        let (sender, receiver) = oneshot::channel();
+        self.commands.send(command(sender)).await.map_err(|_| ControlError::Stopping)?;
+        receiver.await.map_err(|_| ControlError::Stopping)
+    }
+}

@@ -1,0 +1,209 @@
+//! Active health checks: one task per backend asks `GET <health.path>` on a connection of its own and reports what came of it.
+//!
+//! Why own connections: a check is to find out whether a client could get through now, and it is not a request that counts as one.
+//! A backend that was good and is not, or the other way round, is asked again sooner, until that is settled.
+//! What follows from an outcome is decided in [`crate::control::health::standing`]. Invariants: at most [`CHECKS_AT_ONCE`] checks run at the same
+//! time; a task ends with its entry here, and an outcome that comes in later is known as outdated by its checker's number.
+
+use std::collections::HashMap;
+use std::hash::Hash;
+use std::net::SocketAddr;
+use std::pin::pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, HOST, USER_AGENT};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::{Semaphore, mpsc};
+use tokio::task::AbortHandle;
+use tokio::time::{sleep, timeout};
+
+use super::Standing;
+use crate::config::Health;
+
+const CHECKS_AT_ONCE: usize = 256;
+/// How often a starting process is asked whether it is there.
+const JOIN_INTERVAL: Duration = Duration::from_millis(20);
+/// More of a check's answer is not read.
+const BODY_MAX_BYTES: usize = 64 << 10;
+
+/// The running checkers. `K` identifies a backend; it is returned with each outcome.
+pub(in crate::control) struct Checkers<K> {
+    rules: Health,
+    outcomes: mpsc::Sender<Checked<K>>,
+    permits: Arc<Semaphore>,
+    running: HashMap<K, Checker>,
+    next_number: u64,
+}
+
+/// A check ended.
+pub(in crate::control) struct Checked<K> {
+    pub(in crate::control) backend: K,
+    /// Why it failed, in words.
+    pub(in crate::control) outcome: Result<(), String>,
+    checker: u64,
+}
+
+struct Checker {
+    number: u64,
+    task: AbortHandle,
+}
+
+/// What one task checks.
+struct Target<K> {
+    checker: u64,
+    backend: K,
+    /// Spreads the checks of backends that came together.
+    seed: u64,
+    /// For the field Host.
+    address: Arc<str>,
+    socket: SocketAddr,
+}
+
+// === impl Checkers ===
+
+impl<K: Clone + Eq + Hash + Send + Sync + 'static> Checkers<K> {
+    pub(in crate::control) fn new(rules: Health, outcomes: mpsc::Sender<Checked<K>>) -> Self {
+        let permits = Arc::new(Semaphore::new(CHECKS_AT_ONCE));
+        Self { rules, outcomes, permits, running: HashMap::new(), next_number: 0 }
+    }
+
+    /// Checks this backend from now on, at once first. A joining backend is checked often, and only its first good outcome is
+    /// reported before it is checked like the others. It is checked also where checks are off: only a check shows that it has joined.
+    pub(in crate::control) fn watch(
+        &mut self,
+        backend: K,
+        address: &Arc<str>,
+        socket: SocketAddr,
+        joins: bool,
+        seed: u64,
+    ) {
+        self.forget(&backend);
+        if !joins && !self.rules.enabled {
+            return;
+        }
+        self.next_number += 1;
+        let target =
+            Target { checker: self.next_number, backend: backend.clone(), seed, address: address.clone(), socket };
+        let (rules, permits, outcomes) = (self.rules.clone(), self.permits.clone(), self.outcomes.clone());
+        let task = tokio::spawn(target.run(rules, permits, outcomes, joins)).abort_handle();
+        self.running.insert(backend, Checker { number: self.next_number, task });
+    }
+
+    /// For the checkers to come; those that run go on by the old ones until they are replaced.
+    pub(in crate::control) fn set_rules(&mut self, rules: Health) {
+        self.rules = rules;
+    }
+
+    pub(in crate::control) fn forget(&mut self, backend: &K) {
+        self.running.remove(backend);
+    }
+
+    pub(in crate::control) fn is_watched(&self, backend: &K) -> bool {
+        self.running.contains_key(backend)
+    }
+
+    /// Whether an outcome comes from the checker that runs now, not from one before it.
+    pub(in crate::control) fn is_current(&self, checked: &Checked<K>) -> bool {
+        self.running.get(&checked.backend).is_some_and(|running| running.number == checked.checker)
+    }
+}
+
+impl Drop for Checker {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+// === impl Target ===
+
+impl<K: Clone + Sync> Target<K> {
+    async fn run(self, rules: Health, permits: Arc<Semaphore>, outcomes: mpsc::Sender<Checked<K>>, joins: bool) {
+        if joins {
+            while check(self.socket, &self.address, &rules).await.is_err() {
+                sleep(JOIN_INTERVAL).await;
+            }
+            if !self.report(&outcomes, Ok(())).await || !rules.enabled {
+                return;
+            }
+            sleep(self.first_pause(rules.interval)).await;
+        }
+        let mut is_first = !joins;
+        // by the same rules as the one that counts, only to know how soon to ask again
+        let mut standing = Standing::unknown();
+        loop {
+            let outcome = {
+                // Never closed, so this cannot fail.
+                let _permit = permits.acquire().await;
+                check(self.socket, &self.address, &rules).await
+            };
+            standing.check(outcome.clone(), &rules);
+            if !self.report(&outcomes, outcome).await {
+                return;
+            }
+            sleep(match (standing.is_in_doubt(), is_first) {
+                (true, _) => rules.fast_interval,
+                (false, true) => self.first_pause(rules.interval),
+                (false, false) => rules.interval,
+            })
+            .await;
+            is_first = false;
+        }
+    }
+
+    /// `false` when the receiver is gone.
+    async fn report(&self, outcomes: &mpsc::Sender<Checked<K>>, outcome: Result<(), String>) -> bool {
+        outcomes.send(Checked { backend: self.backend.clone(), outcome, checker: self.checker }).await.is_ok()
+    }
+
+    /// Between half and the whole of an interval: backends that came together are not checked at the same time for ever.
+    fn first_pause(&self, interval: Duration) -> Duration {
+        let part = self.seed % 1000;
+        interval / 2 + interval * part as u32 / 2000
+    }
+}
+
+/// One check: good is any status below 500 within the time; else why not, in words.
+async fn check(socket: SocketAddr, address: &str, rules: &Health) -> Result<(), String> {
+    match timeout(rules.timeout, ask(socket, address, &rules.path)).await {
+        Ok(Ok(status)) if status.as_u16() < 500 => Ok(()),
+        Ok(Ok(status)) => Err(format!("{} answered {}", rules.path, status.as_u16())),
+        Ok(Err(reason)) => Err(reason),
+        Err(_) => Err(format!("no answer within {:?}", rules.timeout)),
+    }
+}
+
+async fn ask(socket: SocketAddr, address: &str, path: &str) -> Result<http::StatusCode, String> {
+    let stream = TcpStream::connect(socket).await.map_err(|error| match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
+        _ => format!("cannot connect: {error}"),
+    })?;
+    let (mut sender, connection) =
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| format!("cannot connect: {error}"))?;
+    let request = http::Request::get(path)
+        .header(HOST, address)
+        .header(USER_AGENT, "lb-health")
+        .header(CONNECTION, "close")
+        .body(Empty::<Bytes>::new())
+        .map_err(|error| format!("{path}: {error}"))?;
+    let exchange = async {
+        let answer = sender.send_request(request).await.map_err(|error| format!("no valid answer: {error}"))?;
+        let status = answer.status();
+        // Read to the end where it is short, so that the server does not see a connection that breaks off.
+        let _ = Limited::new(answer.into_body(), BODY_MAX_BYTES).collect().await;
+        Ok(status)
+    };
+    let driver = pin!(async {
+        // What goes wrong here is told by the exchange.
+        let _ = connection.await;
+        std::future::pending::<()>().await;
+    });
+    tokio::select! {
+        status = exchange => status,
+        () = driver => Err("the connection was closed".to_owned()),
+    }
+}

@@ -1,0 +1,197 @@
+//! A backend's standing: what its checks have said so far, and what follows from it.
+//!
+//! Pure rules, without clock or socket, so that "down after 3, up after 2" can be tested to the last check. Invariants: a configured
+//! or attached backend counts as healthy until checks say otherwise; a launched one not before its first good check; only a change
+//! of mind is reported.
+
+use crate::config::Health;
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::control) struct Standing {
+    state: State,
+    /// Checks in a row that speak against `state`.
+    against: u32,
+    /// The last failed check in words.
+    reason: Option<String>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) enum State {
+    /// No check ended yet; counts as healthy.
+    Unknown,
+    Up,
+    Down,
+    /// Launched, has not answered yet: one good check is enough.
+    Starting,
+}
+
+// === impl Standing ===
+
+impl Standing {
+    /// Of a backend that was running before we knew it.
+    pub(in crate::control) fn unknown() -> Self {
+        Self { state: State::Unknown, against: 0, reason: None }
+    }
+
+    /// Of a backend that we start ourselves.
+    pub(in crate::control) fn starting() -> Self {
+        Self { state: State::Starting, against: 0, reason: None }
+    }
+
+    pub(in crate::control) fn is_healthy(&self) -> bool {
+        matches!(self.state, State::Unknown | State::Up)
+    }
+
+    pub(in crate::control) fn state(&self) -> State {
+        self.state
+    }
+
+    /// Why it is not healthy.
+    pub(in crate::control) fn reason(&self) -> Option<&str> {
+        match self.state {
+            State::Down => self.reason.as_deref(),
+            State::Starting => Some(self.reason.as_deref().unwrap_or("has not answered a check yet")),
+            State::Unknown | State::Up => None,
+        }
+    }
+
+    /// Takes one check's outcome; `Some(up)` when it changed whether the backend is healthy.
+    pub(in crate::control) fn check(&mut self, outcome: Result<(), String>, rules: &Health) -> Option<bool> {
+        match (self.state, outcome) {
+            (State::Unknown | State::Up, Ok(())) => {
+                self.state = State::Up;
+                self.against = 0;
+                None
+            }
+            (State::Unknown | State::Up, Err(reason)) => {
+                self.against += 1;
+                self.reason = Some(reason);
+                (self.against >= rules.down_after).then(|| self.turn(State::Down))
+            }
+            (State::Down, Ok(())) => {
+                self.against += 1;
+                (self.against >= rules.up_after).then(|| self.turn(State::Up))
+            }
+            (State::Down, Err(reason)) => {
+                self.against = 0;
+                self.reason = Some(reason);
+                None
+            }
+            (State::Starting, Ok(())) => Some(self.turn(State::Up)),
+            (State::Starting, Err(reason)) => {
+                self.reason = Some(reason);
+                None
+            }
+        }
+    }
+
+    /// The last check spoke against what it is taken for, and the next ones are to decide.
+    pub(in crate::control) fn is_in_doubt(&self) -> bool {
+        self.against > 0
+    }
+
+    /// Down at once, whatever the checks said (its process ended). `Some(false)` when that is news.
+    pub(in crate::control) fn fell(&mut self, reason: String) -> Option<bool> {
+        let was_healthy = self.is_healthy();
+        self.reason = Some(reason);
+        self.turn(State::Down);
+        was_healthy.then_some(false)
+    }
+
+    /// A new process was started for it: not healthy until it answers.
+    pub(in crate::control) fn restarts(&mut self) {
+        self.turn(State::Starting);
+    }
+
+    /// An operator's word that it is healthy; the next checks may say otherwise. `Some(true)` when that is news.
+    pub(in crate::control) fn trust(&mut self) -> Option<bool> {
+        let was_healthy = self.is_healthy();
+        self.against = 0;
+        if !was_healthy {
+            self.state = State::Unknown;
+        }
+        (!was_healthy).then_some(true)
+    }
+
+    fn turn(&mut self, state: State) -> bool {
+        self.state = state;
+        self.against = 0;
+        self.is_healthy()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn rules() -> Health {
+        let second = Duration::from_secs(1);
+        let (interval, fast_interval, timeout) = (second, second / 4, second);
+        Health { enabled: true, path: "/".into(), interval, fast_interval, timeout, down_after: 3, up_after: 2 }
+    }
+
+    fn bad() -> Result<(), String> {
+        Err("connection refused".into())
+    }
+
+    #[test]
+    fn three_bad_checks_in_a_row_take_it_down_and_two_good_ones_bring_it_back() {
+        let mut standing = Standing::unknown();
+        let mut check = |outcome| standing.check(outcome, &rules());
+        assert_eq!([check(bad()), check(bad()), check(Ok(())), check(bad()), check(bad())], [None; 5]);
+        assert_eq!(check(bad()), Some(false));
+        assert_eq!([check(bad()), check(Ok(())), check(bad()), check(Ok(()))], [None; 4]);
+        assert_eq!(check(Ok(())), Some(true));
+        assert!(standing.is_healthy());
+    }
+
+    #[test]
+    fn a_configured_one_is_healthy_before_its_first_check_and_a_launched_one_after_it() {
+        assert!(Standing::unknown().is_healthy());
+        let mut launched = Standing::starting();
+        assert_eq!(launched.check(bad(), &rules()), None);
+        assert!(!launched.is_healthy());
+        assert_eq!(launched.reason(), Some("connection refused"));
+        assert_eq!(launched.check(Ok(()), &rules()), Some(true), "one good check is enough");
+        assert_eq!(launched.reason(), None);
+    }
+
+    #[test]
+    fn a_dead_process_is_down_at_once_and_back_with_its_first_good_check() {
+        let mut standing = Standing::unknown();
+        assert_eq!(standing.fell("its process was ended by signal 9".into()), Some(false));
+        assert_eq!(standing.fell("again".into()), None, "no news");
+        standing.restarts();
+        assert!(!standing.is_healthy());
+        assert_eq!(standing.check(Ok(()), &rules()), Some(true));
+    }
+
+    #[test]
+    fn an_operators_word_holds_until_checks_in_a_row_say_otherwise() {
+        let mut standing = Standing::unknown();
+        for _ in 0..3 {
+            standing.check(bad(), &rules());
+        }
+        assert_eq!(standing.trust(), Some(true));
+        assert_eq!([standing.check(bad(), &rules()), standing.check(bad(), &rules())], [None; 2]);
+        assert_eq!(standing.check(bad(), &rules()), Some(false));
+    }
+
+    #[test]
+    fn a_check_that_contradicts_is_a_doubt_until_it_is_decided() {
+        let mut standing = Standing::unknown();
+        let mut doubts = |outcomes: &str| -> String {
+            let told = outcomes.chars().map(|outcome| {
+                standing.check(if outcome == '+' { Ok(()) } else { bad() }, &rules());
+                if standing.is_in_doubt() { '?' } else { '.' }
+            });
+            told.collect()
+        };
+        assert_eq!(doubts("++-+--+"), "..?.??.", "one or two bad ones are forgiven");
+        assert_eq!(doubts("----"), "??..", "down with the third");
+        assert_eq!(doubts("+-++"), "?.?.", "up again with the second in a row");
+        assert_eq!(doubts("+-"), ".?");
+    }
+}

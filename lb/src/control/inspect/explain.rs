@@ -1,0 +1,165 @@
+//! Where would this request go, and why? Asked of the generation in force, answered without sending anything.
+//!
+//! A dry pick: strategy, list, live flags and the host's fallback are those that a worker would use, and decide by the same code
+//! ([`PoolGeneration::settle`](crate::generation::PoolGeneration::settle)). Invariants: nothing that a later request sees changes, no
+//! count moves; plugin code runs on the builder, and the generation is let go there.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use lb_strategy_host::PickRequest;
+use serde::Serialize;
+
+use crate::config::normal_path;
+use crate::control::api::ControlError;
+use crate::generation::{Choice, Generation, Hall, Lookup, NoChoice, PoolGeneration, without_port};
+use crate::http1::{Fields, Target};
+use crate::pool::{Key, key};
+
+/// A request that somebody thinks of.
+#[derive(Clone, Debug)]
+pub struct ExplainRequest {
+    /// `None`: the one that the routes lead to.
+    pub pool: Option<String>,
+    /// What it is hashed by; `None`: what `hash_on` finds in it.
+    pub key: Option<Vec<u8>>,
+    /// Path and query.
+    pub target: Target,
+    pub fields: Fields,
+    pub client_ip: IpAddr,
+}
+
+/// Where it would go.
+#[derive(Clone, Debug, Serialize)]
+pub struct Explanation {
+    pub pool: String,
+    pub generation: u64,
+    pub strategy: String,
+    pub strategy_version: String,
+    /// As text; what is no UTF-8 is replaced.
+    pub key: Option<String>,
+    /// The key's hash, as the strategy gets it, in hexadecimal; `None` when the strategy asks for no key or there is none.
+    pub hash: Option<String>,
+    /// `None`: the answer would be a 503.
+    pub backend: Option<String>,
+    /// "strategy" or "fallback"; `None` without a backend.
+    pub picked_by: Option<&'static str>,
+    /// Why the fallback, or nobody, was picked.
+    pub reason: Option<&'static str>,
+    /// Backends that may get requests now, in the order of the list.
+    pub eligible: Vec<String>,
+    /// What strategies look at, of all backends.
+    pub backends: Vec<Candidate>,
+    /// The strategy's own words, where it has some.
+    pub strategy_says: Option<serde_json::Value>,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct Candidate {
+    pub backend: String,
+    pub eligible: bool,
+    pub weight: u32,
+    pub in_flight: u32,
+    /// To the head of an answer; `None` before the first.
+    pub ewma_latency_ms: Option<f64>,
+}
+
+/// Answers for the generation in force. Runs plugin code.
+pub(in crate::control) fn explain(hall: &Hall, request: &ExplainRequest) -> Result<Explanation, ControlError> {
+    let generation = hall.current();
+    let pool = find_pool(&generation, request)?;
+    let now_ns = hall.opened().elapsed().as_nanos() as u64;
+    let mut random = fastrand::Rng::new();
+    let peer = request.client_ip.to_canonical().to_string();
+    let found = match (&request.key, pool.wants_hash) {
+        (None, true) => key::of(&pool.hash_on, pool.hash, &request.target, &request.fields, &peer, &mut random),
+        _ => None,
+    };
+    let key = request.key.as_deref().or_else(|| found.as_ref().map(Key::bytes));
+    let hashed = key.filter(|_| pool.wants_hash).map(|bytes| (bytes, key::hash(pool.hash, bytes)));
+    let asked = PickRequest {
+        worker: None,
+        attempt: 0,
+        tried: &[],
+        key: hashed,
+        random: random.u64(..),
+        now_ns,
+        dry: true,
+        headers: &Lookup(&request.fields),
+    };
+    let limit = generation.settings.limits.requests_in_flight_per_backend;
+    let choice = pool.settle(pool.picker.pick(&asked), &asked, limit);
+    let says = pool.picker.explain(&asked).map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into()));
+    let plugin = pool.picker.strategy().plugin();
+    let (backend, picked_by, reason) = match choice {
+        Ok(Choice { index, fallback: None, .. }) => (Some(index), Some("strategy"), None),
+        Ok(Choice { index, fallback: Some(reason), .. }) => (Some(index), Some("fallback"), Some(reason.as_str())),
+        Err(NoChoice::NoBackend) => (None, None, Some("no_backend")),
+        Err(NoChoice::Overload) => (None, None, Some("overload")),
+    };
+    let backends = candidates(pool);
+    Ok(Explanation {
+        pool: pool.name.to_string(),
+        generation: generation.number,
+        strategy: plugin.name().to_owned(),
+        strategy_version: plugin.version().to_owned(),
+        key: key.map(|bytes| String::from_utf8_lossy(bytes).into_owned()),
+        hash: hashed.map(|(_, hash)| format!("{hash:016x}")),
+        backend: backend.map(|index| pool.backends[index].id.to_string()),
+        picked_by,
+        reason,
+        eligible: backends.iter().filter(|one| one.eligible).map(|one| one.backend.clone()).collect(),
+        backends,
+        strategy_says: says,
+    })
+}
+
+fn find_pool<'a>(
+    generation: &'a Generation,
+    request: &ExplainRequest,
+) -> Result<&'a Arc<PoolGeneration>, ControlError> {
+    match &request.pool {
+        Some(name) => generation
+            .pools
+            .iter()
+            .find(|pool| *pool.name == **name)
+            .ok_or_else(|| ControlError::NotFound(format!("there is no pool {name:?}"))),
+        None => {
+            let host = request.fields.get(b"host").and_then(|host| std::str::from_utf8(host).ok()).unwrap_or_default();
+            let path = normal_path(request.target.path()).map_err(|what| {
+                ControlError::Refused(format!("{}: {what}; such a request is answered 400", request.target.path()))
+            })?;
+            Ok(&generation.pools[generation.route(|| without_port(host), &path)])
+        }
+    }
+}
+
+fn candidates(pool: &PoolGeneration) -> Vec<Candidate> {
+    let of = |(backend, spec): (&Arc<crate::pool::Backend>, &lb_strategy_host::BackendSpec)| {
+        let latency_ns = backend.stats.ewma_latency_ns.load(Relaxed);
+        Candidate {
+            backend: backend.id.to_string(),
+            eligible: backend.is_eligible(),
+            weight: spec.weight,
+            in_flight: backend.in_flight(),
+            ewma_latency_ms: (latency_ns > 0).then_some(latency_ns as f64 / 1e6),
+        }
+    };
+    pool.backends.iter().zip(pool.picker.backends().specs()).map(of).collect()
+}
+
+// === impl ExplainRequest ===
+
+impl Default for ExplainRequest {
+    /// A request for `/` of a client on this machine.
+    fn default() -> Self {
+        Self {
+            pool: None,
+            key: None,
+            target: Target::default(),
+            fields: Fields::new(),
+            client_ip: Ipv4Addr::LOCALHOST.into(),
+        }
+    }
+}

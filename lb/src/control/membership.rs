@@ -1,0 +1,281 @@
+//! Which backends each pool has, and what follows when one comes, goes or changes.
+//!
+//! [`Membership`] is the only place that changes members, so that live flags, gauges, checkers, processes, log and the next build agree.
+//! `sources` and `plan` say which members there should be, `overlay` is what an operator changed at run time, `checks` takes outcomes of
+//! health checks, `replicas`, `joins` and `attach` are the commands of the course. Arrows: membership uses health, launcher, pools and
+//! publish, and none of them names it.
+
+mod attach;
+mod changes;
+mod checks;
+mod joins;
+mod overlay;
+mod plan;
+mod refused;
+mod replicas;
+mod reports;
+mod sources;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::sleep;
+
+use self::joins::Joins;
+use crate::config::{Config, Course};
+use crate::control::api::{BackendStatus, ControlError, Replicas};
+use crate::control::health::{Checked, Checkers};
+use crate::control::launcher::{Death, Launcher};
+use crate::control::pools::{Entry, Member, Origin, PoolKey, Replaced};
+use crate::control::publish::{Done, Publisher};
+use crate::control::state::OverlayWriter;
+use crate::telemetry::BackendGauges;
+
+pub(super) use attach::Resolved;
+pub(super) use overlay::Overlay;
+pub(super) use plan::{Plan, Replica, fresh_names, vet_backends};
+pub(super) use replicas::taken_ports;
+pub(super) use sources::Launched;
+
+/// How often a draining replica is looked at; its counter wakes no task.
+const DRAIN_LOOK: Duration = Duration::from_millis(10);
+/// How long a stop waits for the overlay to be written.
+const WRITE_MAX: Duration = Duration::from_secs(5);
+
+/// A backend over all pools.
+pub(super) type BackendKey = (PoolKey, Arc<str>);
+
+/// A removed replica has no request in flight any more, or its time is up.
+pub(super) struct Drained {
+    pub(super) supervisor: u64,
+}
+
+/// Where tasks that membership starts report to.
+pub(super) struct Reports {
+    pub(super) checked: mpsc::Sender<Checked<BackendKey>>,
+    pub(super) resolved: mpsc::Sender<Resolved>,
+    pub(super) drained: mpsc::Sender<Drained>,
+}
+
+pub(super) struct Membership {
+    checkers: Checkers<BackendKey>,
+    gauges: HashMap<BackendKey, Arc<BackendGauges>>,
+    launcher: Option<Launcher>,
+    /// The last death of replicas that have not joined since.
+    deaths: HashMap<Arc<str>, Death>,
+    joins: Joins,
+    /// As it was last written; `None` when that is not known.
+    overlay: Option<Overlay>,
+    writer: Option<OverlayWriter>,
+    /// What names and victims are drawn from.
+    random: fastrand::Rng,
+    resolved: mpsc::Sender<Resolved>,
+    drained: mpsc::Sender<Drained>,
+}
+
+// === impl Membership ===
+
+impl Membership {
+    /// Takes over the members that the publisher has: checks them, and starts the processes of launched ones.
+    pub(super) fn new(
+        desk: &mut Publisher,
+        launcher: Option<Launcher>,
+        overlay: Option<Overlay>,
+        writer: Option<OverlayWriter>,
+        reports: Reports,
+    ) -> Self {
+        let Reports { checked, resolved, drained } = reports;
+        let mut membership = Self {
+            checkers: Checkers::new(desk.config.health.clone(), checked),
+            gauges: HashMap::new(),
+            launcher,
+            deaths: HashMap::new(),
+            joins: Joins::default(),
+            overlay,
+            writer,
+            random: random(&desk.config.course),
+            resolved,
+            drained,
+        };
+        for pool in desk.pools.keys() {
+            for member in desk.pools[pool].members.snapshot() {
+                membership.came(desk, pool, &member);
+                if member.entry.origin == Origin::Launched
+                    && let Some(launcher) = &mut membership.launcher
+                {
+                    launcher.launch(member.id(), member.entry.socket);
+                }
+            }
+        }
+        membership.write_overlay(desk);
+        membership
+    }
+
+    /// A member is in the list: gauges, and a checker unless its process has yet to start.
+    pub(super) fn came(&mut self, desk: &Publisher, pool: PoolKey, member: &Member) {
+        let key = (pool, member.id().clone());
+        let gauges = desk.metrics.backend_gauges(&desk.pools[pool].name, member.id());
+        self.gauges.insert(key.clone(), gauges);
+        self.show(pool, member);
+        let is_launched = member.entry.origin == Origin::Launched;
+        if !is_launched || self.is_up(member.id()) {
+            let joins = is_launched && !member.standing.is_healthy();
+            let seed = lb_strategy_host::backend_id(member.id());
+            self.checkers.watch(key, &member.backend.address, member.entry.socket, joins, seed);
+        }
+    }
+
+    /// A member was taken out of the list. Workers may still have it.
+    pub(super) fn goes(&mut self, pool: PoolKey, member: &Member) {
+        let key = (pool, member.id().clone());
+        self.checkers.forget(&key);
+        self.gauges.remove(&key);
+        if pool == PoolKey::DEFAULT {
+            self.deaths.remove(member.id());
+        }
+    }
+
+    /// No worker has the member in its view any more. Its process, if `supervisor` runs one, ends after its last request. Requests are
+    /// counted by id: while a new backend of the same id is busy, the old process stays, at most for `timeouts.drain_ms`.
+    pub(super) fn left(&self, desk: &Publisher, pool: PoolKey, member: &Member, supervisor: Option<u64>) {
+        // A pool that is gone takes all its series along.
+        if let Some(pool) = desk.pools.get(pool).filter(|pool| !pool.members.contains(member.id())) {
+            desk.metrics.retire_backend(&pool.name, member.id());
+        }
+        let Some(supervisor) = supervisor else { return };
+        let (backend, drained, drain) = (member.backend.clone(), self.drained.clone(), desk.config.timeouts.drain);
+        tokio::spawn(async move {
+            let idle = async {
+                while backend.in_flight() > 0 {
+                    sleep(DRAIN_LOOK).await;
+                }
+            };
+            if tokio::time::timeout(drain, idle).await.is_err() {
+                let (backend, in_flight) = (&backend.id, backend.in_flight());
+                tracing::warn!(%backend, in_flight, "the replica is stopped: draining took longer than {drain:?}");
+            }
+            let _ = drained.send(Drained { supervisor }).await;
+        });
+    }
+
+    /// The process of a removed replica can end.
+    pub(super) fn drained(&mut self, Drained { supervisor }: Drained) {
+        if let Some(launcher) = &mut self.launcher {
+            launcher.stop(supervisor);
+        }
+    }
+
+    /// A pool's members were replaced, and the next publish has the new ones.
+    pub(super) fn replaced(&mut self, desk: &mut Publisher, pool: PoolKey, replaced: &Replaced) {
+        for member in &replaced.gone {
+            tracing::info!(pool = %desk.pools[pool].name, backend = %member.id(), "the backend is removed and drains");
+            self.goes(pool, member);
+            desk.wait(pool, Done::Removed { pool, member: Box::new(member.clone()), supervisor: None });
+        }
+        for member in &replaced.came {
+            self.came(desk, pool, member);
+        }
+        desk.pools[pool].members.iter().for_each(|member| self.show(pool, member));
+    }
+
+    /// Brings a member's gauges up to date.
+    fn show(&self, pool: PoolKey, member: &Member) {
+        if let Some(gauges) = self.gauges.get(&(pool, member.id().clone())) {
+            gauges.set_up(member.backend.is_eligible());
+            gauges.set_weight(u32::from(member.entry.weight));
+        }
+    }
+
+    /// A reload has replaced the configuration `before`.
+    pub(super) fn configured(&mut self, desk: &mut Publisher, before: &Config) {
+        if before.course.seed != desk.config.course.seed {
+            self.random = random(&desk.config.course);
+        }
+        if before.health != desk.config.health {
+            self.check_by_new_rules(desk);
+        }
+    }
+
+    /// The difference between the configuration file and the members now.
+    pub(super) fn overlay_now(desk: &Publisher) -> Overlay {
+        let entries_of = |pool: &crate::control::pools::PoolState| -> Vec<Entry> {
+            pool.members.iter().map(|member| member.entry.clone()).collect()
+        };
+        let entries: Vec<_> = desk.pools.iter().map(entries_of).collect();
+        Overlay::of(&desk.config, &entries)
+    }
+
+    /// Writes the overlay if it has changed.
+    pub(super) fn write_overlay(&mut self, desk: &Publisher) {
+        let overlay = Self::overlay_now(desk);
+        if self.overlay.as_ref() != Some(&overlay) {
+            if let Some(writer) = &self.writer {
+                writer.write(overlay.to_json());
+            }
+            self.overlay = Some(overlay);
+        }
+    }
+
+    pub(super) fn overlay_status(&self) -> crate::control::api::OverlayStatus {
+        let status = self.overlay.as_ref().map(Overlay::status).unwrap_or_default();
+        crate::control::api::OverlayStatus { error: self.writer.as_ref().and_then(OverlayWriter::error), ..status }
+    }
+
+    /// `GET /rep`.
+    pub(super) fn replicas(desk: &Publisher) -> Replicas {
+        Replicas(desk.pools[PoolKey::DEFAULT].members.iter().map(|member| member.entry.id.clone()).collect())
+    }
+
+    pub(super) fn backends_of(&self, desk: &Publisher, pool: PoolKey) -> Vec<BackendStatus> {
+        desk.pools[pool].members.iter().map(|member| self.backend_status(desk, pool, member)).collect()
+    }
+
+    fn backend_status(&self, desk: &Publisher, pool: PoolKey, member: &Member) -> BackendStatus {
+        use std::sync::atomic::Ordering::Relaxed;
+        let launcher = self.launcher.as_ref().filter(|_| member.entry.origin == Origin::Launched);
+        BackendStatus {
+            pool: desk.pools[pool].name.to_string(),
+            id: member.entry.id.clone(),
+            address: member.entry.address.clone(),
+            weight: member.entry.weight,
+            origin: member.entry.origin.name(),
+            eligible: member.backend.is_eligible(),
+            healthy: member.standing.is_healthy(),
+            draining: member.entry.draining,
+            in_flight: member.backend.in_flight(),
+            consecutive_errors: member.backend.stats.consecutive_errors.load(Relaxed),
+            reason: member.standing.reason().map(str::to_owned),
+            pid: launcher.and_then(|launcher| launcher.pid(&member.entry.id)),
+        }
+    }
+
+    /// Ends the processes and writes the last change.
+    pub(super) async fn stop(self) {
+        let Self { launcher, writer, checkers, .. } = self;
+        drop(checkers);
+        if let Some(launcher) = launcher {
+            launcher.stop_all().await;
+        }
+        if let Some(writer) = writer
+            && tokio::time::timeout(WRITE_MAX, writer.finish()).await.is_err()
+        {
+            tracing::error!("the last change made at run time could not be written within {WRITE_MAX:?}");
+        }
+    }
+
+    /// Whether the process of this launched replica runs.
+    fn is_up(&self, id: &str) -> bool {
+        self.launcher.as_ref().is_some_and(|launcher| launcher.is_up(id))
+    }
+}
+
+/// An error in the course's form.
+fn refused(text: impl std::fmt::Display) -> ControlError {
+    ControlError::Refused(format!("<Error> {text}"))
+}
+
+fn random(course: &Course) -> fastrand::Rng {
+    course.seed.map_or_else(fastrand::Rng::new, fastrand::Rng::with_seed)
+}

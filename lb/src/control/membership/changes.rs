@@ -1,0 +1,87 @@
+//! An operator's change of one backend: drain, ready, weight.
+
+use std::sync::Arc;
+
+use super::Membership;
+use crate::config::{WEIGHT_MAX, check_weight};
+use crate::control::api::{BackendStatus, Change, ControlError};
+use crate::control::pools::{Origin, PoolKey};
+use crate::control::publish::{Answer, Done, Publisher};
+
+// === impl Membership: changes ===
+
+impl Membership {
+    pub(in crate::control) fn change(
+        &mut self,
+        desk: &mut Publisher,
+        pool: &str,
+        id: &str,
+        change: Change,
+        answer: Answer<BackendStatus>,
+    ) {
+        match self.try_change(desk, pool, id, change) {
+            Ok((pool, id)) => desk.wait(pool, Done::Change { pool, id, answer }),
+            Err(error) => drop(answer.send(Err(error))),
+        }
+    }
+
+    /// The change is with every worker.
+    pub(in crate::control) fn changed(
+        &self,
+        desk: &Publisher,
+        pool: PoolKey,
+        id: &str,
+    ) -> Result<BackendStatus, ControlError> {
+        let member = desk.pools.get(pool).and_then(|pool| pool.members.get(id));
+        let gone = || ControlError::NotFound(format!("backend {id:?} was removed meanwhile"));
+        member.map(|member| self.backend_status(desk, pool, member)).ok_or_else(gone)
+    }
+
+    fn try_change(
+        &mut self,
+        desk: &mut Publisher,
+        name: &str,
+        id: &str,
+        change: Change,
+    ) -> Result<(PoolKey, Arc<str>), ControlError> {
+        let no_pool = || ControlError::NotFound(format!("there is no pool {name:?}"));
+        let pool = desk.pools.key_of(name).ok_or_else(no_pool)?;
+        let no_backend = || ControlError::NotFound(format!("there is no backend {id:?} in pool {name:?}"));
+        let before = desk.pools[pool].members.get(id).cloned().ok_or_else(no_backend)?;
+        if let Change::Weight(weight) = change {
+            check_weight(i64::from(weight)).map_err(ControlError::Refused)?;
+            debug_assert!(weight <= WEIGHT_MAX);
+        }
+        // A replica without a process stays down whatever an operator says.
+        let is_absent = before.entry.origin == Origin::Launched && !self.is_up(id);
+        let health = desk.pools[pool].members.update(id, |member| match change {
+            Change::Drain => {
+                member.entry.draining = true;
+                None
+            }
+            Change::Ready => {
+                member.entry.draining = false;
+                if is_absent { None } else { member.standing.trust() }
+            }
+            Change::Weight(weight) => {
+                member.entry.weight = weight;
+                None
+            }
+        });
+        let id = before.id().clone();
+        if let Some(Some(is_up)) = health {
+            self.health_changed(desk, pool, &id, is_up);
+            self.joined(desk, &id);
+        }
+        if let Some(after) = desk.pools[pool].members.get(&id).filter(|after| after.entry != before.entry) {
+            match change {
+                Change::Drain => tracing::info!("pool {name}: backend {id} drains"),
+                Change::Ready => tracing::info!("pool {name}: backend {id} takes requests again"),
+                Change::Weight(weight) => tracing::info!("pool {name}: backend {id} has weight {weight}"),
+            }
+            self.show(pool, after);
+            desk.touch(pool);
+        }
+        Ok((pool, id))
+    }
+}

@@ -1,0 +1,173 @@
+//! Callers that wait until launched replicas have joined: `/add`, and the start of lb.
+//!
+//! A replica joins with its first good check. Invariant: a wait ends with success, with the first replica that fails, or at its
+//! deadline.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use super::Membership;
+use crate::control::api::{ControlError, Replicas};
+use crate::control::launcher::Death;
+use crate::control::pools::{Member, Origin, PoolKey};
+use crate::control::publish::{Answer, Done, Publisher};
+
+/// How long a new replica may take until its first heartbeat.
+const ADD_MAX: Duration = Duration::from_secs(10);
+/// The same for the replicas of the start, when the machine may be busy.
+const START_MAX: Duration = Duration::from_secs(30);
+/// A replica that never joined and died this often is not waited for.
+const DEATHS_MAX: u32 = 3;
+
+#[derive(Default)]
+pub(super) struct Joins(Vec<Join>);
+
+struct Join {
+    missing: HashSet<Arc<str>>,
+    deadline: Instant,
+    caller: Caller,
+}
+
+enum Caller {
+    /// `/add`: the new replicas, which are removed again when one fails.
+    Add {
+        names: Vec<Arc<str>>,
+        answer: Answer<Replicas>,
+    },
+    Settled(Answer<()>),
+}
+
+// === impl Joins ===
+
+impl Joins {
+    fn add(&mut self, missing: HashSet<Arc<str>>, lasts: Duration, caller: Caller) {
+        self.0.push(Join { missing, deadline: Instant::now() + lasts, caller });
+    }
+
+    fn take(&mut self, is_taken: impl Fn(&Join) -> bool) -> Vec<Join> {
+        let (taken, left) = std::mem::take(&mut self.0).into_iter().partition(is_taken);
+        self.0 = left;
+        taken
+    }
+
+    fn next_deadline(&self) -> Option<Instant> {
+        self.0.iter().map(|join| join.deadline).min()
+    }
+}
+
+// === impl Membership: joins ===
+
+impl Membership {
+    /// `/add` waits for its new replicas.
+    pub(super) fn wait_for_new(&mut self, names: Vec<Arc<str>>, answer: Answer<Replicas>) {
+        let missing = names.iter().cloned().collect();
+        self.joins.add(missing, ADD_MAX, Caller::Add { names, answer });
+    }
+
+    /// Waits for all launched replicas that have not joined yet.
+    pub(in crate::control) fn wait_for_all(&mut self, desk: &mut Publisher, answer: Answer<()>) {
+        let members = desk.pools[PoolKey::DEFAULT].members.iter();
+        let missing: HashSet<Arc<str>> = members
+            .filter(|member| member.entry.origin == Origin::Launched && !member.standing.is_healthy())
+            .map(|member| member.id().clone())
+            .collect();
+        let hopeless = missing.iter().find_map(|name| {
+            let death = self.deaths.get(name).filter(|death| is_hopeless(death))?;
+            Some((name.clone(), death.reason.clone()))
+        });
+        self.joins.add(missing, START_MAX, Caller::Settled(answer));
+        match hopeless {
+            Some((name, reason)) => self.fail_joins(desk, &name, &reason),
+            None => self.finish_joins(desk),
+        }
+    }
+
+    /// A launched replica has passed its first check.
+    pub(super) fn joined(&mut self, desk: &mut Publisher, name: &Arc<str>) {
+        self.deaths.remove(name);
+        self.no_longer_missing(desk, name);
+    }
+
+    /// A replica died. Ends the waits for it if trying again will not help.
+    pub(super) fn note_death(&mut self, desk: &mut Publisher, name: &Arc<str>, death: Death) {
+        if is_hopeless(&death) {
+            self.fail_joins(desk, name, &death.reason);
+        }
+        self.deaths.insert(name.clone(), death);
+    }
+
+    pub(in crate::control) fn fail_late_joins(&mut self, desk: &mut Publisher) {
+        let now = Instant::now();
+        for join in self.joins.take(|join| join.deadline <= now) {
+            let name = join.missing.iter().min().cloned().unwrap_or_default();
+            let last = self.deaths.get(&name).map(|death| format!(" (last: {})", death.reason)).unwrap_or_default();
+            let path = &desk.config.health.path;
+            let wait = if matches!(join.caller, Caller::Add { .. }) { ADD_MAX } else { START_MAX };
+            let reason = format!("it did not answer {path} within {wait:?}{last}");
+            self.fail_join(desk, join, &name, &reason);
+        }
+    }
+
+    /// The strategy refused a list with these new replicas.
+    pub(super) fn fail_joins_of(&mut self, desk: &mut Publisher, gone: &[Member], reason: &str) {
+        gone.iter().for_each(|member| self.fail_joins(desk, member.id(), reason));
+    }
+
+    pub(in crate::control) fn next_look(&self) -> Option<Instant> {
+        self.joins.next_deadline()
+    }
+
+    /// A replica was removed. A caller that waited for it waits for its other replicas only, and would undo only those: another caller
+    /// may use the name by then.
+    pub(super) fn no_longer_awaited(&mut self, desk: &mut Publisher, name: &Arc<str>) {
+        for join in &mut self.joins.0 {
+            if let Caller::Add { names, .. } = &mut join.caller {
+                names.retain(|new| new != name);
+            }
+        }
+        self.no_longer_missing(desk, name);
+    }
+
+    fn no_longer_missing(&mut self, desk: &mut Publisher, name: &Arc<str>) {
+        for join in &mut self.joins.0 {
+            join.missing.remove(name);
+        }
+        self.finish_joins(desk);
+    }
+
+    fn finish_joins(&mut self, desk: &mut Publisher) {
+        for join in self.joins.take(|join| join.missing.is_empty()) {
+            let done = match join.caller {
+                Caller::Add { answer, .. } => Done::Replicas(answer),
+                Caller::Settled(answer) => Done::Settled(answer),
+            };
+            desk.wait(PoolKey::DEFAULT, done);
+        }
+    }
+
+    fn fail_joins(&mut self, desk: &mut Publisher, name: &Arc<str>, reason: &str) {
+        for join in self.joins.take(|join| join.missing.contains(name)) {
+            self.fail_join(desk, join, name, reason);
+        }
+    }
+
+    fn fail_join(&mut self, desk: &mut Publisher, join: Join, name: &str, reason: &str) {
+        let text = format!("Replica '{name}' did not start: {reason}");
+        match join.caller {
+            Caller::Settled(answer) => drop(answer.send(Err(ControlError::Failed(text)))),
+            Caller::Add { names, answer } => {
+                let ids: Vec<String> = names.iter().map(|name| name.to_string()).collect();
+                self.take_out(desk, &ids);
+                let error = ControlError::Failed(format!("<Error> {text}"));
+                desk.wait(PoolKey::DEFAULT, Done::Undone { answer, error });
+            }
+        }
+    }
+}
+
+fn is_hopeless(death: &Death) -> bool {
+    death.is_hopeless || death.in_a_row >= DEATHS_MAX
+}

@@ -1,0 +1,248 @@
+//! The rules of the overlay, each with its test.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::*;
+use crate::config::{
+    Admin, Course, Fallback, HashFunction, Health, Limits, Log, Plugin, Pool, Proxy, Reload, State, Strategy, Timeouts,
+};
+use crate::control::membership::{Plan, fresh_names};
+
+fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
+    let second = Duration::from_secs(1);
+    let backend = |(id, port): &(&str, u16)| Backend {
+        id: (*id).to_owned(),
+        address: format!("127.0.0.1:{port}"),
+        socket: ([127, 0, 0, 1], *port).into(),
+        weight: 1,
+    };
+    let pool = |name: &str, backends: &[(&str, u16)]| Pool {
+        name: name.to_owned(),
+        strategy: Strategy {
+            plugin: Plugin::Name("round_robin".into()),
+            sha256: None,
+            hash_on: Vec::new(),
+            hash: HashFunction::Xxh3,
+            fallback: Fallback::LeastConnections,
+            options: serde_json::json!({}),
+        },
+        backends: backends.iter().map(backend).collect(),
+    };
+    Config {
+        file: None,
+        plugin_dirs: Vec::new(),
+        allow_group_writable: false,
+        proxy: Proxy {
+            allow_link_local: false,
+            listen: Vec::new(),
+            workers: 1,
+            trusted_proxies: Vec::new(),
+            request_id: true,
+            explain_header: false,
+            upgrades: Vec::new(),
+            allow_trace: false,
+        },
+        admin: Admin { listen: ([127, 0, 0, 1], 0).into(), token: None },
+        pools: vec![pool(DEFAULT_POOL, backends), pool("images", &[("i1", 7001), ("i2", 7002)])],
+        routes: Vec::new(),
+        launcher: launcher.map(|replicas| Launcher {
+            replicas,
+            names: "Server {n}".into(),
+            first_port: 5001,
+            command: vec!["mock-server".into()],
+            max_replicas: 8,
+            host: [127, 0, 0, 1].into(),
+        }),
+        course: Course { on_proxy_port: false, missing_path_is_400: false, seed: None },
+        health: Health {
+            enabled: true,
+            path: "/heartbeat".into(),
+            interval: second,
+            fast_interval: second / 4,
+            timeout: second,
+            down_after: 3,
+            up_after: 2,
+        },
+        timeouts: Timeouts {
+            connect: second,
+            head: second,
+            response_head: second,
+            idle: second,
+            body_grace: second,
+            tunnel_idle: second,
+            half_closed: second,
+            client_keep_alive: second,
+            upstream_idle: second,
+            total: None,
+            drain: second,
+        },
+
+        limits: Limits {
+            head_bytes: 65_536,
+            headers: 100,
+            body_bytes: None,
+            body_min_bytes_per_s: None,
+            connections: 100,
+            requests_in_flight_per_backend: None,
+            upstream_idle_connections: 4,
+            retries: 1,
+        },
+        reload: Reload { watch: false, settle: second, poll: second, max_images: 1, probation: second },
+        state: State { keep: true, dir: PathBuf::from("/nowhere") },
+        log: Log { level: "info".into() },
+        access_log: None,
+    }
+}
+
+/// The members that `config` and `overlay` make, launched ones included.
+fn members(config: &Config, overlay: &Overlay) -> Vec<Vec<Entry>> {
+    let plan = Plan::of(config, overlay, &[]);
+    let mut pools = plan.pools;
+    pools[0].extend(plan.replicas.into_iter().enumerate().map(|(order, replica)| Entry {
+        id: replica.name,
+        address: "127.0.0.1:5001".into(),
+        socket: ([127, 0, 0, 1], 5001).into(),
+        weight: replica.weight,
+        origin: Origin::Launched,
+        order,
+        draining: replica.draining,
+    }));
+    pools
+}
+
+fn attached(id: &str) -> Entry {
+    let (address, socket) = ("127.0.0.1:6001".to_owned(), ([127, 0, 0, 1], 6001).into());
+    Entry { id: id.into(), address, socket, weight: 3, origin: Origin::Attached, order: 0, draining: true }
+}
+
+fn launched(id: &str) -> Entry {
+    Entry { origin: Origin::Launched, weight: 1, draining: false, order: 9, ..attached(id) }
+}
+
+fn ids(entries: &[Entry]) -> Vec<&str> {
+    entries.iter().map(|entry| &*entry.id).collect()
+}
+
+/// What survives being written to disk and read again.
+fn stored(overlay: &Overlay) -> Overlay {
+    Overlay::from_json(&overlay.to_json()).unwrap()
+}
+
+#[test]
+fn without_changes_the_overlay_is_empty_and_the_pool_is_the_file() {
+    let config = configuration(&[("b1", 1), ("b2", 2)], Some(2));
+    let now = members(&config, &Overlay::default());
+    assert_eq!(ids(&now[0]), ["b1", "b2", "Server 1", "Server 2"]);
+    assert_eq!(Overlay::of(&config, &now), Overlay::default());
+    assert_eq!(Overlay::default().status(), OverlayStatus::default());
+}
+
+#[test]
+fn a_pool_is_the_file_plus_added_minus_removed_with_changes_on_top() {
+    let config = configuration(&[("b1", 1), ("b2", 2), ("b3", 3)], None);
+    let mut now = members(&config, &Overlay::default());
+    now[0].remove(1);
+    now[0][1].weight = 7;
+    now[1][0].draining = true;
+    now[1].remove(1);
+    now[0].push(attached("a1"));
+    let overlay = stored(&Overlay::of(&config, &now));
+    assert_eq!(overlay.status(), OverlayStatus { added: 1, removed: 2, changed: 2, replicas: None, error: None });
+    assert_eq!(members(&config, &overlay), now, "applying gives the same members");
+    assert_eq!(Plan::of(&config, &overlay, &[]).lapsed, [""; 0]);
+}
+
+#[test]
+fn an_entry_lapses_when_the_files_own_changes() {
+    let config = configuration(&[("b1", 1), ("b2", 2)], None);
+    let mut now = members(&config, &Overlay::default());
+    now[0].remove(0);
+    now[0][0].weight = 7;
+    let overlay = Overlay::of(&config, &now);
+    let newer = configuration(&[("b1", 11), ("b2", 22)], None);
+    let plan = Plan::of(&newer, &overlay, &[]);
+    assert_eq!(ids(&plan.pools[0]), ["b1", "b2"]);
+    assert_eq!(plan.pools[0][1].weight, 1);
+    assert_eq!(plan.lapsed.len(), 2, "{:?}", plan.lapsed);
+    let gone = configuration(&[], None);
+    assert_eq!(Plan::of(&gone, &overlay, &[]).lapsed.len(), 2, "it is no longer in the file at all");
+}
+
+#[test]
+fn an_attached_backend_that_is_in_the_file_by_now_is_the_files() {
+    let config = configuration(&[("b1", 1)], None);
+    let mut now = members(&config, &Overlay::default());
+    now[0].push(attached("b2"));
+    let overlay = Overlay::of(&config, &now);
+    let newer = configuration(&[("b1", 1), ("b2", 2)], None);
+    let plan = Plan::of(&newer, &overlay, &[]);
+    assert_eq!(plan.pools[0][1].origin, Origin::File);
+    assert_eq!(plan.lapsed.len(), 1);
+}
+
+#[test]
+fn a_removed_backend_that_was_attached_elsewhere_stays_attached() {
+    let config = configuration(&[("b1", 1)], None);
+    let now = vec![vec![attached("b1")], members(&config, &Overlay::default())[1].clone()];
+    let overlay = stored(&Overlay::of(&config, &now));
+    assert_eq!(members(&config, &overlay), now);
+}
+
+#[test]
+fn wanted_replicas_keep_number_names_and_order() {
+    let config = configuration(&[("b1", 1)], Some(3));
+    let mut now = members(&config, &Overlay::default());
+    now[0].remove(2);
+    now[0].push(launched("S5"));
+    let overlay = stored(&Overlay::of(&config, &now));
+    assert_eq!(overlay.status().replicas, Some(3));
+    assert_eq!(ids(&members(&config, &overlay)[0]), ["b1", "Server 1", "Server 3", "S5"]);
+    now[0].truncate(1);
+    let none = stored(&Overlay::of(&config, &now));
+    assert_eq!(none.status().replicas, Some(0), "none wanted is a wish too");
+    assert_eq!(ids(&members(&config, &none)[0]), ["b1"]);
+}
+
+#[test]
+fn wanted_replicas_lapse_with_the_launcher_section() {
+    let config = configuration(&[], Some(3));
+    let mut now = members(&config, &Overlay::default());
+    now[0].truncate(1);
+    now[0][0].weight = 5;
+    let overlay = Overlay::of(&config, &now);
+    let newer = configuration(&[], Some(2));
+    let plan = Plan::of(&newer, &overlay, &[]);
+    let names: Vec<_> = plan.replicas.iter().map(|replica| (&*replica.name, replica.weight)).collect();
+    assert_eq!(names, [("Server 1", 1), ("Server 2", 1)]);
+    assert_eq!(plan.lapsed.len(), 2, "{:?}", plan.lapsed);
+    assert_eq!(Plan::of(&configuration(&[], None), &overlay, &[]).replicas, []);
+}
+
+#[test]
+fn a_wanted_name_that_the_file_uses_by_now_is_replaced_by_a_fresh_one() {
+    let config = configuration(&[], Some(2));
+    let mut now = members(&config, &Overlay::default());
+    now[0].push(launched("S5"));
+    let overlay = Overlay::of(&config, &now);
+    let newer = configuration(&[("Server 1", 1)], Some(2));
+    assert_eq!(ids(&members(&newer, &overlay)[0]), ["Server 1", "Server 2", "S5", "Server 3"]);
+}
+
+#[test]
+fn fresh_names_are_the_lowest_free_numbers() {
+    let names = fresh_names("Server {n}", 3, |name| ["Server 1", "Server 3"].contains(&name));
+    assert_eq!(names, ["Server 2", "Server 4", "Server 5"]);
+}
+
+#[test]
+fn what_no_command_would_have_let_in_is_not_read_from_disk_either() {
+    for wrong in [
+        r#"{"schema":1,"added":[{"id":"a/b","address":"127.0.0.1:1","socket":"127.0.0.1:1","weight":1}]}"#,
+        r#"{"schema":1,"added":[{"id":"a","address":"127.0.0.1:1","socket":"127.0.0.1:1","weight":257}]}"#,
+        r#"{"schema":1,"replicas":{"names":[""],"launcher":""}}"#,
+        r#"{"schema":1,"added":[{"id":"a"}]}"#,
+    ] {
+        assert!(Overlay::from_json(wrong).is_err(), "{wrong}");
+    }
+}

@@ -1,0 +1,51 @@
+//! A strategy refused a pool's list: the members that were never published go again, and the callers learn why.
+
+use super::Membership;
+use crate::control::api::ControlError;
+use crate::control::pools::{Origin, PoolKey};
+use crate::control::publish::{Done, Publisher, Refused};
+
+// === impl Membership: refused ===
+
+impl Membership {
+    pub(in crate::control) fn refused(&mut self, desk: &mut Publisher, refused: Refused) {
+        let Refused { pool, reason, gone, waiters } = refused;
+        for member in &gone {
+            self.goes(pool, member);
+            let supervisor = self.launcher.as_ref().and_then(|launcher| launcher.current(member.id()));
+            desk.settle_newest(Done::Removed { pool, member: Box::new(member.clone()), supervisor });
+            if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {
+                launcher.give_up(supervisor);
+            }
+        }
+        waiters.into_iter().for_each(|done| self.tell_refused(done, &reason));
+        if pool == PoolKey::DEFAULT {
+            self.fail_joins_of(desk, &gone, &reason);
+        }
+        for member in desk.pools[pool].members.snapshot() {
+            let is_watched = self.checkers.is_watched(&(pool, member.id().clone()));
+            if !is_watched && (member.entry.origin != Origin::Launched || self.is_up(member.id())) {
+                self.came(desk, pool, &member);
+            }
+            self.show(pool, &member);
+        }
+    }
+
+    fn tell_refused(&mut self, done: Done, reason: &str) {
+        let refused = || ControlError::Failed(format!("<Error> The strategy refused the change: {reason}"));
+        match done {
+            Done::Replicas(answer) => drop(answer.send(Err(refused()))),
+            Done::Undone { answer, error } => drop(answer.send(Err(error))),
+            Done::Change { answer, .. } => drop(answer.send(Err(refused()))),
+            Done::Settled(answer) => drop(answer.send(Err(refused()))),
+            // These never wait for a build of members.
+            Done::Reload { .. } | Done::InCharge { .. } | Done::PoolLeft { .. } | Done::Replaced(_) => {}
+            // The removed replica is a member again. Its process still runs.
+            Done::Removed { supervisor, .. } => {
+                if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {
+                    launcher.keep(supervisor);
+                }
+            }
+        }
+    }
+}

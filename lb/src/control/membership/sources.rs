@@ -1,0 +1,70 @@
+//! Where members come from.
+//!
+//! A [`Source`] returns the full set that it has for a pool; [`merge`] makes one list of the sets of all sources. A source that changes
+//! by itself (a DNS name, a key in etcd) runs a task that sends the pool's name to the actor, which asks all sources again. Invariant:
+//! ids are unique in a merged list; where two sources have one id, the earlier source wins and the other entry is a clash.
+
+mod file;
+mod launcher;
+mod runtime;
+
+use crate::control::pools::Entry;
+
+pub(super) use file::File;
+pub(in crate::control) use launcher::Launched;
+pub(super) use runtime::Runtime;
+
+/// Where members come from.
+pub(in crate::control) trait Source {
+    /// The full set for `pool` now, in order. It replaces every set that the source returned before.
+    fn set(&self, pool: &str) -> Vec<Entry>;
+}
+
+/// One pool's members of all sources.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Merged {
+    pub(super) entries: Vec<Entry>,
+    /// Entries whose id an earlier source has.
+    pub(super) clashes: Vec<Entry>,
+}
+
+/// The members of `pool`. Earlier sources come first in the list and win clashes.
+pub(super) fn merge(sources: &[&dyn Source], pool: &str) -> Merged {
+    let mut merged = Merged::default();
+    for entry in sources.iter().flat_map(|source| source.set(pool)) {
+        let is_taken = merged.entries.iter().any(|other| other.id == entry.id);
+        if is_taken { merged.clashes.push(entry) } else { merged.entries.push(entry) }
+    }
+    merged
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::control::pools::Origin;
+
+    fn launched(ids: &[&str]) -> Launched {
+        let entry = |(order, id): (usize, &&str)| Entry {
+            id: (*id).to_owned(),
+            address: "127.0.0.1:5001".into(),
+            socket: ([127, 0, 0, 1], 5001).into(),
+            weight: 1,
+            origin: Origin::Launched,
+            order,
+            draining: false,
+        };
+        Launched::new(ids.iter().enumerate().map(entry).collect())
+    }
+
+    #[test]
+    fn the_earlier_source_wins_a_clash() {
+        let (first, second) = (launched(&["a", "b"]), launched(&["b", "c"]));
+        let merged = merge(&[&first, &second], "default");
+        let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>();
+        assert_eq!(
+            (ids(&merged.entries), ids(&merged.clashes)),
+            (vec!["a".into(), "b".into(), "c".into()], vec!["b".into()])
+        );
+        assert_eq!(merge(&[&first], "other"), Merged::default());
+    }
+}

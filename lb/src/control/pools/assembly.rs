@@ -1,0 +1,80 @@
+//! A pool's part of a generation while it is made: carried to the builder, and back with a picker.
+
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+
+use lb_strategy_host::{BackendList, BackendSpec, HookError, Picker, Slot, Strategy};
+
+use super::Member;
+use crate::config;
+use crate::generation::PoolGeneration;
+use crate::pool::Backend;
+
+/// Everything that the builder needs to make a pool's part of a generation.
+pub(in crate::control) struct Assembly {
+    pub(super) name: Arc<str>,
+    pub(super) strategy: Arc<Strategy>,
+    pub(super) settings: config::Strategy,
+    pub(super) specs: Vec<BackendSpec>,
+    pub(super) members: Vec<Member>,
+    pub(super) epoch: u64,
+    pub(super) members_epoch: u64,
+    pub(super) fallback_cursor: usize,
+}
+
+/// A finished part, with the members that it was made from.
+pub(in crate::control) struct Assembled {
+    pub(super) generation: Arc<PoolGeneration>,
+    pub(super) members: Vec<Member>,
+}
+
+// === impl Assembly ===
+
+impl Assembly {
+    pub(in crate::control) fn name(&self) -> &Arc<str> {
+        &self.name
+    }
+
+    pub(in crate::control) fn strategy(&self) -> &Arc<Strategy> {
+        &self.strategy
+    }
+
+    /// An instance that knows nothing, on slots that say nothing.
+    pub(in crate::control) fn start_fresh(&mut self, strategy: Arc<Strategy>) {
+        self.strategy = strategy;
+        self.specs.iter_mut().for_each(|spec| spec.slot = Arc::default());
+    }
+
+    /// Makes the picker, and with it the pool's part of a generation. Calls into the plugin.
+    pub(in crate::control) fn build(self) -> Result<Assembled, HookError> {
+        let plugin = self.strategy.plugin();
+        let (wants_hash, wants_finish) = (plugin.wants_hash(), plugin.wants_finish());
+        let backends: Vec<Arc<Backend>> = self.members.iter().map(|member| member.backend.clone()).collect();
+        let list = BackendList::new(self.specs, self.epoch, self.members_epoch);
+        let picker = Picker::new(self.strategy, list)?;
+        let generation = Arc::new(PoolGeneration {
+            name: self.name,
+            picker,
+            backends,
+            hash_on: self.settings.hash_on,
+            hash: self.settings.hash,
+            fallback: self.settings.fallback,
+            fallback_cursor: AtomicUsize::new(self.fallback_cursor),
+            wants_hash,
+            wants_finish,
+        });
+        Ok(Assembled { generation, members: self.members })
+    }
+}
+
+pub(super) fn spec(member: &Member, slot: &Arc<Slot>) -> BackendSpec {
+    BackendSpec {
+        name: member.backend.id.clone(),
+        address: member.backend.address.clone(),
+        weight: u32::from(member.entry.weight),
+        effective: u32::from(member.entry.weight) * 1000,
+        flags: member.eligibility().flags(),
+        stats: member.backend.stats.clone(),
+        slot: slot.clone(),
+    }
+}

@@ -1,0 +1,204 @@
+//! One pool as control holds it: its members, its strategy, and what of both is published.
+//!
+//! Invariants: `members_epoch` changes only with ids, addresses, weights and their order, so that a ring may be kept while only
+//! health changed; `epoch` changes with every list; a slot belongs to one strategy instance and one id for as long as both last.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use lb_strategy_host::{Slot, Strategy};
+
+use super::assembly::spec;
+use crate::config;
+use crate::control::api::Overriding;
+use crate::control::pools::{Assembled, Assembly, Member, Members};
+use crate::control::trust::Tenure;
+use crate::generation::PoolGeneration;
+
+pub(in crate::control) struct PoolState {
+    pub(in crate::control) name: Arc<str>,
+    pub(in crate::control) members: Members,
+    pub(in crate::control) strategy: Arc<Strategy>,
+    settings: config::Strategy,
+    slots: Slots,
+    tenure: Tenure,
+    /// What was in charge before and had proven itself: alive, so that it can be put back.
+    kept: Option<Kept>,
+    epoch: u64,
+    members_epoch: u64,
+    /// Something that a list tells changed since the last build began.
+    pub(in crate::control) is_dirty: bool,
+    published: Option<Published>,
+}
+
+type Slots = HashMap<Arc<str>, Arc<Slot>>;
+
+/// A strategy as it was in charge, with what it had learnt.
+pub(in crate::control) struct Kept {
+    pub(in crate::control) strategy: Arc<Strategy>,
+    pub(in crate::control) settings: config::Strategy,
+    /// The override that had put it in charge.
+    pub(in crate::control) overriding: Option<Overriding>,
+    slots: Slots,
+}
+
+/// Where the slots of a list to be come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) enum SlotsOf {
+    /// Those in use.
+    InCharge,
+    /// Those of the strategy that is put back.
+    Kept,
+    /// Empty ones.
+    Nobody,
+}
+
+/// What workers have been given.
+struct Published {
+    generation: Arc<PoolGeneration>,
+    members: Vec<Member>,
+}
+
+// === impl PoolState ===
+
+impl PoolState {
+    pub(in crate::control) fn new(pool: &config::Pool, members: Members, strategy: Arc<Strategy>) -> Self {
+        Self {
+            name: pool.name.as_str().into(),
+            members,
+            strategy,
+            settings: pool.strategy.clone(),
+            slots: Slots::new(),
+            tenure: Tenure::Proven,
+            kept: None,
+            epoch: 0,
+            members_epoch: 0,
+            is_dirty: true,
+            published: None,
+        }
+    }
+
+    /// What a build needs of the state as it is now.
+    pub(in crate::control) fn assembly(&mut self) -> Assembly {
+        self.is_dirty = false;
+        let (members, strategy, settings) = (self.members.snapshot(), self.strategy.clone(), self.settings.clone());
+        self.assembly_of(members, strategy, settings, SlotsOf::InCharge)
+    }
+
+    /// What a build needs of what is to be.
+    pub(in crate::control) fn assembly_of(
+        &mut self,
+        members: Vec<Member>,
+        strategy: Arc<Strategy>,
+        settings: config::Strategy,
+        slots: SlotsOf,
+    ) -> Assembly {
+        self.epoch += 1;
+        let members_epoch = match &self.published {
+            Some(published) if same_members(&published.members, &members) => {
+                published.generation.picker.backends().members_epoch()
+            }
+            _ => {
+                self.members_epoch += 1;
+                self.members_epoch
+            }
+        };
+        let mut apart = match (slots, &self.kept) {
+            (SlotsOf::Kept, Some(kept)) => kept.slots.clone(),
+            _ => Slots::new(),
+        };
+        let slots = if slots == SlotsOf::InCharge { &mut self.slots } else { &mut apart };
+        let specs = members.iter().map(|member| spec(member, slots.entry(member.id().clone()).or_default())).collect();
+        Assembly {
+            name: self.name.clone(),
+            strategy,
+            settings,
+            specs,
+            members,
+            epoch: self.epoch,
+            members_epoch,
+            fallback_cursor: self.published.as_ref().map_or(0, |p| p.generation.fallback_cursor.load(Relaxed)),
+        }
+    }
+
+    pub(in crate::control) fn settings(&self) -> &config::Strategy {
+        &self.settings
+    }
+
+    /// Puts another instance, or other settings, in charge of the lists to come. Answers what is not needed any more, which is the
+    /// builder's to drop. What was proven is kept, and so is the first one, which nothing was before.
+    pub(in crate::control) fn put_in_charge(
+        &mut self,
+        assembled: &Assembled,
+        settings: config::Strategy,
+        tenure: Tenure,
+        overriding: Option<Overriding>,
+    ) -> Option<Arc<Strategy>> {
+        let picker = &assembled.generation.picker;
+        let settings = std::mem::replace(&mut self.settings, settings);
+        if picker.strategy().instance() == self.strategy.instance() {
+            return None;
+        }
+        let slots = picker.backends().specs().iter().map(|spec| (spec.name.clone(), spec.slot.clone())).collect();
+        let slots = std::mem::replace(&mut self.slots, slots);
+        let strategy = std::mem::replace(&mut self.strategy, picker.strategy().clone());
+        if self.kept.as_ref().is_some_and(|kept| kept.strategy.instance() == self.strategy.instance()) {
+            self.kept = None;
+            self.tenure = Tenure::Proven;
+            return Some(strategy);
+        }
+        match std::mem::replace(&mut self.tenure, tenure) {
+            Tenure::OnProbation(_) if self.kept.is_some() => Some(strategy),
+            Tenure::Failed(_) => Some(strategy),
+            Tenure::Proven | Tenure::OnProbation(_) => {
+                self.kept.replace(Kept { strategy, settings, overriding, slots }).map(|kept| kept.strategy)
+            }
+        }
+    }
+
+    pub(in crate::control) fn kept(&self) -> Option<&Kept> {
+        self.kept.as_ref()
+    }
+
+    pub(in crate::control) fn tenure(&self) -> &Tenure {
+        &self.tenure
+    }
+
+    pub(in crate::control) fn tenure_mut(&mut self) -> &mut Tenure {
+        &mut self.tenure
+    }
+
+    /// Takes over what was built; the caller publishes it.
+    pub(in crate::control) fn adopt(&mut self, assembled: Assembled) -> Arc<PoolGeneration> {
+        let members = &assembled.members;
+        // A slot that no list holds any more is only kept for members that may still come into one.
+        let current = &self.members;
+        self.slots.retain(|id, slot| {
+            current.contains(id) || members.iter().any(|member| member.id() == id) || Arc::strong_count(slot) > 1
+        });
+        let generation = assembled.generation.clone();
+        self.published = Some(Published { generation: assembled.generation, members: assembled.members });
+        generation
+    }
+
+    /// The part that is in force.
+    pub(in crate::control) fn published(&self) -> Option<Arc<PoolGeneration>> {
+        self.published.as_ref().map(|published| published.generation.clone())
+    }
+
+    /// The strategy refused a list: back to the membership that is published, and one more build for what checks said meanwhile
+    /// (only when the membership had changed, or a strategy that refuses any list would be asked for ever). Answers what is gone.
+    pub(in crate::control) fn roll_back(&mut self) -> Vec<Member> {
+        let Some(published) = &self.published else { return Vec::new() };
+        let before = self.members.snapshot();
+        self.is_dirty = !same_members(&published.members, &before);
+        self.members.restore(published.members.clone());
+        before.into_iter().filter(|member| !self.members.contains(&member.entry.id)).collect()
+    }
+}
+
+fn same_members(left: &[Member], right: &[Member]) -> bool {
+    let told = |member: &Member| (member.backend.number, member.backend.address.clone(), member.entry.weight);
+    left.len() == right.len() && left.iter().map(told).eq(right.iter().map(told))
+}

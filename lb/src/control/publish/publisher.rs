@@ -1,0 +1,272 @@
+//! The publisher: what is in force, and the way from a change to a generation with every worker.
+//!
+//! Invariants: changes that come during a build go into the next one; a list that a strategy refuses is rolled back and never published;
+//! generations and strategies that no worker needs are dropped on the builder, where plugin code may run.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use lb_strategy_host::HookError;
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+
+use super::builds::{Builds, Built, Ended};
+use super::listeners::Listeners;
+use super::waiting::{SETTLE_MAX, Settled, Waiting};
+use super::{Builder, Done, PoolJob, assemble};
+use crate::config::{Config, OwnAddress, Reach};
+use crate::control::pools::{Assembled, Assembly, Member, PoolKey, PoolState, Pools};
+use crate::generation::{CourseCall, Generation, Hall, Settings};
+use crate::listener::Listener;
+use crate::telemetry::Metrics;
+
+/// What the publisher is made of.
+pub(in crate::control) struct InForce {
+    pub(in crate::control) config: Config,
+    pub(in crate::control) metrics: Arc<Metrics>,
+    pub(in crate::control) hall: Arc<Hall>,
+    pub(in crate::control) builder: Builder,
+    pub(in crate::control) pools: Vec<PoolState>,
+    pub(in crate::control) listeners: Vec<Arc<Listener>>,
+    /// Where the admin port is.
+    pub(in crate::control) admin: SocketAddr,
+    pub(in crate::control) course: Option<mpsc::Sender<CourseCall>>,
+}
+
+pub(in crate::control) struct Publisher {
+    pub(in crate::control) config: Config,
+    pub(in crate::control) metrics: Arc<Metrics>,
+    pub(in crate::control) hall: Arc<Hall>,
+    pub(in crate::control) builder: Builder,
+    pub(in crate::control) pools: Pools,
+    pub(in crate::control) listeners: Listeners,
+    /// Pools that are in no generation to come. Workers may still have them.
+    leaving: Vec<(PoolKey, PoolState)>,
+    admin: SocketAddr,
+    course: Option<mpsc::Sender<CourseCall>>,
+    /// Of the newest generation.
+    number: u64,
+    /// Counts changes. A build covers the changes up to the count at its begin.
+    changes: u64,
+    builds: Builds,
+    waiting: Waiting,
+}
+
+/// What the publisher waits for.
+pub(in crate::control) enum Progress {
+    Ended(Ended),
+    /// A worker has taken up a generation.
+    Acknowledged,
+}
+
+/// A pool whose strategy refused its list: the published membership is in force again.
+pub(in crate::control) struct Refused {
+    pub(in crate::control) pool: PoolKey,
+    pub(in crate::control) reason: String,
+    /// Members that are none any more.
+    pub(in crate::control) gone: Vec<Member>,
+    /// What waited for the list.
+    pub(in crate::control) waiters: Vec<Done>,
+}
+
+// === impl Publisher ===
+
+impl Publisher {
+    pub(in crate::control) fn new(parts: InForce) -> Self {
+        let InForce { config, metrics, hall, builder, pools, listeners, admin, course } = parts;
+        Self {
+            number: hall.current().number,
+            changes: 0,
+            builds: Builds::new(),
+            waiting: Waiting::default(),
+            leaving: Vec::new(),
+            pools: Pools::new(pools),
+            listeners: Listeners::new(listeners),
+            config,
+            metrics,
+            hall,
+            builder,
+            admin,
+            course,
+        }
+    }
+
+    /// Something that the lists of this pool contain has changed.
+    pub(in crate::control) fn touch(&mut self, pool: PoolKey) {
+        self.pools[pool].is_dirty = true;
+        self.changes += 1;
+    }
+
+    /// `done` when all changes so far are with every worker.
+    pub(in crate::control) fn wait(&mut self, pool: PoolKey, done: Done) {
+        self.waiting.add(pool, self.changes, done);
+    }
+
+    /// `done` when the newest generation is with every worker.
+    pub(in crate::control) fn settle_newest(&mut self, done: Done) {
+        self.waiting.settle(self.number, done);
+    }
+
+    /// Where no backend may be: the addresses of `config`, and where lb listens, with the ports that it got.
+    pub(in crate::control) fn reach(&self, config: &Config, listeners: &[Arc<Listener>]) -> Reach {
+        reach(config, listeners, self.admin)
+    }
+
+    /// The next progress of builds and workers. Can be dropped and called again.
+    pub(in crate::control) async fn progress(&mut self) -> Progress {
+        tokio::select! {
+            ended = self.builds.ended() => Progress::Ended(ended),
+            () = self.hall.acknowledgement() => Progress::Acknowledged,
+        }
+    }
+
+    /// When something may be due although nothing was reported.
+    pub(in crate::control) fn next_look(&self) -> Option<Instant> {
+        self.waiting.next_deadline().into_iter().chain(self.builds.next_look(self.is_dirty())).min()
+    }
+
+    pub(in crate::control) fn tell_if_stuck(&mut self) {
+        self.builds.tell_if_stuck();
+    }
+
+    pub(in crate::control) fn is_building(&self) -> bool {
+        self.builds.is_running()
+    }
+
+    /// Begins a build for pools whose members changed, unless one runs or the spacing forbids it.
+    pub(in crate::control) fn build_if_due(&mut self) {
+        if self.builds.is_running() {
+            return;
+        }
+        if !self.is_dirty() {
+            // What is waited for is published already.
+            return self.waiting.published(self.changes, self.number);
+        }
+        if !self.builds.is_due() {
+            return;
+        }
+        let dirty = self.pools.entries_mut().filter(|(_, pool)| pool.is_dirty);
+        let assemblies: Vec<(PoolKey, Assembly)> = dirty.map(|(key, pool)| (key, pool.assembly())).collect();
+        let job = move || Built::Members(assemblies.into_iter().map(|(key, one)| (key, one.build())).collect());
+        self.builds.begin(&self.builder, self.changes, job);
+    }
+
+    /// The builder makes a reload's pickers next. No build may be running.
+    pub(in crate::control) fn build_reload(&mut self, jobs: Vec<PoolJob>) {
+        self.builds.begin(&self.builder, self.changes, move || Built::Reload(assemble(jobs)));
+    }
+
+    /// A build of members ended: publishes what was accepted and rolls back what was refused. `None`: the builder broke.
+    pub(in crate::control) fn publish_members(
+        &mut self,
+        covers: u64,
+        pools: Option<Vec<(PoolKey, Result<Assembled, HookError>)>>,
+    ) -> Vec<Refused> {
+        let Some(pools) = pools else {
+            // Plugins catch their panics, so this is a defect of lb. Which pool it was about is not known.
+            return self
+                .pools
+                .keys()
+                .into_iter()
+                .map(|pool| self.roll_back(pool, "the builder broke".into()))
+                .collect();
+        };
+        let mut refused = Vec::new();
+        let mut is_adopted = false;
+        for (pool, result) in pools {
+            match result {
+                Ok(assembled) => {
+                    self.pools[pool].adopt(assembled);
+                    is_adopted = true;
+                }
+                Err(error) => refused.push(self.roll_back(pool, error.to_string())),
+            }
+        }
+        if is_adopted {
+            self.put_in_force(covers, self.hall.current().settings.clone());
+        }
+        refused
+    }
+
+    /// Publishes what is in force, with the changes up to `covers` in the pools' lists.
+    pub(in crate::control) fn put_in_force(&mut self, covers: u64, settings: Arc<Settings>) {
+        self.number += 1;
+        self.hall.publish(Generation {
+            number: self.number,
+            pools: self.pools.iter().filter_map(PoolState::published).collect(),
+            routes: self.config.routes.clone(),
+            listeners: self.listeners.open().to_vec(),
+            settings,
+            course: self.course.clone().filter(|_| self.config.course.on_proxy_port),
+        });
+        self.metrics.set_generation(self.number);
+        self.waiting.published(covers, self.number);
+    }
+
+    /// What is to be done now because a generation is with every worker, or was waited for too long. Frees what no worker holds.
+    pub(in crate::control) fn settled(&mut self) -> Vec<Done> {
+        let free = self.hall.take_free();
+        if !free.is_empty() {
+            self.builder.retire(free);
+        }
+        let hall = &self.hall;
+        let settled = self.waiting.take_settled(|number| hall.is_settled(number));
+        settled.into_iter().map(told_if_late).collect()
+    }
+
+    /// The pools that `left`, found by [`Pools::arrange`], go when no worker has them in its view. Until then their backends stay
+    /// eligible, because a worker may still pick among them.
+    pub(in crate::control) fn see_off(&mut self, left: Vec<(PoolKey, PoolState)>) {
+        for (pool, state) in left {
+            self.leaving.push((pool, state));
+            self.settle_newest(Done::PoolLeft { pool });
+        }
+    }
+
+    /// No worker has the pool in its view any more.
+    pub(in crate::control) fn pool_left(&mut self, key: PoolKey) {
+        let Some(index) = self.leaving.iter().position(|(leaving, _)| *leaving == key) else { return };
+        let (_, mut pool) = self.leaving.swap_remove(index);
+        pool.members.close();
+        // A new pool of the same name counts on in the same series.
+        if self.pools.key_of(&pool.name).is_none() {
+            self.metrics.retire_pool(&pool.name);
+        }
+        self.builder.retire(pool);
+    }
+
+    /// Drops pools and strategies on the builder.
+    pub(in crate::control) fn stop(self) {
+        self.builder.retire((self.pools.into_states(), self.leaving));
+    }
+
+    fn is_dirty(&self) -> bool {
+        self.pools.iter().any(|pool| pool.is_dirty)
+    }
+
+    fn roll_back(&mut self, pool: PoolKey, reason: String) -> Refused {
+        tracing::error!(pool = %self.pools[pool].name, reason, "the strategy refused a change of backends: it is undone");
+        let gone = self.pools[pool].roll_back();
+        Refused { pool, reason, gone, waiters: self.waiting.take_refused(pool) }
+    }
+}
+
+/// Where no backend may be: the addresses of `config`, and where lb listens, with the ports that it got.
+pub(in crate::control) fn reach(config: &Config, listeners: &[Arc<Listener>], admin: SocketAddr) -> Reach {
+    let mut reach = Reach::of(&config.proxy, &config.admin);
+    let listeners = listeners.iter().map(|listener| OwnAddress { key: "proxy.listen", address: listener.address() });
+    reach.own.extend(listeners.chain([OwnAddress { key: "admin.listen", address: admin }]));
+    reach
+}
+
+fn told_if_late(settled: Settled) -> Done {
+    let Settled { number, is_with_all, mut done } = settled;
+    if !is_with_all {
+        let sentence = format!("generation {number} was not taken up by every worker within {SETTLE_MAX:?}");
+        tracing::warn!("{sentence}");
+        if let Done::Reload { report, .. } = &mut done {
+            report.warnings.push(format!("{sentence}: see /healthz"));
+        }
+    }
+    done
+}

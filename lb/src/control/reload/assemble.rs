@@ -1,0 +1,171 @@
+//! The pickers of a reload: which pools need new ones, and what becomes of the result.
+
+use std::sync::Arc;
+
+use super::reloads::{Reloads, discard};
+use super::state::{Assembling, State, Transaction};
+use super::{Candidate, Target, outcome};
+use crate::config;
+use crate::control::api::{ReloadError, ReloadResult};
+use crate::control::membership::{Launched, Membership, Plan};
+use crate::control::pools::{Entry, Member, Members, PoolKey, PoolState, SlotsOf};
+use crate::control::publish::{Handed, PoolJob, Publisher};
+use crate::listener::Listener;
+
+/// What the pools of a target become.
+#[derive(Default)]
+struct Work {
+    jobs: Vec<PoolJob>,
+    members: Vec<Option<Vec<Member>>>,
+    dirty: Vec<PoolKey>,
+    new: Vec<PoolState>,
+}
+
+// === impl Reloads: assembling ===
+
+impl Reloads {
+    /// If a reload is ready, its pickers are made next, for the members as they are now. No build may be running.
+    pub(in crate::control) fn assemble_if_ready(&mut self, desk: &mut Publisher) {
+        let (transaction, prepared) = match self.state.take() {
+            State::Ready { transaction, prepared } => (transaction, *prepared),
+            other => return self.state = other,
+        };
+        let wanted = match wanted_members(desk, &prepared.target, &prepared.listeners) {
+            Ok(wanted) => wanted,
+            Err(error) => {
+                discard(desk, prepared);
+                return self.end(desk, transaction, Err(error));
+            }
+        };
+        let mut work = Work::default();
+        let pools = prepared.target.config.pools.iter().zip(&prepared.candidates).zip(&wanted).enumerate();
+        for (index, ((pool, candidate), entries)) in pools {
+            match desk.pools.key_of(&pool.name) {
+                Some(key) => work.pool_stays(desk, index, key, pool, candidate, entries),
+                None => work.pool_comes(index, pool, candidate, entries),
+            }
+        }
+        let Work { jobs, members, dirty, new } = work;
+        let assembling = Box::new(Assembling { prepared, members, dirty, new });
+        self.state = State::Assembling { transaction, assembling };
+        desk.build_reload(jobs);
+    }
+
+    /// The pickers are made, or a strategy refused one. `None`: the builder broke.
+    pub(in crate::control) fn assembled(
+        &mut self,
+        desk: &mut Publisher,
+        membership: &mut Membership,
+        built: Option<Result<Vec<Handed>, ReloadError>>,
+        covers: u64,
+    ) {
+        let (transaction, assembling) = match self.state.take() {
+            State::Assembling { transaction, assembling } => (transaction, *assembling),
+            other => return self.state = other,
+        };
+        let built = built.unwrap_or_else(|| Err(ReloadError::refused("builder", "the builder broke: see the log")));
+        match built {
+            Ok(handed) if !transaction.request.dry_run => {
+                self.commit(desk, membership, transaction, assembling, handed, covers);
+            }
+            result => self.undo(desk, transaction, assembling, result),
+        }
+    }
+
+    /// A dry run, or a refusal: everything stays as it was.
+    fn undo(
+        &mut self,
+        desk: &mut Publisher,
+        transaction: Transaction,
+        assembling: Assembling,
+        result: Result<Vec<Handed>, ReloadError>,
+    ) {
+        let Assembling { prepared, dirty, new, members: _ } = assembling;
+        dirty.into_iter().for_each(|pool| desk.pools[pool].is_dirty = true);
+        desk.builder.retire(new);
+        let result = result.map(|handed| {
+            let generation = desk.hall.current().number;
+            let report = outcome::report(&prepared, ReloadResult::WouldWork, &handed, generation);
+            desk.builder.retire(handed);
+            report
+        });
+        discard(desk, prepared);
+        self.end(desk, transaction, result);
+    }
+}
+
+// === impl Work ===
+
+impl Work {
+    /// A pool that the balancer does not have yet.
+    fn pool_comes(&mut self, index: usize, pool: &config::Pool, candidate: &Candidate, entries: &[Entry]) {
+        let Some(strategy) = &candidate.strategy else { return };
+        let mut state = PoolState::new(pool, Members::default(), strategy.clone());
+        let planned = state.members.planned(entries);
+        let settings = pool.strategy.clone();
+        let assembly = state.assembly_of(planned.clone(), strategy.clone(), settings, SlotsOf::InCharge);
+        self.jobs.push(PoolJob { index, assembly, swap: None });
+        self.members.push(Some(planned));
+        state.is_dirty = false;
+        self.new.push(state);
+    }
+
+    fn pool_stays(
+        &mut self,
+        desk: &mut Publisher,
+        index: usize,
+        key: PoolKey,
+        wanted: &config::Pool,
+        candidate: &Candidate,
+        entries: &[Entry],
+    ) {
+        let (pool, settings) = (&mut desk.pools[key], &wanted.strategy);
+        let planned = pool.members.planned(entries);
+        let is_same = candidate.strategy.is_none()
+            && pool.settings() == settings
+            && !pool.is_dirty
+            && planned.iter().map(|member| &member.entry).eq(pool.members.iter().map(|member| &member.entry));
+        if is_same {
+            self.members.push(None);
+            return;
+        }
+        if std::mem::take(&mut pool.is_dirty) {
+            self.dirty.push(key);
+        }
+        let strategy = candidate.strategy.as_ref().unwrap_or(&pool.strategy).clone();
+        let schema = strategy.plugin().state_schema();
+        let slots = match () {
+            () if candidate.is_return => SlotsOf::Kept,
+            () if strategy.instance() == pool.strategy.instance() => SlotsOf::InCharge,
+            () if schema.is_some() && schema == pool.strategy.plugin().state_schema() => SlotsOf::InCharge,
+            () => SlotsOf::Nobody,
+        };
+        // A strategy that returns keeps its own state. Its predecessor failed, so nothing is taken from that.
+        let is_swap = candidate.strategy.is_some() && !candidate.is_return;
+        let swap = is_swap.then(|| (pool.strategy.clone(), settings.options.clone()));
+        let assembly = pool.assembly_of(planned.clone(), strategy, settings.clone(), slots);
+        self.jobs.push(PoolJob { index, assembly, swap });
+        self.members.push(Some(planned));
+    }
+}
+
+/// By pool the members that the target asks for, checked.
+fn wanted_members(
+    desk: &Publisher,
+    target: &Target,
+    listeners: &[Arc<Listener>],
+) -> Result<Vec<Vec<Entry>>, ReloadError> {
+    let launched = Launched::of(&desk.pools[PoolKey::DEFAULT].members);
+    let plan = Plan::of(&target.config, &Membership::overlay_now(desk), &[&launched]);
+    if let Some(clash) = plan.clashes.first() {
+        let id = &clash.id;
+        let reason = format!("backend {id:?}: a launched replica has this name: remove it, or choose another");
+        return Err(ReloadError::refused("config", reason));
+    }
+    let reach = desk.reach(&target.config, listeners);
+    for entry in plan.pools.iter().flatten() {
+        let refused = |what| ReloadError::refused("config", format!("backend {:?}: {what}", entry.id));
+        reach.check(entry.socket).map_err(refused)?;
+    }
+    Ok(plan.pools)
+}

@@ -1,0 +1,74 @@
+//! How a reload is reported: the log line, the metrics, and the report that the caller gets.
+
+use super::state::Transaction;
+use super::{Prepared, Target};
+use crate::control::api::{
+    PoolReload, ReloadError, ReloadReport, ReloadResult, StateHandOver, StrategyChange, Trigger,
+};
+use crate::control::publish::Handed;
+use crate::telemetry::{FilesVerdict, ReloadEnd, ReloadKind, ReloadOutcome};
+
+/// Without time and generation, which the end adds.
+pub(super) fn report(prepared: &Prepared, result: ReloadResult, handed: &[Handed], generation: u64) -> ReloadReport {
+    let state = |index: usize| match handed.iter().find(|handed| handed.index == index) {
+        _ if prepared.candidates[index].change == StrategyChange::New => StateHandOver::Fresh,
+        Some(handed) => handed.state,
+        None => StateHandOver::Kept,
+    };
+    let candidates = prepared.target.config.pools.iter().zip(&prepared.candidates).enumerate();
+    let pools: Vec<PoolReload> =
+        candidates.map(|(index, (pool, candidate))| candidate.report(&pool.name, state(index))).collect();
+    let Target { applied, needs_restart, warnings, .. } = prepared.target.clone();
+    let warnings = warnings.into_iter().chain(handed.iter().filter_map(|handed| handed.warning.clone())).collect();
+    ReloadReport { result, generation, milliseconds: 0, dry_run: false, pools, applied, needs_restart, warnings }
+}
+
+/// One log line for each outcome.
+pub(super) fn log(by: Trigger, result: &Result<ReloadReport, ReloadError>) {
+    let by = by.as_str();
+    match result {
+        Ok(report) => {
+            let ReloadReport { result, generation, milliseconds, .. } = report;
+            let swaps = report.pools.iter().filter(|pool| pool.change != StrategyChange::Unchanged);
+            let swaps: Vec<String> = swaps
+                .map(|swap| format!("{}: {} {} ({})", swap.pool, swap.strategy, swap.version, swap.change.as_str()))
+                .collect();
+            let (swaps, applied) = (swaps.join(", "), report.applied.join(", "));
+            let needs_restart = report.needs_restart.join(", ");
+            tracing::info!(by, generation, milliseconds, swaps, applied, needs_restart, "reload: {}", result.as_str());
+            report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
+        }
+        Err(error) => tracing::error!(by, stage = error.stage(), "reload refused, what runs goes on: {error}"),
+    }
+}
+
+/// For the metrics: what a reload was about, how it ended, and whether the files are in force.
+pub(super) fn about(transaction: &Transaction, result: &Result<ReloadReport, ReloadError>) -> ReloadEnd {
+    let Transaction { request, by, taking_back, began, .. } = transaction;
+    let (is_rollback, is_override) = (taking_back.is_some(), request.overriding.is_some());
+    let is_about_a_strategy = match result {
+        Ok(report) => {
+            let is_swap = |change| !matches!(change, StrategyChange::Unchanged | StrategyChange::New);
+            report.pools.iter().any(|pool| is_swap(pool.change))
+        }
+        Err(error) => is_override || !["config", "listen", "access_log"].contains(&error.stage()),
+    };
+    let kind = if is_rollback || is_about_a_strategy { ReloadKind::Strategy } else { ReloadKind::Config };
+    let verdict = match result {
+        // The strategy that the files name is out of charge, or could not be taken out.
+        _ if is_rollback && *by == Trigger::Probation => FilesVerdict::NotInForce,
+        _ if is_rollback => FilesVerdict::None,
+        Ok(_) if is_override => FilesVerdict::Overridden,
+        Err(_) if is_override => FilesVerdict::None,
+        Ok(_) => FilesVerdict::InForce,
+        Err(_) => FilesVerdict::NotInForce,
+    };
+    let outcome = match result {
+        Err(_) => ReloadOutcome::Failure,
+        Ok(_) if is_rollback && *by == Trigger::Probation => ReloadOutcome::RolledBack,
+        // By hand: the strategy before it is as good as any.
+        Ok(_) => ReloadOutcome::Success,
+    };
+    let is_change = result.as_ref().is_ok_and(|report| report.result != ReloadResult::NoChange);
+    ReloadEnd { kind, outcome, verdict, is_change, took: began.elapsed() }
+}

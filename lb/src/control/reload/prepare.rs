@@ -1,0 +1,98 @@
+//! The preparation of a reload: reads, stages, tries, opens. It runs beside everything else and ends with a report to the actor.
+
+use std::sync::Arc;
+
+use lb_strategy_host::Loader;
+use tokio::sync::{Notify, mpsc};
+
+use super::listen::Doors;
+use super::read::read;
+use super::reloads::Preparing;
+use super::swap::open;
+use super::trial::{AllStaged, InCharge, stage, vet};
+use super::{Prepared, Target};
+use crate::config::{Config, Source};
+use crate::control::api::{Overriding, ReloadError};
+use crate::control::membership::{Launched, Overlay, Plan, vet_backends};
+use crate::control::pools::{PoolState, Pools};
+use crate::control::publish::Builder;
+use crate::control::trust::vet::{VetBackend, Vetter};
+use crate::control::watch::{Attempt, Reporter};
+
+/// Everything that the preparation needs, as it is when the reload begins.
+pub(super) struct Preparation {
+    pub(super) source: Option<Source>,
+    pub(super) overrides: Vec<Overriding>,
+    pub(super) running: Config,
+    pub(super) reporter: Option<Reporter>,
+    pub(super) loader: Arc<Loader>,
+    pub(super) vetter: Option<Arc<Vetter>>,
+    pub(super) builder: Builder,
+    pub(super) in_charge: InCharge,
+    pub(super) overlay: Overlay,
+    pub(super) launched: Launched,
+    pub(super) doors: Doors,
+    /// Ends the trial of plugins.
+    pub(super) given_up: Arc<Notify>,
+}
+
+/// Strategies and settings by pool.
+pub(super) fn in_charge(pools: &Pools) -> InCharge {
+    let one = |pool: &PoolState| (pool.name.to_string(), (pool.strategy.clone(), pool.settings().clone()));
+    pools.iter().map(one).collect()
+}
+
+// === impl Preparation ===
+
+impl Preparation {
+    pub(super) async fn run(self, reports: mpsc::Sender<Preparing>) {
+        let builder = self.builder.clone();
+        // The last owner of an instance drops it, and that must be the builder.
+        let in_charge = self.in_charge.clone();
+        let prepared = self.prepare().await;
+        builder.retire(in_charge);
+        if let Err(unsent) = reports.send(Box::new(prepared)).await {
+            builder.retire(unsent.0);
+        }
+    }
+
+    async fn prepare(self) -> Result<Prepared, ReloadError> {
+        let staged = self.stage().await?;
+        self.vet(&staged).await?;
+        let Self { loader, builder, in_charge, doors, .. } = self;
+        let prepared = builder.run(move || open(&loader, staged, &in_charge)).await.unwrap_or_else(broke)?;
+        doors.open(prepared, &builder).await
+    }
+
+    /// Reads the configuration and stages the plugins, on a thread that may block.
+    async fn stage(&self) -> Result<AllStaged, ReloadError> {
+        let (source, overrides, running) = (self.source.clone(), self.overrides.clone(), self.running.clone());
+        let (loader, reporter) = (self.loader.clone(), self.reporter.clone());
+        let read = move || {
+            let mut attempt = Attempt::default();
+            let target = read(source.as_ref(), &overrides, &running, &mut attempt);
+            let staged = target.and_then(|target| stage(&loader, target, &mut attempt));
+            reporter.iter().for_each(|reporter| reporter.attempted(attempt.clone()));
+            staged
+        };
+        tokio::task::spawn_blocking(read).await.unwrap_or_else(|_| broke())
+    }
+
+    /// Tries new plugins with the members that their pools would have.
+    async fn vet(&self, staged: &AllStaged) -> Result<(), ReloadError> {
+        let Target { config, .. } = &staged.target;
+        let plan = Plan::of(config, &self.overlay, &[&self.launched]);
+        let backends: Vec<Vec<VetBackend>> = plan.pools.iter().map(|entries| vet_backends(entries)).collect();
+        tokio::select! {
+            tried = vet(self.vetter.as_deref(), staged, &self.in_charge, backends) => tried,
+            () = self.given_up.notified() => {
+                let reason = "its trial was given up, for a rollback or for newer files; ask again if it is still wanted";
+                Err(ReloadError::refused("vet", reason))
+            }
+        }
+    }
+}
+
+fn broke<T>() -> Result<T, ReloadError> {
+    Err(ReloadError::refused("builder", "a thread broke: see the log"))
+}

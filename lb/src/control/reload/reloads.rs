@@ -1,0 +1,290 @@
+//! Reloads: one at a time, prepared beside everything else, published in one step.
+//!
+//! The state machine is [`State`]: `begin` → Preparing, `prepared` → Ready, `assemble` → Assembling, `assembled` → publish and Idle. A
+//! rollback begins as Ready. Invariants: until the publish nothing that a worker can see has changed; every instance that loses its place
+//! is dropped on the builder.
+
+use std::sync::Arc;
+
+use lb_strategy_host::Loader;
+use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::time::Instant;
+
+use super::listen::Doors;
+use super::prepare::{Preparation, in_charge};
+use super::state::{Queue, State, Transaction};
+use super::{Prepared, outcome};
+use crate::access_log::AccessLog;
+use crate::config::Source;
+use crate::control::api::{
+    LastReload, Overriding, ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, RolledBack,
+    StrategyChange, Trigger, WatchStatus,
+};
+use crate::control::membership::{Launched, Membership};
+use crate::control::pools::PoolKey;
+use crate::control::publish::{Done, Publisher};
+use crate::control::trust::vet::Vetter;
+use crate::control::watch::{Reporter, Watch};
+
+/// A preparation ended.
+pub(in crate::control) type Preparing = Box<Result<Prepared, ReloadError>>;
+
+/// What reloads are made with.
+pub(in crate::control) struct Tools {
+    /// Where the configuration is read again; without it every reload is refused.
+    pub(in crate::control) source: Option<Source>,
+    pub(in crate::control) loader: Arc<Loader>,
+    pub(in crate::control) vetter: Option<Arc<Vetter>>,
+    pub(in crate::control) watch: Option<Watch>,
+    pub(in crate::control) prepared: mpsc::Sender<Preparing>,
+}
+
+pub(in crate::control) struct Reloads {
+    pub(super) tools: Tools,
+    pub(super) state: State,
+    pub(super) queue: Queue,
+    /// In force beside the file.
+    pub(super) overrides: Vec<Overriding>,
+    pub(super) rolled_back: Vec<RolledBack>,
+    last: Option<LastReload>,
+    /// The last that read the files to put them in force.
+    read: Option<LastReload>,
+    /// When strategies on probation are looked at next.
+    pub(super) next_look: Instant,
+}
+
+// === impl Reloads ===
+
+impl Reloads {
+    pub(in crate::control) fn new(tools: Tools) -> Self {
+        Self {
+            tools,
+            state: State::Idle,
+            queue: Queue::default(),
+            overrides: Vec::new(),
+            rolled_back: Vec::new(),
+            last: None,
+            read: None,
+            next_look: Instant::now(),
+        }
+    }
+
+    /// A reload was asked for. With `waits` it begins after the one that runs; else it is refused as busy then.
+    pub(in crate::control) fn reload(
+        &mut self,
+        desk: &mut Publisher,
+        request: ReloadRequest,
+        by: Trigger,
+        waits: bool,
+        answer: oneshot::Sender<Result<ReloadReport, ReloadError>>,
+    ) {
+        let mut transaction = Transaction::new(request, by, answer);
+        let Some(running) = self.state.transaction() else { return self.begin(desk, transaction) };
+        // The files have changed again, so their previous content need not be tried to its end.
+        if (running.by, transaction.by) == (Trigger::Watcher, Trigger::Watcher) {
+            self.state.give_up_trial();
+        }
+        match &mut self.queue.plain {
+            _ if !waits => transaction.answer(&Err(ReloadError::Busy)),
+            Some(next) => next.answers.append(&mut transaction.answers),
+            next => *next = Some(transaction),
+        }
+    }
+
+    /// Starts the preparation, which ends with [`Reloads::prepared`].
+    pub(super) fn begin(&mut self, desk: &mut Publisher, mut transaction: Transaction) {
+        transaction.overrides = self.overrides_with(&transaction.request);
+        let given_up = Arc::new(Notify::new());
+        let current = desk.listeners.open().to_vec();
+        let preparation = Preparation {
+            source: self.tools.source.clone(),
+            overrides: transaction.overrides.clone(),
+            running: desk.config.clone(),
+            reporter: self.reporter_of(&transaction),
+            loader: self.tools.loader.clone(),
+            vetter: self.tools.vetter.clone(),
+            builder: desk.builder.clone(),
+            in_charge: in_charge(&desk.pools),
+            overlay: Membership::overlay_now(desk),
+            launched: Launched::of(&desk.pools[PoolKey::DEFAULT].members),
+            doors: Doors {
+                current,
+                closing: desk.listeners.closing().to_vec(),
+                access_log: access_log_of(desk),
+                counts: desk.metrics.access_log(),
+                is_dry: transaction.request.dry_run,
+            },
+            given_up: given_up.clone(),
+        };
+        self.state = State::Preparing { transaction, given_up };
+        tokio::spawn(preparation.run(self.tools.prepared.clone()));
+    }
+
+    /// Configuration and plugins are ready, or refused.
+    pub(in crate::control) fn prepared(&mut self, desk: &mut Publisher, prepared: Preparing) {
+        let State::Preparing { transaction, .. } = self.state.take() else { return };
+        let mut prepared = match *prepared {
+            Ok(prepared) => prepared,
+            Err(error) => return self.end(desk, transaction, Err(error)),
+        };
+        if let Some(old) = self.rolled_back_candidate(&prepared) {
+            let RolledBack { pool, strategy, reason, .. } = old;
+            let sentence = format!("pool {pool}: strategy {strategy} was rolled back before: {reason}");
+            if transaction.by.is_by_itself() {
+                discard(desk, prepared);
+                let advice = "it is tried again when its bytes or options change, or when it is asked for: lb reload";
+                let error = ReloadError::refused("probation", format!("{sentence}; {advice}"));
+                return self.end(desk, transaction, Err(error));
+            }
+            prepared.target.warnings.push(sentence);
+        }
+        let is_same = prepared.candidates.iter().all(|candidate| candidate.change == StrategyChange::Unchanged);
+        if is_same && prepared.target.applied.is_empty() {
+            return self.end_unchanged(desk, transaction, prepared);
+        }
+        self.state = State::Ready { transaction, prepared: Box::new(prepared) };
+    }
+
+    /// Whether commands that change members must wait: the list that is built is the one that will be published.
+    pub(in crate::control) fn is_assembling(&self) -> bool {
+        matches!(self.state, State::Assembling { .. })
+    }
+
+    /// Logs, remembers and answers; then the next reload begins.
+    pub(super) fn end(
+        &mut self,
+        desk: &mut Publisher,
+        transaction: Transaction,
+        result: Result<ReloadReport, ReloadError>,
+    ) {
+        let dry_run = transaction.request.dry_run;
+        let milliseconds = transaction.began.elapsed().as_millis() as u64;
+        let result = result.map(|report| ReloadReport { milliseconds, dry_run, ..report });
+        outcome::log(transaction.by, &result);
+        if let (Some(reason), Err(error)) = (&transaction.taking_back, &result) {
+            self.rollback_failed(desk, reason, error);
+        }
+        if !dry_run {
+            desk.metrics.reload_ended(outcome::about(&transaction, &result));
+        }
+        self.remember(desk, &transaction, &result);
+        let is_in_force = result.is_ok() && !dry_run;
+        match result {
+            Ok(report) if !dry_run => {
+                self.overrides.clone_from(&transaction.overrides);
+                let (answers, report) = (transaction.answers, Box::new(report));
+                desk.settle_newest(Done::Reload { answers, report });
+            }
+            result => transaction.answer(&result),
+        }
+        self.begin_rollback_that_waits(desk, is_in_force);
+        self.begin_next(desk);
+    }
+
+    /// The plain reload that waits begins, unless something goes before it.
+    pub(super) fn begin_next(&mut self, desk: &mut Publisher) {
+        if self.state.is_idle()
+            && self.queue.rollback.is_none()
+            && let Some(next) = self.queue.plain.take()
+        {
+            self.begin(desk, next);
+        }
+    }
+
+    pub(in crate::control) fn status(&self) -> ReloadStatus {
+        ReloadStatus {
+            running: !self.state.is_idle(),
+            overrides: self.overrides.clone(),
+            differs: self.differs(),
+            rolled_back: self.rolled_back.clone(),
+            last: self.last.clone(),
+        }
+    }
+
+    pub(in crate::control) fn watch_status(&self) -> Option<WatchStatus> {
+        self.tools.watch.as_ref().and_then(Watch::status)
+    }
+
+    /// How many images of plugins are in memory.
+    pub(in crate::control) fn images(&self) -> usize {
+        self.tools.loader.images()
+    }
+
+    fn end_unchanged(&mut self, desk: &mut Publisher, transaction: Transaction, prepared: Prepared) {
+        let generation = desk.hall.current().number;
+        let report = outcome::report(&prepared, ReloadResult::NoChange, &[], generation);
+        if !transaction.request.dry_run {
+            // The same bytes may have come by another name or path.
+            desk.config = prepared.target.config.clone();
+            self.rolled_back.clear();
+            reopen_access_log(desk, prepared.access_log.as_ref());
+        }
+        discard(desk, prepared);
+        self.end(desk, transaction, Ok(report));
+    }
+
+    fn remember(&mut self, desk: &Publisher, transaction: &Transaction, result: &Result<ReloadReport, ReloadError>) {
+        let ok = result.as_ref().ok();
+        self.last = Some(LastReload {
+            by: transaction.by,
+            result: ok.map(|report| report.result),
+            generation: desk.hall.current().number,
+            stage: result.as_ref().err().map(|error| error.stage().to_owned()),
+            reason: result.as_ref().err().map(ToString::to_string),
+            needs_restart: ok.map(|report| report.needs_restart.clone()).unwrap_or_default(),
+        });
+        // A refused override says nothing about the files.
+        let is_about_files = transaction.request.overriding.is_none() || result.is_ok();
+        if !transaction.request.dry_run && transaction.taking_back.is_none() && is_about_files {
+            self.read.clone_from(&self.last);
+        }
+    }
+
+    /// What is not in force although the files say so, one sentence each.
+    fn differs(&self) -> Vec<String> {
+        let overridden = self.overrides.iter().map(|one| format!("pool {}: the strategy is overridden", one.pool));
+        let taken_back = self.rolled_back.iter().map(|one| {
+            let RolledBack { pool, strategy, generation, .. } = one;
+            format!("pool {pool}: strategy {strategy} was rolled back by generation {generation}")
+        });
+        let refused = self.read.iter().filter_map(|last| {
+            let stage = last.stage.as_deref()?;
+            Some(format!("the files were refused at stage {stage}: {}", last.reason.as_deref().unwrap_or_default()))
+        });
+        let waiting = self.read.iter().flat_map(|last| &last.needs_restart).map(|key| format!("{key} needs a restart"));
+        overridden.chain(taken_back).chain(refused).chain(waiting).collect()
+    }
+
+    /// The overrides that `request` leaves in force: a plain reload none, an override those of other pools and its own.
+    fn overrides_with(&self, request: &ReloadRequest) -> Vec<Overriding> {
+        let Some(new) = &request.overriding else { return Vec::new() };
+        let others = self.overrides.iter().filter(|old| old.pool != new.pool).cloned();
+        others.chain([new.clone()]).collect()
+    }
+
+    /// Where the transaction tells the watcher what it has read. Only an attempt to put the files in force counts: not a dry run, and not
+    /// an override, which says nothing about the files.
+    fn reporter_of(&self, transaction: &Transaction) -> Option<Reporter> {
+        let request = &transaction.request;
+        let counts = !request.dry_run && request.overriding.is_none();
+        self.tools.watch.as_ref().filter(|_| counts).map(Watch::reporter)
+    }
+}
+
+/// The log that requests write to.
+pub(super) fn access_log_of(desk: &Publisher) -> Option<AccessLog> {
+    desk.hall.current().settings.access_log.clone()
+}
+
+/// An operator may have moved the file away before the reload. Where `next` is the log that runs, it opens its path again.
+pub(super) fn reopen_access_log(desk: &Publisher, next: Option<&AccessLog>) {
+    if let Some(running) = access_log_of(desk).filter(|running| Some(running) == next) {
+        running.reopen();
+    }
+}
+
+/// Nothing came of it: listeners that it opened close at once, however busy the builder is.
+pub(super) fn discard(desk: &Publisher, mut prepared: Prepared) {
+    prepared.listeners.clear();
+    desk.builder.retire(prepared);
+}

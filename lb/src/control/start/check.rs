@@ -1,0 +1,72 @@
+//! Looking without starting: `lb check` and `lb strategies`, as far as plugins go.
+//!
+//! Invariants: a plugin runs in a child before it runs here (where the caller names an lb for it), and to list plugins none runs here at
+//! all; private copies are gone at the end.
+
+use std::path::PathBuf;
+
+use lb_strategy_host::Loader;
+use serde::Serialize;
+
+use crate::config::Config;
+use crate::control::api::{FoundStrategy, LoadedStrategy};
+use crate::control::membership::{Overlay, Plan, vet_backends};
+use crate::control::pools::{Entry, Members, PoolState};
+use crate::control::start::StartError;
+use crate::control::state::Scratch;
+use crate::control::trust::PluginError;
+use crate::control::trust::plugins::{self, key_of};
+use crate::control::trust::vet::Vetter;
+
+/// What `lb check` found to be in order.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct CheckReport {
+    pub strategies: Vec<LoadedStrategy>,
+}
+
+/// Loads every plugin and makes strategies and pickers on 0, 1 and all backends, and runs nothing. Before that each is tried in a child
+/// of `vet`, if there is one, as at a start. Blocks, so not for a thread with a runtime; plugin code runs on the calling thread.
+pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, StartError> {
+    let copies = Scratch::new()?;
+    let loader =
+        Loader::new(copies.path().to_owned(), config.proxy.workers).with_group_writable(config.allow_group_writable);
+    let vetter = vet.map(|executable| Vetter::new(executable, None));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Builder)?;
+    let mut strategies = Vec::new();
+    for pool in &config.pools {
+        let staged = plugins::stage(&loader, &config.plugin_dirs, pool)?;
+        let all =
+            Plan::of(&Config { pools: vec![pool.clone()], launcher: None, ..config.clone() }, &Overlay::default(), &[]);
+        let entries = &all.pools[0];
+        if let Some(vetter) = &vetter {
+            let workers = config.proxy.workers;
+            runtime.block_on(plugins::vet(vetter, &staged, pool, workers, vet_backends(entries)))?;
+        }
+        let (strategy, loaded) = plugins::open(&loader, staged, pool)?;
+        // One state for all lists: the strategy may tell by their epochs that they differ.
+        let mut state = PoolState::new(pool, Members::default(), strategy);
+        for count in [0, 1, entries.len()] {
+            let entries: Vec<Entry> = match count {
+                1 if entries.is_empty() => vec![Entry::stand_in()],
+                count => entries[..count].to_vec(),
+            };
+            state.members = Members::of(&entries);
+            state.assembly().build().map_err(|source| PluginError::Hook {
+                pool: pool.name.clone(),
+                key: key_of(&pool.name, "backends"),
+                source,
+            })?;
+        }
+        strategies.push(loaded);
+    }
+    Ok(CheckReport { strategies })
+}
+
+/// The strategies in the plugin folders, each opened in a child of `vet` and none in this process. Blocks, as [`check`] does.
+pub fn list_strategies(config: &Config, vet: PathBuf) -> Result<Vec<FoundStrategy>, StartError> {
+    let copies = Scratch::new()?;
+    let loader =
+        Loader::new(copies.path().to_owned(), config.proxy.workers).with_group_writable(config.allow_group_writable);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(StartError::Builder)?;
+    Ok(runtime.block_on(plugins::list(&loader, &Vetter::new(vet, None), &config.plugin_dirs)))
+}

@@ -1,0 +1,67 @@
+//! What a start found, and why control cannot start.
+
+use serde::Serialize;
+
+use crate::control::api::{LoadedStrategy, OverlayStatus};
+use crate::control::state::StateError;
+use crate::control::trust::PluginError;
+
+/// What a start found.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct StartReport {
+    /// By pool.
+    pub strategies: Vec<LoadedStrategy>,
+    /// The runtime changes in force.
+    pub overlay: OverlayStatus,
+    /// Runtime changes that no longer apply, in words.
+    pub lapsed: Vec<String>,
+    /// The replicas being launched; [`Handle::settled`](crate::control::Handle::settled) waits for them.
+    pub launching: Vec<String>,
+    /// Problems that do not stop the start.
+    pub warnings: Vec<String>,
+}
+
+/// Why control cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    #[error(transparent)]
+    State(#[from] StateError),
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    #[error(transparent)]
+    AccessLog(#[from] crate::access_log::OpenError),
+    #[error("launcher: {0}")]
+    Launcher(String),
+    #[error("the builder thread cannot be started: {0}")]
+    Builder(std::io::Error),
+    #[error("the watcher thread cannot be started: {0}")]
+    Watcher(std::io::Error),
+    #[error("the builder thread broke while {0}")]
+    BuilderBroke(&'static str),
+}
+
+// === impl StartReport ===
+
+impl StartReport {
+    pub(super) fn log(&self) {
+        for warning in &self.warnings {
+            tracing::warn!("{warning}");
+        }
+        for lapsed in &self.lapsed {
+            tracing::warn!("a change made at run time has lapsed: {lapsed}");
+        }
+        for LoadedStrategy { pool, strategy, version, sha256, file } in &self.strategies {
+            let sha256 = sha256.as_deref().map_or("-", |digits| &digits[..12]);
+            let file = file.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
+            tracing::info!("pool {pool}: strategy {strategy} {version} (sha256 {sha256}…) from {file}");
+        }
+        let OverlayStatus { added, removed, changed, replicas, error: _ } = &self.overlay;
+        if added + removed + changed > 0 || replicas.is_some() {
+            let replicas = replicas.map(|n| format!(", {n} replicas wanted")).unwrap_or_default();
+            tracing::info!(
+                "changes made at run time are in force: {added} backends added, {removed} removed, {changed} changed{replicas} \
+                 (--fresh drops them)"
+            );
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The steps of a start that block or run plugin code. The builder runs them.
+
+use std::path::PathBuf;
+
+use lb_strategy_host::{Loader, Staged};
+
+use super::StartError;
+use crate::config::{Config, Pool, Reach, resolve_address};
+use crate::control::api::LoadedStrategy;
+use crate::control::membership::{Overlay, Plan, vet_backends};
+use crate::control::pools::{Assembly, Entry, Members, PoolState};
+use crate::control::publish::Builder;
+use crate::control::state::StateDir;
+use crate::control::trust::PluginError;
+use crate::control::trust::plugins::{self, key_of};
+use crate::control::trust::vet::{VetBackend, Vetter};
+use crate::control::watch::{Attempt, Taken};
+use crate::generation::PoolGeneration;
+
+/// What is ready before any plugin code runs.
+pub(super) struct Prepared {
+    pub(super) state: StateDir,
+    pub(super) loader: Loader,
+    /// As it is on disk; `None` when it is to be replaced in any case.
+    pub(super) on_disk: Option<Overlay>,
+    pub(super) overlay: Overlay,
+    /// Without launched replicas.
+    pub(super) plan: Plan,
+    /// By pool.
+    pub(super) staged: Vec<Staged>,
+    pub(super) vetter: Option<Vetter>,
+    pub(super) warnings: Vec<String>,
+}
+
+/// What is ready when every plugin was tried in a child process and opened here.
+pub(super) struct Opened {
+    pub(super) loader: Loader,
+    pub(super) pools: Vec<PoolState>,
+    pub(super) strategies: Vec<LoadedStrategy>,
+}
+
+/// Everything that may block and runs nothing of a plugin.
+pub(super) fn prepare(
+    config: &Config,
+    reach: &Reach,
+    fresh: bool,
+    vet: Option<PathBuf>,
+) -> Result<Prepared, StartError> {
+    let state = StateDir::open(&config.state.dir)?;
+    let mut warnings = Vec::new();
+    let mut overlay = Overlay::default();
+    let mut on_disk = None;
+    if config.state.keep && !fresh {
+        let (read, warning) = state.overlay().read(Overlay::from_json);
+        on_disk = Some(read.clone());
+        overlay = read;
+        warnings.extend(warning);
+    }
+    overlay.resolve(resolve_address);
+    let out_of_reach = overlay.drop_out_of_reach(reach);
+    let mut plan = Plan::of(config, &overlay, &[]);
+    plan.lapsed.extend(out_of_reach);
+    let loader = Loader::new(state.plugins(), config.proxy.workers)
+        .with_images_max(config.reload.max_images)
+        .with_group_writable(config.allow_group_writable);
+    let staged = config.pools.iter().map(|pool| plugins::stage(&loader, &config.plugin_dirs, pool));
+    let staged = staged.collect::<Result<_, _>>()?;
+    let vetter = vet.map(|executable| Vetter::new(executable, Some(&config.state.dir)));
+    Ok(Prepared { state, loader, on_disk, overlay, plan, staged, vetter, warnings })
+}
+
+/// The backends that pool `number` will have. The ports of launched replicas are not known yet; nothing connects to them.
+pub(super) fn expected(plan: &Plan, number: usize) -> Vec<VetBackend> {
+    let mut backends = vet_backends(&plan.pools[number]);
+    if number == 0 {
+        backends.extend(plan.replicas.iter().map(|replica| VetBackend {
+            id: replica.name.clone(),
+            address: Entry::stand_in().address,
+            weight: replica.weight,
+        }));
+    }
+    backends
+}
+
+/// Opens what was staged, and makes the strategies.
+pub(super) fn open(
+    config: &Config,
+    loader: Loader,
+    staged: Vec<Staged>,
+    members: Vec<Members>,
+) -> Result<Opened, StartError> {
+    let mut pools = Vec::with_capacity(config.pools.len());
+    let mut strategies = Vec::with_capacity(config.pools.len());
+    for ((pool, staged), members) in config.pools.iter().zip(staged).zip(members) {
+        let (strategy, loaded) = plugins::open(&loader, staged, pool)?;
+        strategies.push(loaded);
+        pools.push(PoolState::new(pool, members, strategy));
+    }
+    Ok(Opened { loader, pools, strategies })
+}
+
+/// The first pickers of all pools.
+pub(super) async fn first_pickers(
+    builder: &Builder,
+    pools: &mut [PoolState],
+) -> Result<Vec<std::sync::Arc<PoolGeneration>>, StartError> {
+    let assemblies: Vec<_> = pools.iter_mut().map(PoolState::assembly).collect();
+    let built = builder
+        .run(move || assemblies.into_iter().map(Assembly::build).collect::<Vec<_>>())
+        .await
+        .ok_or(StartError::BuilderBroke("making the first pickers"))?;
+    let mut generations = Vec::with_capacity(pools.len());
+    for (pool, built) in pools.iter_mut().zip(built) {
+        let refused = |source| {
+            let pool = pool.name.to_string();
+            PluginError::Hook { key: key_of(&pool, "backends"), pool, source }
+        };
+        generations.push(pool.adopt(built.map_err(refused)?));
+    }
+    Ok(generations)
+}
+
+/// What a start has read, in the form in which a reload tells it to the watcher.
+pub(super) fn attempt_of(config: &Config, sha256: [u8; 32], staged: &[Staged]) -> Attempt {
+    let taken = |(pool, staged): (&Pool, &Staged)| Taken {
+        candidates: plugins::candidates(&config.plugin_dirs, &pool.strategy.plugin),
+        found: Some((staged.origin.clone(), staged.sha256)),
+    };
+    Attempt { config: Some(sha256), plugins: Some(config.pools.iter().zip(staged).map(taken).collect()) }
+}

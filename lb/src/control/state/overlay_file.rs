@@ -1,0 +1,186 @@
+//! The file of changes that were made at run time: read at the start, written off the actor's thread.
+//!
+//! Invariants: the file is either the old one or the new one, never a part; nothing here blocks the actor. What the text says is none
+//! of this module's business.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+use crate::config::open_regular;
+
+const FILE: &str = "overlay.json";
+/// A larger file is not lb's.
+const MAX_BYTES: u64 = 16 << 20;
+
+/// The overlay file of one state directory.
+pub(in crate::control) struct OverlayFile(PathBuf);
+
+/// Writes texts one after the other off the actor's thread. The newest one is always written; older ones may be skipped.
+pub(in crate::control) struct OverlayWriter {
+    queue: mpsc::UnboundedSender<String>,
+    task: JoinHandle<()>,
+    error: Arc<Mutex<Option<String>>>,
+}
+
+// === impl OverlayFile ===
+
+impl OverlayFile {
+    pub(super) fn new(dir: &Path) -> Self {
+        Self(dir.join(FILE))
+    }
+
+    /// What `parse` makes of the file, or the default where there is none. A file that cannot be read is renamed, and the second
+    /// value is a warning that says so.
+    pub(in crate::control) fn read<T: Default>(
+        &self,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> (T, Option<String>) {
+        let path = &self.0;
+        let reason = match read_limited(path) {
+            Ok(text) => match parse(&text) {
+                Ok(value) => return (value, None),
+                Err(reason) => reason,
+            },
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return (T::default(), None),
+            Err(error) => error.to_string(),
+        };
+        let aside = path.with_extension("json.bad");
+        let what = match fs::rename(path, &aside) {
+            Ok(()) => format!("it was renamed to {}", aside.display()),
+            Err(error) => format!("and it cannot be renamed ({error}); the next change overwrites it"),
+        };
+        let warning = format!(
+            "the changes made at run time in {} cannot be read ({reason}): starting without them, {what}",
+            path.display()
+        );
+        (T::default(), Some(warning))
+    }
+
+    pub(in crate::control) fn writer(&self) -> OverlayWriter {
+        OverlayWriter::start(self.0.clone())
+    }
+}
+
+fn read_limited(path: &Path) -> io::Result<String> {
+    let mut text = String::new();
+    let read = open_regular(path)?.take(MAX_BYTES + 1).read_to_string(&mut text)?;
+    if read as u64 > MAX_BYTES {
+        return Err(io::Error::other(format!("it is larger than {MAX_BYTES} bytes")));
+    }
+    Ok(text)
+}
+
+/// All or nothing: a temporary file, synced, then renamed, then the directory synced.
+fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let temporary = path.with_extension("json.tmp");
+    // A killed process may have left it. It is removed and not opened, because opening a named pipe would wait.
+    let _ = fs::remove_file(&temporary);
+    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    fs::rename(&temporary, path)?;
+    File::open(path.parent().unwrap_or(Path::new(".")))?.sync_all()
+}
+
+// === impl OverlayWriter ===
+
+impl OverlayWriter {
+    fn start(path: PathBuf) -> Self {
+        let (queue, mut texts) = mpsc::unbounded_channel::<String>();
+        let error = Arc::<Mutex<Option<String>>>::default();
+        let shown = error.clone();
+        let task = tokio::spawn(async move {
+            while let Some(mut text) = texts.recv().await {
+                while let Ok(newer) = texts.try_recv() {
+                    text = newer;
+                }
+                let target = path.clone();
+                let written = tokio::task::spawn_blocking(move || write_atomically(&target, text.as_bytes())).await;
+                let failure = match written {
+                    Ok(Ok(())) => None,
+                    Ok(Err(error)) => Some(format!("{} cannot be written: {error}", path.display())),
+                    Err(error) => Some(format!("{} was not written: {error}", path.display())),
+                };
+                if let Some(failure) = &failure {
+                    tracing::error!("{failure}; changes made at run time would not outlive a restart");
+                }
+                *shown.lock() = failure;
+            }
+        });
+        Self { queue, task, error }
+    }
+
+    /// Queues `text`; never waits.
+    pub(in crate::control) fn write(&self, text: String) {
+        let _ = self.queue.send(text);
+    }
+
+    /// Why the last write failed, if it did.
+    pub(in crate::control) fn error(&self) -> Option<String> {
+        self.error.lock().clone()
+    }
+
+    /// Waits until all is written.
+    pub(in crate::control) async fn finish(self) {
+        drop(self.queue);
+        let _ = self.task.await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn file(dir: &tempfile::TempDir) -> OverlayFile {
+        OverlayFile::new(dir.path())
+    }
+
+    fn parse(text: &str) -> Result<String, String> {
+        if text.starts_with('{') { Ok(text.to_owned()) } else { Err("no object".to_owned()) }
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_renamed_with_a_warning() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = file(&dir);
+        for garbage in ["", "[]"] {
+            fs::write(&file.0, garbage).unwrap();
+            let (text, warning) = file.read(parse);
+            assert_eq!(text, "");
+            let warning = warning.unwrap();
+            assert!(warning.contains("no object") && warning.contains("overlay.json.bad"), "{warning}");
+            assert!(!file.0.exists());
+            assert_eq!(fs::read_to_string(dir.path().join("overlay.json.bad")).unwrap(), garbage);
+        }
+        assert_eq!(file.read(parse), (String::new(), None), "a missing file is no reason to warn");
+    }
+
+    #[tokio::test]
+    async fn the_newest_text_is_on_disk_when_the_writer_finished() {
+        let dir = tempfile::tempdir().unwrap();
+        let writer = file(&dir).writer();
+        for n in 0..10 {
+            writer.write(format!("{{{n}"));
+        }
+        writer.finish().await;
+        assert_eq!(file(&dir).read(parse), ("{9".to_owned(), None));
+    }
+
+    #[tokio::test]
+    async fn a_write_that_fails_is_shown() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir(dir.path().join("overlay.json.tmp")).unwrap();
+        let writer = file(&dir).writer();
+        writer.write(String::new());
+        let error = writer.error.clone();
+        writer.finish().await;
+        assert!(error.lock().as_ref().is_some_and(|error| error.contains("cannot be written")));
+    }
+}

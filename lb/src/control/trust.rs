@@ -1,0 +1,10 @@
+//! What has to happen before a plugin may decide, and while it is new: finding, trying in a child process, probation.
+
+mod error;
+pub(super) mod plugins;
+mod probation;
+pub mod vet;
+
+pub use error::PluginError;
+
+pub(super) use probation::{Opinion, Tenure};

@@ -1,0 +1,217 @@
+//! From configured strategies to instances, and what can be told about the plugins that are there.
+//!
+//! Every error says which pool and which key of the configuration it is about. Invariant: whatever here calls into a plugin runs on
+//! the thread that the caller chose for it (the builder; in `lb check` the only thread there is).
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use lb_strategy_host::{LoadError, Loader, Plugin as LoadedPlugin, Staged, Strategy, Wanted, file_name, find};
+
+use crate::config::{self, DEFAULT_POOL, Plugin};
+use crate::control::api::{FoundStrategy, LoadedStrategy, OfferedStrategy};
+use crate::control::trust::PluginError;
+use crate::control::trust::vet::{About, VetBackend, VetError, VetRequest, VetStage, Vetter};
+
+/// The name of the symbol that makes a library a strategy.
+const ENTRY_SYMBOL: &[u8] = b"lb_strategy_entry_v1";
+
+/// Finds a pool's plugin and takes it as far as one can without running it.
+pub(in crate::control) fn stage(
+    loader: &Loader,
+    directories: &[PathBuf],
+    pool: &config::Pool,
+) -> Result<Staged, PluginError> {
+    let refused = |source| plugin_refused(pool, source);
+    let (path, name) = match &pool.strategy.plugin {
+        Plugin::Name(name) => (find(name, directories).map_err(refused)?, Some(name.as_str())),
+        Plugin::Path { path, name } => (path.clone(), name.as_deref()),
+    };
+    loader.stage(&Wanted { path: &path, name, sha256: pool.strategy.sha256 }).map_err(refused)
+}
+
+/// The files that may be `plugin`, the first that is there counts.
+pub(in crate::control) fn candidates(directories: &[PathBuf], plugin: &Plugin) -> Vec<PathBuf> {
+    match plugin {
+        Plugin::Name(name) => directories.iter().map(|directory| directory.join(file_name(name))).collect(),
+        Plugin::Path { path, name: _ } => vec![path.clone()],
+    }
+}
+
+/// The file that [`stage`] has refused and the SHA-256 of its bytes, if it could read them.
+pub(in crate::control) fn refused_bytes(error: &PluginError) -> Option<(PathBuf, [u8; 32])> {
+    match error {
+        PluginError::Load { source, .. } => Some((source.path.clone(), source.sha256?)),
+        _ => None,
+    }
+}
+
+/// Tries what was staged in a child process, with the pool's options and backends.
+pub(in crate::control) async fn vet(
+    vetter: &Vetter,
+    staged: &Staged,
+    pool: &config::Pool,
+    workers: usize,
+    backends: Vec<VetBackend>,
+) -> Result<(), PluginError> {
+    let request = VetRequest::new(staged, pool.strategy.options.clone(), workers, backends);
+    let refused = |source: VetError| {
+        let key = match source.stage {
+            VetStage::Options => options_key(pool),
+            VetStage::Picker => key_of(&pool.name, "backends"),
+            _ => plugin_key(pool),
+        };
+        PluginError::Vet { pool: pool.name.clone(), key, source: Box::new(source) }
+    };
+    vetter.vet(&request).await.map(drop).map_err(refused)
+}
+
+/// Opens what was staged and makes an instance with the pool's options.
+pub(in crate::control) fn open(
+    loader: &Loader,
+    staged: Staged,
+    pool: &config::Pool,
+) -> Result<(Arc<Strategy>, LoadedStrategy), PluginError> {
+    let strategy = instance(open_plugin(loader, staged, pool)?, pool)?;
+    let loaded = loaded(&pool.name, &strategy);
+    Ok((strategy, loaded))
+}
+
+/// Opens what was staged.
+pub(in crate::control) fn open_plugin(
+    loader: &Loader,
+    staged: Staged,
+    pool: &config::Pool,
+) -> Result<Arc<LoadedPlugin>, PluginError> {
+    loader.open(staged).map_err(|source| plugin_refused(pool, source))
+}
+
+/// Makes an instance with the pool's options.
+pub(in crate::control) fn instance(
+    plugin: Arc<LoadedPlugin>,
+    pool: &config::Pool,
+) -> Result<Arc<Strategy>, PluginError> {
+    Strategy::new(plugin, &pool.strategy.options).map_err(|source| PluginError::Hook {
+        pool: pool.name.clone(),
+        key: options_key(pool),
+        source,
+    })
+}
+
+fn plugin_refused(pool: &config::Pool, source: LoadError) -> PluginError {
+    PluginError::Load { pool: pool.name.clone(), key: plugin_key(pool), source: Box::new(source) }
+}
+
+fn plugin_key(pool: &config::Pool) -> String {
+    let key = match &pool.strategy.plugin {
+        Plugin::Name(_) => "strategy.name",
+        Plugin::Path { .. } => "strategy.path",
+    };
+    key_of(&pool.name, key)
+}
+
+fn options_key(pool: &config::Pool) -> String {
+    let name = match &pool.strategy.plugin {
+        Plugin::Name(name) => Some(name),
+        Plugin::Path { name, .. } => name.as_ref(),
+    };
+    key_of(&pool.name, &format!("strategy.config.{}", name.map_or("*", String::as_str)))
+}
+
+/// What is known of the plugin behind `strategy`.
+pub(in crate::control) fn loaded(pool: &str, strategy: &Strategy) -> LoadedStrategy {
+    let plugin = strategy.plugin();
+    LoadedStrategy {
+        pool: pool.to_owned(),
+        strategy: plugin.name().to_owned(),
+        version: plugin.version().to_owned(),
+        sha256: plugin.sha256_hex(),
+        file: plugin.path().map(Path::to_owned),
+    }
+}
+
+/// The strategies in `directories`, in order of search and then by name. Libraries without our entry are passed over; the others are
+/// opened in children, because what a library does when it is opened it would do here.
+pub(in crate::control) async fn list(loader: &Loader, vetter: &Vetter, directories: &[PathBuf]) -> Vec<FoundStrategy> {
+    let mut found: Vec<FoundStrategy> = Vec::new();
+    let mut searched: Vec<PathBuf> = Vec::new();
+    for directory in directories {
+        // The same folder by two names would show everything twice.
+        let real = directory.canonicalize().unwrap_or_else(|_| directory.clone());
+        if searched.contains(&real) {
+            continue;
+        }
+        searched.push(real);
+        for path in libraries(directory).filter(|path| is_candidate(path)) {
+            let file = path.file_name();
+            let shadowed_by = found.iter().find(|other| other.path.file_name() == file).map(|other| other.path.clone());
+            found.push(FoundStrategy { shadowed_by, ..describe(loader, vetter, path).await });
+        }
+    }
+    found
+}
+
+/// What a balancer that runs may be asked for by name, sorted. Nothing is opened, because what a library does then it would do here:
+/// whether it is any good, a reload finds out in a child.
+pub(in crate::control) fn offered(directories: &[PathBuf]) -> Vec<OfferedStrategy> {
+    let mut first = BTreeMap::new();
+    for path in directories.iter().flat_map(|directory| libraries(directory)) {
+        if let Some(name) = name_of(&path) {
+            // the first file found counts, also when it is broken
+            first.entry(name.to_owned()).or_insert(path);
+        }
+    }
+    let found = first.into_iter().filter(|(_, path)| is_candidate(path));
+    found.map(|(name, path)| OfferedStrategy { name, path }).collect()
+}
+
+/// What is called `lib….so` in a folder, sorted.
+fn libraries(directory: &Path) -> impl Iterator<Item = PathBuf> {
+    let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
+    let mut paths: Vec<PathBuf> = entries.filter(|path| name_of(path).is_some()).collect();
+    paths.sort();
+    paths.into_iter()
+}
+
+/// By which a library is asked for.
+fn name_of(path: &Path) -> Option<&str> {
+    path.file_name()?.to_str()?.strip_prefix("lib")?.strip_suffix(".so")
+}
+
+/// Looked for in the bytes and not in the symbol table, so that a damaged strategy is shown with what is wrong with it.
+fn is_candidate(path: &Path) -> bool {
+    let mut bytes = Vec::new();
+    let read = config::open_regular(path).and_then(|mut file| file.read_to_end(&mut bytes));
+    read.is_ok() && bytes.windows(ENTRY_SYMBOL.len()).any(|window| window == ENTRY_SYMBOL)
+}
+
+async fn describe(loader: &Loader, vetter: &Vetter, path: PathBuf) -> FoundStrategy {
+    let staged = loader.stage(&Wanted { path: &path, name: None, sha256: None });
+    let told = match staged {
+        Ok(staged) => {
+            let request = VetRequest::new(&staged, serde_json::json!({}), 1, Vec::new());
+            let about = vetter.describe(&request).await.map_err(|error| error.reason);
+            about.map(|about| (about, staged.sha256_hex()))
+        }
+        Err(error) => Err(error.reason),
+    };
+    let shadowed_by = None;
+    match told {
+        Ok((About { name, version, expectation }, sha256)) => {
+            let expectation = Some(expectation).filter(|text| !text.is_empty());
+            let (version, sha256, error) = (Some(version), Some(sha256), None);
+            FoundStrategy { name, path, version, sha256, expectation, shadowed_by, error }
+        }
+        Err(reason) => {
+            let (name, error) = (name_of(&path).unwrap_or_default().to_owned(), Some(reason));
+            FoundStrategy { name, path, version: None, sha256: None, expectation: None, shadowed_by, error }
+        }
+    }
+}
+
+/// The configuration's key for something of a pool.
+pub(in crate::control) fn key_of(pool: &str, key: &str) -> String {
+    if pool == DEFAULT_POOL { key.to_owned() } else { format!("pools.{pool}.{key}") }
+}

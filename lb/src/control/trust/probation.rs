@@ -1,0 +1,172 @@
+//! Probation: for how long a strategy that was put in charge is watched, and what it must not do meanwhile.
+//!
+//! Pure rules over counts, without clock of their own or shards, so that every bound can be tested. They stand beside the trial in a
+//! child process, which sees ten thousand picks and no real request. Invariants: a strategy is judged by what was counted after every
+//! worker had it; an answer that lost a race against a health check, or that a request without a key could not get, is never held
+//! against it.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::telemetry::{PickTotals, SLOW_PICK};
+
+/// So many faults, and so many slow picks, may be, whatever was picked: one fault per thousand picks and three in any case.
+const FAULTS_FREE: u64 = 3;
+const PICKS_PER_FAULT: u64 = 1_000;
+/// With fewer timed picks nothing is said of their time.
+const TIMED_MIN: u64 = 16;
+/// Of the timed picks so many must be slow, one in: a worker that does not get to run makes any pick long, and on a machine with ten
+/// times more work than cores a quarter of them.
+const TIMED_PER_SLOW: u64 = 2;
+
+/// What is thought of the strategy in charge.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::control) enum Tenure {
+    OnProbation(Probation),
+    Proven,
+    /// It failed, and there was nothing to put back.
+    Failed(String),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::control) struct Probation {
+    ends: Instant,
+    /// As it was when every worker had it; `None` before.
+    from: Option<PickTotals>,
+}
+
+/// What a look at it says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::control) enum Opinion {
+    Watching,
+    Proven,
+    /// Too much of something, in words.
+    Failed(String),
+}
+
+// === impl Tenure ===
+
+impl Tenure {
+    /// Of a strategy that comes into charge now.
+    pub(in crate::control) fn begin(now: Instant, lasts: Duration) -> Self {
+        if lasts.is_zero() { Self::Proven } else { Self::OnProbation(Probation { ends: now + lasts, from: None }) }
+    }
+
+    /// How long it is still watched.
+    pub(in crate::control) fn left(&self) -> Option<Duration> {
+        match self {
+            Self::OnProbation(probation) => Some(probation.ends.saturating_duration_since(Instant::now())),
+            Self::Proven | Self::Failed(_) => None,
+        }
+    }
+
+    pub(in crate::control) fn as_str(&self) -> &'static str {
+        match self {
+            Self::OnProbation(_) => "on_probation",
+            Self::Proven => "proven",
+            Self::Failed(_) => "failed",
+        }
+    }
+}
+
+// === impl Probation ===
+
+impl Probation {
+    /// Every worker has the strategy: it is judged by what comes after `counted`.
+    pub(in crate::control) fn starts_from(&mut self, counted: PickTotals) {
+        self.from.get_or_insert(counted);
+    }
+
+    /// `stuck` workers give no sign of life; a pick that does not return does that.
+    pub(in crate::control) fn opinion(&self, counted: PickTotals, stuck: usize, now: Instant) -> Opinion {
+        let Some(from) = self.from else { return Opinion::Watching };
+        match fault(&since(counted, from)) {
+            Some(fault) => Opinion::Failed(fault),
+            None if stuck > 0 => {
+                Opinion::Failed(format!("{stuck} workers give no sign of life: a pick may not return"))
+            }
+            None if now >= self.ends => Opinion::Proven,
+            None => Opinion::Watching,
+        }
+    }
+}
+
+fn since(now: PickTotals, from: PickTotals) -> PickTotals {
+    // What went with a pool's shards may make a count smaller.
+    PickTotals {
+        picks: now.picks.saturating_sub(from.picks),
+        timed: now.timed.saturating_sub(from.timed),
+        slow: now.slow.saturating_sub(from.slow),
+        panics: now.panics.saturating_sub(from.panics),
+        senseless: now.senseless.saturating_sub(from.senseless),
+    }
+}
+
+fn fault(counted: &PickTotals) -> Option<String> {
+    let PickTotals { picks, timed, slow, panics, senseless } = *counted;
+    let most = FAULTS_FREE.max(picks / PICKS_PER_FAULT);
+    if panics > most {
+        return Some(format!("it panicked in {panics} of {picks} picks"));
+    }
+    if panics + senseless > most {
+        return Some(format!("it gave no usable answer to {} of {picks} picks", panics + senseless));
+    }
+    let is_slow = timed >= TIMED_MIN && slow > timed / TIMED_PER_SLOW;
+    is_slow.then(|| format!("{slow} of {timed} picks that were timed took longer than {SLOW_PICK:?}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LASTS: Duration = Duration::from_secs(10);
+
+    fn opinion(from: PickTotals, counted: PickTotals) -> Opinion {
+        let now = Instant::now();
+        let mut probation = Probation { ends: now + LASTS, from: None };
+        assert_eq!(probation.opinion(counted, 0, now), Opinion::Watching, "not judged before every worker has it");
+        probation.starts_from(from);
+        probation.opinion(counted, 0, now)
+    }
+
+    fn is_failed(counted: PickTotals) -> bool {
+        matches!(opinion(PickTotals::default(), counted), Opinion::Failed(_))
+    }
+
+    #[tokio::test]
+    async fn three_faults_are_free_and_then_one_in_a_thousand() {
+        let panicked = |picks, panics| PickTotals { picks, panics, ..PickTotals::default() };
+        assert_eq!([3, 4].map(|panics| is_failed(panicked(40, panics))), [false, true]);
+        assert_eq!([9, 10].map(|panics| is_failed(panicked(9_999, panics))), [false, true]);
+        let mixed = PickTotals { picks: 40, panics: 2, senseless: 2, ..PickTotals::default() };
+        assert!(is_failed(mixed), "faults of all kinds add up");
+    }
+
+    #[tokio::test]
+    async fn more_slow_picks_than_others_are_too_much_once_there_are_enough() {
+        let timed = |timed, slow| PickTotals { picks: timed * 128, timed, slow, ..PickTotals::default() };
+        let judged = [timed(15, 15), timed(16, 8), timed(16, 9), timed(100, 50), timed(100, 51)].map(is_failed);
+        assert_eq!(judged, [false, false, true, false, true]);
+    }
+
+    #[tokio::test]
+    async fn what_was_counted_before_it_is_not_its_doing() {
+        let before = PickTotals { picks: 1_000, panics: 500, senseless: 20, timed: 9, slow: 9 };
+        let after = PickTotals { picks: 2_000, panics: 503, ..before };
+        assert_eq!(opinion(before, after), Opinion::Watching);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn it_is_proven_when_its_time_is_up_and_at_once_without_probation() {
+        let now = Instant::now();
+        let Tenure::OnProbation(mut probation) = Tenure::begin(now, LASTS) else { panic!("no probation") };
+        probation.starts_from(PickTotals::default());
+        let looked = [LASTS - Duration::from_millis(1), LASTS]
+            .map(|later| probation.opinion(PickTotals::default(), 0, now + later));
+        assert_eq!(looked, [Opinion::Watching, Opinion::Proven]);
+        let stuck = probation.opinion(PickTotals::default(), 1, now + LASTS);
+        assert!(matches!(stuck, Opinion::Failed(_)), "nobody is proven by a worker that hangs");
+        assert_eq!(Tenure::begin(now, Duration::ZERO), Tenure::Proven);
+    }
+}
