@@ -6,17 +6,15 @@
 //! acknowledged a newer one; the last reference is dropped by control (on the builder), never by a worker.
 
 mod choice;
+mod own_routes;
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http::{StatusCode, request};
 use lb_strategy_host::Picker;
 use parking_lot::Mutex;
-use tokio::sync::{Notify, mpsc, oneshot, watch};
+use tokio::sync::{Notify, watch};
 
 use crate::access_log::AccessLog;
 use crate::config::{Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Limits, Route, Timeouts};
@@ -24,6 +22,7 @@ use crate::listener::Listener;
 use crate::pool::Backend;
 
 pub use choice::{Choice, Lookup, NoChoice};
+pub use own_routes::{Call, CallAnswer, OwnRoutes};
 
 /// All that a request needs to know, unchanging.
 pub struct Generation {
@@ -36,8 +35,8 @@ pub struct Generation {
     /// Where clients connect, in the configuration's order.
     pub listeners: Vec<Arc<Listener>>,
     pub settings: Arc<Settings>,
-    /// The course's routes on the proxy's own port, where configured.
-    pub course: Option<mpsc::Sender<CourseCall>>,
+    /// Routes on the proxy's port that lb answers itself.
+    pub own_routes: Option<OwnRoutes>,
 }
 
 /// One pool: its backends, and the strategy's picker made from just this list.
@@ -61,7 +60,8 @@ pub struct Settings {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub trusted_proxies: Vec<IpNetwork>,
-    pub missing_path_is_400: bool,
+    /// A backend's 404 to a GET becomes 400 with this message, in which `{path}` stands for the path.
+    pub missing_path: Option<&'static str>,
     /// Every request has an `x-request-id`.
     pub request_id: bool,
     /// Who sends `x-lb-explain: 1` is told why the answer came from where it came.
@@ -71,24 +71,6 @@ pub struct Settings {
     /// Whether TRACE is passed on.
     pub allow_trace: bool,
     pub access_log: Option<AccessLog>,
-}
-
-/// A request for `/rep`, `/add` or `/rm` that came in by the proxy's port.
-#[derive(Debug)]
-pub struct CourseCall {
-    pub head: request::Parts,
-    pub body: Bytes,
-    pub peer: SocketAddr,
-    pub answer: oneshot::Sender<CourseAnswer>,
-}
-
-/// The answer to it: a compact JSON body.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CourseAnswer {
-    pub status: StatusCode,
-    pub body: Bytes,
-    /// For 405.
-    pub allow: Option<&'static str>,
 }
 
 /// Workers give a sign of life every second; so long a silence is no hiccup.
@@ -317,7 +299,7 @@ mod tests {
             timeouts,
             limits,
             trusted_proxies: Vec::new(),
-            missing_path_is_400: false,
+            missing_path: None,
             request_id: false,
             explain_header: false,
             upgrades: Vec::new(),
@@ -331,7 +313,7 @@ mod tests {
             routes: Vec::new(),
             listeners: Vec::new(),
             settings,
-            course: None,
+            own_routes: None,
         });
         let seat = hall.seat();
         let begun = Instant::now();

@@ -171,7 +171,8 @@ async fn start(loaded: &Loaded, options: &Options) -> Result<Parts, RunError> {
         source: options.source.clone(),
         loaded: Some(loaded.sha256),
         vet: Some(PathBuf::from(EXECUTABLE)),
-        course: Some(course),
+        own_routes: Some(course::own_routes(course)),
+        missing_path: course::MISSING_PATH,
     })
     .await?;
 

@@ -10,7 +10,7 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use crate::control::ControlError;
-use crate::generation::CourseAnswer;
+use crate::generation::CallAnswer;
 
 pub(super) const JSON: &str = "application/json";
 pub(super) const TEXT: &str = "text/plain; charset=utf-8";
@@ -108,8 +108,8 @@ impl From<ControlError> for Answer {
     }
 }
 
-impl From<CourseAnswer> for Answer {
-    fn from(answer: CourseAnswer) -> Self {
+impl From<CallAnswer> for Answer {
+    fn from(answer: CallAnswer) -> Self {
         Self { content_type: JSON, allow: answer.allow, ..Self::text(answer.status, answer.body) }
     }
 }

@@ -1,6 +1,6 @@
 //! The course's routes `/rep`, `/add` and `/rm`, byte for byte as its sheet has them.
 //!
-//! One place for both ports: the admin server asks [`answer`], and the proxy's port sends [`CourseCall`]s that [`serve_calls`]
+//! One place for both ports: the admin server asks [`answer`], and the proxy's port sends [`Call`]s that [`serve_calls`]
 //! answers. Parsing and formatting are pure. Invariants: bodies are compact JSON in the sheet's key order; a body with anything wrong in it
 //! changes nothing and is told what is wrong in one sentence; a call by the proxy's port passes the admin port's rules on Host and origin.
 
@@ -20,7 +20,10 @@ pub use body::{parse_add, parse_remove};
 use super::answer::{Answer, failure_body, status_of, takes, to_json};
 use super::guard::Guard;
 use crate::control::{ControlError, Handle, Replicas};
-use crate::generation::{CourseAnswer, CourseCall};
+use crate::generation::{Call, CallAnswer, OwnRoutes};
+
+/// The message that replaces a backend's 404, in the sheet's words.
+pub const MISSING_PATH: &str = "'{path}' endpoint does not exist in server replicas";
 
 /// Calls from the proxy's port that are worked on at one time; more wait in the channel.
 const CALLS_MAX: usize = 64;
@@ -46,8 +49,13 @@ struct Message<'a> {
     replicas: &'a [String],
 }
 
+/// The routes of the course on the proxy's port; `calls` is what [`serve_calls`] receives.
+pub fn own_routes(calls: mpsc::Sender<Call>) -> OwnRoutes {
+    OwnRoutes { paths: &["/rep", "/add", "/rm"], calls }
+}
+
 /// Answers calls until their sender, the hall's generations, is gone.
-pub async fn serve_calls(mut calls: mpsc::Receiver<CourseCall>, handle: Handle) {
+pub async fn serve_calls(mut calls: mpsc::Receiver<Call>, handle: Handle) {
     let guard = Arc::new(Guard::new(None, 0));
     let mut working = JoinSet::new();
     while let Some(call) = calls.recv().await {
@@ -61,7 +69,7 @@ pub async fn serve_calls(mut calls: mpsc::Receiver<CourseCall>, handle: Handle) 
             let (method, path) = (&call.head.method, call.head.uri.path());
             let answer = match guard.check_visitor(&call.head) {
                 Ok(()) => answer(&handle, method, path, &call.body).await,
-                Err(Answer { status, body, .. }) => CourseAnswer { status, body, allow: None },
+                Err(Answer { status, body, .. }) => CallAnswer { status, body, allow: None },
             };
             if method != Method::GET {
                 tracing::info!(peer = %call.peer, %method, path, status = answer.status.as_u16(), "course call");
@@ -82,7 +90,7 @@ pub fn allowed_methods(path: &str) -> Option<&'static str> {
 }
 
 /// Does what is asked and says how it went.
-pub async fn answer(handle: &Handle, method: &Method, path: &str, body: &[u8]) -> CourseAnswer {
+pub async fn answer(handle: &Handle, method: &Method, path: &str, body: &[u8]) -> CallAnswer {
     let Some(route) = Route::of(path) else {
         return failure(StatusCode::NOT_FOUND, &format!("no such route {path}"));
     };
@@ -99,11 +107,11 @@ pub async fn answer(handle: &Handle, method: &Method, path: &str, body: &[u8]) -
         _ => {
             let allow = allowed_methods(path);
             let sentence = takes(path, allow.unwrap_or_default());
-            return CourseAnswer { allow, ..failure(StatusCode::METHOD_NOT_ALLOWED, &sentence) };
+            return CallAnswer { allow, ..failure(StatusCode::METHOD_NOT_ALLOWED, &sentence) };
         }
     };
     match done {
-        Ok(replicas) => CourseAnswer { status: StatusCode::OK, body: success_body(&replicas), allow: None },
+        Ok(replicas) => CallAnswer { status: StatusCode::OK, body: success_body(&replicas), allow: None },
         Err(error) => failure(status_of(&error), &error.to_string()),
     }
 }
@@ -114,8 +122,8 @@ fn success_body(replicas: &Replicas) -> Bytes {
     to_json(&Success { message, status: "successful" })
 }
 
-fn failure(status: StatusCode, sentence: &str) -> CourseAnswer {
-    CourseAnswer { status, body: failure_body(sentence), allow: None }
+fn failure(status: StatusCode, sentence: &str) -> CallAnswer {
+    CallAnswer { status, body: failure_body(sentence), allow: None }
 }
 
 // === impl Route ===

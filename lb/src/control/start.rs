@@ -50,7 +50,7 @@ pub struct Control {
 
 /// Starts control on the current runtime. Returns when generation 1 is in the hall. Replicas are still being launched then.
 pub async fn start(options: Options) -> Result<Control, StartError> {
-    let Options { config, metrics, listeners, admin, fresh, source, loaded, vet, course } = options;
+    let Options { config, metrics, listeners, admin, fresh, source, loaded, vet, own_routes, missing_path } = options;
     let admin = admin.unwrap_or(config.admin.listen);
     let builder = Builder::start().map_err(StartError::Builder)?;
     let (for_builder, reach) = (config.clone(), reach(&config, &listeners, admin));
@@ -78,8 +78,8 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         pools: first_pickers(&builder, &mut pools).await?,
         routes: config.routes.clone(),
         listeners: listeners.clone(),
-        settings: settings(&config, access_log(&config, None, metrics.access_log(), false)?),
-        course: course.clone().filter(|_| config.course.on_proxy_port),
+        settings: settings(&config, access_log(&config, None, metrics.access_log(), false)?, missing_path),
+        own_routes: own_routes.clone().filter(|_| config.course.on_proxy_port),
     });
     for loaded in &strategies {
         metrics.set_strategy(&loaded.pool, &loaded.strategy, &loaded.version);
@@ -100,8 +100,17 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let watch = watch(&config, attempt, &commands)?;
     let (prepared, prepared_queue) = mpsc::channel(REPORTS_MAX);
     let tools = Tools { source, loader: Arc::new(loader), vetter: vetter.map(Arc::new), watch, prepared };
-    let mut desk =
-        Publisher::new(InForce { config, metrics, hall: hall.clone(), builder, pools, listeners, admin, course });
+    let mut desk = Publisher::new(InForce {
+        config,
+        metrics,
+        hall: hall.clone(),
+        builder,
+        pools,
+        listeners,
+        admin,
+        own_routes,
+        missing_path,
+    });
     let (checked, checked_queue) = mpsc::channel(REPORTS_MAX);
     let (resolved, resolved_queue) = mpsc::channel(REPORTS_MAX);
     let (drained, drained_queue) = mpsc::channel(REPORTS_MAX);

@@ -11,11 +11,11 @@ mod choose;
 mod classes;
 mod connection;
 mod cookies;
-mod course;
 mod finish;
 mod forwarded;
 mod headers;
 mod notes;
+mod own_routes;
 mod pace;
 mod parts;
 mod request_id;
@@ -82,8 +82,8 @@ struct Exchange {
 
 /// Responds to one request; faults are responses, too.
 pub(super) async fn serve(context: Rc<Context>, request: Request) -> Response {
-    if let Some(door) = course::door(&context, &request.head) {
-        return Box::pin(course::call(context, door, request)).await;
+    if let Some(calls) = own_routes::of(&context, &request.head) {
+        return Box::pin(own_routes::call(context, calls, request)).await;
     }
     let (pool, settings, route) = route(&context, &request.head);
     let mut exchange = Exchange::new(context, pool, settings, request);
@@ -92,8 +92,10 @@ pub(super) async fn serve(context: Rc<Context>, request: Request) -> Response {
         Err(fault) => Err(fault),
     };
     match answer {
-        Ok(answer) if exchange.is_missing(&answer) => Box::pin(exchange.say_missing(answer)).await,
-        Ok(answer) => exchange.pass_on(answer),
+        Ok(answer) => match exchange.missing(&answer) {
+            None => exchange.pass_on(answer),
+            Some(message) => Box::pin(exchange.say_missing(answer, message)).await,
+        },
         Err(fault) => exchange.refuse(fault),
     }
 }
@@ -202,17 +204,16 @@ impl Exchange {
         Response::streamed(head, self.context, self.settings, upstream, attempt, self.guard, self.body)
     }
 
-    /// The course's rule: a backend's 404 to a GET becomes 400 with the sheet's words.
-    fn is_missing(&self, answer: &Answer) -> bool {
-        self.settings.missing_path_is_400
-            && answer.head.status == StatusCode::NOT_FOUND
-            && self.head.method == Method::GET
+    /// The message that replaces a backend's 404 to a GET, where configured.
+    fn missing(&self, answer: &Answer) -> Option<&'static str> {
+        let is_missing = answer.head.status == StatusCode::NOT_FOUND && self.head.method == Method::GET;
+        self.settings.missing_path.filter(|_| is_missing)
     }
 
-    /// The backend's own words are read and dropped, so that its connection stays; the request is over when the client has ours.
-    async fn say_missing(mut self, answer: Answer) -> Response {
+    /// The backend's body is read and dropped, so that its connection stays. The request ends when the client has lb's response.
+    async fn say_missing(mut self, answer: Answer, message: &str) -> Response {
         response::discard(answer, &self.context, &self.settings, self.guard.started, &mut self.body).await;
-        let words = format!("'{}' endpoint does not exist in server replicas", self.head.target.path());
+        let words = message.replace("{path}", self.head.target.path());
         let mut reply = reply::failure(StatusCode::BAD_REQUEST, &words);
         self.sign(&mut reply.head.fields, None);
         Response::own(reply, Some((self.guard, None)), false)

@@ -46,7 +46,7 @@ impl Stand {
             routes: Vec::new(),
             listeners: Vec::new(),
             settings: Arc::new(settings()),
-            course: None,
+            own_routes: None,
         });
         let metrics = Metrics::new();
         let mut listeners = Listeners::default();
@@ -123,7 +123,7 @@ fn settings() -> Settings {
         timeouts,
         limits,
         trusted_proxies: Vec::new(),
-        missing_path_is_400: false,
+        missing_path: None,
         request_id: false,
         explain_header: false,
         upgrades: vec!["websocket".to_owned()],

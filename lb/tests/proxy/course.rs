@@ -4,7 +4,8 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use lb::generation::{CourseAnswer, CourseCall};
+use lb::admin::course::{MISSING_PATH, own_routes};
+use lb::generation::{Call, CallAnswer};
 use tokio::sync::mpsc;
 
 use crate::client::{chunk, request};
@@ -15,8 +16,8 @@ use crate::support::{Balancer, PATIENCE, Setup, mock, ms};
 type Calls = std::thread::JoinHandle<Vec<(Method, String, Bytes)>>;
 
 /// A balancer whose course routes are answered by `answer`.
-fn with_course(setup: Setup, answer: fn(&CourseCall) -> CourseAnswer) -> (Balancer, Calls) {
-    let (sender, mut receiver) = mpsc::channel::<CourseCall>(4);
+fn with_course(setup: Setup, answer: fn(&Call) -> CallAnswer) -> (Balancer, Calls) {
+    let (sender, mut receiver) = mpsc::channel::<Call>(4);
     let control = std::thread::spawn(move || {
         let mut calls = Vec::new();
         while let Some(call) = receiver.blocking_recv() {
@@ -27,16 +28,16 @@ fn with_course(setup: Setup, answer: fn(&CourseCall) -> CourseAnswer) -> (Balanc
         }
         calls
     });
-    (setup.with(|setup| setup.course = Some(sender)).start(), control)
+    (setup.with(|setup| setup.own_routes = Some(own_routes(sender))).start(), control)
 }
 
 /// The odd bytes show that nobody writes them anew.
-fn words(call: &CourseCall) -> CourseAnswer {
+fn words(call: &Call) -> CallAnswer {
     let body = Bytes::from_static(br#"{"message":{"N":1,"replicas":["Server 1"]}, "status" :"successful"}"#);
     match call.head.uri.path() {
-        "/rep" => CourseAnswer { status: StatusCode::OK, body, allow: None },
-        "/add" => CourseAnswer { status: StatusCode::BAD_REQUEST, body: call.body.clone(), allow: None },
-        _ => CourseAnswer { status: StatusCode::METHOD_NOT_ALLOWED, body, allow: Some("DELETE") },
+        "/rep" => CallAnswer { status: StatusCode::OK, body, allow: None },
+        "/add" => CallAnswer { status: StatusCode::BAD_REQUEST, body: call.body.clone(), allow: None },
+        _ => CallAnswer { status: StatusCode::METHOD_NOT_ALLOWED, body, allow: Some("DELETE") },
     }
 }
 
@@ -129,9 +130,9 @@ fn a_course_body_that_is_too_long_or_breaks_off_is_not_passed_on() {
 #[test]
 fn when_control_is_gone_it_is_503() {
     let server = mock("1");
-    let (sender, receiver) = mpsc::channel::<CourseCall>(1);
+    let (sender, receiver) = mpsc::channel::<Call>(1);
     drop(receiver);
-    let lb = Setup::of(&[&server]).with(|setup| setup.course = Some(sender)).start();
+    let lb = Setup::of(&[&server]).with(|setup| setup.own_routes = Some(own_routes(sender))).start();
     let answer = lb.client().get("/rep");
     assert_eq!(
         (answer.status(), answer.text()),
@@ -154,7 +155,7 @@ fn without_the_setting_the_paths_are_the_backends() {
 #[test]
 fn a_missing_path_is_400_in_the_sheets_words_where_that_is_wished() {
     let server = mock("1");
-    let lb = Setup::of(&[&server]).with(|setup| setup.settings.missing_path_is_400 = true).start();
+    let lb = Setup::of(&[&server]).with(|setup| setup.settings.missing_path = Some(MISSING_PATH)).start();
     let mut client = lb.client();
     for _ in 0..3 {
         let answer = client.get("/other?x=1");
@@ -185,7 +186,7 @@ fn a_missing_path_with_an_endless_body_is_400_all_the_same() {
         (0..40).for_each(|_| wire.write(&[b'x'; 65_536]));
         wire.hold();
     });
-    let lb = Setup::new(&[server.addr]).with(|setup| setup.settings.missing_path_is_400 = true).start();
+    let lb = Setup::new(&[server.addr]).with(|setup| setup.settings.missing_path = Some(MISSING_PATH)).start();
     let mut client = lb.client();
     assert_eq!(client.get("/other").status(), 400);
     assert_eq!(client.get("/other").status(), 400);
@@ -199,7 +200,7 @@ fn a_backend_that_breaks_off_in_a_404_that_nobody_gets_costs_the_client_nothing(
         wire.head();
         wire.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 100\r\n\r\nonly a part");
     });
-    let lb = Setup::new(&[server.addr]).with(|setup| setup.settings.missing_path_is_400 = true).start();
+    let lb = Setup::new(&[server.addr]).with(|setup| setup.settings.missing_path = Some(MISSING_PATH)).start();
     let mut client = lb.client();
     let received: usize = (0..3)
         .map(|_| {

@@ -148,7 +148,7 @@ fn a_pool_that_goes_while_a_request_runs_and_one_that_comes_are_no_trouble() {
         routes: Vec::new(),
         listeners: lb.hall.current().listeners.clone(),
         settings: lb.settings.clone(),
-        course: None,
+        own_routes: None,
     });
     wait_until("the workers to follow", || lb.hall.is_settled(2));
     assert_eq!(free(&lb).len(), 1);

@@ -23,7 +23,7 @@ fn publish(lb: &Balancer, listeners: Vec<Arc<Listener>>) {
         routes: Vec::new(),
         listeners,
         settings: lb.settings.clone(),
-        course: None,
+        own_routes: None,
     });
     drop(current);
     wait_until("all to follow", || lb.hall.is_settled(number));

@@ -23,13 +23,15 @@ fn missing() -> Hostile {
 fn a_request_under_way_obeys_the_settings_that_it_began_with() {
     let server = missing();
     let (old, new) = (Log::new(|_| {}), Log::new(|_| {}));
-    let lb = old.start(Setup::new(&[server.addr]).with(|setup| setup.settings.missing_path_is_400 = true));
+    let lb = old.start(
+        Setup::new(&[server.addr]).with(|setup| setup.settings.missing_path = Some(lb::admin::course::MISSING_PATH)),
+    );
     let mut client = lb.client();
     client.send(&request("GET", "/nope", &[CHUNKED, "x-lb-explain: 1"]));
     client.send(&chunk(b"first"));
     wait_until("the request to be at the backend", || server.heads().len() == 1);
     lb.publish_settings(|settings| {
-        settings.missing_path_is_400 = false;
+        settings.missing_path = None;
         settings.limits.body_bytes = Some(10);
         settings.limits.head_bytes = 1000;
         settings.request_id = true;

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use lb::config::{Fallback, HashFunction, KeySource, Limits, Route, Timeouts};
-use lb::generation::{CourseCall, Generation, Hall, PoolGeneration, Settings};
+use lb::generation::{Generation, Hall, OwnRoutes, PoolGeneration, Settings};
 use lb::listener;
 use lb::pool::{Backend, Eligibility};
 use lb::proxy::Proxy;
@@ -18,7 +18,6 @@ use lb::telemetry::Metrics;
 use lb_strategy_host::{BackendList, BackendSpec, Loader, Picker, Plugin, Strategy, Wanted};
 use mock_server::{MockServer, Options, Running};
 use serde_json::json;
-use tokio::sync::mpsc;
 
 use crate::client::Client;
 pub(crate) use crate::client::{PATIENCE, parse};
@@ -32,7 +31,7 @@ pub(crate) struct Setup {
     pub(crate) pools: Vec<PoolSetup>,
     pub(crate) routes: Vec<Route>,
     pub(crate) settings: Settings,
-    pub(crate) course: Option<mpsc::Sender<CourseCall>>,
+    pub(crate) own_routes: Option<OwnRoutes>,
     pub(crate) workers: usize,
 }
 
@@ -183,14 +182,14 @@ impl Setup {
                 timeouts,
                 limits,
                 trusted_proxies: Vec::new(),
-                missing_path_is_400: false,
+                missing_path: None,
                 request_id: false,
                 explain_header: false,
                 upgrades: vec!["websocket".to_owned(), "echo".to_owned()],
                 allow_trace: false,
                 access_log: None,
             },
-            course: None,
+            own_routes: None,
             workers: WORKERS,
         }
     }
@@ -219,8 +218,9 @@ impl Setup {
         let routes = self.routes;
         let listeners = listener::open(&["127.0.0.1:0".parse().unwrap()], &[]).unwrap();
         let address = listeners[0].address();
-        let course = self.course;
-        let hall = Hall::new(Generation { number: 1, pools, routes, listeners, settings: settings.clone(), course });
+        let own_routes = self.own_routes;
+        let hall =
+            Hall::new(Generation { number: 1, pools, routes, listeners, settings: settings.clone(), own_routes });
         let metrics = Metrics::new();
         let proxy = Proxy::start(&hall, &metrics, self.workers).unwrap();
         let backends = self.pools[0].backends.clone();
@@ -257,7 +257,7 @@ impl Balancer {
             routes: current.routes.clone(),
             listeners: current.listeners.clone(),
             settings,
-            course: current.course.clone(),
+            own_routes: current.own_routes.clone(),
         });
         number
     }

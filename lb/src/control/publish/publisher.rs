@@ -7,16 +7,16 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use lb_strategy_host::HookError;
-use tokio::sync::mpsc;
 use tokio::time::Instant;
 
 use super::builds::{Builds, Built, Ended};
 use super::listeners::Listeners;
 use super::waiting::{SETTLE_MAX, Settled, Waiting};
-use super::{Builder, Done, PoolJob, assemble};
+use super::{Builder, Done, PoolJob, assemble, settings};
+use crate::access_log::AccessLog;
 use crate::config::{Config, OwnAddress, Reach};
 use crate::control::pools::{Assembled, Assembly, Member, PoolKey, PoolState, Pools};
-use crate::generation::{CourseCall, Generation, Hall, Settings};
+use crate::generation::{Generation, Hall, OwnRoutes, Settings};
 use crate::listener::Listener;
 use crate::telemetry::Metrics;
 
@@ -30,7 +30,8 @@ pub(in crate::control) struct InForce {
     pub(in crate::control) listeners: Vec<Arc<Listener>>,
     /// Where the admin port is.
     pub(in crate::control) admin: SocketAddr,
-    pub(in crate::control) course: Option<mpsc::Sender<CourseCall>>,
+    pub(in crate::control) own_routes: Option<OwnRoutes>,
+    pub(in crate::control) missing_path: &'static str,
 }
 
 pub(in crate::control) struct Publisher {
@@ -43,7 +44,10 @@ pub(in crate::control) struct Publisher {
     /// Pools that are in no generation to come. Workers may still have them.
     leaving: Vec<(PoolKey, PoolState)>,
     admin: SocketAddr,
-    course: Option<mpsc::Sender<CourseCall>>,
+    /// In force while `course.on_proxy_port` says so.
+    own_routes: Option<OwnRoutes>,
+    /// In force while `course.missing_path_is_400` says so.
+    missing_path: &'static str,
     /// Of the newest generation.
     number: u64,
     /// Counts changes. A build covers the changes up to the count at its begin.
@@ -73,7 +77,7 @@ pub(in crate::control) struct Refused {
 
 impl Publisher {
     pub(in crate::control) fn new(parts: InForce) -> Self {
-        let InForce { config, metrics, hall, builder, pools, listeners, admin, course } = parts;
+        let InForce { config, metrics, hall, builder, pools, listeners, admin, own_routes, missing_path } = parts;
         Self {
             number: hall.current().number,
             changes: 0,
@@ -87,7 +91,8 @@ impl Publisher {
             hall,
             builder,
             admin,
-            course,
+            own_routes,
+            missing_path,
         }
     }
 
@@ -188,6 +193,11 @@ impl Publisher {
         refused
     }
 
+    /// What the configuration says to requests, with this log.
+    pub(in crate::control) fn settings(&self, access_log: Option<AccessLog>) -> Arc<Settings> {
+        settings(&self.config, access_log, self.missing_path)
+    }
+
     /// Publishes what is in force, with the changes up to `covers` in the pools' lists.
     pub(in crate::control) fn put_in_force(&mut self, covers: u64, settings: Arc<Settings>) {
         self.number += 1;
@@ -197,7 +207,7 @@ impl Publisher {
             routes: self.config.routes.clone(),
             listeners: self.listeners.open().to_vec(),
             settings,
-            course: self.course.clone().filter(|_| self.config.course.on_proxy_port),
+            own_routes: self.own_routes.clone().filter(|_| self.config.course.on_proxy_port),
         });
         self.metrics.set_generation(self.number);
         self.waiting.published(covers, self.number);

@@ -10,12 +10,16 @@ use crate::generation::Settings;
 use crate::telemetry::AccessLogCounts;
 
 /// The settings of all requests, whatever their pool.
-pub(in crate::control) fn settings(config: &Config, access_log: Option<AccessLog>) -> Arc<Settings> {
+pub(in crate::control) fn settings(
+    config: &Config,
+    access_log: Option<AccessLog>,
+    missing_path: &'static str,
+) -> Arc<Settings> {
     Arc::new(Settings {
         timeouts: config.timeouts.clone(),
         limits: config.limits.clone(),
         trusted_proxies: config.proxy.trusted_proxies.clone(),
-        missing_path_is_400: config.course.missing_path_is_400,
+        missing_path: config.course.missing_path_is_400.then_some(missing_path),
         request_id: config.proxy.request_id,
         explain_header: config.proxy.explain_header,
         upgrades: config.proxy.upgrades.clone(),

@@ -12,7 +12,7 @@ use crate::config::{self, Config};
 use crate::control::api::{ReloadResult, RolledBack};
 use crate::control::membership::{Membership, Plan};
 use crate::control::pools::{Member, PoolKey, PoolState, Replaced};
-use crate::control::publish::{Done, Handed, Publisher, settings};
+use crate::control::publish::{Done, Handed, Publisher};
 use crate::control::trust::Tenure;
 use crate::telemetry::logs;
 
@@ -60,7 +60,7 @@ impl Reloads {
             membership.replaced(desk, *pool, replaced);
         }
         membership.configured(desk, &before);
-        desk.put_in_force(covers, settings(&desk.config, access_log));
+        desk.put_in_force(covers, desk.settings(access_log));
         membership.write_overlay(desk);
         for pool in changes.swapped {
             let instance = desk.pools[pool].strategy.instance();

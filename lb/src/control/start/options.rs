@@ -4,10 +4,8 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use tokio::sync::mpsc;
-
 use crate::config::{Config, Source};
-use crate::generation::CourseCall;
+use crate::generation::OwnRoutes;
 use crate::listener::Listener;
 use crate::telemetry::Metrics;
 
@@ -27,8 +25,10 @@ pub struct Options {
     pub loaded: Option<[u8; 32]>,
     /// The `lb` in whose child processes plugins are tried first; without one they are not.
     pub vet: Option<PathBuf>,
-    /// Where the course's routes on the proxy's own port go, while `course.on_proxy_port` says so.
-    pub course: Option<mpsc::Sender<CourseCall>>,
+    /// Routes on the proxy's port that lb answers itself, while `course.on_proxy_port` says so.
+    pub own_routes: Option<OwnRoutes>,
+    /// Replaces a backend's 404 to a GET, while `course.missing_path_is_400` says so. `{path}` stands for the path.
+    pub missing_path: &'static str,
 }
 
 // === impl Options ===
@@ -45,7 +45,8 @@ impl Options {
             source: None,
             loaded: None,
             vet: None,
-            course: None,
+            own_routes: None,
+            missing_path: "no such path: {path}",
         }
     }
 }

@@ -36,7 +36,7 @@ fn settings() -> Settings {
             retries: 1,
         },
         trusted_proxies: Vec::new(),
-        missing_path_is_400: false,
+        missing_path: None,
         request_id: false,
         explain_header: false,
         upgrades: vec!["websocket".to_owned(), "echo".to_owned()],

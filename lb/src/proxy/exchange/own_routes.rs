@@ -1,7 +1,7 @@
-//! The course's routes on the proxy's own port, where configured: the one thing on the request path that waits for control.
+//! Routes on the proxy's port that lb answers itself, where configured: only these requests wait for control.
 //!
-//! Invariants: without the setting no generation carries the sender, and the paths are as any other; who may call them is decided where
-//! they are answered, by the rules of the admin port, so the head goes along whole.
+//! Invariants: without the setting no generation carries such routes, and their paths are like any other; the receiver of a call decides
+//! whether the client may make it, so the head goes along whole.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::parts::parts_of;
 use super::{Context, Request, Response};
-use crate::generation::CourseCall;
+use crate::generation::{Call, OwnRoutes};
 use crate::http1::RequestHead;
 use crate::proxy::body::{Frame, RequestBody};
 use crate::proxy::fault::Fault;
@@ -24,24 +24,25 @@ const BODY_MAX_BYTES: u64 = 1 << 20;
 /// `/add` waits for new replicas to answer a heartbeat.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// The way to the course's routes, when this request is for one of them.
-pub(super) fn door(context: &Context, head: &RequestHead) -> Option<mpsc::Sender<CourseCall>> {
+/// Where a request for one of the routes goes.
+#[inline]
+pub(super) fn of(context: &Context, head: &RequestHead) -> Option<mpsc::Sender<Call>> {
     let view = context.local.view.borrow();
-    let door = view.generation.course.as_ref()?;
-    matches!(head.target.path(), "/rep" | "/add" | "/rm").then(|| door.clone())
+    let OwnRoutes { paths, calls } = view.generation.own_routes.as_ref()?;
+    paths.contains(&head.target.path()).then(|| calls.clone())
 }
 
-/// Asks control and passes its answer on. Not counted as a proxied request.
-pub(super) async fn call(context: Rc<Context>, door: mpsc::Sender<CourseCall>, request: Request) -> Response {
+/// Sends the call and passes its answer on. The request does not count as proxied.
+pub(super) async fn call(context: Rc<Context>, calls: mpsc::Sender<Call>, request: Request) -> Response {
     let Request { head, mut body, .. } = request;
-    let reply = match timeout(ANSWER_WITHIN, ask(&context, door, &head, &mut body)).await {
+    let reply = match timeout(ANSWER_WITHIN, ask(&context, calls, &head, &mut body)).await {
         Ok(reply) => reply,
         Err(_) => reply::failure(StatusCode::GATEWAY_TIMEOUT, "the change took too long"),
     };
     Response::own(reply, None, !body.has_ended())
 }
 
-async fn ask(context: &Context, door: mpsc::Sender<CourseCall>, head: &RequestHead, body: &mut RequestBody) -> Reply {
+async fn ask(context: &Context, calls: mpsc::Sender<Call>, head: &RequestHead, body: &mut RequestBody) -> Reply {
     let head = match parts_of(head) {
         Ok(head) => head,
         Err(fault) => return fault.reply(),
@@ -57,8 +58,8 @@ async fn ask(context: &Context, door: mpsc::Sender<CourseCall>, head: &RequestHe
         Err(_) => return reply::failure(StatusCode::REQUEST_TIMEOUT, "the request's body did not arrive in time"),
     };
     let (answer, answered) = oneshot::channel();
-    let call = CourseCall { head, body, peer: context.peer.address, answer };
-    if door.send(call).await.is_err() {
+    let call = Call { head, body, peer: context.peer.address, answer };
+    if calls.send(call).await.is_err() {
         return stopping();
     }
     let Ok(answer) = answered.await else { return stopping() };

@@ -1,0 +1,33 @@
+//! Routes on the proxy's port that lb answers itself: the data wing sends a [`Call`] and passes the [`CallAnswer`] on.
+
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http::{StatusCode, request};
+use tokio::sync::{mpsc, oneshot};
+
+/// Paths that lb answers itself, and where their requests go.
+#[derive(Clone, Debug)]
+pub struct OwnRoutes {
+    /// Compared with the whole path.
+    pub paths: &'static [&'static str],
+    pub calls: mpsc::Sender<Call>,
+}
+
+/// A request for one of them, with its whole body.
+#[derive(Debug)]
+pub struct Call {
+    pub head: request::Parts,
+    pub body: Bytes,
+    pub peer: SocketAddr,
+    pub answer: oneshot::Sender<CallAnswer>,
+}
+
+/// The response to it: a JSON body.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallAnswer {
+    pub status: StatusCode,
+    pub body: Bytes,
+    /// For 405.
+    pub allow: Option<&'static str>,
+}
