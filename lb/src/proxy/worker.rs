@@ -85,6 +85,7 @@ pub(super) fn start(
     epoch: Instant,
     descriptors: &Arc<Descriptors>,
 ) -> io::Result<Running> {
+    #[expect(clippy::disallowed_methods, reason = "bounded by the limit of client connections")]
     let (sender, receiver) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
     let door = Door { sender, open: open.clone() };

@@ -127,6 +127,7 @@ impl Plugin {
         let entry = unsafe { library.get::<EntryFn>(ENTRY_SYMBOL) }
             .map(|symbol| *symbol)
             .map_err(|error| format!("has no entry: {}", with_cause(&error)))?;
+        #[expect(clippy::disallowed_methods, reason = "an image is never unmapped: threads may be in its code")]
         std::mem::forget(library);
         // SAFETY: the host struct lives until the process ends.
         let table = unsafe { entry(host.0) };

@@ -87,6 +87,7 @@ fn guarded<T>(on_panic: T, call: impl FnOnce() -> T) -> T {
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(value) => value,
         Err(payload) => {
+            #[expect(clippy::disallowed_methods, reason = "dropping the payload may panic again")]
             std::mem::forget(payload);
             on_panic
         }

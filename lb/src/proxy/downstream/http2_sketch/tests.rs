@@ -69,6 +69,7 @@ async fn read(response: http::Response<Incoming>) -> (String, HeaderMap) {
 
 impl Pieces {
     fn new() -> (mpsc::UnboundedSender<HyperFrame<Bytes>>, Self) {
+        #[expect(clippy::disallowed_methods, reason = "a test that sends a few frames")]
         let (sender, receiver) = mpsc::unbounded_channel();
         (sender, Self(receiver))
     }
