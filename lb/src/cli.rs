@@ -1,8 +1,7 @@
-//! The command line: what may be typed, and what becomes of it.
+//! The command line: arguments, commands and exit codes.
 //!
-//! Invariants: every failure is one line on stderr that begins `lb: `; exit code 2 means that the operator has something to mend
-//! (usage, configuration, a taken port, a plugin), 1 that something else went wrong, 0 that all is well; a reader of stdout that
-//! leaves early is no failure.
+//! Invariants: every failure is one line on stderr that begins `lb: `. Exit code 0 is success. 2 is a mistake that the operator can
+//! correct: usage, configuration, a port in use, a plugin. 1 is any other failure. A closed stdout is no failure.
 
 mod args;
 mod card_table;
@@ -22,15 +21,16 @@ pub use args::{Args, Command, Settings};
 pub use check_strategy::{CheckStrategy, How};
 pub use explain::Explain;
 
+use self::client::ClientError;
 use crate::config::{self, Admin, ConfigError, Loaded};
 use crate::control::{self, vet};
 use crate::run::{self, RunError};
 use crate::telemetry::logs;
 
-/// Something for the operator to mend.
+/// A mistake that the operator can correct.
 const EXIT_USAGE: u8 = 2;
 const EXIT_FAILURE: u8 = 1;
-/// How long the end waits for whoever reads the log.
+/// How long lb waits at its end until its log lines are written.
 const LOG_TIME_MAX: Duration = Duration::from_secs(1);
 
 /// Why `lb` ends with a code other than 0.
@@ -45,30 +45,29 @@ pub enum CliError {
     #[error(transparent)]
     Run(#[from] RunError),
     #[error(transparent)]
-    Client(#[from] client::ClientError),
-    /// The lb that runs said no; in its words.
+    Client(#[from] ClientError),
+    /// The running lb refused. The text is its sentence.
     #[error("{0}")]
     Refused(String),
-    /// It was understood, but the answer could not be told.
     #[error("cannot write to stdout: {0}")]
     Output(std::io::Error),
     #[error("the process that would judge the plugin: {0}")]
     Child(std::io::Error),
     #[error("the system gives no random bytes: {0}")]
     Random(std::io::Error),
-    /// The cards say it all.
+    /// The score cards on stdout name the checks.
     #[error("some checks failed")]
     ChecksFailed,
 }
 
-/// Does what was typed.
+/// Runs the command in `arguments` and returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match Args::parse_all(arguments) {
-        // Nothing on its command line says so: a plugin on trial could look there.
+        // not a command line argument: a plugin under test could read that
         _ if vet::is_asked() => vet::answer().map_err(CliError::Usage),
         Ok(args) => dispatch(&args),
         Err(error) if !error.use_stderr() => {
-            // help and version are answers, not mistakes
+            // `--help` and `--version` are no failures
             let _ = error.print();
             Ok(())
         }
@@ -87,16 +86,16 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(args: &Args) -> Result<(), CliError> {
     args.check_combination().map_err(CliError::Usage)?;
-    // These look at plugins alone, so no configuration has to be there.
+    // These commands read plugins only and need no configuration.
     match &args.command {
         Some(Command::CheckStrategy(command)) => {
             return check_strategy::run(command, args.json)?.then_some(()).ok_or(CliError::ChecksFailed);
         }
         Some(Command::ScorePlugin { file, directory, how }) => return check_strategy::score(file, directory, how),
         Some(Command::Token) => return token(),
-        // The request says it all.
+        // The request contains all options.
         Some(Command::VetPlugin) => return vet::answer().map_err(CliError::Usage),
-        // These ask one that runs, perhaps because the file is broken.
+        // These commands talk to a running lb. They also work while the configuration file is broken.
         Some(Command::Reload { dry_run }) => {
             return reload::reload(&admin(args)?, args.settings.strategy.as_deref(), *dry_run, args.json);
         }
@@ -116,7 +115,7 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
     }
 }
 
-/// One line, for a file that only its owner may read.
+/// Prints a new token, for a file that only its owner can read.
 fn token() -> Result<(), CliError> {
     inspect::print(&config::random_digits().map_err(CliError::Random)?)
 }
@@ -129,7 +128,7 @@ fn load(settings: &Settings) -> Result<Loaded, ConfigError> {
     config::load(&settings.source())
 }
 
-/// A plugin or a library may say something in several lines; ours is one.
+/// Errors of plugins and libraries can have several lines. An error of lb has one.
 fn in_one_line(text: &str) -> String {
     let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.collect::<Vec<_>>().join(" ").replace(char::is_control, " ")
@@ -140,6 +139,7 @@ fn in_one_line(text: &str) -> String {
 impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
+            Self::Client(ClientError::Unreadable { .. }) => EXIT_FAILURE,
             Self::Usage(_) | Self::Config(_) | Self::Client(_) => EXIT_USAGE,
             Self::Start(error) if run::is_for_the_operator(error) => EXIT_USAGE,
             Self::Run(error) if error.is_for_the_operator() => EXIT_USAGE,

@@ -1,66 +1,102 @@
-//! A client of a running balancer's admin port: one request, one answer, blocking.
+//! A client of the admin port of a running lb: one request, one response, blocking.
 //!
-//! Why by hand: one POST to one address, after which the process ends. Invariants: it asks the address that the configuration names
-//! and no other; it gives up after a bound; the token never shows in an error.
+//! It uses hyper, as the health checks do. Invariants: the request goes only to the address of the configuration. Redirects and
+//! proxies of the environment are not followed. Every wait has a bound. No error contains the token.
 
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream};
+use std::error::Error as _;
+use std::io;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{AUTHORIZATION, CONTENT_TYPE, HOST};
+use http::{Method, Request};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::client::conn::http1;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::time::timeout;
 
 use crate::config::Admin;
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// A reload loads and vets plugins, which may take a while.
-const ANSWER_MAX: Duration = Duration::from_secs(60);
-const ANSWER_BYTES_MAX: u64 = 16 << 20;
+/// For the head of a response, and again for its body. A reload loads and vets plugins, which takes a while.
+const RESPONSE_MAX: Duration = Duration::from_secs(60);
+const BODY_BYTES_MAX: usize = 16 << 20;
 
-/// Nobody there, or nobody who speaks as lb does.
+/// Why there is no usable response of an lb.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
+    #[error("the request cannot be sent: {0}")]
+    Invalid(#[from] http::Error),
     #[error("no lb answers at admin address {address}: {source}; start one, or name its address with --admin-listen")]
-    Unreachable { address: SocketAddr, source: std::io::Error },
-    #[error("what answers at {0} is no lb: its answer is not HTTP")]
+    Unreachable { address: SocketAddr, source: io::Error },
+    #[error("the lb at admin address {0} did not respond within {max} s: see its log", max = RESPONSE_MAX.as_secs())]
+    Silent(SocketAddr),
+    #[error("the program at admin address {0} is not lb: its response is not HTTP")]
     Foreign(SocketAddr),
+    #[error("the response of the lb at admin address {address} cannot be read: {source}")]
+    Unreadable { address: SocketAddr, source: Box<dyn std::error::Error + Send + Sync> },
     #[error("the lb at admin address {address} lets nobody in without its token: {said}")]
     Shut { address: SocketAddr, said: String },
 }
 
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub(super) struct Answer {
     pub(super) status: u16,
     pub(super) body: String,
 }
 
 pub(super) fn get(admin: &Admin, path: &str) -> Result<Answer, ClientError> {
-    ask(admin, "GET", path, "")
+    exchange(admin, Method::GET, path, "")
 }
 
-/// Sends `body` (JSON, or nothing) to `path`.
+/// Sends `body`, which is JSON or empty, to `path`.
 pub(super) fn post(admin: &Admin, path: &str, body: &str) -> Result<Answer, ClientError> {
-    ask(admin, "POST", path, body)
+    exchange(admin, Method::POST, path, body)
 }
 
-fn ask(admin: &Admin, method: &str, path: &str, body: &str) -> Result<Answer, ClientError> {
+fn exchange(admin: &Admin, method: Method, path: &str, body: &str) -> Result<Answer, ClientError> {
     let address = reachable(admin.listen);
-    let unreachable = |source| ClientError::Unreachable { address, source };
-    let mut stream = TcpStream::connect_timeout(&address, CONNECT_MAX).map_err(unreachable)?;
-    stream.set_read_timeout(Some(ANSWER_MAX)).map_err(unreachable)?;
-    let token = admin.token.as_ref().map(|token| format!("authorization: Bearer {}\r\n", token.expose()));
-    let head = format!(
-        "{method} {path} HTTP/1.1\r\nhost: {address}\r\n{}content-type: application/json\r\ncontent-length: {}\r\n\
-         connection: close\r\n\r\n",
-        token.unwrap_or_default(),
-        body.len()
-    );
-    stream.write_all(head.as_bytes()).and_then(|()| stream.write_all(body.as_bytes())).map_err(unreachable)?;
-    let mut answer = Vec::new();
-    stream.take(ANSWER_BYTES_MAX).read_to_end(&mut answer).map_err(unreachable)?;
-    match parse(&answer).ok_or(ClientError::Foreign(address))? {
-        Answer { status: 401, body } => {
-            let said = message(&body).unwrap_or_else(|| "it answered 401".to_owned());
-            Err(ClientError::Shut { address, said })
-        }
-        answer => Ok(answer),
+    let mut request = Request::builder()
+        .method(method)
+        .uri(path)
+        .header(HOST, address.to_string())
+        .header(CONTENT_TYPE, "application/json");
+    if let Some(token) = &admin.token {
+        request = request.header(AUTHORIZATION, format!("Bearer {}", token.expose()));
+    }
+    let request = request.body(Full::from(body.to_owned()))?;
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let (status, body) =
+        runtime.map_err(|source| ClientError::Unreachable { address, source })?.block_on(send(address, request))?;
+    if status == 401 {
+        let said = message(&body).unwrap_or_else(|| "it answered 401".to_owned());
+        return Err(ClientError::Shut { address, said });
+    }
+    Ok(Answer { status, body })
+}
+
+async fn send(address: SocketAddr, request: Request<Full<Bytes>>) -> Result<(u16, String), ClientError> {
+    let stream = timeout(CONNECT_MAX, TcpStream::connect(address)).await.unwrap_or(Err(io::ErrorKind::TimedOut.into()));
+    let stream = stream.map_err(|source| ClientError::Unreachable { address, source })?;
+    let no_response = |error| no_response(address, &error);
+    let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(no_response)?;
+    tokio::spawn(connection);
+    let response =
+        timeout(RESPONSE_MAX, sender.send_request(request)).await.map_err(|_| ClientError::Silent(address))?;
+    let response = response.map_err(no_response)?;
+    let status = response.status().as_u16();
+    let body = timeout(RESPONSE_MAX, Limited::new(response.into_body(), BODY_BYTES_MAX).collect());
+    let body = body.await.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()));
+    let body = body.map_err(|source| ClientError::Unreadable { address, source })?.to_bytes();
+    Ok((status, String::from_utf8_lossy(&body).into_owned()))
+}
+
+fn no_response(address: SocketAddr, error: &hyper::Error) -> ClientError {
+    match error.source().and_then(|source| source.downcast_ref::<io::Error>()) {
+        Some(source) => ClientError::Unreachable { address, source: io::Error::new(source.kind(), source.to_string()) },
+        None => ClientError::Foreign(address),
     }
 }
 
@@ -70,7 +106,7 @@ pub(super) fn message(body: &str) -> Option<String> {
     Some(value["message"].as_str()?.trim_start_matches("<Error> ").to_owned())
 }
 
-/// Where one connects to what listens there.
+/// The address to connect to for a socket that listens on `listen`.
 fn reachable(listen: SocketAddr) -> SocketAddr {
     let ip = match listen.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => Ipv4Addr::LOCALHOST.into(),
@@ -80,29 +116,77 @@ fn reachable(listen: SocketAddr) -> SocketAddr {
     SocketAddr::new(ip, listen.port())
 }
 
-/// The admin port answers with a length and closes, so what follows the head is the body.
-fn parse(answer: &[u8]) -> Option<Answer> {
-    let text = String::from_utf8_lossy(answer);
-    let (head, body) = text.split_once("\r\n\r\n")?;
-    let status = head.strip_prefix("HTTP/1.1 ")?.get(..3)?.parse().ok()?;
-    Some(Answer { status, body: body.to_owned() })
-}
-
 #[cfg(test)]
 mod tests {
+    use std::io::{BufRead, BufReader, Write};
+    use std::net::TcpListener;
+
     use super::*;
+    use crate::config::Secret;
+
+    const TOKEN: &str = "b9c1f6b2d34f0a7e5c8890712de4ab63";
+
+    /// The outcome of a request to a server that sends `reply` and closes.
+    fn outcome(reply: &str) -> Result<Answer, ClientError> {
+        let server = TcpListener::bind("127.0.0.1:0").unwrap();
+        let admin = Admin { listen: server.local_addr().unwrap(), token: Some(Secret::new(TOKEN.to_owned())) };
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let (mut stream, _) = server.accept().unwrap();
+                let head: Vec<_> =
+                    BufReader::new(&stream).lines().map_while(Result::ok).take_while(|line| !line.is_empty()).collect();
+                assert!(head.contains(&format!("authorization: Bearer {TOKEN}")), "{head:?}");
+                stream.write_all(reply.as_bytes()).unwrap();
+            });
+            get(&admin, "/status")
+        })
+    }
 
     #[test]
-    fn an_answer_is_status_and_body_and_anything_else_is_none() {
-        let answer = parse(b"HTTP/1.1 422 Unprocessable Entity\r\ncontent-length: 2\r\n\r\n{}").unwrap();
-        assert_eq!(answer, Answer { status: 422, body: "{}".to_owned() });
-        for foreign in ["", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 \r\n\r\n", "HTTP/1.1 2é0\r\n\r\n", "HTTP/1.1 200 OK\r\n"] {
-            assert_eq!(parse(foreign.as_bytes()), None, "{foreign:?}");
+    fn a_response_is_read_by_its_framing() {
+        for (reply, status, body) in [
+            ("HTTP/1.1 422 Unprocessable Entity\r\ncontent-length: 2\r\n\r\n{}", 422, "{}"),
+            ("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n1\r\n{\r\n1\r\n}\r\n0\r\n\r\n", 200, "{}"),
+            ("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n\r\n{}", 200, "{}"),
+            ("HTTP/1.1 303 See Other\r\nlocation: http://127.0.0.1:1/\r\ncontent-length: 0\r\n\r\n", 303, ""),
+        ] {
+            let answer = outcome(reply).unwrap_or_else(|error| panic!("{reply:?}: {error}"));
+            assert_eq!((answer.status, &*answer.body), (status, body), "{reply:?}");
         }
     }
 
     #[test]
-    fn what_listens_everywhere_is_asked_here() {
+    fn a_reply_that_is_not_http_comes_from_another_program() {
+        for reply in ["", "SSH-2.0-x\r\n\r\n", "HTTP/1.1 \r\n\r\n", "HTTP/1.1 2é0\r\n\r\n", "HTTP/1.1 200 OK\r\n"] {
+            assert!(matches!(outcome(reply), Err(ClientError::Foreign(_))), "{reply:?}: {:?}", outcome(reply));
+        }
+    }
+
+    #[test]
+    fn a_path_that_is_too_long_is_an_error() {
+        let admin = Admin { listen: "127.0.0.1:1".parse().unwrap(), token: None };
+        let error = get(&admin, &format!("/explain?path=/{}", "x".repeat(70_000))).unwrap_err();
+        assert!(matches!(error, ClientError::Invalid(_)), "{error}");
+    }
+
+    #[test]
+    fn a_body_that_is_cut_short_or_too_long_is_not_used() {
+        let long = format!("HTTP/1.1 200 OK\r\n\r\n{}", "x".repeat(BODY_BYTES_MAX + 1));
+        for reply in ["HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}", &long] {
+            assert!(matches!(outcome(reply), Err(ClientError::Unreadable { .. })), "{:?}", &reply[..30]);
+        }
+    }
+
+    #[test]
+    fn no_error_contains_the_token() {
+        for reply in ["", "HTTP/1.1 401 Unauthorized\r\n\r\n", "HTTP/1.1 200 OK\r\ncontent-length: 3\r\n\r\n{}"] {
+            let error = outcome(reply).unwrap_err();
+            assert!(!format!("{error} {error:?}").contains(TOKEN), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_socket_on_all_addresses_is_reached_by_loopback() {
         let asked = |text: &str| reachable(text.parse().unwrap()).to_string();
         assert_eq!(asked("0.0.0.0:81"), "127.0.0.1:81");
         assert_eq!(asked("[::]:81"), "[::1]:81");

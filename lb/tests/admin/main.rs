@@ -5,6 +5,7 @@
 
 mod access_log;
 mod api;
+mod client;
 mod course;
 mod descriptors;
 mod doors;
