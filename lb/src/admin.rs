@@ -1,4 +1,4 @@
-//! What people and scripts talk to: the admin port, and the course's routes wherever they are served.
+//! The admin port: what people and scripts talk to.
 //!
 //! It calls control through its [`Handle`](crate::control::Handle) and reads the hall; it decides nothing about backends itself. It
 //! runs on the control runtime, so a slow admin client can never hold up a request. Invariants: a change is made only for a request
@@ -8,7 +8,6 @@ mod answer;
 mod api;
 mod backends;
 mod brake;
-pub mod course;
 mod events;
 mod explain;
 mod guard;
@@ -23,4 +22,5 @@ mod session;
 mod strategies;
 mod tick;
 
+pub use guard::visitors_only;
 pub use server::{BindError, Listener, Server, Shared, bind};

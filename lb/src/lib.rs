@@ -1,7 +1,7 @@
 //! The load balancer as a library: a house with two wings and one hall.
 //!
 //! `proxy` is the data wing, `control` the control wing; they never see each other. `generation` is the hall between them. `admin`
-//! talks to people and scripts: it calls control and reads the hall. `listener`, `pool`, `access_log`, `telemetry`, `config`, `http1` and `net` are leaves.
+//! is the admin port: it calls control and reads the hall. `course` is the assignment. `listener`, `pool`, `access_log`, `telemetry`, `config`, `http1` and `net` are leaves.
 //! docs/architecture.md draws it.
 
 pub mod access_log;
@@ -9,6 +9,7 @@ pub mod admin;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod course;
 pub mod generation;
 pub mod http1;
 pub mod listener;

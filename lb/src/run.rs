@@ -17,9 +17,10 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::admin::{self, course};
+use crate::admin;
 use crate::config::{Config, Loaded, Source};
 use crate::control::{self, Control, ControlError, Handle, StartError, Status, Trigger};
+use crate::course;
 use crate::generation::Hall;
 use crate::listener;
 use crate::proxy::Proxy;
@@ -179,7 +180,7 @@ async fn start(loaded: &Loaded, options: &Options) -> Result<Parts, RunError> {
     // from here on nothing waits, so the actor launches nothing before all of it has worked
     let proxy = Proxy::start(&control.hall, &metrics, config.proxy.workers);
     let proxy = proxy.map_err(system("the proxy's threads cannot start"))?;
-    tokio::spawn(course::serve_calls(calls, control.handle.clone()));
+    tokio::spawn(course::serve_calls(calls, control.handle.clone(), admin::visitors_only()));
     let (hall, handle, token) = (control.hall.clone(), control.handle.clone(), config.admin.token.as_ref());
     let shared = admin::Shared::new(hall, metrics, handle, token, &admin_listener);
     let server = admin::Server::start(admin_listener, shared).map_err(system("the admin port cannot be served"))?;

@@ -10,6 +10,7 @@ use http_body_util::Full;
 use serde::Serialize;
 
 use crate::control::ControlError;
+use crate::course::{failure_body, status_of, takes, to_json};
 use crate::generation::CallAnswer;
 
 pub(super) const JSON: &str = "application/json";
@@ -25,44 +26,6 @@ pub(super) struct Answer {
     pub(super) allow: Option<&'static str>,
     /// What only few answers have.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
-}
-
-#[derive(Serialize)]
-struct Failure<'a> {
-    message: &'a str,
-    status: &'static str,
-}
-
-/// The body of a failure.
-pub(super) fn failure_body(sentence: &str) -> Bytes {
-    let prefixed;
-    let message = if sentence.starts_with("<Error> ") {
-        sentence
-    } else {
-        prefixed = format!("<Error> {sentence}");
-        &prefixed
-    };
-    to_json(&Failure { message, status: "failure" })
-}
-
-/// The sentence of a 405, on both ports.
-pub(super) fn takes(path: &str, allow: &str) -> String {
-    format!("{path} takes {allow}")
-}
-
-/// The status for what control refused.
-pub(super) fn status_of(error: &ControlError) -> StatusCode {
-    match error {
-        ControlError::Refused(_) => StatusCode::BAD_REQUEST,
-        ControlError::NotFound(_) => StatusCode::NOT_FOUND,
-        ControlError::Failed(_) => StatusCode::INTERNAL_SERVER_ERROR,
-        ControlError::Stopping => StatusCode::SERVICE_UNAVAILABLE,
-    }
-}
-
-pub(super) fn to_json(value: &impl Serialize) -> Bytes {
-    // maps with string keys, strings and numbers always have a JSON form
-    serde_json::to_vec(value).unwrap_or_default().into()
 }
 
 // === impl Answer ===
@@ -117,13 +80,6 @@ impl From<CallAnswer> for Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_failure_is_prefixed_once_and_escaped() {
-        let body = r#"{"message":"<Error> no \"x\"","status":"failure"}"#;
-        assert_eq!(failure_body("no \"x\""), body);
-        assert_eq!(failure_body("<Error> no \"x\""), body);
-    }
 
     #[test]
     fn a_405_names_what_is_allowed() {

@@ -18,8 +18,9 @@ use super::events::{Events, last_seen};
 use super::index::INDEX;
 use super::places::Place;
 use super::server::Shared;
-use super::{course, explain, health, page, reload, strategies};
+use super::{explain, health, page, reload, strategies};
 use crate::config::DEFAULT_POOL;
+use crate::course;
 use crate::telemetry::CONTENT_TYPE;
 
 /// 1 MiB: ten thousand backends fit.

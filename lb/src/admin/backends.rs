@@ -7,10 +7,10 @@ use std::borrow::Cow;
 use percent_encoding::percent_decode_str;
 use serde_json::Value;
 
-use super::course::weight;
 use super::query::pairs;
 use crate::config::DEFAULT_POOL;
 use crate::control::Change;
+use crate::course::weight;
 
 /// The path of one backend's action, taken apart.
 #[derive(Debug, PartialEq, Eq)]

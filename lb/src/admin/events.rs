@@ -19,9 +19,10 @@ use parking_lot::Mutex;
 use tokio::sync::{mpsc, watch};
 use tokio::time::MissedTickBehavior;
 
-use super::answer::{Answer, to_json};
+use super::answer::Answer;
 use super::server::Shared;
 use super::tick::{Standing, Tick, milliseconds_since_the_epoch};
+use crate::course::to_json;
 use crate::telemetry::Traffic;
 
 const VIEWERS_MAX: usize = 32;

@@ -17,6 +17,7 @@ use sha2::{Digest, Sha256};
 use super::answer::Answer;
 use super::session::Sessions;
 use crate::config::Secret;
+use crate::generation::CallAnswer;
 
 /// The rules with what they compare against.
 pub(super) struct Guard {
@@ -30,6 +31,14 @@ pub(super) struct Guard {
 
 /// The routes that ask for no token: what probes call, and where one shows it.
 const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/login"];
+
+/// Refuses clients of other hosts and pages of other sites, and asks for no token: for routes of the admin port on the proxy's port.
+pub fn visitors_only() -> impl Fn(&request::Parts) -> Result<(), CallAnswer> + Send + Sync + 'static {
+    let guard = Guard::new(None, 0);
+    move |head| {
+        guard.check_visitor(head).map_err(|Answer { status, body, .. }| CallAnswer { status, body, allow: None })
+    }
+}
 
 // === impl Guard ===
 

@@ -6,9 +6,10 @@
 use http::StatusCode;
 use serde::Serialize;
 
-use super::answer::{Answer, to_json};
+use super::answer::Answer;
 use super::query::pairs;
 use crate::control::{Handle, Overriding, ReloadError, ReloadRequest};
+use crate::course::to_json;
 
 #[derive(Serialize)]
 struct Refusal<'a> {

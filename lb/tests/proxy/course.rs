@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
-use lb::admin::course::{MISSING_PATH, own_routes};
+use lb::course::{MISSING_PATH, own_routes};
 use lb::generation::{Call, CallAnswer};
 use tokio::sync::mpsc;
 

@@ -23,9 +23,8 @@ fn missing() -> Hostile {
 fn a_request_under_way_obeys_the_settings_that_it_began_with() {
     let server = missing();
     let (old, new) = (Log::new(|_| {}), Log::new(|_| {}));
-    let lb = old.start(
-        Setup::new(&[server.addr]).with(|setup| setup.settings.missing_path = Some(lb::admin::course::MISSING_PATH)),
-    );
+    let lb = old
+        .start(Setup::new(&[server.addr]).with(|setup| setup.settings.missing_path = Some(lb::course::MISSING_PATH)));
     let mut client = lb.client();
     client.send(&request("GET", "/nope", &[CHUNKED, "x-lb-explain: 1"]));
     client.send(&chunk(b"first"));

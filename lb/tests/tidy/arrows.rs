@@ -42,10 +42,12 @@ const LB: Modules = &[
     // the wings, which never see each other
     ("proxy", &["access_log", "config", "http1", "listener", "net", "pool", "generation", "telemetry"]),
     ("control", &["access_log", "config", "http1", "listener", "pool", "generation", "telemetry"]),
+    // the assignment
+    ("course", &["config", "generation", "control"]),
     // what people and scripts talk to
-    ("admin", &["config", "http1", "pool", "generation", "telemetry", "control"]),
+    ("admin", &["config", "http1", "pool", "generation", "telemetry", "control", "course"]),
     // what knows all parts
-    ("run", &["config", "listener", "pool", "generation", "telemetry", "control", "admin", "proxy"]),
+    ("run", &["config", "listener", "pool", "generation", "telemetry", "control", "course", "admin", "proxy"]),
     ("cli", &["config", "pool", "telemetry", "control", "run"]),
 ];
 

@@ -106,7 +106,7 @@ fn backend(index: usize, value: &Value) -> Result<AttachedBackend, String> {
 }
 
 /// A weight in JSON.
-pub(in crate::admin) fn weight(value: &Value) -> Result<u16, String> {
+pub(crate) fn weight(value: &Value) -> Result<u16, String> {
     match value.as_i64() {
         Some(weight) => check_weight(weight),
         None if value.is_number() => Err(format!("must be a whole number, not {value}")),

@@ -1,32 +1,28 @@
-//! The course's routes `/rep`, `/add` and `/rm`, byte for byte as its sheet has them.
+//! The assignment: the routes `/rep`, `/add` and `/rm`, byte for byte as its sheet has them.
 //!
-//! One place for both ports: the admin server asks [`answer`], and the proxy's port sends [`Call`]s that [`serve_calls`]
-//! answers. Parsing and formatting are pure. Invariants: bodies are compact JSON in the sheet's key order; a body with anything wrong in it
-//! changes nothing and is told what is wrong in one sentence; a call by the proxy's port passes the admin port's rules on Host and origin.
+//! Both ports use [`answer`]: the admin port calls it, and the proxy's port sends [`Call`]s to [`serve_calls`], which calls it. Parsing and
+//! formatting are pure. Invariants: bodies are compact JSON in the sheet's key order; a wrong body changes nothing, and the response says
+//! in one sentence what is wrong with it. What the commands do with replicas is membership's part of control.
 
 mod body;
-
-use std::sync::Arc;
+mod calls;
+mod response;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
 use serde::Serialize;
 use tokio::sync::mpsc;
-use tokio::task::JoinSet;
 
-pub(super) use body::weight;
+pub(crate) use body::weight;
 pub use body::{parse_add, parse_remove};
+pub use calls::serve_calls;
+pub(crate) use response::{failure_body, status_of, takes, to_json};
 
-use super::answer::{Answer, failure_body, status_of, takes, to_json};
-use super::guard::Guard;
 use crate::control::{ControlError, Handle, Replicas};
 use crate::generation::{Call, CallAnswer, OwnRoutes};
 
 /// The message that replaces a backend's 404, in the sheet's words.
 pub const MISSING_PATH: &str = "'{path}' endpoint does not exist in server replicas";
-
-/// Calls from the proxy's port that are worked on at one time; more wait in the channel.
-const CALLS_MAX: usize = 64;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Route {
@@ -35,7 +31,7 @@ enum Route {
     Rm,
 }
 
-/// The sheet's answer to success.
+/// The sheet's body for success.
 #[derive(Serialize)]
 struct Success<'a> {
     message: Message<'a>,
@@ -54,33 +50,7 @@ pub fn own_routes(calls: mpsc::Sender<Call>) -> OwnRoutes {
     OwnRoutes { paths: &["/rep", "/add", "/rm"], calls }
 }
 
-/// Answers calls until their sender, the hall's generations, is gone.
-pub async fn serve_calls(mut calls: mpsc::Receiver<Call>, handle: Handle) {
-    let guard = Arc::new(Guard::new(None, 0));
-    let mut working = JoinSet::new();
-    while let Some(call) = calls.recv().await {
-        while working.try_join_next().is_some() {}
-        if working.len() >= CALLS_MAX {
-            working.join_next().await;
-        }
-        let (handle, guard) = (handle.clone(), guard.clone());
-        // each in its own task: an /add that waits for a replica must not hold up a /rep
-        working.spawn(async move {
-            let (method, path) = (&call.head.method, call.head.uri.path());
-            let answer = match guard.check_visitor(&call.head) {
-                Ok(()) => answer(&handle, method, path, &call.body).await,
-                Err(Answer { status, body, .. }) => CallAnswer { status, body, allow: None },
-            };
-            if method != Method::GET {
-                tracing::info!(peer = %call.peer, %method, path, status = answer.status.as_u16(), "course call");
-            }
-            let _ = call.answer.send(answer);
-        });
-    }
-    while working.join_next().await.is_some() {}
-}
-
-/// What the methods of a course route are; `None` when `path` is none.
+/// The methods of a route of the course; `None` for any other path.
 pub fn allowed_methods(path: &str) -> Option<&'static str> {
     Some(match Route::of(path)? {
         Route::Rep => "GET, HEAD",
@@ -89,7 +59,7 @@ pub fn allowed_methods(path: &str) -> Option<&'static str> {
     })
 }
 
-/// Does what is asked and says how it went.
+/// Carries the command out. The response is the sheet's.
 pub async fn answer(handle: &Handle, method: &Method, path: &str, body: &[u8]) -> CallAnswer {
     let Some(route) = Route::of(path) else {
         return failure(StatusCode::NOT_FOUND, &format!("no such route {path}"));
@@ -151,19 +121,5 @@ mod tests {
             r#"{"message":{"N":3,"replicas":["Server 1","Server 2","Server 3"]},"status":"successful"}"#
         );
         assert_eq!(success_body(&Replicas(vec![])), r#"{"message":{"N":0,"replicas":[]},"status":"successful"}"#);
-    }
-
-    #[test]
-    fn every_refusal_of_control_has_its_status() {
-        let sentence = || "no".to_owned();
-        let statuses = [
-            (ControlError::Refused(sentence()), 400),
-            (ControlError::NotFound(sentence()), 404),
-            (ControlError::Failed(sentence()), 500),
-            (ControlError::Stopping, 503),
-        ];
-        for (error, status) in statuses {
-            assert_eq!(status_of(&error), status, "{error}");
-        }
     }
 }
