@@ -1,7 +1,7 @@
 /* first_eligible.c: a whole strategy in plain C: the first eligible backend that was not yet tried.
  *
  * Why it exists: C is a first-class language of the contract; this is what the smallest good citizen looks like. Build it with
- *     cc -std=c11 -shared -fPIC -fvisibility=hidden -O2 -I ../api/include -o libfirst_eligible.so first_eligible.c
+ *     cc -std=c11 -shared -fPIC -fvisibility=hidden -O2 -I ../kit/api/include -o libfirst_eligible.so first_eligible.c
  * Invariants: no statics that change, whatever is allocated here is freed here, nothing lent to a call is kept. */
 #define LB_STRATEGY_IMPL
 #include <stdlib.h>

@@ -1,7 +1,7 @@
 /* two_choices.c: draw two backends at random and take the one with fewer requests in flight. Plain C, no Rust.
  *
  * Why it exists: to be copied by whoever writes strategies in C. The same in Rust: two-choices/src/lib.rs; both pick alike. Build it:
- *     cc -std=c11 -shared -fPIC -fvisibility=hidden -O2 -I ../api/include -o libtwo_choices.so two_choices.c
+ *     cc -std=c11 -shared -fPIC -fvisibility=hidden -O2 -I ../kit/api/include -o libtwo_choices.so two_choices.c
  * Invariants: no statics that change; what is allocated here is freed here; nothing that is lent to a call is kept; live numbers are
  * read atomically, because other threads write them meanwhile. */
 #define LB_STRATEGY_IMPL

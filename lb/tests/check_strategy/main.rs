@@ -37,7 +37,7 @@ fn compile(folder: &TempDir, source: &str, define: &str) -> PathBuf {
     let output = folder.path().join(format!("lib{}.so", define.to_lowercase()));
     let status = Command::new("cc")
         .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1", &format!("-D{define}"), "-I"])
-        .arg(strategies().join("api/include"))
+        .arg(strategies().join("kit/api/include"))
         .arg("-o")
         .args([&output, &strategies().join("examples").join(source)])
         .status();

@@ -50,7 +50,7 @@ pub(crate) fn compiled_from(fixture: &str, flags: &[&str]) -> Vec<u8> {
     let output = folder.path().join("libfixture.so");
     let status = Command::new("cc")
         .args(["-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1", "-pthread", "-I"])
-        .arg(strategies.join("api/include"))
+        .arg(strategies.join("kit/api/include"))
         .args(flags)
         .arg("-o")
         .arg(&output)

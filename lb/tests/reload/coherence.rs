@@ -70,7 +70,7 @@ async fn every_pick_is_a_backend_of_its_own_list_while_members_and_strategies_ch
         "{}[[backends]]\nid = \"b1\"\naddress = \"127.0.0.1:9\"\n[health]\nenabled = false\n[reload]\nwatch = false\n",
         filed("libfrozen.so")
     ));
-    let good = compiled_from("host/tests/fixtures/abi-1.0/plugin.c", &[]);
+    let good = compiled_from("kit/host/tests/fixtures/abi-1.0/plugin.c", &[]);
     let plugin = folder.path().join("libfrozen.so");
     std::fs::write(&plugin, &good).unwrap();
     let source = Source {

@@ -60,7 +60,7 @@ fn instances_and_pickers_are_made_and_freed_once_each_by_the_builder_also_when_n
 #[test]
 fn a_plugin_that_left_something_in_the_workers_threads_does_not_trouble_their_end() {
     let file = "libfrozen.so";
-    let plugin = compiled_rust("host/tests/fixtures/abi-1.0/plugin.rs", &["--cfg", "uses_threads"]);
+    let plugin = compiled_rust("kit/host/tests/fixtures/abi-1.0/plugin.rs", &["--cfg", "uses_threads"]);
     let mut bench = Bench::start_with(&filed(file), &[(file, &plugin)]);
     bench.under_load(4, |_| {});
     bench.change(&named("round_robin"));

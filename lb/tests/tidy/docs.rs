@@ -103,7 +103,7 @@ impl Page {
 
 #[test]
 fn metrics_in_the_docs_exist() {
-    let (names, contract) = (named("lb/src/telemetry/names.rs"), named("strategies/api/include/lb_strategy.h"));
+    let (names, contract) = (named("lb/src/telemetry/names.rs"), named("strategies/kit/api/include/lb_strategy.h"));
     assert!(metric_names(&names.text).len() > 40, "names.rs is not written as it was: {:?}", metric_names(&names.text));
     assert_none(&unknown_metrics(&documents(), &names.text, &contract.text));
 }

@@ -4,12 +4,12 @@ use crate::sources::{Offence, Source, assert_none, find_word, leading_word, line
 
 /// Where code may be unsafe: the two sides of the plugin boundary, and a plugin without the SDK.
 const UNSAFE: &[&str] = &[
-    "strategies/api/src/export.rs",
-    "strategies/api/src/ffi.rs",
-    "strategies/api/src/ffi/",
-    "strategies/host/src/handle.rs",
-    "strategies/host/src/library.rs",
-    "strategies/host/tests/fixtures/",
+    "strategies/kit/api/src/export.rs",
+    "strategies/kit/api/src/ffi.rs",
+    "strategies/kit/api/src/ffi/",
+    "strategies/kit/host/src/handle.rs",
+    "strategies/kit/host/src/library.rs",
+    "strategies/kit/host/tests/fixtures/",
 ];
 
 /// Tests that wait by the clock, and why.
@@ -149,7 +149,7 @@ fn unsafe_code_elsewhere_is_caught() {
         "unsafe trait T {}",
     ] {
         assert_eq!(count("lb/src/a.rs", bad), 1, "{bad}");
-        assert_eq!(count("strategies/api/src/ffi/hooks.rs", bad), 0, "{bad}");
+        assert_eq!(count("strategies/kit/api/src/ffi/hooks.rs", bad), 0, "{bad}");
     }
     for good in [
         "// unsafe { f() }",

@@ -57,7 +57,7 @@ impl Bench {
                 "-pthread",
                 "-I",
             ])
-            .arg(strategies.join("api/include"))
+            .arg(strategies.join("kit/api/include"))
             .args(flags)
             .arg("-o")
             .arg(&output)

@@ -18,14 +18,14 @@ extern "C" fn helper() -> i32 {
 
 fn careless(bench: &Bench, flags: &[&str], plugin: &Path, way: &str) -> Output {
     let flags = [&["-pthread", "-ldl"], flags].concat();
-    let host = bench.build_program(&source("host/tests/fixtures/careless_host.c"), "careless_host", &flags);
+    let host = bench.build_program(&source("kit/host/tests/fixtures/careless_host.c"), "careless_host", &flags);
     Command::new(host).arg(plugin).arg(way).output().expect("it runs")
 }
 
 #[test]
 fn a_plugin_in_rust_that_was_used_by_a_thread_crashes_a_host_that_unloads_it_and_not_this_one() {
     let bench = Bench::new();
-    let frozen = source("host/tests/fixtures/abi-1.0/plugin.rs");
+    let frozen = source("kit/host/tests/fixtures/abi-1.0/plugin.rs");
     let plugin = bench.build_rust(&frozen, "libthreads.so", &["--cfg", "uses_threads"]);
 
     let unloaded = careless(&bench, &[], &plugin, "close");
@@ -56,7 +56,7 @@ fn a_plugin_in_rust_that_was_used_by_a_thread_crashes_a_host_that_unloads_it_and
 fn every_plugin_calls_its_own_function_whoever_else_has_one_of_that_name() {
     let bench = Bench::new();
     assert_eq!(helper(), 0);
-    let fixture = source("host/tests/fixtures/own_helper.c");
+    let fixture = source("kit/host/tests/fixtures/own_helper.c");
     let build =
         |number: u32| bench.build("cc", &fixture, &format!("libhelper{number}.so"), &[&format!("-DHELPER={number}")]);
     let plugins = [1, 2].map(build);

@@ -19,7 +19,7 @@ pub(crate) struct HeaderList<'a>(pub(crate) &'a [(&'a str, &'a str)]);
 
 /// A file under `strategies/`.
 pub(crate) fn source(relative: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("strategies/").join(relative)
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("strategies/").join(relative)
 }
 
 /// `n` backends of which `eligible` may be picked.
@@ -90,7 +90,7 @@ impl Bench {
         command
             .arg(if compiler == "cc" { "-std=gnu11" } else { "-std=c++17" })
             .args(["-O1", "-I"])
-            .arg(self::source("api/include"))
+            .arg(self::source("kit/api/include"))
             .arg("-o")
             .arg(&output)
             .arg(source)

@@ -81,7 +81,7 @@ fn code_that_must_be_writable_and_a_stack_that_can_be_run_are_refused() {
 #[test]
 fn a_strategy_in_cpp_loads_when_it_is_built_as_the_refusals_say() {
     let bench = Bench::new();
-    let fixture = source("host/tests/fixtures/uses_cpp.cpp");
+    let fixture = source("kit/host/tests/fixtures/uses_cpp.cpp");
     if std::process::Command::new("g++").arg("--version").output().is_err() {
         return println!("not shown here: there is no g++");
     }

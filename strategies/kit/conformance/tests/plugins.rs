@@ -123,11 +123,11 @@ fn without_a_key_the_hash_strategy_leaves_the_choice_to_the_host() {
 #[test]
 fn the_example_in_rust_and_the_one_in_c_pick_alike() {
     let (directory, loader) = loader();
-    let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("strategies/");
+    let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("strategies/");
     let c = directory.path().join(file_name("two_choices"));
     let compiled = Command::new("cc")
         .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O2", "-I"])
-        .arg(strategies.join("api/include"))
+        .arg(strategies.join("kit/api/include"))
         .arg("-o")
         .args([&c, &strategies.join("examples/two_choices.c")])
         .status();

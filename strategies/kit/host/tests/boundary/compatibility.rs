@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::fixture::{Bench, HeaderList, list, request, source};
 
-const FROZEN: &str = "host/tests/fixtures/abi-1.0";
+const FROZEN: &str = "kit/host/tests/fixtures/abi-1.0";
 
 /// Structs whose reader is told their size, or the distance from one to the next. All others can never grow.
 const GROWING: [&str; 6] = ["lb_host", "lb_backend", "lb_backends", "lb_request", "lb_finish", "lb_strategy_table"];
@@ -101,11 +101,11 @@ fn broken_promises(frozen: &str, later: &str) -> Vec<String> {
 #[test]
 fn the_header_is_that_of_version_1_0_with_additions() {
     let frozen = fs::read_to_string(source(&format!("{FROZEN}/lb_strategy.h"))).unwrap();
-    let live = fs::read_to_string(source("api/include/lb_strategy.h")).unwrap();
+    let live = fs::read_to_string(source("kit/api/include/lb_strategy.h")).unwrap();
     let broken = broken_promises(&frozen, &live);
     assert!(
         broken.is_empty(),
-        "plugins built against version 1.0 would break:\n  {}\nBefore release v1.0: copy api/include/lb_strategy.h over {FROZEN}/ and bring \
+        "plugins built against version 1.0 would break:\n  {}\nBefore release v1.0: copy kit/api/include/lb_strategy.h over {FROZEN}/ and bring \
          the plugins there up to date.\nAfter it: take the change back. What is released may only be added to, at the end and with \
          LB_ABI_MINOR one higher; what must change gets a new name beside the old one.",
         broken.join("\n  ")
@@ -208,7 +208,7 @@ fn plugins_built_against_version_1_0_work_in_c_and_in_rust() {
 #[test]
 fn a_table_of_another_length_works_as_far_as_both_sides_know_it() {
     let bench = Bench::new();
-    let fixture = source("host/tests/fixtures/other_table.c");
+    let fixture = source("kit/host/tests/fixtures/other_table.c");
     for flags in [&["-DFUTURE"][..], &[]] {
         let plugin = bench.load(&bench.build("cc", &fixture, "libx.so", flags)).unwrap();
         assert_eq!((plugin.name(), plugin.wants_finish(), plugin.tick_ms()), ("broken", false, 0), "{flags:?}");

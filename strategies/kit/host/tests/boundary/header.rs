@@ -19,7 +19,7 @@ macro_rules! layout {
 fn compile(compiler: &str, arguments: &[&str], file: &Path) -> std::io::Result<Output> {
     Command::new(compiler)
         .args(["-Wall", "-Wextra", "-Wpedantic", "-Werror", "-fsyntax-only", "-I"])
-        .arg(source("api/include"))
+        .arg(source("kit/api/include"))
         .args(arguments)
         .arg(file)
         .output()
