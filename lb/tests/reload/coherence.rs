@@ -75,7 +75,11 @@ async fn every_pick_is_a_backend_of_its_own_list_while_members_and_strategies_ch
     std::fs::write(&plugin, &good).unwrap();
     let source = Source {
         path: folder.path().join("lb.toml"),
-        command_line: vec![("state.dir".to_owned(), folder.path().join("state").display().to_string())],
+        command_line: vec![
+            ("state.dir".to_owned(), folder.path().join("state").display().to_string()),
+            ("proxy.listen".to_owned(), "127.0.0.1:0".to_owned()),
+            ("admin.listen".to_owned(), "127.0.0.1:0".to_owned()),
+        ],
         ..Source::default()
     };
     let config = config::load(&source).unwrap().config;
