@@ -19,11 +19,8 @@ fn main() {
     divan::main();
 }
 
-/// From beside this executable, where cargo leaves it.
 fn round_robin() -> Arc<Strategy> {
-    let executable = std::env::current_exe().expect("a process knows its executable");
-    let folder = executable.parent().map(PathBuf::from).unwrap_or_default();
-    let path = lb_strategy_host::find("round_robin", &[folder]).expect("cargo built it beside this executable");
+    let path = lb_strategy_built::library("round_robin");
     let copies = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-exchange-plugins");
     let plugin = Loader::new(copies, 1).load(&Wanted { path: &path, name: Some("round_robin"), sha256: None });
     Strategy::new(plugin.expect("it loads"), &json!({})).expect("its default options are valid")

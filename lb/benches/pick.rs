@@ -1,6 +1,6 @@
 //! The cost of one pick through the plugin boundary, by strategy and number of backends.
 //!
-//! Run `cargo bench -p lb --bench pick`. The strategies are those of the workspace; cargo leaves their libraries beside this executable.
+//! Run `cargo bench -p lb --bench pick`. The strategies are those of the workspace, built at the start.
 
 use std::hint::black_box;
 use std::path::PathBuf;
@@ -19,9 +19,7 @@ fn main() {
 }
 
 fn strategy(name: &str) -> Arc<Strategy> {
-    let executable = std::env::current_exe().expect("a process knows its executable");
-    let folder = executable.parent().map(PathBuf::from).unwrap_or_default();
-    let path = lb_strategy_host::find(name, &[folder]).expect("cargo built it beside this executable");
+    let path = lb_strategy_built::library(name);
     let copies = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join("bench-plugins");
     let plugin = Loader::new(copies, 1).load(&Wanted { path: &path, name: Some(name), sha256: None });
     Strategy::new(plugin.expect("it loads"), &json!({})).expect("its default options are valid")

@@ -132,12 +132,10 @@ fn settings() -> Settings {
     }
 }
 
-/// Round robin from beside this executable, where cargo leaves it.
 #[cfg(test)]
 pub(super) fn round_robin() -> Arc<Strategy> {
     use lb_strategy_host::{Loader, Wanted};
-    let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
-    let path = lb_strategy_host::find("round_robin", &[folder]).unwrap();
+    let path = lb_strategy_built::library("round_robin");
     let copies = tempfile::tempdir().unwrap();
     let loader = Loader::new(copies.path().to_owned(), 1);
     let plugin = loader.load(&Wanted { path: &path, name: Some("round_robin"), sha256: None }).unwrap();

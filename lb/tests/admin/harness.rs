@@ -48,8 +48,7 @@ pub(crate) fn backends(servers: &[(&str, SocketAddr)]) -> String {
 /// `lb` with the configuration in `folder` and plugins at hand, in an environment with nothing in it.
 pub(crate) fn bare_command(folder: &TempDir, arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
-    // cargo leaves the strategies' libraries beside this executable
-    let plugins = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let plugins = lb_strategy_built::folder();
     command
         .env_clear()
         .env("HOME", folder.path())

@@ -227,9 +227,9 @@ fn the_strategies_that_can_be_named_are_told() {
     let folder = crate::harness::folder(CONFIG);
     let plugins = folder.path().join("plugins");
     std::fs::create_dir(&plugins).unwrap();
-    let built = std::env::current_exe().unwrap().parent().unwrap().to_owned();
-    for name in ["libround_robin.so", "libleast_connections.so"] {
-        std::fs::copy(built.join(name), plugins.join(name)).unwrap();
+    for name in ["round_robin", "least_connections"] {
+        let built = lb_strategy_built::library(name);
+        std::fs::copy(&built, plugins.join(built.file_name().unwrap())).unwrap();
     }
     // another library, and a text of that name
     std::fs::copy("/proc/self/exe", plugins.join("other.so")).unwrap();

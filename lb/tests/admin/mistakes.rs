@@ -148,7 +148,7 @@ fn looking_commands_answer_and_start_nothing() {
     let strategies = json(&["strategies", "--json"]);
     let names: Vec<_> =
         strategies["strategies"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
-    for name in ["round_robin", "least_connections", "consistent_hash"] {
+    for name in lb_strategy_built::shipped() {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
     let settings = json(&["config", "--json"]);

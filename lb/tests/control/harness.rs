@@ -39,9 +39,9 @@ pub(crate) fn folder() -> TempDir {
     tempfile::tempdir().unwrap()
 }
 
-/// The configuration `text` with its state in `folder` and the plugins that cargo leaves beside this executable.
+/// The configuration `text` with its state in `folder` and the plugins of the workspace.
 pub(crate) fn config(folder: &Path, text: &str) -> Config {
-    let plugins = std::env::current_exe().unwrap().parent().unwrap().to_owned();
+    let plugins = lb_strategy_built::folder();
     let keys = [
         ("plugin_dirs", format!("[{plugins:?}]")),
         ("state.dir", format!("{}", folder.join("state").display())),

@@ -82,7 +82,8 @@ fn the_list_of_strategies_shows_ours_the_broken_and_the_hidden() {
     let cut = std::fs::OpenOptions::new().write(true).open(folder.path().join("libcut.so")).unwrap();
     cut.set_len(cut.metadata().unwrap().len() - 100).unwrap();
     std::fs::write(folder.path().join("libother.so"), "no strategy").unwrap();
-    let dirs = [folder.path().to_owned()].into_iter().chain(plain.plugin_dirs.clone()).collect();
+    // Not the folder of this executable, in which a `cargo build` leaves libraries too.
+    let dirs = vec![folder.path().to_owned(), plugins.clone()];
     let found =
         list_strategies(&Config { plugin_dirs: dirs, ..plain.clone() }, env!("CARGO_BIN_EXE_lb").into()).unwrap();
     let of = |name: &str| found.iter().filter(|strategy| strategy.name == name).collect::<Vec<_>>();

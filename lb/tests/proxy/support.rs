@@ -1,4 +1,4 @@
-//! A proxy set up by hand: plugins from beside this executable, a hall without control, settings as a test wants them.
+//! A proxy set up by hand: plugins of the workspace, a hall without control, settings as a test wants them.
 //!
 //! Why without control: what is tested is the data wing alone, and a generation is then made of just what the test says. Invariant: a
 //! [`Balancer`] that is dropped has ended its threads.
@@ -63,9 +63,7 @@ pub(crate) fn strategy(name: &str) -> Arc<Strategy> {
     let loaded = LOADED.get_or_init(|| Mutex::new((Loader::new(copies, WORKERS), HashMap::new())));
     let (loader, plugins) = &mut *loaded.lock().unwrap();
     let plugin = plugins.entry(name.to_owned()).or_insert_with(|| {
-        // cargo leaves the strategies' libraries beside this executable
-        let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
-        let path = lb_strategy_host::find(name, &[folder]).unwrap();
+        let path = lb_strategy_built::library(name);
         loader.load(&Wanted { path: &path, name: Some(name), sha256: None }).unwrap()
     });
     Strategy::new(plugin.clone(), &json!({})).unwrap()

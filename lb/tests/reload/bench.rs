@@ -1,7 +1,7 @@
 //! A balancer with servers behind it and a configuration file that a test rewrites, and the questions that these tests ask it.
 
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -26,14 +26,9 @@ pub(crate) struct Bench {
     pub(crate) reload: String,
 }
 
-/// The library of a strategy of the workspace, beside this executable.
-pub(crate) fn library(name: &str) -> PathBuf {
-    std::env::current_exe().unwrap().parent().unwrap().join(format!("lib{name}.so"))
-}
-
-/// Its bytes, and `extra` behind them, where nobody looks: another file that is the same strategy.
+/// The library of a strategy of the workspace with `extra` behind its bytes, where nobody looks: another file that is the same strategy.
 pub(crate) fn bytes(name: &str, extra: &str) -> Vec<u8> {
-    let mut bytes = std::fs::read(library(name)).unwrap();
+    let mut bytes = std::fs::read(lb_strategy_built::library(name)).unwrap();
     bytes.extend_from_slice(extra.as_bytes());
     bytes
 }

@@ -5,7 +5,7 @@ use lb::control::{self, Options, ReloadError, ReloadRequest, ReloadResult, Trigg
 use lb::telemetry::Metrics;
 use serde_json::json;
 
-use crate::bench::{Bench, bare_admin_command, bytes, library, named, post};
+use crate::bench::{Bench, bare_admin_command, bytes, named, post};
 use crate::harness::{Balancer, TOKEN, finish, folder, get, send, wait_for};
 
 #[test]
@@ -167,7 +167,7 @@ fn the_command_line_shows_and_rolls_back_what_runs_whatever_the_file_says() {
 #[tokio::test]
 async fn one_runs_at_a_time_and_those_that_wait_are_one() {
     let folder = folder(&named("round_robin"));
-    let plugins = library("x").parent().unwrap().to_owned();
+    let plugins = lb_strategy_built::folder();
     let keys =
         [("plugin_dirs", format!("[{plugins:?}]")), ("state.dir", folder.path().join("state").display().to_string())];
     let source = Source {

@@ -71,14 +71,14 @@ const LOADGEN: Modules = &[
 /// `None` for a crate that has no arrows yet.
 fn arrows(name: &str, strategies: &[&str]) -> Option<Arrows> {
     const NONE: &[&str] = &[];
-    // any strategy at all stands for all of them
-    const LB_TESTS: &[&str] = &["mock-server", "a strategy"];
+    // No crate needs a strategy: tests get its library from lb-strategy-built.
+    const LB_TESTS: &[&str] = &["mock-server", "lb-strategy-built"];
     let (needs, tests_need) = match name {
-        "lb-strategy" | "mock-server" => (NONE, NONE),
+        "lb-strategy" | "lb-strategy-built" | "mock-server" => (NONE, NONE),
         // It knows the rest by processes, HTTP and files alone.
         "loadgen" => (NONE, LB_TESTS),
-        "lb-strategy-host" => (&["lb-strategy"][..], &["a strategy"][..]),
-        "lb-strategy-conformance" => (&["lb-strategy", "lb-strategy-host"][..], &["a strategy"][..]),
+        "lb-strategy-host" => (&["lb-strategy"][..], NONE),
+        "lb-strategy-conformance" => (&["lb-strategy", "lb-strategy-host"][..], &["lb-strategy-built"][..]),
         "lb" => (&["lb-strategy", "lb-strategy-host", "lb-strategy-conformance"][..], LB_TESTS),
         strategy if strategies.contains(&strategy) => (&["lb-strategy"][..], &["lb-strategy-conformance"][..]),
         _ => return None,
@@ -105,8 +105,7 @@ fn crate_offences(crates: &[Crate]) -> Vec<Offence> {
             continue;
         };
         for (is_test, dependency) in one.dependencies() {
-            let kind = if strategies.contains(&dependency) { "a strategy" } else { dependency };
-            let is_allowed = arrows.needs.contains(&kind) || (is_test && arrows.tests_need.contains(&kind));
+            let is_allowed = arrows.needs.contains(&dependency) || (is_test && arrows.tests_need.contains(&dependency));
             if ours.contains(&dependency) && !is_allowed {
                 let tests = if is_test { "'s tests" } else { "" };
                 offences
@@ -281,7 +280,8 @@ fn a_wrong_crate_arrow_is_caught() {
         Crate::new("strategies/kit/host", &manifest("lb-strategy-host", "[dependencies]\nlb-strategy = \"1\"\n"));
     let ring = |rest: &str| Crate::new("strategies/ring", &manifest("ring", &format!("{cdylib}{rest}")));
     let lb = |rest: &str| Crate::new("lb", &manifest("lb", rest));
-    let good = [api, host, ring("[dependencies]\nlb-strategy = \"1\"\n"), lb("[dev-dependencies]\nring = \"1\"\n")];
+    let good =
+        [api, host, ring("[dependencies]\nlb-strategy = \"1\"\n"), lb("[dependencies]\nlb-strategy-host = \"1\"\n")];
     assert_eq!(crate_offences(&good), []);
 
     let [api, host, ..] = good;
@@ -289,7 +289,7 @@ fn a_wrong_crate_arrow_is_caught() {
         api,
         host,
         ring("[dependencies]\nlb-strategy-host = \"1\"\n"),
-        lb("[dependencies]\nring = \"1\"\n[target.'cfg(unix)'.dependencies]\nx = { package = \"mock-server\" }\n"),
+        lb("[dev-dependencies]\nring = \"1\"\n[target.'cfg(unix)'.dependencies]\nx = { package = \"mock-server\" }\n"),
         Crate::new("mock-server", &manifest("mock-server", "[dev-dependencies]\nlb-strategy = \"1\"\n")),
         Crate::new("new", &manifest("new", "")),
     ];
@@ -298,7 +298,7 @@ fn a_wrong_crate_arrow_is_caught() {
         whats,
         [
             "ring must not depend on lb-strategy-host",
-            "lb must not depend on ring",
+            "lb's tests must not depend on ring",
             "lb must not depend on mock-server",
             "mock-server's tests must not depend on lb-strategy",
             "a crate without arrows: give it some here",

@@ -28,11 +28,6 @@ pub(crate) fn backend(number: usize) -> VetBackend {
     VetBackend { id: format!("b{number}"), address: "127.0.0.1:9".to_owned(), weight: 1 }
 }
 
-/// The folder in which cargo leaves the strategies' libraries.
-pub(crate) fn strategies() -> PathBuf {
-    std::env::current_exe().unwrap().parent().unwrap().to_owned()
-}
-
 // === impl Bench ===
 
 impl Bench {

@@ -7,14 +7,14 @@ use lb::control::vet::{Answer, VetBackend, VetRequest, VetStage, Vetter};
 use lb_strategy_host::{Copies, Loader, Wanted};
 use serde_json::{Value, json};
 
-use crate::harness::{Bench, PATIENCE, backend, lb, strategies};
+use crate::harness::{Bench, PATIENCE, backend, lb};
 
 #[tokio::test]
 async fn the_strategies_of_this_house_pass() {
     let bench = Bench::new();
-    for name in ["round_robin", "least_connections", "consistent_hash"] {
+    for name in lb_strategy_built::shipped() {
         for backends in 0..=4 {
-            let request = bench.request(&strategies().join(format!("lib{name}.so")), json!({}));
+            let request = bench.request(&lb_strategy_built::library(name), json!({}));
             let request = VetRequest { backends: request.backends[..backends].to_vec(), ..request };
             let verdict = Vetter::new(lb(), None).with_time_max(PATIENCE).vet(&request).await;
             let verdict = verdict.unwrap_or_else(|error| panic!("{error}"));
@@ -28,7 +28,7 @@ async fn the_strategies_of_this_house_pass() {
 async fn stand_ins_do_not_push_a_list_over_a_limit_of_the_strategys() {
     let bench = Bench::new();
     // A ring of 256 × 4,096 points is as large as it takes.
-    let request = bench.request(&strategies().join("libconsistent_hash.so"), json!({ "virtual_nodes": 4096 }));
+    let request = bench.request(&lb_strategy_built::library("consistent_hash"), json!({ "virtual_nodes": 4096 }));
     let heavy = VetBackend { weight: 256, ..backend(0) };
     let one = VetRequest { backends: vec![heavy.clone()], ..request.clone() };
     let two = VetRequest { backends: vec![heavy, backend(1)], ..request };

@@ -47,25 +47,13 @@ impl Lab {
         self.path("run")
     }
 
-    /// Writes an experiment file, with a folder of plugins.
+    /// Writes an experiment file, with the folder of plugins.
     pub(crate) fn plan(&self, text: &str) -> PathBuf {
-        let plugins = self.plugins();
+        let plugins = lb_strategy_built::folder();
         let text = format!("{text}\n[lb]\nplugin_dirs = [{plugins:?}]\n[lb.proxy]\nworkers = 1\n");
         let path = self.path("plan.toml");
         std::fs::write(&path, text).expect("written");
         path
-    }
-
-    /// The strategies where cargo leaves them for tests, without all the libraries beside them, which lb would read.
-    fn plugins(&self) -> String {
-        let built = std::env::current_exe().expect("this test").parent().expect("deps").to_owned();
-        let folder = self.path("plugins");
-        for name in ["round_robin", "least_connections", "consistent_hash", "assignment_ring"] {
-            let file = format!("lib{name}.so");
-            std::fs::create_dir_all(&folder).expect("made");
-            let _ = std::os::unix::fs::symlink(built.join(&file), folder.join(file)); // there from the plan before
-        }
-        folder.display().to_string()
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
@@ -122,7 +110,7 @@ impl Lab {
 
 impl Lab {
     pub(crate) fn running_balancer(&self, strategy: &str, replicas: u32) -> Theirs {
-        let keys = format!("plugin_dirs = [{:?}]\n[proxy]\nworkers = 1", self.plugins());
+        let keys = format!("plugin_dirs = [{:?}]\n[proxy]\nworkers = 1", lb_strategy_built::folder());
         let setup = Setup {
             strategy: strategy.to_owned(),
             options: toml::Table::new(),

@@ -128,9 +128,7 @@ mod tests {
 
     #[test]
     fn a_key_is_never_another_pools() {
-        // cargo leaves the strategies' libraries beside this executable
-        let folder = std::env::current_exe().unwrap().parent().unwrap().to_owned();
-        let path = lb_strategy_host::find("round_robin", &[folder]).unwrap();
+        let path = lb_strategy_built::library("round_robin");
         let copies = tempfile::tempdir().unwrap();
         let loader = Loader::new(Path::to_owned(copies.path()), 1);
         let plugin = loader.load(&Wanted { path: &path, name: None, sha256: None }).unwrap();

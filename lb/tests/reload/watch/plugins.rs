@@ -5,7 +5,7 @@ use std::process::Command;
 use std::time::SystemTime;
 
 use super::{EVENTS_ALONE, Watched, reload_section, shell};
-use crate::bench::{Bench, bytes, filed, library, named};
+use crate::bench::{Bench, bytes, filed, named};
 use crate::harness::{Balancer, command, folder, wait_for};
 
 const FILE: &str = "libround_robin.so";
@@ -106,7 +106,7 @@ fn a_plugin_is_tried_and_taken_up_though_lbs_own_binary_was_replaced() {
 fn a_library_that_comes_into_an_earlier_folder_counts_and_again_when_it_goes() {
     let watched = Watched::of(Bench::start_by(&reload_section(EVENTS_ALONE), &named("round_robin"), |text| {
         let folder = folder(text);
-        let dirs = [folder.path().join("not/there/yet"), library("x").parent().unwrap().to_owned()];
+        let dirs = [folder.path().join("not/there/yet"), lb_strategy_built::folder().to_owned()];
         Balancer::start_in(folder, &["--set", &format!("plugin_dirs={dirs:?}")])
     }));
     let before = watched.sha256();

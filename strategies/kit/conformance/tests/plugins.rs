@@ -1,25 +1,18 @@
 //! The strategies as they are shipped: built libraries, loaded from a file through all stages, then held to every property's core.
 //!
-//! Cargo leaves `lib<name>.so` of a dev-dependency beside this test's binary. Invariant: no strategy crate is named in code here; two
-//! of them in one program would clash in their entry symbol.
+//! Invariant: no strategy crate is named in code here; two of them in one program would clash in their entry symbol.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 
+use lb_strategy_built::{library, shipped};
 use lb_strategy_conformance::statistics::{counts, spread};
 use lb_strategy_conformance::{Decision, Refusal, Requests, Strategy, World, small_worlds};
-use lb_strategy_host::{Loader, Plugin, Stage, Wanted, file_name, find};
+use lb_strategy_host::{Loader, Plugin, Stage, Wanted, file_name};
 use serde_json::json;
 use tempfile::TempDir;
-
-const STRATEGIES: [&str; 4] = ["round_robin", "least_connections", "consistent_hash", "assignment_ring"];
-
-fn built(name: &str) -> PathBuf {
-    let beside = std::env::current_exe().expect("a path").parent().expect("a folder").to_owned();
-    find(name, &[beside]).unwrap_or_else(|error| panic!("{error}"))
-}
 
 fn loader() -> (TempDir, Loader) {
     let directory = tempfile::tempdir().expect("a temporary folder");
@@ -31,17 +24,20 @@ fn load(loader: &Loader, path: &Path) -> Arc<Plugin> {
     loader.load(&Wanted { path, name: None, sha256: None }).unwrap_or_else(|error| panic!("{error}"))
 }
 
+fn expectation(plugin: &Plugin) -> serde_json::Value {
+    serde_json::from_str(plugin.expectation()).expect("JSON")
+}
+
 #[test]
 fn every_strategy_goes_through_all_stages_and_serves_whom_it_may() {
     let (_directory, loader) = loader();
-    for name in STRATEGIES {
-        let path = built(name);
+    for name in shipped() {
+        let path = library(name);
         let plugin =
             loader.load(&Wanted { path: &path, name: Some(name), sha256: None }).unwrap_or_else(|e| panic!("{e}"));
         assert_eq!((plugin.name(), plugin.path()), (name, Some(&*path)));
         assert!(plugin.build().contains("lb-strategy"), "{}", plugin.build());
-        let expectation: serde_json::Value = serde_json::from_str(plugin.expectation()).expect("JSON");
-        assert_eq!(expectation["weights"] == true, name != "assignment_ring", "{name}");
+        assert!(expectation(&plugin).is_object(), "{name}: {}", plugin.expectation());
         let strategy = Strategy::new(plugin, &json!({})).unwrap();
         let world = World::of(5).up(&[true, false, true, true, false]);
         let picker = world.picker(&strategy).unwrap();
@@ -55,13 +51,21 @@ fn every_strategy_goes_through_all_stages_and_serves_whom_it_may() {
         assert_eq!(requests.ask().tried(&[0, 2, 3]).pick(&picker), Decision::NoBackend, "{name}");
         assert_eq!(requests.ask().pick(&World::of(0).picker(&strategy).unwrap()), Decision::NoBackend, "{name}");
     }
-    assert_eq!(loader.images(), STRATEGIES.len());
+    assert_eq!(loader.images(), shipped().count());
+}
+
+#[test]
+fn weights_are_declared_by_those_that_keep_to_them() {
+    let (_directory, loader) = loader();
+    let declares = |name: &str| expectation(&load(&loader, &library(name)))["weights"] == true;
+    let names = ["round_robin", "least_connections", "consistent_hash", "assignment_ring"];
+    assert_eq!(names.map(declares), [true, true, true, false]);
 }
 
 #[test]
 fn counts_of_round_robin_differ_by_at_most_one_over_threads_of_one_library() {
     let (_directory, loader) = loader();
-    let strategy = Strategy::new(load(&loader, &built("round_robin")), &json!({})).unwrap();
+    let strategy = Strategy::new(load(&loader, &library("round_robin")), &json!({})).unwrap();
     let picker = World::of(3).picker(&strategy).unwrap();
     let picks: Vec<usize> = std::thread::scope(|scope| {
         let work = |worker: u32| {
@@ -79,7 +83,7 @@ fn counts_of_round_robin_differ_by_at_most_one_over_threads_of_one_library() {
 #[test]
 fn two_instances_of_one_image_share_nothing() {
     let (_directory, loader) = loader();
-    let plugin = load(&loader, &built("round_robin"));
+    let plugin = load(&loader, &library("round_robin"));
     let instance = || World::of(3).picker(&Strategy::new(plugin.clone(), &json!({})).unwrap()).unwrap();
     let (one, two) = (instance(), instance());
     let mut requests = Requests::seeded(43);
@@ -92,14 +96,14 @@ fn two_instances_of_one_image_share_nothing() {
 #[test]
 fn a_counter_survives_the_hand_over_to_another_image() {
     let (directory, loader) = loader();
-    let old = Strategy::new(load(&loader, &built("round_robin")), &json!({})).unwrap();
+    let old = Strategy::new(load(&loader, &library("round_robin")), &json!({})).unwrap();
     let picker = World::of(5).picker(&old).unwrap();
     let mut requests = Requests::seeded(44);
     for _ in 0..12 {
         requests.ask().pick_backend(&picker).unwrap();
     }
     let other_build = directory.path().join(file_name("round_robin"));
-    let mut bytes = fs::read(built("round_robin")).unwrap();
+    let mut bytes = fs::read(library("round_robin")).unwrap();
     bytes.extend_from_slice(b"another build");
     fs::write(&other_build, bytes).unwrap();
     let new = Strategy::new(load(&loader, &other_build), &json!({})).unwrap();
@@ -112,7 +116,7 @@ fn a_counter_survives_the_hand_over_to_another_image() {
 #[test]
 fn without_a_key_the_hash_strategy_leaves_the_choice_to_the_host() {
     let (_directory, loader) = loader();
-    let plugin = load(&loader, &built("consistent_hash"));
+    let plugin = load(&loader, &library("consistent_hash"));
     assert!(plugin.wants_hash());
     let picker = World::of(3).picker(&Strategy::new(plugin, &json!({})).unwrap()).unwrap();
     let ask = Requests::seeded(45).ask();
@@ -132,7 +136,7 @@ fn the_example_in_rust_and_the_one_in_c_pick_alike() {
         .args([&c, &strategies.join("examples/two_choices.c")])
         .status();
     assert!(compiled.expect("cc runs").success());
-    let [rust, c] = [built("two_choices"), c].map(|path| Strategy::new(load(&loader, &path), &json!({})).unwrap());
+    let [rust, c] = [library("two_choices"), c].map(|path| Strategy::new(load(&loader, &path), &json!({})).unwrap());
     let mut requests = Requests::seeded(47);
     for world in small_worlds([1, 1, 1, 1]) {
         let (rust, c) = (world.picker(&rust).unwrap(), world.picker(&c).unwrap());
@@ -147,7 +151,7 @@ fn the_example_in_rust_and_the_one_in_c_pick_alike() {
 fn a_file_under_a_wrong_name_is_refused_for_what_it_is() {
     let (directory, loader) = loader();
     let path = directory.path().join(file_name("round_robin"));
-    fs::copy(built("least_connections"), &path).unwrap();
+    fs::copy(library("least_connections"), &path).unwrap();
     let Err(error) = loader.load(&Wanted { path: &path, name: Some("round_robin"), sha256: None }) else {
         panic!("least_connections was taken for round_robin")
     };
@@ -158,7 +162,7 @@ fn a_file_under_a_wrong_name_is_refused_for_what_it_is() {
 #[test]
 fn every_truncation_of_a_built_strategy_is_refused_before_it_can_be_mapped() {
     let (directory, loader) = loader();
-    let good = fs::read(built("round_robin")).unwrap();
+    let good = fs::read(library("round_robin")).unwrap();
     let lengths: Vec<usize> = (1..100).map(|percent| good.len() * percent / 100).chain([good.len() - 1]).collect();
     // Two threads: hashing megabytes a hundred times is slow where the hash is not optimised.
     std::thread::scope(|scope| {
@@ -182,11 +186,11 @@ fn every_truncation_of_a_built_strategy_is_refused_before_it_can_be_mapped() {
 fn overwriting_the_file_of_a_serving_strategy_does_not_disturb_it() {
     let (directory, loader) = loader();
     let path = directory.path().join(file_name("round_robin"));
-    fs::copy(built("round_robin"), &path).unwrap();
+    fs::copy(library("round_robin"), &path).unwrap();
     let picker = World::of(3).picker(&Strategy::new(load(&loader, &path), &json!({})).unwrap()).unwrap();
     let mut requests = Requests::seeded(46);
     let length = fs::metadata(&path).unwrap().len();
-    for content in [vec![0; length as usize], Vec::new(), fs::read(built("least_connections")).unwrap()] {
+    for content in [vec![0; length as usize], Vec::new(), fs::read(library("least_connections")).unwrap()] {
         fs::write(&path, content).unwrap();
         let picks = counts(3, (0..300).map(|_| requests.ask().pick_backend(&picker).unwrap()));
         assert_eq!(picks, [100, 100, 100]);

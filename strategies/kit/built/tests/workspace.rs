@@ -1,0 +1,58 @@
+//! The strategies of this workspace: which are shipped, and what their libraries are like.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use lb_strategy_built::{folder, library, shipped};
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3).unwrap()
+}
+
+#[test]
+fn shipped_are_the_folders_directly_below_strategies() {
+    let entries = fs::read_dir(root().join("strategies")).unwrap().map(|entry| entry.unwrap().path());
+    let folders = entries.filter(|path| path.join("Cargo.toml").is_file());
+    let mut names: Vec<_> = folders.map(|path| path.file_name().unwrap().to_str().unwrap().replace('-', "_")).collect();
+    names.sort();
+    assert_eq!(shipped().collect::<Vec<_>>(), names);
+}
+
+#[test]
+fn examples_and_fixtures_have_libraries_beside_the_shipped_ones() {
+    for name in shipped().chain(["two_choices", "moody"]) {
+        assert_eq!(library(name).parent(), Some(folder()));
+        assert!(library(name).is_file(), "{name}");
+    }
+    assert!(!shipped().any(|name| ["two_choices", "moody"].contains(&name)));
+}
+
+/// It is nine tenths of an unoptimised library, which each load reads and hashes.
+#[test]
+fn no_library_has_debug_information() {
+    for name in shipped() {
+        let bytes = fs::read(library(name)).unwrap();
+        // The name of the section, as the ELF file has it.
+        assert!(!bytes.windows(13).any(|found| found == b"\0.debug_info\0"), "{name}");
+    }
+}
+
+#[test]
+fn cargo_build_makes_no_broken_strategy() {
+    let metadata = Command::new(env!("CARGO"))
+        .args(["metadata", "--no-deps", "--format-version=1"])
+        .current_dir(root())
+        .output()
+        .unwrap();
+    let metadata: serde_json::Value = serde_json::from_slice(&metadata.stdout).unwrap();
+    let built =
+        |key: &str| -> Vec<&str> { metadata[key].as_array().unwrap().iter().map(|id| id.as_str().unwrap()).collect() };
+    let is_broken = |id: &&str| id.contains("/examples/broken/");
+    assert_eq!(built("workspace_default_members").into_iter().filter(is_broken).collect::<Vec<_>>(), [""; 0]);
+    assert!(built("workspace_members").iter().any(is_broken), "ids are not written as they were");
+    for name in shipped() {
+        let folder = format!("/strategies/{}#", name.replace('_', "-"));
+        assert!(built("workspace_default_members").iter().any(|id| id.contains(&folder)), "{name}");
+    }
+}
