@@ -21,7 +21,8 @@ use crate::config::{Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Lim
 use crate::listener::Listener;
 use crate::pool::Backend;
 
-pub use choice::{Choice, Lookup, NoChoice};
+pub use choice::Lookup;
+pub use lb_balance::{Choice, NoChoice};
 pub use own_routes::{Call, CallAnswer, OwnRoutes};
 
 /// All that a request needs to know, unchanging.

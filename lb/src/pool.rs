@@ -1,11 +1,8 @@
-//! Backends as both wings see them: live flags and counters, and the host's own way to pick one.
+//! What decides where a request goes, under lb's names: the parts of the crate `lb-balance`, and how a key is taken from a request.
 //!
-//! And what a request is hashed by. A leaf: knows nothing of workers or control.
+//! Why a module for names that another crate has: the modules of `lb` say in one place what they take from it, and a request of HTTP
+//! meets [`KeyedRequest`](lb_balance::KeyedRequest) here.
 
-mod backend;
-mod fallback;
 pub mod key;
 
-pub use backend::{Backend, Eligibility};
-pub use fallback::pick as fallback_pick;
-pub use key::Key;
+pub use lb_balance::{Backend, Eligibility, Key};

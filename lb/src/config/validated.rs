@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+pub use lb_balance::{Fallback, HashFunction, KeySource};
+
 pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};
 
 /// The name of the pool that takes what no route claims.
@@ -99,33 +101,6 @@ pub enum Plugin {
     Name(String),
     /// That very file, absolute. With a name, the library must call itself so.
     Path { path: PathBuf, name: Option<String> },
-}
-
-/// What a request is hashed by.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum KeySource {
-    Header(http::HeaderName),
-    Cookie(String),
-    Query(String),
-    Path,
-    ClientIp,
-    /// A fresh 6-digit id, as the course's.
-    RandomId,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum HashFunction {
-    Xxh3,
-    Sha256,
-}
-
-/// The host's own pick when a strategy fails.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Fallback {
-    LeastConnections,
-    RoundRobin,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

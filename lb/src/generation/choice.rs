@@ -1,37 +1,13 @@
-//! From a strategy's answer to a backend: the answer is checked against the live flags, and where it does not count the host picks.
+//! How both wings settle a pick: with the pool's list, its fallback and the limit of the moment.
 //!
 //! In the hall, because both wings ask: a worker for each request, and control when somebody wants to know where a request would go;
-//! what is explained is what happens. Invariants: health acts at once, whatever list the strategy saw; a broken strategy costs a better
-//! choice, never a request; a dry request changes nothing that a later one sees.
+//! what is explained is what happens.
 
-use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-
-use lb_strategy_host::{Decision, Headers, PickRequest, Refusal};
+use lb_balance::{Choice, NoChoice, Settling};
+use lb_strategy_host::{Decision, Headers, PickRequest};
 
 use super::PoolGeneration;
 use crate::http1::Fields;
-use crate::pool::fallback_pick;
-use crate::telemetry::FallbackReason;
-
-/// A backend for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Choice {
-    /// Of the generation's list.
-    pub index: usize,
-    /// The strategy's word for its finish; 0 of the fallback.
-    pub token: u64,
-    /// Why the fallback picked, if it did.
-    pub fallback: Option<FallbackReason>,
-}
-
-/// Why there is no backend for a request.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NoChoice {
-    /// None may get requests, or none that was not tried already.
-    NoBackend,
-    /// Those that may and were not tried are at their limit.
-    Overload,
-}
 
 /// A request's fields, as a strategy may look them up.
 #[derive(Clone, Copy, Debug)]
@@ -48,43 +24,14 @@ impl PoolGeneration {
         request: &PickRequest<'_>,
         limit: Option<u32>,
     ) -> Result<Choice, NoChoice> {
-        let reason = match decision {
-            Decision::Backend { index, token } if self.is_usable(index, limit) => {
-                return Ok(Choice { index, token, fallback: None });
-            }
-            Decision::Backend { .. } => FallbackReason::NotEligible,
-            Decision::NoBackend => return Err(NoChoice::NoBackend),
-            Decision::Refused(Refusal::Undecided) if self.wants_hash && request.key.is_none() => FallbackReason::NoKey,
-            Decision::Refused(Refusal::Undecided) => FallbackReason::Undecided,
-            Decision::Refused(Refusal::Panic) => FallbackReason::Panic,
-            Decision::Refused(Refusal::BadIndex) => FallbackReason::BadIndex,
-            Decision::Refused(Refusal::AlreadyTried) => FallbackReason::AlreadyTried,
-            Decision::Refused(Refusal::NotEligible) => FallbackReason::NotEligible,
-            Decision::Refused(Refusal::Error) => FallbackReason::Error,
+        let settling = Settling {
+            backends: &self.backends,
+            fallback: self.fallback,
+            cursor: &self.fallback_cursor,
+            wants_hash: self.wants_hash,
+            limit,
         };
-        let is_tried = |index: usize| request.tried.contains(&(index as u32));
-        let may_serve = |index: usize| !is_tried(index) && self.is_usable(index, limit);
-        let pick = |cursor| fallback_pick(self.fallback, &self.backends, may_serve, request.random, cursor);
-        let picked = match request.dry {
-            false => pick(&self.fallback_cursor),
-            true => pick(&AtomicUsize::new(self.fallback_cursor.load(Relaxed))),
-        };
-        match picked {
-            Some(index) => Ok(Choice { index, token: 0, fallback: Some(reason) }),
-            // One that is eligible and was not tried, and yet may not serve, is at its limit.
-            None if limit.is_some()
-                && (0..self.backends.len()).any(|index| !is_tried(index) && self.backends[index].is_eligible()) =>
-            {
-                Err(NoChoice::Overload)
-            }
-            None => Err(NoChoice::NoBackend),
-        }
-    }
-
-    #[inline]
-    fn is_usable(&self, index: usize, limit: Option<u32>) -> bool {
-        let backend = &self.backends[index];
-        backend.is_eligible() && limit.is_none_or(|limit| backend.in_flight() < limit)
+        settling.settle(decision, request)
     }
 }
 

@@ -4,6 +4,9 @@
 //!
 //! Invariant: the position in `ALL` is the enum's own number, so a table with one counter per reason needs no look-up.
 
+/// Why the built-in fallback picked: defined beside the fallback, with words as those below.
+pub use lb_balance::FallbackReason;
+
 /// Defines a closed enum whose members are words: `ALL`, `COUNT`, `as_str` and `Display` cannot get out of step.
 macro_rules! words {
     ($(#[$about:meta])* pub enum $name:ident { $($(#[$doc:meta])* $variant:ident = $word:literal,)+ }) => {
@@ -88,26 +91,6 @@ words! {
 }
 
 words! {
-    /// Why the built-in fallback picked instead of the strategy.
-    pub enum FallbackReason {
-        /// The strategy left this pick to the host.
-        Undecided = "undecided",
-        /// The request has no key and the strategy needs one; never held against the strategy.
-        NoKey = "no_key",
-        /// The strategy panicked.
-        Panic = "panic",
-        /// The pick is outside the list.
-        BadIndex = "bad_index",
-        /// The pick was already tried for this request.
-        AlreadyTried = "already_tried",
-        /// The pick may not get requests now.
-        NotEligible = "not_eligible",
-        /// The strategy answered with an error.
-        Error = "error",
-    }
-}
-
-words! {
     /// Why a line of the access log was dropped.
     pub enum LogDropReason {
         /// Too many wait to be written: the disk, or who reads the pipe, is too slow.
@@ -161,7 +144,6 @@ mod tests {
     fn the_number_of_a_reason_is_its_place_in_all() {
         assert!(ErrorReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
         assert!(RetryReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
-        assert!(FallbackReason::ALL.iter().enumerate().all(|(i, r)| *r as usize == i));
     }
 
     #[test]

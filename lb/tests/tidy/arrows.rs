@@ -35,7 +35,7 @@ const LB: Modules = &[
     ("http1", &[]),
     ("net", &[]),
     ("listener", &[]),
-    ("pool", &["config", "http1"]),
+    ("pool", &["http1"]),
     ("access_log", &["config", "telemetry"]),
     // the hall
     ("generation", &["access_log", "config", "http1", "listener", "pool", "telemetry"]),
@@ -79,7 +79,8 @@ fn arrows(name: &str, strategies: &[&str]) -> Option<Arrows> {
         "loadgen" => (NONE, LB_TESTS),
         "lb-strategy-host" => (&["lb-strategy"][..], NONE),
         "lb-strategy-conformance" => (&["lb-strategy", "lb-strategy-host"][..], &["lb-strategy-built"][..]),
-        "lb" => (&["lb-strategy", "lb-strategy-host", "lb-strategy-conformance"][..], LB_TESTS),
+        "lb-balance" => (&["lb-strategy", "lb-strategy-host"][..], NONE),
+        "lb" => (&["lb-balance", "lb-strategy", "lb-strategy-host", "lb-strategy-conformance"][..], LB_TESTS),
         strategy if strategies.contains(&strategy) => (&["lb-strategy"][..], &["lb-strategy-conformance"][..]),
         _ => return None,
     };

@@ -41,6 +41,7 @@ pub struct Eligibility {
 
 impl Eligibility {
     /// The contract's flags.
+    #[inline]
     pub fn flags(self) -> u32 {
         let eligible = self.healthy && !self.draining && self.weight > 0;
         (if eligible { LB_BACKEND_ELIGIBLE } else { 0 })

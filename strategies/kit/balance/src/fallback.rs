@@ -6,8 +6,17 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-use super::Backend;
-use crate::config::Fallback;
+use serde::{Deserialize, Serialize};
+
+use crate::Backend;
+
+/// The host's own pick when a strategy fails.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Fallback {
+    LeastConnections,
+    RoundRobin,
+}
 
 /// The index of the chosen backend among those that `may_serve`; `None` when there is none. `random` spreads ties; `cursor` is the turn
 /// of `RoundRobin`.
@@ -39,7 +48,7 @@ pub fn pick(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::pool::Eligibility;
+    use crate::Eligibility;
 
     fn pool(loads: &[(bool, u32)]) -> Vec<Arc<Backend>> {
         loads

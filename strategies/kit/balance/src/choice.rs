@@ -1,0 +1,245 @@
+//! From a strategy's pick to a backend: the pick is checked against the live flags, and if it does not count the host picks.
+//!
+//! Invariants: health acts at once, whatever list the strategy saw; a broken strategy costs a better choice, never a request; a dry
+//! request changes nothing that a later one sees.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use lb_strategy_host::{Decision, PickRequest, Refusal};
+
+use crate::{Backend, Fallback, fallback_pick};
+
+/// A backend for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Choice {
+    /// Of the list that was settled with.
+    pub index: usize,
+    /// The strategy's word for its finish; 0 of the fallback.
+    pub token: u64,
+    /// Why the fallback picked, if it did.
+    pub fallback: Option<FallbackReason>,
+}
+
+/// Why there is no backend for a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NoChoice {
+    /// None may get requests, or none that was not tried already.
+    NoBackend,
+    /// Those that may and were not tried are at their limit.
+    Overload,
+}
+
+/// Why the built-in fallback picked instead of the strategy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum FallbackReason {
+    /// The strategy left this pick to the host.
+    Undecided,
+    /// The request has no key and the strategy needs one; never held against the strategy.
+    NoKey,
+    /// The strategy panicked.
+    Panic,
+    /// The pick is outside the list.
+    BadIndex,
+    /// The pick was already tried for this request.
+    AlreadyTried,
+    /// The pick may not get requests now.
+    NotEligible,
+    /// The strategy answered with an error.
+    Error,
+}
+
+/// What a pool settles picks with.
+#[derive(Clone, Copy, Debug)]
+pub struct Settling<'a> {
+    /// In the order of the list that the strategy picks from.
+    pub backends: &'a [Arc<Backend>],
+    pub fallback: Fallback,
+    /// The turn of the fallback `round_robin`.
+    pub cursor: &'a AtomicUsize,
+    /// Whether the strategy wants a hash.
+    pub wants_hash: bool,
+    /// Requests in flight on one backend.
+    pub limit: Option<u32>,
+}
+
+// === impl Settling ===
+
+impl Settling<'_> {
+    /// What becomes of `decision`, which the strategy's picker gave for `request`.
+    #[inline]
+    pub fn settle(&self, decision: Decision, request: &PickRequest<'_>) -> Result<Choice, NoChoice> {
+        let reason = match decision {
+            Decision::Backend { index, token } if self.is_usable(index) => {
+                return Ok(Choice { index, token, fallback: None });
+            }
+            Decision::Backend { .. } => FallbackReason::NotEligible,
+            Decision::NoBackend => return Err(NoChoice::NoBackend),
+            Decision::Refused(Refusal::Undecided) if self.wants_hash && request.key.is_none() => FallbackReason::NoKey,
+            Decision::Refused(Refusal::Undecided) => FallbackReason::Undecided,
+            Decision::Refused(Refusal::Panic) => FallbackReason::Panic,
+            Decision::Refused(Refusal::BadIndex) => FallbackReason::BadIndex,
+            Decision::Refused(Refusal::AlreadyTried) => FallbackReason::AlreadyTried,
+            Decision::Refused(Refusal::NotEligible) => FallbackReason::NotEligible,
+            Decision::Refused(Refusal::Error) => FallbackReason::Error,
+        };
+        let is_tried = |index: usize| request.tried.contains(&(index as u32));
+        let may_serve = |index: usize| !is_tried(index) && self.is_usable(index);
+        let pick = |cursor| fallback_pick(self.fallback, self.backends, may_serve, request.random, cursor);
+        let picked = match request.dry {
+            false => pick(self.cursor),
+            true => pick(&AtomicUsize::new(self.cursor.load(Relaxed))),
+        };
+        match picked {
+            Some(index) => Ok(Choice { index, token: 0, fallback: Some(reason) }),
+            // One that is eligible and was not tried, and yet may not serve, is at its limit.
+            None if self.limit.is_some()
+                && (0..self.backends.len()).any(|index| !is_tried(index) && self.backends[index].is_eligible()) =>
+            {
+                Err(NoChoice::Overload)
+            }
+            None => Err(NoChoice::NoBackend),
+        }
+    }
+
+    #[inline]
+    fn is_usable(&self, index: usize) -> bool {
+        let backend = &self.backends[index];
+        backend.is_eligible() && self.limit.is_none_or(|limit| backend.in_flight() < limit)
+    }
+}
+
+// === impl FallbackReason ===
+
+impl FallbackReason {
+    /// In the order of the variants, so `reason as usize` is its place here.
+    pub const ALL: &'static [Self] = &[
+        Self::Undecided,
+        Self::NoKey,
+        Self::Panic,
+        Self::BadIndex,
+        Self::AlreadyTried,
+        Self::NotEligible,
+        Self::Error,
+    ];
+    pub const COUNT: usize = Self::ALL.len();
+
+    /// The word that metrics, logs and responses have for it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Undecided => "undecided",
+            Self::NoKey => "no_key",
+            Self::Panic => "panic",
+            Self::BadIndex => "bad_index",
+            Self::AlreadyTried => "already_tried",
+            Self::NotEligible => "not_eligible",
+            Self::Error => "error",
+        }
+    }
+}
+
+impl std::fmt::Display for FallbackReason {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use lb_strategy_host::Headers;
+
+    use super::*;
+    use crate::Eligibility;
+
+    struct NoHeaders;
+
+    impl Headers for NoHeaders {
+        fn get(&self, _: &[u8], _: usize) -> Option<&[u8]> {
+            None
+        }
+    }
+
+    fn request(tried: &[u32], dry: bool) -> PickRequest<'_> {
+        PickRequest { worker: None, attempt: 0, tried, key: None, random: 1, now_ns: 1, dry, headers: &NoHeaders }
+    }
+
+    /// Backends by health and requests in flight.
+    fn backends(states: &[(bool, u32)]) -> Vec<Arc<Backend>> {
+        let of = |(healthy, load): &(bool, u32)| {
+            let eligibility = Eligibility { healthy: *healthy, draining: false, weight: 1 };
+            let socket = "127.0.0.1:1".parse().unwrap();
+            let backend = Backend::new("b", "127.0.0.1:1", socket, Arc::default(), eligibility);
+            (0..*load).for_each(|_| backend.attempt_begins());
+            backend
+        };
+        states.iter().map(of).collect()
+    }
+
+    fn settling<'a>(backends: &'a [Arc<Backend>], cursor: &'a AtomicUsize, limit: Option<u32>) -> Settling<'a> {
+        Settling { backends, fallback: Fallback::RoundRobin, cursor, wants_hash: false, limit }
+    }
+
+    #[test]
+    fn a_pick_counts_if_its_backend_is_eligible_now_and_below_the_limit() {
+        let (backends, cursor) = (backends(&[(true, 0), (false, 0), (true, 2)]), AtomicUsize::new(0));
+        let settle = |index, limit| {
+            let decision = Decision::Backend { index, token: 9 };
+            settling(&backends, &cursor, limit).settle(decision, &request(&[], false))
+        };
+        let other = Ok(Choice { index: 0, token: 0, fallback: Some(FallbackReason::NotEligible) });
+        assert_eq!(settle(2, None), Ok(Choice { index: 2, token: 9, fallback: None }));
+        assert_eq!(settle(2, Some(3)), Ok(Choice { index: 2, token: 9, fallback: None }));
+        assert_eq!(settle(2, Some(2)), other, "at its limit");
+        cursor.store(0, Relaxed);
+        assert_eq!(settle(1, None), other, "ill");
+    }
+
+    #[test]
+    fn a_refused_pick_says_why_the_fallback_picks() {
+        let (backends, cursor) = (backends(&[(true, 0)]), AtomicUsize::new(0));
+        let reason = |refusal, wants_hash| {
+            let settling = Settling { wants_hash, ..settling(&backends, &cursor, None) };
+            settling.settle(Decision::Refused(refusal), &request(&[], false)).unwrap().fallback.unwrap().as_str()
+        };
+        assert_eq!(reason(Refusal::Undecided, true), "no_key");
+        assert_eq!(reason(Refusal::Undecided, false), "undecided");
+        assert_eq!(reason(Refusal::Panic, true), "panic");
+        assert_eq!(reason(Refusal::BadIndex, true), "bad_index");
+        assert_eq!(reason(Refusal::AlreadyTried, true), "already_tried");
+        assert_eq!(reason(Refusal::NotEligible, true), "not_eligible");
+        assert_eq!(reason(Refusal::Error, true), "error");
+    }
+
+    #[test]
+    fn without_a_backend_it_is_overload_only_if_one_is_at_its_limit() {
+        let cursor = AtomicUsize::new(0);
+        let settle = |states: &[(bool, u32)], tried: &[u32], limit| {
+            let backends = backends(states);
+            settling(&backends, &cursor, limit)
+                .settle(Decision::Refused(Refusal::Error), &request(tried, false))
+                .unwrap_err()
+        };
+        assert_eq!(settle(&[(true, 1), (false, 0)], &[], Some(1)), NoChoice::Overload);
+        assert_eq!(settle(&[(true, 1), (false, 0)], &[0], Some(1)), NoChoice::NoBackend, "that one was tried");
+        assert_eq!(settle(&[(false, 1)], &[], Some(1)), NoChoice::NoBackend);
+        assert_eq!(settle(&[(true, 0)], &[0], None), NoChoice::NoBackend);
+        let (backends, all) = (backends(&[(true, 0)]), request(&[], false));
+        let says_none = settling(&backends, &cursor, None).settle(Decision::NoBackend, &all);
+        assert_eq!(says_none, Err(NoChoice::NoBackend), "the strategy's word, and the fallback does not pick");
+    }
+
+    #[test]
+    fn a_dry_request_takes_no_turn() {
+        let (backends, cursor) = (backends(&[(true, 0), (true, 0)]), AtomicUsize::new(0));
+        let index = |dry| {
+            let refused = Decision::Refused(Refusal::Undecided);
+            settling(&backends, &cursor, None).settle(refused, &request(&[], dry)).unwrap().index
+        };
+        assert_eq!([index(true), index(true), index(false), index(true), index(false)], [0, 0, 0, 1, 1]);
+    }
+
+    #[test]
+    fn the_number_of_a_reason_is_its_place_in_all() {
+        assert!(FallbackReason::ALL.iter().enumerate().all(|(i, reason)| *reason as usize == i));
+    }
+}
