@@ -331,6 +331,7 @@ fn a_wrong_module_arrow_is_caught() {
         ("lb/src/control.rs", "use super::proxy::Proxy;"),
         ("lb/src/control/a/b.rs", "use crate::{pool::{self, Backend}, admin::x};"),
         ("lb/src/pool.rs", "use crate::generation::Hall;"),
+        ("lb/src/pool/key.rs", "use crate::config::KeySource;"),
         ("lb/src/config/mod.rs", "use super::pool::Backend;"),
         ("lb/src/net/stream.rs", "use crate::http1::Fields;"),
         ("lb/src/http1/map.rs", "use crate::config::Limits;"),

@@ -116,6 +116,35 @@ fn fixed_ports(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
     offences
 }
 
+/// What proxy and simulations share takes time and chance as arguments, and talks to nothing.
+fn impure(sources: &[Source]) -> Vec<Offence> {
+    const IMPURE: &[&str] =
+        &["tokio", "hyper", "Instant", "SystemTime", "sleep", "spawn", "File", "fs", "TcpStream", "UdpSocket"];
+    let watched = sources.iter().filter(|source| source.path.starts_with("strategies/kit/balance/src/"));
+    watched
+        .flat_map(|source| {
+            let code = &source.blanked.code;
+            let found = IMPURE.iter().flat_map(|word| find_word(code, word).map(move |at| (word, at)));
+            found.map(|(word, at)| source.offence(line_of(code, at), format!("{word}: lb-balance is pure")))
+        })
+        .collect()
+}
+
+#[test]
+fn what_a_simulation_shares_is_pure() {
+    assert_none(&impure(sources()));
+}
+
+#[test]
+fn a_clock_in_what_a_simulation_shares_is_caught() {
+    let count = |path: &str, text: &str| impure(&[Source::new(path, text)]).len();
+    for bad in ["use std::time::Instant;", "tokio::spawn", "std::fs::read(x)", "std::thread::sleep(x)"] {
+        assert!(count("strategies/kit/balance/src/a.rs", bad) > 0, "{bad}");
+        assert_eq!(count("lb/src/a.rs", bad), 0, "{bad}");
+    }
+    assert_eq!(count("strategies/kit/balance/src/a.rs", "fn instant(now_ns: u64) {} // an Instant"), 0);
+}
+
 #[test]
 fn only_the_plugin_boundary_is_unsafe() {
     assert_none(&unsafe_code(sources()));
