@@ -1,6 +1,6 @@
-//! Rules about who may know whom: between crates, and between the modules of `lb` and of `loadgen`.
+//! Rules about imports: which crate may use which, and which module of `lb` and of `loadgen` may name which.
 //!
-//! A crate or module without a line in these tables is an offence: a new one is given its arrows when it is made.
+//! A crate or module without a line in these tables is an offence: a new one gets its arrows when it is made.
 
 use std::path::Path;
 

@@ -1,14 +1,18 @@
 //! Just enough of Rust's lexical rules to tell code from comments and literals.
 //!
-//! Invariant: a blanked text has the length and the line breaks of the original, so that places in it are places in the file.
+//! Invariant: a blanked text has the line breaks of the original and as many characters in each line.
 
-/// What a text looks like without its comments, and without its literals' contents as well.
+/// One text in four views. Each keeps some kinds of characters; the others become spaces.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Blanked {
-    /// Literals are still there.
+    /// Code and literals.
     pub(crate) uncommented: String,
-    /// Only quotes are left of literals.
+    /// Code; only the quotes of literals.
     pub(crate) code: String,
+    /// Comments with their slashes.
+    pub(crate) comments: String,
+    /// The contents of literals, without quotes.
+    pub(crate) literals: String,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -35,10 +39,15 @@ pub(crate) fn blank(text: &str) -> Blanked {
         let chars = text.char_indices();
         chars.map(|(index, c)| if c == '\n' || kept.contains(&kinds[index]) { c } else { ' ' }).collect()
     };
-    Blanked { uncommented: keep(&[Kind::Code, Kind::Literal]), code: keep(&[Kind::Code]) }
+    Blanked {
+        uncommented: keep(&[Kind::Code, Kind::Literal]),
+        code: keep(&[Kind::Code]),
+        comments: keep(&[Kind::Comment]),
+        literals: keep(&[Kind::Literal]),
+    }
 }
 
-/// What begins at `at`, and the range of it to be marked.
+/// The kind of the token at `at`, and the range of it to be marked.
 fn next_token(bytes: &[u8], at: usize) -> (Kind, usize, usize) {
     let rest = &bytes[at..];
     let is_inside_word = at > 0 && is_word(bytes[at - 1]);
@@ -133,5 +142,8 @@ fn comments_and_literals_are_told_from_code() {
     for (text, code) in cases {
         assert_eq!(blank(text).code, code, "{text}");
     }
-    assert_eq!(blank("a(\"b\") // c").uncommented, "a(\"b\")     ");
+    let views = blank("a(\"b\") // c");
+    assert_eq!(views.uncommented, "a(\"b\")     ");
+    assert_eq!(views.comments, "       // c");
+    assert_eq!(views.literals, "   b       ");
 }

@@ -1,12 +1,14 @@
-//! The rules of the house that a machine can hold: one test each, named as the claim, with a bad sample that it must catch.
+//! The rules of the house that a machine can check. Each is a test, named as the claim, with samples that it catches.
 //!
-//! Sources are read as text from the workspace's root, so that a file which nobody compiles is held to them as well.
+//! Sources are read as text from the workspace's root, so the rules also hold for files that no build compiles.
 
 mod arrows;
 mod docs;
 mod files;
 mod lexer;
-
+mod plain;
+mod prose;
 mod sources;
+mod unplain;
 mod wing_arrows;
 mod words;

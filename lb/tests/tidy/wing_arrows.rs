@@ -1,8 +1,8 @@
-//! Rules about which module inside of a wing may name which other: `lb/src/proxy` and `lb/src/control` each have one direction.
+//! Rules about imports inside of a wing: in `lb/src/proxy` and in `lb/src/control`, arrows between modules go one way.
 //!
-//! Why a table and a search for circles: the table says what is meant, the search holds even if the table is wrong. Modules name each
-//! other by `crate::<wing>::…` and by `super::…`, so these are looked for; `self::…` stays inside of a module. Invariant: only the wing's
-//! own file knows all its modules, and none of them names what is defined there.
+//! Why a table and a search for circles: the table states the intention, the search holds even if the table is wrong.
+//! Modules name each other by `crate::<wing>::…` and by `super::…`, so the rules look for these. `self::…` stays inside
+//! of a module. Invariant: only the wing's own file knows all its modules, and no module names a thing defined there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;

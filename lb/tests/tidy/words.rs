@@ -26,14 +26,16 @@ const SLEEPING: &[(&str, &str)] = &[
 /// Integration tests that write down a port, and why.
 const PORTS: &[(&str, &str)] = &[("lb/tests/tidy/", "the samples below")];
 
-/// Ports that nobody serves: tests may name them as closed.
+/// Ports without a listener: tests may name them as closed.
 const CLOSED: &[u16] = &[0, 1, 9];
 
 fn is_listed(list: &[(&str, &str)], path: &str) -> bool {
     list.iter().any(|(prefix, _)| path.starts_with(prefix))
 }
 
-/// Unsafe blocks, functions, impls and foreign items. Not: types of function pointers, attributes such as `#[unsafe(no_mangle)]`.
+/// Unsafe blocks, functions, impls and foreign items.
+///
+/// Types of function pointers and attributes such as `#[unsafe(no_mangle)]` are allowed.
 fn unsafe_code(sources: &[Source]) -> Vec<Offence> {
     let watched = sources.iter().filter(|source| !UNSAFE.iter().any(|place| source.path.starts_with(place)));
     watched
