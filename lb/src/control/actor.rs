@@ -1,8 +1,10 @@
 //! The actor: the one task that owns the control wing. It receives messages and dispatches them.
 //!
-//! Why an actor: commands, checks, processes, builds and reloads change the same state. One owner that takes them one after the other
-//! needs no lock. Invariants: it never blocks and waits only for its next message, because everything slow runs elsewhere and reports
-//! back; the logic is in [`Membership`], [`Reloads`] and [`Publisher`], which do not name the actor.
+//! Why an actor: commands, checks, processes, builds and reloads change the same state. One owner that takes them one
+//! after the other needs no lock.
+//!
+//! Invariants: the actor never blocks and waits only for its next message. Slow work runs elsewhere and reports back.
+//! The logic is in [`Membership`], [`Reloads`] and [`Publisher`], which do not name the actor.
 
 mod status;
 
@@ -23,7 +25,7 @@ use crate::control::state::StateDir;
 
 /// Reports of one kind that may wait for the actor. More wait at their sender.
 pub(super) const REPORTS_MAX: usize = 1_024;
-/// The longest sleep without a reason: far, but arithmetic on it does not overflow.
+/// The longest sleep when nothing is due: far away, but arithmetic on it does not overflow.
 const FAR: Duration = Duration::from_secs(3600);
 
 /// Everything that the actor receives, a typed channel for each kind.
@@ -57,7 +59,7 @@ enum Message {
     Drained(Drained),
     Prepared(Preparing),
     Progress(Progress),
-    /// The time has come to look at what is due.
+    /// Something may be due, see `Actor::look`.
     Look,
 }
 
@@ -157,7 +159,7 @@ impl Actor {
             Command::Explain(request, answer) => self.explain(request, answer),
             Command::Strategies(answer) => self.strategies(answer),
             Command::Ring { pool, answer } => self.ring(&pool, answer),
-            // Handled where the loop ends.
+            // Handled in `run`, where the loop ends.
             Command::Stop(answer) => drop(answer),
         }
     }
@@ -177,7 +179,7 @@ impl Actor {
         membership.write_overlay(desk);
     }
 
-    /// Whatever is due now.
+    /// Does everything that is due now.
     fn look(&mut self) {
         let desk = &mut self.desk;
         self.membership.fail_late_joins(desk);
@@ -192,7 +194,7 @@ impl Actor {
         }
     }
 
-    /// When something may be due although nothing was reported.
+    /// The next time at which something may be due without a message.
     fn next_look(&self) -> Instant {
         let looks = [self.membership.next_look(), self.desk.next_look(), self.reloads.next_look(&self.desk)];
         looks.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
@@ -215,7 +217,7 @@ impl Actor {
         }
     }
 
-    /// Ends what was started. Commands that come from now on get an error: lb is stopping.
+    /// Ends everything that lb started. Commands that arrive later get an error: lb is stopping.
     async fn stop(self) {
         let Self { inbox, held_back, desk, membership, reloads, started: _, _state } = self;
         drop((inbox, held_back, reloads));

@@ -1,6 +1,7 @@
-//! What control is asked and what it returns: plain data.
+//! Requests to control and its results: plain data.
 //!
-//! Every other module of control may name these types, so this module names none of them. Metrics, logs and HTTP have forms of their own.
+//! Every other module of control may name these types, so this module names none of them. Metrics, logs and HTTP have
+//! forms of their own.
 
 mod error;
 mod members;

@@ -1,6 +1,6 @@
-//! What may be asked of control, and the door through which it is asked.
+//! The commands of control, and the handle that sends them.
 //!
-//! Invariants: every command is answered once; an error changed nothing.
+//! Invariants: every command gets one reply; after an error reply nothing has changed.
 
 use tokio::sync::{mpsc, oneshot};
 
@@ -10,7 +10,7 @@ use crate::control::api::{
 };
 use crate::control::inspect::{ExplainRequest, Explanation, Ring};
 
-/// The way to the control actor. Cheap to clone.
+/// Sends commands to the control actor. Cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Handle {
     pub(super) commands: mpsc::Sender<Command>,
@@ -36,19 +36,19 @@ pub(super) enum Command {
         change: Change,
         answer: oneshot::Sender<Result<BackendStatus, ControlError>>,
     },
-    /// With `waits` it is done after the one that runs, else it is refused as busy then.
+    /// With `waits`, it starts after the running reload; otherwise it is refused as busy.
     Reload {
         request: ReloadRequest,
         by: Trigger,
         waits: bool,
         answer: oneshot::Sender<Result<ReloadReport, ReloadError>>,
     },
-    /// Puts the last proven strategy back: of a pool, or of all that have one.
+    /// Puts the last proven strategy back in charge: of one pool, or of all pools that have one.
     RollBack {
         pool: Option<String>,
         answer: oneshot::Sender<Result<ReloadReport, ReloadError>>,
     },
-    /// Answered when all replicas that are being launched have joined, or one is known to fail.
+    /// Returns when all replicas that are being launched have joined, or when one is known to fail.
     Settled(oneshot::Sender<Result<(), ControlError>>),
     /// Ends launched processes and the actor.
     Stop(oneshot::Sender<()>),
@@ -61,12 +61,12 @@ impl Handle {
         self.ask(Command::Replicas).await
     }
 
-    /// Answers when the new ones may get requests (launched ones have answered a heartbeat).
+    /// Returns when the new backends may get requests. Launched ones have then passed a health check.
     pub async fn add(&self, add: Add) -> Result<Replicas, ControlError> {
         self.ask(|answer| Command::Add(add, answer)).await?
     }
 
-    /// Answers when no new request goes to the removed ones; they drain on.
+    /// Returns when no worker sends new requests to the removed backends. They go on draining.
     pub async fn remove(&self, remove: Remove) -> Result<Replicas, ControlError> {
         self.ask(|answer| Command::Remove(remove, answer)).await?
     }
@@ -79,17 +79,17 @@ impl Handle {
         self.ask(Command::Backends).await
     }
 
-    /// Where a request would go now, and why. It waits for the builder, where plugins explain themselves.
+    /// Where a request would go now, and why. Waits for the builder, which calls the plugin's `explain` hook.
     pub async fn explain(&self, request: ExplainRequest) -> Result<Explanation, ControlError> {
         self.ask(|answer| Command::Explain(Box::new(request), answer)).await?
     }
 
-    /// What can be put in charge by its name.
+    /// The strategies that `/reload` can put in charge by name.
     pub async fn strategies(&self) -> Result<Vec<OfferedStrategy>, ControlError> {
         self.ask(Command::Strategies).await
     }
 
-    /// The ring that a pool's strategy tells of itself, if it tells of one. Answers when the builder has time for it.
+    /// The ring of a pool's strategy, if the strategy exports one. Waits for the builder.
     pub async fn ring(&self, pool: &str) -> Result<Ring, ControlError> {
         let pool = pool.to_owned();
         self.ask(|answer| Command::Ring { pool, answer }).await?
@@ -100,7 +100,8 @@ impl Handle {
         self.ask(|answer| Command::Change { pool, id, change, answer }).await?
     }
 
-    /// Reads the configuration again and puts what changed in force; answers when every worker has it. Refused while one runs.
+    /// Reads the configuration again and applies the changes. Returns when every worker has them. Refused while another
+    /// reload runs.
     pub async fn reload(&self, request: ReloadRequest) -> Result<ReloadReport, ReloadError> {
         let by = Trigger::Admin;
         self.ask(|answer| Command::Reload { request, by, waits: false, answer })
@@ -108,7 +109,7 @@ impl Handle {
             .map_err(|_| ReloadError::Stopping)?
     }
 
-    /// A plain reload, after the one that runs; all that ask meanwhile are answered by one.
+    /// A plain reload after the running one. Requests that arrive meanwhile share one reload.
     pub async fn reload_when_free(&self, by: Trigger) -> Result<ReloadReport, ReloadError> {
         let request = ReloadRequest::default();
         self.ask(|answer| Command::Reload { request, by, waits: true, answer })
@@ -116,13 +117,14 @@ impl Handle {
             .map_err(|_| ReloadError::Stopping)?
     }
 
-    /// Puts the last proven strategy of a pool back in charge, or of all pools that have one; answers when every worker has it.
+    /// Puts the last proven strategy of a pool back in charge, or of all pools that have one. Returns when every worker
+    /// has it.
     pub async fn roll_back(&self, pool: Option<String>) -> Result<ReloadReport, ReloadError> {
         self.ask(|answer| Command::RollBack { pool, answer }).await.map_err(|_| ReloadError::Stopping)?
     }
 
-    /// Waits until every replica that is being launched may get requests. Fails as soon as one is known not to come up (its command
-    /// is missing, it keeps dying, it does not answer in time); it is tried again all the same.
+    /// Waits until every replica that is being launched may get requests. Fails as soon as one is known to fail: its
+    /// command is missing, it keeps dying, or it passes no check in time. The launcher still tries it again.
     pub async fn settled(&self) -> Result<(), ControlError> {
         self.ask(Command::Settled).await?
     }

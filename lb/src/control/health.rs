@@ -1,6 +1,7 @@
-//! Health of backends: active checks, and what follows from their outcomes.
+//! Health of backends: active checks, and the rules for their outcomes.
 //!
-//! [`Checkers`] sends checks and reports outcomes; [`Standing`] holds the rules. Later issues add outlier detection and slow start here.
+//! [`Checkers`] sends checks and reports outcomes; [`Standing`] holds the rules. Later issues add outlier detection and
+//! slow start here.
 
 mod checkers;
 mod standing;

@@ -1,4 +1,4 @@
-//! Questions about the generation in force, answered on the builder without a change to anything.
+//! Questions about the generation in force. The builder answers them and changes nothing.
 
 mod explain;
 mod ring;

@@ -1,9 +1,9 @@
-//! Which backends each pool has, and what follows when one comes, goes or changes.
+//! The backends of each pool, and all consequences when a backend is added, removed or changed.
 //!
-//! [`Membership`] is the only place that changes members, so that live flags, gauges, checkers, processes, log and the next build agree.
-//! `sources` and `plan` say which members there should be, `overlay` is what an operator changed at run time, `checks` takes outcomes of
-//! health checks, `replicas`, `joins` and `attach` are the commands of the course. Arrows: membership uses health, launcher, pools and
-//! publish, and none of them names it.
+//! [`Membership`] is the only place that changes members. So live flags, gauges, checkers, processes, log and the next
+//! build agree. `sources` and `plan` compute which members there should be. `overlay` holds the changes that an
+//! operator made at run time. `checks` takes outcomes of health checks. `replicas`, `joins` and `attach` are the
+//! commands of the course. Arrows: membership uses health, launcher, pools and publish, and none of them names it.
 
 mod attach;
 mod changes;
@@ -39,7 +39,7 @@ pub(super) use plan::{Plan, Replica, fresh_names, vet_backends};
 pub(super) use replicas::taken_ports;
 pub(super) use sources::Launched;
 
-/// How often a draining replica is looked at; its counter wakes no task.
+/// The interval of looks at a draining replica; its counter wakes no task.
 const DRAIN_LOOK: Duration = Duration::from_millis(10);
 /// How long a stop waits for the overlay to be written.
 const WRITE_MAX: Duration = Duration::from_secs(5);
@@ -47,12 +47,12 @@ const WRITE_MAX: Duration = Duration::from_secs(5);
 /// A backend over all pools.
 pub(super) type BackendKey = (PoolKey, Arc<str>);
 
-/// A removed replica has no request in flight any more, or its time is up.
+/// Sent when a removed replica has no request in flight, or when its drain time has passed.
 pub(super) struct Drained {
     pub(super) supervisor: u64,
 }
 
-/// Where tasks that membership starts report to.
+/// The channels on which tasks of membership report.
 pub(super) struct Reports {
     pub(super) checked: mpsc::Sender<Checked<BackendKey>>,
     pub(super) resolved: mpsc::Sender<Resolved>,
@@ -66,10 +66,10 @@ pub(super) struct Membership {
     /// The last death of replicas that have not joined since.
     deaths: HashMap<Arc<str>, Death>,
     joins: Joins,
-    /// As it was last written; `None` when that is not known.
+    /// As last written; `None` if unknown.
     overlay: Option<Overlay>,
     writer: Option<OverlayWriter>,
-    /// What names and victims are drawn from.
+    /// Draws fresh names, and the replicas to remove.
     random: fastrand::Rng,
     resolved: mpsc::Sender<Resolved>,
     drained: mpsc::Sender<Drained>,
@@ -113,7 +113,7 @@ impl Membership {
         membership
     }
 
-    /// A member is in the list: gauges, and a checker unless its process has yet to start.
+    /// A member was added to the list. Creates its gauges, and its checker unless its process has yet to start.
     pub(super) fn came(&mut self, desk: &Publisher, pool: PoolKey, member: &Member) {
         let key = (pool, member.id().clone());
         let gauges = desk.metrics.backend_gauges(&desk.pools[pool].name, member.id());
@@ -127,7 +127,7 @@ impl Membership {
         }
     }
 
-    /// A member was taken out of the list. Workers may still have it.
+    /// A member was taken out of the list. Views of workers may still contain it.
     pub(super) fn goes(&mut self, pool: PoolKey, member: &Member) {
         let key = (pool, member.id().clone());
         self.checkers.forget(&key);
@@ -137,10 +137,11 @@ impl Membership {
         }
     }
 
-    /// No worker has the member in its view any more. Its process, if `supervisor` runs one, ends after its last request. Requests are
-    /// counted by id: while a new backend of the same id is busy, the old process stays, at most for `timeouts.drain_ms`.
+    /// No view of a worker contains the member any more. Its process, if `supervisor` runs one, ends after its last
+    /// request. Requests are counted by id. So the old process stays while a new backend of the same id is busy, at
+    /// most for `timeouts.drain_ms`.
     pub(super) fn left(&self, desk: &Publisher, pool: PoolKey, member: &Member, supervisor: Option<u64>) {
-        // A pool that is gone takes all its series along.
+        // Without its pool, all series of the pool are removed.
         if let Some(pool) = desk.pools.get(pool).filter(|pool| !pool.members.contains(member.id())) {
             desk.metrics.retire_backend(&pool.name, member.id());
         }
@@ -188,7 +189,7 @@ impl Membership {
         }
     }
 
-    /// A reload has replaced the configuration `before`.
+    /// A reload has replaced the configuration, which was `before`.
     pub(super) fn configured(&mut self, desk: &mut Publisher, before: &Config) {
         if before.course.seed != desk.config.course.seed {
             self.random = random(&desk.config.course);
@@ -223,7 +224,7 @@ impl Membership {
         crate::control::api::OverlayStatus { error: self.writer.as_ref().and_then(OverlayWriter::error), ..status }
     }
 
-    /// `GET /rep`.
+    /// The response to `GET /rep`.
     pub(super) fn replicas(desk: &Publisher) -> Replicas {
         Replicas(desk.pools[PoolKey::DEFAULT].members.iter().map(|member| member.entry.id.clone()).collect())
     }

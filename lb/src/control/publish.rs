@@ -1,8 +1,8 @@
 //! From changed members and strategies to a generation that every worker has taken up.
 //!
-//! [`Publisher`] holds what is in force and drives the rest: [`Builder`] is the thread on which plugin hooks run, `builds` decides when
-//! pickers are made, `waiting` returns to callers when every worker has their change. Arrow: publish names the pools and the plain types
-//! of `api`, never membership or reload, which use it.
+//! [`Publisher`] holds the state in force and drives the rest. [`Builder`] is the thread on which plugin hooks run.
+//! `builds` decides when pickers are made. `waiting` replies to callers when every worker has their change. Arrow:
+//! publish names the pools and the plain types of `api`, never membership or reload, which use it.
 
 mod assemble;
 mod builder;

@@ -1,9 +1,10 @@
-//! Reloads: the configuration file and the plugins, taken up in one transaction.
+//! Reloads: the configuration file and the plugins, applied in one transaction.
 //!
-//! The way of a reload: `prepare` runs beside everything else (`read` compares configurations, `trial` stages plugins and tries them in a
-//! child, `swap` opens them and makes instances, `listen` opens addresses); `assemble` has the pickers made; `commit` publishes. `state`
-//! is where the one reload is, `outcome` how it is reported, `rollback` the way back. Invariants: whatever fails, what runs is as it was,
-//! and the error names stage and reason; what a reload cannot apply is named in its report.
+//! The order of a reload: `prepare` runs beside everything else. In it, `read` compares configurations, `trial` stages
+//! plugins and tries them in a child, `swap` opens them and makes instances, and `listen` opens addresses. Then
+//! `assemble` has the pickers made, and `commit` publishes. `state` is the state machine, `outcome` reports results,
+//! `rollback` puts an old strategy back. Invariants: if any step fails, the running state is unchanged and the error
+//! names stage and reason. The report names everything that a reload cannot apply.
 
 mod assemble;
 mod commit;

@@ -1,8 +1,8 @@
-//! Starting the control wing: state, plugins, first generation, then the actor and everything that reports to it.
+//! Starts the control wing: state, plugins, first generation, then the actor and the tasks that report to it.
 //!
-//! Invariants: nothing is published, launched or checked before every pool's strategy has accepted its first list; no plugin runs in
-//! this process before it has run in a child (where the caller names an lb for that); an error is one sentence that says what, where
-//! and what to do, and leaves nothing running.
+//! Invariants: nothing is published, launched or checked before every pool's strategy has accepted its first list. No
+//! plugin runs in this process before it has run in a child (if the caller names an lb for that). An error is one
+//! sentence with the failure, its place and the remedy, and leaves nothing running.
 
 mod check;
 mod options;
@@ -128,7 +128,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     Ok(Control { hall, handle: Handle { commands }, started: report, task })
 }
 
-/// Tries every plugin in a child process. Not on the builder, because a child that hangs must not hold up a thread.
+/// Tries every plugin in a child process. Not on the builder: a child that hangs must not hold up its thread.
 async fn try_plugins(
     config: &Config,
     vetter: Option<&Vetter>,
@@ -164,7 +164,7 @@ fn reserve(
     Ok(plan.replicas.iter().zip(sockets).enumerate().map(entry).collect())
 }
 
-/// Watches the files that `attempt` has read, if there is one.
+/// Watches the files of `attempt`, if there is one.
 fn watch(
     config: &Config,
     attempt: Option<Attempt>,

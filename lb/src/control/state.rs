@@ -1,4 +1,4 @@
-//! What outlives the process: the state directory with its lock, plugin copies and the overlay file.
+//! State that outlives the process: the state directory with its lock, plugin copies and the overlay file.
 
 mod dir;
 mod error;

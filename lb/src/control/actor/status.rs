@@ -1,4 +1,4 @@
-//! Questions that change nothing: what the actor knows, and what the builder answers.
+//! Questions that change nothing. The actor reads its own state; the builder evaluates questions to plugins.
 
 use tokio::sync::oneshot;
 
@@ -40,7 +40,7 @@ impl Actor {
         pools.flat_map(|pool| self.membership.backends_of(&self.desk, pool)).collect()
     }
 
-    /// The builder answers.
+    /// Runs on the builder.
     pub(super) fn explain(
         &self,
         request: Box<ExplainRequest>,
@@ -60,7 +60,7 @@ impl Actor {
         tokio::task::spawn_blocking(move || drop(answer.send(plugins::offered(&directories))));
     }
 
-    /// The builder asks the strategy in charge.
+    /// Asks the strategy in charge, on the builder.
     pub(super) fn ring(&self, pool: &str, answer: oneshot::Sender<Result<Ring, ControlError>>) {
         match self.desk.pools.named(pool).and_then(PoolState::published) {
             // This job may drop the last reference to the generation, which is allowed on the builder.

@@ -1,4 +1,4 @@
-//! Backends as callers name them, and what callers may ask of them.
+//! Backends in requests and results, and the changes that a caller may request.
 
 use serde::{Deserialize, Serialize};
 
@@ -9,7 +9,7 @@ pub struct Replicas(pub Vec<String>);
 /// `POST /add`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Add {
-    /// Launch `n` more, named by preference.
+    /// Launch `n` replicas. The first ones get the names in `hostnames`.
     Launch { n: usize, hostnames: Vec<String> },
     /// Attach running servers.
     Attach(Vec<AttachedBackend>),
@@ -24,14 +24,14 @@ pub struct AttachedBackend {
     pub weight: u16,
 }
 
-/// `DELETE /rm`: `n` of the pool `default`, named ones first, the rest at random.
+/// `DELETE /rm`: `n` replicas of the pool `default`, named ones first, the rest at random.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Remove {
     pub n: usize,
     pub hostnames: Vec<String>,
 }
 
-/// What may be changed of one backend.
+/// A change of one backend.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Change {
     /// No new requests.
@@ -54,9 +54,9 @@ pub struct BackendStatus {
     pub draining: bool,
     pub in_flight: u32,
     pub consecutive_errors: u32,
-    /// The last failed check in words, while it is down.
+    /// Why the last check failed, while the backend is down.
     pub reason: Option<String>,
-    /// Its process, while it is one that lb launched.
+    /// The pid, if lb launched the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
 }

@@ -1,4 +1,4 @@
-//! Reloads as callers ask for them and see them.
+//! Reloads: requests and results.
 
 use std::path::PathBuf;
 
@@ -6,10 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::DEFAULT_POOL;
 
-/// What to reload, and how seriously.
+/// What to reload, and whether to publish it.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReloadRequest {
-    /// Everything but the publish.
+    /// Do everything but the publish.
     pub dry_run: bool,
     /// A strategy other than the file's, until the next plain reload.
     pub overriding: Option<Overriding>,
@@ -24,7 +24,7 @@ pub struct Overriding {
     pub strategy: OverridingStrategy,
 }
 
-/// What an override says of the strategy; the file says the rest.
+/// The part of the strategy that an override sets; the file sets the rest.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct OverridingStrategy {
@@ -37,7 +37,7 @@ pub struct OverridingStrategy {
     pub config: Option<serde_json::Map<String, serde_json::Value>>,
 }
 
-/// Who asked for a reload.
+/// What triggered a reload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Trigger {
@@ -53,14 +53,14 @@ pub enum Trigger {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ReloadReport {
     pub result: ReloadResult,
-    /// The one in force afterwards.
+    /// The generation in force afterwards.
     pub generation: u64,
     pub milliseconds: u64,
     pub dry_run: bool,
     pub pools: Vec<PoolReload>,
     /// Other parts of the configuration that were applied, by key.
     pub applied: Vec<String>,
-    /// What differs from what runs and only a restart applies, by key.
+    /// Changed keys that only a restart applies.
     pub needs_restart: Vec<String>,
     pub warnings: Vec<String>,
 }
@@ -70,11 +70,11 @@ pub struct ReloadReport {
 pub enum ReloadResult {
     /// A new generation is in force.
     Done,
-    /// Configuration and plugins are as they were: nothing was published.
+    /// Configuration and plugins are unchanged: nothing was published.
     NoChange,
     /// It would work (a dry run).
     WouldWork,
-    /// The last proven strategy is in charge again; everything else is as it was.
+    /// The last proven strategy is in charge again; everything else is unchanged.
     RolledBack,
 }
 
@@ -98,13 +98,13 @@ pub enum StrategyChange {
     New,
     /// The same plugin with other options.
     Options,
-    /// The same strategy from other bytes.
+    /// The same strategy from a changed file.
     Plugin,
     /// Another strategy.
     Strategy,
 }
 
-/// What became of what the strategy had learnt.
+/// The state of the old strategy: whether the new one got it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum StateHandOver {
@@ -113,7 +113,7 @@ pub enum StateHandOver {
     Fresh,
 }
 
-/// Why nothing was reloaded; what ran goes on.
+/// Why nothing was reloaded. The running state stays.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ReloadError {
     #[error("a reload is running: ask again when it has ended")]
@@ -124,15 +124,15 @@ pub enum ReloadError {
     Stopping,
 }
 
-/// What `/status` tells of reloads.
+/// The part of `/status` about reloads.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct ReloadStatus {
     pub running: bool,
     /// In force until the next plain reload.
     pub overrides: Vec<Overriding>,
-    /// What is not in force although the files say so, one sentence each.
+    /// Differences between the files and the state in force, one sentence each.
     pub differs: Vec<String>,
-    /// Strategies that failed or were taken back; the watcher does not try them again.
+    /// Strategies that failed or were rolled back; the watcher does not try them again.
     pub rolled_back: Vec<RolledBack>,
     pub last: Option<LastReload>,
 }
@@ -145,7 +145,7 @@ pub struct RolledBack {
     pub sha256: Option<String>,
     pub options: serde_json::Value,
     pub reason: String,
-    /// The one that put its predecessor back.
+    /// The generation that put its predecessor back.
     pub generation: u64,
 }
 
@@ -170,7 +170,7 @@ fn default_pool() -> String {
 // === impl Trigger ===
 
 impl Trigger {
-    /// Nobody asked for it at this moment.
+    /// No person triggered it at this moment.
     pub(in crate::control) fn is_by_itself(self) -> bool {
         matches!(self, Self::Probation | Self::Watcher)
     }
@@ -206,7 +206,7 @@ impl ReloadError {
         Self::Refused { stage: stage.to_string(), reason: reason.to_string() }
     }
 
-    /// Where in the transaction it happened.
+    /// The stage of the transaction that failed.
     pub fn stage(&self) -> &str {
         match self {
             Self::Busy => "busy",

@@ -1,4 +1,4 @@
-//! What `/status` and the live page show.
+//! The data of `/status` and the live page.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -13,17 +13,17 @@ pub struct Status {
     pub version: &'static str,
     pub generation: u64,
     pub uptime_s: f64,
-    /// Where clients connect, ports resolved.
+    /// Addresses where clients connect, ports resolved.
     pub listeners: Vec<SocketAddr>,
-    /// "file", or how many runtime changes are in force.
+    /// How many runtime changes are in force.
     pub overlay: OverlayStatus,
     pub pools: Vec<PoolStatus>,
     pub workers: usize,
     pub images: usize,
     pub builder_stuck: bool,
-    /// Workers that give no sign of life; their requests hang.
+    /// Workers that do not respond; their requests hang.
     pub stuck_workers: usize,
-    /// Old generations that somebody still holds.
+    /// Old generations that a worker still holds.
     pub retired_generations: usize,
     pub reload: ReloadStatus,
     /// `None` when no files are watched.
@@ -32,14 +32,14 @@ pub struct Status {
     pub access_log: Option<AccessLogStatus>,
 }
 
-/// Since lb began, over all files.
+/// Totals since lb started, over all files.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct AccessLogStatus {
     /// `-` is stdout.
     pub path: String,
     /// Lines.
     pub written: u64,
-    /// Lines that nobody will ever read.
+    /// Lines that were not written and are lost.
     pub dropped: u64,
 }
 
@@ -50,7 +50,7 @@ pub struct OverlayStatus {
     pub changed: usize,
     /// The wanted number of launched replicas where it differs from the file's.
     pub replicas: Option<usize>,
-    /// Why the last change could not be written down: it would not outlive a restart.
+    /// Why the last change could not be written to disk. It would be lost by a restart.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
@@ -61,27 +61,27 @@ pub struct PoolStatus {
     pub strategy: String,
     pub strategy_version: String,
     pub strategy_sha256: Option<String>,
-    /// Tells the instance from every other one of this process.
+    /// Unique to the instance within this process.
     pub strategy_instance: u64,
-    /// Of the newest list that the strategy was given: another one after every change of ids, addresses, weights or their order.
+    /// Of the newest list that the strategy got. It changes with ids, addresses, weights and their order.
     pub members_epoch: u64,
-    /// "on_probation", "proven" or "failed" (and there was none to put back).
+    /// "on_probation", "proven", or "failed" (and no predecessor could be put back).
     pub strategy_standing: &'static str,
-    /// How long it is still watched.
+    /// The rest of its probation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub probation_left_ms: Option<u64>,
-    /// What a rollback would put in charge: name and version.
+    /// The strategy that a rollback would put in charge: name and version.
     pub rollback_to: Option<String>,
     pub backends: Vec<BackendStatus>,
 }
 
-/// What `/status` tells of the watcher.
+/// The part of `/status` about the watcher.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WatchStatus {
-    /// The configuration file, and the plugins that were last found.
+    /// The configuration file, and the plugins that the last look found.
     pub files: Vec<PathBuf>,
-    /// Whether the system tells of changes; else they are found by polling alone.
+    /// Whether the system reports changes; otherwise only polling finds them.
     pub has_events: bool,
-    /// How often changed files have settled and were compared with those that are in force or were refused.
+    /// How often changed files settled and were compared with the files of the last attempt.
     pub settled: u64,
 }

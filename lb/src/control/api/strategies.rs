@@ -1,10 +1,10 @@
-//! Strategies as callers see them.
+//! Strategies in results.
 
 use std::path::PathBuf;
 
 use serde::Serialize;
 
-/// What was loaded for a pool.
+/// The plugin of a pool, as it was loaded.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct LoadedStrategy {
     pub pool: String,
@@ -17,23 +17,23 @@ pub struct LoadedStrategy {
 /// One library in the plugin folders.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct FoundStrategy {
-    /// What it calls itself; from the file's name when it was refused.
+    /// The name by the plugin; by the file if it was refused.
     pub name: String,
     pub path: PathBuf,
     pub version: Option<String>,
     pub sha256: Option<String>,
-    /// What theory expects of it, JSON.
+    /// The theoretical expectation that the plugin declares, JSON.
     pub expectation: Option<String>,
-    /// A file of the same name in an earlier folder, which is taken instead.
+    /// A file of the same name in an earlier folder. That one is loaded.
     pub shadowed_by: Option<PathBuf>,
     /// Why it was refused, one sentence.
     pub error: Option<String>,
 }
 
-/// A library that can be asked for by name.
+/// A library that a reload can name.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct OfferedStrategy {
-    /// What it has to call itself.
+    /// The name that the plugin must declare.
     pub name: String,
     pub path: PathBuf,
 }

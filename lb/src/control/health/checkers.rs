@@ -1,9 +1,12 @@
-//! Active health checks: one task per backend asks `GET <health.path>` on a connection of its own and reports what came of it.
+//! Active health checks: one task per backend sends `GET <health.path>` on a connection of its own and reports the
+//! outcome.
 //!
-//! Why own connections: a check is to find out whether a client could get through now, and it is not a request that counts as one.
-//! A backend that was good and is not, or the other way round, is asked again sooner, until that is settled.
-//! What follows from an outcome is decided in [`crate::control::health::standing`]. Invariants: at most [`CHECKS_AT_ONCE`] checks run at the same
-//! time; a task ends with its entry here, and an outcome that comes in later is known as outdated by its checker's number.
+//! Why own connections: a check tests whether a client could connect now, and it must not count as a client's request.
+//! While the outcomes contradict the backend's state, checks come sooner until the state is settled.
+//! [`Standing`](crate::control::health::Standing) holds the rules for outcomes.
+//!
+//! Invariants: at most [`CHECKS_AT_ONCE`] checks run at the same time. A task ends when its entry here is dropped. The
+//! checker's number shows that a late outcome is outdated.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -26,9 +29,9 @@ use super::Standing;
 use crate::config::Health;
 
 const CHECKS_AT_ONCE: usize = 256;
-/// How often a starting process is asked whether it is there.
+/// The interval of checks of a starting process.
 const JOIN_INTERVAL: Duration = Duration::from_millis(20);
-/// More of a check's answer is not read.
+/// At most this much of a check's response is read.
 const BODY_MAX_BYTES: usize = 64 << 10;
 
 /// The running checkers. `K` identifies a backend; it is returned with each outcome.
@@ -40,10 +43,10 @@ pub(in crate::control) struct Checkers<K> {
     next_number: u64,
 }
 
-/// A check ended.
+/// The outcome of one check.
 pub(in crate::control) struct Checked<K> {
     pub(in crate::control) backend: K,
-    /// Why it failed, in words.
+    /// `Err` holds the reason.
     pub(in crate::control) outcome: Result<(), String>,
     checker: u64,
 }
@@ -57,9 +60,9 @@ struct Checker {
 struct Target<K> {
     checker: u64,
     backend: K,
-    /// Spreads the checks of backends that came together.
+    /// Spreads the checks of backends that were added together.
     seed: u64,
-    /// For the field Host.
+    /// For the header Host.
     address: Arc<str>,
     socket: SocketAddr,
 }
@@ -72,8 +75,9 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Checkers<K> {
         Self { rules, outcomes, permits, running: HashMap::new(), next_number: 0 }
     }
 
-    /// Checks this backend from now on, at once first. A joining backend is checked often, and only its first good outcome is
-    /// reported before it is checked like the others. It is checked also where checks are off: only a check shows that it has joined.
+    /// Checks this backend from now on; the first check is sent at once. A joining backend is checked often, and only
+    /// its first good outcome is reported. After that it is checked like the others. It is also checked if checks are
+    /// switched off: only a check shows that it has joined.
     pub(in crate::control) fn watch(
         &mut self,
         backend: K,
@@ -94,7 +98,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Checkers<K> {
         self.running.insert(backend, Checker { number: self.next_number, task });
     }
 
-    /// For the checkers to come; those that run go on by the old ones until they are replaced.
+    /// For checkers that start later. Running ones keep the old rules until they are replaced.
     pub(in crate::control) fn set_rules(&mut self, rules: Health) {
         self.rules = rules;
     }
@@ -107,7 +111,7 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Checkers<K> {
         self.running.contains_key(backend)
     }
 
-    /// Whether an outcome comes from the checker that runs now, not from one before it.
+    /// Whether the outcome comes from the checker that runs now.
     pub(in crate::control) fn is_current(&self, checked: &Checked<K>) -> bool {
         self.running.get(&checked.backend).is_some_and(|running| running.number == checked.checker)
     }
@@ -133,11 +137,11 @@ impl<K: Clone + Sync> Target<K> {
             sleep(self.first_pause(rules.interval)).await;
         }
         let mut is_first = !joins;
-        // by the same rules as the one that counts, only to know how soon to ask again
+        // The rules that membership applies as well; here they only decide how soon to check again.
         let mut standing = Standing::unknown();
         loop {
             let outcome = {
-                // Never closed, so this cannot fail.
+                // The semaphore is never closed, so this cannot fail.
                 let _permit = permits.acquire().await;
                 check(self.socket, &self.address, &rules).await
             };
@@ -155,19 +159,20 @@ impl<K: Clone + Sync> Target<K> {
         }
     }
 
-    /// `false` when the receiver is gone.
+    /// Returns `false` if the receiver is gone.
     async fn report(&self, outcomes: &mpsc::Sender<Checked<K>>, outcome: Result<(), String>) -> bool {
         outcomes.send(Checked { backend: self.backend.clone(), outcome, checker: self.checker }).await.is_ok()
     }
 
-    /// Between half and the whole of an interval: backends that came together are not checked at the same time for ever.
+    /// A pause between half an interval and a whole one, by the seed. Without it, backends that were added together would
+    /// always be checked at the same time.
     fn first_pause(&self, interval: Duration) -> Duration {
         let part = self.seed % 1000;
         interval / 2 + interval * part as u32 / 2000
     }
 }
 
-/// One check: good is any status below 500 within the time; else why not, in words.
+/// One check. It is good if a status below 500 arrives in time; otherwise returns the reason.
 async fn check(socket: SocketAddr, address: &str, rules: &Health) -> Result<(), String> {
     match timeout(rules.timeout, ask(socket, address, &rules.path)).await {
         Ok(Ok(status)) if status.as_u16() < 500 => Ok(()),
@@ -193,12 +198,12 @@ async fn ask(socket: SocketAddr, address: &str, path: &str) -> Result<http::Stat
     let exchange = async {
         let answer = sender.send_request(request).await.map_err(|error| format!("no valid answer: {error}"))?;
         let status = answer.status();
-        // Read to the end where it is short, so that the server does not see a connection that breaks off.
+        // A short body is read to its end, so that the server does not see a broken connection.
         let _ = Limited::new(answer.into_body(), BODY_MAX_BYTES).collect().await;
         Ok(status)
     };
     let driver = pin!(async {
-        // What goes wrong here is told by the exchange.
+        // The exchange returns an error of the connection.
         let _ = connection.await;
         std::future::pending::<()>().await;
     });

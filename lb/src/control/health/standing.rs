@@ -1,39 +1,39 @@
-//! A backend's standing: what its checks have said so far, and what follows from it.
+//! A backend's standing: the outcomes of its checks so far, and its health by them.
 //!
-//! Pure rules, without clock or socket, so that "down after 3, up after 2" can be tested to the last check. Invariants: a configured
-//! or attached backend counts as healthy until checks say otherwise; a launched one not before its first good check; only a change
-//! of mind is reported.
+//! The rules are pure, without clock or socket, so that a test can cover "down after 3, up after 2" check by check.
+//! Invariants: a configured or attached backend counts as healthy until checks fail. A launched one is not healthy
+//! before its first good check. Only a change of health is reported.
 
 use crate::config::Health;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::control) struct Standing {
     state: State,
-    /// Checks in a row that speak against `state`.
+    /// Checks in a row that contradict `state`.
     against: u32,
-    /// The last failed check in words.
+    /// Why the last failed check failed.
     reason: Option<String>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::control) enum State {
-    /// No check ended yet; counts as healthy.
+    /// No check has ended yet; counts as healthy.
     Unknown,
     Up,
     Down,
-    /// Launched, has not answered yet: one good check is enough.
+    /// Launched, no good check yet: one is enough.
     Starting,
 }
 
 // === impl Standing ===
 
 impl Standing {
-    /// Of a backend that was running before we knew it.
+    /// For a backend that lb did not start.
     pub(in crate::control) fn unknown() -> Self {
         Self { state: State::Unknown, against: 0, reason: None }
     }
 
-    /// Of a backend that we start ourselves.
+    /// For a backend that lb starts.
     pub(in crate::control) fn starting() -> Self {
         Self { state: State::Starting, against: 0, reason: None }
     }
@@ -46,7 +46,7 @@ impl Standing {
         self.state
     }
 
-    /// Why it is not healthy.
+    /// Why the backend is not healthy.
     pub(in crate::control) fn reason(&self) -> Option<&str> {
         match self.state {
             State::Down => self.reason.as_deref(),
@@ -55,7 +55,7 @@ impl Standing {
         }
     }
 
-    /// Takes one check's outcome; `Some(up)` when it changed whether the backend is healthy.
+    /// Takes the outcome of one check. Returns `Some(up)` if the health changed.
     pub(in crate::control) fn check(&mut self, outcome: Result<(), String>, rules: &Health) -> Option<bool> {
         match (self.state, outcome) {
             (State::Unknown | State::Up, Ok(())) => {
@@ -85,12 +85,12 @@ impl Standing {
         }
     }
 
-    /// The last check spoke against what it is taken for, and the next ones are to decide.
+    /// Whether the last check contradicted the state, so that the next ones decide.
     pub(in crate::control) fn is_in_doubt(&self) -> bool {
         self.against > 0
     }
 
-    /// Down at once, whatever the checks said (its process ended). `Some(false)` when that is news.
+    /// Sets the backend down at once, whatever its checks were: its process ended. Returns `Some(false)` if it was up.
     pub(in crate::control) fn fell(&mut self, reason: String) -> Option<bool> {
         let was_healthy = self.is_healthy();
         self.reason = Some(reason);
@@ -98,12 +98,12 @@ impl Standing {
         was_healthy.then_some(false)
     }
 
-    /// A new process was started for it: not healthy until it answers.
+    /// A new process was started for the backend: not healthy until its first good check.
     pub(in crate::control) fn restarts(&mut self) {
         self.turn(State::Starting);
     }
 
-    /// An operator's word that it is healthy; the next checks may say otherwise. `Some(true)` when that is news.
+    /// An operator declares the backend healthy; the next checks may change that. Returns `Some(true)` if it was down.
     pub(in crate::control) fn trust(&mut self) -> Option<bool> {
         let was_healthy = self.is_healthy();
         self.against = 0;

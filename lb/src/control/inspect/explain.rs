@@ -1,8 +1,8 @@
-//! Where would this request go, and why? Asked of the generation in force, answered without sending anything.
+//! Explains where a request would go, and why. It uses the generation in force and sends nothing.
 //!
-//! A dry pick: strategy, list, live flags and the host's fallback are those that a worker would use, and decide by the same code
-//! ([`PoolGeneration::settle`](crate::generation::PoolGeneration::settle)). Invariants: nothing that a later request sees changes, no
-//! count moves; plugin code runs on the builder, and the generation is let go there.
+//! A dry pick uses the strategy, list, live flags and host's fallback that a worker would use. The same code decides:
+//! [`PoolGeneration::settle`](crate::generation::PoolGeneration::settle). Invariants: no later request sees a change,
+//! and no counter moves. Plugin code runs on the builder, and the generation is dropped there.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -17,12 +17,12 @@ use crate::generation::{Choice, Generation, Hall, Lookup, NoChoice, PoolGenerati
 use crate::http1::{Fields, Target};
 use crate::pool::{Key, key};
 
-/// A request that somebody thinks of.
+/// A hypothetical request.
 #[derive(Clone, Debug)]
 pub struct ExplainRequest {
-    /// `None`: the one that the routes lead to.
+    /// `None`: the pool of the matching route.
     pub pool: Option<String>,
-    /// What it is hashed by; `None`: what `hash_on` finds in it.
+    /// The key; `None`: the one that `hash_on` finds.
     pub key: Option<Vec<u8>>,
     /// Path and query.
     pub target: Target,
@@ -30,28 +30,29 @@ pub struct ExplainRequest {
     pub client_ip: IpAddr,
 }
 
-/// Where it would go.
+/// The result of a dry pick.
 #[derive(Clone, Debug, Serialize)]
 pub struct Explanation {
     pub pool: String,
     pub generation: u64,
     pub strategy: String,
     pub strategy_version: String,
-    /// As text; what is no UTF-8 is replaced.
+    /// As text; bytes that are not UTF-8 are replaced.
     pub key: Option<String>,
-    /// The key's hash, as the strategy gets it, in hexadecimal; `None` when the strategy asks for no key or there is none.
+    /// The key's hash, as the strategy gets it, in hexadecimal; `None` if the strategy asks for no key or there is
+    /// none.
     pub hash: Option<String>,
-    /// `None`: the answer would be a 503.
+    /// `None`: the response would be a 503.
     pub backend: Option<String>,
     /// "strategy" or "fallback"; `None` without a backend.
     pub picked_by: Option<&'static str>,
-    /// Why the fallback, or nobody, was picked.
+    /// Why the fallback was used, or why no backend was picked.
     pub reason: Option<&'static str>,
     /// Backends that may get requests now, in the order of the list.
     pub eligible: Vec<String>,
-    /// What strategies look at, of all backends.
+    /// The data that strategies read, of all backends.
     pub backends: Vec<Candidate>,
-    /// The strategy's own words, where it has some.
+    /// The strategy's own explanation, if it has one.
     pub strategy_says: Option<serde_json::Value>,
 }
 
@@ -61,11 +62,11 @@ pub struct Candidate {
     pub eligible: bool,
     pub weight: u32,
     pub in_flight: u32,
-    /// To the head of an answer; `None` before the first.
+    /// Time to the head of a response; `None` before the first.
     pub ewma_latency_ms: Option<f64>,
 }
 
-/// Answers for the generation in force. Runs plugin code.
+/// Explains with the generation in force. Runs plugin code.
 pub(in crate::control) fn explain(hall: &Hall, request: &ExplainRequest) -> Result<Explanation, ControlError> {
     let generation = hall.current();
     let pool = find_pool(&generation, request)?;
@@ -152,7 +153,7 @@ fn candidates(pool: &PoolGeneration) -> Vec<Candidate> {
 // === impl ExplainRequest ===
 
 impl Default for ExplainRequest {
-    /// A request for `/` of a client on this machine.
+    /// A GET of `/` by a client on this machine.
     fn default() -> Self {
         Self {
             pool: None,

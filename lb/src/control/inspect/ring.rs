@@ -1,10 +1,10 @@
-//! The ring that a strategy tells of itself, checked: what the live page draws.
+//! The ring that a strategy exports, checked: the live page draws it.
 //!
-//! Why the strategy is asked: only it knows where a key begins on its ring. Dry picks over the space of hashes would show who gets a hash,
-//! but neither the points nor, for a strategy that makes a number of its own out of the key, the circle that it walks on.
-//! The convention is in `lb_strategy::Strategy::explain`; which strategy it is does not matter here.
+//! Why lb asks the strategy: only the strategy knows where a key begins on its ring. Dry picks over the space of hashes
+//! would show which backend gets a hash. They would show no points, nor the real circle if the strategy computes a
+//! number of its own from the key. The convention is in `lb_strategy::Strategy::explain`, the same for all strategies.
 //!
-//! Invariant: what is handed on can be drawn: indexes are inside the list, ends ascend from 0 to 1, arcs are few.
+//! Invariant: a ring that is returned can be drawn. Indexes are inside the list, ends ascend from 0 to 1, arcs are few.
 
 use lb_strategy::RING_ARCS_MAX;
 use lb_strategy_host::{Headers, PickRequest};
@@ -17,19 +17,19 @@ use crate::generation::PoolGeneration;
 pub struct Ring {
     pub pool: String,
     pub strategy: String,
-    /// As in [`PoolStatus`](super::PoolStatus): while both are the same, so is the ring.
+    /// As in [`PoolStatus`](super::PoolStatus): the ring changes only with one of these two.
     pub strategy_instance: u64,
     pub members_epoch: u64,
     /// Ids, in the order of the list.
     pub backends: Vec<String>,
-    /// `None` for a strategy that tells of no ring.
+    /// `None` for a strategy without a ring.
     pub arcs: Option<Vec<RingArc>>,
-    /// Why what it tells cannot be drawn.
+    /// Why the exported ring cannot be drawn.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub problem: Option<String>,
 }
 
-/// `[end, backend]` or `[end, backend, requests]`, as the strategy told it.
+/// `[end, backend]` or `[end, backend, requests]`, as the strategy exports it.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum RingArc {
@@ -37,14 +37,14 @@ pub enum RingArc {
     Plain(f64, usize),
 }
 
-/// What we read of an explanation.
+/// The part of an explanation that is read here.
 #[derive(Deserialize)]
 struct Explanation {
     #[serde(default)]
     ring: Option<Vec<RingArc>>,
 }
 
-/// A request without anything in it.
+/// A request without key and headers.
 struct Nothing;
 
 // === impl Ring ===
@@ -86,7 +86,7 @@ fn arcs(pool: &PoolGeneration, backends: usize) -> Result<Option<Vec<RingArc>>, 
 
 /// The ring in an explanation, if there is one.
 fn read(words: &str, backends: usize) -> Result<Option<Vec<RingArc>>, String> {
-    // a strategy may explain itself in words that are no JSON, and then tells of no ring
+    // an explanation that is not JSON contains no ring
     if words.parse::<serde_json::Value>().map_or(true, |words| words.get("ring").is_none()) {
         return Ok(None);
     }
@@ -113,7 +113,7 @@ fn read(words: &str, backends: usize) -> Result<Option<Vec<RingArc>>, String> {
 // === impl RingArc ===
 
 impl RingArc {
-    /// End, backend and requests; of a plain arc no requests are told.
+    /// End, backend and requests; a plain arc has 0 requests.
     fn parts(self) -> (f64, usize, f64) {
         match self {
             Self::Weighed(end, backend, requests) => (end, backend, requests),

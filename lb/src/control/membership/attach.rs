@@ -1,7 +1,7 @@
 //! Attaching servers that run already: `/add {"backends": […]}`.
 //!
-//! Names are resolved on another thread, so the command has two halves. The second half checks again, because other backends may have
-//! come meanwhile. Invariant: all backends are attached or none.
+//! Names are resolved on another thread, so the command has two halves. The second half checks again, because other
+//! backends may have been added meanwhile. Invariant: all backends are attached or none.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use crate::control::api::{AttachedBackend, ControlError, Replicas};
 use crate::control::pools::{Entry, Origin, PoolKey};
 use crate::control::publish::{Answer, Done, Publisher};
 
-/// Of one pool.
+/// Per pool.
 const BACKENDS_MAX: usize = 4_096;
 const RESOLVE_MAX: Duration = Duration::from_secs(5);
 
@@ -49,7 +49,7 @@ impl Membership {
         });
     }
 
-    /// The second half.
+    /// The second half: the addresses are resolved.
     pub(in crate::control) fn resolved(&mut self, desk: &mut Publisher, resolved: Resolved) {
         let Resolved { backends, answer } = resolved;
         match backends.map_err(refused).and_then(|backends| self.try_attach(desk, backends)) {
@@ -84,7 +84,7 @@ impl Membership {
     }
 }
 
-/// A backend that the file has, with the same address and weight, is the file's again. Any other is an attached one.
+/// A backend with the address and the weight that the file gives it has the origin "file". Any other is attached.
 fn entry(desk: &Publisher, backend: AttachedBackend, socket: SocketAddr) -> Entry {
     let AttachedBackend { id, address, weight } = backend;
     let of_file = desk.config.pools[0]

@@ -25,7 +25,7 @@ impl Membership {
         }
     }
 
-    /// The change is with every worker.
+    /// Every worker has the change.
     pub(in crate::control) fn changed(
         &self,
         desk: &Publisher,
@@ -52,7 +52,7 @@ impl Membership {
             check_weight(i64::from(weight)).map_err(ControlError::Refused)?;
             debug_assert!(weight <= WEIGHT_MAX);
         }
-        // A replica without a process stays down whatever an operator says.
+        // A replica without a process stays down, also after an operator's `ready`.
         let is_absent = before.entry.origin == Origin::Launched && !self.is_up(id);
         let health = desk.pools[pool].members.update(id, |member| match change {
             Change::Drain => {

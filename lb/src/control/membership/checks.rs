@@ -1,4 +1,4 @@
-//! What follows from the outcome of a health check.
+//! The consequences of a health check's outcome.
 
 use std::sync::Arc;
 
@@ -10,7 +10,7 @@ use crate::control::publish::Publisher;
 // === impl Membership: checks ===
 
 impl Membership {
-    /// A health check ended.
+    /// A health check has ended.
     pub(in crate::control) fn checked(&mut self, desk: &mut Publisher, checked: Checked<BackendKey>) {
         if !self.checkers.is_current(&checked) {
             return;
@@ -32,7 +32,7 @@ impl Membership {
         }
     }
 
-    /// The health of a member changed: logged, counted and published.
+    /// The health of a member changed: logs, counts and publishes it.
     pub(super) fn health_changed(&mut self, desk: &mut Publisher, pool: PoolKey, id: &Arc<str>, is_up: bool) {
         if let Some(gauges) = self.gauges.get(&(pool, id.clone())) {
             gauges.health_transition(is_up);
@@ -52,7 +52,7 @@ impl Membership {
         self.checkers.set_rules(desk.config.health.clone());
         for pool in desk.pools.keys() {
             for member in desk.pools[pool].members.snapshot() {
-                // Without checks, a backend that is down would stay so for ever.
+                // Without checks, nothing would bring up a backend that is down.
                 if !desk.config.health.enabled && member.entry.origin != Origin::Launched {
                     let trusted = desk.pools[pool].members.update(member.id(), |member| member.standing.trust());
                     if let Some(Some(is_up)) = trusted {

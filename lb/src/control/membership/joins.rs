@@ -15,11 +15,11 @@ use crate::control::launcher::Death;
 use crate::control::pools::{Member, Origin, PoolKey};
 use crate::control::publish::{Answer, Done, Publisher};
 
-/// How long a new replica may take until its first heartbeat.
+/// Time for a new replica until its first good check.
 const ADD_MAX: Duration = Duration::from_secs(10);
-/// The same for the replicas of the start, when the machine may be busy.
+/// The same for the replicas at start-up, when the machine may be busy.
 const START_MAX: Duration = Duration::from_secs(30);
-/// A replica that never joined and died this often is not waited for.
+/// Deaths before its first good check after which lb stops waiting for a replica.
 const DEATHS_MAX: u32 = 3;
 
 #[derive(Default)]
@@ -32,7 +32,7 @@ struct Join {
 }
 
 enum Caller {
-    /// `/add`: the new replicas, which are removed again when one fails.
+    /// `/add`: the new replicas. All are removed again if one fails.
     Add {
         names: Vec<Arc<str>>,
         answer: Answer<Replicas>,
@@ -91,7 +91,7 @@ impl Membership {
         self.no_longer_missing(desk, name);
     }
 
-    /// A replica died. Ends the waits for it if trying again will not help.
+    /// A replica died. Ends the waits for it if another try will not help.
     pub(super) fn note_death(&mut self, desk: &mut Publisher, name: &Arc<str>, death: Death) {
         if is_hopeless(&death) {
             self.fail_joins(desk, name, &death.reason);
@@ -120,8 +120,8 @@ impl Membership {
         self.joins.next_deadline()
     }
 
-    /// A replica was removed. A caller that waited for it waits for its other replicas only, and would undo only those: another caller
-    /// may use the name by then.
+    /// A replica was removed. A caller that waited for it now waits only for its other replicas. If they fail, only
+    /// they are removed: another caller may use the freed name by then.
     pub(super) fn no_longer_awaited(&mut self, desk: &mut Publisher, name: &Arc<str>) {
         for join in &mut self.joins.0 {
             if let Caller::Add { names, .. } = &mut join.caller {

@@ -1,9 +1,9 @@
-//! The overlay: what was changed at run time, as a difference to the configuration file.
+//! The overlay: what was changed at run time, as a difference from the configuration file.
 //!
-//! Pool = file + added − removed, with changes on top, at start and at every reload ([`Plan`]). An entry contains what it was made
-//! against (its `file` fingerprint) and lapses when the file says something else: the newer word of the operator wins. Pure rules: an
-//! overlay is computed from the members ([`Overlay::of`]) and never edited, so it cannot drift from them. Invariant: a plan from what
-//! `of` returned, with the same configuration, gives the same members.
+//! At start-up and at every reload, [`Plan`] computes: pool = file + added − removed, with changes on top. Each entry
+//! keeps a fingerprint of the part of the file that it changes (`file`). If the file has another fingerprint, the entry
+//! lapses: the file is newer. The overlay is computed from the members ([`Overlay::of`]) and never edited, so it cannot
+//! drift from them. Invariant: a plan made from the result of `of` and the same configuration gives the same members.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use crate::config::{Backend, Config, DEFAULT_POOL, Launcher, Reach, WEIGHT_MAX, 
 use crate::control::api::OverlayStatus;
 use crate::control::pools::{Entry, Origin};
 
-/// Of the file's format. Another one is not guessed at.
+/// The version of the file's format. A file of any other version is refused.
 const SCHEMA: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,10 +28,10 @@ pub(in crate::control) struct Overlay {
     /// Tombstones of backends that the file configures.
     #[serde(default)]
     pub(super) removed: Vec<Removed>,
-    /// Weight or drain other than configured.
+    /// A weight or a drain that the file does not have.
     #[serde(default)]
     pub(super) changed: Vec<Changed>,
-    /// The launched replicas, where they are not those that the file asks for.
+    /// The launched replicas, if they differ from those that the file asks for.
     #[serde(default)]
     pub(super) replicas: Option<Wanted>,
 }
@@ -41,7 +41,7 @@ pub(in crate::control) struct Overlay {
 pub(super) struct Added {
     pub(super) id: String,
     pub(super) address: String,
-    /// What the address meant when it was attached, for when it cannot be resolved.
+    /// The address resolved at the time it was attached. Used if it cannot be resolved now.
     pub(super) socket: SocketAddr,
     pub(super) weight: u16,
     #[serde(default)]
@@ -87,14 +87,14 @@ pub(super) fn launcher_fingerprint(launcher: &Launcher) -> String {
 // === impl Overlay ===
 
 impl Default for Overlay {
-    /// Nothing was changed.
+    /// No change.
     fn default() -> Self {
         Self { schema: SCHEMA, added: Vec::new(), removed: Vec::new(), changed: Vec::new(), replicas: None }
     }
 }
 
 impl Overlay {
-    /// The difference between `config` and what the pools have now (`members[i]` belongs to `config.pools[i]`).
+    /// The difference between `config` and the members of the pools (`members[i]` belongs to `config.pools[i]`).
     pub(in crate::control) fn of(config: &Config, members: &[Vec<Entry>]) -> Self {
         let mut overlay = Self::default();
         for (pool, members) in config.pools.iter().zip(members) {
@@ -125,7 +125,7 @@ impl Overlay {
         let Some(launcher) = &config.launcher else { return overlay };
         let launched: Vec<&Entry> = members.iter().flatten().filter(|entry| entry.origin == Origin::Launched).collect();
         let names: Vec<String> = launched.iter().map(|entry| entry.id.clone()).collect();
-        // What a start without overlay would launch beside the backends that are there now.
+        // The replicas that a start without an overlay would launch beside the present backends.
         let taken: HashSet<&str> = members
             .first()
             .map(|first| {
@@ -146,7 +146,7 @@ impl Overlay {
         overlay
     }
 
-    /// How many entries there are, for people.
+    /// The numbers of entries, for `/status`.
     pub(in crate::control) fn status(&self) -> OverlayStatus {
         OverlayStatus {
             added: self.added.len(),
@@ -157,7 +157,7 @@ impl Overlay {
         }
     }
 
-    /// What each added backend's address was typed as, so that names can be resolved again.
+    /// Resolves the address of each added backend again, as it was typed.
     pub(in crate::control) fn resolve(&mut self, resolve: impl Fn(&str) -> Result<SocketAddr, String>) {
         for added in &mut self.added {
             match resolve(&added.address) {
@@ -167,7 +167,8 @@ impl Overlay {
         }
     }
 
-    /// Takes out what was added at an address where no backend may be (by now, or by somebody's hand); says which, in words.
+    /// Removes added backends whose address is outside of `reach`; returns one clause per backend. The configuration
+    /// may have changed since, or the overlay file was edited by hand.
     pub(in crate::control) fn drop_out_of_reach(&mut self, reach: &Reach) -> Vec<String> {
         let mut dropped = Vec::new();
         self.added.retain(|added| match reach.check(added.socket) {
@@ -184,7 +185,7 @@ impl Overlay {
         serde_json::to_string_pretty(self).expect("strings and numbers") + "\n"
     }
 
-    /// Reads and checks; the error is a clause for people.
+    /// Reads and checks the file. An error is a clause for a message.
     pub(in crate::control) fn from_json(text: &str) -> Result<Self, String> {
         let overlay: Self = serde_json::from_str(text).map_err(|error| error.to_string())?;
         if overlay.schema != SCHEMA {
@@ -199,7 +200,7 @@ impl Overlay {
         }
     }
 
-    /// The change of this backend that was made against `file`.
+    /// The change of this backend, if it was made against the fingerprint `file`.
     pub(super) fn changed(&self, pool: &str, id: &str, file: &str) -> Option<&Changed> {
         self.changed.iter().find(|changed| changed.pool == pool && changed.id == id && changed.file == file)
     }

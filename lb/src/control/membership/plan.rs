@@ -1,6 +1,7 @@
 //! The plan: which members each pool should have, by the configuration, the overlay and the launcher.
 //!
-//! A start and a reload make one and then bring the pools to it. Pure, so that every rule of lapsing has a test (in `overlay/tests`).
+//! A start and a reload make a plan and then bring the pools to it. Planning is pure, so that every rule of lapsing has
+//! a test (in `overlay/tests`).
 
 use std::collections::HashSet;
 
@@ -19,7 +20,7 @@ pub(in crate::control) struct Plan {
     pub(in crate::control) replicas: Vec<Replica>,
     /// Entries of the live sources whose id the file or the overlay has.
     pub(in crate::control) clashes: Vec<Entry>,
-    /// What of the overlay no longer applies, in words.
+    /// One clause for each entry of the overlay that no longer applies.
     pub(in crate::control) lapsed: Vec<String>,
 }
 
@@ -33,7 +34,7 @@ pub(in crate::control) struct Replica {
 // === impl Plan ===
 
 impl Plan {
-    /// `live` are the sources beside the file and the overlay: the launcher, and those that change by themselves.
+    /// `live` are the sources beside the file and the overlay: the launcher, and sources that change by themselves.
     pub(in crate::control) fn of(config: &Config, overlay: &Overlay, live: &[&dyn Source]) -> Self {
         let mut plan = Self { lapsed: lapsed(overlay, config), ..Self::default() };
         let (file, runtime) = (File { config, overlay }, Runtime { overlay });
@@ -83,7 +84,8 @@ fn lapsed(overlay: &Overlay, config: &Config) -> Vec<String> {
     lapsed
 }
 
-/// The wanted names if they still apply, else as many fresh ones as the file asks for. A name that another member has is replaced.
+/// The wanted names if they still apply, else as many fresh names as the file asks for. A name that another member has
+/// is replaced.
 fn replicas(overlay: &Overlay, launcher: &Launcher, others: &[Entry]) -> Vec<Replica> {
     let fingerprint = launcher_fingerprint(launcher);
     let wanted = overlay.replicas.as_ref().filter(|wanted| wanted.launcher == fingerprint);
@@ -112,7 +114,7 @@ pub(in crate::control) fn fresh_names(template: &str, count: usize, is_taken: im
     (1_u64..).map(|n| template.replace("{n}", &n.to_string())).filter(|name| !is_taken(name)).take(count).collect()
 }
 
-/// The members as a plugin on trial sees them.
+/// The members as a plugin in the trial sees them.
 pub(in crate::control) fn vet_backends(entries: &[Entry]) -> Vec<VetBackend> {
     let backend =
         |entry: &Entry| VetBackend { id: entry.id.clone(), address: entry.address.clone(), weight: entry.weight };

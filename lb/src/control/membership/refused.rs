@@ -1,4 +1,4 @@
-//! A strategy refused a pool's list: the members that were never published go again, and the callers learn why.
+//! A strategy refused a pool's list: members that were never published are removed again, and callers get the reason.
 
 use super::Membership;
 use crate::control::api::ControlError;
@@ -38,7 +38,7 @@ impl Membership {
             Done::Undone { answer, error } => drop(answer.send(Err(error))),
             Done::Change { answer, .. } => drop(answer.send(Err(refused()))),
             Done::Settled(answer) => drop(answer.send(Err(refused()))),
-            // These never wait for a build of members.
+            // No build of members completes these.
             Done::Reload { .. } | Done::InCharge { .. } | Done::PoolLeft { .. } | Done::Replaced(_) => {}
             // The removed replica is a member again. Its process still runs.
             Done::Removed { supervisor, .. } => {

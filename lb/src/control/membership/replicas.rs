@@ -1,9 +1,12 @@
 //! `/add` and `/rm`: launching new replicas and removing replicas.
 //!
-//! Decisions where the course's sheet is silent: a command takes effect as a whole or not at all; a name that is in use, unknown or
-//! repeated is an error; more replicas than there are is an error. New names that are not given are the lowest free numbers of the
-//! launcher's template: the sheet says "random", but a repeatable experiment needs a rule. Replicas to remove that are not named are
-//! drawn at random; `course.seed` makes that repeatable.
+//! Rules for cases that the course's sheet leaves open:
+//!
+//! - A command takes effect as a whole or not at all.
+//! - A name that is in use, unknown or repeated is an error. So is a request for more replicas than there are.
+//! - New replicas without a given name get the lowest free numbers of the launcher's template. The sheet says "random",
+//!   but a repeatable experiment needs a rule.
+//! - Replicas to remove without a given name are drawn at random; `course.seed` makes that repeatable.
 
 use std::sync::Arc;
 
@@ -39,7 +42,7 @@ impl Membership {
         }
     }
 
-    /// Removes members of the pool `default`: they get no new request, and their requests finish.
+    /// Removes members of the pool `default`: they get no new request, and their requests in flight finish.
     pub(super) fn take_out(&mut self, desk: &mut Publisher, ids: &[String]) {
         for id in ids {
             let pool = &mut desk.pools[PoolKey::DEFAULT];
@@ -57,7 +60,7 @@ impl Membership {
         }
     }
 
-    /// Makes `n` new members with processes of their own.
+    /// Adds `n` members with processes of their own.
     fn launch(&mut self, desk: &mut Publisher, n: usize, hostnames: &[String]) -> Result<Vec<Arc<str>>, ControlError> {
         if n == 0 {
             return Err(refused("n must be a positive integer"));

@@ -1,4 +1,4 @@
-//! What follows from the reports of the launcher's supervisors: a replica's process started or died.
+//! The consequences of a supervisor's report: a replica's process started or died.
 
 use super::Membership;
 use crate::control::launcher::{Death, News, Report};

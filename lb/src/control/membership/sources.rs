@@ -1,8 +1,9 @@
-//! Where members come from.
+//! The sources of members.
 //!
-//! A [`Source`] returns the full set that it has for a pool; [`merge`] makes one list of the sets of all sources. A source that changes
-//! by itself (a DNS name, a key in etcd) runs a task that sends the pool's name to the actor, which asks all sources again. Invariant:
-//! ids are unique in a merged list; where two sources have one id, the earlier source wins and the other entry is a clash.
+//! A [`Source`] returns its full set for a pool; [`merge`] makes one list of the sets of all sources. A source that
+//! changes by itself (a DNS name, a key in etcd) runs a task. The task sends the pool's name to the actor, which asks
+//! all sources again. Invariant: ids are unique in a merged list. If two sources have one id, the earlier source wins
+//! and the other entry is a clash.
 
 mod file;
 mod launcher;
@@ -14,13 +15,13 @@ pub(super) use file::File;
 pub(in crate::control) use launcher::Launched;
 pub(super) use runtime::Runtime;
 
-/// Where members come from.
+/// One source of members.
 pub(in crate::control) trait Source {
     /// The full set for `pool` now, in order. It replaces every set that the source returned before.
     fn set(&self, pool: &str) -> Vec<Entry>;
 }
 
-/// One pool's members of all sources.
+/// One pool's members from all sources.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Merged {
     pub(super) entries: Vec<Entry>,

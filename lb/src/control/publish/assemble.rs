@@ -1,7 +1,7 @@
 //! The pickers of a reload: state is handed over to new instances, then all pools' pickers are made, or none.
 //!
-//! Invariants: everything here calls into plugins, so it runs on the builder; an instance that refused its predecessor's bytes is not
-//! used, because it may have taken a part of them.
+//! Invariants: everything here calls into plugins, so it runs on the builder. An instance that refused its
+//! predecessor's bytes is not used, because it may have taken a part of them.
 
 use std::sync::Arc;
 
@@ -13,10 +13,10 @@ use crate::control::pools::{Assembled, Assembly};
 
 /// One pool's pickers to be made.
 pub(in crate::control) struct PoolJob {
-    /// Of the pool in the reload's target.
+    /// The index of the pool in the reload's target.
     pub(in crate::control) index: usize,
     pub(in crate::control) assembly: Assembly,
-    /// Predecessor and options, where another instance comes in.
+    /// Predecessor and options, if the pool gets another instance.
     pub(in crate::control) swap: Option<(Arc<Strategy>, Value)>,
 }
 
@@ -62,7 +62,7 @@ fn hand_over(
     };
     let in_slots = if before == after { StateHandOver::Kept } else { StateHandOver::Fresh };
     let failed = match old.export_state() {
-        // The slots hold all of its state.
+        // The slots hold the whole state.
         None => return Ok((in_slots, None)),
         Some(Ok(bytes)) if bytes.is_empty() => return Ok((in_slots, None)),
         Some(Ok(bytes)) => match new.import_state(version, &bytes) {

@@ -1,7 +1,8 @@
 //! The builder: one plain thread with a queue, the only caller of plugin hooks other than `pick` and `on_finish`.
 //!
-//! Why a thread: a plugin's constructor may be slow or hang, and neither workers nor control may wait for it. Invariants: jobs run
-//! one after the other, in order; a job busy for over a second is reported as unhealthy, and nothing but its own waiter waits.
+//! Why a thread: a plugin's constructor may be slow or hang, and neither workers nor control may wait for it.
+//! Invariants: jobs run one after the other, in order. A job that runs for over a second is reported as unhealthy; only
+//! its own caller waits for it.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -10,12 +11,12 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-/// A job that takes longer makes [`Builder::is_stuck`] true.
+/// A job that takes longer sets [`Builder::is_stuck`].
 const BUSY_MAX: Duration = Duration::from_secs(1);
 
 type Job = Box<dyn FnOnce() + Send>;
 
-/// The way to the builder's queue; the thread ends when the last one is dropped.
+/// Sends jobs to the builder's thread, which ends when the last sender is dropped.
 #[derive(Clone)]
 pub struct Builder {
     queue: mpsc::Sender<Job>,
@@ -67,7 +68,7 @@ impl Builder {
         self.post(move || drop(value));
     }
 
-    /// Whether one job has kept the builder busy for over a second.
+    /// Whether the running job has taken over a second.
     pub fn is_stuck(&self) -> bool {
         match self.shared.busy_since_ms.load(Relaxed) {
             0 => false,

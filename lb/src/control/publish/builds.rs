@@ -1,7 +1,8 @@
 //! Builds: jobs that make pickers on the builder thread, one at a time.
 //!
-//! Invariants: at most one build runs; builds are spaced by the larger of [`SPACING_MIN`] and [`SPACING_BUILDS`] times the last one, so
-//! a strategy with slow lists delays only itself; a build that takes longer than [`BUSY_MAX`] is logged once.
+//! Invariants: at most one build runs. Between builds there is a pause of the larger of [`SPACING_MIN`] and
+//! [`SPACING_BUILDS`] times the last build, so a strategy that is slow to build delays only itself. A build that takes
+//! longer than [`BUSY_MAX`] is logged once.
 
 use std::future::Future;
 use std::pin::Pin;
@@ -19,7 +20,7 @@ const SPACING_MIN: Duration = Duration::from_millis(10);
 const SPACING_BUILDS: u32 = 10;
 const BUSY_MAX: Duration = Duration::from_secs(1);
 
-/// What a build has made.
+/// The result of a build.
 pub(in crate::control) enum Built {
     /// Pickers for changed members.
     Members(Vec<(PoolKey, Result<Assembled, HookError>)>),
@@ -29,7 +30,7 @@ pub(in crate::control) enum Built {
 
 /// A build that has ended.
 pub(in crate::control) struct Ended {
-    /// The count of changes at its begin: what its pickers contain.
+    /// The count of changes when it began. Its pickers contain the changes up to this count.
     pub(in crate::control) covers: u64,
     /// `None`: the builder broke.
     pub(in crate::control) built: Option<Built>,
@@ -40,7 +41,7 @@ pub(super) struct Builds {
     next: Instant,
 }
 
-/// What a job returns, and how long it took.
+/// The result of a job, and its duration.
 type Timed = (Built, Duration);
 
 struct Running {
@@ -76,7 +77,7 @@ impl Builds {
         self.running = Some(Running { covers, since: Instant::now(), is_told: false, result });
     }
 
-    /// The running build's end; never, if there is none. Can be dropped and called again.
+    /// Waits for the running build; without one it never returns. Can be dropped and called again.
     pub(super) async fn ended(&mut self) -> Ended {
         let Some(running) = &mut self.running else { return std::future::pending().await };
         let (covers, result) = (running.covers, running.result.as_mut().await);
@@ -96,7 +97,7 @@ impl Builds {
         }
     }
 
-    /// When [`Builds::is_due`] or [`Builds::tell_if_stuck`] may have something to do. `is_wanted`: changes wait for a build.
+    /// The next time for [`Builds::is_due`] or [`Builds::tell_if_stuck`]. `is_wanted`: changes wait for a build.
     pub(super) fn next_look(&self, is_wanted: bool) -> Option<Instant> {
         match &self.running {
             None => is_wanted.then_some(self.next),

@@ -1,4 +1,4 @@
-//! What happens when a change is with every worker.
+//! The actions that wait for a change until every worker has it.
 
 use std::sync::Arc;
 
@@ -11,11 +11,11 @@ use crate::pool::Backend;
 /// Where the result of a command goes.
 pub(in crate::control) type Answer<T> = oneshot::Sender<Result<T, ControlError>>;
 
-/// What to do when a change is with every worker.
+/// What to do when every worker has a change.
 pub(in crate::control) enum Done {
     /// Return the list of replicas.
     Replicas(Answer<Replicas>),
-    /// A command failed and its first effects were undone: return why.
+    /// A command failed and its first effects were undone: return the error.
     Undone { answer: Answer<Replicas>, error: ControlError },
     /// Return the status of a backend that was changed.
     Change { pool: PoolKey, id: Arc<str>, answer: Answer<BackendStatus> },
@@ -25,7 +25,7 @@ pub(in crate::control) enum Done {
     Reload { answers: Vec<oneshot::Sender<Result<ReloadReport, ReloadError>>>, report: Box<ReloadReport> },
     /// No worker has these backends in its view any more: close them.
     Replaced(Vec<Arc<Backend>>),
-    /// Every worker asks this instance: its probation counts from here.
+    /// Every worker uses this instance: its probation starts.
     InCharge { pool: PoolKey, instance: u64 },
     /// No worker has this pool in its view any more.
     PoolLeft { pool: PoolKey },

@@ -1,4 +1,4 @@
-//! Where clients connect, as reloads change it. A reload opens the sockets; the data wing accepts on them and closes them.
+//! The addresses where clients connect. A reload opens the sockets; the data wing accepts on them and closes them.
 
 use std::sync::Arc;
 
@@ -6,9 +6,9 @@ use crate::listener::Listener;
 use crate::telemetry::Metrics;
 
 pub(in crate::control) struct Listeners {
-    /// Of the newest generation.
+    /// Listeners of the newest generation.
     open: Vec<Arc<Listener>>,
-    /// Of older ones, until the acceptor has closed them.
+    /// Listeners of older generations, until the acceptor has closed them.
     closing: Vec<Arc<Listener>>,
 }
 
@@ -28,7 +28,8 @@ impl Listeners {
         &self.closing
     }
 
-    /// The next generation has these. Returns those that it lacks; pass them to [`Listeners::close`] after the publish.
+    /// Sets the listeners of the next generation. Returns those that it no longer has; pass them to
+    /// [`Listeners::close`] after the publish.
     pub(in crate::control) fn replace(
         &mut self,
         listeners: Vec<Arc<Listener>>,

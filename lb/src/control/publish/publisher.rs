@@ -1,7 +1,8 @@
-//! The publisher: what is in force, and the way from a change to a generation with every worker.
+//! The publisher: the state in force, and the way from a change to a generation that every worker has.
 //!
-//! Invariants: changes that come during a build go into the next one; a list that a strategy refuses is rolled back and never published;
-//! generations and strategies that no worker needs are dropped on the builder, where plugin code may run.
+//! Invariants: changes that arrive during a build go into the next one. A list that a strategy refuses is rolled back
+//! and never published. Generations and strategies that no worker needs are dropped on the builder, where plugin code
+//! may run.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -20,7 +21,7 @@ use crate::generation::{Generation, Hall, OwnRoutes, Settings};
 use crate::listener::Listener;
 use crate::telemetry::Metrics;
 
-/// What the publisher is made of.
+/// The parts of a new publisher.
 pub(in crate::control) struct InForce {
     pub(in crate::control) config: Config,
     pub(in crate::control) metrics: Arc<Metrics>,
@@ -28,7 +29,7 @@ pub(in crate::control) struct InForce {
     pub(in crate::control) builder: Builder,
     pub(in crate::control) pools: Vec<PoolState>,
     pub(in crate::control) listeners: Vec<Arc<Listener>>,
-    /// Where the admin port is.
+    /// The address of the admin port.
     pub(in crate::control) admin: SocketAddr,
     pub(in crate::control) own_routes: Option<OwnRoutes>,
     pub(in crate::control) missing_path: &'static str,
@@ -41,22 +42,22 @@ pub(in crate::control) struct Publisher {
     pub(in crate::control) builder: Builder,
     pub(in crate::control) pools: Pools,
     pub(in crate::control) listeners: Listeners,
-    /// Pools that are in no generation to come. Workers may still have them.
+    /// Pools that no later generation has. Workers may still have them.
     leaving: Vec<(PoolKey, PoolState)>,
     admin: SocketAddr,
-    /// In force while `course.on_proxy_port` says so.
+    /// Used if `course.on_proxy_port` is set.
     own_routes: Option<OwnRoutes>,
-    /// In force while `course.missing_path_is_400` says so.
+    /// Used if `course.missing_path_is_400` is set.
     missing_path: &'static str,
-    /// Of the newest generation.
+    /// The number of the newest generation.
     number: u64,
-    /// Counts changes. A build covers the changes up to the count at its begin.
+    /// Counts changes. A build covers the changes up to the count when it began.
     changes: u64,
     builds: Builds,
     waiting: Waiting,
 }
 
-/// What the publisher waits for.
+/// An event that the publisher waits for.
 pub(in crate::control) enum Progress {
     Ended(Ended),
     /// A worker has taken up a generation.
@@ -67,9 +68,9 @@ pub(in crate::control) enum Progress {
 pub(in crate::control) struct Refused {
     pub(in crate::control) pool: PoolKey,
     pub(in crate::control) reason: String,
-    /// Members that are none any more.
+    /// Members that are removed again.
     pub(in crate::control) gone: Vec<Member>,
-    /// What waited for the list.
+    /// The callers that waited for the list.
     pub(in crate::control) waiters: Vec<Done>,
 }
 
@@ -96,28 +97,29 @@ impl Publisher {
         }
     }
 
-    /// Something that the lists of this pool contain has changed.
+    /// Marks the pool: its lists have changed.
     pub(in crate::control) fn touch(&mut self, pool: PoolKey) {
         self.pools[pool].is_dirty = true;
         self.changes += 1;
     }
 
-    /// `done` when all changes so far are with every worker.
+    /// Does `done` when every worker has all changes so far.
     pub(in crate::control) fn wait(&mut self, pool: PoolKey, done: Done) {
         self.waiting.add(pool, self.changes, done);
     }
 
-    /// `done` when the newest generation is with every worker.
+    /// Does `done` when every worker has the newest generation.
     pub(in crate::control) fn settle_newest(&mut self, done: Done) {
         self.waiting.settle(self.number, done);
     }
 
-    /// Where no backend may be: the addresses of `config`, and where lb listens, with the ports that it got.
+    /// The addresses that no backend may have: those of `config`, and those where lb listens, with the ports that it
+    /// got.
     pub(in crate::control) fn reach(&self, config: &Config, listeners: &[Arc<Listener>]) -> Reach {
         reach(config, listeners, self.admin)
     }
 
-    /// The next progress of builds and workers. Can be dropped and called again.
+    /// Waits for the next progress of builds and workers. Can be dropped and called again.
     pub(in crate::control) async fn progress(&mut self) -> Progress {
         tokio::select! {
             ended = self.builds.ended() => Progress::Ended(ended),
@@ -125,7 +127,7 @@ impl Publisher {
         }
     }
 
-    /// When something may be due although nothing was reported.
+    /// The next time at which something may be due without a report.
     pub(in crate::control) fn next_look(&self) -> Option<Instant> {
         self.waiting.next_deadline().into_iter().chain(self.builds.next_look(self.is_dirty())).min()
     }
@@ -144,7 +146,7 @@ impl Publisher {
             return;
         }
         if !self.is_dirty() {
-            // What is waited for is published already.
+            // The changes that callers wait for are published already.
             return self.waiting.published(self.changes, self.number);
         }
         if !self.builds.is_due() {
@@ -168,7 +170,7 @@ impl Publisher {
         pools: Option<Vec<(PoolKey, Result<Assembled, HookError>)>>,
     ) -> Vec<Refused> {
         let Some(pools) = pools else {
-            // Plugins catch their panics, so this is a defect of lb. Which pool it was about is not known.
+            // Plugins catch their panics, so this is a defect of lb. The pool that caused it is unknown.
             return self
                 .pools
                 .keys()
@@ -193,12 +195,12 @@ impl Publisher {
         refused
     }
 
-    /// What the configuration says to requests, with this log.
+    /// The settings of the configuration for requests, with this log.
     pub(in crate::control) fn settings(&self, access_log: Option<AccessLog>) -> Arc<Settings> {
         settings(&self.config, access_log, self.missing_path)
     }
 
-    /// Publishes what is in force, with the changes up to `covers` in the pools' lists.
+    /// Publishes the state in force, with the changes up to `covers` in the pools' lists.
     pub(in crate::control) fn put_in_force(&mut self, covers: u64, settings: Arc<Settings>) {
         self.number += 1;
         self.hall.publish(Generation {
@@ -213,7 +215,8 @@ impl Publisher {
         self.waiting.published(covers, self.number);
     }
 
-    /// What is to be done now because a generation is with every worker, or was waited for too long. Frees what no worker holds.
+    /// Returns the actions that are due because every worker has a generation, or because the wait was too long. Frees
+    /// generations that no worker holds.
     pub(in crate::control) fn settled(&mut self) -> Vec<Done> {
         let free = self.hall.take_free();
         if !free.is_empty() {
@@ -224,8 +227,8 @@ impl Publisher {
         settled.into_iter().map(told_if_late).collect()
     }
 
-    /// The pools that `left`, found by [`Pools::arrange`], go when no worker has them in its view. Until then their backends stay
-    /// eligible, because a worker may still pick among them.
+    /// The pools that `left`, found by [`Pools::arrange`], are dropped when no worker's view has them. Until then their
+    /// backends stay eligible, because a worker may still pick one of them.
     pub(in crate::control) fn see_off(&mut self, left: Vec<(PoolKey, PoolState)>) {
         for (pool, state) in left {
             self.leaving.push((pool, state));
@@ -261,7 +264,7 @@ impl Publisher {
     }
 }
 
-/// Where no backend may be: the addresses of `config`, and where lb listens, with the ports that it got.
+/// The addresses that no backend may have: those of `config`, and those where lb listens, with the ports that it got.
 pub(in crate::control) fn reach(config: &Config, listeners: &[Arc<Listener>], admin: SocketAddr) -> Reach {
     let mut reach = Reach::of(&config.proxy, &config.admin);
     let listeners = listeners.iter().map(|listener| OwnAddress { key: "proxy.listen", address: listener.address() });

@@ -1,6 +1,6 @@
-//! What the configuration says to requests, as a generation carries it.
+//! The settings of the configuration for requests, as a generation contains them.
 //!
-//! Invariant: an access log that stays as it is configured stays the same one, so a reload of anything else leaves it alone.
+//! Invariant: if its configuration is unchanged, the running access log is kept.
 
 use std::sync::Arc;
 
@@ -9,7 +9,7 @@ use crate::config::Config;
 use crate::generation::Settings;
 use crate::telemetry::AccessLogCounts;
 
-/// The settings of all requests, whatever their pool.
+/// The settings of all requests, in every pool.
 pub(in crate::control) fn settings(
     config: &Config,
     access_log: Option<AccessLog>,
@@ -28,7 +28,8 @@ pub(in crate::control) fn settings(
     })
 }
 
-/// The log that `config` wants: `running` where that is the one. Blocks. With `is_dry` nothing is opened, only tried.
+/// The log that `config` asks for; `running` if that is the same one. Blocks. With `is_dry`, it only tests whether the
+/// log could be opened.
 pub(in crate::control) fn access_log(
     config: &Config,
     running: Option<AccessLog>,

@@ -1,7 +1,7 @@
-//! Callers that wait until a change is with every worker.
+//! Callers that wait until every worker has their change.
 //!
-//! A waiter passes two stages: its change is not published yet, then the generation with the change is not with every worker yet.
-//! Invariant: the second stage ends after [`SETTLE_MAX`], because a stuck worker must not hold up callers.
+//! A waiter passes two stages. First its change is not published yet; then not every worker has the generation with the
+//! change. Invariant: the second stage ends after [`SETTLE_MAX`], because a stuck worker must not hold up callers.
 
 use std::time::Duration;
 
@@ -21,7 +21,7 @@ pub(super) struct Waiting {
 
 struct Waiter {
     pool: PoolKey,
-    /// The count of changes that its generation must cover.
+    /// The count of changes that the generation must cover.
     change: u64,
     done: Done,
 }
@@ -43,12 +43,12 @@ pub(super) struct Settled {
 // === impl Waiting ===
 
 impl Waiting {
-    /// `done` when changes up to `change` are published and with every worker.
+    /// Does `done` when changes up to `change` are published and every worker has them.
     pub(super) fn add(&mut self, pool: PoolKey, change: u64, done: Done) {
         self.unpublished.push(Waiter { pool, change, done });
     }
 
-    /// `done` when generation `number` is with every worker.
+    /// Does `done` when every worker has generation `number`.
     pub(super) fn settle(&mut self, number: u64, done: Done) {
         self.settling.push(Settling { number, deadline: Instant::now() + SETTLE_MAX, done });
     }
@@ -62,7 +62,7 @@ impl Waiting {
         published.into_iter().for_each(|waiter| self.settle(number, waiter.done));
     }
 
-    /// The pool's list was refused: what waited for it.
+    /// Returns the callers that waited for the pool's list, which was refused.
     pub(super) fn take_refused(&mut self, pool: PoolKey) -> Vec<Done> {
         let (refused, unpublished): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.unpublished).into_iter().partition(|waiter| waiter.pool == pool);
@@ -70,7 +70,7 @@ impl Waiting {
         refused.into_iter().map(|waiter| waiter.done).collect()
     }
 
-    /// Those whose generation is with every worker, and those whose time is up.
+    /// Returns the waiters whose generation every worker has, and those whose time is up.
     pub(super) fn take_settled(&mut self, is_with_all: impl Fn(u64) -> bool) -> Vec<Settled> {
         let now = Instant::now();
         let (ended, settling): (Vec<_>, Vec<_>) = std::mem::take(&mut self.settling)
@@ -81,7 +81,7 @@ impl Waiting {
         ended.into_iter().map(settled).collect()
     }
 
-    /// When the first wait is too long.
+    /// The time at which the first waiter has waited too long.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
         self.settling.iter().map(|settling| settling.deadline).min()
     }

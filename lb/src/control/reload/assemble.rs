@@ -1,4 +1,4 @@
-//! The pickers of a reload: which pools need new ones, and what becomes of the result.
+//! The pickers of a reload: which pools need new ones, and what follows from the result.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ use crate::control::pools::{Entry, Member, Members, PoolKey, PoolState, SlotsOf}
 use crate::control::publish::{Handed, PoolJob, Publisher};
 use crate::listener::Listener;
 
-/// What the pools of a target become.
+/// Which pools of a target are new and which change.
 #[derive(Default)]
 struct Work {
     jobs: Vec<PoolJob>,
@@ -24,7 +24,7 @@ struct Work {
 // === impl Reloads: assembling ===
 
 impl Reloads {
-    /// If a reload is ready, its pickers are made next, for the members as they are now. No build may be running.
+    /// If a reload is ready, has its pickers made next, for the present members. No build may be running.
     pub(in crate::control) fn assemble_if_ready(&mut self, desk: &mut Publisher) {
         let (transaction, prepared) = match self.state.take() {
             State::Ready { transaction, prepared } => (transaction, *prepared),
@@ -51,7 +51,7 @@ impl Reloads {
         desk.build_reload(jobs);
     }
 
-    /// The pickers are made, or a strategy refused one. `None`: the builder broke.
+    /// The pickers are made, or a strategy refused a list. `None`: the builder broke.
     pub(in crate::control) fn assembled(
         &mut self,
         desk: &mut Publisher,
@@ -72,7 +72,7 @@ impl Reloads {
         }
     }
 
-    /// A dry run, or a refusal: everything stays as it was.
+    /// After a dry run or a refusal: everything stays as it was.
     fn undo(
         &mut self,
         desk: &mut Publisher,
@@ -140,7 +140,7 @@ impl Work {
             () if schema.is_some() && schema == pool.strategy.plugin().state_schema() => SlotsOf::InCharge,
             () => SlotsOf::Nobody,
         };
-        // A strategy that returns keeps its own state. Its predecessor failed, so nothing is taken from that.
+        // A strategy that is put back keeps its own state. Its predecessor failed, so that one's state is not used.
         let is_swap = candidate.strategy.is_some() && !candidate.is_return;
         let swap = is_swap.then(|| (pool.strategy.clone(), settings.options.clone()));
         let assembly = pool.assembly_of(planned.clone(), strategy, settings.clone(), slots);
@@ -149,7 +149,7 @@ impl Work {
     }
 }
 
-/// By pool the members that the target asks for, checked.
+/// The members that the target asks for, by pool, checked.
 fn wanted_members(
     desk: &Publisher,
     target: &Target,

@@ -16,11 +16,11 @@ use crate::control::publish::{Done, Handed, Publisher};
 use crate::control::trust::Tenure;
 use crate::telemetry::logs;
 
-/// What has changed about pools.
+/// The changes of pools.
 #[derive(Default)]
 struct Changes {
     members: Vec<(PoolKey, Replaced)>,
-    /// Pools with another instance in charge.
+    /// Pools that got another instance.
     swapped: Vec<PoolKey>,
 }
 
@@ -46,14 +46,14 @@ impl Reloads {
         let closed = desk.listeners.replace(listeners, &desk.metrics);
         match &transaction.taking_back {
             Some(reason) => self.remember_rolled_back(desk, &candidates, reason),
-            // A reload puts back into force what was asked for, whatever was rolled back before.
+            // A reload puts into force what was requested, also a strategy that was rolled back before.
             None => self.rolled_back.clear(),
         }
         let tenure = Tenure::begin(Instant::now(), target.config.reload.probation);
         let mut changes = Changes::default();
         let left = take_up_pools(desk, membership, &target.config, new, &tenure, &mut changes);
         self.put_in_charge(desk, &target.config, &candidates, handed, members, &tenure, &mut changes);
-        // An import may have spoiled an instance, which is dropped here.
+        // A partial import may have damaged an instance, which is dropped here.
         desk.builder.retire(candidates);
         let before = self.take_up(desk, target.config);
         for (pool, replaced) in &changes.members {
@@ -74,7 +74,7 @@ impl Reloads {
         self.end(desk, transaction, Ok(report));
     }
 
-    /// Puts new instances and settings in charge of the pools that were assembled.
+    /// Puts new instances and settings in charge of the assembled pools.
     #[expect(clippy::too_many_arguments, reason = "one step of the commit, apart only to be read alone")]
     fn put_in_charge(
         &self,
@@ -108,7 +108,7 @@ impl Reloads {
         }
     }
 
-    /// From now on `config` is in force. Returns the one before.
+    /// Puts `config` into force. Returns the one before.
     fn take_up(&self, desk: &mut Publisher, config: Config) -> Config {
         if config.log != desk.config.log {
             logs::set_level(&config.log.level);
@@ -136,7 +136,7 @@ impl Reloads {
     }
 }
 
-/// The pools are those of `config` from now on. Returns those that left.
+/// Makes the pools those of `config`. Returns those that left.
 fn take_up_pools(
     desk: &mut Publisher,
     membership: &mut Membership,

@@ -1,8 +1,8 @@
-//! The last step before a reload is published: another access log and new addresses are opened, so that the publish has nothing left
-//! that can fail.
+//! The last step before a reload is published: opens another access log and new addresses, so that no step of the
+//! publish can fail.
 //!
-//! Last, because an open port is what clients see of a reload that may be refused. Invariant: a refusal, and a dry run, leave no socket
-//! behind (a refusal may leave an empty file).
+//! Why last: clients see an open port, and the reload may still be refused. Invariant: after a refusal or a dry run no
+//! socket is left (a refusal may leave an empty file).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,15 +17,15 @@ use crate::control::publish::{Builder, access_log};
 use crate::listener::{self, Listener};
 use crate::telemetry::AccessLogCounts;
 
-/// Longer than a listener takes to close.
+/// Longer than closing a listener takes.
 const CLOSE_MAX: Duration = Duration::from_secs(2);
 
-/// The listeners that there are when a reload begins.
+/// The listeners and the access log when a reload begins.
 pub(in crate::control) struct Doors {
     pub(in crate::control) current: Vec<Arc<Listener>>,
-    /// An address that an earlier reload took out may be wanted again.
+    /// The reload may ask again for an address that an earlier reload removed.
     pub(in crate::control) closing: Vec<Arc<Listener>>,
-    /// The log that runs.
+    /// The running log.
     pub(in crate::control) access_log: Option<AccessLog>,
     pub(in crate::control) counts: Arc<AccessLogCounts>,
     pub(in crate::control) is_dry: bool,
@@ -34,7 +34,7 @@ pub(in crate::control) struct Doors {
 // === impl Doors ===
 
 impl Doors {
-    /// Opens what the target asks for beside what is open; a dry run only looks whether it could.
+    /// Opens the addresses and the log that the target adds. A dry run only tests whether that is possible.
     pub(in crate::control) async fn open(
         self,
         mut prepared: Prepared,
@@ -52,7 +52,7 @@ impl Doors {
             }
         }
         for listener in closing {
-            // One that hangs makes its address refused as in use, and no other.
+            // If a listener hangs, only its own address is refused as in use.
             let _ = timeout(CLOSE_MAX, listener.closed()).await;
         }
         let addresses = &prepared.target.config.proxy.listen;

@@ -1,4 +1,4 @@
-//! How a reload is reported: the log line, the metrics, and the report that the caller gets.
+//! The report of a reload: the log line, the metrics, and the result for the caller.
 
 use super::state::Transaction;
 use super::{Prepared, Target};
@@ -8,7 +8,7 @@ use crate::control::api::{
 use crate::control::publish::Handed;
 use crate::telemetry::{FilesVerdict, ReloadEnd, ReloadKind, ReloadOutcome};
 
-/// Without time and generation, which the end adds.
+/// A report without time and generation, which are added at the end.
 pub(super) fn report(prepared: &Prepared, result: ReloadResult, handed: &[Handed], generation: u64) -> ReloadReport {
     let state = |index: usize| match handed.iter().find(|handed| handed.index == index) {
         _ if prepared.candidates[index].change == StrategyChange::New => StateHandOver::Fresh,
@@ -42,7 +42,7 @@ pub(super) fn log(by: Trigger, result: &Result<ReloadReport, ReloadError>) {
     }
 }
 
-/// For the metrics: what a reload was about, how it ended, and whether the files are in force.
+/// For the metrics: the subject of a reload, its outcome, and whether the files are in force.
 pub(super) fn about(transaction: &Transaction, result: &Result<ReloadReport, ReloadError>) -> ReloadEnd {
     let Transaction { request, by, taking_back, began, .. } = transaction;
     let (is_rollback, is_override) = (taking_back.is_some(), request.overriding.is_some());
@@ -55,7 +55,7 @@ pub(super) fn about(transaction: &Transaction, result: &Result<ReloadReport, Rel
     };
     let kind = if is_rollback || is_about_a_strategy { ReloadKind::Strategy } else { ReloadKind::Config };
     let verdict = match result {
-        // The strategy that the files name is out of charge, or could not be taken out.
+        // The strategy that the files name is not in charge any more, or it failed and could not be replaced.
         _ if is_rollback && *by == Trigger::Probation => FilesVerdict::NotInForce,
         _ if is_rollback => FilesVerdict::None,
         Ok(_) if is_override => FilesVerdict::Overridden,
@@ -66,7 +66,7 @@ pub(super) fn about(transaction: &Transaction, result: &Result<ReloadReport, Rel
     let outcome = match result {
         Err(_) => ReloadOutcome::Failure,
         Ok(_) if is_rollback && *by == Trigger::Probation => ReloadOutcome::RolledBack,
-        // By hand: the strategy before it is as good as any.
+        // Rolled back by an operator: the files are as good as before.
         Ok(_) => ReloadOutcome::Success,
     };
     let is_change = result.as_ref().is_ok_and(|report| report.result != ReloadResult::NoChange);

@@ -1,4 +1,5 @@
-//! The preparation of a reload: reads, stages, tries, opens. It runs beside everything else and ends with a report to the actor.
+//! The preparation of a reload: reads, stages, tries, opens. It runs beside everything else and ends with a report to
+//! the actor.
 
 use std::sync::Arc;
 
@@ -19,7 +20,7 @@ use crate::control::publish::Builder;
 use crate::control::trust::vet::{VetBackend, Vetter};
 use crate::control::watch::{Attempt, Reporter};
 
-/// Everything that the preparation needs, as it is when the reload begins.
+/// The data that the preparation needs, from the time when the reload begins.
 pub(super) struct Preparation {
     pub(super) source: Option<Source>,
     pub(super) overrides: Vec<Overriding>,

@@ -1,7 +1,7 @@
-//! Reading the configuration again, and what of it can take the place of what runs.
+//! Reads the configuration again, and selects the part that can be applied while lb runs.
 //!
-//! File, environment and command line are layered as at the start, and overrides come last. Invariant: the configuration that comes
-//! out has the restart-only keys of the running one; what that leaves out is in `needs_restart`.
+//! File, environment and command line are layered as at start-up, and overrides come last. Invariant: the resulting
+//! configuration has the restart-only keys of the running one; `needs_restart` names those that differ.
 
 use sha2::{Digest, Sha256};
 
@@ -9,17 +9,17 @@ use crate::config::{self, Config, DEFAULT_POOL, Loaded, Pool, Proxy, Reload, Rou
 use crate::control::api::{Overriding, ReloadError};
 use crate::control::watch::Attempt;
 
-/// What a reload is to bring about.
+/// The goal of a reload.
 #[derive(Clone, Debug)]
 pub(in crate::control) struct Target {
     pub(in crate::control) config: Config,
-    /// Keys beside strategies that differ from what runs and are applied.
+    /// Changed keys that are applied, without strategies.
     pub(in crate::control) applied: Vec<String>,
     pub(in crate::control) needs_restart: Vec<String>,
     pub(in crate::control) warnings: Vec<String>,
 }
 
-/// Blocks: reads files and resolves names. What was read of the file is noted in `attempt`.
+/// Blocks: reads files and resolves names. Notes the content of the file in `attempt`.
 pub(in crate::control) fn read(
     source: Option<&Source>,
     overrides: &[Overriding],
@@ -32,7 +32,7 @@ pub(in crate::control) fn read(
     let bytes = config::read(&source.path).map_err(|error| refused(&error))?;
     attempt.config = Some(Sha256::digest(&bytes).into());
     if !overrides.is_empty() {
-        // An override says what a pool is to have, and makes none.
+        // An override changes a pool and never adds one.
         let pools = config::load_bytes(source, &bytes).map_err(|error| refused(&error))?.config.pools;
         if let Some(Overriding { pool, .. }) =
             overrides.iter().find(|one| !pools.iter().any(|pool| pool.name == one.pool))
@@ -48,7 +48,7 @@ pub(in crate::control) fn read(
         }
         let path = strategy.path.as_ref().map(|path| path.to_string_lossy().into_owned());
         for (key, value) in [("name", strategy.name.clone()), ("path", path)] {
-            // Quoted, so that it is a string whatever it looks like.
+            // Quoted, so that TOML reads any value as a string.
             source.command_line.extend(value.map(|value| (key_of(pool, key), toml::Value::String(value).to_string())));
         }
     }
@@ -68,7 +68,7 @@ fn key_of(pool: &str, key: &str) -> String {
     if pool == DEFAULT_POOL { format!("strategy.{key}") } else { format!("pools.{pool}.strategy.{key}") }
 }
 
-/// Sorts every difference into what is applied and what needs a restart.
+/// Divides the differences into those that are applied and those that need a restart.
 fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
     let mut needs_restart = Vec::new();
     let mut restart = |key: &str, differs: bool| needs_restart.extend(differs.then(|| key.to_owned()));
@@ -159,7 +159,7 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
     applied
 }
 
-/// An index may be another pool's now.
+/// Routes with the names of their pools, because indexes may have changed.
 fn named_routes(config: &Config) -> Vec<(&str, Route)> {
     let named = |route: &Route| (&*config.pools[route.pool].name, Route { pool: 0, ..route.clone() });
     config.routes.iter().map(named).collect()

@@ -1,8 +1,8 @@
 //! Reloads: one at a time, prepared beside everything else, published in one step.
 //!
-//! The state machine is [`State`]: `begin` → Preparing, `prepared` → Ready, `assemble` → Assembling, `assembled` → publish and Idle. A
-//! rollback begins as Ready. Invariants: until the publish nothing that a worker can see has changed; every instance that loses its place
-//! is dropped on the builder.
+//! The state machine is [`State`]: `begin` → Preparing, `prepared` → Ready, `assemble` → Assembling, `assembled` →
+//! publish and Idle. A rollback begins as Ready. Invariants: until the publish, no change is visible to a worker. Every
+//! instance that is replaced is dropped on the builder.
 
 use std::sync::Arc;
 
@@ -29,9 +29,9 @@ use crate::control::watch::{Reporter, Watch};
 /// A preparation ended.
 pub(in crate::control) type Preparing = Box<Result<Prepared, ReloadError>>;
 
-/// What reloads are made with.
+/// The means of all reloads.
 pub(in crate::control) struct Tools {
-    /// Where the configuration is read again; without it every reload is refused.
+    /// The source of the configuration; without it every reload is refused.
     pub(in crate::control) source: Option<Source>,
     pub(in crate::control) loader: Arc<Loader>,
     pub(in crate::control) vetter: Option<Arc<Vetter>>,
@@ -43,13 +43,13 @@ pub(in crate::control) struct Reloads {
     pub(super) tools: Tools,
     pub(super) state: State,
     pub(super) queue: Queue,
-    /// In force beside the file.
+    /// The overrides in force.
     pub(super) overrides: Vec<Overriding>,
     pub(super) rolled_back: Vec<RolledBack>,
     last: Option<LastReload>,
-    /// The last that read the files to put them in force.
+    /// The last reload that read the files to put them in force.
     read: Option<LastReload>,
-    /// When strategies on probation are looked at next.
+    /// The next look at strategies on probation.
     pub(super) next_look: Instant,
 }
 
@@ -69,7 +69,7 @@ impl Reloads {
         }
     }
 
-    /// A reload was asked for. With `waits` it begins after the one that runs; else it is refused as busy then.
+    /// A reload was requested. With `waits` it begins after the running one; otherwise it is refused as busy.
     pub(in crate::control) fn reload(
         &mut self,
         desk: &mut Publisher,
@@ -80,7 +80,7 @@ impl Reloads {
     ) {
         let mut transaction = Transaction::new(request, by, answer);
         let Some(running) = self.state.transaction() else { return self.begin(desk, transaction) };
-        // The files have changed again, so their previous content need not be tried to its end.
+        // The files have changed again, so the trial of their previous content is ended.
         if (running.by, transaction.by) == (Trigger::Watcher, Trigger::Watcher) {
             self.state.give_up_trial();
         }
@@ -145,12 +145,12 @@ impl Reloads {
         self.state = State::Ready { transaction, prepared: Box::new(prepared) };
     }
 
-    /// Whether commands that change members must wait: the list that is built is the one that will be published.
+    /// Whether commands that change members must wait: the list of the build must be the one that is published.
     pub(in crate::control) fn is_assembling(&self) -> bool {
         matches!(self.state, State::Assembling { .. })
     }
 
-    /// Logs, remembers and answers; then the next reload begins.
+    /// Logs the result, remembers it and replies; then the next reload begins.
     pub(super) fn end(
         &mut self,
         desk: &mut Publisher,
@@ -181,7 +181,7 @@ impl Reloads {
         self.begin_next(desk);
     }
 
-    /// The plain reload that waits begins, unless something goes before it.
+    /// Begins the plain reload that waits, unless a rollback goes first.
     pub(super) fn begin_next(&mut self, desk: &mut Publisher) {
         if self.state.is_idle()
             && self.queue.rollback.is_none()
@@ -205,7 +205,7 @@ impl Reloads {
         self.tools.watch.as_ref().and_then(Watch::status)
     }
 
-    /// How many images of plugins are in memory.
+    /// The number of plugin images in memory.
     pub(in crate::control) fn images(&self) -> usize {
         self.tools.loader.images()
     }
@@ -214,7 +214,7 @@ impl Reloads {
         let generation = desk.hall.current().number;
         let report = outcome::report(&prepared, ReloadResult::NoChange, &[], generation);
         if !transaction.request.dry_run {
-            // The same bytes may have come by another name or path.
+            // The same bytes may have got another name or path.
             desk.config = prepared.target.config.clone();
             self.rolled_back.clear();
             reopen_access_log(desk, prepared.access_log.as_ref());
@@ -233,14 +233,14 @@ impl Reloads {
             reason: result.as_ref().err().map(ToString::to_string),
             needs_restart: ok.map(|report| report.needs_restart.clone()).unwrap_or_default(),
         });
-        // A refused override says nothing about the files.
+        // A refused override is no statement about the files.
         let is_about_files = transaction.request.overriding.is_none() || result.is_ok();
         if !transaction.request.dry_run && transaction.taking_back.is_none() && is_about_files {
             self.read.clone_from(&self.last);
         }
     }
 
-    /// What is not in force although the files say so, one sentence each.
+    /// Differences between the files and the state in force, one sentence each.
     fn differs(&self) -> Vec<String> {
         let overridden = self.overrides.iter().map(|one| format!("pool {}: the strategy is overridden", one.pool));
         let taken_back = self.rolled_back.iter().map(|one| {
@@ -255,15 +255,15 @@ impl Reloads {
         overridden.chain(taken_back).chain(refused).chain(waiting).collect()
     }
 
-    /// The overrides that `request` leaves in force: a plain reload none, an override those of other pools and its own.
+    /// The overrides after `request`: none after a plain reload; after an override, its own and those of other pools.
     fn overrides_with(&self, request: &ReloadRequest) -> Vec<Overriding> {
         let Some(new) = &request.overriding else { return Vec::new() };
         let others = self.overrides.iter().filter(|old| old.pool != new.pool).cloned();
         others.chain([new.clone()]).collect()
     }
 
-    /// Where the transaction tells the watcher what it has read. Only an attempt to put the files in force counts: not a dry run, and not
-    /// an override, which says nothing about the files.
+    /// Where the transaction reports to the watcher the files that it read. Only an attempt to put the files in force
+    /// is reported, not a dry run and not an override.
     fn reporter_of(&self, transaction: &Transaction) -> Option<Reporter> {
         let request = &transaction.request;
         let counts = !request.dry_run && request.overriding.is_none();
@@ -271,19 +271,19 @@ impl Reloads {
     }
 }
 
-/// The log that requests write to.
+/// The log to which requests are written.
 pub(super) fn access_log_of(desk: &Publisher) -> Option<AccessLog> {
     desk.hall.current().settings.access_log.clone()
 }
 
-/// An operator may have moved the file away before the reload. Where `next` is the log that runs, it opens its path again.
+/// Opens the log's path again if `next` is the running log. An operator may have moved the file away before the reload.
 pub(super) fn reopen_access_log(desk: &Publisher, next: Option<&AccessLog>) {
     if let Some(running) = access_log_of(desk).filter(|running| Some(running) == next) {
         running.reopen();
     }
 }
 
-/// Nothing came of it: listeners that it opened close at once, however busy the builder is.
+/// The reload failed or was a dry run: listeners that it opened close at once, even if the builder is busy.
 pub(super) fn discard(desk: &Publisher, mut prepared: Prepared) {
     prepared.listeners.clear();
     desk.builder.retire(prepared);

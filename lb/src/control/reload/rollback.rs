@@ -1,6 +1,6 @@
 //! Probation and rollback: a new strategy that fails is replaced by the last proven one.
 //!
-//! A rollback is a reload that reads nothing and tries nothing: it begins as [`State::Ready`] with the strategy that was kept.
+//! A rollback is a reload that reads and tries nothing. It begins as [`State::Ready`] with the strategy that was kept.
 
 use std::time::Duration;
 
@@ -15,24 +15,24 @@ use crate::control::publish::Publisher;
 use crate::control::trust::{Opinion, Tenure};
 use crate::generation::SILENCE_MAX;
 
-/// How often strategies on probation are looked at.
+/// The interval of looks at strategies on probation.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
 
 // === impl Reloads: probation ===
 
 impl Reloads {
-    /// The strategies of the start are on probation, too.
+    /// Strategies of the start-up are on probation, too.
     pub(in crate::control) fn begin_probation(desk: &mut Publisher) {
         let tenure = Tenure::begin(Instant::now(), desk.config.reload.probation);
         for pool in desk.pools.keys() {
             *desk.pools[pool].tenure_mut() = tenure.clone();
-            // No request has come yet.
+            // No request has arrived yet.
             let instance = desk.pools[pool].strategy.instance();
             desk.settle_newest(crate::control::publish::Done::InCharge { pool, instance });
         }
     }
 
-    /// Every worker has this instance: it is judged by what is counted from here.
+    /// Every worker has this instance: probation counts from here.
     pub(in crate::control) fn in_charge(desk: &mut Publisher, pool: PoolKey, instance: u64) {
         let Some(pool) = desk.pools.get_mut(pool) else { return };
         let counted = desk.metrics.pick_totals(&pool.name);
@@ -43,13 +43,14 @@ impl Reloads {
         }
     }
 
-    /// When strategies on probation are to be looked at next.
+    /// The next look at strategies on probation.
     pub(in crate::control) fn next_look(&self, desk: &Publisher) -> Option<Instant> {
         let is_on_probation = |pool: &PoolState| matches!(pool.tenure(), Tenure::OnProbation(_));
         desk.pools.iter().any(is_on_probation).then_some(self.next_look)
     }
 
-    /// Looks at the strategies on probation, if it is time. A strategy that failed is rolled back as soon as no reload runs.
+    /// Looks at the strategies on probation, if that is due. A strategy that failed is rolled back as soon as no reload
+    /// runs.
     pub(in crate::control) fn look_at_probation(&mut self, desk: &mut Publisher) {
         if Instant::now() >= self.next_look {
             self.look(desk);
@@ -64,8 +65,8 @@ impl Reloads {
                 let transaction = Transaction::taking_back(Trigger::Probation, reason, Vec::new());
                 self.begin_rollback(desk, transaction, &[pool]);
             }
-            // The reload may replace the failed strategy; if not, the next look finds it again. Requests suffer until then, so the
-            // trial of other plugins is given up.
+            // The reload may replace the failed strategy; if not, the next look finds it again. Requests suffer until
+            // then, so the trial of other plugins is ended.
             (Some(_), false) => {
                 self.state.give_up_trial();
                 self.queue.rollback.get_or_insert(Rollback::Failed);
@@ -81,7 +82,7 @@ impl Reloads {
 
     // === rollback ===
 
-    /// An operator asks for it: of one pool, or of all that have something to go back to.
+    /// An operator requests it: for one pool, or for all that have a strategy to go back to.
     pub(in crate::control) fn roll_back(&mut self, desk: &mut Publisher, pool: Option<String>, answer: Answer) {
         let transaction = Transaction::taking_back(Trigger::Admin, "by hand".into(), vec![answer]);
         self.roll_back_by_hand(desk, pool, transaction);
@@ -93,7 +94,7 @@ impl Reloads {
             if running.taking_back.is_some() || is_asked_for {
                 return transaction.answer(&Err(ReloadError::Busy));
             }
-            // A rollback reads and tries nothing, so it does not wait for a trial.
+            // A rollback does not wait for a trial.
             self.state.give_up_trial();
             self.queue.rollback = Some(Rollback::ByHand(pool, Box::new(transaction)));
             return;
@@ -114,10 +115,10 @@ impl Reloads {
         self.begin_rollback(desk, transaction, &pools);
     }
 
-    /// A reload has ended, and a rollback may wait for that.
+    /// A reload has ended. Begins the rollback that waited for it, if there is one.
     pub(super) fn begin_rollback_that_waits(&mut self, desk: &mut Publisher, is_in_force: bool) {
         match self.queue.rollback.take() {
-            // The strategy that it was to take back is not in charge any more.
+            // The strategy that it was to replace is not in charge any more.
             Some(Rollback::ByHand(_, transaction)) if is_in_force => transaction.answer(&Err(ReloadError::Busy)),
             Some(Rollback::ByHand(pool, transaction)) => self.roll_back_by_hand(desk, pool, *transaction),
             Some(Rollback::Failed) => self.look(desk),
@@ -148,7 +149,7 @@ impl Reloads {
         self.state = State::Ready { transaction, prepared };
     }
 
-    /// A rollback did not work: the strategy in charge stays and is not rolled back again without an operator.
+    /// A rollback failed: the strategy in charge stays. Only an operator can roll it back from now on.
     pub(super) fn rollback_failed(&mut self, desk: &mut Publisher, reason: &str, error: &ReloadError) {
         for pool in desk.pools.iter_mut() {
             if matches!(pool.tenure(), Tenure::OnProbation(_)) && pool.kept().is_some() {
@@ -157,7 +158,7 @@ impl Reloads {
         }
     }
 
-    /// The candidate that was rolled back from its pool with the same bytes and options, if there is one.
+    /// The candidate with the same bytes and options as one that was rolled back from its pool, if there is one.
     pub(super) fn rolled_back_candidate(&self, prepared: &Prepared) -> Option<&RolledBack> {
         let pools = prepared.target.config.pools.iter().zip(&prepared.candidates);
         pools.filter(|(_, candidate)| candidate.strategy.is_some()).find_map(|(pool, candidate)| {
@@ -169,7 +170,8 @@ impl Reloads {
     }
 }
 
-/// The first pool whose strategy failed its probation and can be rolled back, and why it failed. Ends probations that are over.
+/// The first pool whose strategy failed its probation and can be rolled back, and the reason. Ends probations that are
+/// over.
 fn failed(desk: &mut Publisher) -> Option<(PoolKey, String)> {
     let now = Instant::now();
     let stuck = desk.hall.stuck_workers(SILENCE_MAX);

@@ -1,7 +1,7 @@
-//! Where the one reload that may run is, and which come next.
+//! The state of the one reload that may run, and the queue of the next ones.
 //!
-//! Invariants: a transaction is in exactly one place: in the state, or in the queue; only [`State::Assembling`] holds back commands that
-//! change members.
+//! Invariants: a transaction is in exactly one place, the state or the queue. Only [`State::Assembling`] holds back
+//! commands that change members.
 
 use std::sync::Arc;
 
@@ -21,21 +21,21 @@ pub(super) struct Transaction {
     pub(super) by: Trigger,
     pub(super) began: Instant,
     pub(super) answers: Vec<Answer>,
-    /// Those that are in force after it.
+    /// The overrides in force after it.
     pub(super) overrides: Vec<Overriding>,
-    /// It is a rollback, which reads no file: why.
+    /// The reason, if it is a rollback, which reads no file.
     pub(super) taking_back: Option<String>,
 }
 
-/// Where the reload is that runs.
+/// The state of the reload that runs.
 pub(super) enum State {
     Idle,
-    /// Files are read, plugins tried and loaded. Nothing waits for that. `given_up` ends the trial of plugins.
+    /// Files are read, plugins tried and loaded. No other task waits for that. `given_up` ends the trial of plugins.
     Preparing {
         transaction: Transaction,
         given_up: Arc<Notify>,
     },
-    /// Everything is prepared. The builder may have to end a build first.
+    /// Everything is prepared. The builder may have to end another build first.
     Ready {
         transaction: Transaction,
         prepared: Box<Prepared>,
@@ -47,27 +47,27 @@ pub(super) enum State {
     },
 }
 
-/// Pickers are being made for this.
+/// The reload for which pickers are being made.
 pub(super) struct Assembling {
     pub(super) prepared: Prepared,
     /// By pool of the target: the members of pools that are built anew.
     pub(super) members: Vec<Option<Vec<Member>>>,
     /// Pools whose changes are in this build. If it fails they must be built again.
     pub(super) dirty: Vec<PoolKey>,
-    /// Pools that come with the reload.
+    /// Pools that the reload adds.
     pub(super) new: Vec<PoolState>,
 }
 
-/// What begins after the reload that runs. A rollback goes first.
+/// The reloads that begin after the running one. A rollback goes first.
 #[derive(Default)]
 pub(super) struct Queue {
     pub(super) rollback: Option<Rollback>,
-    /// All that wait for a plain reload share this one.
+    /// One reload for all callers that wait for a plain reload.
     pub(super) plain: Option<Transaction>,
 }
 
 pub(super) enum Rollback {
-    /// Of a pool, or of all.
+    /// Of one pool, or of all.
     ByHand(Option<String>, Box<Transaction>),
     /// A strategy failed its probation.
     Failed,
@@ -114,14 +114,14 @@ impl State {
         matches!(self, Self::Idle)
     }
 
-    /// Ends the trial of plugins, if that is where the reload is.
+    /// Ends the trial of plugins, if one runs.
     pub(super) fn give_up_trial(&self) {
         if let Self::Preparing { given_up, .. } = self {
             given_up.notify_one();
         }
     }
 
-    /// Leaves the state, which is idle then.
+    /// Returns the state and leaves [`State::Idle`].
     pub(super) fn take(&mut self) -> Self {
         std::mem::replace(self, Self::Idle)
     }

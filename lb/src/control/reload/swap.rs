@@ -1,7 +1,7 @@
-//! The builder's part of a reload: plugins opened, instances made, state handed over, pickers made.
+//! The builder's part of a reload's preparation: opens plugins and makes instances.
 //!
-//! Invariants: everything here calls into plugins, so it runs on the builder; what fails drops all that it has made right there; an
-//! instance that refused its predecessor's bytes is not used, because nobody knows what it took of them.
+//! Invariants: everything here calls into plugins, so it runs on the builder. A step that fails drops everything that
+//! it made, here.
 
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -18,28 +18,28 @@ use crate::control::trust::plugins;
 use crate::listener::Listener;
 use crate::telemetry::SwapKind;
 
-/// Everything that is known before the members are looked at.
+/// Everything that is ready before the members are read.
 pub(in crate::control) struct Prepared {
     pub(in crate::control) target: Target,
     /// One for each pool of the target.
     pub(in crate::control) candidates: Vec<Candidate>,
-    /// Open, and in the order of the target's addresses.
+    /// Open, in the order of the target's addresses.
     pub(in crate::control) listeners: Vec<Arc<Listener>>,
     pub(in crate::control) access_log: Option<AccessLog>,
 }
 
-/// What is to be in charge of a pool.
+/// The strategy that is to be in charge of a pool.
 pub(in crate::control) struct Candidate {
-    /// `None`: the instance that is in charge stays.
+    /// `None`: the instance in charge stays.
     pub(in crate::control) strategy: Option<Arc<Strategy>>,
     pub(in crate::control) change: StrategyChange,
-    /// It was in charge before and is put back as it was then.
+    /// It was in charge before, and is put back with its state.
     pub(in crate::control) is_return: bool,
     plugin: Arc<Plugin>,
     file: PathBuf,
 }
 
-/// Opens every pool's plugin, and makes an instance where plugin or options are others than those `in_charge`.
+/// Opens every pool's plugin. Makes an instance if plugin or options differ from those `in_charge`.
 pub(super) fn open(loader: &Loader, staged: AllStaged, in_charge: &InCharge) -> Result<Prepared, ReloadError> {
     let AllStaged { target, plugins: staged } = staged;
     let mut candidates = Vec::with_capacity(staged.len());
@@ -71,7 +71,7 @@ fn change_between(old: &Arc<Plugin>, new: &Arc<Plugin>, has_same_options: bool) 
 // === impl Candidate ===
 
 impl Candidate {
-    /// What was in charge before `running`, as it was.
+    /// Puts back what was in charge before `running`, unchanged.
     pub(in crate::control) fn back(kept: &Kept, running: &Strategy, settings: &config::Strategy) -> Self {
         let plugin = kept.strategy.plugin().clone();
         let has_same_options = settings.options == kept.settings.options;
@@ -80,7 +80,7 @@ impl Candidate {
         Self { strategy, change, is_return: true, ..Self::staying(plugin) }
     }
 
-    /// What is in charge stays.
+    /// Leaves the instance in charge.
     pub(in crate::control) fn staying(plugin: Arc<Plugin>) -> Self {
         let file = plugin.path().map(ToOwned::to_owned).unwrap_or_default();
         Self { strategy: None, change: StrategyChange::Unchanged, is_return: false, plugin, file }
@@ -90,7 +90,7 @@ impl Candidate {
         &self.plugin
     }
 
-    /// As the metrics have it, where another instance comes into charge.
+    /// The kind of swap for the metrics; `None` if the instance stays.
     pub(in crate::control) fn swap_kind(&self) -> Option<SwapKind> {
         match self.change {
             _ if self.is_return => Some(SwapKind::Rollback),

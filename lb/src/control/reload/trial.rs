@@ -1,6 +1,8 @@
-//! A reload's plugins before any of them runs here: staged, and those that are new tried in a child process.
+//! A reload's plugins before any of them runs in this process: all are staged, and new ones are tried in a child
+//! process.
 //!
-//! Invariant: what is in charge already, with the options that it has, is not tried again: a reload that changes nothing starts nothing.
+//! Invariant: a plugin that is in charge with the same options is not tried again, so a reload without changes starts
+//! no child.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,17 +16,17 @@ use crate::control::trust::vet::{VetBackend, VetStage, Vetter};
 use crate::control::trust::{PluginError, plugins};
 use crate::control::watch::{Attempt, Taken};
 
-/// What decides for each pool now, by its name.
+/// The strategy and the settings in charge of each pool, by name.
 pub(in crate::control) type InCharge = HashMap<String, (Arc<Strategy>, config::Strategy)>;
 
-/// A target with the plugins that it asks for.
+/// A target with its staged plugins.
 pub(in crate::control) struct AllStaged {
     pub(in crate::control) target: Target,
     /// By pool.
     pub(super) plugins: Vec<Staged>,
 }
 
-/// Finds, checks and copies every pool's plugin. Blocks. What was read of each is noted in `attempt`.
+/// Finds, checks and copies every pool's plugin. Blocks. Notes in `attempt` the content that was read.
 pub(in crate::control) fn stage(
     loader: &Loader,
     target: Target,
@@ -36,7 +38,7 @@ pub(in crate::control) fn stage(
     for pool in &target.config.pools {
         let candidates = plugins::candidates(directories, &pool.strategy.plugin);
         let Ok(plugins) = &mut staged else {
-            // One has been refused, so nobody reads this one.
+            // An earlier plugin was refused, so this one is not read.
             taken.push(Taken::unread(candidates));
             continue;
         };
@@ -58,7 +60,7 @@ pub(in crate::control) fn stage(
     Ok(AllStaged { plugins: staged?, target })
 }
 
-/// Tries what is new, with the backends that its pool is to have.
+/// Tries new plugins with the backends that their pools are to have.
 pub(in crate::control) async fn vet(
     vetter: Option<&Vetter>,
     staged: &AllStaged,
@@ -78,7 +80,7 @@ pub(in crate::control) async fn vet(
     Ok(())
 }
 
-/// The stages have the same names whether it was a child that refused or this process.
+/// The stages have the same names for a refusal by the child and by this process.
 pub(super) fn refusal(error: PluginError) -> ReloadError {
     let stage = match &error {
         PluginError::Load { source, .. } => source.stage.to_string(),

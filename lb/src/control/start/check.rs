@@ -1,7 +1,7 @@
-//! Looking without starting: `lb check` and `lb strategies`, as far as plugins go.
+//! `lb check` and `lb strategies`: look at plugins without starting the balancer.
 //!
-//! Invariants: a plugin runs in a child before it runs here (where the caller names an lb for it), and to list plugins none runs here at
-//! all; private copies are gone at the end.
+//! Invariants: a plugin runs in a child before it runs here (if the caller names an lb for that). To list plugins, none
+//! runs here at all. Private copies are removed at the end.
 
 use std::path::PathBuf;
 
@@ -18,14 +18,15 @@ use crate::control::trust::PluginError;
 use crate::control::trust::plugins::{self, key_of};
 use crate::control::trust::vet::Vetter;
 
-/// What `lb check` found to be in order.
+/// The result of a successful `lb check`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct CheckReport {
     pub strategies: Vec<LoadedStrategy>,
 }
 
-/// Loads every plugin and makes strategies and pickers on 0, 1 and all backends, and runs nothing. Before that each is tried in a child
-/// of `vet`, if there is one, as at a start. Blocks, so not for a thread with a runtime; plugin code runs on the calling thread.
+/// Loads every plugin, and makes strategies and pickers on 0, 1 and all backends. Starts nothing. Before that, each
+/// plugin is tried in a child of `vet`, if there is one, as at start-up. Blocks, so it must not run in a runtime;
+/// plugin code runs on the calling thread.
 pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, StartError> {
     let copies = Scratch::new()?;
     let loader =
@@ -43,7 +44,7 @@ pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, Start
             runtime.block_on(plugins::vet(vetter, &staged, pool, workers, vet_backends(entries)))?;
         }
         let (strategy, loaded) = plugins::open(&loader, staged, pool)?;
-        // One state for all lists: the strategy may tell by their epochs that they differ.
+        // One state for all lists: the strategy may compare them by their epochs.
         let mut state = PoolState::new(pool, Members::default(), strategy);
         for count in [0, 1, entries.len()] {
             let entries: Vec<Entry> = match count {

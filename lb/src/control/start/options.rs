@@ -1,4 +1,4 @@
-//! What control is started with.
+//! The options of a start of control.
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -9,32 +9,32 @@ use crate::generation::OwnRoutes;
 use crate::listener::Listener;
 use crate::telemetry::Metrics;
 
-/// What control needs to start.
+/// Everything that control needs to start.
 pub struct Options {
     pub config: Config,
     pub metrics: Arc<Metrics>,
-    /// Those of `config.proxy.listen`, open; a reload may change them.
+    /// The open listeners of `config.proxy.listen`; a reload may change them.
     pub listeners: Vec<Arc<Listener>>,
-    /// Where the admin port is, its number known; `None`: as `config.admin` has it.
+    /// The address of the admin port with its real number; `None`: that of `config.admin`.
     pub admin: Option<SocketAddr>,
     /// Forget changes that were made at run time.
     pub fresh: bool,
-    /// Where `config` came from and is read again at a reload; without it every reload is refused.
+    /// The source of `config`, read again at a reload; without it every reload is refused.
     pub source: Option<Source>,
-    /// SHA-256 of the text that `config` was read from. With it and `source`, files are watched as `config` has it.
+    /// SHA-256 of the text of `config`. With it and `source`, files are watched as `config` says.
     pub loaded: Option<[u8; 32]>,
-    /// The `lb` in whose child processes plugins are tried first; without one they are not.
+    /// The `lb` whose child processes try plugins first. Without one, plugins are not tried.
     pub vet: Option<PathBuf>,
-    /// Routes on the proxy's port that lb answers itself, while `course.on_proxy_port` says so.
+    /// Routes on the proxy's port that lb answers itself, if `course.on_proxy_port` is set.
     pub own_routes: Option<OwnRoutes>,
-    /// Replaces a backend's 404 to a GET, while `course.missing_path_is_400` says so. `{path}` stands for the path.
+    /// Replaces a backend's 404 to a GET, if `course.missing_path_is_400` is set. `{path}` stands for the path.
     pub missing_path: &'static str,
 }
 
 // === impl Options ===
 
 impl Options {
-    /// With nothing but these: it keeps what was changed at run time, has no listener, refuses reloads and tries no plugin.
+    /// The defaults: keeps run-time changes, has no listener, refuses reloads and tries no plugin.
     pub fn new(config: Config, metrics: Arc<Metrics>) -> Self {
         Self {
             config,

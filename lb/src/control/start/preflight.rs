@@ -1,7 +1,7 @@
-//! What a start needs of the machine, looked at without starting: for `lb check`, beside the plugins.
+//! Tests what a start needs of the machine, without starting: for `lb check`, beside the plugins.
 //!
-//! Invariants: nothing is launched, locked or left behind; an error is what a start would fail with, or what would keep every
-//! replica from coming up.
+//! Invariants: nothing is launched, locked or left behind. An error is one that would fail a start, or would keep every
+//! replica from starting.
 
 use serde::Serialize;
 
@@ -11,16 +11,17 @@ use crate::control::launcher;
 use crate::control::start::StartError;
 use crate::control::state::StateDir;
 
-/// What was found that stops no start.
+/// Findings that stop no start.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Preflight {
-    /// Probably not meant so.
+    /// Probably a mistake.
     pub warnings: Vec<String>,
-    /// So at this moment.
+    /// True only at this moment.
     pub notes: Vec<String>,
 }
 
-/// Looks at the launcher's command and host, the state directory, the access log's place and the folders of plugins. Blocks.
+/// Tests the launcher's command and host, the state directory, the access log's place and the folders of plugins.
+/// Blocks.
 pub fn preflight(config: &Config) -> Result<Preflight, StartError> {
     let mut found = Preflight::default();
     if let Some(holder) = StateDir::probe(&config.state.dir)? {

@@ -1,4 +1,4 @@
-//! What a start found, and why control cannot start.
+//! The result of a start, or why control cannot start.
 
 use serde::Serialize;
 
@@ -6,14 +6,14 @@ use crate::control::api::{LoadedStrategy, OverlayStatus};
 use crate::control::state::StateError;
 use crate::control::trust::PluginError;
 
-/// What a start found.
+/// The result of a start.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct StartReport {
-    /// By pool.
+    /// One for each pool.
     pub strategies: Vec<LoadedStrategy>,
     /// The runtime changes in force.
     pub overlay: OverlayStatus,
-    /// Runtime changes that no longer apply, in words.
+    /// One clause for each runtime change that no longer applies.
     pub lapsed: Vec<String>,
     /// The replicas being launched; [`Handle::settled`](crate::control::Handle::settled) waits for them.
     pub launching: Vec<String>,

@@ -17,29 +17,29 @@ use crate::control::trust::vet::{VetBackend, Vetter};
 use crate::control::watch::{Attempt, Taken};
 use crate::generation::PoolGeneration;
 
-/// What is ready before any plugin code runs.
+/// The state before any plugin code runs.
 pub(super) struct Prepared {
     pub(super) state: StateDir,
     pub(super) loader: Loader,
-    /// As it is on disk; `None` when it is to be replaced in any case.
+    /// The overlay on disk; `None` if it is to be replaced in any case.
     pub(super) on_disk: Option<Overlay>,
     pub(super) overlay: Overlay,
     /// Without launched replicas.
     pub(super) plan: Plan,
-    /// By pool.
+    /// One for each pool.
     pub(super) staged: Vec<Staged>,
     pub(super) vetter: Option<Vetter>,
     pub(super) warnings: Vec<String>,
 }
 
-/// What is ready when every plugin was tried in a child process and opened here.
+/// The state after every plugin was tried in a child process and opened here.
 pub(super) struct Opened {
     pub(super) loader: Loader,
     pub(super) pools: Vec<PoolState>,
     pub(super) strategies: Vec<LoadedStrategy>,
 }
 
-/// Everything that may block and runs nothing of a plugin.
+/// All steps that may block and run no plugin code.
 pub(super) fn prepare(
     config: &Config,
     reach: &Reach,
@@ -82,7 +82,7 @@ pub(super) fn expected(plan: &Plan, number: usize) -> Vec<VetBackend> {
     backends
 }
 
-/// Opens what was staged, and makes the strategies.
+/// Opens the staged plugins, and makes the strategies.
 pub(super) fn open(
     config: &Config,
     loader: Loader,
@@ -120,7 +120,7 @@ pub(super) async fn first_pickers(
     Ok(generations)
 }
 
-/// What a start has read, in the form in which a reload tells it to the watcher.
+/// The files that a start has read, in the form of a reload's report to the watcher.
 pub(super) fn attempt_of(config: &Config, sha256: [u8; 32], staged: &[Staged]) -> Attempt {
     let taken = |(pool, staged): (&Pool, &Staged)| Taken {
         candidates: plugins::candidates(&config.plugin_dirs, &pool.strategy.plugin),

@@ -1,7 +1,11 @@
-//! The state directory: what outlives this process, and the private copies of plugins.
+//! The state directory: state that outlives this process, and the private copies of plugins.
 //!
-//! Invariants: it and the folder of plugins belong to this user; mode 0700 and locked by one lb at a time, whether or not changes are kept (two would mix up their plugins' copies and
-//! their overlays); the overlay's file is either the old one or the new one, never a part; nothing here blocks the actor.
+//! Invariants:
+//!
+//! - The directory and its folder of plugins belong to this user and have mode 0700.
+//! - One lb at a time holds its lock, also if no changes are kept. Two would mix up plugin copies and overlays.
+//! - The overlay's file is either the old one or the new one, never a part.
+//! - Nothing here blocks the actor.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Read, Write};
@@ -13,7 +17,7 @@ use crate::control::state::{OverlayFile, StateError};
 const LOCK_FILE: &str = "lock";
 const PLUGINS_FOLDER: &str = "plugins";
 
-/// A state directory that this process has to itself.
+/// A state directory that is locked by this process.
 pub(in crate::control) struct StateDir {
     path: PathBuf,
     /// Locked as long as it is open.
@@ -50,26 +54,27 @@ impl StateDir {
             }
             Err(TryLockError::Error(error)) => return Err(unusable(error)),
         }
-        // Only for the message above; the lock is what counts.
+        // Only for the message above; the lock decides.
         lock.set_len(0).and_then(|()| writeln!(lock, "{}", std::process::id())).map_err(unusable)?;
         Ok(Self { path: path.to_owned(), _lock: lock })
     }
 
-    /// Whether [`StateDir::open`] could use `path`, and who uses it now. Leaves nothing behind and takes no lock.
+    /// Tests whether [`StateDir::open`] could use `path`, and returns the process that uses it now. Leaves nothing
+    /// behind and takes no lock.
     pub(in crate::control) fn probe(path: &Path) -> Result<Option<Holder>, StateError> {
         let unusable = |error: io::Error| StateError::Unusable { dir: path.to_owned(), error };
         let exists = path.symlink_metadata().is_ok();
         if exists {
             is_open_to_others(path)?;
         }
-        // what is missing would be made below the nearest that is there
+        // `open` would create missing folders below the nearest existing one
         let nearest = path.ancestors().find(|folder| folder.symlink_metadata().is_ok()).unwrap_or(path);
         let trial = nearest.join(format!(".lb-check-{}-{:016x}", std::process::id(), fastrand::u64(..)));
         DirBuilder::new().mode(0o700).create(&trial).and_then(|()| fs::remove_dir(&trial)).map_err(unusable)?;
 
         let lock = fs::metadata(path.join(LOCK_FILE)).ok().filter(fs::Metadata::is_file);
         let Some(lock) = lock else { return Ok(None) };
-        // trying the lock would turn away an lb that starts at this moment
+        // a test of the lock itself would refuse an lb that starts at this moment
         let locks = fs::read_to_string("/proc/locks").unwrap_or_default();
         let inode = format!(":{}", lock.ino());
         let is_held =
@@ -78,7 +83,7 @@ impl StateDir {
         Ok(locks.lines().any(is_held).then_some(Holder(pid)))
     }
 
-    /// Where private copies of plugins lie.
+    /// The folder of private plugin copies.
     pub(in crate::control) fn plugins(&self) -> PathBuf {
         self.path.join(PLUGINS_FOLDER)
     }
@@ -89,7 +94,7 @@ impl StateDir {
     }
 }
 
-/// The process that holds a lock, as far as it said.
+/// The process that holds a lock, if the lock file names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Holder(pub Option<u32>);
 
@@ -102,8 +107,8 @@ impl std::fmt::Display for Holder {
     }
 }
 
-/// Whether others may look into the directory, so that it has to be closed to them; an error if it is not ours to close: it may be
-/// anything that somebody typed, `/tmp` for one, or what somebody else has put there for us.
+/// Whether other users may read the directory, so that lb must set its mode. Refuses a directory that lb must not
+/// change: `/tmp`, for example, or one that another user created.
 fn is_open_to_others(path: &Path) -> Result<bool, StateError> {
     let dir = || path.to_owned();
     let unusable = |error: io::Error| StateError::Unusable { dir: dir(), error };
@@ -111,7 +116,7 @@ fn is_open_to_others(path: &Path) -> Result<bool, StateError> {
     let ours = rustix::process::geteuid().as_raw();
     let metadata = fs::metadata(path).map_err(unusable)?;
     let link = fs::symlink_metadata(path).map_err(unusable)?;
-    // the administrator may link our directory to another of ours
+    // the administrator may link our directory to another one of ours
     let link_owner = Some(link.uid()).filter(|_| link.is_symlink()).filter(|uid| *uid != 0);
     if let Some(uid) = [Some(metadata.uid()), link_owner].into_iter().flatten().find(|uid| *uid != ours) {
         return Err(refused(foreign("it", uid, ours)));
@@ -181,7 +186,7 @@ mod tests {
 
     #[test]
     fn what_belongs_to_another_user_is_refused() {
-        // root can give a folder away; anybody else finds one of root's
+        // root can give a folder away; for other users, `/` belongs to root
         let dir = tempfile::tempdir().unwrap();
         let is_root = rustix::process::geteuid().is_root();
         let path = if is_root { dir.path().to_owned() } else { PathBuf::from("/proc/sys") };

@@ -1,7 +1,7 @@
-//! The file of changes that were made at run time: read at the start, written off the actor's thread.
+//! The file of run-time changes: read at start-up, written outside of the actor's thread.
 //!
-//! Invariants: the file is either the old one or the new one, never a part; nothing here blocks the actor. What the text says is none
-//! of this module's business.
+//! Invariants: the file is either the old one or the new one, never a part. Nothing here blocks the actor. This module
+//! does not interpret the text.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -16,13 +16,14 @@ use tokio::task::JoinHandle;
 use crate::config::open_regular;
 
 const FILE: &str = "overlay.json";
-/// A larger file is not lb's.
+/// A larger file was not written by lb.
 const MAX_BYTES: u64 = 16 << 20;
 
 /// The overlay file of one state directory.
 pub(in crate::control) struct OverlayFile(PathBuf);
 
-/// Writes texts one after the other off the actor's thread. The newest one is always written; older ones may be skipped.
+/// Writes texts one after the other, outside of the actor's thread. The newest one is always written; older ones may be
+/// skipped.
 pub(in crate::control) struct OverlayWriter {
     queue: mpsc::UnboundedSender<String>,
     task: JoinHandle<()>,
@@ -36,8 +37,8 @@ impl OverlayFile {
         Self(dir.join(FILE))
     }
 
-    /// What `parse` makes of the file, or the default where there is none. A file that cannot be read is renamed, and the second
-    /// value is a warning that says so.
+    /// The result of `parse`, or the default if there is no file. A file that cannot be read is renamed, and the second
+    /// value is a warning about it.
     pub(in crate::control) fn read<T: Default>(
         &self,
         parse: impl FnOnce(&str) -> Result<T, String>,
@@ -80,7 +81,7 @@ fn read_limited(path: &Path) -> io::Result<String> {
 /// All or nothing: a temporary file, synced, then renamed, then the directory synced.
 fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("json.tmp");
-    // A killed process may have left it. It is removed and not opened, because opening a named pipe would wait.
+    // Left by a killed process, perhaps. It is removed and not opened, because opening a named pipe would wait.
     let _ = fs::remove_file(&temporary);
     let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
     file.write_all(bytes)?;

@@ -1,4 +1,4 @@
-//! A private directory that goes when it is dropped: for plugin copies of commands that run nothing.
+//! A private directory that is removed when dropped: for the plugin copies of commands that start no balancer.
 
 use std::fs::{self, DirBuilder};
 use std::os::unix::fs::DirBuilderExt;
@@ -14,7 +14,7 @@ impl Scratch {
     /// A new directory of mode 0700 below the system's temporary one.
     pub(in crate::control) fn new() -> Result<Self, StateError> {
         let dir = std::env::temp_dir().join(format!("lb-{}-{:016x}", std::process::id(), fastrand::u64(..)));
-        // Not recursive: a directory that somebody else has put there is an error.
+        // Not recursive: a directory that another user created there is an error.
         match DirBuilder::new().mode(0o700).create(&dir) {
             Ok(()) => Ok(Self(dir)),
             Err(error) => Err(StateError::Unusable { dir, error }),

@@ -95,7 +95,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
     }
 }
 
-/// The members that `config` and `overlay` make, launched ones included.
+/// The members made from `config` and `overlay`, launched ones included.
 fn members(config: &Config, overlay: &Overlay) -> Vec<Vec<Entry>> {
     let plan = Plan::of(config, overlay, &[]);
     let mut pools = plan.pools;
@@ -124,7 +124,7 @@ fn ids(entries: &[Entry]) -> Vec<&str> {
     entries.iter().map(|entry| &*entry.id).collect()
 }
 
-/// What survives being written to disk and read again.
+/// The overlay after it was written to disk and read again.
 fn stored(overlay: &Overlay) -> Overlay {
     Overlay::from_json(&overlay.to_json()).unwrap()
 }

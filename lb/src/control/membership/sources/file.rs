@@ -1,4 +1,6 @@
-//! The configuration file as a source: its backends, without those that were removed at run time, with changed weights and drains.
+//! The configuration file as a source.
+//!
+//! It omits backends that were removed at run time, and applies weights and drains that were changed at run time.
 
 use super::Source;
 use crate::config::{Backend, Config};

@@ -14,7 +14,7 @@ impl Launched {
         Self(replicas)
     }
 
-    /// Those among the members of the pool `default`.
+    /// The launched replicas among the members of the pool `default`.
     pub(in crate::control) fn of(members: &Members) -> Self {
         let entries = members.iter().map(|member| &member.entry);
         Self(entries.filter(|entry| entry.origin == Origin::Launched).cloned().collect())
