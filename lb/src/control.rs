@@ -1,8 +1,8 @@
-//! The control wing: everything that changes what the data wing does, and nothing that a request waits for.
+//! The control wing: everything that changes the behaviour of the data wing. No request waits for it.
 //!
-//! One actor owns all of it and publishes generations; [`Handle`] sends it commands. The actor runs on a current-thread runtime that
-//! never blocks. Plugin hooks run on the builder thread alone. Arrows between the folders go one way; a table in the tidy test holds
-//! that.
+//! One actor owns the wing's state and publishes generations; [`Handle`] sends it commands. The actor runs on a
+//! current-thread runtime that never blocks. Plugin hooks run only on the builder thread. Arrows between the folders go
+//! one way; a table in the tidy test holds that.
 
 mod actor;
 mod api;

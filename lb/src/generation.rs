@@ -1,9 +1,10 @@
-//! The hall between the wings: one immutable snapshot of all that a request needs, numbered and published whole.
+//! The hall between the wings: one immutable snapshot of all data that a request needs, numbered and published whole.
 //!
-//! Control makes a [`Generation`] and [publishes](Hall::publish) it; every worker is woken, rebuilds its own view, drops what it held
-//! of the old one and acknowledges. Invariants: an index that a picker answers belongs to the backends beside it, because both travel
-//! in one [`PoolGeneration`]; a request keeps no generation over an await, so an old one is free as soon as every worker has
-//! acknowledged a newer one; the last reference is dropped by control (on the builder), never by a worker.
+//! Control makes a [`Generation`] and [publishes](Hall::publish) it. Every worker is woken, rebuilds its own view,
+//! drops the old one and acknowledges. Invariants: the index that a picker returns belongs to the backends beside it,
+//! because one [`PoolGeneration`] holds both. A request keeps no generation over an await, so an old one is free when
+//! every worker has acknowledged a newer one. The last reference is dropped by control (on the builder), never by a
+//! worker.
 
 mod choice;
 mod own_routes;
@@ -25,7 +26,7 @@ pub use choice::Lookup;
 pub use lb_balance::{Choice, NoChoice};
 pub use own_routes::{Call, CallAnswer, OwnRoutes};
 
-/// All that a request needs to know, unchanging.
+/// All data that a request needs, immutable.
 pub struct Generation {
     /// Grows by one with each publish, from 1.
     pub number: u64,
@@ -33,7 +34,7 @@ pub struct Generation {
     pub pools: Vec<Arc<PoolGeneration>>,
     /// In matching order; without a match the pool is `default`.
     pub routes: Vec<Route>,
-    /// Where clients connect, in the configuration's order.
+    /// The addresses where clients connect, in the configuration's order.
     pub listeners: Vec<Arc<Listener>>,
     pub settings: Arc<Settings>,
     /// Routes on the proxy's port that lb answers itself.
@@ -49,13 +50,13 @@ pub struct PoolGeneration {
     pub hash_on: Vec<KeySource>,
     pub hash: HashFunction,
     pub fallback: Fallback,
-    /// The turn of the fallback `round_robin`.
+    /// The next turn of the fallback `round_robin`.
     pub fallback_cursor: AtomicUsize,
     pub wants_hash: bool,
     pub wants_finish: bool,
 }
 
-/// What the configuration says of requests, whatever their pool.
+/// The settings of all requests, in every pool.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
     pub timeouts: Timeouts,
@@ -65,23 +66,23 @@ pub struct Settings {
     pub missing_path: Option<&'static str>,
     /// Every request has an `x-request-id`.
     pub request_id: bool,
-    /// Who sends `x-lb-explain: 1` is told why the answer came from where it came.
+    /// A request with `x-lb-explain: 1` gets a response with the reason for its backend.
     pub explain_header: bool,
     /// Protocols that `Upgrade` may name, lower case, without version.
     pub upgrades: Vec<String>,
-    /// Whether TRACE is passed on.
+    /// Whether TRACE is forwarded.
     pub allow_trace: bool,
     pub access_log: Option<AccessLog>,
 }
 
-/// Workers give a sign of life every second; so long a silence is no hiccup.
+/// Every worker shows each second that it is alive. After this silence it counts as stuck.
 pub const SILENCE_MAX: Duration = Duration::from_secs(5);
 
-/// How the names of the cookies begin that stand for the admin token; the admin port follows. A browser sends a cookie to every port of
-/// its host, so they come to the proxy too, which lets no backend see one.
+/// Prefix of the names of cookies that stand for the admin token; the admin port is appended. A browser sends a cookie
+/// to every port of its host, so the proxy gets these cookies too. It forwards them to no backend.
 pub const ADMIN_COOKIE: &str = "lb_session_";
 
-/// Where generations are published. One per process.
+/// Publishes generations. One per process.
 pub struct Hall {
     opened: Instant,
     current: watch::Sender<Arc<Generation>>,
@@ -90,7 +91,7 @@ pub struct Hall {
     acknowledged: Arc<Notify>,
 }
 
-/// The place in the hall of a worker, or of the acceptor.
+/// The place of one worker, or of the acceptor, in the hall.
 pub struct Seat {
     opened: Instant,
     current: watch::Receiver<Arc<Generation>>,
@@ -98,25 +99,26 @@ pub struct Seat {
     acknowledged: Arc<Notify>,
 }
 
-/// What a worker shows of itself.
+/// The signs of one worker.
 struct Signs {
-    /// The newest generation it has taken up.
+    /// The newest generation that it has acknowledged.
     seen: AtomicU64,
-    /// When it last gave a sign of life, milliseconds after the hall was opened; `u64::MAX` when it left in peace.
+    /// When it last showed that it is alive, in milliseconds after the hall was opened; `u64::MAX` after a regular end.
     alive_ms: AtomicU64,
 }
 
 // === impl Generation ===
 
 impl Generation {
-    /// The index of the pool for a request: the first route that matches, else `default`. `host` is without port, in any case, and only
-    /// asked for where there are routes; `path` is in normal form ([`normal_path`](crate::config::normal_path)).
+    /// The index of the pool for a request: the first route that matches, else `default`. `host` is without port, in
+    /// any case, and evaluated only if there are routes. `path` is in normal form
+    /// ([`normal_path`](crate::config::normal_path)).
     pub fn route<'a>(&self, host: impl FnOnce() -> &'a str, path: &str) -> usize {
         if self.routes.is_empty() {
             return 0;
         }
         let host = host();
-        // A name with a dot behind it is the same name, written to its end (RFC 3986 §3.2.2).
+        // A name with a final dot is the same name (RFC 3986 §3.2.2).
         let host = host.strip_suffix('.').unwrap_or(host);
         self.routes
             .iter()
@@ -135,7 +137,7 @@ impl Generation {
     }
 }
 
-/// A host without the port behind it.
+/// A host without its port.
 pub fn without_port(host: &str) -> &str {
     match host.bytes().rposition(|byte| byte == b':') {
         Some(colon) if !host.ends_with(']') => &host[..colon],
@@ -164,7 +166,7 @@ impl Hall {
         })
     }
 
-    /// A place for one more thread; it has acknowledged nothing yet.
+    /// Adds a place for one more thread, which has acknowledged nothing yet.
     pub fn seat(&self) -> Seat {
         let alive_ms = AtomicU64::new(self.opened.elapsed().as_millis() as u64);
         let signs = Arc::new(Signs { seen: AtomicU64::new(0), alive_ms });
@@ -173,7 +175,7 @@ impl Hall {
         Seat { opened: self.opened, current, signs, acknowledged }
     }
 
-    /// Threads that gave no sign of life for longer than `silence`: one that a strategy keeps in an endless loop, say.
+    /// Threads that were silent for longer than `silence`, for example in an endless loop of a strategy.
     pub fn stuck_workers(&self, silence: Duration) -> usize {
         let now_ms = self.opened.elapsed().as_millis() as u64;
         let is_silent = |signs: &Arc<Signs>| {
@@ -183,7 +185,7 @@ impl Hall {
         self.seats.lock().iter().filter(|signs| is_silent(signs)).count()
     }
 
-    /// Zero of the clock that strategies see.
+    /// Zero of the clock that strategies get.
     pub fn opened(&self) -> Instant {
         self.opened
     }
@@ -192,28 +194,28 @@ impl Hall {
         self.current.borrow().clone()
     }
 
-    /// Puts `next` in charge: every worker is woken and takes it up between two polls.
+    /// Puts `next` in force: every worker is woken and takes it between two polls.
     pub fn publish(&self, next: Generation) {
         let old = self.current.send_replace(Arc::new(next));
         self.retired.lock().push(old);
     }
 
-    /// Waits until some worker acknowledged something.
+    /// Waits for the next acknowledgement of any worker.
     pub async fn acknowledgement(&self) {
         self.acknowledged.notified().await;
     }
 
-    /// Whether everybody has taken up generation `number` or a newer one.
+    /// Whether every worker has acknowledged generation `number` or a newer one.
     pub fn is_settled(&self, number: u64) -> bool {
         self.seats.lock().iter().all(|signs| signs.seen.load(Ordering::Acquire) >= number)
     }
 
-    /// How many old generations are still kept for somebody who holds them.
+    /// The number of old generations that are still referenced, or not yet freed.
     pub fn retired(&self) -> usize {
         self.retired.lock().len()
     }
 
-    /// The old generations that nobody holds any more: no worker, nor whoever just looks. The caller drops them where plugin code may
+    /// Removes and returns the old generations without another reference. The caller drops them where plugin code may
     /// run.
     #[must_use]
     pub fn take_free(&self) -> Vec<Arc<Generation>> {
@@ -235,25 +237,25 @@ impl Seat {
         self.current.borrow_and_update().clone()
     }
 
-    /// Waits for a newer generation than the last one taken; `false` when the hall is gone.
+    /// Waits for a newer generation than the last one taken; `false` if the hall is gone.
     pub async fn changed(&mut self) -> bool {
         self.current.changed().await.is_ok()
     }
 
-    /// Says that nothing older than `number` is held any more.
+    /// Declares that the worker holds nothing older than `number`.
     pub fn acknowledge(&self, number: u64) {
         self.signs.seen.store(number, Ordering::Release);
         self.acknowledged.notify_one();
     }
 
-    /// A sign of life, to be given every second or so.
+    /// Records that the worker is alive; to be called about every second.
     pub fn is_alive(&self) {
         self.signs.alive_ms.store(self.opened.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 }
 
 impl Drop for Seat {
-    /// A worker that is gone holds nothing.
+    /// A worker that ended holds nothing.
     fn drop(&mut self) {
         self.signs.alive_ms.store(u64::MAX, Ordering::Relaxed);
         self.acknowledge(u64::MAX);
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_worker_that_falls_silent_is_seen_and_one_that_left_is_not() {
+    fn a_silent_worker_is_stuck_and_an_ended_one_is_not() {
         let limits = crate::config::Limits {
             head_bytes: 65_536,
             headers: 100,

@@ -1,9 +1,9 @@
-//! The launcher: keeps the wanted replicas running as processes of our own.
+//! The launcher: keeps the wanted replicas running as child processes of lb.
 //!
-//! Each replica has a supervisor task ([`supervisor`]) that starts it, learns of its death from `wait()`, and starts one of the same
-//! name again: the same name is the same place on a hash ring. Invariants: a process ends with lb (a stdin pipe that closes even
-//! after `kill -9`, and its whole process group is signalled); it is waited for, so there is no zombie; two replicas never get one
-//! port.
+//! Each replica has a supervisor task ([`supervisor`]), which starts the process and learns of its death from `wait()`.
+//! It then starts the process again under the same name, which is the same place on a hash ring. Invariants: a process
+//! ends with lb. Its stdin is a pipe that closes even after `kill -9`, and a stop signals its whole process group.
+//! Every process is waited for, so there is no zombie. Two replicas never get one port.
 
 mod command_line;
 mod ports;
@@ -23,7 +23,7 @@ use self::ports::Ports;
 use self::supervisor::Supervisor;
 use crate::config;
 
-/// News of one supervisor.
+/// A report of one supervisor.
 #[derive(Debug)]
 pub(super) struct Report {
     pub(super) supervisor: u64,
@@ -35,9 +35,9 @@ pub(super) struct Report {
 /// What a supervisor reports.
 #[derive(Debug)]
 pub(super) enum News {
-    /// A process runs that will listen there.
+    /// A process runs that will listen on `socket`.
     Started { socket: SocketAddr, pid: u32 },
-    /// It ended, or could not be started. It is tried again.
+    /// It ended, or could not be started. It will be started again.
     Died(Death),
     /// The supervisor was told to stop, and its process is gone.
     Ended,
@@ -45,11 +45,11 @@ pub(super) enum News {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Death {
-    /// How it ended, in words.
+    /// How it ended, one clause.
     pub(super) reason: String,
     /// Quick deaths in a row, this one included.
     pub(super) in_a_row: u32,
-    /// Trying again will not help: the command is missing.
+    /// Another start will not help: the command is missing.
     pub(super) is_hopeless: bool,
     pub(super) next_try: Duration,
 }
@@ -73,7 +73,7 @@ struct Running {
     task: JoinHandle<()>,
 }
 
-/// Whether a replica could be started: its program is there, and a port on its host can be had.
+/// Whether a replica could be started: its program exists, and a port on its host is free.
 pub(super) fn check(plan: &config::Launcher) -> Result<(), String> {
     let socket = Ports::new(plan.host, plan.first_port).reserve(None)?;
     CommandLine::new(plan, "", socket)?.check_program()
@@ -100,7 +100,7 @@ impl Launcher {
         self.ports.reserve(None)
     }
 
-    /// `n` ports, or none and why.
+    /// `n` ports, or none and the reason.
     pub(super) fn reserve_all(&self, n: usize) -> Result<Vec<SocketAddr>, String> {
         let mut sockets = Vec::with_capacity(n);
         for _ in 0..n {
@@ -115,7 +115,7 @@ impl Launcher {
         Ok(sockets)
     }
 
-    /// Starts `name` on the reserved `socket`, and again whenever it dies.
+    /// Starts `name` on the reserved `socket`, and again after every death.
     pub(super) fn launch(&mut self, name: &Arc<str>, socket: SocketAddr) {
         let number = self.next_number;
         self.next_number += 1;
@@ -142,7 +142,7 @@ impl Launcher {
         self.current(name).and_then(|number| self.running[&number].pid)
     }
 
-    /// Takes note of a supervisor's news; `true` when it is the one in charge of its name.
+    /// Records a supervisor's news. Returns `true` if it is the one in charge of its name.
     pub(super) fn note(&mut self, supervisor: u64, news: &News) -> bool {
         if matches!(news, News::Ended) {
             self.running.remove(&supervisor);
@@ -156,21 +156,21 @@ impl Launcher {
         !running.is_ending
     }
 
-    /// The name is free from now on; the process goes when [`Launcher::stop`] is called.
+    /// Frees the name; the process ends when [`Launcher::stop`] is called.
     pub(super) fn give_up(&mut self, supervisor: u64) {
         if let Some(running) = self.running.get_mut(&supervisor) {
             running.is_ending = true;
         }
     }
 
-    /// Takes [`Launcher::give_up`] back.
+    /// Undoes [`Launcher::give_up`].
     pub(super) fn keep(&mut self, supervisor: u64) {
         if let Some(running) = self.running.get_mut(&supervisor) {
             running.is_ending = false;
         }
     }
 
-    /// Ends the process: SIGTERM, and SIGKILL when that does not help. [`News::Ended`] follows.
+    /// Ends the process: SIGTERM, then SIGKILL if it does not end. [`News::Ended`] follows.
     pub(super) fn stop(&mut self, supervisor: u64) {
         if let Some(running) = self.running.get_mut(&supervisor) {
             running.is_ending = true;

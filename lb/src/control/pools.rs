@@ -1,4 +1,4 @@
-//! What control knows of each pool: its members, its strategy, and what of both is published.
+//! The state of each pool in control: its members, its strategy, and the published part of both.
 
 mod arranged;
 mod assembly;

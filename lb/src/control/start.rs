@@ -48,7 +48,7 @@ pub struct Control {
     pub task: JoinHandle<()>,
 }
 
-/// Starts control on the current runtime. Returns when generation 1 is in the hall. Replicas are still being launched then.
+/// Starts control on the current runtime. Returns when generation 1 is in the hall. Replicas are still starting then.
 pub async fn start(options: Options) -> Result<Control, StartError> {
     let Options { config, metrics, listeners, admin, fresh, source, loaded, vet, own_routes, missing_path } = options;
     let admin = admin.unwrap_or(config.admin.listen);

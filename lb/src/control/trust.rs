@@ -1,4 +1,4 @@
-//! What has to happen before a plugin may decide, and while it is new: finding, trying in a child process, probation.
+//! The steps before a plugin may decide, and while it is new: finding it, a trial in a child process, probation.
 
 mod error;
 pub(super) mod plugins;

@@ -1,13 +1,17 @@
 //! The watcher: notices that the configuration file or a plugin file has changed, and asks control for a reload.
 //!
-//! Why a thread of its own: it stats, reads and waits, and control's runtime must never block. What it watches is what a reload would
-//! read: the configuration file, and for each pool the places where its plugin may lie. Events of the system ([`hints`](Hints)) only
-//! say when to look; a slow poll looks as well, because events get lost and do not come from NFS. Whether a reload is asked for is
-//! decided by content alone: files whose identity changed must first [settle](Settle), then their bytes are [compared](Compare) with
-//! those that were last attempted, whoever asked for that.
+//! Why a thread: it stats, reads and waits, and control's runtime must never block. It watches the files that a reload
+//! would read: the configuration file, and for each pool the places of its plugin. Events of the system
+//! ([`hints`](Hints)) only decide when to look. A slow poll looks as well, because events can be lost and do not come
+//! from NFS. Content alone decides about a reload. Files whose identity changed must first [settle](Settle). Then their
+//! bytes are [compared](Compare) with those of the last attempt, whatever triggered it.
 //!
-//! Invariants: content that settles and differs from the last attempt gives exactly one reload, content that does not settle gives
-//! none, and content that was attempted is not attempted again until bytes change, however that ended; a file that is gone gives none, and nor does an empty configuration.
+//! Invariants:
+//!
+//! - Content that settles and differs from the last attempt causes exactly one reload.
+//! - Content that does not settle causes none.
+//! - Content of an attempt, successful or not, is not attempted again until bytes change.
+//! - A missing file and an empty configuration cause none.
 
 mod compare;
 mod contents;
@@ -34,23 +38,23 @@ use watcher::Watcher;
 
 pub(super) use contents::{Attempt, Taken};
 
-/// The way to the watcher's thread, which ends when this is dropped.
+/// Sends messages to the watcher's thread, which ends when this is dropped.
 pub(super) struct Watch {
     news: mpsc::Sender<News>,
     status: Arc<Mutex<Option<WatchStatus>>>,
 }
 
-/// Tells the watcher what a reload has read.
+/// Reports to the watcher the files that a reload has read.
 #[derive(Clone)]
 pub(super) struct Reporter(mpsc::Sender<News>);
 
 /// What wakes the watcher.
 enum News {
-    /// Something happened in a watched folder; sent once until it is heard.
+    /// An event in a watched folder; sent once until it is received.
     Hint,
-    /// A reload has read this.
+    /// A reload has read these files.
     Attempted(Attempt),
-    /// In force from now on.
+    /// Settings of a new configuration.
     Settings(config::Reload),
     Stop,
 }
@@ -58,7 +62,7 @@ enum News {
 // === impl Watch ===
 
 impl Watch {
-    /// Starts the thread. `file` is the configuration file, absolute; `loaded` is what lb has started with.
+    /// Starts the thread. `file` is the configuration file, absolute; `loaded` is the content that lb started with.
     pub(super) fn start(
         settings: config::Reload,
         file: PathBuf,
@@ -78,7 +82,7 @@ impl Watch {
         Reporter(self.news.clone())
     }
 
-    /// The settings of a configuration that has come in force.
+    /// Applies the settings of a new configuration.
     pub(super) fn set(&self, settings: config::Reload) {
         let _ = self.news.send(News::Settings(settings));
     }

@@ -1,7 +1,6 @@
-//! How both wings settle a pick: with the pool's list, its fallback and the limit of the moment.
+//! From a strategy's decision to a backend, with the pool's list, its fallback and its limit.
 //!
-//! In the hall, because both wings ask: a worker for each request, and control when somebody wants to know where a request would go;
-//! what is explained is what happens.
+//! Both wings use it: a worker for each request, and control for an explanation. So an explanation shows the pick that a worker would make.
 
 use lb_balance::{Choice, NoChoice, Settling};
 use lb_strategy_host::{Decision, Headers, PickRequest};
@@ -9,7 +8,7 @@ use lb_strategy_host::{Decision, Headers, PickRequest};
 use super::PoolGeneration;
 use crate::http1::Fields;
 
-/// A request's fields, as a strategy may look them up.
+/// A request's headers, for a strategy.
 #[derive(Clone, Copy, Debug)]
 pub struct Lookup<'a>(pub &'a Fields);
 

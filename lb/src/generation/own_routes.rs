@@ -1,4 +1,4 @@
-//! Routes on the proxy's port that lb answers itself: the data wing sends a [`Call`] and passes the [`CallAnswer`] on.
+//! Routes on the proxy's port that lb answers itself: the data wing sends a [`Call`] and forwards the [`CallAnswer`].
 
 use std::net::SocketAddr;
 
@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{StatusCode, request};
 use tokio::sync::{mpsc, oneshot};
 
-/// Paths that lb answers itself, and where their requests go.
+/// The paths that lb answers itself, and the receiver of their requests.
 #[derive(Clone, Debug)]
 pub struct OwnRoutes {
     /// Compared with the whole path.
@@ -14,7 +14,7 @@ pub struct OwnRoutes {
     pub calls: mpsc::Sender<Call>,
 }
 
-/// A request for one of them, with its whole body.
+/// A request for one of these paths, with its whole body.
 #[derive(Debug)]
 pub struct Call {
     pub head: request::Parts,

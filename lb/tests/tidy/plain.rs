@@ -13,7 +13,10 @@ const VAGUE: &[&str] = &["who", "whoever", "whom", "nobody", "somebody", "anybod
 const WORDS_MAX: usize = 25;
 
 /// Where a word of [`VAGUE`] is a name, and whose.
-const NAMES: &[(&str, &str, &str)] = &[("loadgen/src/run/options.rs", "nobody", "a host name of a sample")];
+const NAMES: &[(&str, &str, &str)] = &[
+    ("lb/src/control/trust/vet/confine.rs", "nobody", "the user that owns nothing"),
+    ("loadgen/src/run/options.rs", "nobody", "a host name of a sample"),
+];
 
 /// The columns of the house, as rustfmt has them for code.
 static COLUMNS_MAX: LazyLock<usize> = LazyLock::new(|| {

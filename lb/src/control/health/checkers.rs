@@ -164,8 +164,8 @@ impl<K: Clone + Sync> Target<K> {
         outcomes.send(Checked { backend: self.backend.clone(), outcome, checker: self.checker }).await.is_ok()
     }
 
-    /// A pause between half an interval and a whole one, by the seed. Without it, backends that were added together would
-    /// always be checked at the same time.
+    /// A pause between half an interval and a whole one, by the seed. Without it, backends that were added together
+    /// would always be checked at the same time.
     fn first_pause(&self, interval: Duration) -> Duration {
         let part = self.seed % 1000;
         interval / 2 + interval * part as u32 / 2000

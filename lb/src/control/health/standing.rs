@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_configured_one_is_healthy_before_its_first_check_and_a_launched_one_after_it() {
+    fn a_configured_backend_is_healthy_before_its_first_check_and_a_launched_one_after_it() {
         assert!(Standing::unknown().is_healthy());
         let mut launched = Standing::starting();
         assert_eq!(launched.check(bad(), &rules()), None);
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn an_operators_word_holds_until_checks_in_a_row_say_otherwise() {
+    fn an_operators_ready_holds_until_checks_in_a_row_fail() {
         let mut standing = Standing::unknown();
         for _ in 0..3 {
             standing.check(bad(), &rules());
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_check_that_contradicts_is_a_doubt_until_it_is_decided() {
+    fn a_contradicting_check_is_a_doubt_until_the_rules_decide() {
         let mut standing = Standing::unknown();
         let mut doubts = |outcomes: &str| -> String {
             let told = outcomes.chars().map(|outcome| {

@@ -144,14 +144,14 @@ mod tests {
     }
 
     #[test]
-    fn who_tells_of_no_ring_has_none() {
+    fn an_explanation_without_a_ring_gives_none() {
         for words in ["", "because", "{}", "[]", r#"{"backend":"b1"}"#, r#"{"ring":null}"#] {
             assert_eq!(read(words, 3), Ok(None), "{words}");
         }
     }
 
     #[test]
-    fn what_cannot_be_drawn_is_told_and_not_handed_on() {
+    fn a_ring_that_cannot_be_drawn_is_refused_with_a_reason() {
         for (ring, word) in [
             ("5", "not a list"),
             ("[[0.5]]", "not a list"),

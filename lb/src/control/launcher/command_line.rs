@@ -1,10 +1,10 @@
-//! What is started: program and arguments from the launcher's template.
+//! The command of a replica: program and arguments from the launcher's template.
 //!
-//! A bare program name is looked for beside lb's executable first, so that `cargo build` or one unpacked archive is all it takes,
-//! and then in PATH. A `mock-server` without `{port}` gets the flags that it needs.
+//! A bare program name is looked for beside lb's executable first, then in PATH. So `cargo build` or one unpacked
+//! archive is enough. A `mock-server` without `{port}` gets the flags that it needs.
 //!
-//! `{n}` is the replica's number where its name came from `launcher.names`, else the whole name: the course's `/home` says
-//! `Hello from Server: 3` while the replica is called `Server 3`.
+//! `{n}` is the replica's number if its name was made from `launcher.names`, else the whole name. So the course's
+//! `/home` says `Hello from Server: 3` while the replica is called `Server 3`.
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -20,7 +20,7 @@ pub(super) struct CommandLine {
 // === impl CommandLine ===
 
 impl CommandLine {
-    /// The command for one replica; the error says that the program is missing, and where it was looked for.
+    /// The command for one replica. An error names the missing program and the places where it was looked for.
     pub(super) fn new(launcher: &Launcher, name: &str, socket: SocketAddr) -> Result<Self, String> {
         let (program, template) = launcher.command.split_first().ok_or("launcher.command is empty")?;
         let port = socket.port().to_string();
@@ -38,7 +38,7 @@ impl CommandLine {
         Ok(Self { program: find(program)?, arguments })
     }
 
-    /// A program that was named by its path is not looked for until it is started.
+    /// A program with a path is otherwise not looked for before its start.
     pub(super) fn check_program(&self) -> Result<(), String> {
         match is_program(&self.program) {
             true => Ok(()),
@@ -50,7 +50,8 @@ impl CommandLine {
     }
 }
 
-/// `template` with a value for each placeholder, from left to right: a name that looks like a placeholder stays a name.
+/// `template` with a value for each placeholder. It is read once from left to right, so a value that looks like a
+/// placeholder stays as it is.
 fn filled_in(template: &str, known: &[(&str, &str)]) -> String {
     let (mut out, mut rest) = (String::new(), template);
     while let Some(at) = rest.find('{') {
@@ -64,11 +65,12 @@ fn filled_in(template: &str, known: &[(&str, &str)]) -> String {
     out + rest
 }
 
-/// The part of `name` that stands where the template `names` has its first `{n}`; the whole name if the template does not make it.
+/// The part of `name` in the place of the first `{n}` of the template `names`; the whole name if the template does not
+/// match.
 fn number<'a>(names: &str, name: &'a str) -> &'a str {
     let found = names.find("{n}").filter(|at| name.is_char_boundary(*at)).and_then(|at| {
         let digits = name.bytes().skip(at).take_while(u8::is_ascii_digit).count();
-        // Several lengths only where a digit follows {n} in the template.
+        // More than one length is possible only if a digit follows `{n}` in the template.
         let candidates = (1..=digits).map(|length| &name[at..at + length]);
         candidates.filter(|number| !number.starts_with('0')).find(|number| names.replace("{n}", number) == name)
     });
@@ -91,7 +93,7 @@ fn find(program: &str) -> Result<PathBuf, String> {
     })
 }
 
-/// Where programs lie that were built together with this one; a test's executable is one folder deeper, in `deps`.
+/// Folders of programs that were built together with this one. A test's executable is one folder deeper, in `deps`.
 fn folders_of(executable: &Path) -> Vec<PathBuf> {
     let folder = executable.parent();
     let above = folder.filter(|folder| folder.ends_with("deps")).and_then(Path::parent);
@@ -131,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn the_number_is_that_of_the_template_and_a_name_of_ones_own_stands_for_itself() {
+    fn the_number_comes_from_the_template_and_another_name_stands_for_itself() {
         let of = |names: &str, name: &str| number(names, name).to_owned();
         for (name, expected) in
             [("Server 3", "3"), ("Server 12", "12"), ("S5", "S5"), ("Server 03", "Server 03"), ("Server", "Server")]
@@ -144,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_plain_mock_server_can_be_told_the_number_for_home() {
+    fn a_plain_mock_server_can_get_the_number_for_home() {
         let socket = "127.0.0.1:5001".parse().unwrap();
         let line_of = |name| {
             let line = CommandLine::new(&launcher(&["/opt/mock-server", "--home-id={n}"]), name, socket).unwrap();

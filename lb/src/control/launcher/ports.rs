@@ -1,7 +1,7 @@
-//! The ports that replicas get: from `first_port` upward the next free one.
+//! The ports of replicas: the next free one from `first_port` upward.
 //!
-//! Invariants: a port is reserved for one replica at a time, from before its process is started until after it is gone; ports of
-//! others (lb's own, those of backends that we did not launch) are passed over even while nobody listens on them.
+//! Invariants: a port is reserved for one replica at a time, from before its process starts until after it has ended.
+//! Ports of lb and of backends that lb did not launch are skipped, even without a listener.
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -29,17 +29,17 @@ impl Ports {
         Self { host, first, state: Mutex::default() }
     }
 
-    /// Replaces the set of ports that are somebody else's.
+    /// Replaces the set of ports that are not for replicas.
     pub(super) fn avoid(&self, others: impl Iterator<Item = u16>) {
-        // 0 is nobody's: it stands for any port, here and where lb listens.
+        // 0 stands for any port, here and where lb listens.
         self.state.lock().others = others.filter(|port| *port != 0).collect();
     }
 
-    /// A free port, `preferred` if that is one.
+    /// A free port: `preferred` if it is free.
     pub(super) fn reserve(&self, preferred: Option<u16>) -> Result<SocketAddr, String> {
         let mut state = self.state.lock();
         let candidates = preferred.into_iter().chain(match self.first {
-            // The kernel chooses; a few times, should it choose one that is reserved and not yet in use.
+            // The kernel chooses. Several tries, because it may choose a port that is reserved and not yet in use.
             0 => std::iter::repeat_n(0, 64).collect::<Vec<_>>(),
             first => (first..=u16::MAX).collect(),
         });
@@ -47,7 +47,8 @@ impl Ports {
             if state.reserved.contains(&candidate) || state.others.contains(&candidate) {
                 continue;
             }
-            // Bound for a moment only: the process has to bind it itself, and starts again elsewhere should it come too late.
+            // Bound only for a moment: the process must bind it itself. If another program takes it first, the process
+            // is started again on another port.
             match TcpListener::bind((self.host, candidate)).and_then(|listener| listener.local_addr()) {
                 Ok(socket) if state.reserved.contains(&socket.port()) || state.others.contains(&socket.port()) => {}
                 Ok(socket) => {
@@ -97,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn a_host_that_is_not_ours_is_an_error_and_no_endless_search() {
+    fn a_foreign_host_is_an_error_and_no_endless_search() {
         let ports = Ports::new([192, 0, 2, 1].into(), 5001);
         assert!(ports.reserve(None).unwrap_err().contains("192.0.2.1"));
     }

@@ -1,4 +1,4 @@
-//! One process of ours: started in a group of its own, tied to us by a pipe, ended with all its children.
+//! One child process: started in a group of its own, tied to lb by a pipe, ended with all its children.
 
 use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
@@ -18,15 +18,16 @@ use crate::config::Launcher;
 
 /// From SIGTERM to SIGKILL.
 pub(super) const TERM_MAX: Duration = Duration::from_secs(5);
-/// Of what a process wrote to stderr, so much of the end is kept to say why it ended.
+/// The end of the process's stderr that is kept to explain its death.
 const STDERR_KEPT_BYTES: usize = 512;
-/// How long the end of its stderr is waited for; a grandchild may hold the pipe open.
+/// How long lb waits for the end of stderr; a grandchild may hold the pipe open.
 const STDERR_WAIT: Duration = Duration::from_millis(100);
 
 pub(super) struct Process {
     child: Child,
     pid: u32,
-    /// The write end of its stdin. std opens pipes close-on-exec, so no sibling inherits it, and it closes with us however we end.
+    /// The write end of its stdin. std opens pipes close-on-exec, so no sibling inherits it. It closes at every kind of
+    /// end of lb.
     _tie: Option<ChildStdin>,
     stderr: Arc<Mutex<Vec<u8>>>,
     reader: Option<JoinHandle<()>>,
@@ -36,7 +37,7 @@ pub(super) struct Process {
 #[derive(Debug)]
 pub(super) struct SpawnError {
     pub(super) reason: String,
-    /// Trying again will not help.
+    /// Another try will not help.
     pub(super) is_hopeless: bool,
 }
 
@@ -50,7 +51,7 @@ impl Process {
         command
             .args(&line.arguments)
             .env("SERVER_ID", name)
-            // A backend has no business with it.
+            // A backend must not see the token.
             .env_remove("LB_ADMIN_TOKEN")
             .process_group(0)
             .stdin(Stdio::piped())
@@ -71,20 +72,20 @@ impl Process {
         self.pid
     }
 
-    /// Waits until it ends by itself; says how, in words.
+    /// Waits until the process ends by itself; returns how, as one clause.
     pub(super) async fn ended(&mut self) -> String {
         let (how, was_killed) = match self.child.wait().await {
             Ok(status) => (describe(status), status.signal().is_some()),
             Err(error) => (format!("it was lost: {error}"), false),
         };
-        // What it started must not outlive it: it would keep the port.
+        // Its children must not outlive it: they would keep the port.
         self.signal(Signal::KILL);
         if let Some(mut reader) = self.reader.take()
             && timeout(STDERR_WAIT, &mut reader).await.is_err()
         {
             reader.abort();
         }
-        // Who was killed had no time for last words; what stands there is something else.
+        // A killed process wrote no reason for its death; the last line on stderr is unrelated.
         if was_killed {
             return how;
         }
@@ -95,7 +96,7 @@ impl Process {
         }
     }
 
-    /// SIGTERM to it and its children, SIGKILL to what is left after [`TERM_MAX`].
+    /// Sends SIGTERM to the process and its children, and SIGKILL to those left after [`TERM_MAX`].
     pub(super) async fn stop(mut self) {
         self.signal(Signal::TERM);
         if timeout(TERM_MAX, self.child.wait()).await.is_err() {
@@ -110,7 +111,7 @@ impl Process {
 
     fn signal(&self, signal: Signal) {
         if let Some(group) = i32::try_from(self.pid).ok().and_then(Pid::from_raw) {
-            // The only failure is that nobody is left.
+            // This fails only if no process is left.
             let _ = kill_process_group(group, signal);
         }
     }

@@ -1,7 +1,7 @@
 //! The supervisor of one replica: start, wait, start again, until told to stop.
 //!
-//! Invariants: the first restart is immediate, then pauses grow from 1 s to 30 s as long as it keeps dying quickly; the port is the
-//! same again where it is free, else the next; the port is free for others only when the process is gone.
+//! Invariants: the first restart is immediate; then pauses grow from 1 s to 30 s while it keeps dying quickly. The port
+//! stays the same if it is free, otherwise the next one is taken. The port is freed only when the process has ended.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -15,11 +15,11 @@ use super::process::{Process, SpawnError, TERM_MAX};
 use super::{Death, News, Report};
 use crate::config;
 
-/// A death after less time is a quick one.
+/// A death after less time counts as quick.
 const QUICK: Duration = Duration::from_secs(10);
 const PAUSE_MIN: Duration = Duration::from_secs(1);
 const PAUSE_MAX: Duration = Duration::from_secs(30);
-/// By then a supervisor that was told to stop is done.
+/// The longest time that a supervisor takes to stop.
 pub(super) const STOP_MAX: Duration = TERM_MAX.saturating_add(Duration::from_secs(2));
 
 pub(super) struct Supervisor {
@@ -49,7 +49,7 @@ impl Supervisor {
         Self { number, name, plan, ports, reports }
     }
 
-    /// Runs until `stopped` gets something or its sender is gone.
+    /// Runs until `stopped` receives a message or its sender is gone.
     pub(super) async fn run(self, socket: SocketAddr, mut stopped: oneshot::Receiver<()>) {
         let mut held = Held { ports: self.ports.clone(), socket };
         let mut in_a_row = 0;
@@ -89,7 +89,7 @@ impl Supervisor {
     }
 }
 
-/// After the `n`-th quick death in a row: none, 1 s, 2 s, 4 s … 30 s.
+/// The pause after the `n`-th quick death in a row: none, 1 s, 2 s, 4 s … 30 s.
 fn pause(in_a_row: u32) -> Duration {
     match in_a_row {
         0 | 1 => Duration::ZERO,
@@ -100,7 +100,8 @@ fn pause(in_a_row: u32) -> Duration {
 // === impl Held ===
 
 impl Held {
-    /// The same port if it is free, else another; without any the old one stays, and the process will say so.
+    /// Reserves the same port if it is free, else another. If none is free the old one stays, and the process will
+    /// report that.
     fn move_on(&mut self) {
         self.ports.release(self.socket.port());
         match self.ports.reserve(Some(self.socket.port())) {

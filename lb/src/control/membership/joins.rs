@@ -1,7 +1,7 @@
 //! Callers that wait until launched replicas have joined: `/add`, and the start of lb.
 //!
-//! A replica joins with its first good check. Invariant: a wait ends with success, with the first replica that fails, or at its
-//! deadline.
+//! A replica joins with its first good check. Invariant: a wait ends with success, with the first replica that fails,
+//! or at its deadline.
 
 use std::collections::HashSet;
 use std::sync::Arc;

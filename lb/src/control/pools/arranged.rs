@@ -1,7 +1,7 @@
-//! The pools that there are, in the configuration's order.
+//! The existing pools, in the configuration's order.
 //!
-//! Why keys: checks, waiters and builds that are under way name a pool, and pools come and go meanwhile. Invariants: a key is one pool's
-//! for ever and never another's, also not of one that is called the same later; the pool `default` is always there.
+//! Why keys: checks, waiters and running builds name a pool, and pools are added and removed meanwhile. Invariants: a
+//! key belongs to one pool forever. A new pool of the same name gets another key. The pool `default` always exists.
 
 use std::ops::{Index, IndexMut};
 
@@ -19,7 +19,7 @@ pub(in crate::control) struct Pools {
 // === impl PoolKey ===
 
 impl PoolKey {
-    /// Of the pool `default`.
+    /// The key of the pool `default`.
     pub(in crate::control) const DEFAULT: Self = Self(0);
 }
 
@@ -52,7 +52,7 @@ impl Pools {
         self.list.iter().map(|(key, _)| *key).collect()
     }
 
-    /// `None` for one that is gone.
+    /// `None` for a removed pool.
     pub(in crate::control) fn get(&self, key: PoolKey) -> Option<&PoolState> {
         self.entries().find(|(other, _)| *other == key).map(|(_, pool)| pool)
     }
@@ -69,7 +69,8 @@ impl Pools {
         self.iter().find(|pool| *pool.name == *name)
     }
 
-    /// Takes the `new` ones in and brings all into the order of `wanted`. Answers the new ones' keys, and those that are not wanted.
+    /// Adds the pools `new` and brings all into the order of `wanted`. Returns the keys of the new ones, and the pools
+    /// that are not wanted.
     pub(in crate::control) fn arrange(
         &mut self,
         wanted: &[config::Pool],
@@ -95,7 +96,7 @@ impl Pools {
     }
 }
 
-/// For a key that is known to be there; one that was remembered is asked for with [`Pools::get`].
+/// For keys of existing pools. For a key that was stored earlier, use [`Pools::get`].
 impl Index<PoolKey> for Pools {
     type Output = PoolState;
 
@@ -127,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_never_another_pools() {
+    fn a_key_never_names_another_pool() {
         let path = lb_strategy_built::library("round_robin");
         let copies = tempfile::tempdir().unwrap();
         let loader = Loader::new(Path::to_owned(copies.path()), 1);

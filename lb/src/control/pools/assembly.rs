@@ -1,4 +1,4 @@
-//! A pool's part of a generation while it is made: carried to the builder, and back with a picker.
+//! A pool's part of a generation in the making: sent to the builder, and back with a picker.
 
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
@@ -39,13 +39,13 @@ impl Assembly {
         &self.strategy
     }
 
-    /// An instance that knows nothing, on slots that say nothing.
+    /// Starts `strategy` without state, on empty slots.
     pub(in crate::control) fn start_fresh(&mut self, strategy: Arc<Strategy>) {
         self.strategy = strategy;
         self.specs.iter_mut().for_each(|spec| spec.slot = Arc::default());
     }
 
-    /// Makes the picker, and with it the pool's part of a generation. Calls into the plugin.
+    /// Makes the picker and the pool's part of a generation. Calls into the plugin.
     pub(in crate::control) fn build(self) -> Result<Assembled, HookError> {
         let plugin = self.strategy.plugin();
         let (wants_hash, wants_finish) = (plugin.wants_hash(), plugin.wants_finish());

@@ -1,8 +1,12 @@
-//! The members of one pool: who they are, in which order, and whether they may get requests. Pure data; the actor owns it.
+//! The members of one pool: their ids and addresses, their order, and whether they may get requests. Pure data, owned
+//! by the actor.
 //!
-//! Invariants: ids are unique; the order is the file's, then attached ones, then launched ones by order of start; live numbers are
-//! kept by id, over removal and return and over another address; the live flags of every member's [`Backend`] say at any time what
-//! its entry says, and a `Backend` that is no member's takes nothing new.
+//! Invariants:
+//!
+//! - Ids are unique. The order is: the file's, then attached ones, then launched ones by order of start.
+//! - Live numbers are kept by id, over removal and return and over a change of address.
+//! - The live flags of every member's [`Backend`] always agree with its entry. A `Backend` without a member gets no new
+//!   request.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -13,10 +17,10 @@ use lb_strategy_host::Stats;
 use crate::control::health::Standing;
 use crate::pool::{Backend, Eligibility};
 
-/// Live numbers of removed backends that are remembered, for their return. Beyond it, idle ones are forgotten.
+/// How many removed backends keep their live numbers for a return. With more, the numbers of idle ones are dropped.
 const REMEMBERED_MAX: usize = 4_096;
 
-/// Where a member comes from; also the first part of its place in the order.
+/// The origin of a member; also the first part of its place in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(in crate::control) enum Origin {
     File,
@@ -24,7 +28,7 @@ pub(in crate::control) enum Origin {
     Launched,
 }
 
-/// A member to be: what is decided about it from outside.
+/// The description of a member, without its state.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::control) struct Entry {
     pub(in crate::control) id: String,
@@ -32,7 +36,7 @@ pub(in crate::control) struct Entry {
     pub(in crate::control) socket: SocketAddr,
     pub(in crate::control) weight: u16,
     pub(in crate::control) origin: Origin,
-    /// The place among those of the same origin.
+    /// The place among entries of the same origin.
     pub(in crate::control) order: usize,
     pub(in crate::control) draining: bool,
 }
@@ -41,7 +45,7 @@ pub(in crate::control) struct Entry {
 pub(in crate::control) struct Member {
     pub(in crate::control) entry: Entry,
     pub(in crate::control) standing: Standing,
-    /// What workers hold; it has the entry's id and address.
+    /// Shared with the workers; it has the entry's id and address.
     pub(in crate::control) backend: Arc<Backend>,
 }
 
@@ -51,13 +55,13 @@ pub(in crate::control) struct Members {
     stats: HashMap<Arc<str>, Arc<Stats>>,
 }
 
-/// What a replacement of members changed.
+/// The result of a replacement of members.
 #[derive(Debug)]
 pub(in crate::control) struct Replaced {
-    /// Also those under another address.
+    /// Includes members with a changed address.
     pub(in crate::control) came: Vec<Member>,
     pub(in crate::control) gone: Vec<Member>,
-    /// Backends that are no member's any more; to be [closed](close) when no worker has them in its view.
+    /// Backends without a member; [close](close) them when no worker's view has them.
     pub(in crate::control) left: Vec<Arc<Backend>>,
 }
 
@@ -76,7 +80,7 @@ impl Origin {
 // === impl Entry ===
 
 impl Entry {
-    /// A backend for a trial of a pool that has none. Nothing connects to it.
+    /// A backend for the trial of a pool that has none. Nothing connects to it.
     pub(in crate::control) fn stand_in() -> Self {
         let socket = ([127, 0, 0, 1], 1).into();
         let (id, address) = ("b1".to_owned(), "127.0.0.1:1".to_owned());
@@ -124,12 +128,12 @@ impl Members {
         self.get(id).is_some()
     }
 
-    /// The place after all of this origin.
+    /// The place after all entries of this origin.
     pub(in crate::control) fn next_order(&self, origin: Origin) -> usize {
         self.list.iter().filter(|member| member.entry.origin == origin).map(|m| m.entry.order + 1).max().unwrap_or(0)
     }
 
-    /// Takes a new member in at its place; `false` when the id is taken.
+    /// Inserts a new member at its place. Returns `false` if the id exists.
     pub(in crate::control) fn insert(&mut self, entry: Entry) -> bool {
         if self.contains(&entry.id) {
             return false;
@@ -148,7 +152,7 @@ impl Members {
         true
     }
 
-    /// Takes a member out; from now on its backend gets nothing new.
+    /// Removes a member; its backend gets no new request.
     pub(in crate::control) fn remove(&mut self, id: &str) -> Option<Member> {
         let index = self.list.iter().position(|member| &*member.entry.id == id)?;
         let member = self.list.remove(index);
@@ -156,7 +160,7 @@ impl Members {
         Some(member)
     }
 
-    /// Lets `change` alter a member (neither id nor address) and brings its live flags up to date.
+    /// Lets `change` alter a member (neither id nor address), then updates its live flags.
     pub(in crate::control) fn update<T>(&mut self, id: &str, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
         let member = self.list.iter_mut().find(|member| &*member.entry.id == id)?;
         let value = change(member);
@@ -164,7 +168,7 @@ impl Members {
         Some(value)
     }
 
-    /// Another address is another backend with the same numbers. `false` when nothing changed.
+    /// Replaces the backend by one with this address and the same live numbers. Returns `false` if nothing changed.
     pub(in crate::control) fn set_address(&mut self, id: &str, address: &str, socket: SocketAddr) -> bool {
         let Some(member) = self.list.iter_mut().find(|member| &*member.entry.id == id) else { return false };
         if member.entry.address == address && member.entry.socket == socket {
@@ -178,13 +182,13 @@ impl Members {
         true
     }
 
-    /// A copy to return to.
+    /// A copy for [`Members::restore`].
     pub(in crate::control) fn snapshot(&self) -> Vec<Member> {
         self.list.clone()
     }
 
-    /// Undoes what happened to the membership since `snapshot`. Facts stand: what checks said since then, and where a process of ours
-    /// listens now.
+    /// Undoes the changes of membership since `snapshot`. Facts stay: outcomes of checks, and the addresses of launched
+    /// processes.
     pub(in crate::control) fn restore(&mut self, snapshot: Vec<Member>) {
         let now = std::mem::replace(&mut self.list, snapshot);
         now.iter().for_each(|member| close(&member.backend));
@@ -199,7 +203,7 @@ impl Members {
         }
     }
 
-    /// The members that there would be with these in place of all that were not launched. Nothing changes, nobody sees it.
+    /// The members that would result from `entries` in place of all members that were not launched. Changes nothing.
     pub(in crate::control) fn planned(&mut self, entries: &[Entry]) -> Vec<Member> {
         let mut planned = Vec::with_capacity(self.list.len());
         for entry in entries {
@@ -220,8 +224,8 @@ impl Members {
         planned
     }
 
-    /// Makes what [`Members::planned`] answered true, but for launched ones, which are those that there are now. What was replaced is
-    /// still open: all of a list may be, and until workers have the new one they have nobody else.
+    /// Puts the result of [`Members::planned`] in force. Launched members stay as they are. Replaced backends stay
+    /// open, because they may be all that the workers' present list has.
     pub(in crate::control) fn replace(&mut self, planned: Vec<Member>) -> Replaced {
         let before = std::mem::take(&mut self.list);
         let (mut came, mut gone, mut left) = (Vec::new(), Vec::new(), Vec::new());
@@ -248,7 +252,7 @@ impl Members {
         Replaced { came, gone, left }
     }
 
-    /// None of them gets anything new any more, for whoever still holds a list of them.
+    /// No member gets a new request any more, also from workers that still have the old list.
     pub(in crate::control) fn close(&mut self) {
         self.list.iter().for_each(|member| close(&member.backend));
     }
@@ -258,7 +262,7 @@ impl Members {
             return stats.clone();
         }
         if self.stats.len() >= REMEMBERED_MAX + self.list.len() {
-            // Nobody but the map holds those of a backend that is gone and idle.
+            // The map is the only owner of the numbers of a removed, idle backend.
             self.stats.retain(|_, stats| Arc::strong_count(stats) > 1);
         }
         let stats = Arc::<Stats>::default();
@@ -267,7 +271,7 @@ impl Members {
     }
 }
 
-/// Nothing new from now on, for whoever still holds a list with it.
+/// The backend gets no new request any more, also from workers that still have the old list.
 pub(in crate::control) fn close(backend: &Backend) {
     backend.set_eligibility(Eligibility { healthy: false, draining: true, weight: 0 });
 }
@@ -286,7 +290,7 @@ mod tests {
     }
 
     #[test]
-    fn the_order_is_file_then_attached_then_launched_whenever_they_came() {
+    fn the_order_is_file_attached_launched_however_members_were_added() {
         let mut members = Members::default();
         for (id, origin, order) in [
             ("l1", Origin::Launched, 0),
@@ -304,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_are_kept_over_removal_and_return_and_over_another_address() {
+    fn live_numbers_are_kept_over_removal_and_return_and_a_change_of_address() {
         let mut members = Members::default();
         members.insert(entry("b1", Origin::File, 0));
         members.get("b1").unwrap().backend.attempt_begins();
@@ -363,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn idle_numbers_of_long_gone_backends_are_forgotten_at_a_limit() {
+    fn live_numbers_of_removed_idle_backends_are_dropped_at_a_limit() {
         let mut members = Members::default();
         members.insert(entry("busy", Origin::File, 0));
         let busy = members.remove("busy").unwrap().backend;

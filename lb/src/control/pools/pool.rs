@@ -1,7 +1,8 @@
-//! One pool as control holds it: its members, its strategy, and what of both is published.
+//! One pool in control: its members, its strategy, and the published part of both.
 //!
-//! Invariants: `members_epoch` changes only with ids, addresses, weights and their order, so that a ring may be kept while only
-//! health changed; `epoch` changes with every list; a slot belongs to one strategy instance and one id for as long as both last.
+//! Invariants: `members_epoch` changes only with ids, addresses, weights and their order, so that a ring can be kept if
+//! only health changed. `epoch` changes with every list. A slot belongs to one strategy instance and one id while both
+//! exist.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -23,18 +24,18 @@ pub(in crate::control) struct PoolState {
     settings: config::Strategy,
     slots: Slots,
     tenure: Tenure,
-    /// What was in charge before and had proven itself: alive, so that it can be put back.
+    /// The last proven strategy, alive, so that it can be put back.
     kept: Option<Kept>,
     epoch: u64,
     members_epoch: u64,
-    /// Something that a list tells changed since the last build began.
+    /// The content of the lists has changed since the last build began.
     pub(in crate::control) is_dirty: bool,
     published: Option<Published>,
 }
 
 type Slots = HashMap<Arc<str>, Arc<Slot>>;
 
-/// A strategy as it was in charge, with what it had learnt.
+/// A strategy that was in charge, with its learnt state.
 pub(in crate::control) struct Kept {
     pub(in crate::control) strategy: Arc<Strategy>,
     pub(in crate::control) settings: config::Strategy,
@@ -43,18 +44,18 @@ pub(in crate::control) struct Kept {
     slots: Slots,
 }
 
-/// Where the slots of a list to be come from.
+/// The source of the slots of a new list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::control) enum SlotsOf {
-    /// Those in use.
+    /// The slots in use.
     InCharge,
-    /// Those of the strategy that is put back.
+    /// The slots of the strategy that is put back.
     Kept,
-    /// Empty ones.
-    Nobody,
+    /// Empty slots.
+    Empty,
 }
 
-/// What workers have been given.
+/// The state that workers have.
 struct Published {
     generation: Arc<PoolGeneration>,
     members: Vec<Member>,
@@ -79,14 +80,14 @@ impl PoolState {
         }
     }
 
-    /// What a build needs of the state as it is now.
+    /// The input of a build, from the present state.
     pub(in crate::control) fn assembly(&mut self) -> Assembly {
         self.is_dirty = false;
         let (members, strategy, settings) = (self.members.snapshot(), self.strategy.clone(), self.settings.clone());
         self.assembly_of(members, strategy, settings, SlotsOf::InCharge)
     }
 
-    /// What a build needs of what is to be.
+    /// The input of a build, from a future state.
     pub(in crate::control) fn assembly_of(
         &mut self,
         members: Vec<Member>,
@@ -126,8 +127,8 @@ impl PoolState {
         &self.settings
     }
 
-    /// Puts another instance, or other settings, in charge of the lists to come. Answers what is not needed any more, which is the
-    /// builder's to drop. What was proven is kept, and so is the first one, which nothing was before.
+    /// Puts another instance, or other settings, in charge of later lists. Returns the parts that are no longer needed;
+    /// the builder must drop them. A proven strategy is kept, and so is the first one, which has no predecessor.
     pub(in crate::control) fn put_in_charge(
         &mut self,
         assembled: &Assembled,
@@ -169,10 +170,10 @@ impl PoolState {
         &mut self.tenure
     }
 
-    /// Takes over what was built; the caller publishes it.
+    /// Takes the built part; the caller publishes it.
     pub(in crate::control) fn adopt(&mut self, assembled: Assembled) -> Arc<PoolGeneration> {
         let members = &assembled.members;
-        // A slot that no list holds any more is only kept for members that may still come into one.
+        // A slot without a list is kept only for members that may still be in a later list.
         let current = &self.members;
         self.slots.retain(|id, slot| {
             current.contains(id) || members.iter().any(|member| member.id() == id) || Arc::strong_count(slot) > 1
@@ -182,13 +183,14 @@ impl PoolState {
         generation
     }
 
-    /// The part that is in force.
+    /// The part in force.
     pub(in crate::control) fn published(&self) -> Option<Arc<PoolGeneration>> {
         self.published.as_ref().map(|published| published.generation.clone())
     }
 
-    /// The strategy refused a list: back to the membership that is published, and one more build for what checks said meanwhile
-    /// (only when the membership had changed, or a strategy that refuses any list would be asked for ever). Answers what is gone.
+    /// The strategy refused a list: goes back to the published membership and returns the removed members. One more
+    /// build is due for checks that ended meanwhile, but only if the membership had changed. Otherwise a strategy that
+    /// refuses every list would be asked forever.
     pub(in crate::control) fn roll_back(&mut self) -> Vec<Member> {
         let Some(published) = &self.published else { return Vec::new() };
         let before = self.members.snapshot();

@@ -1,8 +1,8 @@
 //! Builds: jobs that make pickers on the builder thread, one at a time.
 //!
-//! Invariants: at most one build runs. Between builds there is a pause of the larger of [`SPACING_MIN`] and
-//! [`SPACING_BUILDS`] times the last build, so a strategy that is slow to build delays only itself. A build that takes
-//! longer than [`BUSY_MAX`] is logged once.
+//! Invariants: at most one build runs. The pause after a build is at least [`SPACING_MIN`] and at least
+//! [`SPACING_BUILDS`] times the build's duration. So a strategy that is slow to build delays only itself. A build that
+//! takes longer than [`BUSY_MAX`] is logged once.
 
 use std::future::Future;
 use std::pin::Pin;

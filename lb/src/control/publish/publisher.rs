@@ -163,7 +163,7 @@ impl Publisher {
         self.builds.begin(&self.builder, self.changes, move || Built::Reload(assemble(jobs)));
     }
 
-    /// A build of members ended: publishes what was accepted and rolls back what was refused. `None`: the builder broke.
+    /// A build of members ended: publishes accepted lists and rolls back refused ones. `None`: the builder broke.
     pub(in crate::control) fn publish_members(
         &mut self,
         covers: u64,

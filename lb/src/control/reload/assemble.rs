@@ -138,7 +138,7 @@ impl Work {
             () if candidate.is_return => SlotsOf::Kept,
             () if strategy.instance() == pool.strategy.instance() => SlotsOf::InCharge,
             () if schema.is_some() && schema == pool.strategy.plugin().state_schema() => SlotsOf::InCharge,
-            () => SlotsOf::Nobody,
+            () => SlotsOf::Empty,
         };
         // A strategy that is put back keeps its own state. Its predecessor failed, so that one's state is not used.
         let is_swap = candidate.strategy.is_some() && !candidate.is_return;

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_text_differs_in_nothing() {
+    fn the_same_text_has_no_difference() {
         let text = "[timeouts]\nconnect_ms = 7\n[pools.p.strategy]\nname = \"round_robin\"\n";
         let target = target(text, text);
         assert!(target.applied.is_empty() && target.needs_restart.is_empty());
@@ -187,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn what_needs_a_restart_is_named_and_stays_as_it_runs() {
+    fn keys_that_need_a_restart_are_named_and_keep_their_running_values() {
         let after = "[proxy]\nlisten = \"127.0.0.1:9\"\nworkers = 7\n[admin]\nlisten = \"127.0.0.1:10\"\n[log]\nlevel = \"debug\"\n\
                      [course]\non_proxy_port = true\nseed = 3\n[state]\nkeep = false\n[timeouts]\nconnect_ms = 7\n";
         let target = target("", after);
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn pools_that_come_or_go_are_applied_with_the_routes_to_them() {
+    fn added_and_removed_pools_are_applied_with_their_routes() {
         let one = "[pools.b.strategy]\nname = \"round_robin\"\n[[routes]]\npath = \"/b\"\npool = \"b\"\n";
         let two = format!("[pools.a.strategy]\nname = \"round_robin\"\n{one}");
         let came = target(one, &two);

@@ -63,7 +63,7 @@ pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, Start
     Ok(CheckReport { strategies })
 }
 
-/// The strategies in the plugin folders, each opened in a child of `vet` and none in this process. Blocks, as [`check`] does.
+/// The strategies in the plugin folders, each opened in a child of `vet`, none in this process. Blocks like [`check`].
 pub fn list_strategies(config: &Config, vet: PathBuf) -> Result<Vec<FoundStrategy>, StartError> {
     let copies = Scratch::new()?;
     let loader =

@@ -69,7 +69,8 @@ pub(super) fn prepare(
     Ok(Prepared { state, loader, on_disk, overlay, plan, staged, vetter, warnings })
 }
 
-/// The backends that pool `number` will have. The ports of launched replicas are not known yet; nothing connects to them.
+/// The backends that pool `number` will have. The ports of launched replicas are not known yet. Nothing connects to
+/// them.
 pub(super) fn expected(plan: &Plan, number: usize) -> Vec<VetBackend> {
     let mut backends = vet_backends(&plan.pools[number]);
     if number == 0 {

@@ -151,7 +151,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_second_holder_is_refused_and_told_who_has_it() {
+    fn a_second_lb_is_refused_with_the_pid_of_the_first() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("state");
         let first = StateDir::open(&path).unwrap();
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn a_directory_of_somebody_elses_is_left_as_it_is() {
+    fn a_directory_that_may_be_of_another_program_is_refused_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         fs::set_permissions(dir.path(), fs::Permissions::from_mode(0o755)).unwrap();
         let mode = || fs::metadata(dir.path()).unwrap().permissions().mode() & 0o777;
@@ -185,8 +185,8 @@ mod tests {
     }
 
     #[test]
-    fn what_belongs_to_another_user_is_refused() {
-        // root can give a folder away; for other users, `/` belongs to root
+    fn a_directory_of_another_user_is_refused() {
+        // root can give a folder away; for other users, `/proc/sys` belongs to root
         let dir = tempfile::tempdir().unwrap();
         let is_root = rustix::process::geteuid().is_root();
         let path = if is_root { dir.path().to_owned() } else { PathBuf::from("/proc/sys") };
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_probe_leaves_nothing_and_tells_who_is_there() {
+    fn a_probe_leaves_nothing_and_names_the_holder() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("a/b");
         assert_eq!(StateDir::probe(&path).unwrap(), None);

@@ -10,7 +10,7 @@ pub enum PluginError {
     /// The library was not found, or a check before the first call into it failed.
     #[error("pool {pool:?}, {key}: {source}")]
     Load { pool: String, key: String, source: Box<LoadError> },
-    /// It misbehaved in the child process.
+    /// It failed in the child process.
     #[error("pool {pool:?}, {key}: {source}")]
     Vet { pool: String, key: String, source: Box<VetError> },
     /// It refused its options or its list of backends.

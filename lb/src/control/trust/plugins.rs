@@ -1,7 +1,7 @@
-//! From configured strategies to instances, and what can be told about the plugins that are there.
+//! Makes instances of configured strategies, and lists the plugins in the plugin folders.
 //!
-//! Every error says which pool and which key of the configuration it is about. Invariant: whatever here calls into a plugin runs on
-//! the thread that the caller chose for it (the builder; in `lb check` the only thread there is).
+//! Every error names the pool and the key of the configuration. Invariant: a function that calls into a plugin runs on
+//! the thread that the caller chose for it. That is the builder; in `lb check` it is the only thread.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -15,10 +15,10 @@ use crate::control::api::{FoundStrategy, LoadedStrategy, OfferedStrategy};
 use crate::control::trust::PluginError;
 use crate::control::trust::vet::{About, VetBackend, VetError, VetRequest, VetStage, Vetter};
 
-/// The name of the symbol that makes a library a strategy.
+/// The symbol that every strategy library exports.
 const ENTRY_SYMBOL: &[u8] = b"lb_strategy_entry_v1";
 
-/// Finds a pool's plugin and takes it as far as one can without running it.
+/// Finds a pool's plugin and does all steps that do not run it.
 pub(in crate::control) fn stage(
     loader: &Loader,
     directories: &[PathBuf],
@@ -32,7 +32,7 @@ pub(in crate::control) fn stage(
     loader.stage(&Wanted { path: &path, name, sha256: pool.strategy.sha256 }).map_err(refused)
 }
 
-/// The files that may be `plugin`, the first that is there counts.
+/// The files that may be `plugin`. The first one that exists counts.
 pub(in crate::control) fn candidates(directories: &[PathBuf], plugin: &Plugin) -> Vec<PathBuf> {
     match plugin {
         Plugin::Name(name) => directories.iter().map(|directory| directory.join(file_name(name))).collect(),
@@ -40,7 +40,7 @@ pub(in crate::control) fn candidates(directories: &[PathBuf], plugin: &Plugin) -
     }
 }
 
-/// The file that [`stage`] has refused and the SHA-256 of its bytes, if it could read them.
+/// The file that [`stage`] refused and the SHA-256 of its bytes, if it could read them.
 pub(in crate::control) fn refused_bytes(error: &PluginError) -> Option<(PathBuf, [u8; 32])> {
     match error {
         PluginError::Load { source, .. } => Some((source.path.clone(), source.sha256?)),
@@ -48,7 +48,7 @@ pub(in crate::control) fn refused_bytes(error: &PluginError) -> Option<(PathBuf,
     }
 }
 
-/// Tries what was staged in a child process, with the pool's options and backends.
+/// Tries the staged plugin in a child process, with the pool's options and backends.
 pub(in crate::control) async fn vet(
     vetter: &Vetter,
     staged: &Staged,
@@ -68,7 +68,7 @@ pub(in crate::control) async fn vet(
     vetter.vet(&request).await.map(drop).map_err(refused)
 }
 
-/// Opens what was staged and makes an instance with the pool's options.
+/// Opens the staged plugin and makes an instance with the pool's options.
 pub(in crate::control) fn open(
     loader: &Loader,
     staged: Staged,
@@ -79,7 +79,7 @@ pub(in crate::control) fn open(
     Ok((strategy, loaded))
 }
 
-/// Opens what was staged.
+/// Opens the staged plugin.
 pub(in crate::control) fn open_plugin(
     loader: &Loader,
     staged: Staged,
@@ -120,7 +120,7 @@ fn options_key(pool: &config::Pool) -> String {
     key_of(&pool.name, &format!("strategy.config.{}", name.map_or("*", String::as_str)))
 }
 
-/// What is known of the plugin behind `strategy`.
+/// Describes the plugin of `strategy`.
 pub(in crate::control) fn loaded(pool: &str, strategy: &Strategy) -> LoadedStrategy {
     let plugin = strategy.plugin();
     LoadedStrategy {
@@ -132,13 +132,13 @@ pub(in crate::control) fn loaded(pool: &str, strategy: &Strategy) -> LoadedStrat
     }
 }
 
-/// The strategies in `directories`, in order of search and then by name. Libraries without our entry are passed over; the others are
-/// opened in children, because what a library does when it is opened it would do here.
+/// The strategies in `directories`, in order of search and then by name. Libraries without the entry symbol are
+/// skipped. The others are opened in children, because a library may run code when it is opened.
 pub(in crate::control) async fn list(loader: &Loader, vetter: &Vetter, directories: &[PathBuf]) -> Vec<FoundStrategy> {
     let mut found: Vec<FoundStrategy> = Vec::new();
     let mut searched: Vec<PathBuf> = Vec::new();
     for directory in directories {
-        // The same folder by two names would show everything twice.
+        // One folder under two names would list every library twice.
         let real = directory.canonicalize().unwrap_or_else(|_| directory.clone());
         if searched.contains(&real) {
             continue;
@@ -153,13 +153,13 @@ pub(in crate::control) async fn list(loader: &Loader, vetter: &Vetter, directori
     found
 }
 
-/// What a balancer that runs may be asked for by name, sorted. Nothing is opened, because what a library does then it would do here:
-/// whether it is any good, a reload finds out in a child.
+/// The names that a running balancer can load, sorted. No library is opened here, because it may run code then. A
+/// reload tests it in a child.
 pub(in crate::control) fn offered(directories: &[PathBuf]) -> Vec<OfferedStrategy> {
     let mut first = BTreeMap::new();
     for path in directories.iter().flat_map(|directory| libraries(directory)) {
         if let Some(name) = name_of(&path) {
-            // the first file found counts, also when it is broken
+            // the first file found counts, also if it is broken
             first.entry(name.to_owned()).or_insert(path);
         }
     }
@@ -167,7 +167,7 @@ pub(in crate::control) fn offered(directories: &[PathBuf]) -> Vec<OfferedStrateg
     found.map(|(name, path)| OfferedStrategy { name, path }).collect()
 }
 
-/// What is called `lib….so` in a folder, sorted.
+/// The files `lib….so` of a folder, sorted.
 fn libraries(directory: &Path) -> impl Iterator<Item = PathBuf> {
     let entries = std::fs::read_dir(directory).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut paths: Vec<PathBuf> = entries.filter(|path| name_of(path).is_some()).collect();
@@ -175,12 +175,13 @@ fn libraries(directory: &Path) -> impl Iterator<Item = PathBuf> {
     paths.into_iter()
 }
 
-/// By which a library is asked for.
+/// The name by which a library is loaded.
 fn name_of(path: &Path) -> Option<&str> {
     path.file_name()?.to_str()?.strip_prefix("lib")?.strip_suffix(".so")
 }
 
-/// Looked for in the bytes and not in the symbol table, so that a damaged strategy is shown with what is wrong with it.
+/// Whether the file contains the entry symbol. It searches the bytes and not the symbol table, so that a damaged
+/// strategy is listed with its error.
 fn is_candidate(path: &Path) -> bool {
     let mut bytes = Vec::new();
     let read = config::open_regular(path).and_then(|mut file| file.read_to_end(&mut bytes));
@@ -211,7 +212,7 @@ async fn describe(loader: &Loader, vetter: &Vetter, path: PathBuf) -> FoundStrat
     }
 }
 
-/// The configuration's key for something of a pool.
+/// The configuration's key for a setting of a pool.
 pub(in crate::control) fn key_of(pool: &str, key: &str) -> String {
     if pool == DEFAULT_POOL { key.to_owned() } else { format!("pools.{pool}.{key}") }
 }

@@ -1,9 +1,9 @@
-//! Probation: for how long a strategy that was put in charge is watched, and what it must not do meanwhile.
+//! Probation: how long a new strategy is watched, and which faults fail it.
 //!
-//! Pure rules over counts, without clock of their own or shards, so that every bound can be tested. They stand beside the trial in a
-//! child process, which sees ten thousand picks and no real request. Invariants: a strategy is judged by what was counted after every
-//! worker had it; an answer that lost a race against a health check, or that a request without a key could not get, is never held
-//! against it.
+//! The rules are pure functions of counts, without clock or shards, so that every bound can be tested. They add to the
+//! trial in a child process, which sees ten thousand picks and no real request. Invariants: only counts from after the
+//! time when every worker had the strategy are judged. Two kinds of picks never count as faults: one that lost a race
+//! against a health check, and one for a request without a key.
 
 use std::time::Duration;
 
@@ -11,49 +11,49 @@ use tokio::time::Instant;
 
 use crate::telemetry::{PickTotals, SLOW_PICK};
 
-/// So many faults, and so many slow picks, may be, whatever was picked: one fault per thousand picks and three in any case.
+/// Faults, and slow picks, that are always allowed. More are allowed as picks grow: one fault per thousand picks.
 const FAULTS_FREE: u64 = 3;
 const PICKS_PER_FAULT: u64 = 1_000;
-/// With fewer timed picks nothing is said of their time.
+/// With fewer timed picks, their times are not judged.
 const TIMED_MIN: u64 = 16;
-/// Of the timed picks so many must be slow, one in: a worker that does not get to run makes any pick long, and on a machine with ten
-/// times more work than cores a quarter of them.
+/// A strategy fails if more than one in this many timed picks is slow. A worker that is not scheduled makes any pick
+/// long. On a machine with ten times more work than cores, that is a quarter of them.
 const TIMED_PER_SLOW: u64 = 2;
 
-/// What is thought of the strategy in charge.
+/// The state of the strategy in charge.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::control) enum Tenure {
     OnProbation(Probation),
     Proven,
-    /// It failed, and there was nothing to put back.
+    /// It failed, and no predecessor could be put back.
     Failed(String),
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::control) struct Probation {
     ends: Instant,
-    /// As it was when every worker had it; `None` before.
+    /// The counts when every worker had it; `None` before.
     from: Option<PickTotals>,
 }
 
-/// What a look at it says.
+/// The result of one look.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::control) enum Opinion {
     Watching,
     Proven,
-    /// Too much of something, in words.
+    /// Too many faults or slow picks; says how many.
     Failed(String),
 }
 
 // === impl Tenure ===
 
 impl Tenure {
-    /// Of a strategy that comes into charge now.
+    /// For a strategy that is put in charge now.
     pub(in crate::control) fn begin(now: Instant, lasts: Duration) -> Self {
         if lasts.is_zero() { Self::Proven } else { Self::OnProbation(Probation { ends: now + lasts, from: None }) }
     }
 
-    /// How long it is still watched.
+    /// The rest of its probation.
     pub(in crate::control) fn left(&self) -> Option<Duration> {
         match self {
             Self::OnProbation(probation) => Some(probation.ends.saturating_duration_since(Instant::now())),
@@ -73,12 +73,12 @@ impl Tenure {
 // === impl Probation ===
 
 impl Probation {
-    /// Every worker has the strategy: it is judged by what comes after `counted`.
+    /// Every worker has the strategy: faults count from `counted` on.
     pub(in crate::control) fn starts_from(&mut self, counted: PickTotals) {
         self.from.get_or_insert(counted);
     }
 
-    /// `stuck` workers give no sign of life; a pick that does not return does that.
+    /// `stuck` is the number of workers that do not respond; a pick that does not return causes that.
     pub(in crate::control) fn opinion(&self, counted: PickTotals, stuck: usize, now: Instant) -> Opinion {
         let Some(from) = self.from else { return Opinion::Watching };
         match fault(&since(counted, from)) {
@@ -93,7 +93,7 @@ impl Probation {
 }
 
 fn since(now: PickTotals, from: PickTotals) -> PickTotals {
-    // What went with a pool's shards may make a count smaller.
+    // Counts of a removed pool's shards are gone, so a count may be smaller than before.
     PickTotals {
         picks: now.picks.saturating_sub(from.picks),
         timed: now.timed.saturating_sub(from.timed),
@@ -144,21 +144,21 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn more_slow_picks_than_others_are_too_much_once_there_are_enough() {
+    async fn a_strategy_fails_if_most_of_enough_timed_picks_are_slow() {
         let timed = |timed, slow| PickTotals { picks: timed * 128, timed, slow, ..PickTotals::default() };
         let judged = [timed(15, 15), timed(16, 8), timed(16, 9), timed(100, 50), timed(100, 51)].map(is_failed);
         assert_eq!(judged, [false, false, true, false, true]);
     }
 
     #[tokio::test]
-    async fn what_was_counted_before_it_is_not_its_doing() {
+    async fn faults_from_before_a_strategy_was_in_charge_do_not_count() {
         let before = PickTotals { picks: 1_000, panics: 500, senseless: 20, timed: 9, slow: 9 };
         let after = PickTotals { picks: 2_000, panics: 503, ..before };
         assert_eq!(opinion(before, after), Opinion::Watching);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_proven_when_its_time_is_up_and_at_once_without_probation() {
+    async fn a_strategy_is_proven_when_its_time_is_up_and_at_once_without_probation() {
         let now = Instant::now();
         let Tenure::OnProbation(mut probation) = Tenure::begin(now, LASTS) else { panic!("no probation") };
         probation.starts_from(PickTotals::default());
@@ -166,7 +166,7 @@ mod tests {
             .map(|later| probation.opinion(PickTotals::default(), 0, now + later));
         assert_eq!(looked, [Opinion::Watching, Opinion::Proven]);
         let stuck = probation.opinion(PickTotals::default(), 1, now + LASTS);
-        assert!(matches!(stuck, Opinion::Failed(_)), "nobody is proven by a worker that hangs");
+        assert!(matches!(stuck, Opinion::Failed(_)), "a stuck worker fails the probation");
         assert_eq!(Tenure::begin(now, Duration::ZERO), Tenure::Proven);
     }
 }

@@ -1,14 +1,16 @@
-//! Whether what lies there now deserves an attempt: compared with what was last attempted, by whomever and however it ended.
+//! Decides whether the present files need a reload: compares them with those of the last attempt, whatever triggered it
+//! and however it ended.
 //!
-//! Invariants: what cannot be read equals everything, because an attempt on it could only be refused; a configuration that cannot be
-//! read, or is empty, keeps everything else from being attempted; one answer to one content is enough, also if the attempt has read
-//! something else. Why an empty one: it is valid and asks for no backends, but it is what a full disk leaves of a file.
+//! Invariants: an unreadable plugin equals every content, because a reload with it could only be refused. While the
+//! configuration is unreadable or empty, nothing is attempted. One attempt for one content is enough, also if the
+//! attempt has read other bytes. Why an empty configuration does not count: it is valid and has no backends, but a full
+//! disk leaves an empty file.
 
 use std::path::PathBuf;
 
 use super::{Attempt, Contents, Digest, Found, Taken, Watched};
 
-/// SHA-256 of nothing.
+/// SHA-256 of the empty text.
 const EMPTY: Digest = [
     0xe3, 0xb0, 0xc4, 0x42, 0x98, 0xfc, 0x1c, 0x14, 0x9a, 0xfb, 0xf4, 0xc8, 0x99, 0x6f, 0xb9, 0x24, 0x27, 0xae, 0x41,
     0xe4, 0x64, 0x9b, 0x93, 0x4c, 0xa4, 0x95, 0x99, 0x1b, 0x78, 0x52, 0xb8, 0x55,
@@ -17,9 +19,9 @@ const EMPTY: Digest = [
 #[derive(Debug)]
 pub(super) struct Compare {
     attempted: Contents,
-    /// As it last settled.
+    /// The content that settled last.
     seen: Option<Contents>,
-    /// What the attempt that was made for `seen` has read.
+    /// The content that the attempt for `seen` has read.
     answer: Option<Contents>,
 }
 
@@ -30,18 +32,18 @@ fn is_text(config: Option<Digest>) -> bool {
 // === impl Compare ===
 
 impl Compare {
-    /// `loaded` is what lb has started with.
+    /// `loaded` is the content that lb started with.
     pub(super) fn new(loaded: Contents) -> Self {
         Self { attempted: loaded, seen: None, answer: None }
     }
 
-    /// This has settled.
+    /// This content has settled.
     pub(super) fn settled(&mut self, seen: Contents) {
         self.seen = Some(seen);
         self.answer = None;
     }
 
-    /// Somebody's attempt has read this; answers whether `watched` is another set of files from now on.
+    /// An attempt has read these files. Returns whether `watched` is another set of files now.
     pub(super) fn attempted(&mut self, attempt: Attempt, watched: &mut Watched) -> bool {
         let Attempt { config, plugins } = attempt;
         self.attempted.config = config;
@@ -57,7 +59,7 @@ impl Compare {
         is_other
     }
 
-    /// The attempt that was asked for is over, and all that it has read was told.
+    /// The requested attempt is over, and everything that it read was reported.
     pub(super) fn answered(&mut self) {
         self.answer = Some(self.attempted.clone());
     }
@@ -67,7 +69,7 @@ impl Compare {
         is_text(seen.config) && self.differs(seen) && self.answer.as_ref() != Some(&self.attempted)
     }
 
-    /// What was there at the last attempt and is not now.
+    /// The files of the last attempt that are missing now.
     pub(super) fn lost<'a>(&'a self, watched: &'a Watched) -> impl Iterator<Item = &'a PathBuf> {
         let seen = self.seen.as_ref();
         let config = seen.filter(|seen| !is_text(seen.config) && is_text(self.attempted.config));
@@ -91,7 +93,7 @@ impl Compare {
 mod tests {
     use super::*;
 
-    /// Contents by a letter for the configuration and one for each plugin; a dot is nothing.
+    /// Contents as letters: one for the configuration, one for each plugin. A dot is a missing file.
     fn contents(letters: &str) -> Contents {
         let digest = |letter: char| (letter != '.').then_some([letter as u8; 32]);
         let mut letters = letters.chars();
@@ -114,7 +116,7 @@ mod tests {
         Watched { config: "/lb.toml".into(), plugins: (0..pools).map(|pool| vec![place(pool)]).collect() }
     }
 
-    /// Loaded, then settled: is an attempt due?
+    /// Whether an attempt is due after `loaded` and then `seen`.
     fn is_due(loaded: &str, seen: &str) -> bool {
         let mut compare = Compare::new(contents(loaded));
         compare.settled(contents(seen));
@@ -129,9 +131,9 @@ mod tests {
     }
 
     #[test]
-    fn what_is_gone_is_not_due_and_what_comes_is() {
+    fn a_removed_file_is_not_due_and_a_new_one_is() {
         assert!(!is_due("aA", "a.") && !is_due("aA", ".A") && !is_due("aA", ".."));
-        assert!(!is_due("aA", ".B"), "without a configuration nothing can be attempted");
+        assert!(!is_due("aA", ".B"), "without a configuration no attempt is possible");
         assert!(is_due("aA", "b."), "the new text may not ask for the plugin that is gone");
         assert!(is_due("aAA", "a.B"));
         assert!(is_due("a.", "aA") && is_due(".A", "aA"));
@@ -142,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_configuration_is_as_good_as_none() {
+    fn an_empty_configuration_counts_as_missing() {
         assert_eq!(EMPTY, <[u8; 32]>::from(sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new())));
         let empty = |plugin: &str| Contents { config: Some(EMPTY), ..contents(&format!("a{plugin}")) };
         let mut compare = Compare::new(contents("aA"));
@@ -163,18 +165,18 @@ mod tests {
     }
 
     #[test]
-    fn what_somebody_else_has_attempted_is_not_due_and_what_he_replaced_is() {
+    fn content_of_another_attempt_is_not_due_and_replaced_content_is() {
         let mut compare = Compare::new(contents("aA"));
         compare.settled(contents("bA"));
         assert!(!compare.attempted(attempt("bA"), &mut watched(1)), "the same files are watched");
         assert!(!compare.is_due());
-        // He has read what is gone again.
+        // The attempt has read the earlier content again.
         compare.attempted(attempt("cA"), &mut watched(1));
         assert!(compare.is_due());
     }
 
     #[test]
-    fn one_answer_is_enough_whatever_the_attempt_has_read() {
+    fn one_attempt_is_enough_even_if_it_read_other_bytes() {
         let mut compare = Compare::new(contents("aA"));
         compare.settled(contents("bA"));
         compare.attempted(attempt("cA"), &mut watched(1));
@@ -185,7 +187,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_names_other_plugins_makes_others_watched() {
+    fn a_text_that_names_other_plugins_changes_the_watched_files() {
         let (mut compare, mut set) = (Compare::new(contents("aA")), watched(1));
         compare.settled(contents("bA"));
         assert!(compare.attempted(attempt("bAB"), &mut set));
@@ -196,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_not_understood_leaves_the_plugins_as_they_were() {
+    fn an_invalid_text_leaves_the_watched_plugins() {
         let (mut compare, mut set) = (Compare::new(contents("aA")), watched(1));
         compare.settled(contents("bA"));
         compare.attempted(Attempt { config: contents("b").config, plugins: None }, &mut set);

@@ -1,7 +1,8 @@
-//! What a reload reads, how it is told that it may have changed, and what is in it.
+//! The files that a reload reads: their identity and their content.
 //!
-//! Two costs, two types: a [`Look`] is a few calls of `stat` and is made often, [`Contents`] are hashes of all bytes and are made when
-//! looks have settled. Invariant: contents are read by the rules of a reload, so that both see the same file and the same bytes.
+//! Two costs, two types. A [`Look`] is a few calls of `stat` and is made often; [`Contents`] are hashes of all bytes
+//! and are made when looks have settled. Invariant: contents are read by the rules of a reload, so that both see the
+//! same file and the same bytes.
 
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
@@ -18,16 +19,16 @@ pub(super) type Digest = [u8; 32];
 /// A plugin file and its bytes.
 pub(super) type Found = (PathBuf, Digest);
 
-/// What a reload would read.
+/// The files that a reload would read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Watched {
     /// The configuration file, absolute.
     pub(super) config: PathBuf,
-    /// By pool, where its plugin may lie; the first that is there counts. Places with nothing in them are watched too.
+    /// The possible places of each pool's plugin. The first one that exists counts. Missing ones are watched too.
     pub(super) plugins: Vec<Vec<PathBuf>>,
 }
 
-/// What tells a changed file from an unchanged one without reading it; all watched paths in order.
+/// The identity of all watched paths in order. It changes with a file and is found without reading the file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Look(Vec<Option<Identity>>);
 
@@ -40,26 +41,26 @@ struct Identity {
     changed: (i64, i64),
 }
 
-/// The bytes of all that is watched; `None` where there is nothing that can be read.
+/// The digests of all watched files; `None` for a file that is missing or unreadable.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Contents {
     pub(super) config: Option<Digest>,
-    /// By pool.
+    /// One for each pool.
     pub(super) plugins: Vec<Option<Found>>,
 }
 
-/// What a reload has read.
+/// The content that a reload has read.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(in crate::control) struct Attempt {
     pub(in crate::control) config: Option<Digest>,
-    /// By pool; `None` when the configuration's text did not say what plugins there are.
+    /// One for each pool; `None` if the configuration's text names no valid set of plugins.
     pub(in crate::control) plugins: Option<Vec<Taken>>,
 }
 
-/// What a reload has found for one pool.
+/// The plugin file that a reload found for one pool.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::control) struct Taken {
-    /// Where it may lie.
+    /// Its possible places.
     pub(in crate::control) candidates: Vec<PathBuf>,
     pub(in crate::control) found: Option<Found>,
 }
@@ -68,7 +69,7 @@ fn look_at(path: &Path) -> Option<Identity> {
     std::fs::metadata(path).ok().as_ref().map(Identity::of)
 }
 
-/// The first that is there, if it can be read.
+/// The first file that exists, if it can be read.
 pub(super) fn find(candidates: &[PathBuf]) -> Option<Found> {
     let path = candidates.iter().find(|path| path.exists())?;
     Some((path.clone(), sha256_of(path).ok()?))
@@ -107,9 +108,9 @@ impl Identity {
 // === impl Contents ===
 
 impl Contents {
-    /// Reads all of it.
+    /// Reads all files.
     pub(super) fn of(watched: &Watched) -> Self {
-        // Only what is a file: to open a pipe would wait for a writer.
+        // Only regular files: opening a pipe would wait for a writer.
         let is_file = watched.config.is_file();
         let config = is_file.then(|| config::read(&watched.config).ok()).flatten();
         Self {
@@ -122,7 +123,7 @@ impl Contents {
 // === impl Taken ===
 
 impl Taken {
-    /// Of a plugin that the reload did not come to.
+    /// For a plugin that the reload did not reach.
     pub(in crate::control) fn unread(candidates: Vec<PathBuf>) -> Self {
         let found = find(&candidates);
         Self { candidates, found }
@@ -134,7 +135,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_first_that_is_there_counts_and_its_bytes_do() {
+    fn the_first_existing_file_counts_with_its_bytes() {
         let folder = tempfile::tempdir().unwrap();
         let [first, second] = ["first.so", "second.so"].map(|name| folder.path().join(name));
         let config = folder.path().join("lb.toml");
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_file_has_no_contents_and_does_not_hang() {
+    fn a_path_that_is_no_file_has_no_contents_and_does_not_hang() {
         let folder = tempfile::tempdir().unwrap();
         let watched = Watched { config: folder.path().to_owned(), plugins: vec![vec![folder.path().to_owned()]] };
         assert_eq!(Contents::of(&watched), Contents { config: None, plugins: vec![None] });

@@ -1,9 +1,10 @@
-//! Hints of the system (inotify) that something happened near a watched file.
+//! Hints of the system (inotify) about changes near a watched file.
 //!
-//! Folders are watched and not files: editors and deployments put another file in a file's place, and the watch would stay with the
-//! old one. On the way to a file every folder that holds a link of it is watched (a deployment in Kubernetes changes only the link
-//! `..data`), and where a part of the way is missing the last folder that is there. Invariant: [`Hints::follow`] leaves watches on the
-//! folders as they are when it returns, so whoever looks at the files after it misses nothing.
+//! Folders are watched and not files, because editors and deployments replace files, and a watch would stay with the
+//! old file. Every folder on the way to a file that contains a link of this way is watched. (A deployment in Kubernetes
+//! changes only the link `..data`.) If a part of the way is missing, the last existing folder is watched. Invariant:
+//! when [`Hints::follow`] returns, watches are on the folders as they are. A look at the files after it misses no
+//! change.
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -13,12 +14,12 @@ use std::path::{Component, Path, PathBuf};
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher as _};
 
-/// A way with more links than this is a circle; the kernel's own bound.
+/// A way with more links is a circle; the kernel has the same limit.
 const LINKS_MAX: usize = 40;
-/// How often folders may change while they are followed before it is left to the poll.
+/// How often folders may change during one call of `follow`. After that, only the poll finds changes.
 const ROUNDS_MAX: usize = 8;
 
-/// Folders by path; device and inode tell whether it is still the same one.
+/// Folders by path; device and inode show whether a folder was replaced.
 type Folders = BTreeMap<PathBuf, (u64, u64)>;
 
 pub(super) struct Hints {
@@ -26,7 +27,7 @@ pub(super) struct Hints {
     folders: Folders,
 }
 
-/// Opening and reading change nothing, and the watcher itself does both.
+/// Opening and reading change nothing, and the watcher does both.
 fn is_change(event: &Event) -> bool {
     match event.kind {
         EventKind::Access(kind) => kind == AccessKind::Close(AccessMode::Write),
@@ -34,7 +35,7 @@ fn is_change(event: &Event) -> bool {
     }
 }
 
-/// Adds the folders on the way to `path`, which is absolute, in which something can change where it leads.
+/// Adds the folders on the way to `path` in which a change can alter its target. `path` is absolute.
 fn add_folders(path: &Path, folders: &mut Folders) {
     let mut real = PathBuf::from("/");
     // From the last part to the first.
@@ -82,9 +83,9 @@ fn add_folder(folder: &Path, folders: &mut Folders) {
 // === impl Hints ===
 
 impl Hints {
-    /// `heard` is called at each hint, on a thread of the library's.
+    /// `heard` is called at each hint, on a thread of the library.
     pub(super) fn new(heard: impl Fn() + Send + 'static) -> notify::Result<Self> {
-        // What it could not tell (a full queue) may have been a change.
+        // An error (a full queue) may hide a change.
         let handler = move |event: notify::Result<Event>| {
             if event.as_ref().map_or(true, is_change) {
                 heard();
@@ -93,7 +94,8 @@ impl Hints {
         Ok(Self { watcher: notify::recommended_watcher(handler)?, folders: Folders::new() })
     }
 
-    /// Watches the folders on the way to `paths` and no others; `failed` is told which cannot be, once for each.
+    /// Watches the folders on the way to `paths` and no others. Calls `failed` once for each folder that cannot be
+    /// watched.
     pub(super) fn follow<'a>(
         &mut self,
         paths: impl Iterator<Item = &'a Path> + Clone,
@@ -107,7 +109,7 @@ impl Hints {
             }
             for (folder, identity) in &self.folders {
                 if wanted.get(folder) != Some(identity) {
-                    // It went by itself if the folder did.
+                    // Fails if the folder is gone, because its watch is then gone too.
                     let _ = self.watcher.unwatch(folder);
                 }
             }
@@ -137,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn every_folder_with_a_link_of_the_way_counts_and_the_files_own() {
+    fn every_folder_with_a_link_on_the_way_is_watched_and_the_files_own() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         let at = |name: &str| root.join(name);
@@ -152,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn where_nothing_is_the_last_folder_that_is_there_counts() {
+    fn if_the_way_is_missing_the_last_existing_folder_is_watched() {
         let root = tempfile::tempdir().unwrap();
         let root = root.path().canonicalize().unwrap();
         assert_eq!(folders(&root.join("a/b/libx.so")), std::slice::from_ref(&root));

@@ -1,25 +1,25 @@
-//! When a changing thing has come to rest: a state machine that is told what was seen and when, and knows no clock.
+//! Decides when a changing thing has settled: a state machine that gets looks with their times and has no clock.
 //!
-//! Why at all: whoever copies or compiles writes in pieces, and half a file is nothing to try. Invariant: [`Next::Take`] is answered
-//! only when two looks at least the settle time apart, and all between them, saw the same, and that differs from what was last taken.
+//! Why: copying and compiling write a file in pieces, and half a file must not be tried. Invariant: [`Next::Take`] is
+//! returned only if all looks over at least the settle time saw the same, and that differs from what was last taken.
 
 use std::time::{Duration, Instant};
 
 /// `L` is one look at the thing.
 #[derive(Debug)]
 pub(super) struct Settle<L> {
-    /// What was last taken.
+    /// The look that was last taken.
     taken: Option<L>,
-    /// Something else, and when it was first seen.
+    /// Another look, and when it was first seen.
     seen: Option<(L, Instant)>,
 }
 
 /// What to do after a look.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Next {
-    /// It is as it was last taken.
+    /// Nothing has changed since the last take.
     Rest,
-    /// Look again then.
+    /// Look again at that time.
     LookAt(Instant),
     /// It has settled.
     Take,
@@ -28,12 +28,12 @@ pub(super) enum Next {
 // === impl Settle ===
 
 impl<L: PartialEq> Settle<L> {
-    /// Nothing was taken yet.
+    /// Nothing taken yet.
     pub(super) fn new() -> Self {
         Self { taken: None, seen: None }
     }
 
-    /// `look` is what was seen at `now`.
+    /// Takes a look that was made at `now`.
     pub(super) fn look(&mut self, look: L, now: Instant, settle: Duration) -> Next {
         if self.taken.as_ref() == Some(&look) {
             self.seen = None;
@@ -51,7 +51,7 @@ impl<L: PartialEq> Settle<L> {
         }
     }
 
-    /// What was last seen is taken.
+    /// Marks the last look as taken.
     pub(super) fn take(&mut self) {
         if let Some((seen, _)) = self.seen.take() {
             self.taken = Some(seen);
@@ -103,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn what_changes_at_every_look_is_never_taken_until_it_stops() {
+    fn a_thing_that_changes_at_every_look_is_not_taken_until_it_stops() {
         let mut bench = Bench::new();
         let mut now = 0;
         for look in ('a'..='z').cycle().take(1_000) {
@@ -118,12 +118,12 @@ mod tests {
     fn a_long_time_without_a_look_does_not_count_as_rest() {
         let mut bench = Bench::new();
         bench.look('a', 0);
-        assert_eq!(bench.look('b', 10_000), Next::LookAt(bench.at(10_250)), "nobody knows since when it is b");
+        assert_eq!(bench.look('b', 10_000), Next::LookAt(bench.at(10_250)), "the time of the change to b is unknown");
         assert_eq!(bench.look('a', 10_100), Next::LookAt(bench.at(10_350)), "it was b meanwhile");
     }
 
     #[test]
-    fn what_comes_back_to_what_was_taken_is_at_rest() {
+    fn a_return_to_the_taken_look_is_at_rest() {
         let mut bench = Bench::new();
         bench.look('a', 0);
         assert_eq!(bench.look('a', 300), Next::Take);
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_taken_though_it_had_settled_is_offered_again() {
+    fn a_settled_look_that_was_not_taken_is_offered_again() {
         let (mut settle, start) = (Settle::new(), Instant::now());
         settle.look('a', start, SETTLE);
         assert_eq!(settle.look('a', start + SETTLE, SETTLE), Next::Take);

@@ -1,7 +1,7 @@
-//! The watcher's thread: waits, looks, compares, asks.
+//! The watcher's thread: waits, looks, compares, asks for a reload.
 //!
-//! Invariants: between two looks that hints asked for lies a pause, so that a busy folder costs little; the folders are followed before
-//! each look, so that what changes after the look is heard of; it holds no door to control open while it waits.
+//! Invariants: looks for hints have a pause between them, so that a busy folder costs little. Folders are followed
+//! before each look, so that a change after the look causes a hint. While it waits, it holds no sender to control.
 
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ use crate::config;
 use crate::control::api::{ReloadRequest, Trigger, WatchStatus};
 use crate::control::handle::Command;
 
-/// Between two looks that hints asked for.
+/// The pause between two looks for hints.
 const PAUSE: Duration = Duration::from_millis(10);
 
 pub(super) struct Watcher {
@@ -27,10 +27,10 @@ pub(super) struct Watcher {
     watched: Watched,
     settle: Settle<Look>,
     compare: Compare,
-    /// `None` while switched off, or when the system has none for us.
+    /// `None` if switched off, or if the system has none left.
     hints: Option<Hints>,
     commands: WeakSender<Command>,
-    /// The way to our own queue, and whether a hint is in it.
+    /// The sender of our own queue, and whether a hint is in the queue.
     hint: (Sender<News>, Arc<AtomicBool>),
     news: Receiver<News>,
     status: Arc<Mutex<Option<WatchStatus>>>,
@@ -38,7 +38,7 @@ pub(super) struct Watcher {
     looked: Instant,
     /// The next look; `None` while switched off.
     due: Option<Instant>,
-    /// Files that are gone, as far as it was told.
+    /// Files for which the warning "gone" was logged.
     lost: BTreeSet<PathBuf>,
 }
 
@@ -82,7 +82,7 @@ impl Watcher {
         while let Ok(()) = self.wait().and_then(|()| self.look()) {}
     }
 
-    /// Begins or ends to watch, as the settings say.
+    /// Begins or ends to watch, by the settings.
     fn switch(&mut self) {
         let is_on = self.due.is_some();
         match self.settings.watch {
@@ -97,7 +97,7 @@ impl Watcher {
                 *self.status.lock() = None;
                 tracing::info!("no file is watched any more");
             }
-            // A time may have become shorter.
+            // An interval may have become shorter.
             _ => self.due = self.due.map(|_| Instant::now()),
         }
     }
@@ -116,7 +116,7 @@ impl Watcher {
         Hints::new(heard).inspect_err(told).ok()
     }
 
-    /// Until the next look.
+    /// Waits until the next look.
     fn wait(&mut self) -> Result<(), Stopped> {
         loop {
             let news = match self.due {
@@ -168,7 +168,7 @@ impl Watcher {
         self.due = Some(polled);
         let next = self.settle.look(look, self.looked, self.settings.settle);
         let is_settled = match next {
-            // What was read last is still what is there; somebody else may have attempted something else meanwhile.
+            // The content that was read last is still in place. Another attempt may have read other files meanwhile.
             Next::Rest => true,
             Next::LookAt(at) => {
                 self.look_by(at);
@@ -180,7 +180,7 @@ impl Watcher {
         if is_settled && self.compare.is_due() { self.ask() } else { Ok(()) }
     }
 
-    /// Takes what has settled, unless it changes while it is read.
+    /// Reads the settled content; `false` if it changes meanwhile.
     fn read(&mut self) -> bool {
         let contents = Contents::of(&self.watched);
         if let Next::LookAt(at) = self.settle.look(Look::at(&self.watched), Instant::now(), self.settings.settle) {
@@ -207,13 +207,13 @@ impl Watcher {
         *self.status.lock() = Some(status);
     }
 
-    /// Asks for a reload and waits for its end; control tells what came of it.
+    /// Asks for a reload and waits for its end; control logs the result.
     fn ask(&mut self) -> Result<(), Stopped> {
         let (answer, answered) = oneshot::channel();
         let command = Command::Reload { request: ReloadRequest::default(), by: Trigger::Watcher, waits: true, answer };
         let commands = self.commands.upgrade().ok_or(Stopped)?;
         commands.blocking_send(command).map_err(|_| Stopped)?;
-        // While it is held, control does not notice that nobody else is there.
+        // While this sender exists, control does not notice that all others are gone.
         drop(commands);
         let _ = answered.blocking_recv();
         while let Ok(news) = self.news.try_recv() {

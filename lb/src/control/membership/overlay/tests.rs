@@ -154,7 +154,7 @@ fn a_pool_is_the_file_plus_added_minus_removed_with_changes_on_top() {
 }
 
 #[test]
-fn an_entry_lapses_when_the_files_own_changes() {
+fn an_entry_lapses_when_the_file_changes_its_backend() {
     let config = configuration(&[("b1", 1), ("b2", 2)], None);
     let mut now = members(&config, &Overlay::default());
     now[0].remove(0);
@@ -170,7 +170,7 @@ fn an_entry_lapses_when_the_files_own_changes() {
 }
 
 #[test]
-fn an_attached_backend_that_is_in_the_file_by_now_is_the_files() {
+fn an_attached_backend_that_the_file_adds_belongs_to_the_file() {
     let config = configuration(&[("b1", 1)], None);
     let mut now = members(&config, &Overlay::default());
     now[0].push(attached("b2"));
@@ -220,7 +220,7 @@ fn wanted_replicas_lapse_with_the_launcher_section() {
 }
 
 #[test]
-fn a_wanted_name_that_the_file_uses_by_now_is_replaced_by_a_fresh_one() {
+fn a_wanted_name_that_the_file_uses_is_replaced_by_a_fresh_one() {
     let config = configuration(&[], Some(2));
     let mut now = members(&config, &Overlay::default());
     now[0].push(launched("S5"));
@@ -236,7 +236,7 @@ fn fresh_names_are_the_lowest_free_numbers() {
 }
 
 #[test]
-fn what_no_command_would_have_let_in_is_not_read_from_disk_either() {
+fn an_overlay_file_with_invalid_values_is_refused() {
     for wrong in [
         r#"{"schema":1,"added":[{"id":"a/b","address":"127.0.0.1:1","socket":"127.0.0.1:1","weight":1}]}"#,
         r#"{"schema":1,"added":[{"id":"a","address":"127.0.0.1:1","socket":"127.0.0.1:1","weight":257}]}"#,

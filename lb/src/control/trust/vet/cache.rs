@@ -1,7 +1,8 @@
-//! Good verdicts that are remembered, in memory and in the state directory.
+//! Good verdicts, cached in memory and in the state directory.
 //!
-//! Invariants: a verdict is about content, options, number of workers and version of `lb`, all four; the file is the old one or the new
-//! one, never a part; one that cannot be read is as none, because all in it can be found out again.
+//! Invariants: a verdict holds for one content, set of options, number of workers and version of `lb`. The file is
+//! either the old one or the new one, never a part. A file that cannot be read counts as empty, because a trial can
+//! find every verdict again.
 
 use std::collections::HashMap;
 use std::fs::{self, OpenOptions};
@@ -17,9 +18,9 @@ use sha2::{Digest, Sha256};
 use super::request::{Verdict, VetRequest};
 
 const FILE: &str = "verdicts.json";
-/// More are not worth the reading; then it begins anew.
+/// With more verdicts the cache starts empty, because reading them would take too long.
 const VERDICTS_MAX: usize = 1024;
-/// A larger file is not ours.
+/// A larger file was not written by lb.
 const FILE_MAX_BYTES: u64 = 4 << 20;
 
 pub(super) struct Cache {
@@ -29,19 +30,19 @@ pub(super) struct Cache {
 struct Shared {
     path: Option<PathBuf>,
     verdicts: Mutex<HashMap<String, Verdict>>,
-    /// Held over a write, so that the newest is written last.
+    /// Locked during a write, so that the newest is written last.
     writing: Mutex<()>,
 }
 
-/// The file.
+/// The content of the file.
 #[derive(Serialize, Deserialize)]
 struct Kept {
-    /// Verdicts of another version are worth nothing.
+    /// Verdicts of another version are ignored.
     lb: String,
     verdicts: HashMap<String, Verdict>,
 }
 
-/// What a verdict is about, as 64 hexadecimal digits.
+/// The key of a verdict, 64 hexadecimal digits.
 pub(super) fn key(request: &VetRequest) -> String {
     let VetRequest { sha256, name, options, workers, .. } = request;
     let subject = serde_json::json!([sha256, name, options, workers, env!("CARGO_PKG_VERSION")]);
@@ -61,7 +62,7 @@ impl Cache {
         self.shared.verdicts.lock().get(key).cloned()
     }
 
-    /// Remembers it; written, off this thread, when it returns.
+    /// Adds a verdict. Returns when another thread has written the file.
     pub(super) async fn put(&self, key: String, verdict: Verdict) {
         {
             let mut verdicts = self.shared.verdicts.lock();
@@ -89,7 +90,7 @@ impl Shared {
     }
 }
 
-/// A temporary file, then renamed. Not synced: what a crash takes is found out again.
+/// Writes a temporary file, then renames it. Not synced: a verdict lost in a crash is found again.
 fn replace(path: &Path, bytes: &[u8]) -> io::Result<()> {
     let temporary = path.with_extension("json.tmp");
     let _ = fs::remove_file(&temporary);
@@ -126,7 +127,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_verdict_outlives_the_process_and_what_cannot_be_read_is_as_none() {
+    async fn a_verdict_outlives_the_process_and_an_unreadable_file_counts_as_empty() {
         let dir = tempfile::tempdir().unwrap();
         let cache = Cache::read(Some(dir.path()));
         assert_eq!(cache.get("k"), None);

@@ -1,7 +1,7 @@
-//! The parent's side of a trial: starts the child, listens to it, ends it.
+//! The parent's side of a trial: starts the child, reads its output, ends it.
 //!
-//! Invariants: the child and all that it started are killed as a group when the trial ends, however it ends; a verdict counts only
-//! when the child then ended well by itself; what a child says is read to a bound, and memory here does not depend on it.
+//! Invariants: the child and all its processes are killed as a group at every end of the trial. A verdict counts only
+//! if the child then exits with success. The child's output is read up to a limit, so it cannot grow memory here.
 
 use std::fs::File;
 use std::os::unix::process::ExitStatusExt;
@@ -21,36 +21,36 @@ use tokio::time::timeout;
 use super::request::{Answer, Line, Verdict, VetError, VetRequest, VetStage};
 use super::serve::handed_over;
 
-/// All that a child has of our environment: where programs and libraries are, and how text is written. A token in it, or a password of
-/// whoever started lb, is none of a plugin's business.
+/// The only variables of the environment that a child gets: search paths and language. A plugin must not see a token or
+/// a password.
 const ENVIRONMENT: [&str; 6] = ["PATH", "LD_LIBRARY_PATH", "LANG", "LC_ALL", "TZ", "RUST_BACKTRACE"];
-/// Steps and verdict are a few hundred bytes and a reason of a few thousand.
+/// Steps and verdict take a few hundred bytes, a reason a few thousand.
 const SAID_MAX_BYTES: u64 = 256 << 10;
-/// Of what it wrote to stderr, so much of the end is kept.
+/// The end of the child's stderr that is kept.
 const STDERR_KEPT_BYTES: usize = 512;
-/// How long the pipes are read after the end; a process that left the group may hold them open. What was said must not be missed
-/// because the machine has no time for us.
+/// How long the pipes are read after the child's end. A process that left the group may hold them open. Long, so that a
+/// busy machine loses no output.
 const DRAIN_TIME_MAX: Duration = Duration::from_secs(2);
-/// How long a child may take until it comes to the plugin, which is the machine's time and not the plugin's.
+/// The time limit until the child's first step. The machine needs that time, not the plugin.
 const START_TIME_MAX: Duration = Duration::from_secs(30);
 
-/// Beyond so many times its time nothing is waited for.
+/// Waiting ends in any case after this many times the limit.
 const STARVED_TIMES: u32 = 6;
 const LOOKS_PER_TIME: u32 = 5;
-/// Of `/proc`, on every architecture that Linux shows it on.
+/// The unit of times in `/proc`, the same on every architecture.
 const MILLISECONDS_PER_TICK: u64 = 10;
 
-/// What the child has said so far.
+/// The child's output so far.
 struct Said {
     at: VetStage,
     verdict: Option<Verdict>,
     stderr: Vec<u8>,
 }
 
-/// What the kernel says of a process: whether it runs, or would if it could, and for how long it has.
+/// What the kernel reports about a process: whether it runs or wants to run, and its CPU time.
 struct Run {
-    wants_to: bool,
-    for_so_long: Duration,
+    is_runnable: bool,
+    cpu_time: Duration,
 }
 
 /// The child's process group, killed when this is dropped.
@@ -83,7 +83,7 @@ pub(super) async fn run(executable: &Path, request: &VetRequest, time_max: Durat
     let took = began.elapsed();
     drop(group);
     let _ = timeout(DRAIN_TIME_MAX, talk.join_all()).await;
-    // Collects the child when time ran out. One that even SIGKILL does not end at once is left to the runtime.
+    // Collects the child after a time-out. If even SIGKILL does not end it at once, the runtime collects it later.
     let _ = timeout(DRAIN_TIME_MAX, child.wait()).await;
 
     let Said { at, verdict, stderr } =
@@ -92,11 +92,11 @@ pub(super) async fn run(executable: &Path, request: &VetRequest, time_max: Durat
         (_, Some(verdict)) if verdict.verdict == Answer::Refused => refused(verdict.stage, verdict.reason),
         (Some(Ok(status)), Some(verdict)) if status.success() => Ok(verdict),
         (Some(Ok(status)), _) => {
-            refused(at, format!("{} while {}{}", describe(status), at.doing(), last_words(&stderr)))
+            refused(at, format!("{} while {}{}", describe(status), at.doing(), last_line(&stderr)))
         }
         (Some(Err(error)), _) => refused(at, format!("was lost while {}: {error}", at.doing())),
         (None, _) => {
-            // By the clock it may be more, where the machine has no time: that says nothing about the plugin.
+            // By the clock it may be more on a busy machine; that says nothing about the plugin.
             tracing::debug!(clock_ms = took.as_millis() as u64, "a plugin did not finish its trial in time");
             let seconds = time_max.as_secs_f64();
             refused(at, format!("did not finish within {seconds} s while {}", at.doing()))
@@ -104,8 +104,8 @@ pub(super) async fn run(executable: &Path, request: &VetRequest, time_max: Durat
     }
 }
 
-/// Waits for its end; `None` when its time is up. That is after `time_max`, but a child that runs, or would on a machine that had the time,
-/// has not had its own yet.
+/// Waits for the child's end; `None` if its time is up. The limit is `time_max`, and more for a child that runs or
+/// wants to run but has not had `time_max` of CPU time.
 async fn end_of(child: &mut Child, time_max: Duration) -> Option<std::io::Result<ExitStatus>> {
     let mut before = Duration::ZERO;
     for look in 1..=STARVED_TIMES * LOOKS_PER_TIME {
@@ -113,11 +113,11 @@ async fn end_of(child: &mut Child, time_max: Duration) -> Option<std::io::Result
             return Some(ended);
         }
         let run = child.id().and_then(Run::of)?;
-        let is_starved = run.for_so_long < time_max && (run.wants_to || run.for_so_long > before);
+        let is_starved = run.cpu_time < time_max && (run.is_runnable || run.cpu_time > before);
         if look >= LOOKS_PER_TIME && !is_starved {
             return None;
         }
-        before = run.for_so_long;
+        before = run.cpu_time;
     }
     None
 }
@@ -125,7 +125,7 @@ async fn end_of(child: &mut Child, time_max: Duration) -> Option<std::io::Result
 fn start(executable: &Path, request: File) -> std::io::Result<Child> {
     let environment = ENVIRONMENT.iter().filter_map(|name| Some((name, std::env::var_os(name)?)));
     Command::new(executable)
-        // A plugin that looks at its command line sees an lb like any other.
+        // The command line looks like that of any lb, also to the plugin.
         .arg0("lb")
         .env_clear()
         .envs(environment)
@@ -137,7 +137,7 @@ fn start(executable: &Path, request: File) -> std::io::Result<Child> {
         .spawn()
 }
 
-/// Listens, in tasks that end with the returned set; `begun` is told of the first step.
+/// Reads the child's output in tasks that end with the returned set; `begun` is notified at the first step.
 fn listen_to(child: &mut Child, said: &Arc<Mutex<Said>>, begun: &Arc<Notify>) -> JoinSet<()> {
     let mut talk = JoinSet::new();
     if let Some(stdout) = child.stdout.take() {
@@ -188,7 +188,7 @@ fn describe(status: ExitStatus) -> String {
     }
 }
 
-/// Those that broken code dies of; the numbers are the same on x86-64 and aarch64 Linux.
+/// The signals that faulty code dies of. Their numbers are the same on x86-64 and aarch64 Linux.
 fn signal_name(signal: i32) -> Option<&'static str> {
     Some(match signal {
         4 => "SIGILL",
@@ -206,7 +206,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
     })
 }
 
-fn last_words(stderr: &[u8]) -> String {
+fn last_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
     line.map(|line| format!("; its last words: {line}")).unwrap_or_default()
@@ -217,12 +217,13 @@ fn last_words(stderr: &[u8]) -> String {
 impl Run {
     fn of(pid: u32) -> Option<Self> {
         let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        // The name in brackets may hold anything; then come the state, as the third field, and ticks at 14 and 15 (proc(5)).
+        // The name in brackets may contain anything. After it come the state, as the third field, and ticks at 14 and
+        // 15 (proc(5)).
         let fields: Vec<&str> = stat.rsplit_once(')')?.1.split_ascii_whitespace().collect();
         let ticks = |number: usize| fields.get(number - 3).and_then(|text| text.parse::<u64>().ok());
         let ran = (ticks(14)? + ticks(15)?).saturating_mul(MILLISECONDS_PER_TICK);
-        // Who waits for the disk does so for the machine, too.
-        Some(Self { wants_to: matches!(fields[0], "R" | "D"), for_so_long: Duration::from_millis(ran) })
+        // A process that waits for the disk waits for the machine, too.
+        Some(Self { is_runnable: matches!(fields[0], "R" | "D"), cpu_time: Duration::from_millis(ran) })
     }
 }
 
@@ -237,7 +238,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         if let Some(group) = self.0 {
-            // The only failure is that nobody is left.
+            // This fails only if no process is left.
             let _ = kill_process_group(group, Signal::KILL);
         }
     }
@@ -252,23 +253,23 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_sleeps_is_given_its_time_and_no_more() {
+    async fn a_sleeping_child_gets_its_time_and_no_more() {
         let mut sleeper = child("exec sleep 3600");
         let time = Duration::from_millis(100);
         assert!(timeout(time * STARVED_TIMES, end_of(&mut sleeper, time)).await.unwrap().is_none());
     }
 
     #[tokio::test]
-    async fn who_runs_all_the_time_has_run_for_its_time_when_it_is_given_up() {
+    async fn a_busy_child_has_run_before_it_is_given_up() {
         let mut runner = child("while :; do :; done");
         let time = Duration::from_millis(200);
         assert!(end_of(&mut runner, time).await.is_none());
         let run = Run::of(runner.id().unwrap()).unwrap();
-        assert!(run.wants_to && run.for_so_long > Duration::from_millis(10), "it got to run at all");
+        assert!(run.is_runnable && run.cpu_time > Duration::from_millis(10), "it got to run at all");
     }
 
     #[tokio::test]
-    async fn who_ends_is_waited_for_and_who_is_gone_is_not_looked_at() {
+    async fn an_ended_child_is_collected_and_a_missing_process_has_no_run() {
         let mut quick = child("exit 3");
         let status = end_of(&mut quick, Duration::from_secs(30)).await.unwrap().unwrap();
         assert_eq!(status.code(), Some(3));

@@ -1,9 +1,12 @@
-//! What a trial's process may not do: taken away, by itself, before any plugin code runs.
+//! Gives up rights of a trial's process before any plugin code runs.
 //!
-//! A plugin that is tried is not trusted yet with what lb has: the network (it could call its author, or lb's own admin port), root's
-//! rights, the admin token (in another process's environment, which root and the same user may read). Why by itself: a parent can only
-//! do it between fork and exec, which is no safe code. Invariants: one thread, so that what is taken from a thread is taken from the
-//! process; what the kernel or a container does not let us take is told, never an error, because a balancer has to start there too.
+//! A new plugin is not trusted with the network, root's rights or the admin token. It could call its author or lb's own
+//! admin port. The token is in another process's environment, which root and the same user may read. Why the child does
+//! it: a parent could do it only between fork and exec, which needs unsafe code.
+//!
+//! Invariants: the process has one thread, so a right that the thread gives up is given up by the process. If the
+//! kernel or a container does not let us give up a right, that is reported. It is never an error, because a balancer
+//! must start there, too.
 
 use std::io;
 
@@ -13,10 +16,11 @@ use rustix::thread::{
     set_thread_res_gid, set_thread_res_uid,
 };
 
-/// The user and group that own nothing.
+/// The user and the group `nobody`, which own nothing.
 const NOBODY: u32 = 65_534;
 
-/// Takes away what can be; says what is left, in words. With `keeps_user`, root stays root: it needs its rights to a file.
+/// Gives up all rights that it can; returns the remaining ones as text. With `keeps_user`, root stays root: it needs
+/// its rights to a file.
 pub(super) fn confine(keeps_user: bool) -> Vec<String> {
     let mut left = Vec::new();
     let mut note =
@@ -27,7 +31,7 @@ pub(super) fn confine(keeps_user: bool) -> Vec<String> {
         let needed = || Err(io::Error::other("nothing may be run from a file in memory here"));
         note("runs as root", if keeps_user { needed() } else { become_nobody() });
     }
-    // Who is not root may have a network of his own only among users of his own, where he has all capabilities.
+    // Without root, a new network needs a new user namespace, which gives the process all capabilities in it.
     let with_users = UnshareFlags::NEWUSER | UnshareFlags::NEWNET;
     if !has_left_network && note("has the network", leave_network(with_users)) {
         note("has capabilities", drop_capabilities());
@@ -36,7 +40,7 @@ pub(super) fn confine(keeps_user: bool) -> Vec<String> {
     left
 }
 
-/// A network with nothing in it: no way to other machines, to this one's loopback or to abstract sockets.
+/// Enters an empty network: no way to other machines, to this one's loopback or to abstract sockets.
 fn leave_network(flags: UnshareFlags) -> io::Result<()> {
     #[expect(
         deprecated,

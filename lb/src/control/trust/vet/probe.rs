@@ -1,7 +1,8 @@
-//! The trial itself, in the child: everything that a balancer will ask of a plugin, once, and what is left of it afterwards.
+//! The trial itself, in the child: every call that a balancer will make, once, and then a look at what the plugin
+//! leaves.
 //!
-//! Invariant: the step is told before it is taken. Stand-ins fill up a short list of backends in a list of their own, because a strategy
-//! may rightly refuse the sum of both.
+//! Invariant: the child reports each step before it takes it. A list with stand-ins is separate from the given list,
+//! because a strategy may rightly refuse the sum of both.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,15 +19,15 @@ use super::request::{About, Answer, Verdict, VetBackend, VetRequest, VetStage};
 
 /// Picks on each list.
 const PICKS: usize = 10_000;
-/// Picks between two looks at the clock.
+/// Picks between two readings of the clock.
 const BATCH: usize = 100;
-/// Picks on one list whose end is told.
+/// Picks on one list that are followed by a finish.
 const FINISHES_MAX: usize = 1_000;
-/// Every pick with a key takes the next of these.
+/// The number of different keys; picks with a key use them in turn.
 const KEYS: usize = 256;
-/// A list shorter than this shows little of a strategy.
+/// A shorter list tests little of a strategy.
 const BACKENDS_MIN: usize = 3;
-/// Between two requests, on the trial's clock.
+/// Time between two requests, on the trial's clock.
 const STEP_NS: u64 = 1_000;
 
 /// A step and why it failed.
@@ -34,28 +35,28 @@ type Refused = (VetStage, String);
 
 struct Trial<'a> {
     request: &'a VetRequest,
-    /// What is opened.
+    /// The file to open.
     copy: PrivateCopy,
     about: Option<About>,
     tell: &'a mut dyn FnMut(VetStage),
     random: fastrand::Rng,
     keys: Vec<(String, u64)>,
     now_ns: u64,
-    /// Lists made; each gets an epoch of its own.
+    /// The number of lists made; each gets an epoch of its own.
     lists: u64,
     /// Live numbers and slots, by id, as in a pool.
     specs: HashMap<String, BackendSpec>,
     panics: u32,
     bad_answers: u32,
-    /// What was wrong with the first bad answer.
+    /// The fault of the first bad pick.
     first_bad: Option<Refusal>,
-    /// Per pick, one of each batch.
+    /// Times of picks, one of each batch.
     times_ns: Vec<u64>,
 }
 
 struct NoHeaders;
 
-/// Tries the plugin of `request` by its `copy`; says at `tell` what comes next.
+/// Tries the plugin of `request` by its `copy`; reports each step to `tell` first.
 pub(super) fn run(request: &VetRequest, copy: PrivateCopy, tell: &mut dyn FnMut(VetStage)) -> Verdict {
     let before = Remains::look();
     let mut trial = Trial::new(request, copy, tell);
@@ -128,7 +129,8 @@ impl<'a> Trial<'a> {
         (self.tell)(VetStage::Open);
         let VetRequest { plugin, origin, name, workers, .. } = self.request;
         let loader = Loader::new(plugin.parent().unwrap_or(plugin).to_owned(), *workers);
-        // The parent has staged it; the digest only names an image among others of a process, and here there is one.
+        // The parent has staged the file. The digest distinguishes images of one process, and this process opens one
+        // only.
         let copy = self.copy.clone();
         let staged = Staged { sha256: [0; 32], copy, origin: origin.clone(), name: name.clone() };
         let plugin = loader.open(staged).map_err(|error| (VetStage::Open, error.reason))?;
@@ -163,7 +165,7 @@ impl<'a> Trial<'a> {
         (self.tell)(VetStage::Picker);
         self.lists += 1;
         let specs = members.iter().enumerate().map(|(index, member)| self.spec(member, index >= up_from)).collect();
-        // Who is up is no matter of members: the list before is this one in all else.
+        // Health does not change members: the list before is equal in everything else.
         let members_epoch = self.lists - u64::from(up_from > 0);
         let list = BackendList::new(specs, self.lists, members_epoch);
         Picker::new(strategy.clone(), list).map_err(at(VetStage::Picker))
@@ -184,7 +186,7 @@ impl<'a> Trial<'a> {
         BackendSpec { flags, ..known.clone() }
     }
 
-    /// Picks, ends of picks, an explanation.
+    /// Picks, finishes, an explanation.
     fn use_picker(&mut self, picker: &Picker) {
         (self.tell)(VetStage::Pick);
         let mut picked = Vec::with_capacity(FINISHES_MAX);
@@ -209,7 +211,7 @@ impl<'a> Trial<'a> {
         let _ = picker.explain(&PickRequest { dry: true, ..self.ask(0) });
     }
 
-    /// With and without key, some of them repeats, some dry.
+    /// With and without a key; some are retries, some dry.
     fn pick(&mut self, picker: &Picker, number: usize) -> Decision {
         self.now_ns += STEP_NS;
         let random = self.random.u64(..);
@@ -254,7 +256,7 @@ impl<'a> Trial<'a> {
         for (number, &(index, token)) in picked.iter().enumerate() {
             self.now_ns += STEP_NS;
             let outcome = OUTCOMES[if number % 8 == 7 { number / 8 % OUTCOMES.len() } else { 0 }];
-            // Some are of a predecessor's picks, or of a backend that has gone.
+            // Some finishes are for picks of a predecessor, or for a removed backend.
             let own = number % 10 != 9;
             let name = if number % 32 == 31 { "gone" } else { &*picker.backends().specs()[index].name };
             picker.finish(&Finish {
@@ -273,13 +275,13 @@ impl<'a> Trial<'a> {
         }
     }
 
-    /// The learnt state goes to a second instance, which then has to work.
+    /// A second instance gets the learnt state and must then work.
     fn hand_over(&mut self, plugin: &Arc<Plugin>, strategy: &Arc<Strategy>) -> Result<Option<Picker>, Refused> {
         let Some((_, version)) = plugin.state_schema() else { return Ok(None) };
         (self.tell)(VetStage::State);
         let Some(state) = strategy.export_state() else { return Ok(None) };
         let state = state.map_err(at(VetStage::State))?;
-        // As at a reload: who tells nothing has all that there is to know in the slots.
+        // As at a reload: if the exported state is empty, the slots hold everything.
         if state.is_empty() {
             return Ok(None);
         }

@@ -1,21 +1,21 @@
-//! What a plugin leaves behind in the process: threads, open descriptors, children.
+//! Finds what a plugin leaves in the process: threads, open descriptors, children.
 //!
-//! Why it is looked for: a plugin may start no thread and keep no descriptor (images are never unloaded, so each reload would add some).
+//! Why: a plugin must start no thread and keep no descriptor. Images are never unloaded, so each reload would add more.
 
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-/// A thread that was joined may stand in the list for a moment longer.
+/// A joined thread may stay in the list for a moment.
 const LOOKS_MAX: u32 = 50;
 const LOOK_INTERVAL: Duration = Duration::from_millis(1);
 
-/// What there is of these at one moment.
+/// Threads, descriptors and children at one moment.
 #[derive(Debug)]
 pub(super) struct Remains {
     threads: usize,
-    /// Where each descriptor leads to.
+    /// The target of each descriptor.
     descriptors: BTreeMap<String, PathBuf>,
     children: usize,
 }
@@ -27,7 +27,7 @@ impl Remains {
         let own = PathBuf::from(format!("/proc/{}/fd", std::process::id()));
         let descriptors = entries("/proc/self/fd").filter_map(|entry| {
             let leads_to = fs::read_link(entry.path()).ok()?;
-            // the one by which we look
+            // without the descriptor of this folder
             (leads_to != own).then(|| (entry.file_name().to_string_lossy().into_owned(), leads_to))
         });
         let descriptors = descriptors.collect();
@@ -36,7 +36,7 @@ impl Remains {
         Self { threads: entries("/proc/self/task").count(), descriptors, children: children.sum() }
     }
 
-    /// What has been added since, in words; `None` when it is as it was.
+    /// Describes the first addition since then; `None` if there is none.
     pub(super) fn added_since(&self) -> Option<String> {
         let mut now = Self::look();
         for _ in 0..LOOKS_MAX {

@@ -1,6 +1,6 @@
-//! What is asked of a vetting child and what it answers: plain data, one JSON text in, lines of JSON out.
+//! The request to a vetting child and its output: plain data, one JSON text in, lines of JSON out.
 //!
-//! Invariant: before every step the child says which one, so that who finds it dead knows where it died.
+//! Invariant: the child names every step before it takes it, so that the parent knows the step in which it died.
 
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -9,22 +9,22 @@ use lb_strategy_host::Staged;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// All that a trial needs to know.
+/// The input of a trial.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct VetRequest {
-    /// The private copy, which is opened; a path that leads to it from every process.
+    /// The private copy to open, by a path that is valid in every process.
     pub plugin: PathBuf,
-    /// The operator's file, for words.
+    /// The operator's file, for messages.
     pub origin: PathBuf,
-    /// Of the copy's bytes, 64 hexadecimal digits: what a verdict is about.
+    /// The digest of the copy's bytes, 64 hexadecimal digits; part of the key of a verdict.
     pub sha256: String,
-    /// What it must call itself.
+    /// The name that it must declare.
     pub name: Option<String>,
     pub options: Value,
     pub workers: usize,
     pub backends: Vec<VetBackend>,
-    /// No more than opening it: to hear what it says of itself.
+    /// Only opens the plugin and reads its description.
     #[serde(default)]
     pub opens_only: bool,
 }
@@ -44,7 +44,7 @@ pub enum VetStage {
     Start,
     Open,
     New,
-    /// Making an instance ended well: with the answer that these options are no good.
+    /// An instance was requested and the plugin refused its options.
     Options,
     Picker,
     Pick,
@@ -54,7 +54,7 @@ pub enum VetStage {
     State,
     Free,
     Leak,
-    /// The verdict is out and the process ends.
+    /// The verdict is written and the process ends.
     End,
 }
 
@@ -65,11 +65,11 @@ pub enum Answer {
     Refused,
 }
 
-/// The outcome of a trial that came to its end.
+/// The outcome of a complete trial.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Verdict {
     pub verdict: Answer,
-    /// Where it was refused; the last one for a good plugin.
+    /// The stage that refused; the last one for a good plugin.
     pub stage: VetStage,
     /// Why it was refused; "" for a good plugin.
     pub reason: String,
@@ -77,24 +77,24 @@ pub struct Verdict {
     pub bad_answers: u32,
     /// Median time of a pick, boundary included.
     pub pick_ns_p50: u64,
-    /// What it says of itself, once it was opened.
+    /// The plugin's description of itself, once it was opened.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub about: Option<About>,
-    /// What could not be taken from the process that tried it.
+    /// The rights that the process could not give up.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub left: Vec<String>,
 }
 
-/// What a plugin says of itself.
+/// A plugin's description of itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct About {
     pub name: String,
     pub version: String,
-    /// What theory expects of it, JSON; or "".
+    /// The theoretical expectation, JSON; or "".
     pub expectation: String,
 }
 
-/// A line of the child's.
+/// A line of the child's output.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub(super) enum Line {
@@ -136,7 +136,7 @@ impl VetRequest {
 // === impl VetStage ===
 
 impl VetStage {
-    /// What is going on then, to follow "while".
+    /// The activity at this stage, to follow "while".
     pub(super) fn doing(self) -> &'static str {
         match self {
             Self::Start => "starting",

@@ -1,8 +1,9 @@
-//! The child's frame: one request on stdin, steps and one verdict on what was stdout.
+//! The child's frame: one request on stdin, steps and one verdict on the former stdout.
 //!
-//! The request is a sealed file in memory with a first line of ours, by which the child knows what it is for: neither its command line nor
-//! its environment tells a plugin that it is on trial. Invariants: what a plugin prints cannot spoil the verdict, because stdout is moved away from where plugins write to before any of
-//! it runs; the limits stand before any of it runs; the process ends with its parent.
+//! The request is a sealed file in memory. Its first line tells the child its purpose, so neither command line nor
+//! environment shows a plugin that it is on trial. Invariants: a plugin's output cannot damage the verdict, because
+//! stdout is moved before any plugin code runs. The limits are set before any plugin code runs. The process ends with
+//! its parent.
 
 use std::fs::File;
 use std::io::{self, Read, Seek, Write};
@@ -20,19 +21,19 @@ use super::confine::confine;
 use super::probe;
 use super::request::{Line, Verdict, VetRequest};
 
-/// A longer request is not ours.
+/// A longer request was not written by lb.
 const REQUEST_MAX_BYTES: u64 = 64 << 20;
-/// Address space: generous, so that a big table passes and a runaway does not.
+/// Address space: large enough for big tables, small enough to stop a leak.
 const MEMORY_MAX_BYTES: u64 = 1 << 30;
-/// For a plugin that spins after its parent has gone.
+/// For a plugin that spins after its parent has ended.
 const CPU_MAX_SECONDS: u64 = 10;
-/// Behind what serves.
+/// A lower priority than a serving lb.
 const NICE: i32 = 10;
 
-/// The first line of a request that was handed over as a file.
+/// The first line of a request in memory.
 const FIRST_LINE: &[u8] = b"lb: try a plugin\n";
 
-/// `request` as what a child's stdin has to be.
+/// Makes the stdin of a child from `request`.
 pub(super) fn handed_over(request: &VetRequest) -> io::Result<File> {
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
     // Kernels before 6.3 do not know the flag.
@@ -48,7 +49,7 @@ pub(super) fn handed_over(request: &VetRequest) -> io::Result<File> {
     Ok(file)
 }
 
-/// Whether this process was started to try a plugin: its stdin is what `handed_over` made.
+/// Whether this process was started to try a plugin: its stdin was made by `handed_over`.
 pub fn is_asked() -> bool {
     let is_sealed = fcntl_get_seals(stdin()).is_ok_and(|seals| seals.contains(SealFlags::WRITE));
     let mut first = vec![0; FIRST_LINE.len()];
@@ -56,7 +57,7 @@ pub fn is_asked() -> bool {
     is_sealed && read(&mut first).is_ok() && first == FIRST_LINE
 }
 
-/// Reads one request, tries the plugin and prints the verdict. An error means that there was nothing to try.
+/// Reads one request, tries the plugin and prints the verdict. Fails if there is no valid request.
 pub fn answer() -> Result<(), String> {
     let parent = getppid();
     let mut told = restrict_and_take_stdout().map_err(|error| format!("vet-plugin cannot start: {error}"))?;
@@ -66,12 +67,12 @@ pub fn answer() -> Result<(), String> {
     let json = text.strip_prefix(str::from_utf8(FIRST_LINE).unwrap_or_default()).unwrap_or(&text);
     let request: VetRequest =
         serde_json::from_str(json).map_err(|error| format!("the request on stdin is not understood: {error}"))?;
-    // Freed before the trial: what is open and allocated is compared before and after.
+    // Freed before the trial, because descriptors and allocations are compared before and after.
     drop(text);
     let copy = PrivateCopy::of_another_process(request.plugin.clone());
     let own = copy.clone().into_memory();
     let left = confine(own.is_err());
-    // Who gives up rights is no longer told of its parent's end, which may have come meanwhile.
+    // The change of user has cleared the signal for the parent's end. The parent may have ended meanwhile.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| format!("vet-plugin cannot start: {error}"))?;
     if getppid() != parent {
         return Err("the lb that asked has ended".to_owned());
@@ -81,7 +82,7 @@ pub fn answer() -> Result<(), String> {
     Ok(())
 }
 
-/// One line; a reader that has gone has no more questions.
+/// Writes one line. If the reader is gone, the line is lost.
 fn say(told: &mut File, line: &Line) {
     let mut text = serde_json::to_string(line).unwrap_or_default();
     text.push('\n');
@@ -99,7 +100,7 @@ fn restrict_and_take_stdout() -> io::Result<File> {
     Ok(told)
 }
 
-/// A limit that is lower already stays.
+/// Keeps a limit that is lower already.
 fn lower(resource: Resource, limit: u64) -> io::Result<()> {
     let (_, hard) = rlimit::getrlimit(resource)?;
     let limit = limit.min(hard);
