@@ -188,7 +188,7 @@ impl Launcher {
         let bound = tokio::time::Instant::now() + supervisor::STOP_MAX;
         for (_, mut running) in self.running {
             if tokio::time::timeout_at(bound, &mut running.task).await.is_err() {
-                tracing::error!("replica {} could not be ended in time", running.name);
+                tracing::error!(replica = %running.name, "the replica did not end in time and is killed");
                 // Its process is killed with the task.
                 running.task.abort();
             }

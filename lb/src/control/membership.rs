@@ -155,7 +155,8 @@ impl Membership {
             };
             if tokio::time::timeout(drain, idle).await.is_err() {
                 let (backend, in_flight) = (&backend.id, backend.in_flight());
-                tracing::warn!(%backend, in_flight, "the replica is stopped: draining took longer than {drain:?}");
+                let drain_ms = drain.as_millis() as u64;
+                tracing::warn!(%backend, in_flight, drain_ms, "the replica is stopped: its drain time is over");
             }
             let _ = drained.send(Drained { supervisor }).await;
         });
@@ -171,7 +172,7 @@ impl Membership {
     /// A pool's members were replaced, and the next publish has the new ones.
     pub(super) fn replaced(&mut self, desk: &mut Publisher, pool: PoolKey, replaced: &Replaced) {
         for member in &replaced.gone {
-            tracing::info!(pool = %desk.pools[pool].name, backend = %member.id(), "the backend is removed and drains");
+            tracing::info!(pool = %desk.pools[pool].name, backend = %member.id(), "backend is removed and drains");
             self.goes(pool, member);
             desk.wait(pool, Done::Removed { pool, member: Box::new(member.clone()), supervisor: None });
         }
@@ -262,7 +263,7 @@ impl Membership {
         if let Some(writer) = writer
             && tokio::time::timeout(WRITE_MAX, writer.finish()).await.is_err()
         {
-            tracing::error!("the last change made at run time could not be written within {WRITE_MAX:?}");
+            tracing::error!(waited = ?WRITE_MAX, "the last change made at run time was not written: a restart loses it");
         }
     }
 

@@ -35,7 +35,7 @@ async fn a_backend_that_stalls_is_down_and_the_reason_is_told() {
     one.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     rig.until_pool(&[("b1", false)]).await;
     let down = rig.handle().backends().await.unwrap().remove(0);
-    assert_eq!(down.reason.as_deref(), Some("no answer within 50ms"));
+    assert_eq!(down.reason.as_deref(), Some("no response within 50ms"));
     one.change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     rig.until_pool(&[("b1", true)]).await;
     rig.stop().await;
@@ -61,7 +61,7 @@ async fn any_status_below_500_is_good_and_500_is_bad() {
     let home = "[health]\ninterval_ms = 10\npath = \"/home\"\n";
     let mut rig = Rig::start(folder.path(), &(backend("b1", one.addr) + home)).await;
     rig.until_pool(&[("b1", false)]).await;
-    assert_eq!(rig.handle().backends().await.unwrap()[0].reason.as_deref(), Some("/home answered 500"));
+    assert_eq!(rig.handle().backends().await.unwrap()[0].reason.as_deref(), Some("/home returned 500"));
     rig.stop().await;
 }
 

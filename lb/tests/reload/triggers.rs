@@ -92,7 +92,7 @@ fn sighup_reloads_and_says_what_came_of_it() {
     });
     assert_eq!((&last["by"], bench.strategy()), (&json!("signal"), json!("least_connections")));
     let log = bench.lb.printed("stderr");
-    assert!(log.contains("reload: done") && log.contains("reload refused, what runs goes on"), "{log}");
+    assert!(log.contains("reload: done") && log.contains("reload refused: the running state stays"), "{log}");
     bench.who();
 }
 

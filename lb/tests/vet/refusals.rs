@@ -103,9 +103,12 @@ async fn picks_that_panic_or_answer_wrongly_are_counted() {
     let error = refusal("pick_panic").await;
     assert!(error.stage == VetStage::Pick && error.reason.starts_with("panicked in "), "{error}");
     let error = refusal("pick_index").await;
-    assert!(error.reason.starts_with("answered ") && error.reason.ends_with("an index outside the list"), "{error}");
+    assert!(
+        error.reason.starts_with("returned a wrong result in ") && error.reason.ends_with("an index outside the list"),
+        "{error}"
+    );
     let error = refusal("pick_eligible").await;
-    assert!(error.reason.ends_with("first with a backend that is not eligible"), "{error}");
+    assert!(error.reason.ends_with("first a backend that is not eligible"), "{error}");
 }
 
 #[tokio::test]

@@ -171,7 +171,7 @@ fn default_pool() -> String {
 
 impl Trigger {
     /// No person triggered it at this moment.
-    pub(in crate::control) fn is_by_itself(self) -> bool {
+    pub(in crate::control) fn is_automatic(self) -> bool {
         matches!(self, Self::Probation | Self::Watcher)
     }
 

@@ -176,9 +176,9 @@ impl<K: Clone + Sync> Target<K> {
 async fn check(socket: SocketAddr, address: &str, rules: &Health) -> Result<(), String> {
     match timeout(rules.timeout, ask(socket, address, &rules.path)).await {
         Ok(Ok(status)) if status.as_u16() < 500 => Ok(()),
-        Ok(Ok(status)) => Err(format!("{} answered {}", rules.path, status.as_u16())),
+        Ok(Ok(status)) => Err(format!("{} returned {}", rules.path, status.as_u16())),
         Ok(Err(reason)) => Err(reason),
-        Err(_) => Err(format!("no answer within {:?}", rules.timeout)),
+        Err(_) => Err(format!("no response within {:?}", rules.timeout)),
     }
 }
 
@@ -196,7 +196,7 @@ async fn ask(socket: SocketAddr, address: &str, path: &str) -> Result<http::Stat
         .body(Empty::<Bytes>::new())
         .map_err(|error| format!("{path}: {error}"))?;
     let exchange = async {
-        let answer = sender.send_request(request).await.map_err(|error| format!("no valid answer: {error}"))?;
+        let answer = sender.send_request(request).await.map_err(|error| format!("no valid response: {error}"))?;
         let status = answer.status();
         // A short body is read to its end, so that the server does not see a broken connection.
         let _ = Limited::new(answer.into_body(), BODY_MAX_BYTES).collect().await;

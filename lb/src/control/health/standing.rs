@@ -50,7 +50,7 @@ impl Standing {
     pub(in crate::control) fn reason(&self) -> Option<&str> {
         match self.state {
             State::Down => self.reason.as_deref(),
-            State::Starting => Some(self.reason.as_deref().unwrap_or("has not answered a check yet")),
+            State::Starting => Some(self.reason.as_deref().unwrap_or("has not passed a check yet")),
             State::Unknown | State::Up => None,
         }
     }

@@ -129,7 +129,7 @@ fn find_pool<'a>(
         None => {
             let host = request.fields.get(b"host").and_then(|host| std::str::from_utf8(host).ok()).unwrap_or_default();
             let path = normal_path(request.target.path()).map_err(|what| {
-                ControlError::Refused(format!("{}: {what}; such a request is answered 400", request.target.path()))
+                ControlError::Refused(format!("{}: {what}; lb would respond with 400", request.target.path()))
             })?;
             Ok(&generation.pools[generation.route(|| without_port(host), &path)])
         }

@@ -100,7 +100,7 @@ fn read(words: &str, backends: usize) -> Result<Option<Vec<RingArc>>, String> {
     for (number, arc) in arcs.iter().enumerate() {
         let (end, backend, requests) = arc.parts();
         if !(begin..=1.0).contains(&end) || !(0.0..=1.0).contains(&requests) {
-            return Err(format!("arc {number} of its ring, {arc:?}, is no part of a circle after the one before"));
+            return Err(format!("arc {number} of its ring, {arc:?}, does not continue the circle"));
         }
         if backend >= backends {
             return Err(format!("arc {number} of its ring is of backend {backend}, and there are {backends}"));

@@ -100,7 +100,7 @@ impl Process {
     pub(super) async fn stop(mut self) {
         self.signal(Signal::TERM);
         if timeout(TERM_MAX, self.child.wait()).await.is_err() {
-            tracing::warn!("process {} did not end within {TERM_MAX:?} of SIGTERM and is killed", self.pid);
+            tracing::warn!(pid = %self.pid, waited = ?TERM_MAX, "the process did not end after SIGTERM and is killed");
         }
         self.signal(Signal::KILL);
         let _ = self.child.wait().await;
@@ -128,7 +128,7 @@ fn describe(status: ExitStatus) -> String {
 async fn keep_end(mut pipe: ChildStderr, kept: Arc<Mutex<Vec<u8>>>, name: String) {
     let mut chunk = [0; 4096];
     while let Ok(read @ 1..) = pipe.read(&mut chunk).await {
-        tracing::debug!("replica {name}: {}", String::from_utf8_lossy(&chunk[..read]).trim_end());
+        tracing::debug!(replica = name, "{}", String::from_utf8_lossy(&chunk[..read]).trim_end());
         let mut kept = kept.lock();
         kept.extend_from_slice(&chunk[..read]);
         let surplus = kept.len().saturating_sub(STDERR_KEPT_BYTES);

@@ -106,7 +106,7 @@ impl Held {
         self.ports.release(self.socket.port());
         match self.ports.reserve(Some(self.socket.port())) {
             Ok(socket) => self.socket = socket,
-            Err(reason) => tracing::error!("{reason}"),
+            Err(reason) => tracing::error!(reason, "no other port for the replica"),
         }
     }
 }

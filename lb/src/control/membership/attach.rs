@@ -73,7 +73,7 @@ impl Membership {
             let entry = entry(desk, backend, socket);
             let id = entry.id.clone();
             let pool = &mut desk.pools[PoolKey::DEFAULT];
-            tracing::info!("pool {}: backend {id} ({}) is attached", pool.name, entry.address);
+            tracing::info!(pool = %pool.name, backend = %id, address = %entry.address, "backend is attached");
             pool.members.insert(entry);
             if let Some(member) = pool.members.get(&id).cloned() {
                 self.came(desk, PoolKey::DEFAULT, &member);

@@ -33,7 +33,7 @@ impl Membership {
         id: &str,
     ) -> Result<BackendStatus, ControlError> {
         let member = desk.pools.get(pool).and_then(|pool| pool.members.get(id));
-        let gone = || ControlError::NotFound(format!("backend {id:?} was removed meanwhile"));
+        let gone = || ControlError::NotFound(format!("backend {id:?} was removed before the change was in force"));
         member.map(|member| self.backend_status(desk, pool, member)).ok_or_else(gone)
     }
 
@@ -75,9 +75,11 @@ impl Membership {
         }
         if let Some(after) = desk.pools[pool].members.get(&id).filter(|after| after.entry != before.entry) {
             match change {
-                Change::Drain => tracing::info!("pool {name}: backend {id} drains"),
-                Change::Ready => tracing::info!("pool {name}: backend {id} takes requests again"),
-                Change::Weight(weight) => tracing::info!("pool {name}: backend {id} has weight {weight}"),
+                Change::Drain => tracing::info!(pool = %name, backend = %id, "backend drains"),
+                Change::Ready => tracing::info!(pool = %name, backend = %id, "backend takes requests again"),
+                Change::Weight(weight) => {
+                    tracing::info!(pool = %name, backend = %id, weight, "backend has a new weight");
+                }
             }
             self.show(pool, after);
             desk.touch(pool);

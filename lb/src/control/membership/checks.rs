@@ -40,8 +40,8 @@ impl Membership {
         let Some(member) = desk.pools[pool].members.get(id) else { return };
         let (name, address) = (&desk.pools[pool].name, &member.entry.address);
         match member.standing.reason() {
-            None => tracing::info!("pool {name}: backend {id} ({address}) is up"),
-            Some(reason) => tracing::warn!("pool {name}: backend {id} ({address}) is down: {reason}"),
+            None => tracing::info!(pool = %name, backend = %id, %address, "backend is up"),
+            Some(reason) => tracing::warn!(pool = %name, backend = %id, %address, reason, "backend is down"),
         }
         self.show(pool, member);
         desk.touch(pool);

@@ -106,7 +106,7 @@ impl Membership {
             let last = self.deaths.get(&name).map(|death| format!(" (last: {})", death.reason)).unwrap_or_default();
             let path = &desk.config.health.path;
             let wait = if matches!(join.caller, Caller::Add { .. }) { ADD_MAX } else { START_MAX };
-            let reason = format!("it did not answer {path} within {wait:?}{last}");
+            let reason = format!("it did not respond to {path} within {wait:?}{last}");
             self.fail_join(desk, join, &name, &reason);
         }
     }

@@ -162,7 +162,10 @@ impl Overlay {
         for added in &mut self.added {
             match resolve(&added.address) {
                 Ok(socket) => added.socket = socket,
-                Err(error) => tracing::warn!("backend {:?}: {error}; {} is used as before", added.id, added.socket),
+                Err(error) => {
+                    let Added { id, socket, .. } = added;
+                    tracing::warn!(backend = id, error, %socket, "the address cannot be resolved: lb uses the last one");
+                }
             }
         }
     }

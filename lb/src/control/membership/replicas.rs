@@ -47,7 +47,7 @@ impl Membership {
         for id in ids {
             let pool = &mut desk.pools[PoolKey::DEFAULT];
             let Some(member) = pool.members.remove(id) else { continue };
-            tracing::info!("pool {}: backend {id} is removed and drains", pool.name);
+            tracing::info!(pool = %pool.name, backend = id, "backend is removed and drains");
             self.goes(PoolKey::DEFAULT, &member);
             let supervisor = self.launcher.as_ref().and_then(|launcher| launcher.current(id));
             if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {

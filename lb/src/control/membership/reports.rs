@@ -16,7 +16,7 @@ impl Membership {
         }
         match news {
             News::Started { socket, pid } => {
-                tracing::info!("replica {name} runs on {socket} (pid {pid})");
+                tracing::info!(replica = %name, %socket, pid, "the replica's process runs");
                 let members = &mut desk.pools[PoolKey::DEFAULT].members;
                 let has_moved = members.set_address(&name, &socket.to_string(), socket);
                 members.update(&name, |member| member.standing.restarts());
@@ -30,8 +30,8 @@ impl Membership {
             }
             News::Died(death) => {
                 let Death { reason, next_try, .. } = &death;
-                let when = if next_try.is_zero() { "at once".to_owned() } else { format!("in {next_try:?}") };
-                tracing::warn!("replica {name}: {reason}; starting it again {when}");
+                let restart_ms = next_try.as_millis() as u64;
+                tracing::warn!(replica = %name, reason, restart_ms, "the replica's process is down and starts again");
                 self.checkers.forget(&(PoolKey::DEFAULT, name.clone()));
                 let members = &mut desk.pools[PoolKey::DEFAULT].members;
                 let fell = members.update(&name, |member| member.standing.fell(reason.clone()));

@@ -93,7 +93,7 @@ impl Builds {
             && running.since.elapsed() >= BUSY_MAX
         {
             running.is_told = true;
-            tracing::error!("a strategy has kept the builder busy for {BUSY_MAX:?}: changes of backends wait for it");
+            tracing::error!(busy_for = ?BUSY_MAX, "a strategy keeps the builder busy: changes of backends wait for it");
         }
     }
 

@@ -258,7 +258,7 @@ impl Publisher {
     }
 
     fn roll_back(&mut self, pool: PoolKey, reason: String) -> Refused {
-        tracing::error!(pool = %self.pools[pool].name, reason, "the strategy refused a change of backends: it is undone");
+        tracing::error!(pool = %self.pools[pool].name, reason, "the strategy refused a change of backends: the change is undone");
         let gone = self.pools[pool].roll_back();
         Refused { pool, reason, gone, waiters: self.waiting.take_refused(pool) }
     }
@@ -275,7 +275,7 @@ pub(in crate::control) fn reach(config: &Config, listeners: &[Arc<Listener>], ad
 fn told_if_late(settled: Settled) -> Done {
     let Settled { number, is_with_all, mut done } = settled;
     if !is_with_all {
-        let sentence = format!("generation {number} was not taken up by every worker within {SETTLE_MAX:?}");
+        let sentence = format!("not every worker has taken up generation {number} within {SETTLE_MAX:?}");
         tracing::warn!("{sentence}");
         if let Done::Reload { report, .. } = &mut done {
             report.warnings.push(format!("{sentence}: see /healthz"));

@@ -150,12 +150,12 @@ fn take_up_pools(
         let pool = &mut desk.pools[*key];
         *pool.tenure_mut() = tenure.clone();
         let plugin = pool.strategy.plugin();
-        tracing::info!("pool {} is new, with strategy {}", pool.name, plugin.name());
+        tracing::info!(pool = %pool.name, strategy = plugin.name(), "pool is added");
         desk.metrics.pool_opened(&pool.name);
         desk.metrics.set_strategy(&pool.name, plugin.name(), plugin.version());
     }
     for (key, pool) in &left {
-        tracing::info!("pool {} is removed; what runs in it finishes", pool.name);
+        tracing::info!(pool = %pool.name, "pool is removed: its requests finish");
         pool.members.iter().for_each(|member| membership.goes(*key, member));
     }
     changes.swapped.extend(came);

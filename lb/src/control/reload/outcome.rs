@@ -38,7 +38,7 @@ pub(super) fn log(by: Trigger, result: &Result<ReloadReport, ReloadError>) {
             tracing::info!(by, generation, milliseconds, swaps, applied, needs_restart, "reload: {}", result.as_str());
             report.warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         }
-        Err(error) => tracing::error!(by, stage = error.stage(), "reload refused, what runs goes on: {error}"),
+        Err(error) => tracing::error!(by, stage = error.stage(), %error, "reload refused: the running state stays"),
     }
 }
 

@@ -28,7 +28,7 @@ pub(in crate::control) fn read(
 ) -> Result<Target, ReloadError> {
     let refused = |reason: &dyn ToString| ReloadError::refused("config", reason.to_string());
     let source =
-        source.ok_or_else(|| refused(&"this lb was started without a configuration that can be read again"))?;
+        source.ok_or_else(|| refused(&"this lb was started without a configuration file, so it cannot reload"))?;
     let bytes = config::read(&source.path).map_err(|error| refused(&error))?;
     attempt.config = Some(Sha256::digest(&bytes).into());
     if !overrides.is_empty() {
@@ -37,14 +37,14 @@ pub(in crate::control) fn read(
         if let Some(Overriding { pool, .. }) =
             overrides.iter().find(|one| !pools.iter().any(|pool| pool.name == one.pool))
         {
-            let reason = format!("there is no pool {pool:?} (a plain reload drops the override of one that is gone)");
+            let reason = format!("there is no pool {pool:?} (a plain reload drops overrides of removed pools)");
             return Err(refused(&reason));
         }
     }
     let mut source = source.clone();
     for Overriding { pool, strategy } in overrides {
         if strategy.name.is_none() && strategy.path.is_none() && strategy.config.is_none() {
-            return Err(refused(&"the override says nothing: give a name, a path or a config"));
+            return Err(refused(&"the override is empty: give a name, a path or a config"));
         }
         let path = strategy.path.as_ref().map(|path| path.to_string_lossy().into_owned());
         for (key, value) in [("name", strategy.name.clone()), ("path", path)] {

@@ -130,7 +130,7 @@ impl Reloads {
         if let Some(old) = self.rolled_back_candidate(&prepared) {
             let RolledBack { pool, strategy, reason, .. } = old;
             let sentence = format!("pool {pool}: strategy {strategy} was rolled back before: {reason}");
-            if transaction.by.is_by_itself() {
+            if transaction.by.is_automatic() {
                 discard(desk, prepared);
                 let advice = "it is tried again when its bytes or options change, or when it is asked for: lb reload";
                 let error = ReloadError::refused("probation", format!("{sentence}; {advice}"));

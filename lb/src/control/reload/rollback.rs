@@ -182,11 +182,11 @@ fn failed(desk: &mut Publisher) -> Option<(PoolKey, String)> {
         match probation.opinion(desk.metrics.pick_totals(&pool.name), stuck, now) {
             Opinion::Watching => {}
             Opinion::Proven => {
-                tracing::info!("pool {}: strategy {name} is proven", pool.name);
+                tracing::info!(pool = %pool.name, strategy = name, "strategy is proven");
                 *pool.tenure_mut() = Tenure::Proven;
             }
             Opinion::Failed(reason) if pool.kept().is_none() => {
-                tracing::error!("pool {}: strategy {name} fails, and there is none to put back: {reason}", pool.name);
+                tracing::error!(pool = %pool.name, strategy = name, reason, "strategy fails, and no proven one can replace it");
                 *pool.tenure_mut() = Tenure::Failed(reason);
             }
             Opinion::Failed(reason) => {

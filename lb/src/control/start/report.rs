@@ -48,19 +48,21 @@ impl StartReport {
             tracing::warn!("{warning}");
         }
         for lapsed in &self.lapsed {
-            tracing::warn!("a change made at run time has lapsed: {lapsed}");
+            tracing::warn!(change = lapsed, "a change made at run time has lapsed");
         }
         for LoadedStrategy { pool, strategy, version, sha256, file } in &self.strategies {
             let sha256 = sha256.as_deref().map_or("-", |digits| &digits[..12]);
             let file = file.as_deref().map(|file| file.display().to_string()).unwrap_or_default();
-            tracing::info!("pool {pool}: strategy {strategy} {version} (sha256 {sha256}…) from {file}");
+            tracing::info!(pool, strategy, version, sha256, file, "strategy is loaded");
         }
         let OverlayStatus { added, removed, changed, replicas, error: _ } = &self.overlay;
         if added + removed + changed > 0 || replicas.is_some() {
-            let replicas = replicas.map(|n| format!(", {n} replicas wanted")).unwrap_or_default();
             tracing::info!(
-                "changes made at run time are in force: {added} backends added, {removed} removed, {changed} changed{replicas} \
-                 (--fresh drops them)"
+                added,
+                removed,
+                changed,
+                replicas,
+                "changes made at run time are in force (--fresh drops them)"
             );
         }
     }

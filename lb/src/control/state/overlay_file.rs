@@ -110,7 +110,7 @@ impl OverlayWriter {
                     Err(error) => Some(format!("{} was not written: {error}", path.display())),
                 };
                 if let Some(failure) = &failure {
-                    tracing::error!("{failure}; changes made at run time would not outlive a restart");
+                    tracing::error!(reason = failure, "a restart would lose the changes made at run time");
                 }
                 *shown.lock() = failure;
             }

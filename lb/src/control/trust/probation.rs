@@ -83,9 +83,7 @@ impl Probation {
         let Some(from) = self.from else { return Opinion::Watching };
         match fault(&since(counted, from)) {
             Some(fault) => Opinion::Failed(fault),
-            None if stuck > 0 => {
-                Opinion::Failed(format!("{stuck} workers give no sign of life: a pick may not return"))
-            }
+            None if stuck > 0 => Opinion::Failed(format!("{stuck} workers do not respond: a pick may not return")),
             None if now >= self.ends => Opinion::Proven,
             None => Opinion::Watching,
         }
@@ -110,10 +108,10 @@ fn fault(counted: &PickTotals) -> Option<String> {
         return Some(format!("it panicked in {panics} of {picks} picks"));
     }
     if panics + senseless > most {
-        return Some(format!("it gave no usable answer to {} of {picks} picks", panics + senseless));
+        return Some(format!("it returned no usable backend in {} of {picks} picks", panics + senseless));
     }
     let is_slow = timed >= TIMED_MIN && slow > timed / TIMED_PER_SLOW;
-    is_slow.then(|| format!("{slow} of {timed} picks that were timed took longer than {SLOW_PICK:?}"))
+    is_slow.then(|| format!("{slow} of {timed} timed picks took longer than {SLOW_PICK:?}"))
 }
 
 #[cfg(test)]

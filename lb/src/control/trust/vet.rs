@@ -65,7 +65,10 @@ impl Vetter {
         }
         let verdict = child::run(&self.executable, request, self.time_max).await?;
         if !verdict.left.is_empty() {
-            tracing::debug!(left = verdict.left.join(", "), "the process that tries plugins keeps more than it needs");
+            tracing::debug!(
+                left = verdict.left.join(", "),
+                "the process that tries plugins could not give up all rights"
+            );
         }
         self.cache.put(key, verdict.clone()).await;
         Ok(verdict)

@@ -90,12 +90,13 @@ impl Watcher {
                 self.hints = self.listen();
                 self.settle = Settle::new();
                 self.due = Some(Instant::now());
-                tracing::info!("watching {} and its plugins for changes", self.watched.config.display());
+                let file = self.watched.config.display();
+                tracing::info!(%file, "watching the configuration file and its plugins for changes");
             }
             false if is_on => {
                 (self.hints, self.due) = (None, None);
                 *self.status.lock() = None;
-                tracing::info!("no file is watched any more");
+                tracing::info!("watching for changes is switched off");
             }
             // An interval may have become shorter.
             _ => self.due = self.due.map(|_| Instant::now()),
@@ -111,7 +112,7 @@ impl Watcher {
         };
         let told = |error: &notify::Error| {
             let poll_ms = self.settings.poll.as_millis() as u64;
-            tracing::warn!(poll_ms, "the system does not tell of changed files, so they are found by polling: {error}");
+            tracing::warn!(poll_ms, %error, "the system reports no changes of files: they are found by polling");
         };
         Hints::new(heard).inspect_err(told).ok()
     }
@@ -159,7 +160,8 @@ impl Watcher {
     fn look(&mut self) -> Result<(), Stopped> {
         if let Some(hints) = &mut self.hints {
             hints.follow(self.watched.paths(), |folder: &Path, error: &notify::Error| {
-                tracing::warn!("{} is only polled for changed files: {error}", folder.display());
+                let folder = folder.display();
+                tracing::warn!(%folder, %error, "the folder cannot be watched: changes in it are found by polling");
             });
         }
         let look = Look::at(&self.watched);
@@ -193,9 +195,7 @@ impl Watcher {
         let lost: BTreeSet<PathBuf> = self.compare.lost(&self.watched).cloned().collect();
         for file in lost.difference(&self.lost) {
             let file = file.display();
-            tracing::warn!(
-                "{file} is gone, empty or unreadable: what runs goes on, and it is taken up when it is back"
-            );
+            tracing::warn!(%file, "the file is gone, empty or unreadable: the running state stays until it is back");
         }
         self.lost = lost;
         true

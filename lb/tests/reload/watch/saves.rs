@@ -60,7 +60,7 @@ fn a_wrong_text_is_refused_once_with_its_place_and_the_next_save_counts() {
     watched.accepted_after(|| watched.bench.write(&named("least_connections")));
     let log = watched.bench.lb.printed("stderr");
     let lines = |what: &str| log.lines().filter(|line| line.contains(what)).collect::<Vec<_>>();
-    let refused = lines("reload refused, what runs goes on");
+    let refused = lines("reload refused: the running state stays");
     assert!(refused.len() == 1 && refused[0].contains("by=\"watcher\" stage=\"config\""), "{log}");
     let done = lines("reload: done");
     assert!(done.len() == 1 && done[0].contains("by=\"watcher\" generation=2"), "{log}");

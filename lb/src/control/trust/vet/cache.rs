@@ -85,7 +85,8 @@ impl Shared {
         let kept = Kept { lb: env!("CARGO_PKG_VERSION").to_owned(), verdicts: self.verdicts.lock().clone() };
         let written = serde_json::to_vec(&kept).map_err(io::Error::other).and_then(|bytes| replace(path, &bytes));
         if let Err(error) = written {
-            tracing::debug!("{} cannot be written: {error}; plugins are tried again at the next start", path.display());
+            let file = path.display();
+            tracing::debug!(%file, %error, "verdicts are not saved: the next start tries plugins again");
         }
     }
 }

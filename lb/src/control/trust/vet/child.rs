@@ -209,7 +209,7 @@ fn signal_name(signal: i32) -> Option<&'static str> {
 fn last_line(stderr: &[u8]) -> String {
     let text = String::from_utf8_lossy(stderr);
     let line = text.lines().rev().map(str::trim).find(|line| !line.is_empty());
-    line.map(|line| format!("; its last words: {line}")).unwrap_or_default()
+    line.map(|line| format!("; the last line on stderr: {line}")).unwrap_or_default()
 }
 
 // === impl Run ===

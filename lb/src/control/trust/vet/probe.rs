@@ -305,7 +305,7 @@ impl<'a> Trial<'a> {
                     Some(Refusal::NotEligible) => "a backend that is not eligible",
                     _ => "a status that a pick cannot have",
                 };
-                refused(format!("answered {bad} of {} picks wrongly, first with {what}", self.picks()))
+                refused(format!("returned a wrong result in {bad} of {} picks, first {what}", self.picks()))
             }
             (panics, ..) => refused(format!("panicked in {panics} of {} picks", self.picks())),
         }

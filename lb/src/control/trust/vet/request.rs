@@ -144,7 +144,7 @@ impl VetStage {
             Self::New | Self::Options => "making an instance",
             Self::Picker => "making a picker",
             Self::Pick => "picking",
-            Self::Finish => "being told of finished requests",
+            Self::Finish => "taking finished requests",
             Self::Tick => "ticking",
             Self::Explain => "explaining a pick",
             Self::State => "handing over its state",

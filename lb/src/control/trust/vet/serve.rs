@@ -66,16 +66,16 @@ pub fn answer() -> Result<(), String> {
     read.map_err(|error| format!("the request on stdin cannot be read: {error}"))?;
     let json = text.strip_prefix(str::from_utf8(FIRST_LINE).unwrap_or_default()).unwrap_or(&text);
     let request: VetRequest =
-        serde_json::from_str(json).map_err(|error| format!("the request on stdin is not understood: {error}"))?;
+        serde_json::from_str(json).map_err(|error| format!("the request on stdin is not valid: {error}"))?;
     // Freed before the trial, because descriptors and allocations are compared before and after.
     drop(text);
     let copy = PrivateCopy::of_another_process(request.plugin.clone());
     let own = copy.clone().into_memory();
     let left = confine(own.is_err());
-    // The change of user has cleared the signal for the parent's end. The parent may have ended meanwhile.
+    // A change of credentials clears the signal for the parent's end. The parent may have ended meanwhile.
     set_parent_process_death_signal(Some(Signal::KILL)).map_err(|error| format!("vet-plugin cannot start: {error}"))?;
     if getppid() != parent {
-        return Err("the lb that asked has ended".to_owned());
+        return Err("the parent lb has ended".to_owned());
     }
     let verdict = probe::run(&request, own.unwrap_or(copy), &mut |stage| say(&mut told, &Line::At { at: stage }));
     say(&mut told, &Line::Verdict(Verdict { left, ..verdict }));
