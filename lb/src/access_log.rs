@@ -1,11 +1,15 @@
 //! The access log: one line for each request, or for a share of them, in a file, on stdout or in a pipe.
 //!
-//! A worker notes in a [`Record`] what it knows as it learns it: plain numbers and copied bytes, nothing formatted, and the record's
-//! memory is used again. When the request is over the record goes into the worker's lane, a bounded queue without a lock; a thread of
-//! the log's own empties the lanes, makes lines and writes them many at a time. Invariants: a worker never waits, not for a disk that
-//! is slow, full or gone either: what does not fit is dropped and counted, so lines written and lines dropped add up to what was to be
-//! logged; nothing that a client sends can begin a line or end a field; the last handle dropped means that what is queued is written
-//! and the thread ends.
+//! A worker fills a [`Record`] while it handles a request: numbers and copied bytes, nothing formatted. Records are
+//! reused for their memory. At the end of the request the record goes into the worker's lane, a bounded queue without a
+//! lock. The log's own thread empties the lanes, makes lines and writes many at a time.
+//!
+//! Invariants:
+//!
+//! - A worker never waits, not even if a disk is slow, full or gone. A record without room is dropped and counted:
+//!   written and dropped lines together are all lines.
+//! - No byte of a client can begin a line or end a field.
+//! - When the last handle is dropped, queued lines are written and the thread ends.
 
 mod address;
 mod json;
@@ -29,7 +33,7 @@ pub use record::{Record, Text};
 use sink::Sink;
 use writer::Shared;
 
-/// A way in to the log. Cheap to clone; equal when it is the same log.
+/// A handle of the log. Cheap to clone; equal if it is the same log.
 #[derive(Clone)]
 pub struct AccessLog(Arc<Handle>);
 
@@ -39,7 +43,7 @@ struct Handle {
     writer: Thread,
 }
 
-/// The log cannot be written where it is to be.
+/// The log cannot be written to its place.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
     #[error("access_log.path {} cannot be written: {source}", path.display())]
@@ -53,12 +57,12 @@ pub enum OpenError {
 // === impl AccessLog ===
 
 impl AccessLog {
-    /// Opens the file (made where there is none) and starts the thread that writes.
+    /// Opens the file (creates it if missing) and starts the thread that writes.
     pub fn open(config: &config::AccessLog, workers: usize, counts: Arc<AccessLogCounts>) -> Result<Self, OpenError> {
         Self::open_seeded(config, workers, counts, fastrand::u64(..))
     }
 
-    /// The same with a seed for what is drawn where only a share of requests gets a line.
+    /// The same, with a seed for the choice of requests if only a share gets a line.
     pub fn open_seeded(
         config: &config::AccessLog,
         workers: usize,
@@ -72,17 +76,17 @@ impl AccessLog {
         Ok(Self(Arc::new(Handle { config: config.clone(), shared, writer })))
     }
 
-    /// Whether [`AccessLog::open`] would work, as far as that shows without making a file.
+    /// Tests whether [`AccessLog::open`] would work, without creating a file.
     pub fn check(config: &config::AccessLog) -> Result<(), OpenError> {
         Sink::check(config.path.as_deref()).map_err(|source| open_error(config, source))
     }
 
-    /// What the configuration says of it.
+    /// Its configuration.
     pub fn config(&self) -> &config::AccessLog {
         &self.0.config
     }
 
-    /// A record for a request that has come to this worker, unless it gets no line whatever becomes of it.
+    /// A record for a request of this worker; `None` if the request gets no line in any case.
     #[inline]
     pub fn begin(&self, worker: u32) -> Option<Box<Record>> {
         let config = &self.0.config;
@@ -95,7 +99,7 @@ impl AccessLog {
         })
     }
 
-    /// The request is over: its record becomes a line, if it is to.
+    /// The request is over: its record becomes a line if it was chosen or failed.
     #[inline]
     pub fn end(&self, worker: u32, record: Box<Record>) {
         let lane = self.lane(worker);
@@ -107,13 +111,13 @@ impl AccessLog {
         }
     }
 
-    /// Opens the file of this name anew: it was moved away (log rotation).
+    /// Opens the file of this name again, because it was moved away (log rotation).
     pub fn reopen(&self) {
         self.0.shared.ask_to_reopen();
         self.0.writer.unpark();
     }
 
-    /// Waits until all that was logged before is written, for `time_max` at most; `false` when it is not.
+    /// Waits until all earlier lines are written, for at most `time_max`; `false` if they are not.
     pub fn flush(&self, time_max: Duration) -> bool {
         self.0.shared.flush(time_max, &self.0.writer)
     }
@@ -139,7 +143,7 @@ impl std::fmt::Debug for AccessLog {
 // === impl Handle ===
 
 impl Drop for Handle {
-    /// Nobody logs any more: the thread writes what is queued and ends.
+    /// The last handle is gone: the thread writes the queued lines and ends.
     fn drop(&mut self) {
         self.shared.close();
         self.writer.unpark();

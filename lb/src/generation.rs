@@ -249,7 +249,7 @@ impl Seat {
     }
 
     /// Records that the worker is alive; to be called about every second.
-    pub fn is_alive(&self) {
+    pub fn show_alive(&self) {
         self.signs.alive_ms.store(self.opened.elapsed().as_millis() as u64, Ordering::Relaxed);
     }
 }
@@ -325,7 +325,7 @@ mod tests {
             std::thread::yield_now();
         }
         assert_eq!(hall.stuck_workers(Duration::from_secs(60)), 0);
-        seat.is_alive();
+        seat.show_alive();
         drop(seat);
         assert_eq!(hall.stuck_workers(Duration::ZERO), 0);
     }

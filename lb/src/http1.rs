@@ -1,8 +1,9 @@
 //! HTTP/1.1 messages as bytes and as values: parsing, framing, chunks, and writing.
 //!
-//! A leaf: no I/O, no clock, no tokio, so that fuzzing reaches all of it. Both roles are here: requests as a server reads them, responses
-//! as a client reads them. Source of the rules: RFC 9110 and RFC 9112. Invariant: an ambiguous message is refused,
-//! except that chunks outrank a Content-Length, which then ends the connection (RFC 9112, section 6.3).
+//! A leaf: no I/O, no clock, no tokio, so that fuzzing reaches all of it. Both roles are here: requests as a server
+//! reads them, responses as a client reads them. Source of the rules: RFC 9110 and RFC 9112. Invariant: an ambiguous
+//! message is refused, except that chunks outrank a Content-Length, which then ends the connection (RFC 9112, section
+//! 6.3).
 
 mod body;
 mod chunked;

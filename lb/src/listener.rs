@@ -1,9 +1,12 @@
-//! A listening socket: open before anybody accepts on it, known by its address, closed by whoever took it.
+//! A listening socket: open before it is accepted on, known by its address, closed by its taker.
 //!
-//! Why not the acceptor's own: it is opened by control, in a reload that may still be refused, travels in a generation, and is accepted
-//! on by the data wing. Invariants: one socket per address (no SO_REUSEPORT: that hides "port in use", resets queued connections on
-//! close and splits few connections badly); from [`open`] on, clients that connect are not refused; the socket belongs to one taker, and
-//! closes with a listener that nobody took.
+//! Why not the acceptor's own: control opens it, in a reload that may still be refused. It travels in a generation, and
+//! the data wing accepts on it. Invariants:
+//!
+//! - One socket per address. SO_REUSEPORT would hide "port in use", reset queued connections on close and distribute
+//!   few connections unevenly.
+//! - From [`open`] on, clients that connect are not refused.
+//! - The socket belongs to one taker. If it was never taken, it closes with its listener.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -19,7 +22,7 @@ pub const BACKLOG: u16 = 4096;
 
 #[derive(Debug)]
 pub struct Listener {
-    /// As configured; its port may be 0.
+    /// As configured; the port may be 0.
     asked: SocketAddr,
     address: SocketAddr,
     name: Arc<str>,
@@ -27,7 +30,7 @@ pub struct Listener {
     closed: watch::Sender<bool>,
 }
 
-/// Why an address could not be listened on.
+/// Why lb cannot listen on an address.
 #[derive(Debug, thiserror::Error)]
 pub enum BindError {
     #[error(
@@ -43,8 +46,8 @@ pub enum BindError {
     Other(SocketAddr, io::Error),
 }
 
-/// The listeners for `addresses`, in their order: those of `current` where one is there already (any of its port for port 0), new ones
-/// for the rest. All or none.
+/// The listeners for `addresses`, in their order. Uses those of `current` with the same address, or any on a free port
+/// for port 0; opens new ones for the rest. All or none.
 pub fn open(addresses: &[SocketAddr], current: &[Arc<Listener>]) -> Result<Vec<Arc<Listener>>, BindError> {
     let matched = match_up(addresses, current).into_iter().zip(addresses);
     let listeners = matched.map(|(kept, address)| match kept {
@@ -54,7 +57,7 @@ pub fn open(addresses: &[SocketAddr], current: &[Arc<Listener>]) -> Result<Vec<A
     listeners.collect()
 }
 
-/// Whether [`open`] would work, as far as that can be known without clients noticing: addresses are bound and given up.
+/// Tests whether [`open`] would work, without effect on clients: it binds the addresses and closes them.
 pub fn check(addresses: &[SocketAddr], current: &[Arc<Listener>]) -> Result<(), BindError> {
     let matched = match_up(addresses, current).into_iter().zip(addresses);
     let mut bound = Vec::new();
@@ -64,15 +67,16 @@ pub fn check(addresses: &[SocketAddr], current: &[Arc<Listener>]) -> Result<(), 
     Ok(())
 }
 
-/// From now on no new connection is begun here: what knocks is passed over in silence, knocks again, and finds the door open again
-/// elsewhere or gone. Connections that were begun come to the queue yet, so who then accepts all that come and closes loses none.
+/// From now on the kernel drops SYNs to this socket. Clients retransmit, and then find another socket or a closed port.
+/// Connections whose handshake has begun still reach the queue. So a taker that accepts all of them before it closes
+/// loses none.
 pub fn turn_away(socket: &TcpListener) -> io::Result<()> {
     const LOAD_BYTE: u16 = 0x30;
     const JUMP_IF_SET: u16 = 0x45;
     const RETURN: u16 = 0x06;
     const TCP_FLAGS: u32 = 13;
     const SYN: u32 = 0x02;
-    // The kernel shows the filter each segment for the socket from its TCP header on; 0 drops it, else it is kept whole.
+    // The filter sees each segment from its TCP header on. 0 drops the segment; any other result keeps all of it.
     let drop_syn = [
         SockFilter::new(LOAD_BYTE, 0, 0, TCP_FLAGS),
         SockFilter::new(JUMP_IF_SET, 0, 1, SYN),
@@ -82,14 +86,15 @@ pub fn turn_away(socket: &TcpListener) -> io::Result<()> {
     SockRef::from(socket).attach_filter(&drop_syn)
 }
 
-/// Has the kernel ask the other side, after a minute of silence and then every 15 s, whether it is still there: one that is gone
-/// without a word (a host that crashed, a NAT that forgot) is found within 2 minutes. Connections have it from their listener.
+/// Enables keep-alive probes, after a minute of silence and then every 15 s. They find a peer that vanished (a crashed
+/// host, a forgotten NAT entry) within 2 minutes. Connections inherit this from their listener.
 pub fn keep_alive(socket: &Socket) -> io::Result<()> {
     let after = TcpKeepalive::new().with_time(Duration::from_secs(60));
     socket.set_tcp_keepalive(&after.with_interval(Duration::from_secs(15)).with_retries(4))
 }
 
-/// Which of `current` each address has. A resolved address goes before a port 0, so that none of both is taken twice.
+/// The listener of `current` for each address. Addresses with real ports are matched first, then configured ones with
+/// port 0, so that no listener is used twice.
 fn match_up(addresses: &[SocketAddr], current: &[Arc<Listener>]) -> Vec<Option<Arc<Listener>>> {
     let mut free: Vec<&Arc<Listener>> = current.iter().collect();
     let mut matched = vec![None; addresses.len()];
@@ -106,7 +111,7 @@ fn match_up(addresses: &[SocketAddr], current: &[Arc<Listener>]) -> Vec<Option<A
 
 fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart must not wait for old connections in TIME_WAIT; a port that somebody listens on is still refused.
+    // A restart must not wait for old connections in TIME_WAIT. A port with a listener is still refused.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
@@ -126,17 +131,17 @@ impl Listener {
         Ok(Self { asked, address, name, socket: Mutex::new(Some(socket)), closed: watch::Sender::new(false) })
     }
 
-    /// Where it listens, port resolved.
+    /// The address where it listens, port resolved.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// The same as the label of its series.
+    /// Also the label of its series.
     pub fn name(&self) -> &Arc<str> {
         &self.name
     }
 
-    /// The socket, non-blocking, for whoever asks first; he closes it and says so.
+    /// The socket, non-blocking. The first caller takes it, closes it and calls [`set_closed`](Self::set_closed).
     pub fn take(&self) -> Option<TcpListener> {
         self.socket.lock().take()
     }
@@ -152,7 +157,7 @@ impl Listener {
 
     /// Waits until the taker has closed the socket.
     pub async fn closed(&self) {
-        // It lives as long as `self`.
+        // It exists as long as `self`.
         let _ = self.closed.subscribe().wait_for(|closed| *closed).await;
     }
 }
@@ -185,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_asked_for_again_is_kept_whether_by_port_or_by_any() {
+    fn a_listener_is_kept_for_its_address_and_for_port_0() {
         let (one, two) = (open_one(any()), open_one(any()));
         let kept = |addresses: &[SocketAddr]| {
             let listeners = open(addresses, &[one.clone(), two.clone()]).unwrap();
@@ -200,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_bound_is_said_and_nothing_stays_open() {
+    fn an_address_that_cannot_be_bound_is_named_and_nothing_stays_open() {
         let busy = TcpListener::bind(any()).unwrap();
         let taken = busy.local_addr().unwrap();
         let free = open_one(any()).address();
@@ -215,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn newcomers_are_turned_away_and_who_is_there_is_served() {
+    fn after_turn_away_new_clients_are_dropped_and_queued_ones_served() {
         use std::io::{Read, Write};
         let listener = open_one(any());
         let socket = listener.take().unwrap();

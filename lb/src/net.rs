@@ -1,6 +1,7 @@
 //! Sockets, timers and buffers of the request path, for both of its sides.
 //!
-//! A leaf: it knows of bytes and deadlines, and of no protocol. TLS becomes a variant of [`Stream`], and its users stay as they are.
+//! A leaf: it handles bytes and deadlines, and no protocol. TLS becomes a variant of [`Stream`]; the users of `Stream`
+//! stay unchanged.
 
 mod buffers;
 mod descriptors;

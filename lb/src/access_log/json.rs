@@ -1,7 +1,7 @@
 //! A record as one JSON object on one line.
 //!
-//! Invariants: ASCII alone, everything else as `\u` escapes, so that no byte of a client's means anything to a terminal or a parser; a
-//! key without a value is left out; keys are in a fixed order.
+//! Invariants: ASCII only, everything else as `\u` escapes, so no byte of a client has a meaning for a terminal or a
+//! parser. A key without a value is left out. Keys are in a fixed order.
 
 use super::plain::{hex, plain_length};
 use super::record::{Record, Text};
@@ -16,7 +16,7 @@ struct Texts<'a> {
 
 /// Appends the line. `stamp`: when the request began.
 pub(super) fn line(out: &mut Vec<u8>, record: &Record, stamp: &[u8]) {
-    // One look at all texts instead of one at each: mostly there is nothing to escape.
+    // One test of all texts instead of one for each: mostly no byte needs an escape.
     let texts = Texts { record, are_plain: plain_length(record.bytes()) == record.bytes().len() };
     out.extend_from_slice(br#"{"ts":""#);
     out.extend_from_slice(stamp);
@@ -54,7 +54,7 @@ pub(super) fn line(out: &mut Vec<u8>, record: &Record, stamp: &[u8]) {
     out.extend_from_slice(b"}\n");
 }
 
-// Keys are arrays and these functions are inlined, so that a key is a copy of constant length.
+// Keys are arrays and these functions are inlined, so that the copy of a key has a constant length.
 
 #[inline(always)]
 fn number<const N: usize>(out: &mut Vec<u8>, key: &[u8; N], number: Option<u64>) {
@@ -90,7 +90,7 @@ impl Texts<'_> {
     }
 }
 
-/// Appends text for a place between quotes. Bytes that are no UTF-8 become U+FFFD, as JSON has no way to say them.
+/// Appends text for a place between quotes. Bytes that are not UTF-8 become U+FFFD, because JSON cannot represent them.
 fn escaped(out: &mut Vec<u8>, mut bytes: &[u8]) {
     loop {
         let (plain, rest) = bytes.split_at(plain_length(bytes));
@@ -106,7 +106,7 @@ fn escaped(out: &mut Vec<u8>, mut bytes: &[u8]) {
                 bytes = rest;
             }
             _ => {
-                // Neither a character nor a broken piece of one goes on behind a byte of ASCII.
+                // After a byte of ASCII, neither a character nor a broken part of one goes on.
                 let length = rest.iter().position(u8::is_ascii).unwrap_or(rest.len());
                 not_ascii(out, &rest[..length]);
                 bytes = &rest[length..];
@@ -148,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_line_has_what_is_known_and_leaves_out_what_is_not() {
+    fn a_line_has_the_known_values_and_leaves_out_the_others() {
         let mut record = Record::default();
         (record.status, record.attempts, record.generation, record.total_ns) = (200, 1, 3, 1_234_567);
         record.note(Text::Path, b"/a?b=c");
@@ -211,7 +211,7 @@ mod tests {
         assert!(said.starts_with("\u{0}\u{1}") && said.contains("\"#") && said.ends_with('\u{fffd}'), "{said:?}");
     }
 
-    /// The rule as it is told, one character after the other.
+    /// The rule of the documentation, one character at a time.
     fn reference(bytes: &[u8]) -> String {
         let escape = |character: char| match character {
             '"' | '\\' => format!("\\{character}"),
@@ -222,7 +222,7 @@ mod tests {
     }
 
     #[test]
-    fn texts_are_escaped_as_the_rule_says_whatever_they_hold() {
+    fn any_text_is_escaped_by_the_rule() {
         let mut random = fastrand::Rng::with_seed(815);
         let pieces: [&[u8]; 10] =
             [b"\"", b"\\", b"\x7f", b"\0", "é".as_bytes(), "😀".as_bytes(), b"\xe2\x82", b"\xff", b"\xf0\x9f", b"\x80"];
@@ -238,7 +238,7 @@ mod tests {
             let mut out = Vec::new();
             escaped(&mut out, &bytes);
             assert_eq!(String::from_utf8(out).unwrap(), reference(&bytes), "{}", bytes.escape_ascii());
-            // In a line too, where it may be the one text that is not plain.
+            // Also in a line where only this text needs escapes.
             let mut record = Record::default();
             record.note(Text::Method, b"GET");
             record.note(Text::Path, &bytes);
@@ -249,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_cut_shows_it() {
+    fn a_cut_text_is_marked() {
         let mut record = Record::default();
         record.note(Text::Path, &[b'x'; 600]);
         assert_eq!(value(&record)["path"].as_str().unwrap(), format!("{}...", "x".repeat(512)));

@@ -1,7 +1,7 @@
-//! One worker's lane to the writer: records on their way there, and empty ones on their way back.
+//! One worker's lane to the writer: filled records in one direction, empty ones in the other.
 //!
-//! Invariants: bounded, and neither end ever waits; in the steady state no memory is allocated, because a record and its buffer go
-//! round in a circle.
+//! Invariants: it is bounded, and neither end ever waits. In the steady state no memory is allocated, because records
+//! and their buffers are reused.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -9,13 +9,13 @@ use crossbeam_queue::ArrayQueue;
 
 use super::record::Record;
 
-/// Records that may wait: at 80,000 requests a second of one worker, what comes between two looks of the writer.
+/// Records that may wait: at 80,000 requests a second of one worker, all records between two rounds of the writer.
 pub(super) const RECORDS_MAX: usize = 4096;
 
 pub(super) struct Lane {
     full: ArrayQueue<Box<Record>>,
     blank: ArrayQueue<Box<Record>>,
-    /// Where the generator stands; the worker alone comes here.
+    /// The state of the generator; only the worker uses it.
     seed: AtomicU64,
 }
 
@@ -39,7 +39,7 @@ impl Lane {
         self.blank.pop().unwrap_or_default()
     }
 
-    /// Gives the record back when there is no room.
+    /// Returns the record if there is no room.
     pub(super) fn push(&self, record: Box<Record>) -> Result<(), Box<Record>> {
         self.full.push(record)
     }
@@ -48,7 +48,7 @@ impl Lane {
         self.full.pop()
     }
 
-    /// Its memory may serve again.
+    /// Gives the record back for its memory.
     pub(super) fn give_back(&self, mut record: Box<Record>) {
         record.clear();
         let _ = self.blank.push(record);
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_comes_back_and_memory_goes_round() {
+    fn a_record_without_room_is_returned_and_memory_is_reused() {
         let lane = Lane::new(1);
         for number in 0..RECORDS_MAX as u64 {
             let mut record = lane.blank();

@@ -1,12 +1,13 @@
-//! Which bytes a line holds as they are: printable ASCII except `"` and `\`. Both formats escape the same bytes, each in its own way.
+//! Which bytes are copied to a line unchanged: printable ASCII except `"` and `\`. Both formats escape the same bytes,
+//! each in its own way.
 
 /// A 1 in each byte.
 const ONES: u64 = u64::MAX / 255;
 
 /// The number of bytes before the first byte to escape, or the length of `bytes`.
 ///
-/// Eight bytes at a time. Source: "Determine if a word has a byte less than n", Sean Eron Anderson, Bit Twiddling Hacks. A byte above a
-/// match may be marked falsely, so only the lowest mark counts.
+/// Eight bytes at a time. Source: "Determine if a word has a byte less than n", Sean Eron Anderson, Bit Twiddling
+/// Hacks. A byte above a match may be marked falsely, so only the lowest mark counts.
 #[inline]
 pub(super) fn plain_length(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
@@ -24,7 +25,7 @@ pub(super) fn plain_length(bytes: &[u8]) -> usize {
     bytes.len() - rest.len() + rest.iter().position(|byte| !is_plain(*byte)).unwrap_or(rest.len())
 }
 
-/// Whether a line holds the byte as it is.
+/// Whether a line contains the byte unchanged.
 #[inline]
 fn is_plain(byte: u8) -> bool {
     matches!(byte, b' '..=b'~') && byte != b'"' && byte != b'\\'

@@ -1,7 +1,7 @@
-//! One request as a worker notes it: numbers as they are, texts copied into one buffer that is used again.
+//! The record of one request: numbers as they are, texts copied into one buffer that is reused.
 //!
-//! Invariants: noting formats nothing and allocates only until the buffer has grown; every text has a limit, so a record has one too,
-//! whatever clients send.
+//! Invariants: recording formats nothing, and allocates only until the buffer has grown. Every text has a limit, so a
+//! record has a limit, whatever clients send.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Instant;
@@ -10,36 +10,36 @@ use http::Version;
 
 use crate::telemetry::ErrorReason;
 
-/// What is known of one request.
+/// The data of one request.
 #[derive(Debug)]
 pub struct Record {
-    /// When its head had been read.
+    /// The time at which its head was complete.
     pub started: Instant,
     pub client: SocketAddr,
     pub version: Version,
     pub status: u16,
-    /// Of the request's body; not of a tunnel.
+    /// Bytes of the request's body; not of a tunnel.
     pub bytes_in: u64,
-    /// Of the answer's body; not of a tunnel.
+    /// Bytes of the response's body; not of a tunnel.
     pub bytes_out: u64,
-    /// How many backends were tried.
+    /// The number of backends tried.
     pub attempts: u32,
-    /// The generation that the last pick was made by; 0 when there was none.
+    /// The generation of the last pick; 0 without a pick.
     pub generation: u64,
-    /// From the head read to the answer's last byte handed over.
+    /// From the request's complete head to the last byte of the response.
     pub total_ns: u64,
-    /// What the last pick took.
+    /// The duration of the last pick.
     pub pick_ns: Option<u64>,
-    /// What making the last connection to a backend took; `None` when a kept one served.
+    /// The duration of opening the last connection to a backend; `None` for a kept connection.
     pub connect_ns: Option<u64>,
-    /// From the last attempt's start to the head of its answer.
+    /// From the last attempt's start to the head of its response.
     pub head_ns: Option<u64>,
     pub error: Option<ErrorReason>,
-    /// The client asked why the answer comes from where it comes.
+    /// The client asked for an explanation of the response.
     pub is_asked: bool,
     /// The host's fallback picked, and not the strategy.
     pub is_fallback: bool,
-    /// It gets a line also if it goes well.
+    /// Chosen for a line even if the request succeeds.
     pub(super) is_drawn: bool,
     bytes: Vec<u8>,
     texts: [Span; Text::COUNT],
@@ -51,7 +51,7 @@ pub struct Record {
 pub enum Text {
     RequestId,
     TraceId,
-    /// Where the client connected.
+    /// The address to which the client connected.
     Listener,
     Method,
     Host,
@@ -61,13 +61,13 @@ pub enum Text {
     Pool,
     Backend,
     Strategy,
-    /// What the request was hashed by; not in the log.
+    /// The key of the request; not in the log.
     Key,
-    /// Who picked and why: not in the log.
+    /// What picked the backend, and why; not in the log.
     Reason,
 }
 
-/// Where a text lies.
+/// The place of a text.
 #[derive(Clone, Copy, Debug, Default)]
 struct Span {
     begin: u32,
@@ -102,7 +102,7 @@ impl Default for Record {
 }
 
 impl Record {
-    /// Notes a text, or as much of it as is kept. Noted again, the newer one counts; an empty one is none.
+    /// Records a text, or the part that is kept. The last text of a kind counts; an empty one counts as none.
     #[inline]
     pub fn note(&mut self, text: Text, bytes: &[u8]) {
         let kept = &bytes[..bytes.len().min(text.bytes_max())];
@@ -111,7 +111,7 @@ impl Record {
         self.texts[text as usize] = Span { begin, length: kept.len() as u16, is_cut: kept.len() < bytes.len() };
     }
 
-    /// A text's bytes, and whether it was longer; `None` when there is none.
+    /// A text's bytes, and whether it was cut; `None` if there is none.
     #[inline]
     pub fn text(&self, text: Text) -> Option<(&[u8], bool)> {
         let Span { begin, length, is_cut } = self.texts[text as usize];
@@ -119,17 +119,17 @@ impl Record {
         (length > 0).then(|| (&self.bytes[begin..begin + length as usize], is_cut))
     }
 
-    /// All texts that were noted.
+    /// All recorded texts.
     pub(super) fn bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// Whether it is one that is logged even where only a share is.
+    /// Whether the request failed, so that it gets a line in any case.
     pub(super) fn has_failed(&self) -> bool {
         self.error.is_some() || self.status >= 500
     }
 
-    /// As new, but for the memory and the time.
+    /// Resets everything but the memory and the time.
     pub(super) fn clear(&mut self) {
         let mut bytes = std::mem::take(&mut self.bytes);
         bytes.clear();

@@ -1,7 +1,7 @@
-//! Where lines go: a file, a pipe with a name, or stdout.
+//! The place for lines: a file, a named pipe, or stdout.
 //!
-//! Invariants: opening never waits; whole lines are told from torn ones, and after a torn one the next line begins on a line of its own;
-//! what fails is told once in the process log and not with every line.
+//! Invariants: opening never waits. Whole lines are counted without torn ones, and after a torn line the next one
+//! begins on a new line. A failure is logged once in the process log and not for every line.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -13,7 +13,7 @@ pub(super) struct Sink {
     file: File,
     /// `None`: stdout.
     path: Option<PathBuf>,
-    /// What was written last does not end a line.
+    /// The bytes written last do not end a line.
     is_torn: bool,
     is_failing: bool,
 }
@@ -29,7 +29,7 @@ impl Sink {
         Ok(Self { file, path: path.map(Path::to_owned), is_torn: false, is_failing: false })
     }
 
-    /// Fails where `open` would, as far as that shows without making a file.
+    /// Fails if `open` would, as far as that is visible without creating a file.
     pub(super) fn check(path: Option<&Path>) -> io::Result<()> {
         match path {
             Some(path) if path.try_exists()? => open_file(path).map(drop),
@@ -42,7 +42,7 @@ impl Sink {
         }
     }
 
-    /// Takes the file that has the name now. When there can be none, what is open stays.
+    /// Opens the file that has the name now. If that fails, the open one stays.
     pub(super) fn reopen(&mut self) {
         let Some(path) = &self.path else { return };
         match open_file(path) {
@@ -103,8 +103,8 @@ impl Sink {
     }
 }
 
-/// To append to, made where there is none, for its owner and group. A pipe is opened for both directions: so it neither waits for a
-/// reader nor breaks when one leaves.
+/// Opens for appending, created if missing, for its owner and group. A pipe is opened in both directions, so that it
+/// neither waits for a reader nor breaks if one leaves.
 fn open_file(path: &Path) -> io::Result<File> {
     let is_pipe = std::fs::metadata(path).is_ok_and(|about| about.file_type().is_fifo());
     let mut options = OpenOptions::new();
@@ -132,14 +132,14 @@ mod tests {
     }
 
     #[test]
-    fn what_a_full_disk_does_not_take_is_not_written() {
+    fn lines_that_a_full_disk_refuses_are_not_counted_as_written() {
         let mut sink = Sink::open(Some(Path::new("/dev/full"))).unwrap();
         assert_eq!(sink.write(b"one\ntwo\n", 2), 0);
         assert!(sink.is_failing && !sink.is_torn);
     }
 
     #[test]
-    fn a_check_makes_no_file_and_finds_what_opening_would() {
+    fn a_check_creates_no_file_and_fails_where_opening_would() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("log");
         assert!(Sink::check(Some(&path)).is_ok() && !path.exists());

@@ -1,7 +1,7 @@
-//! How numbers and times are spelt, the same in both formats, without the machinery of `format!`: a line has a dozen of them, and what
-//! the writer needs it takes from the workers where cores are few.
+//! Writes numbers and times, the same in both formats, without the machinery of `format!`.
 //!
-//! Invariant: what is appended is ASCII.
+//! Why: a line has a dozen of them, and on a machine with few cores the writer's time is taken from the workers.
+//! Invariant: appended bytes are ASCII.
 
 use std::io::Write;
 
@@ -10,7 +10,7 @@ use jiff::Timestamp;
 
 use crate::config::LogFormat;
 
-/// The time stamp of one line after the other; what stays for a second is made once a second.
+/// The time stamps of successive lines; the part that is constant for a second is made once a second.
 pub(super) struct Stamp {
     format: LogFormat,
     /// When the second of `text` began, in milliseconds since 1970.
@@ -26,7 +26,7 @@ pub(super) fn number(out: &mut Vec<u8>, number: u64) {
     out.extend_from_slice(itoa::Buffer::new().format(number).as_bytes());
 }
 
-/// With three digits behind the point.
+/// With three decimal digits.
 pub(super) fn milliseconds(out: &mut Vec<u8>, ns: u64) {
     let microseconds = ns.saturating_add(500) / 1000;
     number(out, microseconds / 1000);

@@ -1,14 +1,14 @@
-//! A record as one line of text: the "combined" format that web servers write and log readers know, then `key=value` pairs for what
-//! only a balancer knows.
+//! A record as one line of text: the "combined" format of web servers, then `key=value` pairs for the data that only a
+//! balancer has.
 //!
-//! Invariants: a field that is missing is `-`; what clients and backends name stands in quotes with `"`, `\` and everything that is not
-//! printable ASCII as `\xHH`, so that a line has one end and a field too.
+//! Invariants: a missing field is `-`. Text from clients and backends stands in quotes. In it `"`, `\` and every byte
+//! that is not printable ASCII is `\xHH`, so it cannot end a line or a field.
 
 use super::plain::{hex, plain_length};
 use super::record::{Record, Text};
 use super::{address, spell};
 
-/// Appends the line. `stamp`: when the request began. Whom a referer named is not noted, so its place holds `"-"`.
+/// Appends the line. `stamp`: when the request began. The referer is not recorded, so its place has `"-"`.
 pub(super) fn line(out: &mut Vec<u8>, record: &Record, stamp: &[u8]) {
     address::ip(out, record.client.ip().to_canonical());
     out.extend_from_slice(b" - - [");

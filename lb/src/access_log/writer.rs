@@ -1,7 +1,7 @@
-//! The thread that writes: it empties the lanes, makes lines, and hands them over in large pieces.
+//! The thread that writes: it empties the lanes, makes lines, and writes them in large pieces.
 //!
-//! It looks at the lanes again and again and is not woken by them, so that logging costs a worker no system call. Invariants: it alone
-//! touches the sink; a line in the lanes when it is asked to flush or to end is written, or counted as dropped, before it says so.
+//! It polls the lanes and is not woken by them, so that logging costs a worker no system call. Invariants: only this
+//! thread uses the sink. When it is told to flush or to end, it first writes every queued line or counts it as dropped.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::AcqRel, Ordering::Acquire, Ordering::Release};
@@ -17,14 +17,14 @@ use super::{json, text};
 use crate::config::LogFormat;
 use crate::telemetry::{AccessLogCounts, LogDropReason};
 
-/// How long a line may lie in its lane: long enough for many to be written at once.
+/// How long a line may stay in its lane: long enough to write many at once.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
-/// What is handed over at once, and a line more.
+/// The size of one write, plus at most one line.
 const PIECE_BYTES: usize = 64 * 1024;
 
-/// What workers, the thread and whoever asks it for something have in common.
+/// Shared by the workers, the thread and its callers.
 pub(super) struct Shared {
-    /// By worker.
+    /// One for each worker.
     pub(super) lanes: Box<[Lane]>,
     pub(super) counts: Arc<AccessLogCounts>,
     closing: AtomicBool,
@@ -40,7 +40,7 @@ struct Flushes {
     done: u64,
 }
 
-/// Lines on their way.
+/// Lines before they are written.
 struct Piece {
     bytes: Vec<u8>,
     lines: usize,
@@ -66,7 +66,7 @@ fn run(shared: &Shared, mut sink: Sink, format: LogFormat) {
     };
     let mut piece = Piece { bytes: Vec::with_capacity(PIECE_BYTES + 4096), lines: 0 };
     loop {
-        // All three are looked at before the lanes: what lay there then is done after this round.
+        // All three are read before the lanes, so lines that were queued before are done after this round.
         let is_closing = shared.closing.load(Acquire);
         let asked = shared.flushes.lock().asked;
         if shared.reopen.swap(false, AcqRel) {
@@ -75,7 +75,7 @@ fn run(shared: &Shared, mut sink: Sink, format: LogFormat) {
         let clock = Clock::read();
         let mut most = 0;
         for lane in &shared.lanes {
-            // Bounded, so that a lane that fills as fast as it empties holds up neither the others nor those who ask.
+            // Limited, so that a lane that fills as fast as it empties holds up neither other lanes nor callers.
             let mut found = 0;
             while found < RECORDS_MAX
                 && let Some(record) = lane.pop()
@@ -95,7 +95,7 @@ fn run(shared: &Shared, mut sink: Sink, format: LogFormat) {
         if is_closing {
             return;
         }
-        // Lines that come this fast do not wait that long.
+        // If lines arrive this fast, they do not wait that long.
         if most < RECORDS_MAX / 2 {
             std::thread::park_timeout(LOOK_EVERY);
         }

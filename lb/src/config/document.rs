@@ -1,8 +1,7 @@
-//! The file's text, parsed with its places: from a key to its line, and from a parser's complaint to
-//! its key.
+//! The file's text, parsed with places: from a key to its line, and from a parser's complaint to its key.
 //!
-//! The `config` crate, which layers the file with the other sources, forgets where things stood, so
-//! the text is read a first time here, strictly, and mistakes in it are reported from here.
+//! The `config` crate, which layers the file with the other sources, does not keep places. So the text is first read
+//! here, strictly, and mistakes in it are reported from here.
 //!
 //! Invariant: a `Document` exists only for text that is valid TOML and a valid [`file::File`].
 
@@ -23,7 +22,7 @@ pub(super) struct Document<'t> {
     root: DeTable<'t>,
 }
 
-/// The innermost part of the document around a complaint, while it is looked for.
+/// The innermost part of the document around a complaint, during the search.
 struct Innermost {
     around: Range<usize>,
     found: Option<(usize, KeyPath)>,
@@ -32,7 +31,7 @@ struct Innermost {
 // === impl Document ===
 
 impl<'t> Document<'t> {
-    /// Reads `text`, which came from `path`.
+    /// Reads `text`, the content of `path`.
     pub(super) fn parse(path: &'t Path, text: &'t str) -> Result<Self, ConfigError> {
         let root = match DeTable::parse(text) {
             Ok(root) => root.into_inner(),
@@ -56,12 +55,12 @@ impl<'t> Document<'t> {
         self.text
     }
 
-    /// The line, from 1, on which `key` is set; `None` when it is not.
+    /// The line, from 1, on which `key` is set; `None` if it is not set.
     pub(super) fn line_of(&self, key: &KeyPath) -> Option<usize> {
         self.span_of(key).map(|span| line_column(self.text, span.start).0)
     }
 
-    /// Where a complaint about `key` belongs: its own place, or its section's when it is not set.
+    /// The place of a complaint about `key`: its own, or its section's if it is not set.
     pub(super) fn place_of(&self, key: &KeyPath) -> Place {
         let mut key = key.clone();
         while self.span_of(&key).is_none() && !key.steps().is_empty() {
@@ -116,7 +115,7 @@ fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let there = error.span().and_then(|span| text.get(span)).unwrap_or_default();
     let what = match error.message() {
         "duplicate key" => format!("`{there}` is set twice"),
-        // What the parser says when nothing, or a bare word, stands behind the equals sign.
+        // The parser's message if nothing, or a bare word, follows the equals sign.
         "string values must be quoted, expected literal string" if there.is_empty() => "a value is missing".to_owned(),
         message => message.to_owned(),
     };
@@ -148,8 +147,8 @@ impl Innermost {
         }
     }
 
-    /// Takes `path` when its span is around the complaint and no wider than the best so far; equals
-    /// come later only when they are deeper.
+    /// Takes `path` if its span is around the complaint and no wider than the best so far. Of equal spans, the deeper
+    /// one wins.
     fn consider(&mut self, span: Range<usize>, path: &KeyPath) {
         let around = span.start <= self.around.start && self.around.end <= span.end;
         if around && self.found.as_ref().is_none_or(|(width, _)| span.len() <= *width) {
@@ -162,7 +161,7 @@ impl Innermost {
 mod tests {
     use super::*;
 
-    /// What parsing `text` complains about.
+    /// The complaint about `text`.
     fn complaint(text: &str) -> String {
         match Document::parse(Path::new("lb.toml"), text) {
             Ok(_) => "nothing".to_owned(),

@@ -1,16 +1,16 @@
-//! What can be wrong with a configuration, told in one line: where, what, and what to do about it.
+//! The errors of a configuration, each in one line: where, what, and what to do about it.
 //!
-//! The words of serde and of the TOML parser are put into ours here, once, so that an operator reads
-//! "a whole number" and not "i64", and gets a suggestion for a key that was mistyped.
+//! Messages of serde and of the TOML parser are reworded here, in one place. So an operator reads "a whole number" and
+//! not "i64", and gets a suggestion for a mistyped key.
 //!
-//! Invariant: `Display` is one line without control characters, whatever was in the file.
+//! Invariant: `Display` is one line without control characters, for any content of the file.
 
 use std::fmt;
 use std::path::PathBuf;
 
 use super::key_path::KeyPath;
 
-/// Why there is no configuration. Always the operator's to mend; trying again changes nothing.
+/// Why there is no configuration. The operator must correct it; another try changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     #[error("config file {} cannot be read: {reason}; give another with --config FILE", .path.display())]
@@ -23,10 +23,10 @@ pub enum ConfigError {
     Setting { place: Place, key: KeyPath, what: String },
 }
 
-/// Where the mistake was made.
+/// The place of the mistake.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// With line and column from 1, when they are known.
+    /// With line and column from 1, if they are known.
     File {
         path: PathBuf,
         line_column: Option<(usize, usize)>,
@@ -42,7 +42,7 @@ pub(super) struct Fault {
     pub(super) what: String,
 }
 
-/// Says what serde or the TOML parser says, in our words.
+/// Rewords a message of serde or of the TOML parser.
 pub(super) fn in_our_words(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("unknown field ") {
         return unknown("key", rest);
@@ -50,7 +50,7 @@ pub(super) fn in_our_words(message: &str) -> String {
     if let Some(rest) = message.strip_prefix("unknown variant ") {
         return unknown("value", rest);
     }
-    // Only what was expected is ours to reword; what comes before may quote the file.
+    // Only the expected part is reworded; the part before it may quote the file.
     let (found, expected) = message.rsplit_once(", expected ").unwrap_or((message, ""));
     let expected = match expected {
         "" => return one_line(found),
@@ -62,7 +62,7 @@ pub(super) fn in_our_words(message: &str) -> String {
     one_line(&format!("{found}, expected {expected}"))
 }
 
-/// What `typed` was probably meant to be, and all that it could have been.
+/// The most probable meaning of `typed`, and all possible values.
 pub(super) fn choices(typed: &str, label: &str, known: &[&str]) -> String {
     // No known name is longer, and the comparison takes time and memory with the length.
     let typed: String = typed.to_lowercase().chars().take(64).collect();
@@ -91,7 +91,7 @@ pub(super) fn one_line(text: &str) -> String {
 
 /// Rewrites serde's "`typed`, expected one of `a`, `b`" with a suggestion.
 fn unknown(noun: &str, rest: &str) -> String {
-    // The typed name may itself contain backticks, so the known names are read from behind.
+    // The typed name may contain backticks, so the known names are read from the end.
     let (typed, expected) = rest.rsplit_once(", expected ").unwrap_or((rest, ""));
     let typed = typed.trim_matches('`');
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
@@ -150,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_file_says_cannot_break_the_line() {
+    fn no_content_of_the_file_can_break_the_error_line() {
         assert_eq!(one_line("a\nb\u{1b}[31mc"), "a b[31mc");
         assert_eq!(one_line(&"x".repeat(5000)).chars().count(), 1001);
     }

@@ -1,8 +1,8 @@
-//! What is in force and who said so: the page that `lb config` prints.
+//! The settings in force with their origins: the page that `lb config` prints.
 //!
-//! It shows values in force, not values typed: workers as counted, derived times, paths made absolute, the state folder
-//! as chosen; of `plugin_dirs` only what was set, as the executable's folder follows always. Every line
-//! is TOML, so that a line can be copied into a file.
+//! It shows values in force, not values typed: workers as counted, derived times, absolute paths, the chosen state
+//! folder. Of `plugin_dirs` it shows only the configured ones, because the executable's folder always follows. Every
+//! line is TOML, so that a line can be copied into a file.
 //!
 //! Invariant: no secret is in a [`Setting`].
 
@@ -28,10 +28,10 @@ pub struct Setting {
     pub origin: Origin,
 }
 
-/// Lines of `key = value   # where from`, and the warnings under them as comments.
+/// Lines of `key = value   # origin`, followed by the warnings as comments.
 #[must_use]
 pub fn explain(loaded: &Loaded) -> String {
-    /// Longer lines are left ragged: one long list should not push all origins off the screen.
+    /// Longer lines are not aligned: one long list should not push all origins off the screen.
     const WIDTH_MAX: usize = 60;
     let lines: Vec<String> =
         loaded.settings.iter().map(|setting| format!("{} = {}", setting.key, setting.value)).collect();
@@ -76,7 +76,7 @@ pub fn explain_json(loaded: &Loaded) -> serde_json::Value {
     json!({ "file": loaded.config.file, "settings": settings, "warnings": loaded.warnings })
 }
 
-/// Lists what `config` was made of.
+/// Lists the settings of `config`.
 pub(super) fn settings(
     layered: &Layered,
     document: &Document<'_>,
@@ -100,10 +100,10 @@ pub(super) fn settings(
     settings
 }
 
-/// `form` with the values that the checks have worked out.
+/// `form` with the values that the checks computed.
 fn in_force(form: &file::File, config: &Config) -> file::File {
     let mut form = form.clone();
-    // the checks keep the order and put the executable's folder behind
+    // the checks keep the order and append the executable's folder
     form.plugin_dirs = config.plugin_dirs.iter().take(form.plugin_dirs.len()).cloned().collect();
     form.proxy.listen = OneOrMany(config.proxy.listen.iter().map(ToString::to_string).collect());
     form.proxy.workers = i64::try_from(config.proxy.workers).unwrap_or(i64::MAX);

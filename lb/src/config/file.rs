@@ -1,11 +1,10 @@
 //! The file form: the configuration as it is typed, key by key, with every default.
 //!
-//! This is the one list of keys. `config/lb.toml` describes them for people, a test holds the two
-//! together, and the checks in [`super::validate`] take every struct apart by name, so that a new key
-//! neither goes undescribed nor unchecked.
+//! This is the one list of keys. `config/lb.toml` describes them for people, and a test compares the two. The checks in
+//! [`super::validate`] destructure every struct by name, so every new key is described and checked.
 //!
-//! Invariants: unknown keys are errors; numbers are `i64` as in TOML, because "from 1 to 65535" is
-//! said better by a check than by a type.
+//! Invariants: unknown keys are errors. Numbers are `i64` as in TOML, because a check gives a better message than a
+//! type, such as "from 1 to 65535".
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -199,7 +198,7 @@ pub(super) struct AccessLog {
     pub(super) query: bool,
 }
 
-/// `"a"` or `["a", "b"]`; written back as it is shortest.
+/// `"a"` or `["a", "b"]`; written back in the shortest form.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct OneOrMany(pub(super) Vec<String>);
 

@@ -1,9 +1,9 @@
-//! Where a setting is: `proxy.workers`, `pools.api.backends[2].weight`.
+//! The path of a setting: `proxy.workers`, `pools.api.backends[2].weight`.
 //!
-//! One type for what the document, the layers, the checks and the printed page all talk about, so that
-//! a mistake found late still leads back to the line or the variable that made it.
+//! The document, the layers, the checks and the printed page share this type. So a mistake that is found late still
+//! leads back to its line or variable.
 //!
-//! Invariant: prints as TOML would write it, with quotes where a bare key is not allowed.
+//! Invariant: prints as TOML would write it, with quotes if a bare key is not allowed.
 
 use std::fmt;
 
@@ -15,7 +15,7 @@ pub enum Step {
     Index(usize),
 }
 
-/// The way from the top of the document to a setting; empty = the document itself.
+/// The path from the top of the document to a setting; empty = the document itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct KeyPath(Vec<Step>);
 

@@ -1,11 +1,10 @@
 //! The layers: command line over environment over file over defaults.
 //!
-//! The `config` crate merges them. What it does not do is remember who said what, so overrides are put
-//! on one at a time, in order, and the form is read after each: the first that does not fit is the one
-//! at fault, and the error names its variable or flag.
+//! The `config` crate merges them but does not keep origins. So overrides are added one at a time, in order, and the
+//! form is read after each. The first one that does not fit is at fault, and the error names its variable or flag.
 //!
-//! Invariants: keys keep their case; a plugin's name, path and pin come from one layer together, so that
-//! `--strategy NAME` is never held against another plugin's digest.
+//! Invariants: keys keep their case. A plugin's name, path and pin come from one layer together, so `--strategy NAME`
+//! is never checked against another plugin's digest.
 
 use std::collections::BTreeMap;
 
@@ -17,7 +16,7 @@ use super::file;
 use super::key_path::{KeyPath, Step};
 use super::overrides::{Override, TOKEN_VARIABLE, from_command_line, from_environment};
 
-/// Who said it.
+/// The origin of a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
     Default,
@@ -35,7 +34,7 @@ pub enum Origin {
 #[derive(Debug)]
 pub(super) struct Layered {
     pub(super) form: file::File,
-    /// What the layers over the file have set, later ones over earlier ones.
+    /// The keys set by the layers above the file; later layers replace earlier ones.
     overridden: Vec<(KeyPath, Origin)>,
     pub(super) warnings: Vec<String>,
 }
@@ -52,7 +51,7 @@ pub(super) fn layer(
 ) -> Result<Layered, ConfigError> {
     let file = config::File::from_str(document.text(), FileFormat::Toml);
     let current = config::Config::builder().add_source(file).build();
-    // Whatever the strict first reading let pass and this one does not has no place any more.
+    // The strict first reading accepted it and this one does not, so its place is lost.
     let lost = |what: String| Fault::new(KeyPath::default(), what);
     let whole = |fault: Fault| ConfigError::Syntax { place: document.place_of(&KeyPath::default()), what: fault.what };
     let mut current = current.map_err(|error| whole(lost(error.to_string())))?;
@@ -71,7 +70,7 @@ pub(super) fn layer(
     Ok(layered)
 }
 
-/// The form that `current` amounts to, read as strictly as the file was.
+/// The form of `current`, read as strictly as the file.
 fn read(current: &config::Config) -> Result<file::File, String> {
     let table: toml::Table = current.clone().try_deserialize().map_err(|error| in_our_words(&error.to_string()))?;
     table.try_into().map_err(|error: toml::de::Error| in_our_words(error.message()))
@@ -119,7 +118,7 @@ fn remove(mut value: &mut Value, path: &KeyPath) -> bool {
 // === impl Layered ===
 
 impl Layered {
-    /// Who set `key`. What an override set, it set whole.
+    /// The origin of `key`. An override sets a value as a whole.
     pub(super) fn origin_of(&self, document: &Document<'_>, key: &KeyPath) -> Origin {
         let over = self.overridden.iter().rev().find(|(path, _)| key.starts_with(path));
         match over {
@@ -131,7 +130,7 @@ impl Layered {
         }
     }
 
-    /// Where a complaint about `key` belongs.
+    /// The place of a complaint about `key`.
     pub(super) fn place_of(&self, document: &Document<'_>, key: &KeyPath) -> Place {
         self.origin_of(document, key).place(document, key)
     }
@@ -168,8 +167,7 @@ impl Layered {
         Err(Fault::new(path, first_complaint.unwrap_or_default()))
     }
 
-    /// When `key` names another plugin than a lower layer did, takes away what that layer said about
-    /// its own: the name, the path, the digest.
+    /// If `key` names another plugin than a lower layer, removes the lower layer's name, path and digest.
     fn replace_plugin(
         &mut self,
         before: &config::Config,
@@ -204,7 +202,7 @@ impl Layered {
 // === impl Origin ===
 
 impl Origin {
-    /// The higher wins.
+    /// The higher number wins.
     fn layer(&self) -> u8 {
         match self {
             Self::Default => 0,

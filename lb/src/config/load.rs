@@ -1,10 +1,9 @@
-//! Loading: from a path, an environment and a command line to a configuration, or to one error.
+//! Loading: from a path, an environment and a command line to a configuration or one error.
 //!
-//! All that is read from the machine is read here (the file, the token, the resolver's answers, the
-//! number of cores), so that the layers and the checks can be told anything by a test. It blocks while
-//! a backend's name is resolved; call it where that is allowed.
+//! Everything from the machine is read here: the file, the token, addresses from the resolver, the number of cores. So
+//! a test can give any input to the layers and the checks. It blocks while a backend's name is resolved.
 //!
-//! Invariant: the process's own environment is only looked at by [`process_environment`].
+//! Invariant: only [`process_environment`] reads the process's own environment.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -22,7 +21,7 @@ use super::token::admin_token;
 use super::validate::{Surroundings, validate};
 use super::validated::{Admin, Config};
 
-/// Where a configuration comes from.
+/// The sources of a configuration.
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     pub path: PathBuf,
@@ -31,15 +30,15 @@ pub struct Source {
     pub environment: BTreeMap<String, String>,
 }
 
-/// A configuration, and how it came about.
+/// A configuration, and its origins.
 #[derive(Clone, Debug)]
 pub struct Loaded {
     pub config: Config,
     /// Every setting with its value in force, section by section.
     pub settings: Vec<Setting>,
-    /// Allowed, but probably not meant; one line each.
+    /// Allowed, but probably a mistake; one line each.
     pub warnings: Vec<String>,
-    /// Of the text it was read from.
+    /// The digest of its text.
     pub sha256: [u8; 32],
 }
 
@@ -56,13 +55,13 @@ pub fn read(path: &Path) -> Result<Vec<u8>, ConfigError> {
     read_bytes(path, FILE_BYTES_MAX).map_err(|reason| unreadable(path, &reason))
 }
 
-/// As [`load`], with what [`read`] has read.
+/// Like [`load`], with the bytes from [`read`].
 pub fn load_bytes(source: &Source, bytes: &[u8]) -> Result<Loaded, ConfigError> {
     let text = text_of(bytes).map_err(|reason| unreadable(&source.path, &reason))?;
     load_text(source, text)
 }
 
-/// As [`load`], with the file's text at hand; `source.path` is only where it counts as being.
+/// Like [`load`], with the file's text given; `source.path` is only its nominal place.
 pub fn load_text(source: &Source, text: &str) -> Result<Loaded, ConfigError> {
     let document = Document::parse(&source.path, text)?;
     let mut layered = layer(&document, &source.environment, &source.command_line)?;
@@ -89,12 +88,12 @@ pub fn load_text(source: &Source, text: &str) -> Result<Loaded, ConfigError> {
     Ok(Loaded { config, settings, warnings, sha256: Sha256::digest(text).into() })
 }
 
-/// Where the admin port is and what it asks for, whatever is wrong with the rest of the configuration: for those who ask a running
-/// balancer, perhaps because of what is wrong.
+/// The admin port's address and token, even if the rest of the configuration is wrong. For commands to a running
+/// balancer, perhaps because of the wrong part.
 pub fn load_admin(source: &Source) -> Result<Admin, ConfigError> {
     let is_told = source.command_line.iter().any(|(key, _)| key == "admin.listen")
         || source.environment.contains_key("LB__ADMIN__LISTEN");
-    // Nobody is asked by guess: another balancer may listen where this one would by default.
+    // No default address is tried: another balancer may listen there.
     let section =
         match read(&source.path).map(|bytes| String::from_utf8(bytes).unwrap_or_default().parse::<toml::Table>()) {
             Ok(Ok(mut file)) => file.remove_entry("admin"),
@@ -109,8 +108,8 @@ pub fn load_admin(source: &Source) -> Result<Admin, ConfigError> {
     Ok(load_text(&source, &text)?.config.admin)
 }
 
-/// The environment of this process. What is not Unicode is passed on as far as it can be, so that the
-/// check of its value says what is wrong.
+/// The environment of this process. Values that are not Unicode are converted as far as possible, so that the check of
+/// the value reports them.
 #[must_use]
 pub fn process_environment() -> BTreeMap<String, String> {
     std::env::vars_os().map(|(name, text)| (name.to_string_lossy().into(), text.to_string_lossy().into())).collect()
@@ -135,15 +134,15 @@ pub(super) fn text_of(bytes: &[u8]) -> Result<&str, String> {
     std::str::from_utf8(bytes).map_err(|error| format!("byte {} is not UTF-8", error.valid_up_to() + 1))
 }
 
-/// `path` from the working folder; its links stay as they are, so that a relative path in the file
-/// means what it looks like.
+/// `path` relative to the working folder. Its links are not resolved, so that a relative path in the file means what it
+/// shows.
 fn absolute_path(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
-/// `$XDG_STATE_HOME/lb/<hash>`, else below the home folder, else below the temporary one. The hash is of
-/// the file's folder without links, and its name: all ways to one file give one folder, and a file that
-/// is replaced by pointing a link elsewhere keeps its own.
+/// `$XDG_STATE_HOME/lb/<hash>`, else below the home folder, else below the temporary one. The hash is made from the
+/// file's folder without links, and the file's name. So all ways to one file give one folder, and a file that is
+/// replaced by a changed link keeps its folder.
 fn state_dir(file: &Path, environment: &BTreeMap<String, String>) -> PathBuf {
     let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
     let canonical = match (folder, file.file_name()) {
@@ -156,7 +155,7 @@ fn state_dir(file: &Path, environment: &BTreeMap<String, String>) -> PathBuf {
     match (folder("XDG_STATE_HOME"), folder("HOME")) {
         (Some(state), _) => state.join("lb").join(hash),
         (None, Some(home)) => home.join(".local/state/lb").join(hash),
-        // Not below a common `lb`: the first user to make that would own it.
+        // Not below a common `lb`: the first user to create that would own it.
         (None, None) => folder("TMPDIR").unwrap_or_else(|| "/tmp".into()).join(format!("lb-state-{hash}")),
     }
 }

@@ -1,15 +1,14 @@
-//! Configuration: what the operator wrote, turned into plain data with nothing left to check.
+//! Configuration: the operator's text, converted into plain data that needs no more checks.
 //!
-//! Four layers, the first that speaks wins: command line, environment, file, defaults. The way in is
-//! [`load`]; the way out is [`Config`]. Every mistake is one [`ConfigError`], which prints as one
-//! line that says what is wrong, where, and what to do.
+//! Four layers: command line over environment over file over defaults. [`load`] is the entry; [`Config`] is the result.
+//! Every mistake is one [`ConfigError`], which prints as one line: what is wrong, where, and what to do.
 //!
 //! ```text
 //! text ─ document (strict, with lines) ─ layers (config crate) ─ file form ─ validate, pools ─ Config
 //! ```
 //!
-//! Invariant: a leaf. Nothing here imports from the rest of `lb`, starts anything or keeps state, and
-//! no input of any kind makes it panic.
+//! Invariant: a leaf. Nothing here imports from the rest of `lb`, starts anything or keeps state, and no input causes a
+//! panic.
 
 mod document;
 mod error;

@@ -1,11 +1,10 @@
-//! What stands over the file: variables and flags, and how each is read.
+//! Overrides of the file: variables and flags, and how each is read.
 //!
-//! `LB__PROXY__LISTEN` is `proxy.listen`: a part of the name means the key that is already there, whatever
-//! its case, else its lower case; a name with lower-case letters in it is taken as typed, for options that
-//! have upper-case names. The value is TOML if the key takes it so, else plain text, so that quotes are not
-//! needed. An empty variable counts as not set.
+//! `LB__PROXY__LISTEN` is `proxy.listen`. A part of the name is the existing key in any case, else its lower case. A
+//! name with lower-case letters is taken as typed, for options that have upper-case names. The value is TOML if the key
+//! accepts it as TOML, else plain text, so that quotes are not needed. An empty variable counts as not set.
 //!
-//! Invariant: a name leads to one key or is an error; none is dropped in silence.
+//! Invariant: a name leads to one key or is an error; none is ignored.
 
 use std::collections::BTreeMap;
 
@@ -21,17 +20,17 @@ pub(super) struct Override {
     pub(super) origin: Origin,
     /// Parts of the key's path.
     parts: Vec<String>,
-    /// Whether the case of `parts` is meant.
+    /// Whether the case of `parts` counts.
     as_typed: bool,
     text: String,
 }
 
-/// Carries the admin API's token itself, which has no key, so that it is never typed into a file.
+/// Contains the admin API's token itself, which has no key, so that it is never typed into a file.
 pub(super) const TOKEN_VARIABLE: &str = "LB_ADMIN_TOKEN";
 const LOG_VARIABLE: &str = "LB_LOG";
 const PREFIX: &str = "LB__";
 
-/// `LB__…` in the order of their names, then `LB_LOG`, which is shorter and so meant more.
+/// `LB__…` in the order of their names, then `LB_LOG`, which wins because it is the dedicated name.
 pub(super) fn from_environment(environment: &BTreeMap<String, String>) -> impl Iterator<Item = Override> {
     let own = environment.iter().filter_map(|(name, text)| {
         let rest = name.strip_prefix(PREFIX)?;
@@ -60,7 +59,7 @@ pub(super) fn from_command_line(command_line: &[(String, String)]) -> impl Itera
     })
 }
 
-/// What the operator typed to set `key`.
+/// The flag or key that the operator typed to set `key`.
 fn flag(key: &str) -> String {
     match key {
         "strategy.name" => "--strategy".to_owned(),
@@ -86,17 +85,17 @@ fn layer_value(value: toml::Value) -> Value {
 // === impl Override ===
 
 impl Override {
-    /// What the text may mean, the likeliest first.
+    /// The possible meanings of the text, the most probable first.
     pub(super) fn meanings(&self) -> Vec<Value> {
         let plain = Value::new(None, self.text.as_str());
         match self.text.parse::<toml::Value>() {
-            // A date is never meant: no setting is one.
+            // Never a date: no setting is one.
             Ok(toml::Value::Datetime(_)) | Err(_) => vec![plain],
             Ok(value) => vec![layer_value(value), plain],
         }
     }
 
-    /// The key that is meant, in its right case.
+    /// The key in its right case.
     pub(super) fn path(&self, root: &Value) -> Result<KeyPath, Fault> {
         let plain = |c: char| c.is_ascii_alphanumeric() || c == '_' || c == '-';
         let mut path = KeyPath::default();
@@ -117,7 +116,7 @@ impl Override {
                 return Err(Fault::new(path, what));
             }
         }
-        // The `config` crate would read `a[3]` as a path of its own.
+        // The `config` crate would interpret `a[3]` as a path.
         match path.steps().first() {
             Some(Step::Key(first)) if !first.chars().all(plain) => Err(Fault::new(path, "unknown key")),
             _ => Ok(path),

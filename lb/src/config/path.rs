@@ -1,12 +1,14 @@
-//! The normal form of a request's path: what routes are matched by.
+//! The normal form of a request's path, which is matched with routes.
 //!
-//! Why: `/api`, `//api`, `/%61pi` and `/x/../api` are one resource to most backends, so a route that took them for four could be
-//! walked around. Source: RFC 3986, sections 6.2.2 and 5.2.4; double slashes are merged on top of that. Invariants: a path in normal
-//! form is borrowed, so mostly nothing is allocated; what two servers may read as two resources has no normal form and is refused.
+//! Why: `/api`, `//api`, `/%61pi` and `/x/../api` are one resource to most backends. A route that treated them as four
+//! could be bypassed. Source: RFC 3986, sections 6.2.2 and 5.2.4; in addition, double slashes are merged. Invariants: a
+//! path in normal form is borrowed, so mostly nothing is allocated. A path that servers may read as different resources
+//! has no normal form and is refused.
 
 use std::borrow::Cow;
 
-/// What a byte means for [`is_plain`]. A slash is in front of the next byte, which must be none of those that change behind one.
+/// The meaning of a byte for [`is_plain`]. A slash precedes the next byte, which must not be one that changes behind a
+/// slash.
 const BEHIND_SLASH: u8 = 1;
 const SLASH: u8 = BEHIND_SLASH << 1;
 const NEVER_PLAIN: u8 = 4;
@@ -19,8 +21,8 @@ static MARKS: [u8; 256] = {
     marks
 };
 
-/// The normal form of `path`: percent-encoded unreserved characters decoded, other triplets in upper case, no dot segments, no empty
-/// segments. The error says why there is none.
+/// The normal form of `path`: percent-encoded unreserved characters decoded, other triplets in upper case, no dot
+/// segments, no empty segments. The error says why there is none.
 pub fn normal_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
     if is_plain(path.as_bytes()) {
         return Ok(Cow::Borrowed(path));
@@ -54,7 +56,7 @@ pub fn normal_path(path: &str) -> Result<Cow<'_, str>, &'static str> {
     Ok(if normal == path { Cow::Borrowed(path) } else { Cow::Owned(normal) })
 }
 
-/// Nothing in it could have to be changed.
+/// Whether no byte of it needs a change.
 fn is_plain(path: &[u8]) -> bool {
     let (mut found, mut before) = (0, 0);
     for byte in path {
@@ -93,7 +95,8 @@ fn decode(segment: &str, normal: &mut String) -> Result<(), &'static str> {
     Ok(())
 }
 
-/// Servers that decode `%2F` or `%5C` first, take `\` for `/`, or drop `;parameters`, would see a dot segment here.
+/// Some servers decode `%2F` or `%5C` first, take `\` for `/`, or drop `;parameters`. They would see a dot segment
+/// here.
 fn is_ambiguous(segment: &str) -> bool {
     let is_dots = |part: &str| matches!(part.split(';').next(), Some("." | ".."));
     segment.split('\\').flat_map(|part| part.split("%2F")).flat_map(|part| part.split("%5C")).any(is_dots)
@@ -142,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_servers_read_in_different_ways_has_no_form() {
+    fn paths_that_servers_read_differently_have_no_normal_form() {
         for path in [
             "",
             "*",

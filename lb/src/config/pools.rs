@@ -1,7 +1,7 @@
-//! The checks of pools, their strategies and backends, and of the routes that lead to them.
+//! The checks of pools, their strategies and backends, and of routes.
 //!
-//! Invariants: pool 0 is `default`; ids are unique in a pool; routes come out in matching order: exact
-//! host, then wildcard with the longer first, then any host, and in each the longer path first.
+//! Invariants: pool 0 is `default`. Ids are unique in a pool. Routes are in matching order: exact host, then wildcards,
+//! the longer first, then any host. For one host the longer path is first.
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -86,7 +86,7 @@ pub(super) fn check_routes(routes: &[file::Route], pools: &[Pool]) -> Result<Vec
     Ok(checked)
 }
 
-/// Refuses backends that lb must not call, itself above all, and warns of pools that nothing can be in.
+/// Refuses backends that lb must not call, above all lb itself. Warns of pools that cannot get backends.
 pub(super) fn check_reach(
     pools: &[Pool],
     proxy: &Proxy,
@@ -200,13 +200,13 @@ fn check_strategy(
     })
 }
 
-/// Whether one may be a slip for the other; a longer name is none of a strategy.
+/// Whether `table` may be a slip for `strategy`; a longer name is never a slip.
 fn is_similar(table: &str, strategy: &str) -> bool {
     let slips_max = (strategy.len() / 5).max(1);
     table.len() <= ID_BYTES_MAX && strsim::osa_distance(table, strategy) <= slips_max
 }
 
-/// A strategy's name becomes part of a file's name, so it may lead nowhere else.
+/// A strategy's name becomes part of a file's name, so it must not lead to another folder.
 fn check_name(name: &str) -> Result<(), String> {
     if name.is_empty() || name.len() > ID_BYTES_MAX {
         return Err(format!("a strategy's name has 1 to {ID_BYTES_MAX} bytes, this one {}", name.len()));
@@ -222,7 +222,7 @@ fn check_name(name: &str) -> Result<(), String> {
     Err(format!("{name:?}: a strategy's name is made of letters, digits and _{hint}"))
 }
 
-/// `libmine.so` is `mine`, as long as nobody says otherwise.
+/// `libmine.so` is `mine`, unless the configuration has another name.
 fn name_from_file(path: &Path) -> String {
     let stem = path.file_stem().unwrap_or_default().to_string_lossy();
     stem.strip_prefix("lib").unwrap_or(&stem).to_owned()
@@ -258,7 +258,7 @@ fn check_hash_on(sources: &[String], section: &KeyPath, warnings: &mut Vec<Strin
 
 fn key_source(text: &str) -> Result<KeySource, String> {
     let (kind, name) = text.split_once(':').map_or((text, None), |(kind, name)| (kind, Some(name)));
-    // What a cookie's or a parameter's name can be without quoting.
+    // The names of cookies and parameters that need no quoting.
     let plain = |name: &str| name.bytes().all(|b| b.is_ascii_graphic() && !b"=;,&\"".contains(&b));
     match (kind, name) {
         ("header", Some(name)) => http::HeaderName::from_bytes(name.as_bytes())
@@ -311,7 +311,7 @@ fn check_path(path: &str) -> Result<String, String> {
     Ok(if trimmed.is_empty() { "/" } else { trimmed }.to_owned())
 }
 
-/// Options as the strategy gets them. Only what JSON cannot say is refused.
+/// Options as the strategy gets them. Only values that JSON cannot represent are refused.
 fn json(value: &toml::Value, key: &KeyPath) -> Result<serde_json::Value, Fault> {
     use serde_json::Value as Json;
     Ok(match value {

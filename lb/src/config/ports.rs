@@ -74,7 +74,7 @@ fn check_listen(key: KeyPath, address: &str) -> Result<SocketAddr, Fault> {
 }
 
 pub(super) fn check_admin(form: &file::Admin, around: &Surroundings, proxy: &Proxy) -> Result<Admin, Fault> {
-    // The token file was read before, because that is not a matter of checking.
+    // The token file was read before, because reading is not checking.
     let file::Admin { listen, token_file: _ } = form;
     let key = KeyPath::of(&["admin", "listen"]);
     let listen = check_listen(key.clone(), listen)?;

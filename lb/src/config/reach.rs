@@ -1,14 +1,15 @@
-//! Which addresses are no backends: where lb itself listens, and link-local ones, at which clouds serve their machines' credentials.
+//! Addresses that no backend may have: those where lb itself listens, and link-local ones, where clouds serve their
+//! machines' credentials.
 //!
-//! Why by meaning and not by text: one socket is reached by many spellings (`0.0.0.0`, all of 127.0.0.0/8, `::ffff:127.0.0.1`, a name),
-//! and a backend that is lb makes each request call itself until all connections are used. Invariant: the same rules hold for the
-//! file, for `/add` and for what was kept of an earlier run.
+//! Why by meaning and not by text: many spellings reach one socket (`0.0.0.0`, all of 127.0.0.0/8, `::ffff:127.0.0.1`,
+//! a name). A backend that is lb makes each request call itself until all connections are used. Invariant: the same
+//! rules hold for the file, for `/add` and for the changes kept from an earlier run.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, UdpSocket};
 
 use super::validated::{Admin, Proxy};
 
-/// An address at which lb listens, with the key that says so.
+/// An address at which lb listens, with its key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OwnAddress {
     pub key: &'static str,
@@ -25,14 +26,14 @@ pub struct Reach {
 // === impl Reach ===
 
 impl Reach {
-    /// What the configuration says; a port of 0 in it is not known yet.
+    /// The addresses of the configuration; a port of 0 in it is not known yet.
     pub fn of(proxy: &Proxy, admin: &Admin) -> Self {
         let proxies = proxy.listen.iter().map(|&address| OwnAddress { key: "proxy.listen", address });
         let own = proxies.chain([OwnAddress { key: "admin.listen", address: admin.listen }]).collect();
         Self { own, allow_link_local: proxy.allow_link_local }
     }
 
-    /// Whether `backend` may be one; the error is a clause that follows a place.
+    /// Checks that `backend` is allowed; the error is a clause that follows a place.
     pub fn check(&self, backend: SocketAddr) -> Result<(), String> {
         if let Some(OwnAddress { key, address }) = self.own.iter().find(|own| leads_to(backend, own.address)) {
             return Err(format!("{backend} is where lb itself listens ({key} {address}): it would call itself"));
@@ -46,9 +47,9 @@ impl Reach {
     }
 }
 
-/// Whether who connects to `backend` on this machine comes to what listens at `listen`, or may.
+/// Whether a connection to `backend` on this machine reaches, or may reach, the socket at `listen`.
 fn leads_to(backend: SocketAddr, listen: SocketAddr) -> bool {
-    // Port 0 means any, which is not known yet.
+    // Port 0 means any port, which is not known yet.
     if backend.port() != listen.port() || listen.port() == 0 {
         return false;
     }
@@ -56,7 +57,7 @@ fn leads_to(backend: SocketAddr, listen: SocketAddr) -> bool {
     match () {
         () if to == at => true,
         () if at.is_unspecified() => is_of_this_machine(to),
-        // Who connects to 0.0.0.0 comes to 127.0.0.1; of the other loopback addresses nobody can know who routes them where.
+        // A connection to 0.0.0.0 reaches 127.0.0.1. The routing of the other loopback addresses is unknown.
         () => is_loopback(to) && is_loopback(at),
     }
 }
@@ -65,7 +66,7 @@ fn is_loopback(ip: IpAddr) -> bool {
     ip.is_loopback() || ip.is_unspecified()
 }
 
-/// Only an address of an interface can be bound to, unless ip_nonlocal_bind is set, as failover pairs have it.
+/// Only an address of an interface can be bound, unless ip_nonlocal_bind is set, as on failover pairs.
 fn is_of_this_machine(ip: IpAddr) -> bool {
     let is_set = |family| {
         let setting = std::fs::read_to_string(format!("/proc/sys/net/{family}/ip_nonlocal_bind"));
@@ -75,8 +76,8 @@ fn is_of_this_machine(ip: IpAddr) -> bool {
     is_loopback(ip) || UdpSocket::bind((ip, 0)).is_ok() && (!may_bind_to_any || is_own_source(ip))
 }
 
-/// Whether the kernel would send from `ip` to `ip`. Connecting a datagram socket sends nothing. Misses the second and further addresses
-/// of one network, which the kernel reaches from the first.
+/// Whether the kernel would send from `ip` to `ip`. Connecting a datagram socket sends nothing. Misses the second and
+/// further addresses of one network, which the kernel reaches from the first.
 fn is_own_source(ip: IpAddr) -> bool {
     let any: IpAddr = if ip.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
     let source = UdpSocket::bind((any, 0)).and_then(|socket| {
@@ -86,7 +87,7 @@ fn is_own_source(ip: IpAddr) -> bool {
     source.is_ok_and(|source| source.ip() == ip)
 }
 
-/// 169.254.0.0/16 and fe80::/10, and where clouds serve credentials beside these.
+/// 169.254.0.0/16 and fe80::/10, and the other addresses where clouds serve credentials.
 fn is_link_local(ip: IpAddr) -> bool {
     match ip.to_canonical() {
         IpAddr::V4(ip) => ip.is_link_local() || METADATA_V4.contains(&ip),
@@ -113,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn every_way_to_a_listener_is_known() {
+    fn every_address_that_reaches_a_listener_is_refused() {
         for (listen, backends) in [
             (
                 "127.0.0.1:1",
@@ -136,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn an_address_that_can_be_bound_to_is_not_always_ours() {
+    fn an_address_that_can_be_bound_is_not_always_ours() {
         assert!(is_own_source(Ipv4Addr::LOCALHOST.into()));
         for foreign in ["198.51.100.7", "2001:db8::7"] {
             assert!(!is_own_source(foreign.parse().unwrap()), "{foreign}");
@@ -144,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn link_local_addresses_need_leave() {
+    fn link_local_addresses_need_a_setting() {
         for backend in [
             "169.254.169.254:80",
             "169.254.0.1:1",

@@ -1,6 +1,6 @@
-//! Opening only what is a file: a named pipe would be waited for, and a device may do anything.
+//! Opens regular files only: opening a named pipe would wait, and opening a device may have effects.
 //!
-//! Invariant: opening never blocks, and what was looked at is what is read.
+//! Invariant: opening never blocks, and the file that was checked is the one that is read.
 
 use std::fs::{File, OpenOptions};
 use std::io;
@@ -9,7 +9,8 @@ use std::path::Path;
 
 /// Opens a regular file, or a link to one, for reading.
 pub fn open_regular(path: &Path) -> io::Result<File> {
-    // Looked at first, as to open a device may already have an effect; and again, as another may be there by then.
+    // Checked before opening, because opening a device may have an effect. Checked again after it, because the file may
+    // have been replaced.
     check(std::fs::metadata(path)?.is_file())?;
     let no_wait = rustix::fs::OFlags::NONBLOCK.bits() as i32;
     let file = OpenOptions::new().read(true).custom_flags(no_wait).open(path)?;

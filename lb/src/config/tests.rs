@@ -1,6 +1,6 @@
 //! The configuration as a whole: the files that are shipped, the layers, every kind of mistake.
 //!
-//! All tests go through [`load_text`] with an environment of their own; none looks at the machine's.
+//! All tests use [`load_text`] with an environment of their own; none reads the machine's.
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

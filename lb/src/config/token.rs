@@ -1,8 +1,8 @@
-//! The admin token: where it comes from, what it has to be, and how one is made.
+//! The admin token: its sources, its requirements, and how one is made.
 //!
-//! Why its strength is estimated: an admin port answers whoever reaches it, so a token must not be one that can be guessed. The estimate
-//! is an upper bound, for text whose characters were drawn at random from the smallest usual alphabet that has them all. Invariant: no
-//! error shows a token.
+//! Why its strength is estimated: an admin port is open to every client that reaches it, so a token must not be
+//! guessable. The estimate is an upper bound. It assumes characters drawn at random from the smallest usual alphabet
+//! that has them all. Invariant: no error shows a token.
 
 use std::io;
 use std::path::Path;
@@ -19,20 +19,20 @@ use super::validated::Secret;
 
 const TOKEN_BYTES_MAX: u64 = 4_096;
 const TOKEN_BITS_MIN: f64 = 128.0;
-/// A random token of enough bits has more: of 32 hexadecimal digits, fewer than 8 kinds come once in 10^8 tokens.
+/// A random token of enough bits has more. Of tokens of 32 hexadecimal digits, one in 10^8 has fewer than 8 kinds.
 const KINDS_MIN: usize = 8;
 
-/// 256 random bits of the system's as hexadecimal digits: nobody guesses them.
+/// 256 random bits of the system as hexadecimal digits, which cannot be guessed.
 pub fn random_digits() -> io::Result<String> {
     let mut bytes = [0; 32];
     let filled = rustix::rand::getrandom(&mut bytes, rustix::rand::GetRandomFlags::empty())?;
-    // so few bytes come whole or not at all
+    // so few bytes are read at once or not at all
     debug_assert_eq!(filled, bytes.len());
     Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
 }
 
-/// The admin API's token with where it came from. A file named on the command line goes before
-/// LB_ADMIN_TOKEN, which goes before one named in the environment or the file.
+/// The admin API's token with its origin. Order: a file named on the command line, LB_ADMIN_TOKEN, a file named in the
+/// environment or the configuration file.
 pub(super) fn admin_token(
     layered: &Layered,
     document: &Document<'_>,
@@ -61,7 +61,7 @@ pub(super) fn admin_token(
     Ok(Some((token, origin)))
 }
 
-/// A token travels in a header, so it is visible ASCII; the line end of an editor does not count.
+/// A token is sent in a header, so it is visible ASCII; the line end of an editor does not count.
 fn check_token(text: &str) -> Result<Secret, String> {
     let token = text.trim_end_matches(['\n', '\r']);
     if token.is_empty() {
@@ -78,7 +78,7 @@ fn check_token(text: &str) -> Result<Secret, String> {
     Ok(Secret::new(token.to_owned()))
 }
 
-/// How many bits a token can have at most, by its length and its characters; 0 where too few kinds of them repeat.
+/// The most bits that a token can have, by its length and its characters; 0 if it has too few kinds of characters.
 fn bits_at_most(token: &str) -> f64 {
     let mut kinds: Vec<u8> = token.bytes().collect();
     kinds.sort_unstable();
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_tools_make_of_128_random_bits_and_more_is_taken_and_less_is_not() {
+    fn tokens_of_128_random_bits_from_common_tools_are_accepted_and_shorter_ones_refused() {
         let made = random_digits().unwrap();
         for strong in [
             &*made,

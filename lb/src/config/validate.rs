@@ -1,11 +1,10 @@
 //! The checks: from the file form to the validated form, section by section.
 //!
-//! Every section is taken apart by name, without `..`, so a new key does not compile before somebody
-//! has decided what may stand in it. Pools, strategies and routes have their own file, [`super::pools`],
-//! and so have the two ports, [`super::ports`].
+//! Every section is destructured by name, without `..`. So a new key does not compile before its check is written.
+//! Pools, strategies and routes have their own file, [`super::pools`], and so have the two ports, [`super::ports`].
 //!
-//! Invariants: every number that comes out has a stated range; every path is absolute; a mistake is a
-//! [`Fault`] with the key it is about, never a panic.
+//! Invariants: every number in the result has a stated range. Every path is absolute. A mistake is a [`Fault`] with its
+//! key, never a panic.
 
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -21,7 +20,7 @@ use super::validated::{
 };
 use super::values::check_level;
 
-/// What a configuration depends on beside its own text.
+/// The inputs of the checks beside the text.
 #[derive(Debug)]
 pub(super) struct Surroundings {
     /// The configuration file, absolute.
@@ -30,7 +29,7 @@ pub(super) struct Surroundings {
     pub(super) folder: PathBuf,
     pub(super) executable_folder: Option<PathBuf>,
     pub(super) cores: usize,
-    /// Where state goes when the file does not say.
+    /// The state folder if the file names none.
     pub(super) state_dir: PathBuf,
     pub(super) admin_token: Option<Secret>,
 }
@@ -43,7 +42,7 @@ const REPLICAS_MAX: i64 = 1_024;
 /// An image keeps a thread-local key of its own, and a process has about a thousand.
 const IMAGES_MAX: i64 = 500;
 
-/// Checks all of `form`. Things that are allowed but probably not meant are added to `warnings`.
+/// Checks all of `form`. Adds to `warnings` what is allowed but probably a mistake.
 pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut Vec<String>) -> Result<Config, Fault> {
     let file::File {
         plugin_dirs: dirs,
@@ -90,7 +89,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     })
 }
 
-/// `path` from the folder of the configuration file.
+/// `path` relative to the folder of the configuration file.
 pub(super) fn absolute(path: &Path, key: KeyPath, around: &Surroundings) -> Result<PathBuf, Fault> {
     if path.as_os_str().is_empty() {
         return Err(Fault::new(key, "a path cannot be empty"));
@@ -101,7 +100,7 @@ pub(super) fn absolute(path: &Path, key: KeyPath, around: &Surroundings) -> Resu
     if path.starts_with("~") {
         return Err(Fault::new(key, "~ is not expanded here; write the whole path"));
     }
-    // Normalised by `components`, so that "./" and doubled slashes do not make two names of one file.
+    // Normalised by `components`, so that "./" and doubled slashes do not give one file two names.
     Ok(around.folder.join(path).components().collect())
 }
 
@@ -154,7 +153,7 @@ fn check_launcher(
         warnings.push(format!("{key} has no {{port}} in it: the program must learn its port itself"));
     }
     let mut command = command.clone();
-    // A bare name is looked for beside the executable and in PATH; one with a slash is a path.
+    // A bare name is searched beside the executable and in PATH; one with a slash is a path.
     if program.contains('/') {
         let program = absolute(Path::new(program), key.index(0), around)?;
         command[0] = program.to_string_lossy().into_owned();

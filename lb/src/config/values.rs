@@ -1,10 +1,9 @@
-//! The small values that a configuration is made of, each with its own parser and its own words.
+//! The small values of a configuration, each with its own parser and error texts.
 //!
-//! They stand apart because the admin API takes the same values from the network: an id that the
-//! file may not contain must not come in by `POST /add` either. Errors are plain sentences without a
-//! place; the caller knows where the value came from and adds it.
+//! They are separate because the admin API takes the same values from the network. An id that the file may not contain
+//! must not enter by `POST /add` either. Errors are plain sentences without a place; the caller adds the place.
 //!
-//! Invariants: ids are safe as label values, file names and log fields; a [`Secret`] never prints.
+//! Invariants: ids are safe as label values, file names and log fields. A [`Secret`] never prints.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
@@ -31,7 +30,7 @@ pub struct Secret(String);
 
 // === check functions ===
 
-/// Says whether `id` may name a backend: 1 to 64 bytes of `[A-Za-z0-9 ._:-]`.
+/// Checks that `id` may name a backend: 1 to 64 bytes of `[A-Za-z0-9 ._:-]`.
 pub fn check_id(id: &str) -> Result<(), String> {
     if id.is_empty() || id.len() > ID_BYTES_MAX {
         return Err(format!("an id has 1 to {ID_BYTES_MAX} bytes, this one has {}", id.len()));
@@ -42,7 +41,7 @@ pub fn check_id(id: &str) -> Result<(), String> {
     }
 }
 
-/// Turns `weight` into a backend's weight, 0 (takes nothing new) to 256.
+/// Converts `weight` into a backend's weight, 0 (no new request) to 256.
 pub fn check_weight(weight: i64) -> Result<u16, String> {
     u16::try_from(weight)
         .ok()
@@ -50,10 +49,10 @@ pub fn check_weight(weight: i64) -> Result<u16, String> {
         .ok_or_else(|| format!("a weight is a whole number from 0 to {WEIGHT_MAX}, not {weight}"))
 }
 
-/// Says whether `level` is a filter of log lines.
+/// Checks that `level` is a filter of log lines.
 pub(super) fn check_level(level: &str) -> Result<(), String> {
     let levels = ["off", "error", "warn", "info", "debug", "trace"];
-    // A bare word that is no level would be read as the name of a module, and all else fall silent.
+    // A bare word that is no level would be read as the name of a module, and all other modules would log nothing.
     if !level.contains('[') {
         let stray = level
             .split(',')
@@ -69,8 +68,8 @@ pub(super) fn check_level(level: &str) -> Result<(), String> {
     }
 }
 
-/// A protocol of `Upgrade` that may pass, without a version (RFC 9110 §7.8). What carries HTTP itself may not: its requests would go
-/// past routes, limits and forwarded headers.
+/// A protocol that `Upgrade` may name, without a version (RFC 9110 §7.8). HTTP itself is refused: its requests would
+/// bypass routes, limits and forwarded headers.
 pub(super) fn check_upgrade(name: &str) -> Result<String, String> {
     let is_of_token = |byte: u8| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte);
     if name.is_empty() || name.len() > 64 || !name.bytes().all(is_of_token) {
@@ -85,8 +84,8 @@ pub(super) fn check_upgrade(name: &str) -> Result<String, String> {
     Ok(lower)
 }
 
-/// Turns `IP:port` or `name:port` into a socket address. A name is asked of the system's resolver,
-/// once, and blocks meanwhile; of several answers the first IPv4 one counts, else the first.
+/// Converts `IP:port` or `name:port` into a socket address. A name is resolved once by the system, which blocks. The
+/// first IPv4 address is used, else the first address.
 pub fn resolve_address(address: &str) -> Result<SocketAddr, String> {
     if let Ok(socket) = address.parse::<SocketAddr>() {
         return nonzero_port(socket);
@@ -94,7 +93,7 @@ pub fn resolve_address(address: &str) -> Result<SocketAddr, String> {
     let shape = || format!("{address:?} is not IP:port or name:port, such as \"127.0.0.1:5001\"");
     let (name, port) = address.rsplit_once(':').ok_or_else(shape)?;
     let port: u16 = port.parse().map_err(|_| shape())?;
-    // A second colon means an IPv6 address without its brackets, which no resolver would guess right.
+    // A second colon means an IPv6 address without its brackets, which no resolver would interpret correctly.
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"._-".contains(&byte);
     if name.is_empty() || name.len() > 253 || !name.bytes().all(plain) {
         return Err(shape());
@@ -118,8 +117,8 @@ fn nonzero_port(socket: SocketAddr) -> Result<SocketAddr, String> {
 // === impl IpNetwork ===
 
 impl IpNetwork {
-    /// Whether `ip` lies in this block. An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) counts as
-    /// the IPv4 address it is, because that is how a dual-stack socket reports its clients.
+    /// Whether `ip` lies in this block. An IPv4 address written as IPv6 (`::ffff:10.0.0.1`) counts as IPv4, because a
+    /// dual-stack socket reports its clients like that.
     #[must_use]
     pub fn contains(&self, ip: IpAddr) -> bool {
         match (self.address, ip.to_canonical()) {

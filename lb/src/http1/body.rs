@@ -1,7 +1,8 @@
 //! Decodes message bodies, for both roles.
 //!
-//! Source: RFC 9112, sections 6 and 7. Invariants: no byte after the body is taken; the end is known as soon as its last byte has arrived,
-//! so that the connection can be reused at once; the result does not depend on how the bytes are split into reads.
+//! Source: RFC 9112, sections 6 and 7. Invariants: no byte after the body is taken. The end is known as soon as its
+//! last byte has arrived, so that the connection can be reused at once. The result does not depend on how the bytes are
+//! split into reads.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -44,8 +45,8 @@ impl BodyDecoder {
         Self { left }
     }
 
-    /// Takes body bytes from `read`. The result is empty if more bytes are needed or the body [is done](Self::is_done). Data before a
-    /// malformed byte is returned before the error.
+    /// Takes body bytes from `read`. The result is empty if more bytes are needed or the body [is done](Self::is_done).
+    /// Data before a malformed byte is returned before the error.
     #[inline]
     pub fn take(&mut self, read: &mut BytesMut) -> Result<Bytes, BadBody> {
         let here = read.len();
@@ -61,8 +62,8 @@ impl BodyDecoder {
         }
     }
 
-    /// Takes the rest of a body of known length if it is here and small: appends it to `out`. Returns how many bytes these were, or
-    /// `None` if [`take`](Self::take) must be asked.
+    /// Takes the rest of a body of known length if it is here and small: appends it to `out`. Returns how many bytes
+    /// these were, or `None` if [`take`](Self::take) must be asked.
     #[inline]
     pub fn take_rest(&mut self, read: &mut BytesMut, out: &mut Vec<u8>) -> Option<usize> {
         let Left::Exact(left) = &mut self.left else { return None };
@@ -84,7 +85,8 @@ impl BodyDecoder {
         }
     }
 
-    /// Call this when the peer has closed and `read` is empty. Returns whether the body is complete: done before, or ended by the close.
+    /// Call this when the peer has closed and `read` is empty. Returns whether the body is complete: done before, or
+    /// ended by the close.
     pub fn at_eof(&mut self) -> bool {
         if matches!(self.left, Left::UntilClose) {
             self.left = Left::Closed;
@@ -123,7 +125,8 @@ impl BodyDecoder {
         }
     }
 
-    /// Chunks seen so far, without the last (empty) one. Callers use it to slow down a peer that sends tiny chunks only.
+    /// Chunks seen so far, without the last (empty) one. Callers use it to slow down a peer that sends tiny chunks
+    /// only.
     pub fn chunks(&self) -> u64 {
         match &self.left {
             Left::Chunked(chunks) => chunks.count(),

@@ -1,9 +1,9 @@
 //! Decodes the chunked coding and the trailers after it.
 //!
-//! Source: RFC 9112, section 7.1. There is a state for each byte, so reads may end anywhere. The data of small chunks is moved together
-//! inside the read buffer and returned as one piece: a one-byte chunk costs some instructions instead of a pass through the request path.
-//! Invariants: all bytes that were examined are removed from `read`, except an incomplete trailer line; an error does not change the
-//! state, so the next call returns it again.
+//! Source: RFC 9112, section 7.1. There is a state for each byte, so reads may end anywhere. The data of small chunks
+//! is moved together inside the read buffer and returned as one piece. So a one-byte chunk costs some instructions and
+//! not a pass through the request path. Invariants: all examined bytes are removed from `read`, except an incomplete
+//! trailer line. An error does not change the state, so the next call returns it again.
 
 use bytes::{Buf, Bytes, BytesMut};
 
@@ -225,8 +225,8 @@ impl Chunks {
     }
 }
 
-/// The lengths of the size line and of the data, if a whole plain chunk is here. The short way for most chunks: others are decoded byte
-/// by byte.
+/// The lengths of the size line and of the data, if a whole plain chunk is here. The short way for most chunks: others
+/// are decoded byte by byte.
 #[inline]
 fn whole_chunk(bytes: &[u8]) -> Option<(usize, usize)> {
     let (mut size, mut digits) = (0, 0);
@@ -247,7 +247,8 @@ mod tests {
     use super::super::{BodyDecoder, Length};
     use super::*;
 
-    /// Feeds `wire` in pieces of `piece` bytes. Returns the body, the number of bytes left over, the trailers, and whether it was done.
+    /// Feeds `wire` in pieces of `piece` bytes. Returns the body, the number of bytes left over, the trailers, and
+    /// whether it was done.
     fn decode(wire: &[u8], piece: usize) -> Result<(Vec<u8>, usize, Option<Fields>, bool), BadBody> {
         let mut decoder = BodyDecoder::new(Length::Chunked);
         let (mut read, mut body) = (BytesMut::new(), Vec::new());

@@ -1,4 +1,5 @@
-//! Classes of bytes. They are tables, or tests of eight bytes at a time, because every byte of every head is tested here.
+//! Classes of bytes. They are tables, or tests of eight bytes at a time, because every byte of every head is tested
+//! here.
 
 /// A 1 in each byte.
 const ONES: u64 = u64::MAX / 255;
@@ -156,8 +157,8 @@ pub(super) fn is_value(value: &[u8]) -> bool {
 
 /// The offset of the first byte below 0x20 or equal to 0x7f, or the length of `bytes`.
 ///
-/// Eight bytes at a time. Source: "Determine if a word has a byte less than n", Sean Eron Anderson, Bit Twiddling Hacks. A byte above a
-/// match may be marked falsely, so only the lowest mark counts.
+/// Eight bytes at a time. Source: "Determine if a word has a byte less than n", Sean Eron Anderson, Bit Twiddling
+/// Hacks. A byte above a match may be marked falsely, so only the lowest mark counts.
 #[inline]
 pub(super) fn first_control(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();

@@ -1,7 +1,7 @@
 //! Body length and connection persistence, for both roles.
 //!
-//! Source: RFC 9112, sections 6 and 9.3. Invariant: an ambiguous head (two lengths, an unknown transfer coding) is refused. A guess would
-//! allow request smuggling and mixed-up responses.
+//! Source: RFC 9112, sections 6 and 9.3. Invariant: an ambiguous head (two lengths, an unknown transfer coding) is
+//! refused. A guess would allow request smuggling and mixed-up responses.
 
 use http::{Method, StatusCode, Version};
 
@@ -68,8 +68,8 @@ pub fn of_response(head: &ResponseHead, method: &Method) -> Result<Framing, BadR
         || head.status == StatusCode::NO_CONTENT
         || head.status == StatusCode::NOT_MODIFIED;
     if is_bodiless {
-        // A server that declares a body where none may be (RFC 9110, section 8.6) sends it, too, maybe later than its head: the next
-        // request on the connection would get it for a response.
+        // A server that declares a body where none may be (RFC 9110, section 8.6) sends it, too, maybe later than its
+        // head: the next request on the connection would get it for a response.
         let declares =
             || head.fields.has(b"transfer-encoding") || head.fields.all(b"content-length").any(|value| value != b"0");
         let is_wrong = head.status == StatusCode::NO_CONTENT && declares();

@@ -1,4 +1,4 @@
-//! What a head says, free of the protocol that brought it: an exchange works on these, whether HTTP/1.1 or HTTP/2 speaks.
+//! The content of a head, independent of the protocol: an exchange uses these types for HTTP/1.1 and for HTTP/2.
 //!
 //! Invariant: a target is one of the four forms of RFC 9112, section 3.2, and its parts lie in one text.
 
@@ -25,7 +25,7 @@ pub struct ResponseHead {
     pub fields: Fields,
 }
 
-/// What a request is about.
+/// The target of a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// As it came, without a fragment.
@@ -73,7 +73,8 @@ impl Default for ResponseHead {
 // === impl Target ===
 
 impl Target {
-    /// Replaces the target by the one that `text` is. The error says in one sentence why it is none; the target is `/` then.
+    /// Replaces the target by the one that `text` is. The error says in one sentence why it is none; the target is `/`
+    /// then.
     pub fn set(&mut self, text: &str) -> Result<(), &'static str> {
         self.text.clear();
         let parsed = ends(text.as_bytes()).and_then(|(query, end)| Ok((parse(&text[..end])?, query.min(end), end)));
@@ -126,7 +127,8 @@ impl Target {
         &self.text[self.path as usize..]
     }
 
-    /// Whether it is an absolute form without path and query. With OPTIONS that means the server itself (RFC 9112, section 3.2.4).
+    /// Whether it is an absolute form without path and query. With OPTIONS that means the server itself (RFC 9112,
+    /// section 3.2.4).
     pub fn is_server(&self) -> bool {
         self.form == Form::Absolute && self.path as usize == self.text.len()
     }

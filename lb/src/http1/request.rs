@@ -1,8 +1,8 @@
 //! The server role: parses request heads.
 //!
 //! Source of the rules: RFC 9112, sections 2, 3 and 5. Invariants:
-//! - The result does not depend on how the bytes are split into reads. A line is checked once it is complete; only a bare CR or LF, the
-//!   first byte and the limits are checked earlier.
+//! - The result does not depend on how the bytes are split into reads. A line is checked once it is complete; only a
+//!   bare CR or LF, the first byte and the limits are checked earlier.
 //! - `read` loses empty lines before a head, then the complete head, and no byte after it.
 
 use bytes::{Buf, BytesMut};
@@ -42,8 +42,8 @@ pub enum Refusal {
 
 /// Moves a request head from `read` to `head` once it is complete. Returns false if more bytes are needed.
 ///
-/// The previous content of `head` is cleared and its memory reused. While the result is false, `scan` and `head` hold the parsed lines:
-/// pass both again with more bytes in `read`.
+/// The previous content of `head` is cleared and its memory reused. While the result is false, `scan` and `head` hold
+/// the parsed lines: pass both again with more bytes in `read`.
 pub fn take_request(
     read: &mut BytesMut,
     scan: &mut Scan,

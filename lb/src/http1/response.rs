@@ -1,7 +1,7 @@
 //! The client role: parses response heads.
 //!
-//! Source of the rules: RFC 9112, sections 2, 4 and 5. Invariants: the result does not depend on how the bytes are split into reads;
-//! `read` loses the complete head and no byte after it.
+//! Source of the rules: RFC 9112, sections 2, 4 and 5. Invariants: the result does not depend on how the bytes are
+//! split into reads; `read` loses the complete head and no byte after it.
 
 use bytes::{Buf, BytesMut};
 use http::{StatusCode, Version};
@@ -21,13 +21,14 @@ const BEGIN: &[u8] = b"HTTP/1.";
 #[error("the response is not HTTP/1: {0}")]
 pub struct BadResponse(pub &'static str);
 
-/// Moves one response head, interim (1xx) or final, from `read` to `head` once it is complete. Returns false if more bytes are needed.
+/// Moves one response head, interim (1xx) or final, from `read` to `head` once it is complete. Returns false if more
+/// bytes are needed.
 ///
-/// The previous content of `head` is cleared and its memory reused. While the result is false, `scan` and `head` hold the parsed lines:
-/// pass both again with more bytes in `read`.
+/// The previous content of `head` is cleared and its memory reused. While the result is false, `scan` and `head` hold
+/// the parsed lines: pass both again with more bytes in `read`.
 ///
-/// Two deviations are accepted, because many servers send them and no client interprets them differently: an empty reason phrase
-/// (`HTTP/1.1 200 `) and a missing space before it (`HTTP/1.1 200`).
+/// Two deviations are accepted: an empty reason phrase (`HTTP/1.1 200 `) and a missing space before it (`HTTP/1.1
+/// 200`). Many servers send them, and all clients interpret them in the same way.
 pub fn take_response(read: &mut BytesMut, scan: &mut Scan, head: &mut ResponseHead) -> Result<bool, BadResponse> {
     if scan.fields != head.fields.len() && !scan.is_at_first_line() {
         // The caller passed another head. Parse again, so that no field is lost.

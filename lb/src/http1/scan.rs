@@ -1,7 +1,8 @@
-//! Finds the lines of a head that arrives in pieces. Each byte is searched once, so the cost is linear even for one byte per read.
+//! Finds the lines of a head that arrives in pieces. Each byte is searched once, so the cost is linear even for one
+//! byte per read.
 //!
-//! The same pass finds control characters, so that values need no second one. Invariant: a line ends in CR LF. A bare CR or LF is an
-//! error as soon as it is seen, because servers interpret it differently.
+//! The same pass finds control characters, so that values need no second one. Invariant: a line ends in CR LF. A bare
+//! CR or LF is an error as soon as it is seen, because servers interpret it differently.
 
 use super::class::first_control;
 
@@ -48,7 +49,8 @@ impl Scan {
         self.line
     }
 
-    /// Returns the next line of `input`, or `None` if it is incomplete. `input` must start at the same byte in each call.
+    /// Returns the next line of `input`, or `None` if it is incomplete. `input` must start at the same byte in each
+    /// call.
     #[inline(always)]
     pub(super) fn next_line<'a>(&mut self, input: &'a [u8]) -> Result<Option<Line<'a>>, BareEnd> {
         let (mut seen, mut has_control) = (self.seen, self.has_control);

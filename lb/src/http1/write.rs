@@ -1,7 +1,7 @@
 //! Writes heads and chunks: appends them to a buffer that the caller reuses.
 //!
-//! Source: RFC 9112, sections 3, 4 and 7.1. Requests are HTTP/1.1. A response to an HTTP/1.0 client says HTTP/1.0, because some of
-//! these clients understand nothing else.
+//! Source: RFC 9112, sections 3, 4 and 7.1. Requests are HTTP/1.1. A response to an HTTP/1.0 client says HTTP/1.0,
+//! because some of these clients understand nothing else.
 
 use std::io::Write;
 

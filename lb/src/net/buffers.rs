@@ -1,9 +1,9 @@
 //! A worker's spare buffers: a connection takes one when bytes arrive and gives it back when they are used up.
 //!
-//! Why: an idle connection costs no buffer, and a busy one no allocation per request. Large buffers save system calls, but many slow
-//! bodies with one each would use too much memory, so a message needs a [`Lease`] for them. Invariants: a buffer that is
-//! taken is empty; one that has grown is not kept; at most [`LEASES_MAX`] leases are out, though the last piece of a message may wait for its
-//! reader after the lease has ended.
+//! Why: an idle connection costs no buffer, and a busy one no allocation per request. Large buffers save system calls.
+//! But many slow bodies with one each would use too much memory, so a message needs a [`Lease`] for them. Invariants: a
+//! buffer that is taken is empty. One that has grown is not kept. At most [`LEASES_MAX`] leases are in use; the last
+//! piece of a message may wait for its reader after the lease has ended.
 
 use std::cell::Cell;
 use std::rc::Rc;
@@ -14,15 +14,16 @@ use super::{Outbox, Spare};
 
 /// Room for a head and a small body.
 pub(crate) const ROOM_BYTES: usize = 8 * 1024;
-/// The most room that is asked for. A large buffer has more, and a read may fill it.
+/// The most room that a caller may request. A large buffer has more, and a read may fill it.
 const READ_MAX_BYTES: usize = 64 * 1024;
-/// Room for that and a head. What 64 KiB of data leave of it is more than a small buffer, so that the two are not confused.
+/// Room for that and a head. After 64 KiB of data, the rest is larger than a small buffer, so the two kinds cannot be
+/// confused.
 const LARGE_BYTES: usize = READ_MAX_BYTES + ROOM_BYTES + 1024;
 /// An outbox that has grown beyond this is not kept.
 const OUTBOX_MAX_BYTES: usize = 2 * ROOM_BYTES;
-/// So many messages of a worker may be read in large pieces at a time.
+/// Messages of a worker that may be read in large pieces at the same time.
 const LEASES_MAX: usize = 256;
-/// So many are kept of a kind, and so many large buffers.
+/// The number of kept buffers of each kind, and of large buffers.
 const SPARE_MAX: usize = 1024;
 const SPARE_LARGE_MAX: usize = 64;
 
@@ -33,7 +34,8 @@ pub(crate) struct Buffers {
     leases: Rc<Cell<usize>>,
 }
 
-/// The right to read one message in large pieces. It lasts until the message is read, because its pieces outlive the buffers.
+/// The right to read one message in large pieces. It lasts until the message is read, because its pieces outlive the
+/// buffers.
 #[derive(Debug)]
 pub(crate) struct Lease(Rc<Cell<usize>>);
 
@@ -49,7 +51,8 @@ impl Buffers {
         })
     }
 
-    /// Ensures room for at least half of `wanted` bytes (of [`READ_MAX_BYTES`] at most). An empty buffer is exchanged, any other grows.
+    /// Ensures room for at least half of `wanted` bytes (of [`READ_MAX_BYTES`] at most). An empty buffer is exchanged,
+    /// any other grows.
     #[inline]
     pub(crate) fn make_room(&self, buffer: &mut BytesMut, wanted: usize) {
         let wanted = wanted.min(READ_MAX_BYTES);
@@ -72,10 +75,12 @@ impl Buffers {
         }
     }
 
-    /// Takes a buffer back. One that has bytes in it, has grown, or shares its memory with data that is still under way is dropped.
+    /// Takes a buffer back. Drops it if it has bytes in it, has grown, or shares its memory with data that is still in
+    /// use.
     #[inline]
     pub(crate) fn give_back(&self, mut buffer: BytesMut) {
-        // What is left behind the data of a large buffer has any size; only if nothing else uses its memory it becomes whole again.
+        // The rest behind the data of a large buffer has any size. It becomes whole again only if nothing else uses its
+        // memory.
         let whole = if buffer.capacity() > ROOM_BYTES { LARGE_BYTES } else { ROOM_BYTES };
         if !buffer.is_empty() || !buffer.try_reclaim(whole) {
             return;
@@ -101,7 +106,7 @@ impl Buffers {
         self.outboxes.take().unwrap_or_default()
     }
 
-    /// Takes an outbox back. What it had not written is lost.
+    /// Takes an outbox back. Bytes that it had not written are lost.
     #[inline]
     pub(crate) fn give_back_outbox(&self, mut outbox: Outbox) {
         outbox.begin();
@@ -110,7 +115,7 @@ impl Buffers {
         }
     }
 
-    /// Lets go of what was not needed for a while; to be called every second.
+    /// Frees memory that was not needed for a while; to be called every second.
     pub(crate) fn shrink(&self) {
         self.small.shrink();
         self.large.shrink();
@@ -146,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_comes_back_when_its_bytes_are_let_go() {
+    fn a_buffer_is_reused_when_its_bytes_are_dropped() {
         let buffers = Buffers::default();
         for wanted in [1, ROOM_BYTES, ROOM_BYTES + 1, usize::MAX] {
             let mut first = buffer(&buffers, wanted);
@@ -209,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn only_so_many_messages_are_read_in_large_pieces() {
+    fn the_number_of_messages_read_in_large_pieces_is_limited() {
         let buffers = Buffers::default();
         let leases: Vec<_> = std::iter::from_fn(|| buffers.lease()).collect();
         assert_eq!(leases.len(), LEASES_MAX);

@@ -1,21 +1,23 @@
-//! The account of descriptors: how many connections the limit of open files allows, and how many there are.
+//! The account of descriptors: how many connections the limit of open files allows, and how many are open.
 //!
-//! Why: a process without a free descriptor cannot accept, connect, check a backend or read a file, and each failure looks like a
-//! different fault. An idle client needs one descriptor, a client with a request two, so a fixed half for each side would waste half of the limit
-//! on idle clients. The rules: some descriptors are reserved; clients and backends share all others, but clients leave a
-//! part to backends. Invariants: a connection holds a [`Descriptor`] while it is open, and gives it back on drop; the account changes
-//! only when a connection is opened or closed, never for a request.
+//! Why: a process without a free descriptor cannot accept, connect, check a backend or read a file, and each failure
+//! looks like a different fault. An idle client needs one descriptor, a client with a request two. A fixed half for
+//! each side would waste half of the limit on idle clients. The rules: some descriptors are reserved. Clients and
+//! backends share all others, but clients leave a part to backends. Invariants: a connection holds a [`Descriptor`]
+//! while it is open, and gives it back on drop. The account changes only when a connection is opened or closed, never
+//! for a request.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
-/// For all that is no connection of the proxy: listeners, health checks, the admin port, plugins, logs. At most a quarter of the limit.
+/// Reserved for everything but the proxy's connections: listeners, health checks, the admin port, plugins, logs. At
+/// most a quarter of the limit.
 const RESERVED: u64 = 128;
-/// A worker's own: epoll twice, an eventfd, a socket for signals (counted in `/proc/PID/fd`).
+/// Used by each worker: epoll twice, an eventfd, a socket for signals (counted in `/proc/PID/fd`).
 const RESERVED_PER_WORKER: u64 = 4;
-/// Clients leave this part of the limit to connections to backends: enough for some hundred requests at once.
+/// The part of the limit that clients leave to connections to backends: enough for some hundred requests at once.
 const BACKENDS_PART: u64 = 32;
-/// But so many under a small limit; under a very small one, half of what there is.
+/// The least part under a small limit; under a very small one, half of the limit.
 const BACKENDS_MIN: u64 = 128;
 
 #[derive(Debug)]
@@ -24,19 +26,19 @@ pub(crate) struct Descriptors {
     limit: u64,
     /// Connections to clients and backends.
     most: usize,
-    /// Connections to clients alone.
+    /// Connections to clients.
     most_clients: usize,
     used: AtomicUsize,
 }
 
-/// One connection's.
+/// The descriptor of one connection.
 #[derive(Debug)]
 pub(crate) struct Descriptor(Arc<Descriptors>);
 
 // === impl Descriptors ===
 
 impl Descriptors {
-    /// As many as this process may have, with so many workers.
+    /// The account of this process, for this number of workers.
     pub(crate) fn of_process(workers: usize) -> Arc<Self> {
         let limit = rlimit::getrlimit(rlimit::Resource::NOFILE).map_or(u64::MAX, |(soft, _)| soft);
         Arc::new(Self::new(limit, workers as u64))
@@ -50,17 +52,17 @@ impl Descriptors {
         Self { limit, most: count(most), most_clients: count(most - backends), used: AtomicUsize::new(0) }
     }
 
-    /// Open files of the process, as the system limited them at the start.
+    /// Open files of the process, by the system's limit at start-up.
     pub(crate) fn limit(&self) -> u64 {
         self.limit
     }
 
-    /// How many connections clients may have. They get so many only while backends leave room for them.
+    /// The most connections of clients. Clients get that many only while backends leave room for them.
     pub(crate) fn most_clients(&self) -> usize {
         self.most_clients
     }
 
-    /// One for a connection that is about to be opened; `None` if all are in use.
+    /// A descriptor for a connection that is about to be opened; `None` if all are in use.
     pub(crate) fn take(self: &Arc<Self>) -> Option<Descriptor> {
         let more = |used| (used < self.most).then_some(used + 1);
         self.used.fetch_update(Relaxed, Relaxed, more).is_ok().then(|| Descriptor(self.clone()))
@@ -108,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_are_given_than_there_are_and_all_come_back() {
+    fn descriptors_never_exceed_the_limit_and_all_are_returned() {
         let all = Arc::new(Descriptors::new(16, 1));
         let mut taken: Vec<_> = std::iter::from_fn(|| all.take()).take(20).collect();
         assert_eq!((taken.len(), all.used.load(Relaxed)), (12, 12));
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn threads_that_take_at_once_never_have_more_than_there_are() {
+    fn threads_together_never_take_more_descriptors_than_the_limit() {
         let (all, barrier) = (Arc::new(Descriptors::new(64, 1)), Barrier::new(4));
         std::thread::scope(|scope| {
             for _ in 0..4 {

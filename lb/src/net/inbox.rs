@@ -1,9 +1,9 @@
 //! Bytes that were read from a socket and not taken yet.
 //!
-//! Why not a buffer alone: a connection that waits must hold none. It is taken when bytes are there and given back when they are used up, so idle
-//! connections, and requests that wait for a slow backend, cost no buffer. It is a large one only where that is of use: in a message of
-//! which the last read brought much. Invariants: while the inbox is empty and waits, it holds no buffer; one task polls it until
-//! [`change_task`](Inbox::change_task).
+//! Why not a buffer alone: a connection that waits must hold none. The inbox takes a buffer when bytes arrive and gives
+//! it back when they are used up. So idle connections, and requests that wait for a slow backend, cost no buffer. It
+//! takes a large buffer only in a message of which the last read brought many bytes. Invariants: while the inbox is
+//! empty and waits, it holds no buffer. One task polls it until [`change_task`](Inbox::change_task).
 
 use std::io;
 use std::task::{Context, Poll};
@@ -17,7 +17,7 @@ use super::stream::Stream;
 #[derive(Debug, Default)]
 pub(crate) struct Inbox {
     bytes: BytesMut,
-    /// Reading was pending when it was last tried, so the task is woken when there is something to read.
+    /// The last try to read was pending, so the runtime wakes the task for new bytes.
     is_watched: bool,
     /// The last read brought [`ROOM_BYTES`] or filled the buffer, or a large message is expected.
     is_fast: bool,
@@ -28,7 +28,7 @@ pub(crate) struct Inbox {
 // === impl Inbox ===
 
 impl Inbox {
-    /// What is here; it is taken from the front.
+    /// The bytes that are here. They are taken from the front.
     #[inline]
     pub(crate) fn bytes(&mut self) -> &mut BytesMut {
         &mut self.bytes
@@ -43,7 +43,7 @@ impl Inbox {
         self.bytes.len()
     }
 
-    /// Waits for bytes and reads them; 0 are the end. `wanted`: how many it would be good to have room for.
+    /// Waits for bytes and reads them; 0 means the end. `wanted`: the number of bytes that should have room.
     pub(crate) fn poll_fill(
         &mut self,
         stream: &mut Stream,
@@ -68,7 +68,7 @@ impl Inbox {
         } else {
             Poll::Pending
         };
-        // A task that has used up its share of polls hears nothing of the socket: it is asked again.
+        // A task without poll budget gets no events of the socket, so the kernel is asked.
         self.is_watched = polled.is_pending() && has_budget_remaining();
         if self.bytes.is_empty() {
             self.give_back(buffers);
@@ -89,7 +89,7 @@ impl Inbox {
         }
     }
 
-    /// A message is over. Lets go of the buffer, if nothing is in it.
+    /// A message is over. Frees the buffer if it is empty.
     #[inline]
     pub(crate) fn rest(&mut self, buffers: &Buffers) {
         self.relax();
@@ -98,7 +98,7 @@ impl Inbox {
         }
     }
 
-    /// A message was read; others may be read in large pieces instead.
+    /// A message was read; other messages may be read in large pieces instead.
     #[inline]
     pub(crate) fn relax(&mut self) {
         (self.is_fast, self.lease) = (false, None);
@@ -114,7 +114,7 @@ impl Inbox {
         self.is_fast = true;
     }
 
-    /// What is here, at the end.
+    /// The bytes that are left at the end.
     pub(crate) fn into_bytes(self) -> BytesMut {
         self.bytes
     }
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[tokio::test(flavor = "current_thread")]
-    async fn whoever_waits_holds_no_buffer_and_is_woken_for_bytes_and_for_the_end() {
+    async fn a_waiting_inbox_holds_no_buffer_and_wakes_for_bytes_and_for_the_end() {
         let (mut stream, mut peer) = pair().await;
         let (buffers, mut inbox) = (Buffers::default(), Inbox::default());
         for round in 0..3 {
@@ -152,7 +152,7 @@ mod tests {
                 let polled = inbox.poll_fill(&mut stream, &buffers, cx, 1);
                 if polled.is_pending() {
                     assert_eq!((inbox.bytes.capacity(), inbox.is_watched), (0, true), "round {round}, poll {polls}");
-                    // Polled again by something else, it waits on.
+                    // A poll for another reason; it goes on waiting.
                     assert!(inbox.poll_fill(&mut stream, &buffers, cx, 1).is_pending());
                     if polls == 1 {
                         peer.try_write(b"abc").unwrap();

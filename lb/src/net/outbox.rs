@@ -1,7 +1,7 @@
 //! Bytes on their way to a socket: heads and small pieces copied together, one large piece behind them as it is.
 //!
-//! Why: a head and a small body go out by one system call and one copy, a large body without any. Invariant: bytes go out in the order
-//! in which they were put in; nothing is put in behind a large piece before that is written.
+//! Why: a head and a small body are sent by one system call and one copy, a large body without a copy. Invariants:
+//! bytes are sent in the order of `push`. Nothing is added behind a large piece before that piece is written.
 
 use std::io::{self, IoSlice};
 use std::task::{Context, Poll, ready};
@@ -10,33 +10,33 @@ use bytes::{Buf, Bytes};
 
 use super::{Buffers, Stream};
 
-/// A piece of so many bytes goes out by itself.
+/// A piece of this size or more is sent by itself.
 const LARGE_BYTES: usize = 8 * 1024;
-/// Behind so many no more is gathered.
+/// With this many bytes, no more is added.
 const FULL_BYTES: usize = 16 * 1024;
 
 #[derive(Debug, Default)]
 pub(crate) struct Outbox {
-    /// Kept when it is written, for its memory.
+    /// Kept after writing, for its memory.
     small: Vec<u8>,
     written: usize,
-    /// Boxed, as most messages have none and an outbox is moved for each.
+    /// Boxed, because most messages have none and an outbox is moved for each.
     large: Option<Box<Large>>,
-    /// A byte went out since [`begin`](Self::begin).
+    /// A byte was sent since [`begin`](Self::begin).
     has_begun: bool,
 }
 
 #[derive(Debug)]
 struct Large {
     data: Bytes,
-    /// What goes behind it.
+    /// Sent behind it.
     tail: &'static [u8],
 }
 
 // === impl Outbox ===
 
 impl Outbox {
-    /// A new message begins; the one before is written or given up.
+    /// A new message begins; the one before is written or abandoned.
     pub(crate) fn begin(&mut self) -> &mut Vec<u8> {
         self.small.clear();
         self.written = 0;
@@ -44,7 +44,7 @@ impl Outbox {
         &mut self.small
     }
 
-    /// Where heads and small things are appended. Only while it [has room](Self::has_room).
+    /// The place for heads and small pieces. Only while it [has room](Self::has_room).
     #[inline]
     pub(crate) fn small(&mut self) -> &mut Vec<u8> {
         debug_assert!(self.large.is_none());
@@ -62,19 +62,19 @@ impl Outbox {
         }
     }
 
-    /// Whether more may be put in before this is written.
+    /// Whether more may be added before this is written.
     #[inline]
     pub(crate) fn has_room(&self) -> bool {
         self.large.is_none() && self.small.len() < FULL_BYTES
     }
 
-    /// All is written.
+    /// Whether all is written.
     #[inline]
     pub(crate) fn is_empty(&self) -> bool {
         self.written == self.small.len() && self.large.is_none()
     }
 
-    /// Something of the message went out.
+    /// Whether a part of the message was sent.
     pub(crate) fn has_begun(&self) -> bool {
         self.has_begun
     }

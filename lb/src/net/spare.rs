@@ -1,7 +1,8 @@
 //! Unused values of one kind that are kept for their memory, so that the next user allocates nothing.
 //!
-//! Invariants: at most a fixed number are kept; what was not needed between two calls of [`shrink`](Spare::shrink) goes by halves, so a
-//! burst of connections does not keep its memory, and a steady load loses nothing.
+//! Invariants: the number of kept values is limited. Each call of [`shrink`](Spare::shrink) drops half of the values
+//! that were unused since the call before. So a burst of connections does not keep its memory, and a steady load loses
+//! nothing.
 
 use std::cell::RefCell;
 
@@ -14,19 +15,19 @@ pub(crate) struct Spare<T> {
 #[derive(Debug)]
 struct Kept<T> {
     values: Vec<T>,
-    /// The fewest that were here since the last `shrink`: so many were not needed.
+    /// The smallest number of values here since the last `shrink`; these were not needed.
     least: usize,
 }
 
 // === impl Spare ===
 
 impl<T> Spare<T> {
-    /// Keeps at most so many.
+    /// Keeps at most `most` values.
     pub(crate) fn new(most: usize) -> Self {
         Self { kept: RefCell::new(Kept { values: Vec::new(), least: 0 }), most }
     }
 
-    /// The one that came last: its memory is most likely still in the processor's cache.
+    /// The value that was kept last: its memory is most likely still in the processor's cache.
     #[inline]
     pub(crate) fn take(&self) -> Option<T> {
         let mut kept = self.kept.borrow_mut();
@@ -35,7 +36,7 @@ impl<T> Spare<T> {
         value
     }
 
-    /// Keeps `value`, or drops it if there are enough.
+    /// Keeps `value`, or drops it if enough are kept.
     #[inline]
     pub(crate) fn put(&self, value: T) {
         let mut kept = self.kept.borrow_mut();
@@ -44,7 +45,7 @@ impl<T> Spare<T> {
         }
     }
 
-    /// Drops half of what was not needed since the last call, the last one too.
+    /// Drops half of the values that were not needed since the last call; also the last one.
     pub(crate) fn shrink(&self) {
         let mut kept = self.kept.borrow_mut();
         let keep = kept.values.len() - kept.least.div_ceil(2);
@@ -65,13 +66,13 @@ mod tests {
     }
 
     #[test]
-    fn what_a_burst_left_goes_by_halves_and_what_is_in_use_stays() {
+    fn values_left_by_a_burst_are_dropped_by_halves_and_used_ones_stay() {
         let spare = Spare::new(1024);
         (0..2000).for_each(|value| spare.put(value));
         assert_eq!(count(&spare), 1024);
         spare.shrink();
         assert_eq!(count(&spare), 1024, "all came since the last time");
-        // A load that has 100 out at a time.
+        // A load that uses 100 at a time.
         for _ in 0..20 {
             let out: Vec<_> = (0..100).map(|_| spare.take().unwrap()).collect();
             out.into_iter().for_each(|value| spare.put(value));
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_that_came_is_the_first_that_goes() {
+    fn the_value_kept_last_is_reused_first() {
         let spare = Spare::new(9);
         (1..=3).for_each(|value| spare.put(value));
         assert_eq!((spare.take(), spare.take()), (Some(3), Some(2)));

@@ -1,7 +1,7 @@
 //! A connection as the request path reads and writes it.
 //!
-//! Why an enum and no trait object: a call is a branch that is always taken the same way. Invariant: reading and writing are polled by
-//! one task alone.
+//! Why an enum and no trait object: the branch of a call is always predicted. Invariant: one task polls both reading
+//! and writing.
 
 use std::io::{self, IoSlice};
 use std::mem::MaybeUninit;
@@ -22,7 +22,7 @@ use super::Descriptor;
 pub(crate) enum Stream {
     /// The descriptor comes last, so that it is given back after the socket is closed.
     Plain(TcpStream, #[expect(dead_code, reason = "it is only dropped")] Descriptor),
-    /// In memory, for tests and benches. It cannot be looked at without being read, so it never says that it has unread input.
+    /// In memory, for tests and benches. Its input cannot be seen without reading it, so it never reports unread input.
     #[cfg(any(test, feature = "bench"))]
     Memory(DuplexStream),
 }
@@ -40,7 +40,7 @@ impl Stream {
         }
     }
 
-    /// Ready when reading would give something: bytes, an end or an error.
+    /// Ready when a read would return bytes, an end or an error.
     pub(crate) fn poll_readable(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self {
             Self::Plain(stream, _) => stream.poll_read_ready(cx),
@@ -49,8 +49,8 @@ impl Stream {
         }
     }
 
-    /// Whether the runtime has heard of bytes, an end or an error since reading was last found pending. Neither asks the kernel nor
-    /// arranges to be woken.
+    /// Whether the runtime has an event for bytes, an end or an error since reading was last pending. Neither asks the
+    /// kernel nor registers to be woken.
     #[inline]
     pub(crate) fn has_news(&self) -> bool {
         match self {
@@ -60,7 +60,7 @@ impl Stream {
         }
     }
 
-    /// Writes what it can of `bytes`.
+    /// Writes as much of `bytes` as possible.
     #[inline]
     pub(crate) fn poll_send(&mut self, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         match self {
@@ -70,7 +70,7 @@ impl Stream {
         }
     }
 
-    /// Writes what it can of `slices`.
+    /// Writes as much of `slices` as possible.
     pub(crate) fn poll_send_all(&mut self, cx: &mut Context<'_>, slices: &[IoSlice<'_>]) -> Poll<io::Result<usize>> {
         match self {
             Self::Plain(stream, _) => Pin::new(stream).poll_write_vectored(cx, slices),
@@ -79,8 +79,8 @@ impl Stream {
         }
     }
 
-    /// Whether the runtime has heard of bytes, an end or an error that nothing has read yet. Asks the kernel only if it has. Takes a
-    /// byte where there is one: for connections that end if there is.
+    /// Whether the runtime has an event for unread bytes, an end or an error. Asks the kernel only if so. Takes a byte
+    /// if there is one: for connections that are closed then.
     pub(crate) fn has_heard(&self) -> bool {
         match self {
             Self::Plain(stream, _) => {
@@ -92,7 +92,8 @@ impl Stream {
         }
     }
 
-    /// Whether the kernel holds bytes, an end or an error: what the runtime has heard of a quiet socket may be old. Takes nothing.
+    /// Whether the kernel holds bytes, an end or an error. The runtime's event may be old if the socket is quiet. Takes
+    /// nothing.
     pub(crate) fn has_unread_input(&self) -> bool {
         match self {
             Self::Plain(stream, _) => {
@@ -105,7 +106,8 @@ impl Stream {
         }
     }
 
-    /// Whether the kernel resets the connection when it is closed, so that the other side does not take a part for the whole.
+    /// Whether the kernel resets the connection when it is closed, so that the other side does not take a part for the
+    /// whole.
     pub(crate) fn reset_on_close(&self, resets: bool) {
         match self {
             Self::Plain(stream, _) => {

@@ -1,9 +1,9 @@
 //! One timer for all deadlines of a task.
 //!
-//! Why not a timer per wait: arming and disarming one for every request costs more than the waits it guards. This one is armed once
-//! and left to ring early; a wait then compares the time, and the timer is armed again. Invariant: it never rings later than the
-//! earliest deadline that is being watched. Nor does a task miss a deadline that has used up its share of polls: a peer that always has
-//! bytes ready would else have no time limit.
+//! Why not a timer per wait: arming and disarming one for every request costs more than the waits that it guards. This
+//! one is armed once and may ring early. A wait then compares the time, and the timer is armed again. Invariants: it
+//! never rings later than the earliest watched deadline. A task without poll budget also notices its deadline;
+//! otherwise a peer that always has bytes ready would have no time limit.
 
 use std::cell::RefCell;
 use std::pin::{Pin, pin};
@@ -13,7 +13,8 @@ use std::time::Duration;
 use tokio::task::unconstrained;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-/// However far a deadline is, look at the clock this often: nearer deadlines are then mostly armed already.
+/// The longest time between two looks at the clock, however far the deadline is. So a nearer deadline rarely needs a
+/// new arming.
 const RING_MAX: Duration = Duration::from_secs(10);
 
 #[derive(Default)]
@@ -21,7 +22,7 @@ pub(crate) struct Timer(RefCell<Option<Alarm>>);
 
 struct Alarm {
     timer: Pin<Box<Sleep>>,
-    /// When it last rang: no deadline after this can have passed unnoticed.
+    /// When it last rang: no later deadline can have passed unnoticed.
     rang_at: Instant,
     /// The timer will wake the task; until then it need not be polled.
     is_armed: bool,
@@ -77,7 +78,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(flavor = "current_thread", start_paused = true)]
-    async fn a_deadline_is_met_whatever_was_watched_before() {
+    async fn a_deadline_is_met_after_any_earlier_deadline() {
         let timer = Timer::default();
         let start = Instant::now();
         for (from_now_ms, at_ms) in [(75_000, 75_000), (3, 75_003), (60_000, 135_003), (10_000, 145_003)] {

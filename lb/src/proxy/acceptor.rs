@@ -94,7 +94,7 @@ async fn run(gate: &Arc<Gate>, mut seat: Seat, mut stopped: oneshot::Receiver<()
                 true => follow(gate, &mut seat, &mut open, &mut tasks),
                 false => break,
             },
-            _ = alive.tick() => seat.is_alive(),
+            _ = alive.tick() => seat.show_alive(),
             // Closed ones; never waited for where there are none.
             Some(_) = tasks.join_next() => {}
         }

@@ -156,7 +156,7 @@ async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedR
             },
             () = drained.notified() => return,
             _ = purge.tick() => {
-                seat.is_alive();
+                seat.show_alive();
                 worker.local.set_date();
                 worker.local.shrink();
                 worker.responders.shrink();

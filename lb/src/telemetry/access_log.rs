@@ -1,7 +1,7 @@
-//! What is counted of the access log: lines written, and lines dropped, which nobody would miss otherwise.
+//! Counters of the access log: lines written, and lines dropped.
 //!
-//! Shared by all workers and the writer, and not sharded: the writer alone counts what is written, and a worker only what it
-//! has to drop. Invariant: every line that was to be is in one of the two.
+//! Shared by all workers and the writer, and not sharded: only the writer counts written lines, and a worker counts
+//! only lines that it drops. Invariant: every line is counted in one of the two.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -17,12 +17,12 @@ pub struct AccessLogCounts {
 // === impl AccessLogCounts ===
 
 impl AccessLogCounts {
-    /// So many lines are in the file.
+    /// Counts lines that were written to the file.
     pub fn wrote(&self, lines: u64) {
         self.written.fetch_add(lines, Relaxed);
     }
 
-    /// So many never will be.
+    /// Counts lines that are lost.
     pub fn dropped(&self, reason: LogDropReason, lines: u64) {
         self.dropped[reason as usize].fetch_add(lines, Relaxed);
     }

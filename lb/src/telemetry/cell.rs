@@ -1,9 +1,9 @@
-//! The smallest things that count: a counter, a gauge and a histogram that one thread writes and any thread reads. They
-//! exist because the request path pays for each of them several times a request: a locked add costs about 5 ns alone and
-//! over 100 ns contended, a plain load and store costs less than one.
+//! The smallest counting types: a counter, a gauge and a histogram that one thread writes and any thread reads.
 //!
-//! Invariants: only the owning thread writes (a second writer would lose counts, never memory safety); a reader sees a
-//! counter only grow; a histogram's count is the sum of its buckets, so it cannot disagree with them.
+//! Why: the request path pays for each of them several times a request. A locked add costs about 5 ns alone and over
+//! 100 ns contended; a plain load and store costs less than one. Invariants: only the owning thread writes (a second
+//! writer would lose counts, never memory safety). A reader sees a counter only grow. A histogram's count is the sum of
+//! its buckets, so it cannot disagree with them.
 
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering::Relaxed};
 
@@ -15,7 +15,8 @@ pub struct Counter(AtomicU64);
 #[derive(Debug, Default)]
 pub struct Gauge(AtomicI64);
 
-/// Counts of durations by size: bucket `i` holds those of at most `bounds[i]` nanoseconds, the last one all longer ones.
+/// Counts of durations by size: bucket `i` counts those of at most `bounds[i]` nanoseconds, the last one all longer
+/// ones.
 #[derive(Debug)]
 pub(super) struct Histogram {
     bounds: &'static [u64],
@@ -23,7 +24,7 @@ pub(super) struct Histogram {
     sum_ns: Counter,
 }
 
-/// What one or more histograms of the same bounds held when they were read.
+/// The content of one or more histograms of the same bounds when they were read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct HistogramSum {
     bounds: &'static [u64],
@@ -31,8 +32,8 @@ pub(super) struct HistogramSum {
     sum_ns: u64,
 }
 
-/// The bounds of everything that lasts as long as a request, 100 µs to 10 s: a balancer on loopback answers well under a
-/// millisecond, where the usual tables have a single bucket.
+/// The bounds for durations of requests, 100 µs to 10 s. A balancer on loopback responds well under a millisecond,
+/// where the usual tables have a single bucket.
 pub(super) const REQUEST_BOUNDS_NS: &[u64] = &[
     100_000,
     250_000,
@@ -56,11 +57,11 @@ pub(super) const REQUEST_BOUNDS_NS: &[u64] = &[
 pub(super) const PICK_BOUNDS_NS: &[u64] =
     &[100, 250, 500, 1_000, 2_500, 5_000, 10_000, 25_000, 50_000, 100_000, SLOW_PICK_NS, 1_000_000, 10_000_000];
 
-/// A longer pick is a slow one: sixteen times what lb needs for all of a request.
+/// A longer pick is slow: sixteen times the time that lb needs for a whole request.
 pub(super) const SLOW_PICK_NS: u64 = 250_000;
 
-/// The bounds of what happens between two polls of a worker, 1 µs to 10 ms: requests wait for its end, so what matters is
-/// whether it is seen beside one.
+/// The bounds for pauses between two polls of a worker, 1 µs to 10 ms. Requests wait for their end, so the question is
+/// whether a pause is visible beside a request.
 pub(super) const PAUSE_BOUNDS_NS: &[u64] = &[
     1_000, 2_000, 5_000, 10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000, 5_000_000, 10_000_000,
 ];
@@ -82,7 +83,7 @@ impl Counter {
 
     #[inline]
     pub fn add(&self, n: u64) {
-        // a load and a store, not a locked add: nobody else writes
+        // a load and a store, not a locked add: no other thread writes
         self.0.store(self.0.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
@@ -144,7 +145,7 @@ impl HistogramSum {
         HistogramSum { bounds, buckets: [0; BOUNDS_MAX + 1], sum_ns: 0 }
     }
 
-    /// Adds what `histogram` holds now.
+    /// Adds the present content of `histogram`.
     pub(super) fn add(&mut self, histogram: &Histogram) {
         debug_assert_eq!(self.bounds, histogram.bounds, "only like can be added to like");
         for (sum, bucket) in self.buckets.iter_mut().zip(&histogram.buckets) {
@@ -153,13 +154,13 @@ impl HistogramSum {
         self.sum_ns = self.sum_ns.wrapping_add(histogram.sum_ns.get());
     }
 
-    /// As [`Histogram::observe`], for what is counted under a lock anyway.
+    /// As [`Histogram::observe`], for counts under a lock.
     pub(super) fn observe(&mut self, ns: u64) {
         self.buckets[self.bounds.partition_point(|bound| *bound < ns)] += 1;
         self.sum_ns = self.sum_ns.wrapping_add(ns);
     }
 
-    /// Adds what `later` holds beyond `earlier`, an older reading of the same histograms.
+    /// Adds the difference between `later` and `earlier`, an older reading of the same histograms.
     pub(super) fn add_since(&mut self, later: &HistogramSum, earlier: &HistogramSum) {
         for ((sum, later), earlier) in self.buckets.iter_mut().zip(later.buckets).zip(earlier.buckets) {
             *sum += later.saturating_sub(earlier);
@@ -167,13 +168,13 @@ impl HistogramSum {
         self.sum_ns = self.sum_ns.wrapping_add(later.sum_ns.wrapping_sub(earlier.sum_ns));
     }
 
-    /// How many were longer than `bound_ns`, one of the bounds.
+    /// The number of durations longer than `bound_ns`, one of the bounds.
     pub(super) fn longer_than(&self, bound_ns: u64) -> u64 {
         let bucket = self.bounds.partition_point(|bound| *bound <= bound_ns);
         self.buckets[bucket..].iter().sum()
     }
 
-    /// How many durations were observed.
+    /// The number of observed durations.
     pub(super) fn count(&self) -> u64 {
         self.buckets.iter().sum()
     }
@@ -182,8 +183,9 @@ impl HistogramSum {
         self.sum_ns
     }
 
-    /// The duration in nanoseconds that a fraction `q` of them does not exceed, those of one bucket taken as evenly spread in it, as
-    /// Prometheus' `histogram_quantile` does; the last bound when it lies beyond. `None` when there are none.
+    /// The duration in nanoseconds that a fraction `q` of them does not exceed. Durations of one bucket count as evenly
+    /// spread in it, as in Prometheus' `histogram_quantile`. Beyond the last bound, returns that bound. `None` if there
+    /// are none.
     pub(super) fn quantile(&self, q: f64) -> Option<u64> {
         let rank = q * self.count() as f64;
         let (mut low, mut below) = (0, 0);
@@ -197,8 +199,8 @@ impl HistogramSum {
         (self.count() > 0).then_some(low)
     }
 
-    /// The bounds, each with the number of durations up to it, as the exposition wants them; the unbounded bucket is not
-    /// among them, its number is `count()`.
+    /// The bounds, each with the number of durations up to it, as the exposition needs them. The unbounded bucket is
+    /// not included; its number is `count()`.
     pub(super) fn cumulative(&self) -> impl Iterator<Item = (u64, u64)> {
         self.bounds.iter().zip(&self.buckets).scan(0, |up_to, (bound, bucket)| {
             *up_to += bucket;
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_since_is_later_less_earlier() {
+    fn counts_since_are_later_minus_earlier() {
         let histogram = Histogram::new(PICK_BOUNDS_NS);
         let read = || {
             let mut sum = HistogramSum::new(PICK_BOUNDS_NS);

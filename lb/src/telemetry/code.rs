@@ -1,8 +1,9 @@
-//! Counters by exact status code, without a label built per request and without 500 counters for the three codes that
-//! occur: a class (2xx) gets its hundred rows when its first code does. Any number may come from a backend, so what is
-//! no status code of the five classes is counted as one, `other`; the label's range stays closed.
+//! Counters by exact status code.
 //!
-//! Invariant: one thread adds, any thread reads; a class once there stays, so a count never goes back.
+//! No label is built per request, and there are no 500 counters for the three codes that occur. A class (2xx) gets its
+//! hundred rows at its first code. A backend may send any number. A number that is no status code of the five classes
+//! counts as `other`, so the label's range stays closed. Invariant: one thread adds, any thread reads. A class is never
+//! removed, so a count never goes back.
 
 use std::sync::OnceLock;
 
@@ -14,16 +15,18 @@ pub(super) struct CodeTable<const WIDTH: usize> {
     classes: ByClass<Box<[[Counter; WIDTH]; CODES_PER_CLASS]>>,
 }
 
-/// One value per class of status codes, made when the class is first met.
+/// One value per class of status codes, made at the first code of the class.
 #[derive(Debug)]
 pub(super) struct ByClass<T>([OnceLock<T>; CLASSES.len()]);
 
-/// Codes whose series are there with 0 before anything happens, as `rate` loses the first event of a series that begins with it, and the
-/// first failure is the one somebody waits for: what backends answer when they are well, do not know a path or break, and what `lb`
-/// answers in their place (502 to 504) or notes when the client has left (499). The others come with their first event.
+/// Codes whose series exist with 0 before any event, because `rate` loses the first event of a series that begins with
+/// it. The first failure is the important one. Included are usual statuses of backends, and those that `lb` sends in
+/// their place (502 to 504) or records if the client has left (499). Series of other codes begin with their first
+/// event.
 pub(super) const KNOWN_CODES: [u16; 7] = [200, 404, 499, 500, 502, 503, 504];
 
-/// The same of backends' answers: few, because each is a series per backend, but with the errors that most servers give.
+/// The same for backends' responses: few, because each is a series per backend, but with the errors that most servers
+/// send.
 pub(super) const KNOWN_BACKEND_CODES: [u16; 3] = [200, 500, 503];
 
 /// The code under which all numbers outside the five classes are counted; its label is `other`.
@@ -31,7 +34,7 @@ pub(super) const OTHER_CODE: u16 = 0;
 
 const CLASSES: [&str; 6] = ["1xx", "2xx", "3xx", "4xx", "5xx", "other"];
 const OTHER_CLASS: usize = 5;
-/// Of requests, that of tunnels (101), whose time is how long they were open.
+/// The class of tunnels (101); their duration is how long they were open.
 pub(super) const TUNNELS: usize = 0;
 const CODES_PER_CLASS: usize = 100;
 
@@ -65,7 +68,7 @@ impl<const WIDTH: usize> CodeTable<WIDTH> {
         class[row][column].inc();
     }
 
-    /// Calls `see(code, column, count)` for everything that has happened.
+    /// Calls `see(code, column, count)` for every count above 0.
     pub(super) fn each(&self, mut see: impl FnMut(u16, usize, u64)) {
         for (class, rows) in self.classes.made() {
             for (row, columns) in rows.iter().enumerate() {
@@ -88,7 +91,7 @@ impl<T> ByClass<T> {
         ByClass([const { OnceLock::new() }; CLASSES.len()])
     }
 
-    /// What belongs to the class of `code`, made now if this is its first.
+    /// The value for the class of `code`, made now at its first code.
     #[inline]
     pub(super) fn get_or_make(&self, code: u16, make: impl FnOnce() -> T) -> &T {
         self.0[class_of(code)].get_or_init(make)
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_status_code_is_counted_as_other() {
+    fn a_number_that_is_no_status_code_counts_as_other() {
         let table = CodeTable::<1>::new();
         for code in [0, 99, 600, 999, u16::MAX] {
             table.count(code, 0);

@@ -1,7 +1,7 @@
-//! The collector: what the registry asks at a scrape. It takes a snapshot of the hub and spells it out, family by family.
+//! The collector: called by the registry at a scrape. It takes a snapshot of the hub and converts it, family by family.
 //!
-//! Invariant: the label sets that are known beforehand (all reasons, GET with the usual codes) are there from the first scrape with the
-//! value 0, as `rate` and `increase` would lose the first event otherwise.
+//! Invariant: label sets that are known beforehand (all reasons, GET with the usual codes) exist from the first scrape
+//! with the value 0. Otherwise `rate` and `increase` would lose the first event.
 
 use std::sync::Arc;
 
@@ -18,7 +18,7 @@ use super::reloads::Reloads;
 use super::shard::METHODS;
 use super::snapshot::{Backend, Health, Pool, Requests, Runtime, Snapshot};
 
-/// All that the hub knows, as one collector.
+/// All data of the hub, as one collector.
 pub(super) struct HubCollector {
     shared: Arc<Shared>,
     descriptions: Vec<Desc>,

@@ -1,7 +1,7 @@
-//! Building the registry's own objects from `names::Metric`s and values: the one place that knows how a metric, its labels
-//! and a number become a `MetricFamily`.
+//! Builds the registry's own objects from `names::Metric`s and values. This is the one place that converts a metric,
+//! its labels and a number into a `MetricFamily`.
 //!
-//! Invariants: families carry the name, type and help of their `Metric`; as many label values as label names.
+//! Invariants: families have the name, type and help of their `Metric`; there are as many label values as label names.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -86,7 +86,7 @@ fn series(metric: &Metric, labels: &[&str]) -> proto::Metric {
     proto::Metric::from_label(metric.labels.iter().zip(labels).map(pair).collect())
 }
 
-/// Nanoseconds as seconds; divided, as 1e9 is exact and 1e-9 is not, so that every bound prints as it is written.
+/// Nanoseconds as seconds. Divided, because 1e9 is exact and 1e-9 is not, so that every bound prints as it is written.
 fn seconds(ns: u64) -> f64 {
     ns as f64 / 1e9
 }

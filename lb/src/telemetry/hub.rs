@@ -1,9 +1,9 @@
-//! The hub: hands out the shards, remembers them, and says what they add up to. It exists so that workers need to know
-//! nothing of each other, nor of scrapes.
+//! The hub: hands out the shards, remembers them, and sums them. So workers need to know neither each other nor
+//! scrapes.
 //!
-//! Invariants: asked twice for the same worker and thing it gives the same shard, so counts go on over a reload; sums never
-//! go back while a series is shown; the lock is taken when views are built and at scrapes, never for a request, and never
-//! while text is made.
+//! Invariants: two requests for the same worker and thing return the same shard, so counts go on over a reload. Sums
+//! never go back while a series is shown. The lock is taken when views are built and at scrapes, never for a request,
+//! and never while text is made.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -34,14 +34,14 @@ pub struct Metrics {
 /// The content type of `Metrics::render`; Prometheus 3 refuses a scrape without it.
 pub const CONTENT_TYPE: &str = prometheus::TEXT_FORMAT;
 
-/// What the hub and its collector share.
+/// Shared by the hub and its collector.
 pub(super) struct Shared {
     state: Mutex<State>,
     pub(super) access_log: Arc<AccessLogCounts>,
     clock: Box<dyn Fn() -> Instant + Send + Sync>,
 }
 
-/// All shards by what they are about. Names are shared strings because every scrape takes them along.
+/// All shards by subject. Names are shared strings because every scrape copies them.
 pub(super) struct State {
     pub(super) generation: u64,
     pub(super) workers: Workers<WorkerShard>,
@@ -57,17 +57,17 @@ pub(super) struct State {
     pub(super) reloads: ReloadsByKind,
     /// By worker.
     pub(super) runtimes: BTreeMap<usize, RuntimeMetrics>,
-    /// Those that are listened on no more.
+    /// Closed listeners.
     pub(super) retired_listeners: BTreeMap<Arc<str>, Retired>,
-    /// Those that are gone, with all of their backends.
+    /// Removed pools, with all of their backends.
     pub(super) retired_pools: BTreeMap<Arc<str>, Retired>,
     /// By pool.
     pub(super) past: BTreeMap<Arc<str>, Past>,
-    /// Of pools that are forgotten.
+    /// The requests of forgotten pools.
     pub(super) gone: Requests,
 }
 
-/// The shards of one thing, by worker.
+/// The shards of one subject, by worker.
 pub(super) type Workers<T> = BTreeMap<usize, Arc<T>>;
 
 #[derive(Default)]
@@ -84,7 +84,7 @@ impl Metrics {
         Metrics::with_clock(Instant::now)
     }
 
-    /// As `new`, with a clock of the caller's; it is asked when a backend is retired and at scrapes.
+    /// Like `new`, with the caller's clock; read when a backend is retired and at scrapes.
     pub fn with_clock(clock: impl Fn() -> Instant + Send + Sync + 'static) -> Arc<Metrics> {
         let shared =
             Arc::new(Shared { state: Mutex::new(State::new()), access_log: Arc::default(), clock: Box::new(clock) });
@@ -94,7 +94,7 @@ impl Metrics {
         Arc::new(Metrics { shared, registry })
     }
 
-    /// The shard of a worker for what it counts about itself.
+    /// A worker's shard for counts about itself.
     pub fn worker(&self, worker: usize) -> Arc<WorkerShard> {
         let mut state = self.shared.state.lock();
         state.workers.entry(worker).or_insert_with(|| Arc::new(WorkerShard::new())).clone()
@@ -106,12 +106,13 @@ impl Metrics {
         state.listeners.entry(listener.into()).or_default().entry(worker).or_default().clone()
     }
 
-    /// Clients can connect there: its series stay from now on.
+    /// The listener is open: its series stay from now on.
     pub fn listener_opened(&self, listener: &str) {
         self.shared.state.lock().retired_listeners.remove(listener);
     }
 
-    /// It is closed to new clients. Its series go `RETIRED_SERIES_STAY` after a scrape first found none of its connections open.
+    /// The listener is closed to new clients. Its series are removed `RETIRED_SERIES_STAY` after a scrape first found
+    /// no open connection.
     pub fn retire_listener(&self, listener: &str) {
         let now = (self.shared.clock)();
         let mut state = self.shared.state.lock();
@@ -119,14 +120,14 @@ impl Metrics {
         state.look_again(now);
     }
 
-    /// The shard of a worker for the requests that come by `listener` for `pool`.
+    /// The shard of a worker for the requests of `pool` by `listener`.
     pub fn pool(&self, worker: usize, listener: &str, pool: &str) -> Arc<PoolShard> {
         let mut state = self.shared.state.lock();
         let shards = state.pools.entry((listener.into(), pool.into())).or_default();
         shards.entry(worker).or_insert_with(|| Arc::new(PoolShard::new())).clone()
     }
 
-    /// The shard of a worker for one backend of a pool. A retired backend is in service again by this.
+    /// The shard of a worker for one backend of a pool. Puts a retired backend back in service.
     pub fn backend(&self, worker: usize, pool: &str, backend: &str) -> Arc<BackendShard> {
         let mut state = self.shared.state.lock();
         let entry = state.backends.entry((pool.into(), backend.into())).or_default();
@@ -134,7 +135,7 @@ impl Metrics {
         entry.shards.entry(worker).or_insert_with(|| Arc::new(BackendShard::new())).clone()
     }
 
-    /// What control writes about one backend of a pool. A retired backend is in service again by this.
+    /// Control's gauges of one backend of a pool. Puts a retired backend back in service.
     pub fn backend_gauges(&self, pool: &str, backend: &str) -> Arc<BackendGauges> {
         let mut state = self.shared.state.lock();
         let entry = state.backends.entry((pool.into(), backend.into())).or_default();
@@ -142,9 +143,9 @@ impl Metrics {
         entry.gauges.get_or_insert_default().clone()
     }
 
-    /// The backend left the pool; to be called when every worker's view is without it, as asking for its shard means that
-    /// it is back. `lb_backend_up` and `lb_backend_weight` go at once (a removed backend is neither up nor down); the other
-    /// series go `RETIRED_SERIES_STAY` after a scrape first found nothing in flight.
+    /// The backend left the pool. To be called when no worker's view has it, because a request for its shard puts it
+    /// back in service. `lb_backend_up` and `lb_backend_weight` are removed at once: a removed backend is neither up
+    /// nor down. The other series are removed `RETIRED_SERIES_STAY` after a scrape first found nothing in flight.
     pub fn retire_backend(&self, pool: &str, backend: &str) {
         let now = (self.shared.clock)();
         let mut state = self.shared.state.lock();
@@ -154,13 +155,14 @@ impl Metrics {
         }
     }
 
-    /// Requests may go there: its series stay from now on.
+    /// The pool gets requests: its series stay from now on.
     pub fn pool_opened(&self, pool: &str) {
         self.shared.state.lock().retired_pools.remove(pool);
     }
 
-    /// The pool is gone with all of its backends; to be called when no worker's view has it. `lb_strategy_info` goes at once, the
-    /// other series `RETIRED_SERIES_STAY` after a scrape first found nothing in flight.
+    /// The pool is removed with all of its backends; to be called when no worker's view has it. `lb_strategy_info` is
+    /// removed at once. The other series are removed `RETIRED_SERIES_STAY` after a scrape first found nothing in
+    /// flight.
     pub fn retire_pool(&self, pool: &str) {
         let now = (self.shared.clock)();
         let mut state = self.shared.state.lock();
@@ -189,12 +191,12 @@ impl Metrics {
         state.swaps.entry(pool.into()).or_default()[kind as usize] += 1;
     }
 
-    /// An instance lost its place in a pool and is not kept; it is counted until nobody holds it any more.
+    /// An instance was replaced and is not kept; it is counted while a reference to it exists.
     pub fn strategy_retired(&self, pool: &str, instance: Weak<dyn Any + Send + Sync>) {
         self.shared.state.lock().replaced.entry(pool.into()).or_default().push(instance);
     }
 
-    /// A reload came to its end.
+    /// A reload ended.
     pub fn reload_ended(&self, end: ReloadEnd) {
         let now = seconds_since_the_epoch();
         Reloads::ended(&mut self.shared.state.lock().reloads, end, now);
@@ -205,7 +207,7 @@ impl Metrics {
         self.shared.state.lock().runtimes.insert(worker, runtime);
     }
 
-    /// What is counted of the access log, whatever file it goes to.
+    /// The counters of the access log, for every file.
     pub fn access_log(&self) -> Arc<AccessLogCounts> {
         self.shared.access_log.clone()
     }
@@ -218,7 +220,7 @@ impl Metrics {
     /// The exposition, to be sent with `CONTENT_TYPE`.
     pub fn render(&self) -> String {
         let mut text = String::with_capacity(64 * 1024);
-        // the encoder fails on families without name or series only, and gather() gives none
+        // the encoder fails only on families without name or series, and gather() returns none of these
         TextEncoder::new().encode_utf8(&self.registry.gather(), &mut text).expect("writing to memory");
         text
     }
@@ -268,7 +270,7 @@ impl State {
         }
     }
 
-    /// How a pool's strategies have answered, over all workers and listeners.
+    /// The results of a pool's strategies, over all workers and listeners.
     pub(super) fn answers(&self, pool: &str) -> Answers {
         let mut answers = self.past.get(pool).map(|past| past.answers.clone()).unwrap_or_default();
         let of_pool = self.pools.iter().filter(|((_, name), _)| **name == *pool);

@@ -1,10 +1,10 @@
-//! The process log: one line per event on stderr, `time level message fields`, in UTC. What is logged is chosen by LB_LOG
-//! (`debug`, or `lb::proxy=trace`) on top of the configured level.
+//! The process log: one line per event on stderr, `time level message fields`, in UTC. LB_LOG selects events (`debug`,
+//! or `lb::proxy=trace`) on top of the configured level.
 //!
-//! Lines go through a bounded queue to a thread of its own: whoever reads stderr may be slow, stuck or gone.
+//! Lines go through a bounded queue to a separate thread, because the reader of stderr may be slow, stuck or gone.
 //!
-//! Invariants: logging never panics, never fails and never waits for a reader; what does not fit is counted, and the count is told
-//! as soon as there is room; a second [`init`] changes nothing; colour only for a person at a terminal.
+//! Invariants: logging never panics, never fails and never waits for a reader. Lines without room are counted, and the
+//! count is logged as soon as there is room. A second [`init`] changes nothing. Colour only on a terminal.
 
 use std::collections::VecDeque;
 use std::io::{self, IsTerminal, Write};
@@ -19,18 +19,18 @@ use tracing_subscriber::util::SubscriberInitExt;
 /// The variable that refines or overrides the configured level.
 pub const FILTER_VARIABLE: &str = "LB_LOG";
 
-/// What may wait to be written.
+/// The most bytes that may wait to be written.
 const QUEUE_BYTES_MAX: usize = 1 << 20;
 
 static QUEUE: OnceLock<&'static Queue> = OnceLock::new();
 /// Replaces the filter of the log that is set up.
 static REFILTER: OnceLock<Box<dyn Fn(EnvFilter) + Send + Sync>> = OnceLock::new();
 
-/// Lines on their way to stderr.
+/// Lines before they are written to stderr.
 #[derive(Default)]
 struct Queue {
     state: Mutex<State>,
-    /// A line has come, or all are written.
+    /// A line was queued, or all are written.
     changed: Condvar,
 }
 
@@ -38,7 +38,7 @@ struct Queue {
 struct State {
     lines: VecDeque<Vec<u8>>,
     bytes: usize,
-    /// Lines that did not fit since the last that did.
+    /// Lines without room since the last one that had room.
     dropped: u64,
     is_writing: bool,
 }
@@ -46,8 +46,8 @@ struct State {
 /// Takes one event's line.
 struct Entrance(&'static Queue);
 
-/// Sets up the log of this process with `level` (off, error, warn, info, debug or trace) unless LB_LOG says otherwise.
-/// What cannot be understood is passed over with a warning: a wrong word must not make a balancer silent.
+/// Sets up the log of this process with `level` (off, error, warn, info, debug or trace) unless LB_LOG overrides it. An
+/// invalid text is ignored with a warning, because a wrong word must not silence a balancer.
 pub fn init(level: &str) {
     let (filter, complaint) = filter(std::env::var(FILTER_VARIABLE).ok().as_deref(), level);
     // an empty NO_COLOR counts as none (no-color.org)
@@ -63,7 +63,7 @@ pub fn init(level: &str) {
     let handle = subscriber.reload_handle();
     let first = subscriber.finish().try_init().is_ok();
     if first {
-        // Fails only when the subscriber is gone.
+        // Fails only if the subscriber is gone.
         let _ = REFILTER.set(Box::new(move |filter| drop(handle.reload(filter))));
     }
     if let Some(complaint) = complaint.filter(|_| first) {
@@ -71,7 +71,7 @@ pub fn init(level: &str) {
     }
 }
 
-/// From now on with another `level`; LB_LOG still goes before it. Without a log nothing happens.
+/// Changes the `level`; LB_LOG still overrides it. Without a log nothing happens.
 pub fn set_level(level: &str) {
     let (filter, complaint) = filter(std::env::var(FILTER_VARIABLE).ok().as_deref(), level);
     if let Some(refilter) = REFILTER.get() {
@@ -82,7 +82,7 @@ pub fn set_level(level: &str) {
     }
 }
 
-/// Writes a line that is no event to stderr, in its turn.
+/// Writes a line that is no event to stderr, in order.
 pub fn say(line: &str) {
     let line = format!("{line}\n").into_bytes();
     match QUEUE.get() {
@@ -91,14 +91,14 @@ pub fn say(line: &str) {
     }
 }
 
-/// Waits until all is written, for `time_max` at most: at the end of the process.
+/// Waits until all is written, for at most `time_max`: at the end of the process.
 pub fn flush(time_max: Duration) {
     if let Some(queue) = QUEUE.get() {
         queue.wait_until_written(time_max);
     }
 }
 
-/// The queue of this process; `None` when its thread cannot be had.
+/// The queue of this process; `None` if its thread cannot be started.
 fn queue() -> Option<&'static Queue> {
     if let Some(queue) = QUEUE.get() {
         return Some(queue);
@@ -109,14 +109,15 @@ fn queue() -> Option<&'static Queue> {
     Some(QUEUE.get_or_init(|| queue))
 }
 
-/// The filter that `variable` (LB_LOG) and `level` make, and what was wrong with them.
+/// The filter from `variable` (LB_LOG) and `level`, and the error in it, if any.
 fn filter(variable: Option<&str>, level: &str) -> (EnvFilter, Option<String>) {
     let (level, mut complaint) = match level.parse::<LevelFilter>() {
         Ok(level) => (level, None),
         Err(_) => (LevelFilter::INFO, Some(format!("log level {level:?} is not known, info is used"))),
     };
-    // the level comes first, as of two directives for the same the later one counts; and it stays for what the variable
-    // does not name, as the filter's own rule (off for that) would make a misspelt level silence everything
+    // the level comes first, because of two directives for the same target the later one counts; it also stays for
+    // targets that the variable does not name, because the filter's own default (off) would let a misspelt level
+    // silence everything
     let wanted = variable.map_or(String::new(), |text| format!(",{text}"));
     let filter = EnvFilter::try_new(format!("{level}{wanted}")).unwrap_or_else(|error| {
         complaint = Some(format!("{FILTER_VARIABLE} is not a filter ({error}), {level} is used"));
@@ -133,7 +134,7 @@ impl Queue {
         self.changed.notify_all();
     }
 
-    /// Writes line after line for ever; what cannot be written is lost.
+    /// Writes lines for ever; a line that cannot be written is lost.
     fn write_to(&self, out: &mut impl Write) {
         let mut state = self.state.lock();
         loop {
@@ -179,10 +180,11 @@ impl State {
         Some(line)
     }
 
-    /// Queues the count of what was dropped, where it is missing.
+    /// Queues the count of dropped lines at the place where they are missing.
     fn tell_dropped(&mut self) {
         if self.dropped > 0 {
-            let line = format!("WARN {} lines of the log were dropped here: nobody read them in time\n", self.dropped);
+            let line =
+                format!("WARN {} lines of the log were dropped here: stderr was not read in time\n", self.dropped);
             self.dropped = 0;
             self.bytes += line.len();
             self.lines.push_back(line.into_bytes());
@@ -212,7 +214,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_does_not_fit_is_counted_and_told_in_its_place() {
+    fn dropped_lines_are_counted_and_logged_in_their_place() {
         let mut state = State::default();
         let long = vec![b'x'; QUEUE_BYTES_MAX / 2];
         for _ in 0..5 {
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn the_variable_goes_before_the_level() {
+    fn the_variable_overrides_the_level() {
         assert_eq!(filter(Some("warn,lb::proxy=trace"), "info").0.to_string(), "lb::proxy=trace,warn");
         assert_eq!(filter(Some("debug"), "info").0.to_string(), "debug");
         assert_eq!(filter(None, "debug").0.to_string(), "debug");
@@ -240,14 +242,14 @@ mod tests {
     }
 
     #[test]
-    fn what_the_variable_does_not_name_keeps_the_level() {
+    fn targets_that_the_variable_does_not_name_keep_the_level() {
         assert_eq!(filter(Some("lb::proxy=trace"), "info").0.to_string(), "lb::proxy=trace,info");
         assert_eq!(filter(Some("wran"), "info").0.max_level_hint(), Some(LevelFilter::TRACE));
         assert!(filter(Some("wran"), "info").0.to_string().ends_with("info"));
     }
 
     #[test]
-    fn what_is_not_understood_is_said_and_does_not_silence_the_log() {
+    fn an_invalid_filter_is_reported_and_does_not_silence_the_log() {
         let (used, complaint) = filter(None, "inof");
         assert_eq!(used.to_string(), "info");
         assert!(complaint.unwrap().contains("\"inof\""));

@@ -1,8 +1,8 @@
-//! Telemetry: what the balancer tells about itself, as metrics (`Metrics`, scraped) and as a log (`logs`). A leaf: it knows
-//! nothing of the rest of the crate, so that every part may count and log without an arrow back.
+//! Telemetry: the balancer's metrics (`Metrics`, scraped) and its log (`logs`). A leaf: it does not know the rest of
+//! the crate, so that every part may count and log without an arrow back.
 //!
-//! How counting is made cheap: each worker has shards of its own (`shard`) made of cells that only it writes (`cell`,
-//! `code`); at a scrape the hub (`hub`) sums them into a snapshot (`snapshot`), which a collector spells out (`collector`)
+//! Why counting is cheap: each worker has shards of its own (`shard`) made of cells that only it writes (`cell`,
+//! `code`). At a scrape the hub (`hub`) sums them into a snapshot (`snapshot`). A collector converts it (`collector`)
 //! under the names in `names`. Nothing on the request path locks, formats or looks up a label.
 
 mod access_log;

@@ -1,12 +1,12 @@
 //! Every metric that `lb` exposes, one constant each: name, type, labels and help text in one place. The collector, the
-//! tests, the dashboard and the alert rules all mean these; a name that is not here does not exist.
+//! tests, the dashboard and the alert rules use these names; no other metric exists.
 //!
-//! Invariants: base units, counters end in `_total`; the labels' order is the order in which values are given; no label has
-//! an open range (no path, client, raw method or error text).
+//! Invariants: base units, counters end in `_total`. The labels' order is the order in which values are given. No label
+//! has an open range (no path, client, raw method or error text).
 
 use prometheus::proto::MetricType;
 
-/// What there is to know about one metric beside its values.
+/// The description of one metric.
 #[derive(Debug)]
 pub struct Metric {
     pub name: &'static str,
@@ -35,7 +35,7 @@ pub const GENERATION: Metric =
 pub const GENERATION_TAKE_UP: Metric = histogram(
     "lb_generation_take_up_seconds",
     &[],
-    "Time in which a worker takes up a new generation and serves nobody, one observation per worker and generation.",
+    "Time in which a worker takes up a new generation and serves no request, one observation per worker and generation.",
 );
 
 // requests
@@ -110,7 +110,7 @@ pub const STRATEGY_PICK: Metric = histogram(
 pub const STRATEGY_RETIRED: Metric = gauge(
     "lb_strategy_retired_instances",
     &["pool"],
-    "Replaced instances of strategies that somebody still holds, without the one kept for a rollback.",
+    "Replaced instances of strategies that are still referenced, without the one kept for a rollback.",
 );
 pub const STRATEGY_SWAPS: Metric = counter(
     "lb_strategy_swaps_total",
@@ -155,7 +155,7 @@ pub const PROCESS_THREADS: Metric = gauge("process_threads", &[], "Number of thr
 pub const PROCESS_START_TIME: Metric =
     gauge("process_start_time_seconds", &[], "Start time of the process since the Unix epoch in seconds.");
 
-/// What the hub exposes.
+/// The hub's metrics.
 pub const HUB: &[&Metric] = &[
     &BUILD_INFO,
     &GENERATION,
@@ -199,7 +199,7 @@ pub const HUB: &[&Metric] = &[
     &RUNTIME_TASKS,
 ];
 
-/// What the process collector exposes.
+/// The process collector's metrics.
 pub const PROCESS: &[&Metric] = &[
     &PROCESS_CPU,
     &PROCESS_RESIDENT_MEMORY,

@@ -1,8 +1,9 @@
-//! What is counted about reloads, by what they were about: how they ended, how long they took, and how the last one did.
+//! Counts of reloads by kind: how they ended, how long they took, and whether the last one was good.
 //!
-//! Invariants: a start counts as the first good reload of both kinds, because what runs was read and loaded then; so the gauges are there
-//! from the first scrape. Whether the last one was good is about the files: a mistake in them may be mended by a reload of the other kind,
-//! or by one that finds everything as it runs, and what is asked for beside them mends nothing.
+//! Invariants: a start counts as the first good reload of both kinds, because it read and loaded the running state. So
+//! the gauges exist from the first scrape. "The last one was good" is a statement about the files. A reload of the
+//! other kind can correct a mistake in them, and so can one that finds no difference. A request beside the files
+//! corrects nothing.
 
 use std::time::Duration;
 
@@ -19,27 +20,27 @@ pub(super) struct Reloads {
     pub(super) last_success_seconds: f64,
 }
 
-/// A reload that came to its end.
+/// A reload that ended.
 #[derive(Clone, Copy, Debug)]
 pub struct ReloadEnd {
     pub kind: ReloadKind,
     pub outcome: ReloadOutcome,
     pub verdict: FilesVerdict,
-    /// Something else runs since.
+    /// The running state has changed.
     pub is_change: bool,
     pub took: Duration,
 }
 
-/// What a reload says of the files, which a restart would use.
+/// A reload's result for the files, which a restart would use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum FilesVerdict {
-    /// What they say is in force.
+    /// The files are in force.
     InForce,
-    /// The same, but for a strategy that was asked for in place of theirs.
+    /// The same, but a requested strategy replaces that of the files.
     Overridden,
-    /// What they say of this kind is not.
+    /// The part of the files of this kind is not in force.
     NotInForce,
-    /// Nothing: something else was asked for.
+    /// None: the reload was not about the files.
     None,
 }
 

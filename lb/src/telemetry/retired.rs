@@ -1,7 +1,8 @@
-//! What is in service no more: how long its series are shown, and what stays of its counts when they go.
+//! Retired backends, listeners and pools: how long their series are shown, and what stays of their counts.
 //!
-//! Invariants: a series goes at a time when it has long stopped to change, so that its last counts are scraped; what is summed over
-//! series that come and go never goes back; shards that a worker still holds are kept, as it would count into what is never read.
+//! Invariants: a series is removed long after its last change, so that its last counts are scraped. Sums over series
+//! that are added and removed never go back. Shards that a worker still holds are kept, because counts in others would
+//! never be read.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -13,19 +14,19 @@ use super::shard::{ConnectionShard, PoolShard};
 use super::snapshot::Requests;
 use super::strategies::Answers;
 
-/// How long the series of what is retired stay after its last attempt or connection ended.
+/// How long the series of a retired thing stay after its last attempt or connection ended.
 pub const RETIRED_SERIES_STAY: Duration = Duration::from_secs(300);
 
-/// A backend that left its pool, or a listener that is closed.
+/// A backend that left its pool, or a closed listener.
 #[derive(Clone, Copy, Default)]
 pub(super) struct Retired {
-    /// Since when nothing of it runs, as far as scrapes have seen.
+    /// Since when it is idle, by the scrapes.
     idle_since: Option<Instant>,
     /// Its series are no longer shown.
     pub(super) hidden: bool,
 }
 
-/// What a pool owes to backends and listeners that are forgotten.
+/// The counts of a pool's forgotten backends and listeners.
 pub(super) struct Past {
     pub(super) connects: HistogramSum,
     pub(super) errors: [u64; ErrorReason::COUNT],
@@ -35,12 +36,13 @@ pub(super) struct Past {
     requests: Requests,
 }
 
-/// Adds what counters say.
+/// Adds the values of the counters.
 pub(super) fn add(sums: &mut [u64], counters: &[Counter]) {
     sums.iter_mut().zip(counters).for_each(|(sum, counter)| *sum += counter.get());
 }
 
-/// Whether nobody but the hub has any of them. Not a count: this also makes the last writes of a worker that just let go visible here.
+/// Whether only the hub holds them. Not a count: this also makes the last writes visible of a worker that just released
+/// them.
 fn are_ours<T>(shards: &mut Workers<T>) -> bool {
     shards.values_mut().all(|shard| Arc::get_mut(shard).is_some())
 }
@@ -68,7 +70,8 @@ impl Backend {
 // === impl State: what is retired ===
 
 impl State {
-    /// Judges what is retired: what was idle for long enough is hidden, and forgotten once nobody else holds its shards.
+    /// Looks at retired things: hides those that were idle for long enough, and forgets them once only the hub holds
+    /// their shards.
     pub(super) fn look_again(&mut self, now: Instant) {
         self.look_at_backends(now);
         self.look_at_listeners(now);
@@ -164,7 +167,7 @@ impl Default for Past {
 }
 
 impl Past {
-    /// What came for `pool` by listeners that are forgotten.
+    /// The requests for `pool` by forgotten listeners.
     pub(super) fn requests(&self, pool: &Arc<str>) -> Requests {
         Requests { pool: pool.clone(), ..self.requests.clone() }
     }

@@ -1,8 +1,9 @@
-//! The shards: what one worker counts about one listener, pool or backend. A worker gets them when it builds its view and
-//! keeps them beside what they are about, so that a request finds its counters without a look-up.
+//! The shards: one worker's counts about one listener, pool or backend. A worker gets them when it builds its view and
+//! keeps them there, so that a request finds its counters without a look-up.
 //!
-//! Invariants: one thread writes a shard, whatever `Sync` allows; nothing here locks, formats or builds a label; memory is
-//! allocated at most once per shard and class of status codes. Aligned so that two workers' shards never share a line.
+//! Invariants: one thread writes a shard, though `Sync` would allow more. Nothing here locks, formats or builds a
+//! label. Memory is allocated at most once per shard and class of status codes. Shards are aligned so that two workers'
+//! shards never share a cache line.
 
 use std::time::Duration;
 
@@ -12,14 +13,14 @@ use super::cell::{Counter, Gauge, Histogram, PAUSE_BOUNDS_NS, PICK_BOUNDS_NS, RE
 use super::code::{ByClass, CodeTable};
 use super::reason::{ErrorReason, FallbackReason, RetryReason};
 
-/// What one worker counts about itself.
+/// A worker's counts about itself.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct WorkerShard {
     pub(super) take_up: Histogram,
 }
 
-/// What one worker counts about client connections of one listener.
+/// A worker's counts of client connections of one listener.
 #[derive(Debug, Default)]
 #[repr(align(128))]
 pub struct ConnectionShard {
@@ -29,7 +30,7 @@ pub struct ConnectionShard {
     pub rejected: Counter,
 }
 
-/// What one worker counts about the requests that came by one listener for one pool.
+/// A worker's counts of requests for one pool by one listener.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct PoolShard {
@@ -41,14 +42,14 @@ pub struct PoolShard {
     pub(super) errors: [Counter; ErrorReason::COUNT],
     pub(super) retries: [Counter; RetryReason::COUNT],
     pub(super) fallbacks: [Counter; FallbackReason::COUNT],
-    /// Answers asked of the strategy.
+    /// Picks requested of the strategy.
     pub(super) picks: Counter,
-    /// Of those that were timed.
+    /// Times of timed picks.
     pub(super) pick_time: Histogram,
     last_timed_ns: Gauge,
 }
 
-/// What one worker counts about its attempts on one backend.
+/// A worker's counts of its attempts on one backend.
 #[derive(Debug)]
 #[repr(align(128))]
 pub struct BackendShard {
@@ -62,7 +63,7 @@ pub struct BackendShard {
     pub(super) connect: Histogram,
 }
 
-/// What the control side says about one backend; one thread of it writes.
+/// Control's gauges of one backend; one thread writes.
 #[derive(Debug, Default)]
 pub struct BackendGauges {
     pub(super) up: Gauge,
@@ -73,13 +74,14 @@ pub struct BackendGauges {
     pub(super) transitions_down: Counter,
 }
 
-/// Two looks at the clock cost more than most picks, so one in so many is timed; and where few requests come, one in 10 ms.
+/// Reading the clock twice costs more than most picks, so one in this many is timed. With few requests, one in 10 ms is
+/// timed.
 const PICKS_PER_TIMED: u64 = 128;
 const UNTIMED_NS_MAX: u64 = 10_000_000;
 /// A longer pick counts as slow.
 pub const SLOW_PICK: Duration = Duration::from_nanos(SLOW_PICK_NS);
 
-/// The `method` label by column of `PoolShard::requests`; the last one stands for all that clients may invent.
+/// The `method` label by column of `PoolShard::requests`; the last one stands for all other methods.
 pub(super) const METHODS: [&str; 10] =
     ["GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH", "other"];
 
@@ -109,7 +111,7 @@ impl WorkerShard {
         WorkerShard { take_up: Histogram::new(PAUSE_BOUNDS_NS) }
     }
 
-    /// A new generation was taken up, and for so long nobody was served.
+    /// The worker took up a new generation, and served no request for this long.
     pub fn taken_up(&self, took: Duration) {
         self.take_up.observe(took.as_nanos() as u64);
     }
@@ -132,12 +134,12 @@ impl PoolShard {
             pick_time: Histogram::new(PICK_BOUNDS_NS),
             last_timed_ns: Gauge::new(),
         };
-        // there from the start, so that the first request is seen as an increase
+        // exists from the start, so that the first request is seen as an increase
         shard.duration(200);
         shard
     }
 
-    /// A request was answered: its final status, and the time from its head read to the last byte of the answer written.
+    /// A request ended: its final status, and the time from its complete head to the last byte of the response.
     #[inline]
     pub fn request_finished(&self, method: &Method, code: u16, duration_ns: u64) {
         self.requests.count(code, method_column(method));
@@ -150,7 +152,7 @@ impl PoolShard {
         self.errors[reason as usize].inc();
     }
 
-    /// An attempt is repeated on another backend.
+    /// An attempt is retried on another backend.
     #[inline]
     pub fn retry(&self, reason: RetryReason) {
         self.retries[reason as usize].inc();
@@ -162,7 +164,7 @@ impl PoolShard {
         self.fallbacks[reason as usize].inc();
     }
 
-    /// Counts a pick that is about to be asked for; whether it is one of those to be timed.
+    /// Counts a pick before it is made; returns whether it is to be timed.
     #[inline]
     pub fn pick_begins(&self, now_ns: u64) -> bool {
         let before = self.picks.get();
@@ -175,7 +177,7 @@ impl PoolShard {
         is_timed
     }
 
-    /// How long it took, of a pick that was to be timed.
+    /// The duration of a timed pick.
     #[inline]
     pub fn pick_timed(&self, took: Duration) {
         self.pick_time.observe(took.as_nanos() as u64);
@@ -203,20 +205,21 @@ impl BackendShard {
         }
     }
 
-    /// The backend answered an attempt: its status, and the time from the attempt's start to the head of the answer.
+    /// The backend responded to an attempt: its status, and the time from the attempt's start to the head of the
+    /// response.
     #[inline]
     pub fn response(&self, code: u16, to_head_ns: u64) {
         self.responses.count(code, 0);
         self.to_head.observe(to_head_ns);
     }
 
-    /// An attempt ended without an answer.
+    /// An attempt ended without a response.
     #[inline]
     pub fn error(&self, reason: ErrorReason) {
         self.errors[reason as usize].inc();
     }
 
-    /// How long it took to open a connection; that one was opened is `connections_opened`'s to say.
+    /// The time to open a connection; `connections_opened` counts the connection.
     #[inline]
     pub fn connected(&self, ns: u64) {
         self.connect.observe(ns);

@@ -1,7 +1,8 @@
-//! A snapshot: plain numbers, summed over the workers in one pass under the hub's lock, so that text and protocol objects
-//! are made without it and a worker that builds its view never waits for a scrape's formatting.
+//! A snapshot: plain numbers, summed over the workers in one pass under the hub's lock.
 //!
-//! Invariant: what stands here was read once; a histogram's count and buckets, or a total and its parts, agree.
+//! Why: text and protocol objects are made from it without the lock, so a worker that builds its view never waits for a
+//! scrape's formatting. Invariant: every number here was read once, so a histogram's count and buckets, or a total and
+//! its parts, agree.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -25,7 +26,7 @@ pub(super) struct Snapshot {
     pub runtimes: Vec<Runtime>,
     pub listeners: Vec<Listener>,
     pub requests: Vec<Requests>,
-    /// The same of what no scrape shows any more; those that are forgotten have no listener, and no pool if that is.
+    /// The same for series that no scrape shows any more. Forgotten listeners and pools have no name in it.
     pub unshown: Vec<Requests>,
     pub pools: BTreeMap<Arc<str>, Pool>,
     pub backends: Vec<Backend>,
@@ -61,14 +62,14 @@ pub(super) struct Requests {
     pub durations: BTreeMap<usize, HistogramSum>,
 }
 
-/// What is told of a pool as a whole.
+/// The series of a pool as a whole.
 pub(super) struct Pool {
     pub errors: [u64; ErrorReason::COUNT],
     pub retries: [u64; RetryReason::COUNT],
     pub connect: HistogramSum,
-    /// One is in charge: the pool is in service.
+    /// A strategy is in charge: the pool is in service.
     pub has_strategy: bool,
-    /// Name and version of it, once it is known.
+    /// The strategy's name and version, if known.
     pub strategy: Option<(Arc<str>, Arc<str>)>,
     pub answers: BTreeMap<Arc<str>, Answers>,
     pub retired_instances: usize,
@@ -89,9 +90,9 @@ pub(super) struct Backend {
     pub health: Option<Health>,
 }
 
-/// What control says of one backend.
+/// The state of one backend, set by control.
 pub(super) struct Health {
-    /// Whether it is up, and its weight; not of one that has left the pool.
+    /// Whether it is up, and its weight; `None` for a removed backend.
     pub standing: Option<(i64, i64)>,
     pub checks_ok: u64,
     pub checks_failed: u64,
@@ -104,7 +105,7 @@ const EMPTY: HistogramSum = HistogramSum::new(REQUEST_BOUNDS_NS);
 // === impl Snapshot ===
 
 impl Snapshot {
-    /// Sums what `state` holds, after judging the retired backends as of `now`.
+    /// Sums `state`, after a look at retired backends at the time `now`.
     pub(super) fn take(state: &mut State, now: Instant) -> Snapshot {
         state.look_again(now);
         let mut snapshot = Snapshot {
@@ -208,7 +209,7 @@ impl Requests {
         }
     }
 
-    /// Adds what another listener or pool has had.
+    /// Adds the counts of another listener or pool.
     pub(super) fn take_over(&mut self, other: &Requests) {
         self.in_flight += other.in_flight;
         self.request_bytes += other.request_bytes;

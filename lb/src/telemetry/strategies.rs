@@ -1,7 +1,8 @@
-//! What is counted about strategies, by strategy: workers count for their pool without a name, and what they counted until a swap is
-//! the old strategy's, what comes after it the new one's.
+//! Counts by strategy: workers count for their pool without a strategy's name. Counts up to a swap belong to the old
+//! strategy, later ones to the new one.
 //!
-//! Invariants: nothing is counted twice or lost at a swap; the one in charge is always among those told, from the start with zeros.
+//! Invariants: no count is doubled or lost at a swap. The strategy in charge is always among those shown, from the
+//! start with zeros.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -16,29 +17,29 @@ use super::totals::PickTotals;
 pub(super) struct Strategies {
     pub(super) name: Arc<str>,
     pub(super) version: Arc<str>,
-    /// What the pool had counted when the one in charge took over.
+    /// The pool's counts when the strategy in charge took over.
     at_start: Answers,
-    /// What each was charged with before that, the one in charge included if it has been so before.
+    /// The counts of each strategy before that, the one in charge included if it was in charge before.
     charged: BTreeMap<Arc<str>, Answers>,
 }
 
-/// How a strategy has answered.
+/// The results of a strategy.
 #[derive(Clone, Debug)]
 pub(super) struct Answers {
     pub(super) picks: u64,
-    /// Of those that were timed.
+    /// Times of timed picks.
     pub(super) pick_time: HistogramSum,
     pub(super) fallbacks: [u64; FallbackReason::COUNT],
 }
 
-/// Instances that were replaced, until nobody holds them any more. They may be anything: nothing of them is looked at.
+/// Replaced instances, while a reference to them exists. They may be of any type: only the references are counted.
 #[derive(Default)]
 pub(super) struct Replaced(Vec<Weak<dyn Any + Send + Sync>>);
 
 // === impl Strategies ===
 
 impl Strategies {
-    /// The first strategy of a pool, charged with all that was counted before it was named.
+    /// The first strategy of a pool. It gets all counts from before it was named.
     pub(super) fn new(name: &str, version: &str) -> Strategies {
         Strategies {
             name: name.into(),
@@ -48,7 +49,7 @@ impl Strategies {
         }
     }
 
-    /// Charges the one in charge with what was `counted` in its time and puts another in its place.
+    /// Adds to the strategy in charge the part of `counted` from its time, and puts another in its place.
     pub(super) fn hand_over(&mut self, name: &str, version: &str, counted: Answers) {
         self.charged = self.charged(&counted);
         self.at_start = counted;
@@ -56,7 +57,7 @@ impl Strategies {
         self.version = version.into();
     }
 
-    /// The answers by strategy when the pool's sum is `counted`.
+    /// The results by strategy if the pool's sum is `counted`.
     pub(super) fn charged(&self, counted: &Answers) -> BTreeMap<Arc<str>, Answers> {
         let mut charged = self.charged.clone();
         charged.entry(self.name.clone()).or_default().add_since(counted, &self.at_start);
@@ -108,7 +109,7 @@ impl Replaced {
         self.0.push(instance);
     }
 
-    /// How many somebody still holds.
+    /// The number of instances that are still referenced.
     pub(super) fn count(&mut self) -> usize {
         self.0.retain(|instance| instance.strong_count() > 0);
         self.0.len()

@@ -1,5 +1,5 @@
-//! What the whole must keep: the exposition is well formed and complete, sums are right over workers, nothing goes back
-//! while it is scraped, and a backend's series come and go when they should.
+//! Properties of the whole: the exposition is well formed and complete, and sums over workers are right. No counter
+//! goes back during a scrape, and a backend's series are added and removed in time.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -16,7 +16,7 @@ mod retired;
 mod strategies;
 mod text;
 
-/// A hub in which everything has happened to pool `p` with its backends `b1` and `b2` at least once.
+/// A hub that has counted every kind of event for pool `p` and its backends `b1` and `b2`.
 fn busy_hub() -> Arc<Metrics> {
     let metrics = Metrics::new();
     metrics.set_generation(3);
@@ -39,7 +39,7 @@ fn busy_hub() -> Arc<Metrics> {
     metrics
 }
 
-/// A hub whose clock stands still until it is told to go on, by seconds.
+/// A hub with a clock that the test advances, by seconds.
 fn hub_with_clock() -> (Arc<Metrics>, Arc<AtomicU64>) {
     let seconds = Arc::new(AtomicU64::new(0));
     let (start, passed) = (Instant::now(), seconds.clone());
@@ -80,7 +80,7 @@ fn the_content_type_is_the_one_prometheus_wants() {
 }
 
 #[test]
-fn what_workers_count_is_summed() {
+fn counts_of_all_workers_are_summed() {
     let metrics = Metrics::new();
     for worker in 0..4 {
         let connections = metrics.connections(worker, "l");
@@ -149,7 +149,7 @@ fn totals_are_those_of_the_exposition() {
 }
 
 #[test]
-fn known_label_sets_are_there_before_anything_happens() {
+fn known_label_sets_exist_before_any_event() {
     let metrics = Metrics::new();
     metrics.connections(0, "l");
     metrics.pool(0, "l", "p");
@@ -210,7 +210,7 @@ fn two_pools_of_five_backends_are_seven_hundred_series_at_most() {
 }
 
 #[test]
-fn labels_stay_closed_whatever_clients_and_backends_invent() {
+fn labels_stay_closed_for_any_input_of_clients_and_backends() {
     let metrics = Metrics::new();
     let pool = metrics.pool(0, "l", "p");
     for (number, code) in (0..50).zip([0, 99, 600, 999].into_iter().cycle()) {
@@ -229,7 +229,7 @@ fn labels_stay_closed_whatever_clients_and_backends_invent() {
 }
 
 #[test]
-fn durations_are_told_in_seconds_with_the_bounds_as_written() {
+fn durations_are_in_seconds_with_the_bounds_as_written() {
     let metrics = Metrics::new();
     metrics.pool(0, "l", "p").request_finished(&Method::GET, 200, 1_500_000_000);
     let text = metrics.render();
@@ -253,7 +253,7 @@ fn label_values_are_escaped() {
 }
 
 #[test]
-fn asked_again_the_hub_gives_the_same_shard() {
+fn a_second_request_to_the_hub_returns_the_same_shard() {
     let metrics = Metrics::new();
     assert!(Arc::ptr_eq(&metrics.connections(0, "l"), &metrics.connections(0, "l")));
     assert!(Arc::ptr_eq(&metrics.pool(0, "l", "p"), &metrics.pool(0, "l", "p")));
@@ -264,7 +264,7 @@ fn asked_again_the_hub_gives_the_same_shard() {
 }
 
 #[test]
-fn control_tells_what_a_backend_is_worth() {
+fn control_sets_health_and_weight_of_a_backend() {
     let metrics = Metrics::new();
     let gauges = metrics.backend_gauges("p", "b");
     gauges.set_up(true);
@@ -315,7 +315,7 @@ fn a_retired_backend_is_neither_up_nor_down() {
 }
 
 #[test]
-fn a_backend_that_comes_back_goes_on_counting() {
+fn a_backend_that_returns_goes_on_counting() {
     let (metrics, seconds) = hub_with_clock();
     let labels = [("pool", "p"), ("backend", "b"), ("code", "200")];
     let worker = metrics.backend(0, "p", "b");
@@ -323,7 +323,7 @@ fn a_backend_that_comes_back_goes_on_counting() {
     metrics.retire_backend("p", "b");
     seconds.store(300, Ordering::Relaxed);
     assert_eq!(scrape(&metrics).find("lb_backend_requests_total", &labels), None);
-    // the worker still held its shard, so hidden is not forgotten
+    // the worker still holds its shard, so the backend is hidden and not forgotten
     assert!(Arc::ptr_eq(&worker, &metrics.backend(0, "p", "b")));
     worker.response(200, 1);
     seconds.store(10_000, Ordering::Relaxed);
@@ -344,7 +344,7 @@ fn a_pools_connect_times_outlive_its_backends() {
         seconds.store(at, Ordering::Relaxed);
         assert_eq!(count(&scrape(&metrics)), 1.0);
     }
-    // nobody held the old shard, so its memory is gone and the name begins anew
+    // no worker holds the old shard, so its memory is freed and the name starts from zero
     assert_eq!(metrics.backend_totals("p"), []);
     let labels = [("pool", "p"), ("backend", "b"), ("code", "200")];
     metrics.backend(0, "p", "b").connected(1);
@@ -353,14 +353,14 @@ fn a_pools_connect_times_outlive_its_backends() {
 }
 
 #[test]
-fn retiring_what_is_not_known_does_nothing() {
+fn retiring_an_unknown_backend_does_nothing() {
     let metrics = Metrics::new();
     metrics.retire_backend("p", "b");
     assert_eq!(series_of(&scrape(&metrics), "b"), 0);
 }
 
 #[test]
-fn nothing_goes_back_while_workers_count() {
+fn no_counter_goes_back_while_workers_count() {
     let metrics = Metrics::new();
     let scrape_all = |before: &mut BTreeMap<String, f64>| {
         let text = scrape(&metrics); // which also checks that each histogram agrees with itself
@@ -386,7 +386,7 @@ fn nothing_goes_back_while_workers_count() {
                 })
             })
             .collect();
-        // bounded rather than told to stop, so that a failing scrape ends the test instead of hanging it
+        // bounded, not stopped from outside, so that a failing scrape ends the test and does not hang it
         scope.spawn(|| (0..2_000).for_each(|swap| metrics.set_strategy("p", ["a", "b"][swap % 2], "1")));
         while workers.iter().any(|worker| !worker.is_finished()) {
             scrape_all(&mut before);

@@ -1,22 +1,22 @@
-//! Totals: the few sums that `/status` and tests want as numbers rather than as text.
+//! Totals: the few sums that `/status` and tests need as numbers and not as text.
 
 use std::collections::BTreeMap;
 
 use super::hub::Metrics;
 use super::reason::ErrorReason;
 
-/// What became of the requests of one pool, over all workers and listeners.
+/// The outcomes of the requests of one pool, over all workers and listeners.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct PoolTotals {
     pub requests: u64,
     /// By final status; `0` stands for numbers that are no status code.
     pub requests_by_code: BTreeMap<u16, u64>,
-    /// Reasons that did not occur are not in it.
+    /// Without reasons that did not occur.
     pub errors_by_reason: BTreeMap<ErrorReason, u64>,
     pub in_flight: i64,
 }
 
-/// What became of the attempts on one backend, over all workers.
+/// The outcomes of the attempts on one backend, over all workers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BackendTotals {
     pub id: String,
@@ -25,12 +25,12 @@ pub struct BackendTotals {
     pub in_flight: i64,
 }
 
-/// How a pool's strategy has answered, over all workers and listeners, whichever strategy it was.
+/// The results of a pool's strategies, over all workers and listeners.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PickTotals {
     pub picks: u64,
     pub timed: u64,
-    /// Of the timed ones, those over [`SLOW_PICK`](super::SLOW_PICK).
+    /// Timed picks over [`SLOW_PICK`](super::SLOW_PICK).
     pub slow: u64,
     pub panics: u64,
     /// An index outside the list or already tried, or an error.
@@ -40,11 +40,11 @@ pub struct PickTotals {
 // === impl Metrics ===
 
 impl Metrics {
-    /// The totals of a pool; zeros for one that is not known.
+    /// The totals of a pool; zeros for an unknown one.
     pub fn pool_totals(&self, pool: &str) -> PoolTotals {
         let snapshot = self.shared().snapshot();
         let mut totals = PoolTotals::default();
-        // one that is gone may come again and begins anew
+        // a removed pool may be added again and starts from zero
         let Some(of) = snapshot.pools.get(pool) else { return totals };
         let all = snapshot.requests.iter().chain(&snapshot.unshown);
         for requests in all.filter(|requests| *requests.pool == *pool) {
@@ -59,12 +59,12 @@ impl Metrics {
         totals
     }
 
-    /// How a pool's strategies have answered; zeros for a pool that is not known.
+    /// The results of a pool's strategies; zeros for an unknown pool.
     pub fn pick_totals(&self, pool: &str) -> PickTotals {
         self.shared().pick_totals(pool)
     }
 
-    /// The totals of a pool's backends by id, with those retired whose series are still shown.
+    /// The totals of a pool's backends by id, including retired ones whose series are still shown.
     pub fn backend_totals(&self, pool: &str) -> Vec<BackendTotals> {
         let backends = self.shared().snapshot().backends;
         let of_pool = backends.iter().filter(|backend| *backend.pool == *pool);

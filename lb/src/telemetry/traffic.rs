@@ -1,8 +1,8 @@
-//! Traffic: one reading of what goes through the balancer, as numbers, for whoever draws it while it happens. Two readings make rates
-//! and quantiles of the time between them.
+//! Traffic: one reading of the balancer's traffic as numbers, for a live view. Two readings give rates and quantiles of
+//! the time between them.
 //!
-//! Invariants: a reading is of one moment, so its parts agree; the sums over all never go back, so what came by listeners and for pools
-//! that are gone stays in them; backends and pools are those that a scrape shows.
+//! Invariants: a reading is of one moment, so its parts agree. The sums over all never go back, so they include removed
+//! listeners and pools. Backends and pools are those that a scrape shows.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,11 +14,11 @@ use super::hub::Metrics;
 use super::reason::{ErrorReason, ReloadOutcome, SwapKind};
 use super::snapshot::{Backend, Snapshot};
 
-/// All that goes through, since the start.
+/// All traffic since the start.
 #[derive(Clone, Debug)]
 pub struct Traffic {
     pub requests: u64,
-    /// Of them, those answered with a 5xx.
+    /// Responses with a 5xx.
     pub errors: u64,
     pub in_flight: i64,
     pub reloads_refused: u64,
@@ -27,7 +27,7 @@ pub struct Traffic {
     durations: HistogramSum,
 }
 
-/// What goes to one pool.
+/// The traffic of one pool.
 #[derive(Clone, Debug, Default)]
 pub struct PoolTraffic {
     /// By [`SwapKind`].
@@ -35,32 +35,32 @@ pub struct PoolTraffic {
     pub backends: BTreeMap<Arc<str>, BackendTraffic>,
 }
 
-/// What goes to one backend.
+/// The traffic of one backend.
 #[derive(Clone, Debug)]
 pub struct BackendTraffic {
     pub responses: u64,
     /// Responses with a 5xx, and attempts that failed by the backend's fault.
     pub errors: u64,
-    /// How often it was found down: it may be up again before anybody looks.
+    /// How often it went down: it may be up again at the time of the reading.
     pub downs: u64,
     durations: HistogramSum,
 }
 
-/// How long it took half of them at most, and all but one in a hundred.
+/// The median and the 99th percentile.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Quantiles {
     pub p50: Duration,
     pub p99: Duration,
 }
 
-/// What a backend has answered before its first request.
+/// The traffic of a backend before its first request.
 const NOTHING: BackendTraffic = BackendTraffic { responses: 0, errors: 0, downs: 0, durations: EMPTY };
 const EMPTY: HistogramSum = HistogramSum::new(REQUEST_BOUNDS_NS);
 
 // === impl Metrics ===
 
 impl Metrics {
-    /// What has gone through so far.
+    /// The traffic so far.
     pub fn traffic(&self) -> Traffic {
         Traffic::of(&self.shared().snapshot())
     }
@@ -95,12 +95,12 @@ impl Traffic {
         traffic
     }
 
-    /// Of the requests that ended since `earlier`; `None` when there were none.
+    /// Of the requests that ended since `earlier`; `None` without requests.
     pub fn quantiles_since(&self, earlier: &Self) -> Option<Quantiles> {
         Quantiles::between(&earlier.durations, &self.durations)
     }
 
-    /// Zeros for a backend that is not known.
+    /// Zeros for an unknown backend.
     pub fn backend(&self, pool: &str, id: &str) -> &BackendTraffic {
         self.pools.get(pool).and_then(|pool| pool.backends.get(id)).unwrap_or(&NOTHING)
     }
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn two_readings_tell_of_the_time_between_them() {
+    fn two_readings_give_the_rates_between_them() {
         let metrics = Metrics::new();
         let (pool, backend) = (metrics.pool(0, "l", "p"), metrics.backend(0, "p", "b"));
         pool.request_finished(&Method::GET, 200, 9_000_000_000);
@@ -170,7 +170,7 @@ mod tests {
     }
 
     #[test]
-    fn what_clients_do_is_no_error_of_the_backend() {
+    fn errors_of_clients_are_no_errors_of_the_backend() {
         let metrics = Metrics::new();
         let backend = metrics.backend(0, "p", "b");
         let errors = || metrics.traffic().backend("p", "b").errors;
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn how_long_a_tunnel_was_open_is_no_latency() {
+    fn the_duration_of_a_tunnel_is_no_latency() {
         let metrics = Metrics::new();
         let pool = metrics.pool(0, "l", "p");
         let before = metrics.traffic();

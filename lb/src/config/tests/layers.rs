@@ -1,11 +1,11 @@
-//! The layers: who goes before whom, how a variable is read, what stays together.
+//! The layers: their order, how a variable is read, which keys belong together.
 
 use std::path::PathBuf;
 
 use super::*;
 
 #[test]
-fn the_command_line_goes_before_the_environment_and_that_before_the_file() {
+fn the_command_line_overrides_the_environment_and_that_overrides_the_file() {
     let text = "[strategy]\nname = \"a\"\n[log]\nlevel = \"warn\"\n";
     let environment = ["LB__STRATEGY__NAME=b", "LB__LOG__LEVEL=debug", "LB__PROXY__WORKERS=3"];
     let loaded = load_text(&source(&environment, &["strategy.name=c"]), text).unwrap();
@@ -56,7 +56,7 @@ fn keys_keep_their_case_and_variables_find_them() {
 }
 
 #[test]
-fn naming_another_strategy_lays_the_files_plugin_aside_with_its_digest() {
+fn naming_another_strategy_drops_the_files_plugin_with_its_digest() {
     let digest = "ab".repeat(32);
     let text = format!("[strategy]\npath = \"x/libmine.so\"\nsha256 = \"{digest}\"\n");
     let pinned = config(&text);

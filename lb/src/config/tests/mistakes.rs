@@ -1,9 +1,9 @@
-//! Every kind of mistake, and what is said about it; and that no input at all makes it panic.
+//! Every kind of mistake with its message. No input causes a panic.
 
 use super::*;
 
 #[test]
-fn a_wrong_value_is_told_with_line_key_and_way_out() {
+fn a_wrong_value_is_reported_with_line_key_and_remedy() {
     let digest = format!("[strategy]\nsha256 = \"{}\"", "g".repeat(64));
     let b = "[[backends]]\nid = \"a\"\naddress = \"127.0.0.1:1\"\n";
     let twice = format!("{b}{b}");
@@ -94,7 +94,7 @@ fn a_wrong_value_is_told_with_line_key_and_way_out() {
 }
 
 #[test]
-fn a_missing_file_is_named_with_the_way_to_give_another() {
+fn a_missing_file_is_named_with_the_flag_for_another() {
     let source = Source { path: "/none/such/lb.toml".into(), ..Source::default() };
     let said = load(&source).expect_err("there is no such file").to_string();
     assert!(said.starts_with("config file /none/such/lb.toml cannot be read: No such file"), "{said}");
@@ -105,7 +105,7 @@ fn a_missing_file_is_named_with_the_way_to_give_another() {
 fn no_text_makes_it_panic() {
     let mut random = fastrand::Rng::with_seed(0x1b);
     let pieces = ["", "\"", "[", "]", "=", "\n", "#", "-1", "\u{e9}", "\0", "{", ".", "[[a]]", "9e99"];
-    // No backends in there: a changed address could be a name, and the resolver would be asked.
+    // Without backends: a changed address could be a name, which the resolver would look up.
     let shown = with_defaults_shown();
     for text in [LB_TOML, shown.as_str(), ASSIGNMENT_TOML] {
         let borders: Vec<usize> = (0..text.len()).filter(|at| text.is_char_boundary(*at)).collect();

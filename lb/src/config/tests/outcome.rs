@@ -1,4 +1,4 @@
-//! What comes out: matching order, the token, the state folder, the printed page, warnings.
+//! The results: matching order, the token, the state folder, the printed page, warnings.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -72,7 +72,7 @@ fn state_goes_where_the_environment_says_and_one_file_has_one_folder() {
 }
 
 #[test]
-fn the_page_says_what_is_in_force_and_who_said_so() {
+fn the_page_shows_settings_in_force_with_their_origins() {
     let text = "[[backends]]\nid = \"b 1\"\naddress = \"127.0.0.1:1\"\n[strategy]\nname = \"mine\"\n";
     let loaded = load_text(&source(&["LB__PROXY__WORKERS=2"], &["log.level=warn"]), text).unwrap();
     let page = explain(&loaded);
@@ -100,7 +100,7 @@ fn the_page_says_what_is_in_force_and_who_said_so() {
 }
 
 #[test]
-fn what_is_probably_not_meant_is_warned_of() {
+fn probable_mistakes_cause_warnings() {
     let warnings = |text: &str| load_text(&source(&[], &[]), text).unwrap().warnings;
     assert_eq!(warnings(""), ["pool \"default\" has no backends yet"]);
     let text = "[launcher]\nkind = \"process\"\ncommand = [\"./server\"]\n[strategy]\n\
@@ -112,7 +112,7 @@ fn what_is_probably_not_meant_is_warned_of() {
 }
 
 #[test]
-fn a_mistyped_table_of_options_is_warned_of() {
+fn a_mistyped_table_of_options_causes_a_warning() {
     let warnings = |table: &str| {
         let text = format!("[strategy]\nname = \"consistent_hash\"\n[strategy.config.{table}]\nvirtual_nodes = 9\n");
         let loaded = load_text(&source(&[], &[]), &text).unwrap();

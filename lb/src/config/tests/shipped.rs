@@ -1,7 +1,6 @@
 //! The files that are shipped, and the defaults they describe.
 //!
-//! `lb.toml` is where an operator learns what there is, so it may neither lack a key nor tell a default
-//! that is none.
+//! Operators learn the keys from `lb.toml`, so every key must be there with its real default.
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -107,7 +106,7 @@ fn assignment_toml_is_the_sheet() {
     assert_eq!(launcher.command, ["mock-server", "--home-id", "{n}"]);
 }
 
-/// All keys of the file form, learnt from what it answers to a key it does not have.
+/// All keys of the file form, taken from its errors about an unknown key.
 fn keys_by_section() -> Vec<(String, Vec<String>)> {
     let known = |text: &str| -> Vec<String> {
         let said = error(text, &[], &[]);

@@ -1,4 +1,4 @@
-//! Listeners that are closed and pools that are gone: their series stay for a while, and sums over listeners never go back.
+//! Closed listeners and removed pools: their series stay for a while, and sums over listeners never go back.
 
 use std::sync::atomic::Ordering;
 
@@ -27,7 +27,7 @@ fn a_closed_listener_stays_five_minutes_after_its_last_connection() {
 }
 
 #[test]
-fn what_came_by_a_closed_listener_still_counts_for_its_pool() {
+fn requests_by_a_closed_listener_still_count_for_their_pool() {
     let (metrics, seconds) = hub_with_clock();
     metrics.set_strategy("p", "s", "1");
     metrics.connections(0, "m");
@@ -69,7 +69,7 @@ fn a_pool_that_is_gone_stays_five_minutes_after_its_last_request() {
     pool.in_flight.inc();
     pool.error(ErrorReason::NoBackend);
     backend.connected(1);
-    // Series of the pool, and whether they say what is in charge or up.
+    // Series of the pool, and whether they include the strategy in charge and the state up.
     let told = || {
         let text = scrape(&metrics);
         let of_pool = text.samples().filter(|sample| sample.labels.get("pool").is_some_and(|name| name == "p")).count();
@@ -85,7 +85,7 @@ fn a_pool_that_is_gone_stays_five_minutes_after_its_last_request() {
     seconds.fetch_add(300, Ordering::Relaxed);
     assert_eq!(told(), (false, false));
     assert_eq!(metrics.pool_totals("p"), super::super::PoolTotals::default());
-    // A worker still held its shard: hidden is not forgotten.
+    // A worker still holds its shard: the pool is hidden and not forgotten.
     metrics.pool_opened("p");
     assert_eq!(metrics.pool_totals("p").errors_by_reason[&ErrorReason::NoBackend], 1);
     metrics.retire_pool("p");
@@ -102,7 +102,7 @@ fn a_pool_that_is_gone_stays_five_minutes_after_its_last_request() {
 }
 
 #[test]
-fn totals_since_the_start_keep_what_is_gone() {
+fn totals_since_the_start_include_removed_pools_and_listeners() {
     let (metrics, seconds) = hub_with_clock();
     let told = || {
         let traffic = metrics.traffic();

@@ -1,4 +1,4 @@
-//! What is told about strategies and reloads: by name, while they last, and how the last one went.
+//! The metrics of strategies and reloads: by name, while they exist, and how the last one ended.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use super::scrape;
 use super::text::Text;
 
 #[test]
-fn a_swap_replaces_the_strategys_series_and_fallbacks_stay_with_who_caused_them() {
+fn a_swap_replaces_the_strategys_series_and_fallbacks_stay_with_their_strategy() {
     let metrics = Metrics::new();
     let (one, two) = (metrics.pool(0, "l", "p"), metrics.pool(1, "m", "p"));
     let of = |text: &Text, strategy: &str| {
@@ -49,7 +49,7 @@ fn picks_are_charged_to_the_strategy_that_was_asked() {
 }
 
 #[test]
-fn a_replaced_instance_is_counted_while_somebody_holds_it() {
+fn a_replaced_instance_is_counted_while_it_is_referenced() {
     let metrics = Metrics::new();
     metrics.set_strategy("p", "s", "1");
     let instance: Arc<dyn std::any::Any + Send + Sync> = Arc::new(7);
@@ -61,7 +61,7 @@ fn a_replaced_instance_is_counted_while_somebody_holds_it() {
 }
 
 #[test]
-fn reloads_tell_how_the_last_one_went_and_when_something_new_came() {
+fn reload_metrics_show_the_last_result_and_the_time_of_the_last_change() {
     let metrics = Metrics::new();
     let of = |name: &str| scrape(&metrics).value(name, &[("kind", "strategy")]);
     let (good, at) = ("lb_reload_last_successful", "lb_reload_last_success_timestamp_seconds");
@@ -85,7 +85,7 @@ fn reloads_tell_how_the_last_one_went_and_when_something_new_came() {
 }
 
 #[test]
-fn only_the_files_make_the_last_reload_good_or_bad_and_good_ones_of_either_kind_mend_both() {
+fn only_reloads_of_the_files_set_the_last_result_and_a_good_one_of_either_kind_clears_both() {
     let metrics = Metrics::new();
     let good = || {
         let text = scrape(&metrics);

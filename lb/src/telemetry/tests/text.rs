@@ -1,5 +1,5 @@
-//! A strict reader of the text exposition, for tests: it takes only what the format's description allows and what a scrape
-//! needs, and panics with the line that is wrong. Written apart from the encoder on purpose, so that both must agree.
+//! A strict reader of the text exposition, for tests. It accepts only the format's description and what a scrape needs,
+//! and panics with the wrong line. It is independent of the encoder, so that both must agree.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -63,7 +63,7 @@ impl Text {
         self.samples().find(|sample| sample.name == name && sample.labels == wanted).map(|sample| sample.value)
     }
 
-    /// As `find`, for a series that must be there.
+    /// As `find`, for a series that must exist.
     pub(super) fn value(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.find(name, labels).unwrap_or_else(|| panic!("no series {name}{labels:?}"))
     }
@@ -135,7 +135,7 @@ impl Sample {
     }
 }
 
-/// Reads `name="value"` and gives what follows it.
+/// Reads `name="value"` and returns the rest.
 fn pair(text: &str) -> (String, String, &str) {
     let (name, rest) = text.split_once("=\"").expect(text);
     check_name(name);

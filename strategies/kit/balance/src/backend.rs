@@ -1,8 +1,8 @@
 //! One backend of a pool, shared by all workers and control.
 //!
-//! Invariants: identity and address never change (another address is another `Backend` with the same statistics); control alone
-//! writes the flags, and a worker reads them after every pick, so health acts at once and not at the next generation; `in_flight`
-//! counts attempts accepted and not yet ended, over every swap of strategy or list.
+//! Invariants: identity and address never change (another address is another `Backend` with the same statistics). Only
+//! control writes the flags. A worker reads them after every pick, so health acts at once and not at the next
+//! generation. `in_flight` counts attempts accepted and not yet ended, over every swap of strategy or list.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -28,12 +28,12 @@ pub struct Backend {
     flags: AtomicU32,
 }
 
-/// What decides whether a backend may get new requests.
+/// The conditions for new requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eligibility {
     pub healthy: bool,
     pub draining: bool,
-    /// 0 takes nothing new.
+    /// With 0 it gets no new request.
     pub weight: u16,
 }
 
@@ -64,13 +64,13 @@ impl Backend {
         })
     }
 
-    /// May get new requests, now.
+    /// Whether it may get new requests now.
     #[inline]
     pub fn is_eligible(&self) -> bool {
         self.flags.load(Relaxed) & LB_BACKEND_ELIGIBLE != 0
     }
 
-    /// Control's word on it; acts on the next pick of every worker.
+    /// Set by control; acts on the next pick of every worker.
     pub fn set_eligibility(&self, eligibility: Eligibility) {
         self.flags.store(eligibility.flags(), Relaxed);
     }
@@ -86,13 +86,14 @@ impl Backend {
         self.stats.in_flight.fetch_add(1, Relaxed);
     }
 
-    /// An attempt ended, however.
+    /// An attempt ended, with any result.
     #[inline]
     pub fn attempt_ends(&self) {
         self.stats.in_flight.fetch_sub(1, Relaxed);
     }
 
-    /// A response head came after `latency_ns`: errors in a row end, the average moves. Two workers at once may lose one sample.
+    /// A response head arrived after `latency_ns`: errors in a row end, the average moves. Two workers at once may lose
+    /// one sample.
     #[inline]
     pub fn answered(&self, latency_ns: u64, now_ns: u64) {
         let stats = &*self.stats;
@@ -111,7 +112,7 @@ impl Backend {
         stats.ewma_at_ns.store(now_ns, Relaxed);
     }
 
-    /// An attempt brought no answer.
+    /// An attempt ended without a response.
     #[inline]
     pub fn failed(&self) {
         self.stats.consecutive_errors.fetch_add(1, Relaxed);

@@ -1,7 +1,7 @@
-//! The host's own pick, for when a strategy fails or has no opinion.
+//! The host's own pick, if a strategy fails or makes no pick.
 //!
-//! Why built in: a broken plugin may cost a better choice, never a request. Invariant: answers an eligible, untried backend whenever
-//! there is one, as the caller defines them.
+//! Why built in: if a plugin fails, the request proceeds. Invariant: returns an eligible, untried backend if there is
+//! one, as the caller defines them.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -18,8 +18,8 @@ pub enum Fallback {
     RoundRobin,
 }
 
-/// The index of the chosen backend among those that `may_serve`; `None` when there is none. `random` spreads ties; `cursor` is the turn
-/// of `RoundRobin`.
+/// The index of the chosen backend among those that `may_serve`; `None` if there is none. `random` spreads ties;
+/// `cursor` is the turn of `RoundRobin`.
 pub fn pick(
     fallback: Fallback,
     backends: &[Arc<Backend>],
@@ -36,7 +36,7 @@ pub fn pick(
             let start = cursor.fetch_add(1, Relaxed);
             (0..n).map(|step| start.wrapping_add(step) % n).find(|index| may_serve(*index))
         }
-        // Beginning at a random place spreads ties over all that have as few.
+        // A random start spreads ties over all backends with the minimum.
         Fallback::LeastConnections => {
             let start = (random % n as u64) as usize;
             let candidates = (0..n).map(|step| (start + step) % n).filter(|index| may_serve(*index));
@@ -94,7 +94,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_usable_is_none() {
+    fn without_a_usable_backend_there_is_no_pick() {
         for fallback in [Fallback::LeastConnections, Fallback::RoundRobin] {
             assert_eq!(pick(fallback, &[], |_| true, 7, &AtomicUsize::new(0)), None);
             assert_eq!(pick(fallback, &pool(&[(true, 0), (false, 0)]), |_| false, 7, &AtomicUsize::new(0)), None);
