@@ -1,9 +1,10 @@
 //! The data wing: one thread per core, each with its own runtime, connections and counters; the request path.
 //!
-//! A connection comes in at the acceptor and lives on one worker. `downstream` reads its requests and writes the responses, `exchange` is
-//! one request from top to bottom, `upstream` a connection to a backend. They name each other in this order only; the tidy test holds
-//! that. Invariants: nothing here locks, reads a file, formats a label or waits for control (but for the course's routes, which travel by a
-//! sender in the generation); all that a worker owns is `Rc`, all that workers share is the hall and atomics.
+//! The acceptor accepts a connection, which then stays on one worker. `downstream` reads its requests and writes the
+//! responses, `exchange` handles one request, `upstream` is a connection to a backend. They name each other in this
+//! order only; the tidy test holds that. Invariants: nothing here locks, reads a file, formats a label or waits for
+//! control. The exception are the course's routes, which use a sender in the generation. A worker's own data is `Rc`;
+//! workers share only the hall and atomics.
 
 mod acceptor;
 #[cfg(any(test, feature = "bench"))]
@@ -33,7 +34,7 @@ use crate::generation::Hall;
 use crate::net::Descriptors;
 use crate::telemetry::Metrics;
 
-/// The running data wing: one acceptor, some workers.
+/// The running data wing: one acceptor and the workers.
 pub struct Proxy {
     acceptor: acceptor::Acceptor,
     workers: Vec<worker::Running>,
@@ -42,7 +43,7 @@ pub struct Proxy {
 // === impl Proxy ===
 
 impl Proxy {
-    /// Starts the workers, waits until each has taken up the hall's generation, then starts accepting where it says.
+    /// Starts the workers, waits until each has taken up the hall's generation, then starts accepting on its listeners.
     pub fn start(hall: &Arc<Hall>, metrics: &Arc<Metrics>, workers: usize) -> std::io::Result<Self> {
         let epoch = Instant::from_std(hall.opened());
         let descriptors = Descriptors::of_process(workers);
@@ -59,8 +60,8 @@ impl Proxy {
         self.acceptor.is_alive() && self.workers.iter().all(worker::Running::is_alive)
     }
 
-    /// Stops accepting (what waits in the queue is still taken), lets requests finish, closes idle connections; after `timeout` the
-    /// rest is cut off. Answers how many connections that were.
+    /// Stops accepting (connections in the queue are still taken), lets requests finish and closes idle connections.
+    /// After `timeout`, cuts off the rest. Returns how many connections were cut off.
     pub async fn drain(self, timeout: Duration) -> usize {
         let deadline = Instant::now() + timeout;
         self.acceptor.stop().await;

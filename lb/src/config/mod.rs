@@ -1,7 +1,7 @@
 //! Configuration: the operator's text, converted into plain data that needs no more checks.
 //!
-//! Four layers: command line over environment over file over defaults. [`load`] is the entry; [`Config`] is the result.
-//! Every mistake is one [`ConfigError`], which prints as one line: what is wrong, where, and what to do.
+//! Four layers: command line over environment over file over defaults. [`load`](load()) is the entry; [`Config`] is the
+//! result. Every mistake is one [`ConfigError`], which prints as one line: what is wrong, where, and what to do.
 //!
 //! ```text
 //! text ─ document (strict, with lines) ─ layers (config crate) ─ file form ─ validate, pools ─ Config

@@ -30,7 +30,7 @@ pub(super) const TOKEN_VARIABLE: &str = "LB_ADMIN_TOKEN";
 const LOG_VARIABLE: &str = "LB_LOG";
 const PREFIX: &str = "LB__";
 
-/// `LB__…` in the order of their names, then `LB_LOG`, which wins because it is the dedicated name.
+/// `LB__…` in the order of their names, then `LB_LOG`, which therefore wins.
 pub(super) fn from_environment(environment: &BTreeMap<String, String>) -> impl Iterator<Item = Override> {
     let own = environment.iter().filter_map(|(name, text)| {
         let rest = name.strip_prefix(PREFIX)?;

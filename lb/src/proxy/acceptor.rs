@@ -1,8 +1,9 @@
-//! The thread that accepts: on the sockets that the generation names, each connection to the worker with the fewest.
+//! The thread that accepts on the generation's sockets and hands each connection to the worker with the fewest.
 //!
-//! It has a seat in the hall as workers have: a new generation may bring listeners, which it takes and accepts on, and lack others, which
-//! it closes when nobody waits there any more. Invariants: what the kernel accepted is handed to a worker or counted as rejected, also
-//! of a socket that is closing; a listener that is in both generations does not notice the change.
+//! It has a seat in the hall like a worker. A new generation may add listeners, which it takes and accepts on, and
+//! remove others, which it closes when their queues are empty. Invariants: every accepted connection is handed to a
+//! worker or counted as rejected, also on a closing socket. A listener that is in both generations is not affected by
+//! the change.
 
 use std::convert::Infallible;
 use std::io;
@@ -21,12 +22,12 @@ use crate::listener::{BACKLOG, Listener, turn_away};
 use crate::net::Descriptors;
 use crate::telemetry::{ConnectionShard, Metrics};
 
-/// After an error such as "too many open files": long enough for some to be closed.
+/// After an error such as "too many open files": long enough for some connections to be closed.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
-/// How often a sign of life is given.
+/// The interval at which it shows that it is alive.
 const ALIVE_EVERY: Duration = Duration::from_secs(1);
-/// A connection whose client has not heard our answer yet when its listener goes has so long to come into the queue. Less than the
-/// second after which a client that was turned away knocks again.
+/// The time for connections whose handshake is incomplete when their listener is removed. Shorter than the second after
+/// which a client retransmits a dropped SYN.
 const HANDSHAKE_MAX: Duration = Duration::from_millis(500);
 
 /// The running acceptor.
@@ -36,7 +37,7 @@ pub(super) struct Acceptor {
     thread: JoinHandle<()>,
 }
 
-/// What all listeners share: the ways to the workers.
+/// Shared by all listeners: the senders to the workers.
 struct Gate {
     doors: Vec<Door>,
     hall: Arc<Hall>,
@@ -47,7 +48,7 @@ struct Gate {
 /// A listener that is accepted on, until this is dropped.
 struct Accepting {
     listener: Arc<Listener>,
-    /// Told how long connections that have begun are waited for.
+    /// Receives the time to wait for connections whose handshake has begun.
     close: oneshot::Sender<Duration>,
 }
 
@@ -80,7 +81,7 @@ pub(super) fn start(
     Ok(Acceptor { stop, done, thread })
 }
 
-/// Accepts where the newest generation says, until told to stop.
+/// Accepts on the newest generation's listeners, until told to stop.
 async fn run(gate: &Arc<Gate>, mut seat: Seat, mut stopped: oneshot::Receiver<()>) {
     let mut alive = tokio::time::interval(ALIVE_EVERY);
     let mut open: Vec<Accepting> = Vec::new();
@@ -95,30 +96,30 @@ async fn run(gate: &Arc<Gate>, mut seat: Seat, mut stopped: oneshot::Receiver<()
                 false => break,
             },
             _ = alive.tick() => seat.show_alive(),
-            // Closed ones; never waited for where there are none.
+            // Removes ended tasks; never ready if there are none.
             Some(_) = tasks.join_next() => {}
         }
     }
-    // Clients that come now are told at once that nobody is here.
+    // Clients that connect now are refused at once.
     for accepting in open {
         let _ = accepting.close.send(Duration::ZERO);
     }
     while tasks.join_next().await.is_some() {}
 }
 
-/// Takes up the newest generation's listeners and lets go of those that it lacks.
+/// Takes the newest generation's listeners and closes those that it lacks.
 fn follow(gate: &Arc<Gate>, seat: &mut Seat, open: &mut Vec<Accepting>, tasks: &mut JoinSet<()>) {
     let generation = seat.take();
     let number = generation.number;
     let listeners = generation.listeners.clone();
-    // Held by nobody here, so that it is free when its time is over.
+    // Dropped here, so that it can be freed.
     drop(generation);
     let is_named = |accepting: &mut Accepting| listeners.iter().any(|one| Arc::ptr_eq(one, &accepting.listener));
     for gone in open.extract_if(.., |accepting| !is_named(accepting)) {
         let _ = gone.close.send(HANDSHAKE_MAX);
     }
     for listener in listeners {
-        // Taken already: by us, at an earlier generation.
+        // Taken already, by us, at an earlier generation.
         let Some(socket) = listener.take() else { continue };
         let (close, closing) = oneshot::channel();
         tasks.spawn(accept(socket, listener.clone(), gate.clone(), closing));
@@ -127,9 +128,9 @@ fn follow(gate: &Arc<Gate>, seat: &mut Seat, open: &mut Vec<Accepting>, tasks: &
     seat.acknowledge(number);
 }
 
-/// Accepts until told to close; then turns newcomers away, takes those that have begun to connect, and closes.
+/// Accepts until told to close. Then drops new SYNs, takes the connections that have begun, and closes.
 async fn accept(socket: TcpListener, listener: Arc<Listener>, gate: Arc<Gate>, closing: oneshot::Receiver<Duration>) {
-    // The acceptor is a writer of its own, so its shard comes after the workers'.
+    // The acceptor writes its own shard, whose number comes after the workers'.
     let shard = gate.metrics.connections(gate.doors.len(), listener.name());
     let admit = |stream, peer| gate.admit(stream, peer, &listener, &shard);
     match tokio::net::TcpListener::from_std(socket) {
@@ -157,8 +158,8 @@ async fn accept_until_closed(
     if !handshake_max.is_zero() {
         let _ = timeout(handshake_max, accept_for_ever(&socket, &admit)).await;
     }
-    // The kernel is asked itself, as the runtime may not have heard of the last ones; and no more than the queue could hold: clients
-    // that keep coming must not keep us.
+    // Asks the kernel, because the runtime may not have an event for the last connections. At most as many as the queue
+    // can hold: a steady stream of clients must not delay the close.
     let Ok(socket) = socket.into_std() else { return };
     for _ in 0..BACKLOG {
         match socket.accept() {
@@ -190,7 +191,7 @@ async fn accept_for_ever(socket: &tokio::net::TcpListener, admit: &impl Fn(TcpSt
 // === impl Gate ===
 
 impl Gate {
-    /// To the worker with the fewest, unless there are too many of all.
+    /// Hands it to the worker with the fewest connections, unless there are too many in all.
     fn admit(&self, stream: TcpStream, peer: SocketAddr, listener: &Listener, shard: &ConnectionShard) {
         let open: usize = self.doors.iter().map(Door::open).sum();
         let most = self.descriptors.most_clients().min(self.hall.current().settings.limits.connections);

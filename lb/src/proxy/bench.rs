@@ -1,7 +1,9 @@
-//! An exchange from end to end in memory, for `cargo bench`: a client, a connection of lb's, and a backend, without a socket.
+//! An exchange from end to end in memory, for `cargo bench`: a client, a connection of lb's, and a backend, without a
+//! socket.
 //!
-//! Why inside of lb: the request path takes streams of its own kind, which no other crate can make. Invariants: one request is under way
-//! at a time; all requests use one connection on either side; a response that is not the expected one ends the run with a panic.
+//! Why inside of lb: the request path takes streams of its own type, which no other crate can make. Invariants: one
+//! request is in progress at a time. All requests use one connection on either side. An unexpected response ends the
+//! run with a panic.
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::rc::Rc;
@@ -22,24 +24,24 @@ use crate::net::Stream;
 const REQUEST: &[u8] = b"GET /home HTTP/1.1\r\nHost: shop.test:8080\r\nUser-Agent: curl/8.5.0\r\nAccept: */*\r\n\r\n";
 const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 26\r\n\
     date: Sun, 06 Nov 1994 08:49:37 GMT\r\n\r\n{\"message\":\"hello\",\"id\":1}";
-/// Of a stream, in each direction.
+/// The buffer of a stream, in each direction.
 const BUFFER_BYTES: usize = 64 * 1024;
 
-/// One connection of a client to lb, and one of lb's to a backend.
+/// One connection of a client to lb, and one of lb to a backend.
 pub struct World {
     stand: Stand,
     client: DuplexStream,
     served: JoinHandle<()>,
-    /// What comes back.
+    /// The received bytes.
     response: Vec<u8>,
 }
 
 // === impl World ===
 
 impl World {
-    /// Makes it and has one request answered. Must be called on a local runtime, because it starts tasks.
+    /// Makes it and serves one request. Must be called on a local runtime, because it starts tasks.
     pub async fn new(strategy: &Arc<Strategy>) -> Self {
-        // No connection can be made to port 0: a lost one is not replaced unnoticed.
+        // No connection can be made to port 0, so a lost connection is not replaced unnoticed.
         let stand = Stand::new(strategy, SocketAddr::from((Ipv4Addr::LOCALHOST, 0)));
         let (near, far) = duplex(BUFFER_BYTES);
         spawn_local(answer(far));
@@ -65,7 +67,7 @@ impl World {
         Self { stand, client, served, response }
     }
 
-    /// Sends so many requests, one after the other.
+    /// Sends `requests` requests, one after the other.
     pub async fn run(&mut self, requests: u64) {
         let mut response = vec![0; self.response.len()];
         for _ in 0..requests {
@@ -83,7 +85,7 @@ impl World {
     }
 }
 
-/// The backend: a response for each request, which come one at a time and without a body.
+/// The backend: a response for each request. Requests come one at a time and without a body.
 async fn answer(mut stream: DuplexStream) {
     let mut read = Vec::with_capacity(1024);
     while stream.read_buf(&mut read).await.is_ok_and(|bytes| bytes > 0) {

@@ -1,7 +1,8 @@
-//! The body of a request on its way from a client to a backend, whatever protocol brings it.
+//! The body of a request on its way from a client to a backend, for any protocol of the client.
 //!
-//! Back-pressure: a backend's connection asks for the next frame only while its outbox has room. Invariants: the limit on its length
-//! is enforced here; bytes are counted once, here; after its end or an error a body gives nothing more.
+//! Back-pressure: a backend's connection asks for the next frame only while its outbox has room. Invariants: the limit
+//! on its length is enforced here. Bytes are counted once, here. After its end or an error, a body returns nothing
+//! more.
 
 mod http1;
 
@@ -23,7 +24,7 @@ pub(super) enum Frame {
     Trailers(Box<Fields>),
 }
 
-/// What a request carries.
+/// The body of a request.
 pub(super) struct RequestBody {
     source: Source,
     /// The most bytes that may still come.
@@ -31,12 +32,12 @@ pub(super) struct RequestBody {
     bytes: u64,
     is_awaited: bool,
     shard: Option<Arc<PoolShard>>,
-    /// What becomes of the trailers.
+    /// The filter of the trailers.
     rule: fn(&mut Fields),
 }
 
 enum Source {
-    /// There is none, or no more.
+    /// There is no body, or no more of it.
     End,
     Http1(Box<ClientBody>),
     #[cfg(test)]
@@ -63,18 +64,18 @@ impl RequestBody {
         Self { source, left: u64::MAX, bytes: 0, is_awaited: false, shard: None, rule: |_| {} }
     }
 
-    /// At most `limit` bytes may come. They are counted in `shard`, and trailers pass by `rule`.
+    /// Allows at most `limit` bytes. They are counted in `shard`, and trailers are filtered by `rule`.
     pub(super) fn meter(&mut self, limit: Option<u64>, shard: Option<Arc<PoolShard>>, rule: fn(&mut Fields)) {
         self.left = limit.unwrap_or(u64::MAX);
         (self.shard, self.rule) = (shard, rule);
     }
 
-    /// All of it was taken, or nothing more can be.
+    /// Whether all of it was taken, or no more can be.
     pub(super) fn has_ended(&self) -> bool {
         matches!(self.source, Source::End)
     }
 
-    /// The length that the head declares; `None` where only the end tells.
+    /// The length that the head declares; `None` if only the end shows it.
     pub(super) fn exact(&self) -> Option<u64> {
         match &self.source {
             Source::End => Some(0),
@@ -84,12 +85,12 @@ impl RequestBody {
         }
     }
 
-    /// Bytes that were taken so far.
+    /// The bytes taken so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The last poll waited for the client.
+    /// Whether the last poll waited for the client.
     pub(super) fn is_awaited(&self) -> bool {
         self.is_awaited
     }

@@ -1,8 +1,10 @@
-//! A client's connection: one task that reads requests, has them answered, and writes the responses, until one side ends it.
+//! A client's connection: one task that reads requests, has them served, and writes the responses, until one side ends
+//! it.
 //!
-//! Invariants: the connection knows nothing of requests but the one that is on it; while it is idle its task holds no buffer and no
-//! future of a request: both belong to the worker and are lent ([`Responders`]); before it is closed, unread bytes are read off (`linger`)
-//! unless the response is lost anyway, because the kernel resets a connection that is closed with unread bytes.
+//! Invariants: the connection knows only its present request. While it is idle its task holds no buffer and no future
+//! of a request: both belong to the worker and are lent ([`Responders`]). Unread bytes are read (`linger`) before it is
+//! closed, because the kernel resets a connection that is closed with unread bytes. If the response is lost anyway,
+//! they are not read.
 
 mod http1;
 #[cfg(test)]
@@ -21,7 +23,7 @@ use super::local::Local;
 use super::peer::Peer;
 use crate::net::Stream;
 
-/// Wakes a connection's task, so that it looks around: draining has begun.
+/// Wakes a connection's task, because draining has begun.
 #[derive(Default)]
 pub(super) struct Signal(RefCell<Option<Waker>>);
 
@@ -37,8 +39,8 @@ pub(super) async fn serve(
     loop {
         let after = match connection.next().await {
             Next::Request(request) => {
-                // Lets the worker read all that is ready before anything is sent: sends in a row find their receivers awake, which on
-                // one machine is a tenth of all the work.
+                // Lets the worker read all ready sockets before anything is sent. Successive sends then find their
+                // receivers awake, which saves a tenth of all the work on one machine.
                 yield_once().await;
                 responders.respond(connection.client(), request).await
             }
@@ -54,7 +56,7 @@ pub(super) async fn serve(
     }
 }
 
-/// Goes to the end of the worker's queue.
+/// Moves the task to the end of the worker's queue.
 async fn yield_once() {
     let mut has_yielded = false;
     poll_fn(|cx| {

@@ -1,10 +1,11 @@
-//! One request and its response, told from top to bottom: route, key, then attempts until there is a response or nothing left to try.
+//! One request and its response: route, key, then attempts until there is a response or no attempt is left.
 //!
-//! An exchange knows of its connection what [`Context`] says, so HTTP/1.1 has one at a time and HTTP/2 many. Where to look: `headers`
-//! checks and forwards heads, `trailers` says which trailers pass, `retry` which attempts there are, `attempt` is one of them, `choose`
-//! the pick, `pace` how slow an upload may be, `response` the response with its body, early ones too, `switched` a tunnel, `finish` the
-//! end, `notes` the log record. Invariants: a request obeys the settings of one generation; no generation is held over an await; the
-//! guards end attempt and request exactly once on every path.
+//! An exchange knows only [`Context`] of its connection, so HTTP/1.1 has one at a time and HTTP/2 many. The modules:
+//! `headers` checks and forwards heads, `trailers` filters trailers, `retry` plans the attempts, `attempt` is one of
+//! them. `choose` makes the pick, `pace` limits slow uploads, `response` is the response with its body, early ones too.
+//! `switched` is a tunnel, `finish` ends the request, `notes` fills the log record. Invariants: a request uses the
+//! settings of one generation. No generation is held over an await. The guards end attempt and request exactly once on
+//! every path.
 
 mod attempt;
 mod choose;
@@ -50,7 +51,7 @@ use crate::http1::{Fields, RequestHead};
 use crate::net::Timer;
 use crate::pool::{Key, key};
 
-/// What surrounds an exchange.
+/// The surroundings of an exchange.
 pub(super) struct Context {
     pub(super) local: Rc<Local>,
     pub(super) peer: Peer,
@@ -59,15 +60,15 @@ pub(super) struct Context {
     pub(super) interim: Rc<dyn Interim>,
 }
 
-/// A request as it came.
+/// A request as it was read.
 pub(super) struct Request {
     pub(super) head: Box<RequestHead>,
     pub(super) body: RequestBody,
-    /// When its head was read.
+    /// When its head was complete.
     pub(super) arrived: Instant,
 }
 
-/// A request under way.
+/// A request in progress.
 struct Exchange {
     context: Rc<Context>,
     settings: Rc<Settings>,
@@ -100,7 +101,8 @@ pub(super) async fn serve(context: Rc<Context>, request: Request) -> Response {
     }
 }
 
-/// Pool and settings by the newest generation. A request without a normal path counts for `default`; the fault refuses it.
+/// Pool and settings by the newest generation. A request without a normal path counts for `default` and is refused with
+/// the fault.
 #[inline]
 fn route(context: &Context, head: &RequestHead) -> (Rc<Pool>, Rc<Settings>, Result<(), Fault>) {
     let view = context.local.view.borrow();
@@ -108,10 +110,10 @@ fn route(context: &Context, head: &RequestHead) -> (Rc<Pool>, Rc<Settings>, Resu
     (view.pools[route.unwrap_or(0)].clone(), view.settings.clone(), route.map(drop))
 }
 
-/// Responds to what is no request that a backend could get, and counts it for the pool `default`, as no route is known. `head` is what
-/// could be read of it.
+/// Responds to a malformed request, and counts it for the pool `default`, because no route is known. `head` is the
+/// readable part.
 pub(super) fn refuse(context: &Rc<Context>, head: Option<Box<RequestHead>>, fault: Fault) -> Response {
-    // A method that stands for all that clients may invent.
+    // A method that stands for all methods that clients may invent.
     let unknown = || RequestHead { method: Method::from_bytes(b"-").unwrap_or_default(), ..RequestHead::default() };
     let head = head.unwrap_or_else(|| Box::new(unknown()));
     let request = Request { head, body: RequestBody::empty(), arrived: Instant::now() };
@@ -166,7 +168,7 @@ impl Exchange {
         key::of(&shared.hash_on, shared.hash, target, fields, &self.context.peer.text, &mut random)
     }
 
-    /// Attempts until there is a response or nothing left to try.
+    /// Makes attempts until there is a response or no attempt is left.
     async fn answer(&mut self) -> Result<Answer, Fault> {
         let mut plan = Plan::new(self.settings.limits.retries);
         while let Some(next) = plan.next() {
@@ -210,7 +212,8 @@ impl Exchange {
         self.settings.missing_path.filter(|_| is_missing)
     }
 
-    /// The backend's body is read and dropped, so that its connection stays. The request ends when the client has lb's response.
+    /// Reads and drops the backend's body, so that its connection can be used again. The request ends when the client
+    /// has lb's response.
     async fn say_missing(mut self, answer: Answer, message: &str) -> Response {
         response::discard(answer, &self.context, &self.settings, self.guard.started, &mut self.body).await;
         let words = message.replace("{path}", self.head.target.path());
@@ -219,7 +222,7 @@ impl Exchange {
         Response::own(reply, Some((self.guard, None)), false)
     }
 
-    /// Adds to a response what it says of its request.
+    /// Adds to a response the fields about its request.
     fn sign(&self, fields: &mut Fields, fault: Option<Fault>) {
         if self.settings.request_id {
             request_id::copy(&self.head.fields, fields);

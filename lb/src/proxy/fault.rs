@@ -1,6 +1,8 @@
-//! What a request can fail with: its reason, its status, whose fault it is, and whether another backend may be tried, all in one place.
+//! The faults of a request: reason, status, responsible side, and whether another backend may be tried, all in one
+//! place.
 //!
-//! Invariant: the set is closed, and [`Fault::reason`] gives the same word to the response's `x-lb-error`, the metrics and the log.
+//! Invariant: the set is closed, and [`Fault::reason`] gives the same word to the response's `x-lb-error`, the metrics
+//! and the log.
 
 use http::StatusCode;
 use lb_strategy_host::Outcome;
@@ -50,18 +52,18 @@ pub(in crate::proxy) enum Fault {
     TunnelIdle,
 }
 
-/// Who has to do something about it.
+/// The side that must act.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) enum Blame {
     Client,
     Backend,
     /// The balancer's own limit.
     Balancer,
-    /// The one who runs the backends.
+    /// The operator of the backends.
     Operator,
 }
 
-/// How far an attempt had come when it failed.
+/// The progress of an attempt when it failed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::proxy) struct Progress {
     /// Not a byte of the request was sent.
@@ -83,7 +85,7 @@ impl Progress {
 // === impl Fault ===
 
 impl Fault {
-    /// The word for it.
+    /// The word for headers, metrics and logs.
     pub(in crate::proxy) const fn reason(self) -> ErrorReason {
         match self {
             Self::Malformed(_) | Self::BadRequest(_) | Self::Connect => ErrorReason::BadRequest,
@@ -102,7 +104,7 @@ impl Fault {
         }
     }
 
-    /// The status that is counted and sent; a client that broke off counts as 499 and, where it still reads, gets 400.
+    /// The status that is counted and sent. A client that closed early counts as 499 and, if it still reads, gets 400.
     pub(in crate::proxy) fn status(self) -> StatusCode {
         match self {
             Self::Malformed(refusal) => refusal.status(),
@@ -116,7 +118,7 @@ impl Fault {
             Self::NoDescriptor => StatusCode::SERVICE_UNAVAILABLE,
             Self::ConnectFailed | Self::BackendReset => StatusCode::BAD_GATEWAY,
             Self::BadResponse | Self::SwitchedUnasked => StatusCode::BAD_GATEWAY,
-            // A tunnel has no response left to give; the number is for the metrics.
+            // A tunnel has no response left to send; the number is for the metrics.
             Self::ConnectTimeout | Self::BackendTimeout | Self::TunnelIdle => StatusCode::GATEWAY_TIMEOUT,
         }
     }
@@ -133,7 +135,7 @@ impl Fault {
         }
     }
 
-    /// What the strategy hears of an attempt that failed of it.
+    /// The outcome that the strategy gets for an attempt with this fault.
     pub(in crate::proxy) const fn outcome(self) -> Outcome {
         match (self, self.blame()) {
             (Self::ConnectFailed | Self::ConnectTimeout, _) => Outcome::ConnectError,
@@ -144,8 +146,8 @@ impl Fault {
         }
     }
 
-    /// Whether another attempt may follow, and what it is counted as: only if nothing was sent, or if repeating is safe by the method.
-    /// Not for want of a descriptor: a retry opens a connection, too.
+    /// Whether another attempt may follow, and its reason for the metrics: only if nothing was sent, or if the method
+    /// is safe to retry. Not without a descriptor: a retry opens a connection, too.
     pub(in crate::proxy) const fn may_retry(self, progress: Progress) -> Option<RetryReason> {
         match self {
             Self::ConnectFailed | Self::ConnectTimeout => Some(RetryReason::NotSent),
@@ -157,7 +159,7 @@ impl Fault {
         }
     }
 
-    /// Whether the connection to the client ends with the response: what is left of the request on it is not read.
+    /// Whether the connection to the client ends with the response: the rest of the request on it is not read.
     pub(in crate::proxy) const fn leaves_request(self) -> bool {
         matches!(self.blame(), Blame::Client)
     }
@@ -208,7 +210,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_reply_names_its_reason_and_says_when_to_come_back() {
+    fn a_reply_names_its_reason_and_the_time_to_retry() {
         let Reply { head, body } = Fault::NoBackend.reply();
         assert_eq!(head.status, 503);
         assert_eq!(head.fields.get(b"x-lb-error"), Some(&b"no_backend"[..]));

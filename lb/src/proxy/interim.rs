@@ -1,8 +1,8 @@
-//! Where interim responses (1xx, but not 101) go before the final one.
+//! The receiver of interim responses (1xx, but not 101) before the final one.
 
 use crate::http1::ResponseHead;
 
-/// The way to the client. HTTP/1.1 has one; a protocol without interim responses drops them.
+/// Sends to the client. HTTP/1.1 implements it; a protocol without interim responses drops them.
 pub(super) trait Interim {
     /// Whether one more can be taken. If not, the exchange is polled again when it can.
     fn has_room(&self) -> bool;

@@ -1,8 +1,8 @@
-//! The listeners that this worker's connections came by, each at a place of its own: an index that finds its counters without a look-up.
+//! The listeners of this worker's connections, each at a place: an index that finds its counters without a look-up.
 //!
-//! Connections bring the name of their listener along, because they may come before the worker has heard of the generation that has it,
-//! or after it has heard of the one that lacks it. Invariant: a place is one listener's for as long as that is in the generation or one
-//! of its connections is open, and nobody else's before.
+//! Connections bring the name of their listener. They may arrive before the worker has taken up the generation with the
+//! listener, or after it has taken up the one without. Invariant: a place belongs to one listener while the generation
+//! has it or one of its connections is open.
 
 use std::sync::Arc;
 
@@ -19,14 +19,14 @@ struct Place {
     shard: Arc<ConnectionShard>,
     /// Connections of this worker.
     open: usize,
-    /// The newest generation has it.
+    /// Whether the newest generation has it.
     is_named: bool,
 }
 
 // === impl Listeners ===
 
 impl Listeners {
-    /// Gives each of a generation's listeners a place; `true` when one is new.
+    /// Gives each of a generation's listeners a place; `true` if one is new.
     pub(super) fn follow(&mut self, named: &[Arc<Listener>], metrics: &Metrics, worker: usize) -> bool {
         for place in self.places.iter_mut().flatten() {
             place.is_named = named.iter().any(|listener| *listener.name() == place.name);
@@ -42,7 +42,7 @@ impl Listeners {
         has_new
     }
 
-    /// The place of `name`, and whether that is a new one.
+    /// The place of `name`, and whether it is a new one.
     pub(super) fn place(&mut self, name: &Arc<str>, metrics: &Metrics, worker: usize) -> (usize, bool) {
         let known = self.places.iter().position(|place| place.as_ref().is_some_and(|place| place.name == *name));
         if let Some(index) = known {
@@ -79,7 +79,7 @@ impl Listeners {
         }
     }
 
-    /// Gives up the places of listeners that are gone with their last connection; `true` when there were any.
+    /// Frees the places of listeners that are gone with their last connection; `true` if there were any.
     pub(super) fn forget_gone(&mut self) -> bool {
         let is_gone = |place: &Option<Place>| place.as_ref().is_some_and(|place| !place.is_named && place.open == 0);
         let mut has_gone = false;

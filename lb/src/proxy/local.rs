@@ -1,6 +1,7 @@
-//! What the connections and exchanges of one worker share.
+//! The data that the connections and exchanges of one worker share.
 //!
-//! Invariants: one thread has it, so nothing in it locks; the view is replaced between two polls, so no request sees half of one.
+//! Invariants: one thread uses it, so nothing in it locks. The view is replaced between two polls, so no request sees
+//! half of one.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,7 +14,7 @@ use super::view::View;
 use crate::http1::{Fields, RequestHead, ResponseHead};
 use crate::net::{Buffers, Descriptor, Descriptors, Spare};
 
-/// So many are kept, and none that has more memory.
+/// The number of kept heads, and the most memory of a kept head.
 const HEADS_MAX: usize = 1024;
 const HEAD_BYTES_MAX: usize = 16 * 1024;
 
@@ -25,9 +26,9 @@ pub(super) struct Local {
     pub(super) buffers: Rc<Buffers>,
     pub(super) requests: Heads<RequestHead>,
     pub(super) responses: Heads<ResponseHead>,
-    /// The field Date, made anew every second.
+    /// The header Date, updated every second.
     pub(super) date: RefCell<Fields>,
-    /// Each connection ends behind the response that is under way; one that is idle ends now.
+    /// Each connection ends after its present response; an idle one ends now.
     pub(super) is_draining: Cell<bool>,
     pub(super) descriptors: Arc<Descriptors>,
     /// Clock zero, the same for all workers.
@@ -69,8 +70,8 @@ impl Local {
         (now - self.epoch).as_nanos() as u64
     }
 
-    /// One for a connection to a backend, if need be that of the connection which has been idle the longest. `None` if this worker has
-    /// no idle one either.
+    /// A descriptor for a connection to a backend. If none is free, closes the connection that has been idle the
+    /// longest. `None` if this worker has no idle one either.
     pub(super) fn descriptor(&self) -> Option<Descriptor> {
         loop {
             let taken = self.descriptors.take();
@@ -80,21 +81,21 @@ impl Local {
         }
     }
 
-    /// Tells the name of the listener at this place.
+    /// Calls `tell` with the name of the listener at this place.
     pub(super) fn with_listener(&self, place: usize, tell: impl FnOnce(&str)) {
         if let Some(Some(name)) = self.listeners.borrow().names().nth(place) {
             tell(name);
         }
     }
 
-    /// Lets go of memory that was not needed for a while; to be called every second.
+    /// Frees memory that was not needed for a while; to be called every second.
     pub(super) fn shrink(&self) {
         self.buffers.shrink();
         self.requests.0.shrink();
         self.responses.0.shrink();
     }
 
-    /// Writes the date of now; to be called every second.
+    /// Writes the present date; to be called every second.
     pub(super) fn set_date(&self) {
         let now = httpdate::fmt_http_date(std::time::SystemTime::now());
         *self.date.borrow_mut() = [("date", &*now)].into_iter().collect();
@@ -108,7 +109,7 @@ impl<T: Default + Memory> Heads<T> {
         Self(Spare::new(HEADS_MAX))
     }
 
-    /// One whose contents do not matter.
+    /// A head with arbitrary content.
     pub(super) fn take(&self) -> Box<T> {
         self.0.take().unwrap_or_default()
     }
@@ -120,7 +121,7 @@ impl<T: Default + Memory> Heads<T> {
     }
 }
 
-/// What a head keeps when it is used again.
+/// The memory that a head keeps when it is reused.
 pub(super) trait Memory {
     /// In bytes.
     fn memory(&self) -> usize;

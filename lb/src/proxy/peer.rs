@@ -1,4 +1,4 @@
-//! What an exchange knows of the connection that it came by, whatever protocol that speaks.
+//! The data of a client's connection for an exchange, for any protocol.
 
 use std::net::SocketAddr;
 
@@ -10,9 +10,9 @@ pub(in crate::proxy) struct Peer {
     pub(in crate::proxy) address: SocketAddr,
     /// Its IP address as text.
     pub(in crate::proxy) text: Box<str>,
-    /// What backends hear of it in any request: made once, as a connection may bring many.
+    /// The fields about the client that every backend gets: made once, because a connection may bring many requests.
     pub(in crate::proxy) forwarded: Fields,
-    /// The place of the listener by which it came.
+    /// The place of its listener.
     pub(in crate::proxy) listener: usize,
 }
 

@@ -1,8 +1,8 @@
-//! The seam to backends: connections that carry one request at a time, and those that wait for the next.
+//! The seam to backends: connections that serve one request at a time, and those that wait for the next.
 //!
 //! After [`Upstream::begin`] the exchange polls [`Upstream::poll_send`] and [`Upstream::poll_head`] in any order;
-//! [`Upstream::poll_frame`] follows the final head. Invariant: nothing here names an exchange or a client's connection. The time limits
-//! of requests are the exchange's; only connecting has a limit of its own.
+//! [`Upstream::poll_frame`] follows the final head. Invariant: nothing here names an exchange or a client's connection.
+//! The time limits of requests are the exchange's; only connecting has a limit of its own.
 
 mod http1;
 mod idle;

@@ -1,7 +1,8 @@
-//! A worker's own view of the newest generation: what it owns beside what all share.
+//! A worker's own view of the newest generation: the worker's own data beside the shared data.
 //!
-//! Invariants: a pool and a backend of the view outlive generations as long as their name and address do, so idle connections and
-//! counters stay; a request holds `Rc`s of these, never of a generation; replacing the view drops all that is held of the old one.
+//! Invariants: a pool and a backend of the view are kept over generations while their name and address stay. So idle
+//! connections and counters stay. A request holds `Rc`s of these, never of a generation. Replacing the view drops all
+//! references to the old generation.
 
 use std::cell::{Ref, RefCell};
 use std::collections::HashMap;
@@ -15,7 +16,7 @@ use crate::generation::{Generation, PoolGeneration, Settings};
 use crate::pool::Backend;
 use crate::telemetry::{BackendShard, Metrics, PoolShard};
 
-/// What this worker routes by.
+/// The worker's routing data.
 pub(super) struct View {
     pub(super) generation: Arc<Generation>,
     /// In the generation's order.
@@ -23,7 +24,7 @@ pub(super) struct View {
     pub(super) settings: Rc<Settings>,
 }
 
-/// A pool as this worker knows it.
+/// A pool with this worker's data.
 pub(super) struct Pool {
     pub(super) name: Arc<str>,
     /// This worker's counters, by the listener's place.
@@ -31,14 +32,14 @@ pub(super) struct Pool {
     current: RefCell<Option<Current>>,
 }
 
-/// What one generation says of a pool.
+/// One generation's data of a pool.
 pub(super) struct Current {
     pub(super) shared: Arc<PoolGeneration>,
     /// In the order of `shared.backends`.
     pub(super) members: Vec<Rc<Member>>,
 }
 
-/// A backend as this worker knows it: the shared counters, its own shard, its own idle connections.
+/// A backend with this worker's data: the shared counters, its own shard, its own idle connections.
 pub(super) struct Member {
     pub(super) backend: Arc<Backend>,
     pub(super) shard: Arc<BackendShard>,
@@ -48,7 +49,7 @@ pub(super) struct Member {
 // === impl View ===
 
 impl View {
-    /// The view of `generation`, taking over from `old` whatever still stands.
+    /// The view of `generation`. Takes from `old` the parts that are still valid.
     pub(super) fn new(
         generation: Arc<Generation>,
         old: Option<&View>,
@@ -80,12 +81,12 @@ impl View {
         Self { generation, pools, settings }
     }
 
-    /// Takes up that listeners have got or given up their places.
+    /// Updates the counters after listeners got or lost their places.
     pub(super) fn hear(&self, listeners: &Listeners, metrics: &Metrics, worker: usize) {
         self.pools.iter().for_each(|pool| pool.hear(listeners, metrics, worker));
     }
 
-    /// Closes the connection to a backend that has been idle the longest; false where none is idle.
+    /// Closes the connection to a backend that has been idle the longest; false if none is idle.
     pub(super) fn close_longest_idle(&self) -> bool {
         let mut oldest = None;
         self.each_member(|member| oldest = [oldest, member.idle.oldest()].into_iter().flatten().min());
@@ -123,7 +124,7 @@ impl Pool {
         self.shards.borrow().get(listener)?.clone()
     }
 
-    /// What the newest generation says; `None` when it has no such pool. Must not be held over an await.
+    /// The newest generation's data; `None` if it has no such pool. Must not be held over an await.
     pub(super) fn current(&self) -> Ref<'_, Option<Current>> {
         self.current.borrow()
     }

@@ -1,7 +1,7 @@
-//! A worker: one thread with a runtime of its own, what its connections share, and the connections.
+//! A worker: one thread with a runtime of its own, the data that its connections share, and the connections.
 //!
-//! Invariants: a connection never leaves its worker; the view is replaced between two polls, so no request sees half of one;
-//! acknowledging comes after everything old was dropped.
+//! Invariants: a connection never leaves its worker. The view is replaced between two polls, so no request sees half of
+//! one. The worker acknowledges after it has dropped everything old.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -26,10 +26,10 @@ use crate::generation::{Hall, Seat};
 use crate::net::{Descriptor, Descriptors, Stream};
 use crate::telemetry::{Metrics, WorkerShard};
 
-/// How often idle upstream connections are looked through, and a sign of life is given.
+/// The interval of looks at idle upstream connections, and of showing that the worker is alive.
 const PURGE_EVERY: Duration = Duration::from_secs(1);
-/// After so many task polls the worker asks the kernel for events, even if tasks are ready. Tokio's default of 61 is 20 requests; at full
-/// load it caused a third of the waits.
+/// After this many task polls the worker asks the kernel for events, even if tasks are ready. Tokio's default of 61 is
+/// 20 requests; at full load it caused a third of the waits.
 const POLLS_PER_WAIT: u32 = 256;
 
 struct Worker {
@@ -43,14 +43,14 @@ struct Worker {
     empty: Notify,
 }
 
-/// Takes a connection off its worker, however its task ends.
+/// Removes a connection from its worker's count at every end of its task.
 struct Farewell {
     worker: Rc<Worker>,
     id: u64,
     listener: usize,
 }
 
-/// The way in for the acceptor.
+/// The acceptor's sender.
 #[derive(Clone)]
 pub(super) struct Door {
     sender: mpsc::UnboundedSender<Message>,
@@ -70,14 +70,14 @@ enum Message {
         listener: Arc<str>,
         descriptor: Descriptor,
     },
-    /// Let requests finish until the deadline, answer how many connections were cut, end.
+    /// Lets requests finish until the deadline, returns how many connections were cut off, and ends.
     Drain {
         deadline: Instant,
         answer: oneshot::Sender<usize>,
     },
 }
 
-/// Starts worker `number`; answers when it has taken up the hall's generation.
+/// Starts worker `number`; returns when it has taken up the hall's generation.
 pub(super) fn start(
     number: usize,
     hall: &Arc<Hall>,
@@ -144,7 +144,7 @@ async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedR
                 Some(Message::Connection { stream, peer, listener, descriptor }) => {
                     worker.welcome(stream, descriptor, peer, &listener);
                 }
-                // Beside this loop, which goes on following the hall meanwhile.
+                // Runs beside this loop, which goes on following the hall.
                 Some(Message::Drain { deadline, answer }) => {
                     let (worker, drained) = (worker.clone(), drained.clone());
                     tokio::task::spawn_local(async move {
@@ -170,7 +170,8 @@ async fn run(worker: &Rc<Worker>, mut seat: Seat, mut messages: mpsc::UnboundedR
 // === impl Worker ===
 
 impl Worker {
-    /// Takes up the newest generation, lets go of the old one, says so; until it returns this worker serves nobody.
+    /// Takes up the newest generation, drops the old one and acknowledges. Until it returns, this worker serves no
+    /// request.
     fn follow(&self, seat: &mut Seat) {
         let began = std::time::Instant::now();
         let generation = seat.take();
@@ -226,13 +227,14 @@ impl Worker {
     fn purge(&self) {
         let view = self.local.view.borrow();
         let idle_max = view.settings.timeouts.upstream_idle;
-        // Else the idle connections of one worker would cost the requests of the others, and clients that come.
+        // Otherwise idle connections of one worker would take descriptors from requests of the others and from new
+        // clients.
         let idle_max = if self.local.descriptors.is_scarce() { idle_max.min(PURGE_EVERY) } else { idle_max };
         let Some(oldest) = Instant::now().checked_sub(idle_max) else { return };
         view.each_member(|member| member.idle.purge(oldest));
     }
 
-    /// Lets go of the counters of listeners that are gone with their last connection.
+    /// Drops the counters of listeners that are gone with their last connection.
     fn forget_listeners(&self) {
         let mut listeners = self.local.listeners.borrow_mut();
         if listeners.forget_gone() {
@@ -292,14 +294,14 @@ impl Running {
         !self.thread.is_finished()
     }
 
-    /// Begins to drain at once; the future answers how many connections were cut off.
+    /// Begins to drain at once; the future returns how many connections were cut off.
     pub(super) fn drain(self, deadline: Instant) -> impl Future<Output = usize> {
         let (answer, waiting) = oneshot::channel();
         let Self { door, thread } = self;
         let _ = door.sender.send(Message::Drain { deadline, answer });
         async move {
             let cut = waiting.await.unwrap_or(0);
-            // Kept until here: a worker without a door ends at once.
+            // Kept until here: a worker without a sender ends at once.
             drop(door);
             let _ = thread.join();
             cut

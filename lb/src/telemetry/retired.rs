@@ -1,8 +1,8 @@
 //! Retired backends, listeners and pools: how long their series are shown, and what stays of their counts.
 //!
 //! Invariants: a series is removed long after its last change, so that its last counts are scraped. Sums over series
-//! that are added and removed never go back. Shards that a worker still holds are kept, because counts in others would
-//! never be read.
+//! that are added and removed never go back. Shards that a worker still holds are kept; otherwise the worker would
+//! count into a shard that is never read.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -3,7 +3,7 @@
 //!
 //! Why own connections: a check tests whether a client could connect now, and it must not count as a client's request.
 //! While the outcomes contradict the backend's state, checks come sooner until the state is settled.
-//! [`Standing`](crate::control::health::Standing) holds the rules for outcomes.
+//! [`Standing`] holds the rules for outcomes.
 //!
 //! Invariants: at most [`CHECKS_AT_ONCE`] checks run at the same time. A task ends when its entry here is dropped. The
 //! checker's number shows that a late outcome is outdated.

@@ -17,7 +17,7 @@ use crate::generation::PoolGeneration;
 pub struct Ring {
     pub pool: String,
     pub strategy: String,
-    /// As in [`PoolStatus`](super::PoolStatus): the ring changes only with one of these two.
+    /// As in [`PoolStatus`](crate::control::api::PoolStatus): the ring changes only with one of these two.
     pub strategy_instance: u64,
     pub members_epoch: u64,
     /// Ids, in the order of the list.

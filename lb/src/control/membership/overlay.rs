@@ -1,9 +1,10 @@
 //! The overlay: what was changed at run time, as a difference from the configuration file.
 //!
-//! At start-up and at every reload, [`Plan`] computes: pool = file + added − removed, with changes on top. Each entry
-//! keeps a fingerprint of the part of the file that it changes (`file`). If the file has another fingerprint, the entry
-//! lapses: the file is newer. The overlay is computed from the members ([`Overlay::of`]) and never edited, so it cannot
-//! drift from them. Invariant: a plan made from the result of `of` and the same configuration gives the same members.
+//! At start-up and at every reload, [`Plan`](super::Plan) computes: pool = file + added − removed, with changes on top.
+//! Each entry keeps a fingerprint of the part of the file that it changes (`file`). If the file has another
+//! fingerprint, the entry lapses: the file is newer. The overlay is computed from the members ([`Overlay::of`]) and
+//! never edited, so it cannot drift from them. Invariant: a plan made from the result of `of` and the same
+//! configuration gives the same members.
 
 use std::collections::HashSet;
 use std::net::SocketAddr;

@@ -61,7 +61,7 @@ pub(in crate::control) struct Replaced {
     /// Includes members with a changed address.
     pub(in crate::control) came: Vec<Member>,
     pub(in crate::control) gone: Vec<Member>,
-    /// Backends without a member; [close](close) them when no worker's view has them.
+    /// Backends without a member; [`close`] them when no worker's view has them.
     pub(in crate::control) left: Vec<Arc<Backend>>,
 }
 

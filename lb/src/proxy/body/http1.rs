@@ -1,8 +1,8 @@
-//! A client's connection as HTTP/1.1 uses it: what was read and not yet taken, and the body that is decoded from it.
+//! A client's connection for HTTP/1.1: the bytes read and not yet taken, and the body that is decoded from them.
 //!
-//! The connection and the body of its request share the [`Wire`], because both read from the socket and, for `100 Continue`, both write
-//! to it. Invariants: one request at a time; between requests the connection holds no buffer; a client that sends
-//! tiny chunks only is read so seldom that it holds a few per cent of a core at most.
+//! The connection and the body of its request share the [`Wire`], because both read from the socket and, for `100
+//! Continue`, both write to it. Invariants: one request at a time. Between requests the connection holds no buffer. A
+//! client that sends only tiny chunks is read in long intervals, so its cost is at most a few per cent of a core.
 
 use std::cell::{Cell, RefCell};
 use std::io;
@@ -22,9 +22,10 @@ use crate::proxy::interim::Interim;
 /// If at least [`CRUMBS_IN_A_ROW`] chunks have fewer bytes than this on average, reading pauses.
 const CRUMB_BYTES: u64 = 16;
 const CRUMBS_IN_A_ROW: u64 = 16;
-/// So long for each: 64,000 a second. A faster client is held back by the window of its connection, which also saves lb the wake-ups.
+/// The pause for each such chunk: 64,000 a second. A faster client is slowed down by the window of its connection,
+/// which also saves wake-ups.
 const CRUMB_PAUSE: Duration = Duration::from_nanos(15_625);
-/// A body that is not wanted is read so far, to keep its connection.
+/// The most bytes that are read of an unwanted body, to keep its connection.
 const DISCARD_MAX_BYTES: usize = 64 * 1024;
 
 /// The socket, and the bytes on either side of it.
@@ -36,13 +37,13 @@ pub(in crate::proxy) struct Wire {
     buffers: Rc<Buffers>,
     /// Of the request's body.
     decoder: RefCell<BodyDecoder>,
-    /// Interim responses may still go out: the client speaks HTTP/1.1, and the response has not begun.
+    /// Interim responses may still be sent: the client speaks HTTP/1.1, and the response has not begun.
     pub(in crate::proxy) takes_interim: Cell<bool>,
     /// The client waits for `100 Continue`.
     pub(in crate::proxy) awaits_continue: Cell<bool>,
 }
 
-/// A request's body as it comes in by HTTP/1.1.
+/// A request's body over HTTP/1.1.
 pub(in crate::proxy) struct ClientBody {
     wire: Rc<Wire>,
     /// Chunks and bytes since the last check.
@@ -66,12 +67,12 @@ impl Wire {
         })
     }
 
-    /// Waits for bytes and reads them; 0 are the end. `wanted`: how many it would be good to have room for.
+    /// Waits for bytes and reads them; 0 means the end. `wanted`: the number of bytes that should have room.
     pub(in crate::proxy) fn poll_fill(&self, cx: &mut Context<'_>, wanted: usize) -> Poll<io::Result<usize>> {
         self.inbox.borrow_mut().poll_fill(&mut self.stream.borrow_mut(), &self.buffers, cx, wanted)
     }
 
-    /// Lets go of the buffers, where nothing is in them: between two requests.
+    /// Frees empty buffers between two requests.
     pub(in crate::proxy) fn rest(&self) {
         self.inbox.borrow_mut().rest(&self.buffers);
         let mut outbox = self.outbox.borrow_mut();
@@ -80,7 +81,7 @@ impl Wire {
         }
     }
 
-    /// A request begins whose body is framed by `length`.
+    /// Begins a request whose body is framed by `length`.
     pub(in crate::proxy) fn begin(&self, length: Length, takes_interim: bool, awaits_continue: bool) {
         *self.decoder.borrow_mut() = BodyDecoder::new(length);
         self.takes_interim.set(takes_interim);
@@ -91,12 +92,12 @@ impl Wire {
         }
     }
 
-    /// All of the request was read.
+    /// Whether the whole request was read.
     pub(in crate::proxy) fn has_whole_request(&self) -> bool {
         self.decoder.borrow().is_done()
     }
 
-    /// Takes what is left of a body that is not wanted, as far as it is here; whether that was all.
+    /// Takes the rest of an unwanted body, as far as it is here. Returns whether that was all.
     pub(in crate::proxy) fn discard_body(&self, cx: &mut Context<'_>) -> bool {
         let mut left = DISCARD_MAX_BYTES;
         if self.has_whole_request() {
@@ -117,7 +118,7 @@ impl Wire {
         }
     }
 
-    /// Writes what is to go out.
+    /// Writes the outbox.
     pub(in crate::proxy) fn poll_flush(&self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut outbox = self.outbox.borrow_mut();
         if outbox.is_empty() {
@@ -132,7 +133,7 @@ impl Interim for Wire {
         self.outbox.borrow().has_room()
     }
 
-    /// `100 Continue` goes out once, and only to a client that waits for it.
+    /// Sends `100 Continue` once, and only to a client that waits for it.
     fn send(&self, head: &ResponseHead) {
         let is_continue = head.status == StatusCode::CONTINUE;
         if self.takes_interim.get() && (!is_continue || self.awaits_continue.replace(false)) {
@@ -152,7 +153,7 @@ impl ClientBody {
         self.wire.decoder.borrow().exact()
     }
 
-    /// Nothing more comes, and there are no trailers to take.
+    /// Whether nothing more follows and there are no trailers to take.
     pub(super) fn is_at_end(&self) -> bool {
         let decoder = self.wire.decoder.borrow();
         decoder.is_done() && !decoder.has_trailers()
@@ -169,7 +170,7 @@ impl ClientBody {
                 ready!(self.wire.timer.poll(cx, end));
                 self.pause = None;
             }
-            // Only now is it certain that a backend wants the body.
+            // Only now it is certain that a backend wants the body.
             if self.wire.awaits_continue.get() {
                 self.wire.send(&ResponseHead { status: StatusCode::CONTINUE, ..ResponseHead::default() });
             }
@@ -185,7 +186,7 @@ impl ClientBody {
         }
     }
 
-    /// What is here of the body: a frame, or `Some(None)` at its end; `None` when more has to come.
+    /// The next part of the body that is here: a frame, or `Some(None)` at its end; `None` if more must arrive first.
     fn take(&mut self) -> Option<Option<Result<Frame, Fault>>> {
         let wire = self.wire.clone();
         let mut decoder = wire.decoder.borrow_mut();

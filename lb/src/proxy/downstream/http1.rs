@@ -1,9 +1,9 @@
 //! HTTP/1.1 towards a client: the next request, and the end of a connection.
 //!
-//! Time-outs: no byte of a request → closed silently; a part of a head → 408. A client that closes its sending half after a request
-//! gets its response, but is waited for no longer than `timeouts.half_closed` without progress, because a client that has gone looks
-//! the same. Invariants: a request is taken off the wire whole before the next is looked at; one task polls the whole connection, so
-//! one timer and one waker are enough.
+//! Time-outs: no byte of a request → closed silently; a part of a head → 408. A client that closes its sending half
+//! after a request gets its response. Without progress lb waits no longer than `timeouts.half_closed`, because a client
+//! that is gone looks the same. Invariants: a request is read whole before the next one. One task polls the whole
+//! connection, so one timer and one waker are enough.
 
 mod respond;
 mod responder;
@@ -32,7 +32,7 @@ use crate::proxy::peer::Peer;
 
 /// Long enough for a response to arrive and be read.
 const LINGER_MAX: Duration = Duration::from_secs(2);
-/// At most so much of further requests is read while a response is under way.
+/// The most bytes of further requests that are read during a response.
 const READ_AHEAD_BYTES: usize = 8 * 1024;
 
 /// A connection between two requests, and while one is read.
@@ -40,9 +40,9 @@ pub(super) struct Connection {
     client: Rc<Client>,
     signal: Rc<Signal>,
     scan: Scan,
-    /// As far as it has come; `None` between requests.
+    /// The part that is here; `None` between requests.
     head: Option<Box<RequestHead>>,
-    /// No request came yet.
+    /// No request has arrived yet.
     is_first: bool,
     /// When the current wait began.
     since: Option<Instant>,
@@ -50,7 +50,7 @@ pub(super) struct Connection {
     waits_for_rest: bool,
 }
 
-/// A connection as the response to a request sees it.
+/// A connection as the response uses it.
 pub(super) struct Client {
     context: Rc<Context>,
     wire: Rc<Wire>,
@@ -58,22 +58,22 @@ pub(super) struct Client {
     half_closed: Cell<Option<Instant>>,
 }
 
-/// A request's head, how its body is framed, and when it came.
+/// A request's head, how its body is framed, and when it arrived.
 pub(super) struct Arrived {
     head: Box<RequestHead>,
     framing: Framing,
     at: Instant,
 }
 
-/// What came.
+/// The next event of a connection.
 pub(super) enum Next {
     Request(Arrived),
-    /// What could be read of it, and why it is none.
+    /// The readable part of a malformed request, and its fault.
     Refused(Option<Box<RequestHead>>, Fault),
     Closed,
 }
 
-/// What becomes of a connection behind a response.
+/// The next step of a connection after a response.
 pub(super) enum After {
     Next,
     Tunnel(Box<Switched>),
@@ -99,12 +99,12 @@ impl Connection {
         }
     }
 
-    /// The socket and what was read of it.
+    /// The socket and the bytes read from it.
     pub(super) fn wire(&self) -> &Wire {
         &self.client.wire
     }
 
-    /// What a response to this connection needs.
+    /// The part of this connection that a response needs.
     pub(super) fn client(&self) -> &Rc<Client> {
         &self.client
     }
@@ -118,7 +118,8 @@ impl Connection {
         next
     }
 
-    /// Shuts down sending, then reads and drops input for up to [`LINGER_MAX`]. Otherwise the kernel would reset the connection.
+    /// Shuts down sending, then reads and drops input for up to [`LINGER_MAX`]. Otherwise the kernel would reset the
+    /// connection.
     pub(super) async fn linger(&mut self) {
         let end = poll_fn(|cx| {
             let mut stream = self.client.wire.stream.borrow_mut();
@@ -148,7 +149,7 @@ impl Connection {
         }
     }
 
-    /// The next request, as far as it is here.
+    /// The next request, if it is here.
     fn take(&mut self) -> Option<Next> {
         let mut inbox = self.client.wire.inbox.borrow_mut();
         if inbox.is_empty() {
@@ -173,12 +174,12 @@ impl Connection {
         }
     }
 
-    /// Nothing to read now: is the client within its time?
+    /// Nothing to read now: has the client time left?
     fn poll_patience(&mut self, cx: &mut Task<'_>) -> Poll<Next> {
         let local = &self.client.context.local;
         let has_part = !self.client.wire.inbox.borrow().is_empty();
         if local.is_draining.get() && !has_part {
-            // What came before the end is answered; the runtime just has not heard of it yet.
+            // Bytes from before the end get a response; the runtime may not have an event for them yet.
             let has_unread = self.client.wire.stream.borrow().has_unread_input();
             return if has_unread { Poll::Pending } else { Poll::Ready(Next::Closed) };
         }

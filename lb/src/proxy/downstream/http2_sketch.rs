@@ -1,8 +1,9 @@
-//! A sketch of HTTP/2 towards clients, in tests only: one connection of hyper's server, whose streams go through the exchange.
+//! A sketch of HTTP/2 towards clients, in tests only: one connection of hyper's server, whose streams go through the
+//! exchange.
 //!
-//! Why: it holds the seam open. An exchange that needed HTTP/1.1's connection would not compile here, or would fail. Invariants: a
-//! stream is one task, which polls its exchange, its bodies and its timer; a response has no field of HTTP/1.1's framing before hyper
-//! sees it, because hyper would remove such a field and log it.
+//! Why: it keeps the seam open. An exchange that needed HTTP/1.1's connection would not compile here, or would fail.
+//! Invariants: a stream is one task, which polls its exchange, its bodies and its timer. A response has no field of
+//! HTTP/1.1's framing, because hyper would remove such a field and log it.
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -48,7 +49,8 @@ async fn serve(local: Rc<Local>, peer: Peer, stream: DuplexStream) {
     served.expect("the client ends its connection properly");
 }
 
-/// One stream. If the client resets it, hyper drops this future or the body, and the guards inside count the client as gone.
+/// One stream. If the client resets it, hyper drops this future or the body, and the guards inside count the client as
+/// gone.
 async fn respond(
     local: Rc<Local>,
     peer: Peer,
@@ -64,7 +66,7 @@ async fn respond(
     Ok(to_hyper(response, parts.method == Method::HEAD))
 }
 
-/// A request's head as an exchange works on it: `:authority` as Host, cookies in one field (RFC 9113, sections 8.3.1 and 8.2.3).
+/// A request's head for an exchange: `:authority` as Host, cookies in one field (RFC 9113, sections 8.3.1 and 8.2.3).
 fn head_of(parts: &Parts) -> Result<RequestHead, &'static str> {
     let mut target = Target::default();
     target.set(parts.uri.path_and_query().map_or("/", |path| path.as_str()))?;

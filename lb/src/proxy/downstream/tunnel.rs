@@ -1,7 +1,6 @@
-//! What a connection becomes after 101: bytes both ways until both sides are done, one fails, or nothing moves for too
-//! long.
+//! A connection after 101: bytes both ways until both sides are done, one fails, or nothing moves for too long.
 //!
-//! Invariant: [`Switched`] holds the attempt and the request, so both are in flight as long as the tunnel lives.
+//! Invariant: [`Switched`] holds the attempt and the request, so both are in flight while the tunnel exists.
 
 use std::cell::Cell;
 use std::future::poll_fn;
@@ -21,7 +20,7 @@ use crate::proxy::exchange::Switched;
 /// Per direction; tunnels are many and mostly idle.
 const BUFFER_BYTES: usize = 8 * 1024;
 
-/// A stream that tells when a byte has moved on it.
+/// A stream that records when a byte has moved on it.
 struct Watched<'a, S> {
     stream: S,
     moved: &'a Cell<bool>,
@@ -47,7 +46,8 @@ async fn copy(client: Client<'_>, backend: &mut Stream, early: Bytes, moved: &Ce
     Ok(())
 }
 
-/// Runs `copying` until it ends, or nothing `moved` for so long: then `None`. One timer, armed anew only when it rings.
+/// Runs `copying` until it ends, or until nothing `moved` for the idle time: then `None`. One timer, armed again only
+/// when it rings.
 async fn unless_idle<T>(copying: impl Future<Output = T>, moved: &Cell<bool>, idle: Duration) -> Option<T> {
     let mut copying = pin!(copying);
     let mut last = Instant::now();
@@ -95,7 +95,7 @@ impl AsyncWrite for Client<'_> {
 // === impl Watched ===
 
 impl<S> Watched<'_, S> {
-    /// Passes a write's outcome on. A read is followed by a write, so writes alone are looked at.
+    /// Passes a write's outcome on. A read is followed by a write, so only writes are recorded.
     fn wrote(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         if matches!(written, Poll::Ready(Ok(1..))) {
             self.moved.set(true);

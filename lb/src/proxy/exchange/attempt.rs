@@ -1,8 +1,8 @@
-//! One try of a request on one backend: pick, connection, send, head; and the guard that ends it exactly once.
+//! One try of a request on one backend: pick, connection, send, head. Its guard ends it exactly once.
 //!
-//! Why a guard: an attempt may end by its last byte, an error, a time-out, a tunnel's end or the client going away, and only `Drop`
-//! sees all of them. Invariants: `in_flight` rises when a pick is accepted and falls once; a guard that is dropped before it was told
-//! how the attempt ended says that the client is gone.
+//! Why a guard: an attempt may end by its last byte, an error, a time-out, a tunnel's end or the loss of the client.
+//! Only `Drop` sees all of them. Invariants: `in_flight` rises when a pick is accepted and falls once. A guard that is
+//! dropped without a recorded outcome counts the client as gone.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -22,7 +22,7 @@ use crate::proxy::upstream::Upstream;
 use crate::proxy::view::{Member, Pool};
 use crate::telemetry::RetryReason;
 
-/// What a backend answered, with all that has to be ended with it.
+/// The response of a backend, with everything that ends with it.
 pub(super) struct Answer {
     pub(super) head: Box<ResponseHead>,
     pub(super) upstream: Box<Upstream>,
@@ -36,7 +36,7 @@ pub(super) struct Attempt {
     pub(super) member: Rc<Member>,
     started: Instant,
     number: u32,
-    /// Which strategy instance picked (0: the fallback did), and the word it gave.
+    /// The strategy instance that picked (0: the fallback), and its token.
     instance: u64,
     token: u64,
     status: Option<u16>,
@@ -70,7 +70,7 @@ impl Exchange {
                 }
                 Err(fault) => {
                     let mut progress = upstream.progress(is_repeatable);
-                    // What was taken of the body cannot be sent again, be it its end and trailers alone.
+                    // Taken parts of the body cannot be sent again, even if only its end and trailers were taken.
                     progress.is_unsent &= self.body.bytes() == 0 && self.body.has_ended() != has_body;
                     (fault, progress)
                 }
@@ -79,7 +79,7 @@ impl Exchange {
         };
         let next = fault.may_retry(progress).and_then(|reason| this.after(reason, backend));
         match &next {
-            // A failed connect is held against the backend; a kept connection that was closed meanwhile is not.
+            // A failed connect counts against the backend; a kept connection that was closed meanwhile does not.
             Some(_) if fault == Fault::BackendReset => attempt.not_sent(fault),
             _ => attempt.fail(fault),
         }
@@ -99,8 +99,8 @@ impl Exchange {
         picked
     }
 
-    /// A connection that waits, else a new one. A retry always opens a new connection. For a request that cannot be retried,
-    /// `Idle::take` also peeks at the socket.
+    /// A waiting connection, else a new one. A retry always opens a new connection. For a request that cannot be
+    /// retried, `Idle::take` also checks the socket.
     async fn connect(
         &mut self,
         member: &Member,
@@ -119,7 +119,7 @@ impl Exchange {
         let began = self.guard.record.is_some().then(Instant::now);
         let descriptor = self.context.local.descriptor().ok_or(Fault::NoDescriptor)?;
         let (socket, buffers) = (member.backend.socket, &self.context.local.buffers);
-        // Rare, and large: a request on a kept connection does not carry it along.
+        // Rare, and large: boxed so that a request on a kept connection does not contain it.
         let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, timeouts.connect, descriptor)).await;
         if let (Some(record), Some(began)) = (&mut self.guard.record, began) {
             record.connect_ns = Some(began.elapsed().as_nanos() as u64);
@@ -127,9 +127,9 @@ impl Exchange {
         upstream
     }
 
-    /// Sends the request and waits for the final head; interim ones go to the client at once. The time limit restarts at
-    /// each byte of the request's body; [`Pace`] sets the limit while the body is incomplete. While the client takes no
-    /// interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
+    /// Sends the request and waits for the final head; interim ones go to the client at once. The time limit restarts
+    /// at each byte of the request's body; [`Pace`] sets the limit while the body is incomplete. While the client takes
+    /// no interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
     async fn ask(&mut self, upstream: &mut Upstream, attempt: &Attempt) -> Result<Box<ResponseHead>, Fault> {
         upstream.begin(&self.head, &self.body, &attempt.member.backend.address);
         let Self { context, settings, head, body, guard, .. } = self;
@@ -178,7 +178,7 @@ impl Exchange {
     }
 }
 
-/// Then the worker's other tasks have their turn: a backend may flood lb with them.
+/// After this many, the worker's other tasks run: a backend may send very many.
 const INTERIM_PER_POLL: u32 = 32;
 
 fn is_interim(status: StatusCode) -> bool {
@@ -207,7 +207,7 @@ impl Attempt {
         }
     }
 
-    /// The response's head is here.
+    /// The response's head has arrived.
     fn head(&mut self, status: u16, now: Instant) {
         let elapsed_ns = (now - self.started).as_nanos() as u64;
         self.status = Some(status);
@@ -216,17 +216,17 @@ impl Attempt {
         self.member.backend.answered(elapsed_ns, self.context.local.clock_ns(now));
     }
 
-    /// From now on it is a tunnel.
+    /// The attempt becomes a tunnel.
     pub(super) fn upgrade(&mut self) {
         self.is_tunnel = true;
     }
 
-    /// It ended well: its last byte was taken from the backend's connection.
+    /// It succeeded: its last byte was taken from the backend's connection.
     pub(super) fn succeed(&mut self, now: Instant) {
         self.end(Outcome::Ok, now);
     }
 
-    /// It ended badly.
+    /// It failed.
     pub(super) fn fail(&mut self, fault: Fault) {
         let outcome = fault.outcome();
         if !self.has_ended {
@@ -240,7 +240,7 @@ impl Attempt {
         self.end(outcome, Instant::now());
     }
 
-    /// The backend is not to blame: a kept connection had been closed, mostly.
+    /// Not the backend's fault: mostly a kept connection that was closed.
     fn not_sent(&mut self, fault: Fault) {
         if !self.has_ended && self.status.is_none() {
             self.member.shard.error(fault.reason());

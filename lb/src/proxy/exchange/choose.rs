@@ -1,7 +1,8 @@
-//! From a pool and a key to a backend: the strategy's pick, checked once more against the live flags, else the host's own.
+//! From a pool and a key to a backend: the strategy's pick, checked once more against the live flags, else the host's
+//! own.
 //!
-//! Invariant: [`PoolGeneration::settle`](crate::generation::PoolGeneration::settle) decides, for requests and for `GET /explain` alike.
-//! This module prepares the request for the strategy and counts.
+//! Invariant: [`PoolGeneration::settle`](crate::generation::PoolGeneration::settle) decides, for requests and for `GET
+//! /explain` alike. This module prepares the request for the strategy and counts.
 
 use std::rc::Rc;
 
@@ -15,10 +16,10 @@ use crate::proxy::fault::Fault;
 use crate::proxy::view::Member;
 use crate::telemetry::FallbackReason;
 
-/// What was decided before an attempt begins.
+/// The decision before an attempt begins.
 pub(super) struct Picked {
     pub(super) member: Rc<Member>,
-    /// Which strategy instance picked (0: the fallback did), and the word it gave.
+    /// The strategy instance that picked (0: the fallback), and its token.
     pub(super) instance: u64,
     pub(super) token: u64,
     /// Why the fallback picked, if it did.
@@ -32,11 +33,11 @@ pub(super) fn choose(exchange: &Exchange, number: u32, tried: &[u64], now: Insta
     let Some(current) = &*current else { return Err(Fault::NoBackend) };
     let shared = &current.shared;
     let limit = exchange.settings.limits.requests_in_flight_per_backend;
-    // The list may have changed since: a number is looked up in this one. Without a retry nothing is allocated.
+    // The list may have changed since, so numbers are looked up in this one. Without a retry nothing is allocated.
     let index_of = |tried: &u64| shared.backends.iter().position(|backend| backend.number == *tried);
     let tried: Vec<u32> = tried.iter().filter_map(index_of).map(|index| index as u32).collect();
     let random = local.random.borrow_mut().u64(..);
-    // The clock of this machine: tokio's may stand still in a test, and a plugin does not.
+    // The machine's clock: tokio's may be paused in a test, and a plugin's is not.
     let now_ns = local.clock_ns(now);
     let is_timed = guard.count(|shard| shard.pick_begins(now_ns)).unwrap_or_default();
     let began = is_timed.then(std::time::Instant::now);

@@ -1,7 +1,7 @@
-//! Which fields of a head a proxy has to look at: one pass over the names instead of a look-up for each.
+//! The fields of a head that a proxy must treat: found in one pass over the names instead of a look-up for each.
 //!
-//! Most heads have none of them, and then no other rule runs. Invariant: a name is put in its class here and nowhere else, so the
-//! fields that are found are the fields that are removed.
+//! Most heads have none of them, and then no other rule runs. Invariant: a name gets its class here and nowhere else,
+//! so the fields that are found are the fields that are removed.
 
 use crate::http1::Fields;
 
@@ -13,7 +13,8 @@ impl Classes {
     pub(super) const NONE: Self = Self(0);
     /// Names fields that end at this hop. Also in HOP.
     pub(super) const CONNECTION: Self = Self(1);
-    /// Ends at this hop whatever Connection says (RFC 9110 §7.6.1; HTTP2-Settings by RFC 7540 §3.2.1; lb itself responds to Expect).
+    /// Ends at this hop whatever Connection says (RFC 9110 §7.6.1; HTTP2-Settings by RFC 7540 §3.2.1; lb itself
+    /// responds to Expect).
     pub(super) const HOP: Self = Self(1 << 1);
     /// Also in HOP.
     pub(super) const UPGRADE: Self = Self(1 << 2);
@@ -21,10 +22,10 @@ impl Classes {
     pub(super) const TRANSFER_ENCODING: Self = Self(1 << 3);
     pub(super) const CONTENT_LENGTH: Self = Self(1 << 4);
     pub(super) const COOKIE: Self = Self(1 << 5);
-    /// Says where a request comes from. Only trusted proxies are believed.
+    /// States the origin of a request. Only trusted proxies are believed.
     pub(super) const CLAIM: Self = Self(1 << 6);
-    /// A backend that makes variables of fields takes it for another field: `_` for `-` (CGI, RFC 3875 §4.1.18), for which some servers
-    /// take any other mark, and Proxy, which becomes HTTP_PROXY.
+    /// A backend that makes variables of fields takes it for another field. It has `_` for `-` (CGI, RFC 3875 §4.1.18);
+    /// some servers take any other mark so. Also Proxy, which becomes HTTP_PROXY.
     pub(super) const ALIAS: Self = Self(1 << 7);
 
     /// The classes of all fields.
@@ -82,8 +83,8 @@ fn is_alias(name: &[u8]) -> bool {
     is(b"x-forwarded-") || NAMES.iter().any(|other| other.len() == name.len() && is(other))
 }
 
-/// Whether a backend relies on the field, so that Connection must not name it away: where the request comes from and goes to, what its
-/// body is.
+/// Whether a backend relies on the field, so that Connection must not remove it: origin, destination and body of the
+/// request.
 pub(super) fn is_end_to_end(name: &[u8]) -> bool {
     matches!(name, b"host" | b"cookie" | b"authorization" | b"origin" | b"forwarded" | b"x-real-ip" | b"x-request-id")
         || [&b"content-"[..], b"x-forwarded-", b"sec-websocket-"].iter().any(|prefix| name.starts_with(prefix))
@@ -93,7 +94,7 @@ pub(super) fn is_end_to_end(name: &[u8]) -> bool {
 pub(super) mod tests {
     use super::*;
 
-    /// Every name that has a class, and of the open classes some.
+    /// Every name that has a class, and some names of the open classes.
     pub(in crate::proxy::exchange) const CLASSED: [(Classes, &[&str]); 7] = [
         (
             Classes::HOP,
@@ -190,7 +191,7 @@ pub(super) mod tests {
     }
 
     #[test]
-    fn what_a_backend_relies_on_is_end_to_end() {
+    fn fields_that_a_backend_relies_on_are_end_to_end() {
         for name in ["host", "cookie", "authorization", "origin", "forwarded", "x-real-ip", "x-request-id"] {
             assert!(is_end_to_end(name.as_bytes()), "{name}");
         }

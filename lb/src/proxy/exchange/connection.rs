@@ -1,4 +1,4 @@
-//! Fields that hold lists, and what Connection says in one (RFC 9110 §5.6.1 and §7.6.1).
+//! Fields with lists, and Connection in particular (RFC 9110 §5.6.1 and §7.6.1).
 
 use super::classes::is_end_to_end;
 use crate::http1::Fields;
@@ -18,8 +18,8 @@ pub(super) fn has_token(fields: &Fields, token: &[u8]) -> bool {
     list(fields, b"connection").any(|own| own.eq_ignore_ascii_case(token))
 }
 
-/// The fields that Connection names to end at this hop, in lower case, as far as there are any. A sender must not be able to take away
-/// the fields that the receiver relies on. Allocates only where one is named.
+/// The existing fields that Connection names, in lower case; they end at this hop. A sender must not be able to remove
+/// fields that the receiver relies on. Allocates only if one is named.
 pub(super) fn named(fields: &Fields) -> Vec<Vec<u8>> {
     const OWN: [&[u8]; 3] = [b"keep-alive", b"close", b"upgrade"];
     let is = |name: &[u8], token: &[u8]| name.eq_ignore_ascii_case(token);
@@ -50,7 +50,7 @@ mod tests {
     }
 
     #[test]
-    fn named_is_what_the_head_has_and_no_backend_relies_on() {
+    fn named_fields_exist_in_the_head_and_no_backend_relies_on_them() {
         let named_by = |tokens: &str| {
             let fields = ["host", "x-hop", "x-two", "cookie", "keep-alive", "x-forwarded-for", "content-type"];
             let fields = fields.iter().map(|name| (*name, "1")).chain([("connection", tokens)]).collect();

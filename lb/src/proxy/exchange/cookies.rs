@@ -1,13 +1,13 @@
 //! The cookies of the admin page, which no backend may see.
 //!
-//! A browser sends a cookie to every port of its host. So a browser that is signed in at the admin port sends that cookie through the
-//! proxy too, and on the admin port it is as good as the token. Invariants: all other cookies stay byte for byte and in their order;
-//! a head without a cookie of the admin page is not changed and nothing is copied.
+//! A browser sends a cookie to every port of its host. So a browser that is signed in at the admin port also sends that
+//! cookie through the proxy. At the admin port it is equal to the token. Invariants: all other cookies stay byte for
+//! byte and in their order. A head without a cookie of the admin page is not changed, and nothing is copied.
 
 use crate::generation::ADMIN_COOKIE;
 use crate::http1::Fields;
 
-/// Removes the admin page's cookies. A field that has no others is removed whole.
+/// Removes the admin page's cookies. A field without other cookies is removed whole.
 pub(super) fn strip(fields: &mut Fields) {
     if !fields.all(b"cookie").any(|value| pairs(value).any(is_ours)) {
         return;
@@ -27,14 +27,14 @@ fn pairs(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b';')
 }
 
-/// By its name, with any port: another lb on this host has a cookie that opens its admin port.
+/// Compares the name, with any port: another lb on this host has a cookie that opens its admin port.
 fn is_ours(pair: &[u8]) -> bool {
     let Some(rest) = pair.trim_ascii_start().strip_prefix(ADMIN_COOKIE.as_bytes()) else { return false };
     let port = rest.split(|byte| *byte == b'=').next().unwrap_or_default().trim_ascii_end();
     !port.is_empty() && port.iter().all(u8::is_ascii_digit)
 }
 
-/// `None` when nothing is left.
+/// `None` if nothing is left.
 fn without_ours(value: &[u8]) -> Option<Vec<u8>> {
     if !pairs(value).any(is_ours) {
         return Some(value.to_vec());
@@ -56,7 +56,7 @@ mod tests {
     }
 
     #[test]
-    fn ours_goes_wherever_it_stands_and_the_rest_stays_byte_for_byte() {
+    fn our_cookie_is_removed_at_any_place_and_the_rest_stays_byte_for_byte() {
         let cases: [(&[u8], Option<&[u8]>); 14] = [
             (b"lb_session_8081=f00", None),
             (b"lb_session_8081 = f00", None),

@@ -1,6 +1,6 @@
 //! The guard that ends a request exactly once, on every path.
 //!
-//! Invariant: one that is dropped before it was told how the request ended says that the client is gone.
+//! Invariant: a guard that is dropped without a recorded outcome counts the client as gone.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -19,11 +19,11 @@ use crate::telemetry::PoolShard;
 pub(super) struct RequestGuard {
     context: Rc<Context>,
     settings: Rc<Settings>,
-    /// Looked up once; `None` where the listener is gone.
+    /// Looked up once; `None` if the listener is gone.
     shard: Option<Arc<PoolShard>>,
     method: Method,
     pub(super) started: Instant,
-    /// What is noted of it, where there is a log or the client asked.
+    /// Its record, if there is a log or the client asked for an explanation.
     pub(super) record: Option<Box<Record>>,
     has_ended: bool,
 }
@@ -55,7 +55,7 @@ impl RequestGuard {
         self.shard.as_deref().map(note)
     }
 
-    /// So many bytes of the response's body were handed over.
+    /// Adds bytes of the response's body that were handed over.
     pub(super) fn sent(&mut self, bytes: u64) {
         if let Some(record) = &mut self.record {
             record.bytes_out += bytes;
@@ -63,20 +63,20 @@ impl RequestGuard {
         self.count(|shard| shard.response_bytes.add(bytes));
     }
 
-    /// So many bytes of the request's body came.
+    /// Adds bytes of the request's body that arrived.
     pub(super) fn received(&mut self, bytes: u64) {
         if let Some(record) = &mut self.record {
             record.bytes_in = bytes;
         }
     }
 
-    /// The response's last byte was handed over, or nothing more comes.
+    /// The response's last byte was handed over, or no more arrives.
     pub(super) fn finish(&mut self, status: u16, fault: Option<Fault>, now: Instant) {
         if std::mem::replace(&mut self.has_ended, true) {
             return;
         }
         let (reason, took) = (fault.map(Fault::reason), now - self.started);
-        // First the line, so that a reader of the counters finds it.
+        // The line comes first, so that a reader of the counters finds it.
         if let Some(record) = self.record.take() {
             notes::end(record, &self.context, &self.settings, status, reason, took);
         }

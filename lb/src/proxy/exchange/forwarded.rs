@@ -1,7 +1,7 @@
-//! `X-Forwarded-For`, `-Proto` and `-Host`: what a backend hears of the client.
+//! `X-Forwarded-For`, `-Proto` and `-Host`: the client's data for a backend.
 //!
-//! Invariant: what a client says of its own address counts only if the client is a trusted proxy. Otherwise such fields are removed
-//! before anything is added here.
+//! Invariant: a client's statement about its own address counts only if the client is a trusted proxy. Otherwise such
+//! fields are removed before anything is added here.
 
 use crate::http1::Fields;
 use crate::proxy::peer::Peer;
@@ -10,7 +10,8 @@ const FOR: &[u8] = b"x-forwarded-for";
 const PROTO: &[u8] = b"x-forwarded-proto";
 const HOST: &[u8] = b"x-forwarded-host";
 
-/// Adds the fields to a request of `peer`. `is_trusted`: what the request has of them already is kept and continued; else it has none.
+/// Adds the fields to a request of `peer`. `is_trusted`: existing fields are kept and continued; otherwise the request
+/// has none.
 pub(super) fn add(fields: &mut Fields, peer: &Peer, is_trusted: bool) {
     debug_assert!(is_trusted || ![FOR, PROTO, HOST].iter().any(|name| fields.has(name)), "claims are removed first");
     if is_trusted {
@@ -61,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_trusted_proxy_says_is_kept_and_continued() {
+    fn fields_of_a_trusted_proxy_are_kept_and_continued() {
         let given = [
             ("x-forwarded-for", "6.6.6.6"),
             ("x-forwarded-host", "c"),

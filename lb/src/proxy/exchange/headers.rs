@@ -1,7 +1,9 @@
-//! Header rules of a reverse proxy: what a request must have, what ends at this hop (RFC 9110 §7.6.1, and our own cookies), what is added.
+//! Header rules of a reverse proxy. They say which fields a request needs, which are added, and which end at this hop
+//! (RFC 9110 §7.6.1, and lb's own cookies).
 //!
-//! Invariants: what a client says of its own address counts only from a trusted proxy; fields that pass keep their order. The
-//! connection decides the framing of bodies: a head leaves here with at most one Content-Length and without Transfer-Encoding.
+//! Invariants: a client's statement about its own address counts only from a trusted proxy. Fields that pass keep their
+//! order. The connection decides the framing of bodies: a head leaves here with at most one Content-Length and without
+//! Transfer-Encoding.
 
 use std::borrow::Cow;
 
@@ -22,7 +24,7 @@ pub(in crate::proxy) fn check(head: &RequestHead, settings: &Settings) -> Result
     if head.method == Method::CONNECT {
         return Err(Fault::Connect);
     }
-    // Methods have a case, but not to every backend.
+    // Methods are case-sensitive, but not in every backend.
     if !settings.allow_trace && head.method.as_str().eq_ignore_ascii_case("trace") {
         return Err(Fault::MethodNotAllowed);
     }
@@ -49,13 +51,13 @@ pub(in crate::proxy) fn check(head: &RequestHead, settings: &Settings) -> Result
 
 const STAR: Fault = Fault::BadRequest("the request's target is *, which only OPTIONS may have");
 
-/// The host that a request is for, without port; "" when it names none.
+/// The host of a request, without port; "" if it names none.
 pub(in crate::proxy) fn host(head: &RequestHead) -> &str {
     let host = || std::str::from_utf8(head.fields.get(b"host")?).ok();
     without_port(head.target.authority().or_else(host).unwrap_or_default())
 }
 
-/// The path that routes are matched by: in normal form, or the `*` of OPTIONS.
+/// The path for the routes: in normal form, or the `*` of OPTIONS.
 pub(in crate::proxy) fn path(head: &RequestHead) -> Result<Cow<'_, str>, Fault> {
     match (head.target.form(), &head.method) {
         (Form::Asterisk, &Method::OPTIONS) => Ok(Cow::Borrowed("*")),
@@ -64,8 +66,9 @@ pub(in crate::proxy) fn path(head: &RequestHead) -> Result<Cow<'_, str>, Fault> 
     }
 }
 
-/// Makes the fields of a client's request those for a backend. Returns the protocols that the client asks to switch to, as far as they
-/// may pass: none with a body, which a backend would have to read before it knows what follows. Method, target and version stay.
+/// Makes the fields of a client's request those for a backend. Returns the protocols that the client asks to switch to,
+/// if they are allowed. With a body there are none, because a backend would have to read the body before it knows the
+/// next protocol. Method, target and version stay.
 pub(in crate::proxy) fn forward_request(
     head: &mut RequestHead,
     classes: Classes,
@@ -94,8 +97,8 @@ pub(in crate::proxy) fn forward_request(
     upgrade
 }
 
-/// Makes the fields of a backend's response those for a client. 101 and 426 name protocols; these are said anew at each hop (RFC 9110
-/// §7.8).
+/// Makes the fields of a backend's response those for a client. 101 and 426 name protocols, which each hop must name
+/// again (RFC 9110 §7.8).
 pub(in crate::proxy) fn forward_response(head: &mut ResponseHead) {
     let names_protocols = matches!(head.status, StatusCode::SWITCHING_PROTOCOLS | StatusCode::UPGRADE_REQUIRED);
     let protocols = names_protocols.then(|| head.fields.get(b"upgrade").map(<[u8]>::to_vec)).flatten();
@@ -112,8 +115,9 @@ pub(in crate::proxy) fn forward_interim(head: &mut ResponseHead) {
     remove(&mut head.fields, classes, Classes::HOP | Classes::CONTENT_LENGTH);
 }
 
-/// Removes the fields of the classes `dropped`, which include HOP, and the fields that Connection names. Content-Length goes beside
-/// Transfer-Encoding, because the body was chunked and the length a lie (RFC 9112 §6.3); of several equal ones the first stays.
+/// Removes the fields of the classes `dropped`, which include HOP, and the fields that Connection names. Content-Length
+/// is removed beside Transfer-Encoding, because the body was chunked and the length is wrong (RFC 9112 §6.3). Of
+/// several equal ones the first stays.
 fn remove(fields: &mut Fields, classes: Classes, dropped: Classes) {
     let is_chunked = classes.have(Classes::TRANSFER_ENCODING);
     let dropped = if is_chunked { dropped | Classes::CONTENT_LENGTH } else { dropped };

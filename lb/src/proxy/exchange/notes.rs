@@ -1,7 +1,8 @@
-//! What is noted of a request on its way: for its line in the access log, and for the answer to `x-lb-explain: 1`.
+//! The record of a request: for its line in the access log, and for the response to `x-lb-explain: 1`.
 //!
-//! Both read the same [`Record`], which the request's guard carries. Invariants: if there is no log and `explain_header` is off, no record
-//! exists and noting costs one branch; what a client sends is copied up to a limit and never trusted.
+//! Both read the same [`Record`], which the request's guard holds. Invariants: if there is no log and `explain_header`
+//! is off, no record exists, and recording costs one branch. Text from a client is copied up to a limit and never
+//! trusted.
 
 use std::time::Duration;
 
@@ -19,7 +20,7 @@ use crate::telemetry::ErrorReason;
 
 pub(super) const X_LB_EXPLAIN: &[u8] = b"x-lb-explain";
 
-/// The record of a request that has come; `None` when nobody wants one.
+/// The record of a new request; `None` if neither a log nor the client needs one.
 #[inline]
 pub(super) fn begin(
     context: &Context,
@@ -38,7 +39,7 @@ pub(super) fn begin(
         None if is_asked => Box::default(),
         None => return None,
     };
-    // Its memory may have served a request before, and lain still since.
+    // Its memory may be reused, so its time is set here.
     record.started = started.into_std();
     record.is_asked = is_asked;
     let with_query = settings.access_log.as_ref().is_none_or(|log| log.config().query);
@@ -68,7 +69,7 @@ fn note_request(
     if let Some(agent) = fields.get(b"user-agent") {
         record.note(Text::UserAgent, agent);
     }
-    // Settled by now, where every request has one.
+    // Exists by now, if every request has an id.
     if settings.request_id
         && let Some(id) = fields.get(b"x-request-id")
     {
@@ -79,7 +80,7 @@ fn note_request(
     }
 }
 
-/// What an attempt was chosen by.
+/// Records an attempt's pick.
 pub(super) fn note_pick(exchange: &mut Exchange, picked: Result<&Picked, &Fault>, took: Duration) {
     let Exchange { context, pool, key, guard, .. } = exchange;
     let Some(record) = &mut guard.record else { return };
@@ -88,7 +89,7 @@ pub(super) fn note_pick(exchange: &mut Exchange, picked: Result<&Picked, &Fault>
     if let Some(current) = &*pool.current() {
         record.note(Text::Strategy, current.shared.picker.strategy().plugin().name().as_bytes());
     }
-    // Without a further one, the line tells of the attempt before.
+    // Without a further pick, the line describes the attempt before.
     if let Ok(picked) = picked {
         record.attempts += 1;
         (record.connect_ns, record.head_ns) = (None, None);
@@ -105,7 +106,7 @@ pub(super) fn note_pick(exchange: &mut Exchange, picked: Result<&Picked, &Fault>
     }
 }
 
-/// The request is over: a line of the log, if its settings have one.
+/// The request is over: writes a line of the log, if its settings have one.
 pub(super) fn end(
     mut record: Box<Record>,
     context: &Context,
@@ -121,8 +122,8 @@ pub(super) fn end(
     log.end(context.local.number, record);
 }
 
-/// The answer to `x-lb-explain: 1`: `pool=…; strategy=…; backend=…; generation=…; attempt=…; key=…; reason=…`, where `reason` is
-/// `strategy`, or `fallback` with its word, or what the request failed of.
+/// The value for `x-lb-explain: 1`: `pool=…; strategy=…; backend=…; generation=…; attempt=…; key=…; reason=…`. `reason`
+/// is `strategy`, or `fallback` with its word, or the fault of the request.
 pub(super) fn explanation(record: Option<&Record>, fault: Option<Fault>) -> Option<Vec<u8>> {
     let record = record.filter(|record| record.is_asked)?;
     let mut words = Vec::with_capacity(160);
@@ -153,7 +154,7 @@ pub(super) fn explanation(record: Option<&Record>, fault: Option<Fault>) -> Opti
     Some(words)
 }
 
-/// As in a URL: a key may be any bytes, and `;` ends a value here.
+/// Escaped as in a URL: a key may be any bytes, and `;` ends a value here.
 fn push_escaped(words: &mut Vec<u8>, byte: u8) {
     const DIGITS: &[u8; 16] = b"0123456789ABCDEF";
     match byte {
@@ -162,14 +163,14 @@ fn push_escaped(words: &mut Vec<u8>, byte: u8) {
     }
 }
 
-/// The trace that the request belongs to, by W3C Trace Context (section 3.2): what does not follow it is passed on, and is none.
+/// The request's trace, by W3C Trace Context (section 3.2). An invalid field is forwarded and gives `None`.
 fn trace_id(fields: &Fields) -> Option<&[u8]> {
     let mut given = fields.all(b"traceparent");
     let (Some(bytes), None) = (given.next(), given.next()) else { return None };
     let is_hex = |part: &[u8]| part.iter().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'));
     let is_some = |part: &[u8]| is_hex(part) && part.iter().any(|byte| *byte != b'0');
     let (version, rest) = bytes.split_at_checked(2)?;
-    // A version to come may have more behind a dash.
+    // A later version may have more behind a dash.
     let has_its_length = bytes.len() == 55 || (bytes.len() > 55 && version != b"00" && bytes[55] == b'-');
     if !has_its_length || !is_hex(version) || version == b"ff" || [rest[0], rest[33], rest[50]] != *b"---" {
         return None;

@@ -1,7 +1,7 @@
-//! Routes on the proxy's port that lb answers itself, where configured: only these requests wait for control.
+//! Routes on the proxy's port that lb answers itself, if configured: only these requests wait for control.
 //!
-//! Invariants: without the setting no generation carries such routes, and their paths are like any other; the receiver of a call decides
-//! whether the client may make it, so the head goes along whole.
+//! Invariants: without the setting no generation has such routes, and their paths are like any other. The receiver of a
+//! call decides whether the client may make it, so the call contains the whole head.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -21,10 +21,10 @@ use crate::proxy::fault::Fault;
 use crate::proxy::reply::{self, Reply};
 
 const BODY_MAX_BYTES: u64 = 1 << 20;
-/// `/add` waits for new replicas to answer a heartbeat.
+/// `/add` waits until new replicas pass a health check.
 const ANSWER_WITHIN: Duration = Duration::from_secs(60);
 
-/// Where a request for one of the routes goes.
+/// The receiver of a request for one of the routes.
 #[inline]
 pub(super) fn of(context: &Context, head: &RequestHead) -> Option<mpsc::Sender<Call>> {
     let view = context.local.view.borrow();
@@ -32,7 +32,7 @@ pub(super) fn of(context: &Context, head: &RequestHead) -> Option<mpsc::Sender<C
     paths.contains(&head.target.path()).then(|| calls.clone())
 }
 
-/// Sends the call and passes its answer on. The request does not count as proxied.
+/// Sends the call and forwards its response. The request does not count as proxied.
 pub(super) async fn call(context: Rc<Context>, calls: mpsc::Sender<Call>, request: Request) -> Response {
     let Request { head, mut body, .. } = request;
     let reply = match timeout(ANSWER_WITHIN, ask(&context, calls, &head, &mut body)).await {

@@ -1,9 +1,9 @@
-//! How long a client may take for its request's body: a time between two bytes, and a rate over all of it.
+//! Time limits of a client for its request's body: a time between two bytes, and a rate over all of it.
 //!
-//! Why a rate: with the first alone a client holds a connection, a backend and its place among the requests in flight for days, at a
-//! byte a minute. Each upload has a grace time. Waiting for the client uses it up, and received bytes restore it (a token bucket in units
-//! of time). Invariant: only time in which lb waits for the client counts, and the pauses after tiny chunks; so a slow backend is
-//! not held against the client.
+//! Why a rate: a client that sends a byte a minute satisfies the first limit. It would hold a connection, a backend and
+//! its place among the requests in flight for days. Each upload has a grace time. Waiting for the client uses it up,
+//! and received bytes restore it (a token bucket in units of time). Invariant: only time in which lb waits for the
+//! client counts, and the pauses after tiny chunks. So a slow backend is not counted against the client.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ pub(super) struct Pace {
     /// Bytes of the body at `since`.
     bytes: u64,
     since: Instant,
-    /// The client is waited for since then.
+    /// lb has waited for the client since then.
     is_awaited: bool,
     idle: Duration,
     rate: Option<u64>,
-    /// How long it may still be waited for.
+    /// How long lb may still wait for it.
     grace: Duration,
     grace_max: Duration,
 }
@@ -27,7 +27,7 @@ pub(super) struct Pace {
 // === impl Pace ===
 
 impl Pace {
-    /// `bytes`: what the connection has brought before.
+    /// `bytes`: the number that the connection brought before.
     pub(super) fn new(bytes: u64, now: Instant, timeouts: &Timeouts, limits: &Limits) -> Self {
         let (idle, grace) = (timeouts.idle, timeouts.body_grace);
         let rate = limits.body_min_bytes_per_s;
@@ -39,7 +39,7 @@ impl Pace {
         self.since
     }
 
-    /// Notes how far the body is. Looks at the clock only where something has changed.
+    /// Records the progress of the body. Reads the clock only after a change.
     pub(super) fn note(&mut self, bytes: u64, is_awaited: bool) {
         if bytes == self.bytes && is_awaited == self.is_awaited {
             return;
@@ -55,7 +55,7 @@ impl Pace {
         (self.bytes, self.is_awaited, self.since) = (bytes, is_awaited, now);
     }
 
-    /// When the client is too late.
+    /// The time at which the client is too late.
     pub(super) fn deadline(&self) -> Instant {
         let patience = if self.rate.is_some() && self.is_awaited { self.grace.min(self.idle) } else { self.idle };
         self.since + patience
@@ -102,7 +102,7 @@ mod tests {
         Pace::new(7, Instant::now(), &timeouts, &limits)
     }
 
-    /// The seconds left when the client has sent `bytes` each second.
+    /// The seconds left after the client has sent `bytes` each second.
     async fn left_after(pace: &mut Pace, seconds: u64, bytes: u64) -> u64 {
         pace.note(pace.bytes, true);
         for _ in 0..seconds {

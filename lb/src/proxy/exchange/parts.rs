@@ -1,11 +1,12 @@
-//! A request's head in the form of the crate `http`, for the three course routes: the admin port's guard works on that form.
+//! A request's head in the form of the crate `http`, for the three course routes: the admin port's guard works on that
+//! form.
 
 use http::{HeaderName, HeaderValue, Request, Uri, request};
 
 use crate::http1::RequestHead;
 use crate::proxy::fault::Fault;
 
-/// Copies a head. The crate `http` is stricter than the parser in some points; then the request is refused.
+/// Copies a head. If the crate `http` is stricter than the parser, the request is refused.
 pub(in crate::proxy) fn parts_of(head: &RequestHead) -> Result<request::Parts, Fault> {
     let uri = Uri::try_from(head.target.as_str())
         .map_err(|_| Fault::BadRequest("the request's target is not one that a course route can have"))?;

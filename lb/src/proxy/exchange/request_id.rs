@@ -1,8 +1,8 @@
 //! `x-request-id`: the name of a request, the same at the client, here and at the backend.
 //!
-//! A client's own id is kept if it can be copied into logs and headers as it is, else replaced by 128 random bits in hexadecimal. They
-//! come from the worker's generator, so they are unique and not secret. Invariant: an id is visible ASCII, and making one allocates
-//! nothing but its field.
+//! A client's own id is kept if logs and headers can contain it unchanged, else replaced by 128 random bits in
+//! hexadecimal. The bits are from the worker's generator, so they are unique and not secret. Invariant: an id is
+//! visible ASCII, and making one allocates nothing but its field.
 
 use crate::http1::Fields;
 
@@ -46,7 +46,7 @@ pub(super) fn copy(request: &Fields, response: &mut Fields) {
     }
 }
 
-/// Whether it can stand in a log and a header as it is: visible ASCII, and not too long.
+/// Whether a log and a header can contain it unchanged: visible ASCII, and not too long.
 fn is_kept(id: &[u8]) -> bool {
     (1..=BYTES_MAX).contains(&id.len()) && id.iter().all(u8::is_ascii_graphic)
 }
@@ -73,7 +73,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_is_fit_is_kept_and_any_other_replaced() {
+    fn a_valid_id_is_kept_and_any_other_is_replaced() {
         for fit in [&b"a"[..], b"4bf92f3577b34da6a3ce929d0e0e4736", b"{\"a\":1}", &[b'x'; 128]] {
             let (id, fields) = settled(&[fit]);
             assert_eq!((&id[..], fields.all(NAME).collect::<Vec<_>>()), (fit, vec![fit]));
@@ -86,7 +86,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_made_is_all_of_the_number_and_never_the_same() {
+    fn a_generated_id_has_all_128_bits_and_is_unique() {
         let made = made_of(0x0123_4567_89ab_cdef_0011_2233_4455_66ff);
         assert_eq!(&made, b"0123456789abcdef00112233445566ff");
         let mut random = fastrand::Rng::with_seed(815);

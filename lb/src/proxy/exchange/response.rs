@@ -1,8 +1,9 @@
-//! The response of an exchange: its head, and a body that is pulled frame by frame.
+//! The response of an exchange: its head, and a body that is read frame by frame.
 //!
-//! A response may begin before the request's body has ended (an early one): the body of the response goes on sending the request while
-//! it is read. Invariants: a frame is asked of the backend only when the client wants one; the body owns attempt and connection, and
-//! gives the connection back exactly when the last byte was taken from it; trailers come last, filtered by `forward_trailers`.
+//! A response may begin before the request's body has ended (an early response). Then the body of the response goes on
+//! sending the request while it is read. Invariants: the backend is asked for a frame only when the client wants one.
+//! The body owns attempt and connection, and gives the connection back exactly when the last byte was taken from it.
+//! Trailers come last, filtered by `forward_trailers`.
 
 use std::future::poll_fn;
 use std::rc::Rc;
@@ -23,11 +24,11 @@ use crate::proxy::reply::Reply;
 use crate::proxy::upstream::Upstream;
 use crate::telemetry::ErrorReason;
 
-/// What a client is answered.
+/// The response for a client.
 pub(in crate::proxy) struct Response {
     pub(in crate::proxy) head: Box<ResponseHead>,
     pub(in crate::proxy) body: ResponseBody,
-    /// What is left of the request is not read, so its connection cannot go on.
+    /// The rest of the request is not read, so its connection cannot be used again.
     pub(in crate::proxy) leaves_request: bool,
     /// The backend has switched protocols.
     pub(in crate::proxy) switched: Option<Box<Switched>>,
@@ -35,13 +36,13 @@ pub(in crate::proxy) struct Response {
 
 /// A response on its way to a client.
 pub(in crate::proxy) enum ResponseBody {
-    /// A backend's.
+    /// A response of a backend.
     Streamed(Box<Streamed>),
-    /// Our own.
+    /// A response of lb.
     Own(Own),
 }
 
-/// A body that is here, and what ends with it: the request, its status and fault.
+/// A complete body, and the request, status and fault that end with it.
 #[derive(Default)]
 pub(in crate::proxy) struct Own {
     body: Bytes,
@@ -49,24 +50,24 @@ pub(in crate::proxy) struct Own {
 }
 
 pub(in crate::proxy) struct Streamed {
-    /// Until the last byte was taken, or no more can come.
+    /// Present until the last byte was taken, or no more can arrive.
     upstream: Option<Box<Upstream>>,
     attempt: Attempt,
     guard: RequestGuard,
     context: Rc<Context>,
     settings: Rc<Settings>,
     status: u16,
-    /// The request's, which may still be on its way.
+    /// The request's body, which may still be arriving.
     request: RequestBody,
-    /// Since when neither body has moved.
+    /// The time since which neither body has moved.
     stalled: Option<Instant>,
     /// Bytes of the request's body at the last poll.
     uploaded: u64,
     total: Option<Instant>,
 }
 
-/// Reads a response that is not forwarded to its end, so that the connection can be reused. The attempt fails if the backend breaks off
-/// or stalls, or if the upload fails. Above 1 MiB the connection is dropped.
+/// Reads a response that is not forwarded to its end, so that the connection can be used again. The attempt fails if
+/// the backend closes early or stalls, or if the upload fails. Above 1 MiB the connection is dropped.
 pub(super) async fn discard(
     answer: Answer,
     context: &Context,
@@ -100,7 +101,7 @@ pub(super) async fn discard(
 // === impl Response ===
 
 impl Response {
-    /// One of lb's own. The request, where it is counted, ends when the body was taken.
+    /// A response of lb. The request, if it is counted, ends when the body was taken.
     pub(super) fn own(reply: Reply, guard: Option<(RequestGuard, Option<Fault>)>, leaves_request: bool) -> Self {
         let Reply { head, body } = reply;
         let guard = guard.map(|(guard, fault)| {
@@ -120,7 +121,7 @@ impl Response {
         Self { head, body: ResponseBody::default(), leaves_request: false, switched: Some(switched) }
     }
 
-    /// The backend's. One without a body is at its end already.
+    /// A response of a backend. One without a body is at its end already.
     #[inline]
     pub(super) fn streamed(
         head: Box<ResponseHead>,
@@ -158,7 +159,7 @@ impl Response {
 // === impl Streamed ===
 
 impl Streamed {
-    /// The last byte was taken: everything ends well, the connection may serve again.
+    /// The last byte was taken: everything ended well, and the connection may be used again.
     fn complete(&mut self) {
         let now = Instant::now();
         self.attempt.succeed(now);
@@ -248,7 +249,8 @@ impl ResponseBody {
         }
     }
 
-    /// Appends to `out` all that is to come, if it is a backend's, here, and small; whether it was. Spares such a body a frame of its own.
+    /// Appends the rest to `out` if it is from a backend, here, and small; returns whether it did. Saves such a body a
+    /// frame of its own.
     pub(in crate::proxy) fn take_rest(&mut self, out: &mut Vec<u8>) -> bool {
         match self {
             Self::Streamed(streamed) => streamed.take_rest(out),
@@ -256,7 +258,7 @@ impl ResponseBody {
         }
     }
 
-    /// Sends more of the request while no frame is wanted: the client may be one that reads only when it has sent all.
+    /// Sends more of the request while no frame is wanted: the client may read only after it has sent all.
     pub(in crate::proxy) fn send_on(&mut self, cx: &mut Task<'_>) {
         if let Self::Streamed(streamed) = self
             && let Some(upstream) = &mut streamed.upstream
@@ -265,7 +267,7 @@ impl ResponseBody {
         }
     }
 
-    /// When the request has used up its whole time, if that is limited and the backend still sends.
+    /// The time at which the request's total time is over, if it is limited and the backend still sends.
     pub(in crate::proxy) fn total(&self) -> Option<Instant> {
         match self {
             Self::Streamed(streamed) => streamed.upstream.as_ref().and(streamed.total),
@@ -273,7 +275,7 @@ impl ResponseBody {
         }
     }
 
-    /// The length of what is still to come, where it is known.
+    /// The length of the rest, if it is known.
     pub(in crate::proxy) fn exact(&self) -> Option<u64> {
         match self {
             Self::Streamed(streamed) => streamed.upstream.as_ref().map_or(Some(0), |upstream| upstream.exact()),
@@ -283,7 +285,7 @@ impl ResponseBody {
 }
 
 impl Default for ResponseBody {
-    /// An empty one.
+    /// An empty body.
     fn default() -> Self {
         Self::Own(Own::default())
     }
@@ -292,7 +294,7 @@ impl Default for ResponseBody {
 // === impl Own ===
 
 impl Drop for Own {
-    /// A body that its client does not get (HEAD) or that is empty is not polled: that is an end, too.
+    /// A body that its client does not get (HEAD), or that is empty, is not polled: that is an end, too.
     fn drop(&mut self) {
         if let Some(mut ended) = self.guard.take() {
             let (guard, status, fault) = &mut *ended;

@@ -1,7 +1,7 @@
-//! Which attempts a request has: the next one, and the fault to report.
+//! The attempts of a request: the next one, and the fault to report.
 //!
-//! Invariants: there are at most `limits.retries` more than one; each follows from the fault before it, by [`Fault::may_retry`]; a
-//! request fails with its last fault, but `NoBackend` does not replace an earlier one.
+//! Invariants: there are at most `limits.retries` more than one. Each follows from the fault before it, by
+//! [`Fault::may_retry`]. A request fails with its last fault, but `NoBackend` does not replace an earlier one.
 
 use crate::proxy::fault::Fault;
 use crate::telemetry::RetryReason;
@@ -12,7 +12,7 @@ pub(super) struct Plan {
     fault: Option<Fault>,
 }
 
-/// One attempt to come.
+/// A future attempt.
 pub(super) struct Try {
     /// From 0.
     pub(super) number: u32,
@@ -24,7 +24,7 @@ pub(super) struct Try {
     pub(super) left: u32,
 }
 
-/// An attempt that brought no response.
+/// An attempt without a response.
 pub(super) struct Failed {
     pub(super) fault: Fault,
     /// The one that may follow.
@@ -45,14 +45,14 @@ impl Plan {
     }
 
     pub(super) fn note(&mut self, failed: Failed) {
-        // There was no other backend: what the attempt before failed of says more.
+        // There was no other backend, so the earlier fault is more informative.
         if self.fault.is_none() || failed.fault != Fault::NoBackend {
             self.fault = Some(failed.fault);
         }
         self.next = failed.next;
     }
 
-    /// What the request failed of.
+    /// The fault of the request.
     pub(super) fn fault(&self) -> Fault {
         self.fault.unwrap_or(Fault::NoBackend)
     }
@@ -61,7 +61,7 @@ impl Plan {
 // === impl Try ===
 
 impl Try {
-    /// The attempt that follows when this one failed on `backend` for a reason that allows it.
+    /// The attempt that follows if this one failed on `backend` for a reason that allows it.
     pub(super) fn after(&self, reason: RetryReason, backend: u64) -> Option<Self> {
         let left = self.left.checked_sub(1)?;
         let tried = self.tried.iter().copied().chain([backend]).collect();
@@ -74,7 +74,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_plan_ends_with_its_retries_and_remembers_who_was_tried() {
+    fn a_plan_ends_with_its_retries_and_remembers_the_tried_backends() {
         let mut plan = Plan::new(2);
         let mut seen = Vec::new();
         while let Some(next) = plan.next() {
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_failure_is_told_where_nobody_else_was_left() {
+    fn the_first_failure_is_reported_if_no_other_backend_was_left() {
         let mut plan = Plan::new(1);
         plan.note(Failed { fault: Fault::ConnectTimeout, next: None });
         plan.note(Failed { fault: Fault::NoBackend, next: None });

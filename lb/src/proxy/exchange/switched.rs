@@ -1,6 +1,6 @@
-//! What is left of an exchange whose backend has switched protocols: two sockets, and the guards that its end ends.
+//! The rest of an exchange whose backend has switched protocols: two sockets, and the guards of attempt and request.
 //!
-//! Invariant: attempt and request stay in flight as long as the tunnel lives.
+//! Invariant: attempt and request stay in flight while the tunnel exists.
 
 use std::time::Duration;
 
@@ -16,9 +16,9 @@ use crate::proxy::upstream::{InUse, Upstream};
 
 pub(in crate::proxy) struct Switched {
     pub(in crate::proxy) backend: Stream,
-    /// What the backend sent right behind its head.
+    /// The bytes right behind the backend's head.
     pub(in crate::proxy) early: Bytes,
-    /// Silent for so long in both directions, the tunnel is closed.
+    /// The tunnel is closed after this time of silence in both directions.
     pub(in crate::proxy) idle: Duration,
     attempt: Attempt,
     guard: RequestGuard,
@@ -35,13 +35,14 @@ impl Switched {
         Box::new(Self { backend, early, idle, attempt, guard, _in_use: in_use })
     }
 
-    /// There will be no tunnel, by a fault of the client's.
+    /// There will be no tunnel, by the client's fault.
     pub(in crate::proxy) fn refuse(mut self, fault: Fault) {
         self.attempt.fail(fault);
         self.guard.finish(fault.status().as_u16(), Some(fault), Instant::now());
     }
 
-    /// The tunnel is over. Every end of an established tunnel counts as success: an abort cannot be told from an orderly close.
+    /// The tunnel is over. Every end of an established tunnel counts as success: an abort cannot be told from an
+    /// orderly close.
     pub(in crate::proxy) fn finish(mut self, was_idle: bool) {
         let now = Instant::now();
         self.attempt.succeed(now);

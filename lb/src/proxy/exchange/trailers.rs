@@ -1,12 +1,14 @@
-//! Trailers pass in both directions, without the fields that no trailer may be.
+//! Trailers pass in both directions, without the fields that must not be trailers.
 //!
-//! A receiver may merge trailers into the head. So a field that must be known before the body, or that lb itself has set or removed in
-//! the head, is dropped here (RFC 9110 §6.5.1). Invariant: no field reaches a backend as a trailer that could not reach it in a head.
+//! A receiver may merge trailers into the head. Two kinds of fields are therefore dropped here (RFC 9110 §6.5.1). One
+//! must be known before the body; the other is set or removed in the head by lb itself. Invariant: no field reaches a
+//! backend as a trailer that could not reach it in a head.
 
 use super::classes::{Classes, dashed, has_other_mark};
 use crate::http1::Fields;
 
-/// Routing, request modifiers, authentication, response control, cookies (RFC 9110 §6.5.1 names the kinds), and what lb makes itself.
+/// Routing, request modifiers, authentication, response control, cookies (RFC 9110 §6.5.1 names the kinds), and lb's
+/// own fields.
 const FORBIDDEN: [&[u8]; 35] = [
     b"accept",
     b"accept-charset",
@@ -45,12 +47,12 @@ const FORBIDDEN: [&[u8]; 35] = [
     b"x-request-id",
 ];
 
-/// Removes from a trailer section the fields that may not pass.
+/// Removes from a trailer section the fields that must not pass.
 pub(in crate::proxy) fn forward_trailers(trailers: &mut Fields) {
     trailers.retain(|name, _| may_pass(name));
 }
 
-/// A receiver that makes variables of fields may take any mark for `-`, so a name is judged in both spellings.
+/// A receiver that makes variables of fields may take any mark for `-`, so a name is checked in both spellings.
 fn may_pass(name: &[u8]) -> bool {
     if !has_other_mark(name) {
         return !is_forbidden(name);
@@ -60,7 +62,7 @@ fn may_pass(name: &[u8]) -> bool {
 }
 
 fn is_forbidden(name: &[u8]) -> bool {
-    // Of all fields about the content only its digest is made for trailers (RFC 9530, section 2).
+    // Of all fields about the content, only its digest is meant for trailers (RFC 9530, section 2).
     let is_of_content = name.starts_with(b"content-") && name != b"content-digest";
     Classes::of_name(name) != Classes::NONE || is_of_content || FORBIDDEN.contains(&name)
 }
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn the_list_is_in_order_without_repetition() {
+    fn the_list_is_sorted_without_duplicates() {
         assert!(FORBIDDEN.is_sorted_by(|a, b| a < b));
     }
 }

@@ -5,11 +5,12 @@
 use super::connection::{has_token, items, list};
 use crate::http1::Fields;
 
-/// The protocols that a request asks to switch to, as far as they may pass: a value of Upgrade.
+/// The allowed protocols that a request asks to switch to: a value of Upgrade.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::proxy) struct Upgrade(Vec<u8>);
 
-/// Whether a backend that switches protocols was asked to, by `asked`, and to the one that its `response` names.
+/// Whether a backend may switch protocols: there was a request for it (`asked`), and `response` names one of its
+/// protocols.
 pub(in crate::proxy) fn is_asked(asked: Option<&Upgrade>, response: &Fields) -> bool {
     let Some(asked) = asked else { return false };
     let mut named = list(response, b"upgrade").peekable();
@@ -17,13 +18,14 @@ pub(in crate::proxy) fn is_asked(asked: Option<&Upgrade>, response: &Fields) -> 
         && named.all(|protocol| items(&asked.0).any(|one| name_of(one).eq_ignore_ascii_case(name_of(protocol))))
 }
 
-/// Says to the next hop which protocols it may switch to.
+/// Names to the next hop the protocols to which it may switch.
 pub(super) fn put(fields: &mut Fields, protocols: &[u8]) {
     fields.push(b"connection", b"upgrade");
     fields.push(b"upgrade", protocols);
 }
 
-/// A protocol's name without its version. What has no number for a version is another name: one may be hidden in it.
+/// A protocol's name without its version. If the version is not a number, the whole is another name: a name may be
+/// hidden in it.
 fn name_of(protocol: &[u8]) -> &[u8] {
     let Some(slash) = protocol.iter().position(|byte| *byte == b'/') else { return protocol };
     let is_number = protocol[slash + 1..].iter().all(|byte| byte.is_ascii_digit() || *byte == b'.');
@@ -91,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn a_switch_is_to_what_was_asked_for_or_it_is_refused() {
+    fn a_switch_to_a_protocol_that_was_not_requested_is_refused() {
         let upgrade = Upgrade(b"websocket, echo/2".to_vec());
         let named = |values: &[&str]| {
             let response = values.iter().map(|value| ("upgrade", *value)).collect();

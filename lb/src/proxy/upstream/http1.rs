@@ -1,9 +1,12 @@
-//! One connection to a backend that speaks HTTP/1.1, polled by the task of the exchange that is on it.
+//! One HTTP/1.1 connection to a backend, polled by the task of its exchange.
 //!
-//! Why our own, where hyper has a client: that one takes every head by value and hands it and its response through channels to a task of
-//! its own; handing over and back costs four wake-ups. Invariants: one request at a time; exactly one framing goes out (none, a length,
-//! chunks), chosen from the body; a body is asked for its next frame only when all before it is written or gathered; only a connection
-//! whose request was sent whole and whose response was read whole, with nothing behind it, serves again.
+//! Why not hyper's client: it takes every head by value. It passes head and response through channels to a task of its
+//! own, which costs four wake-ups. Invariants:
+//!
+//! - One request at a time.
+//! - Exactly one framing is sent (none, a length, chunks), chosen from the body.
+//! - A body is asked for its next frame only when all earlier frames are written or gathered.
+//! - A connection is used again only if its request was sent whole and its response read whole, with nothing behind it.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -25,9 +28,9 @@ use crate::proxy::body::{Frame, RequestBody};
 use crate::proxy::fault::{Fault, Progress};
 use crate::telemetry::BackendShard;
 
-/// Room for a head, beside what is expected of a body.
+/// Room for a head, beside the expected part of a body.
 const HEAD_BYTES: usize = 1024;
-/// From so many bytes on, a response is worth a large buffer.
+/// A response of this size or more uses a large buffer.
 const LARGE_BYTES: usize = 8 * 1024;
 
 pub(in crate::proxy) struct Upstream {
@@ -37,25 +40,25 @@ pub(in crate::proxy) struct Upstream {
     scan: Scan,
     outbox: Outbox,
     sending: Sending,
-    /// Of the response; nothing before its head.
+    /// For the response; empty before its head.
     body: BodyDecoder,
-    /// How many bytes the last response had, as far as its head told: the next one is mostly like it.
+    /// The bytes of the last response, by its head: the next one is often similar.
     expected: usize,
     /// The response's head allows another request.
     keep: bool,
     /// The backend has closed its side.
     has_ended: bool,
-    /// It has served a request before: the backend may close it at any moment.
+    /// It has served a request before, so the backend may close it at any moment.
     is_reused: bool,
-    /// No byte of this request's response came.
+    /// No byte of this request's response has arrived.
     is_silent: bool,
     /// The fault that ended the request's body early.
     broken: Option<Fault>,
-    /// Not while idle.
+    /// `None` while idle.
     in_use: Option<InUse>,
 }
 
-/// What of the request is still to be sent.
+/// The part of the request that is still to be sent.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Sending {
     /// The body, by its length.
@@ -64,11 +67,11 @@ enum Sending {
     Chunked,
     /// Only what is in the outbox.
     Rest,
-    /// Nothing more: the backend takes no more, or the body broke off.
+    /// Nothing more: the backend takes no more, or the body is incomplete.
     GivenUp,
 }
 
-/// Counts a connection as active as long as it lives: it may end by any error, and only a drop sees all of them.
+/// Counts a connection as active until it is dropped, because only a drop sees every kind of end.
 pub(in crate::proxy) struct InUse(Arc<BackendShard>);
 
 // === impl Upstream: its life ===
@@ -101,7 +104,7 @@ impl Upstream {
         Ok(Self::new(Stream::Plain(socket, descriptor), shard, buffers))
     }
 
-    /// A connection that is made.
+    /// Wraps an open connection.
     pub(in crate::proxy) fn new(stream: Stream, shard: &Arc<BackendShard>, buffers: &Rc<Buffers>) -> Box<Self> {
         Box::new(Self {
             stream,
@@ -121,7 +124,7 @@ impl Upstream {
         })
     }
 
-    /// Prepares it to wait; false where it cannot serve again.
+    /// Prepares it to wait; false if it cannot be used again.
     pub(super) fn suspend(&mut self) -> bool {
         let can_serve = self.keep
             && !self.has_ended
@@ -135,7 +138,7 @@ impl Upstream {
         can_serve
     }
 
-    /// Takes it up again; false where the backend has closed it meanwhile, or sent what nothing asked for.
+    /// Takes it into use again; false if the backend has closed it meanwhile or sent unexpected bytes.
     pub(super) fn resume(&mut self, shard: &Arc<BackendShard>, careful: bool) -> bool {
         self.is_reused = true;
         self.inbox.change_task();
@@ -144,7 +147,7 @@ impl Upstream {
         !has_ended
     }
 
-    /// After a 101: the socket, what was read behind the head, and its place in the count.
+    /// After a 101: the socket, the bytes read behind the head, and its place in the count.
     pub(in crate::proxy) fn into_tunnel(self) -> (Stream, Bytes, Option<InUse>) {
         (self.stream, self.inbox.into_bytes().freeze(), self.in_use)
     }
@@ -153,8 +156,8 @@ impl Upstream {
 // === impl Upstream: the request ===
 
 impl Upstream {
-    /// Begins a request; [`poll_send`](Self::poll_send) sends it. `address` stands in where the request names no host (HTTP/1.0 may
-    /// come without).
+    /// Begins a request; [`poll_send`](Self::poll_send) sends it. `address` is used if the request names no host
+    /// (HTTP/1.0 allows that).
     pub(in crate::proxy) fn begin(&mut self, head: &RequestHead, body: &RequestBody, address: &str) {
         self.outbox = self.buffers.take_outbox();
         let out = self.outbox.small();
@@ -184,8 +187,8 @@ impl Upstream {
         (self.is_silent, self.broken) = (true, None);
     }
 
-    /// Sends on. `Ready(Ok)` when there is nothing more to send, also where the backend takes no more: it may have sent a response all
-    /// the same. The error is the body's.
+    /// Sends more. `Ready(Ok)` when there is nothing more to send, also if the backend takes no more: it may still have
+    /// sent a response. An error is the body's.
     pub(in crate::proxy) fn poll_send(
         &mut self,
         cx: &mut Context<'_>,
@@ -224,7 +227,7 @@ impl Upstream {
         }
     }
 
-    /// How far it has come, for the question whether the request may be retried.
+    /// The progress, which decides whether the request may be retried.
     pub(in crate::proxy) fn progress(&self, is_repeatable: bool) -> Progress {
         Progress {
             is_unsent: !self.outbox.has_begun(),
@@ -234,7 +237,7 @@ impl Upstream {
     }
 
     fn put(&mut self, data: Bytes) {
-        // An empty chunk would say that the body is over.
+        // An empty chunk would end the body.
         if data.is_empty() {
             return;
         }
@@ -266,8 +269,8 @@ impl Upstream {
 // === impl Upstream: the response ===
 
 impl Upstream {
-    /// Reads the next head into `head`: interim ones (1xx), then the final one. The same `head` is passed until it is whole: its first
-    /// line may be here long before the rest. `method` is the request's.
+    /// Reads the next head into `head`: interim ones (1xx), then the final one. Pass the same `head` until it is
+    /// complete: its first line may arrive long before the rest. `method` is the request's.
     pub(in crate::proxy) fn poll_head(
         &mut self,
         cx: &mut Context<'_>,
@@ -275,7 +278,7 @@ impl Upstream {
         head: &mut ResponseHead,
     ) -> Poll<Result<(), Fault>> {
         loop {
-            // Mostly nothing is here yet.
+            // Mostly no byte is here yet.
             let found =
                 if self.inbox.is_empty() { Ok(false) } else { take_response(self.inbox.bytes(), &mut self.scan, head) };
             let framing = match found {
@@ -302,8 +305,9 @@ impl Upstream {
         }
     }
 
-    /// The next frame of the response's body; `None` at its end. Sends the request on where it is not sent whole yet. If the
-    /// request's body broke off, only bytes that are here are returned, then the fault: the backend may be waiting for the rest.
+    /// The next frame of the response's body; `None` at its end. Sends the rest of the request meanwhile. If the
+    /// request's body is incomplete, returns only bytes that are here, then the fault: the backend may be waiting for
+    /// the rest.
     pub(in crate::proxy) fn poll_frame(
         &mut self,
         cx: &mut Context<'_>,
@@ -336,8 +340,8 @@ impl Upstream {
         }
     }
 
-    /// Appends the rest of the response's body to `out` if it is here and small, and the request is sent. Returns how many bytes these
-    /// were, or `None` if [`poll_frame`](Self::poll_frame) must be asked.
+    /// Appends the rest of the response's body to `out` if it is here and small, and the request is sent. Returns the
+    /// number of these bytes. `None` means: use [`poll_frame`](Self::poll_frame).
     pub(in crate::proxy) fn take_rest(&mut self, out: &mut Vec<u8>) -> Option<usize> {
         if self.is_sent() { self.body.take_rest(self.inbox.bytes(), out) } else { None }
     }
@@ -354,7 +358,7 @@ impl Upstream {
         self.body.is_done() && !self.body.has_trailers()
     }
 
-    /// The length of the response's body, where its head tells; asked before any of it was taken.
+    /// The length of the response's body, if its head states it; valid before any of it was taken.
     pub(in crate::proxy) fn exact(&self) -> Option<u64> {
         self.body.exact()
     }

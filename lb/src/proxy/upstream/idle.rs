@@ -1,7 +1,7 @@
 //! Connections to one backend that wait for a request.
 //!
-//! While idle nothing polls them, so one that the backend has closed is noticed when it is taken again, before a byte is sent on it.
-//! Invariants: the youngest is taken first; the gauge of idle connections is their number.
+//! An idle connection is not polled. So lb notices that the backend has closed it when it is taken again, before a byte
+//! is sent on it. Invariants: the youngest is taken first; the gauge of idle connections is their number.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -14,9 +14,9 @@ use crate::telemetry::BackendShard;
 
 pub(in crate::proxy) struct Idle {
     shard: Arc<BackendShard>,
-    /// The youngest at the back.
+    /// The youngest is at the back.
     waiting: RefCell<VecDeque<(Instant, Box<Upstream>)>>,
-    /// The backend is gone: connections that come back are closed.
+    /// The backend is removed: connections that are given back are closed.
     is_closed: Cell<bool>,
 }
 
@@ -27,8 +27,8 @@ impl Idle {
         Self { shard, waiting: RefCell::default(), is_closed: Cell::new(false) }
     }
 
-    /// The youngest connection that still stands and has waited since `oldest` or later. With `careful` the kernel is asked whether it
-    /// stands: a system call that is worth it for a request that could not be repeated.
+    /// The youngest connection that is still open and has waited since `oldest` or later. With `careful` the kernel is
+    /// asked whether it is open: a system call that pays only for a request that cannot be retried.
     pub(in crate::proxy) fn take(&self, oldest: Instant, careful: bool) -> Option<Box<Upstream>> {
         loop {
             let mut waiting = self.waiting.borrow_mut();
@@ -47,7 +47,7 @@ impl Idle {
         }
     }
 
-    /// Keeps a connection whose response is complete, where it can serve again and fewer than `most` wait.
+    /// Keeps a connection whose response is complete, if it can be used again and fewer than `most` wait.
     pub(in crate::proxy) fn put(&self, mut upstream: Box<Upstream>, now: Instant, most: usize) {
         if !upstream.suspend() || self.is_closed.get() || most == 0 {
             return;
@@ -61,12 +61,12 @@ impl Idle {
         waiting.push_back((now, upstream));
     }
 
-    /// Since when the one waits that has waited the longest.
+    /// The time since which the oldest one waits.
     pub(in crate::proxy) fn oldest(&self) -> Option<Instant> {
         self.waiting.borrow().front().map(|(since, _)| *since)
     }
 
-    /// Closes those that have waited since before `oldest`.
+    /// Closes connections that have waited since before `oldest`.
     pub(in crate::proxy) fn purge(&self, oldest: Instant) {
         let mut waiting = self.waiting.borrow_mut();
         let keep_from = waiting.partition_point(|(since, _)| *since < oldest);
@@ -74,7 +74,7 @@ impl Idle {
         self.shard.connections_idle.set(waiting.len() as i64);
     }
 
-    /// Closes all, and those that come back.
+    /// Closes all connections, and later those that are given back.
     pub(in crate::proxy) fn close(&self) {
         self.is_closed.set(true);
         self.shard.connections_idle.set(0);

@@ -1,9 +1,9 @@
 //! A request's way through its exchange, and the response's way to the client.
 //!
-//! The exchange is polled until it has a response, interim ones are flushed meanwhile, and the socket is watched: a client that resets
-//! its connection ends the exchange, whose guards count it as gone. Then frames are gathered while they are ready and go out together.
-//! Invariants: exactly one framing goes out (none, a length, chunks, or the connection's end), chosen from the head and the body; a
-//! response that broke off never looks complete.
+//! The exchange is polled until it has a response. Meanwhile interim ones are flushed, and the socket is watched: a
+//! client that resets its connection ends the exchange, whose guards count it as gone. Then frames are gathered while
+//! they are ready and sent together. Invariants: exactly one framing is sent (none, a length, chunks, or the
+//! connection's end), chosen from the head and the body. An incomplete response never looks complete.
 
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
@@ -21,7 +21,7 @@ use crate::proxy::body::{ClientBody, Frame, RequestBody};
 use crate::proxy::exchange::{self, Request, Response, ResponseBody, Switched};
 use crate::proxy::fault::Fault;
 
-/// What the response needs to know of its request.
+/// The data of the request that the response needs.
 struct Asked {
     is_head: bool,
     version: Version,
@@ -29,24 +29,24 @@ struct Asked {
     settings: Rc<Settings>,
 }
 
-/// How the end of the body is told.
+/// How the client finds the end of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Ending {
-    /// There is none to send.
+    /// No body is sent.
     NoBody,
     Length,
     Chunked,
     Close,
 }
 
-/// How far writing has come.
+/// The progress of writing.
 struct Writing {
     ending: Ending,
-    /// All of the body is in the outbox, or no more of it comes.
+    /// All of the body is in the outbox, or no more of it arrives.
     is_done: bool,
-    /// The backend broke off.
+    /// The backend closed early.
     is_broken: bool,
-    /// Since when the client takes nothing.
+    /// The time since which the client takes nothing.
     stalled: Option<Instant>,
 }
 
@@ -54,7 +54,7 @@ struct Writing {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Written {
     Whole,
-    /// The backend broke off.
+    /// The backend closed early.
     Part,
     /// The client takes no more.
     Gone,
@@ -63,7 +63,7 @@ enum Written {
 // === impl Client ===
 
 impl Client {
-    /// Has a request answered.
+    /// Serves a request.
     pub(super) async fn respond(&self, request: Arrived) -> After {
         let Arrived { head, framing, at: arrived } = request;
         self.note_progress(true);
@@ -79,7 +79,7 @@ impl Client {
         let expects = || head.fields.get(b"expect").is_some_and(|value| value.eq_ignore_ascii_case(b"100-continue"));
         self.wire.begin(framing.body, is_current, has_body && is_current && expects());
         let body = if has_body { RequestBody::http1(ClientBody::new(&self.wire)) } else { RequestBody::empty() };
-        // Pinned where it is made: it is large.
+        // Pinned in place, because it is large.
         let exchange = pin!(exchange::serve(self.context.clone(), Request { head, body, arrived }));
         match self.drive(exchange, &asked).await {
             Some(response) => self.write(response, asked).await,
@@ -87,7 +87,7 @@ impl Client {
         }
     }
 
-    /// Answers what is no request that any backend could get. `head` is what could be read of it.
+    /// Responds to a malformed request. `head` is the readable part.
     pub(in crate::proxy::downstream) async fn refuse(&self, head: Option<Box<RequestHead>>, fault: Fault) -> After {
         self.wire.begin(Length::Exact(0), false, false);
         let settings = self.settings();
@@ -99,7 +99,7 @@ impl Client {
         self.context.local.view.borrow().settings.clone()
     }
 
-    /// Polls the exchange until it has a response; `None` when the client has gone.
+    /// Polls the exchange until it has a response; `None` if the client is gone.
     async fn drive(&self, mut exchange: Pin<&mut impl Future<Output = Response>>, asked: &Asked) -> Option<Response> {
         poll_fn(|cx| {
             loop {
@@ -118,8 +118,9 @@ impl Client {
         .await
     }
 
-    /// Ready when the client has gone: it reset the connection, or has sent nothing and taken nothing for too long since it closed its
-    /// sending half. Until the request is read whole, only the body's reader notices; while the backend takes nothing, nothing does.
+    /// Ready when the client is gone: it reset the connection, or it closed its sending half and made no progress for
+    /// too long. Until the request is read whole, only the body's reader notices that. While the backend takes nothing,
+    /// a close stays unnoticed.
     fn poll_gone(&self, cx: &mut Task<'_>, settings: &Settings) -> Poll<()> {
         if !self.wire.has_whole_request() {
             return Poll::Pending;
@@ -162,7 +163,8 @@ impl Client {
             Ending::Chunked | Ending::Close => false,
         };
         let mut writing = Writing { ending, is_done, is_broken: false, stalled: None };
-        // This body ends with the connection. Until it is whole, closing resets, so that a cut body does not look complete.
+        // This body ends with the connection. Until it is whole, closing resets, so that a cut body does not look
+        // complete.
         if ending == Ending::Close {
             self.wire.stream.borrow().reset_on_close(true);
         }
@@ -184,13 +186,13 @@ impl Client {
         }
     }
 
-    /// Whether the client has closed its sending half, and sent no further request before.
+    /// Whether the client has closed its sending half without a further request.
     fn has_no_more(&self) -> bool {
         self.half_closed.get().is_some() && self.wire.inbox.borrow().is_empty()
     }
 
-    /// Whether part of the request will stay unread. Reads off an unwanted body that has arrived. True if the client still waits for
-    /// `100 Continue`, because it may or may not send the body.
+    /// Whether part of the request will stay unread. Reads the part of an unwanted body that has arrived. True if the
+    /// client still waits for `100 Continue`, because it may or may not send the body.
     async fn leaves_body(&self, response: &ResponseBody) -> bool {
         if self.wire.awaits_continue.get() {
             return true;
@@ -199,8 +201,8 @@ impl Client {
         is_own && !poll_fn(|cx| Poll::Ready(self.wire.discard_body(cx))).await
     }
 
-    /// The backend has switched protocols. What the client has sent behind its request may be a request to lb and bytes to the backend:
-    /// a client that does not wait for the 101 gets none.
+    /// The backend has switched protocols. Bytes behind the request may be a request to lb or bytes for the backend. So
+    /// a client that does not wait for the 101 gets no tunnel.
     async fn switch(&self, mut head: Box<ResponseHead>, switched: Box<Switched>, asked: Asked) -> After {
         if self.has_unread() {
             const EARLY: Fault =
@@ -277,7 +279,7 @@ impl Client {
         }
     }
 
-    /// A client that has closed its sending half is waited for anew.
+    /// Restarts the wait for a client that has closed its sending half.
     fn note_progress(&self, is_moving: bool) {
         if is_moving && self.half_closed.get().is_some() {
             self.half_closed.set(Some(Instant::now()));
@@ -311,10 +313,10 @@ impl Writing {
     }
 }
 
-/// How the body's end is told, and whether the connection can go on behind it. Adds the fields that say so.
+/// Chooses how the client finds the body's end, and whether the connection can be used again. Adds the fields for that.
 fn choose_ending(head: &mut ResponseHead, body: &ResponseBody, asked: &Asked, keep_alive: bool) -> (Ending, bool) {
     if head.status == StatusCode::NO_CONTENT {
-        // Forbidden there (RFC 9110, section 8.6).
+        // Forbidden in this response (RFC 9110, section 8.6).
         head.fields.remove(b"content-length");
     }
     let has_none = matches!(head.status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);

@@ -1,9 +1,9 @@
 //! The futures that respond to requests. They belong to the worker and are lent to a connection for one request each.
 //!
-//! Why: such a future has some kilobytes. An idle connection should not hold one, and a busy one should not allocate, fill and free one
-//! per request. So a future never ends: it waits for a request in its slot, responds, leaves the outcome in the slot, and waits again.
-//! Invariants: a future that is kept waits for a request; one that is dropped in the middle of a request, or whose poll panics, is not
-//! kept.
+//! Why: such a future has some kilobytes. An idle connection should not hold one, and a busy one should not allocate,
+//! fill and free one per request. So a future never ends: it waits for a request in its slot, responds, leaves the
+//! outcome in the slot, and waits again. Invariants: a kept future waits for a request. One that is dropped during a
+//! request, or whose poll panics, is not kept.
 
 use std::cell::Cell;
 use std::convert::Infallible;
@@ -15,10 +15,10 @@ use std::task::Poll;
 use super::{After, Arrived, Client};
 use crate::net::Spare;
 
-/// So many are kept.
+/// The number of kept futures.
 const SPARE_MAX: usize = 1024;
 
-/// Those that wait for a request.
+/// Futures that wait for a request.
 pub(in crate::proxy) struct Responders(Spare<Responder>);
 
 struct Responder {
@@ -26,7 +26,7 @@ struct Responder {
     slot: Rc<Slot>,
 }
 
-/// The request, then what becomes of the connection.
+/// The request, then the connection's next step.
 #[derive(Default)]
 struct Slot {
     request: Cell<Option<(Rc<Client>, Arrived)>>,
@@ -36,7 +36,7 @@ struct Slot {
 // === impl Responders ===
 
 impl Responders {
-    /// Has a request answered.
+    /// Lends a future to the connection and has the request served.
     pub(in crate::proxy::downstream) async fn respond(&self, client: &Rc<Client>, request: Arrived) -> After {
         let mut responder = self.0.take().unwrap_or_default();
         responder.slot.request.set(Some((client.clone(), request)));
@@ -49,7 +49,7 @@ impl Responders {
         after
     }
 
-    /// Lets go of those that were not needed for a while; to be called every second.
+    /// Drops futures that were not needed for a while; to be called every second.
     pub(in crate::proxy) fn shrink(&self) {
         self.0.shrink();
     }
@@ -92,7 +92,7 @@ mod tests {
 
     const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a\r\n\r\n";
 
-    /// A backend on a real socket; `None` never answers.
+    /// A backend on a real socket; `None` never responds.
     async fn backend(answer: Option<&'static [u8]>) -> SocketAddr {
         let listener = tokio::net::TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let address = listener.local_addr().unwrap();

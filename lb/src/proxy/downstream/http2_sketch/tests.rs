@@ -22,20 +22,20 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// A request's body, frame by frame.
 struct Pieces(mpsc::UnboundedReceiver<HyperFrame<Bytes>>);
 
-/// An HTTP/1.1 backend that responds as the path says.
+/// An HTTP/1.1 backend that responds by the request's path.
 struct Backend {
-    /// So many requests wait for each other before any is responded to.
+    /// This many requests wait for each other before any gets a response.
     together: Barrier,
     seen: RefCell<Vec<RequestHead>>,
-    /// A request that gets no response is here.
+    /// A request that gets no response has arrived.
     is_stuck: Notify,
     /// Its connection was closed.
     is_given_up: Notify,
-    /// The client has the part of a response that there is.
+    /// The client has the available part of a response.
     has_part: Notify,
 }
 
-/// One HTTP/2 connection and what is behind it.
+/// One HTTP/2 connection and its backend.
 struct World {
     stand: Stand,
     backend: Rc<Backend>,
@@ -133,7 +133,7 @@ impl Backend {
             stream.write_all(response).await.unwrap();
             match head.target.path() {
                 "/breaks" => return,
-                // hyper's client forgets a head that it has not handed over when a reset comes.
+                // hyper's client drops a head that it has not delivered when a reset arrives.
                 "/part" => return self.has_part.notified().await,
                 _ => {}
             }
@@ -141,7 +141,7 @@ impl Backend {
     }
 }
 
-/// Sends each piece of the body back as soon as it is here, and the trailers.
+/// Sends each piece of the body back when it arrives, and the trailers.
 async fn echo(stream: &mut TcpStream, read: &mut BytesMut, framing: Framing) {
     stream.write_all(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
     let mut body = BodyDecoder::new(framing.body);
@@ -190,7 +190,7 @@ impl World {
         self.client.clone().send_request(request.body(nothing).unwrap()).await.unwrap()
     }
 
-    /// Sends a second piece only when the first has come back.
+    /// Sends a second piece only after the first was sent back.
     async fn talk_both_ways(&self) {
         let (sender, pieces) = Pieces::new();
         let posted = self.client.clone().send_request(request(Method::POST, "/echo").body(pieces).unwrap());
@@ -269,7 +269,7 @@ fn a_response_that_breaks_off_resets_its_stream_alone() {
         world.backend.has_part.notify_one();
         let error = response.frame().await.expect("a part is not the whole").unwrap_err();
         assert!(error.to_string().contains("body"), "{error:?}");
-        // hyper's client keeps the connection open as long as a body lives.
+        // hyper's client keeps the connection open while a body exists.
         drop(response);
         assert_eq!(read(world.get("/hello").await).await.0, "hello", "the connection goes on");
         world.end().await;

@@ -73,7 +73,7 @@ fn written(fields: &Fields) -> String {
     String::from_utf8(out).unwrap().replace("\r\n", "|")
 }
 
-/// The fields that a backend gets, and the protocols that were asked for.
+/// The fields that a backend gets, and the requested protocols.
 fn forwarded_by(settings: &Settings, text: &str, has_body: bool) -> (String, Option<Vec<u8>>) {
     let mut head = head(text);
     let peer = Peer::new("127.0.0.1:9".parse().unwrap(), 0);
@@ -82,7 +82,7 @@ fn forwarded_by(settings: &Settings, text: &str, has_body: bool) -> (String, Opt
     (written(&head.fields), upgrade.map(|upgrade| upgrade.as_bytes().to_vec()))
 }
 
-/// The same for a request of a stranger, whose host is `a`: without what lb adds.
+/// The same for a request of an untrusted client, whose host is `a`: without the fields that lb adds.
 fn forwarded(text: &str) -> String {
     let (fields, upgrade) = forwarded_by(&settings(), text, false);
     assert_eq!(upgrade, None, "{text}");
@@ -186,7 +186,7 @@ fn every_name_of_every_class_ends_here_or_passes() {
 }
 
 #[test]
-fn what_connection_names_ends_here_but_for_what_backends_rely_on() {
+fn fields_that_connection_names_end_here_unless_backends_rely_on_them() {
     assert_eq!(
         forwarded("GET / HTTP/1.1|host: a|connection: X-Hop, close, te|x-hop: 1|x: y|Connection: x-two|x-two: 2|"),
         "host: a|x: y|"
@@ -200,7 +200,7 @@ fn what_connection_names_ends_here_but_for_what_backends_rely_on() {
 }
 
 #[test]
-fn what_strangers_say_of_their_origin_is_replaced_and_what_trusted_proxies_say_continued() {
+fn origin_fields_of_clients_are_replaced_and_those_of_trusted_proxies_continued() {
     let claims = "x-forwarded-for: 6.6.6.6|x-forwarded-for: 7.7.7.7|x-forwarded-proto: https|x-forwarded-host: c|";
     let text = format!("GET / HTTP/1.1|host: a|{claims}forwarded: for=6.6.6.6|");
     assert_eq!(forwarded(&text), "host: a|");
@@ -242,7 +242,7 @@ fn a_length_passes_once_and_never_beside_chunks() {
 }
 
 #[test]
-fn an_upgrade_passes_without_a_body_from_http_1_1_and_is_said_behind_all_else() {
+fn an_upgrade_passes_without_a_body_from_http_1_1_and_is_the_last_field() {
     let asks = "host: a|connection: Upgrade, HTTP2-Settings|upgrade: h2c, WebSocket|http2-settings: AA|x: y|";
     let (seen, upgrade) = forwarded_by(&settings(), &format!("GET / HTTP/1.1|{asks}"), false);
     assert_eq!(seen, format!("host: a|x: y|{FORWARDED}connection: upgrade|upgrade: WebSocket|"));
@@ -270,7 +270,7 @@ fn passed_on(status: u16, text: &str, forward: fn(&mut ResponseHead)) -> String 
 }
 
 #[test]
-fn a_response_loses_what_is_of_the_backends_hop_and_keeps_its_order() {
+fn a_response_loses_the_fields_of_the_backends_hop_and_keeps_its_order() {
     let hop = "connection: keep-alive, X-Private|x-private: 1|keep-alive: 5|proxy-connection: close|proxy-authenticate: b|\
                upgrade: h2c|te: trailers|transfer-encoding: chunked|";
     let kept = "set-cookie: a|x-forwarded-for: 1|set-cookie: b|server: s|proxy: p|content-length: 2|";
@@ -283,7 +283,7 @@ fn a_response_loses_what_is_of_the_backends_hop_and_keeps_its_order() {
 }
 
 #[test]
-fn responses_that_name_protocols_name_them_anew() {
+fn responses_that_name_protocols_name_them_for_the_next_hop() {
     let text = "connection: Upgrade, x-hop|upgrade: echo|x-hop: 1|x: y|";
     for status in [101, 426] {
         assert_eq!(passed_on(status, text, forward_response), "x: y|connection: upgrade|upgrade: echo|");
