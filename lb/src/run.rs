@@ -1,10 +1,11 @@
 //! One run of the balancer, from the loaded configuration to the last connection: the only place that knows all parts.
 //!
-//! Order is what it is about. Signals are caught first, so that none kills half a start; ports are bound before anything is launched,
-//! so that a second `lb` leaves no processes behind; the proxy stops before control, so that no request loses its backend. Control
-//! and admin live on this thread's current-thread runtime, the workers on their own threads.
+//! The order matters. Signals are caught first, so that none kills an incomplete start. Ports are bound before anything
+//! is launched, so that a second `lb` leaves no processes behind. The proxy stops before control, so that no request
+//! loses its backend. Control and admin run on this thread's current-thread runtime, the workers on their own threads.
 //!
-//! Invariants: the ready file exists only while requests are served; a first signal drains, a second ends at once.
+//! Invariants: the ready file exists only while requests are served. A first signal drains, a second one ends lb at
+//! once.
 
 mod parent;
 mod ready_file;
@@ -31,18 +32,18 @@ use signals::{Repeated, Signal, Signals};
 
 /// Calls of the course's routes that may wait at the proxy's port.
 const COURSE_CALLS_MAX: usize = 256;
-/// How long a start waits for launched replicas before it says that they are late.
+/// How long a start waits for launched replicas before it reports that they are late.
 const JOIN_TIME_MAX: Duration = Duration::from_secs(10);
-/// How often it is looked whether all threads are alive.
+/// The interval of looks whether all threads are alive.
 const LOOK_INTERVAL: Duration = Duration::from_secs(1);
 /// How much longer than its drain a worker may take; one that is stuck in a plugin would take for ever.
 const STUCK_TIME_MAX: Duration = Duration::from_secs(2);
-/// How long the access log's last lines may take; whoever reads them may be asleep.
+/// How long writing the access log's last lines may take; the reader of a pipe may be stuck.
 const FLUSH_TIME_MAX: Duration = Duration::from_secs(1);
 /// How long control may take to end the processes that it launched.
 const STOP_TIME_MAX: Duration = Duration::from_secs(15);
 
-/// What the command line says about a run and the configuration does not.
+/// The options of a run that are only on the command line.
 #[derive(Clone, Debug, Default)]
 pub struct Options {
     pub ready_file: Option<PathBuf>,
@@ -52,14 +53,14 @@ pub struct Options {
     pub fresh: bool,
     /// The end of stdin is a reason to stop.
     pub exit_with_parent: bool,
-    /// Where the configuration is read again at a reload.
+    /// The source of the configuration, read again at a reload.
     pub source: Option<Source>,
 }
 
-/// This very program, also when its file was replaced: in its children plugins are tried.
+/// The running program itself, even if its file was replaced: plugins are tried in its children.
 pub const EXECUTABLE: &str = "/proc/self/exe";
 
-/// What [`RunError::Died`] calls it.
+/// The name in [`RunError::Died`].
 const CONTROL: &str = "control";
 
 /// Why a run did not begin, or did not end well.
@@ -75,13 +76,13 @@ pub enum RunError {
     ReadyFile { path: PathBuf, source: std::io::Error },
     #[error("{what}: {source}")]
     System { what: &'static str, source: std::io::Error },
-    #[error("{0} has died; its last words are in the log")]
+    #[error("{0} exited unexpectedly; see the log")]
     Died(&'static str),
     #[error("ended at once by a second signal; {0}")]
     Cut(&'static str),
 }
 
-/// The parts that run, in the order in which they end.
+/// The running parts, in the order in which they end.
 struct Parts {
     proxy: Proxy,
     control: Control,
@@ -99,7 +100,7 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
     done
 }
 
-/// Whether the ports can be bound; those in use at the moment are named, as it may be lb itself that runs.
+/// Tests whether the ports can be bound. Ports in use are only reported, because a running lb may use them.
 pub fn try_ports(config: &Config) -> Result<Vec<String>, RunError> {
     let mut taken = Vec::new();
     let mut in_use = |key: &str, address: &dyn std::fmt::Display| {
@@ -120,7 +121,7 @@ pub fn try_ports(config: &Config) -> Result<Vec<String>, RunError> {
     Ok(taken)
 }
 
-/// Whether it is the operator who can mend it: exit code 2.
+/// Whether the operator can correct it: exit code 2.
 pub fn is_for_the_operator(error: &StartError) -> bool {
     !matches!(error, StartError::Builder(_) | StartError::BuilderBroke(_) | StartError::Watcher(_))
 }
@@ -145,7 +146,7 @@ async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunEr
     match served {
         Ok(signal) => stop(parts, signal, &mut signals).await,
         Err(error) => {
-            // what was launched must not outlive us, also when we fail
+            // launched processes must not outlive lb, also after a failure
             let _ = tokio::time::timeout(STOP_TIME_MAX, parts.control.handle.stop()).await;
             Err(error)
         }
@@ -157,7 +158,7 @@ async fn start(loaded: &Loaded, options: &Options) -> Result<Parts, RunError> {
     let listeners = listener::open(&config.proxy.listen, &[])?;
     let admin_listener = admin::bind(config.admin.listen)?;
     if let Some(path) = &options.ready_file {
-        // one may be left behind by one that was killed; the ports are ours now, so it is nobody's who runs
+        // a killed lb may have left the file; the ports are ours now, so no running lb owns it
         ReadyFile::make_way(path).map_err(|source| RunError::ReadyFile { path: path.clone(), source })?;
     }
 
@@ -177,7 +178,7 @@ async fn start(loaded: &Loaded, options: &Options) -> Result<Parts, RunError> {
     })
     .await?;
 
-    // from here on nothing waits, so the actor launches nothing before all of it has worked
+    // nothing waits from here on, so the actor launches nothing before all of it has worked
     let proxy = Proxy::start(&control.hall, &metrics, config.proxy.workers);
     let proxy = proxy.map_err(system("the proxy's threads cannot start"))?;
     tokio::spawn(course::serve_calls(calls, control.handle.clone(), admin::visitors_only()));
@@ -187,7 +188,7 @@ async fn start(loaded: &Loaded, options: &Options) -> Result<Parts, RunError> {
     Ok(Parts { proxy, control, server })
 }
 
-/// Says what runs, then waits for a signal or for a part to die.
+/// Reports the start, then waits for a signal or for the death of a part.
 async fn serve(
     loaded: &Loaded,
     options: &Options,
@@ -208,7 +209,7 @@ async fn serve(
     let ready_file = options.ready_file.as_ref().map(|path| {
         ReadyFile::write(path, &report).map_err(|source| RunError::ReadyFile { path: path.clone(), source })
     });
-    // removed when this function ends, whichever way
+    // removed at every return of this function
     let _ready_file = ready_file.transpose()?;
     tokio::select! {
         signal = signals.stop() => Ok(signal),
@@ -217,7 +218,7 @@ async fn serve(
 }
 
 async fn stop(parts: Parts, signal: Signal, signals: &mut Signals) -> Result<(), RunError> {
-    // As the last reload has it.
+    // The time of the last reload.
     let drain = parts.control.hall.current().settings.timeouts.drain;
     tracing::info!(%signal, drain_ms = drain.as_millis() as u64, "stopping: no new connections, requests may finish");
     parts.server.announce_stop();
@@ -251,7 +252,7 @@ async fn stop(parts: Parts, signal: Signal, signals: &mut Signals) -> Result<(),
     Ok(())
 }
 
-/// Each SIGHUP reloads; those that come while one runs are one. Control logs the outcome.
+/// Each SIGHUP reloads; signals during a reload count as one. Control logs the outcome.
 async fn reload_at_hangups(hangups: Option<Repeated>, handle: Handle) {
     let Some(mut hangups) = hangups else { return };
     while hangups.next().await {
@@ -259,7 +260,7 @@ async fn reload_at_hangups(hangups: Option<Repeated>, handle: Handle) {
     }
 }
 
-/// Each SIGUSR1 makes the access log take the file that has its name now.
+/// Each SIGUSR1 makes the access log open the file that has its name now.
 async fn reopen_at_rotations(rotations: Option<Repeated>, hall: Arc<Hall>) {
     let Some(mut rotations) = rotations else { return };
     while rotations.next().await {
@@ -270,7 +271,7 @@ async fn reopen_at_rotations(rotations: Option<Repeated>, hall: Arc<Hall>) {
     }
 }
 
-/// Waits until the launched replicas may get requests, for a while; answers what became of them.
+/// Waits a limited time until the launched replicas may get requests; returns their outcome.
 async fn wait_for_replicas(control: &Control) -> Result<Joined, RunError> {
     let count = control.started.launching.len();
     match tokio::time::timeout(JOIN_TIME_MAX, control.handle.settled()).await {
@@ -281,7 +282,7 @@ async fn wait_for_replicas(control: &Control) -> Result<Joined, RunError> {
     }
 }
 
-/// Ends only when some part is no more.
+/// Returns only if a part has died.
 async fn wait_for_death(parts: &mut Parts) -> RunError {
     let mut look = tokio::time::interval(LOOK_INTERVAL);
     loop {
@@ -315,7 +316,7 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
 // === impl RunError ===
 
 impl RunError {
-    /// Whether it is the operator who can mend it: exit code 2.
+    /// Whether the operator can correct it: exit code 2.
     pub fn is_for_the_operator(&self) -> bool {
         match self {
             Self::Proxy(_) | Self::Admin(_) | Self::ReadyFile { .. } => true,

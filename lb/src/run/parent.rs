@@ -1,30 +1,32 @@
-//! `--exit-with-parent`: whether the program that started us is still there.
+//! `--exit-with-parent`: whether the parent process is still running.
 //!
-//! It holds the other end of our stdin and writes nothing. However it ends, by SIGKILL too, the system closes its end, and ours reads
-//! the end of the file. (Being told by the system of a parent's death is worse: it is bound to the thread that started us.)
+//! The parent holds the other end of our stdin and writes nothing. At its end, also by SIGKILL, the system closes its
+//! end of the pipe, and our read returns the end of the file. (A death signal from the system is worse: it depends on
+//! the thread that started us.)
 
 use std::io;
 
 use tokio::sync::oneshot;
 
-/// Ready when the parent has gone.
+/// Ready when the parent is gone.
 pub(super) struct Parent(oneshot::Receiver<()>);
 
 // === impl Parent ===
 
 impl Parent {
-    /// Reads stdin on a thread of its own, as such a read cannot be broken off; the process's end ends it.
+    /// Reads stdin on a thread of its own, because such a read cannot be interrupted; the process's end ends the
+    /// thread.
     pub(super) fn watch() -> io::Result<Self> {
         let (sender, gone) = oneshot::channel();
         std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
-            // an error is the end as well: without a pipe there is nobody
+            // an error counts as the end: without a pipe there is no parent
             let _ = io::copy(&mut io::stdin().lock(), &mut io::sink());
             drop(sender);
         })?;
         Ok(Self(gone))
     }
 
-    /// Never ready where there is none to watch, or when that was said.
+    /// Never ready if there is no parent to watch, or after it was reported.
     pub(super) async fn gone(parent: &mut Option<Self>) {
         let Some(Self(gone)) = parent else { return std::future::pending().await };
         let _ = gone.await; // the drop of the sender is the message

@@ -1,7 +1,7 @@
-//! The file that says that lb serves, and where: for scripts that start it with port 0, or wait for it.
+//! The ready file: says that lb serves, and on which ports. For scripts that start lb with port 0, or wait for it.
 //!
-//! Invariants: it appears whole (written beside, then renamed), and is gone when lb ends in any way but by SIGKILL; the
-//! next start removes one left behind by that.
+//! Invariants: it appears whole (written to another name, then renamed). It is removed at every end of lb but SIGKILL;
+//! the next start removes such a leftover.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +19,7 @@ pub(super) struct ReadyFile {
 // === impl ReadyFile ===
 
 impl ReadyFile {
-    /// Removes one left behind, and finds out whether a new one can be written.
+    /// Removes a leftover, and tests whether a new one can be written.
     pub(super) fn make_way(path: &Path) -> io::Result<()> {
         if path.is_dir() {
             return Err(io::ErrorKind::IsADirectory.into());
@@ -40,7 +40,7 @@ impl ReadyFile {
     }
 }
 
-/// Where it is written before it appears.
+/// The name under which it is written first.
 fn draft_of(path: &Path) -> PathBuf {
     let mut draft = path.as_os_str().to_owned();
     draft.push(format!(".{}", std::process::id()));

@@ -1,7 +1,7 @@
-//! The start report: what is served where, with what, and what to try next.
+//! The start report: what lb serves on which ports, with which strategy, and commands to try next.
 //!
-//! One value with two forms, lines for people and JSON for programs. Invariant: a command in it can be copied and works (with the
-//! admin token, where there is one, in LB_ADMIN_TOKEN).
+//! One value with two forms, lines for people and JSON for programs. Invariant: a command in it can be copied and works
+//! (if there is an admin token, with the token in LB_ADMIN_TOKEN).
 
 use std::fmt::{self, Display, Formatter};
 use std::io::Write;
@@ -24,10 +24,10 @@ pub(super) struct Report<'a> {
     loaded: &'a Loaded,
 }
 
-/// What became of the replicas that a start launches; said when it is over.
+/// The outcome of the replicas that a start launches; printed when it is known.
 pub(super) enum Joined {
     All(usize),
-    /// One is known not to come up.
+    /// One is known to fail.
     Failing(String),
     Late,
 }
@@ -50,7 +50,7 @@ impl<'a> Report<'a> {
     }
 
     pub(super) fn to_json(&self) -> String {
-        // strings, numbers and paths: a path that is not UTF-8 is the only thing that JSON cannot say
+        // strings, numbers and paths: only a path that is not UTF-8 cannot be JSON
         serde_json::to_string(self).unwrap_or_else(|error| format!("{{\"error\":{:?}}}", error.to_string()))
     }
 
@@ -83,7 +83,7 @@ impl<'a> Report<'a> {
         if let Some(proxy) = self.proxy.first() {
             writeln!(f, "  curl http://{proxy}/home")?;
         }
-        // on the proxy's port they ask for no token
+        // on the proxy's port no token is needed
         let (course_token, course) = match self.proxy.first() {
             Some(proxy) if config.course.on_proxy_port => ("", *proxy),
             _ => (token, admin),
@@ -95,7 +95,7 @@ impl<'a> Report<'a> {
         writeln!(f, "  curl {token}http://{admin}/   # what else there is")
     }
 
-    /// Which word to edit for another strategy.
+    /// Where to change the strategy.
     fn strategy_line(&self, f: &mut Formatter<'_>) -> fmt::Result {
         let setting =
             self.loaded.settings.iter().find(|setting| ["strategy.name", "strategy.path"].contains(&&*setting.key));
@@ -152,7 +152,8 @@ impl Display for Joined {
     }
 }
 
-/// This very program with the same configuration and another `argument`, to be copied: `lb` is seldom in PATH.
+/// The command of this program with the same configuration and another `argument`, to be copied: `lb` is seldom in
+/// PATH.
 fn again(argument: &str) -> String {
     call(std::env::args_os().map(|word| word.to_string_lossy().into_owned()), argument)
 }
@@ -170,7 +171,7 @@ fn call(mut words: impl Iterator<Item = String>, argument: &str) -> String {
     call.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")
 }
 
-/// `word` as a shell takes it.
+/// `word`, quoted for a shell.
 fn quoted(word: &str) -> String {
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"/._-+=@%".contains(&byte);
     match !word.is_empty() && word.bytes().all(is_plain) {

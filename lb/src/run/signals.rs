@@ -1,9 +1,9 @@
-//! The signals that lb listens to: SIGTERM and SIGINT stop it, SIGHUP reloads, SIGUSR1 reopens the access log. Where it was asked to
-//! end with its parent, the parent's end stops it as well.
+//! The signals of lb: SIGTERM and SIGINT stop it, SIGHUP reloads, SIGUSR1 reopens the access log. With
+//! `--exit-with-parent`, the parent's end stops it as well.
 //!
-//! Invariants: from [`Signals::catch`] on none of them has its usual effect, so a start cannot be killed half-way (a SIGHUP
-//! then is obeyed after it); signals in quick
-//! succession are one, because `timeout` and some supervisors send to the process and then to its group.
+//! Invariants: from [`Signals::catch`] on, none of them has its usual effect, so a start cannot be killed half-way. A
+//! SIGHUP during the start is obeyed after it. Signals in quick succession count as one, because `timeout` and some
+//! supervisors send to the process and then to its group.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -17,12 +17,12 @@ pub(super) struct Signals {
     interrupt: unix::Signal,
     hangups: Option<Repeated>,
     rotations: Option<Repeated>,
-    /// `None` where nobody asked, or when it has gone.
+    /// `None` without `--exit-with-parent`, or after the parent's end.
     parent: Option<Parent>,
     last: Option<Instant>,
 }
 
-/// One signal that asks for something and stops nothing.
+/// A signal that triggers an action and stops nothing.
 pub(super) struct Repeated(unix::Signal);
 
 /// A person takes longer for a second Ctrl-C.
@@ -62,7 +62,7 @@ impl Signals {
         self.next(true).await
     }
 
-    /// The next signal to stop; a parent that goes meanwhile is none.
+    /// The next signal to stop; the parent's end does not count.
     pub(super) async fn again(&mut self) -> Signal {
         self.next(false).await
     }
@@ -86,7 +86,7 @@ impl Signals {
 // === impl Repeated ===
 
 impl Repeated {
-    /// Waits for one or more since the last; `false` when there will be none.
+    /// Waits for one or more since the last; `false` if there will be no more.
     pub(super) async fn next(&mut self) -> bool {
         self.0.recv().await.is_some()
     }
