@@ -1,9 +1,9 @@
 //! The fields of one head or trailer section, in the order of their arrival.
 //!
-//! One buffer holds them in the form in which they are sent: a name in lower case, a colon, a space, the value, CR LF.
-//! So writing a head is a copy of the buffer. Reading one allocates nothing once the buffer has grown. Invariants: a
-//! name is a token in lower case. A value has no CR, LF or NUL and no space at its ends. The spans are in the order of
-//! the fields; after [`set`](Fields::set) that may differ from the order of the bytes.
+//! One buffer holds them as they are sent: a name in lower case, a colon, a space, the value, CR LF. So writing a head
+//! is a copy. Reading one allocates nothing once the buffer has grown. Invariants: a name is a token in lower case. A
+//! value has no CR, LF or NUL and no space at its ends. Spans are in the order of the fields, not always of the bytes
+//! ([`set`](Fields::set)).
 
 mod whole;
 
@@ -83,8 +83,7 @@ impl Fields {
         self.get(name).is_some()
     }
 
-    /// Adds a field behind the others. `name` is a token in any case; `value` is a field value without spaces at its
-    /// ends.
+    /// Adds a field behind the others. `name` is a token in any case; `value` has no spaces at its ends.
     #[inline]
     pub fn push(&mut self, name: &[u8], value: &[u8]) {
         debug_assert!(is_token(name) && is_value(value), "{} {}", name.escape_ascii(), value.escape_ascii());
@@ -100,8 +99,7 @@ impl Fields {
 
     /// Adds the field in `line`, or returns false if [there is none](Line::why_no_field).
     ///
-    /// Most lines are already in the form in which they go out, except for the case of the name. Those are copied
-    /// whole.
+    /// Most lines already have the form in which they are sent, except for the case of the name. They are copied whole.
     pub(super) fn push_line(&mut self, line: Line<'_>) -> bool {
         let begin = self.bytes.len();
         self.bytes.extend_from_slice(line.whole);
