@@ -1,7 +1,7 @@
-//! What the tests start and how they look at it: control with a worker that takes up every generation, and backends in-process.
+//! The set-up of these tests: control with a worker that takes up every generation, and backends in-process.
 //!
-//! Invariant: waiting is for a generation, an answer or the end of something, never for a time; the bound is only there so that a
-//! broken test ends.
+//! Invariant: tests wait for a generation, a result or the end of a task, never for a time. The bound only ends a
+//! broken test.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

@@ -9,7 +9,7 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::harness::{QUICK_HEALTH, Rig, bounded, folder};
 
-/// Not a claim: what the launcher of these tests runs is this test in another process, so that no other program need be built.
+/// Not a claim: the launcher of these tests runs this test in another process, so that no other program need be built.
 #[test]
 fn serves_as_a_replica_when_launched() {
     let (Ok(id), Ok(port)) = (std::env::var("REPLICA_ID"), std::env::var("REPLICA_PORT")) else { return };
@@ -69,13 +69,13 @@ async fn replicas_are_listed_from_the_start_and_join_at_their_first_heartbeat() 
 #[tokio::test]
 async fn a_killed_replica_is_out_at_once_and_stands_again_under_its_name() {
     let folder = folder();
-    // Checks are off, so what is seen is the process's end and not a failed check.
+    // Checks are off, so the process's end is observed and not a failed check.
     let mut rig = Rig::start(folder.path(), &(launcher(2) + "[health]\nenabled = false\n")).await;
     bounded("all replicas", rig.handle().settled()).await.unwrap();
     let before = pids(&rig).await["Server 2"];
     let killed = Instant::now();
     kill_process(before, Signal::KILL).unwrap();
-    // Told by a counter: the next one may stand before anybody has looked at the list without it.
+    // By a counter: the next process may run before a look at the list without the replica.
     let downs = r#"lb_backend_health_transitions_total{pool="default",backend="Server 2",to="down"}"#;
     bounded("it to be out", async {
         while rig.metric(downs) != Some(1.0) {

@@ -1,4 +1,4 @@
-//! Generations: what is published when members change, what is kept, and who is answered when.
+//! Generations: what is published when members change, what is kept, and when each command returns.
 
 use std::sync::Arc;
 

@@ -23,7 +23,8 @@ impl Headers for NoHeaders {
     }
 }
 
-/// A pick must name a backend of the very list that the generation carries: the plugin gives as its token the id that it saw.
+/// A pick must name a backend of the very list that the generation carries: the plugin gives as its token the id that
+/// it saw.
 fn check(generation: &Generation, worker: u32, turn: u64) -> bool {
     let pool = &generation.pools[0];
     assert_eq!(pool.backends.len(), pool.picker.backends().len());

@@ -1,5 +1,5 @@
-//! The plugin's file under every treatment: replaced in each way that people and tools have, overwritten and emptied while it serves,
-//! one too many, with rights that are too wide.
+//! The plugin's file under every treatment: replaced in each way of people and tools, overwritten and emptied while it
+//! serves. Also one image too many, and rights that are too wide.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -54,13 +54,13 @@ fn whichever_way_a_file_is_replaced_its_new_bytes_are_what_runs() {
         let report = bench.reloaded();
         assert_eq!(report["pools"][0]["change"], "plugin", "{way}");
         assert_eq!(in_charge(&bench), hex(&new), "{way}");
-        bench.who();
+        bench.server();
     }
     assert_eq!(bench.status()["images"], 1 + ways.len());
 }
 
 #[test]
-fn a_file_that_is_overwritten_emptied_and_filled_while_it_serves_disturbs_nobody() {
+fn a_file_that_is_overwritten_emptied_and_filled_while_it_serves_disturbs_no_request() {
     let good = bytes("round_robin", "");
     let bench = Bench::start_with(&filed(FILE), &[(FILE, &good)]);
     let other = bytes("least_connections", "");
@@ -113,7 +113,7 @@ fn the_image_of_a_dry_run_is_the_one_that_the_reload_takes() {
 }
 
 #[test]
-fn a_file_that_everybody_may_change_is_refused() {
+fn a_file_that_every_user_may_change_is_refused() {
     let bench = Bench::start_with(&filed(FILE), &[(FILE, &bytes("round_robin", ""))]);
     fs::write(bench.lb.path(FILE), bytes("round_robin", "new")).unwrap();
     fs::set_permissions(bench.lb.path(FILE), fs::Permissions::from_mode(0o666)).unwrap();

@@ -1,4 +1,4 @@
-//! A client that keeps its connection, and a flag that ends those who work beside a test.
+//! A client that keeps its connection, and a flag that ends the threads beside a test.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,7 +9,7 @@ use crate::harness::PATIENCE;
 /// A connection that is used for one request after the other.
 pub(crate) struct Kept(BufReader<TcpStream>);
 
-/// Sets a flag when it is dropped, also by a test that fails: who works until then ends.
+/// Sets a flag when it is dropped, also by a test that fails: threads beside the test end then.
 pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
 
 // === impl Kept ===

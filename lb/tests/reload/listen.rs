@@ -30,8 +30,8 @@ fn any() -> String {
     "127.0.0.1:0".to_owned()
 }
 
-/// An address where nobody listens: bound once and given up.
-fn nobody() -> SocketAddr {
+/// An address without a listener: bound once and closed.
+fn closed_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
@@ -158,7 +158,7 @@ fn connections_that_wait_to_be_accepted_when_their_address_goes_are_served() {
         let addresses = bench.listen(&listen);
         let leaving = addresses[1];
         bench.write(&[addresses[0].to_string()], &named("round_robin"));
-        // Nobody accepts while they come; then all is to be done at once.
+        // The process is stopped while they connect; then everything is to be done at once.
         bench.lb.signal("STOP");
         let mut waiting: Vec<Kept> = (0..WAITING).map(|_| Kept::connect(leaving).unwrap()).collect();
         waiting.iter_mut().for_each(|client| client.send("/home", ""));
@@ -203,7 +203,7 @@ fn an_address_that_cannot_be_had_refuses_the_whole_reload() {
     let bench = Listening::start();
     let first = bench.lb.proxy;
     let busy = TcpListener::bind("127.0.0.1:0").unwrap();
-    let (taken, free) = (busy.local_addr().unwrap().to_string(), nobody());
+    let (taken, free) = (busy.local_addr().unwrap().to_string(), closed_address());
     let wide = format!("0.0.0.0:{}", first.port());
     let foreign = "192.0.2.1:80".to_owned();
     for (bad, says) in

@@ -1,5 +1,5 @@
-//! From a plugin's first call to its last: which thread makes and frees, what its own threads' destructors meet, and the end of the
-//! process.
+//! From a plugin's first call to its last: which thread makes and frees, what its own threads' destructors meet, and
+//! the end of the process.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -20,7 +20,7 @@ fn told(text: &str, process: &str) -> Vec<(String, String, String)> {
 fn instances_and_pickers_are_made_and_freed_once_each_by_the_builder_also_when_no_request_comes() {
     let file = "telling.so";
     let journal = tempfile::NamedTempFile::new().unwrap();
-    // Also for the child that tries it, which is nobody where lb is root.
+    // Also for the child that tries it, which runs as the user `nobody` if lb is root.
     std::fs::set_permissions(journal.path(), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     let telling = format!("{}[strategy.config.telling]\nfile = {:?}\n", filed(file), journal.path());
     let bench = Bench::start_with(&named("round_robin"), &[(file, &compiled("tells_threads.c", &[]))]);
@@ -72,13 +72,13 @@ fn a_plugin_that_left_something_in_the_workers_threads_does_not_trouble_their_en
 }
 
 #[test]
-fn a_plugin_that_takes_leave_at_the_end_of_the_process_does_so_when_nobody_picks_any_more() {
+fn a_plugins_exit_handler_runs_after_the_last_pick() {
     let file = "libbroken.so";
     let mut bench = Bench::start_with(&filed(file), &[(file, &compiled("says_goodbye.c", &[]))]);
     let proxy = bench.lb.proxy;
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            // Until nobody listens any more.
+            // Until the port is closed.
             scope.spawn(move || {
                 while let Ok(mut stream) = TcpStream::connect(proxy) {
                     let _ = stream.write_all(b"GET /home HTTP/1.1\r\nhost: lb\r\nconnection: close\r\n\r\n");

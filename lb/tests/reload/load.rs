@@ -53,7 +53,7 @@ fn two_hundred_swaps_leave_no_generation_behind() {
     for swap in 1..=200 {
         let name = if swap % 2 == 1 { "least_connections" } else { "round_robin" };
         assert_eq!(bench.change(&named(name))["generation"], swap + 1);
-        bench.who();
+        bench.server();
     }
     wait_for("old generations to be freed", || (bench.status()["retired_generations"] == 0).then_some(()));
     assert_eq!(bench.status()["images"], 2, "the same bytes are the same image");
@@ -88,7 +88,7 @@ fn members_that_change_during_reloads_are_all_in_the_end() {
     assert_eq!(ids, wanted);
     // Turns go round the published list: each of its 18 members has just one.
     for _ in 0..18 {
-        bench.who();
+        bench.server();
     }
     let seen: Vec<u64> = bench.servers.iter().map(|server| server.stats().requests).collect();
     assert_eq!((seen, extra.stats().requests), (vec![1, 1, 1], 15));

@@ -1,7 +1,9 @@
-//! Those who stay through the whole soak test: tunnels, long downloads, long uploads, and clients that send a byte at a time.
+//! Clients that stay through the whole soak test: tunnels, long downloads, long uploads, and clients that send a byte
+//! at a time.
 //!
-//! Each takes a step every few swaps, the first before the first swap and the last after the last one. Invariant: a lodger answers
-//! only when all that it sent and got was whole; what it answers is who served it, once for each of its requests.
+//! Each takes a step every few swaps, the first before the first swap and the last after the last one. Invariant: a
+//! lodger returns only if all bytes in both directions were complete. It returns the servers of its requests, one for
+//! each.
 
 use std::net::SocketAddr;
 

@@ -1,7 +1,8 @@
 //! Reloads of a running balancer: swaps under load, refusals, state, triggers.
 //!
-//! One binary with the harness of the admin tests: a balancer as a process, asked over sockets. Invariants: ports are the kernel's
-//! choice, waits are for events, and what is refused is held against generation, counters and strategy from before.
+//! One binary with the harness of the admin tests: a balancer as a process, asked over sockets. Invariants: ports are
+//! the kernel's choice, waits are for events, and what is refused is held against generation, counters and strategy
+//! from before.
 
 mod bench;
 #[path = "../proxy/client.rs"]

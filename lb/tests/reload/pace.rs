@@ -1,8 +1,9 @@
-//! The pace of the soak test: keeps those who swap and those who ask together, whatever either costs on this machine.
+//! The pace of the soak test: keeps swaps and requests together, at any speed of this machine.
 //!
-//! Why: a test of many swaps under load means nothing if all requests are over at the first swap, or all swaps at the first request,
-//! and how fast either goes is the machine's to say. Invariants: requests are handed out for a bounded number of swaps ahead; no swap
-//! begins before its share of them was answered, nor before every lodger has taken the step before last; whoever fails stops all.
+//! Why: a test of many swaps under load means nothing if all requests end before the first swap, or all swaps before
+//! the first request. The machine decides how fast either goes. Invariants: requests are allowed for a bounded number
+//! of swaps ahead. No swap begins before its share of them got a response, nor before every lodger has taken the step
+//! before last. A failing thread stops all.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -31,7 +32,7 @@ struct Counts {
     failed: bool,
 }
 
-/// Stops everybody if its thread panics.
+/// Stops all threads if its own thread panics.
 pub(crate) struct Alarm<'a>(&'a Pace);
 
 // === impl Pace ===

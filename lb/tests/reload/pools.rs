@@ -1,4 +1,5 @@
-//! Pools that come and go with a reload: with their routes, members and checks in one publish, and without a trace afterwards.
+//! Pools that come and go with a reload: with their routes, members and checks in one publish, and without a trace
+//! afterwards.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -29,8 +30,8 @@ fn with(pools: &str) -> String {
     format!("[proxy]\nupgrades = [\"echo\"]\n{}{pools}", named("round_robin"))
 }
 
-/// Who answers for `<name>.test`.
-fn who(bench: &Bench, name: &str) -> String {
+/// The id of the server that responds for `<name>.test`.
+fn server_of(bench: &Bench, name: &str) -> String {
     let answer = send(bench.lb.proxy, "GET", "/home", &[&format!("host: {name}.test")], "");
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer.header("x-server-id").unwrap().to_owned()
@@ -83,9 +84,9 @@ fn twenty_comings_and_goings_of_a_pool_under_load_cost_no_request() {
                 (&report["generation"], names(&bench)),
                 (&json!(2 * round + 2), vec!["default".into(), "extra".into()])
             );
-            assert_eq!(who(&bench, "extra"), "4");
+            assert_eq!(server_of(&bench, "extra"), "4");
             assert_eq!(bench.change(&with(""))["applied"], json!(["routes", "pools.extra"]));
-            assert_ne!(who(&bench, "extra"), "4");
+            assert_ne!(server_of(&bench, "extra"), "4");
             wait_for("more requests", || (answered.load(Relaxed) >= enough).then_some(()));
         }
         drop(ends);
@@ -145,7 +146,7 @@ fn a_check_that_is_under_way_never_speaks_of_another_pool() {
     let told: Vec<&str> =
         page.lines().filter(|line| line.starts_with("lb_backend_health_transitions_total{")).collect();
     assert!(told.contains(&down), "{told:?}");
-    assert_eq!(who(&bench, "b"), "4");
+    assert_eq!(server_of(&bench, "b"), "4");
 }
 
 #[test]
@@ -160,7 +161,7 @@ fn what_runs_in_a_pool_that_goes_finishes() {
     waiting.send("/home", "host: extra.test\r\n");
     wait_for("the request to be there", || (extra.stats().in_progress >= 1).then_some(()));
     bench.change(&with(""));
-    assert_ne!(who(&bench, "extra"), "4");
+    assert_ne!(server_of(&bench, "extra"), "4");
     wait_for("its strategy to be dropped", || (bench.status()["retired_generations"] == 0).then_some(()));
     extra.change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     let (status, length) = waiting.head();
@@ -185,7 +186,7 @@ fn of_two_new_pools_one_that_is_broken_keeps_out_both() {
         assert_eq!((answer.status, &answer.json()["stage"]), (422, &json!(stage)), "{}", answer.body);
         assert!(answer.json()["reason"].as_str().unwrap().contains("\"b\""), "{}", answer.body);
         assert_eq!((names(&bench), fingerprint(&bench)), (vec!["default".to_owned()], before.clone()));
-        assert_ne!(who(&bench, "a"), "4");
+        assert_ne!(server_of(&bench, "a"), "4");
         assert_eq!(one.stats().heartbeats, 0, "nothing of the good one is there");
     }
     bench.write(&both("name = \"consistent_hash\"\nhash_on = [\"path\"]"));
@@ -198,12 +199,15 @@ fn of_two_new_pools_one_that_is_broken_keeps_out_both() {
         told,
         [json!(["default", "unchanged", "kept"]), json!(["a", "new", "fresh"]), json!(["b", "new", "fresh"])]
     );
-    assert_eq!((who(&bench, "a"), who(&bench, "b"), &*who(&bench, "c") < "4"), ("4".into(), "5".into(), true));
+    assert_eq!(
+        (server_of(&bench, "a"), server_of(&bench, "b"), &*server_of(&bench, "c") < "4"),
+        ("4".into(), "5".into(), true)
+    );
     assert_eq!(bench.reloaded()["result"], "no_change");
 }
 
 #[test]
-fn a_pool_in_the_middle_of_the_list_moves_nobody_elses_routes_or_changes() {
+fn a_pool_in_the_middle_of_the_list_moves_no_other_pools_routes_or_changes() {
     let (one, two) = (mock("4"), mock("5"));
     let b = pool("b", ROUND_ROBIN, &[&two]);
     let bench = Bench::start(&with(&b));
@@ -215,12 +219,12 @@ fn a_pool_in_the_middle_of_the_list_moves_nobody_elses_routes_or_changes() {
     };
     let report = bench.change(&with(&(pool("a", ROUND_ROBIN, &[&one]) + &b)));
     assert_eq!(report["applied"], json!(["routes", "pools.a"]));
-    assert_eq!((who(&bench, "a"), who(&bench, "b"), weight("b")), ("4".into(), "5".into(), Some(json!(7))));
+    assert_eq!((server_of(&bench, "a"), server_of(&bench, "b"), weight("b")), ("4".into(), "5".into(), Some(json!(7))));
     // Its turn goes on, as nothing of it has changed.
     assert_eq!(post(bench.lb.admin, "/rollback?pool=b", "").status, 422);
     bench.change(&with(&b));
-    assert_eq!((who(&bench, "b"), weight("b")), ("5".into(), Some(json!(7))));
-    assert!(&*who(&bench, "a") < "4");
+    assert_eq!((server_of(&bench, "b"), weight("b")), ("5".into(), Some(json!(7))));
+    assert!(&*server_of(&bench, "a") < "4");
     // What was changed at run time goes with its pool.
     let report = bench.change(&with(""));
     assert!(report["warnings"][0].as_str().unwrap().contains("lapsed"), "{report}");

@@ -64,7 +64,7 @@ fn a_strategy_that_panics_at_every_tenth_pick_is_rolled_back_onto_the_backends_o
     let good = "lb_reload_last_successful{kind=\"strategy\"}";
     assert_eq!(series(&bench, good), 0.0);
     for _ in 0..4 {
-        bench.who();
+        bench.server();
     }
     assert_eq!(bench.seen() + fourth.stats().requests, sent + 4);
     assert!(fourth.stats().requests > 0, "the one that came during the probation is served");
@@ -141,7 +141,7 @@ fn a_rollback_by_hand_goes_one_step_back_and_then_there_is_none() {
     assert_eq!(roll_back(&bench).status, 422);
     assert_eq!(post(bench.lb.admin, "/rollback?pool=nobody", "").status, 422);
     assert_eq!(post(bench.lb.admin, "/rollback?x=1", "").status, 400);
-    bench.who();
+    bench.server();
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! Addresses that are no backends, in a file that is read while lb runs: where it listens, and link-local ones.
 //!
-//! Why apart from the start: a port of 0 in the file is known by then, listeners may have come, and backends were attached. Invariant:
-//! what is refused changes nothing.
+//! Why apart from the start: a port of 0 in the file is known by then, listeners may have come, and backends were
+//! attached. Invariant: what is refused changes nothing.
 
 use std::net::SocketAddr;
 
@@ -40,7 +40,7 @@ fn refused(bench: &Bench, text: &str, says: &[&str]) {
     let reason = body["reason"].as_str().unwrap();
     assert!(says.iter().all(|says| reason.contains(says)), "{text}: {reason}");
     assert_eq!(fingerprint(bench), before, "what runs is untouched");
-    bench.who();
+    bench.server();
 }
 
 #[test]

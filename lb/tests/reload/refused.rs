@@ -15,7 +15,7 @@ fn refused(bench: &Bench) -> (String, String) {
     assert_eq!((text("status"), text("message")), ("failure".to_owned(), format!("<Error> {}", text("reason"))));
     assert_eq!(fingerprint(bench), before, "what runs is untouched");
     assert_eq!(bench.status()["reload"]["last"]["stage"], body["stage"]);
-    bench.who();
+    bench.server();
     (text("stage"), text("reason"))
 }
 
@@ -90,7 +90,7 @@ fn one_pool_that_cannot_keeps_all_as_they_were() {
 }
 
 #[test]
-fn a_request_that_is_not_understood_reaches_nobody() {
+fn an_invalid_reload_request_changes_nothing() {
     let bench = Bench::start(&named("round_robin"));
     for (path, body) in [("/reload?dry=1", ""), ("/reload", "[1]"), ("/reload", "{\"strategy\":{\"nmae\":\"x\"}}")] {
         assert_eq!(post(bench.lb.admin, path, body).status, 400);

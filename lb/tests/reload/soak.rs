@@ -1,8 +1,8 @@
-//! A thousand swaps under all kinds of traffic: nobody notices one.
+//! A thousand swaps under all kinds of traffic: no client notices one.
 //!
-//! Three kinds of clients at once: counted ones that share a fixed number of requests among connections that are made once, lodgers
-//! that stay from before the first swap to after the last one, and the one who swaps. Afterwards clients, balancer and servers must
-//! have counted the same, and nothing may be left of the thousand.
+//! Three kinds of clients at once. Counted ones share a fixed number of requests among connections that are made once.
+//! Lodgers stay from before the first swap to after the last one. One thread swaps. Afterwards clients, balancer and
+//! servers must have counted the same, and nothing may be left of the thousand.
 
 use std::collections::BTreeMap;
 
@@ -210,7 +210,8 @@ impl Wanted {
         let Self { random: _, strategies: [main, side], virtual_nodes, weights, connect_ms, checks_ms, is_routed } =
             self;
         let (main, side) = (STRATEGIES[*main], STRATEGIES[*side]);
-        // Without probation, which judges the time of picks: on a machine that is busy elsewhere it may be right to go back.
+        // Without probation, which judges the time of picks: on a machine that is busy elsewhere it may be right to go
+        // back.
         let day = 86_400_000;
         let mut text = format!(
             "[proxy]\nupgrades = [\"echo\"]\n[strategy]\nname = {main:?}\n[strategy.config.consistent_hash]\nvirtual_nodes = {virtual_nodes}\n\

@@ -26,17 +26,17 @@ fn options_alone_make_another_instance_of_the_same_plugin() {
     let report = bench.change(&ring(100));
     assert_eq!((&report["pools"][0]["change"], &report["generation"]), (&json!("options"), &json!(2)));
     assert_eq!(bench.status()["images"], 1);
-    bench.who();
+    bench.server();
 }
 
 #[test]
 fn round_robin_goes_on_where_it_was_over_settings_and_over_new_bytes() {
     let file = "libround_robin.so";
     let bench = Bench::start_with(&filed(file), &[(file, &bytes("round_robin", ""))]);
-    assert_eq!([bench.who(), bench.who()], ["1", "2"]);
+    assert_eq!([bench.server(), bench.server()], ["1", "2"]);
     let report = bench.change(&format!("{}[timeouts]\nconnect_ms = 700\n", filed(file)));
     assert_eq!((&report["applied"], &report["pools"][0]["state"]), (&json!(["timeouts"]), &json!("kept")));
-    assert_eq!([bench.who(), bench.who()], ["3", "1"]);
+    assert_eq!([bench.server(), bench.server()], ["3", "1"]);
     let before = bench.status()["pools"][0]["strategy_sha256"].clone();
     // Over the file that runs, as a compiler does it.
     std::fs::write(bench.lb.path(file), bytes("round_robin", "other bytes")).unwrap();
@@ -44,7 +44,7 @@ fn round_robin_goes_on_where_it_was_over_settings_and_over_new_bytes() {
     let pool = &report["pools"][0];
     assert_eq!((&pool["change"], &pool["state"]), (&json!("plugin"), &json!("imported")));
     assert_ne!(bench.status()["pools"][0]["strategy_sha256"], before);
-    assert_eq!([bench.who(), bench.who()], ["2", "3"]);
+    assert_eq!([bench.server(), bench.server()], ["2", "3"]);
     let report = bench.change(&named("least_connections"));
     assert_eq!(report["pools"][0]["state"], "fresh");
 }
@@ -62,7 +62,7 @@ fn the_files_backends_and_weights_are_taken_up() {
     std::fs::write(bench.lb.path("lb.toml"), text).unwrap();
     let report = bench.reloaded();
     assert_eq!((&report["applied"], &report["result"]), (&json!(["backends"]), &json!("done")));
-    assert_eq!([bench.who(), bench.who()], ["4", "4"]);
+    assert_eq!([bench.server(), bench.server()], ["4", "4"]);
     let backends = get(bench.lb.admin, "/backends").json();
     let told: Vec<_> =
         backends.as_array().unwrap().iter().map(|b| json!([b["id"], b["weight"], b["origin"]])).collect();
@@ -175,6 +175,6 @@ fn a_state_that_is_not_taken_over_begins_anew_with_a_warning_and_never_fails_a_r
         let warning = report["warnings"][0].as_str().unwrap_or_default();
         assert_eq!(warning.contains("begins anew"), warns.is_some(), "{flags:?}: {report}");
         assert!(warning.contains(warns.unwrap_or_default()), "{flags:?}: {warning}");
-        assert_eq!(bench.who(), "1");
+        assert_eq!(bench.server(), "1");
     }
 }

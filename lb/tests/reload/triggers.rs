@@ -1,4 +1,4 @@
-//! Who can ask for a reload: the admin port with and without an override, SIGHUP, `lb reload`; and two at a time.
+//! The triggers of a reload: the admin port with and without an override, SIGHUP, `lb reload`; and two at a time.
 
 use lb::config::{self, Source};
 use lb::control::{self, Options, ReloadError, ReloadRequest, ReloadResult, Trigger};
@@ -51,7 +51,7 @@ fn an_override_is_in_force_until_the_next_plain_reload() {
 }
 
 #[test]
-fn a_library_from_anywhere_is_loaded_only_for_who_has_the_token() {
+fn a_library_at_any_path_is_loaded_only_with_the_token() {
     let elsewhere = tempfile::tempdir().unwrap();
     let plugin = elsewhere.path().join("liballien.so");
     std::fs::write(&plugin, bytes("least_connections", "")).unwrap();
@@ -93,7 +93,7 @@ fn sighup_reloads_and_says_what_came_of_it() {
     assert_eq!((&last["by"], bench.strategy()), (&json!("signal"), json!("least_connections")));
     let log = bench.lb.printed("stderr");
     assert!(log.contains("reload: done") && log.contains("reload refused: the running state stays"), "{log}");
-    bench.who();
+    bench.server();
 }
 
 #[test]

@@ -1,8 +1,8 @@
-//! Files that change are taken up without being asked: every way in which people and programs write files.
+//! Changed files trigger reloads: every way in which people and programs write files.
 //!
-//! Unless a test says otherwise nothing is polled, so the system's events have to do. Invariants of every test: the exact number of
-//! attempts is known, a client gets an answer to each of its requests all the while, and that nothing happened is shown by something
-//! later that did.
+//! Unless a test says otherwise there is no polling, so the system's events must be enough. Invariants of every test:
+//! the exact number of attempts is known. A client gets a response to each of its requests meanwhile. That nothing
+//! happened is shown by a later event that did.
 
 mod deployments;
 mod pace;
@@ -41,8 +41,8 @@ struct Client {
     thread: Option<JoinHandle<u64>>,
 }
 
-/// `[reload]` with this time between polls, and without probation: a busy machine makes picks slow, and what is rolled back for that is
-/// not what these tests are about.
+/// `[reload]` with this time between polls, and without probation. A busy machine makes picks slow, and a rollback for
+/// that is not the subject of these tests.
 fn reload_section(poll_ms: u64) -> String {
     format!("[reload]\nsettle_ms = {}\npoll_ms = {poll_ms}\nprobation_ms = 0\n", SETTLE.as_millis())
 }
@@ -79,7 +79,7 @@ impl Watched {
         self.bench.lb.path(name)
     }
 
-    /// Reloads, by whomever.
+    /// Reloads by any trigger.
     fn attempts(&self) -> u64 {
         let page = get(self.bench.lb.admin, "/metrics").body;
         let counts = page.lines().filter_map(|line| line.strip_prefix("lb_reloads_total{"));

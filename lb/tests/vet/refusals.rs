@@ -61,7 +61,7 @@ async fn what_a_plugin_started_ends_with_its_trial() {
     let error = bench.vet_way("fork", SHORT).await.unwrap_err();
     assert_eq!(error.stage, VetStage::New);
     let pid = std::fs::read_to_string(bench.open.path().join("pid")).unwrap();
-    // Killed is at once, gone is soon; a zombie waits for whoever inherits it.
+    // SIGKILL acts at once, the process is removed soon; a zombie waits for its new parent.
     let state = || std::fs::read_to_string(format!("/proc/{pid}/stat"));
     let lives = || {
         state().is_ok_and(|stat| !matches!(stat.rsplit(") ").next().map(|rest| rest.as_bytes()[0]), Some(b'Z' | b'X')))

@@ -1,4 +1,5 @@
-//! Files that a deployment puts there: Kubernetes by a link, others by a new folder, and where the system tells of nothing.
+//! Files that a deployment puts there: Kubernetes by a link, others by a new folder, and where the system tells of
+//! nothing.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -84,7 +85,8 @@ fn a_folder_made_anew_is_watched_again() {
 #[test]
 fn what_the_system_does_not_tell_of_is_found_by_polling() {
     let folder = tempfile::tempdir().unwrap();
-    // Events come for names in a watched folder: what is written by another name in another folder gives none, as on NFS.
+    // Events come for names in a watched folder: what is written by another name in another folder gives none, as on
+    // NFS.
     fs::create_dir(folder.path().join("server")).unwrap();
     fs::write(folder.path().join("server/lb.toml"), "").unwrap();
     fs::write(folder.path().join("server").join(FILE), bytes("round_robin", "")).unwrap();

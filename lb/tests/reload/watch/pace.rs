@@ -8,8 +8,8 @@ use crate::bench::named;
 use crate::harness::wait_for;
 use crate::probation::{moody, until};
 
-/// Writes a text that means the same every time, over and over, and at last one that names another strategy. Answers how often a text
-/// was left alone for so long, by a machine that had others to serve, that it could settle.
+/// Writes a text that means the same every time, over and over, and at last one that names another strategy. Answers
+/// how often a text was left alone for so long, by a machine that had others to serve, that it could settle.
 fn write_often(watched: &Watched, write: impl Fn(&str), is_enough: impl Fn(u32) -> bool) -> u64 {
     let (mut number, mut rests, mut written) = (0, 0, Instant::now());
     let mut put = |text: &str| {
@@ -58,7 +58,7 @@ fn a_file_that_never_rests_is_not_attempted_and_once_when_it_does() {
 }
 
 #[test]
-fn fifty_hangups_and_a_change_are_few_attempts_and_nobody_is_in_anybodys_way() {
+fn fifty_hangups_and_a_change_are_few_attempts_and_none_blocks_another() {
     let watched = Watched::start(&named("round_robin"), &[]);
     watched.bench.write(&named("least_connections"));
     for _ in 0..50 {

@@ -1,4 +1,4 @@
-//! Somebody edits lb.toml: in place, by another file in its place, through a link; and asks for a reload himself as well.
+//! An operator edits lb.toml: in place, by another file in its place, through a link; and also asks for a reload.
 
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::symlink;
@@ -40,7 +40,8 @@ fn a_file_saved_as_vim_does_is_taken_up_once_every_time() {
     let (file, backup) = (watched.path("lb.toml"), watched.path("lb.toml~"));
     for name in ["least_connections", "round_robin"] {
         watched.accepted_after(|| {
-            // It tries whether the folder can be written to, moves the old file away, writes the new one, and removes the old.
+            // It tries whether the folder can be written to, moves the old file away, writes the new one, and removes
+            // the old.
             fs::write(watched.path("4913"), "").unwrap();
             fs::remove_file(watched.path("4913")).unwrap();
             fs::rename(&file, &backup).unwrap();
@@ -100,8 +101,8 @@ fn a_file_that_is_gone_or_empty_is_told_once_and_taken_up_when_it_is_back() {
 }
 
 #[test]
-fn what_somebody_else_has_had_taken_up_is_not_attempted_again() {
-    // Long enough for somebody to be faster.
+fn content_of_another_reload_is_not_attempted_again() {
+    // Long enough for another reload to be faster.
     let patient = "[reload]\nsettle_ms = 2500\npoll_ms = 86400000\n";
     let watched = Watched::start_in(tempfile::tempdir().unwrap(), patient, &named("round_robin"), &[]);
     let texts = [named("round_robin") + "[limits]\nheaders = 99\n", named("least_connections")];
