@@ -165,8 +165,8 @@ impl Bench {
         self.status()["pools"][0]["strategy"].clone()
     }
 
-    /// Which server answers.
-    pub(crate) fn who(&self) -> String {
+    /// The id of the server that responds.
+    pub(crate) fn server(&self) -> String {
         let answer = get(self.lb.proxy, "/home");
         assert_eq!(answer.status, 200, "{}", answer.body);
         answer.header("x-server-id").unwrap().to_owned()

@@ -87,7 +87,7 @@ impl Preparation {
         tokio::select! {
             tried = vet(self.vetter.as_deref(), staged, &self.in_charge, backends) => tried,
             () = self.given_up.notified() => {
-                let reason = "its trial was given up, because a rollback or newer files came first: reload again if it is still needed";
+                let reason = "its trial was given up, because a rollback came first: reload again if it is still needed";
                 Err(ReloadError::refused("vet", reason))
             }
         }

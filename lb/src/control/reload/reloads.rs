@@ -79,10 +79,8 @@ impl Reloads {
         answer: oneshot::Sender<Result<ReloadReport, ReloadError>>,
     ) {
         let mut transaction = Transaction::new(request, by, answer);
-        let Some(running) = self.state.transaction() else { return self.begin(desk, transaction) };
-        // The files have changed again, so the trial of their previous content is ended.
-        if (running.by, transaction.by) == (Trigger::Watcher, Trigger::Watcher) {
-            self.state.give_up_trial();
+        if self.state.is_idle() {
+            return self.begin(desk, transaction);
         }
         match &mut self.queue.plain {
             _ if !waits => transaction.answer(&Err(ReloadError::Busy)),

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::Mutex;
-use tokio::sync::mpsc;
+use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
 use crate::config::open_regular;
@@ -25,7 +25,7 @@ pub(in crate::control) struct OverlayFile(PathBuf);
 /// Writes texts one after the other, outside of the actor's thread. The newest one is always written; older ones may be
 /// skipped.
 pub(in crate::control) struct OverlayWriter {
-    queue: mpsc::UnboundedSender<String>,
+    newest: watch::Sender<String>,
     task: JoinHandle<()>,
     error: Arc<Mutex<Option<String>>>,
 }
@@ -94,15 +94,13 @@ fn write_atomically(path: &Path, bytes: &[u8]) -> io::Result<()> {
 
 impl OverlayWriter {
     fn start(path: PathBuf) -> Self {
-        let (queue, mut texts) = mpsc::unbounded_channel::<String>();
+        let (newest, mut texts) = watch::channel(String::new());
         let error = Arc::<Mutex<Option<String>>>::default();
         let shown = error.clone();
         let task = tokio::spawn(async move {
-            while let Some(mut text) = texts.recv().await {
-                while let Ok(newer) = texts.try_recv() {
-                    text = newer;
-                }
-                let target = path.clone();
+            // Ends when the sender is gone and its last text is written.
+            while texts.changed().await.is_ok() {
+                let (text, target) = (texts.borrow_and_update().clone(), path.clone());
                 let written = tokio::task::spawn_blocking(move || write_atomically(&target, text.as_bytes())).await;
                 let failure = match written {
                     Ok(Ok(())) => None,
@@ -115,12 +113,12 @@ impl OverlayWriter {
                 *shown.lock() = failure;
             }
         });
-        Self { queue, task, error }
+        Self { newest, task, error }
     }
 
-    /// Queues `text`; never waits.
+    /// Writes `text` next; never waits.
     pub(in crate::control) fn write(&self, text: String) {
-        let _ = self.queue.send(text);
+        self.newest.send_replace(text);
     }
 
     /// Why the last write failed, if it did.
@@ -130,7 +128,7 @@ impl OverlayWriter {
 
     /// Waits until all is written.
     pub(in crate::control) async fn finish(self) {
-        drop(self.queue);
+        drop(self.newest);
         let _ = self.task.await;
     }
 }
