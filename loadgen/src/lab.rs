@@ -16,6 +16,7 @@ mod openmetrics;
 mod process;
 mod programs;
 mod recorder;
+mod ring;
 mod scrape;
 mod web;
 

@@ -17,6 +17,7 @@ mod histogram;
 mod manifest;
 mod recording;
 mod results;
+mod ring;
 mod series;
 mod sound;
 mod stored_histogram;
@@ -30,4 +31,5 @@ pub use manifest::{
 };
 pub use recording::{RecordingError, RecordingWriter, Taken, read_recording, recording_path};
 pub use results::{Accounting, BackendAccount, BackendCount, Band, Cell, Disruption, Results};
+pub use ring::{Ring, RingArc};
 pub use series::{Ended, Event, EventKind, Series, Window};

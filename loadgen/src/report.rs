@@ -3,7 +3,7 @@
 //! [`write()`] reads a run's folder and leaves in it `results.csv`, `report.html` (one file that needs nothing else), `report.md` and
 //! `plots/*.svg` and `*.png`; [`text`] is the same report for a terminal; [`diff`] holds two runs against each other.
 //!
-//! Arrows: words → {rows, ring, document}; plots → picture; what is computed from counts is `statistics`; document writers and rows know no strategy. Invariant: what is written
+//! Arrows: words → {rows, document}; plots → picture; what is computed from counts is `statistics`; document writers and rows know no strategy. Invariant: what is written
 //! depends on the folder alone, so the same folder gives the same bytes.
 
 mod again;
@@ -13,7 +13,6 @@ mod document;
 pub(crate) mod format;
 mod picture;
 mod plots;
-pub(crate) mod ring;
 mod rows;
 mod words;
 

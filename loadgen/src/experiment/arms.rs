@@ -93,6 +93,12 @@ impl Declared {
         declared["consistent"] == true || declared["balance"] == "by_options"
     }
 
+    /// Its shares depend on its options, so that only the strategy can give them. A running balancer declares nothing: it is asked too.
+    pub(super) fn may_tell_shares(&self, name: &str) -> bool {
+        let declared: serde_json::Value = serde_json::from_str(self.of(name)).unwrap_or_default();
+        self.0.is_empty() || declared["balance"] == "by_options"
+    }
+
     pub(super) fn arm(&self, arm: &ArmPlan, config_sha256: &str) -> model::Arm {
         let file = self.file(&arm.strategy);
         model::Arm {

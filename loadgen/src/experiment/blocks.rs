@@ -191,7 +191,7 @@ impl Course<'_> {
             stage.progress.say(&format!("the generator was late, {late}: block {block} is dropped in all arms"));
         }
         stage.check_in_charge(arm)?;
-        let law = judge::law(self.declared, self.plan, arm, &self.pool);
+        let law = judge::law(stage, self.declared, self.plan, arm, &self.pool, record);
         let retried = Snapshot::take(&stage.balancer.admin)?.retries().saturating_sub(retries);
         let about = About {
             key: CellKey { arm: arm.label.clone(), n: self.pool.len() as u32, block },

@@ -36,7 +36,7 @@ pub(super) fn run(
                 }
                 before = Some((n, homes));
             }
-            let law = judge::law(declared, plan, arm, &pool);
+            let law = judge::law(stage, declared, plan, arm, &pool, record);
             for repeat in 1..=repeats {
                 let cell = About {
                     key: CellKey { arm: arm.label.clone(), n, block: repeat },

@@ -3,9 +3,9 @@
 use super::arms::Declared;
 use super::plan::{ArmPlan, BlockPlan, Plan};
 use super::record::Record;
+use super::stage::Stage;
 use crate::load::Keys;
 use crate::model::{Cell, CellKey, Comparison, DroppedBlock, Failures, Latencies, percentile_ns};
-use crate::report::ring;
 use crate::statistics::{
     ArmBlocks, DRIFT_LIMIT, Law, Measure, Question, Settings, Width, compare_family, describe, drift, half_widths,
     judge_failures, max_over_mean, ribbon,
@@ -22,12 +22,19 @@ const DESCRIBED: [&str; 5] = ["latency_p50", "latency_p90", "latency_p99", "serv
 const EVENNESS: &str = "max_over_mean";
 const QUANTILES: [f64; 12] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999];
 
-/// What this arm's counts should be over these backends, all of the same weight. Shares that hang on options are worked out where that
-/// is possible, which is for the course's ring and its 6-digit ids.
-pub(super) fn law(declared: &Declared, plan: &Plan, arm: &ArmPlan, pool: &[String]) -> Option<Law> {
+/// What this arm's counts should be over these backends, all of the same weight, while the arm is in charge. Shares that depend on
+/// options are those that the strategy itself gives; they are shares of uniform 6-digit ids.
+pub(super) fn law(
+    stage: &Stage,
+    declared: &Declared,
+    plan: &Plan,
+    arm: &ArmPlan,
+    pool: &[String],
+    record: &mut Record,
+) -> Option<Law> {
     let file = declared.arm(arm, "");
-    let ring = (plan.requests.keys == Keys::Uniform).then(|| ring::of(&file, pool)).flatten();
-    let told = ring.as_ref().map(|ring| ring.shares.as_slice());
+    let ring = if declared.may_tell_shares(&arm.strategy) { record.ring(stage, &arm.label, pool) } else { None };
+    let told = ring.filter(|_| plan.requests.keys == Keys::Uniform).map(|ring| ring.shares.as_slice());
     // what a strategy declares that is not understood is a row of its score card, not of this run
     Law::of(&file.expectation, &file.options, &vec![1; pool.len()], told).ok().flatten()
 }

@@ -3,15 +3,17 @@
 #![deny(unused_must_use, clippy::let_underscore_must_use)]
 
 use crate::load::{LEAD_NS, Outcome, Segment};
-use crate::model::{BackendCount, Cell, CellKey, Ended, Latencies, Series, Window};
+use crate::model::{BackendCount, Cell, CellKey, Ended, Latencies, Ring, Series, Window};
 use crate::statistics::{Law, jain};
 
 use super::conductor::Watch;
+use super::stage::Stage;
 
 /// What was measured, in the order of measuring.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub(super) cells: Vec<Cell>,
+    pub(super) rings: Vec<Ring>,
     pub(super) series: Vec<Series>,
     pub(super) latencies: std::collections::BTreeMap<CellKey, Latencies>,
 }
@@ -51,6 +53,18 @@ impl Record {
         self.cells.push(cell(&about, segment, &ids, watch));
         self.series.push(series(&about, segment, outcome, ids));
         self.latencies.insert(about.key, latencies(segment));
+    }
+
+    /// The ring of this arm over this pool, while the arm is in charge. It is read once and kept.
+    pub(super) fn ring(&mut self, stage: &Stage, arm: &str, pool: &[String]) -> Option<&Ring> {
+        let is_wanted = |ring: &Ring| ring.arm == arm && ring.backends == pool;
+        if !self.rings.iter().any(is_wanted) {
+            match stage.balancer.admin.ring(arm, pool) {
+                Ok(ring) => self.rings.extend(ring),
+                Err(error) => stage.progress.say(&format!("the ring of {arm} cannot be read: {error}")),
+            }
+        }
+        self.rings.iter().find(|ring| is_wanted(ring))
     }
 
     /// Leaves out what belongs to blocks after this one: not all arms ran in them.

@@ -244,6 +244,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
         events: std::mem::take(&mut stage.events),
         accounting: std::mem::take(&mut stage.accounting),
         disruptions,
+        rings: record.rings,
         comparison: compared,
     };
     let run = Run { manifest, results, series: record.series, latencies: record.latencies };

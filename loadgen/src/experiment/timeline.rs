@@ -82,7 +82,7 @@ fn one(
         stage.mark(Mark::warning("faults", reason));
     }
     // with faults, counts are not what a strategy declares of a healthy pool
-    let law = judge::law(declared, plan, arm, pool).filter(|_| plan.faults.is_empty());
+    let law = plan.faults.is_empty().then(|| judge::law(stage, declared, plan, arm, pool, record)).flatten();
     let about = About {
         key: CellKey { arm: arm.label.clone(), n: pool.len() as u32, block: 1 },
         pool,

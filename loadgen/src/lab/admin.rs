@@ -160,7 +160,7 @@ impl Admin {
         Ok(())
     }
 
-    fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, AdminError> {
+    pub(super) fn json<T: serde::de::DeserializeOwned>(&self, path: &str) -> Result<T, AdminError> {
         let url = format!("{}{path}", self.base);
         let text = self.own.get(&url)?;
         serde_json::from_str(&text).map_err(|error| self.misunderstood(url, &error))

@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::comparison::Comparison;
 use super::histogram::CellKey;
+use super::ring::Ring;
 use super::series::Event;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -24,6 +25,9 @@ pub struct Results {
     /// Keys that moved, where N changed.
     #[serde(default)]
     pub disruptions: Vec<Disruption>,
+    /// One for each arm and N whose strategy described its ring. Runs of an older loadgen have none.
+    #[serde(default)]
+    pub rings: Vec<Ring>,
     /// Where there are two arms or more.
     pub comparison: Option<Comparison>,
 }
@@ -125,6 +129,11 @@ pub struct Disruption {
 impl Results {
     pub fn cells_of<'a>(&'a self, arm: &'a str) -> impl Iterator<Item = &'a Cell> {
         self.cells.iter().filter(move |cell| cell.arm == arm)
+    }
+
+    /// The ring of this arm over these backends, where the run stored it.
+    pub fn ring(&self, arm: &str, backends: &[String]) -> Option<&Ring> {
+        self.rings.iter().find(|ring| ring.arm == arm && ring.backends == backends)
     }
 }
 

@@ -37,6 +37,9 @@ pub(super) fn results(results: &Results) -> Result<(), String> {
         .cells
         .iter()
         .try_for_each(|cell| self::cell(cell).map_err(|why| format!("{}: {why}", named(&cell.key()))))?;
+    for ring in &results.rings {
+        ring.check().map_err(|why| format!("the ring of {:?}, N = {}: {why}", ring.arm, ring.n))?;
+    }
     let Some(comparison) = &results.comparison else { return Ok(()) };
     for ratio in &comparison.ratios {
         if ![ratio.low, ratio.ratio, ratio.high].iter().all(|number| is_count(*number)) {

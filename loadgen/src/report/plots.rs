@@ -7,8 +7,8 @@ mod balance;
 mod blocks;
 mod forest;
 mod percentiles;
+mod ring;
 mod scaling;
-mod slots;
 mod timeline;
 
 use super::format;
@@ -80,7 +80,7 @@ fn drawn(run: &Run) -> Vec<Plot> {
     }
     plots.extend(scaling::plot(run));
     plots.extend(balance::plots(run));
-    plots.extend(slots::plots(run));
+    plots.extend(ring::plots(run));
     if !is_compared {
         plots.extend(percentiles::plot(run));
     }

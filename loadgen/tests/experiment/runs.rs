@@ -72,13 +72,16 @@ fn the_sheets_ring_has_its_exact_shares_through_the_real_proxy() {
     let ended = lab
         .run("[load]\nloop = \"closed\"\nconnections = 16\nrequests = 3_000\n[[arms]]\nstrategy = \"assignment_ring\"");
     ended.was_carried_out();
-    let cell = &lab.stored().results.cells[0];
+    let results = lab.stored().results;
+    let (cell, ring) = (&results.cells[0], results.rings.first().expect("lb told the ring"));
     // 84.37, 4.69 and 10.94 %
     let expected: Vec<f64> =
         cell.backends.iter().map(|backend| backend.expected.expect("told").expected / 3_000.0).collect();
-    for (found, published) in expected.iter().zip([0.8437, 0.0469, 0.1094]) {
-        assert!((found - published).abs() < 0.001, "{expected:?}");
+    for (found, published) in expected.iter().chain(&ring.shares).zip([0.8437, 0.0469, 0.1094].repeat(2)) {
+        assert!((found - published).abs() < 0.001, "{expected:?} {ring:?}");
     }
+    let slot = |at: usize| (ring.arcs[at].end * 512.0).round() as u32 - 1;
+    assert_eq!((ring.arcs.len(), slot(0), slot(26), ring.arcs[0].backend), (27, 26, 114, 0), "{ring:?}");
     assert!(cell.chi_square_p.expect("it can be said") > 0.01, "seed 7: {:?}", cell.counts());
 }
 

@@ -281,11 +281,16 @@ fn no_value_of_a_stored_plan_makes_a_panic() {
 }
 
 #[test]
-fn a_ring_without_virtual_servers_is_not_drawn() {
+fn a_ring_that_contradicts_itself_is_refused() {
     let mut run = a1();
-    run.manifest.arms[0].options = serde_json::json!({ "virtual_servers": 0 });
+    run.results.rings[0].arcs[3].end = 0.0;
     let (_place, folder) = stored(&run);
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     let output = command.arg("report").arg(folder.path()).output().expect("loadgen starts");
-    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let error = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{error}");
+    assert!(
+        error.contains("the ring of \"assignment_ring\", N = 3: an arc ends at 0, after one that ends at "),
+        "{error}"
+    );
 }

@@ -186,7 +186,7 @@ fn every_figure_is_a_file_of_each_kind() {
 #[test]
 fn each_scenario_has_its_pictures() {
     let wanted: HashMap<&str, &[&str]> = HashMap::from([
-        ("a1", &["balance", "slots-1", "percentiles", "timeline"][..]),
+        ("a1", &["balance", "ring-1", "percentiles", "timeline"][..]),
         ("a1-round-robin", &["balance", "percentiles"]),
         ("a2", &["scaling", "balance-1", "balance-2", "percentiles"]),
         ("a3", &["timeline", "recovery", "balance", "percentiles"]),

@@ -78,6 +78,7 @@ pub(crate) fn a1() -> Run {
         manifest(Scenario::A1, "loadgen a1 --strategy assignment_ring --out runs/a1", vec![ring], closed()),
         measured,
     );
+    run.results.rings = vec![sheet_ring("assignment_ring")];
     run.series = vec![series(&mut rng, &run.results.cells[0], None, 92.0, 540.0)];
     run
 }
@@ -322,7 +323,7 @@ pub(crate) fn b() -> Run {
 /// Other hash functions for the course's ring.
 pub(crate) fn a4() -> Run {
     let of = |label: &str, options| arm(label, "assignment_ring", options, r#"{"balance":"by_options"}"#);
-    compared(
+    let mut run = compared(
         Scenario::A4,
         "loadgen a4 --plan config/experiments/a4.toml --out runs/a4",
         6,
@@ -336,7 +337,14 @@ pub(crate) fn a4() -> Run {
             (of("sheet, j from 1", json!({"first_virtual_index": 1})), 60.0, [0.8359375, 0.046875, 0.1171875]),
         ],
         Vec::new(),
-    )
+    );
+    let thirds = |arm, shares: [f64; 3]| ring(arm, &[(0.1, 0, shares[0]), (0.4, 1, shares[1]), (0.9, 2, shares[2])]);
+    run.results.rings = vec![
+        sheet_ring("sheet"),
+        thirds("H = i^2+11i+19", [0.4375, 0.28125, 0.28125]),
+        thirds("sheet, j from 1", [0.8359375, 0.046875, 0.1171875]),
+    ];
+    run
 }
 
 /// Interrupted in the second block.

@@ -96,35 +96,49 @@ fn a1_tells_who_got_how_much_and_why() {
             ),
             "This agrees with what the strategy declares",
             "a chance of 0.43",
-            "H(i) = i^2 + 2i + 17 modulo 512 sends all 6-digit ids to 87 of the 512 slots.",
-            "puts the 27 virtual servers into slots 26 to 114",
-            "go round to the first one, in slot 26, which is Server 1's.",
+            "The ring has 27 points, and all of them lie between 5.27 % and 22.5 % of the circle.",
+            "belongs to Server 1. The arc before it is 82.8 % of the circle, and 78.9 % of all keys are in that arc.",
+            "13 of the 27 points get no key at all.",
         ],
     );
     assert_told(
         &a1_round_robin(),
         &["round_robin shared evenly: each of the 3 backends got 3,333 or one request more."],
     );
-    assert!(!told(&a1_round_robin()).contains("slots"));
+    assert!(!told(&a1_round_robin()).contains("The ring has"));
 }
 
 #[test]
 fn an_explanation_that_does_not_fit_the_counts_says_so() {
-    let doubt = "The counts are not what these functions make of uniform 6-digit ids";
+    let doubt = "The counts differ from the computed shares.";
     assert!(!told(&a1()).contains(doubt) && !told(&a4()).contains(doubt));
     let mut run = a1();
     run.results.cells[0].backends[1].requests += 300;
     assert_told(&run, &[doubt]);
 }
 
-/// The explanation follows the options of the run, not the strategy's name.
+/// As in folders of a loadgen that computed the ring while it wrote the report.
 #[test]
-fn a1_explains_only_what_the_options_say() {
+fn a_folder_without_the_ring_says_that_the_cause_is_not_known() {
     let mut run = a1();
-    run.manifest.arms[0].options = serde_json::json!({"first_virtual_index": 1});
-    assert_told(&run, &["into slots 29 to 133"]);
-    run.manifest.arms[0].options = serde_json::json!({"request": "no expression"});
-    assert!(!told(&run).contains("virtual servers into slots"));
+    run.results.rings.clear();
+    let (_place, folder) = crate::damaged::stored(&run);
+    let mut json: serde_json::Value = serde_json::to_value(&run.results).expect("JSON");
+    json.as_object_mut().expect("an object").remove("rings").expect("it is there");
+    run.results = serde_json::from_value(json).expect("an older results.json is read");
+    assert_told(
+        &run,
+        &["The run's folder does not hold the ring of this strategy", "This agrees with what the strategy"],
+    );
+    loadgen::report::write(&folder).expect("the pictures need no ring");
+    assert!(!told(&run).contains("The ring has"));
+}
+
+#[test]
+fn a_ring_that_is_not_of_the_pool_explains_nothing() {
+    let mut run = a1();
+    run.results.rings[0].backends[2] = "Server 4".into();
+    assert!(!told(&run).contains("The ring has"));
 }
 
 #[test]

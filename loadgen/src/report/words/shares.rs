@@ -3,7 +3,6 @@
 use crate::model::{Cell, Run};
 use crate::report::document::{Entry, Table, Tone};
 use crate::report::format;
-use crate::report::ring;
 use crate::report::rows::{Row, groups, totals};
 use crate::statistics::{Law, max_over_mean};
 
@@ -102,10 +101,10 @@ fn chance(run: &Run, cells: &[&Cell]) -> Option<f64> {
     }
     let arm = run.manifest.arm(&cells[0].arm)?;
     let totals = totals(cells);
-    let (ids, counts): (Vec<String>, Vec<u64>) = totals.into_iter().map(|total| (total.0, total.1)).unzip();
-    let ring = ring::of(arm, &ids);
-    let told = ring.as_ref().map(|ring| ring.shares.as_slice());
-    match Law::of(&arm.expectation, &arm.options, &vec![1; ids.len()], told).ok().flatten()? {
+    let counts: Vec<u64> = totals.into_iter().map(|total| total.1).collect();
+    // shares by options are in the counts that the run expected
+    let told: Vec<f64> = cells[0].backends.iter().filter_map(|backend| Some(backend.expected?.expected)).collect();
+    match Law::of(&arm.expectation, &arm.options, &vec![1; counts.len()], Some(&told)).ok().flatten()? {
         // each block may be off by one, so their sum is no test
         exact @ Law::Exact { .. } => {
             let is_kept = cells.iter().all(|cell| exact.p(&cell.counts()) == Some(1.0));

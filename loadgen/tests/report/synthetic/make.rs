@@ -30,6 +30,49 @@ pub(super) fn round_robin() -> Arm {
     arm("round_robin", "round_robin", json!({}), r#"{"balance":"exact"}"#)
 }
 
+/// The sheet's ring for three servers, as lb tells it: the slot of each virtual server, its server, and how many 6-digit ids it gets.
+const SHEET: [(u32, usize, u32); 27] = [
+    (26, 0, 710155),
+    (29, 0, 0),
+    (30, 1, 0),
+    (32, 1, 28125),
+    (34, 0, 7032),
+    (35, 2, 0),
+    (37, 1, 0),
+    (38, 2, 0),
+    (41, 0, 7032),
+    (42, 2, 0),
+    (44, 1, 0),
+    (49, 2, 7030),
+    (50, 0, 0),
+    (53, 1, 14062),
+    (58, 2, 7032),
+    (61, 0, 0),
+    (64, 1, 0),
+    (69, 2, 7032),
+    (74, 0, 7031),
+    (77, 1, 0),
+    (82, 2, 63282),
+    (89, 0, 21093),
+    (92, 1, 0),
+    (97, 2, 7032),
+    (106, 0, 7031),
+    (109, 1, 0),
+    (114, 2, 7031),
+];
+
+pub(super) fn sheet_ring(arm: &str) -> Ring {
+    ring(arm, &SHEET.map(|(slot, server, ids)| (f64::from(slot + 1) / 512.0, server, f64::from(ids) / 900_000.0)))
+}
+
+/// A ring of three servers with these arcs.
+pub(super) fn ring(arm: &str, arcs: &[(f64, usize, f64)]) -> Ring {
+    let backends: Vec<String> = (1..=3).map(|server| format!("Server {server}")).collect();
+    let share = |server| arcs.iter().filter(|arc| arc.1 == server).map(|arc| arc.2).sum();
+    let arcs = arcs.iter().copied().map(RingArc::from).collect();
+    Ring { arm: arm.into(), n: 3, backends, shares: (0..3).map(share).collect(), arcs }
+}
+
 pub(super) fn manifest(scenario: Scenario, words: &str, arms: Vec<Arm>, load: Load) -> Manifest {
     Manifest {
         schema: SCHEMA,
