@@ -1,22 +1,24 @@
-//! Experiments: what is to be done ([`plan`]), and doing it ([`run`]).
+//! Experiments: the plan ([`plan`]) and its execution ([`run`]).
 //!
-//! A run takes three steps: a `Stage` is set (lb with its backends, or one that runs already), a course is run on it (`cells`: arms
-//! and sizes one after the other; `timeline`: faults by the clock; `blocks`: arms side by side), and what was measured is kept as
-//! `model` has it and reported.
+//! A run has three steps. A `Stage` is set up: lb with its backends, started here or running already. A course runs on it: `cells` (arms
+//! and sizes one after the other), `timeline` (faults by the clock) or `blocks` (arms in blocks). The results are stored as in `model`.
 //!
-//! Invariants: whatever ends a run early, what it has is written and marked; the same plan and seed ask for the same requests; nothing
-//! here judges, `statistics` does.
+//! Invariants: a run that ends early is stored and marked as partial. The same plan and seed give the same requests. Nothing here judges;
+//! `statistics` does.
 
 mod arms;
+mod begun;
 mod blocks;
 mod calibration;
 mod cells;
+mod collected;
 mod conductor;
 mod described;
 mod doubts;
 mod faults;
 mod host;
 mod judge;
+mod last_checks;
 mod late;
 mod membership;
 pub mod plan;

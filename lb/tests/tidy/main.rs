@@ -5,6 +5,7 @@
 mod arrows;
 mod docs;
 mod files;
+mod functions;
 mod lexer;
 mod plain;
 mod prose;

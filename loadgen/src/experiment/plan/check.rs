@@ -1,4 +1,4 @@
-//! From what is written to what is meant. Every error has the line and the key; every default is here.
+//! From the content of a file to a checked plan. Every error has the line and the key; all defaults are here.
 
 use std::ops::Range;
 use std::path::Path;
@@ -8,7 +8,7 @@ use toml::Spanned;
 
 use super::file::{self, File};
 use super::words::{self, did_you_mean};
-use super::{ArmPlan, Fault, LoadPlan, MockPlan, Plan, PlanError, bounds, place};
+use super::{ArmPlan, LoadPlan, MockPlan, Plan, PlanError, bounds, place};
 use crate::load::{Cost, parse_duration};
 use crate::model::Scenario;
 
@@ -18,7 +18,7 @@ mod load;
 #[cfg(test)]
 mod tests;
 
-/// The text that is checked, for places in errors.
+/// The text of the file, for the lines in errors.
 struct Text<'a> {
     text: &'a str,
     path: &'a Path,
@@ -26,8 +26,7 @@ struct Text<'a> {
 
 pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
     let text = Text { text, path };
-    let file = text.file()?;
-    let File { scenario, title, budget, load, backends, blocks, lb, arms, faults } = file;
+    let File { scenario, title, budget, load, backends, blocks, lb, arms, faults } = text.file()?;
     let scenario = text.scenario(scenario.as_ref())?;
     let sizes = text.sizes(backends.n.as_ref())?;
     let blocks = blocks.map(|blocks| text.blocks(&blocks)).transpose()?;
@@ -35,61 +34,18 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
     let load = load.into_inner();
     let requests = text.requests(&load)?;
     let load = text.load(&load, load_at.clone())?;
-    if let (LoadPlan::Closed { .. }, Some(_)) = (&load, &blocks) {
-        return Err(text.wrong(load_at, "load.loop", "blocks need an open loop: a closed one asks a slow arm less"));
-    }
-    if let (LoadPlan::Open { .. }, Some(said), 2..) = (&load, &backends.n, sizes.len()) {
-        return Err(text.wrong(said.span(), "backends.n", bounds::ONE_SIZE));
-    }
-    if let (Some(fault), true) = (faults.first(), blocks.is_some() || matches!(load, LoadPlan::Closed { .. })) {
-        return Err(text.wrong(fault.span(), "faults", "need an open loop without blocks: they come by the clock"));
-    }
+    text.check_loop((&load, load_at), blocks.is_some(), (&backends, &sizes), &faults)?;
     let arms = text.arms(arms, requests.cost)?;
-    let smallest = sizes.iter().copied().min().unwrap_or(1);
-    let said = faults;
-    let mut faults: Vec<Fault> =
-        said.iter().map(|fault| text.fault(fault, smallest)).collect::<Result<_, PlanError>>()?;
-    if let LoadPlan::Open { duration: Some(duration), .. } = load
-        && let Some((_, said)) = faults.iter().zip(&said).find(|(fault, _)| fault.at >= duration)
-    {
-        return Err(text.wrong(said.get_ref().at.span(), "faults.at", "the load has ended by then"));
-    }
-    if let Some((first, second)) = bounds::overlap(&faults) {
-        return Err(text.wrong(
-            said[second].get_ref().at.span(),
-            "faults.at",
-            bounds::overlap_in_words(&faults[first]),
-        ));
-    }
-    faults.sort_by_key(|fault| fault.at);
-    let said_budget = budget;
-    let budget = text.time(said_budget.as_ref(), "budget", Duration::from_secs(60))?;
-    if let Some(said) = &backends.service_time {
-        let key = "backends.service_time";
-        bounds::service_time(said.get_ref()).map_err(|reason| text.wrong(said.span(), key, reason))?;
-    }
-    let mocks = MockPlan {
-        service_time: backends.service_time.map_or_else(|| "0".to_owned(), Spanned::into_inner),
-        concurrency: text.whole(backends.concurrency.as_ref(), "backends.concurrency", 0, bounds::AT_A_TIME)?,
-        queue: text.whole(backends.queue.as_ref(), "backends.queue", 1024, bounds::AT_A_TIME)?,
-    };
-    let mut plan = Plan {
-        scenario,
-        title: title.unwrap_or_default(),
-        budget,
-        load,
-        requests,
-        sizes,
-        mocks,
-        arms,
-        blocks,
-        faults,
-        lb,
-        is_quick: false,
-    };
-    // a file that says how long its load goes on has said what it may take
-    if let (None, LoadPlan::Open { duration: Some(_), .. }, Some(least)) =
-        (&said_budget, &plan.load, plan.least_budget())
+    let faults = text.faults(&faults, &load, sizes.iter().copied().min().unwrap_or(1))?;
+    let has_budget = budget.is_some();
+    let budget = text.time(budget.as_ref(), "budget", Duration::from_secs(60))?;
+    let mocks = text.mocks(backends)?;
+    let title = title.unwrap_or_default();
+    let mut plan =
+        Plan { scenario, title, budget, load, requests, sizes, mocks, arms, blocks, faults, lb, is_quick: false };
+    // a file that gives the duration of its load needs no budget as well
+    if let (false, LoadPlan::Open { duration: Some(_), .. }, Some(least)) =
+        (has_budget, &plan.load, plan.least_budget())
         && plan.blocks.is_none()
     {
         plan.budget = plan.budget.max(least.budget);
@@ -104,7 +60,7 @@ fn arm_default() -> ArmPlan {
 // === impl Text ===
 
 impl Text<'_> {
-    /// What is written, when it has the form of an experiment.
+    /// The parsed file.
     fn file(&self) -> Result<File, PlanError> {
         let mistake = |(at, key, reason): words::Mistake| self.wrong(at, &key, reason);
         if let Err(error) = toml::de::DeTable::parse(self.text) {
@@ -150,6 +106,43 @@ impl Text<'_> {
             None if sizes.is_empty() => Err(wrong(format!("must be numbers from 1 to {end}: there is none"))),
             None => Ok(sizes.iter().filter_map(size).collect()),
         }
+    }
+
+    /// Blocks, several sizes and faults each need one kind of loop.
+    fn check_loop(
+        &self,
+        (load, load_at): (&LoadPlan, Range<usize>),
+        has_blocks: bool,
+        (backends, sizes): (&file::Backends, &[u32]),
+        faults: &[Spanned<file::Fault>],
+    ) -> Result<(), PlanError> {
+        let is_closed = matches!(load, LoadPlan::Closed { .. });
+        if is_closed && has_blocks {
+            let reason = "blocks need an open loop: a closed loop sends fewer requests to a slow arm";
+            return Err(self.wrong(load_at, "load.loop", reason));
+        }
+        if let (false, Some(said), 2..) = (is_closed, &backends.n, sizes.len()) {
+            return Err(self.wrong(said.span(), "backends.n", bounds::ONE_SIZE));
+        }
+        match faults.first() {
+            Some(fault) if is_closed || has_blocks => {
+                let reason = "need an open loop without blocks: each fault has a time";
+                Err(self.wrong(fault.span(), "faults", reason))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn mocks(&self, backends: file::Backends) -> Result<MockPlan, PlanError> {
+        if let Some(said) = &backends.service_time {
+            let key = "backends.service_time";
+            bounds::service_time(said.get_ref()).map_err(|reason| self.wrong(said.span(), key, reason))?;
+        }
+        Ok(MockPlan {
+            concurrency: self.whole(backends.concurrency.as_ref(), "backends.concurrency", 0, bounds::AT_A_TIME)?,
+            queue: self.whole(backends.queue.as_ref(), "backends.queue", 1024, bounds::AT_A_TIME)?,
+            service_time: backends.service_time.map_or_else(|| "0".to_owned(), Spanned::into_inner),
+        })
     }
 
     fn arms(&self, arms: Vec<Spanned<file::Arm>>, cost: Cost) -> Result<Vec<ArmPlan>, PlanError> {

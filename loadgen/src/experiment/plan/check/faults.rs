@@ -1,16 +1,37 @@
-//! What happens to the pool meanwhile.
+//! The checks of faults.
 
 use std::time::Duration;
 
 use toml::Spanned;
 
-use super::super::{Fault, FaultKind, PlanError, bounds, file};
+use super::super::{Fault, FaultKind, LoadPlan, PlanError, bounds, file};
 use super::Text;
 
 // === impl Text ===
 
 impl Text<'_> {
-    pub(super) fn fault(&self, fault: &Spanned<file::Fault>, smallest: u32) -> Result<Fault, PlanError> {
+    /// In the order of their times.
+    pub(super) fn faults(
+        &self,
+        said: &[Spanned<file::Fault>],
+        load: &LoadPlan,
+        smallest: u32,
+    ) -> Result<Vec<Fault>, PlanError> {
+        let mut faults: Vec<Fault> = said.iter().map(|fault| self.fault(fault, smallest)).collect::<Result<_, _>>()?;
+        let at = |number: usize| said[number].get_ref().at.span();
+        if let LoadPlan::Open { duration: Some(duration), .. } = load
+            && let Some(late) = faults.iter().position(|fault| fault.at >= *duration)
+        {
+            return Err(self.wrong(at(late), "faults.at", "the load has ended by then"));
+        }
+        if let Some((first, second)) = bounds::overlap(&faults) {
+            return Err(self.wrong(at(second), "faults.at", bounds::overlap_in_words(&faults[first])));
+        }
+        faults.sort_by_key(|fault| fault.at);
+        Ok(faults)
+    }
+
+    fn fault(&self, fault: &Spanned<file::Fault>, smallest: u32) -> Result<Fault, PlanError> {
         let (span, fault) = (fault.span(), fault.get_ref());
         let missing = |key: &str| self.wrong(span.clone(), &format!("faults.{key}"), "is missing for this kind");
         let kind = match fault.kind {
