@@ -1,7 +1,7 @@
-//! The command line: what may be typed, and what becomes of it.
+//! The command line: its subcommands, and the dispatch to them.
 //!
-//! Invariants: every failure is one line on stderr that begins `loadgen: `; exit codes are those of `EXIT_CODES`; a reader of
-//! stdout that leaves early is no failure.
+//! Invariants: every failure is one line on stderr that begins `loadgen: `. Exit codes are those of `EXIT_CODES`. A reader that closes
+//! stdout early is no failure.
 
 mod ancestor;
 mod check;
@@ -21,7 +21,7 @@ use clap::{Parser, Subcommand};
 use crate::model::Scenario;
 use crate::run::{self, EXIT_CODES};
 
-/// Experiments with a load balancer whose results one can defend.
+/// Load, experiments and reports for an HTTP load balancer. Each run checks its own results.
 #[derive(Debug, Parser)]
 #[command(name = "loadgen", version, about, after_help = EXIT_CODES, disable_help_subcommand = true)]
 pub struct Args {
@@ -31,33 +31,33 @@ pub struct Args {
 
 #[derive(Debug, Subcommand)]
 pub enum Command {
-    /// Send requests to any HTTP server and measure its answers
+    /// Send requests to any HTTP server and measure its responses
     Run(run::Args),
-    /// 10,000 requests on three servers: who got how many?
+    /// 10,000 requests on three servers: how many does each server get?
     A1(experiment::ExperimentArgs),
-    /// The same on one to six: does it scale?
+    /// The same on one to six servers: does throughput grow?
     A2(experiment::ExperimentArgs),
-    /// One of three servers is killed: who notices?
+    /// One of three servers is killed: how long until lb notices, and which requests fail?
     A3(experiment::ExperimentArgs),
-    /// Other hash functions than the course's
+    /// The course's hash ring with other hash functions: how even is each?
     A4(experiment::ExperimentArgs),
-    /// Strategies against each other: which is better, and how sure is that?
+    /// Compare strategies: which is better, and how sure is the result?
     #[command(visible_alias = "compare")]
     B(experiment::ExperimentArgs),
     /// An experiment of your own, from its file (--plan)
     Experiment(experiment::ExperimentArgs),
-    /// Repeat a stored run, and say whether it came out the same
+    /// Repeat a stored run and compare the results
     Replay(replay::ReplayArgs),
-    /// Make the reports of a stored run again, or hold two runs against each other
+    /// Make the reports of a stored run again, or compare two runs
     Report(report::ReportArgs),
-    /// What the balancer said of itself during stored runs, for Prometheus and Grafana
+    /// Convert the balancer's recorded metrics of stored runs for Prometheus and Grafana
     #[command(name = "openmetrics")]
     OpenMetrics(openmetrics::OpenMetricsArgs),
-    /// Hold a stored run against thresholds, or look at an experiment file; for CI
+    /// Check a stored run against thresholds, or check an experiment file; for CI
     Check(check::CheckArgs),
 }
 
-/// Does what was typed.
+/// Runs the subcommand of these arguments.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     // One connection is one descriptor; a soft limit of 1024 would bound the load.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
@@ -66,7 +66,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let args = match Args::try_parse_from(ancestor::translated(arguments)) {
         Ok(args) => args,
         Err(error) if !error.use_stderr() => {
-            // help and version are answers, not mistakes
+            // clap reports --help and --version as errors
             let _ = error.print();
             return ExitCode::SUCCESS;
         }

@@ -1,11 +1,11 @@
-//! What an experiment is made on: a balancer with its backends, and the ways to ask and disturb them.
+//! The system under test: a balancer with its backends, and the means to read and disturb them.
 //!
-//! [`Balancer`] is the balancer, started here with a configuration of ours or running already; [`Admin`] asks it to swap, add and
-//! remove; [`Scrape`] is what it and its backends say of themselves, and [`Ledger`] holds the three sides against each other;
-//! [`Recorder`] keeps what the balancer says each second, and [`OpenMetrics`] is that for Prometheus.
+//! [`Balancer`] is the balancer, started by loadgen or running already. [`Admin`] is its admin port: swap, add, remove. [`Scrape`] is the
+//! metrics of the balancer or a backend, and [`Ledger`] compares the counts of client, balancer and backends. [`Recorder`] stores the
+//! balancer's metrics each second, and [`OpenMetrics`] converts them for Prometheus.
 //!
-//! Invariants: what is started here ends with loadgen, however it ends, by SIGKILL too; a port is never chosen here (0, and the ready
-//! file says which).
+//! Invariants: a process that loadgen starts ends with loadgen, also after SIGKILL. Ports are never fixed: lb listens on port 0 and its
+//! ready file has the address.
 
 mod accounting;
 mod admin;

@@ -1,10 +1,10 @@
-//! The laboratory around the balancer: load that is honest about when it was sent, experiments whose difference is shown to be one,
-//! and reports that can be defended.
+//! The laboratory around the balancer: load with known send times, experiments with intervals and verdicts, and reports that include the
+//! checks of the run.
 //!
-//! Arrows: `cli` → `run` → `experiment` → `view` → {`load`, `report`}, and → {`load`, `lab`, `report` → `statistics`}; `model` is the
-//! plain data that all of them share, and knows nobody. Invariant: nothing here uses `lb`'s code; processes, HTTP and files are the only way to it.
+//! Arrows: `cli` → `run` → `experiment` → `view` → {`load`, `report`}, and → {`load`, `lab`, `report` → `statistics`}. `model` is the
+//! plain data that all of them share. Invariant: loadgen uses no code of `lb`, only its processes, its HTTP ports and its files.
 
-/// Tells a line on stderr. Unlike `eprintln!` it does not mind that nobody reads any more: `loadgen b 2>&1 | head` must not lose the run.
+/// Prints a line to stderr. Unlike `eprintln!`, it ignores a closed pipe: `loadgen b 2>&1 | head` must not lose the run.
 macro_rules! tell {
     ($($line:tt)*) => {{
         use std::io::Write as _;

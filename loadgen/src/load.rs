@@ -1,7 +1,7 @@
-//! What sends requests and measures answers.
+//! The load engine: sends requests and measures responses.
 //!
-//! A [`Plan`] says what to send, where, when and until when; [`start`] carries it out on threads of its own and gives a [`Handle`]
-//! (what happens now, cut, stop); [`Running::wait`] gives the [`Outcome`].
+//! A [`Plan`] has the requests, the target, the schedule and the end. [`start`] runs it on its own threads and returns a [`Running`] load;
+//! its [`Handle`] observes, cuts and stops it. [`Running::wait`] returns the [`Outcome`].
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -16,20 +16,19 @@
 //! # }
 //! ```
 //!
-//! Two clocks are kept apart everywhere: **latency** runs from the moment at which the schedule wanted the request, **service
-//! time** from the moment at which it was sent. Where a server stalls, requests that the schedule wanted meanwhile are late, and
-//! only the first clock sees it (coordinated omission: Tene, "How NOT to measure latency"). A closed loop has no schedule, so its
-//! latency is its service time.
+//! There are two clocks: **latency** is measured from the scheduled send time, **service time** from the actual send. While a server
+//! stalls, scheduled requests are sent late, and only the first clock shows it (coordinated omission: Tene, "How NOT to measure latency").
+//! A closed loop has no schedule, so its latency is its service time.
 //!
-//! How it sends: each sending thread is one event loop on epoll, which timers of its own wake for the next request that is
-//! due, and looks at the clock between any two answers, so there is no hand-over between a thread that paces and one that sends. The
-//! schedule is absolute and a pure function of (law, seed): lateness of one request delays no other.
+//! Each sending thread is one event loop on epoll. Its own timers wake it for the next scheduled request, and it checks the clock between
+//! any two responses. So pacing and sending need no hand-over between threads. The schedule is absolute and a pure function of (law, seed),
+//! so one late request delays no other.
 //!
-//! Arrows inside: `engine` → `worker` → {`pacing` → `source`, `alarm`, `pool` → `connection` → `wire`, `recorder` → `collector`} → the plain data
-//! (`plan`, `outcome`, `arrivals`, `keys`, `cost`). Invariants:
+//! Arrows inside: `engine` → `worker` → {`pacing` → `source`, `alarm`, `pool` → `connection` → `wire`, `recorder` → `collector`} → the
+//! plain data (`plan`, `outcome`, `arrivals`, `keys`, `cost`). Invariants:
 //! - due = answered + errors + unsent + unfinished, in every segment.
-//! - Memory does not grow with the number of requests: no sample is kept, histograms are of bounded size. It grows by some 100
-//!   bytes per 100 ms, for the time series.
+//! - Memory does not grow with the number of requests: samples are not stored, and histograms have bounded size. The time series grows by
+//!   about 100 bytes per 100 ms.
 //! - In a steady state a request allocates nothing.
 
 mod alarm;

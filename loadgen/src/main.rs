@@ -1,4 +1,4 @@
-//! `loadgen`, the program. All of it lives in the library, so that tests can reach it.
+//! The program `loadgen`. Its code is in the library, so that tests can call it.
 
 #![forbid(unsafe_code)]
 

@@ -1,10 +1,10 @@
 //! Reports: tables, pictures and words made from a stored experiment, and from nothing else.
 //!
-//! [`write()`] reads a run's folder and leaves in it `results.csv`, `report.html` (one file that needs nothing else), `report.md` and
-//! `plots/*.svg` and `*.png`; [`text`] is the same report for a terminal; [`diff`] holds two runs against each other.
+//! [`write()`] reads a run's folder and writes into it `results.csv`, `report.html` (one self-contained file), `report.md`, `plots/*.svg`
+//! and `plots/*.png`. [`text`] is the same report for a terminal, and [`diff`] compares two runs.
 //!
-//! Arrows: words → {rows, document}; plots → picture; what is computed from counts is `statistics`; document writers and rows know no strategy. Invariant: what is written
-//! depends on the folder alone, so the same folder gives the same bytes.
+//! Arrows: words → {rows, document}; plots → picture. `statistics` computes; no module here knows a strategy. Invariant: a report depends
+//! on the folder alone, so the same folder gives the same bytes.
 
 mod again;
 mod clock;
@@ -39,7 +39,7 @@ pub enum ReportError {
     Picture { path: PathBuf, reason: String },
 }
 
-/// Makes every report of the run in this folder. Answers the files written, `report.html` first.
+/// Makes every report of the run in this folder. Returns the files written, `report.html` first.
 pub fn write(folder: &Folder) -> Result<Vec<PathBuf>, ReportError> {
     let run = folder.read()?;
     write_for(folder, &run)
@@ -72,7 +72,7 @@ pub fn write_for(folder: &Folder, run: &Run) -> Result<Vec<PathBuf>, ReportError
 /// Lines that [`summary`] takes at most.
 pub const SUMMARY_LINES: usize = 20;
 
-/// What a terminal shows of a run whose whole report is in this file: the answer, the verdicts, and what to mind.
+/// The summary for a terminal: the answer, the verdicts, the warnings, and the path of the whole report.
 pub fn summary(run: &Run, path: &str) -> String {
     let brief = document::text::brief(&words::brief(run, &rows(run)), SUMMARY_LINES - 2);
     format!("{brief}\nreport: {path}")

@@ -1,7 +1,7 @@
-//! `loadgen run URL`: one load on any HTTP server, and what came of it, for people and for scripts.
+//! `loadgen run URL`: one load on any HTTP server, and its report for people and for scripts.
 //!
-//! The way of a run, from top to bottom: options → target (resolved and tried once) → plan → run with a view of it →
-//! summary → text or JSON → stored, if a folder was named → thresholds → exit code.
+//! The steps of a run: options → target (resolved, one connection tried) → plan → load with a live view → summary → text or JSON → store
+//! (`--out`) → thresholds → exit code.
 
 #[cfg(test)]
 mod acceptance_queues;
@@ -32,21 +32,25 @@ use summary::Summary;
 
 /// For `--help`.
 pub(crate) const EXIT_CODES: &str = "\
-Exit codes: 0 all is well, 1 the result must not be believed (NOT VALID, with or without a threshold) or anything else failed,
-2 something for you to mend (usage, target not reachable, a damaged run), 3 check can call a threshold neither kept nor missed,
-99 a threshold was missed, 130 interrupted (what there is was printed).";
-/// Something for the user to mend.
+Exit codes:
+    0  success
+    1  the result is NOT VALID (with or without a threshold), or another failure
+    2  wrong use: a mistake in the command line, a target that cannot be reached, a damaged run
+    3  loadgen check: a threshold cannot be judged
+   99  a threshold is missed
+  130  interrupted; the partial results are printed";
+/// A mistake that the user can fix.
 pub const EXIT_USAGE: u8 = 2;
-/// The numbers do not say whether a threshold is kept.
+/// A threshold cannot be judged by these numbers.
 pub const EXIT_CANNOT_TELL: u8 = 3;
 /// A threshold was missed: k6's code.
 pub const EXIT_THRESHOLD: u8 = 99;
-/// Ended by Ctrl-C: 128 and the signal's number, as shells have it.
+/// Ended by Ctrl-C: 128 plus the signal's number, the convention of shells.
 pub const EXIT_INTERRUPTED: u8 = 130;
 const EXIT_FAILURE: u8 = 1;
-/// A time beyond it was mistyped: 1,000 hours.
+/// The longest time that a flag takes, 1,000 hours: a longer one is a typing mistake.
 pub(crate) const LONGEST: Duration = Duration::from_secs(3_600_000);
-/// Between two lines that tell how it goes: on a terminal, and where they stay in a log.
+/// The time between two lines of progress: on a terminal, and in a log.
 const LINES_EVERY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
 
 /// Why a run did not take place.
@@ -60,13 +64,13 @@ pub enum RunError {
     Folder(#[from] BadFolder),
     #[error(transparent)]
     Start(#[from] StartError),
-    #[error("cannot wait for signals: {0}")]
+    #[error("cannot install the signal handlers: {0}")]
     Signals(io::Error),
-    #[error("the load's thread has failed")]
+    #[error("the thread of the load panicked; this is a fault of loadgen")]
     Thread,
 }
 
-/// Carries out what was typed.
+/// Runs `loadgen run`.
 pub fn main(args: &Args) -> ExitCode {
     match run(args) {
         Ok(code) => ExitCode::from(code),
@@ -80,7 +84,7 @@ pub fn main(args: &Args) -> ExitCode {
 fn run(args: &Args) -> Result<u8, RunError> {
     let thresholds = args.thresholds()?;
     let url = target::parse(&args.url)?;
-    // Options are judged before the target is looked for: whoever mistypes both should not have to wait to hear it.
+    // options are checked before the target is resolved, because resolving can take long
     let prepared = args.prepare(&url)?;
     let plan = prepared.plan(url.reach(args.timeout())?)?;
     let store = args.out.as_deref().map(Store::begin).transpose()?;
@@ -100,7 +104,7 @@ fn run(args: &Args) -> Result<u8, RunError> {
     })
 }
 
-/// A reader of stdout that has left wants no more, which is no failure; anything else is told.
+/// A reader that has closed the pipe is no failure. Any other error is reported.
 fn is_written(printed: io::Result<()>) -> bool {
     match printed.and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {

@@ -1,12 +1,11 @@
-//! What may be concluded from numbers: pure functions, no clock, no file.
+//! Statistics: pure functions, no clock, no file.
 //!
-//! The unit of analysis is the block, not the request: requests follow each other through the same queues and tell the same story a
-//! thousand times over, so a test on them finds differences where there are none. Arms run side by side in every block, in an order that
-//! is drawn ([`Orders`]); a block gives one number for each arm (its p99, its rate), and [`compare`] looks at the ratios within blocks,
-//! where most of what the machine did meanwhile cancels. It stops when intervals are narrow or time is up ([`Looks`]), and judges
-//! once, at the end.
+//! The unit of analysis is the block, not the request. Requests in the same queue are correlated, so a test that takes them as independent
+//! finds differences that do not exist. In every block each arm runs once, in random order ([`Orders`]). A block gives one number for each
+//! arm (its p99, its rate). [`compare`] uses the ratios within blocks, in which most effects of the machine cancel. A run stops when the
+//! intervals are narrow or the time is up ([`Looks`]), and judges once, at the end.
 //!
-//! Answers are the types of `model`. Invariant: nothing here is random but for seeds it is given, and no number is rounded.
+//! Results are types of `model`. Invariant: nothing here is random except by given seeds, and no number is rounded.
 
 #![deny(unused_must_use, clippy::let_underscore_must_use)]
 

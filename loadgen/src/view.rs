@@ -1,11 +1,11 @@
-//! What a person sees while a load goes on: on a terminal a picture of a few lines that changes in place, elsewhere lines now and then.
+//! The live view of a load. On a terminal it is a picture of a few lines that changes in place; otherwise it is a line from time to time.
 //!
-//! Way of a fact: who runs a load tells the [`Board`] (which arm, which phase, what comes next, the load's handle); a thread of the
-//! [`View`] takes it as a [`Status`], plain data of this moment, and draws that. Drawing is a pure function of the status and the
-//! size of the terminal, so that tests read the picture.
+//! The code that runs a load sets facts on the [`Board`]: arm, phase, next event, handle of the load. A thread of the [`View`] takes them
+//! as a [`Status`], plain data of one moment, and draws it. Drawing is a pure function of the status and the size of the terminal, so
+//! tests can read the picture.
 //!
-//! Invariants: sending threads never meet the view (it reads what they bring every 100 ms anyway, and less often than that); the
-//! terminal is left as it was found, also after a panic; the last picture stays above whatever is printed next.
+//! Invariants: sending threads do not know the view; it reads the counts that they report every 100 ms. The terminal is restored, also
+//! after a panic. The last picture stays above later output.
 
 mod board;
 mod draw;

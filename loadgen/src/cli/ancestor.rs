@@ -1,8 +1,8 @@
-//! The spellings of the course script that this program comes after: `--scenario A1` and `--compare`.
+//! The spellings of the course's script, which this program replaces: `--scenario A1` and `--compare`.
 
 use std::ffi::OsString;
 
-/// The arguments as this program has them.
+/// The arguments with a subcommand in their place.
 pub(super) fn translated(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let first = arguments.get(1).and_then(|it| it.to_str()).unwrap_or_default().to_owned();

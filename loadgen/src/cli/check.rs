@@ -1,4 +1,4 @@
-//! `loadgen check`: whether a stored run keeps its thresholds, or whether an experiment file is sound. For CI.
+//! `loadgen check`: checks a stored run against thresholds, or an experiment file. For CI.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -22,20 +22,23 @@ Examples:
   loadgen check runs/x --threshold 'least_connections:answered_within(1s)>99%'
   loadgen check --plan my.toml
 
-regression(…) compares with runs, not with requests: how much runs of the same setting differ is only seen from several. With three
-baselines or more it is missed if the interval of the ratio lies beyond the limit. With one or two it is missed if the run is worse
-beyond 2 times (and beyond the limit); otherwise the answer is `cannot tell`.
+regression(…) compares the run with earlier runs of the same setting. Such runs differ by chance, and only several of them show how much.
+With three or more baselines, the threshold is missed if the interval of the ratio lies beyond the limit.
+With one or two, it is missed if the run is more than 2 times worse, and beyond the limit. Otherwise the result is `cannot tell`.
 
-Exit codes: 0 every threshold is kept; 99 one is missed; 3 none is missed, but of one it cannot be told (too few baselines or requests, or
-a check of the run itself, such as a late generator, takes that conclusion away); 1 the run is partial, or nothing in it may be believed, or
-a baseline is like that; 2 something to mend: a file that is missing or damaged, a baseline of another host, load, backends, options or
-loadgen, a run given twice.")]
+Exit codes:
+   0  every threshold is kept
+  99  a threshold is missed
+   3  no threshold is missed, but one cannot be judged: too few baselines or requests, or a failed check of the run (such as a late
+      generator) makes that conclusion void
+   1  the run or a baseline is partial or invalid
+   2  wrong use: a file is missing or damaged, a run is given twice, or a baseline has another host, load, backends, options or loadgen")]
 pub struct CheckArgs {
     /// The folder of a run
     #[arg(value_name = "DIR", required_unless_present = "plan")]
     pub run: Option<PathBuf>,
 
-    /// What must hold for each arm and size, or for ARM: alone; may be repeated
+    /// A condition for each arm and size, or for one ARM only; may be repeated
     #[arg(long, value_name = "[ARM:]METRIC<VALUE")]
     pub threshold: Vec<Threshold>,
 
@@ -43,11 +46,11 @@ pub struct CheckArgs {
     #[arg(long, value_name = "DIR", num_args = 1..)]
     pub baseline: Vec<PathBuf>,
 
-    /// An experiment file: is it right?
+    /// Check this experiment file instead of a run
     #[arg(long, value_name = "FILE", conflicts_with_all = ["run", "threshold", "baseline"])]
     pub plan: Option<PathBuf>,
 
-    /// The lb that is asked whether it takes the arms of --plan [default: the one beside loadgen, or in PATH]
+    /// The program lb that checks the arms of --plan [default: beside loadgen, then in PATH]
     #[arg(long, value_name = "FILE", requires = "plan")]
     pub lb: Option<PathBuf>,
 }
@@ -83,7 +86,7 @@ fn check_plan(path: &Path, lb: Option<&Path>) -> ExitCode {
     }
 }
 
-/// The plan, when it can be read, can come to its verdicts, and lb would take every arm of it; else why not.
+/// Reads the plan, checks that its budget allows verdicts, and has lb check every arm. The error says what is wrong.
 fn tried(path: &Path, lb: Option<&Path>) -> Result<Plan, String> {
     let plan = Plan::read(path).map_err(|error| error.to_string())?;
     let lacks = |key: &str, reason: String| Err(lacks(path, key, reason).to_string());
@@ -93,7 +96,8 @@ fn tried(path: &Path, lb: Option<&Path>) -> Result<Plan, String> {
         (None, None) => {}
     }
     let programs = Programs::find(lb, None).map_err(|missing| missing.to_string())?;
-    let scratch = tempfile::tempdir().map_err(|error| format!("cannot make a folder to try the arms in: {error}"))?;
+    let scratch =
+        tempfile::tempdir().map_err(|error| format!("cannot create a folder for a check of the arms: {error}"))?;
     experiment::check(&plan, &programs, scratch.path()).map_err(|error| {
         let place = place_of(&error, path).unwrap_or_else(|| path.display().to_string());
         format!("{place}: {error}")
@@ -111,7 +115,7 @@ fn check_run(args: &CheckArgs, path: &Path) -> u8 {
     }
 }
 
-/// The exit code; or that and why nothing was judged.
+/// The exit code. The error has the exit code and the reason why nothing was judged.
 fn judged(args: &CheckArgs, path: &Path) -> Result<u8, (u8, String)> {
     let read = |path: &Path| Folder::new(path).read().map_err(|error| (EXIT_USAGE, error.to_string()));
     let run = read(path)?;
@@ -120,12 +124,16 @@ fn judged(args: &CheckArgs, path: &Path) -> Result<u8, (u8, String)> {
     let mut outcomes = Vec::new();
     for threshold in &args.threshold {
         if threshold.needs_baseline() && baselines.is_empty() {
-            return Err((EXIT_USAGE, "regression(…) needs --baseline DIR, three times or more".to_owned()));
+            return Err((
+                EXIT_USAGE,
+                "regression(…) needs earlier runs: add --baseline DIR, better three or more".to_owned(),
+            ));
         }
         let judgements = threshold.judge(&run, &baselines);
         if judgements.is_empty() {
             let labels: Vec<&str> = run.manifest.arms.iter().map(|arm| arm.label.as_str()).collect();
-            let sentence = format!("a threshold names an arm that the run has not; it has {}", labels.join(", "));
+            let sentence =
+                format!("a threshold names an arm that is not in the run; its arms are {}", labels.join(", "));
             return Err((EXIT_USAGE, sentence));
         }
         for judgement in judgements {
@@ -141,7 +149,9 @@ fn judged(args: &CheckArgs, path: &Path) -> Result<u8, (u8, String)> {
         }
     }
     let is_believed = tell_of_run(&run, args.threshold.is_empty());
-    if args.threshold.is_empty() && !out::print("no threshold was given, so none was judged (--threshold 'p99<50ms')") {
+    if args.threshold.is_empty()
+        && !out::print("no threshold was given, so none was judged: add --threshold 'p99<50ms'")
+    {
         return Ok(1);
     }
     Ok(match () {
@@ -152,7 +162,7 @@ fn judged(args: &CheckArgs, path: &Path) -> Result<u8, (u8, String)> {
     })
 }
 
-/// Tells what the run's own checks found. Whether anything in it may be believed; without a threshold: its main conclusion.
+/// Prints the failed checks of the run. Returns whether any conclusion is valid; without thresholds, whether the main one is.
 fn tell_of_run(run: &Run, is_without_thresholds: bool) -> bool {
     for mark in run.manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid) {
         tell!("loadgen: this run must not be believed{} ({}): {}", about(mark), mark.check, mark.reason);
@@ -164,7 +174,7 @@ fn tell_of_run(run: &Run, is_without_thresholds: bool) -> bool {
     !(run.manifest.is_partial() || is_void || is_without_thresholds && !run.manifest.answers())
 }
 
-/// ` in its latency and throughput`; nothing where it is everything.
+/// ` in its latency and throughput`; empty if every conclusion is void.
 fn about(mark: &Mark) -> String {
     let name = |conclusion: &Conclusion| match conclusion {
         Conclusion::Latency => "latency",
@@ -180,7 +190,7 @@ fn about(mark: &Mark) -> String {
     }
 }
 
-/// Whether the baselines are whole, may be believed in what they are needed for, and are other runs of the same setting.
+/// Checks that each baseline is complete, valid for these thresholds, and another run of the same setting.
 fn fit(args: &CheckArgs, path: &Path, run: &Run, baselines: &[Run]) -> Result<(), (u8, String)> {
     let needed = args.threshold.iter().filter(|threshold| threshold.needs_baseline()).map(Threshold::conclusion);
     let needed: Vec<Conclusion> = needed.collect();
@@ -195,8 +205,8 @@ fn fit(args: &CheckArgs, path: &Path, run: &Run, baselines: &[Run]) -> Result<()
             return Err((1, format!("{named} must not be believed{} ({}): {reason}", about(mark), mark.check)));
         }
         if let Some((other, _)) = seen.iter().find(|(other, run)| is_same(other, path) || *run == baseline) {
-            let sentence = "is the same run: a run held against itself does not show how much runs differ";
-            return Err((EXIT_USAGE, format!("{named} and {}: {sentence}", other.display())));
+            let why = "a run compared with itself does not show how much runs differ";
+            return Err((EXIT_USAGE, format!("{named} is the same run as {}: {why}", other.display())));
         }
         if let Err(error) = same_setting(baseline, run) {
             return Err((EXIT_USAGE, format!("{error} (the first is {named})")));
@@ -206,7 +216,7 @@ fn fit(args: &CheckArgs, path: &Path, run: &Run, baselines: &[Run]) -> Result<()
     Ok(())
 }
 
-/// The same folder, however it is written.
+/// Whether both paths lead to the same folder.
 fn is_same(first: &Path, second: &Path) -> bool {
     match (first.canonicalize(), second.canonicalize()) {
         (Ok(first), Ok(second)) => first == second,

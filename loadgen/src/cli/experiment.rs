@@ -1,5 +1,4 @@
-//! `loadgen a1 | a2 | a3 | a4 | b | experiment`: from what was typed to a run in its folder, and a line about each thing that
-//! came of it.
+//! `loadgen a1 | a2 | a3 | a4 | b | experiment`: from the arguments to a run in its folder, its reports and a summary.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -23,27 +22,28 @@ use crate::view::Form;
 
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct ExperimentArgs {
-    /// The experiment file, instead of the one that is built in (config/experiments/)
+    /// The experiment file, instead of the built-in one (config/experiments/)
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
 
-    /// What all of it may take, as 90s or 4m; less than the experiment needs is refused. Not for a1 and a2, which end with their requests
+    /// The time for everything, such as 90s or 4m; loadgen refuses a time that is too short. Not for a1 and a2: they end after their last
+    /// request
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub budget: Option<Duration>,
 
-    /// In about 45 s: short blocks, of which p50 and p90 are judged (p99 needs more requests); a3 cut to half. a1 and a2 are quick already
+    /// Take about 45 s: short blocks that judge p50 and p90. p99 needs more requests. a3 takes half its time; a1 and a2 are quick already
     #[arg(long)]
     pub quick: bool,
 
-    /// Requests per second of an open loop (a3, a4, b), instead of a part of the capacity, which is not looked for then
+    /// The request rate of an open loop (a3, a4, b), instead of a part of the capacity; then loadgen does not measure the capacity
     #[arg(long, value_name = "RPS", value_parser = rate)]
     pub rate: Option<f64>,
 
-    /// The part of the capacity that is asked for in an open loop (a3, a4, b), as 0.5
+    /// The request rate of an open loop (a3, a4, b) as a part of the capacity, such as 0.5
     #[arg(long, value_name = "PART", value_parser = part, conflicts_with = "rate")]
     pub of_capacity: Option<f64>,
 
-    /// The one strategy to run, instead of the file's arms
+    /// Run this one strategy, instead of the file's arms
     #[arg(long, visible_alias = "algorithm", value_name = "NAME", conflicts_with = "arms")]
     pub strategy: Option<String>,
 
@@ -55,23 +55,23 @@ pub struct ExperimentArgs {
     pub how: HowArgs,
 }
 
-/// How any plan is carried out: what a replay takes too.
+/// How a plan is run; also the flags of a replay.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct HowArgs {
-    /// Where results and reports go [default: runs/<time>-<scenario>/]
+    /// The folder for results and reports [default: runs/<time>-<scenario>/]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// Of arrivals, keys, costs and the order of arms; the same seed asks for the same requests [default: a fresh one; in a replay that
+    /// The seed of arrivals, keys, costs and order of arms: the same seed gives the same requests [default: random, in a replay that
     /// of the run]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
-    /// Where requests go, if lb runs already
+    /// Send the requests to this running lb, instead of starting one
     #[arg(long, value_name = "URL", requires = "admin")]
     pub target: Option<String>,
 
-    /// The admin port of that lb; if it wants a token, LB_ADMIN_TOKEN has it
+    /// The admin port of that lb; if the port needs a token, set LB_ADMIN_TOKEN
     #[arg(long, value_name = "URL", requires = "target")]
     pub admin: Option<String>,
 
@@ -83,15 +83,15 @@ pub struct HowArgs {
     #[arg(long, value_name = "FILE")]
     pub mock_server: Option<PathBuf>,
 
-    /// Do not begin where the check of the machine, a second before everything else, advises against it (exit code 1)
+    /// Do not start if the check of the machine fails (exit code 1); it takes a second before the run
     #[arg(long)]
     pub strict: bool,
 
-    /// Tell how it goes in lines, without a picture; so it is also where stderr is no terminal
+    /// Show progress as lines instead of a live view; this is the default if stderr is no terminal
     #[arg(long)]
     pub plain: bool,
 
-    /// Say nothing while it runs
+    /// Show no progress
     #[arg(long, short)]
     pub quiet: bool,
 }
@@ -102,7 +102,7 @@ pub(super) enum Failure {
     Plan(#[from] PlanError),
     #[error(transparent)]
     Missing(#[from] Missing),
-    #[error("cannot watch for Ctrl-C: {0}")]
+    #[error("cannot install the handler for Ctrl-C: {0}")]
     Signals(#[from] std::io::Error),
     #[error(transparent)]
     Experiment(#[from] ExperimentError),
@@ -111,8 +111,8 @@ pub(super) enum Failure {
     #[error("--strategy is for one strategy; this experiment compares several: name them with --arms A,B")]
     OneArm,
     #[error(
-        "{flag} is for an open loop; {name} is a closed one: each client sends when its last response is there, so the servers set the \
-         rate, and it ends with its requests. Leave {flag} out"
+        "{flag} is for an open loop, and {name} is a closed loop: each client sends its next request when the last response is there. So the \
+         servers set the rate, and the run ends with its last request. Leave out {flag}"
     )]
     Closed { flag: &'static str, name: String },
     #[error("--budget {}", too_short(.name, .reason))]
@@ -121,9 +121,9 @@ pub(super) enum Failure {
     Lacks { place: String, reason: String },
     #[error("{place}: {source}")]
     Placed { place: String, source: ExperimentError },
-    #[error("{source}; what was measured is stored: mend that, then run `loadgen report {}`", folder.display())]
+    #[error("{source}; the results are stored: fix the cause, then run `loadgen report {}`", folder.display())]
     Report { folder: PathBuf, source: report::ReportError },
-    #[error("{} is of `loadgen run` and has no plan to replay: repeat its command, {command}", folder.display())]
+    #[error("{} was made by `loadgen run` and has no plan to replay: run its command again: {command}", folder.display())]
     SingleLoad { folder: PathBuf, command: String },
     #[error(transparent)]
     Stored(FolderError),
@@ -143,7 +143,7 @@ pub(super) fn report_failure(failure: &Failure) -> ExitCode {
     ExitCode::from(exit_code(failure))
 }
 
-/// The plan with what was typed over it, when it can come to its end.
+/// The plan with the changes of the command line. An error if its time is too short.
 fn plan_of(scenario: Scenario, args: &ExperimentArgs) -> Result<Plan, Failure> {
     let mut plan = match &args.plan {
         Some(path) => Plan::read(path)?,
@@ -162,7 +162,7 @@ fn plan_of(scenario: Scenario, args: &ExperimentArgs) -> Result<Plan, Failure> {
             _ => Failure::Budget { name, reason },
         });
     }
-    // a rate that is typed is no fault of the file: what it is too low for is left out, and told
+    // a low rate of the command line is no mistake of the file: the percentiles that need more requests are left out
     if let (Some(path), None, false, Some(reason)) = (&args.plan, args.rate, args.quick, plan.lacks_requests()) {
         return Err(lacks(path, "blocks.segment", reason));
     }
@@ -177,7 +177,7 @@ fn take_arms(plan: &mut Plan, args: &ExperimentArgs) -> Result<(), Failure> {
     if named.is_empty() {
         return Ok(());
     }
-    // the file's options of an arm are kept; the same name twice is an arm against itself
+    // an arm keeps its options of the file; the same name twice compares an arm with itself
     let known = std::mem::take(&mut plan.arms);
     for name in named {
         let found = known.iter().find(|arm| arm.label == *name || arm.strategy == *name);
@@ -208,9 +208,9 @@ fn take_load(plan: &mut Plan, args: &ExperimentArgs, name: &str) -> Result<(), F
     Ok(())
 }
 
-/// What a plan's file lacks, with the line of the key to change.
+/// An error of a plan that is too small, with the line of the key to change.
 pub(super) fn lacks(path: &Path, key: &str, reason: String) -> Failure {
-    // a key that is not written has its default: the file as a whole is at fault
+    // a key that is not in the file has its default: the error names line 1
     Failure::Lacks { place: format!("{}, line {}: {key}", path.display(), line_of(path, key).unwrap_or(1)), reason }
 }
 
@@ -221,7 +221,7 @@ fn too_short(name: &str, reason: &str) -> String {
     }
 }
 
-/// With the line of the experiment file that lb complains of, if it is there.
+/// Adds the line of the experiment file that has the value that lb refused.
 fn placed(failure: Failure, plan: Option<&Path>) -> Failure {
     match (failure, plan) {
         (Failure::Experiment(source), Some(path)) => match place_of(&source, path) {
@@ -232,7 +232,7 @@ fn placed(failure: Failure, plan: Option<&Path>) -> Failure {
     }
 }
 
-/// Where in an experiment file it stands what lb refused.
+/// The line of an experiment file with the value that lb refused.
 pub(super) fn place_of(error: &ExperimentError, path: &Path) -> Option<String> {
     let said = error.to_string();
     let found = match error {
@@ -249,7 +249,7 @@ pub(super) fn place_of(error: &ExperimentError, path: &Path) -> Option<String> {
     Some(format!("{}, line {line}{key}", path.display()))
 }
 
-/// Runs a plan as the arguments have it; answers the exit code too.
+/// Runs a plan with these arguments. Returns the exit code too.
 pub(super) fn carry_out(plan: Plan, args: &HowArgs) -> Result<(u8, Finished), Failure> {
     let place = match (&args.target, &args.admin) {
         (Some(target), Some(admin)) => Place::Theirs { target: target.clone(), admin: admin.clone() },
@@ -264,12 +264,12 @@ pub(super) fn carry_out(plan: Plan, args: &HowArgs) -> Result<(u8, Finished), Fa
     Ok((conclude(&finished)?, finished))
 }
 
-/// Writes the reports, says what came of it, and gives the exit code.
+/// Writes the reports, prints the summary, and returns the exit code.
 fn conclude(finished: &Finished) -> Result<u8, Failure> {
     let folder = finished.folder.path();
     if let Some(error) = &finished.unwritten {
         out::print(report::text(&finished.run).trim_end());
-        tell!("loadgen: {error}; what was measured is printed above and stored nowhere");
+        tell!("loadgen: {error}; the results are printed above and are not stored");
         return Ok(1);
     }
     let written = report::write_for(&finished.folder, &finished.run)
@@ -281,14 +281,14 @@ fn conclude(finished: &Finished) -> Result<u8, Failure> {
     }
     match &finished.ended {
         Some(ExperimentError::Interrupted(at)) => {
-            tell!("loadgen: interrupted {at}; what was measured until then is in {}", folder.display());
+            tell!("loadgen: interrupted {at}; the results until then are in {}", folder.display());
         }
         Some(error) => {
-            tell!("loadgen: ended early: {error}; what was measured until then is in {}", folder.display());
+            tell!("loadgen: ended early: {error}; the results until then are in {}", folder.display());
         }
         None => {}
     }
-    // last, so that a terminal ends with the answer and where to read on
+    // last, so that a terminal ends with the result and the path of the report
     let is_printed = out::print(&report::summary(&finished.run, &html));
     Ok(match &finished.ended {
         _ if finished.mismatch().is_some() => 1,
@@ -298,7 +298,7 @@ fn conclude(finished: &Finished) -> Result<u8, Failure> {
     })
 }
 
-/// What failed checks take away. Those that take the answer to the scenario's question are not to be overlooked; the others leave it.
+/// The failed checks: an error if the scenario's main conclusion is void, else a warning.
 fn complaints(manifest: &Manifest) -> Vec<String> {
     let main = manifest.scenario.main_conclusion();
     let told = |mark: &Mark| {
@@ -355,7 +355,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failed_check_says_what_falls_and_what_stands() {
+    fn a_failed_check_names_the_void_and_the_valid_conclusions() {
         let json = serde_json::json!({
             "schema": 1, "scenario": "A4", "command": [], "loadgen": {"version": "", "commit": ""}, "lb": null,
             "started": "", "duration_ms": 0, "budget_ms": 0, "arms": [],

@@ -1,4 +1,4 @@
-//! `loadgen openmetrics`: the recorded scrapes of runs on stdout, and on stderr a line about each balancer that was scraped.
+//! `loadgen openmetrics`: writes the recorded scrapes of runs to stdout, and one line for each scraped balancer to stderr.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
@@ -14,13 +14,13 @@ use crate::run::EXIT_USAGE;
 
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = "\
-Makes a block of it that Prometheus serves (grafana/replay does all of this):
+To show the output in Prometheus (the script grafana/replay does all of this):
 
   loadgen openmetrics runs/X >run.om
   promtool tsdb create-blocks-from openmetrics run.om data
   prometheus --config.file=/dev/null --storage.tsdb.path=data --storage.tsdb.retention.time=100y --query.lookback-delta=2s
 
-Scrapes are a second apart. The look-back is short because text cannot say that a series has ended.")]
+lb was scraped once a second. The look-back is short because the format cannot mark the end of a series.")]
 pub struct OpenMetricsArgs {
     /// Folders of runs
     #[arg(value_name = "DIR", required = true)]
@@ -75,7 +75,7 @@ fn take_in(metrics: &mut OpenMetrics, run: &Path) -> Result<(), Failure> {
 }
 
 fn told(instance: &str, span: &Span) -> String {
-    let failed = if span.failed == 0 { String::new() } else { format!(" ({} without an answer)", span.failed) };
+    let failed = if span.failed == 0 { String::new() } else { format!(" ({} without a response)", span.failed) };
     let (first, last) = (rfc3339(span.first_unix_ms), rfc3339(span.last_unix_ms));
     format!("{} scrapes{failed} of {instance} from {first} to {last}", span.scrapes)
 }
@@ -90,10 +90,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_tells_how_much_there_is_and_from_when_to_when() {
+    fn a_line_has_the_number_of_scrapes_and_their_first_and_last_time() {
         let span = Span { first_unix_ms: 1_763_837_130_120, last_unix_ms: 1_763_837_131_000, scrapes: 2, failed: 0 };
         let expected = "2 scrapes of h:1 from 2025-11-22T18:45:30.120Z to 2025-11-22T18:45:31.000Z";
         assert_eq!(told("h:1", &span), expected);
-        assert!(told("h:1", &Span { failed: 1, ..span }).starts_with("2 scrapes (1 without an answer) of"));
+        assert!(told("h:1", &Span { failed: 1, ..span }).starts_with("2 scrapes (1 without a response) of"));
     }
 }

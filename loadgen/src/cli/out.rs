@@ -1,8 +1,8 @@
-//! What a command answers on stdout.
+//! The output of a command on stdout.
 
 use std::io::{self, Write as _};
 
-/// Prints it, and a line end. A reader that has left wants no more, which is no failure; anything else is told, and is `false`.
+/// Prints a line. A reader that has closed the pipe is no failure. Any other error is reported, and the result is `false`.
 pub(super) fn print(text: &str) -> bool {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {

@@ -1,4 +1,4 @@
-//! `loadgen replay`: a stored run again, with its plan and its seed, and whether it came out the same.
+//! `loadgen replay`: repeats a stored run with its plan and seed, and compares the results.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -14,7 +14,7 @@ use crate::report::replayed;
 
 #[derive(Clone, Debug, ClapArgs)]
 pub struct ReplayArgs {
-    /// run.json of a run, or its folder
+    /// The folder of a run, or its run.json
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
 

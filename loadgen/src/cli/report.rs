@@ -1,4 +1,4 @@
-//! `loadgen report`: the reports of a stored run made again, or two runs held against each other.
+//! `loadgen report`: makes the reports of a stored run again, or compares two runs.
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -16,7 +16,7 @@ pub struct ReportArgs {
     #[arg(value_name = "DIR", required_unless_present = "diff")]
     pub run: Option<PathBuf>,
 
-    /// Two runs held against each other
+    /// Compare two runs
     #[arg(long, num_args = 2, value_names = ["OLD", "NEW"], conflicts_with = "run")]
     pub diff: Vec<PathBuf>,
 }

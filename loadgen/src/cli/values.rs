@@ -1,4 +1,4 @@
-//! Values of flags: what may be typed for a time, a rate and a part of the capacity.
+//! The values of flags: a time, a rate, a part of the capacity.
 
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use crate::run::LONGEST;
 
 pub(super) fn time(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text).filter(|time| !time.is_zero() && *time <= LONGEST);
-    time.ok_or_else(|| format!("{text:?} is no time: write a number and a unit, such as 30s or 4m, 1000h at most"))
+    time.ok_or_else(|| format!("{text:?} is not a time: write a number and a unit, such as 30s or 4m, at most 1000h"))
 }
 
 pub(super) fn rate(text: &str) -> Result<f64, String> {
@@ -21,5 +21,5 @@ pub(super) fn part(text: &str) -> Result<f64, String> {
 
 fn within(text: &str, range: &std::ops::RangeInclusive<f64>, what: &str) -> Result<f64, String> {
     let number = text.parse().ok().filter(|number| range.contains(number));
-    number.ok_or_else(|| format!("{text:?} is not {what}: it may be {} to {}", range.start(), range.end()))
+    number.ok_or_else(|| format!("{text:?} is not {what}: allowed are {} to {}", range.start(), range.end()))
 }

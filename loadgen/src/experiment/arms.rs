@@ -1,4 +1,4 @@
-//! The arms of a plan as lb sees them: what their strategies declare, and whether lb would take each of them.
+//! The arms of a plan: the declarations of their strategies, and whether lb accepts each arm.
 
 use std::path::{Path, PathBuf};
 
@@ -7,17 +7,17 @@ use super::run::ExperimentError;
 use crate::lab::{self, Programs, Setup, StrategyFile};
 use crate::model;
 
-/// What strategies declare of themselves, by name.
+/// The strategies that lb found, with their declarations.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Declared(Vec<StrategyFile>);
 
-/// Whether lb would begin with this plan, and take every arm of it.
+/// Whether lb accepts every arm of this plan.
 pub fn check(plan: &Plan, programs: &Programs, scratch: &Path) -> Result<(), ExperimentError> {
     tried(plan, programs, scratch).map(drop)
 }
 
-/// Writes the configuration into `folder` that the run begins with, when lb has said of each arm that it would start with it: what is
-/// wrong with a later one is to be known before anything is measured.
+/// Has lb check the configuration of each arm, then writes that of the first arm into `folder`. So an error in a later arm is found before
+/// the measurement.
 pub(super) fn tried(plan: &Plan, programs: &Programs, folder: &Path) -> Result<(PathBuf, Declared), ExperimentError> {
     let config = lab::write_config(programs, &setup(plan, &plan.arms[0]), folder)?;
     let declared = Declared(lab::strategies(programs, &config)?);
@@ -37,7 +37,7 @@ pub(super) fn tried(plan: &Plan, programs: &Programs, folder: &Path) -> Result<(
     Ok((config, declared))
 }
 
-/// How many servers a run begins with.
+/// The number of backends at the start of a run.
 pub(super) fn replicas(plan: &Plan) -> u32 {
     *plan.sizes.first().unwrap_or(&3)
 }
@@ -82,18 +82,19 @@ impl Declared {
         self.0.iter().find(|file| file.name == name)
     }
 
-    /// What it declares of its shares; "" for nothing.
+    /// The declaration of a strategy; "" for none.
     pub(super) fn of(&self, name: &str) -> &str {
         self.file(name).and_then(|file| file.expectation.as_deref()).unwrap_or_default()
     }
 
-    /// Whether a key has a home under it, which can be lost.
+    /// Whether the strategy picks by key.
     pub(super) fn is_keyed(&self, name: &str) -> bool {
         let declared: serde_json::Value = serde_json::from_str(self.of(name)).unwrap_or_default();
         declared["consistent"] == true || declared["balance"] == "by_options"
     }
 
-    /// Its shares depend on its options, so that only the strategy can give them. A running balancer declares nothing: it is asked too.
+    /// Whether its shares depend on its options, so that only the strategy knows them. The declarations of a running balancer are
+    /// unknown, so it is `true` there.
     pub(super) fn may_tell_shares(&self, name: &str) -> bool {
         let declared: serde_json::Value = serde_json::from_str(self.of(name)).unwrap_or_default();
         self.0.is_empty() || declared["balance"] == "by_options"

@@ -1,10 +1,10 @@
-//! Arms side by side in blocks, within one life of lb: B and A4.
+//! Arms in blocks, with one lb process: B and A4.
 //!
-//! In each block every arm takes over once, in an order that is drawn. After its swap it gets the block's sequence of requests from its
-//! beginning; the wash-out of it is not counted, the segment is. So arms of a block face the same requests at the same distances, and
-//! none of them meets a queue that another left behind. All of it is one stretch of accounting.
+//! In each block every arm is in charge once, in random order. After its swap it gets the block's sequence of requests from the beginning.
+//! The wash-out is not counted, the segment is. So all arms of a block get the same requests with the same gaps, and no arm gets the queue
+//! of the arm before it. The whole run is one stretch of accounting.
 //!
-//! A block in which the generator was late is dropped in all arms ([`Lateness`]); others are measured in its place while the budget lasts.
+//! A block with a late generator is dropped in all arms ([`Lateness`]). While the budget allows, further blocks replace it.
 
 use std::time::{Duration, Instant};
 
@@ -25,11 +25,11 @@ use crate::report::measure_name;
 use crate::statistics::{Looks, Orders, StopRule, Width, fewest_blocks, is_invalid, precision};
 use crate::view::{self, Precision};
 
-/// What each turn takes beside its wash-out and segment: the swap, and counts before and after.
+/// The time of a turn beside wash-out and segment: the swap, and the counts before and after.
 const TURN: Duration = Duration::from_millis(150);
 const WHOLE: &str = "whole run";
 
-/// What all segments share.
+/// The data that all segments share.
 struct Course<'a> {
     plan: &'a Plan,
     blocks: &'a BlockPlan,
@@ -38,7 +38,7 @@ struct Course<'a> {
     declared: &'a Declared,
     lateness: Lateness,
     client: ClientCount,
-    /// When the first block began.
+    /// The start of the first block.
     began: Instant,
 }
 
@@ -47,11 +47,11 @@ struct Turn<'a> {
     block: u32,
     at: usize,
     seed: u64,
-    /// Who follows within the block.
+    /// The label of the next arm in the block.
     next: Option<&'a str>,
 }
 
-/// Answers the comparison over the blocks that were completed, also if the run was interrupted.
+/// Runs the blocks. The comparison is over the complete blocks, also if the run was interrupted.
 pub(super) fn run(
     stage: &mut Stage,
     plan: &Plan,
@@ -81,9 +81,9 @@ pub(super) fn run(
     let closed = stage.close_ledger(ledger, WHOLE, course.client);
     let (completed, stopped) = match &ended {
         Ok(ended) => ended.clone(),
-        Err(_) => (complete_blocks(record, plan.arms.len()), "it was interrupted".to_owned()),
+        Err(_) => (complete_blocks(record, plan.arms.len()), "the run was interrupted".to_owned()),
     };
-    // told once, not once for each segment
+    // one mark for the run, not one for each segment
     let labels: Vec<&str> = plan.arms.iter().map(|arm| arm.label.as_str()).collect();
     for mark in course.lateness.marks(&labels, completed.max(1)) {
         if mark.severity != Severity::Passed {
@@ -91,7 +91,7 @@ pub(super) fn run(
         }
         stage.mark(mark);
     }
-    // where no block is whole, what there is is all there is
+    // without a complete block, the cells of the first one are kept
     if completed > 0 {
         record.drop_blocks_after(completed);
     }
@@ -101,7 +101,7 @@ pub(super) fn run(
         let comparison = measured.comparison(stopped);
         if let Some(drift) = comparison.drift.as_ref().filter(|drift| is_invalid(drift)) {
             let reason = format!(
-                "{} of {} changed by {:+.0} % from the first block to the last: something else was going on",
+                "{} of {} changed by {:+.0} % from the first block to the last: the machine was busy with something else",
                 comparison.primary,
                 comparison.baseline,
                 (drift.ratio - 1.0) * 100.0
@@ -127,7 +127,7 @@ fn complete_blocks(record: &Record, arms: usize) -> u32 {
 // === impl Course ===
 
 impl Course<'_> {
-    /// Block after block until it is enough; answers how many, and why it stopped.
+    /// Runs block after block until the stop rule holds. Returns the number of blocks and the reason.
     fn go_on(
         &mut self,
         stage: &mut Stage,
@@ -146,7 +146,7 @@ impl Course<'_> {
             }
             let widths = self.tell_precision(stage, record, number);
             stage.progress.say(&format!("block {number} done"));
-            // only whole squares are balanced
+            // only complete squares of orders are balanced
             if number % period > 0 {
                 continue;
             }
@@ -205,12 +205,12 @@ impl Course<'_> {
         Ok(())
     }
 
-    /// So many comparisons are corrected together.
+    /// The number of comparisons that Holm's correction covers.
     fn family(&self) -> usize {
         judge::family_size(self.blocks, self.plan.arms.len())
     }
 
-    /// Tells how wide the intervals of the primary measure are after so many blocks, and what the budget can still make of them.
+    /// Shows the widths of the intervals of the primary measure after so many blocks, and their expected widths at the end of the budget.
     fn tell_precision(&self, stage: &Stage, record: &Record, blocks: u32) -> Vec<Option<Width>> {
         let [baseline, others @ ..] = self.plan.arms.as_slice() else { return Vec::new() };
         if others.is_empty() {
@@ -220,7 +220,7 @@ impl Course<'_> {
         let measured = Measured { record, arms: &self.plan.arms, plan: self.blocks, blocks, dropped: &dropped };
         let widths = measured.half_widths();
         let possible = self.blocks_possible(stage, blocks);
-        // those to come are dropped as often as those that were
+        // assumes that future blocks are dropped as often as past ones
         let usable = |possible: u32| match blocks {
             0 => possible,
             blocks => possible - possible * dropped.len() as u32 / blocks,
@@ -244,7 +244,7 @@ impl Course<'_> {
         widths
     }
 
-    /// How many blocks there can be when the budget ends: whole squares, and one at least.
+    /// The number of blocks that the budget allows: complete squares, at least one.
     fn blocks_possible(&self, stage: &Stage, done: u32) -> u32 {
         let arms = self.plan.arms.len() as u32;
         let block = match done {
@@ -256,7 +256,7 @@ impl Course<'_> {
     }
 }
 
-/// Blocks in whole squares, of `done` and as many as there is room for; the square that was begun is ended in any case.
+/// The blocks in complete squares: `done` and as many as there is room for. The current square is always completed.
 fn squares(arms: u32, done: u32, room: f64) -> u32 {
     let period = Orders::period(arms as usize) as u32;
     let fits = (f64::from(done) + room.max(0.0)).min(f64::from(u32::MAX / 2)) as u32 / period * period;

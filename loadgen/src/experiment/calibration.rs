@@ -1,4 +1,4 @@
-//! How much the pool can take, and the load that a plan asks for.
+//! The capacity of the pool, and the load of a plan.
 
 use std::time::Instant;
 
@@ -10,7 +10,7 @@ use crate::load::{self, Arrivals, Goal, Stop};
 use crate::model;
 use crate::view::Underway;
 
-/// An open loop with its rate known.
+/// An open loop with a known rate.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Rated {
     pub(super) arrivals: Arrivals,
@@ -18,7 +18,7 @@ pub(super) struct Rated {
     pub(super) capacity_rps: Option<f64>,
 }
 
-/// What every request to this arm looks like, sent by this arrival law until `stop`.
+/// The load of this arm: its requests by this arrival law until `stop`.
 pub(super) fn engine_plan(
     stage: &Stage,
     plan: &plan::Plan,
@@ -41,8 +41,8 @@ pub(super) fn engine_plan(
     engine
 }
 
-/// The rate that the plan asks for; where it is a part of capacity, that is found out first, with round robin in charge: capacity is the
-/// pool's, not an arm's, and round robin uses all of it.
+/// The rate of the plan. If it is a part of the capacity, the capacity is measured first, with round robin in charge. The capacity is that
+/// of the pool, not of an arm, and round robin uses all of it.
 pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Result<Rated, ExperimentError> {
     let LoadPlan::Open { law, rate, .. } = plan.load else { return Err(ExperimentError::NotOpen) };
     let arrivals = |rps: f64| match law {
@@ -59,7 +59,7 @@ pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Resu
         stage.swap(&even)?;
     }
     let budget = plan.calibration();
-    stage.progress.say(&format!("finding out what the pool can take, for {:.0} s", budget.as_secs_f64()));
+    stage.progress.say(&format!("measuring the capacity of the pool, for {:.0} s", budget.as_secs_f64()));
     let engine = engine_plan(stage, plan, &even, Arrivals::Closed { connections: 1 }, Stop::WhenTold, seeds.requests);
     let goal = Goal { p99: plan.requests.calm_p99, ..Goal::default() };
     let (interrupt, board) = (stage.interrupt.clone(), stage.progress.board().clone());
@@ -72,21 +72,19 @@ pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Resu
             handle.abort();
         }
     });
-    // loads that are meant to be too much: their errors are none of the run's
+    // overload is intended here, so its errors are not errors of the run
     board.tell(|facts| facts.end_load(false));
     let found = found?;
     let (capacity, rps) = (found.capacity_rps, found.capacity_rps * part);
     stage.progress.say(&format!("capacity {capacity:.0}/s with p99 within {:?}; {part} of it is {rps:.0}/s", goal.p99));
     if !found.is_bracketed {
-        let reason = format!(
-            "calibration ended before it met a rate that is too much: the capacity may be above {capacity:.0}/s"
-        );
+        let reason = format!("calibration ended before a rate was too high: the capacity may be above {capacity:.0}/s");
         stage.mark(model::Mark::warning("capacity", reason));
     }
     Ok(Rated { arrivals: arrivals(rps), rps, capacity_rps: Some(capacity) })
 }
 
-/// The blocks with those verdicts that segments can give at the rate that was found.
+/// The blocks with the verdicts that their segments allow at this rate.
 pub(super) fn judged(
     stage: &mut Stage,
     plan: &plan::Plan,

@@ -28,7 +28,7 @@ pub(super) fn run(
         let mut before = None;
         for &n in &plan.sizes {
             let pool = stage.resize(n)?;
-            // where keys have homes, count how many lose theirs
+            // if the strategy picks by key, count the keys that move
             if declared.is_keyed(&arm.strategy) && plan.sizes.len() > 1 {
                 let homes = probe::homes(stage, &plan.requests.path)?;
                 if let Some((from, before)) = &before {
@@ -46,7 +46,7 @@ pub(super) fn run(
                     retries: None,
                     began_ms: 0,
                 };
-                // the first is that of a run without repeats
+                // the first repeat has the seed of a run without repeats
                 let seed = if repeat == 1 { seeds.requests } else { seeds.of_block(repeat) };
                 one(stage, plan, arm, cell, seed, record)?;
             }
@@ -55,7 +55,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// One arm on one size of the pool, once. What is only known afterwards is filled in here.
+/// One arm at one N, once. Fills in the parts of `about` that are only known after the load.
 fn one(
     stage: &mut Stage,
     plan: &Plan,
@@ -81,18 +81,18 @@ fn one(
     let flow = conductor.until(None);
     about.began_ms = conductor.began_ms;
     let (outcome, watch) = conductor.finish()?;
-    // what was measured is kept, whatever may be said of it
+    // the measurement is stored even if a check fails below
     let closed = stage.close_ledger(ledger, &what, client_count(outcome.segments.iter()));
     about.retries = closed.as_ref().ok().copied();
     let total = outcome.total();
     record.keep(about, &total, &outcome, &watch);
     stage.doubt(&outcome, true);
-    // where lb has ended there is nobody to ask, so this is said first
+    // this error comes first: a request to an exited lb would only fail
     let flow = flow?;
     closed?;
     stage.check_in_charge(arm)?;
     stage.progress.say(&format!(
-        "{what}: {} answered in {:.2} s, {:.0}/s",
+        "{what}: {} responses in {:.2} s, {:.0}/s",
         total.answered,
         total.seconds(),
         total.rps()

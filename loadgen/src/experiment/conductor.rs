@@ -1,7 +1,7 @@
-//! A load that goes on, and everything that is done and seen meanwhile.
+//! A running load, with the observation of the pool.
 //!
-//! The load runs on threads of its own. Whoever holds the conductor goes from moment to moment with [`Conductor::until`]; between them
-//! it looks at the pool (requests in flight, who may get requests) and says how it goes. Invariant: dropped, the load is aborted.
+//! The load has its own threads. The owner of the conductor waits with [`Conductor::until`]; meanwhile the conductor polls the pool
+//! (requests in flight, rotation) and reports progress. Invariant: when the conductor is dropped, the load is aborted.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -17,7 +17,7 @@ use crate::view::Underway;
 pub(super) struct Conductor<'a> {
     pub(super) stage: &'a mut Stage,
     pub(super) handle: Handle,
-    /// When the load began, and the same on the run's clock.
+    /// The start of the load, and the same on the run's clock.
     pub(super) began: Instant,
     pub(super) began_ms: u64,
     ended: Receiver<Outcome>,
@@ -25,29 +25,29 @@ pub(super) struct Conductor<'a> {
     watch: Watch,
     look_every: Duration,
     next_look: Instant,
-    /// How long the last requests may take.
+    /// The longest wait for the last responses.
     patience: Duration,
 }
 
-/// Why `until` came back.
+/// Why `until` returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// It is time.
+    /// The moment is reached.
     Reached,
     /// The load has ended.
     Ended,
     Interrupted,
 }
 
-/// What was seen of the pool.
+/// The observed state of the pool.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
     /// By time on the run's clock: requests in flight by backend.
     in_flight: Vec<(u64, Vec<(String, u32)>)>,
     states: BTreeMap<String, Seen>,
-    /// Backends that were lost and have not come back.
+    /// Backends that left the rotation and have not come back.
     missing: Vec<String>,
-    /// The pool was not what a strategy's declaration is about: a backend was lost, or an operator changed it.
+    /// A backend was lost, or an operator changed the pool, so the strategy's declaration does not apply.
     is_disturbed: bool,
 }
 
@@ -58,13 +58,13 @@ struct Seen {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// Where moments matter.
+/// The poll interval if exact times matter.
 const LOOK_CLOSELY: Duration = Duration::from_millis(20);
 
 // === impl Conductor ===
 
 impl<'a> Conductor<'a> {
-    /// `place`: which part of the run this is; `phases`: what its warm-up is called, and what follows.
+    /// `place`: the part of the run. `phases`: the names of its warm-up and of the part after it.
     pub(super) fn start(
         stage: &'a mut Stage,
         plan: Plan,
@@ -99,22 +99,22 @@ impl<'a> Conductor<'a> {
         })
     }
 
-    /// Looks more often from now on.
+    /// Polls more often from now on.
     pub(super) fn look_closely(&mut self) {
         self.look_every = LOOK_CLOSELY;
     }
 
-    /// Tells what comes next, and when.
+    /// Sets the next event and its time, for the view.
     pub(super) fn comes(&self, at: Instant, what: impl Into<String>) {
         let what = what.into();
         self.stage.progress.board().tell(|facts| facts.next = Some((at, what)));
     }
 
-    /// Goes on until `moment` (`None`: until the load has ended).
+    /// Waits until `moment` (`None`: until the load has ended).
     pub(super) fn until(&mut self, moment: Option<Instant>) -> Result<Flow, ExperimentError> {
         loop {
             if self.outcome.is_some() {
-                // a closed loop may have come to its end by errors alone
+                // a closed loop can also end by errors alone
                 self.check_balancer()?;
                 return Ok(Flow::Ended);
             }
@@ -138,10 +138,10 @@ impl<'a> Conductor<'a> {
         }
     }
 
-    /// Looks at the pool and tells what it sees.
+    /// Polls the pool and records changes.
     pub(super) fn look(&mut self) -> Result<(), ExperimentError> {
         self.check_balancer()?;
-        // an admin port that is busy for once is no reason to end
+        // one failed poll does not end the run
         if let Ok(states) = self.stage.balancer.admin.backends() {
             self.watch.note(self.stage, &states);
             self.stage.tell_pool(states, true);
@@ -153,7 +153,7 @@ impl<'a> Conductor<'a> {
         self.stage.balancer.has_ended().map_or(Ok(()), |how| Err(ExperimentError::BalancerEnded(how)))
     }
 
-    /// Sends nothing more, waits for what is under way, and gives what was counted.
+    /// Stops sending, waits for the requests in flight, and returns the counts.
     pub(super) fn finish(mut self) -> Result<(Outcome, Watch), ExperimentError> {
         if self.outcome.is_none() {
             self.handle.finish();
@@ -168,7 +168,7 @@ impl<'a> Conductor<'a> {
             };
         }
         let outcome = self.outcome.take().ok_or(ExperimentError::LoadDied)?;
-        // what was changed since the last look changed these counts too; an lb that has ended is told by who asks it next
+        // changes since the last poll affect these counts too; an exited lb is reported by the next request to it
         if self.stage.balancer.has_ended().is_none()
             && let Ok(states) = self.stage.balancer.admin.backends()
         {
@@ -183,7 +183,7 @@ impl Drop for Conductor<'_> {
         self.handle.abort();
         self.stage.progress.board().tell(|facts| {
             facts.end_load(true);
-            facts.phase = "taking stock".to_owned();
+            facts.phase = "waiting for the last responses".to_owned();
         });
     }
 }
@@ -201,11 +201,11 @@ impl Watch {
             let now = Seen { eligible: state.eligible, pid: state.pid };
             let before = match self.states.insert(state.id.clone(), now) {
                 Some(before) => before,
-                // at the start of a load the whole pool is there
+                // at the start of a load all backends are in rotation
                 None if is_first => Seen { eligible: true, ..now },
                 None => continue,
             };
-            // what an operator has set aside is not lost
+            // a backend that an operator set aside is not lost
             let is_lost = !state.is_set_aside() && before.eligible && (!now.eligible || now.pid != before.pid);
             if is_lost && !self.missing.contains(&state.id) {
                 self.missing.push(state.id.clone());
@@ -226,12 +226,12 @@ impl Watch {
         self.states.retain(|id, _| states.iter().any(|state| state.id == *id));
     }
 
-    /// Whether counts can be held against what a strategy declares of a pool in which nothing happens.
+    /// Whether the pool changed, so that counts cannot be compared with a strategy's declaration.
     pub(super) fn is_disturbed(&self) -> bool {
         self.is_disturbed
     }
 
-    /// Mean requests in flight of each of these backends between two moments; `None` if nobody looked.
+    /// Mean requests in flight of each of these backends between two moments; `None` without a poll between them.
     pub(super) fn mean_in_flight(&self, from_ms: u64, to_ms: u64, ids: &[String]) -> Option<Vec<f64>> {
         let looks: Vec<_> = self.in_flight.iter().filter(|(at, _)| (from_ms..to_ms).contains(at)).collect();
         if looks.is_empty() {

@@ -1,4 +1,4 @@
-//! What a plan asks for, as the manifest of its run and the report say it.
+//! The load and the backends of a plan, as the manifest stores them.
 
 use super::calibration::Rated;
 use super::plan::{Law, LoadPlan, Plan};
@@ -6,7 +6,7 @@ use crate::lab::Balancer;
 use crate::load::{self, Arrivals};
 use crate::model::{self, Backends, Load};
 
-/// The load as far as the plan tells it; rates may have to be found out first.
+/// The load as far as the plan has it; the rate may need a calibration first.
 pub(super) fn load(plan: &Plan) -> Load {
     match plan.load {
         LoadPlan::Closed { connections, requests, .. } => Load::Closed { connections, requests },
@@ -22,7 +22,7 @@ pub(super) fn load(plan: &Plan) -> Load {
     }
 }
 
-/// With its rate.
+/// An open loop with its rate.
 pub(super) fn open_load(rated: &Rated, outstanding: u32) -> Load {
     let arrivals = match rated.arrivals {
         Arrivals::Constant { .. } => model::Arrivals::Constant,

@@ -1,9 +1,9 @@
-//! What the load engine says against its own numbers, as marks of a run: which conclusions fall with it.
+//! The doubts of the load engine about its own numbers, as marks of a run with the conclusions that they make void.
 
 use crate::load::{DoubtAbout, Outcome};
 use crate::model::{Conclusion, Mark};
 
-/// A mark for each doubt, and one where the engine cannot say whether it was on time although it should. Empty: nothing to say.
+/// A mark for each doubt, and one if lateness could not be judged in an open loop.
 pub(crate) fn marks(outcome: &Outcome, is_closed_loop: bool) -> Vec<Mark> {
     let doubts = outcome.doubts.iter();
     let mut marks: Vec<Mark> = doubts
@@ -15,11 +15,11 @@ pub(crate) fn marks(outcome: &Outcome, is_closed_loop: bool) -> Vec<Mark> {
     marks
 }
 
-/// The conclusions that such a doubt takes away.
+/// The conclusions that such a doubt makes void.
 fn voids(about: DoubtAbout, is_closed_loop: bool) -> &'static [Conclusion] {
     match about {
         DoubtAbout::Lateness => &Conclusion::OF_TIME,
-        // in an open loop as much was asked for as was to be
+        // in an open loop the planned number of requests was sent
         DoubtAbout::OwnCpu if !is_closed_loop => &[Conclusion::Latency],
         DoubtAbout::OwnCpu => &Conclusion::OF_TIME,
         DoubtAbout::Local => &[Conclusion::Counts, Conclusion::Latency, Conclusion::Throughput],

@@ -1,7 +1,7 @@
-//! Faults at their times: a plan's faults as a list of things to do, and doing them to real processes.
+//! The faults of a plan: a list of steps by time, and their execution on real processes.
 //!
-//! What befalls a backend is done here when it is time; a hot key belongs to the requests themselves, so the load has it in its schedule
-//! ([`hot_keys`]) and here it is only told.
+//! A fault of a backend is executed here at its time. A hot key is part of the requests, so the load has it in its schedule ([`hot_keys`]),
+//! and here it is only recorded.
 
 use std::time::{Duration, Instant};
 
@@ -14,23 +14,23 @@ use crate::lab::{BackendState, Ledger, Mock, MockError};
 use crate::load::HotKey;
 use crate::model::{EventKind, Mark};
 
-/// Beginnings and ends of one arm's faults, in order of time, and how far they have come.
+/// The beginnings and ends of one arm's faults in order of time, and the state of each.
 pub(super) struct Script<'a> {
     faults: &'a [Fault],
-    /// Ids as they were at the start.
+    /// The ids at the start.
     pool: &'a [String],
     steps: Vec<Step>,
     done: usize,
-    /// Of each fault that goes on and is to be undone.
+    /// The faults in effect that must be undone.
     going_on: Vec<Option<GoingOn>>,
 }
 
 /// A fault that has begun.
 struct GoingOn {
-    /// The server that is disturbed: by its address, because it may leave the pool and go on to be. `None`: it has been killed, and its
-    /// successor is normal, or the fault is in the requests.
+    /// The address of the disturbed server; the server may leave the pool and still run. `None` if it was killed, because its successor is
+    /// normal, and for a fault in the requests.
     server: Option<Server>,
-    /// The number of its event, once it is told; `None` as well when its band has ended.
+    /// The number of its event; `None` before the event is recorded and after its band has ended.
     event: Option<usize>,
 }
 
@@ -39,20 +39,20 @@ struct Server {
     mock: Mock,
 }
 
-/// One thing to do: a fault, or the end of one.
+/// A step: the beginning or the end of a fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Step {
     /// From the start of the measured load.
     at: Duration,
-    /// Place in the plan's list.
+    /// Its index in the plan's list.
     fault: usize,
     is_end: bool,
 }
 
-/// A step that took so long is told with its time.
+/// A step that takes longer is recorded with its duration.
 const LONG: Duration = Duration::from_millis(100);
 
-/// The part of the faults that is in the requests.
+/// The faults that are part of the requests.
 pub(super) fn hot_keys(faults: &[Fault]) -> Vec<HotKey> {
     let hot = |fault: &Fault| match fault.kind {
         FaultKind::HotKey { share } => {
@@ -68,7 +68,7 @@ fn steps(faults: &[Fault]) -> Vec<Step> {
     let end = |(fault, it): (usize, &Fault)| Some(Step { at: it.until?, fault, is_end: true });
     let mut steps: Vec<Step> = faults.iter().enumerate().map(begin).collect();
     steps.extend(faults.iter().enumerate().filter_map(end));
-    // one may begin when another one on the same server ends: the end must not undo it
+    // ends before beginnings: a fault may begin when another one on the same server ends
     steps.sort_by_key(|step| (step.at, !step.is_end));
     steps
 }
@@ -80,7 +80,7 @@ impl<'a> Script<'a> {
         Self { faults, pool, steps: steps(faults), done: 0, going_on: faults.iter().map(|_| None).collect() }
     }
 
-    /// What comes next, and when, from the start of the measured load.
+    /// The next step and its time, from the start of the measured load.
     pub(super) fn next(&self) -> Option<(Duration, String)> {
         let step = self.steps.get(self.done)?;
         let fault = &self.faults[step.fault];
@@ -88,7 +88,7 @@ impl<'a> Script<'a> {
         Some((step.at, format!("{end}{}", fault.in_words(self.name(fault)))))
     }
 
-    /// Does it now.
+    /// Executes the next step.
     pub(super) fn carry_out(&mut self, stage: &mut Stage, ledger: &mut Ledger) -> Result<(), ExperimentError> {
         let Some(&Step { fault: number, is_end, .. }) = self.steps.get(self.done) else { return Ok(()) };
         self.done += 1;
@@ -99,8 +99,8 @@ impl<'a> Script<'a> {
         let id = self.name(fault).to_owned();
         let began = Instant::now();
         if fault.kind.goes_on() {
-            // noted before it is done: what fails half-way is undone too
-            let server = if fault.kind.befalls_one() { Some(server(stage, &id)?) } else { None };
+            // noted before the execution, so that a fault that fails half-way is undone too
+            let server = if fault.kind.affects_one() { Some(server(stage, &id)?) } else { None };
             let begun = self.going_on[number].insert(GoingOn { server, event: None });
             if let Some(server) = &begun.server {
                 disturb(&server.mock, fault.kind)?;
@@ -109,7 +109,7 @@ impl<'a> Script<'a> {
         match fault.kind {
             FaultKind::Kill => {
                 let pid = state(stage, &id)?.pid.ok_or_else(|| ExperimentError::NoProcess(id.clone()))?;
-                // its last words: whatever it counts after this is lost with it
+                // the last scrape: its later counts are lost
                 ledger.look(&stage.balancer.admin)?;
                 kill(pid)?;
                 self.ends_with_server(stage, fault.backend, true);
@@ -133,31 +133,31 @@ impl<'a> Script<'a> {
         if let Some(begun) = &mut self.going_on[number] {
             begun.event = Some(stage.events.len());
         }
-        stage.event(event_kind(fault.kind), fault.kind.befalls_one().then_some(id), text);
+        stage.event(event_kind(fault.kind), fault.kind.affects_one().then_some(id), text);
         Ok(())
     }
 
-    /// Puts everything right that is not yet, so that the next arm begins as this one did. What cannot be is told, and the others are put
-    /// right all the same; answers the first error.
+    /// Undoes all faults in effect, so that the next arm starts with a normal pool. Errors are recorded, and the other faults are undone
+    /// all the same. Returns the first error.
     pub(super) fn put_right(&mut self, stage: &mut Stage) -> Result<(), ExperimentError> {
         let mut first = Ok(());
         for (number, fault) in self.faults.iter().enumerate() {
             if let Err(error) = self.end(stage, number) {
                 let what = fault.in_words(self.name(fault));
-                stage.mark(Mark::warning("faults", format!("this could not be undone: {what} ({error})")));
+                stage.mark(Mark::warning("faults", format!("a fault could not be undone: {what} ({error})")));
                 first = first.and(Err(error));
             }
         }
         first
     }
 
-    /// The faults that never came.
+    /// The faults that were not executed.
     pub(super) fn left(&self) -> Vec<String> {
         let left = self.steps[self.done..].iter().filter(|step| !step.is_end).map(|step| &self.faults[step.fault]);
         left.map(|fault| fault.in_words(self.name(fault))).collect()
     }
 
-    /// Undoes a fault, if it goes on.
+    /// Undoes a fault, if it is in effect.
     fn end(&mut self, stage: &mut Stage, number: usize) -> Result<(), ExperimentError> {
         let fault = &self.faults[number];
         let id = self.name(fault).to_owned();
@@ -168,7 +168,7 @@ impl<'a> Script<'a> {
         {
             return Err(error.into());
         }
-        // without one its band has ended, or it was never told
+        // without an event, its band has ended or it was not recorded
         let Some(event) = begun.event else { return Ok(()) };
         stage.events[event].until_ms = Some(stage.now_ms());
         let (whom, text) = match fault.kind {
@@ -179,11 +179,11 @@ impl<'a> Script<'a> {
         Ok(())
     }
 
-    /// What goes on upon this server ends for the pool, because it has left. One that was killed has nothing to undo; one that was removed
-    /// may have requests under way still, and goes on as it was until its fault's end.
+    /// Ends the bands of the faults of a server that left the pool. A killed server has nothing to undo. A removed server may still have
+    /// requests in flight, and keeps its fault until the end.
     fn ends_with_server(&mut self, stage: &mut Stage, backend: u32, is_killed: bool) {
         for (fault, begun) in self.faults.iter().zip(&mut self.going_on) {
-            let Some(begun) = begun.as_mut().filter(|_| fault.kind.befalls_one() && fault.backend == backend) else {
+            let Some(begun) = begun.as_mut().filter(|_| fault.kind.affects_one() && fault.backend == backend) else {
                 continue;
             };
             if is_killed {
@@ -216,7 +216,7 @@ fn server(stage: &Stage, id: &str) -> Result<Server, ExperimentError> {
     Ok(Server { mock: Mock::at(&address, stage.balancer.admin.web()), address })
 }
 
-/// Whether there is no such server in the pool any more: whatever it does, it disturbs nobody.
+/// Whether the server has left the pool, so that its faults affect no request.
 fn has_left(stage: &mut Stage, id: &str, address: &str) -> bool {
     let is_gone = |states: Vec<BackendState>| !states.iter().any(|it| it.id == id && it.address == address);
     stage.balancer.has_ended().is_some() || stage.balancer.admin.backends().is_ok_and(is_gone)
@@ -277,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn what_begins_when_another_one_ends_begins_after_it() {
+    fn a_fault_that_begins_when_another_ends_begins_after_it() {
         let (four, ten) = (FaultKind::Slow { factor: 4.0 }, FaultKind::Slow { factor: 10.0 });
         let steps = steps(&[fault(2, Some(4), four), fault(4, Some(7), ten)]);
         let told: Vec<_> = steps.iter().map(|step| (step.at.as_secs(), step.fault, step.is_end)).collect();

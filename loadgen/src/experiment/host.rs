@@ -1,10 +1,10 @@
-//! The machine of a run, as far as it bears on the numbers. What cannot be read is left empty: it must not end an experiment.
+//! The machine of a run, as far as the numbers depend on it. Values that cannot be read stay empty; this must not end an experiment.
 
 use std::fs;
 
 use crate::model::Host;
 
-/// Begun before a run and closed after it.
+/// Created before a run and closed after it.
 #[derive(Clone, Debug)]
 pub(crate) struct HostWatch {
     host: Host,
@@ -15,12 +15,12 @@ pub(crate) struct HostWatch {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CpuTimes {
     all: u64,
-    /// Without anything to run, waiting for a disk included.
+    /// Idle, waiting for a disk included.
     idle: u64,
     steal: u64,
 }
 
-/// As it is now.
+/// The state now.
 pub fn host() -> Host {
     let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -49,17 +49,17 @@ impl HostWatch {
         Self { host: host(), before: CpuTimes::now() }
     }
 
-    /// As it was before the run.
+    /// The state before the run.
     pub(super) fn host(&self) -> &Host {
         &self.host
     }
 
-    /// What speaks against this machine at this time, in words.
+    /// Why the machine was too busy, in words.
     pub(crate) fn busy(&self) -> Option<String> {
         let Host { load_before, cores, .. } = self.host;
         (load_before > f64::from(cores)).then(|| {
             format!(
-                "before this run began, {load_before:.1} processes on average wanted one of the machine's {cores} cores (load average of \
+                "before the run, {load_before:.1} processes on average waited for the machine's {cores} cores or used them (load average of \
                  the last minute): something else was running, and may have gone on"
             )
         })
@@ -91,7 +91,7 @@ impl CpuTimes {
     /// The part of all cores' time that was idle since; `None` if no tick has passed.
     pub(super) fn idle_share_since(&self, before: &Self) -> Option<f64> {
         let all = self.all.checked_sub(before.all).filter(|all| *all > 0)?;
-        // the kernel may take back a tick that it counted as waiting
+        // the kernel may correct a tick that it counted as waiting
         Some(self.idle.saturating_sub(before.idle).min(all) as f64 / all as f64)
     }
 }
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn a_watch_tells_what_went_on_meanwhile() {
+    fn a_watch_reports_the_load_of_the_machine() {
         let host = HostWatch::begin().end();
         assert!(host.cores > 0 && host.load_after.is_some(), "{host:?}");
     }

@@ -1,4 +1,4 @@
-//! What the counts of an arm should be, and what is concluded of arms side by side: the answers of `statistics`, put together.
+//! The expected counts of an arm, and the comparison of arms: the results of `statistics`, put together.
 
 use super::arms::Declared;
 use super::plan::{ArmPlan, BlockPlan, Plan};
@@ -11,19 +11,18 @@ use crate::statistics::{
     judge_failures, max_over_mean, ribbon,
 };
 
-/// What is told of arms beside the measures that get a verdict, where it can be. Of all of these less is better.
+/// Measures that are reported without a verdict, beside the judged ones. For all of them less is better.
 ///
-/// Errors are not among them: most blocks have none, and over none there is no ratio. They are judged by their share of all requests,
-/// before all else ([`judge_failures`]). Nor is throughput: a block's load is an open loop, so what is answered well is what was asked
-/// for less the failures, and a ratio of 1 would be no finding.
+/// Errors are not among them: most blocks have none, and a ratio to 0 is undefined. They are judged first, by their share of all requests
+/// ([`judge_failures`]). Throughput is not among them either: in an open loop it is the planned rate less the failures.
 const DESCRIBED: [&str; 5] = ["latency_p50", "latency_p90", "latency_p99", "service_p99", EVENNESS];
-/// The fullest server's count over the mean. It is compared only between arms that both declare what their counts should be: where a
-/// strategy declares nothing, as least_connections does, uneven counts may be what it is for.
+/// The fullest server's count over the mean. It is compared only between arms that both declare their counts. A strategy without a
+/// declaration, such as least_connections, may share unevenly on purpose.
 const EVENNESS: &str = "max_over_mean";
 const QUANTILES: [f64; 12] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999];
 
-/// What this arm's counts should be over these backends, all of the same weight, while the arm is in charge. Shares that depend on
-/// options are those that the strategy itself gives; they are shares of uniform 6-digit ids.
+/// The law of this arm's counts over these backends, all of the same weight. The arm must be in charge. Shares that depend on options come
+/// from the strategy itself; they are shares of uniform 6-digit ids.
 pub(super) fn law(
     stage: &Stage,
     declared: &Declared,
@@ -35,7 +34,7 @@ pub(super) fn law(
     let file = declared.arm(arm, "");
     let ring = if declared.may_tell_shares(&arm.strategy) { record.ring(stage, &arm.label, pool) } else { None };
     let told = ring.filter(|_| plan.requests.keys == Keys::Uniform).map(|ring| ring.shares.as_slice());
-    // what a strategy declares that is not understood is a row of its score card, not of this run
+    // a malformed declaration is reported by the strategy's score card, not by a run
     Law::of(&file.expectation, &file.options, &vec![1; pool.len()], told).ok().flatten()
 }
 
@@ -43,18 +42,18 @@ pub(super) fn settings(plan: &BlockPlan) -> Settings {
     Settings { equivalence: plan.equivalence, confidence: plan.confidence }
 }
 
-/// Blocks that all arms ran in, and how they are to be compared.
+/// The complete blocks, and how to compare them.
 #[derive(Clone, Copy)]
 pub(super) struct Measured<'a> {
     pub(super) record: &'a Record,
     pub(super) arms: &'a [ArmPlan],
     pub(super) plan: &'a BlockPlan,
     pub(super) blocks: u32,
-    /// Blocks that no latency is taken from.
+    /// Dropped blocks: their latencies are not used.
     pub(super) dropped: &'a [DroppedBlock],
 }
 
-/// One measure's numbers of all arms.
+/// The values of one measure, of all arms.
 struct Numbers<'a> {
     measure: Measure<'a>,
     baseline: Vec<Option<f64>>,
@@ -70,7 +69,7 @@ pub(super) fn family(plan: &BlockPlan) -> Vec<&str> {
     family
 }
 
-/// So many comparisons are corrected together.
+/// The number of comparisons that Holm's correction covers.
 pub(super) fn family_size(plan: &BlockPlan, arms: usize) -> usize {
     family(plan).len() * arms.saturating_sub(1)
 }
@@ -87,7 +86,7 @@ fn of_cell(cell: &Cell, latencies: &Latencies, measure: &str) -> Option<f64> {
     }
 }
 
-/// Over all blocks; whether that is comparable is said by [`judge_failures`].
+/// Over all blocks; [`judge_failures`] decides whether the arm is comparable.
 fn failures(record: &Record, arm: &str, blocks: u32) -> Failures {
     let cells = || record.cells.iter().filter(|cell| cell.arm == arm && cell.block <= blocks);
     let (failed, unsent) = (cells().map(|cell| cell.errors).sum(), cells().map(|cell| cell.unsent).sum());
@@ -131,13 +130,13 @@ impl<'a> Measured<'a> {
         }
     }
 
-    /// How wide the intervals of the primary measure are, for all arms but the baseline.
+    /// The widths of the intervals of the primary measure, for all arms except the baseline.
     pub(super) fn half_widths(&self) -> Vec<Option<Width>> {
         let numbers = self.of_all(&self.plan.primary);
         half_widths(&numbers.baseline, &numbers.arms(), family_size(self.plan, self.arms.len()), settings(self.plan))
     }
 
-    /// One number of each block of an arm, `None` where it cannot be said. A dropped block has none, unless the measure is a count.
+    /// One value for each block of an arm, `None` with too few responses. A dropped block is left out, unless the measure is a count.
     fn numbers(&self, arm: &str, measure: &str) -> Vec<Option<f64>> {
         let number = |block: u32| {
             let cell = self.record.cells.iter().find(|cell| cell.arm == arm && cell.block == block)?;
@@ -159,7 +158,7 @@ impl<'a> Measured<'a> {
         }
     }
 
-    /// It declares what its counts should be, and that could be worked out.
+    /// Whether its cells have expected counts.
     fn has_law(&self, arm: &ArmPlan) -> bool {
         let mut cells = self.record.cells.iter().filter(|cell| cell.arm == arm.label && cell.block <= self.blocks);
         cells.all(|cell| cell.backends.iter().all(|backend| backend.expected.is_some()))
@@ -193,7 +192,7 @@ mod tests {
     use super::*;
     use crate::model::Verdict;
 
-    /// Blocks of 1,000 requests each: `failed` of them at once, the others answered after about `ms`.
+    /// Blocks of 1,000 requests each: `failed` of them at once, the others with a response after about `ms`.
     fn measured(record: &mut Record, arm: &str, blocks: u32, failed: u64, ms: u64) {
         for block in 1..=blocks {
             let cell: Cell = serde_json::from_value(serde_json::json!({
@@ -244,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn blocks_without_enough_good_answers_are_counted() {
+    fn blocks_without_enough_good_responses_are_counted() {
         let mut record = Record::default();
         measured(&mut record, "base", 8, 0, 30);
         measured(&mut record, "arm", 8, 0, 10);

@@ -43,7 +43,7 @@ pub(super) fn mark(
 fn mark_generator(stage: &mut Stage, plan: &Plan) {
     if stage.marks.iter().all(|mark| mark.check != "generator") {
         let reason = match plan.load {
-            LoadPlan::Open { .. } => "requests went out when they were due",
+            LoadPlan::Open { .. } => "requests were sent on schedule",
             LoadPlan::Closed { .. } => {
                 "its sending threads had processor time to spare; lateness is not judged: a closed loop has no schedule"
             }
@@ -68,8 +68,8 @@ fn mark_accounting(stage: &mut Stage) {
             stage.mark(Mark::passed("accounting", reason));
         } else {
             let reason = format!(
-                "of {client} requests {} broke on their way, by a refused, reset or closed connection, and never became requests of the \
-                 balancer, which counted {balancer}: shares and percentiles are those of the others",
+                "of {client} requests, {} failed on a refused, reset or closed connection and did not reach the balancer, which counted \
+                 {balancer}: shares and percentiles are those of the others",
                 client.saturating_sub(balancer)
             );
             stage.mark(Mark::warning("accounting", reason));

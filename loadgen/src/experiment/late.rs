@@ -1,6 +1,6 @@
-//! Segments in which the generator was late: which blocks are dropped for them, and what the run says of that.
+//! Segments with a late generator: which blocks are dropped, and the mark of the run.
 //!
-//! Invariant: a block is dropped in all arms or in none, and what is dropped is told with its counts for each arm.
+//! Invariant: a block is dropped in all arms or in none. The mark has the number of late segments of each arm.
 
 use std::collections::BTreeMap;
 
@@ -9,13 +9,13 @@ use crate::model::{Conclusion, DroppedBlock, Mark};
 use crate::report::format::{list, plural};
 use crate::statistics::{Drops, LateSegment, dropped, judge_drops, late_of_arms};
 
-/// What the generator said of itself in each segment.
+/// The findings of the generator in each segment.
 #[derive(Debug, Default)]
 pub(super) struct Lateness {
     late: Vec<Late>,
-    /// Segments that nothing can be said of, and why not of the first.
+    /// The segments in which lateness was not judged, and the reason of the first.
     not_judged: Vec<(u32, String)>,
-    /// What this machine had not enough of.
+    /// Missing resources of this machine, such as ports.
     local: Vec<String>,
 }
 
@@ -29,12 +29,12 @@ struct Late {
 // === impl Lateness ===
 
 impl Lateness {
-    /// Notes a segment; answers why it was late, if it was.
+    /// Notes a segment. Returns the reason if it was late.
     pub(super) fn note(&mut self, block: u32, arm: &str, outcome: &Outcome) -> Option<String> {
         let busy = outcome.doubts.iter().find(|doubt| doubt.about == DoubtAbout::OwnCpu);
         let late = match &outcome.punctuality {
             Punctuality::Late(reason) => Some(reason.clone()),
-            // an open loop without processor time has latencies of its own making
+            // latencies of an open loop without processor time come from the generator
             _ => busy.map(|doubt| doubt.reason.clone()),
         };
         if let (Punctuality::NotJudged(why), None) = (&outcome.punctuality, &late) {
@@ -46,7 +46,7 @@ impl Lateness {
         late
     }
 
-    /// Of the first so many blocks, those that no latency is taken from.
+    /// The dropped blocks among the first so many.
     pub(super) fn dropped(&self, blocks: u32) -> Vec<DroppedBlock> {
         let mut of_blocks: BTreeMap<u32, Vec<&Late>> = BTreeMap::new();
         for late in self.late.iter().filter(|late| late.block <= blocks) {
@@ -60,7 +60,7 @@ impl Lateness {
         of_blocks.into_iter().map(told).collect()
     }
 
-    /// What the run says of its generator, over its first so many blocks.
+    /// The marks about the generator, over the first so many blocks.
     pub(super) fn marks(&self, arms: &[&str], blocks: u32) -> Vec<Mark> {
         let local = (!self.local.is_empty()).then(|| {
             let voids = [Conclusion::Counts, Conclusion::Latency, Conclusion::Throughput];

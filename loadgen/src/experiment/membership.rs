@@ -1,21 +1,21 @@
-//! The pool as the run left it, and what an operator made of it meanwhile.
+//! The pool of the run, and the changes that an operator makes to it.
 //!
-//! A strategy's declaration is about a pool in which nothing changes but by the plan. Somebody with the admin port can drain, remove,
-//! add and weigh backends while a run measures; then counts say nothing about the declaration. Invariants: a change of membership, of
-//! draining or of a weight that the run did not make itself is told once; from the first one on the run is marked as changed.
+//! A strategy's declaration is about a pool that only the plan changes. An operator can drain, remove, add and weigh backends during a run;
+//! then counts cannot be compared with the declaration. Invariants: each change of membership, draining or weight that the run did not make
+//! is reported once. From the first one on, the run is marked as changed.
 
 use std::collections::BTreeMap;
 
 use crate::lab::BackendState;
 
-/// What the run knows of the pool. Empty until it has looked once: what is found then is taken as it is.
+/// The known state of the pool. Empty until the first poll, whose result is taken as it is.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
     known: Option<BTreeMap<String, Standing>>,
     has_changed: bool,
 }
 
-/// What an operator did to one backend.
+/// A change that an operator made to one backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) backend: String,
@@ -32,19 +32,19 @@ struct Standing {
 // === impl Membership ===
 
 impl Membership {
-    /// An operator has changed the pool since the run began.
+    /// Whether an operator has changed the pool since the start of the run.
     pub(super) fn has_changed(&self) -> bool {
         self.has_changed
     }
 
-    /// Takes over who is there now: the run itself has added or removed backends. What it knows of the others stays.
+    /// Takes over the current members after the run added or removed backends. The known state of the others stays.
     pub(super) fn adopt(&mut self, states: &[BackendState]) {
         let before = self.known.take().unwrap_or_default();
         let standing = |state: &BackendState| before.get(&state.id).copied().unwrap_or(Standing::of(state));
         self.known = Some(states.iter().map(|state| (state.id.clone(), standing(state))).collect());
     }
 
-    /// What differs from what the run knows; that is what it knows from now on.
+    /// The differences to the known state, which is then updated.
     pub(super) fn changes(&mut self, states: &[BackendState]) -> Vec<Change> {
         let now: BTreeMap<String, Standing> =
             states.iter().map(|state| (state.id.clone(), Standing::of(state))).collect();
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_run_did_itself_is_no_operators_and_hides_none() {
+    fn changes_of_the_run_are_no_operators_and_hide_none() {
         let mut membership = Membership::default();
         assert!(told(&mut membership, &[("a", 1, false), ("b", 1, false)]).is_empty());
         let grown = [("a", 1, true), ("b", 1, false), ("c", 1, false)];

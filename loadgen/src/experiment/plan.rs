@@ -1,8 +1,7 @@
-//! An experiment as it is written down: `config/experiments/*.toml`.
+//! The plan of an experiment: `config/experiments/*.toml`.
 //!
-//! Two forms, as with lb.toml: `file` is what may be written, [`Plan`] is what is meant, with every choice made. Between them stands
-//! `check`, whose errors name file, line and key. The plans of a1, a2, a3, a4 and b are the files of `config/experiments`, compiled in, so what
-//! one reads there is what runs.
+//! There are two forms, as with lb.toml: `file` is the content of the file, [`Plan`] the checked plan with all defaults. `check` converts
+//! between them; its errors name file, line and key. The plans of a1, a2, a3, a4 and b are the files of `config/experiments`, compiled in.
 
 mod bounds;
 mod check;
@@ -29,13 +28,13 @@ pub use words::did_you_mean;
 use crate::load::{Cost, Keys};
 use crate::model::Scenario;
 
-/// What is to be done.
+/// A checked plan.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub scenario: Scenario,
     /// Of the report; "" for the scenario's own.
     pub title: String,
-    /// What all of it may take, calibration included.
+    /// The time for the whole run, calibration included.
     pub budget: Duration,
     pub load: LoadPlan,
     pub requests: RequestPlan,
@@ -44,13 +43,13 @@ pub struct Plan {
     pub mocks: MockPlan,
     /// The first is the baseline.
     pub arms: Vec<ArmPlan>,
-    /// Arms side by side in blocks, and a verdict; without it one arm after the other.
+    /// Arms in blocks, with verdicts; `None`: one arm after the other.
     pub blocks: Option<BlockPlan>,
     /// In order of time.
     pub faults: Vec<Fault>,
-    /// Keys of lb.toml that go before what loadgen writes.
+    /// Keys of lb.toml that override those of loadgen.
     pub lb: toml::Table,
-    /// It was cut short by `--quick`.
+    /// Whether `--quick` shortened it.
     #[serde(default)]
     pub is_quick: bool,
 }
@@ -61,7 +60,7 @@ pub enum LoadPlan {
         connections: u32,
         /// For each arm and size, each time.
         requests: u64,
-        /// How often each arm and size is asked.
+        /// How often each arm and size is measured.
         #[serde(default = "once")]
         repeats: u32,
     },
@@ -70,7 +69,7 @@ pub enum LoadPlan {
         rate: Rate,
         outstanding: u32,
         warm_up: Duration,
-        /// Of each arm; `None`: what the budget leaves.
+        /// Of each arm; `None`: the rest of the budget.
         duration: Option<Duration>,
     },
 }
@@ -84,7 +83,7 @@ pub enum Law {
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum Rate {
     Rps(f64),
-    /// A part of what calibration finds.
+    /// A part of the capacity.
     OfCapacity(f64),
 }
 
@@ -111,40 +110,40 @@ pub struct ArmPlan {
     pub label: String,
     pub strategy: String,
     pub options: toml::Table,
-    /// What its requests cost their servers, relative to those of the other arms: 1, or a difference that is planted.
+    /// The cost of its requests relative to the other arms: 1, or a difference on purpose.
     #[serde(default = "no_handicap")]
     pub cost_factor: f64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BlockPlan {
-    /// What is measured of an arm in each block.
+    /// The measured time of an arm in each block.
     pub segment: Duration,
-    /// Between the swap and that.
+    /// The time between the swap and the segment.
     pub wash_out: Duration,
-    /// Enough when every interval is at most so wide to either side, relative.
+    /// The run stops when every interval is at most so wide to either side, relative.
     pub half_width: f64,
     pub equivalence: f64,
     pub confidence: f64,
-    /// The measure whose intervals end the run when they are narrow.
+    /// The measure whose intervals decide when the run stops.
     pub primary: String,
     /// The measures that get a verdict, corrected together.
     #[serde(default = "verdicts")]
     pub verdicts: Vec<String>,
-    /// Those that the file names: a run that cannot judge them is refused. Others are left out where they cannot be said.
+    /// Whether the file names the verdicts. Then a plan that cannot judge them is refused; otherwise such measures are left out.
     #[serde(default)]
     pub asked: Vec<String>,
 }
 
-/// Something that is done to the pool while the load goes on.
+/// A change of the pool during the load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Fault {
     /// From the start of the load.
     pub at: Duration,
-    /// When it is undone; `None`: never.
+    /// The time of its end; `None`: it is not undone.
     pub until: Option<Duration>,
     pub kind: FaultKind,
-    /// Its place in the pool, from 1; of no meaning for those that befall all.
+    /// The number of the backend in the pool, from 1; ignored by faults of the whole pool.
     pub backend: u32,
 }
 
@@ -154,14 +153,14 @@ pub enum FaultKind {
     Slow {
         factor: f64,
     },
-    /// So much more for each request.
+    /// The extra time of each request.
     Delay {
         extra: Duration,
     },
     Stall,
     /// SIGKILL; lb replaces it.
     Kill,
-    /// This share fails at once with a 500.
+    /// The share of requests with an immediate 500 response.
     Errors {
         rate: f64,
     },
@@ -169,7 +168,7 @@ pub enum FaultKind {
         n: u32,
     },
     Remove,
-    /// This share of the requests carries one key.
+    /// The share of requests with the same key.
     HotKey {
         share: f64,
     },
@@ -207,7 +206,7 @@ impl Plan {
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
-    /// What [`Self::to_json`] wrote, held against the same bounds as a file of one's own.
+    /// Reads the output of [`Self::to_json`], with the same bounds as an experiment file.
     pub fn read_stored(path: &Path) -> Result<Self, PlanError> {
         let text = std::fs::read_to_string(path).map_err(|source| PlanError::Read { path: path.to_owned(), source })?;
         let wrong = |reason: String| PlanError::Stored { path: path.to_owned(), reason };
@@ -230,7 +229,7 @@ impl Plan {
         let (Some(blocks), LoadPlan::Open { law, rate: Rate::Rps(rps), .. }) = (&self.blocks, &self.load) else {
             return None;
         };
-        // a file's author can mend it: what is not asked for by name is wanted too
+        // the author of a file can fix it, so default verdicts are required too
         let wanted = BlockPlan { asked: blocks.verdicts.clone(), ..blocks.clone() };
         match wanted.judged(*rps, *law) {
             Judged::Refused(why) => Some(why),
@@ -238,7 +237,7 @@ impl Plan {
         }
     }
 
-    /// What it is about, in a few words.
+    /// The subject in a few words.
     pub fn title_in_words(&self) -> String {
         let words = match self.scenario {
             Scenario::A1 => "A1: how requests are shared",
@@ -315,8 +314,8 @@ impl FaultKind {
         !matches!(self, Self::Kill | Self::Add { .. } | Self::Remove)
     }
 
-    /// It befalls one backend, and not the pool.
-    pub fn befalls_one(&self) -> bool {
+    /// Whether it affects one backend, not the pool.
+    pub fn affects_one(&self) -> bool {
         !matches!(self, Self::Add { .. } | Self::HotKey { .. })
     }
 }

@@ -1,10 +1,10 @@
-//! The machine, looked at for a second before anything runs on it: whether what is measured here can be trusted.
+//! A check of the machine, one second before a run: whether it is idle enough for the measurement.
 //!
-//! The load engine judges each of its loads afterwards, by the requests themselves; this is the advice before, when minutes can still be
-//! saved. So its bounds are the engine's ([`crate::load`], `validity`), applied to what a request costs its server at least: a thread
-//! that wakes late by more than a tenth of that at the same percentile cannot measure it.
+//! The load engine judges each load afterwards, by its requests. This check comes first and can save minutes. Its bounds are those of the
+//! engine ([`crate::load`], `validity`), applied to the smallest cost of a request. A thread that wakes late by more than a tenth of that
+//! cost, at the same percentile, cannot measure it.
 //!
-//! It runs before the balancer and the servers do, so that what it sees is the neighbours' and not ours.
+//! It runs before the balancer and the servers start, so that it measures only other programs.
 
 use std::time::{Duration, Instant};
 
@@ -19,38 +19,38 @@ use crate::load::Cost;
 use crate::model::{Host, Mark, Severity};
 use crate::report::format::{decimals, list, percent};
 
-/// What was seen of the machine within a second.
+/// The measurements of one second.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Machine {
     cores: u32,
     /// Load average of the last minute.
     load: f64,
-    /// By how much a thread woke late, in nanoseconds, ascending: one that a timer wakes every millisecond, as the load engine is.
+    /// How late a thread woke, in nanoseconds, ascending. A timer wakes the thread every millisecond, as in the load engine.
     lateness_ns: Vec<u64>,
-    /// Cores that nothing ran on; `None` where the kernel does not tell.
+    /// Idle cores; `None` if the kernel does not report them.
     idle: Option<f64>,
-    /// The part of a core that a thread got that wanted one.
+    /// The part of a core that a busy thread got.
     share: f64,
 }
 
-/// How long wakes are watched, and how far they are apart.
+/// The time for measuring wakes, and the interval between them.
 const WAKING: Duration = Duration::from_millis(800);
 const PERIOD_NS: u64 = 1_000_000;
-/// How long a core is asked for.
+/// The time for measuring the share of a core.
 const SPINNING: Duration = Duration::from_millis(200);
 
-/// A wake may be late by this part of what a request costs at the same percentile, …
+/// A wake may be late by this part of the cost of a request at the same percentile, …
 const LATE_SHARE: f64 = 0.10;
-/// … and by so much in any case.
+/// … and by this time in any case.
 const LATE_FLOOR_NS: f64 = 200_000.0;
 const PERCENTILES: [(&str, f64); 3] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)];
-/// With fewer free cores the parts of an experiment wait for each other: generator, balancer and servers want to run at the same moment
-/// for each request, though for little of the time.
+/// With fewer free cores, the parts of an experiment wait for each other: each request needs generator, balancer and server at nearly the
+/// same moment.
 const IDLE_LEAST: f64 = 0.5;
-/// A thread that gets less of a core has a neighbour on it, or is held back by a quota.
+/// A busy thread that gets less of a core shares it with another program, or has a quota.
 const SHARE_LEAST: f64 = 0.8;
 
-/// Measures for a second; less if it is interrupted.
+/// Measures for a second, or until an interrupt.
 pub(super) fn look(host: &Host, interrupt: &Interrupt) -> Machine {
     let before = CpuTimes::now();
     let lateness_ns = wakes(interrupt).unwrap_or_default();
@@ -66,24 +66,24 @@ pub(super) fn judge(machine: &Machine, plan: &Plan) -> Mark {
         return Mark::passed("machine", machine.in_words());
     }
     let lower = match plan.load {
-        LoadPlan::Open { .. } if plan.is_quick => ", or ask for a lower rate (--rate, --of-capacity)",
-        LoadPlan::Open { .. } => {
-            ", or ask for less: a lower rate (--rate, --of-capacity), or p50 and p90 alone (--quick)"
-        }
+        LoadPlan::Open { .. } if plan.is_quick => ", or use a lower rate (--rate, --of-capacity)",
+        LoadPlan::Open { .. } => ", or use a lower rate (--rate, --of-capacity), or p50 and p90 alone (--quick)",
         LoadPlan::Closed { .. } => "",
     };
     let stands = match (&plan.blocks, &plan.load) {
         (Some(_), _) => {
-            "milliseconds are those of a busy machine. Ratios of arms stand as far as the check of the generator lets them: all arms of a \
-             block share the disturbance"
+            "milliseconds are those of a busy machine. Ratios of arms stay valid if the check of the generator passes: a disturbance affects \
+             all arms of a block"
         }
-        (None, LoadPlan::Closed { .. }) => "milliseconds are those of a busy machine. The shares of the servers stand",
+        (None, LoadPlan::Closed { .. }) => {
+            "milliseconds are those of a busy machine. The shares of the servers stay valid"
+        }
         (None, LoadPlan::Open { .. }) => {
-            "milliseconds are those of a busy machine. Shares, failures and recovery stand"
+            "milliseconds are those of a busy machine. Shares, failures and recovery stay valid"
         }
     };
     let reason = format!(
-        "in a second of measuring before the run, {}: {stands}. To mend it, end what else runs{lower}. Measured: {}",
+        "in a check of one second before the run, {}: {stands}. To fix it, end other programs{lower}. Measured: {}",
         list(&objections),
         machine.in_words()
     );
@@ -115,25 +115,28 @@ fn objections(machine: &Machine, plan: &Plan) -> Vec<String> {
     }
     if machine.load > f64::from(machine.cores) {
         let load = decimals(machine.load, 1);
-        objections.push(format!("{load} processes wanted one of {} cores in the minute before", machine.cores));
+        objections.push(format!(
+            "in the minute before, {load} processes on average used or waited for the {} cores",
+            machine.cores
+        ));
     }
     objections
 }
 
-/// What a request costs its server at least, at this percentile; 0 where the plan does not say.
+/// The least cost of a request at this percentile; 0 if the plan does not have it.
 fn cost_ns(cost: &Cost, quantile: f64) -> f64 {
     let ns = |time: Duration| time.as_nanos() as f64;
     match *cost {
         Cost::None => 0.0,
         Cost::Constant { time } => ns(time),
         Cost::Exponential { mean } => -(1.0 - quantile).ln() * ns(mean),
-        // its upper half is not far from its mean, and the lower one does not matter here
+        // its upper half is close to its mean, and the lower half does not matter here
         Cost::Normal { mean, .. } => ns(mean),
         Cost::Pareto { mean, shape } => ns(mean) * (shape - 1.0) / shape * (1.0 - quantile).powf(-1.0 / shape),
     }
 }
 
-/// By how much each wake of a timer came late, ascending.
+/// How late each wake of a timer was, ascending.
 fn wakes(interrupt: &Interrupt) -> Result<Vec<u64>, Errno> {
     let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
     let begin_ns = monotonic_ns();
@@ -153,7 +156,7 @@ fn wakes(interrupt: &Interrupt) -> Result<Vec<u64>, Errno> {
     Ok(lateness_ns)
 }
 
-/// The part of a core that this thread gets if it wants all of it.
+/// The part of a core that a busy thread gets.
 fn spin(interrupt: &Interrupt) -> f64 {
     let (began, cpu_began) = (Instant::now(), thread_cpu());
     while began.elapsed() < SPINNING && !interrupt.is_raised() {
@@ -200,7 +203,7 @@ mod tests {
     use super::*;
     use crate::model::Scenario;
 
-    /// All wakes late by `late_us`, but for `tail` of 800 that were late by 20 ms.
+    /// All wakes late by `late_us`, except for `tail` of 800 that were late by 20 ms.
     fn machine(late_us: u64, tail: usize) -> Machine {
         let mut lateness_ns = vec![late_us * 1_000; 800 - tail];
         lateness_ns.extend(vec![20_000_000; tail]);
@@ -222,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn each_percentile_of_lateness_is_held_against_what_requests_cost_there() {
+    fn each_percentile_of_lateness_is_compared_with_the_cost_of_requests() {
         // b: exponential costs of 10 ms, so 6.9 ms at p50 and 46 ms at p99
         let objections = |machine: &Machine, scenario| objections(machine, &plan(scenario));
         assert_eq!(objections(&machine(650, 0), Scenario::B), Vec::<String>::new());
@@ -235,11 +238,11 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_others_use_is_advised_against_with_what_to_do() {
+    fn a_busy_machine_is_advised_against_with_the_remedy() {
         for (machine, word) in [
             (Machine { idle: Some(0.4), ..machine(80, 0) }, "0.4 of 2 cores were free"),
             (Machine { share: 0.5, ..machine(80, 0) }, "got 50.0 % of one"),
-            (Machine { load: 2.1, ..machine(80, 0) }, "2.1 processes wanted one of 2 cores"),
+            (Machine { load: 2.1, ..machine(80, 0) }, "2.1 processes on average used or waited for the 2 cores"),
         ] {
             let mark = judge(&machine, &plan(Scenario::B));
             let reason = mark.reason.replace('\u{a0}', " ");

@@ -1,20 +1,20 @@
-//! Which backend has which key: a few hundred keys asked for one by one, before and after the pool changes.
+//! The backend of each of 1,000 keys, by single requests before and after the pool changes.
 //!
-//! Apart from the load, because counting keys there would cost memory for each; and outside of every accounted stretch.
+//! The probe is separate from the load, where counting keys would cost memory for each key. It is outside of all accounted stretches.
 
 use std::collections::HashMap;
 
 use super::run::ExperimentError;
 use super::stage::Stage;
 
-/// Keys asked for: 1,000 tell a share to ±1.5 %.
+/// The number of keys: 1,000 give a share to ±1.5 %.
 const KEYS: u32 = 1_000;
 
 /// The backend of each key, by `x-server-id`.
 pub(super) fn homes(stage: &Stage, path: &str) -> Result<HashMap<u32, String>, ExperimentError> {
     let url = format!("http://{}{path}", stage.balancer.target);
     let mut homes = HashMap::new();
-    // far apart, so that no pattern of neighbours helps or harms
+    // far apart, so that patterns of neighbouring keys do not matter
     for number in 0..KEYS {
         let key = 100_000 + number * 899;
         if stage.interrupt.is_raised() {

@@ -1,4 +1,4 @@
-//! From what the load engine counted to what is stored: cells, latencies, time series.
+//! From the counts of the load engine to the stored cells, latencies and time series.
 
 #![deny(unused_must_use, clippy::let_underscore_must_use)]
 
@@ -9,7 +9,7 @@ use crate::statistics::{Law, jain};
 use super::conductor::Watch;
 use super::stage::Stage;
 
-/// What was measured, in the order of measuring.
+/// The measurements, in their order.
 #[derive(Debug, Default)]
 pub(super) struct Record {
     pub(super) cells: Vec<Cell>,
@@ -18,12 +18,12 @@ pub(super) struct Record {
     pub(super) latencies: std::collections::BTreeMap<CellKey, Latencies>,
 }
 
-/// What belongs to a cell beside its counts.
+/// The data of a cell beside its counts.
 pub(super) struct About<'a> {
     pub(super) key: CellKey,
     /// The pool, in its order.
     pub(super) pool: &'a [String],
-    /// What its counts should be, if that can be said.
+    /// The law of its counts, if there is one.
     pub(super) law: Option<&'a Law>,
     pub(super) asked_rps: Option<f64>,
     pub(super) retries: Option<u64>,
@@ -33,7 +33,7 @@ pub(super) struct About<'a> {
 
 const WINDOW_MS: u64 = 100;
 
-/// A load on a server that is not ours, as a cell: no pool is known, so it has as many backends as answered, at least one.
+/// A load on any server, as a cell. Its pool is not known, so N is the number of backends that responded, at least one.
 pub(crate) fn single(arm: &str, asked_rps: Option<f64>, outcome: &Outcome) -> (Cell, Series, Latencies) {
     let segment = outcome.total();
     let n = u32::try_from(segment.backends.len()).unwrap_or(u32::MAX).max(1);
@@ -67,7 +67,7 @@ impl Record {
         self.rings.iter().find(|ring| is_wanted(ring))
     }
 
-    /// Leaves out what belongs to blocks after this one: not all arms ran in them.
+    /// Removes the blocks after this one, which are not complete.
     pub(super) fn drop_blocks_after(&mut self, block: u32) {
         self.cells.retain(|cell| cell.block <= block);
         self.series.retain(|series| series.block <= block);
@@ -106,7 +106,7 @@ fn cell(about: &About<'_>, segment: &Segment, ids: &[String], watch: &Watch) -> 
     }
 }
 
-/// The pool's, then others that answered (they have left since).
+/// The ids of the pool, then other backends that responded (they have left).
 fn ids(pool: &[String], segment: &Segment) -> Vec<String> {
     let others = segment.backends.keys().filter(|id| !pool.contains(id));
     pool.iter().chain(others).cloned().collect()
@@ -127,7 +127,7 @@ fn latencies(segment: &Segment) -> Latencies {
 
 fn series(about: &About<'_>, segment: &Segment, outcome: &Outcome, ids: Vec<String>) -> Series {
     let (from_ms, to_ms) = (segment.from_ns / 1_000_000, segment.to_ns.div_ceil(1_000_000));
-    // a schedule begins a little behind its first window, which is its own all the same
+    // a schedule begins a little after the start of its first window
     let lead_ms = LEAD_NS / 1_000_000;
     let is_within = |window: &&crate::load::Window| (from_ms..to_ms).contains(&(window.start_ms + lead_ms));
     let within = outcome.windows.iter().filter(is_within);

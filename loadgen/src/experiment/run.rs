@@ -73,13 +73,13 @@ pub enum ExperimentError {
     Load(#[from] load::StartError),
     #[error(transparent)]
     Calibration(load::CalibrationError),
-    #[error("the load ended in a panic; this is a fault of loadgen")]
+    #[error("a sending thread panicked; this is a fault of loadgen")]
     LoadDied,
-    #[error("lb ended in the middle of the run ({0}); its log is lb/lb.log in the run's folder")]
+    #[error("lb exited during the run ({0}); its log is lb/lb.log in the run's folder")]
     BalancerEnded(String),
     #[error("interrupted {0}")]
     Interrupted(String),
-    #[error("this course of an experiment needs the other kind of loop")]
+    #[error("this experiment needs the other kind of loop")]
     NotOpen,
     #[error("there is no strategy {name}{}", near_and_known(name, known))]
     Strategy { name: String, known: Vec<String> },
@@ -89,15 +89,15 @@ pub enum ExperimentError {
     Arm { label: String, reason: String },
     #[error("blocks.segment: {0}")]
     TooFewRequests(String),
-    #[error("there is no backend {0:?} to befall")]
+    #[error("there is no backend {0:?} for this fault")]
     NoBackend(String),
-    #[error("the process of {0} is not known: only those that lb launched can be killed")]
+    #[error("the process of {0} is not known: only a backend that lb launched can be killed")]
     NoProcess(String),
     #[error("cannot kill process {pid}: {reason}")]
     Kill { pid: u32, reason: String },
-    #[error("not begun, because of --strict: {0}")]
+    #[error("not started, because of --strict: {0}")]
     Untrusted(String),
-    #[error("{0} holds a run already: choose another folder with --out")]
+    #[error("{0} already has a run: choose another folder with --out")]
     Taken(PathBuf),
 }
 
@@ -106,7 +106,7 @@ pub use crate::model::PLAN_FILE;
 impl From<load::CalibrationError> for ExperimentError {
     fn from(error: load::CalibrationError) -> Self {
         match error {
-            load::CalibrationError::Aborted => Self::Interrupted("while the capacity was found out".into()),
+            load::CalibrationError::Aborted => Self::Interrupted("during calibration".into()),
             other => Self::Calibration(other),
         }
     }

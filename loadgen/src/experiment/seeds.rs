@@ -1,4 +1,4 @@
-//! Where chance comes from: one number for the run, from which the others are drawn.
+//! The seeds of a run: one number, from which the others are drawn.
 
 use std::collections::BTreeMap;
 
@@ -15,7 +15,7 @@ pub(super) struct Seeds {
 // === impl Seeds ===
 
 impl Seeds {
-    /// A fresh one is below 2^32, so that one can type it.
+    /// A random seed is below 2^32, so that it is short to type.
     pub(super) fn new(run: Option<u64>) -> Self {
         let run = run.unwrap_or_else(|| u64::from(fastrand::u32(..)));
         let mut random = fastrand::Rng::with_seed(run);
@@ -23,7 +23,7 @@ impl Seeds {
         Self { run, requests: draw(), order: draw() }
     }
 
-    /// The requests of a block: all its arms face the same.
+    /// The requests of a block, the same for all its arms.
     pub(super) fn of_block(&self, block: u32) -> u64 {
         fastrand::Rng::with_seed(self.requests ^ (u64::from(block) << 32)).u64(..)
     }

@@ -1,4 +1,4 @@
-//! The stage of a run: the balancer with its pool, the clock that events are told by, and what is noted meanwhile.
+//! The stage of a run: the balancer with its pool, the run's clock, and the collected events, marks and accounts.
 
 use std::time::{Duration, Instant};
 
@@ -17,7 +17,7 @@ pub(super) struct Stage {
     pub(super) folder: Folder,
     pub(super) interrupt: Interrupt,
     pub(super) progress: View,
-    /// The start of the run: what `at_ms` counts from.
+    /// The start of the run, the zero of `at_ms`.
     pub(super) origin: Instant,
     pub(super) events: Vec<Event>,
     pub(super) marks: Vec<Mark>,
@@ -27,7 +27,7 @@ pub(super) struct Stage {
     pub(super) membership: Membership,
 }
 
-/// Where the run is told in lines.
+/// The interval between lines of progress.
 const LINES_EVERY: Duration = Duration::from_secs(1);
 
 // === impl Stage ===
@@ -41,19 +41,19 @@ impl Stage {
         self.at_ms(Instant::now())
     }
 
-    /// Notes what happened just now, and says it.
+    /// Records an event of this moment and shows it.
     pub(super) fn event(&mut self, kind: EventKind, backend: Option<String>, text: impl Into<String>) {
         let text = text.into();
         self.progress.say(&text);
         self.events.push(Event { at_ms: self.now_ms(), until_ms: None, kind, backend, text });
     }
 
-    /// Notes the finding of a check.
+    /// Records the finding of a check.
     pub(super) fn mark(&mut self, mark: Mark) {
         self.marks.push(mark);
     }
 
-    /// What the load engine holds against its own numbers, and what it cannot say of itself though it should.
+    /// Records the doubts of the load engine about its own numbers.
     pub(super) fn doubt(&mut self, outcome: &Outcome, is_closed_loop: bool) {
         for doubt in &outcome.doubts {
             self.progress.say(&format!("doubtful: {doubt}"));
@@ -61,7 +61,7 @@ impl Stage {
         self.marks.extend(doubts::marks(outcome, is_closed_loop));
     }
 
-    /// Puts an arm in charge, if it is not.
+    /// Swaps to an arm, if it is not in charge already.
     pub(super) fn swap(&mut self, arm: &ArmPlan) -> Result<(), ExperimentError> {
         if self.in_charge == arm.label {
             return Ok(());
@@ -74,7 +74,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Whether lb kept this arm in charge: it takes a strategy back that fails in its first seconds.
+    /// Marks the run if lb replaced this arm: lb rolls back a strategy that fails in its first seconds.
     pub(super) fn check_in_charge(&mut self, arm: &ArmPlan) -> Result<(), ExperimentError> {
         let status = self.balancer.admin.status()?;
         let found = status.pools.into_iter().find(|pool| pool.name == "default").map(|pool| pool.strategy);
@@ -87,7 +87,7 @@ impl Stage {
         Ok(())
     }
 
-    /// Ids of the pool, in the order that people count in.
+    /// The ids of the pool in natural order: `Server 2` before `Server 10`.
     pub(super) fn pool(&mut self) -> Result<Vec<String>, ExperimentError> {
         let states = self.balancer.admin.backends()?;
         self.note_operator(&states);
@@ -97,7 +97,7 @@ impl Stage {
         Ok(ids)
     }
 
-    /// For those who look on; `is_watched`: they are told again soon.
+    /// Updates the view. `is_watched`: the next update comes soon, so requests in flight are shown.
     pub(super) fn tell_pool(&self, states: Vec<BackendState>, is_watched: bool) {
         let member = |state: BackendState| Member {
             id: state.id,
@@ -109,7 +109,7 @@ impl Stage {
         self.progress.board().tell(|facts| facts.pool = members);
     }
 
-    /// Makes the pool `n` large: new ones get the lowest free numbers, the highest go first.
+    /// Resizes the pool to `n`. New backends get the lowest free numbers; those with the highest numbers are removed first.
     pub(super) fn resize(&mut self, n: u32) -> Result<Vec<String>, ExperimentError> {
         let ids = self.pool()?;
         let now = ids.len() as u32;
@@ -126,20 +126,20 @@ impl Stage {
         self.pool()
     }
 
-    /// The run itself has changed who is in the pool.
+    /// Takes over the members after the run changed the pool.
     pub(super) fn adopt(&mut self) -> Result<(), ExperimentError> {
         self.membership.adopt(&self.balancer.admin.backends()?);
         Ok(())
     }
 
-    /// Tells what an operator has done to the pool since the last look.
+    /// Records the changes that an operator made since the last poll.
     pub(super) fn note_operator(&mut self, states: &[BackendState]) {
         let is_first = !self.membership.has_changed();
         let changes = self.membership.changes(states);
         if let (true, [Change { text, .. }, ..]) = (is_first, changes.as_slice()) {
             let reason = format!(
-                "{text} at {:.1} s of the run: from then on arms met another pool than before, and no count is held against what a \
-                 strategy declares",
+                "{text} at {:.1} s of the run: from then on the pool is different, and counts are not compared with a strategy's \
+                 declaration",
                 self.now_ms() as f64 / 1e3
             );
             self.mark(Mark::warning("pool", reason));
@@ -149,10 +149,10 @@ impl Stage {
         }
     }
 
-    /// Nothing is measured any more.
+    /// Shows the end of the measurement.
     pub(super) fn conclude(&self, ended: Option<&ExperimentError>) {
         self.progress.board().tell(|facts| {
-            // why is printed below
+            // the reason is printed below
             let phase = match ended {
                 None => "done",
                 Some(ExperimentError::Interrupted(_)) => "interrupted",
@@ -163,7 +163,7 @@ impl Stage {
         });
     }
 
-    /// Leaves somebody else's balancer as it was found: its own strategy, and so many backends.
+    /// Restores a running balancer to its own strategy and `n` backends.
     pub(super) fn put_back(&mut self, n: u32) -> Result<(), ExperimentError> {
         if self.balancer.is_ours() {
             return Ok(());
@@ -174,14 +174,14 @@ impl Stage {
         self.resize(n).map(drop)
     }
 
-    /// Begins a stretch that is accounted for.
+    /// Begins a stretch of accounting.
     pub(super) fn open_ledger(&mut self, stretch: &str) -> Result<Ledger, ExperimentError> {
         let ledger = Ledger::open(&self.balancer.admin)?;
         self.keep_scrapes("before", stretch, ledger.before())?;
         Ok(ledger)
     }
 
-    /// Ends it; answers how many attempts were repeated within it.
+    /// Ends the stretch. Returns the number of retries in it.
     pub(super) fn close_ledger(
         &mut self,
         ledger: Ledger,
@@ -209,19 +209,19 @@ impl Stage {
     }
 }
 
-/// Begins to show how a run goes; `in_charge`: the arm, by label.
+/// Starts the view of a run; `in_charge`: the label of the arm.
 pub(super) fn view(plan: &Plan, form: Form, origin: Instant, in_charge: &str) -> View {
     let board = Board::new(plan.title_in_words(), origin);
     board.tell(|facts| {
         facts.phase = "setting up".to_owned();
         facts.strategy = in_charge.to_owned();
-        // what sends so many requests takes the time it takes
+        // a closed loop has no known end
         facts.end = matches!(plan.load, LoadPlan::Open { .. }).then(|| (origin + plan.budget, true));
     });
     View::start(board, form, LINES_EVERY)
 }
 
-/// What the client says of these segments.
+/// The client's counts of these segments.
 pub(super) fn client_count<'a>(segments: impl Iterator<Item = &'a Segment>) -> ClientCount {
     let mut count = ClientCount::default();
     for segment in segments {

@@ -1,8 +1,8 @@
 //! Conditions on a stored run, for CI: `p99<50ms`, `errors<0.1%`, `max_over_mean<1.1`, `regression(p99)<5%`.
 //!
-//! Each must hold for every arm and size of the run, or for the arm that is named before a colon. Invariants: a request without a good
-//! answer counts as infinitely slow, or a server that fails quickly would pass; a condition is judged only where the run's own checks let
-//! the conclusion stand that it is about, else the answer is [`Outcome::CannotTell`].
+//! A condition must hold for every arm and size of the run, or for the arm before a colon. Invariants: a request without a good response
+//! counts as infinitely slow; otherwise a server that fails quickly would pass. If the run's checks make the conclusion of a condition
+//! void, its outcome is [`Outcome::CannotTell`].
 
 #![deny(unused_must_use, clippy::let_underscore_must_use)]
 
@@ -21,7 +21,7 @@ use metric::Metric;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Threshold {
     text: String,
-    /// The only arm that it is about.
+    /// The only arm that it applies to.
     arm: Option<String>,
     metric: Metric,
     is_below: bool,
@@ -41,11 +41,11 @@ pub struct BadThreshold(String);
 pub enum Outcome {
     Kept,
     Missed,
-    /// The numbers do not say whether it is kept.
+    /// The numbers are not enough for a judgement.
     CannotTell,
 }
 
-/// What came of a condition for one arm and size.
+/// The result of a condition for one arm and size.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
     pub outcome: Outcome,
@@ -53,7 +53,7 @@ pub struct Judgement {
     pub text: String,
 }
 
-/// What was found, in words, and what it means.
+/// The outcome with the measured value in words.
 type Found = (Outcome, String);
 
 // === impl Threshold ===
@@ -76,7 +76,7 @@ impl FromStr for Threshold {
         };
         let metric = Metric::parse(name.trim()).ok_or_else(bad)?;
         let bound = metric.parse_bound(value.trim()).ok_or_else(bad)?;
-        // that a run is worse can be shown, that it is not cannot
+        // a regression can be shown, its absence cannot
         if metric.needs_baseline() && !is_below {
             return Err(bad());
         }
@@ -90,13 +90,13 @@ impl Threshold {
         self.metric.needs_baseline()
     }
 
-    /// What a run, and its baselines, must support for it to be judged.
+    /// The conclusion that must be valid in the run and its baselines.
     pub fn conclusion(&self) -> Conclusion {
         self.metric.conclusion()
     }
 
-    /// For every arm and size that it is about. Empty if there is none. All baselines must be complete, of the same setting and such that
-    /// they support the conclusion.
+    /// One judgement for every arm and size that it applies to. All baselines must be complete, of the same setting, and with a valid
+    /// conclusion.
     pub fn judge(&self, run: &Run, baselines: &[Run]) -> Vec<Judgement> {
         let void = run.manifest.why_void(self.conclusion());
         let baselines: Vec<Vec<Group<'_>>> = baselines.iter().map(groups).collect();
@@ -105,7 +105,7 @@ impl Threshold {
             let (outcome, said) = match void {
                 Some(mark) => (Outcome::CannotTell, format!("cannot tell: {} ({})", mark.reason, mark.check)),
                 None => self.judge_group(group, &baselines).unwrap_or_else(|why| {
-                    // neither kept nor missed: numbers are wanting
+                    // neither kept nor missed: too few numbers
                     (Outcome::CannotTell, format!("cannot tell: {why}"))
                 }),
             };
@@ -178,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_percentile_of_too_few_requests_is_neither_kept_nor_missed() {
-        assert_eq!(judged("p99.9<10s", 1000, 0), Err("1000 requests, and it needs 10000".to_owned()));
+        assert_eq!(judged("p99.9<10s", 1000, 0), Err("1000 requests, and the metric needs 10000".to_owned()));
         assert_eq!(judged("answered_within(1s)>0%", 0, 0), Err("no request".to_owned()));
     }
 
@@ -186,7 +186,7 @@ mod tests {
     fn errors_are_infinitely_slow() {
         assert_eq!(outcome("p90<905ms", 1000, 0), Outcome::Kept);
         let failing = judged("p90<10h", 800, 200).expect("judged");
-        assert!(failing.0 == Outcome::Missed && failing.1.contains("no good answer"), "{failing:?}");
+        assert!(failing.0 == Outcome::Missed && failing.1.contains("no good response"), "{failing:?}");
     }
 
     #[test]
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_threshold_is_refused() {
+    fn a_malformed_threshold_is_refused() {
         for bad in [
             "",
             "p99",

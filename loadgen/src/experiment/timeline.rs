@@ -1,4 +1,4 @@
-//! A load by the clock with faults at their times, one arm after the other: A3, and files of one's own.
+//! A load by the clock with faults at their times, one arm after the other: A3, and experiment files of users.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +16,7 @@ use crate::lab::Ledger;
 use crate::load::{LEAD_NS, Stop};
 use crate::model::{CellKey, Load, Mark};
 
-/// Answers the load as it was, with its rate.
+/// Runs the arms. `load` gets the measured rate.
 pub(super) fn run(
     stage: &mut Stage,
     plan: &Plan,
@@ -36,7 +36,7 @@ pub(super) fn run(
     let end = Instant::now() + (warm_up + duration) * plan.arms.len() as u32;
     stage.progress.board().tell(|facts| facts.end = Some((end, false)));
     for (at, arm) in plan.arms.iter().enumerate() {
-        // the pool of this arm is whole before it begins
+        // all backends must be in rotation before the arm begins
         let pool = stage.resize(n)?;
         stage.swap(arm)?;
         let flow = one(stage, plan, arm, &pool, &rated, (warm_up, duration), seeds, declared, record)?;
@@ -64,7 +64,7 @@ fn one(
     engine.warm_up = warm_up;
     engine.hot_keys = faults::hot_keys(&plan.faults);
     let mut conductor = Conductor::start(stage, engine, "", ("warm-up", "measuring"))?;
-    // when the first measured request may be due
+    // the earliest send time of a measured request
     let start = conductor.began + Duration::from_nanos(LEAD_NS) + warm_up;
     if !plan.faults.is_empty() {
         conductor.look_closely();
@@ -75,13 +75,13 @@ fn one(
     let (put_right, left) = (script.put_right(conductor.stage), script.left());
     let (outcome, watch) = conductor.finish()?;
     let client = client_count(outcome.warm_up.iter().chain(&outcome.segments));
-    // what was measured is kept, whatever may be said of it
+    // the measurement is stored even if a check fails below
     let closed = stage.close_ledger(ledger, &arm.label, client);
     if !left.is_empty() && flow.as_ref().is_ok_and(|flow| *flow != Flow::Interrupted) {
-        let reason = format!("the load of {} ended before its time came: {}", arm.label, left.join(", "));
+        let reason = format!("the load of {} ended before these faults: {}", arm.label, left.join(", "));
         stage.mark(Mark::warning("faults", reason));
     }
-    // with faults, counts are not what a strategy declares of a healthy pool
+    // a declaration is about a healthy pool, so faults exclude it
     let law = plan.faults.is_empty().then(|| judge::law(stage, declared, plan, arm, pool, record)).flatten();
     let about = About {
         key: CellKey { arm: arm.label.clone(), n: pool.len() as u32, block: 1 },
@@ -93,7 +93,7 @@ fn one(
     };
     record.keep(about, &outcome.total(), &outcome, &watch);
     stage.doubt(&outcome, false);
-    // where lb has ended there is nobody to ask, so this is said first
+    // this error comes first: a request to an exited lb would only fail
     let flow = flow?;
     put_right?;
     closed?;
@@ -101,7 +101,7 @@ fn one(
     Ok(flow)
 }
 
-/// Goes through the load with its faults at their times, measured from `start`.
+/// Executes the faults at their times, measured from `start`, until the load ends.
 fn play(
     conductor: &mut Conductor<'_>,
     script: &mut Script<'_>,

@@ -1,11 +1,10 @@
 //! Requests counted in three places: by the client, by the balancer, by the backends themselves.
 //!
-//! Over a stretch that begins and ends with nothing under way, what the client sent is what the balancer counted, and the attempts that
-//! it counted on a backend are what that backend counted. A number that does not agree means that a result cannot be believed, whatever
-//! it says.
+//! A stretch begins and ends with no request in flight. Over it, the balancer must count the requests that the client sent, and a backend
+//! the attempts that the balancer counted on it. If the numbers disagree, the run is invalid.
 //!
-//! What cannot be exact is a range, and said: a request whose connection broke before an answer may not have reached the balancer; an
-//! attempt that failed on its way may not have reached the backend; a backend that died took the count since its last scrape with it.
+//! Some counts are a range, and are reported as one. A request whose connection broke before a response may not have reached the balancer.
+//! A failed attempt may not have reached the backend. The count of a backend that died is lost since its last scrape.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -17,30 +16,30 @@ use super::mock::Mock;
 use super::scrape::{BadScrape, Scrape};
 use crate::model::{Accounting, BackendAccount};
 
-/// What the client counted.
+/// The client's count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientCount {
     /// Requests that were sent, at least in part.
     pub sent: u64,
-    /// Of these: so many got no answer and may not have reached the balancer whole.
+    /// Of these: requests without a response that may not have reached the balancer completely.
     pub uncertain: u64,
 }
 
-/// Everything scraped at one moment.
+/// All scrapes of one moment.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
     pub lb_text: String,
     lb: Scrape,
-    /// Those that answered.
+    /// The backends that responded.
     pub backends: Vec<Scraped>,
 }
 
-/// One backend's own numbers.
+/// The metrics of one backend.
 #[derive(Clone, Debug)]
 pub struct Scraped {
     pub id: String,
     pub text: String,
-    /// Which process it is; a replacement under the same name is another.
+    /// Its process; a replacement under the same name has another.
     life: String,
     arrived: u64,
 }
@@ -49,7 +48,7 @@ pub struct Scraped {
 #[derive(Debug)]
 pub struct Ledger {
     before: Snapshot,
-    /// By id and process: what it had counted when it was first and last seen.
+    /// By id and process: its first and last count.
     lives: BTreeMap<(String, String), Life>,
 }
 
@@ -64,16 +63,16 @@ struct Life {
 pub enum LedgerError {
     #[error(transparent)]
     Admin(#[from] AdminError),
-    #[error("lb's metrics are not understood: {0}")]
+    #[error("cannot read lb's metrics: {0}")]
     Scrape(#[from] BadScrape),
-    #[error("{in_flight} requests were still under way {within} s after the last answer")]
+    #[error("{in_flight} requests were still in flight {within} s after the last response")]
     NeverQuiet { in_flight: u64, within: u64 },
 }
 
 const QUIET_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const ARRIVED: &str = "mock_requests_total";
-/// With these the attempt never reached its backend.
+/// With these reasons, the attempt did not reach its backend.
 const NOT_ARRIVED: [&str; 2] = ["connect", "connect_timeout"];
 
 // === impl Snapshot ===
@@ -84,7 +83,7 @@ impl Snapshot {
         let lb = Scrape::parse(&lb_text)?;
         let mut backends = Vec::new();
         for state in admin.backends()? {
-            // one that does not answer, or is no mock server, has no count of its own
+            // a backend that does not respond, or is no mock server, has no count of its own
             let Ok(text) = Mock::at(&state.address, admin.web()).metrics() else { continue };
             let Ok(scrape) = Scrape::parse(&text) else { continue };
             if !scrape.has(ARRIVED) {
@@ -97,7 +96,7 @@ impl Snapshot {
         Ok(Self { lb_text, lb, backends })
     }
 
-    /// Attempts repeated on another backend, so far.
+    /// Retries so far.
     pub fn retries(&self) -> u64 {
         self.lb.count("lb_retries_total", &[])
     }
@@ -110,7 +109,7 @@ impl Snapshot {
 // === impl Ledger ===
 
 impl Ledger {
-    /// Begins a stretch; nothing must be under way.
+    /// Begins a stretch; no request may be in flight.
     pub fn open(admin: &Admin) -> Result<Self, LedgerError> {
         let before = quiet(admin)?;
         let life = |scraped: &Scraped| {
@@ -125,14 +124,14 @@ impl Ledger {
         &self.before
     }
 
-    /// Notes what the backends have counted by now: for those that will not be there at the end.
+    /// Reads the counts of the backends now, for a backend that will be gone at the end.
     pub fn look(&mut self, admin: &Admin) -> Result<Snapshot, LedgerError> {
         let now = Snapshot::take(admin)?;
         self.note(&now);
         Ok(now)
     }
 
-    /// Waits until nothing is under way, and holds the three sides against each other.
+    /// Waits until no request is in flight, then compares the three counts.
     pub fn close(
         mut self,
         admin: &Admin,
@@ -148,7 +147,7 @@ impl Ledger {
         self.lives.values_mut().for_each(|life| life.is_there = false);
         for scraped in &now.backends {
             let key = (scraped.id.clone(), scraped.life.clone());
-            // one that began within the stretch began at 0
+            // a process that started within the stretch began at 0
             let life = self.lives.entry(key).or_insert(Life { first: 0, last: 0, is_there: true });
             (life.last, life.is_there) = (scraped.arrived, true);
         }
@@ -207,7 +206,7 @@ fn account(
         }
         let served: u64 = of_id.iter().map(|life| life.last.saturating_sub(life.first)).sum();
         let is_lower_bound = of_id.iter().any(|life| !life.is_there);
-        // each answer was an arrival; of the failed ones some may have been
+        // each response was an arrival; some of the failed attempts may have arrived
         let most = attempts - lost;
         let agrees = if is_lower_bound { served <= most } else { (answered..=most).contains(&served) };
         if !agrees {
@@ -263,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn equal_numbers_agree_and_what_was_before_does_not_count() {
+    fn equal_numbers_agree_and_earlier_counts_do_not_matter() {
         let lives = lives(&[("S 1", "a", 5, 55, true), ("S 2", "b", 5, 55, true)]);
         let found = account("all", sent(100, 0), &lb(10, [5, 5], 0, 0), &lb(110, [55, 55], 0, 0), &lives);
         assert_eq!((found.client, found.balancer, found.attempts, found.mismatch), (100, 100, 100, None));
@@ -289,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_failed_on_its_way_may_have_arrived_or_not() {
+    fn a_failed_attempt_may_have_arrived_or_not() {
         let before = lb(0, [0, 0], 0, 0);
         // two were refused a connection, one was reset: 50 or 51 have arrived
         let after = lb(103, [50, 50], 2, 1);
@@ -302,7 +301,7 @@ mod tests {
     }
 
     #[test]
-    fn who_died_counts_as_a_lower_bound_together_with_who_came_after() {
+    fn a_dead_backend_is_a_lower_bound_together_with_its_successor() {
         let before = lb(0, [0, 0], 0, 0);
         let after = lb(100, [50, 50], 0, 3);
         let of = |dead: u64| {

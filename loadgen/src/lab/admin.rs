@@ -1,4 +1,4 @@
-//! The balancer's admin port, as a client: what is in force, another strategy, more and fewer backends.
+//! A client of the balancer's admin port: status, swap of the strategy, more and fewer backends.
 
 use std::path::PathBuf;
 
@@ -11,7 +11,7 @@ use super::web::{Web, WebError};
 #[derive(Clone, Debug)]
 pub struct Admin {
     base: String,
-    /// For everybody else: the token is for the admin port alone.
+    /// For other addresses: only the admin port gets the token.
     web: Web,
     own: Web,
 }
@@ -22,7 +22,7 @@ pub enum AdminError {
     Web(#[from] WebError),
     #[error("lb refused the strategy {strategy}: {message}")]
     Refused { strategy: String, message: String },
-    #[error("{url} answered what this loadgen does not understand ({reason}); is it lb's admin port?")]
+    #[error("this loadgen cannot read the response of {url} ({reason}); check that it is lb's admin port")]
     Format { url: String, reason: String },
     #[error("there is no backend {0:?}; there are {1}")]
     NoBackend(String, String),
@@ -49,7 +49,7 @@ pub struct BackendState {
     pub id: String,
     pub address: String,
     pub weight: u16,
-    /// `launched` ones are replaced when they die.
+    /// lb restarts backends of origin `launched`.
     pub origin: String,
     pub eligible: bool,
     #[serde(default)]
@@ -59,14 +59,14 @@ pub struct BackendState {
     pub pid: Option<u32>,
 }
 
-/// A strategy that can be named, as `lb strategies --json` and swaps tell of it.
+/// A strategy of `lb strategies --json`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct StrategyFile {
     pub name: String,
     pub path: PathBuf,
     #[serde(default)]
     pub sha256: Option<String>,
-    /// What it declares of its shares, JSON; "" for nothing.
+    /// Its declaration of its shares, JSON; "" for none.
     #[serde(default)]
     pub expectation: Option<String>,
     /// Why it cannot be loaded.
@@ -74,7 +74,7 @@ pub struct StrategyFile {
     pub error: Option<String>,
 }
 
-/// What a swap did.
+/// The result of a swap.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Swapped {
     pub generation: u64,
@@ -86,7 +86,7 @@ const POOL: &str = "default";
 // === impl BackendState ===
 
 impl BackendState {
-    /// It gets no requests because an operator wants it so, not because it fails.
+    /// Whether an operator drained it or set its weight to 0.
     pub fn is_set_aside(&self) -> bool {
         self.draining || self.weight == 0
     }
@@ -100,7 +100,7 @@ impl Admin {
         Self { base: base.trim_end_matches('/').to_owned(), web: web.clone(), own: web.clone() }
     }
 
-    /// The same with the token that this admin port wants.
+    /// The same with the token of this admin port.
     pub fn with_token(self, token: &str) -> Self {
         Self { own: self.web.with_token(token), ..self }
     }
@@ -117,7 +117,7 @@ impl Admin {
         self.json("/status")
     }
 
-    /// Those of the pool default, in its order.
+    /// The backends of the pool default, in its order.
     pub fn backends(&self) -> Result<Vec<BackendState>, AdminError> {
         let mut all: Vec<BackendState> = self.json("/backends")?;
         all.retain(|backend| backend.pool == POOL);
@@ -129,7 +129,7 @@ impl Admin {
         Ok(self.own.get(&format!("{}/metrics", self.base))?)
     }
 
-    /// Puts a strategy with these options (all of them) in charge of the pool default, until the next plain reload.
+    /// Swaps the strategy of the pool default; it stays until the next plain reload. `options` are all of its options.
     pub fn swap(&self, strategy: &str, options: &Value) -> Result<Swapped, AdminError> {
         let body = json!({ "pool": POOL, "strategy": { "name": strategy, "config": options } });
         let url = format!("{}/reload", self.base);
@@ -142,19 +142,19 @@ impl Admin {
         }
     }
 
-    /// Puts what its configuration says in charge again.
+    /// Reloads the configuration file.
     pub fn reload(&self) -> Result<(), AdminError> {
         self.own.post(&format!("{}/reload", self.base), "")?;
         Ok(())
     }
 
-    /// Launches so many more; answers when they may get requests.
+    /// Launches `n` more backends. Returns when they are in rotation.
     pub fn add(&self, n: u32) -> Result<(), AdminError> {
         self.own.post(&format!("{}/add", self.base), &json!({ "n": n }).to_string())?;
         Ok(())
     }
 
-    /// Removes these; answers when no new request goes to them.
+    /// Removes these backends. Returns when they get no new request.
     pub fn remove(&self, ids: &[String]) -> Result<(), AdminError> {
         self.own.delete(&format!("{}/rm", self.base), &json!({ "n": ids.len(), "hostnames": ids }).to_string())?;
         Ok(())
@@ -178,12 +178,12 @@ mod tests {
 
     use super::*;
 
-    /// What the server hears of one request.
+    /// The head that the server reads of one request.
     fn head_of(ask: impl FnOnce(&str)) -> String {
         let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", server.local_addr().expect("its address"));
         let heard = std::thread::spawn(move || {
-            let (stream, _) = server.accept().expect("somebody asks");
+            let (stream, _) = server.accept().expect("a connection");
             let lines = BufReader::new(&stream).lines().map_while(Result::ok);
             let head: Vec<String> = lines.take_while(|line| !line.is_empty()).collect();
             (&stream).write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\nconnection: close\r\n\r\n").expect("heard");
@@ -199,7 +199,7 @@ mod tests {
         let with = head_of(|url| Admin::at(url, &Web::new()).with_token("s3cret\n").reload().expect("answered"));
         assert!(with.lines().any(|line| line == header), "{with}");
         let other = head_of(|url| {
-            let admin = Admin::at("http://nobody", &Web::new()).with_token("s3cret");
+            let admin = Admin::at("http://elsewhere", &Web::new()).with_token("s3cret");
             assert!(!format!("{admin:?}").contains("s3cret"));
             admin.web().get(url).expect("answered");
         });

@@ -1,4 +1,4 @@
-//! The balancer under test: an lb that was started here with a configuration of ours, or one that runs already.
+//! The balancer under test: an lb that loadgen starts with its own configuration, or a running one.
 
 use std::fs::File;
 use std::io::Write as _;
@@ -18,28 +18,28 @@ use super::process::Process;
 use super::programs::Programs;
 use super::web::Web;
 
-/// What the lb to be started is to be.
+/// The settings of an lb that loadgen starts.
 #[derive(Clone, Debug)]
 pub struct Setup {
-    /// The strategy that it begins with, and its options.
+    /// Its first strategy, with options.
     pub strategy: String,
     pub options: Table,
-    /// mock-servers that it launches.
+    /// The number of mock-servers that it launches.
     pub replicas: u32,
-    /// Their flags beside name and port.
+    /// Flags of the mock-servers, without name and port.
     pub mock_flags: Vec<String>,
-    /// Any further keys of lb.toml, which go before ours.
+    /// Further keys of lb.toml, which override the keys of loadgen.
     pub keys: Table,
 }
 
 #[derive(Debug)]
 pub struct Balancer {
-    /// Where requests go.
+    /// The address for requests.
     pub target: SocketAddr,
     /// For the header `host`.
     pub host: String,
     pub admin: Admin,
-    /// Of the configuration; empty where lb runs already.
+    /// Of the configuration; empty for a running lb.
     pub config_sha256: String,
     process: Option<Process>,
     state: Option<PathBuf>,
@@ -57,7 +57,7 @@ pub enum BalancerError {
     NotReady(u64, String),
     #[error("interrupted while lb was starting")]
     Interrupted,
-    #[error("{0:?} is no address to send requests to: write http://HOST:PORT")]
+    #[error("{0:?} is not an address: write http://HOST:PORT")]
     Target(String),
     #[error("the target {target} cannot be reached: {reason}")]
     Unreachable { target: String, reason: String },
@@ -75,16 +75,16 @@ struct Ready {
     admin: SocketAddr,
 }
 
-/// A plugin may be tried for 5 s and replicas have 10 s for their first heartbeat.
+/// lb tries a plugin for up to 5 s, and replicas have 10 s for their first heartbeat.
 const READY_WITHIN: Duration = Duration::from_secs(40);
-/// The token of a running lb's admin port; as lb's own commands take it.
+/// The environment variable with the token of a running lb's admin port, as for lb's own commands.
 const ADMIN_TOKEN: &str = "LB_ADMIN_TOKEN";
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 
 // === impl Balancer ===
 
 impl Balancer {
-    /// Starts one with the configuration at `config`, whose folder gets its log, and waits until `replicas` may get requests.
+    /// Starts lb with the configuration at `config` and waits until `replicas` are in rotation. The log is in the same folder.
     pub fn start(
         programs: &Programs,
         config: &Path,
@@ -117,7 +117,7 @@ impl Balancer {
         Ok(balancer)
     }
 
-    /// One that runs already: `target` is where requests go, `admin` its admin port, both URLs.
+    /// Attaches to a running lb: `target` is the URL for requests, `admin` that of its admin port.
     pub fn attach(target: &str, admin: &str) -> Result<Self, BalancerError> {
         let bad = || BalancerError::Target(target.to_owned());
         let host = target.strip_prefix("http://").unwrap_or(target).trim_end_matches('/').to_owned();
@@ -134,17 +134,17 @@ impl Balancer {
         Ok(Self { target: address, host, admin, config_sha256: String::new(), process: None, state: None })
     }
 
-    /// Started here, so it may be changed and its backends may be killed.
+    /// Whether loadgen started it, so that its backends may be killed.
     pub fn is_ours(&self) -> bool {
         self.process.is_some()
     }
 
-    /// How it ended, if it has: nobody asked it to.
+    /// Its exit status in words, if it has exited.
     pub fn has_ended(&mut self) -> Option<String> {
         self.process.as_mut()?.wait(Duration::ZERO).map(str::to_owned)
     }
 
-    /// Waits until so many of the pool default may get requests, or get none because an operator set them aside.
+    /// Waits until `n` backends of the pool default are in rotation or set aside by an operator.
     pub fn wait_for_replicas(&self, n: u32, interrupt: &Interrupt) -> Result<(), BalancerError> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
@@ -154,7 +154,7 @@ impl Balancer {
                 return Ok(());
             }
             if Instant::now() > deadline {
-                let what = format!("{eligible} of {n} backends may get requests");
+                let what = format!("{eligible} of {n} backends are in rotation");
                 return Err(BalancerError::NotReady(READY_WITHIN.as_secs(), what));
             }
             if interrupt.wait(LOOK_EVERY) {
@@ -167,14 +167,14 @@ impl Balancer {
 impl Drop for Balancer {
     fn drop(&mut self) {
         drop(self.process.take());
-        // copies of plugins and an empty overlay: nothing that a reader of the run needs
+        // it has copies of plugins and an empty overlay, which no reader of the run needs
         if let Some(state) = &self.state {
             let _ = std::fs::remove_dir_all(state);
         }
     }
 }
 
-/// Writes the configuration of the lb to be into `folder`; answers its file.
+/// Writes the configuration for `setup` into `folder`. Returns its file.
 pub fn write_config(programs: &Programs, setup: &Setup, folder: &Path) -> Result<PathBuf, BalancerError> {
     let write = |path: &Path, source| BalancerError::Write { path: path.to_owned(), source };
     std::fs::create_dir_all(folder).map_err(|source| write(folder, source))?;
@@ -185,7 +185,7 @@ pub fn write_config(programs: &Programs, setup: &Setup, folder: &Path) -> Result
     Ok(config)
 }
 
-/// What can be named with this configuration, and what it declares.
+/// The strategies that lb finds with this configuration, with their declarations.
 pub fn strategies(programs: &Programs, config: &Path) -> Result<Vec<StrategyFile>, BalancerError> {
     #[derive(Deserialize)]
     struct List {
@@ -196,14 +196,14 @@ pub fn strategies(programs: &Programs, config: &Path) -> Result<Vec<StrategyFile
     without_environment(&mut command);
     let output = command.output().map_err(|source| BalancerError::Start { path: programs.lb.clone(), source })?;
     let refused = |error: &serde_json::Error| match String::from_utf8_lossy(&output.stderr).trim() {
-        "" => BalancerError::Strategies(format!("`lb strategies` says what is not understood: {error}")),
+        "" => BalancerError::Strategies(format!("cannot read the output of `lb strategies`: {error}")),
         said => BalancerError::Strategies(said.lines().collect::<Vec<_>>().join("; ")),
     };
     let list: List = serde_json::from_slice(&output.stdout).map_err(|error| refused(&error))?;
     Ok(list.strategies)
 }
 
-/// Whether lb would start with this configuration; if not, in its words.
+/// Whether lb would start with this configuration; the error has lb's message.
 pub fn check(programs: &Programs, config: &Path) -> Result<(), BalancerError> {
     let mut command = Command::new(&programs.lb);
     command.arg("check").arg("--config").arg(config).stdin(Stdio::null());
@@ -217,7 +217,7 @@ pub fn check(programs: &Programs, config: &Path) -> Result<(), BalancerError> {
     Err(BalancerError::Refused(if said.is_empty() { format!("`lb check` ended with {}", output.status) } else { said }))
 }
 
-/// What is set around us must not change what is measured.
+/// Environment variables of lb must not change the measurement.
 fn without_environment(command: &mut Command) {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("LB_")) {
         command.env_remove(name);
@@ -247,7 +247,7 @@ fn wait_for_ready(
     }
 }
 
-/// The last line of a log that says something.
+/// The last line of a log that is not empty.
 fn last_words(log: &Path) -> String {
     let text = std::fs::read_to_string(log).unwrap_or_default();
     match text.lines().rev().map(str::trim).find(|line| !line.is_empty()) {
@@ -256,17 +256,17 @@ fn last_words(log: &Path) -> String {
     }
 }
 
-/// Why a log is empty: on a full disk nothing can be said.
+/// Why a log is empty: the disk may be full.
 fn silence(log: &Path) -> String {
     let trial = File::options().append(true).open(log).and_then(|mut log| log.write_all(b"\n"));
     match trial {
-        Ok(()) => "it said nothing".to_owned(),
-        Err(error) => format!("it could say nothing: {} cannot be written to: {error}", log.display()),
+        Ok(()) => "its log is empty".to_owned(),
+        Err(error) => format!("its log {} cannot be written: {error}", log.display()),
     }
 }
 
-/// The configuration: ours, and over it what the experiment says. Nothing is watched: a library that is rebuilt meanwhile must not
-/// become an arm of its own.
+/// The configuration: loadgen's keys, overridden by the experiment's. lb does not watch files. So a library that is rebuilt during
+/// the run does not change the arm.
 fn config_text(programs: &Programs, setup: &Setup, state: &Path) -> String {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mut command = vec![text(&programs.mock_server)];
@@ -302,7 +302,7 @@ fn config_text(programs: &Programs, setup: &Setup, state: &Path) -> String {
     format!("# Written by loadgen for one run.\n{config}")
 }
 
-/// Lays `over` on `table`, table by table.
+/// Merges `over` into `table`, table by table.
 fn merge(table: &mut Table, over: &Table) {
     for (key, value) in over {
         match (table.get_mut(key), value) {
@@ -323,7 +323,7 @@ mod tests {
     #[test]
     fn a_log_that_is_empty_for_want_of_room_is_no_mystery() {
         let said = silence(Path::new("/dev/full"));
-        assert!(said.contains("/dev/full cannot be written to: No space left on device"), "{said}");
+        assert!(said.contains("/dev/full cannot be written: No space left on device"), "{said}");
     }
 
     #[test]

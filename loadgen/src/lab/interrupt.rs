@@ -1,4 +1,4 @@
-//! Ctrl-C, SIGTERM and a terminal that goes away, as a flag that can be looked at and waited for, so that a run ends by writing what it has.
+//! A flag for Ctrl-C, SIGTERM and SIGHUP: a run checks it or waits for it, then ends and writes its partial results.
 
 use std::io;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use parking_lot::{Condvar, Mutex};
 use tokio::signal::unix::{SignalKind, signal};
 
-/// Cheap to clone; all clones are one.
+/// Cheap to clone; all clones share one flag.
 #[derive(Clone, Debug, Default)]
 pub struct Interrupt {
     shared: Arc<Shared>,
@@ -22,7 +22,7 @@ struct Shared {
 // === impl Interrupt ===
 
 impl Interrupt {
-    /// From now on SIGINT, SIGTERM and SIGHUP raise it instead of ending the process.
+    /// From now on, SIGINT, SIGTERM and SIGHUP raise the flag and do not end the process.
     pub fn watch() -> io::Result<Self> {
         let interrupt = Self::default();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().build()?;
@@ -35,7 +35,7 @@ impl Interrupt {
             runtime.block_on(async {
                 tokio::select! { _ = int.recv() => {} _ = term.recv() => {} _ = hup.recv() => {} }
                 theirs.raise();
-                // further ones are swallowed: the end is under way and takes seconds
+                // further signals are ignored: the end has begun and takes seconds
                 loop {
                     tokio::select! { _ = int.recv() => {} _ = term.recv() => {} _ = hup.recv() => {} }
                 }
@@ -53,7 +53,7 @@ impl Interrupt {
         *self.shared.is_raised.lock()
     }
 
-    /// Waits so long, or until it is raised; answers whether it is.
+    /// Waits for this time, or until it is raised. Returns whether it is raised.
     pub fn wait(&self, time: Duration) -> bool {
         let mut is_raised = self.shared.is_raised.lock();
         self.shared.raised.wait_while_for(&mut is_raised, |is_raised| !*is_raised, time);

@@ -1,4 +1,4 @@
-//! One mock server: what it counts and the switches by which it is disturbed. It belongs to whoever launched it.
+//! One mock server: its counts, and its switches for faults. loadgen does not start or stop it.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use thiserror::Error;
 
 use super::web::{Web, WebError};
 
-/// A mock server where it listens.
+/// A mock server by its address.
 #[derive(Clone, Debug)]
 pub struct Mock {
     base: String,
@@ -22,11 +22,11 @@ pub enum MockError {
     Web(#[from] WebError),
 }
 
-/// What of `/stats` matters here.
+/// The used fields of `/stats`.
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct MockStats {
     pub id: String,
-    /// Another in each process, unless it was given.
+    /// Different in each process, unless it was set by a flag.
     pub seed: u64,
     pub uptime_seconds: f64,
     pub service_time: String,
@@ -54,22 +54,22 @@ impl Mock {
         self.web.get(&format!("{}/metrics", self.base))
     }
 
-    /// Service times times `factor`; 1 is normal.
+    /// Multiplies service times by `factor`; 1 is normal.
     pub fn slow(&self, factor: f64) -> Result<(), MockError> {
         self.change(&serde_json::json!({ "slow": factor }))
     }
 
-    /// So much more for each request; 0 is normal.
+    /// Adds this time to each request; 0 is normal.
     pub fn extra(&self, time: Duration) -> Result<(), MockError> {
         self.change(&serde_json::json!({ "extra_ms": time.as_secs_f64() * 1e3 }))
     }
 
-    /// Answers nothing while true.
+    /// Sends no response while true.
     pub fn stall(&self, is_stalled: bool) -> Result<(), MockError> {
         self.change(&serde_json::json!({ "stall": is_stalled }))
     }
 
-    /// Fails at once with a 500, with this chance; 0 is normal. The others take the time that they took.
+    /// The share of requests with an immediate 500 response; 0 is normal. Other requests keep their service time.
     pub fn fail(&self, rate: f64) -> Result<(), MockError> {
         self.change(&serde_json::json!({ "failure_rate": rate, "fail_at_once": rate > 0.0 }))
     }

@@ -1,12 +1,11 @@
-//! Recorded scrapes as OpenMetrics text with timestamps, of which `promtool tsdb create-blocks-from openmetrics` makes a block that
-//! Prometheus, and so Grafana, can look at: <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
+//! Recorded scrapes as OpenMetrics text with timestamps: <https://prometheus.io/docs/specs/om/open_metrics_spec/>. `promtool tsdb
+//! create-blocks-from openmetrics` converts it to a block for Prometheus and Grafana.
 //!
-//! It is what a Prometheus that scraped meanwhile would have stored: the labels `job` and `instance`, and its own series of each scrape
-//! (`up`, `scrape_duration_seconds`, `scrape_samples_scraped`). One thing the format cannot say is that a series has ended; whoever looks
-//! must look back no further than to the last few scrapes (`--query.lookback-delta`).
+//! The output equals the data that a scraping Prometheus would have stored. It has the labels `job` and `instance`, and the series of each
+//! scrape: `up`, `scrape_duration_seconds`, `scrape_samples_scraped`. The format cannot mark the end of a series, so queries need a short
+//! look-back (`--query.lookback-delta`).
 //!
-//! Invariants: each family once, each metric of it once, its points by time; what was counted anew (a restart) is left as it is, because
-//! `rate` knows what to do with it.
+//! Invariants: each family once, each metric of it once, its points by time. Counter resets (a restart) stay, because `rate` handles them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -14,7 +13,7 @@ use std::io::{self, Write};
 use super::scrape::{BadScrape, Sample, sample};
 use crate::model::Taken;
 
-/// Scrapes, sorted by what they are about.
+/// Scrapes, sorted by family and metric.
 #[derive(Debug, Default)]
 pub struct OpenMetrics {
     /// By their names in the scrape.
@@ -22,22 +21,22 @@ pub struct OpenMetrics {
     instances: BTreeMap<String, Span>,
 }
 
-/// What there is of one instance. Times are milliseconds since the Unix epoch.
+/// The scrapes of one instance. Times are milliseconds since the Unix epoch.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Span {
     pub first_unix_ms: u64,
     pub last_unix_ms: u64,
     pub scrapes: u64,
-    /// Of them, those without an answer.
+    /// Scrapes without a response.
     pub failed: u64,
 }
 
 #[derive(Debug, Default)]
 struct Family {
-    /// As in the scrape; "" when it did not say.
+    /// As in the scrape; "" if it has none.
     kind: String,
     help: String,
-    /// What the samples of one point differ by.
+    /// The suffix and label in which the samples of one point differ.
     parts: Vec<Part>,
     metrics: BTreeMap<Labels, Vec<Point>>,
 }
@@ -62,17 +61,17 @@ struct Point {
 
 const JOB: &str = "lb";
 const WHOLE: Part = Part { suffix: "", bound: None };
-/// What Prometheus says of each scrape.
+/// The series that Prometheus adds to each scrape.
 const OWN: [(&str, &str); 3] = [
-    ("up", "1 when the scrape had an answer."),
+    ("up", "1 when the scrape had a response."),
     ("scrape_duration_seconds", "Duration of the scrape."),
-    ("scrape_samples_scraped", "Samples in the answer."),
+    ("scrape_samples_scraped", "Samples in the response."),
 ];
 
 // === impl OpenMetrics ===
 
 impl OpenMetrics {
-    /// Takes in a scrape. Of two at one moment from one instance the first counts.
+    /// Adds a scrape. Of two scrapes of one instance at the same time, the first counts.
     pub fn add(&mut self, taken: &Taken, text: &str) -> Result<(), BadScrape> {
         let mut samples = Vec::new();
         for (number, line) in text.lines().map(str::trim).enumerate() {
@@ -110,7 +109,7 @@ impl OpenMetrics {
         Ok(())
     }
 
-    /// What there is, by instance.
+    /// The scraped instances.
     pub fn instances(&self) -> &BTreeMap<String, Span> {
         &self.instances
     }
@@ -163,7 +162,7 @@ impl OpenMetrics {
         }
     }
 
-    /// The family that a sample belongs to, and what its name has more.
+    /// The family of a sample, and the suffix of its name.
     fn family_of(&self, sample: &str) -> (String, &'static str) {
         let of_several = |suffix: &&'static str| {
             let name = sample.strip_suffix(*suffix)?;
@@ -189,7 +188,7 @@ impl Family {
         });
         let mut labels = vec![("job".to_owned(), JOB.to_owned()), ("instance".to_owned(), taken.instance.clone())];
         labels.extend(sample.labels.into_iter().map(|(name, value)| match name.as_str() {
-            // as Prometheus does with what would hide its own
+            // as Prometheus renames labels that collide with its own
             "job" | "instance" => (format!("exported_{name}"), value),
             _ => (name, value),
         }));
@@ -209,7 +208,7 @@ impl Family {
 // === impl Part ===
 
 impl Part {
-    /// All of a line before its value.
+    /// A line up to its value.
     fn head(&self, family: &str, suffix: &str, labels: &Labels) -> String {
         let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let labels = labels.iter().chain(&self.bound).map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));

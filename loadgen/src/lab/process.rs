@@ -1,8 +1,8 @@
-//! A program that was started here, and ends here.
+//! A child process of loadgen.
 //!
-//! Invariants: it is in a process group of its own, so Ctrl-C in a terminal reaches loadgen alone, which ends it in order; dropped, it
-//! is asked to end, and after [`PATIENCE`] its whole group is killed. A stdin that is a pipe is held until then, so that whoever reads it
-//! learns of our end, however we end.
+//! Invariants: it has its own process group, so Ctrl-C in a terminal reaches only loadgen, which ends the child in order. When this value
+//! is dropped, the child gets SIGTERM, and after [`PATIENCE`] its whole group is killed. A piped stdin stays open until then, so that the
+//! child sees the end of loadgen in any case.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -21,7 +21,7 @@ pub struct Process {
     _tie: Option<ChildStdin>,
 }
 
-/// How long it may take to end when asked.
+/// The time between SIGTERM and SIGKILL.
 pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 
 // === impl Process ===
@@ -42,7 +42,7 @@ impl Process {
         self.pid.as_raw_nonzero().get().unsigned_abs()
     }
 
-    /// Waits so long for its end; answers how it ended, in words, if it has.
+    /// Waits at most this long for its exit. Returns its exit status in words.
     pub fn wait(&mut self, time: Duration) -> Option<&str> {
         if self.ended.is_none() {
             self.ended = match self.exit.recv_timeout(time) {
@@ -55,12 +55,12 @@ impl Process {
         self.ended.as_deref()
     }
 
-    /// Asks it to end and waits.
+    /// Sends SIGTERM and waits.
     pub fn stop(&mut self) {
         if self.wait(Duration::ZERO).is_some() {
             return;
         }
-        let _ = kill_process(self.pid, Signal::TERM); // it may have ended meanwhile
+        let _ = kill_process(self.pid, Signal::TERM); // it may have exited already
         if self.wait(PATIENCE).is_none() {
             let _ = kill_process_group(self.pid, Signal::KILL);
             self.wait(PATIENCE);

@@ -1,4 +1,4 @@
-//! Where `lb` and `mock-server` are: where the user says, else beside loadgen, else in PATH.
+//! The paths of `lb` and `mock-server`: from the command line, else beside loadgen, else in PATH.
 
 use std::path::{Path, PathBuf};
 
@@ -13,7 +13,7 @@ pub struct Programs {
 #[derive(Debug, Error, PartialEq, Eq)]
 pub enum Missing {
     #[error(
-        "the program {name} is neither beside loadgen ({beside}) nor in PATH: build it (cargo build --release) or say where it is (--{name} FILE)"
+        "the program {name} is neither beside loadgen ({beside}) nor in PATH: build it (cargo build --release) or give its path (--{name} FILE)"
     )]
     Nowhere { name: &'static str, beside: PathBuf },
     #[error("--{name} {path}: there is no program of this name")]
@@ -23,7 +23,7 @@ pub enum Missing {
 // === impl Programs ===
 
 impl Programs {
-    /// `lb` and `mock_server` are what the user said.
+    /// `lb` and `mock_server` are the paths of the command line.
     pub fn find(lb: Option<&Path>, mock_server: Option<&Path>) -> Result<Self, Missing> {
         Ok(Self { lb: find("lb", lb)?, mock_server: find("mock-server", mock_server)? })
     }
@@ -54,7 +54,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_the_user_says_is_not_looked_for_elsewhere() {
+    fn a_given_path_is_not_searched_elsewhere() {
         let error = find("lb", Some(Path::new("/no/such/lb"))).expect_err("not there");
         assert_eq!(error, Missing::NotThere { name: "lb", path: "/no/such/lb".into() });
         assert_eq!(find("lb", Some(Path::new("/bin/sh"))), Ok("/bin/sh".into()));

@@ -1,8 +1,8 @@
-//! A scrape of the balancer each second, from the start of a run to its end, so that the run can be looked at again in Grafana.
+//! A scrape of the balancer each second, from the start of a run to its end, for a replay in Grafana.
 //!
-//! On a thread of its own, by an absolute schedule, in all experiments alike. Invariants: there is one scrape before anything is sent and
-//! one after all is answered, so the counters' last minus first is what happened; a scrape that fails is recorded as such; what cannot
-//! be written ends the recording and not the run.
+//! A thread scrapes by an absolute schedule, in all experiments. Invariants: one scrape is before the first request and one after the last
+//! response. So the last counters minus the first are those of the run. A failed scrape is recorded as failed. An error of writing
+//! ends the recording, not the run.
 
 use std::io;
 use std::path::Path;
@@ -13,10 +13,10 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use super::admin::Admin;
 use crate::model::{RecordingWriter, Taken};
 
-/// A recording that goes on.
+/// A running recording.
 #[derive(Debug)]
 pub struct Recorder {
-    /// Hung up: it is to end.
+    /// A message or a closed channel ends the recording.
     going_on: Option<Sender<()>>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -26,7 +26,7 @@ const EVERY: Duration = Duration::from_secs(1);
 // === impl Recorder ===
 
 impl Recorder {
-    /// Returns when the first scrape was taken.
+    /// Returns after the first scrape.
     pub fn start(admin: &Admin, run: &Path) -> io::Result<Self> {
         let mut writer = RecordingWriter::create(run)?;
         let admin = admin.clone();
@@ -35,7 +35,7 @@ impl Recorder {
         let work = move || {
             let mut next = Instant::now();
             loop {
-                // those that a slow answer made late are left out
+                // scrapes that a slow response made late are left out
                 while next <= Instant::now() {
                     next += EVERY;
                 }
@@ -57,7 +57,7 @@ impl Recorder {
     /// Takes a last scrape and puts the recording in its place.
     pub fn finish(mut self) -> io::Result<()> {
         if let Some(going_on) = &self.going_on {
-            let _ = going_on.send(()); // it has ended already if it could not write
+            let _ = going_on.send(()); // the thread has ended already if it could not write
         }
         self.join()
     }
@@ -68,7 +68,7 @@ impl Recorder {
     }
 }
 
-/// Given up: nothing is left of it.
+/// Dropped without `finish`: the file is removed.
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.going_on = None;

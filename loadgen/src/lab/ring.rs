@@ -13,14 +13,14 @@ use serde_json::Value;
 use super::admin::{Admin, AdminError};
 use crate::model::{Ring, RingArc};
 
-/// What is read of an explanation.
+/// The used fields of an explanation.
 #[derive(Deserialize)]
 struct Explanation {
     eligible: Vec<String>,
     strategy_says: Option<Value>,
 }
 
-/// What is read of `GET /ring`.
+/// The used fields of `GET /ring`.
 #[derive(Deserialize)]
 struct Told {
     backends: Vec<String>,

@@ -1,6 +1,6 @@
-//! Prometheus' text format, as far as counting needs it: names, labels, values. Comments, types and timestamps are read over.
+//! A parser of Prometheus' text format: names, labels, values. Comments, types and timestamps are skipped.
 //!
-//! Why our own: the format is ten lines of grammar, and the parsers that exist bring a regular-expression engine and a calendar.
+//! Why not a library: the grammar has ten lines, and existing parsers depend on a regular-expression engine and a calendar.
 
 use thiserror::Error;
 
@@ -41,12 +41,12 @@ impl Scrape {
         })
     }
 
-    /// Their sum; 0 for none, as a counter that was never counted may be missing.
+    /// Their sum; 0 for none, because a counter that is still 0 may be missing.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.matching(name, labels).map(|sample| sample.value).sum()
     }
 
-    /// The sum of counters, which are whole.
+    /// The sum of counters, as an integer.
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.sum(name, labels).round().max(0.0) as u64
     }
@@ -100,7 +100,7 @@ pub(super) fn sample(line: &str) -> Option<Sample> {
     (!name.is_empty()).then(|| Sample { name: name.to_owned(), labels, value })
 }
 
-/// A value up to its closing quote, and what is behind.
+/// A value up to its closing quote, and the rest.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sample_is_refused_with_its_line() {
+    fn a_malformed_sample_is_refused_with_its_line() {
         for (text, line) in [("a 1\nb{c=\"1\n", 2), ("<html>\n", 1), ("a\n", 1), ("\n\na one\n", 3), ("{x=\"1\"} 1", 1)]
         {
             assert_eq!(Scrape::parse(text).expect_err(text).line, line, "{text:?}");

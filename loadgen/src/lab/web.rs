@@ -1,10 +1,10 @@
-//! Asking over HTTP, one question at a time: the admin API, scrapes, switches of mock servers. Never the load itself.
+//! A blocking HTTP client for the admin API, scrapes and the switches of mock servers. Not for the load itself.
 
 use std::time::Duration;
 
 use thiserror::Error;
 
-/// Keeps connections between questions.
+/// Keeps connections open between requests.
 #[derive(Clone, Debug)]
 pub struct Web {
     agent: ureq::Agent,
@@ -12,17 +12,17 @@ pub struct Web {
     authorization: Option<Secret>,
 }
 
-/// Not to be printed.
+/// Never printed.
 #[derive(Clone)]
 struct Secret(String);
 
 #[derive(Debug, Error)]
 pub enum WebError {
-    #[error("{url} does not answer: {reason}")]
+    #[error("no response from {url}: {reason}")]
     NoAnswer { url: String, reason: String },
-    #[error("{url} answered {status}: {message}")]
+    #[error("{url} responded {status}: {message}")]
     Status { url: String, status: u16, message: String },
-    #[error("{url} answered what was not expected: {reason}")]
+    #[error("unexpected response from {url}: {reason}")]
     Format { url: String, reason: String },
 }
 
@@ -36,13 +36,13 @@ impl Web {
         let config = ureq::Agent::config_builder()
             .timeout_global(Some(TIMEOUT))
             .http_status_as_error(false)
-            // what is asked here is near; a proxy of the environment is for what is far
+            // the addresses are local, so a proxy of the environment is not used
             .proxy(None)
             .build();
         Self { agent: config.new_agent(), authorization: None }
     }
 
-    /// The same for a port that wants this token.
+    /// The same with this token.
     pub fn with_token(&self, token: &str) -> Self {
         Self { agent: self.agent.clone(), authorization: Some(Secret(format!("Bearer {}", token.trim()))) }
     }
@@ -51,13 +51,13 @@ impl Web {
         answer(url, self.opened(self.agent.get(url)).call())
     }
 
-    /// Asks with one header more; answers one header of the answer.
+    /// Sends a GET with one more header. Returns one header of the response.
     pub fn header(&self, url: &str, with: (&str, &str), wanted: &str) -> Result<Option<String>, WebError> {
         let result = self.agent.get(url).header(with.0, with.1).call();
         let mut response =
             result.map_err(|error| WebError::NoAnswer { url: url.to_owned(), reason: error.to_string() })?;
         let value = response.headers().get(wanted).and_then(|value| value.to_str().ok()).map(str::to_owned);
-        // read to its end, or the connection could not be used again
+        // the body is read to its end, so that the connection can be used again
         let _ = response.body_mut().read_to_vec();
         Ok(value)
     }

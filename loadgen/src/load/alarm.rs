@@ -1,13 +1,12 @@
-//! Wakes a sending thread when its next request is due.
+//! Wakes a sending thread at the scheduled time of its next request.
 //!
-//! Why timers of their own instead of epoll's timeout: whenever the earliest timer of a core changes, the kernel programs the
-//! core's hardware, and in a virtual machine that is a way out to the hypervisor and back (6 µs where this was measured). A timeout
-//! does so when the thread goes to sleep and again when an answer wakes it, for each request. These timers stay as they are whatever
-//! else wakes the thread, and the moments behind the next are armed before the next comes: when it fires the kernel goes on to the
-//! following one in the same interrupt, and arming a later one touches no hardware. At 10,000 requests/s one took 46 µs of
-//! processor before and 28 µs since.
+//! Why timers instead of epoll's timeout: when the earliest timer of a core changes, the kernel programs the core's hardware. In a virtual
+//! machine that is an exit to the hypervisor (6 µs on the measured machine). A timeout changes it twice for each request: when the thread
+//! sleeps and when a response wakes it. These timers stay armed when something else wakes the thread, and later moments are armed before
+//! the next one comes. When it fires, the kernel takes the following one in the same interrupt, and arming a later one touches no hardware.
+//! At 10,000 requests/s, a request took 46 µs of processor time before and 28 µs since.
 //!
-//! Invariants: a moment is armed once; it never wakes early; a moment that nobody wants any more wakes for nothing at most once.
+//! Invariants: a moment is armed once. A timer never wakes early. A moment that is no longer wanted wakes the thread at most once.
 
 use std::io;
 use std::os::fd::OwnedFd;
@@ -18,7 +17,7 @@ use rustix::time::{timerfd_create, timerfd_settime};
 
 use super::clock::Clock;
 
-/// So many moments are armed at the same time. Two are enough for equal gaps; random ones come in clusters.
+/// The number of moments that are armed at the same time. Two are enough for equal gaps; random ones come in clusters.
 pub(super) const AHEAD: usize = 4;
 
 #[derive(Debug)]
@@ -41,7 +40,7 @@ impl Alarm {
     pub(super) fn new(clock: Clock, epoll: &OwnedFd) -> io::Result<Self> {
         let timer = |number: usize| {
             let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK)?;
-            // By the edge: that it fired is all there is to know, so nobody has to read it.
+            // edge-triggered: the event is the information, so the timer need not be read
             let name = EventData::new_u64(LAST_NAME - number as u64);
             epoll::add(epoll, &timer, name, EventFlags::IN | EventFlags::ET)?;
             Ok(timer)
@@ -61,7 +60,7 @@ impl Alarm {
         Ok(())
     }
 
-    /// To be called for what epoll tells: whether it was one of the timers.
+    /// Handles an event of epoll. Returns whether it was one of the timers.
     pub(super) fn has_fired(&mut self, name: u64) -> bool {
         let number = LAST_NAME.wrapping_sub(name) as usize;
         self.slots.0.get_mut(number).map(|slot| *slot = None).is_some()
@@ -88,7 +87,7 @@ mod tests {
     use crate::load::clock::Now;
     use crate::load::{Arrivals, Schedule};
 
-    /// Goes through a schedule as a sending thread does: woken for each request and again for its answer. Tells how many moments
+    /// Goes through a schedule as a sending thread does: woken for each request and again for its response. Tells how many moments
     /// were armed, and how many of them before all that were armed: those reprogram the hardware.
     fn armed(arrivals: Arrivals, requests: usize) -> (usize, usize) {
         let schedule: Vec<u64> = Schedule::new(&arrivals, 1).unwrap().take(requests + AHEAD).collect();
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_timer_is_left_to_others() {
+    fn events_of_other_descriptors_are_not_timers() {
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).unwrap();
         let mut alarm = Alarm::new(Clock::start(), &epoll).unwrap();
         for name in [0, u64::MAX, LAST_NAME - AHEAD as u64] {

@@ -1,10 +1,9 @@
-//! When requests are due: the laws of arrival, and the absolute schedule made from one of them.
+//! The laws of arrival, and the absolute schedule that follows from one of them.
 //!
-//! Why its own file: a schedule is a pure function of (law, seed). It knows no clock, so nothing that happens while it is carried
-//! out can shift it; that is what makes latency from the intended time honest.
+//! Why its own file: a schedule is a pure function of (law, seed). It has no clock, so no event during a load can shift it.
 //!
-//! Invariants: times never decrease; constant and ramp are computed from the number of the request, not summed up, so they do not
-//! drift; the same law and seed give the same times.
+//! Invariants: times never decrease. Constant and ramp are computed from the number of the request, not summed up, so they do not drift.
+//! The same law and seed give the same times.
 
 use std::time::Duration;
 
@@ -16,17 +15,17 @@ use super::draw::{Stream, draws};
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Arrivals {
-    /// Open loop, memoryless: independent exponential gaps, as from many clients that know nothing of each other.
+    /// Open loop, memoryless: independent exponential gaps, as from many independent clients.
     Poisson { rps: f64 },
     /// Open loop, equal gaps.
     Constant { rps: f64 },
     /// Open loop, the rate rising or falling evenly over this time; then it stays.
     Ramp { from: f64, to: f64, over: Duration },
-    /// Closed loop: so many clients, each sends its next request when its last is answered. The server sets the pace.
+    /// Closed loop: so many clients, each sends its next request after the last response. The server sets the pace.
     Closed { connections: usize },
 }
 
-/// The due times of an open loop, in nanoseconds from its start. Never ends.
+/// The scheduled send times of an open loop, in nanoseconds from its start. Never ends.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     law: Law,
@@ -55,8 +54,7 @@ impl Arrivals {
                 format!("open loop, from {from} to {to} requests/s within {} s", over.as_secs_f64())
             }
             Self::Closed { connections } => format!(
-                "closed loop, {connections} clients, each waits for its answer: a slow server is asked less, \
-                 so latencies are service times and hide what new clients would wait"
+                "closed loop, {connections} clients, each waits for its response: a slow server gets fewer requests, so latencies are service times and hide the wait of new clients"
             ),
         }
     }
@@ -110,7 +108,7 @@ impl Iterator for Schedule {
 }
 
 /// The time at which `count` requests have come: the inverse of `from·t + (to - from)·t² / 2·over`, in the form that does not
-/// cancel for slow ramps; behind the ramp the rate is `to`.
+/// cancel for slow ramps. After the ramp the rate is `to`.
 fn ramp_s(from: f64, to: f64, over_s: f64, count: f64) -> f64 {
     let in_ramp = (from + to) / 2.0 * over_s;
     if count >= in_ramp {

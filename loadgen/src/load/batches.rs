@@ -1,17 +1,16 @@
-//! Response times by stretches of the run: what the interval of a percentile is made from (`statistics::batches`).
+//! Response times by stretches of the run, from which intervals of percentiles are computed (`statistics::batches`).
 //!
-//! Requests of one moment resemble each other, so an interval needs to know how much one stretch of the run differs from the next. At
-//! most [`BATCHES`] stretches of equal length are kept. When the run outgrows them, neighbours are merged and the length doubles: there
-//! are always between half and all of them, however long the run is.
+//! Requests close in time are correlated, so an interval needs the differences between stretches of the run. At
+//! most [`BATCHES`] stretches of equal length are kept. When the run outgrows them, neighbours are merged and the length doubles. So
+//! there are always between half and all of them.
 //!
-//! Invariants: a time belongs to the stretch of its intended moment; all threads of a run cut at the same moments, so their stretches
-//! can be added; memory does not grow with the number of requests; a request allocates nothing once the histograms are as long as the
-//! longest time.
+//! Invariants: a time belongs to the stretch of its scheduled send time. All threads of a run cut at the same moments, so their stretches
+//! can be added. Memory does not grow with the number of requests. A request allocates only if it takes longer than all before.
 
 use super::outcome::{RoughLatencies, new_rough};
 use super::recorder::note;
 
-/// The good answers of one segment by stretches of time.
+/// The good responses of one segment by stretches of time.
 #[derive(Clone, Debug)]
 pub struct Batches {
     from_ns: u64,
@@ -22,7 +21,7 @@ pub struct Batches {
     used: usize,
 }
 
-/// The good answers to the requests of one stretch of time.
+/// The good responses to the requests of one stretch of time.
 #[derive(Clone, Debug)]
 pub struct Stretch {
     pub latency: Times,
@@ -65,7 +64,7 @@ impl Batches {
         (self.from_ns, self.shift, self.used) = (from_ns, FIRST_SHIFT, 0);
     }
 
-    /// One good answer. What was due before the segment's beginning belongs to its first stretch.
+    /// One good response. What was scheduled before the segment's beginning belongs to its first stretch.
     pub(crate) fn note(&mut self, intended_ns: u64, latency_ns: u64, service_ns: Option<u64>) {
         let stretch = self.at(intended_ns.saturating_sub(self.from_ns));
         stretch.latency.note(latency_ns);

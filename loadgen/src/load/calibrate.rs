@@ -1,11 +1,11 @@
-//! How much a target can take: the highest rate at which it still keeps a goal, found by trying.
+//! The capacity of a target: the highest rate at which it keeps a goal, found by search.
 //!
-//! First a closed loop saturates the target: no open loop can do better, so that is where the search may stop. From four
-//! fifths of it a ladder of rates climbs by 1.2 until one is too much (or descends until one is not), then the gap is bisected. A rate is only
-//! believed to be too much if it is so twice: one hiccup of the machine must not halve the answer.
+//! First a closed loop saturates the target; its rate is the upper limit of the search. From four fifths of it, rates rise by the factor
+//! 1.2 until one is too high, or fall until one is not. Then the gap is bisected. A rate counts as too high only if it misses the goal
+//! twice, because one pause of the machine must not halve the result.
 //!
-//! Why: loads told as parts of capacity (0.5, 0.7, 0.9 of it) mean the same on every machine; absolute ones do not. [`Search`] is
-//! pure, so it is tested on models of servers.
+//! Why: loads as parts of the capacity (0.5, 0.7, 0.9) mean the same on every machine; absolute rates do not. [`Search`] is pure, so it is
+//! tested on models of servers.
 
 use std::time::{Duration, Instant};
 
@@ -16,28 +16,28 @@ use super::engine::{Handle, StartError, start};
 use super::outcome::{Outcome, Segment};
 use super::plan::{OUTSTANDING, Plan, Stop};
 
-/// What a target must keep.
+/// The goal of a target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Goal {
-    /// The 99th percentile of latency (from the intended time) must not be above this.
+    /// The 99th percentile of latency (from the scheduled send time) must not be above this.
     pub p99: Duration,
-    /// The share of requests without a good answer must not be above this.
+    /// The share of requests without a good response must not be above this.
     pub failures: f64,
 }
 
-/// What was found.
+/// The result.
 #[derive(Clone, Debug)]
 pub struct Calibration {
     /// The highest rate that kept the goal, in requests per second.
     pub capacity_rps: f64,
-    /// What the closed loop achieved.
+    /// The rate of the closed loop.
     pub saturated_rps: f64,
-    /// A rate was found that is too much; else the search ended for want of time, and the capacity may be higher.
+    /// Whether a rate was too high. Otherwise the search ran out of time, and the capacity may be higher.
     pub is_bracketed: bool,
     pub steps: Vec<Step>,
 }
 
-/// One rate that was tried.
+/// One tried rate.
 #[derive(Clone, Debug)]
 pub struct Step {
     pub asked_rps: f64,
@@ -62,9 +62,9 @@ pub enum CalibrationError {
     Start(#[from] StartError),
     #[error("the calibration was stopped")]
     Aborted,
-    #[error("the target answered nothing well while a closed loop asked it: {0}")]
+    #[error("no good response from the target in a closed loop: {0}")]
     NoAnswer(String),
-    #[error("no rate was low enough to keep the goal; the lowest tried was {lowest_rps:.1} requests/s: {why}")]
+    #[error("no rate was low enough for the goal; the lowest rate was {lowest_rps:.1} requests/s: {why}")]
     NothingKept { lowest_rps: f64, why: String },
     #[error("a budget of {0:?} is too short to calibrate: allow at least 3 s")]
     Budget(Duration),
@@ -87,20 +87,21 @@ const LADDER: f64 = 1.2;
 const FIRST: f64 = 0.8;
 /// Rates that are this close are the same.
 const PRECISION: f64 = 1.03;
-/// Nobody needs the capacity of something slower than this.
+/// The lowest rate of the search.
 const LOWEST_RPS: f64 = 0.5;
 const SATURATING_CONNECTIONS: usize = 64;
 const BUDGET_MIN: Duration = Duration::from_secs(3);
 /// The closed loop takes this part of the budget, each step that one.
 const SATURATING_SHARE: f64 = 0.15;
 const STEP_SHARE: f64 = 0.08;
-/// As many answers as a 99th percentile needs.
+/// The responses that a 99th percentile needs.
 const SAMPLES: f64 = 1000.0;
 
 // === impl Goal ===
 
 impl Default for Goal {
-    /// p99 within 1 s, at most 0.1 % failures. What falls behind its rate shows in the latencies, which count from the due moments.
+    /// p99 within 1 s, at most 0.1 % failures. What falls behind its rate shows in the latencies, which count from the scheduled send
+    /// times.
     fn default() -> Self {
         Self { p99: Duration::from_secs(1), failures: 0.001 }
     }
@@ -112,7 +113,7 @@ impl Goal {
         let p99 = Duration::from_nanos(segment.latency.value_at_quantile(0.99));
         let missed = |why: String| Verdict::Missed(why);
         if segment.failure_share() > self.failures {
-            return missed(format!("{:.2} % of the requests got no good answer", segment.failure_share() * 100.0));
+            return missed(format!("{:.2} % of the requests got no good response", segment.failure_share() * 100.0));
         }
         if p99 > self.p99 {
             return missed(format!("p99 {p99:.1?} is above {:.1?}", self.p99));
@@ -139,7 +140,7 @@ impl Search {
         (!is_found && self.next >= LOWEST_RPS).then_some(self.next)
     }
 
-    /// What the rate of [`Self::next`] has shown.
+    /// Notes the result of the rate of [`Self::next`].
     pub fn tell(&mut self, was_kept: bool) {
         if was_kept {
             self.low = Some(self.next);
@@ -170,8 +171,8 @@ impl Search {
     }
 }
 
-/// Finds the capacity of a plan's target within about `budget`, or twice of it where no rate is low enough until then; the plan's
-/// arrivals and stop do not matter. `watch` sees the handle of each step, and the rate that it asks for (`None`: the closed loop);
+/// Finds the capacity of a plan's target within about `budget`, or twice that time if no rate is low enough until then. The plan's
+/// arrivals and stop are not used. `watch` sees the handle of each step, and the rate that it asks for (`None`: the closed loop);
 /// aborting by it ends the calibration.
 pub fn calibrate(
     plan: &Plan,
@@ -186,7 +187,7 @@ pub fn calibrate(
     let mut run = |arrivals: Arrivals, outstanding: usize, time: Duration, rps: Option<f64>| {
         let mut plan = Plan { arrivals, outstanding, stop: Stop::AfterTime(time), ..plan.clone() };
         plan.warm_up = time / 5;
-        // What takes longer than this has missed the goal anyway.
+        // a longer request has missed the goal anyway
         plan.timeout = plan.timeout.min(2 * goal.p99 + time);
         let running = start(plan)?;
         watch(&running.handle(), rps);
@@ -207,7 +208,7 @@ pub fn calibrate(
     let mut steps: Vec<Step> = Vec::new();
     while let Some(asked_rps) = search.next() {
         let wanted = budget.mul_f64(STEP_SHARE).max(Duration::from_secs_f64((SAMPLES / asked_rps).min(10.0)));
-        // a search that has nothing yet may take as long again: without a rate there is no answer at all
+        // a search that has nothing yet may take as long again: without a rate there is no response at all
         let end = if search.found().is_some() { end } else { end + budget };
         let left = end.saturating_duration_since(Instant::now());
         if !steps.is_empty() && wanted > left {
@@ -215,7 +216,7 @@ pub fn calibrate(
         }
         // one step there must be; a slow target's would take longer than the budget
         let step_time = wanted.min(left.max(budget.mul_f64(STEP_SHARE)));
-        // By Little's law more than this under way means that the goal is missed.
+        // By Little's law more than this in flight means that the goal is missed.
         let outstanding = ((2.0 * asked_rps * goal.p99.as_secs_f64()) as usize).clamp(64, OUTSTANDING);
         let outcome = run(Arrivals::Poisson { rps: asked_rps }, outstanding, step_time, Some(asked_rps))?;
         let total = outcome.total();
@@ -252,7 +253,7 @@ fn first_error(outcome: &Outcome) -> String {
     match (outcome.first_errors.values().next(), total.statuses.keys().next()) {
         (Some(message), _) => message.clone(),
         (None, Some(status)) => format!("status {status}"),
-        (None, None) => "no answer in time".to_owned(),
+        (None, None) => "no response in time".to_owned(),
     }
 }
 
@@ -260,7 +261,7 @@ fn first_error(outcome: &Outcome) -> String {
 mod tests {
     use super::*;
 
-    /// Lets the search loose on a model; answers what it found and after how many tries.
+    /// Lets the search loose on a model; returns what it found and after how many tries.
     fn search(first: f64, limit: f64, mut keeps: impl FnMut(f64) -> bool) -> (Option<f64>, usize) {
         let mut search = Search::new(first, limit);
         let mut tries = 0;
@@ -297,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn one_hiccup_does_not_change_what_is_found() {
+    fn one_pause_does_not_change_the_capacity() {
         let mut tries = 0;
         let hiccups = |rate: f64| {
             tries += 1;
@@ -308,7 +309,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_an_answer_and_hopelessness_is_none() {
+    fn the_limit_is_a_result_and_no_rate_is_none() {
         assert_eq!(search(500.0, 1200.0, |_| true).0, Some(1200.0));
         let (found, tries) = search(500.0, 1200.0, |_| false);
         assert_eq!(found, None);

@@ -1,6 +1,6 @@
 //! Time as nanoseconds from the start of a run: one number to compare, store and subtract.
 //!
-//! What paces and what notes lateness asks for the time through [`Now`], so that tests run it on a clock of their own.
+//! Pacing and lateness take the time through [`Now`], so that tests can use their own clock.
 
 use std::time::{Duration, Instant};
 

@@ -1,6 +1,6 @@
-//! Where the sending threads bring what they counted every 100 ms, and where others look how it goes.
+//! Collects the counts of the sending threads every 100 ms, for the view and for observers.
 //!
-//! Invariant: the lock is taken ten times a second by each thread and never for a request, so that looking costs the load nothing.
+//! Invariant: each thread takes the lock ten times a second and never for a request, so observers do not slow the load.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -13,7 +13,7 @@ pub(super) const WINDOW_NS: u64 = 100_000_000;
 /// Windows whose latencies are kept for [`Snapshot::latency`]: one second.
 const RECENT: usize = 10;
 
-/// What one thread counted of the requests that were due in one window.
+/// The counts of one thread, of the requests that were scheduled in one window.
 pub(super) struct Report<'a> {
     pub(super) window: &'a Window,
     pub(super) latency: &'a RoughLatencies,
@@ -22,16 +22,16 @@ pub(super) struct Report<'a> {
     pub(super) names: &'a [Box<[u8]>],
 }
 
-/// What one thread saw happen since it last told.
+/// The counts of one thread since its last report.
 pub(super) struct Look<'a> {
     pub(super) live: &'a Live,
     pub(super) latency: &'a RoughLatencies,
-    /// Good answers, in the order of `names`; those at the end that had none may be missing.
+    /// Good responses, in the order of `names`; those at the end that had none may be missing.
     pub(super) backends: &'a [u32],
     pub(super) names: &'a [Box<[u8]>],
 }
 
-/// What happened within some time, whenever it was due.
+/// The events within some time, whenever they were scheduled.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Live {
     pub sent: u64,
@@ -41,11 +41,11 @@ pub struct Live {
     pub unsent: u64,
     /// Under way or waiting for a connection, at its end.
     pub outstanding: u64,
-    /// Answers by the first digit of their status, from 1xx to 5xx.
+    /// Responses by the first digit of their status, from 1xx to 5xx.
     pub classes: [u64; 5],
 }
 
-/// How a run goes, up to the last 100 ms that ended.
+/// The state of a load, up to the last complete 100 ms.
 #[derive(Clone, Debug)]
 pub struct Snapshot {
     /// Since the start, the warm-up included.
@@ -54,10 +54,10 @@ pub struct Snapshot {
     pub recent: Live,
     /// How long the last second is, in seconds: less at the beginning.
     pub recent_s: f64,
-    /// Latencies of the good answers of the last second.
+    /// Latencies of the good responses of the last second.
     pub latency: RoughLatencies,
     pub backends: Vec<String>,
-    /// Good answers by backend since the start, in the order of `backends`.
+    /// Good responses by backend since the start, in the order of `backends`.
     pub backend_counts: Vec<u64>,
     /// The same in the last second.
     pub backend_recent: Vec<u64>,
@@ -72,7 +72,7 @@ pub(super) struct Collector(Mutex<Collected>);
 pub(super) struct Collected {
     windows: Vec<Window>,
     backends: Vec<String>,
-    /// Windows that not all threads have told of.
+    /// Windows that not all threads have reported.
     pending: BTreeMap<u64, Pending>,
     /// By thread: the first window that it has yet to tell of.
     told: Vec<u64>,
@@ -84,7 +84,7 @@ pub(super) struct Collected {
     recent: VecDeque<Recent>,
 }
 
-/// A window of the series while threads tell of it.
+/// A window of the series while threads report it.
 #[derive(Debug)]
 struct Pending {
     window: Window,
@@ -92,7 +92,7 @@ struct Pending {
     ended_latency: RoughLatencies,
 }
 
-/// What happened within one window by the clock.
+/// The events of one window by the clock.
 #[derive(Debug)]
 struct Recent {
     number: u64,
@@ -128,7 +128,7 @@ impl Collector {
         self.0.lock().look(thread, now, look);
     }
 
-    /// This thread has nothing more to tell.
+    /// This thread reports nothing more.
     pub(super) fn end(&self, thread: usize) {
         let mut collected = self.0.lock();
         collected.told[thread] = u64::MAX;
@@ -163,7 +163,7 @@ impl Collector {
         self.0.lock().windows.get(from..).unwrap_or_default().to_vec()
     }
 
-    /// Everything, at the end. Who looks on still sees how it was.
+    /// All windows, at the end. Observers keep the last state.
     pub(super) fn take(&self) -> (Vec<Window>, Vec<String>) {
         let mut collected = self.0.lock();
         (std::mem::take(&mut collected.windows), collected.backends.clone())
@@ -184,7 +184,7 @@ impl Live {
     }
 
     pub(super) fn count_status(&mut self, status: u16) {
-        // what has no such digit is read as the nearest class
+        // a status outside 100 to 599 counts in the nearest class
         self.classes[usize::from(status / 100).clamp(1, 5) - 1] += 1;
     }
 }
@@ -248,7 +248,7 @@ impl Collected {
         })
     }
 
-    /// Appends the windows that all threads have told of, and empty ones where nobody had anything to tell.
+    /// Appends the windows that all threads have reported, and empty windows for gaps.
     fn close_windows(&mut self) {
         let told = self.told.iter().copied().min().unwrap_or(u64::MAX);
         while self.pending.first_key_value().is_some_and(|(number, _)| *number < told) {
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn a_thread_that_has_ended_holds_up_nobody() {
+    fn a_thread_that_has_ended_does_not_hold_up_windows() {
         let collector = Collector::new(2);
         report(&collector, 0, 0, 1, &[], &[]);
         collector.end(1);

@@ -1,7 +1,7 @@
 //! One connection to the target: a socket that never blocks, with at most one request on it.
 //!
-//! Invariants: no bytes of an answer are kept but the beginning of a head that came in pieces; an idle connection that its server
-//! closes is no error; a connection whose answer did not end cleanly is not used again.
+//! Invariants: no bytes of a response are stored, except the beginning of a head that came in pieces. An idle connection that its server
+//! closes is no error. A connection whose response did not end cleanly is not used again.
 
 use std::io::{self, ErrorKind as IoError, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -23,14 +23,14 @@ pub(super) struct Connection {
     unwritten: Vec<u8>,
     /// The beginning of a head.
     head: Vec<u8>,
-    /// It has carried a whole answer before.
+    /// It has carried a whole response before.
     is_kept: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Connecting,
-    /// No byte of the answer has come, or no request is on it.
+    /// No byte of the response has come, or no request is on it.
     Quiet,
     /// Within a head.
     Head,
@@ -50,12 +50,12 @@ pub(super) struct UnderWay {
     pub(super) taken_ns: u64,
     /// When its first byte was written; 0 before.
     pub(super) sent_ns: u64,
-    /// Bytes of its answer.
+    /// Bytes of its response.
     pub(super) bytes: u64,
     pub(super) is_repetition: bool,
 }
 
-/// What reading brought.
+/// The result of a read.
 #[derive(Debug, PartialEq)]
 pub(super) enum Received {
     /// Not all yet.
@@ -110,7 +110,7 @@ impl Connection {
         self.state == State::Connecting
     }
 
-    /// What its request is waiting for.
+    /// The phase of its request.
     pub(super) fn phase(&self) -> Phase {
         match self.state {
             State::Connecting => Phase::Connect,
@@ -120,7 +120,7 @@ impl Connection {
         }
     }
 
-    /// Its server has answered before, and may have meant to close it since.
+    /// Its server has responded on it before, and may have closed it since.
     pub(super) fn is_kept(&self) -> bool {
         self.is_kept
     }
@@ -156,7 +156,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Reads what has come.
+    /// Reads the available bytes.
     pub(super) fn receive(&mut self, reading: &mut Reading<'_>) -> Received {
         loop {
             let length = match self.socket.read(reading.buffer) {
@@ -168,7 +168,7 @@ impl Connection {
                 Err(error) => return Received::Failed(ErrorKind::Reset, error.to_string()),
             };
             let Some(request) = &mut self.request else {
-                return Received::Gone; // what nobody asked for
+                return Received::Gone; // bytes without a request
             };
             request.bytes += length as u64;
             match self.take(length, reading) {
@@ -198,7 +198,7 @@ impl Connection {
             };
             let backend = (!head.backend.is_empty()).then(|| reading.names.number(head.backend));
             self.state = State::Body { status: head.status, backend, framing: head.framing, keep: head.keep };
-            // What follows the head came last, so it lies at the end of this piece too.
+            // the bytes after the head came last, so they are at the end of this piece too
             let behind = bytes.len() - head.length;
             piece = &piece[piece.len() - behind..];
             self.head.clear();
@@ -208,7 +208,7 @@ impl Connection {
         if !framing.is_done() {
             return Ok(Received::Nothing);
         }
-        // Bytes behind the answer, or an answer before the request was written: what follows could not be told apart.
+        // with bytes behind the response, or a response before the request was written, later responses would be ambiguous
         let keep = *keep && taken == piece.len() && self.unwritten.is_empty();
         let received = Received::Answer { status: *status, backend: *backend, keep };
         self.state = State::Quiet;
@@ -226,10 +226,10 @@ impl Connection {
                 Received::Answer { status, backend, keep: false }
             }
             State::Connecting | State::Quiet => {
-                Received::Failed(ErrorKind::Closed, "closed before any byte of the answer".to_owned())
+                Received::Failed(ErrorKind::Closed, "closed before any byte of the response".to_owned())
             }
             State::Head | State::Body { .. } => {
-                Received::Failed(ErrorKind::Truncated, "closed within the answer".to_owned())
+                Received::Failed(ErrorKind::Truncated, "closed within the response".to_owned())
             }
         }
     }

@@ -1,8 +1,7 @@
-//! What a request costs the server that answers it: a service time by a law, carried in the header `x-service-time-us`, which
-//! `mock-server` obeys.
+//! The cost of a request: a service time by a law, in the header `x-service-time-us`, which `mock-server` follows.
 //!
-//! Why with the request and not at the server: the cost of request i is a function of (seed, i), so every arm of a comparison
-//! faces the same work in the same order, and the difference between arms is not drowned by luck.
+//! Why with the request and not at the server: the cost of request i is a function of (seed, i). So every arm of a comparison gets the same
+//! work in the same order, and the difference between arms is not hidden by chance.
 
 use std::fmt;
 use std::str::FromStr;
@@ -41,7 +40,7 @@ pub enum Cost {
     },
 }
 
-/// Why a text is no cost.
+/// Why a text is not a cost.
 #[derive(Debug, Error, PartialEq)]
 pub enum BadCost {
     #[error(
@@ -183,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_what_is_meant() {
+    fn a_written_form_is_parsed_as_its_value() {
         let ms = Duration::from_millis;
         for (text, cost) in [
             ("none", Cost::None),

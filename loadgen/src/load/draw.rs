@@ -1,9 +1,9 @@
-//! Random numbers by request: what request i is dealt is a function of (seed, i) and of nothing else.
+//! Random numbers by request: those of request i are a function of (seed, i) alone.
 //!
-//! Why: every arm of a comparison must face the same sequence, whichever thread sends a request and whatever was sent before. So
-//! there is no generator that is drawn from in turn; each (seed, request, purpose) has its own.
+//! Why: every arm of a comparison must get the same sequence, independent of threads and earlier requests. So there is no shared
+//! generator; each (seed, request, purpose) has its own.
 
-/// What a number is drawn for. Each purpose has numbers of its own, so that switching one off does not shift the others.
+/// The purpose of a number. Each purpose has numbers of its own, so that switching one off does not shift the others.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stream {
     Gap = 1,
@@ -17,7 +17,7 @@ pub(super) fn draws(seed: u64, index: u64, stream: Stream) -> fastrand::Rng {
     fastrand::Rng::with_seed(mix(mix(seed ^ mix(stream as u64)) ^ index))
 }
 
-/// The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): neighbours become strangers.
+/// The finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): neighbouring inputs give independent outputs.
 fn mix(value: u64) -> u64 {
     let value = value.wrapping_add(0x9e37_79b9_7f4a_7c15);
     let value = (value ^ (value >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
@@ -53,7 +53,7 @@ mod tests {
     }
 
     #[test]
-    fn a_number_stays_what_it_was() {
+    fn the_numbers_of_a_seed_do_not_change() {
         // Stored runs are repeated by their seed: a change here breaks every one of them.
         let numbers: Vec<u32> = (0..4).map(|i| draws(1, i, Stream::Key).u32(100_000..1_000_000)).collect();
         assert_eq!(numbers, [195_715, 175_548, 610_455, 562_621]);

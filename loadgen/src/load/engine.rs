@@ -1,4 +1,4 @@
-//! Starts a load, and is what its caller holds while it runs.
+//! Starts a load, and the caller's handles of a running load.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -21,14 +21,14 @@ use super::source::CutAt;
 use super::validity::{Effort, Punctuality, doubts, punctuality};
 use super::worker::{Finished, Seat, Worker};
 
-/// A load that runs. Dropped, it is aborted.
+/// A running load. Dropping it aborts the load.
 #[derive(Debug)]
 pub struct Running {
     handle: Handle,
     threads: Vec<JoinHandle<Finished>>,
 }
 
-/// Looks at a load and steers it, from any thread.
+/// Observes and controls a load, from any thread.
 #[derive(Clone, Debug)]
 pub struct Handle {
     plan: Arc<Plan>,
@@ -41,11 +41,11 @@ pub struct Handle {
 /// From a moment on requests belong to a new segment; perhaps with other arrivals, perhaps with the sequence begun anew.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
-    /// Requests that are due from here on. Exact if told some milliseconds ahead; what was answered before the cut is known to the
-    /// sending threads stays where it was counted.
+    /// Requests that are scheduled from here on. Exact if set some milliseconds ahead; responses that come before the threads know the
+    /// cut stay in their segment.
     pub at: Instant,
-    /// Begin the schedule, keys and costs anew from this seed: two segments with the same seed face the same requests at the same
-    /// distances from their beginnings.
+    /// Restart the schedule, keys and costs from this seed. Two segments with the same seed get the same requests at the same distances
+    /// from their beginnings.
     pub seed: Option<u64>,
     /// Another law from here on; open loops only.
     pub arrivals: Option<Arrivals>,
@@ -67,7 +67,7 @@ pub enum BadCut {
 pub enum StartError {
     #[error(transparent)]
     Plan(#[from] BadPlan),
-    #[error("cannot make what a sending thread needs: {0}")]
+    #[error("cannot create the resources of a sending thread: {0}")]
     Resources(#[from] io::Error),
 }
 
@@ -185,7 +185,7 @@ fn outcome(handle: &Handle, finished: Vec<Finished>) -> Outcome {
 // === impl Handle ===
 
 impl Handle {
-    /// How it goes, up to the last 100 ms that ended.
+    /// The state of the load, up to the last complete 100 ms.
     pub fn snapshot(&self) -> Snapshot {
         self.collector.snapshot()
     }
@@ -195,7 +195,7 @@ impl Handle {
         self.collector.windows(from)
     }
 
-    /// Begins a new segment; answers its number in [`Outcome::segments`].
+    /// Begins a new segment; returns its number in [`Outcome::segments`].
     pub fn cut(&self, cut: Cut) -> Result<usize, BadCut> {
         if let Some(arrivals) = &cut.arrivals {
             if arrivals.is_closed() || self.plan.arrivals.is_closed() {
@@ -213,13 +213,13 @@ impl Handle {
         Ok(number)
     }
 
-    /// Sends nothing more; what is under way is waited for.
+    /// Stops sending and waits for the requests in flight.
     pub fn finish(&self) {
         self.orders.finish();
         self.ring();
     }
 
-    /// Ends at once; what is under way is counted as unfinished.
+    /// Ends at once; requests in flight are counted as unfinished.
     pub fn abort(&self) {
         self.orders.abort();
         self.ring();

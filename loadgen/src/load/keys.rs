@@ -1,4 +1,4 @@
-//! The keys of requests, sent as `x-key`: what a hashing strategy routes by.
+//! The keys of requests, sent as `x-key`, by which a hashing strategy picks.
 //!
 //! All are six digits, 100000 to 999999, the range of the course's request ids. The key of request i is a function of (seed, i).
 
@@ -30,13 +30,13 @@ pub enum Keys {
 /// For a while one key, 100000, takes this share of all requests. Those that it does not take have the key that they would have had.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HotKey {
-    /// By the time for which a request was meant, from the end of the warm-up; in a closed loop the time at which it is sent.
+    /// By scheduled send time, from the end of the warm-up; in a closed loop by actual send time.
     pub from: Duration,
     pub until: Duration,
     pub share: f64,
 }
 
-/// Why a text or a value is no choice of keys.
+/// Why a text or a value is not a choice of keys.
 #[derive(Debug, Error, PartialEq)]
 pub enum BadKeys {
     #[error(
@@ -183,7 +183,7 @@ impl Zipf {
         at.powf(-self.exponent)
     }
 
-    /// The integral of [`Self::height`], but for a constant.
+    /// The integral of [`Self::height`], except for a constant.
     fn area(&self, at: f64) -> f64 {
         let power = 1.0 - self.exponent;
         if power.abs() < 1e-9 { at.ln() } else { (at.powf(power) - 1.0) / power }
@@ -252,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_written_is_what_is_meant() {
+    fn a_written_form_is_parsed_as_its_value() {
         assert_eq!("zipf:1000,1.1".parse(), Ok(Keys::Zipf { keys: 1000, exponent: 1.1 }));
         assert_eq!("hot:0.5".parse(), Ok(Keys::Hot { share: 0.5 }));
         assert_eq!("none".parse(), Ok(Keys::None));

@@ -1,4 +1,4 @@
-//! What is told to the sending threads while they run.
+//! Orders to the sending threads while they run.
 //!
 //! Invariant: a thread that has no orders reads two atomics a round and takes no lock.
 
@@ -17,7 +17,7 @@ pub(super) struct Orders {
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum StopOrder {
-    /// Send nothing more, wait for what is under way.
+    /// Stop sending and wait for the requests in flight.
     Finish,
     /// End now.
     Abort,
@@ -45,7 +45,7 @@ impl Orders {
         }
     }
 
-    /// Adds a cut; answers how many there are now, or when the last one is if this one lies before it.
+    /// Adds a cut; returns how many there are now, or when the last one is if this one lies before it.
     pub(super) fn cut(&self, cut: CutAt) -> Result<usize, u64> {
         let mut cuts = self.cuts.lock();
         if let Some(last) = cuts.last().filter(|last| last.at_ns >= cut.at_ns) {

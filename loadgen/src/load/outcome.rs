@@ -1,4 +1,4 @@
-//! What came of a load: plain data, complete when the run has ended.
+//! The result of a load: plain data, complete when the load has ended.
 
 use std::collections::BTreeMap;
 
@@ -11,53 +11,53 @@ use super::validity::{Doubt, Punctuality};
 
 /// Times in nanoseconds, to three digits.
 pub type Latencies = Histogram<u64>;
-/// Times in nanoseconds, to two digits: for what is drawn, not concluded from. Takes 16 KiB at most.
+/// Times in nanoseconds, to two digits: for drawings, not for conclusions. Takes 16 KiB at most.
 pub type RoughLatencies = Histogram<u32>;
 
-/// What came of a load.
+/// The result of a load.
 #[derive(Clone, Debug)]
 pub struct Outcome {
-    /// Requests that were due before the end of the warm-up, if there was one.
+    /// Requests that were scheduled before the end of the warm-up, if there was one.
     pub warm_up: Option<Segment>,
     /// At least one; one more for each [`super::Cut`].
     pub segments: Vec<Segment>,
-    /// The good answers of the last segment by stretches of time.
+    /// The good responses of the last segment by stretches of time.
     pub batches: Batches,
-    /// One per 100 ms, from the start of the run (warm-up included), without gaps, by the times at which requests were due.
+    /// One per 100 ms, from the start of the run (warm-up included), without gaps, by scheduled send time.
     pub windows: Vec<Window>,
     /// The names that `Window::backends` counts, in its order.
     pub backends: Vec<String>,
     /// Of each sending thread, in seconds.
     pub cpu_s: Vec<f64>,
-    /// From the start to the last answer, in seconds.
+    /// From the start to the last response, in seconds.
     pub wall_s: f64,
-    /// Stopped by [`super::Handle::abort`]: what is here is a part of what was wanted.
+    /// Stopped by [`super::Handle::abort`]: the result is partial.
     pub aborted: bool,
-    /// Whether requests were sent, and answers read, when they should have been.
+    /// Whether requests were sent and responses read on time.
     pub punctuality: Punctuality,
-    /// Why the numbers say more about the load generator than about the server. Empty: nothing speaks against them.
+    /// Why the numbers say more about the load generator than about the server. Empty: no doubt.
     pub doubts: Vec<Doubt>,
     /// The first message of each kind of error.
     pub first_errors: BTreeMap<ErrorKind, String>,
 }
 
-/// All requests that were due in one stretch of time. due = answered + errors + unsent + unfinished.
+/// All scheduled requests in one stretch of time. due = answered + errors + unsent + unfinished.
 #[derive(Clone, Debug)]
 pub struct Segment {
     /// From when to when requests belong here, in nanoseconds from the start of the run. In a closed loop the last ends with its last
-    /// answer.
+    /// response.
     pub from_ns: u64,
     pub to_ns: u64,
-    /// From the intended moment to the last byte, of answers with a status below 400.
+    /// From the scheduled send time to the last byte, of responses with a status below 400.
     pub latency: Latencies,
-    /// From sending to the last byte, of the same answers. In a closed loop the same as `latency`.
+    /// From sending to the last byte, of the same responses. In a closed loop the same as `latency`.
     pub service: Latencies,
-    /// What `latency` would be without the generator's own lateness: from the moment at which it set about sending to the last byte, of
-    /// the same answers. Empty in a closed loop.
+    /// `latency` without the generator's own lateness: from the moment at which the generator took the request to the last byte. Empty in
+    /// a closed loop.
     pub prompt: Latencies,
-    /// Latencies of answers with a status from 400 on: an error is often quicker than an answer, and must not look like one.
+    /// Latencies of responses with a status from 400 on: errors are often quicker than good responses, so they are counted apart.
     pub failed: Latencies,
-    /// By how much the generator itself was late: from the intended moment to that at which it set about sending. Empty in a
+    /// By how much the generator itself was late: from the scheduled send time to that at which it set about sending. Empty in a
     /// closed loop.
     pub lag: Latencies,
     pub due: u64,
@@ -67,56 +67,56 @@ pub struct Segment {
     /// By status.
     pub statuses: BTreeMap<u16, u64>,
     pub errors: Errors,
-    /// What those of the kind [`ErrorKind::Timeout`] were waiting for.
+    /// The phases of the errors of kind [`ErrorKind::Timeout`].
     pub timeouts: Timeouts,
     /// Never sent: the bound of outstanding requests was reached, or no connection came free before the timeout.
     pub unsent: u64,
     /// Under way, or waiting for a connection, when the run was aborted.
     pub unfinished: u64,
-    /// Sent, and ended without a whole answer: nobody here knows whether it arrived.
+    /// Sent, and ended without a complete response: whether it arrived is not known.
     pub uncertain: u64,
     /// Sent a second time (see `Plan::resend_closed`).
     pub resent: u64,
-    /// Bytes of answers, heads included.
+    /// Bytes of responses, heads included.
     pub bytes: u64,
-    /// By the backend header's value; answers without it are not here.
+    /// By the backend header's value; responses without it are not here.
     pub backends: BTreeMap<String, BackendTally>,
 }
 
-/// What one backend answered.
+/// The responses of one backend.
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct BackendTally {
     pub answered: u64,
     /// Of these with a status from 400 on.
     pub failed: u64,
-    /// When its first and its last answer came, in nanoseconds from the start of the run.
+    /// When its first and its last response came, in nanoseconds from the start of the run.
     pub first_ns: u64,
     pub last_ns: u64,
 }
 
-/// What became of the requests that were due within 100 ms, whenever that was: a stall shows where it was suffered. Beside it what ended
-/// within these 100 ms.
+/// The requests that were scheduled within 100 ms, whenever they ended, so that a stall shows at the affected requests. `ended` has those
+/// that ended within these 100 ms.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Window {
     /// From the start of the run.
     pub start_ms: u64,
-    /// What the schedule asked for; in a closed loop, what was sent.
+    /// Scheduled requests; in a closed loop, sent ones.
     pub due: u64,
     pub sent: u64,
-    /// Answers with a status below 400.
+    /// Responses with a status below 400.
     pub ok: u64,
-    /// Answers with a status from 400 on.
+    /// Responses with a status from 400 on.
     pub failed: u64,
-    /// Requests that got no answer.
+    /// Requests that got no response.
     pub errors: u64,
     pub unsent: u64,
     /// Of the latencies of `ok`, to two digits; `None` where there are none.
     pub p50_ns: Option<u64>,
     pub p99_ns: Option<u64>,
     pub max_ns: Option<u64>,
-    /// Good answers by backend, in the order of `Outcome::backends`; those at the end that had none may be missing.
+    /// Good responses by backend, in the order of `Outcome::backends`; those at the end that had none may be missing.
     pub backends: Vec<u32>,
-    /// What ended within these 100 ms, whenever it was due: a fault shows when it struck.
+    /// The requests that ended within these 100 ms, whenever they were scheduled: a fault shows at its time.
     #[serde(default)]
     pub ended: Ended,
 }
@@ -124,34 +124,34 @@ pub struct Window {
 /// Requests by the time at which they ended.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Ended {
-    /// Answers with a status below 400.
+    /// Responses with a status below 400.
     pub ok: u64,
-    /// Those with another status, and requests that got no answer.
+    /// Those with another status, and requests that got no response.
     pub errors: u64,
     /// Of the latencies of `ok`, as of [`Window`].
     pub p50_ns: Option<u64>,
     pub p99_ns: Option<u64>,
-    /// Good answers by backend, as of [`Window`].
+    /// Good responses by backend, as of [`Window`].
     pub backends: Vec<u32>,
 }
 
-/// Why a request got no answer.
+/// Why a request got no response.
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
     /// No connection: refused, unreachable.
     Connect,
-    /// The connection was closed before any byte of the answer.
+    /// The connection was closed before any byte of the response.
     Closed,
     /// The connection was reset.
     Reset,
-    /// Not answered whole within the timeout.
+    /// No complete response within the timeout.
     Timeout,
-    /// The connection was closed within the answer.
+    /// The connection was closed within the response.
     Truncated,
-    /// What came is no HTTP/1.1, or not clearly enough.
+    /// The response is not valid HTTP/1.1.
     BadAnswer,
-    /// The fault of this machine: no more descriptors or ports. Makes a run doubtful.
+    /// This machine has no more descriptors or ports. Makes a run doubtful.
     Local,
 }
 
@@ -219,18 +219,18 @@ impl Segment {
         }
     }
 
-    /// Answers with a status below 400.
+    /// Responses with a status below 400.
     pub fn ok(&self) -> u64 {
         self.answered - self.failed_answers()
     }
 
-    /// Answers with a status from 400 on.
+    /// Responses with a status from 400 on.
     pub fn failed_answers(&self) -> u64 {
         self.statuses.range(400..).map(|(_, count)| count).sum()
     }
 
-    /// The share of due requests that got no good answer: none at all, one with a status from 400 on, or were not sent. What was
-    /// under way when a run was aborted counts neither way.
+    /// The share of scheduled requests that got no good response: none at all, one with a status from 400 on, or were not sent. What was
+    /// in flight when a run was aborted counts neither way.
     pub fn failure_share(&self) -> f64 {
         let known = self.due - self.unfinished;
         if known == 0 { 0.0 } else { (known - self.ok()) as f64 / known as f64 }
@@ -240,17 +240,17 @@ impl Segment {
         (self.to_ns - self.from_ns) as f64 / 1e9
     }
 
-    /// Answers per second, whatever their status.
+    /// Responses per second, whatever their status.
     pub fn rps(&self) -> f64 {
         if self.seconds() > 0.0 { self.answered as f64 / self.seconds() } else { 0.0 }
     }
 
-    /// Good answers per second.
+    /// Good responses per second.
     pub fn good_rps(&self) -> f64 {
         if self.seconds() > 0.0 { self.ok() as f64 / self.seconds() } else { 0.0 }
     }
 
-    /// Takes in another part of the same load.
+    /// Adds another part of the same load.
     pub fn add(&mut self, other: &Segment) {
         let Self {
             from_ns, to_ns, latency, service, prompt, failed, lag, due, sent, answered, statuses, errors, ..

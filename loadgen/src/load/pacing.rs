@@ -1,13 +1,13 @@
-//! Takes requests from a schedule when their moment has come, and notes by how much that was too late.
+//! Takes requests from a schedule at their times, and notes how late that was.
 //!
-//! Apart from the worker so that it runs on any clock: the tests below stop a generator in virtual time, as SIGSTOP does in ours.
+//! It is separate from the worker so that it runs on any clock. The tests stop a generator in virtual time, like SIGSTOP in real time.
 
 use super::clock::Now;
 use super::recorder::Recorder;
 use super::source::{Due, Source};
 
-/// The next request of an open loop that is due by `now`, when the clock was looked at last. Dropping its lateness is impossible: it is
-/// in the recorder, and in the request for when its answer comes.
+/// The next request of an open loop that is scheduled by `now`, when the clock was looked at last. Its lateness is recorded at
+/// once, and kept in the request until its response comes.
 pub(super) fn take(source: &mut Source, recorder: &mut Recorder, clock: &impl Now, now: u64) -> Option<Due> {
     source.peek(now).filter(|due_ns| *due_ns <= now)?;
     let due = source.pop(now)?;
@@ -32,7 +32,7 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// A clock of a process that does not run for the first `stopped_ns` of each `period_ns`, but for the first period.
+    /// A clock of a process that does not run for the first `stopped_ns` of each `period_ns`, except for the first period.
     struct Virtual {
         now_ns: Cell<u64>,
         period_ns: u64,
@@ -57,7 +57,8 @@ mod tests {
         }
     }
 
-    /// A worker's loop in virtual time, against a server that takes 1 ms for each request: sleep, send what is due, read what has come.
+    /// A worker's loop in virtual time, against a server that takes 1 ms for each request: sleep, send what is scheduled, read what has
+    /// come.
     fn simulated(rps: f64, requests: u64, clock: &Virtual) -> Segment {
         let target = Target { addresses: vec!["127.0.0.1:1".parse().expect("an address")], host: "here".to_owned() };
         let plan = Plan::new(target, Arrivals::Constant { rps }, Stop::AfterRequests(requests));
@@ -99,7 +100,7 @@ mod tests {
         punctuality(segment, &effort, false)
     }
 
-    /// What was asked before, word for word: only of 1,000 requests, and only at p99 against the median.
+    /// The former rule: only with 1,000 requests, and only p99 over the median.
     fn passed_before(segment: &Segment) -> bool {
         let allowed = 200_000.max((segment.service.value_at_quantile(0.5) as f64 * 0.10) as u64);
         !(segment.lag.len() >= 1_000 && segment.lag.value_at_quantile(0.99) > allowed)

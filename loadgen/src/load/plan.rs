@@ -1,6 +1,6 @@
-//! What to send, where, when and until when: a load as plain data.
+//! A load as plain data: requests, target, schedule, end.
 //!
-//! Invariant: everything is checked in one place, [`Plan::check`], whoever filled it in.
+//! Invariant: [`Plan::check`] is the one place for all checks.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,13 +18,13 @@ pub struct Plan {
     pub target: Target,
     pub arrivals: Arrivals,
     pub stop: Stop,
-    /// Requests that are due before this are sent and answered, and kept apart from the measured ones. Default none.
+    /// Requests that are scheduled before this are sent, and counted apart from the measured ones. Default none.
     pub warm_up: Duration,
     /// Open loop: connections that may be open at the same time; requests that find all of them busy wait for one. Default
     /// [`OUTSTANDING`]. A closed loop has its own number.
     pub connections: usize,
-    /// Open loop: requests that may be under way or waiting for a connection. One more is counted as unsent and forgotten: no
-    /// run ends for want of memory. Default [`OUTSTANDING`].
+    /// Open loop: requests that may be in flight or waiting for a connection. A request beyond is counted as unsent and
+    /// dropped, so a run cannot run out of memory. Default [`OUTSTANDING`].
     pub outstanding: usize,
     /// Sending threads. Each has its own connections and its share of both bounds; request i is sent by thread i mod `threads`.
     /// Default 1, which is good for tens of thousands of requests per second.
@@ -39,14 +39,14 @@ pub struct Plan {
     pub seed: u64,
     /// For one request, from its sending (connecting included) to its last byte. Default 30 s.
     pub timeout: Duration,
-    /// Repeat a request once, on a new connection, if a kept connection was closed before any byte of its answer. Only for
+    /// Retry a request once, on a new connection, if a keep-alive connection was closed before any byte of its response. Only for
     /// idempotent methods without a body; its latency goes on. Default no: it is an error of the kind `closed`.
     pub resend_closed: bool,
-    /// The answer's header that names the backend. Default `x-server-id`, as `mock-server` sends.
+    /// The response header that names the backend. Default `x-server-id`, as `mock-server` sends.
     pub backend_header: String,
 }
 
-/// Who is asked.
+/// The target of a load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
     /// New connections go to these in turn. At least one.
@@ -55,18 +55,18 @@ pub struct Target {
     pub host: String,
 }
 
-/// When no more requests are sent. Those under way are waited for, up to their timeout: what is slow must not be left out.
+/// When no more requests are sent. Requests in flight are completed, up to their timeout, so that slow ones are counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stop {
-    /// After so many requests that are measured (in an open loop: were due, sent or not).
+    /// After so many requests that are measured (in an open loop: were scheduled, sent or not).
     AfterRequests(u64),
     /// So long after the warm-up.
     AfterTime(Duration),
-    /// When told by [`super::Handle::finish`].
+    /// On [`super::Handle::finish`].
     WhenTold,
 }
 
-/// One request as it is written, but for key and cost.
+/// One request as it is written, except for key and cost.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     pub method: Method,
@@ -76,18 +76,18 @@ pub struct Request {
     pub body: Vec<u8>,
 }
 
-/// Why a plan cannot be carried out.
+/// Why a plan cannot run.
 #[derive(Debug, Error, PartialEq)]
 pub enum BadPlan {
-    #[error("there is no address to send to")]
+    #[error("the target has no address")]
     NoAddress,
     #[error("a rate must be above 0 and at most 1000000 requests/s, not {0}")]
     Rate(f64),
-    #[error("a ramp needs time: from {from} to {to} requests/s within 0 s is a jump")]
+    #[error("a ramp from {from} to {to} requests/s needs a duration above 0 s")]
     Jump { from: f64, to: f64 },
     #[error("{what} must be from 1 to {max}, not {value}")]
     Range { what: &'static str, max: usize, value: usize },
-    #[error("a timeout of 0 lets no request be answered")]
+    #[error("the timeout must be above 0")]
     Timeout,
     #[error("there is no request to send")]
     NoRequest,
@@ -135,7 +135,7 @@ impl Plan {
         }
     }
 
-    /// Says whether this can be carried out.
+    /// Checks whether this plan can run.
     pub fn check(&self) -> Result<(), BadPlan> {
         if self.target.addresses.is_empty() {
             return Err(BadPlan::NoAddress);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_carried_out_is_refused_with_its_reason() {
+    fn a_plan_that_cannot_run_is_refused_with_its_reason() {
         let over = Duration::ZERO;
         let header = |name: &str, value: &str| Request {
             headers: vec![(name.to_owned(), value.to_owned())],
@@ -243,7 +243,7 @@ mod tests {
             (plan(|plan| plan.target.addresses.clear()), "address"),
             (plan(|plan| plan.arrivals = Arrivals::Poisson { rps: 0.0 }), "rate"),
             (plan(|plan| plan.arrivals = Arrivals::Constant { rps: f64::NAN }), "rate"),
-            (plan(|plan| plan.arrivals = Arrivals::Ramp { from: 1.0, to: 2.0, over }), "jump"),
+            (plan(|plan| plan.arrivals = Arrivals::Ramp { from: 1.0, to: 2.0, over }), "duration"),
             (plan(|plan| plan.arrivals = Arrivals::Closed { connections: 0 }), "connections"),
             (plan(|plan| plan.outstanding = 0), "outstanding"),
             (plan(|plan| plan.threads = 1000), "threads"),

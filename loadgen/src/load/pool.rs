@@ -1,9 +1,9 @@
 //! The connections of one sending thread, and their registration with epoll.
 //!
-//! Idle connections are used in turn, the longest idle first: every connection gets its share, so a target that spreads work over
-//! its threads by connection is loaded as many clients would load it.
+//! Idle connections are used in turn, the longest idle first, so every connection gets its share. A target that spreads work over its
+//! threads by connection gets a load as from many clients.
 //!
-//! Invariant: a token names one connection for ever; events of one that is closed find nothing.
+//! Invariant: a token always names the same connection; events of a closed one are ignored.
 
 use std::collections::VecDeque;
 use std::io;
@@ -93,7 +93,7 @@ impl Pool {
         place.connection.as_deref_mut()
     }
 
-    /// Listens for what the connection now waits for.
+    /// Registers the events that the connection waits for.
     pub(super) fn update(&mut self, token: Token) -> io::Result<()> {
         let Some(place) = self.places.get_mut(token.place as usize).filter(|place| place.take == token.take) else {
             return Ok(());
@@ -112,7 +112,7 @@ impl Pool {
         let Some(place) = self.places.get_mut(token.place as usize).filter(|place| place.take == token.take) else {
             return;
         };
-        // Closing takes it off epoll too: nobody else holds the descriptor.
+        // closing removes it from epoll too, because no other descriptor refers to the socket
         if place.connection.take().is_some() {
             place.take = place.take.wrapping_add(1);
             self.free.push(token.place);

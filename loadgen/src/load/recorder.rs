@@ -1,7 +1,7 @@
-//! What one sending thread has counted: by segment, and for the 100 ms that run now.
+//! The counts of one sending thread: by segment, and for the current 100 ms.
 //!
-//! Invariants: a sample belongs to the segment of its intended time, however late its answer comes; counting allocates only for
-//! what is new (a status, a backend, a longer time than ever).
+//! Invariants: a sample belongs to the segment of its scheduled send time, however late its response comes. Counting allocates only for a
+//! new status, a new backend or a longer time.
 
 use std::collections::BTreeMap;
 
@@ -34,14 +34,14 @@ struct Open {
     backends: Vec<BackendTally>,
 }
 
-/// The backends seen, numbered in the order of their first answer.
+/// The backends seen, numbered in the order of their first response.
 #[derive(Debug, Default)]
 pub(super) struct Names {
     names: Vec<Box<[u8]>>,
     last: usize,
 }
 
-/// An answer, and when.
+/// A response and its time.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Answered {
     pub(super) intended_ns: u64,
@@ -53,11 +53,11 @@ pub(super) struct Answered {
     pub(super) bytes: u64,
 }
 
-/// More backends than this are counted as one: a header with a fresh value each time must not eat the memory.
+/// More backends than this are counted as one: a header with a new value each time must not use up the memory.
 const NAMES_MAX: usize = 1024;
 const OTHERS: &[u8] = b"(others)";
 
-/// What a recorder leaves.
+/// The result of a recorder.
 pub(super) struct Recorded {
     pub(super) segments: Vec<Segment>,
     pub(super) batches: Batches,
@@ -75,7 +75,7 @@ pub(super) fn note<T: Counter>(latencies: &mut Histogram<T>, ns: u64) {
 // === impl Recorder ===
 
 impl Recorder {
-    /// The first segment begins at `from_ns`; what was due before belongs to it too.
+    /// The first segment begins at `from_ns`; what was scheduled before belongs to it too.
     pub(super) fn new(from_ns: u64, is_closed_loop: bool) -> Self {
         Self {
             segments: vec![Open::new(from_ns)],
@@ -97,7 +97,7 @@ impl Recorder {
         &mut self.names
     }
 
-    /// A request was due, and is being seen to now.
+    /// A request is taken from the schedule now.
     pub(super) fn due(&mut self, intended_ns: u64, now_ns: u64) {
         let is_closed_loop = self.is_closed_loop;
         let segment = &mut self.segment(intended_ns).counts;
@@ -140,7 +140,7 @@ impl Recorder {
     ) {
         let counts = &mut self.segment(intended_ns).counts;
         counts.errors.count(kind);
-        // Whoever answers badly has got the request.
+        // a malformed response shows that the request arrived
         counts.uncertain += u64::from(was_sent && kind != ErrorKind::BadAnswer);
         self.windows.error(intended_ns, now_ns);
         self.first_errors.entry(kind).or_insert_with(message);
@@ -193,8 +193,8 @@ impl Recorder {
         let froms: Vec<u64> = self.segments.iter().map(|open| open.counts.from_ns).collect();
         let names = self.names;
         let finish = |(number, open): (usize, Open)| {
-            // What was due in a segment is divided by the segment's own length, even if the last answers came behind it. Only a
-            // closed loop ends with its last answer: nothing was due, each client asked when it had one.
+            // rates are over the segment's own length, even if the last responses came after it; only a closed loop, which has no
+            // schedule, ends with its last response
             let end = froms.get(number + 1).copied();
             open.finish(end.unwrap_or(ended_ns), self.is_closed_loop, end.is_none(), &names)
         };
@@ -262,7 +262,7 @@ impl Open {
 impl Names {
     /// The number of this backend, a new one if need be.
     pub(super) fn number(&mut self, name: &[u8]) -> u16 {
-        // Answers of one backend often come in a row.
+        // responses of one backend often come in a row
         if self.names.get(self.last).is_some_and(|known| **known == *name) {
             return self.last as u16;
         }
@@ -302,7 +302,7 @@ mod tests {
     fn a_sample_belongs_to_the_segment_of_its_intended_time() {
         let mut recorder = Recorder::new(0, false);
         recorder.begin_segment(1_000_000);
-        // The second was due in the first segment and is answered long behind its end.
+        // The second was scheduled in the first segment and its response comes long after its end.
         for (intended, done) in [(0, 500_000), (999_999, 90_000_000), (1_000_000, 1_100_000)] {
             recorder.due(intended, intended + 5_000);
             recorder.sent(intended, false);
@@ -316,7 +316,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_loop_ends_when_nothing_more_was_due_and_a_closed_one_with_its_last_answer() {
+    fn an_open_loop_ends_with_its_schedule_and_a_closed_one_with_its_last_response() {
         let ends = |is_closed_loop: bool| {
             let mut recorder = Recorder::new(0, is_closed_loop);
             recorder.answered(&answer(0, 90_000_000, 200, None));
@@ -326,7 +326,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_was_sent_may_have_arrived() {
+    fn only_sent_requests_may_have_arrived() {
         let mut recorder = Recorder::new(0, false);
         let kinds = [ErrorKind::Connect, ErrorKind::Timeout, ErrorKind::Reset, ErrorKind::BadAnswer];
         for (kind, was_sent) in kinds.into_iter().zip([false, false, true, true]) {
@@ -339,7 +339,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_do_not_look_like_quick_answers() {
+    fn errors_are_not_counted_as_quick_responses() {
         let mut recorder = Recorder::new(0, false);
         recorder.answered(&answer(0, 50_000_000, 200, Some(0)));
         recorder.answered(&answer(0, 10_000, 503, Some(1)));
@@ -350,7 +350,7 @@ mod tests {
     }
 
     #[test]
-    fn batches_hold_the_good_answers_of_the_last_segment_and_of_each_clock_what_is_its_own() {
+    fn batches_hold_the_good_responses_of_the_last_segment_by_both_clocks() {
         for is_closed_loop in [false, true] {
             let mut recorder = Recorder::new(0, is_closed_loop);
             recorder.begin_segment(1_000_000);
@@ -369,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn more_backends_than_anybody_has_are_counted_as_others() {
+    fn too_many_backends_are_counted_as_others() {
         let mut names = Names::default();
         for number in 0..5_000_u32 {
             names.number(&number.to_be_bytes());

@@ -1,5 +1,5 @@
-//! The sequence of requests as bytes: request i is a template, a key and a cost, each a function of (seed, i); a hot key also of when
-//! it is due.
+//! The sequence of requests as bytes. Request i is a template, a key and a cost, each a function of (seed, i). A hot key also depends on
+//! the scheduled time.
 //!
 //! Invariant: rendering allocates nothing once the buffer has grown to the longest request.
 
@@ -12,7 +12,7 @@ use super::cost::{COST_HEADER, Cost};
 use super::keys::{Chooser, FIRST, HotKey};
 use super::plan::{KEY_HEADER, Plan, Request};
 
-/// What is sent, ready to be written.
+/// The requests, ready to be written.
 #[derive(Clone, Debug)]
 pub(super) struct Sequence {
     templates: Vec<Template>,
@@ -53,7 +53,7 @@ impl Sequence {
         }
     }
 
-    /// Writes request `index`, which is due at `due_ns`, behind what is in `out`.
+    /// Writes request `index`, which is scheduled at `due_ns`, behind what is in `out`.
     pub(super) fn render(&self, seed: u64, index: u64, due_ns: u64, out: &mut Vec<u8>) {
         let template = self.template(index);
         out.extend_from_slice(&template.head);
@@ -68,7 +68,7 @@ impl Sequence {
         out.extend_from_slice(&template.body);
     }
 
-    /// Whether the answer to request `index` has no body whatever it says.
+    /// Whether the response to request `index` never has a body (HEAD).
     pub(super) fn is_head(&self, index: u64) -> bool {
         self.template(index).is_head
     }

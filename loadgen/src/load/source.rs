@@ -1,7 +1,7 @@
-//! Which request is next, and when it is due: the schedule of one sending thread, with its end and its cuts.
+//! The schedule of one sending thread: its next request and its time, its end and its cuts.
 //!
-//! Invariants: thread t of T takes the requests with number i mod T = t, so the threads need not speak to each other; a cut takes
-//! effect for the first request that is due at or after its moment, never for an earlier one.
+//! Invariants: thread t of T takes the requests with number i mod T = t, so threads need no communication. A cut takes
+//! effect from the first request that is scheduled at or after its moment.
 
 use std::collections::VecDeque;
 
@@ -10,13 +10,14 @@ use super::arrivals::{Arrivals, Schedule};
 use super::clock::nanos;
 use super::plan::{Plan, Stop};
 
-/// A request that is due.
+/// A scheduled request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Due {
     pub(super) index: u64,
     pub(super) seed: u64,
     pub(super) intended_ns: u64,
-    /// When the sending thread set about it: later than intended by the generator's own lateness, which [`super::pacing`] notes.
+    /// The time at which the sending thread took it. The difference to the scheduled time is the generator's lateness, see
+    /// [`super::pacing`].
     pub(super) begun_ns: u64,
 }
 
@@ -30,13 +31,13 @@ pub(super) struct CutAt {
     pub(super) arrivals: Option<Arrivals>,
 }
 
-/// What one thread is to send.
+/// The requests of one thread.
 #[derive(Debug)]
 pub(super) struct Source {
     arrivals: Arrivals,
     /// `None` in a closed loop.
     schedule: Option<Schedule>,
-    /// What the schedule's times count from.
+    /// The zero of the schedule's times.
     base_ns: u64,
     /// The number of the schedule's next request, among those of all threads.
     next_index: u64,
@@ -87,7 +88,7 @@ impl Source {
         source
     }
 
-    /// When this thread's next request is due; in a closed loop always at once. `None`: there are no more.
+    /// The scheduled time of this thread's next request; in a closed loop always now. `None`: there are no more.
     pub(super) fn peek(&self, now_ns: u64) -> Option<u64> {
         let due_ns = if self.arrivals.is_closed() { now_ns } else { self.ahead.front()?.intended_ns };
         let is_measured = due_ns >= self.measured_from_ns;
@@ -140,7 +141,7 @@ impl Source {
         }
     }
 
-    /// No request is due at or after this moment.
+    /// No request is scheduled at or after this moment.
     pub(super) fn end_at(&mut self, end_ns: u64) {
         self.end_ns = self.end_ns.min(end_ns);
     }
@@ -197,7 +198,7 @@ mod tests {
         Plan::new(target, arrivals, stop)
     }
 
-    /// Everything that is due before `until_ns`.
+    /// All requests that are scheduled before `until_ns`.
     fn drain(source: &mut Source, until_ns: u64) -> Vec<Due> {
         let mut due = Vec::new();
         while source.peek(until_ns).is_some_and(|ns| ns < until_ns) {
@@ -287,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_loop_is_due_at_once_until_its_quota_or_end() {
+    fn a_closed_loop_sends_at_once_until_its_quota_or_end() {
         let mut source = Source::new(&plan(Arrivals::Closed { connections: 4 }, Stop::AfterRequests(3)), 0, 0);
         let due: Vec<_> = (10..20).map_while(|now| source.pop(now)).collect();
         assert_eq!(due.iter().map(|due| (due.index, due.intended_ns)).collect::<Vec<_>>(), [(0, 10), (1, 11), (2, 12)]);

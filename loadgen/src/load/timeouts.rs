@@ -1,7 +1,7 @@
-//! What requests that timed out were waiting for.
+//! The phases in which requests timed out.
 //!
-//! Why: "no response" alone does not say whether the server took the connection, read the request or began to respond, and these have
-//! different causes: a full accept queue, a stopped process, a slow body.
+//! Why: "no response" alone does not say whether the server accepted the connection, read the request or began to respond. The causes
+//! differ: a full accept queue, a stopped process, a slow body.
 
 /// How far a request had come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,14 +1,13 @@
-//! Whether the numbers are the server's or the generator's own: the self-check, and its reasons in words.
+//! The generator's check of itself: whether its own lateness changed the numbers, with the reasons in words.
 //!
-//! A generator that is late makes latencies longer, so it is asked by how much: each number that a run may tell (the mean, p50, p90 and
-//! p99, as far as there are samples for them) is held against what it would be with the lateness of each request taken out
-//! ([`Segment::prompt`]). That needs no minimum of requests, because it is about these requests and no others. Whether a generator that
-//! was on time in a few requests is on time is another question: below [`enough`] of them it is not answered, and with more of them only
-//! as far as the number of late ones allows.
+//! A late generator makes latencies longer. So each reported number (the mean, p50, p90, p99) is compared with its value without the
+//! lateness of each request ([`Segment::prompt`]). That needs no minimum of requests, because it is about these requests only. Whether
+//! the generator is on time in general is another question. Below [`enough`] requests it is not judged, and above only as far as the
+//! number of late requests allows.
 //!
-//! Responses that were read late cannot be told from slow ones. But the kernel tells how long a thread waited for a processor; at low
-//! rates each such wait delays one event, so their mean for each request is held to the bound of the mean. At high rates a wait delays
-//! requests that are due meanwhile too, and the first check sees it.
+//! Responses that were read late look like slow ones. But the kernel counts how long a thread waited for a processor. At low rates each
+//! such wait delays one event, so the mean wait per request must be within the bound of the mean. At high rates a wait also delays
+//! scheduled requests, and the first check detects it.
 
 use std::fmt;
 use std::time::Duration;
@@ -28,7 +27,7 @@ pub enum Punctuality {
     NotJudged(String),
 }
 
-/// What speaks against a run's numbers.
+/// Doubts about a run's numbers.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
     pub about: DoubtAbout,
@@ -46,7 +45,7 @@ pub enum DoubtAbout {
     Local,
 }
 
-/// What sending took.
+/// The processor time of sending.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Effort<'a> {
     /// Of each thread.
@@ -60,8 +59,8 @@ pub(super) struct Effort<'a> {
 
 /// Lateness may make up a number by this part of the rest.
 const LAG_SHARE: f64 = 0.10;
-/// Lateness up to this is never held against a run: a process that the kernel has to wake for each request, and that does not burn
-/// a core, is late by 50 to 150 µs at the 99th percentile on ordinary virtual machines. It is in the latency, so it cannot hide.
+/// Lateness up to this is always allowed. The kernel must wake the process for each request, and on ordinary virtual machines that is late
+/// by 50 to 150 µs at the 99th percentile. The latency includes it.
 const LAG_FLOOR_NS: f64 = 200_000.0;
 /// The percentiles that are judged, and of how many samples on: those with which reports tell them.
 const JUDGED: [(&str, f64, u64); 3] = [("p50", 0.5, 20), ("p90", 0.9, 100), ("p99", 0.99, 1_000)];
@@ -84,8 +83,8 @@ struct Moved {
     allowed_ns: f64,
 }
 
-/// The fewest requests of which none was late that exclude a share of [`LATE_SHARE`]: the exact (Clopper and Pearson's) upper bound of a
-/// share is below s where so few late ones, or fewer, have a chance of 1 − confidence at most at s; with none late that is (1 − s)^n.
+/// The fewest requests, none of them late, that exclude a share of [`LATE_SHARE`]. The exact upper bound of a share (Clopper and Pearson)
+/// is below s if so few late ones, or fewer, have a chance of at most 1 − confidence at s. With none late that chance is (1 − s)^n.
 fn enough() -> u64 {
     ((1.0 - CONFIDENCE).ln() / (1.0 - LATE_SHARE).ln()).ceil() as u64
 }
@@ -153,7 +152,7 @@ fn allowed_ns(ns: f64) -> f64 {
     (ns * LAG_SHARE).max(LAG_FLOOR_NS)
 }
 
-/// What speaks against a run's numbers.
+/// Doubts about a run's numbers.
 pub(super) fn doubts(
     total: &Segment,
     effort: &Effort<'_>,
@@ -174,9 +173,9 @@ pub(super) fn doubts(
     let is_long = sending_s >= CPU_SHORTEST_S || total.due >= CPU_REQUESTS;
     if is_long && busiest > CPU_SHARE * sending_s {
         let meaning = if is_closed_loop {
-            "the throughput is what the generator can do, the server may be able to do more"
+            "the throughput is the limit of the generator, and the server may be faster"
         } else {
-            "it was short of processor time"
+            "it lacked processor time"
         };
         let reason = format!(
             "a sending thread was busy {:.0} % of the time: {meaning}. Use more threads, on cores of their own",
@@ -312,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_that_wait_for_a_processor_are_read_late() {
+    fn responses_that_wait_for_a_processor_are_read_late() {
         let of = |waited_ms, prompt_ns| {
             let effort = Effort { waited: Some(Duration::from_millis(waited_ms)), ..CALM };
             punctuality(&segment(1_000, prompt_ns, |_| 0), &effort, false)
@@ -334,13 +333,13 @@ mod tests {
         assert_eq!(busy(&[8.9, 1.0], 10.0, 1_000, false), []);
         let [doubt] = &busy(&[1.0, 9.5], 10.0, 10, false)[..] else { panic!("a thread is busy") };
         assert!(doubt.about == DoubtAbout::OwnCpu && doubt.reason.contains("95 %"), "{doubt}");
-        assert!(busy(&[9.5], 10.0, 10, true)[0].reason.contains("the server may be able to do more"));
+        assert!(busy(&[9.5], 10.0, 10, true)[0].reason.contains("the server may be faster"));
         assert_eq!(busy(&[0.0095], 0.01, 100, true), [], "starting up");
         assert_eq!(busy(&[0.0095], 0.01, 1_000, true).len(), 1);
     }
 
     #[test]
-    fn limits_of_this_machine_are_told_and_lateness_says_what_to_do() {
+    fn limits_of_this_machine_and_lateness_name_the_remedy() {
         let mut segment = segment(1_000, 1_000_000, |_| 0);
         segment.errors.count(ErrorKind::Local);
         let late = Punctuality::Late("by 2.000 ms at p50, where 0.200 ms are allowed".into());

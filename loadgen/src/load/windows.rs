@@ -1,12 +1,10 @@
-//! What one sending thread counts by stretches of 100 ms: for the time series by when requests were due and by when they ended, and for
-//! those who look on by when they ended.
+//! The counts of one sending thread by windows of 100 ms. The series has them by scheduled send time and by end time, the view by end time.
 //!
-//! Why twice: a series by the time of the answer shows a stall as a gap and then a heap; by the intended time it shows who suffered
-//! it. But a request that was due before a server died, and was still waiting there, failed when the server died: by its intended time
-//! the effect would precede its cause. And a window by intended time is complete only when its last request has ended, but who looks on
-//! wants to see something now.
+//! Why both: by end time, a stall is a gap and then a peak; by scheduled send time, the series shows the affected requests. But a request
+//! that waits at a server fails when the server dies, and by its scheduled send time the error would precede its cause. A window by
+//! scheduled send time is complete only when its last request has ended, which is too late for the view.
 //!
-//! Invariant: windows of the series are handed on in order, each when it is over and all that was due in it has ended.
+//! Invariant: windows of the series are reported in order, each when it is over and all requests scheduled in it have ended.
 
 use std::collections::VecDeque;
 
@@ -22,7 +20,7 @@ pub(super) struct Windows {
     spare: Vec<OpenWindow>,
     live: Live,
     live_latency: RoughLatencies,
-    /// Good answers by number of the backend.
+    /// Good responses by number of the backend.
     live_backends: Vec<u32>,
 }
 
@@ -112,7 +110,7 @@ impl Windows {
         collector: &Collector,
     ) {
         let now = now_ns / WINDOW_NS;
-        // first of all, so that nobody sees a window of the series with answers that the totals do not have yet
+        // first, so that no observer sees a window with responses that the totals do not have yet
         self.live.outstanding = outstanding;
         let look = Look { live: &self.live, latency: &self.live_latency, backends: &self.live_backends, names };
         collector.look(thread, now, &look);
@@ -179,7 +177,7 @@ impl OpenWindow {
 mod tests {
     use super::*;
 
-    /// A server dies at 880 ms; a request that was due at 400 ms was still waiting there.
+    /// A server dies at 880 ms; a request that was scheduled at 400 ms was still waiting there.
     #[test]
     fn an_error_is_counted_where_it_was_suffered_and_when_it_happened() {
         let (mut windows, collector) = (Windows::new(), Collector::new(1));

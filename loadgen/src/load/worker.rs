@@ -1,10 +1,10 @@
-//! One sending thread: an event loop that sends what is due, takes what comes, and counts both.
+//! One sending thread: an event loop that sends scheduled requests, reads responses, and counts both.
 //!
-//! Why pacing and sending in one loop: the thread that sends is woken by its own [`Alarm`] for the next request that is due; a pacing
-//! thread of its own would cost a switch for each request and, on two cores, take the target's. Between any two answers the clock is
-//! looked at, so a request waits for one answer's handling at most.
+//! Why pacing and sending in one loop: the thread's own [`Alarm`] wakes it for the next request. A separate pacing thread would cost a
+//! switch for each request and, on two cores, processor time of the target. The clock is checked between any two responses, so a request
+//! waits at most for the handling of one response.
 //!
-//! Invariants: an open loop never waits for answers; each request ends in exactly one of answered, error, unsent, unfinished.
+//! Invariants: an open loop never waits for responses. Each request ends in exactly one of answered, error, unsent, unfinished.
 
 mod effort;
 mod upkeep;
@@ -32,7 +32,7 @@ use super::sequence::Sequence;
 use super::source::{Due, Source};
 use effort::{Ended, waited};
 
-/// What one thread shares with the rest of its run.
+/// The data that the threads of a load share.
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) thread: usize,
@@ -66,14 +66,14 @@ pub(super) struct Worker {
     next_tick_ns: u64,
     cuts_taken: usize,
     sending_ended: Option<Ended>,
-    /// What the thread had waited for a processor when it began.
+    /// The thread's wait for a processor at its start.
     waited_before: Option<Duration>,
     aborted: bool,
     output: Vec<u8>,
     input: Box<[u8]>,
 }
 
-/// What a thread leaves.
+/// The result of a thread.
 pub(super) struct Finished {
     pub(super) recorded: Recorded,
     /// While there was something to send.
@@ -151,7 +151,7 @@ impl Worker {
                 Err(_) => self.seat.orders.abort(),
             }
             now = self.seat.clock.now();
-            // First what was closed: a request that is due now must not go there.
+            // closed connections first: a request of now must not use them
             for event in events.extract_if(.., |event: &mut Event| is_end(event.flags)) {
                 now = self.handle(event.flags, event.data, now);
             }
@@ -175,7 +175,7 @@ impl Worker {
         self.aborted || (self.sending_ended.is_some() && self.under_way == 0 && self.waiting.is_empty())
     }
 
-    /// For what has to be done now and then; requests that are due, answers and orders wake it earlier.
+    /// The interval of periodic work; scheduled requests, responses and orders wake the loop earlier.
     fn sleeps_until(&mut self, now: u64) -> u64 {
         let window_end = (self.window + 1) * WINDOW_NS;
         let until = window_end.min(self.next_tick_ns);
@@ -218,7 +218,7 @@ impl Worker {
             return self.recorder.unsent(due.intended_ns);
         }
         let request = UnderWay { due, taken_ns: now, sent_ns: 0, bytes: 0, is_repetition };
-        // A repetition wants a connection that nobody can have closed.
+        // a retry needs a new connection, which the server cannot have closed yet
         let idle = if is_repetition { None } else { self.pool.unpark() };
         if let Some(token) = idle {
             if let Some(connection) = self.pool.get(token) {
@@ -269,15 +269,15 @@ impl Worker {
         }
     }
 
-    /// Sees to what the kernel tells; answers what time it is then.
+    /// Sees to what the kernel tells; returns what time it is then.
     fn handle(&mut self, flags: EventFlags, data: EventData, now: u64) -> u64 {
         if data.u64() == BELL {
-            // What it rang for is seen to by `keep_time`, in this very round.
+            // `keep_time` handles the orders in this round
             let _ = rustix::io::read(&*self.seat.bell, &mut [0; 8]);
             return now;
         }
         if self.alarm.has_fired(data.u64()) {
-            return now; // what is due is sent behind every event
+            return now; // scheduled requests are sent after every event
         }
         let token = Token::of(data);
         let Some(connection) = self.pool.get(token) else { return now };
@@ -298,7 +298,7 @@ impl Worker {
         now
     }
 
-    /// `is_last`: the other side has closed, perhaps behind an answer.
+    /// `is_last`: the other side has closed, perhaps behind a response.
     fn receive(&mut self, token: Token, is_last: bool) -> u64 {
         let Some(connection) = self.pool.get(token) else { return self.seat.clock.now() };
         let mut reading = Reading {
@@ -331,7 +331,7 @@ impl Worker {
         done_ns
     }
 
-    /// The request on this connection gets no answer here.
+    /// The request on this connection gets no response here.
     fn fail(&mut self, token: Token, kind: ErrorKind, message: String, now: u64) {
         let Some(connection) = self.pool.get(token) else { return };
         let (request, was_kept) = (connection.request.take(), connection.is_kept());
@@ -340,7 +340,7 @@ impl Worker {
         self.under_way -= 1;
         let UnderWay { due, is_repetition, .. } = request;
         let may_repeat = self.seat.plan.resend_closed && self.sequence.is_repeatable(due.index) && !is_repetition;
-        // A server that closes while our bytes are on their way answers with a reset.
+        // a server that closes while our bytes are on their way sends a reset
         let was_closed = matches!(kind, ErrorKind::Closed | ErrorKind::Reset) && request.bytes == 0;
         if was_closed && was_kept && may_repeat {
             return self.assign(due, true, now);

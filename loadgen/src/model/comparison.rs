@@ -1,6 +1,6 @@
-//! What was concluded about the arms: ratios to the baseline with their intervals, and verdicts.
+//! The conclusions about the arms: ratios to the baseline with their intervals, and verdicts.
 //!
-//! Invariant: these are the answers of `statistics`, with everything that a reader needs to doubt them; no rule of judgement is here.
+//! Invariant: these are the results of `statistics`, with all numbers behind them. No rule of judgement is here.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,27 +8,27 @@ use serde::{Deserialize, Serialize};
 pub struct Comparison {
     /// The label of the arm that the others are divided by.
     pub baseline: String,
-    /// What verdicts are about: `latency_p99`.
+    /// The primary measure: `latency_p99`.
     pub primary: String,
-    /// The measures that have a verdict, corrected together: `latency_p50`, `latency_p90`, `latency_p99`. Empty in runs that were stored
-    /// before this was told: only the primary measure has verdicts then ([`Self::judged`]).
+    /// The measures that have a verdict, corrected together: `latency_p50`, `latency_p90`, `latency_p99`. Empty in older
+    /// runs: only the primary measure has verdicts then ([`Self::judged`]).
     #[serde(default)]
     pub verdict_measures: Vec<String>,
     /// Width of the zone in which a difference does not matter, relative: 0.05 is 1/1.05 to 1.05.
     pub equivalence: f64,
-    /// Confidence of each interval, at least: 0.95. Of several arms some are held to more.
+    /// The least confidence of each interval: 0.95. With several arms, some intervals have more.
     pub confidence: f64,
     /// Blocks that every arm ran in.
     pub blocks: u32,
     /// Why it stopped: `every interval is narrower than ±5 %`, `the budget of 240 s left no room for another round of blocks`.
     pub stopped: String,
-    /// Blocks that no latency is taken from, in any arm, because the generator was late in them.
+    /// Dropped blocks: the generator was late, so their latencies are not used in any arm.
     #[serde(default)]
     pub dropped: Vec<DroppedBlock>,
-    /// What each arm failed to answer, the baseline's first; empty in runs that were stored before this was told.
+    /// The failures of each arm, the baseline's first; empty in older runs.
     #[serde(default)]
     pub failures: Vec<Failures>,
-    /// For each arm but the baseline and each measure. Where an arm's measure could not be said in two blocks there is none.
+    /// One for each measure and each arm except the baseline. An arm with fewer than two values of a measure has none.
     pub ratios: Vec<Ratio>,
     /// For each arm, the baseline included; may be empty.
     #[serde(default)]
@@ -46,17 +46,17 @@ pub struct DroppedBlock {
     pub reason: String,
 }
 
-/// Requests of an arm that had no good answer, over all blocks.
+/// Requests of an arm without a good response, over all blocks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failures {
     pub arm: String,
     /// Requests that the schedule asked for, sent or not.
     pub due: u64,
-    /// Of these: sent, and not answered with a status below 400.
+    /// Of these: sent, without a response of a status below 400.
     pub failed: u64,
     /// Of these: not sent in time.
     pub unsent: u64,
-    /// Whether its share is that of the baseline, near enough that good answers of both are answers to the same requests.
+    /// Whether the share of failures is close to that of the baseline, so that the good responses of both are to the same requests.
     pub is_comparable: bool,
 }
 
@@ -71,10 +71,10 @@ pub struct Ratio {
     pub ratio: f64,
     pub low: f64,
     pub high: f64,
-    /// Blocks that have no part in it, because too few requests had a good answer to say the measure of either arm.
+    /// Blocks left out, because one of both arms had too few good responses for the measure.
     #[serde(default)]
     pub left_out: u32,
-    /// Whether there were enough blocks for the confidence. If not, `low` and `high` are for orientation.
+    /// Whether there were enough blocks for the confidence. If not, `low` and `high` are only a guide.
     #[serde(default = "yes")]
     pub is_sound: bool,
     /// After the correction for the number of arms.
@@ -91,7 +91,7 @@ pub enum Verdict {
     Worse,
     Equivalent,
     Undecided,
-    /// The arm and the baseline answered different requests: what they took is of different things.
+    /// The arm and the baseline have good responses to different requests, so their latencies cannot be compared.
     NotComparable,
 }
 
@@ -112,7 +112,7 @@ pub struct PercentilePoint {
     pub high_ns: f64,
 }
 
-/// Whether the machine was the same at the end as at the start: the baseline against itself.
+/// The drift of the machine: the baseline's last blocks over its first blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Drift {
     /// Last blocks divided by first blocks, of the primary measure.
@@ -140,12 +140,12 @@ impl Comparison {
         self.dropped.iter().any(|dropped| dropped.block == block)
     }
 
-    /// What is said of an arm's measure.
+    /// The ratio of an arm in a measure.
     pub fn ratio(&self, arm: &str, measure: &str) -> Option<&Ratio> {
         self.ratios.iter().find(|ratio| ratio.arm == arm && ratio.measure == measure)
     }
 
-    /// What this arm failed to answer, where that was stored.
+    /// The failures of this arm, if they were stored.
     pub fn failures_of(&self, arm: &str) -> Option<&Failures> {
         self.failures.iter().find(|failures| failures.arm == arm)
     }
@@ -154,7 +154,7 @@ impl Comparison {
 // === impl Failures ===
 
 impl Failures {
-    /// Of the requests that were due, those without a good answer: 0..1.
+    /// The share of scheduled requests without a good response: 0..1.
     pub fn share(&self) -> f64 {
         self.failed.saturating_add(self.unsent) as f64 / self.due.max(1) as f64
     }

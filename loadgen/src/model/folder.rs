@@ -1,7 +1,7 @@
-//! A run on disk: what is in its folder, and how it gets there and back.
+//! A run on disk: its files, and how they are written and read.
 //!
-//! Invariants: a file of a run is whole or not there (written beside, then renamed); what is read is what was written, by the digests
-//! of [`SUMS_FILE`], and agrees with the other files (`sound`); every error names the file, in one line.
+//! Invariants: a file of a run is complete or absent (written to a temporary name, then renamed). A file that is read has the digest of
+//! [`SUMS_FILE`] and agrees with the other files (`sound`). Every error names the file, in one line.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -27,7 +27,7 @@ pub struct Run {
     pub manifest: Manifest,
     pub results: Results,
     pub series: Vec<Series>,
-    /// Of each cell that had an answer.
+    /// Of each cell with a response.
     pub latencies: BTreeMap<CellKey, Latencies>,
 }
 
@@ -51,7 +51,7 @@ pub enum FolderError {
     Histogram { path: PathBuf, source: HistogramError },
     #[error("{path} is no run: it has no run.json (give the folder that loadgen wrote with --out)")]
     NoRun { path: PathBuf },
-    #[error("{path} is of another run than run.json: it has the arm {arm:?}, which that has not")]
+    #[error("{path} is of another run than run.json: it has the arm {arm:?}, which run.json does not have")]
     Foreign { path: PathBuf, arm: String },
     #[error(
         "{path} was changed after loadgen stored it: {reason}; take the run from where it was copied, or measure again"
@@ -70,7 +70,7 @@ struct Stored<'a> {
     digests: &'static str,
 }
 
-/// What was read of a folder: the digest of each file by its name.
+/// The files that were read: name and digest.
 type Digests = Vec<(String, String)>;
 /// A `.hdr` file: its name, what it holds, and the cells that it belongs to.
 type HistogramFile<'a> = (String, BTreeMap<CellKey, Latencies>, Vec<&'a Cell>);
@@ -81,7 +81,7 @@ const RESULTS_FILE: &str = "results.json";
 const SERIES_FILE: &str = "series.json";
 const MANIFEST_FILE: &str = "run.json";
 
-/// Writes a file so that whoever looks sees the old one or the new one, never a part.
+/// Writes a file atomically: a reader sees the old file or the new one, never a part.
 pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(".part");
@@ -95,13 +95,13 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
         fs::rename(&beside, path)
     };
     write().map_err(|source| {
-        // what went wrong is told; that a part of a file is left is not worth more words
+        // the first error is reported; a temporary file that is left is not
         drop(fs::remove_file(&beside));
         FolderError::Write { path: path.to_owned(), source }
     })
 }
 
-/// The first count above 2^53, if there is one: up to there sums of counts and of times stay within their types.
+/// The first count above 2^53. Below that, sums of counts and of times stay within their types.
 fn too_large(value: &serde_json::Value) -> Option<u64> {
     match value {
         serde_json::Value::Number(number) => number.as_u64().filter(|number| *number > 1 << 53),
@@ -132,7 +132,7 @@ impl Folder {
         self.path.join(name)
     }
 
-    /// Stores the run, `run.json` last: a folder that has one is whole. The plan and the recording that are there already are part of it.
+    /// Stores the run, `run.json` last: a folder with a `run.json` is complete. The plan and the recording are there already.
     pub fn write(&self, run: &Run) -> Result<(), FolderError> {
         let mut sums = Sums::default();
         for name in [PLAN_FILE, RECORDING_FILE].into_iter().filter(|name| self.file(name).exists()) {
@@ -164,7 +164,7 @@ impl Folder {
         let series: Vec<Series> = self.read_json(SERIES_FILE, &mut digests)?;
         let found = self.read_histograms(&manifest, &results, &mut digests)?;
         if let Some(sums) = &sums {
-            // one that is not listed was put there later
+            // a file that is not listed was added later
             if sums.has(PLAN_FILE) || self.file(PLAN_FILE).exists() {
                 digests.push((PLAN_FILE.to_owned(), sha256(&self.read_bytes(PLAN_FILE)?)));
             }
@@ -185,7 +185,7 @@ impl Folder {
         self.read_manifest_and_sums().map(|(manifest, _)| manifest)
     }
 
-    /// The manifest and the digests of the other files; there are none of runs that older versions stored.
+    /// The manifest, and the digests of the other files. Runs of older versions have no digests.
     fn read_manifest_and_sums(&self) -> Result<(Manifest, Option<Sums>), FolderError> {
         let mut digests = Digests::new();
         let json: serde_json::Value = self.read_json(MANIFEST_FILE, &mut digests).map_err(|error| match error {
@@ -262,7 +262,7 @@ impl Folder {
         let whole = serde_json::from_slice(&bytes).map_err(|error| wrong(error.to_string()))?;
         digests.push((name.to_owned(), sha256(&bytes)));
         match too_large(&whole) {
-            Some(number) if name != MANIFEST_FILE => Err(wrong(format!("{number} is more than anything it counts"))),
+            Some(number) if name != MANIFEST_FILE => Err(wrong(format!("{number} is too large for a count"))),
             _ => Ok(value),
         }
     }
@@ -299,7 +299,7 @@ impl Folder {
             digests.push((name.clone(), sha256(&bytes)));
             let latencies = cells.iter().filter_map(|cell| Some((cell.key(), found.remove(&cell.block)?))).collect();
             if let Some(block) = found.keys().next() {
-                let reason = format!("it has histograms of block {block}, which results.json has not");
+                let reason = format!("it has histograms of block {block}, which results.json does not have");
                 return Err(FolderError::Damaged { path: self.file(&name), reason });
             }
             all.push((name, latencies, cells));
@@ -308,7 +308,7 @@ impl Folder {
     }
 }
 
-/// One file for each arm and N, by its name. The arm's number keeps labels apart that only differ in signs.
+/// One file for each arm and N, by its name. The arm's number distinguishes labels that differ in special characters only.
 fn histogram_files<'a>(manifest: &Manifest, results: &'a Results) -> BTreeMap<String, Vec<&'a Cell>> {
     let mut files: BTreeMap<String, Vec<&Cell>> = BTreeMap::new();
     for cell in &results.cells {

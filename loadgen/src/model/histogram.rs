@@ -1,8 +1,7 @@
-//! How long requests took: one pair of histograms per cell, stored as HdrHistogram logs (V2, deflated, base64), which the tools of
-//! HdrHistogram read as well.
+//! Latencies: one pair of histograms per cell, stored as HdrHistogram logs (V2, deflated, base64). The tools of HdrHistogram read them too.
 //!
-//! Invariants: a percentile is only said when enough samples lie beyond it ([`samples_needed`]); [`Times`] always grows, so no sample
-//! is ever left out of a sum.
+//! Invariants: a percentile has a value only if enough samples lie beyond it ([`samples_needed`]). [`Times`] always grows, so a sum never
+//! loses a sample.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -23,17 +22,17 @@ pub struct CellKey {
     pub block: u32,
 }
 
-/// Nanoseconds. A histogram of `hdrhistogram` grows only if it was told to, and one that was read from a file was not; this one always
-/// does, and can be changed in no other way than by its own methods, which cannot fail.
+/// Nanoseconds. A histogram of `hdrhistogram` that was read from a file does not grow. This type always grows, and its own methods, which
+/// cannot fail, are the only way to change it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Times(Histogram<u64>);
 
-/// The answered requests of one cell.
+/// The good responses of one cell.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Latencies {
-    /// From the intended time of sending: what a user waited.
+    /// From the scheduled send time: the wait of a user.
     pub latency: Times,
-    /// From the actual time of sending: what the balancer and its backends took.
+    /// From the actual send: the time in the balancer and its backends.
     pub service: Times,
 }
 
@@ -52,13 +51,13 @@ pub(super) const DIGITS: u8 = 3;
 /// No request takes longer: 104 days. It bounds how far a histogram can grow.
 pub(super) const LONGEST_NS: u64 = 1 << 53;
 
-/// Fewest samples with which a percentile means something: ten of them lie beyond it.
+/// The fewest samples for a percentile: ten of them lie beyond it.
 pub fn samples_needed(quantile: f64) -> u64 {
     // rounded, because 1 − 0.999 is not 0.001 in binary
     (10.0 / (1.0 - quantile).max(1e-9)).round() as u64
 }
 
-/// The value below which `quantile` (0..1) of the samples lie; `None` if there are too few of them to say.
+/// The value below which `quantile` (0..1) of the samples lie; `None` if there are too few samples.
 pub fn percentile_ns(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
     (histogram.len() >= samples_needed(quantile)).then(|| histogram.value_at_quantile(quantile))
 }
@@ -159,7 +158,7 @@ impl Latencies {
         Self { latency: Times::new(), service: Times::new() }
     }
 
-    /// One answered request.
+    /// One good response.
     pub fn record(&mut self, latency_ns: u64, service_ns: u64) {
         self.latency.record(latency_ns);
         self.service.record(service_ns);
@@ -207,7 +206,7 @@ mod tests {
 
     /// Histograms of a file do not grow by themselves: once, blocks with a longer tail than the first were left out of every sum.
     #[test]
-    fn what_was_read_takes_any_longer_time() {
+    fn a_histogram_from_a_file_grows_for_longer_times() {
         let of = |ms: u64| {
             let mut latencies = Latencies::new();
             (1..=100).for_each(|part| latencies.record(ms * part * 10_000, ms * part * 10_000));
@@ -227,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_log_is_refused_with_its_line() {
+    fn a_text_that_is_no_log_is_refused_with_its_line() {
         let error = read_log(b"Tag=latency-1,0.0,1.0,1.0,!!!\n").expect_err("no base64");
         assert!(error.to_string().starts_with("line 1: "), "{error}");
         let error = read_log(b"Tag=nonsense,0.0,1.0,1.0,AAAA\n").expect_err("no kind");

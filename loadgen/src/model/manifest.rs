@@ -1,6 +1,6 @@
-//! `run.json`: what was asked, with what, where, and whether the answer may be believed.
+//! `run.json`: the plan of a run, the programs, the machine, and the checks of the run.
 //!
-//! Invariant: whoever has this file and the same binaries can repeat the run; whoever has two of them can say whether they may be
+//! Invariant: this file and the same binaries are enough to repeat the run. Two such files are enough to decide whether their runs may be
 //! compared.
 
 use std::collections::BTreeMap;
@@ -23,31 +23,31 @@ pub struct Manifest {
     pub loadgen: Program,
     /// As `lb --version` or its metrics say; `None` for a target that is not ours.
     pub lb: Option<Program>,
-    /// When the run began: RFC 3339, UTC.
+    /// The start of the run: RFC 3339, UTC.
     pub started: String,
     pub duration_ms: u64,
-    /// What it was allowed to take.
+    /// The budget of time.
     pub budget_ms: u64,
     /// In the order in which they were given; the first is the baseline of a comparison.
     pub arms: Vec<Arm>,
     pub load: Load,
     pub backends: Backends,
-    /// By what they seed: `arrivals`, `keys`, `costs`, `order`; `run` is the one that the others were drawn from.
+    /// By what they seed: `arrivals`, `keys`, `costs`, `order`; the others are drawn from `run`.
     pub seeds: BTreeMap<String, u64>,
     pub host: Host,
     pub completeness: Completeness,
-    /// What the run's self-checks found; empty = nothing to say against it.
+    /// The findings of the run's own checks.
     pub marks: Vec<Mark>,
 }
 
-/// The course's scenarios, and experiment files of one's own.
+/// The course's scenarios, and an experiment file of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scenario {
-    /// 10,000 requests on 3 backends: who got how many?
+    /// 10,000 requests on 3 backends: how many for each backend?
     A1,
-    /// The same for N = 1..6: does it scale?
+    /// The same for N = 1..6: does throughput grow?
     A2,
-    /// One of three is killed: who notices?
+    /// One of three backends is killed: how long until lb notices?
     A3,
     /// B over other hash functions.
     A4,
@@ -57,7 +57,7 @@ pub enum Scenario {
     Own,
 }
 
-/// What ran.
+/// A program of the run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     pub version: String,
@@ -68,20 +68,20 @@ pub struct Program {
 /// One of the things compared: a strategy with its options, not just a name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Arm {
-    /// Unique in the run, and what reports call it.
+    /// Unique in the run; the name in reports.
     pub label: String,
-    /// As in lb.toml; "" for a server that `loadgen run` asked, of which no strategy is known.
+    /// As in lb.toml; "" in runs of `loadgen run`, whose server has no known strategy.
     pub strategy: String,
     /// Of the library's file, hexadecimal.
     pub strategy_sha256: String,
-    /// The strategy's options as it was given them; `{}` for none.
+    /// The strategy's options of the plan; `{}` for none.
     pub options: serde_json::Value,
-    /// What its requests cost their servers, relative to the other arms': 1, unless a difference was planted.
+    /// The cost of its requests, relative to the other arms: 1, unless the plan sets a difference on purpose.
     #[serde(default = "no_handicap")]
     pub cost_factor: f64,
     /// Of the whole configuration that lb ran with, hexadecimal.
     pub config_sha256: String,
-    /// What the strategy declares of its shares, as the contract spells it: `{"balance":"exact"}`; "" for nothing.
+    /// The strategy's declaration of its shares, as in the contract: `{"balance":"exact"}`; "" for nothing.
     #[serde(default)]
     pub expectation: String,
 }
@@ -90,19 +90,19 @@ pub struct Arm {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "loop", rename_all = "snake_case")]
 pub enum Load {
-    /// Each connection sends when its last answer is there.
+    /// Each connection sends its next request when the last response is there.
     Closed {
         connections: u32,
-        /// For each cell; 0: as many as were answered within the time that `loadgen run -z` gave.
+        /// For each cell; 0: as many as fit into the time of `loadgen run -z`.
         requests: u64,
     },
-    /// Requests are sent when the schedule says so, whatever the answers do.
+    /// Requests are sent by a schedule, independent of the responses.
     Open {
         arrivals: Arrivals,
         rate_rps: f64,
-        /// What calibration found that the backends can do; `None` if the rate was given.
+        /// The capacity of the backends, by calibration; `None` if the plan has a rate.
         capacity_rps: Option<f64>,
-        /// Requests that may wait for an answer at once; those beyond are counted as unsent.
+        /// At most so many requests may be in flight; requests beyond are counted as unsent.
         outstanding_max: u32,
     },
 }
@@ -115,18 +115,18 @@ pub enum Arrivals {
     Ramp,
 }
 
-/// What answered, and with which keys it was asked.
+/// The backends, and the keys of the requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Backends {
     /// In words, for the report: `mock-server, exponential service time of mean 10 ms, 4 requests at a time`.
     pub description: String,
     /// In words: `uniform 6-digit ids`.
     pub keys: String,
-    /// Where everything was: the balancer's address.
+    /// The balancer's address.
     pub target: String,
 }
 
-/// The machine, as far as it bears on the numbers.
+/// The machine, as far as the numbers depend on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Host {
     pub name: String,
@@ -145,13 +145,13 @@ pub struct Host {
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Completeness {
     Complete,
-    /// Ended before its plan did: `interrupted after 3 of 12 blocks`.
+    /// Ended early: `interrupted after 3 of 12 blocks`.
     Partial {
         reason: String,
     },
 }
 
-/// A finding of the run's checks of itself.
+/// A finding of the run's own checks.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Mark {
     pub severity: Severity,
@@ -159,13 +159,13 @@ pub struct Mark {
     pub check: String,
     /// A sentence with its numbers: `p99 of the send lag was 4.1 ms, more than 10 % of the median latency`.
     pub reason: String,
-    /// The conclusions that this check takes away; of meaning only for [`Severity::Invalid`]. Runs that were stored before this was
-    /// told lose all of them.
+    /// The conclusions that this failed check makes void; used only with [`Severity::Invalid`]. In older runs without this key, all
+    /// conclusions are void.
     #[serde(default = "Conclusion::all")]
     pub voids: Vec<Conclusion>,
 }
 
-/// What a run is asked. Each conclusion has a validity of its own: a failed check takes some away and leaves the others.
+/// A question that a run can answer. Each conclusion has its own validity: a failed check makes some void and leaves the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Conclusion {
@@ -184,11 +184,11 @@ pub enum Conclusion {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Severity {
-    /// Was looked at and is well.
+    /// The check passed.
     Passed,
-    /// Should be known when reading.
+    /// The reader should know it.
     Warning,
-    /// The numbers say nothing about the strategies.
+    /// Some conclusions are void.
     Invalid,
 }
 
@@ -199,17 +199,17 @@ fn no_handicap() -> f64 {
 // === impl Mark ===
 
 impl Mark {
-    /// The check was made and is well.
+    /// The check passed.
     pub fn passed(check: &str, reason: impl Into<String>) -> Self {
         Self { severity: Severity::Passed, check: check.to_owned(), reason: reason.into(), voids: Vec::new() }
     }
 
-    /// The reader must know it; every conclusion stands.
+    /// The reader should know it; every conclusion stays valid.
     pub fn warning(check: &str, reason: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::passed(check, reason) }
     }
 
-    /// The check failed, and these conclusions fall with it.
+    /// The check failed; these conclusions are void.
     pub fn invalid(check: &str, reason: impl Into<String>, voids: &[Conclusion]) -> Self {
         Self { severity: Severity::Invalid, voids: voids.to_vec(), ..Self::passed(check, reason) }
     }
@@ -222,10 +222,10 @@ impl Mark {
 // === impl Conclusion ===
 
 impl Conclusion {
-    /// Those that hang on the generator's clock: a generator that was late, or a machine that changed, takes these.
+    /// The conclusions that depend on the generator's clock: void if the generator was late or the machine changed.
     pub const OF_TIME: [Self; 2] = [Self::Latency, Self::Throughput];
 
-    /// A run of which nothing may be believed loses all of these.
+    /// Void in a run that is invalid as a whole.
     pub fn all() -> Vec<Self> {
         vec![Self::Latency, Self::Throughput, Self::Shares, Self::Recovery, Self::Counts]
     }
@@ -251,27 +251,27 @@ impl Manifest {
         self.arms.iter().find(|arm| arm.label == label)
     }
 
-    /// Every conclusion stands.
+    /// Every conclusion is valid.
     pub fn is_valid(&self) -> bool {
         self.marks.iter().all(|mark| mark.severity != Severity::Invalid)
     }
 
-    /// Whether no check takes this conclusion away.
+    /// Whether this conclusion is valid.
     pub fn supports(&self, conclusion: Conclusion) -> bool {
         self.why_void(conclusion).is_none()
     }
 
-    /// The first check that takes this conclusion away.
+    /// The first check that makes this conclusion void.
     pub fn why_void(&self, conclusion: Conclusion) -> Option<&Mark> {
         self.marks.iter().find(|mark| mark.takes(conclusion))
     }
 
-    /// Whether the scenario's main question has an answer that may be believed.
+    /// Whether the conclusion that answers the scenario's question is valid.
     pub fn answers(&self) -> bool {
         self.supports(self.scenario.main_conclusion())
     }
 
-    /// Made by `loadgen run`: one load on a server that is not ours, and no experiment that could be replayed.
+    /// Whether `loadgen run` made it: one load on any server, without a plan to replay.
     pub fn is_single_load(&self) -> bool {
         matches!(self.arms.as_slice(), [arm] if arm.strategy.is_empty())
     }

@@ -1,9 +1,9 @@
-//! Scrapes of the balancer over a whole run, as they came: `scrapes/recording.txt.gz`.
+//! The unchanged scrapes of the balancer over a whole run: `scrapes/recording.txt.gz`.
 //!
-//! The file is compressed text, so `zless` is enough to look at it: before each scrape a line `# scrape {…}` (see [`Taken`]), then
-//! Prometheus' text format as the balancer sent it. Nothing in it is understood before somebody asks; that is the reader's work.
+//! The file is compressed text, so `zless` shows it. A line `# scrape {…}` (see [`Taken`]) is before each scrape. Then
+//! comes Prometheus' text format as the balancer sent it. It is parsed only when it is read.
 //!
-//! Invariant: a recording is whole or not there (written beside, then renamed).
+//! Invariant: a recording is complete or absent (written to a temporary name, then renamed).
 
 use std::fs::{self, File};
 use std::io::{self, BufRead, BufReader, BufWriter, Write};
@@ -18,21 +18,21 @@ use thiserror::Error;
 use super::folder::{Folder, FolderError};
 use super::sums::sha256;
 
-/// What is known of a scrape beside its text.
+/// The data of a scrape beside its text.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Taken {
-    /// When it was asked for: milliseconds since the Unix epoch, by the clock of who asked.
+    /// The time of the request: milliseconds since the Unix epoch, by loadgen's clock.
     pub at_unix_ms: u64,
-    /// How long the answer took.
+    /// The time until the response.
     pub took_us: u64,
-    /// Who answered, `127.0.0.1:8081`: Prometheus' label of that name.
+    /// The scraped address, `127.0.0.1:8081`: Prometheus' label of that name.
     pub instance: String,
-    /// Why there is no text.
+    /// Why the scrape has no text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub error: Option<String>,
 }
 
-/// A recording that is being made.
+/// An unfinished recording.
 #[derive(Debug)]
 pub struct RecordingWriter {
     path: PathBuf,
@@ -118,7 +118,7 @@ impl RecordingWriter {
         if text.ends_with('\n') || text.is_empty() { Ok(()) } else { out.write_all(b"\n") }
     }
 
-    /// Puts it in its place.
+    /// Renames it to its place.
     pub fn finish(mut self) -> io::Result<()> {
         if let Some(out) = self.out.take() {
             out.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_recorded_is_read_back() {
+    fn a_recording_is_read_back() {
         let folder = tempfile::tempdir().expect("a folder");
         let mut writer = RecordingWriter::create(folder.path()).expect("begun");
         let scrapes = [

@@ -1,7 +1,7 @@
-//! `results.json`: what was counted, cell by cell, and what was concluded from it.
+//! `results.json`: the counts, cell by cell, and the conclusions from them.
 //!
-//! Invariant: a cell is the smallest piece that was measured on its own: one arm, one number of backends, one block. Sums over cells
-//! are made by whoever needs them; they are not stored beside what they are sums of.
+//! Invariant: a cell is the smallest piece that was measured on its own: one arm, one number of backends, one block. Sums over cells are
+//! not stored; readers compute them.
 
 use std::collections::BTreeMap;
 
@@ -19,7 +19,7 @@ pub struct Results {
     /// In order of time.
     #[serde(default)]
     pub events: Vec<Event>,
-    /// One for each stretch over which the three sides were held against each other.
+    /// One for each stretch over which the counts of client, balancer and backends were compared.
     #[serde(default)]
     pub accounting: Vec<Accounting>,
     /// Keys that moved, where N changed.
@@ -28,7 +28,7 @@ pub struct Results {
     /// One for each arm and N whose strategy described its ring. Runs of an older loadgen have none.
     #[serde(default)]
     pub rings: Vec<Ring>,
-    /// Where there are two arms or more.
+    /// With two arms or more.
     pub comparison: Option<Comparison>,
 }
 
@@ -39,23 +39,23 @@ pub struct Cell {
     pub arm: String,
     /// Backends in the pool.
     pub n: u32,
-    /// From 1; 1 where there is only one.
+    /// From 1; 1 if there is only one.
     pub block: u32,
-    /// Start of what is counted, warm-up and wash-out left out.
+    /// The start of the counted part, without warm-up and wash-out.
     pub at_ms: u64,
     pub duration_ns: u64,
-    /// Sent in this cell, and ended: good answers and errors.
+    /// Requests that were sent in this cell and ended: good responses and errors.
     pub requests: u64,
-    /// Of these: everything but an answer with a status below 400.
+    /// Of these: all without a response of a status below 400.
     pub errors: u64,
     /// By kind: `status 503`, `connect`, `timeout`.
     #[serde(default)]
     pub error_kinds: BTreeMap<String, u64>,
     /// Attempts beyond the first, as the balancer counts them.
     pub retries: Option<u64>,
-    /// Requests that the schedule asked for and that were not sent in time. 0 in a closed loop.
+    /// Scheduled requests that were not sent. 0 in a closed loop.
     pub unsent: u64,
-    /// What the schedule asked for; `None` in a closed loop.
+    /// The scheduled request rate; `None` in a closed loop.
     pub asked_rps: Option<f64>,
     /// Jain's index of the mean requests in flight per backend.
     pub jain_in_flight: Option<f64>,
@@ -65,19 +65,19 @@ pub struct Cell {
     pub backends: Vec<BackendCount>,
 }
 
-/// What one backend got in one cell.
+/// The requests of one backend in one cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendCount {
     /// Its id: `Server 1`.
     pub id: String,
-    /// Requests that it answered, as the client was told by `x-server-id`.
+    /// Responses with its `x-server-id`.
     pub requests: u64,
     pub errors: u64,
-    /// What the declared expectation says; `None` if it says nothing about shares.
+    /// The count that follows from the strategy's declaration; `None` if it declares no shares.
     pub expected: Option<Band>,
 }
 
-/// Where a backend's number of requests should be in 95 of 100 runs.
+/// The range of a backend's number of requests in 95 of 100 runs.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Band {
     pub low: f64,
@@ -88,25 +88,25 @@ pub struct Band {
 /// Requests counted in three places over the same stretch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounting {
-    /// What the stretch is, in words: `round_robin, N = 3, block 2`, or `whole run`.
+    /// The stretch in words: `round_robin, N = 3, block 2`, or `whole run`.
     pub stretch: String,
-    /// Requests that the client sent and saw the end of.
+    /// Requests that the client sent and that ended.
     pub client: u64,
     /// Requests that the balancer counted.
     pub balancer: u64,
     /// Attempts that the balancer counted, retries included.
     pub attempts: u64,
     pub backends: Vec<BackendAccount>,
-    /// What does not agree, in words; `None` = all agree.
+    /// The disagreement in words; `None` if all agree.
     pub mismatch: Option<String>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct BackendAccount {
     pub id: String,
-    /// As the balancer counted them.
+    /// The balancer's count.
     pub attempts: u64,
-    /// As the backend counted them itself.
+    /// The backend's own count.
     pub served: u64,
     /// The backend died: `served` is its last scrape, and it may have served more.
     #[serde(default)]
@@ -119,7 +119,7 @@ pub struct Disruption {
     pub arm: String,
     pub from_n: u32,
     pub to_n: u32,
-    /// Keys asked for before and after.
+    /// Keys that were requested before and after.
     pub keys: u64,
     pub moved: u64,
 }
@@ -144,12 +144,12 @@ impl Cell {
         CellKey { arm: self.arm.clone(), n: self.n, block: self.block }
     }
 
-    /// Requests with a good answer: what is not among the errors.
+    /// Requests with a good response: all except errors.
     pub fn good(&self) -> u64 {
         self.requests.saturating_sub(self.errors)
     }
 
-    /// Good answers per second; 0 for a cell without duration. Failing is no throughput.
+    /// Good responses per second; 0 for a cell without duration.
     pub fn rps(&self) -> f64 {
         if self.duration_ns == 0 { 0.0 } else { self.good() as f64 * 1e9 / self.duration_ns as f64 }
     }

@@ -37,7 +37,7 @@ const ROUNDING: f64 = 1e-5;
 // === impl Ring ===
 
 impl Ring {
-    /// What is wrong with it, with its value.
+    /// Checks the invariant. The error has the wrong value.
     pub fn check(&self) -> Result<(), String> {
         let Self { backends, shares, arcs, .. } = self;
         if shares.len() != backends.len() || backends.len() != self.n as usize {

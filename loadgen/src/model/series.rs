@@ -23,44 +23,44 @@ pub struct Series {
 pub struct Window {
     /// Its start.
     pub at_ms: u64,
-    /// Requests that the schedule asked for; `None` in a closed loop.
+    /// Scheduled requests; `None` in a closed loop.
     pub asked: Option<u64>,
     /// Requests that were sent and ended.
     pub answered: u64,
     pub errors: u64,
-    /// Of latency; `None` for a window too empty to say.
+    /// Of latency; `None` for a window with too few responses.
     pub p50_ns: Option<u64>,
     pub p99_ns: Option<u64>,
-    /// Good answers by backend.
+    /// Good responses by backend.
     pub backends: Vec<u64>,
-    /// `None` in runs that were stored before this was counted.
+    /// `None` in older runs.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ended: Option<Ended>,
 }
 
-/// What ended within a window, whenever it was due.
+/// The requests that ended within a window, whenever they were scheduled.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Ended {
     pub answered: u64,
     pub errors: u64,
-    /// Of the latency of good answers; `None` for a window too empty to say.
+    /// Of the latency of good responses; `None` for a window with too few of them.
     pub p50_ns: Option<u64>,
     pub p99_ns: Option<u64>,
-    /// Good answers by backend.
+    /// Good responses by backend.
     pub backends: Vec<u64>,
 }
 
-/// Something that was done to the run, or that it did.
+/// An event: a change by the plan, by an operator, or by the balancer.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Event {
     pub at_ms: u64,
-    /// When it was over; `None` for what is done in a moment.
+    /// Its end; `None` for an event without duration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until_ms: Option<u64>,
     pub kind: EventKind,
-    /// Whom it befell; `None` for the whole pool.
+    /// The affected backend; `None` for the whole pool.
     pub backend: Option<String>,
-    /// For a person: `Server 2 killed (SIGKILL)`.
+    /// In words: `Server 2 killed (SIGKILL)`.
     pub text: String,
 }
 
@@ -77,17 +77,17 @@ pub enum EventKind {
     Swap,
     /// A backend became slower.
     Slow,
-    /// A backend stopped answering.
+    /// A backend stopped responding.
     Stall,
-    /// A backend answered 500 at once.
+    /// A backend responded 500 at once.
     Errors,
     Add,
     Remove,
     /// One key got many of the requests.
     HotKey,
-    /// The pool was changed, neither by the plan nor by the run: an operator did it.
+    /// An operator changed the pool, not the plan.
     Operator,
-    /// A fault that went on was over.
+    /// A fault ended.
     Undone,
     /// The run ended before its plan.
     Interrupted,
@@ -96,8 +96,7 @@ pub enum EventKind {
 // === impl Series ===
 
 impl Series {
-    /// The same with what each window counts by the time at which requests ended; `None` where that was not counted. What the schedule
-    /// asked for stays.
+    /// The series by the end times of requests; `None` if it was not counted. The scheduled requests stay.
     pub fn by_end(&self) -> Option<Self> {
         let window = |window: &Window| {
             let Ended { answered, errors, p50_ns, p99_ns, backends } = window.ended.clone()?;

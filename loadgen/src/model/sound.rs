@@ -1,7 +1,7 @@
-//! Whether the files of a run can be of one run: what one of them counts, the others count too.
+//! Whether the files of a run agree: a number that one file counts is the same in the others.
 //!
-//! It is what protects runs that were stored before there were digests, and what a fault of loadgen itself would meet. Invariant: the
-//! first contradiction is told with its numbers; nothing is mended.
+//! This protects older runs without digests, and detects faults of loadgen itself. Invariant: the first contradiction is reported with its
+//! numbers; no file is repaired.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -31,7 +31,7 @@ pub(super) fn results(results: &Results) -> Result<(), String> {
     let counts: [fn(&Cell) -> u64; 4] =
         [|cell| cell.requests, |cell| cell.unsent, |cell| cell.retries.unwrap_or(0), |cell| cell.duration_ns];
     if counts.iter().any(|count| results.cells.iter().map(count).try_fold(0, u64::checked_add).is_none()) {
-        return Err("its counts are more than anything it counts".to_owned());
+        return Err("its counts are too large".to_owned());
     }
     results
         .cells
@@ -55,7 +55,7 @@ fn cell(cell: &Cell) -> Result<(), String> {
     }
     let answered = cell.backends.iter().fold(0, |sum: u64, backend| sum.saturating_add(backend.requests));
     if answered > cell.requests {
-        return Err(format!("its backends answered {answered} of {} requests", cell.requests));
+        return Err(format!("its backends have {answered} responses to {} requests", cell.requests));
     }
     if let Some(id) = twice(cell.backends.iter().map(|backend| backend.id.as_str())) {
         return Err(format!("the backend {id:?} is there twice"));
@@ -65,7 +65,7 @@ fn cell(cell: &Cell) -> Result<(), String> {
     }
     let shares = [cell.jain_in_flight, cell.chi_square_p];
     if let Some(share) = shares.into_iter().flatten().find(|share| !(-1e-9..=1.0 + 1e-9).contains(share)) {
-        return Err(format!("{share} is neither an evenness nor a chance"));
+        return Err(format!("{share} is not from 0 to 1"));
     }
     match cell.asked_rps.filter(|rate| !is_count(*rate)) {
         Some(rate) => Err(format!("{rate} is no request rate")),
@@ -85,7 +85,7 @@ pub(super) fn series(series: &[Series], results: &Results) -> Result<(), String>
             return Err("a window_ms is 0".to_owned());
         }
         if !cells.contains(&key(series)) {
-            return Err(format!("results.json has not {}", name()));
+            return Err(format!("results.json does not have {}", name()));
         }
         if series.windows.iter().any(|window| window.backends.len() > series.backends.len()) {
             return Err(format!("{}: a window counts more than {} backends", name(), series.backends.len()));
@@ -94,7 +94,7 @@ pub(super) fn series(series: &[Series], results: &Results) -> Result<(), String>
     Ok(())
 }
 
-/// Whether the histograms of these cells hold exactly their good answers.
+/// Whether the histograms of these cells have exactly their good responses.
 pub(super) fn latencies(cells: &[&Cell], latencies: &BTreeMap<CellKey, Latencies>) -> Result<(), String> {
     for cell in cells {
         let (key, good) = (cell.key(), cell.good());
@@ -102,7 +102,7 @@ pub(super) fn latencies(cells: &[&Cell], latencies: &BTreeMap<CellKey, Latencies
         for (kind, samples) in [("latency", latency), ("service", service)] {
             if samples != good {
                 return Err(format!(
-                    "{}: the {kind} histogram has {samples} samples, and results.json counts {good} good answers",
+                    "{}: the {kind} histogram has {samples} samples, and results.json counts {good} good responses",
                     named(&key)
                 ));
             }
@@ -119,7 +119,7 @@ fn is_count(number: f64) -> bool {
     number.is_finite() && number >= 0.0
 }
 
-/// The first that was there before.
+/// The first item that occurs twice.
 fn twice<T: Ord + Clone>(items: impl Iterator<Item = T>) -> Option<T> {
     let mut seen = BTreeSet::new();
     items.into_iter().find(|item| !seen.insert(item.clone()))

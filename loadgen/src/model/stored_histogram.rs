@@ -1,7 +1,7 @@
 //! One line of a `.hdr` file: `Tag=latency-3,START,LENGTH,MAX,BASE64`.
 //!
-//! `hdrhistogram` trusts the lengths and counts that a file claims, and may allocate gigabytes or overflow where they are damaged. So
-//! they are held against each other here first: <https://github.com/HdrHistogram/HdrHistogram> (`encodeIntoByteBuffer`, V2).
+//! `hdrhistogram` trusts the lengths and counts of a file. Damaged ones can make it allocate gigabytes or overflow, so they are checked
+//! here first: <https://github.com/HdrHistogram/HdrHistogram> (`encodeIntoByteBuffer`, V2).
 
 use std::io::Read as _;
 
@@ -25,9 +25,9 @@ const COMPRESSED_COOKIE: u32 = 0x1c84_9314;
 const HEADER: usize = 40;
 /// More than all values up to [`LONGEST_NS`] take.
 const INFLATED_MAX: u64 = 4 << 20;
-/// Up to there sums of counts stay within their type.
+/// Below this, sums of counts stay within their type.
 const SAMPLES_MAX: u64 = 1 << 53;
-/// Values below are not told apart.
+/// Values below are equal to it.
 const LOWEST_MAX: u64 = 1 << 20;
 
 pub(super) fn entry(line: &str) -> Result<Entry, String> {
@@ -51,7 +51,7 @@ pub(super) fn entry(line: &str) -> Result<Entry, String> {
 }
 
 fn decode(bytes: &[u8]) -> Result<Times, String> {
-    let no_histogram = || "what is encoded is no histogram".to_owned();
+    let no_histogram = || "the encoded data is not a histogram".to_owned();
     let (head, packed) = bytes.split_at_checked(8).ok_or_else(no_histogram)?;
     if number(head, 0) != Some(COMPRESSED_COOKIE) || number(head, 4).map(|length| length as usize) != Some(packed.len())
     {
@@ -85,8 +85,8 @@ fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// The sum of all counts, if they have room in a histogram of so many values: zigzag LEB128, of at most nine bytes each, a negative one
-/// skips so many values.
+/// The sum of all counts, if a histogram of so many values has room for them. Counts are zigzag LEB128, at most nine bytes each; a negative
+/// one skips values.
 fn samples(payload: &[u8], values: u64) -> Option<u64> {
     let (mut rest, mut at, mut samples) = (payload, 0_u64, 0_u64);
     while !rest.is_empty() {
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_histogram_claims_is_held_against_what_it_has() {
+    fn lengths_and_counts_of_a_stored_histogram_are_checked() {
         let sound = entry(&line(3, 3, (1, 2_048), &[1, 2, 4])).unwrap_or_else(|error| panic!("{error}"));
         // zigzag: −1 is a zero, 1 and 2 are counts
         assert_eq!((sound.times.len(), sound.times.max()), (3, 2));

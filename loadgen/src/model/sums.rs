@@ -1,8 +1,8 @@
-//! `SHA256SUMS`: the digests of all files of a run that are read back, in the form of `sha256sum`; so `sha256sum -c SHA256SUMS` in the
-//! folder says the same as loadgen.
+//! `SHA256SUMS`: the digests of all files of a run that are read back, in the form of `sha256sum`. So `sha256sum -c SHA256SUMS` in the
+//! folder makes the same check.
 //!
-//! Invariant: what is read and listed is as it was written, or refused. Runs of older versions have no such file, and their `run.json`
-//! does not promise one ([`KEY`]).
+//! Invariant: a listed file is unchanged, or it is refused. Runs of older versions have no such file, and their `run.json` does not
+//! name one ([`KEY`]).
 
 use std::collections::BTreeMap;
 
@@ -32,7 +32,7 @@ impl Sums {
         self.0.iter().map(|(name, digest)| format!("{digest}  {name}\n")).collect()
     }
 
-    /// What [`Self::to_text`] wrote, and nothing else.
+    /// Accepts only the output of [`Self::to_text`].
     pub(super) fn parse(bytes: &[u8]) -> Result<Self, String> {
         let text = std::str::from_utf8(bytes).map_err(|error| error.to_string())?;
         let entry = |(number, line): (usize, &str)| {
@@ -51,7 +51,7 @@ impl Sums {
         self.0.contains_key(name)
     }
 
-    /// Whether this digest of a file is the one of when the run was stored.
+    /// Whether a file has the digest that it had when the run was stored.
     pub(super) fn check(&self, name: &str, digest: &str) -> Result<(), String> {
         match self.0.get(name) {
             Some(listed) if listed == digest => Ok(()),

@@ -1,8 +1,7 @@
-//! A run that was repeated, held against the first, in words: a line for each thing that can be held against it. Each line ends with
-//! the judgement: agrees, differs, or cannot tell.
+//! A repeated run compared with the first, in words: a line for each comparable number. Each line ends with the judgement: agrees,
+//! differs, or cannot tell.
 //!
-//! Arms side by side in blocks have intervals, and these are held against each other. What was measured only once in each run has none:
-//! [`cells`] says what can be said of it all the same.
+//! Arms in blocks have intervals, which are compared. Numbers that were measured only once in each run have none: see [`cells`].
 
 mod cells;
 
@@ -15,7 +14,7 @@ pub(super) const AGREES: &str = "agrees";
 pub(super) const DIFFERS: &str = "differs";
 pub(super) const CANNOT_TELL: &str = "cannot tell";
 
-/// How what came out now stands to what came out then.
+/// The comparison of the new run with the old one.
 pub fn replayed(old: &Run, new: &Run) -> Vec<String> {
     let (Some(before), Some(after)) = (&old.results.comparison, &new.results.comparison) else {
         return cells::lines(old, new);
@@ -26,15 +25,15 @@ pub fn replayed(old: &Run, new: &Run) -> Vec<String> {
         let what = format!("{} over {}, {}", then.arm, before.baseline, measure_name(&then.measure));
         let judgement = match (void(old, new, Conclusion::Latency), after.ratio(&then.arm, &then.measure)) {
             (Some(why), _) => format!("{why}: {CANNOT_TELL}"),
-            (None, Some(now)) => held_against(then, now),
-            (None, None) => format!("could not be said this time: {CANNOT_TELL}"),
+            (None, Some(now)) => compared(then, now),
+            (None, None) => format!("has no value this time: {CANNOT_TELL}"),
         };
         format!("{what}: {judgement}")
     };
     ratios.map(line).collect()
 }
 
-/// Why a conclusion stands in one of the runs only, or in none.
+/// Why a conclusion is void in one of the runs or in both.
 fn void(old: &Run, new: &Run, conclusion: Conclusion) -> Option<String> {
     let of = |run: &Run, when: &str| {
         let mark = run.manifest.why_void(conclusion)?;
@@ -43,11 +42,11 @@ fn void(old: &Run, new: &Run, conclusion: Conclusion) -> Option<String> {
     of(old, "first").or_else(|| of(new, "new"))
 }
 
-fn held_against(then: &Ratio, now: &Ratio) -> String {
+fn compared(then: &Ratio, now: &Ratio) -> String {
     let numbers = |ratio: &Ratio| format!("{:.3} ({:.3} to {:.3})", ratio.ratio, ratio.low, ratio.high);
     let both = format!("{} then, {} now", numbers(then), numbers(now));
     if [then, now].iter().any(|ratio| ratio.verdict == Verdict::NotComparable) {
-        return format!("{both}; the arms answered different requests: {CANNOT_TELL}");
+        return format!("{both}; the arms have good responses to different requests: {CANNOT_TELL}");
     }
     match (then.is_sound && now.is_sound, agree(then, now)) {
         (true, true) => format!("{both}: {AGREES}"),
@@ -82,7 +81,7 @@ mod tests {
     #[test]
     fn a_replay_outside_the_old_interval_may_agree() {
         let then = ratio(1.0, Verdict::Undecided, true);
-        let said = |now: f64, verdict, is_sound| held_against(&then, &ratio(now, verdict, is_sound));
+        let said = |now: f64, verdict, is_sound| compared(&then, &ratio(now, verdict, is_sound));
         let wanted = "1.000 (0.952 to 1.050) then, 1.060 (1.010 to 1.113) now: agrees";
         assert_eq!(said(1.06, Verdict::Worse, true), wanted);
         let wanted =

@@ -1,11 +1,10 @@
-//! The zero of a report's times: the first measured request, from which a plan's faults count too. Stored times count from the start of
-//! the run.
+//! The zero of a report's times: the first measured request, as for the faults of a plan. Stored times count from the start of the run.
 //!
-//! Invariant: an event at `at` in the plan is told at `at` in the report, of whichever arm; what came before the zero is negative.
+//! Invariant: an event at `at` in the plan has the time `at` in the report, for every arm. Times before the zero are negative.
 
 use crate::model::{Cell, Run};
 
-/// The zero of the run: when its first cell began.
+/// The zero of the run: the beginning of its first cell.
 pub(crate) fn zero_ms(run: &Run) -> u64 {
     let first_window =
         || run.series.iter().filter_map(|series| series.windows.first()).map(|window| window.at_ms).min();
@@ -17,7 +16,7 @@ pub(crate) fn seconds(from_ms: u64, at_ms: u64) -> f64 {
     (at_ms as f64 - from_ms as f64) / 1e3
 }
 
-/// The cell that ran at this time, whose beginning is the zero of its own faults.
+/// The cell that ran at this time; its beginning is the zero of its own faults.
 pub(crate) fn cell_at(run: &Run, at_ms: u64) -> Option<&Cell> {
     let begun = run.results.cells.iter().filter(|cell| cell.at_ms <= at_ms).max_by_key(|cell| cell.at_ms);
     begun.or_else(|| run.results.cells.iter().min_by_key(|cell| cell.at_ms))

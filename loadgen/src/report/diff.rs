@@ -1,8 +1,8 @@
-//! Two stored runs held against each other: what changed from the first to the second.
+//! Two stored runs compared: what changed from the first to the second.
 //!
-//! Invariants: what cannot be compared is refused with the reason; a number whose conclusion one of both runs does not support is left
-//! out. Runs of different hours are not blocks of one experiment, and one run each does not show how much runs differ: the only verdict is
-//! that of `check` with one baseline, more than [`BEYOND`] times as slow or as fast.
+//! Invariants: runs of different settings are refused with the reason. A number is left out if its conclusion is void in one of the runs.
+//! Two single runs do not show how much runs differ by chance. So the only verdict is that of `check` with one baseline: more than
+//! [`BEYOND`] times as slow or as fast.
 
 use thiserror::Error;
 
@@ -62,17 +62,17 @@ pub fn diff(first: &Run, second: &Run) -> Result<String, DiffError> {
     }
     let document = Document {
         title: format!("{} of {} and of {}", first.manifest.scenario, first.manifest.started, second.manifest.started),
-        subtitle: "Two runs at different times: a ratio near 1 may be the weather of the machine.".into(),
+        subtitle: "Two runs at different times: a ratio near 1 may come from the state of the machine.".into(),
         blocks,
     };
     Ok(text::write(&document))
 }
 
-const RULE: &str = "Cannot tell: one run each does not show how much runs differ; only what is beyond 2 times has a verdict. Give \
-                    loadgen check three or more --baseline runs, or compare as arms of one run.";
+const RULE: &str = "Cannot tell: two single runs do not show how much runs differ by chance, so only a factor beyond 2 has a verdict. \
+                    Use loadgen check with three or more --baseline runs, or compare as arms of one run.";
 const OF_CONCLUSION: [(&str, Conclusion); 4] = [
     ("latencies", Conclusion::Latency),
-    ("good answers per second", Conclusion::Throughput),
+    ("good responses per second", Conclusion::Throughput),
     ("max/mean", Conclusion::Shares),
     ("errors", Conclusion::Counts),
 ];
@@ -95,7 +95,7 @@ const fn judged(name: &'static str, read: fn(&Row) -> Option<f64>) -> Measure {
 }
 
 const MEASURES: &[Measure] = &[
-    measure("good answers per second", Conclusion::Throughput, |row| Some(row.rps)),
+    measure("good responses per second", Conclusion::Throughput, |row| Some(row.rps)),
     judged("latency p50, ms", |row| row.latency_p50_ms),
     judged("latency p90, ms", |row| row.latency_p90_ms),
     judged("latency p99, ms", |row| row.latency_p99_ms),
@@ -105,19 +105,19 @@ const MEASURES: &[Measure] = &[
     measure("max/mean", Conclusion::Shares, |row| row.max_over_mean),
 ];
 
-/// The check that takes this conclusion from one of both.
+/// The check that makes this conclusion void in one of the runs.
 fn void<'a>(first: &'a Run, second: &'a Run, conclusion: Conclusion) -> Option<&'a Mark> {
     first.manifest.why_void(conclusion).or(second.manifest.why_void(conclusion))
 }
 
-/// What a ratio of latencies says.
+/// The verdict on a ratio of latencies.
 fn verdict(one: &Row, two: &Row, ratio: f64) -> &'static str {
     let share = |row: &Row| {
         let unsent = row.unsent.unwrap_or(0);
         (row.errors + unsent) as f64 / (row.requests + unsent).max(1) as f64
     };
     match ratio {
-        _ if (share(one) - share(two)).abs() > FAILURES_LIMIT => "cannot tell: they failed other requests",
+        _ if (share(one) - share(two)).abs() > FAILURES_LIMIT => "cannot tell: other requests failed",
         ratio if ratio > BEYOND => "beyond 2 times: slower",
         ratio if ratio < 1.0 / BEYOND => "beyond 2 times: faster",
         _ => "cannot tell",
@@ -131,7 +131,7 @@ fn summaries(run: &Run) -> Vec<Row> {
 fn comparable(first: &Run, second: &Run) -> Result<(), DiffError> {
     for (which, run) in [("first", first), ("second", second)] {
         let void = OF_CONCLUSION.iter().map(|(_, conclusion)| run.manifest.why_void(*conclusion));
-        // nothing of it would be in the table
+        // the table would be empty
         if let Some([mark, ..]) = void.collect::<Option<Vec<&Mark>>>().as_deref() {
             return Err(DiffError::Invalid { which, reason: mark.reason.clone() });
         }
@@ -139,7 +139,7 @@ fn comparable(first: &Run, second: &Run) -> Result<(), DiffError> {
     same_setting(first, second)
 }
 
-/// Whether both were measured with the same load on the same machine; else what differs.
+/// Checks that both runs have the same load on the same machine. The error says what differs.
 pub fn same_setting(first: &Run, second: &Run) -> Result<(), DiffError> {
     let machine = |host: &Host| format!("{} ({} cores of {}, kernel {})", host.name, host.cores, host.cpu, host.kernel);
     let (one, two) = (&first.manifest, &second.manifest);
@@ -157,8 +157,8 @@ pub fn same_setting(first: &Run, second: &Run) -> Result<(), DiffError> {
         .try_for_each(|arm| two.arms.iter().filter(|it| it.label == arm.label).try_for_each(|it| same_arm(arm, it)))
 }
 
-/// An arm is a strategy with its options and what its requests cost. Its library and lb may be of other versions: whether those are slower
-/// is what two runs are compared for.
+/// An arm is a strategy with its options and the cost of its requests. The versions of its library and of lb may differ: two runs are
+/// compared to find out whether a new version is slower.
 fn same_arm(one: &Arm, two: &Arm) -> Result<(), DiffError> {
     let same = |what, is_same: bool, first: String, second: String| match is_same {
         true => Ok(()),
@@ -170,7 +170,7 @@ fn same_arm(one: &Arm, two: &Arm) -> Result<(), DiffError> {
     same("the options", one.options == two.options, one.options.to_string(), two.options.to_string())
 }
 
-/// With what the words of a report leave out.
+/// The load in full; reports leave out some of it.
 fn load(load: &Load) -> String {
     let words = words::load_in_short(load);
     match load {

@@ -1,6 +1,6 @@
 //! A report as a list of blocks, before it is a page: one text, three writers.
 //!
-//! Invariant: a block has plain text only; what is dangerous or special in HTML or Markdown is the writer's affair.
+//! Invariant: a block has plain text only; each writer escapes the special characters of its format.
 
 pub(super) mod html;
 pub(super) mod markdown;
@@ -21,13 +21,13 @@ pub(crate) enum Block {
     /// A section's heading.
     Heading(String),
     Paragraph(String),
-    /// The answer itself: what a reader in a hurry reads.
+    /// The answer.
     Answer(Vec<String>),
-    /// Something that must be known before the rest.
+    /// A notice that a reader needs before the rest.
     Notice(Tone, String),
     List(Vec<String>),
     Table(Table),
-    /// Boxed, because it is so much larger than all others.
+    /// Boxed, because it is much larger than the others.
     Figure(Box<Plot>),
     /// A command or a file, to be copied.
     Code(String),

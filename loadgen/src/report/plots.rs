@@ -1,7 +1,7 @@
-//! The plots of a run. Each is drawn for a page and again for a phone, because a picture made smaller is one that cannot be read.
+//! The plots of a run. Each is drawn twice, for a page and for a phone, because the text of a scaled picture is too small.
 //!
-//! Invariants: a plot's numbers are those of the run; what it leaves out (bins, medians) its caption says. A plot of what a failed check
-//! took away has a banner, or is left out.
+//! Invariants: a plot's numbers are those of the run. Its caption says if it shows bins or medians. A plot of a void conclusion has a
+//! banner or is left out.
 
 mod balance;
 mod blocks;
@@ -22,7 +22,7 @@ use crate::model::{Cell, Conclusion, Run, Scenario};
 pub(crate) struct Plot {
     /// Of its files, without extension.
     pub(crate) name: String,
-    /// What to see in it, and how to read it.
+    /// The content, and how to read it.
     pub(crate) caption: String,
     pub(crate) wide: Scene,
     pub(crate) narrow: Scene,
@@ -36,8 +36,8 @@ pub(crate) fn plots(run: &Run) -> Vec<Plot> {
     drawn(run).into_iter().map(|plot| doubted(run, plot)).collect()
 }
 
-/// The conclusions that a plot is read for, with the words for them. Pictures of verdicts are not here: they are left out where latency
-/// is void, because a verdict would be read all the same.
+/// The conclusions that a plot supports, with their names. Plots of verdicts are not in the list. If latency is void they are left out,
+/// because readers would believe a verdict in spite of the banner.
 fn read_for(plot: &str) -> &'static [(Conclusion, &'static str)] {
     const LATENCY: (Conclusion, &str) = (Conclusion::Latency, "latency");
     const SHARES: (Conclusion, &str) = (Conclusion::Shares, "shares");
@@ -51,7 +51,7 @@ fn read_for(plot: &str) -> &'static [(Conclusion, &'static str)] {
     }
 }
 
-/// A picture of what a failed check took away says so in itself: it may be looked at alone.
+/// Adds a banner to a plot of a void conclusion, because a picture may be shown without its report.
 fn doubted(run: &Run, mut plot: Plot) -> Plot {
     let fallen =
         read_for(&plot.name).iter().filter_map(|(conclusion, name)| Some((why_void(run, *conclusion)?, *name)));
@@ -98,7 +98,7 @@ fn is_narrow(width: f64) -> bool {
     width < 500.0
 }
 
-/// Numbers of backends that were tried, rising.
+/// The numbers of backends, rising.
 fn sizes(run: &Run) -> Vec<u32> {
     let mut sizes: Vec<u32> = run.results.cells.iter().map(|cell| cell.n).collect();
     sizes.sort_unstable();
@@ -123,7 +123,7 @@ fn spread(values: &[f64]) -> Option<Spread> {
     Some(Spread { mean, range: (values.len() > 1).then_some((least, most)) })
 }
 
-/// How many blocks the cells have, in words, for captions about error bars.
+/// A sentence about error bars, for captions.
 fn about_error_bars(cells: &[&Cell]) -> String {
     match cells.len() {
         0 | 1 => "There is one block, so there are no error bars.".into(),

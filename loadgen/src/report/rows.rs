@@ -1,5 +1,5 @@
-//! `results.csv`: every number of a report, one row each for what a backend got, what a block gave, and what all blocks of an arm at
-//! one N gave together.
+//! `results.csv`: every number of a report. There is one row for each backend in a block, for each block, and for all blocks of an arm at
+//! one N.
 //!
 //! Invariant: tables of a report are written from these rows and nothing else, so report and file cannot differ. Values are rounded
 //! here, once: times to the microsecond, ratios to six digits.
@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::model::{Band, Cell, CellKey, Latencies, Run, percentile_ns};
 use crate::statistics::{coefficient_of_variation, jain, max_over_mean};
 
-/// What a row is about.
+/// The kind of a row.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Kind {
@@ -23,7 +23,7 @@ pub enum Kind {
     Summary,
 }
 
-/// One line of `results.csv`. A number that was not measured, or cannot be said from so few samples, is an empty field.
+/// One line of `results.csv`. A number that was not measured, or has too few samples, is an empty field.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
     pub kind: Kind,
@@ -41,7 +41,7 @@ pub struct Row {
     pub unsent: Option<u64>,
     pub duration_s: f64,
     pub asked_rps: Option<f64>,
-    /// Good answers per second.
+    /// Good responses per second.
     pub rps: f64,
     /// The same with those that failed.
     pub ended_rps: f64,
@@ -90,7 +90,7 @@ pub(crate) fn groups(run: &Run) -> Vec<Vec<&Cell>> {
     groups.into_values().collect()
 }
 
-/// The latencies of these cells together, but for those of dropped blocks. One cell alone is told as it was measured.
+/// The latencies of these cells together, except for those of dropped blocks. One cell alone is told as it was measured.
 pub(crate) fn merged(run: &Run, cells: &[&Cell]) -> Latencies {
     let mut all = Latencies::new();
     let is_dropped = |cell: &Cell| run.results.comparison.as_ref().is_some_and(|it| it.is_dropped(cell.block));

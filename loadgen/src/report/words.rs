@@ -1,7 +1,7 @@
-//! A run told in words: what was asked, the answer, the figures, the tables, how it was measured, how to repeat it.
+//! A run in words: the question, the answer, the figures, the tables, the method, how to repeat it.
 //!
-//! Invariants: the answer comes first and in sentences; every claim is one that this run's data supports, with its numbers; what a failed
-//! check takes away, and that a run is partial, is said before anything else.
+//! Invariants: the answer comes first, in sentences. This run's data supports every claim, with its numbers. Conclusions that a failed
+//! check makes void, and that a run is partial, are reported before everything else.
 
 mod answer;
 mod compare;
@@ -29,7 +29,7 @@ use super::plots::Plot;
 use super::rows::Row;
 use crate::model::{Load, Run, Scenario};
 
-/// What a measure is called in sentences.
+/// The name of a measure in sentences.
 pub(crate) fn measure_name(measure: &str) -> String {
     match measure {
         "rps" => "throughput".into(),
@@ -53,7 +53,7 @@ pub(crate) fn document(run: &Run, rows: &[Row], mut plots: Vec<Plot>) -> Documen
     if !further.is_empty() {
         blocks.push(Block::List(further));
     }
-    // A1 asks for it; a comparison has more urgent news
+    // it is the question of A1; in a comparison it comes later
     let explanation = skew::explanation(run, &mut plots);
     let (early, late) =
         if run.results.comparison.is_none() { (explanation, Vec::new()) } else { (Vec::new(), explanation) };
@@ -65,8 +65,7 @@ pub(crate) fn document(run: &Run, rows: &[Row], mut plots: Vec<Plot>) -> Documen
     blocks.extend(late);
     blocks.push(Block::Heading("Numbers".into()));
     blocks.push(Block::Paragraph(
-        "The same numbers, and those of every single block, are in results.csv; the latency histograms are in hdr/."
-            .into(),
+        "results.csv has the same numbers, and those of every single block. The latency histograms are in hdr/.".into(),
     ));
     blocks.extend(verdicts::in_full(run));
     blocks.extend(tables::all(run, rows));
@@ -93,7 +92,7 @@ pub(crate) fn labels(run: &Run) -> Vec<String> {
     run.manifest.arms.iter().map(|arm| arm.label.clone()).collect()
 }
 
-/// What a terminal shows: the beginning of the report.
+/// The beginning of the report, for a terminal.
 pub(crate) fn brief(run: &Run, rows: &[Row]) -> Document {
     let answer::Answer { lead, tables, .. } = answer::answer(run, rows);
     let mut blocks = vec![Block::Answer(lead)];
@@ -109,7 +108,7 @@ fn title(run: &Run) -> String {
     let labels = labels(run);
     match run.manifest.scenario {
         Scenario::A1 => format!("A1: how {} shares requests", format::list(&labels)),
-        Scenario::A2 => format!("A2: {} with more and more backends", format::list(&labels)),
+        Scenario::A2 => format!("A2: {} with a growing number of backends", format::list(&labels)),
         Scenario::A3 => format!("A3: a backend dies under {}", format::list(&labels)),
         Scenario::A4 => "A4: other hash functions".to_owned(),
         Scenario::B if labels.len() > 3 => format!("B: {} strategies compared", labels.len()),
@@ -122,13 +121,13 @@ fn title(run: &Run) -> String {
 pub(crate) fn load_in_short(load: &Load) -> String {
     match load {
         Load::Closed { connections, requests: 0 } => {
-            format!("as many requests as {connections} connections can do")
+            format!("as many requests as {connections} connections can send")
         }
         Load::Closed { connections, requests } => {
             format!("{} requests over {connections} connections", format::count(*requests))
         }
         Load::Open { rate_rps, capacity_rps: Some(capacity), .. } => format!(
-            "{} requests per second, {} of what the backends can do",
+            "{} requests per second, {} of the backends' capacity",
             format::significant(*rate_rps),
             format::percent(rate_rps / capacity)
         ),
@@ -136,7 +135,7 @@ pub(crate) fn load_in_short(load: &Load) -> String {
     }
 }
 
-/// What was asked.
+/// The question.
 fn question(run: &Run) -> String {
     let load = load_in_short(&run.manifest.load);
     let sizes: Vec<u32> = run.results.cells.iter().map(|cell| cell.n).collect();
@@ -145,8 +144,8 @@ fn question(run: &Run) -> String {
     let asked = match run.manifest.scenario {
         Scenario::A1 => "Which backend gets how many requests?",
         Scenario::A2 => "What changes when backends are added, and does the balance hold?",
-        Scenario::A3 => "What do users notice when one backend is killed?",
-        Scenario::A4 => "How even are other hash functions, and what does that cost?",
+        Scenario::A3 => "What happens to requests when one backend is killed?",
+        Scenario::A4 => "How even are the shares with other hash functions, and what does unevenness cost?",
         Scenario::B => "Which strategy has the lower latency, by how much, and how sure is that?",
         Scenario::Own if run.results.comparison.is_some() => {
             "Which arm has the lower latency, by how much, and how sure is that?"
@@ -156,12 +155,12 @@ fn question(run: &Run) -> String {
     format!("{asked} The load: {load}, on {pool}.")
 }
 
-/// What a comparison is of, in two sentences; the rest of the words is explained at the end.
+/// The subject of a comparison, in two sentences. The end of the report explains the other words.
 fn how_to_read(run: &Run) -> Option<String> {
     let comparison = run.results.comparison.as_ref()?;
     Some(format!(
-        "The baseline is {}: each other arm is compared with it. Latency is the time from the moment at which a request was due to the \
-         last byte of its response; p50, p90 and p99 are what 50, 90 and 99 of 100 requests did not exceed.",
+        "The baseline is {}: each other arm is compared with it. Latency is the time from the scheduled send time of a request to the last \
+         byte of its response; 50, 90 and 99 of 100 requests took no longer than p50, p90 and p99.",
         comparison.baseline
     ))
 }

@@ -1,8 +1,8 @@
-//! The intervals of one run, tried on 4,000 runs of each of some queues whose law is known (see `statistics::queue`), recorded as a load records them.
+//! The intervals of one run, tested on 4,000 runs of queues with a known law (see `statistics::queue`), recorded as in a load.
 //!
 //! Shares are counted, printed and held to their bars; seeds are 0 to 3,999, so they are the same every time. Coverage is that of the
-//! intervals that are told. It is held to 94 to 96 % wherever two of three runs tell one. Where more are refused, those that tell one
-//! happen to look calm, which no rule can see in a run itself; there the bar is on the share of all runs that tell a wrong one.
+//! intervals that are told. It is held to 94 to 96 % wherever two of three runs tell one. If more runs have none, the
+//! others look calm by chance, which no rule can detect within a run. Then the bar is on the share of all runs with a wrong interval.
 
 use fastrand::Rng;
 use hdrhistogram::Histogram;
@@ -17,7 +17,7 @@ const QUANTILES: [f64; 5] = [0.5, 0.75, 0.9, 0.95, 0.99];
 /// The mean service time: 0.1 ms.
 const NS: f64 = 1e5;
 
-/// What came of the interval of one number in all runs.
+/// The results for the interval of one number in all runs.
 #[derive(Clone, Copy, Default)]
 struct Tally {
     told: u64,
@@ -164,7 +164,7 @@ fn a_tail_that_comes_in_few_groups_has_no_interval() {
     let found = recorded.intervals();
     assert!(found.percentiles[0].is_ok() && found.percentiles[2].is_ok(), "{found:?}");
     let why = found.percentiles[4].expect_err("five groups").to_string();
-    assert!(why.starts_with("the slowest answers come in few groups"), "{why}");
+    assert!(why.starts_with("the slowest responses come in few groups"), "{why}");
 }
 
 // === impl Recorded ===

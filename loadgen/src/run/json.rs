@@ -9,50 +9,50 @@ use super::summary::{Summary, Times};
 use super::threshold::Verdict;
 use crate::load::{BackendTally, ErrorKind, Punctuality, Window};
 
-/// Changes when a script that reads it would have to.
+/// Changes when scripts that read it must change.
 const SCHEMA: &str = "loadgen-run-2";
 
 #[derive(Serialize)]
 struct Report<'a> {
     schema: &'a str,
     url: &'a str,
-    /// What kind of load it was, in words.
+    /// The kind of load, in words.
     load: String,
     arrivals: &'a crate::load::Arrivals,
     keys: &'a crate::load::Keys,
     cost: &'a crate::load::Cost,
     seed: u64,
-    /// Ended before its time.
+    /// Ended early.
     interrupted: bool,
-    /// Nothing speaks against these numbers; else `doubts` says what.
+    /// `doubts` is empty.
     valid: bool,
     doubts: Vec<&'a str>,
-    /// `on_time`, `late` or `not_judged`: whether the generator kept to its schedule.
+    /// Whether the generator sent on schedule: `on_time`, `late` or `not_judged`.
     punctuality: &'static str,
-    /// By how much it was late, or why that is not judged; null where it was on time.
+    /// How late it was, or why lateness was not judged; null if it was on time.
     punctuality_reason: Option<&'a str>,
     seconds: f64,
     due: u64,
     sent: u64,
     answered: u64,
-    /// Answers with a status below 400.
+    /// Responses with a status below 400.
     ok: u64,
     unsent: u64,
     unfinished: u64,
     resent: u64,
     bytes: u64,
     answers_per_second: f64,
-    /// From 0 to 1: no good answer.
+    /// From 0 to 1: requests without a good response.
     failure_share: f64,
     statuses: &'a BTreeMap<u16, u64>,
     errors: BTreeMap<&'static str, Error<'a>>,
-    /// From the intended moment, good answers.
+    /// Of good responses, from the scheduled send time.
     latency_ms: &'a Times,
-    /// From the sending, good answers.
+    /// Of good responses, from the actual send.
     service_time_ms: &'a Times,
-    /// Latency of answers with a status from 400 on.
+    /// Latency of responses with a status of 400 or above.
     failed_latency_ms: Times,
-    /// By how much the load generator was late.
+    /// How late the load generator sent.
     send_lag_ms: Times,
     backends: &'a BTreeMap<String, BackendTally>,
     /// Of each sending thread.
@@ -67,7 +67,7 @@ struct Report<'a> {
 struct Error<'a> {
     count: u64,
     first: Option<&'a str>,
-    /// Of timeouts: how many were in which phase.
+    /// Of timeouts: how many in each phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     phases: Option<BTreeMap<&'static str, u64>>,
 }

@@ -1,4 +1,4 @@
-//! What may be typed after `loadgen run`, and the plan that it means.
+//! The options of `loadgen run`, and the plan that they give.
 
 use std::io;
 use std::path::PathBuf;
@@ -16,7 +16,7 @@ use crate::load::{Arrivals, BadPlan, Cost, Keys, OUTSTANDING, Plan, Request, Sto
 const EXAMPLES: &str = "\
 Examples:
   loadgen run http://127.0.0.1:8080/home                   200 requests by 50 clients
-  loadgen run -n 10000 -c 64 http://127.0.0.1:8080/home    10,000 by 64 clients: a closed loop
+  loadgen run -n 10000 -c 64 http://127.0.0.1:8080/home    10,000 requests by 64 clients: a closed loop
   loadgen run -q 500 -z 30s http://127.0.0.1:8080/home     500 a second for 30 s: an open loop
   loadgen run -q 500 --poisson -z 30s --warm-up 5s …       the same with random gaps, as from many users
   loadgen run -q 100..2000 -z 60s …                        a rate that rises
@@ -24,17 +24,17 @@ Examples:
   loadgen run -q 200 -z 60s --keys zipf:10000,1.1 --cost exponential:10ms …
                                                            keys for a hashing balancer, costs for mock-server
   loadgen run -q 500 -z 30s --threshold 'p99<50ms' --threshold 'errors<0.1%' …
-                                                           for CI: exit code 99 if one is missed
+                                                           for CI: exit code 99 if a threshold is missed
   loadgen run -q 500 -z 30s --out runs/new http://127.0.0.1:8080/home
-                                                           stored: loadgen report --diff runs/old runs/new
+                                                           stored, for loadgen report --diff runs/old runs/new
 
-Open or closed? A closed loop (no -q) waits for each answer, so a slow server is asked less and looks better than its users
-find it. An open loop (-q) sends when the schedule says; latency counts from that moment, so it contains the wait. Both
-columns are printed: latency from the intended moment, service time from the sending.
+Open or closed loop? In a closed loop (no -q), each client waits for its response before it sends the next request. So a slow server
+gets fewer requests, and its latency looks better than it is for users. An open loop (-q) sends by a schedule, whatever the server
+does. The report has two columns: latency from the scheduled send time, service time from the actual send.
 
 ";
 
-/// Send requests to any HTTP server and measure its answers.
+/// Send requests to any HTTP server and measure its responses.
 #[derive(Clone, Debug, ClapArgs)]
 #[command(after_help = format!("{EXAMPLES}{EXIT_CODES}"))]
 pub struct Args {
@@ -46,7 +46,7 @@ pub struct Args {
     #[arg(short = 'n', long, value_name = "N")]
     pub requests: Option<u64>,
 
-    /// How long to send, as 30s or 2m; those under way at the end are waited for
+    /// How long to send, such as 30s or 2m; requests in flight at the end are completed
     #[arg(short = 'z', long, value_name = "TIME", value_parser = duration, conflicts_with = "requests")]
     pub duration: Option<Duration>,
 
@@ -54,27 +54,27 @@ pub struct Args {
     #[arg(short = 'c', long, value_name = "N")]
     pub connections: Option<usize>,
 
-    /// Requests per second, whatever the server does: an open loop. FROM..TO rises or falls over the duration
+    /// Requests per second: an open loop. FROM..TO rises or falls over the duration
     #[arg(short = 'q', long, value_name = "RATE")]
     pub rate: Option<Rate>,
 
-    /// Random gaps (exponential) at that rate instead of equal ones
+    /// Random gaps between requests (exponential), instead of equal ones
     #[arg(long, requires = "rate")]
     pub poisson: bool,
 
-    /// Sent and answered before measuring begins
+    /// Send for this time before the measurement starts
     #[arg(long, value_name = "TIME", value_parser = duration, default_value = "0")]
     pub warm_up: Duration,
 
-    /// For one request, from its sending to its last byte
+    /// For one request, from its send to the last byte of its response
     #[arg(short = 't', long, value_name = "TIME", value_parser = duration, default_value = "30s")]
     pub timeout: Duration,
 
-    /// Of a request
+    /// The method
     #[arg(short = 'm', long, value_name = "METHOD", default_value = "GET", help_heading = "Requests")]
     pub method: Method,
 
-    /// A header, as 'name: value'; may be given again
+    /// A header, as 'name: value'; may be repeated
     #[arg(short = 'H', long = "header", value_name = "HEADER", help_heading = "Requests")]
     pub headers: Vec<String>,
 
@@ -86,24 +86,24 @@ pub struct Args {
     #[arg(short = 'D', long, value_name = "FILE", conflicts_with = "body", help_heading = "Requests")]
     pub body_file: Option<PathBuf>,
 
-    /// A file with one path a line (empty lines and # skipped), asked in turn instead of the URL's
+    /// A file with one path a line, used in turn instead of the URL's path; empty lines and lines with # are skipped
     #[arg(long, value_name = "FILE", help_heading = "Requests")]
     pub paths: Option<PathBuf>,
 
-    /// What is sent as x-key: none, sequential, uniform (six digits), zipf:KEYS,EXPONENT or hot:SHARE
+    /// The header x-key: none, sequential, uniform (six digits), zipf:KEYS,EXPONENT or hot:SHARE
     #[arg(long, value_name = "KEYS", default_value = "none", help_heading = "Requests")]
     pub keys: Keys,
 
-    /// Service time that mock-server is told to take, by request: none, constant:5ms, exponential:10ms (mean),
+    /// The service time that each request asks of mock-server: none, constant:5ms, exponential:10ms (mean),
     /// normal:10ms,10ms (mean, deviation) or pareto:10ms,1.5 (mean, shape)
     #[arg(long, value_name = "LAW", default_value = "none", help_heading = "Requests")]
     pub cost: Cost,
 
-    /// Of gaps, keys and costs: the same seed is the same sequence. Without it a fresh one, which the report tells
+    /// The seed of gaps, keys and costs: the same seed gives the same sequence [default: random; the report has it]
     #[arg(long, value_name = "N", help_heading = "Requests")]
     pub seed: Option<u64>,
 
-    /// With -q: requests under way or waiting at most; more are counted as unsent
+    /// With -q: at most this many requests in flight or waiting; requests beyond are counted as unsent
     #[arg(long, value_name = "N", default_value_t = OUTSTANDING, help_heading = "How")]
     pub outstanding: usize,
 
@@ -111,32 +111,33 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "How")]
     pub threads: usize,
 
-    /// Repeat a request whose kept connection the server closed (idempotent methods without a body, once) instead of counting
-    /// an error
+    /// Retry a request once if the server closed its keep-alive connection, instead of counting an error (idempotent methods
+    /// without a body)
     #[arg(long, help_heading = "How")]
     pub resend_closed: bool,
 
-    /// The answer's header that names the backend, for counts by backend
+    /// The response header with the backend's name, for counts by backend
     #[arg(long, value_name = "NAME", default_value = "x-server-id", help_heading = "How")]
     pub backend_header: String,
 
-    /// Tell how it goes in lines, without a picture; so it is also where stderr is no terminal
+    /// Show progress as lines instead of a live view; this is the default if stderr is no terminal
     #[arg(long, help_heading = "How")]
     pub plain: bool,
 
-    /// Say nothing while it runs
+    /// Show no progress
     #[arg(long, help_heading = "How")]
     pub quiet: bool,
 
-    /// What must hold, else exit code 99 (several: again, or with commas): p50 … p99.9, mean, max (p99<50ms; service_p99<20ms), errors<0.1%, rps>1000
+    /// A condition, exit code 99 if it is missed: p50 … p99.9, mean, max (p99<50ms, service_p99<20ms), errors<0.1%, rps>1000; several
+    /// with commas
     #[arg(long = "threshold", value_name = "CONDITION", value_delimiter = ',', help_heading = "Judging")]
     pub thresholds: Vec<String>,
 
-    /// What must not hold, as 'p99>50ms'
+    /// The opposite: exit code 99 if the condition holds, such as 'p99>50ms'
     #[arg(long, value_name = "CONDITION", value_delimiter = ',', help_heading = "Judging")]
     pub fail_if: Vec<String>,
 
-    /// Store the run in this folder, as experiments do: for report, report --diff and check
+    /// Store the run in this folder, for loadgen report and loadgen check
     #[arg(long, value_name = "DIR", help_heading = "Judging")]
     pub out: Option<PathBuf>,
 
@@ -145,27 +146,27 @@ pub struct Args {
     pub json: bool,
 }
 
-/// A rate as typed: one number, or from one to another.
+/// A rate: one number, or from one number to another.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Rate {
     from: f64,
     to: f64,
 }
 
-/// What makes options no plan.
+/// Why options give no plan.
 #[derive(Debug, Error)]
 pub enum BadOptions {
     #[error(transparent)]
     Plan(#[from] BadPlan),
     #[error(transparent)]
     Threshold(#[from] BadThreshold),
-    #[error("{0:?} is no header: write 'name: value'")]
+    #[error("{0:?} is not a header: write 'name: value'")]
     Header(String),
     #[error("cannot read {path}: {source}", path = path.display())]
     File { path: PathBuf, source: io::Error },
-    #[error("{path} holds no path", path = path.display())]
+    #[error("{path} has no path: write one path a line", path = path.display())]
     NoPaths { path: PathBuf },
-    #[error("a rate from {from} to {to} needs a duration to change in: add -z 60s")]
+    #[error("a rate from {from} to {to} needs a duration: add -z 60s")]
     RampWithoutTime { from: f64, to: f64 },
     #[error("a rate that changes has equal gaps: leave out --poisson, or give one rate")]
     RampOfPoisson,
@@ -175,7 +176,7 @@ pub enum BadOptions {
     NoTime,
 }
 
-/// Options that are sound, but for the target.
+/// A checked plan whose target is not resolved yet.
 #[derive(Clone, Debug)]
 pub(super) struct Prepared {
     plan: Plan,
@@ -186,7 +187,7 @@ const CLIENTS: usize = 50;
 
 fn duration(text: &str) -> Result<Duration, String> {
     let time = parse_duration(text).filter(|time| *time <= LONGEST);
-    time.ok_or_else(|| "write a number and a unit, as 500ms, 30s or 2m; 1000h at most".to_owned())
+    time.ok_or_else(|| "write a number and a unit, such as 500ms, 30s or 2m; at most 1000h".to_owned())
 }
 
 // === impl Args ===
@@ -217,8 +218,8 @@ impl Args {
             (Some(Rate { from, to }), Some(over)) => Arrivals::Ramp { from, to, over: self.warm_up + over },
             (Some(Rate { from, to }), None) => return Err(BadOptions::RampWithoutTime { from, to }),
         };
-        // Stands in until the real one is known, so that all else can be checked.
-        let nobody = Target { addresses: vec![([127, 0, 0, 1], 1).into()], host: "nobody".to_owned() };
+        // replaced when the target is resolved; until then everything else can be checked
+        let placeholder = Target { addresses: vec![([127, 0, 0, 1], 1).into()], host: "unresolved".to_owned() };
         let plan = Plan {
             warm_up: self.warm_up,
             connections: self.connections.unwrap_or(OUTSTANDING),
@@ -227,12 +228,12 @@ impl Args {
             requests: self.requests(url)?,
             keys: self.keys,
             cost: self.cost,
-            // below 2^32, so that one can type it
+            // below 2^32, so that it is short to type
             seed: self.seed.unwrap_or_else(|| u64::from(fastrand::u32(..))),
             timeout: self.timeout,
             resend_closed: self.resend_closed,
             backend_header: self.backend_header.clone(),
-            ..Plan::new(nobody, arrivals, stop)
+            ..Plan::new(placeholder, arrivals, stop)
         };
         plan.check()?;
         Ok(Prepared { plan })
@@ -285,7 +286,7 @@ impl std::str::FromStr for Rate {
 
     fn from_str(text: &str) -> Result<Self, String> {
         let number = |text: &str| {
-            text.trim().parse::<f64>().map_err(|_| "write requests per second, as 500 or 100..2000".to_owned())
+            text.trim().parse::<f64>().map_err(|_| "write requests per second, such as 500 or 100..2000".to_owned())
         };
         let (from, to) = match text.split_once("..") {
             Some((from, to)) => (number(from)?, number(to)?),
@@ -332,7 +333,7 @@ mod tests {
         let lines: Vec<&str> = EXAMPLES.lines().filter(|line| line.starts_with("  loadgen run ")).collect();
         assert!(lines.len() > 8);
         for line in lines {
-            // what it means stands behind it, and … for a URL as in the others
+            // the explanation follows, and … is the URL of the other examples
             let typed = line.trim().split("   ").next().unwrap().replace('…', "http://h/");
             let quoted = typed.split('\'').enumerate();
             let words = quoted.flat_map(|(at, part)| match at % 2 {
@@ -354,7 +355,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_what_was_typed() {
+    fn a_request_follows_the_options() {
         let request = plan("-m POST -d a=b -H x:1 -H y:2 http://h/p?q").unwrap().requests.remove(0);
         let headers = [("x", "1"), ("y", "2")].map(|(name, value)| (name.to_owned(), value.to_owned()));
         let expected =
@@ -363,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn what_contradicts_itself_is_refused_with_its_reason() {
+    fn contradicting_options_are_refused_with_the_reason() {
         for (line, word) in [
             ("-n 5 -z 5s http://h/", "cannot be used with"),
             ("--poisson http://h/", "--rate"),
@@ -378,7 +379,7 @@ mod tests {
             ("-H content-length:3 http://h/", "itself"),
             ("-D /none/such http://h/", "/none/such"),
             ("-z 5 http://h/", "unit"),
-            ("-z 99999999h http://h/", "1000h at most"),
+            ("-z 99999999h http://h/", "at most 1000h"),
             ("--keys some http://h/", "zipf"),
             ("--cost much http://h/", "exponential"),
             ("-t 0 http://h/", "timeout"),

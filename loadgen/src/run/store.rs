@@ -1,9 +1,8 @@
 //! `loadgen run --out DIR`: a run stored as experiments store theirs, so that `report`, `report --diff` and `check` read it.
 //!
-//! It is an experiment of one arm without a plan: the arm is called `target` whatever the URL is, so that two servers can be held
-//! against each other. Invariants: a folder that holds a run is refused before the first request; everything that makes two loads
-//! different, the requests themselves included, is in the manifest's load, backends or keys, which `same_setting` compares; values of
-//! headers that look like secrets are stored nowhere.
+//! It is an experiment of one arm without a plan. The arm is always called `target`, so that runs on two servers can be compared.
+//! Invariants: a folder with a run is refused before the first request. Everything in which two loads can differ, requests included, is in
+//! the manifest's load, backends or keys, which `same_setting` compares. Values of headers that may be secrets are not stored.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -33,22 +32,22 @@ pub(super) struct Store {
 pub enum BadFolder {
     #[error("{} holds a run already: choose another folder with --out", .0.display())]
     Taken(PathBuf),
-    #[error("cannot make the folder {}: {source}", path.display())]
+    #[error("cannot create the folder {}: {source}", path.display())]
     Make { path: PathBuf, source: io::Error },
 }
 
 /// Why a run was not stored, or not reported.
 #[derive(Debug, Error)]
 pub(super) enum StoreError {
-    #[error("{0}; the result is printed above and stored nowhere")]
+    #[error("{0}; the result is printed above and is not stored")]
     Folder(#[from] FolderError),
-    #[error("{source}; the result is stored: mend that, then run `loadgen report {}`", folder.display())]
+    #[error("{source}; the result is stored: fix the cause, then run `loadgen report {}`", folder.display())]
     Report { folder: PathBuf, source: ReportError },
 }
 
 /// The arm of every such run.
 const ARM: &str = "target";
-/// What stands for the value of a header that may be a secret.
+/// Replaces the value of a header that may be a secret.
 const SECRET: &str = "(not stored)";
 
 // === impl Store ===
@@ -64,7 +63,7 @@ impl Store {
         Ok(Self { folder, host: HostWatch::begin(), began: Instant::now(), started: jiff::Timestamp::now() })
     }
 
-    /// Stores the run and its reports; answers the page. `headers` are those of the command line, which is stored too.
+    /// Stores the run and its reports; returns the page. `headers` are those of the command line, which is stored too.
     pub(super) fn finish(
         self,
         plan: &Plan,
@@ -108,7 +107,7 @@ impl Store {
             host: self.host.end(),
             completeness: match outcome.aborted {
                 false => Completeness::Complete,
-                true => Completeness::Partial { reason: "interrupted before its end".to_owned() },
+                true => Completeness::Partial { reason: "interrupted before the end".to_owned() },
             },
             marks: busy.into_iter().chain(marks(plan, outcome)).collect(),
         };
@@ -117,7 +116,7 @@ impl Store {
     }
 }
 
-/// Not a strategy: whatever answered at the URL.
+/// The arm of a run on a URL; its strategy is not known.
 fn arm() -> Arm {
     Arm {
         label: ARM.to_owned(),
@@ -175,7 +174,7 @@ fn backends(plan: &Plan) -> Backends {
     Backends { description: parts.join("; "), keys: keys_in_words(&plan.keys), target: plan.target.host.clone() }
 }
 
-/// What was asked, and a digest of every byte of it: two loads of other paths, headers or bodies differ in it.
+/// The requests, with a digest of all their bytes: loads of other paths, headers or bodies have another digest.
 fn requests(plan: &Plan) -> String {
     let mut digest = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -216,7 +215,7 @@ fn marks(plan: &Plan, outcome: &Outcome) -> Vec<Mark> {
     if marks.is_empty() {
         let reason = match is_closed {
             true => "its sending threads had processor time to spare",
-            false => "requests went out when they were due",
+            false => "requests were sent on schedule",
         };
         marks.push(Mark::passed("generator", reason));
     }
@@ -256,7 +255,7 @@ mod tests {
         plan
     }
 
-    /// What would be stored of this load.
+    /// The stored form of this load.
     fn stored(plan: &Plan) -> Run {
         let outcome = Outcome {
             warm_up: None,

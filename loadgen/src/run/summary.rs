@@ -1,6 +1,6 @@
-//! What a run says in numbers, before it is printed as text or JSON.
+//! The numbers of a run, before they are printed as text or JSON.
 //!
-//! Invariant: a percentile is given only where enough samples lie beyond it; otherwise the number needed is said instead.
+//! Invariant: a percentile has a value only if enough samples lie beyond it. Otherwise the report says how many samples it needs.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -30,18 +30,18 @@ pub(super) struct Summary<'a> {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub(super) struct Times {
     pub(super) samples: u64,
-    /// All of these are missing where there is no sample.
+    /// `None` without samples.
     pub(super) min: Option<f64>,
     pub(super) mean: Option<f64>,
     pub(super) max: Option<f64>,
     /// By name; `None` for one with too few samples.
     pub(super) percentiles: BTreeMap<&'static str, Option<f64>>,
-    /// Missing for times of which no intervals are made.
+    /// `None` for times that get no intervals.
     #[serde(flatten)]
     pub(super) intervals: Option<Told>,
 }
 
-/// Where the mean and the percentiles lie with [`CONFIDENCE`], in milliseconds, by name: each is in exactly one of both.
+/// The intervals of the mean and the percentiles at [`CONFIDENCE`], in milliseconds, by name. Each name is in exactly one of both maps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Told {
     pub(super) intervals_95: BTreeMap<&'static str, [f64; 2]>,
@@ -70,7 +70,7 @@ impl<'a> Summary<'a> {
         Self { url, plan, outcome, total, latency, service, verdicts }
     }
 
-    /// What must not be overlooked, for stderr.
+    /// The important findings, for stderr.
     pub(super) fn complaints(&self) -> Vec<String> {
         let missed = self.verdicts.iter().filter(|verdict| !verdict.is_kept);
         let mut lines: Vec<_> =
@@ -79,8 +79,8 @@ impl<'a> Summary<'a> {
             lines.push("interrupted: these are partial results".to_owned());
         } else if self.is_unanswered() {
             let why = self.outcome.first_errors.values().next();
-            let why = why.map_or("none was sent".to_owned(), String::clone);
-            lines.push(format!("no request was answered: {why}"));
+            let why = why.map_or("no request was sent".to_owned(), String::clone);
+            lines.push(format!("no response to any request: {why}"));
         }
         if !self.outcome.aborted {
             lines.extend(self.outcome.doubts.iter().map(|doubt| format!("not to be believed: {doubt}")));
@@ -100,7 +100,7 @@ impl<'a> Summary<'a> {
         }
     }
 
-    /// Numbers say nothing about a server where the load was not what was asked for, and keep no threshold either.
+    /// If the load was not as planned, the numbers say nothing about the server and keep no threshold.
     fn is_doubtful(&self) -> bool {
         !self.outcome.doubts.is_empty()
     }
@@ -200,7 +200,7 @@ mod tests {
         let told = times.intervals.clone().expect("they were asked for");
         assert_eq!(told.intervals_95.keys().copied().collect::<Vec<_>>(), ["mean", "p50", "p75", "p90", "p95"]);
         assert_eq!(told.without_interval.keys().copied().collect::<Vec<_>>(), ["p99", "p99.9"]);
-        assert!(told.without_interval["p99"].starts_with("it takes about 1"), "{told:?}");
+        assert!(told.without_interval["p99"].starts_with("an interval needs about 1"), "{told:?}");
         for (name, [low, high]) in told.intervals_95 {
             let number = if name == "mean" { times.mean } else { times.percentiles[name] };
             assert!((low..=high).contains(&number.expect("of 5,000")), "{name}: {times:?}");

@@ -1,4 +1,4 @@
-//! From a URL to an address that takes connections.
+//! From a URL to an address that accepts connections.
 
 use std::io;
 use std::net::{SocketAddr, TcpStream, ToSocketAddrs};
@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use crate::load::Target;
 
-/// A URL that can be asked.
+/// A checked URL.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Url {
     host: String,
@@ -25,15 +25,15 @@ pub(super) struct Url {
 pub enum BadTarget {
     #[error("{url:?} is no URL: {reason}; write http://HOST:PORT/PATH")]
     Url { url: String, reason: String },
-    #[error("https is not supported: measure the plain HTTP port behind the encryption, as http://HOST:PORT/PATH")]
+    #[error("https is not supported: measure the plain HTTP port behind the TLS server, such as http://HOST:PORT/PATH")]
     Https,
-    #[error("the host {host:?} is not known: {source}")]
+    #[error("cannot resolve the host {host:?}: {source}")]
     Unknown { host: String, source: io::Error },
-    #[error("nobody answers at {address}: {source}; is the server running, and is this its port?")]
+    #[error("cannot connect to {address}: {source}; check that the server runs and that this is its port")]
     Unreachable { address: String, source: io::Error },
 }
 
-/// No longer than this is waited for the first connection.
+/// The longest wait for the first connection.
 const REACH_MAX: Duration = Duration::from_secs(10);
 
 /// Reads a URL; without a scheme it is taken for http.
@@ -44,17 +44,19 @@ pub(super) fn parse(text: &str) -> Result<Url, BadTarget> {
     match uri.scheme_str() {
         Some("http") => {}
         Some("https") => return Err(BadTarget::Https),
-        _ => return Err(bad("only http is spoken here")),
+        _ => return Err(bad("only http is supported")),
     }
-    let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
+    let authority = uri.authority().ok_or_else(|| bad("it has no host"))?;
     if authority.as_str().contains('@') {
-        return Err(bad("a user has no place in it, give a header with -H \"authorization: …\""));
+        return Err(bad("a user is not supported, use a header: -H \"authorization: …\""));
     }
     if uri.host().is_none_or(str::is_empty) {
-        return Err(bad("it names no host"));
+        return Err(bad("it has no host"));
     }
     let port = match authority.as_str().strip_prefix(authority.host()).unwrap_or_default().strip_prefix(':') {
-        Some(port) => port.parse().ok().filter(|port| *port > 0).ok_or_else(|| bad("its port is none"))?,
+        Some(port) => {
+            port.parse().ok().filter(|port| *port > 0).ok_or_else(|| bad("its port is not from 1 to 65535"))?
+        }
         None => 80,
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
@@ -107,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_target_is_refused_in_one_line() {
+    fn a_malformed_target_is_refused_in_one_line() {
         for (text, word) in [
             ("https://h/", "https is not supported"),
             ("ftp://h/", "only http"),

@@ -7,7 +7,7 @@ use super::summary::{QUANTILES, Summary, Times, Told};
 use crate::load::{ErrorKind, Latencies, Segment, Stop};
 use crate::model::samples_needed;
 
-/// Lines and width of the picture.
+/// Rows and width of the histogram.
 const ROWS: usize = 12;
 const BAR: usize = 40;
 
@@ -51,11 +51,11 @@ fn head(out: &mut String, summary: &Summary<'_>) {
     let until = match plan.stop {
         Stop::AfterRequests(count) => format!("{} requests", thousands(count)),
         Stop::AfterTime(time) => format!("{} s", time.as_secs_f64()),
-        Stop::WhenTold => "until told".to_owned(),
+        Stop::WhenTold => "until it is stopped".to_owned(),
     };
     let _ = writeln!(out, "{until}, {}, seed {}", plan.arrivals.in_words(), plan.seed);
     if !plan.warm_up.is_zero() {
-        let _ = writeln!(out, "after a warm-up of {} s that is not counted here", plan.warm_up.as_secs_f64());
+        let _ = writeln!(out, "after a warm-up of {} s, which is not counted", plan.warm_up.as_secs_f64());
     }
     out.push('\n');
 }
@@ -65,23 +65,23 @@ fn counts(out: &mut String, total: &Segment) {
     let mut line = |name: &str, count: u64, more: String| {
         let _ = writeln!(out, "  {name:<11}{:>12}  {more}", thousands(count));
     };
-    line("due", total.due, format!("in {:.3} s", total.seconds()));
-    line("answered", total.answered, format!("{:.1} answers/s", total.rps()));
+    line("scheduled", total.due, format!("in {:.3} s", total.seconds()));
+    line("responses", total.answered, format!("{:.1}/s", total.rps()));
     if total.failed_answers() > 0 {
         line("failed", total.failed_answers(), format!("{:.2} %, status 400 and above", share(total.failed_answers())));
     }
     if total.errors.total() > 0 {
-        line("no answer", total.errors.total(), format!("{:.2} %", share(total.errors.total())));
+        line("no response", total.errors.total(), format!("{:.2} %", share(total.errors.total())));
     }
     if total.unsent > 0 {
-        let why = "too many were outstanding, or no connection came free within the timeout";
+        let why = "too many requests were in flight, or no connection was free within the timeout";
         line("unsent", total.unsent, format!("{:.2} %, {why}", share(total.unsent)));
     }
     if total.unfinished > 0 {
-        line("unfinished", total.unfinished, "under way when it was interrupted".to_owned());
+        line("unfinished", total.unfinished, "in flight when the run was interrupted".to_owned());
     }
     if total.resent > 0 {
-        line("resent", total.resent, "their connection had been closed".to_owned());
+        line("resent", total.resent, "after the server closed a keep-alive connection".to_owned());
     }
     out.push('\n');
 }
@@ -89,7 +89,7 @@ fn counts(out: &mut String, total: &Segment) {
 fn times(out: &mut String, summary: &Summary<'_>) {
     let Summary { total, latency, service, .. } = summary;
     if latency.samples == 0 {
-        let _ = writeln!(out, "  there was no good answer to measure\n");
+        let _ = writeln!(out, "  no good response, so no times\n");
         return;
     }
     let is_closed = summary.plan.arrivals.is_closed();
@@ -100,7 +100,7 @@ fn times(out: &mut String, summary: &Summary<'_>) {
     let mut row = |name: &str, one: Option<f64>, other: Option<f64>, needed: u64| {
         let say = |ms: Option<f64>| ms.map_or("-".to_owned(), milliseconds);
         let note = if one.is_none() {
-            format!("  needs {} good answers, there are {}", thousands(needed), thousands(latency.samples))
+            format!("  needs {} good responses, there are {}", thousands(needed), thousands(latency.samples))
         } else {
             told.intervals_95.get(name).map(interval).unwrap_or_default()
         };
@@ -114,14 +114,14 @@ fn times(out: &mut String, summary: &Summary<'_>) {
     row("max", latency.max, service.max, 1);
     without_intervals(out, latency, &told);
     if !is_closed {
-        let _ = writeln!(out, "  latency counts from the intended moment, service time from the sending");
+        let _ = writeln!(out, "  latency is measured from the scheduled send time, service time from the actual send");
         if let Some(lag) = Times::of(&total.lag).percentiles["p99"] {
-            let _ = writeln!(out, "  the load generator itself was late by {} at p99", milliseconds(lag));
+            let _ = writeln!(out, "  the load generator sent late by {} at p99", milliseconds(lag));
         }
     }
     let left_out = total.failed_answers() + total.errors.total() + total.unsent;
     if left_out > 0 {
-        let _ = writeln!(out, "  {} requests without a good answer are not in these times", thousands(left_out));
+        let _ = writeln!(out, "  {} requests without a good response are not in these times", thousands(left_out));
     }
     out.push('\n');
 }
@@ -130,7 +130,7 @@ fn interval([low, high]: &[f64; 2]) -> String {
     format!("    {} to {}", milliseconds(*low), milliseconds(*high))
 }
 
-/// Why a number above has no interval: a line for each reason.
+/// Why a number has no interval: a line for each reason.
 fn without_intervals(out: &mut String, latency: &Times, told: &Told) {
     let mut reasons: Vec<(&str, Vec<&str>)> = Vec::new();
     let is_said = |name: &str| name == "mean" || latency.percentiles.get(name).is_some_and(Option::is_some);
@@ -146,7 +146,7 @@ fn without_intervals(out: &mut String, latency: &Times, told: &Told) {
     }
 }
 
-/// Latencies in rows that grow by the same factor, so that both ends can be seen.
+/// A histogram whose rows grow by the same factor, so that both ends are visible.
 fn picture(out: &mut String, latencies: &Latencies) {
     if latencies.len() < 2 {
         return;
@@ -161,7 +161,7 @@ fn picture(out: &mut String, latencies: &Latencies) {
         });
         inside.map(|step| step.count_at_value()).sum()
     };
-    // Times that are nearly equal are the same number as printed, and one row.
+    // rows with the same label are merged
     let mut rows: Vec<(String, u64)> = Vec::with_capacity(ROWS);
     for row in 0..ROWS {
         let label = milliseconds((low * factor.powi(row as i32 + 1)).min(high) / 1e6);
@@ -198,7 +198,7 @@ fn breakdown(out: &mut String, summary: &Summary<'_>) {
     out.push('\n');
 }
 
-/// How long requests waited in vain, and what for: `no response within 1 s: 10 waiting for the response head`.
+/// The phases in which requests timed out: `no response within 1 s: 10 waiting for the response head`.
 fn timeouts(summary: &Summary<'_>) -> String {
     let phases = summary.total.timeouts.iter();
     let phases: Vec<String> =
@@ -206,7 +206,7 @@ fn timeouts(summary: &Summary<'_>) -> String {
     format!("no response within {} s: {}", summary.plan.timeout.as_secs_f64(), phases.join(", "))
 }
 
-/// Three digits that count, in the unit that a reader expects. Bounds are where rounding gives one digit more.
+/// Three significant digits. The bounds are where rounding gives one digit more.
 fn milliseconds(ms: f64) -> String {
     if ms >= 10_000.0 {
         format!("{:.2} s", ms / 1e3)
@@ -239,7 +239,7 @@ mod tests {
     use crate::load::new_latencies;
 
     #[test]
-    fn numbers_are_written_to_be_read() {
+    fn numbers_have_three_significant_digits_and_a_unit() {
         assert_eq!([0, 999, 1000, 1_234_567].map(thousands), ["0", "999", "1,000", "1,234,567"]);
         let times = [0.0421, 1.2345, 12.345, 123.45, 12_345.0].map(milliseconds);
         assert_eq!(times, ["0.042 ms", "1.23 ms", "12.3 ms", "123 ms", "12.35 s"]);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_that_would_be_printed_alike_are_one() {
+    fn rows_with_the_same_label_are_merged() {
         let mut latencies = new_latencies();
         (0..100).for_each(|step| latencies.record(1_000_000 + step * 200).unwrap());
         let mut out = String::new();

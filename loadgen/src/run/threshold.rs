@@ -1,7 +1,7 @@
-//! Thresholds: what must hold of a run, as `p99<50ms`, and whether it does.
+//! Thresholds: conditions on a run, such as `p99<50ms`, and their verdicts.
 //!
-//! Invariant: a percentile threshold counts requests without a good answer as infinitely slow. Otherwise a server that fails half of
-//! its requests quickly would pass.
+//! Invariant: for a percentile, requests without a good response count as infinitely slow. Otherwise a server that fails half of its
+//! requests quickly would pass.
 
 use std::fmt;
 use std::str::FromStr;
@@ -48,8 +48,8 @@ enum Relation {
 
 #[derive(Debug, Error, PartialEq)]
 #[error(
-    "{0:?} is no threshold: write METRIC<VALUE (or <=, >, >=) with p50 … p99.9, mean, max (as p99<50ms, service_p99<20ms), errors \
-     (as errors<0.1%) or rps (as rps>1000)"
+    "{0:?} is no threshold: write METRIC<VALUE (or <=, >, >=), such as p99<50ms (p50 … p99.9, mean, max), service_p99<20ms, errors<0.1% \
+     or rps>1000"
 )]
 pub struct BadThreshold(String);
 
@@ -58,7 +58,7 @@ pub struct BadThreshold(String);
 pub(super) struct Verdict {
     pub(super) threshold: String,
     pub(super) is_kept: bool,
-    /// What was measured, in the threshold's unit; `None` if there is no such number.
+    /// The measured value in the threshold's unit; `None` if there is none.
     pub(super) value: Option<f64>,
     /// In words.
     pub(super) found: String,
@@ -79,7 +79,7 @@ impl Threshold {
             Err(why) => (None, why),
         };
         let holds = value.map(|value| self.relation.holds(value, self.bound));
-        // What cannot be said is not kept, whichever way it was asked.
+        // a threshold without a value is missed, negated or not
         let is_kept = holds.is_some_and(|holds| holds != self.is_negated);
         Verdict { threshold: self.to_string(), is_kept, value, found }
     }
@@ -91,7 +91,7 @@ impl Threshold {
         };
         let ms = |ns: f64| ns / 1e6;
         let some = |latencies: &Latencies| {
-            if latencies.is_empty() { Err("there was no good answer".to_owned()) } else { Ok(()) }
+            if latencies.is_empty() { Err("there was no good response".to_owned()) } else { Ok(()) }
         };
         match self.metric {
             Metric::Percentile { of: clock, quantile } => {
@@ -180,7 +180,9 @@ impl Metric {
 
     fn say(self, value: f64) -> String {
         match self {
-            Self::Percentile { .. } if value.is_infinite() => "so many requests had no good answer".to_owned(),
+            Self::Percentile { .. } if value.is_infinite() => {
+                "infinite: too many requests without a good response".to_owned()
+            }
             Self::Percentile { .. } | Self::Mean(_) | Self::Max(_) => format!("{value:.3} ms"),
             Self::Errors => format!("{:.3} %", value * 100.0),
             Self::Rps => format!("{value:.1}/s"),
@@ -206,7 +208,7 @@ mod tests {
     use super::*;
     use crate::load::ErrorKind;
 
-    /// So many good answers of 1, 2, 3, … ms, and as many errors as said.
+    /// So many good responses of 1, 2, 3, … ms, and as many errors as said.
     fn segment(good: u64, errors: u64) -> Segment {
         let mut segment = Segment::new(0);
         for ms in 1..=good {
@@ -247,7 +249,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_without_a_good_answer_are_infinitely_slow() {
+    fn requests_without_a_good_response_are_infinitely_slow() {
         let run = segment(960, 40);
         assert!(kept("p95<1s", &run));
         assert!(!kept("p99<1h", &run), "4 % have no answer, so there is no 99th percentile");
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_too_few_requests_cannot_say_is_not_kept_either_way() {
+    fn a_threshold_with_too_few_requests_is_missed_negated_or_not() {
         let threshold: Threshold = "p99.9<1h".parse().unwrap();
         let verdict = threshold.judge(&segment(1000, 0));
         assert!(!verdict.is_kept && verdict.found.contains("10000"), "{verdict:?}");
@@ -267,7 +269,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_threshold_is_refused() {
+    fn a_malformed_threshold_is_refused() {
         for bad in
             ["p99", "p99<50", "p0<1s", "p100<1s", "errors<x", "speed>1", "rps>-1", "service_rps>1", "<1s", "p99=1s"]
         {

@@ -88,8 +88,8 @@ fn of_five_equal_arms_one_is_called_different_in_at_most_5_of_100() {
     assert_share("any of the other four", wrong, 0.0, 0.05);
 }
 
-/// What each arm measures at p50, p90 and p99: the world's levels are common to all three, and each has noise of its own, the more the
-/// farther out. `shift`: by how much the truth of each percentile differs from the arm's level.
+/// The values of each arm at p50, p90 and p99. The world's levels are common to all three; each has its own noise, more for higher
+/// percentiles. `shift`: by how much the truth of each percentile differs from the arm's level.
 fn percentiles(truth: &[f64], shift: impl Fn(usize, usize) -> f64, seed: u64) -> [Vec<Vec<Option<f64>>>; 3] {
     let levels = World { noise: 0.04, blocks: 12, ..World::USUAL }.run(truth, seed);
     let mut random = fastrand::Rng::with_seed(!seed);
@@ -191,7 +191,7 @@ fn noise_is_no_drift_and_a_throttled_machine_is() {
 
 /// The machine's moods do not cancel for one arm alone, and two dozen blocks know little of moods that last ten.
 #[test]
-fn a_typical_value_covers_what_independent_blocks_have() {
+fn the_interval_of_a_typical_value_covers_independent_blocks() {
     let world = World { mood: 0.0, own_mood: 0.0, visitors: 0.0, drift: 0.0, ..World::USUAL };
     let covered = share(|seed| {
         let numbers: Vec<f64> = world.run(&[1.0], seed).remove(0).into_iter().flatten().collect();

@@ -66,11 +66,11 @@ fn ribbons_cover(servers: usize, load: f64, seed: u64) {
 }
 
 #[test]
-fn ribbons_cover_where_one_server_answers() {
+fn ribbons_cover_for_one_server() {
     ribbons_cover(1, 0.7, 2);
 }
 
 #[test]
-fn ribbons_cover_where_four_servers_answer() {
+fn ribbons_cover_for_four_servers() {
     ribbons_cover(4, 0.7, 4);
 }

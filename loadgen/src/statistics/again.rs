@@ -1,12 +1,12 @@
-//! Whether a comparison that was repeated came out the same.
+//! Whether a repeated comparison agrees with the first one.
 //!
-//! An interval says where the truth lies, not where the next estimate will: that one has chance of its own, and lies outside the 95 %
-//! interval of the first in about one of seven repetitions of the same. The difference of two independent estimates is as uncertain as
-//! both together, so on the scale of logarithms it is held against the root of the sum of squares of both half-widths.
+//! An interval is about the true ratio, not about the next estimate. A next estimate has its own chance, and lies outside the first 95 %
+//! interval in about one of seven exact repetitions. So the difference of the logarithms is compared with the root of the sum of squares of
+//! both half-widths.
 
 use crate::model::Ratio;
 
-/// Whether two estimates of one ratio differ by no more than both intervals explain.
+/// Whether two estimates of one ratio differ by no more than both intervals allow.
 pub fn agree(first: &Ratio, second: &Ratio) -> bool {
     let half_width = |ratio: &Ratio| (ratio.high.ln() - ratio.low.ln()) / 2.0;
     (first.ratio.ln() - second.ratio.ln()).abs() <= half_width(first).hypot(half_width(second))

@@ -1,14 +1,14 @@
-//! How even a load is: peak over mean, coefficient of variation, Jain's index, and whether counts fit given shares.
+//! Measures of evenness: peak over mean, coefficient of variation, Jain's index, and a test of counts against shares.
 //!
 //! All take one number for each server: requests, mean requests in flight, or utilisation. Where servers differ in capacity, divide first
-//! ([`per_capacity`]). `None` where there is no load to speak of.
+//! ([`per_capacity`]). `None` without load.
 
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 /// Pearson's law is good where so many are expected in each class.
 const EXPECTED_MIN: f64 = 5.0;
 
-/// Each load by what that server can take; a server of capacity 0 is left out.
+/// Each load divided by the server's capacity; a server of capacity 0 is left out.
 pub fn per_capacity(loads: &[f64], capacities: &[f64]) -> Vec<f64> {
     loads
         .iter()
@@ -104,7 +104,7 @@ mod tests {
         // A course report's counts against the exact shares of its functions; p computed elsewhere.
         close(chi_square_p(&[8258, 1073, 669], &[82.03, 10.94, 7.03]), 0.30, 0.01);
         close(chi_square_p(&[8445, 425, 1130], &[84.37, 4.69, 10.94]), 0.07, 0.005);
-        assert_eq!(chi_square_p(&[5, 1], &[1.0, 0.0]), Some(0.0), "who may get none got one");
+        assert_eq!(chi_square_p(&[5, 1], &[1.0, 0.0]), Some(0.0), "a server with share 0 got a request");
         assert_eq!(chi_square_p(&[5, 0], &[1.0, 0.0]), None);
         assert_eq!(chi_square_p(&[4, 4], &[1.0, 1.0]), None, "too few to say");
     }

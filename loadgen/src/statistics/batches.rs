@@ -1,26 +1,26 @@
-//! Where the mean and the percentiles of one run lie, from response times that resemble their neighbours.
+//! Intervals of the mean and the percentiles of one run, from correlated response times.
 //!
-//! Requests that meet in a queue are slow together, so n of them know less than n independent ones: an interval that divides by √n is
-//! too narrow by any factor. Here the run is cut into consecutive batches, and the interval is made from how the batches differ.
+//! Requests in one queue are slow together, so n of them have less information than n independent ones, and an interval that divides by √n
+//! is too narrow. Here the run is cut into consecutive batches, and the interval follows from the differences between batches.
 //!
 //! **Percentile.** Let x be the percentile of all times. Each batch has a number of times above x, and what it has more or less than its
-//! share is the batch's residual. The residuals sum to 0; how much their sum would vary from run to run is estimated from their slowest
-//! oscillations: the mean square of their first [`SLOW`] type II cosine coefficients. That mean square is a χ² with as many degrees of
-//! freedom, whatever the correlation within a run is, as long as it is short beside the run, so the share of times above the true
-//! percentile lies within Student's t times its root (Lazarus, Lewis, Stock and Watson, "HAR Inference: Recommendations for Practice",
+//! share is the batch's residual. The residuals sum to 0. The variance of their sum from run to run is estimated from their slowest
+//! oscillations: the mean square of their first [`SLOW`] type II cosine coefficients. If the correlation is short beside the run, that mean
+//! square is a χ² with as many degrees of freedom. So the share of times above the true percentile lies within Student's t times its root
+//! (Lazarus, Lewis, Stock and Watson, "HAR Inference: Recommendations for Practice",
 //! Journal of Business & Economic Statistics 36(4), 2018: the EWC estimator; Müller, "A theory of robust long-run variance estimation",
 //! Journal of Econometrics 141, 2007). The ends of that share are read back off the distribution of all times (Woodruff, "Confidence
 //! intervals for medians and other position measures", JASA 47, 1952). Beside batch means, the bias of cosines falls with the square
 //! of the batch's length and not with the length.
 //!
-//! **Mean.** The same of sums of times, on the scale of 1/mean: in a queue the spread of a run's mean rises with the square of the mean
-//! (M/M/1 in heavy traffic), so that a run that happens to be quick also looks too sure of itself; on this scale it does not.
+//! **Mean.** The same with sums of times, on the scale of 1/mean. In a queue the spread of a run's mean rises with the square of the mean
+//! (M/M/1 in heavy traffic). So the interval of a run that is quick by chance would be too narrow; on this scale it is not.
 //!
-//! **When there is none.** A run that happens to have no long queue in it cannot know of long queues. So there must be enough of what
-//! is rare. Correlation is measured where it is measured best, as the variance of the share above the median beside that of independent
-//! times (`alike`), from the cosines that the intervals do not use: what decides whether an interval is told is independent of how wide
-//! it is, else the narrow ones would be picked. Beyond a percentile must lie [`BEYOND`] × alike^1.5 times; the exponent is found by
-//! simulation: the stronger the correlation, the more of it the median hides. The coverage is measured in `run::acceptance_queues`.
+//! **When there is none.** A run without a long queue has no information about long queues, so there must be enough rare times.
+//! Correlation is measured as the variance of the share above the median over that of independent times (`alike`). It uses cosines that
+//! the intervals do not use, so that the decision is independent of the interval's width; otherwise narrow ones would be preferred.
+//! Beyond a percentile must lie [`BEYOND`] × alike^1.5 times; the exponent is found by simulation: the stronger the correlation, the more
+//! of it the median hides. The coverage is measured in `run::acceptance_queues`.
 
 use std::f64::consts::PI;
 
@@ -54,16 +54,16 @@ pub struct Intervals {
 /// Why there is no interval.
 #[derive(Clone, Copy, Debug, PartialEq, Error)]
 pub enum NoInterval {
-    #[error("the run has answers in {batches} stretches of time, and an interval takes {BATCHES_MIN}")]
+    #[error("the run has responses in {batches} stretches of time, and an interval needs {BATCHES_MIN}")]
     TooShort { batches: usize },
     /// `alike`: so many neighbours count as one independent time.
-    #[error("it takes about {needed} good answers{}", alike_in_words(*alike))]
+    #[error("an interval needs about {needed} good responses{}", alike_in_words(*alike))]
     TooFew { needed: u64, alike: f64 },
     #[error(
-        "the slowest answers come in few groups: they count as {groups:.0} independent ones, and an interval takes {GROUPS:.0}"
+        "the slowest responses come in few groups: they count as {groups:.0} independent ones, and an interval needs {GROUPS:.0}"
     )]
     Clustered { groups: f64 },
-    #[error("a single answer makes up {:.0} % of the spread", share * 100.0)]
+    #[error("a single response makes up {:.0} % of the spread", share * 100.0)]
     Outlier { share: f64 },
 }
 
@@ -76,7 +76,7 @@ pub(super) struct Distribution {
     variance: f64,
 }
 
-/// What is summed over batches: how far each is from its share, and how much of the variance no batch can show.
+/// Sums over batches: the distance of each from its share, and the variance that no batch can show.
 struct Residuals {
     of_batch: Vec<f64>,
     /// Of independent times: the variance of the sum over the run.
@@ -88,8 +88,7 @@ struct Residuals {
 /// The cosines, first the slowest, at the places of the batches in the run.
 struct Cosines(Vec<Vec<f64>>);
 
-/// Cosines that the intervals are made from: 18 % wider than if the variance were known, and a correlation that lasts for a fiftieth of
-/// the run does no harm.
+/// Cosines for the intervals. They are 18 % wider than with a known variance, and a correlation over a fiftieth of the run does no harm.
 const SLOW: usize = 8;
 /// The last cosine that correlation is measured with.
 const FAST: usize = 31;
@@ -144,7 +143,7 @@ pub fn intervals(all: &Histogram<u64>, batches: &[Batch<'_>], quantiles: &[f64],
 }
 
 fn alike_in_words(alike: f64) -> String {
-    if alike < 1.5 { String::new() } else { format!(", because {alike:.0} neighbours tell no more than one") }
+    if alike < 1.5 { String::new() } else { format!(", because {alike:.0} neighbouring requests count as one") }
 }
 
 /// 12,345 as 13,000.
@@ -241,7 +240,7 @@ fn counts(times: &Histogram<u32>, values: &[u64]) -> Vec<(u64, u64)> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by_key(|&at| values[at]);
     let mut found = vec![(0, 0); values.len()];
-    // Times below `from` are counted. Beyond its longest time a histogram answers with its last counter.
+    // Times below `from` are counted. Beyond its longest time a histogram returns its last counter.
     let (mut below, mut from, longest) = (0, 0, times.max());
     for at in order {
         let low = times.lowest_equivalent(values[at]);

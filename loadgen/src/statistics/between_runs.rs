@@ -1,17 +1,17 @@
-//! A run held against earlier runs of the same setting.
+//! A run compared with earlier runs of the same setting.
 //!
-//! Blocks of one run share an hour, a start of every process and a state of the machine; two runs do not. How much runs differ can only
-//! be seen from several runs, so nothing here looks inside one. Of B earlier runs, three or more, with mean m and standard deviation s of
-//! their logarithms, a further run of the same truth lies within m ± t(B − 1) · s · √(1 + 1/B) (prediction interval of a normal law: Meeker,
-//! Hahn and Escobar, "Statistical Intervals", 2nd edition 2017, chapter 4). As far on either side of the ratio that was found lie the ends
-//! of the interval of the true ratio.
+//! Blocks of one run share the processes and the state of the machine; two runs do not. Only several runs show how much runs differ, so
+//! nothing here uses the blocks of a run. Of B earlier runs, three or more, with mean m and standard deviation s of their logarithms, a
+//! further run of the same truth lies within m ± t(B − 1) · s · √(1 + 1/B) (prediction interval of a normal law: Meeker, Hahn and
+//! Escobar, "Statistical Intervals", 2nd edition 2017, chapter 4). As far on either side of the ratio that was found lie the ends of the
+//! interval of the true ratio.
 //!
 //! Percentiles of queues are skewed to the right even as logarithms, so an end of nominal 95 % is passed by up to 6.3 % of runs. Ends are
-//! therefore of nominal [`NOMINAL`], with which at most 5 % pass. Measured on simulated queues, in the tests below: false alarms are at
-//! most 5 % where the truth lies on the limit, and at most 2.5 % where nothing changed and the limit is 5 %; a run that is 30 % slower is
-//! found in 90 % of checks against five runs and a limit of 5 %, where single runs differ by a standard deviation of up to 4.7 %.
+//! therefore of nominal [`NOMINAL`], with which at most 5 % pass. The tests below measure it on simulated queues. False alarms are at
+//! most 5 % if the truth lies on the limit, and at most 2.5 % if nothing changed and the limit is 5 %. Against five runs and a limit of 5
+//! %, a run that is 30 % slower is found in 90 % of checks, if single runs differ by a standard deviation of up to 4.7 %.
 //!
-//! One or two runs do not show how much runs differ. Then all that is said is that a run is more than [`BEYOND`] times as slow.
+//! One or two runs do not show how much runs differ. Then the only finding is that a run is more than [`BEYOND`] times as slow.
 
 use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 
@@ -22,7 +22,7 @@ pub const BEYOND: f64 = 2.0;
 const RUNS_MIN: usize = 3;
 /// Of each end of an interval; of a normal law it would be 0.95.
 const NOMINAL: f64 = 0.965;
-/// Runs cannot be shown to differ by less than this standard deviation: the step of a histogram of three digits, as that of a uniform law.
+/// The smallest standard deviation between runs: that of a uniform law over the step of a histogram of three digits.
 const RESOLUTION: f64 = 1.0 / 1024.0 / 3.464_101_615_137_754_6;
 
 /// A time of a run over that of earlier runs.

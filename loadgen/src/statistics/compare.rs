@@ -5,16 +5,15 @@
 //! *Undecided*: anything else, with the number of further blocks that would probably end it. The zone is as wide downwards as upwards:
 //! 1/1.05 to 1.05.
 //!
-//! With several comparisons, one of them differs by chance sooner. Holm's procedure (1979) keeps the chance of any false better or worse at
-//! 1 − confidence: of m comparisons the one with the smallest p is held to (1 − confidence)/m, the next to (1 − confidence)/(m − 1),
-//! until one does not pass; that one and the rest stay at the level reached. Every interval has the level that its comparison was held
-//! to, so p, interval and verdict never contradict each other. The intervals are not simultaneous: each by itself holds its true ratio
-//! with at least the confidence, all of them at once with less.
+//! With several comparisons, a difference by chance is more likely. Holm's procedure (1979) keeps the chance of any false better or worse
+//! at 1 − confidence. Of m comparisons, the one with the smallest p must pass (1 − confidence)/m, the next (1 − confidence)/(m − 1), and
+//! so on. The first that does not pass, and the rest, stay at the level reached. Every interval has the level that its comparison was
+//! held to, so p, interval and verdict never contradict each other. The intervals are not simultaneous: each by itself holds its true
+//! ratio with at least the confidence, all of them at once with less.
 //!
-//! The family is every arm at every measure that has a verdict, p50, p90 and p99 as a rule, chosen beforehand: the chance of any
-//! false better or worse in the whole table of verdicts is 1 − confidence at most. Percentiles of one run resemble each other; Holm's
-//! procedure holds whatever they have in common, and only gives away power. What else is told of arms is described, not judged
-//! ([`describe`]).
+//! The family is every arm at every measure with a verdict, as a rule p50, p90 and p99, chosen before the run. So the chance of any false
+//! better or worse in the whole table of verdicts is at most 1 − confidence. Percentiles of one run are correlated; Holm's procedure stays
+//! valid and only loses power. Other measures of arms are described, not judged ([`describe`]).
 
 use super::interval::{Interval, Sample};
 use crate::model::{Ratio, Verdict};
@@ -25,7 +24,7 @@ const FURTHER_MAX: f64 = 1000.0;
 /// Ratios are told up to e to this: beyond it is no number, and could not be stored.
 const LOG_MAX: f64 = 700.0;
 
-/// What is compared.
+/// The compared measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Measure<'a> {
     /// `latency_p99`
@@ -75,12 +74,12 @@ pub fn compare(
 }
 
 /// Each arm divided by the baseline, measure by measure in their order, with verdicts that are corrected for all of them together. Blocks
-/// where either number is missing or not positive are left out, and counted; an arm with fewer than two blocks left has no row, and
-/// weighs in the correction all the same.
+/// with a number that is missing or not positive are left out and counted. An arm with fewer than two blocks left has no row, but counts in
+/// the correction.
 pub fn compare_family(family: &[Question<'_>], settings: Settings) -> Vec<Ratio> {
     let rows: Vec<Row<'_>> = family.iter().flat_map(rows).collect();
     let mut ps: Vec<f64> = rows.iter().map(|row| row.sample.p(0.0)).collect();
-    // what cannot be said is no reason to hold the others to less
+    // a missing value does not relax the correction of the others
     ps.resize(family.iter().map(|question| question.arms.len()).sum(), 1.0);
     let zone = settings.equivalence.ln_1p();
     let judged = |(row, (level, p)): (&Row<'_>, (f64, f64))| {
@@ -282,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_not_measured_on_both_sides_is_left_out() {
+    fn blocks_that_miss_one_side_are_left_out() {
         let (mut baseline, mut arm) = arms(1.2, 0.05, 10, 3);
         let whole = one(&baseline[2..], &arm[2..], LATENCY);
         (baseline[0], arm[1]) = (None, Some(0.0));
@@ -293,7 +292,7 @@ mod tests {
 
     #[test]
     fn holm_holds_each_to_its_level() {
-        // By hand: 0.05/4 passes, 0.05/3 passes, 0.05/2 does not, and nobody after it.
+        // By hand: 0.05/4 passes, 0.05/3 passes, 0.05/2 does not, so none after it.
         let held = holm(&[0.04, 0.001, 0.012, 0.03], 0.05);
         let expected = [(0.025, 0.06), (0.0125, 0.004), (0.05 / 3.0, 0.036), (0.025, 0.06)];
         for (held, expected) in held.into_iter().zip(expected) {
@@ -305,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn the_correction_covers_all_measures_together_and_what_cannot_be_said_too() {
+    fn the_correction_covers_all_measures_and_those_without_a_value_too() {
         let (baseline, arm) = arms(1.2, 0.05, 12, 6);
         let missing = vec![None; 12];
         let (one, none) = ([ArmBlocks { arm: "a", numbers: &arm }], [ArmBlocks { arm: "a", numbers: &missing }]);
@@ -344,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn further_blocks_are_what_the_width_says() {
+    fn further_blocks_follow_from_the_width() {
         let further = |estimate: f64, half: f64, n: usize| {
             let interval = Interval { estimate, low: estimate - half, high: estimate + half, n, is_sound: true };
             further_blocks(&interval, 0.05, 0.05)

@@ -1,13 +1,13 @@
-//! Whether the machine was the same at the end as at the start: the baseline against itself, over its blocks.
+//! The drift of the machine over a run: the change of the baseline over its blocks.
 //!
-//! A slow drift cancels within blocks, so a little of it harms no comparison; much of it says that something else ran, or that the
-//! processor was throttled, and then nobody knows what was measured. The change is the Theil-Sen line's (Sen 1968): the median slope over
-//! all pairs of blocks, which a few bad blocks cannot tilt. Control segments at start and end are two numbers, and their line is their ratio.
+//! A slow drift cancels within blocks, so a small drift does not harm a comparison. A large one shows that another program ran or that
+//! the processor was throttled, and the measurement is invalid. The change is the Theil-Sen line's (Sen 1968): the median slope over all
+//! pairs of blocks, which a few bad blocks cannot tilt. Control segments at start and end are two numbers, and their line is their ratio.
 
 use crate::model::Drift;
 
-/// A change beyond this, relative, makes a run invalid. It is wide because interleaving cancels what lies below, and a machine's moods alone
-/// get beyond 0.3 in one run of four, beyond this in one of ten (the acceptance test has such a machine).
+/// A change beyond this, relative, makes a run invalid. It is wide because interleaving cancels smaller changes. The noise of a
+/// machine alone exceeds 0.3 in one run of four, and this in one of ten (see the acceptance test).
 pub const LIMIT: f64 = 0.5;
 
 /// The change over the blocks of the baseline; `None` for fewer than two.

@@ -1,19 +1,18 @@
-//! Blocks in which the generator was late, and whether leaving them out leaves the answer as it was.
+//! Blocks with a late generator, and whether dropping them biases the result.
 //!
-//! A block with a late segment is left out of every arm's latencies: what is compared was measured side by side. If lateness strikes
-//! whatever arm is in charge, as a neighbour's burst does, the blocks that are left are a sample like any other. But an arm that
-//! overloads the machine delays its own generator, above all in its worst segments. Then dropping removes the blocks that speak against
-//! that arm: the answer is censored by what it is about (informative censoring; Kalbfleisch and Prentice, "The Statistical Analysis of
-//! Failure Time Data", section 6.2).
+//! A block with a late segment is dropped in all arms, because arms are compared within blocks. If lateness is independent of the arm, as
+//! with a burst of another program, the other blocks are an unbiased sample. But an arm that overloads the machine delays the generator,
+//! mostly in its worst segments. Then dropping removes the blocks that count against that arm (informative censoring; Kalbfleisch and
+//! Prentice, "The Statistical Analysis of Failure Time Data", section 6.2).
 //!
-//! Two signs of it, each of which takes the verdicts on latency away:
-//! - one arm has more than half of the late segments, and more than chance gives one arm: if late segments befell all arms alike, an
-//!   arm's number of them would be binomial with 1 of the number of arms. The one-sided p of the arm with the most is held to 5 %
-//!   over the number of arms (Bonferroni), since it was picked for having the most. It is the mid-p (Lancaster, "Significance tests in
-//!   discrete distributions", 1961): of a handful of segments the plain p is far below its level, and would accuse an arm that deserves
-//!   it in 69 instead of 81 of 100 runs of three arms and 24 blocks;
-//! - more than a quarter of the blocks would go. A median over blocks follows up to so many at its end without moving far, and no test
-//!   of few late segments can exclude that they are those of one arm.
+//! There are two signs of it; each makes the verdicts on latency void:
+//! - One arm has more than half of the late segments, and more than chance explains. If lateness is independent of the arm, an arm's number
+//!   of late segments is binomial with 1 of the number of arms. The one-sided p of the arm with the most must be below 5 % over the number
+//!   of arms (Bonferroni), because that arm was chosen for it. It is the mid-p (Lancaster, "Significance tests in discrete distributions",
+//!   1961). With few segments the plain p is far below its level: it would find such an arm in 69 instead of 81 of 100 runs of three arms
+//!   and 24 blocks.
+//! - More than a quarter of the blocks would be dropped. Below that, a median over blocks moves little, and no test of few late segments
+//!   can exclude that they belong to one arm.
 
 use statrs::distribution::{Binomial, Discrete, DiscreteCDF};
 
@@ -24,12 +23,12 @@ pub struct LateSegment<'a> {
     pub arm: &'a str,
 }
 
-/// What late segments mean for the verdicts on latency.
+/// The effect of late segments on the verdicts on latency.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Drops {
     /// No segment was late.
     None,
-    /// The blocks are left out; verdicts stand.
+    /// The blocks are dropped; verdicts stay valid.
     Harmless,
     /// One arm has most of the late segments: no verdict.
     OneArm { arm: String, p: f64 },
@@ -128,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn lateness_that_befalls_all_arms_alike_accuses_one_in_at_most_5_of_100_runs() {
+    fn lateness_that_is_independent_of_the_arm_accuses_one_in_at_most_5_of_100_runs() {
         for chance in [0.01, 0.02, 0.05, 0.1, 0.3] {
             for blocks in [12, 24, 48] {
                 let accused = share(&format!("an arm is accused, {chance} each, {blocks} blocks"), |random| {
@@ -151,7 +150,7 @@ mod tests {
     }
 
     /// What arms measure in blocks; the heavy one delays its generator in the segments in which it is slowest. Its true ratio is 1.12:
-    /// worse. Answers late segments, and the base's and the heavy one's numbers without the blocks that are dropped.
+    /// worse. Returns late segments, and the base's and the heavy one's numbers without the blocks that are dropped.
     fn censored(random: &mut Rng, blocks: u32) -> (Vec<LateSegment<'static>>, [Vec<Option<f64>>; 2]) {
         let mut late = Vec::new();
         let mut numbers = [Vec::new(), Vec::new()];
@@ -179,7 +178,7 @@ mod tests {
 
     /// At the strictest level of b's six comparisons, where an interval alone would miss the truth in less than 1 of 100 runs.
     #[test]
-    fn dropping_alone_would_flatter_an_arm_and_the_rule_lets_no_such_answer_stand() {
+    fn dropping_alone_would_favour_an_arm_and_the_rule_prevents_it() {
         let truth = 1.12;
         let latency = Measure { name: "latency_p99", more_is_better: false };
         let settings = Settings { confidence: 1.0 - 0.05 / 6.0, ..Settings::default() };

@@ -1,8 +1,8 @@
-//! What an arm's counts should be, if its strategy keeps what it declares: a band for each backend, and the chance of what was counted.
+//! The expected counts of an arm by its strategy's declaration: a band for each backend, and the chance of the measured counts.
 //!
-//! Laws as the contract spells them: "exact" counts differ by at most 1; "multinomial" is independent draws; under "ring:K" a share is
-//! itself drawn, Beta(K·w, K·(W−w)), and requests are drawn by it; "by_options" is draws by the shares that `explain` tells. "by_load"
-//! depends on what answered how fast, so there is nothing to expect of it.
+//! The laws of the contract: with "exact", counts differ by at most 1. "multinomial" is independent draws. With "ring:K", a share is
+//! itself drawn, Beta(K·w, K·(W−w)), and requests are drawn by it. "by_options" is draws by the shares that `explain` gives. "by_load"
+//! depends on the speed of the backends, so there are no expected counts.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -30,7 +30,7 @@ pub struct UnknownLaw {
     reason: String,
 }
 
-/// Other keys of the contract are about other things than counts.
+/// Other keys of the contract are not about counts.
 #[derive(Deserialize)]
 struct Declared {
     balance: Option<String>,
@@ -42,7 +42,7 @@ struct Declared {
 
 impl Law {
     /// Of a strategy that declares `declared` ("" is nothing), has these options, and serves backends of these weights; `told` are the
-    /// shares that it explained, if it did. `None` where nothing is expected of counts. The K of "ring:K" is that of the strategy's
+    /// shares of its explanation, if any. `None` if there are no expected counts. The K of "ring:K" is that of the strategy's
     /// defaults: an option `virtual_nodes` is meant instead.
     pub fn of(
         declared: &str,
@@ -79,7 +79,7 @@ impl Law {
         shares.iter().map(|&share| self.band(share, total).unwrap_or(certain(share * total as f64))).collect()
     }
 
-    /// The chance of counts as uneven as these, or more. `None` where it cannot be said.
+    /// The chance of counts as uneven as these, or more. `None` with too few counts.
     pub fn p(&self, counts: &[u64]) -> Option<f64> {
         let total: u64 = counts.iter().sum();
         let shares = self.normal_shares();
@@ -108,7 +108,7 @@ impl Law {
         shares.iter().map(|share| if sum > 0.0 { share / sum } else { 0.0 }).collect()
     }
 
-    /// `None` where there is no doubt.
+    /// `None` if the count is certain.
     fn band(&self, share: f64, total: u64) -> Option<Band> {
         let (expected, tail) = (share * total as f64, (1.0 - COVERED) / 2.0);
         match self {
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn p_tells_what_is_kept_from_what_is_not() {
+    fn p_separates_kept_laws_from_broken_ones() {
         let exact = law("exact", json!({}), &[1, 1, 1]);
         assert_eq!((exact.p(&[334, 333, 333]), exact.p(&[335, 333, 332])), (Some(1.0), Some(0.0)));
         let drawn = law("multinomial", json!({}), &[1, 1, 1]);
@@ -196,7 +196,7 @@ mod tests {
 
     /// Draws by each law stay in their bands as often as bands promise.
     #[test]
-    fn bands_cover_what_they_promise() {
+    fn bands_have_their_coverage() {
         let mut random = fastrand::Rng::with_seed(6);
         let (drawn, ring) = (law("multinomial", json!({}), &[1, 2, 1]), law("ring:20", json!({}), &[1, 1, 1]));
         let (mut in_drawn, mut in_ring) = (0, 0);
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_declares_nothing_of_counts_has_no_law() {
+    fn a_declaration_without_counts_has_no_law() {
         let of = |declared: &str| Law::of(declared, &json!({}), &[1, 1], None);
         for nothing in ["", "{}", r#"{"balance":"by_load"}"#, r#"{"balance":"by_options"}"#] {
             assert_eq!(of(nothing), Ok(None), "{nothing}");

@@ -1,16 +1,16 @@
-//! Whether two arms answered the same requests.
+//! Whether the good responses of two arms are to the same requests.
 //!
-//! Only good answers have a latency, and only they are throughput. So an arm that refuses the requests that would have been slow looks
-//! quick, and one that loses a server which fails at once looks quicker still. Where an arm and the baseline differ in the share of
-//! requests without a good answer by more than [`LIMIT`], their numbers are of different requests, and no ratio of them says which is
-//! better: the failures do. The rule knows no direction: an arm that fails less is no more comparable than one that fails more.
+//! Only good responses have a latency, and only they are throughput. So an arm that rejects slow requests looks quick, and so does an arm
+//! with a server that fails at once. If the shares of requests without a good response differ by more than [`LIMIT`] between an arm and the
+//! baseline, their numbers are of different requests. Then no ratio says which is better; the failures do. The rule holds in both
+//! directions: an arm with fewer failures is not comparable either.
 
 use crate::model::{Failures, Ratio, Verdict};
 
 /// Shares that differ by more than one percentage point are of different requests.
 pub const LIMIT: f64 = 0.01;
 
-/// Says of each arm whether it is comparable with the first, the baseline, and takes back what was concluded of those that are not.
+/// Decides for each arm whether it is comparable with the first, the baseline, and removes the verdicts of arms that are not.
 pub fn judge_failures(failures: &mut [Failures], ratios: &mut [Ratio]) {
     let Some(baseline) = failures.first().map(Failures::share) else { return };
     for arm in failures {
@@ -58,7 +58,7 @@ mod tests {
             ((500, 0), (511, 0), false),
             ((511, 0), (500, 0), false),
             ((0, 0), (0, 11), false), // unsent
-            ((0, 11), (11, 0), true), // a request without an answer is one, whatever became of it
+            ((0, 11), (11, 0), true), // a request without a response is one, whatever became of it
             ((0, 0), (1000, 0), false),
         ] {
             let (failures, ratio) = judged(baseline, arm);

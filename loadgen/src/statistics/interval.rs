@@ -1,11 +1,11 @@
-//! A middle with its interval, also for numbers in which one block tells something of the next.
+//! A middle with its interval, also for blocks that are correlated with their neighbours.
 //!
-//! The signed-rank interval supposes that blocks do not follow each other. Of randomly ordered arms that is so to first order, but where
-//! a slow quarter of an hour hits one arm harder than the other, neighbouring differences resemble each other, and fewer of them are
-//! news. So the interval is stretched about its estimate by √((1+r)/(1−r)), r being the autocorrelation of neighbours' ranks, corrected
-//! for its bias (Kendall 1954), where it is more than one standard error above none. With that bar the price where nothing is correlated
-//! is half a percent of coverage too much (95.3 to 96.4 % of 95 for 8 to 40 blocks); at r = 0.2 the interval covers 93 % instead of 90
-//! to 92, at 0.4 89 to 92 instead of 83 to 86. So few blocks cannot tell more of r than that.
+//! The signed-rank interval supposes that blocks do not follow each other. Of randomly ordered arms that is so to first order, but if a
+//! slow quarter of an hour affects one arm more than the other, neighbouring differences are correlated and have less information. So the
+//! interval is stretched about its estimate by √((1+r)/(1−r)). Here r is the autocorrelation of neighbours' ranks, corrected for its bias
+//! (Kendall 1954), if it is more than one standard error above 0. Without correlation, the coverage is half a percent too high (95.3 to
+//! 96.4 % of 95 for 8 to 40 blocks). At r = 0.2 the interval covers 93 % instead of 90 to 92, at 0.4 89 to 92 instead of 83 to 86. So few
+//! blocks cannot tell more of r than that.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -23,7 +23,7 @@ pub struct Interval {
     pub high: f64,
     /// Numbers that it was made from.
     pub n: usize,
-    /// Whether there were enough of them for the confidence. If not, it is Student's interval, for orientation.
+    /// Whether there were enough of them for the confidence. If not, it is Student's interval, only a guide.
     pub is_sound: bool,
 }
 
@@ -76,7 +76,7 @@ impl Sample {
     /// lies outside the sound interval of that confidence.
     pub fn p(&self, middle: f64) -> f64 {
         let estimate = self.ranks.estimate();
-        // What lies on a stretched interval's end lay on the end of the one before.
+        // a value at the end of the stretched interval was at the end of the original one
         self.ranks.p(estimate + (middle - estimate) / self.stretch)
     }
 

@@ -1,9 +1,8 @@
-//! In which order arms run in each block: drawn, so that nothing that goes on meanwhile favours one of them, and balanced, so that it does
-//! not even by chance.
+//! The order of arms in each block. It is random, so that no outside effect favours an arm, and balanced, so that chance does not either.
 //!
-//! Williams' squares (1949): over as many blocks as there are arms (twice as many for an odd number) every arm runs in every place equally
-//! often, and follows every other arm equally often, so neither a place in the block nor what ran before counts for or against anyone.
-//! Which arm plays which part of the square, and the order of its rows, is drawn anew for each square.
+//! Williams' squares (1949) take as many blocks as there are arms, twice as many for an odd number. Every arm runs in every place equally
+//! often, and follows every other arm equally often. So neither the place in the block nor the arm before has an effect on the result.
+//! The assignment of arms to the square, and the order of its rows, are drawn anew for each square.
 
 use fastrand::Rng;
 

@@ -1,16 +1,16 @@
-//! Percentiles that may be said, and how sure they are.
+//! Percentiles with enough samples, and their intervals.
 //!
-//! A percentile is said where ten samples lie beyond it, and refused with the number that it takes otherwise. Its ribbon comes from whole
-//! blocks: requests of one block resemble each other, blocks are what was repeated. Each block has a share of its requests below the
-//! percentile of all; from how the shares differ comes Student's interval of the share, whose ends are read back off all requests
-//! (sectioning: Nakayama, "Confidence intervals for quantiles using sectioning when applying variance-reduction techniques", ACM TOMACS
-//! 24(4), 2014; for the reading back, Woodruff 1952). A bootstrap of eight blocks is too narrow, and percentiles of single blocks are
-//! biased in the tail: at p99 of 3,100 requests their mean misses the truth in up to half of all experiments.
+//! A percentile has a value if ten samples lie beyond it. Otherwise the error has the number of samples that it needs. Its ribbon comes
+//! from whole blocks: requests of one block resemble each other, blocks are what was repeated. Each block has a share of its requests
+//! below the percentile of all. The differences between the shares give Student's interval of the share, and its ends are read off all
+//! requests (sectioning: Nakayama, "Confidence intervals for quantiles using sectioning when applying variance-reduction techniques", ACM
+//! TOMACS 24(4), 2014; for the reading back, Woodruff 1952). A bootstrap of eight blocks is too narrow, and percentiles of single blocks
+//! are biased in the tail. At p99 of 3,100 requests, their mean misses the truth in up to half of all experiments.
 //!
-//! With few requests beyond a percentile, blocks that happen to have no long queue know nothing of long queues, and the interval is
-//! too narrow, whichever way it is made. Then there is none ([`RIBBON_BEYOND`]). The bar does not look at the interval: one that did
-//! would pick narrow ones. The coverage is measured in `acceptance_ribbons`. Verdicts are not read off ribbons, which do not know that
-//! arms ran side by side; [`compare`](super::compare()) does.
+//! With few requests beyond a percentile, blocks without a long queue have no information about long queues, and any interval is too
+//! narrow. Then there is none ([`RIBBON_BEYOND`]). The rule does not depend on the interval, because it would then prefer narrow ones.
+//! The coverage is measured in `acceptance_ribbons`. Verdicts do not come from ribbons, which ignore the pairing of arms in blocks, but
+//! from [`compare`](super::compare()).
 
 use hdrhistogram::Histogram;
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -24,7 +24,7 @@ pub const RIBBON_BLOCKS: usize = 8;
 /// Fewest requests that must lie on either side of a percentile.
 pub const RIBBON_BEYOND: u64 = 2_000;
 
-/// Why a percentile is not said.
+/// Why a percentile has no value.
 #[derive(Clone, Copy, Debug, PartialEq, Error)]
 #[error("p{} needs {needed} samples, and there are {samples}", percent(*.quantile))]
 pub struct TooFewSamples {

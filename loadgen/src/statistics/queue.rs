@@ -1,7 +1,7 @@
 //! Queues whose stationary law is known, for trying intervals on: M/M/1 and M/M/c, first come, first served.
 //!
-//! The mean service time is 1. A queue begins in steady state (the number of requests there is drawn from its law; service times are
-//! memoryless, so what is left of each is exponential again) or empty. Then the recursion of Kiefer and Wolfowitz (1955): each server's
+//! The mean service time is 1. A queue begins empty or in steady state, with a number of requests from its law. Service times are
+//! memoryless, so the rest of each is exponential again. Then the recursion of Kiefer and Wolfowitz (1955): each server's
 //! remaining work falls with time, and a request goes where the least is.
 
 use fastrand::Rng;
@@ -27,7 +27,7 @@ pub(crate) struct Visit {
 pub(crate) struct Law {
     /// That a request has to wait (Erlang's C).
     waits: f64,
-    /// What it waits then is exponential with this rate.
+    /// Its wait then is exponential with this rate.
     rate: f64,
 }
 

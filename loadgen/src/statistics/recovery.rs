@@ -1,27 +1,27 @@
-//! How long a fault hurt: from the fault to the start of the first stretch in which nothing shows it any more.
+//! The duration of a fault's effect: from the fault to the start of the first calm stretch.
 //!
-//! A window is calm if errors, tail latency and throughput are about what they were before the fault; recovered is the first window from
-//! which on a number of them in a row are calm. A single good window between bad ones is luck and does not end the trouble; if no window
-//! was hurt, the time is 0. Windows belong to the time when requests were meant to be sent, so a stall is counted where it was suffered.
+//! A window is calm if errors, tail latency and throughput are about as before the fault. The recovery is the first of a number of calm
+//! windows in a row. A single calm window between others does not count; if no window
+//! is affected, the time is 0. Windows are by scheduled send time, so a stall counts for the requests scheduled during it.
 
 use serde::{Deserialize, Serialize};
 
 use crate::model::Window;
 
-/// What counts as calm, compared with the windows before the fault.
+/// The conditions of a calm window, relative to the windows before the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calm {
     /// Share of errors above that of before, at most.
     pub errors_above: f64,
     /// p99 over the median p99 of before, at most.
     pub p99_factor: f64,
-    /// Requests answered of those asked for (in a closed loop: of the median of before), at least.
+    /// The least share of scheduled requests with a response (in a closed loop: of the median of before).
     pub answered_share: f64,
     /// So many windows in a row.
     pub windows: usize,
 }
 
-/// What a fault did.
+/// The effect of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
     pub fault_at_ms: u64,
@@ -33,7 +33,7 @@ pub struct Recovery {
     pub hurt_windows: usize,
 }
 
-/// What was usual before the fault.
+/// The usual values before the fault.
 struct Usual {
     errors: f64,
     p99_ns: Option<u64>,
@@ -63,7 +63,7 @@ pub fn recovery(windows: &[Window], window_ms: u64, fault_at_ms: u64, calm: Calm
 // === impl Calm ===
 
 impl Default for Calm {
-    /// One percent of errors more, twice the p99, nine of ten requests answered, five windows in a row.
+    /// One percent of errors more, twice the p99, nine of ten requests with a response, five windows in a row.
     fn default() -> Self {
         Self { errors_above: 0.01, p99_factor: 2.0, answered_share: 0.9, windows: 5 }
     }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_noticed_took_no_time() {
+    fn a_fault_without_effect_took_no_time() {
         let found = at_1050(&windows(|_, _| {}));
         assert_eq!((found.recovery_ms, found.errors, found.hurt_windows), (Some(0), 0, 0));
         let usual_errors = at_1050(&windows(|_, window| window.errors = 3));
@@ -161,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_end_has_no_time_and_without_two_sides_there_is_none() {
+    fn a_fault_without_end_or_without_windows_on_both_sides_has_no_time() {
         let found = at_1050(&windows(|number, window| window.errors = if number > 10 { 50 } else { 0 }));
         assert_eq!((found.recovery_ms, found.errors, found.hurt_windows), (None, 19 * 50, 19));
         let all = windows(|_, _| {});

@@ -1,9 +1,9 @@
-//! Where the middle of a few numbers lies: the Hodges-Lehmann estimate with the interval and the p of Wilcoxon's signed-rank test.
+//! The middle of a few numbers: the Hodges-Lehmann estimate with the interval and the p of Wilcoxon's signed-rank test.
 //!
 //! Why this and not Student's: the numbers are log ratios of two arms in one block. An outlier (another process woke up during a segment)
-//! pulls a mean and its standard error anywhere; here it is one rank among others. And the order of arms in a block is drawn, so each
-//! difference from the true one is as likely up as down, whatever the machine did meanwhile: that symmetry is all that the test asks
-//! for. The law of the ranks is counted exactly, so it holds for 6 blocks as for 200.
+//! pulls a mean and its standard error anywhere; here it is one rank among others. And the order of arms in a block is random, so each
+//! difference from the true one is as likely up as down, whatever the state of the machine. The test needs only that symmetry. The law of
+//! the ranks is counted exactly, so it holds for 6 blocks as for 200.
 //!
 //! Source: Hodges and Lehmann, "Estimates of location based on rank tests", 1963; Tukey's Walsh averages: the test's statistic for a
 //! middle of x is how many averages of two of the numbers (each with itself too) lie above x.

@@ -1,13 +1,12 @@
-//! When an experiment has enough blocks: when its intervals are narrow, or when its time is up. Never because of what they say.
+//! The stop rule of an experiment: its intervals are narrow, or its time is up. It never depends on the position of the intervals.
 //!
-//! Who looks after every block whether a difference is "significant" and stops when it is, will find one nearly always: chance gets a new
-//! try at each look. The width of an interval knows nothing of where it lies, so a run that stops on width alone stays honest (the
-//! acceptance test holds that). Hence the two steps: [`precision`] makes one width of all that was measured, and [`Looks::look`] sees that
-//! width and nothing else. The width is that at the strictest step of the correction for the whole family of verdicts, so that narrow
-//! enough there is narrow enough wherever a comparison ends up.
+//! A run that tests for a "significant" difference after every block, and stops when there is one, nearly always finds one. Chance gets a
+//! new try at each look. The width of an interval does not depend on its position, so a run that stops on width alone is unbiased (see
+//! the acceptance test). So there are two steps: [`precision`] computes one width, and [`Looks::look`] gets only that width. The width is
+//! that at the strictest step of the correction for the whole family of verdicts. If it is narrow enough, every comparison's interval is.
 //!
-//! What is left is that a narrow interval is a little likelier where chance made it so, and such ones cover less. Against that: no look before
-//! there are enough blocks, a look only at the end of a whole square of orders, and one square more once it was narrow.
+//! One bias is left: an interval that is narrow by chance covers less. Against it, there is no look before there are enough blocks, and
+//! looks only at the end of complete squares of orders. One more square follows the first narrow one.
 //!
 //! Source: Chow and Robbins, "On the asymptotic theory of fixed-width sequential confidence intervals", 1965; the few observations more
 //! are Simons' (1968).
@@ -15,12 +14,12 @@
 use super::compare::{ArmBlocks, Settings, log_ratios};
 use super::interval::{Interval, Sample};
 
-/// What to stop on.
+/// The limits of the stop rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StopRule {
     /// Enough when every arm's interval is at most so wide to either side, relative.
     pub half_width: f64,
-    /// Nothing begins that would end after this.
+    /// No square begins that would end after this.
     pub budget_ms: u64,
 }
 
@@ -38,7 +37,7 @@ pub enum Stop {
     Budget,
 }
 
-/// How wide an arm's interval is by now.
+/// The current width of an arm's interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Width {
     /// The farther half, relative.
@@ -47,16 +46,16 @@ pub struct Width {
     pub blocks: usize,
 }
 
-/// The widest half of the arms' intervals, relative; `None` while an arm has fewer than twice the blocks that a sound interval takes: of
-/// so few, a narrow one is luck, and to stop on luck costs coverage.
+/// The widest half of the arms' intervals, relative. `None` while an arm has fewer than twice the blocks of a sound interval: with so
+/// few, a narrow one is chance, and stopping on chance costs coverage.
 pub fn precision(widths: &[Option<Width>], family: usize, settings: Settings) -> Option<f64> {
     let needed = 2 * fewest_blocks(family, settings.confidence);
     let width = |width: &Option<Width>| width.filter(|width| width.blocks >= needed).map(|width| width.half);
     widths.iter().map(width).collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
 }
 
-/// How wide each arm's interval is, in their order, at the confidence that the strictest step of a correction for a `family` of so many
-/// comparisons asks for; `None` while it is not sound.
+/// The width of each arm's interval, in their order, at the strictest step of a correction for a `family` of so many comparisons. `None`
+/// while it is not sound.
 pub fn half_widths(
     baseline: &[Option<f64>],
     arms: &[ArmBlocks<'_>],
@@ -71,8 +70,8 @@ pub fn half_widths(
     arms.iter().map(width).collect()
 }
 
-/// The fewest blocks of which every interval is sound, at whatever level the correction for a family of so many comparisons (arms beside
-/// the baseline times measures) holds it to.
+/// The fewest blocks with which every interval is sound, at every level of the correction for a family of so many comparisons (arms beside
+/// the baseline times measures).
 pub fn fewest_blocks(family: usize, confidence: f64) -> usize {
     // confidence of a stored file may be anything
     Interval::blocks_needed(strictest(family, confidence)).min(usize::MAX / 2)
@@ -85,7 +84,7 @@ fn strictest(family: usize, confidence: f64) -> f64 {
 // === impl Width ===
 
 impl Width {
-    /// What it will be of so many blocks, if those to come are as those that were: it shrinks with the root of their number.
+    /// The expected width with so many blocks: it shrinks with the root of their number.
     pub fn expected(&self, blocks: usize) -> f64 {
         let shrinking = (self.blocks as f64 / blocks.max(self.blocks) as f64).sqrt();
         (self.half.ln_1p() * shrinking).exp_m1()

@@ -1,6 +1,6 @@
-//! A world in which the truth is known: blocks of arms on a machine that has its moods.
+//! Synthetic blocks of arms with a known truth, on a machine whose speed varies.
 //!
-//! What one arm measures in one segment is, as logarithm, the sum of
+//! The value of an arm in a segment is, as logarithm, the sum of
 //! - its true level,
 //! - the machine's mood, which is one for all arms and goes on from segment to segment: AR(1) with autocorrelation 0.9 and standard
 //!   deviation 0.15, so that a slow minute makes several segments in a row 15 % slower, and blocks are autocorrelated (about 0.7 for two
@@ -47,7 +47,7 @@ impl World {
         drift: 0.1,
     };
 
-    /// What each arm (true levels in `truth`, the baseline first) measures in each block.
+    /// The values of each arm in each block; `truth` has the true levels, the baseline first.
     pub(super) fn run(&self, truth: &[f64], seed: u64) -> Vec<Vec<Option<f64>>> {
         let mut random = Rng::with_seed(seed);
         let mut machine = Mood::new(0.9, &mut random);

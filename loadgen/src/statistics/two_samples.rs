@@ -1,4 +1,4 @@
-//! Whether two rows of counts are draws by one law, whatever the law is.
+//! A test whether two rows of counts have the same law.
 //!
 //! Pearson's test of homogeneity: Agresti, "Categorical Data Analysis", 2nd edition, section 3.2. Cells in which fewer than five are
 //! expected are put together (Cochran 1954), since the chi-square law is a poor one for them.
@@ -7,8 +7,8 @@ use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 const EXPECTED_MIN: f64 = 5.0;
 
-/// The chance of shares as different as these, or more, of two samples of one law; `None` where there are too few to say, or rows of
-/// different length. What neither row has does not count.
+/// The chance of shares at least as different as these in two samples of one law. `None` with too few counts or rows of different length.
+/// Cells that are 0 in both rows do not count.
 pub fn same_shares_p(first: &[u64], second: &[u64]) -> Option<f64> {
     let sum = |row: &[u64]| row.iter().map(|count| *count as f64).sum::<f64>();
     let (all_first, all_second) = (sum(first), sum(second));

@@ -1,7 +1,7 @@
-//! Where who runs a load tells what it does. Cheap to clone; all clones are one.
+//! The facts that the live view shows. Cheap to clone; all clones share them.
 //!
-//! Invariant: its lock is held for the time of an assignment or a snapshot, by threads that conduct and by the one that draws; those
-//! that send do not know it.
+//! Invariant: the lock is held for an assignment or a snapshot, by conducting threads and the drawing thread. Sending threads do not know
+//! it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -18,24 +18,24 @@ pub struct Board {
     facts: Arc<Mutex<Facts>>,
 }
 
-/// What is known; [`Board::tell`] changes it.
+/// The facts; [`Board::tell`] changes them.
 #[derive(Debug)]
 pub struct Facts {
     pub title: String,
     pub place: String,
     pub strategy: String,
-    /// What is done while there is no load, and in a load that has no times of its own (a calibration).
+    /// The phase without a load, and in a load without its own phases (a calibration).
     pub phase: String,
-    /// When it ends; the flag says that it may be earlier.
+    /// Its end; the flag: it may be earlier.
     pub end: Option<(Instant, bool)>,
     pub next: Option<(Instant, String)>,
     pub pool: Vec<Member>,
     pub precision: Option<Precision>,
     origin: Instant,
-    /// The load that runs, or the last one that did.
+    /// The current load, or the last one.
     underway: Option<Underway>,
     is_over: bool,
-    /// What was seen last of a load that ran: of its last second less and less is true once it has ended.
+    /// The last state of a running load; after its end, the values of the last second are outdated.
     seen: (Flow, Vec<Backend>),
     /// In loads that have ended.
     before: Live,
@@ -51,15 +51,15 @@ pub struct Underway {
     arrivals: Arrivals,
     warm_up: Duration,
     stop: Stop,
-    /// What its warm-up is called, and what follows.
+    /// The names of its warm-up and of the part after it.
     names: (&'static str, &'static str),
 }
 
-/// A backend as the balancer tells of it.
+/// The state of a backend by the balancer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
     pub id: String,
-    /// `None` while nobody looks.
+    /// `None` if it is not polled.
     pub in_flight: Option<u32>,
     pub is_eligible: bool,
 }
@@ -71,7 +71,7 @@ const NOTES: usize = 3;
 // === impl Board ===
 
 impl Board {
-    /// `origin`: what elapsed time counts from.
+    /// `origin`: the zero of elapsed time.
     pub fn new(title: impl Into<String>, origin: Instant) -> Self {
         let facts = Facts {
             title: title.into(),
@@ -97,7 +97,7 @@ impl Board {
         change(&mut self.facts.lock());
     }
 
-    /// What is to be shown now.
+    /// The status of this moment.
     pub fn status(&self) -> Status {
         self.facts.lock().status(Instant::now())
     }
@@ -133,7 +133,7 @@ impl Facts {
         self.seen = (Flow::default(), Vec::new());
     }
 
-    /// The load has ended; `counts`: its answers are the run's.
+    /// The load has ended; `counts`: its responses count for the run.
     pub fn end_load(&mut self, counts: bool) {
         if let Some(underway) = self.underway.as_ref().filter(|_| counts && !self.is_over) {
             self.before = add(&self.before, &underway.handle.snapshot().total);
@@ -141,7 +141,7 @@ impl Facts {
         (self.next, self.is_over) = (None, true);
     }
 
-    /// Something happened just now.
+    /// Adds an event of this moment.
     pub fn note(&mut self, text: impl Into<String>) {
         if self.notes.len() == NOTES {
             self.notes.pop_front();
@@ -204,7 +204,7 @@ impl Facts {
         }
     }
 
-    /// The pool in its order, then others that answered; without a pool those that answered.
+    /// The pool in its order, then other backends that responded.
     fn backends(&self, snapshot: Option<&Snapshot>) -> Vec<Backend> {
         let member = |member: &Member| Backend {
             id: member.id.clone(),
@@ -216,7 +216,7 @@ impl Facts {
         let Some(snapshot) = snapshot else { return backends };
         for (at, id) in snapshot.backends.iter().enumerate() {
             let place = backends.iter().position(|backend| backend.id == *id).unwrap_or_else(|| {
-                // who is not of the pool any more gets no more requests
+                // a backend that has left the pool gets no requests
                 let is_out = !self.pool.is_empty();
                 backends.push(Backend { id: id.clone(), is_out, ..Backend::default() });
                 backends.len() - 1
@@ -241,7 +241,7 @@ fn add(before: &Live, total: &Live) -> Live {
     sum
 }
 
-/// More than chance would have it at random arrivals.
+/// More than chance explains at random arrivals.
 fn is_behind(achieved: f64, asked: f64) -> bool {
     achieved < 0.95 * asked - 3.0 * asked.sqrt()
 }
@@ -249,7 +249,7 @@ fn is_behind(achieved: f64, asked: f64) -> bool {
 /// Less than this at the beginning is taken for this.
 const SHORTEST_S: f64 = 0.1;
 
-/// Answers per second.
+/// Responses per second.
 pub(super) fn rate(snapshot: &Snapshot) -> f64 {
     (snapshot.recent.ok + snapshot.recent.failed) as f64 / snapshot.recent_s.max(SHORTEST_S)
 }
@@ -282,8 +282,8 @@ impl Underway {
         let since = since - self.warm_up;
         match self.stop {
             Stop::AfterTime(all) if since < all => (Some(self.names.1), Some(Progress::Time { done: since, all })),
-            Stop::AfterTime(_) => (Some("waiting for the last answers"), None),
-            // how many of the answers belong to the warm-up is not known while it runs
+            Stop::AfterTime(_) => (Some("waiting for the last responses"), None),
+            // how many responses belong to the warm-up is not known while the load runs
             Stop::AfterRequests(_) if !self.warm_up.is_zero() => (Some(self.names.1), None),
             Stop::AfterRequests(all) => {
                 let Live { ok, failed, errors, unsent, .. } = snapshot.total;

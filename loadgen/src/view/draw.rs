@@ -1,7 +1,6 @@
-//! A status as a picture: a pure function of it and of the width and height there are.
+//! A status as a picture: a pure function of the status, the width and the height.
 //!
-//! What does not fit is left out whole, the least important first, so that no number is ever cut; only names are shortened, and say so
-//! with `…`.
+//! Rows that do not fit are left out completely, the least important first, so that no number is cut. Only names are shortened, with `…`.
 
 mod parts;
 mod rows;
@@ -27,7 +26,7 @@ pub fn height(status: &Status, width: u16) -> u16 {
     u16::try_from(rows(status, width).len()).unwrap_or(u16::MAX)
 }
 
-/// Leaves out what matters least until the rest fits; of equals the last.
+/// Leaves out the least important rows until the rest fits; of equal ones the last.
 fn fit(rows: &mut Vec<Row>, height: usize) {
     while rows.len() > height {
         let least = rows.iter().enumerate().rev().min_by_key(|(_, row)| row.weight);

@@ -1,10 +1,10 @@
-//! A backend of ratatui that draws where the cursor is, and leaves what stands above alone.
+//! A backend of ratatui that draws at the cursor and does not change the lines above.
 //!
-//! Why not ratatui's own inline viewport: it asks the terminal where the cursor is and waits for the answer among what is typed, which
-//! some terminals never give. Here every move is relative to the picture's first row, so nothing need be asked.
+//! Why not ratatui's own inline viewport: it asks the terminal for the cursor's position and waits for a reply on stdin. Some terminals
+//! never send it. Here every move is relative to the picture's first row, so no query is needed.
 //!
-//! Invariants: after each flush the cursor stands at the beginning of the last row, so whatever else is printed, or whoever ends the
-//! program, finds it below the picture; one flush is one write.
+//! Invariants: after each flush the cursor is at the beginning of the last row, so later output is below the picture. One flush is one
+//! write.
 
 use std::io::{self, Write};
 
@@ -38,7 +38,7 @@ impl<W: Write> Inline<W> {
         self.size = Size { width: size.width, height: size.height.max(1) };
     }
 
-    /// Begins below all that is there: somebody else has moved the cursor, or the lines.
+    /// Begins below all output, because another program has moved the cursor or the lines.
     pub(super) fn begin_anew(&mut self) {
         self.pending.extend_from_slice(b"\r\n");
         (self.rows, self.cursor) = (1, Position::default());
@@ -237,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn it_changes_in_place_grows_and_stays_between_what_is_printed() {
+    fn it_changes_in_place_grows_and_stays_between_other_output() {
         let mut screen = Screen::default();
         screen.feed(b"before\n");
         let mut terminal = Terminal::new(Inline::new(Vec::new(), true)).expect("no size is asked for");
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn after_somebody_else_has_printed_it_begins_below() {
+    fn after_other_output_it_begins_below() {
         let mut screen = Screen::default();
         let mut terminal = Terminal::new(Inline::new(Vec::new(), true)).expect("no size is asked for");
         show(&mut terminal, &mut screen, "one\ntwo");

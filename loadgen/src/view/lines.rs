@@ -1,9 +1,9 @@
-//! The same as one line, for logs and for terminals that can do no more.
+//! A status as one line, for logs and for simple terminals.
 
 use super::status::Status;
 use crate::report::format::{count, milliseconds, short, significant};
 
-/// `block 3, round_robin, measuring: 1,234 of 1,250/s, p50 …`; `None` if there is no load to tell of.
+/// `block 3, round_robin, measuring: 1,234 of 1,250/s, p50 …`; `None` without a load.
 pub fn line(status: &Status) -> Option<String> {
     let flow = status.flow.as_ref()?;
     let what = [&status.place, &status.strategy, &status.phase];
@@ -18,7 +18,7 @@ pub fn line(status: &Status) -> Option<String> {
         ms(flow.p99_ms)
     );
     if flow.bad() > 0 {
-        text += &format!(", {} not answered well", count(flow.bad()));
+        text += &format!(", {} without a good response", count(flow.bad()));
     }
     if !status.backends.is_empty() {
         let counts = status.backends.iter().map(|backend| format!("{}: {}", backend.id, short(backend.answers as f64)));
@@ -39,7 +39,7 @@ mod tests {
     use crate::view::status::{Backend, Flow, Next};
 
     #[test]
-    fn a_line_says_what_the_picture_says() {
+    fn a_line_has_the_numbers_of_the_picture() {
         let flow = Flow {
             asked: Some(1250.0),
             achieved: 1234.4,
@@ -57,7 +57,7 @@ mod tests {
             next: Some(Next { after: Duration::from_secs(4), what: "Server 1 stalled".into() }),
             ..Status::default()
         };
-        let expected = "block 3, round_robin, wash-out: 1,234 of 1,250/s, p50 3.21 ms, p99 –, 3 not answered well  \
+        let expected = "block 3, round_robin, wash-out: 1,234 of 1,250/s, p50 3.21 ms, p99 –, 3 without a good response  \
                         [Server 1: 5,000], in 4 s Server 1 stalled";
         assert_eq!(line(&status).as_deref(), Some(expected));
         status.flow = None;

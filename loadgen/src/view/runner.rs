@@ -1,4 +1,4 @@
-//! The thread that shows how a run goes, several times a second, until the view is dropped.
+//! The thread that draws the status several times a second, until the view is dropped.
 
 use std::io;
 use std::panic;
@@ -18,7 +18,7 @@ use super::lines::line;
 use super::terminal::{self, Form};
 use super::{draw, height};
 
-/// Shows a board; dropped, it leaves the last picture and the terminal as it was.
+/// Shows a board. When it is dropped, the last picture stays and the terminal is restored.
 #[derive(Debug)]
 pub struct View {
     board: Board,
@@ -36,13 +36,13 @@ struct Picture {
     last: Instant,
 }
 
-/// How the terminal was found; empty once it is so again.
+/// The terminal's former settings; `None` after they are restored.
 #[derive(Clone, Debug)]
 struct Restorer(Arc<Mutex<Option<Termios>>>);
 
 /// Between two pictures.
 const TICK: Duration = Duration::from_millis(250);
-/// After so long without one, somebody had stopped this program and used the terminal.
+/// After such a pause the program was stopped, and another program may have used the terminal.
 const SUSPENDED: Duration = Duration::from_secs(3);
 
 // === impl View ===
@@ -54,7 +54,7 @@ impl View {
         let theirs = board.clone();
         let origin = board.origin();
         let builder = std::thread::Builder::new().name("view".to_owned());
-        // without a thread nothing is shown, and the run goes on
+        // without the thread there is no view, and the run continues
         let thread = match form {
             Form::Nothing => None,
             Form::Lines => builder.spawn(move || lines(&theirs, origin, every, &stopped)).ok(),
@@ -81,7 +81,7 @@ impl Drop for View {
     fn drop(&mut self) {
         if let Some((sender, thread)) = self.thread.take() {
             drop(sender);
-            // a panic there has been printed, and costs the run nothing
+            // a panic of the view is printed and does not end the run
             let _ = thread.join();
         }
     }
@@ -91,7 +91,7 @@ fn print(origin: Instant, text: &str) {
     tell!("{:7.1} s  {text}", origin.elapsed().as_secs_f64());
 }
 
-/// Waits so long; answers whether to go on.
+/// Waits this long. Returns whether to continue.
 fn goes_on(stopped: &Receiver<()>, time: Duration) -> bool {
     stopped.recv_timeout(time) == Err(RecvTimeoutError::Timeout)
 }
@@ -106,7 +106,7 @@ fn lines(board: &Board, origin: Instant, every: Duration, stopped: &Receiver<()>
 
 fn pictures(board: &Board, is_coloured: bool, stopped: &Receiver<()>) {
     let restorer = Restorer::take();
-    // a terminal that goes away is no reason to end a run
+    // a closed terminal does not end a run
     let _ = draw_until(board, is_coloured, stopped, &restorer);
     restorer.restore();
 }
@@ -146,7 +146,7 @@ impl Picture {
         if was_stopped {
             terminal::silence();
         }
-        // a terminal that became narrower has broken the lines that are there
+        // a narrower terminal has wrapped the present lines
         if was_stopped || width < self.width {
             self.terminal.backend_mut().begin_anew();
             self.rows = 0;
@@ -182,7 +182,7 @@ impl Restorer {
         self.0.lock().is_none()
     }
 
-    /// Once; answers whether it was now.
+    /// Once; returns whether it was now.
     fn restore(&self) -> bool {
         let found = self.0.lock().take();
         found.as_ref().inspect(|found| terminal::set(found)).is_some()

@@ -1,27 +1,27 @@
-//! What is shown at one moment, as plain data: no clock, no handle, nothing that could change while it is drawn.
+//! The content of the view at one moment, as plain data that does not change while it is drawn.
 
 use std::time::Duration;
 
-/// All that a picture shows. What is empty is not shown.
+/// The content of a picture. Empty fields are not shown.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Status {
     pub title: String,
     pub elapsed: Duration,
     pub left: Option<Left>,
-    /// Which part of the whole this is: `block 3`, `arm 1 of 2, N = 4`.
+    /// The part of the run: `block 3`, `arm 1 of 2, N = 4`.
     pub place: String,
-    /// Who decides now which backend gets a request.
+    /// The strategy in charge.
     pub strategy: String,
-    /// What is being done: `calibrating`, `warm-up`, `measuring`.
+    /// The phase: `calibrating`, `warm-up`, `measuring`.
     pub phase: String,
     pub progress: Option<Progress>,
     pub flow: Option<Flow>,
-    /// Answers per second, the last one now; one value for each half second.
+    /// Responses per second, the last one now; one value for each half second.
     pub rates: Vec<u64>,
     pub backends: Vec<Backend>,
     pub precision: Option<Precision>,
     pub next: Option<Next>,
-    /// What happened last, and when since the start; the newest at the end.
+    /// The last events with their times since the start; the newest at the end.
     pub notes: Vec<(Duration, String)>,
 }
 
@@ -39,23 +39,23 @@ pub enum Progress {
     Requests { done: u64, all: u64 },
 }
 
-/// What the load does: the last second, and totals where it is said.
+/// The flow of the load: values of the last second, and totals.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Flow {
     /// Requests per second; `None` in a closed loop.
     pub asked: Option<f64>,
-    /// Answers per second.
+    /// Responses per second.
     pub achieved: f64,
     /// Less than was asked for, by more than chance.
     pub is_behind: bool,
-    /// In milliseconds, of good answers; `None` where there was none.
+    /// In milliseconds, of good responses; `None` where there was none.
     pub p50_ms: Option<f64>,
     pub p90_ms: Option<f64>,
     pub p99_ms: Option<f64>,
     pub outstanding: u64,
-    /// In all: answers by the first digit of their status.
+    /// In all: responses by the first digit of their status.
     pub classes: [u64; 5],
-    /// In all: requests without an answer, and requests that were never sent.
+    /// In all: requests without a response, and requests that were never sent.
     pub errors: u64,
     pub unsent: u64,
 }
@@ -63,9 +63,9 @@ pub struct Flow {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Backend {
     pub id: String,
-    /// Good answers per second.
+    /// Good responses per second.
     pub rate: f64,
-    /// Good answers since this load began.
+    /// Good responses since this load began.
     pub answers: u64,
     /// The balancer's count.
     pub in_flight: Option<u32>,
@@ -73,27 +73,27 @@ pub struct Backend {
     pub is_out: bool,
 }
 
-/// How sure a comparison is by now.
+/// The precision of a comparison so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Precision {
-    /// What the intervals are about: `p99 latency over round_robin`.
+    /// The measure of the intervals: `p99 latency over round_robin`.
     pub measure: String,
-    /// How narrow they are to become, relative, to either side.
+    /// The target width to either side, relative.
     pub target: f64,
-    /// With fewer nothing can be said.
+    /// The fewest blocks for an interval.
     pub blocks_needed: usize,
-    /// So many can be had within the budget.
+    /// The blocks that the budget allows.
     pub blocks_possible: usize,
     pub arms: Vec<Arm>,
 }
 
-/// One arm against the baseline. Only how sure it is by now, never how it stands: who sees that may wish to stop.
+/// One arm against the baseline. It has the width of the interval but not the ratio, because a user who sees the ratio may stop early.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arm {
     pub label: String,
-    /// Of its interval, relative; `None` before there are enough blocks to say.
+    /// Of its interval, relative; `None` before there are enough blocks.
     pub half_width: Option<f64>,
-    /// What that will be when the budget ends, if blocks to come are as those that were.
+    /// Its expected value at the end of the budget.
     pub expected: Option<f64>,
 }
 
@@ -106,11 +106,11 @@ pub struct Next {
 // === impl Precision ===
 
 impl Precision {
-    /// What the budget can reach, in a line: `about 12 blocks within the budget, the widest interval ±4.1 % then`.
+    /// The precision that the budget allows, in a line: `about 12 blocks within the budget, the widest interval ±4.1 % then`.
     pub fn in_words(&self) -> String {
         let blocks = format!("about {} blocks within the budget", self.blocks_possible);
         if self.is_out_of_reach() {
-            return format!("{blocks}: too few for a verdict, which takes {}", self.blocks_needed);
+            return format!("{blocks}: too few for a verdict, which needs {}", self.blocks_needed);
         }
         let worst = |read: fn(&Arm) -> Option<f64>| {
             self.arms.iter().map(read).collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
@@ -122,7 +122,7 @@ impl Precision {
                 now * 100.0,
                 then * 100.0
             ),
-            _ => format!("{blocks}; intervals can be said from {} on", self.blocks_needed),
+            _ => format!("{blocks}; intervals start at {} blocks", self.blocks_needed),
         }
     }
 
@@ -148,7 +148,7 @@ impl Progress {
 // === impl Flow ===
 
 impl Flow {
-    /// Requests without a good answer.
+    /// Requests without a good response.
     pub fn bad(&self) -> u64 {
         self.classes[3] + self.classes[4] + self.errors + self.unsent
     }

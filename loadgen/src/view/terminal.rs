@@ -1,4 +1,4 @@
-//! What may be done with the terminal behind stderr, and doing it.
+//! The terminal behind stderr: whether it may be drawn on, its size and its settings.
 
 use std::ffi::OsStr;
 use std::io::{self, IsTerminal};
@@ -7,7 +7,7 @@ use ratatui::layout::Size;
 use rustix::process::getpgrp;
 use rustix::termios::{LocalModes, OptionalActions, Termios, tcgetattr, tcgetpgrp, tcgetwinsize, tcsetattr};
 
-/// How it is told how a run goes.
+/// How progress is shown.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Form {
     Nothing,
@@ -15,7 +15,7 @@ pub enum Form {
     Picture { is_coloured: bool },
 }
 
-/// What is known of where stderr goes.
+/// The properties of stderr.
 #[derive(Clone, Copy, Debug, Default)]
 struct Surroundings<'a> {
     /// A terminal, and this program is in its foreground: only then may it be drawn on.
@@ -53,8 +53,8 @@ pub(super) fn size() -> Option<Size> {
     (size.ws_col > 0 && size.ws_row > 0).then_some(Size { width: size.ws_col, height: size.ws_row })
 }
 
-/// No more shows what is typed: it would move the lines of the picture. Signals of the keyboard (Ctrl-C, Ctrl-Z) work as before.
-/// Answers how it was.
+/// Turns off echo, because typed characters would move the lines of the picture. Ctrl-C and Ctrl-Z work as before.
+/// Returns how it was.
 pub(super) fn silence() -> Option<Termios> {
     let found = tcgetattr(io::stderr()).ok()?;
     let mut silent = found.clone();
@@ -64,9 +64,9 @@ pub(super) fn silence() -> Option<Termios> {
 }
 
 pub(super) fn set(modes: &Termios) {
-    // who changes a terminal from the background is stopped
+    // the kernel stops a background process that changes a terminal
     if is_foreground() {
-        // a terminal that refuses is only less tidy
+        // an error here only makes the picture less tidy
         let _ = tcsetattr(io::stderr(), OptionalActions::Now, modes);
     }
 }

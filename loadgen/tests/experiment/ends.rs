@@ -45,7 +45,7 @@ fn ctrl_c_before_a_block_is_whole_writes_the_segments_there_are() {
 }
 
 #[test]
-fn ctrl_c_between_faults_writes_what_was_measured_and_undoes_them() {
+fn ctrl_c_between_faults_writes_partial_results_and_undoes_the_faults() {
     let lab = Lab::new();
     let plan = lab.plan(
         "scenario = \"A3\"\nbudget = \"5m\"\n[load]\nloop = \"open\"\nrate_rps = 100\nwarm_up = \"100ms\"\n\
@@ -90,7 +90,7 @@ fn a_disk_that_fills_up_during_a_run_ends_it_and_what_fits_is_written_and_marked
     assert!(line.starts_with("loadgen: ended early: cannot write ") && line.contains("No space left"), "{line}");
     let run = lab.stored();
     assert!(run.manifest.is_partial());
-    // what was measured is there, and that nobody has held it against the other sides too
+    // the measurement is stored, with a mark that the three counts were not compared
     let cells: Vec<_> = run.results.cells.iter().map(|cell| (cell.n, cell.requests, cell.retries)).collect();
     assert_eq!((cells, run.results.accounting.len()), (vec![(1, 200, Some(0)), (2, 200, None)], 1));
     assert!(lab.out().join("report.html").exists());
@@ -105,7 +105,7 @@ fn results_without_room_are_printed_and_the_folder_is_no_run() {
     assert_eq!(ended.code, Some(1), "{}", ended.err);
     let line = last_line(&ended.err);
     assert!(line.starts_with("loadgen: cannot write ") && line.contains("series.json: No space left"), "{line}");
-    assert!(line.ends_with("printed above and stored nowhere") && ended.out.contains("200"), "{line}\n{}", ended.out);
+    assert!(line.ends_with("printed above and are not stored") && ended.out.contains("200"), "{line}\n{}", ended.out);
     let error = loadgen::model::Folder::new(lab.out()).read().expect_err("not whole").to_string();
     assert!(error.contains("is no run"), "{error}");
     lab.nothing_is_left_running();
@@ -119,7 +119,7 @@ fn a_report_without_room_can_be_made_later() {
     assert_eq!(ended.code, Some(1), "{}", ended.err);
     let line = last_line(&ended.err);
     let out = lab.out();
-    let advice = format!("mend that, then run `loadgen report {}`", out.display());
+    let advice = format!("fix the cause, then run `loadgen report {}`", out.display());
     assert!(line.contains("results.csv: No space left") && line.ends_with(&advice), "{line}");
     let report = std::process::Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("report").arg(&out).output();
     assert_eq!(report.expect("loadgen starts").status.code(), Some(0));
@@ -172,7 +172,7 @@ fn a_balancer_that_dies_leaves_what_was_measured_by_the_clock_or_one_after_the_o
         lb_dies_after(&lab, plan, "round_robin, measuring: ");
         let run = lab.stored();
         let Completeness::Partial { reason } = &run.manifest.completeness else { panic!("{loop_}: not partial") };
-        assert!(reason.starts_with("lb ended in the middle of the run (signal: 9"), "{loop_}: {reason}");
+        assert!(reason.starts_with("lb exited during the run (signal: 9"), "{loop_}: {reason}");
         let [cell] = run.results.cells.as_slice() else { panic!("{loop_}: {:?}", run.results.cells) };
         assert!(cell.requests > cell.errors, "{loop_}: {cell:?}");
         assert!(
@@ -180,7 +180,7 @@ fn a_balancer_that_dies_leaves_what_was_measured_by_the_clock_or_one_after_the_o
             "{loop_}: that it never came has a reason"
         );
         let report = std::fs::read_to_string(lab.out().join("report.md")).expect("a report");
-        assert!(report.contains("lb ended in the middle of the run"), "{loop_}: {report}");
+        assert!(report.contains("lb exited during the run"), "{loop_}: {report}");
         assert!(lab.out().join("report.html").exists(), "{loop_}");
     }
 }

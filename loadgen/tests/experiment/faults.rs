@@ -50,7 +50,7 @@ fn least(values: impl Iterator<Item = f64>) -> f64 {
     values.fold(f64::INFINITY, f64::min)
 }
 
-/// Good answers of a backend in these windows.
+/// Good responses of a backend in these windows.
 fn answers(run: &Run, windows: &[&Window], id: &str) -> u64 {
     let place = run.series[0].backends.iter().position(|name| name == id).unwrap_or_else(|| panic!("no {id}"));
     windows.iter().map(|window| window.backends[place]).sum()
@@ -154,7 +154,7 @@ fn servers_come_and_go_when_the_file_says() {
     assert!(answers(&run, &windows(&run, added.at_ms, end), "Server 4") > 0);
     assert_eq!(answers(&run, &windows(&run, removed.at_ms, end), "Server 3"), 0, "it has left");
     assert_eq!((removed.backend.as_deref(), &added.backend), (Some("Server 3"), &None));
-    assert_eq!(cell(&run).errors, 0, "who leaves does so in peace: {:?}", cell(&run).error_kinds);
+    assert_eq!(cell(&run).errors, 0, "a removed backend completes its requests: {:?}", cell(&run).error_kinds);
 }
 
 #[test]
@@ -200,13 +200,13 @@ fn a_fault_without_an_end_goes_on_to_that_of_the_load() {
     assert!(event(&run, EventKind::Stall).until_ms.is_some());
     assert!(
         cell(&run).error_kinds.keys().eq(["timeout"]),
-        "who waits for it waits in vain: {:?}",
+        "requests that wait for it time out: {:?}",
         cell(&run).error_kinds
     );
 }
 
 #[test]
-fn a_server_may_be_removed_or_killed_while_something_befalls_it() {
+fn a_server_may_be_removed_or_killed_while_a_fault_is_in_effect() {
     let lab = Lab::new();
     let run = run(
         &lab,
@@ -240,7 +240,7 @@ fn a_fault_that_cannot_be_done_leaves_what_was_measured_and_a_pool_as_it_was() {
     assert_eq!(ended.code, Some(1), "{}", ended.err);
     let run = lab.stored();
     let Completeness::Partial { reason } = &run.manifest.completeness else { panic!("not partial") };
-    assert_eq!(reason, "there is no backend \"Server 2\" to befall");
+    assert_eq!(reason, "there is no backend \"Server 2\" for this fault");
     assert!(cell(&run).requests > 0);
     let first = theirs.status().backends.into_iter().find(|backend| backend.id == "Server 1").expect("it is there");
     let switches = Web::new().get(&format!("http://{}/control", first.address)).expect("its switches");

@@ -11,7 +11,7 @@ fn checked(lab: &Lab, text: &str) -> Ended {
     ended(lab.program(&["check", "--plan", "x.toml"]).spawn().expect("loadgen starts"))
 }
 
-/// `wanted`: the whole line, but for the name of the program and of the file.
+/// `wanted`: the whole line, except for the name of the program and of the file.
 fn says(lab: &Lab, text: &str, wanted: &str) {
     let ended = checked(lab, text);
     assert_eq!(
@@ -23,11 +23,11 @@ fn says(lab: &Lab, text: &str, wanted: &str) {
 }
 
 #[test]
-fn what_is_missing_is_named_with_what_it_takes() {
+fn a_missing_key_is_named_with_its_values() {
     let lab = Lab::new();
     let explained = "config/experiments/a1.toml explains every key";
     let empty = format!(
-        "line 1: the file says nothing: an experiment needs [load] with loop = \"closed\" or \"open\"; {explained}"
+        "line 1: the file is empty: an experiment needs [load] with loop = \"closed\" or \"open\"; {explained}"
     );
     for (text, wanted) in [
         ("", empty.as_str()),
@@ -35,12 +35,12 @@ fn what_is_missing_is_named_with_what_it_takes() {
         (
             "title = \"x\"\n",
             &format!(
-                "line 1: [load] is missing: it says how requests are sent, with loop = \"closed\" or \"open\"; {explained}"
+                "line 1: [load] is missing: it describes how requests are sent, with loop = \"closed\" or \"open\"; {explained}"
             ),
         ),
         (
             "title = \"x\"\n[load]\nrate_rps = 300\n",
-            "line 2: load: loop is missing: \"closed\" (clients that wait for their answers) or \"open\" (a rate)",
+            "line 2: load: loop is missing: \"closed\" (clients that wait for their responses) or \"open\" (a rate)",
         ),
         ("[load]\nloop = \"open\"\n", "line 1: load: an open loop needs rate_rps or of_capacity"),
         (
@@ -83,7 +83,7 @@ fn a_key_that_is_not_known_is_met_with_the_one_that_was_meant() {
         ),
         (
             format!("{CLOSED}budget = \"1m\"\n"),
-            "line 3: load.budget: there is no such key here; it stands above all sections".to_owned(),
+            "line 3: load.budget: there is no such key here; it belongs above all sections".to_owned(),
         ),
         (
             format!("{CLOSED}[backends]\nsegment = \"2s\"\n"),
@@ -201,7 +201,7 @@ fn a_value_of_another_kind_is_met_with_the_kind_that_is_expected() {
 }
 
 #[test]
-fn what_is_no_toml_is_said_in_plain_words() {
+fn malformed_toml_is_one_plain_line() {
     let lab = Lab::new();
     for (text, wanted) in [
         ("[load]\nloop = \"open\"\nrate_rps = 5\nrate_rps = 6\n", "line 4: rate_rps is set twice"),
@@ -216,7 +216,7 @@ fn what_is_no_toml_is_said_in_plain_words() {
 }
 
 #[test]
-fn a_plan_that_can_never_give_its_verdict_is_refused_with_what_would_do() {
+fn a_plan_without_a_possible_verdict_is_refused_with_the_remedy() {
     let lab = Lab::new();
     let arms = "[[arms]]\nstrategy = \"round_robin\"\n[[arms]]\nstrategy = \"least_connections\"\n";
     let blocks = |more: &str| format!("[load]\nloop = \"open\"\narrivals = \"constant\"\n{more}{arms}");
@@ -241,7 +241,7 @@ fn a_plan_that_can_never_give_its_verdict_is_refused_with_what_would_do() {
 }
 
 #[test]
-fn what_lb_refuses_is_found_in_the_file() {
+fn a_value_that_lb_refuses_has_its_line() {
     let lab = Lab::new();
     let path = lab.plan(""); // for its folder of plugins
     let lb = std::fs::read_to_string(&path).expect("text");
@@ -282,7 +282,7 @@ fn what_lb_refuses_is_found_in_the_file() {
 
 /// A file that is typed over is not at fault.
 #[test]
-fn flags_are_refused_in_the_terms_of_what_was_typed() {
+fn flags_are_refused_by_their_own_names() {
     let lab = Lab::new();
     let said = |arguments: &[&str]| {
         let ended = ended(lab.command(arguments).spawn().expect("loadgen starts"));
@@ -299,13 +299,13 @@ fn flags_are_refused_in_the_terms_of_what_was_typed() {
     for flag in ["--rate=300", "--of-capacity=0.5", "--budget=1m"] {
         let closed = said(&["a1", flag]);
         let (name, _) = flag.split_once('=').expect("a value");
-        assert!(closed.starts_with(&format!("{name} is for an open loop; a1 is a closed one: ")), "{closed}");
+        assert!(closed.starts_with(&format!("{name} is for an open loop, and a1 is a closed loop: ")), "{closed}");
     }
     assert!(
         said(&["b", "--rate", "0"])
-            .contains("\"0\" is not requests per second, such as 300: it may be 0.001 to 1000000")
+            .contains("\"0\" is not requests per second, such as 300: allowed are 0.001 to 1000000")
     );
-    assert!(said(&["b", "--of-capacity", "70"]).contains("it may be 0.01 to 2"));
+    assert!(said(&["b", "--of-capacity", "70"]).contains("allowed are 0.01 to 2"));
     assert!(said(&["b", "--rate", "5", "--of-capacity", "1"]).contains("cannot be used with"));
 }
 

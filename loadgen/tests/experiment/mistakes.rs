@@ -24,9 +24,9 @@ fn mistakes_are_one_line_and_leave_nothing() {
     refused(&lab, &["a1", "--plan", "/no/such/plan.toml"], "cannot read /no/such/plan.toml");
     refused(&lab, &["experiment"], "--plan FILE");
     refused(&lab, &["b", "--strategy", "round_robin"], "--arms");
-    refused(&lab, &["a1", "--budget", "soon"], "\"soon\" is no time");
+    refused(&lab, &["a1", "--budget", "soon"], "\"soon\" is not a time");
     refused(&lab, &["a1", "--target", "http://127.0.0.1:1"], "--admin");
-    // nobody listens on port 1
+    // port 1 is closed
     let theirs = ["a1", "--target", "http://127.0.0.1:1", "--admin", "http://127.0.0.1:1"];
     refused(&lab, &theirs, "the target http://127.0.0.1:1 cannot be reached");
 
@@ -38,12 +38,12 @@ fn mistakes_are_one_line_and_leave_nothing() {
     refused(
         &lab,
         &["experiment", "--plan", "bad.toml"],
-        "bad.toml, line 1: the file says nothing: an experiment needs [load]",
+        "bad.toml, line 1: the file is empty: an experiment needs [load]",
     );
 }
 
 #[test]
-fn what_lb_refuses_is_said_in_its_words() {
+fn a_refusal_of_lb_is_reported_in_its_words() {
     let lab = Lab::new();
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let address = taken.local_addr().expect("an address");
@@ -106,7 +106,7 @@ fn a_machine_that_others_use_is_refused_under_strict_and_nothing_is_begun() {
         }
     };
     let ended = std::thread::scope(|scope| {
-        // three on each core: whoever else wants one gets a quarter
+        // three on each core: another program gets a quarter of a core
         (0..3 * cores).for_each(|_| drop(scope.spawn(spin)));
         let ended = ended(lab.command(&["a1", "--strict"]).spawn().expect("loadgen starts"));
         is_over.store(true, Relaxed);
@@ -114,7 +114,7 @@ fn a_machine_that_others_use_is_refused_under_strict_and_nothing_is_begun() {
     });
     assert_eq!(ended.code, Some(1), "{}", ended.err);
     assert!(
-        ended.err.starts_with("loadgen: not begun, because of --strict: in a second of measuring before the run, "),
+        ended.err.starts_with("loadgen: not started, because of --strict: in a check of one second before the run, "),
         "{}",
         ended.err
     );

@@ -1,4 +1,4 @@
-//! Somebody changes the pool while a run measures it: the run goes on, tells it, and holds no count against a declaration any more.
+//! An operator changes the pool during a run: the run continues, records the change, and compares no later count with a declaration.
 
 use std::process::Child;
 
@@ -17,7 +17,7 @@ fn start(lab: &Lab) -> Child {
     lab.command(&arguments).spawn().expect("loadgen starts")
 }
 
-/// The admin port of the run's lb, once its first load is under way.
+/// The admin port of the run's lb, once its first load is in flight.
 fn admin_under_load(lab: &Lab) -> Admin {
     let ready = || {
         let text = std::fs::read(lab.out().join("lb/ready.json")).ok()?;
@@ -60,8 +60,12 @@ fn an_operators_drain_suspends_the_judgement_of_counts_from_then_on() {
     assert!(mark.reason.starts_with("an operator drained Server 2 at "), "{}", mark.reason);
     if run.manifest.is_valid() {
         let told = ended.out.split_whitespace().collect::<Vec<_>>().join(" ");
-        let sentence = "Not all counts were held against what the strategy declares: an operator drained Server 2 at ";
-        assert!(told.contains(sentence) && !told.contains("This is not what the strategy declares"), "{}", ended.out);
+        let sentence = "Not all counts were compared with the strategy's declaration: an operator drained Server 2 at ";
+        assert!(
+            told.contains(sentence) && !told.contains("This contradicts the strategy's declaration"),
+            "{}",
+            ended.out
+        );
     }
 }
 

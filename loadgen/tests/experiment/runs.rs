@@ -38,7 +38,7 @@ fn a1_shares_and_accounts_for_every_request() {
 }
 
 #[test]
-fn what_lb_said_meanwhile_is_kept_and_told_as_openmetrics() {
+fn scrapes_of_a_run_are_stored_and_converted_to_openmetrics() {
     let lab = Lab::new();
     let load = "[load]\nloop = \"closed\"\nconnections = 8\nrequests = 700\n";
     let ran =
@@ -49,7 +49,7 @@ fn what_lb_said_meanwhile_is_kept_and_told_as_openmetrics() {
     let told = ended(command.spawn().expect("loadgen starts"));
     assert_eq!(told.code, Some(0), "{}", told.err);
     assert!(told.out.ends_with("# EOF\n") && told.err.contains(" scrapes of 127.0.0.1:"), "{}", told.err);
-    // the first scrape is before the first request, the last one after the last answer
+    // the first scrape is before the first request, the last one after the last response
     let mut requests = BTreeMap::<&str, u64>::new();
     for line in told.out.lines().filter(|line| line.starts_with("lb_requests_total{")) {
         let words: Vec<&str> = line.rsplit(' ').take(2).collect();

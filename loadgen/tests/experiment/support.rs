@@ -14,7 +14,7 @@ pub(crate) struct Lab {
     folder: TempDir,
 }
 
-/// An lb that somebody else started.
+/// An lb that the test started, not loadgen.
 pub(crate) struct Theirs {
     pub(crate) target: String,
     pub(crate) admin: String,
@@ -93,7 +93,7 @@ impl Lab {
         let is_here = |entry: std::io::Result<std::fs::DirEntry>| {
             entry.is_ok_and(|entry| std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == folder))
         };
-        eventually("nobody works here", || !std::fs::read_dir("/proc").expect("Linux").any(is_here));
+        eventually("no process in this folder", || !std::fs::read_dir("/proc").expect("Linux").any(is_here));
     }
 
     /// Waits until none of the processes that lb's log tells of is there any more.

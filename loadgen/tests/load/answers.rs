@@ -37,7 +37,7 @@ fn a_closed_loop_begins_at_once() {
 }
 
 #[test]
-fn a_connection_that_ends_with_its_answer_is_not_used_again() {
+fn a_connection_that_ends_with_its_response_is_not_used_again() {
     // Answer and end in one piece, and no word of it in the head.
     let server = Scripted::answering(b"", |stream| {
         let more = 0x8000; // MSG_MORE, on Linux
@@ -81,7 +81,7 @@ fn chunked_bodies_long_bodies_and_bodies_until_close_end_where_they_end() {
 }
 
 #[test]
-fn a_head_in_pieces_and_informational_answers_before_it_are_one_answer() {
+fn a_head_in_pieces_after_interim_responses_is_one_response() {
     let server = Scripted::start(|mut stream, _| {
         stream.set_nodelay(true).unwrap();
         while read_head(&mut stream).is_some() {
@@ -103,7 +103,7 @@ fn a_server_that_closes_as_it_announced_costs_a_connection_and_no_error() {
 }
 
 #[test]
-fn answers_of_500_are_answers_with_latencies_of_their_own() {
+fn responses_of_500_have_their_own_latencies() {
     let server = mock(Options { failure_rate: 0.5, seed: Some(11), ..Options::default() });
     let segment = one(run(closed(server.addr, 4, 1_000, "/home")));
     let failures = server.stats().failures;
@@ -113,7 +113,7 @@ fn answers_of_500_are_answers_with_latencies_of_their_own() {
 }
 
 #[test]
-fn what_goes_wrong_is_called_what_it_is() {
+fn each_error_has_its_kind() {
     let cases: [(&str, Scripted, ErrorKind); 5] = [
         (
             "closed before an answer",
@@ -149,8 +149,8 @@ fn what_goes_wrong_is_called_what_it_is() {
 }
 
 #[test]
-fn nobody_listening_is_an_error_for_each_request_and_no_endless_loop() {
-    let gone = mock(Options::default()).addr; // dropped at once: nobody listens there now
+fn a_closed_port_is_an_error_for_each_request_and_no_endless_loop() {
+    let gone = mock(Options::default()).addr; // dropped at once, so the port is closed now
     let outcome = run(closed(gone, 4, 12, "/"));
     assert!(outcome.first_errors[&ErrorKind::Connect].contains("refused"), "{:?}", outcome.first_errors);
     let segment = one(outcome);
@@ -159,7 +159,7 @@ fn nobody_listening_is_an_error_for_each_request_and_no_endless_loop() {
 }
 
 #[test]
-fn a_request_without_an_answer_in_time_is_a_timeout_and_its_connection_is_not_used_again() {
+fn a_request_without_a_response_in_time_is_a_timeout_and_its_connection_is_not_used_again() {
     let server = mock(Options::default());
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     let plan = Plan { timeout: Duration::from_millis(50), ..closed(server.addr, 3, 9, "/home") };
@@ -194,7 +194,7 @@ fn a_kept_connection_closed_under_a_request_is_an_error_unless_a_repetition_is_a
 }
 
 #[test]
-fn bytes_behind_an_answer_end_its_connection() {
+fn bytes_behind_a_response_end_its_connection() {
     let server = Scripted::start(|mut stream, _| {
         while read_head(&mut stream).is_some() {
             if stream.write_all(&[OK, b"and more"].concat()).is_err() {

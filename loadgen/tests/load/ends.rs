@@ -8,7 +8,7 @@ use mock_server::{Change, Options, ServiceTime};
 use crate::support::{adds_up, closed, eventually, mock, one, open, run};
 
 #[test]
-fn an_aborted_run_gives_what_it_has_and_says_so() {
+fn an_aborted_run_gives_its_partial_counts_and_is_marked() {
     let server = mock(Options::default());
     // Nothing may fail, however long this takes: few connections, no bound that is reached, no timeout.
     let plan = open(server.addr, 1_000.0, Stop::WhenTold);
@@ -28,7 +28,7 @@ fn an_aborted_run_gives_what_it_has_and_says_so() {
 }
 
 #[test]
-fn a_run_that_is_told_to_finish_waits_for_what_is_under_way() {
+fn a_run_that_is_told_to_finish_waits_for_requests_in_flight() {
     let server =
         mock(Options { service_time: ServiceTime::Constant(Duration::from_millis(100)), ..Options::default() });
     let running = load::start(open(server.addr, 200.0, Stop::WhenTold)).unwrap();
@@ -58,13 +58,13 @@ fn a_run_without_end_shows_how_it_goes() {
     let snapshot = handle.snapshot();
     assert_eq!(snapshot.backends, ["live"]);
     let in_windows: u64 = handle.windows(0)[..snapshot.windows].iter().map(|window| window.ok).sum();
-    assert_eq!(snapshot.backend_counts, [snapshot.total.ok], "who answered is known of every answer");
+    assert_eq!(snapshot.backend_counts, [snapshot.total.ok], "every response has its backend");
     assert!(snapshot.total.ok >= in_windows, "{} and {in_windows}", snapshot.total.ok);
     assert!(!snapshot.latency.is_empty() && snapshot.total.sent >= snapshot.total.ok);
     assert!(handle.windows(snapshot.windows + 1_000_000).is_empty());
 }
 
-/// What the outcome holds, in bytes, but for what the time series takes.
+/// What the outcome holds, in bytes, except for what the time series takes.
 fn memory(outcome: &load::Outcome) -> usize {
     let histograms = outcome.segments.iter().flat_map(|one| [&one.latency, &one.service, &one.failed, &one.lag]);
     histograms.map(|histogram| histogram.distinct_values() * size_of::<u64>()).sum()
@@ -81,7 +81,7 @@ fn ten_times_the_requests_take_no_more_memory() {
 }
 
 #[test]
-fn calibration_climbs_towards_what_a_closed_loop_achieves_and_no_further() {
+fn calibration_rises_to_the_rate_of_a_closed_loop_and_no_further() {
     // One at a time, a millisecond each: what it can take is far from what this machine can.
     let one_ms = ServiceTime::Constant(Duration::from_millis(1));
     let server = mock(Options { service_time: one_ms, concurrency: 1, ..Options::default() });

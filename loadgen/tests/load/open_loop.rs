@@ -10,7 +10,7 @@ use mock_server::{Change, Options, ServiceTime};
 use crate::support::{Scripted, eventually, mock, one, open, read_head, run};
 
 #[test]
-fn it_sends_as_many_as_are_due_and_sees_every_one() {
+fn it_sends_every_scheduled_request_and_counts_each() {
     let server = mock(Options::default());
     let outcome = run(open(server.addr, 500.0, Stop::AfterTime(Duration::from_millis(400))));
     let segment = one(outcome);
@@ -30,12 +30,12 @@ fn a_stalled_server_does_not_stop_the_schedule_and_the_wait_is_in_the_latency() 
     let server = mock(Options::default());
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     let running = load::start(open(server.addr, 1_000.0, Stop::AfterRequests(300))).unwrap();
-    // All of them are under way at the same time: nobody waited for an answer.
+    // All of them are in flight at the same time: none waited for a response.
     eventually("300 requests under way", || server.stats().in_progress == 300);
     server.change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     let segment = one(running.wait());
     assert_eq!((segment.ok(), segment.unsent), (300, 0));
-    // The first was due 299 ms before the last was sent, and nobody was answered before that.
+    // The first was scheduled 299 ms before the last was sent, and there was no response before that.
     assert!(segment.latency.max() >= 299_000_000, "{}", segment.latency.max());
 }
 
@@ -118,7 +118,7 @@ fn the_windows_are_the_run() {
     assert_eq!((warm_up.due, outcome.segments[0].due), (30, 70));
     let sum = |of: fn(&load::Window) -> u64| outcome.windows.iter().map(of).sum::<u64>();
     assert_eq!((sum(|window| window.sent), sum(|window| window.ok)), (100, 100));
-    // 20 in every 100 ms, but for the last one: by when they were due, not by when they were answered.
+    // 20 in every 100 ms, except for the last one: by when they were scheduled, not by when they were answered.
     let due: Vec<_> = outcome.windows.iter().map(|window| window.due).filter(|due| *due > 0).collect();
     assert_eq!(due, [20; 5]);
     let starts: Vec<_> = outcome.windows.iter().map(|window| window.start_ms).collect();

@@ -53,7 +53,7 @@ fn json_tells_exact_counts() {
     assert!(times["deviation"].is_null() && times["intervals_95"].is_object(), "{times}");
     let told = |name: &str| times["intervals_95"][name].is_array() != times["without_interval"][name].is_string();
     assert!(["mean", "p50", "p75", "p90", "p95", "p99", "p99.9"].into_iter().all(told), "{times}");
-    assert!(times["without_interval"]["p99"].as_str().is_some_and(|why| why.contains("takes")), "{times}");
+    assert!(times["without_interval"]["p99"].as_str().is_some_and(|why| why.contains("needs")), "{times}");
     assert!(report["load"].as_str().unwrap().starts_with("closed loop, 4 clients"));
     assert!(report["windows"].as_array().is_some_and(|windows| !windows.is_empty()));
 }
@@ -64,13 +64,16 @@ fn the_report_for_people_says_which_loop_it_was_and_refuses_percentiles_of_few()
     let url = format!("{}/home", server.addr);
     let (code, out, err) = run(&["-n", "100", &url]);
     was_carried_out(code, !out.contains("NOT VALID"), &err);
-    for part in ["closed loop, 50 clients", "latency    service time", "needs 1,000 good answers, there are 100"] {
+    for part in ["closed loop, 50 clients", "latency    service time", "needs 1,000 good responses, there are 100"] {
         assert!(out.contains(part), "{part:?} is missing\n{out}");
     }
     assert!(out.contains("backend Server 1") && out.contains("status 200"), "{out}");
     let (code, out, err) = run(&["-n", "100", "-q", "1000", "--poisson", &url]);
     was_carried_out(code, !out.contains("NOT VALID"), &err);
-    assert!(out.contains("open loop, 1000 requests/s") && out.contains("from the intended moment"), "{out}");
+    assert!(
+        out.contains("open loop, 1000 requests/s") && out.contains("latency is measured from the scheduled send time"),
+        "{out}"
+    );
 }
 
 #[test]
@@ -82,7 +85,7 @@ fn a_result_that_must_not_be_believed_is_exit_code_1_without_a_threshold_too() {
     command.args(["-c", script, env!("CARGO_BIN_EXE_loadgen"), &format!("http://{}/home", server.addr)]);
     let Output { status, stdout, stderr } = command.output().expect("a shell starts");
     let (out, err) = (String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap());
-    assert!(out.contains("NOT VALID: ") && out.contains("answered"), "{out}{err}");
+    assert!(out.contains("NOT VALID: ") && out.contains("responses"), "{out}{err}");
     assert_eq!(status.code(), Some(1), "{out}{err}");
     assert!(err.lines().any(|line| line.starts_with("loadgen: not to be believed: ") && line.contains("ulimit -n")));
 }
@@ -129,11 +132,11 @@ fn a_missed_threshold_is_exit_code_99_and_says_what_was_measured() {
 }
 
 #[test]
-fn what_cannot_be_is_one_line_and_exit_code_2() {
-    let gone = mock(Options::default()).addr; // dropped at once: nobody listens there now
+fn a_mistake_is_one_line_and_exit_code_2() {
+    let gone = mock(Options::default()).addr; // dropped at once, so the port is closed now
     let gone = format!("http://{gone}/");
     for (arguments, word) in [
-        (&[&*gone][..], "nobody answers at"),
+        (&[&*gone][..], "cannot connect to"),
         (&["https://127.0.0.1:1/"], "https is not supported"),
         (&["--threshold", "p99", &gone], "no threshold"),
         (&["-q", "0", &gone], "rate"),
@@ -147,19 +150,19 @@ fn what_cannot_be_is_one_line_and_exit_code_2() {
 }
 
 #[test]
-fn a_server_that_answers_nothing_is_exit_code_1_with_the_reason() {
+fn a_server_without_responses_is_exit_code_1_with_the_reason() {
     let server = mock(Options::default());
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     let (code, out, err) = run(&["-n", "3", "-t", "50ms", &format!("http://{}/home", server.addr)]);
     let why = "no response within 50ms: waiting for the response head";
-    assert_eq!((code, err), (Some(1), format!("loadgen: no request was answered: {why}\n")));
+    assert_eq!((code, err), (Some(1), format!("loadgen: no response to any request: {why}\n")));
     let line = out.lines().find(|line| line.trim_start().starts_with("error timeout")).expect("a line of the report");
     let words: Vec<&str> = line.split_whitespace().collect();
     assert_eq!(words.join(" "), "error timeout 3 no response within 0.05 s: 3 waiting for the response head", "{out}");
 }
 
 #[test]
-fn ctrl_c_prints_what_there_is_and_says_that_it_is_partial() {
+fn ctrl_c_prints_the_partial_results_as_partial() {
     let server = mock(Options::default());
     let url = format!("http://{}/home", server.addr);
     let mut child: Child =
@@ -178,14 +181,8 @@ fn ctrl_c_prints_what_there_is_and_says_that_it_is_partial() {
 fn help_teaches_and_is_no_mistake() {
     let (code, out, err) = run(&["--help"]);
     assert_eq!((code, &*err), (Some(0), ""));
-    let parts = [
-        "Open or closed?",
-        "Examples:",
-        "--poisson",
-        "exit code 99",
-        "Exit codes:",
-        "1 the result must not be believed",
-    ];
+    let parts =
+        ["Open or closed loop?", "Examples:", "--poisson", "exit code 99", "Exit codes:", "1  the result is NOT VALID"];
     for part in parts {
         assert!(out.contains(part), "{part:?} is missing\n{out}");
     }

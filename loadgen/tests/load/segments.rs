@@ -12,7 +12,7 @@ fn at(at: Instant) -> Cut {
 }
 
 #[test]
-fn requests_belong_to_the_segment_in_which_they_were_due_and_none_is_lost() {
+fn requests_belong_to_the_segment_of_their_scheduled_time_and_none_is_lost() {
     let server = mock(Options::default());
     let running = load::start(open(server.addr, 1_000.0, Stop::AfterTime(Duration::from_millis(1_200)))).unwrap();
     let (handle, begin) = (running.handle(), Instant::now());

@@ -63,7 +63,7 @@ fn a_stored_run_is_read_back_with_its_counts_its_load_and_its_reports() {
     was_carried_out(&ended);
     if ended.code == Some(0) {
         let report = std::fs::read_to_string(rig.path("a/report.md")).expect("written");
-        let answer = format!("**{} answered 400 requests well, ", rig.server.addr);
+        let answer = format!("**{} gave 400 good responses, ", rig.server.addr);
         assert!(report.contains(&answer) && report.contains("Latency: p50 "), "{report}");
     }
     let page = rig.path("a/report.html");
@@ -105,14 +105,14 @@ fn a_folder_that_holds_a_run_is_refused_before_the_first_request() {
 }
 
 #[test]
-fn what_cannot_be_stored_is_printed_all_the_same_and_is_exit_code_1() {
+fn a_run_that_cannot_be_stored_is_printed_and_is_exit_code_1() {
     let rig = Rig::new();
     std::fs::create_dir_all(rig.path("a/results.json")).expect("a folder in the place of a file");
     let ended = rig.run("a", &[]);
     assert_eq!(ended.code, Some(1), "{}", ended.err);
     assert!(ended.out.contains("backend Server 1") && !ended.out.contains("report: "), "{}", ended.out);
     let lines: Vec<&str> = ended.err.lines().filter(|line| line.contains("results.json")).collect();
-    assert!(matches!(lines[..], [line] if line.ends_with("printed above and stored nowhere")), "{}", ended.err);
+    assert!(matches!(lines[..], [line] if line.ends_with("printed above and is not stored")), "{}", ended.err);
     assert!(!rig.path("a/run.json").exists(), "what is not whole is no run");
 }
 
@@ -152,11 +152,11 @@ fn a_replay_of_it_is_refused_in_one_line() {
     was_carried_out(&rig.run("a", &[]));
     let ended = loadgen(&["replay", text(&rig.path("a"))]);
     assert_eq!((ended.code, &*ended.out, ended.err.lines().count()), (Some(2), "", 1), "{}", ended.err);
-    assert!(ended.err.contains("has no plan to replay: repeat its command, "), "{}", ended.err);
+    assert!(ended.err.contains("has no plan to replay: run its command again: "), "{}", ended.err);
 }
 
 #[test]
-fn a_run_in_which_nothing_was_answered_is_stored_with_its_errors() {
+fn a_run_without_responses_is_stored_with_its_errors() {
     let rig = Rig::new();
     let change = mock_server::Change { stall: Some(true), ..mock_server::Change::default() };
     rig.server.change(&change).expect("a switch");

@@ -1,4 +1,4 @@
-//! What those who look on are told of a load, and what stands on their terminal.
+//! The live view of a load: the facts on its board, and the text on the terminal.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -13,7 +13,7 @@ use crate::support::{closed, eventually, mock, open};
 const PHASES: (&str, &str) = ("warm-up", "measuring");
 
 #[test]
-fn a_board_tells_what_a_load_does_and_keeps_it_when_it_has_ended() {
+fn a_board_shows_a_load_and_keeps_its_last_state() {
     let server = mock(Options { id: "Server 2".to_owned(), failure_rate: 0.5, seed: Some(3), ..Options::default() });
     let board = Board::new("a title", Instant::now());
     assert_eq!(board.status().flow, None);

@@ -14,7 +14,7 @@ use crate::synthetic::b;
 
 /// What happened to the requests of one block, one by one.
 struct Block {
-    /// Latency and service time of the good answers, in nanoseconds.
+    /// Latency and service time of the good responses, in nanoseconds.
     good: Vec<(u64, u64)>,
     errors: u64,
     unsent: u64,
@@ -104,7 +104,7 @@ impl Raw {
         self.sum(|block| block.good.len() as u64 + block.errors + block.unsent)
     }
 
-    /// Milliseconds, with what had no good answer as infinitely slow.
+    /// Milliseconds, with what had no good response as infinitely slow.
     fn percentile(&self, quantile: f64, of: fn(&(u64, u64)) -> u64) -> f64 {
         let mut times: Vec<u64> = self.0.iter().flat_map(|block| block.good.iter().map(of)).collect();
         times.sort_unstable();
@@ -142,7 +142,7 @@ fn check(words: &[&str], run: &Path, baselines: &[&Path]) -> (i32, String) {
 
 /// Each bound one percent to either side of the value that the samples have, which is more than a histogram of three digits errs.
 #[test]
-fn every_condition_finds_what_the_samples_of_all_blocks_say() {
+fn every_condition_uses_the_samples_of_all_blocks() {
     let (raw, before) = (slowing(1, 1.0), [2, 3, 4].map(|seed| slowing(seed, 0.5)));
     let (run, baselines) = (raw.stored(), before.each_ref().map(Raw::stored));
     assert!(run == raw.run(), "it came back as it was");
@@ -276,7 +276,7 @@ fn exit_codes_are_those_of_the_help() {
     assert_eq!(check(&["p50<1h", "jain>0.1"], run, &[]).0, 0);
     assert_eq!(check(&["p50<1us", "jain>0.1"], run, &[]).0, 99);
     let (code, said) = check(&["p99.9<1h", "jain>0.1"], run, &[]);
-    assert!(code == 3 && said.contains("cannot tell: ") && said.contains("it needs 10000"), "{said}");
+    assert!(code == 3 && said.contains("cannot tell: ") && said.contains("the metric needs 10000"), "{said}");
     assert_eq!(check(&["p99.9<1h", "p50<1us"], run, &[]).0, 99, "missed goes before");
     let (code, said) = check(&[], run, &[]);
     assert!(code == 0 && said.contains("no threshold was given"), "{said}");
@@ -284,7 +284,10 @@ fn exit_codes_are_those_of_the_help() {
     assert_eq!(check(&["nobody:p50<1h"], run, &[]).0, 2);
     let help = Command::new(env!("CARGO_BIN_EXE_loadgen")).args(["check", "--help"]).output().expect("loadgen starts");
     let help = String::from_utf8_lossy(&help.stdout).into_owned();
-    assert!(help.contains("cannot tell") && help.contains("Exit codes: 0 every threshold is kept; 99"), "{help}");
+    assert!(
+        help.contains("cannot tell") && help.contains("0  every threshold is kept\n  99  a threshold is missed"),
+        "{help}"
+    );
 
     let marked = |marks: &[Mark], completeness: Option<Completeness>| {
         let mut run = slowing(1, 1.0).run();

@@ -1,4 +1,4 @@
-//! Folders that are damaged, or of somebody else: one clear line from every command that reads them, and never a panic.
+//! Folders that are damaged or not of loadgen: every command that reads them gives one clear line and never panics.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -217,8 +217,8 @@ fn a_stored_plan_that_cannot_be_carried_out_is_one_line() {
     make_older(&folder);
     let whole: Value = serde_json::from_str(&Plan::of(Scenario::A3).expect("built in").to_json()).expect("JSON");
     let cases = [
-        ("/arms", Value::Array(Vec::new()), "arms: there is none"),
-        ("/sizes", Value::Array(Vec::new()), "sizes: there is none"),
+        ("/arms", Value::Array(Vec::new()), "arms: at least one is needed"),
+        ("/sizes", Value::Array(Vec::new()), "sizes: at least one is needed"),
         ("/sizes/0", Value::from(0), "sizes: must be from 1 to 64, not 0"),
         ("/budget/secs", Value::from(u64::MAX), "budget: 18446744073709551615 s is too long"),
         ("/requests/timeout", serde_json::json!({ "secs": 0, "nanos": 0 }), "requests.timeout: 0 s is too short"),

@@ -148,10 +148,10 @@ fn files_that_contradict_each_other_are_refused_with_both_numbers() {
         (
             "results.json",
             "hdr/1-round_robin-n3.hdr is damaged: round_robin, N = 3, block 3: the latency histogram has 279 samples, and results.json \
-             counts 278 good answers",
+             counts 278 good responses",
             |json| json["cells"][2]["errors"] = 4.into(),
         ),
-        ("results.json", "it has histograms of block 8, which results.json has not", |json| {
+        ("results.json", "it has histograms of block 8, which results.json does not have", |json| {
             json["cells"].as_array_mut().expect("cells").truncate(7);
         }),
         ("results.json", "the latency histogram has 0 samples, and results.json counts 244", |json| {
@@ -167,7 +167,7 @@ fn files_that_contradict_each_other_are_refused_with_both_numbers() {
             json["cells"][0]["backends"][1]["id"] = "Server 1".into();
         }),
         ("results.json", "block 1: -1 is no request rate", |json| json["cells"][0]["asked_rps"] = (-1).into()),
-        ("series.json", "series.json is damaged: results.json has not round_robin, N = 3, block 77", |json| {
+        ("series.json", "series.json is damaged: results.json does not have round_robin, N = 3, block 77", |json| {
             json[0]["block"] = 77.into();
         }),
         ("run.json", "run.json is damaged: it has the arm \"round_robin\" twice", |json| {

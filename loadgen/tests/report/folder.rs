@@ -51,7 +51,7 @@ fn thousandths(value: f64) -> f64 {
 }
 
 #[test]
-fn throughput_is_of_good_answers_and_what_ended_stands_beside_it() {
+fn throughput_is_of_good_responses_beside_all_that_ended() {
     let mut run = a1();
     let cell = &mut run.results.cells[0];
     (cell.errors, cell.backends[0].errors, cell.duration_ns) = (6_090, 100, 10_000_000_000);
@@ -101,7 +101,7 @@ fn a_folder_that_is_no_run_is_refused_in_words() {
 
     fs::write(folder.file("run.json"), &manifest).expect("written");
     fs::write(folder.file("hdr/1-assignment_ring-n3.hdr"), "Tag=latency-1,0.0,1.0,1.0,garbage!\n").expect("written");
-    let error = folder.read().expect_err("no histogram").to_string();
+    let error = folder.read().expect_err("is not a histogram").to_string();
     assert!(error.contains("1-assignment_ring-n3.hdr: line 1"), "{error}");
 
     fs::remove_file(folder.file("series.json")).expect("removed");
@@ -131,21 +131,22 @@ fn two_runs_of_the_same_kind_are_held_against_each_other() {
         cell.duration_ns *= 2;
     }
     let text = diff(&first, &second).expect("comparable");
-    let line = text.lines().find(|line| line.contains("least_connections") && line.contains("good answers per second"));
+    let line =
+        text.lines().find(|line| line.contains("least_connections") && line.contains("good responses per second"));
     assert!(line.is_some_and(|line| line.trim_end().ends_with("0.500")), "{text}");
 }
 
 #[test]
-fn of_two_runs_only_what_is_beyond_two_times_has_a_verdict() {
+fn of_two_runs_only_a_factor_beyond_two_has_a_verdict() {
     let first = b();
     let verdicts = |second: &Run| {
         let text = diff(&first, second).expect("comparable");
-        assert!(text.contains("Cannot tell: one run each does not show how much runs differ"), "{text}");
+        assert!(text.contains("Cannot tell: two single runs do not show how much runs differ"), "{text}");
         let of = |measure: &str| {
             let line = text.lines().find(|line| line.contains("least_connections") && line.contains(measure));
             let line = line.unwrap_or_else(|| panic!("{measure}: {text}")).trim_end().to_owned();
             let verdict = [
-                "cannot tell: they failed other requests",
+                "cannot tell: other requests failed",
                 "cannot tell",
                 "beyond 2 times: slower",
                 "beyond 2 times: faster",
@@ -177,7 +178,7 @@ fn of_two_runs_only_what_is_beyond_two_times_has_a_verdict() {
     );
     let mut failing = scaled(1, 3);
     failing.results.cells.iter_mut().for_each(|cell| cell.errors = 100);
-    assert_eq!(verdicts(&failing)[0], "cannot tell: they failed other requests");
+    assert_eq!(verdicts(&failing)[0], "cannot tell: other requests failed");
 }
 
 #[test]

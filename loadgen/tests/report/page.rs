@@ -112,7 +112,7 @@ fn markdown_names_pictures_that_exist() {
     }
 }
 
-/// Ctrl-C before the first answer, and a target that answers nothing: reports all the same.
+/// Ctrl-C before the first response, and a target that answers nothing: reports all the same.
 #[test]
 fn a_run_without_results_has_a_report_that_says_so() {
     let mut unmeasured = crate::synthetic::partial();

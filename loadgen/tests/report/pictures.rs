@@ -207,7 +207,7 @@ fn svg(report: &str, plot: &str) -> String {
     fs::read_to_string(report.folder.file(&format!("plots/{plot}.svg"))).unwrap_or_default()
 }
 
-/// A server is killed at 20 s of the plan; requests that were due 400 ms before fail with it.
+/// A server is killed at 20 s of the plan; requests that were scheduled up to 400 ms before fail with it.
 #[test]
 fn errors_are_drawn_when_they_happen_on_the_plans_clock() {
     let text = svg("a3", "recovery");
@@ -247,7 +247,7 @@ fn pictures_of_void_conclusions_have_a_banner_or_are_left_out() {
 }
 
 #[test]
-fn what_is_true_by_construction_is_no_finding() {
+fn values_by_construction_are_not_shown() {
     let verdicts = svg("b", "verdicts");
     assert!(!verdicts.contains("throughput"), "an open loop is asked for its throughput");
     assert!(verdicts.contains("max/mean of counts: less is better (no verdict)"));

@@ -52,13 +52,13 @@ fn counts_are_held_to_the_law_that_is_declared() {
         backends[least].requests += by;
         run
     };
-    assert_eq!(judgement(&lines(&drawn, &moved(5)), &["counts: ", "of one law"]), "agrees");
-    assert_eq!(judgement(&lines(&drawn, &moved(300)), &["counts: ", "of one law"]), "differs");
+    assert_eq!(judgement(&lines(&drawn, &moved(5)), &["counts: ", "the same law"]), "agrees");
+    assert_eq!(judgement(&lines(&drawn, &moved(300)), &["counts: ", "the same law"]), "differs");
 
     // nothing is declared of how they vary
     let mut unknown = drawn.clone();
     unknown.results.cells[0].chi_square_p = None;
-    assert_eq!(judgement(&lines(&unknown, &moved(5)), &["counts: ", "no law"]), "cannot tell");
+    assert_eq!(judgement(&lines(&unknown, &moved(5)), &["counts: ", "is not declared"]), "cannot tell");
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn times_of_one_run_each_differ_only_beyond_two_times() {
 }
 
 #[test]
-fn a_kill_is_held_against_its_recovery_and_what_failed_meanwhile() {
+fn kills_are_compared_by_recovery_and_failures() {
     let run = a3();
     let same = lines(&run, &run);
     assert_eq!(judgement(&same, &["killed, back after"]), "agrees");
@@ -92,7 +92,7 @@ fn a_kill_is_held_against_its_recovery_and_what_failed_meanwhile() {
 }
 
 #[test]
-fn what_a_check_took_away_is_not_judged() {
+fn void_conclusions_are_not_judged() {
     let run = a1();
     let mut void = run.clone();
     void.manifest.marks.push(Mark::invalid("generator", "late", &Conclusion::OF_TIME));
@@ -101,7 +101,7 @@ fn what_a_check_took_away_is_not_judged() {
         judgement(&lines, &["good responses/s", "the new run must not be believed here (generator)"]),
         "cannot tell"
     );
-    assert_eq!(judgement(&lines, &["counts: ", "of one law"]), "agrees");
+    assert_eq!(judgement(&lines, &["counts: ", "the same law"]), "agrees");
 }
 
 #[test]

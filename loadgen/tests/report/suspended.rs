@@ -5,7 +5,7 @@ use loadgen::report::text;
 
 use crate::synthetic::{a1_round_robin, a3};
 
-const NOT_HELD: &str = "Not all counts were held against what the strategy declares: ";
+const NOT_HELD: &str = "Not all counts were compared with the strategy's declaration: ";
 
 /// A1 with counts that were not judged, and what happened meanwhile.
 fn unjudged(events: &[(u64, EventKind, &str)]) -> Run {

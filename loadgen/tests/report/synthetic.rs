@@ -149,10 +149,10 @@ pub(crate) fn a2() -> Run {
     run
 }
 
-/// When the first measured request of A3 was due, on the run's clock: setting up and warm-up come before.
+/// When the first measured request of A3 was scheduled, on the run's clock: setting up and warm-up come before.
 const A3_BEGAN_MS: u64 = 3_400;
 
-/// One of three is killed at 20 s of 40. Requests that were due up to 400 ms before wait at it and fail with it.
+/// One of three is killed at 20 s of 40. Requests that were scheduled up to 400 ms before wait at it and fail with it.
 pub(crate) fn a3() -> Run {
     let mut rng = fastrand::Rng::with_seed(4);
     let shares = [0.34, 0.32, 0.34];
@@ -169,7 +169,7 @@ pub(crate) fn a3() -> Run {
         has_bands: false,
     };
     let mut done = cell(&mut rng, &plan);
-    // they are beside the good answers, whose latencies are recorded
+    // they are beside the good responses, whose latencies are recorded
     (done.0.requests, done.0.errors) = (done.0.requests + 3, 3);
     done.0.error_kinds = BTreeMap::from([("status 502".into(), 3)]);
     done.0.retries = Some(11);
@@ -300,7 +300,7 @@ fn dropped(block: u32, arms: &[&str]) -> DroppedBlock {
     DroppedBlock { block, arms, reason: "by 1.2 ms at p90, where 0.8 ms are allowed".into() }
 }
 
-/// The generator was late: what hangs on its clock falls, the rest stands.
+/// A late generator: latency and throughput are void, the rest is valid.
 pub(crate) fn late(mut run: Run) -> Run {
     let reason = "the generator was late in 5 of 24 segments, by 4.1 ms at p90, where 0.8 ms are allowed";
     run.manifest.marks[0] = Mark::invalid("generator", reason, &Conclusion::OF_TIME);

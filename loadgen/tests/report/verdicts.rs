@@ -34,11 +34,12 @@ fn verdicts_are_told_in_sentences() {
     assert_told(
         &with_verdict(Verdict::Better, 0.62, 0.58, 0.66, None),
         &[
-            "did not exceed. least_connections is better than round_robin at p99 (latency 38 % lower). Verdicts against the baseline",
+            "took no longer than p50, p90 and p99. least_connections is better than round_robin at p99 (latency 38 % lower). Verdicts against the baseline",
             "least_connections better 0.62 (0.58 to 0.66)",
             "least_connections p99 latency better 0.620 0.580 to 0.660 between 34 and 42 % lower",
-            "How sure: from 6 blocks, in each of which every arm ran once, in random order, with the same requests. Of 100 runs without a \
-             difference at most 5 call one better or worse, and the interval holds the true ratio with a confidence of 95 %.",
+            "How sure: the verdicts are from 6 blocks. In each block, every arm ran once, in random order, with the same requests. If there were no \
+             difference, at most 5 of 100 such runs would report \"better\" or \"worse\". The interval contains the true ratio with a \
+             confidence of 95 %.",
         ],
     );
     assert_told(
@@ -59,8 +60,8 @@ fn verdicts_are_told_in_sentences() {
         &with_verdict(Verdict::Undecided, 0.963, 0.939, 0.981, Some(55)),
         &[
             "least_connections differs from round_robin at p99 (latency 3.7 % lower), but not surely by more than ±5 %.",
-            "Undecided: the p99 latency of least_connections is between 1.9 and 6.1 % lower, so not surely by more than ±5 %, where it \
-             begins to matter; about 55 more blocks would probably decide it.",
+            "Undecided: the p99 latency of least_connections is between 1.9 and 6.1 % lower, so perhaps within ±5 %, which \
+             does not matter; about 55 more blocks would probably decide it.",
         ],
     );
     assert_told(
@@ -123,7 +124,7 @@ fn the_headline_says_at_which_percentiles_an_arm_is_better() {
         &b(),
         &[
             "The baseline is round_robin: each other arm is compared with it.",
-            "p50, p90 and p99 are what 50, 90 and 99 of 100 requests did not exceed.",
+            "50, 90 and 99 of 100 requests took no longer than p50, p90 and p99.",
             "consistent_hash is worse than round_robin at p50 (latency ",
         ],
     );
@@ -155,7 +156,7 @@ fn the_best_of_many_arms_is_named_and_the_others_are_counted() {
 
 /// The intervals of Holm's procedure are no simultaneous ones, and the report does not call them that.
 #[test]
-fn intervals_are_called_what_holms_procedure_makes_them() {
+fn intervals_have_the_level_of_holms_procedure() {
     assert_told(
         &b(),
         &[
@@ -171,9 +172,9 @@ fn dropped_blocks_are_told_with_the_arms_in_which_the_generator_was_late() {
     assert_told(
         &b(),
         &[
-            "How sure: from 6 blocks",
+            "How sure: the verdicts are from 6 blocks",
             "Dropped: 2 of 8 blocks, because the generator was late (2 under consistent_hash, 1 under round_robin; in block 3 by 1.2 ms at \
-             p90, where 0.8 ms are allowed). No latency of these blocks is used, of any arm; counts are kept.",
+             p90, where 0.8 ms are allowed). No latency of these blocks is used, for any arm. Counts are used.",
         ],
     );
     let mut run = b();
@@ -188,7 +189,7 @@ fn failed(arm: &str, failed: u64, is_comparable: bool) -> Failures {
     Failures { arm: arm.into(), due: 1000, failed, unsent: 0, is_comparable }
 }
 
-/// The first sentence of the answer follows the question and what must be known before.
+/// The first sentence of the response follows the question and what must be known before.
 #[test]
 fn an_arm_that_failed_more_is_not_better_and_that_is_told_first() {
     let mut run = with_verdict(Verdict::NotComparable, 0.3, 0.24, 0.35, None);
@@ -203,11 +204,11 @@ fn an_arm_that_failed_more_is_not_better_and_that_is_told_first() {
     assert_told(
         &run,
         &[
-            "did not exceed. Some failed more than others, and that is the difference that matters: of the requests that were due, so many \
-             had no good answer: 50.0 % with round_robin, 71.8 % with least_connections and 100.0 % with consistent_hash.",
-            "least_connections: not comparable. Only good answers have a latency and are throughput",
-            "consistent_hash: not comparable. Only good answers have a latency",
-            "consistent_hash: too few of its requests had a good answer to say its p99 latency in two blocks.",
+            "took no longer than p50, p90 and p99. With some arms more requests failed, and that is the difference that matters. Scheduled requests without a good \
+             response: 50.0 % with round_robin, 71.8 % with least_connections and 100.0 % with consistent_hash.",
+            "least_connections: not comparable. Only good responses have a latency, and the good responses of this arm",
+            "consistent_hash: not comparable. Only good responses have a latency",
+            "consistent_hash: too few requests with a good response for its p99 latency in two blocks.",
             "least_connections not comparable 0.30 (0.24 to 0.35) 71.8 %",
             "least_connections p99 latency not comparable 0.300 0.240 to 0.350 of other requests 2",
             "consistent_hash not comparable 100.0 %",
@@ -222,8 +223,8 @@ fn an_arm_that_failed_more_is_not_better_and_that_is_told_first() {
     assert_told(
         &run,
         &[
-            "round_robin failed more than least_connections, and that is the difference that matters: 50.0 % of the requests that were due \
-             had no good answer, and 4.00 % with least_connections.",
+            "More requests failed with round_robin than with least_connections, and that is the difference that matters: 50.0 % of the \
+             scheduled requests had no good response, and 4.00 % with least_connections.",
         ],
     );
 }
@@ -245,7 +246,7 @@ fn who_is_best_is_not_said_where_one_cannot_be_compared() {
     assert_told(
         &run,
         &[
-            "consistent_hash failed more than round_robin",
+            "More requests failed with consistent_hash than with round_robin",
             "least_connections is worse than round_robin at p99 (latency ",
         ],
     );
@@ -261,8 +262,8 @@ fn too_few_blocks_are_called_that_and_nothing_is_said_to_be_sure() {
         &run,
         &[
             "Undecided: this run cannot tell whether least_connections is better or worse than round_robin at p99; there are too few blocks.",
-            "Too few blocks: it takes 6; until then intervals are for orientation.",
-            "too few blocks 2.850 2.680 to 3.030, for orientation too few blocks: it takes 6",
+            "Too few blocks: a verdict needs 6; until then the intervals are only a guide.",
+            "too few blocks 2.850 2.680 to 3.030, only a guide too few blocks: a verdict needs 6",
         ],
     );
     let told = told(&run);

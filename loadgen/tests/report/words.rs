@@ -94,7 +94,7 @@ fn a1_tells_who_got_how_much_and_why() {
             &format!(
                 "assignment_ring shared unevenly: Server 1 got {share:.1} % of the requests, 2.53 times the mean."
             ),
-            "This agrees with what the strategy declares",
+            "This agrees with the strategy's declaration",
             "a chance of 0.43",
             "The ring has 27 points, and all of them lie between 5.27 % and 22.5 % of the circle.",
             "belongs to Server 1. The arc before it is 82.8 % of the circle, and 78.9 % of all keys are in that arc.",
@@ -128,7 +128,7 @@ fn a_folder_without_the_ring_says_that_the_cause_is_not_known() {
     run.results = serde_json::from_value(json).expect("an older results.json is read");
     assert_told(
         &run,
-        &["The run's folder does not hold the ring of this strategy", "This agrees with what the strategy"],
+        &["The run's folder does not hold the ring of this strategy", "This agrees with the strategy's declaration"],
     );
     loadgen::report::write(&folder).expect("the pictures need no ring");
     assert!(!told(&run).contains("The ring has"));
@@ -145,7 +145,7 @@ fn a_ring_that_is_not_of_the_pool_explains_nothing() {
 fn a1_says_when_counts_contradict_the_declaration() {
     let mut run = a1();
     run.results.cells[0].chi_square_p = Some(0.000_002);
-    assert_told(&run, &["This is not what the strategy declares", "would come up with a chance of < 0.0001."]);
+    assert_told(&run, &["This contradicts the strategy's declaration", "would have a chance of < 0.0001."]);
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn a2_tells_that_the_mean_load_tells_nothing() {
     flat.manifest.host.cores = 64;
     assert_told(
         &flat,
-        &["From N = 1 on throughput hardly grows, so the backends are not what limits it there; lb, the servers and"],
+        &["From N = 1 on throughput hardly grows, so the backends are not its limit there; lb, the servers and"],
     );
     assert_told(&a2(), &["From N = 5 on throughput hardly grows: lb, the servers and the generator share 2 cores"]);
     let mut growing = a2();
@@ -169,7 +169,7 @@ fn a2_tells_that_the_mean_load_tells_nothing() {
         &a2(),
         &[
             "round_robin keeps the balance at every N",
-            "The mean load, which the sheet asks for, says nothing of a balancer",
+            "The mean load, which the sheet asks for, says nothing about a balancer",
             "round_robin: from N = 1 to N = 6 throughput went from",
             "times as much with 6 times the backends",
         ],
@@ -182,12 +182,12 @@ fn a3_tells_when_it_was_noticed_and_what_users_had_of_it() {
         &a3(),
         &[
             "Server 2 was killed at 20.000 s, and 1,240 ms later it was back and got requests again; 3 of the",
-            "Times count from the first measured request, as those of a plan do",
+            "Times count from the first measured request, as in a plan",
             "20.000 s Server 2 killed Server 2",
             "The balancer took it out of rotation 31.0 ms after the kill.",
-            "11 requests had to be tried on a second backend",
+            "11 requests were retried on another backend",
             "3 of 33,600 requests failed (0.01 %).",
-            "is a lower bound",
+            "gives a lower bound",
         ],
     );
     let mut run = a3();
@@ -270,9 +270,9 @@ fn a_late_generator_takes_verdicts_on_latency_and_leaves_shares_counts_and_recov
         &late(a4()),
         &[
             fallen,
-            "What stands in spite of that: shares of the backends and counts of requests.",
+            "Still valid: shares of the backends and counts of requests.",
             "shares most evenly: its fullest backend got 1.30 times the mean. Least evenly: sheet, 2.53 times the mean.",
-            "What that costs is not told: the generator was late in 5 of 24 segments",
+            "The cost in latency is not shown: the generator was late in 5 of 24 segments",
             "sheet 84.3 % 4.54 % 11.1 % 2.530 yes, p 0.45",
             "Not to be believed: the generator was late in 5 of 24 segments, by 4.1 ms at p90, where 0.8 ms are allowed. Times in milliseconds",
         ],
@@ -281,7 +281,7 @@ fn a_late_generator_takes_verdicts_on_latency_and_leaves_shares_counts_and_recov
         &late(a3()),
         &[
             fallen,
-            "What stands in spite of that: shares of the backends, times of faults and recovery and counts of requests.",
+            "Still valid: shares of the backends, times of faults and recovery and counts of requests.",
             "Server 2 was killed at 20.000 s, and 1,240 ms later it was back",
             "3 of 33,600 requests failed (0.01 %).",
         ],
@@ -315,7 +315,7 @@ fn counts_that_are_void_take_shares_and_leave_latency() {
         &run,
         &[
             "Shares of the backends and counts of requests are not to be believed: client 2,500, balancer 2,498.",
-            "What stands in spite of that: latency and throughput.",
+            "Still valid: latency and throughput.",
             "This run does not tell how even the strategies are: client 2,500, balancer 2,498.",
             "is better than sheet at p50 (latency ",
         ],
@@ -328,7 +328,7 @@ fn a4_tells_how_even_each_arm_is_and_what_that_costs() {
     assert_told(
         &a4(),
         &[
-            "How even are other hash functions, and what does that cost?",
+            "How even are the shares with other hash functions, and what does unevenness cost?",
             "H = i^2+11i+19 shares most evenly: its fullest backend got 1.30 times the mean.",
             "H = i^2+11i+19 is better than sheet at p50 (latency ",
             "sheet, j from 1 83.4 % 4.52 % 12.0 % 2.503 yes, p 0.24",
@@ -342,7 +342,7 @@ fn a4_tells_how_even_each_arm_is_and_what_that_costs() {
     assert_told(&run, &["no, p < 0.0001"]);
 }
 
-/// Least connections gives more to who answers sooner: that is its work.
+/// Least connections gives more requests to faster backends, on purpose.
 #[test]
 fn counts_under_a_strategy_that_shares_by_load_are_not_called_uneven() {
     let mut run = a1();
@@ -350,12 +350,10 @@ fn counts_under_a_strategy_that_shares_by_load_are_not_called_uneven() {
     run.results.cells[0].chi_square_p = None;
     assert_told(
         &run,
-        &[
-            "assignment_ring shares by load: a faster server gets more requests, so uneven counts are its work, not a fault.",
-        ],
+        &["assignment_ring shares by load: a faster server gets more requests, so uneven counts are intended."],
     );
     let told = told(&run);
-    assert!(!told.contains("shared unevenly") && !told.contains("What that costs"), "{told}");
+    assert!(!told.contains("shared unevenly") && !told.contains("The cost"), "{told}");
 }
 
 #[test]
@@ -372,8 +370,11 @@ fn marks_of_one_check_are_told_once() {
 fn the_loop_and_both_clocks_are_explained() {
     assert_told(
         &b(),
-        &["Open loop: 840 requests per second at random moments", "70.0 % of the 1,200 requests per second"],
+        &[
+            "Open loop: 840 requests per second at random moments",
+            "70.0 % of the capacity of these backends, 1,200 requests per second",
+        ],
     );
-    assert_told(&a1(), &["Closed loop: 64 connections", "Service time counts from the moment of sending"]);
+    assert_told(&a1(), &["Closed loop: 64 connections", "Service time is measured from the actual send"]);
     assert_told(&b(), &["loadgen b --arms round_robin,least_connections,consistent_hash --budget 240s --out runs/b"]);
 }

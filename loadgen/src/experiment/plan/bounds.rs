@@ -1,7 +1,7 @@
-//! What a plan may say, whoever reads it: the bounds of its numbers, and what cannot be together.
+//! The bounds of a plan: the ranges of its numbers, and combinations that are not allowed.
 //!
-//! Invariant: what [`check`] passes is carried out without a panic. A file of one's own is held against the same bounds where it is read,
-//! with line and key; a stored plan, which may have been changed by hand, is held against them as a whole.
+//! Invariant: a plan that passes [`check`] runs without a panic. An experiment file is checked with the same bounds while it is read, so
+//! errors have line and key. A stored plan, which may have been edited by hand, is checked as a whole.
 
 use std::mem::discriminant;
 use std::ops::RangeInclusive;
@@ -11,11 +11,11 @@ use super::{ArmPlan, BlockPlan, Fault, FaultKind, LoadPlan, Plan, Rate};
 use crate::load::parse_duration;
 
 pub(super) const SIZE: RangeInclusive<u32> = 1..=64;
-/// What is added to a moment must not lie beyond the end of the clock.
+/// The sum of a time and a moment must not overflow the clock.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(3_600_000);
 pub(super) const CONNECTIONS: RangeInclusive<u32> = 1..=60_000;
 pub(super) const REQUESTS: RangeInclusive<u64> = 1..=1_000_000_000;
-/// Requests that a server works on, or that wait for it.
+/// Requests in a server or in its queue.
 pub(super) const AT_A_TIME: RangeInclusive<u32> = 0..=1_000_000;
 pub(super) const REPEATS: RangeInclusive<u32> = 1..=1000;
 pub const RATE_RPS: RangeInclusive<f64> = 1e-3..=1e6;
@@ -26,19 +26,18 @@ pub(super) const WIDTH: RangeInclusive<f64> = 0.001..=1.0;
 pub(super) const CONFIDENCE: RangeInclusive<f64> = 0.5..=0.999;
 pub(super) const SLOW_FACTOR: RangeInclusive<f64> = 0.01..=1e6;
 pub(super) const SHARE: RangeInclusive<f64> = 0.0..=1.0;
-/// Times in which something has to happen; of the timeout both names, in a file and in a stored plan.
+/// Times that must be above 0. The timeout has two names, in a file and in a stored plan.
 const NOT_EMPTY: [&str; 5] = ["budget", "load.duration", "load.timeout", "requests.timeout", "blocks.segment"];
-pub(super) const ONE_SIZE: &str =
-    "an open loop takes one number of servers: several are for a closed loop, one after the other";
-/// What can be compared; the names that reports use.
+pub(super) const ONE_SIZE: &str = "an open loop takes one number of servers; several numbers need a closed loop";
+/// The measures of a comparison, by their names in reports.
 pub(super) const MEASURES: [&str; 4] = ["latency_p50", "latency_p90", "latency_p99", "service_p99"];
 
-/// Two faults that would set the same thing at the same time, the one that begins first in front: the end of one would undo the other.
+/// Two overlapping faults of the same setting, in order of their beginning: the end of one would undo the other.
 pub(super) fn overlap(faults: &[Fault]) -> Option<(usize, usize)> {
     let end = |fault: &Fault| fault.until.unwrap_or(Duration::MAX);
     let is_same = |a: &Fault, b: &Fault| {
         let is_same_kind = a.kind.goes_on() && discriminant(&a.kind) == discriminant(&b.kind);
-        is_same_kind && (a.backend == b.backend || !a.kind.befalls_one())
+        is_same_kind && (a.backend == b.backend || !a.kind.affects_one())
     };
     let pairs = (0..faults.len()).flat_map(|second| (0..second).map(move |first| (first, second)));
     pairs
@@ -46,13 +45,13 @@ pub(super) fn overlap(faults: &[Fault]) -> Option<(usize, usize)> {
         .find(|&(first, second)| is_same(&faults[first], &faults[second]) && faults[second].at < end(&faults[first]))
 }
 
-/// Why two faults cannot be together.
+/// Why two faults overlap, in words.
 pub(super) fn overlap_in_words(first: &Fault) -> String {
     let until = first.until.map_or("the end of the load".to_owned(), |until| format!("{until:?}"));
-    format!("the one of {:?} sets the same until {until}: one must end before the other begins", first.at)
+    format!("the fault at {:?} lasts until {until}: it must end before this one begins", first.at)
 }
 
-/// An error says what is wrong, and with which key.
+/// The error has the key and the reason.
 pub(super) fn check(plan: &Plan) -> Result<(), String> {
     let Plan { budget, load, requests, sizes, mocks, arms, blocks, faults, .. } = plan;
     time("budget", *budget)?;
@@ -62,17 +61,17 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     requests.cost.check().map_err(|error| format!("requests.cost: {error}"))?;
     service_time(&mocks.service_time).map_err(|error| format!("backends.service_time: {error}"))?;
     if sizes.is_empty() {
-        return Err("sizes: there is none".to_owned());
+        return Err("sizes: at least one is needed".to_owned());
     }
     sizes.iter().try_for_each(|size| number("sizes", *size, &SIZE))?;
     self::load(load)?;
     if arms.is_empty() {
-        return Err("arms: there is none".to_owned());
+        return Err("arms: at least one is needed".to_owned());
     }
     arms.iter().try_for_each(|arm| number("arms.cost_factor", arm.cost_factor, &COST_FACTOR))?;
     let is_twice = |(at, arm): (usize, &ArmPlan)| arms[..at].iter().any(|other| other.label == arm.label);
     if arms.iter().enumerate().any(is_twice) {
-        return Err("arms.label: two are the same".to_owned());
+        return Err("arms.label: two arms have the same label".to_owned());
     }
     blocks.as_ref().map_or(Ok(()), self::blocks)?;
     let smallest = sizes.iter().copied().min().unwrap_or(1);
@@ -93,7 +92,7 @@ pub(super) fn check(plan: &Plan) -> Result<(), String> {
     }
 }
 
-/// A law that mock-server takes: with another it does not start, and lb would wait for it in vain.
+/// Checks for a law that mock-server accepts. With another law it would not start, and lb would wait for it.
 pub(super) fn service_time(text: &str) -> Result<(), String> {
     let is_time = |text: &str| text.trim() == "0" || parse_duration(text.trim()).is_some();
     let is_known = match text.split_once(':') {
@@ -135,7 +134,7 @@ fn blocks(blocks: &BlockPlan) -> Result<(), String> {
     number("blocks.confidence", blocks.confidence, &CONFIDENCE)?;
     measure("blocks.primary", &blocks.primary)?;
     if blocks.verdicts.is_empty() {
-        return Err("blocks.verdicts: there is none".to_owned());
+        return Err("blocks.verdicts: at least one is needed".to_owned());
     }
     blocks.verdicts.iter().try_for_each(|name| measure("blocks.verdicts", name))
 }
@@ -157,10 +156,10 @@ fn fault(fault: &Fault, smallest: u32) -> Result<(), String> {
     }
 }
 
-/// Whether a time may stand at this key; else what is the matter with it.
+/// Checks the time of this key.
 pub(super) fn duration(key: &str, time: Duration) -> Result<(), &'static str> {
     match time {
-        Duration::ZERO if NOT_EMPTY.contains(&key) => Err("is too short: something has to happen in it"),
+        Duration::ZERO if NOT_EMPTY.contains(&key) => Err("is too short: it must be above 0"),
         time if time > TIME_MAX => Err("is too long: at most 1000h"),
         _ => Ok(()),
     }
@@ -202,8 +201,7 @@ mod tests {
             let found = Plan::parse(&format!("{load}{}{second}", slow("2s", ends)), Path::new("x.toml"));
             assert_eq!(found.is_err(), is_refused, "{second}: {found:?}");
         }
-        let wanted =
-            "x.toml, line 5: faults.at: the one of 1s sets the same until the end of the load: one must end before";
+        let wanted = "x.toml, line 5: faults.at: the fault at 1s lasts until the end of the load: it must end before";
         let later_first = Plan::parse(&format!("{load}{}{}", slow("3s", ""), slow("1s", "")), Path::new("x.toml"));
         let error = later_first.expect_err("one without an end").to_string();
         assert!(error.starts_with(wanted), "{error}");
@@ -212,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn what_would_measure_nothing_is_refused() {
+    fn a_plan_that_measures_nothing_is_refused() {
         let open = "[load]\nloop = \"open\"\nrate_rps = 5\n";
         for (text, wanted) in [
             (format!("{open}duration = \"0s\""), "line 4: load.duration: \"0s\" is too short"),

@@ -155,7 +155,7 @@ impl Text<'_> {
                 return Err(self.wrong(span, "arms.label", format!("{label:?} is the label of another arm too")));
             }
             if let Some(factor) = cost_factor.as_ref().filter(|_| cost == Cost::None) {
-                let reason = "has nothing to multiply: say what a request costs with load.cost";
+                let reason = "needs load.cost, the cost of a request, to multiply";
                 return Err(self.wrong(factor.span(), "arms.cost_factor", reason));
             }
             let cost_factor = self.number(cost_factor.as_ref(), "arms.cost_factor", 1.0, bounds::COST_FACTOR)?;

@@ -1,7 +1,7 @@
-//! What may be written in an experiment file. Values that have rules beyond their type keep their place in the text.
+//! The keys of an experiment file. Values with rules beyond their type keep their place in the text, for errors.
 //!
-//! Whole numbers are `i64`, as in TOML: that one is out of range is said better by a check than by a type. What each key is, in words, is
-//! in `words::KEYS`; a test holds the two together.
+//! Whole numbers are `i64`, as in TOML, because a check gives a better error than a type. `words::KEYS` has the kind of each key; a test
+//! checks that both lists agree.
 
 use serde::Deserialize;
 use toml::{Spanned, Table};

@@ -1,7 +1,7 @@
-//! Where things stand in an experiment file: from a parser's complaint to its key, and from a key to its line.
+//! Positions in an experiment file: from a parser's error to its key, and from a key to its line.
 //!
-//! A [`Plan`](super::Plan) knows no places. What is only found wrong later, by lb or with what was typed over the file, is looked up in
-//! the text again.
+//! A [`Plan`](super::Plan) has no positions. For errors that are found later, by lb or with flags of the command line, the text is searched
+//! again.
 
 use std::ops::Range;
 use std::path::Path;
@@ -21,7 +21,7 @@ pub(super) struct Entry {
     pub(super) is_table: bool,
 }
 
-/// All keys, each behind the one that it belongs to; none where the text is no TOML.
+/// All keys, parents first; empty if the text is not TOML.
 pub(super) fn entries(text: &str) -> Vec<Entry> {
     let mut found = Vec::new();
     if let Ok(root) = DeTable::parse(text) {
@@ -45,7 +45,7 @@ pub(super) fn without_indexes(path: &str) -> String {
     path.chars().filter(keep).collect()
 }
 
-/// The innermost key around a complaint.
+/// The innermost key around an error.
 pub(super) fn around(entries: &[Entry], span: &Range<usize>) -> Option<usize> {
     let width = |range: &Range<usize>| (range.start <= span.start && span.end <= range.end).then_some(range.len());
     let narrowest = |entry: &Entry| width(&entry.key).into_iter().chain(width(&entry.value)).min();
@@ -53,19 +53,18 @@ pub(super) fn around(entries: &[Entry], span: &Range<usize>) -> Option<usize> {
     found.min_by_key(|(width, _)| *width).map(|(_, at)| at)
 }
 
-/// The line of a key of the file at `path`, such as `budget`, where it is written there.
+/// The line of a key of the file at `path`, such as `budget`; `None` if the file does not have it.
 pub fn line_of(path: &Path, key: &str) -> Option<usize> {
     let text = std::fs::read_to_string(path).ok()?;
     entries(&text).iter().find(|entry| entry.path == key).map(|entry| line(&text, entry.key.start))
 }
 
-/// The line of the arm with this label in the file at `path`, and what is there: its strategy, or one of its options that `complaint`
-/// names.
+/// The line of the arm with this label in the file at `path`, and the key: its strategy, or an option that `complaint` names.
 pub fn line_of_arm(path: &Path, label: &str, complaint: &str) -> Option<(usize, String)> {
     let text = std::fs::read_to_string(path).ok()?;
     let entries = entries(&text);
     let of = |arm: &str, key: &str| entries.iter().find(|entry| entry.path == format!("{arm}.{key}"));
-    // an arm without a label is called as its strategy
+    // the label of an arm defaults to its strategy
     let is_meant = |arm: &&Entry| {
         let name = of(&arm.path, "label").or_else(|| of(&arm.path, "strategy"));
         arm.path.starts_with("arms[") && arm.is_table && name.is_some_and(|name| name.text.as_deref() == Some(label))
@@ -138,7 +137,7 @@ mod tests {
         options = { points = 9 }\n[lb.limits]\nretries = 9\n";
 
     #[test]
-    fn what_lb_or_the_command_line_complains_of_is_found_in_the_file() {
+    fn errors_of_lb_and_of_flags_get_the_line_of_the_file() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("x.toml");
         std::fs::write(&path, TEXT).expect("written");

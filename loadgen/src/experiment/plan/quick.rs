@@ -1,7 +1,7 @@
-//! `--quick`: the same question in about 45 s, for a first look.
+//! `--quick`: the same experiment in about 45 s, for a first look.
 //!
-//! Blocks get shorter, and more of them than their verdicts need at least, so that a few may be lost; their segments are too short for
-//! p99, so p50 and p90 are judged. A load by the clock is cut to half, or to what the time allows, and its faults come as much earlier.
+//! Blocks get shorter, and there are a few more than the verdicts need, because some may be dropped. Their segments are too short for p99,
+//! so p50 and p90 are judged. A load by the clock is cut to half or to the available time, and its faults come earlier by the same factor.
 
 use std::time::Duration;
 
@@ -10,11 +10,11 @@ use super::verdict::squares;
 use super::{BlockPlan, LoadPlan, Plan, Rate};
 use crate::model::samples_needed;
 
-/// What all of it takes, unless another budget is given.
+/// The default budget.
 pub(super) const QUICK: Duration = Duration::from_secs(45);
-/// Blocks over those that the verdicts need at least: some may be lost to a busy machine.
+/// Blocks beyond the number that the verdicts need: some may be dropped on a busy machine.
 const SPARE: (u64, u64) = (5, 4);
-/// A segment is not shorter: the machine's hiccups would be all that is in it.
+/// The shortest segment: in a shorter one, pauses of the machine would dominate.
 const SEGMENT_MIN: Duration = Duration::from_millis(400);
 /// Of a turn.
 const WASH_OUT_PART: u32 = 5;
@@ -38,7 +38,7 @@ impl Plan {
         match self.blocks.take() {
             Some(blocks) => {
                 self.blocks = Some(self.quick_blocks(blocks));
-                // more arms than have room in it take longer
+                // many arms take longer than the default budget
                 let least = self.least_budget().map_or(self.budget, |least| least.budget);
                 self.budget = budget.unwrap_or(self.budget.max(least));
             }
@@ -47,7 +47,7 @@ impl Plan {
         self
     }
 
-    /// What was cut, for reports.
+    /// How the plan was shortened, for reports.
     pub fn quick_in_words(&self) -> Option<String> {
         let what = match &self.blocks {
             Some(_) => {
@@ -77,7 +77,7 @@ impl Plan {
         BlockPlan { segment, wash_out, ..blocks }
     }
 
-    /// To what there is time for. `by_budget`: how much shorter the budget has become.
+    /// Shortens a load by the clock to the available time. `by_budget`: the ratio of the new budget to the old one.
     fn cut(&mut self, by_budget: f64) {
         let each = self.for_load() / self.arms.len() as u32;
         let LoadPlan::Open { warm_up, duration, .. } = &mut self.load else { return };
@@ -92,13 +92,13 @@ impl Plan {
         *duration = duration.map(cut);
         for fault in &mut self.faults {
             fault.at = if fault.at.is_zero() { fault.at } else { cut(fault.at) };
-            // one that goes on for less than a moment would be undone before it is done
+            // a shorter fault would be undone before it takes effect
             fault.until = fault.until.map(|until| cut(until).max(fault.at + Duration::from_millis(1)));
         }
     }
 }
 
-/// To milliseconds: what is told and stored is what runs.
+/// Rounds to milliseconds, so that the reported and stored times are exact.
 fn round(time: Duration) -> Duration {
     Duration::from_millis(u64::try_from(time.as_millis()).unwrap_or(u64::MAX))
 }
@@ -148,14 +148,14 @@ mod tests {
     }
 
     #[test]
-    fn closed_loops_stay_and_many_arms_take_what_they_need() {
+    fn closed_loops_stay_and_many_arms_get_their_time() {
         for scenario in [Scenario::A1, Scenario::A2] {
             assert_eq!(quick(scenario), Plan::of(scenario).expect("shipped"));
         }
         let aa = Plan::parse(include_str!("../../../../config/experiments/aa.toml"), Path::new("x.toml"));
         let aa = aa.expect("sound").quick(None);
         assert!(aa.budget > QUICK && aa.lacks_time().is_none(), "{:?}", aa.budget);
-        // who gives a budget is told that it does not do
+        // a given budget that is too short is reported
         let aa = Plan::of(Scenario::B).expect("shipped").quick(Some(Duration::from_secs(9)));
         assert!(aa.budget == Duration::from_secs(9) && aa.lacks_time().is_some());
     }

@@ -1,7 +1,7 @@
-//! A model of where the time of a run goes: setting up, calibration, load, ending. From it comes the least budget that a plan needs, so that
-//! one that is too short is refused before anything runs.
+//! The times of a run: set-up, calibration, load, end. Their sum is the least budget of a plan, so that a shorter budget is refused before
+//! the run.
 //!
-//! Invariant: what carries a plan out (`calibration`, `timeline`, `blocks`) takes its times from here.
+//! Invariant: the code that runs a plan (`calibration`, `timeline`, `blocks`) takes its times from here.
 
 use std::time::Duration;
 
@@ -9,33 +9,33 @@ use super::{BlockPlan, LoadPlan, Plan, Rate};
 
 /// Starting lb and its backends.
 const SET_UP: Duration = Duration::from_secs(1);
-/// lb says of each arm whether it takes it.
+/// The check of each arm by lb.
 const TRIED: Duration = Duration::from_millis(150);
 /// Ending and reporting.
 pub(in crate::experiment) const ENDING: Duration = Duration::from_secs(3);
 /// Between two segments: the last responses, scrapes, the swap.
 pub(super) const TURN: Duration = Duration::from_millis(100);
-/// The part of the budget that calibration gets, and what it takes at least and at most.
+/// The part of the budget for calibration, and its least and largest time.
 const CALIBRATION_SHARE: f64 = 0.15;
 const CALIBRATION_MIN: Duration = Duration::from_secs(3);
 const CALIBRATION_MAX: Duration = Duration::from_secs(20);
-/// Of a load by the clock: in all, and behind its last fault.
+/// The least time of a load by the clock: in all, and after its last fault.
 const SHORTEST: Duration = Duration::from_secs(2);
 
-/// What a plan takes at least.
+/// The least budget of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Least {
     pub budget: Duration,
     /// Of it.
     pub calibration: Duration,
-    /// What the load is, in words.
+    /// The load in words.
     what: String,
 }
 
 // === impl Plan ===
 
 impl Plan {
-    /// What finding out the capacity takes of the budget.
+    /// The time of calibration.
     pub fn calibration(&self) -> Duration {
         match self.load {
             LoadPlan::Open { rate: Rate::OfCapacity(_), .. } => calibration_of(self.budget),
@@ -43,7 +43,7 @@ impl Plan {
         }
     }
 
-    /// The shortest budget with which the plan does what it is for; `None` for a closed loop, which takes what its requests take.
+    /// The shortest useful budget; `None` for a closed loop, which ends with its requests.
     pub fn least_budget(&self) -> Option<Least> {
         let LoadPlan::Open { rate, warm_up, duration, .. } = self.load else { return None };
         let arms = self.arms.len() as u32;
@@ -65,23 +65,23 @@ impl Plan {
             Rate::Rps(_) => fixed,
             Rate::OfCapacity(_) => with_calibration(fixed),
         };
-        // whole seconds are typed and told
+        // budgets are given in whole seconds
         let budget = Duration::from_secs(budget.as_secs() + u64::from(budget.subsec_nanos() > 0));
         Some(Least { budget, calibration: budget_of_calibration(rate, budget), what })
     }
 
-    /// Why the budget does not do; without the name of who gave it.
+    /// Why the budget is too short; the caller adds the flag or key.
     pub fn lacks_time(&self) -> Option<String> {
         let least = self.least_budget().filter(|least| least.budget > self.budget)?;
         Some(format!("{} is too short: {}", seconds(self.budget), least.in_words()))
     }
 
-    /// What is left of the budget for the load.
+    /// The rest of the budget, for the load.
     pub(super) fn for_load(&self) -> Duration {
         self.budget.saturating_sub(self.fixed()).saturating_sub(self.calibration())
     }
 
-    /// A load by the clock is not over before its faults are.
+    /// The least time of a load by the clock: until its last fault is over.
     pub(in crate::experiment) fn shortest(&self) -> Duration {
         let of_faults = self.faults.iter().map(|fault| fault.until.unwrap_or(fault.at)).max();
         of_faults.unwrap_or_default().saturating_add(SHORTEST)
@@ -122,7 +122,7 @@ fn budget_of_calibration(rate: Rate, budget: Duration) -> Duration {
     if matches!(rate, Rate::OfCapacity(_)) { calibration_of(budget) } else { Duration::ZERO }
 }
 
-/// The budget of which calibration leaves so much.
+/// The budget that leaves this time after calibration.
 fn with_calibration(rest: Duration) -> Duration {
     let by_share = rest.div_f64(1.0 - CALIBRATION_SHARE);
     rest + calibration_of(by_share)
@@ -151,7 +151,7 @@ mod tests {
     const OPEN: &str = "[load]\nloop = \"open\"\n";
 
     #[test]
-    fn what_is_shipped_has_the_time_that_it_needs() {
+    fn shipped_plans_have_enough_time() {
         for scenario in [Scenario::A3, Scenario::A4, Scenario::B] {
             let plan = Plan::of(scenario).expect("shipped");
             assert_eq!(plan.lacks_time(), None, "{scenario}");
@@ -203,7 +203,10 @@ mod tests {
     fn a_duration_without_a_budget_has_the_time_that_it_needs() {
         let long = format!("{OPEN}rate_rps = 9\nduration = \"5m\"\n");
         assert_eq!((plan(&long).budget, plan(&long).lacks_time()), (Duration::from_secs(307), None));
-        assert!(plan(&format!("budget = \"1m\"\n{long}")).lacks_time().is_some(), "who says both is told");
+        assert!(
+            plan(&format!("budget = \"1m\"\n{long}")).lacks_time().is_some(),
+            "both keys are in the file, so the error is reported"
+        );
         assert_eq!(plan(&long.replace("5m", "5s")).budget, Duration::from_secs(60));
     }
 

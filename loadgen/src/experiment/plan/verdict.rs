@@ -1,27 +1,27 @@
-//! Whether the blocks of a plan can give their verdicts: a percentile of a segment takes so many requests, and an interval so many blocks.
+//! Whether the blocks of a plan allow its verdicts: a percentile needs enough requests in a segment, and an interval enough blocks.
 
 use super::{BlockPlan, Law, bounds};
 use crate::model::samples_needed;
 use crate::report::format::{count, list};
 use crate::statistics::{Orders, fewest_blocks};
 
-/// What of a plan's verdicts can be given at a rate.
+/// The verdicts that a plan allows at a rate.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Judged {
     All,
-    /// These blocks instead, and in words what has no verdict.
+    /// Blocks with fewer verdicts, and the left-out measures in words.
     Fewer {
         blocks: Box<BlockPlan>,
         left_out: String,
     },
-    /// Why not, and what would do.
+    /// Why not, and which rate or segment would be enough.
     Refused(String),
 }
 
-/// Random arrivals are fewer than expected by this many standard deviations in one of 700 segments.
+/// In one of 700 segments, random arrivals are fewer than expected by this many standard deviations.
 const MARGIN: f64 = 3.0;
 
-/// The measure whose width ends a run that names none: the farthest of the tail that has a verdict.
+/// The default primary measure: the highest percentile that has a verdict.
 pub(super) fn primary_of(verdicts: &[String]) -> String {
     let mut known = bounds::MEASURES.iter().filter(|name| verdicts.iter().any(|verdict| verdict == *name));
     let of_latency = known.clone().rfind(|name| name.starts_with("latency_"));
@@ -41,18 +41,18 @@ fn requests_needed(measure: &str) -> u64 {
 // === impl BlockPlan ===
 
 impl BlockPlan {
-    /// Blocks with which every verdict on so many arms, the baseline included, can be sound: whole squares of orders.
+    /// The number of blocks with which every verdict on so many arms, the baseline included, can be sound: complete squares of orders.
     pub fn fewest(&self, arms: usize) -> u64 {
         squares(self.needed(arms), arms)
     }
 
-    /// The same, whether balanced or not.
+    /// The same without complete squares.
     pub(super) fn needed(&self, arms: usize) -> u64 {
         let comparisons = arms.saturating_sub(1) * self.verdicts.len();
         if comparisons == 0 { 1 } else { fewest_blocks(comparisons, self.confidence) as u64 }
     }
 
-    /// What can be said of segments at this rate.
+    /// The verdicts that segments allow at this rate.
     pub fn judged(&self, rps: f64, law: Law) -> Judged {
         let expected = rps * self.segment.as_secs_f64();
         let can_be_said = |measure: &&String| requests_needed(measure) as f64 <= expected;
@@ -85,7 +85,7 @@ impl BlockPlan {
     }
 }
 
-/// At least so many blocks, in whole squares: only those are balanced.
+/// At least so many blocks, in complete squares, because only those are balanced.
 pub(super) fn squares(blocks: u64, arms: usize) -> u64 {
     blocks.next_multiple_of(Orders::period(arms.max(1)) as u64)
 }
@@ -110,7 +110,7 @@ mod tests {
     const ALL: &str = "verdicts = [\"latency_p50\", \"latency_p90\", \"latency_p99\"]";
 
     #[test]
-    fn a_verdict_that_was_asked_for_and_cannot_be_given_is_refused_with_what_would_do() {
+    fn a_named_verdict_that_cannot_be_given_is_refused_with_the_remedy() {
         let refused = |keys: &str, rps: f64, law: Law| match blocks(keys).judged(rps, law) {
             Judged::Refused(why) => why,
             other => panic!("{keys} at {rps}/s: {other:?}"),
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn a_verdict_that_nobody_asked_for_is_left_out() {
+    fn a_default_verdict_that_cannot_be_given_is_left_out() {
         let Judged::Fewer { blocks: fewer, left_out } = blocks("").judged(250.0, Law::Poisson) else { panic!() };
         assert_eq!(fewer.verdicts, ["latency_p50", "latency_p90"]);
         assert_eq!(fewer.primary, "latency_p90");

@@ -1,13 +1,13 @@
-//! A mistake in an experiment file in one line of our words: what is wrong, what is expected there, and what was probably meant.
+//! A mistake in an experiment file as one line: the mistake, the expected value, and the nearest known name.
 //!
-//! serde and the TOML parser only say where and of which kind a mistake is; what a key may hold is in [`KEYS`].
+//! serde and the TOML parser only give the place and the kind of a mistake. [`KEYS`] has the kind of value of each key.
 
 use std::ops::Range;
 
 use super::bounds::MEASURES;
 use super::place::{Entry, around, without_indexes};
 
-/// What may stand at a key.
+/// The kind of value of a key.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Kind {
     Text,
@@ -19,7 +19,7 @@ pub(super) enum Kind {
     OneOf(&'static [&'static str]),
     /// Any of these names.
     Some(&'static [&'static str]),
-    /// Its own keys are listed under its name, but for a table of any keys.
+    /// Its own keys are listed under its name, except for a table of any keys.
     Section,
     /// One or more of them.
     Sections,
@@ -103,9 +103,8 @@ pub(super) fn of_syntax(text: &str, error: &toml::de::Error) -> Mistake {
 pub(super) fn of_form(text: &str, entries: &[Entry], error: &toml::de::Error) -> Mistake {
     let span = error.span().unwrap_or(0..0);
     if entries.is_empty() {
-        let what = format!(
-            "the file says nothing: an experiment needs [load] with loop = \"closed\" or \"open\"; {EXPLAINED}"
-        );
+        let what =
+            format!("the file is empty: an experiment needs [load] with loop = \"closed\" or \"open\"; {EXPLAINED}");
         return (0..0, String::new(), what);
     }
     let message = error.message();
@@ -171,7 +170,7 @@ fn unknown(section: &str, name: &str) -> String {
     let home = KEYS.iter().find(|key| key.1 == name && near.is_empty()).map(|key| key.0);
     let end = if near.is_empty() { "." } else { "" };
     match (section, home) {
-        (_, Some("")) => "there is no such key here; it stands above all sections".to_owned(),
+        (_, Some("")) => "there is no such key here; it belongs above all sections".to_owned(),
         (_, Some(home)) => format!("there is no such key here; it belongs in {}", heading(home)),
         ("", None) => format!("there is no such key or section{near}{end} There are {}", with_headings(&known)),
         (section, None) => format!("there is no such key{near}{end} {} has {}", heading(section), known.join(", ")),
@@ -181,10 +180,12 @@ fn unknown(section: &str, name: &str) -> String {
 fn missing_in_words(section: &str, name: &str) -> String {
     match (section, name) {
         ("", "load") => {
-            format!("[load] is missing: it says how requests are sent, with loop = \"closed\" or \"open\"; {EXPLAINED}")
+            format!(
+                "[load] is missing: it describes how requests are sent, with loop = \"closed\" or \"open\"; {EXPLAINED}"
+            )
         }
         ("load", "loop") => {
-            "loop is missing: \"closed\" (clients that wait for their answers) or \"open\" (a rate)".to_owned()
+            "loop is missing: \"closed\" (clients that wait for their responses) or \"open\" (a rate)".to_owned()
         }
         ("arms", "strategy") => "strategy is missing, such as strategy = \"round_robin\"".to_owned(),
         (section, name) => match kind(section, name) {
@@ -209,7 +210,7 @@ fn expected(name: &str, kind: Kind) -> String {
     }
 }
 
-/// What stands there instead.
+/// The value in the file, in words.
 fn found(text: &str, entry: &Entry) -> String {
     if entry.is_table {
         return "a section".to_owned();

@@ -1,4 +1,4 @@
-//! What a condition is about: all cells of an arm at one size.
+//! The cells of a condition: all cells of an arm at one size.
 //!
 //! Invariant: blocks in which the generator was late count for everything but time.
 
@@ -70,10 +70,10 @@ impl Group<'_> {
         self.cells.iter().map(|cell| cell.errors).sum()
     }
 
-    /// Of all that was due.
+    /// Of all that was scheduled.
     pub(super) fn share(&self, of: fn(&Cell) -> u64) -> Result<f64, String> {
         match self.due() {
-            // of no request none failed, but nothing was shown either
+            // without requests there is no share of failures
             0 => Err("no request".to_owned()),
             due => Ok(self.cells.iter().map(|cell| of(cell)).sum::<u64>() as f64 / due as f64),
         }
@@ -98,7 +98,7 @@ impl Group<'_> {
     pub(super) fn percentile_ms(&self, quantile: f64, of_service: bool) -> Result<f64, String> {
         let (due, needed) = (self.due_in_time(), samples_needed(quantile));
         if due < needed {
-            return Err(format!("{due} requests{}, and it needs {needed}", self.left_out()));
+            return Err(format!("{due} requests{}, and the metric needs {needed}", self.left_out()));
         }
         let good = if of_service { &self.latencies.service } else { &self.latencies.latency };
         let rank = (quantile * due as f64).ceil() as u64;

@@ -1,4 +1,4 @@
-//! What conditions are about: how each metric is written, read off a group of cells, judged against baselines, and said.
+//! The metrics of conditions: how each is written, computed from a group of cells, judged against baselines, and reported.
 
 use super::group::Group;
 use super::{Found, Outcome};
@@ -141,10 +141,10 @@ impl Metric {
                 let before = before.map_err(|why| format!("a baseline has {why}"))?;
                 let now = self.value(group)?;
                 let times =
-                    TimesOfRuns::new(&before, now).ok_or("so many requests of a baseline had no good answer")?;
+                    TimesOfRuns::new(&before, now).ok_or("too many requests of a baseline had no good response")?;
                 let interval = times.interval.map(|(low, high)| format!("{low:.3} to {high:.3}"));
                 let found = match now.is_infinite() {
-                    true => "so many requests had no good answer".to_owned(),
+                    true => "too many requests had no good response".to_owned(),
                     false => format!("ratio {:.3}", times.ratio),
                 };
                 (times.exceeds(1.0 + limit), found, interval, format!("{:.3}", 1.0 + limit))
@@ -169,7 +169,7 @@ impl Metric {
     pub(super) fn say(&self, value: f64) -> String {
         match self {
             Self::Percentile { .. } | Self::Regression { .. } if value.is_infinite() => {
-                "so many requests had no good answer".to_owned()
+                "too many requests had no good response".to_owned()
             }
             Self::Percentile { .. } | Self::Regression { .. } => format!("{value:.3} ms"),
             Self::Errors | Self::Unsent | Self::AnsweredWithin { .. } | Self::MoreErrors => {

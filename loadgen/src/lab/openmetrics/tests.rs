@@ -1,5 +1,4 @@
-//! What is written is read back by a parser that forgives nothing (the rules of the OpenMetrics specification that can be broken here),
-//! and then looked at.
+//! The output is read back by a strict parser, which checks the rules of the OpenMetrics specification that apply here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -119,7 +118,7 @@ fn a_counters_family_is_without_total_and_has_job_and_instance() {
 }
 
 #[test]
-fn what_is_counted_anew_or_vanishes_is_left_as_it_is() {
+fn counter_resets_and_missing_series_stay() {
     let read = of(&[(1_000, "h:1", ONE), (2_000, "h:1", TWO)]);
     assert_eq!(read["lb_requests"].series("code", "200"), [(1.0, 40.0), (2.0, 7.0)], "a restart");
     assert_eq!(read["lb_requests"].series("code", "503"), [(1.0, 2.0)], "it has ended");
@@ -169,7 +168,7 @@ fn a_histogram_is_told_point_by_point() {
 }
 
 #[test]
-fn a_scrape_without_an_answer_is_down_and_nothing_else() {
+fn a_scrape_without_a_response_is_down_and_has_no_series() {
     let mut metrics = OpenMetrics::default();
     metrics.add(&taken(1_000, "h:1"), ONE).expect("well formed");
     let failed = Taken { error: Some("refused".to_owned()), ..taken(2_000, "h:1") };
@@ -183,7 +182,7 @@ fn a_scrape_without_an_answer_is_down_and_nothing_else() {
 }
 
 #[test]
-fn what_openmetrics_knows_otherwise_is_fitted_in() {
+fn names_and_types_follow_openmetrics() {
     let text = "# TYPE odd counter\nodd 1\n# TYPE twice gauge\ntwice 2\n# TYPE twice_total counter\ntwice_total 3\n\
         # TYPE u untyped\nu{job=\"its own\",v=\"a\\\\b\\\"c\\nd\"} NaN\nnobody_said 4\n# TYPE empty gauge\n\
         # TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 1\n";
@@ -200,7 +199,7 @@ fn what_openmetrics_knows_otherwise_is_fitted_in() {
 }
 
 #[test]
-fn what_cannot_be_understood_is_refused_and_leaves_no_half() {
+fn a_malformed_scrape_is_refused_as_a_whole() {
     let mut metrics = OpenMetrics::default();
     assert_eq!(metrics.add(&taken(1_000, "h:1"), "a 1\n<html>\n").expect_err("no sample").line, 2);
     assert_eq!(written(&metrics), "# EOF\n");

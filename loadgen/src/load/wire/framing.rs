@@ -1,7 +1,7 @@
-//! Where a body ends: by its length, by its last chunk, or with its connection.
+//! The end of a body: by its length, by its last chunk, or with its connection.
 //!
-//! Source: RFC 9112, sections 6 and 7.1. Invariants: never a byte past the body's end is taken; the end is known with its last
-//! byte. Works on whatever piece is at hand and keeps no bytes.
+//! Source: RFC 9112, sections 6 and 7.1. Invariants: no byte past the body's end is taken, and the end is known with its last
+//! byte. It works on pieces of any size and stores no bytes.
 
 use super::BadAnswer;
 
@@ -38,7 +38,7 @@ pub(in crate::load) enum Chunks {
     Done,
 }
 
-/// 2^60 is more than anybody sends.
+/// 2^60 is more than any body.
 const DIGITS_MAX: u32 = 15;
 
 // === impl Framing ===
@@ -52,7 +52,7 @@ impl Framing {
         matches!(self, Self::Length(0) | Self::Chunked(Chunks::Done))
     }
 
-    /// Passes over what belongs to the body; answers how many bytes of `piece` that were.
+    /// Passes over what belongs to the body; returns how many bytes of `piece` that were.
     pub(in crate::load) fn skip(&mut self, piece: &[u8]) -> Result<usize, BadAnswer> {
         let mut at = 0;
         while at < piece.len() && !self.is_done() {
@@ -80,7 +80,7 @@ impl Framing {
 // === impl Chunks ===
 
 impl Chunks {
-    /// What comes after `byte`, and whether it was looked at.
+    /// The state after `byte`, and whether `byte` was used.
     fn step(self, byte: u8) -> Result<(Self, bool), BadAnswer> {
         let next = match (self, byte) {
             (Self::Size { digits: DIGITS_MAX, .. }, _) if byte.is_ascii_hexdigit() => {
@@ -117,7 +117,7 @@ impl Chunks {
 mod tests {
     use super::*;
 
-    /// Feeds `wire` in pieces; answers how many bytes were taken and whether the body was over.
+    /// Feeds `wire` in pieces; returns how many bytes were taken and whether the body was over.
     fn skip(mut framing: Framing, wire: &[u8], piece: usize) -> Result<(usize, bool), BadAnswer> {
         let mut taken = 0;
         for piece in wire.chunks(piece) {

@@ -1,4 +1,4 @@
-//! The head of an answer: its status, its backend, how its body is framed, whether its connection may be used again.
+//! The head of a response: its status, its backend, how its body is framed, whether its connection may be used again.
 //!
 //! Source: RFC 9112, sections 6.3 (framing) and 9.3 (persistence).
 
@@ -6,7 +6,7 @@ use std::mem::MaybeUninit;
 
 use super::{BadAnswer, Framing};
 
-/// What a head says.
+/// A parsed head.
 #[derive(Debug, PartialEq)]
 pub(in crate::load) struct Head<'a> {
     pub(in crate::load) status: u16,
@@ -15,7 +15,7 @@ pub(in crate::load) struct Head<'a> {
     pub(in crate::load) keep: bool,
     /// The value of the backend header; empty where there is none.
     pub(in crate::load) backend: &'a [u8],
-    /// The bytes of the head, those of informational answers before it included.
+    /// The bytes of the head, those of interim responses before it included.
     pub(in crate::load) length: usize,
 }
 
@@ -44,14 +44,14 @@ pub(in crate::load) fn parse<'a>(
         };
         begin += length;
         match parsed.code {
-            Some(101) => return Err(BadAnswer("it switches protocols, which nobody asked for")),
+            Some(101) => return Err(BadAnswer("it switches protocols without a request for it")),
             Some(100..=199) => {}
             Some(status) if status >= 200 => {
                 let is_1_1 = parsed.version == Some(1);
                 return understand(status, is_1_1, parsed.headers, is_head, backend_header)
                     .map(|head| Some(Head { length: begin, ..head }));
             }
-            _ => return Err(BadAnswer("its status is none")),
+            _ => return Err(BadAnswer("its status is not a number from 100 to 999")),
         }
     }
 }
@@ -100,7 +100,7 @@ fn understand<'a>(
     let framing = if is_head || status == 204 || status == 304 {
         Framing::Length(0)
     } else if is_chunked {
-        // Beside chunks a length is a lie, and whoever sends both is not to be trusted with another request.
+        // both a length and chunks: the message framing is ambiguous, so the connection is not used again
         keep &= length.is_none();
         Framing::chunked()
     } else if let Some(length) = length {
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_ambiguous_or_no_http_is_refused() {
+    fn ambiguous_responses_and_those_that_are_no_http_are_refused() {
         for text in [
             "SSH-2.0-OpenSSH\r\n\r\n",
             "HTTP/1.1 000 OK\r\n\r\n",
@@ -198,7 +198,7 @@ mod tests {
     }
 
     #[test]
-    fn mangled_heads_never_panic_and_never_take_what_is_not_there() {
+    fn mangled_heads_never_panic_and_never_take_missing_bytes() {
         let seed = 815;
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);

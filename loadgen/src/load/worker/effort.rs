@@ -1,7 +1,7 @@
-//! What sending took of its thread: processor time, and time in which it waited for a processor.
+//! The processor time of a sending thread, and the time in which it waited for a processor.
 //!
-//! The second is the kernel's own count (`/proc/thread-self/schedstat`): a thread that is woken and finds every core taken does not
-//! notice, because the time that it reads when it runs is the time when it runs.
+//! The second is the kernel's count (`/proc/thread-self/schedstat`). A thread cannot measure it, because it reads the clock only while it
+//! runs.
 
 use std::time::Duration;
 

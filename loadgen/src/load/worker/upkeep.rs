@@ -1,4 +1,4 @@
-//! What a sending thread does now and then: hears orders, closes windows, times requests out; and its end.
+//! The periodic work of a sending thread: orders, windows, time-outs; and its end.
 
 use super::{Ended, Finished, Worker};
 use crate::load::clock::{Now, nanos};
@@ -7,7 +7,7 @@ use crate::load::orders::StopOrder;
 use crate::load::outcome::ErrorKind;
 
 impl Worker {
-    /// What has to be done now and then: orders, windows, timeouts.
+    /// The periodic work: orders, windows, timeouts.
     pub(super) fn keep_time(&mut self, now: u64) {
         if let Some(cuts) = self.seat.orders.cuts_from(self.cuts_taken) {
             self.cuts_taken += cuts.len();
@@ -61,7 +61,7 @@ impl Worker {
         }
     }
 
-    /// What it has counted, when nothing is under way any more or nobody waits for it.
+    /// Its counts, once no request is in flight or the load is aborted.
     pub(super) fn finish(mut self) -> Finished {
         let now = self.seat.clock.now();
         for due in std::mem::take(&mut self.waiting) {
@@ -73,11 +73,11 @@ impl Worker {
             }
         }
         self.under_way = 0;
-        // All that was due has ended by now, so every window is complete, the one that runs too.
+        // all scheduled requests have ended, so every window is complete, the current one too
         self.end_window(now + WINDOW_NS);
         self.seat.collector.end(self.seat.thread);
         let ended = self.sending_ended.unwrap_or_else(|| Ended::at(now));
-        // A rate is a rate over the time that was asked for, also if nothing was due at its end.
+        // rates are over the planned time, also if no request was scheduled at its end
         let sending_end_ns = match self.source.end_ns() {
             _ if self.aborted => now,
             u64::MAX => self.source.after_last().map_or(ended.at_ns, |end_ns| end_ns.max(ended.at_ns)),

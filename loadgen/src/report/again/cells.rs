@@ -1,8 +1,8 @@
-//! Runs without blocks, such as a1, a2 and a3: what was measured once in each is held against the other.
+//! Runs without blocks, such as a1, a2 and a3: each number was measured once in each run.
 //!
-//! Counts have a law where a strategy declares one: an exact one is kept or not, and of draws two samples tell whether they are of one
-//! law. Nothing is known of how times vary from run to run, so of two of them only a factor beyond [`FAR`] says something. The same
-//! holds for counts without a law: those that hang on load, or of a pool that something befell.
+//! Counts follow a law if the strategy declares one. An exact law is kept or not; for random draws, a test of two samples says whether both
+//! have one law. How times vary from run to run is not known, so only a factor beyond [`FAR`] is a difference. The same holds for counts
+//! without a law: counts that depend on load, or of a pool with a fault.
 
 use crate::model::{Cell, Conclusion, Event, EventKind, Run, percentile_ns};
 use crate::report::format;
@@ -11,9 +11,9 @@ use crate::statistics::same_shares_p;
 
 use super::{AGREES, CANNOT_TELL, DIFFERS, void};
 
-/// Two numbers this far apart differ, whatever the machine did.
+/// Two numbers with a larger ratio differ; the machine alone does not explain it.
 const FAR: f64 = 2.0;
-/// A chance below this is a contradiction; it is divided by the number of groups, since each could be one by luck.
+/// A smaller chance is a contradiction. It is divided by the number of groups, because each of them could have it by luck.
 const P_MIN: f64 = 0.01;
 const ONE_RUN_EACH: &str = "one run of each says no more";
 
@@ -83,7 +83,7 @@ impl Pair<'_> {
             (Some(_), Some(_)) => match same_shares_p(&then, &now) {
                 Some(p) => {
                     let judgement = if p < p_min { DIFFERS } else { AGREES };
-                    format!("with a chance of {} if both are of one law: {judgement}", format::p_value(p))
+                    format!("with a chance of {} if both have the same law: {judgement}", format::p_value(p))
                 }
                 None => format!("too few to test: {CANNOT_TELL}"),
             },
@@ -91,20 +91,20 @@ impl Pair<'_> {
                 let share = |counts: &[u64], at: usize| counts[at] as f64 / counts.iter().sum::<u64>().max(1) as f64;
                 match (0..then.len()).any(|at| is_far(share(&then, at), share(&now, at))) {
                     true => format!("a share changed beyond {FAR} times: {DIFFERS}"),
-                    false => format!("no law says how they vary: {CANNOT_TELL}"),
+                    false => format!("how they vary is not declared: {CANNOT_TELL}"),
                 }
             }
         }
     }
 
-    /// The strategy declares counts without any chance in them.
+    /// The strategy declares exact counts.
     fn is_exact(&self) -> bool {
         let declared = self.before.first().and_then(|cell| self.old.manifest.arm(&cell.arm));
         let declared = declared.map(|arm| serde_json::from_str::<serde_json::Value>(&arm.expectation));
         declared.is_some_and(|declared| declared.is_ok_and(|declared| declared["balance"] == "exact"))
     }
 
-    /// Requests that fail come together, so that a test which takes each for itself would see differences where there are none.
+    /// Failed requests come in groups, so a test that takes them as independent would find too many differences.
     fn failures(&self) -> String {
         let sum = |cells: &[&Cell]| {
             cells
@@ -128,7 +128,7 @@ impl Pair<'_> {
         format!("failed: {} then, {} now{judgement}", in_words(bad, all), in_words(bad_now, all_now))
     }
 
-    /// An open loop's is what was asked for.
+    /// `None` for an open loop: its throughput is the rate of the plan.
     fn throughput(&self) -> Option<String> {
         if self.before.iter().any(|cell| cell.asked_rps.is_some()) {
             return None;
@@ -178,7 +178,7 @@ fn recoveries(old: &Run, new: &Run) -> Vec<String> {
                 (None, Some(then), Some(now)) => {
                     let numbers =
                         format!("after {} then, {} now", format::milliseconds(then), format::milliseconds(now));
-                    // lb looks a few times a second: within this factor it is the same
+                    // lb checks a few times a second: within this factor both are equal
                     match is_far(then.max(1.0), now.max(1.0)) {
                         true => format!("{numbers}, beyond {FAR} times: {DIFFERS}"),
                         false => format!("{numbers}, within {FAR} times: {AGREES}"),

@@ -29,8 +29,8 @@ pub(crate) fn write(document: &Document) -> String {
     text
 }
 
-/// The title, the answer, its tables and what to mind, in so many lines at most. What finds no room is in the whole report, and the
-/// last line says that there is more.
+/// The title, the answer, its tables and the warnings, in so many lines at most. The rest is in the whole report, and the last line says
+/// so.
 pub(crate) fn brief(document: &Document, lines_max: usize) -> String {
     let lines_of = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let (mut answer, mut tables, mut notices) = (Vec::new(), Vec::new(), Vec::new());
@@ -46,7 +46,7 @@ pub(crate) fn brief(document: &Document, lines_max: usize) -> String {
         }
     }
     let mut lines = vec![document.title.clone()];
-    // warnings are short and few; what is left is for the answer, then for tables
+    // warnings are short and few; the rest of the lines is for the answer, then for tables
     let notices = cut(notices, lines_max / 4);
     let room = lines_max - lines.len() - notices.len();
     let answer = cut(answer, if tables.is_empty() { room } else { (room / 2).max(room.saturating_sub(tables.len())) });

@@ -1,6 +1,6 @@
 //! Panels with axes, headings and legends: what every plot is built in.
 //!
-//! Invariant: each axis has a label with its unit, above the axis (y) or below it (x), never turned: text is read from left to right.
+//! Invariant: each axis has a horizontal label with its unit, above the axis (y) or below it (x).
 
 use super::font;
 use super::scale::{Scale, Tick};
@@ -17,7 +17,7 @@ pub(crate) struct Panel {
     pub(crate) y: Scale,
 }
 
-/// What an axis measures. The unit is shown in parentheses unless it is `count`, `name` or `ratio`, which the label itself says.
+/// The quantity of an axis. The unit is shown in parentheses unless it is `count`, `name` or `ratio`, which the label itself says.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quantity<'a> {
     pub(crate) name: &'a str,
@@ -34,7 +34,7 @@ pub(crate) const BELOW: f64 = 40.0;
 /// Room above a panel for the label of its y axis.
 pub(crate) const ABOVE: f64 = 22.0;
 
-/// Title and subtitle, in as many lines as they need. Answers where the next thing may begin.
+/// Title and subtitle, in as many lines as they need. Returns where the next thing may begin.
 pub(crate) fn heading(scene: &mut Scene, title: &str, subtitle: &str) -> f64 {
     let room = scene.width - 2.0 * EDGE;
     let mut y = 12.0;
@@ -64,7 +64,7 @@ pub(crate) fn banner(scene: &mut Scene, words: &str) {
     }
 }
 
-/// What stands before a word of a legend.
+/// The sample before a word of a legend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sample {
     Line(Paint, Dash),
@@ -85,7 +85,7 @@ pub(crate) enum Sample {
     Dropped,
 }
 
-/// A key to a picture: sample and word, in lines. Answers where the next thing may begin.
+/// A key to a picture: sample and word, in lines. Returns where the next thing may begin.
 pub(crate) fn legend(scene: &mut Scene, top: f64, entries: &[(&str, Sample)]) -> f64 {
     let (mut x, mut y) = (EDGE, top);
     for (word, sample) in entries {

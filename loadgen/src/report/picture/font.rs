@@ -1,7 +1,7 @@
 //! The font of all reports, and how wide a text in it is.
 //!
-//! Inter (SIL Open Font License 1.1, fonts/OFL.txt), cut down to the letters and signs that reports need: with it embedded, a page
-//! and its pictures look the same on every machine.
+//! Inter (SIL Open Font License 1.1, fonts/OFL.txt), cut down to the characters that reports need. It is embedded, so a page and its
+//! pictures look the same on every machine.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;

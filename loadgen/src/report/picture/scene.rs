@@ -1,20 +1,20 @@
-//! What is drawn: shapes in order, in units of CSS pixels, the origin at the upper left.
+//! A scene: shapes in order, in units of CSS pixels, the origin at the upper left.
 //!
 //! Invariant: a shape says what it means; its colour is the theme's.
 
-/// What a shape is, for the theme to colour.
+/// The meaning of a shape; the theme gives it a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Paint {
     /// Text and axes.
     Ink,
-    /// What explains: labels of ticks, notes.
+    /// Explanations: labels of ticks, notes.
     Muted,
     Grid,
-    /// What all lies on.
+    /// The background.
     Surface,
     /// A thing compared, by number; more than [`super::theme::SERIES`] begin again.
     Series(usize),
-    /// What theory expects, or where differences do not matter.
+    /// Expected values, or the zone in which differences do not matter.
     Band,
     /// A fault, or what went wrong.
     Fault,
@@ -36,7 +36,7 @@ pub(crate) enum Dash {
     Dotted,
 }
 
-/// What a text is for; readers and tests tell them apart by it.
+/// The purpose of a text, for readers and tests.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Title,
@@ -99,7 +99,7 @@ pub(crate) enum Shape {
 pub(crate) struct Scene {
     pub(crate) width: f64,
     pub(crate) height: f64,
-    /// For those who hear it and for the file's properties.
+    /// For screen readers and the file's properties.
     pub(crate) title: String,
     pub(crate) shapes: Vec<Shape>,
 }

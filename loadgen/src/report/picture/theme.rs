@@ -1,7 +1,7 @@
 //! Colours, for paper and light screens and for dark ones.
 //!
-//! The series are those of Okabe and Ito (2008), which the colour-blind can tell apart, darkened or lightened until each stands off its
-//! ground; series are labelled beside their lines as well, so no meaning hangs on colour alone.
+//! The series are those of Okabe and Ito (2008), which colour-blind readers can distinguish. They are darkened or lightened until each
+//! contrasts with its ground. Series have labels beside their lines as well, so no meaning depends on colour alone.
 
 use std::fmt::Write as _;
 
@@ -55,7 +55,7 @@ pub(crate) fn colour(paint: Paint, theme: Theme) -> &'static str {
     }
 }
 
-/// Colours as variables, dark ones for those who asked for dark, light ones on paper; and the classes of pictures.
+/// Colours as variables, dark ones by the reader's preference, light ones on paper; and the classes of pictures.
 pub(crate) fn style(selector: &str) -> String {
     let variables = |theme| {
         PAINTS.iter().fold(String::new(), |mut text, entry| {

@@ -36,12 +36,12 @@ pub(super) fn plots(run: &Run) -> Vec<Plot> {
     let about = about_error_bars(groups.iter().max_by_key(|cells| cells.len()).map_or(&[], Vec::as_slice));
     let has_bands = groups.iter().flatten().flat_map(|cell| &cell.backends).any(|backend| backend.expected.is_some());
     let band = if has_bands {
-        "The grey band is where the count lies in 95 of 100 runs if the strategy does what it declares; the thin line in it is the \
+        "The grey band contains the count in 95 of 100 runs if the strategy's declaration is true; the thin line in it is the \
          expected count."
     } else {
-        "No shares can be expected here, from what the strategy declares of itself, so there is no band to hold the bars against."
+        "The strategy declares no shares, so there is no band of expected counts."
     };
-    let caption = format!("Requests that each backend answered. {band} {about}");
+    let caption = format!("Responses of each backend. {band} {about}");
     if sizes(run).len() < 2 {
         let groups: Vec<Group> = groups.iter().map(|cells| group(run, cells, cells[0].arm.clone())).collect();
         let mut plots = vec![plot("balance", caption, |width| draw(&groups, "Requests per backend", width))];

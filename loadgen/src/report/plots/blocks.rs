@@ -27,7 +27,7 @@ struct Lane<'a> {
 const RATIO_MAX: f64 = 50.0;
 const TITLE_ROOM: f64 = 24.0;
 
-/// Nothing with fewer than two blocks, and nothing where latency is not to be believed: a ratio would be read all the same.
+/// `None` with fewer than two blocks, and if latency is void: readers would believe a ratio in spite of the banner.
 pub(super) fn plot(run: &Run) -> Option<Plot> {
     let comparison = run.results.comparison.as_ref().filter(|_| run.manifest.supports(Conclusion::Latency))?;
     let lanes: Vec<Lane<'_>> = judged(comparison).into_iter().map(|measure| lane(run, comparison, measure)).collect();
@@ -41,9 +41,9 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
         false => " Shaded: blocks that were dropped, because the generator was late in them.",
     };
     let caption = format!(
-        "Each dot is an arm's value over that of {} in the same block: both saw the same seconds of the machine and the same requests. Below \
-         1 is better. The line across is the estimate over all blocks, the ribbon around it its interval. Dots that stay on one side \
-         of 1 make an arm better or worse in nearly every block; with dots on both sides, blocks differ, and the interval says how sure the estimate is.{dropped}",
+        "Each dot is an arm's value over that of {} in the same block, with the same requests and nearly the same state of the machine. Below \
+         1 is better. The line across is the estimate over all blocks, the ribbon around it its interval. If all dots are on one side \
+         of 1, the arm is better or worse in every block. Otherwise blocks differ, and the interval says how sure the estimate is.{dropped}",
         comparison.baseline
     );
     Some(super::plot("blocks", caption, |width| draw(run, comparison, &lanes, width)))

@@ -21,25 +21,25 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
     }
     let apart = match told.iter().any(|ratio| ratio.verdict == Verdict::NotComparable) {
         true => {
-            " Not comparable, and grey: the two answered different requests, so that their ratio says nothing of which is better."
+            " Not comparable, and grey: both have good responses to different requests, so their ratio does not say which is better."
         }
         false => "",
     };
     let few = match told.iter().all(|ratio| ratio.is_sound) {
         true => "",
         false => {
-            " Too few blocks, and grey: for an interval of that confidence it takes more; this one is for orientation."
+            " Too few blocks, and grey: an interval of that confidence needs more blocks; this one is only a guide."
         }
     };
     let beside = match told.iter().all(|ratio| judged(comparison).contains(&ratio.measure.as_str())) {
         true => "",
-        false => " Measures without a verdict are there for orientation: Holm's correction does not cover them.",
+        false => " Measures without a verdict are only a guide: Holm's correction does not cover them.",
     };
     let caption = format!(
-        "Each dot is the typical ratio of an arm's value to that of {} in the same block (so it need not be the ratio of the two values in the tables, \
-         which put all blocks together); the line is its interval, of {} confidence at least. On 1 \
-         they are equal; in the grey zone (±{}) a difference does not matter. Better or worse: the line does not reach 1 and the dot \
-         lies outside the zone. Equivalent: the whole line lies in the zone. All else is undecided.{apart}{few}{beside}",
+        "Each dot is the typical ratio of an arm's value to that of {} in the same block. It can differ from the ratio of the values in the \
+         tables, which are over all blocks. The line is its interval, of {} confidence at least. At 1 both are equal; \
+         in the grey zone (±{}) a difference does not matter. Better or worse: the line does not reach 1, and the dot \
+         lies outside the zone. Equivalent: the whole line lies in the zone. Everything else is undecided.{apart}{few}{beside}",
         comparison.baseline,
         format::percent(comparison.confidence).replace(".0\u{a0}%", "\u{a0}%"),
         format::percent(comparison.equivalence).replace(".00\u{a0}%", "\u{a0}%").replace(".0\u{a0}%", "\u{a0}%"),

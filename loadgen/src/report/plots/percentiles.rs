@@ -33,13 +33,13 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
     }
     let ribbons = ribbons_in_words(run).unwrap_or_default();
     let caption = format!(
-        "How to read it: at 99 the curve is as high as the latency that 99 of 100 requests kept below. Further to the right is rarer and \
-         slower. Latency counts from the moment at which a request should have been sent. A curve ends where fewer than ten requests lie beyond it.{ribbons}"
+        "How to read it: at 99, the height of the curve is the latency that 99 of 100 requests did not exceed. Requests further to the right \
+         are rarer and slower. Latency is measured from the scheduled send time. A curve ends where fewer than ten requests lie beyond it.{ribbons}"
     );
     Some(super::plot("percentiles", caption, |width| draw(&curves, width)))
 }
 
-/// What ribbons are, where they end and why; nothing for a run without a comparison.
+/// The explanation of ribbons, and of their end; `None` for a run without a comparison.
 fn ribbons_in_words(run: &Run) -> Option<String> {
     let comparison = run.results.comparison.as_ref()?;
     let requests = groups(run).iter().map(|cells| merged(run, cells).latency.len()).min()?;
@@ -47,9 +47,9 @@ fn ribbons_in_words(run: &Run) -> Option<String> {
     let drawn = comparison.ribbons.iter().filter(|ribbon| ribbon.points.len() > 1);
     let ends = drawn.filter_map(|ribbon| ribbon.points.last()).map(|point| point.quantile);
     let end = ends.fold(f64::INFINITY, f64::min);
-    let takes = format!("an interval takes {RIBBON_BLOCKS} blocks and {} requests", format::count(RIBBON_BEYOND));
+    let takes = format!("an interval needs {RIBBON_BLOCKS} blocks and {} requests", format::count(RIBBON_BEYOND));
     let has = format!(
-        "the arm with fewest has {} in {}",
+        "the arm with the fewest requests has {} in {}",
         format::count(requests),
         format::plural(comparison.blocks.into(), "block")
     );
@@ -57,7 +57,7 @@ fn ribbons_in_words(run: &Run) -> Option<String> {
         return Some(format!(" No ribbon is drawn: {takes} beyond a percentile, and {has}."));
     }
     let what = format!(
-        " The ribbon around a curve is the {} % interval over blocks: it is wider than what tells two arms apart, because verdicts compare \
+        " The ribbon around a curve is the {} % interval over blocks. Ribbons may overlap although a verdict is sure, because verdicts compare \
          within blocks.",
         format::plain(comparison.confidence * 100.0)
     );
@@ -65,7 +65,7 @@ fn ribbons_in_words(run: &Run) -> Option<String> {
     let is_by_rule = (requests as f64 * (1.0 - end)).round() >= RIBBON_BEYOND as f64;
     Some(match is_by_rule {
         true => format!("{what} It ends at p{}: {takes} beyond the percentile, and {has}.", format::plain(end * 100.0)),
-        false => format!("{what} An older loadgen made it, by a bootstrap, which is too narrow in the tail."),
+        false => format!("{what} An older loadgen computed it by a bootstrap, which is too narrow in the tail."),
     })
 }
 

@@ -1,5 +1,5 @@
-//! What grows and what does not with the number of backends: small panels over N, one line for each arm. The sheet's own chart, the
-//! mean load, is among them, and says why it tells nothing.
+//! Throughput, latency and evenness over the number of backends: small panels, one line for each arm. The sheet's own chart, the mean
+//! load, is among them; the caption says why it cannot rank balancers.
 
 use super::{Plot, Spread, about_error_bars, is_narrow, sizes, spread};
 use crate::model::Run;
@@ -22,7 +22,7 @@ struct Small {
 }
 
 const PANELS: [Small; 6] = [
-    Small { title: "Throughput", name: "good answers", unit: "requests/s", read: |row| Some(row.rps), ideal: None },
+    Small { title: "Throughput", name: "good responses", unit: "requests/s", read: |row| Some(row.rps), ideal: None },
     Small { title: "Latency, p99", name: "latency", unit: "ms", read: |row| row.latency_p99_ms, ideal: None },
     Small {
         title: "Fullest backend over the mean",
@@ -68,9 +68,9 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
         plateau(&own).map(|n| format!(" {}", saturated(run, n)))
     });
     let limit = limit.unwrap_or_default();
-    let caption = "Each line is one strategy, each point one number of backends N: all blocks together, as in the tables. The last panel is the line \
-                   chart that the course's sheet asks for: the mean load is the number of requests divided by N whatever a balancer \
-                   does, so it cannot tell a good one from a bad one; the panels for max/mean, variation and Jain's index can.";
+    let caption = "Each line is one strategy, each point one number of backends N, over all blocks as in the tables. The last panel is the line \
+                   chart that the course's sheet asks for. With any balancer the mean load is the number of requests divided by N, so \
+                   it does not distinguish good balancers from bad ones. The panels for max/mean, variation and Jain's index do.";
     Some(super::plot("scaling", format!("{caption}{limit} {about}"), |width| draw(run, &rows, width)))
 }
 

@@ -1,11 +1,11 @@
-//! What happened when: requests per backend, errors and latency over time, with the marks of what was done to the run.
+//! The run over time: requests per backend, errors and latency, with marks for the events.
 //!
-//! Lanes share one axis of time, whose zero is the first measured request, as in a plan. A point is a window of the run, or where there
-//! are too many of them the median of some windows (of rates the mean); the caption says which.
+//! Lanes share one axis of time, whose zero is the first measured request, as in a plan. A point is a window of the run. If there are too
+//! many windows, a point is the median of several (of rates the mean), and the caption says so.
 //!
-//! Where one pool stays, windows are those by the time at which requests *ended*: a request that waits at a server when that is killed
-//! fails with it, and by the time at which it was due its error would be drawn before the kill. Arms of a comparison have windows by
-//! the times at which requests were due, so that none shows what the arm before it left behind.
+//! With one pool, windows are by the time at which requests *ended*. A request that waits at a server fails when that server is killed;
+//! by its send time, the error would be drawn before the kill. In a comparison, windows are by scheduled send time, so that no arm shows
+//! requests of the arm before it.
 
 mod draw;
 
@@ -15,7 +15,7 @@ use crate::report::clock;
 use crate::report::format;
 use crate::report::picture::scene::{Dash, Paint};
 
-/// What is drawn: a run and its windows.
+/// A run and its windows.
 struct Course<'a> {
     run: &'a Run,
     series: Vec<Series>,
@@ -63,12 +63,12 @@ fn whole(course: &Course<'_>) -> Plot {
     let lanes = lanes(course, None);
     let all = &course.run.results.events;
     let swaps = all.iter().filter(|event| event.kind == EventKind::Swap).count();
-    // where arms take turns, their colours tell them apart: a line for each turn would be one more grid
+    // colours distinguish the arms: a line for each turn would look like a grid
     let is_told = |event: &&Event| event.kind != EventKind::Swap || swaps <= SWAPS_MAX;
     let events: Vec<&Event> = all.iter().filter(is_told).collect();
-    let latency = if course.has_lanes_of_backends() { "" } else { " Colours are the arms, which take turns." };
+    let latency = if course.has_lanes_of_backends() { "" } else { " Each arm has its colour; the arms take turns." };
     let caption = format!(
-        "{} p50 and p99 of a window describe that window's own requests, so with few of them the p99 is the slowest one.{latency}",
+        "{} p50 and p99 are those of the window's own requests; with few requests, the p99 is the slowest of them.{latency}",
         about_points(course, None)
     );
     let span = course.span(None);
@@ -76,7 +76,7 @@ fn whole(course: &Course<'_>) -> Plot {
     super::plot("timeline", caption, |width| draw::draw("The run over time", &lanes, &events, (zero_ms, span), width))
 }
 
-/// A closer look at the seconds from a kill until all is well.
+/// The seconds from a kill until recovery, enlarged.
 fn around_kill(course: &Course<'_>) -> Option<Plot> {
     let events = &course.run.results.events;
     let kill = events.iter().find(|event| event.kind == EventKind::Kill)?;
@@ -113,17 +113,17 @@ fn about_points(course: &Course<'_>, range: Option<(u64, u64)>) -> String {
     let has_kill = course.run.results.events.iter().any(|event| event.kind == EventKind::Kill);
     let clock = match (course.is_by_end, course.has_lanes_of_backends()) {
         (true, _) => format!(
-            " Responses, errors and their latency are drawn when the requests ended, so a fault's effect follows the fault (a point begins \
-             up to {width} before it)."
+            " Responses, errors and latency are drawn at the end times of the requests, so the effect of a fault follows the fault (a point \
+             begins up to {width} before it)."
         ),
         (false, true) if has_kill => {
-            " Errors and latency are drawn at the times at which requests were due: a request that waited at a \
-                                       server when it was killed is an error before the kill."
+            " Errors and latency are drawn at the scheduled send times: a request that waited at a server when it \
+                                       was killed is an error before the kill."
                 .into()
         }
-        _ => " Windows are by the times at which requests were due.".into(),
+        _ => " Windows are by scheduled send time.".into(),
     };
-    let warm_up = if course.span(range).0 < -0.2 { "; what is negative was before it" } else { "" };
+    let warm_up = if course.span(range).0 < -0.2 { "; negative times are before it" } else { "" };
     format!("{points}{clock} Times count from the first measured request{warm_up}.")
 }
 
@@ -266,7 +266,7 @@ impl<'a> Course<'a> {
     }
 }
 
-/// What stands for several sorted values.
+/// The value that represents several sorted values.
 type Middle = fn(&[f64]) -> Option<f64>;
 
 fn median(values: &[f64]) -> Option<f64> {

@@ -1,6 +1,6 @@
-//! The answer, by scenario: what the run was asked for, as far as its checks let that stand.
+//! The answer to the scenario's question, as far as the checks of the run support it.
 //!
-//! Invariant: a conclusion that a check took away is not told, only that it fell and why; the others are told all the same.
+//! Invariant: of a void conclusion, the report only says that it is void and why. The other conclusions are reported as usual.
 
 use crate::model::{Cell, Conclusion, Run, Scenario};
 use crate::report::document::Table;
@@ -9,7 +9,7 @@ use crate::report::rows::{Kind, Row};
 
 use super::{compare, faults, shares, single, validity, verdicts};
 
-/// What a reader in a hurry reads, and what he reads next.
+/// The answer, in the order in which a reader needs it.
 pub(super) struct Answer {
     /// Sentences; the first is the answer.
     pub(super) lead: Vec<String>,
@@ -29,11 +29,10 @@ pub(super) fn answer(run: &Run, rows: &[Row]) -> Answer {
         return only(vec!["Nothing was measured.".into()]);
     }
     if validity::answers_nothing(run) {
-        // a verdict beside such a mark would be read all the same
+        // readers would believe a verdict in spite of such a mark
         return only(vec![
-            "This run answers nothing: a check of the run by itself failed.".into(),
-            "What was measured is told all the same, so that the cause can be found; no verdict is drawn from it."
-                .into(),
+            "This run has no answer: one of its own checks failed.".into(),
+            "The numbers are shown all the same, so that the cause can be found. There is no verdict.".into(),
         ]);
     }
     let scenario = run.manifest.scenario;
@@ -56,7 +55,7 @@ pub(super) fn answer(run: &Run, rows: &[Row]) -> Answer {
     answer
 }
 
-/// What is told if the conclusion stands; else that it does not, and why.
+/// The sentences if the conclusion is valid; else one sentence that says why it is void.
 fn stands(run: &Run, conclusion: Conclusion, name: &str, tell: impl FnOnce() -> Vec<String>) -> Vec<String> {
     match validity::why_void(run, conclusion) {
         None => tell(),
@@ -64,7 +63,7 @@ fn stands(run: &Run, conclusion: Conclusion, name: &str, tell: impl FnOnce() -> 
     }
 }
 
-/// One load on any server; shares are told where there is a pool to share over.
+/// One load on any server, with shares if several backends responded.
 fn single_load(run: &Run, rows: &[Row]) -> Vec<String> {
     let is_pool = run.results.cells.iter().any(|cell| cell.backends.len() > 1);
     let shares = if is_pool {
@@ -90,7 +89,7 @@ fn compared(run: &Run, rows: &[Row]) -> Answer {
     }
 }
 
-/// A4: how even each arm is, and what users feel of it.
+/// A4: how even each arm is, and the latency that results.
 fn other_hashes(run: &Run, rows: &[Row]) -> Answer {
     let ranking = || shares::ranking(run).into_iter().collect();
     let mut lead = stands(run, Conclusion::Shares, "how even the strategies are", ranking);
@@ -99,11 +98,11 @@ fn other_hashes(run: &Run, rows: &[Row]) -> Answer {
         tables.push(shares::table(run));
     }
     if run.results.comparison.is_none() {
-        lead.push("What that costs is not decided: fewer blocks were measured than a comparison needs.".into());
+        lead.push("The cost in latency is undecided: fewer blocks were measured than a comparison needs.".into());
         return Answer { lead, tables, further: Vec::new() };
     }
     let cost = match validity::why_void(run, Conclusion::Latency) {
-        Some(why) => Answer { lead: vec![format!("What that costs is not told: {why}.")], ..compared(run, rows) },
+        Some(why) => Answer { lead: vec![format!("The cost in latency is not shown: {why}.")], ..compared(run, rows) },
         None => compared(run, rows),
     };
     lead.extend(cost.lead);
@@ -115,12 +114,12 @@ pub(super) fn summary<'a>(rows: &'a [Row], cell: &Cell) -> Option<&'a Row> {
     rows.iter().find(|row| row.kind == Kind::Summary && row.arm == cell.arm && row.n == cell.n)
 }
 
-/// A2: whether the balance holds at every N, and what grows with it.
+/// A2: whether the balance holds at every N, and how throughput grows.
 fn scaling(run: &Run, rows: &[Row]) -> Vec<String> {
     let mut sentences = stands(run, Conclusion::Shares, "whether the balance holds", || balance_by_size(run, rows));
     sentences.extend(stands(run, Conclusion::Throughput, "how throughput grows", || growth(run, rows)));
     sentences.push(
-        "The mean load, which the sheet asks for, says nothing of a balancer: it is the number of requests divided by N whatever that does."
+        "The mean load, which the sheet asks for, says nothing about a balancer: with any balancer it is the number of requests divided by N."
             .into(),
     );
     sentences
@@ -192,8 +191,8 @@ fn growth(run: &Run, rows: &[Row]) -> Vec<String> {
     sentences
 }
 
-/// The N from which on throughput hardly grows although the backends could carry more: half of what they add, or less. An uneven share
-/// is allowed for, because then the fullest backend is the limit.
+/// The N from which throughput grows by at most half of the capacity that further backends add. With uneven shares, that capacity is
+/// smaller, because the fullest backend is the limit.
 pub(crate) fn plateau(rows: &[&Row]) -> Option<u32> {
     let carried = |row: &Row| f64::from(row.n) / row.max_over_mean.unwrap_or(1.0);
     let grows = |pair: &[&Row]| {
@@ -204,7 +203,7 @@ pub(crate) fn plateau(rows: &[&Row]) -> Option<u32> {
     (last_growth + 1 < rows.len()).then(|| rows[last_growth].n)
 }
 
-/// What probably limits it from there on.
+/// The likely limit of throughput from there on.
 pub(crate) fn saturated(run: &Run, n: u32) -> String {
     let cores = run.manifest.host.cores;
     let shared = format::plural(u64::from(cores), "core");
@@ -212,16 +211,16 @@ pub(crate) fn saturated(run: &Run, n: u32) -> String {
     match cores < n + 2 {
         true => format!(
             "From N = {n} on throughput hardly grows: lb, the servers and the generator share {shared}, which are then the likely limit. \
-             Throughput cannot grow beyond what these can do."
+             Throughput cannot exceed their capacity."
         ),
         false => format!(
-            "From N = {n} on throughput hardly grows, so the backends are not what limits it there; lb, the servers and the generator \
+            "From N = {n} on throughput hardly grows, so the backends are not its limit there; lb, the servers and the generator \
              share {shared}."
         ),
     }
 }
 
-/// Failed requests, if any: no latency is worth having if the answers were errors.
+/// Failed requests, if any: a low latency of error responses is worthless.
 fn errors(run: &Run, rows: &[Row]) -> Option<String> {
     let summaries: Vec<&Row> = rows.iter().filter(|row| row.kind == Kind::Summary).collect();
     let (requests, errors) = summaries.iter().fold((0, 0), |sum, row| (sum.0 + row.requests, sum.1 + row.errors));
@@ -252,7 +251,6 @@ fn errors(run: &Run, rows: &[Row]) -> Option<String> {
             if of_arms.is_empty() { String::new() } else { format!(": {}", format::list(&of_arms)) }
         ),
     };
-    let unsent =
-        if unsent == 0 { String::new() } else { format!("; {} could not be sent in time", format::count(unsent)) };
+    let unsent = if unsent == 0 { String::new() } else { format!("; {} were not sent in time", format::count(unsent)) };
     Some(format!("{failed}{unsent}."))
 }

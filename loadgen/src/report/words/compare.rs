@@ -1,7 +1,7 @@
-//! Which arm is better, at which percentile, by how much, and how sure that is.
+//! Which arm is better, at which percentile, by how much, and how sure the verdict is.
 //!
-//! Invariants: the headline names every verdict that the run reached, good or bad, and where it reached none; "equivalent" is a verdict. An
-//! interval is called what it is: it has the level that Holm's procedure held it to.
+//! Invariants: the headline names every verdict of the run, good or bad, and every measure without one; "equivalent" is a verdict. An
+//! interval is reported with the level that Holm's procedure gives it.
 
 use crate::model::{Comparison, Ratio, Run, Verdict};
 use crate::report::format::{self, upper};
@@ -9,7 +9,7 @@ use crate::statistics::{fewest_blocks, is_invalid};
 
 use super::{failures, measure_name};
 
-/// More arms than this beside the baseline are not told one by one.
+/// With more arms than this beside the baseline, the arms are counted and not named.
 const TOLD_MAX: usize = 3;
 
 /// An arm's verdicts, each list in the order of the percentiles.
@@ -18,7 +18,7 @@ struct Standing<'a> {
     better: Vec<&'a Ratio>,
     worse: Vec<&'a Ratio>,
     equivalent: Vec<&'a Ratio>,
-    /// The direction is sure, that it matters is not.
+    /// The direction is sure; whether the difference matters is not.
     slight: Vec<&'a Ratio>,
     unknown: Vec<&'a Ratio>,
     too_few: Vec<&'a Ratio>,
@@ -43,13 +43,13 @@ pub(super) fn others<'a>(run: &'a Run, comparison: &'a Comparison) -> impl Itera
     run.manifest.arms.iter().map(|arm| arm.label.as_str()).filter(|arm| *arm != comparison.baseline)
 }
 
-/// Arms of which one of the judged measures could not be said.
+/// Arms without a value for one of the judged measures.
 pub(super) fn without_ratio<'a>(run: &'a Run, comparison: &'a Comparison) -> impl Iterator<Item = &'a str> {
     let is_missing = |arm: &str| judged(comparison).iter().any(|measure| comparison.ratio(arm, measure).is_none());
     others(run, comparison).filter(move |arm| is_missing(arm))
 }
 
-/// Which arm is better at what: a sentence for each arm, or where they are many what can be said of all.
+/// Which arm is better at which measure: a sentence for each arm, or a summary if there are many.
 pub(super) fn headline(run: &Run, comparison: &Comparison) -> Vec<String> {
     let baseline = &comparison.baseline;
     let mut sentences = Vec::from_iter(failures::lead(comparison));
@@ -83,13 +83,13 @@ pub(super) fn headline(run: &Run, comparison: &Comparison) -> Vec<String> {
     }
     let mut told: Vec<(usize, String)> =
         arms.iter().map(|(arm, ratios)| (rank(ratios), of_arm(arm, ratios, comparison))).collect();
-    // the best news first, else in the order of the arms
+    // better arms first, else in the order of the arms
     told.sort_by_key(|(rank, _)| *rank);
     sentences.extend(told.into_iter().map(|(_, sentence)| sentence));
     sentences
 }
 
-/// Fewer is better news.
+/// The rank of an arm: smaller is better.
 fn rank(ratios: &[&Ratio]) -> usize {
     let count = |verdict| ratios.iter().filter(|ratio| ratio.verdict == verdict).count();
     (2 * ratios.len() + count(Verdict::Worse)).saturating_sub(2 * count(Verdict::Better) + count(Verdict::Equivalent))
@@ -174,7 +174,7 @@ fn of_many(arms: &[(&str, Vec<&Ratio>)], comparison: &Comparison) -> Vec<String>
     sentences
 }
 
-/// How sure it is, and what to mind.
+/// How sure the verdicts are, and their limits.
 pub(super) fn further(run: &Run, comparison: &Comparison) -> Vec<String> {
     let mut sentences = Vec::new();
     let arms: Vec<&str> = others(run, comparison).collect();
@@ -183,7 +183,7 @@ pub(super) fn further(run: &Run, comparison: &Comparison) -> Vec<String> {
         sentences.push(how_sure(&arms, comparison));
     }
     if told.iter().any(|ratio| !ratio.is_sound) {
-        sentences.push(format!("{}; until then intervals are for orientation.", upper(&too_few(comparison))));
+        sentences.push(format!("{}; until then the intervals are only a guide.", upper(&too_few(comparison))));
     }
     sentences.extend(dropped(comparison));
     sentences.extend(told.iter().filter_map(|ratio| undecided(ratio, comparison)));
@@ -193,7 +193,7 @@ pub(super) fn further(run: &Run, comparison: &Comparison) -> Vec<String> {
     sentences.extend(without_ratio(run, comparison).map(|arm| {
         let missing = judged(comparison).into_iter().filter(|measure| comparison.ratio(arm, measure).is_none());
         format!(
-            "{arm}: too few of its requests had a good answer to say its {} in two blocks.",
+            "{arm}: too few requests with a good response for its {} in two blocks.",
             format::list(&missing.map(measure_name).collect::<Vec<_>>())
         )
     }));
@@ -210,7 +210,7 @@ pub(super) fn further(run: &Run, comparison: &Comparison) -> Vec<String> {
 fn how_sure(arms: &[&str], comparison: &Comparison) -> String {
     let used = comparison.blocks.saturating_sub(comparison.dropped.len() as u32);
     let blocks = format!(
-        "How sure: from {}, in each of which every arm ran once, in random order, with the same requests.",
+        "How sure: the verdicts are from {}. In each block, every arm ran once, in random order, with the same requests.",
         format::plural(u64::from(used), "block")
     );
     let percent = |part: f64| format!("{}\u{a0}%", format::plain((part * 100.0 * 1e6).round() / 1e6));
@@ -220,8 +220,8 @@ fn how_sure(arms: &[&str], comparison: &Comparison) -> String {
     let (judged, arms) = (judged.len(), arms.len());
     if judged * arms == 1 {
         return format!(
-            "{blocks} Of 100 runs without a difference at most {} call one better or worse, and the interval holds the true \
-             ratio with a confidence of {level}.",
+            "{blocks} If there were no difference, at most {} of 100 such runs would report \"better\" or \"worse\". The interval \
+             contains the true ratio with a confidence of {level}.",
             error.trim_end_matches("\u{a0}%")
         );
     }
@@ -235,7 +235,7 @@ fn how_sure(arms: &[&str], comparison: &Comparison) -> String {
     )
 }
 
-/// Blocks in which the generator was late.
+/// Dropped blocks.
 pub(super) fn dropped(comparison: &Comparison) -> Option<String> {
     let first = comparison.dropped.first()?;
     let mut of_arms: Vec<(&str, u64)> = Vec::new();
@@ -248,7 +248,7 @@ pub(super) fn dropped(comparison: &Comparison) -> Option<String> {
     let of_arms: Vec<String> = of_arms.iter().map(|(arm, count)| format!("{count} under {arm}")).collect();
     let is_one = comparison.dropped.len() == 1;
     Some(format!(
-        "Dropped: {} of {}, because the generator was late ({}; in block {} {}). No latency of {} is used, of any arm; counts are kept.",
+        "Dropped: {} of {}, because the generator was late ({}; in block {} {}). No latency of {} is used, for any arm. Counts are used.",
         comparison.dropped.len(),
         format::plural(u64::from(comparison.blocks), "block"),
         of_arms.join(", "),
@@ -258,17 +258,17 @@ pub(super) fn dropped(comparison: &Comparison) -> Option<String> {
     ))
 }
 
-/// What is known of a ratio without a verdict, and what would decide it.
+/// The interval of a ratio without a verdict, and how many blocks would decide it.
 fn undecided(ratio: &Ratio, comparison: &Comparison) -> Option<String> {
     if ratio.verdict != Verdict::Undecided || !ratio.is_sound {
         return None;
     }
     let further = match ratio.further_blocks {
         Some(blocks) => format!("about {} would probably decide it", more_blocks(blocks)),
-        None => "it cannot be said how many more blocks would decide it".to_owned(),
+        None => "how many more blocks would decide it cannot be estimated".to_owned(),
     };
     let sure = match is_slight(ratio) {
-        true => format!(", so not surely by more than {}, where it begins to matter", zone(comparison)),
+        true => format!(", so perhaps within {}, which does not matter", zone(comparison)),
         false => String::new(),
     };
     Some(format!(
@@ -279,24 +279,24 @@ fn undecided(ratio: &Ratio, comparison: &Comparison) -> Option<String> {
     ))
 }
 
-/// Blocks in which too few requests had a good answer.
+/// Blocks with too few good responses.
 fn left_out(told: &[&Ratio], comparison: &Comparison) -> Option<String> {
     let part = |ratio: &&&Ratio| format!("{} of {}", measure_name(&ratio.measure), ratio.arm);
     let most = told.iter().map(|ratio| ratio.left_out).max().filter(|most| *most > 0)?;
     let parts: Vec<String> = told.iter().filter(|ratio| ratio.left_out > 0).map(|ratio| part(&ratio)).collect();
     Some(format!(
-        "Up to {} of {} had too few good answers to say the {}, and are left out there.",
+        "Up to {} of {} had too few good responses for the {}, and are left out there.",
         format::count(u64::from(most)),
         format::plural(u64::from(comparison.blocks), "block"),
         format::list(&parts)
     ))
 }
 
-/// Of blocks, for any interval of that confidence.
+/// Fewer blocks than any interval of that confidence needs.
 pub(super) fn too_few(comparison: &Comparison) -> String {
     let judged = judged(comparison);
     let of_judged = comparison.ratios.iter().filter(|ratio| judged.contains(&ratio.measure.as_str()));
-    format!("too few blocks: it takes {}", fewest_blocks(of_judged.count(), comparison.confidence))
+    format!("too few blocks: a verdict needs {}", fewest_blocks(of_judged.count(), comparison.confidence))
 }
 
 fn more_blocks(blocks: u32) -> String {
@@ -306,15 +306,15 @@ fn more_blocks(blocks: u32) -> String {
 fn drift(comparison: &Comparison) -> Option<String> {
     let drift = comparison.drift.as_ref().filter(|drift| !is_invalid(drift))?;
     Some(format!(
-        "Drift of the machine: {} came out {} times as high in the last blocks as in the first. That befalls all arms of a block alike, so \
-         it does not touch the ratios; latency is not to be believed beyond {} times.",
+        "Drift of the machine: {} was {} times as high in the last blocks as in the first. Drift affects all arms of a block alike, so the \
+         ratios stay valid. Beyond {} times, latency is void.",
         comparison.baseline,
         format::decimals(drift.ratio, 2),
         format::decimals(1.0 + drift.limit, 1)
     ))
 }
 
-/// The direction is sure, that the difference matters is not.
+/// The direction is sure; whether the difference matters is not.
 fn is_slight(ratio: &Ratio) -> bool {
     ratio.verdict == Verdict::Undecided && ratio.is_sound && (ratio.high < 1.0 || ratio.low > 1.0)
 }
@@ -337,7 +337,7 @@ fn changes(ratios: &[&Ratio]) -> String {
     format::list(&ratios.iter().enumerate().map(one).collect::<Vec<_>>())
 }
 
-/// A percentile of latency is called by its name alone: the question says that it is about latency.
+/// A percentile of latency has its name alone, because the question is about latency.
 pub(super) fn place(measure: &str) -> String {
     measure.strip_prefix("latency_").map_or_else(|| measure_name(measure), str::to_owned)
 }

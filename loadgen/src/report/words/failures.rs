@@ -1,14 +1,14 @@
-//! Arms that left other requests without a good answer than the baseline: what is said of them instead of a verdict.
+//! Arms that are not comparable, because more of their requests failed than of the baseline's, or fewer. They get no verdict.
 
 use crate::model::{Comparison, Failures};
 use crate::report::format;
 
-/// The arms that the baseline's numbers cannot be held against, in their order.
+/// The arms that cannot be compared with the baseline, in their order.
 pub(super) fn apart(comparison: &Comparison) -> Vec<&Failures> {
     comparison.failures.iter().filter(|failures| !failures.is_comparable).collect()
 }
 
-/// The first sentence of an answer, where there is such an arm: who failed how much more.
+/// The first sentence of a response with such an arm: how many requests of which arm failed.
 pub(super) fn lead(comparison: &Comparison) -> Option<String> {
     let baseline = comparison.failures_of(&comparison.baseline)?;
     match apart(comparison).as_slice() {
@@ -16,8 +16,8 @@ pub(super) fn lead(comparison: &Comparison) -> Option<String> {
         [one] => {
             let (more, less) = if one.share() > baseline.share() { (*one, baseline) } else { (baseline, *one) };
             Some(format!(
-                "{} failed more than {}, and that is the difference that matters: {} of the requests that were due had no good answer, and \
-                 {} with {}.",
+                "More requests failed with {} than with {}, and that is the difference that matters: {} of the scheduled requests had no good \
+                 response, and {} with {}.",
                 more.arm,
                 less.arm,
                 format::percent(more.share()),
@@ -29,8 +29,7 @@ pub(super) fn lead(comparison: &Comparison) -> Option<String> {
             let with = |failures: &&Failures| format!("{} with {}", format::percent(failures.share()), failures.arm);
             let shares: Vec<String> = std::iter::once(&baseline).chain(several).map(with).collect();
             Some(format!(
-                "Some failed more than others, and that is the difference that matters: of the requests that were due, so many had no good \
-                 answer: {}.",
+                "With some arms more requests failed, and that is the difference that matters. Scheduled requests without a good response: {}.",
                 format::list(&shares)
             ))
         }
@@ -40,7 +39,7 @@ pub(super) fn lead(comparison: &Comparison) -> Option<String> {
 /// Why an arm has no verdict.
 pub(super) fn why(comparison: &Comparison) -> String {
     format!(
-        "only good answers have a latency and are throughput, and those of this arm and of {} are not answers to the same requests",
+        "only good responses have a latency, and the good responses of this arm and of {} are to different requests",
         comparison.baseline
     )
 }

@@ -1,18 +1,18 @@
-//! What a fault did: when it was noticed, when all was well again, and what users had of it meanwhile.
+//! The effect of a fault: the time until lb noticed it, the time until recovery, and the failed and slow requests in between.
 
 use crate::model::{Conclusion, Event, EventKind, Run, Scenario, Series, Window};
 use crate::report::clock;
 use crate::report::document::{Block, Entry, Table};
 use crate::report::format;
 
-/// What happened from a kill until all backends answered again.
+/// From a kill until all backends respond again.
 struct Outage<'a> {
     kill: &'a Event,
     detected: Option<&'a Event>,
     recovered: Option<&'a Event>,
 }
 
-/// Latencies of this time before and after a kill are held against each other.
+/// The latencies of this long before and after a kill are compared.
 const COMPARED_MS: u64 = 2_000;
 
 fn outages(run: &Run) -> Vec<Outage<'_>> {
@@ -52,7 +52,7 @@ pub(super) fn sentences(run: &Run) -> Vec<String> {
         if let Some(detected) = after(outage.detected) {
             sentences.push(format!("The balancer took it out of rotation {detected} after the kill."));
         }
-        // as many windows on both sides: the worst of many is worse than the worst of few
+        // as many windows on both sides: the maximum of more windows is higher
         let before = self::windows(&series, from.saturating_sub(COMPARED_MS), Some(from.saturating_sub(1)));
         let after = self::windows(&series, from, Some(from + COMPARED_MS));
         if !run.manifest.supports(Conclusion::Latency) {
@@ -74,7 +74,7 @@ pub(super) fn sentences(run: &Run) -> Vec<String> {
     let retries: Option<u64> = run.results.cells.iter().map(|cell| cell.retries).sum();
     if let Some(retries) = retries.filter(|&retries| retries > 0) {
         sentences.push(format!(
-            "{} had to be tried on a second backend: their users waited for both tries, and got a good answer.",
+            "{} were retried on another backend. Their clients waited for both attempts and got a good response.",
             format::plural(retries, "request")
         ));
     }
@@ -88,12 +88,12 @@ fn typical_p99(windows: &[&Window]) -> Option<f64> {
     all.get(all.len() / 2).map(|ns| *ns as f64 / 1e6)
 }
 
-/// Windows by the times at which requests ended, so that what a kill broke comes after it; as they are in runs that did not count so.
+/// Windows by the end times of requests, so that failures come after the kill. Older runs have windows by send time only.
 fn by_end(run: &Run) -> Vec<Series> {
     run.series.iter().map(|series| series.by_end().unwrap_or_else(|| series.clone())).collect()
 }
 
-/// A time as the plan counts it.
+/// A time on the plan's clock.
 fn moment(run: &Run, at_ms: u64) -> String {
     let zero_ms = clock::cell_at(run, at_ms).map_or(0, |cell| cell.at_ms);
     format!("{}\u{a0}s", format::decimals(clock::seconds(zero_ms, at_ms), 3))
@@ -110,11 +110,11 @@ fn windows(series: &[Series], from: u64, to: Option<u64>) -> Vec<&Window> {
         .collect()
 }
 
-/// What was done to the run, in order; nothing where only strategies were swapped for a comparison.
+/// The events of the run in order; `None` if the only events are the swaps of a comparison.
 pub(super) fn story(run: &Run) -> Vec<Block> {
     let is_plan = |event: &Event| match event.kind {
         EventKind::Swap => true,
-        // that N grows is what A2 is
+        // in A2, N grows by the plan
         EventKind::Add | EventKind::Remove => run.manifest.scenario == Scenario::A2,
         _ => false,
     };
@@ -123,8 +123,7 @@ pub(super) fn story(run: &Run) -> Vec<Block> {
         return Vec::new();
     }
     let has_arms = run.manifest.arms.len() > 1;
-    let caption = "What happened when. Times count from the first measured request, as those of a plan do; what is before it was in the \
-                   warm-up.";
+    let caption = "The events of the run. Times count from the first measured request, as in a plan; negative times are in the warm-up.";
     let mut table = Table::new(caption, &["#time", "event", "backend", "arm"]);
     for event in told {
         let arm = clock::cell_at(run, event.at_ms).filter(|_| has_arms).map_or("–", |cell| cell.arm.as_str());

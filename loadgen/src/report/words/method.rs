@@ -1,10 +1,10 @@
-//! How it was measured, whether the measurement can be trusted, and how to repeat it.
+//! The method of the measurement, the checks of the run, and how to repeat it.
 
 use crate::model::{Accounting, Arrivals, Completeness, Load, Manifest, Run, Severity};
 use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::format;
 
-/// More stretches than this are told in one row, and those that do not agree.
+/// More stretches than this are in one row, beside the stretches that do not agree.
 const STRETCHES_MAX: usize = 8;
 
 pub(super) fn blocks(run: &Run) -> Vec<Block> {
@@ -12,20 +12,19 @@ pub(super) fn blocks(run: &Run) -> Vec<Block> {
     let mut blocks = vec![Block::Heading("How it was measured".into())];
     blocks.push(Block::Paragraph(load(&manifest.load)));
     blocks.push(Block::Paragraph(
-        "Latency counts from the moment at which the request should have been sent, so waiting in the generator or behind a stall \
-         counts as well: it is what a user waits. Service time counts from the moment of sending; it is what most tools report, and it \
-         hides stalls."
+        "Latency is measured from the scheduled send time, so waiting in the generator or behind a stall \
+         counts as well, as for a user. Service time is measured from the actual send. Most tools report it, and it hides stalls."
             .into(),
     ));
     blocks.push(Block::Paragraph(
-        "In sentences and tables a percentile is only given if at least ten requests lie beyond it: 1,000 requests for a p99, 10,000 for a \
-         p99.9. Charts over time show windows of fewer requests, whose p99 is the slowest one: they show when, not how much.".into(),
+        "Sentences and tables have a percentile only if at least ten requests lie beyond it: 1,000 requests for a p99, 10,000 for a \
+         p99.9. Charts over time show windows of fewer requests, whose p99 is the slowest one: read the time from them, not the value.".into(),
     ));
     let planted = manifest.arms.iter().filter(|arm| arm.cost_factor != 1.0);
     blocks.extend(planted.map(|arm| {
         let factor = format::decimals(arm.cost_factor, 2);
         Block::Paragraph(format!(
-            "A difference was planted: requests to {} cost their servers {factor} times what they cost with the other arms.",
+            "The plan sets a difference on purpose: requests to {} cost {factor} times as much as with the other arms.",
             arm.label
         ))
     }));
@@ -43,29 +42,29 @@ pub(super) fn blocks(run: &Run) -> Vec<Block> {
 fn load(load: &Load) -> String {
     match load {
         Load::Closed { connections, requests } => format!(
-            "Closed loop: {connections} connections, each sends its next request when the last answer is there (what the generator needs in between is in no latency), {}. So a slow balancer is asked less, and slow moments are under-represented: latencies of a closed loop look better than \
+            "Closed loop: {connections} connections; each sends its next request when the last response is there, {}. The time that the generator needs in between is in no latency. A slow balancer gets fewer requests, and slow moments are under-represented: latencies of a closed loop look better than \
              those that independent users would see.",
             match requests {
-                0 => "until the time was over".to_owned(),
+                0 => "until the time is over".to_owned(),
                 requests => format!("{} requests in all for each cell", format::count(*requests)),
             }
         ),
         Load::Open { arrivals, rate_rps, capacity_rps, outstanding_max } => {
             let spacing = match arrivals {
                 Arrivals::Poisson => "at random moments, as independent users do (Poisson)",
-                Arrivals::Constant => "at equal distances",
+                Arrivals::Constant => "at equal intervals",
                 Arrivals::Ramp => "at a rising rate",
             };
             let capacity = capacity_rps.map_or(String::new(), |capacity| {
                 format!(
-                    "; that is {} of the {} requests per second that calibration found these backends can do",
+                    "; that is {} of the capacity of these backends, {} requests per second by calibration",
                     format::percent(rate_rps / capacity),
                     format::significant(capacity)
                 )
             });
             format!(
-                "Open loop: {} requests per second {spacing}, whether or not earlier ones were answered{capacity}. At most {} may be under \
-                 way at once; what could not be sent is counted as unsent.",
+                "Open loop: {} requests per second {spacing}, whether or not earlier ones have a response{capacity}. At most {} may be in \
+                 flight; requests beyond are counted as unsent.",
                 format::significant(*rate_rps),
                 format::count(u64::from(*outstanding_max))
             )
@@ -89,9 +88,9 @@ fn host(manifest: &Manifest) -> String {
     )
 }
 
-/// The run's checks of itself.
+/// The run's own checks.
 fn checks(run: &Run) -> Table {
-    let mut table = Table::new("Checks of the run by itself.", &["check", "outcome", "finding"]);
+    let mut table = Table::new("The run's own checks.", &["check", "outcome", "finding"]);
     for mark in &run.manifest.marks {
         let (word, tone) = match mark.severity {
             Severity::Passed => ("passed", Tone::Good),
@@ -105,7 +104,7 @@ fn checks(run: &Run) -> Table {
         ]);
     }
     let (word, tone, finding) = match &run.manifest.completeness {
-        Completeness::Complete => ("passed", Tone::Good, "everything planned was measured".to_owned()),
+        Completeness::Complete => ("passed", Tone::Good, "the whole plan was measured".to_owned()),
         Completeness::Partial { reason } => ("warning", Tone::Doubt, reason.clone()),
     };
     table.row(vec![Entry::new("complete"), Entry::new(word).tone(tone), Entry::new(finding)]);
@@ -116,7 +115,7 @@ fn stretch_row(stretch: &Accounting) -> Vec<Entry> {
     let served: u64 = stretch.backends.iter().map(|backend| backend.served).sum();
     let has_dead = stretch.backends.iter().any(|backend| backend.is_lower_bound);
     let outcome = match &stretch.mismatch {
-        None if has_dead => Entry::new("agree, as far as a dead backend can tell").tone(Tone::Good),
+        None if has_dead => Entry::new("agree, without the backend that died").tone(Tone::Good),
         None => Entry::new("agree").tone(Tone::Good),
         Some(mismatch) => Entry::new(mismatch).tone(Tone::Bad),
     };
@@ -150,12 +149,12 @@ fn accounting(run: &Run) -> Vec<Block> {
     if stretches.is_empty() {
         return vec![Block::Notice(
             Tone::Doubt,
-            "Requests were not counted at the balancer and the backends, only here.".into(),
+            "Only loadgen counted requests, not the balancer and the backends.".into(),
         )];
     }
     let mut table = Table::new(
-        "The same requests counted in three places, those of warm-up and wash-out included. Client and balancer must agree; attempts \
-         contain retries, and the backends must have served as many.",
+        "The same requests, counted in three places, warm-up and wash-out included. Client and balancer must agree. Attempts include \
+         retries, and the backends must have served as many.",
         &["stretch", "#client", "#balancer", "#attempts", "#backends", "outcome"],
     );
     let is_long = stretches.len() > STRETCHES_MAX;
@@ -174,15 +173,15 @@ fn accounting(run: &Run) -> Vec<Block> {
         .collect();
     if !dead.is_empty() {
         blocks.push(Block::Paragraph(format!(
-            "{} died during the run. What it had served by its last scrape is a lower bound: it may have served more, so it is left out \
-             of the comparison of attempts with backends.",
+            "{} died during the run. Its last scrape gives a lower bound of its requests, so it is left out of the comparison of attempts \
+             with backends.",
             format::list(&dead)
         )));
     }
     blocks
 }
 
-/// What was run, and the command that runs it again.
+/// The arms, and the command that repeats the run.
 pub(super) fn reproduce(run: &Run) -> Vec<Block> {
     let manifest = &run.manifest;
     let mut table = Table::new(
@@ -210,10 +209,10 @@ pub(super) fn reproduce(run: &Run) -> Vec<Block> {
         Block::Code(manifest.command.iter().map(|word| quoted(word)).collect::<Vec<_>>().join(" ")),
         Block::Paragraph(
             match manifest.is_single_load() {
-                true => "`loadgen report` on this folder makes these pages again.",
+                true => "`loadgen report` on this folder writes these pages again.",
                 false => {
-                    "`loadgen replay run.json` repeats it and says whether the new result agrees with the old one; `loadgen report` on \
-                     this folder makes these pages again."
+                    "`loadgen replay run.json` repeats the run and compares the results; `loadgen report` on this folder writes these \
+                     pages again."
                 }
             }
             .replace('`', ""),
@@ -223,7 +222,7 @@ pub(super) fn reproduce(run: &Run) -> Vec<Block> {
             format!("lb {lb}, loadgen {} ({}).", manifest.loadgen.version, head(&manifest.loadgen.commit)),
             format!("Seeds: {}.", if seeds.is_empty() { "none".into() } else { seeds.join(", ") }),
             format!(
-                "It took {} of a budget of {}.",
+                "The run took {} of a budget of {}.",
                 format::milliseconds(manifest.duration_ms as f64),
                 format::milliseconds(manifest.budget_ms as f64)
             ),
@@ -231,12 +230,12 @@ pub(super) fn reproduce(run: &Run) -> Vec<Block> {
     ]
 }
 
-/// Enough of a hash to tell it from others; whole ones are in run.json.
+/// The first 12 digits of a hash; run.json has all of them.
 fn head(hash: &str) -> String {
     if hash.is_empty() { "–".into() } else { hash.chars().take(12).collect() }
 }
 
-/// A word as a shell takes it.
+/// A word, quoted for a shell.
 fn quoted(word: &str) -> String {
     let is_plain = |char: char| char.is_ascii_alphanumeric() || "-_./:=,@%+".contains(char);
     if !word.is_empty() && word.chars().all(is_plain) {

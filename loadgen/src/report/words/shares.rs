@@ -1,4 +1,4 @@
-//! Who got how many requests, how even that is, and whether it is what the strategy declares.
+//! The requests of each backend, how even the shares are, and whether they agree with the strategy's declaration.
 
 use crate::model::{Cell, Run};
 use crate::report::document::{Entry, Table, Tone};
@@ -9,9 +9,9 @@ use crate::statistics::{Law, max_over_mean};
 use super::answer::summary;
 use super::suspended;
 
-/// Chances below this are called a contradiction to the declared law.
+/// A smaller chance contradicts the declared law.
 pub(super) const P_MIN: f64 = 0.01;
-/// The fullest backend over the mean from which on an arm is called uneven.
+/// From this ratio of the fullest backend to the mean on, an arm is called uneven.
 const UNEVEN: f64 = 1.1;
 
 /// One arm's counts over all blocks of one N.
@@ -32,21 +32,24 @@ fn shared(run: &Run) -> Vec<Shared<'_>> {
     groups(run).into_iter().filter_map(of).collect()
 }
 
-/// Where a strategy shares by load, counts follow the speed of the servers: their evenness is no merit of it, nor a fault.
+/// Whether the strategy shares by load. Then counts follow the speed of the servers, and evenness says nothing about the strategy.
 pub(crate) fn is_by_load(run: &Run, arm: &str) -> bool {
     let declared =
         run.manifest.arm(arm).and_then(|arm| serde_json::from_str::<serde_json::Value>(&arm.expectation).ok());
     declared.is_some_and(|declared| declared.get("balance").is_some_and(|balance| balance == "by_load"))
 }
 
-/// Which arm is the most even and which the least, in one sentence; for several arms.
+/// The most and the least even arm, in one sentence; `None` for a single arm.
 pub(super) fn ranking(run: &Run) -> Option<String> {
     let mut all: Vec<Shared<'_>> = shared(run).into_iter().filter(|it| !is_by_load(run, it.arm)).collect();
     all.sort_by(|one, two| one.max_over_mean.total_cmp(&two.max_over_mean));
     let [most, .., least] = all.as_slice() else { return None };
     let times = |shared: &Shared<'_>| format::decimals(shared.max_over_mean, 2);
     if times(most) == times(least) {
-        return Some(format!("All arms share alike: the fullest backend of each got {} times the mean.", times(most)));
+        return Some(format!(
+            "All arms are equally even: the fullest backend of each got {} times the mean.",
+            times(most)
+        ));
     }
     Some(format!(
         "{} shares most evenly: its fullest backend got {} times the mean. Least evenly: {}, {} times the mean.",
@@ -57,7 +60,7 @@ pub(super) fn ranking(run: &Run) -> Option<String> {
     ))
 }
 
-/// One row for each arm: its shares, how even they are, and whether it declares them.
+/// One row for each arm: its shares, how even they are, and whether the strategy declares them.
 pub(super) fn table(run: &Run) -> Table {
     let ids: Vec<String> = shared(run)
         .first()
@@ -66,7 +69,7 @@ pub(super) fn table(run: &Run) -> Table {
     titles.extend(ids.iter().map(String::as_str));
     titles.extend(["#max/mean", "as declared"]);
     let caption = "Shares of the requests over all blocks. max/mean: the fullest backend over the mean, 1 is even. As declared: whether the \
-                   counts agree with what the strategy declares (p: the chance of counts so far off).";
+                   counts agree with the strategy's declaration (p: the chance of counts at least so far off).";
     let mut table = Table::new(caption, &titles);
     for cells in groups(run) {
         let totals = totals(&cells);
@@ -82,7 +85,7 @@ pub(super) fn table(run: &Run) -> Table {
             _ if is_by_load(run, &cells[0].arm) => Entry::new("shares by load"),
             None => Entry::new("–"),
             Some(p) if p < P_MIN => Entry::new(format!("no, p {}", format::p_value(p))).tone(Tone::Bad),
-            // what is declared as a range or exactly has no chance in it
+            // an exact declaration or a range is kept or not, without a chance
             Some(p) if p >= 1.0 => Entry::new("yes").tone(Tone::Good),
             Some(p) => Entry::new(format!("yes, p {}", format::p_value(p))).tone(Tone::Good),
         });
@@ -91,7 +94,7 @@ pub(super) fn table(run: &Run) -> Table {
     table
 }
 
-/// The chance of counts so far from what the strategy declares, over all blocks; `None` where it declares nothing that can be tested.
+/// The chance of counts at least so far from the strategy's declaration, over all blocks; `None` if it declares nothing testable.
 fn chance(run: &Run, cells: &[&Cell]) -> Option<f64> {
     if let [cell] = cells {
         return cell.chi_square_p;
@@ -105,7 +108,7 @@ fn chance(run: &Run, cells: &[&Cell]) -> Option<f64> {
     // shares by options are in the counts that the run expected
     let told: Vec<f64> = cells[0].backends.iter().filter_map(|backend| Some(backend.expected?.expected)).collect();
     match Law::of(&arm.expectation, &arm.options, &vec![1; counts.len()], Some(&told)).ok().flatten()? {
-        // each block may be off by one, so their sum is no test
+        // each block may be off by one, so the sum of blocks is no test
         exact @ Law::Exact { .. } => {
             let is_kept = cells.iter().all(|cell| exact.p(&cell.counts()) == Some(1.0));
             Some(if is_kept { 1.0 } else { 0.0 })
@@ -114,7 +117,7 @@ fn chance(run: &Run, cells: &[&Cell]) -> Option<f64> {
     }
 }
 
-/// Who got how much, one arm after the other.
+/// The requests of each backend, arm by arm.
 pub(super) fn sentences(run: &Run, rows: &[Row]) -> Vec<String> {
     let mut sentences = Vec::new();
     for cells in groups(run) {
@@ -137,19 +140,19 @@ pub(super) fn sentences(run: &Run, rows: &[Row]) -> Vec<String> {
             format!("{arm} shared evenly: each of the {backends} backends got {least} or one request more.")
         } else if by_load {
             format!(
-                "{arm} shares by load: a faster server gets more requests, so uneven counts are its work, not a fault. The fullest \
-                 backend got {times} times the mean."
+                "{arm} shares by load: a faster server gets more requests, so uneven counts are intended. The fullest backend got {times} \
+                 times the mean."
             )
         } else if ratio < UNEVEN {
             format!("{arm} shared nearly evenly: the fullest backend got {times} times the mean.")
         } else {
             format!("{arm} shared unevenly: {} got {} of the requests, {times} times the mean.", most.0, share(most.1))
         });
-        sentences.push(format!("Requests answered: {}.", format::list(&counts)));
+        sentences.push(format!("Responses: {}.", format::list(&counts)));
         if ratio >= UNEVEN && !by_load {
             sentences.push(format!(
-                "What that costs: with backends of equal strength, {} is at its limit when the pool as a whole does {} of what it could \
-                 do if shared evenly.",
+                "The cost: with equal backends, {} is at its limit when the pool handles {} of the load that it could handle with even \
+                 shares.",
                 most.0,
                 format::percent(1.0 / ratio)
             ));
@@ -160,7 +163,7 @@ pub(super) fn sentences(run: &Run, rows: &[Row]) -> Vec<String> {
     sentences
 }
 
-/// Whether the counts are what the strategy declares.
+/// Whether the counts agree with the strategy's declaration.
 fn as_declared(cells: &[&Cell], summary: Option<&Row>) -> Option<String> {
     let outside: Vec<String> = cells
         .iter()
@@ -173,19 +176,19 @@ fn as_declared(cells: &[&Cell], summary: Option<&Row>) -> Option<String> {
     let bands = cells.iter().flat_map(|cell| &cell.backends).filter(|backend| backend.expected.is_some()).count();
     match summary.and_then(|row| row.chi_square_p) {
         Some(p) if p < P_MIN => Some(format!(
-            "This is not what the strategy declares: if it did what it says, counts so far off would come up with a chance of {}.",
+            "This contradicts the strategy's declaration: if it were true, counts at least so far off would have a chance of {}.",
             format::p_value(p)
         )),
-        // what is declared exactly has no chance in it
+        // an exact declaration has no chance in it
         Some(p) if p < 1.0 => Some(format!(
-            "This agrees with what the strategy declares: counts as far from the expected ones come up with a chance of {} by luck \
-             alone (below {P_MIN} would be a contradiction).",
+            "This agrees with the strategy's declaration: counts at least so far from the expected ones have a chance of {} (below \
+             {P_MIN} would be a contradiction).",
             format::p_value(p)
         )),
-        Some(_) => Some("This is exactly what the strategy declares.".into()),
+        Some(_) => Some("This is exactly as the strategy declares.".into()),
         None if bands == 0 => None,
         None if outside.is_empty() => {
-            Some("Every count lies in the band that the strategy's declaration makes us expect.".into())
+            Some("Every count lies in the band that follows from the strategy's declaration.".into())
         }
         None => Some(format!(
             "{} of {bands} counts lie outside the expected band: {}.",

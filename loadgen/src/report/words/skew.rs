@@ -13,8 +13,7 @@ const UNEVEN: f64 = 1.1;
 /// A count may differ from the computed one by so many standard deviations.
 const FAR: f64 = 4.0;
 
-/// The numbers of the arms that share unevenly, each with the backends of a pool: three backends as in A1 if there was such a pool, else
-/// the largest one.
+/// The numbers of the arms that share unevenly, each with the backends of a pool: that of three backends as in A1, else the largest one.
 pub(crate) fn uneven_pools(run: &Run) -> Vec<(usize, Vec<String>)> {
     let mut pools = Vec::new();
     // with faults, the fault is the reason

@@ -1,18 +1,18 @@
-//! Why counts were not held against what a strategy declares, where they could have been.
+//! Why counts were not compared with the strategy's declaration, although it has one.
 
 use crate::model::EventKind::{Detected, Errors, HotKey, Kill, Operator, Slow, Stall};
 use crate::model::{Cell, Event, Run};
 use crate::report::format;
 use crate::statistics::Law;
 
-/// What happens at the end of a load is seen so much later at most.
+/// An event at the end of a load is recorded at most so much later.
 const LOOK_MS: u64 = 1_000;
 
-/// A sentence if the pool was disturbed in one of these cells of an arm, neither by the plan nor by the run.
+/// A sentence if the pool changed in one of these cells of an arm, neither by the plan nor by loadgen.
 pub(super) fn sentence(run: &Run, cells: &[&Cell]) -> Option<String> {
     let arm = run.manifest.arm(&cells.first()?.arm)?;
     let events = || run.results.events.iter();
-    // with faults in the plan nothing is expected of counts
+    // with faults in the plan there are no expected counts
     let is_planned = events().any(|event| matches!(event.kind, Kill | Slow | Stall | Errors | HotKey));
     let is_judged = |cell: &&Cell| cell.backends.iter().any(|backend| backend.expected.is_some());
     let last = cells.iter().filter(|cell| !is_judged(cell)).max_by_key(|cell| cell.at_ms)?;
@@ -23,10 +23,10 @@ pub(super) fn sentence(run: &Run, cells: &[&Cell]) -> Option<String> {
     }
     let end_ms = last.at_ms + last.duration_ns / 1_000_000;
     let until_then = || events().filter(|event| event.at_ms <= end_ms + LOOK_MS);
-    // what an operator did holds from then on; a backend that failed is of its own time
+    // a change by an operator holds from then on; a failed backend only for a time
     let cause = until_then().find(|event| event.kind == Operator);
     let cause = cause.or_else(|| until_then().rfind(|event| event.kind == Detected))?;
-    Some(format!("Not all counts were held against what the strategy declares: {}.", words(cause)))
+    Some(format!("Not all counts were compared with the strategy's declaration: {}.", words(cause)))
 }
 
 fn words(cause: &Event) -> String {

@@ -1,4 +1,4 @@
-//! The tables: rows of results.csv for people.
+//! The tables: the rows of results.csv in a report.
 
 use super::shares::P_MIN;
 use super::validity::why_void;
@@ -43,7 +43,7 @@ fn three(value: f64) -> String {
     format::decimals(value, 3)
 }
 
-/// Arm and N, which begin every table.
+/// Arm and N, the first columns of every table.
 fn head(row: &Row) -> Vec<Entry> {
     vec![Entry::new(&row.arm), Entry::new(row.n.to_string())]
 }
@@ -62,7 +62,7 @@ fn traffic(rows: &[&Row]) -> Table {
         "#seconds",
     ];
     let mut table = Table::new(
-        "Requests. Seconds: as long as requests were due, in a closed loop from the first request to the last answer; \"good\" is what ended without an error.",
+        "Requests. Seconds: the length of the schedule; in a closed loop, from the first request to the last response. Good: ended without an error.",
         &titles,
     );
     for row in rows {
@@ -87,7 +87,7 @@ fn times(rows: &[&Row]) -> Table {
     let titles =
         ["arm", "#N", "#latency p50", "#p90", "#p99", "#p99.9", "#service p50", "#p90", "#p99", "#p99.9", "#samples"];
     let mut table =
-        Table::new("Times in milliseconds, over all blocks but dropped ones. A dash: too few samples to say.", &titles);
+        Table::new("Times in milliseconds, over all blocks except dropped ones. A dash: too few samples.", &titles);
     for row in rows {
         let mut entries = head(row);
         let percentiles = [
@@ -109,11 +109,11 @@ fn times(rows: &[&Row]) -> Table {
 
 fn balance(rows: &[&Row]) -> Table {
     let titles = ["arm", "#N", "#max/mean", "#CV", "#Jain", "#Jain in flight", "#p"];
-    let caption = "Balance. Even: max/mean 1, CV (standard deviation over mean) 0, Jain's index 1. Jain in flight: of the requests that were \
-                   under way at each backend, which says more of the work than counts do.";
-    // a strategy that is exact leaves nothing to chance
+    let caption = "Balance. Even: max/mean 1, CV (standard deviation over mean) 0, Jain's index 1. Jain in flight: Jain's index of the \
+                   requests in flight at each backend, which says more about the load than counts do.";
+    // an exact strategy has no chance
     let by_chance = |row: &&Row| row.chi_square_p.filter(|p| *p < 1.0);
-    let p = "p: chance of counts so far from what the strategy declares, if it does what it declares (chi-square).";
+    let p = "p: the chance of counts at least so far from the strategy's declaration if it is true (chi-square).";
     let caption =
         if rows.iter().any(|row| by_chance(row).is_some()) { format!("{caption} {p}") } else { caption.into() };
     let mut table = Table::new(caption, &titles);
@@ -132,7 +132,7 @@ fn balance(rows: &[&Row]) -> Table {
     table.without_empty_columns()
 }
 
-/// What each backend got: blocks put together, arms in their order.
+/// The requests of each backend: blocks summed, arms in their order.
 fn backends(run: &Run, rows: &[Row]) -> Option<Block> {
     let mut sums: Vec<(&Row, u64, u64, Option<[f64; 3]>)> = Vec::new();
     for row in rows.iter().filter(|row| row.kind == Kind::Backend) {
@@ -142,7 +142,7 @@ fn backends(run: &Run, rows: &[Row]) -> Option<Block> {
             Some(sum) => {
                 sum.1 += row.requests;
                 sum.2 += row.errors;
-                // bands of sums are narrower than sums of bands, so only one block has one
+                // the band of a sum is narrower than the sum of bands, so only a single block has a band
                 sum.3 = None;
             }
             None => sums.push((row, row.requests, row.errors, band)),
@@ -186,7 +186,8 @@ fn disruptions(run: &Run) -> Option<Block> {
     if run.results.disruptions.is_empty() {
         return None;
     }
-    let caption = "Keys that changed their backend when N changed. The ideal is the least that any strategy can do.";
+    let caption =
+        "Keys that changed their backend when N changed. Ideal: the smallest share that any strategy can reach.";
     let mut table = Table::new(caption, &["arm", "change of N", "#keys", "#moved", "#share moved", "#ideal"]);
     for it in &run.results.disruptions {
         table.row(vec![

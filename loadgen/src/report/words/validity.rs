@@ -1,10 +1,10 @@
-//! Which conclusions of a run stand, which fall, and why: a failed check takes away what hangs on it and nothing else.
+//! Which conclusions of a run are valid, which are void, and why. A failed check makes void only the conclusions that depend on it.
 
 use crate::model::{Completeness, Conclusion, EventKind, Mark, Run, Scenario, Severity};
 use crate::report::document::{Block, Tone};
 use crate::report::format::{self, upper};
 
-/// The conclusions that this run is about, in the order in which they are told.
+/// The conclusions of this run, in the order of the report.
 fn asked(run: &Run) -> Vec<Conclusion> {
     use Conclusion::{Counts, Latency, Recovery, Shares, Throughput};
     let is_fault = |kind| !matches!(kind, EventKind::Swap | EventKind::Add | EventKind::Remove);
@@ -27,17 +27,17 @@ fn named(conclusions: &[Conclusion]) -> String {
     format::list(&conclusions.iter().map(|it| name(*it).to_owned()).collect::<Vec<_>>())
 }
 
-/// No conclusion stands that this run is about.
+/// Every conclusion of this run is void.
 pub(super) fn answers_nothing(run: &Run) -> bool {
     asked(run).into_iter().all(|conclusion| !run.manifest.supports(conclusion))
 }
 
-/// Why this conclusion falls, as the end of a sentence without its stop; `None` if it stands.
+/// Why this conclusion is void, as the end of a sentence without its stop; `None` if it is valid.
 pub(crate) fn why_void(run: &Run, conclusion: Conclusion) -> Option<&str> {
     run.manifest.why_void(conclusion).map(|mark| mark.reason.trim_end_matches('.'))
 }
 
-/// What must be known before all else. Marks of one check are told once: the others are in the table of checks.
+/// The notices at the top. Marks of one check are reported once; the table of checks has the others.
 pub(super) fn notices(run: &Run) -> Vec<Block> {
     let asked = asked(run);
     let mut blocks = told_once(run, Severity::Invalid, Tone::Bad, |mark| {
@@ -53,17 +53,17 @@ pub(super) fn notices(run: &Run) -> Vec<Block> {
     });
     let standing: Vec<Conclusion> = asked.iter().copied().filter(|it| run.manifest.supports(*it)).collect();
     if standing.len() < asked.len() && !standing.is_empty() {
-        blocks.push(Block::Notice(Tone::Plain, format!("What stands in spite of that: {}.", named(&standing))));
+        blocks.push(Block::Notice(Tone::Plain, format!("Still valid: {}.", named(&standing))));
     }
     if let Completeness::Partial { reason } = &run.manifest.completeness {
-        let words = format!("This run is partial: {reason}. What follows is about the part that was measured.");
+        let words = format!("This run is partial: {reason}. The report is about the measured part.");
         blocks.push(Block::Notice(Tone::Doubt, words));
     }
     blocks.extend(told_once(run, Severity::Warning, Tone::Doubt, |_| "Before you read on".to_owned()));
     blocks
 }
 
-/// One notice for each check with marks of this severity: `say` is what it begins with.
+/// One notice for each check with marks of this severity; `say` gives its first words.
 fn told_once(run: &Run, severity: Severity, tone: Tone, say: impl Fn(&Mark) -> String) -> Vec<Block> {
     let marks: Vec<&Mark> = run.manifest.marks.iter().filter(|mark| mark.severity == severity).collect();
     let mut checks: Vec<&str> = marks.iter().map(|mark| mark.check.as_str()).collect();

@@ -1,4 +1,4 @@
-//! The verdicts as tables: a small one that is read at a glance, and all that there is to know of each.
+//! The verdicts as tables: a small one for a quick look, and one with every detail.
 
 use crate::model::{Comparison, Conclusion, Ratio, Run, Verdict};
 use crate::report::document::{Block, Entry, Table, Tone};
@@ -23,20 +23,20 @@ fn word(ratio: &Ratio) -> Entry {
     Entry::new(word).tone(tone)
 }
 
-/// Where a measure could not be said.
+/// A measure without a value.
 fn unsaid(comparison: &Comparison, arm: &str) -> Entry {
     let is_comparable = comparison.failures_of(arm).is_none_or(|failures| failures.is_comparable);
     Entry::new(if is_comparable { "undecided" } else { "not comparable" }).tone(Tone::Doubt)
 }
 
-/// What an arm left without a good answer, where any arm did.
+/// The share of requests without a good response, if any arm has such requests.
 fn unanswered(comparison: &Comparison, arm: &str) -> Entry {
     let has_any = comparison.failures.iter().any(|failures| failures.share() > 0.0);
     let failures = comparison.failures_of(arm).filter(|_| has_any);
     failures.map_or_else(|| Entry::new("–"), |failures| Entry::new(format::percent(failures.share())))
 }
 
-/// What the baseline itself took, over all blocks that count.
+/// The baseline's own value, over all blocks except dropped ones.
 fn of_baseline(rows: &[Row], comparison: &Comparison, measure: &str) -> Option<f64> {
     let row = rows.iter().find(|row| row.kind == Kind::Summary && row.arm == comparison.baseline)?;
     match measure {
@@ -57,7 +57,7 @@ pub(super) fn grid(run: &Run, comparison: &Comparison, rows: &[Row]) -> Option<T
     let names: Vec<String> = judged.iter().map(|measure| measure_name(measure)).collect();
     let mut titles = vec!["arm"];
     titles.extend(names.iter().map(String::as_str));
-    titles.push("#no good answer");
+    titles.push("#no good response");
     let caption = format!(
         "Verdicts against the baseline, {}. A number is the arm's value over the baseline's in the same block, with its interval in \
          brackets: 0.90 is 10\u{a0}% less. Less is better; a difference within ±{}\u{a0}% does not matter. The baseline has its own values.",
@@ -87,11 +87,11 @@ pub(super) fn grid(run: &Run, comparison: &Comparison, rows: &[Row]) -> Option<T
     Some(table.without_empty_columns())
 }
 
-/// A row for each arm and measure, with everything that a reader needs to doubt it.
+/// A row for each arm and measure, with all numbers of its verdict.
 pub(super) fn in_full(run: &Run) -> Option<Block> {
     let comparison = run.results.comparison.as_ref().filter(|_| run.manifest.supports(Conclusion::Latency))?;
     let caption = format!(
-        "The verdicts against {} in full. p is corrected as the intervals are (Holm). It stopped because {}.",
+        "The verdicts against {} in full. p is corrected like the intervals (Holm). The run stopped because {}.",
         comparison.baseline, comparison.stopped
     );
     let titles = ["arm", "measure", "verdict", "#ratio", "#interval", "in words", "#p", LEFT_OUT, NEEDED];
@@ -107,7 +107,7 @@ pub(super) fn in_full(run: &Run) -> Option<Block> {
                 continue;
             };
             let is_judged = ratio.verdict != Verdict::NotComparable;
-            let sound = if ratio.is_sound { "" } else { ", for orientation" };
+            let sound = if ratio.is_sound { "" } else { ", only a guide" };
             line.extend([
                 word(ratio),
                 Entry::new(format::decimals(ratio.ratio, 3)),

@@ -1,4 +1,4 @@
-//! What rows are made of: bars, curves, times, and rows that leave out what does not fit.
+//! The parts of rows: bars, curves, times, and rows that leave out parts that do not fit.
 
 use std::time::Duration;
 
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_left_out_whole() {
+    fn groups_that_do_not_fit_are_left_out_completely() {
         let groups = || ["one", "twenty", "six"].map(|text| vec![span(text, PLAIN)]).to_vec();
         let text = |width| chain(groups(), width).0.iter().map(|span| span.content.as_ref()).collect::<String>();
         assert_eq!([16, 15, 11, 3, 2].map(text), ["one  twenty  six", "one  twenty", "one  twenty", "one", ""]);

@@ -136,7 +136,7 @@ fn times(flow: &Flow, width: usize) -> Line<'static> {
         of("p50  ", flow.p50_ms),
         of("p99", flow.p99_ms),
         of("p90", flow.p90_ms),
-        vec![span(format!("{} under way", count(flow.outstanding)), PLAIN)],
+        vec![span(format!("{} in flight", count(flow.outstanding)), PLAIN)],
     ];
     Line::from(chain(groups, width).0)
 }
@@ -146,13 +146,13 @@ fn ends(flow: &Flow, width: usize) -> Line<'static> {
     let mut groups = vec![vec![span("total ", FAINT), span(format!("2xx {}", count(ok)), PLAIN)]];
     for (name, number, style) in [
         ("5xx", failed, BAD),
-        ("no answer", flow.errors, BAD),
+        ("no response", flow.errors, BAD),
         ("not sent", flow.unsent, WARN),
         ("4xx", wrong, BAD),
         ("3xx", moved, PLAIN),
         ("1xx", informed, PLAIN),
     ] {
-        let is_usual = ["5xx", "no answer", "not sent"].contains(&name);
+        let is_usual = ["5xx", "no response", "not sent"].contains(&name);
         if number > 0 {
             groups.push(vec![span(format!("{name} {}", count(number)), style)]);
         } else if is_usual {
@@ -182,7 +182,7 @@ fn backends(backends: &[Backend], width: usize) -> Vec<Line<'static>> {
             Some(number) => count(u64::from(number)),
             None => "–".to_owned(),
         }),
-        ("answers", 12, true, |backend, _| count(backend.answers)),
+        ("responses", 12, true, |backend, _| count(backend.answers)),
     ];
     if width < name_width + 2 + BAR_MIN {
         return Vec::new();
@@ -231,7 +231,7 @@ fn backends(backends: &[Backend], width: usize) -> Vec<Line<'static>> {
 }
 
 fn precision_head(precision: &Precision, width: usize) -> Line<'static> {
-    let target = format!("to be ±{} or less", percent(precision.target));
+    let target = format!("target ±{} or less", percent(precision.target));
     let measure =
         shortened(&format!("interval of {}", precision.measure), width.saturating_sub(Span::raw(&target).width() + 2));
     let groups = vec![vec![span(measure, FAINT)], vec![span(target, FAINT)]];
@@ -257,13 +257,13 @@ fn arm_row(arm: &Arm, precision: &Precision, width: usize) -> Line<'static> {
         }
         None if precision.is_out_of_reach() => {
             let few = format!(
-                "takes {} blocks, the budget has room for {}",
+                "needs {} blocks, the budget has room for {}",
                 precision.blocks_needed, precision.blocks_possible
             );
             groups.push(vec![span(few, WARN)]);
         }
         None => groups.push(vec![span(
-            format!("said after {} of about {} blocks", precision.blocks_needed, precision.blocks_possible),
+            format!("known after {} of about {} blocks", precision.blocks_needed, precision.blocks_possible),
             FAINT,
         )]),
     }

@@ -1,4 +1,4 @@
-//! What stands in pictures: read from ratatui's test terminal.
+//! The text of pictures, read from ratatui's test terminal.
 
 use std::collections::BTreeSet;
 use std::time::Duration;
@@ -82,18 +82,18 @@ fn all_of_it_fits_into_80_columns_and_24_rows() {
  block 3, arm 2 of 3  least_connections  segment  ━━━━━━━━━━────────── 1 of 4 s
 
  rate    1,234/s of 1,250   ▄█
- p50    3.21 ms  p99  45.6 ms  p90  12.5 ms  34 under way
- total 2xx 98,765  5xx 17  no answer 5  not sent 0  4xx 4
+ p50    3.21 ms  p99  45.6 ms  p90  12.5 ms  34 in flight
+ total 2xx 98,765  5xx 17  no response 5  not sent 0  4xx 4
 
- backend   last second                     per s   share  in flight     answers
+ backend   last second                     per s   share  in flight   responses
  Server 1  █████████████████████████████     600  16.7 %          3      12,345
  Server 2  ██████████████▌                   300  33.3 %          3      24,690
  Server 3                                      0  50.0 %        out      37,035
 
- interval of p99 latency over round_robin  to be ±5.00 % or less
+ interval of p99 latency over round_robin  target ±5.00 % or less
  least_connections   ±10.0 %  ━━━━━━━━━━──────────  ±6.20 % after 24 blocks
  consistent_hash     ±4.80 %  ━━━━━━━━━━━━━━━━━━━━
- two_choices        said after 12 of about 24 blocks
+ two_choices        known after 12 of about 24 blocks
 
  next  consistent_hash takes over  in 3 s
   0:03  capacity 1786/s with p99 within 250ms; 0.7 of it is 1250/s
@@ -108,18 +108,18 @@ fn on_60_columns_what_matters_less_is_missing_and_the_rest_is_whole() {
  block 3, arm 2 of 3  least_connections  segment
 
  rate    1,234/s of 1,250   ▄█
- p50    3.21 ms  p99  45.6 ms  p90  12.5 ms  34 under way
- total 2xx 98,765  5xx 17  no answer 5  not sent 0  4xx 4
+ p50    3.21 ms  p99  45.6 ms  p90  12.5 ms  34 in flight
+ total 2xx 98,765  5xx 17  no response 5  not sent 0  4xx 4
 
  backend   last second             per s   share  in flight
  Server 1  █████████████████████     600  16.7 %          3
  Server 2  ██████████▌               300  33.3 %          3
  Server 3                              0  50.0 %        out
 
- interval of p99 latency over round…  to be ±5.00 % or less
+ interval of p99 latency over roun…  target ±5.00 % or less
  least_connections   ±10.0 %  ━━━━━━━━━━──────────
  consistent_hash     ±4.80 %  ━━━━━━━━━━━━━━━━━━━━
- two_choices        said after 12 of about 24 blocks
+ two_choices        known after 12 of about 24 blocks
 
  next  consistent_hash takes over  in 3 s
   0:03  capacity 1786/s with p99 within 250ms; 0.7 of it i…

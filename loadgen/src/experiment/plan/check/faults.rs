@@ -22,7 +22,7 @@ impl Text<'_> {
         if let LoadPlan::Open { duration: Some(duration), .. } = load
             && let Some(late) = faults.iter().position(|fault| fault.at >= *duration)
         {
-            return Err(self.wrong(at(late), "faults.at", "the load has ended by then"));
+            return Err(self.wrong(at(late), "faults.at", "is after the end of the load"));
         }
         if let Some((first, second)) = bounds::overlap(&faults) {
             return Err(self.wrong(at(second), "faults.at", bounds::overlap_in_words(&faults[first])));
@@ -63,8 +63,8 @@ impl Text<'_> {
         if let Some(said) = fault.lasts.as_ref().filter(|_| lasts.is_some_and(|lasts| lasts.is_zero())) {
             return Err(self.wrong(said.span(), "faults.for", "must be longer than 0"));
         }
-        if let Some(said) = fault.backend.as_ref().filter(|_| !kind.befalls_one()) {
-            return Err(self.wrong(said.span(), "faults.backend", "this kind befalls the whole pool"));
+        if let Some(said) = fault.backend.as_ref().filter(|_| !kind.affects_one()) {
+            return Err(self.wrong(said.span(), "faults.backend", "this kind affects the whole pool"));
         }
         for (key, said, of) in [
             ("factor", fault.factor.as_ref().map(Spanned::span), file::FaultKind::Slow),
@@ -74,7 +74,7 @@ impl Text<'_> {
             ("n", fault.n.as_ref().map(Spanned::span), file::FaultKind::Add),
         ] {
             if let Some(span) = said.filter(|_| fault.kind != of) {
-                return Err(self.wrong(span, &format!("faults.{key}"), "says nothing to this kind"));
+                return Err(self.wrong(span, &format!("faults.{key}"), "does not belong to this kind"));
             }
         }
         let backend = self.whole(fault.backend.as_ref(), "faults.backend", 1, 1..=smallest)?;

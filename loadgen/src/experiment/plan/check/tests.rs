@@ -1,4 +1,4 @@
-//! What is read, and what is refused, with its place.
+//! Accepted files, and refused ones with the place of the mistake.
 
 use super::*;
 
@@ -7,7 +7,7 @@ fn error(text: &str) -> String {
 }
 
 #[test]
-fn what_is_left_out_has_its_default() {
+fn a_missing_key_has_its_default() {
     let found = plan("[load]\nloop = \"closed\"\n", Path::new("x.toml")).expect("sound");
     assert_eq!(found.load, LoadPlan::Closed { connections: 64, requests: 10_000, repeats: 1 });
     assert_eq!((found.sizes, found.arms, found.scenario), (vec![3], vec![arm_default()], Scenario::Own));
@@ -34,7 +34,7 @@ fn mistakes_are_one_line_with_line_and_key() {
         ("[load]\nloop = \"closed\"\n[[arms]]\nstrategy = \"a\"\n[[arms]]\nstrategy = \"a\"", "label of another arm"),
         (
             "[load]\nloop = \"closed\"\n[[arms]]\nstrategy = \"a\"\ncost_factor = 1.15",
-            "line 5: arms.cost_factor: has nothing to multiply",
+            "line 5: arms.cost_factor: needs load.cost",
         ),
         (
             "[load]\nloop = \"closed\"\ncost = \"constant:1ms\"\n[[arms]]\nstrategy = \"a\"\ncost_factor = 0",
@@ -52,11 +52,11 @@ fn mistakes_are_one_line_with_line_and_key() {
         ("[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"kill\"\nfor = \"1s\"", "undone"),
         (
             "[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"kill\"\nfactor = 2",
-            "line 7: faults.factor: says nothing to this kind",
+            "line 7: faults.factor: does not belong to this kind",
         ),
         (
             "[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"hot_key\"\nshare = 1\nbackend = 2",
-            "line 8: faults.backend: this kind befalls the whole pool",
+            "line 8: faults.backend: this kind affects the whole pool",
         ),
         (
             "[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"hot_key\"\nshare = 1.5",
@@ -64,7 +64,7 @@ fn mistakes_are_one_line_with_line_and_key() {
         ),
         (
             "[load]\nloop = \"open\"\nrate_rps = 5\nduration = \"9s\"\n[[faults]]\nat = \"9s\"\nkind = \"kill\"",
-            "line 6: faults.at: the load has ended by then",
+            "line 6: faults.at: is after the end of the load",
         ),
         (
             "[load]\nloop = \"open\"\nrate_rps = 5\n[[faults]]\nat = \"1s\"\nkind = \"stall\"\nfor = \"0s\"",

@@ -1,7 +1,7 @@
 //! Lanes as a picture: one axis of time below, marks and bands through all of them.
 //!
-//! What happened at a moment is a dashed line; what went on for a while is a band from its beginning to its end, with a bar of the same
-//! length below its label, so that bands that overlap can be told apart.
+//! An event of a moment is a dashed line. A longer event is a band from its beginning to its end. A bar of the same length below its label
+//! distinguishes bands that overlap.
 
 use super::{Lane, Line};
 use crate::model::{Event, EventKind};
@@ -30,7 +30,7 @@ struct Mark {
 /// A mark's words in their place.
 struct Label {
     text: Text,
-    /// What it takes of its row, its bar included.
+    /// Its width in its row, bar included.
     taken: (f64, f64),
     row: usize,
 }
@@ -102,7 +102,7 @@ fn has_legend(lanes: &[Lane], number: usize) -> bool {
         .is_some_and(|lane| lane.lines.len() > 1 && (number == 0 || names(lane) != names(&lanes[number - 1])))
 }
 
-/// What was counted in a window was counted in all of it: flat from half-way to half-way.
+/// A count is that of a whole window: flat from half-way to half-way.
 fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut path = Vec::with_capacity(2 * points.len());
     for (at, &(x, y)) in points.iter().enumerate() {
