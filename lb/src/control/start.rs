@@ -30,6 +30,7 @@ use crate::control::trust::vet::Vetter;
 use crate::control::watch::{Attempt, Watch};
 use crate::generation::{Generation, Hall};
 use crate::listener::Listener;
+use crate::telemetry::Metrics;
 
 pub use check::{CheckReport, check, list_strategies};
 pub use options::Options;
@@ -81,19 +82,9 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         settings: settings(&config, access_log(&config, None, metrics.access_log(), false)?, missing_path),
         own_routes: own_routes.clone().filter(|_| config.course.on_proxy_port),
     });
-    for loaded in &strategies {
-        metrics.set_strategy(&loaded.pool, &loaded.strategy, &loaded.version);
-    }
     metrics.set_generation(1);
-    let launching = plan.pools.iter().flatten().filter(|entry| entry.origin == Origin::Launched);
-    let report = StartReport {
-        strategies,
-        overlay: Overlay::of(&config, &plan.pools).status(),
-        lapsed,
-        launching: launching.map(|entry| entry.id.clone()).collect(),
-        warnings,
-    };
-    report.log();
+    let overlay = Overlay::of(&config, &plan.pools).status();
+    let report = report(&metrics, StartReport { strategies, overlay, lapsed, launching: plan.launched(), warnings });
 
     let (commands, command_queue) = mpsc::channel(COMMANDS_MAX);
     let writer = config.state.keep.then(|| state.overlay().writer());
@@ -126,6 +117,15 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     };
     let task = tokio::spawn(Actor::new(inbox, desk, membership, Reloads::new(tools), state).run());
     Ok(Control { hall, handle: Handle { commands }, started: report, task })
+}
+
+/// Shows the strategies in the metrics, and logs the report.
+fn report(metrics: &Metrics, report: StartReport) -> StartReport {
+    for loaded in &report.strategies {
+        metrics.set_strategy(&loaded.pool, &loaded.strategy, &loaded.version);
+    }
+    report.log();
+    report
 }
 
 /// Tries every plugin in a child process. Not on the builder: a child that hangs must not hold up its thread.

@@ -34,6 +34,12 @@ pub(in crate::control) struct Replica {
 // === impl Plan ===
 
 impl Plan {
+    /// The ids of its launched replicas.
+    pub(in crate::control) fn launched(&self) -> Vec<String> {
+        let launched = self.pools.iter().flatten().filter(|entry| entry.origin == Origin::Launched);
+        launched.map(|entry| entry.id.clone()).collect()
+    }
+
     /// `live` are the sources beside the file and the overlay: the launcher, and sources that change by themselves.
     pub(in crate::control) fn of(config: &Config, overlay: &Overlay, live: &[&dyn Source]) -> Self {
         let mut plan = Self { lapsed: lapsed(overlay, config), ..Self::default() };
