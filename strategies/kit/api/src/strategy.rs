@@ -93,13 +93,16 @@ pub enum Pick {
 /// Names a kind of learnt state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateSchema {
+    /// The name of the format.
     pub schema: &'static str,
+    /// Of the format. Bytes of another version may be imported, slots are kept only for an equal one.
     pub version: u32,
 }
 
 /// What a tick asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tick {
+    /// The pickers stay.
     Keep,
     /// Make a new picker and publish it.
     Rebuild,
@@ -117,6 +120,7 @@ pub struct NoOptions {}
 // === impl Error ===
 
 impl Error {
+    /// `sentence` says what is wrong and what to do.
     pub fn new(sentence: impl Into<String>) -> Self {
         Self(sentence.into())
     }

@@ -1,6 +1,6 @@
-//! The backend list as a strategy reads it: who is there, who is eligible, what each has in flight.
+//! The backend list as a strategy reads it: ids, eligibility, weights and live counts.
 //!
-//! Invariant: an index below `len` always has a backend, its statistics and its slot; the host sees to it.
+//! Invariant: an index below `len` always has a backend, its statistics and its slot. The host ensures that.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -10,7 +10,18 @@ use crate::abi::{
     LB_BACKEND_DRAINING, LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY, LbBackend, LbBackends, LbSlot, LbStats,
 };
 
-/// The backend list of a pool. Indexes into it are what `pick` answers with.
+/// The backend list of a pool. `pick` returns an index into it.
+///
+/// The backend with the fewest requests in flight:
+///
+/// ```
+/// use lb_strategy::{Backends, Pick, Request};
+///
+/// fn least_busy(backends: &Backends<'_>, request: &Request<'_>) -> Pick {
+///     let least = backends.candidates(request).min_by_key(|(_, backend)| backend.in_flight());
+///     least.map_or(Pick::NoBackend, |(index, _)| Pick::Backend(index))
+/// }
+/// ```
 #[derive(Clone, Copy)]
 pub struct Backends<'a> {
     raw: &'a LbBackends,
@@ -22,7 +33,17 @@ pub struct Backend<'a> {
     raw: &'a LbBackend,
 }
 
-/// Eight zero-initialised words of a strategy's own for each backend; kept over a swap of equal state schema.
+/// Eight words for each backend, for the strategy's own use. They begin as 0 and survive a swap of equal state schema.
+///
+/// A count of picks in word 0:
+///
+/// ```
+/// use std::sync::atomic::Ordering::Relaxed;
+///
+/// fn count(backend: lb_strategy::Backend<'_>) -> u64 {
+///     backend.slot().word(0).fetch_add(1, Relaxed)
+/// }
+/// ```
 #[derive(Clone, Copy)]
 pub struct Slot<'a> {
     raw: &'a LbSlot,
@@ -31,6 +52,8 @@ pub struct Slot<'a> {
 // === impl Backends ===
 
 impl<'a> Backends<'a> {
+    /// The list that the host has lent.
+    ///
     /// # Safety
     /// `raw` and all it points to must stay valid and unchanged (but for atomics) for `'a`.
     pub unsafe fn from_raw(raw: *const LbBackends) -> Self {
@@ -38,10 +61,12 @@ impl<'a> Backends<'a> {
         Self { raw: unsafe { &*raw } }
     }
 
+    /// Backends in the list, eligible or not.
     pub fn len(&self) -> usize {
         self.raw.len as usize
     }
 
+    /// Whether the list has no backend.
     pub fn is_empty(&self) -> bool {
         self.raw.len == 0
     }
@@ -78,7 +103,8 @@ impl<'a> Backends<'a> {
         self.raw.epoch
     }
 
-    /// Changes only with ids, addresses, weights or their order: a ring or table made for an equal one still stands, indexes included.
+    /// Changes only with ids, addresses, weights or their order. While it is the same, a ring or table made for an earlier list is valid,
+    /// indexes included.
     pub fn members_epoch(&self) -> u64 {
         self.raw.members_epoch
     }
@@ -117,16 +143,18 @@ impl<'a> Backend<'a> {
         self.raw.effective
     }
 
-    /// May get new requests. The one flag that a pick must obey.
+    /// May get new requests. A pick must obey this flag.
     #[inline]
     pub fn is_eligible(&self) -> bool {
         self.raw.flags & LB_BACKEND_ELIGIBLE != 0
     }
 
+    /// Its health checks pass, or none has ended yet.
     pub fn is_healthy(&self) -> bool {
         self.raw.flags & LB_BACKEND_HEALTHY != 0
     }
 
+    /// An operator drains it: it gets no new request.
     pub fn is_draining(&self) -> bool {
         self.raw.flags & LB_BACKEND_DRAINING != 0
     }
@@ -137,6 +165,7 @@ impl<'a> Backend<'a> {
         self.stats().in_flight.load(Relaxed)
     }
 
+    /// Failed attempts in a row, now.
     pub fn consecutive_errors(&self) -> u32 {
         self.stats().consecutive_errors.load(Relaxed)
     }

@@ -1,11 +1,25 @@
-//! The end of one attempt: on which backend, how, and how long it took.
+//! The end of one attempt: its backend, its outcome and its duration.
 //!
-//! Invariant: exactly one per accepted attempt, whoever picked it; `token` is the strategy's own only where `is_own`.
+//! Invariant: there is exactly one for each accepted attempt, also if the fallback or an earlier instance picked. `token` is this
+//! instance's own only if `is_own`.
 
 use super::backends::Slot;
 use crate::abi::{LB_FIN_OWN, LB_FIN_UPGRADED, LbFinish};
 
 /// The end of one attempt.
+///
+/// Failures in word 0 of the backend's slot:
+///
+/// ```
+/// use lb_strategy::{Finish, Outcome};
+/// use std::sync::atomic::Ordering::Relaxed;
+///
+/// fn on_finish(finish: &Finish<'_>) {
+///     if let (Outcome::ConnectError | Outcome::Timeout | Outcome::Reset, Some(slot)) = (finish.outcome(), finish.slot()) {
+///         slot.word(0).fetch_add(1, Relaxed);
+///     }
+/// }
+/// ```
 pub struct Finish<'a> {
     raw: &'a LbFinish,
 }
@@ -13,11 +27,17 @@ pub struct Finish<'a> {
 /// How an attempt ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Outcome {
+    /// The response was read to its end.
     Ok,
+    /// No connection to the backend could be opened, or not in time.
     ConnectError,
+    /// The backend exceeded a time-out.
     Timeout,
+    /// The backend closed the connection, or its response was not valid HTTP.
     Reset,
+    /// The client left, or was too slow.
     ClientGone,
+    /// The backend is not to blame: a keep-alive connection was closed before the request, or lb itself failed.
     NotSent,
     /// A value that this version does not know.
     Other(u32),
@@ -26,6 +46,8 @@ pub enum Outcome {
 // === impl Finish ===
 
 impl<'a> Finish<'a> {
+    /// The end that the host has lent.
+    ///
     /// # Safety
     /// `raw` and all it points to must stay valid for `'a`.
     pub unsafe fn from_raw(raw: *const LbFinish) -> Self {
@@ -33,16 +55,18 @@ impl<'a> Finish<'a> {
         Self { raw: unsafe { &*raw } }
     }
 
+    /// [`Backend::id`](crate::Backend::id) of the attempt's backend.
     pub fn backend_id(&self) -> u64 {
         self.raw.backend_id
     }
 
-    /// This strategy's words for the backend; `None`: it is in no list of this strategy.
+    /// This strategy's words for the backend; `None` if the backend is in no list of this strategy.
     pub fn slot(&self) -> Option<Slot<'a>> {
         // SAFETY: null, or a slot that lives at least as long as the call.
         unsafe { self.raw.slot.as_ref() }.map(Slot::new)
     }
 
+    /// How the attempt ended.
     pub fn outcome(&self) -> Outcome {
         match self.raw.outcome {
             0 => Outcome::Ok,
@@ -55,10 +79,12 @@ impl<'a> Finish<'a> {
         }
     }
 
+    /// The status of the response; `None` without a response.
     pub fn http_status(&self) -> Option<u16> {
         u16::try_from(self.raw.http_status).ok().filter(|status| *status != 0)
     }
 
+    /// 0 for the first attempt of a request.
     pub fn attempt(&self) -> u32 {
         self.raw.attempt
     }
@@ -73,7 +99,7 @@ impl<'a> Finish<'a> {
         self.raw.flags & LB_FIN_OWN != 0
     }
 
-    /// A tunnel: the time to the head counts, the total is the tunnel's life.
+    /// The attempt became a tunnel: the total is the tunnel's life, and only the time to the head says something about the backend.
     pub fn is_upgraded(&self) -> bool {
         self.raw.flags & LB_FIN_UPGRADED != 0
     }
@@ -83,10 +109,12 @@ impl<'a> Finish<'a> {
         self.raw.ttfb_ns
     }
 
+    /// Nanoseconds from the attempt's begin to its end.
     pub fn total_ns(&self) -> u64 {
         self.raw.total_ns
     }
 
+    /// The host's monotonic clock, nanoseconds.
     pub fn now_ns(&self) -> u64 {
         self.raw.now_ns
     }

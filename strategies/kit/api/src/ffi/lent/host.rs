@@ -10,13 +10,19 @@ pub struct Host {
     raw: Option<&'static LbHost>,
 }
 
+/// The severity of a log line.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u32)]
 pub enum LogLevel {
+    /// An operator must act.
     Error = 1,
+    /// An operator should know.
     Warn = 2,
+    /// The normal course of events.
     Info = 3,
+    /// For the author, hidden by default.
     Debug = 4,
+    /// For the author, each step.
     Trace = 5,
 }
 
@@ -26,6 +32,8 @@ impl Host {
     /// A host that is not there, for unit tests of a strategy: it logs nothing and has one worker.
     pub const NONE: Self = Self { raw: None };
 
+    /// The host that loads the plugin.
+    ///
     /// # Safety
     /// `raw` must stay valid until the process ends.
     pub unsafe fn from_raw(raw: *const LbHost) -> Self {

@@ -8,6 +8,19 @@ use super::bytes;
 use crate::abi::{LB_REQ_DRY, LB_REQ_HASH, LB_WORKER_ANY, LbRequest, LbStr};
 
 /// What is known of the request to be routed.
+///
+/// A backend by the hash of the key:
+///
+/// ```
+/// use lb_strategy::{Backends, Pick, Request};
+///
+/// fn by_hash(backends: &Backends<'_>, request: &Request<'_>) -> Pick {
+///     let Some(hash) = request.hash() else { return Pick::Fallback };
+///     let n = backends.candidates(request).count() as u64;
+///     let place = if n == 0 { return Pick::NoBackend } else { hash % n };
+///     backends.candidates(request).nth(place as usize).map_or(Pick::NoBackend, |(index, _)| Pick::Backend(index))
+/// }
+/// ```
 pub struct Request<'a> {
     /// A pointer, not a reference: the host may keep more of its own behind the public fields, and `header` gets this pointer back.
     raw: *const LbRequest,
@@ -17,6 +30,8 @@ pub struct Request<'a> {
 // === impl Request ===
 
 impl<'a> Request<'a> {
+    /// The request that the host has lent.
+    ///
     /// # Safety
     /// `raw` and all it points to must stay valid for `'a`.
     pub unsafe fn from_raw(raw: *const LbRequest) -> Self {
@@ -69,6 +84,7 @@ impl<'a> Request<'a> {
         unsafe { std::slice::from_raw_parts(self.raw().tried, self.raw().n_tried as usize) }
     }
 
+    /// Whether an earlier attempt of this request went to the backend at `index`.
     #[inline]
     pub fn is_tried(&self, index: usize) -> bool {
         self.tried().contains(&(index as u32))
