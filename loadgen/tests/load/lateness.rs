@@ -1,5 +1,5 @@
-//! A generator that is not free to run must not pass its own check, however few requests there are. That an undisturbed one passes is
-//! tested in virtual time (`load::pacing`): here a neighbour may disturb it at any moment.
+//! A generator that is not free to run must not pass its own check, even with few requests. Virtual time tests that an undisturbed
+//! generator passes (`load::pacing`): here a neighbour may disturb it at any moment.
 
 use std::io::Read;
 use std::process::{Child, Command, Stdio};
@@ -56,8 +56,9 @@ fn a_generator_that_is_stopped_for_250_ms_of_every_second_is_late() {
     does_not_pass(&report);
 }
 
+/// The kernel may favour the generator, so that it is on time. Then its lags must show that.
 #[test]
-fn a_generator_beside_a_busy_loop_on_its_core_does_not_pass() {
+fn a_generator_beside_a_busy_loop_on_its_core_passes_only_if_its_lags_are_small() {
     let server = mock(Options::default());
     let allowed = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let list = allowed.lines().find_map(|line| line.strip_prefix("Cpus_allowed_list:")).expect("there is one").trim();
@@ -65,7 +66,15 @@ fn a_generator_beside_a_busy_loop_on_its_core_does_not_pass() {
     let busy = Command::new("taskset").args(["-c", core, "sh", "-c", "while :; do :; done"]).spawn();
     let _neighbour = Neighbour(busy.expect("taskset (util-linux) starts"));
     let child = loadgen(&["taskset", "-c", core], &["-q", "100", "-n", "400", &format!("http://{}/home", server.addr)]);
-    does_not_pass(&report(child));
+    let report = report(child);
+    if report["punctuality"] == "on_time" {
+        let ms = |times: &str, of: &str| report[times][of].as_f64().expect("a number of milliseconds");
+        // Below 1,000 requests not one may be later than the larger of 0.2 ms and a tenth of the mean.
+        let allowed_ms = (ms("latency_ms", "mean") / 10.0).max(0.2);
+        assert!(ms("send_lag_ms", "max") <= allowed_ms, "allowed are {allowed_ms} ms: {report}");
+    } else {
+        does_not_pass(&report);
+    }
 }
 
 #[test]
