@@ -220,7 +220,9 @@ impl Actor {
     /// Ends everything that lb started. Commands that arrive later get an error: lb is stopping.
     async fn stop(self) {
         let Self { inbox, held_back, desk, membership, reloads, started: _, _state } = self;
-        drop((inbox, held_back, reloads));
+        drop((inbox, held_back));
+        // A reload under way may own instances of strategies.
+        desk.builder.retire(reloads);
         membership.stop().await;
         desk.stop();
     }

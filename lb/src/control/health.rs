@@ -1,10 +1,9 @@
 //! Health of backends: active checks, and the rules for their outcomes.
 //!
-//! [`Checkers`] sends checks and reports outcomes; [`Standing`] holds the rules. Later issues add outlier detection and
-//! slow start here.
+//! [`Checkers`] sends checks and reports outcomes; [`Standing`] holds the rules.
 
 mod checkers;
 mod standing;
 
 pub(super) use checkers::{Checked, Checkers};
-pub(super) use standing::{Standing, State};
+pub(super) use standing::Standing;

@@ -170,6 +170,12 @@ fn launched_replicas_have_joined_before_it_is_ready_and_end_with_it() {
         let home = homes.iter().find(|home| home.header("x-server-id") == Some(name)).unwrap();
         assert_eq!(home.body, format!(r#"{{"message":"Hello from Server: {number}","status":"successful"}}"#));
     }
+    // A reload publishes each of them once, whatever it changes.
+    let config = STRATEGY.to_owned() + &launcher + "[limits]\nretries = 0\n";
+    std::fs::write(balancer.path("lb.toml"), config).unwrap();
+    let report = send(balancer.admin, "POST", "/reload", &[], "").json();
+    assert_eq!(report["applied"], serde_json::json!(["limits"]), "{report}");
+    assert_eq!(get(balancer.admin, "/explain").json()["eligible"], serde_json::json!(["Server 1", "Server 2", "S3"]));
     let addresses: Vec<std::net::SocketAddr> = get(balancer.admin, "/backends")
         .json()
         .as_array()

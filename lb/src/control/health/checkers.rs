@@ -5,8 +5,8 @@
 //! While the outcomes contradict the backend's state, checks come sooner until the state is settled.
 //! [`Standing`] holds the rules for outcomes.
 //!
-//! Invariants: at most [`CHECKS_AT_ONCE`] checks run at the same time. A task ends when its entry here is dropped. The
-//! checker's number shows that a late outcome is outdated.
+//! Invariants: at most [`CHECKS_AT_ONCE`] checks run at the same time, beside those of replicas that are joining. A
+//! task ends when its entry here is dropped. The checker's number shows that a late outcome is outdated.
 
 use std::collections::HashMap;
 use std::hash::Hash;

@@ -16,7 +16,7 @@ pub(in crate::control) struct Standing {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::control) enum State {
+enum State {
     /// No check has ended yet; counts as healthy.
     Unknown,
     Up,
@@ -40,10 +40,6 @@ impl Standing {
 
     pub(in crate::control) fn is_healthy(&self) -> bool {
         matches!(self.state, State::Unknown | State::Up)
-    }
-
-    pub(in crate::control) fn state(&self) -> State {
-        self.state
     }
 
     /// Why the backend is not healthy.

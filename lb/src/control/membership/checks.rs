@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use super::{BackendKey, Membership};
-use crate::control::health::{Checked, State};
-use crate::control::pools::{Origin, PoolKey};
+use crate::control::health::Checked;
+use crate::control::pools::{Member, Origin, PoolKey};
 use crate::control::publish::Publisher;
 
 // === impl Membership: checks ===
@@ -22,11 +22,11 @@ impl Membership {
         let (pool, id) = key;
         let rules = &desk.config.health;
         let members = &mut desk.pools[pool].members;
-        let was_starting = members.get(&id).is_some_and(|member| member.standing.state() == State::Starting);
         let change = members.update(&id, |member| member.standing.check(outcome, rules)).flatten();
         if let Some(is_up) = change {
             self.health_changed(desk, pool, &id, is_up);
-            if was_starting {
+            // A caller may wait for a launched replica that was down.
+            if is_up {
                 self.joined(desk, &id);
             }
         }
@@ -47,19 +47,30 @@ impl Membership {
         desk.touch(pool);
     }
 
+    /// Checks are off from now on, so nothing would bring up a backend that is down. A launched replica comes up with
+    /// one more good check.
+    fn trust_without_checks(&mut self, desk: &mut Publisher, pool: PoolKey, member: &Member) {
+        let members = &mut desk.pools[pool].members;
+        if member.entry.origin == Origin::Launched {
+            if !member.standing.is_healthy() {
+                members.update(member.id(), |member| member.standing.restarts());
+            }
+        } else if let Some(Some(is_up)) = members.update(member.id(), |member| member.standing.trust()) {
+            self.health_changed(desk, pool, member.id(), is_up);
+        }
+    }
+
     /// A reload has changed the rules of health checks.
     pub(super) fn check_by_new_rules(&mut self, desk: &mut Publisher) {
         self.checkers.set_rules(desk.config.health.clone());
         for pool in desk.pools.keys() {
             for member in desk.pools[pool].members.snapshot() {
-                // Without checks, nothing would bring up a backend that is down.
-                if !desk.config.health.enabled && member.entry.origin != Origin::Launched {
-                    let trusted = desk.pools[pool].members.update(member.id(), |member| member.standing.trust());
-                    if let Some(Some(is_up)) = trusted {
-                        self.health_changed(desk, pool, member.id(), is_up);
-                    }
+                if !desk.config.health.enabled {
+                    self.trust_without_checks(desk, pool, &member);
                 }
-                self.came(desk, pool, &member);
+                if let Some(member) = desk.pools[pool].members.get(member.id()).cloned() {
+                    self.came(desk, pool, &member);
+                }
             }
         }
     }

@@ -203,7 +203,7 @@ impl Members {
         }
     }
 
-    /// The members that would result from `entries` in place of all members that were not launched. Changes nothing.
+    /// The members that would result from `entries`, which are all members that there should be. Changes nothing.
     pub(in crate::control) fn planned(&mut self, entries: &[Entry]) -> Vec<Member> {
         let mut planned = Vec::with_capacity(self.list.len());
         for entry in entries {
@@ -220,7 +220,6 @@ impl Members {
             let backend = Backend::new(&entry.id, &entry.address, entry.socket, stats, eligibility);
             planned.push(Member { entry: entry.clone(), standing, backend });
         }
-        planned.extend(self.list.iter().filter(|member| member.entry.origin == Origin::Launched).cloned());
         planned
     }
 
@@ -305,6 +304,17 @@ mod tests {
         assert_eq!(ids(&members), ["f1", "f2", "a1", "a2", "l1", "l2"]);
         assert!(!members.insert(entry("f1", Origin::Attached, 9)), "ids are unique over all origins");
         assert_eq!(members.next_order(Origin::Launched), 2);
+    }
+
+    #[test]
+    fn a_plan_has_each_member_once_and_keeps_the_backends_of_those_that_stay() {
+        let mut members = Members::of(&[entry("f1", Origin::File, 0), entry("l1", Origin::Launched, 0)]);
+        let planned = members.planned(&[entry("f2", Origin::File, 0), entry("l1", Origin::Launched, 0)]);
+        assert_eq!(planned.iter().map(|member| &*member.entry.id).collect::<Vec<_>>(), ["f2", "l1"]);
+        assert!(Arc::ptr_eq(&planned[1].backend, &members.get("l1").unwrap().backend));
+        let Replaced { came, gone, left } = members.replace(planned);
+        assert_eq!((came.len(), gone.len(), left.len()), (1, 1, 1));
+        assert_eq!(ids(&members), ["f2", "l1"]);
     }
 
     #[test]

@@ -122,12 +122,15 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
 fn applied(running: &Config, config: &Config) -> Vec<String> {
     let mut applied = Vec::new();
     let mut note = |key: String, differs: bool| applied.extend(differs.then_some(key));
+    let proxy = &config.proxy;
     note("plugin_dirs".into(), config.plugin_dirs != running.plugin_dirs);
-    note("proxy.listen".into(), config.proxy.listen != running.proxy.listen);
-    note("proxy.trusted_proxies".into(), config.proxy.trusted_proxies != running.proxy.trusted_proxies);
-    note("proxy.request_id".into(), config.proxy.request_id != running.proxy.request_id);
-    note("proxy.explain_header".into(), config.proxy.explain_header != running.proxy.explain_header);
-    note("proxy.allow_link_local".into(), config.proxy.allow_link_local != running.proxy.allow_link_local);
+    note("proxy.listen".into(), proxy.listen != running.proxy.listen);
+    note("proxy.trusted_proxies".into(), proxy.trusted_proxies != running.proxy.trusted_proxies);
+    note("proxy.request_id".into(), proxy.request_id != running.proxy.request_id);
+    note("proxy.explain_header".into(), proxy.explain_header != running.proxy.explain_header);
+    note("proxy.upgrades".into(), proxy.upgrades != running.proxy.upgrades);
+    note("proxy.allow_trace".into(), proxy.allow_trace != running.proxy.allow_trace);
+    note("proxy.allow_link_local".into(), proxy.allow_link_local != running.proxy.allow_link_local);
     note("access_log".into(), config.access_log != running.access_log);
     note("routes".into(), named_routes(running) != named_routes(config));
     let (before, after) = (&running.course, &config.course);
@@ -196,6 +199,35 @@ mod tests {
         assert_eq!(target.applied, ["proxy.listen", "course.on_proxy_port", "course.seed", "timeouts", "log.level"]);
         assert_eq!(target.config.proxy.workers, config("").proxy.workers);
         assert_eq!(target.config.timeouts, config(after).timeouts);
+    }
+
+    #[test]
+    fn each_key_of_the_proxy_is_applied_or_needs_a_restart() {
+        let other = [
+            ("listen", "\"127.0.0.1:9\""),
+            ("workers", "7"),
+            ("trusted_proxies", "[\"10.0.0.0/8\"]"),
+            ("request_id", "true"),
+            ("explain_header", "true"),
+            ("upgrades", "[\"other\"]"),
+            ("allow_trace", "true"),
+            ("allow_link_local", "true"),
+        ];
+        // A new key of the section fails to compile here, and so gets a row above.
+        let Proxy {
+            listen: _,
+            workers: _,
+            trusted_proxies: _,
+            request_id: _,
+            explain_header: _,
+            upgrades: _,
+            allow_trace: _,
+            allow_link_local: _,
+        } = config("").proxy;
+        for (key, value) in other {
+            let Target { applied, needs_restart, .. } = target("", &format!("[proxy]\n{key} = {value}\n"));
+            assert_eq!([applied, needs_restart].concat(), [format!("proxy.{key}")]);
+        }
     }
 
     #[test]

@@ -166,7 +166,7 @@ impl Reloads {
             desk.metrics.reload_ended(outcome::about(&transaction, &result));
         }
         self.remember(desk, &transaction, &result);
-        let is_in_force = result.is_ok() && !dry_run;
+        let has_published = !dry_run && result.as_ref().is_ok_and(|report| report.result != ReloadResult::NoChange);
         match result {
             Ok(report) if !dry_run => {
                 self.overrides.clone_from(&transaction.overrides);
@@ -175,7 +175,7 @@ impl Reloads {
             }
             result => transaction.answer(&result),
         }
-        self.begin_rollback_that_waits(desk, is_in_force);
+        self.begin_rollback_that_waits(desk, has_published);
         self.begin_next(desk);
     }
 

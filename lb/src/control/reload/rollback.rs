@@ -116,10 +116,10 @@ impl Reloads {
     }
 
     /// A reload has ended. Begins the rollback that waited for it, if there is one.
-    pub(super) fn begin_rollback_that_waits(&mut self, desk: &mut Publisher, is_in_force: bool) {
+    pub(super) fn begin_rollback_that_waits(&mut self, desk: &mut Publisher, has_published: bool) {
         match self.queue.rollback.take() {
             // The strategy that it was to replace is not in charge any more.
-            Some(Rollback::ByHand(_, transaction)) if is_in_force => transaction.answer(&Err(ReloadError::Busy)),
+            Some(Rollback::ByHand(_, transaction)) if has_published => transaction.answer(&Err(ReloadError::Busy)),
             Some(Rollback::ByHand(pool, transaction)) => self.roll_back_by_hand(desk, pool, *transaction),
             Some(Rollback::Failed) => self.look(desk),
             None => {}

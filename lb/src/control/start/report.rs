@@ -48,7 +48,7 @@ impl StartReport {
             tracing::warn!("{warning}");
         }
         for lapsed in &self.lapsed {
-            tracing::warn!(change = lapsed, "a change made at run time has lapsed");
+            tracing::warn!("a change made at run time has lapsed: {lapsed}");
         }
         for LoadedStrategy { pool, strategy, version, sha256, file } in &self.strategies {
             let sha256 = sha256.as_deref().map_or("-", |digits| &digits[..12]);

@@ -1,7 +1,7 @@
 //! The end of one attempt: its backend, its outcome and its duration.
 //!
-//! Invariant: there is exactly one for each accepted attempt, also if the fallback or an earlier instance picked. `token` is this
-//! instance's own only if `is_own`.
+//! Invariant: there is exactly one for each accepted attempt, also if the fallback or an earlier instance picked.
+//! `token` is this instance's own only if `is_own`.
 
 use super::backends::Slot;
 use crate::abi::{LB_FIN_OWN, LB_FIN_UPGRADED, LbFinish};
@@ -15,7 +15,8 @@ use crate::abi::{LB_FIN_OWN, LB_FIN_UPGRADED, LbFinish};
 /// use std::sync::atomic::Ordering::Relaxed;
 ///
 /// fn on_finish(finish: &Finish<'_>) {
-///     if let (Outcome::ConnectError | Outcome::Timeout | Outcome::Reset, Some(slot)) = (finish.outcome(), finish.slot()) {
+///     let has_failed = matches!(finish.outcome(), Outcome::ConnectError | Outcome::Timeout | Outcome::Reset);
+///     if let Some(slot) = finish.slot().filter(|_| has_failed) {
 ///         slot.word(0).fetch_add(1, Relaxed);
 ///     }
 /// }
@@ -99,7 +100,8 @@ impl<'a> Finish<'a> {
         self.raw.flags & LB_FIN_OWN != 0
     }
 
-    /// The attempt became a tunnel: the total is the tunnel's life, and only the time to the head says something about the backend.
+    /// The attempt became a tunnel: the total is the tunnel's life, and only the time to the head says something about
+    /// the backend.
     pub fn is_upgraded(&self) -> bool {
         self.raw.flags & LB_FIN_UPGRADED != 0
     }
