@@ -56,7 +56,7 @@ fn check_often(bench: &Bench, more: &str) -> Answer {
 fn twenty_comings_and_goings_of_a_pool_under_load_cost_no_request() {
     const CLIENTS: usize = 4;
     const ROUNDS: u64 = 20;
-    let bench = Bench::start(&named("round_robin"));
+    let bench = Bench::start(&with(""));
     let extra = mock("4");
     let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
     std::thread::scope(|scope| {
