@@ -100,7 +100,7 @@ impl Lab {
     pub(crate) fn nothing_is_left_running(&self) {
         self.nobody_is_here();
         let log = std::fs::read_to_string(self.out().join("lb/lb.log")).expect("lb's log");
-        let pids = log.split("(pid ").skip(1).filter_map(|rest| rest.split(')').next()?.parse::<u32>().ok());
+        let pids = log.split(" pid=").skip(1).filter_map(|rest| rest.split_whitespace().next()?.parse::<u32>().ok());
         let own = log.split(", process ").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
         let pids: Vec<u32> = pids.chain(own).collect();
         assert!(pids.len() >= 2, "lb and a server at least: {log}");
