@@ -26,7 +26,7 @@ pub(crate) struct Bench {
     pub(crate) reload: String,
 }
 
-/// The library of a strategy of the workspace with `extra` behind its bytes, where nobody looks: another file that is the same strategy.
+/// The library of a strategy with `extra` behind its bytes, which no reader sees: another file of the same strategy.
 pub(crate) fn bytes(name: &str, extra: &str) -> Vec<u8> {
     let mut bytes = std::fs::read(lb_strategy_built::library(name)).unwrap();
     bytes.extend_from_slice(extra.as_bytes());

@@ -40,7 +40,7 @@ impl Plan {
         launched.map(|entry| entry.id.clone()).collect()
     }
 
-    /// `live` are the sources beside the file and the overlay: the launcher, and sources that change by themselves.
+    /// `live` are the sources beside the file and the overlay: the launcher.
     pub(in crate::control) fn of(config: &Config, overlay: &Overlay, live: &[&dyn Source]) -> Self {
         let mut plan = Self { lapsed: lapsed(overlay, config), ..Self::default() };
         let (file, runtime) = (File { config, overlay }, Runtime { overlay });

@@ -1,8 +1,8 @@
 //! The builder: one plain thread with a queue, the only caller of plugin hooks other than `pick` and `on_finish`.
 //!
 //! Why a thread: a plugin's constructor may be slow or hang, and neither workers nor control may wait for it.
-//! Invariants: jobs run one after the other, in order. A job that runs for over a second is reported as unhealthy; only
-//! its own caller waits for it.
+//! Invariants: jobs run one after the other, in order. A job that runs for over a second is reported as unhealthy. The
+//! jobs behind it wait, and neither workers nor the actor do.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};

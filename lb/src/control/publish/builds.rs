@@ -1,7 +1,7 @@
 //! Builds: jobs that make pickers on the builder thread, one at a time.
 //!
 //! Invariants: at most one build runs. The pause after a build is at least [`SPACING_MIN`] and at least
-//! [`SPACING_BUILDS`] times the build's duration. So a strategy that is slow to build delays only itself. A build that
+//! [`SPACING_BUILDS`] times the build's duration. So slow builds leave the builder free most of the time. A build that
 //! takes longer than [`BUSY_MAX`] is logged once.
 
 use std::future::Future;

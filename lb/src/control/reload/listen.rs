@@ -1,5 +1,4 @@
-//! The last step before a reload is published: opens another access log and new addresses, so that no step of the
-//! publish can fail.
+//! The last step of the preparation: opens another access log and new addresses. Only pickers are made after it.
 //!
 //! Why last: clients see an open port, and the reload may still be refused. Invariant: after a refusal or a dry run no
 //! socket is left (a refusal may leave an empty file).
