@@ -164,7 +164,7 @@ impl Stage {
         });
     }
 
-    /// Restores a balancer that ran before to its own strategy and `n` backends.
+    /// Restores a balancer that loadgen did not start to its own strategy and `n` backends.
     pub(super) fn put_back(&mut self, n: u32) -> Result<(), ExperimentError> {
         if self.balancer.is_ours() {
             return Ok(());

@@ -37,7 +37,7 @@ pub struct Plan {
     pub cost: Cost,
     /// The seed of arrivals, keys and costs. Default 1.
     pub seed: u64,
-    /// The limit for one request, from its connection (connecting included) to its last byte. Default 30 s.
+    /// The limit for one request, from when it gets a connection (connecting included) to its last byte. Default 30 s.
     pub timeout: Duration,
     /// Retry a request once, on a new connection, if a keep-alive connection was closed before any byte of its
     /// response. Only for idempotent methods without a body. Its latency includes the first attempt. Default no: it is

@@ -127,8 +127,8 @@ impl Source {
         self.ahead.iter().map(|due| due.intended_ns)
     }
 
-    /// Takes a cut. Cuts come in order, before their moments. A late cut takes effect at the next request that is not
-    /// prepared yet.
+    /// Takes a cut. Cuts come in order, before their moments. A late cut takes effect at the next request that is
+    /// taken.
     pub(super) fn cut(&mut self, cut: CutAt) {
         if cut.seed.is_none() && cut.arrivals.is_none() {
             return; // a new segment of the same sequence
