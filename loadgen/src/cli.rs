@@ -1,7 +1,7 @@
 //! The command line: its subcommands, and the dispatch to them.
 //!
-//! Invariants: every failure is one line on stderr that begins `loadgen: `. Exit codes are those of `EXIT_CODES`. A reader that closes
-//! stdout early is no failure.
+//! Invariants: every failure is one line on stderr that begins with `loadgen: `. Exit codes are those of `EXIT_CODES`.
+//! A reader that closes stdout early is not a failure.
 
 mod ancestor;
 mod check;
@@ -59,7 +59,7 @@ pub enum Command {
 
 /// Runs the subcommand of these arguments.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    // One connection is one descriptor; a soft limit of 1024 would bound the load.
+    // One connection needs one descriptor, and a soft limit of 1024 would limit the load.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         tell!("loadgen: cannot raise the limit of open files: {error}");
     }

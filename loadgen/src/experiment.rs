@@ -1,10 +1,11 @@
 //! Experiments: the plan ([`plan`]) and its execution ([`run`]).
 //!
-//! A run has three steps. A `Stage` is set up: lb with its backends, started here or running already. A course runs on it: `cells` (arms
-//! and sizes one after the other), `timeline` (faults by the clock) or `blocks` (arms in blocks). The results are stored as in `model`.
+//! A run has three steps. First a `Stage` is set up: lb with its backends, started here or already running. Then a
+//! course runs on it: `cells` (arms and sizes one after the other), `timeline` (faults by the clock) or `blocks` (arms
+//! in blocks). Last, the results are stored as in `model`.
 //!
-//! Invariants: a run that ends early is stored and marked as partial. The same plan and seed give the same requests. Nothing here judges;
-//! `statistics` does.
+//! Invariants: a run that ends early is stored and marked as partial. The same plan and seed give the same requests.
+//! Intervals and verdicts of comparisons come from `statistics`.
 
 mod arms;
 mod begun;

@@ -1,11 +1,11 @@
 //! The system under test: a balancer with its backends, and the means to read and disturb them.
 //!
-//! [`Balancer`] is the balancer, started by loadgen or running already. [`Admin`] is its admin port: swap, add, remove. [`Scrape`] is the
-//! metrics of the balancer or a backend, and [`Ledger`] compares the counts of client, balancer and backends. [`Recorder`] stores the
-//! balancer's metrics each second, and [`OpenMetrics`] converts them for Prometheus.
+//! [`Balancer`] is the balancer, started by loadgen or already running. [`Admin`] is its admin port: swap, add, remove.
+//! [`Scrape`] is the metrics of the balancer or a backend, and [`Ledger`] compares the counts of client, balancer and
+//! backends. [`Recorder`] stores the balancer's metrics each second, and [`OpenMetrics`] converts them for Prometheus.
 //!
-//! Invariants: a process that loadgen starts ends with loadgen, also after SIGKILL. Ports are never fixed: lb listens on port 0 and its
-//! ready file has the address.
+//! Invariants: a process that loadgen starts ends with loadgen, also after SIGKILL. Ports are never fixed: lb listens
+//! on port 0 and its ready file has the address.
 
 mod accounting;
 mod admin;

@@ -1,10 +1,12 @@
-//! The laboratory around the balancer: load with known send times, experiments with intervals and verdicts, and reports that include the
-//! checks of the run.
+//! The laboratory around the balancer: load with known send times, experiments with intervals and verdicts, and reports
+//! that include the checks of the run.
 //!
-//! Arrows: `cli` → `run` → `experiment` → `view` → {`load`, `report`}, and → {`load`, `lab`, `report` → `statistics`}. `model` is the
-//! plain data that all of them share. Invariant: loadgen uses no code of `lb`, only its processes, its HTTP ports and its files.
+//! Arrows: `cli` → `run` → `experiment` → `view` → {`load`, `report`}, and → {`load`, `lab`, `report` → `statistics`}.
+//! `model` is the plain data that all of them share. Invariant: loadgen uses no code of `lb`, only its processes, its
+//! HTTP ports and its files.
 
-/// Prints a line to stderr. Unlike `eprintln!`, it ignores a closed pipe: `loadgen b 2>&1 | head` must not lose the run.
+/// Prints a line to stderr. Unlike `eprintln!`, it ignores a closed pipe: `loadgen b 2>&1 | head` must not lose the
+/// run.
 macro_rules! tell {
     ($($line:tt)*) => {{
         use std::io::Write as _;

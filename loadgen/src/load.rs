@@ -1,7 +1,7 @@
 //! The load engine: sends requests and measures responses.
 //!
-//! A [`Plan`] has the requests, the target, the schedule and the end. [`start`] runs it on its own threads and returns a [`Running`] load;
-//! its [`Handle`] observes, cuts and stops it. [`Running::wait`] returns the [`Outcome`].
+//! A [`Plan`] has the requests, the target, the schedule and the end. [`start`] runs it on its own threads and returns
+//! a [`Running`] load; its [`Handle`] observes, cuts and stops it. [`Running::wait`] returns the [`Outcome`].
 //!
 //! ```no_run
 //! use std::time::Duration;
@@ -11,24 +11,25 @@
 //! let target = Target { addresses: vec!["127.0.0.1:8080".parse()?], host: "127.0.0.1:8080".into() };
 //! let plan = Plan::new(target, Arrivals::Poisson { rps: 1000.0 }, Stop::AfterTime(Duration::from_secs(10)));
 //! let outcome = load::start(plan)?.wait();
-//! println!("{} answered, p99 {} ns", outcome.segments[0].answered, outcome.segments[0].latency.value_at_quantile(0.99));
+//! let segment = &outcome.segments[0];
+//! println!("{} answered, p99 {} ns", segment.answered, segment.latency.value_at_quantile(0.99));
 //! # Ok(())
 //! # }
 //! ```
 //!
-//! There are two clocks: **latency** is measured from the scheduled send time, **service time** from the actual send. While a server
-//! stalls, scheduled requests are sent late, and only the first clock shows it (coordinated omission: Tene, "How NOT to measure latency").
-//! A closed loop has no schedule, so its latency is its service time.
+//! There are two clocks: **latency** is measured from the scheduled send time, **service time** from the actual send.
+//! While a server stalls, scheduled requests are sent late, and only the first clock shows it (coordinated omission:
+//! Tene, "How NOT to measure latency"). A closed loop has no schedule, so its latency is its service time.
 //!
-//! Each sending thread is one event loop on epoll. Its own timers wake it for the next scheduled request, and it checks the clock between
-//! any two responses. So pacing and sending need no hand-over between threads. The schedule is absolute and a pure function of (law, seed),
-//! so one late request delays no other.
+//! Each sending thread is one event loop on epoll. Its own timers wake it for the next scheduled request, and it checks
+//! the clock between any two responses. So pacing and sending need no hand-over between threads. The schedule is
+//! absolute and a pure function of (law, seed), so one late request delays no other.
 //!
-//! Arrows inside: `engine` → `worker` → {`pacing` → `source`, `alarm`, `pool` → `connection` → `wire`, `recorder` → `collector`} → the
-//! plain data (`plan`, `outcome`, `arrivals`, `keys`, `cost`). Invariants:
+//! Arrows inside: `engine` → `worker` → {`pacing` → `source`, `alarm`, `pool` → `connection` → `wire`, `recorder` →
+//! `collector`} → the plain data (`plan`, `outcome`, `arrivals`, `keys`, `cost`). Invariants:
 //! - due = answered + errors + unsent + unfinished, in every segment.
-//! - Memory does not grow with the number of requests: samples are not stored, and histograms have bounded size. The time series grows by
-//!   about 100 bytes per 100 ms.
+//! - Memory does not grow with the number of requests: samples are not stored, and histograms have bounded size. The
+//!   time series grows by about 100 bytes per 100 ms.
 //! - In a steady state a request allocates nothing.
 
 mod alarm;

@@ -1,10 +1,11 @@
-//! Reports: tables, pictures and words made from a stored experiment, and from nothing else.
+//! Reports: tables, pictures and sentences from a stored experiment alone.
 //!
-//! [`write()`] reads a run's folder and writes into it `results.csv`, `report.html` (one self-contained file), `report.md`, `plots/*.svg`
-//! and `plots/*.png`. [`text`] is the same report for a terminal, and [`diff`] compares two runs.
+//! [`write()`] reads a run's folder and writes into it `results.csv`, `report.html` (one self-contained file),
+//! `report.md`, `plots/*.svg` and `plots/*.png`. [`text`] is the same report for a terminal, and [`diff`] compares two
+//! runs.
 //!
-//! Arrows: words → {rows, document}; plots → picture. `statistics` computes; no module here knows a strategy. Invariant: a report depends
-//! on the folder alone, so the same folder gives the same bytes.
+//! Arrows: words → {rows, document}; plots → picture. `statistics` computes; no module here knows a strategy.
+//! Invariant: a report depends on the folder alone, so the same folder gives the same bytes.
 
 mod again;
 mod clock;
@@ -45,7 +46,7 @@ pub fn write(folder: &Folder) -> Result<Vec<PathBuf>, ReportError> {
     write_for(folder, &run)
 }
 
-/// The same for a run that is at hand already, and was stored in this folder.
+/// Makes every report of a run that is already read or was just stored in this folder.
 pub fn write_for(folder: &Folder, run: &Run) -> Result<Vec<PathBuf>, ReportError> {
     let rows = rows(run);
     let plots = plots::plots(run);
@@ -69,7 +70,7 @@ pub fn write_for(folder: &Folder, run: &Run) -> Result<Vec<PathBuf>, ReportError
     Ok(written)
 }
 
-/// Lines that [`summary`] takes at most.
+/// The most lines of [`summary`].
 pub const SUMMARY_LINES: usize = 20;
 
 /// The summary for a terminal: the answer, the verdicts, the warnings, and the path of the whole report.

@@ -1,7 +1,7 @@
 //! `loadgen run URL`: one load on any HTTP server, and its report for people and for scripts.
 //!
-//! The steps of a run: options → target (resolved, one connection tried) → plan → load with a live view → summary → text or JSON → store
-//! (`--out`) → thresholds → exit code.
+//! The steps: options → target (resolved, one connection tried) → plan → load with live view → summary with thresholds
+//! → text or JSON → store (`--out`) → exit code.
 
 #[cfg(test)]
 mod acceptance_queues;
@@ -30,7 +30,7 @@ use crate::view::{Board, Form, Underway, View};
 use store::Store;
 use summary::Summary;
 
-/// For `--help`.
+/// The text for `--help`.
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
     0  success
@@ -43,12 +43,12 @@ Exit codes:
 pub const EXIT_USAGE: u8 = 2;
 /// A threshold cannot be judged by these numbers.
 pub const EXIT_CANNOT_TELL: u8 = 3;
-/// A threshold was missed: k6's code.
+/// A threshold was missed. k6 uses the same code.
 pub const EXIT_THRESHOLD: u8 = 99;
 /// Ended by Ctrl-C: 128 plus the signal's number, the convention of shells.
 pub const EXIT_INTERRUPTED: u8 = 130;
 const EXIT_FAILURE: u8 = 1;
-/// The longest time that a flag takes, 1,000 hours: a longer one is a typing mistake.
+/// The longest time that a flag accepts, 1,000 hours. A longer one is a typing mistake.
 pub(crate) const LONGEST: Duration = Duration::from_secs(3_600_000);
 /// The time between two lines of progress: on a terminal, and in a log.
 const LINES_EVERY: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(10)];
@@ -104,7 +104,7 @@ fn run(args: &Args) -> Result<u8, RunError> {
     })
 }
 
-/// A reader that has closed the pipe is no failure. Any other error is reported.
+/// Whether the report was written. A reader that closed the pipe is not a failure. Any other error is reported.
 fn is_written(printed: io::Result<()>) -> bool {
     match printed.and_then(|()| io::stdout().flush()) {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
@@ -115,10 +115,10 @@ fn is_written(printed: io::Result<()>) -> bool {
     }
 }
 
-/// Stores the run and says where, or why not.
+/// Stores the run and prints the path, or the reason of a failure.
 fn keep(store: Store, plan: &Plan, outcome: &Outcome, args: &Args) -> bool {
     match store.finish(plan, outcome, &args.url, &args.headers) {
-        // stdout is JSON alone there
+        // here stdout has only JSON
         Ok(page) if args.json => tell!("loadgen: stored, report: {}", page.display()),
         Ok(page) => return is_written(writeln!(io::stdout(), "report: {}", page.display())),
         Err(error) => {
@@ -129,7 +129,7 @@ fn keep(store: Store, plan: &Plan, outcome: &Outcome, args: &Args) -> bool {
     true
 }
 
-/// Runs the plan, shows how it goes, and ends it at Ctrl-C: once for what there is, twice at once.
+/// Runs the plan and shows its progress. Ctrl-C or SIGTERM ends the load at once; its results so far are kept.
 fn carry_out(plan: Plan, args: &Args) -> Result<Outcome, RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(RunError::Signals)?;
     runtime.block_on(async {

@@ -1,11 +1,12 @@
-//! Statistics: pure functions, no clock, no file.
+//! Statistics: pure functions without clock and without files.
 //!
-//! The unit of analysis is the block, not the request. Requests in the same queue are correlated, so a test that takes them as independent
-//! finds differences that do not exist. In every block each arm runs once, in random order ([`Orders`]). A block gives one number for each
-//! arm (its p99, its rate). [`compare`] uses the ratios within blocks, in which most effects of the machine cancel. A run stops when the
-//! intervals are narrow or the time is up ([`Looks`]), and judges once, at the end.
+//! The unit of analysis is the block, not the request. Requests in the same queue are correlated. A test that takes
+//! them as independent finds differences that do not exist. In every block each arm runs once, in random order
+//! ([`Orders`]). A block gives one number for each arm (its p99, its rate). [`compare`] uses the ratios within blocks,
+//! in which most effects of the machine cancel. A run stops when the intervals are narrow or the time is up
+//! ([`Looks`]). Verdicts are computed once, at the end.
 //!
-//! Results are types of `model`. Invariant: nothing here is random except by given seeds, and no number is rounded.
+//! Results are types of `model`. Invariants: randomness comes only from given seeds, and no number is rounded.
 
 #![deny(unused_must_use, clippy::let_underscore_must_use)]
 

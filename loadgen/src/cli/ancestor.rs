@@ -1,8 +1,8 @@
-//! The spellings of the course's script, which this program replaces: `--scenario A1` and `--compare`.
+//! The flags of the course's script, which this program replaces: `--scenario A1` and `--compare`.
 
 use std::ffi::OsString;
 
-/// The arguments with a subcommand in their place.
+/// The arguments with a subcommand in place of these flags.
 pub(super) fn translated(arguments: impl IntoIterator<Item = OsString>) -> Vec<OsString> {
     let mut arguments: Vec<OsString> = arguments.into_iter().collect();
     let first = arguments.get(1).and_then(|it| it.to_str()).unwrap_or_default().to_owned();
@@ -22,7 +22,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_old_spellings_are_subcommands() {
+    fn the_old_flags_are_subcommands() {
         let of = |line: &str| {
             let words = translated(line.split(' ').map(OsString::from));
             words.iter().map(|word| word.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" ")

@@ -86,7 +86,7 @@ fn check_plan(path: &Path, lb: Option<&Path>) -> ExitCode {
     }
 }
 
-/// Reads the plan, checks that its budget allows verdicts, and has lb check every arm. The error says what is wrong.
+/// Reads the plan, checks that its budget allows verdicts, and has lb check every arm. The error states the mistake.
 fn tried(path: &Path, lb: Option<&Path>) -> Result<Plan, String> {
     let plan = Plan::read(path).map_err(|error| error.to_string())?;
     let lacks = |key: &str, reason: String| Err(lacks(path, key, reason).to_string());
@@ -115,7 +115,7 @@ fn check_run(args: &CheckArgs, path: &Path) -> u8 {
     }
 }
 
-/// The exit code. The error has the exit code and the reason why nothing was judged.
+/// Returns the exit code. The error has the exit code and the reason why nothing was judged.
 fn judged(args: &CheckArgs, path: &Path) -> Result<u8, (u8, String)> {
     let read = |path: &Path| Folder::new(path).read().map_err(|error| (EXIT_USAGE, error.to_string()));
     let run = read(path)?;
@@ -162,7 +162,8 @@ fn judged(args: &CheckArgs, path: &Path) -> Result<u8, (u8, String)> {
     })
 }
 
-/// Prints the failed checks of the run. Returns whether any conclusion is valid; without thresholds, whether the main one is.
+/// Prints the failed checks of the run. Returns whether any conclusion is valid; without thresholds, whether the main
+/// one is.
 fn tell_of_run(run: &Run, is_without_thresholds: bool) -> bool {
     for mark in run.manifest.marks.iter().filter(|mark| mark.severity == Severity::Invalid) {
         tell!("loadgen: this run must not be believed{} ({}): {}", about(mark), mark.check, mark.reason);
@@ -174,7 +175,7 @@ fn tell_of_run(run: &Run, is_without_thresholds: bool) -> bool {
     !(run.manifest.is_partial() || is_void || is_without_thresholds && !run.manifest.answers())
 }
 
-/// ` in its latency and throughput`; empty if every conclusion is void.
+/// For example ` in its latency and throughput`; empty if every conclusion is void.
 fn about(mark: &Mark) -> String {
     let name = |conclusion: &Conclusion| match conclusion {
         Conclusion::Latency => "latency",

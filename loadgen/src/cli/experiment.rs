@@ -26,16 +26,18 @@ pub struct ExperimentArgs {
     #[arg(long, value_name = "FILE")]
     pub plan: Option<PathBuf>,
 
-    /// The time for everything, such as 90s or 4m; loadgen refuses a time that is too short. Not for a1 and a2: they end after their last
-    /// request
+    /// The time for everything, such as 90s or 4m; loadgen refuses a time that is too short. Not for a1 and a2: they
+    /// end after their last request
     #[arg(long, value_name = "TIME", value_parser = time)]
     pub budget: Option<Duration>,
 
-    /// Take about 45 s: short blocks that judge p50 and p90. p99 needs more requests. a3 takes half its time; a1 and a2 are quick already
+    /// Take about 45 s: short blocks that judge p50 and p90. p99 needs more requests. a3 takes half its time; a1 and a2
+    /// are quick already
     #[arg(long)]
     pub quick: bool,
 
-    /// The request rate of an open loop (a3, a4, b), instead of a part of the capacity; then loadgen does not measure the capacity
+    /// The request rate of an open loop (a3, a4, b), instead of a part of the capacity; then loadgen does not measure
+    /// the capacity
     #[arg(long, value_name = "RPS", value_parser = rate)]
     pub rate: Option<f64>,
 
@@ -55,15 +57,15 @@ pub struct ExperimentArgs {
     pub how: HowArgs,
 }
 
-/// How a plan is run; also the flags of a replay.
+/// The options of running a plan; also the flags of a replay.
 #[derive(Clone, Debug, Default, ClapArgs)]
 pub struct HowArgs {
     /// The folder for results and reports [default: runs/<time>-<scenario>/]
     #[arg(long, value_name = "DIR")]
     pub out: Option<PathBuf>,
 
-    /// The seed of arrivals, keys, costs and order of arms: the same seed gives the same requests [default: random, in a replay that
-    /// of the run]
+    /// The seed of arrivals, keys, costs and order of arms: the same seed gives the same requests [default: random, in
+    /// a replay that of the run]
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
 
@@ -87,7 +89,7 @@ pub struct HowArgs {
     #[arg(long)]
     pub strict: bool,
 
-    /// Show progress as lines instead of a live view; this is the default if stderr is no terminal
+    /// Show progress as lines instead of a live view; this is the default if stderr is not a terminal
     #[arg(long)]
     pub plain: bool,
 
@@ -162,7 +164,7 @@ fn plan_of(scenario: Scenario, args: &ExperimentArgs) -> Result<Plan, Failure> {
             _ => Failure::Budget { name, reason },
         });
     }
-    // a low rate of the command line is no mistake of the file: the percentiles that need more requests are left out
+    // a low rate of the command line is not a mistake of the file: percentiles that need more requests are left out
     if let (Some(path), None, false, Some(reason)) = (&args.plan, args.rate, args.quick, plan.lacks_requests()) {
         return Err(lacks(path, "blocks.segment", reason));
     }
@@ -177,7 +179,7 @@ fn take_arms(plan: &mut Plan, args: &ExperimentArgs) -> Result<(), Failure> {
     if named.is_empty() {
         return Ok(());
     }
-    // an arm keeps its options of the file; the same name twice compares an arm with itself
+    // an arm keeps its options from the file; the same name twice compares an arm with itself
     let known = std::mem::take(&mut plan.arms);
     for name in named {
         let found = known.iter().find(|arm| arm.label == *name || arm.strategy == *name);
@@ -208,9 +210,9 @@ fn take_load(plan: &mut Plan, args: &ExperimentArgs, name: &str) -> Result<(), F
     Ok(())
 }
 
-/// An error of a plan that is too small, with the line of the key to change.
+/// The error of a plan that is too small, with the line of the key to change.
 pub(super) fn lacks(path: &Path, key: &str, reason: String) -> Failure {
-    // a key that is not in the file has its default: the error names line 1
+    // a key that is not in the file has its default, so the error names line 1
     Failure::Lacks { place: format!("{}, line {}: {key}", path.display(), line_of(path, key).unwrap_or(1)), reason }
 }
 
@@ -249,7 +251,7 @@ pub(super) fn place_of(error: &ExperimentError, path: &Path) -> Option<String> {
     Some(format!("{}, line {line}{key}", path.display()))
 }
 
-/// Runs a plan with these arguments. Returns the exit code too.
+/// Runs a plan with these arguments. Returns the exit code and the run.
 pub(super) fn carry_out(plan: Plan, args: &HowArgs) -> Result<(u8, Finished), Failure> {
     let place = match (&args.target, &args.admin) {
         (Some(target), Some(admin)) => Place::Theirs { target: target.clone(), admin: admin.clone() },
@@ -371,14 +373,14 @@ mod tests {
             Mark::passed("accounting", "12 requests"),
             Mark::invalid("generator", "late by 2 ms at p50", &Conclusion::OF_TIME),
         ];
-        assert!(manifest.answers(), "a4 asks for shares");
+        assert!(manifest.answers(), "the main conclusion of a4 is shares");
         let late = "latency and throughput";
         assert_eq!(
             complaints(&manifest),
             [format!("warning (generator): {late} not to be believed, which leaves shares: late by 2 ms at p50")]
         );
         manifest.scenario = Scenario::B;
-        assert!(!manifest.answers(), "b asks for latency");
+        assert!(!manifest.answers(), "the main conclusion of b is latency");
         assert_eq!(complaints(&manifest), [format!("not to be believed (generator): {late}: late by 2 ms at p50")]);
     }
 }

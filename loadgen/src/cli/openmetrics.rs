@@ -1,4 +1,5 @@
-//! `loadgen openmetrics`: writes the recorded scrapes of runs to stdout, and one line for each scraped balancer to stderr.
+//! `loadgen openmetrics`: writes the recorded scrapes of runs to stdout, and one line for each scraped balancer to
+//! stderr.
 
 use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};

@@ -2,7 +2,8 @@
 
 use std::io::{self, Write as _};
 
-/// Prints a line. A reader that has closed the pipe is no failure. Any other error is reported, and the result is `false`.
+/// Prints a line. A reader that has closed the pipe is not a failure. Any other error is reported, and the result is
+/// `false`.
 pub(super) fn print(text: &str) -> bool {
     let mut stdout = io::stdout().lock();
     match writeln!(stdout, "{text}").and_then(|()| stdout.flush()) {

@@ -16,8 +16,8 @@ pub fn check(plan: &Plan, programs: &Programs, scratch: &Path) -> Result<(), Exp
     tried(plan, programs, scratch).map(drop)
 }
 
-/// Has lb check the configuration of each arm, then writes that of the first arm into `folder`. So an error in a later arm is found before
-/// the measurement.
+/// Has lb check the configuration of each arm, then writes that of the first arm into `folder`. So an error in a later
+/// arm is found before the measurement.
 pub(super) fn tried(plan: &Plan, programs: &Programs, folder: &Path) -> Result<(PathBuf, Declared), ExperimentError> {
     let config = lab::write_config(programs, &setup(plan, &plan.arms[0]), folder)?;
     let declared = Declared(lab::strategies(programs, &config)?);
@@ -93,8 +93,8 @@ impl Declared {
         declared["consistent"] == true || declared["balance"] == "by_options"
     }
 
-    /// Whether its shares depend on its options, so that only the strategy knows them. The declarations of a running balancer are
-    /// unknown, so it is `true` there.
+    /// Whether its shares depend on its options, so that only the strategy knows them. The declarations of a running
+    /// balancer are unknown, so the result is `true` for it.
     pub(super) fn may_tell_shares(&self, name: &str) -> bool {
         let declared: serde_json::Value = serde_json::from_str(self.of(name)).unwrap_or_default();
         self.0.is_empty() || declared["balance"] == "by_options"

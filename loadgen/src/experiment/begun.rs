@@ -20,7 +20,7 @@ pub(super) struct Begun {
 // === impl Begun ===
 
 impl Begun {
-    /// Starts lb, or attaches to one that runs. Writes the plan into the folder.
+    /// Starts lb, or attaches to a running one. Writes the plan into the folder.
     pub(super) fn new(
         plan: &Plan,
         place: &Place,
@@ -48,7 +48,7 @@ impl Begun {
         self.pool().map_or(0, |pool| pool.backends.len() as u32)
     }
 
-    /// The plan; with a running balancer, a single N is the size of its pool.
+    /// The plan. With a running balancer, a single N is replaced by the size of its pool.
     pub(super) fn sized(&self, plan: &Plan) -> Plan {
         let mut plan = plan.clone();
         if !self.balancer.is_ours() && plan.sizes.len() == 1 {

@@ -1,10 +1,11 @@
 //! Arms in blocks, with one lb process: B and A4.
 //!
-//! In each block every arm is in charge once, in random order. After its swap it gets the block's sequence of requests from the beginning.
-//! The wash-out is not counted, the segment is. So all arms of a block get the same requests with the same gaps, and no arm gets the queue
-//! of the arm before it. The whole run is one stretch of accounting.
+//! In each block every arm is in charge once, in random order. After its swap it gets the block's sequence of requests
+//! from the beginning. The wash-out is not counted, the segment is. So all arms of a block get the same requests with
+//! the same gaps, and no arm gets the queue of the arm before it. The whole run is one stretch of accounting.
 //!
-//! A block with a late generator is dropped in all arms ([`Lateness`]). While the budget allows, further blocks replace it.
+//! A block with a late generator is dropped in all arms ([`Lateness`]). While the budget allows, further blocks replace
+//! it.
 
 use std::time::{Duration, Instant};
 
@@ -25,7 +26,7 @@ use crate::report::measure_name;
 use crate::statistics::{Looks, Orders, StopRule, Width, fewest_blocks, is_invalid, precision};
 use crate::view::{self, Precision};
 
-/// The time of a turn beside wash-out and segment: the swap, and the counts before and after.
+/// The time of a turn apart from wash-out and segment: the swap, and the counts before and after.
 const TURN: Duration = Duration::from_millis(150);
 const WHOLE: &str = "whole run";
 
@@ -42,7 +43,7 @@ struct Course<'a> {
     began: Instant,
 }
 
-/// One arm's place in one block.
+/// The turn of one arm in one block.
 struct Turn<'a> {
     block: u32,
     at: usize,
@@ -118,7 +119,7 @@ fn millis(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// Blocks in which every arm has a cell.
+/// The number of complete blocks. In a complete block every arm has a cell.
 fn complete_blocks(record: &Record, arms: usize) -> u32 {
     let cells_of = |block: u32| record.cells.iter().filter(|cell| cell.block == block).count();
     (1..).take_while(|block| cells_of(*block) == arms).last().unwrap_or(0)
@@ -161,7 +162,7 @@ impl Course<'_> {
         unreachable!("orders never end")
     }
 
-    /// One arm's turn.
+    /// Runs the turn of one arm.
     fn segment(
         &mut self,
         stage: &mut Stage,
@@ -210,7 +211,8 @@ impl Course<'_> {
         judge::family_size(self.blocks, self.plan.arms.len())
     }
 
-    /// Shows the widths of the intervals of the primary measure after so many blocks, and their expected widths at the end of the budget.
+    /// Shows the widths of the intervals of the primary measure after `blocks` blocks, and their expected widths at the
+    /// end of the budget.
     fn tell_precision(&self, stage: &Stage, record: &Record, blocks: u32) -> Vec<Option<Width>> {
         let [baseline, others @ ..] = self.plan.arms.as_slice() else { return Vec::new() };
         if others.is_empty() {
@@ -256,7 +258,8 @@ impl Course<'_> {
     }
 }
 
-/// The blocks in complete squares: `done` and as many as there is room for. The current square is always completed.
+/// The number of blocks in complete squares: `done` and those that fit into `room`. The current square is always
+/// completed.
 fn squares(arms: u32, done: u32, room: f64) -> u32 {
     let period = Orders::period(arms as usize) as u32;
     let fits = (f64::from(done) + room.max(0.0)).min(f64::from(u32::MAX / 2)) as u32 / period * period;
@@ -268,7 +271,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_budget_has_room_for_whole_squares_and_for_one_at_least() {
+    fn a_budget_has_room_for_complete_squares_and_at_least_one() {
         // b: three arms, six orders
         assert_eq!([0.0, 5.9, 6.0, 14.3].map(|room| squares(3, 0, room)), [6, 6, 6, 12]);
         assert_eq!(

@@ -41,8 +41,8 @@ pub(super) fn engine_plan(
     engine
 }
 
-/// The rate of the plan. If it is a part of the capacity, the capacity is measured first, with round robin in charge. The capacity is that
-/// of the pool, not of an arm, and round robin uses all of it.
+/// The rate of the plan. If it is a part of the capacity, the capacity is measured first, with round robin in charge.
+/// The capacity is that of the pool, not of an arm, and round robin uses all of it.
 pub(super) fn rated(stage: &mut Stage, plan: &plan::Plan, seeds: &Seeds) -> Result<Rated, ExperimentError> {
     let LoadPlan::Open { law, rate, .. } = plan.load else { return Err(ExperimentError::NotOpen) };
     let arrivals = |rps: f64| match law {

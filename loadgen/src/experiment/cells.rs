@@ -55,7 +55,7 @@ pub(super) fn run(
     Ok(())
 }
 
-/// One arm at one N, once. Fills in the parts of `about` that are only known after the load.
+/// Measures one arm at one N, once. Sets the parts of `about` that are only known after the load.
 fn one(
     stage: &mut Stage,
     plan: &Plan,
@@ -87,7 +87,7 @@ fn one(
     let total = outcome.total();
     record.keep(about, &total, &outcome, &watch);
     stage.doubt(&outcome, true);
-    // this error comes first: a request to an exited lb would only fail
+    // an error of `flow` comes first: a request to an exited lb would only fail
     let flow = flow?;
     closed?;
     stage.check_in_charge(arm)?;

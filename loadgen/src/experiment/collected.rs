@@ -18,7 +18,7 @@ pub(super) struct Collected {
     pub(super) compared: Option<Comparison>,
 }
 
-/// The data of the manifest beside plan and results.
+/// The data of the manifest beyond plan and results.
 pub(super) struct Identity<'a> {
     pub(super) command: &'a [String],
     pub(super) started: jiff::Timestamp,
@@ -39,7 +39,7 @@ impl Collected {
         Self { record: Record::default(), disruptions: Vec::new(), load: described::load(plan), compared: None }
     }
 
-    /// Takes events, marks and accounts from the stage. lb must still run: the manifest has its revision.
+    /// Takes events, marks and accounts from the stage. lb must still run, because the manifest has its revision.
     pub(super) fn into_run(
         self,
         stage: &mut Stage,

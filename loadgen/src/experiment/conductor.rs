@@ -1,7 +1,8 @@
 //! A running load, with the observation of the pool.
 //!
-//! The load has its own threads. The owner of the conductor waits with [`Conductor::until`]; meanwhile the conductor polls the pool
-//! (requests in flight, rotation) and reports progress. Invariant: when the conductor is dropped, the load is aborted.
+//! The load has its own threads. The owner of the conductor waits with [`Conductor::until`]. During the wait the
+//! conductor polls the pool (requests in flight, rotation) and reports progress. Invariant: when the conductor is
+//! dropped, the load is aborted.
 
 use std::collections::BTreeMap;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
@@ -17,7 +18,7 @@ use crate::view::Underway;
 pub(super) struct Conductor<'a> {
     pub(super) stage: &'a mut Stage,
     pub(super) handle: Handle,
-    /// The start of the load, and the same on the run's clock.
+    /// The start of the load, as an instant and on the run's clock.
     pub(super) began: Instant,
     pub(super) began_ms: u64,
     ended: Receiver<Outcome>,
@@ -32,7 +33,7 @@ pub(super) struct Conductor<'a> {
 /// Why `until` returned.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Flow {
-    /// The moment is reached.
+    /// The moment has come.
     Reached,
     /// The load has ended.
     Ended,
@@ -42,12 +43,12 @@ pub(super) enum Flow {
 /// The observed state of the pool.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
-    /// By time on the run's clock: requests in flight by backend.
+    /// Requests in flight by backend, with the time on the run's clock.
     in_flight: Vec<(u64, Vec<(String, u32)>)>,
     states: BTreeMap<String, Seen>,
-    /// Backends that left the rotation and have not come back.
+    /// Backends that left the rotation and have not returned.
     missing: Vec<String>,
-    /// A backend was lost, or an operator changed the pool, so the strategy's declaration does not apply.
+    /// Whether a backend was lost or an operator changed the pool. Then the strategy's declaration does not apply.
     is_disturbed: bool,
 }
 
@@ -58,7 +59,7 @@ struct Seen {
 }
 
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// The poll interval if exact times matter.
+/// The poll interval when exact times matter.
 const LOOK_CLOSELY: Duration = Duration::from_millis(20);
 
 // === impl Conductor ===
@@ -168,7 +169,7 @@ impl<'a> Conductor<'a> {
             };
         }
         let outcome = self.outcome.take().ok_or(ExperimentError::LoadDied)?;
-        // changes since the last poll affect these counts too; an exited lb is reported by the next request to it
+        // changes since the last poll affect these counts too; the next request to an exited lb reports that it exited
         if self.stage.balancer.has_ended().is_none()
             && let Ok(states) = self.stage.balancer.admin.backends()
         {

@@ -1,4 +1,4 @@
-//! The load and the backends of a plan, as the manifest stores them.
+//! The load and the backends of a plan, in the form of the manifest.
 
 use super::calibration::Rated;
 use super::plan::{Law, LoadPlan, Plan};
@@ -6,7 +6,7 @@ use crate::lab::Balancer;
 use crate::load::{self, Arrivals};
 use crate::model::{self, Backends, Load};
 
-/// The load as far as the plan has it; the rate may need a calibration first.
+/// The load as the plan gives it. The rate may need a calibration first.
 pub(super) fn load(plan: &Plan) -> Load {
     match plan.load {
         LoadPlan::Closed { connections, requests, .. } => Load::Closed { connections, requests },

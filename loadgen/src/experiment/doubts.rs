@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_doubt_of_the_generator_takes_shares_or_a_recovery() {
+    fn no_doubt_of_the_generator_voids_shares_or_a_recovery() {
         for about in [DoubtAbout::Lateness, DoubtAbout::OwnCpu, DoubtAbout::Local] {
             for is_closed_loop in [false, true] {
                 let voids = voids(about, is_closed_loop);

@@ -1,7 +1,7 @@
 //! The faults of a plan: a list of steps by time, and their execution on real processes.
 //!
-//! A fault of a backend is executed here at its time. A hot key is part of the requests, so the load has it in its schedule ([`hot_keys`]),
-//! and here it is only recorded.
+//! A fault of a backend is executed here at its time. A hot key is part of the requests, so it is in the schedule of
+//! the load ([`hot_keys`]). Here it is only recorded.
 
 use std::time::{Duration, Instant};
 
@@ -14,23 +14,23 @@ use crate::lab::{BackendState, Ledger, Mock, MockError};
 use crate::load::HotKey;
 use crate::model::{EventKind, Mark};
 
-/// The beginnings and ends of one arm's faults in order of time, and the state of each.
+/// The beginnings and ends of one arm's faults in order of time, and the state of each fault.
 pub(super) struct Script<'a> {
     faults: &'a [Fault],
-    /// The ids at the start.
+    /// The ids of the backends at the start.
     pool: &'a [String],
     steps: Vec<Step>,
     done: usize,
-    /// The faults in effect that must be undone.
+    /// For each fault: its state while it is in effect and must be undone.
     going_on: Vec<Option<GoingOn>>,
 }
 
-/// A fault that has begun.
+/// A fault in effect.
 struct GoingOn {
-    /// The address of the disturbed server; the server may leave the pool and still run. `None` if it was killed, because its successor is
-    /// normal, and for a fault in the requests.
+    /// The disturbed server with its address. It may leave the pool and still run. `None` if it was killed, because its
+    /// successor is normal, and for a fault in the requests.
     server: Option<Server>,
-    /// The number of its event; `None` before the event is recorded and after its band has ended.
+    /// The number of its event; `None` before the event is recorded, and after its band has ended.
     event: Option<usize>,
 }
 
@@ -42,9 +42,9 @@ struct Server {
 /// A step: the beginning or the end of a fault.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Step {
-    /// From the start of the measured load.
+    /// Measured from the start of the measured load.
     at: Duration,
-    /// Its index in the plan's list.
+    /// The index in the plan's list.
     fault: usize,
     is_end: bool,
 }
@@ -68,7 +68,7 @@ fn steps(faults: &[Fault]) -> Vec<Step> {
     let end = |(fault, it): (usize, &Fault)| Some(Step { at: it.until?, fault, is_end: true });
     let mut steps: Vec<Step> = faults.iter().enumerate().map(begin).collect();
     steps.extend(faults.iter().enumerate().filter_map(end));
-    // ends before beginnings: a fault may begin when another one on the same server ends
+    // ends come before beginnings: a fault may begin when another one on the same server ends
     steps.sort_by_key(|step| (step.at, !step.is_end));
     steps
 }
@@ -99,7 +99,7 @@ impl<'a> Script<'a> {
         let id = self.name(fault).to_owned();
         let began = Instant::now();
         if fault.kind.goes_on() {
-            // noted before the execution, so that a fault that fails half-way is undone too
+            // recorded before the execution, so that a fault that fails half-way is undone too
             let server = if fault.kind.affects_one() { Some(server(stage, &id)?) } else { None };
             let begun = self.going_on[number].insert(GoingOn { server, event: None });
             if let Some(server) = &begun.server {
@@ -109,7 +109,7 @@ impl<'a> Script<'a> {
         match fault.kind {
             FaultKind::Kill => {
                 let pid = state(stage, &id)?.pid.ok_or_else(|| ExperimentError::NoProcess(id.clone()))?;
-                // the last scrape: its later counts are lost
+                // the last scrape: later counts of this backend are lost
                 ledger.look(&stage.balancer.admin)?;
                 kill(pid)?;
                 self.ends_with_server(stage, fault.backend, true);
@@ -137,8 +137,8 @@ impl<'a> Script<'a> {
         Ok(())
     }
 
-    /// Undoes all faults in effect, so that the next arm starts with a normal pool. Errors are recorded, and the other faults are undone
-    /// all the same. Returns the first error.
+    /// Undoes all faults in effect, so that the next arm starts with a normal pool. Errors are recorded, and the other
+    /// faults are still undone. Returns the first error.
     pub(super) fn put_right(&mut self, stage: &mut Stage) -> Result<(), ExperimentError> {
         let mut first = Ok(());
         for (number, fault) in self.faults.iter().enumerate() {
@@ -179,8 +179,8 @@ impl<'a> Script<'a> {
         Ok(())
     }
 
-    /// Ends the bands of the faults of a server that left the pool. A killed server has nothing to undo. A removed server may still have
-    /// requests in flight, and keeps its fault until the end.
+    /// Ends the bands of the faults of a server that left the pool. A killed server has nothing to undo. A removed
+    /// server may still have requests in flight, and keeps its fault until the end.
     fn ends_with_server(&mut self, stage: &mut Stage, backend: u32, is_killed: bool) {
         for (fault, begun) in self.faults.iter().zip(&mut self.going_on) {
             let Some(begun) = begun.as_mut().filter(|_| fault.kind.affects_one() && fault.backend == backend) else {
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn ends_come_between_beginnings_by_their_time() {
+    fn beginnings_and_ends_are_in_order_of_time() {
         let faults = [fault(1, Some(9), FaultKind::Stall), fault(5, None, FaultKind::Kill)];
         let pool = ["S1".to_owned(), "S2".to_owned()];
         let mut script = Script::new(&faults, &pool);

@@ -1,4 +1,5 @@
-//! The machine of a run, as far as the numbers depend on it. Values that cannot be read stay empty; this must not end an experiment.
+//! The machine of a run, as far as the numbers depend on it. Values that cannot be read stay empty, because they must
+//! not end an experiment.
 
 use std::fs;
 
@@ -11,16 +12,16 @@ pub(crate) struct HostWatch {
     before: Option<CpuTimes>,
 }
 
-/// Of `/proc/stat`, in ticks.
+/// Counts of `/proc/stat`, in ticks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct CpuTimes {
     all: u64,
-    /// Idle, waiting for a disk included.
+    /// Idle time, including waits for a disk.
     idle: u64,
     steal: u64,
 }
 
-/// The state now.
+/// The current state of the machine.
 pub fn host() -> Host {
     let line = |path: &str| fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
@@ -54,7 +55,7 @@ impl HostWatch {
         &self.host
     }
 
-    /// Why the machine was too busy, in words.
+    /// The reason why the machine was too busy before the run, if it was.
     pub(crate) fn busy(&self) -> Option<String> {
         let Host { load_before, cores, .. } = self.host;
         (load_before > f64::from(cores)).then(|| {
@@ -81,14 +82,14 @@ impl CpuTimes {
         Self::parse(&fs::read_to_string("/proc/stat").ok()?)
     }
 
-    /// user nice system idle iowait irq softirq steal; guests are in user already.
+    /// The columns are user nice system idle iowait irq softirq steal; guests are already in user.
     fn parse(text: &str) -> Option<Self> {
         let line = text.lines().find_map(|line| line.strip_prefix("cpu "))?;
         let ticks: Vec<u64> = line.split_ascii_whitespace().take(8).filter_map(|tick| tick.parse().ok()).collect();
         Some(Self { all: ticks.iter().sum(), idle: ticks.get(3)? + ticks.get(4)?, steal: *ticks.get(7)? })
     }
 
-    /// The part of all cores' time that was idle since; `None` if no tick has passed.
+    /// The idle share of the time of all cores since `before`; `None` if no tick has passed.
     pub(super) fn idle_share_since(&self, before: &Self) -> Option<f64> {
         let all = self.all.checked_sub(before.all).filter(|all| *all > 0)?;
         // the kernel may correct a tick that it counted as waiting
@@ -101,7 +102,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn idle_waiting_and_steal_have_their_places() {
+    fn idle_waiting_and_steal_are_read_from_their_columns() {
         let text = "cpu  10 0 20 50 10 0 0 10 5 0\ncpu0 1 2 3\n";
         let times = CpuTimes::parse(text).expect("times");
         assert_eq!(times, CpuTimes { all: 100, idle: 60, steal: 10 });

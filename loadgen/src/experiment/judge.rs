@@ -1,4 +1,4 @@
-//! The expected counts of an arm, and the comparison of arms: the results of `statistics`, put together.
+//! The expected counts of an arm, and the comparison of arms, from the results of `statistics`.
 
 use super::arms::Declared;
 use super::plan::{ArmPlan, BlockPlan, Plan};
@@ -13,16 +13,17 @@ use crate::statistics::{
 
 /// Measures that are reported without a verdict, beside the judged ones. For all of them less is better.
 ///
-/// Errors are not among them: most blocks have none, and a ratio to 0 is undefined. They are judged first, by their share of all requests
-/// ([`judge_failures`]). Throughput is not among them either: in an open loop it is the planned rate less the failures.
+/// Errors are not among them: most blocks have none, and a ratio to 0 is undefined. They are judged first, by their
+/// share of all requests ([`judge_failures`]). Throughput is not among them either: in an open loop it is the planned
+/// rate minus the failures.
 const DESCRIBED: [&str; 5] = ["latency_p50", "latency_p90", "latency_p99", "service_p99", EVENNESS];
-/// The fullest server's count over the mean. It is compared only between arms that both declare their counts. A strategy without a
-/// declaration, such as least_connections, may share unevenly on purpose.
+/// The highest count of a server over the mean. It is compared only between arms that both declare their counts. A
+/// strategy without a declaration, such as least_connections, may share unevenly on purpose.
 const EVENNESS: &str = "max_over_mean";
 const QUANTILES: [f64; 12] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99, 0.995, 0.998, 0.999, 0.9999];
 
-/// The law of this arm's counts over these backends, all of the same weight. The arm must be in charge. Shares that depend on options come
-/// from the strategy itself; they are shares of uniform 6-digit ids.
+/// The law of this arm's counts over these backends, all of the same weight. The arm must be in charge. Shares that
+/// depend on options come from the strategy itself; they are shares of uniform 6-digit ids.
 pub(super) fn law(
     stage: &Stage,
     declared: &Declared,
@@ -42,25 +43,25 @@ pub(super) fn settings(plan: &BlockPlan) -> Settings {
     Settings { equivalence: plan.equivalence, confidence: plan.confidence }
 }
 
-/// The complete blocks, and how to compare them.
+/// The complete blocks, and the data to compare them.
 #[derive(Clone, Copy)]
 pub(super) struct Measured<'a> {
     pub(super) record: &'a Record,
     pub(super) arms: &'a [ArmPlan],
     pub(super) plan: &'a BlockPlan,
     pub(super) blocks: u32,
-    /// Dropped blocks: their latencies are not used.
+    /// Blocks whose latencies are not used.
     pub(super) dropped: &'a [DroppedBlock],
 }
 
-/// The values of one measure, of all arms.
+/// The values of one measure for all arms.
 struct Numbers<'a> {
     measure: Measure<'a>,
     baseline: Vec<Option<f64>>,
     others: Vec<(&'a str, Vec<Option<f64>>)>,
 }
 
-/// The measures that get a verdict: those that the plan names, and the primary one.
+/// The measures with a verdict: those that the plan names, and the primary one.
 pub(super) fn family(plan: &BlockPlan) -> Vec<&str> {
     let mut family: Vec<&str> = plan.verdicts.iter().map(String::as_str).collect();
     if !family.contains(&plan.primary.as_str()) {
@@ -86,7 +87,7 @@ fn of_cell(cell: &Cell, latencies: &Latencies, measure: &str) -> Option<f64> {
     }
 }
 
-/// Over all blocks; [`judge_failures`] decides whether the arm is comparable.
+/// Failures over all blocks; [`judge_failures`] decides whether the arm is comparable.
 fn failures(record: &Record, arm: &str, blocks: u32) -> Failures {
     let cells = || record.cells.iter().filter(|cell| cell.arm == arm && cell.block <= blocks);
     let (failed, unsent) = (cells().map(|cell| cell.errors).sum(), cells().map(|cell| cell.unsent).sum());
@@ -136,7 +137,8 @@ impl<'a> Measured<'a> {
         half_widths(&numbers.baseline, &numbers.arms(), family_size(self.plan, self.arms.len()), settings(self.plan))
     }
 
-    /// One value for each block of an arm, `None` with too few responses. A dropped block is left out, unless the measure is a count.
+    /// One value for each block of an arm, `None` with too few responses. Dropped blocks are left out, unless the
+    /// measure is a count.
     fn numbers(&self, arm: &str, measure: &str) -> Vec<Option<f64>> {
         let number = |block: u32| {
             let cell = self.record.cells.iter().find(|cell| cell.arm == arm && cell.block == block)?;
@@ -158,7 +160,7 @@ impl<'a> Measured<'a> {
         }
     }
 
-    /// Whether its cells have expected counts.
+    /// Whether the cells of this arm have expected counts.
     fn has_law(&self, arm: &ArmPlan) -> bool {
         let mut cells = self.record.cells.iter().filter(|cell| cell.arm == arm.label && cell.block <= self.blocks);
         cells.all(|cell| cell.backends.iter().all(|backend| backend.expected.is_some()))
@@ -192,7 +194,7 @@ mod tests {
     use super::*;
     use crate::model::Verdict;
 
-    /// Blocks of 1,000 requests each: `failed` of them at once, the others with a response after about `ms`.
+    /// Blocks of 1,000 requests each: `failed` of them fail at once, the others have a response after about `ms`.
     fn measured(record: &mut Record, arm: &str, blocks: u32, failed: u64, ms: u64) {
         for block in 1..=blocks {
             let cell: Cell = serde_json::from_value(serde_json::json!({
@@ -260,7 +262,7 @@ mod tests {
         let mut record = Record::default();
         measured(&mut record, "base", 9, 3, 30);
         measured(&mut record, "arm", 9, 3, 10);
-        // the arm's second block is a hundred times as slow, and said to be the generator's own
+        // the arm's second block is a hundred times slower, attributed to the generator
         let key = record.cells[10].key();
         let mut late = Latencies::new();
         (0..1000).for_each(|_| late.record(1_000_000_000, 1_000_000_000));
@@ -269,7 +271,7 @@ mod tests {
         let comparison = without(&record, &["base", "arm"], 9, &dropped);
         let ratio = comparison.ratio("arm", "latency_p90").expect("said");
         assert_eq!((ratio.left_out, ratio.verdict), (0, Verdict::Better), "{ratio:?}");
-        assert!(ratio.high < 0.4, "nothing of the late block is in it: {ratio:?}");
+        assert!(ratio.high < 0.4, "the late block is not in it: {ratio:?}");
         let slowest = comparison.ribbons.iter().flat_map(|ribbon| &ribbon.points).map(|point| point.value_ns);
         assert!(slowest.fold(0.0, f64::max) < 1e8, "nor in the curves");
         assert_eq!((comparison.blocks, comparison.dropped.as_slice()), (9, &dropped[..]));
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn verdicts_are_of_the_plans_measures_and_all_else_is_described() {
+    fn verdicts_are_on_the_measures_of_the_plan_and_others_are_described() {
         let mut record = Record::default();
         measured(&mut record, "base", 12, 0, 30);
         measured(&mut record, "arm", 12, 0, 10);
@@ -290,7 +292,7 @@ mod tests {
         }
         let service = comparison.ratio("arm", "service_p99").expect("said");
         assert_eq!((service.verdict, service.p), (Verdict::Undecided, None), "{service:?}");
-        assert!(comparison.ratio("arm", "rps").is_none(), "an open loop has the rate that was asked for");
+        assert!(comparison.ratio("arm", "rps").is_none(), "an open loop has the requested rate");
     }
 
     #[test]
@@ -315,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_primary_measure_that_no_verdict_was_asked_of_gets_one() {
+    fn a_primary_measure_that_the_verdicts_do_not_name_gets_one() {
         let plan = plan(&["a", "b", "c"]).blocks.expect("blocks");
         assert_eq!(family_size(&plan, 3), 6);
         let plan = BlockPlan { primary: "service_p99".into(), ..plan };

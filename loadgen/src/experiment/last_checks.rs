@@ -1,4 +1,4 @@
-//! The checks of a run that can only be made after its load.
+//! The checks of a run that need its complete load.
 
 use super::plan::{LoadPlan, Plan};
 use super::run::ExperimentError;
@@ -8,7 +8,7 @@ use crate::model::{self, Conclusion, EventKind, Mark};
 /// A run that takes longer than this multiple of its budget gets a warning.
 const OVER_BUDGET: f64 = 1.1;
 
-/// Makes all of them, and notes what ended the run early.
+/// Makes all these checks, and records the error that ended the run early.
 pub(super) fn mark(
     stage: &mut Stage,
     plan: &Plan,

@@ -9,7 +9,7 @@ use crate::model::{Conclusion, DroppedBlock, Mark};
 use crate::report::format::{list, plural};
 use crate::statistics::{Drops, LateSegment, dropped, judge_drops, late_of_arms};
 
-/// The findings of the generator in each segment.
+/// The punctuality of the generator in each segment.
 #[derive(Debug, Default)]
 pub(super) struct Lateness {
     late: Vec<Late>,
@@ -29,12 +29,12 @@ struct Late {
 // === impl Lateness ===
 
 impl Lateness {
-    /// Notes a segment. Returns the reason if it was late.
+    /// Records a segment. Returns the reason if it was late.
     pub(super) fn note(&mut self, block: u32, arm: &str, outcome: &Outcome) -> Option<String> {
         let busy = outcome.doubts.iter().find(|doubt| doubt.about == DoubtAbout::OwnCpu);
         let late = match &outcome.punctuality {
             Punctuality::Late(reason) => Some(reason.clone()),
-            // latencies of an open loop without processor time come from the generator
+            // without processor time, the latencies of an open loop come from the generator
             _ => busy.map(|doubt| doubt.reason.clone()),
         };
         if let (Punctuality::NotJudged(why), None) = (&outcome.punctuality, &late) {
@@ -46,7 +46,7 @@ impl Lateness {
         late
     }
 
-    /// The dropped blocks among the first so many.
+    /// The dropped blocks among the first `blocks`.
     pub(super) fn dropped(&self, blocks: u32) -> Vec<DroppedBlock> {
         let mut of_blocks: BTreeMap<u32, Vec<&Late>> = BTreeMap::new();
         for late in self.late.iter().filter(|late| late.block <= blocks) {
@@ -60,7 +60,7 @@ impl Lateness {
         of_blocks.into_iter().map(told).collect()
     }
 
-    /// The marks about the generator, over the first so many blocks.
+    /// The marks about the generator, over the first `blocks` blocks.
     pub(super) fn marks(&self, arms: &[&str], blocks: u32) -> Vec<Mark> {
         let local = (!self.local.is_empty()).then(|| {
             let voids = [Conclusion::Counts, Conclusion::Latency, Conclusion::Throughput];
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn dropped_blocks_are_told_with_their_counts_for_each_arm() {
+    fn dropped_blocks_are_reported_with_their_counts_for_each_arm() {
         assert_eq!(mark(&[], 12).reason, "the generator kept to its schedule in all 36 segments");
         let some = [(3, "c"), (4, "a"), (9, "c")];
         let Mark { severity, reason, .. } = mark(&some, 12);
@@ -162,11 +162,11 @@ mod tests {
             arms: vec!["c".into(), "a".into()],
             reason: "by 2 ms at p90; by 2 ms at p90".into(),
         };
-        assert_eq!(dropped, [expected], "the ninth is none of the eight");
+        assert_eq!(dropped, [expected], "the ninth is not among the first eight");
     }
 
     #[test]
-    fn an_arm_that_delays_the_generator_is_named_and_takes_latency_and_nothing_else() {
+    fn an_arm_that_delays_the_generator_is_named_and_voids_conclusions_of_time_alone() {
         let own: Vec<(u32, &str)> = (1..=5).map(|block| (block, "c")).collect();
         let mark = mark(&own, 24);
         assert_eq!((mark.severity, mark.voids.as_slice()), (Severity::Invalid, &Conclusion::OF_TIME[..]));
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_a_quarter_of_the_blocks_takes_latency_too() {
+    fn more_than_a_quarter_of_the_blocks_voids_latency_too() {
         let all = [(1, "a"), (2, "b"), (3, "c"), (4, "c")];
         let told = mark(&all, 15);
         assert_eq!(told.severity, Severity::Invalid);
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn segments_that_nothing_can_be_said_of_are_told() {
+    fn segments_that_are_not_judged_are_reported() {
         let lateness =
             Lateness { not_judged: vec![(1, "too few".into()), (7, "too few".into())], ..Lateness::default() };
         let mark = lateness.marks(&ARMS, 6).remove(0);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_without_ports_takes_the_counts_as_well() {
+    fn a_machine_without_ports_voids_the_counts_too() {
         let lateness = Lateness { local: vec!["block 1, a: no port".into()], ..Lateness::default() };
         let marks = lateness.marks(&ARMS, 6);
         assert!(marks[1].severity == Severity::Invalid && marks[1].voids.contains(&Conclusion::Counts), "{marks:?}");

@@ -1,14 +1,14 @@
 //! The pool of the run, and the changes that an operator makes to it.
 //!
-//! A strategy's declaration is about a pool that only the plan changes. An operator can drain, remove, add and weigh backends during a run;
-//! then counts cannot be compared with the declaration. Invariants: each change of membership, draining or weight that the run did not make
-//! is reported once. From the first one on, the run is marked as changed.
+//! A strategy's declaration is about a pool that only the plan changes. An operator can drain, remove, add and weigh
+//! backends during a run. Then counts cannot be compared with the declaration. Invariants: each change of membership,
+//! draining or weight that the run did not make is reported once. From the first one on, the run is marked as changed.
 
 use std::collections::BTreeMap;
 
 use crate::lab::BackendState;
 
-/// The known state of the pool. Empty until the first poll, whose result is taken as it is.
+/// The known state of the pool. Empty until the first poll, whose result is accepted unchanged.
 #[derive(Debug, Default)]
 pub(super) struct Membership {
     known: Option<BTreeMap<String, Standing>>,
@@ -19,7 +19,7 @@ pub(super) struct Membership {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Change {
     pub(super) backend: String,
-    /// `an operator drained Server 2`.
+    /// For example `an operator drained Server 2`.
     pub(super) text: String,
 }
 
@@ -37,7 +37,8 @@ impl Membership {
         self.has_changed
     }
 
-    /// Takes over the current members after the run added or removed backends. The known state of the others stays.
+    /// Takes over the current members after the run added or removed backends. The known state of other backends is
+    /// kept.
     pub(super) fn adopt(&mut self, states: &[BackendState]) {
         let before = self.known.take().unwrap_or_default();
         let standing = |state: &BackendState| before.get(&state.id).copied().unwrap_or(Standing::of(state));
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn every_change_of_an_operator_is_told_once() {
+    fn every_change_of_an_operator_is_reported_once() {
         let mut membership = Membership::default();
         assert!(told(&mut membership, &[("a", 1, false), ("b", 1, false), ("c", 1, false)]).is_empty());
         assert!(!membership.has_changed());
@@ -126,13 +127,13 @@ mod tests {
     }
 
     #[test]
-    fn changes_of_the_run_are_no_operators_and_hide_none() {
+    fn changes_of_the_run_are_not_an_operators_and_hide_none() {
         let mut membership = Membership::default();
         assert!(told(&mut membership, &[("a", 1, false), ("b", 1, false)]).is_empty());
         let grown = [("a", 1, true), ("b", 1, false), ("c", 1, false)];
         membership.adopt(&pool(&grown));
         assert!(!membership.has_changed());
-        assert_eq!(told(&mut membership, &grown), ["an operator drained a"], "in the moment of the run's own change");
+        assert_eq!(told(&mut membership, &grown), ["an operator drained a"], "together with the run's own change");
         membership.adopt(&pool(&grown[..2]));
         assert!(told(&mut membership, &grown[..2]).is_empty());
     }

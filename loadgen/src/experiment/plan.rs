@@ -1,7 +1,8 @@
 //! The plan of an experiment: `config/experiments/*.toml`.
 //!
-//! There are two forms, as with lb.toml: `file` is the content of the file, [`Plan`] the checked plan with all defaults. `check` converts
-//! between them; its errors name file, line and key. The plans of a1, a2, a3, a4 and b are the files of `config/experiments`, compiled in.
+//! There are two forms, as with lb.toml: `file` is the content of the file, [`Plan`] the checked plan with all
+//! defaults. `check` converts between them; its errors name file, line and key. The plans of a1, a2, a3, a4 and b are
+//! the files of `config/experiments`, compiled in.
 
 mod bounds;
 mod check;
@@ -32,13 +33,13 @@ use crate::model::Scenario;
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Plan {
     pub scenario: Scenario,
-    /// Of the report; "" for the scenario's own.
+    /// The title of the report; "" for the scenario's own.
     pub title: String,
     /// The time for the whole run, calibration included.
     pub budget: Duration,
     pub load: LoadPlan,
     pub requests: RequestPlan,
-    /// Sizes of the pool, one after the other.
+    /// The sizes of the pool, one after the other.
     pub sizes: Vec<u32>,
     pub mocks: MockPlan,
     /// The first is the baseline.
@@ -58,9 +59,9 @@ pub struct Plan {
 pub enum LoadPlan {
     Closed {
         connections: u32,
-        /// For each arm and size, each time.
+        /// For each arm and size, in each repeat.
         requests: u64,
-        /// How often each arm and size is measured.
+        /// The number of measurements of each arm and size.
         #[serde(default = "once")]
         repeats: u32,
     },
@@ -69,7 +70,7 @@ pub enum LoadPlan {
         rate: Rate,
         outstanding: u32,
         warm_up: Duration,
-        /// Of each arm; `None`: the rest of the budget.
+        /// The time of each arm; `None`: the rest of the budget.
         duration: Option<Duration>,
     },
 }
@@ -93,7 +94,7 @@ pub struct RequestPlan {
     pub keys: Keys,
     pub cost: Cost,
     pub timeout: Duration,
-    /// The highest p99 at which a rate is within capacity.
+    /// The highest p99 at which a rate is within the capacity.
     pub calm_p99: Duration,
 }
 
@@ -121,16 +122,17 @@ pub struct BlockPlan {
     pub segment: Duration,
     /// The time between the swap and the segment.
     pub wash_out: Duration,
-    /// The run stops when every interval is at most so wide to either side, relative.
+    /// The run stops when every interval extends at most this far to either side, relative.
     pub half_width: f64,
     pub equivalence: f64,
     pub confidence: f64,
     /// The measure whose intervals decide when the run stops.
     pub primary: String,
-    /// The measures that get a verdict, corrected together.
+    /// The measures with a verdict, corrected together.
     #[serde(default = "verdicts")]
     pub verdicts: Vec<String>,
-    /// Whether the file names the verdicts. Then a plan that cannot judge them is refused; otherwise such measures are left out.
+    /// The verdicts that the file names. A plan that cannot judge them is refused; default verdicts that cannot be
+    /// judged are left out.
     #[serde(default)]
     pub asked: Vec<String>,
 }
@@ -149,7 +151,7 @@ pub struct Fault {
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub enum FaultKind {
-    /// Service times times this.
+    /// Multiplies service times by `factor`.
     Slow {
         factor: f64,
     },
@@ -158,7 +160,7 @@ pub enum FaultKind {
         extra: Duration,
     },
     Stall,
-    /// SIGKILL; lb replaces it.
+    /// SIGKILL; lb replaces the process.
     Kill,
     /// The share of requests with an immediate 500 response.
     Errors {
@@ -200,9 +202,9 @@ impl Plan {
         Self::parse(&text, path)
     }
 
-    /// As a run stores it beside its results: the whole of it, with what was typed over the file.
+    /// The form in which a run stores it beside its results: the complete plan, with the changes of the command line.
     pub fn to_json(&self) -> String {
-        // only a map with keys that are no strings could fail, and there is none
+        // this could fail only for a map with keys that are not strings, and there is none
         serde_json::to_string_pretty(self).unwrap_or_default() + "\n"
     }
 
@@ -212,7 +214,7 @@ impl Plan {
         let wrong = |reason: String| PlanError::Stored { path: path.to_owned(), reason };
         let mut plan: Self = serde_json::from_str(&text).map_err(|error| wrong(error.to_string()))?;
         bounds::check(&plan).map_err(wrong)?;
-        // before verdicts were told, the primary measure had the only one
+        // in plans from before this key, only the primary measure had a verdict
         if let Some(blocks) = plan.blocks.as_mut().filter(|blocks| !blocks.verdicts.contains(&blocks.primary)) {
             blocks.verdicts.push(blocks.primary.clone());
         }
@@ -224,12 +226,13 @@ impl Plan {
         check::plan(text, path)
     }
 
-    /// Why the verdicts that are wanted cannot be given, if the rate is known, and what would do.
+    /// Why its verdicts cannot be given at a fixed rate, and what would be enough. `None` if they can, or if the rate
+    /// is unknown.
     pub fn lacks_requests(&self) -> Option<String> {
         let (Some(blocks), LoadPlan::Open { law, rate: Rate::Rps(rps), .. }) = (&self.blocks, &self.load) else {
             return None;
         };
-        // the author of a file can fix it, so default verdicts are required too
+        // the author of a file can change it, so default verdicts are required too
         let wanted = BlockPlan { asked: blocks.verdicts.clone(), ..blocks.clone() };
         match wanted.judged(*rps, *law) {
             Judged::Refused(why) => Some(why),
@@ -250,7 +253,7 @@ impl Plan {
         if self.title.is_empty() { words.to_owned() } else { self.title.clone() }
     }
 
-    /// The one that is compiled in; `None` for an experiment of one's own.
+    /// The plan that is compiled in; `None` for an experiment of the user.
     pub fn of(scenario: Scenario) -> Option<Self> {
         let (text, name) = match scenario {
             Scenario::A1 => (A1, "a1"),
@@ -261,11 +264,11 @@ impl Plan {
             Scenario::Own => return None,
         };
         let path = format!("config/experiments/{name}.toml");
-        Some(Self::parse(text, Path::new(&path)).expect("the shipped plans are sound, a test says"))
+        Some(Self::parse(text, Path::new(&path)).expect("a test checks that the shipped plans are sound"))
     }
 }
 
-/// The percentiles that get a verdict where a plan names none.
+/// The percentiles with a verdict, if a plan names none.
 fn verdicts() -> Vec<String> {
     ["latency_p50", "latency_p90", "latency_p99"].map(str::to_owned).to_vec()
 }
@@ -281,7 +284,7 @@ fn no_handicap() -> f64 {
 // === impl ArmPlan ===
 
 impl ArmPlan {
-    /// Without options.
+    /// An arm without options.
     pub fn plain(label: &str, strategy: &str) -> Self {
         Self { label: label.into(), strategy: strategy.into(), options: toml::Table::new(), cost_factor: 1.0 }
     }
@@ -290,7 +293,7 @@ impl ArmPlan {
 // === impl Fault ===
 
 impl Fault {
-    /// For events and progress: `Server 2 killed`.
+    /// For events and progress, for example `Server 2 killed (SIGKILL)`.
     pub fn in_words(&self, backend: &str) -> String {
         match self.kind {
             FaultKind::Slow { factor } => format!("{backend} slower ×{factor}"),
@@ -309,7 +312,7 @@ impl Fault {
 // === impl FaultKind ===
 
 impl FaultKind {
-    /// It goes on until it is undone.
+    /// Whether it lasts until it is undone.
     pub fn goes_on(&self) -> bool {
         !matches!(self, Self::Kill | Self::Add { .. } | Self::Remove)
     }

@@ -1,8 +1,8 @@
 //! A check of the machine, one second before a run: whether it is idle enough for the measurement.
 //!
-//! The load engine judges each load afterwards, by its requests. This check comes first and can save minutes. Its bounds are those of the
-//! engine ([`crate::load`], `validity`), applied to the smallest cost of a request. A thread that wakes late by more than a tenth of that
-//! cost, at the same percentile, cannot measure it.
+//! The load engine judges each load afterwards, by its requests. This check comes first and can save minutes. Its
+//! bounds are those of the engine ([`crate::load`], `validity`), applied to the smallest cost of a request. A thread
+//! that wakes late by more than a tenth of that cost, at the same percentile, cannot measure it.
 //!
 //! It runs before the balancer and the servers start, so that it measures only other programs.
 
@@ -25,7 +25,8 @@ pub(super) struct Machine {
     cores: u32,
     /// Load average of the last minute.
     load: f64,
-    /// How late a thread woke, in nanoseconds, ascending. A timer wakes the thread every millisecond, as in the load engine.
+    /// The lateness of each wake in nanoseconds, ascending. A timer wakes the thread every millisecond, as in the load
+    /// engine.
     lateness_ns: Vec<u64>,
     /// Idle cores; `None` if the kernel does not report them.
     idle: Option<f64>,
@@ -44,10 +45,10 @@ const LATE_SHARE: f64 = 0.10;
 /// … and by this time in any case.
 const LATE_FLOOR_NS: f64 = 200_000.0;
 const PERCENTILES: [(&str, f64); 3] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99)];
-/// With fewer free cores, the parts of an experiment wait for each other: each request needs generator, balancer and server at nearly the
-/// same moment.
+/// With fewer free cores, the parts of an experiment wait for each other. Each request needs generator, balancer and
+/// server at nearly the same moment.
 const IDLE_LEAST: f64 = 0.5;
-/// A busy thread that gets less of a core shares it with another program, or has a quota.
+/// A busy thread with a smaller part of a core shares it with another program, or has a quota.
 const SHARE_LEAST: f64 = 0.8;
 
 /// Measures for a second, or until an interrupt.
@@ -130,13 +131,13 @@ fn cost_ns(cost: &Cost, quantile: f64) -> f64 {
         Cost::None => 0.0,
         Cost::Constant { time } => ns(time),
         Cost::Exponential { mean } => -(1.0 - quantile).ln() * ns(mean),
-        // its upper half is close to its mean, and the lower half does not matter here
+        // its upper half is close to this, and the lower half does not matter here
         Cost::Normal { mean, .. } => ns(mean),
         Cost::Pareto { mean, shape } => ns(mean) * (shape - 1.0) / shape * (1.0 - quantile).powf(-1.0 / shape),
     }
 }
 
-/// How late each wake of a timer was, ascending.
+/// The lateness of each wake of a timer, ascending.
 fn wakes(interrupt: &Interrupt) -> Result<Vec<u64>, Errno> {
     let timer = timerfd_create(TimerfdClockId::Monotonic, TimerfdFlags::CLOEXEC)?;
     let begin_ns = monotonic_ns();
@@ -203,7 +204,7 @@ mod tests {
     use super::*;
     use crate::model::Scenario;
 
-    /// All wakes late by `late_us`, except for `tail` of 800 that were late by 20 ms.
+    /// All wakes are late by `late_us`, except for `tail` of 800 that are late by 20 ms.
     fn machine(late_us: u64, tail: usize) -> Machine {
         let mut lateness_ns = vec![late_us * 1_000; 800 - tail];
         lateness_ns.extend(vec![20_000_000; tail]);
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_machine_that_wakes_in_time_and_is_free_is_told_and_passes() {
+    fn a_punctual_idle_machine_is_reported_and_passes() {
         let mark = judge(&machine(80, 0), &plan(Scenario::B));
         assert_eq!(mark.severity, Severity::Passed, "{mark:?}");
         assert_eq!(
@@ -250,13 +251,13 @@ mod tests {
             assert!(["--rate", "--of-capacity", "--quick"].iter().all(|flag| reason.contains(flag)), "{reason}");
         }
         let enough = Machine { idle: Some(0.5), share: 0.8, load: 2.0, ..machine(80, 0) };
-        assert!(!advises_against(&judge(&enough, &plan(Scenario::B))), "on the bounds");
+        assert!(!advises_against(&judge(&enough, &plan(Scenario::B))), "values at the bounds pass");
         let unknown = Machine { idle: None, lateness_ns: Vec::new(), ..machine(80, 0) };
-        assert!(!advises_against(&judge(&unknown, &plan(Scenario::B))), "what cannot be measured is no objection");
+        assert!(!advises_against(&judge(&unknown, &plan(Scenario::B))), "an unknown value is no objection");
     }
 
     #[test]
-    fn a_second_of_looking_measures_all_of_it() {
+    fn one_second_gives_all_measurements() {
         let host = crate::experiment::host();
         let machine = look(&host, &Interrupt::default());
         assert_eq!(machine.lateness_ns.len(), 800);

@@ -1,6 +1,7 @@
-//! The backend of each of 1,000 keys, by single requests before and after the pool changes.
+//! The backend of each of 1,000 keys, from single requests before and after the pool changes.
 //!
-//! The probe is separate from the load, where counting keys would cost memory for each key. It is outside of all accounted stretches.
+//! The probe is separate from the load, where counting keys would need memory for each key. It is outside of all
+//! accounted stretches.
 
 use std::collections::HashMap;
 
@@ -14,7 +15,7 @@ const KEYS: u32 = 1_000;
 pub(super) fn homes(stage: &Stage, path: &str) -> Result<HashMap<u32, String>, ExperimentError> {
     let url = format!("http://{}{path}", stage.balancer.target);
     let mut homes = HashMap::new();
-    // far apart, so that patterns of neighbouring keys do not matter
+    // the keys are far apart, so that patterns of neighbouring keys do not matter
     for number in 0..KEYS {
         let key = 100_000 + number * 899;
         if stage.interrupt.is_raised() {

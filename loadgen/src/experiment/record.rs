@@ -18,7 +18,7 @@ pub(super) struct Record {
     pub(super) latencies: std::collections::BTreeMap<CellKey, Latencies>,
 }
 
-/// The data of a cell beside its counts.
+/// The data of a cell beyond its counts.
 pub(super) struct About<'a> {
     pub(super) key: CellKey,
     /// The pool, in its order.
@@ -33,7 +33,7 @@ pub(super) struct About<'a> {
 
 const WINDOW_MS: u64 = 100;
 
-/// A load on any server, as a cell. Its pool is not known, so N is the number of backends that responded, at least one.
+/// A load on any server, as a cell. Its pool is unknown, so N is the number of backends that responded, at least one.
 pub(crate) fn single(arm: &str, asked_rps: Option<f64>, outcome: &Outcome) -> (Cell, Series, Latencies) {
     let segment = outcome.total();
     let n = u32::try_from(segment.backends.len()).unwrap_or(u32::MAX).max(1);
@@ -47,7 +47,7 @@ pub(crate) fn single(arm: &str, asked_rps: Option<f64>, outcome: &Outcome) -> (C
 // === impl Record ===
 
 impl Record {
-    /// Keeps a segment of a load as a cell.
+    /// Stores a segment of a load as a cell.
     pub(super) fn keep(&mut self, about: About<'_>, segment: &Segment, outcome: &Outcome, watch: &Watch) {
         let ids = ids(about.pool, segment);
         self.cells.push(cell(&about, segment, &ids, watch));
@@ -106,7 +106,7 @@ fn cell(about: &About<'_>, segment: &Segment, ids: &[String], watch: &Watch) -> 
     }
 }
 
-/// The ids of the pool, then other backends that responded (they have left).
+/// The ids of the pool, then those of other backends that responded and have left the pool.
 fn ids(pool: &[String], segment: &Segment) -> Vec<String> {
     let others = segment.backends.keys().filter(|id| !pool.contains(id));
     pool.iter().chain(others).cloned().collect()
@@ -127,7 +127,7 @@ fn latencies(segment: &Segment) -> Latencies {
 
 fn series(about: &About<'_>, segment: &Segment, outcome: &Outcome, ids: Vec<String>) -> Series {
     let (from_ms, to_ms) = (segment.from_ns / 1_000_000, segment.to_ns.div_ceil(1_000_000));
-    // a schedule begins a little after the start of its first window
+    // a schedule begins slightly after the start of its first window
     let lead_ms = LEAD_NS / 1_000_000;
     let is_within = |window: &&crate::load::Window| (from_ms..to_ms).contains(&(window.start_ms + lead_ms));
     let within = outcome.windows.iter().filter(is_within);

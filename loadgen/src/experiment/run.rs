@@ -35,16 +35,16 @@ pub struct Experiment {
     pub strict: bool,
 }
 
-/// Which balancer.
+/// The balancer of the experiment.
 #[derive(Clone, Debug)]
 pub enum Place {
-    /// One of our own.
+    /// An lb that loadgen starts.
     Ours(Programs),
     /// A running lb: the address for requests, and its admin port.
     Theirs { target: String, admin: String },
 }
 
-/// A run that was written.
+/// A run whose measurement has ended.
 #[derive(Debug)]
 pub struct Finished {
     pub folder: Folder,
@@ -112,8 +112,8 @@ impl From<load::CalibrationError> for ExperimentError {
     }
 }
 
-/// Runs the experiment and writes its folder. An error means that there is nothing to write. An error that ends the run later is in
-/// [`Finished::ended`].
+/// Runs the experiment and writes its folder. An error means that there is nothing to write. An error that ends the run
+/// later is in [`Finished::ended`].
 pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, ExperimentError> {
     let Experiment { plan, place, seed, out, command, form, strict } = experiment;
     let folder = Folder::new(out);
@@ -126,7 +126,7 @@ pub fn run(experiment: &Experiment, interrupt: &Interrupt) -> Result<Finished, E
     if *strict && preflight::advises_against(&machine) {
         return Err(ExperimentError::Untrusted(machine.reason));
     }
-    // a run that did not begin leaves no folder: the error has the output of lb
+    // a run that did not begin leaves no folder, because the error has the output of lb
     let was_there = out.exists();
     let leave_nothing = || {
         if !was_there {
@@ -179,7 +179,7 @@ fn course(
     }
 }
 
-/// Says and marks what is known before the first request.
+/// Reports and marks the facts that are known before the first request.
 fn announce(stage: &mut Stage, plan: &Plan, machine: Mark, lb_version: &str, seed: u64) {
     stage.progress.say(&machine.reason);
     stage.mark(machine);
@@ -199,13 +199,13 @@ fn near_and_known(name: &str, known: &[String]) -> String {
 // === impl Finished ===
 
 impl Finished {
-    /// Client, balancer and backends counted different numbers; the run is invalid.
+    /// The disagreement of client, balancer and backends, if they counted different numbers. Then the run is invalid.
     pub fn mismatch(&self) -> Option<&str> {
         self.run.results.accounting.iter().find_map(|stretch| stretch.mismatch.as_deref())
     }
 }
 
-/// The default folder of a run: `runs/20261122-160312-a1`.
+/// The default folder of a run, for example `runs/20261122-160312-a1`.
 pub fn folder_for(scenario: model::Scenario) -> PathBuf {
     let time = jiff::Timestamp::now().strftime("%Y%m%d-%H%M%S");
     PathBuf::from("runs").join(format!("{time}-{}", scenario.to_string().to_lowercase()))

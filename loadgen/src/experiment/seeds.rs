@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-/// The seeds of a run, by what they seed.
+/// The seeds of a run, one for each purpose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seeds {
     pub(super) run: u64,
@@ -23,7 +23,7 @@ impl Seeds {
         Self { run, requests: draw(), order: draw() }
     }
 
-    /// The requests of a block, the same for all its arms.
+    /// The seed of a block's requests, the same for all its arms.
     pub(super) fn of_block(&self, block: u32) -> u64 {
         fastrand::Rng::with_seed(self.requests ^ (u64::from(block) << 32)).u64(..)
     }
@@ -40,7 +40,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_seed_gives_all_and_blocks_differ() {
+    fn one_seed_gives_all_seeds_and_blocks_differ() {
         assert_eq!(Seeds::new(Some(7)), Seeds::new(Some(7)));
         let seeds = Seeds::new(Some(7));
         assert_ne!(seeds.requests, Seeds::new(Some(8)).requests);

@@ -41,7 +41,7 @@ impl Stage {
         self.at_ms(Instant::now())
     }
 
-    /// Records an event of this moment and shows it.
+    /// Records an event with the current time and shows it.
     pub(super) fn event(&mut self, kind: EventKind, backend: Option<String>, text: impl Into<String>) {
         let text = text.into();
         self.progress.say(&text);
@@ -61,7 +61,7 @@ impl Stage {
         self.marks.extend(doubts::marks(outcome, is_closed_loop));
     }
 
-    /// Swaps to an arm, if it is not in charge already.
+    /// Swaps to an arm, if it is not already in charge.
     pub(super) fn swap(&mut self, arm: &ArmPlan) -> Result<(), ExperimentError> {
         if self.in_charge == arm.label {
             return Ok(());
@@ -109,7 +109,8 @@ impl Stage {
         self.progress.board().tell(|facts| facts.pool = members);
     }
 
-    /// Resizes the pool to `n`. New backends get the lowest free numbers; those with the highest numbers are removed first.
+    /// Resizes the pool to `n`. New backends get the lowest free numbers. Those with the highest numbers are removed
+    /// first.
     pub(super) fn resize(&mut self, n: u32) -> Result<Vec<String>, ExperimentError> {
         let ids = self.pool()?;
         let now = ids.len() as u32;
@@ -163,7 +164,7 @@ impl Stage {
         });
     }
 
-    /// Restores a running balancer to its own strategy and `n` backends.
+    /// Restores a balancer that loadgen did not start to its own strategy and `n` backends.
     pub(super) fn put_back(&mut self, n: u32) -> Result<(), ExperimentError> {
         if self.balancer.is_ours() {
             return Ok(());

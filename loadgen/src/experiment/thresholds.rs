@@ -1,8 +1,8 @@
 //! Conditions on a stored run, for CI: `p99<50ms`, `errors<0.1%`, `max_over_mean<1.1`, `regression(p99)<5%`.
 //!
-//! A condition must hold for every arm and size of the run, or for the arm before a colon. Invariants: a request without a good response
-//! counts as infinitely slow; otherwise a server that fails quickly would pass. If the run's checks make the conclusion of a condition
-//! void, its outcome is [`Outcome::CannotTell`].
+//! A condition must hold for every arm and size of the run, or for the arm before a colon. Invariants: a request
+//! without a good response counts as infinitely slow; otherwise a server that fails quickly would pass. If the run's
+//! checks make the conclusion of a condition void, its outcome is [`Outcome::CannotTell`].
 
 #![deny(unused_must_use, clippy::let_underscore_must_use)]
 
@@ -17,11 +17,11 @@ use crate::model::{Conclusion, Run};
 use group::{Group, groups};
 use metric::Metric;
 
-/// One condition, as it was written.
+/// One condition with its original text.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Threshold {
     text: String,
-    /// The only arm that it applies to.
+    /// The only arm that it applies to; `None` for all arms.
     arm: Option<String>,
     metric: Metric,
     is_below: bool,
@@ -49,7 +49,7 @@ pub enum Outcome {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Judgement {
     pub outcome: Outcome,
-    /// `round_robin, N = 3: p99<50ms, found 61.5 ms`.
+    /// For example `round_robin, N = 3: p99<50ms, found 61.5 ms`.
     pub text: String,
 }
 
@@ -95,8 +95,8 @@ impl Threshold {
         self.metric.conclusion()
     }
 
-    /// One judgement for every arm and size that it applies to. All baselines must be complete, of the same setting, and with a valid
-    /// conclusion.
+    /// One judgement for each arm and size that it applies to. All baselines must be complete, of the same setting, and
+    /// with a valid conclusion.
     pub fn judge(&self, run: &Run, baselines: &[Run]) -> Vec<Judgement> {
         let void = run.manifest.why_void(self.conclusion());
         let baselines: Vec<Vec<Group<'_>>> = baselines.iter().map(groups).collect();
@@ -190,13 +190,13 @@ mod tests {
     }
 
     #[test]
-    fn failing_is_no_throughput() {
+    fn failed_requests_are_not_throughput() {
         assert_eq!(outcome("rps>=400", 400, 600), Outcome::Kept);
         assert_eq!(judged("rps>400", 400, 600), Ok((Outcome::Missed, "found 400.0/s".to_owned())));
     }
 
     #[test]
-    fn errors_always_have_a_value_where_there_was_a_request() {
+    fn errors_always_have_a_value_with_a_request() {
         assert_eq!([outcome("errors<=0", 1, 0), outcome("errors<=0", 0, 1)], [Outcome::Kept, Outcome::Missed]);
         assert_eq!(judged("errors<=0", 0, 0), Err("no request".to_owned()));
     }

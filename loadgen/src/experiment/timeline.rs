@@ -81,7 +81,7 @@ fn one(
         let reason = format!("the load of {} ended before these faults: {}", arm.label, left.join(", "));
         stage.mark(Mark::warning("faults", reason));
     }
-    // a declaration is about a healthy pool, so faults exclude it
+    // a declaration is about a healthy pool, so it does not apply with faults
     let law = plan.faults.is_empty().then(|| judge::law(stage, declared, plan, arm, pool, record)).flatten();
     let about = About {
         key: CellKey { arm: arm.label.clone(), n: pool.len() as u32, block: 1 },
@@ -93,7 +93,7 @@ fn one(
     };
     record.keep(about, &outcome.total(), &outcome, &watch);
     stage.doubt(&outcome, false);
-    // this error comes first: a request to an exited lb would only fail
+    // an error of `flow` comes first: a request to an exited lb would only fail
     let flow = flow?;
     put_right?;
     closed?;

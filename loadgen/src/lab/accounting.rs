@@ -1,10 +1,12 @@
 //! Requests counted in three places: by the client, by the balancer, by the backends themselves.
 //!
-//! A stretch begins and ends with no request in flight. Over it, the balancer must count the requests that the client sent, and a backend
-//! the attempts that the balancer counted on it. If the numbers disagree, the run is invalid.
+//! A stretch begins and ends with no request in flight. Over it, the balancer must count the requests that the client
+//! sent. A backend must count the attempts that the balancer counted on it. If the numbers disagree, the run is
+//! invalid.
 //!
-//! Some counts are a range, and are reported as one. A request whose connection broke before a response may not have reached the balancer.
-//! A failed attempt may not have reached the backend. The count of a backend that died is lost since its last scrape.
+//! Some counts are a range, and are reported as one. A request whose connection broke before a response may not have
+//! reached the balancer. A failed attempt may not have reached the backend. If a backend died, its count since its last
+//! scrape is lost.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
@@ -21,7 +23,7 @@ use crate::model::{Accounting, BackendAccount};
 pub struct ClientCount {
     /// Requests that were sent, at least in part.
     pub sent: u64,
-    /// Of these: requests without a response that may not have reached the balancer completely.
+    /// The part without a response that may not have reached the balancer completely.
     pub uncertain: u64,
 }
 
@@ -39,16 +41,16 @@ pub struct Snapshot {
 pub struct Scraped {
     pub id: String,
     pub text: String,
-    /// Its process; a replacement under the same name has another.
+    /// Identifies its process. A replacement under the same name has another value.
     life: String,
     arrived: u64,
 }
 
-/// Follows the backends through a stretch.
+/// Tracks the counts of the backends through a stretch.
 #[derive(Debug)]
 pub struct Ledger {
     before: Snapshot,
-    /// By id and process: its first and last count.
+    /// The first and the last count, by id and process.
     lives: BTreeMap<(String, String), Life>,
 }
 
@@ -72,7 +74,7 @@ pub enum LedgerError {
 const QUIET_WITHIN: Duration = Duration::from_secs(30);
 const LOOK_EVERY: Duration = Duration::from_millis(10);
 const ARRIVED: &str = "mock_requests_total";
-/// With these reasons, the attempt did not reach its backend.
+/// Attempts that failed with these reasons did not reach their backend.
 const NOT_ARRIVED: [&str; 2] = ["connect", "connect_timeout"];
 
 // === impl Snapshot ===
@@ -83,7 +85,7 @@ impl Snapshot {
         let lb = Scrape::parse(&lb_text)?;
         let mut backends = Vec::new();
         for state in admin.backends()? {
-            // a backend that does not respond, or is no mock server, has no count of its own
+            // a backend that does not respond, or is not a mock server, has no count of its own
             let Ok(text) = Mock::at(&state.address, admin.web()).metrics() else { continue };
             let Ok(scrape) = Scrape::parse(&text) else { continue };
             if !scrape.has(ARRIVED) {
@@ -96,7 +98,7 @@ impl Snapshot {
         Ok(Self { lb_text, lb, backends })
     }
 
-    /// Retries so far.
+    /// The number of retries since the start of lb.
     pub fn retries(&self) -> u64 {
         self.lb.count("lb_retries_total", &[])
     }
@@ -124,7 +126,7 @@ impl Ledger {
         &self.before
     }
 
-    /// Reads the counts of the backends now, for a backend that will be gone at the end.
+    /// Reads the counts of the backends now. Call it before a backend ends.
     pub fn look(&mut self, admin: &Admin) -> Result<Snapshot, LedgerError> {
         let now = Snapshot::take(admin)?;
         self.note(&now);
@@ -202,7 +204,7 @@ fn account(
         let of_id: Vec<&Life> = lives.iter().filter(|(key, _)| key.0 == id).map(|(_, life)| life).collect();
         let attempts = answered + failed;
         if of_id.is_empty() {
-            continue; // no mock server: it has no count to compare
+            continue; // not a mock server: it has no count to compare
         }
         let served: u64 = of_id.iter().map(|life| life.last.saturating_sub(life.first)).sum();
         let is_lower_bound = of_id.iter().any(|life| !life.is_there);
@@ -227,7 +229,7 @@ fn account(
     }
 }
 
-/// `Server 10` behind `Server 9`.
+/// A sort key that puts `Server 10` after `Server 9`.
 pub(crate) fn natural(id: &str) -> (String, u64) {
     let digits = id.len() - id.trim_end_matches(|char: char| char.is_ascii_digit()).len();
     let (stem, number) = id.split_at(id.len() - digits);
@@ -273,7 +275,7 @@ mod tests {
     }
 
     #[test]
-    fn one_request_too_few_anywhere_is_told_with_its_numbers() {
+    fn one_missing_request_anywhere_is_reported_with_its_numbers() {
         let before = lb(0, [0, 0], 0, 0);
         let good = [("S 1", "a", 0, 50, true), ("S 2", "b", 0, 50, true)];
         let of = |client, after: &Scrape, of: &[(&str, &str, u64, u64, bool)]| {
@@ -309,7 +311,7 @@ mod tests {
             account("all", sent(100, 0), &before, &after, &lives)
         };
         let found = of(15);
-        assert_eq!(found.mismatch, None, "up to 8 died with it");
+        assert_eq!(found.mismatch, None, "up to 8 requests may have been lost with it");
         assert_eq!(
             found.backends[1],
             BackendAccount { id: "S 2".into(), attempts: 53, served: 45, is_lower_bound: true }
@@ -318,7 +320,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_in_the_order_that_people_count_in() {
+    fn ids_are_in_the_order_of_their_numbers() {
         let mut ids = ["Server 10", "Server 9", "a", "Server 1"];
         ids.sort_by_key(|id| natural(id));
         assert_eq!(ids, ["Server 1", "Server 9", "Server 10", "a"]);

@@ -11,7 +11,7 @@ use super::web::{Web, WebError};
 #[derive(Clone, Debug)]
 pub struct Admin {
     base: String,
-    /// For other addresses: only the admin port gets the token.
+    /// The client for other addresses. Only the admin port gets the token.
     web: Web,
     own: Web,
 }
@@ -95,12 +95,12 @@ impl BackendState {
 // === impl Admin ===
 
 impl Admin {
-    /// `base` is a URL without path: `http://127.0.0.1:8081`.
+    /// `base` is a URL without path, for example `http://127.0.0.1:8081`.
     pub fn at(base: &str, web: &Web) -> Self {
         Self { base: base.trim_end_matches('/').to_owned(), web: web.clone(), own: web.clone() }
     }
 
-    /// The same with the token of this admin port.
+    /// The same client with the token of this admin port.
     pub fn with_token(self, token: &str) -> Self {
         Self { own: self.web.with_token(token), ..self }
     }
@@ -117,19 +117,20 @@ impl Admin {
         self.json("/status")
     }
 
-    /// The backends of the pool default, in its order.
+    /// The backends of the pool `default`, in its order.
     pub fn backends(&self) -> Result<Vec<BackendState>, AdminError> {
         let mut all: Vec<BackendState> = self.json("/backends")?;
         all.retain(|backend| backend.pool == POOL);
         Ok(all)
     }
 
-    /// As Prometheus text.
+    /// The metrics as Prometheus text.
     pub fn metrics(&self) -> Result<String, AdminError> {
         Ok(self.own.get(&format!("{}/metrics", self.base))?)
     }
 
-    /// Swaps the strategy of the pool default; it stays until the next plain reload. `options` are all of its options.
+    /// Swaps the strategy of the pool `default`; it stays until the next plain reload. `options` are all of its
+    /// options.
     pub fn swap(&self, strategy: &str, options: &Value) -> Result<Swapped, AdminError> {
         let body = json!({ "pool": POOL, "strategy": { "name": strategy, "config": options } });
         let url = format!("{}/reload", self.base);
@@ -154,7 +155,7 @@ impl Admin {
         Ok(())
     }
 
-    /// Removes these backends. Returns when they get no new request.
+    /// Removes these backends. Returns when they get no new requests.
     pub fn remove(&self, ids: &[String]) -> Result<(), AdminError> {
         self.own.delete(&format!("{}/rm", self.base), &json!({ "n": ids.len(), "hostnames": ids }).to_string())?;
         Ok(())
@@ -178,7 +179,7 @@ mod tests {
 
     use super::*;
 
-    /// The head that the server reads of one request.
+    /// The head of one request, as the server reads it.
     fn head_of(ask: impl FnOnce(&str)) -> String {
         let server = TcpListener::bind("127.0.0.1:0").expect("a free port");
         let url = format!("http://{}", server.local_addr().expect("its address"));

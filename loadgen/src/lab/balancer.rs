@@ -24,9 +24,9 @@ pub struct Setup {
     /// Its first strategy, with options.
     pub strategy: String,
     pub options: Table,
-    /// The number of mock-servers that it launches.
+    /// The number of mock servers that it launches.
     pub replicas: u32,
-    /// Flags of the mock-servers, without name and port.
+    /// Flags of the mock servers, except name and port.
     pub mock_flags: Vec<String>,
     /// Further keys of lb.toml, which override the keys of loadgen.
     pub keys: Table,
@@ -36,10 +36,10 @@ pub struct Setup {
 pub struct Balancer {
     /// The address for requests.
     pub target: SocketAddr,
-    /// For the header `host`.
+    /// The value of the header `host`.
     pub host: String,
     pub admin: Admin,
-    /// Of the configuration; empty for a running lb.
+    /// The digest of the configuration; empty for a running lb.
     pub config_sha256: String,
     process: Option<Process>,
     state: Option<PathBuf>,
@@ -84,7 +84,8 @@ const LOOK_EVERY: Duration = Duration::from_millis(10);
 // === impl Balancer ===
 
 impl Balancer {
-    /// Starts lb with the configuration at `config` and waits until `replicas` are in rotation. The log is in the same folder.
+    /// Starts lb with the configuration at `config` and waits until `replicas` are in rotation. The log is in the same
+    /// folder.
     pub fn start(
         programs: &Programs,
         config: &Path,
@@ -174,7 +175,7 @@ impl Drop for Balancer {
     }
 }
 
-/// Writes the configuration for `setup` into `folder`. Returns its file.
+/// Writes the configuration for `setup` into `folder`. Returns the path of the file.
 pub fn write_config(programs: &Programs, setup: &Setup, folder: &Path) -> Result<PathBuf, BalancerError> {
     let write = |path: &Path, source| BalancerError::Write { path: path.to_owned(), source };
     std::fs::create_dir_all(folder).map_err(|source| write(folder, source))?;
@@ -256,7 +257,7 @@ fn last_words(log: &Path) -> String {
     }
 }
 
-/// Why a log is empty: the disk may be full.
+/// Why a log is empty. The disk may be full.
 fn silence(log: &Path) -> String {
     let trial = File::options().append(true).open(log).and_then(|mut log| log.write_all(b"\n"));
     match trial {
@@ -265,8 +266,8 @@ fn silence(log: &Path) -> String {
     }
 }
 
-/// The configuration: loadgen's keys, overridden by the experiment's. lb does not watch files. So a library that is rebuilt during
-/// the run does not change the arm.
+/// The configuration: the keys of loadgen, overridden by those of the experiment. lb does not watch files, so
+/// rebuilding a library during the run does not change the arm.
 fn config_text(programs: &Programs, setup: &Setup, state: &Path) -> String {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mut command = vec![text(&programs.mock_server)];
@@ -321,13 +322,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_log_that_is_empty_for_want_of_room_is_no_mystery() {
+    fn an_error_names_a_log_that_cannot_be_written() {
         let said = silence(Path::new("/dev/full"));
         assert!(said.contains("/dev/full cannot be written: No space left on device"), "{said}");
     }
 
     #[test]
-    fn the_experiments_keys_go_before_ours() {
+    fn the_experiments_keys_override_ours() {
         let keys: Table = toml::from_str("[proxy]\nworkers = 2\n[timeouts]\ndrain_ms = 1").expect("TOML");
         let setup = Setup {
             strategy: "round_robin".into(),

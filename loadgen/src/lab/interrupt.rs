@@ -53,7 +53,7 @@ impl Interrupt {
         *self.shared.is_raised.lock()
     }
 
-    /// Waits for this time, or until it is raised. Returns whether it is raised.
+    /// Waits for this time, or until the flag is raised. Returns whether it is raised.
     pub fn wait(&self, time: Duration) -> bool {
         let mut is_raised = self.shared.is_raised.lock();
         self.shared.raised.wait_while_for(&mut is_raised, |is_raised| !*is_raised, time);
@@ -66,7 +66,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_raised_one_stays_so_for_all_clones() {
+    fn a_raised_flag_stays_raised_for_all_clones() {
         let interrupt = Interrupt::default();
         assert!(!interrupt.wait(Duration::from_millis(1)));
         let theirs = interrupt.clone();

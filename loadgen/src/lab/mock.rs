@@ -26,7 +26,7 @@ pub enum MockError {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct MockStats {
     pub id: String,
-    /// Different in each process, unless it was set by a flag.
+    /// Different in each process, unless a flag sets it.
     pub seed: u64,
     pub uptime_seconds: f64,
     pub service_time: String,
@@ -49,7 +49,7 @@ impl Mock {
         serde_json::from_str(&text).map_err(|error| WebError::Format { url, reason: error.to_string() })
     }
 
-    /// As Prometheus text.
+    /// The metrics as Prometheus text.
     pub fn metrics(&self) -> Result<String, WebError> {
         self.web.get(&format!("{}/metrics", self.base))
     }

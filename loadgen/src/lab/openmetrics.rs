@@ -1,11 +1,12 @@
-//! Recorded scrapes as OpenMetrics text with timestamps: <https://prometheus.io/docs/specs/om/open_metrics_spec/>. `promtool tsdb
-//! create-blocks-from openmetrics` converts it to a block for Prometheus and Grafana.
+//! Recorded scrapes as OpenMetrics text with timestamps: <https://prometheus.io/docs/specs/om/open_metrics_spec/>.
+//! `promtool tsdb create-blocks-from openmetrics` converts it to a block for Prometheus and Grafana.
 //!
-//! The output equals the data that a scraping Prometheus would have stored. It has the labels `job` and `instance`, and the series of each
-//! scrape: `up`, `scrape_duration_seconds`, `scrape_samples_scraped`. The format cannot mark the end of a series, so queries need a short
-//! look-back (`--query.lookback-delta`).
+//! The output equals the data that a scraping Prometheus would have stored. It has the labels `job` and `instance`, and
+//! the series of each scrape: `up`, `scrape_duration_seconds`, `scrape_samples_scraped`. The format cannot mark the end
+//! of a series, so queries need a short look-back (`--query.lookback-delta`).
 //!
-//! Invariants: each family once, each metric of it once, its points by time. Counter resets (a restart) stay, because `rate` handles them.
+//! Invariants: each family appears once, each of its metrics once, with points in order of time. Counter resets (a
+//! restart) are kept, because `rate` handles them.
 
 use std::collections::BTreeMap;
 use std::io::{self, Write};
@@ -16,7 +17,7 @@ use crate::model::Taken;
 /// Scrapes, sorted by family and metric.
 #[derive(Debug, Default)]
 pub struct OpenMetrics {
-    /// By their names in the scrape.
+    /// Keyed by their names in the scrape.
     families: BTreeMap<String, Family>,
     instances: BTreeMap<String, Span>,
 }
@@ -33,17 +34,17 @@ pub struct Span {
 
 #[derive(Debug, Default)]
 struct Family {
-    /// As in the scrape; "" if it has none.
+    /// The type in the scrape; "" if it has none.
     kind: String,
     help: String,
-    /// The suffix and label in which the samples of one point differ.
+    /// The suffixes and labels by which the samples of one point differ.
     parts: Vec<Part>,
     metrics: BTreeMap<Labels, Vec<Point>>,
 }
 
 type Labels = Vec<(String, String)>;
 
-/// `_bucket` with its bound, `_sum`; for most families there is one with neither.
+/// `_bucket` with its bound, or `_sum`. Most families have one part without suffix and bound.
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Part {
     suffix: &'static str,
@@ -55,7 +56,7 @@ struct Part {
 #[derive(Debug)]
 struct Point {
     at_unix_ms: u64,
-    /// By the part's number.
+    /// Each value with the number of its part.
     values: Vec<(usize, f64)>,
 }
 
@@ -71,7 +72,7 @@ const OWN: [(&str, &str); 3] = [
 // === impl OpenMetrics ===
 
 impl OpenMetrics {
-    /// Adds a scrape. Of two scrapes of one instance at the same time, the first counts.
+    /// Adds a scrape. If one instance has two scrapes at the same time, the first counts.
     pub fn add(&mut self, taken: &Taken, text: &str) -> Result<(), BadScrape> {
         let mut samples = Vec::new();
         for (number, line) in text.lines().map(str::trim).enumerate() {
@@ -116,7 +117,7 @@ impl OpenMetrics {
 
     pub fn write(&self, out: &mut impl Write) -> io::Result<()> {
         for (name, family) in &self.families {
-            // a counter's family is without the `_total` of its samples
+            // the name of a counter's family lacks the `_total` of its samples
             let (name, suffix, kind) = match family.kind.as_str() {
                 "counter" => match name.strip_suffix("_total") {
                     Some(base) if !self.families.contains_key(base) => (base, "_total", "counter"),
@@ -148,7 +149,7 @@ impl OpenMetrics {
         writeln!(out, "# EOF")
     }
 
-    /// `TYPE name kind` or `HELP name text`.
+    /// Parses `TYPE name kind` or `HELP name text`.
     fn declare(&mut self, comment: &str) {
         let mut words = comment.splitn(3, ' ');
         let (Some(what @ ("TYPE" | "HELP")), Some(name), Some(text)) = (words.next(), words.next(), words.next())
@@ -188,7 +189,7 @@ impl Family {
         });
         let mut labels = vec![("job".to_owned(), JOB.to_owned()), ("instance".to_owned(), taken.instance.clone())];
         labels.extend(sample.labels.into_iter().map(|(name, value)| match name.as_str() {
-            // as Prometheus renames labels that collide with its own
+            // Prometheus renames labels that collide with its own in the same way
             "job" | "instance" => (format!("exported_{name}"), value),
             _ => (name, value),
         }));
@@ -208,7 +209,7 @@ impl Family {
 // === impl Part ===
 
 impl Part {
-    /// A line up to its value.
+    /// The beginning of a line, up to its value.
     fn head(&self, family: &str, suffix: &str, labels: &Labels) -> String {
         let escaped = |value: &str| value.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
         let labels = labels.iter().chain(&self.bound).map(|(name, value)| format!("{name}=\"{}\"", escaped(value)));
@@ -216,7 +217,7 @@ impl Part {
     }
 }
 
-/// A number as OpenMetrics spells it.
+/// A number in the notation of OpenMetrics.
 struct Value(f64);
 
 impl std::fmt::Display for Value {

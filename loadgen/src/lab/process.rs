@@ -1,8 +1,8 @@
 //! A child process of loadgen.
 //!
-//! Invariants: it has its own process group, so Ctrl-C in a terminal reaches only loadgen, which ends the child in order. When this value
-//! is dropped, the child gets SIGTERM, and after [`PATIENCE`] its whole group is killed. A piped stdin stays open until then, so that the
-//! child sees the end of loadgen in any case.
+//! Invariants: it has its own process group, so Ctrl-C in a terminal reaches only loadgen, which ends the child in
+//! order. When this value is dropped, the child gets SIGTERM. If it still runs after [`PATIENCE`], its whole group is
+//! killed. A piped stdin stays open until then, so that the child sees the end of loadgen in any case.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -17,7 +17,7 @@ pub struct Process {
     pid: Pid,
     exit: Receiver<io::Result<ExitStatus>>,
     ended: Option<String>,
-    /// Taken from the child, whose `wait` would close it.
+    /// Taken from the child, because its `wait` would close it.
     _tie: Option<ChildStdin>,
 }
 
@@ -94,15 +94,15 @@ mod tests {
     }
 
     #[test]
-    fn a_pipe_to_it_is_open_as_long_as_it_is_held() {
+    fn its_pipe_stays_open_until_it_is_dropped() {
         let mut process = Process::start(Command::new("cat").stdin(Stdio::piped())).expect("cat starts");
-        assert_eq!(process.wait(Duration::from_millis(50)), None, "it reads, and nothing ends");
+        assert_eq!(process.wait(Duration::from_millis(50)), None, "it waits for input, and stdin is open");
         process._tie = None;
         assert_eq!(process.wait(Duration::from_secs(30)), Some("exit status: 0"));
     }
 
     #[test]
-    fn how_it_ended_is_told() {
+    fn the_exit_status_is_reported() {
         let mut process = Process::start(Command::new("sh").args(["-c", "exit 3"])).expect("sh starts");
         assert_eq!(process.wait(Duration::from_secs(30)), Some("exit status: 3"));
         assert_eq!(process.wait(Duration::ZERO), Some("exit status: 3"));

@@ -36,7 +36,7 @@ fn find(name: &'static str, said: Option<&Path>) -> Result<PathBuf, Missing> {
     }
     let executable = std::env::current_exe().unwrap_or_default();
     let beside = executable.parent().map(Path::to_owned).unwrap_or_default();
-    // a test's executable is one folder deeper
+    // the executable of a test is one folder deeper
     let above = beside.ends_with("deps").then(|| beside.parent().map(Path::to_owned)).flatten();
     let path = std::env::var_os("PATH").unwrap_or_default();
     let folders = std::iter::once(beside.clone()).chain(above).chain(std::env::split_paths(&path));

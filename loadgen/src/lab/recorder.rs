@@ -1,8 +1,8 @@
 //! A scrape of the balancer each second, from the start of a run to its end, for a replay in Grafana.
 //!
-//! A thread scrapes by an absolute schedule, in all experiments. Invariants: one scrape is before the first request and one after the last
-//! response. So the last counters minus the first are those of the run. A failed scrape is recorded as failed. An error of writing
-//! ends the recording, not the run.
+//! A thread scrapes by an absolute schedule, in all experiments. Invariants: one scrape is before the first request and
+//! one after the last response. So the last counters minus the first are those of the run. A failed scrape is recorded
+//! as failed. A write error ends the recording, not the run.
 
 use std::io;
 use std::path::Path;
@@ -16,7 +16,7 @@ use crate::model::{RecordingWriter, Taken};
 /// A running recording.
 #[derive(Debug)]
 pub struct Recorder {
-    /// A message or a closed channel ends the recording.
+    /// A message completes the recording; a closed channel abandons it.
     going_on: Option<Sender<()>>,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -35,7 +35,7 @@ impl Recorder {
         let work = move || {
             let mut next = Instant::now();
             loop {
-                // scrapes that a slow response made late are left out
+                // scrapes whose time passed during a slow response are left out
                 while next <= Instant::now() {
                     next += EVERY;
                 }
@@ -54,10 +54,10 @@ impl Recorder {
         Ok(Self { going_on: Some(going_on), thread: Some(thread) })
     }
 
-    /// Takes a last scrape and puts the recording in its place.
+    /// Takes a last scrape and moves the recording to its final name.
     pub fn finish(mut self) -> io::Result<()> {
         if let Some(going_on) = &self.going_on {
-            let _ = going_on.send(()); // the thread has ended already if it could not write
+            let _ = going_on.send(()); // the thread has already ended if it could not write
         }
         self.join()
     }
@@ -68,7 +68,7 @@ impl Recorder {
     }
 }
 
-/// Dropped without `finish`: the file is removed.
+/// Without `finish`, the file is removed.
 impl Drop for Recorder {
     fn drop(&mut self) {
         self.going_on = None;

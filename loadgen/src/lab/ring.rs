@@ -1,9 +1,10 @@
 //! The ring of the strategy in charge, read from the admin port.
 //!
-//! `GET /explain` gives the exact share of each backend, `GET /ring` the arcs. Only a strategy whose explanation has `shares` is read:
-//! such a strategy knows which keys the shares are of.
+//! `GET /explain` gives the exact share of each backend, `GET /ring` the arcs. A ring is read only if the strategy's
+//! explanation has `shares`: such a strategy knows the keys that the shares belong to.
 //!
-//! Invariant: shares are those of a whole pool. While a backend is out of rotation, its keys go to others, and there is no ring here.
+//! Invariant: shares are those of a whole pool. While a backend is out of rotation, its keys go to others, and there is
+//! no ring here.
 
 use std::collections::BTreeMap;
 
@@ -27,7 +28,7 @@ struct Told {
     arcs: Option<Vec<Arc>>,
 }
 
-/// `[end, backend, share]`; without a share, the arc's length is meant.
+/// `[end, backend, share]`. An arc without a share has the arc's length as its share.
 #[derive(Clone, Copy, Deserialize)]
 #[serde(untagged)]
 enum Arc {
@@ -38,9 +39,10 @@ enum Arc {
 // === impl Admin ===
 
 impl Admin {
-    /// The ring of the strategy in charge over `pool`. `None`: the strategy tells no shares, or not all of `pool` is in rotation.
+    /// The ring of the strategy in charge over `pool`. `None`: the strategy reports no shares, or not all of `pool` is
+    /// in rotation.
     pub fn ring(&self, arm: &str, pool: &[String]) -> Result<Option<Ring>, AdminError> {
-        // any key will do: it makes lb ask the strategy about a request that has one
+        // any key is fine: it makes lb ask the strategy about a request with a key
         let explanation: Explanation = self.json("/explain?pool=default&key=100000")?;
         let Some(shares) = shares(&explanation, pool) else { return Ok(None) };
         let told: Told = self.json("/ring?pool=default")?;
@@ -50,7 +52,7 @@ impl Admin {
     }
 }
 
-/// In the order of `pool`.
+/// The shares in the order of `pool`; `None` if the pool is not whole.
 fn shares(explanation: &Explanation, pool: &[String]) -> Option<Vec<f64>> {
     let shares = explanation.strategy_says.as_ref()?.get("shares")?.clone();
     let shares: BTreeMap<String, f64> = serde_json::from_value(shares).ok()?;
@@ -58,7 +60,7 @@ fn shares(explanation: &Explanation, pool: &[String]) -> Option<Vec<f64>> {
     pool.iter().map(|id| shares.get(id).copied().filter(|_| is_whole)).collect()
 }
 
-/// With indexes into `pool`.
+/// The arcs with indexes into `pool`.
 fn arcs(told: &Told, pool: &[String]) -> Option<Vec<RingArc>> {
     let at = |index: usize| pool.iter().position(|id| Some(id) == told.backends.get(index));
     let mut begin = 0.0;
@@ -101,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pool_that_is_not_whole_has_no_shares() {
+    fn an_incomplete_pool_has_no_shares() {
         let both = json!({ "shares": { "Server 1": 0.75, "Server 2": 0.25 } });
         assert_eq!(shares(&explanation(json!(["Server 1"]), both.clone()), &pool()), None);
         let three = json!(["Server 1", "Server 2", "Server 3"]);

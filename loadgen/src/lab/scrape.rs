@@ -1,6 +1,7 @@
 //! A parser of Prometheus' text format: names, labels, values. Comments, types and timestamps are skipped.
 //!
-//! Why not a library: the grammar has ten lines, and existing parsers depend on a regular-expression engine and a calendar.
+//! Why not a library: the grammar has ten lines, and existing parsers depend on a regular-expression engine and a
+//! calendar.
 
 use thiserror::Error;
 
@@ -41,12 +42,12 @@ impl Scrape {
         })
     }
 
-    /// Their sum; 0 for none, because a counter that is still 0 may be missing.
+    /// The sum of these samples; 0 if there are none, because a counter that is still 0 may be missing.
     pub fn sum(&self, name: &str, labels: &[(&str, &str)]) -> f64 {
         self.matching(name, labels).map(|sample| sample.value).sum()
     }
 
-    /// The sum of counters, as an integer.
+    /// The sum of these counters as an integer.
     pub fn count(&self, name: &str, labels: &[(&str, &str)]) -> u64 {
         self.sum(name, labels).round().max(0.0) as u64
     }
@@ -72,7 +73,7 @@ impl BadScrape {
     }
 }
 
-/// One line.
+/// Parses one line.
 pub(super) fn sample(line: &str) -> Option<Sample> {
     let name_end = line.find(|char: char| !(char.is_ascii_alphanumeric() || char == '_' || char == ':'))?;
     let (name, mut rest) = line.split_at(name_end);
@@ -100,7 +101,7 @@ pub(super) fn sample(line: &str) -> Option<Sample> {
     (!name.is_empty()).then(|| Sample { name: name.to_owned(), labels, value })
 }
 
-/// A value up to its closing quote, and the rest.
+/// The value up to its closing quote, and the rest.
 fn quoted(text: &str) -> Option<(String, &str)> {
     let mut value = String::new();
     let mut chars = text.char_indices();
@@ -128,7 +129,7 @@ mod tests {
         odd{a=\"x,y}\\\"\\\\\\n\", b = \"2\",} +Inf\nnan NaN\n";
 
     #[test]
-    fn sums_are_over_the_labels_not_named() {
+    fn sums_cover_all_values_of_labels_that_are_not_given() {
         let scrape = Scrape::parse(TEXT).expect("well formed");
         assert_eq!(scrape.count("lb_requests_total", &[("pool", "default")]), 42);
         assert_eq!(scrape.count("lb_requests_total", &[("code", "503")]), 2);
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn values_of_labels_may_hold_anything() {
+    fn values_of_labels_may_have_any_characters() {
         let scrape = Scrape::parse(TEXT).expect("well formed");
         let odd = scrape.matching("odd", &[]).next().expect("there");
         assert_eq!(odd.label("a"), Some("x,y}\"\\\n"));

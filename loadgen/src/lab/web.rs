@@ -4,15 +4,15 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// Keeps connections open between requests.
+/// A client that keeps connections open between requests.
 #[derive(Clone, Debug)]
 pub struct Web {
     agent: ureq::Agent,
-    /// The header that opens an admin port.
+    /// The `authorization` header for an admin port.
     authorization: Option<Secret>,
 }
 
-/// Never printed.
+/// Its value is never printed.
 #[derive(Clone)]
 struct Secret(String);
 
@@ -26,7 +26,7 @@ pub enum WebError {
     Format { url: String, reason: String },
 }
 
-/// A swap tries a plugin in a child first, which may take 5 s; `/add` waits for heartbeats up to 10 s.
+/// A swap tries a plugin in a child process first, which may take 5 s. `/add` waits for heartbeats up to 10 s.
 const TIMEOUT: Duration = Duration::from_secs(30);
 
 // === impl Web ===
@@ -42,7 +42,7 @@ impl Web {
         Self { agent: config.new_agent(), authorization: None }
     }
 
-    /// The same with this token.
+    /// The same client with this token.
     pub fn with_token(&self, token: &str) -> Self {
         Self { agent: self.agent.clone(), authorization: Some(Secret(format!("Bearer {}", token.trim()))) }
     }
@@ -98,7 +98,7 @@ fn answer(url: &str, result: Result<http::Response<ureq::Body>, ureq::Error>) ->
     if status < 400 { Ok(body) } else { Err(WebError::Status { url: url.to_owned(), status, message: message(&body) }) }
 }
 
-/// The sentence in an error of the course's form, else the text itself.
+/// The message in an error of the course's form, else the text itself.
 fn message(body: &str) -> String {
     let json: Option<serde_json::Value> = serde_json::from_str(body).ok();
     let sentence = json.as_ref().and_then(|json| json.get("message")).and_then(serde_json::Value::as_str);
@@ -111,7 +111,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_errors_sentence_is_taken_out_of_its_form() {
+    fn the_message_of_an_error_is_taken_out_of_its_form() {
         assert_eq!(message(r#"{"message":"<Error> no such plugin","status":"failure"}"#), "no such plugin");
         assert_eq!(message("plain\n"), "plain");
         assert_eq!(message(r#"{"message":{"N":3}}"#), r#"{"message":{"N":3}}"#);

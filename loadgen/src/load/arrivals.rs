@@ -1,9 +1,10 @@
 //! The laws of arrival, and the absolute schedule that follows from one of them.
 //!
-//! Why its own file: a schedule is a pure function of (law, seed). It has no clock, so no event during a load can shift it.
+//! Why its own file: a schedule is a pure function of (law, seed). It has no clock, so no event during a load can shift
+//! it.
 //!
-//! Invariants: times never decrease. Constant and ramp are computed from the number of the request, not summed up, so they do not drift.
-//! The same law and seed give the same times.
+//! Invariants: times never decrease. Constant and ramp are computed from the number of the request, not summed up, so
+//! they do not drift. The same law and seed give the same times.
 
 use std::time::Duration;
 
@@ -19,9 +20,9 @@ pub enum Arrivals {
     Poisson { rps: f64 },
     /// Open loop, equal gaps.
     Constant { rps: f64 },
-    /// Open loop, the rate rising or falling evenly over this time; then it stays.
+    /// Open loop, the rate changes linearly over this time and then stays.
     Ramp { from: f64, to: f64, over: Duration },
-    /// Closed loop: so many clients, each sends its next request after the last response. The server sets the pace.
+    /// Closed loop: each of the clients sends its next request after its last response. The server sets the pace.
     Closed { connections: usize },
 }
 
@@ -63,7 +64,7 @@ impl Arrivals {
         matches!(self, Self::Closed { .. })
     }
 
-    /// The rate asked for at the end, in requests per second; none in a closed loop.
+    /// The requested rate at the end, in requests per second; `None` in a closed loop.
     pub fn rps(&self) -> Option<f64> {
         match *self {
             Self::Poisson { rps } | Self::Constant { rps } => Some(rps),
@@ -107,15 +108,15 @@ impl Iterator for Schedule {
     }
 }
 
-/// The time at which `count` requests have come: the inverse of `from·t + (to - from)·t² / 2·over`, in the form that does not
-/// cancel for slow ramps. After the ramp the rate is `to`.
+/// The time at which `count` requests have been scheduled: the inverse of `from·t + (to - from)·t² / 2·over`. This form
+/// has no cancellation for slow ramps. After the ramp the rate is `to`.
 fn ramp_s(from: f64, to: f64, over_s: f64, count: f64) -> f64 {
     let in_ramp = (from + to) / 2.0 * over_s;
     if count >= in_ramp {
         return over_s + (count - in_ramp) / to;
     }
     let slope = (to - from) / over_s;
-    // Rounding may push a falling ramp's last requests below zero.
+    // Rounding may make the root's argument negative for the last requests of a falling ramp.
     2.0 * count / (from + (from * from + 2.0 * slope * count).max(0.0).sqrt())
 }
 
@@ -158,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn poisson_gaps_do_not_hang_on_each_other() {
+    fn poisson_gaps_are_uncorrelated() {
         let (seed, count) = (4711, 200_000);
         let times = times(Arrivals::Poisson { rps: 1000.0 }, seed, count);
         let gaps: Vec<f64> = times.windows(2).map(|pair| (pair[1] - pair[0]) as f64 / 1e6 - 1.0).collect();
@@ -167,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ramp_has_the_rate_asked_for_at_both_ends_and_goes_on_with_the_last() {
+    fn a_ramp_has_its_rates_at_both_ends_and_stays_at_the_last() {
         for (from, to) in [(100.0, 1000.0), (1000.0, 100.0), (500.0, 500.0)] {
             let arrivals = Arrivals::Ramp { from, to, over: Duration::from_secs(10) };
             let times = times(arrivals, 1, 12_000);
@@ -178,13 +179,13 @@ mod tests {
             assert!((between(0.0, 1.0) - (from + slope / 2.0)).abs() <= 1.0, "{from} to {to}: first second");
             assert!((between(9.0, 10.0) - (to - slope / 2.0)).abs() <= 1.0, "{from} to {to}: last second");
             assert!((between(0.0, 10.0) - (from + to) * 5.0).abs() <= 1.0, "{from} to {to}: all of it");
-            assert!((between(11.0, 12.0) - to).abs() <= 1.0, "{from} to {to}: behind it");
+            assert!((between(11.0, 12.0) - to).abs() <= 1.0, "{from} to {to}: after it");
             assert!(times.is_sorted());
         }
     }
 
     #[test]
-    fn a_seed_is_a_schedule() {
+    fn a_seed_gives_one_schedule() {
         let poisson = Arrivals::Poisson { rps: 10.0 };
         assert_eq!(times(poisson, 5, 1000), times(poisson, 5, 1000));
         assert_ne!(times(poisson, 5, 10), times(poisson, 6, 10));

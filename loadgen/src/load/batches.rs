@@ -1,11 +1,12 @@
 //! Response times by stretches of the run, from which intervals of percentiles are computed (`statistics::batches`).
 //!
-//! Requests close in time are correlated, so an interval needs the differences between stretches of the run. At
-//! most [`BATCHES`] stretches of equal length are kept. When the run outgrows them, neighbours are merged and the length doubles. So
-//! there are always between half and all of them.
+//! Requests close in time are correlated, so an interval needs the differences between stretches of the run. At most
+//! [`BATCHES`] stretches of equal length are kept. If the run outgrows them, neighbours are merged and the length
+//! doubles. So from then on there are always between half and all of them.
 //!
-//! Invariants: a time belongs to the stretch of its scheduled send time. All threads of a run cut at the same moments, so their stretches
-//! can be added. Memory does not grow with the number of requests. A request allocates only if it takes longer than all before.
+//! Invariants: a time belongs to the stretch of its scheduled send time. All threads of a run cut at the same moments,
+//! so their stretches can be added. Memory does not grow with the number of requests. A request allocates only if its
+//! time exceeds the range of its stretch's histogram.
 
 use super::outcome::{RoughLatencies, new_rough};
 use super::recorder::note;
@@ -25,32 +26,33 @@ pub struct Batches {
 #[derive(Clone, Debug)]
 pub struct Stretch {
     pub latency: Times,
-    /// In a closed loop empty: the same as `latency`.
+    /// Empty in a closed loop, where it equals `latency`.
     pub service: Times,
 }
 
 #[derive(Clone, Debug)]
 pub struct Times {
-    /// Exact, where the histogram has two digits.
+    /// The exact sum; the histogram has only two digits.
     pub sum_ns: u128,
     pub counts: RoughLatencies,
 }
 
-/// An interval needs half of them at least.
+/// The most stretches. An interval needs at least half of them.
 const BATCHES: usize = 64;
-/// 0.26 ms: 200 requests of a quick server fill some.
+/// 0.26 ms, so that 200 requests of a quick server fill several stretches.
 const FIRST_SHIFT: u32 = 18;
 
 // === impl Batches ===
 
 impl Batches {
-    /// Of a segment that begins at `from_ns`.
+    /// An empty set for a segment that begins at `from_ns`.
     pub(crate) fn new(from_ns: u64) -> Self {
         let stretches = (0..BATCHES).map(|_| Stretch::new()).collect();
         Self { from_ns, shift: FIRST_SHIFT, stretches, used: 0 }
     }
 
-    /// In the order of time, with the memory of the histograms; the last may be shorter than the others.
+    /// The stretches in order of time. They keep the memory of their histograms. The last may be shorter than the
+    /// others.
     pub fn stretches(&self) -> &[Stretch] {
         &self.stretches[..self.used]
     }
@@ -59,12 +61,12 @@ impl Batches {
         1 << self.shift
     }
 
-    /// Another segment, from `from_ns` on.
+    /// Begins another segment at `from_ns`.
     pub(crate) fn begin(&mut self, from_ns: u64) {
         (self.from_ns, self.shift, self.used) = (from_ns, FIRST_SHIFT, 0);
     }
 
-    /// One good response. What was scheduled before the segment's beginning belongs to its first stretch.
+    /// Counts one good response. A request scheduled before the beginning of the segment belongs to its first stretch.
     pub(crate) fn note(&mut self, intended_ns: u64, latency_ns: u64, service_ns: Option<u64>) {
         let stretch = self.at(intended_ns.saturating_sub(self.from_ns));
         stretch.latency.note(latency_ns);
@@ -73,7 +75,7 @@ impl Batches {
         }
     }
 
-    /// Takes in what another thread noted of the same segment.
+    /// Adds the counts of another thread for the same segment.
     pub(super) fn add(&mut self, mut other: Self) {
         while self.shift < other.shift {
             self.double();
@@ -184,12 +186,12 @@ mod tests {
     }
 
     #[test]
-    fn threads_are_added_stretch_by_stretch_however_far_each_has_come() {
+    fn threads_are_added_stretch_by_stretch_whatever_their_lengths() {
         let [mut quick, mut slow, mut both] = [(); 3].map(|()| Batches::new(0));
         for number in 0..10_000_u64 {
             let (at, latency) = (number * 100_000, 1_000 + number);
             both.note(at, latency, None);
-            // The slow thread had nothing to do in the later half.
+            // The slow thread had no requests in the later half.
             if number % 3 == 0 && number < 5_000 { &mut slow } else { &mut quick }.note(at, latency, None);
         }
         assert!(slow.shift < quick.shift);

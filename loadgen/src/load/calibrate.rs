@@ -1,11 +1,11 @@
 //! The capacity of a target: the highest rate at which it keeps a goal, found by search.
 //!
-//! First a closed loop saturates the target; its rate is the upper limit of the search. From four fifths of it, rates rise by the factor
-//! 1.2 until one is too high, or fall until one is not. Then the gap is bisected. A rate counts as too high only if it misses the goal
-//! twice, because one pause of the machine must not halve the result.
+//! First a closed loop saturates the target; its rate is the upper limit of the search. From four fifths of it, rates
+//! rise by the factor 1.2 until one is too high, or fall until one is low enough. Then the gap is bisected. A rate
+//! counts as too high only if it misses the goal twice, because one pause of the machine must not halve the result.
 //!
-//! Why: loads as parts of the capacity (0.5, 0.7, 0.9) mean the same on every machine; absolute rates do not. [`Search`] is pure, so it is
-//! tested on models of servers.
+//! Why: loads as parts of the capacity (0.5, 0.7, 0.9) mean the same on every machine; absolute rates do not.
+//! [`Search`] is pure, so it is tested on models of servers.
 
 use std::time::{Duration, Instant};
 
@@ -19,9 +19,9 @@ use super::plan::{OUTSTANDING, Plan, Stop};
 /// The goal of a target.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Goal {
-    /// The 99th percentile of latency (from the scheduled send time) must not be above this.
+    /// The highest allowed 99th percentile of latency (from the scheduled send time).
     pub p99: Duration,
-    /// The share of requests without a good response must not be above this.
+    /// The highest allowed share of requests without a good response.
     pub failures: f64,
 }
 
@@ -32,7 +32,8 @@ pub struct Calibration {
     pub capacity_rps: f64,
     /// The rate of the closed loop.
     pub saturated_rps: f64,
-    /// Whether a rate was too high. Otherwise the search ran out of time, and the capacity may be higher.
+    /// Whether a rate was too high, or the limit was kept. Otherwise the search ran out of time, and the capacity may
+    /// be higher.
     pub is_bracketed: bool,
     pub steps: Vec<Step>,
 }
@@ -45,14 +46,14 @@ pub struct Step {
     pub p99: Duration,
     pub failure_share: f64,
     pub verdict: Verdict,
-    /// As in [`Outcome::doubts`]: what speaks against these numbers.
+    /// Reasons to doubt these numbers, as in [`Outcome::doubts`].
     pub doubts: Vec<String>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub enum Verdict {
     Kept,
-    /// Too much, and why, in words.
+    /// The rate is too high; the reason in words.
     Missed(String),
 }
 
@@ -70,45 +71,46 @@ pub enum CalibrationError {
     Budget(Duration),
 }
 
-/// The search itself: which rate to try next, from what the rates so far have shown.
+/// The search itself: the next rate, from the results of the rates so far.
 #[derive(Clone, Debug)]
 pub struct Search {
     next: f64,
-    /// The highest that was kept, the lowest that was not.
+    /// The highest rate that kept the goal, and the lowest that missed it.
     low: Option<f64>,
     high: Option<f64>,
-    /// This rate was missed once, and is tried again.
+    /// This rate missed the goal once and is tried again.
     doubted: bool,
     limit: f64,
 }
 
 const LADDER: f64 = 1.2;
-/// Where the ladder begins, as a part of what a closed loop achieves: few pools keep less, so few steps are spent below.
+/// The first rate of the search, as a part of the closed loop's rate. Few pools keep less, so few steps are spent
+/// below.
 const FIRST: f64 = 0.8;
-/// Rates that are this close are the same.
+/// Rates within this factor count as equal.
 const PRECISION: f64 = 1.03;
 /// The lowest rate of the search.
 const LOWEST_RPS: f64 = 0.5;
 const SATURATING_CONNECTIONS: usize = 64;
 const BUDGET_MIN: Duration = Duration::from_secs(3);
-/// The closed loop takes this part of the budget, each step that one.
+/// The shares of the budget for the closed loop and for each step.
 const SATURATING_SHARE: f64 = 0.15;
 const STEP_SHARE: f64 = 0.08;
-/// The responses that a 99th percentile needs.
+/// The number of responses that a 99th percentile needs.
 const SAMPLES: f64 = 1000.0;
 
 // === impl Goal ===
 
 impl Default for Goal {
-    /// p99 within 1 s, at most 0.1 % failures. What falls behind its rate shows in the latencies, which count from the scheduled send
-    /// times.
+    /// p99 within 1 s, at most 0.1 % failures. A target that falls behind its rate shows it in its latencies, which
+    /// count from the scheduled send times.
     fn default() -> Self {
         Self { p99: Duration::from_secs(1), failures: 0.001 }
     }
 }
 
 impl Goal {
-    /// Lateness of the generator is in the latencies, so it needs no rule of its own here.
+    /// The latencies include lateness of the generator, so it needs no rule of its own here.
     fn judge(&self, segment: &Segment) -> Verdict {
         let p99 = Duration::from_nanos(segment.latency.value_at_quantile(0.99));
         let missed = |why: String| Verdict::Missed(why);
@@ -125,12 +127,12 @@ impl Goal {
 // === impl Search ===
 
 impl Search {
-    /// `first`: where to begin; `limit`: above this nothing is tried.
+    /// `first`: the first rate; `limit`: the highest rate that is tried.
     pub fn new(first: f64, limit: f64) -> Self {
         Self { next: first.min(limit), low: None, high: None, doubted: false, limit }
     }
 
-    /// The rate to try next; `None` when it is found, or when there is nothing to find.
+    /// The rate to try next; `None` if the capacity is found, or if even the lowest rate was too high.
     pub fn next(&self) -> Option<f64> {
         let is_found = match (self.low, self.high) {
             (Some(low), Some(high)) => high / low <= PRECISION,
@@ -154,26 +156,26 @@ impl Search {
         self.next = match (self.low, self.high) {
             (Some(low), Some(high)) => (low * high).sqrt(),
             (Some(low), None) => (low * LADDER).min(self.limit),
-            // Going down in larger steps: overload is slow to try.
+            // Falls in larger steps, because a step under overload takes long.
             (None, Some(high)) => high / (LADDER * LADDER),
             (None, None) => self.next,
         };
     }
 
-    /// The highest rate that was kept.
+    /// The highest rate that kept the goal.
     pub fn found(&self) -> Option<f64> {
         self.low
     }
 
-    /// Whether it is known from above too: a rate was found that is too much, or the limit was kept.
+    /// Whether the upper bound is known too: a rate was too high, or the limit was kept.
     pub fn is_bracketed(&self) -> bool {
         self.high.is_some() || self.low.is_some_and(|low| low >= self.limit)
     }
 }
 
-/// Finds the capacity of a plan's target within about `budget`, or twice that time if no rate is low enough until then. The plan's
-/// arrivals and stop are not used. `watch` sees the handle of each step, and the rate that it asks for (`None`: the closed loop);
-/// aborting by it ends the calibration.
+/// Finds the capacity of a plan's target within about `budget`, or twice that time if no rate is low enough until then.
+/// The plan's arrivals and stop are not used. `watch` gets the handle of each step, and its rate (`None`: the closed
+/// loop). An abort through that handle ends the calibration.
 pub fn calibrate(
     plan: &Plan,
     goal: &Goal,
@@ -187,7 +189,7 @@ pub fn calibrate(
     let mut run = |arrivals: Arrivals, outstanding: usize, time: Duration, rps: Option<f64>| {
         let mut plan = Plan { arrivals, outstanding, stop: Stop::AfterTime(time), ..plan.clone() };
         plan.warm_up = time / 5;
-        // a longer request has missed the goal anyway
+        // a request that takes longer has missed the goal anyway
         plan.timeout = plan.timeout.min(2 * goal.p99 + time);
         let running = start(plan)?;
         watch(&running.handle(), rps);
@@ -203,20 +205,20 @@ pub fn calibrate(
     }
     let saturated_rps = saturated.ok() as f64 / saturated.seconds();
 
-    // A short step at more than that would seem to be kept: its queue has no time to grow.
+    // A short step at a higher rate would seem to keep the goal: its queue has no time to grow.
     let mut search = Search::new(saturated_rps * FIRST, saturated_rps);
     let mut steps: Vec<Step> = Vec::new();
     while let Some(asked_rps) = search.next() {
         let wanted = budget.mul_f64(STEP_SHARE).max(Duration::from_secs_f64((SAMPLES / asked_rps).min(10.0)));
-        // a search that has nothing yet may take as long again: without a rate there is no response at all
+        // a search that has found nothing yet may take the same time again: without a rate there is no result
         let end = if search.found().is_some() { end } else { end + budget };
         let left = end.saturating_duration_since(Instant::now());
         if !steps.is_empty() && wanted > left {
             break;
         }
-        // one step there must be; a slow target's would take longer than the budget
+        // at least one step runs; on a slow target it would take longer than the budget
         let step_time = wanted.min(left.max(budget.mul_f64(STEP_SHARE)));
-        // By Little's law more than this in flight means that the goal is missed.
+        // By Little's law, more requests in flight than this mean that the goal is missed.
         let outstanding = ((2.0 * asked_rps * goal.p99.as_secs_f64()) as usize).clamp(64, OUTSTANDING);
         let outcome = run(Arrivals::Poisson { rps: asked_rps }, outstanding, step_time, Some(asked_rps))?;
         let total = outcome.total();
@@ -261,7 +263,7 @@ fn first_error(outcome: &Outcome) -> String {
 mod tests {
     use super::*;
 
-    /// Lets the search loose on a model; returns what it found and after how many tries.
+    /// Runs the search on a model; returns its result and the number of tries.
     fn search(first: f64, limit: f64, mut keeps: impl FnMut(f64) -> bool) -> (Option<f64>, usize) {
         let mut search = Search::new(first, limit);
         let mut tries = 0;
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn the_p99_of_an_mm1_queue_is_met_where_theory_says() {
+    fn the_p99_of_an_mm1_queue_is_found_where_theory_says() {
         // Sojourn times of M/M/1 are exponential with rate (service rate - arrival rate): p99 = ln 100 / that.
         let (service_rate, goal_s) = (1000.0, 0.050);
         let theory = service_rate - 100_f64.ln() / goal_s;
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn the_limit_is_a_result_and_no_rate_is_none() {
+    fn the_limit_may_be_the_result_and_no_kept_rate_gives_none() {
         assert_eq!(search(500.0, 1200.0, |_| true).0, Some(1200.0));
         let (found, tries) = search(500.0, 1200.0, |_| false);
         assert_eq!(found, None);

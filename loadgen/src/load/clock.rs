@@ -1,12 +1,12 @@
 //! Time as nanoseconds from the start of a run: one number to compare, store and subtract.
 //!
-//! Pacing and lateness take the time through [`Now`], so that tests can use their own clock.
+//! Pacing and lateness read the time through [`Now`], so that tests can use their own clock.
 
 use std::time::{Duration, Instant};
 
 use rustix::time::{ClockId, Timespec, clock_gettime};
 
-/// Tells the time, in nanoseconds from the start of the run.
+/// A source of the time in nanoseconds from the start of the run.
 pub(super) trait Now {
     fn now(&self) -> u64;
 }
@@ -15,7 +15,7 @@ pub(super) trait Now {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Clock {
     origin: Instant,
-    /// The same moment on the kernel's monotonic clock, which `Instant` hides and timers want.
+    /// The same moment on the kernel's monotonic clock. Timers need it, and `Instant` does not show it.
     origin_ns: u64,
 }
 
@@ -23,7 +23,8 @@ pub(super) struct Clock {
 
 impl Clock {
     pub(super) fn start() -> Self {
-        // Read one after the other they agree to a few nanoseconds, unless the thread was interrupted between: so the closest pair.
+        // Read one after the other, both clocks agree to a few nanoseconds, unless the thread was interrupted between.
+        // So take the closest pair.
         let pairs = std::iter::repeat_with(|| {
             let origin_ns = monotonic_ns();
             let origin = Instant::now();
@@ -33,12 +34,12 @@ impl Clock {
         closest.expect("eight were read").1
     }
 
-    /// 0 for what was before the start.
+    /// 0 for a moment before the start.
     pub(super) fn at(&self, instant: Instant) -> u64 {
         nanos(instant.saturating_duration_since(self.origin))
     }
 
-    /// A moment as the kernel tells it.
+    /// A moment in the form that the kernel uses.
     pub(super) fn timespec(&self, ns: u64) -> Timespec {
         timespec(self.origin_ns.saturating_add(ns))
     }
@@ -50,7 +51,7 @@ impl Now for Clock {
     }
 }
 
-/// 2^64 ns are 584 years.
+/// `u64::MAX` for a longer time; 2^64 ns are 584 years.
 pub(super) fn nanos(time: Duration) -> u64 {
     u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }

@@ -1,6 +1,7 @@
 //! Collects the counts of the sending threads every 100 ms, for the view and for observers.
 //!
-//! Invariant: each thread takes the lock ten times a second and never for a request, so observers do not slow the load.
+//! Invariant: each thread takes the lock a few times in 100 ms and never for a request, so observers do not slow the
+//! load.
 
 use std::collections::{BTreeMap, VecDeque};
 
@@ -10,14 +11,14 @@ use super::outcome::{RoughLatencies, Window, new_rough};
 
 /// The length of a window.
 pub(super) const WINDOW_NS: u64 = 100_000_000;
-/// Windows whose latencies are kept for [`Snapshot::latency`]: one second.
+/// The number of windows whose latencies are kept for [`Snapshot::latency`]: one second.
 const RECENT: usize = 10;
 
-/// The counts of one thread, of the requests that were scheduled in one window.
+/// The counts of one thread for the requests that were scheduled in one window.
 pub(super) struct Report<'a> {
     pub(super) window: &'a Window,
     pub(super) latency: &'a RoughLatencies,
-    /// Of what ended in it.
+    /// The latencies of the requests that ended in it.
     pub(super) ended_latency: &'a RoughLatencies,
     pub(super) names: &'a [Box<[u8]>],
 }
@@ -26,12 +27,12 @@ pub(super) struct Report<'a> {
 pub(super) struct Look<'a> {
     pub(super) live: &'a Live,
     pub(super) latency: &'a RoughLatencies,
-    /// Good responses, in the order of `names`; those at the end that had none may be missing.
+    /// Good responses, in the order of `names`. Backends at the end without a response may be missing.
     pub(super) backends: &'a [u32],
     pub(super) names: &'a [Box<[u8]>],
 }
 
-/// The events within some time, whenever they were scheduled.
+/// The events within some time, whenever their requests were scheduled.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Live {
     pub sent: u64,
@@ -39,7 +40,7 @@ pub struct Live {
     pub failed: u64,
     pub errors: u64,
     pub unsent: u64,
-    /// Under way or waiting for a connection, at its end.
+    /// Requests in flight or waiting for a connection at its end.
     pub outstanding: u64,
     /// Responses by the first digit of their status, from 1xx to 5xx.
     pub classes: [u64; 5],
@@ -52,16 +53,16 @@ pub struct Snapshot {
     pub total: Live,
     /// In the last second.
     pub recent: Live,
-    /// How long the last second is, in seconds: less at the beginning.
+    /// The length of the last second, in seconds: less at the beginning.
     pub recent_s: f64,
     /// Latencies of the good responses of the last second.
     pub latency: RoughLatencies,
     pub backends: Vec<String>,
     /// Good responses by backend since the start, in the order of `backends`.
     pub backend_counts: Vec<u64>,
-    /// The same in the last second.
+    /// Good responses by backend in the last second.
     pub backend_recent: Vec<u64>,
-    /// How many windows of the series are complete; see [`super::Handle::windows`].
+    /// The number of complete windows of the series; see [`super::Handle::windows`].
     pub windows: usize,
 }
 
@@ -74,7 +75,7 @@ pub(super) struct Collected {
     backends: Vec<String>,
     /// Windows that not all threads have reported.
     pending: BTreeMap<u64, Pending>,
-    /// By thread: the first window that it has yet to tell of.
+    /// By thread: the first window that it has not reported.
     told: Vec<u64>,
     backend_counts: Vec<u64>,
     total: Live,
@@ -118,12 +119,13 @@ impl Collector {
         }))
     }
 
-    /// Takes what `thread` counted in window `number` of the series; those before it that it did not tell of were empty.
+    /// Takes the counts of `thread` for window `number` of the series. Windows between its last report and this one
+    /// were empty.
     pub(super) fn report(&self, thread: usize, number: u64, report: &Report<'_>) {
         self.0.lock().report(thread, number, report);
     }
 
-    /// Takes what happened in `thread` since it last told; it is window `now`.
+    /// Takes the events of `thread` since its last look; the current window is `now`.
     pub(super) fn look(&self, thread: usize, now: u64, look: &Look<'_>) {
         self.0.lock().look(thread, now, look);
     }
@@ -163,7 +165,7 @@ impl Collector {
         self.0.lock().windows.get(from..).unwrap_or_default().to_vec()
     }
 
-    /// All windows, at the end. Observers keep the last state.
+    /// Moves out all windows, at the end. Later snapshots keep the counts, but have no windows.
     pub(super) fn take(&self) -> (Vec<Window>, Vec<String>) {
         let mut collected = self.0.lock();
         (std::mem::take(&mut collected.windows), collected.backends.clone())
@@ -238,7 +240,7 @@ impl Collected {
         }
     }
 
-    /// The number of a backend among those of all threads.
+    /// The number of a backend in the numbering that all threads share.
     fn backend(&mut self, name: &[u8]) -> usize {
         let name = String::from_utf8_lossy(name);
         self.backends.iter().position(|known| *known == name).unwrap_or_else(|| {
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_window_is_told_when_all_threads_have_told_theirs() {
+    fn a_window_is_complete_when_all_threads_have_reported_it() {
         let collector = Collector::new(2);
         report(&collector, 0, 0, 5, &["a"], &[5]);
         assert_eq!(collector.snapshot().windows, 0);
@@ -335,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn who_looks_sees_the_last_second_of_all_threads() {
+    fn a_snapshot_has_the_last_second_of_all_threads() {
         let collector = Collector::new(2);
         let mut latency = new_rough();
         latency.record(1_000_000).unwrap();

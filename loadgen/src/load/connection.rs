@@ -1,7 +1,7 @@
 //! One connection to the target: a socket that never blocks, with at most one request on it.
 //!
-//! Invariants: no bytes of a response are stored, except the beginning of a head that came in pieces. An idle connection that its server
-//! closes is no error. A connection whose response did not end cleanly is not used again.
+//! Invariants: no bytes of a response are stored, except the beginning of a head that arrives in pieces. If the server
+//! closes an idle connection, that is not an error. A connection whose response did not end cleanly is not used again.
 
 use std::io::{self, ErrorKind as IoError, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -21,16 +21,16 @@ pub(super) struct Connection {
     pub(super) request: Option<UnderWay>,
     /// Bytes of the request that the kernel had no room for.
     unwritten: Vec<u8>,
-    /// The beginning of a head.
+    /// The beginning of a head that is not complete.
     head: Vec<u8>,
-    /// It has carried a whole response before.
+    /// It has carried a complete response before.
     is_kept: bool,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum State {
     Connecting,
-    /// No byte of the response has come, or no request is on it.
+    /// No byte of the response has arrived, or there is no request.
     Quiet,
     /// Within a head.
     Head,
@@ -46,9 +46,9 @@ enum State {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct UnderWay {
     pub(super) due: Due,
-    /// When it got its connection: its timeout runs from here.
+    /// When it got its connection. Its timeout runs from here.
     pub(super) taken_ns: u64,
-    /// When its first byte was written; 0 before.
+    /// When its first byte was written; 0 before that.
     pub(super) sent_ns: u64,
     /// Bytes of its response.
     pub(super) bytes: u64,
@@ -58,19 +58,19 @@ pub(super) struct UnderWay {
 /// The result of a read.
 #[derive(Debug, PartialEq)]
 pub(super) enum Received {
-    /// Not all yet.
+    /// Not complete yet.
     Nothing,
     Answer {
         status: u16,
         backend: Option<u16>,
         keep: bool,
     },
-    /// The connection is over, and no request with it.
+    /// The connection is closed, and it had no request.
     Gone,
     Failed(ErrorKind, String),
 }
 
-/// How reading is to be done.
+/// The context of a read.
 pub(super) struct Reading<'a> {
     /// Shared by all connections of a thread.
     pub(super) buffer: &'a mut [u8],
@@ -83,7 +83,7 @@ pub(super) struct Reading<'a> {
 // === impl Connection ===
 
 impl Connection {
-    /// Begins to connect. The socket tells by being writable that it is done.
+    /// Begins to connect. The socket becomes writable when it is done.
     pub(super) fn open(address: SocketAddr) -> io::Result<Self> {
         let socket = Socket::new(Domain::for_address(address), Type::STREAM.nonblocking(), Some(Protocol::TCP))?;
         socket.set_tcp_nodelay(true)?;
@@ -120,17 +120,17 @@ impl Connection {
         }
     }
 
-    /// Its server has responded on it before, and may have closed it since.
+    /// The server has responded on it before, and may have closed it since.
     pub(super) fn is_kept(&self) -> bool {
         self.is_kept
     }
 
-    /// Whether the socket must tell when it is writable.
+    /// Whether epoll must report when the socket is writable.
     pub(super) fn wants_to_write(&self) -> bool {
         self.is_connecting() || !self.unwritten.is_empty()
     }
 
-    /// To be called when a connecting socket is writable: an error if it is not connected.
+    /// Called when a connecting socket is writable. Returns an error if it is not connected.
     pub(super) fn connected(&mut self) -> io::Result<()> {
         if let Some(error) = self.socket.take_error()? {
             return Err(error);
@@ -139,7 +139,7 @@ impl Connection {
         Ok(())
     }
 
-    /// Writes a request. What the kernel does not take is written by [`Self::write_on`].
+    /// Writes a request. [`Self::write_on`] writes the part that the kernel does not take now.
     pub(super) fn send(&mut self, bytes: &[u8]) -> io::Result<()> {
         let written = write(&self.socket, bytes)?;
         self.unwritten.extend_from_slice(&bytes[written..]);
@@ -179,11 +179,11 @@ impl Connection {
         }
     }
 
-    /// Goes over the first `length` bytes of the buffer.
+    /// Processes the first `length` bytes of the buffer.
     fn take(&mut self, length: usize, reading: &mut Reading<'_>) -> Result<Received, BadAnswer> {
         let mut piece = &reading.buffer[..length];
         if matches!(self.state, State::Quiet | State::Head) {
-            // Nearly always a head comes whole, and is read where it lies.
+            // Nearly always a head arrives in one piece, and is parsed in place.
             let is_first = self.head.is_empty();
             if !is_first {
                 self.head.extend_from_slice(piece);
@@ -208,7 +208,8 @@ impl Connection {
         if !framing.is_done() {
             return Ok(Received::Nothing);
         }
-        // with bytes behind the response, or a response before the request was written, later responses would be ambiguous
+        // with bytes after the response, or a response before the request was written, later responses would be
+        // ambiguous
         let keep = *keep && taken == piece.len() && self.unwritten.is_empty();
         let received = Received::Answer { status: *status, backend: *backend, keep };
         self.state = State::Quiet;

@@ -1,7 +1,7 @@
 //! The cost of a request: a service time by a law, in the header `x-service-time-us`, which `mock-server` follows.
 //!
-//! Why with the request and not at the server: the cost of request i is a function of (seed, i). So every arm of a comparison gets the same
-//! work in the same order, and the difference between arms is not hidden by chance.
+//! Why with the request and not at the server: the cost of request i is a function of (seed, i). So every arm of a
+//! comparison gets the same work in the same order, and chance does not hide the difference between arms.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub const COST_HEADER: &str = "x-service-time-us";
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "snake_case", tag = "kind")]
 pub enum Cost {
-    /// The header is not sent: the server's own law counts.
+    /// The header is not sent: the server's own law applies.
     #[default]
     None,
     Constant {
@@ -28,7 +28,7 @@ pub enum Cost {
     Exponential {
         mean: Duration,
     },
-    /// Negative draws are drawn again, so the mean lies above `mean`: by 29 % where both are equal.
+    /// Negative draws are repeated, so the mean lies above `mean`: by 29 % if both are equal.
     Normal {
         mean: Duration,
         deviation: Duration,
@@ -54,7 +54,7 @@ pub enum BadCost {
     TooLong(Duration),
 }
 
-/// The longest that `mock-server` takes.
+/// The longest cost that `mock-server` accepts.
 const MAX: Duration = Duration::from_secs(3600);
 
 // === impl Cost ===
@@ -72,7 +72,7 @@ impl Cost {
         if time > MAX { Err(BadCost::TooLong(time)) } else { Ok(()) }
     }
 
-    /// The same law, so many times as long.
+    /// The same law with all times multiplied by `factor`.
     #[must_use]
     pub fn times(self, factor: f64) -> Self {
         match self {

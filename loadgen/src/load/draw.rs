@@ -1,9 +1,9 @@
 //! Random numbers by request: those of request i are a function of (seed, i) alone.
 //!
-//! Why: every arm of a comparison must get the same sequence, independent of threads and earlier requests. So there is no shared
-//! generator; each (seed, request, purpose) has its own.
+//! Why: every arm of a comparison must get the same sequence, independent of threads and earlier requests. So there is
+//! no shared generator; each (seed, request, purpose) has its own.
 
-/// The purpose of a number. Each purpose has numbers of its own, so that switching one off does not shift the others.
+/// The purpose of a number. Each purpose has its own numbers, so that one without draws does not shift the others.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Stream {
     Gap = 1,
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn requests_purposes_and_seeds_are_strangers_to_each_other() {
+    fn requests_purposes_and_seeds_are_independent() {
         fn first(seed: u64, index: u64, stream: Stream) -> f64 {
             draws(seed, index, stream).f64()
         }
@@ -54,7 +54,7 @@ mod tests {
 
     #[test]
     fn the_numbers_of_a_seed_do_not_change() {
-        // Stored runs are repeated by their seed: a change here breaks every one of them.
+        // Stored runs are repeated by their seed, so a change here breaks all of them.
         let numbers: Vec<u32> = (0..4).map(|i| draws(1, i, Stream::Key).u32(100_000..1_000_000)).collect();
         assert_eq!(numbers, [195_715, 175_548, 610_455, 562_621]);
     }

@@ -38,23 +38,23 @@ pub struct Handle {
     clock: Clock,
 }
 
-/// From a moment on requests belong to a new segment; perhaps with other arrivals, perhaps with the sequence begun anew.
+/// Begins a new segment at a moment, optionally with other arrivals, optionally with the sequence restarted.
 #[derive(Clone, Copy, Debug)]
 pub struct Cut {
-    /// Requests that are scheduled from here on. Exact if set some milliseconds ahead; responses that come before the threads know the
-    /// cut stay in their segment.
+    /// Requests scheduled from here on belong to the new segment. It is exact if set some milliseconds ahead. Requests
+    /// with responses before the threads know the cut stay in their segment.
     pub at: Instant,
-    /// Restart the schedule, keys and costs from this seed. Two segments with the same seed get the same requests at the same distances
-    /// from their beginnings.
+    /// Restart the schedule, keys and costs from this seed. Two segments with the same seed get the same requests at
+    /// the same distances from their beginnings.
     pub seed: Option<u64>,
-    /// Another law from here on; open loops only.
+    /// Another law of arrival from here on; open loops only.
     pub arrivals: Option<Arrivals>,
 }
 
-/// Why there is no cut.
+/// Why a cut was refused.
 #[derive(Debug, Error)]
 pub enum BadCut {
-    #[error("a cut must lie behind the one before, which is {behind_ms:.3} ms later")]
+    #[error("a cut must be later than the one before, which is {behind_ms:.3} ms after it")]
     Order { behind_ms: f64 },
     #[error("a closed loop has no arrivals that could change, and an open loop cannot become a closed one")]
     Loop,
@@ -74,7 +74,7 @@ pub enum StartError {
 /// Starts a load on threads of its own.
 pub fn start(mut plan: Plan) -> Result<Running, StartError> {
     plan.check()?;
-    // each thread has a share of them, and a share is one at least
+    // each thread has a share of them, at least one
     plan.threads = match plan.arrivals {
         Arrivals::Closed { connections } => plan.threads.min(connections),
         _ => plan.threads.min(plan.connections).min(plan.outstanding),
@@ -93,7 +93,7 @@ pub fn start(mut plan: Plan) -> Result<Running, StartError> {
         bell: bell.clone(),
         clock,
     };
-    // All of them before the first thread starts: either all run or none.
+    // All workers are created before the first thread starts: either all run or none.
     let workers = bells.iter().enumerate().map(|place| Worker::new(seat(place))).collect::<io::Result<Vec<_>>>()?;
     let handle = Handle { plan, orders, collector, bells: Arc::new(bells), clock };
     let mut running = Running { handle, threads: Vec::new() };
@@ -190,7 +190,7 @@ impl Handle {
         self.collector.snapshot()
     }
 
-    /// The 100 ms windows from number `from` on, as far as they have ended.
+    /// The complete 100 ms windows from number `from` on.
     pub fn windows(&self, from: usize) -> Vec<Window> {
         self.collector.windows(from)
     }
@@ -225,14 +225,14 @@ impl Handle {
         self.ring();
     }
 
-    /// A moment in the time that outcomes are told in: nanoseconds from the start of the run.
+    /// A moment in the time of outcomes: nanoseconds from the start of the run.
     pub fn ns_at(&self, moment: Instant) -> u64 {
         self.clock.at(moment)
     }
 
     fn ring(&self) {
         for bell in self.bells.iter() {
-            // Fails only if it rang 2^64 times unheard.
+            // Fails only after 2^64 rings that were not read.
             let _ = rustix::io::write(&**bell, &1_u64.to_ne_bytes());
         }
     }

@@ -1,6 +1,7 @@
-//! The keys of requests, sent as `x-key`, by which a hashing strategy picks.
+//! The keys of requests, sent as `x-key`. A hashing strategy picks by them.
 //!
-//! All are six digits, 100000 to 999999, the range of the course's request ids. The key of request i is a function of (seed, i).
+//! All have six digits, 100000 to 999999, the range of the course's request ids. The key of request i is a function of
+//! (seed, i).
 
 use std::str::FromStr;
 use std::time::Duration;
@@ -17,17 +18,17 @@ pub enum Keys {
     /// No `x-key` is sent.
     #[default]
     None,
-    /// 100000, 100001, … and round again.
+    /// 100000, 100001, … in order; after 999999 from the start.
     Sequential,
-    /// Each of the 900,000 equally likely, as in the course.
+    /// Each of the 900,000 keys is equally likely, as in the course.
     Uniform,
-    /// The key of rank r (100000 is rank 1) has a share in proportion to 1/r^exponent, over so many keys.
+    /// The share of the key of rank r (100000 is rank 1) is proportional to 1/r^exponent, over `keys` keys.
     Zipf { keys: u32, exponent: f64 },
-    /// One key, 100000, takes this share of all requests; the others are uniform.
+    /// The key 100000 takes this share of all requests; the others are uniform.
     Hot { share: f64 },
 }
 
-/// For a while one key, 100000, takes this share of all requests. Those that it does not take have the key that they would have had.
+/// For some time one key, 100000, takes this share of all requests. The other requests keep their usual keys.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct HotKey {
     /// By scheduled send time, from the end of the warm-up; in a closed loop by actual send time.
@@ -51,7 +52,7 @@ pub enum BadKeys {
     Share(f64),
 }
 
-/// [`Keys`] made ready to draw from.
+/// [`Keys`] prepared for draws.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Chooser {
     None,
@@ -61,8 +62,8 @@ pub(super) enum Chooser {
     Hot(f64),
 }
 
-/// Rejection-inversion: Hörmann and Derflinger, "Rejection-inversion to generate variates from monotone discrete distributions",
-/// ACM TOMACS 6(3), 1996. Takes no table and, on average, little more than one number.
+/// Rejection-inversion: Hörmann and Derflinger, "Rejection-inversion to generate variates from monotone discrete
+/// distributions", ACM TOMACS 6(3), 1996. It needs no table and, on average, little more than one number.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Zipf {
     keys: f64,
@@ -72,7 +73,7 @@ pub(super) struct Zipf {
     accepted_below: f64,
 }
 
-/// The first key, and the one that is hot.
+/// The first key, and the hot one.
 pub(super) const FIRST: u32 = 100_000;
 const COUNT: u32 = 900_000;
 
@@ -225,13 +226,13 @@ mod tests {
                 .sum();
             let p = 1.0 - ChiSquared::new(f64::from(keys - 1)).unwrap().cdf(statistic);
             assert!(p > 0.001, "exponent {exponent}, seed {seed}: p {p}");
-            assert_eq!(counts.values().sum::<u64>(), count, "no key outside");
+            assert_eq!(counts.values().sum::<u64>(), count, "no key outside the range");
             assert!(counts.keys().all(|key| (FIRST..FIRST + keys).contains(key)));
         }
     }
 
     #[test]
-    fn uniform_keys_are_the_courses() {
+    fn uniform_keys_have_the_range_of_the_course() {
         let counts = counts(Keys::Uniform, 9, 100_000);
         assert!(counts.keys().all(|key| (100_000..=999_999).contains(key)));
         let low = counts.iter().filter(|(key, _)| **key < 550_000).map(|(_, count)| count).sum::<u64>();
@@ -245,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn sequential_keys_begin_at_the_first_and_come_round() {
+    fn sequential_keys_begin_at_the_first_and_start_again() {
         let chooser = Chooser::from(Keys::Sequential);
         let keys: Vec<_> = [0, 1, 899_999, 900_000].map(|index| chooser.key(1, index)).to_vec();
         assert_eq!(keys, [Some(100_000), Some(100_001), Some(999_999), Some(100_000)]);

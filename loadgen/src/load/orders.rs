@@ -1,6 +1,6 @@
 //! Orders to the sending threads while they run.
 //!
-//! Invariant: a thread that has no orders reads two atomics a round and takes no lock.
+//! Invariant: without orders, a thread reads two atomics per round of its loop and takes no lock.
 
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering::Acquire, Ordering::Release};
 
@@ -45,7 +45,8 @@ impl Orders {
         }
     }
 
-    /// Adds a cut; returns how many there are now, or when the last one is if this one lies before it.
+    /// Adds a cut and returns the number of cuts. If the last cut is not earlier than this one, returns its time as the
+    /// error.
     pub(super) fn cut(&self, cut: CutAt) -> Result<usize, u64> {
         let mut cuts = self.cuts.lock();
         if let Some(last) = cuts.last().filter(|last| last.at_ns >= cut.at_ns) {
@@ -56,7 +57,7 @@ impl Orders {
         Ok(cuts.len())
     }
 
-    /// The cuts behind the first `known`, if there are any.
+    /// The cuts after the first `known`, if there are any.
     pub(super) fn cuts_from(&self, known: usize) -> Option<Vec<CutAt>> {
         (self.cut_count.load(Acquire) > known).then(|| self.cuts.lock()[known..].to_vec())
     }

@@ -11,7 +11,7 @@ use super::validity::{Doubt, Punctuality};
 
 /// Times in nanoseconds, to three digits.
 pub type Latencies = Histogram<u64>;
-/// Times in nanoseconds, to two digits: for drawings, not for conclusions. Takes 16 KiB at most.
+/// Times in nanoseconds, to two digits: for drawings, not for conclusions. Takes at most 16 KiB.
 pub type RoughLatencies = Histogram<u32>;
 
 /// The result of a load.
@@ -25,17 +25,17 @@ pub struct Outcome {
     pub batches: Batches,
     /// One per 100 ms, from the start of the run (warm-up included), without gaps, by scheduled send time.
     pub windows: Vec<Window>,
-    /// The names that `Window::backends` counts, in its order.
+    /// The names of the backends that `Window::backends` counts, in its order.
     pub backends: Vec<String>,
-    /// Of each sending thread, in seconds.
+    /// The processor time of each sending thread, in seconds.
     pub cpu_s: Vec<f64>,
-    /// From the start to the last response, in seconds.
+    /// From the start to the end of the last thread, in seconds.
     pub wall_s: f64,
     /// Stopped by [`super::Handle::abort`]: the result is partial.
     pub aborted: bool,
     /// Whether requests were sent and responses read on time.
     pub punctuality: Punctuality,
-    /// Why the numbers say more about the load generator than about the server. Empty: no doubt.
+    /// Reasons why the numbers describe the load generator rather than the server. Empty: no doubt.
     pub doubts: Vec<Doubt>,
     /// The first message of each kind of error.
     pub first_errors: BTreeMap<ErrorKind, String>,
@@ -44,20 +44,21 @@ pub struct Outcome {
 /// All scheduled requests in one stretch of time. due = answered + errors + unsent + unfinished.
 #[derive(Clone, Debug)]
 pub struct Segment {
-    /// From when to when requests belong here, in nanoseconds from the start of the run. In a closed loop the last ends with its last
-    /// response.
+    /// The stretch of time, in nanoseconds from the start of the run. In a closed loop the last segment ends with its
+    /// last response.
     pub from_ns: u64,
     pub to_ns: u64,
-    /// From the scheduled send time to the last byte, of responses with a status below 400.
+    /// From the scheduled send time to the last byte, for responses with a status below 400.
     pub latency: Latencies,
-    /// From sending to the last byte, of the same responses. In a closed loop the same as `latency`.
+    /// From the actual send to the last byte, for the same responses. In a closed loop it equals `latency`.
     pub service: Latencies,
-    /// `latency` without the generator's own lateness: from the moment at which the generator took the request to the last byte. Empty in
-    /// a closed loop.
+    /// `latency` without the generator's own lateness: from the moment when the generator took the request to the last
+    /// byte. Empty in a closed loop.
     pub prompt: Latencies,
-    /// Latencies of responses with a status from 400 on: errors are often quicker than good responses, so they are counted apart.
+    /// Latencies of responses with a status of 400 or above. Errors are often quicker than good responses, so they are
+    /// counted apart.
     pub failed: Latencies,
-    /// By how much the generator itself was late: from the scheduled send time to that at which it set about sending. Empty in a
+    /// The generator's own lateness: from the scheduled send time to the moment when it took the request. Empty in a
     /// closed loop.
     pub lag: Latencies,
     pub due: u64,
@@ -69,17 +70,17 @@ pub struct Segment {
     pub errors: Errors,
     /// The phases of the errors of kind [`ErrorKind::Timeout`].
     pub timeouts: Timeouts,
-    /// Never sent: the bound of outstanding requests was reached, or no connection came free before the timeout.
+    /// Never sent: the bound of outstanding requests was reached, or no connection became free before the timeout.
     pub unsent: u64,
-    /// Under way, or waiting for a connection, when the run was aborted.
+    /// In flight, or waiting for a connection, when the run was aborted.
     pub unfinished: u64,
-    /// Sent, and ended without a complete response: whether it arrived is not known.
+    /// Sent, and ended without a complete response, so it is unknown whether it arrived.
     pub uncertain: u64,
     /// Sent a second time (see `Plan::resend_closed`).
     pub resent: u64,
     /// Bytes of responses, heads included.
     pub bytes: u64,
-    /// By the backend header's value; responses without it are not here.
+    /// By the value of the backend header; responses without the header are left out.
     pub backends: BTreeMap<String, BackendTally>,
 }
 
@@ -87,15 +88,15 @@ pub struct Segment {
 #[derive(Clone, Copy, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct BackendTally {
     pub answered: u64,
-    /// Of these with a status from 400 on.
+    /// The part with a status of 400 or above.
     pub failed: u64,
-    /// When its first and its last response came, in nanoseconds from the start of the run.
+    /// The times of its first and its last response, in nanoseconds from the start of the run.
     pub first_ns: u64,
     pub last_ns: u64,
 }
 
-/// The requests that were scheduled within 100 ms, whenever they ended, so that a stall shows at the affected requests. `ended` has those
-/// that ended within these 100 ms.
+/// The requests that were scheduled within 100 ms, whenever they ended, so that a stall shows at the affected requests.
+/// `ended` has the requests that ended within these 100 ms.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Window {
     /// From the start of the run.
@@ -105,18 +106,19 @@ pub struct Window {
     pub sent: u64,
     /// Responses with a status below 400.
     pub ok: u64,
-    /// Responses with a status from 400 on.
+    /// Responses with a status of 400 or above.
     pub failed: u64,
     /// Requests that got no response.
     pub errors: u64,
     pub unsent: u64,
-    /// Of the latencies of `ok`, to two digits; `None` where there are none.
+    /// From the latencies of `ok`, to two digits; `None` if there are none.
     pub p50_ns: Option<u64>,
     pub p99_ns: Option<u64>,
     pub max_ns: Option<u64>,
-    /// Good responses by backend, in the order of `Outcome::backends`; those at the end that had none may be missing.
+    /// Good responses by backend, in the order of `Outcome::backends`. Backends at the end without a response may be
+    /// missing.
     pub backends: Vec<u32>,
-    /// The requests that ended within these 100 ms, whenever they were scheduled: a fault shows at its time.
+    /// The requests that ended within these 100 ms, whenever they were scheduled. Here a fault shows at its time.
     #[serde(default)]
     pub ended: Ended,
 }
@@ -126,12 +128,12 @@ pub struct Window {
 pub struct Ended {
     /// Responses with a status below 400.
     pub ok: u64,
-    /// Those with another status, and requests that got no response.
+    /// Responses with another status, and requests without a response.
     pub errors: u64,
-    /// Of the latencies of `ok`, as of [`Window`].
+    /// From the latencies of `ok`, as in [`Window`].
     pub p50_ns: Option<u64>,
     pub p99_ns: Option<u64>,
-    /// Good responses by backend, as of [`Window`].
+    /// Good responses by backend, as in [`Window`].
     pub backends: Vec<u32>,
 }
 
@@ -139,7 +141,7 @@ pub struct Ended {
 #[derive(Clone, Copy, Debug, Deserialize, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ErrorKind {
-    /// No connection: refused, unreachable.
+    /// No connection, for example refused or unreachable.
     Connect,
     /// The connection was closed before any byte of the response.
     Closed,
@@ -151,7 +153,7 @@ pub enum ErrorKind {
     Truncated,
     /// The response is not valid HTTP/1.1.
     BadAnswer,
-    /// This machine has no more descriptors or ports. Makes a run doubtful.
+    /// This machine has no more descriptors or ports. The run is then doubtful.
     Local,
 }
 
@@ -159,10 +161,11 @@ pub enum ErrorKind {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Errors([u64; ErrorKind::ALL.len()]);
 
-/// Latencies up to this are told to 128 ns, longer ones to three digits: an hour needs 26 steps of 1024 counters, 208 KiB.
+/// Latencies up to this have a resolution of 128 ns, longer ones of three digits. An hour needs 26 steps of 1024
+/// counters, 208 KiB.
 const LOWEST_NS: u64 = 128;
 
-/// An empty histogram of the kind used here. It grows with the longest time recorded, up to some 200 KiB.
+/// An empty histogram of [`Latencies`]. It grows with the longest recorded time, up to about 200 KiB.
 pub fn new_latencies() -> Latencies {
     growing(3)
 }
@@ -194,7 +197,7 @@ impl Outcome {
 // === impl Segment ===
 
 impl Segment {
-    /// Nothing yet.
+    /// An empty segment.
     pub fn new(from_ns: u64) -> Self {
         Self {
             from_ns,
@@ -224,13 +227,13 @@ impl Segment {
         self.answered - self.failed_answers()
     }
 
-    /// Responses with a status from 400 on.
+    /// Responses with a status of 400 or above.
     pub fn failed_answers(&self) -> u64 {
         self.statuses.range(400..).map(|(_, count)| count).sum()
     }
 
-    /// The share of scheduled requests that got no good response: none at all, one with a status from 400 on, or were not sent. What was
-    /// in flight when a run was aborted counts neither way.
+    /// The share of scheduled requests without a good response: no response, a status of 400 or above, or not sent.
+    /// Requests in flight when a run was aborted are not counted.
     pub fn failure_share(&self) -> f64 {
         let known = self.due - self.unfinished;
         if known == 0 { 0.0 } else { (known - self.ok()) as f64 / known as f64 }
@@ -329,7 +332,7 @@ impl Errors {
         self.0.iter().sum()
     }
 
-    /// Those kinds that occurred.
+    /// The kinds that occurred.
     pub fn iter(&self) -> impl Iterator<Item = (ErrorKind, u64)> + '_ {
         ErrorKind::ALL.into_iter().map(|kind| (kind, self.of(kind))).filter(|(_, count)| *count > 0)
     }

@@ -1,17 +1,18 @@
-//! Takes requests from a schedule at their times, and notes how late that was.
+//! Takes requests from a schedule at their times, and records how late it took them.
 //!
-//! It is separate from the worker so that it runs on any clock. The tests stop a generator in virtual time, like SIGSTOP in real time.
+//! It is separate from the worker so that it runs on any clock. The tests stop a generator in virtual time, like
+//! SIGSTOP in real time.
 
 use super::clock::Now;
 use super::recorder::Recorder;
 use super::source::{Due, Source};
 
-/// The next request of an open loop that is scheduled by `now`, when the clock was looked at last. Its lateness is recorded at
-/// once, and kept in the request until its response comes.
+/// Takes the next request of an open loop that is scheduled at or before `now`, the last reading of the clock. Its
+/// lateness is recorded at once, and kept in the request until its response.
 pub(super) fn take(source: &mut Source, recorder: &mut Recorder, clock: &impl Now, now: u64) -> Option<Due> {
     source.peek(now).filter(|due_ns| *due_ns <= now)?;
     let due = source.pop(now)?;
-    // In a row of late ones each is later than the one before.
+    // In a row of late requests each is later than the one before.
     let begun_ns = clock.now();
     recorder.due(due.intended_ns, begun_ns);
     Some(Due { begun_ns, ..due })
@@ -32,7 +33,8 @@ mod tests {
 
     const MS: u64 = 1_000_000;
 
-    /// A clock of a process that does not run for the first `stopped_ns` of each `period_ns`, except for the first period.
+    /// A clock of a process that does not run for the first `stopped_ns` of each `period_ns`, except for the first
+    /// period.
     struct Virtual {
         now_ns: Cell<u64>,
         period_ns: u64,
@@ -40,7 +42,7 @@ mod tests {
     }
 
     impl Virtual {
-        /// Sleeps, and is stopped where it would wake.
+        /// Sleeps. The process may be stopped when it should wake.
         fn sleep_until(&self, at_ns: u64) {
             let at_ns = at_ns.max(self.now_ns.get());
             let within = at_ns % self.period_ns;
@@ -50,15 +52,15 @@ mod tests {
     }
 
     impl Now for Virtual {
-        /// Each look takes 1 µs.
+        /// Each call takes 1 µs.
         fn now(&self) -> u64 {
             self.now_ns.set(self.now_ns.get() + 1_000);
             self.now_ns.get()
         }
     }
 
-    /// A worker's loop in virtual time, against a server that takes 1 ms for each request: sleep, send what is scheduled, read what has
-    /// come.
+    /// A worker's loop in virtual time, against a server that takes 1 ms for each request: sleep, send scheduled
+    /// requests, read responses.
     fn simulated(rps: f64, requests: u64, clock: &Virtual) -> Segment {
         let target = Target { addresses: vec!["127.0.0.1:1".parse().expect("an address")], host: "here".to_owned() };
         let plan = Plan::new(target, Arrivals::Constant { rps }, Stop::AfterRequests(requests));
@@ -107,16 +109,16 @@ mod tests {
     }
 
     #[test]
-    fn a_generator_that_is_stopped_for_250_ms_of_each_1250_is_late_which_1_000_requests_at_least_did_not_see() {
+    fn a_generator_stopped_for_250_ms_of_each_1250_is_late_although_the_former_rule_passed_it() {
         let segment = simulated(100.0, 700, &stopped(250 * MS));
         assert_eq!((segment.due, segment.answered), (700, 700));
         assert!(segment.lag.max() > 240 * MS, "{}", segment.lag.max());
-        assert!(passed_before(&segment), "so it was passed");
+        assert!(passed_before(&segment), "the former rule passed it");
         assert!(judged(&segment).is_late(), "{:?}", judged(&segment));
     }
 
     #[test]
-    fn at_no_rate_and_no_number_of_requests_does_a_stopped_generator_pass() {
+    fn a_stopped_generator_passes_at_no_rate_and_no_number_of_requests() {
         for rps in [3.0, 20.0, 100.0, 1_000.0] {
             for seconds in [2.0, 3.0, 7.0, 60.0] {
                 let segment = simulated(rps, (rps * seconds) as u64, &stopped(250 * MS));

@@ -1,6 +1,6 @@
 //! A load as plain data: requests, target, schedule, end.
 //!
-//! Invariant: [`Plan::check`] is the one place for all checks.
+//! Invariant: [`Plan::check`] runs all checks of a plan, and `start` calls it.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -18,29 +18,30 @@ pub struct Plan {
     pub target: Target,
     pub arrivals: Arrivals,
     pub stop: Stop,
-    /// Requests that are scheduled before this are sent, and counted apart from the measured ones. Default none.
+    /// Requests scheduled before this are sent, and counted apart from the measured ones. Default none.
     pub warm_up: Duration,
-    /// Open loop: connections that may be open at the same time; requests that find all of them busy wait for one. Default
+    /// Open loop: the most connections at the same time. If all are busy, a request waits for one. Default
     /// [`OUTSTANDING`]. A closed loop has its own number.
     pub connections: usize,
-    /// Open loop: requests that may be in flight or waiting for a connection. A request beyond is counted as unsent and
+    /// Open loop: the most requests in flight or waiting for a connection. A request beyond is counted as unsent and
     /// dropped, so a run cannot run out of memory. Default [`OUTSTANDING`].
     pub outstanding: usize,
-    /// Sending threads. Each has its own connections and its share of both bounds; request i is sent by thread i mod `threads`.
-    /// Default 1, which is good for tens of thousands of requests per second.
+    /// Sending threads. Each has its own connections and its share of both bounds; request i is sent by thread i mod
+    /// `threads`. Default 1, which is good for tens of thousands of requests per second.
     pub threads: usize,
-    /// Request i is number i mod len. Default `GET /`.
+    /// Request i uses entry i mod the number of entries. Default `GET /`.
     pub requests: Vec<Request>,
     pub keys: Keys,
     /// Times at which one key takes many requests. Default none.
     pub hot_keys: Vec<HotKey>,
     pub cost: Cost,
-    /// Of arrivals, keys and costs. Default 1.
+    /// The seed of arrivals, keys and costs. Default 1.
     pub seed: u64,
-    /// For one request, from its sending (connecting included) to its last byte. Default 30 s.
+    /// The limit for one request, from when it gets a connection (connecting included) to its last byte. Default 30 s.
     pub timeout: Duration,
-    /// Retry a request once, on a new connection, if a keep-alive connection was closed before any byte of its response. Only for
-    /// idempotent methods without a body; its latency goes on. Default no: it is an error of the kind `closed`.
+    /// Retry a request once, on a new connection, if a keep-alive connection was closed before any byte of its
+    /// response. Only for idempotent methods without a body. Its latency includes the first attempt. Default no: it is
+    /// an error of the kind `closed`.
     pub resend_closed: bool,
     /// The response header that names the backend. Default `x-server-id`, as `mock-server` sends.
     pub backend_header: String,
@@ -49,18 +50,18 @@ pub struct Plan {
 /// The target of a load.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Target {
-    /// New connections go to these in turn. At least one.
+    /// New connections go to these addresses in turn. At least one.
     pub addresses: Vec<SocketAddr>,
-    /// For the header `host`.
+    /// The value of the header `host`.
     pub host: String,
 }
 
-/// When no more requests are sent. Requests in flight are completed, up to their timeout, so that slow ones are counted.
+/// When sending ends. Requests in flight are completed, up to their timeout, so that slow ones are counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Stop {
-    /// After so many requests that are measured (in an open loop: were scheduled, sent or not).
+    /// After this many measured requests. An open loop counts scheduled requests, sent or not.
     AfterRequests(u64),
-    /// So long after the warm-up.
+    /// This long after the warm-up.
     AfterTime(Duration),
     /// On [`super::Handle::finish`].
     WhenTold,
@@ -70,7 +71,7 @@ pub enum Stop {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Request {
     pub method: Method,
-    /// As in the request line: path and query.
+    /// Path and query, as in the request line.
     pub path: String,
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
@@ -114,7 +115,7 @@ const THREADS_MAX: usize = 256;
 // === impl Plan ===
 
 impl Plan {
-    /// This load of `GET /` with every default.
+    /// This load with `GET /` and all defaults.
     pub fn new(target: Target, arrivals: Arrivals, stop: Stop) -> Self {
         Self {
             target,
@@ -202,7 +203,7 @@ impl Request {
         }
         for (name, value) in &self.headers {
             check_header(name, value)?;
-            // A length or coding other than the body's own would make the next request part of this one.
+            // Another length or coding than that of the body would make the next request part of this one.
             if ["content-length", "transfer-encoding"].iter().any(|own| name.eq_ignore_ascii_case(own)) {
                 return Err(BadPlan::OwnHeader(name.clone()));
             }
@@ -210,7 +211,7 @@ impl Request {
         Ok(())
     }
 
-    /// May be sent twice without harm (RFC 9110, section 9.2.2), and is small enough to.
+    /// Whether two sends do no harm (RFC 9110, section 9.2.2). A request with a body is never repeated.
     pub(super) fn is_repeatable(&self) -> bool {
         self.body.is_empty() && self.method.is_idempotent()
     }

@@ -1,7 +1,7 @@
 //! The connections of one sending thread, and their registration with epoll.
 //!
-//! Idle connections are used in turn, the longest idle first, so every connection gets its share. A target that spreads work over its
-//! threads by connection gets a load as from many clients.
+//! Idle connections are used in turn, the longest idle first, so every connection gets its share. If a target assigns
+//! connections to its threads, the load looks like that of many clients.
 //!
 //! Invariant: a token always names the same connection; events of a closed one are ignored.
 
@@ -14,7 +14,7 @@ use rustix::event::epoll::{self, CreateFlags, EventData, EventFlags};
 
 use super::connection::Connection;
 
-/// Names a connection: its place, and how often the place was taken.
+/// Names a connection: its place, and how often that place has been reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Token {
     place: u32,
@@ -65,7 +65,7 @@ impl Pool {
         &self.epoll
     }
 
-    /// How many there are.
+    /// The number of connections.
     pub(super) fn open(&self) -> usize {
         self.open
     }
@@ -120,12 +120,12 @@ impl Pool {
         }
     }
 
-    /// The connection may carry another request.
+    /// Marks the connection as free for another request.
     pub(super) fn park(&mut self, token: Token) {
         self.idle.push_back(token);
     }
 
-    /// There is a connection without a request.
+    /// Whether there is a connection without a request.
     pub(super) fn has_idle(&mut self) -> bool {
         while let Some(token) = self.idle.front().copied() {
             if self.get(token).is_some() {
@@ -136,12 +136,12 @@ impl Pool {
         false
     }
 
-    /// A connection without a request.
+    /// Takes a connection without a request.
     pub(super) fn unpark(&mut self) -> Option<Token> {
         if self.has_idle() { self.idle.pop_front() } else { None }
     }
 
-    /// Those whose request holds `condition`.
+    /// The connections that satisfy `condition`.
     pub(super) fn find(&self, condition: impl Fn(&Connection) -> bool) -> Vec<Token> {
         let numbered = (0..).zip(&self.places);
         let held = numbered.filter(|(_, place)| place.connection.as_deref().is_some_and(&condition));

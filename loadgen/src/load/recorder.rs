@@ -1,7 +1,7 @@
 //! The counts of one sending thread: by segment, and for the current 100 ms.
 //!
-//! Invariants: a sample belongs to the segment of its scheduled send time, however late its response comes. Counting allocates only for a
-//! new status, a new backend or a longer time.
+//! Invariants: a sample belongs to the segment of its scheduled send time, however late its response comes. Counting
+//! allocates only for a new status, a new backend or a longer time.
 
 use std::collections::BTreeMap;
 
@@ -15,9 +15,9 @@ use super::windows::Windows;
 
 /// The counts of one thread.
 pub(super) struct Recorder {
-    /// By their beginning. The first is the warm-up, if there is one.
+    /// In the order of their beginnings. The first is the warm-up, if there is one.
     segments: Vec<Open>,
-    /// Of the segment that began last.
+    /// Those of the segment that began last.
     batches: Batches,
     names: Names,
     windows: Windows,
@@ -25,12 +25,12 @@ pub(super) struct Recorder {
     is_closed_loop: bool,
 }
 
-/// A segment as it is counted.
+/// A segment while it is counted.
 struct Open {
     counts: Segment,
-    /// A handful: found quicker by looking than by a map.
+    /// There are few of them; a linear search is quicker than a map.
     statuses: Vec<(u16, u64)>,
-    /// By number of the backend.
+    /// By the number of the backend.
     backends: Vec<BackendTally>,
 }
 
@@ -53,7 +53,7 @@ pub(super) struct Answered {
     pub(super) bytes: u64,
 }
 
-/// More backends than this are counted as one: a header with a new value each time must not use up the memory.
+/// More backends than this are counted as one, so that a header with a new value each time does not use up the memory.
 const NAMES_MAX: usize = 1024;
 const OTHERS: &[u8] = b"(others)";
 
@@ -64,18 +64,18 @@ pub(super) struct Recorded {
     pub(super) first_errors: BTreeMap<ErrorKind, String>,
 }
 
-/// Nothing takes longer; it bounds how far a histogram can grow.
+/// Longer times are recorded as this, which bounds the size of a histogram.
 const LONGEST_NS: u64 = 24 * 3600 * 1_000_000_000;
 
 pub(super) fn note<T: Counter>(latencies: &mut Histogram<T>, ns: u64) {
-    // Refused only by a histogram that may not grow.
+    // This fails only for a histogram that may not grow.
     let _ = latencies.record(ns.min(LONGEST_NS));
 }
 
 // === impl Recorder ===
 
 impl Recorder {
-    /// The first segment begins at `from_ns`; what was scheduled before belongs to it too.
+    /// The first segment begins at `from_ns`; requests scheduled before belong to it too.
     pub(super) fn new(from_ns: u64, is_closed_loop: bool) -> Self {
         Self {
             segments: vec![Open::new(from_ns)],
@@ -87,7 +87,7 @@ impl Recorder {
         }
     }
 
-    /// Requests that are due from `from_ns` on belong to a new segment.
+    /// Requests scheduled from `from_ns` on belong to a new segment.
     pub(super) fn begin_segment(&mut self, from_ns: u64) {
         self.segments.push(Open::new(from_ns));
         self.batches.begin(from_ns);
@@ -146,14 +146,14 @@ impl Recorder {
         self.first_errors.entry(kind).or_insert_with(message);
     }
 
-    /// A request timed out; [`Self::error`] is told too.
+    /// A request timed out. The caller also calls [`Self::error`].
     pub(super) fn timed_out(&mut self, intended_ns: u64, phase: Phase) {
         self.segment(intended_ns).counts.timeouts.count(phase);
     }
 
     pub(super) fn answered(&mut self, answer: &Answered) {
         let latency = answer.done_ns.saturating_sub(answer.intended_ns);
-        // A closed loop intends nothing but to send: its service times are its latencies, which `finish` copies.
+        // A closed loop has no scheduled times: its service times are its latencies, which `finish` copies.
         let service = (!self.is_closed_loop).then(|| answer.done_ns.saturating_sub(answer.sent_ns));
         let (is_failed, is_closed_loop) = (answer.status >= 400, self.is_closed_loop);
         let number = self.number(answer.intended_ns);
@@ -183,18 +183,18 @@ impl Recorder {
         self.windows.answered(answer.intended_ns, latency, answer.status, answer.backend);
     }
 
-    /// Brings what ended since the last time to the collector; it is `now_ns`, and so many requests have not ended.
+    /// Reports the counts since the last report to the collector. `outstanding` requests have not ended at `now_ns`.
     pub(super) fn report(&mut self, thread: usize, now_ns: u64, outstanding: u64, collector: &Collector) {
         self.windows.report(thread, now_ns, outstanding, &self.names.names, collector);
     }
 
-    /// Everything counted. `ended_ns`: when sending ended.
+    /// All counts. `ended_ns`: when sending ended.
     pub(super) fn finish(self, ended_ns: u64) -> Recorded {
         let froms: Vec<u64> = self.segments.iter().map(|open| open.counts.from_ns).collect();
         let names = self.names;
         let finish = |(number, open): (usize, Open)| {
-            // rates are over the segment's own length, even if the last responses came after it; only a closed loop, which has no
-            // schedule, ends with its last response
+            // rates are over the segment's own length, even if the last responses came after it; only a closed loop,
+            // which has no schedule, ends with its last response
             let end = froms.get(number + 1).copied();
             open.finish(end.unwrap_or(ended_ns), self.is_closed_loop, end.is_none(), &names)
         };
@@ -211,7 +211,7 @@ impl Recorder {
     }
 
     fn number(&self, intended_ns: u64) -> usize {
-        // Nearly always the last.
+        // Nearly always the last segment.
         self.segments.iter().rposition(|open| open.counts.from_ns <= intended_ns).unwrap_or(0)
     }
 }
@@ -260,7 +260,7 @@ impl Open {
 // === impl Names ===
 
 impl Names {
-    /// The number of this backend, a new one if need be.
+    /// The number of this backend; a new backend gets the next number.
     pub(super) fn number(&mut self, name: &[u8]) -> u16 {
         // responses of one backend often come in a row
         if self.names.get(self.last).is_some_and(|known| **known == *name) {
@@ -302,7 +302,7 @@ mod tests {
     fn a_sample_belongs_to_the_segment_of_its_intended_time() {
         let mut recorder = Recorder::new(0, false);
         recorder.begin_segment(1_000_000);
-        // The second was scheduled in the first segment and its response comes long after its end.
+        // The second request was scheduled in the first segment, and its response comes long after its end.
         for (intended, done) in [(0, 500_000), (999_999, 90_000_000), (1_000_000, 1_100_000)] {
             recorder.due(intended, intended + 5_000);
             recorder.sent(intended, false);

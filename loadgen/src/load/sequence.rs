@@ -1,5 +1,5 @@
-//! The sequence of requests as bytes. Request i is a template, a key and a cost, each a function of (seed, i). A hot key also depends on
-//! the scheduled time.
+//! The sequence of requests as bytes. Request i is a template, a key and a cost, each a function of (seed, i). A hot
+//! key also depends on the scheduled time.
 //!
 //! Invariant: rendering allocates nothing once the buffer has grown to the longest request.
 
@@ -41,7 +41,7 @@ struct Template {
 // === impl Sequence ===
 
 impl Sequence {
-    /// The schedule begins at `base_ns`.
+    /// For a schedule that begins at `base_ns`.
     pub(super) fn new(plan: &Plan, base_ns: u64) -> Self {
         let at = |time| base_ns.saturating_add(nanos(plan.warm_up)).saturating_add(nanos(time));
         let span = |key: &HotKey| HotSpan { from_ns: at(key.from), until_ns: at(key.until), key: *key };
@@ -53,7 +53,7 @@ impl Sequence {
         }
     }
 
-    /// Writes request `index`, which is scheduled at `due_ns`, behind what is in `out`.
+    /// Appends request `index`, which is scheduled at `due_ns`, to `out`.
     pub(super) fn render(&self, seed: u64, index: u64, due_ns: u64, out: &mut Vec<u8>) {
         let template = self.template(index);
         out.extend_from_slice(&template.head);
@@ -108,7 +108,7 @@ impl Template {
         for (name, value) in &request.headers {
             line(name, value);
         }
-        // A length of 0 is said only where a body is usual (RFC 9110, section 8.6).
+        // A length of 0 is written only for methods that usually have a body (RFC 9110, section 8.6).
         if !request.body.is_empty() || [Method::POST, Method::PUT, Method::PATCH].contains(&request.method) {
             line("content-length", &request.body.len().to_string());
         }
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_seed_is_the_same_sequence_and_another_is_not() {
+    fn the_same_seed_gives_the_same_sequence_and_another_does_not() {
         let mut plan = plan();
         plan.keys = Keys::Zipf { keys: 1000, exponent: 1.1 };
         plan.cost = Cost::Exponential { mean: Duration::from_millis(10) };
@@ -177,12 +177,12 @@ mod tests {
         let all = |sequence: &Sequence, seed| (0..1000).map(|index| text(sequence, seed, index)).collect::<Vec<_>>();
         assert_eq!(all(&one, 7), all(&again, 7));
         assert_ne!(all(&one, 7), all(&one, 8));
-        // Out of order too: nothing is drawn in turn.
+        // Out of order too: draws do not depend on earlier draws.
         assert_eq!(text(&one, 7, 500), all(&again, 7)[500]);
     }
 
     #[test]
-    fn a_hot_key_takes_its_share_while_it_is_hot_and_leaves_the_others_theirs() {
+    fn a_hot_key_takes_its_share_in_its_time_and_leaves_other_keys_unchanged() {
         let ms = Duration::from_millis;
         let mut plan = plan();
         plan.keys = Keys::Uniform;
@@ -197,6 +197,6 @@ mod tests {
         let taken = (0..1000).filter(|&index| hot.key(5, index, from_ns) == Some(FIRST)).count();
         assert!(taken.abs_diff(800) < 50, "{taken} of 1,000, seed 5");
         let is_own = |index: &u64| hot.key(5, *index, until_ns - 1) == cool.key(5, *index, 0);
-        assert_eq!((0..1000).filter(is_own).count(), 1000 - taken, "whatever the moment within");
+        assert_eq!((0..1000).filter(is_own).count(), 1000 - taken, "at any moment of its time");
     }
 }

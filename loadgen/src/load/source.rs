@@ -16,7 +16,7 @@ pub(super) struct Due {
     pub(super) index: u64,
     pub(super) seed: u64,
     pub(super) intended_ns: u64,
-    /// The time at which the sending thread took it. The difference to the scheduled time is the generator's lateness, see
+    /// The time when the sending thread took it. The difference to the scheduled time is the generator's lateness, see
     /// [`super::pacing`].
     pub(super) begun_ns: u64,
 }
@@ -25,9 +25,9 @@ pub(super) struct Due {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CutAt {
     pub(super) at_ns: u64,
-    /// The sequence of requests, and the schedule, begin anew from this seed.
+    /// Restart the sequence of requests and the schedule from this seed.
     pub(super) seed: Option<u64>,
-    /// Another law, from now on.
+    /// Another law of arrival, from this cut on.
     pub(super) arrivals: Option<Arrivals>,
 }
 
@@ -43,14 +43,14 @@ pub(super) struct Source {
     next_index: u64,
     /// This thread's next requests, [`AHEAD`] of them; none in a closed loop.
     ahead: VecDeque<Due>,
-    /// Taken last; none in a closed loop.
+    /// The request that was taken last; `None` in a closed loop.
     last: Option<Due>,
     seed: u64,
     thread: u64,
     threads: u64,
-    /// Requests that are due before this are the warm-up, and do not count towards the quota.
+    /// Requests scheduled before this are the warm-up, and do not count towards the quota.
     measured_from_ns: u64,
-    /// Measured requests that are left to this thread.
+    /// The number of measured requests left to this thread.
     quota: Option<u64>,
     end_ns: u64,
     cuts: VecDeque<CutAt>,
@@ -59,7 +59,7 @@ pub(super) struct Source {
 // === impl Source ===
 
 impl Source {
-    /// The schedule begins at `base_ns`.
+    /// For a schedule that begins at `base_ns`.
     pub(super) fn new(plan: &Plan, thread: usize, base_ns: u64) -> Self {
         let (thread, threads) = (thread as u64, plan.threads as u64);
         let measured_from_ns = base_ns.saturating_add(nanos(plan.warm_up));
@@ -88,14 +88,14 @@ impl Source {
         source
     }
 
-    /// The scheduled time of this thread's next request; in a closed loop always now. `None`: there are no more.
+    /// The scheduled time of this thread's next request; in a closed loop `now_ns`. `None`: there are no more.
     pub(super) fn peek(&self, now_ns: u64) -> Option<u64> {
         let due_ns = if self.arrivals.is_closed() { now_ns } else { self.ahead.front()?.intended_ns };
         let is_measured = due_ns >= self.measured_from_ns;
         (due_ns < self.end_ns && !(is_measured && self.quota == Some(0))).then_some(due_ns)
     }
 
-    /// Takes the request that [`Self::peek`] speaks of.
+    /// Takes the request whose time [`Self::peek`] returns.
     pub(super) fn pop(&mut self, now_ns: u64) -> Option<Due> {
         if self.arrivals.is_closed() {
             while self.cuts.front().is_some_and(|cut| cut.at_ns <= now_ns) {
@@ -116,25 +116,26 @@ impl Source {
         self.last
     }
 
-    /// When one more request would be due if it came as the others on the average: n requests take n gaps, not n - 1.
+    /// The time of one more request after the last, at the average gap so far. So n requests take n gaps, not n - 1.
     pub(super) fn after_last(&self) -> Option<u64> {
         let last = self.last.filter(|last| last.index > 0)?;
         Some(last.intended_ns + last.intended_ns.saturating_sub(self.base_ns) / last.index)
     }
 
-    /// When this thread's next requests are due, as far as they are known: a cut or the end may yet come before them.
+    /// The times of this thread's next requests, as far as they are known. A cut or the end may still come before them.
     pub(super) fn ahead(&self) -> impl Iterator<Item = u64> + Clone {
         self.ahead.iter().map(|due| due.intended_ns)
     }
 
-    /// To be told before its moment, in order; if later, it holds from the next request on.
+    /// Takes a cut. Cuts come in order, before their moments. A late cut takes effect at the next request that is
+    /// taken.
     pub(super) fn cut(&mut self, cut: CutAt) {
         if cut.seed.is_none() && cut.arrivals.is_none() {
             return; // a new segment of the same sequence
         }
         self.cuts.push_back(cut);
         if self.ahead.back().is_some_and(|last| last.intended_ns >= cut.at_ns) {
-            // Made before this was known; the sequence that they belong to is over.
+            // They were prepared before this cut was known, and their sequence has ended.
             self.ahead.retain(|due| due.intended_ns < cut.at_ns);
             self.take_cut();
             self.look_ahead();
@@ -167,7 +168,7 @@ impl Source {
         self.next_index = if self.arrivals.is_closed() { self.thread } else { 0 };
     }
 
-    /// Makes this thread's next requests, passing over those of others.
+    /// Prepares this thread's next requests and skips those of other threads.
     fn look_ahead(&mut self) {
         while self.ahead.len() < AHEAD {
             let Some(schedule) = &mut self.schedule else { return };
@@ -210,7 +211,7 @@ mod tests {
     const SECOND: u64 = 1_000_000_000;
 
     #[test]
-    fn so_many_requests_take_as_many_gaps() {
+    fn n_requests_take_n_gaps() {
         let mut source = Source::new(&plan(Arrivals::Constant { rps: 100.0 }, Stop::AfterRequests(5)), 0, SECOND);
         assert_eq!(source.after_last(), None);
         assert_eq!(drain(&mut source, u64::MAX).len(), 5);
@@ -247,7 +248,7 @@ mod tests {
         let plan = plan(Arrivals::Poisson { rps: 1000.0 }, Stop::WhenTold);
         let mut source = Source::new(&plan, 0, 0);
         let before = drain(&mut source, SECOND / 2);
-        // Told early, and told when the next request is already made.
+        // The cut comes early, and after the next request is prepared.
         for at_ns in [SECOND, SECOND + SECOND / 2 + 1] {
             source.cut(CutAt { at_ns, seed: Some(1), arrivals: None });
         }
@@ -257,7 +258,7 @@ mod tests {
             inside.map(|due| (due.index, due.intended_ns - from)).collect()
         };
         let (first, second) = (of(0, SECOND), of(SECOND, SECOND + SECOND / 2 + 1));
-        assert_eq!(first[..second.len()], second[..], "the same seed is the same schedule and numbers");
+        assert_eq!(first[..second.len()], second[..], "the same seed gives the same schedule and numbers");
         let third = of(SECOND + SECOND / 2 + 1, 2 * SECOND);
         assert_eq!(first[..third.len()], third[..]);
         assert!(third.len() > 400);
@@ -267,7 +268,7 @@ mod tests {
     fn a_cut_that_comes_late_holds_from_the_next_request_on() {
         let plan = plan(Arrivals::Constant { rps: 10.0 }, Stop::WhenTold);
         let mut source = Source::new(&plan, 0, 0);
-        drain(&mut source, SECOND / 2); // the next, at 0.5 s, is made
+        drain(&mut source, SECOND / 2); // the next, at 0.5 s, is prepared
         source.cut(CutAt { at_ns: SECOND / 2 - 1, seed: None, arrivals: Some(Arrivals::Constant { rps: 100.0 }) });
         let due = drain(&mut source, SECOND);
         assert_eq!((due[0].index, due[0].intended_ns, due.len()), (0, SECOND / 2 - 1, 51));

@@ -1,22 +1,22 @@
 //! The phases in which requests timed out.
 //!
-//! Why: "no response" alone does not say whether the server accepted the connection, read the request or began to respond. The causes
-//! differ: a full accept queue, a stopped process, a slow body.
+//! Why: "no response" alone does not say whether the server accepted the connection, read the request or began to
+//! respond. The causes differ: a full accept queue, a stopped process, a slow body.
 
-/// How far a request had come.
+/// The phase of a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
-    /// The connection was not there yet.
+    /// The connection was not established.
     Connect,
-    /// The server had not taken the whole request.
+    /// The server had not accepted the whole request.
     Send,
-    /// The request was sent; the head of the response was not there, or not whole.
+    /// The request was sent; the head of the response was missing or incomplete.
     Head,
-    /// Within the body of the response.
+    /// The body of the response was incomplete.
     Body,
 }
 
-/// Requests that timed out, by how far they had come.
+/// The number of requests that timed out, by phase.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Timeouts([u64; Phase::ALL.len()]);
 
@@ -34,7 +34,7 @@ impl Phase {
         }
     }
 
-    /// `waiting for the response head`.
+    /// For example `waiting for the response head`.
     pub fn in_words(self) -> &'static str {
         match self {
             Self::Connect => "while connecting",
@@ -52,7 +52,7 @@ impl Timeouts {
         self.0[phase as usize]
     }
 
-    /// Those phases in which requests timed out.
+    /// The phases in which requests timed out.
     pub fn iter(&self) -> impl Iterator<Item = (Phase, u64)> + '_ {
         Phase::ALL.into_iter().map(|phase| (phase, self.of(phase))).filter(|(_, count)| *count > 0)
     }

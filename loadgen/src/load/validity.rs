@@ -1,13 +1,13 @@
 //! The generator's check of itself: whether its own lateness changed the numbers, with the reasons in words.
 //!
-//! A late generator makes latencies longer. So each reported number (the mean, p50, p90, p99) is compared with its value without the
-//! lateness of each request ([`Segment::prompt`]). That needs no minimum of requests, because it is about these requests only. Whether
-//! the generator is on time in general is another question. Below [`enough`] requests it is not judged, and above only as far as the
-//! number of late requests allows.
+//! A late generator makes latencies longer. So each reported number (the mean, p50, p90, p99) is compared with its
+//! value without the lateness of each request ([`Segment::prompt`]). That needs no minimum of requests, because it is
+//! about these requests only. Whether the generator is on time in general is another question. With fewer than
+//! [`enough`] requests it is not judged, and with more only as far as the number of late requests allows.
 //!
-//! Responses that were read late look like slow ones. But the kernel counts how long a thread waited for a processor. At low rates each
-//! such wait delays one event, so the mean wait per request must be within the bound of the mean. At high rates a wait also delays
-//! scheduled requests, and the first check detects it.
+//! Responses that were read late look like slow ones. But the kernel counts how long a thread waited for a processor.
+//! At low rates each such wait delays one event, so the mean wait per request must be within the bound of the mean. At
+//! high rates a wait also delays scheduled requests, and the first check detects it.
 
 use std::fmt;
 use std::time::Duration;
@@ -16,14 +16,14 @@ use statrs::distribution::{Binomial, DiscreteCDF};
 
 use super::outcome::{ErrorKind, Latencies, Segment};
 
-/// Whether requests were sent, and responses read, when they should have been.
+/// Whether requests were sent, and responses read, at the right times.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Punctuality {
-    /// No number that the run may tell was moved by more than is allowed.
+    /// Lateness moved no number that the run reports by more than is allowed.
     OnTime,
-    /// By how much, and what is allowed: `by 1.2 ms at p90, where 0.8 ms are allowed`.
+    /// Lateness moved a number too far. For example: `by 1.2 ms at p90, where 0.8 ms are allowed`.
     Late(String),
-    /// Nothing can be said, and why.
+    /// It was not judged, for this reason.
     NotJudged(String),
 }
 
@@ -31,7 +31,7 @@ pub enum Punctuality {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Doubt {
     pub about: DoubtAbout,
-    /// With its numbers, and what to do.
+    /// The reason with its numbers, and what to do.
     pub reason: String,
 }
 
@@ -48,31 +48,32 @@ pub enum DoubtAbout {
 /// The processor time of sending.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Effort<'a> {
-    /// Of each thread.
+    /// The processor time of each thread, in seconds.
     pub(super) cpu_s: &'a [f64],
     pub(super) sending_s: f64,
-    /// By all threads, runnable without a processor; `None` where the kernel does not tell.
+    /// The time in which threads were runnable without a processor, over all threads; `None` if the kernel does not
+    /// report it.
     pub(super) waited: Option<Duration>,
-    /// That were begun meanwhile, the warm-up's too.
+    /// The number of requests that began in this time, including the warm-up.
     pub(super) requests: u64,
 }
 
-/// Lateness may make up a number by this part of the rest.
+/// Lateness may be at most this part of a number without lateness.
 const LAG_SHARE: f64 = 0.10;
-/// Lateness up to this is always allowed. The kernel must wake the process for each request, and on ordinary virtual machines that is late
-/// by 50 to 150 µs at the 99th percentile. The latency includes it.
+/// Lateness up to this is always allowed. The kernel must wake the process for each request. On ordinary virtual
+/// machines that is late by 50 to 150 µs at the 99th percentile. The latency includes it.
 const LAG_FLOOR_NS: f64 = 200_000.0;
-/// The percentiles that are judged, and of how many samples on: those with which reports tell them.
+/// The percentiles that are judged, and the fewest samples for each. Reports show a percentile from the same number on.
 const JUDGED: [(&str, f64, u64); 3] = [("p50", 0.5, 20), ("p90", 0.9, 100), ("p99", 0.99, 1_000)];
-/// A generator counts as on time if it is certain, to this, …
+/// A generator counts as on time if it is certain, to this confidence, …
 const CONFIDENCE: f64 = 0.95;
-/// … that fewer than this share of its requests are late.
+/// … that less than this share of its requests is late.
 const LATE_SHARE: f64 = 0.01;
-/// A thread that is this busy sends late, or too little, for want of processor time.
+/// A thread that is this busy sends late or too little, because it lacks processor time.
 const CPU_SHARE: f64 = 0.90;
-/// Starting up is most of what a thread does in less time, …
+/// In less time than this, a thread mostly starts up, …
 const CPU_SHORTEST_S: f64 = 0.1;
-/// … unless it has sent so many requests meanwhile.
+/// … unless it has sent this many requests.
 const CPU_REQUESTS: u64 = 1_000;
 
 /// A number that lateness has moved.
@@ -83,8 +84,9 @@ struct Moved {
     allowed_ns: f64,
 }
 
-/// The fewest requests, none of them late, that exclude a share of [`LATE_SHARE`]. The exact upper bound of a share (Clopper and Pearson)
-/// is below s if so few late ones, or fewer, have a chance of at most 1 − confidence at s. With none late that chance is (1 − s)^n.
+/// The fewest requests, none of them late, that exclude a share of [`LATE_SHARE`]. The upper bound is exact (Clopper
+/// and Pearson). It is below s if at most this many late requests have a probability of at most 1 − confidence at share
+/// s. With none late that probability is (1 − s)^n.
 fn enough() -> u64 {
     ((1.0 - CONFIDENCE).ln() / (1.0 - LATE_SHARE).ln()).ceil() as u64
 }
@@ -104,7 +106,7 @@ pub(super) fn punctuality(total: &Segment, effort: &Effort<'_>, is_closed_loop: 
     }
 }
 
-/// Where p99 cannot be said, and so was not held against itself, fewer than [`LATE_SHARE`] must be shown to be late.
+/// With too few samples for p99, p99 was not compared. Then it must be shown that less than [`LATE_SHARE`] is late.
 fn why_not_judged(total: &Segment) -> Option<String> {
     let samples = total.latency.len();
     if samples >= JUDGED[2].2 {
@@ -129,7 +131,7 @@ fn why_not_judged(total: &Segment) -> Option<String> {
     })
 }
 
-/// The number that lateness has moved most beyond what is allowed.
+/// The number that lateness has moved most, if beyond what is allowed.
 fn moved(latency: &Latencies, prompt: &Latencies) -> Option<Moved> {
     let told = JUDGED.into_iter().filter(|(.., samples)| latency.len() >= *samples);
     let percentiles = told.map(|(at, quantile, _)| {
@@ -140,14 +142,14 @@ fn moved(latency: &Latencies, prompt: &Latencies) -> Option<Moved> {
     moved.filter(|moved| moved.excess() > 1.0).max_by(|one, other| one.excess().total_cmp(&other.excess()))
 }
 
-/// Responses that lay there while no processor was free to read them.
+/// Whether responses waited too long because no processor was free to read them.
 fn read_late(total: &Segment, effort: &Effort<'_>) -> Option<String> {
     let waited_ns = effort.waited?.as_nanos() as f64 / effort.requests.max(1) as f64;
     let moved = Moved { at: "the mean", by_ns: waited_ns, allowed_ns: allowed_ns(total.prompt.mean()) };
     (moved.excess() > 1.0).then(|| format!("by waiting for a processor, {moved}"))
 }
 
-/// Of a number that is `ns` without lateness.
+/// The allowed lateness of a number that is `ns` without lateness.
 fn allowed_ns(ns: f64) -> f64 {
     (ns * LAG_SHARE).max(LAG_FLOOR_NS)
 }
@@ -200,7 +202,7 @@ impl Punctuality {
         matches!(self, Self::Late(_))
     }
 
-    /// Why it cannot be said, where it cannot.
+    /// The reason, if it was not judged.
     pub fn why_not_judged(&self) -> Option<&str> {
         match self {
             Self::NotJudged(why) => Some(why),
@@ -220,7 +222,7 @@ impl fmt::Display for Doubt {
 // === impl Moved ===
 
 impl Moved {
-    /// Above 1 it is too much.
+    /// The lateness over the allowed one; above 1 is too much.
     fn excess(&self) -> f64 {
         self.by_ns / self.allowed_ns
     }
@@ -239,7 +241,7 @@ mod tests {
 
     const CALM: Effort<'_> = Effort { cpu_s: &[0.1], sending_s: 1.0, waited: None, requests: 1_000 };
 
-    /// So many requests that took `prompt_ns`, begun late as `lag_ns` says.
+    /// This many requests that took `prompt_ns`, each late by `lag_ns`.
     fn segment(requests: u64, prompt_ns: u64, lag_ns: impl Fn(u64) -> u64) -> Segment {
         let mut segment = Segment::new(0);
         for request in 0..requests {
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn lateness_is_held_against_the_number_that_it_moves() {
+    fn lateness_is_judged_by_the_number_that_it_moves() {
         let of = |prompt, lag| judged(&segment(1_000, prompt, |_| lag));
         assert_eq!(of(10_000_000, 900_000), Punctuality::OnTime);
         assert_eq!(of(100_000, 190_000), Punctuality::OnTime, "below the floor");
@@ -267,13 +269,13 @@ mod tests {
     }
 
     #[test]
-    fn a_late_tail_is_no_matter_for_the_median_and_is_one_for_p99() {
+    fn a_late_tail_is_harmless_for_the_median_and_harmful_for_p99() {
         let tail =
             |requests| judged(&segment(requests, 10_000_000, |request| if request % 20 == 0 { 8_000_000 } else { 0 }));
         let Punctuality::Late(late) = tail(1_000) else { panic!("5 % late by 8 ms move p99 of 10 ms") };
         assert!(late.contains("at p99"), "{late}");
         let Punctuality::NotJudged(why) = tail(900) else {
-            panic!("no p99 can be said, and the mean is moved by 0.4 of 1 ms")
+            panic!("there is no p99, and the mean is moved by 0.4 of 1 ms")
         };
         assert!(why.starts_with("45 of 900 requests were sent later than 1.0 ms"), "{why}");
     }
@@ -287,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn of_too_few_requests_nothing_is_said() {
+    fn too_few_requests_are_not_judged() {
         assert_eq!(enough(), 299, "0.99^299 is below 5 %, 0.99^298 is not");
         let of = |requests| judged(&segment(requests, 10_000_000, |_| 1_000));
         assert_eq!(of(299), Punctuality::OnTime);
@@ -304,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_percentile_is_judged_from_as_many_samples_on_as_it_is_told() {
+    fn a_percentile_is_judged_from_the_number_of_samples_at_which_it_is_reported() {
         for (at, quantile, samples) in JUDGED {
             assert_eq!((10.0 / (1.0 - quantile)).round() as u64, samples, "{at}: ten lie beyond it");
         }

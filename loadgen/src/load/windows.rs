@@ -1,10 +1,13 @@
-//! The counts of one sending thread by windows of 100 ms. The series has them by scheduled send time and by end time, the view by end time.
+//! The counts of one sending thread by windows of 100 ms. The series has them by scheduled send time and by end time,
+//! the view by end time.
 //!
-//! Why both: by end time, a stall is a gap and then a peak; by scheduled send time, the series shows the affected requests. But a request
-//! that waits at a server fails when the server dies, and by its scheduled send time the error would precede its cause. A window by
-//! scheduled send time is complete only when its last request has ended, which is too late for the view.
+//! Why both: by end time, a stall is a gap and then a peak; by scheduled send time, the series shows the affected
+//! requests. But a request that waits at a server fails when the server dies, and by its scheduled send time the error
+//! would precede its cause. A window by scheduled send time is complete only when its last request has ended, which is
+//! too late for the view.
 //!
-//! Invariant: windows of the series are reported in order, each when it is over and all requests scheduled in it have ended.
+//! Invariant: windows of the series are reported in order, each when it is over and all requests scheduled in it have
+//! ended.
 
 use std::collections::VecDeque;
 
@@ -16,24 +19,24 @@ pub(super) struct Windows {
     /// The number of the first open window.
     first: u64,
     open: VecDeque<OpenWindow>,
-    /// Emptied ones, kept for their memory.
+    /// Cleared windows, kept to reuse their memory.
     spare: Vec<OpenWindow>,
     live: Live,
     live_latency: RoughLatencies,
-    /// Good responses by number of the backend.
+    /// Good responses by the number of the backend.
     live_backends: Vec<u32>,
 }
 
 struct OpenWindow {
     counts: Window,
     latency: RoughLatencies,
-    /// Of what ended in it.
+    /// The latencies of the requests that ended in it.
     ended_latency: RoughLatencies,
     /// Requests that have not ended.
     outstanding: u64,
 }
 
-/// Emptied windows that are kept.
+/// The most cleared windows that are kept.
 const SPARE_MAX: usize = 4;
 
 // === impl Windows ===
@@ -110,7 +113,7 @@ impl Windows {
         collector: &Collector,
     ) {
         let now = now_ns / WINDOW_NS;
-        // first, so that no observer sees a window with responses that the totals do not have yet
+        // first, so that an observer never sees a window with responses that are missing in the totals
         self.live.outstanding = outstanding;
         let look = Look { live: &self.live, latency: &self.live_latency, backends: &self.live_backends, names };
         collector.look(thread, now, &look);
@@ -131,7 +134,8 @@ impl Windows {
         }
     }
 
-    /// The window of a time. What belongs to one that was handed on already (a closed loop's, by a hair) counts to the first open.
+    /// The window of a time. An event of an already reported window counts in the first open one. This happens only in
+    /// a closed loop, by a very short time.
     fn at(&mut self, ns: u64) -> &mut OpenWindow {
         let number = (ns / WINDOW_NS).saturating_sub(self.first) as usize;
         while self.open.len() <= number {
@@ -177,9 +181,9 @@ impl OpenWindow {
 mod tests {
     use super::*;
 
-    /// A server dies at 880 ms; a request that was scheduled at 400 ms was still waiting there.
+    /// A server dies at 880 ms. A request that was scheduled at 400 ms was still waiting there.
     #[test]
-    fn an_error_is_counted_where_it_was_suffered_and_when_it_happened() {
+    fn an_error_counts_at_its_scheduled_time_and_at_its_end() {
         let (mut windows, collector) = (Windows::new(), Collector::new(1));
         for intended_ns in [410_000_000, 420_000_000, 430_000_000] {
             windows.due(intended_ns);

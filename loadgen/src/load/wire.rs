@@ -8,7 +8,7 @@ mod head;
 pub(super) use framing::Framing;
 pub(super) use head::parse;
 
-/// Why a response is none.
+/// Why bytes are not a valid response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("the response is not HTTP/1.1: {0}")]
 pub(super) struct BadAnswer(pub(super) &'static str);

@@ -1,10 +1,11 @@
 //! One sending thread: an event loop that sends scheduled requests, reads responses, and counts both.
 //!
-//! Why pacing and sending in one loop: the thread's own [`Alarm`] wakes it for the next request. A separate pacing thread would cost a
-//! switch for each request and, on two cores, processor time of the target. The clock is checked between any two responses, so a request
-//! waits at most for the handling of one response.
+//! Why pacing and sending in one loop: the thread's own [`Alarm`] wakes it for the next request. A separate pacing
+//! thread would cost a switch for each request and, on two cores, processor time of the target. The clock is checked
+//! between any two responses, so a request waits at most for the handling of one response.
 //!
-//! Invariants: an open loop never waits for responses. Each request ends in exactly one of answered, error, unsent, unfinished.
+//! Invariants: an open loop never waits for responses. Each request ends in exactly one of answered, error, unsent,
+//! unfinished.
 
 mod effort;
 mod upkeep;
@@ -32,7 +33,7 @@ use super::sequence::Sequence;
 use super::source::{Due, Source};
 use effort::{Ended, waited};
 
-/// The data that the threads of a load share.
+/// The place of one thread in a load: its number, and the data that all threads share.
 #[derive(Debug)]
 pub(super) struct Seat {
     pub(super) thread: usize,
@@ -51,22 +52,22 @@ pub(super) struct Worker {
     alarm: Alarm,
     pool: Pool,
     recorder: Recorder,
-    /// Due, but all connections are busy.
+    /// Requests that are due while all connections are busy.
     waiting: VecDeque<Due>,
     under_way: usize,
     connections_max: usize,
     outstanding_max: usize,
     next_address: usize,
-    /// Closed loop: clients whose turn it is.
+    /// Closed loop: the number of clients that may send.
     ready: usize,
-    /// Closed loop: clients that could not connect, and when they try again.
+    /// Closed loop: for each client that could not connect, the time of its next try.
     resting: VecDeque<u64>,
     window: u64,
     tick_ns: u64,
     next_tick_ns: u64,
     cuts_taken: usize,
     sending_ended: Option<Ended>,
-    /// The thread's wait for a processor at its start.
+    /// The time that the thread had waited for a processor when it started.
     waited_before: Option<Duration>,
     aborted: bool,
     output: Vec<u8>,
@@ -76,7 +77,7 @@ pub(super) struct Worker {
 /// The result of a thread.
 pub(super) struct Finished {
     pub(super) recorded: Recorded,
-    /// While there was something to send.
+    /// The processor time until sending ended.
     pub(super) cpu_s: f64,
     pub(super) waited: Option<Duration>,
     pub(super) sending_s: f64,
@@ -84,14 +85,14 @@ pub(super) struct Finished {
     pub(super) aborted: bool,
 }
 
-/// The schedule begins so long after the clock, so that all threads are there.
+/// The schedule begins this long after the clock, so that all threads have started.
 pub(crate) const LEAD_NS: u64 = 1_000_000;
 const BELL: u64 = u64::MAX;
 const EVENTS: usize = 256;
 const INPUT_BYTES: usize = 64 * 1024;
-/// A client of a closed loop that could not connect waits so long: a target that is gone must not become an endless loop.
+/// The wait of a closed-loop client that could not connect. Without it, an unreachable target would cause a busy loop.
 const REST_NS: u64 = 100_000_000;
-/// Timeouts are looked for so often: 20 times within one, at most every millisecond.
+/// The interval of the search for timed-out requests: a twentieth of the timeout, within these bounds.
 const TICK_NS: std::ops::RangeInclusive<u64> = 1_000_000..=100_000_000;
 
 // === impl Worker ===
@@ -147,11 +148,11 @@ impl Worker {
             let timeout = timespec(self.sleeps_until(now).saturating_sub(now));
             match epoll::wait(self.pool.epoll(), rustix::buffer::spare_capacity(&mut events), Some(&timeout)) {
                 Ok(_) | Err(Errno::INTR) => {}
-                // None of the other errors can be: the descriptor is ours and the buffer has room.
+                // No other error is possible: the descriptor is ours and the buffer has room.
                 Err(_) => self.seat.orders.abort(),
             }
             now = self.seat.clock.now();
-            // closed connections first: a request of now must not use them
+            // closed connections first: a request that is due now must not use them
             for event in events.extract_if(.., |event: &mut Event| is_end(event.flags)) {
                 now = self.handle(event.flags, event.data, now);
             }
@@ -175,26 +176,27 @@ impl Worker {
         self.aborted || (self.sending_ended.is_some() && self.under_way == 0 && self.waiting.is_empty())
     }
 
-    /// The interval of periodic work; scheduled requests, responses and orders wake the loop earlier.
+    /// The time of the next periodic work. Scheduled requests, responses and orders wake the loop earlier.
     fn sleeps_until(&mut self, now: u64) -> u64 {
         let window_end = (self.window + 1) * WINDOW_NS;
         let until = window_end.min(self.next_tick_ns);
         match self.source.peek(now) {
-            // The first time: later the turns that come are taken in the same round.
+            // Only at the start: later, clients that become ready send in the same round.
             Some(_) if self.source.is_closed() && self.ready > 0 => LEAD_NS.max(now),
             _ if self.source.is_closed() => until,
             Some(due_ns) if due_ns <= now => now,
-            // Unheard of: the timers are ours and the moments are sound. Then at least not late.
+            // Not expected: the timers are ours and the moments are valid. Without a timer, poll, so that no request is
+            // late.
             Some(_) if self.alarm.set(self.source.ahead()).is_err() => now,
             _ => until,
         }
     }
 
-    /// Sends everything whose moment has come.
+    /// Sends all requests that are due.
     fn send_due(&mut self, now: u64) {
         if self.source.is_closed() {
             while self.ready > 0 && now >= LEAD_NS {
-                // Each has a moment of its own: those at the end of a row must not pay for those before them.
+                // Each has its own time, so that the last of a row does not include the sends before it.
                 let now = self.seat.clock.now();
                 let Some(due) = self.source.pop(now) else { return };
                 self.ready -= 1;
@@ -212,7 +214,7 @@ impl Worker {
         }
     }
 
-    /// Finds a connection for a request, or a place to wait for one.
+    /// Finds a connection for a request, or queues it to wait for one.
     fn assign(&mut self, due: Due, is_repetition: bool, now: u64) {
         if self.under_way + self.waiting.len() >= self.outstanding_max {
             return self.recorder.unsent(due.intended_ns);
@@ -252,7 +254,7 @@ impl Worker {
         }
     }
 
-    /// Writes the request that the connection has.
+    /// Writes the connection's request.
     fn write(&mut self, token: Token, now: u64) {
         let Some(connection) = self.pool.get(token) else { return };
         let Some(request) = &mut connection.request else { return };
@@ -269,7 +271,7 @@ impl Worker {
         }
     }
 
-    /// Sees to what the kernel tells; returns what time it is then.
+    /// Handles one event of epoll; returns the time afterwards.
     fn handle(&mut self, flags: EventFlags, data: EventData, now: u64) -> u64 {
         if data.u64() == BELL {
             // `keep_time` handles the orders in this round
@@ -289,7 +291,7 @@ impl Worker {
             return self.seat.clock.now();
         }
         if flags.contains(EventFlags::OUT) && connection.write_on().is_ok() {
-            // Where writing fails reading tells why.
+            // If writing fails, reading returns the reason.
             let _ = self.pool.update(token);
         }
         if flags.contains(EventFlags::IN) || is_end(flags) {
@@ -298,7 +300,7 @@ impl Worker {
         now
     }
 
-    /// `is_last`: the other side has closed, perhaps behind a response.
+    /// `is_last`: the other side has closed, perhaps after a response.
     fn receive(&mut self, token: Token, is_last: bool) -> u64 {
         let Some(connection) = self.pool.get(token) else { return self.seat.clock.now() };
         let mut reading = Reading {
@@ -331,7 +333,7 @@ impl Worker {
         done_ns
     }
 
-    /// The request on this connection gets no response here.
+    /// Ends the request on this connection without a response: a retry or an error.
     fn fail(&mut self, token: Token, kind: ErrorKind, message: String, now: u64) {
         let Some(connection) = self.pool.get(token) else { return };
         let (request, was_kept) = (connection.request.take(), connection.is_kept());
@@ -340,7 +342,7 @@ impl Worker {
         self.under_way -= 1;
         let UnderWay { due, is_repetition, .. } = request;
         let may_repeat = self.seat.plan.resend_closed && self.sequence.is_repeatable(due.index) && !is_repetition;
-        // a server that closes while our bytes are on their way sends a reset
+        // a server that closes while our bytes are in transit sends a reset
         let was_closed = matches!(kind, ErrorKind::Closed | ErrorKind::Reset) && request.bytes == 0;
         if was_closed && was_kept && may_repeat {
             return self.assign(due, true, now);
@@ -361,12 +363,12 @@ impl Worker {
     }
 }
 
-/// The other side has closed, or the connection has failed.
+/// Whether the other side has closed, or the connection has failed.
 fn is_end(flags: EventFlags) -> bool {
     flags.intersects(EventFlags::RDHUP | EventFlags::HUP | EventFlags::ERR)
 }
 
-/// Whose fault it is that there is no connection.
+/// Whether this machine or the target caused a failed connect.
 fn kind_of_connect(error: &io::Error) -> ErrorKind {
     let local = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
     let is_local = error.raw_os_error().is_some_and(|code| local.iter().any(|errno| errno.raw_os_error() == code));

@@ -6,21 +6,21 @@ use serde::{Deserialize, Serialize};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Comparison {
-    /// The label of the arm that the others are divided by.
+    /// The label of the arm by which the others are divided.
     pub baseline: String,
     /// The primary measure: `latency_p99`.
     pub primary: String,
-    /// The measures that have a verdict, corrected together: `latency_p50`, `latency_p90`, `latency_p99`. Empty in older
-    /// runs: only the primary measure has verdicts then ([`Self::judged`]).
+    /// The measures with a verdict, corrected together: `latency_p50`, `latency_p90`, `latency_p99`. Empty in older
+    /// runs, in which only the primary measure has verdicts ([`Self::judged`]).
     #[serde(default)]
     pub verdict_measures: Vec<String>,
-    /// Width of the zone in which a difference does not matter, relative: 0.05 is 1/1.05 to 1.05.
+    /// Half-width of the zone in which a difference does not matter, relative: 0.05 is 1/1.05 to 1.05.
     pub equivalence: f64,
     /// The least confidence of each interval: 0.95. With several arms, some intervals have more.
     pub confidence: f64,
-    /// Blocks that every arm ran in.
+    /// The number of blocks in which every arm ran.
     pub blocks: u32,
-    /// Why it stopped: `every interval is narrower than ±5 %`, `the budget of 240 s left no room for another round of blocks`.
+    /// Why the run stopped, for example `the budget of 240 s left no room for another round of blocks`.
     pub stopped: String,
     /// Dropped blocks: the generator was late, so their latencies are not used in any arm.
     #[serde(default)]
@@ -30,19 +30,19 @@ pub struct Comparison {
     pub failures: Vec<Failures>,
     /// One for each measure and each arm except the baseline. An arm with fewer than two values of a measure has none.
     pub ratios: Vec<Ratio>,
-    /// For each arm, the baseline included; may be empty.
+    /// One for each arm, the baseline included; may be empty.
     #[serde(default)]
     pub ribbons: Vec<Ribbon>,
     pub drift: Option<Drift>,
 }
 
-/// A block in which the generator was late, so that none of its latencies counts.
+/// A block in which the generator was late, so none of its latencies counts.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct DroppedBlock {
     pub block: u32,
-    /// The labels of the arms during whose segments it was late.
+    /// The labels of the arms in whose segments it was late.
     pub arms: Vec<String>,
-    /// `by 1.2 ms at p90, where 0.8 ms are allowed`
+    /// For example `by 1.2 ms at p90, where 0.8 ms are allowed`.
     pub reason: String,
 }
 
@@ -50,13 +50,14 @@ pub struct DroppedBlock {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failures {
     pub arm: String,
-    /// Requests that the schedule asked for, sent or not.
+    /// Requests in the schedule, sent or not.
     pub due: u64,
-    /// Of these: sent, without a response of a status below 400.
+    /// The part that was sent and got no response with a status below 400.
     pub failed: u64,
-    /// Of these: not sent in time.
+    /// The part that was not sent in time.
     pub unsent: u64,
-    /// Whether the share of failures is close to that of the baseline, so that the good responses of both are to the same requests.
+    /// Whether its share of failures is close to that of the baseline, so that the good responses of both are to the
+    /// same requests.
     pub is_comparable: bool,
 }
 
@@ -66,21 +67,22 @@ pub struct Ratio {
     pub arm: String,
     /// `latency_p50`, `latency_p90`, `latency_p99`, `service_p99`, `rps`, `max_over_mean`.
     pub measure: String,
-    /// Whether more of the measure is better, as of `rps`.
+    /// Whether more of the measure is better, as for `rps`.
     pub more_is_better: bool,
     pub ratio: f64,
     pub low: f64,
     pub high: f64,
-    /// Blocks left out, because one of both arms had too few good responses for the measure.
+    /// Blocks left out because one of the two arms had too few good responses for the measure.
     #[serde(default)]
     pub left_out: u32,
     /// Whether there were enough blocks for the confidence. If not, `low` and `high` are only a guide.
     #[serde(default = "yes")]
     pub is_sound: bool,
-    /// After the correction for the number of arms.
+    /// After the correction for the number of comparisons; `None` for a measure without a verdict.
     pub p: Option<f64>,
     pub verdict: Verdict,
-    /// Blocks that would probably decide it; `None` if decided, or if no number of them would.
+    /// The number of further blocks that would probably decide it; `None` if it is decided, or if no number of them
+    /// would decide it.
     pub further_blocks: Option<u32>,
 }
 
@@ -99,7 +101,7 @@ pub enum Verdict {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Ribbon {
     pub arm: String,
-    /// By rising quantile.
+    /// In ascending order of quantiles.
     pub points: Vec<PercentilePoint>,
 }
 
@@ -112,12 +114,12 @@ pub struct PercentilePoint {
     pub high_ns: f64,
 }
 
-/// The drift of the machine: the baseline's last blocks over its first blocks.
+/// The drift of the machine: the change of the baseline over its blocks.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Drift {
-    /// Last blocks divided by first blocks, of the primary measure.
+    /// The last block divided by the first, by the line through the primary measure of all blocks.
     pub ratio: f64,
-    /// Beyond this the run is invalid, relative.
+    /// The largest relative change of a valid run.
     pub limit: f64,
 }
 
@@ -128,7 +130,7 @@ fn yes() -> bool {
 // === impl Comparison ===
 
 impl Comparison {
-    /// The measures that have a verdict.
+    /// The measures with a verdict.
     pub fn judged(&self) -> Vec<&str> {
         match self.verdict_measures.is_empty() {
             true => vec![self.primary.as_str()],

@@ -1,7 +1,7 @@
 //! A run on disk: its files, and how they are written and read.
 //!
-//! Invariants: a file of a run is complete or absent (written to a temporary name, then renamed). A file that is read has the digest of
-//! [`SUMS_FILE`] and agrees with the other files (`sound`). Every error names the file, in one line.
+//! Invariants: a file of a run is complete or absent (written to a temporary name, then renamed). A file that is read
+//! has the digest of [`SUMS_FILE`] and agrees with the other files (`sound`). Every error names the file, in one line.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File};
@@ -21,17 +21,17 @@ use super::series::Series;
 use super::sound;
 use super::sums::{KEY, SUMS_FILE, Sums, sha256};
 
-/// All that is stored of a run.
+/// The stored data of a run, without plan and scrapes.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Run {
     pub manifest: Manifest,
     pub results: Results,
     pub series: Vec<Series>,
-    /// Of each cell with a response.
+    /// One for each cell with a response.
     pub latencies: BTreeMap<CellKey, Latencies>,
 }
 
-/// Where a run is stored.
+/// The folder of a run.
 #[derive(Clone, Debug)]
 pub struct Folder {
     path: PathBuf,
@@ -61,21 +61,21 @@ pub enum FolderError {
     Damaged { path: PathBuf, reason: String },
 }
 
-/// `run.json` as it is stored.
+/// The stored form of `run.json`.
 #[derive(Serialize)]
 struct Stored<'a> {
     #[serde(flatten)]
     manifest: &'a Manifest,
-    /// Under [`KEY`].
+    /// Stored under the name [`KEY`].
     digests: &'static str,
 }
 
 /// The files that were read: name and digest.
 type Digests = Vec<(String, String)>;
-/// A `.hdr` file: its name, what it holds, and the cells that it belongs to.
+/// A `.hdr` file: its name, its histograms, and the cells that it belongs to.
 type HistogramFile<'a> = (String, BTreeMap<CellKey, Latencies>, Vec<&'a Cell>);
 
-/// In a run's folder: the plan as it was carried out, for a replay.
+/// The plan as it was carried out, for a replay; in a run's folder.
 pub const PLAN_FILE: &str = "plan.json";
 const RESULTS_FILE: &str = "results.json";
 const SERIES_FILE: &str = "series.json";
@@ -95,13 +95,13 @@ pub fn write_atomically(path: &Path, bytes: &[u8]) -> Result<(), FolderError> {
         fs::rename(&beside, path)
     };
     write().map_err(|source| {
-        // the first error is reported; a temporary file that is left is not
+        // the first error is reported; a failed removal of the temporary file is not
         drop(fs::remove_file(&beside));
         FolderError::Write { path: path.to_owned(), source }
     })
 }
 
-/// The first count above 2^53. Below that, sums of counts and of times stay within their types.
+/// The first count above 2^53. Without one, sums of counts and of times stay within their types.
 fn too_large(value: &serde_json::Value) -> Option<u64> {
     match value {
         serde_json::Value::Number(number) => number.as_u64().filter(|number| *number > 1 << 53),
@@ -111,7 +111,7 @@ fn too_large(value: &serde_json::Value) -> Option<u64> {
     }
 }
 
-/// The name of an arm as a part of a file's name.
+/// The name of an arm as a part of a file name.
 fn slug(label: &str) -> String {
     label.chars().map(|char| if char.is_ascii_alphanumeric() { char.to_ascii_lowercase() } else { '_' }).collect()
 }
@@ -127,12 +127,13 @@ impl Folder {
         &self.path
     }
 
-    /// A file in it: `plots/balance.svg`.
+    /// A file in it, for example `plots/balance.svg`.
     pub fn file(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 
-    /// Stores the run, `run.json` last: a folder with a `run.json` is complete. The plan and the recording are there already.
+    /// Stores the run, `run.json` last: a folder with a `run.json` is complete. The plan and the recording are already
+    /// there.
     pub fn write(&self, run: &Run) -> Result<(), FolderError> {
         let mut sums = Sums::default();
         for name in [PLAN_FILE, RECORDING_FILE].into_iter().filter(|name| self.file(name).exists()) {
@@ -149,7 +150,7 @@ impl Folder {
         write_atomically(&self.file(MANIFEST_FILE), &manifest)
     }
 
-    /// A scrape as it came, in `scrapes/`: `before-round_robin-n3-block1-lb.txt`.
+    /// Stores an unchanged scrape in `scrapes/`, for example `before-round_robin-n3-block1-lb.txt`.
     pub fn write_scrape(&self, name: &str, text: &str) -> Result<(), FolderError> {
         write_atomically(&self.file("scrapes").join(name), text.as_bytes())
     }
@@ -180,7 +181,7 @@ impl Folder {
         Ok(Run { manifest, series, latencies, results })
     }
 
-    /// `run.json` alone.
+    /// Reads `run.json` alone.
     pub fn read_manifest(&self) -> Result<Manifest, FolderError> {
         self.read_manifest_and_sums().map(|(manifest, _)| manifest)
     }
@@ -216,7 +217,7 @@ impl Folder {
         Ok((manifest, sums))
     }
 
-    /// The digests of the run's files, where they were stored.
+    /// The digests of the run's files, if they were stored.
     pub(super) fn read_sums(&self) -> Result<Option<Sums>, FolderError> {
         match self.read_bytes(SUMS_FILE) {
             Err(FolderError::Read { source, .. }) if source.kind() == io::ErrorKind::NotFound => Ok(None),
@@ -308,7 +309,8 @@ impl Folder {
     }
 }
 
-/// One file for each arm and N, by its name. The arm's number distinguishes labels that differ in special characters only.
+/// One file for each arm and N, by its name. The arm's number distinguishes labels that differ only in special
+/// characters.
 fn histogram_files<'a>(manifest: &Manifest, results: &'a Results) -> BTreeMap<String, Vec<&'a Cell>> {
     let mut files: BTreeMap<String, Vec<&Cell>> = BTreeMap::new();
     for cell in &results.cells {

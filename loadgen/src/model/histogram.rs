@@ -1,7 +1,8 @@
-//! Latencies: one pair of histograms per cell, stored as HdrHistogram logs (V2, deflated, base64). The tools of HdrHistogram read them too.
+//! Latencies: one pair of histograms per cell, stored as HdrHistogram logs (V2, deflated, base64). The tools of
+//! HdrHistogram read them too.
 //!
-//! Invariants: a percentile has a value only if enough samples lie beyond it ([`samples_needed`]). [`Times`] always grows, so a sum never
-//! loses a sample.
+//! Invariants: a percentile has a value only if enough samples lie beyond it ([`samples_needed`]). [`Times`] always
+//! grows, so a sum never loses a sample.
 
 use std::collections::BTreeMap;
 use std::ops::Deref;
@@ -14,7 +15,7 @@ use thiserror::Error;
 
 use super::stored_histogram;
 
-/// Which cell: the key of everything that is stored beside it.
+/// The name of a cell: the key of the data stored for it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct CellKey {
     pub arm: String,
@@ -22,8 +23,8 @@ pub struct CellKey {
     pub block: u32,
 }
 
-/// Nanoseconds. A histogram of `hdrhistogram` that was read from a file does not grow. This type always grows, and its own methods, which
-/// cannot fail, are the only way to change it.
+/// A histogram of times in nanoseconds. A histogram of `hdrhistogram` that was read from a file does not grow. This
+/// type always grows, and its own methods, which cannot fail, are the only way to change it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Times(Histogram<u64>);
 
@@ -46,12 +47,12 @@ pub enum HistogramError {
     Write(String),
 }
 
-/// Significant digits: each value is right to 0.1 %.
+/// Significant digits: each value is exact to 0.1 %.
 pub(super) const DIGITS: u8 = 3;
-/// No request takes longer: 104 days. It bounds how far a histogram can grow.
+/// The longest time that is recorded, 104 days. It bounds the size of a histogram.
 pub(super) const LONGEST_NS: u64 = 1 << 53;
 
-/// The fewest samples for a percentile: ten of them lie beyond it.
+/// The fewest samples for a percentile, so that ten of them lie beyond it.
 pub fn samples_needed(quantile: f64) -> u64 {
     // rounded, because 1 − 0.999 is not 0.001 in binary
     (10.0 / (1.0 - quantile).max(1e-9)).round() as u64
@@ -62,13 +63,13 @@ pub fn percentile_ns(histogram: &Histogram<u64>, quantile: f64) -> Option<u64> {
     (histogram.len() >= samples_needed(quantile)).then(|| histogram.value_at_quantile(quantile))
 }
 
-/// The text of one `.hdr` file: all blocks of one arm at one N. `starts` are `at_ms` and duration of each.
+/// The text of one `.hdr` file: all blocks of one arm at one N. A cell is its block, start, duration and latencies.
 pub(super) fn write_log(cells: &[(u32, Duration, Duration, &Latencies)]) -> Result<Vec<u8>, HistogramError> {
     let failed = |error: &dyn std::fmt::Display| HistogramError::Write(error.to_string());
     let (mut bytes, mut serializer) = (Vec::new(), V2DeflateSerializer::new());
     let mut builder = IntervalLogWriterBuilder::new();
     builder.add_comment("nanoseconds; tag = kind-block; times count from the start of the run");
-    // The writer's own scale for the column that people read: milliseconds.
+    // The scale of the log's column for readers: milliseconds.
     builder.with_max_value_divisor(1e6);
     let mut log = builder.begin_log_with(&mut bytes, &mut serializer).map_err(|error| failed(&error))?;
     for (block, start, duration, latencies) in cells {
@@ -113,7 +114,7 @@ pub(super) fn read_log(bytes: &[u8]) -> Result<BTreeMap<u32, Latencies>, Histogr
 // === impl Times ===
 
 impl Times {
-    /// Nothing recorded yet.
+    /// An empty histogram.
     pub fn new() -> Self {
         Histogram::new(DIGITS).expect("3 digits are possible").into()
     }
@@ -122,7 +123,7 @@ impl Times {
         self.0.record(ns.clamp(1, LONGEST_NS)).expect("a histogram that grows takes every time below its bound");
     }
 
-    /// All that `other` has recorded as well.
+    /// Adds the samples of `other`.
     pub fn add(&mut self, other: &Histogram<u64>) {
         self.0.add(other).expect("a histogram that grows takes any other");
     }
@@ -141,7 +142,7 @@ impl From<Histogram<u64>> for Times {
     }
 }
 
-/// For reading alone: there is no `DerefMut`.
+/// Read access only: there is no `DerefMut`.
 impl Deref for Times {
     type Target = Histogram<u64>;
 
@@ -153,18 +154,18 @@ impl Deref for Times {
 // === impl Latencies ===
 
 impl Latencies {
-    /// Nothing recorded yet.
+    /// An empty pair.
     pub fn new() -> Self {
         Self { latency: Times::new(), service: Times::new() }
     }
 
-    /// One good response.
+    /// Records one good response.
     pub fn record(&mut self, latency_ns: u64, service_ns: u64) {
         self.latency.record(latency_ns);
         self.service.record(service_ns);
     }
 
-    /// All that `other` has recorded as well.
+    /// Adds the samples of `other`.
     pub fn add(&mut self, other: &Self) {
         self.latency.add(&other.latency);
         self.service.add(&other.service);
@@ -204,7 +205,8 @@ mod tests {
         assert!(back[&7].latency.is_empty());
     }
 
-    /// Histograms of a file do not grow by themselves: once, blocks with a longer tail than the first were left out of every sum.
+    /// Histograms read from a file do not grow by themselves. Once, blocks with a longer tail than the first were left
+    /// out of every sum.
     #[test]
     fn a_histogram_from_a_file_grows_for_longer_times() {
         let of = |ms: u64| {
@@ -226,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn a_text_that_is_no_log_is_refused_with_its_line() {
+    fn a_text_that_is_not_a_log_is_refused_with_its_line() {
         let error = read_log(b"Tag=latency-1,0.0,1.0,1.0,!!!\n").expect_err("no base64");
         assert!(error.to_string().starts_with("line 1: "), "{error}");
         let error = read_log(b"Tag=nonsense,0.0,1.0,1.0,AAAA\n").expect_err("no kind");

@@ -1,38 +1,40 @@
 //! `run.json`: the plan of a run, the programs, the machine, and the checks of the run.
 //!
-//! Invariant: this file and the same binaries are enough to repeat the run. Two such files are enough to decide whether their runs may be
-//! compared.
+//! Invariant: this file and the same binaries are enough to repeat the run. Two such files are enough to decide whether
+//! their runs may be compared.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-/// The version of the files of a run. A reader refuses others; fields may be added without a new one if old files still read.
+/// The version of the files of a run. A reader refuses other versions. A new field needs no new version if old files
+/// still parse.
 pub const SCHEMA: u32 = 1;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
     pub schema: u32,
     pub scenario: Scenario,
-    /// A heading of the experiment file's own; "" for the standard one of the scenario.
+    /// The experiment file's own heading; "" for the standard heading of the scenario.
     #[serde(default)]
     pub title: String,
-    /// The command line, word by word, the program's name first.
+    /// The words of the command line, the program's name first.
     pub command: Vec<String>,
     pub loadgen: Program,
-    /// As `lb --version` or its metrics say; `None` for a target that is not ours.
+    /// The version of lb, from `lb --version` or its metrics; `None` for another target.
     pub lb: Option<Program>,
     /// The start of the run: RFC 3339, UTC.
     pub started: String,
     pub duration_ms: u64,
     /// The budget of time.
     pub budget_ms: u64,
-    /// In the order in which they were given; the first is the baseline of a comparison.
+    /// In the order of the plan; the first is the baseline of a comparison.
     pub arms: Vec<Arm>,
     pub load: Load,
     pub backends: Backends,
-    /// By what they seed: `arrivals`, `keys`, `costs`, `order`; the others are drawn from `run`.
+    /// By name: the seed `run`, and in an experiment `requests` (arrivals, keys, costs) and `order`, which are drawn
+    /// from it.
     pub seeds: BTreeMap<String, u64>,
     pub host: Host,
     pub completeness: Completeness,
@@ -43,15 +45,15 @@ pub struct Manifest {
 /// The course's scenarios, and an experiment file of the user.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub enum Scenario {
-    /// 10,000 requests on 3 backends: how many for each backend?
+    /// 10,000 requests on 3 backends: the number for each backend.
     A1,
-    /// The same for N = 1..6: does throughput grow?
+    /// The same for N = 1..6: whether throughput grows.
     A2,
-    /// One of three backends is killed: how long until lb notices?
+    /// One of three backends is killed: the time until lb detects it.
     A3,
-    /// B over other hash functions.
+    /// B with other hash functions.
     A4,
-    /// Arms against each other: which is better?
+    /// Arms against each other: which is better.
     B,
     /// An experiment file that is none of these.
     Own,
@@ -61,27 +63,27 @@ pub enum Scenario {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     pub version: String,
-    /// Git commit, `unknown` if the build did not know it.
+    /// The Git commit; `unknown` if the build did not know it.
     pub commit: String,
 }
 
-/// One of the things compared: a strategy with its options, not just a name.
+/// One of the compared arms: a strategy with its options, not just a name.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Arm {
     /// Unique in the run; the name in reports.
     pub label: String,
-    /// As in lb.toml; "" in runs of `loadgen run`, whose server has no known strategy.
+    /// The name in lb.toml; "" in runs of `loadgen run`, because the strategy of its server is unknown.
     pub strategy: String,
-    /// Of the library's file, hexadecimal.
+    /// The digest of the library's file, hexadecimal.
     pub strategy_sha256: String,
-    /// The strategy's options of the plan; `{}` for none.
+    /// The options of the strategy in the plan; `{}` for none.
     pub options: serde_json::Value,
     /// The cost of its requests, relative to the other arms: 1, unless the plan sets a difference on purpose.
     #[serde(default = "no_handicap")]
     pub cost_factor: f64,
-    /// Of the whole configuration that lb ran with, hexadecimal.
+    /// The digest of the whole configuration of lb, hexadecimal.
     pub config_sha256: String,
-    /// The strategy's declaration of its shares, as in the contract: `{"balance":"exact"}`; "" for nothing.
+    /// The strategy's declaration of its shares, as in the contract, for example `{"balance":"exact"}`; "" for none.
     #[serde(default)]
     pub expectation: String,
 }
@@ -90,10 +92,10 @@ pub struct Arm {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(tag = "loop", rename_all = "snake_case")]
 pub enum Load {
-    /// Each connection sends its next request when the last response is there.
+    /// Each connection sends its next request after the last response.
     Closed {
         connections: u32,
-        /// For each cell; 0: as many as fit into the time of `loadgen run -z`.
+        /// For each cell; 0: the number that fits into the time of `loadgen run -z`.
         requests: u64,
     },
     /// Requests are sent by a schedule, independent of the responses.
@@ -102,7 +104,7 @@ pub enum Load {
         rate_rps: f64,
         /// The capacity of the backends, by calibration; `None` if the plan has a rate.
         capacity_rps: Option<f64>,
-        /// At most so many requests may be in flight; requests beyond are counted as unsent.
+        /// The most requests in flight; requests beyond are counted as unsent.
         outstanding_max: u32,
     },
 }
@@ -126,7 +128,7 @@ pub struct Backends {
     pub target: String,
 }
 
-/// The machine, as far as the numbers depend on it.
+/// The properties of the machine that affect the numbers.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Host {
     pub name: String,
@@ -135,9 +137,9 @@ pub struct Host {
     pub kernel: String,
     /// One-minute load average before the run.
     pub load_before: f64,
-    /// The same after it.
+    /// One-minute load average after the run.
     pub load_after: Option<f64>,
-    /// Share of the CPU's time that the hypervisor gave to others, 0..1.
+    /// Share of the processor's time that the hypervisor gave to other machines, 0..1.
     pub steal: Option<f64>,
 }
 
@@ -145,7 +147,7 @@ pub struct Host {
 #[serde(tag = "state", rename_all = "snake_case")]
 pub enum Completeness {
     Complete,
-    /// Ended early: `interrupted after 3 of 12 blocks`.
+    /// Ended early, for example `interrupted after 3 of 12 blocks`.
     Partial {
         reason: String,
     },
@@ -159,13 +161,14 @@ pub struct Mark {
     pub check: String,
     /// A sentence with its numbers: `p99 of the send lag was 4.1 ms, more than 10 % of the median latency`.
     pub reason: String,
-    /// The conclusions that this failed check makes void; used only with [`Severity::Invalid`]. In older runs without this key, all
-    /// conclusions are void.
+    /// The conclusions that this failed check makes void; used only with [`Severity::Invalid`]. In older runs without
+    /// this key, all conclusions are void.
     #[serde(default = "Conclusion::all")]
     pub voids: Vec<Conclusion>,
 }
 
-/// A question that a run can answer. Each conclusion has its own validity: a failed check makes some void and leaves the others.
+/// A question that a run can answer. Each conclusion has its own validity: a failed check makes some void and leaves
+/// the others.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Conclusion {
@@ -175,7 +178,7 @@ pub enum Conclusion {
     Throughput,
     /// Requests of each backend.
     Shares,
-    /// The times of faults, of their detection and of the recovery, and the requests that failed meanwhile.
+    /// The times of faults, of their detection and of the recovery, and the requests that failed in that time.
     Recovery,
     /// Requests that were sent, failed or were not sent.
     Counts,
@@ -186,7 +189,7 @@ pub enum Conclusion {
 pub enum Severity {
     /// The check passed.
     Passed,
-    /// The reader should know it.
+    /// The reader should know it. Conclusions stay valid.
     Warning,
     /// Some conclusions are void.
     Invalid,
@@ -204,7 +207,7 @@ impl Mark {
         Self { severity: Severity::Passed, check: check.to_owned(), reason: reason.into(), voids: Vec::new() }
     }
 
-    /// The reader should know it; every conclusion stays valid.
+    /// The reader should know it. Every conclusion stays valid.
     pub fn warning(check: &str, reason: impl Into<String>) -> Self {
         Self { severity: Severity::Warning, ..Self::passed(check, reason) }
     }
@@ -222,10 +225,11 @@ impl Mark {
 // === impl Conclusion ===
 
 impl Conclusion {
-    /// The conclusions that depend on the generator's clock: void if the generator was late or the machine changed.
+    /// The conclusions that depend on the generator's clock. They are void if the generator was late or the machine
+    /// changed.
     pub const OF_TIME: [Self; 2] = [Self::Latency, Self::Throughput];
 
-    /// Void in a run that is invalid as a whole.
+    /// All conclusions, for a run that is invalid as a whole.
     pub fn all() -> Vec<Self> {
         vec![Self::Latency, Self::Throughput, Self::Shares, Self::Recovery, Self::Counts]
     }
@@ -251,7 +255,7 @@ impl Manifest {
         self.arms.iter().find(|arm| arm.label == label)
     }
 
-    /// Every conclusion is valid.
+    /// Whether every conclusion is valid.
     pub fn is_valid(&self) -> bool {
         self.marks.iter().all(|mark| mark.severity != Severity::Invalid)
     }

@@ -1,7 +1,7 @@
 //! The unchanged scrapes of the balancer over a whole run: `scrapes/recording.txt.gz`.
 //!
-//! The file is compressed text, so `zless` shows it. A line `# scrape {…}` (see [`Taken`]) is before each scrape. Then
-//! comes Prometheus' text format as the balancer sent it. It is parsed only when it is read.
+//! The file is compressed text, so `zless` shows it. Before each scrape is a line `# scrape {…}` (see [`Taken`]). Then
+//! follows Prometheus' text format as the balancer sent it. It is parsed only when it is read.
 //!
 //! Invariant: a recording is complete or absent (written to a temporary name, then renamed).
 
@@ -25,7 +25,7 @@ pub struct Taken {
     pub at_unix_ms: u64,
     /// The time until the response.
     pub took_us: u64,
-    /// The scraped address, `127.0.0.1:8081`: Prometheus' label of that name.
+    /// The scraped address, for example `127.0.0.1:8081`, in Prometheus' label `instance`.
     pub instance: String,
     /// Why the scrape has no text.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -53,10 +53,10 @@ pub enum RecordingError {
 }
 
 const MARK: &str = "# scrape ";
-/// Its place in the folder of a run.
+/// The path of the recording in the folder of a run.
 pub(super) const RECORDING_FILE: &str = "scrapes/recording.txt.gz";
 
-/// Its place in the folder of a run.
+/// The path of the recording of a run.
 pub fn recording_path(run: &Path) -> PathBuf {
     run.join(RECORDING_FILE)
 }
@@ -118,7 +118,7 @@ impl RecordingWriter {
         if text.ends_with('\n') || text.is_empty() { Ok(()) } else { out.write_all(b"\n") }
     }
 
-    /// Renames it to its place.
+    /// Completes the file and renames it to its final name.
     pub fn finish(mut self) -> io::Result<()> {
         if let Some(out) = self.out.take() {
             out.finish()?.into_inner().map_err(io::IntoInnerError::into_error)?;
@@ -129,7 +129,7 @@ impl RecordingWriter {
 
 impl Drop for RecordingWriter {
     fn drop(&mut self) {
-        drop(fs::remove_file(&self.beside)); // not there after `finish`
+        drop(fs::remove_file(&self.beside)); // already renamed after `finish`
     }
 }
 
@@ -153,7 +153,7 @@ mod tests {
         for (taken, text) in &scrapes {
             writer.push(taken, text).expect("written");
         }
-        assert!(!recording_path(folder.path()).exists(), "it is not whole yet");
+        assert!(!recording_path(folder.path()).exists(), "it is not complete yet");
         writer.finish().expect("finished");
         let mut found = Vec::new();
         read_recording(folder.path(), |taken, text| found.push((taken, text))).expect("readable");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn one_that_was_given_up_leaves_nothing() {
+    fn an_abandoned_recording_leaves_no_file() {
         let folder = tempfile::tempdir().expect("a folder");
         drop(RecordingWriter::create(folder.path()).expect("begun"));
         assert_eq!(fs::read_dir(folder.path().join("scrapes")).expect("there").count(), 0);

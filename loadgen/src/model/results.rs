@@ -1,7 +1,7 @@
 //! `results.json`: the counts, cell by cell, and the conclusions from them.
 //!
-//! Invariant: a cell is the smallest piece that was measured on its own: one arm, one number of backends, one block. Sums over cells are
-//! not stored; readers compute them.
+//! Invariant: a cell is the smallest piece that was measured on its own: one arm, one number of backends, one block.
+//! Sums over cells are not stored; readers compute them.
 
 use std::collections::BTreeMap;
 
@@ -14,7 +14,7 @@ use super::series::Event;
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Results {
-    /// In the order in which they were measured.
+    /// In the order of their measurement.
     pub cells: Vec<Cell>,
     /// In order of time.
     #[serde(default)]
@@ -22,13 +22,13 @@ pub struct Results {
     /// One for each stretch over which the counts of client, balancer and backends were compared.
     #[serde(default)]
     pub accounting: Vec<Accounting>,
-    /// Keys that moved, where N changed.
+    /// Keys that moved when N changed.
     #[serde(default)]
     pub disruptions: Vec<Disruption>,
     /// One for each arm and N whose strategy described its ring. Runs of an older loadgen have none.
     #[serde(default)]
     pub rings: Vec<Ring>,
-    /// With two arms or more.
+    /// `None` with a single arm.
     pub comparison: Option<Comparison>,
 }
 
@@ -39,19 +39,19 @@ pub struct Cell {
     pub arm: String,
     /// Backends in the pool.
     pub n: u32,
-    /// From 1; 1 if there is only one.
+    /// The number of the block, from 1.
     pub block: u32,
     /// The start of the counted part, without warm-up and wash-out.
     pub at_ms: u64,
     pub duration_ns: u64,
     /// Requests that were sent in this cell and ended: good responses and errors.
     pub requests: u64,
-    /// Of these: all without a response of a status below 400.
+    /// The part without a response with a status below 400.
     pub errors: u64,
     /// By kind: `status 503`, `connect`, `timeout`.
     #[serde(default)]
     pub error_kinds: BTreeMap<String, u64>,
-    /// Attempts beyond the first, as the balancer counts them.
+    /// Attempts beyond the first, counted by the balancer.
     pub retries: Option<u64>,
     /// Scheduled requests that were not sent. 0 in a closed loop.
     pub unsent: u64,
@@ -59,16 +59,17 @@ pub struct Cell {
     pub asked_rps: Option<f64>,
     /// Jain's index of the mean requests in flight per backend.
     pub jain_in_flight: Option<f64>,
-    /// Chance of counts as uneven as these if the declared expectation holds; `None` if nothing that can be tested is declared.
+    /// The probability of counts at least as uneven as these if the declared expectation holds; `None` without a
+    /// testable declaration.
     pub chi_square_p: Option<f64>,
-    /// In the pool's order.
+    /// In the order of the pool.
     pub backends: Vec<BackendCount>,
 }
 
 /// The requests of one backend in one cell.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct BackendCount {
-    /// Its id: `Server 1`.
+    /// The id, for example `Server 1`.
     pub id: String,
     /// Responses with its `x-server-id`.
     pub requests: u64,
@@ -88,7 +89,7 @@ pub struct Band {
 /// Requests counted in three places over the same stretch.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Accounting {
-    /// The stretch in words: `round_robin, N = 3, block 2`, or `whole run`.
+    /// The stretch in words, for example `round_robin, N = 3, block 2` or `whole run`.
     pub stretch: String,
     /// Requests that the client sent and that ended.
     pub client: u64,
@@ -108,7 +109,7 @@ pub struct BackendAccount {
     pub attempts: u64,
     /// The backend's own count.
     pub served: u64,
-    /// The backend died: `served` is its last scrape, and it may have served more.
+    /// The backend died. `served` is from its last scrape, so it may have served more.
     #[serde(default)]
     pub is_lower_bound: bool,
 }
@@ -131,7 +132,7 @@ impl Results {
         self.cells.iter().filter(move |cell| cell.arm == arm)
     }
 
-    /// The ring of this arm over these backends, where the run stored it.
+    /// The ring of this arm over these backends, if the run stored it.
     pub fn ring(&self, arm: &str, backends: &[String]) -> Option<&Ring> {
         self.rings.iter().find(|ring| ring.arm == arm && ring.backends == backends)
     }
@@ -159,7 +160,7 @@ impl Cell {
         self.backends.iter().map(|backend| backend.requests).collect()
     }
 
-    /// The same for statistics.
+    /// Requests of each backend as floating-point numbers, for statistics.
     pub fn loads(&self) -> Vec<f64> {
         self.backends.iter().map(|backend| backend.requests as f64).collect()
     }
@@ -168,7 +169,7 @@ impl Cell {
 // === impl Disruption ===
 
 impl Disruption {
-    /// The share of keys that has to move: from N to M backends, |N − M| of the larger pool.
+    /// The share of keys that must move from N to M backends: |N − M| over the larger of both.
     pub fn ideal(&self) -> f64 {
         let larger = self.from_n.max(self.to_n);
         if larger == 0 { 0.0 } else { f64::from(self.from_n.abs_diff(self.to_n)) / f64::from(larger) }

@@ -1,7 +1,7 @@
-//! The ring of a strategy, as the strategy described it to lb while the run was going on.
+//! The ring of a strategy, as the strategy described it to lb during the run.
 //!
-//! Why it is stored: only the strategy knows its ring, and a report is made from the folder alone. Invariant, held by [`Ring::check`]:
-//! indexes lie inside the list of backends, ends ascend from 0 to 1, shares sum to 1.
+//! Why it is stored: only the strategy knows its ring, and a report is made from the folder alone. Invariant, tested by
+//! [`Ring::check`]: indexes lie inside the list of backends, ends ascend from 0 to 1, shares sum to 1.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,19 +11,20 @@ pub struct Ring {
     /// The arm's label.
     pub arm: String,
     pub n: u32,
-    /// Ids, in the pool's order.
+    /// Ids, in the order of the pool.
     pub backends: Vec<String>,
     /// The exact share of all keys that each backend gets.
     pub shares: Vec<f64>,
-    /// Clockwise. Empty if the ring has too many points to be described.
+    /// Clockwise. Empty if the ring has too many points to describe.
     pub arcs: Vec<RingArc>,
 }
 
-/// An arc, stored as `[end, backend, share]`. It begins at the end of the arc before it, the first one at the end of the last.
+/// An arc, stored as `[end, backend, share]`. It begins at the end of the arc before it; the first begins at the end of
+/// the last.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(from = "(f64, usize, f64)", into = "(f64, usize, f64)")]
 pub struct RingArc {
-    /// The arc's point, as a part of the circle.
+    /// The position of the arc's point, as a part of the circle.
     pub end: f64,
     /// Index of the backend that owns the point.
     pub backend: usize,
@@ -31,13 +32,13 @@ pub struct RingArc {
     pub share: f64,
 }
 
-/// Shares may be rounded to ten digits, once for each arc.
+/// The allowed error of a sum of shares. Each may be rounded to ten digits.
 const ROUNDING: f64 = 1e-5;
 
 // === impl Ring ===
 
 impl Ring {
-    /// Checks the invariant. The error has the wrong value.
+    /// Checks the invariant. The error names the wrong value.
     pub fn check(&self) -> Result<(), String> {
         let Self { backends, shares, arcs, .. } = self;
         if shares.len() != backends.len() || backends.len() != self.n as usize {
@@ -64,7 +65,8 @@ impl Ring {
         Ok(())
     }
 
-    /// Where an arc begins, and its length, as parts of the circle. An arc that spans the end of the circle has `begin + length > 1`.
+    /// The beginning and the length of an arc, as parts of the circle. An arc across the end of the circle has `begin +
+    /// length > 1`.
     pub fn span(&self, arc: usize) -> (f64, f64) {
         let end = self.arcs[arc].end;
         match arc.checked_sub(1) {

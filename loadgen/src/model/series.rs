@@ -1,7 +1,7 @@
-//! `series.json`: what happened when. Windows of equal width, and the events between them.
+//! `series.json`: the run over time, in windows of equal width, and the events.
 //!
-//! Invariant: a window belongs to the time in which its requests were *meant to be sent*, so a stall shows where it was suffered. What
-//! ended within it is beside that, so a fault's effect never precedes the fault.
+//! Invariant: a window belongs to the time in which its requests were *scheduled*, so a stall shows at the affected
+//! requests. [`Ended`] has the requests that ended within it, so the effect of a fault never precedes the fault.
 
 use serde::{Deserialize, Serialize};
 
@@ -13,7 +13,7 @@ pub struct Series {
     pub block: u32,
     /// Width of a window.
     pub window_ms: u64,
-    /// The ids that `Window::backends` is in the order of. A backend that joins later is appended.
+    /// The ids of the backends, in the order of `Window::backends`. A backend that joins later is appended.
     pub backends: Vec<String>,
     /// Without gaps, in order of time.
     pub windows: Vec<Window>,
@@ -21,14 +21,14 @@ pub struct Series {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Window {
-    /// Its start.
+    /// The start of the window.
     pub at_ms: u64,
     /// Scheduled requests; `None` in a closed loop.
     pub asked: Option<u64>,
     /// Requests that were sent and ended.
     pub answered: u64,
     pub errors: u64,
-    /// Of latency; `None` for a window with too few responses.
+    /// Of the latency of good responses; `None` for a window with too few of them.
     pub p50_ns: Option<u64>,
     pub p99_ns: Option<u64>,
     /// Good responses by backend.
@@ -96,7 +96,8 @@ pub enum EventKind {
 // === impl Series ===
 
 impl Series {
-    /// The series by the end times of requests; `None` if it was not counted. The scheduled requests stay.
+    /// The series by the end times of requests; `None` if these were not counted. The scheduled requests stay
+    /// unchanged.
     pub fn by_end(&self) -> Option<Self> {
         let window = |window: &Window| {
             let Ended { answered, errors, p50_ns, p99_ns, backends } = window.ended.clone()?;

@@ -1,7 +1,7 @@
-//! Whether the files of a run agree: a number that one file counts is the same in the others.
+//! Whether the files of a run agree: a number in one file has the same value in the others.
 //!
-//! This protects older runs without digests, and detects faults of loadgen itself. Invariant: the first contradiction is reported with its
-//! numbers; no file is repaired.
+//! This protects older runs without digests, and detects faults of loadgen itself. Invariant: the first contradiction
+//! is reported with its numbers; no file is repaired.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -94,7 +94,7 @@ pub(super) fn series(series: &[Series], results: &Results) -> Result<(), String>
     Ok(())
 }
 
-/// Whether the histograms of these cells have exactly their good responses.
+/// Whether the number of samples in the histograms equals the good responses of these cells.
 pub(super) fn latencies(cells: &[&Cell], latencies: &BTreeMap<CellKey, Latencies>) -> Result<(), String> {
     for cell in cells {
         let (key, good) = (cell.key(), cell.good());

@@ -1,7 +1,7 @@
 //! One line of a `.hdr` file: `Tag=latency-3,START,LENGTH,MAX,BASE64`.
 //!
-//! `hdrhistogram` trusts the lengths and counts of a file. Damaged ones can make it allocate gigabytes or overflow, so they are checked
-//! here first: <https://github.com/HdrHistogram/HdrHistogram> (`encodeIntoByteBuffer`, V2).
+//! `hdrhistogram` trusts the lengths and counts of a file. Damaged ones can make it allocate gigabytes or overflow. So
+//! they are checked here first: <https://github.com/HdrHistogram/HdrHistogram> (`encodeIntoByteBuffer`, V2).
 
 use std::io::Read as _;
 
@@ -23,11 +23,11 @@ const COOKIE: u32 = 0x1c84_9313;
 const COMPRESSED_COOKIE: u32 = 0x1c84_9314;
 /// Cookie, length, offset, digits, lowest, highest, ratio.
 const HEADER: usize = 40;
-/// More than all values up to [`LONGEST_NS`] take.
+/// More bytes than a histogram of all values up to [`LONGEST_NS`] needs.
 const INFLATED_MAX: u64 = 4 << 20;
-/// Below this, sums of counts stay within their type.
+/// Up to this, sums of counts stay within their type.
 const SAMPLES_MAX: u64 = 1 << 53;
-/// Values below are equal to it.
+/// The largest lowest value of a histogram that is accepted.
 const LOWEST_MAX: u64 = 1 << 20;
 
 pub(super) fn entry(line: &str) -> Result<Entry, String> {
@@ -80,13 +80,13 @@ fn decode(bytes: &[u8]) -> Result<Times, String> {
     Ok(histogram.into())
 }
 
-/// Big-endian.
+/// Reads a big-endian number.
 fn number(bytes: &[u8], at: usize) -> Option<u32> {
     Some(u32::from_be_bytes(bytes.get(at..at + 4)?.try_into().ok()?))
 }
 
-/// The sum of all counts, if a histogram of so many values has room for them. Counts are zigzag LEB128, at most nine bytes each; a negative
-/// one skips values.
+/// The sum of all counts; `None` if a histogram of `values` values has no room for them. Counts are zigzag LEB128, at
+/// most nine bytes each; a negative count skips values.
 fn samples(payload: &[u8], values: u64) -> Option<u64> {
     let (mut rest, mut at, mut samples) = (payload, 0_u64, 0_u64);
     while !rest.is_empty() {
@@ -120,7 +120,7 @@ mod tests {
 
     use super::*;
 
-    /// An encoded histogram of these claims.
+    /// An encoded histogram with these header fields.
     fn line(claimed: u32, digits: u32, bounds: (u64, u64), payload: &[u8]) -> String {
         let mut plain = Vec::new();
         for number in [COOKIE, claimed, 0, digits] {
@@ -140,7 +140,7 @@ mod tests {
     #[test]
     fn lengths_and_counts_of_a_stored_histogram_are_checked() {
         let sound = entry(&line(3, 3, (1, 2_048), &[1, 2, 4])).unwrap_or_else(|error| panic!("{error}"));
-        // zigzag: −1 is a zero, 1 and 2 are counts
+        // zigzag: −1 is one value without samples, 1 and 2 are counts
         assert_eq!((sound.times.len(), sound.times.max()), (3, 2));
         let [most, fewest] = [[0xfe, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff], [0xff; 9]];
         let cases: [(&str, String); 8] = [

@@ -1,19 +1,19 @@
-//! `SHA256SUMS`: the digests of all files of a run that are read back, in the form of `sha256sum`. So `sha256sum -c SHA256SUMS` in the
-//! folder makes the same check.
+//! `SHA256SUMS`: the digests of all files of a run that are read back, in the format of `sha256sum`. So `sha256sum -c
+//! SHA256SUMS` in the folder makes the same check.
 //!
-//! Invariant: a listed file is unchanged, or it is refused. Runs of older versions have no such file, and their `run.json` does not
-//! name one ([`KEY`]).
+//! Invariant: a listed file is unchanged, or it is refused. Runs of older versions have no such file, and their
+//! `run.json` does not name one ([`KEY`]).
 
 use std::collections::BTreeMap;
 
 use sha2::{Digest, Sha256};
 
-/// In a run's folder.
+/// The name of this file in a run's folder.
 pub(super) const SUMS_FILE: &str = "SHA256SUMS";
-/// In `run.json`: the name of the file with the digests.
+/// The key in `run.json` with the name of the digest file.
 pub(super) const KEY: &str = "digests";
 
-/// Digest by name of the file.
+/// File names and their digests.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Sums(BTreeMap<String, String>);
 

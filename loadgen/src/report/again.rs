@@ -1,7 +1,8 @@
-//! A repeated run compared with the first, in words: a line for each comparable number. Each line ends with the judgement: agrees,
-//! differs, or cannot tell.
+//! A repeated run compared with the first, in words: a line for each comparable number. Each line ends with the
+//! judgement: agrees, differs, or cannot tell.
 //!
-//! Arms in blocks have intervals, which are compared. Numbers that were measured only once in each run have none: see [`cells`].
+//! Arms in blocks have intervals, which are compared. Numbers that were measured only once in each run have none: see
+//! [`cells`].
 
 mod cells;
 

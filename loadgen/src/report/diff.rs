@@ -1,8 +1,8 @@
-//! Two stored runs compared: what changed from the first to the second.
+//! Two stored runs compared: the changes from the first to the second.
 //!
-//! Invariants: runs of different settings are refused with the reason. A number is left out if its conclusion is void in one of the runs.
-//! Two single runs do not show how much runs differ by chance. So the only verdict is that of `check` with one baseline: more than
-//! [`BEYOND`] times as slow or as fast.
+//! Invariants: runs of different settings are refused with the reason. A number is left out if its conclusion is void
+//! in one of the runs. Two single runs do not show how much runs differ by chance. So the only verdict is that of
+//! `check` with one baseline: more than [`BEYOND`] times as slow or as fast.
 
 use thiserror::Error;
 
@@ -82,7 +82,7 @@ struct Measure {
     name: &'static str,
     read: fn(&Row) -> Option<f64>,
     conclusion: Conclusion,
-    /// A percentile of latency.
+    /// Whether it is a percentile of latency.
     is_judged: bool,
 }
 
@@ -131,7 +131,7 @@ fn summaries(run: &Run) -> Vec<Row> {
 fn comparable(first: &Run, second: &Run) -> Result<(), DiffError> {
     for (which, run) in [("first", first), ("second", second)] {
         let void = OF_CONCLUSION.iter().map(|(_, conclusion)| run.manifest.why_void(*conclusion));
-        // the table would be empty
+        // without a valid conclusion the table would be empty
         if let Some([mark, ..]) = void.collect::<Option<Vec<&Mark>>>().as_deref() {
             return Err(DiffError::Invalid { which, reason: mark.reason.clone() });
         }
@@ -139,7 +139,7 @@ fn comparable(first: &Run, second: &Run) -> Result<(), DiffError> {
     same_setting(first, second)
 }
 
-/// Checks that both runs have the same load on the same machine. The error says what differs.
+/// Checks that both runs have the same load on the same machine. The error names the difference.
 pub fn same_setting(first: &Run, second: &Run) -> Result<(), DiffError> {
     let machine = |host: &Host| format!("{} ({} cores of {}, kernel {})", host.name, host.cores, host.cpu, host.kernel);
     let (one, two) = (&first.manifest, &second.manifest);
@@ -157,8 +157,8 @@ pub fn same_setting(first: &Run, second: &Run) -> Result<(), DiffError> {
         .try_for_each(|arm| two.arms.iter().filter(|it| it.label == arm.label).try_for_each(|it| same_arm(arm, it)))
 }
 
-/// An arm is a strategy with its options and the cost of its requests. The versions of its library and of lb may differ: two runs are
-/// compared to find out whether a new version is slower.
+/// An arm is a strategy with its options and the cost of its requests. The versions of its library and of lb may
+/// differ, because two runs are compared to find out whether a new version is slower.
 fn same_arm(one: &Arm, two: &Arm) -> Result<(), DiffError> {
     let same = |what, is_same: bool, first: String, second: String| match is_same {
         true => Ok(()),
@@ -170,7 +170,7 @@ fn same_arm(one: &Arm, two: &Arm) -> Result<(), DiffError> {
     same("the options", one.options == two.options, one.options.to_string(), two.options.to_string())
 }
 
-/// The load in full; reports leave out some of it.
+/// The complete load; reports leave out some of it.
 fn load(load: &Load) -> String {
     let words = words::load_in_short(load);
     match load {

@@ -1,4 +1,4 @@
-//! A report as a list of blocks, before it is a page: one text, three writers.
+//! A report as a list of blocks, before it has a format: one text, three writers.
 //!
 //! Invariant: a block has plain text only; each writer escapes the special characters of its format.
 
@@ -18,10 +18,10 @@ pub(crate) enum Tone {
 
 #[derive(Clone, Debug)]
 pub(crate) enum Block {
-    /// A section's heading.
+    /// The heading of a section.
     Heading(String),
     Paragraph(String),
-    /// The answer.
+    /// The sentences of the answer.
     Answer(Vec<String>),
     /// A notice that a reader needs before the rest.
     Notice(Tone, String),
@@ -29,7 +29,7 @@ pub(crate) enum Block {
     Table(Table),
     /// Boxed, because it is much larger than the others.
     Figure(Box<Plot>),
-    /// A command or a file, to be copied.
+    /// A command or a file, to copy.
     Code(String),
 }
 
@@ -43,7 +43,7 @@ pub(crate) struct Table {
 #[derive(Clone, Debug)]
 pub(crate) struct Column {
     pub(crate) title: String,
-    /// Aligned to the right.
+    /// Whether it is aligned to the right.
     pub(crate) is_number: bool,
 }
 
@@ -51,14 +51,14 @@ pub(crate) struct Column {
 pub(crate) struct Entry {
     pub(crate) text: String,
     pub(crate) tone: Tone,
-    /// Smaller, below the text or behind it; "" for nothing.
+    /// Smaller text, below the text or after it; "" for none.
     pub(crate) note: String,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Document {
     pub(crate) title: String,
-    /// Below the title: when, where.
+    /// Below the title: time and machine.
     pub(crate) subtitle: String,
     pub(crate) blocks: Vec<Block>,
 }
@@ -66,7 +66,7 @@ pub(crate) struct Document {
 // === impl Table ===
 
 impl Table {
-    /// Column titles; those that begin with `#` are of numbers.
+    /// Takes the titles of the columns. A title that begins with `#` is of a column of numbers.
     pub(crate) fn new(caption: impl Into<String>, titles: &[&str]) -> Self {
         let column =
             |title: &&str| Column { title: title.trim_start_matches('#').into(), is_number: title.starts_with('#') };
@@ -77,7 +77,7 @@ impl Table {
         self.rows.push(entries);
     }
 
-    /// Drops columns in which no row has anything to say.
+    /// Drops columns in which no row has a value.
     pub(crate) fn without_empty_columns(mut self) -> Self {
         let is_used = |at: usize| self.rows.iter().any(|row| !matches!(row[at].text.as_str(), "" | "–"));
         let used: Vec<bool> = (0..self.columns.len()).map(is_used).collect();

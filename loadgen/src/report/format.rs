@@ -1,4 +1,4 @@
-//! How numbers are written: the same way in words, tables and pictures.
+//! The format of numbers: the same in words, tables and pictures.
 
 /// 10000 → 10,000
 pub(crate) fn count(value: u64) -> String {
@@ -33,17 +33,17 @@ pub(crate) fn significant(value: f64) -> String {
     minus(format!("{value:.digits$}"))
 }
 
-/// With as many decimals as asked for.
+/// A number with this many decimals.
 pub(crate) fn decimals(value: f64, digits: usize) -> String {
     if value.is_finite() { minus(format!("{value:.digits$}")) } else { "–".into() }
 }
 
-/// 0.8437 → 84.4 %, with a space at which no line is broken.
+/// 0.8437 → 84.4 %, with a space that does not break lines.
 pub(crate) fn percent(share: f64) -> String {
     format!("{}\u{a0}%", decimals(share * 100.0, if share.abs() < 0.0995 && share != 0.0 { 2 } else { 1 }))
 }
 
-/// A tick of counts: 0, 500, 2k, 12.5k, 3M.
+/// The label of a tick of counts: 0, 500, 2k, 12.5k, 3M.
 pub(crate) fn short(value: f64) -> String {
     let (scaled, suffix) = match value.abs() {
         size if size >= 999_999.5 => (value / 1e6, "M"),
@@ -54,7 +54,7 @@ pub(crate) fn short(value: f64) -> String {
     format!("{}{suffix}", plain(scaled))
 }
 
-/// Without needless zeros: 1, 1.5, 0.02.
+/// A number without trailing zeros: 1, 1.5, 0.02.
 pub(crate) fn plain(value: f64) -> String {
     let text = format!("{value:.4}");
     let text = text.trim_end_matches('0').trim_end_matches('.');
@@ -65,12 +65,12 @@ fn minus(text: String) -> String {
     text.replace('-', "−")
 }
 
-/// A p-value as people read it.
+/// A p-value in readable form.
 pub(crate) fn p_value(p: f64) -> String {
     if p < 0.0001 { "< 0.0001".into() } else { decimals(p, if p < 0.01 { 4 } else { 2 }) }
 }
 
-/// Milliseconds with their unit, seconds from ten thousand of them on.
+/// Milliseconds with their unit; from ten thousand on in seconds.
 pub(crate) fn milliseconds(value: f64) -> String {
     if value >= 9_999.5 {
         format!("{}\u{a0}s", significant(value / 1e3))
@@ -88,7 +88,7 @@ pub(crate) fn list(items: &[String]) -> String {
     }
 }
 
-/// With a capital at the beginning.
+/// The words with a capital letter at the beginning.
 pub(crate) fn upper(words: &str) -> String {
     let mut chars = words.chars();
     chars.next().map_or_else(String::new, |first| first.to_uppercase().chain(chars).collect())
@@ -99,7 +99,7 @@ pub(crate) fn plural(number: u64, thing: &str) -> String {
     format!("{} {thing}{}", count(number), if number == 1 { "" } else { "s" })
 }
 
-/// The unit in which times up to `top_ms` read best, and what milliseconds are divided by.
+/// The most readable unit for times up to `top_ms`, and its length in milliseconds.
 pub(crate) fn time_unit(top_ms: f64) -> (&'static str, f64) {
     match top_ms {
         top if top >= 10_000.0 => ("s", 1e3),
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_read_well() {
+    fn numbers_have_readable_forms() {
         assert_eq!([0, 999, 1_000, 1_234_567].map(count), ["0", "999", "1,000", "1,234,567"]);
         assert_eq!(
             [0.0, 0.01234, 0.5, 1.0, 12.34, 99.96, 1234.5].map(significant),

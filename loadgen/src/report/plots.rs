@@ -1,7 +1,8 @@
-//! The plots of a run. Each is drawn twice, for a page and for a phone, because the text of a scaled picture is too small.
+//! The plots of a run. Each is drawn twice, for a page and for a phone, because the text of a scaled picture is too
+//! small.
 //!
-//! Invariants: a plot's numbers are those of the run. Its caption says if it shows bins or medians. A plot of a void conclusion has a
-//! banner or is left out.
+//! Invariants: a plot's numbers are those of the run. Its caption states if it shows bins or medians. A plot of a void
+//! conclusion has a banner or is left out.
 
 mod balance;
 mod blocks;
@@ -17,10 +18,10 @@ use super::picture::scene::Scene;
 use super::words::why_void;
 use crate::model::{Cell, Conclusion, Run, Scenario};
 
-/// One picture with its words.
+/// One picture with its caption.
 #[derive(Clone, Debug)]
 pub(crate) struct Plot {
-    /// Of its files, without extension.
+    /// The name of its files, without extension.
     pub(crate) name: String,
     /// The content, and how to read it.
     pub(crate) caption: String,
@@ -36,8 +37,8 @@ pub(crate) fn plots(run: &Run) -> Vec<Plot> {
     drawn(run).into_iter().map(|plot| doubted(run, plot)).collect()
 }
 
-/// The conclusions that a plot supports, with their names. Plots of verdicts are not in the list. If latency is void they are left out,
-/// because readers would believe a verdict in spite of the banner.
+/// The conclusions that a plot supports, with their names. Plots of verdicts are not in the list. They are left out if
+/// latency is void, because readers would believe a verdict in spite of the banner.
 fn read_for(plot: &str) -> &'static [(Conclusion, &'static str)] {
     const LATENCY: (Conclusion, &str) = (Conclusion::Latency, "latency");
     const SHARES: (Conclusion, &str) = (Conclusion::Shares, "shares");
@@ -98,7 +99,7 @@ fn is_narrow(width: f64) -> bool {
     width < 500.0
 }
 
-/// The numbers of backends, rising.
+/// The numbers of backends, ascending.
 fn sizes(run: &Run) -> Vec<u32> {
     let mut sizes: Vec<u32> = run.results.cells.iter().map(|cell| cell.n).collect();
     sizes.sort_unstable();
@@ -106,7 +107,7 @@ fn sizes(run: &Run) -> Vec<u32> {
     sizes
 }
 
-/// Mean, least and most of a measure over cells; the range is only there if there are several.
+/// Mean, least and most of a measure over cells. The range needs several cells.
 #[derive(Clone, Copy, Debug, PartialEq)]
 struct Spread {
     mean: f64,

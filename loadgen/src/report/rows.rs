@@ -1,8 +1,8 @@
-//! `results.csv`: every number of a report. There is one row for each backend in a block, for each block, and for all blocks of an arm at
-//! one N.
+//! `results.csv`: every number of a report. There is one row for each backend in a block, for each block, and for all
+//! blocks of an arm at one N.
 //!
-//! Invariant: tables of a report are written from these rows and nothing else, so report and file cannot differ. Values are rounded
-//! here, once: times to the microsecond, ratios to six digits.
+//! Invariant: tables of a report are written from these rows alone, so report and file cannot differ. Values are
+//! rounded here, once: times to the microsecond, ratios to six digits.
 
 use std::collections::BTreeMap;
 
@@ -33,7 +33,7 @@ pub struct Row {
     pub n: u32,
     /// `None` in summary rows.
     pub block: Option<u32>,
-    /// In backend rows alone.
+    /// Only in backend rows.
     pub backend: Option<String>,
     pub requests: u64,
     pub errors: u64,
@@ -43,7 +43,7 @@ pub struct Row {
     pub asked_rps: Option<f64>,
     /// Good responses per second.
     pub rps: f64,
-    /// The same with those that failed.
+    /// Good and failed responses, and other errors, per second.
     pub ended_rps: f64,
     pub latency_p50_ms: Option<f64>,
     pub latency_p90_ms: Option<f64>,
@@ -53,7 +53,7 @@ pub struct Row {
     pub service_p90_ms: Option<f64>,
     pub service_p99_ms: Option<f64>,
     pub service_p999_ms: Option<f64>,
-    /// Samples behind these percentiles.
+    /// The number of samples of these percentiles.
     pub samples: Option<u64>,
     pub expected_requests: Option<f64>,
     pub expected_low: Option<f64>,
@@ -80,7 +80,7 @@ pub fn rows(run: &Run) -> Vec<Row> {
     rows
 }
 
-/// The cells of each arm and N: arms in their order, N rising.
+/// The cells of each arm and N: arms in their order, N ascending.
 pub(crate) fn groups(run: &Run) -> Vec<Vec<&Cell>> {
     let mut groups: BTreeMap<(usize, u32), Vec<&Cell>> = BTreeMap::new();
     for cell in &run.results.cells {
@@ -90,7 +90,7 @@ pub(crate) fn groups(run: &Run) -> Vec<Vec<&Cell>> {
     groups.into_values().collect()
 }
 
-/// The latencies of these cells together, except for those of dropped blocks. One cell alone is told as it was measured.
+/// The latencies of these cells together, except for those of dropped blocks. A single cell is always included.
 pub(crate) fn merged(run: &Run, cells: &[&Cell]) -> Latencies {
     let mut all = Latencies::new();
     let is_dropped = |cell: &Cell| run.results.comparison.as_ref().is_some_and(|it| it.is_dropped(cell.block));
@@ -99,7 +99,7 @@ pub(crate) fn merged(run: &Run, cells: &[&Cell]) -> Latencies {
     all
 }
 
-/// Requests of each backend over all these cells, in the order in which they first appear.
+/// Requests of each backend over all these cells, in the order of their first appearance.
 pub(crate) fn totals(cells: &[&Cell]) -> Vec<(String, u64, Option<Band>)> {
     let mut totals: Vec<(String, u64, Option<Band>)> = Vec::new();
     for backend in cells.iter().flat_map(|cell| &cell.backends) {
@@ -131,7 +131,7 @@ fn rate(count: u64, duration_s: f64) -> f64 {
     if duration_s > 0.0 { rounded(count as f64 / duration_s, 3) } else { 0.0 }
 }
 
-/// A row with what all rows of this cell's arm have.
+/// A row with the fields that all rows of this cell's arm share.
 fn bare(run: &Run, kind: Kind, key: &CellKey) -> Row {
     let manifest = &run.manifest;
     let arm = manifest.arm(&key.arm);
@@ -184,7 +184,7 @@ fn summary_row(run: &Run, cells: &[&Cell]) -> Row {
     over(run, Kind::Summary, cells)
 }
 
-/// A row about these cells of one arm and N together.
+/// A row for these cells of one arm and N together.
 fn over(run: &Run, kind: Kind, cells: &[&Cell]) -> Row {
     let duration_s = cells.iter().map(|cell| cell.duration_ns).sum::<u64>() as f64 / 1e9;
     let requests = cells.iter().map(|cell| cell.requests).sum::<u64>();
@@ -218,7 +218,7 @@ fn over(run: &Run, kind: Kind, cells: &[&Cell]) -> Row {
         cv: coefficient_of_variation(&loads).map(|value| rounded(value, 6)),
         jain: jain(&loads).map(|value| rounded(value, 6)),
         jain_in_flight: mean_of(|cell| cell.jain_in_flight).map(|value| rounded(value, 6)),
-        // Chances of several blocks cannot simply be averaged.
+        // Probabilities of several blocks cannot simply be averaged.
         chi_square_p: if let [cell] = cells { cell.chi_square_p } else { None },
         ..bare(run, kind, &cells[0].key())
     }

@@ -1,7 +1,7 @@
-//! A run in words: the question, the answer, the figures, the tables, the method, how to repeat it.
+//! A run in words: the question, the answer, the figures, the tables, the method, and how to repeat it.
 //!
-//! Invariants: the answer comes first, in sentences. This run's data supports every claim, with its numbers. Conclusions that a failed
-//! check makes void, and that a run is partial, are reported before everything else.
+//! Invariants: the answer comes first, in sentences. The data of this run supports every claim, with its numbers.
+//! Conclusions that a failed check makes void, and that a run is partial, are reported before everything else.
 
 mod answer;
 mod compare;
@@ -53,7 +53,7 @@ pub(crate) fn document(run: &Run, rows: &[Row], mut plots: Vec<Plot>) -> Documen
     if !further.is_empty() {
         blocks.push(Block::List(further));
     }
-    // it is the question of A1; in a comparison it comes later
+    // it answers the question of A1; in a comparison it comes later
     let explanation = skew::explanation(run, &mut plots);
     let (early, late) =
         if run.results.comparison.is_none() { (explanation, Vec::new()) } else { (Vec::new(), explanation) };
@@ -135,7 +135,7 @@ pub(crate) fn load_in_short(load: &Load) -> String {
     }
 }
 
-/// The question.
+/// The question of the scenario.
 fn question(run: &Run) -> String {
     let load = load_in_short(&run.manifest.load);
     let sizes: Vec<u32> = run.results.cells.iter().map(|cell| cell.n).collect();

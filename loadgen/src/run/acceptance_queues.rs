@@ -1,8 +1,10 @@
-//! The intervals of one run, tested on 4,000 runs of queues with a known law (see `statistics::queue`), recorded as in a load.
+//! Tests of the intervals of one run with 4,000 runs of queues with a known law (`statistics::queue`), recorded as in a
+//! load.
 //!
-//! Shares are counted, printed and held to their bars; seeds are 0 to 3,999, so they are the same every time. Coverage is that of the
-//! intervals that are told. It is held to 94 to 96 % wherever two of three runs tell one. If more runs have none, the
-//! others look calm by chance, which no rule can detect within a run. Then the bar is on the share of all runs with a wrong interval.
+//! Shares are counted, printed and compared with limits. The seeds are 0 to 3,999, so every run gives the same shares.
+//! Coverage is that of the reported intervals. It must be 94 to 96 % if at least two of three runs report one. If more
+//! runs have none, the others look calm by chance, which no rule can detect within a run. Then the limit is on the
+//! share of all runs with a wrong interval.
 
 use fastrand::Rng;
 use hdrhistogram::Histogram;
@@ -30,7 +32,8 @@ struct Recorded {
     batches: Batches,
 }
 
-/// The tallies of [`NUMBERS`] after `length` requests of each run. `visits` begins a run from its seed, `truths` are of its law.
+/// The tallies of [`NUMBERS`] after `length` requests of each run. `visits` begins a run from its seed; `truths` are
+/// the values of its law.
 fn tallies<V: Iterator<Item = (f64, f64)>>(length: usize, truths: [f64; 6], visits: impl Fn(Rng) -> V) -> [Tally; 6] {
     let mut tallies = [Tally::default(); 6];
     let mut recorded = Recorded { all: new_latencies(), batches: Batches::new(0) };
@@ -62,7 +65,7 @@ fn of_queue(servers: usize, load: f64, length: usize) -> [Tally; 6] {
     tallies
 }
 
-/// Prints, and holds to the bars.
+/// Prints the shares and compares them with the limits.
 fn check(what: &str, tallies: &[Tally; 6]) {
     let share = |count: u64, of: u64| 100.0 * count as f64 / of.max(1) as f64;
     let rows: Vec<String> = NUMBERS.iter().zip(tallies).map(|(number, &Tally { told, covered })| {
@@ -80,12 +83,12 @@ fn check(what: &str, tallies: &[Tally; 6]) {
     }
 }
 
-/// Else to refuse all would be honest enough.
+/// Without this, a rule that refuses all intervals would pass.
 fn assert_told(tallies: &[Tally; 6], numbers: &[&str], least: f64) {
     for number in numbers {
         let at = NUMBERS.iter().position(|known| known == number).expect("a number");
         let told = tallies[at].told as f64 / RUNS as f64;
-        assert!(told >= least, "{number} is told in {told} of all runs");
+        assert!(told >= least, "{number} is reported in {told} of all runs");
     }
 }
 
@@ -109,7 +112,7 @@ fn independent_times_have_intervals_that_cover_and_are_not_wide() {
         recorded.intervals().mean.ok().map(|mean| mean.high_ns - mean.low_ns)
     };
     let widths: Vec<f64> = (0..200).filter_map(width).collect();
-    // If it were known that they are independent: 2 × 1.96 × the mean/√5000.
+    // With known independence the width would be 2 × 1.96 × the mean/√5000.
     let wider = widths.iter().sum::<f64>() / widths.len() as f64 / (2.0 * 1.96 * NS / 5_000_f64.sqrt());
     assert!((1.0..1.3).contains(&wider), "{wider} times as wide");
 }
@@ -127,7 +130,7 @@ fn runs_of_four_servers_are_covered() {
 }
 
 #[test]
-fn long_runs_of_four_servers_are_covered_further_up() {
+fn long_runs_of_four_servers_are_covered_at_higher_percentiles() {
     assert_told(&of_queue(4, 0.7, 20_000), &["p50", "p75"], 0.95);
 }
 
@@ -140,7 +143,7 @@ fn times_close_together_are_covered() {
     for seed in 0..1_000 {
         let mut random = Rng::with_seed(seed);
         let mut queue = Queue::in_steady_state(1, 0.5, &mut random);
-        // Half of the times lie within 0.7 % of each other. In steps of 0.1 % the truth is known to one step.
+        // Half of the times lie within 0.7 % of each other. With steps of 0.1 %, the truth is known to one step.
         let close = |takes: f64| 100.0 + takes / 2.0;
         recorded.record((0..5_000).map(|_| queue.next(&mut random)).map(|visit| (visit.at, close(visit.takes))));
         let found = recorded.intervals();
@@ -154,7 +157,7 @@ fn times_close_together_are_covered() {
     assert!(covered.iter().all(|covered| *covered >= 940), "{covered:?} of 1000 (seeds from 0)");
 }
 
-/// Six of a thousand requests are slow, but sixty in a row: the median does not show it.
+/// Six of a thousand requests are slow, sixty in a row, so the median does not show it.
 #[test]
 fn a_tail_that_comes_in_few_groups_has_no_interval() {
     let mut recorded = Recorded { all: new_latencies(), batches: Batches::new(0) };
@@ -170,7 +173,7 @@ fn a_tail_that_comes_in_few_groups_has_no_interval() {
 // === impl Recorded ===
 
 impl Recorded {
-    /// A new run.
+    /// Records a new run.
     fn record(&mut self, visits: impl Iterator<Item = (f64, f64)>) {
         self.all.reset();
         self.batches.begin(0);

@@ -1,4 +1,4 @@
-//! The report as JSON on stdout. Field names are for scripts: they stay.
+//! The report as JSON on stdout. Field names are for scripts and do not change.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -9,7 +9,7 @@ use super::summary::{Summary, Times};
 use super::threshold::Verdict;
 use crate::load::{BackendTally, ErrorKind, Punctuality, Window};
 
-/// Changes when scripts that read it must change.
+/// A new value tells scripts that they must change.
 const SCHEMA: &str = "loadgen-run-2";
 
 #[derive(Serialize)]
@@ -22,9 +22,9 @@ struct Report<'a> {
     keys: &'a crate::load::Keys,
     cost: &'a crate::load::Cost,
     seed: u64,
-    /// Ended early.
+    /// Whether the run ended early.
     interrupted: bool,
-    /// `doubts` is empty.
+    /// Whether `doubts` is empty.
     valid: bool,
     doubts: Vec<&'a str>,
     /// Whether the generator sent on schedule: `on_time`, `late` or `not_judged`.
@@ -42,23 +42,23 @@ struct Report<'a> {
     resent: u64,
     bytes: u64,
     answers_per_second: f64,
-    /// From 0 to 1: requests without a good response.
+    /// The share of requests without a good response, from 0 to 1.
     failure_share: f64,
     statuses: &'a BTreeMap<u16, u64>,
     errors: BTreeMap<&'static str, Error<'a>>,
-    /// Of good responses, from the scheduled send time.
+    /// Good responses, from the scheduled send time.
     latency_ms: &'a Times,
-    /// Of good responses, from the actual send.
+    /// Good responses, from the actual send.
     service_time_ms: &'a Times,
     /// Latency of responses with a status of 400 or above.
     failed_latency_ms: Times,
     /// How late the load generator sent.
     send_lag_ms: Times,
     backends: &'a BTreeMap<String, BackendTally>,
-    /// Of each sending thread.
+    /// The processor time of each sending thread.
     cpu_seconds: &'a [f64],
     thresholds: Vec<Judged<'a>>,
-    /// The names of the windows' `backends`.
+    /// The names for `backends` of the windows.
     window_backends: &'a [String],
     windows: &'a [Window],
 }
@@ -67,7 +67,7 @@ struct Report<'a> {
 struct Error<'a> {
     count: u64,
     first: Option<&'a str>,
-    /// Of timeouts: how many in each phase.
+    /// For timeouts: the number in each phase.
     #[serde(skip_serializing_if = "Option::is_none")]
     phases: Option<BTreeMap<&'static str, u64>>,
 }
@@ -76,7 +76,7 @@ struct Error<'a> {
 struct Judged<'a> {
     threshold: &'a str,
     kept: bool,
-    /// Milliseconds, a share or requests per second; null if it is infinite or not known.
+    /// Milliseconds, a share or requests per second; null if it is infinite or unknown.
     value: Option<f64>,
     found: &'a str,
 }

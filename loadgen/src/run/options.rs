@@ -111,8 +111,8 @@ pub struct Args {
     #[arg(long, value_name = "N", default_value_t = 1, help_heading = "How")]
     pub threads: usize,
 
-    /// Retry a request once if the server closed its keep-alive connection, instead of counting an error (idempotent methods
-    /// without a body)
+    /// Retry a request once if the server closed its keep-alive connection, instead of counting an error (idempotent
+    /// methods without a body)
     #[arg(long, help_heading = "How")]
     pub resend_closed: bool,
 
@@ -120,7 +120,7 @@ pub struct Args {
     #[arg(long, value_name = "NAME", default_value = "x-server-id", help_heading = "How")]
     pub backend_header: String,
 
-    /// Show progress as lines instead of a live view; this is the default if stderr is no terminal
+    /// Show progress as lines instead of a live view; this is the default if stderr is not a terminal
     #[arg(long, help_heading = "How")]
     pub plain: bool,
 
@@ -128,8 +128,8 @@ pub struct Args {
     #[arg(long, help_heading = "How")]
     pub quiet: bool,
 
-    /// A condition, exit code 99 if it is missed: p50 … p99.9, mean, max (p99<50ms, service_p99<20ms), errors<0.1%, rps>1000; several
-    /// with commas
+    /// A condition, exit code 99 if it is missed: p50 … p99.9, mean, max (p99<50ms, service_p99<20ms), errors<0.1%,
+    /// rps>1000; several with commas
     #[arg(long = "threshold", value_name = "CONDITION", value_delimiter = ',', help_heading = "Judging")]
     pub thresholds: Vec<String>,
 
@@ -153,7 +153,7 @@ pub struct Rate {
     to: f64,
 }
 
-/// Why options give no plan.
+/// Why options do not give a plan.
 #[derive(Debug, Error)]
 pub enum BadOptions {
     #[error(transparent)]
@@ -218,7 +218,7 @@ impl Args {
             (Some(Rate { from, to }), Some(over)) => Arrivals::Ramp { from, to, over: self.warm_up + over },
             (Some(Rate { from, to }), None) => return Err(BadOptions::RampWithoutTime { from, to }),
         };
-        // replaced when the target is resolved; until then everything else can be checked
+        // a placeholder until the target is resolved, so that the rest can be checked first
         let placeholder = Target { addresses: vec![([127, 0, 0, 1], 1).into()], host: "unresolved".to_owned() };
         let plan = Plan {
             warm_up: self.warm_up,
@@ -333,7 +333,7 @@ mod tests {
         let lines: Vec<&str> = EXAMPLES.lines().filter(|line| line.starts_with("  loadgen run ")).collect();
         assert!(lines.len() > 8);
         for line in lines {
-            // the explanation follows, and … is the URL of the other examples
+            // the explanation comes last, and … stands for the URL of the other examples
             let typed = line.trim().split("   ").next().unwrap().replace('…', "http://h/");
             let quoted = typed.split('\'').enumerate();
             let words = quoted.flat_map(|(at, part)| match at % 2 {
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seed_is_fresh_unless_it_is_typed() {
+    fn a_seed_is_random_unless_it_is_given() {
         let seed = |line: &str| plan(line).unwrap().seed;
         assert_eq!([seed("--seed 7 h"), seed("--seed 7 h")], [7, 7]);
         assert_ne!(seed("h"), seed("h"));

@@ -1,8 +1,10 @@
-//! `loadgen run --out DIR`: a run stored as experiments store theirs, so that `report`, `report --diff` and `check` read it.
+//! `loadgen run --out DIR`: stores a run in the format of experiments, so that `report`, `report --diff` and `check`
+//! read it.
 //!
-//! It is an experiment of one arm without a plan. The arm is always called `target`, so that runs on two servers can be compared.
-//! Invariants: a folder with a run is refused before the first request. Everything in which two loads can differ, requests included, is in
-//! the manifest's load, backends or keys, which `same_setting` compares. Values of headers that may be secrets are not stored.
+//! It is an experiment of one arm without a plan. The arm is always called `target`, so that runs on two servers can be
+//! compared. Invariants: a folder with a run is refused before the first request. All differences between two loads,
+//! requests included, are in the manifest's load, backends or keys, which `same_setting` compares. Values of headers
+//! that may be secrets are not stored.
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -19,7 +21,7 @@ use crate::model::{
 };
 use crate::report::{self, ReportError};
 
-/// Where a run is to be stored, and what was known before it began.
+/// The folder of a run, and the data from before its begin.
 pub(super) struct Store {
     folder: Folder,
     host: HostWatch,
@@ -53,7 +55,7 @@ const SECRET: &str = "(not stored)";
 // === impl Store ===
 
 impl Store {
-    /// Looks at the folder and the machine, right before the load.
+    /// Checks the folder and observes the machine, right before the load.
     pub(super) fn begin(path: &Path) -> Result<Self, BadFolder> {
         let folder = Folder::new(path);
         if folder.file("run.json").exists() {
@@ -116,7 +118,7 @@ impl Store {
     }
 }
 
-/// The arm of a run on a URL; its strategy is not known.
+/// The arm of a run on a URL; its strategy is unknown.
 fn arm() -> Arm {
     Arm {
         label: ARM.to_owned(),
@@ -143,7 +145,7 @@ fn load(plan: &Plan) -> Load {
     Load::Open { arrivals, rate_rps, capacity_rps: None, outstanding_max }
 }
 
-/// Of a rate that changes, the mean; none in a closed loop.
+/// The mean of a rate that changes; `None` in a closed loop.
 fn asked_rps(plan: &Plan, outcome: &Outcome) -> Option<f64> {
     let total = outcome.total();
     match plan.arrivals {
@@ -174,7 +176,7 @@ fn backends(plan: &Plan) -> Backends {
     Backends { description: parts.join("; "), keys: keys_in_words(&plan.keys), target: plan.target.host.clone() }
 }
 
-/// The requests, with a digest of all their bytes: loads of other paths, headers or bodies have another digest.
+/// The requests, with a digest of all their bytes. Loads with other paths, headers or bodies have another digest.
 fn requests(plan: &Plan) -> String {
     let mut digest = Sha256::new();
     let mut part = |bytes: &[u8]| {
@@ -191,7 +193,7 @@ fn requests(plan: &Plan) -> String {
         }
         part(&request.body);
     }
-    // words round
+    // the exact keys, because words round them
     part(format!("{:?}", plan.keys).as_bytes());
     let digest: String = digest.finalize().iter().take(6).map(|byte| format!("{byte:02x}")).collect();
     let first = &plan.requests[0];
@@ -275,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_makes_another_load_is_refused_to_be_compared() {
+    fn each_difference_between_loads_refuses_the_comparison() {
         let request = |change: fn(&mut Request)| {
             plan(|plan| {
                 plan.requests = vec![Request::get("/a")];

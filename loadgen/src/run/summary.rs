@@ -1,6 +1,7 @@
 //! The numbers of a run, before they are printed as text or JSON.
 //!
-//! Invariant: a percentile has a value only if enough samples lie beyond it. Otherwise the report says how many samples it needs.
+//! Invariant: a percentile has a value only if enough samples lie beyond it. Otherwise the report says how many samples
+//! it needs.
 
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -15,7 +16,7 @@ use crate::statistics::{Batch, Bounds, Intervals, intervals};
 pub(super) const QUANTILES: [(&str, f64); 6] =
     [("p50", 0.5), ("p75", 0.75), ("p90", 0.9), ("p95", 0.95), ("p99", 0.99), ("p99.9", 0.999)];
 
-/// One run.
+/// The summary of one run.
 pub(super) struct Summary<'a> {
     pub(super) url: &'a str,
     pub(super) plan: &'a Plan,
@@ -36,16 +37,17 @@ pub(super) struct Times {
     pub(super) max: Option<f64>,
     /// By name; `None` for one with too few samples.
     pub(super) percentiles: BTreeMap<&'static str, Option<f64>>,
-    /// `None` for times that get no intervals.
+    /// `None` for times without intervals.
     #[serde(flatten)]
     pub(super) intervals: Option<Told>,
 }
 
-/// The intervals of the mean and the percentiles at [`CONFIDENCE`], in milliseconds, by name. Each name is in exactly one of both maps.
+/// The intervals of the mean and the percentiles at [`CONFIDENCE`], in milliseconds, by name. Each name is in exactly
+/// one of the two maps.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub(super) struct Told {
     pub(super) intervals_95: BTreeMap<&'static str, [f64; 2]>,
-    /// Why there is none.
+    /// The reasons of numbers without an interval.
     pub(super) without_interval: BTreeMap<&'static str, String>,
 }
 
@@ -100,7 +102,8 @@ impl<'a> Summary<'a> {
         }
     }
 
-    /// If the load was not as planned, the numbers say nothing about the server and keep no threshold.
+    /// If the load was not as planned, the numbers do not describe the server. Then the exit code shows failure, even
+    /// if thresholds are kept.
     fn is_doubtful(&self) -> bool {
         !self.outcome.doubts.is_empty()
     }

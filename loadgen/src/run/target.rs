@@ -14,13 +14,13 @@ use crate::load::Target;
 pub(super) struct Url {
     host: String,
     port: u16,
-    /// For the header `host`.
+    /// The value of the header `host`.
     authority: String,
     /// Path and query.
     pub(super) path: String,
 }
 
-/// Why a URL is no target.
+/// Why a URL cannot be a target.
 #[derive(Debug, Error)]
 pub enum BadTarget {
     #[error("{url:?} is no URL: {reason}; write http://HOST:PORT/PATH")]
@@ -36,7 +36,7 @@ pub enum BadTarget {
 /// The longest wait for the first connection.
 const REACH_MAX: Duration = Duration::from_secs(10);
 
-/// Reads a URL; without a scheme it is taken for http.
+/// Parses a URL. Without a scheme it is http.
 pub(super) fn parse(text: &str) -> Result<Url, BadTarget> {
     let bad = |reason: &str| BadTarget::Url { url: text.to_owned(), reason: reason.to_owned() };
     let whole = if text.contains("://") { text.to_owned() } else { format!("http://{text}") };
@@ -61,7 +61,7 @@ pub(super) fn parse(text: &str) -> Result<Url, BadTarget> {
     };
     let path = uri.path_and_query().map_or("/", |path| path.as_str());
     Ok(Url {
-        // An IPv6 address stands in brackets.
+        // An IPv6 address is in brackets.
         host: authority.host().trim_start_matches('[').trim_end_matches(']').to_owned(),
         port,
         authority: authority.to_string(),
@@ -73,7 +73,7 @@ pub(super) fn parse(text: &str) -> Result<Url, BadTarget> {
 // === impl Url ===
 
 impl Url {
-    /// The first of the host's addresses that takes a connection. Blocks.
+    /// The first of the host's addresses that accepts a connection. Blocks.
     pub(super) fn reach(&self, timeout: Duration) -> Result<Target, BadTarget> {
         let found = (self.host.as_str(), self.port).to_socket_addrs();
         let unknown = |source| BadTarget::Unknown { host: self.host.clone(), source };
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_url_says_whom_to_ask_for_what() {
+    fn a_url_gives_host_port_authority_and_path() {
         let cases = [
             ("http://localhost:8080/a?b=c", ("localhost", 8080, "localhost:8080", "/a?b=c")),
             ("localhost:8080", ("localhost", 8080, "localhost:8080", "/")),

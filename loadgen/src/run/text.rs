@@ -198,7 +198,7 @@ fn breakdown(out: &mut String, summary: &Summary<'_>) {
     out.push('\n');
 }
 
-/// The phases in which requests timed out: `no response within 1 s: 10 waiting for the response head`.
+/// The phases in which requests timed out, for example `no response within 1 s: 10 waiting for the response head`.
 fn timeouts(summary: &Summary<'_>) -> String {
     let phases = summary.total.timeouts.iter();
     let phases: Vec<String> =

@@ -1,7 +1,7 @@
 //! Thresholds: conditions on a run, such as `p99<50ms`, and their verdicts.
 //!
-//! Invariant: for a percentile, requests without a good response count as infinitely slow. Otherwise a server that fails half of its
-//! requests quickly would pass.
+//! Invariant: for a percentile, requests without a good response count as infinitely slow. Otherwise a server that
+//! fails half of its requests quickly would pass.
 
 use std::fmt;
 use std::str::FromStr;
@@ -19,7 +19,7 @@ pub struct Threshold {
     relation: Relation,
     /// Milliseconds, a share, or requests per second.
     bound: f64,
-    /// It must not hold.
+    /// Whether the condition must not hold.
     is_negated: bool,
 }
 
@@ -67,7 +67,7 @@ pub(super) struct Verdict {
 // === impl Threshold ===
 
 impl Threshold {
-    /// A condition that must not hold, as `--fail-if` has it.
+    /// A condition that must not hold, for `--fail-if`.
     pub(super) fn negated(mut self) -> Self {
         self.is_negated = !self.is_negated;
         self
@@ -208,7 +208,7 @@ mod tests {
     use super::*;
     use crate::load::ErrorKind;
 
-    /// So many good responses of 1, 2, 3, … ms, and as many errors as said.
+    /// Good responses of 1, 2, 3, … ms, and errors.
     fn segment(good: u64, errors: u64) -> Segment {
         let mut segment = Segment::new(0);
         for ms in 1..=good {
@@ -226,7 +226,7 @@ mod tests {
     }
 
     #[test]
-    fn thresholds_hold_where_they_hold() {
+    fn each_relation_holds_on_its_side_of_the_bound() {
         let run = segment(1000, 0);
         for (text, expected) in [
             ("p50<501.5ms", true),
@@ -254,7 +254,7 @@ mod tests {
         assert!(kept("p95<1s", &run));
         assert!(!kept("p99<1h", &run), "4 % have no answer, so there is no 99th percentile");
         assert!(!kept("errors<1%", &run) && kept("errors<5%", &run));
-        // Nor is the median of the good ones the median.
+        // The median of the good responses is not the median of all.
         let half = segment(500, 500);
         assert!(kept("p50<500.5ms", &half) && !kept("p50<400ms", &half));
     }

@@ -1,6 +1,6 @@
-//! The claims about comparisons, tried on 2,000 synthetic ones each (see `synthetic` for the world they live in).
+//! Tests of the claims about comparisons, each with 2,000 synthetic comparisons (`synthetic` makes the data).
 //!
-//! Rates are counted, printed and held to their bars; seeds are 0 to 1,999, so they are the same every time.
+//! Shares are counted, printed and compared with limits. The seeds are 0 to 1,999, so every run gives the same shares.
 
 use super::again::agree;
 use super::compare::{ArmBlocks, Measure, Question, Settings, compare, compare_family};
@@ -14,13 +14,13 @@ const COMPARISONS: u64 = 2_000;
 const SETTINGS: Settings = Settings { equivalence: 0.05, confidence: 0.95 };
 const LATENCY: Measure<'_> = Measure { name: "latency_p99", more_is_better: false };
 
-/// Every arm against the first.
+/// Compares every arm with the first.
 fn ratios(measured: &[Vec<Option<f64>>]) -> Vec<Ratio> {
     let arms: Vec<_> = measured[1..].iter().map(|numbers| ArmBlocks { arm: "arm", numbers }).collect();
     compare(LATENCY, &measured[0], &arms, SETTINGS)
 }
 
-/// Of 2,000 comparisons, the share for which `holds`.
+/// The share of 2,000 comparisons for which `holds` is true.
 fn share(holds: impl Fn(u64) -> bool) -> f64 {
     (0..COMPARISONS).filter(|seed| holds(*seed)).count() as f64 / COMPARISONS as f64
 }
@@ -55,7 +55,7 @@ fn an_arm_against_itself_is_called_different_in_at_most_5_of_100() {
     assert_share("A/A equivalent on a calm machine", equivalent, 0.95, 1.0);
 }
 
-/// The old interval alone is left by about one of seven.
+/// The first interval alone would contain only about six of seven repeated estimates.
 #[test]
 fn a_repetition_of_the_same_agrees_in_at_least_95_of_100() {
     let of = |seed: u64| ratios(&World::USUAL.run(&[1.0, 1.15], seed)).remove(0);
@@ -77,7 +77,7 @@ fn a_planted_15_percent_is_found_in_95_of_100() {
 fn of_five_equal_arms_one_is_called_different_in_at_most_5_of_100() {
     let any = share(|seed| ratios(&World::USUAL.run(&[1.0; 6], seed)).iter().any(is_called_different));
     assert_share("any of five A/A arms", any, 0.0, 0.05);
-    // One that is different, among four that are not: it is found, and the four stay.
+    // One arm is different, four are not: it is found, and the four are not called different.
     let truth = [1.0, 1.0, 1.2, 1.0, 1.0, 1.0];
     let found = share(|seed| ratios(&World::USUAL.run(&truth, seed))[1].verdict == Verdict::Worse);
     assert_share("20 % slower among five", found, 0.93, 1.0);
@@ -88,13 +88,13 @@ fn of_five_equal_arms_one_is_called_different_in_at_most_5_of_100() {
     assert_share("any of the other four", wrong, 0.0, 0.05);
 }
 
-/// The values of each arm at p50, p90 and p99. The world's levels are common to all three; each has its own noise, more for higher
-/// percentiles. `shift`: by how much the truth of each percentile differs from the arm's level.
+/// The values of each arm at p50, p90 and p99. The levels of `World` are common to all three. Each percentile has its
+/// own noise, more for higher ones. `shift`: by which factor the truth of each percentile differs from the arm's level.
 fn percentiles(truth: &[f64], shift: impl Fn(usize, usize) -> f64, seed: u64) -> [Vec<Vec<Option<f64>>>; 3] {
     let levels = World { noise: 0.04, blocks: 12, ..World::USUAL }.run(truth, seed);
     let mut random = fastrand::Rng::with_seed(!seed);
     let mut noise = |spread: f64| {
-        // uniform sums: near enough to normal
+        // a sum of uniform numbers is near enough to normal
         (spread * ((0..12).map(|_| random.f64()).sum::<f64>() - 6.0)).exp()
     };
     [0, 1, 2].map(|at| {
@@ -106,7 +106,7 @@ fn percentiles(truth: &[f64], shift: impl Fn(usize, usize) -> f64, seed: u64) ->
     })
 }
 
-/// All percentiles of all arms against the first.
+/// Compares all percentiles of all arms with the first arm.
 fn table(measured: &[Vec<Vec<Option<f64>>>; 3]) -> Vec<Ratio> {
     let names = ["latency_p50", "latency_p90", "latency_p99"];
     let arms = |at: usize| {
@@ -122,12 +122,13 @@ fn table(measured: &[Vec<Vec<Option<f64>>>; 3]) -> Vec<Ratio> {
     compare_family(&[question(0), question(1), question(2)], SETTINGS)
 }
 
-/// B as it is: two arms beside the baseline, three percentiles that resemble each other, twelve blocks.
+/// The size of experiment `b`: two arms beside the baseline, three correlated percentiles, twelve blocks.
 #[test]
 fn of_all_percentiles_of_all_arms_one_is_called_different_in_at_most_5_of_100() {
     let any = share(|seed| table(&percentiles(&[1.0; 3], |_, _| 1.0, seed)).iter().any(is_called_different));
     assert_share("any of two A/A arms at three percentiles", any, 0.0, 0.05);
-    // One is 35 % quicker at p50 and p90 and as the baseline at p99: it is found there, and nothing else is called different.
+    // One arm is 35 % quicker at p50 and p90, and equal at p99. It is found there, and no other comparison is called
+    // different.
     let shift = |at: usize, arm: usize| if arm == 1 && at < 2 { 0.65 } else { 1.0 };
     let of = |seed| table(&percentiles(&[1.0; 3], shift, seed));
     let is_true = |at: usize| at == 0 || at == 2;
@@ -165,7 +166,7 @@ fn stopping_on_width_keeps_the_intervals_honest() {
     assert_share("A/A better or worse after stopping on width", wrong, 0.0, 0.05);
 }
 
-/// Where differences themselves resemble their neighbours, stretching the interval pays (without it: 91.3 %).
+/// If the differences themselves are autocorrelated, stretching the interval restores coverage (without it: 91.3 %).
 #[test]
 fn lasting_differences_between_arms_cost_little_coverage() {
     let world = World { own_mood: 0.06, own_autocorrelation: 0.4, ..World::USUAL };
@@ -173,7 +174,7 @@ fn lasting_differences_between_arms_cost_little_coverage() {
         let ratio = &ratios(&world.run(&[1.0, 1.0], seed))[0];
         (ratio.low..=ratio.high).contains(&1.0)
     });
-    assert_share("coverage where arms have moods of their own", covered, 0.93, 0.97);
+    assert_share("coverage with an autocorrelated level for each arm", covered, 0.93, 0.97);
 }
 
 #[test]
@@ -189,7 +190,8 @@ fn noise_is_no_drift_and_a_throttled_machine_is() {
     assert_share("invalid at half the speed from the middle on", invalid(2.0), 0.9, 1.0);
 }
 
-/// The machine's moods do not cancel for one arm alone, and two dozen blocks know little of moods that last ten.
+/// Slow changes of the machine do not cancel for a single arm, and 24 blocks are too few to estimate them. So they are
+/// off here.
 #[test]
 fn the_interval_of_a_typical_value_covers_independent_blocks() {
     let world = World { mood: 0.0, own_mood: 0.0, visitors: 0.0, drift: 0.0, ..World::USUAL };

@@ -1,8 +1,9 @@
-//! The ribbons of the percentile chart, tried on 4,000 experiments of 8, 12 and 24 blocks of simulated queues.
+//! Tests of the ribbons of the percentile chart: 4,000 experiments of 8, 12 and 24 blocks of simulated queues.
 //!
-//! A block is what a comparison makes it: the queue begins empty, a wash-out of 780 requests is not counted, then come 3,100. An
-//! experiment draws its blocks from 600 such ones; what a ribbon should hold is the percentile of all 600 together. Shares
-//! are counted, printed and held to their bars; seeds are fixed, so they are the same every time.
+//! A block is like one of a comparison. The queue begins empty, 780 requests of wash-out are not counted, then 3,100
+//! are. An experiment draws its blocks from a population of 600. The true value is the percentile of all 600 blocks
+//! together. Shares are counted, printed and compared with limits. The seeds are fixed, so every run gives the same
+//! shares.
 
 use fastrand::Rng;
 use hdrhistogram::Histogram;
@@ -16,7 +17,8 @@ const POPULATION: usize = 600;
 const WASH_OUT: usize = 780;
 const REQUESTS: usize = 3_100;
 const QUANTILES: [f64; 8] = [0.05, 0.25, 0.5, 0.75, 0.9, 0.95, 0.98, 0.99];
-/// The mean service time; so chosen that the histograms' steps are finest at the medians, where the narrowest ribbons are a percent wide.
+/// The mean service time. With it the histograms' steps are finest at the medians, where the narrowest ribbons are 1 %
+/// wide.
 const NS: f64 = 1.7e5;
 
 fn block(servers: usize, load: f64, random: &mut Rng) -> Histogram<u64> {

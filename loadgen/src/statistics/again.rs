@@ -1,12 +1,12 @@
 //! Whether a repeated comparison agrees with the first one.
 //!
-//! An interval is about the true ratio, not about the next estimate. A next estimate has its own chance, and lies outside the first 95 %
-//! interval in about one of seven exact repetitions. So the difference of the logarithms is compared with the root of the sum of squares of
-//! both half-widths.
+//! An interval is about the true ratio, not about the next estimate. The next estimate has its own chance error. It
+//! lies outside the first 95 % interval in about one of seven exact repetitions. So the difference of the logarithms is
+//! compared with the root of the sum of squares of both half-widths.
 
 use crate::model::Ratio;
 
-/// Whether two estimates of one ratio differ by no more than both intervals allow.
+/// Whether two estimates of one ratio differ by no more than both intervals together allow.
 pub fn agree(first: &Ratio, second: &Ratio) -> bool {
     let half_width = |ratio: &Ratio| (ratio.high.ln() - ratio.low.ln()) / 2.0;
     (first.ratio.ln() - second.ratio.ln()).abs() <= half_width(first).hypot(half_width(second))
@@ -32,9 +32,9 @@ mod tests {
             verdict: Verdict::Undecided,
             further_blocks: None,
         };
-        // 3, 4, 5
+        // 3, 4, 5: a right triangle
         assert!(agree(&ratio(0.0, 0.03), &ratio(0.0499, 0.04)) && agree(&ratio(0.0499, 0.04), &ratio(0.0, 0.03)));
         assert!(!agree(&ratio(0.0, 0.03), &ratio(0.0501, 0.04)) && !agree(&ratio(0.0501, 0.04), &ratio(0.0, 0.03)));
-        assert!(agree(&ratio(0.3, 0.0), &ratio(0.3, 0.0)), "the same without any width");
+        assert!(agree(&ratio(0.3, 0.0), &ratio(0.3, 0.0)), "equal estimates without width");
     }
 }

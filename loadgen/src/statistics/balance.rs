@@ -1,11 +1,11 @@
 //! Measures of evenness: peak over mean, coefficient of variation, Jain's index, and a test of counts against shares.
 //!
-//! All take one number for each server: requests, mean requests in flight, or utilisation. Where servers differ in capacity, divide first
-//! ([`per_capacity`]). `None` without load.
+//! All take one number for each server: requests, mean requests in flight, or utilisation. If servers differ in
+//! capacity, divide first ([`per_capacity`]). The result is `None` without load.
 
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
-/// Pearson's law is good where so many are expected in each class.
+/// Pearson's chi-square law is a good approximation if each class has at least this expected count.
 const EXPECTED_MIN: f64 = 5.0;
 
 /// Each load divided by the server's capacity; a server of capacity 0 is left out.
@@ -18,26 +18,26 @@ pub fn per_capacity(loads: &[f64], capacities: &[f64]) -> Vec<f64> {
         .collect()
 }
 
-/// The fullest over the mean: 1 is even, n is all on one.
+/// The highest load over the mean: 1 is even, n means that one server has all.
 pub fn max_over_mean(loads: &[f64]) -> Option<f64> {
     Some(loads.iter().copied().fold(0.0, f64::max) / mean(loads)?)
 }
 
-/// Standard deviation (of these servers, not of others like them) over the mean: 0 is even.
+/// Standard deviation over the mean: 0 is even. These servers are the whole population, not a sample.
 pub fn coefficient_of_variation(loads: &[f64]) -> Option<f64> {
     let mean = mean(loads)?;
     let variance = loads.iter().map(|load| (load - mean).powi(2)).sum::<f64>() / loads.len() as f64;
     Some(variance.sqrt() / mean)
 }
 
-/// (Σx)² / (n Σx²): 1 is even, 1/n is all on one (Jain, Chiu, Hawe 1984).
+/// (Σx)² / (n Σx²): 1 is even, 1/n means that one server has all (Jain, Chiu, Hawe 1984).
 pub fn jain(loads: &[f64]) -> Option<f64> {
     mean(loads)?;
     Some(loads.iter().sum::<f64>().powi(2) / (loads.len() as f64 * loads.iter().map(|load| load * load).sum::<f64>()))
 }
 
-/// The chance of counts as far from these shares, or farther, if requests are drawn by them (Pearson). Shares need not sum to 1. `None`
-/// for fewer than two servers with a share, or too few requests to say.
+/// The probability of counts at least as far from these shares, if requests are drawn by them (Pearson). Shares need
+/// not sum to 1. `None` for fewer than two servers with a share, or too few requests.
 pub fn chi_square_p(counts: &[u64], shares: &[f64]) -> Option<f64> {
     let (total, sum) = (counts.iter().sum::<u64>() as f64, shares.iter().sum::<f64>());
     let classes: Vec<(f64, f64)> =
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn jain_and_the_coefficient_of_variation_tell_the_same() {
+    fn jain_and_the_coefficient_of_variation_agree() {
         let mut random = fastrand::Rng::with_seed(4);
         for _ in 0..100 {
             let loads: Vec<f64> = (0..random.usize(1..9)).map(|_| random.f64() + 0.01).collect();
@@ -101,11 +101,11 @@ mod tests {
 
     #[test]
     fn chi_square_gives_the_p_of_published_counts() {
-        // A course report's counts against the exact shares of its functions; p computed elsewhere.
+        // The counts of a course report against the exact shares of its functions; p was computed with another program.
         close(chi_square_p(&[8258, 1073, 669], &[82.03, 10.94, 7.03]), 0.30, 0.01);
         close(chi_square_p(&[8445, 425, 1130], &[84.37, 4.69, 10.94]), 0.07, 0.005);
         assert_eq!(chi_square_p(&[5, 1], &[1.0, 0.0]), Some(0.0), "a server with share 0 got a request");
         assert_eq!(chi_square_p(&[5, 0], &[1.0, 0.0]), None);
-        assert_eq!(chi_square_p(&[4, 4], &[1.0, 1.0]), None, "too few to say");
+        assert_eq!(chi_square_p(&[4, 4], &[1.0, 1.0]), None, "too few requests");
     }
 }

@@ -1,26 +1,30 @@
 //! Intervals of the mean and the percentiles of one run, from correlated response times.
 //!
-//! Requests in one queue are slow together, so n of them have less information than n independent ones, and an interval that divides by √n
-//! is too narrow. Here the run is cut into consecutive batches, and the interval follows from the differences between batches.
+//! Requests in one queue are slow together, so n of them have less information than n independent ones. An interval
+//! that divides by √n is too narrow. Here the run is cut into consecutive batches, and the interval follows from the
+//! differences between batches.
 //!
-//! **Percentile.** Let x be the percentile of all times. Each batch has a number of times above x, and what it has more or less than its
-//! share is the batch's residual. The residuals sum to 0. The variance of their sum from run to run is estimated from their slowest
-//! oscillations: the mean square of their first [`SLOW`] type II cosine coefficients. If the correlation is short beside the run, that mean
-//! square is a χ² with as many degrees of freedom. So the share of times above the true percentile lies within Student's t times its root
-//! (Lazarus, Lewis, Stock and Watson, "HAR Inference: Recommendations for Practice",
-//! Journal of Business & Economic Statistics 36(4), 2018: the EWC estimator; Müller, "A theory of robust long-run variance estimation",
-//! Journal of Econometrics 141, 2007). The ends of that share are read back off the distribution of all times (Woodruff, "Confidence
-//! intervals for medians and other position measures", JASA 47, 1952). Beside batch means, the bias of cosines falls with the square
-//! of the batch's length and not with the length.
+//! **Percentile.** Let x be the percentile of all times. Each batch has a number of times above x. The difference
+//! between this number and the batch's share is its residual. The residuals sum to 0. The variance of their sum from
+//! run to run is estimated from their slowest oscillations. The estimate is the mean square of their first [`SLOW`]
+//! type II cosine coefficients. If the correlation is short beside the run, that mean square is a χ² with as many
+//! degrees of freedom. So the share of times above the true percentile lies within Student's t times its root. This is
+//! the EWC estimator (Lazarus, Lewis, Stock and Watson, "HAR Inference: Recommendations for Practice", Journal of
+//! Business & Economic Statistics 36(4), 2018). See also: Müller, "A theory of robust long-run variance estimation",
+//! Journal of Econometrics 141, 2007. The ends of that share are read off the distribution of all times (Woodruff,
+//! "Confidence intervals for medians and other position measures", JASA 47, 1952). The bias of cosines falls with the
+//! square of the batch's length; that of batch means falls with the length.
 //!
-//! **Mean.** The same with sums of times, on the scale of 1/mean. In a queue the spread of a run's mean rises with the square of the mean
-//! (M/M/1 in heavy traffic). So the interval of a run that is quick by chance would be too narrow; on this scale it is not.
+//! **Mean.** The same with sums of times, on the scale of 1/mean. In a queue the spread of a run's mean rises with the
+//! square of the mean (M/M/1 in heavy traffic). So the interval of a run that is quick by chance would be too narrow;
+//! on this scale it is not.
 //!
-//! **When there is none.** A run without a long queue has no information about long queues, so there must be enough rare times.
-//! Correlation is measured as the variance of the share above the median over that of independent times (`alike`). It uses cosines that
-//! the intervals do not use, so that the decision is independent of the interval's width; otherwise narrow ones would be preferred.
-//! Beyond a percentile must lie [`BEYOND`] × alike^1.5 times; the exponent is found by simulation: the stronger the correlation, the more
-//! of it the median hides. The coverage is measured in `run::acceptance_queues`.
+//! **No interval.** A run without a long queue has no information about long queues, so there must be enough rare
+//! times. Correlation is measured as a ratio (`alike`): the variance of the share above the median over that of
+//! independent times. It uses cosines that the intervals do not use. So the decision is independent of the interval's
+//! width; otherwise narrow intervals would be preferred. At least [`BEYOND`] × alike^1.5 times must lie beyond a
+//! percentile. The exponent was found by simulation: the stronger the correlation, the more of it the median hides. The
+//! coverage is measured in `run::acceptance_queues`.
 
 use std::f64::consts::PI;
 
@@ -32,7 +36,7 @@ use thiserror::Error;
 #[derive(Clone, Copy, Debug)]
 pub struct Batch<'a> {
     pub sum_ns: u128,
-    /// May be coarser than that of all times.
+    /// Its steps may be coarser than those of the histogram of all times.
     pub times: &'a Histogram<u32>,
 }
 
@@ -43,11 +47,11 @@ pub struct Bounds {
     pub high_ns: f64,
 }
 
-/// Of one run.
+/// The intervals of one run.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Intervals {
     pub mean: Result<Bounds, NoInterval>,
-    /// In the order of the quantiles that were asked for.
+    /// In the order of the requested quantiles.
     pub percentiles: Vec<Result<Bounds, NoInterval>>,
 }
 
@@ -56,7 +60,7 @@ pub struct Intervals {
 pub enum NoInterval {
     #[error("the run has responses in {batches} stretches of time, and an interval needs {BATCHES_MIN}")]
     TooShort { batches: usize },
-    /// `alike`: so many neighbours count as one independent time.
+    /// `alike`: this many neighbouring requests have the information of one independent request.
     #[error("an interval needs about {needed} good responses{}", alike_in_words(*alike))]
     TooFew { needed: u64, alike: f64 },
     #[error(
@@ -67,42 +71,44 @@ pub enum NoInterval {
     Outlier { share: f64 },
 }
 
-/// All times, made for being asked often.
+/// All times, prepared for many queries.
 #[derive(Debug)]
 pub(super) struct Distribution {
-    /// The lowest and the highest value of each step, and how many times are up to it.
+    /// The lowest and the highest value of each step, and the number of times up to and including it.
     steps: Vec<(u64, u64, u64)>,
     n: u64,
     variance: f64,
 }
 
-/// Sums over batches: the distance of each from its share, and the variance that no batch can show.
+/// For each batch the distance from its share, and the variance that the coarse histograms of batches hide.
 struct Residuals {
     of_batch: Vec<f64>,
-    /// Of independent times: the variance of the sum over the run.
+    /// The variance of the sum over the run, if times were independent.
     independent: f64,
-    /// Of `independent`, what lies within one step of the batches' histograms.
+    /// The part of `independent` that lies within one step of the batches' histograms.
     hidden: f64,
 }
 
-/// The cosines, first the slowest, at the places of the batches in the run.
+/// The cosines at the positions of the batches in the run, the slowest first.
 struct Cosines(Vec<Vec<f64>>);
 
-/// Cosines for the intervals. They are 18 % wider than with a known variance, and a correlation over a fiftieth of the run does no harm.
+/// The number of cosines for the intervals. Intervals are 18 % wider than with a known variance. A correlation over a
+/// fiftieth of the run does no harm.
 const SLOW: usize = 8;
-/// The last cosine that correlation is measured with.
+/// The last cosine used to measure correlation.
 const FAST: usize = 31;
 const BATCHES_MIN: usize = 24;
-/// Independent times beyond a percentile that an interval takes.
+/// An interval needs this many independent times beyond its percentile.
 const BEYOND: f64 = 100.0;
-/// The same, told by the times beyond the percentile themselves, which may come in groups though the others do not.
+/// The same limit, with the correlation of the times beyond the percentile. They may come in groups although the others
+/// do not.
 const GROUPS: f64 = 30.0;
-/// The mean is taken for as hard to know as this percentile.
+/// For the number of requests that it needs, the mean is treated like this percentile.
 const AS_MEAN: f64 = 0.95;
-/// A time that makes up more of the squared distances from the mean than this decides the mean alone.
+/// If one time makes up more of the squared distances from the mean than this, it dominates the mean.
 const OUTLIER: f64 = 0.1;
 
-/// Of the mean and of these percentiles (0..1) of `all`, which is what the batches hold together.
+/// The intervals of the mean and of these percentiles (0..1) of `all`, which holds the times of all batches together.
 pub fn intervals(all: &Histogram<u64>, batches: &[Batch<'_>], quantiles: &[f64], confidence: f64) -> Intervals {
     let batches: Vec<Batch<'_>> = batches.iter().copied().filter(|batch| !batch.times.is_empty()).collect();
     if batches.len() < BATCHES_MIN {
@@ -115,7 +121,7 @@ pub fn intervals(all: &Histogram<u64>, batches: &[Batch<'_>], quantiles: &[f64],
     let of_mean = Residuals::of_mean(&distribution, mean, &batches);
     let asked: Vec<f64> = std::iter::once(0.5).chain(quantiles.iter().copied()).collect();
     let above = Residuals::above(&distribution, &batches, &asked);
-    // Where one step of the histograms holds most times, only their sums tell how much neighbours resemble each other.
+    // If one step of the histograms holds most times, only their sums show how strongly neighbours are correlated.
     let in_sums = cosines.fast(&of_mean, 1.0);
     let alike = cosines.fast(&above[0], in_sums);
     let checked = |residuals: &Residuals, quantile: f64| {
@@ -127,7 +133,7 @@ pub fn intervals(all: &Histogram<u64>, batches: &[Batch<'_>], quantiles: &[f64],
         }
         if groups < GROUPS { Err(NoInterval::Clustered { groups }) } else { Ok(()) }
     };
-    // The farthest time's part of all squared distances from the mean.
+    // The share of the farthest time in all squared distances from the mean.
     let share = (all.max() as f64 - mean).powi(2) / (n * distribution.variance).max(1.0);
     let outlier = if share > OUTLIER { Err(NoInterval::Outlier { share: share.min(1.0) }) } else { Ok(()) };
     let mean = outlier.and_then(|()| checked(&of_mean, AS_MEAN)).map(|()| {
@@ -146,7 +152,7 @@ fn alike_in_words(alike: f64) -> String {
     if alike < 1.5 { String::new() } else { format!(", because {alike:.0} neighbouring requests count as one") }
 }
 
-/// 12,345 as 13,000.
+/// Rounds up to two digits: 12,345 becomes 13,000.
 fn two_digits(number: f64) -> u64 {
     let step = 10_f64.powf((number.log10().floor() - 1.0).max(0.0));
     ((number / step).ceil() * step) as u64
@@ -179,24 +185,24 @@ impl Distribution {
         self.steps.last().map_or(0, |(_, high, _)| *high)
     }
 
-    /// Times in steps that end at or before this value, and where the last of these steps begins.
+    /// The number of times in steps that end at or before this value, and the start of the last of these steps.
     pub(super) fn up_to(&self, value: u64) -> (u64, u64) {
         let at = self.steps.partition_point(|(_, high, _)| *high <= value);
         if at == 0 { (0, 0) } else { (self.steps[at - 1].2, self.steps[at - 1].0) }
     }
 
-    /// The highest value of the step below which this share of all times lies, or in it; 0 if there are none.
+    /// The highest value of the step in which this share of all times is reached; 0 if there are no times.
     pub(super) fn value(&self, share: f64) -> u64 {
         self.step(share).1
     }
 
-    /// From the time below which one share of all lies to that of the other, steps included.
+    /// From the step in which one share of all times is reached to that of the other, both included.
     pub(super) fn within(&self, from: f64, to: f64) -> Bounds {
         Bounds { low_ns: self.step(from).0 as f64, high_ns: self.step(to).1 as f64 }
     }
 
     fn step(&self, share: f64) -> (u64, u64) {
-        // A hair less, because 0.07 × 100 is above 7 in binary.
+        // Slightly less, because 0.07 × 100 is above 7 in binary.
         let wanted = ((share * self.n as f64 * (1.0 - 1e-12)).ceil().max(1.0) as u64).min(self.n);
         let at = self.steps.partition_point(|(_, _, up_to)| *up_to < wanted);
         self.steps.get(at).map_or((0, 0), |&(low, high, _)| (low, high))
@@ -211,14 +217,15 @@ impl Residuals {
         Self { of_batch: of_batch.collect(), independent: all.n as f64 * all.variance, hidden: 0.0 }
     }
 
-    /// For each quantile, of the numbers of times above it. A step of the histograms that holds the quantile is divided in proportion.
+    /// For each quantile, the residuals of the numbers of times above it. A histogram step that holds the quantile is
+    /// divided in proportion.
     fn above(all: &Distribution, batches: &[Batch<'_>], quantiles: &[f64]) -> Vec<Self> {
         let steps: Vec<u64> = quantiles.iter().map(|&quantile| all.value(quantile)).collect();
         let counts: Vec<Vec<(u64, u64)>> = batches.iter().map(|batch| counts(batch.times, &steps)).collect();
         let residuals = |(at, &quantile): (usize, &f64)| {
             let n: u64 = batches.iter().map(|batch| batch.times.len()).sum();
             let (below, inside) = counts.iter().fold((0, 0), |sum, of| (sum.0 + of[at].0, sum.1 + of[at].1));
-            // The part of the step's times that lies below the quantile.
+            // The share of the step's times that lies below the quantile.
             let part = ((quantile * n as f64 - below as f64) / inside.max(1) as f64).clamp(0.0, 1.0);
             let share = (below as f64 + part * inside as f64) / n as f64;
             let of_batch = counts
@@ -235,12 +242,12 @@ impl Residuals {
     }
 }
 
-/// For each value, how many times lie in steps below its own, and in its own.
+/// For each value, the number of times in lower steps and the number in its own step.
 fn counts(times: &Histogram<u32>, values: &[u64]) -> Vec<(u64, u64)> {
     let mut order: Vec<usize> = (0..values.len()).collect();
     order.sort_by_key(|&at| values[at]);
     let mut found = vec![(0, 0); values.len()];
-    // Times below `from` are counted. Beyond its longest time a histogram returns its last counter.
+    // Times below `from` are already counted. For a value beyond its longest time a histogram returns its last counter.
     let (mut below, mut from, longest) = (0, 0, times.max());
     for at in order {
         let low = times.lowest_equivalent(values[at]);
@@ -256,7 +263,7 @@ fn counts(times: &Histogram<u32>, values: &[u64]) -> Vec<(u64, u64)> {
 // === impl Cosines ===
 
 impl Cosines {
-    /// Positions count requests, not time: a pause is none.
+    /// Positions count requests, not time, so a pause has no length.
     fn new(batches: &[Batch<'_>]) -> Self {
         let n: f64 = batches.iter().map(|batch| batch.times.len() as f64).sum();
         let mut before = 0.0;
@@ -270,19 +277,20 @@ impl Cosines {
         Self((1..=FAST.min(batches.len() - 1)).map(cosine).collect())
     }
 
-    /// The variance of the sum of residuals, from the slowest cosines. What the histograms hide is taken for as correlated as `alike` says.
+    /// The variance of the sum of residuals, from the slowest cosines. The variance that the histograms hide is
+    /// multiplied by `alike`.
     fn slow(&self, residuals: &Residuals, alike: f64) -> f64 {
         mean_square(&self.0[..SLOW], &residuals.of_batch) + residuals.hidden * alike
     }
 
-    /// How many times the variance is that of independent times, from the other cosines; at least 1.
+    /// The variance over that of independent times, from the other cosines; at least 1.
     fn fast(&self, residuals: &Residuals, alike: f64) -> f64 {
         let variance = mean_square(&self.0[SLOW..], &residuals.of_batch) + residuals.hidden * alike;
         if residuals.independent > 0.0 { (variance / residuals.independent).max(1.0) } else { 1.0 }
     }
 }
 
-/// Of the coefficients of these cosines, so scaled that it is the variance of the sum.
+/// The mean square of the coefficients of these cosines, scaled to be the variance of the sum.
 fn mean_square(cosines: &[Vec<f64>], residuals: &[f64]) -> f64 {
     let coefficient =
         |cosine: &Vec<f64>| cosine.iter().zip(residuals).map(|(cosine, residual)| cosine * residual).sum::<f64>();

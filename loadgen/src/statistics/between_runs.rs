@@ -1,55 +1,57 @@
 //! A run compared with earlier runs of the same setting.
 //!
-//! Blocks of one run share the processes and the state of the machine; two runs do not. Only several runs show how much runs differ, so
-//! nothing here uses the blocks of a run. Of B earlier runs, three or more, with mean m and standard deviation s of their logarithms, a
-//! further run of the same truth lies within m ± t(B − 1) · s · √(1 + 1/B) (prediction interval of a normal law: Meeker, Hahn and
-//! Escobar, "Statistical Intervals", 2nd edition 2017, chapter 4). As far on either side of the ratio that was found lie the ends of the
-//! interval of the true ratio.
+//! Blocks of one run share the processes and the state of the machine; two runs do not. Only several runs show how much
+//! runs differ, so this module does not use the blocks of a run. Let B ≥ 3 earlier runs have mean m and standard
+//! deviation s of their logarithms. A further run of the same truth lies within m ± t(B − 1) · s · √(1 + 1/B). This is
+//! the prediction interval of a normal law (Meeker, Hahn and Escobar, "Statistical Intervals", 2nd edition 2017,
+//! chapter 4). The interval of the true ratio extends equally far on either side of the ratio that was found.
 //!
-//! Percentiles of queues are skewed to the right even as logarithms, so an end of nominal 95 % is passed by up to 6.3 % of runs. Ends are
-//! therefore of nominal [`NOMINAL`], with which at most 5 % pass. The tests below measure it on simulated queues. False alarms are at
-//! most 5 % if the truth lies on the limit, and at most 2.5 % if nothing changed and the limit is 5 %. Against five runs and a limit of 5
-//! %, a run that is 30 % slower is found in 90 % of checks, if single runs differ by a standard deviation of up to 4.7 %.
+//! Percentiles of queues are skewed to the right even as logarithms. So up to 6.3 % of runs pass an end of nominal 95
+//! %. Ends are therefore of nominal [`NOMINAL`], with which at most 5 % pass. The tests below measure it on simulated
+//! queues. False alarms are at most 5 % if the truth lies on the limit. They are at most 2.5 % if nothing changed and
+//! the limit is 5 %. With five earlier runs and a limit of 5 %, 90 % of checks find a run that is 30 % slower. This
+//! holds if single runs differ by a standard deviation of up to 4.7 %.
 //!
-//! One or two runs do not show how much runs differ. Then the only finding is that a run is more than [`BEYOND`] times as slow.
+//! One or two runs do not show how much runs differ. Then the only possible finding is that a run takes more than
+//! [`BEYOND`] times as long.
 
 use statrs::distribution::{Beta, ContinuousCDF, StudentsT};
 
-/// More than this many times is worse even if it is not known how much runs differ.
+/// A run that takes more than this many times as long is worse even if the differences between runs are unknown.
 pub const BEYOND: f64 = 2.0;
 
-/// Earlier runs of which their differences can be seen.
+/// The fewest earlier runs that show how much runs differ.
 const RUNS_MIN: usize = 3;
-/// Of each end of an interval; of a normal law it would be 0.95.
+/// The nominal level of each end of an interval; for a normal law it would be 0.95.
 const NOMINAL: f64 = 0.965;
 /// The smallest standard deviation between runs: that of a uniform law over the step of a histogram of three digits.
 const RESOLUTION: f64 = 1.0 / 1024.0 / 3.464_101_615_137_754_6;
 
-/// A time of a run over that of earlier runs.
+/// A time of a run divided by that of earlier runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct TimesOfRuns {
-    /// To the geometric mean of the earlier runs.
+    /// Relative to the geometric mean of the earlier runs.
     pub ratio: f64,
-    /// `None` of fewer than three runs.
+    /// `None` for fewer than three runs.
     pub interval: Option<(f64, f64)>,
 }
 
-/// A share of a run less that of earlier runs.
+/// A share of a run minus that of earlier runs.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct SharesOfRuns {
-    /// To the share of all requests of the earlier runs.
+    /// Relative to the share in all requests of the earlier runs together.
     pub difference: f64,
-    /// `None` of fewer than three runs.
+    /// `None` for fewer than three runs.
     pub interval: Option<(f64, f64)>,
     share: f64,
-    /// The earlier share is below this, as far as chance within runs goes.
+    /// An upper limit of the earlier share, from the chance within runs alone.
     earlier_at_most: f64,
 }
 
 // === impl TimesOfRuns ===
 
 impl TimesOfRuns {
-    /// `None` if the earlier times are none, or not all positive and finite. A new time may be infinite.
+    /// `None` if there are no earlier times, or if one is not positive and finite. A new time may be infinite.
     pub fn new(earlier: &[f64], new: f64) -> Option<Self> {
         let is_time = |time: &f64| time.is_finite() && *time > 0.0;
         if earlier.is_empty() || !earlier.iter().all(is_time) || new.is_nan() || new <= 0.0 {
@@ -64,7 +66,7 @@ impl TimesOfRuns {
         Some(Self { ratio: log.exp(), interval })
     }
 
-    /// Whether it is more than `limit` times the earlier runs; `None` if that cannot be told.
+    /// Whether it is more than `limit` times the earlier runs; `None` if the data cannot decide.
     pub fn exceeds(&self, limit: f64) -> Option<bool> {
         match self.interval {
             Some((low, _)) => Some(low > limit),
@@ -76,10 +78,11 @@ impl TimesOfRuns {
 // === impl SharesOfRuns ===
 
 impl SharesOfRuns {
-    /// Of pairs: how many of how many. `None` if a run has none.
+    /// From pairs (part, all). `None` if a run has no requests.
     ///
-    /// Shares of runs differ by at least the chance of a binomial law. Its variance is taken with a success and a failure more, or it would
-    /// be 0 where nothing failed (Agresti and Caffo, "Simple and Effective Confidence Intervals for Proportions", 2000).
+    /// Shares of runs differ by at least the chance of a binomial law. Its variance is computed with one success and
+    /// one failure added; otherwise it would be 0 if nothing failed. Source: Agresti and Caffo, "Simple and Effective
+    /// Confidence Intervals for Proportions", 2000.
     pub fn new(earlier: &[(u64, u64)], new: (u64, u64)) -> Option<Self> {
         if earlier.is_empty() || earlier.iter().chain([&new]).any(|(part, all)| *all == 0 || part > all) {
             return None;
@@ -104,7 +107,7 @@ impl SharesOfRuns {
         Some(Self { difference, interval, share, earlier_at_most })
     }
 
-    /// Whether it is more than the earlier share and `limit`; `None` if that cannot be told.
+    /// Whether it exceeds the earlier share by more than `limit`; `None` if the data cannot decide.
     pub fn exceeds(&self, limit: f64) -> Option<bool> {
         match self.interval {
             Some((low, _)) => Some(low > limit),
@@ -117,7 +120,7 @@ fn mean(numbers: &[f64]) -> f64 {
     numbers.iter().sum::<f64>() / numbers.len() as f64
 }
 
-/// Student's quantile and the standard deviation of runs; `None` of too few.
+/// Student's quantile and the standard deviation of runs; `None` for too few runs.
 fn further_run(numbers: &[f64]) -> Option<(f64, f64)> {
     if numbers.len() < RUNS_MIN {
         return None;
@@ -141,7 +144,8 @@ mod tests {
     const REQUESTS: usize = 20_000;
     const LIMIT: f64 = 1.05;
 
-    /// p50, p90 and p99 of runs of an M/M/1 queue at half its capacity, each begun empty and warmed up; the service time is 1.
+    /// p50, p90 and p99 of runs of an M/M/1 queue at half its capacity. Each run begins empty and is warmed up; the
+    /// service time is 1.
     fn queues() -> &'static [[f64; 3]] {
         static QUEUES: LazyLock<Vec<[f64; 3]>> = LazyLock::new(|| {
             let mut random = Rng::with_seed(20_261_129);
@@ -150,7 +154,7 @@ mod tests {
         &QUEUES
     }
 
-    /// Lindley: a request waits what the one before took, less the time between both.
+    /// Lindley's recursion: a request waits for the time of the one before it, minus the gap between both.
     fn queue(random: &mut Rng) -> [f64; 3] {
         let mut exponential = |mean: f64| -mean * (1.0 - random.f64()).ln();
         let (mut waits, mut times) = (0.0_f64, Vec::with_capacity(REQUESTS));
@@ -165,17 +169,17 @@ mod tests {
             .map(|quantile| *times.select_nth_unstable_by((quantile * REQUESTS as f64) as usize, f64::total_cmp).1)
     }
 
-    /// Of a standard normal law: Box and Muller.
+    /// A draw from a standard normal law (Box and Muller).
     fn normal(random: &mut Rng) -> f64 {
         (-2.0 * (1.0 - random.f64()).ln()).sqrt() * (std::f64::consts::TAU * random.f64()).cos()
     }
 
-    /// A percentile of a run: of some queue, times what is peculiar to the run.
+    /// A percentile of one run: that of a random queue, times a factor of this run.
     fn run(random: &mut Rng, percentile: usize, deviation: f64) -> f64 {
         queues()[random.usize(..RUNS)][percentile] * (deviation * normal(random)).exp()
     }
 
-    /// Of 4,000 checks of a run that is `slower`, the share that found it worse than the limit.
+    /// The share of 4,000 checks of a run that is `slower` times as slow, in which it was found worse than the limit.
     fn found(slower: f64, earlier: usize, percentile: usize, deviation: f64, seed: u64) -> f64 {
         let mut random = Rng::with_seed(seed);
         let mut check = || {
@@ -186,7 +190,7 @@ mod tests {
         (0..CHECKS).filter(|_| check()).count() as f64 / CHECKS as f64
     }
 
-    /// Of single runs, as logarithm: what runs differ by and what each has of chance.
+    /// The standard deviation of single runs, as logarithm: differences between runs and chance within them.
     fn spread(percentile: usize, deviation: f64) -> f64 {
         let mut random = Rng::with_seed(3);
         let logs: Vec<f64> = (0..20_000).map(|_| run(&mut random, percentile, deviation).ln()).collect();
@@ -223,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn one_or_two_runs_tell_nothing_but_more_than_twice() {
+    fn one_or_two_runs_show_only_more_than_twice_the_time() {
         for earlier in [&[10.0][..], &[9.0, 11.0]] {
             let exceeds = |new: f64, limit: f64| TimesOfRuns::new(earlier, new).expect("times").exceeds(limit);
             assert_eq!([5.0, 10.0, 19.5].map(|new| exceeds(new, LIMIT)), [None; 3]);
@@ -247,7 +251,7 @@ mod tests {
         assert_eq!(endless.exceeds(LIMIT), Some(true));
     }
 
-    /// Failures of a run of 2,000 requests: by chance (Poisson, as exponential steps), times what is peculiar to the run.
+    /// Failures of a run of 2,000 requests: a Poisson draw (from exponential steps), times a factor of this run.
     fn failed(random: &mut Rng, share: f64, deviation: f64) -> (u64, u64) {
         let (mean, mut sum, mut failures) = (2_000.0 * share * (deviation * normal(random)).exp(), 0.0, 0);
         loop {
@@ -281,7 +285,7 @@ mod tests {
     fn of_one_earlier_run_more_failures_must_be_more_than_twice_and_beyond_chance() {
         let exceeds =
             |new: u64, limit: f64| SharesOfRuns::new(&[(0, 10_000)], (new, 10_000)).expect("some").exceeds(limit);
-        // none of 10,000: at most 3 of them
+        // 0 failures of 10,000: the upper limit is about 3 failures
         assert_eq!([0, 1, 5].map(|new| exceeds(new, 0.0)), [None; 3]);
         assert_eq!([7, 5_000].map(|new| exceeds(new, 0.0)), [Some(true); 2]);
         assert_eq!(exceeds(7, 0.001), None);

@@ -1,27 +1,29 @@
 //! Arms against a baseline: ratios within blocks, their intervals, and a verdict for each.
 //!
-//! A verdict is read off the interval alone. *Equivalent*: it lies within the zone in which a difference does not matter. *Better* or
-//! *worse*: it excludes 1, so the direction is certain, and the estimate lies beyond the zone, so the difference probably matters.
-//! *Undecided*: anything else, with the number of further blocks that would probably end it. The zone is as wide downwards as upwards:
-//! 1/1.05 to 1.05.
+//! A verdict follows from the interval alone. *Equivalent*: it lies within the zone in which a difference does not
+//! matter. *Better* or *worse*: it excludes 1, so the direction is certain. Also, the estimate lies beyond the zone, so
+//! the difference probably matters. *Undecided*: anything else, with the number of further blocks that would probably
+//! decide it. The zone is symmetric as a ratio: 1/1.05 to 1.05.
 //!
-//! With several comparisons, a difference by chance is more likely. Holm's procedure (1979) keeps the chance of any false better or worse
-//! at 1 − confidence. Of m comparisons, the one with the smallest p must pass (1 − confidence)/m, the next (1 − confidence)/(m − 1), and
-//! so on. The first that does not pass, and the rest, stay at the level reached. Every interval has the level that its comparison was
-//! held to, so p, interval and verdict never contradict each other. The intervals are not simultaneous: each by itself holds its true
-//! ratio with at least the confidence, all of them at once with less.
+//! With several comparisons, a difference by chance is more likely. Holm's procedure (1979) keeps the chance of any
+//! false better or worse at 1 − confidence. Of m comparisons, the one with the smallest p must pass (1 − confidence)/m,
+//! the next (1 − confidence)/(m − 1), and so on. The first that does not pass, and the rest, stay at the level reached.
+//! Each interval has the level that its comparison had to pass. So p, interval and verdict never contradict each other.
+//! The intervals are not simultaneous. Each by itself holds its true ratio with at least the confidence, all of them at
+//! once with less.
 //!
-//! The family is every arm at every measure with a verdict, as a rule p50, p90 and p99, chosen before the run. So the chance of any false
-//! better or worse in the whole table of verdicts is at most 1 − confidence. Percentiles of one run are correlated; Holm's procedure stays
-//! valid and only loses power. Other measures of arms are described, not judged ([`describe`]).
+//! The family is every arm at every measure with a verdict, as a rule p50, p90 and p99, chosen before the run. So the
+//! chance of any false better or worse in the whole table of verdicts is at most 1 − confidence. Percentiles of one run
+//! are correlated; Holm's procedure stays valid and only loses power. Other measures of arms are described, not judged
+//! ([`describe`]).
 
 use super::interval::{Interval, Sample};
 use crate::model::{Ratio, Verdict};
 
-/// More further blocks than this is no plan.
+/// Advice for more further blocks than this is not given.
 const FURTHER_MAX: f64 = 1000.0;
 
-/// Ratios are told up to e to this: beyond it is no number, and could not be stored.
+/// Log ratios are clamped to this: e to a higher power overflows, and infinity could not be stored.
 const LOG_MAX: f64 = 700.0;
 
 /// The compared measure.
@@ -32,7 +34,7 @@ pub struct Measure<'a> {
     pub more_is_better: bool,
 }
 
-/// An arm's numbers of one measure: one for each block, in the order of blocks, `None` where it could not be said.
+/// The numbers of one arm and measure, one for each block in order. `None` where the block has no value.
 #[derive(Clone, Copy, Debug)]
 pub struct ArmBlocks<'a> {
     pub arm: &'a str,
@@ -51,11 +53,12 @@ pub struct Question<'a> {
 pub struct Settings {
     /// Half-width of the zone in which a difference does not matter, relative.
     pub equivalence: f64,
-    /// That no arm is called better or worse that is as the baseline; and of each interval by itself, at least.
+    /// At least the probability that no arm equal to the baseline is called better or worse. Each interval by itself
+    /// has at least this coverage.
     pub confidence: f64,
 }
 
-/// An arm's measure whose ratio to the baseline can be said.
+/// An arm's measure with enough blocks for a ratio to the baseline.
 struct Row<'a> {
     measure: Measure<'a>,
     arm: &'a str,
@@ -63,7 +66,7 @@ struct Row<'a> {
     sample: Sample,
 }
 
-/// The same of a single measure, corrected for its arms alone.
+/// Like [`compare_family`] with a single measure: the correction covers its arms alone.
 pub fn compare(
     measure: Measure<'_>,
     baseline: &[Option<f64>],
@@ -73,9 +76,9 @@ pub fn compare(
     compare_family(&[Question { measure, baseline, arms }], settings)
 }
 
-/// Each arm divided by the baseline, measure by measure in their order, with verdicts that are corrected for all of them together. Blocks
-/// with a number that is missing or not positive are left out and counted. An arm with fewer than two blocks left has no row, but counts in
-/// the correction.
+/// Each arm divided by the baseline, measure by measure in their order. The verdicts are corrected for all of them
+/// together. Blocks with a number that is missing or not positive are left out and counted. An arm with fewer than two
+/// blocks left has no row, but counts in the correction.
 pub fn compare_family(family: &[Question<'_>], settings: Settings) -> Vec<Ratio> {
     let rows: Vec<Row<'_>> = family.iter().flat_map(rows).collect();
     let mut ps: Vec<f64> = rows.iter().map(|row| row.sample.p(0.0)).collect();
@@ -104,13 +107,13 @@ fn rows<'a>(question: &Question<'a>) -> impl Iterator<Item = Row<'a>> {
     })
 }
 
-/// Of the blocks that both have.
+/// The log ratios of the blocks in which both have a number.
 pub(super) fn log_ratios(arm: &[Option<f64>], baseline: &[Option<f64>]) -> Vec<f64> {
     let logs = arm.iter().zip(baseline).filter_map(|(&arm, &baseline)| Some((arm?.ln(), baseline?.ln())));
     logs.map(|(arm, baseline)| arm - baseline).filter(|ratio| ratio.is_finite()).collect()
 }
 
-/// For each p the level that it is held to, and p after correction.
+/// For each p, the level that it must pass, and p after correction.
 fn holm(ps: &[f64], alpha: f64) -> Vec<(f64, f64)> {
     let mut order: Vec<usize> = (0..ps.len()).collect();
     order.sort_by(|&a, &b| ps[a].total_cmp(&ps[b]));
@@ -128,7 +131,7 @@ fn holm(ps: &[f64], alpha: f64) -> Vec<(f64, f64)> {
     held
 }
 
-/// From an interval of log ratios.
+/// The verdict of an interval of log ratios.
 fn judge(interval: &Interval, zone: f64, more_is_better: bool) -> Verdict {
     if !interval.is_sound {
         return Verdict::Undecided;
@@ -143,11 +146,12 @@ fn judge(interval: &Interval, zone: f64, more_is_better: bool) -> Verdict {
     if (interval.estimate > 0.0) == more_is_better { Verdict::Better } else { Verdict::Worse }
 }
 
-/// How many more blocks would decide it if the estimate stays and the width shrinks with the root of their number.
+/// The number of further blocks that would decide it, if the estimate stays and the width falls with the root of the
+/// number of blocks.
 fn further_blocks(interval: &Interval, zone: f64, level: f64) -> Option<u32> {
     let needed = Interval::blocks_needed(1.0 - level).saturating_sub(interval.n);
     let estimate = interval.estimate.abs();
-    // Either must the near end pass 1, or the far end come into the zone.
+    // Either the near end must pass 1, or the far end must come into the zone.
     let near = if interval.estimate > 0.0 { estimate - interval.low } else { interval.high - interval.estimate };
     let far = interval.half_width();
     let shrinking = if estimate > zone { near / estimate } else { far / (zone - estimate) };
@@ -159,7 +163,7 @@ fn further_blocks(interval: &Interval, zone: f64, level: f64) -> Option<u32> {
 // === impl Row ===
 
 impl Row<'_> {
-    /// Not judged.
+    /// Without a verdict.
     fn ratio(&self, interval: &Interval) -> Ratio {
         let Interval { estimate, low, high, n, is_sound } = interval.map(|log| log.clamp(-LOG_MAX, LOG_MAX).exp());
         Ratio {
@@ -203,14 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn too_few_blocks_are_told() {
+    fn too_few_blocks_are_not_sound() {
         for (blocks, is_sound) in [(2, false), (5, false), (6, true)] {
             let (baseline, arm) = arms(2.85, 0.05, blocks, 4);
             assert_eq!(one(&baseline, &arm, LATENCY).is_sound, is_sound, "{blocks} blocks");
         }
     }
 
-    /// A baseline with noise of its own, and what `ratio` with a noise of `spread` makes of it, both ways.
+    /// A baseline with its own noise, and an arm that is `ratio` times it with a noise of `spread`.
     fn arms(ratio: f64, spread: f64, blocks: usize, seed: u64) -> (Vec<Option<f64>>, Vec<Option<f64>>) {
         let mut random = fastrand::Rng::with_seed(seed);
         let baseline: Vec<Option<f64>> = (0..blocks).map(|_| Some(10.0 + random.f64())).collect();
@@ -224,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn each_verdict_is_reached_and_the_sign_is_the_measures() {
+    fn each_verdict_is_reached_and_its_sign_follows_the_measure() {
         let rate = Measure { name: "rps", more_is_better: true };
         for (ratio, spread, latency, of_rate) in [
             (1.2, 0.05, Verdict::Worse, Verdict::Better),
@@ -244,7 +248,7 @@ mod tests {
             judge(&Interval { estimate, low, high, n: 12, is_sound: true }, 0.05_f64.ln_1p(), false)
         };
         assert_eq!(at(0.01, 0.03, 0.04), Verdict::Equivalent);
-        assert_eq!(at(0.01, 0.04, 0.07), Verdict::Undecided, "the direction is certain, that it matters is not");
+        assert_eq!(at(0.01, 0.04, 0.07), Verdict::Undecided, "the direction is certain, the size may not matter");
         assert_eq!(at(0.01, 0.06, 0.11), Verdict::Worse);
         assert_eq!(at(-0.01, 0.06, 0.13), Verdict::Undecided);
         assert_eq!(at(-0.11, -0.06, -0.01), Verdict::Better);
@@ -348,7 +352,7 @@ mod tests {
             let interval = Interval { estimate, low: estimate - half, high: estimate + half, n, is_sound: true };
             further_blocks(&interval, 0.05, 0.05)
         };
-        assert_eq!(further(0.1, 0.2, 10), Some(30), "twice as wide as may be: four times the blocks");
+        assert_eq!(further(0.1, 0.2, 10), Some(30), "twice the allowed width: four times the blocks");
         assert_eq!(further(0.0, 0.1, 10), Some(30));
         assert_eq!(further(0.049999, 0.1, 10), None, "on the border of the zone no number decides");
         assert_eq!(further(0.2, 0.1, 3), Some(3), "six are the fewest");

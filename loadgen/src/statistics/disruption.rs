@@ -5,7 +5,7 @@ use std::hash::Hash;
 
 use crate::model::Disruption;
 
-/// Of the keys that were asked for both before, with `from_n` backends, and after, with `to_n`.
+/// Counts the keys that were requested both before, with `from_n` backends, and after, with `to_n`.
 pub fn disruption<K: Eq + Hash, B: PartialEq>(
     arm: &str,
     (from_n, before): (u32, &HashMap<K, B>),

@@ -1,13 +1,14 @@
 //! The drift of the machine over a run: the change of the baseline over its blocks.
 //!
-//! A slow drift cancels within blocks, so a small drift does not harm a comparison. A large one shows that another program ran or that
-//! the processor was throttled, and the measurement is invalid. The change is the Theil-Sen line's (Sen 1968): the median slope over all
-//! pairs of blocks, which a few bad blocks cannot tilt. Control segments at start and end are two numbers, and their line is their ratio.
+//! A slow drift cancels within blocks, so a small drift does not harm a comparison. A large one shows that another
+//! program ran or that the processor was throttled, and the measurement is invalid. The change is that of the Theil-Sen
+//! line (Sen 1968): the median slope over all pairs of blocks. A few bad blocks barely move it. Control segments at
+//! start and end are two numbers, and their line is their ratio.
 
 use crate::model::Drift;
 
-/// A change beyond this, relative, makes a run invalid. It is wide because interleaving cancels smaller changes. The noise of a
-/// machine alone exceeds 0.3 in one run of four, and this in one of ten (see the acceptance test).
+/// A relative change beyond this makes a run invalid. It is wide because interleaving cancels smaller changes. The
+/// noise of a machine alone exceeds 0.3 in one run of four, and 0.5 in one of ten (see the acceptance test).
 pub const LIMIT: f64 = 0.5;
 
 /// The change over the blocks of the baseline; `None` for fewer than two.
@@ -26,7 +27,7 @@ pub fn drift(baseline: &[Option<f64>], limit: f64) -> Option<Drift> {
     Some(Drift { ratio: (slope * (last - first)).exp(), limit })
 }
 
-/// Whether so much drift makes the run invalid. As much down as up.
+/// Whether so much drift makes the run invalid. The limit is symmetric as a ratio.
 pub fn is_invalid(drift: &Drift) -> bool {
     drift.ratio.ln().abs() > drift.limit.ln_1p()
 }

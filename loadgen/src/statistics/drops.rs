@@ -1,18 +1,20 @@
 //! Blocks with a late generator, and whether dropping them biases the result.
 //!
-//! A block with a late segment is dropped in all arms, because arms are compared within blocks. If lateness is independent of the arm, as
-//! with a burst of another program, the other blocks are an unbiased sample. But an arm that overloads the machine delays the generator,
-//! mostly in its worst segments. Then dropping removes the blocks that count against that arm (informative censoring; Kalbfleisch and
-//! Prentice, "The Statistical Analysis of Failure Time Data", section 6.2).
+//! A block with a late segment is dropped in all arms, because arms are compared within blocks. Lateness may be
+//! independent of the arm, such as a burst of another program. Then the other blocks are an unbiased sample. But an arm
+//! that overloads the machine delays the generator, mostly in its worst segments. Then dropping removes the blocks that
+//! count against that arm (informative censoring; Kalbfleisch and Prentice, "The Statistical Analysis of Failure Time
+//! Data", section 6.2).
 //!
 //! There are two signs of it; each makes the verdicts on latency void:
-//! - One arm has more than half of the late segments, and more than chance explains. If lateness is independent of the arm, an arm's number
-//!   of late segments is binomial with 1 of the number of arms. The one-sided p of the arm with the most must be below 5 % over the number
-//!   of arms (Bonferroni), because that arm was chosen for it. It is the mid-p (Lancaster, "Significance tests in discrete distributions",
-//!   1961). With few segments the plain p is far below its level: it would find such an arm in 69 instead of 81 of 100 runs of three arms
-//!   and 24 blocks.
-//! - More than a quarter of the blocks would be dropped. Below that, a median over blocks moves little, and no test of few late segments
-//!   can exclude that they belong to one arm.
+//! - One arm has more than half of the late segments, and more than chance explains. If lateness is independent of the
+//!   arm, an arm's number of late segments is binomial with probability 1 over the number of arms. The arm with the
+//!   most late segments is tested. Because it was chosen for that, its one-sided p must be below 5 % over the number of
+//!   arms (Bonferroni). It is the mid-p (Lancaster, "Significance tests in discrete distributions", 1961). With few
+//!   segments the plain p is far below its level. It would find such an arm in 69 instead of 81 of 100 runs of three
+//!   arms and 24 blocks.
+//! - More than a quarter of the blocks would be dropped. Below that, a median over blocks moves little. No test of few
+//!   late segments can exclude that they belong to one arm.
 
 use statrs::distribution::{Binomial, Discrete, DiscreteCDF};
 
@@ -36,12 +38,12 @@ pub enum Drops {
     TooMany,
 }
 
-/// The chance of so many late segments of one arm by chance alone, before the correction for the number of arms, must be below this.
+/// The p of one arm's number of late segments, times the number of arms, must be below this.
 const LEVEL: f64 = 0.05;
-/// More than this share of the blocks must not be dropped.
+/// At most this share of the blocks may be dropped.
 const BLOCKS_SHARE: f64 = 0.25;
 
-/// `blocks`: how many were measured in all arms.
+/// `blocks`: the number of blocks measured in all arms.
 pub fn judge_drops(arms: &[&str], blocks: u32, late: &[LateSegment<'_>]) -> Drops {
     if late.is_empty() {
         return Drops::None;
@@ -64,7 +66,7 @@ pub fn late_of_arms(arms: &[&str], late: &[LateSegment<'_>]) -> Vec<u64> {
     arms.iter().map(of).collect()
 }
 
-/// The blocks that are left out, rising.
+/// The blocks that are left out, ascending.
 pub fn dropped(late: &[LateSegment<'_>]) -> Vec<u32> {
     let mut blocks: Vec<u32> = late.iter().map(|segment| segment.block).collect();
     blocks.sort_unstable();
@@ -72,7 +74,8 @@ pub fn dropped(late: &[LateSegment<'_>]) -> Vec<u32> {
     blocks
 }
 
-/// The mid-p of one arm of so many having `most` of `all` late segments, if each is as likely any arm's.
+/// The mid-p of one of `arms` arms having `most` of `all` late segments, if each segment belongs to any arm with equal
+/// probability.
 fn mid_p(most: u64, all: u64, arms: usize) -> f64 {
     let law = Binomial::new(1.0 / arms.max(1) as f64, all);
     law.map_or(1.0, |law| law.sf(most) + law.pmf(most) / 2.0)
@@ -110,7 +113,7 @@ mod tests {
         assert_eq!((of(12), of(11)), (Drops::Harmless, Drops::TooMany));
     }
 
-    /// Late segments where each arm's has this chance.
+    /// Late segments, where each arm's segments are late with this probability.
     fn drawn(random: &mut Rng, blocks: u32, chances: [f64; 3]) -> Vec<LateSegment<'static>> {
         let turns = (1..=blocks).flat_map(|block| ARMS.into_iter().map(move |arm| LateSegment { block, arm }));
         turns
@@ -127,10 +130,10 @@ mod tests {
     }
 
     #[test]
-    fn lateness_that_is_independent_of_the_arm_accuses_one_in_at_most_5_of_100_runs() {
+    fn lateness_that_is_independent_of_the_arm_blames_an_arm_in_at_most_5_of_100_runs() {
         for chance in [0.01, 0.02, 0.05, 0.1, 0.3] {
             for blocks in [12, 24, 48] {
-                let accused = share(&format!("an arm is accused, {chance} each, {blocks} blocks"), |random| {
+                let accused = share(&format!("an arm is blamed, {chance} each, {blocks} blocks"), |random| {
                     matches!(judge_drops(&ARMS, blocks, &drawn(random, blocks, [chance; 3])), Drops::OneArm { .. })
                 });
                 assert!(accused <= 0.05, "{accused} at {chance}, {blocks} blocks");
@@ -149,8 +152,9 @@ mod tests {
         }
     }
 
-    /// What arms measure in blocks; the heavy one delays its generator in the segments in which it is slowest. Its true ratio is 1.12:
-    /// worse. Returns late segments, and the base's and the heavy one's numbers without the blocks that are dropped.
+    /// Numbers of arms in blocks. The heavy arm delays its generator in the segments in which it is slowest; its true
+    /// ratio is 1.12, worse. Returns the late segments, and the numbers of the base and the heavy arm without the
+    /// dropped blocks.
     fn censored(random: &mut Rng, blocks: u32) -> (Vec<LateSegment<'static>>, [Vec<Option<f64>>; 2]) {
         let mut late = Vec::new();
         let mut numbers = [Vec::new(), Vec::new()];
@@ -176,7 +180,8 @@ mod tests {
         (late, [left(&numbers[0]), left(&numbers[1])])
     }
 
-    /// At the strictest level of b's six comparisons, where an interval alone would miss the truth in less than 1 of 100 runs.
+    /// At the strictest level of experiment b's six comparisons. There an interval alone would miss the truth in less
+    /// than 1 of 100 runs.
     #[test]
     fn dropping_alone_would_favour_an_arm_and_the_rule_prevents_it() {
         let truth = 1.12;

@@ -1,8 +1,10 @@
-//! The expected counts of an arm by its strategy's declaration: a band for each backend, and the chance of the measured counts.
+//! The expected counts of an arm from its strategy's declaration: a band for each backend, and the probability of the
+//! measured counts.
 //!
-//! The laws of the contract: with "exact", counts differ by at most 1. "multinomial" is independent draws. With "ring:K", a share is
-//! itself drawn, Beta(K·w, K·(W−w)), and requests are drawn by it. "by_options" is draws by the shares that `explain` gives. "by_load"
-//! depends on the speed of the backends, so there are no expected counts.
+//! The laws of the contract: with "exact", counts differ from the expected ones by at most 1. "multinomial" is
+//! independent draws. With "ring:K", a share is itself drawn, Beta(K·w, K·(W−w)), and requests are drawn by it.
+//! "by_options" is draws by the shares that `explain` gives. "by_load" depends on the speed of the backends, so there
+//! are no expected counts.
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -12,7 +14,7 @@ use thiserror::Error;
 use super::balance::chi_square_p;
 use crate::model::Band;
 
-/// A band holds the count of its backend in so many of all runs.
+/// A band holds the count of its backend in this share of all runs.
 const COVERED: f64 = 0.95;
 
 /// Shares are relative: they need not sum to 1.
@@ -30,7 +32,7 @@ pub struct UnknownLaw {
     reason: String,
 }
 
-/// Other keys of the contract are not about counts.
+/// The contract has other keys, which are not about counts.
 #[derive(Deserialize)]
 struct Declared {
     balance: Option<String>,
@@ -41,9 +43,9 @@ struct Declared {
 // === impl Law ===
 
 impl Law {
-    /// Of a strategy that declares `declared` ("" is nothing), has these options, and serves backends of these weights; `told` are the
-    /// shares of its explanation, if any. `None` if there are no expected counts. The K of "ring:K" is that of the strategy's
-    /// defaults: an option `virtual_nodes` is meant instead.
+    /// The law of a strategy with the declaration `declared` ("" is none), these options, and backends of these
+    /// weights. `told` are the shares of its explanation, if any. `None` if there are no expected counts. The K of
+    /// "ring:K" is the default of the strategy; the option `virtual_nodes` replaces it.
     pub fn of(
         declared: &str,
         options: &Value,
@@ -73,18 +75,18 @@ impl Law {
         })
     }
 
-    /// Where each backend's count of `total` requests should be.
+    /// The band of each backend's count for `total` requests.
     pub fn bands(&self, total: u64) -> Vec<Band> {
         let shares = self.normal_shares();
         shares.iter().map(|&share| self.band(share, total).unwrap_or(certain(share * total as f64))).collect()
     }
 
-    /// The chance of counts as uneven as these, or more. `None` with too few counts.
+    /// The probability of counts at least as uneven as these. `None` with too few counts.
     pub fn p(&self, counts: &[u64]) -> Option<f64> {
         let total: u64 = counts.iter().sum();
         let shares = self.normal_shares();
         match self {
-            // An exact count is off by no more than one, always: there is no chance in it.
+            // An exact count differs by at most one, always; no chance is involved.
             Self::Exact { .. } => {
                 let off = |(&count, share): (&u64, &f64)| (count as f64 - share * total as f64).abs() <= 1.0 + 1e-6;
                 Some(if counts.iter().zip(&shares).all(off) { 1.0 } else { 0.0 })
@@ -96,7 +98,8 @@ impl Law {
                     Some(2.0 * below.min(1.0 - below))
                 };
                 let tails: Vec<f64> = counts.iter().zip(&shares).filter_map(tail).collect();
-                // Shares of one ring depend on each other: hold the most unlikely one to a stricter bar.
+                // Shares of one ring depend on each other, so the smallest p is multiplied by their number
+                // (Bonferroni).
                 Some((tails.iter().copied().reduce(f64::min)? * tails.len() as f64).min(1.0))
             }
         }
@@ -127,7 +130,8 @@ impl Law {
         }
     }
 
-    /// The share of a ring's backend among so many requests, whose own noise makes the law as much wider as fewer points would.
+    /// The law of a ring backend's share of so many requests. The noise of the requests widens it as fewer points
+    /// would.
     fn beta(&self, share: f64, total: u64) -> Option<Beta> {
         let Self::Ring { points, shares } = self else { return None };
         if share <= 0.0 || share >= 1.0 || total == 0 {
@@ -168,7 +172,8 @@ mod tests {
         assert_band(drawn[0], 3241.0, 3333.33, 3426.0, 1.0);
         let told = law("by_options", json!({}), &[1, 1]).bands(10_000);
         assert_band(told[0], 7921.0, 8000.0, 8078.0, 1.0);
-        // The law's published 99 % interval at N = 100 and 100 points is 0.76 to 1.27 of the mean; 95 % is ±1.96 · 0.0995.
+        // The law's published 99 % interval at N = 100 and 100 points is 0.76 to 1.27 of the mean; 95 % is ±1.96 ·
+        // 0.0995.
         let ring = law("ring:100", json!({}), &[1; 100]).bands(100_000_000);
         assert_band(ring[0], 0.81e6, 1e6, 1.20e6, 0.01e6);
         let weighted = law("multinomial", json!({}), &[3, 1, 0]).bands(1000);
@@ -180,7 +185,7 @@ mod tests {
     fn an_option_says_how_many_points_the_ring_has() {
         let nine = law("ring:160", json!({ "virtual_nodes": 9 }), &[1, 1, 1]);
         assert_eq!(nine, law("ring:9", json!({}), &[1, 1, 1]));
-        // 419, 348 and 233 of 1000 is what nine points do, and what 160 do not.
+        // Nine points give 419, 348 and 233 of 1000; 160 points do not.
         assert!(nine.p(&[419, 348, 233]).unwrap() > 0.2);
         assert!(law("ring:160", json!({}), &[1, 1, 1]).p(&[419, 348, 233]).unwrap() < 0.01);
     }
@@ -194,7 +199,7 @@ mod tests {
         assert!(law("by_options", json!({}), &[1, 1]).p(&[8010, 1990]).unwrap() > 0.5);
     }
 
-    /// Draws by each law stay in their bands as often as bands promise.
+    /// Draws by each law stay in their bands in the promised share of runs.
     #[test]
     fn bands_have_their_coverage() {
         let mut random = fastrand::Rng::with_seed(6);

@@ -1,16 +1,18 @@
 //! Whether the good responses of two arms are to the same requests.
 //!
-//! Only good responses have a latency, and only they are throughput. So an arm that rejects slow requests looks quick, and so does an arm
-//! with a server that fails at once. If the shares of requests without a good response differ by more than [`LIMIT`] between an arm and the
-//! baseline, their numbers are of different requests. Then no ratio says which is better; the failures do. The rule holds in both
-//! directions: an arm with fewer failures is not comparable either.
+//! Only good responses have a latency, and only they are throughput. So an arm that rejects slow requests looks quick,
+//! and so does an arm with a server that fails at once. The check compares the shares of requests without a good
+//! response. If the shares of an arm and the baseline differ by more than [`LIMIT`], their numbers are of different
+//! requests. Then no ratio shows which is better; the failures do. The rule holds in both directions: an arm with fewer
+//! failures is not comparable either.
 
 use crate::model::{Failures, Ratio, Verdict};
 
-/// Shares that differ by more than one percentage point are of different requests.
+/// If the shares differ by more than one percentage point, the numbers are of different requests.
 pub const LIMIT: f64 = 0.01;
 
-/// Decides for each arm whether it is comparable with the first, the baseline, and removes the verdicts of arms that are not.
+/// Decides for each arm whether it is comparable with the first, the baseline, and removes the verdicts of arms that
+/// are not.
 pub fn judge_failures(failures: &mut [Failures], ratios: &mut [Ratio]) {
     let Some(baseline) = failures.first().map(Failures::share) else { return };
     for arm in failures {
@@ -29,7 +31,7 @@ mod tests {
     use super::*;
     use crate::statistics::{ArmBlocks, Measure, Settings, compare};
 
-    /// An arm at less than half the baseline's latency.
+    /// The arm has less than half the baseline's latency.
     fn judged(baseline: (u64, u64), arm: (u64, u64)) -> (Failures, Ratio) {
         let of = |arm: &str, (failed, unsent): (u64, u64)| Failures {
             arm: arm.into(),
@@ -58,7 +60,7 @@ mod tests {
             ((500, 0), (511, 0), false),
             ((511, 0), (500, 0), false),
             ((0, 0), (0, 11), false), // unsent
-            ((0, 11), (11, 0), true), // a request without a response is one, whatever became of it
+            ((0, 11), (11, 0), true), // each request without a response counts once, whatever the reason
             ((0, 0), (1000, 0), false),
         ] {
             let (failures, ratio) = judged(baseline, arm);

@@ -1,18 +1,19 @@
 //! A middle with its interval, also for blocks that are correlated with their neighbours.
 //!
-//! The signed-rank interval supposes that blocks do not follow each other. Of randomly ordered arms that is so to first order, but if a
-//! slow quarter of an hour affects one arm more than the other, neighbouring differences are correlated and have less information. So the
-//! interval is stretched about its estimate by √((1+r)/(1−r)). Here r is the autocorrelation of neighbours' ranks, corrected for its bias
-//! (Kendall 1954), if it is more than one standard error above 0. Without correlation, the coverage is half a percent too high (95.3 to
-//! 96.4 % of 95 for 8 to 40 blocks). At r = 0.2 the interval covers 93 % instead of 90 to 92, at 0.4 89 to 92 instead of 83 to 86. So few
-//! blocks cannot tell more of r than that.
+//! The signed-rank interval supposes that blocks are independent. For randomly ordered arms that is true to first
+//! order. But a slow quarter of an hour may affect one arm more than the other. Then neighbouring differences are
+//! correlated and have less information. So the interval is stretched about its estimate by √((1+r)/(1−r)). Here r is
+//! the autocorrelation of neighbours' ranks, corrected for its bias (Kendall 1954), if it is more than one standard
+//! error above 0. Without correlation, the coverage is half a percent too high (95.3 to 96.4 % of 95 for 8 to 40
+//! blocks). At r = 0.2 the interval covers 93 % instead of 90 to 92, at 0.4 89 to 92 instead of 83 to 86. So few blocks
+//! do not give a better estimate of r.
 
 use serde::{Deserialize, Serialize};
 use statrs::distribution::{ContinuousCDF, StudentsT};
 
 use super::signed_rank::{SignedRank, fewest};
 
-/// Autocorrelation is taken for at most this.
+/// The highest autocorrelation that is used.
 const CORRELATION_MAX: f64 = 0.9;
 
 /// A middle, and where it lies with a given confidence.
@@ -21,9 +22,9 @@ pub struct Interval {
     pub estimate: f64,
     pub low: f64,
     pub high: f64,
-    /// Numbers that it was made from.
+    /// The count of numbers that it was computed from.
     pub n: usize,
-    /// Whether there were enough of them for the confidence. If not, it is Student's interval, only a guide.
+    /// Whether the numbers were enough for the confidence. If not, it is Student's interval, only a guide.
     pub is_sound: bool,
 }
 
@@ -35,8 +36,8 @@ pub struct Sample {
     stretch: f64,
 }
 
-/// The typical one of positive numbers, such as rates or latencies of blocks, as a ratio scale has it; `None` for fewer than two.
-/// Numbers that are not positive are left out.
+/// The typical value of positive numbers, such as rates or latencies of blocks, on a ratio scale. `None` for fewer than
+/// two. Numbers that are not positive are left out.
 pub fn typical(numbers: &[f64], confidence: f64) -> Option<Interval> {
     let logs = numbers.iter().filter(|number| **number > 0.0 && number.is_finite()).map(|number| number.ln()).collect();
     Some(Sample::new(logs)?.interval(confidence).map(f64::exp))
@@ -45,7 +46,7 @@ pub fn typical(numbers: &[f64], confidence: f64) -> Option<Interval> {
 // === impl Sample ===
 
 impl Sample {
-    /// In the order of blocks; `None` for fewer than two. All must be finite.
+    /// Takes numbers in the order of blocks; `None` for fewer than two. All must be finite.
     pub fn new(numbers: Vec<f64>) -> Option<Self> {
         if numbers.len() < 2 {
             return None;
@@ -72,11 +73,11 @@ impl Sample {
         Interval { estimate, low: stretched(low), high: stretched(high), n, is_sound }
     }
 
-    /// The chance of numbers as far from `middle` as these, or farther, if it is their middle: below 1 − confidence exactly where it
-    /// lies outside the sound interval of that confidence.
+    /// The probability of numbers at least as far from `middle` as these, if it is their true middle. It is below 1 −
+    /// confidence exactly where `middle` lies outside the sound interval of that confidence.
     pub fn p(&self, middle: f64) -> f64 {
         let estimate = self.ranks.estimate();
-        // a value at the end of the stretched interval was at the end of the original one
+        // an end of the stretched interval corresponds to an end of the original one
         self.ranks.p(estimate + (middle - estimate) / self.stretch)
     }
 
@@ -92,12 +93,12 @@ impl Sample {
 // === impl Interval ===
 
 impl Interval {
-    /// The fewest blocks of which a sound interval can be had.
+    /// The fewest blocks that give a sound interval.
     pub fn blocks_needed(confidence: f64) -> usize {
         fewest(confidence)
     }
 
-    /// The same on another scale; `to` must rise.
+    /// The same interval on another scale; `to` must be increasing.
     pub fn map(self, to: impl Fn(f64) -> f64) -> Self {
         Self { estimate: to(self.estimate), low: to(self.low), high: to(self.high), ..self }
     }
@@ -108,7 +109,7 @@ impl Interval {
     }
 }
 
-/// Of neighbours' ranks, corrected for the bias of few numbers; 0 where it may well be chance.
+/// The autocorrelation of neighbours' ranks, corrected for the bias of few numbers; 0 if it may be chance.
 fn autocorrelation(numbers: &[f64]) -> f64 {
     let n = numbers.len() as f64;
     let rank = |number: &f64| {
@@ -137,7 +138,8 @@ mod tests {
 
     #[test]
     fn estimate_interval_and_p_are_those_of_the_textbook() {
-        // Hollander and Wolfe, "Nonparametric Statistical Methods", table 3.1: depression of nine patients, after minus before.
+        // Hollander and Wolfe, "Nonparametric Statistical Methods", table 3.1: depression of nine patients, after minus
+        // before.
         let differences = [-0.952, 0.147, -1.022, -0.430, -0.620, -0.590, -0.490, 0.080, -0.010];
         let ranks = SignedRank::new(&differences).expect("nine");
         assert!((ranks.estimate() + 0.46).abs() < 1e-9, "{}", ranks.estimate());
@@ -172,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn too_few_blocks_give_orientation_and_nothing_sound() {
+    fn too_few_blocks_give_only_a_guide() {
         assert_eq!([0.95, 0.99, 1.0 - 0.05 / 4.0].map(Interval::blocks_needed), [6, 8, 8]);
         assert!(sample(&[1.0, 1.1, 0.9, 1.0, 1.05, 0.97]).interval(0.95).is_sound);
         let few = sample(&[1.0, 1.1, 0.9]).interval(0.95);

@@ -1,17 +1,19 @@
-//! The order of arms in each block. It is random, so that no outside effect favours an arm, and balanced, so that chance does not either.
+//! The order of arms in each block. It is random, so that no outside effect favours an arm. It is also balanced, so
+//! that chance does not favour one either.
 //!
-//! Williams' squares (1949) take as many blocks as there are arms, twice as many for an odd number. Every arm runs in every place equally
-//! often, and follows every other arm equally often. So neither the place in the block nor the arm before has an effect on the result.
-//! The assignment of arms to the square, and the order of its rows, are drawn anew for each square.
+//! Williams' squares (1949) take as many blocks as there are arms, twice as many for an odd number. Every arm runs in
+//! every place equally often, and follows every other arm equally often. So neither the place in the block nor the arm
+//! before has an effect on the result. The assignment of arms to the square, and the order of its rows, are drawn anew
+//! for each square.
 
 use fastrand::Rng;
 
-/// An endless sequence of orders; the same seed is the same sequence.
+/// An endless sequence of orders; the same seed gives the same sequence.
 #[derive(Clone, Debug)]
 pub struct Orders {
     random: Rng,
     arms: usize,
-    /// Rows of the current square that are left.
+    /// The remaining rows of the current square.
     rows: Vec<Vec<usize>>,
 }
 
@@ -22,7 +24,7 @@ impl Orders {
         Self { random: Rng::with_seed(seed), arms, rows: Vec::new() }
     }
 
-    /// Blocks after which everything is balanced.
+    /// The number of blocks after which places and predecessors are balanced.
     pub fn period(arms: usize) -> usize {
         if arms.is_multiple_of(2) { arms } else { 2 * arms }
     }
@@ -46,7 +48,7 @@ impl Orders {
 impl Iterator for Orders {
     type Item = Vec<usize>;
 
-    /// Indexes of the arms in the order in which they run in the next block.
+    /// The indexes of the arms in the order in which they run in the next block.
     fn next(&mut self) -> Option<Vec<usize>> {
         if self.rows.is_empty() {
             self.rows = self.square();

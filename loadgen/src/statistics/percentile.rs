@@ -1,16 +1,18 @@
 //! Percentiles with enough samples, and their intervals.
 //!
-//! A percentile has a value if ten samples lie beyond it. Otherwise the error has the number of samples that it needs. Its ribbon comes
-//! from whole blocks: requests of one block resemble each other, blocks are what was repeated. Each block has a share of its requests
-//! below the percentile of all. The differences between the shares give Student's interval of the share, and its ends are read off all
-//! requests (sectioning: Nakayama, "Confidence intervals for quantiles using sectioning when applying variance-reduction techniques", ACM
-//! TOMACS 24(4), 2014; for the reading back, Woodruff 1952). A bootstrap of eight blocks is too narrow, and percentiles of single blocks
-//! are biased in the tail. At p99 of 3,100 requests, their mean misses the truth in up to half of all experiments.
+//! A percentile has a value if ten samples lie beyond it. Otherwise the error has the number of samples that it needs.
+//! Its ribbon comes from whole blocks, because requests of one block are correlated and blocks are the repeated unit.
+//! Each block has a share of its requests below the percentile of all. The differences between the shares give
+//! Student's interval of the share. Its ends are read off the distribution of all requests. The method is sectioning
+//! (Nakayama, "Confidence intervals for quantiles using sectioning when applying variance-reduction techniques", ACM
+//! TOMACS 24(4), 2014; for the reading back, Woodruff 1952). A bootstrap of eight blocks is too narrow, and percentiles
+//! of single blocks are biased in the tail. At p99 of 3,100 requests, their mean misses the truth in up to half of all
+//! experiments.
 //!
-//! With few requests beyond a percentile, blocks without a long queue have no information about long queues, and any interval is too
-//! narrow. Then there is none ([`RIBBON_BEYOND`]). The rule does not depend on the interval, because it would then prefer narrow ones.
-//! The coverage is measured in `acceptance_ribbons`. Verdicts do not come from ribbons, which ignore the pairing of arms in blocks, but
-//! from [`compare`](super::compare()).
+//! With few requests beyond a percentile, blocks without a long queue have no information about long queues, and any
+//! interval is too narrow. Then there is none ([`RIBBON_BEYOND`]). The rule does not depend on the interval, because it
+//! would then prefer narrow ones. The coverage is measured in `acceptance_ribbons`. Verdicts do not come from ribbons,
+//! which ignore the pairing of arms in blocks, but from [`compare`](super::compare()).
 
 use hdrhistogram::Histogram;
 use statrs::distribution::{ContinuousCDF, StudentsT};
@@ -19,9 +21,9 @@ use thiserror::Error;
 use super::batches::Distribution;
 use crate::model::{PercentilePoint, Ribbon, percentile_ns, samples_needed};
 
-/// Fewest blocks of which the coverage is known.
+/// The fewest blocks for which the coverage was measured.
 pub const RIBBON_BLOCKS: usize = 8;
-/// Fewest requests that must lie on either side of a percentile.
+/// The fewest requests that must lie on either side of a percentile.
 pub const RIBBON_BEYOND: u64 = 2_000;
 
 /// Why a percentile has no value.
@@ -42,15 +44,15 @@ pub fn percentile(histogram: &Histogram<u64>, quantile: f64) -> Result<u64, TooF
     })
 }
 
-/// The curve of an arm from the histograms of its blocks, without the quantiles of which there is no interval. `None` if there is none of
-/// any.
+/// The curve of an arm from the histograms of its blocks, without quantiles that have no interval. `None` if no
+/// quantile has one.
 pub fn ribbon(arm: &str, blocks: &[&Histogram<u64>], quantiles: &[f64], confidence: f64) -> Option<Ribbon> {
     let blocks: Vec<Distribution> = blocks.iter().map(|block| Distribution::of(block)).collect();
     let points = points(&blocks.iter().collect::<Vec<_>>(), quantiles, confidence);
     (!points.is_empty()).then(|| Ribbon { arm: arm.to_owned(), points })
 }
 
-/// Those of which there is an interval.
+/// The points of the quantiles that have an interval.
 pub(super) fn points(blocks: &[&Distribution], quantiles: &[f64], confidence: f64) -> Vec<PercentilePoint> {
     if blocks.len() < RIBBON_BLOCKS {
         return Vec::new();
@@ -85,7 +87,7 @@ fn pooled(blocks: &[&Distribution], share: f64) -> (u64, u64) {
     (blocks.iter().map(|block| block.up_to(high).1).max().unwrap_or(0), high)
 }
 
-/// 0.999 as 99.9.
+/// 0.999 becomes 99.9.
 fn percent(quantile: f64) -> f64 {
     (quantile * 1e8).round() / 1e6
 }
@@ -95,7 +97,7 @@ mod tests {
     use super::*;
     use fastrand::Rng;
 
-    /// Blocks of exponential latencies of mean 1 ms, each block with a pace of its own.
+    /// Blocks of exponential latencies of mean 1 ms, each block with a factor of its own.
     fn blocks(blocks: usize, samples: usize, pace: f64, seed: u64) -> Vec<Histogram<u64>> {
         let mut random = Rng::with_seed(seed);
         let mut block = || {

@@ -1,8 +1,9 @@
-//! Queues whose stationary law is known, for trying intervals on: M/M/1 and M/M/c, first come, first served.
+//! Simulated queues with a known stationary law, to test intervals: M/M/1 and M/M/c, first come, first served.
 //!
-//! The mean service time is 1. A queue begins empty or in steady state, with a number of requests from its law. Service times are
-//! memoryless, so the rest of each is exponential again. Then the recursion of Kiefer and Wolfowitz (1955): each server's
-//! remaining work falls with time, and a request goes where the least is.
+//! The mean service time is 1. A queue begins empty or in steady state, with a number of requests from its law. Service
+//! times are memoryless, so the remaining time of each is exponential too. After that it follows the recursion of
+//! Kiefer and Wolfowitz (1955). The remaining work of each server falls with time, and a request goes to the server
+//! with the least.
 
 use fastrand::Rng;
 
@@ -14,20 +15,20 @@ pub(crate) struct Queue {
     now: f64,
 }
 
-/// A request as its client sees it.
+/// A request as seen by its client.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visit {
     pub(crate) at: f64,
-    /// Waiting and service.
+    /// Waiting time plus service time.
     pub(crate) takes: f64,
 }
 
 /// The stationary law of the time that a request takes.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Law {
-    /// That a request has to wait (Erlang's C).
+    /// The probability that a request has to wait (Erlang's C).
     waits: f64,
-    /// Its wait then is exponential with this rate.
+    /// The wait of a request that waits is exponential with this rate.
     rate: f64,
 }
 
@@ -35,7 +36,7 @@ pub(crate) fn exponential(random: &mut Rng) -> f64 {
     -(1.0 - random.f64()).ln()
 }
 
-/// The probabilities of 0, 1, … `servers` − 1 requests, and of more, up to a factor.
+/// The probabilities of 0, 1, … `servers` − 1 requests, and of more, up to a common factor.
 fn occupancy(servers: usize, load: f64) -> (Vec<f64>, f64) {
     let offered = servers as f64 * load;
     let mut some = vec![1.0];
@@ -69,7 +70,7 @@ impl Queue {
         queue
     }
 
-    /// The next request. The first comes at once: it sees the queue as it begins.
+    /// The next request. The first arrives at time 0 and sees the queue in its initial state.
     pub(crate) fn next(&mut self, random: &mut Rng) -> Visit {
         let least = self.least();
         *least += exponential(random);
@@ -97,7 +98,7 @@ impl Law {
         1.0 + self.waits / self.rate
     }
 
-    /// The share of requests that take longer.
+    /// The share of requests that take longer than `time`.
     fn beyond(self, time: f64) -> f64 {
         let Self { waits, rate } = self;
         let longer = match (rate - 1.0).abs() < 1e-9 {
@@ -127,7 +128,7 @@ mod tests {
         let one = Law::of(1, 0.7);
         assert!((one.mean() - 1.0 / 0.3).abs() < 1e-9 && (one.quantile(0.99) - 100_f64.ln() / 0.3).abs() < 1e-6);
         assert!((Law::of(4, 0.7).waits - 0.4287).abs() < 1e-4, "{:?}", Law::of(4, 0.7));
-        // 40,000 first requests of queues in steady state: independent, and already of that law.
+        // The first requests of 40,000 queues in steady state: they are independent and have that law.
         for servers in [1, 4] {
             let (law, mut random) = (Law::of(servers, 0.7), Rng::with_seed(1));
             let mut first = || Queue::in_steady_state(servers, 0.7, &mut random).next(&mut random).takes;

@@ -1,8 +1,8 @@
 //! The duration of a fault's effect: from the fault to the start of the first calm stretch.
 //!
-//! A window is calm if errors, tail latency and throughput are about as before the fault. The recovery is the first of a number of calm
-//! windows in a row. A single calm window between others does not count; if no window
-//! is affected, the time is 0. Windows are by scheduled send time, so a stall counts for the requests scheduled during it.
+//! A window is calm if errors, tail latency and throughput are about as before the fault. The recovery is the first of
+//! a number of calm windows in a row. A single calm window between others does not count. If no window is affected, the
+//! time is 0. Windows are by scheduled send time, so a stall counts for the requests scheduled during it.
 
 use serde::{Deserialize, Serialize};
 
@@ -11,13 +11,13 @@ use crate::model::Window;
 /// The conditions of a calm window, relative to the windows before the fault.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Calm {
-    /// Share of errors above that of before, at most.
+    /// The highest share of errors, above that before the fault.
     pub errors_above: f64,
-    /// p99 over the median p99 of before, at most.
+    /// The highest p99, over the median p99 before the fault.
     pub p99_factor: f64,
-    /// The least share of scheduled requests with a response (in a closed loop: of the median of before).
+    /// The least share of scheduled requests with a response (in a closed loop: of the median before the fault).
     pub answered_share: f64,
-    /// So many windows in a row.
+    /// The number of calm windows in a row.
     pub windows: usize,
 }
 
@@ -25,9 +25,9 @@ pub struct Calm {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Recovery {
     pub fault_at_ms: u64,
-    /// From the fault until all was calm; `None` if it never was until the end.
+    /// From the fault to recovery; `None` if the load ended before it.
     pub recovery_ms: Option<u64>,
-    /// From the fault to recovery, or to the end.
+    /// Errors from the fault to recovery, or to the end.
     pub errors: u64,
     /// Windows in that time that were not calm.
     pub hurt_windows: usize,
@@ -40,8 +40,8 @@ struct Usual {
     answered: u64,
 }
 
-/// Of a fault at `fault_at_ms` (on the clock of the windows, which are `window_ms` wide, in order and without gaps). `None` if no window
-/// lies before it, or none after.
+/// The effect of a fault at `fault_at_ms`, on the clock of the windows. The windows are `window_ms` wide, in order and
+/// without gaps. `None` if no window lies before the fault, or none after.
 pub fn recovery(windows: &[Window], window_ms: u64, fault_at_ms: u64, calm: Calm) -> Option<Recovery> {
     let split = windows.partition_point(|window| window.at_ms + window_ms <= fault_at_ms);
     let (before, after) = windows.split_at(split);
@@ -63,7 +63,7 @@ pub fn recovery(windows: &[Window], window_ms: u64, fault_at_ms: u64, calm: Calm
 // === impl Calm ===
 
 impl Default for Calm {
-    /// One percent of errors more, twice the p99, nine of ten requests with a response, five windows in a row.
+    /// One percentage point more errors, twice the p99, responses to 90 % of requests, five windows in a row.
     fn default() -> Self {
         Self { errors_above: 0.01, p99_factor: 2.0, answered_share: 0.9, windows: 5 }
     }
@@ -104,7 +104,7 @@ mod tests {
 
     const WINDOW_MS: u64 = 100;
 
-    /// 3 s of calm windows, some of which `change` hurts.
+    /// 3 s of calm windows, some of which `change` modifies.
     fn windows(change: impl Fn(usize, &mut Window)) -> Vec<Window> {
         let mut windows: Vec<Window> = (0..30)
             .map(|number| Window {
@@ -127,7 +127,7 @@ mod tests {
     fn it_takes_until_five_windows_are_calm_in_a_row() {
         let found = at_1050(&windows(|number, window| match number {
             10..=12 => window.errors = 20,
-            // a lucky one at 13
+            // one calm window between others, at 13
             14 => window.p99_ns = Some(41_000_000),
             _ => {}
         }));

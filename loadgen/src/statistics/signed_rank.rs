@@ -1,17 +1,19 @@
 //! The middle of a few numbers: the Hodges-Lehmann estimate with the interval and the p of Wilcoxon's signed-rank test.
 //!
-//! Why this and not Student's: the numbers are log ratios of two arms in one block. An outlier (another process woke up during a segment)
-//! pulls a mean and its standard error anywhere; here it is one rank among others. And the order of arms in a block is random, so each
-//! difference from the true one is as likely up as down, whatever the state of the machine. The test needs only that symmetry. The law of
-//! the ranks is counted exactly, so it holds for 6 blocks as for 200.
+//! Why not Student's: the numbers are log ratios of two arms in one block. One outlier (another process ran during a
+//! segment) can move a mean and its standard error by any amount. Here it is one rank among others. The order of arms
+//! in a block is random. So each difference from the true one is as likely up as down, whatever the state of the
+//! machine. The test needs only that symmetry. The law of the ranks is counted exactly, so it holds for 6 blocks as for
+//! 200.
 //!
-//! Source: Hodges and Lehmann, "Estimates of location based on rank tests", 1963; Tukey's Walsh averages: the test's statistic for a
-//! middle of x is how many averages of two of the numbers (each with itself too) lie above x.
+//! Source: Hodges and Lehmann, "Estimates of location based on rank tests", 1963, with Tukey's Walsh averages. These
+//! are the averages of each pair of numbers, each number paired also with itself. The test's statistic for a middle of
+//! x is the number of Walsh averages above x.
 
-/// More numbers than this, and the law of the statistic is taken as normal.
+/// For more numbers than this, the law of the statistic is approximated as normal.
 const EXACT_MAX: usize = 200;
 
-/// Numbers, seen through their Walsh averages.
+/// The Walsh averages of numbers.
 #[derive(Clone, Debug)]
 pub(crate) struct SignedRank {
     n: usize,
@@ -19,11 +21,12 @@ pub(crate) struct SignedRank {
     averages: Vec<f64>,
 }
 
-/// How probable it is that at most so many averages lie on one side.
+/// The probability that at most a given number of averages lies on one side.
 #[derive(Clone, Debug)]
 struct Law(Vec<f64>);
 
-/// The fewest numbers of which an interval of this level can be had: with fewer, even all on one side is not rare enough.
+/// The fewest numbers that give an interval of this level. With fewer, even all numbers on one side are not rare
+/// enough.
 pub(crate) fn fewest(level: f64) -> usize {
     (1.0 - (1.0 - level).log2()).ceil().max(2.0) as usize
 }
@@ -46,14 +49,16 @@ impl SignedRank {
         (self.averages[(length - 1) / 2] + self.averages[length / 2]) / 2.0
     }
 
-    /// The narrowest interval of these averages that covers the middle with at least this probability; `None` for too few numbers.
+    /// The narrowest interval between these averages that covers the middle with at least this probability; `None` for
+    /// too few numbers.
     pub(crate) fn interval(&self, level: f64) -> Option<(f64, f64)> {
         let outside = self.law().outside((1.0 - level) / 2.0)?;
         Some((self.averages[outside], self.averages[self.averages.len() - 1 - outside]))
     }
 
-    /// The chance of numbers as one-sided about `middle` as these, or more, if it is their middle. An average that equals it counts for
-    /// it on both sides, so p is below 1 − level exactly when `middle` lies outside the interval of that level.
+    /// The probability of numbers at least as one-sided about `middle` as these, if it is their true middle. An average
+    /// equal to `middle` counts on both sides. So p is below 1 − level exactly when `middle` lies outside the interval
+    /// of that level.
     pub(crate) fn p(&self, middle: f64) -> f64 {
         let up_to = self.averages.partition_point(|average| *average <= middle);
         let from = self.averages.len() - self.averages.partition_point(|average| *average < middle);
@@ -68,7 +73,7 @@ impl SignedRank {
 // === impl Law ===
 
 impl Law {
-    /// Of the sum of the ranks 1 to n, each taken or not by the toss of a coin.
+    /// The law of the sum of the ranks 1 to n, each included with probability 1/2.
     fn new(n: usize) -> Self {
         let sums = n * (n + 1) / 2;
         if n > EXACT_MAX {
@@ -94,14 +99,14 @@ impl Law {
         self.0[count.min(self.0.len() - 1)]
     }
 
-    /// How many averages may be left out on one side so that no more than `tail` is lost.
+    /// The number of averages that may be left out on one side, so that at most `tail` is lost.
     fn outside(&self, tail: f64) -> Option<usize> {
-        // a tail that is hit exactly counts, however its last bit was rounded
+        // a tail equal to the limit counts, despite rounding of the last bit
         self.0.iter().take_while(|chance| **chance <= tail * (1.0 + 1e-12)).count().checked_sub(1)
     }
 }
 
-/// The same for many ranks: normal, with a correction for continuity.
+/// The law for many ranks: normal, with a correction for continuity.
 fn normal(n: usize) -> Vec<f64> {
     let size = n as f64;
     let (mean, variance) = (size * (size + 1.0) / 4.0, size * (size + 1.0) * (2.0 * size + 1.0) / 24.0);

@@ -1,15 +1,18 @@
-//! The stop rule of an experiment: its intervals are narrow, or its time is up. It never depends on the position of the intervals.
+//! The stop rule of an experiment: its intervals are narrow, or its time is up. It never depends on the position of the
+//! intervals.
 //!
-//! A run that tests for a "significant" difference after every block, and stops when there is one, nearly always finds one. Chance gets a
-//! new try at each look. The width of an interval does not depend on its position, so a run that stops on width alone is unbiased (see
-//! the acceptance test). So there are two steps: [`precision`] computes one width, and [`Looks::look`] gets only that width. The width is
-//! that at the strictest step of the correction for the whole family of verdicts. If it is narrow enough, every comparison's interval is.
+//! A run could test for a "significant" difference after every block and stop when there is one. It would nearly always
+//! find one, because each look is another chance. The width of an interval does not depend on its position. So a run
+//! that stops on width alone is unbiased (see the acceptance test). Therefore there are two steps: [`precision`]
+//! computes one width, and [`Looks::look`] gets only that width. It is the width at the strictest step of the
+//! correction for the whole family of verdicts. If it is narrow enough, every comparison's interval is.
 //!
-//! One bias is left: an interval that is narrow by chance covers less. Against it, there is no look before there are enough blocks, and
-//! looks only at the end of complete squares of orders. One more square follows the first narrow one.
+//! One bias is left: an interval that is narrow by chance covers less. There are two measures against it. The first
+//! look waits for enough blocks, and looks come only at the end of complete squares of orders. One more square follows
+//! the first narrow one.
 //!
-//! Source: Chow and Robbins, "On the asymptotic theory of fixed-width sequential confidence intervals", 1965; the few observations more
-//! are Simons' (1968).
+//! Source: Chow and Robbins, "On the asymptotic theory of fixed-width sequential confidence intervals", 1965; the few
+//! additional observations are Simons' (1968).
 
 use super::compare::{ArmBlocks, Settings, log_ratios};
 use super::interval::{Interval, Sample};
@@ -17,13 +20,13 @@ use super::interval::{Interval, Sample};
 /// The limits of the stop rule.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct StopRule {
-    /// Enough when every arm's interval is at most so wide to either side, relative.
+    /// Stop if every arm's interval extends at most this far to either side, relative.
     pub half_width: f64,
     /// No square begins that would end after this.
     pub budget_ms: u64,
 }
 
-/// A run's looks at its width.
+/// The looks of a run at the width of its intervals.
 #[derive(Clone, Debug)]
 pub struct Looks {
     rule: StopRule,
@@ -40,22 +43,22 @@ pub enum Stop {
 /// The current width of an arm's interval.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Width {
-    /// The farther half, relative.
+    /// The longer side, relative.
     pub half: f64,
-    /// Blocks that it was made from.
+    /// The number of blocks that it was computed from.
     pub blocks: usize,
 }
 
-/// The widest half of the arms' intervals, relative. `None` while an arm has fewer than twice the blocks of a sound interval: with so
-/// few, a narrow one is chance, and stopping on chance costs coverage.
+/// The widest half of the arms' intervals, relative. `None` while an arm has fewer than twice the blocks of a sound
+/// interval. With so few blocks a narrow interval is chance, and stopping on chance costs coverage.
 pub fn precision(widths: &[Option<Width>], family: usize, settings: Settings) -> Option<f64> {
     let needed = 2 * fewest_blocks(family, settings.confidence);
     let width = |width: &Option<Width>| width.filter(|width| width.blocks >= needed).map(|width| width.half);
     widths.iter().map(width).collect::<Option<Vec<f64>>>()?.into_iter().reduce(f64::max)
 }
 
-/// The width of each arm's interval, in their order, at the strictest step of a correction for a `family` of so many comparisons. `None`
-/// while it is not sound.
+/// The width of each arm's interval, in their order, at the strictest step of the correction for `family` comparisons.
+/// `None` while it is not sound.
 pub fn half_widths(
     baseline: &[Option<f64>],
     arms: &[ArmBlocks<'_>],
@@ -70,10 +73,10 @@ pub fn half_widths(
     arms.iter().map(width).collect()
 }
 
-/// The fewest blocks with which every interval is sound, at every level of the correction for a family of so many comparisons (arms beside
-/// the baseline times measures).
+/// The fewest blocks with which every interval is sound, at every level of the correction for `family` comparisons. A
+/// family is the arms beside the baseline times the measures.
 pub fn fewest_blocks(family: usize, confidence: f64) -> usize {
-    // confidence of a stored file may be anything
+    // the confidence of a stored file may be any number
     Interval::blocks_needed(strictest(family, confidence)).min(usize::MAX / 2)
 }
 
@@ -84,7 +87,7 @@ fn strictest(family: usize, confidence: f64) -> f64 {
 // === impl Width ===
 
 impl Width {
-    /// The expected width with so many blocks: it shrinks with the root of their number.
+    /// The expected width with this many blocks: it falls with the root of their number.
     pub fn expected(&self, blocks: usize) -> f64 {
         let shrinking = (self.blocks as f64 / blocks.max(self.blocks) as f64).sqrt();
         (self.half.ln_1p() * shrinking).exp_m1()
@@ -98,8 +101,8 @@ impl Looks {
         Self { rule, was_narrow: false }
     }
 
-    /// After each square of orders ([`Orders::period`](super::Orders::period) blocks), `elapsed_ms` after the start, where the next square
-    /// takes `square_ms`.
+    /// The look after a square of orders ([`Orders::period`](super::Orders::period) blocks). `elapsed_ms` is the time
+    /// since the start, `square_ms` the duration of the next square.
     pub fn look(&mut self, precision: Option<f64>, elapsed_ms: u64, square_ms: u64) -> Stop {
         if self.was_narrow {
             return Stop::Precise;
@@ -112,7 +115,7 @@ impl Looks {
 // === impl StopRule ===
 
 impl StopRule {
-    /// Why, as the report says it; `None` as long as it goes on.
+    /// The reason, in the words of the report; `None` while the run goes on.
     pub fn why(&self, stop: Stop) -> Option<String> {
         match stop {
             Stop::GoOn => None,
@@ -147,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn precision_is_that_of_the_widest_arm_and_knows_no_place() {
+    fn precision_is_that_of_the_widest_arm_and_ignores_position() {
         let mut random = fastrand::Rng::with_seed(8);
         let mut numbers = |centre: f64, spread: f64| -> Vec<Option<f64>> {
             (0..16).map(|_| Some(centre * (spread * (random.f64() - 0.5)).exp())).collect()
@@ -162,7 +165,7 @@ mod tests {
         let (both, alone) = (of(&[&narrow, &wide]).unwrap(), of(&[&wide]).unwrap());
         assert!(both >= alone && alone > of(&[&narrow]).unwrap(), "{both} {alone}");
         let far: Vec<_> = wide.iter().map(|number| number.map(|number| number * 7.0)).collect();
-        assert!((of(&[&far]).unwrap() / alone - 1.0).abs() < 1e-9, "how large the difference is changes nothing");
+        assert!((of(&[&far]).unwrap() / alone - 1.0).abs() < 1e-9, "the size of the difference changes nothing");
         assert_eq!(of(&[&narrow[..11]]), None, "twice six are needed for one arm");
         assert_eq!(of(&[]), None);
         let arms = [ArmBlocks { arm: "a", numbers: &narrow }];
@@ -171,7 +174,7 @@ mod tests {
     }
 
     #[test]
-    fn more_comparisons_take_more_blocks_before_they_can_be_said() {
+    fn more_comparisons_take_more_blocks_before_they_are_sound() {
         // b: two arms beside the baseline at three percentiles; a4: three
         let fewest = [1, 2, 3, 6, 9, 15].map(|family| fewest_blocks(family, 0.95));
         assert_eq!(fewest, [6, 7, 7, 8, 9, 10], "2 × 2^-n is to be at most 0.05 over the family");

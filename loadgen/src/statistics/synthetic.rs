@@ -2,21 +2,22 @@
 //!
 //! The value of an arm in a segment is, as logarithm, the sum of
 //! - its true level,
-//! - the machine's mood, which is one for all arms and goes on from segment to segment: AR(1) with autocorrelation 0.9 and standard
-//!   deviation 0.15, so that a slow minute makes several segments in a row 15 % slower, and blocks are autocorrelated (about 0.7 for two
-//!   arms),
+//! - the machine's speed (`mood`), common to all arms: AR(1) from segment to segment with autocorrelation 0.9 and
+//!   standard deviation 0.15. So a slow minute makes several segments in a row 15 % slower. Blocks are autocorrelated
+//!   too (about 0.7 for two arms).
 //! - a slow drift of the machine, up to ±10 % over a run,
-//! - how the arm takes to the mood: an AR(1) of its own (0.01, autocorrelation 0.5), because arms do not suffer alike,
+//! - an AR(1) of each arm (`own_mood`: 0.01, autocorrelation 0.5), because the machine's speed does not affect all arms
+//!   equally,
 //! - the noise of a percentile of few requests: normal, standard deviation 0.06, lognormal in the latency,
-//! - in 4 of 100 segments a visitor (another process): 10 to 100 % slower,
+//! - in 4 of 100 segments another process (`visitors`): 10 to 100 % slower,
 //!
-//! and an arm loses a little in the segment that follows a segment of a slower arm (the wash-out is not perfect).
+//! and an arm is slightly slower in the segment that follows a segment of a slower arm (the wash-out is not perfect).
 
 use fastrand::Rng;
 
 use super::order::Orders;
 
-/// Everything about the world but its truth.
+/// All parameters except the true levels.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct World {
     pub(super) blocks: usize,

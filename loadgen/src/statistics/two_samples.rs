@@ -1,14 +1,14 @@
 //! A test whether two rows of counts have the same law.
 //!
-//! Pearson's test of homogeneity: Agresti, "Categorical Data Analysis", 2nd edition, section 3.2. Cells in which fewer than five are
-//! expected are put together (Cochran 1954), since the chi-square law is a poor one for them.
+//! Pearson's test of homogeneity: Agresti, "Categorical Data Analysis", 2nd edition, section 3.2. Cells with an
+//! expected count below five are merged (Cochran 1954), because the chi-square law approximates them poorly.
 
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
 const EXPECTED_MIN: f64 = 5.0;
 
-/// The chance of shares at least as different as these in two samples of one law. `None` with too few counts or rows of different length.
-/// Cells that are 0 in both rows do not count.
+/// The probability of shares at least as different as these in two samples of one law. `None` with too few counts or
+/// rows of different length. Cells that are 0 in both rows do not count.
 pub fn same_shares_p(first: &[u64], second: &[u64]) -> Option<f64> {
     let sum = |row: &[u64]| row.iter().map(|count| *count as f64).sum::<f64>();
     let (all_first, all_second) = (sum(first), sum(second));
@@ -30,7 +30,7 @@ pub fn same_shares_p(first: &[u64], second: &[u64]) -> Option<f64> {
     if (rare.0 + rare.1) * smaller / all >= EXPECTED_MIN {
         columns.push(rare);
     }
-    // all of it at one place in both
+    // both have all counts in one cell
     if columns.len() < 2 {
         let is_same = rare == (0.0, 0.0) && columns.len() == 1;
         return is_same.then_some(1.0);
@@ -51,15 +51,17 @@ mod tests {
 
     #[test]
     fn the_statistic_is_that_of_the_textbook() {
-        // heart attacks under a placebo and under aspirin, Agresti table 2.1 (189 of 11,034 and 104 of 11,037): X² = 25.01
+        // heart attacks under a placebo and under aspirin, Agresti table 2.1 (189 of 11,034 and 104 of 11,037): X² =
+        // 25.01
         let p = same_shares_p(&[189, 10_845], &[104, 10_933]).expect("many");
         assert!((5.0e-7..6.5e-7).contains(&p), "{p}");
         assert_eq!(same_shares_p(&[10, 20, 30], &[10, 20, 30]), Some(1.0));
     }
 
-    /// Draws of one law contradict it as often as the level says, and a law with 20 % more on one backend does each time.
+    /// Draws of one law are rejected as often as the level says. A law with 20 % more on one backend is rejected nearly
+    /// always.
     #[test]
-    fn it_is_right_as_often_as_it_promises() {
+    fn its_errors_are_as_rare_as_its_level() {
         let mut random = fastrand::Rng::with_seed(4);
         let mut draw = |shares: [f64; 3], number: usize| {
             let mut counts = [0_u64; 3];
@@ -87,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn few_counts_say_nothing() {
+    fn few_counts_give_no_p() {
         assert_eq!(same_shares_p(&[3, 0], &[0, 3]), None);
         assert_eq!(same_shares_p(&[], &[]), None);
         assert_eq!(same_shares_p(&[5, 5], &[5]), None);

@@ -1,7 +1,7 @@
 //! The facts that the live view shows. Cheap to clone; all clones share them.
 //!
-//! Invariant: the lock is held for an assignment or a snapshot, by conducting threads and the drawing thread. Sending threads do not know
-//! it.
+//! Invariant: the lock is held only for an assignment or a snapshot, by conducting threads and the drawing thread.
+//! Sending threads never take it.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -24,9 +24,9 @@ pub struct Facts {
     pub title: String,
     pub place: String,
     pub strategy: String,
-    /// The phase without a load, and in a load without its own phases (a calibration).
+    /// The phase without a load, or in a load without its own phases (a calibration).
     pub phase: String,
-    /// Its end; the flag: it may be earlier.
+    /// The end of the phase; the flag is true if it may end earlier.
     pub end: Option<(Instant, bool)>,
     pub next: Option<(Instant, String)>,
     pub pool: Vec<Member>,
@@ -35,15 +35,15 @@ pub struct Facts {
     /// The current load, or the last one.
     underway: Option<Underway>,
     is_over: bool,
-    /// The last state of a running load; after its end, the values of the last second are outdated.
+    /// The last flow and backends of a running load. After its end, its own values of the last second are outdated.
     seen: (Flow, Vec<Backend>),
-    /// In loads that have ended.
+    /// The counts of loads that have ended.
     before: Live,
     rates: VecDeque<u64>,
     notes: VecDeque<(Duration, String)>,
 }
 
-/// A load that runs.
+/// A running load.
 #[derive(Clone, Debug)]
 pub struct Underway {
     handle: Handle,
@@ -55,16 +55,16 @@ pub struct Underway {
     names: (&'static str, &'static str),
 }
 
-/// The state of a backend by the balancer.
+/// The state of a backend, from the balancer.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Member {
     pub id: String,
-    /// `None` if it is not polled.
+    /// `None` if the balancer is not polled.
     pub in_flight: Option<u32>,
     pub is_eligible: bool,
 }
 
-/// Half seconds that the curve of rates reaches back.
+/// The length of the curve of rates, in half seconds.
 const RATES: usize = 120;
 const NOTES: usize = 3;
 
@@ -97,12 +97,12 @@ impl Board {
         change(&mut self.facts.lock());
     }
 
-    /// The status of this moment.
+    /// The current status.
     pub fn status(&self) -> Status {
         self.facts.lock().status(Instant::now())
     }
 
-    /// The same, if a load runs.
+    /// The current status, if a load runs.
     pub(super) fn running_status(&self) -> Option<Status> {
         let mut facts = self.facts.lock();
         (!facts.is_over).then(|| facts.status(Instant::now()))
@@ -112,7 +112,7 @@ impl Board {
         self.facts.lock().origin
     }
 
-    /// Notes the rate of now; every half second.
+    /// Records the current rate. Called every half second.
     pub(super) fn sample_rate(&self) {
         let mut facts = self.facts.lock();
         let underway = facts.underway.as_ref().filter(|_| !facts.is_over);
@@ -127,13 +127,13 @@ impl Board {
 // === impl Facts ===
 
 impl Facts {
-    /// A load begins.
+    /// Marks the begin of a load.
     pub fn begin(&mut self, underway: Underway) {
         (self.underway, self.is_over) = (Some(underway), false);
         self.seen = (Flow::default(), Vec::new());
     }
 
-    /// The load has ended; `counts`: its responses count for the run.
+    /// Marks the end of the load. `counts`: its responses count for the run.
     pub fn end_load(&mut self, counts: bool) {
         if let Some(underway) = self.underway.as_ref().filter(|_| counts && !self.is_over) {
             self.before = add(&self.before, &underway.handle.snapshot().total);
@@ -141,7 +141,7 @@ impl Facts {
         (self.next, self.is_over) = (None, true);
     }
 
-    /// Adds an event of this moment.
+    /// Adds an event with the current time.
     pub fn note(&mut self, text: impl Into<String>) {
         if self.notes.len() == NOTES {
             self.notes.pop_front();
@@ -241,12 +241,12 @@ fn add(before: &Live, total: &Live) -> Live {
     sum
 }
 
-/// More than chance explains at random arrivals.
+/// Whether the difference is more than chance explains with random arrivals.
 fn is_behind(achieved: f64, asked: f64) -> bool {
     achieved < 0.95 * asked - 3.0 * asked.sqrt()
 }
 
-/// Less than this at the beginning is taken for this.
+/// A rate is over at least this time, although the last second is shorter at the beginning.
 const SHORTEST_S: f64 = 0.1;
 
 /// Responses per second.
@@ -257,7 +257,7 @@ pub(super) fn rate(snapshot: &Snapshot) -> f64 {
 // === impl Underway ===
 
 impl Underway {
-    /// `names`: of its warm-up and of what follows.
+    /// `names`: those of its warm-up and of the part after it.
     pub fn new(handle: Handle, plan: &Plan, names: (&'static str, &'static str)) -> Self {
         let now = Instant::now();
         let began = now.checked_sub(Duration::from_nanos(handle.ns_at(now))).unwrap_or(now);
@@ -283,7 +283,7 @@ impl Underway {
         match self.stop {
             Stop::AfterTime(all) if since < all => (Some(self.names.1), Some(Progress::Time { done: since, all })),
             Stop::AfterTime(_) => (Some("waiting for the last responses"), None),
-            // how many responses belong to the warm-up is not known while the load runs
+            // the number of responses in the warm-up is unknown while the load runs
             Stop::AfterRequests(_) if !self.warm_up.is_zero() => (Some(self.names.1), None),
             Stop::AfterRequests(all) => {
                 let Live { ok, failed, errors, unsent, .. } = snapshot.total;

@@ -1,6 +1,7 @@
 //! A status as a picture: a pure function of the status, the width and the height.
 //!
-//! Rows that do not fit are left out completely, the least important first, so that no number is cut. Only names are shortened, with `…`.
+//! Rows that do not fit are left out completely, the least important first, so that no number is cut. Only names and
+//! sentences are shortened, with `…`.
 
 mod parts;
 mod rows;
@@ -11,7 +12,7 @@ use ratatui::layout::Rect;
 use super::status::Status;
 use rows::{Row, rows};
 
-/// Draws it over the whole of the frame.
+/// Draws the status over the whole frame.
 pub fn draw(frame: &mut Frame<'_>, status: &Status) {
     let area = frame.area();
     let mut rows = rows(status, area.width);
@@ -21,12 +22,12 @@ pub fn draw(frame: &mut Frame<'_>, status: &Status) {
     }
 }
 
-/// Rows that it takes to show all of it.
+/// The number of rows of the complete picture.
 pub fn height(status: &Status, width: u16) -> u16 {
     u16::try_from(rows(status, width).len()).unwrap_or(u16::MAX)
 }
 
-/// Leaves out the least important rows until the rest fits; of equal ones the last.
+/// Leaves out the least important rows until the rest fits. Among equal rows, the last goes first.
 fn fit(rows: &mut Vec<Row>, height: usize) {
     while rows.len() > height {
         let least = rows.iter().enumerate().rev().min_by_key(|(_, row)| row.weight);

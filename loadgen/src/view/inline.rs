@@ -1,10 +1,10 @@
 //! A backend of ratatui that draws at the cursor and does not change the lines above.
 //!
-//! Why not ratatui's own inline viewport: it asks the terminal for the cursor's position and waits for a reply on stdin. Some terminals
-//! never send it. Here every move is relative to the picture's first row, so no query is needed.
+//! Why not ratatui's own inline viewport: it asks the terminal for the cursor's position and waits for a reply on
+//! stdin. Some terminals never send it. Here every move is relative to the picture's first row, so no query is needed.
 //!
-//! Invariants: after each flush the cursor is at the beginning of the last row, so later output is below the picture. One flush is one
-//! write.
+//! Invariants: after each flush the cursor is at the beginning of the last row, so later output is below the picture.
+//! One flush is one write.
 
 use std::io::{self, Write};
 
@@ -17,7 +17,7 @@ pub(super) struct Inline<W> {
     out: W,
     size: Size,
     is_coloured: bool,
-    /// Of this picture: rows that exist, and where the cursor is.
+    /// The number of rows of this picture that exist, and the position of the cursor in it.
     rows: u16,
     cursor: Position,
     pending: Vec<u8>,
@@ -38,13 +38,13 @@ impl<W: Write> Inline<W> {
         self.size = Size { width: size.width, height: size.height.max(1) };
     }
 
-    /// Begins below all output, because another program has moved the cursor or the lines.
+    /// Begins a new picture below all output, because another program has moved the cursor or the lines.
     pub(super) fn begin_anew(&mut self) {
         self.pending.extend_from_slice(b"\r\n");
         (self.rows, self.cursor) = (1, Position::default());
     }
 
-    /// Leaves the picture where it is.
+    /// Leaves the picture in place and moves the cursor below it.
     pub(super) fn leave(&mut self) -> io::Result<()> {
         self.go_to(Position { x: 0, y: self.rows - 1 });
         self.pending.extend_from_slice(b"\r\n");
@@ -53,7 +53,7 @@ impl<W: Write> Inline<W> {
 
     fn go_to(&mut self, to: Position) {
         while self.rows <= to.y {
-            // only a line feed makes a row where there is none
+            // only a line feed makes a new row
             self.up_or_down(self.rows - 1);
             self.pending.push(b'\n');
             (self.cursor.y, self.rows) = (self.rows, self.rows + 1);
@@ -143,7 +143,7 @@ impl<W: Write> Backend for Inline<W> {
         Ok(())
     }
 
-    /// It stays visible: a program that is killed could not show it again.
+    /// The cursor stays visible, because a killed program could not show it again.
     fn hide_cursor(&mut self) -> io::Result<()> {
         Ok(())
     }
@@ -153,7 +153,7 @@ impl<W: Write> Backend for Inline<W> {
     }
 }
 
-/// The few that the picture uses.
+/// The escape sequence of a style; only the few that the picture uses.
 fn escapes(style: Style, is_coloured: bool) -> String {
     let mut codes = String::from("\x1b[0");
     let modifiers = [(Modifier::BOLD, ";1"), (Modifier::DIM, ";2")];
@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    /// As much of a terminal as the picture needs.
+    /// The part of a terminal that the picture needs.
     #[derive(Default)]
     struct Screen {
         rows: Vec<Vec<char>>,
@@ -254,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn after_other_output_it_begins_below() {
+    fn after_other_output_the_picture_begins_below() {
         let mut screen = Screen::default();
         let mut terminal = Terminal::new(Inline::new(Vec::new(), true)).expect("no size is asked for");
         show(&mut terminal, &mut screen, "one\ntwo");

@@ -3,7 +3,7 @@
 use super::status::Status;
 use crate::report::format::{count, milliseconds, short, significant};
 
-/// `block 3, round_robin, measuring: 1,234 of 1,250/s, p50 …`; `None` without a load.
+/// For example `block 3, round_robin, measuring: 1,234 of 1,250/s, p50 …`; `None` without a load.
 pub fn line(status: &Status) -> Option<String> {
     let flow = status.flow.as_ref()?;
     let what = [&status.place, &status.strategy, &status.phase];
@@ -27,7 +27,7 @@ pub fn line(status: &Status) -> Option<String> {
     if let Some(next) = &status.next {
         text += &format!(", in {:.0} s {}", next.after.as_secs_f64(), next.what);
     }
-    // a line is copied and searched
+    // lines are copied and searched, so they have ordinary spaces
     Some(text.replace('\u{a0}', " "))
 }
 

@@ -30,7 +30,7 @@ pub struct View {
 /// A picture that changes in place.
 struct Picture {
     terminal: Terminal<Inline<io::Stderr>>,
-    /// The largest so far, so that nothing jumps up.
+    /// The largest size so far, so that the picture never shrinks.
     rows: u16,
     width: u16,
     last: Instant,
@@ -40,15 +40,15 @@ struct Picture {
 #[derive(Clone, Debug)]
 struct Restorer(Arc<Mutex<Option<Termios>>>);
 
-/// Between two pictures.
+/// The time between two pictures.
 const TICK: Duration = Duration::from_millis(250);
-/// After such a pause the program was stopped, and another program may have used the terminal.
+/// After a longer pause than this the program was stopped, and another program may have used the terminal.
 const SUSPENDED: Duration = Duration::from_secs(3);
 
 // === impl View ===
 
 impl View {
-    /// `every`: between two lines, where lines are shown.
+    /// `every`: the time between two lines, in the form of lines.
     pub fn start(board: Board, form: Form, every: Duration) -> Self {
         let (sender, stopped) = mpsc::channel();
         let theirs = board.clone();
@@ -67,7 +67,7 @@ impl View {
         &self.board
     }
 
-    /// One thing that happened.
+    /// Reports one event.
     pub fn say(&self, text: &str) {
         match self.form {
             Form::Nothing => {}
@@ -119,7 +119,7 @@ fn draw_until(board: &Board, is_coloured: bool, stopped: &Receiver<()>, restorer
         }
         picture.draw(board)?;
         let goes_on = goes_on(stopped, TICK);
-        // a panic is printed below, and stays
+        // the message of a panic is printed below the picture, so nothing more is drawn
         if restorer.is_restored() {
             return Ok(());
         }
@@ -164,7 +164,7 @@ impl Picture {
 // === impl Restorer ===
 
 impl Restorer {
-    /// Takes the terminal; it is restored before a panic of any thread is printed.
+    /// Changes the terminal's settings. They are restored before a panic of any thread is printed.
     fn take() -> Self {
         let restorer = Self(Arc::new(Mutex::new(terminal::silence())));
         let (theirs, before) = (restorer.clone(), panic::take_hook());
@@ -182,7 +182,7 @@ impl Restorer {
         self.0.lock().is_none()
     }
 
-    /// Once; returns whether it was now.
+    /// Restores the settings once. Returns whether this call did it.
     fn restore(&self) -> bool {
         let found = self.0.lock().take();
         found.as_ref().inspect(|found| terminal::set(found)).is_some()

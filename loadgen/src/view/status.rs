@@ -8,15 +8,15 @@ pub struct Status {
     pub title: String,
     pub elapsed: Duration,
     pub left: Option<Left>,
-    /// The part of the run: `block 3`, `arm 1 of 2, N = 4`.
+    /// The part of the run, for example `block 3` or `arm 1 of 2, N = 4`.
     pub place: String,
     /// The strategy in charge.
     pub strategy: String,
-    /// The phase: `calibrating`, `warm-up`, `measuring`.
+    /// The phase, for example `calibrating`, `warm-up` or `measuring`.
     pub phase: String,
     pub progress: Option<Progress>,
     pub flow: Option<Flow>,
-    /// Responses per second, the last one now; one value for each half second.
+    /// Responses per second, one value for each half second; the last is the current one.
     pub rates: Vec<u64>,
     pub backends: Vec<Backend>,
     pub precision: Option<Precision>,
@@ -28,11 +28,11 @@ pub struct Status {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Left {
     pub time: Duration,
-    /// It may be over earlier.
+    /// It may end earlier.
     pub is_at_most: bool,
 }
 
-/// How far the phase is.
+/// The progress of the phase.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Progress {
     Time { done: Duration, all: Duration },
@@ -42,20 +42,20 @@ pub enum Progress {
 /// The flow of the load: values of the last second, and totals.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Flow {
-    /// Requests per second; `None` in a closed loop.
+    /// The requested rate, per second; `None` in a closed loop.
     pub asked: Option<f64>,
     /// Responses per second.
     pub achieved: f64,
-    /// Less than was asked for, by more than chance.
+    /// Whether the rate is below the requested one by more than chance explains.
     pub is_behind: bool,
-    /// In milliseconds, of good responses; `None` where there was none.
+    /// In milliseconds, of good responses; `None` without one.
     pub p50_ms: Option<f64>,
     pub p90_ms: Option<f64>,
     pub p99_ms: Option<f64>,
     pub outstanding: u64,
-    /// In all: responses by the first digit of their status.
+    /// Total responses by the first digit of their status.
     pub classes: [u64; 5],
-    /// In all: requests without a response, and requests that were never sent.
+    /// Total requests without a response, and total requests that were never sent.
     pub errors: u64,
     pub unsent: u64,
 }
@@ -65,18 +65,18 @@ pub struct Backend {
     pub id: String,
     /// Good responses per second.
     pub rate: f64,
-    /// Good responses since this load began.
+    /// Good responses since the begin of this load.
     pub answers: u64,
     /// The balancer's count.
     pub in_flight: Option<u32>,
-    /// The balancer gives it no requests.
+    /// Whether the balancer gives it no requests.
     pub is_out: bool,
 }
 
 /// The precision of a comparison so far.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Precision {
-    /// The measure of the intervals: `p99 latency over round_robin`.
+    /// The measure of the intervals, for example `p99 latency over round_robin`.
     pub measure: String,
     /// The target width to either side, relative.
     pub target: f64,
@@ -87,11 +87,12 @@ pub struct Precision {
     pub arms: Vec<Arm>,
 }
 
-/// One arm against the baseline. It has the width of the interval but not the ratio, because a user who sees the ratio may stop early.
+/// One arm against the baseline. It has the width of the interval but not the ratio, because a user might stop early
+/// after seeing the ratio.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Arm {
     pub label: String,
-    /// Of its interval, relative; `None` before there are enough blocks.
+    /// The relative half-width of its interval; `None` before there are enough blocks.
     pub half_width: Option<f64>,
     /// Its expected value at the end of the budget.
     pub expected: Option<f64>,
@@ -106,7 +107,7 @@ pub struct Next {
 // === impl Precision ===
 
 impl Precision {
-    /// The precision that the budget allows, in a line: `about 12 blocks within the budget, the widest interval ±4.1 % then`.
+    /// The precision that the budget allows, in one line.
     pub fn in_words(&self) -> String {
         let blocks = format!("about {} blocks within the budget", self.blocks_possible);
         if self.is_out_of_reach() {
@@ -126,7 +127,7 @@ impl Precision {
         }
     }
 
-    /// The budget ends before there is a sound interval.
+    /// Whether the budget ends before there is a sound interval.
     pub fn is_out_of_reach(&self) -> bool {
         self.blocks_possible < self.blocks_needed
     }
@@ -135,7 +136,7 @@ impl Precision {
 // === impl Progress ===
 
 impl Progress {
-    /// From 0 to 1.
+    /// The done part, from 0 to 1.
     pub fn share(&self) -> f64 {
         let share = match *self {
             Self::Time { done, all } => done.as_secs_f64() / all.as_secs_f64(),

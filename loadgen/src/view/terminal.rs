@@ -18,7 +18,7 @@ pub enum Form {
 /// The properties of stderr.
 #[derive(Clone, Copy, Debug, Default)]
 struct Surroundings<'a> {
-    /// A terminal, and this program is in its foreground: only then may it be drawn on.
+    /// Whether it is a terminal with this program in its foreground. Only then may it be drawn on.
     is_ours: bool,
     term: Option<&'a OsStr>,
     no_color: Option<&'a OsStr>,
@@ -27,7 +27,7 @@ struct Surroundings<'a> {
 // === impl Form ===
 
 impl Form {
-    /// For what was typed, and this process's stderr.
+    /// The form for these flags and the stderr of this process.
     pub fn choose(is_quiet: bool, is_plain: bool) -> Self {
         let (term, no_color) = (std::env::var_os("TERM"), std::env::var_os("NO_COLOR"));
         let is_ours = io::stderr().is_terminal() && is_foreground();
@@ -47,14 +47,14 @@ impl Form {
     }
 }
 
-/// Columns and rows; `None` if it does not say.
+/// Columns and rows; `None` if the terminal does not report them.
 pub(super) fn size() -> Option<Size> {
     let size = tcgetwinsize(io::stderr()).ok()?;
     (size.ws_col > 0 && size.ws_row > 0).then_some(Size { width: size.ws_col, height: size.ws_row })
 }
 
 /// Turns off echo, because typed characters would move the lines of the picture. Ctrl-C and Ctrl-Z work as before.
-/// Returns how it was.
+/// Returns the former settings.
 pub(super) fn silence() -> Option<Termios> {
     let found = tcgetattr(io::stderr()).ok()?;
     let mut silent = found.clone();
@@ -80,7 +80,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_picture_is_only_for_a_terminal_that_can() {
+    fn a_picture_is_only_for_a_capable_terminal() {
         let able = Surroundings { is_ours: true, term: Some(OsStr::new("xterm")), no_color: None };
         let picture = |is_coloured| Form::Picture { is_coloured };
         assert_eq!(Form::of(false, false, able), picture(true));

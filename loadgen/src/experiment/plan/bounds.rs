@@ -1,7 +1,7 @@
 //! The bounds of a plan: the ranges of its numbers, and combinations that are not allowed.
 //!
-//! Invariant: a plan that passes [`check`] runs without a panic. An experiment file is checked with the same bounds while it is read, so
-//! errors have line and key. A stored plan, which may have been edited by hand, is checked as a whole.
+//! Invariant: a plan that passes [`check`] runs without a panic. The same bounds apply while an experiment file is
+//! read, so errors have line and key. A stored plan, which may have been edited by hand, is checked as a whole.
 
 use std::mem::discriminant;
 use std::ops::RangeInclusive;
@@ -11,7 +11,7 @@ use super::{ArmPlan, BlockPlan, Fault, FaultKind, LoadPlan, Plan, Rate};
 use crate::load::parse_duration;
 
 pub(super) const SIZE: RangeInclusive<u32> = 1..=64;
-/// The sum of a time and a moment must not overflow the clock.
+/// With this limit, the sum of a time and a moment does not overflow the clock.
 pub(super) const TIME_MAX: Duration = Duration::from_secs(3_600_000);
 pub(super) const CONNECTIONS: RangeInclusive<u32> = 1..=60_000;
 pub(super) const REQUESTS: RangeInclusive<u64> = 1..=1_000_000_000;
@@ -21,7 +21,7 @@ pub(super) const REPEATS: RangeInclusive<u32> = 1..=1000;
 pub const RATE_RPS: RangeInclusive<f64> = 1e-3..=1e6;
 pub const OF_CAPACITY: RangeInclusive<f64> = 0.01..=2.0;
 pub(super) const COST_FACTOR: RangeInclusive<f64> = 0.01..=100.0;
-/// Of half widths and zones of equivalence, relative.
+/// For half-widths and zones of equivalence, relative.
 pub(super) const WIDTH: RangeInclusive<f64> = 0.001..=1.0;
 pub(super) const CONFIDENCE: RangeInclusive<f64> = 0.5..=0.999;
 pub(super) const SLOW_FACTOR: RangeInclusive<f64> = 0.01..=1e6;
@@ -32,7 +32,8 @@ pub(super) const ONE_SIZE: &str = "an open loop takes one number of servers; sev
 /// The measures of a comparison, by their names in reports.
 pub(super) const MEASURES: [&str; 4] = ["latency_p50", "latency_p90", "latency_p99", "service_p99"];
 
-/// Two overlapping faults of the same setting, in order of their beginning: the end of one would undo the other.
+/// Two overlapping faults of the same kind and target, in order of their beginning. The end of one would undo the
+/// other.
 pub(super) fn overlap(faults: &[Fault]) -> Option<(usize, usize)> {
     let end = |fault: &Fault| fault.until.unwrap_or(Duration::MAX);
     let is_same = |a: &Fault, b: &Fault| {
@@ -51,7 +52,7 @@ pub(super) fn overlap_in_words(first: &Fault) -> String {
     format!("the fault at {:?} lasts until {until}: it must end before this one begins", first.at)
 }
 
-/// The error has the key and the reason.
+/// Checks the whole plan. The error has the key and the reason.
 pub(super) fn check(plan: &Plan) -> Result<(), String> {
     let Plan { budget, load, requests, sizes, mocks, arms, blocks, faults, .. } = plan;
     time("budget", *budget)?;
@@ -141,7 +142,7 @@ fn blocks(blocks: &BlockPlan) -> Result<(), String> {
 
 fn fault(fault: &Fault, smallest: u32) -> Result<(), String> {
     time("faults.at", fault.at)?;
-    // the sum of two times
+    // the sum of these two times must stay within the limit
     if fault.until.is_some_and(|until| until <= fault.at || until - fault.at > TIME_MAX) {
         return Err("faults.until: must be after its beginning, by 1000h at most".to_owned());
     }
@@ -188,7 +189,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn faults_that_would_undo_each_other_are_refused_where_the_later_one_is_written() {
+    fn faults_that_would_undo_each_other_are_refused_at_the_line_of_the_later_one() {
         let load = "[load]\nloop = \"open\"\nrate_rps = 5\n";
         let slow = |at: &str, more: &str| format!("[[faults]]\nat = \"{at}\"\nkind = \"slow\"\nfactor = 4\n{more}\n");
         let ends = "for = \"2s\"";
@@ -203,7 +204,7 @@ mod tests {
         }
         let wanted = "x.toml, line 5: faults.at: the fault at 1s lasts until the end of the load: it must end before";
         let later_first = Plan::parse(&format!("{load}{}{}", slow("3s", ""), slow("1s", "")), Path::new("x.toml"));
-        let error = later_first.expect_err("one without an end").to_string();
+        let error = later_first.expect_err("a fault without an end").to_string();
         assert!(error.starts_with(wanted), "{error}");
         let hot = |at: &str| format!("[[faults]]\nat = \"{at}\"\nfor = \"2s\"\nkind = \"hot_key\"\nshare = 0.5\n");
         assert!(Plan::parse(&format!("{load}{}{}", hot("1s"), hot("2s")), Path::new("x.toml")).is_err());

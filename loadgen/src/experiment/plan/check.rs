@@ -1,4 +1,4 @@
-//! From the content of a file to a checked plan. Every error has the line and the key; all defaults are here.
+//! From the content of a file to a checked plan. Every error has the line and the key. Defaults are set here.
 
 use std::ops::Range;
 use std::path::Path;
@@ -43,7 +43,7 @@ pub(super) fn plan(text: &str, path: &Path) -> Result<Plan, PlanError> {
     let title = title.unwrap_or_default();
     let mut plan =
         Plan { scenario, title, budget, load, requests, sizes, mocks, arms, blocks, faults, lb, is_quick: false };
-    // a file that gives the duration of its load needs no budget as well
+    // a file with the duration of its load needs no budget
     if let (false, LoadPlan::Open { duration: Some(_), .. }, Some(least)) =
         (has_budget, &plan.load, plan.least_budget())
         && plan.blocks.is_none()
@@ -108,7 +108,7 @@ impl Text<'_> {
         }
     }
 
-    /// Blocks, several sizes and faults each need one kind of loop.
+    /// Checks that blocks, several sizes and faults have the kind of loop that they need.
     fn check_loop(
         &self,
         (load, load_at): (&LoadPlan, Range<usize>),
@@ -167,7 +167,7 @@ impl Text<'_> {
         Ok(found)
     }
 
-    /// One of these names.
+    /// Checks that a text is one of these names.
     fn one_of<'a>(&self, said: &Spanned<String>, key: &str, known: &[&'a str]) -> Result<&'a str, PlanError> {
         let typed = said.get_ref().as_str();
         let found = known.iter().find(|name| **name == typed);
@@ -184,7 +184,7 @@ impl Text<'_> {
         bounds::duration(key, time).map(|()| time).map_err(|reason| wrong(format!("{text:?} {reason}")))
     }
 
-    /// A whole number within bounds, of the type of the plan.
+    /// A whole number within bounds, in the type of the plan.
     fn whole<T: TryFrom<i64> + PartialOrd + Copy + std::fmt::Display>(
         &self,
         said: Option<&Spanned<i64>>,

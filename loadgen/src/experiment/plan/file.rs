@@ -1,7 +1,7 @@
 //! The keys of an experiment file. Values with rules beyond their type keep their place in the text, for errors.
 //!
-//! Whole numbers are `i64`, as in TOML, because a check gives a better error than a type. `words::KEYS` has the kind of each key; a test
-//! checks that both lists agree.
+//! Whole numbers are `i64`, as in TOML, because a check gives a better error than a type. `words::KEYS` has the kind of
+//! each key; a test checks that both lists agree.
 
 use serde::Deserialize;
 use toml::{Spanned, Table};

@@ -1,7 +1,7 @@
 //! Positions in an experiment file: from a parser's error to its key, and from a key to its line.
 //!
-//! A [`Plan`](super::Plan) has no positions. For errors that are found later, by lb or with flags of the command line, the text is searched
-//! again.
+//! A [`Plan`](super::Plan) has no positions. For errors that are found later, by lb or with flags of the command line,
+//! the text is searched again.
 
 use std::ops::Range;
 use std::path::Path;
@@ -12,11 +12,11 @@ use toml::de::{DeTable, DeValue};
 /// One key of the text with its value.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Entry {
-    /// `arms[1].strategy`
+    /// For example `arms[1].strategy`.
     pub(super) path: String,
     pub(super) key: Range<usize>,
     pub(super) value: Range<usize>,
-    /// Of a value in quotes.
+    /// The content of a value in quotes.
     pub(super) text: Option<String>,
     pub(super) is_table: bool,
 }
@@ -35,7 +35,7 @@ pub(super) fn line(text: &str, offset: usize) -> usize {
     1 + text.as_bytes()[..offset.min(text.len())].iter().filter(|byte| **byte == b'\n').count()
 }
 
-/// A path as errors name it: `arms.strategy`.
+/// A path in the form of error messages, for example `arms.strategy`.
 pub(super) fn without_indexes(path: &str) -> String {
     let mut is_index = false;
     let keep = |char: &char| {
@@ -45,7 +45,7 @@ pub(super) fn without_indexes(path: &str) -> String {
     path.chars().filter(keep).collect()
 }
 
-/// The innermost key around an error.
+/// The index of the innermost key around an error.
 pub(super) fn around(entries: &[Entry], span: &Range<usize>) -> Option<usize> {
     let width = |range: &Range<usize>| (range.start <= span.start && span.end <= range.end).then_some(range.len());
     let narrowest = |entry: &Entry| width(&entry.key).into_iter().chain(width(&entry.value)).min();
@@ -59,7 +59,8 @@ pub fn line_of(path: &Path, key: &str) -> Option<usize> {
     entries(&text).iter().find(|entry| entry.path == key).map(|entry| line(&text, entry.key.start))
 }
 
-/// The line of the arm with this label in the file at `path`, and the key: its strategy, or an option that `complaint` names.
+/// The line of the arm with this label in the file at `path`, and the key: its strategy, or an option that `complaint`
+/// names.
 pub fn line_of_arm(path: &Path, label: &str, complaint: &str) -> Option<(usize, String)> {
     let text = std::fs::read_to_string(path).ok()?;
     let entries = entries(&text);
@@ -89,7 +90,8 @@ pub fn line_of_strategy(path: &Path, name: &str) -> Option<(usize, String)> {
     Some((line(&text, entry.key.start), "arms.strategy".to_owned()))
 }
 
-/// The line of a key below `[lb]` in the file at `path` that `complaint` names by its whole path, such as `limits.retries`.
+/// The line of a key below `[lb]` in the file at `path` that `complaint` names by its whole path, such as
+/// `limits.retries`.
 pub fn line_of_lb_key(path: &Path, complaint: &str) -> Option<(usize, String)> {
     let text = std::fs::read_to_string(path).ok()?;
     let entries = entries(&text);
@@ -154,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn the_innermost_key_is_the_one_that_is_meant() {
+    fn an_error_gets_the_innermost_key_around_it() {
         let entries = entries(TEXT);
         let at = TEXT.find('9').expect("it is there");
         let found = &entries[around(&entries, &(at..at + 1)).expect("one")];

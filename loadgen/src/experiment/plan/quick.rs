@@ -1,7 +1,8 @@
 //! `--quick`: the same experiment in about 45 s, for a first look.
 //!
-//! Blocks get shorter, and there are a few more than the verdicts need, because some may be dropped. Their segments are too short for p99,
-//! so p50 and p90 are judged. A load by the clock is cut to half or to the available time, and its faults come earlier by the same factor.
+//! Blocks get shorter, and there are a few more than the verdicts need, because some may be dropped. Their segments are
+//! too short for p99, so p50 and p90 are judged. A load by the clock is cut to half or to the available time. Its
+//! faults come earlier by the same factor.
 
 use std::time::Duration;
 
@@ -12,11 +13,11 @@ use crate::model::samples_needed;
 
 /// The default budget.
 pub(super) const QUICK: Duration = Duration::from_secs(45);
-/// Blocks beyond the number that the verdicts need: some may be dropped on a busy machine.
+/// The number of blocks over the number that the verdicts need. Some may be dropped on a busy machine.
 const SPARE: (u64, u64) = (5, 4);
-/// The shortest segment: in a shorter one, pauses of the machine would dominate.
+/// The shortest segment. In a shorter one, pauses of the machine would dominate.
 const SEGMENT_MIN: Duration = Duration::from_millis(400);
-/// Of a turn.
+/// The wash-out is at most the turn divided by this, but not below [`WASH_OUT_MIN`].
 const WASH_OUT_PART: u32 = 5;
 const WASH_OUT_MIN: Duration = Duration::from_millis(100);
 /// A load by the clock is cut to this part of its time, or to less.
@@ -26,7 +27,8 @@ const JUDGED: [&str; 2] = ["latency_p50", "latency_p90"];
 // === impl Plan ===
 
 impl Plan {
-    /// The plan cut short, to `budget` if one is given. A closed loop stays as it is: it ends with its requests, in seconds.
+    /// The plan cut short, to `budget` if it is given. A closed loop does not change: it ends with its requests, in
+    /// seconds.
     #[must_use]
     pub fn quick(mut self, budget: Option<Duration>) -> Self {
         if matches!(self.load, LoadPlan::Closed { .. }) {
@@ -116,7 +118,7 @@ mod tests {
         Plan::of(scenario).expect("shipped").quick(None)
     }
 
-    /// Capacity is what the pool of 12 places with 10 ms each gives at best, less a little: about 1,100/s.
+    /// The capacity is slightly below the best of a pool of 12 places with 10 ms each: about 1,100/s.
     #[test]
     fn shipped_plans_take_45_s_and_can_give_their_verdicts() {
         for scenario in [Scenario::A3, Scenario::A4, Scenario::B] {
@@ -126,7 +128,7 @@ mod tests {
             let Some(blocks) = &plan.blocks else { continue };
             assert_eq!(blocks.verdicts, JUDGED);
             let fitting = plan.for_load().as_secs_f64() / (blocks.turn() * plan.arms.len() as u32).as_secs_f64();
-            // 8 are needed for 4 or 6 verdicts, a quarter may be lost, and squares are whole
+            // 8 blocks are needed for 4 or 6 verdicts, a quarter may be dropped, and squares are complete
             assert!(fitting >= 12.0 && blocks.needed(plan.arms.len()) == 8, "{scenario}: {fitting} blocks");
             assert!(blocks.segment >= Duration::from_millis(450), "{scenario}: {blocks:?}");
             let LoadPlan::Open { rate: Rate::OfCapacity(part), law, .. } = plan.load else { panic!("{scenario}") };
@@ -148,7 +150,7 @@ mod tests {
     }
 
     #[test]
-    fn closed_loops_stay_and_many_arms_get_their_time() {
+    fn closed_loops_do_not_change_and_many_arms_get_their_time() {
         for scenario in [Scenario::A1, Scenario::A2] {
             assert_eq!(quick(scenario), Plan::of(scenario).expect("shipped"));
         }

@@ -1,5 +1,5 @@
-//! The times of a run: set-up, calibration, load, end. Their sum is the least budget of a plan, so that a shorter budget is refused before
-//! the run.
+//! The times of a run: set-up, calibration, load, end. Their sum is the least budget of a plan, so that a shorter
+//! budget is refused before the run.
 //!
 //! Invariant: the code that runs a plan (`calibration`, `timeline`, `blocks`) takes its times from here.
 
@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use super::{BlockPlan, LoadPlan, Plan, Rate};
 
-/// Starting lb and its backends.
+/// The start of lb and its backends.
 const SET_UP: Duration = Duration::from_secs(1);
 /// The check of each arm by lb.
 const TRIED: Duration = Duration::from_millis(150);
-/// Ending and reporting.
+/// The end of the run and its report.
 pub(in crate::experiment) const ENDING: Duration = Duration::from_secs(3);
 /// Between two segments: the last responses, scrapes, the swap.
 pub(super) const TURN: Duration = Duration::from_millis(100);
@@ -19,14 +19,14 @@ pub(super) const TURN: Duration = Duration::from_millis(100);
 const CALIBRATION_SHARE: f64 = 0.15;
 const CALIBRATION_MIN: Duration = Duration::from_secs(3);
 const CALIBRATION_MAX: Duration = Duration::from_secs(20);
-/// The least time of a load by the clock: in all, and after its last fault.
+/// The least time of a load by the clock, also after its last fault.
 const SHORTEST: Duration = Duration::from_secs(2);
 
 /// The least budget of a plan.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Least {
     pub budget: Duration,
-    /// Of it.
+    /// The part of it for calibration.
     pub calibration: Duration,
     /// The load in words.
     what: String,
@@ -81,7 +81,7 @@ impl Plan {
         self.budget.saturating_sub(self.fixed()).saturating_sub(self.calibration())
     }
 
-    /// The least time of a load by the clock: until its last fault is over.
+    /// The least time of a load by the clock: until some time after its last fault.
     pub(in crate::experiment) fn shortest(&self) -> Duration {
         let of_faults = self.faults.iter().map(|fault| fault.until.unwrap_or(fault.at)).max();
         of_faults.unwrap_or_default().saturating_add(SHORTEST)
@@ -95,7 +95,7 @@ impl Plan {
 // === impl BlockPlan ===
 
 impl BlockPlan {
-    /// One arm's turn in a block.
+    /// The time of one arm's turn in a block.
     pub(super) fn turn(&self) -> Duration {
         self.wash_out.saturating_add(self.segment).saturating_add(TURN)
     }
@@ -104,7 +104,7 @@ impl BlockPlan {
 // === impl Least ===
 
 impl Least {
-    /// `the least is 41 s (calibration 6 s, 8 blocks of 3 arms at 1.1 s)`
+    /// For example `the least is 41 s (calibration 6 s, 8 blocks of 3 arms at 1.1 s, starting and ending the rest)`.
     pub fn in_words(&self) -> String {
         let calibration = match self.calibration {
             Duration::ZERO => String::new(),
@@ -162,7 +162,7 @@ mod tests {
     #[test]
     fn the_least_is_the_sum_of_its_parts() {
         let arms = "[[arms]]\nstrategy = \"a\"\n[[arms]]\nstrategy = \"b\"\n[[arms]]\nstrategy = \"c\"";
-        // 12 blocks of 3 arms at 1 + 0.4 + 0.1 s, and 1 + 3 × 0.15 + 3 s around them
+        // 12 blocks of 3 arms at 1 + 0.4 + 0.1 s, and 1 + 3 × 0.15 + 3 s for start and end
         let blocks = "[blocks]\nsegment = \"1s\"\nwash_out = \"400ms\"\n";
         let by_rate = plan(&format!("{OPEN}rate_rps = 2000\n{blocks}{arms}")).least_budget().expect("open");
         assert_eq!((by_rate.budget, by_rate.calibration), (Duration::from_secs(59), Duration::ZERO));
@@ -176,7 +176,7 @@ mod tests {
         let clock =
             format!("{OPEN}rate_rps = 9\nduration = \"9s\"\n[[arms]]\nstrategy = \"a\"\n[[arms]]\nstrategy = \"b\"");
         assert_eq!(plan(&clock).least_budget().expect("open").budget, Duration::from_secs(27));
-        // without a duration up to 2 s behind the last fault
+        // without a duration: until 2 s after the last fault
         let fault = "[[faults]]\nat = \"5s\"\nkind = \"stall\"\nfor = \"3s\"";
         let faults = plan(&format!("{OPEN}rate_rps = 9\nwarm_up = \"0s\"\n{fault}"));
         assert_eq!(faults.least_budget().expect("open").budget, Duration::from_secs(15));
@@ -200,7 +200,7 @@ mod tests {
     }
 
     #[test]
-    fn a_duration_without_a_budget_has_the_time_that_it_needs() {
+    fn a_duration_without_a_budget_gets_the_time_that_it_needs() {
         let long = format!("{OPEN}rate_rps = 9\nduration = \"5m\"\n");
         assert_eq!((plan(&long).budget, plan(&long).lacks_time()), (Duration::from_secs(307), None));
         assert!(

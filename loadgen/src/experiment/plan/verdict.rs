@@ -1,4 +1,5 @@
-//! Whether the blocks of a plan allow its verdicts: a percentile needs enough requests in a segment, and an interval enough blocks.
+//! Whether the blocks of a plan allow its verdicts: a percentile needs enough requests in a segment, and an interval
+//! enough blocks.
 
 use super::{BlockPlan, Law, bounds};
 use crate::model::samples_needed;
@@ -14,11 +15,11 @@ pub enum Judged {
         blocks: Box<BlockPlan>,
         left_out: String,
     },
-    /// Why not, and which rate or segment would be enough.
+    /// Why the verdicts are impossible, and the rate or segment that would be enough.
     Refused(String),
 }
 
-/// In one of 700 segments, random arrivals are fewer than expected by this many standard deviations.
+/// In one of 700 segments, random arrivals are below the expected number by more than this many standard deviations.
 const MARGIN: f64 = 3.0;
 
 /// The default primary measure: the highest percentile that has a verdict.
@@ -28,7 +29,7 @@ pub(super) fn primary_of(verdicts: &[String]) -> String {
     of_latency.or_else(|| known.next_back()).map_or_else(|| bounds::MEASURES[0].to_owned(), |name| (*name).to_owned())
 }
 
-/// `p99`, `service p99`
+/// For example `p99` or `service p99`.
 pub(super) fn in_short(measure: &str) -> String {
     measure.trim_start_matches("latency_").replace('_', " ")
 }
@@ -41,12 +42,13 @@ fn requests_needed(measure: &str) -> u64 {
 // === impl BlockPlan ===
 
 impl BlockPlan {
-    /// The number of blocks with which every verdict on so many arms, the baseline included, can be sound: complete squares of orders.
+    /// The number of blocks with which every verdict on `arms` arms, the baseline included, can be sound: complete
+    /// squares of orders.
     pub fn fewest(&self, arms: usize) -> u64 {
         squares(self.needed(arms), arms)
     }
 
-    /// The same without complete squares.
+    /// The number of blocks without the condition of complete squares.
     pub(super) fn needed(&self, arms: usize) -> u64 {
         let comparisons = arms.saturating_sub(1) * self.verdicts.len();
         if comparisons == 0 { 1 } else { fewest_blocks(comparisons, self.confidence) as u64 }
@@ -85,7 +87,7 @@ impl BlockPlan {
     }
 }
 
-/// At least so many blocks, in complete squares, because only those are balanced.
+/// Rounds up to complete squares of orders, because only those are balanced.
 pub(super) fn squares(blocks: u64, arms: usize) -> u64 {
     blocks.next_multiple_of(Orders::period(arms.max(1)) as u64)
 }
@@ -143,15 +145,15 @@ mod tests {
     }
 
     #[test]
-    fn blocks_are_whole_squares_that_hold_every_comparison_to_its_level() {
-        // 6 verdicts: 1 - 0.05/6 takes 8 blocks; three arms have squares of 6
+    fn blocks_are_complete_squares_and_enough_for_the_level_of_every_comparison() {
+        // 6 verdicts: 1 - 0.05/6 needs 8 blocks; three arms have squares of 6
         assert_eq!((blocks("").fewest(3), blocks("").fewest(1)), (12, 2));
         let two = blocks("verdicts = [\"latency_p50\", \"latency_p90\"]");
         assert_eq!((two.fewest(2), two.fewest(4)), (8, 8));
     }
 
     #[test]
-    fn the_measure_that_ends_a_run_is_one_that_has_a_verdict() {
+    fn the_primary_measure_has_a_verdict() {
         let primary = |keys: &str| blocks(keys).primary;
         assert_eq!(primary(""), "latency_p99");
         assert_eq!(primary("verdicts = [\"latency_p90\", \"latency_p50\"]"), "latency_p90");

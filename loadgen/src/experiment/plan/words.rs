@@ -14,18 +14,18 @@ pub(super) enum Kind {
     Time,
     Whole,
     Number,
-    /// Of servers: one number or several.
+    /// Numbers of servers: one or several.
     Sizes,
     OneOf(&'static [&'static str]),
-    /// Any of these names.
+    /// A list of some of these names.
     Some(&'static [&'static str]),
-    /// Its own keys are listed under its name, except for a table of any keys.
+    /// A table. Its keys are listed in [`KEYS`] under its name, except for a table with free keys.
     Section,
-    /// One or more of them.
+    /// One or more sections.
     Sections,
 }
 
-/// Every key: its section ("" for none), its name, what may stand there.
+/// Every key: its section ("" for none), its name, and the kind of its value.
 pub(super) const KEYS: &[(&str, &str, Kind)] = &[
     ("", "scenario", Kind::Text),
     ("", "title", Kind::Text),
@@ -77,19 +77,19 @@ pub(super) const KEYS: &[(&str, &str, Kind)] = &[
     ("faults", "n", Kind::Whole),
 ];
 
-/// Where a mistake is, with its key, and what it is.
+/// A mistake: its place, its key, and the message.
 pub(super) type Mistake = (Range<usize>, String, String);
 
 const EXPLAINED: &str = "config/experiments/a1.toml explains every key";
 const SNIPPET_MAX: usize = 60;
 
-/// The text is no TOML.
+/// The mistake of a text that is not TOML.
 pub(super) fn of_syntax(text: &str, error: &toml::de::Error) -> Mistake {
     let span = error.span().unwrap_or(0..0);
     let there = text.get(span.clone()).unwrap_or_default();
     let what = match error.message() {
         "duplicate key" => format!("{} is set twice", one_line(there)),
-        // the parser says so where nothing, or a bare word, stands behind the equals sign
+        // the parser reports this if nothing, or a bare word, is after the equals sign
         "string values must be quoted, expected literal string" if there.is_empty() => "a value is missing".to_owned(),
         "string values must be quoted, expected literal string" => {
             format!("text must be in quotes: \"{}\"", one_line(there))
@@ -99,7 +99,7 @@ pub(super) fn of_syntax(text: &str, error: &toml::de::Error) -> Mistake {
     (span, String::new(), what)
 }
 
-/// The text is TOML, and no experiment.
+/// The mistake of a text that is TOML but not an experiment.
 pub(super) fn of_form(text: &str, entries: &[Entry], error: &toml::de::Error) -> Mistake {
     let span = error.span().unwrap_or(0..0);
     if entries.is_empty() {
@@ -109,7 +109,7 @@ pub(super) fn of_form(text: &str, entries: &[Entry], error: &toml::de::Error) ->
     }
     let message = error.message();
     if let Some(missing) = message.strip_prefix("missing field `").and_then(|rest| rest.split('`').next()) {
-        // it is missing in a section, or above all of them
+        // the key is missing in a section, or above all of them
         let section = entries.iter().rev().find(|entry| entry.is_table && entry.value == span);
         let section = section.map(|entry| without_indexes(&entry.path)).unwrap_or_default();
         return (span, section.clone(), missing_in_words(&section, missing));
@@ -134,14 +134,14 @@ pub(super) fn of_form(text: &str, entries: &[Entry], error: &toml::de::Error) ->
     (span, key, what)
 }
 
-/// `; did you mean x?`, where one of them is near.
+/// `; did you mean x?`, if one of the known names is near.
 pub fn did_you_mean(typed: &str, known: &[&str]) -> String {
     nearest(typed, known).map(|name| format!("; did you mean {name}?")).unwrap_or_default()
 }
 
-/// The one that was probably meant: a slip or two away, or one that has what was typed as a part.
+/// The name that was probably meant: within a few typing errors, or with the typed text as a part.
 fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
-    // no name is longer, and the comparison takes time with the length
+    // no name is longer, and the time of the comparison grows with the length
     let typed: String = typed.to_lowercase().replace(['-', ' '], "_").chars().take(64).collect();
     let slips_max = (typed.chars().count() / 3).max(1);
     let by_slips = known.iter().map(|name| (strsim::osa_distance(&typed, &name.to_lowercase()), *name));
@@ -150,7 +150,7 @@ fn nearest<'a>(typed: &str, known: &[&'a str]) -> Option<&'a str> {
     nearest.map(|(_, name)| name).or_else(|| known.iter().find(has_part).copied())
 }
 
-/// Without line ends and other control characters, and not too long for a line.
+/// Replaces line ends, removes other control characters, and cuts the text to a line.
 pub(super) fn one_line(text: &str) -> String {
     let words = text.trim().replace('\n', ", ");
     words.chars().filter(|char| !char.is_control()).take(1000).collect()
@@ -252,7 +252,7 @@ mod tests {
     use super::super::file::File;
     use super::*;
 
-    /// serde lists the keys of a section where it meets one that it does not know.
+    /// serde lists the keys of a section when it finds an unknown key.
     #[test]
     fn every_key_of_a_file_has_its_words() {
         for (section, before) in [
@@ -271,7 +271,7 @@ mod tests {
     }
 
     #[test]
-    fn a_slip_and_a_part_of_a_name_are_recognised() {
+    fn a_typing_error_and_a_part_of_a_name_are_recognised() {
         let known = ["rate_rps", "of_capacity", "round_robin", "n"];
         for (typed, meant) in [
             ("rate", Some("rate_rps")),

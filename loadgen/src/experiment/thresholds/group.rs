@@ -1,6 +1,6 @@
 //! The cells of a condition: all cells of an arm at one size.
 //!
-//! Invariant: blocks in which the generator was late count for everything but time.
+//! Invariant: blocks in which the generator was late count, except for their times.
 
 use std::collections::BTreeMap;
 
@@ -10,13 +10,13 @@ pub(super) struct Group<'a> {
     pub(super) arm: &'a str,
     pub(super) n: u32,
     pub(super) cells: Vec<&'a Cell>,
-    /// Of these, those whose latencies count.
+    /// The cells whose latencies count.
     pub(super) in_time: Vec<&'a Cell>,
-    /// Of the cells in time.
+    /// The latencies of the cells in time.
     pub(super) latencies: Latencies,
 }
 
-/// In the order in which they were measured first.
+/// The groups in the order of their first measurement.
 pub(super) fn groups(run: &Run) -> Vec<Group<'_>> {
     let mut groups: Vec<Group<'_>> = Vec::new();
     let is_late = |cell: &Cell| run.results.comparison.as_ref().is_some_and(|all| all.is_dropped(cell.block));
@@ -39,7 +39,7 @@ pub(super) fn groups(run: &Run) -> Vec<Group<'_>> {
     groups
 }
 
-/// The least time that so many of them do not exceed.
+/// The shortest recorded time that at least `rank` of the times do not exceed.
 fn at_rank(times: &Times, rank: u64) -> u64 {
     let mut up_to = 0;
     let mut steps = times.iter_recorded().skip_while(|step| {
@@ -56,12 +56,12 @@ fn due(cells: &[&Cell]) -> u64 {
 // === impl Group ===
 
 impl Group<'_> {
-    /// Sent or not.
+    /// Scheduled requests, sent or not.
     pub(super) fn due(&self) -> u64 {
         due(&self.cells)
     }
 
-    /// Those whose latencies count.
+    /// Scheduled requests of the cells whose latencies count.
     pub(super) fn due_in_time(&self) -> u64 {
         due(&self.in_time)
     }
@@ -70,7 +70,7 @@ impl Group<'_> {
         self.cells.iter().map(|cell| cell.errors).sum()
     }
 
-    /// Of all that was scheduled.
+    /// The share of a count in all scheduled requests.
     pub(super) fn share(&self, of: fn(&Cell) -> u64) -> Result<f64, String> {
         match self.due() {
             // without requests there is no share of failures

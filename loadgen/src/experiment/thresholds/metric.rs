@@ -1,4 +1,5 @@
-//! The metrics of conditions: how each is written, computed from a group of cells, judged against baselines, and reported.
+//! The metrics of conditions: how each is written, computed from a group of cells, judged against baselines, and
+//! reported.
 
 use super::group::Group;
 use super::{Found, Outcome};
@@ -22,15 +23,15 @@ pub(super) enum Metric {
     Rps,
     MaxOverMean,
     Jain,
-    /// This run's percentile over that of the baseline runs, less 1.
+    /// The percentile of this run over that of the baseline runs, minus 1.
     Regression {
         quantile: f64,
     },
-    /// This run's share of errors less that of the baseline runs: of shares that may be 0 there is no ratio.
+    /// The share of errors of this run minus that of the baseline runs. A ratio of shares that may be 0 is undefined.
     MoreErrors,
 }
 
-/// A run of fewer requests than this part of a baseline's has percentiles that scatter more, and those of the baselines do not show it.
+/// With fewer requests than this part of a baseline's, percentiles of a run scatter more than the baselines show.
 const REQUESTS_LEAST: f64 = 0.5;
 
 // === impl Metric ===
@@ -95,7 +96,7 @@ impl Metric {
         }
     }
 
-    /// Of one run; those that need baselines are judged by [`Self::judge_regression`].
+    /// The value of one run. [`Self::judge_regression`] judges metrics that need baselines.
     pub(super) fn value(&self, group: &Group<'_>) -> Result<f64, String> {
         let even = |value: Option<f64>| value.ok_or_else(|| "no request".to_owned());
         match *self {
@@ -110,7 +111,7 @@ impl Metric {
         }
     }
 
-    /// Of a run and its baselines, the same arm and size of each.
+    /// Judges a run against its baselines: the same arm and size of each.
     pub(super) fn judge_regression(
         &self,
         group: &Group<'_>,
@@ -151,7 +152,7 @@ impl Metric {
             }
         };
         let interval = match interval {
-            // each end with 95 %
+            // each end has 95 %, so the interval has 90 %
             Some(interval) => format!("90 % interval {interval}"),
             None => "no interval".to_owned(),
         };

@@ -1,10 +1,10 @@
-//! The output is read back by a strict parser, which checks the rules of the OpenMetrics specification that apply here.
+//! A strict parser reads the output back. It checks the rules of the OpenMetrics specification that apply here.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::*;
 
-/// A family as it was read: its type, its help, and its samples in order.
+/// A family as it was parsed: its type, its help, and its samples in order.
 #[derive(Debug, Default)]
 struct Read {
     kind: String,
@@ -30,12 +30,12 @@ fn of(scrapes: &[(u64, &str, &str)]) -> BTreeMap<String, Read> {
     strictly_read(&written(&metrics))
 }
 
-/// Fails on anything that the specification forbids.
+/// Fails on everything that the specification forbids.
 fn strictly_read(text: &str) -> BTreeMap<String, Read> {
     let body = text.strip_suffix("# EOF\n").expect("it ends with EOF");
     let mut families: BTreeMap<String, Read> = BTreeMap::new();
     let mut current = String::new();
-    // by family: metrics that are over, and the one that is not, with the time of its last point and what that had
+    // by family: completed metrics, and the current one with the time and the parts of its last point
     let mut over: BTreeSet<Labels> = BTreeSet::new();
     let mut open: Option<(Labels, f64, Vec<String>)> = None;
     for line in body.lines() {
@@ -121,7 +121,7 @@ fn a_counters_family_is_without_total_and_has_job_and_instance() {
 fn counter_resets_and_missing_series_stay() {
     let read = of(&[(1_000, "h:1", ONE), (2_000, "h:1", TWO)]);
     assert_eq!(read["lb_requests"].series("code", "200"), [(1.0, 40.0), (2.0, 7.0)], "a restart");
-    assert_eq!(read["lb_requests"].series("code", "503"), [(1.0, 2.0)], "it has ended");
+    assert_eq!(read["lb_requests"].series("code", "503"), [(1.0, 2.0)], "the series ended");
     let strategies = &read["lb_strategy_info"];
     assert_eq!(strategies.series("strategy", "old"), [(1.0, 1.0)]);
     assert_eq!(strategies.series("strategy", "new"), [(2.0, 1.0)]);
@@ -133,8 +133,8 @@ fn two_balancers_are_two_instances_and_two_runs_of_one_are_in_order_of_time() {
     let read = of(&scrapes);
     let requests = &read["lb_requests"];
     let of_instance = requests.series("instance", "h:1");
-    // at 1 s the first that came counts, in full and alone
-    assert_eq!(of_instance, [(1.0, 40.0), (9.0, 7.0), (1.0, 2.0)], "by series, each in its time");
+    // at 1 s only the first scrape counts
+    assert_eq!(of_instance, [(1.0, 40.0), (9.0, 7.0), (1.0, 2.0)], "by series, each in order of time");
     assert_eq!(requests.series("instance", "h:2"), [(9.0, 40.0), (9.0, 2.0)]);
     let mut metrics = OpenMetrics::default();
     for (at, instance, text) in scrapes {
@@ -145,7 +145,7 @@ fn two_balancers_are_two_instances_and_two_runs_of_one_are_in_order_of_time() {
 }
 
 #[test]
-fn a_histogram_is_told_point_by_point() {
+fn a_histogram_is_written_point_by_point() {
     let text = "# TYPE d histogram\nd_bucket{p=\"x\",le=\"0.1\"} 1\nd_bucket{p=\"x\",le=\"+Inf\"} 3\nd_sum{p=\"x\"} 0.75\n\
         d_count{p=\"x\"} 3\nd_bucket{p=\"y\",le=\"0.1\"} 0\nd_bucket{p=\"y\",le=\"+Inf\"} 0\nd_sum{p=\"y\"} 0\nd_count{p=\"y\"} 0\n";
     let mut metrics = OpenMetrics::default();
@@ -172,7 +172,7 @@ fn a_scrape_without_a_response_is_down_and_has_no_series() {
     let mut metrics = OpenMetrics::default();
     metrics.add(&taken(1_000, "h:1"), ONE).expect("well formed");
     let failed = Taken { error: Some("refused".to_owned()), ..taken(2_000, "h:1") };
-    metrics.add(&failed, "").expect("nothing to understand");
+    metrics.add(&failed, "").expect("nothing to parse");
     let read = strictly_read(&written(&metrics));
     assert_eq!(read["up"].series("job", "lb"), [(1.0, 1.0), (2.0, 0.0)]);
     assert_eq!(read["scrape_samples_scraped"].series("job", "lb"), [(1.0, 3.0), (2.0, 0.0)]);
@@ -188,7 +188,7 @@ fn names_and_types_follow_openmetrics() {
         # TYPE s summary\ns{quantile=\"0.5\"} 1\ns_sum 2\ns_count 1\n";
     let read = of(&[(1_000, "h:1", text)]);
     let kinds: BTreeMap<&str, &str> = read.iter().map(|(name, family)| (name.as_str(), family.kind.as_str())).collect();
-    assert_eq!(kinds["odd"], "unknown", "no counter there without `_total`");
+    assert_eq!(kinds["odd"], "unknown", "a counter needs `_total`");
     assert_eq!((kinds["twice"], kinds["twice_total"]), ("gauge", "unknown"), "one name, one family");
     assert_eq!((kinds["u"], kinds["nobody_said"], kinds["s"]), ("unknown", "unknown", "summary"));
     assert!(!kinds.contains_key("empty"));

@@ -1,11 +1,11 @@
-//! The end of a body: by its length, by its last chunk, or with its connection.
+//! The end of a body: by its length, by its last chunk, or at the end of its connection.
 //!
-//! Source: RFC 9112, sections 6 and 7.1. Invariants: no byte past the body's end is taken, and the end is known with its last
-//! byte. It works on pieces of any size and stores no bytes.
+//! Source: RFC 9112, sections 6 and 7.1. Invariants: no byte past the body's end is taken, and the end is known with
+//! its last byte. It works on pieces of any size and stores no bytes.
 
 use super::BadAnswer;
 
-/// How a body ends, and what is still to come.
+/// How a body ends, and how much is missing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load) enum Framing {
     Length(u64),
@@ -13,24 +13,24 @@ pub(in crate::load) enum Framing {
     UntilClose,
 }
 
-/// Where in the chunks we are.
+/// The position within chunks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::load) enum Chunks {
-    /// In a size, which is this so far, of so many digits.
+    /// In a size: its value so far, and the number of its digits.
     Size {
         size: u64,
         digits: u32,
     },
-    /// Behind a size, in what is said about it.
+    /// After a size, in a chunk extension.
     Extension(u64),
-    /// Behind a size's carriage return.
+    /// After a size's carriage return.
     SizeEnd(u64),
     Data(u64),
-    /// The end of line behind data: none, or the carriage return, has come.
+    /// In the end of line after data; whether the carriage return has arrived.
     DataEnd {
         has_return: bool,
     },
-    /// In a line of trailers; so many bytes of it came, and whether the last was a carriage return.
+    /// In a line of trailers: the number of its bytes so far, and whether the last was a carriage return.
     Trailer {
         bytes: u64,
         has_return: bool,
@@ -38,7 +38,7 @@ pub(in crate::load) enum Chunks {
     Done,
 }
 
-/// 2^60 is more than any body.
+/// 15 hexadecimal digits are enough: 2^60 bytes are more than any body.
 const DIGITS_MAX: u32 = 15;
 
 // === impl Framing ===
@@ -52,7 +52,7 @@ impl Framing {
         matches!(self, Self::Length(0) | Self::Chunked(Chunks::Done))
     }
 
-    /// Passes over what belongs to the body; returns how many bytes of `piece` that were.
+    /// Skips the bytes of the body; returns how many bytes of `piece` belong to it.
     pub(in crate::load) fn skip(&mut self, piece: &[u8]) -> Result<usize, BadAnswer> {
         let mut at = 0;
         while at < piece.len() && !self.is_done() {
@@ -64,7 +64,7 @@ impl Framing {
                     *left -= taken;
                     at += taken as usize;
                 }
-                // Unreachable: a length of 0 is done.
+                // Unreachable, because a length of 0 is done.
                 Self::Length(_) => break,
                 Self::Chunked(chunks) => {
                     let (next, is_taken) = chunks.step(piece[at])?;
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn chunks_end_where_they_end_however_they_are_cut() {
+    fn the_end_of_chunks_is_found_in_pieces_of_any_size() {
         let wire = b"5\r\nhello\r\n1;ext=\"x\"\r\n,\r\n6 \r\n world\r\n0\r\nx-trailer: 1\r\ny:\r\n\r\n";
         let behind = [wire, &b"HTTP/1.1 200"[..]].concat();
         for piece in 1..=behind.len() {
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn a_length_takes_just_so_many_bytes_and_a_close_all() {
+    fn a_length_takes_exactly_its_bytes_and_a_close_takes_all() {
         assert_eq!(skip(Framing::Length(3), b"abcdef", 2), Ok((3, true)));
         assert_eq!(skip(Framing::Length(3), b"ab", 2), Ok((2, false)));
         assert_eq!(skip(Framing::Length(0), b"ab", 2), Ok((0, true)));
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn any_chunks_in_any_pieces_end_where_they_end_and_mangled_ones_never_panic() {
+    fn the_end_of_random_chunks_is_found_and_mangled_ones_never_panic() {
         let seed = 2026;
         println!("seed {seed}");
         let mut random = fastrand::Rng::with_seed(seed);

@@ -11,19 +11,19 @@ use super::{BadAnswer, Framing};
 pub(in crate::load) struct Head<'a> {
     pub(in crate::load) status: u16,
     pub(in crate::load) framing: Framing,
-    /// The connection may serve on when the body is over.
+    /// Whether the connection may carry another request after the body.
     pub(in crate::load) keep: bool,
-    /// The value of the backend header; empty where there is none.
+    /// The value of the backend header; empty without one.
     pub(in crate::load) backend: &'a [u8],
-    /// The bytes of the head, those of interim responses before it included.
+    /// The bytes of the head, including those of interim responses before it.
     pub(in crate::load) length: usize,
 }
 
 const FIELDS_MAX: usize = 100;
-/// A head longer than this is no head.
+/// A head that is incomplete after this many bytes is refused.
 const HEAD_MAX_BYTES: usize = 64 * 1024;
 
-/// Reads the head that `bytes` begin with; `None` while it is not there whole. `is_head`: the request was a HEAD.
+/// Parses the head at the beginning of `bytes`; `None` while it is incomplete. `is_head`: the request was a HEAD.
 pub(in crate::load) fn parse<'a>(
     bytes: &'a [u8],
     is_head: bool,
@@ -67,7 +67,7 @@ fn understand<'a>(
     let (mut length, mut is_chunked, mut backend) = (None, false, &b""[..]);
     for field in fields {
         let is = |name: &str| field.name.eq_ignore_ascii_case(name);
-        // By length first: most fields are none of these.
+        // Length first, because most fields are none of these.
         match field.name.len() {
             14 if is("content-length") => {
                 let here = number(field.value)?;
@@ -161,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn the_backend_is_read_from_the_header_asked_for() {
+    fn the_backend_is_read_from_the_configured_header() {
         let text = b"HTTP/1.1 200 OK\r\nX-Server-Id:  Server 1 \r\nx-other: two\r\nContent-Length: 0\r\n\r\n";
         let backend = |header| parse(text, false, header).unwrap().unwrap().backend;
         assert_eq!([backend("x-server-id"), backend("X-Other"), backend("x-none")], [&b"Server 1"[..], b"two", b""]);
     }
 
     #[test]
-    fn ambiguous_responses_and_those_that_are_no_http_are_refused() {
+    fn ambiguous_responses_and_those_that_are_not_http_are_refused() {
         for text in [
             "SSH-2.0-OpenSSH\r\n\r\n",
             "HTTP/1.1 000 OK\r\n\r\n",
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn half_a_head_is_waited_for_but_not_for_ever() {
+    fn an_incomplete_head_waits_for_more_bytes_up_to_a_limit() {
         let whole = "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nx-name: value\r\nContent-Length: 0\r\n\r\n";
         for cut in 0..whole.len() {
             assert_eq!(get(&whole[..cut]), Ok(None), "cut at {cut}");

@@ -1,27 +1,28 @@
 //! The processor time of a sending thread, and the time in which it waited for a processor.
 //!
-//! The second is the kernel's count (`/proc/thread-self/schedstat`). A thread cannot measure it, because it reads the clock only while it
-//! runs.
+//! The second is the kernel's count (`/proc/thread-self/schedstat`). A thread cannot measure it, because it reads the
+//! clock only while it runs.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// When there was nothing more to send, and how much processor time the thread had taken, and waited for.
+/// When sending ended, and the thread's processor time and waiting time until then.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ended {
     pub(super) at_ns: u64,
     pub(super) cpu: Duration,
-    /// Runnable, without a processor; `None` where the kernel does not tell.
+    /// The time in which it was runnable without a processor; `None` if the kernel does not report it.
     pub(super) waited: Option<Duration>,
 }
 
-/// How long this thread has been runnable without a processor, since it began; `None` where the kernel does not tell.
+/// How long this thread has been runnable without a processor since its start; `None` if the kernel does not report it.
 pub(super) fn waited() -> Option<Duration> {
     waited_of(&std::fs::read_to_string("/proc/thread-self/schedstat").ok()?)
 }
 
-/// Processor time, waiting time (both in nanoseconds) and time slices: `proc_pid_schedstat` of the kernel's `fs/proc/base.c`.
+/// The numbers are processor time, waiting time (both in nanoseconds) and time slices: `proc_pid_schedstat` of the
+/// kernel's `fs/proc/base.c`.
 fn waited_of(schedstat: &str) -> Option<Duration> {
     schedstat.split_ascii_whitespace().nth(1)?.parse().ok().map(Duration::from_nanos)
 }

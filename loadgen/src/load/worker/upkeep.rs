@@ -1,4 +1,4 @@
-//! The periodic work of a sending thread: orders, windows, time-outs; and its end.
+//! The periodic work of a sending thread (orders, windows, timeouts), and its end.
 
 use super::{Ended, Finished, Worker};
 use crate::load::clock::{Now, nanos};
@@ -61,7 +61,7 @@ impl Worker {
         }
     }
 
-    /// Its counts, once no request is in flight or the load is aborted.
+    /// Returns its counts, once no request is in flight or the load is aborted.
     pub(super) fn finish(mut self) -> Finished {
         let now = self.seat.clock.now();
         for due in std::mem::take(&mut self.waiting) {

@@ -1,8 +1,9 @@
 //! Runs without blocks, such as a1, a2 and a3: each number was measured once in each run.
 //!
-//! Counts follow a law if the strategy declares one. An exact law is kept or not; for random draws, a test of two samples says whether both
-//! have one law. How times vary from run to run is not known, so only a factor beyond [`FAR`] is a difference. The same holds for counts
-//! without a law: counts that depend on load, or of a pool with a fault.
+//! Counts follow a law if the strategy declares one. An exact law is kept or not. For random draws, a test of two
+//! samples decides whether both have one law. The variation of times from run to run is unknown, so only a factor
+//! beyond [`FAR`] is a difference. The same holds for counts without a law: counts that depend on load, or of a pool
+//! with a fault.
 
 use crate::model::{Cell, Conclusion, Event, EventKind, Run, percentile_ns};
 use crate::report::format;
@@ -11,9 +12,10 @@ use crate::statistics::same_shares_p;
 
 use super::{AGREES, CANNOT_TELL, DIFFERS, void};
 
-/// Two numbers with a larger ratio differ; the machine alone does not explain it.
+/// Two numbers with a larger ratio differ. The machine alone does not explain it.
 const FAR: f64 = 2.0;
-/// A smaller chance is a contradiction. It is divided by the number of groups, because each of them could have it by luck.
+/// A smaller probability is a contradiction. It is divided by the number of groups, because each of them could have it
+/// by chance.
 const P_MIN: f64 = 0.01;
 const ONE_RUN_EACH: &str = "one run of each says no more";
 
@@ -97,14 +99,14 @@ impl Pair<'_> {
         }
     }
 
-    /// The strategy declares exact counts.
+    /// Whether the strategy declares exact counts.
     fn is_exact(&self) -> bool {
         let declared = self.before.first().and_then(|cell| self.old.manifest.arm(&cell.arm));
         let declared = declared.map(|arm| serde_json::from_str::<serde_json::Value>(&arm.expectation));
         declared.is_some_and(|declared| declared.is_ok_and(|declared| declared["balance"] == "exact"))
     }
 
-    /// Failed requests come in groups, so a test that takes them as independent would find too many differences.
+    /// Failed requests come in groups. A test that treats them as independent would find too many differences.
     fn failures(&self) -> String {
         let sum = |cells: &[&Cell]| {
             cells
@@ -156,7 +158,7 @@ impl Pair<'_> {
     }
 }
 
-/// From each kill until the balancer noticed, and until the backend got requests again, kill by kill.
+/// For each kill: the time until the balancer detected it, and the time until the backend got requests again.
 fn recoveries(old: &Run, new: &Run) -> Vec<String> {
     let kills = |run: &'_ Run| -> Vec<usize> {
         let events = run.results.events.iter().enumerate();
@@ -170,7 +172,7 @@ fn recoveries(old: &Run, new: &Run) -> Vec<String> {
     let (before, after) = (kills(old), kills(new));
     let mut lines = Vec::new();
     for (at, &then) in before.iter().enumerate() {
-        let who = old.results.events[then].backend.as_deref().unwrap_or("a backend");
+        let id = old.results.events[then].backend.as_deref().unwrap_or("a backend");
         for (kind, what) in [(EventKind::Detected, "out of rotation"), (EventKind::Recovered, "back")] {
             let (then, now) = (took(old, then, kind), after.get(at).and_then(|&now| took(new, now, kind)));
             let said = match (void(old, new, Conclusion::Recovery), then, now) {
@@ -178,7 +180,7 @@ fn recoveries(old: &Run, new: &Run) -> Vec<String> {
                 (None, Some(then), Some(now)) => {
                     let numbers =
                         format!("after {} then, {} now", format::milliseconds(then), format::milliseconds(now));
-                    // lb checks a few times a second: within this factor both are equal
+                    // lb checks a few times a second, so times within this factor count as equal
                     match is_far(then.max(1.0), now.max(1.0)) {
                         true => format!("{numbers}, beyond {FAR} times: {DIFFERS}"),
                         false => format!("{numbers}, within {FAR} times: {AGREES}"),
@@ -188,7 +190,7 @@ fn recoveries(old: &Run, new: &Run) -> Vec<String> {
                 (None, Some(then), None) => format!("after {} then, never now: {DIFFERS}", format::milliseconds(then)),
                 (None, None, Some(now)) => format!("never then, after {} now: {DIFFERS}", format::milliseconds(now)),
             };
-            lines.push(format!("{who} killed, {what} {said}"));
+            lines.push(format!("{id} killed, {what} {said}"));
         }
     }
     lines

@@ -1,4 +1,4 @@
-//! A report as one HTML file that needs nothing else: no script, no network; light, dark, on paper and on a phone.
+//! A report as one self-contained HTML file: without scripts, without network; light, dark, on paper and on a phone.
 
 use std::fmt::Write as _;
 
@@ -70,7 +70,7 @@ fn write_block(html: &mut String, block: &Block) {
 fn write_table(table: &Table) -> String {
     let mut html = String::new();
     if !table.caption.is_empty() {
-        // not a <caption>, which would be as wide as the table and run out of a phone's screen
+        // not a <caption>, which would be as wide as the table and wider than a phone's screen
         let _ = writeln!(html, "<p class=\"caption\">{}</p>", escape(&table.caption));
     }
     html.push_str("<div class=\"table\"><table>\n");

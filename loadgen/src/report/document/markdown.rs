@@ -13,7 +13,7 @@ pub(crate) fn write(document: &Document) -> String {
     text
 }
 
-/// Signs that Markdown would take for its own.
+/// Escapes the special characters of Markdown.
 fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for char in text.chars() {

@@ -1,11 +1,12 @@
-//! A report for a terminal: words and tables, no pictures, no colours, lines of at most 100 characters where words can be broken.
+//! A report for a terminal: words and tables, no pictures, no colours. Lines have at most 100 characters if words can
+//! be wrapped.
 
 use std::fmt::Write as _;
 
 use super::{Block, Document, Entry, Table, Tone};
 
 const WIDTH: usize = 100;
-/// Signs of a name in a table that has to be slim.
+/// The longest name in a narrow table.
 const NAME_MAX: usize = 28;
 
 pub(crate) fn write(document: &Document) -> String {
@@ -29,8 +30,8 @@ pub(crate) fn write(document: &Document) -> String {
     text
 }
 
-/// The title, the answer, its tables and the warnings, in so many lines at most. The rest is in the whole report, and the last line says
-/// so.
+/// The title, the answer, its tables and the warnings, in at most `lines_max` lines. The rest is in the whole report,
+/// and the last line tells the reader.
 pub(crate) fn brief(document: &Document, lines_max: usize) -> String {
     let lines_of = |text: String| text.lines().map(str::to_owned).collect::<Vec<_>>();
     let (mut answer, mut tables, mut notices) = (Vec::new(), Vec::new(), Vec::new());
@@ -46,7 +47,7 @@ pub(crate) fn brief(document: &Document, lines_max: usize) -> String {
         }
     }
     let mut lines = vec![document.title.clone()];
-    // warnings are short and few; the rest of the lines is for the answer, then for tables
+    // warnings are short and few; the remaining lines are for the answer, then for tables
     let notices = cut(notices, lines_max / 4);
     let room = lines_max - lines.len() - notices.len();
     let answer = cut(answer, if tables.is_empty() { room } else { (room / 2).max(room.saturating_sub(tables.len())) });
@@ -55,7 +56,7 @@ pub(crate) fn brief(document: &Document, lines_max: usize) -> String {
     lines.join("\n")
 }
 
-/// A table without its caption and, where it is wider than a line, without intervals and the ends of long names.
+/// A table without its caption. If it is wider than a line, also without intervals and the ends of long names.
 fn slim(table: &Table) -> Table {
     let mut table = Table { caption: String::new(), ..table.clone() };
     if write_table(&table).lines().all(|line| line.chars().count() + 2 <= WIDTH) {
@@ -70,7 +71,7 @@ fn slim(table: &Table) -> Table {
     table
 }
 
-/// The first lines; where that is not all the last of them says so.
+/// The first lines. If some are cut, the last one tells the reader.
 fn cut(mut lines: Vec<String>, most: usize) -> Vec<String> {
     if lines.len() > most {
         lines.truncate(most);
@@ -81,7 +82,7 @@ fn cut(mut lines: Vec<String>, most: usize) -> Vec<String> {
     lines
 }
 
-/// As much of the words as a line takes.
+/// The part of the words that fits in a line.
 fn one_line(words: &str, first: &str) -> String {
     let line = format!("{first}{words}");
     match line.chars().count() > WIDTH {

@@ -1,4 +1,4 @@
-//! Panels with axes, headings and legends: what every plot is built in.
+//! Panels with axes, headings and legends, the parts of every plot.
 //!
 //! Invariant: each axis has a horizontal label with its unit, above the axis (y) or below it (x).
 
@@ -6,7 +6,7 @@ use super::font;
 use super::scale::{Scale, Tick};
 use super::scene::{Anchor, Dash, Paint, Role, SMALL, Scene, TITLE, Text};
 
-/// Where values are drawn.
+/// The area in which values are drawn.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Panel {
     pub(crate) left: f64,
@@ -17,14 +17,15 @@ pub(crate) struct Panel {
     pub(crate) y: Scale,
 }
 
-/// The quantity of an axis. The unit is shown in parentheses unless it is `count`, `name` or `ratio`, which the label itself says.
+/// The quantity of an axis. The unit is shown in parentheses, unless it is `count`, `name` or `ratio`, which the label
+/// itself shows.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Quantity<'a> {
     pub(crate) name: &'a str,
     pub(crate) unit: &'a str,
 }
 
-/// Opacity of an interval over a whole axis, and of a stretch that does not count.
+/// Opacity of an interval over a whole axis, and of a stretch that is not counted.
 pub(crate) const RIBBON: f64 = 0.16;
 pub(crate) const DROPPED: f64 = 0.12;
 /// Space around a panel.
@@ -34,7 +35,7 @@ pub(crate) const BELOW: f64 = 40.0;
 /// Room above a panel for the label of its y axis.
 pub(crate) const ABOVE: f64 = 22.0;
 
-/// Title and subtitle, in as many lines as they need. Returns where the next thing may begin.
+/// Draws title and subtitle, in as many lines as they need. Returns the top of the next part.
 pub(crate) fn heading(scene: &mut Scene, title: &str, subtitle: &str) -> f64 {
     let room = scene.width - 2.0 * EDGE;
     let mut y = 12.0;
@@ -51,7 +52,7 @@ pub(crate) fn heading(scene: &mut Scene, title: &str, subtitle: &str) -> f64 {
     y + 10.0
 }
 
-/// A warning above a finished picture, in as many lines as it needs.
+/// Draws a warning above a finished picture, in as many lines as it needs.
 pub(crate) fn banner(scene: &mut Scene, words: &str) {
     let lines = font::wrap(words, SMALL, true, scene.width - 2.0 * EDGE - 20.0);
     let height = 16.0 * lines.len() as f64 + 10.0;
@@ -64,7 +65,7 @@ pub(crate) fn banner(scene: &mut Scene, words: &str) {
     }
 }
 
-/// The sample before a word of a legend.
+/// The sample before an entry of a legend.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Sample {
     Line(Paint, Dash),
@@ -81,11 +82,11 @@ pub(crate) enum Sample {
     Ribbon(Paint),
     Dot(Paint),
     Zone,
-    /// A stretch that does not count.
+    /// A stretch that is not counted.
     Dropped,
 }
 
-/// A key to a picture: sample and word, in lines. Returns where the next thing may begin.
+/// Draws a legend: samples and words, in lines. Returns the top of the next part.
 pub(crate) fn legend(scene: &mut Scene, top: f64, entries: &[(&str, Sample)]) -> f64 {
     let (mut x, mut y) = (EDGE, top);
     for (word, sample) in entries {
@@ -101,7 +102,8 @@ pub(crate) fn legend(scene: &mut Scene, top: f64, entries: &[(&str, Sample)]) ->
     y + 24.0
 }
 
-/// Moves labels down or up just so far that none comes nearer to another than `gap`, within `from` to `to`. Keeps their order.
+/// Moves labels up or down as little as possible, so that they are at least `gap` apart, within `from` to `to`. Keeps
+/// their order.
 pub(crate) fn spread(wanted: &[f64], gap: f64, from: f64, to: f64) -> Vec<f64> {
     let mut order: Vec<usize> = (0..wanted.len()).collect();
     order.sort_by(|&one, &two| wanted[one].total_cmp(&wanted[two]));
@@ -181,7 +183,7 @@ impl Panel {
         self.top + self.height
     }
 
-    /// Grid lines across, ticks at the left, the label above.
+    /// Draws grid lines, ticks at the left, and the label above.
     pub(crate) fn y_axis(&self, scene: &mut Scene, quantity: Quantity<'_>, write: impl Fn(f64) -> String) {
         let wanted = ((self.height / 34.0) as usize).clamp(2, 7);
         for value in self.y.ticks(wanted) {
@@ -194,7 +196,7 @@ impl Panel {
         scene.text(Text::new(label_x, self.top - 11.0, quantity.label()).size(SMALL).paint(Paint::Muted).role(role));
     }
 
-    /// Round ticks below, as many as there is room for, and the label.
+    /// Draws round ticks below, as many as fit, and the label.
     pub(crate) fn x_axis(&self, scene: &mut Scene, quantity: Quantity<'_>, write: impl Fn(f64) -> String) {
         let wanted = ((self.width / 70.0) as usize).clamp(3, 10);
         let ticks: Vec<Tick> = self.x.ticks(wanted).into_iter().map(|value| (value, write(value))).collect();
@@ -202,7 +204,7 @@ impl Panel {
         self.x_label(scene, quantity);
     }
 
-    /// Given ticks; those that would touch the one before are left out.
+    /// Draws the given ticks. A tick that would touch the one before is left out.
     pub(crate) fn x_ticks(&self, scene: &mut Scene, ticks: &[Tick]) {
         let mut free_from = f64::MIN;
         for (value, text) in ticks {

@@ -1,7 +1,7 @@
-//! The font of all reports, and how wide a text in it is.
+//! The font of all reports, and the width of texts in it.
 //!
-//! Inter (SIL Open Font License 1.1, fonts/OFL.txt), cut down to the characters that reports need. It is embedded, so a page and its
-//! pictures look the same on every machine.
+//! Inter (SIL Open Font License 1.1, fonts/OFL.txt), cut down to the characters that reports need. It is embedded, so a
+//! page and its pictures look the same on every machine.
 
 use std::collections::HashMap;
 use std::sync::LazyLock;
@@ -12,26 +12,26 @@ use skrifa::{FontRef, MetadataProvider};
 pub(crate) const FAMILY: &str = "Inter";
 pub(crate) const REGULAR: &[u8] = include_bytes!("../fonts/Inter-Regular.otf");
 pub(crate) const SEMI_BOLD: &[u8] = include_bytes!("../fonts/Inter-SemiBold.otf");
-/// The same two for browsers.
+/// The same two weights for browsers.
 pub(crate) const REGULAR_WOFF2: &[u8] = include_bytes!("../fonts/Inter-Regular.woff2");
 pub(crate) const SEMI_BOLD_WOFF2: &[u8] = include_bytes!("../fonts/Inter-SemiBold.woff2");
 
-/// Widths of one weight at size 1.
+/// Widths of characters in one weight at size 1.
 struct Advances {
     known: HashMap<char, f64>,
-    /// For letters that the font lacks, which another font will show: wide, to be safe.
+    /// The width of characters that the font lacks. Another font will show them, so it is wide to be safe.
     unknown: f64,
 }
 
 static WIDTHS: LazyLock<[Advances; 2]> = LazyLock::new(|| [Advances::read(REGULAR), Advances::read(SEMI_BOLD)]);
 
-/// Width of a text without kerning, which makes it a little narrower.
+/// Width of a text without kerning; kerning makes it slightly narrower.
 pub(crate) fn width(text: &str, size: f64, is_bold: bool) -> f64 {
     let advances = &WIDTHS[usize::from(is_bold)];
     size * text.chars().map(|char| advances.known.get(&char).copied().unwrap_or(advances.unknown)).sum::<f64>()
 }
 
-/// The text, or as much of it as fits with an ellipsis.
+/// The text, or its beginning with an ellipsis if it does not fit.
 pub(crate) fn fit(text: &str, size: f64, is_bold: bool, room: f64) -> String {
     if width(text, size, is_bold) <= room {
         return text.to_owned();
@@ -43,7 +43,7 @@ pub(crate) fn fit(text: &str, size: f64, is_bold: bool, room: f64) -> String {
     format!("{}…", short.trim_end())
 }
 
-/// The text in lines that are no wider than `room`; a word alone may be.
+/// The text in lines of at most the width `room`. A single word may be wider.
 pub(crate) fn wrap(text: &str, size: f64, is_bold: bool, room: f64) -> Vec<String> {
     let mut lines: Vec<String> = Vec::new();
     for word in text.split(' ') {
@@ -78,14 +78,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn widths_are_those_of_the_font() {
+    fn widths_follow_the_font() {
         assert!(width("iiii", 10.0, false) < width("mmmm", 10.0, false));
         assert!(width("Server 1", 12.0, false) < width("Server 1", 12.0, true));
         assert!((width("10,000", 20.0, false) - 2.0 * width("10,000", 10.0, false)).abs() < 1e-9);
     }
 
     #[test]
-    fn the_signs_of_reports_are_all_in_the_font() {
+    fn the_font_has_all_characters_of_reports() {
         for sign in "±×–—·…≤≥≈→−χ²µ%½▲▼".chars() {
             for (weight, advances) in WIDTHS.iter().enumerate() {
                 assert!(advances.known.contains_key(&sign), "{sign} is not in weight {weight}");

@@ -1,4 +1,4 @@
-//! Scenes as PNG, for papers and chats: light, on white, twice the size in pixels.
+//! Scenes as PNG, for papers and chats: light, on white, two pixels per unit.
 
 use std::sync::{Arc, LazyLock};
 
@@ -21,7 +21,7 @@ static FONTS: LazyLock<Arc<fontdb::Database>> = LazyLock::new(|| {
     Arc::new(fonts)
 });
 
-/// The file's bytes. The error is the renderer's own words.
+/// The bytes of the file. The error is the message of the renderer.
 pub(crate) fn write(scene: &Scene) -> Result<Vec<u8>, String> {
     let text = svg::write(scene, Style::Plain(Theme::Light));
     let options = Options { fontdb: FONTS.clone(), font_family: font::FAMILY.to_owned(), ..Options::default() };

@@ -1,8 +1,8 @@
-//! From values to pixels, and where the ticks go.
+//! The conversion of values to positions, and the values of ticks.
 //!
-//! Invariant: a scale covers at least what it was made from, and its ticks lie within it.
+//! Invariant: a scale covers at least the values that it was made for, and its ticks lie within it.
 
-/// Which ticks, and how they are written.
+/// The value of a tick and its text.
 pub(crate) type Tick = (f64, String);
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -11,7 +11,7 @@ pub(crate) enum Scale {
         from: f64,
         to: f64,
     },
-    /// Both ends above 0.
+    /// Both ends are above 0.
     Log {
         from: f64,
         to: f64,
@@ -21,14 +21,14 @@ pub(crate) enum Scale {
 // === impl Scale ===
 
 impl Scale {
-    /// From 0 to a round number that is `top` or a little more.
+    /// From 0 to a round number at `top` or slightly above.
     pub(crate) fn from_zero(top: f64) -> Self {
         let top = if top.is_finite() && top > 0.0 { top } else { 1.0 };
         let step = step(top, 5);
         Self::Linear { from: 0.0, to: (top / step - 1e-9).ceil() * step }
     }
 
-    /// Logarithmic around both values, with a little air.
+    /// Logarithmic around both values, with a small margin.
     pub(crate) fn log_around(low: f64, high: f64) -> Self {
         let low = if low.is_finite() && low > 0.0 { low } else { 1e-3 };
         let high = if high.is_finite() && high > low { high } else { low * 2.0 };
@@ -36,7 +36,7 @@ impl Scale {
         Self::Log { from: low / air, to: high * air }
     }
 
-    /// 0..1 for values within.
+    /// From 0 to 1 for values within the scale.
     pub(crate) fn place(&self, value: f64) -> f64 {
         match *self {
             Self::Linear { from, to } => (value - from) / (to - from),
@@ -50,7 +50,7 @@ impl Scale {
         }
     }
 
-    /// About `wanted` round values. A logarithmic scale over less than a decade has more of them.
+    /// About `wanted` round values. A logarithmic scale over less than a decade has more.
     pub(crate) fn ticks(&self, wanted: usize) -> Vec<f64> {
         let (from, to) = self.ends();
         match self {
@@ -60,7 +60,7 @@ impl Scale {
     }
 }
 
-/// 1, 2 or 5 times a power of ten, such that about `wanted` of them fit into `range`.
+/// 1, 2, 2.5 or 5 times a power of ten, so that about `wanted` steps fit into `range`.
 fn step(range: f64, wanted: usize) -> f64 {
     let raw = range / wanted.max(1) as f64;
     let power = 10_f64.powf(raw.log10().floor());
@@ -69,7 +69,7 @@ fn step(range: f64, wanted: usize) -> f64 {
     if factor == 2.5 && (power - 1.0).abs() < 1e-9 { 5.0 * power } else { factor * power }
 }
 
-/// Even steps, if possible such that both ends get a tick.
+/// Even steps, if possible so that both ends get a tick.
 fn linear_ticks(from: f64, to: f64, wanted: usize) -> Vec<f64> {
     let range = to - from;
     let rough = step(range, wanted);
@@ -91,7 +91,7 @@ fn log_ticks(from: f64, to: f64, wanted: usize) -> Vec<f64> {
     };
     let choices: [&[f64]; 3] = [&[1.0, 2.0, 5.0], &[1.0, 3.0], &[1.0]];
     if within(choices[0]).len() < 3 {
-        // hardly more than one decade's fifth: even steps read better, and two of them are no scale
+        // on a short range, even steps are easier to read, and fewer than three ticks are not a scale
         let even = linear_ticks(from, to, wanted);
         return if even.len() < 3 { linear_ticks(from, to, 2 * wanted) } else { even };
     }
@@ -104,7 +104,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_scale_from_zero_ends_at_a_round_number_that_holds_the_top() {
+    fn a_scale_from_zero_ends_at_a_round_number_at_or_above_the_top() {
         for (top, end) in [(8_437.0, 10_000.0), (3_334.0, 4_000.0), (1.02, 1.2), (0.3, 0.3), (0.0, 1.0)] {
             let (_, to) = Scale::from_zero(top).ends();
             assert!((to - end).abs() < end * 0.26 && to >= top, "{top}: {to}");
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_logarithmic_scale_has_ticks_to_read_it_by() {
+    fn a_short_logarithmic_scale_has_enough_ticks() {
         for (low, high) in [(0.53, 1.3), (0.48, 1.28), (0.93, 1.08)] {
             assert!(Scale::log_around(low, high).ticks(3).len() >= 3, "{low} to {high}");
         }

@@ -1,8 +1,8 @@
-//! A scene: shapes in order, in units of CSS pixels, the origin at the upper left.
+//! A scene: shapes in order, in units of CSS pixels, with the origin at the upper left.
 //!
-//! Invariant: a shape says what it means; its colour is the theme's.
+//! Invariant: a shape has a meaning; the theme gives its colour.
 
-/// The meaning of a shape; the theme gives it a colour.
+/// The meaning of a shape. The theme gives it a colour.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(crate) enum Paint {
     /// Text and axes.
@@ -12,13 +12,13 @@ pub(crate) enum Paint {
     Grid,
     /// The background.
     Surface,
-    /// A thing compared, by number; more than [`super::theme::SERIES`] begin again.
+    /// A compared thing, by number. Numbers from [`super::theme::SERIES`] on repeat the colours.
     Series(usize),
     /// Expected values, or the zone in which differences do not matter.
     Band,
-    /// A fault, or what went wrong.
+    /// A fault or an error.
     Fault,
-    /// Help that came: detection, recovery.
+    /// The end of a fault: detection, recovery.
     Relief,
 }
 
@@ -40,17 +40,17 @@ pub(crate) enum Dash {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Role {
     Title,
-    /// With its unit: `ms`, `count`, `name`, `ratio`.
+    /// The label of an axis, with its unit: `ms`, `count`, `name`, `ratio`.
     AxisLabel(String),
     Tick,
-    /// Anything else.
+    /// Any other text.
     Label,
 }
 
 #[derive(Clone, Debug)]
 pub(crate) struct Text {
     pub(crate) x: f64,
-    /// Of the base line.
+    /// The position of the base line.
     pub(crate) y: f64,
     pub(crate) text: String,
     pub(crate) size: f64,
@@ -84,7 +84,7 @@ pub(crate) enum Shape {
         paint: Paint,
         opacity: f64,
     },
-    /// A filled circle with a rim of the surface's colour, so that it stands off lines.
+    /// A filled circle with a rim in the colour of the background, so that it is visible on lines.
     Dot {
         x: f64,
         y: f64,
@@ -99,7 +99,7 @@ pub(crate) enum Shape {
 pub(crate) struct Scene {
     pub(crate) width: f64,
     pub(crate) height: f64,
-    /// For screen readers and the file's properties.
+    /// For screen readers and the properties of the file.
     pub(crate) title: String,
     pub(crate) shapes: Vec<Shape>,
 }
@@ -149,7 +149,7 @@ impl Text {
 // === impl Scene ===
 
 impl Scene {
-    /// An empty picture; its height may still grow.
+    /// An empty picture. Its height grows later.
     pub(crate) fn new(width: f64, title: &str) -> Self {
         Self { width, height: 0.0, title: title.to_owned(), shapes: Vec::new() }
     }
@@ -187,7 +187,7 @@ impl Scene {
         self.shapes.push(Shape::Dot { x: at.0, y: at.1, radius, paint });
     }
 
-    /// A dot of a series; those of further series than there are colours are hollow.
+    /// A dot of a series. Dots of series with a repeated colour are hollow.
     pub(crate) fn series_dot(&mut self, at: (f64, f64), radius: f64, paint: Paint) {
         self.dot(at, radius, paint);
         if matches!(paint, Paint::Series(number) if number >= super::theme::SERIES) {
@@ -206,7 +206,7 @@ impl Scene {
         }
     }
 
-    /// Moves all that is drawn down and makes room for so much above it.
+    /// Moves all shapes down by `by` and makes room above them.
     pub(crate) fn push_down(&mut self, by: f64) {
         let down = |points: &mut Vec<(f64, f64)>| points.iter_mut().for_each(|point| point.1 += by);
         for shape in &mut self.shapes {

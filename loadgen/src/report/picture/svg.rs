@@ -1,4 +1,4 @@
-//! Scenes as SVG: inside a page, as a file that stands alone, or with plain colours for the renderer.
+//! Scenes as SVG: inside a page, as a separate file, or with plain colours for the renderer.
 
 use std::fmt::Write as _;
 
@@ -10,13 +10,13 @@ use super::theme::{self, Theme};
 pub(crate) enum Style {
     /// Colours come from the page's style sheet.
     Inline,
-    /// With a style sheet and font of its own.
+    /// It has its own style sheet and font.
     Alone,
     /// Each shape has its colour.
     Plain(Theme),
 }
 
-/// Text for XML and HTML.
+/// Escapes text for XML and HTML.
 pub(crate) fn escape(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for char in text.chars() {
@@ -25,7 +25,7 @@ pub(crate) fn escape(text: &str) -> String {
             '<' => safe.push_str("&lt;"),
             '>' => safe.push_str("&gt;"),
             '"' => safe.push_str("&quot;"),
-            // not allowed in XML, however written
+            // not allowed in XML in any form
             control if control.is_control() => safe.push(' '),
             other => safe.push(other),
         }

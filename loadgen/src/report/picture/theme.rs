@@ -1,7 +1,8 @@
 //! Colours, for paper and light screens and for dark ones.
 //!
-//! The series are those of Okabe and Ito (2008), which colour-blind readers can distinguish. They are darkened or lightened until each
-//! contrasts with its ground. Series have labels beside their lines as well, so no meaning depends on colour alone.
+//! The series are those of Okabe and Ito (2008), which colour-blind readers can distinguish. They are darkened or
+//! lightened until each contrasts with its background. Series also have labels beside their lines, so no meaning
+//! depends on colour alone.
 
 use std::fmt::Write as _;
 
@@ -10,7 +11,7 @@ use super::scene::Paint;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 
-/// Series of colours of their own.
+/// The number of series with different colours.
 pub(crate) const SERIES: usize = 6;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -43,7 +44,7 @@ fn entry(paint: Paint) -> &'static (Paint, &'static str, &'static str, &'static 
     PAINTS.iter().find(|entry| entry.0 == wanted).unwrap_or(&PAINTS[0])
 }
 
-/// The paint's name in style sheets.
+/// The name of the paint in style sheets.
 pub(crate) fn name(paint: Paint) -> &'static str {
     entry(paint).1
 }
@@ -55,7 +56,8 @@ pub(crate) fn colour(paint: Paint, theme: Theme) -> &'static str {
     }
 }
 
-/// Colours as variables, dark ones by the reader's preference, light ones on paper; and the classes of pictures.
+/// Colours as variables, and the classes of pictures. Dark colours follow the reader's preference; paper has light
+/// ones.
 pub(crate) fn style(selector: &str) -> String {
     let variables = |theme| {
         PAINTS.iter().fold(String::new(), |mut text, entry| {

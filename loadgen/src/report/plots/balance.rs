@@ -1,4 +1,4 @@
-//! Requests per backend, with the band that theory expects: the bar chart of A1, and per N that of A2.
+//! Requests per backend, with the band of expected counts: the bar chart of A1, and for each N that of A2.
 
 use super::{Plot, Spread, about_error_bars, is_narrow, plot, sizes, spread};
 use crate::model::{Band, Cell, Run};
@@ -76,7 +76,8 @@ fn group(run: &Run, cells: &[&Cell], heading: String) -> Group {
     let all: u64 = cells.iter().flat_map(|cell| &cell.backends).map(|backend| backend.requests).sum();
     let bar = |id: &str| {
         let own: Vec<_> = cells.iter().flat_map(|cell| &cell.backends).filter(|backend| backend.id == id).collect();
-        // blocks differ in size by chance; their shares are what can be held against each other and against a band
+        // blocks differ in size by chance, so counts are scaled to a mean block before they are compared with each
+        // other and with a band
         let per_block = all as f64 / cells.len().max(1) as f64;
         let of_block = |cell: &&Cell| cell.backends.iter().map(|backend| backend.requests).sum::<u64>().max(1) as f64;
         let requests: Vec<f64> = cells
@@ -98,7 +99,7 @@ fn group(run: &Run, cells: &[&Cell], heading: String) -> Group {
     Group { heading, paint: Paint::Series(arm), bars: ids.into_iter().filter_map(bar).collect() }
 }
 
-/// Where each block's band lies on average.
+/// The mean of the blocks' bands.
 fn mean_band(bands: &[Band]) -> Band {
     let mean = |read: fn(&Band) -> f64| bands.iter().map(read).sum::<f64>() / bands.len().max(1) as f64;
     Band { low: mean(|band| band.low), expected: mean(|band| band.expected), high: mean(|band| band.high) }
@@ -151,7 +152,7 @@ fn draw(groups: &[Group], title: &str, width: f64) -> Scene {
             scene.text(Text::new(EDGE, at + 18.0, font::fit(&group.heading, LABEL, true, width - 2.0 * EDGE)).bold());
             at += HEADING;
         }
-        // a line through a heading would strike it out
+        // a line through a heading would look like strike-through
         for x in ticks.iter().map(|value| panel.at_x(*value)) {
             scene.line([(x, at), (x, at + group.bars.len() as f64 * ROW)], Paint::Grid, 1.0);
         }
@@ -174,7 +175,7 @@ fn draw_bar(scene: &mut Scene, panel: &Panel, bar: &Bar, paint: Paint, y: f64, t
     scene.bar((panel.left, y - BAR / 2.0), ((end - panel.left).max(0.5), BAR), paint);
     if let Some(band) = bar.band {
         let (low, high) = (panel.at_x(band.low.max(0.0)), panel.at_x(band.high));
-        // exact expectations would be too thin to see
+        // an exact expectation would be too thin to see
         let (low, high) =
             if high - low < 4.0 { ((low + high) / 2.0 - 2.0, (low + high) / 2.0 + 2.0) } else { (low, high) };
         scene.rect((low, y - ROW / 2.0 + 2.0), (high - low, ROW - 4.0), Paint::Band, 0.45);

@@ -1,5 +1,5 @@
-//! The blocks of a comparison one by one: each arm's ratio to the baseline, with the estimate and its interval over all of them. Whether an
-//! arm is better everywhere or in some blocks only, and which blocks were dropped.
+//! The blocks of a comparison one by one: each arm's ratio to the baseline, with the estimate and its interval over all
+//! blocks. It shows whether an arm is better everywhere or in some blocks only, and which blocks were dropped.
 
 use super::{Plot, is_narrow};
 use crate::model::{Comparison, Conclusion, Latencies, Run, percentile_ns};
@@ -9,7 +9,7 @@ use crate::report::picture::scale::Scale;
 use crate::report::picture::scene::{Dash, LABEL, Paint, Scene, Text};
 use crate::report::words::{judged, measure_name};
 
-/// An arm beside the baseline, in one measure.
+/// The ratios of an arm to the baseline in one measure.
 struct Arm {
     paint: Paint,
     /// Block and ratio; dropped blocks have none.
@@ -27,7 +27,8 @@ struct Lane<'a> {
 const RATIO_MAX: f64 = 50.0;
 const TITLE_ROOM: f64 = 24.0;
 
-/// `None` with fewer than two blocks, and if latency is void: readers would believe a ratio in spite of the banner.
+/// `None` with fewer than two blocks, and if latency is void, because readers would believe a ratio in spite of the
+/// banner.
 pub(super) fn plot(run: &Run) -> Option<Plot> {
     let comparison = run.results.comparison.as_ref().filter(|_| run.manifest.supports(Conclusion::Latency))?;
     let lanes: Vec<Lane<'_>> = judged(comparison).into_iter().map(|measure| lane(run, comparison, measure)).collect();
@@ -147,7 +148,7 @@ fn draw_lane(scene: &mut Scene, comparison: &Comparison, lane: &Lane<'_>, panel:
             scene.line(across(estimate), arm.paint, 1.5);
         }
     }
-    // arms in one block stand beside each other
+    // arms of one block are drawn beside each other
     let aside = |number: usize| (number as f64 - (lane.arms.len() as f64 - 1.0) / 2.0) * 3.0;
     for (number, arm) in lane.arms.iter().enumerate() {
         for &(block, ratio) in &arm.dots {

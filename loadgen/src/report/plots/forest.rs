@@ -1,4 +1,5 @@
-//! The verdicts as a picture: each arm's ratio to the baseline with its interval, and the zone in which differences do not matter.
+//! The verdicts as a picture: each arm's ratio to the baseline with its interval, and the zone in which differences do
+//! not matter.
 
 use super::{Plot, is_narrow};
 use crate::model::{Comparison, Conclusion, Load, Ratio, Run, Verdict};
@@ -47,8 +48,8 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
     Some(super::plot("verdicts", caption, |width| draw(run, comparison, &told, width)))
 }
 
-/// Whether the plot shows a ratio. The throughput of an open loop is its planned rate, unless requests fail. If an arm shares by load,
-/// uneven counts are intended.
+/// Whether the plot shows a ratio. The throughput of an open loop is its planned rate, unless requests fail. If an arm
+/// shares by load, uneven counts are intended.
 fn is_told(run: &Run, comparison: &Comparison, ratio: &Ratio) -> bool {
     let arms = [ratio.arm.as_str(), comparison.baseline.as_str()];
     match ratio.measure.as_str() {
@@ -65,7 +66,7 @@ fn misses(run: &Run, arm: &str) -> bool {
     (good as f64) < 0.99 * due as f64
 }
 
-/// Measures with a verdict first, in the order of the table; then the others.
+/// Measures with a verdict in the order of the table, then the others.
 fn measures<'a>(comparison: &'a Comparison, told: &[&'a Ratio]) -> Vec<&'a str> {
     let mut measures = judged(comparison);
     for ratio in told {
@@ -114,12 +115,12 @@ fn draw(run: &Run, comparison: &Comparison, told: &[&Ratio], width: f64) -> Scen
     scene
 }
 
-/// Where everything of the picture lies.
+/// The layout of the picture.
 struct Forest<'a> {
     run: &'a Run,
     told: &'a [&'a Ratio],
     measures: Vec<&'a str>,
-    /// Those that get a verdict.
+    /// The measures with a verdict.
     judged: Vec<&'a str>,
     /// Differences up to this one do not matter.
     equivalence: f64,
@@ -171,7 +172,7 @@ impl<'a> Forest<'a> {
         scene.text(small(self.width - EDGE, column).anchor(Anchor::End));
     }
 
-    /// The rows of one measure below `top`. Returns their lower end.
+    /// Draws the rows of one measure below `top`. Returns their lower end.
     fn measure(&self, scene: &mut Scene, measure: &str, top: f64) -> f64 {
         let own: Vec<&Ratio> = self.told.iter().copied().filter(|it| it.measure == measure).collect();
         let direction = if own[0].more_is_better { "more is better" } else { "less is better" };

@@ -1,4 +1,5 @@
-//! Percentile curves on an axis of 1/(1−p), where the tail has as much room as the middle; with interval ribbons where arms are compared.
+//! Percentile curves on an axis of 1/(1−p), where the tail has as much room as the middle. Compared arms have interval
+//! ribbons.
 
 use hdrhistogram::Histogram;
 
@@ -22,10 +23,10 @@ struct Curve {
     ribbon: Vec<(f64, f64, f64)>,
 }
 
-/// 1/(1−p) where the axis begins: p11.
+/// The beginning of the axis as 1/(1−p): p11.
 const RAREST_LEAST: f64 = 1.122;
 
-/// Nothing if no cell has enough samples for a median.
+/// `None` if no cell has enough samples for a median.
 pub(super) fn plot(run: &Run) -> Option<Plot> {
     let curves = curves(run);
     if curves.iter().all(|curve| curve.points.len() < 2) {
@@ -43,7 +44,7 @@ pub(super) fn plot(run: &Run) -> Option<Plot> {
 fn ribbons_in_words(run: &Run) -> Option<String> {
     let comparison = run.results.comparison.as_ref()?;
     let requests = groups(run).iter().map(|cells| merged(run, cells).latency.len()).min()?;
-    // a single point is no ribbon
+    // a single point is not a ribbon
     let drawn = comparison.ribbons.iter().filter(|ribbon| ribbon.points.len() > 1);
     let ends = drawn.filter_map(|ribbon| ribbon.points.last()).map(|point| point.quantile);
     let end = ends.fold(f64::INFINITY, f64::min);
@@ -84,7 +85,7 @@ fn curves(run: &Run) -> Vec<Curve> {
             (_, true, _) => format!("{}, N = {}", cells[0].arm, cells[0].n),
             _ => cells[0].arm.clone(),
         };
-        // arms × sizes would be a tangle: the largest pool speaks for the others
+        // arms × sizes would be too many curves, so only the largest pool is drawn
         if several_sizes && arms.len() > 1 && Some(&cells[0].n) != super::sizes(run).last() {
             continue;
         }
@@ -111,7 +112,7 @@ fn band(ribbon: &Ribbon) -> Vec<(f64, f64, f64)> {
     ribbon.points.iter().map(|it| (rarity(it.quantile), it.low_ns / 1e6, it.high_ns / 1e6)).collect()
 }
 
-/// Twenty points a decade from p11 on (the fastest few are no news), as far as there are samples.
+/// Twenty points per decade from p11 on, as far as there are enough samples. The fastest requests are not interesting.
 fn points(histogram: &Histogram<u64>) -> Vec<(f64, f64)> {
     let rarities = (1..).map(|step| 10_f64.powf(f64::from(step) / 20.0));
     rarities
@@ -194,7 +195,7 @@ fn draw_curves(scene: &mut Scene, panel: &Panel, curves: &[Curve], divisor: f64)
     }
 }
 
-/// The name of each curve at its end.
+/// Draws the name of each curve at its end.
 fn draw_names(scene: &mut Scene, panel: &Panel, curves: &[Curve], divisor: f64, room: f64) {
     let named: Vec<&Curve> = curves.iter().filter(|curve| !curve.points.is_empty()).collect();
     let ends: Vec<f64> =

@@ -1,4 +1,5 @@
-//! A ring laid out flat: where its points lie, which share of the keys each of them gets, and which backend owns each arc.
+//! A ring as a straight strip: the positions of its points, the share of keys of each point, and the backend of each
+//! arc.
 
 use super::{Plot, is_narrow};
 use crate::model::{Ring, Run};
@@ -9,7 +10,7 @@ use crate::report::picture::scene::{Paint, SMALL, Scene, Text};
 use crate::report::words::uneven_pools;
 
 const STRIP: f64 = 22.0;
-/// Between the bars and the first strip, and between the strips.
+/// The distance between the bars and the first strip, and between the strips.
 const GAP: f64 = 26.0;
 
 /// One for each uneven arm whose strategy described its ring, named `ring-` and the arm's number.
@@ -55,7 +56,7 @@ fn draw(title: &str, ring: &Ring, width: f64) -> Scene {
     scene
 }
 
-/// The two strips below the bars and the axis below them.
+/// Draws the two strips below the bars and the axis below them.
 fn strips(scene: &mut Scene, ring: &Ring, bars: &Panel, line: f64) {
     let (points, owners) = (bars.bottom() + GAP, bars.bottom() + 2.0 * GAP + STRIP - 4.0);
     scene.text(Text::new(bars.left, points - 6.0, "points").size(SMALL).paint(Paint::Muted));

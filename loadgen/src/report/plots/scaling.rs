@@ -1,5 +1,5 @@
-//! Throughput, latency and evenness over the number of backends: small panels, one line for each arm. The sheet's own chart, the mean
-//! load, is among them; the caption says why it cannot rank balancers.
+//! Throughput, latency and evenness over the number of backends: small panels, one line for each arm. One panel is the
+//! chart of the course's sheet, the mean load; the caption explains why it cannot rank balancers.
 
 use super::{Plot, Spread, about_error_bars, is_narrow, sizes, spread};
 use crate::model::Run;
@@ -15,9 +15,9 @@ struct Small {
     title: &'static str,
     name: &'static str,
     unit: &'static str,
-    /// Of a block, or of all blocks together as the tables have it.
+    /// Reads the value of a block, or of all blocks together as in the tables.
     read: fn(&Row) -> Option<f64>,
-    /// A value that all would have if balance were perfect.
+    /// The value of a perfect balance.
     ideal: Option<f64>,
 }
 
@@ -49,13 +49,13 @@ const PANELS: [Small; 6] = [
         title: "The sheet's chart: mean load",
         name: "requests per backend",
         unit: "count",
-        // over several blocks it is that of one
+        // the value of one block, also if there are several blocks
         read: |row| (row.kind == Kind::Block).then(|| row.requests as f64 / f64::from(row.n)),
         ideal: None,
     },
 ];
 
-/// Nothing if there is only one N.
+/// `None` if there is only one N.
 pub(super) fn plot(run: &Run) -> Option<Plot> {
     if sizes(run).len() < 2 {
         return None;
@@ -137,7 +137,7 @@ fn panel(scene: &mut Scene, (run, rows): (&Run, &[Row]), small: &Small, at: (f64
     }
     for (arm, line) in lines.iter().enumerate() {
         let paint = Paint::Series(arm);
-        // arms that lie on each other stay visible
+        // arms with the same values are drawn beside each other
         let aside = (arm as f64 - (lines.len() as f64 - 1.0) / 2.0) * 3.0;
         let at = |n: u32, value: f64| (panel.at_x(f64::from(n)) + aside, panel.at_y(value));
         scene.line(line.iter().map(|(n, it)| at(*n, it.mean)).collect::<Vec<_>>(), paint, 2.0);

@@ -1,11 +1,12 @@
 //! The run over time: requests per backend, errors and latency, with marks for the events.
 //!
-//! Lanes share one axis of time, whose zero is the first measured request, as in a plan. A point is a window of the run. If there are too
-//! many windows, a point is the median of several (of rates the mean), and the caption says so.
+//! Lanes share one axis of time, whose zero is the first measured request, as in a plan. A point is a window of the
+//! run. If there are too many windows, a point is the median of several (for rates the mean), and the caption states
+//! it.
 //!
-//! With one pool, windows are by the time at which requests *ended*. A request that waits at a server fails when that server is killed;
-//! by its send time, the error would be drawn before the kill. In a comparison, windows are by scheduled send time, so that no arm shows
-//! requests of the arm before it.
+//! With one pool, windows are by the time at which requests *ended*. A request that waits at a server fails when that
+//! server is killed. By its send time, the error would be drawn before the kill. In a comparison, windows are by
+//! scheduled send time, so that no arm shows requests of the arm before it.
 
 mod draw;
 
@@ -19,7 +20,7 @@ use crate::report::picture::scene::{Dash, Paint};
 struct Course<'a> {
     run: &'a Run,
     series: Vec<Series>,
-    /// Windows are by the time at which requests ended.
+    /// Whether windows are by the time at which requests ended.
     is_by_end: bool,
     /// The zero of the axis.
     zero_ms: u64,
@@ -40,14 +41,14 @@ struct Line {
     stretches: Vec<Vec<(f64, f64)>>,
 }
 
-/// Points that a line may have before windows are put together.
+/// The most points of a line before windows are merged.
 const POINTS: usize = 240;
-/// More swaps than this are not drawn.
+/// If there are more swaps than this, swaps are not drawn.
 const SWAPS_MAX: usize = 6;
-/// Fewest windows that make a course of time.
+/// The fewest windows for a plot.
 const WINDOWS_MIN: usize = 8;
 
-/// One over the whole run; one more around a kill.
+/// One plot over the whole run, and one around a kill.
 pub(super) fn plots(run: &Run) -> Vec<Plot> {
     let windows: usize = run.series.iter().map(|series| series.windows.len()).sum();
     if windows < WINDOWS_MIN {
@@ -94,7 +95,7 @@ fn around_kill(course: &Course<'_>) -> Option<Plot> {
     Some(super::plot("recovery", caption, |width| draw::draw(title, &lanes, &within, (zero_ms, span), width)))
 }
 
-/// How many windows make a point.
+/// The number of windows in a point.
 fn bin(course: &Course<'_>, range: Option<(u64, u64)>) -> usize {
     let windows: usize = course.series.iter().map(|series| of_range(series, range).count()).sum();
     [1, 2, 5, 10, 20, 50, 100, 200].into_iter().find(|bin| windows / bin <= POINTS).unwrap_or(500)
@@ -127,7 +128,7 @@ fn about_points(course: &Course<'_>, range: Option<(u64, u64)>) -> String {
     format!("{points}{clock} Times count from the first measured request{warm_up}.")
 }
 
-/// Windows that lie wholly in the range.
+/// The windows that lie completely in the range.
 fn of_range(series: &Series, range: Option<(u64, u64)>) -> impl Iterator<Item = &Window> {
     let is_within =
         move |at: u64| range.is_none_or(|(from, to)| (from..=to.saturating_sub(series.window_ms)).contains(&at));
@@ -211,7 +212,7 @@ fn all(_: &Series) -> bool {
     true
 }
 
-/// A value over time: each series is a stretch of its own. `None` if it was never measured.
+/// A value over time. Each series is a separate stretch. `None` if it was never measured.
 fn line(
     course: &Course<'_>,
     range: Option<(u64, u64)>,
@@ -248,12 +249,12 @@ impl<'a> Course<'a> {
         Self { series: by_end.unwrap_or_else(|| run.series.clone()), is_by_end, ..by_due }
     }
 
-    /// Backends are drawn one by one where one pool stays all the time.
+    /// Whether backends are drawn one by one, which needs one pool for the whole run.
     fn has_lanes_of_backends(&self) -> bool {
         self.run.series.len() == 1 || self.run.manifest.scenario == Scenario::A3
     }
 
-    /// From the first window or event to the end of the last, or the range asked for, in seconds from the zero.
+    /// From the first window or event to the end of the last, or the given range, in seconds from the zero.
     fn span(&self, range: Option<(u64, u64)>) -> (f64, f64) {
         let seconds = |at_ms| clock::seconds(self.zero_ms, at_ms);
         if let Some((from, to)) = range {

@@ -1,6 +1,7 @@
 //! The answer to the scenario's question, as far as the checks of the run support it.
 //!
-//! Invariant: of a void conclusion, the report only says that it is void and why. The other conclusions are reported as usual.
+//! Invariant: for a void conclusion, the report only states that it is void and why. The other conclusions are reported
+//! as usual.
 
 use crate::model::{Cell, Conclusion, Run, Scenario};
 use crate::report::document::Table;
@@ -13,13 +14,13 @@ use super::{compare, faults, shares, single, validity, verdicts};
 pub(super) struct Answer {
     /// Sentences; the first is the answer.
     pub(super) lead: Vec<String>,
-    /// The same for each arm.
+    /// The answer for each arm.
     pub(super) tables: Vec<Table>,
-    /// How sure it is, and what to mind.
+    /// The certainty of the answer, and its limits.
     pub(super) further: Vec<String>,
 }
 
-/// Sentences alone.
+/// An answer of sentences alone.
 fn only(lead: Vec<String>) -> Answer {
     Answer { lead, tables: Vec::new(), further: Vec::new() }
 }
@@ -55,7 +56,7 @@ pub(super) fn answer(run: &Run, rows: &[Row]) -> Answer {
     answer
 }
 
-/// The sentences if the conclusion is valid; else one sentence that says why it is void.
+/// The sentences if the conclusion is valid; else one sentence with the reason why it is void.
 fn stands(run: &Run, conclusion: Conclusion, name: &str, tell: impl FnOnce() -> Vec<String>) -> Vec<String> {
     match validity::why_void(run, conclusion) {
         None => tell(),
@@ -63,7 +64,7 @@ fn stands(run: &Run, conclusion: Conclusion, name: &str, tell: impl FnOnce() -> 
     }
 }
 
-/// One load on any server, with shares if several backends responded.
+/// The answer for one load on any server, with shares if several backends responded.
 fn single_load(run: &Run, rows: &[Row]) -> Vec<String> {
     let is_pool = run.results.cells.iter().any(|cell| cell.backends.len() > 1);
     let shares = if is_pool {
@@ -75,7 +76,7 @@ fn single_load(run: &Run, rows: &[Row]) -> Vec<String> {
     latency.into_iter().chain(shares).collect()
 }
 
-/// Which arm is better.
+/// The arm that is better.
 fn compared(run: &Run, rows: &[Row]) -> Answer {
     let Some(comparison) = &run.results.comparison else { return only(Vec::new()) };
     if let Some(why) = validity::why_void(run, Conclusion::Latency) {
@@ -89,7 +90,7 @@ fn compared(run: &Run, rows: &[Row]) -> Answer {
     }
 }
 
-/// A4: how even each arm is, and the latency that results.
+/// A4: the evenness of each arm, and the latency that results.
 fn other_hashes(run: &Run, rows: &[Row]) -> Answer {
     let ranking = || shares::ranking(run).into_iter().collect();
     let mut lead = stands(run, Conclusion::Shares, "how even the strategies are", ranking);
@@ -191,8 +192,8 @@ fn growth(run: &Run, rows: &[Row]) -> Vec<String> {
     sentences
 }
 
-/// The N from which throughput grows by at most half of the capacity that further backends add. With uneven shares, that capacity is
-/// smaller, because the fullest backend is the limit.
+/// The N from which throughput grows by at most half of the capacity that further backends add. With uneven shares,
+/// that capacity is smaller, because the fullest backend is the limit.
 pub(crate) fn plateau(rows: &[&Row]) -> Option<u32> {
     let carried = |row: &Row| f64::from(row.n) / row.max_over_mean.unwrap_or(1.0);
     let grows = |pair: &[&Row]| {
@@ -203,7 +204,7 @@ pub(crate) fn plateau(rows: &[&Row]) -> Option<u32> {
     (last_growth + 1 < rows.len()).then(|| rows[last_growth].n)
 }
 
-/// The likely limit of throughput from there on.
+/// The likely limit of throughput from this N on.
 pub(crate) fn saturated(run: &Run, n: u32) -> String {
     let cores = run.manifest.host.cores;
     let shared = format::plural(u64::from(cores), "core");
@@ -220,7 +221,7 @@ pub(crate) fn saturated(run: &Run, n: u32) -> String {
     }
 }
 
-/// Failed requests, if any: a low latency of error responses is worthless.
+/// The number of failed requests, if any. The low latency of error responses is worthless.
 fn errors(run: &Run, rows: &[Row]) -> Option<String> {
     let summaries: Vec<&Row> = rows.iter().filter(|row| row.kind == Kind::Summary).collect();
     let (requests, errors) = summaries.iter().fold((0, 0), |sum, row| (sum.0 + row.requests, sum.1 + row.errors));

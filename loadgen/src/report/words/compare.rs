@@ -1,7 +1,7 @@
 //! Which arm is better, at which percentile, by how much, and how sure the verdict is.
 //!
-//! Invariants: the headline names every verdict of the run, good or bad, and every measure without one; "equivalent" is a verdict. An
-//! interval is reported with the level that Holm's procedure gives it.
+//! Invariants: the headline names every verdict of the run, good or bad, and every measure without one; "equivalent" is
+//! a verdict. An interval is reported with the level that Holm's procedure gives it.
 
 use crate::model::{Comparison, Ratio, Run, Verdict};
 use crate::report::format::{self, upper};
@@ -9,7 +9,7 @@ use crate::statistics::{fewest_blocks, is_invalid};
 
 use super::{failures, measure_name};
 
-/// With more arms than this beside the baseline, the arms are counted and not named.
+/// If more arms than this are beside the baseline, they are counted and not named.
 const TOLD_MAX: usize = 3;
 
 /// An arm's verdicts, each list in the order of the percentiles.
@@ -18,16 +18,16 @@ struct Standing<'a> {
     better: Vec<&'a Ratio>,
     worse: Vec<&'a Ratio>,
     equivalent: Vec<&'a Ratio>,
-    /// The direction is sure; whether the difference matters is not.
+    /// The direction is certain, but the size may not matter.
     slight: Vec<&'a Ratio>,
     unknown: Vec<&'a Ratio>,
     too_few: Vec<&'a Ratio>,
 }
 
-/// The measures that have a verdict, percentiles rising: as a table reads from left to right.
+/// The measures with a verdict, percentiles ascending, in the order of a table.
 pub(crate) fn judged(comparison: &Comparison) -> Vec<&str> {
     let mut judged = comparison.judged();
-    // the names of percentiles are in their order, and latency before service time
+    // the names of percentiles sort in their order, and latency before service time
     judged.sort_unstable();
     judged
 }
@@ -38,12 +38,12 @@ fn ratios_of<'a>(comparison: &'a Comparison, arm: &str) -> Vec<&'a Ratio> {
     judged(comparison).into_iter().filter_map(of).collect()
 }
 
-/// Arms beside the baseline, in their order.
+/// The arms beside the baseline, in their order.
 pub(super) fn others<'a>(run: &'a Run, comparison: &'a Comparison) -> impl Iterator<Item = &'a str> {
     run.manifest.arms.iter().map(|arm| arm.label.as_str()).filter(|arm| *arm != comparison.baseline)
 }
 
-/// Arms without a value for one of the judged measures.
+/// The arms without a value for one of the judged measures.
 pub(super) fn without_ratio<'a>(run: &'a Run, comparison: &'a Comparison) -> impl Iterator<Item = &'a str> {
     let is_missing = |arm: &str| judged(comparison).iter().any(|measure| comparison.ratio(arm, measure).is_none());
     others(run, comparison).filter(move |arm| is_missing(arm))
@@ -104,12 +104,12 @@ fn of_arm(arm: &str, ratios: &[&Ratio], comparison: &Comparison) -> String {
         if ratios.is_empty() {
             return;
         }
-        let (who, whom) = match clauses.is_empty() {
+        let (subject, object) = match clauses.is_empty() {
             true => (arm, format!(" {link} {baseline}")),
             false => ("it", String::new()),
         };
         let places = if with_change { changes(ratios) } else { places(&measures(ratios)) };
-        clauses.push(format!("{who} is {verb}{whom} at {places}{tail}"));
+        clauses.push(format!("{subject} is {verb}{object} at {places}{tail}"));
     };
     say(&standing.better, "better", "than", true, "");
     say(&standing.worse, "worse", "than", true, "");
@@ -123,9 +123,9 @@ fn of_arm(arm: &str, ratios: &[&Ratio], comparison: &Comparison) -> String {
         );
     }
     if !standing.slight.is_empty() {
-        let who = if clauses.is_empty() { format!("{arm} differs from {baseline}") } else { "it differs".to_owned() };
+        let name = if clauses.is_empty() { format!("{arm} differs from {baseline}") } else { "it differs".to_owned() };
         clauses.push(format!(
-            "{who} at {}, but not surely by more than {}",
+            "{name} at {}, but not surely by more than {}",
             changes(&standing.slight),
             zone(comparison)
         ));
@@ -138,7 +138,7 @@ fn of_arm(arm: &str, ratios: &[&Ratio], comparison: &Comparison) -> String {
     format!("{}.", clauses.join("; "))
 }
 
-/// The best arm, and how many of the others have which verdict.
+/// The best arm, and the numbers of other arms with each verdict.
 fn of_many(arms: &[(&str, Vec<&Ratio>)], comparison: &Comparison) -> Vec<String> {
     let baseline = &comparison.baseline;
     let has = |ratios: &[&Ratio], verdict| ratios.iter().any(|ratio| ratio.verdict == verdict);
@@ -174,7 +174,7 @@ fn of_many(arms: &[(&str, Vec<&Ratio>)], comparison: &Comparison) -> Vec<String>
     sentences
 }
 
-/// How sure the verdicts are, and their limits.
+/// The certainty of the verdicts, and their limits.
 pub(super) fn further(run: &Run, comparison: &Comparison) -> Vec<String> {
     let mut sentences = Vec::new();
     let arms: Vec<&str> = others(run, comparison).collect();
@@ -235,7 +235,7 @@ fn how_sure(arms: &[&str], comparison: &Comparison) -> String {
     )
 }
 
-/// Dropped blocks.
+/// The sentence about dropped blocks.
 pub(super) fn dropped(comparison: &Comparison) -> Option<String> {
     let first = comparison.dropped.first()?;
     let mut of_arms: Vec<(&str, u64)> = Vec::new();
@@ -279,7 +279,7 @@ fn undecided(ratio: &Ratio, comparison: &Comparison) -> Option<String> {
     ))
 }
 
-/// Blocks with too few good responses.
+/// The sentence about blocks with too few good responses.
 fn left_out(told: &[&Ratio], comparison: &Comparison) -> Option<String> {
     let part = |ratio: &&&Ratio| format!("{} of {}", measure_name(&ratio.measure), ratio.arm);
     let most = told.iter().map(|ratio| ratio.left_out).max().filter(|most| *most > 0)?;
@@ -292,7 +292,7 @@ fn left_out(told: &[&Ratio], comparison: &Comparison) -> Option<String> {
     ))
 }
 
-/// Fewer blocks than any interval of that confidence needs.
+/// The number of blocks that a verdict needs, if there are too few.
 pub(super) fn too_few(comparison: &Comparison) -> String {
     let judged = judged(comparison);
     let of_judged = comparison.ratios.iter().filter(|ratio| judged.contains(&ratio.measure.as_str()));
@@ -314,7 +314,7 @@ fn drift(comparison: &Comparison) -> Option<String> {
     ))
 }
 
-/// The direction is sure; whether the difference matters is not.
+/// Whether the direction is certain, but the size may not matter.
 fn is_slight(ratio: &Ratio) -> bool {
     ratio.verdict == Verdict::Undecided && ratio.is_sound && (ratio.high < 1.0 || ratio.low > 1.0)
 }
@@ -323,12 +323,12 @@ fn measures<'a>(ratios: &[&'a Ratio]) -> Vec<&'a str> {
     ratios.iter().map(|ratio| ratio.measure.as_str()).collect()
 }
 
-/// `p50, p90 and p99`
+/// For example `p50, p90 and p99`.
 fn places(measures: &[&str]) -> String {
     format::list(&measures.iter().map(|measure| place(measure)).collect::<Vec<_>>())
 }
 
-/// `p50 (latency 11 % lower) and p90 (9 % lower)`
+/// For example `p50 (latency 11 % lower) and p90 (9 % lower)`.
 fn changes(ratios: &[&Ratio]) -> String {
     let one = |(at, ratio): (usize, &&Ratio)| {
         let what = if at == 0 && ratio.measure.starts_with("latency_") { "latency " } else { "" };
@@ -337,7 +337,7 @@ fn changes(ratios: &[&Ratio]) -> String {
     format::list(&ratios.iter().enumerate().map(one).collect::<Vec<_>>())
 }
 
-/// A percentile of latency has its name alone, because the question is about latency.
+/// A percentile of latency has only its short name, because the question is about latency.
 pub(super) fn place(measure: &str) -> String {
     measure.strip_prefix("latency_").map_or_else(|| measure_name(measure), str::to_owned)
 }
@@ -360,7 +360,7 @@ fn percents(part: f64) -> String {
     format::decimals(part * 100.0, if part < 0.0995 { 1 } else { 0 })
 }
 
-/// By how much, from one end of the interval to the other.
+/// The size of the difference, from one end of the interval to the other.
 pub(super) fn extent(ratio: &Ratio) -> String {
     match (ratio.low, ratio.high) {
         (low, high) if high < 1.0 => {

@@ -1,4 +1,5 @@
-//! Arms that are not comparable, because more of their requests failed than of the baseline's, or fewer. They get no verdict.
+//! Arms that are not comparable, because more or fewer of their requests failed than of the baseline's. They get no
+//! verdict.
 
 use crate::model::{Comparison, Failures};
 use crate::report::format;
@@ -8,7 +9,7 @@ pub(super) fn apart(comparison: &Comparison) -> Vec<&Failures> {
     comparison.failures.iter().filter(|failures| !failures.is_comparable).collect()
 }
 
-/// The first sentence of a response with such an arm: how many requests of which arm failed.
+/// The first sentence of an answer with such an arm: the shares of failed requests.
 pub(super) fn lead(comparison: &Comparison) -> Option<String> {
     let baseline = comparison.failures_of(&comparison.baseline)?;
     match apart(comparison).as_slice() {

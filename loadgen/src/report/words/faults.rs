@@ -1,18 +1,19 @@
-//! The effect of a fault: the time until lb noticed it, the time until recovery, and the failed and slow requests in between.
+//! The effect of a fault: the time until lb detected it, the time until recovery, and the failed and slow requests in
+//! between.
 
 use crate::model::{Conclusion, Event, EventKind, Run, Scenario, Series, Window};
 use crate::report::clock;
 use crate::report::document::{Block, Entry, Table};
 use crate::report::format;
 
-/// From a kill until all backends respond again.
+/// The time from a kill until all backends respond again.
 struct Outage<'a> {
     kill: &'a Event,
     detected: Option<&'a Event>,
     recovered: Option<&'a Event>,
 }
 
-/// The latencies of this long before and after a kill are compared.
+/// The latencies of this time before and after a kill are compared.
 const COMPARED_MS: u64 = 2_000;
 
 fn outages(run: &Run) -> Vec<Outage<'_>> {
@@ -32,7 +33,7 @@ pub(super) fn sentences(run: &Run) -> Vec<String> {
     let mut sentences = Vec::new();
     let series = by_end(run);
     for outage in outages(run) {
-        let who = outage.kill.backend.as_deref().unwrap_or("a backend");
+        let id = outage.kill.backend.as_deref().unwrap_or("a backend");
         let from = outage.kill.at_ms;
         let after = |event: Option<&Event>| event.map(|event| format::milliseconds((event.at_ms - from) as f64));
         let windows = windows(&series, from, outage.recovered.map(|event| event.at_ms));
@@ -45,14 +46,14 @@ pub(super) fn sentences(run: &Run) -> Vec<String> {
         let at = moment(run, from);
         sentences.push(match after(outage.recovered) {
             Some(recovered) => {
-                format!("{who} was killed at {at}, and {recovered} later it was back and got requests again; {notice}.")
+                format!("{id} was killed at {at}, and {recovered} later it was back and got requests again; {notice}.")
             }
-            None => format!("{who} was killed at {at}, and did not come back before the run ended; {notice}."),
+            None => format!("{id} was killed at {at}, and did not come back before the run ended; {notice}."),
         });
         if let Some(detected) = after(outage.detected) {
             sentences.push(format!("The balancer took it out of rotation {detected} after the kill."));
         }
-        // as many windows on both sides: the maximum of more windows is higher
+        // equal numbers of windows on both sides, because the maximum of more windows is higher
         let before = self::windows(&series, from.saturating_sub(COMPARED_MS), Some(from.saturating_sub(1)));
         let after = self::windows(&series, from, Some(from + COMPARED_MS));
         if !run.manifest.supports(Conclusion::Latency) {
@@ -81,19 +82,20 @@ pub(super) fn sentences(run: &Run) -> Vec<String> {
     sentences
 }
 
-/// The median over windows of their p99, in milliseconds.
+/// The median of the windows' p99, in milliseconds.
 fn typical_p99(windows: &[&Window]) -> Option<f64> {
     let mut all: Vec<u64> = windows.iter().filter_map(|window| window.p99_ns).collect();
     all.sort_unstable();
     all.get(all.len() / 2).map(|ns| *ns as f64 / 1e6)
 }
 
-/// Windows by the end times of requests, so that failures come after the kill. Older runs have windows by send time only.
+/// The windows by the end times of requests, so that failures come after the kill. Older runs have windows by send time
+/// only.
 fn by_end(run: &Run) -> Vec<Series> {
     run.series.iter().map(|series| series.by_end().unwrap_or_else(|| series.clone())).collect()
 }
 
-/// A time on the plan's clock.
+/// A time on the clock of the plan.
 fn moment(run: &Run, at_ms: u64) -> String {
     let zero_ms = clock::cell_at(run, at_ms).map_or(0, |cell| cell.at_ms);
     format!("{}\u{a0}s", format::decimals(clock::seconds(zero_ms, at_ms), 3))
@@ -110,7 +112,7 @@ fn windows(series: &[Series], from: u64, to: Option<u64>) -> Vec<&Window> {
         .collect()
 }
 
-/// The events of the run in order; `None` if the only events are the swaps of a comparison.
+/// The events of the run in order; empty if the only events are the swaps of a comparison.
 pub(super) fn story(run: &Run) -> Vec<Block> {
     let is_plan = |event: &Event| match event.kind {
         EventKind::Swap => true,

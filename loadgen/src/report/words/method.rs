@@ -4,7 +4,7 @@ use crate::model::{Accounting, Arrivals, Completeness, Load, Manifest, Run, Seve
 use crate::report::document::{Block, Entry, Table, Tone};
 use crate::report::format;
 
-/// More stretches than this are in one row, beside the stretches that do not agree.
+/// If there are more stretches than this, one row sums them up. Stretches that do not agree still have their own rows.
 const STRETCHES_MAX: usize = 8;
 
 pub(super) fn blocks(run: &Run) -> Vec<Block> {
@@ -88,7 +88,7 @@ fn host(manifest: &Manifest) -> String {
     )
 }
 
-/// The run's own checks.
+/// The table of the run's own checks.
 fn checks(run: &Run) -> Table {
     let mut table = Table::new("The run's own checks.", &["check", "outcome", "finding"]);
     for mark in &run.manifest.marks {
@@ -129,7 +129,7 @@ fn stretch_row(stretch: &Accounting) -> Vec<Entry> {
     ]
 }
 
-/// All stretches in one.
+/// The sum of all stretches.
 fn together(stretches: &[Accounting]) -> Accounting {
     let sum = |read: fn(&Accounting) -> u64| stretches.iter().map(read).sum();
     let wrong = stretches.iter().filter(|stretch| stretch.mismatch.is_some()).count() as u64;
@@ -143,7 +143,7 @@ fn together(stretches: &[Accounting]) -> Accounting {
     }
 }
 
-/// Client, balancer and backends side by side.
+/// The counts of client, balancer and backends side by side.
 fn accounting(run: &Run) -> Vec<Block> {
     let stretches = &run.results.accounting;
     if stretches.is_empty() {
@@ -230,7 +230,7 @@ pub(super) fn reproduce(run: &Run) -> Vec<Block> {
     ]
 }
 
-/// The first 12 digits of a hash; run.json has all of them.
+/// The first 12 digits of a hash; run.json has the complete hash.
 fn head(hash: &str) -> String {
     if hash.is_empty() { "–".into() } else { hash.chars().take(12).collect() }
 }

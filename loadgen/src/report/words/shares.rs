@@ -9,9 +9,9 @@ use crate::statistics::{Law, max_over_mean};
 use super::answer::summary;
 use super::suspended;
 
-/// A smaller chance contradicts the declared law.
+/// A smaller probability contradicts the declared law.
 pub(super) const P_MIN: f64 = 0.01;
-/// From this ratio of the fullest backend to the mean on, an arm is called uneven.
+/// An arm is called uneven if its fullest backend has at least this many times the mean.
 const UNEVEN: f64 = 1.1;
 
 /// One arm's counts over all blocks of one N.
@@ -32,7 +32,8 @@ fn shared(run: &Run) -> Vec<Shared<'_>> {
     groups(run).into_iter().filter_map(of).collect()
 }
 
-/// Whether the strategy shares by load. Then counts follow the speed of the servers, and evenness says nothing about the strategy.
+/// Whether the strategy shares by load. Then counts follow the speed of the servers, and evenness is not a property of
+/// the strategy.
 pub(crate) fn is_by_load(run: &Run, arm: &str) -> bool {
     let declared =
         run.manifest.arm(arm).and_then(|arm| serde_json::from_str::<serde_json::Value>(&arm.expectation).ok());
@@ -85,7 +86,7 @@ pub(super) fn table(run: &Run) -> Table {
             _ if is_by_load(run, &cells[0].arm) => Entry::new("shares by load"),
             None => Entry::new("–"),
             Some(p) if p < P_MIN => Entry::new(format!("no, p {}", format::p_value(p))).tone(Tone::Bad),
-            // an exact declaration or a range is kept or not, without a chance
+            // an exact declaration or a range is kept or not, without a probability
             Some(p) if p >= 1.0 => Entry::new("yes").tone(Tone::Good),
             Some(p) => Entry::new(format!("yes, p {}", format::p_value(p))).tone(Tone::Good),
         });
@@ -94,7 +95,8 @@ pub(super) fn table(run: &Run) -> Table {
     table
 }
 
-/// The chance of counts at least so far from the strategy's declaration, over all blocks; `None` if it declares nothing testable.
+/// The probability of counts at least as far from the strategy's declaration, over all blocks; `None` without a
+/// testable declaration.
 fn chance(run: &Run, cells: &[&Cell]) -> Option<f64> {
     if let [cell] = cells {
         return cell.chi_square_p;
@@ -105,7 +107,7 @@ fn chance(run: &Run, cells: &[&Cell]) -> Option<f64> {
     let arm = run.manifest.arm(&cells[0].arm)?;
     let totals = totals(cells);
     let counts: Vec<u64> = totals.into_iter().map(|total| total.1).collect();
-    // shares by options are in the counts that the run expected
+    // the expected counts of the run have the shares by options
     let told: Vec<f64> = cells[0].backends.iter().filter_map(|backend| Some(backend.expected?.expected)).collect();
     match Law::of(&arm.expectation, &arm.options, &vec![1; counts.len()], Some(&told)).ok().flatten()? {
         // each block may be off by one, so the sum of blocks is no test
@@ -179,7 +181,7 @@ fn as_declared(cells: &[&Cell], summary: Option<&Row>) -> Option<String> {
             "This contradicts the strategy's declaration: if it were true, counts at least so far off would have a chance of {}.",
             format::p_value(p)
         )),
-        // an exact declaration has no chance in it
+        // an exact declaration has no probability
         Some(p) if p < 1.0 => Some(format!(
             "This agrees with the strategy's declaration: counts at least so far from the expected ones have a chance of {} (below \
              {P_MIN} would be a contradiction).",

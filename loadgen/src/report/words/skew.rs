@@ -8,12 +8,13 @@ use crate::report::plots::Plot;
 use crate::report::rows::{groups, totals};
 use crate::statistics::max_over_mean;
 
-/// From this ratio of the fullest backend to the mean on, the report explains the cause.
+/// The report explains the cause if the fullest backend has at least this many times the mean.
 const UNEVEN: f64 = 1.1;
-/// A count may differ from the computed one by so many standard deviations.
+/// A count may differ from the computed one by this many standard deviations.
 const FAR: f64 = 4.0;
 
-/// The numbers of the arms that share unevenly, each with the backends of a pool: that of three backends as in A1, else the largest one.
+/// The numbers of the arms that share unevenly, each with the backends of a pool. The pool has three backends as in A1,
+/// or else is the largest one.
 pub(crate) fn uneven_pools(run: &Run) -> Vec<(usize, Vec<String>)> {
     let mut pools = Vec::new();
     // with faults, the fault is the reason
@@ -33,7 +34,7 @@ pub(crate) fn uneven_pools(run: &Run) -> Vec<(usize, Vec<String>)> {
     pools
 }
 
-/// `pictures` are those of [`plots::ring`](crate::report::plots); the ones that belong here are taken.
+/// `pictures` are those of [`plots::ring`](crate::report::plots). Those of the uneven arms are taken out of it.
 pub(super) fn explanation(run: &Run, pictures: &mut Vec<Plot>) -> Vec<Block> {
     let mut blocks = Vec::new();
     for (number, ids) in uneven_pools(run) {
@@ -57,13 +58,13 @@ pub(super) fn explanation(run: &Run, pictures: &mut Vec<Plot>) -> Vec<Block> {
     blocks
 }
 
-/// The law of its counts, as the strategy declares it.
+/// The law of its counts in the strategy's declaration.
 fn balance(arm: &Arm) -> Option<String> {
     let declared: serde_json::Value = serde_json::from_str(&arm.expectation).ok()?;
     declared.get("balance")?.as_str().map(str::to_owned)
 }
 
-/// Points of a backend: the option `virtual_nodes` if it is set, else K of the declared `{"balance":"ring:K"}`.
+/// The points of a backend: the option `virtual_nodes` if it is set, else K of the declared `{"balance":"ring:K"}`.
 fn points_of_ring(arm: &Arm) -> Option<u32> {
     let points = balance(arm)?.strip_prefix("ring:")?.parse().ok()?;
     let option = arm.options.get("virtual_nodes").and_then(serde_json::Value::as_u64);
@@ -116,7 +117,7 @@ fn of_ring(label: &str, ring: &Ring) -> Vec<Block> {
     blocks
 }
 
-/// Computed beside counted, and a word where they are not the same.
+/// The computed and the counted shares, and a notice if they differ.
 fn shares(run: &Run, ring: &Ring) -> Vec<Block> {
     let mut table = Table::new(
         "The exact share of all 6-digit ids that the ring gives to each backend, beside the counts of this run.",

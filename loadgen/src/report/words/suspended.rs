@@ -5,7 +5,7 @@ use crate::model::{Cell, Event, Run};
 use crate::report::format;
 use crate::statistics::Law;
 
-/// An event at the end of a load is recorded at most so much later.
+/// An event at the end of a load is recorded at most this much later.
 const LOOK_MS: u64 = 1_000;
 
 /// A sentence if the pool changed in one of these cells of an arm, neither by the plan nor by loadgen.
@@ -23,7 +23,7 @@ pub(super) fn sentence(run: &Run, cells: &[&Cell]) -> Option<String> {
     }
     let end_ms = last.at_ms + last.duration_ns / 1_000_000;
     let until_then = || events().filter(|event| event.at_ms <= end_ms + LOOK_MS);
-    // a change by an operator holds from then on; a failed backend only for a time
+    // a change by an operator holds from then on; a failed backend only for some time
     let cause = until_then().find(|event| event.kind == Operator);
     let cause = cause.or_else(|| until_then().rfind(|event| event.kind == Detected))?;
     Some(format!("Not all counts were compared with the strategy's declaration: {}.", words(cause)))

@@ -111,7 +111,7 @@ fn balance(rows: &[&Row]) -> Table {
     let titles = ["arm", "#N", "#max/mean", "#CV", "#Jain", "#Jain in flight", "#p"];
     let caption = "Balance. Even: max/mean 1, CV (standard deviation over mean) 0, Jain's index 1. Jain in flight: Jain's index of the \
                    requests in flight at each backend, which says more about the load than counts do.";
-    // an exact strategy has no chance
+    // an exact declaration has no probability
     let by_chance = |row: &&Row| row.chi_square_p.filter(|p| *p < 1.0);
     let p = "p: the chance of counts at least so far from the strategy's declaration if it is true (chi-square).";
     let caption =

@@ -1,4 +1,5 @@
-//! Which conclusions of a run are valid, which are void, and why. A failed check makes void only the conclusions that depend on it.
+//! Which conclusions of a run are valid, which are void, and why. A failed check makes void only the conclusions that
+//! depend on it.
 
 use crate::model::{Completeness, Conclusion, EventKind, Mark, Run, Scenario, Severity};
 use crate::report::document::{Block, Tone};
@@ -27,12 +28,12 @@ fn named(conclusions: &[Conclusion]) -> String {
     format::list(&conclusions.iter().map(|it| name(*it).to_owned()).collect::<Vec<_>>())
 }
 
-/// Every conclusion of this run is void.
+/// Whether every conclusion of this run is void.
 pub(super) fn answers_nothing(run: &Run) -> bool {
     asked(run).into_iter().all(|conclusion| !run.manifest.supports(conclusion))
 }
 
-/// Why this conclusion is void, as the end of a sentence without its stop; `None` if it is valid.
+/// Why this conclusion is void, as the end of a sentence without its full stop; `None` if it is valid.
 pub(crate) fn why_void(run: &Run, conclusion: Conclusion) -> Option<&str> {
     run.manifest.why_void(conclusion).map(|mark| mark.reason.trim_end_matches('.'))
 }

@@ -1,4 +1,4 @@
-//! The verdicts as tables: a small one for a quick look, and one with every detail.
+//! The verdicts as tables: a short one, and one with every detail.
 
 use crate::model::{Comparison, Conclusion, Ratio, Run, Verdict};
 use crate::report::document::{Block, Entry, Table, Tone};
@@ -23,7 +23,7 @@ fn word(ratio: &Ratio) -> Entry {
     Entry::new(word).tone(tone)
 }
 
-/// A measure without a value.
+/// The entry of a measure without a value.
 fn unsaid(comparison: &Comparison, arm: &str) -> Entry {
     let is_comparable = comparison.failures_of(arm).is_none_or(|failures| failures.is_comparable);
     Entry::new(if is_comparable { "undecided" } else { "not comparable" }).tone(Tone::Doubt)
@@ -48,7 +48,7 @@ fn of_baseline(rows: &[Row], comparison: &Comparison, measure: &str) -> Option<f
     }
 }
 
-/// Arms from top to bottom, measures from left to right.
+/// The short table: arms from top to bottom, measures from left to right.
 pub(super) fn grid(run: &Run, comparison: &Comparison, rows: &[Row]) -> Option<Table> {
     if comparison.ratios.is_empty() {
         return None;
@@ -87,7 +87,7 @@ pub(super) fn grid(run: &Run, comparison: &Comparison, rows: &[Row]) -> Option<T
     Some(table.without_empty_columns())
 }
 
-/// A row for each arm and measure, with all numbers of its verdict.
+/// The full table: a row for each arm and measure, with all numbers of its verdict.
 pub(super) fn in_full(run: &Run) -> Option<Block> {
     let comparison = run.results.comparison.as_ref().filter(|_| run.manifest.supports(Conclusion::Latency))?;
     let caption = format!(

@@ -15,14 +15,15 @@ pub(super) const WARN: Style = Style::new().fg(Color::Yellow);
 
 /// A cell of one column filled from the left by eighths.
 const EIGHTHS: [&str; 9] = [" ", "▏", "▎", "▍", "▌", "▋", "▊", "▉", "█"];
-/// The same from below.
+/// A cell filled from below by eighths.
 const LEVELS: [char; 8] = ['▁', '▂', '▃', '▄', '▅', '▆', '▇', '█'];
 
 pub(super) fn span(text: impl Into<String>, style: Style) -> Span<'static> {
     Span::styled(text.into(), style)
 }
 
-/// Groups of spans with two spaces between them, as many as fit from the front; then so many columns are left.
+/// Groups of spans with two spaces between them. A group that does not fit is skipped. Also returns the number of free
+/// columns.
 pub(super) fn chain(groups: Vec<Vec<Span<'static>>>, width: usize) -> (Vec<Span<'static>>, usize) {
     let (mut row, mut left) = (Vec::new(), width);
     for group in groups {
@@ -40,7 +41,7 @@ pub(super) fn chain(groups: Vec<Vec<Span<'static>>>, width: usize) -> (Vec<Span<
     (row, left)
 }
 
-/// `left` from the left, and `right` at the right end if there is room for both.
+/// Puts `left` at the left end, and `right` at the right end if there is room for both.
 pub(super) fn spread(mut left: Vec<Span<'static>>, right: Vec<Span<'static>>, width: usize) -> Line<'static> {
     let needed = width_of(&left) + 2 + width_of(&right);
     if needed <= width {
@@ -54,7 +55,7 @@ pub(super) fn width_of(spans: &[Span<'_>]) -> usize {
     spans.iter().map(Span::width).sum()
 }
 
-/// At most so many columns, with `…` for what is left out.
+/// Shortens a text to this number of columns, with `…` for the missing part.
 pub(super) fn shortened(text: &str, width: usize) -> String {
     if Span::raw(text).width() <= width {
         return text.to_owned();
@@ -75,7 +76,7 @@ pub(super) fn shortened(text: &str, width: usize) -> String {
 /// A bar that fills this share of its columns.
 pub(super) fn bar(share: f64, width: usize) -> String {
     let eighths = (share.clamp(0.0, 1.0) * width as f64 * 8.0).round() as usize;
-    // something must not look like nothing
+    // a value above 0 must not look like 0
     let eighths = if share > 0.0 { eighths.max(1) } else { eighths };
     let (full, rest) = (eighths / 8, eighths % 8);
     let mut text = EIGHTHS[8].repeat(full);
@@ -85,7 +86,7 @@ pub(super) fn bar(share: f64, width: usize) -> String {
     text
 }
 
-/// How far something is: done and to do.
+/// A progress bar: the part done and the part to do.
 pub(super) fn track(share: f64, width: usize, style: Style) -> Vec<Span<'static>> {
     let done = ((share.clamp(0.0, 1.0) * width as f64).round() as usize).min(width);
     vec![span("━".repeat(done), style), span("─".repeat(width - done), FAINT)]
@@ -102,7 +103,7 @@ pub(super) fn curve(values: &[u64], width: usize) -> String {
     shown.iter().map(level).collect()
 }
 
-/// As on a clock: 0:07, 12:34, 1:02:03.
+/// Time as on a clock: 0:07, 12:34, 1:02:03.
 pub(super) fn clock(time: Duration) -> String {
     let seconds = time.as_secs();
     match (seconds / 3600, seconds / 60 % 60, seconds % 60) {
@@ -116,7 +117,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn bars_are_exact_to_an_eighth_and_never_hide_something() {
+    fn bars_are_exact_to_an_eighth_and_show_every_value_above_0() {
         assert_eq!(
             [0.0, 0.001, 0.5, 0.52, 1.0, 7.0].map(|share| bar(share, 6)),
             ["", "▏", "███", "███▏", "██████", "██████"]
@@ -140,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_as_on_a_clock() {
+    fn times_have_the_form_of_a_clock() {
         assert_eq!([7, 754, 3723].map(|s| clock(Duration::from_secs(s))), ["0:07", "12:34", "1:02:03"]);
     }
 }

@@ -1,4 +1,4 @@
-//! The rows of the picture, from top to bottom, each with how much it matters.
+//! The rows of the picture, from top to bottom, each with its importance.
 
 use ratatui::text::{Line, Span};
 
@@ -10,22 +10,22 @@ use crate::view::status::{Arm, Backend, Flow, Precision, Progress, Status};
 
 pub(super) struct Row {
     pub(super) line: Line<'static>,
-    /// Where there is no room for all, the lightest go first.
+    /// If the rows do not fit, those with the lowest weight are left out first.
     pub(super) weight: u8,
 }
 
-/// Columns of the curve and of tracks, if there is room.
+/// The most columns of the curve.
 const CURVE_MAX: usize = 60;
 const TRACK: usize = 20;
 const NAME_MAX: usize = 20;
 const BAR_MIN: usize = 12;
-/// Words in fewer columns than this say nothing.
+/// Text in fewer columns than this is left out.
 const ROOM_MIN: usize = 8;
-/// More backends than this are told in a row for all the others.
+/// If there are more backends than this, one row summarises the last ones.
 const BACKENDS_MAX: usize = 16;
 
 pub(super) fn rows(status: &Status, width: u16) -> Vec<Row> {
-    // one column on either side
+    // one column of margin on either side
     let width = usize::from(width.saturating_sub(2));
     let mut picture = Picture { rows: Vec::new() };
     picture.push(9, head(status, width));
@@ -116,7 +116,7 @@ fn rate(flow: &Flow, rates: &[u64], width: usize) -> Line<'static> {
         Some(asked) => format!("/s of {}", significant(asked)),
         None => "/s".to_owned(),
     };
-    // the same place for the curve whatever the number, as long as it has the usual size
+    // a fixed width, so that the curve begins at the same column for usual numbers
     let told = format!("{:>7}", significant(flow.achieved));
     let mut row =
         vec![span("rate  ", FAINT), span(told, if flow.is_behind { WARN } else { STRONG }), span(asked, PLAIN)];
@@ -162,7 +162,7 @@ fn ends(flow: &Flow, width: usize) -> Line<'static> {
     Line::from(chain(groups, width).0)
 }
 
-/// A table of those that fit: the name and how much it has to do always, the rest as there is room.
+/// A table of the backends that fit. The name and the bar are always shown, the other columns if there is room.
 fn backends(backends: &[Backend], width: usize) -> Vec<Line<'static>> {
     let shown = if backends.len() > BACKENDS_MAX { BACKENDS_MAX - 1 } else { backends.len() };
     let name_width = backends.iter().map(|backend| Span::raw(backend.id.as_str()).width()).max().unwrap_or(0);

@@ -18,7 +18,7 @@ fn backend(number: u64, rate: f64) -> Backend {
     Backend { id, rate, answers: 12_345 * number, in_flight: Some(3), is_out: rate == 0.0 }
 }
 
-/// Everything at once.
+/// A status with all parts.
 fn full() -> Status {
     Status {
         title: "B: strategies compared".into(),
@@ -103,7 +103,7 @@ fn all_of_it_fits_into_80_columns_and_24_rows() {
 }
 
 #[test]
-fn on_60_columns_what_matters_less_is_missing_and_the_rest_is_whole() {
+fn on_60_columns_less_important_parts_are_missing_and_the_rest_is_complete() {
     let expected = " B: strategies compared        1:23 gone, at most 2:37 left
  block 3, arm 2 of 3  least_connections  segment
 
@@ -130,7 +130,7 @@ fn on_60_columns_what_matters_less_is_missing_and_the_rest_is_whole() {
 #[test]
 fn no_number_is_ever_cut_and_no_row_is_too_long() {
     let mut status = full();
-    // its numbers may be shortened away with their sentence
+    // the numbers of notes may be shortened away with their sentence
     status.notes.clear();
     let whole = numbers(&picture(&status, 200, 40));
     assert!(whole.contains("98,765") && whole.contains("±10.0") && whole.contains("37,035"), "{whole:?}");
@@ -158,7 +158,7 @@ fn on_few_rows_the_load_and_the_time_stay() {
 }
 
 #[test]
-fn many_backends_are_told_in_few_rows() {
+fn many_backends_are_summarised_in_few_rows() {
     let backends = (1..=40).map(|number| backend(number, number as f64)).collect();
     let status = Status { backends, ..full() };
     let rows = picture(&status, 80, 60);
@@ -167,7 +167,7 @@ fn many_backends_are_told_in_few_rows() {
 }
 
 #[test]
-fn before_there_is_a_load_there_are_no_numbers_of_one() {
+fn without_a_load_there_are_no_numbers_of_a_load() {
     let status = Status { phase: "setting up".into(), title: "A1".into(), ..Status::default() };
     assert_eq!(picture(&status, 40, 3), [" A1                           0:00 gone", " setting up", ""]);
     let closed = Flow { achieved: 12.0, ..Flow::default() };

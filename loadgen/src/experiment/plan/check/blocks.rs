@@ -1,4 +1,4 @@
-//! Arms side by side: how long, how sure, and which measures get a verdict.
+//! The checks of blocks: times, precision, and the measures with a verdict.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ impl Text<'_> {
         })
     }
 
-    /// The measures that get a verdict, the primary one of them, and those that the file names.
+    /// The measures with a verdict, the primary one of them, and those that the file names.
     fn measures(&self, blocks: &file::Blocks) -> Result<(Vec<String>, String, Vec<String>), PlanError> {
         let mut verdicts: Vec<String> = Vec::new();
         for said in blocks.verdicts.iter().flat_map(Spanned::get_ref) {

@@ -10,7 +10,7 @@ use super::Text;
 // === impl Text ===
 
 impl Text<'_> {
-    /// In the order of their times.
+    /// The faults in order of their times.
     pub(super) fn faults(
         &self,
         said: &[Spanned<file::Fault>],

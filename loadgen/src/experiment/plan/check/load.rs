@@ -1,4 +1,4 @@
-//! How requests are sent, and what each of them is.
+//! The checks of the load and of its requests.
 
 use std::ops::Range;
 use std::time::Duration;

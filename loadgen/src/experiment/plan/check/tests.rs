@@ -1,4 +1,4 @@
-//! Accepted files, and refused ones with the place of the mistake.
+//! Accepted files, and refused files with the place of the mistake.
 
 use super::*;
 

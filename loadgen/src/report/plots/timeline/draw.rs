@@ -1,7 +1,7 @@
 //! Lanes as a picture: one axis of time below, marks and bands through all of them.
 //!
-//! An event of a moment is a dashed line. A longer event is a band from its beginning to its end. A bar of the same length below its label
-//! distinguishes bands that overlap.
+//! An event without duration is a dashed line. A longer event is a band from its beginning to its end. A bar of the
+//! same length below its label distinguishes bands that overlap.
 
 use super::{Lane, Line};
 use crate::model::{Event, EventKind};
@@ -12,25 +12,25 @@ use crate::report::picture::font;
 use crate::report::picture::scale::Scale;
 use crate::report::picture::scene::{Anchor, Dash, Paint, SMALL, Scene, Text};
 
-/// Rates of more points than this are drawn as lines: steps would be too fine to see.
+/// Rates of more points than this are drawn as lines, because steps would be too fine to see.
 const STEPS_MAX: usize = 120;
-/// Height of a row of labels.
+/// The height of a row of labels.
 const ROW: f64 = 18.0;
 
 /// An event on the axis of time.
 struct Mark {
-    /// Where it is, in the picture.
+    /// Its position in the picture.
     x: f64,
-    /// Where it was over, if it went on.
+    /// The position of its end, if it has a duration.
     until: Option<f64>,
     words: String,
     paint: Paint,
 }
 
-/// A mark's words in their place.
+/// The placed label of a mark.
 struct Label {
     text: Text,
-    /// Its width in its row, bar included.
+    /// The range that it occupies in its row, including its bar.
     taken: (f64, f64),
     row: usize,
 }
@@ -94,7 +94,7 @@ pub(super) fn draw(
     scene
 }
 
-/// Lines of the same names need no second key.
+/// A lane whose lines have the same names as the lane above needs no legend.
 fn has_legend(lanes: &[Lane], number: usize) -> bool {
     let names = |lane: &Lane| lane.lines.iter().map(|line| line.name.clone()).collect::<Vec<_>>();
     lanes
@@ -102,7 +102,7 @@ fn has_legend(lanes: &[Lane], number: usize) -> bool {
         .is_some_and(|lane| lane.lines.len() > 1 && (number == 0 || names(lane) != names(&lanes[number - 1])))
 }
 
-/// A count is that of a whole window: flat from half-way to half-way.
+/// A count belongs to a whole window, so it is flat from half-way to half-way.
 fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     let mut path = Vec::with_capacity(2 * points.len());
     for (at, &(x, y)) in points.iter().enumerate() {
@@ -113,7 +113,7 @@ fn steps(points: &[(f64, f64)]) -> Vec<(f64, f64)> {
     path
 }
 
-/// In order of time. What began before the picture does begins at its edge, and so for the end.
+/// Marks in order of time. Events that begin before the picture begin at its edge; the same holds for ends.
 fn marks(events: &[&Event], time: &Panel, zero_ms: u64) -> Vec<Mark> {
     let mark = |event: &&Event| {
         let paint = match event.kind {
@@ -133,7 +133,7 @@ fn marks(events: &[&Event], time: &Panel, zero_ms: u64) -> Vec<Mark> {
     marks
 }
 
-/// Puts each label into the first row where it touches none before it, and where no label lies below it across its line.
+/// Puts each label into the first row in which it touches no earlier label and its line crosses no label below.
 fn place_labels(marks: &[Mark], time: &Panel, top: f64) -> Vec<Option<Label>> {
     let mut labels: Vec<Option<Label>> = Vec::new();
     for mark in marks {
@@ -143,7 +143,7 @@ fn place_labels(marks: &[Mark], time: &Panel, top: f64) -> Vec<Option<Label>> {
         }
         let words = font::fit(&mark.words, SMALL, true, time.right() - 16.0);
         let width = font::width(&words, SMALL, true);
-        // to the right of its line if there is room, else to the left, else as far right as it goes
+        // to the right of its line if there is room, else to the left, else as far right as possible
         let (start, anchor) = if mark.x + 5.0 + width <= time.right() + 8.0 {
             (mark.x + 5.0, Anchor::Start)
         } else if mark.x - 5.0 - width >= 8.0 {
@@ -168,7 +168,7 @@ fn place_labels(marks: &[Mark], time: &Panel, top: f64) -> Vec<Option<Label>> {
     labels
 }
 
-/// Bands at the back, then lines, then words on a ground of their own: a line that passes behind a word is broken there.
+/// Draws bands first, then lines, then labels with a background, so that a line behind a label is interrupted there.
 fn draw_marks(scene: &mut Scene, marks: &[Mark], labels: &[Option<Label>], top: f64, panels: &[(Panel, &Lane)]) {
     for mark in marks {
         let Some(until) = mark.until else { continue };
