@@ -93,7 +93,9 @@ fn without_an_access_log_the_signal_does_not_stop_lb() {
     let server = mock("1");
     let balancer = Balancer::start(&config(server.addr, ""));
     balancer.signal("USR1");
-    wait_for("the log line about the signal", || balancer.printed("stderr").contains("no access log to reopen").then_some(()));
+    wait_for("the log line about the signal", || {
+        balancer.printed("stderr").contains("no access log to reopen").then_some(())
+    });
     assert_eq!(get(balancer.proxy, "/home").status, 200);
 }
 

@@ -1,7 +1,7 @@
 //! Attacks on the admin port and on the course's routes.
 //!
-//! The attacks: requests from other sites, guessed tokens, idle connections that use all places, addresses that lead
-//! back to lb, files that would block a start, and libraries that a group may write.
+//! The attacks are requests from other sites, guessed tokens, and idle connections that use all places. Further attacks
+//! are addresses that lead back to lb, files that would block a start, and libraries that a group may write.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

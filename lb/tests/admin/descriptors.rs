@@ -2,7 +2,8 @@
 //! failure against a backend.
 //!
 //! Each lb runs under its own limit (`ulimit -n`) with one worker, and the numbers follow from the limit. Of 768
-//! descriptors, 132 are reserved and 128 are kept for backends. Of 256, a quarter is reserved and half of the rest kept.
+//! descriptors, 132 are reserved and 128 are kept for backends. Of 256, a quarter is reserved and half of the rest
+//! kept.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -22,8 +23,8 @@ const SMALL_CLIENTS: usize = 96;
 /// A client with a keep-alive connection.
 struct Client(TcpStream);
 
-/// `lb` under this limit. Its health checks request a path to which a stalled mock still responds. Idle connections stay
-/// open for longer than any test.
+/// `lb` under this limit. Its health checks request a path to which a stalled mock still responds. Idle connections
+/// stay open for longer than any test.
 fn limited(limit: u32, servers: &[&Running], more: &str) -> Balancer {
     // This process holds the sockets of all clients and servers.
     rlimit::increase_nofile_limit(u64::MAX).unwrap();

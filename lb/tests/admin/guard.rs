@@ -12,9 +12,17 @@ fn a_page_of_another_site_can_neither_read_nor_change() {
     let foreign = send(balancer.admin, "POST", "/add", &["origin: http://evil.example"], r#"{"n":1}"#);
     assert_eq!(foreign.status, 403);
     let own = format!("origin: http://{}", balancer.admin);
-    assert_eq!(send(balancer.admin, "POST", "/add", &[&own], "{}").status, 400, "access is granted, and the body is refused");
+    assert_eq!(
+        send(balancer.admin, "POST", "/add", &[&own], "{}").status,
+        400,
+        "access is granted, and the body is refused"
+    );
     let picture = ["sec-fetch-site: cross-site", "sec-fetch-mode: no-cors"];
-    assert_eq!(send(balancer.admin, "GET", "/events", &picture, "").status, 403, "the stream would use the place of a viewer");
+    assert_eq!(
+        send(balancer.admin, "GET", "/events", &picture, "").status,
+        403,
+        "the stream would use the place of a viewer"
+    );
     let link = ["sec-fetch-site: cross-site", "sec-fetch-mode: navigate"];
     assert_eq!(send(balancer.admin, "GET", "/", &link, "").status, 200);
     let port = balancer.admin.port();

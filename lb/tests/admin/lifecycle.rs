@@ -164,7 +164,8 @@ fn launched_replicas_join_before_lb_is_ready_and_end_with_it() {
 
     let third = send(balancer.admin, "POST", "/add", &[], r#"{"n":1,"hostnames":["S3"]}"#);
     assert_eq!(third.body, r#"{"message":{"N":3,"replicas":["Server 1","Server 2","S3"]},"status":"successful"}"#);
-    // A name from the launcher's template becomes its number, as on the course sheet. A name from a user stays as it is.
+    // A name from the launcher's template becomes its number, as on the course sheet. A name from a user stays as it
+    // is.
     let homes: Vec<_> = (0..3).map(|_| get(balancer.proxy, "/home")).collect();
     for (name, number) in [("Server 1", "1"), ("Server 2", "2"), ("S3", "S3")] {
         let home = homes.iter().find(|home| home.header("x-server-id") == Some(name)).unwrap();

@@ -137,13 +137,21 @@ fn a_browser_signs_in_with_the_token_and_signs_out() {
     let form = send(balancer.admin, "GET", "/", &[BROWSER], "");
     assert_eq!((form.status, form.header("content-type")), (401, Some("text/html; charset=utf-8")));
     assert!(form.body.contains("action=\"/login\"") && !form.body.contains(TOKEN));
-    assert_eq!(get(balancer.admin, "/").header("content-type"), Some("application/json"), "a program gets the error as JSON");
+    assert_eq!(
+        get(balancer.admin, "/").header("content-type"),
+        Some("application/json"),
+        "a program gets the error as JSON"
+    );
 
     let origin = format!("origin: http://{}", balancer.admin);
     let wrong = send(balancer.admin, "POST", "/login", &[&origin], "token=wrong");
     assert_eq!((wrong.status, wrong.header("set-cookie")), (401, None));
     assert!(wrong.body.contains("This is not the token."));
-    assert_eq!(get(balancer.admin, "/login").header("location"), Some("/"), "a reload of the login page leads to the page");
+    assert_eq!(
+        get(balancer.admin, "/login").header("location"),
+        Some("/"),
+        "a reload of the login page leads to the page"
+    );
     let foreign = send(balancer.admin, "POST", "/login", &["origin: http://evil.example"], &format!("token={TOKEN}"));
     assert_eq!((foreign.status, foreign.header("set-cookie")), (403, None));
 
@@ -240,7 +248,11 @@ fn the_strategies_route_lists_each_strategy_that_can_be_named() {
     let named: Vec<_> = told["strategies"].as_array().unwrap().iter().collect();
     let in_folder = |one: &&&Value| one["path"].as_str().unwrap().starts_with(plugins.to_str().unwrap());
     let names: Vec<_> = named.iter().filter(in_folder).map(|one| one["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["broken", "least_connections", "round_robin"], "lb opens none of them for the list, so it refuses none");
+    assert_eq!(
+        names,
+        ["broken", "least_connections", "round_robin"],
+        "lb opens none of them for the list, so it refuses none"
+    );
     assert_eq!(told["in_charge"][0]["name"], "round_robin");
     let refused = send(balancer.admin, "POST", "/reload", &[], r#"{"strategy":{"name":"broken"}}"#);
     assert_eq!(refused.status, 422);

@@ -50,7 +50,11 @@ async fn every_mistake_of_a_removal_is_refused_and_changes_nothing() {
         assert_eq!(refused(bounded("/rm", rig.handle().remove(remove(n, hostnames))).await), text);
     }
     assert_eq!((rig.replicas().await, rig.control.hall.current().number), (vec!["b1".into(), "b2".into()], 1));
-    assert_eq!(bounded("/rm", rig.handle().remove(remove(2, &[]))).await.unwrap().0, [""; 0], "every replica may be removed");
+    assert_eq!(
+        bounded("/rm", rig.handle().remove(remove(2, &[]))).await.unwrap().0,
+        [""; 0],
+        "every replica may be removed"
+    );
     rig.stop().await;
 }
 

@@ -95,10 +95,7 @@ async fn a_killed_replica_is_ineligible_at_once_and_starts_again_under_its_name(
     })
     .await;
     rig.until_pool(&[("Server 1", true), ("Server 2", true)]).await;
-    println!(
-        "kill -9: ineligible after {noticed:?}, the next process eligible after {:?}",
-        killed.elapsed()
-    );
+    println!("kill -9: ineligible after {noticed:?}, the next process eligible after {:?}", killed.elapsed());
     assert_ne!(pids(&rig).await["Server 2"], before);
     assert!(test_kill_process(before).is_err(), "lb waited for the process");
     rig.stop().await;

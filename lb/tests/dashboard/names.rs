@@ -21,10 +21,8 @@ const PROMETHEUS_OWN: &[(&str, &[&str])] = &[
 const OF_THE_TARGET: &[&str] = &["job", "instance"];
 
 /// Metrics that neither the dashboard nor a rule uses, and why.
-const UNUSED: &[(&str, &str)] = &[(
-    "lb_access_log_lines_total",
-    "the log is off by default, and a panel that always shows zero is of no use",
-)];
+const UNUSED: &[(&str, &str)] =
+    &[("lb_access_log_lines_total", "the log is off by default, and a panel that always shows zero is of no use")];
 
 fn exposed() -> impl Iterator<Item = &'static Metric> {
     names::HUB.iter().chain(names::PROCESS).copied()
@@ -129,10 +127,13 @@ fn every_name_in_dashboard_and_rules_exists() {
 
 #[test]
 fn the_error_ratio_of_a_backend_leaves_out_errors_that_clients_cause() {
-    let ratio = everything().into_iter().find(|(place, ..)| place == "panel Backends, query D").expect("the panel exists").1;
+    let ratio =
+        everything().into_iter().find(|(place, ..)| place == "panel Backends, query D").expect("the panel exists").1;
     let selectors = read(&ratio).expect("the expression parses").selectors;
-    let errors = selectors.iter().find(|one| one.name == names::BACKEND_ERRORS.name).expect("the expression selects errors");
-    let (_, operator, reasons) = errors.matchers.iter().find(|(label, ..)| label == "reason").expect("the expression leaves reasons out");
+    let errors =
+        selectors.iter().find(|one| one.name == names::BACKEND_ERRORS.name).expect("the expression selects errors");
+    let (_, operator, reasons) =
+        errors.matchers.iter().find(|(label, ..)| label == "reason").expect("the expression leaves reasons out");
     let left_out: BTreeSet<_> = reasons.split('|').collect();
     // No backend counts these errors: they occur before or after a backend has the request.
     let of_no_backend =
@@ -143,7 +144,8 @@ fn the_error_ratio_of_a_backend_leaves_out_errors_that_clients_cause() {
 
 #[test]
 fn every_metric_is_used_or_listed_with_a_reason() {
-    let selectors = everything().into_iter().flat_map(|(_, expr, _)| read(&expr).expect("the expression parses").selectors);
+    let selectors =
+        everything().into_iter().flat_map(|(_, expr, _)| read(&expr).expect("the expression parses").selectors);
     let used: BTreeSet<_> = selectors.filter_map(|one| Some(metric_of(&one.name)?.0.name)).collect();
     for metric in exposed() {
         let reason = UNUSED.iter().find(|(name, _)| *name == metric.name).map(|(_, reason)| *reason);

@@ -1,7 +1,7 @@
 //! Reads an expression: its selectors, and the labels by which it groups and matches.
 //!
-//! Grafana's variables are replaced first. `$__rate_interval` becomes a range that no expression contains, so that later
-//! checks can recognize it.
+//! Grafana's variables are replaced first. `$__rate_interval` becomes a range that no expression contains, so that
+//! later checks can recognize it.
 
 use std::time::Duration;
 

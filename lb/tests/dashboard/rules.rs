@@ -47,7 +47,11 @@ fn recorded_series_are_named_level_metric_operation() {
         let [level, metric, operation] = parts[..] else { panic!("{}", rule.name) };
         assert!(level.starts_with("job_instance") && metric.starts_with("lb_"), "{}", rule.name);
         let range = operation.rsplit_once("rate").map(|(_, range)| range).expect("the name ends with rate and a range");
-        assert!(rule.expr.contains(&format!("[{range}]")), "{}: the range in the name is not in the expression", rule.name);
+        assert!(
+            rule.expr.contains(&format!("[{range}]")),
+            "{}: the range in the name is not in the expression",
+            rule.name
+        );
     }
 }
 

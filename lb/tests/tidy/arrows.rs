@@ -1,7 +1,7 @@
 //! Rules about imports: which crate may use which, and which module of `lb` and of `loadgen` may name which.
 //!
-//! An arrow is an allowed import. A crate or module without a line in these tables is an offence, so a new one needs its
-//! arrows at once.
+//! An arrow is an allowed import. A crate or module without a line in these tables is an offence, so a new one needs
+//! its arrows at once.
 
 use std::path::Path;
 

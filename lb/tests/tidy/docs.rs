@@ -104,7 +104,11 @@ impl Page {
 #[test]
 fn metrics_in_the_docs_exist() {
     let (names, contract) = (named("lb/src/telemetry/names.rs"), named("strategies/kit/api/include/lb_strategy.h"));
-    assert!(metric_names(&names.text).len() > 40, "names.rs has another format than this test reads: {:?}", metric_names(&names.text));
+    assert!(
+        metric_names(&names.text).len() > 40,
+        "names.rs has another format than this test reads: {:?}",
+        metric_names(&names.text)
+    );
     assert_none(&unknown_metrics(&documents(), &names.text, &contract.text));
 }
 

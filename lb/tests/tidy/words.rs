@@ -14,10 +14,7 @@ const UNSAFE: &[&str] = &[
 
 /// Tests that wait for time, each with a reason.
 const SLEEPING: &[(&str, &str)] = &[
-    (
-        "lb/tests/admin/harness.rs",
-        "polls another process within a time limit: there is no event to wait for",
-    ),
+    ("lb/tests/admin/harness.rs", "polls another process within a time limit: there is no event to wait for"),
     ("lb/tests/proxy/support.rs", "polls within a time limit"),
     ("lb/tests/proxy/hostile.rs", "a backend that does nothing until the test ends"),
     ("loadgen/tests/load/lateness.rs", "the test suspends a generator for a fixed time"),
@@ -97,7 +94,8 @@ fn sleeping(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
     offences
 }
 
-/// Integration tests open the ports that they name. Unit tests mostly parse them, so there only lines that open one count.
+/// Integration tests open the ports that they name. Unit tests mostly parse them, so there only lines that open one
+/// count.
 fn fixed_ports(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
     const BEFORE_PORT: &[&str] =
         &["127.0.0.1:", "localhost:", "0.0.0.0:", "127.0.0.1\", ", "[127, 0, 0, 1], ", "LOCALHOST, ", "LOCALHOST), "];
@@ -110,8 +108,9 @@ fn fixed_ports(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
             let ports = BEFORE_PORT.iter().flat_map(|before| line.split(before).skip(1)).map(leading_word);
             let is_fixed = |port: &str| port.parse().is_ok_and(|port: u16| !CLOSED.contains(&port));
             if opens && ports.into_iter().any(is_fixed) {
-                offences
-                    .push(source.offence(number, "a test binds port 0 and reads the port it got (or say why in PORTS)"));
+                offences.push(
+                    source.offence(number, "a test binds port 0 and reads the port it got (or say why in PORTS)"),
+                );
             }
         }
     }
