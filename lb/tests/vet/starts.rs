@@ -69,8 +69,8 @@ fn can_leave_network(is_root: bool) -> bool {
 fn a_plugin_on_trial_sees_no_token_no_network_no_rights_and_no_sign_of_being_tried() {
     let bench = Bench::new();
     bench.compile(&[]);
-    let lodger = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = format!("port = \"{}\"", lodger.local_addr().unwrap().port());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("port = \"{}\"", listener.local_addr().unwrap().port());
     let is_root = our_user() == 0;
     for arguments in [&[][..], &["check"]] {
         let said = String::from_utf8(run_with(&bench, "look", &port, arguments).stderr).unwrap();
