@@ -40,8 +40,8 @@ fn a_file_saved_by_vim_is_applied_once_every_time() {
     let (file, backup) = (watched.path("lb.toml"), watched.path("lb.toml~"));
     for name in ["least_connections", "round_robin"] {
         watched.accepted_after(|| {
-            // vim tests whether it can write to the folder, moves the old file away, writes the new one, and removes the
-            // old.
+            // vim tests whether it can write to the folder, moves the old file away, writes the new one, and removes
+            // the old.
             fs::write(watched.path("4913"), "").unwrap();
             fs::remove_file(watched.path("4913")).unwrap();
             fs::rename(&file, &backup).unwrap();
