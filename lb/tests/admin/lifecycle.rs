@@ -76,7 +76,7 @@ fn held_request(balancer: &Balancer, server: &Running) -> std::thread::JoinHandl
 }
 
 #[test]
-fn the_start_report_names_what_runs_and_commands_that_work() {
+fn the_start_report_lists_addresses_strategy_backends_and_commands() {
     let server = mock("1");
     let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
     let report = balancer.printed("stdout");
@@ -94,7 +94,7 @@ fn the_start_report_names_what_runs_and_commands_that_work() {
 }
 
 #[test]
-fn the_start_report_is_json_where_asked() {
+fn with_json_the_start_report_is_json() {
     let balancer = Balancer::start_with(STRATEGY, &["--json"]);
     let report: serde_json::Value = serde_json::from_str(&balancer.printed("stdout")).unwrap();
     assert_eq!(report["proxy"][0], balancer.proxy.to_string());
@@ -103,7 +103,7 @@ fn the_start_report_is_json_where_asked() {
 }
 
 #[test]
-fn changes_outlive_a_restart_until_a_fresh_start() {
+fn changes_survive_a_restart_until_a_fresh_start() {
     let server = mock("1");
     let config = STRATEGY.to_owned() + &backends(&[("b1", server.addr)]);
     let home = tempfile::tempdir().unwrap();

@@ -25,19 +25,19 @@ fn serves_and_ends(stderr: impl Into<Stdio>) {
 }
 
 #[test]
-fn a_full_disk_behind_the_log_does_no_harm() {
+fn a_full_disk_does_not_disturb_lb() {
     serves_and_ends(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
 }
 
 #[test]
-fn a_reader_of_the_log_that_has_gone_does_no_harm() {
+fn a_closed_reader_of_the_log_does_not_disturb_lb() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     serves_and_ends(writer);
 }
 
 #[test]
-fn a_reader_of_the_log_that_does_not_read_does_no_harm() {
+fn a_reader_of_the_log_that_does_not_read_does_not_disturb_lb() {
     let (reader, writer) = std::io::pipe().unwrap();
     serves_and_ends(writer);
     drop(reader);
@@ -60,7 +60,7 @@ fn a_reader_that_reads_late_gets_the_number_of_dropped_lines_and_the_last_line()
 }
 
 #[test]
-fn a_closed_stdout_does_no_harm() {
+fn a_closed_stdout_does_not_disturb_lb() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let folder = folder(STRATEGY);

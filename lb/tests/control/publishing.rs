@@ -1,4 +1,4 @@
-//! Generations: what is published when members change, what is kept, and when each command returns.
+//! Generations: the lists that are published when members change, the state that is kept, and the return of commands.
 
 use std::sync::Arc;
 

@@ -84,7 +84,7 @@ fn wrong_with(selector: &Selector) -> Option<String> {
     None
 }
 
-/// What is wrong with the names in an expression and in the legend of its series.
+/// The errors of names in an expression and in the legend of its series.
 fn wrong_with_names(expr: &str, legend: &str) -> Vec<String> {
     let query = match read(expr) {
         Ok(query) => query,

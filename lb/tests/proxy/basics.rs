@@ -82,7 +82,7 @@ fn an_http_1_0_client_gets_an_http_1_0_response_and_its_connection_is_closed() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order() {
+fn pipelined_requests_get_their_responses_in_order() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut client = lb.client();

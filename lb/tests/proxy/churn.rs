@@ -21,11 +21,11 @@ const CHILD: &str = "LB_CHURN_CHILD";
 const STREAM: &str = "/stream?bytes=60000&chunk=5000";
 
 #[test]
-fn ten_thousand_connections_that_end_at_random_moments_leave_nothing_behind() {
+fn ten_thousand_connections_that_end_at_random_moments_leave_no_descriptor_open() {
     if std::env::var_os(CHILD).is_some() {
         return churn();
     }
-    let name = "churn::ten_thousand_connections_that_end_at_random_moments_leave_nothing_behind";
+    let name = "churn::ten_thousand_connections_that_end_at_random_moments_leave_no_descriptor_open";
     let mut child = Command::new(std::env::current_exe().unwrap());
     let output = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").output().unwrap();
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
@@ -116,7 +116,7 @@ fn one(lb: &Balancer, random: &mut fastrand::Rng, whole: &AtomicU64, begun: &Ato
     let mut client = lb.client();
     let begins = |count: u64| begun.fetch_add(count, SeqCst);
     match random.u8(..9) {
-        // Before a byte.
+        // Before the first byte.
         0 => {}
         // In the head.
         1 => {
@@ -136,7 +136,7 @@ fn one(lb: &Balancer, random: &mut fastrand::Rng, whole: &AtomicU64, begun: &Ato
             client.send(&request("POST", ["/upload", "/early"][random.usize(..2)], &["transfer-encoding: chunked"]));
             let _ = client.try_send(&body[..random.usize(1..=body.len())]);
         }
-        // Waiting.
+        // While it waits for the response.
         4 => {
             begins(1);
             client.send(&request("GET", STREAM, &[]));
@@ -147,20 +147,20 @@ fn one(lb: &Balancer, random: &mut fastrand::Rng, whole: &AtomicU64, begun: &Ato
             client.send(&request("GET", STREAM, &[]));
             read_some(&mut client, random.usize(1..60_000));
         }
-        // With more requests behind.
+        // With more requests in the pipeline.
         6 => {
             begins(3);
             client.send(&request("GET", "/home", &[]).repeat(3));
             read_some(&mut client, random.usize(1..300));
         }
-        // With half of it closed.
+        // With its sending half closed.
         7 => {
             begins(1);
             client.send(&request("GET", "/home", &[]));
             client.end_sending();
             read_some(&mut client, random.usize(1..300));
         }
-        // Behind the response.
+        // After the response.
         _ => {
             begins(1);
             client.send(&request_with("POST", "/upload", &[], b"hello"));

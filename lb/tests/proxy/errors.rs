@@ -12,7 +12,7 @@ fn a_refused_connection_is_retried_once_on_another_backend() {
     let mut client = lb.client();
     for _ in 0..20 {
         assert_eq!(client.get("/home").status(), 200);
-        // A body that was not sent can be sent again.
+        // A body that was not sent yet can go to another backend.
         assert_eq!(client.post("/upload", &[], b"abc").text(), r#"{"bytes":3}"#);
     }
     lb.comes_to_rest();

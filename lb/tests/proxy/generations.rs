@@ -96,10 +96,10 @@ fn a_removed_backend_loses_its_idle_connections_and_keeps_its_running_request() 
     }
     assert!(servers[0].stats().open_connections > 0);
     servers[0].change(&Change { stall: Some(true), ..Change::default() }).unwrap();
-    // Two in a row, one of which is b1's.
+    // Of two requests in a row, one goes to b1.
     clients[0].send(&request("GET", "/home", &[]));
     clients[1].send(&request("GET", "/home", &[]));
-    wait_until("one to wait at the first backend", || servers[0].stats().in_progress == 1);
+    wait_until("one request to wait at the first backend", || servers[0].stats().in_progress == 1);
 
     pool.backends.remove(0);
     let number = lb.publish(&[pool]);
@@ -113,7 +113,7 @@ fn a_removed_backend_loses_its_idle_connections_and_keeps_its_running_request() 
     assert_eq!(free(&lb).len(), 1, "a running request holds no generation");
     servers[0].change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     assert_eq!([clients[0].answer().status(), clients[1].answer().status()], [200; 2]);
-    wait_until("its connection to be closed", || servers[0].stats().open_connections == 0);
+    wait_until("the connection to the removed backend to be closed", || servers[0].stats().open_connections == 0);
     lb.comes_to_rest();
     assert_eq!(lb.metric("lb_backend_connections", &["backend=\"b1\""]), 0.0);
 }
@@ -155,7 +155,7 @@ fn a_removed_and_an_added_pool_do_not_affect_a_running_request() {
     assert_eq!(lb.client().get("/home").field("x-server-id").as_deref(), Some("b1"));
     servers[1].change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     assert_eq!(client.answer().field("x-server-id").as_deref(), Some("b2"), "the request finishes at its backend");
-    wait_until("its connection to be closed", || servers[1].stats().open_connections == 0);
+    wait_until("the connection to the removed backend to be closed", || servers[1].stats().open_connections == 0);
     wait_until("its pool to have nothing in flight", || lb.metrics.pool_totals("other").in_flight == 0);
     assert_eq!(lb.metrics.pool_totals("other").requests, 2);
     lb.comes_to_rest();
@@ -174,7 +174,7 @@ fn counts_in_flight_outlive_the_strategy_that_picked() {
         wait_until("the request to be in flight", || {
             lb.backends.iter().map(|b| b.in_flight()).sum::<u32>() == sent as u32 + 1
         });
-        // In the middle the instance is another one: counts in flight are the host's and go on.
+        // In the middle, another instance takes over. The host keeps the counts in flight, so they continue.
         if sent == 4 {
             let number = lb.publish(&[PoolSetup { strategy: strategy("least_connections"), ..pool.clone() }]);
             wait_until("the workers to follow", || lb.hall.is_settled(number));

@@ -11,7 +11,7 @@ use crate::support::{Setup, mock, ms, wait_until};
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const EXPECT: &str = "expect: 100-continue";
 
-/// All bytes up to the first final head, and this head.
+/// The status codes of all heads up to the first final one.
 fn statuses(client: &mut Client) -> Vec<u16> {
     let whole = client.whole("POST").unwrap();
     whole.heads.iter().map(|head| head[9..12].parse().unwrap()).collect()

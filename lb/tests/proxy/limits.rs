@@ -156,7 +156,7 @@ fn a_limit_that_is_not_reached_changes_no_response() {
 }
 
 #[test]
-fn no_more_idle_connections_are_kept_than_allowed() {
+fn idle_connections_over_the_limit_are_closed() {
     let server = mock("1");
     let lb = Setup::of(&[&server])
         .limits(|limits| limits.upstream_idle_connections = 2)

@@ -1,4 +1,4 @@
-//! HTTP/1.0 clients: the connection ends without a reset only if the body is complete, whatever cuts it.
+//! HTTP/1.0 clients: the connection ends without a reset only if the body is complete.
 
 use std::io::Read;
 
@@ -9,7 +9,7 @@ use crate::support::{Balancer, Setup, mock, ms, wait_until};
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
 
-/// A request whose response's head has come.
+/// Sends a request and reads the head of its response.
 fn get(lb: &Balancer, path: &str) -> Client {
     let mut client = lb.client();
     client.send(format!("GET {path} HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\n\r\n").as_bytes());

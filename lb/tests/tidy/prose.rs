@@ -1,6 +1,6 @@
 //! The sentences of a comment, and the words in them.
 //!
-//! Code in backticks and links count as one word: their length says nothing about the sentence.
+//! Code in backticks and links count as one word: their length does not make a sentence hard to read.
 
 /// Abbreviations whose full stop does not end a sentence.
 const ABBREVIATIONS: &[&str] = &["e.g.", "i.e.", "cf.", "vs.", "approx."];

@@ -140,6 +140,6 @@ fn the_first_line_of_test_code_is_found() {
 }
 
 #[test]
-fn a_word_is_found_whole() {
+fn only_whole_words_are_found() {
     assert_eq!(find_word("unsafe unsafely is_unsafe (unsafe)", "unsafe").collect::<Vec<_>>(), [0, 27]);
 }

@@ -59,7 +59,7 @@ fn answers(run: &Run, windows: &[&Window], id: &str) -> u64 {
 }
 
 #[test]
-fn a_slow_server_is_as_slow_as_the_file_says_and_the_others_are_not() {
+fn a_slow_server_is_as_slow_as_planned_and_the_others_are_not() {
     let lab = Lab::new();
     let run = run(
         &lab,

@@ -43,7 +43,7 @@ fn mistakes_are_one_line_and_leave_nothing() {
 }
 
 #[test]
-fn an_error_of_lb_is_reported_in_the_words_of_lb() {
+fn an_error_of_lb_is_reported_unchanged() {
     let lab = Lab::new();
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let address = taken.local_addr().expect("an address");
@@ -83,7 +83,7 @@ fn an_arm_that_lb_would_refuse_later_is_refused_at_the_start() {
 }
 
 #[test]
-fn a_strategy_that_a_running_balancer_lacks_is_refused_in_the_words_of_lb() {
+fn a_strategy_that_a_running_balancer_lacks_is_refused_with_the_error_of_lb() {
     let lab = Lab::new();
     let theirs = lab.running_balancer("round_robin", 1);
     let plan = "[load]\nloop = \"closed\"\nrequests = 10\n[[arms]]\nstrategy = \"nobodys\"";

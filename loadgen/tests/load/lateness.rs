@@ -60,7 +60,7 @@ fn a_generator_that_is_stopped_for_250_ms_of_every_second_is_late() {
 
 /// The kernel may prefer the generator, so that it is on time. Then its lags must be small.
 #[test]
-fn a_generator_beside_a_busy_loop_on_its_core_passes_only_if_its_lags_are_small() {
+fn a_generator_with_a_busy_loop_on_its_core_passes_only_if_its_lags_are_small() {
     let server = mock(Options::default());
     let allowed = std::fs::read_to_string("/proc/self/status").expect("Linux");
     let list =

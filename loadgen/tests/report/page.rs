@@ -114,7 +114,7 @@ fn markdown_names_pictures_that_exist() {
 
 /// A run ended by Ctrl-C before the first response, and a run whose target never responds, have reports too.
 #[test]
-fn a_run_without_results_has_a_report_that_says_so() {
+fn the_report_of_a_run_without_results_says_that_it_has_none() {
     let mut unmeasured = crate::synthetic::partial();
     unmeasured.results.cells.clear();
     unmeasured.results.accounting.clear();

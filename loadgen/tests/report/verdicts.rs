@@ -93,7 +93,7 @@ fn with_verdicts(scenario: Scenario, verdicts: [(Verdict, f64); 3]) -> Run {
 }
 
 #[test]
-fn the_headline_says_at_which_percentiles_an_arm_is_better() {
+fn the_headline_names_the_percentiles_at_which_an_arm_is_better() {
     use Verdict::{Better, Equivalent, Undecided, Worse};
     let told = |verdicts| with_verdicts(Scenario::B, verdicts);
     assert_told(

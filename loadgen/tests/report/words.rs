@@ -142,7 +142,7 @@ fn a_ring_of_another_pool_explains_nothing() {
 }
 
 #[test]
-fn a1_says_when_counts_contradict_the_declaration() {
+fn a1_names_counts_that_contradict_the_declaration() {
     let mut run = a1();
     run.results.cells[0].chi_square_p = Some(0.000_002);
     assert_told(&run, &["This contradicts the strategy's declaration", "would have a chance of < 0.0001."]);
