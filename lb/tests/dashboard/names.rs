@@ -152,7 +152,7 @@ fn every_metric_is_used_or_listed_with_a_reason() {
         match (used.contains(metric.name), reason) {
             (true, None) => {}
             (false, Some(reason)) => assert!(!reason.is_empty(), "{}: why?", metric.name),
-            (true, Some(_)) => panic!("{} is used: it needs no place in UNUSED", metric.name),
+            (true, Some(_)) => panic!("{} is used: remove it from UNUSED", metric.name),
             (false, None) => panic!("{} is on no panel and in no rule: use it, or say why not in UNUSED", metric.name),
         }
     }
