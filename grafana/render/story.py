@@ -1,11 +1,12 @@
 #!/usr/bin/env python3
-"""Lets a real lb live through five eventful minutes, and keeps what Prometheus saw of them, for draw.ts to draw.
+"""Runs a real lb through five minutes of events, and stores the data of Prometheus, so that draw.ts can draw them.
 
     cargo build --release && grafana/render/story.py --lb target/release/lb --data /tmp/lb-story
 
-Needs Python 3.11 and Debian's package prometheus. About 200 requests a second, three mock servers with a bound on what they
-do at once: one becomes slow, another strategy is put in charge because of it, one is killed and started again, weights
-change, a reload is refused. Nothing is made up; two runs differ as two days do. Exit code 2: something that it needs is not there.
+Needs Python 3.11 and Debian's package prometheus. Clients send about 200 requests a second to three mock servers with
+limited concurrency. One server becomes slow, so another strategy is activated. One server is killed and started again,
+weights change, and a reload is refused. All data are measured, so two runs differ. Exit code 2: a needed program is
+missing, or the data folder exists.
 """
 
 import argparse
@@ -22,13 +23,13 @@ from world import GRAFANA, Load, World
 
 WEB = ("web-1", "web-2", "web-3")
 SERVICE = ("--service-time", "exponential:20ms", "--concurrency", "6", "--queue", "16")
-# a client without a key has none
+# Clients that send no x-key header have no key.
 STRATEGY = 'hash_on = ["header:x-key"]'
 SCRAPE_SECONDS = 2
-# What clients ask for in turn: mostly well-behaved pages, some larger ones, and now and then what goes wrong.
+# The paths of clients, in turn: mostly small pages, some larger ones, and rarely a failure.
 PATHS = ["/home"] * 40 + ["/stream?bytes=20000&chunk=5000&interval_ms=1"] * 6 + ["/status/304", "/status/404", "/home", "/status/404"]
 RARE_PATHS = ["/home"] * 12 + ["/status/503"] + ["/home"] * 12 + ["/stream?bytes=20000&chunk=5000&abort_after=8000"]
-# In seconds, all of it.
+# Total duration in seconds.
 LENGTH = 280
 
 
@@ -48,35 +49,35 @@ def refused(world):
         world.reload("--strategy", "no_such_strategy")
     except RuntimeError:
         return
-    raise AssertionError("a strategy that nobody has was put in charge")
+    raise AssertionError("an unknown strategy was accepted")
 
 
 def chapters(world):
-    """When, in seconds since the start, what happens."""
+    """The events: time in seconds since the start, title, and action."""
     return [
         (45, "web-2 becomes four times as slow", lambda: slow(world, "web-2", 4)),
-        (90, "least_connections is put in charge", lambda: world.reload("--strategy", "least_connections")),
-        (130, "web-2 is itself again", lambda: slow(world, "web-2", 1)),
+        (90, "least_connections becomes active", lambda: world.reload("--strategy", "least_connections")),
+        (130, "web-2 has its normal speed again", lambda: slow(world, "web-2", 1)),
         (150, "web-3 is killed", lambda: world.kill("web-3")),
-        (185, "web-3 is back", lambda: world.revive("web-3")),
-        (215, "web-1 weighs two", lambda: weigh(world, "least_connections", web_1=2)),
+        (185, "web-3 is started again", lambda: world.revive("web-3")),
+        (215, "the weight of web-1 becomes 2", lambda: weigh(world, "least_connections", web_1=2)),
         (235, "a reload is refused", lambda: refused(world)),
-        (250, "consistent_hash is put in charge", lambda: world.reload("--strategy", "consistent_hash")),
+        (250, "consistent_hash becomes active", lambda: world.reload("--strategy", "consistent_hash")),
     ]
 
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     arguments.add_argument("--lb", default=GRAFANA.parent / "target/release/lb", type=Path,
-                           help="the lb; mock-server, loadgen and plugins lie beside it (default: target/release/lb)")
+                           help="the program lb; mock-server, loadgen and plugins must be in the same folder (default: target/release/lb)")
     arguments.add_argument("--data", required=True, type=Path, help="a new folder for Prometheus' data and story.json")
     given = arguments.parse_args()
     for program, how in (("prometheus", "apt-get install prometheus"), (given.lb, "cargo build --release, or name it with --lb")):
         if not shutil.which(program):
-            print(f"story.py: {program} is not there: {how}", file=sys.stderr)
+            print(f"story.py: {program} is missing: {how}", file=sys.stderr)
             return 2
     if given.data.exists():
-        print(f"story.py: {given.data} is there already: name a new folder with --data", file=sys.stderr)
+        print(f"story.py: {given.data} exists already: name a new folder with --data", file=sys.stderr)
         return 2
     given.data.mkdir(parents=True)
     with World(given.lb, backends=WEB, service=SERVICE, strategy=STRATEGY, scrape_seconds=SCRAPE_SECONDS,
@@ -103,7 +104,7 @@ def main():
 
 
 def clients(world, name, rate, paths, *more):
-    """An open loop of loadgen's, with the random gaps of many users."""
+    """Starts an open loop of loadgen, with random gaps as from many users."""
     file = world.folder / f"{name}.txt"
     file.write_text("\n".join(paths) + "\n")
     command = [world.lb.parent / "loadgen", "run", "--rate", rate, "--poisson", "--duration", f"{LENGTH + 5}s", "--connections", 64,

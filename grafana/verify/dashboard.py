@@ -1,6 +1,6 @@
-"""The dashboard as Grafana would ask for it: its variables put into its queries, and those sent to Prometheus.
+"""The queries of the dashboard as Grafana sends them: with its variables filled in, to a real Prometheus.
 
-Why: a query that parses may still find nothing. Only one that was answered by a real Prometheus is known to be right.
+Why: a query that parses may still return no data. Only a real Prometheus shows that a query is right.
 """
 
 import json
@@ -45,7 +45,7 @@ class Dashboard:
         self.scrape_seconds = scrape_seconds
 
     def panels(self):
-        """All but rows, those in collapsed rows too."""
+        """All panels without the rows themselves, but with the panels in collapsed rows."""
         for panel in self.model["panels"]:
             if panel["type"] != "row":
                 yield panel
@@ -58,7 +58,7 @@ class Dashboard:
         return [one for one in self.model["annotations"]["list"] if not one.get("builtIn")]
 
     def fill(self, query, chosen, start, end, step):
-        """`chosen` maps a variable to a list of values; one that is missing stands at All."""
+        """`chosen` maps a variable to a list of values. A variable that is missing there has the value All."""
         interval = max(step, self.scrape_seconds)
         known = {
             "__rate_interval": f"{max(interval + self.scrape_seconds, 4 * self.scrape_seconds):g}s",
@@ -78,7 +78,7 @@ class Dashboard:
         return re.sub(r"\$\{?(\w+)\}?", value, query)
 
     def values_of(self, variable, prometheus, chosen, start, end):
-        """What a variable of the form label_values(selector, label) would offer."""
+        """The values that a variable of the form label_values(selector, label) offers."""
         form = re.fullmatch(r"label_values\((.+), (\w+)\)", variable["query"]["query"])
         if not form:
             raise ValueError(f"{variable['name']}: not of the form label_values(selector, label)")
@@ -87,13 +87,13 @@ class Dashboard:
 
 
 def as_matcher(values):
-    """Values chosen by hand, as Grafana writes them for =~ inside a quoted string."""
+    """Selected values, as Grafana writes them for =~ inside a quoted string."""
     escaped = [re.sub(r"([\\^$.*+?()\[\]{}|/])", r"\\\\\1", value) for value in values]
     return escaped[0] if len(escaped) == 1 else "(" + "|".join(escaped) + ")"
 
 
 def limits(panel, target):
-    """The least and the greatest value that a panel is made for: its axis, or its override's for one target."""
+    """The limits of the values of a target: the axis of the panel, or its override for this target."""
     defaults = panel["fieldConfig"]["defaults"]
     found = {key: defaults.get(key) for key in ("min", "max", "unit")}
     legend = target.get("legendFormat", "")

@@ -1,4 +1,4 @@
-"""A small experiment of loadgen, shown again by grafana/replay: the dashboard's queries find in it what loadgen counted."""
+"""A small experiment of loadgen, shown by grafana/replay: the queries of the dashboard return the counts of loadgen."""
 
 import json
 import re
@@ -22,7 +22,7 @@ rate_rps = 400
 warm_up = "500ms"
 duration = "2500ms"
 """ + "".join(f'[[arms]]\nstrategy = "{arm}"\n' for arm in ARMS)
-# What is empty because nothing went wrong, or because too little happened in a few seconds.
+# Queries that may be empty, because there were no errors or too few events in a few seconds.
 MAY_BE_EMPTY = re.compile(r"ALERTS|lb_retries|errors|reload_duration|take_up|connect_seconds|pick_seconds")
 
 
@@ -59,7 +59,7 @@ def judge(loadgen, dashboard_path, found):
         plan.write_text(PLAN)
         command = [loadgen, "experiment", "--plan", plan, "--seed", "7", "--quiet", "--out", run]
         done = subprocess.run([str(part) for part in command], capture_output=True, text=True, timeout=120, check=False)
-        # on a busy machine it may say that the generator was late; what was counted is right all the same
+        # On a busy machine, loadgen may report a late generator. Its counts are right all the same.
         is_late = done.returncode == 1 and "not to be believed (generator)" in done.stderr
         if done.returncode != 0 and not is_late:
             raise RuntimeError(f"loadgen: {done.stdout}{done.stderr}")
@@ -68,37 +68,37 @@ def judge(loadgen, dashboard_path, found):
         with Replay(loadgen, run) as replay:
             _queries(Dashboard(dashboard_path, STEP), Prometheus(replay.address), replay, counted, found)
         found.check(replay.ended == 0, f"replay: grafana/replay ended with {replay.ended}")
-        found.check(not list(Path(folder).glob("*/*.part")), "replay: a part of a recording is left")
+        found.check(not list(Path(folder).glob("*/*.part")), "replay: a partial recording is left")
         print(f"       replay: {counted} requests at the client, {replay.end - replay.start:.1f} s of scrapes in {size} bytes")
 
 
 def _queries(dashboard, prometheus, replay, counted, found):
     start, end = replay.start, replay.end
-    # a little later, since times are rounded on their way
+    # Slightly later, because the times are rounded.
     first, last = (prometheus.instant("sum(lb_requests_total)", at + 0.05)[0][1][0][1] for at in (start, end))
     found.check(last - first == counted, f"replay: {first} requests at first, {last} at last, {counted} at the client")
 
-    # at the scrapes themselves: an evenly spaced step would miss the last one
+    # At the times of the scrapes, because evenly spaced steps would miss the last one.
     scrapes = prometheus.get("query", query=f"up[{end - start + 1:.0f}s]", time=end)["result"][0]["values"]
     shares = next(panel for panel in dashboard.panels() if panel["title"] == "Share of requests")["targets"][0]["expr"]
     sums = [sum(value for _, [(_, value)] in prometheus.instant(dashboard.fill(shares, {}, start, end, STEP), at)) for at, _ in scrapes[1:]]
     found.check(sums and all(abs(one - 1) < 1e-9 for one in sums), f"replay: shares sum to {sums}")
 
     swap = next(one for one in dashboard.annotations() if one["name"] == "Strategy swap")
-    # Grafana asks at the times of its steps; the last second is in with a margin
+    # Grafana queries at the times of its steps, so the range is one step longer.
     answer = prometheus.range(dashboard.fill(swap["expr"], {}, start, end + STEP, STEP), start, end + STEP, STEP)
     marks = {value / 1000 for _, series in answer for _, value in series}
-    found.check(len(marks) == 1, f"replay: marks of swaps at {marks}, one was due")
+    found.check(len(marks) == 1, f"replay: marks of swaps at {marks}, expected 1")
     found.check(all(start < mark < end for mark in marks), f"replay: the swap's mark {marks} is not in {start} to {end}")
 
     charge = {labels["strategy"] for labels, _ in prometheus.range("lb_strategy_info", start, end + STEP, STEP)}
-    found.check(charge == set(ARMS), f"replay: in charge were {charge}")
+    found.check(charge == set(ARMS), f"replay: active strategies were {charge}")
     last = prometheus.instant("lb_strategy_info", end + STEP + 0.5)
-    found.check([labels["strategy"] for labels, _ in last] == [ARMS[1]], f"replay: at the end {last}: what ended is still there")
+    found.check([labels["strategy"] for labels, _ in last] == [ARMS[1]], f"replay: at the end {last}: a series that ended is still there")
 
     for panel in dashboard.panels():
         for target in panel["targets"]:
-            # what hides zeros is asked with them: whether anything but zero happened in these seconds is chance
+            # Without a filter that hides zeros, because in these seconds all values may be zero.
             query = dashboard.fill(target["expr"].removesuffix(" > 0"), {}, start, end, STEP)
             answer = prometheus.instant(query, end) if target["instant"] else prometheus.range(query, start, end + STEP, STEP)
             found.check(answer or MAY_BE_EMPTY.search(query), f"replay: {panel['title']}/{target['refId']}: no data: {query}")

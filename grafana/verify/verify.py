@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""Asks a real Prometheus everything that the dashboard asks, while a real lb works, and judges the answers.
+"""Sends every query of the dashboard to a real Prometheus, while a real lb is under load, and checks the results.
 
     cargo build && grafana/verify/verify.py --lb target/debug/lb
 
-Needs Python 3.11 and Debian's package prometheus, and about a minute. In that minute an lb with three mock servers is
-under load; its strategy is swapped, its configuration reloaded, one server killed with SIGKILL and started again.
-Then promtool checks the files, and a small experiment of loadgen is shown again by grafana/replay. Exit code 0: every panel, variable, annotation and rule is right. 1: something is not; each finding is one line.
-2: something that it needs is not there.
+Needs Python 3.11, Debian's package prometheus, and about a minute. In that minute, an lb with three mock servers is
+under load. Its strategy is swapped, its configuration reloaded, and one server killed with SIGKILL and started again.
+Then promtool checks the files, and grafana/replay shows a small experiment of loadgen.
+
+Exit codes: 0 every panel, variable, annotation and rule is right; 1 there are findings, one line each; 2 a needed
+program is missing.
 """
 
 import argparse
@@ -23,12 +25,12 @@ from dashboard import Dashboard, Prometheus, limits
 from world import BACKENDS, GRAFANA, Load, World, wait_for
 
 SCRAPE = 1
-# Seconds in which everything has started, at most.
+# Maximum time until everything has started, in seconds.
 START_UP = 60
 VICTIM = BACKENDS[1]
 RULES = sorted((GRAFANA / "prometheus/rules").glob("*.yml"))
 
-# Panels (with the target) that may be empty or not a number at some moments, because what they measure is rare.
+# Panels (with the target) that may be empty or not a number at some moments, because the measured events are rare.
 RARE = {
     ("Time to connect", "A"), ("Time to connect", "B"), ("Reloads", "B"), ("Time to take up a generation", "A"),
     ("Failed attempts per backend", "A"), ("Pick time", "A"), ("Pick time", "B"), ("p95 per backend", "A"), ("Backends", "E"),
@@ -47,7 +49,7 @@ class Findings:
 
 
 def drive(world, seconds):
-    """The minute of work. Answers when what happened."""
+    """Runs the events under load. Returns their times and the counts of the clients."""
     story = {"start": time.time()}
     prometheus = Prometheus(world.prometheus)
     with Load(world.proxy) as load:
@@ -69,8 +71,8 @@ def drive(world, seconds):
         time.sleep(seconds * 0.25)
         story["end"] = time.time()
     story.update(answers=load.answers, lost=load.lost)
-    wait_for(lambda: prometheus.instant("sum(lb_requests_in_flight) == 0", time.time()), "the last answer")
-    # two more scrapes, so that the last one holds everything
+    wait_for(lambda: prometheus.instant("sum(lb_requests_in_flight) == 0", time.time()), "the last response")
+    # Waits for a scrape that began after the last response, so that it has every request.
     asked = time.time()
     wait_for(lambda: prometheus.instant(f"min(timestamp(lb_build_info)) > {asked + SCRAPE}", time.time()), "a last scrape")
     story["after"] = time.time()
@@ -78,13 +80,13 @@ def drive(world, seconds):
 
 
 def panels(dashboard, prometheus, story, found):
-    """Every query answers something, finite and in the range of its axis, whether All or one value is chosen."""
+    """Every query returns finite values in the range of its axis, with All, with one value and with two."""
     start, end = story["start"] + 6 * SCRAPE, story["end"] - SCRAPE
     for chosen in ({}, {"job": ["lb"], "pool": ["default"], "backend": [BACKENDS[0], BACKENDS[2]]}, {"backend": [BACKENDS[2]]}):
         for panel in dashboard.panels():
             for target in panel["targets"]:
                 name = f"{panel['title']}/{target['refId']}" + (f" with {chosen}" if chosen else "")
-                # what hides zeros is asked with them, so that there is always something to judge
+                # Without a filter that hides zeros, there are always values to check.
                 query = dashboard.fill(target["expr"].removesuffix(" > 0"), chosen, start, end, SCRAPE)
                 rare = (panel["title"], target["refId"]) in RARE
                 if target["instant"]:
@@ -93,7 +95,7 @@ def panels(dashboard, prometheus, story, found):
                     answer, points = prometheus.range(query, start, end, SCRAPE), int((end - start) / SCRAPE) + 1
                 values = [value for _, series in answer for _, value in series if not (rare and math.isnan(value))]
                 if not values and rare and chosen:
-                    continue  # the killed server is not among the chosen
+                    continue  # the killed server is not selected
                 found.check(values, f"{name}: no data: {query}")
                 found.check(all(map(math.isfinite, values)), f"{name}: not finite: {query}")
                 least, greatest = limits(panel, target)
@@ -113,7 +115,7 @@ def variables(dashboard, prometheus, story, found):
 
 
 def annotations(dashboard, prometheus, story, found):
-    """What Grafana would draw: with useValueForTime each different value is a mark, at that value in milliseconds."""
+    """The marks that Grafana would draw: with useValueForTime, each different value is a mark at that time in milliseconds."""
     start, end = story["start"] - START_UP, story["after"]
     marks = {}
     for annotation in dashboard.annotations():
@@ -124,20 +126,20 @@ def annotations(dashboard, prometheus, story, found):
         else:
             marks[annotation["name"]] = sorted(labels["alertname"] for labels, _ in answer)
     for name, happened in (("Strategy swap", story["swap"]), ("Config reload", story["config"])):
-        found.check(len(marks[name]) == 1, f"annotation {name}: {len(marks[name])} marks, one was due")
+        found.check(len(marks[name]) == 1, f"annotation {name}: {len(marks[name])} marks, expected 1")
         away = [abs(mark - happened) for mark in marks[name]]
-        found.check(all(one < 1 for one in away), f"annotation {name}: {away} s from the answer of lb reload")
-        print(f"       annotation {name}: {', '.join(f'{1000 * one:.0f} ms' for one in away)} from the answer of lb reload")
+        found.check(all(one < 1 for one in away), f"annotation {name}: {away} s from the response of lb reload")
+        print(f"       annotation {name}: {', '.join(f'{1000 * one:.0f} ms' for one in away)} from the response of lb reload")
     fired = marks["Alert firing"]
-    found.check("LBBackendsUnhealthy" in fired, f"annotation Alert firing: {fired}, though one of three was down")
+    found.check("LBBackendsUnhealthy" in fired, f"annotation Alert firing: {fired}, although one of three backends was down")
     found.check(not {"LBDown", "LBNoHealthyBackend", "LBReloadFailed", "LBStrategyErrors"} & set(fired), f"fired: {fired}")
     found.check(len(marks["Restart"]) == 1, f"annotation Restart: {marks['Restart']}")
     recent = all(story["start"] - START_UP < mark < story["start"] for mark in marks["Restart"])
-    found.check(recent, f"annotation Restart: {marks['Restart']}, the work began at {story['start']}")
+    found.check(recent, f"annotation Restart: {marks['Restart']}, the load began at {story['start']}")
 
 
 def figures(dashboard, prometheus, story, found):
-    """What must be so whatever the panel looks like."""
+    """Values that must be right, independent of the layout of panels."""
     start, end = story["start"] + 6 * SCRAPE, story["end"] - SCRAPE
     by_title = {panel["title"]: panel for panel in dashboard.panels()}
 
@@ -145,15 +147,15 @@ def figures(dashboard, prometheus, story, found):
         expr = next(one["expr"] for one in by_title[title]["targets"] if one["refId"] == ref)
         return prometheus.range(dashboard.fill(expr, {}, start, end, SCRAPE), start, end, SCRAPE)
 
-    # counted alike: the counters' last minus first sample is what the clients saw, code by code
-    found.check(story["lost"] == 0, f"{story['lost']} requests got no answer")
+    # The last sample of the counters minus the first equals the count of the clients, for each code.
+    found.check(story["lost"] == 0, f"{story['lost']} requests got no response")
     counted = {}
     for labels, series in prometheus.range("sum by (code) (lb_requests_total)", story["start"] - 1, story["after"], SCRAPE):
-        # a code that is first met while it runs has begun at 0
+        # The series of a code that first occurs during the load begins at 0.
         first = series[0][1] if series[0][0] <= story["start"] else 0
         counted[labels["code"]] = series[-1][1] - first
     counted = {code: count for code, count in counted.items() if count}
-    found.check(counted == dict(story["answers"]), f"requests: counters say {counted}, clients {dict(story['answers'])}")
+    found.check(counted == dict(story["answers"]), f"requests: counters have {counted}, clients {dict(story['answers'])}")
     print(f"       requests: {sum(story['answers'].values())} at clients, {sum(counted.values()):g} by the counter; {dict(story['answers'])}")
 
     sums = {}
@@ -196,7 +198,7 @@ def rules(prometheus, found):
 
 
 def promtool(world, found):
-    """What Prometheus' own tool says of the files, and of a scrape."""
+    """Checks the files and a scrape with promtool."""
     tests = sorted((GRAFANA / "prometheus/tests").glob("*.yml"))
     for arguments, scrape in (
         (["check", "config", "--lint=all", "--lint-fatal", GRAFANA / "prometheus/prometheus.yml"], None),
@@ -212,18 +214,18 @@ def promtool(world, found):
 
 def main():
     arguments = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    arguments.add_argument("--lb", default=GRAFANA.parent / "target/debug/lb", help="the lb; mock-server, loadgen and plugins lie beside it")
+    arguments.add_argument("--lb", default=GRAFANA.parent / "target/debug/lb", help="the program lb; mock-server, loadgen and plugins must be in the same folder")
     arguments.add_argument("--dashboard", default=GRAFANA / "dashboards/lb.json", type=Path)
-    arguments.add_argument("--seconds", default=40, type=float, help="how long to work (default: 40)")
+    arguments.add_argument("--seconds", default=40, type=float, help="duration of the load (default: 40)")
     given = arguments.parse_args()
     for program, how in (("prometheus", "apt-get install prometheus"), ("promtool", "apt-get install prometheus"),
                          (given.lb, "cargo build, or name it with --lb")):
         if not shutil.which(program):
-            print(f"verify.py: {program} is not there: {how}", file=sys.stderr)
+            print(f"verify.py: {program} is missing: {how}", file=sys.stderr)
             return 2
     loadgen = Path(given.lb).resolve().parent / "loadgen"
     if not loadgen.exists():
-        print(f"verify.py: {loadgen} is not there: cargo build", file=sys.stderr)
+        print(f"verify.py: {loadgen} is missing: cargo build", file=sys.stderr)
         return 2
     found = Findings()
     dashboard = Dashboard(given.dashboard, SCRAPE)

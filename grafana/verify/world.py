@@ -1,6 +1,6 @@
-"""What the dashboard looks at: an lb with three mock servers under load, and a Prometheus that scrapes it each second or so.
+"""The programs behind the dashboard: an lb with three mock servers under load, and a Prometheus that scrapes it.
 
-Everything listens on free ports, lives in one temporary folder and ends with the `with` block.
+Every program listens on a free port, keeps its files in one temporary folder, and ends with the `with` block.
 """
 
 import http.client
@@ -25,8 +25,8 @@ DEADLINE = 30
 
 
 class World:
-    """`service` is how the mock servers serve; `strategy` the table of that name in lb's configuration, as TOML; `data` a folder
-    for Prometheus' data that outlives the world."""
+    """`service` has the options of the mock servers. `strategy` is the table of that name in lb's configuration, as TOML.
+    `data` is a folder for the data of Prometheus that stays after the end."""
 
     def __init__(self, lb, *, backends=BACKENDS, service=("--service-time", "exponential:2ms"), strategy="", scrape_seconds=1,
                  data=None):
@@ -76,7 +76,7 @@ class World:
     def write_config(self, weights, ports):
         lines = [
             '[proxy]\nlisten = "127.0.0.1:0"\n[admin]\nlisten = "127.0.0.1:0"\n[launcher]\nkind = "none"',
-            # quicker than by default: what is killed is down within a second
+            # Faster than the default, so that a killed server is down within a second.
             "[health]\ninterval_ms = 250\n[reload]\nwatch = false",
             f"[state]\ndir = {json.dumps(str(self.folder / 'state'))}",
             f"[strategy]\n{self.strategy}",
@@ -88,7 +88,7 @@ class World:
         beside.rename(self.config)
 
     def reload(self, *arguments):
-        """Answers when lb said that it was done."""
+        """Returns the time of the response, and the report of the reload."""
         command = [self.lb, "reload", "--config", self.config, "--admin-listen", self.admin, "--json", *arguments]
         done = subprocess.run(command, capture_output=True, text=True, timeout=DEADLINE, check=False)
         answered = time.time()
@@ -104,7 +104,7 @@ class World:
         self._mock(name, self.ports[name])
 
     def spawn(self, name, command, **options):
-        """A process that ends with the world at the latest."""
+        """Starts a process, which ends with the `with` block at the latest."""
         log = open(self.folder / f"{name}.log", "ab")
         environment = {**os.environ, "XDG_STATE_HOME": str(self.folder)}
         self.children[name] = subprocess.Popen([str(part) for part in command], stderr=log, env=environment,
@@ -121,7 +121,7 @@ class World:
         return int(re.search(r"listening on \S+:(\d+)", mock.stdout.readline())[1])
 
     def _rules(self):
-        """The rules, but alerts fire at once: nobody waits five minutes here."""
+        """A copy of the rules in which alerts fire at once, without their waiting time."""
         rules = self.folder / "rules"
         rules.mkdir()
         for source in (GRAFANA / "prometheus/rules").glob("*.yml"):
@@ -149,12 +149,12 @@ class World:
             except OSError:
                 return None
 
-        wait_for(scraped, "Prometheus' first scrape")
+        wait_for(scraped, "the first scrape of Prometheus")
         return address
 
 
 class Load:
-    """Clients that keep asking and count the answers; closed loop, with a pause, in seconds, each time."""
+    """Clients that send requests in a closed loop and count the responses. `pause` is in seconds."""
 
     def __init__(self, address, clients=4, pause=0.005):
         self.address, self.pause, self.answers, self.lost = address, pause, Counter(), 0
@@ -174,7 +174,7 @@ class Load:
     def _client(self, number):
         mine, lost, sent, connection = Counter(), 0, number, None
         while not self.stopping.wait(self.pause):
-            # a connection of its own now and then, so that connections come and go
+            # A new connection from time to time, so that connections open and close.
             if connection is None or sent % 50 == 0:
                 connection = http.client.HTTPConnection(self.address, timeout=DEADLINE)
             method, path, body = "GET", "/home", None

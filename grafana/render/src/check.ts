@@ -1,7 +1,7 @@
-// Writes the dashboard as TypeScript for `tsc` to hold against Grafana's own types: unknown keys and values are errors there.
+// Writes the dashboard as TypeScript, so that `tsc` checks it against Grafana's own types: unknown keys and values are errors.
 //
-// The types call panels' options "anything"; so those, the settings of fields and the overrides stand once more by themselves,
-// with the type of their kind of panel.
+// In the type of a dashboard, the options of panels may be anything. So the options, the settings of fields and the
+// overrides are checked separately, with the types of their kind of panel.
 
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -30,12 +30,12 @@ const name = (type: string) => type.replace(/\W/g, '_');
 const lines = [
   `import { Dashboard, FieldConfig } from '@grafana/schema';`,
   ...Object.entries(KINDS).map(([type, { from }]) => `import * as ${name(type)} from '@grafana/schema/dist/esm/raw/composable/${from}_types.gen';`),
-  // the file has the words of enumerations; an optional setting may be null, which removes it
+  // The file has enumerations as words. In overrides, null removes an optional setting.
   `type Written<T> = T extends string ? \`\${T}\` : T extends Array<infer U> ? Array<Written<U>> : T extends object ? { [K in keyof T]: Written<T[K]> } : T;`,
   `type Changes<T> = { [K in keyof T]?: T[K] | null };`,
 ];
 const typed = (what: string, value: unknown, type: string) => lines.push('', `// ${what}`, `(${JSON.stringify(value)}) satisfies ${type};`);
-typed('the whole', { ...dashboard, annotations: { list: dashboard.annotations.list.map(withoutQuery) } }, 'Written<Dashboard>');
+typed('the dashboard', { ...dashboard, annotations: { list: dashboard.annotations.list.map(withoutQuery) } }, 'Written<Dashboard>');
 for (const panel of panels) {
   const kind = KINDS[panel.type];
   if (!kind) {
@@ -58,7 +58,7 @@ for (const panel of panels) {
 await mkdir(path.join(HERE, 'build'), { recursive: true });
 await writeFile(path.join(HERE, 'build/lb.check.ts'), lines.join('\n') + '\n');
 
-/** What an annotation asks is the data source's affair, and not in the types. */
+/** The query of an annotation belongs to the data source, so the types do not have it. */
 function withoutQuery(annotation: Record<string, unknown>) {
   const { expr, step, tagKeys, titleFormat, textFormat, useValueForTime, ...rest } = annotation;
   return rest;

@@ -1,7 +1,7 @@
-// Draws the dashboard: starts a Prometheus on what story.py kept (or asks one that runs), lets a headless Chromium show the page,
-// takes a picture dark and light, and looks at them as far as a program can.
+// Draws the dashboard: starts a Prometheus on the data of story.py (or uses a running one), shows the page in a headless
+// Chromium, takes a dark and a light picture, and checks both as far as a program can.
 //
-// Exit codes: 0 drawn and nothing found, 1 drawn and something found (one line each), 2 could not be drawn.
+// Exit codes: 0 drawn without findings, 1 drawn with findings (one line each), 2 could not be drawn.
 
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -14,21 +14,21 @@ import { HERE, bundle, serve } from './site';
 
 const HELP = `Draws grafana/dashboards/lb.json with Grafana's component libraries and a headless Chromium.
 
-  npm run draw -- --data DIR          what story.py kept in DIR
-  npm run draw -- --prometheus URL    the last half hour of a Prometheus that runs
+  npm run draw -- --data DIR          the data that story.py stored in DIR
+  npm run draw -- --prometheus URL    the last half hour of a running Prometheus
 
-  --out DIR          where dashboard.png and dashboard-dark.png go (default: build)
+  --out DIR          folder of dashboard.png and dashboard-dark.png (default: build)
   --theme THEME      dark or light (default: both)
-  --minutes N        with --prometheus: how far back (default: 30)
+  --minutes N        with --prometheus: length of the time range (default: 30)
   --scrape N         with --prometheus: its scrape interval in seconds (default: 5)
-  --width N          of the page in pixels (default: 1600)
-  --scale N          pixels of the picture for one of the page (default: 1)
-  --rows N           the first N rows only
-  --expand           collapsed rows as if they had been opened
-  --may-be-empty T   the panel of this title may have no data; may be repeated
-  --chromium PATH    (default: /usr/bin/chromium)
+  --width N          width of the page in pixels (default: 1600)
+  --scale N          pixels of the picture for each pixel of the page (default: 1)
+  --rows N           only the first N rows
+  --expand           draw collapsed rows as open
+  --may-be-empty T   the panel with this title may have no data; may be repeated
+  --chromium PATH    the program Chromium (default: /usr/bin/chromium)
 
-Exit code 0: nothing was found, 1: each line is something to mend, 2: it could not be drawn.
+Exit code 0: no findings, 1: findings, one line each, 2: the dashboard could not be drawn.
 `;
 
 function options() {
@@ -51,15 +51,15 @@ function options() {
     },
   });
   if (!values.help && !values.data === !values.prometheus) {
-    throw new Error('say either --data or --prometheus (--help tells more)');
+    throw new Error('give either --data or --prometheus (see --help)');
   }
   for (const name of ['minutes', 'scrape', 'width', 'scale'] as const) {
     if (!(Number(values[name]) > 0)) {
-      throw new Error(`--${name} ${values[name]}: not a number above 0`);
+      throw new Error(`--${name} ${values[name]}: must be a number above 0`);
     }
   }
   if (!values.theme.every((theme) => ['dark', 'light'].includes(theme))) {
-    throw new Error(`--theme ${values.theme}: dark or light`);
+    throw new Error(`--theme ${values.theme}: must be dark or light`);
   }
   return values;
 }
@@ -104,7 +104,7 @@ function request(dashboard: DashboardFile, { from, to, scrapeSeconds }: Promethe
   return { dashboard, from, to, scrapeSeconds, theme, expand, timeZone: 'UTC' };
 }
 
-/** One picture. Answers how much was found. */
+/** Draws one picture. Returns the number of findings. */
 async function draw(browser: Browser, url: string, theme: string, given: Options): Promise<number> {
   const tab = await browser.newPage();
   const complaints = complaintsOf(tab);
@@ -113,7 +113,7 @@ async function draw(browser: Browser, url: string, theme: string, given: Options
   await tab.goto(url);
   await tab.waitForFunction('look.isDone()', { timeout: 60_000 });
   await tab.waitForNetworkIdle({ idleTime: 300 });
-  // tables draw only what is in view
+  // Tables draw only the visible part, so the view must have the full height.
   const height = (await tab.evaluate('document.documentElement.scrollHeight')) as number;
   await tab.setViewport({ ...size, height });
   await tab.waitForNetworkIdle({ idleTime: 300 });
@@ -123,11 +123,11 @@ async function draw(browser: Browser, url: string, theme: string, given: Options
   await tab.close();
   const lines = [...new Set([...found, ...complaints])];
   lines.forEach((line) => console.log(`${theme}: ${line}`));
-  console.log(`${picture}: ${lines.length || 'nothing'} found`);
+  console.log(`${picture}: ${lines.length || 'no'} findings`);
   return lines.length;
 }
 
-/** What the browser has to complain about, as it comes. */
+/** Collects the errors of the browser. */
 function complaintsOf(tab: Page): string[] {
   const complaints: string[] = [];
   tab.on('pageerror', (failure) => complaints.push(String(failure)));

@@ -1,4 +1,4 @@
-// A Prometheus to ask: one that runs, or one started on the data that story.py kept.
+// A Prometheus for the queries: a running one, or one started on the data of story.py.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,7 +9,7 @@ import path from 'node:path';
 
 export interface Prometheus {
   url: string;
-  /** What is to be drawn, in milliseconds of the Unix epoch. */
+  /** The time range to draw, in milliseconds of the Unix epoch. */
   from: number;
   to: number;
   scrapeSeconds: number;
@@ -21,7 +21,7 @@ export function attached(url: string, minutes: number, scrapeSeconds: number): P
   return { url, from: to - minutes * 60_000, to, scrapeSeconds, stop: async () => {} };
 }
 
-/** It scrapes nothing, and ends with `stop`. */
+/** Starts a Prometheus that scrapes nothing and ends with `stop`. */
 export async function started(data: string): Promise<Prometheus> {
   const story = JSON.parse(await readFile(path.join(data, 'story.json'), 'utf8'));
   const folder = await mkdtemp(path.join(tmpdir(), 'lb-draw-'));

@@ -1,4 +1,5 @@
-// The page, and a server for it on a free port: what it draws, Grafana's icons and fonts, and Prometheus behind /api.
+// The page, and a server for it on a free port. It serves the request to draw, Grafana's icons and fonts, and forwards
+// /api to Prometheus.
 
 import { build } from 'esbuild';
 import { once } from 'node:events';
@@ -32,7 +33,7 @@ export async function bundle(): Promise<Page> {
     format: 'iife',
     target: 'chrome120',
     define: { 'process.env.NODE_ENV': '"production"' },
-    // of an editor that no panel shows
+    // Fonts of an editor, which no panel shows.
     loader: { '.ttf': 'empty' },
     logLevel: 'error',
   });
@@ -40,7 +41,7 @@ export async function bundle(): Promise<Page> {
   return { script, style };
 }
 
-/** Until `close`. */
+/** Serves the page until `close`. */
 export async function serve(request: Request, prometheus: string, page: Page): Promise<{ url: string; close: () => void }> {
   const made: Record<string, [string, string]> = {
     '/': ['text/html', HTML],
@@ -81,5 +82,5 @@ async function ofGrafana(url: string): Promise<[string, Buffer]> {
     const weight = { Regular: 400, Medium: 500 }[font[1]];
     return ['font/woff2', await readFile(path.join(modules, `@fontsource/inter/files/inter-latin-${weight}-normal.woff2`))];
   }
-  throw new Error(`nothing is at ${url}`);
+  throw new Error(`there is no file at ${url}`);
 }

@@ -1,4 +1,4 @@
-//! The access log of a running `lb`: switched on and off by a reload, rotated by a signal, written to its end at a stop.
+//! The access log of a running `lb`: a reload switches it on and off, a signal rotates it, a stop writes the last line.
 
 use std::process::Command;
 
@@ -29,7 +29,7 @@ fn reload(balancer: &Balancer) -> Value {
 }
 
 #[test]
-fn a_reload_switches_it_on_moves_it_and_switches_it_off() {
+fn a_reload_switches_the_log_on_moves_it_and_switches_it_off() {
     let server = mock("1");
     let balancer = Balancer::start(&config(server.addr, ""));
     let write = |log: &str| std::fs::write(balancer.path("lb.toml"), config(server.addr, log)).unwrap();
@@ -46,7 +46,7 @@ fn a_reload_switches_it_on_moves_it_and_switches_it_off() {
     assert_eq!(reload(&balancer)["applied"], serde_json::json!(["access_log"]));
     get(balancer.proxy, "/home?two");
     wait_for_lines(&balancer, "two.log", 1);
-    // What it may not have is refused, and the log that runs goes on.
+    // The reload refuses a path that cannot be written, and the running log continues.
     write("[access_log]\nenabled = true\npath = \"none/three.log\"\n");
     let refused = send(balancer.admin, "POST", "/reload", &[], "");
     assert_eq!((refused.status, refused.json()["stage"].as_str()), (422, Some("access_log")), "{}", refused.body);
@@ -63,11 +63,11 @@ fn a_reload_switches_it_on_moves_it_and_switches_it_off() {
     assert_eq!(paths(&balancer, "two.log"), ["/home", "/home"]);
     assert!(lines(&balancer, "two.log")[1]["generation"].as_u64() >= Some(2));
     let metrics = get(balancer.admin, "/metrics").body;
-    assert!(metrics.contains("lb_access_log_lines_total 3\n"), "over all files: {metrics}");
+    assert!(metrics.contains("lb_access_log_lines_total 3\n"), "the counter covers all files: {metrics}");
 }
 
 #[test]
-fn a_signal_or_a_reload_makes_a_file_that_was_moved_away_anew() {
+fn a_signal_or_a_reload_creates_a_file_that_was_moved_away_again() {
     let server = mock("1");
     let balancer = Balancer::start(&config(server.addr, "[access_log]\nenabled = true\npath = \"access.log\"\n"));
     let rotate = |to: &str| std::fs::rename(balancer.path("access.log"), balancer.path(to)).unwrap();
@@ -89,16 +89,18 @@ fn a_signal_or_a_reload_makes_a_file_that_was_moved_away_anew() {
 }
 
 #[test]
-fn without_a_log_the_signal_ends_nothing() {
+fn without_an_access_log_the_signal_does_not_stop_lb() {
     let server = mock("1");
     let balancer = Balancer::start(&config(server.addr, ""));
     balancer.signal("USR1");
-    wait_for("the word on it", || balancer.printed("stderr").contains("no access log to reopen").then_some(()));
+    wait_for("the log line about the signal", || {
+        balancer.printed("stderr").contains("no access log to reopen").then_some(())
+    });
     assert_eq!(get(balancer.proxy, "/home").status, 200);
 }
 
 #[test]
-fn a_stop_writes_the_last_line() {
+fn a_stop_writes_all_lines_of_the_access_log() {
     let server = mock("1");
     let mut balancer = Balancer::start(&config(server.addr, "[access_log]\nenabled = true\n"));
     for number in 0..50 {
@@ -112,7 +114,7 @@ fn a_stop_writes_the_last_line() {
 }
 
 #[test]
-fn a_reader_that_sleeps_does_not_hold_up_the_end() {
+fn a_reader_that_does_not_read_does_not_delay_the_stop() {
     let server = mock("1");
     let folder = folder(&config(server.addr, "[access_log]\nenabled = true\npath = \"pipe\"\n"));
     assert!(Command::new("mkfifo").arg(folder.path().join("pipe")).status().unwrap().success());
@@ -127,7 +129,7 @@ fn a_reader_that_sleeps_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn a_place_that_cannot_be_written_is_one_line_at_start_and_check() {
+fn a_path_that_cannot_be_written_is_refused_by_start_and_check() {
     let config = "[strategy]\nname = \"round_robin\"\n[access_log]\nenabled = true\npath = \"none/access.log\"\n";
     let started = run(config, &[]);
     assert_eq!(started.status.code(), Some(2));

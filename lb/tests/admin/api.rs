@@ -15,7 +15,7 @@ fn metrics_come_with_the_content_type_that_prometheus_wants() {
 }
 
 #[test]
-fn probes_tell_healthy_from_ready() {
+fn healthz_and_readyz_differ_when_every_backend_drains() {
     let server = mock("1");
     let config = STRATEGY.to_owned() + &backends(&[("Server 1", server.addr)]);
     let balancer = Balancer::start(&config);
@@ -38,7 +38,7 @@ fn probes_tell_healthy_from_ready() {
 }
 
 #[test]
-fn backends_and_status_are_told_as_json() {
+fn backends_and_status_are_json() {
     let server = mock("1");
     let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
     let weight = send(balancer.admin, "POST", "/backends/b1/weight", &[], r#"{"weight":7}"#);
@@ -59,7 +59,7 @@ fn backends_and_status_are_told_as_json() {
 }
 
 #[test]
-fn a_change_that_makes_no_sense_is_refused_with_its_reason() {
+fn an_invalid_change_is_refused_with_its_reason() {
     let server = mock("1");
     let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
     let post = |path: &str, body: &str| send(balancer.admin, "POST", path, &[], body);
@@ -94,5 +94,5 @@ fn a_body_over_a_mebibyte_is_too_large() {
     let answer = send(balancer.admin, "POST", "/add", &[], &" ".repeat((1 << 20) + 1));
     assert_eq!((answer.status, &answer.json()["status"]), (413, &"failure".into()));
     let answer = send(balancer.admin, "POST", "/add", &[], &" ".repeat(1 << 20));
-    assert_eq!(answer.status, 400, "just fits, and has nothing in it");
+    assert_eq!(answer.status, 400, "the size is allowed, but the body is empty");
 }

@@ -67,25 +67,25 @@ fn course_answers_golden_bytes(address: SocketAddr) {
 }
 
 #[test]
-fn the_course_routes_answer_the_sheets_bytes_on_the_admin_port() {
+fn the_course_routes_return_the_bytes_of_the_course_sheet_on_the_admin_port() {
     let servers = ["Server 1", "Server 2", "Server 3"].map(|id| (id, mock(id)));
     let config = STRATEGY.to_owned() + &backends(&servers.each_ref().map(|(id, server)| (*id, server.addr)));
     course_answers_golden_bytes(Balancer::start(&config).admin);
 }
 
 #[test]
-fn and_on_the_proxys_port_where_configured() {
+fn the_course_routes_return_the_same_bytes_on_the_proxy_port_if_configured() {
     let servers = ["Server 1", "Server 2", "Server 3"].map(|id| (id, mock(id)));
     let config = STRATEGY.to_owned()
         + "[course]\non_proxy_port = true\n"
         + &backends(&servers.each_ref().map(|(id, server)| (*id, server.addr)));
     let balancer = Balancer::start(&config);
     course_answers_golden_bytes(balancer.proxy);
-    assert_eq!(get(balancer.proxy, "/home").status, 200, "everything else goes to the servers");
+    assert_eq!(get(balancer.proxy, "/home").status, 200, "other paths go to the backends");
 }
 
 #[test]
-fn elsewhere_the_proxys_port_belongs_to_the_servers() {
+fn without_the_option_the_proxy_port_forwards_the_course_routes() {
     let server = mock("1");
     let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
     assert_eq!(get(balancer.proxy, "/rep").header("x-server-id"), Some("1"));

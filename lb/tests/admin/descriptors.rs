@@ -1,7 +1,9 @@
-//! The limit of open files: idle clients take most of it, and where requests take the rest, lb refuses without blaming a backend.
+//! The limit of open files. Idle clients may use most of it. If requests use up the rest, lb returns 503 and counts no
+//! failure against a backend.
 //!
-//! Each lb runs under a limit of its own (`ulimit -n`). The numbers follow from it, with one worker: of 768 descriptors 132 are reserved
-//! and 128 kept for backends, of 256 a quarter is reserved and half of the rest kept.
+//! Each lb runs under its own limit (`ulimit -n`) with one worker, and the numbers follow from the limit. Of 768
+//! descriptors, 132 are reserved and 128 are kept for backends. Of 256, a quarter is reserved and half of the rest
+//! kept.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -18,12 +20,13 @@ const BACKENDS: usize = 128;
 const SMALL_LIMIT: u32 = 256;
 const SMALL_CLIENTS: usize = 96;
 
-/// A client that keeps its connection.
+/// A client with a keep-alive connection.
 struct Client(TcpStream);
 
-/// `lb` under this limit. Its health checks ask for what a stalled mock answers, and idle connections wait for longer than any test.
+/// `lb` under this limit. Its health checks request a path to which a stalled mock still responds. Idle connections
+/// stay open for longer than any test.
 fn limited(limit: u32, servers: &[&Running], more: &str) -> Balancer {
-    // this process has the clients and the servers
+    // This process holds the sockets of all clients and servers.
     rlimit::increase_nofile_limit(u64::MAX).unwrap();
     let ids: Vec<String> = (1..=servers.len()).map(|n| format!("b{n}")).collect();
     let named: Vec<_> = ids.iter().map(String::as_str).zip(servers.iter().map(|server| server.addr)).collect();
@@ -58,9 +61,9 @@ fn wait_for_metric(lb: &Balancer, name: &str, label: &str, value: usize) {
     wait_for(&format!("{name} {label} to be {value}"), || (metric(lb, name, label) == value).then_some(()));
 }
 
-/// So many clients that stay, each after one request. One that is refused connects again.
+/// Connects `count` clients that each send one request and stay connected. A refused client connects again.
 fn crowd(lb: &Balancer, count: usize) -> Vec<Client> {
-    (1..=count).map(|n| wait_for(&format!("a place for client {n}"), || Client::served(lb.proxy))).collect()
+    (1..=count).map(|n| wait_for(&format!("client {n} to be served"), || Client::served(lb.proxy))).collect()
 }
 
 fn all_are_served(clients: &mut [Client]) {
@@ -71,20 +74,20 @@ fn all_are_served(clients: &mut [Client]) {
 }
 
 #[test]
-fn idle_clients_take_more_than_half_of_the_limit_and_each_is_served() {
+fn idle_clients_may_use_more_than_half_of_the_limit_and_each_is_served() {
     let server = mock("1");
     let lb = limited(LIMIT, &[&server], "");
     let line = format!("allows {CLIENTS} client connections");
     wait_for("the line about the limit", || lb.printed("stderr").contains(&line).then_some(()));
     let mut clients = crowd(&lb, CLIENTS);
     assert!(clients.len() > LIMIT as usize / 2);
-    assert!(Client::served(lb.proxy).is_none(), "one more would take from the backends' share");
+    assert!(Client::served(lb.proxy).is_none(), "one more client would use a descriptor kept for backends");
     assert_eq!(metric(&lb, "lb_client_connections_rejected_total", ""), 1);
     all_are_served(&mut clients);
 }
 
 #[test]
-fn requests_without_a_descriptor_are_503_and_no_backend_is_blamed() {
+fn requests_without_a_descriptor_are_503_and_count_against_no_backend() {
     let servers = [mock("1"), mock("2")];
     let servers = servers.each_ref();
     let lb = limited(LIMIT, &servers, "");
@@ -95,7 +98,7 @@ fn requests_without_a_descriptor_are_503_and_no_backend_is_blamed() {
     wait_for_metric(&lb, "lb_requests_total", "code=\"503\"", refused);
     wait_for_metric(&lb, "lb_backend_connections", "state=\"active\"", BACKENDS);
 
-    // Meanwhile the admin port answers and backends are checked.
+    // Meanwhile the admin port responds and health checks run.
     assert_eq!(get(lb.admin, "/readyz").status, 200);
     let status = get(lb.admin, "/status").json();
     for backend in status["pools"][0]["backends"].as_array().unwrap() {
@@ -116,7 +119,7 @@ fn requests_without_a_descriptor_are_503_and_no_backend_is_blamed() {
     assert_eq!(metric(&lb, "lb_backend_health_checks_total", "result=\"failed\""), 0);
     assert_eq!(metric(&lb, "lb_backend_health_transitions_total", ""), 0);
 
-    // The clients are served as they ask one after the other, and leave; a second crowd finds all descriptors back.
+    // Each client is served when they send one after the other. After they disconnect, all descriptors are free again.
     all_are_served(&mut clients);
     drop(clients);
     wait_for_metric(&lb, "lb_client_connections", "", 0);
@@ -124,7 +127,7 @@ fn requests_without_a_descriptor_are_503_and_no_backend_is_blamed() {
 }
 
 #[test]
-fn the_longest_idle_connection_to_a_backend_gives_way_to_a_new_one() {
+fn a_new_backend_connection_closes_the_longest_idle_one() {
     let (server, other) = (mock("1"), mock("2"));
     let more = format!(
         "[pools.other.strategy]\nname = \"round_robin\"\n[[pools.other.backends]]\nid = \"o1\"\naddress = \"{}\"\n\
@@ -135,13 +138,13 @@ fn the_longest_idle_connection_to_a_backend_gives_way_to_a_new_one() {
     let mut clients = crowd(&lb, SMALL_CLIENTS);
     fill(&lb, &server, &mut clients);
     clients[0].ask("/other");
-    assert_eq!(clients[0].answer().unwrap().0, 404, "of the other pool's server");
+    assert_eq!(clients[0].answer().unwrap().0, 404, "the server of the other pool sent this");
     assert_eq!(metric(&lb, "lb_backend_connections_opened_total", "o1"), 1);
     assert_eq!(metric(&lb, "lb_requests_total", "code=\"503\""), 0);
 }
 
 #[test]
-fn idle_connections_to_backends_give_way_to_clients() {
+fn new_clients_close_idle_connections_to_backends() {
     const FEWER: usize = 250;
     let server = mock("1");
     let lb = limited(LIMIT, &[&server], "");
@@ -152,7 +155,7 @@ fn idle_connections_to_backends_give_way_to_clients() {
     all_are_served(&mut crowd(&lb, CLIENTS));
 }
 
-/// Has all clients ask at once, so that each has had a connection to `server` to itself.
+/// Sends a request from every client at once, so that each uses its own connection to `server`.
 fn fill(lb: &Balancer, server: &Running, clients: &mut [Client]) {
     stall(&[server], true);
     clients.iter_mut().for_each(|client| client.ask("/home"));
@@ -164,7 +167,7 @@ fn fill(lb: &Balancer, server: &Running, clients: &mut [Client]) {
 // === impl Client ===
 
 impl Client {
-    /// One that was served; `None` if its connection was refused.
+    /// Connects and sends one request. Returns `None` if the connection was refused.
     fn served(address: SocketAddr) -> Option<Self> {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
@@ -176,7 +179,7 @@ impl Client {
     }
 
     fn ask(&mut self, path: &str) {
-        // a connection that was refused may be closed already
+        // A refused connection may be closed already.
         let _ = self.0.write_all(format!("GET {path} HTTP/1.1\r\nhost: lb.test\r\n\r\n").as_bytes());
     }
 
@@ -189,7 +192,7 @@ impl Client {
                 Ok(1) => head.push(byte[0]),
                 Ok(_) => return None,
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionReset => return None,
-                Err(error) => panic!("{error}, behind {} bytes", head.len()),
+                Err(error) => panic!("{error}, after {} bytes", head.len()),
             }
         }
         let head = String::from_utf8(head).unwrap().to_lowercase();

@@ -14,7 +14,7 @@ fn explained(balancer: &Balancer, query: &str) -> Value {
     answer.json()
 }
 
-/// What `lb_strategy_picks_total` and the like say, and which strategies may have moved.
+/// The lines of the metrics that a real request would change.
 fn counts(balancer: &Balancer) -> Vec<String> {
     let counted =
         ["lb_strategy_picks_total", "lb_strategy_fallbacks_total", "lb_requests_total", "lb_backend_requests"];
@@ -23,7 +23,7 @@ fn counts(balancer: &Balancer) -> Vec<String> {
 }
 
 #[test]
-fn what_is_explained_is_what_happens() {
+fn explain_names_the_backend_that_serves_the_request() {
     let servers = ["1", "2", "3"].map(mock);
     let ids = ["b1", "b2", "b3"];
     let addresses: Vec<_> = ids.into_iter().zip(servers.each_ref().map(|server| server.addr)).collect();
@@ -42,8 +42,8 @@ fn what_is_explained_is_what_happens() {
         assert_eq!((&answer["picked_by"], &answer["reason"]), (&"strategy".into(), &Value::Null));
         seen.insert(backend);
     }
-    assert_eq!(seen.len(), 3, "forty keys are of all");
-    // Of the parts of a request, the key is found as it would be of a real one.
+    assert_eq!(seen.len(), 3, "forty keys reach all three backends");
+    // From the parts of a request, lb computes the same key as from a real request.
     let by_header = explained(&balancer, "header=x-key:17&path=/other");
     assert_eq!(by_header["hash"], explained(&balancer, "key=17")["hash"]);
     let by_path = explained(&balancer, "path=/a/b?c%3Dd");
@@ -59,7 +59,7 @@ fn what_is_explained_is_what_happens() {
 }
 
 #[test]
-fn asking_changes_nothing() {
+fn explain_changes_no_state() {
     let servers = ["1", "2", "3"].map(mock);
     let addresses: Vec<_> = ["b1", "b2", "b3"].into_iter().zip(servers.each_ref().map(|server| server.addr)).collect();
     let balancer = Balancer::start(&format!("[strategy]\nname = \"round_robin\"\n{}", backends(&addresses)));
@@ -68,7 +68,7 @@ fn asking_changes_nothing() {
     let next = explained(&balancer, "key=a")["backend"].as_str().unwrap().to_owned();
     for _ in 0..10 {
         let answer = explained(&balancer, "");
-        assert_eq!(answer["backend"], *next, "the turn is nobody's until a request comes");
+        assert_eq!(answer["backend"], *next, "only a real request advances the turn");
         assert_eq!((&answer["hash"], &answer["strategy_says"]), (&Value::Null, &Value::Null));
         assert!(answer["backends"].as_array().unwrap().iter().all(|backend| backend["in_flight"] == 0), "{answer}");
     }
@@ -79,7 +79,7 @@ fn asking_changes_nothing() {
 }
 
 #[test]
-fn pools_are_found_by_name_or_by_route_and_mistakes_are_sentences() {
+fn explain_finds_pools_by_name_or_by_route_and_refuses_mistakes() {
     let server = mock("1");
     let config = format!(
         "[strategy]\nname = \"round_robin\"\n[pools.api.strategy]\nname = \"least_connections\"\n[[pools.api.backends]]\n\
@@ -116,13 +116,13 @@ fn a_path_that_no_request_may_have_is_not_explained() {
         let answer = get(balancer.admin, &format!("/explain?path={path}"));
         assert!(answer.status == 400 && answer.body.contains(says), "{path}: {} {}", answer.status, answer.body);
         let request = path.replace("%25", "%");
-        assert_eq!(get(balancer.proxy, &request).status, 400, "{request}: no more than the request itself");
+        assert_eq!(get(balancer.proxy, &request).status, 400, "{request}: the proxy refuses the same path");
     }
     assert_eq!(explained(&balancer, "path=//v1/./x")["backend"], "b1");
 }
 
 #[test]
-fn the_command_asks_the_one_that_runs() {
+fn the_explain_command_asks_the_running_lb() {
     let server = mock("1");
     let balancer = Balancer::start(&format!("{RING}{}", backends(&[("b1", server.addr)])));
     let admin = balancer.admin.to_string();

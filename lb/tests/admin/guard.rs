@@ -1,20 +1,28 @@
-//! Who is let in, over a real socket; the rules themselves are tested beside their code.
+//! Access to the admin port over a real socket. Unit tests beside the code cover the rules themselves.
 
 use crate::harness::{Balancer, TOKEN, exchange, finish, get, send};
 
 const CONFIG: &str = "[strategy]\nname = \"round_robin\"\n";
 
 #[test]
-fn a_web_page_can_neither_read_nor_change() {
+fn a_page_of_another_site_can_neither_read_nor_change() {
     let balancer = Balancer::start(CONFIG);
     let rebound = send(balancer.admin, "GET", "/rep", &["host: evil.example:8081"], "");
     assert_eq!((rebound.status, &rebound.json()["status"]), (421, &"failure".into()));
     let foreign = send(balancer.admin, "POST", "/add", &["origin: http://evil.example"], r#"{"n":1}"#);
     assert_eq!(foreign.status, 403);
     let own = format!("origin: http://{}", balancer.admin);
-    assert_eq!(send(balancer.admin, "POST", "/add", &[&own], "{}").status, 400, "let in, and told what is wrong");
+    assert_eq!(
+        send(balancer.admin, "POST", "/add", &[&own], "{}").status,
+        400,
+        "access is granted, and the body is refused"
+    );
     let picture = ["sec-fetch-site: cross-site", "sec-fetch-mode: no-cors"];
-    assert_eq!(send(balancer.admin, "GET", "/events", &picture, "").status, 403, "it would take a viewer's place");
+    assert_eq!(
+        send(balancer.admin, "GET", "/events", &picture, "").status,
+        403,
+        "the stream would use the place of a viewer"
+    );
     let link = ["sec-fetch-site: cross-site", "sec-fetch-mode: navigate"];
     assert_eq!(send(balancer.admin, "GET", "/", &link, "").status, 200);
     let port = balancer.admin.port();
@@ -31,7 +39,7 @@ fn with_a_token_everything_but_probes_needs_it() {
     assert_eq!((refused.status, refused.header("www-authenticate")), (401, Some("Bearer realm=\"lb\"")));
     assert_eq!(send(balancer.admin, "GET", "/metrics", &["authorization: Bearer wrong"], "").status, 401);
     assert_eq!(send(balancer.admin, "GET", "/metrics", &[&format!("authorization: Bearer {TOKEN}")], "").status, 200);
-    // A flood of guesses: those beyond a few are turned away, and the right token passes meanwhile.
+    // Many guesses at once: lb refuses most of them with 429, and accepts the right token meanwhile.
     let guesses = std::thread::scope(|scope| {
         let guess = || send(balancer.admin, "POST", "/login", &[], "token=wrong").status;
         let guesses: Vec<_> = (0..40).map(|_| scope.spawn(guess)).collect();
@@ -45,7 +53,7 @@ fn with_a_token_everything_but_probes_needs_it() {
         "{log}"
     );
     assert_eq!(get(balancer.admin, "/healthz").status, 200);
-    assert_eq!(get(balancer.admin, "/readyz").status, 503, "open, and without backends not ready");
+    assert_eq!(get(balancer.admin, "/readyz").status, 503, "needs no token; without backends lb is not ready");
     let ask = |words: &[&str], token: Option<&str>| {
         let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_lb"));
         command.env_clear().args(["--config", "none.toml", "--admin-listen", &balancer.admin.to_string()]).args(words);

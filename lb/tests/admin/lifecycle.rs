@@ -1,4 +1,4 @@
-//! Start, signals, end.
+//! Start of lb, signals to it, and its end.
 
 use mock_server::{Change, Running};
 
@@ -7,19 +7,19 @@ use crate::harness::{Answer, Balancer, backends, command, finish, folder, get, m
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
 #[test]
-fn sigterm_and_sigint_end_it_in_order() {
+fn sigterm_and_sigint_stop_lb_cleanly() {
     for signal in ["TERM", "INT"] {
         let server = mock("1");
         let mut balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
         assert_eq!(get(balancer.proxy, "/home").status, 200);
         balancer.signal(signal);
         assert_eq!(balancer.end().code(), Some(0), "SIG{signal}: {}", balancer.printed("stderr"));
-        assert!(!balancer.path("ready.json").exists(), "the ready file is gone");
+        assert!(!balancer.path("ready.json").exists(), "lb removes the ready file");
     }
 }
 
 #[test]
-fn it_ends_with_its_parent_where_it_was_asked_to() {
+fn with_exit_with_parent_lb_ends_with_its_parent() {
     let server = mock("1");
     let folder = folder(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
     let (theirs, ours) = std::io::pipe().unwrap();
@@ -31,16 +31,16 @@ fn it_ends_with_its_parent_where_it_was_asked_to() {
 }
 
 #[test]
-fn a_request_in_flight_is_finished_while_nothing_new_is_taken() {
+fn a_request_in_flight_finishes_after_sigterm_while_new_connections_are_refused() {
     let server = mock("1");
     let mut balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
     let request = held_request(&balancer, &server);
-    // timeout(1) and some supervisors send it to the process and then to its group
+    // timeout(1) and some supervisors signal the process and then its group: lb gets SIGTERM twice.
     balancer.signal("TERM");
     balancer.signal("TERM");
-    wait_for("readyz to say no", || (get(balancer.admin, "/readyz").status == 503).then_some(()));
+    wait_for("readyz to return 503", || (get(balancer.admin, "/readyz").status == 503).then_some(()));
     wait_for("the port to close", || std::net::TcpStream::connect(balancer.proxy).is_err().then_some(()));
-    assert_eq!(get(balancer.admin, "/healthz").status, 200, "it can be watched while it drains");
+    assert_eq!(get(balancer.admin, "/healthz").status, 200, "the admin port responds while lb drains");
 
     server.change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     let answer = request.join().unwrap();
@@ -49,13 +49,13 @@ fn a_request_in_flight_is_finished_while_nothing_new_is_taken() {
 }
 
 #[test]
-fn a_second_signal_ends_it_at_once() {
+fn a_second_signal_ends_lb_at_once() {
     let server = mock("1");
     let mut balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
     let request = held_request(&balancer, &server);
     balancer.signal("TERM");
-    wait_for("readyz to say no", || (get(balancer.admin, "/readyz").status == 503).then_some(()));
-    // one that comes too soon counts as the first, so it is sent until it counts
+    wait_for("readyz to return 503", || (get(balancer.admin, "/readyz").status == 503).then_some(()));
+    // A signal that comes too soon counts as the first one, so the test sends it until lb ends.
     let status = wait_for("the end of lb", || {
         balancer.signal("INT");
         balancer.ended()
@@ -66,7 +66,7 @@ fn a_second_signal_ends_it_at_once() {
     drop(request);
 }
 
-/// A request that `server` has and does not answer until it is no longer stalled.
+/// A request that `server` has received. It responds only when it is no longer stalled.
 fn held_request(balancer: &Balancer, server: &Running) -> std::thread::JoinHandle<Answer> {
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     let proxy = balancer.proxy;
@@ -76,7 +76,7 @@ fn held_request(balancer: &Balancer, server: &Running) -> std::thread::JoinHandl
 }
 
 #[test]
-fn the_start_report_names_what_runs_and_commands_that_work() {
+fn the_start_report_lists_addresses_strategy_backends_and_commands() {
     let server = mock("1");
     let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)])));
     let report = balancer.printed("stdout");
@@ -94,7 +94,7 @@ fn the_start_report_names_what_runs_and_commands_that_work() {
 }
 
 #[test]
-fn the_start_report_is_json_where_asked() {
+fn with_json_the_start_report_is_json() {
     let balancer = Balancer::start_with(STRATEGY, &["--json"]);
     let report: serde_json::Value = serde_json::from_str(&balancer.printed("stdout")).unwrap();
     assert_eq!(report["proxy"][0], balancer.proxy.to_string());
@@ -103,7 +103,7 @@ fn the_start_report_is_json_where_asked() {
 }
 
 #[test]
-fn changes_outlive_a_restart_until_a_fresh_start() {
+fn changes_survive_a_restart_until_a_fresh_start() {
     let server = mock("1");
     let config = STRATEGY.to_owned() + &backends(&[("b1", server.addr)]);
     let home = tempfile::tempdir().unwrap();
@@ -139,19 +139,19 @@ fn a_ready_file_that_cannot_be_written_ends_the_start_before_anything_is_launche
     );
 }
 
-/// Not a claim: what the launcher of the next test runs is this test in another process, so that no other program need be built.
+/// No claim: the launcher of the next test runs this test in another process, so that no other program must be built.
 #[test]
 fn serves_as_a_replica_when_launched() {
     let (Ok(id), Ok(port)) = (std::env::var("REPLICA_ID"), std::env::var("REPLICA_PORT")) else { return };
     let home_id = std::env::var("REPLICA_NUMBER").ok();
     let options = mock_server::Options { id, home_id, port: port.parse().unwrap(), ..mock_server::Options::default() };
     let _server = mock_server::MockServer::start(options).unwrap();
-    // lb holds the other end
+    // lb holds the other end of stdin, which closes when lb ends.
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
 }
 
 #[test]
-fn launched_replicas_have_joined_before_it_is_ready_and_end_with_it() {
+fn launched_replicas_join_before_lb_is_ready_and_end_with_it() {
     let executable = std::env::current_exe().unwrap();
     let script = r#"REPLICA_ID="$1" REPLICA_NUMBER="$2" REPLICA_PORT="$3" exec "$0" --exact lifecycle::serves_as_a_replica_when_launched"#;
     let launcher = format!(
@@ -164,13 +164,14 @@ fn launched_replicas_have_joined_before_it_is_ready_and_end_with_it() {
 
     let third = send(balancer.admin, "POST", "/add", &[], r#"{"n":1,"hostnames":["S3"]}"#);
     assert_eq!(third.body, r#"{"message":{"N":3,"replicas":["Server 1","Server 2","S3"]},"status":"successful"}"#);
-    // The sheet's bytes for names of the launcher's template; a name of one's own stands as it is.
+    // A name from the launcher's template becomes its number, as on the course sheet. A name from a user stays as it
+    // is.
     let homes: Vec<_> = (0..3).map(|_| get(balancer.proxy, "/home")).collect();
     for (name, number) in [("Server 1", "1"), ("Server 2", "2"), ("S3", "S3")] {
         let home = homes.iter().find(|home| home.header("x-server-id") == Some(name)).unwrap();
         assert_eq!(home.body, format!(r#"{{"message":"Hello from Server: {number}","status":"successful"}}"#));
     }
-    // A reload publishes each of them once, whatever it changes.
+    // A reload publishes each replica once, whatever the reload changes.
     let config = STRATEGY.to_owned() + &launcher + "[limits]\nretries = 0\n";
     std::fs::write(balancer.path("lb.toml"), config).unwrap();
     let report = send(balancer.admin, "POST", "/reload", &[], "").json();

@@ -1,4 +1,4 @@
-//! The live page over real sockets: who gets it, what its events tell, and the cookie in place of the token.
+//! The live page over real sockets: access to it, the content of its events, and the cookie in place of the token.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -20,19 +20,19 @@ impl Events {
         let stream = TcpStream::connect(admin).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let lines: String = headers.iter().map(|line| format!("{line}\r\n")).collect();
-        // in HTTP/1.0 the body comes as it is, without chunks
+        // An HTTP/1.0 response has no chunked encoding.
         write!(&stream, "GET /events HTTP/1.0\r\nhost: {admin}\r\n{lines}\r\n").unwrap();
         Self(BufReader::new(stream))
     }
 
-    /// The next line, without its end; `None` at the end.
+    /// The next line, without its line end; `None` at the end of the stream.
     fn line(&mut self) -> Option<String> {
         let mut line = String::new();
         let read = self.0.read_line(&mut line).unwrap();
         (read > 0).then(|| line.trim_end().to_owned())
     }
 
-    /// The next event's data; `None` at the end.
+    /// The next event's data; `None` at the end of the stream.
     fn next(&mut self) -> Option<Value> {
         loop {
             if let Some(data) = self.line()?.strip_prefix("data: ") {
@@ -41,15 +41,15 @@ impl Events {
         }
     }
 
-    /// Reads on until an event is as wanted.
+    /// Reads events until `is_wanted` accepts one, and returns it.
     fn until(&mut self, what: &str, is_wanted: impl Fn(&Value) -> bool) -> Value {
         let deadline = std::time::Instant::now() + PATIENCE;
         loop {
-            let event = self.next().unwrap_or_else(|| panic!("the end before {what}"));
+            let event = self.next().unwrap_or_else(|| panic!("the stream ended before {what}"));
             if is_wanted(&event) {
                 return event;
             }
-            assert!(std::time::Instant::now() < deadline, "waited in vain for {what}; at last {event}");
+            assert!(std::time::Instant::now() < deadline, "{what} did not come; the last event: {event}");
         }
     }
 }
@@ -60,13 +60,13 @@ fn with_token(config: &str) -> Balancer {
     Balancer::start_in(folder, &["--set", "admin.token_file=token"])
 }
 
-/// `name=value` of the cookie that an answer sets.
+/// `name=value` of the cookie that a response sets.
 fn cookie(answer: &Answer) -> String {
     answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
 }
 
 #[test]
-fn a_browser_gets_the_page_and_programs_the_text() {
+fn a_browser_gets_the_page_and_a_program_gets_the_text() {
     let balancer = Balancer::start(CONFIG);
     let page = send(balancer.admin, "GET", "/", &[BROWSER], "");
     assert_eq!((page.status, page.header("content-type")), (200, Some("text/html; charset=utf-8")));
@@ -81,7 +81,7 @@ fn a_browser_gets_the_page_and_programs_the_text() {
 }
 
 #[test]
-fn events_tell_of_requests_and_of_a_swap() {
+fn events_report_requests_and_a_swap() {
     let servers = [mock("a"), mock("b")];
     let list = backends(&[("a", servers[0].addr), ("b", servers[1].addr)]);
     let balancer = Balancer::start(&format!("{CONFIG}{list}"));
@@ -98,7 +98,7 @@ fn events_tell_of_requests_and_of_a_swap() {
         assert!(backend["p50_ms"].as_f64() <= backend["p99_ms"].as_f64() && backend["p50_ms"].is_f64(), "{backend}");
     }
     assert!(told["p50_ms"].as_f64() > Some(0.0), "{told}");
-    assert!(get(balancer.admin, "/metrics").body.contains("code=\"200\"} 6\n"), "the same as is scraped");
+    assert!(get(balancer.admin, "/metrics").body.contains("code=\"200\"} 6\n"), "the metrics have the same number");
 
     let other = r#"{"strategy":{"name":"least_connections"}}"#;
     assert_eq!(send(balancer.admin, "POST", "/reload", &[], other).status, 200);
@@ -112,12 +112,12 @@ fn events_tell_of_requests_and_of_a_swap() {
     let told = events.until("the refusal", |event| event["reload"]["refused"] == 1);
     assert_eq!(told["reload"]["last"]["stage"], "find");
 
-    // one that opens later begins with what the first one saw
+    // A stream that opens later begins with the first event of the history.
     let first = Events::open(balancer.admin, &[]).next().unwrap();
     assert_eq!(first["requests"], 0, "{first}");
-    let after = Events::open(balancer.admin, &["last-event-id: 1"]).until("what was missed", |_| true);
+    let after = Events::open(balancer.admin, &["last-event-id: 1"]).until("the events after id 1", |_| true);
     assert!(after["at"].as_u64() > first["at"].as_u64());
-    assert!(after["uptime_s"].as_f64() > first["uptime_s"].as_f64(), "which says what is past");
+    assert!(after["uptime_s"].as_f64() > first["uptime_s"].as_f64(), "the uptime tells new events from old ones");
     assert!(after["run"].is_u64() && after["run"] == first["run"]);
 }
 
@@ -132,18 +132,26 @@ fn events_end_when_lb_stops() {
 }
 
 #[test]
-fn a_browser_signs_in_with_the_token_and_out_again() {
+fn a_browser_signs_in_with_the_token_and_signs_out() {
     let balancer = with_token(CONFIG);
     let form = send(balancer.admin, "GET", "/", &[BROWSER], "");
     assert_eq!((form.status, form.header("content-type")), (401, Some("text/html; charset=utf-8")));
     assert!(form.body.contains("action=\"/login\"") && !form.body.contains(TOKEN));
-    assert_eq!(get(balancer.admin, "/").header("content-type"), Some("application/json"), "programs get the refusal");
+    assert_eq!(
+        get(balancer.admin, "/").header("content-type"),
+        Some("application/json"),
+        "a program gets the error as JSON"
+    );
 
     let origin = format!("origin: http://{}", balancer.admin);
     let wrong = send(balancer.admin, "POST", "/login", &[&origin], "token=wrong");
     assert_eq!((wrong.status, wrong.header("set-cookie")), (401, None));
     assert!(wrong.body.contains("This is not the token."));
-    assert_eq!(get(balancer.admin, "/login").header("location"), Some("/"), "who loads that page again");
+    assert_eq!(
+        get(balancer.admin, "/login").header("location"),
+        Some("/"),
+        "a reload of the login page leads to the page"
+    );
     let foreign = send(balancer.admin, "POST", "/login", &["origin: http://evil.example"], &format!("token={TOKEN}"));
     assert_eq!((foreign.status, foreign.header("set-cookie")), (403, None));
 
@@ -170,7 +178,7 @@ fn a_browser_signs_in_with_the_token_and_out_again() {
 }
 
 #[test]
-fn a_session_is_known_by_the_admin_port_and_no_backend_sees_it() {
+fn the_admin_port_accepts_a_session_and_no_backend_sees_it() {
     let server = mock("a");
     let balancer = with_token(&format!("{CONFIG}{}", backends(&[("a", server.addr)])));
     let signed_in = send(balancer.admin, "POST", "/login", &[], &format!("token={TOKEN}"));
@@ -189,7 +197,7 @@ fn a_session_is_known_by_the_admin_port_and_no_backend_sees_it() {
 }
 
 #[test]
-fn a_ring_is_told_by_strategies_that_have_one() {
+fn the_ring_route_returns_arcs_for_strategies_with_a_ring() {
     let servers = [mock("a"), mock("b")];
     let list = backends(&[("a", servers[0].addr), ("b", servers[1].addr)]);
     let balancer = Balancer::start(&format!("{CONFIG}{list}"));
@@ -207,7 +215,7 @@ fn a_ring_is_told_by_strategies_that_have_one() {
         let told = ring("?pool=default");
         assert_eq!((&told["strategy"], &told["backends"]), (&name.into(), &serde_json::json!(["a", "b"])));
         assert_eq!((told["arcs"].as_array().unwrap().len(), &told["problem"]), (points, &Value::Null));
-        let before = Events::open(balancer.admin, &[]).until("the ring's number", |event| {
+        let before = Events::open(balancer.admin, &[]).until("the epoch of the ring", |event| {
             event["pools"][0]["picker"] == serde_json::json!([told["strategy_instance"], told["members_epoch"]])
         });
         assert_eq!(before["pools"][0]["strategy"], name);
@@ -215,7 +223,7 @@ fn a_ring_is_told_by_strategies_that_have_one() {
     let heavier = send(balancer.admin, "POST", "/backends/a/weight", &[], r#"{"weight":2}"#);
     assert_eq!(heavier.status, 200);
     assert_eq!(send(balancer.admin, "POST", "/reload", &[], r#"{"strategy":{"name":"consistent_hash"}}"#).status, 200);
-    assert_eq!(ring("")["arcs"].as_array().unwrap().len(), 480, "as many more points as weight");
+    assert_eq!(ring("")["arcs"].as_array().unwrap().len(), 480, "the points grow with the weight");
 
     for (query, status) in [("?pool=none", 404), ("?pol=default", 400)] {
         assert_eq!(get(balancer.admin, &format!("/ring{query}")).status, status, "{query}");
@@ -223,7 +231,7 @@ fn a_ring_is_told_by_strategies_that_have_one() {
 }
 
 #[test]
-fn the_strategies_that_can_be_named_are_told() {
+fn the_strategies_route_lists_each_strategy_that_can_be_named() {
     let folder = crate::harness::folder(CONFIG);
     let plugins = folder.path().join("plugins");
     std::fs::create_dir(&plugins).unwrap();
@@ -231,7 +239,7 @@ fn the_strategies_that_can_be_named_are_told() {
         let built = lb_strategy_built::library(name);
         std::fs::copy(&built, plugins.join(built.file_name().unwrap())).unwrap();
     }
-    // another library, and a text of that name
+    // An ELF file that is no strategy, and text files with the name of a library.
     std::fs::copy("/proc/self/exe", plugins.join("other.so")).unwrap();
     std::fs::write(plugins.join("libtext.so"), "lb_strategy_entry").unwrap();
     std::fs::write(plugins.join("libbroken.so"), "lb_strategy_entry_v1 and nothing more").unwrap();
@@ -240,7 +248,11 @@ fn the_strategies_that_can_be_named_are_told() {
     let named: Vec<_> = told["strategies"].as_array().unwrap().iter().collect();
     let in_folder = |one: &&&Value| one["path"].as_str().unwrap().starts_with(plugins.to_str().unwrap());
     let names: Vec<_> = named.iter().filter(in_folder).map(|one| one["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["broken", "least_connections", "round_robin"], "none was opened, so none is refused");
+    assert_eq!(
+        names,
+        ["broken", "least_connections", "round_robin"],
+        "lb opens none of them for the list, so it refuses none"
+    );
     assert_eq!(told["in_charge"][0]["name"], "round_robin");
     let refused = send(balancer.admin, "POST", "/reload", &[], r#"{"strategy":{"name":"broken"}}"#);
     assert_eq!(refused.status, 422);

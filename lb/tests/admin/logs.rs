@@ -1,4 +1,4 @@
-//! The log's reader may be full, gone or asleep: lb serves and ends as if nothing were.
+//! The reader of the log may be a full disk, may be gone, or may not read: lb still serves and stops normally.
 
 use std::io::Read;
 use std::process::Stdio;
@@ -7,7 +7,7 @@ use crate::harness::{Balancer, bare_command, folder, get, send, wait_for};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
-/// Each is a line in the log; together they are more than a pipe and the queue behind it hold.
+/// Makes lb log more lines than a pipe and the queue before it hold.
 fn fill_the_log(balancer: &Balancer) {
     let path = format!("/{}", "x".repeat(6000));
     for _ in 0..250 {
@@ -19,32 +19,32 @@ fn serves_and_ends(stderr: impl Into<Stdio>) {
     let mut balancer = Balancer::start_logging_to(stderr, folder(STRATEGY), &[]);
     fill_the_log(&balancer);
     assert_eq!(get(balancer.admin, "/healthz").status, 200);
-    assert_eq!(get(balancer.proxy, "/home").status, 503, "there is no backend, and it says so");
+    assert_eq!(get(balancer.proxy, "/home").status, 503, "there is no backend");
     balancer.signal("TERM");
     assert_eq!(balancer.end().code(), Some(0));
 }
 
 #[test]
-fn a_full_disk_behind_the_log_does_no_harm() {
+fn a_full_disk_does_not_disturb_lb() {
     serves_and_ends(std::fs::OpenOptions::new().write(true).open("/dev/full").unwrap());
 }
 
 #[test]
-fn a_reader_of_the_log_that_has_gone_does_no_harm() {
+fn a_closed_reader_of_the_log_does_not_disturb_lb() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     serves_and_ends(writer);
 }
 
 #[test]
-fn a_reader_of_the_log_that_does_not_read_does_no_harm() {
+fn a_reader_of_the_log_that_does_not_read_does_not_disturb_lb() {
     let (reader, writer) = std::io::pipe().unwrap();
     serves_and_ends(writer);
     drop(reader);
 }
 
 #[test]
-fn a_reader_that_wakes_up_is_told_how_much_it_missed_and_gets_the_last_word() {
+fn a_reader_that_reads_late_gets_the_number_of_dropped_lines_and_the_last_line() {
     let (mut reader, writer) = std::io::pipe().unwrap();
     let mut balancer = Balancer::start_logging_to(writer, folder(STRATEGY), &[]);
     fill_the_log(&balancer);
@@ -60,7 +60,7 @@ fn a_reader_that_wakes_up_is_told_how_much_it_missed_and_gets_the_last_word() {
 }
 
 #[test]
-fn a_closed_stdout_does_no_harm() {
+fn a_closed_stdout_does_not_disturb_lb() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
     let folder = folder(STRATEGY);

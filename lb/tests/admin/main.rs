@@ -1,14 +1,15 @@
-//! The `lb` program from outside: started as a process, asked over sockets, stopped by signals.
+//! The `lb` program from outside: tests start it as a process, send requests over sockets and stop it with signals.
 //!
-//! One binary, because each one links the whole crate. Invariants: ports are the kernel's choice and learnt from the ready file; a
-//! wait is for an event and bounded by [`harness::PATIENCE`]; every process that a test starts ends with it.
+//! One test binary, because each one links the whole crate. Invariants: the kernel chooses each port, and tests read it
+//! from the ready file. A test waits for an event, at most for [`harness::PATIENCE`]. A process that a test starts ends
+//! with the test.
 
 mod access_log;
 mod api;
+mod attacks;
 mod client;
 mod course;
 mod descriptors;
-mod doors;
 mod explain;
 mod guard;
 mod harness;

@@ -1,4 +1,4 @@
-//! Every mistake of an operator: exit code 2, one line that says where and what, nothing left behind.
+//! Mistakes of an operator: lb exits with code 2, prints one line with the place and the fault, and leaves nothing.
 
 use std::net::TcpListener;
 use std::process::Output;
@@ -7,7 +7,7 @@ use crate::harness::{Balancer, bare_command, command, finish, folder, run};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
-/// The one line of complaint, after the log.
+/// The one line of the error, after the log.
 fn complaint(output: &Output) -> String {
     let said = String::from_utf8(output.stderr.clone()).unwrap();
     assert_eq!(output.status.code(), Some(2), "{said}");
@@ -17,7 +17,7 @@ fn complaint(output: &Output) -> String {
     lines[0].to_owned()
 }
 
-/// A start with `config` fails with a line that has all `parts` in it, and `lb check` with the same.
+/// A start with `config` fails with a line that contains all `parts`, and `lb check` fails with the same line.
 fn is_refused(config: &str, arguments: &[&str], parts: &[&str]) {
     let folder = folder(config);
     std::fs::write(folder.path().join("libtext.so"), "this is a poem\n").unwrap();
@@ -31,7 +31,7 @@ fn is_refused(config: &str, arguments: &[&str], parts: &[&str]) {
 }
 
 #[test]
-fn what_is_wrong_in_the_file_is_told_with_its_line() {
+fn an_error_in_the_file_names_its_line() {
     let with = |text: &str| STRATEGY.to_owned() + text;
     let backend = |text: &str| with("[[backends]]\n") + text;
     is_refused(&with("[proxy]\nlisten_on = \"x\"\n"), &[], &["lb.toml:4", "listen_on"]);
@@ -44,7 +44,7 @@ fn what_is_wrong_in_the_file_is_told_with_its_line() {
 }
 
 #[test]
-fn what_is_wrong_on_the_command_line_is_told_with_its_flag() {
+fn an_error_on_the_command_line_names_its_flag() {
     is_refused(STRATEGY, &["--set", "proxy.lisen=1"], &["lisen", "listen"]);
     is_refused(STRATEGY, &["--set", "proxy.workers"], &["--set", "KEY=VALUE"]);
     is_refused(STRATEGY, &["--strateggy", "x"], &["--strateggy", "--strategy"]);
@@ -58,7 +58,7 @@ fn what_is_wrong_on_the_command_line_is_told_with_its_flag() {
 }
 
 #[test]
-fn a_plugin_that_is_missing_or_none_is_told_with_its_pool_and_file() {
+fn an_error_of_a_plugin_names_its_pool_and_file() {
     is_refused(STRATEGY, &["--strategy", "not_there"], &["not_there", "strategy.name"]);
     is_refused("[strategy]\npath = \"libtext.so\"\n", &[], &["libtext.so", "strategy.path"]);
     let bad_option = "[strategy]\nname = \"consistent_hash\"\n[strategy.config.consistent_hash]\nvirtual_nods = 1\n";
@@ -66,7 +66,7 @@ fn a_plugin_that_is_missing_or_none_is_told_with_its_pool_and_file() {
 }
 
 #[test]
-fn a_port_in_use_is_told_before_anything_starts() {
+fn a_port_in_use_is_reported_before_anything_starts() {
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = taken.local_addr().unwrap().to_string();
     for (key, flag) in [("proxy.listen", "--listen"), ("admin.listen", "--admin-listen")] {
@@ -89,7 +89,7 @@ fn a_second_lb_on_the_same_state_is_refused() {
 }
 
 #[test]
-fn what_a_start_needs_of_the_machine_is_checked_too() {
+fn the_check_covers_commands_and_addresses_of_the_machine() {
     let launcher = |command: &str, host: &str| {
         format!("{STRATEGY}[launcher]\nkind = \"process\"\nreplicas = 1\ncommand = [{command:?}]\nhost = \"{host}\"\n")
     };
@@ -108,7 +108,7 @@ fn what_a_start_needs_of_the_machine_is_checked_too() {
 }
 
 #[test]
-fn what_is_so_at_the_moment_is_a_note_and_no_error() {
+fn ports_and_state_of_a_running_lb_are_notes_of_the_check_and_no_errors() {
     let home = tempfile::tempdir().unwrap();
     let state = format!("state.dir={:?}", home.path().join("state"));
     let running = Balancer::start_with(STRATEGY, &["--set", &state]);
@@ -134,7 +134,7 @@ fn what_is_so_at_the_moment_is_a_note_and_no_error() {
 }
 
 #[test]
-fn looking_commands_answer_and_start_nothing() {
+fn commands_that_only_read_print_and_start_nothing() {
     let check = run(STRATEGY, &["check"]);
     assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stderr));
     assert!(String::from_utf8(check.stdout).unwrap().contains("round_robin"));

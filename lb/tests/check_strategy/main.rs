@@ -1,7 +1,7 @@
-//! `lb check-strategy` as a process: sound plugins pass, and each broken one fails on the row of the rule that it breaks.
+//! `lb check-strategy` as a process: sound plugins pass, and each broken plugin fails on the row of the rule it breaks.
 //!
-//! The broken ones are one file in C with one rule broken by each `-D`. Invariant: every run names its seed; nothing waits for time but
-//! the plugin that hangs, which has a time-out of its own.
+//! The broken plugins are one file in C, in which each `-D` breaks one rule. Invariants: every check has a fixed seed.
+//! Only the check of the plugin that hangs depends on time, and it has its own time-out.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -11,7 +11,7 @@ use tempfile::TempDir;
 
 const SEED: &str = "11";
 
-/// The card of one row: its name and how it went.
+/// The verdict of one row of a card.
 fn verdict<'a>(card: &'a Value, row: &str) -> &'a str {
     let rows = card["rows"].as_array().expect("rows");
     let found = rows.iter().find(|one| one["row"] == row).unwrap_or_else(|| panic!("no row {row} in {card:#}"));
@@ -41,13 +41,13 @@ fn compile(folder: &TempDir, source: &str, define: &str) -> PathBuf {
 }
 
 fn lb(arguments: &[&str], files: &[&Path]) -> Output {
-    // No configuration far and wide: none is needed.
+    // The folder is empty: the command needs no configuration.
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_lb"));
     command.current_dir(folder.path()).arg("check-strategy").args(arguments).args(files).output().expect("lb runs")
 }
 
-/// Exit code and cards.
+/// Runs the command with `--json`. Returns the exit code and the cards.
 fn cards(arguments: &[&str], files: &[&Path]) -> (Option<i32>, Vec<Value>) {
     let output = lb(&[&["--json", "--seed", SEED], arguments].concat(), files);
     let cards: Vec<Value> =
@@ -95,9 +95,9 @@ fn the_shipped_strategies_and_the_examples_pass() {
 }
 
 #[test]
-fn a_broken_rule_fails_on_its_own_row_and_no_other() {
+fn a_broken_rule_fails_on_its_own_row() {
     let cases = [("BREAKS_ELIGIBILITY", "answers"), ("BREAKS_DRY", "dry_picks"), ("BREAKS_MEMORY", "memory")];
-    // Ignoring health is seen wherever somebody is out; what is said of it is said there first.
+    // Every row with an ineligible backend sees that the plugin ignores health, so `threads` fails as well.
     let cards = assert_fails_on(&cases, &[], false);
     assert_eq!(failed(&cards[1]), ["dry_picks"]);
     assert_eq!(failed(&cards[2]), ["memory"]);
@@ -105,7 +105,7 @@ fn a_broken_rule_fails_on_its_own_row_and_no_other() {
 }
 
 #[test]
-fn what_is_declared_and_not_kept_fails_where_it_is_measured() {
+fn a_declared_property_that_does_not_hold_fails_on_its_row() {
     let cases = [
         ("BREAKS_FAIRNESS", "fairness"),
         ("BREAKS_CONSISTENCY", "disruption"),
@@ -113,7 +113,7 @@ fn what_is_declared_and_not_kept_fails_where_it_is_measured() {
         ("BREAKS_THREADS", "threads"),
     ];
     let cards = assert_fails_on(&cases, &[], false);
-    assert_eq!(failed(&cards[1]), ["disruption"], "a draw is no ring: {:#}", cards[1]);
+    assert_eq!(failed(&cards[1]), ["disruption"], "a random pick is not consistent: {:#}", cards[1]);
     assert_eq!(failed(&cards[3]), ["threads"], "{:#}", cards[3]);
 }
 
@@ -123,12 +123,12 @@ fn a_crash_and_a_hang_are_rows_of_a_card() {
     assert!(cards[0]["rows"].to_string().contains("signal 6 (abort)"), "{:#}", cards[0]);
     let cards = assert_fails_on(&[("BREAKS_BY_A_HANG", "answers")], &["--timeout", "6"], true);
     assert!(cards[0]["rows"].to_string().contains("6 s in all"), "{:#}", cards[0]);
-    // What was told before it stands, what came after it was not reached.
+    // Verdicts from before the hang stay. Rows after it were not reached.
     assert_eq!((verdict(&cards[0], "fairness"), verdict(&cards[0], "pick_time")), ("pass", "not_applicable"));
 }
 
 #[test]
-fn what_does_not_load_says_at_which_stage() {
+fn a_file_that_does_not_load_names_the_stage() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("libtext.so");
     std::fs::write(&text, "no library").unwrap();
@@ -148,7 +148,7 @@ fn options_reach_the_strategy() {
 }
 
 #[test]
-fn a_mistake_on_the_command_line_is_told_and_ends_with_2() {
+fn a_mistake_on_the_command_line_is_one_line_and_exit_code_2() {
     let none: &[&Path] = &[];
     for (arguments, word) in
         [(&[][..], "<FILE>"), (&["--options", "[]", "x"], "object"), (&["--timeout", "0", "x"], "0")]

@@ -1,4 +1,4 @@
-//! What the course's commands refuse and in which words; that an error changed nothing.
+//! The course's commands: which input they refuse, the text of each error, and that an error changes nothing.
 
 use lb::control::{Add, AttachedBackend, ControlError};
 
@@ -50,12 +50,16 @@ async fn every_mistake_of_a_removal_is_refused_and_changes_nothing() {
         assert_eq!(refused(bounded("/rm", rig.handle().remove(remove(n, hostnames))).await), text);
     }
     assert_eq!((rig.replicas().await, rig.control.hall.current().number), (vec!["b1".into(), "b2".into()], 1));
-    assert_eq!(bounded("/rm", rig.handle().remove(remove(2, &[]))).await.unwrap().0, [""; 0], "all may go");
+    assert_eq!(
+        bounded("/rm", rig.handle().remove(remove(2, &[]))).await.unwrap().0,
+        [""; 0],
+        "every replica may be removed"
+    );
     rig.stop().await;
 }
 
 #[tokio::test]
-async fn victims_that_are_not_named_are_the_same_for_the_same_seed() {
+async fn the_same_seed_removes_the_same_replicas() {
     let mut survivors = Vec::new();
     for _ in 0..2 {
         let (folder, one) = (folder(), mock("b"));
@@ -65,11 +69,11 @@ async fn victims_that_are_not_named_are_the_same_for_the_same_seed() {
         rig.stop().await;
     }
     assert_eq!(survivors[0], survivors[1]);
-    assert_ne!(survivors[0], ["b0", "b1", "b2", "b3"], "drawn, not just the last ones");
+    assert_ne!(survivors[0], ["b0", "b1", "b2", "b3"], "drawn by the seed, not only the last ones");
 }
 
 #[tokio::test]
-async fn without_a_launcher_an_add_says_how_to_attach() {
+async fn without_a_launcher_the_error_of_an_add_names_the_attach() {
     let folder = folder();
     let rig = Rig::start(folder.path(), "").await;
     let text = refused(bounded("/add", rig.handle().add(add(1, &[]))).await);

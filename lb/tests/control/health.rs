@@ -1,11 +1,11 @@
-//! Health checks against real servers that go, come back, stall and fail.
+//! Health checks against real servers that stop, start again, stall and fail.
 
 use mock_server::Change;
 
 use crate::harness::{QUICK_HEALTH, Rig, backend, bounded, folder, mock, mock_on};
 
 #[tokio::test]
-async fn a_backend_is_out_while_it_does_not_answer_and_back_when_it_does() {
+async fn a_backend_that_stops_is_unhealthy_until_it_responds_again() {
     let (folder, one, two) = (folder(), mock("b1"), mock("b2"));
     let text = backend("b1", one.addr) + &backend("b2", two.addr) + QUICK_HEALTH;
     let mut rig = Rig::start(folder.path(), &text).await;
@@ -28,7 +28,7 @@ async fn a_backend_is_out_while_it_does_not_answer_and_back_when_it_does() {
 }
 
 #[tokio::test]
-async fn a_backend_that_stalls_is_down_and_the_reason_is_told() {
+async fn a_backend_that_stalls_is_unhealthy_and_the_reason_names_the_timeout() {
     let (folder, one) = (folder(), mock("b1"));
     let health = "[health]\ninterval_ms = 10\ntimeout_ms = 50\n";
     let mut rig = Rig::start(folder.path(), &(backend("b1", one.addr) + health)).await;
@@ -42,9 +42,9 @@ async fn a_backend_that_stalls_is_down_and_the_reason_is_told() {
 }
 
 #[tokio::test]
-async fn any_status_below_500_is_good_and_500_is_bad() {
+async fn a_check_passes_with_any_status_below_500_and_fails_with_500() {
     let (folder, one) = (folder(), mock("b1"));
-    // No such path: 404, and good.
+    // This path does not exist: the server returns 404, and the check passes.
     let missing = "[health]\ninterval_ms = 10\npath = \"/no-such-path\"\n";
     let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + missing)).await;
     bounded("some checks", async {
@@ -66,7 +66,7 @@ async fn any_status_below_500_is_good_and_500_is_bad() {
 }
 
 #[tokio::test]
-async fn without_checks_everyone_stays_eligible() {
+async fn without_health_checks_every_backend_stays_eligible() {
     let (folder, one) = (folder(), mock("b1"));
     let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + "[health]\nenabled = false\n")).await;
     assert!(rig.handle().backends().await.unwrap()[0].healthy);
@@ -75,7 +75,7 @@ async fn without_checks_everyone_stays_eligible() {
 }
 
 #[tokio::test]
-async fn an_operator_may_call_a_backend_ready_until_checks_say_otherwise() {
+async fn ready_from_an_operator_holds_until_the_next_failed_check() {
     let (folder, one) = (folder(), mock("b1"));
     let mut rig = Rig::start(folder.path(), &(backend("b1", one.addr) + QUICK_HEALTH)).await;
     one.shutdown().await;
@@ -84,6 +84,6 @@ async fn an_operator_may_call_a_backend_ready_until_checks_say_otherwise() {
     assert_eq!(told.id, "b1");
     rig.until_pool(&[("b1", false)]).await;
     let ups = rig.metric(r#"lb_backend_health_transitions_total{pool="default",backend="b1",to="up"}"#);
-    assert_eq!(ups, Some(1.0), "it was up in between");
+    assert_eq!(ups, Some(1.0), "the backend was up between the two failures");
     rig.stop().await;
 }

@@ -1,4 +1,4 @@
-//! Launched replicas: real processes that join, die, come back, drain and end.
+//! Launched replicas: real processes that join, crash, start again, drain and end.
 
 use std::collections::HashMap;
 use std::net::TcpStream;
@@ -9,13 +9,13 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
 use crate::harness::{QUICK_HEALTH, Rig, bounded, folder};
 
-/// Not a claim: the launcher of these tests runs this test in another process, so that no other program need be built.
+/// No claim: the launcher of these tests runs this test in another process, so that no other program must be built.
 #[test]
 fn serves_as_a_replica_when_launched() {
     let (Ok(id), Ok(port)) = (std::env::var("REPLICA_ID"), std::env::var("REPLICA_PORT")) else { return };
     let options = mock_server::Options { id, port: port.parse().unwrap(), ..mock_server::Options::default() };
     let _server = mock_server::MockServer::start(options).unwrap();
-    // lb holds the other end
+    // lb holds the other end of stdin, which closes when lb ends.
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
 }
 
@@ -52,11 +52,11 @@ async fn replicas_are_listed_from_the_start_and_join_at_their_first_heartbeat() 
     let names = ["Server 1", "Server 2", "Server 3"];
     assert_eq!(rig.report().launching, names);
     assert_eq!(rig.replicas().await, names);
-    assert!(rig.pool().backends.iter().all(|backend| !backend.is_eligible()), "nobody has answered yet");
+    assert!(rig.pool().backends.iter().all(|backend| !backend.is_eligible()), "no replica has responded yet");
     let ring = rig.pool().picker.backends().members_epoch();
     bounded("all replicas", rig.handle().settled()).await.unwrap();
     rig.until_pool(&names.map(|name| (name, true))).await;
-    assert_eq!(rig.pool().picker.backends().members_epoch(), ring, "joining moves nothing on a ring");
+    assert_eq!(rig.pool().picker.backends().members_epoch(), ring, "a join moves no point on a ring");
     let addresses: Vec<_> = rig.pool().backends.iter().map(|backend| backend.socket).collect();
     let pids = pids(&rig).await;
     rig.stop().await;
@@ -67,24 +67,24 @@ async fn replicas_are_listed_from_the_start_and_join_at_their_first_heartbeat() 
 }
 
 #[tokio::test]
-async fn a_killed_replica_is_out_at_once_and_stands_again_under_its_name() {
+async fn a_killed_replica_is_ineligible_at_once_and_starts_again_under_its_name() {
     let folder = folder();
-    // Checks are off, so the process's end is observed and not a failed check.
+    // Checks are off, so lb can only see the end of the process, not a failed check.
     let mut rig = Rig::start(folder.path(), &(launcher(2) + "[health]\nenabled = false\n")).await;
     bounded("all replicas", rig.handle().settled()).await.unwrap();
     let before = pids(&rig).await["Server 2"];
     let killed = Instant::now();
     kill_process(before, Signal::KILL).unwrap();
-    // By a counter: the next process may run before a look at the list without the replica.
+    // Waits on a counter: the next process may already run before the test reads a list without the replica.
     let downs = r#"lb_backend_health_transitions_total{pool="default",backend="Server 2",to="down"}"#;
-    bounded("it to be out", async {
+    bounded("the replica to be ineligible", async {
         while rig.metric(downs) != Some(1.0) {
             tokio::task::yield_now().await;
         }
     })
     .await;
     let noticed = killed.elapsed();
-    bounded("the next of its name in rotation", async {
+    bounded("the next process of that name to be eligible", async {
         loop {
             let is_up = rig.backend("Server 2").is_eligible();
             if is_up && pids(&rig).await.get("Server 2").is_some_and(|pid| *pid != before) {
@@ -95,12 +95,9 @@ async fn a_killed_replica_is_out_at_once_and_stands_again_under_its_name() {
     })
     .await;
     rig.until_pool(&[("Server 1", true), ("Server 2", true)]).await;
-    println!(
-        "kill -9: out of rotation after {noticed:?}, the next of its name in rotation after {:?}",
-        killed.elapsed()
-    );
+    println!("kill -9: ineligible after {noticed:?}, the next process eligible after {:?}", killed.elapsed());
     assert_ne!(pids(&rig).await["Server 2"], before);
-    assert!(test_kill_process(before).is_err(), "it was waited for");
+    assert!(test_kill_process(before).is_err(), "lb waited for the process");
     rig.stop().await;
 }
 
@@ -113,11 +110,11 @@ async fn removed_replicas_drain_before_they_are_stopped() {
     busy.attempt_begins();
     assert_eq!(bounded("/rm", rig.handle().remove(remove(1, &["Server 1"]))).await.unwrap().0, ["Server 2"]);
     assert!(!busy.is_eligible());
-    // The next is answered after the first one's draining began, so a replica that did not wait would be gone.
+    // This command returns after the draining of Server 1 began. Without draining, the replica would have ended by now.
     bounded("/add", rig.handle().add(add(1, &["S3"]))).await.unwrap();
     assert!(test_kill_process(pid).is_ok() && TcpStream::connect(busy.socket).is_ok(), "a request is in flight");
     busy.attempt_ends();
-    bounded("the process's end", async {
+    bounded("the end of the process", async {
         while test_kill_process(pid).is_ok() {
             tokio::task::yield_now().await;
         }
@@ -127,7 +124,7 @@ async fn removed_replicas_drain_before_they_are_stopped() {
 }
 
 #[tokio::test]
-async fn adding_answers_when_the_new_ones_take_requests() {
+async fn an_add_returns_when_the_new_replicas_are_eligible() {
     let folder = folder();
     let rig = Rig::start(folder.path(), &(launcher(1) + QUICK_HEALTH)).await;
     bounded("all replicas", rig.handle().settled()).await.unwrap();
@@ -143,7 +140,7 @@ async fn adding_answers_when_the_new_ones_take_requests() {
 }
 
 #[tokio::test]
-async fn a_replica_that_keeps_dying_fails_its_add_and_leaves_nothing() {
+async fn a_replica_that_always_exits_fails_its_add_and_leaves_nothing() {
     let folder = folder();
     let dying = section(0, &["/bin/sh", "-c", "echo it is broken >&2; exit 3", "{port}"]);
     let rig = Rig::start(folder.path(), &(dying + QUICK_HEALTH)).await;
@@ -160,7 +157,7 @@ async fn a_replica_that_keeps_dying_fails_its_add_and_leaves_nothing() {
 }
 
 #[tokio::test]
-async fn a_missing_command_is_known_at_once() {
+async fn a_missing_command_is_reported_at_once() {
     let folder = folder();
     let rig = Rig::start(folder.path(), &section(1, &["no-such-program-here", "{port}"])).await;
     let error = bounded("the failure", rig.handle().settled()).await.unwrap_err().to_string();
@@ -169,7 +166,7 @@ async fn a_missing_command_is_known_at_once() {
         "{error}"
     );
     let again = bounded("the failure", rig.handle().settled()).await.unwrap_err().to_string();
-    assert_eq!(again, error, "also for who asks later");
+    assert_eq!(again, error, "a later caller gets the same error");
     rig.stop().await;
 }
 

@@ -1,4 +1,4 @@
-//! The control wing as a whole: started with real plugins, sockets and processes, looked at through the hall.
+//! The control wing as a whole, with real plugins, sockets and processes. Tests read its state from the `Hall`.
 
 mod commands;
 mod harness;

@@ -1,4 +1,4 @@
-//! Changes made at run time over a restart.
+//! Changes made at run time, after a restart.
 
 use lb::control::{Add, AttachedBackend, Change, OverlayStatus};
 
@@ -27,21 +27,21 @@ async fn changes_survive_a_restart_and_fresh_drops_them() {
     let rig = Rig::start(folder.path(), &text).await;
     assert_eq!((rig.replicas().await, &rig.report().overlay), (before, &in_force));
     assert_eq!(rig.pool().picker.backends().specs()[0].weight, 7);
-    assert!(!rig.backend("b3").is_eligible(), "it drains still");
+    assert!(!rig.backend("b3").is_eligible(), "b3 still drains");
     bounded("all replicas", rig.handle().settled()).await.unwrap();
     assert!(rig.backend("S9").is_eligible());
     rig.stop().await;
 
     for fresh in [true, false] {
         let rig = Rig::start_with(config(folder.path(), &text), fresh).await;
-        assert_eq!(rig.replicas().await, ["b1", "b2", "b3", "Server 1"], "dropped for good");
+        assert_eq!(rig.replicas().await, ["b1", "b2", "b3", "Server 1"], "the changes stay dropped");
         assert_eq!(rig.report().overlay, OverlayStatus::default());
         rig.stop().await;
     }
 }
 
 #[tokio::test]
-async fn an_entry_lapses_when_the_file_says_something_else() {
+async fn an_entry_lapses_when_the_file_has_another_address() {
     let (folder, one, two) = (folder(), mock("b1"), mock("b1"));
     let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + SLOW_HEALTH)).await;
     bounded("/rm", rig.handle().remove(remove(1, &[]))).await.unwrap();
@@ -51,12 +51,12 @@ async fn an_entry_lapses_when_the_file_says_something_else() {
     assert_eq!(rig.report().lapsed.len(), 1, "{:?}", rig.report().lapsed);
     rig.stop().await;
     let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + SLOW_HEALTH)).await;
-    assert_eq!(rig.replicas().await, ["b1"], "what lapsed does not come back");
+    assert_eq!(rig.replicas().await, ["b1"], "a lapsed entry does not come back");
     rig.stop().await;
 }
 
 #[tokio::test]
-async fn attaching_what_the_file_says_lifts_its_removal() {
+async fn an_attach_of_a_backend_in_the_file_cancels_its_removal() {
     let (folder, one) = (folder(), mock("b1"));
     let text = backend("b1", one.addr) + &backend("b2", one.addr) + SLOW_HEALTH;
     let rig = Rig::start(folder.path(), &text).await;
@@ -69,7 +69,7 @@ async fn attaching_what_the_file_says_lifts_its_removal() {
 }
 
 #[tokio::test]
-async fn an_unreadable_overlay_is_put_aside_and_the_start_goes_on() {
+async fn an_unreadable_overlay_is_renamed_and_lb_starts() {
     let (folder, one) = (folder(), mock("b1"));
     let state = folder.path().join("state");
     Rig::start(folder.path(), "").await.stop().await;
@@ -82,7 +82,7 @@ async fn an_unreadable_overlay_is_put_aside_and_the_start_goes_on() {
 }
 
 #[tokio::test]
-async fn what_is_not_to_be_kept_is_neither_read_nor_written() {
+async fn without_keep_the_overlay_is_neither_read_nor_written() {
     let (folder, one) = (folder(), mock("b1"));
     let text = backend("b1", one.addr) + &backend("b2", one.addr) + SLOW_HEALTH + "[state]\nkeep = false\n";
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! Generations: what is published when members change, what is kept, and when each command returns.
+//! Generations: the lists that are published when members change, the state that is kept, and the return of commands.
 
 use std::sync::Arc;
 
@@ -12,7 +12,7 @@ fn attach(id: &str, address: std::net::SocketAddr, weight: u16) -> Add {
 }
 
 #[tokio::test]
-async fn attaching_and_removing_publish_the_new_list_before_they_are_answered() {
+async fn an_attach_and_a_removal_publish_the_new_list_before_they_return() {
     let (folder, one, two) = (folder(), mock("b1"), mock("a1"));
     let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + SLOW_HEALTH)).await;
     let first = rig.backend("b1");
@@ -21,7 +21,7 @@ async fn attaching_and_removing_publish_the_new_list_before_they_are_answered() 
     let pool = rig.pool();
     assert_eq!(pool.picker.backends().specs()[1].weight, 3);
     assert!(rig.backend("a1").is_eligible());
-    assert!(Arc::ptr_eq(&rig.backend("b1"), &first), "who stays keeps his counters and his identity");
+    assert!(Arc::ptr_eq(&rig.backend("b1"), &first), "an unchanged backend keeps its counters and its identity");
     assert_eq!(rig.metric(r#"lb_backend_weight{pool="default",backend="a1"}"#), Some(3.0));
 
     rig.backend("a1").attempt_begins();
@@ -30,10 +30,10 @@ async fn attaching_and_removing_publish_the_new_list_before_they_are_answered() 
     let replicas = bounded("the removal", rig.handle().remove(remove)).await.unwrap();
     assert_eq!(replicas.0, ["b1"]);
     assert_eq!(rig.pool().backends.len(), 1);
-    assert!(!gone.is_eligible(), "what a worker may still hold takes nothing new");
+    assert!(!gone.is_eligible(), "a removed backend that a worker still holds gets no new request");
 
     bounded("the return", rig.handle().add(attach("a1", two.addr, 1))).await.unwrap();
-    assert_eq!(rig.backend("a1").in_flight(), 1, "its numbers are kept over removal and return");
+    assert_eq!(rig.backend("a1").in_flight(), 1, "a backend keeps its counters when it is removed and attached again");
     rig.stop().await;
 }
 
@@ -54,7 +54,7 @@ async fn members_epoch_moves_with_ids_addresses_and_weights_only() {
     bounded("the attach", rig.handle().add(attach("a1", two.addr, 1))).await.unwrap();
     assert_eq!(epochs(), (first.0 + 4, first.1 + 2));
     change(Change::Weight(5)).await;
-    assert_eq!(epochs(), (first.0 + 4, first.1 + 2), "what changes nothing publishes nothing");
+    assert_eq!(epochs(), (first.0 + 4, first.1 + 2), "a change to the same value publishes nothing");
     rig.stop().await;
 }
 
@@ -76,7 +76,7 @@ async fn pools_that_did_not_change_are_shared_by_generations() {
 }
 
 #[tokio::test]
-async fn an_answer_waits_until_every_worker_has_the_change() {
+async fn a_change_returns_when_every_worker_has_it() {
     let (folder, one) = (folder(), mock("b1"));
     let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + SLOW_HEALTH)).await;
     let mut late = rig.control.hall.seat();
@@ -118,7 +118,7 @@ async fn changes_that_come_together_are_published_together() {
 }
 
 #[tokio::test]
-async fn a_list_that_the_strategy_refuses_is_undone_and_said() {
+async fn a_list_that_the_strategy_refuses_is_undone_and_reported() {
     let (folder, one) = (folder(), mock("b1"));
     let rig = Rig::start(folder.path(), &(HUGE_RING.to_owned() + &backend("b1", one.addr) + SLOW_HEALTH)).await;
     let before = rig.control.hall.current();
@@ -127,9 +127,9 @@ async fn a_list_that_the_strategy_refuses_is_undone_and_said() {
     assert_eq!(rig.replicas().await, ["b1"]);
     let error = bounded("the refusal", rig.handle().change("default", "b1", Change::Weight(257))).await.unwrap_err();
     assert!(matches!(error, ControlError::Refused(_)), "{error}");
-    assert!(Arc::ptr_eq(&before.pools[0], &rig.pool()), "what was in force is");
+    assert!(Arc::ptr_eq(&before.pools[0], &rig.pool()), "the old list is still in force");
     assert!(rig.backend("b1").is_eligible());
-    bounded("a list that it takes", rig.handle().add(attach("a1", one.addr, 2))).await.unwrap();
+    bounded("a list that the strategy accepts", rig.handle().add(attach("a1", one.addr, 2))).await.unwrap();
     assert_eq!(rig.replicas().await, ["b1", "a1"]);
     rig.stop().await;
 }
@@ -140,7 +140,7 @@ async fn old_generations_are_freed_once_every_worker_has_a_newer_one() {
     let rig = Rig::start(folder.path(), &(backend("b1", one.addr) + SLOW_HEALTH)).await;
     let old = Arc::downgrade(&rig.pool());
     bounded("a change", rig.handle().change("default", "b1", Change::Drain)).await.unwrap();
-    // The builder frees in order, so a later build's answer comes after it.
+    // The builder frees generations in order, so a later build ends after the old one is freed.
     bounded("a change", rig.handle().change("default", "b1", Change::Ready)).await.unwrap();
     bounded("a change", rig.handle().change("default", "b1", Change::Drain)).await.unwrap();
     assert!(old.upgrade().is_none());
@@ -148,7 +148,7 @@ async fn old_generations_are_freed_once_every_worker_has_a_newer_one() {
 }
 
 #[tokio::test]
-async fn what_is_unknown_is_not_found() {
+async fn a_change_of_an_unknown_backend_or_pool_is_not_found() {
     let folder = folder();
     let rig = Rig::start(folder.path(), "").await;
     for (pool, id) in [("default", "b1"), ("absent", "b1")] {

@@ -1,4 +1,4 @@
-//! Starts: what is there before anything is published, and what a start refuses.
+//! Starts: the first generation, and the errors of a start that fails.
 
 use lb::config::Config;
 use lb::control::{StartError, StateError, check, list_strategies};
@@ -6,7 +6,7 @@ use lb::control::{StartError, StateError, check, list_strategies};
 use crate::harness::{Rig, backend, bounded, config, folder, listed, mock, try_start};
 
 #[tokio::test]
-async fn the_first_generation_is_the_file_with_everyone_eligible() {
+async fn the_first_generation_has_every_backend_of_the_file_and_all_are_eligible() {
     let (folder, one, two) = (folder(), mock("b1"), mock("b2"));
     let text =
         backend("b1", one.addr) + &backend("b2", two.addr) + "[pools.images.strategy]\nname = \"least_connections\"\n";
@@ -23,7 +23,7 @@ async fn the_first_generation_is_the_file_with_everyone_eligible() {
 }
 
 #[tokio::test]
-async fn a_start_that_fails_says_what_where_and_what_to_do() {
+async fn the_error_of_a_failed_start_names_the_fault_the_place_and_the_remedy() {
     let folder = folder();
     let error = async |text: &str| {
         let error = try_start(folder.path(), text, false).await.err().unwrap_or_else(|| panic!("{text} started"));
@@ -41,7 +41,7 @@ async fn a_start_that_fails_says_what_where_and_what_to_do() {
     assert!(try_start(folder.path(), "", false).await.is_ok(), "a failed start holds no lock");
 }
 
-/// A ring that takes a sum of weights of 256 at most.
+/// A ring whose limit of points allows a sum of weights of at most 256.
 pub(crate) const HUGE_RING: &str =
     "[strategy]\nname = \"consistent_hash\"\n[strategy.config.consistent_hash]\nvirtual_nodes = 4096\n";
 
@@ -53,12 +53,12 @@ async fn a_second_lb_on_the_same_state_is_refused() {
     assert!(matches!(error, StartError::State(StateError::InUse { .. })), "{error}");
     assert!(error.to_string().contains(&format!("another lb (pid {})", std::process::id())), "{error}");
     rig.stop().await;
-    let next = bounded("a start after the first one's end", try_start(folder.path(), "", false)).await;
+    let next = bounded("a start after the end of the first lb", try_start(folder.path(), "", false)).await;
     assert!(next.is_ok());
 }
 
 #[test]
-fn checking_loads_and_tries_everything_and_leaves_nothing_behind() {
+fn a_check_loads_and_tries_every_plugin_and_leaves_nothing() {
     let folder = folder();
     let checked = |text: &str| check(&config(folder.path(), text), None);
     let report =
@@ -68,11 +68,11 @@ fn checking_loads_and_tries_everything_and_leaves_nothing_behind() {
     let text = HUGE_RING.to_owned()
         + "[[backends]]\nid = \"b1\"\naddress = \"127.0.0.1:9\"\nweight = 256\n[[backends]]\nid = \"b2\"\naddress = \"127.0.0.1:9\"\n";
     assert!(checked(&text).is_err(), "a list that the strategy refuses");
-    assert!(!folder.path().join("state").exists(), "a check touches no state");
+    assert!(!folder.path().join("state").exists(), "a check creates no state directory");
 }
 
 #[test]
-fn the_list_of_strategies_shows_ours_the_broken_and_the_hidden() {
+fn the_list_of_strategies_shows_good_broken_and_shadowed_libraries() {
     let folder = folder();
     let plain = config(folder.path(), "");
     let plugins = &plain.plugin_dirs[0];
@@ -82,12 +82,12 @@ fn the_list_of_strategies_shows_ours_the_broken_and_the_hidden() {
     let cut = std::fs::OpenOptions::new().write(true).open(folder.path().join("libcut.so")).unwrap();
     cut.set_len(cut.metadata().unwrap().len() - 100).unwrap();
     std::fs::write(folder.path().join("libother.so"), "no strategy").unwrap();
-    // Not the folder of this executable, in which a `cargo build` leaves libraries too.
+    // Without the folder of this executable, where `cargo build` also leaves libraries.
     let dirs = vec![folder.path().to_owned(), plugins.clone()];
     let found =
         list_strategies(&Config { plugin_dirs: dirs, ..plain.clone() }, env!("CARGO_BIN_EXE_lb").into()).unwrap();
     let of = |name: &str| found.iter().filter(|strategy| strategy.name == name).collect::<Vec<_>>();
-    assert!(of("other").is_empty(), "not ours, so not shown");
+    assert!(of("other").is_empty(), "not a strategy, so not listed");
     assert!(of("cut")[0].error.as_ref().unwrap().contains("cut short"), "{:?}", of("cut"));
     let round_robin = of("round_robin");
     assert_eq!(round_robin.len(), 2);

@@ -1,14 +1,14 @@
-//! The files of `grafana/` and `docs/runbooks.md`, read.
+//! Reads the files of `grafana/` and `docs/runbooks.md`.
 
 use std::path::Path;
 
 use serde_json::Value;
 
-/// One query of the dashboard, and where it stands.
+/// One query of the dashboard, and its place.
 pub(crate) struct Asked {
     pub(crate) place: String,
     pub(crate) expr: String,
-    /// The series' name, with `{{label}}`s; empty where there is none.
+    /// The legend, with `{{label}}`s; empty if the query has none.
     pub(crate) legend: String,
     pub(crate) of: Origin,
 }
@@ -25,7 +25,7 @@ pub(crate) struct Rule {
     pub(crate) name: String,
     pub(crate) is_alert: bool,
     pub(crate) expr: String,
-    /// Its other lines: `for`, labels, annotations.
+    /// The other lines of the rule: `for`, labels, annotations.
     pub(crate) rest: String,
 }
 
@@ -38,7 +38,7 @@ pub(crate) fn dashboard() -> Value {
     serde_json::from_str(&text("grafana/dashboards/lb.json")).expect("lb.json is JSON")
 }
 
-/// All panels but rows, those in collapsed rows too.
+/// All panels without the rows themselves, but with the panels in collapsed rows.
 pub(crate) fn panels(dashboard: &Value) -> Vec<&Value> {
     let top = list(&dashboard["panels"]);
     let all = top.iter().flat_map(|panel| std::iter::once(panel).chain(list(&panel["panels"])));
@@ -49,7 +49,7 @@ pub(crate) fn variables(dashboard: &Value) -> &[Value] {
     list(&dashboard["templating"]["list"])
 }
 
-/// Everything that the dashboard asks Prometheus.
+/// Every query of the dashboard: of panels, variables and annotations.
 pub(crate) fn asked(dashboard: &Value) -> Vec<Asked> {
     let mut all = Vec::new();
     for panel in panels(dashboard) {
@@ -65,7 +65,7 @@ pub(crate) fn asked(dashboard: &Value) -> Vec<Asked> {
     for variable in variables(dashboard).iter().filter(|variable| variable["type"] == "query") {
         let place = format!("variable {}", word(&variable["name"]));
         let (selector, label) = label_values(word(&variable["query"]["query"])).unwrap_or_else(|| panic!("{place}"));
-        // asked as a query, it is a count by that label
+        // As a query, it is a count by that label.
         all.push(Asked {
             place,
             expr: format!("count by ({label}) ({selector})"),
@@ -89,7 +89,7 @@ pub(crate) fn label_values(query: &str) -> Option<(&str, &str)> {
     query.strip_prefix("label_values(")?.strip_suffix(')')?.rsplit_once(", ")
 }
 
-/// The rules of both files. They are written in one shape of YAML, which this reads: one key a line, expressions as blocks.
+/// The rules of both files. This reads only the YAML that they use: one key a line, expressions as blocks.
 pub(crate) fn rules() -> Vec<Rule> {
     let mut rules: Vec<Rule> = Vec::new();
     for path in ["grafana/prometheus/rules/lb.rules.yml", "grafana/prometheus/rules/lb.alerts.yml"] {
@@ -104,7 +104,7 @@ pub(crate) fn rules() -> Vec<Rule> {
             } else if line == "        expr: |" {
                 in_expr = true;
             } else if let (true, Some(part)) = (in_expr, line.strip_prefix("          ")) {
-                rules.last_mut().expect("a rule begins with its name").expr += &format!("{part}\n");
+                rules.last_mut().expect("the name of a rule comes before its expression").expr += &format!("{part}\n");
             } else if let Some(rule) = rules[before..].last_mut() {
                 in_expr = false;
                 rule.rest += &format!("{}\n", line.trim_start());
@@ -117,12 +117,12 @@ pub(crate) fn rules() -> Vec<Rule> {
     rules
 }
 
-/// The elements of an array; none when it is not there.
+/// The elements of an array; none if the value is absent.
 pub(crate) fn list(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-/// The text of a string; empty when it is not there.
+/// The text of a string; empty if the value is absent.
 pub(crate) fn word(value: &Value) -> &str {
     value.as_str().unwrap_or_default()
 }

@@ -1,4 +1,4 @@
-//! Where panels stand: none over another, none outside the 24 columns, each with an id and a title of its own.
+//! The places of panels: none overlaps another, none is outside the 24 columns, and each has a unique id and title.
 
 use std::collections::BTreeSet;
 
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::files::{dashboard, list, panels, word};
 
-/// Columns and lines: from, and up to without.
+/// Columns and lines of a panel. The end of a range is exclusive.
 #[derive(Debug)]
 struct Place {
     title: String,
@@ -21,7 +21,7 @@ fn place(panel: &Value) -> Place {
     Place { title, x: (x, x + w), y: (y, y + h) }
 }
 
-/// Panels that are seen at the same time: the top level, and the inside of each collapsed row.
+/// Overlaps among panels that are visible together: the top level, and the inside of each collapsed row.
 fn overlaps(dashboard: &Value) -> Vec<String> {
     let top = list(&dashboard["panels"]);
     let levels = std::iter::once(top).chain(top.iter().map(|row| list(&row["panels"])));
@@ -33,7 +33,7 @@ fn overlaps(dashboard: &Value) -> Vec<String> {
                 found.push(format!("{} is outside or has no size", a.title));
             }
             let over = |b: &&Place| a.x.0 < b.x.1 && b.x.0 < a.x.1 && a.y.0 < b.y.1 && b.y.0 < a.y.1;
-            found.extend(places[index + 1..].iter().filter(over).map(|b| format!("{} lies over {}", a.title, b.title)));
+            found.extend(places[index + 1..].iter().filter(over).map(|b| format!("{} overlaps {}", a.title, b.title)));
         }
     }
     found
@@ -52,7 +52,7 @@ fn ids(dashboard: &Value) -> impl Iterator<Item = String> {
 }
 
 #[test]
-fn no_panel_lies_over_another() {
+fn no_panel_overlaps_another() {
     assert_eq!(overlaps(&dashboard()), [""; 0]);
 }
 
@@ -64,13 +64,13 @@ fn ids_and_titles_are_unique() {
 }
 
 #[test]
-fn what_lies_badly_is_caught() {
+fn wrong_places_and_ids_are_caught() {
     let mut dashboard = dashboard();
     dashboard["panels"][2]["gridPos"]["x"] = json!(2);
     dashboard["panels"][3]["gridPos"]["w"] = json!(24);
     dashboard["panels"][4]["id"] = dashboard["panels"][5]["id"].clone();
     let found = overlaps(&dashboard).join("\n");
-    assert!(found.contains("Success ratio lies over Requests/s"), "{found}");
+    assert!(found.contains("Success ratio overlaps Requests/s"), "{found}");
     assert!(found.contains("p99 latency is outside"), "{found}");
     assert_eq!(repeated(ids(&dashboard)).len(), 1);
 }

@@ -1,12 +1,13 @@
-//! The rules of Grafana's dashboard-linter, as far as they concern a dashboard of one data source; each with a fault that it
-//! must catch. The names of the rules are the linter's.
+//! The rules of Grafana's dashboard-linter that concern a dashboard with one data source, each with a fault to catch.
+//!
+//! The names of the rules are those of the linter.
 
 use serde_json::{Value, json};
 
 use crate::files::{Origin, asked, dashboard, label_values, list, panels, variables, word};
 use crate::query::{RATE_INTERVAL, read};
 
-/// Grafana's ids of the units that we use. A typing error in one would be drawn as a suffix.
+/// Grafana's ids of the units in use. Grafana draws an unknown id as a suffix of the number.
 const UNITS: &[&str] =
     &["none", "short", "s", "reqps", "ops", "cps", "percentunit", "Bps", "bytes", "dtdurations", "bool_yes_no"];
 
@@ -19,7 +20,7 @@ fn offences(dashboard: &Value) -> Vec<String> {
         }
     };
     check(dashboard["editable"] == false, "uneditable-dashboard", "editable");
-    check(word(&dashboard["uid"]) == "lb-overview", "uid", "links to the dashboard need it as it is");
+    check(word(&dashboard["uid"]) == "lb-overview", "uid", "links to the dashboard contain it");
     check(dashboard["id"].is_null() && dashboard.get("__inputs").is_none(), "provisioning", "id or __inputs");
 
     let source = variables(dashboard).iter().find(|variable| variable["type"] == "datasource");

@@ -1,6 +1,8 @@
-//! What `grafana/` promises, as far as it can be held without a Prometheus: each metric and label that the dashboard and the
-//! rules name exists, each that exists is used, every expression parses, and the dashboard keeps the rules that Grafana's
-//! dashboard-linter made common. `grafana/verify/verify.py` goes on from here with a real Prometheus.
+//! Checks of `grafana/` without a Prometheus.
+//!
+//! Every metric and label in the dashboard and the rules exists, and every metric is used or listed with a reason.
+//! Every expression parses. The dashboard keeps the rules of Grafana's dashboard-linter. `grafana/verify/verify.py`
+//! runs further checks with a real Prometheus.
 
 mod files;
 mod layout;

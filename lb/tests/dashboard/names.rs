@@ -1,4 +1,4 @@
-//! The drift test: the dashboard and the rules name metrics, labels and their words, and `lb::telemetry::names` has them.
+//! The metrics, labels and label values in the dashboard and in the rules all exist in `lb::telemetry::names`.
 
 use std::collections::BTreeSet;
 
@@ -9,7 +9,7 @@ use prometheus::proto::MetricType;
 use crate::files::{asked, dashboard, rules};
 use crate::query::{Selector, read};
 
-/// Series that Prometheus makes by itself, with labels beyond job and instance.
+/// Series that Prometheus adds, with their labels besides job and instance.
 const PROMETHEUS_OWN: &[(&str, &[&str])] = &[
     ("up", &[]),
     ("scrape_duration_seconds", &[]),
@@ -21,10 +21,8 @@ const PROMETHEUS_OWN: &[(&str, &[&str])] = &[
 const OF_THE_TARGET: &[&str] = &["job", "instance"];
 
 /// Metrics that neither the dashboard nor a rule uses, and why.
-const UNUSED: &[(&str, &str)] = &[(
-    "lb_access_log_lines_total",
-    "the log is off by default, and a flat zero on every dashboard tells nobody anything",
-)];
+const UNUSED: &[(&str, &str)] =
+    &[("lb_access_log_lines_total", "the log is off by default, and a panel that always shows zero is of no use")];
 
 fn exposed() -> impl Iterator<Item = &'static Metric> {
     names::HUB.iter().chain(names::PROCESS).copied()
@@ -40,7 +38,7 @@ fn metric_of(series: &str) -> Option<(&'static Metric, bool)> {
     })
 }
 
-/// Labels of a series, besides the target's; `None` when there is no such series.
+/// Labels of a series, without those of the target; `None` if there is no such series.
 fn labels_of(series: &str) -> Option<Vec<String>> {
     let owned = |labels: &[&str]| labels.iter().map(|label| (*label).to_owned()).collect::<Vec<_>>();
     if let Some((metric, has_le)) = metric_of(series) {
@@ -53,7 +51,7 @@ fn labels_of(series: &str) -> Option<Vec<String>> {
     Some(read(&recorded.expr).ok()?.grouped_by)
 }
 
-/// The words of a label whose range is closed.
+/// All values of a label with a closed set of values; `None` for other labels.
 fn words_of(metric: &str, label: &str) -> Option<Vec<&'static str>> {
     let is = |known: &[&Metric]| known.iter().any(|known| known.name == metric);
     Some(match label {
@@ -86,7 +84,7 @@ fn wrong_with(selector: &Selector) -> Option<String> {
     None
 }
 
-/// What is wrong with the names in an expression and in the legend of its series.
+/// The errors of names in an expression and in the legend of its series.
 fn wrong_with_names(expr: &str, legend: &str) -> Vec<String> {
     let query = match read(expr) {
         Ok(query) => query,
@@ -108,7 +106,7 @@ fn wrong_with_names(expr: &str, legend: &str) -> Vec<String> {
     wrong
 }
 
-/// Every expression of dashboard and rules: its place, itself and the legend.
+/// Every expression of dashboard and rules, as place, expression and legend.
 fn everything() -> Vec<(String, String, String)> {
     let dashboard = asked(&dashboard()).into_iter().map(|one| (one.place, one.expr, one.legend));
     dashboard.chain(rules().into_iter().map(|rule| (format!("rule {}", rule.name), rule.expr, String::new()))).collect()
@@ -128,29 +126,33 @@ fn every_name_in_dashboard_and_rules_exists() {
 }
 
 #[test]
-fn what_clients_do_is_in_no_backends_error_ratio() {
-    let ratio = everything().into_iter().find(|(place, ..)| place == "panel Backends, query D").expect("it is there").1;
-    let selectors = read(&ratio).expect("it parses").selectors;
-    let errors = selectors.iter().find(|one| one.name == names::BACKEND_ERRORS.name).expect("it asks for errors");
-    let (_, operator, reasons) = errors.matchers.iter().find(|(label, ..)| label == "reason").expect("not for all");
+fn the_error_ratio_of_a_backend_leaves_out_errors_that_clients_cause() {
+    let ratio =
+        everything().into_iter().find(|(place, ..)| place == "panel Backends, query D").expect("the panel exists").1;
+    let selectors = read(&ratio).expect("the expression parses").selectors;
+    let errors =
+        selectors.iter().find(|one| one.name == names::BACKEND_ERRORS.name).expect("the expression selects errors");
+    let (_, operator, reasons) =
+        errors.matchers.iter().find(|(label, ..)| label == "reason").expect("the expression leaves reasons out");
     let left_out: BTreeSet<_> = reasons.split('|').collect();
-    // Of these no backend has a count: it was not asked yet, or no longer.
-    let of_nobody =
+    // No backend counts these errors: they occur before or after a backend has the request.
+    let of_no_backend =
         [ErrorReason::NoBackend, ErrorReason::Strategy, ErrorReason::MethodNotAllowed, ErrorReason::TunnelIdle];
-    let others = ErrorReason::ALL.iter().filter(|one| !one.is_the_backends_fault() && !of_nobody.contains(one));
+    let others = ErrorReason::ALL.iter().filter(|one| !one.is_the_backends_fault() && !of_no_backend.contains(one));
     assert_eq!((operator.as_str(), left_out), ("!~", others.map(|one| one.as_str()).collect()));
 }
 
 #[test]
 fn every_metric_is_used_or_listed_with_a_reason() {
-    let selectors = everything().into_iter().flat_map(|(_, expr, _)| read(&expr).expect("it parses").selectors);
+    let selectors =
+        everything().into_iter().flat_map(|(_, expr, _)| read(&expr).expect("the expression parses").selectors);
     let used: BTreeSet<_> = selectors.filter_map(|one| Some(metric_of(&one.name)?.0.name)).collect();
     for metric in exposed() {
         let reason = UNUSED.iter().find(|(name, _)| *name == metric.name).map(|(_, reason)| *reason);
         match (used.contains(metric.name), reason) {
             (true, None) => {}
             (false, Some(reason)) => assert!(!reason.is_empty(), "{}: why?", metric.name),
-            (true, Some(_)) => panic!("{} is used: it needs no place in UNUSED", metric.name),
+            (true, Some(_)) => panic!("{} is used: remove it from UNUSED", metric.name),
             (false, None) => panic!("{} is on no panel and in no rule: use it, or say why not in UNUSED", metric.name),
         }
     }

@@ -1,6 +1,7 @@
-//! What an expression asks for: its selectors, and the labels it groups and matches by.
+//! Reads an expression: its selectors, and the labels by which it groups and matches.
 //!
-//! Grafana's variables are put in first: `$__rate_interval` becomes a range that nobody writes, so that it is known again.
+//! Grafana's variables are replaced first. `$__rate_interval` becomes a range that no expression contains, so that
+//! later checks can recognize it.
 
 use std::time::Duration;
 
@@ -9,7 +10,7 @@ use promql_parser::parser::{self, Expr, LabelModifier, VectorSelector};
 #[derive(Debug, Default)]
 pub(crate) struct Query {
     pub(crate) selectors: Vec<Selector>,
-    /// In `by`, `without`, `on`, `ignoring` and the `group_`s.
+    /// The labels in `by`, `without`, `on`, `ignoring`, `group_left` and `group_right`.
     pub(crate) grouped_by: Vec<String>,
 }
 
@@ -20,14 +21,14 @@ pub(crate) struct Selector {
     /// Label, operator and value.
     pub(crate) matchers: Vec<(String, String, String)>,
     pub(crate) range: Option<Duration>,
-    /// The function whose argument it is; empty for none.
+    /// The function that has the selector as its argument; empty if there is none.
     pub(crate) within: String,
 }
 
-/// What stands for `$__rate_interval`.
+/// The range that replaces `$__rate_interval`.
 pub(crate) const RATE_INTERVAL: Duration = Duration::from_secs(299);
 
-/// The selectors and labels of an expression, or what is wrong with it.
+/// The selectors and labels of an expression, or the error of the parser.
 pub(crate) fn read(expr: &str) -> Result<Query, String> {
     let filled = expr.replace("$__rate_interval", "4m59s").replace("$__from", "1").replace("$__to", "2");
     let mut query = Query::default();
@@ -97,7 +98,7 @@ fn selectors_and_labels_are_found() {
 }
 
 #[test]
-fn what_is_no_expression_is_told() {
+fn an_invalid_expression_is_an_error() {
     for bad in ["sum(", "rate(x)", "sum by a (x)", "x{a=}"] {
         assert!(read(bad).is_err(), "{bad} was read");
     }

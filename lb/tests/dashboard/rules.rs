@@ -1,4 +1,5 @@
-//! Recording and alerting rules: each parses, is named as is usual, tells what somebody needs, and is tested by promtool.
+//! Recording and alerting rules: each parses and has a conventional name. Each alert has its annotations, a runbook and
+//! test cases for promtool.
 
 use crate::files::{Rule, rules, text};
 use crate::query::read;
@@ -7,7 +8,7 @@ fn alerts() -> Vec<Rule> {
     rules().into_iter().filter(|rule| rule.is_alert).collect()
 }
 
-/// What a person who is called by an alert needs.
+/// The keys that an on-call engineer needs and that `rule` lacks.
 fn missing(rule: &Rule) -> Vec<&'static str> {
     let mut missing = Vec::new();
     let has = |key: &str| rule.rest.lines().any(|line| line.starts_with(key));
@@ -31,7 +32,7 @@ fn every_rule_parses_and_keeps_job_and_instance() {
     assert!(rules.len() >= 19, "only {} rules", rules.len());
     for rule in rules {
         let query = read(&rule.expr).unwrap_or_else(|error| panic!("{}: {error}", rule.name));
-        // a grouping that drops them would mix two balancers
+        // A grouping without these labels would mix two load balancers.
         let grouped = query.grouped_by.iter().filter(|label| *label == "job").count();
         let times = query.grouped_by.iter().filter(|label| *label == "instance").count();
         let groupings = rule.expr.matches(" by (").count() + rule.expr.matches(" on (").count();
@@ -45,13 +46,17 @@ fn recorded_series_are_named_level_metric_operation() {
         let parts: Vec<_> = rule.name.split(':').collect();
         let [level, metric, operation] = parts[..] else { panic!("{}", rule.name) };
         assert!(level.starts_with("job_instance") && metric.starts_with("lb_"), "{}", rule.name);
-        let range = operation.rsplit_once("rate").map(|(_, range)| range).expect("over some time");
-        assert!(rule.expr.contains(&format!("[{range}]")), "{} over another range", rule.name);
+        let range = operation.rsplit_once("rate").map(|(_, range)| range).expect("the name ends with rate and a range");
+        assert!(
+            rule.expr.contains(&format!("[{range}]")),
+            "{}: the range in the name is not in the expression",
+            rule.name
+        );
     }
 }
 
 #[test]
-fn every_alert_says_what_one_needs_to_know() {
+fn every_alert_has_the_keys_that_an_on_call_engineer_needs() {
     for alert in alerts() {
         assert!(alert.name.starts_with("LB"), "{}", alert.name);
         assert_eq!(missing(&alert), [""; 0], "{}", alert.name);
@@ -61,7 +66,7 @@ fn every_alert_says_what_one_needs_to_know() {
 }
 
 #[test]
-fn every_alert_has_its_runbook_and_no_runbook_is_left_over() {
+fn every_alert_has_one_runbook_and_every_runbook_has_an_alert() {
     let page = text("docs/runbooks.md");
     let sections: Vec<_> = page.split("\n## ").skip(1).collect();
     let headings: Vec<_> = sections.iter().map(|section| section.lines().next().unwrap_or_default()).collect();

@@ -1,4 +1,5 @@
-//! Runs the stored seeds of the fuzz targets. Findings of the fuzzer are kept among them, so each is a regression test.
+//! Runs the stored seeds of the fuzz targets. They include findings of the fuzzer, so each finding is a regression
+//! test.
 
 use std::path::Path;
 

@@ -1,4 +1,4 @@
-//! The table of differences from httparse and hyper: each row is real, needed, and explained, also in the docs.
+//! The table of differences from httparse and hyper: a sample shows each row, and the docs have its reason.
 
 use crate::checks::differences::DIFFERENCES;
 use crate::checks::differential::compare;
@@ -26,5 +26,9 @@ fn the_docs_have_each_difference_with_its_reason() {
         let row = rows.lines().find(|line| line.starts_with(&begin));
         assert!(row.is_some_and(|row| row.ends_with(&format!("| {} |", difference.reason))), "{begin}: {row:?}");
     }
-    assert_eq!(rows.lines().filter(|line| line.starts_with("| ")).count(), DIFFERENCES.len() + 1, "rows too many");
+    assert_eq!(
+        rows.lines().filter(|line| line.starts_with("| ")).count(),
+        DIFFERENCES.len() + 1,
+        "the docs have rows that the table lacks"
+    );
 }

@@ -1,4 +1,4 @@
-//! Messages with random changes: no check may fail, so nothing panics and no byte past the end is taken.
+//! Messages with random changes must pass every check: the parser neither panics nor reads past the end of a message.
 
 use crate::checks;
 
@@ -33,7 +33,7 @@ fn run(seed: u64, rounds: usize, samples: &[&[u8]], check: impl Fn(&[u8])) {
                 0 => mangled[at] = random.u8(..),
                 1 => drop(mangled.remove(at)),
                 2 => mangled.truncate(at + 1),
-                // A part of the message comes again.
+                // Repeats a part of the message.
                 3 => mangled.extend_from_within(at..mangled.len().min(at + 20)),
                 _ => mangled.insert(at, b"\r\n: ,;0\0\t"[random.usize(0..9)]),
             }

@@ -1,4 +1,6 @@
-//! Somebody goes away in the middle: nothing stays in flight, the other side learns it, and nobody takes a part for the whole.
+//! A client or backend that closes in the middle of a message.
+//!
+//! Nothing stays in flight, the other side sees the abort, and a partial message is never taken for a complete one.
 
 use mock_server::Change;
 
@@ -8,17 +10,17 @@ use crate::support::{Balancer, Setup, mock, ms, wait_until};
 
 const LONG: &str = "/stream?bytes=100000000&chunk=65536&length=1";
 
-/// Waits for one more 499, and for everything to be let go.
+/// Waits until `times` requests ended with 499, then until nothing is in flight at lb or at the backend.
 #[track_caller]
 fn aborted(lb: &Balancer, server: &mock_server::Running, times: u64) {
     wait_until("the abort to be counted", || lb.ended_with(499) == times);
     lb.comes_to_rest();
     assert_eq!(lb.errors("client_abort"), times);
-    wait_until("the backend to be let go", || server.stats().in_progress == 0 && server.stats().in_service == 0);
+    wait_until("the backend to have no request", || server.stats().in_progress == 0 && server.stats().in_service == 0);
 }
 
 #[test]
-fn a_backend_that_breaks_off_leaves_a_broken_answer_never_a_short_one() {
+fn a_response_that_its_backend_breaks_off_is_broken_and_never_looks_complete() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut times = 0;
@@ -33,15 +35,15 @@ fn a_backend_that_breaks_off_leaves_a_broken_answer_never_a_short_one() {
         }
     }
     assert_eq!(lb.client().get("/home").status(), 200);
-    assert_eq!(lb.metric("lb_retries_total", &[]), 0.0, "an answer that has begun is not begun again");
+    assert_eq!(lb.metric("lb_retries_total", &[]), 0.0, "a response that has begun is not retried");
 }
 
 #[test]
-fn a_reset_in_a_body_that_ends_with_its_connection_is_not_taken_for_the_end() {
+fn a_reset_in_a_body_without_a_length_is_not_taken_for_its_end() {
     let server = Hostile::start(|_, wire| {
         wire.head();
         wire.write(b"HTTP/1.1 200 OK\r\n\r\nonly a part");
-        wire.until(b"go on"); // the client has the part when it asks for this
+        wire.until(b"go on"); // The client sends this when it has the part.
         wire.reset();
     });
     let lb = Setup::new(&[server.addr]).start();
@@ -56,7 +58,7 @@ fn a_reset_in_a_body_that_ends_with_its_connection_is_not_taken_for_the_end() {
 }
 
 #[test]
-fn a_client_that_leaves_in_its_answer_is_counted_and_its_backend_let_go() {
+fn a_client_that_leaves_during_its_response_is_counted_and_its_backend_released() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     for (times, reset) in [(1, false), (2, true)] {
@@ -75,9 +77,9 @@ fn a_client_that_leaves_in_its_answer_is_counted_and_its_backend_let_go() {
 }
 
 #[test]
-fn a_client_that_leaves_before_its_answer_is_counted_and_its_backend_let_go() {
+fn a_client_that_leaves_before_its_response_is_counted_and_its_backend_released() {
     let server = mock("1");
-    // One that only closed its sending half looks the same, so for a while it is waited for.
+    // A half-closed connection looks the same, so lb waits for `half_closed` first.
     let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.half_closed = ms(50)).start();
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     for (times, reset) in [(1, false), (2, true)] {
@@ -98,7 +100,7 @@ fn a_client_that_leaves_before_its_answer_is_counted_and_its_backend_let_go() {
 }
 
 #[test]
-fn a_client_that_leaves_in_its_upload_is_counted_and_its_backend_let_go() {
+fn a_client_that_leaves_during_its_upload_is_counted_and_its_backend_released() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut times = 0;
@@ -116,7 +118,7 @@ fn a_client_that_leaves_in_its_upload_is_counted_and_its_backend_let_go() {
                 drop(client)
             }
             aborted(&lb, &server, times);
-            wait_until("the backend to see it", || server.stats().abandoned == times);
+            wait_until("the backend to see the abort", || server.stats().abandoned == times);
         }
     }
     assert_eq!(lb.backends[0].stats.consecutive_errors.load(std::sync::atomic::Ordering::Relaxed), 0);
@@ -125,7 +127,7 @@ fn a_client_that_leaves_in_its_upload_is_counted_and_its_backend_let_go() {
 
 #[test]
 fn a_client_that_leaves_while_lb_connects_is_counted() {
-    // Nobody accepts here, but the kernel does: the request is sent and stays unread.
+    // The test never accepts, but the kernel completes the connection: lb sends the request, and it stays unread.
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let lb = Setup::new(&[listener.local_addr().unwrap()]).timeouts(|timeouts| timeouts.half_closed = ms(50)).start();
     let clients: Vec<Client> = (0..5)
@@ -135,14 +137,14 @@ fn a_client_that_leaves_while_lb_connects_is_counted() {
             client
         })
         .collect();
-    wait_until("all to be under way", || lb.backends[0].in_flight() == 5);
+    wait_until("all requests to be in flight", || lb.backends[0].in_flight() == 5);
     drop(clients);
     wait_until("the aborts to be counted", || lb.ended_with(499) == 5);
     lb.comes_to_rest();
 }
 
 #[test]
-fn whoever_leaves_whenever_all_counts_come_back_to_nothing() {
+fn after_clients_that_leave_at_random_moments_all_counts_are_zero() {
     const SEED: u64 = 7;
     println!("seed {SEED}");
     let servers = [mock("1"), mock("2")];
@@ -180,7 +182,9 @@ fn whoever_leaves_whenever_all_counts_come_back_to_nothing() {
     assert!(lb.ended_with(200) >= whole && lb.ended_with(499) > 0, "{totals:?}");
     assert_eq!(totals.requests, totals.requests_by_code.values().sum::<u64>());
     for server in &servers {
-        wait_until("the backends to be let go", || server.stats().in_progress == 0 && server.stats().in_service == 0);
+        wait_until("the backends to have no request", || {
+            server.stats().in_progress == 0 && server.stats().in_service == 0
+        });
     }
     wait_until("only idle connections to be left", || {
         let open: u64 = servers.iter().map(|server| server.stats().open_connections).sum();

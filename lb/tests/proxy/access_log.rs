@@ -1,4 +1,5 @@
-//! The access log over real sockets: what a line says, that there is one for each request, and that nobody waits for it.
+//! The access log over real sockets: the content of a line, one line for each request, and no request that waits for
+//! it.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use crate::support::{Balancer, PATIENCE, Setup, WORKERS, mock, nobody, parse, wa
 
 const SEED: u64 = 815;
 
-/// A log in a folder of its own.
+/// An access log in its own folder.
 pub(crate) struct Log {
     folder: TempDir,
     pub(crate) log: AccessLog,
@@ -56,10 +57,10 @@ impl Log {
         setup.with(|setup| setup.settings.access_log = Some(self.log.clone())).start()
     }
 
-    /// What is in the file when all is written.
+    /// The lines of the file after all of them are written.
     fn lines(&self, lb: &Balancer) -> Vec<String> {
         lb.comes_to_rest();
-        assert!(self.log.flush(PATIENCE), "not written in time");
+        assert!(self.log.flush(PATIENCE), "the log was not written in time");
         std::fs::read_to_string(self.path()).unwrap().lines().map(str::to_owned).collect()
     }
 
@@ -73,7 +74,7 @@ impl Log {
 }
 
 #[test]
-fn a_line_tells_what_became_of_a_request() {
+fn a_line_has_the_request_and_its_outcome() {
     let server = mock("1");
     let log = Log::new(|_| {});
     let lb = log.start(Setup::of(&[&server]).with(|setup| setup.settings.request_id = true));
@@ -99,19 +100,19 @@ fn a_line_tells_what_became_of_a_request() {
     assert!(text("ts").ends_with('Z') && text("ts").len() == "2026-01-01T00:00:00.000Z".len(), "{got}");
 
     assert_eq!((&posted["method"], &posted["bytes_in"]), (&"POST".into(), &100_000.into()));
-    assert!(posted.get("connect_ms").is_none(), "its connection had served before: {posted}");
+    assert!(posted.get("connect_ms").is_none(), "the backend connection was reused: {posted}");
     assert!(posted.get("user_agent").is_none() && posted.get("trace_id").is_none(), "{posted}");
     assert_eq!(posted["request_id"].as_str().unwrap().len(), 32, "made");
     assert_eq!((&headed["method"], &headed["bytes_out"], &headed["status"]), (&"HEAD".into(), &0.into(), &200.into()));
 }
 
 #[test]
-fn a_line_tells_what_a_request_failed_of_and_who_was_tried() {
+fn a_line_of_a_failed_request_has_the_reason_and_the_backend_that_was_tried() {
     let server = mock("1");
     let log = Log::new(|_| {});
-    // One worker, whose lines come in order.
+    // With one worker, lines come in the order of requests.
     let lb = log.start(Setup::new(&[nobody(), server.addr]).with(|setup| setup.workers = 1));
-    assert_eq!(lb.client().get("/home").status(), 200, "on the second");
+    assert_eq!(lb.client().get("/home").status(), 200, "from the second backend");
     drop(server);
     lb.client().get("/home").is_own(502, "connect");
     lb.client().ask("CONNECT", "/x", &[]);
@@ -125,7 +126,7 @@ fn a_line_tells_what_a_request_failed_of_and_who_was_tried() {
 }
 
 #[test]
-fn a_client_that_goes_is_a_line_too() {
+fn a_client_that_leaves_has_a_line() {
     let server = Hostile::start(|_, wire| {
         wire.head();
         wire.write(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000\r\n\r\nsome");
@@ -145,7 +146,7 @@ fn a_client_that_goes_is_a_line_too() {
 }
 
 #[test]
-fn the_text_format_has_the_same_in_one_line() {
+fn the_text_format_has_the_same_data_in_one_line() {
     let server = mock("1");
     let log = Log::new(|log| (log.format, log.query) = (LogFormat::Text, false));
     let lb = log.start(Setup::of(&[&server]));
@@ -162,23 +163,23 @@ fn the_text_format_has_the_same_in_one_line() {
 }
 
 #[test]
-fn a_line_is_stamped_with_its_own_requests_time_also_where_a_record_serves_again() {
+fn a_line_has_the_time_of_its_request_also_if_its_record_is_reused() {
     const ISO: &str = "%Y-%m-%dT%H:%M:%S%.3f%z";
     const CLF: &str = "%d/%b/%Y:%H:%M:%S %z";
     for (format, pattern, gap_ms) in [(LogFormat::Json, ISO, 50.0), (LogFormat::Text, CLF, 1100.0)] {
         let server = mock("1");
         let log = Log::new(|log| log.format = format);
-        // One worker, whose records go round in order.
+        // One worker reuses its records in a fixed order.
         let lb = log.start(Setup::of(&[&server]).with(|setup| setup.workers = 1));
         let mut clients = [lb.client(), lb.client()];
         server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
         clients.iter_mut().for_each(|client| client.send(&request("GET", "/home", &[])));
-        wait_until("both to be under way", || lb.backends[0].in_flight() == 2);
+        wait_until("both requests to be in flight", || lb.backends[0].in_flight() == 2);
         server.change(&Change { stall: Some(false), extra_ms: Some(gap_ms), ..Change::default() }).unwrap();
         clients.iter_mut().for_each(|client| assert_eq!(client.answer().status(), 200));
-        assert_eq!(log.lines(&lb).len(), 2, "two records are there to be used again");
+        assert_eq!(log.lines(&lb).len(), 2, "there are two records to reuse");
 
-        // The first lasts for the gap, while the second lies still.
+        // The next request uses the first record and lasts for the gap. The second record stays unused meanwhile.
         assert_eq!(lb.client().get("/home?gap").status(), 200);
         let before = Timestamp::now();
         assert_eq!(lb.client().get("/home?late").status(), 200);
@@ -191,18 +192,18 @@ fn a_line_is_stamped_with_its_own_requests_time_also_where_a_record_serves_again
         let stamp = Timestamp::strptime(pattern, &stamp).unwrap();
         let unit = if format == LogFormat::Json { jiff::Unit::Millisecond } else { jiff::Unit::Second };
         let earliest = before.round(TimestampRound::new().smallest(unit).mode(RoundMode::Trunc)).unwrap();
-        assert!(stamp >= earliest, "{late}: it was sent at {before}");
+        assert!(stamp >= earliest, "{late}: the request was sent at {before}");
     }
 }
 
 #[test]
-fn no_byte_that_a_client_sends_begins_a_line_or_ends_a_field() {
+fn no_byte_from_a_client_begins_a_line_or_ends_a_field() {
     let server = mock("1");
     for format in [LogFormat::Json, LogFormat::Text] {
         let log = Log::new(|log| log.format = format);
         let lb = log.start(Setup::of(&[&server]));
         let mut sent = 0;
-        // A header takes all bytes but line ends and zero; the parser refuses most in a path.
+        // A header value may have any byte except line ends and zero. In a path, the parser refuses most bytes.
         for byte in (1..=255_u8).filter(|byte| ![b'\r', b'\n'].contains(byte)) {
             let mut client = lb.client();
             let head: &[&[u8]] = &[
@@ -220,7 +221,7 @@ fn no_byte_that_a_client_sends_begins_a_line_or_ends_a_field() {
                 &[b"GET /home HTTP/1.1\r\nhost: a\r\nuser-agent: \"a", &[byte][..], b"\",\"status\":1 b\r\n\r\n"]
                     .concat(),
             );
-            // What is no header to the parser is no request either.
+            // If the parser refuses the header, lb refuses the request, and it does not count as sent.
             sent += u64::from(client.answer().field("content-type").is_some());
         }
         let lines = log.lines(&lb);
@@ -237,7 +238,7 @@ fn no_byte_that_a_client_sends_begins_a_line_or_ends_a_field() {
                         None => assert_eq!(line["error"], "bad_request", "{line}"),
                     }
                 }
-                // Every quote that is there is one of the format's own.
+                // Every quote in the line belongs to the format.
                 LogFormat::Text => assert_eq!(line.matches('"').count(), 2 * 10, "{line}"),
             }
         }
@@ -245,7 +246,7 @@ fn no_byte_that_a_client_sends_begins_a_line_or_ends_a_field() {
 }
 
 #[test]
-fn nobody_waits_for_a_reader_that_sleeps_and_every_line_is_read_or_counted() {
+fn no_request_waits_for_a_reader_that_does_not_read_and_every_line_is_read_or_counted() {
     const REQUESTS: u64 = 12_000;
     let server = mock("1");
     let folder = tempfile::tempdir().unwrap();
@@ -253,7 +254,7 @@ fn nobody_waits_for_a_reader_that_sleeps_and_every_line_is_read_or_counted() {
     assert!(Command::new("mkfifo").arg(&path).status().unwrap().success());
     let log = Log::in_folder(folder, |log| log.path = Some(path.clone()));
     let lb = log.start(Setup::of(&[&server]));
-    // More than pipe and queues hold; an answer that waited for the log would never come.
+    // More lines than pipe and queues hold. A response that waits for the log would never come.
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
@@ -263,15 +264,15 @@ fn nobody_waits_for_a_reader_that_sleeps_and_every_line_is_read_or_counted() {
         }
     });
     lb.comes_to_rest();
-    assert!(log.dropped() > 0, "it was too little to fill the queues");
-    assert!(!log.log.flush(std::time::Duration::ZERO), "nobody has read");
+    assert!(log.dropped() > 0, "there were too few lines to fill the queues");
+    assert!(!log.log.flush(std::time::Duration::ZERO), "the pipe has no reader yet");
 
     let (lines, read) = mpsc::channel();
     std::thread::spawn(move || {
         let reader = BufReader::new(std::fs::File::open(path).unwrap());
         reader.lines().map_while(Result::ok).try_for_each(|line| lines.send(line))
     });
-    assert!(log.log.flush(PATIENCE), "the reader is awake");
+    assert!(log.log.flush(PATIENCE), "the reader reads now");
     let (written, dropped) = (log.counts.written(), log.dropped());
     assert_eq!(written + dropped, REQUESTS);
     for _ in 0..written {
@@ -280,11 +281,11 @@ fn nobody_waits_for_a_reader_that_sleeps_and_every_line_is_read_or_counted() {
     }
     assert_eq!(lb.client().get("/home").status(), 200);
     assert!(log.log.flush(PATIENCE));
-    assert_eq!(log.counts.written(), written + 1, "it goes on");
+    assert_eq!(log.counts.written(), written + 1, "the log continues");
 }
 
 #[test]
-fn a_full_disk_costs_lines_and_no_request() {
+fn a_full_disk_drops_lines_and_fails_no_request() {
     let server = mock("1");
     let log = Log::new(|log| log.path = Some("/dev/full".into()));
     let lb = log.start(Setup::of(&[&server]));
@@ -296,7 +297,7 @@ fn a_full_disk_costs_lines_and_no_request() {
 }
 
 #[test]
-fn of_a_share_failures_are_all_there() {
+fn with_sampling_every_failure_is_logged_if_configured() {
     let server = mock("1");
     let drawn_and_failed = |always_errors| {
         let log = Log::new(|log| (log.sample, log.always_errors) = (0.1, always_errors));
@@ -322,7 +323,7 @@ fn of_a_share_failures_are_all_there() {
 }
 
 #[test]
-fn a_file_that_was_moved_away_is_made_anew_and_no_line_lost() {
+fn a_file_that_was_moved_away_is_created_again_and_no_line_is_lost() {
     let server = mock("1");
     let log = Log::new(|_| {});
     let lb = log.start(Setup::of(&[&server]));
@@ -344,7 +345,7 @@ fn a_file_that_was_moved_away_is_made_anew_and_no_line_lost() {
 }
 
 #[test]
-fn the_last_handle_that_goes_takes_the_last_lines_along() {
+fn dropping_the_last_handle_writes_the_last_lines() {
     let server = mock("1");
     let log = Log::new(|_| {});
     let mut lb = log.start(Setup::of(&[&server]));

@@ -1,9 +1,9 @@
-//! Requests made to be read in two ways, and the bytes that a backend gets of each.
+//! Requests that two servers could read differently, and the bytes that a backend gets of each.
 //!
-//! Each [`Attack`] is one row of a table: what a client sends, what it is answered, and all that the backend saw, byte for byte. The
-//! backend is a naive reader of its own, so a second request that lb took for a body, or a body that it took for a request, shows as
-//! other bytes. Invariant: a connection that lb left open carries one more request at the end, and the backend must see exactly that
-//! behind the rest; so nothing is left over unseen.
+//! Each [`Attack`] is one row of a table: the bytes of the client, the responses, and all bytes that the backend got.
+//! The backend reads heads naively and records every byte. So the bytes differ if lb takes a request for a body or a
+//! body for a request. Invariant: if lb leaves the connection open, the test sends one more request. The backend must
+//! then see exactly this request after the rest, so no byte is left over.
 
 mod chunks;
 mod fields;
@@ -19,19 +19,20 @@ use crate::client::Client;
 use crate::hostile::{Hostile, Wire};
 use crate::support::{Setup, wait_until};
 
-/// One row. In `sends` and `seen` a line ends in CR LF; `<LF>`, `<CR>`, `<NUL>`, `<VT>` and `<FF>` stand for that one byte (FF for 0xff).
+/// One row. In `sends` and `seen`, a line ends with CR LF. `<LF>`, `<CR>`, `<NUL>`, `<VT>` and `<FF>` stand for one
+/// byte (FF for 0xff).
 pub(crate) struct Attack {
-    /// What it tries.
+    /// The trick of the attack.
     aim: &'static str,
     sends: String,
-    /// The codes of the answers in their order, and `end` where lb must close behind them.
+    /// The status codes of the responses in order, and `end` if lb must close the connection after them.
     answers: &'static str,
-    /// What the backend got, over all its connections. `{fwd}` are the forwarded fields that lb adds for the host `a`.
+    /// The bytes that the backend got, over all connections. `{fwd}` stands for the forwarded fields for the host `a`.
     seen: String,
 }
 
-/// A backend that writes down every byte. It answers 200, or 101 where an upgrade is asked for; on `/refuse` never 101, on `/force`
-/// always, and there and on `/other` with the protocol h2c.
+/// A backend that records every byte. It returns 200, or 101 for an upgrade. On `/refuse` it never returns 101, on
+/// `/force` always. On `/force` and `/other`, it switches to h2c.
 struct Recorder {
     server: Hostile,
     seen: Arc<Mutex<Vec<u8>>>,
@@ -40,7 +41,7 @@ struct Recorder {
 const FORWARDED: &str = "x-forwarded-for: 127.0.0.1\r\nx-forwarded-proto: http\r\nx-forwarded-host: a\r\n";
 const LAST: &str = "GET /last HTTP/1.1\r\nhost: a\r\n\r\n";
 
-/// A row that no backend may see anything of.
+/// A row of which the backend must not see a byte.
 fn refused(aim: &'static str, sends: &str, answers: &'static str) -> Attack {
     passes(aim, sends, answers, "")
 }
@@ -49,7 +50,7 @@ fn passes(aim: &'static str, sends: &str, answers: &'static str, seen: &str) -> 
     Attack { aim, sends: sends.to_owned(), answers, seen: seen.to_owned() }
 }
 
-/// Runs every row, and tells of all that went wrong together.
+/// Runs every row, then fails with all rows that went wrong.
 #[track_caller]
 fn run(attacks: Vec<Attack>) {
     run_with(attacks, |setup| setup);
@@ -60,15 +61,15 @@ fn run_with(attacks: Vec<Attack>, change: impl Fn(Setup) -> Setup) {
     let run = |attack| catch_unwind(AssertUnwindSafe(|| attack_once(attack, &change)));
     let wrong: Vec<String> =
         attacks.iter().filter_map(|attack| run(attack).unwrap_or_else(|_| Some(attack.aim.into()))).collect();
-    assert!(wrong.is_empty(), "{} of {} went wrong:\n{}", wrong.len(), attacks.len(), wrong.join("\n"));
+    assert!(wrong.is_empty(), "{} of {} rows went wrong:\n{}", wrong.len(), attacks.len(), wrong.join("\n"));
 }
 
-/// What went wrong, if something did.
+/// Runs one row. Returns the difference if there is one.
 fn attack_once(attack: &Attack, change: impl Fn(Setup) -> Setup) -> Option<String> {
     let recorder = Recorder::start();
     let lb = change(Setup::new(&[recorder.server.addr]).with(|setup| setup.workers = 1)).start();
     let mut client = lb.client();
-    // A refusal may come, and the connection end, before all is sent.
+    // lb may refuse and close the connection before all bytes are sent.
     let _ = client.try_send(&bytes(&attack.sends));
     let expected: Vec<&str> = attack.answers.split_whitespace().collect();
     let mut answers = Vec::new();
@@ -100,16 +101,16 @@ fn attack_once(attack: &Attack, change: impl Fn(Setup) -> Setup) -> Option<Strin
     })
 }
 
-/// One request more on the same connection; `None` where it is answered as it should be.
+/// Sends one more request on the same connection. `None` if its response is 200.
 fn last(client: &mut Client) -> Option<String> {
     if client.try_send(LAST.as_bytes()).is_err() {
         return Some("closed".to_owned());
     }
     let answer = client.answer_to("GET").map(|answer| answer.status());
-    (answer != Ok(200)).then(|| format!("at last {answer:?}"))
+    (answer != Ok(200)).then(|| format!("last request: {answer:?}"))
 }
 
-/// The bytes that a row's text stands for.
+/// The bytes for the text of a row.
 fn bytes(text: &str) -> Vec<u8> {
     let mut text = text.replace('\n', "\r\n").replace("{fwd}", FORWARDED).into_bytes();
     for (word, byte) in [("<LF>", b'\n'), ("<CR>", b'\r'), ("<NUL>", 0), ("<VT>", 0x0b), ("<FF>", 0xff)] {
@@ -150,15 +151,15 @@ impl Recorder {
         Self { server, seen }
     }
 
-    /// All bytes of so many connections, which are closed on the other side.
+    /// All bytes of this number of connections, which lb has closed.
     fn all_seen(self, connections: usize) -> Vec<u8> {
-        wait_until("the backend to have read all", || self.server.closed() == connections);
+        wait_until("the backend to have read all bytes", || self.server.closed() == connections);
         drop(self.server);
         self.seen.lock().unwrap().clone()
     }
 }
 
-/// Reads one request by the plainest reading of its head, notes it, answers. False at the connection's end.
+/// Reads one request naively, records it and responds. False at the end of the connection.
 fn serve_one(wire: &mut Wire, seen: &Mutex<Vec<u8>>) -> bool {
     let Some(head) = wire.raw_until(b"\r\n\r\n") else { return false };
     seen.lock().unwrap().extend(&head);

@@ -1,4 +1,4 @@
-//! What every request relies on: fair shares, exact counts, kept connections, and answers framed as they came.
+//! The basics of every request: even shares, exact counts, keep-alive connections, and the framing of responses.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use crate::hostile::Hostile;
 use crate::support::{Setup, mock, wait_until};
 
 #[test]
-fn ten_thousand_requests_are_shared_evenly_and_counted_alike_everywhere() {
+fn ten_thousand_requests_are_shared_evenly_and_all_counters_agree() {
     const REQUESTS: u64 = 10_000;
     let servers = ["1", "2", "3"].map(mock);
     let lb = Setup::of(&servers.each_ref()).start();
@@ -63,7 +63,7 @@ fn many_requests_on_one_connection_use_one_connection_to_the_backend() {
 }
 
 #[test]
-fn a_client_of_http_1_0_is_answered_in_kind_and_its_connection_closed() {
+fn an_http_1_0_client_gets_an_http_1_0_response_and_its_connection_is_closed() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     for (path, bytes) in [("/home", 56), ("/stream?bytes=100000", 100_000)] {
@@ -82,7 +82,7 @@ fn a_client_of_http_1_0_is_answered_in_kind_and_its_connection_closed() {
 }
 
 #[test]
-fn pipelined_requests_are_answered_in_order() {
+fn pipelined_requests_get_their_responses_in_order() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut client = lb.client();
@@ -105,15 +105,15 @@ fn head_keeps_the_length_and_has_no_body() {
     let answer = client.ask("HEAD", "/home", &[]);
     assert_eq!((answer.status(), answer.field("content-length").as_deref()), (200, Some("56")));
     let answer = client.ask("HEAD", "/stream?bytes=1000", &[]);
-    assert_eq!((answer.status(), answer.field("content-length")), (200, None), "no length is not a length of 0");
-    assert_eq!(client.get("/home").status(), 200, "the connection goes on");
+    assert_eq!((answer.status(), answer.field("content-length")), (200, None), "an absent length stays absent");
+    assert_eq!(client.get("/home").status(), 200, "the connection stays open");
     lb.comes_to_rest();
     assert_eq!(lb.metric("lb_requests_total", &["method=\"HEAD\""]), 2.0);
     assert_eq!(server.stats().connections, 1);
 }
 
 #[test]
-fn answers_without_a_body_end_with_their_head() {
+fn responses_without_a_body_end_with_their_head() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut client = lb.client();
@@ -127,7 +127,7 @@ fn answers_without_a_body_end_with_their_head() {
 }
 
 #[test]
-fn chunked_stays_chunked_and_declared_stays_declared() {
+fn a_chunked_body_stays_chunked_and_a_length_stays_a_length() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut client = lb.client();
@@ -141,7 +141,7 @@ fn chunked_stays_chunked_and_declared_stays_declared() {
 }
 
 #[test]
-fn a_backend_of_http_1_0_is_answered_for_in_http_1_1() {
+fn the_response_of_an_http_1_0_backend_is_sent_in_http_1_1() {
     let server = Hostile::start(|_, wire| {
         if wire.head().is_some() {
             wire.write(b"HTTP/1.0 200 OK\r\ncontent-type: text/plain\r\n\r\nuntil the end");
@@ -152,14 +152,14 @@ fn a_backend_of_http_1_0_is_answered_for_in_http_1_1() {
     for _ in 0..3 {
         let answer = client.get("/");
         assert_eq!((answer.head.version.as_str(), answer.text()), ("HTTP/1.1", "until the end"));
-        assert_eq!(answer.framing, Framing::Chunked, "the client's connection is none of the backend's business");
+        assert_eq!(answer.framing, Framing::Chunked, "the backend's close does not close the client's connection");
     }
     lb.comes_to_rest();
     assert_eq!(lb.metric("lb_client_connections_accepted_total", &[]), 1.0);
 }
 
 #[test]
-fn a_backend_that_closes_after_each_answer_costs_no_client_its_connection() {
+fn a_backend_that_closes_after_each_response_closes_no_client_connection() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut client = lb.client();
@@ -172,8 +172,8 @@ fn a_backend_that_closes_after_each_answer_costs_no_client_its_connection() {
 }
 
 #[test]
-fn bytes_behind_an_answer_reach_no_other_client() {
-    // An answer with a second one stuck to it: whoever gets the connection next must not get that.
+fn bytes_after_a_response_reach_no_other_client() {
+    // A second response follows the first at once. The next request on the connection must not get it.
     let server = Hostile::answering(
         b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\ngoodHTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nevil",
     );
@@ -188,7 +188,7 @@ fn bytes_behind_an_answer_reach_no_other_client() {
 }
 
 #[test]
-fn interim_answers_of_a_backend_come_before_the_final_one() {
+fn interim_responses_of_a_backend_come_before_the_final_one() {
     let server = Hostile::answering(
         b"HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
     );

@@ -1,4 +1,4 @@
-//! Bodies in both directions: whole, in order, with back-pressure, whatever their framing.
+//! Bodies in both directions arrive complete, in order and with back-pressure, in every framing.
 
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
@@ -9,7 +9,7 @@ use crate::support::{Setup, mock, parse, wait_until};
 
 const MIB: usize = 1 << 20;
 
-/// Takes pieces of a `/stream` body and holds them against what each offset must be.
+/// Compares pieces of a `/stream` body with the bytes that each offset must have.
 struct Alphabet {
     expected: Vec<u8>,
     offset: usize,
@@ -23,14 +23,14 @@ impl Alphabet {
     fn take(&mut self, bytes: &[u8]) {
         for piece in bytes.chunks(65_536) {
             let from = self.offset % 26;
-            assert!(piece == &self.expected[from..from + piece.len()], "wrong bytes behind {}", self.offset);
+            assert!(piece == &self.expected[from..from + piece.len()], "wrong bytes after {}", self.offset);
             self.offset += piece.len();
         }
     }
 }
 
 #[test]
-fn a_slow_reader_holds_back_the_backend_and_gets_every_byte_in_order() {
+fn a_slow_reader_slows_the_backend_and_gets_every_byte_in_order() {
     const BYTES: usize = 64 * MIB;
     let server = mock("1");
     let lb = Setup::of(&[&server]).with(|setup| setup.workers = 1).start();
@@ -44,10 +44,11 @@ fn a_slow_reader_holds_back_the_backend_and_gets_every_byte_in_order() {
         client.send(&request("GET", &path, &[]));
         let head = client.head().unwrap();
         assert_eq!(head.framing("GET"), framing);
-        // Nothing is read now: what lb has taken from the backend is what it and its socket hold, and it stands still there.
+        // The client reads nothing now. lb takes from the backend only as much as its buffers and sockets hold, then
+        // stops.
         let taken = || lb.metric("lb_response_bytes_total", &[]) - before;
         let mut last = (0.0, std::time::Instant::now());
-        wait_until("lb to stand still", || {
+        wait_until("lb to stop reading", || {
             let now = taken();
             if now > last.0 {
                 last = (now, std::time::Instant::now());
@@ -58,14 +59,14 @@ fn a_slow_reader_holds_back_the_backend_and_gets_every_byte_in_order() {
         let mut alphabet = Alphabet::new();
         client.body(framing, |bytes| alphabet.take(bytes)).unwrap();
         assert_eq!(alphabet.offset, BYTES);
-        assert_eq!(client.get("/home").status(), 200, "the connection goes on");
+        assert_eq!(client.get("/home").status(), 200, "the connection stays open");
     }
     lb.comes_to_rest();
     assert_eq!(server.stats().connections, 1);
 }
 
 #[test]
-fn uploads_arrive_complete_whatever_their_framing() {
+fn uploads_arrive_complete_in_every_framing() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut client = lb.client();
@@ -94,7 +95,7 @@ fn a_large_chunked_upload_arrives_complete_without_being_stored() {
     let piece = chunk(&vec![b'x'; MIB]);
     for sent in 1..=64 {
         client.send(&piece);
-        // What lb has taken and the backend has not is what sockets and buffers hold.
+        // Bytes that lb has taken and the backend has not are in sockets and buffers.
         let received = server.stats().body_bytes_received;
         let taken = lb.metric("lb_request_bytes_total", &[]) as u64;
         assert!(taken <= sent * MIB as u64 && taken < received + 40 * MIB as u64, "{taken} taken, {received} arrived");
@@ -115,7 +116,7 @@ fn expect_100_continue_gets_its_interim_answer_from_lb() {
         client.send(b"12345");
         assert_eq!(parse(&client.answer().body)["bytes"], 5);
     }
-    // A backend that sees Expect would answer 100 itself; it must not see it.
+    // A backend that sees Expect would send a 100 itself, so it must not see it.
     client.send(&request("POST", "/headers", &["expect: 100-continue", "content-length: 1"]));
     assert_eq!(client.head().unwrap().status, 100);
     client.send(b"1");
@@ -124,7 +125,7 @@ fn expect_100_continue_gets_its_interim_answer_from_lb() {
 }
 
 #[test]
-fn a_body_is_framed_by_lb_alone_when_length_and_chunked_come_together() {
+fn lb_frames_a_body_itself_if_length_and_chunked_come_together() {
     let bodies = Arc::new(Mutex::new(Vec::new()));
     let got = bodies.clone();
     let server = Hostile::start(move |_, wire| {
@@ -142,7 +143,7 @@ fn a_body_is_framed_by_lb_alone_when_length_and_chunked_come_together() {
     ] {
         let mut client = lb.client();
         client.send(&request("POST", "/first", &fields));
-        // By its length the body would end before the second request, by its chunks only behind it.
+        // By its length, the body would end before the second request; by its chunks, only after it.
         client.send(&chunk(smuggled));
         client.send(&chunk(b""));
         assert_eq!(client.answer().status(), 200);
@@ -182,11 +183,11 @@ fn framing_that_two_servers_could_read_differently_is_refused() {
     }
     lb.comes_to_rest();
     assert_eq!(server.stats().requests, 0);
-    wait_until("all to be counted", || lb.errors("bad_request") == 11);
+    wait_until("all requests to be counted", || lb.errors("bad_request") == 11);
 }
 
 #[test]
-fn a_chunk_that_is_none_ends_the_request() {
+fn an_invalid_chunk_ends_the_request() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     for bad in ["xyz\r\n", "5\r\nabcdefgh\r\n", "ffffffffffffffffffff\r\n"] {
@@ -201,16 +202,16 @@ fn a_chunk_that_is_none_ends_the_request() {
     }
     lb.comes_to_rest();
     assert_eq!(lb.ended_with(200), 0);
-    wait_until("the backend to hear of it", || server.stats().in_progress == 0);
+    wait_until("the backend to see the end", || server.stats().in_progress == 0);
     assert_eq!(server.stats().served, 0);
 }
 
 #[test]
-fn an_early_answer_reaches_a_client_that_is_still_sending() {
+fn an_early_response_reaches_a_client_that_is_still_sending() {
     let over = Arc::new(AtomicBool::new(false));
     let rest = Arc::new(Mutex::new(0));
     let (done, got) = (over.clone(), rest.clone());
-    // Answers at the head, then takes the whole upload.
+    // Responds after the head, then reads the whole upload.
     let server = Hostile::start(move |_, wire| {
         while wire.head().is_some() {
             wire.write(b"HTTP/1.1 401 Unauthorized\r\ncontent-length: 2\r\n\r\nno");
@@ -223,35 +224,35 @@ fn an_early_answer_reaches_a_client_that_is_still_sending() {
     client.send(&request("POST", "/", &["transfer-encoding: chunked"]));
     client.send(&chunk(b"some of it"));
     assert_eq!((client.head().unwrap().status, client.raw(2)), (401, b"no".to_vec()));
-    // The answer is whole, so nobody waits for the rest: not lb, not the backend.
+    // The response is complete, so neither lb nor the backend waits for the rest of the upload.
     wait_until("the backend's connection to end", || over.load(SeqCst));
     lb.comes_to_rest();
     assert_eq!((lb.ended_with(401), server.accepted()), (1, 1));
 }
 
 #[test]
-fn an_early_answer_with_a_close_reaches_a_client_that_sends_much() {
+fn an_early_response_with_a_close_reaches_a_client_that_sends_much() {
     let server = Hostile::start(|_, wire| {
         if wire.head().is_some() {
             wire.write(b"HTTP/1.1 413 Payload Too Large\r\ncontent-length: 3\r\nconnection: close\r\n\r\nbig");
-            wire.until(b"never"); // reads on, as a careful server does
+            wire.until(b"never"); // Keeps reading, so that its close causes no reset.
         }
     });
     let lb = Setup::new(&[server.addr]).start();
     for _ in 0..5 {
         let mut client = lb.client();
-        // More than all sockets hold: the client cannot be done before the answer is there.
+        // More than all sockets hold, so the client cannot finish sending before the response comes.
         let _ = client.try_send(&request_with("POST", "/", &[], &vec![b'x'; 16 * MIB]));
         let answer = client.answer();
         assert_eq!((answer.status(), answer.text()), (413, "big"));
-        assert!(client.ends_well(), "a reset could have cost the answer");
+        assert!(client.ends_well(), "a reset could have lost the response");
     }
     lb.comes_to_rest();
     assert_eq!(lb.ended_with(413), 5);
 }
 
 #[test]
-fn a_body_that_is_not_what_its_head_says_is_400_and_no_abort() {
+fn a_body_that_contradicts_its_head_is_400_and_no_abort() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     for (times, body) in (1..).zip([&b"zz\r\nhello\r\n0\r\n\r\n"[..], b"ffffffffffffffffff\r\n", b"5\r\nhelloworld"]) {

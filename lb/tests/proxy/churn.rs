@@ -1,6 +1,7 @@
-//! Ten thousand connections that are opened and closed at random moments: nothing is lost, and everything comes back.
+//! Ten thousand connections that end at random moments: every request ends once, and all descriptors are freed.
 //!
-//! Invariant: the test runs in a process of its own, because descriptors are counted by the process, and other tests have some.
+//! Invariant: the test runs in its own process, because it counts the descriptors of the process and other tests have
+//! some.
 
 use std::collections::BTreeMap;
 use std::io::Read;
@@ -20,22 +21,22 @@ const CHILD: &str = "LB_CHURN_CHILD";
 const STREAM: &str = "/stream?bytes=60000&chunk=5000";
 
 #[test]
-fn ten_thousand_connections_that_end_at_random_moments_leave_nothing_behind() {
+fn ten_thousand_connections_that_end_at_random_moments_leave_no_descriptor_open() {
     if std::env::var_os(CHILD).is_some() {
         return churn();
     }
-    let name = "churn::ten_thousand_connections_that_end_at_random_moments_leave_nothing_behind";
+    let name = "churn::ten_thousand_connections_that_end_at_random_moments_leave_no_descriptor_open";
     let mut child = Command::new(std::env::current_exe().unwrap());
     let output = child.args(["--exact", name, "--nocapture"]).env(CHILD, "1").output().unwrap();
     let said = [output.stdout, output.stderr].map(|text| String::from_utf8_lossy(&text).into_owned()).concat();
     println!("{said}");
-    assert!(output.status.success() && said.contains("all is back"), "in the child; see above");
+    assert!(output.status.success() && said.contains("all is back"), "the child process failed; see above");
 }
 
 fn churn() {
     println!("seed {SEED}");
     let servers = [mock("1"), mock("2")];
-    // Answers early and reads on.
+    // Responds early and keeps reading.
     let early = Hostile::start(|_, wire| {
         if wire.head().is_some() {
             wire.write(b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\nearly");
@@ -80,14 +81,16 @@ fn churn() {
     assert!((whole..=begun + 1).contains(&requests));
     assert!(ended.keys().copied().eq([200, 499]) && ended[&200] > whole && ended[&499] > 0);
     for server in &servers {
-        wait_until("the mocks to be let go", || server.stats().in_progress == 0 && server.stats().in_service == 0);
+        wait_until("the mocks to have no request", || {
+            server.stats().in_progress == 0 && server.stats().in_service == 0
+        });
         wait_until("the mocks' connections to end", || server.stats().open_connections == 0);
     }
     wait_until("all descriptors to be closed", || descriptors() <= before);
     println!("all is back: {before} descriptors");
 }
 
-/// Waits until all `accepted` connections have ended and nothing is in flight, and closes those to backends.
+/// Waits until all `accepted` connections have ended and nothing is in flight, then closes connections to backends.
 fn lets_go(lb: &Balancer, none: &[PoolSetup], accepted: u64) {
     wait_until("all connections to be accepted", || {
         lb.metric("lb_client_connections_accepted_total", &[]) == accepted as f64
@@ -108,12 +111,12 @@ fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// One connection, from its beginning to a random moment.
+/// One connection that ends at a random moment.
 fn one(lb: &Balancer, random: &mut fastrand::Rng, whole: &AtomicU64, begun: &AtomicU64) {
     let mut client = lb.client();
     let begins = |count: u64| begun.fetch_add(count, SeqCst);
     match random.u8(..9) {
-        // Before a byte.
+        // Before the first byte.
         0 => {}
         // In the head.
         1 => {
@@ -133,7 +136,7 @@ fn one(lb: &Balancer, random: &mut fastrand::Rng, whole: &AtomicU64, begun: &Ato
             client.send(&request("POST", ["/upload", "/early"][random.usize(..2)], &["transfer-encoding: chunked"]));
             let _ = client.try_send(&body[..random.usize(1..=body.len())]);
         }
-        // Waiting.
+        // While it waits for the response.
         4 => {
             begins(1);
             client.send(&request("GET", STREAM, &[]));
@@ -144,20 +147,20 @@ fn one(lb: &Balancer, random: &mut fastrand::Rng, whole: &AtomicU64, begun: &Ato
             client.send(&request("GET", STREAM, &[]));
             read_some(&mut client, random.usize(1..60_000));
         }
-        // With more requests behind.
+        // With more requests in the pipeline.
         6 => {
             begins(3);
             client.send(&request("GET", "/home", &[]).repeat(3));
             read_some(&mut client, random.usize(1..300));
         }
-        // With half of it closed.
+        // With its sending half closed.
         7 => {
             begins(1);
             client.send(&request("GET", "/home", &[]));
             client.end_sending();
             read_some(&mut client, random.usize(1..300));
         }
-        // Behind the response.
+        // After the response.
         _ => {
             begins(1);
             client.send(&request_with("POST", "/upload", &[], b"hello"));
@@ -171,7 +174,7 @@ fn one(lb: &Balancer, random: &mut fastrand::Rng, whole: &AtomicU64, begun: &Ato
     }
 }
 
-/// Reads up to so many bytes of what may be less.
+/// Reads at most `most` bytes; the connection may end earlier.
 fn read_some(client: &mut Client, most: usize) {
     let mut left = most;
     let mut block = [0; 4096];

@@ -1,4 +1,4 @@
-//! The course's wishes on the proxy's own port: its routes go to control, and its 400 stands for a backend's 404.
+//! The course's options on the proxy port: its routes go to control, and a 404 of a backend becomes a 400.
 
 use std::time::Instant;
 
@@ -12,10 +12,10 @@ use crate::client::{chunk, request};
 use crate::hostile::Hostile;
 use crate::support::{Balancer, PATIENCE, Setup, mock, ms};
 
-/// What arrived at control.
+/// The calls that arrived at control.
 type Calls = std::thread::JoinHandle<Vec<(Method, String, Bytes)>>;
 
-/// A balancer whose course routes are answered by `answer`.
+/// A balancer whose course routes return the result of `answer`.
 fn with_course(setup: Setup, answer: fn(&Call) -> CallAnswer) -> (Balancer, Calls) {
     let (sender, mut receiver) = mpsc::channel::<Call>(4);
     let control = std::thread::spawn(move || {
@@ -31,7 +31,7 @@ fn with_course(setup: Setup, answer: fn(&Call) -> CallAnswer) -> (Balancer, Call
     (setup.with(|setup| setup.own_routes = Some(own_routes(sender))).start(), control)
 }
 
-/// The odd bytes show that nobody writes them anew.
+/// Unusual bytes, which show that lb passes them unchanged.
 fn words(call: &Call) -> CallAnswer {
     let body = Bytes::from_static(br#"{"message":{"N":1,"replicas":["Server 1"]}, "status" :"successful"}"#);
     match call.head.uri.path() {
@@ -42,7 +42,7 @@ fn words(call: &Call) -> CallAnswer {
 }
 
 #[test]
-fn course_routes_reach_control_and_its_answers_come_back_byte_for_byte() {
+fn course_routes_reach_control_and_its_responses_come_back_byte_for_byte() {
     let server = mock("1");
     let (lb, control) = with_course(Setup::of(&[&server]), words);
     let mut client = lb.client();
@@ -65,7 +65,7 @@ fn course_routes_reach_control_and_its_answers_come_back_byte_for_byte() {
     let answer = client.ask("HEAD", "/rep", &[]);
     assert_eq!((answer.status(), answer.field("content-length").as_deref()), (200, Some("67")));
 
-    // All else is a request like any other.
+    // All other paths are ordinary requests.
     assert_eq!(client.get("/home").status(), 200);
     assert_eq!(client.get("/reps").status(), 404);
     assert_eq!(client.get("/rep/").status(), 404);
@@ -89,17 +89,17 @@ fn course_routes_reach_control_and_its_answers_come_back_byte_for_byte() {
 }
 
 #[test]
-fn a_change_whose_body_does_not_come_is_408_and_no_change() {
+fn a_change_with_an_incomplete_body_is_408_and_changes_nothing() {
     let setup = Setup::new(&[]).timeouts(|timeouts| timeouts.body_grace = ms(250));
     let (lb, control) = with_course(setup, words);
     for (field, crumb) in [("content-length: 1000000", &b" "[..]), ("transfer-encoding: chunked", b"1\r\n \r\n")] {
         let (mut client, started) = (lb.client(), Instant::now());
         client.send(&request("POST", "/add", &[field]));
-        // Each byte comes long before the idle time is over.
+        // Each byte comes long before the idle time-out.
         client.stream.set_read_timeout(Some(ms(20))).unwrap();
         let is_patient = || started.elapsed() < PATIENCE;
         while is_patient() && client.try_send(crumb).is_ok() && client.stream.peek(&mut [0]).is_err() {}
-        assert!(is_patient(), "crumbs are taken for ever");
+        assert!(is_patient(), "lb reads the slow body without a limit");
         client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         assert_eq!(client.answer().status(), 408);
         client.rest();
@@ -110,7 +110,7 @@ fn a_change_whose_body_does_not_come_is_408_and_no_change() {
 }
 
 #[test]
-fn a_course_body_that_is_too_long_or_breaks_off_is_not_passed_on() {
+fn a_course_body_that_is_too_long_or_incomplete_is_not_passed_on() {
     let server = mock("1");
     let (lb, control) = with_course(Setup::of(&[&server]), words);
     let mut client = lb.client();
@@ -128,7 +128,7 @@ fn a_course_body_that_is_too_long_or_breaks_off_is_not_passed_on() {
 }
 
 #[test]
-fn when_control_is_gone_it_is_503() {
+fn without_control_the_course_routes_return_503() {
     let server = mock("1");
     let (sender, receiver) = mpsc::channel::<Call>(1);
     drop(receiver);
@@ -141,7 +141,7 @@ fn when_control_is_gone_it_is_503() {
 }
 
 #[test]
-fn without_the_setting_the_paths_are_the_backends() {
+fn without_the_option_the_course_paths_go_to_the_backends() {
     let server = Hostile::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 7\r\n\r\nbackend");
     let lb = Setup::new(&[server.addr]).start();
     let mut client = lb.client();
@@ -153,7 +153,7 @@ fn without_the_setting_the_paths_are_the_backends() {
 }
 
 #[test]
-fn a_missing_path_is_400_in_the_sheets_words_where_that_is_wished() {
+fn with_the_option_a_missing_path_is_400_with_the_text_of_the_course_sheet() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).with(|setup| setup.settings.missing_path = Some(MISSING_PATH)).start();
     let mut client = lb.client();
@@ -165,13 +165,17 @@ fn a_missing_path_is_400_in_the_sheets_words_where_that_is_wished() {
     }
     let answer = client.get("/%22quoted%22/%C3%A9");
     assert_eq!(crate::support::parse(&answer.body)["status"], "failure", "{}", answer.text());
-    assert_eq!(client.post("/other", &[], b"").status(), 404, "only a GET's 404 is the sheet's");
+    assert_eq!(client.post("/other", &[], b"").status(), 404, "only the 404 of a GET becomes a 400");
     assert_eq!(client.ask("HEAD", "/other", &[]).status(), 404);
     assert_eq!(client.get("/home").status(), 200);
     lb.comes_to_rest();
     assert_eq!(server.stats().connections, 1, "the backend's connection is used again");
     assert_eq!((lb.ended_with(400), lb.ended_with(404), lb.ended_with(200)), (4, 2, 1));
-    assert_eq!(lb.metric("lb_backend_requests_total", &["code=\"404\""]), 6.0, "what the backend said is told, too");
+    assert_eq!(
+        lb.metric("lb_backend_requests_total", &["code=\"404\""]),
+        6.0,
+        "the metrics of the backend have its own status"
+    );
     drop(lb);
 
     let lb = Setup::of(&[&server]).start();
@@ -179,7 +183,7 @@ fn a_missing_path_is_400_in_the_sheets_words_where_that_is_wished() {
 }
 
 #[test]
-fn a_missing_path_with_an_endless_body_is_400_all_the_same() {
+fn a_missing_path_with_an_endless_body_is_400_as_well() {
     let server = Hostile::start(|_, wire| {
         wire.head();
         wire.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 100000000\r\n\r\n");
@@ -195,7 +199,7 @@ fn a_missing_path_with_an_endless_body_is_400_all_the_same() {
 }
 
 #[test]
-fn a_backend_that_breaks_off_in_a_404_that_nobody_gets_costs_the_client_nothing() {
+fn a_backend_that_breaks_off_in_a_replaced_404_does_not_affect_the_client() {
     let server = Hostile::start(|_, wire| {
         wire.head();
         wire.write(b"HTTP/1.1 404 Not Found\r\ncontent-length: 100\r\n\r\nonly a part");
@@ -210,9 +214,9 @@ fn a_backend_that_breaks_off_in_a_404_that_nobody_gets_costs_the_client_nothing(
         })
         .sum();
     lb.comes_to_rest();
-    assert_eq!((lb.ended_with(400), lb.errors("reset")), (3, 0), "the request went well");
+    assert_eq!((lb.ended_with(400), lb.errors("reset")), (3, 0), "the request succeeded");
     let counted = lb.metric("lb_response_bytes_total", &[]);
-    assert_eq!(counted, received as f64, "what the client got, not what was dropped");
+    assert_eq!(counted, received as f64, "only bytes that the client got are counted");
     let failed = lb.backends[0].stats.consecutive_errors.load(std::sync::atomic::Ordering::Relaxed);
-    assert_eq!(failed, 1, "the attempt did not; a head that came sets this back");
+    assert_eq!(failed, 1, "the attempt failed; an arrived head would set this to 0");
 }

@@ -1,4 +1,4 @@
-//! The end: nothing new, what runs finishes, what does not finish in time is cut and counted.
+//! The drain at a stop: no new connections, running requests finish, and lb cuts and counts those that take too long.
 
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -14,26 +14,26 @@ fn stall(server: &mock_server::Running, on: bool) {
 }
 
 #[test]
-fn idle_connections_are_closed_and_nobody_is_cut() {
+fn idle_connections_are_closed_and_no_request_is_cut() {
     let server = mock("1");
     let mut lb = Setup::of(&[&server]).start();
     let mut clients: Vec<Client> = (0..10).map(|_| lb.client()).collect();
     clients.iter_mut().for_each(|client| assert_eq!(client.get("/home").status(), 200));
     let started = Instant::now();
     assert_eq!(lb.drain(PATIENCE), 0);
-    assert!(started.elapsed() < Duration::from_secs(10), "nobody was to be waited for");
+    assert!(started.elapsed() < Duration::from_secs(10), "nothing was in flight");
     clients.iter_mut().for_each(|client| assert_eq!(client.rest(), b""));
     assert!(TcpStream::connect(lb.address).is_err());
     wait_until("connections to the backend to be closed", || server.stats().open_connections == 0);
 }
 
 #[test]
-fn a_running_request_gets_its_answer_and_new_connections_are_refused() {
+fn a_running_request_gets_its_response_and_new_connections_are_refused() {
     let server = mock("1");
     let mut lb = Setup::of(&[&server]).start();
     let (address, backend) = (lb.address, lb.backends[0].clone());
     let (mut waiting, mut uploading, mut reading) = (lb.client(), lb.client(), lb.client());
-    let mut idle: Vec<Client> = (0..9).map(|_| lb.client()).collect(); // some on each worker
+    let mut idle: Vec<Client> = (0..9).map(|_| lb.client()).collect(); // Each worker has some.
     idle.iter_mut().for_each(|client| assert_eq!(client.get("/home").status(), 200));
     reading.send(&request("GET", "/stream?bytes=50000000&length=1", &[]));
     assert_eq!(reading.head().unwrap().status, 200);
@@ -41,12 +41,12 @@ fn a_running_request_gets_its_answer_and_new_connections_are_refused() {
     waiting.send(&request("GET", "/home", &[]));
     uploading.send(&request("POST", "/upload", &["content-length: 6"]));
     uploading.send(b"abc");
-    wait_until("all to be in flight", || backend.in_flight() == 3 && server.stats().in_progress >= 2);
+    wait_until("all requests to be in flight", || backend.in_flight() == 3 && server.stats().in_progress >= 2);
     std::thread::scope(|scope| {
         let draining = scope.spawn(|| lb.drain(PATIENCE));
-        wait_until("the door to be closed", || TcpStream::connect(address).is_err());
+        wait_until("the listener to be closed", || TcpStream::connect(address).is_err());
         idle.iter_mut()
-            .for_each(|client| assert_eq!(client.rest(), b"", "idle ones go as soon as their worker drains"));
+            .for_each(|client| assert_eq!(client.rest(), b"", "idle connections close as soon as their worker drains"));
         assert!(!draining.is_finished());
         uploading.send(b"def");
         stall(&server, false);
@@ -64,14 +64,14 @@ fn a_running_request_gets_its_answer_and_new_connections_are_refused() {
 }
 
 #[test]
-fn what_was_sent_before_the_drain_is_answered() {
+fn requests_sent_before_the_drain_get_their_response() {
     let server = mock("1");
     for _ in 0..5 {
         let mut lb = Setup::of(&[&server]).start();
         let mut kept: Vec<Client> = (0..10).map(|_| lb.client()).collect();
         kept.iter_mut().for_each(|client| assert_eq!(client.get("/home").status(), 200));
         let mut fresh: Vec<Client> = (0..40).map(|_| lb.client()).collect();
-        // Whether accepted, read or still in the queue: it was here first.
+        // Requests count even if their connection is still in the accept queue.
         kept.iter_mut().chain(&mut fresh).for_each(|client| client.send(&request("GET", "/home", &[])));
         assert_eq!(lb.drain(PATIENCE), 0);
         for client in kept.iter_mut().chain(&mut fresh) {
@@ -81,7 +81,7 @@ fn what_was_sent_before_the_drain_is_answered() {
 }
 
 #[test]
-fn a_tunnel_is_cut_at_the_time_and_counted() {
+fn a_tunnel_is_cut_at_the_time_limit_and_counted() {
     let server = mock("1");
     let mut lb = Setup::of(&[&server]).start();
     let mut clients = [lb.client(), lb.client(), lb.client()];
@@ -91,7 +91,7 @@ fn a_tunnel_is_cut_at_the_time_and_counted() {
     }
     stall(&server, true);
     clients[2].send(&request("GET", "/home", &[]));
-    wait_until("all to be in flight", || lb.backends[0].in_flight() == 3);
+    wait_until("all requests to be in flight", || lb.backends[0].in_flight() == 3);
     let started = Instant::now();
     assert_eq!(lb.drain(ms(300)), 3);
     assert!(started.elapsed() >= ms(300) && started.elapsed() < Duration::from_secs(10));
@@ -102,7 +102,7 @@ fn a_tunnel_is_cut_at_the_time_and_counted() {
 }
 
 #[test]
-fn a_drain_under_fresh_connections_ends_and_breaks_no_answer() {
+fn a_drain_under_new_connections_ends_and_breaks_no_response() {
     let server = mock("1");
     let mut lb = Setup::of(&[&server]).start();
     let (address, stop, served) = (lb.address, AtomicBool::new(false), AtomicU64::new(0));
@@ -114,7 +114,7 @@ fn a_drain_under_fresh_connections_ends_and_breaks_no_answer() {
                     if client.try_send(&request("GET", "/home", &[])).is_err() {
                         continue;
                     }
-                    // Whoever came too late hears nothing; nobody hears a part.
+                    // A client that comes too late gets nothing. No client gets a partial response.
                     match client.answer_to("GET") {
                         Ok(answer) => {
                             assert_eq!(answer.status(), 200);
@@ -125,7 +125,7 @@ fn a_drain_under_fresh_connections_ends_and_breaks_no_answer() {
                 }
             });
         }
-        wait_until("some to be served", || served.load(SeqCst) > 200);
+        wait_until("some requests to be served", || served.load(SeqCst) > 200);
         let started = Instant::now();
         assert_eq!(lb.drain(PATIENCE), 0);
         assert!(started.elapsed() < Duration::from_secs(15), "{:?}", started.elapsed());

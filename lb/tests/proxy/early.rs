@@ -1,4 +1,5 @@
-//! A backend answers while its client still sends: the response goes out at once, the upload goes on or is cut, nothing waits for ever.
+//! A backend responds while its client still sends. lb sends the response at once. The upload continues or is cut, and
+//! no side waits for ever.
 
 use std::io::{Read, Write};
 use std::sync::{Mutex, mpsc};
@@ -14,7 +15,7 @@ const CHUNKED: &str = "transfer-encoding: chunked";
 const LAST: &[u8] = b"0\r\n\r\n";
 
 #[test]
-fn an_upload_that_goes_on_beside_its_response_leaves_both_connections_usable() {
+fn an_upload_that_continues_during_its_response_leaves_both_connections_usable() {
     let server = Hostile::start(|_, wire| {
         while wire.head().is_some() {
             wire.write(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nearly\r\n");
@@ -28,7 +29,7 @@ fn an_upload_that_goes_on_beside_its_response_leaves_both_connections_usable() {
         client.send(&request("POST", "/", &[CHUNKED]));
         client.send(&chunk(b"first"));
         let head = client.head().unwrap();
-        assert_eq!((head.status, client.raw(10)), (200, b"5\r\nearly\r\n".to_vec()), "before the upload is over");
+        assert_eq!((head.status, client.raw(10)), (200, b"5\r\nearly\r\n".to_vec()), "before the end of the upload");
         client.send(&chunk(&vec![b'x'; MIB]));
         client.send(LAST);
         client.body(Framing::Chunked, |bytes| assert_eq!(bytes, b"late")).unwrap();
@@ -40,7 +41,7 @@ fn an_upload_that_goes_on_beside_its_response_leaves_both_connections_usable() {
 }
 
 #[test]
-fn a_connection_whose_request_was_not_read_whole_is_not_kept() {
+fn a_connection_with_a_partly_read_request_is_not_reused() {
     let server = Hostile::start(|_, wire| {
         if wire.head().is_some() {
             wire.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
@@ -53,7 +54,7 @@ fn a_connection_whose_request_was_not_read_whole_is_not_kept() {
         client.send(&request("POST", "/", &[field]));
         let answer = client.answer();
         assert_eq!((answer.status(), answer.text()), (403, "no"));
-        // What the client sends now may be the rest of its body, so it is no request.
+        // The next bytes of the client may be the rest of its body, so lb does not read them as a request.
         let _ = client.try_send(&request("GET", "/smuggled", &[]));
         assert_eq!(client.rest(), b"");
     }
@@ -63,10 +64,10 @@ fn a_connection_whose_request_was_not_read_whole_is_not_kept() {
 }
 
 #[test]
-fn a_response_of_lbs_own_says_whether_the_connection_goes_on() {
+fn a_response_made_by_lb_announces_whether_the_connection_stays_open() {
     let lb = Setup::new(&[]).start();
     let mut client = lb.client();
-    // A body that is here is read, though no backend gets it.
+    // lb reads a body that has already arrived, although no backend gets it.
     for body in [&b""[..], &[b'x'; 5], &[b'x'; 5000]] {
         let answer = client.post("/", &[], body);
         answer.is_own(503, "no_backend");
@@ -75,13 +76,13 @@ fn a_response_of_lbs_own_says_whether_the_connection_goes_on() {
     client.send(&request("POST", "/", &["content-length: 5"]));
     let answer = client.answer();
     answer.is_own(503, "no_backend");
-    assert_eq!(answer.field("connection").as_deref(), Some("close"), "what comes next may be the body");
+    assert_eq!(answer.field("connection").as_deref(), Some("close"), "the next bytes may be the body");
     assert_eq!(client.rest(), b"");
     lb.comes_to_rest();
 }
 
 #[test]
-fn a_backend_that_stops_reading_answers_a_client_that_sends_more_than_sockets_hold() {
+fn the_response_of_a_backend_that_stops_reading_reaches_a_client_that_still_sends() {
     let server = Hostile::start(|_, wire| {
         if wire.head().is_some() {
             wire.write(b"HTTP/1.1 403 Forbidden\r\ncontent-length: 2\r\n\r\nno");
@@ -94,7 +95,7 @@ fn a_backend_that_stops_reading_answers_a_client_that_sends_more_than_sockets_ho
         client.send(&request("POST", "/", &[&format!("content-length: {}", 64 * MIB)]));
         let mut writer = client.stream.try_clone().unwrap();
         std::thread::scope(|scope| {
-            // Cut by lb's good-bye, sooner or later.
+            // Fails when lb closes the connection.
             scope.spawn(move || (0..64).try_for_each(|_| writer.write_all(&vec![b'x'; MIB])).is_err());
             let answer = client.answer();
             assert_eq!((answer.status(), answer.text()), (403, "no"));
@@ -105,7 +106,7 @@ fn a_backend_that_stops_reading_answers_a_client_that_sends_more_than_sockets_ho
 }
 
 #[test]
-fn an_echo_of_more_than_sockets_hold_does_not_stand_still() {
+fn an_echo_of_more_than_sockets_hold_does_not_stall() {
     const BYTES: usize = 48 * MIB;
     let server = Hostile::start(|_, wire| {
         while let Some(head) = wire.head() {
@@ -128,7 +129,7 @@ fn an_echo_of_more_than_sockets_hold_does_not_stand_still() {
         let head = client.head().unwrap();
         let mut at = 0_usize;
         let check = |bytes: &[u8]| {
-            assert!(bytes.iter().zip(at..).all(|(byte, at)| *byte == at as u8), "wrong bytes behind {at}");
+            assert!(bytes.iter().zip(at..).all(|(byte, at)| *byte == at as u8), "wrong bytes after {at}");
             at += bytes.len();
         };
         client.body(head.framing("POST"), check).unwrap();
@@ -141,11 +142,11 @@ fn an_echo_of_more_than_sockets_hold_does_not_stand_still() {
 }
 
 #[test]
-fn a_client_that_reads_only_when_it_has_sent_all_gets_a_long_early_response() {
+fn a_client_that_reads_only_after_its_upload_gets_a_long_early_response() {
     const BYTES: usize = 24 * MIB;
     let (tell, told) = mpsc::channel();
     let tell = Mutex::new(tell);
-    // Reads and writes at the same time, as servers with a thread for each do.
+    // Reads and writes at the same time, with a thread for each.
     let server = Hostile::start(move |_, wire| {
         if wire.head().is_none() {
             return;
@@ -165,14 +166,14 @@ fn a_client_that_reads_only_when_it_has_sent_all_gets_a_long_early_response() {
     client.send(&request("POST", "/", &[&format!("content-length: {BYTES}")]));
     assert_eq!(client.head().unwrap().status, 200);
     (0..BYTES / MIB).for_each(|_| client.send(&[b'x'; MIB]));
-    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Some(BYTES), "the upload went on");
+    assert_eq!(told.recv_timeout(PATIENCE).unwrap(), Some(BYTES), "the upload continued");
     let mut length = 0;
     client.body(Framing::Length(BYTES as u64), |bytes| length += bytes.len()).unwrap();
     assert_eq!(length, BYTES);
     lb.comes_to_rest();
 }
 
-/// A backend that answers with a head and waits for the whole upload before it goes on.
+/// A backend that sends a head and the first chunk, then waits for the whole upload before it continues.
 fn waiting_for_all() -> Hostile {
     Hostile::start(|_, wire| {
         while wire.head().is_some() {
@@ -195,7 +196,7 @@ fn uploading(lb: &crate::support::Balancer) -> Client {
 }
 
 #[test]
-fn a_client_that_leaves_in_its_upload_behind_an_early_response_lets_the_backend_go() {
+fn a_client_that_leaves_during_its_upload_after_an_early_response_releases_the_backend() {
     let server = waiting_for_all();
     let lb = Setup::new(&[server.addr]).start();
     for times in 1..=4 {
@@ -205,14 +206,14 @@ fn a_client_that_leaves_in_its_upload_behind_an_early_response_lets_the_backend_
             2 => client.reset(),
             3 => {
                 client.end_sending();
-                assert!(client.body(Framing::Chunked, |_| {}).is_err(), "a part is not the whole");
+                assert!(client.body(Framing::Chunked, |_| {}).is_err(), "a partial body is an error");
             }
             _ => {
                 client.send(b"no chunk\r\n");
-                assert!(client.body(Framing::Chunked, |_| {}).is_err(), "a part is not the whole");
+                assert!(client.body(Framing::Chunked, |_| {}).is_err(), "a partial body is an error");
             }
         }
-        wait_until("the backend to be let go", || server.closed() == times);
+        wait_until("the backend connection to be closed", || server.closed() == times);
         lb.comes_to_rest();
     }
     assert_eq!((lb.errors("client_abort"), lb.errors("bad_request"), lb.errors("timeout")), (3, 1, 0));
@@ -221,7 +222,7 @@ fn a_client_that_leaves_in_its_upload_behind_an_early_response_lets_the_backend_
 }
 
 #[test]
-fn a_client_that_stalls_behind_an_early_response_is_late_and_not_its_backend() {
+fn a_stall_after_an_early_response_counts_against_the_client_and_not_the_backend() {
     let server = waiting_for_all();
     let lb = Setup::new(&[server.addr]).timeouts(|timeouts| timeouts.idle = ms(250)).start();
     let mut client = uploading(&lb);
@@ -232,16 +233,16 @@ fn a_client_that_stalls_behind_an_early_response_is_late_and_not_its_backend() {
 }
 
 #[test]
-fn an_upload_that_moves_keeps_its_early_response_alive() {
+fn an_upload_with_progress_keeps_its_early_response_open() {
     let server = waiting_for_all();
     let lb = Setup::new(&[server.addr]).timeouts(|timeouts| timeouts.idle = ms(2000)).start();
     let mut client = uploading(&lb);
-    // A byte now and then for longer than the idle time: nothing is read between two of them for a twentieth of a second.
+    // The client sends single bytes for longer than the idle time-out. After each, it expects no data for 50 ms.
     client.stream.set_read_timeout(Some(ms(50))).unwrap();
     let started = std::time::Instant::now();
     while started.elapsed() < ms(3500) {
         client.send(&chunk(b"x"));
-        assert!(client.stream.read(&mut [0]).is_err(), "the response stands still");
+        assert!(client.stream.read(&mut [0]).is_err(), "the response has no new bytes");
     }
     client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     client.send(LAST);

@@ -1,17 +1,18 @@
-//! What goes wrong at a backend before its answer: repeated where nothing can have happened, told in one word where not.
+//! Failures of a backend before its response: lb retries if the backend cannot have processed the request, else it
+//! returns an error with one reason.
 
 use crate::client::request_with;
 use crate::hostile::Hostile;
 use crate::support::{DOWN, Setup, UP, mock, nobody, wait_until};
 
 #[test]
-fn a_refused_connection_is_repeated_once_on_another_backend() {
+fn a_refused_connection_is_retried_once_on_another_backend() {
     let server = mock("1");
     let lb = Setup::new(&[nobody(), server.addr]).start();
     let mut client = lb.client();
     for _ in 0..20 {
         assert_eq!(client.get("/home").status(), 200);
-        // A body that was not sent can be sent again.
+        // A body that was not sent yet can go to another backend.
         assert_eq!(client.post("/upload", &[], b"abc").text(), r#"{"bytes":3}"#);
     }
     lb.comes_to_rest();
@@ -24,7 +25,7 @@ fn a_refused_connection_is_repeated_once_on_another_backend() {
 }
 
 #[test]
-fn when_all_refuse_it_is_502_connect() {
+fn if_all_backends_refuse_the_response_is_502_connect() {
     for servers in [vec![nobody()], vec![nobody(), nobody(), nobody()]] {
         let lb = Setup::new(&servers).start();
         let mut client = lb.client();
@@ -33,11 +34,11 @@ fn when_all_refuse_it_is_502_connect() {
         }
         lb.comes_to_rest();
         assert_eq!((lb.ended_with(502), lb.errors("connect")), (5, 5));
-        // A repetition is one when there was somebody to repeat it on.
+        // A retry counts only if there was another backend.
         let repeated = if servers.len() > 1 { 5.0 } else { 0.0 };
         assert_eq!(lb.metric("lb_retries_total", &[]), repeated);
         assert_eq!(lb.metric("lb_backend_errors_total", &["reason=\"connect\""]), 5.0 + repeated);
-        assert_eq!(lb.metric("lb_client_connections_accepted_total", &[]), 1.0, "the client's connection goes on");
+        assert_eq!(lb.metric("lb_client_connections_accepted_total", &[]), 1.0, "the client's connection stays open");
     }
 }
 
@@ -54,7 +55,7 @@ fn without_retries_a_refused_connection_is_502_at_once() {
 }
 
 #[test]
-fn without_an_eligible_backend_it_is_503_until_there_is_one() {
+fn without_an_eligible_backend_the_response_is_503_until_there_is_one() {
     let server = mock("1");
     let setup = Setup::of(&[&server]);
     setup.pools[0].backends[0].set_eligibility(DOWN);
@@ -64,12 +65,12 @@ fn without_an_eligible_backend_it_is_503_until_there_is_one() {
     let answer = client.get("/home");
     answer.is_own(503, "no_backend");
     assert_eq!(answer.field("retry-after").as_deref(), Some("1"));
-    // The flag alone is not enough for a picker that was made of other flags: its next list is.
+    // The live flag alone is not enough: the picker was made from the old flags and needs its next list.
     lb.backends[0].set_eligibility(UP);
     let number = lb.publish(&pools);
     wait_until("the workers to follow", || lb.hall.is_settled(number));
     assert_eq!(client.get("/home").status(), 200);
-    // Downwards the flag acts at once.
+    // A flag that makes a backend ineligible acts at once.
     lb.backends[0].set_eligibility(DOWN);
     client.get("/home").is_own(503, "no_backend");
     lb.comes_to_rest();
@@ -86,7 +87,7 @@ fn a_pool_without_backends_is_503() {
 }
 
 #[test]
-fn a_fresh_connection_that_is_reset_before_an_answer_is_502_and_not_repeated() {
+fn a_new_connection_that_is_reset_before_a_response_is_502_and_not_retried() {
     for method in ["GET", "POST"] {
         let hostile = || {
             Hostile::start(|_, wire| {
@@ -101,14 +102,14 @@ fn a_fresh_connection_that_is_reset_before_an_answer_is_502_and_not_repeated() {
         client.answer().is_own(502, "reset");
         lb.comes_to_rest();
         let heads = servers[0].heads().len() + servers[1].heads().len();
-        assert_eq!((heads, lb.errors("reset")), (1, 1), "a backend that has read a request may have acted on it");
+        assert_eq!((heads, lb.errors("reset")), (1, 1), "a backend that has read a request may have processed it");
         assert_eq!(lb.metric("lb_retries_total", &[]), 0.0);
         assert_eq!(lb.metric("lb_backend_errors_total", &["reason=\"reset\""]), 1.0);
     }
 }
 
 #[test]
-fn a_backend_that_closes_without_a_word_or_within_its_head_is_502_reset() {
+fn a_backend_that_closes_before_the_end_of_its_head_is_502_reset() {
     for words in ["", "HTTP/1.1 20", "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n"] {
         let server = Hostile::start(|_, wire| {
             wire.head();
@@ -125,8 +126,8 @@ fn a_backend_that_closes_without_a_word_or_within_its_head_is_502_reset() {
 }
 
 #[test]
-fn a_dead_kept_connection_is_repeated_for_a_get_and_told_for_a_post() {
-    // One answer on each connection; the second request is read and then reset, so only the answer's absence tells.
+fn a_closed_keep_alive_connection_is_retried_for_a_get_and_is_502_for_a_post() {
+    // Each connection serves one response. The server reads the second request, then resets the connection.
     let hostile = || {
         Hostile::start(|_, wire| {
             if wire.head().is_some() {
@@ -141,7 +142,7 @@ fn a_dead_kept_connection_is_repeated_for_a_get_and_told_for_a_post() {
     let lb = Setup::new(&[server.addr]).with(|setup| setup.workers = 1).start();
     let mut client = lb.client();
     for _ in 0..10 {
-        assert_eq!(client.get("/").text(), "ok", "the only backend is tried again on a fresh connection");
+        assert_eq!(client.get("/").text(), "ok", "lb retries on a new connection to the only backend");
     }
     lb.comes_to_rest();
     assert_eq!(lb.metric("lb_retries_total", &["reason=\"reused_connection\""]), 9.0);
@@ -161,7 +162,7 @@ fn a_dead_kept_connection_is_repeated_for_a_get_and_told_for_a_post() {
 }
 
 #[test]
-fn an_answer_that_is_no_http_is_502_bad_response() {
+fn an_invalid_response_is_502_bad_response() {
     for garbage in [
         &b"220 mail.test ESMTP ready\r\n\r\n"[..],
         b"HTTP/1.1 abc OK\r\n\r\n",
@@ -184,7 +185,7 @@ fn an_answer_that_is_no_http_is_502_bad_response() {
 }
 
 #[test]
-fn a_head_of_a_backend_without_end_is_502() {
+fn an_endless_head_of_a_backend_is_502() {
     let server = Hostile::start(|_, wire| {
         wire.head();
         wire.write(b"HTTP/1.1 200 OK\r\n");

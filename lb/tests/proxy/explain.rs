@@ -1,4 +1,4 @@
-//! `x-lb-explain: 1`: who may ask is told why the answer comes from where it comes.
+//! `x-lb-explain: 1`: the response says which backend was picked and why, if the option is on.
 
 use lb::config::KeySource;
 
@@ -7,7 +7,7 @@ use crate::support::{DOWN, Setup, mock, nobody, strategy};
 const ASK: &str = "x-lb-explain: 1";
 
 #[test]
-fn who_asks_is_told_and_nobody_else() {
+fn only_a_request_with_the_header_gets_an_explanation() {
     let servers = ["1", "2"].map(mock);
     let lb = Setup::of(&servers.each_ref()).with(|setup| setup.settings.explain_header = true).start();
     let mut client = lb.client();
@@ -26,14 +26,14 @@ fn who_asks_is_told_and_nobody_else() {
 }
 
 #[test]
-fn switched_off_nobody_is_told() {
+fn without_the_option_no_request_gets_an_explanation() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     assert_eq!(lb.client().ask("GET", "/home", &[ASK]).field("x-lb-explain"), None);
 }
 
 #[test]
-fn it_names_the_key_and_when_the_fallback_picked() {
+fn the_explanation_names_the_key_and_the_reason_of_a_fallback() {
     let servers = ["1", "2"].map(mock);
     let lb = Setup::of(&servers.each_ref())
         .with(|setup| {
@@ -46,14 +46,14 @@ fn it_names_the_key_and_when_the_fallback_picked() {
     assert!(said.contains("; key=a%3B%22%C3%A9; reason=strategy"), "{said}");
     let said = lb.client().ask("GET", "/home", &[ASK]).field("x-lb-explain").unwrap();
     assert!(!said.contains("key=") && said.ends_with("; reason=fallback no_key"), "{said}");
-    // Nobody else may get it now: the pick is the list's, the refusal is the live flag's.
+    // The picker still uses its old list and picks b1 for some keys. The live flag refuses that pick.
     lb.backends[0].set_eligibility(DOWN);
     let picked = (0..20).find_map(|key| {
         let said = lb.client().ask("GET", "/home", &[ASK, &format!("x-key: {key}")]).field("x-lb-explain").unwrap();
         assert!(said.contains("backend=b2;"), "{said}");
         said.ends_with("reason=fallback not_eligible").then_some(())
     });
-    assert!(picked.is_some(), "of 20 keys none is of the one that is down");
+    assert!(picked.is_some(), "none of 20 keys belongs to the backend that is down");
     lb.backends[1].set_eligibility(DOWN);
     let answer = lb.client().ask("GET", "/home", &[ASK]);
     answer.is_own(503, "no_backend");
@@ -62,7 +62,7 @@ fn it_names_the_key_and_when_the_fallback_picked() {
 }
 
 #[test]
-fn a_failure_and_a_second_attempt_show() {
+fn a_failure_and_a_second_attempt_are_explained() {
     let server = mock("1");
     let lb = Setup::new(&[nobody(), server.addr]).with(|setup| setup.settings.explain_header = true).start();
     let said: Vec<_> = (0..2).map(|_| lb.client().ask("GET", "/home", &[ASK]).field("x-lb-explain").unwrap()).collect();

@@ -1,4 +1,4 @@
-//! A strategy hears of the end of every attempt exactly once, whatever that end is and whoever made the pick.
+//! `on_finish` runs exactly once for every attempt, for every kind of end, and also if another strategy made the pick.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
@@ -15,11 +15,11 @@ use crate::support::{PoolSetup, Setup, WORKERS, backend, mock, ms, nobody, wait_
 
 static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<Ledger>("0", "test");
 
-/// Of all instances; one test uses it.
+/// Picks of all instances. Only one test uses these statics.
 static PICKS: AtomicU64 = AtomicU64::new(0);
 static HEARD: Mutex<Vec<Heard>> = Mutex::new(Vec::new());
 
-/// Takes turns, and books what it hears.
+/// Picks in turn, and records every finish in `HEARD`.
 struct Ledger;
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -65,14 +65,14 @@ fn ledger() -> Arc<Strategy> {
 }
 
 #[test]
-fn every_attempt_ends_once_for_its_strategy_whatever_its_end() {
+fn on_finish_runs_once_for_every_attempt_and_every_outcome() {
     let server = mock("1");
     let setup = || Setup::of(&[&server]).with(|setup| setup.pools[0].strategy = ledger());
     let alone = setup().pools[0].clone();
     let lb = setup().with(|setup| setup.pools[0] = alone.clone()).start();
     let stall = |on: bool| server.change(&Change { stall: Some(on), ..Change::default() }).unwrap();
     let heard = |count: usize| {
-        wait_until("the ends to be heard", || HEARD.lock().len() >= count);
+        wait_until("the finishes to be recorded", || HEARD.lock().len() >= count);
         lb.comes_to_rest();
         let heard = HEARD.lock().clone();
         assert_eq!(heard.len(), count, "{heard:?}");
@@ -86,7 +86,7 @@ fn every_attempt_ends_once_for_its_strategy_whatever_its_end() {
     stall(true);
     let mut leaving = lb.client();
     leaving.send(&request("GET", "/home", &[]));
-    wait_until("it to be at the backend", || server.stats().in_progress == 1);
+    wait_until("the request to be at the backend", || server.stats().in_progress == 1);
     leaving.reset();
     assert_eq!(heard(2), own(Outcome::ClientGone, 2));
     let hasty = setup().timeouts(|timeouts| timeouts.response_head = ms(100)).start();
@@ -103,7 +103,8 @@ fn every_attempt_ends_once_for_its_strategy_whatever_its_end() {
     drop(tunnel);
     assert_eq!(Heard { outcome: Outcome::Ok, ..heard(4) }, Heard { upgraded: true, ..own(Outcome::Ok, 4) });
 
-    // One that nobody serves, and a repetition: two attempts, two ends. The fifth pick is the even one.
+    // A refused connection and a retry are two attempts, so there are two finishes. The fifth pick takes backend
+    // `gone`.
     let both = PoolSetup { backends: vec![backend("gone", nobody()), alone.backends[0].clone()], ..alone.clone() };
     let number = lb.publish(&[both]);
     wait_until("the workers to follow", || lb.hall.is_settled(number));
@@ -111,13 +112,13 @@ fn every_attempt_ends_once_for_its_strategy_whatever_its_end() {
     assert_eq!(heard(6), own(Outcome::Ok, 6));
     assert_eq!(HEARD.lock()[4], own(Outcome::ConnectError, 5));
 
-    // Who is in charge at the end hears of it, and learns that it was not he who picked.
+    // The strategy in force at the end gets the finish. `own` is false, because another instance made the pick.
     stall(true);
     let mut waiting = lb.client();
     let number = lb.publish(std::slice::from_ref(&alone));
     wait_until("the workers to follow", || lb.hall.is_settled(number));
     waiting.send(&request("GET", "/home", &[]));
-    wait_until("it to be at the backend", || server.stats().in_progress == 1);
+    wait_until("the request to be at the backend", || server.stats().in_progress == 1);
     let number = lb.publish(&[PoolSetup { strategy: ledger(), ..alone }]);
     wait_until("the workers to follow", || lb.hall.is_settled(number));
     stall(false);

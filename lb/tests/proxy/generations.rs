@@ -1,4 +1,4 @@
-//! New generations under load: strategies, backends and routes change, and no request notices.
+//! New generations under load: strategies, backends and routes change, and no request fails.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
@@ -10,7 +10,7 @@ use mock_server::{Change, Running};
 use crate::client::request;
 use crate::support::{Balancer, PoolSetup, Setup, backend, mock, strategy, wait_until};
 
-/// What the builder would drop now: nobody else holds any of it.
+/// The generations that the builder would drop now. Asserts that nothing else holds them.
 fn free(lb: &Balancer) -> Vec<Arc<Generation>> {
     let free = lb.hall.take_free();
     for generation in &free {
@@ -23,7 +23,7 @@ fn free(lb: &Balancer) -> Vec<Arc<Generation>> {
 }
 
 #[test]
-fn two_hundred_generations_under_load_cost_no_request() {
+fn two_hundred_generations_under_load_fail_no_request() {
     const SEED: u64 = 11;
     println!("seed {SEED}");
     let servers: Vec<Running> = (1..=4).map(|n| mock(&format!("b{n}"))).collect();
@@ -58,7 +58,7 @@ fn two_hundred_generations_under_load_cost_no_request() {
             freed += free(&lb).len();
         }
         stop.store(true, SeqCst);
-        assert_eq!(freed, 200, "every old generation is free as soon as all have followed");
+        assert_eq!(freed, 200, "every old generation is free as soon as all workers have a newer one");
     });
     lb.comes_to_rest();
     let requests = done.load(SeqCst);
@@ -71,7 +71,7 @@ fn two_hundred_generations_under_load_cost_no_request() {
 }
 
 #[test]
-fn idle_workers_follow_and_let_go() {
+fn idle_workers_take_up_new_generations_and_free_old_ones() {
     let server = mock("1");
     let setup = Setup::of(&[&server]);
     let pools = setup.pools.clone();
@@ -96,10 +96,10 @@ fn a_removed_backend_loses_its_idle_connections_and_keeps_its_running_request() 
     }
     assert!(servers[0].stats().open_connections > 0);
     servers[0].change(&Change { stall: Some(true), ..Change::default() }).unwrap();
-    // Two in a row, one of which is b1's.
+    // Of two requests in a row, one goes to b1.
     clients[0].send(&request("GET", "/home", &[]));
     clients[1].send(&request("GET", "/home", &[]));
-    wait_until("one to wait at the first backend", || servers[0].stats().in_progress == 1);
+    wait_until("one request to wait at the first backend", || servers[0].stats().in_progress == 1);
 
     pool.backends.remove(0);
     let number = lb.publish(&[pool]);
@@ -109,17 +109,17 @@ fn a_removed_backend_loses_its_idle_connections_and_keeps_its_running_request() 
     for client in &mut clients[2..] {
         assert_eq!(client.get("/home").field("x-server-id").as_deref(), Some("b2"));
     }
-    assert_eq!(servers[0].stats().requests, requests, "nothing new goes there");
+    assert_eq!(servers[0].stats().requests, requests, "no new request goes there");
     assert_eq!(free(&lb).len(), 1, "a running request holds no generation");
     servers[0].change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     assert_eq!([clients[0].answer().status(), clients[1].answer().status()], [200; 2]);
-    wait_until("its connection to be closed", || servers[0].stats().open_connections == 0);
+    wait_until("the connection to the removed backend to be closed", || servers[0].stats().open_connections == 0);
     lb.comes_to_rest();
     assert_eq!(lb.metric("lb_backend_connections", &["backend=\"b1\""]), 0.0);
 }
 
 #[test]
-fn a_pool_that_goes_while_a_request_runs_and_one_that_comes_are_no_trouble() {
+fn a_removed_and_an_added_pool_do_not_affect_a_running_request() {
     let servers = [mock("b1"), mock("b2")];
     let setup = Setup::of(&[&servers[0]]);
     let default = setup.pools[0].clone();
@@ -141,7 +141,7 @@ fn a_pool_that_goes_while_a_request_runs_and_one_that_comes_are_no_trouble() {
     assert_eq!(client.get("/home").field("x-server-id").as_deref(), Some("b2"));
     servers[1].change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     client.send(&request("GET", "/home", &[]));
-    wait_until("the request to be there", || servers[1].stats().in_progress == 1);
+    wait_until("the request to be at the backend", || servers[1].stats().in_progress == 1);
     lb.hall.publish(Generation {
         number: 2,
         pools: vec![crate::support::pool(&default)],
@@ -154,15 +154,15 @@ fn a_pool_that_goes_while_a_request_runs_and_one_that_comes_are_no_trouble() {
     assert_eq!(free(&lb).len(), 1);
     assert_eq!(lb.client().get("/home").field("x-server-id").as_deref(), Some("b1"));
     servers[1].change(&Change { stall: Some(false), ..Change::default() }).unwrap();
-    assert_eq!(client.answer().field("x-server-id").as_deref(), Some("b2"), "it finishes where it began");
-    wait_until("its connection to be closed", || servers[1].stats().open_connections == 0);
-    wait_until("its pool to be at rest", || lb.metrics.pool_totals("other").in_flight == 0);
+    assert_eq!(client.answer().field("x-server-id").as_deref(), Some("b2"), "the request finishes at its backend");
+    wait_until("the connection to the removed backend to be closed", || servers[1].stats().open_connections == 0);
+    wait_until("its pool to have nothing in flight", || lb.metrics.pool_totals("other").in_flight == 0);
     assert_eq!(lb.metrics.pool_totals("other").requests, 2);
     lb.comes_to_rest();
 }
 
 #[test]
-fn counts_in_flight_outlive_the_strategy_that_made_them() {
+fn counts_in_flight_outlive_the_strategy_that_picked() {
     let servers = [mock("b1"), mock("b2"), mock("b3")];
     let setup = Setup::of(&servers.each_ref()).with(|setup| setup.pools[0].strategy = strategy("least_connections"));
     let pool = setup.pools[0].clone();
@@ -171,8 +171,10 @@ fn counts_in_flight_outlive_the_strategy_that_made_them() {
     servers.iter().for_each(|server| server.change(&Change { stall: Some(true), ..Change::default() }).unwrap());
     for (sent, client) in clients.iter_mut().enumerate() {
         client.send(&request("GET", "/home", &[]));
-        wait_until("it to be in flight", || lb.backends.iter().map(|b| b.in_flight()).sum::<u32>() == sent as u32 + 1);
-        // In the middle the instance is another one: counts in flight are the host's and go on.
+        wait_until("the request to be in flight", || {
+            lb.backends.iter().map(|b| b.in_flight()).sum::<u32>() == sent as u32 + 1
+        });
+        // In the middle, another instance takes over. The host keeps the counts in flight, so they continue.
         if sent == 4 {
             let number = lb.publish(&[PoolSetup { strategy: strategy("least_connections"), ..pool.clone() }]);
             wait_until("the workers to follow", || lb.hall.is_settled(number));

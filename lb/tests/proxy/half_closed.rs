@@ -1,4 +1,5 @@
-//! A client that closes its sending half behind a whole request waits for its response; inside a request it has broken off.
+//! Half-closed clients. After a complete request, the client still waits for its response. Inside a request, the close
+//! aborts the request.
 
 use std::io::Read;
 use std::sync::{Mutex, mpsc};
@@ -10,7 +11,7 @@ use crate::support::{PATIENCE, Setup, mock, ms, wait_until};
 
 const SHORT: std::time::Duration = ms(250);
 
-/// Answers `/probe` at once and all else when told to.
+/// Responds to `/probe` at once, and to other requests when the channel has a message.
 fn patient(waiting: mpsc::Receiver<()>) -> Hostile {
     let waiting = Mutex::new(waiting);
     Hostile::start(move |_, wire| {
@@ -45,7 +46,7 @@ fn a_half_closed_client_gets_its_whole_response_and_then_the_end() {
             assert_eq!((head.framing("GET"), length), (framing, 8 * MIB));
         }
         assert_eq!(head.status, 200);
-        assert_eq!(client.stream.read(&mut [0]).unwrap(), 0, "an orderly end");
+        assert_eq!(client.stream.read(&mut [0]).unwrap(), 0, "a close without a reset");
     }
     lb.comes_to_rest();
     assert_eq!((lb.ended_with(200), lb.ended_with(499)), (4, 0));
@@ -74,8 +75,8 @@ fn a_half_closed_client_waits_for_a_slow_backend() {
 }
 
 #[test]
-fn a_half_closed_client_without_progress_is_499_and_its_backend_let_go() {
-    // One backend is silent from the beginning, the other behind a part of its body.
+fn a_half_closed_client_without_progress_is_499_and_its_backend_released() {
+    // The backend sends nothing, or stops after a part of its body.
     for part in ["", "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello", "HTTP/1.1 200 OK\r\n\r\nhello"] {
         let server = Hostile::start(move |_, wire| {
             if wire.head().is_some() {
@@ -102,11 +103,11 @@ fn a_half_closed_client_without_progress_is_499_and_its_backend_let_go() {
 }
 
 #[test]
-fn progress_keeps_a_half_closed_client() {
+fn a_half_closed_client_is_kept_as_long_as_its_response_has_progress() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.half_closed = ms(2000)).start();
     let mut client = lb.client();
-    // 3 s in steps of a tenth.
+    // The response takes 3 s, in steps of 100 ms.
     client.send(&request("GET", "/stream?bytes=3000&chunk=100&interval_ms=100", &[]));
     client.end_sending();
     assert_eq!(client.answer().body.len(), 3000);

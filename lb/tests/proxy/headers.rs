@@ -1,10 +1,10 @@
-//! What a reverse proxy does to headers: what ends at each hop, what is added, what is never believed.
+//! Headers in a reverse proxy: hop-by-hop headers, headers that lb adds, and headers from clients that lb never trusts.
 
 use crate::client::{Answer, request};
 use crate::hostile::Hostile;
 use crate::support::{Balancer, Setup, mock};
 
-/// Sends a head as it is and answers what the backend's `/headers` says.
+/// Sends a head unchanged and returns the response of the backend's `/headers`.
 fn seen(lb: &Balancer, head: &str) -> Answer {
     let mut client = lb.client();
     client.send(head.replace('\n', "\r\n").as_bytes());
@@ -14,7 +14,7 @@ fn seen(lb: &Balancer, head: &str) -> Answer {
 }
 
 #[test]
-fn what_is_meant_for_one_hop_ends_there_on_the_way_in() {
+fn hop_by_hop_headers_of_a_request_are_dropped() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let answer = seen(
@@ -32,7 +32,7 @@ fn what_is_meant_for_one_hop_ends_there_on_the_way_in() {
 }
 
 #[test]
-fn what_is_meant_for_one_hop_ends_there_on_the_way_out() {
+fn hop_by_hop_headers_of_a_response_are_dropped() {
     let server = Hostile::answering(
         b"HTTP/1.1 200 OK\r\nconnection: keep-alive, x-private\r\nx-private: 1\r\nkeep-alive: timeout=5\r\n\
           proxy-connection: keep-alive\r\nproxy-authenticate: Basic\r\nupgrade: h2c\r\nte: trailers\r\nx-kept: yes\r\n\
@@ -48,7 +48,7 @@ fn what_is_meant_for_one_hop_ends_there_on_the_way_out() {
 }
 
 #[test]
-fn a_client_cannot_name_away_what_the_backend_relies_on() {
+fn connection_cannot_remove_headers_that_the_backend_relies_on() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let answer = seen(
@@ -68,7 +68,7 @@ const LIES: &str = "GET /headers HTTP/1.1\nhost: a.test\nx-forwarded-for: 6.6.6.
                     x-forwarded-proto: https\nx-forwarded-host: evil.test\n\n";
 
 #[test]
-fn what_strangers_say_of_their_origin_is_replaced() {
+fn forwarded_headers_of_an_untrusted_client_are_replaced() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let answer = seen(&lb, LIES);
@@ -79,7 +79,7 @@ fn what_strangers_say_of_their_origin_is_replaced() {
 }
 
 #[test]
-fn what_trusted_proxies_say_is_kept_and_continued() {
+fn forwarded_headers_of_a_trusted_proxy_are_kept_and_extended() {
     let server = mock("1");
     let trust = |network: &str| vec![network.parse().unwrap()];
     let lb = Setup::of(&[&server]).with(|setup| setup.settings.trusted_proxies = trust("127.0.0.0/8")).start();
@@ -97,13 +97,13 @@ fn what_trusted_proxies_say_is_kept_and_continued() {
 }
 
 #[test]
-fn host_is_passed_on_as_it_came() {
+fn host_passes_unchanged() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     for host in ["a.test", "a.test:8080", "[::1]:80", ""] {
         assert_eq!(seen(&lb, &format!("GET /headers HTTP/1.1\nhost: {host}\n\n")).seen("host").as_deref(), Some(host));
     }
-    // HTTP/1.0 may come without; HTTP/1.1 may not go without.
+    // An HTTP/1.0 request may have no Host, but the HTTP/1.1 request to the backend must have one.
     let answer = seen(&lb, "GET /headers HTTP/1.0\n\n");
     assert_eq!(answer.seen("host"), Some(server.addr.to_string()));
     assert_eq!(answer.seen("x-forwarded-host"), None);
@@ -137,7 +137,7 @@ fn the_absolute_form_becomes_the_origin_form_and_its_authority_the_host() {
 }
 
 #[test]
-fn heads_that_no_backend_may_see_are_refused_in_lbs_own_words() {
+fn invalid_heads_are_refused_by_lb_and_reach_no_backend() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     for bad in [

@@ -1,4 +1,4 @@
-//! Interim responses (100, 102, 103): they come before the final head, each once, to clients that understand them.
+//! Interim responses (100, 102, 103): each comes once, before the final head, and only to clients that understand them.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
@@ -11,14 +11,14 @@ use crate::support::{Setup, mock, ms, wait_until};
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const EXPECT: &str = "expect: 100-continue";
 
-/// All bytes up to the first final head, and this head.
+/// The status codes of all heads up to the first final one.
 fn statuses(client: &mut Client) -> Vec<u16> {
     let whole = client.whole("POST").unwrap();
     whole.heads.iter().map(|head| head[9..12].parse().unwrap()).collect()
 }
 
 #[test]
-fn interim_responses_come_in_order_and_before_the_final_one_is_made() {
+fn interim_responses_come_in_order_and_before_the_final_one_exists() {
     let (go_on, waiting) = mpsc::channel::<()>();
     let waiting = Mutex::new(waiting);
     let server = Hostile::start(move |_, wire| {
@@ -37,7 +37,7 @@ fn interim_responses_come_in_order_and_before_the_final_one_is_made() {
     let mut client = lb.client();
     for _ in 0..2 {
         client.send(&request("GET", "/", &[]));
-        // The backend goes on only when the client has what came before.
+        // The backend continues only when the client has the previous response.
         assert_eq!(client.raw_head(), b"HTTP/1.1 102 Processing\r\n\r\n");
         go_on.send(()).unwrap();
         assert_eq!(client.raw_head(), b"HTTP/1.1 103 Early Hints\r\nlink: </a>\r\nlink: </b>\r\n\r\n");
@@ -46,11 +46,11 @@ fn interim_responses_come_in_order_and_before_the_final_one_is_made() {
     }
     lb.comes_to_rest();
     assert_eq!(lb.ended_with(200), 2, "interim responses are not counted");
-    assert_eq!(server.accepted(), 1, "a close in an interim response is none");
+    assert_eq!(server.accepted(), 1, "a close in an interim response has no effect");
 }
 
 #[test]
-fn an_http_1_0_client_gets_the_final_response_alone() {
+fn an_http_1_0_client_gets_only_the_final_response() {
     let server = Hostile::answering(
         b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 103 Early Hints\r\nlink: </a>\r\n\r\n\
           HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok",
@@ -68,7 +68,7 @@ fn an_http_1_0_client_gets_the_final_response_alone() {
 
 #[test]
 fn a_100_comes_once_and_only_to_a_client_that_waits_for_it() {
-    // Sends a 100 of its own behind the body, and a second one.
+    // Sends its own 100 after the body, and then a second one.
     let server = Hostile::start(|_, wire| {
         while crate::mirror::take(wire).is_some() {
             wire.write(b"HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n");
@@ -80,15 +80,15 @@ fn a_100_comes_once_and_only_to_a_client_that_waits_for_it() {
     for (field, body) in [("content-length: 5", b"hello".to_vec()), ("transfer-encoding: chunked", chunk(b"hello"))] {
         let end: &[u8] = if field.starts_with('t') { b"0\r\n\r\n" } else { b"" };
         let head = request("POST", "/", &[field, EXPECT]);
-        // It waits: lb's own 100, and none of the backend's behind it.
+        // The client waits: it gets the 100 of lb, and none of the backend.
         client.send(&head);
         assert_eq!(client.raw_head(), b"HTTP/1.1 100 Continue\r\n\r\n");
         client.send(&[&body, end].concat());
         assert_eq!(statuses(&mut client), [200], "{field}");
-        // It does not wait: the body is here.
+        // The client does not wait: the body has arrived.
         client.send(&[&head, &body, end].concat());
         assert_eq!(statuses(&mut client), [200], "{field}");
-        // It does not ask.
+        // The client does not send Expect.
         client.send(&[&request("POST", "/", &[field]), &body, end].concat());
         assert_eq!(statuses(&mut client), [200], "{field}");
     }
@@ -100,7 +100,7 @@ fn a_100_comes_once_and_only_to_a_client_that_waits_for_it() {
 }
 
 #[test]
-fn a_body_that_is_refused_is_not_asked_for() {
+fn a_refused_body_gets_no_100() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).limits(|limits| limits.body_bytes = Some(10)).start();
     let mut client = lb.client();
@@ -114,7 +114,7 @@ fn a_body_that_is_refused_is_not_asked_for() {
 #[test]
 fn a_final_response_instead_of_a_100_ends_the_connection() {
     let lb = Setup::new(&[]).start();
-    // Whether the body follows is the client's choice now, so nothing behind the head can be taken for a request.
+    // The client may now send the body or not, so lb cannot take the next bytes for a request.
     let mut client = lb.client();
     client.send(&request("POST", "/", &[EXPECT, "content-length: 40"]));
     let answer = client.answer();
@@ -151,28 +151,28 @@ fn a_flood_of_interim_responses_waits_for_a_client_that_does_not_read() {
         }
         now > 0 && last.1.elapsed() > Duration::from_millis(300)
     });
-    // About 1 kB each: what four sockets hold.
+    // About 1 kB each: more cannot fit into four sockets.
     assert!(written.load(SeqCst) < 20_000, "{} interim responses taken for a client that reads nothing", last.0);
     let heads = client.whole("GET").unwrap().heads;
-    assert_eq!(heads.len() as u64, HINTS + 1, "none is lost");
-    // And one that leaves instead of reading takes the backend's connection along.
+    assert_eq!(heads.len() as u64, HINTS + 1, "no interim response is lost");
+    // If a client leaves instead of reading, lb closes the connection to the backend.
     client.send(&request("GET", "/", &[]));
     client.raw(100_000);
     client.reset();
-    wait_until("the backend to be let go", || server.closed() == 1);
+    wait_until("the backend connection to be closed", || server.closed() == 1);
     lb.comes_to_rest();
     assert_eq!((lb.ended_with(200), lb.ended_with(499)), (1, 1));
 }
 
 #[test]
-fn a_client_that_takes_no_interim_response_is_late_and_not_its_backend() {
+fn a_client_that_reads_no_interim_response_times_out_and_not_its_backend() {
     let hint = format!("HTTP/1.1 103 Early Hints\r\nx: {}\r\n\r\n", "y".repeat(15_000));
     let server = Hostile::start(move |_, wire| {
         if wire.head().is_some() {
             while wire.try_write(hint.as_bytes()) {}
         }
     });
-    // Long enough for all sockets to be full by then.
+    // All sockets are full before this time-out.
     let lb = Setup::new(&[server.addr])
         .timeouts(|timeouts| (timeouts.response_head, timeouts.idle) = (ms(2500), ms(250)))
         .start();
@@ -211,22 +211,22 @@ fn a_client_that_reads_late_gets_the_504_of_its_flooding_backend() {
             while wire.try_write(hints.as_bytes()) {}
         }
     });
-    // The backend's limit passes while the client holds up the flood; the client's own limit is far away.
+    // The time-out of the backend passes while the client blocks the flood. The time-out of the client is much longer.
     let lb = Setup::new(&[server.addr])
         .timeouts(|timeouts| (timeouts.response_head, timeouts.idle) = (ms(250), ms(60_000)))
         .start();
     let mut client = lb.client();
     let began = Instant::now();
     client.send(&request("GET", "/", &["connection: close"]));
-    wait_until("the backend's limit to pass", || began.elapsed() > ms(500));
+    wait_until("the time-out of the backend to pass", || began.elapsed() > ms(500));
     client.answer().is_own(504, "timeout");
     lb.comes_to_rest();
     assert_eq!((lb.errors("timeout"), lb.errors("client_timeout")), (1, 0));
 }
 
 #[test]
-fn behind_an_interim_response_nothing_is_tried_again() {
-    // The first request is served, so that the second comes on a kept connection: a GET that would be retried.
+fn after_an_interim_response_nothing_is_retried() {
+    // The first request is served. So the second reuses its connection, and lb would retry such a GET.
     let server = || {
         Hostile::start(|_, wire| {
             if wire.head().is_some() {
@@ -254,7 +254,7 @@ fn behind_an_interim_response_nothing_is_tried_again() {
 }
 
 #[test]
-fn a_body_behind_its_100_is_read_by_its_own_framing() {
+fn a_body_after_its_100_is_read_by_its_own_framing() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut client = lb.client();

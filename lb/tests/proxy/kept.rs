@@ -1,4 +1,4 @@
-//! Backends that close kept connections without a word: no GET may feel it, no POST may be done twice.
+//! Backends that close keep-alive connections without notice: no GET may fail, and no POST may be processed twice.
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
@@ -7,7 +7,7 @@ use crate::client::request_with;
 use crate::hostile::Hostile;
 use crate::support::{Balancer, Setup, mock_with};
 
-/// 16 clients that ask `each` times; how often which status came.
+/// 16 clients send `each` requests. Returns the number of responses by status.
 fn load(lb: &Balancer, each: usize, method: &str, path: &str) -> BTreeMap<u16, u64> {
     let codes = Mutex::new(BTreeMap::<u16, u64>::new());
     std::thread::scope(|scope| {
@@ -28,7 +28,7 @@ fn load(lb: &Balancer, each: usize, method: &str, path: &str) -> BTreeMap<u16, u
 }
 
 #[test]
-fn no_get_feels_that_backends_close_kept_connections() {
+fn no_get_fails_when_backends_close_keep_alive_connections() {
     for (backends, after) in [(1, 1), (1, 3), (3, 1), (3, 2), (3, 7)] {
         let servers: Vec<_> =
             (1..=backends).map(|n| mock_with(&n.to_string(), |options| options.keep_alive_requests = after)).collect();
@@ -43,14 +43,14 @@ fn no_get_feels_that_backends_close_kept_connections() {
 }
 
 #[test]
-fn no_post_is_done_twice_when_backends_close_kept_connections() {
+fn no_post_is_processed_twice_when_backends_close_keep_alive_connections() {
     for after in [1, 3] {
         let server = mock_with("1", |options| options.keep_alive_requests = after);
         let lb = Setup::of(&[&server]).start();
         let codes = load(&lb, 100, "POST", "/upload");
         let code = |code| codes.get(&code).copied().unwrap_or(0);
         assert_eq!(code(200) + code(502), 1600, "{codes:?}");
-        assert_eq!(server.stats().served, code(200), "what failed was not done, what was done was answered");
+        assert_eq!(server.stats().served, code(200), "a POST was served exactly if it got a 200");
         assert_eq!((lb.ended_with(502), lb.errors("reset")), (code(502), code(502)));
         println!("closing after {after}: {codes:?}");
         assert!(code(200) > 800, "most of the closed connections are noticed before a request is sent: {codes:?}");
@@ -58,7 +58,7 @@ fn no_post_is_done_twice_when_backends_close_kept_connections() {
 }
 
 #[test]
-fn an_http_1_0_answer_says_whether_its_connection_ends() {
+fn an_http_1_0_response_announces_whether_its_connection_ends() {
     let chunked = Hostile::answering(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n");
     let sized = Hostile::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
     let refused = "TRACE / HTTP/1.0\r\nhost: a\r\n";
@@ -68,7 +68,7 @@ fn an_http_1_0_answer_says_whether_its_connection_ends() {
         (&sized, "GET / HTTP/1.0\r\nconnection: close, keep-alive\r\n", 200, "close"),
         (&sized, "GET / HTTP/1.0\r\nconnection: keep-alive\r\n", 200, "keep-alive"),
         (&sized, "HEAD / HTTP/1.0\r\n", 200, "close"),
-        // Without chunks only the connection's end can end it.
+        // Without chunks, only the end of the connection can end the body.
         (&chunked, "GET / HTTP/1.0\r\nconnection: keep-alive\r\n", 200, "close"),
         (&chunked, "GET / HTTP/1.0\r\n", 200, "close"),
         (&sized, refused, 405, "close"),
@@ -90,8 +90,8 @@ fn an_http_1_0_answer_says_whether_its_connection_ends() {
 }
 
 #[test]
-fn a_connection_with_a_204_that_declares_a_body_does_not_serve_again() {
-    // The body would come behind the next request, as its response, and that request's own response would go to another client.
+fn a_connection_with_a_204_that_declares_a_body_is_not_reused() {
+    // The body would be taken for the response to the next request. The real response would then go to another client.
     for (declared, connections) in
         [("content-length: 5", 2), ("transfer-encoding: chunked", 2), ("content-length: 0", 1)]
     {

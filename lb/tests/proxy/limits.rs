@@ -1,4 +1,4 @@
-//! Limits: of bodies, heads, connections, and requests in flight on one backend.
+//! Limits of bodies, heads, connections, and requests in flight on one backend.
 
 use crate::client::{Broken, Client, chunk, request};
 use crate::support::{DOWN, Setup, mock, nobody, strategy, wait_until};
@@ -6,7 +6,7 @@ use lb::config::KeySource;
 use mock_server::Change;
 
 #[test]
-fn a_body_that_is_declared_too_long_is_413_before_a_byte_of_it() {
+fn a_body_that_is_declared_too_long_is_413_before_its_first_byte() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).limits(|limits| limits.body_bytes = Some(1000)).start();
     let mut client = lb.client();
@@ -15,14 +15,14 @@ fn a_body_that_is_declared_too_long_is_413_before_a_byte_of_it() {
     assert_eq!(client.head().unwrap().status, 413, "no 100 before it");
     assert_eq!(client.rest().last(), Some(&b'}'));
 
-    // A client that sends all before it reads must hear it, too.
+    // A client that sends all before it reads must get the 413 as well.
     let mut client = lb.client();
     let _ = client.try_send(&request("POST", "/upload", &["content-length: 300000"]));
     let _ = client.try_send(&vec![b'x'; 300_000]);
     let answer = client.answer();
     answer.is_own(413, "body_too_large");
     assert_eq!(answer.field("connection").as_deref(), Some("close"));
-    assert!(client.ends_well(), "a reset could have cost the answer");
+    assert!(client.ends_well(), "a reset could have lost the response");
     lb.comes_to_rest();
     assert_eq!((lb.ended_with(413), lb.errors("body_too_large"), server.stats().requests), (2, 2, 1));
 }
@@ -37,11 +37,11 @@ fn a_chunked_body_that_grows_too_long_is_413() {
     assert_eq!(client.answer().text(), r#"{"bytes":1000}"#);
     client.send(&request("POST", "/upload", &["transfer-encoding: chunked"]));
     client.send(&chunk(&[b'x'; 600]));
-    wait_until("its first part to be at the backend", || server.stats().body_bytes_received == 1600);
+    wait_until("the first part to be at the backend", || server.stats().body_bytes_received == 1600);
     client.send(&chunk(&[b'x'; 401]));
     let _ = client.try_send(&vec![b'x'; 300_000]);
     client.answer().is_own(413, "body_too_large");
-    assert!(client.ends_well(), "a reset could have cost the answer");
+    assert!(client.ends_well(), "a reset could have lost the response");
     lb.comes_to_rest();
     assert_eq!((lb.ended_with(413), lb.errors("body_too_large")), (1, 1));
     wait_until("the backend to see the upload break off", || server.stats().abandoned == 1);
@@ -49,7 +49,7 @@ fn a_chunked_body_that_grows_too_long_is_413() {
 }
 
 #[test]
-fn heads_that_are_too_large_are_refused_and_lb_goes_on() {
+fn too_large_heads_are_refused_and_lb_still_serves() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).limits(|limits| (limits.head_bytes, limits.headers) = (8192, 20)).start();
     let long = format!("x-long: {}", "x".repeat(20_000));
@@ -69,12 +69,12 @@ fn heads_that_are_too_large_are_refused_and_lb_goes_on() {
     let fits: Vec<&str> = many[..15].to_vec();
     assert_eq!(lb.client().ask("GET", "/home", &fits).status(), 200);
     lb.comes_to_rest();
-    wait_until("all to be counted", || lb.errors("bad_request") == 3);
+    wait_until("all requests to be counted", || lb.errors("bad_request") == 3);
     assert_eq!(server.stats().requests, 1);
 }
 
 #[test]
-fn the_limit_of_a_head_is_meant_to_the_byte_that_is_over() {
+fn the_limit_of_a_head_is_exact_to_the_byte() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     for (bytes, status) in [(60_000, 200), (66_000, 431)] {
@@ -109,7 +109,7 @@ fn connections_over_the_limit_are_closed_and_counted() {
 }
 
 #[test]
-fn backends_at_their_limit_of_requests_are_passed_by_and_all_at_it_is_503_overload() {
+fn backends_at_their_limit_are_skipped_and_if_all_are_the_response_is_503_overload() {
     let servers = [mock("1"), mock("2")];
     let lb = Setup::of(&servers.each_ref()).limits(|limits| limits.requests_in_flight_per_backend = Some(3)).start();
     let stall =
@@ -137,7 +137,7 @@ fn backends_at_their_limit_of_requests_are_passed_by_and_all_at_it_is_503_overlo
 }
 
 #[test]
-fn a_limit_that_nobody_has_reached_changes_no_answer() {
+fn a_limit_that_is_not_reached_changes_no_response() {
     let without_a_key = Setup::new(&[nobody()]).with(|setup| {
         let pool = &mut setup.pools[0];
         (pool.strategy, pool.hash_on) =
@@ -145,7 +145,8 @@ fn a_limit_that_nobody_has_reached_changes_no_answer() {
     });
     for setup in [Setup::new(&[nobody()]), without_a_key] {
         let lb = setup.limits(|limits| limits.requests_in_flight_per_backend = Some(100)).start();
-        // The only backend was tried: that is what it failed of, and nobody is too busy.
+        // The only backend was tried and refused the connection. No backend is at its limit, so the reason is no
+        // overload.
         lb.client().get("/home").is_own(502, "connect");
         lb.backends[0].set_eligibility(DOWN);
         lb.client().get("/home").is_own(503, "no_backend");
@@ -155,7 +156,7 @@ fn a_limit_that_nobody_has_reached_changes_no_answer() {
 }
 
 #[test]
-fn no_more_idle_connections_are_kept_than_allowed() {
+fn idle_connections_over_the_limit_are_closed() {
     let server = mock("1");
     let lb = Setup::of(&[&server])
         .limits(|limits| limits.upstream_idle_connections = 2)
@@ -164,11 +165,11 @@ fn no_more_idle_connections_are_kept_than_allowed() {
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     let mut clients: Vec<Client> = (0..8).map(|_| lb.client()).collect();
     clients.iter_mut().for_each(|client| client.send(&request("GET", "/home", &[])));
-    wait_until("all to be at the backend", || server.stats().in_progress == 8);
+    wait_until("all requests to be at the backend", || server.stats().in_progress == 8);
     assert_eq!(lb.metric("lb_backend_connections", &["state=\"active\""]), 8.0);
     server.change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     clients.iter_mut().for_each(|client| assert_eq!(client.answer().status(), 200));
     lb.comes_to_rest();
-    wait_until("the others to be closed", || server.stats().open_connections == 2);
+    wait_until("the other connections to be closed", || server.stats().open_connections == 2);
     assert_eq!(lb.metric("lb_backend_connections", &["state=\"idle\""]), 2.0);
 }

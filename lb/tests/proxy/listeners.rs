@@ -1,4 +1,4 @@
-//! Listeners that come and go with generations: who is connected is served, whoever else is refused.
+//! Listeners that a generation adds or removes: established connections are served, later ones are refused.
 
 use std::net::TcpStream;
 use std::sync::Arc;
@@ -26,11 +26,11 @@ fn publish(lb: &Balancer, listeners: Vec<Arc<Listener>>) {
         own_routes: None,
     });
     drop(current);
-    wait_until("all to follow", || lb.hall.is_settled(number));
+    wait_until("the workers to follow", || lb.hall.is_settled(number));
 }
 
 #[test]
-fn who_has_connected_when_a_listener_goes_is_served() {
+fn connections_of_a_removed_listener_are_served() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let first = lb.hall.current().listeners.clone();
@@ -43,7 +43,7 @@ fn who_has_connected_when_a_listener_goes_is_served() {
         std::thread::scope(|scope| {
             for address in more.iter().map(|listener| listener.address()) {
                 let served = &served;
-                // One knocks while the other's request is under way, so that somebody is always in the queue.
+                // One client connects during the request of the other, so the accept queue is rarely empty.
                 for _ in 0..2 {
                     scope.spawn(move || {
                         while begun.elapsed() < PATIENCE
@@ -55,10 +55,10 @@ fn who_has_connected_when_a_listener_goes_is_served() {
                     });
                 }
             }
-            wait_until("requests at all of them", || served.load(SeqCst) >= enough);
+            wait_until("requests at all listeners", || served.load(SeqCst) >= enough);
             publish(&lb, first.clone());
         });
-        wait_until("all to be closed", || more.iter().all(|listener| listener.is_closed()));
+        wait_until("all listeners to be closed", || more.iter().all(|listener| listener.is_closed()));
         assert!(more.iter().all(|listener| TcpStream::connect(listener.address()).is_err()));
         assert!(lb.hall.take_free().iter().all(|generation| Arc::strong_count(generation) == 1));
     }

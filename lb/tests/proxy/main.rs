@@ -1,7 +1,8 @@
-//! The data wing over real sockets: a proxy without control, servers and hostile backends on the other side, bytes by hand on this one.
+//! The data wing over real sockets: a proxy without control, with mock servers and hostile backends. Tests write the
+//! bytes of clients themselves.
 //!
-//! One binary, because each one links the whole crate. Invariants: ports are the kernel's choice; a wait is for an event and bounded
-//! by [`support::PATIENCE`]; every wire test ends with nothing in flight.
+//! One test binary, because each one links the whole crate. Invariants: the kernel chooses each port. A test waits for
+//! an event, at most for [`support::PATIENCE`]. Every wire test ends with nothing in flight.
 
 mod aborts;
 mod access_log;

@@ -1,7 +1,7 @@
-//! A backend that answers each request with what it saw of it, whatever the pieces in which that came.
+//! A backend whose response describes the request that it got, however the bytes were split.
 //!
-//! Invariant: what it says depends on the request's head, body and trailers alone, so two requests that lb must treat alike give the
-//! same words.
+//! Invariant: the response depends only on head, body and trailers of the request. So two requests that lb must treat
+//! alike get the same response.
 
 use crate::client::Client;
 use crate::hostile::{Hostile, Wire};
@@ -15,8 +15,9 @@ pub(crate) struct Seen {
     pub(crate) trailers: Vec<String>,
 }
 
-/// Another connection to a balancer with one worker. Its response shows that the worker has seen all that was sent before it: the
-/// runtime polls connections in the order in which their bytes came, and this response takes a further round.
+/// Another connection to a balancer with one worker. Its response shows that the worker has seen all earlier bytes.
+///
+/// The runtime polls connections in the order in which their bytes came, and this response takes a further round.
 pub(crate) struct Probe(Client);
 
 /// Serves every connection with [`Seen::response`].
@@ -28,13 +29,13 @@ pub(crate) fn mirror() -> Hostile {
     })
 }
 
-/// The next request, whole; `None` at the connection's end.
+/// The next complete request; `None` at the end of the connection.
 pub(crate) fn take(wire: &mut Wire) -> Option<Seen> {
     let head = wire.head()?;
     take_body(wire, head)
 }
 
-/// What belongs to a head that was taken.
+/// Reads body and trailers after a head that was already read.
 pub(crate) fn take_body(wire: &mut Wire, head: String) -> Option<Seen> {
     let lower = head.to_ascii_lowercase();
     let field =
@@ -49,7 +50,7 @@ pub(crate) fn take_body(wire: &mut Wire, head: String) -> Option<Seen> {
                 break;
             }
             body.extend_from_slice(&wire.raw(size)?);
-            assert_eq!(line(wire)?, "", "a chunk ends with its size");
+            assert_eq!(line(wire)?, "", "a chunk has the length that it declares");
         }
         loop {
             match line(wire)? {
@@ -69,7 +70,7 @@ fn line(wire: &mut Wire) -> Option<String> {
 // === impl Seen ===
 
 impl Seen {
-    /// All of it in one line. A response with this and a fixed Date is the same whenever it is made.
+    /// The request in one line. A response with this line and a fixed Date is always the same.
     pub(crate) fn words(&self) -> String {
         format!("{} / {} / {}", self.head.replace("\r\n", " | "), self.body.escape_ascii(), self.trailers.join(" | "))
     }
@@ -93,7 +94,7 @@ impl Probe {
         Self(lb.client())
     }
 
-    /// Returns when the worker has seen what was sent before. Needs a backend that answers `/probe`.
+    /// Returns when the worker has seen all earlier bytes. Needs a backend that responds to `/probe`.
     pub(crate) fn pass(&mut self) {
         assert_eq!(self.0.get("/probe").status(), 200);
     }

@@ -1,6 +1,7 @@
-//! Bodies of random sizes in random chunks and pieces, both ways at once: every byte and trailer arrives, on connections that stay.
+//! Bodies of random sizes in random chunks and pieces, in both directions at once. Every byte and trailer arrives, and
+//! connections stay open.
 //!
-//! Why beside the cuts of `split.rs`: sizes around the limits of buffers, where data goes out by another way.
+//! Why in addition to `split.rs`: these sizes are around the limits of buffers, where lb sends data in another way.
 
 use std::io::Write;
 
@@ -11,7 +12,7 @@ use crate::support::Setup;
 
 const SEED: u64 = 1207;
 const ROUNDS: usize = 120;
-/// Sizes at which something changes: copied or shared, gathered or written alone, read small or large.
+/// Sizes at which lb changes its way: copy or share, gather or write alone, small or large reads.
 const EDGES: [usize; 7] = [1, 16, 1024, 8 * 1024, 16 * 1024, 64 * 1024, 100_000];
 
 fn size(random: &mut fastrand::Rng) -> usize {
@@ -50,7 +51,7 @@ fn write_in_pieces(stream: &mut impl Write, wire: &[u8], random: &mut fastrand::
 #[test]
 fn bodies_of_any_size_in_any_pieces_arrive_both_ways_at_once() {
     println!("seed {SEED}");
-    // Answers while it reads; the seed of both bodies is in the path.
+    // Responds while it reads. The path has the seed of both bodies.
     let server = Hostile::start(|_, wire| {
         while let Some(head) = wire.head() {
             let seed: u64 = head.split(['/', ' ']).find_map(|part| part.parse().ok()).unwrap();
@@ -63,9 +64,9 @@ fn bodies_of_any_size_in_any_pieces_arrive_both_ways_at_once() {
             });
             let (_, body, trailers) = chunked(&mut fastrand::Rng::with_seed(seed));
             let seen = take_body(wire, head).unwrap();
-            assert!(seen.body == body && seen.trailers == trailers, "seed {seed}: another body came");
+            assert!(seen.body == body && seen.trailers == trailers, "seed {seed}: the body differs");
             writing.join().unwrap();
-            // Not before the request is read whole: the connections could not stay.
+            // The response ends only after the whole request, else lb could not reuse the connections.
             wire.write(b"\r\n");
         }
     });
@@ -84,7 +85,7 @@ fn bodies_of_any_size_in_any_pieces_arrive_both_ways_at_once() {
             });
             let whole = client.whole("POST").unwrap_or_else(|broken| panic!("round {round}, seed {seed}: {broken:?}"));
             let (_, body, trailers) = chunked(&mut fastrand::Rng::with_seed(seed + 1));
-            assert!(whole.body == body && whole.trailers == trailers, "round {round}, seed {seed}: another body came");
+            assert!(whole.body == body && whole.trailers == trailers, "round {round}, seed {seed}: the body differs");
         });
     }
     lb.comes_to_rest();

@@ -1,4 +1,4 @@
-//! HTTP/1.0 clients: a body that ends with its connection ends in order only when it is whole, whatever cuts it.
+//! HTTP/1.0 clients: the connection ends without a reset only if the body is complete.
 
 use std::io::Read;
 
@@ -9,7 +9,7 @@ use crate::support::{Balancer, Setup, mock, ms, wait_until};
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
 
-/// A request whose response's head has come.
+/// Sends a request and reads the head of its response.
 fn get(lb: &Balancer, path: &str) -> Client {
     let mut client = lb.client();
     client.send(format!("GET {path} HTTP/1.0\r\nhost: a\r\nconnection: keep-alive\r\n\r\n").as_bytes());
@@ -18,19 +18,21 @@ fn get(lb: &Balancer, path: &str) -> Client {
     client
 }
 
-/// Whether the connection ends in order, and not by a reset.
+/// Whether the connection ends without a reset.
 fn ends_in_order(client: &mut Client) -> bool {
     client.stream.read_to_end(&mut Vec::new()).is_ok()
 }
 
 #[test]
-fn a_whole_response_ends_in_order() {
+fn a_complete_response_ends_without_a_reset() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     for bytes in [1, 3_000_000] {
         let mut client = get(&lb, &format!("/stream?bytes={bytes}&chunk=65536"));
         let mut body = client.raw(1);
-        client.body(crate::client::Framing::Close, |piece| body.extend_from_slice(piece)).expect("an orderly end");
+        client
+            .body(crate::client::Framing::Close, |piece| body.extend_from_slice(piece))
+            .expect("a close without a reset");
         assert_eq!(body.len(), bytes);
     }
     lb.comes_to_rest();
@@ -38,7 +40,7 @@ fn a_whole_response_ends_in_order() {
 }
 
 #[test]
-fn a_response_that_its_backend_breaks_off_ends_by_a_reset() {
+fn a_response_that_its_backend_breaks_off_ends_with_a_reset() {
     let server = Hostile::start(|number, wire| {
         if wire.head().is_none() {
             return;
@@ -60,17 +62,17 @@ fn a_response_that_its_backend_breaks_off_ends_by_a_reset() {
 }
 
 #[test]
-fn a_response_that_its_client_does_not_take_in_time_ends_by_a_reset() {
+fn a_response_that_its_client_does_not_read_in_time_ends_with_a_reset() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.idle = ms(250)).start();
     let mut client = get(&lb, "/stream?bytes=100000000&chunk=65536");
-    wait_until("the client to be cut", || lb.ended_with(499) == 1);
+    wait_until("the client connection to be cut", || lb.ended_with(499) == 1);
     assert!(!ends_in_order(&mut client));
     lb.comes_to_rest();
 }
 
 #[test]
-fn a_response_that_a_drain_cuts_ends_by_a_reset() {
+fn a_response_that_a_drain_cuts_ends_with_a_reset() {
     let server = Hostile::start(|_, wire| {
         if wire.head().is_some() {
             wire.write(HEAD);

@@ -1,4 +1,4 @@
-//! A hundred requests that do not wait for one another's responses: all are answered, in order, also behind a half-close.
+//! A hundred pipelined requests: all get their response, in order, also after a half-close.
 
 use crate::client::Client;
 use crate::mirror::mirror;
@@ -7,7 +7,7 @@ use crate::support::{Balancer, Setup};
 const SEED: u64 = 12;
 const DEEP: usize = 100;
 
-/// GETs and small POSTs, of both framings, and what the mirror must say of each.
+/// GETs and small POSTs in both framings, each with the expected response of the mirror.
 fn requests(random: &mut fastrand::Rng) -> Vec<(Vec<u8>, String)> {
     let one = |number: usize| {
         let body: String = (0..random.usize(1..60)).map(|_| random.alphanumeric()).collect();
@@ -47,7 +47,8 @@ fn check(client: &mut Client, requests: &[(Vec<u8>, String)]) {
     }
 }
 
-/// Sends with `send`, then checks all responses; `ends`: the client closes its sending half behind the last request.
+/// Sends with `send`, then checks all responses. With `ends`, the client closes its sending half after the last
+/// request.
 fn pipelined(
     lb: &Balancer,
     random: &mut fastrand::Rng,
@@ -65,12 +66,12 @@ fn pipelined(
     if ends {
         assert_eq!(client.rest(), b"");
     } else {
-        assert_eq!(client.get("/more").status(), 200, "the connection goes on");
+        assert_eq!(client.get("/more").status(), 200, "the connection stays open");
     }
 }
 
 #[test]
-fn a_hundred_pipelined_requests_are_answered_in_order() {
+fn a_hundred_pipelined_requests_get_their_responses_in_order() {
     println!("seed {SEED}");
     let mut random = fastrand::Rng::with_seed(SEED);
     let server = mirror();
@@ -94,7 +95,7 @@ fn a_hundred_pipelined_requests_are_answered_in_order() {
 }
 
 #[test]
-fn a_few_pipelined_requests_and_a_half_close_that_come_at_once_are_all_answered() {
+fn pipelined_requests_that_arrive_with_a_half_close_all_get_their_response() {
     let server = mirror();
     let lb = Setup::new(&[server.addr]).start();
     for deep in 2..6 {

@@ -1,4 +1,4 @@
-//! What is no request, or one that lb does not take: each is answered in lb's own form, counted, logged, and ends its connection.
+//! Invalid or refused requests: lb returns its own response, counts and logs the request, and closes the connection.
 
 use crate::access_log::Log;
 use crate::client::{chunk, request};
@@ -7,7 +7,7 @@ use crate::support::{Balancer, Setup, ms};
 
 const CHUNKED: &str = "transfer-encoding: chunked";
 
-/// A setup with all limits that a request can break.
+/// A balancer with every limit that a request can exceed.
 fn strict(log: &Log, server: std::net::SocketAddr) -> Balancer {
     let setup = Setup::new(&[server])
         .timeouts(|timeouts| (timeouts.head, timeouts.idle) = (ms(250), ms(250)))
@@ -15,7 +15,7 @@ fn strict(log: &Log, server: std::net::SocketAddr) -> Balancer {
     log.start(setup.with(|setup| setup.settings.request_id = true))
 }
 
-/// Bytes that are refused, with status, reason, and what the log says of the method.
+/// Refused bytes, with status, reason, and the method in the log.
 fn refused() -> Vec<(Vec<u8>, u16, &'static str, &'static str)> {
     let text = |text: &str| text.as_bytes().to_vec();
     let chunks = |data: &[u8]| [request("POST", "/", &[CHUNKED]), data.to_vec()].concat();
@@ -50,7 +50,7 @@ fn refused() -> Vec<(Vec<u8>, u16, &'static str, &'static str)> {
 }
 
 #[test]
-fn every_refusal_is_in_lbs_own_form_counted_and_logged_and_ends_its_connection() {
+fn every_refusal_has_the_form_of_lb_is_counted_and_logged_and_ends_its_connection() {
     let server = mirror();
     let log = Log::new(|_| {});
     let lb = strict(&log, server.addr);
@@ -58,7 +58,7 @@ fn every_refusal_is_in_lbs_own_form_counted_and_logged_and_ends_its_connection()
     let mut ids = Vec::new();
     for (number, (bytes, status, reason, _)) in refused.iter().enumerate() {
         let shown = bytes[..bytes.len().min(80)].escape_ascii().to_string();
-        // Alone, and behind a request that is answered.
+        // Alone, and after a request that is served.
         for behind in [false, true] {
             let mut client = lb.client();
             if behind {
@@ -80,13 +80,14 @@ fn every_refusal_is_in_lbs_own_form_counted_and_logged_and_ends_its_connection()
     assert_eq!(lines.len() as u64, count);
     for (number, id) in &ids {
         let (bytes, status, reason, method) = &refused[*number];
-        let line = lines.iter().find(|line| line["request_id"] == id.as_str()).expect("a line with the response's id");
+        let line =
+            lines.iter().find(|line| line["request_id"] == id.as_str()).expect("a line with the id of the response");
         let said = (line["status"].as_u64(), line["error"].as_str(), line["method"].as_str());
         let wanted = (Some(u64::from(*status)), Some(*reason), Some(*method));
         assert_eq!(said, wanted, "{}", bytes[..bytes.len().min(80)].escape_ascii());
     }
     let totals = lb.metrics.pool_totals("default");
-    assert_eq!(totals.requests, 2 * count - refused.len() as u64, "and as many answered ones as were behind them");
+    assert_eq!(totals.requests, 2 * count - refused.len() as u64, "served and refused requests");
     assert_eq!(totals.errors_by_reason.values().sum::<u64>(), count);
     for status in [400, 408, 413, 414, 431, 501, 505] {
         let own = refused.iter().filter(|refused| refused.1 == status).count() as u64;
@@ -96,7 +97,7 @@ fn every_refusal_is_in_lbs_own_form_counted_and_logged_and_ends_its_connection()
 }
 
 #[test]
-fn what_comes_behind_a_refused_request_is_no_request() {
+fn bytes_after_a_refused_request_are_not_read_as_a_request() {
     let server = mirror();
     let log = Log::new(|_| {});
     let lb = strict(&log, server.addr);

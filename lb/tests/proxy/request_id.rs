@@ -1,4 +1,4 @@
-//! Names of requests: `x-request-id` is made where it is missing, and `traceparent` is somebody else's.
+//! Ids of requests: lb creates a missing `x-request-id`, and never creates or changes `traceparent`.
 
 use std::collections::HashSet;
 
@@ -14,7 +14,7 @@ fn every_request_has_one_id_at_client_and_backend() {
     for _ in 0..300 {
         let answer = client.get("/headers");
         let id = answer.field("x-request-id").unwrap();
-        assert_eq!(answer.seen("x-request-id"), Some(id.clone()), "the backend knows it by the same");
+        assert_eq!(answer.seen("x-request-id"), Some(id.clone()), "the backend gets the same id");
         assert!(id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit()), "{id}");
         assert!(made.insert(id));
     }
@@ -22,7 +22,7 @@ fn every_request_has_one_id_at_client_and_backend() {
 }
 
 #[test]
-fn a_clients_own_id_is_kept_where_it_is_fit() {
+fn a_valid_id_from_a_client_is_kept() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).with(|setup| setup.settings.request_id = true).start();
     let longest = "x".repeat(128);
@@ -33,7 +33,7 @@ fn a_clients_own_id_is_kept_where_it_is_fit() {
             (Some(own), Some(own))
         );
     }
-    // A client may name a header of its own as meant for this hop alone; this one is ours by now.
+    // A client may declare its own headers as hop-by-hop. lb sets this header itself, so Connection cannot remove it.
     let answer = lb.client().ask("GET", "/headers", &["x-request-id: mine", "connection: x-request-id"]);
     assert_eq!(answer.seen("x-request-id").as_deref(), Some("mine"));
     let too_long = format!("x-request-id: {}", "x".repeat(129));
@@ -53,7 +53,7 @@ fn a_clients_own_id_is_kept_where_it_is_fit() {
 }
 
 #[test]
-fn answers_of_our_own_have_it_too() {
+fn responses_made_by_lb_have_the_id() {
     let lb = Setup::new(&[nobody()]).with(|setup| setup.settings.request_id = true).start();
     let answer = lb.client().ask("GET", "/", &["x-request-id: mine"]);
     answer.is_own(502, "connect");
@@ -64,7 +64,7 @@ fn answers_of_our_own_have_it_too() {
 }
 
 #[test]
-fn switched_off_nothing_is_made_or_changed() {
+fn without_the_option_no_id_is_made_or_changed() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let answer = lb.client().get("/headers");
@@ -74,7 +74,7 @@ fn switched_off_nothing_is_made_or_changed() {
 }
 
 #[test]
-fn a_traceparent_is_passed_on_untouched_and_never_made() {
+fn a_traceparent_passes_unchanged_and_is_never_made() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     for given in ["00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01", "nonsense", "00-0-0-0"] {

@@ -1,4 +1,4 @@
-//! From a request to a pool and from a key to a backend.
+//! Routing: from a request to a pool, and from a key to a backend.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,7 +21,7 @@ fn host_and_path_lead_to_their_pool() {
         hash_on: Vec::new(),
         backends: vec![backend("b1", server.addr)],
     };
-    // In matching order, as the configuration has sorted them.
+    // In matching order, as the configuration sorts them.
     let lb = Setup::of(&[&servers[0]])
         .with(|setup| {
             setup.pools.extend([
@@ -60,7 +60,11 @@ fn host_and_path_lead_to_their_pool() {
         assert_eq!(answer.field("x-server-id").as_deref(), Some(pool), "{host} {path}");
     }
     client.send(b"GET http://a.test/home HTTP/1.1\r\nhost: other\r\n\r\n");
-    assert_eq!(client.answer().field("x-server-id").as_deref(), Some("exact"), "the target's authority outranks Host");
+    assert_eq!(
+        client.answer().field("x-server-id").as_deref(),
+        Some("exact"),
+        "the authority of the target has precedence over Host"
+    );
     client.send(b"GET /home HTTP/1.1\r\nhost: [::1]:80\r\n\r\n");
     assert_eq!(client.answer().field("x-server-id").as_deref(), Some("default"));
     lb.comes_to_rest();
@@ -87,7 +91,7 @@ fn a_key_stays_with_its_backend_over_connections_and_workers() {
     let lb = ring(&servers, vec![header("x-key")]);
     let mut homes = BTreeMap::new();
     for _ in 0..6 {
-        // Two connections are always on different workers: each goes to the one that has fewer.
+        // Two connections are always on different workers: each goes to the worker with fewer.
         let (mut one, mut other) = (lb.client(), lb.client());
         for key in 0..40 {
             for client in [&mut one, &mut other] {
@@ -103,7 +107,7 @@ fn a_key_stays_with_its_backend_over_connections_and_workers() {
 }
 
 #[test]
-fn without_a_key_the_host_picks_and_says_no_key() {
+fn without_a_key_the_fallback_picks_with_reason_no_key() {
     let servers: Vec<Running> = (1..=3).map(|n| mock(&n.to_string())).collect();
     for hash_on in [vec![header("x-key")], Vec::new()] {
         let lb = ring(&servers, hash_on);
@@ -129,7 +133,7 @@ fn the_first_source_that_a_request_has_gives_the_key() {
         client.send(&request("GET", path, fields));
         client.answer().field("x-server-id").unwrap()
     };
-    // The same word is the same key wherever it comes from, and hides every source behind it.
+    // The same value gives the same key from every source. The first source found hides all later ones.
     let mut differ = 0;
     for n in 0..20 {
         let word = format!("word-{n}");
@@ -139,12 +143,12 @@ fn the_first_source_that_a_request_has_gives_the_key() {
         assert_eq!(home(&format!("/y?a=b&user={word}"), &["cookie: other=1"]), by_header);
         differ += u32::from(home(&format!("/{word}"), &[]) != by_header);
     }
-    assert!(differ > 10, "the path is another key");
+    assert!(differ > 10, "the path gives another key");
     lb.comes_to_rest();
 }
 
 #[test]
-fn an_unhealthy_home_is_passed_over_and_comes_back() {
+fn keys_of_an_unhealthy_backend_move_and_come_back() {
     let servers: Vec<Running> = (1..=4).map(|n| mock(&n.to_string())).collect();
     let lb = ring(&servers, vec![header("x-key")]);
     let mut client = lb.client();
@@ -156,7 +160,7 @@ fn an_unhealthy_home_is_passed_over_and_comes_back() {
     lb.backends[0].set_eligibility(crate::support::DOWN);
     let during = homes();
     assert!(during.iter().all(|home| *home != 1));
-    assert!(before.iter().zip(&during).all(|(before, during)| *before == 1 || before == during), "others stay");
+    assert!(before.iter().zip(&during).all(|(before, during)| *before == 1 || before == during), "other keys stay");
     lb.backends[0].set_eligibility(crate::support::UP);
     assert_eq!(homes(), before);
     lb.comes_to_rest();

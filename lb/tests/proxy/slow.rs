@@ -1,4 +1,4 @@
-//! Clients and tunnels that hold what they do not use: slow bodies, silent tunnels, hosts that are gone, bodies in crumbs.
+//! Connections that use lb slowly: slow bodies, silent tunnels, unreachable hosts, bodies in one-byte chunks.
 
 use std::io::Write;
 use std::net::{Shutdown, SocketAddr};
@@ -11,11 +11,11 @@ use crate::client::{chunk, request, request_with};
 use crate::hostile::Hostile;
 use crate::support::{PATIENCE, Setup, mock, ms, wait_for, wait_until};
 
-/// Short against the 30 s of all others, long against a busy machine.
+/// Short compared with the 30 s of other time-outs, long enough for a busy machine.
 const SHORT: Duration = ms(250);
 
 #[test]
-fn a_body_that_trickles_below_the_minimum_rate_is_408() {
+fn a_body_below_the_minimum_rate_is_408() {
     let server = mock("1");
     let setup = Setup::of(&[&server]).timeouts(|timeouts| timeouts.body_grace = SHORT);
     let lb = setup.limits(|limits| limits.body_min_bytes_per_s = Some(1_000_000)).start();
@@ -24,14 +24,14 @@ fn a_body_that_trickles_below_the_minimum_rate_is_408() {
         let mut client = lb.client();
         let started = Instant::now();
         client.send(&request("POST", "/upload", &[field]));
-        // Each byte comes long before the idle time is over.
+        // Each byte comes long before the idle time-out.
         client.stream.set_read_timeout(Some(ms(20))).unwrap();
         let is_patient = || started.elapsed() < PATIENCE;
         while is_patient() && client.try_send(crumb).is_ok() && client.stream.peek(&mut [0]).is_err() {}
-        assert!(is_patient(), "crumbs are taken for ever");
+        assert!(is_patient(), "lb reads the slow body without a limit");
         client.stream.set_read_timeout(Some(PATIENCE)).unwrap();
         client.answer().is_own(408, "client_timeout");
-        assert!(started.elapsed() + ms(20) >= SHORT, "the grace was cut short: {:?}", started.elapsed());
+        assert!(started.elapsed() + ms(20) >= SHORT, "the grace was too short: {:?}", started.elapsed());
         client.rest();
     }
     lb.comes_to_rest();
@@ -41,7 +41,7 @@ fn a_body_that_trickles_below_the_minimum_rate_is_408() {
 }
 
 #[test]
-fn a_body_at_more_than_the_minimum_rate_takes_as_long_as_it_takes() {
+fn a_body_above_the_minimum_rate_may_take_any_time() {
     let server = mock("1");
     let setup = Setup::of(&[&server]).timeouts(|timeouts| timeouts.body_grace = ms(1_000));
     let lb = setup.limits(|limits| limits.body_min_bytes_per_s = Some(10)).start();
@@ -71,14 +71,14 @@ fn a_client_that_waits_for_a_slow_backend_is_not_slow() {
         wire.rest();
     });
     let setup = Setup::new(&[server.addr]).timeouts(|timeouts| timeouts.body_grace = GRACE);
-    // Bytes earn next to nothing.
+    // At this minimum rate, received bytes extend the time by almost nothing.
     let lb = setup.limits(|limits| limits.body_min_bytes_per_s = Some(1_000_000_000)).start();
     let mut client = lb.client();
     let started = Instant::now();
-    // More than all buffers on the way can hold: soon it is the backend that is waited for.
+    // More than all buffers can hold, so the client soon waits for the backend.
     let mut sending = client.stream.try_clone().unwrap();
     let sender = std::thread::spawn(move || sending.write_all(&request_with("POST", "/", &[], &[b'x'; 30_000_000])));
-    wait_until("the grace to be long over", || started.elapsed() > 2 * GRACE);
+    wait_until("twice the grace to pass", || started.elapsed() > 2 * GRACE);
     answers.send(()).unwrap();
     assert_eq!(client.answer().status(), 200);
     let _ = client.stream.shutdown(Shutdown::Both);
@@ -99,7 +99,7 @@ fn a_silent_tunnel_is_closed() {
     lb.comes_to_rest();
     wait_until("the backend's connection to be closed", || server.stats().open_connections == 0);
     assert_eq!((lb.ended_with(101), lb.errors("tunnel_idle")), (1, 1));
-    assert_eq!(lb.metric("lb_backend_errors_total", &[]), 0.0, "no backend is to blame");
+    assert_eq!(lb.metric("lb_backend_errors_total", &[]), 0.0, "no error counts against a backend");
 }
 
 /// Whether the kernel's keep-alive timer runs for a connection of this machine (`tr` of /proc/net/tcp is 2).
@@ -118,17 +118,17 @@ fn is_kept_alive(local: SocketAddr, remote: impl Fn(SocketAddr) -> bool) -> bool
 }
 
 #[test]
-fn the_kernel_looks_after_connections_on_both_sides() {
+fn tcp_keep_alive_is_on_for_both_sides() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut client = lb.client();
     let own = client.stream.local_addr().unwrap();
-    wait_until("the client's connection to be kept alive", || is_kept_alive(lb.address, |remote| remote == own));
+    wait_until("TCP keep-alive on the client's connection", || is_kept_alive(lb.address, |remote| remote == own));
     assert_eq!(client.get("/home").status(), 200);
-    // lb's own port towards the backend is not known; the backend's side names it.
+    // The test does not know the local port of lb towards the backend, so it matches the backend's side.
     let table = || std::fs::read_to_string("/proc/net/tcp").unwrap();
     let backend = format!("0100007F:{:04X}", server.addr.port());
-    wait_for("the backend's connection to be kept alive", || {
+    wait_for("TCP keep-alive on the backend's connection", || {
         let table = table();
         let mut lines = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
         lines.any(|fields| fields[2] == backend && fields[5].starts_with("02:")).then_some(())
@@ -137,7 +137,7 @@ fn the_kernel_looks_after_connections_on_both_sides() {
 }
 
 #[test]
-fn chunks_of_one_byte_go_on_together_as_far_as_they_are_ready() {
+fn chunks_of_one_byte_are_sent_together_if_they_are_ready() {
     let received = Arc::new(Mutex::new(Vec::new()));
     let own = received.clone();
     let server = Hostile::start(move |_, wire| {
@@ -153,8 +153,8 @@ fn chunks_of_one_byte_go_on_together_as_far_as_they_are_ready() {
     let started = Instant::now();
     client.send(&[crumbs, chunk(b"")].concat());
     assert_eq!(client.answer().status(), 200);
-    // Behind each buffer of them a pause that brings them down to 64 a millisecond.
-    assert!(started.elapsed() > ms(40_000 / 64 / 2), "no pauses in {:?}", started.elapsed());
+    // lb pauses after each buffer, which limits the rate to 64 chunks per millisecond.
+    assert!(started.elapsed() > ms(40_000 / 64 / 2), "lb made no pauses: {:?}", started.elapsed());
     lb.comes_to_rest();
     let seen = received.lock().unwrap().clone();
     let (mut rest, mut got, mut chunks) = (&seen[..], Vec::new(), 0);
@@ -166,13 +166,13 @@ fn chunks_of_one_byte_go_on_together_as_far_as_they_are_ready() {
         rest = &rest[at + 2 + size + 2..];
         chunks += 1;
     }
-    assert!(got == body, "other bytes, or in another order");
-    // lb reads 8 KiB and more at once where they are there: a thousand crumbs.
+    assert!(got == body, "the bytes or their order differ");
+    // lb reads at least 8 KiB at once if they are there, which is more than a thousand one-byte chunks.
     assert!(chunks < 40_000 / 100, "{chunks} chunks");
 }
 
 #[test]
-fn a_single_crumb_is_not_kept_back() {
+fn a_single_small_chunk_is_not_delayed() {
     let arrived = Arc::new(AtomicUsize::new(0));
     let own = arrived.clone();
     let server = Hostile::start(move |_, wire| {
@@ -190,7 +190,7 @@ fn a_single_crumb_is_not_kept_back() {
     client.send(&request("POST", "/", &["transfer-encoding: chunked"]));
     for (index, word) in [&b"a"[..], b"b", b"cd", b""].into_iter().enumerate() {
         client.send(&chunk(word));
-        wait_until("the backend to have it", || arrived.load(SeqCst) == index + 1);
+        wait_until("the backend to have the chunk", || arrived.load(SeqCst) == index + 1);
     }
     assert_eq!(client.answer().status(), 200);
     lb.comes_to_rest();

@@ -1,4 +1,4 @@
-//! One set of settings for each request: one that is under way over a publish obeys the settings that it began with, to its end.
+//! Each request has one set of settings: a request in flight during a publish keeps its settings until its end.
 
 use std::io::Read;
 
@@ -10,7 +10,7 @@ use crate::support::{PATIENCE, Setup, ms, wait_until};
 
 const CHUNKED: &str = "transfer-encoding: chunked";
 
-/// Answers every request with 404 when it has read it whole.
+/// A backend that reads each request completely and returns 404.
 fn missing() -> Hostile {
     Hostile::start(|_, wire| {
         while take(wire).is_some() {
@@ -20,7 +20,7 @@ fn missing() -> Hostile {
 }
 
 #[test]
-fn a_request_under_way_obeys_the_settings_that_it_began_with() {
+fn a_request_in_flight_keeps_its_settings() {
     let server = missing();
     let (old, new) = (Log::new(|_| {}), Log::new(|_| {}));
     let lb = old
@@ -39,11 +39,11 @@ fn a_request_under_way_obeys_the_settings_that_it_began_with() {
     });
     client.send(&[chunk(&[b'x'; 1000]), chunk(b"")].concat());
     let answer = client.answer();
-    assert_eq!(answer.status(), 400, "its 404 is the course's 400");
+    assert_eq!(answer.status(), 400, "its 404 becomes the 400 of the course");
     assert!(answer.text().contains("'/nope' endpoint does not exist"), "{}", answer.text());
     assert_eq!((answer.field("x-request-id"), answer.field("x-lb-explain")), (None, None));
 
-    // The next ones on this connection obey the new ones.
+    // The next requests on this connection use the new settings.
     let answer = client.ask("GET", "/nope", &["x-lb-explain: 1"]);
     assert_eq!((answer.status(), answer.text()), (404, "none!"));
     assert!(answer.field("x-request-id").is_some() && answer.field("x-lb-explain").is_some());
@@ -62,7 +62,7 @@ fn a_request_under_way_obeys_the_settings_that_it_began_with() {
 }
 
 #[test]
-fn a_limit_that_is_lifted_still_holds_for_a_request_under_way() {
+fn a_removed_limit_still_holds_for_a_request_in_flight() {
     let server = missing();
     let lb = Setup::new(&[server.addr]).limits(|limits| limits.body_bytes = Some(10)).start();
     let mut client = lb.client();
@@ -72,12 +72,12 @@ fn a_limit_that_is_lifted_still_holds_for_a_request_under_way() {
     lb.publish_settings(|settings| settings.limits.body_bytes = None);
     client.send(&chunk(b"second"));
     client.answer().is_own(413, "body_too_large");
-    assert_eq!(lb.client().post("/", &[], &[b'x'; 100]).status(), 404, "new ones have none");
+    assert_eq!(lb.client().post("/", &[], &[b'x'; 100]).status(), 404, "new requests have no limit");
     lb.comes_to_rest();
 }
 
 #[test]
-fn a_request_under_way_keeps_its_time_outs() {
+fn a_request_in_flight_keeps_its_time_outs() {
     let server = Hostile::start(|_, wire| {
         while let Some(seen) = take(wire) {
             if seen.head.starts_with("GET /silent ") {
@@ -89,26 +89,26 @@ fn a_request_under_way_keeps_its_time_outs() {
         }
     });
     let lb = Setup::new(&[server.addr]).with(|setup| setup.workers = 1).start();
-    // One waits for its body's rest, the other's response stands still.
+    // One request lacks the rest of its body, and the response of the other has stopped.
     let (mut uploading, mut reading) = (lb.client(), lb.client());
     reading.send(&request("GET", "/", &[]));
     assert_eq!((reading.head().unwrap().status, reading.raw(10).len()), (200, 10));
     uploading.send(&request("POST", "/", &["content-length: 2"]));
     uploading.send(b"a");
-    wait_until("both to be at the backend", || server.heads().len() == 2);
+    wait_until("both requests to be at the backend", || server.heads().len() == 2);
     lb.publish_settings(|settings| {
         let timeouts = &mut settings.timeouts;
         (timeouts.idle, timeouts.response_head, timeouts.body_grace) = (ms(1), ms(1), ms(1));
         (timeouts.half_closed, timeouts.total) = (ms(1), Some(ms(1)));
     });
-    // Long enough for the new ones to be over.
+    // Longer than all new time-outs.
     reading.stream.set_read_timeout(Some(ms(100))).unwrap();
-    assert!(reading.stream.read(&mut [0]).is_err(), "it is waited for");
+    assert!(reading.stream.read(&mut [0]).is_err(), "lb keeps the response open");
     reading.stream.set_read_timeout(Some(PATIENCE)).unwrap();
     uploading.send(b"b");
     assert_eq!((uploading.head().unwrap().status, uploading.raw(10).len()), (200, 10));
     assert_eq!((lb.errors("timeout"), lb.errors("client_timeout")), (0, 0));
-    // The next request on each obeys the new ones. The backends' answers are cut, which frees these connections.
+    // New requests use the new time-outs. Dropping the clients frees their connections to the backend.
     drop((uploading, reading));
     lb.client().get("/silent").is_own(504, "timeout");
     drop(server);

@@ -1,7 +1,8 @@
-//! Messages that are cut anywhere on their way mean the same: requests at lb, responses of backends.
+//! The meaning of a message does not depend on how its bytes are split: requests at lb, and responses of backends.
 //!
-//! Two ways of cutting: both parts sent one behind the other (the kernel may join them), and the second sent only when the worker has
-//! certainly seen the first. Invariant: kept connections throughout, so a byte too many or too few breaks the message behind it.
+//! There are two ways to split. In the first, both parts are sent at once, and the kernel may join them. In the second,
+//! the worker has seen the first part before the second is sent. Invariant: all connections are reused, so one byte too
+//! many or too few breaks the next message.
 
 use std::sync::{Arc, Mutex, OnceLock};
 
@@ -25,7 +26,7 @@ const REQUESTS: [(&str, &str); 7] = [
     ("GET", "\r\nGET /behind-an-empty-line HTTP/1.1\r\nHost: a\r\n\r\n"),
 ];
 
-/// Method of the request, the bytes of the response, and whether the backend closes behind it.
+/// Method of the request, the bytes of the response, and whether the backend closes after it.
 const RESPONSES: [(&str, &str, bool); 10] = [
     ("GET", "HTTP/1.1 200 OK\r\ndate: d\r\ncontent-length: 11\r\nx-one: 1\r\n\r\nhello world", false),
     (
@@ -52,9 +53,9 @@ const RESPONSES: [(&str, &str, bool); 10] = [
 #[derive(Clone, Copy, Debug)]
 enum Cut {
     Whole,
-    /// Behind so many bytes.
+    /// Cut after this number of bytes.
     At(usize),
-    /// Behind every byte.
+    /// Cut after every byte.
     Everywhere,
 }
 
@@ -79,7 +80,7 @@ fn one_worker(server: &Hostile) -> Balancer {
     Setup::new(&[server.addr]).with(|setup| setup.workers = 1).start()
 }
 
-/// Sends a request and returns its response. `100 Continue` depends on whether the body was here, so it is left out.
+/// Sends a request and returns its response. Without `100 Continue`, which depends on whether the body had arrived.
 fn ask(client: &mut Client, probe: Option<&mut Probe>, method: &str, bytes: &str, cut: Cut) -> Whole {
     let pieces = cut.pieces(bytes.as_bytes());
     if let Some(probe) = probe {
@@ -100,7 +101,7 @@ fn ask(client: &mut Client, probe: Option<&mut Probe>, method: &str, bytes: &str
 }
 
 #[test]
-fn a_request_means_the_same_wherever_it_is_cut() {
+fn a_request_means_the_same_for_every_cut() {
     let server = mirror();
     let lb = one_worker(&server);
     let (mut client, mut probe) = (lb.client(), Probe::new(&lb));
@@ -117,15 +118,15 @@ fn a_request_means_the_same_wherever_it_is_cut() {
     }
     lb.comes_to_rest();
     let seen = server.heads().iter().filter(|head| !head.starts_with("GET /probe ")).count();
-    assert_eq!((seen, server.accepted()), (requests, 2), "all on one connection, and one for the probe");
+    assert_eq!((seen, server.accepted()), (requests, 2), "one connection for all requests, and one for the probe");
     assert_eq!(lb.metric("lb_client_connections_accepted_total", &[]), 2.0);
 }
 
 #[test]
-fn a_response_means_the_same_wherever_it_is_cut() {
+fn a_response_means_the_same_for_every_cut() {
     let probe: Arc<OnceLock<Mutex<Probe>>> = Arc::default();
     let own = probe.clone();
-    // The path says which response, and how to cut it: /NUMBER/CUT, with CUT from 0 (whole) to the length (everywhere).
+    // The path /NUMBER/CUT names the response and its cut, from 0 (whole) to the length (everywhere).
     let server = Hostile::start(move |_, wire| {
         while let Some(head) = wire.head() {
             let numbers: Vec<usize> = head.split(['/', ' ']).filter_map(|part| part.parse().ok()).collect();

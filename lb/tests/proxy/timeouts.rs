@@ -1,4 +1,4 @@
-//! Every wait has its end, and the one who is late is named: client, backend, or nobody yet.
+//! Every wait has a time-out, and the error names the late side: the client, the backend, or neither.
 
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
@@ -10,13 +10,13 @@ use crate::client::{Broken, Client, chunk, request};
 use crate::hostile::Hostile;
 use crate::support::{Setup, mock, ms, wait_until};
 
-/// Short against the 30 s of all others, long against a busy machine.
+/// Short compared with the 30 s of other time-outs, long enough for a busy machine.
 const SHORT: Duration = ms(250);
 
 /// Long enough for a response to begin on a busy machine.
 const TOTAL: Duration = ms(1500);
 
-/// Runs `wait` and holds its time against the time-out that must have ended it.
+/// Runs `wait` and checks that it took as long as the time-out that must end it.
 fn within<T>(timeout: Duration, wait: impl FnOnce() -> T) -> T {
     let started = Instant::now();
     let result = wait();
@@ -25,7 +25,7 @@ fn within<T>(timeout: Duration, wait: impl FnOnce() -> T) -> T {
     result
 }
 
-/// A listening socket whose queue is full: whoever connects now waits.
+/// A listening socket whose queue is full, so a new connection waits.
 fn full_queue() -> (SocketAddr, Vec<TcpStream>, Socket) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     socket.bind(&"127.0.0.1:0".parse::<SocketAddr>().unwrap().into()).unwrap();
@@ -39,7 +39,7 @@ fn full_queue() -> (SocketAddr, Vec<TcpStream>, Socket) {
 }
 
 #[test]
-fn a_silent_backend_is_504_and_not_asked_twice() {
+fn a_silent_backend_is_504_and_its_request_is_not_retried() {
     let servers = [mock("1"), mock("2")];
     servers.iter().for_each(|server| server.change(&Change { stall: Some(true), ..Change::default() }).unwrap());
     let lb = Setup::of(&servers.each_ref()).timeouts(|timeouts| timeouts.response_head = SHORT).start();
@@ -52,11 +52,11 @@ fn a_silent_backend_is_504_and_not_asked_twice() {
     assert_eq!(servers.iter().map(|server| server.stats().requests).sum::<u64>(), 2);
     wait_until("the backends' connections to be closed", || servers.iter().all(|s| s.stats().open_connections == 0));
     servers.iter().for_each(|server| server.change(&Change { stall: Some(false), ..Change::default() }).unwrap());
-    assert_eq!(client.get("/home").status(), 200, "the client's connection goes on");
+    assert_eq!(client.get("/home").status(), 200, "the client's connection stays open");
 }
 
 #[test]
-fn a_connection_that_is_not_made_in_time_is_tried_elsewhere_or_504() {
+fn a_connection_that_takes_too_long_is_retried_on_another_backend_or_504() {
     let (address, _queued, _socket) = full_queue();
     let server = mock("1");
     let lb = Setup::new(&[address]).timeouts(|timeouts| timeouts.connect = SHORT).start();
@@ -72,7 +72,7 @@ fn a_connection_that_is_not_made_in_time_is_tried_elsewhere_or_504() {
 }
 
 #[test]
-fn a_slow_head_is_408_however_it_trickles() {
+fn a_slow_head_is_408_even_if_each_byte_comes_in_time() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.head = SHORT).start();
     let mut client = lb.client();
@@ -80,7 +80,7 @@ fn a_slow_head_is_408_however_it_trickles() {
     within(SHORT, || client.answer().is_own(408, "client_timeout"));
     assert_eq!(client.rest(), b"");
 
-    // Each byte comes in time, the whole does not: the clock runs from the first one.
+    // Each byte comes in time, but the whole head does not. The time counts from the first byte.
     let mut client = lb.client();
     client.stream.set_read_timeout(Some(ms(20))).unwrap();
     within(SHORT, || {
@@ -95,7 +95,7 @@ fn a_slow_head_is_408_however_it_trickles() {
     client.answer().is_own(408, "client_timeout");
     client.rest();
 
-    // Also behind a request that was answered.
+    // Also after a request that was served.
     let mut client = lb.client();
     assert_eq!(client.get("/home").status(), 200);
     client.send(b"GET /ho");
@@ -106,7 +106,7 @@ fn a_slow_head_is_408_however_it_trickles() {
 }
 
 #[test]
-fn a_connection_on_which_nothing_comes_is_closed_without_a_word() {
+fn a_connection_without_a_request_is_closed_without_a_response() {
     let server = mock("1");
     let times = |head, keep_alive| {
         let setup = Setup::of(&[&server]);
@@ -121,12 +121,12 @@ fn a_connection_on_which_nothing_comes_is_closed_without_a_word() {
     }
     within(SHORT, || assert_eq!(client.rest(), b""));
     lb.comes_to_rest();
-    wait_until("the connection to be counted out", || lb.metric("lb_client_connections", &[]) == 0.0);
+    wait_until("the connection to be closed", || lb.metric("lb_client_connections", &[]) == 0.0);
     assert_eq!(lb.errors("client_timeout"), 0);
 }
 
 #[test]
-fn a_head_that_breaks_off_ends_quietly() {
+fn an_incomplete_head_ends_without_a_response() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     for part in ["", "G", "GET /home HTTP/1.1\r\n", "GET /home HTTP/1.1\r\nhost: a\r\n"] {
@@ -138,11 +138,11 @@ fn a_head_that_breaks_off_ends_quietly() {
     }
     lb.comes_to_rest();
     assert_eq!(lb.metrics.pool_totals("default").requests, 0);
-    wait_until("the connections to be counted out", || lb.metric("lb_client_connections", &[]) == 0.0);
+    wait_until("the connections to be closed", || lb.metric("lb_client_connections", &[]) == 0.0);
 }
 
 #[test]
-fn a_client_that_stalls_in_its_body_is_408_and_its_backend_not_to_blame() {
+fn a_client_that_stalls_in_its_body_is_408_and_counts_against_no_backend() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.idle = SHORT).start();
     for (field, part) in [
@@ -162,7 +162,7 @@ fn a_client_that_stalls_in_its_body_is_408_and_its_backend_not_to_blame() {
 }
 
 #[test]
-fn a_backend_that_does_not_take_a_body_is_504_and_to_blame() {
+fn a_backend_that_does_not_read_a_body_is_504_and_counted() {
     let server = Hostile::start(|_, wire| {
         wire.head();
         wire.ignore();
@@ -171,7 +171,7 @@ fn a_backend_that_does_not_take_a_body_is_504_and_to_blame() {
     let mut client = lb.client();
     let _ = client.stream.set_write_timeout(Some(ms(5_000)));
     let _ = client.try_send(&request("POST", "/", &["content-length: 100000000"]));
-    // The client offers more than everything between can hold, all the time.
+    // The client always has more to send than all buffers on the way can hold.
     let block = vec![b'x'; 1 << 20];
     while client.try_send(&block).is_ok() {}
     client.answer().is_own(504, "timeout");
@@ -181,13 +181,13 @@ fn a_backend_that_does_not_take_a_body_is_504_and_to_blame() {
 }
 
 #[test]
-fn a_client_that_no_longer_reads_is_cut_and_its_backend_let_go() {
+fn a_client_that_stops_reading_is_cut_and_its_backend_released() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.idle = SHORT).start();
     let mut client = lb.client();
     client.send(&request("GET", "/stream?bytes=1000000000&chunk=65536&length=1", &[]));
     assert_eq!(client.head().unwrap().status, 200);
-    wait_until("the request to be given up", || lb.ended_with(499) == 1);
+    wait_until("the request to be aborted", || lb.ended_with(499) == 1);
     lb.comes_to_rest();
     assert_eq!(lb.errors("client_abort"), 1);
     wait_until("the backend's connection to be closed", || server.stats().open_connections == 0);
@@ -212,17 +212,17 @@ fn a_backend_that_stalls_in_its_body_is_cut_and_counted() {
 }
 
 #[test]
-fn a_slow_but_steady_body_is_not_cut_by_the_idle_time() {
+fn a_slow_but_steady_body_is_not_cut_by_the_idle_time_out() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.idle = ms(1_000)).start();
     let started = Instant::now();
     assert_eq!(lb.client().get("/stream?bytes=12&chunk=1&interval_ms=120").body, b"abcdefghijkl");
-    assert!(started.elapsed() > ms(1_100), "the whole took longer than the time between two bytes may");
+    assert!(started.elapsed() > ms(1_100), "the whole body takes longer than the idle time-out");
     lb.comes_to_rest();
 }
 
 #[test]
-fn the_total_time_ends_a_request_wherever_it_is() {
+fn the_total_time_ends_a_request_in_every_phase() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.total = Some(TOTAL)).start();
     let mut client = lb.client();
@@ -242,7 +242,7 @@ fn the_total_time_ends_a_response_that_its_client_does_not_read() {
     let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.total = Some(TOTAL)).start();
     let mut client = lb.client();
     client.send(&request("GET", "/stream?bytes=1000000000&chunk=65536&length=1", &[]));
-    within(TOTAL, || wait_until("the request to be given up", || lb.ended_with(499) == 1));
+    within(TOTAL, || wait_until("the request to be aborted", || lb.ended_with(499) == 1));
     lb.comes_to_rest();
     assert_eq!(lb.errors("client_abort"), 1);
     wait_until("the backend's connection to be closed", || server.stats().open_connections == 0);

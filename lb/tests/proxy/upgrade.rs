@@ -1,4 +1,4 @@
-//! Tunnels: a protocol that is not HTTP passes, byte for byte, each direction closed by itself.
+//! Tunnels: another protocol than HTTP passes byte for byte, and each direction closes independently.
 
 use std::io::Write;
 
@@ -16,22 +16,26 @@ fn switched(client: &mut Client) {
 }
 
 #[test]
-fn bytes_pass_both_ways_and_each_way_ends_by_itself() {
+fn bytes_pass_in_both_directions_and_each_direction_ends_independently() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut client = lb.client();
-    assert_eq!(client.get("/home").status(), 200, "a connection may be upgraded later, too");
+    assert_eq!(client.get("/home").status(), 200, "a connection may be upgraded after a request");
     client.send(&request("GET", "/echo", &ASK));
     switched(&mut client);
     for word in [&b"one"[..], b"\x00\xff\r\n\r\n", b"three"] {
         client.send(word);
         assert_eq!(client.raw(word.len()), word);
     }
-    assert_eq!((lb.backends[0].in_flight(), lb.metrics.pool_totals("default").in_flight), (1, 1), "it is in flight");
+    assert_eq!(
+        (lb.backends[0].in_flight(), lb.metrics.pool_totals("default").in_flight),
+        (1, 1),
+        "a tunnel is in flight"
+    );
     assert_eq!(lb.metric("lb_backend_connections", &["state=\"active\""]), 1.0);
     client.send(b"last");
     client.end_sending();
-    assert_eq!(client.rest(), b"last", "what was under way still comes");
+    assert_eq!(client.rest(), b"last", "bytes in transit still arrive");
     lb.comes_to_rest();
     assert_eq!((lb.ended_with(101), lb.ended_with(200)), (1, 1));
     assert!(lb.metrics.pool_totals("default").errors_by_reason.is_empty());
@@ -39,7 +43,7 @@ fn bytes_pass_both_ways_and_each_way_ends_by_itself() {
 }
 
 #[test]
-fn what_a_backend_sends_right_behind_its_101_is_the_tunnels() {
+fn bytes_that_a_backend_sends_with_its_101_belong_to_the_tunnel() {
     let server = Hostile::start(|_, wire| {
         wire.head();
         wire.write(b"HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\nearly ");
@@ -58,7 +62,7 @@ fn what_a_backend_sends_right_behind_its_101_is_the_tunnels() {
 }
 
 #[test]
-fn data_that_comes_before_the_101_is_no_tunnels_and_ends_the_request() {
+fn bytes_of_a_client_before_the_101_end_the_request() {
     let server = mock("1");
     for (lb, sends) in [
         (Setup::of(&[&server]).start(), [request("GET", "/echo", &ASK), b"early".to_vec()].concat()),
@@ -91,7 +95,7 @@ fn much_passes_through_many_tunnels_at_once() {
                     writer.write_all(&sent).unwrap();
                     writer.shutdown(std::net::Shutdown::Write).unwrap();
                 });
-                assert!(client.rest() == data, "tunnel {number} brought other bytes");
+                assert!(client.rest() == data, "tunnel {number}: the bytes differ");
                 sender.join().unwrap();
             });
         }
@@ -101,7 +105,7 @@ fn much_passes_through_many_tunnels_at_once() {
 }
 
 #[test]
-fn what_a_backend_says_right_behind_its_101_arrives() {
+fn bytes_that_a_backend_sends_with_its_101_reach_the_client() {
     let server = Hostile::start(|_, wire| {
         wire.head();
         wire.write(b"HTTP/1.1 101 Switching Protocols\r\nupgrade: echo\r\nconnection: upgrade\r\n\r\nwelcome");
@@ -114,8 +118,8 @@ fn what_a_backend_says_right_behind_its_101_arrives() {
     switched(&mut client);
     assert_eq!(client.raw(7), b"welcome");
     client.send(b"bye");
-    assert_eq!(client.rest(), b"bye", "the backend's end reaches the client");
-    drop(client); // until now it could have gone on sending
+    assert_eq!(client.rest(), b"bye", "the close of the backend reaches the client");
+    drop(client); // Until now, the client could still send.
     lb.comes_to_rest();
     let head = server.heads()[0].to_ascii_lowercase();
     assert!(head.contains("upgrade: echo") && head.contains("connection: upgrade"), "{head}");
@@ -143,14 +147,18 @@ fn a_client_that_leaves_its_tunnel_ends_it() {
 }
 
 #[test]
-fn a_refused_upgrade_is_an_answer_like_any_other() {
+fn a_refused_upgrade_is_an_ordinary_response() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut client = lb.client();
     let answer = client.ask("GET", "/echo", &["connection: upgrade", "upgrade: websocket"]);
     assert_eq!(answer.status(), 426);
-    assert_eq!(answer.field("upgrade").as_deref(), Some("echo"), "what the backend would speak is said on");
-    assert_eq!(client.ask("GET", "/home", &ASK).status(), 200, "and so is one that is not taken up");
+    assert_eq!(answer.field("upgrade").as_deref(), Some("echo"), "the protocols that the backend offers are passed on");
+    assert_eq!(
+        client.ask("GET", "/home", &ASK).status(),
+        200,
+        "an upgrade that the backend ignores is an ordinary response"
+    );
     client.send(&request("GET", "/echo", &ASK));
     switched(&mut client);
     drop(client);
@@ -158,11 +166,11 @@ fn a_refused_upgrade_is_an_answer_like_any_other() {
 }
 
 #[test]
-fn who_does_not_ask_properly_is_not_upgraded() {
+fn an_invalid_upgrade_request_is_not_upgraded() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let mut client = lb.client();
-    assert_eq!(client.ask("GET", "/echo", &["upgrade: echo"]).status(), 426, "Connection must name it");
+    assert_eq!(client.ask("GET", "/echo", &["upgrade: echo"]).status(), 426, "Connection must name the upgrade");
     let mut client = lb.client();
     client.send(b"GET /echo HTTP/1.0\r\nhost: a\r\nconnection: upgrade\r\nupgrade: echo\r\n\r\n");
     assert_eq!(client.answer().status(), 426, "HTTP/1.0 has no upgrade");

@@ -1,4 +1,4 @@
-//! Picker, list and backends always belong together, whatever changes while workers pick.
+//! Picker, list and backends of a generation always belong together, also while members and strategies change.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -12,7 +12,7 @@ use crate::bench::{compiled_from, filed};
 use crate::harness::folder;
 
 const PICKERS: u32 = 3;
-/// Changes of members, with a reload at every tenth.
+/// Number of changes of members. Every tenth comes with a reload.
 const CHANGES: usize = 200;
 
 struct NoHeaders;
@@ -23,8 +23,7 @@ impl Headers for NoHeaders {
     }
 }
 
-/// A pick must name a backend of the very list that the generation carries: the plugin gives as its token the id that
-/// it saw.
+/// Asserts that a pick names a backend of the same generation: the token of the plugin is the id that it saw.
 fn check(generation: &Generation, worker: u32, turn: u64) -> bool {
     let pool = &generation.pools[0];
     assert_eq!(pool.backends.len(), pool.picker.backends().len());
@@ -93,7 +92,7 @@ async fn every_pick_is_a_backend_of_its_own_list_while_members_and_strategies_ch
 
     let (stop, picks) = (AtomicBool::new(false), AtomicU64::new(0));
     let seats: Vec<Seat> = (0..PICKERS).map(|_| hall.seat()).collect();
-    // Threads that borrow cannot outlive this function, which has to await: they own what they need.
+    // This function awaits, so threads cannot borrow from it. They own their data.
     let shared = std::sync::Arc::new((stop, picks));
     let workers: Vec<_> = seats
         .into_iter()
@@ -132,7 +131,7 @@ async fn every_pick_is_a_backend_of_its_own_list_while_members_and_strategies_ch
     assert!(shared.1.load(Relaxed) > 1000, "{} picks", shared.1.load(Relaxed));
     let last = hall.current().pools[0].backends[0].clone();
     assert_eq!((&*last.id, last.in_flight()), ("b1", 1));
-    assert_eq!(last.stats.ewma_latency_ns.load(Relaxed), 123_456, "20 reloads have not touched what was learnt of it");
+    assert_eq!(last.stats.ewma_latency_ns.load(Relaxed), 123_456, "20 reloads keep the measured latency");
     handle.stop().await;
     control.task.await.unwrap();
 }

@@ -1,5 +1,5 @@
-//! The plugin's file under every treatment: replaced in each way of people and tools, overwritten and emptied while it
-//! serves. Also one image too many, and rights that are too wide.
+//! Changes of the plugin's file: replaced in the ways of people and tools, overwritten, and emptied while it serves.
+//! Also the limit of images, and permissions that are too wide.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -19,7 +19,7 @@ fn in_charge(bench: &Bench) -> String {
 }
 
 #[test]
-fn whichever_way_a_file_is_replaced_its_new_bytes_are_what_runs() {
+fn in_every_way_of_replacing_a_file_its_new_bytes_run() {
     let bench = Bench::start_with(&filed(FILE), &[(FILE, &bytes("round_robin", ""))]);
     let file = bench.lb.path(FILE);
     let beside = bench.lb.path("beside.so");
@@ -35,15 +35,15 @@ fn whichever_way_a_file_is_replaced_its_new_bytes_are_what_runs() {
             fs::write(&beside, bytes).unwrap();
             fs::rename(&beside, &file).unwrap();
         }),
-        ("taken away and made again", &|bytes| {
+        ("removed and created again", &|bytes| {
             fs::remove_file(&file).unwrap();
             fs::write(&file, bytes).unwrap();
         }),
-        ("a link to the first of two", &|bytes| {
+        ("a link to the first of two files", &|bytes| {
             fs::write(bench.lb.path("one.so"), bytes).unwrap();
             by_link(&bench.lb.path("one.so"));
         }),
-        ("the link led to the other", &|bytes| {
+        ("the link changed to the other file", &|bytes| {
             fs::write(bench.lb.path("two.so"), bytes).unwrap();
             by_link(&bench.lb.path("two.so"));
         }),
@@ -60,7 +60,7 @@ fn whichever_way_a_file_is_replaced_its_new_bytes_are_what_runs() {
 }
 
 #[test]
-fn a_file_that_is_overwritten_emptied_and_filled_while_it_serves_disturbs_no_request() {
+fn a_file_that_is_overwritten_and_emptied_while_it_serves_fails_no_request() {
     let good = bytes("round_robin", "");
     let bench = Bench::start_with(&filed(FILE), &[(FILE, &good)]);
     let other = bytes("least_connections", "");
@@ -79,7 +79,7 @@ fn a_file_that_is_overwritten_emptied_and_filled_while_it_serves_disturbs_no_req
 }
 
 #[test]
-fn an_image_too_many_is_refused_until_a_restart_and_known_ones_come_back() {
+fn an_image_over_the_limit_is_refused_until_a_restart_and_known_images_still_load() {
     let (file, good) = ("libbroken.so", compiled("proud_heir.c", &[]));
     let build = |number: u8| [&good[..], &[number]].concat();
     let few = "[reload]\nwatch = false\nmax_images = 3\n";
@@ -101,7 +101,7 @@ fn an_image_too_many_is_refused_until_a_restart_and_known_ones_come_back() {
 }
 
 #[test]
-fn the_image_of_a_dry_run_is_the_one_that_the_reload_takes() {
+fn a_reload_uses_the_image_of_its_dry_run() {
     let bench = Bench::start_with(&filed(FILE), &[(FILE, &bytes("round_robin", ""))]);
     fs::write(bench.lb.path(FILE), bytes("round_robin", "new")).unwrap();
     for _ in 0..2 {

@@ -1,4 +1,4 @@
-//! A client that keeps its connection, and a flag that ends the threads beside a test.
+//! A client with a keep-alive connection, and a guard that ends the threads of a test.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -6,10 +6,10 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 use crate::harness::PATIENCE;
 
-/// A connection that is used for one request after the other.
+/// A connection that is used for several requests, one after the other.
 pub(crate) struct Kept(BufReader<TcpStream>);
 
-/// Sets a flag when it is dropped, also by a test that fails: threads beside the test end then.
+/// Sets a flag when it is dropped, also by a test that fails. Threads of the test then end.
 pub(crate) struct Ends<'a>(pub(crate) &'a AtomicBool);
 
 // === impl Kept ===
@@ -28,12 +28,12 @@ impl Kept {
         self.0.get_mut().write_all(request.as_bytes()).unwrap();
     }
 
-    /// Bytes of a tunnel.
+    /// Sends bytes through a tunnel.
     pub(crate) fn write(&mut self, bytes: &[u8]) {
         self.0.get_mut().write_all(bytes).unwrap();
     }
 
-    /// Status and declared length.
+    /// Reads a head. Returns the status and the declared length.
     pub(crate) fn head(&mut self) -> (u16, usize) {
         let (mut status, mut length) = (0, 0);
         loop {
@@ -55,7 +55,7 @@ impl Kept {
         body
     }
 
-    /// One request that must be answered well.
+    /// One request, which must succeed.
     pub(crate) fn get(&mut self) {
         self.send("/home", "");
         let (status, length) = self.head();

@@ -1,4 +1,4 @@
-//! `proxy.listen` in a reload: addresses come and go under load, and no connection that a client has is lost.
+//! `proxy.listen` in a reload: addresses are added and removed under load, and no client connection is lost.
 
 use std::collections::HashMap;
 use std::io::ErrorKind;
@@ -12,7 +12,7 @@ use crate::bench::{named, post};
 use crate::harness::{Balancer, backends, folder, get, mock, wait_for};
 use crate::kept::{Ends, Kept};
 
-/// A balancer that listens where its file says.
+/// A balancer that takes its addresses from the file.
 struct Listening {
     lb: Balancer,
     servers: Vec<Running>,
@@ -35,12 +35,12 @@ fn closed_address() -> SocketAddr {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// The kernel's number of the socket that listens on this port.
+/// The inode of the socket that listens on this port.
 fn socket_of(address: SocketAddr) -> String {
     let (port, table) = (format!(":{:04X}", address.port()), std::fs::read_to_string("/proc/net/tcp").unwrap());
     let rows = table.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     let listening = rows.into_iter().find(|row| row[1].ends_with(&port) && row[3] == "0A");
-    listening.unwrap_or_else(|| panic!("nobody listens on {address}"))[9].to_owned()
+    listening.unwrap_or_else(|| panic!("no socket listens on {address}"))[9].to_owned()
 }
 
 // === impl Listening ===
@@ -56,7 +56,7 @@ impl Listening {
         std::fs::write(self.lb.path("lb.toml"), config(listen, more, &self.servers)).unwrap();
     }
 
-    /// Rewrites the file, reloads what must work, and answers where it listens.
+    /// Rewrites the file and reloads, which must succeed. Returns the addresses of lb.
     fn listen(&self, listen: &[String]) -> Vec<SocketAddr> {
         self.write(listen, &named("round_robin"));
         let answer = post(self.lb.admin, "/reload", "");
@@ -77,7 +77,7 @@ impl Listening {
         self.servers.iter().map(|server| server.stats().requests).sum()
     }
 
-    /// By listener.
+    /// Accepted connections by listener.
     fn accepted(&self) -> HashMap<String, u64> {
         let page = get(self.lb.admin, "/metrics").body;
         let series = page.lines().filter_map(|line| line.strip_prefix("lb_client_connections_accepted_total"));
@@ -87,7 +87,7 @@ impl Listening {
 }
 
 #[test]
-fn addresses_come_and_go_under_load_and_no_connection_is_lost() {
+fn addresses_are_added_and_removed_under_load_and_no_connection_is_lost() {
     const CLIENTS: usize = 4;
     let bench = Listening::start();
     let first = bench.lb.proxy;
@@ -96,7 +96,7 @@ fn addresses_come_and_go_under_load_and_no_connection_is_lost() {
     std::thread::scope(|scope| {
         let ends = Ends(&stop);
         for _ in 0..CLIENTS {
-            // One connection for all the time, though its listener goes.
+            // One connection for the whole time, although its listener is removed.
             scope.spawn(|| {
                 let mut kept = Kept::connect(first).unwrap();
                 while !stop.load(Relaxed) {
@@ -104,7 +104,7 @@ fn addresses_come_and_go_under_load_and_no_connection_is_lost() {
                     answered.fetch_add(1, Relaxed);
                 }
             });
-            // A connection for each request, at the first address for as long as there is one.
+            // A connection for each request, to the first address as long as it exists.
             scope.spawn(|| {
                 let mut address = first;
                 while !stop.load(Relaxed) {
@@ -114,7 +114,7 @@ fn addresses_come_and_go_under_load_and_no_connection_is_lost() {
                             answered.fetch_add(1, Relaxed);
                         }
                         Err(error) if error.kind() == ErrorKind::ConnectionRefused && address == first => {
-                            address = *second.get().expect("the first address is closed after the second is there");
+                            address = *second.get().expect("the first address closes only after the second is open");
                             moved.fetch_add(1, Relaxed);
                         }
                         Err(error) => panic!("{address}: {error}"),
@@ -129,14 +129,14 @@ fn addresses_come_and_go_under_load_and_no_connection_is_lost() {
         more();
         let socket = socket_of(first);
         let both = bench.listen(&[any(), any()]);
-        assert_eq!((both.len(), both[0]), (2, first), "any port means: the one that it has");
-        assert_eq!(socket_of(first), socket, "the very socket");
+        assert_eq!((both.len(), both[0]), (2, first), "port 0 keeps the current port");
+        assert_eq!(socket_of(first), socket, "the socket is the same");
         second.set(both[1]).unwrap();
         Kept::connect(both[1]).unwrap().get();
         answered.fetch_add(1, Relaxed);
         more();
         assert_eq!(bench.listen(&[both[1].to_string()]), [both[1]]);
-        wait_for("all to have moved", || (moved.load(Relaxed) == CLIENTS).then_some(()));
+        wait_for("all clients to use the second address", || (moved.load(Relaxed) == CLIENTS).then_some(()));
         more();
         drop(ends);
     });
@@ -144,13 +144,13 @@ fn addresses_come_and_go_under_load_and_no_connection_is_lost() {
     assert_eq!(TcpStream::connect(first).unwrap_err().kind(), ErrorKind::ConnectionRefused);
     assert_eq!(bench.status()["generation"], 3);
     let accepted = bench.accepted();
-    assert_eq!(accepted.len(), 2, "its series stay for a while: {accepted:?}");
+    assert_eq!(accepted.len(), 2, "the series of a removed listener stay for a while: {accepted:?}");
     assert!(accepted.values().sum::<u64>() > 2 * CLIENTS as u64, "{accepted:?}");
     wait_for("old generations to be freed", || (bench.status()["retired_generations"] == 0).then_some(()));
 }
 
 #[test]
-fn connections_that_wait_to_be_accepted_when_their_address_goes_are_served() {
+fn connections_in_the_accept_queue_of_a_removed_address_are_served() {
     const WAITING: usize = 300;
     let bench = Listening::start();
     let mut listen = vec![any(), any()];
@@ -158,7 +158,7 @@ fn connections_that_wait_to_be_accepted_when_their_address_goes_are_served() {
         let addresses = bench.listen(&listen);
         let leaving = addresses[1];
         bench.write(&[addresses[0].to_string()], &named("round_robin"));
-        // The process is stopped while they connect; then everything is to be done at once.
+        // The process is stopped while clients connect. Then lb must reload and accept at the same time.
         bench.lb.signal("STOP");
         let mut waiting: Vec<Kept> = (0..WAITING).map(|_| Kept::connect(leaving).unwrap()).collect();
         waiting.iter_mut().for_each(|client| client.send("/home", ""));
@@ -169,7 +169,7 @@ fn connections_that_wait_to_be_accepted_when_their_address_goes_are_served() {
         }
         let generation = 1 + 2 * round;
         wait_for("the reload", || (bench.status()["generation"] == generation).then_some(()));
-        wait_for("the door to be closed", || TcpStream::connect(leaving).is_err().then_some(()));
+        wait_for("the listener to be closed", || TcpStream::connect(leaving).is_err().then_some(()));
         listen = vec![addresses[0].to_string(), any()];
     }
     assert_eq!(bench.seen(), 3 * WAITING as u64);
@@ -188,7 +188,7 @@ fn a_tunnel_and_a_slow_reader_outlive_their_listener() {
     assert_eq!(reader.head(), (200, BYTES));
     let both = bench.listen(&[any(), any()]);
     bench.listen(&[both[1].to_string()]);
-    wait_for("the door to be closed", || TcpStream::connect(first).is_err().then_some(()));
+    wait_for("the listener to be closed", || TcpStream::connect(first).is_err().then_some(()));
     tunnel.write(b"still here");
     assert_eq!(tunnel.body(10), b"still here");
     assert_eq!(reader.body(BYTES).len(), BYTES);
@@ -199,7 +199,7 @@ fn a_tunnel_and_a_slow_reader_outlive_their_listener() {
 }
 
 #[test]
-fn an_address_that_cannot_be_had_refuses_the_whole_reload() {
+fn an_address_that_cannot_be_bound_refuses_the_whole_reload() {
     let bench = Listening::start();
     let first = bench.lb.proxy;
     let busy = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -216,7 +216,11 @@ fn an_address_that_cannot_be_had_refuses_the_whole_reload() {
             let reason = answer.json()["reason"].as_str().unwrap().to_owned();
             assert!(reason.contains(&bad) && reason.contains(says), "{reason}");
         }
-        assert_eq!(TcpStream::connect(free).unwrap_err().kind(), ErrorKind::ConnectionRefused, "not half of it");
+        assert_eq!(
+            TcpStream::connect(free).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused,
+            "no address of the refused reload is open"
+        );
         let status = bench.status();
         assert_eq!((&status["generation"], &status["pools"][0]["strategy"]), (&json!(1), &json!("round_robin")));
         assert_eq!(bench.addresses(), [first]);
@@ -230,7 +234,7 @@ fn an_address_that_cannot_be_had_refuses_the_whole_reload() {
 }
 
 #[test]
-fn an_address_that_went_can_come_back_at_once() {
+fn a_removed_address_can_come_back_at_once() {
     let bench = Listening::start();
     let first = bench.lb.proxy;
     let other = bench.listen(&[any(), any()])[1];
@@ -240,5 +244,5 @@ fn an_address_that_went_can_come_back_at_once() {
             Kept::connect(address).unwrap().get();
         }
     }
-    assert_eq!(bench.accepted()[&first.to_string()], 3, "it is the same listener to whoever counts");
+    assert_eq!(bench.accepted()[&first.to_string()], 3, "the counter belongs to the address, so it continues");
 }

@@ -1,5 +1,5 @@
-//! From a plugin's first call to its last: which thread makes and frees, what its own threads' destructors meet, and
-//! the end of the process.
+//! The life of a plugin: the thread that makes and frees instances and pickers, thread-local destructors, and the exit
+//! of the process.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -10,17 +10,17 @@ use serde_json::json;
 use crate::bench::{Bench, compiled, compiled_rust, filed, named, post};
 use crate::harness::{get, mock, send, wait_for};
 
-/// What `tells_threads.c` wrote in `process`: thread and hook, with the instance or picker.
+/// The lines that `tells_threads.c` wrote in `process`: thread and hook, with the instance or picker.
 fn told(text: &str, process: &str) -> Vec<(String, String, String)> {
     let words = text.lines().map(|line| line.split(' ').collect::<Vec<_>>()).filter(|words| words[0] == process);
     words.map(|words| (words[1].to_owned(), words[2].to_owned(), words[3].to_owned())).collect()
 }
 
 #[test]
-fn instances_and_pickers_are_made_and_freed_once_each_by_the_builder_also_when_no_request_comes() {
+fn the_builder_makes_and_frees_each_instance_and_picker_once_also_without_requests() {
     let file = "telling.so";
     let journal = tempfile::NamedTempFile::new().unwrap();
-    // Also for the child that tries it, which runs as the user `nobody` if lb is root.
+    // The child that tries the plugin writes too. It runs as the user `nobody` if lb is root.
     std::fs::set_permissions(journal.path(), std::os::unix::fs::PermissionsExt::from_mode(0o666)).unwrap();
     let telling = format!("{}[strategy.config.telling]\nfile = {:?}\n", filed(file), journal.path());
     let bench = Bench::start_with(&named("round_robin"), &[(file, &compiled("tells_threads.c", &[]))]);
@@ -39,10 +39,10 @@ fn instances_and_pickers_are_made_and_freed_once_each_by_the_builder_also_when_n
         let plain = send(admin, "DELETE", "/rm", &[], r#"{"n":3,"hostnames":["a0","a1","a2"]}"#);
         assert_eq!(plain.status, 200, "{}", plain.body);
     }
-    // The last proven strategy is kept for a rollback: two others have been in charge since.
+    // lb keeps the last proven strategy for a rollback. Since then, two others were in force, so all of ours are freed.
     let read = || told(&std::fs::read_to_string(journal.path()).unwrap(), &process);
     let count = |hook: &str| read().iter().filter(|(_, told, _)| told == hook).count();
-    wait_for("the last to be freed", || (count("strategy_free") == 3).then_some(()));
+    wait_for("the last instance to be freed", || (count("strategy_free") == 3).then_some(()));
     let lines = read();
     assert!(lines.iter().all(|(thread, ..)| thread == "lb-builder"), "{lines:?}");
     assert_eq!(count("strategy_new"), 3, "{lines:?}");
@@ -58,7 +58,7 @@ fn instances_and_pickers_are_made_and_freed_once_each_by_the_builder_also_when_n
 }
 
 #[test]
-fn a_plugin_that_left_something_in_the_workers_threads_does_not_trouble_their_end() {
+fn a_plugin_with_thread_local_data_in_workers_does_not_disturb_their_end() {
     let file = "libfrozen.so";
     let plugin = compiled_rust("kit/host/tests/fixtures/abi-1.0/plugin.rs", &["--cfg", "uses_threads"]);
     let mut bench = Bench::start_with(&filed(file), &[(file, &plugin)]);
@@ -78,7 +78,7 @@ fn a_plugins_exit_handler_runs_after_the_last_pick() {
     let proxy = bench.lb.proxy;
     std::thread::scope(|scope| {
         for _ in 0..4 {
-            // Until the port is closed.
+            // Sends requests until the port is closed.
             scope.spawn(move || {
                 while let Ok(mut stream) = TcpStream::connect(proxy) {
                     let _ = stream.write_all(b"GET /home HTTP/1.1\r\nhost: lb\r\nconnection: close\r\n\r\n");
@@ -90,11 +90,11 @@ fn a_plugins_exit_handler_runs_after_the_last_pick() {
         bench.lb.signal("TERM");
         assert!(bench.lb.end().success(), "{}", bench.lb.printed("stderr"));
     });
-    assert!(bench.lb.printed("stderr").contains("a plugin says goodbye"), "it did take leave");
+    assert!(bench.lb.printed("stderr").contains("a plugin says goodbye"), "the exit handler ran");
 }
 
 #[test]
-fn counts_of_requests_under_way_come_back_to_nothing_over_reloads_a_removal_and_a_return() {
+fn counts_in_flight_stay_right_over_reloads_and_a_removal_and_return_to_zero() {
     let bench = Bench::start(&named("round_robin"));
     let (admin, proxy) = (bench.lb.admin, bench.lb.proxy);
     let stall = |on: bool| {
@@ -110,7 +110,7 @@ fn counts_of_requests_under_way_come_back_to_nothing_over_reloads_a_removal_and_
     stall(true);
     std::thread::scope(|scope| {
         let clients: Vec<_> = (0..9).map(|_| scope.spawn(move || get(proxy, "/home").status)).collect();
-        wait_for("all to be under way", || counts().values().all(|count| *count == 3).then_some(()));
+        wait_for("all requests to be in flight", || counts().values().all(|count| *count == 3).then_some(()));
         let first = json!({ "id": "b1", "address": bench.servers[0].addr.to_string() });
         for name in ["least_connections", "consistent_hash", "round_robin"] {
             bench.change(&named(name));
@@ -118,10 +118,10 @@ fn counts_of_requests_under_way_come_back_to_nothing_over_reloads_a_removal_and_
             assert_eq!(send(admin, "DELETE", "/rm", &[], r#"{"n":1,"hostnames":["b1"]}"#).status, 200);
             assert_eq!(counts().len(), 2);
             assert_eq!(post(admin, "/add", &json!({ "backends": [first] }).to_string()).status, 200);
-            assert_eq!(counts()["\"b1\""], 3, "{name}: its count was kept while it was away");
+            assert_eq!(counts()["\"b1\""], 3, "{name}: the count is kept while the backend is removed");
         }
         stall(false);
         assert!(clients.into_iter().all(|client| client.join().unwrap() == 200));
     });
-    wait_for("all counts to be nothing", || counts().values().all(|count| *count == 0).then_some(()));
+    wait_for("all counts to be zero", || counts().values().all(|count| *count == 0).then_some(()));
 }

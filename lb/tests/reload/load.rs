@@ -1,4 +1,4 @@
-//! Swaps while requests come in: none is lost, and nothing is left behind.
+//! Swaps under load: no request is lost, and no old generation stays.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -48,7 +48,7 @@ fn swaps_under_load_lose_no_request_and_no_count() {
 }
 
 #[test]
-fn two_hundred_swaps_leave_no_generation_behind() {
+fn after_two_hundred_swaps_every_old_generation_is_freed() {
     let bench = Bench::start(&named("round_robin"));
     for swap in 1..=200 {
         let name = if swap % 2 == 1 { "least_connections" } else { "round_robin" };
@@ -56,12 +56,12 @@ fn two_hundred_swaps_leave_no_generation_behind() {
         bench.server();
     }
     wait_for("old generations to be freed", || (bench.status()["retired_generations"] == 0).then_some(()));
-    assert_eq!(bench.status()["images"], 2, "the same bytes are the same image");
+    assert_eq!(bench.status()["images"], 2, "equal bytes share one image");
     assert_eq!(bench.seen(), 200);
 }
 
 #[test]
-fn members_that_change_during_reloads_are_all_in_the_end() {
+fn members_that_are_added_during_reloads_are_all_there_at_the_end() {
     let bench = Bench::start(&named("round_robin"));
     let (admin, extra) = (bench.lb.admin, mock("4"));
     std::thread::scope(|scope| {
@@ -86,7 +86,7 @@ fn members_that_change_during_reloads_are_all_in_the_end() {
     let attached = (0..30).step_by(2).map(|n| format!("a{n}"));
     let wanted: Vec<String> = ["b1", "b2", "b3"].map(String::from).into_iter().chain(attached).collect();
     assert_eq!(ids, wanted);
-    // Turns go round the published list: each of its 18 members has just one.
+    // Round robin picks each of the 18 members of the published list exactly once.
     for _ in 0..18 {
         bench.server();
     }
@@ -119,12 +119,12 @@ fn every_backend_of_a_pool_may_be_replaced_at_once() {
             })
             .collect();
         for turn in 0..40 {
-            // Other names, and the same names at each other's addresses.
+            // Other names, then the same names with exchanged addresses.
             let names = [["c1", "c2"], ["c2", "c1"], ["d1", "d2"]][turn % 3];
             std::fs::write(bench.lb.path("lb.toml"), text(names)).unwrap();
             assert_eq!(bench.reloaded()["result"], "done");
         }
         stop.store(true, Relaxed);
-        clients.into_iter().for_each(|client| client.join().expect("every request was answered with 200"));
+        clients.into_iter().for_each(|client| client.join().expect("every response is 200"));
     });
 }

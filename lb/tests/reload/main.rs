@@ -1,8 +1,8 @@
 //! Reloads of a running balancer: swaps under load, refusals, state, triggers.
 //!
-//! One binary with the harness of the admin tests: a balancer as a process, asked over sockets. Invariants: ports are
-//! the kernel's choice, waits are for events, and what is refused is held against generation, counters and strategy
-//! from before.
+//! One test binary with the harness of the admin tests: lb runs as a process, and tests send requests over sockets.
+//! Invariants: the kernel chooses each port. Tests wait for events. After a refused reload, tests compare generation,
+//! counters and strategy with those from before.
 
 mod bench;
 #[path = "../proxy/client.rs"]
@@ -17,7 +17,7 @@ mod kept;
 mod listen;
 mod lives;
 mod load;
-mod lodgers;
+mod long_clients;
 mod pace;
 mod pools;
 mod probation;

@@ -1,9 +1,9 @@
 //! The pace of the soak test: keeps swaps and requests together, at any speed of this machine.
 //!
 //! Why: a test of many swaps under load means nothing if all requests end before the first swap, or all swaps before
-//! the first request. The machine decides how fast either goes. Invariants: requests are allowed for a bounded number
-//! of swaps ahead. No swap begins before its share of them got a response, nor before every lodger has taken the step
-//! before last. A failing thread stops all.
+//! the first request. The speed of both depends on the machine. Invariants: requests are at most a fixed number of
+//! swaps ahead. A swap begins only after its share of requests got a response and every long client has taken the step
+//! before the last one. If one thread fails, all stop.
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
@@ -12,10 +12,10 @@ use crate::client::PATIENCE;
 pub(crate) const SWAPS: u64 = 1_000;
 /// Requests of the counted clients for each swap.
 pub(crate) const REQUESTS_PER_SWAP: u64 = 20;
-/// Steps of every lodger: the first before the first swap, the last after the last one.
+/// Steps of every long client: the first before the first swap, the last after the last swap.
 pub(crate) const STEPS: u64 = SWAPS / SWAPS_PER_STEP + 1;
 const SWAPS_PER_STEP: u64 = 10;
-/// Counted requests may be so many swaps ahead.
+/// The number of swaps by which counted requests may be ahead.
 const SWAPS_AHEAD: u64 = 25;
 
 pub(crate) struct Pace {
@@ -27,7 +27,7 @@ struct Counts {
     swaps: u64,
     asked: u64,
     answered: u64,
-    /// Taken, by lodger.
+    /// Steps taken, by long client.
     steps: Vec<u64>,
     failed: bool,
 }
@@ -38,8 +38,8 @@ pub(crate) struct Alarm<'a>(&'a Pace);
 // === impl Pace ===
 
 impl Pace {
-    pub(crate) fn new(lodgers: usize) -> Self {
-        let counts = Counts { swaps: 0, asked: 0, answered: 0, steps: vec![0; lodgers], failed: false };
+    pub(crate) fn new(long_clients: usize) -> Self {
+        let counts = Counts { swaps: 0, asked: 0, answered: 0, steps: vec![0; long_clients], failed: false };
         Self { counts: Mutex::new(counts), changed: Condvar::new() }
     }
 
@@ -49,7 +49,7 @@ impl Pace {
 
     /// Returns when the next swap may begin.
     pub(crate) fn before_swap(&self) {
-        drop(self.wait("requests and lodgers to keep up", |counts| {
+        drop(self.wait("requests and long clients to keep up", |counts| {
             let steps = (counts.swaps / SWAPS_PER_STEP).max(1);
             counts.answered >= counts.swaps * REQUESTS_PER_SWAP && counts.steps.iter().all(|taken| *taken >= steps)
         }));
@@ -59,7 +59,7 @@ impl Pace {
         self.change(|counts| counts.swaps += 1);
     }
 
-    /// Whether one more request is to be sent; waits while enough were sent for now.
+    /// Whether to send one more request. Waits while the requests are far enough ahead.
     pub(crate) fn before_request(&self) -> bool {
         const ALL: u64 = SWAPS * REQUESTS_PER_SWAP;
         let mut counts = self.wait("swaps to keep up", |counts| {
@@ -74,13 +74,13 @@ impl Pace {
         self.change(|counts| counts.answered += 1);
     }
 
-    /// Returns when so many swaps have been that a lodger may take this step.
+    /// Returns when there were enough swaps for a long client to take this step.
     pub(crate) fn before_step(&self, step: u64) {
         drop(self.wait("swaps", |counts| counts.swaps >= step * SWAPS_PER_STEP));
     }
 
-    pub(crate) fn stepped(&self, lodger: usize) {
-        self.change(|counts| counts.steps[lodger] += 1);
+    pub(crate) fn stepped(&self, client: usize) {
+        self.change(|counts| counts.steps[client] += 1);
     }
 
     fn change(&self, change: impl FnOnce(&mut Counts)) {
@@ -94,7 +94,7 @@ impl Pace {
         let waited = self.changed.wait_timeout_while(counts, PATIENCE, goes_on);
         let (counts, timeout) = waited.unwrap_or_else(PoisonError::into_inner);
         assert!(!counts.failed, "another part of the test failed");
-        assert!(!timeout.timed_out(), "waited in vain for {what}");
+        assert!(!timeout.timed_out(), "timed out while waiting for {what}");
         counts
     }
 }

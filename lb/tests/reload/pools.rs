@@ -1,5 +1,5 @@
-//! Pools that come and go with a reload: with their routes, members and checks in one publish, and without a trace
-//! afterwards.
+//! Pools that a reload adds or removes: routes, members and checks change in one publish, and nothing of a removed pool
+//! stays.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
@@ -53,7 +53,7 @@ fn check_often(bench: &Bench, more: &str) -> Answer {
 }
 
 #[test]
-fn twenty_comings_and_goings_of_a_pool_under_load_cost_no_request() {
+fn adding_and_removing_a_pool_twenty_times_under_load_fails_no_request() {
     const CLIENTS: usize = 4;
     const ROUNDS: u64 = 20;
     let bench = Bench::start(&with(""));
@@ -93,21 +93,23 @@ fn twenty_comings_and_goings_of_a_pool_under_load_cost_no_request() {
     });
     let (of_default, of_extra) = (bench.seen(), extra.stats().requests);
     assert_eq!(of_default + of_extra, answered.load(Relaxed) + 2 * ROUNDS);
-    assert!(of_extra > ROUNDS, "the clients were there as well");
+    assert!(of_extra > ROUNDS, "clients also sent requests to the extra pool");
     assert_eq!((names(&bench), extra.stats().in_progress), (vec!["default".to_owned()], 0));
     wait_for("old generations to be freed", || (bench.status()["retired_generations"] == 0).then_some(()));
-    wait_for("connections to its server to be closed", || (extra.stats().open_connections == 0).then_some(()));
+    wait_for("connections to the server of the pool to be closed", || {
+        (extra.stats().open_connections == 0).then_some(())
+    });
     let page = get(bench.lb.admin, "/metrics").body;
     let in_flight: Vec<&str> = page.lines().filter(|line| line.contains("_in_flight{")).collect();
     assert!(in_flight.len() > 4 && in_flight.iter().all(|line| line.ends_with(" 0")), "{in_flight:?}");
-    assert!(page.contains("lb_backend_requests_total{pool=\"extra\""), "its counts stay for a while");
+    assert!(page.contains("lb_backend_requests_total{pool=\"extra\""), "the counts of a removed pool stay for a while");
     for gone in ["lb_strategy_info{pool=\"extra\"", "lb_backend_up{pool=\"extra\""] {
         assert!(!page.contains(gone), "{gone} is in\n{page}");
     }
 }
 
 #[test]
-fn the_checks_of_a_pool_begin_and_end_with_it() {
+fn the_checks_of_a_pool_begin_and_end_with_the_pool() {
     let extra = mock("4");
     let bench = Bench::start(&with(&pool("extra", ROUND_ROBIN, &[&extra])));
     check_often(&bench, "");
@@ -118,29 +120,29 @@ fn the_checks_of_a_pool_begin_and_end_with_it() {
     beats(&extra, 5);
     bench.write(&with(""));
     check_often(&bench, "");
-    // One may have been on its way.
+    // One check may still have been in flight.
     beats(&bench.servers[0], 3);
     let last = extra.stats().heartbeats;
     beats(&bench.servers[0], 20);
-    assert_eq!(extra.stats().heartbeats, last, "nobody asks any more");
+    assert_eq!(extra.stats().heartbeats, last, "lb sends no more checks");
     bench.write(&with(&pool("extra", ROUND_ROBIN, &[&extra])));
     check_often(&bench, "");
     beats(&extra, 5);
 }
 
 #[test]
-fn a_check_that_is_under_way_never_speaks_of_another_pool() {
+fn a_check_in_flight_never_counts_for_another_pool() {
     let (silent, good) = (mock("4"), mock("4"));
     silent.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     let bench = Bench::start(&with(&pool("a", ROUND_ROBIN, &[&silent])));
     check_often(&bench, "timeout_ms = 300\ndown_after = 1\n");
-    wait_for("a check to be under way", || (silent.stats().open_connections > 0).then_some(()));
-    // The next pool has its place in the list, and a backend of the same name.
+    wait_for("a check to be in flight", || (silent.stats().open_connections > 0).then_some(()));
+    // The new pool has the same place in the list, and a backend of the same name.
     bench.write(&with(&pool("b", ROUND_ROBIN, &[&good])));
     check_often(&bench, "timeout_ms = 30000\ndown_after = 1\n");
-    wait_for("that check to be given up", || (silent.stats().open_connections == 0).then_some(()));
+    wait_for("that check to be aborted", || (silent.stats().open_connections == 0).then_some(()));
     let enough = good.stats().heartbeats + 50;
-    wait_for("checks of the good one", || (good.stats().heartbeats >= enough).then_some(()));
+    wait_for("checks of the good server", || (good.stats().heartbeats >= enough).then_some(()));
     let page = get(bench.lb.admin, "/metrics").body;
     let down = "lb_backend_health_transitions_total{pool=\"b\",backend=\"x4\",to=\"down\"} 0";
     let told: Vec<&str> =
@@ -150,7 +152,7 @@ fn a_check_that_is_under_way_never_speaks_of_another_pool() {
 }
 
 #[test]
-fn what_runs_in_a_pool_that_goes_finishes() {
+fn requests_in_a_removed_pool_finish() {
     let extra = mock("4");
     let bench = Bench::start(&with(&pool("extra", ROUND_ROBIN, &[&extra])));
     let connect = || Kept::connect(bench.lb.proxy).unwrap();
@@ -159,10 +161,10 @@ fn what_runs_in_a_pool_that_goes_finishes() {
     assert_eq!(tunnel.head().0, 101);
     extra.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     waiting.send("/home", "host: extra.test\r\n");
-    wait_for("the request to be there", || (extra.stats().in_progress >= 1).then_some(()));
+    wait_for("the request to be at the server", || (extra.stats().in_progress >= 1).then_some(()));
     bench.change(&with(""));
     assert_ne!(server_of(&bench, "extra"), "4");
-    wait_for("its strategy to be dropped", || (bench.status()["retired_generations"] == 0).then_some(()));
+    wait_for("the strategy of the pool to be dropped", || (bench.status()["retired_generations"] == 0).then_some(()));
     extra.change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     let (status, length) = waiting.head();
     waiting.body(length);
@@ -170,11 +172,13 @@ fn what_runs_in_a_pool_that_goes_finishes() {
     tunnel.write(b"still here");
     assert_eq!(tunnel.body(10), b"still here");
     drop(tunnel);
-    wait_for("connections to its server to be closed", || (extra.stats().open_connections == 0).then_some(()));
+    wait_for("connections to the server of the pool to be closed", || {
+        (extra.stats().open_connections == 0).then_some(())
+    });
 }
 
 #[test]
-fn of_two_new_pools_one_that_is_broken_keeps_out_both() {
+fn a_broken_new_pool_refuses_the_whole_reload() {
     let (one, two) = (mock("4"), mock("5"));
     let bench = Bench::start(&with(""));
     let both = |strategy: &str| with(&(pool("a", ROUND_ROBIN, &[&one]) + &pool("b", strategy, &[&two])));
@@ -187,7 +191,7 @@ fn of_two_new_pools_one_that_is_broken_keeps_out_both() {
         assert!(answer.json()["reason"].as_str().unwrap().contains("\"b\""), "{}", answer.body);
         assert_eq!((names(&bench), fingerprint(&bench)), (vec!["default".to_owned()], before.clone()));
         assert_ne!(server_of(&bench, "a"), "4");
-        assert_eq!(one.stats().heartbeats, 0, "nothing of the good one is there");
+        assert_eq!(one.stats().heartbeats, 0, "the good pool is not there either");
     }
     bench.write(&both("name = \"consistent_hash\"\nhash_on = [\"path\"]"));
     let dry = post(bench.lb.admin, "/reload?dry_run=1", "");
@@ -207,7 +211,7 @@ fn of_two_new_pools_one_that_is_broken_keeps_out_both() {
 }
 
 #[test]
-fn a_pool_in_the_middle_of_the_list_moves_no_other_pools_routes_or_changes() {
+fn a_pool_added_in_the_middle_of_the_list_leaves_routes_and_changes_of_other_pools() {
     let (one, two) = (mock("4"), mock("5"));
     let b = pool("b", ROUND_ROBIN, &[&two]);
     let bench = Bench::start(&with(&b));
@@ -220,20 +224,20 @@ fn a_pool_in_the_middle_of_the_list_moves_no_other_pools_routes_or_changes() {
     let report = bench.change(&with(&(pool("a", ROUND_ROBIN, &[&one]) + &b)));
     assert_eq!(report["applied"], json!(["routes", "pools.a"]));
     assert_eq!((server_of(&bench, "a"), server_of(&bench, "b"), weight("b")), ("4".into(), "5".into(), Some(json!(7))));
-    // Its turn goes on, as nothing of it has changed.
+    // The strategy of b did not change, so there is nothing to roll back.
     assert_eq!(post(bench.lb.admin, "/rollback?pool=b", "").status, 422);
     bench.change(&with(&b));
     assert_eq!((server_of(&bench, "b"), weight("b")), ("5".into(), Some(json!(7))));
     assert!(&*server_of(&bench, "a") < "4");
-    // What was changed at run time goes with its pool.
+    // Changes made at run time are dropped with their pool.
     let report = bench.change(&with(""));
     assert!(report["warnings"][0].as_str().unwrap().contains("lapsed"), "{report}");
     bench.change(&with(&b));
-    assert_eq!(weight("b"), Some(json!(1)), "the file's");
+    assert_eq!(weight("b"), Some(json!(1)), "the weight in the file");
 }
 
 #[test]
-fn an_override_makes_no_pool_and_keeps_none() {
+fn an_override_neither_adds_nor_keeps_a_pool() {
     let extra = mock("4");
     let bench = Bench::start(&with(&pool("extra", ROUND_ROBIN, &[&extra])));
     let overriding = |pool: &str, name: &str| {
@@ -244,7 +248,7 @@ fn an_override_makes_no_pool_and_keeps_none() {
     bench.write(&with(""));
     let refused = overriding("default", "least_connections");
     assert!(refused.status == 422 && refused.body.contains("there is no pool"), "{}", refused.body);
-    assert_eq!(names(&bench), ["default", "extra"], "refused as a whole");
+    assert_eq!(names(&bench), ["default", "extra"], "the whole reload is refused");
     bench.reloaded();
     assert_eq!(names(&bench), ["default"]);
     assert_eq!(overriding("default", "least_connections").status, 200);

@@ -1,17 +1,17 @@
-//! What a strategy does after it was put in charge: proven by time, or rolled back by its deeds or by hand.
+//! A strategy after a swap: it is proven after the probation, or rolled back after failures or by hand.
 
 use serde_json::json;
 
 use crate::bench::{Bench, compiled, filed, named, post};
 use crate::harness::{Answer, get, mock, send, wait_for};
 
-/// Takes turns, and misbehaves at every tenth request that [`in_a_mood`] sends.
+/// The configuration of a strategy that picks in turn and fails at every tenth request of [`provoke`].
 pub(crate) fn moody(does: &str) -> String {
     format!("[strategy]\nname = \"moody\"\n[strategy.config.moody]\nevery = 10\ndoes = {does:?}\n")
 }
 
-/// A request that is served whatever the strategy does.
-fn in_a_mood(bench: &Bench) -> Answer {
+/// Sends a request that can make the strategy fail. lb must serve it all the same.
+fn provoke(bench: &Bench) -> Answer {
     let answer = send(bench.lb.proxy, "GET", "/home", &["x-mood: bad"], "");
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer
@@ -25,11 +25,11 @@ fn standing(bench: &Bench) -> String {
     bench.status()["pools"][0]["strategy_standing"].as_str().unwrap().to_owned()
 }
 
-/// Requests until `strategy` is in charge.
+/// Sends requests until `strategy` is in force. Returns their number.
 pub(crate) fn until(bench: &Bench, strategy: &str) -> u64 {
     let mut sent = 0;
     wait_for("the rollback", || {
-        in_a_mood(bench);
+        provoke(bench);
         sent += 1;
         (bench.strategy() == strategy).then_some(())
     });
@@ -43,7 +43,7 @@ fn series(bench: &Bench, name: &str) -> f64 {
 }
 
 #[test]
-fn a_strategy_that_panics_at_every_tenth_pick_is_rolled_back_onto_the_backends_of_now() {
+fn a_strategy_that_panics_is_rolled_back_and_the_current_backends_stay() {
     let bench = Bench::start(&named("round_robin"));
     bench.change(&moody("panic"));
     assert_eq!(standing(&bench), "on_probation");
@@ -54,7 +54,7 @@ fn a_strategy_that_panics_at_every_tenth_pick_is_rolled_back_onto_the_backends_o
     let status = bench.status();
     assert_eq!((&status["generation"], standing(&bench).as_str()), (&json!(4), "proven"), "{status}");
     let ids: Vec<_> = status["pools"][0]["backends"].as_array().unwrap().iter().map(|b| b["id"].clone()).collect();
-    assert_eq!(ids, ["b1", "b2", "b3", "b4"], "members changed meanwhile, and stay changed");
+    assert_eq!(ids, ["b1", "b2", "b3", "b4"], "changes of members during the probation stay");
     let (reload, last) = (&status["reload"], &status["reload"]["last"]);
     assert_eq!((&last["by"], &last["result"]), (&json!("probation"), &json!("rolled_back")));
     assert_eq!(reload["rolled_back"][0]["strategy"], "moody");
@@ -67,15 +67,15 @@ fn a_strategy_that_panics_at_every_tenth_pick_is_rolled_back_onto_the_backends_o
         bench.server();
     }
     assert_eq!(bench.seen() + fourth.stats().requests, sent + 4);
-    assert!(fourth.stats().requests > 0, "the one that came during the probation is served");
-    assert_eq!(bench.change(&named("round_robin"))["result"], "no_change", "the file says again what runs");
+    assert!(fourth.stats().requests > 0, "the backend that was added during the probation gets requests");
+    assert_eq!(bench.change(&named("round_robin"))["result"], "no_change", "the file names the running strategy again");
     assert_eq!((series(&bench, good), &bench.status()["reload"]["rolled_back"]), (1.0, &json!([])));
 }
 
 #[test]
-fn picks_outside_the_list_and_picks_that_take_long_are_taken_back_too() {
+fn picks_outside_the_list_and_slow_picks_cause_a_rollback_too() {
     for does in ["point_nowhere", "dawdle"] {
-        // Every pick of the one that is timed now and then.
+        // lb times only some picks, so every pick must be slow.
         let moody = moody(does).replace("every = 10", "every = 1");
         let bench = Bench::start(&named("round_robin"));
         bench.change(&moody);
@@ -85,7 +85,7 @@ fn picks_outside_the_list_and_picks_that_take_long_are_taken_back_too() {
 }
 
 #[test]
-fn what_was_rolled_back_is_tried_again_when_it_is_asked_for() {
+fn a_strategy_that_was_rolled_back_is_tried_again_on_request() {
     let bench = Bench::start(&named("round_robin"));
     bench.change(&moody("panic"));
     until(&bench, "round_robin");
@@ -97,29 +97,29 @@ fn what_was_rolled_back_is_tried_again_when_it_is_asked_for() {
 }
 
 #[test]
-fn a_strategy_is_proven_when_its_probation_is_over() {
+fn a_strategy_is_proven_after_its_probation() {
     let short = "[reload]\nprobation_ms = 50\n";
     let bench = Bench::start(&format!("{}{short}", named("round_robin")));
     bench.change(&format!("{}{short}", moody("panic")));
     wait_for("the end of the probation", || (standing(&bench) == "proven").then_some(()));
     for _ in 0..40 {
-        in_a_mood(&bench);
+        provoke(&bench);
     }
     assert_eq!((bench.strategy(), bench.status()["generation"].clone()), (json!("moody"), json!(2)));
     let pool = bench.status()["pools"][0].clone();
     assert!(pool["rollback_to"].as_str().unwrap().starts_with("round_robin "), "{pool}");
-    assert_eq!(roll_back(&bench).status, 200, "and can still be taken back by hand");
+    assert_eq!(roll_back(&bench).status, 200, "a proven strategy can be rolled back by hand");
     assert_eq!(bench.strategy(), "round_robin");
 }
 
 #[test]
-fn a_further_reload_ends_a_probation_and_keeps_the_last_proven_one() {
+fn another_reload_ends_a_probation_and_keeps_the_last_proven_strategy() {
     let bench = Bench::start(&named("round_robin"));
     bench.change(&moody("panic"));
-    in_a_mood(&bench);
+    provoke(&bench);
     bench.change(&named("least_connections"));
     for _ in 0..40 {
-        in_a_mood(&bench);
+        provoke(&bench);
     }
     assert_eq!(bench.strategy(), "least_connections");
     let answer = roll_back(&bench);
@@ -132,7 +132,7 @@ fn a_further_reload_ends_a_probation_and_keeps_the_last_proven_one() {
 }
 
 #[test]
-fn a_rollback_by_hand_goes_one_step_back_and_then_there_is_none() {
+fn a_rollback_by_hand_goes_back_one_step_only() {
     let bench = Bench::start(&named("round_robin"));
     let nothing = roll_back(&bench);
     assert_eq!((nothing.status, &nothing.json()["stage"]), (422, &json!("rollback")), "{}", nothing.body);
@@ -145,7 +145,7 @@ fn a_rollback_by_hand_goes_one_step_back_and_then_there_is_none() {
 }
 
 #[test]
-fn an_override_that_is_rolled_back_is_no_override_any_more() {
+fn an_override_that_is_rolled_back_is_dropped() {
     let bench = Bench::start(&named("round_robin"));
     let body = json!({ "strategy": { "name": "moody", "config": { "every": 10, "does": "panic" } } }).to_string();
     assert_eq!(post(bench.lb.admin, "/reload", &body).status, 200);
@@ -155,19 +155,19 @@ fn an_override_that_is_rolled_back_is_no_override_any_more() {
 }
 
 #[test]
-fn what_a_strategy_does_in_its_first_tenure_stays_as_there_is_none_before_it() {
+fn the_first_strategy_is_not_rolled_back_as_there_is_none_before_it() {
     let bench = Bench::start(&moody("panic"));
     wait_for("the verdict", || {
-        in_a_mood(&bench);
+        provoke(&bench);
         (standing(&bench) == "failed").then_some(())
     });
     assert_eq!((bench.strategy(), bench.status()["generation"].clone()), (json!("moody"), json!(1)));
     bench.change(&named("round_robin"));
-    assert_eq!(roll_back(&bench).status, 422, "what failed is not gone back to");
+    assert_eq!(roll_back(&bench).status, 422, "lb does not roll back to a failed strategy");
 }
 
 #[test]
-fn a_rollback_waits_for_no_trial() {
+fn a_rollback_does_not_wait_for_a_trial() {
     let bench = Bench::start_with(&named("round_robin"), &[("hostile.so", &compiled("hostile_process.c", &[]))]);
     bench.change(&named("least_connections"));
     bench.write(&format!("{}[strategy.config.hostile]\nway = \"spin\"\n", filed("hostile.so")));

@@ -1,7 +1,7 @@
-//! Addresses that are no backends, in a file that is read while lb runs: where it listens, and link-local ones.
+//! Addresses that a reload refuses as backends: addresses of lb itself, and link-local addresses.
 //!
-//! Why apart from the start: a port of 0 in the file is known by then, listeners may have come, and backends were
-//! attached. Invariant: what is refused changes nothing.
+//! Why in addition to the tests of a start: a running lb knows its real port for a port of 0 in the file. It may have
+//! added listeners and attached backends. Invariant: a refused reload changes nothing.
 
 use std::net::SocketAddr;
 
@@ -12,7 +12,7 @@ use crate::harness::{Balancer, folder, get, mock};
 
 const ANY_PORT: &str = "[proxy]\nlisten = [\"127.0.0.1:0\"]\n";
 
-/// Spellings of `address` that lead there, when lb listens there.
+/// Spellings of `address` that reach lb, if lb listens there.
 fn spellings(address: SocketAddr) -> impl Iterator<Item = String> {
     let hosts = ["127.0.0.1", "127.0.0.2", "0.0.0.0", "[::ffff:127.0.0.1]", "[::1]", "localhost"];
     hosts.into_iter().map(move |host| format!("{host}:{}", address.port()))
@@ -29,7 +29,7 @@ fn start() -> Bench {
     Bench::start_by(unwatched, &strategy, |text| Balancer::start_where_the_file_says(folder(text)))
 }
 
-/// Reloads this file, which must be refused with these words at stage config, and nothing be changed.
+/// Reloads this file. lb must refuse it at stage config with these words, and change nothing.
 #[track_caller]
 fn refused(bench: &Bench, text: &str, says: &[&str]) {
     let before = fingerprint(bench);
@@ -39,12 +39,12 @@ fn refused(bench: &Bench, text: &str, says: &[&str]) {
     assert_eq!((answer.status, &body["stage"]), (422, &"config".into()), "{text}: {}", answer.body);
     let reason = body["reason"].as_str().unwrap();
     assert!(says.iter().all(|says| reason.contains(says)), "{text}: {reason}");
-    assert_eq!(fingerprint(bench), before, "what runs is untouched");
+    assert_eq!(fingerprint(bench), before, "the running state is unchanged");
     bench.server();
 }
 
 #[test]
-fn a_file_that_names_lb_itself_is_refused_in_any_spelling() {
+fn a_file_with_an_address_of_lb_as_backend_is_refused_in_every_spelling() {
     let bench = start();
     for (key, listens) in [("proxy.listen", bench.lb.proxy), ("admin.listen", bench.lb.admin)] {
         for address in spellings(listens) {
@@ -59,12 +59,13 @@ fn a_file_that_names_lb_itself_is_refused_in_any_spelling() {
 }
 
 #[test]
-fn lb_does_not_begin_to_listen_where_a_backend_is() {
+fn lb_does_not_listen_on_the_address_of_a_backend() {
     let bench = start();
     let server = mock("4");
     let add = format!(r#"{{"backends":[{{"id":"attached","address":"{}"}}]}}"#, server.addr);
     assert_eq!(post(bench.lb.admin, "/add", &add).status, 200);
-    // The first is of the file, with its place in it; the other one was attached. Another address of the port is free.
+    // The first backend is in the file, and the error names its line. The second was attached. The port is free on
+    // 127.0.0.2.
     for (taken, says) in [(bench.servers[0].addr, "lb.toml:"), (server.addr, "\"attached\"")] {
         let listen = format!("[proxy]\nlisten = [\"127.0.0.1:0\", \"127.0.0.2:{}\"]\n", taken.port());
         refused(&bench, &format!("{listen}{}", named("round_robin")), &["where lb itself listens", says]);
@@ -72,8 +73,8 @@ fn lb_does_not_begin_to_listen_where_a_backend_is() {
 }
 
 #[test]
-fn a_link_local_address_is_taken_from_a_file_only_with_leave() {
-    // No health checks: nothing is sent to such an address here.
+fn a_link_local_address_in_a_file_is_accepted_only_with_the_option() {
+    // Without health checks, the test sends nothing to such an address.
     let text =
         |leave: &str, more: &str| format!("[proxy]\n{leave}{}[health]\nenabled = false\n{more}", named("round_robin"));
     let leave = "allow_link_local = true\n";
@@ -92,7 +93,7 @@ fn a_link_local_address_is_taken_from_a_file_only_with_leave() {
         assert_eq!((reload(&text(leave, &backend(address))).0, ids()), (200, json!(["bad"])));
         assert_eq!((reload(&text("", "")).0, ids()), (200, json!([])));
     }
-    // Leave that is taken back while a backend is attached that needs it.
+    // The option is removed while an attached backend needs it.
     assert_eq!(reload(&text(leave, "")).0, 200);
     let add = r#"{"backends":[{"id":"metadata","address":"169.254.169.254:80"}]}"#;
     assert_eq!(post(lb.admin, "/add", add).status, 200);

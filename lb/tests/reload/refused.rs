@@ -1,11 +1,11 @@
-//! What is refused: with stage and reason, and what ran goes on as if nothing had been asked.
+//! Refused reloads: the error names stage and reason, and the running state does not change.
 
 use serde_json::Value;
 
 use crate::bench::{Bench, bytes, compiled, filed, fingerprint, named, post};
 use crate::harness::get;
 
-/// Asks for a reload that must be refused and answers its stage and reason.
+/// Sends a reload that must be refused. Returns its stage and reason.
 fn refused(bench: &Bench) -> (String, String) {
     let before = fingerprint(bench);
     let answer = bench.reload();
@@ -13,14 +13,14 @@ fn refused(bench: &Bench) -> (String, String) {
     let body = answer.json();
     let text = |key: &str| body[key].as_str().unwrap().to_owned();
     assert_eq!((text("status"), text("message")), ("failure".to_owned(), format!("<Error> {}", text("reason"))));
-    assert_eq!(fingerprint(bench), before, "what runs is untouched");
+    assert_eq!(fingerprint(bench), before, "the running state is unchanged");
     assert_eq!(bench.status()["reload"]["last"]["stage"], body["stage"]);
     bench.server();
     (text("stage"), text("reason"))
 }
 
 #[test]
-fn a_broken_library_is_refused_and_what_runs_goes_on() {
+fn a_broken_library_is_refused_and_the_running_strategy_stays() {
     let good = bytes("round_robin", "");
     let bench = Bench::start_with(&filed("libround_robin.so"), &[("libround_robin.so", &good)]);
     let file = bench.lb.path("libround_robin.so");
@@ -31,11 +31,11 @@ fn a_broken_library_is_refused_and_what_runs_goes_on() {
     std::fs::remove_file(&file).unwrap();
     assert_eq!(refused(&bench).0, "read");
     std::fs::write(&file, &good).unwrap();
-    assert_eq!(bench.reloaded()["result"], "no_change", "the same bytes are back");
+    assert_eq!(bench.reloaded()["result"], "no_change", "the file has the old bytes again");
 }
 
 #[test]
-fn another_name_or_pin_is_refused() {
+fn a_library_with_another_name_or_hash_is_refused() {
     let bench = Bench::start_with(&named("round_robin"), &[("mine.so", &bytes("least_connections", ""))]);
     bench.write("[strategy]\nname = \"round_robin\"\npath = \"mine.so\"\n");
     let (stage, reason) = refused(&bench);
@@ -47,18 +47,18 @@ fn another_name_or_pin_is_refused() {
 }
 
 #[test]
-fn a_plugin_that_would_end_the_balancer_is_refused_by_a_child() {
+fn a_plugin_that_ends_its_process_is_refused_after_a_trial_in_a_child() {
     let bench = Bench::start_with(&named("round_robin"), &[("hostile.so", &compiled("hostile_process.c", &[]))]);
     for (way, says) in [("abort", "signal 6 (SIGABRT)"), ("crash", "signal 11 (SIGSEGV)"), ("exit", "status 0")] {
         bench.write(&format!("{}[strategy.config.hostile]\nway = {way:?}\n", filed("hostile.so")));
         let (stage, reason) = refused(&bench);
         assert!(stage == "vet" && reason.contains(says), "{stage}: {reason}");
     }
-    assert_eq!(bench.status()["images"], 1, "none of it was opened here");
+    assert_eq!(bench.status()["images"], 1, "lb itself did not open the plugin");
 }
 
 #[test]
-fn a_wrong_configuration_is_refused_with_its_place() {
+fn a_wrong_configuration_is_refused_with_its_line_or_key() {
     let bench = Bench::start(&named("round_robin"));
     for (text, stage, says) in [
         ("[strategy\n", "config", "lb.toml:1"),
@@ -75,7 +75,7 @@ fn a_wrong_configuration_is_refused_with_its_place() {
 }
 
 #[test]
-fn one_pool_that_cannot_keeps_all_as_they_were() {
+fn one_refused_pool_leaves_all_pools_unchanged() {
     let bench = Bench::start(&format!("{}[pools.other.strategy]\nname = \"round_robin\"\n", named("round_robin")));
     let other = |options: &str| {
         format!("{}[pools.other.strategy]\nname = \"consistent_hash\"\n{options}", named("least_connections"))
@@ -102,14 +102,14 @@ fn an_invalid_reload_request_changes_nothing() {
 }
 
 #[test]
-fn one_library_more_than_may_be_resident_is_refused_until_a_restart() {
+fn a_library_over_the_limit_of_images_is_refused_until_a_restart() {
     let limited = |images: u32, strategy: &str| format!("{}[reload]\nmax_images = {images}\n", named(strategy));
     let bench = Bench::start(&limited(2, "round_robin"));
     bench.change(&limited(2, "least_connections"));
     bench.write(&limited(2, "consistent_hash"));
     let (stage, reason) = refused(&bench);
     assert!(stage == "images" && reason.contains("2 is the limit: restart lb"), "{stage}: {reason}");
-    assert_eq!(bench.change(&limited(2, "round_robin"))["result"], "done", "what is resident can be used again");
+    assert_eq!(bench.change(&limited(2, "round_robin"))["result"], "done", "a resident image can be used again");
     let report = bench.change(&limited(3, "round_robin"));
     assert_eq!(report["needs_restart"], serde_json::json!(["reload.max_images"]));
 }
@@ -125,7 +125,7 @@ fn last_successful(bench: &Bench) -> [bool; 2] {
 }
 
 #[test]
-fn a_mistake_is_over_when_it_was_mended_whatever_the_reload_that_mends_it_is_about() {
+fn last_successful_is_1_again_after_any_reload_that_uses_the_corrected_file() {
     let bench = Bench::start(&named("round_robin"));
     bench.write(&named("nosuch"));
     assert_eq!((refused(&bench).0.as_str(), last_successful(&bench)), ("find", [true, false]));
@@ -136,7 +136,7 @@ fn a_mistake_is_over_when_it_was_mended_whatever_the_reload_that_mends_it_is_abo
     assert_eq!(
         bench.change(&named("least_connections"))["pools"][0]["change"],
         "strategy",
-        "mended, with another strategy"
+        "the file is corrected, and has another strategy"
     );
     assert_eq!(last_successful(&bench), [true, true]);
     bench
@@ -144,12 +144,16 @@ fn a_mistake_is_over_when_it_was_mended_whatever_the_reload_that_mends_it_is_abo
     assert_eq!((refused(&bench).0.as_str(), last_successful(&bench)), ("access_log", [false, true]));
     let override_with =
         |name: &str| post(bench.lb.admin, "/reload", &format!("{{\"strategy\":{{\"name\":{name:?}}}}}")).status;
-    assert_eq!((override_with("round_robin"), last_successful(&bench)), (422, [false, true]), "the file is as it was");
+    assert_eq!(
+        (override_with("round_robin"), last_successful(&bench)),
+        (422, [false, true]),
+        "the file is still wrong"
+    );
     bench.change(&named("least_connections"));
     assert_eq!((override_with("nosuch"), last_successful(&bench)), (422, [true, true]), "the files are in force");
     bench.write(&named("nosuch"));
     refused(&bench);
     assert_eq!((override_with("round_robin"), last_successful(&bench)), (200, [true, false]), "a restart would fail");
     assert_eq!(post(bench.lb.admin, "/rollback", "").status, 200);
-    assert_eq!(last_successful(&bench), [true, false], "and still would");
+    assert_eq!(last_successful(&bench), [true, false], "a restart would still fail");
 }

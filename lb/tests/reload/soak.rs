@@ -1,8 +1,8 @@
-//! A thousand swaps under all kinds of traffic: no client notices one.
+//! A thousand swaps under all kinds of traffic: no request fails.
 //!
-//! Three kinds of clients at once. Counted ones share a fixed number of requests among connections that are made once.
-//! Lodgers stay from before the first swap to after the last one. One thread swaps. Afterwards clients, balancer and
-//! servers must have counted the same, and nothing may be left of the thousand.
+//! Counted clients send a fixed number of requests over connections that are opened once. Long clients stay connected
+//! from before the first swap until after the last one. One thread swaps. Afterwards the counts of clients, balancer
+//! and servers must agree, and no old generation may be left.
 
 use std::collections::BTreeMap;
 
@@ -12,7 +12,7 @@ use serde_json::Value;
 use crate::bench::post;
 use crate::client::{Client, parse};
 use crate::harness::{Balancer, folder, get, mock, wait_for};
-use crate::lodgers::{LODGERS, Lodger, Served};
+use crate::long_clients::{LONG_CLIENTS, LongClient, Served};
 use crate::pace::{Pace, REQUESTS_PER_SWAP, SWAPS};
 
 /// Connections of the counted clients.
@@ -20,13 +20,13 @@ const CONNECTIONS: u64 = 16;
 const SEED: u64 = 20;
 const STRATEGIES: [&str; 3] = ["round_robin", "least_connections", "consistent_hash"];
 const RING: usize = 2;
-/// The pool that a route leads to, sometimes.
+/// The pool that has a route only sometimes.
 const SIDE: &str = "side";
 
-/// What the configuration says of all that a swap may change.
+/// The settings in the configuration that a swap may change.
 struct Wanted {
     random: fastrand::Rng,
-    /// Of the pool `default`, and of the other one.
+    /// Strategies of the pool `default` and of the other pool.
     strategies: [usize; 2],
     virtual_nodes: u32,
     weights: [u32; 3],
@@ -35,12 +35,12 @@ struct Wanted {
     is_routed: bool,
 }
 
-/// What a reload must say of a change.
+/// The part of the report of a reload that shows a change.
 #[derive(Debug, PartialEq)]
 enum Change {
-    /// Of this pool, as the metrics have it.
+    /// A swap: pool and kind, as in the metrics.
     Swap(&'static str, &'static str),
-    /// This key is applied.
+    /// The key in `applied`.
     Key(&'static str),
 }
 
@@ -49,14 +49,14 @@ fn a_thousand_swaps_under_all_kinds_of_traffic_lose_nothing_and_leave_nothing() 
     let servers: Vec<Running> = ["1", "2", "3"].map(mock).into_iter().collect();
     let mut wanted = Wanted::new();
     let mut lb = Balancer::start_in(folder(&wanted.text(&servers)), &["--set", "proxy.workers=2"]);
-    let pace = Pace::new(LODGERS.len());
+    let pace = Pace::new(LONG_CLIENTS.len());
     let mut swaps = BTreeMap::new();
     let served: Vec<Served> = std::thread::scope(|scope| {
         let (pace, proxy) = (&pace, lb.proxy);
-        let lodgers = LODGERS.iter().enumerate().map(|(number, stay)| {
+        let long_clients = LONG_CLIENTS.iter().enumerate().map(|(number, stay)| {
             scope.spawn(move || {
                 let _alarm = pace.alarm();
-                stay(Lodger::new(number, proxy, pace))
+                stay(LongClient::new(number, proxy, pace))
             })
         });
         let counted = (0..CONNECTIONS).map(|_| {
@@ -65,7 +65,7 @@ fn a_thousand_swaps_under_all_kinds_of_traffic_lose_nothing_and_leave_nothing() 
                 ask_while_there_is_more(Client::connect(proxy), pace)
             })
         });
-        let clients: Vec<_> = lodgers.chain(counted).collect();
+        let clients: Vec<_> = long_clients.chain(counted).collect();
         let alarm = pace.alarm();
         for swap in 1..=SWAPS {
             pace.before_swap();
@@ -101,7 +101,7 @@ fn a_thousand_swaps_under_all_kinds_of_traffic_lose_nothing_and_leave_nothing() 
     assert_eq!(sum(&lb, "lb_requests_total", ""), asked as f64);
     let tunnels = sum(&lb, "lb_requests_total", "code=\"101\"");
     assert_eq!((tunnels, sum(&lb, "lb_requests_total", "code=\"200\"")), (3.0, (asked - 3) as f64));
-    assert_eq!(sum(&lb, "lb_client_connections_accepted_total", ""), (CONNECTIONS + LODGERS.len() as u64) as f64);
+    assert_eq!(sum(&lb, "lb_client_connections_accepted_total", ""), (CONNECTIONS + LONG_CLIENTS.len() as u64) as f64);
     for name in ["lb_proxy_errors_total", "lb_backend_errors_total", "lb_retries_total", "lb_strategy_fallbacks_total"]
     {
         assert_eq!(sum(&lb, name, ""), 0.0, "{name}");
@@ -118,14 +118,14 @@ fn a_thousand_swaps_under_all_kinds_of_traffic_lose_nothing_and_leave_nothing() 
     assert_eq!(status["images"], STRATEGIES.len());
     let backends = status["pools"].as_array().unwrap().iter().flat_map(|pool| pool["backends"].as_array().unwrap());
     assert!(backends.clone().all(|backend| backend["in_flight"] == 0 && backend["eligible"] == true), "{status}");
-    // No worker takes one up twice; one that is late by seconds may pass some over.
-    wait_for("the last of it to be counted", || {
+    // No worker takes up a generation twice. A late worker may skip some.
+    wait_for("the last generation to be counted", || {
         let most = 2.0 * (status["generation"].as_f64().unwrap() - 1.0);
         let taken_up = sum(&lb, "lb_generation_take_up_seconds_count", "");
         (SWAPS as f64..=most).contains(&taken_up).then_some(())
     });
     lb.signal("TERM");
-    assert_eq!(lb.end().code(), Some(0), "no signal has ended it");
+    assert_eq!(lb.end().code(), Some(0), "lb drained and was not killed by the signal");
 }
 
 fn ask_while_there_is_more(mut client: Client, pace: &Pace) -> Served {
@@ -133,7 +133,7 @@ fn ask_while_there_is_more(mut client: Client, pace: &Pace) -> Served {
     while pace.before_request() {
         let answer = client.get("/home");
         assert_eq!(answer.status(), 200, "{answer:?}");
-        let server = answer.field("x-server-id").expect("every server says who it is");
+        let server = answer.field("x-server-id").expect("every response names its server");
         assert_eq!(parse(&answer.body)["message"], format!("Hello from Server: {server}"));
         served.push(server);
         pace.answered();
@@ -171,7 +171,7 @@ impl Wanted {
         }
     }
 
-    /// Changes one thing for certain.
+    /// Changes one setting to a different value.
     fn change(&mut self) -> Change {
         match self.random.u8(..10) {
             0..4 => self.swap(0, "default"),
@@ -210,8 +210,7 @@ impl Wanted {
         let Self { random: _, strategies: [main, side], virtual_nodes, weights, connect_ms, checks_ms, is_routed } =
             self;
         let (main, side) = (STRATEGIES[*main], STRATEGIES[*side]);
-        // Without probation, which judges the time of picks: on a machine that is busy elsewhere it may be right to go
-        // back.
+        // Without probation, which measures the time of picks. On a busy machine, a rollback could be correct.
         let day = 86_400_000;
         let mut text = format!(
             "[proxy]\nupgrades = [\"echo\"]\n[strategy]\nname = {main:?}\n[strategy.config.consistent_hash]\nvirtual_nodes = {virtual_nodes}\n\

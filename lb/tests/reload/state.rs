@@ -1,4 +1,4 @@
-//! What a reload takes up, what it keeps, and what it says that it cannot do.
+//! Effects of a reload: the settings that it applies, the state that it keeps, and the keys that need a restart.
 
 use serde_json::json;
 
@@ -6,7 +6,7 @@ use crate::bench::{Bench, bytes, compiled, filed, named, post};
 use crate::harness::{get, mock, wait_for};
 
 #[test]
-fn nothing_changed_publishes_nothing() {
+fn a_reload_without_a_change_publishes_nothing() {
     let bench = Bench::start(&named("round_robin"));
     let report = bench.reloaded();
     assert_eq!((&report["result"], &report["generation"]), (&json!("no_change"), &json!(1)));
@@ -16,7 +16,7 @@ fn nothing_changed_publishes_nothing() {
 }
 
 #[test]
-fn options_alone_make_another_instance_of_the_same_plugin() {
+fn changed_options_make_a_new_instance_of_the_same_plugin() {
     let ring = |nodes: u32| {
         format!(
             "[strategy]\nname = \"consistent_hash\"\nhash_on = [\"path\"]\n[strategy.config.consistent_hash]\nvirtual_nodes = {nodes}\n"
@@ -30,7 +30,7 @@ fn options_alone_make_another_instance_of_the_same_plugin() {
 }
 
 #[test]
-fn round_robin_goes_on_where_it_was_over_settings_and_over_new_bytes() {
+fn round_robin_keeps_its_position_over_new_settings_and_new_bytes() {
     let file = "libround_robin.so";
     let bench = Bench::start_with(&filed(file), &[(file, &bytes("round_robin", ""))]);
     assert_eq!([bench.server(), bench.server()], ["1", "2"]);
@@ -38,7 +38,7 @@ fn round_robin_goes_on_where_it_was_over_settings_and_over_new_bytes() {
     assert_eq!((&report["applied"], &report["pools"][0]["state"]), (&json!(["timeouts"]), &json!("kept")));
     assert_eq!([bench.server(), bench.server()], ["3", "1"]);
     let before = bench.status()["pools"][0]["strategy_sha256"].clone();
-    // Over the file that runs, as a compiler does it.
+    // Writes over the loaded file, as a compiler may do.
     std::fs::write(bench.lb.path(file), bytes("round_robin", "other bytes")).unwrap();
     let report = bench.reloaded();
     let pool = &report["pools"][0];
@@ -50,7 +50,7 @@ fn round_robin_goes_on_where_it_was_over_settings_and_over_new_bytes() {
 }
 
 #[test]
-fn the_files_backends_and_weights_are_taken_up() {
+fn backends_and_weights_of_the_file_are_applied() {
     let bench = Bench::start(&named("round_robin"));
     let extra = mock("4");
     let (first, fourth) = (bench.servers[0].addr, extra.addr);
@@ -71,7 +71,7 @@ fn the_files_backends_and_weights_are_taken_up() {
 }
 
 #[test]
-fn routes_limits_and_health_of_the_file_are_taken_up() {
+fn routes_limits_and_health_of_the_file_are_applied() {
     let fourth = mock("4");
     let other = format!("[[pools.other.backends]]\nid = \"b4\"\naddress = \"{}\"\n", fourth.addr);
     let bench = Bench::start(&format!("{}{other}", named("round_robin")));
@@ -85,20 +85,22 @@ fn routes_limits_and_health_of_the_file_are_taken_up() {
     assert_eq!(report["applied"], json!(["routes", "limits"]));
     assert_eq!(at("/four").as_deref(), Some("4"));
     assert_eq!(post(bench.lb.proxy, "/echo", "four").status, 413);
-    // A check that finds nothing good takes its servers out, by the file's new rules.
+    // With the new health settings, a failed check makes the backend ineligible.
     let text = std::fs::read_to_string(bench.lb.path("lb.toml")).unwrap();
     let strict = "interval_ms = 10\ndown_after = 1\ntimeout_ms = 1000\npath = \"/heartbeat\"";
     std::fs::write(bench.lb.path("lb.toml"), text.replace("interval_ms = 86400000", strict)).unwrap();
     assert_eq!(bench.reloaded()["applied"], json!(["health"]));
     drop(fourth);
-    wait_for("the pool to be out", || (get(bench.lb.proxy, "/four").status == 503).then_some(()));
+    wait_for("the backend to be ineligible", || (get(bench.lb.proxy, "/four").status == 503).then_some(()));
     std::fs::write(bench.lb.path("lb.toml"), text.replace("interval_ms = 86400000", "enabled = false")).unwrap();
     assert_eq!(bench.reloaded()["applied"], json!(["health"]));
-    wait_for("it to be trusted again", || (get(bench.lb.proxy, "/four").status == 502).then_some(()));
+    wait_for("the backend to be eligible without checks", || {
+        (get(bench.lb.proxy, "/four").status == 502).then_some(())
+    });
 }
 
 #[test]
-fn changes_made_at_run_time_outlive_a_reload_until_the_file_says_otherwise() {
+fn changes_made_at_run_time_survive_a_reload_until_the_file_changes_the_same_backend() {
     let bench = Bench::start(&named("round_robin"));
     let admin = bench.lb.admin;
     let extra = mock("4");
@@ -120,51 +122,52 @@ fn changes_made_at_run_time_outlive_a_reload_until_the_file_says_otherwise() {
 }
 
 #[test]
-fn what_only_a_restart_applies_is_named_every_time() {
+fn keys_that_need_a_restart_are_named_at_every_reload() {
     let bench = Bench::start(&named("round_robin"));
     let after = format!("{}[launcher]\nkind = \"process\"\n[state]\nkeep = false\n", named("least_connections"));
     let report = bench.change(&after);
     let named = json!(["launcher", "state.keep"]);
     assert_eq!((&report["needs_restart"], &report["result"]), (&named, &json!("done")));
-    assert_eq!(bench.strategy(), "least_connections", "the rest is in force");
+    assert_eq!(bench.strategy(), "least_connections", "other changes are in force");
     let report = bench.reloaded();
     assert_eq!((&report["needs_restart"], &report["result"]), (&named, &json!("no_change")));
     assert_eq!(bench.status()["reload"]["last"]["needs_restart"], named);
 }
 
 #[test]
-fn the_log_level_and_the_courses_settings_of_the_file_are_taken_up() {
+fn the_log_level_and_the_course_settings_of_the_file_are_applied() {
     let bench = Bench::start(&named("round_robin"));
     let settings = |level: &str, on: bool| {
         format!("{}[log]\nlevel = {level:?}\n[course]\non_proxy_port = {on}\nseed = 7\n", named("round_robin"))
     };
     let own = || post(bench.lb.proxy, "/add", "{}").header("x-server-id").is_none();
-    assert!(!own(), "a path as any other");
+    assert!(!own(), "the path goes to a backend");
     let report = bench.change(&settings("error", true));
     assert_eq!(report["applied"], json!(["course.on_proxy_port", "course.seed", "log.level"]));
     let said = bench.lb.printed("stderr").matches("reload: ").count();
-    assert!(own(), "the course's");
-    // Told as information, so it is said again only once it may be.
+    assert!(own(), "the path is a course route");
+    // lb logs a reload at level info, so the lines come back only with that level.
     bench.reloaded();
     bench.change(&settings("info", false));
     let told = || bench.lb.printed("stderr").matches("reload: ").count();
-    wait_for("the line of the last one alone", || (told() == said + 1).then_some(()));
+    wait_for("only the line of the last reload", || (told() == said + 1).then_some(()));
     assert!(!own());
 }
 
 #[test]
-fn a_state_that_is_not_taken_over_begins_anew_with_a_warning_and_never_fails_a_reload() {
+fn a_refused_state_starts_fresh_with_a_warning_and_never_fails_a_reload() {
     let file = "libbroken.so";
     let heir = |flags: &[&str]| compiled("proud_heir.c", flags);
     let bench = Bench::start_with(&filed(file), &[(file, &heir(&[]))]);
-    // The last column: what the warning says, where there is one. Each row's successor is the next row's predecessor.
+    // The last column is the text of the warning, if there is one. Each row takes over from the strategy of the row
+    // before.
     for (flags, state, warns) in [
         (&["-DWORD=\"mine\"", "-O2"][..], "imported", None),
         (&["-DWORD=\"yours\""], "fresh", Some("this is not yours")),
         (&["-DWORD=\"yours\"", "-DVERSION=2"], "fresh", Some("this is not yours")),
         (&["-DWORD=\"yours\"", "-DVERSION=2", "-O2"], "imported", None),
         (&["-DWORD=\"\"", "-DVERSION=2"], "fresh", Some("this is not")),
-        // Nothing was told: what there is to know is in the slots, if both mean the same by them.
+        // No state was exported. The slots hold all of it, if both versions give them the same meaning.
         (&["-DWORD=\"\"", "-DVERSION=2", "-O2"], "kept", None),
         (&["-DWORD=\"\"", "-DVERSION=3"], "fresh", None),
     ] {

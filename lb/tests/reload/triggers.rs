@@ -1,4 +1,4 @@
-//! The triggers of a reload: the admin port with and without an override, SIGHUP, `lb reload`; and two at a time.
+//! The triggers of a reload: the admin port with and without an override, SIGHUP, `lb reload`, and several at once.
 
 use lb::config::{self, Source};
 use lb::control::{self, Options, ReloadError, ReloadRequest, ReloadResult, Trigger};
@@ -9,7 +9,7 @@ use crate::bench::{Bench, bare_admin_command, bytes, named, post};
 use crate::harness::{Balancer, TOKEN, finish, folder, get, send, wait_for};
 
 #[test]
-fn a_dry_run_tells_and_changes_nothing() {
+fn a_dry_run_reports_and_changes_nothing() {
     let bench = Bench::start(&named("round_robin"));
     bench.write(&named("least_connections"));
     let answer = post(bench.lb.admin, "/reload?dry_run=1", "");
@@ -79,7 +79,7 @@ fn a_library_at_any_path_is_loaded_only_with_the_token() {
 }
 
 #[test]
-fn sighup_reloads_and_says_what_came_of_it() {
+fn sighup_reloads_and_logs_the_result() {
     let bench = Bench::start(&named("round_robin"));
     bench.write(&named("least_connections"));
     bench.lb.signal("HUP");
@@ -97,11 +97,11 @@ fn sighup_reloads_and_says_what_came_of_it() {
 }
 
 #[test]
-fn the_command_line_reloads_and_its_exit_code_tells() {
+fn lb_reload_reloads_and_its_exit_code_is_the_result() {
     let bench = Bench::start(&named("round_robin"));
     let admin = bench.lb.admin.to_string();
     let lb = |arguments: &[&str]| {
-        // Its own configuration is fine: what is asked is the one that runs.
+        // The folder of the command has a valid configuration. The reload uses the file of the running lb.
         let own = folder("");
         let output = finish(bare_admin_command(&own, &[&["--admin-listen", &admin, "reload"], arguments].concat()));
         let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
@@ -126,7 +126,7 @@ fn the_command_line_reloads_and_its_exit_code_tells() {
 }
 
 #[test]
-fn the_command_line_shows_and_rolls_back_what_runs_whatever_the_file_says() {
+fn status_backends_and_rollback_work_with_an_invalid_strategy_in_the_file() {
     let bench = Bench::start(&named("round_robin"));
     let address = bench.lb.admin.to_string();
     let lb = |arguments: &[&str]| {
@@ -158,14 +158,17 @@ fn the_command_line_shows_and_rolls_back_what_runs_whatever_the_file_says() {
         (output.status.code(), String::from_utf8(output.stderr).unwrap())
     });
     let [broken, missing] = &complaints;
-    assert!(broken.0 == Some(2) && broken.1.contains("lb.toml:1:"), "nobody is asked by guess: {broken:?}");
+    assert!(
+        broken.0 == Some(2) && broken.1.contains("lb.toml:1:"),
+        "lb sends no request to a guessed address: {broken:?}"
+    );
     assert!(missing.0 == Some(2) && missing.1.contains("missing.toml"), "{missing:?}");
     let (code, _, complaint) = lb(&["reload", "--workers", "2"]);
     assert!(code == Some(2) && complaint.contains("--workers says nothing to the lb that runs"), "{complaint}");
 }
 
 #[tokio::test]
-async fn one_runs_at_a_time_and_those_that_wait_are_one() {
+async fn one_reload_runs_at_a_time_and_waiting_reloads_share_one_run() {
     let folder = folder(&named("round_robin"));
     let plugins = lb_strategy_built::folder();
     let keys =
@@ -180,7 +183,7 @@ async fn one_runs_at_a_time_and_those_that_wait_are_one() {
     let control = control::start(options).await.unwrap();
     std::fs::write(folder.path().join("lb.toml"), named("least_connections")).unwrap();
     let handle = &control.handle;
-    // All are asked before the first can have ended.
+    // All four start before the first can end.
     let (first, second, third, fourth) = tokio::join!(
         handle.reload(ReloadRequest::default()),
         handle.reload(ReloadRequest::default()),
@@ -190,7 +193,7 @@ async fn one_runs_at_a_time_and_those_that_wait_are_one() {
     assert_eq!(first.unwrap().result, ReloadResult::Done);
     assert_eq!(second, Err(ReloadError::Busy));
     let (third, fourth) = (third.unwrap(), fourth.unwrap());
-    assert_eq!((third.result, &third), (ReloadResult::NoChange, &fourth), "one answer for both");
+    assert_eq!((third.result, &third), (ReloadResult::NoChange, &fourth), "both waiting reloads get the same report");
     handle.stop().await;
     control.task.await.unwrap();
 }

@@ -1,8 +1,8 @@
-//! Changed files trigger reloads: every way in which people and programs write files.
+//! Changed files trigger reloads, in each way in which people and programs write files.
 //!
-//! Unless a test says otherwise there is no polling, so the system's events must be enough. Invariants of every test:
-//! the exact number of attempts is known. A client gets a response to each of its requests meanwhile. That nothing
-//! happened is shown by a later event that did.
+//! Unless a test sets an interval, there is no polling, so the events of the system must be enough. Invariants of every
+//! test: it knows the number of attempts, exactly or as a range. A client gets a response to each of its requests
+//! meanwhile. To show that nothing happened, a test waits for a later event.
 
 mod deployments;
 mod pace;
@@ -25,14 +25,14 @@ use crate::harness::{get, wait_for};
 
 /// Longer than a test may pause between two writes that belong together.
 const SETTLE: Duration = Duration::from_millis(400);
-/// Once a day is never.
+/// Polls once a day, which is never in a test.
 const EVENTS_ALONE: u64 = 86_400_000;
 
-/// A balancer that watches its files, and a client that never stops asking it.
+/// A balancer that watches its files, and a client that sends requests all the time.
 struct Watched {
     bench: Bench,
     client: Client,
-    /// Of the last marker.
+    /// The number of the last marker.
     marker: Cell<u32>,
 }
 
@@ -47,7 +47,7 @@ fn reload_section(poll_ms: u64) -> String {
     format!("[reload]\nsettle_ms = {}\npoll_ms = {poll_ms}\nprobation_ms = 0\n", SETTLE.as_millis())
 }
 
-/// As a shell runs it, where `$1` and on are `paths`.
+/// Runs `script` in a shell, with `paths` as `$1` and on.
 fn shell(script: &str, paths: &[&Path]) {
     let status = std::process::Command::new("sh").args(["-ec", script, "sh"]).args(paths).status().unwrap();
     assert!(status.success(), "{script}");
@@ -60,17 +60,17 @@ impl Watched {
         Self::start_in(tempfile::tempdir().unwrap(), &reload_section(EVENTS_ALONE), strategy, files)
     }
 
-    /// In a folder that may have something in it.
+    /// As `start`, in a folder that may have files.
     fn start_in(folder: TempDir, reload: &str, strategy: &str, files: &[(&str, &[u8])]) -> Self {
         Self::of(Bench::start_in(folder, reload, strategy, files))
     }
 
-    /// Returns when what it has started with has settled.
+    /// Returns when the contents from the start have settled.
     fn of(bench: Bench) -> Self {
         let client = Client::start(bench.lb.proxy);
         let watched = Self { bench, client, marker: Cell::new(0) };
         wait_for("the first contents to settle", || (watched.settled() > 0).then_some(()));
-        assert_eq!((watched.attempts(), watched.generation()), (0, 1), "what it has started with is not attempted");
+        assert_eq!((watched.attempts(), watched.generation()), (0, 1), "the contents from the start cause no attempt");
         assert_eq!(watched.bench.status()["watch"]["has_events"], true);
         watched
     }
@@ -79,7 +79,7 @@ impl Watched {
         self.bench.lb.path(name)
     }
 
-    /// Reloads by any trigger.
+    /// The number of reloads by any trigger.
     fn attempts(&self) -> u64 {
         let page = get(self.bench.lb.admin, "/metrics").body;
         let counts = page.lines().filter_map(|line| line.strip_prefix("lb_reloads_total{"));
@@ -98,7 +98,7 @@ impl Watched {
         self.bench.status()["pools"][0]["strategy_sha256"].clone()
     }
 
-    /// After `change` the watcher makes an attempt; answers how it ended.
+    /// Waits for the attempt of the watcher after `change`. Returns its outcome.
     fn attempt_after(&self, change: impl FnOnce()) -> Value {
         let before = self.attempts();
         change();
@@ -109,38 +109,38 @@ impl Watched {
         last
     }
 
-    /// It works and a new generation is in force.
+    /// After `change`, a reload succeeds and a new generation is in force.
     fn accepted_after(&self, change: impl FnOnce()) {
         let before = self.generation();
         let last = self.attempt_after(change);
         assert_eq!((&last["result"], self.generation()), (&"done".into(), before + 1), "{last}");
     }
 
-    /// It is refused; answers stage and reason.
+    /// After `change`, a reload is refused. Returns stage and reason.
     fn refused_after(&self, change: impl FnOnce()) -> (String, String) {
         let (generation, sha256) = (self.generation(), self.sha256());
         let last = self.attempt_after(change);
-        assert_eq!((self.generation(), self.sha256()), (generation, sha256), "what runs goes on");
+        assert_eq!((self.generation(), self.sha256()), (generation, sha256), "the running state is unchanged");
         let text = |key: &str| last[key].as_str().unwrap_or_else(|| panic!("not refused: {last}")).to_owned();
         (text("stage"), text("reason"))
     }
 
-    /// The watcher looks at what `change` has made and makes no attempt.
+    /// The watcher sees `change` and makes no attempt.
     fn nothing_after(&self, change: impl FnOnce()) {
         let (attempts, settled) = (self.attempts(), self.settled());
         change();
-        wait_for("it to settle", || (self.settled() > settled).then_some(()));
+        wait_for("the change to settle", || (self.settled() > settled).then_some(()));
         self.mark();
         assert_eq!(self.attempts(), attempts + 1, "only the marker");
     }
 
-    /// Changes something else in lb.toml, and returns when that is in force: what was to happen before has happened.
+    /// Changes another setting in lb.toml. Returns when it is in force, so all earlier effects have happened.
     fn mark(&self) {
         let text = std::fs::read_to_string(self.path("lb.toml")).unwrap();
         self.write_marked(&text);
     }
 
-    /// Writes a configuration that differs from all before; returns when it is in force.
+    /// Writes a configuration that differs from all before. Returns when it is in force.
     fn write_marked(&self, text: &str) {
         self.marker.set(self.marker.get() + 1);
         let text = text.split("[timeouts]").next().unwrap();
@@ -150,7 +150,7 @@ impl Watched {
         wait_for("the marker to be in force", || (self.generation() > generation).then_some(()));
     }
 
-    /// So many attempts were made, none follows, and the client got all its answers.
+    /// Asserts that there were `attempts`, that none follows, and that the client got all its responses.
     fn end(mut self, attempts: u64) {
         self.mark();
         assert_eq!(self.attempts(), attempts + 1, "{}", self.bench.lb.printed("stderr"));
@@ -178,10 +178,10 @@ impl Client {
         Self { stop, thread: Some(std::thread::spawn(ask)) }
     }
 
-    /// Answers how many requests were answered; all of them.
+    /// Stops the client. Returns the number of requests, all of which got a 200.
     fn end(&mut self) -> u64 {
         self.stop.store(true, Relaxed);
-        self.thread.take().map_or(0, |thread| thread.join().expect("every request is answered with 200"))
+        self.thread.take().map_or(0, |thread| thread.join().expect("every response is 200"))
     }
 }
 

@@ -1,4 +1,4 @@
-//! Rules about the pages: what README.md and docs/ name exists.
+//! Rules about README.md and docs/: the metrics, names and files that they mention exist.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ fn documents() -> Vec<Page> {
     documents
 }
 
-/// The metrics by the names that a scrape shows, histograms with their three series.
+/// The names of metrics as in a scrape; a histogram has three series.
 fn metric_names(names_rs: &str) -> Vec<String> {
     let literals = names_rs.split('"').skip(1).step_by(2);
     let names = literals.filter(|literal| literal.starts_with("lb_") && !literal.contains(' '));
     names.flat_map(|name| ["", "_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}"))).collect()
 }
 
-/// A word `lb_…` in a page is a metric, or a word of the strategy contract.
+/// Words `lb_…` in a page that are neither metrics nor words of the strategy contract.
 fn unknown_metrics(documents: &[Page], names_rs: &str, contract: &str) -> Vec<Offence> {
     let metrics = metric_names(names_rs);
     offending_words(documents, |word| {
@@ -26,7 +26,7 @@ fn unknown_metrics(documents: &[Page], names_rs: &str, contract: &str) -> Vec<Of
     })
 }
 
-/// A name in backticks is to be found in some source, test or configuration: one with `_` or `::`, or a type's.
+/// Names in backticks that no source, test or configuration contains. Names are words with `_` or `::`, and types.
 fn unknown_names(documents: &[Page], known: &str) -> Vec<Offence> {
     let known: std::collections::HashSet<_> = words(known).collect();
     let mut offences = Vec::new();
@@ -45,7 +45,7 @@ fn unknown_names(documents: &[Page], known: &str) -> Vec<Offence> {
     offences
 }
 
-/// Begins as a type's name does, and is not all capitals.
+/// Whether a word begins like the name of a type and is not all capitals.
 fn is_type(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase()) && name.contains(|c: char| c.is_ascii_lowercase())
 }
@@ -104,7 +104,11 @@ impl Page {
 #[test]
 fn metrics_in_the_docs_exist() {
     let (names, contract) = (named("lb/src/telemetry/names.rs"), named("strategies/kit/api/include/lb_strategy.h"));
-    assert!(metric_names(&names.text).len() > 40, "names.rs is not written as it was: {:?}", metric_names(&names.text));
+    assert!(
+        metric_names(&names.text).len() > 40,
+        "names.rs has another format than this test reads: {:?}",
+        metric_names(&names.text)
+    );
     assert_none(&unknown_metrics(&documents(), &names.text, &contract.text));
 }
 
@@ -116,7 +120,7 @@ fn names_in_the_docs_exist() {
 }
 
 #[test]
-fn links_in_the_docs_lead_somewhere() {
+fn links_in_the_docs_lead_to_existing_files() {
     assert_none(&broken_links(&documents(), &root()));
 }
 

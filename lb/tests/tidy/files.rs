@@ -1,15 +1,15 @@
-//! Rules about files as wholes: they begin with what they are for, and are short enough to be read.
+//! Rules about whole files: each begins with its purpose and is short enough to read.
 
 use crate::sources::{Offence, Source, assert_none, sources};
 
 const LINES_MAX: usize = 400;
 
-/// Files that are longer, and why.
+/// Longer files, each with a reason.
 const LONG: &[(&str, &str)] = &[];
 
 fn without_purpose(sources: &[Source]) -> Vec<Offence> {
     let silent = sources.iter().filter(|source| !source.text.starts_with("//! "));
-    silent.map(|source| source.offence(1, "the first line must be `//! ` and what the file is for")).collect()
+    silent.map(|source| source.offence(1, "the first line must be `//! ` and the purpose of the file")).collect()
 }
 
 fn too_long(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
@@ -27,7 +27,7 @@ fn too_long(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
             offences.push(Offence {
                 path: (*path).to_owned(),
                 line: 1,
-                what: "needs no place in LONG any more".to_owned(),
+                what: "is short enough: remove it from LONG".to_owned(),
             });
         }
     }
@@ -35,7 +35,7 @@ fn too_long(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
 }
 
 #[test]
-fn every_file_begins_with_what_it_is_for() {
+fn every_file_begins_with_its_purpose() {
     assert_none(&without_purpose(sources()));
 }
 

@@ -1,10 +1,10 @@
-//! A rule about functions: each of them fits a screen.
+//! A rule about functions: each fits on a screen.
 
 use crate::sources::{Offence, Source, assert_none, find_word, leading_word, line_of, sources};
 
 const LINES_MAX: usize = 70;
 
-/// Longer functions by file and name, and why. The list may only become shorter.
+/// Longer functions by file and name, each with a reason. The list may only become shorter.
 const LONG: &[(&str, &str, &str)] = &[
     ("lb/src/config/tests/mistakes.rs", "a_wrong_value_is_reported_with_line_key_and_remedy", "a table of mistakes"),
     ("lb/src/control/membership/overlay/tests.rs", "configuration", "a configuration with every key"),
@@ -14,7 +14,7 @@ const LONG: &[(&str, &str, &str)] = &[
 #[derive(Debug, PartialEq)]
 struct Function<'a> {
     name: &'a str,
-    /// From the line of `fn` to that of the closing brace.
+    /// The lines from `fn` to the closing brace.
     first: usize,
     last: usize,
 }
@@ -23,7 +23,7 @@ fn functions(code: &str) -> Vec<Function<'_>> {
     let of = |at: usize| {
         let name = leading_word(code[at + "fn".len()..].trim_start());
         let (open, close) = body(&code[at..])?;
-        // the type of a function pointer has no name
+        // The type of a function pointer has no name.
         (!name.is_empty() && open < close).then(|| Function {
             name,
             first: line_of(code, at),
@@ -53,7 +53,7 @@ fn body(code: &str) -> Option<(usize, usize)> {
             }
             _ => {}
         }
-        // the end of the brackets around a function pointer's type
+        // The bracket after the type of a function pointer ends here.
         if brackets < 0 {
             return None;
         }
@@ -82,13 +82,13 @@ fn too_long(sources: &[Source], allowed: &[(&str, &str, &str)]) -> Vec<Offence> 
     offences.extend(stale.map(|((path, name, _), _)| Offence {
         path: (*path).to_owned(),
         line: 1,
-        what: format!("{name} needs no place in LONG any more"),
+        what: format!("{name} is short enough: remove it from LONG"),
     }));
     offences
 }
 
 #[test]
-fn functions_fit_a_screen() {
+fn functions_fit_on_a_screen() {
     assert_none(&too_long(sources(), LONG));
 }
 

@@ -1,4 +1,4 @@
-//! The rules of the house that a machine can check. Each is a test, named as the claim, with samples that it catches.
+//! The house rules that a machine can check. Each rule is a test named as a claim, with samples that it must catch.
 //!
 //! Sources are read as text from the workspace's root, so the rules also hold for files that no build compiles.
 

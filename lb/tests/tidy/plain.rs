@@ -7,18 +7,18 @@ use std::sync::LazyLock;
 use crate::prose::{plain_words, sentences};
 use crate::sources::{Offence, Source, find_word, leading_word, line_of, named};
 
-/// A sentence names its subject: a thing of the vocabulary or a type. These words do not.
+/// Words that name no subject. A sentence must name a thing of the vocabulary or a type.
 const VAGUE: &[&str] = &["who", "whoever", "whom", "nobody", "somebody", "anybody", "everybody", "he", "him", "his"];
 
 const WORDS_MAX: usize = 25;
 
-/// Where a word of [`VAGUE`] is a name, and whose.
+/// Files in which a word of [`VAGUE`] is a name, and the thing that it names.
 const NAMES: &[(&str, &str, &str)] = &[
     ("lb/src/control/trust/vet/confine.rs", "nobody", "the user that owns nothing"),
     ("loadgen/src/run/options.rs", "nobody", "a host name of a sample"),
 ];
 
-/// The columns of the house, as rustfmt has them for code.
+/// The largest number of columns of a line, as rustfmt uses it for code.
 static COLUMNS_MAX: LazyLock<usize> = LazyLock::new(|| {
     let settings = named(".rustfmt.toml").text;
     let width = settings.lines().find_map(|line| line.strip_prefix("max_width = "));
@@ -40,7 +40,7 @@ fn vague_comments(source: &Source) -> Vec<Offence> {
     vague_lines(source, "a comment", (1..).zip(source.blanked.comments.lines()))
 }
 
-/// Texts that a person reads: log lines, errors, help. Literals of tests are their data, and free.
+/// Texts for people: log lines, errors, help. Literals of tests are data, so the rule does not apply to them.
 fn vague_texts(source: &Source) -> Vec<Offence> {
     let end = source.tests_from().unwrap_or(usize::MAX);
     let lines = (1..).zip(source.blanked.literals.lines()).take_while(|(number, _)| *number < end);
@@ -56,7 +56,7 @@ fn vague_lines<'a>(source: &Source, place: &str, lines: impl Iterator<Item = (us
     offences
 }
 
-/// Names of functions, which in tests are claims.
+/// Names of functions. In tests, they are claims.
 fn vague_functions(source: &Source) -> Vec<Offence> {
     let code = &source.blanked.code;
     let names = find_word(code, "fn").map(|at| (at, leading_word(code[at + "fn".len()..].trim_start())));
@@ -91,7 +91,7 @@ fn long_sentences(source: &Source) -> Vec<Offence> {
     offences
 }
 
-/// Lines with a comment. A line that cannot be broken, such as a long address, is none.
+/// Too wide lines with a comment. A line that cannot be broken, such as a long address, does not count.
 fn wide_comments(source: &Source) -> Vec<Offence> {
     let lines = (1..).zip(source.text.lines().zip(source.blanked.comments.lines()));
     let wide = lines.filter(|(_, (line, comment))| {

@@ -1,6 +1,6 @@
 //! The sentences of a comment, and the words in them.
 //!
-//! Code in backticks and links count as one word: their length says nothing about the sentence.
+//! Code in backticks and links count as one word: their length does not make a sentence hard to read.
 
 /// Abbreviations whose full stop does not end a sentence.
 const ABBREVIATIONS: &[&str] = &["e.g.", "i.e.", "cf.", "vs.", "approx."];
@@ -62,7 +62,7 @@ pub(crate) fn without_code(text: &str) -> String {
     plain
 }
 
-/// The words of `text` in lower case; what is in backticks or a link is left out.
+/// The words of `text` in lower case, without the content of backticks and links.
 pub(crate) fn plain_words(text: &str) -> Vec<String> {
     let is_between = |c: char| !c.is_alphanumeric() && c != '_';
     without_code(text).split(is_between).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
@@ -87,7 +87,7 @@ fn begins_block(text: &str) -> bool {
         || ["- ", "* ", "|", "#", "> "].iter().any(|sign| text.starts_with(sign))
 }
 
-/// Empties `paragraph` into `found`, one entry a sentence.
+/// Moves the sentences of `paragraph` into `found` and empties it.
 fn split(paragraph: &mut Vec<(usize, String)>, found: &mut Vec<Sentence>) {
     let Some((first, _)) = paragraph.first() else { return };
     let first = *first;

@@ -1,6 +1,6 @@
-//! The workspace's files as text, and what the rules say about them.
+//! The files of the workspace as text, and the offences that rules find in them.
 //!
-//! Invariant: paths are relative to the workspace's root and written with `/`, wherever the test runs.
+//! Invariant: paths are relative to the root of the workspace and use `/` on every system.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -50,7 +50,7 @@ pub(crate) fn pages(folder: &str, extension: &str) -> Vec<Page> {
     while let Some(folder) = folders.pop() {
         let entries = std::fs::read_dir(&folder).unwrap_or_else(|error| panic!("{}: {error}", folder.display()));
         for entry in entries {
-            let path = entry.expect("a folder can be read to its end").path();
+            let path = entry.expect("the folder can be listed").path();
             let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
             if name.starts_with('.') || ["target", "node_modules"].contains(&name) {
                 continue;
@@ -74,7 +74,7 @@ pub(crate) fn named(path: &str) -> Page {
 
 fn page(root: &Path, path: &Path) -> Page {
     let text = std::fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-    let relative = path.strip_prefix(root).expect("it was found below the root");
+    let relative = path.strip_prefix(root).expect("the path is below the root");
     Page { path: relative.to_string_lossy().replace('\\', "/"), text }
 }
 
@@ -86,7 +86,7 @@ pub(crate) fn assert_none(offences: &[Offence]) {
     assert!(lines.is_empty(), "{} offences\n{}", lines.len(), lines.join("\n"));
 }
 
-/// The places of `word` in `text` where it is no part of a longer word, as byte indexes.
+/// The byte indexes of `word` in `text` as a whole word.
 pub(crate) fn find_word<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     text.match_indices(word)
@@ -112,7 +112,7 @@ impl Source {
         Self { path: path.to_owned(), text: text.to_owned(), blanked: blank(text) }
     }
 
-    /// From which line on this is test code: all of a file of tests, else the module at the end.
+    /// The first line of test code: line 1 in a file of tests, else the line of the test module at the end.
     pub(crate) fn tests_from(&self) -> Option<usize> {
         if self.is_integration_test() || self.path.contains("/tests/") || self.path.ends_with("/tests.rs") {
             return Some(1);
@@ -132,7 +132,7 @@ impl Source {
 }
 
 #[test]
-fn test_code_is_found_where_it_is() {
+fn the_first_line_of_test_code_is_found() {
     assert_eq!(Source::new("lb/tests/x.rs", "").tests_from(), Some(1));
     assert_eq!(Source::new("lb/src/config/tests.rs", "").tests_from(), Some(1));
     assert_eq!(Source::new("lb/src/a.rs", "fn f() {}\n#[cfg(test)]\nmod tests {\n}").tests_from(), Some(2));
@@ -140,6 +140,6 @@ fn test_code_is_found_where_it_is() {
 }
 
 #[test]
-fn a_word_is_found_whole() {
+fn only_whole_words_are_found() {
     assert_eq!(find_word("unsafe unsafely is_unsafe (unsafe)", "unsafe").collect::<Vec<_>>(), [0, 27]);
 }

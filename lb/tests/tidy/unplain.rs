@@ -59,7 +59,7 @@ fn differing(listed: &Counts, found: &Counts) -> Vec<(String, usize, usize)> {
 }
 
 #[test]
-fn plain_english_gains_ground_and_loses_none() {
+fn no_file_has_more_offences_than_the_list_allows() {
     let found = found();
     let counts: Counts = found.iter().map(|(path, offences)| (path.clone(), offences.len())).collect();
     let mut listed = parse(&named(LIST).text);
@@ -78,7 +78,7 @@ fn plain_english_gains_ground_and_loses_none() {
             report += &format!("    {path}:{line}: {what}\n");
         }
     }
-    assert!(report.is_empty(), "files differ from {LIST}\n{report}");
+    assert!(report.is_empty(), "files differ from {LIST}:\n{report}");
 }
 
 #[test]

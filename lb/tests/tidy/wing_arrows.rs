@@ -1,8 +1,9 @@
-//! Rules about imports inside of a wing: in `lb/src/proxy` and in `lb/src/control`, arrows between modules go one way.
+//! Rules about imports inside a wing: in `lb/src/proxy` and `lb/src/control`, imports between modules go one way.
 //!
-//! Why a table and a search for circles: the table states the intention, the search holds even if the table is wrong.
+//! Why both a table and a search for circles: the table states the intention, and the search works even if the table is
+//! wrong.
 //! Modules name each other by `crate::<wing>::…` and by `super::…`, so the rules look for these. `self::…` stays inside
-//! of a module. Invariant: only the wing's own file knows all its modules, and no module names a thing defined there.
+//! a module. Invariant: only the file of the wing itself names all its modules, and no module names a thing from it.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -30,7 +31,7 @@ const PROXY: Wing = Wing {
         // towards backends
         ("body", &["fault", "interim"]),
         ("upstream", &["body", "fault"]),
-        // what a worker has
+        // the state of a worker
         ("view", &["listeners", "upstream"]),
         ("local", &["listeners", "view"]),
         // one request
@@ -60,12 +61,12 @@ const CONTROL: Wing = Wing {
         // towards callers
         ("handle", &["api", "inspect"]),
         ("watch", &["api", "handle"]),
-        // what is in force, and how it changes
+        // the state in force, and its changes
         ("pools", &["api", "health", "trust"]),
         ("publish", &["api", "pools"]),
         ("membership", &["api", "health", "launcher", "pools", "publish", "state", "trust"]),
         ("reload", &["api", "membership", "pools", "publish", "trust", "watch"]),
-        // what knows all parts
+        // modules that name all parts
         (
             "actor",
             &[
@@ -103,7 +104,7 @@ const CONTROL: Wing = Wing {
 
 const WINGS: [&Wing; 2] = [&PROXY, &CONTROL];
 
-/// A source that lies in a module of the wing, with the module's name and the path inside of the folder.
+/// Each source in a module of the wing, with the name of the module and the path inside the folder.
 fn members<'a>(wing: &Wing, sources: &'a [Source]) -> impl Iterator<Item = (&'a str, &'a str, &'a Source)> {
     let folder = wing.folder;
     sources.iter().filter_map(move |source| {
@@ -112,7 +113,7 @@ fn members<'a>(wing: &Wing, sources: &'a [Source]) -> impl Iterator<Item = (&'a 
     })
 }
 
-/// What a source names of the wing itself, with the line: modules, and what the wing's own file defines.
+/// The names of the wing that a source uses, with the line: its modules, and things that the file of the wing defines.
 fn names_from_wing(wing: &Wing, inner: &str, source: &Source) -> Vec<(usize, String)> {
     let code = &source.blanked.code;
     let mut found = Vec::new();
@@ -131,7 +132,7 @@ fn names_from_wing(wing: &Wing, inner: &str, source: &Source) -> Vec<(usize, Str
         }
     }
     let depth = Path::new(inner).components().count();
-    // The module of tests inside of a file is one level deeper.
+    // A test module inside a file is one level deeper.
     let tests_from = source.tests_from().filter(|line| *line > 1).unwrap_or(usize::MAX);
     for at in find_word(code, "super").filter(|at| !code[..*at].ends_with("::")) {
         let mut rest = &code[at..];
@@ -150,7 +151,7 @@ fn offences(wing: &Wing, sources: &[Source]) -> Vec<Offence> {
     let mut offences = Vec::new();
     for (own, inner, source) in members(wing, sources) {
         let Some((_, may_name)) = wing.modules.iter().find(|(module, _)| *module == own) else {
-            offences.push(source.offence(1, format!("the module {own} has no arrows: give it some here")));
+            offences.push(source.offence(1, format!("the module {own} has no arrows: add them here")));
             continue;
         };
         for (line, named) in names_from_wing(wing, inner, source) {
@@ -162,7 +163,7 @@ fn offences(wing: &Wing, sources: &[Source]) -> Vec<Offence> {
     offences
 }
 
-/// A way from a module along its names back to itself, as `a → b → a`.
+/// A path of imports from a module back to itself, such as `a → b → a`.
 fn circle(wing: &Wing, sources: &[Source]) -> Option<String> {
     let mut arrows = BTreeMap::<_, BTreeSet<_>>::new();
     for (own, inner, source) in members(wing, sources) {
@@ -194,7 +195,7 @@ fn walk<'a>(
 }
 
 #[test]
-fn modules_inside_of_a_wing_name_only_what_they_may() {
+fn modules_inside_a_wing_name_only_the_modules_that_the_table_allows() {
     for wing in WINGS {
         assert!(members(wing, sources()).count() > wing.modules.len(), "too few files in {}", wing.folder);
         assert_none(&offences(wing, sources()));
@@ -202,14 +203,14 @@ fn modules_inside_of_a_wing_name_only_what_they_may() {
 }
 
 #[test]
-fn there_is_no_import_circle_inside_of_a_wing() {
+fn there_is_no_import_circle_inside_a_wing() {
     for wing in WINGS {
         assert_eq!(circle(wing, sources()), None);
     }
 }
 
 #[test]
-fn a_wrong_arrow_inside_of_a_wing_is_caught() {
+fn a_wrong_arrow_inside_a_wing_is_caught() {
     let count =
         |path: &str, text: &str| offences(&PROXY, &[Source::new(&format!("{}{path}", PROXY.folder), text)]).len();
     for (path, bad) in [
@@ -239,7 +240,7 @@ fn a_wrong_arrow_inside_of_a_wing_is_caught() {
 }
 
 #[test]
-fn an_import_circle_inside_of_a_wing_is_caught() {
+fn an_import_circle_inside_a_wing_is_caught() {
     let find = |arrows: &[(&str, &str)]| {
         let source = |(path, text): &(&str, &str)| Source::new(&format!("{}{path}.rs", PROXY.folder), text);
         circle(&PROXY, &arrows.iter().map(source).collect::<Vec<_>>())

@@ -1,8 +1,8 @@
-//! Rules about single words: where `unsafe` may stand, and what neither code nor tests may contain.
+//! Rules about single words: the files that may contain `unsafe`, and words that code or tests may not contain.
 
 use crate::sources::{Offence, Source, assert_none, find_word, leading_word, line_of, sources};
 
-/// Where code may be unsafe: the two sides of the plugin boundary, and a plugin without the SDK.
+/// Files that may contain unsafe code: the two sides of the plugin boundary, and a plugin without the SDK.
 const UNSAFE: &[&str] = &[
     "strategies/kit/api/src/export.rs",
     "strategies/kit/api/src/ffi.rs",
@@ -12,18 +12,15 @@ const UNSAFE: &[&str] = &[
     "strategies/kit/host/tests/fixtures/",
 ];
 
-/// Tests that wait by the clock, and why.
+/// Tests that wait for time, each with a reason.
 const SLEEPING: &[(&str, &str)] = &[
-    (
-        "lb/tests/admin/harness.rs",
-        "asks another process again until it is so far, within a bound: there is no event to wait for",
-    ),
-    ("lb/tests/proxy/support.rs", "asks again until it is so far, within a bound"),
-    ("lb/tests/proxy/hostile.rs", "a backend that does nothing until the test is over"),
-    ("loadgen/tests/load/lateness.rs", "how long a generator is stopped is what is done to it"),
+    ("lb/tests/admin/harness.rs", "polls another process within a time limit: there is no event to wait for"),
+    ("lb/tests/proxy/support.rs", "polls within a time limit"),
+    ("lb/tests/proxy/hostile.rs", "a backend that does nothing until the test ends"),
+    ("loadgen/tests/load/lateness.rs", "the test suspends a generator for a fixed time"),
 ];
 
-/// Integration tests that write down a port, and why.
+/// Integration tests that contain a fixed port, each with a reason.
 const PORTS: &[(&str, &str)] = &[("lb/tests/tidy/", "the samples below")];
 
 /// Ports without a listener: tests may name them as closed.
@@ -48,7 +45,7 @@ fn unsafe_code(sources: &[Source]) -> Vec<Offence> {
         .collect()
 }
 
-/// Whether what follows the word makes it more than a type or an attribute.
+/// Whether the text after the word makes it more than a type or an attribute.
 fn is_unsafe_code(after: &str) -> bool {
     let mut after = after.trim_start();
     if let Some(foreign) = after.strip_prefix("extern") {
@@ -77,7 +74,7 @@ fn unfinished(sources: &[Source]) -> Vec<Offence> {
     offences
 }
 
-/// Tests wait for events. A clock that is paused sleeps in no time, and is allowed.
+/// Tests wait for events. A sleep with a paused clock takes no time, so it is allowed.
 fn sleeping(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
     let watched = sources.iter().filter(|source| !is_listed(allowed, &source.path));
     let mut offences = Vec::new();
@@ -97,7 +94,8 @@ fn sleeping(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
     offences
 }
 
-/// Integration tests open what they name. Unit tests mostly parse it: only lines that open something count there.
+/// Integration tests open the ports that they name. Unit tests mostly parse them, so there only lines that open one
+/// count.
 fn fixed_ports(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
     const BEFORE_PORT: &[&str] =
         &["127.0.0.1:", "localhost:", "0.0.0.0:", "127.0.0.1\", ", "[127, 0, 0, 1], ", "LOCALHOST, ", "LOCALHOST), "];
@@ -110,15 +108,16 @@ fn fixed_ports(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
             let ports = BEFORE_PORT.iter().flat_map(|before| line.split(before).skip(1)).map(leading_word);
             let is_fixed = |port: &str| port.parse().is_ok_and(|port: u16| !CLOSED.contains(&port));
             if opens && ports.into_iter().any(is_fixed) {
-                offences
-                    .push(source.offence(number, "a test takes port 0 and asks which it got (or say why in PORTS)"));
+                offences.push(
+                    source.offence(number, "a test binds port 0 and reads the port it got (or say why in PORTS)"),
+                );
             }
         }
     }
     offences
 }
 
-/// What proxy and simulations share takes time and chance as arguments, and talks to nothing.
+/// Code that the proxy shares with simulations takes time and randomness as arguments and does no input or output.
 fn impure(sources: &[Source]) -> Vec<Offence> {
     const IMPURE: &[&str] =
         &["tokio", "hyper", "Instant", "SystemTime", "sleep", "spawn", "File", "fs", "TcpStream", "UdpSocket"];
@@ -133,12 +132,12 @@ fn impure(sources: &[Source]) -> Vec<Offence> {
 }
 
 #[test]
-fn what_a_simulation_shares_is_pure() {
+fn code_shared_with_simulations_is_pure() {
     assert_none(&impure(sources()));
 }
 
 #[test]
-fn a_clock_in_what_a_simulation_shares_is_caught() {
+fn a_clock_in_code_shared_with_simulations_is_caught() {
     let count = |path: &str, text: &str| impure(&[Source::new(path, text)]).len();
     for bad in ["use std::time::Instant;", "tokio::spawn", "std::fs::read(x)", "std::thread::sleep(x)"] {
         assert!(count("strategies/kit/balance/src/a.rs", bad) > 0, "{bad}");
@@ -153,12 +152,12 @@ fn only_the_plugin_boundary_is_unsafe() {
 }
 
 #[test]
-fn nothing_is_ignored_or_left_undone() {
+fn no_test_is_ignored_and_no_code_is_unfinished() {
     assert_none(&unfinished(sources()));
 }
 
 #[test]
-fn tests_wait_for_events_and_not_for_time() {
+fn tests_wait_for_events_not_for_time() {
     assert_none(&sleeping(sources(), SLEEPING));
 }
 

@@ -1,4 +1,5 @@
-//! Plugins are tried in a child first: what a bad one does there is a refusal with a reason, and nothing else happens.
+//! lb tries a plugin in a child process first. If the plugin fails there, lb refuses it with a reason and nothing else
+//! changes.
 
 mod harness;
 mod refusals;

@@ -1,4 +1,4 @@
-//! Every way in which a plugin can break the process that it runs in, told with stage and reason.
+//! Plugins that break the process in which they run. Each error names the stage and the reason.
 
 use std::time::{Duration, Instant};
 
@@ -7,7 +7,7 @@ use serde_json::json;
 
 use crate::harness::{Bench, PATIENCE, lb};
 
-/// Long enough to get to where it hangs, also behind everything else on a busy machine.
+/// Long enough for a plugin to reach the place where it hangs, also on a busy machine.
 const SHORT: Duration = Duration::from_secs(2);
 
 async fn refusal(way: &str) -> VetError {
@@ -15,7 +15,7 @@ async fn refusal(way: &str) -> VetError {
 }
 
 #[tokio::test]
-async fn a_plugin_that_kills_its_process_is_told_with_signal_and_place() {
+async fn the_error_of_a_plugin_that_kills_its_process_names_the_signal_and_the_step() {
     for (way, reason) in [
         ("abort", "died with signal 6 (SIGABRT) while making an instance"),
         ("crash", "died with signal 11 (SIGSEGV) while making an instance"),
@@ -27,7 +27,7 @@ async fn a_plugin_that_kills_its_process_is_told_with_signal_and_place() {
 }
 
 #[tokio::test]
-async fn code_that_runs_when_a_plugin_is_opened_ends_a_child_and_is_told() {
+async fn a_plugin_that_breaks_while_being_opened_ends_only_the_child() {
     for place in [&["-DIN_CONSTRUCTOR"][..], &["-DIN_INIT", "-Wl,-init,at_init"]] {
         for (way, time_max, reason) in [
             ("abort", PATIENCE, "died with signal 6 (SIGABRT) while being opened"),
@@ -47,7 +47,7 @@ async fn code_that_runs_when_a_plugin_is_opened_ends_a_child_and_is_told() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_never_comes_back_is_ended_when_its_time_is_over() {
+async fn a_plugin_that_never_returns_is_killed_after_the_time_limit() {
     for (way, stage, doing) in [("spin", VetStage::New, "making an instance"), ("pick_spin", VetStage::Pick, "picking")]
     {
         let error = Bench::new().vet_way(way, SHORT).await.unwrap_err();
@@ -56,28 +56,28 @@ async fn a_plugin_that_never_comes_back_is_ended_when_its_time_is_over() {
 }
 
 #[tokio::test]
-async fn what_a_plugin_started_ends_with_its_trial() {
+async fn a_process_that_a_plugin_starts_ends_with_the_trial() {
     let bench = Bench::new();
     let error = bench.vet_way("fork", SHORT).await.unwrap_err();
     assert_eq!(error.stage, VetStage::New);
     let pid = std::fs::read_to_string(bench.open.path().join("pid")).unwrap();
-    // SIGKILL acts at once, the process is removed soon; a zombie waits for its new parent.
+    // SIGKILL stops the process at once, but it may stay a zombie until its new parent waits for it.
     let state = || std::fs::read_to_string(format!("/proc/{pid}/stat"));
     let lives = || {
         state().is_ok_and(|stat| !matches!(stat.rsplit(") ").next().map(|rest| rest.as_bytes()[0]), Some(b'Z' | b'X')))
     };
     let deadline = Instant::now() + PATIENCE;
     while lives() {
-        assert!(Instant::now() < deadline, "process {pid} lives on");
+        assert!(Instant::now() < deadline, "process {pid} still runs");
         std::thread::yield_now();
     }
 }
 
 #[tokio::test]
-async fn what_a_plugin_leaves_behind_is_told() {
+async fn threads_and_descriptors_that_a_plugin_leaves_are_refused() {
     let error = refusal("thread").await;
     assert_eq!(error.stage, VetStage::Leak);
-    // The instance and the one that inherits its state.
+    // One thread of the instance, and one of the instance that takes over its state.
     assert!(error.reason.starts_with("leaves 2 threads running"), "{error}");
     let error = refusal("descriptor").await;
     assert_eq!(error.stage, VetStage::Leak);
@@ -85,7 +85,7 @@ async fn what_a_plugin_leaves_behind_is_told() {
 }
 
 #[tokio::test]
-async fn a_plugin_that_says_no_is_quoted() {
+async fn the_text_of_a_plugin_that_refuses_its_options_is_in_the_error() {
     let error = refusal("refuse").await;
     assert_eq!(error.stage, VetStage::Options);
     assert_eq!(error.reason, "strategy broken refuses its options: way: \"refuse\" is none");
@@ -99,7 +99,7 @@ async fn a_plugin_that_says_no_is_quoted() {
 }
 
 #[tokio::test]
-async fn picks_that_panic_or_answer_wrongly_are_counted() {
+async fn picks_that_panic_or_return_a_wrong_result_are_counted() {
     let error = refusal("pick_panic").await;
     assert!(error.stage == VetStage::Pick && error.reason.starts_with("panicked in "), "{error}");
     let error = refusal("pick_index").await;
@@ -112,7 +112,7 @@ async fn picks_that_panic_or_answer_wrongly_are_counted() {
 }
 
 #[tokio::test]
-async fn an_lb_that_is_not_there_is_told_as_such() {
+async fn an_lb_executable_that_does_not_exist_is_reported_as_such() {
     let bench = Bench::new();
     let request = bench.request(&bench.compile(&[]), json!({}));
     let error = Vetter::new(bench.folder.path().join("no-lb"), None).vet(&request).await.unwrap_err();

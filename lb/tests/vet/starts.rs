@@ -1,16 +1,16 @@
-//! A start, and the commands that look, with a plugin that would have ended the balancer or that looks around.
+//! `lb`, `lb check` and `lb strategies` with a plugin that crashes or that inspects its process.
 
 use std::net::TcpListener;
 use std::process::{Command, Output};
 
 use crate::harness::{Bench, lb};
 
-/// `lb` with a launcher that leaves a mark when it launches anything.
+/// Runs `lb` with a launcher that creates the file `launched` when it launches a replica.
 fn run(bench: &Bench, way: &str, arguments: &[&str]) -> Output {
     run_with(bench, way, "", arguments)
 }
 
-/// The same with another line of options, and with a token.
+/// As `run`, with more options of the plugin. In both, the environment holds an admin token.
 fn run_with(bench: &Bench, way: &str, more: &str, arguments: &[&str]) -> Output {
     let folder = bench.folder.path();
     let config = format!(
@@ -35,7 +35,7 @@ fn run_with(bench: &Bench, way: &str, more: &str, arguments: &[&str]) -> Output 
 }
 
 #[test]
-fn a_start_with_a_plugin_that_crashes_is_one_line_and_launches_nothing() {
+fn a_start_with_a_plugin_that_crashes_prints_one_error_and_launches_nothing() {
     let bench = Bench::new();
     bench.compile(&[]);
     for (way, key, reason) in [
@@ -59,7 +59,7 @@ fn a_start_with_a_plugin_that_crashes_is_one_line_and_launches_nothing() {
     assert!(!bench.folder.path().join("launched").exists());
 }
 
-/// Whether this machine lets us have a network of our own.
+/// Whether this machine allows the user of the test a network namespace.
 fn can_leave_network(is_root: bool) -> bool {
     let flags = if is_root { "-n" } else { "-Un" };
     Command::new("unshare").args([flags, "true"]).status().is_ok_and(|status| status.success())
@@ -69,8 +69,8 @@ fn can_leave_network(is_root: bool) -> bool {
 fn a_plugin_on_trial_sees_no_token_no_network_no_rights_and_no_sign_of_being_tried() {
     let bench = Bench::new();
     bench.compile(&[]);
-    let lodger = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = format!("port = \"{}\"", lodger.local_addr().unwrap().port());
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = format!("port = \"{}\"", listener.local_addr().unwrap().port());
     let is_root = our_user() == 0;
     for arguments in [&[][..], &["check"]] {
         let said = String::from_utf8(run_with(&bench, "look", &port, arguments).stderr).unwrap();
@@ -81,18 +81,18 @@ fn a_plugin_on_trial_sees_no_token_no_network_no_rights_and_no_sign_of_being_tri
         }
         match can_leave_network(is_root) {
             true => seen("token=0 network=0"),
-            false => println!("not shown here: this machine gives nobody a network of his own"),
+            false => println!("not checked here: this machine does not allow a network namespace"),
         }
     }
 }
 
-/// The user that runs this.
+/// The user id of this process.
 fn our_user() -> u32 {
     std::os::unix::fs::MetadataExt::uid(&std::fs::metadata("/proc/self").unwrap())
 }
 
 #[test]
-fn the_list_of_strategies_runs_nothing_of_a_library_in_its_own_process() {
+fn the_list_of_strategies_runs_no_code_of_a_library_in_its_own_process() {
     let bench = Bench::new();
     for (way, reason) in
         [("abort", "died with signal 6 (SIGABRT) while being opened"), ("exit", "ended its process with status 0")]

@@ -1,4 +1,4 @@
-//! Good plugins pass, and are not tried twice.
+//! Good plugins pass, and lb does not try them twice.
 
 use std::io::Write;
 use std::process::{Command, Stdio};
@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use crate::harness::{Bench, PATIENCE, backend, lb};
 
 #[tokio::test]
-async fn the_strategies_of_this_house_pass() {
+async fn every_shipped_strategy_passes() {
     let bench = Bench::new();
     for name in lb_strategy_built::shipped() {
         for backends in 0..=4 {
@@ -25,9 +25,9 @@ async fn the_strategies_of_this_house_pass() {
 }
 
 #[tokio::test]
-async fn stand_ins_do_not_push_a_list_over_a_limit_of_the_strategys() {
+async fn stand_in_backends_do_not_push_a_list_over_a_limit_of_the_strategy() {
     let bench = Bench::new();
-    // A ring of 256 × 4,096 points is as large as it takes.
+    // The largest ring that the strategy accepts has 256 × 4,096 points.
     let request = bench.request(&lb_strategy_built::library("consistent_hash"), json!({ "virtual_nodes": 4096 }));
     let heavy = VetBackend { weight: 256, ..backend(0) };
     let one = VetRequest { backends: vec![heavy.clone()], ..request.clone() };
@@ -38,7 +38,7 @@ async fn stand_ins_do_not_push_a_list_over_a_limit_of_the_strategys() {
 }
 
 #[tokio::test]
-async fn a_copy_in_memory_is_tried_as_one_in_a_file_is() {
+async fn a_copy_in_memory_is_tried_in_the_same_way_as_a_file() {
     let bench = Bench::new();
     let loader = Loader::new(bench.folder.path().join("private"), 2).with_copies(Copies::Memory);
     for (way, verdict) in [("none", Ok(Answer::Ok)), ("crash", Err(VetStage::New))] {
@@ -65,16 +65,16 @@ async fn a_good_verdict_is_remembered_over_restarts_and_a_bad_one_is_not() {
     let first = Vetter::new(lb(), Some(state.path())).with_time_max(PATIENCE);
     let verdict = first.vet(&good).await.unwrap();
     assert_eq!(first.vet(&bad).await.unwrap_err().stage, VetStage::Options);
-    // This one cannot start a child: what it knows, it remembers.
+    // This vetter cannot start a child, so a verdict can only come from the stored ones.
     let second = Vetter::new("/nonexistent/lb".into(), Some(state.path()));
     assert_eq!(second.vet(&good).await.unwrap(), verdict);
     assert_eq!(second.vet(&bad).await.unwrap_err().stage, VetStage::Start);
     let other = bench.request(&plugin, json!({ "way": "none" }));
-    assert_eq!(second.vet(&other).await.unwrap_err().stage, VetStage::Start, "other options are another matter");
+    assert_eq!(second.vet(&other).await.unwrap_err().stage, VetStage::Start, "other options need another trial");
 }
 
 #[test]
-fn the_command_answers_a_request_with_its_steps_and_one_verdict_at_last() {
+fn the_vet_command_prints_its_steps_and_then_one_verdict() {
     let bench = Bench::new();
     let ask = |text: String| {
         let mut command = Command::new(lb());

@@ -1,4 +1,4 @@
-//! Runs that are ended from outside: what was measured is written and marked, and nothing goes on.
+//! Runs that are ended from outside: loadgen stores and marks the measured part, and leaves no process running.
 
 use loadgen::model::{Completeness, EventKind};
 use rustix::process::{Pid, Signal, kill_process};
@@ -10,7 +10,7 @@ const LONG: &str = "scenario = \"B\"\nbudget = \"5m\"\n[load]\nloop = \"open\"\n
     [[arms]]\nstrategy = \"least_connections\"";
 
 #[test]
-fn ctrl_c_writes_what_there_is_and_leaves_nothing_running() {
+fn ctrl_c_writes_partial_results_and_leaves_nothing_running() {
     let lab = Lab::new();
     let plan = lab.plan(LONG);
     let mut child =
@@ -28,12 +28,12 @@ fn ctrl_c_writes_what_there_is_and_leaves_nothing_running() {
 }
 
 #[test]
-fn ctrl_c_before_a_block_is_whole_writes_the_segments_there_are() {
+fn ctrl_c_before_the_end_of_a_block_writes_the_finished_segments() {
     let lab = Lab::new();
     let plan = lab.plan(LONG);
     let arguments = ["experiment", "--seed", "7", "--plan", plan.to_str().expect("UTF-8")];
     let mut child = lab.command(&arguments).spawn().expect("loadgen starts");
-    // with this seed it is the second one's turn
+    // With this seed, least_connections is the second arm.
     until_it_says(&mut child, "least_connections takes over");
     kill_process(Pid::from_child(&child), Signal::INT).expect("it runs");
     let ended = ended(child);
@@ -59,14 +59,18 @@ fn ctrl_c_between_faults_writes_partial_results_and_undoes_the_faults() {
     assert_eq!(ended.code, Some(130), "{}", ended.out);
     let run = lab.stored();
     assert!(run.manifest.is_partial() && run.results.cells[0].requests > 0);
-    assert!(run.manifest.marks.iter().all(|mark| mark.check != "faults"), "that it never came has a reason");
-    let stall = run.results.events.iter().find(|event| event.kind == EventKind::Stall).expect("it was told");
+    assert!(
+        run.manifest.marks.iter().all(|mark| mark.check != "faults"),
+        "the kill that did not happen has a reason, so there is no mark"
+    );
+    let stall =
+        run.results.events.iter().find(|event| event.kind == EventKind::Stall).expect("the stall is in the events");
     assert!(stall.until_ms.is_some());
     assert!(lab.out().join("plots/timeline.svg").exists());
     lab.nothing_is_left_running();
 }
 
-/// A file that loadgen will write into, on a disk without room. `/dev/full` is one.
+/// Makes a file of the run a link to `/dev/full`, which behaves like a full disk.
 fn no_room_for(lab: &Lab, file: &str) {
     let part = lab.out().join(format!("{file}.part"));
     std::fs::create_dir_all(part.parent().expect("a folder")).expect("made");
@@ -75,13 +79,13 @@ fn no_room_for(lab: &Lab, file: &str) {
 
 const SHORT: &str = "[load]\nloop = \"closed\"\nconnections = 2\nrequests = 200\n[backends]\nn = [1, 2]\n";
 
-/// The last line on stderr: the others tell how it went.
+/// The last line on stderr. The lines before it show progress.
 fn last_line(err: &str) -> &str {
     err.lines().last().expect("a line")
 }
 
 #[test]
-fn a_disk_that_fills_up_during_a_run_ends_it_and_what_fits_is_written_and_marked() {
+fn a_disk_that_fills_up_ends_the_run_and_partial_results_are_written_and_marked() {
     let lab = Lab::new();
     no_room_for(&lab, "scrapes/after-round_robin__n___2-lb.txt");
     let ended = lab.run(SHORT);
@@ -90,7 +94,7 @@ fn a_disk_that_fills_up_during_a_run_ends_it_and_what_fits_is_written_and_marked
     assert!(line.starts_with("loadgen: ended early: cannot write ") && line.contains("No space left"), "{line}");
     let run = lab.stored();
     assert!(run.manifest.is_partial());
-    // the measurement is stored, with a mark that the three counts were not compared
+    // Both cells are stored, but the accounting of the second is missing.
     let cells: Vec<_> = run.results.cells.iter().map(|cell| (cell.n, cell.requests, cell.retries)).collect();
     assert_eq!((cells, run.results.accounting.len()), (vec![(1, 200, Some(0)), (2, 200, None)], 1));
     assert!(lab.out().join("report.html").exists());
@@ -98,7 +102,7 @@ fn a_disk_that_fills_up_during_a_run_ends_it_and_what_fits_is_written_and_marked
 }
 
 #[test]
-fn results_without_room_are_printed_and_the_folder_is_no_run() {
+fn results_that_do_not_fit_on_the_disk_are_printed_and_the_folder_is_no_run() {
     let lab = Lab::new();
     no_room_for(&lab, "series.json");
     let ended = lab.run(SHORT);
@@ -106,13 +110,13 @@ fn results_without_room_are_printed_and_the_folder_is_no_run() {
     let line = last_line(&ended.err);
     assert!(line.starts_with("loadgen: cannot write ") && line.contains("series.json: No space left"), "{line}");
     assert!(line.ends_with("printed above and are not stored") && ended.out.contains("200"), "{line}\n{}", ended.out);
-    let error = loadgen::model::Folder::new(lab.out()).read().expect_err("not whole").to_string();
+    let error = loadgen::model::Folder::new(lab.out()).read().expect_err("the folder is incomplete").to_string();
     assert!(error.contains("is no run"), "{error}");
     lab.nothing_is_left_running();
 }
 
 #[test]
-fn a_report_without_room_can_be_made_later() {
+fn a_report_that_does_not_fit_on_the_disk_can_be_made_later() {
     let lab = Lab::new();
     no_room_for(&lab, "results.csv");
     let ended = lab.run(SHORT);
@@ -135,13 +139,13 @@ fn a_loadgen_that_is_killed_leaves_nothing_running() {
         lab.command(&["experiment", "--plan", plan.to_str().expect("UTF-8")]).spawn().expect("loadgen starts");
     until_it_says(&mut child, "block 1 done");
     child.kill().expect("it runs");
-    child.wait().expect("it is ours");
+    child.wait().expect("it is our child");
     lab.nothing_is_left_running();
     let log = std::fs::read_to_string(lab.out().join("lb/lb.log")).expect("lb's log");
-    assert!(log.contains("end of stdin") && log.contains("stopped"), "in order: {log}");
+    assert!(log.contains("end of stdin") && log.contains("stopped"), "lb stopped cleanly: {log}");
 }
 
-/// Kills lb when loadgen has said `text`, and lets loadgen end.
+/// Kills lb when loadgen has printed `text`, and waits for the end of loadgen.
 fn lb_dies_after(lab: &Lab, plan: &str, text: &str) {
     let plan = lab.plan(plan);
     let arguments = ["experiment", "--plan", plan.to_str().expect("UTF-8")];
@@ -156,14 +160,14 @@ fn lb_dies_after(lab: &Lab, plan: &str, text: &str) {
 }
 
 #[test]
-fn a_balancer_that_dies_ends_the_run_with_its_reason() {
+fn a_balancer_that_exits_ends_the_run_with_its_reason() {
     let lab = Lab::new();
     lb_dies_after(&lab, LONG, "block 1 done");
     assert!(lab.stored().manifest.is_partial());
 }
 
 #[test]
-fn a_balancer_that_dies_leaves_what_was_measured_by_the_clock_or_one_after_the_other() {
+fn a_balancer_that_exits_leaves_partial_results_of_open_and_closed_loops() {
     let open = "[load]\nloop = \"open\"\nrate_rps = 100\nwarm_up = \"100ms\"\nduration = \"5m\"\n\
         [[faults]]\nat = \"4m\"\nkind = \"kill\"";
     let closed = "[load]\nloop = \"closed\"\nconnections = 2\nrequests = 1_000_000_000";
@@ -177,7 +181,7 @@ fn a_balancer_that_dies_leaves_what_was_measured_by_the_clock_or_one_after_the_o
         assert!(cell.requests > cell.errors, "{loop_}: {cell:?}");
         assert!(
             run.manifest.marks.iter().all(|mark| mark.check != "faults"),
-            "{loop_}: that it never came has a reason"
+            "{loop_}: the fault that did not happen has a reason, so there is no mark"
         );
         let report = std::fs::read_to_string(lab.out().join("report.md")).expect("a report");
         assert!(report.contains("lb exited during the run"), "{loop_}: {report}");

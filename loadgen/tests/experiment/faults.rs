@@ -1,6 +1,7 @@
-//! Faults that are carried out on real processes: each has its effect while it lasts, and is told with its times.
+//! Faults on real processes: each has its effect while it lasts, and the results record its times.
 //!
-//! What is claimed holds on any machine: a server that is slowed is at least so slow, and somewhere outside of the fault it is not.
+//! The claims hold on any machine. For example, a slowed server is at least as slow as planned during the fault, and it
+//! is faster in some window outside of it.
 
 use loadgen::lab::Web;
 use loadgen::model::{Cell, Completeness, Event, EventKind, Run, Window};
@@ -28,7 +29,7 @@ fn cell(run: &Run) -> &Cell {
     &run.results.cells[0]
 }
 
-/// Windows whose requests were all meant between these moments of the run's clock.
+/// Windows whose requests were all scheduled between these moments of the run's clock.
 fn windows(run: &Run, from_ms: u64, to_ms: u64) -> Vec<&Window> {
     let series = &run.series[0];
     let within = |window: &&Window| window.at_ms >= from_ms && window.at_ms + series.window_ms <= to_ms;
@@ -37,13 +38,14 @@ fn windows(run: &Run, from_ms: u64, to_ms: u64) -> Vec<&Window> {
     found
 }
 
-/// Windows in which the fault was in force for certain: it was done when it was told, and is never undone before its time.
+/// Windows in which the fault was certainly in effect. The event comes after the fault began, and the fault never ends
+/// before its planned time.
 fn in_force<'a>(run: &'a Run, event: &Event, planned_end_ms: u64) -> Vec<&'a Window> {
     windows(run, event.at_ms, cell(run).at_ms + planned_end_ms)
 }
 
 fn ms(ns: Option<u64>) -> f64 {
-    ns.expect("a window with answers") as f64 / 1e6
+    ns.expect("a window with responses") as f64 / 1e6
 }
 
 fn least(values: impl Iterator<Item = f64>) -> f64 {
@@ -57,7 +59,7 @@ fn answers(run: &Run, windows: &[&Window], id: &str) -> u64 {
 }
 
 #[test]
-fn a_slow_server_is_as_slow_as_the_file_says_and_the_others_are_not() {
+fn a_slow_server_is_as_slow_as_planned_and_the_others_are_not() {
     let lab = Lab::new();
     let run = run(
         &lab,
@@ -69,20 +71,23 @@ fn a_slow_server_is_as_slow_as_the_file_says_and_the_others_are_not() {
     assert_eq!(slow.iter().map(|it| it.backend.as_deref()).collect::<Vec<_>>(), [Some("Server 2"), Some("Server 1")]);
     for (event, planned_end_ms, slow_ms) in [(slow[0], 1_200, 200.0), (slow[1], 2_600, 300.0)] {
         let windows = in_force(&run, event, planned_end_ms);
-        // windows know latencies to two digits
+        // Windows store latencies with two digits.
         let fastest_p99 = least(windows.iter().map(|window| ms(window.p99_ns)));
         assert!(fastest_p99 > 0.98 * slow_ms, "{}: a window has a p99 of {fastest_p99} ms", event.text);
         assert!(least(windows.iter().map(|window| ms(window.p50_ns))) < slow_ms, "{}: all are slow", event.text);
-        assert!(answers(&run, &windows, event.backend.as_deref().expect("one")) > 0, "round robin does not mind");
-        let until = event.until_ms.expect("it was undone");
+        assert!(
+            answers(&run, &windows, event.backend.as_deref().expect("one")) > 0,
+            "round robin still picks the slow server"
+        );
+        let until = event.until_ms.expect("the fault was undone");
         assert!(until >= cell(&run).at_ms + planned_end_ms, "undone at {until} ms");
     }
     let all = run.series[0].windows.iter();
-    assert!(least(all.map(|window| ms(window.p99_ns))) < 200.0, "it is slow for a while, not always");
+    assert!(least(all.map(|window| ms(window.p99_ns))) < 200.0, "the server is slow only for a while");
 }
 
 #[test]
-fn a_stalled_server_lets_wait_until_it_goes_on() {
+fn requests_to_a_stalled_server_wait_until_it_continues() {
     let lab = Lab::new();
     let run = run(
         &lab,
@@ -94,15 +99,15 @@ fn a_stalled_server_lets_wait_until_it_goes_on() {
     let first = windows[0];
     let waited_ms = (cell(&run).at_ms + 1_900 - (first.at_ms + run.series[0].window_ms)) as f64;
     let p99_ms = ms(first.p99_ns);
-    assert!(p99_ms > 0.98 * waited_ms, "{p99_ms} ms, and it was silent for {waited_ms} ms after that window");
-    assert!(ms(first.p50_ns) < waited_ms, "the others answer");
-    assert!(answers(&run, &[first], "Server 3") > 0, "those that waited were answered in the end");
+    assert!(p99_ms > 0.98 * waited_ms, "{p99_ms} ms, but the server was silent for {waited_ms} ms after that window");
+    assert!(ms(first.p50_ns) < waited_ms, "the other servers respond");
+    assert!(answers(&run, &[first], "Server 3") > 0, "waiting requests get their response at the end");
     assert!(stall.until_ms.is_some() && event(&run, EventKind::Undone).text == "Server 3 is normal again");
     assert_eq!(cell(&run).errors, 0, "{:?}", cell(&run).error_kinds);
 }
 
 #[test]
-fn a_server_fails_the_share_that_the_file_says_and_does_the_rest_as_before() {
+fn a_server_fails_the_planned_share_and_serves_the_rest_as_before() {
     let lab = Lab::new();
     let run = run(
         &lab,
@@ -111,18 +116,18 @@ fn a_server_fails_the_share_that_the_file_says_and_does_the_rest_as_before() {
     );
     let (errors, windows) = (event(&run, EventKind::Errors), in_force(&run, event(&run, EventKind::Errors), 2_000));
     let (failed, all) = windows.iter().fold((0, 0), |(failed, all), it| (failed + it.errors, all + it.answered));
-    // of some 170 draws, the hundredth of a millionth lies outside
+    // Of about 170 draws, the share is outside these limits with a probability of 1e-8.
     assert!((all * 3 / 10..=all * 7 / 10).contains(&failed), "{failed} of {all} failed");
     let quickest = least(windows.iter().filter_map(|window| window.p50_ns).map(|ns| ns as f64 / 1e6));
-    assert!(quickest > 0.98 * 50.0, "a good answer took {quickest} ms");
+    assert!(quickest > 0.98 * 50.0, "a good response took {quickest} ms");
     assert!(cell(&run).error_kinds.keys().all(|kind| kind == "status 500"), "{:?}", cell(&run).error_kinds);
-    let until = errors.until_ms.expect("it was undone");
+    let until = errors.until_ms.expect("the fault was undone");
     let after = self::windows(&run, until, u64::MAX);
-    assert_eq!(after.iter().map(|window| window.errors).sum::<u64>(), 0, "undone is undone");
+    assert_eq!(after.iter().map(|window| window.errors).sum::<u64>(), 0, "there are no errors after the fault");
 }
 
 #[test]
-fn a_killed_server_is_missed_replaced_and_accounted_for_as_a_lower_bound() {
+fn a_killed_server_is_detected_replaced_and_counted_as_a_lower_bound() {
     let lab = Lab::new();
     let run = run(&lab, "duration = \"4s\"", "[[faults]]\nat = \"1s\"\nkind = \"kill\"\nbackend = 2");
     let (start, kill) = (cell(&run).at_ms, event(&run, EventKind::Kill));
@@ -139,7 +144,7 @@ fn a_killed_server_is_missed_replaced_and_accounted_for_as_a_lower_bound() {
 }
 
 #[test]
-fn servers_come_and_go_when_the_file_says() {
+fn servers_are_added_and_removed_at_the_planned_times() {
     let lab = Lab::new();
     let run = run(
         &lab,
@@ -149,16 +154,16 @@ fn servers_come_and_go_when_the_file_says() {
     let (added, removed) = (event(&run, EventKind::Add), event(&run, EventKind::Remove));
     let end = run.series[0].windows.last().expect("windows").at_ms;
     let before = windows(&run, 0, cell(&run).at_ms + 500);
-    assert_eq!(answers(&run, &before, "Server 4"), 0, "it is not there yet");
+    assert_eq!(answers(&run, &before, "Server 4"), 0, "the server does not exist yet");
     assert!(answers(&run, &before, "Server 3") > 0);
     assert!(answers(&run, &windows(&run, added.at_ms, end), "Server 4") > 0);
-    assert_eq!(answers(&run, &windows(&run, removed.at_ms, end), "Server 3"), 0, "it has left");
+    assert_eq!(answers(&run, &windows(&run, removed.at_ms, end), "Server 3"), 0, "the server is removed");
     assert_eq!((removed.backend.as_deref(), &added.backend), (Some("Server 3"), &None));
     assert_eq!(cell(&run).errors, 0, "a removed backend completes its requests: {:?}", cell(&run).error_kinds);
 }
 
 #[test]
-fn a_hot_key_brings_its_share_to_one_server_for_a_while() {
+fn a_hot_key_sends_its_share_to_one_server_for_a_while() {
     let lab = Lab::new();
     let run = run(
         &lab,
@@ -188,9 +193,9 @@ fn a_hot_key_brings_its_share_to_one_server_for_a_while() {
 }
 
 #[test]
-fn a_fault_without_an_end_goes_on_to_that_of_the_load() {
+fn a_fault_without_an_end_lasts_until_the_end_of_the_load() {
     let lab = Lab::new();
-    // without a duration the budget says when the load ends
+    // Without a duration, the budget determines the end of the load.
     let ended = lab.run(
         "budget = \"8s\"\n[load]\nloop = \"open\"\nrate_rps = 100\nwarm_up = \"0s\"\ntimeout = \"1s\"\n\
          [[faults]]\nat = \"200ms\"\nkind = \"stall\"\nbackend = 2",
@@ -218,15 +223,15 @@ fn a_server_may_be_removed_or_killed_while_a_fault_is_in_effect() {
     );
     assert!(!run.manifest.is_partial());
     for (fault, leaves) in [(EventKind::Slow, EventKind::Remove), (EventKind::Errors, EventKind::Kill)] {
-        let (until, left) = (event(&run, fault).until_ms.expect("it ended"), event(&run, leaves).at_ms);
-        // it is told right after it is done
+        let (until, left) = (event(&run, fault).until_ms.expect("the fault ended"), event(&run, leaves).at_ms);
+        // loadgen records an event right after the action.
         assert!(until <= left, "{fault:?} ended at {until} ms, {leaves:?} at {left} ms");
     }
     assert!(run.results.events.iter().all(|event| event.kind != EventKind::Undone), "{:?}", run.results.events);
 }
 
 #[test]
-fn a_fault_that_cannot_be_done_leaves_what_was_measured_and_a_pool_as_it_was() {
+fn a_fault_that_fails_leaves_partial_results_and_the_pool_as_it_was() {
     let lab = Lab::new();
     let theirs = lab.running_balancer("round_robin", 2);
     let faults = "[[faults]]\nat = \"200ms\"\nkind = \"slow\"\nfactor = 4\nbackend = 1\n\
@@ -242,8 +247,10 @@ fn a_fault_that_cannot_be_done_leaves_what_was_measured_and_a_pool_as_it_was() {
     let Completeness::Partial { reason } = &run.manifest.completeness else { panic!("not partial") };
     assert_eq!(reason, "there is no backend \"Server 2\" for this fault");
     assert!(cell(&run).requests > 0);
-    let first = theirs.status().backends.into_iter().find(|backend| backend.id == "Server 1").expect("it is there");
-    let switches = Web::new().get(&format!("http://{}/control", first.address)).expect("its switches");
+    let first =
+        theirs.status().backends.into_iter().find(|backend| backend.id == "Server 1").expect("the backend exists");
+    let switches =
+        Web::new().get(&format!("http://{}/control", first.address)).expect("the control settings of the server");
     let switches: serde_json::Value = serde_json::from_str(&switches).expect("JSON");
     assert_eq!(switches["slow"], 1.0, "{switches}");
 }

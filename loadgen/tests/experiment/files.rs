@@ -1,4 +1,4 @@
-//! Experiment files with a mistake: one line on stderr, which says where it is, what it is, and what was probably meant.
+//! Mistakes in experiment files: one line on stderr names the place, the fault, and the value that was probably meant.
 
 use crate::support::{Ended, Lab, ended};
 
@@ -11,7 +11,7 @@ fn checked(lab: &Lab, text: &str) -> Ended {
     ended(lab.program(&["check", "--plan", "x.toml"]).spawn().expect("loadgen starts"))
 }
 
-/// `wanted`: the whole line, except for the name of the program and of the file.
+/// Checks `text`. `wanted` is the whole line without the names of program and file.
 fn says(lab: &Lab, text: &str, wanted: &str) {
     let ended = checked(lab, text);
     assert_eq!(
@@ -61,7 +61,7 @@ fn a_missing_key_is_named_with_its_values() {
 }
 
 #[test]
-fn a_key_that_is_not_known_is_met_with_the_one_that_was_meant() {
+fn the_error_of_an_unknown_key_suggests_a_known_one() {
     let lab = Lab::new();
     let load = "[load] has loop, connections, requests, repeats, arrivals, rate_rps, of_capacity, capacity_p99, outstanding_max, \
         warm_up, duration, path, keys, cost, timeout";
@@ -119,7 +119,7 @@ fn a_key_that_is_not_known_is_met_with_the_one_that_was_meant() {
 }
 
 #[test]
-fn a_value_of_another_kind_is_met_with_the_kind_that_is_expected() {
+fn a_value_of_the_wrong_kind_is_an_error_with_the_expected_kind() {
     let lab = Lab::new();
     for (before, line, wanted) in [
         (
@@ -175,7 +175,7 @@ fn a_value_of_another_kind_is_met_with_the_kind_that_is_expected() {
         ("", "scenario = \"A9\"\n[load]\nloop = \"closed\"", "scenario: must be A1, A2, A3, A4, B or own, not \"A9\""),
     ] {
         let number = before.lines().count() + 1;
-        // what follows keeps the file an experiment otherwise
+        // The rest of the file is a valid experiment.
         let text = format!("{before}{line}\n");
         says(&lab, &text, &format!("line {number}: {wanted}"));
     }
@@ -233,7 +233,7 @@ fn a_plan_without_a_possible_verdict_is_refused_with_the_remedy() {
     assert!(
         checked(&lab, &faults).err.starts_with("loadgen: x.toml, line 1: budget: 60 s is too short: the least is 36")
     );
-    // so it is at the start, where nothing is left behind
+    // The start of an experiment refuses it too, and leaves nothing.
     std::fs::write(lab.path("x.toml"), few).expect("written");
     let ended = ended(lab.command(&["experiment", "--plan", "x.toml"]).spawn().expect("loadgen starts"));
     assert_eq!((ended.code, ended.err), (Some(2), format!("loadgen: x.toml, {wanted}\n")));
@@ -243,7 +243,7 @@ fn a_plan_without_a_possible_verdict_is_refused_with_the_remedy() {
 #[test]
 fn a_value_that_lb_refuses_has_its_line() {
     let lab = Lab::new();
-    let path = lab.plan(""); // for its folder of plugins
+    let path = lab.plan(""); // The plan names the folder of plugins.
     let lb = std::fs::read_to_string(&path).expect("text");
     let said = |text: &str| {
         let ended = checked(&lab, &format!("{CLOSED}{text}{lb}"));
@@ -280,7 +280,7 @@ fn a_value_that_lb_refuses_has_its_line() {
     assert!(limits.contains(": lb.limits.retries: ") && limits.contains("must be from 0 to"), "{limits}");
 }
 
-/// A file that is typed over is not at fault.
+/// A flag overrides the file, so the error names the flag and not the file.
 #[test]
 fn flags_are_refused_by_their_own_names() {
     let lab = Lab::new();
@@ -310,7 +310,7 @@ fn flags_are_refused_by_their_own_names() {
 }
 
 #[test]
-fn a_replay_knows_only_flags_that_it_takes() {
+fn a_replay_accepts_only_its_own_flags() {
     let lab = Lab::new();
     let help = ended(lab.program(&["replay", "--help"]).spawn().expect("loadgen starts"));
     for flag in ["--out", "--seed", "--lb", "--mock-server", "--target", "--admin", "--plain", "--quiet"] {

@@ -1,4 +1,4 @@
-//! Experiments on a real lb with real mock servers: what they leave behind, and how they end.
+//! Experiments on a real lb with real mock servers: the files that they leave, and how they end.
 
 mod ends;
 mod faults;

@@ -1,4 +1,4 @@
-//! What a user may get wrong: one clear line, exit code 2, and no folder of a run that never began.
+//! Mistakes of a user: one clear line, exit code 2, and no folder for a run that did not begin.
 
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
@@ -26,7 +26,7 @@ fn mistakes_are_one_line_and_leave_nothing() {
     refused(&lab, &["b", "--strategy", "round_robin"], "--arms");
     refused(&lab, &["a1", "--budget", "soon"], "\"soon\" is not a time");
     refused(&lab, &["a1", "--target", "http://127.0.0.1:1"], "--admin");
-    // port 1 is closed
+    // Port 1 is closed.
     let theirs = ["a1", "--target", "http://127.0.0.1:1", "--admin", "http://127.0.0.1:1"];
     refused(&lab, &theirs, "the target http://127.0.0.1:1 cannot be reached");
 
@@ -43,7 +43,7 @@ fn mistakes_are_one_line_and_leave_nothing() {
 }
 
 #[test]
-fn a_refusal_of_lb_is_reported_in_its_words() {
+fn an_error_of_lb_is_reported_unchanged() {
     let lab = Lab::new();
     let taken = std::net::TcpListener::bind(("127.0.0.1", 0)).expect("a port");
     let address = taken.local_addr().expect("an address");
@@ -56,7 +56,7 @@ fn a_refusal_of_lb_is_reported_in_its_words() {
 }
 
 #[test]
-fn an_arm_that_lb_would_refuse_in_the_middle_is_refused_at_the_start() {
+fn an_arm_that_lb_would_refuse_later_is_refused_at_the_start() {
     let lab = Lab::new();
     let arm = |options: &str| format!("[[arms]]\nlabel = \"second\"\nstrategy = \"consistent_hash\"\n{options}");
     let plan = |second: &str| {
@@ -83,7 +83,7 @@ fn an_arm_that_lb_would_refuse_in_the_middle_is_refused_at_the_start() {
 }
 
 #[test]
-fn a_strategy_that_a_running_balancer_has_not_is_refused_in_its_words() {
+fn a_strategy_that_a_running_balancer_lacks_is_refused_with_the_error_of_lb() {
     let lab = Lab::new();
     let theirs = lab.running_balancer("round_robin", 1);
     let plan = "[load]\nloop = \"closed\"\nrequests = 10\n[[arms]]\nstrategy = \"nobodys\"";
@@ -97,7 +97,7 @@ fn a_strategy_that_a_running_balancer_has_not_is_refused_in_its_words() {
 }
 
 #[test]
-fn a_machine_that_others_use_is_refused_under_strict_and_nothing_is_begun() {
+fn with_strict_a_busy_machine_is_refused_before_anything_starts() {
     let lab = Lab::new();
     let (is_over, cores) = (AtomicBool::new(false), std::thread::available_parallelism().map_or(2, usize::from));
     let spin = || {
@@ -106,7 +106,7 @@ fn a_machine_that_others_use_is_refused_under_strict_and_nothing_is_begun() {
         }
     };
     let ended = std::thread::scope(|scope| {
-        // three on each core: another program gets a quarter of a core
+        // Three busy loops on each core: another program gets a quarter of a core.
         (0..3 * cores).for_each(|_| drop(scope.spawn(spin)));
         let ended = ended(lab.command(&["a1", "--strict"]).spawn().expect("loadgen starts"));
         is_over.store(true, Relaxed);
@@ -118,5 +118,5 @@ fn a_machine_that_others_use_is_refused_under_strict_and_nothing_is_begun() {
         "{}",
         ended.err
     );
-    assert!(!lab.out().exists(), "a run that never began leaves no folder");
+    assert!(!lab.out().exists(), "a run that did not begin leaves no folder");
 }

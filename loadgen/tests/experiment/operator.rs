@@ -1,4 +1,5 @@
-//! An operator changes the pool during a run: the run continues, records the change, and compares no later count with a declaration.
+//! An operator changes the pool during a run. The run continues and records the change. Later counts are not compared
+//! with a declaration.
 
 use std::process::Child;
 
@@ -7,7 +8,7 @@ use loadgen::model::{EventKind, Run, Severity};
 
 use crate::support::{Lab, ended, eventually};
 
-/// Two arms, one after the other, of some seconds each.
+/// Two arms, one after the other, each of some seconds.
 const PLAN: &str = "[load]\nloop = \"closed\"\nconnections = 4\nrequests = 2_000\ncost = \"constant:4ms\"\n\
     [[arms]]\nlabel = \"first\"\nstrategy = \"round_robin\"\n[[arms]]\nlabel = \"second\"\nstrategy = \"round_robin\"";
 
@@ -25,13 +26,13 @@ fn admin_under_load(lab: &Lab) -> Admin {
         Some(format!("http://{}", ready["admin"].as_str()?))
     };
     eventually("lb is ready", || ready().is_some());
-    let admin = Admin::at(&ready().expect("it is"), &Web::new());
+    let admin = Admin::at(&ready().expect("lb is ready"), &Web::new());
     let is_loaded = |states: Vec<BackendState>| states.iter().any(|state| state.in_flight > 0);
-    eventually("requests are under way", || admin.backends().is_ok_and(is_loaded));
+    eventually("requests are in flight", || admin.backends().is_ok_and(is_loaded));
     admin
 }
 
-/// No band, no chance, and why.
+/// Asserts that no count is judged, and that an event gives the reason.
 fn is_not_judged(run: &Run, kind: EventKind) {
     for cell in &run.results.cells {
         assert_eq!(cell.chi_square_p, None, "{}", cell.arm);
@@ -42,7 +43,7 @@ fn is_not_judged(run: &Run, kind: EventKind) {
 }
 
 #[test]
-fn an_operators_drain_suspends_the_judgement_of_counts_from_then_on() {
+fn after_a_drain_by_an_operator_counts_are_not_judged() {
     let lab = Lab::new();
     let child = start(&lab);
     let admin = admin_under_load(&lab);
@@ -52,9 +53,9 @@ fn an_operators_drain_suspends_the_judgement_of_counts_from_then_on() {
     let run = lab.stored();
     is_not_judged(&run, EventKind::Operator);
     let counts: Vec<Vec<u64>> = run.results.cells.iter().map(|cell| cell.counts()).collect();
-    assert!(counts[0][1] < counts[0][0] && counts[1][1] == 0, "it was drained while it was measured: {counts:?}");
+    assert!(counts[0][1] < counts[0][0] && counts[1][1] == 0, "Server 2 was drained during the first arm: {counts:?}");
     let lost = run.results.events.iter().filter(|event| event.kind == EventKind::Detected);
-    assert_eq!(lost.count(), 0, "what is drained has not failed");
+    assert_eq!(lost.count(), 0, "a drained server has not failed");
     let mark = run.manifest.marks.iter().find(|mark| mark.check == "pool").expect("a mark");
     assert_eq!(mark.severity, Severity::Warning);
     assert!(mark.reason.starts_with("an operator drained Server 2 at "), "{}", mark.reason);
@@ -70,17 +71,20 @@ fn an_operators_drain_suspends_the_judgement_of_counts_from_then_on() {
 }
 
 #[test]
-fn a_server_that_dies_by_no_fault_of_the_plan_suspends_it_for_the_time_of_its_arm() {
+fn an_unplanned_crash_of_a_server_suspends_the_judgement_for_its_arm() {
     let lab = Lab::new();
     let child = start(&lab);
     let admin = admin_under_load(&lab);
-    let second = admin.backends().expect("they are told").remove(1);
+    let second = admin.backends().expect("the admin port lists them").remove(1);
     let pid = rustix::process::Pid::from_raw(second.pid.expect("launched").cast_signed()).expect("a process");
     rustix::process::kill_process(pid, rustix::process::Signal::KILL).expect("it runs");
     ended(child);
     let mut run = lab.stored();
     let second = run.results.cells.pop().expect("the second arm");
     is_not_judged(&run, EventKind::Detected);
-    assert!(second.backends.iter().all(|backend| backend.expected.is_some()), "its pool was whole: {second:?}");
+    assert!(
+        second.backends.iter().all(|backend| backend.expected.is_some()),
+        "the pool of the second arm was complete: {second:?}"
+    );
     assert!(run.results.events.iter().all(|event| event.kind != EventKind::Operator), "{:?}", run.results.events);
 }

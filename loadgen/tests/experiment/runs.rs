@@ -1,4 +1,4 @@
-//! Experiments that go well: what is in the folder afterwards.
+//! Experiments that succeed: the content of the folder afterwards.
 
 use std::collections::BTreeMap;
 use std::process::{Command, Stdio};
@@ -17,7 +17,7 @@ fn a1_shares_and_accounts_for_every_request() {
     counts.sort_unstable();
     assert_eq!(counts, [666, 667, 667]);
     let over_time: u64 = run.series[0].windows.iter().map(|window| window.answered).sum();
-    assert_eq!(over_time, 2_000, "the first and the last moments too");
+    assert_eq!(over_time, 2_000, "the windows include the first and the last moments");
     let account = &run.results.accounting[0];
     assert_eq!((account.client, account.balancer, account.attempts, &account.mismatch), (2_000, 2_000, 2_000, &None));
     assert!(account.backends.iter().all(|backend| backend.attempts == backend.served && !backend.is_lower_bound));
@@ -26,14 +26,14 @@ fn a1_shares_and_accounts_for_every_request() {
     }
     assert!(run.manifest.marks.iter().all(|mark| mark.check != "accounting" || mark.severity == Severity::Passed));
     assert_eq!((run.manifest.completeness, run.manifest.seeds["run"]), (Completeness::Complete, 7));
-    let expected = run.results.cells[0].backends[0].expected.expect("round robin declares what it does");
+    let expected = run.results.cells[0].backends[0].expected.expect("round robin declares its shares");
     assert!(expected.low >= 666.0 && expected.high <= 667.0);
     for file in
         ["report.html", "report.md", "results.csv", "scrapes/before-round_robin-lb.txt", "plan.json", "lb/lb.toml"]
     {
         assert!(lab.out().join(file).exists(), "{file}");
     }
-    assert!(!lab.out().join("lb/state").exists(), "copies of plugins are no result");
+    assert!(!lab.out().join("lb/state").exists(), "copies of plugins are not kept");
     lab.nothing_is_left_running();
 }
 
@@ -49,7 +49,7 @@ fn scrapes_of_a_run_are_stored_and_converted_to_openmetrics() {
     let told = ended(command.spawn().expect("loadgen starts"));
     assert_eq!(told.code, Some(0), "{}", told.err);
     assert!(told.out.ends_with("# EOF\n") && told.err.contains(" scrapes of 127.0.0.1:"), "{}", told.err);
-    // the first scrape is before the first request, the last one after the last response
+    // The first scrape is before the first request, the last one after the last response.
     let mut requests = BTreeMap::<&str, u64>::new();
     for line in told.out.lines().filter(|line| line.starts_with("lb_requests_total{")) {
         let words: Vec<&str> = line.rsplit(' ').take(2).collect();
@@ -67,13 +67,13 @@ fn scrapes_of_a_run_are_stored_and_converted_to_openmetrics() {
 }
 
 #[test]
-fn the_sheets_ring_has_its_exact_shares_through_the_real_proxy() {
+fn the_ring_of_the_course_sheet_has_its_exact_shares_through_the_real_proxy() {
     let lab = Lab::new();
     let ended = lab
         .run("[load]\nloop = \"closed\"\nconnections = 16\nrequests = 3_000\n[[arms]]\nstrategy = \"assignment_ring\"");
     ended.was_carried_out();
     let results = lab.stored().results;
-    let (cell, ring) = (&results.cells[0], results.rings.first().expect("lb told the ring"));
+    let (cell, ring) = (&results.cells[0], results.rings.first().expect("lb returned the ring"));
     // 84.37, 4.69 and 10.94 %
     let expected: Vec<f64> =
         cell.backends.iter().map(|backend| backend.expected.expect("told").expected / 3_000.0).collect();
@@ -82,7 +82,7 @@ fn the_sheets_ring_has_its_exact_shares_through_the_real_proxy() {
     }
     let slot = |at: usize| (ring.arcs[at].end * 512.0).round() as u32 - 1;
     assert_eq!((ring.arcs.len(), slot(0), slot(26), ring.arcs[0].backend), (27, 26, 114, 0), "{ring:?}");
-    assert!(cell.chi_square_p.expect("it can be said") > 0.01, "seed 7: {:?}", cell.counts());
+    assert!(cell.chi_square_p.expect("the counts can be judged") > 0.01, "seed 7: {:?}", cell.counts());
 }
 
 #[test]
@@ -100,7 +100,7 @@ fn sizes_follow_each_other_and_keys_that_move_are_counted() {
     );
     let moves: Vec<_> = results.disruptions.iter().map(|it| (it.from_n, it.to_n, it.keys)).collect();
     assert_eq!(moves, [(1, 3, 1_000), (3, 2, 1_000)]);
-    // a third of the keys lived on the one that left, and none of the others may move
+    // A third of the keys belonged to the removed server. No other key may move.
     let left = &results.disruptions[1];
     assert!((0.1..0.6).contains(&left.share_moved()), "{left:?}");
     assert!(results.accounting.iter().all(|account| account.mismatch.is_none()), "{:?}", results.accounting);
@@ -117,23 +117,30 @@ fn arms_run_side_by_side_and_are_compared() {
     ended.was_carried_out();
     let run = lab.stored();
     let comparison = run.results.comparison.expect("two arms");
-    assert!(comparison.blocks >= 2 && comparison.blocks.is_multiple_of(2), "whole squares: {}", comparison.blocks);
+    assert!(
+        comparison.blocks >= 2 && comparison.blocks.is_multiple_of(2),
+        "blocks come in pairs: {}",
+        comparison.blocks
+    );
     assert_eq!(run.results.cells.len(), 2 * comparison.blocks as usize);
-    // on a busy machine the generator is late, and such blocks have no latencies
+    // On a busy machine, the generator is late, and such blocks have no latencies.
     let left = comparison.blocks as usize - comparison.dropped.len();
     let ratio = comparison.ratio("least", "latency_p50");
     assert_eq!(ratio.is_some(), left >= 2, "{left} blocks are left");
     assert!(ratio.is_none_or(|ratio| ratio.ratio > 0.0 && ratio.measure == comparison.primary));
-    assert!(left >= 6 || ratio.is_none_or(|ratio| ratio.verdict == Verdict::Undecided), "too few to say: {ratio:?}");
+    assert!(
+        left >= 6 || ratio.is_none_or(|ratio| ratio.verdict == Verdict::Undecided),
+        "too few blocks for a verdict: {ratio:?}"
+    );
     assert_eq!(comparison.verdict_measures, ["latency_p50"]);
-    assert!(comparison.ratio("least", "rps").is_none(), "an open loop has the rate that was asked for");
+    assert!(comparison.ratio("least", "rps").is_none(), "the rate of an open loop is given");
     for check in ["generator", "machine", "accounting"] {
         assert!(run.manifest.marks.iter().any(|mark| mark.check == check), "{check}: {:?}", run.manifest.marks);
     }
     assert!(matches!(run.manifest.load, Load::Open { rate_rps, capacity_rps: None, .. } if rate_rps == 150.0));
     assert_eq!(run.results.accounting.len(), 1);
     assert_eq!(run.results.accounting[0].mismatch, None);
-    // the requests of a block are the same for both arms
+    // The requests of a block are the same for both arms.
     let asked = |block: u32| -> Vec<u64> {
         let of_block = run.results.cells.iter().filter(|cell| cell.block == block);
         of_block.map(|cell| cell.requests + cell.unsent).collect()
@@ -142,7 +149,7 @@ fn arms_run_side_by_side_and_are_compared() {
 }
 
 #[test]
-fn a_replay_asks_for_the_same_and_check_holds_it_to_thresholds() {
+fn a_replay_sends_the_same_load_and_check_compares_it_with_thresholds() {
     let lab = Lab::new();
     let ended_first = lab.run("[load]\nloop = \"closed\"\nconnections = 4\nrequests = 500");
     ended_first.was_carried_out();
@@ -166,7 +173,7 @@ fn a_replay_asks_for_the_same_and_check_holds_it_to_thresholds() {
         }
         command.output().expect("loadgen starts").status.code()
     };
-    // a busy machine takes timing, and leaves shares and counts
+    // A busy machine makes timing invalid, but not shares and counts.
     let manifest = lab.stored().manifest;
     let is_valid = manifest.supports(Conclusion::Shares) && manifest.supports(Conclusion::Counts);
     assert_eq!(check(&["max_over_mean<1.01", "errors<=0%"]), Some(if is_valid { 0 } else { 1 }));
@@ -176,7 +183,7 @@ fn a_replay_asks_for_the_same_and_check_holds_it_to_thresholds() {
 }
 
 #[test]
-fn a_balancer_that_runs_already_is_used_and_left_as_it_was() {
+fn a_running_balancer_is_used_and_left_as_it_was() {
     let lab = Lab::new();
     let theirs = lab.running_balancer("least_connections", 2);
     let admin = theirs.admin.clone();

@@ -1,4 +1,4 @@
-//! Answers of every kind, good and bad, are told apart and counted exactly.
+//! Good and bad responses of every kind are distinguished and counted exactly.
 
 use std::io::Write;
 use std::time::Duration;
@@ -12,7 +12,7 @@ use crate::support::{Scripted, closed, eventually, mock, one, read_head, reset, 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 #[test]
-fn a_closed_loop_sends_exactly_as_many_as_asked_over_kept_connections() {
+fn a_closed_loop_sends_exactly_the_given_number_over_keep_alive_connections() {
     let server = mock(Options { id: "s1".to_owned(), ..Options::default() });
     let segment = one(run(closed(server.addr, 8, 2_000, "/home")));
     let counted =
@@ -21,7 +21,7 @@ fn a_closed_loop_sends_exactly_as_many_as_asked_over_kept_connections() {
     let stats = server.stats();
     assert_eq!((stats.requests, stats.served, stats.connections), (2_000, 2_000, 8));
     assert_eq!(segment.latency.len(), 2_000);
-    assert_eq!(segment.latency.max(), segment.service.max(), "in a closed loop they are the same");
+    assert_eq!(segment.latency.max(), segment.service.max(), "in a closed loop both times are the same");
     assert_eq!(segment.lag.len(), 0);
     let tally = segment.backends["s1"];
     assert!(tally.first_ns <= tally.last_ns && tally.last_ns <= segment.to_ns);
@@ -31,14 +31,14 @@ fn a_closed_loop_sends_exactly_as_many_as_asked_over_kept_connections() {
 fn a_closed_loop_begins_at_once() {
     let server = mock(Options::default());
     // The windows are 100 ms long. A thread may be late on a busy machine, but not always.
-    eventually("an answer within the first window", || {
+    eventually("a response within the first window", || {
         one(run(closed(server.addr, 1, 1, "/home"))).backends["1"].first_ns < 100_000_000
     });
 }
 
 #[test]
-fn a_connection_that_ends_with_its_response_is_not_used_again() {
-    // Answer and end in one piece, and no word of it in the head.
+fn a_connection_that_ends_with_its_response_is_not_reused() {
+    // Response and close come in one packet, and the head does not announce the close.
     let server = Scripted::answering(b"", |stream| {
         let more = 0x8000; // MSG_MORE, on Linux
         socket2::SockRef::from(&stream).send_with_flags(OK, more).expect("sent");
@@ -49,7 +49,7 @@ fn a_connection_that_ends_with_its_response_is_not_used_again() {
 }
 
 #[test]
-fn several_threads_share_the_work_without_gap_or_overlap() {
+fn several_threads_share_the_requests_without_gap_or_overlap() {
     let server = mock(Options::default());
     let plan = Plan { threads: 3, keys: Keys::Sequential, ..closed(server.addr, 7, 1_000, "/home") };
     let outcome = run(plan);
@@ -62,7 +62,7 @@ fn several_threads_share_the_work_without_gap_or_overlap() {
 }
 
 #[test]
-fn chunked_bodies_long_bodies_and_bodies_until_close_end_where_they_end() {
+fn chunked_bodies_long_bodies_and_bodies_until_close_are_read_to_their_end() {
     let server = mock(Options::default());
     for (path, bytes) in [
         ("/stream?bytes=100000&chunk=777", 100_000),
@@ -73,7 +73,7 @@ fn chunked_bodies_long_bodies_and_bodies_until_close_end_where_they_end() {
         let segment = one(run(closed(server.addr, 2, 20, path)));
         assert_eq!((segment.ok(), segment.errors.total()), (20, 0), "{path}");
         assert!(segment.bytes >= 20 * bytes, "{path}: {}", segment.bytes);
-        assert_eq!(server.stats().connections - before, 2, "{path}: connections are kept");
+        assert_eq!(server.stats().connections - before, 2, "{path}: connections are reused");
     }
     let until_close = Scripted::answering(b"HTTP/1.1 200 OK\r\nx-server-id: c\r\n\r\nall that comes", drop);
     let segment = one(run(closed(until_close.address, 2, 10, "/")));
@@ -95,7 +95,7 @@ fn a_head_in_pieces_after_interim_responses_is_one_response() {
 }
 
 #[test]
-fn a_server_that_closes_as_it_announced_costs_a_connection_and_no_error() {
+fn an_announced_close_costs_a_connection_and_no_error() {
     let server = mock(Options::default());
     let segment = one(run(closed(server.addr, 4, 100, "/close")));
     assert_eq!((segment.ok(), segment.errors.total()), (100, 0));
@@ -116,7 +116,7 @@ fn responses_of_500_have_their_own_latencies() {
 fn each_error_has_its_kind() {
     let cases: [(&str, Scripted, ErrorKind); 5] = [
         (
-            "closed before an answer",
+            "closed before a response",
             Scripted::start(|mut stream, _| assert!(read_head(&mut stream).is_some())),
             ErrorKind::Closed,
         ),
@@ -142,7 +142,7 @@ fn each_error_has_its_kind() {
         let segment = one(outcome);
         assert_eq!((segment.errors.of(kind), segment.answered), (6, 0), "{name}: {:?}", segment.errors);
     }
-    // Torn off by a proper server too.
+    // The same with a real server that aborts.
     let server = mock(Options::default());
     let segment = one(run(closed(server.addr, 1, 3, "/stream?bytes=1000&chunk=100&abort_after=500")));
     assert_eq!(segment.errors.of(ErrorKind::Truncated), 3);
@@ -150,16 +150,16 @@ fn each_error_has_its_kind() {
 
 #[test]
 fn a_closed_port_is_an_error_for_each_request_and_no_endless_loop() {
-    let gone = mock(Options::default()).addr; // dropped at once, so the port is closed now
+    let gone = mock(Options::default()).addr; // Dropped at once, so the port is closed now.
     let outcome = run(closed(gone, 4, 12, "/"));
     assert!(outcome.first_errors[&ErrorKind::Connect].contains("refused"), "{:?}", outcome.first_errors);
     let segment = one(outcome);
     assert_eq!((segment.errors.of(ErrorKind::Connect), segment.sent), (12, 0));
-    assert!(segment.seconds() >= 0.1, "a client rests before it tries again");
+    assert!(segment.seconds() >= 0.1, "a client waits before its next attempt");
 }
 
 #[test]
-fn a_request_without_a_response_in_time_is_a_timeout_and_its_connection_is_not_used_again() {
+fn a_request_without_a_response_in_time_is_a_timeout_and_its_connection_is_not_reused() {
     let server = mock(Options::default());
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     let plan = Plan { timeout: Duration::from_millis(50), ..closed(server.addr, 3, 9, "/home") };
@@ -170,8 +170,8 @@ fn a_request_without_a_response_in_time_is_a_timeout_and_its_connection_is_not_u
 }
 
 #[test]
-fn a_kept_connection_closed_under_a_request_is_an_error_unless_a_repetition_is_asked_for() {
-    // Each connection answers one request, announces nothing, and closes when it has read the next.
+fn a_reused_connection_that_closes_during_a_request_is_an_error_without_resend_closed() {
+    // Each connection serves one request, announces no close, and closes after it has read the next request.
     let server = || {
         Scripted::start(|mut stream, _| {
             if read_head(&mut stream).is_some() {
@@ -194,7 +194,7 @@ fn a_kept_connection_closed_under_a_request_is_an_error_unless_a_repetition_is_a
 }
 
 #[test]
-fn bytes_behind_a_response_end_its_connection() {
+fn bytes_after_a_response_end_its_connection() {
     let server = Scripted::start(|mut stream, _| {
         while read_head(&mut stream).is_some() {
             if stream.write_all(&[OK, b"and more"].concat()).is_err() {
@@ -219,7 +219,7 @@ fn methods_bodies_headers_paths_keys_and_costs_arrive_as_planned() {
     let segment = one(run(Plan { requests: mixed, ..closed(server.addr, 1, 30, "/") }));
     assert_eq!((segment.statuses[&200], segment.statuses[&404]), (20, 10));
 
-    // A cost of an hour and a bit is refused by the mock, one of 20 ms is obeyed.
+    // The mock serves a request with a cost of 20 ms in at least that time.
     let cost = Cost::Constant { time: Duration::from_millis(20) };
     let segment = one(run(Plan { cost, keys: Keys::Uniform, ..closed(server.addr, 2, 6, "/home") }));
     assert!(segment.ok() == 6 && segment.service.min() >= 19_900_000, "{}", segment.service.min());

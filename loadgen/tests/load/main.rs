@@ -1,7 +1,9 @@
-//! The load engine against real servers: what it sends, what it counts, when it ends.
+//! The load engine against real servers: its requests, its counts, and its end.
 //!
-//! One binary, so that it links once. Servers are `mock-server` in-process, and a scripted one for what no good server does.
-//! Nothing here depends on speed: counts are exact, times are lower bounds, and what has to happen first is waited for.
+//! One test binary, so that it links once. Servers are `mock-server` in-process, and a scripted server for faults that
+//! a good server does not have. Tests do not depend on the speed of the machine: counts are exact, times are lower
+//! bounds, and tests wait for events. Where a time has an upper bound, the test accepts a late machine or repeats the
+//! run.
 
 mod answers;
 mod ends;

@@ -1,4 +1,4 @@
-//! The open loop keeps its schedule whatever the server does, and measures from it.
+//! The open loop keeps its schedule with every server, and measures latency from the schedule.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -10,7 +10,7 @@ use mock_server::{Change, Options, ServiceTime};
 use crate::support::{Scripted, eventually, mock, one, open, read_head, run};
 
 #[test]
-fn it_sends_every_scheduled_request_and_counts_each() {
+fn an_open_loop_sends_and_counts_every_scheduled_request() {
     let server = mock(Options::default());
     let outcome = run(open(server.addr, 500.0, Stop::AfterTime(Duration::from_millis(400))));
     let segment = one(outcome);
@@ -30,8 +30,8 @@ fn a_stalled_server_does_not_stop_the_schedule_and_the_wait_is_in_the_latency() 
     let server = mock(Options::default());
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     let running = load::start(open(server.addr, 1_000.0, Stop::AfterRequests(300))).unwrap();
-    // All of them are in flight at the same time: none waited for a response.
-    eventually("300 requests under way", || server.stats().in_progress == 300);
+    // All requests are in flight at the same time, so none waited for a response.
+    eventually("300 requests in flight", || server.stats().in_progress == 300);
     server.change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     let segment = one(running.wait());
     assert_eq!((segment.ok(), segment.unsent), (300, 0));
@@ -40,19 +40,19 @@ fn a_stalled_server_does_not_stop_the_schedule_and_the_wait_is_in_the_latency() 
 }
 
 #[test]
-fn requests_that_wait_for_a_connection_count_from_their_intended_time() {
+fn requests_that_wait_for_a_connection_are_measured_from_their_scheduled_time() {
     let server = mock(Options { service_time: ServiceTime::Constant(Duration::from_millis(20)), ..Options::default() });
     let plan = Plan { connections: 1, ..open(server.addr, 1_000.0, Stop::AfterRequests(20)) };
     let segment = one(run(plan));
     assert_eq!((segment.ok(), server.stats().connections), (20, 1));
-    // One at a time, 20 ms each, all due within 19 ms: the last waits for 19 others.
+    // The server takes one request at a time, 20 ms each. All are due within 19 ms, so the last waits for 19 others.
     assert!(segment.latency.max() >= 380_000_000, "{}", segment.latency.max());
     let (latency, service) = (segment.latency.value_at_quantile(0.5), segment.service.value_at_quantile(0.5));
     assert!(latency >= service + 100_000_000, "latency {latency}, service time {service}");
 }
 
 #[test]
-fn over_the_bound_requests_are_counted_and_not_sent() {
+fn requests_over_the_limit_are_counted_and_not_sent() {
     let server = mock(Options::default());
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     let plan = Plan { connections: 3, outstanding: 5, ..open(server.addr, 1_000.0, Stop::AfterRequests(50)) };
@@ -81,7 +81,7 @@ fn a_request_that_finds_no_connection_within_the_timeout_is_unsent() {
 }
 
 #[test]
-fn the_same_seed_brings_the_server_the_same_keys_and_costs() {
+fn the_same_seed_sends_the_same_keys_and_costs() {
     let heads = Arc::new(Mutex::new(Vec::new()));
     let seen = heads.clone();
     let server = Scripted::start(move |mut stream, _| {
@@ -96,29 +96,29 @@ fn the_same_seed_brings_the_server_the_same_keys_and_costs() {
         let plan = Plan { seed, threads, keys, cost, ..open(server.address, 1_000.0, Stop::AfterRequests(50)) };
         assert_eq!(one(run(plan)).answered, 50);
         let mut heads = std::mem::take(&mut *heads.lock().unwrap());
-        heads.sort(); // they come over several connections
+        heads.sort(); // They come over several connections.
         heads
     };
     let first = sequence(1, 1);
     assert!(first.iter().all(|head| head.contains("x-key: 1") && head.contains("x-service-time-us: ")));
     assert_eq!(first, sequence(1, 1));
-    assert_eq!(first, sequence(1, 2), "however many threads send it");
+    assert_eq!(first, sequence(1, 2), "the sequence does not depend on the number of threads");
     assert_ne!(first, sequence(2, 1));
 }
 
 #[test]
-fn the_windows_are_the_run() {
+fn the_windows_hold_all_requests_of_the_run() {
     let server = mock(Options::default());
     let plan = Plan {
         warm_up: Duration::from_millis(150),
         ..open(server.addr, 200.0, Stop::AfterTime(Duration::from_millis(350)))
     };
     let outcome = run(plan);
-    let warm_up = outcome.warm_up.as_ref().expect("there was one");
+    let warm_up = outcome.warm_up.as_ref().expect("the run had a warm-up");
     assert_eq!((warm_up.due, outcome.segments[0].due), (30, 70));
     let sum = |of: fn(&load::Window) -> u64| outcome.windows.iter().map(of).sum::<u64>();
     assert_eq!((sum(|window| window.sent), sum(|window| window.ok)), (100, 100));
-    // 20 in every 100 ms, except for the last one: by when they were scheduled, not by when they were answered.
+    // 20 requests in each window of 100 ms, by their scheduled time and not by the time of the response.
     let due: Vec<_> = outcome.windows.iter().map(|window| window.due).filter(|due| *due > 0).collect();
     assert_eq!(due, [20; 5]);
     let starts: Vec<_> = outcome.windows.iter().map(|window| window.start_ms).collect();
@@ -127,12 +127,12 @@ fn the_windows_are_the_run() {
 }
 
 #[test]
-fn connections_that_the_server_closes_unannounced_cost_no_request_that_may_be_repeated() {
+fn connections_that_the_server_closes_without_notice_fail_no_request_that_may_be_resent() {
     let server = mock(Options { keep_alive_requests: 2, ..Options::default() });
     let plan = Plan { resend_closed: true, ..open(server.addr, 500.0, Stop::AfterRequests(200)) };
     let outcome = run(plan);
     let first_errors = outcome.first_errors.clone();
     let segment = one(outcome);
     assert_eq!((segment.ok(), segment.errors.total(), segment.sent), (200, 0, 200), "{first_errors:?}");
-    assert!(server.stats().connections >= 100, "two answers each");
+    assert!(server.stats().connections >= 100, "two responses on each connection");
 }

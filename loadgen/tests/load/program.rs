@@ -1,4 +1,4 @@
-//! `loadgen run` as its users meet it: what it prints, where, and how it ends.
+//! `loadgen run` from the outside: its output, its streams and its exit codes.
 
 use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};
@@ -20,7 +20,7 @@ fn run(arguments: &[&str]) -> (Option<i32>, String, String) {
     (status.code(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
 }
 
-/// It went to its end. On a busy machine it may say that it must not be believed, and then ends with 1.
+/// Asserts that the run ended normally. On a busy machine, it may report an invalid result and exit with 1.
 fn was_carried_out(code: Option<i32>, is_valid: bool, err: &str) {
     assert!(err.lines().all(|line| line.starts_with("loadgen: not to be believed: ")), "{err}");
     assert_eq!((code, err.is_empty()), (Some(i32::from(!is_valid)), is_valid), "{err}");
@@ -34,7 +34,7 @@ fn json(arguments: &[&str]) -> Value {
 }
 
 #[test]
-fn json_tells_exact_counts() {
+fn json_has_exact_counts() {
     let server = mock(Options { id: "s7".to_owned(), failure_rate: 0.25, seed: Some(3), ..Options::default() });
     let report = json(&["-n", "400", "-c", "4", &format!("http://{}/home", server.addr)]);
     let failures = server.stats().failures;
@@ -59,7 +59,7 @@ fn json_tells_exact_counts() {
 }
 
 #[test]
-fn the_report_for_people_says_which_loop_it_was_and_refuses_percentiles_of_few() {
+fn the_text_report_names_the_loop_and_leaves_out_percentiles_of_few_samples() {
     let server = mock(Options { id: "Server 1".to_owned(), ..Options::default() });
     let url = format!("{}/home", server.addr);
     let (code, out, err) = run(&["-n", "100", &url]);
@@ -77,9 +77,9 @@ fn the_report_for_people_says_which_loop_it_was_and_refuses_percentiles_of_few()
 }
 
 #[test]
-fn a_result_that_must_not_be_believed_is_exit_code_1_without_a_threshold_too() {
+fn an_invalid_result_is_exit_code_1_also_without_a_threshold() {
     let server = mock(Options::default());
-    // fewer descriptors than clients: a fault of this machine, on every machine
+    // Fewer descriptors than clients make the result invalid on every machine.
     let script = "ulimit -n 24 && exec \"$0\" run -n 200 -c 50 \"$1\"";
     let mut command = Command::new("/bin/sh");
     command.args(["-c", script, env!("CARGO_BIN_EXE_loadgen"), &format!("http://{}/home", server.addr)]);
@@ -91,7 +91,7 @@ fn a_result_that_must_not_be_believed_is_exit_code_1_without_a_threshold_too() {
 }
 
 #[test]
-fn a_seed_is_fresh_and_told_and_repeated_if_typed() {
+fn a_seed_is_random_and_printed_or_taken_from_the_command_line() {
     let server = mock(Options::default());
     let url = format!("http://{}/", server.addr);
     let fresh = || json(&["-n", "3", &url])["seed"].as_u64().expect("a seed");
@@ -102,7 +102,7 @@ fn a_seed_is_fresh_and_told_and_repeated_if_typed() {
 }
 
 #[test]
-fn methods_bodies_headers_and_paths_are_sent_as_typed() {
+fn methods_bodies_headers_and_paths_are_sent_as_given() {
     let server = mock(Options::default());
     let folder = tempfile::tempdir().unwrap();
     let (body, paths) = (folder.path().join("body"), folder.path().join("paths"));
@@ -116,7 +116,7 @@ fn methods_bodies_headers_and_paths_are_sent_as_typed() {
 }
 
 #[test]
-fn a_missed_threshold_is_exit_code_99_and_says_what_was_measured() {
+fn a_missed_threshold_is_exit_code_99_and_the_measured_value_is_printed() {
     let server = mock(Options { failure_rate: 1.0, ..Options::default() });
     let url = format!("http://{}/home", server.addr);
     let (code, out, err) = run(&["-n", "50", "--threshold", "errors<1%,rps>=0", "--fail-if", "rps>1000000000", &url]);
@@ -125,7 +125,7 @@ fn a_missed_threshold_is_exit_code_99_and_says_what_was_measured() {
     assert!(out.contains("MISSED errors<1%") && out.contains("kept   rps>=0"), "{out}");
     let report = {
         let (code, out, _) = run(&["--json", "-n", "50", "--threshold", "p99<1h", &url]);
-        assert_eq!(code, Some(99), "no good answer has no percentile");
+        assert_eq!(code, Some(99), "without a good response, there is no percentile");
         serde_json::from_str::<Value>(&out).unwrap()
     };
     assert_eq!((&report["thresholds"][0]["kept"], &report["thresholds"][0]["value"]), (&false.into(), &Value::Null));
@@ -133,7 +133,7 @@ fn a_missed_threshold_is_exit_code_99_and_says_what_was_measured() {
 
 #[test]
 fn a_mistake_is_one_line_and_exit_code_2() {
-    let gone = mock(Options::default()).addr; // dropped at once, so the port is closed now
+    let gone = mock(Options::default()).addr; // Dropped at once, so the port is closed now.
     let gone = format!("http://{gone}/");
     for (arguments, word) in [
         (&[&*gone][..], "cannot connect to"),
@@ -178,7 +178,7 @@ fn ctrl_c_prints_the_partial_results_as_partial() {
 }
 
 #[test]
-fn help_teaches_and_is_no_mistake() {
+fn help_explains_loops_and_exit_codes_and_exits_with_0() {
     let (code, out, err) = run(&["--help"]);
     assert_eq!((code, &*err), (Some(0), ""));
     let parts =

@@ -1,4 +1,4 @@
-//! Cuts: one run, many segments, each with its own counts.
+//! Cuts: one run has many segments, each with its own counts.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ fn requests_belong_to_the_segment_of_their_scheduled_time_and_none_is_lost() {
     outcome.segments.iter().for_each(adds_up);
     assert_eq!(outcome.segments.len(), 4);
     assert_eq!(outcome.segments.iter().map(|segment| segment.due).sum::<u64>(), 1_200);
-    // As many as the schedule has between two cuts, unless this machine came too late to tell them ahead.
+    // Each segment has the scheduled number of requests, unless a slow machine made the cuts too late.
     assert!(!is_ahead || (outcome.segments[1].due, outcome.segments[2].due) == (200, 200), "{outcome:?}");
     for (number, cut_ns) in cuts_ns.iter().enumerate() {
         assert_eq!((outcome.segments[number].to_ns, outcome.segments[number + 1].from_ns), (*cut_ns, *cut_ns));
@@ -37,7 +37,7 @@ fn requests_belong_to_the_segment_of_their_scheduled_time_and_none_is_lost() {
 }
 
 #[test]
-fn a_cut_may_change_the_rate_and_begin_the_sequence_anew() {
+fn a_cut_may_change_the_rate_and_restart_the_sequence() {
     let server = mock(Options::default());
     let running = load::start(open(server.addr, 500.0, Stop::AfterTime(Duration::from_millis(1_200)))).unwrap();
     let (handle, begin) = (running.handle(), Instant::now() + Duration::from_millis(500));
@@ -51,7 +51,7 @@ fn a_cut_may_change_the_rate_and_begin_the_sequence_anew() {
     outcome.segments.iter().for_each(adds_up);
     let due: Vec<_> = outcome.segments.iter().map(|segment| segment.due).collect();
     assert_eq!(outcome.total().answered, server.stats().requests);
-    // The same seed over the same time is the same schedule, unless this machine came too late to tell it ahead.
+    // The same seed over the same time gives the same schedule, unless a slow machine made the cuts too late.
     assert!(!is_ahead || (due[1] == due[2] && due[1] > 300 && due[1] < 500), "{due:?}");
 }
 
@@ -60,10 +60,10 @@ fn a_closed_loop_can_be_cut_too() {
     let server = mock(Options::default());
     let running = load::start(Plan { stop: Stop::WhenTold, ..closed(server.addr, 4, 1, "/home") }).unwrap();
     let handle = running.handle();
-    eventually("some answers", || handle.snapshot().total.ok > 100);
+    eventually("some responses", || handle.snapshot().total.ok > 100);
     handle.cut(at(Instant::now() + Duration::from_millis(5))).unwrap();
     let before = handle.snapshot().total.ok;
-    eventually("more answers", || handle.snapshot().windows >= 3 && handle.snapshot().total.ok > before + 100);
+    eventually("more responses", || handle.snapshot().windows >= 3 && handle.snapshot().total.ok > before + 100);
     handle.finish();
     let outcome = running.wait();
     assert!(outcome.segments.iter().all(|segment| segment.answered > 0));
@@ -71,7 +71,7 @@ fn a_closed_loop_can_be_cut_too() {
 }
 
 #[test]
-fn cuts_out_of_order_or_without_sense_are_refused() {
+fn invalid_cuts_and_cuts_out_of_order_are_refused() {
     let server = mock(Options::default());
     let running = load::start(open(server.addr, 10.0, Stop::WhenTold)).unwrap();
     let (handle, now) = (running.handle(), Instant::now() + Duration::from_secs(60));

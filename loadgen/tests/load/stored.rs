@@ -1,4 +1,4 @@
-//! `loadgen run --out DIR`: what is stored is a run like those of experiments, which the other commands read.
+//! `loadgen run --out DIR` stores a run in the format of experiments, so that the other commands can read it.
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -22,7 +22,7 @@ fn loadgen(arguments: &[&str]) -> Ended {
     Ended { code: status.code(), out: text(stdout), err: text(stderr) }
 }
 
-/// A folder, and a server to ask.
+/// A folder, and a server for the load.
 struct Rig {
     folder: TempDir,
     server: Running,
@@ -38,7 +38,7 @@ impl Rig {
         self.folder.path().join(name)
     }
 
-    /// A closed loop stored as `name`, whose numbers this machine's other work cannot make doubtful: too few for that.
+    /// Runs a closed loop and stores it as `name`. It has few requests, so that other work rarely makes it invalid.
     fn run(&self, name: &str, more: &[&str]) -> Ended {
         let (out, url) = (self.path(name), format!("http://{}/home", self.server.addr));
         let arguments = [&["run", "-n", "400", "-c", "4", "--out", text(&out)][..], more, &[&url]].concat();
@@ -50,7 +50,7 @@ fn text(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-/// It went to its end; on a busy machine it may say that it must not be believed.
+/// Asserts that the run ended normally. On a busy machine, it may report an invalid result.
 fn was_carried_out(ended: &Ended) {
     let is_doubtful = ended.out.contains("NOT VALID");
     assert_eq!(ended.code, Some(i32::from(is_doubtful)), "{}{}", ended.out, ended.err);
@@ -85,7 +85,7 @@ fn a_stored_run_is_read_back_with_its_counts_its_load_and_its_reports() {
 }
 
 #[test]
-fn json_stays_alone_on_stdout() {
+fn with_json_stdout_has_nothing_but_json() {
     let rig = Rig::new();
     let ended = rig.run("a", &["--json"]);
     serde_json::from_str::<serde_json::Value>(&ended.out).expect("JSON alone");
@@ -113,11 +113,11 @@ fn a_run_that_cannot_be_stored_is_printed_and_is_exit_code_1() {
     assert!(ended.out.contains("backend Server 1") && !ended.out.contains("report: "), "{}", ended.out);
     let lines: Vec<&str> = ended.err.lines().filter(|line| line.contains("results.json")).collect();
     assert!(matches!(lines[..], [line] if line.ends_with("printed above and is not stored")), "{}", ended.err);
-    assert!(!rig.path("a/run.json").exists(), "what is not whole is no run");
+    assert!(!rig.path("a/run.json").exists(), "an incomplete folder is no run");
 }
 
 #[test]
-fn two_stored_runs_of_the_same_load_are_held_against_each_other_and_others_are_refused() {
+fn two_stored_runs_of_the_same_load_are_compared_and_others_are_refused() {
     let rig = Rig::new();
     let names = ["a", "b", "path", "closed"];
     let url = format!("http://{}/home?x", rig.server.addr);
@@ -129,7 +129,7 @@ fn two_stored_runs_of_the_same_load_are_held_against_each_other_and_others_are_r
         let ended = loadgen(&arguments);
         was_carried_out(&ended);
         if ended.code == Some(1) {
-            return; // of a run that must not be believed nothing is compared, which is another claim's
+            return; // An invalid run is not compared. Another test covers that.
         }
     }
     let diff = |one: &str, other: &str| loadgen(&["report", "--diff", text(&rig.path(one)), text(&rig.path(other))]);
@@ -147,7 +147,7 @@ fn two_stored_runs_of_the_same_load_are_held_against_each_other_and_others_are_r
 }
 
 #[test]
-fn a_replay_of_it_is_refused_in_one_line() {
+fn a_replay_of_a_stored_run_is_refused_in_one_line() {
     let rig = Rig::new();
     was_carried_out(&rig.run("a", &[]));
     let ended = loadgen(&["replay", text(&rig.path("a"))]);

@@ -1,4 +1,4 @@
-//! A request that times out is counted with what it was waiting for.
+//! A request that times out is counted with the phase in which it waited.
 
 use std::io::Write;
 use std::net::TcpListener;
@@ -12,7 +12,7 @@ use crate::support::{Scripted, closed, one, read_head, run};
 
 const SHORT: Duration = Duration::from_millis(200);
 
-/// What a load of eight requests over eight connections gives, none of which is answered in time.
+/// Runs a load of eight requests over eight connections, all of which must time out.
 fn timed_out(plan: Plan) -> Segment {
     let segment = one(run(Plan { timeout: SHORT, ..plan }));
     assert_eq!((segment.errors.of(ErrorKind::Timeout), segment.errors.total()), (8, 8), "{segment:?}");
@@ -20,7 +20,7 @@ fn timed_out(plan: Plan) -> Segment {
     segment
 }
 
-/// A server that keeps every connection open until it is dropped, after `begin` was written to it.
+/// A server that writes `begin` to every connection and keeps it open until the server is dropped.
 fn keeping(begin: &'static [u8]) -> Scripted {
     let open = Mutex::new(Vec::new());
     Scripted::start(move |mut stream, _| {
@@ -32,7 +32,7 @@ fn keeping(begin: &'static [u8]) -> Scripted {
 }
 
 #[test]
-fn a_server_that_stands_still_is_waited_for_at_the_head() {
+fn a_stalled_server_is_a_timeout_in_the_head() {
     for begin in [&b""[..], b"HTTP/1.1 200 OK\r\ncontent-"] {
         let server = keeping(begin);
         assert_eq!(timed_out(closed(server.address, 8, 8, "/")).timeouts.of(Phase::Head), 8);
@@ -40,14 +40,14 @@ fn a_server_that_stands_still_is_waited_for_at_the_head() {
 }
 
 #[test]
-fn a_server_that_does_not_end_its_response_is_waited_for_within_the_body() {
+fn a_server_that_does_not_end_its_response_is_a_timeout_in_the_body() {
     let server = keeping(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly a part");
     assert_eq!(timed_out(closed(server.address, 8, 8, "/")).timeouts.of(Phase::Body), 8);
 }
 
 #[test]
-fn a_server_that_takes_no_connection_or_reads_nothing_is_told_from_one_that_is_slow() {
-    // The kernel takes one or two connections for a listener that does not accept, and drops what comes then.
+fn a_server_that_accepts_or_reads_nothing_is_a_timeout_of_connect_or_send() {
+    // The kernel completes one or two connections for a listener that does not accept, and drops later ones.
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).expect("a socket");
     socket.bind(&"127.0.0.1:0".parse::<std::net::SocketAddr>().expect("an address").into()).expect("a free port");
     socket.listen(0).expect("it listens");

@@ -1,4 +1,4 @@
-//! The live view of a load: the facts on its board, and the text on the terminal.
+//! The live view of a load: the data on its board, and the text on the terminal.
 
 use std::io::{Read, Write};
 use std::process::{Command, Stdio};
@@ -22,7 +22,9 @@ fn a_board_shows_a_load_and_keeps_its_last_state() {
     let running = load::start(plan.clone()).expect("the plan is sound");
     board.tell(|facts| facts.begin(Underway::new(running.handle(), &plan, PHASES)));
     let flow = || board.status().flow.expect("a load");
-    eventually("answers of both kinds", || flow().classes[1] > 20 && flow().classes[4] > 20 && flow().p99_ms.is_some());
+    eventually("responses of both kinds", || {
+        flow().classes[1] > 20 && flow().classes[4] > 20 && flow().p99_ms.is_some()
+    });
     let status = board.status();
     assert_eq!((&*status.phase, status.progress, flow().asked), ("measuring", None, Some(500.0)));
     assert!(status.backends[0].id == "Server 2" && status.backends[0].rate > 0.0, "{status:?}");
@@ -31,11 +33,11 @@ fn a_board_shows_a_load_and_keeps_its_last_state() {
     let total = running.wait().total();
     board.tell(|facts| facts.end_load(true));
     let counts = [total.ok(), total.failed_answers()];
-    assert_eq!([flow().classes[1], flow().classes[4]], counts, "all that was answered");
+    assert_eq!([flow().classes[1], flow().classes[4]], counts, "all responses");
     assert_eq!(board.status().backends[0].answers, total.ok());
-    assert!(flow().achieved > 0.0 && flow().outstanding == 0, "of the last second: {:?}", flow());
+    assert!(flow().achieved > 0.0 && flow().outstanding == 0, "values of the last second: {:?}", flow());
 
-    // of a load that does not count, nothing is left
+    // A load that does not count leaves no trace.
     let plan = closed(server.addr, 2, 100, "/home");
     let running = load::start(plan.clone()).expect("the plan is sound");
     let handle = running.handle();
@@ -49,7 +51,7 @@ fn a_board_shows_a_load_and_keeps_its_last_state() {
 }
 
 #[test]
-fn a_warm_up_has_its_own_name_and_a_ramp_its_rate_of_now() {
+fn a_warm_up_has_its_own_name_and_a_ramp_shows_its_current_rate() {
     let server = mock(Options::default());
     let hour = Duration::from_secs(3600);
     let plan = Plan { warm_up: hour, ..open(server.addr, 10.0, Stop::AfterTime(hour)) };
@@ -62,11 +64,11 @@ fn a_warm_up_has_its_own_name_and_a_ramp_its_rate_of_now() {
     assert!(status.flow.and_then(|flow| flow.asked).is_some_and(|asked| (10.0..11.0).contains(&asked)));
 }
 
-/// Runs `loadgen run ARGUMENTS` with a terminal of its own, types what is given once it draws, and answers all that came, with the exit
-/// code and the terminal's settings at its end.
+/// Runs `loadgen run ARGUMENTS` on its own terminal, and types `typed` once it draws. Returns all output, with the exit
+/// code and the settings of the terminal at the end.
 fn on_a_terminal(arguments: &str, environment: &[(&str, &str)], typed: &str) -> String {
     let program = env!("CARGO_BIN_EXE_loadgen");
-    // the shell outlives Ctrl-C
+    // The shell must survive Ctrl-C.
     let line = format!("trap : INT; '{program}' run {arguments}; echo \"code $?\"; stty -a");
     let mut command = Command::new("script");
     command.args(["-qec", &line, "/dev/null"]).env("TERM", "xterm").env("SHELL", "/bin/sh").env_remove("NO_COLOR");
@@ -86,40 +88,43 @@ fn on_a_terminal(arguments: &str, environment: &[(&str, &str)], typed: &str) -> 
             stdin.write_all(typed.as_bytes()).expect("typed");
         }
     }
-    child.wait().expect("it ends");
+    child.wait().expect("script ends");
     String::from_utf8_lossy(&said).into_owned()
 }
 
 #[test]
-fn on_a_terminal_a_picture_changes_in_place_and_the_report_comes_below() {
+fn on_a_terminal_a_picture_changes_in_place_and_the_report_follows() {
     let server = mock(Options { id: "Server 1".to_owned(), ..Options::default() });
     // A closed loop has no schedule, so a busy machine cannot make it late and its exit code 1.
     let said = on_a_terminal(&format!("-c 1 -z 1s http://{}/home", server.addr), &[], "typed meanwhile");
     let (picture, report) = said.split_once("GET http").expect("a report");
     let commands = picture.split("\x1b[").map(|rest| rest.trim_start_matches(|c: char| c.is_ascii_digit()));
-    assert!(commands.filter(|command| command.starts_with('A')).count() > 1, "it goes up again: {said:?}");
-    // blanks are jumped over, so words come one by one
+    assert!(
+        commands.filter(|command| command.starts_with('A')).count() > 1,
+        "the picture is drawn again in place: {said:?}"
+    );
+    // The terminal output skips blanks, so words come one by one.
     for part in ["\x1b[0;36m", "rate", "measuring", "Server", "done"] {
         assert!(picture.contains(part), "{part:?} is missing: {said:?}");
     }
     assert!(!report.contains('\x1b') && report.contains("code 0"), "{said:?}");
-    assert!(!picture.contains("typed"), "nothing that is typed moves the picture: {said:?}");
-    assert!(report.contains(" echo ") && !report.contains("-echo "), "as it was: {said:?}");
+    assert!(!picture.contains("typed"), "typed text does not appear in the picture: {said:?}");
+    assert!(report.contains(" echo ") && !report.contains("-echo "), "the terminal has its old settings: {said:?}");
 }
 
 #[test]
-fn ctrl_c_ends_the_picture_and_gives_the_terminal_back() {
+fn ctrl_c_ends_the_picture_and_restores_the_terminal() {
     let server = mock(Options::default());
     let said = on_a_terminal(&format!("-q 200 -z 1h http://{}/home", server.addr), &[], "\x03");
     let (picture, report) = said.split_once("GET http").expect("a report");
-    // "measuring" stood there before, and its r stands where the new word has one
+    // "interrupted" replaces "measuring" in place. Both have an r at the same place, so it is not written again.
     assert!(picture.contains("inter") && picture.contains("upted"), "{said:?}");
     assert!(report.contains("INTERRUPTED") && report.contains("code 130"), "{said:?}");
-    assert!(report.contains(" echo ") && !report.contains("-echo "), "as it was: {said:?}");
+    assert!(report.contains(" echo ") && !report.contains("-echo "), "the terminal has its old settings: {said:?}");
 }
 
 #[test]
-fn who_wants_no_picture_or_no_colour_gets_none() {
+fn options_and_environment_switch_off_picture_and_colour() {
     let server = mock(Options::default());
     let url = format!("http://{}/home", server.addr);
     let plain = on_a_terminal(&format!("-q 200 -z 2s --plain {url}"), &[], "");

@@ -1,4 +1,4 @@
-//! What a terminal ends with: the answer, the verdicts and what to mind, in few lines.
+//! The summary at the end of the terminal output: the answer, the verdicts and the warnings, in few lines.
 
 use loadgen::model::Mark;
 use loadgen::report::{SUMMARY_LINES, summary};
@@ -8,9 +8,9 @@ use crate::synthetic::{a3, b, late, many, reports};
 const PATH: &str = "runs/2026-11-22-b/report.html";
 
 #[test]
-fn a_terminal_ends_with_at_most_twenty_lines_and_the_path_of_the_report() {
+fn the_summary_has_at_most_twenty_lines_and_ends_with_the_path_of_the_report() {
     let mut long = many();
-    long.results.comparison = None; // so that the shares of eight arms are told in sentences
+    long.results.comparison = None; // So that sentences describe the shares of eight arms.
     long.manifest.marks =
         (0..9).map(|number| Mark::warning(&format!("check {number}"), "of this ".repeat(20))).collect();
     let all = reports().iter().map(|report| (report.name, &report.run)).chain([("long", &long)]);
@@ -21,7 +21,10 @@ fn a_terminal_ends_with_at_most_twenty_lines_and_the_path_of_the_report() {
         assert!(lines.iter().all(|line| line.chars().count() <= 102), "{name}: wider than the report\n{summary}");
         assert_eq!(lines.last(), Some(&"report: runs/2026-11-22-b/report.html"), "{name}");
     }
-    assert!(summary(&long, PATH).contains("… more of this is in the report"), "what was cut is said");
+    assert!(
+        summary(&long, PATH).contains("… more of this is in the report"),
+        "the summary says that lines are left out"
+    );
 }
 
 #[test]
@@ -49,5 +52,5 @@ fn a_summary_without_verdicts_names_void_and_valid_conclusions() {
     assert!(told.contains("This run does not tell which strategy is better") && !told.contains("better 0.5"), "{told}");
     assert!(told.contains("! Latency and throughput are not to be believed"), "{told}");
     assert!(told.contains("Still valid: shares of the backends and counts of requests."), "{told}");
-    assert!(summary(&late(a3()), PATH).contains("Server 2 was killed at 20.000"), "recovery stands");
+    assert!(summary(&late(a3()), PATH).contains("Server 2 was killed at 20.000"), "the recovery is still valid");
 }

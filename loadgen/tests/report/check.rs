@@ -1,6 +1,6 @@
-//! `check` on stored runs: each kind of condition against what the raw samples say, validity, baselines and exit codes.
+//! `check` on stored runs: each kind of condition against raw samples, validity, baselines and exit codes.
 //!
-//! Runs are written and read back first: histograms of a file behave otherwise than those that were recorded.
+//! Runs are written and read back first, because histograms from a file differ from recorded ones.
 
 use std::path::Path;
 use std::process::Command;
@@ -12,7 +12,7 @@ use loadgen::model::*;
 use crate::damaged::stored;
 use crate::synthetic::b;
 
-/// What happened to the requests of one block, one by one.
+/// The outcome of each request of one block.
 struct Block {
     /// Latency and service time of the good responses, in nanoseconds.
     good: Vec<(u64, u64)>,
@@ -22,12 +22,13 @@ struct Block {
     backends: [u64; 3],
 }
 
-/// A run as nothing but its samples.
+/// A run as its raw samples.
 pub(crate) struct Raw(Vec<Block>);
 
 const ARM: &str = "round_robin";
 
-/// Exponential times. Every block is slower than the one before: the last is 90 times as slow as the first.
+/// A run with exponential times. Each of the 8 blocks is 1.9 times as slow as the one before, the last 90 times as the
+/// first.
 pub(crate) fn slowing(seed: u64, factor: f64) -> Raw {
     let mut random = fastrand::Rng::with_seed(seed);
     let block = |number: u32| {
@@ -90,10 +91,10 @@ impl Raw {
         Run { manifest: MANIFEST.clone(), results, series: Vec::new(), latencies }
     }
 
-    /// As `check` gets it.
+    /// The run as `check` reads it.
     fn stored(&self) -> Run {
         let (_place, folder) = stored(&self.run());
-        folder.read().expect("as it was written")
+        folder.read().expect("the folder can be read")
     }
 
     fn sum(&self, of: impl Fn(&Block) -> u64) -> f64 {
@@ -104,7 +105,7 @@ impl Raw {
         self.sum(|block| block.good.len() as u64 + block.errors + block.unsent)
     }
 
-    /// Milliseconds, with what had no good response as infinitely slow.
+    /// The percentile in milliseconds. A request without a good response counts as infinitely slow.
     fn percentile(&self, quantile: f64, of: fn(&(u64, u64)) -> u64) -> f64 {
         let mut times: Vec<u64> = self.0.iter().flat_map(|block| block.good.iter().map(of)).collect();
         times.sort_unstable();
@@ -123,29 +124,30 @@ fn judged(threshold: &str, run: &Run, baselines: &[Run]) -> Judgement {
     all.remove(0)
 }
 
-/// `check` of the program: its exit code and all that it said.
+/// Runs `loadgen check`. Returns the exit code and all output.
 fn check(words: &[&str], run: &Path, baselines: &[&Path]) -> (i32, String) {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
     command.arg("check").arg(run);
     for word in words {
         command.args(["--threshold", word]);
     }
-    // one by itself, and the others at once
+    // The first baseline has its own flag, and the others share one.
     let (first, others) = baselines.split_at(baselines.len().min(1));
     for paths in [first, others].into_iter().filter(|paths| !paths.is_empty()) {
         command.arg("--baseline").args(paths);
     }
     let output = command.output().expect("loadgen starts");
     let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
-    (output.status.code().expect("it ended"), said)
+    (output.status.code().expect("loadgen ended"), said)
 }
 
-/// Each bound one percent to either side of the value that the samples have, which is more than a histogram of three digits errs.
+/// Each limit is one percent above or below the value of the samples. The error of a histogram with three digits is
+/// smaller.
 #[test]
 fn every_condition_uses_the_samples_of_all_blocks() {
     let (raw, before) = (slowing(1, 1.0), [2, 3, 4].map(|seed| slowing(seed, 0.5)));
     let (run, baselines) = (raw.stored(), before.each_ref().map(Raw::stored));
-    assert!(run == raw.run(), "it came back as it was");
+    assert!(run == raw.run(), "the run is unchanged by storing");
     let totals = raw.totals();
     let square = |numbers: &[f64]| numbers.iter().map(|number| number * number).sum::<f64>();
     let within = raw.sum(|block| block.good.iter().filter(|times| times.0 <= 1_000_000_000).count() as u64);
@@ -179,7 +181,7 @@ fn every_condition_uses_the_samples_of_all_blocks() {
         }
     }
 
-    // the interval of the ratio, by hand: Student's 0.965 of two degrees of freedom is 3.5783
+    // The interval of the ratio by hand: the 0.965 quantile of Student's t with two degrees of freedom is 3.5783.
     let quantile = |raw: &Raw| raw.percentile(0.9, |times| times.0).ln();
     let logs = before.each_ref().map(quantile);
     let mean = logs.iter().sum::<f64>() / 3.0;
@@ -190,7 +192,7 @@ fn every_condition_uses_the_samples_of_all_blocks() {
         let found = judged(&format!("regression(p90)<{}", percent(low * factor - 1.0)), &run, &baselines);
         assert_eq!(found.outcome, wanted, "{low}: {}", found.text);
     }
-    // the same share of errors as in the baselines
+    // The share of errors equals that of the baselines.
     assert_eq!(judged("regression(errors)<=0", &run, &baselines).outcome, Outcome::Kept);
     let mut failing = slowing(5, 1.0);
     failing.0[7].errors = 120;
@@ -198,9 +200,9 @@ fn every_condition_uses_the_samples_of_all_blocks() {
     assert!(found.outcome == Outcome::Missed && found.text.contains("difference +4.789 %"), "{}", found.text);
 }
 
-/// Blocks in which all slow requests are: they were left out of every sum once.
+/// All slow requests are in the later blocks. An earlier version left these blocks out of every sum.
 #[test]
-fn a_planted_slowness_of_the_later_blocks_is_missed() {
+fn slow_later_blocks_miss_a_threshold() {
     let fast = || slowing(1, 0.01);
     let mut slow = fast();
     for block in &mut slow.0[4..] {
@@ -213,7 +215,7 @@ fn a_planted_slowness_of_the_later_blocks_is_missed() {
     assert!(found.outcome == Outcome::Missed && found.text.contains("3 baselines"), "{}", found.text);
     let found = judged("regression(p90)<10%", &slow, &baselines[..1]);
     assert!(found.outcome == Outcome::Missed && found.text.contains("1 baseline"), "{}", found.text);
-    // errors are not within any time: all the others are
+    // A request with an error is within no time. All others are.
     let all = slow.results.cells.iter().map(Cell::good).sum::<u64>() as f64;
     let due = slow.results.cells.iter().map(|cell| cell.requests + cell.unsent).sum::<u64>() as f64;
     let within = format!("answered_within(100s)>={:.6}%", all / due * 100.0 - 1e-5);
@@ -221,7 +223,7 @@ fn a_planted_slowness_of_the_later_blocks_is_missed() {
 }
 
 #[test]
-fn a_condition_is_judged_only_where_its_conclusion_stands() {
+fn a_condition_is_judged_only_if_its_conclusion_is_valid() {
     let raw = slowing(1, 1.0);
     let kinds = [
         ("p50<1h", Conclusion::Latency),
@@ -246,10 +248,10 @@ fn a_condition_is_judged_only_where_its_conclusion_stands() {
 }
 
 #[test]
-fn of_blocks_in_which_the_generator_was_late_only_counts_are_judged() {
+fn blocks_with_a_late_generator_count_only_for_conditions_of_counts() {
     let raw = slowing(1, 1.0);
     let mut run = raw.run();
-    let mut comparison = b().results.comparison.expect("of three arms");
+    let mut comparison = b().results.comparison.expect("a comparison of three arms");
     comparison.dropped =
         [7, 8].map(|block| DroppedBlock { block, arms: vec![ARM.into()], reason: "late".into() }).into();
     run.results.comparison = Some(comparison);
@@ -263,7 +265,7 @@ fn of_blocks_in_which_the_generator_was_late_only_counts_are_judged() {
     let errors = all.sum(|block| block.errors) / all.due() * 100.0;
     assert_eq!(judged(&format!("errors>{:.6}%", errors * 0.999), &run, &[]).outcome, Outcome::Kept);
     assert_eq!(judged(&format!("errors<{:.6}%", errors * 1.001), &run, &[]).outcome, Outcome::Kept);
-    let comparison = run.results.comparison.as_mut().expect("put there");
+    let comparison = run.results.comparison.as_mut().expect("the comparison was set above");
     comparison.dropped = (1..=8).map(|block| DroppedBlock { block, arms: vec![], reason: "late".into() }).collect();
     let found = judged("p50<1h", &run, &[]);
     assert!(found.outcome == Outcome::CannotTell && found.text.contains("the 8 blocks"), "{}", found.text);
@@ -277,7 +279,7 @@ fn exit_codes_are_those_of_the_help() {
     assert_eq!(check(&["p50<1us", "jain>0.1"], run, &[]).0, 99);
     let (code, said) = check(&["p99.9<1h", "jain>0.1"], run, &[]);
     assert!(code == 3 && said.contains("cannot tell: ") && said.contains("the metric needs 10000"), "{said}");
-    assert_eq!(check(&["p99.9<1h", "p50<1us"], run, &[]).0, 99, "missed goes before");
+    assert_eq!(check(&["p99.9<1h", "p50<1us"], run, &[]).0, 99, "a missed threshold has precedence");
     let (code, said) = check(&[], run, &[]);
     assert!(code == 0 && said.contains("no threshold was given"), "{said}");
     assert_eq!(check(&["p50<1h"], Path::new("/nowhere"), &[]).0, 2);
@@ -306,11 +308,11 @@ fn exit_codes_are_those_of_the_help() {
     assert!(said.contains("believed in its latency and throughput (generator): late"), "{said}");
     assert_eq!(check(&["jain>0"], late.path(), &[]).0, 0);
     assert_eq!(check(&["jain<0", "p50<1h"], late.path(), &[]).0, 99);
-    assert_eq!(check(&[], late.path(), &[]).0, 1, "its main answer is not to be had");
+    assert_eq!(check(&[], late.path(), &[]).0, 1, "its main conclusion is void");
 }
 
 #[test]
-fn a_regression_is_told_from_three_baselines_on() {
+fn a_regression_needs_three_baselines() {
     let folders = [1, 2, 3, 4].map(|seed| stored(&slowing(seed, 1.0).run()));
     let [run, first, second, third] = folders.each_ref().map(|(_, folder)| folder.path());
     let (_place, slow) = stored(&slowing(5, 3.0).run());
@@ -340,7 +342,7 @@ fn a_regression_is_told_from_three_baselines_on() {
 }
 
 #[test]
-fn a_run_of_far_fewer_requests_is_not_held_against_longer_ones() {
+fn a_run_with_far_fewer_requests_is_not_compared_with_longer_ones() {
     let baselines = [2, 3, 4].map(|seed| slowing(seed, 1.0).run());
     let mut short = slowing(1, 1.0);
     short.0.truncate(3);

@@ -1,4 +1,4 @@
-//! Folders that are damaged or not of loadgen: every command that reads them gives one clear line and never panics.
+//! Folders that are damaged or not from loadgen: every command that reads them prints one clear line and never panics.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -20,7 +20,7 @@ pub(crate) fn stored(run: &Run) -> (tempfile::TempDir, Folder) {
     (place, folder)
 }
 
-/// What each command says of the folder.
+/// Every command that reads `bad`; some also read `good`.
 fn commands(good: &Path, bad: &Path) -> Vec<Command> {
     let command = |words: &[&str], paths: &[&Path]| {
         let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
@@ -44,7 +44,7 @@ fn truncate(path: &Path) {
     fs::write(path, &bytes[..bytes.len() / 2]).expect("written");
 }
 
-/// Another number where there was one, and nothing else.
+/// Changes one digit, and nothing else.
 fn change_a_number(path: &Path) {
     let text = fs::read_to_string(path).expect("text");
     let at = text.rfind(|char: char| ('1'..='8').contains(&char)).expect("a number");
@@ -61,7 +61,7 @@ fn replace_by_itself(path: &Path) {
 }
 
 #[test]
-fn every_command_says_what_is_wrong_with_a_folder_in_one_line() {
+fn every_command_reports_a_damaged_folder_in_one_line() {
     let (_place, good) = stored(&a1());
     let hdr = "hdr/1-assignment_ring-n3.hdr";
     type Damage = fn(&Folder);
@@ -122,7 +122,7 @@ fn every_command_says_what_is_wrong_with_a_folder_in_one_line() {
 }
 
 #[test]
-fn tables_and_pictures_of_another_run_are_overwritten() {
+fn a_report_replaces_changed_tables_and_missing_pictures() {
     let (_place, folder) = stored(&a1());
     loadgen::report::write(&folder).expect("a report");
     let own = fs::read(folder.file("results.csv")).expect("a table");
@@ -133,7 +133,7 @@ fn tables_and_pictures_of_another_run_are_overwritten() {
     assert!(folder.file("plots/balance.svg").exists());
 }
 
-/// Somewhere in the tree.
+/// Collects the JSON pointer of every value of the tree.
 fn places(value: &Value, path: &mut Vec<String>, found: &mut Vec<String>) {
     found.push(path.iter().map(|part| format!("/{}", part.replace('~', "~0").replace('/', "~1"))).collect());
     let children: Vec<(String, &Value)> = match value {
@@ -148,7 +148,7 @@ fn places(value: &Value, path: &mut Vec<String>, found: &mut Vec<String>) {
     }
 }
 
-/// Values that have the type of what was there, and are nothing that a run leaves.
+/// An unusual value of the same type, as no run writes it.
 fn odd(value: &Value, random: &mut fastrand::Rng) -> Value {
     let numbers = [
         Value::from(0),
@@ -169,9 +169,9 @@ fn odd(value: &Value, random: &mut fastrand::Rng) -> Value {
     }
 }
 
-/// Whatever numbers a run's files hold, there is an error or a report.
+/// For any value in the files of a run, there is an error or a report.
 #[test]
-fn no_value_of_a_file_makes_a_panic() {
+fn no_value_of_a_file_causes_a_panic() {
     let seed = 20_261_122;
     let mut random = fastrand::Rng::with_seed(seed);
     let mut reports = 0;
@@ -207,10 +207,10 @@ fn no_value_of_a_file_makes_a_panic() {
             fs::write(folder.file(file), &bytes).expect("put back");
         }
     }
-    assert!(reports > 40, "much of it is readable: {reports}");
+    assert!(reports > 40, "many changed runs are readable: {reports}");
 }
 
-/// plan.json of a run is read by `replay`: what it cannot mean is said, before anything is started.
+/// `replay` reads the plan.json of a run. It refuses an invalid value before it starts anything.
 #[test]
 fn a_stored_plan_that_cannot_be_carried_out_is_one_line() {
     let (_place, folder) = stored(&a3());
@@ -245,9 +245,9 @@ fn a_stored_plan_that_cannot_be_carried_out_is_one_line() {
     }
 }
 
-/// Whatever a stored plan holds, it is refused or one that can be carried out.
+/// For any value in a stored plan, the plan is refused or can be carried out.
 #[test]
-fn no_value_of_a_stored_plan_makes_a_panic() {
+fn no_value_of_a_stored_plan_causes_a_panic() {
     let seed = 20_261_122;
     let mut random = fastrand::Rng::with_seed(seed);
     let place = tempfile::tempdir().expect("a folder");
@@ -277,7 +277,7 @@ fn no_value_of_a_stored_plan_makes_a_panic() {
             }
         }
     }
-    assert!(refused > 60, "most of it is refused: {refused}");
+    assert!(refused > 60, "many changed plans are refused: {refused}");
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Files that were changed after they were stored: what is accepted is what was written, whatever happened to the bytes.
+//! Files that were changed after they were stored: loadgen accepts only the bytes that it wrote.
 
 use std::fs;
 use std::process::Command;
@@ -10,16 +10,16 @@ use serde_json::Value;
 use crate::check::slowing;
 use crate::synthetic::b;
 
-/// As a version without digests stored it.
+/// Changes the folder into that of a version without digests.
 pub(crate) fn make_older(folder: &Folder) {
-    fs::remove_file(folder.file("SHA256SUMS")).expect("there is one");
+    fs::remove_file(folder.file("SHA256SUMS")).expect("the file exists");
     let text = fs::read_to_string(folder.file("run.json")).expect("text");
     let mut json: Value = serde_json::from_str(&text).expect("JSON");
-    json.as_object_mut().expect("an object").remove("digests").expect("it names the file");
+    json.as_object_mut().expect("an object").remove("digests").expect("run.json has digests");
     fs::write(folder.file("run.json"), json.to_string()).expect("written");
 }
 
-/// A run with everything that is stored of one.
+/// A run with every file that loadgen can store.
 fn whole() -> (tempfile::TempDir, Folder, Run) {
     let mut run = slowing(1, 1.0).run();
     let series = b().series.into_iter().filter(|series| series.arm == "round_robin");
@@ -47,7 +47,7 @@ const FILES: [&str; 7] = [
     "scrapes/recording.txt.gz",
 ];
 
-/// Ways in which these bytes can be damaged.
+/// Damaged versions of these bytes.
 fn damages(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
     let mut all: Vec<Vec<u8>> =
         (0..bytes.len()).step_by(bytes.len() / 40 + 1).map(|end| bytes[..end].to_vec()).collect();
@@ -78,7 +78,7 @@ fn damages(bytes: &[u8], random: &mut fastrand::Rng) -> Vec<Vec<u8>> {
     all
 }
 
-/// Of a run and its recording: what is read of them, or one line.
+/// Reads a run and its recording, or returns the error.
 fn read(folder: &Folder) -> Result<(Run, Vec<(Taken, String)>), String> {
     let mut scrapes = Vec::new();
     let run = folder.read().map_err(|error| error.to_string())?;
@@ -86,9 +86,9 @@ fn read(folder: &Folder) -> Result<(Run, Vec<(Taken, String)>), String> {
     Ok((run, scrapes))
 }
 
-/// Whatever is accepted is the undamaged run: then no command can tell a wrong number.
+/// loadgen accepts only the undamaged run, so no command can show a wrong number.
 #[test]
-fn whatever_is_damaged_is_refused_in_one_line_or_reads_as_before() {
+fn every_damaged_file_is_refused_in_one_line() {
     let seed = 20_261_129;
     let mut random = fastrand::Rng::with_seed(seed);
     let (_place, folder, run) = whole();
@@ -111,16 +111,16 @@ fn whatever_is_damaged_is_refused_in_one_line_or_reads_as_before() {
         }
         assert_eq!(refused, all, "{file}: not all are refused");
         fs::remove_file(folder.file(file)).expect("removed");
-        let error = read(&folder).map(drop).expect_err("it is missing");
+        let error = read(&folder).map(drop).expect_err("the file is missing");
         assert!(error.lines().count() == 1, "{error}");
         fs::write(folder.file(file), &bytes).expect("put back");
     }
-    assert!(read(&folder).expect("as it was") == before);
+    assert!(read(&folder).expect("the run is readable again") == before);
 }
 
-/// They have no digests, but histograms and recordings have checksums, and counts must agree.
+/// Without digests, histograms and recordings still have checksums, and counts must agree.
 #[test]
-fn of_runs_without_digests_no_damaged_histogram_or_recording_is_accepted() {
+fn without_digests_no_damaged_histogram_or_recording_is_accepted() {
     let seed = 20_261_129;
     let mut random = fastrand::Rng::with_seed(seed);
     let (_place, folder, _) = whole();
@@ -131,7 +131,7 @@ fn of_runs_without_digests_no_damaged_histogram_or_recording_is_accepted() {
         for (number, damaged) in damages(&bytes, &mut random).into_iter().enumerate() {
             fs::write(folder.file(file), &damaged).expect("written");
             match read(&folder) {
-                // a recording that follows itself is one of twice the length
+                // Two copies of a recording, one after the other, are a valid recording of twice the length.
                 Ok(found) => assert!(found.0 == before.0 && (found.1 == before.1 || damaged.len() == 2 * bytes.len())),
                 Err(error) => assert_eq!(error.lines().count(), 1, "seed {seed}: {file}, damage {number}: {error}"),
             }
@@ -140,7 +140,7 @@ fn of_runs_without_digests_no_damaged_histogram_or_recording_is_accepted() {
     }
 }
 
-/// What the files count of the same thing must agree.
+/// The counts of the same thing in different files must agree.
 #[test]
 fn files_that_contradict_each_other_are_refused_with_both_numbers() {
     type Change = fn(&mut Value);
@@ -219,10 +219,10 @@ fn a_damaged_recording_is_one_line_of_openmetrics() {
 }
 
 #[test]
-fn a_report_leaves_the_data_as_it_was_and_sha256sum_agrees() {
+fn a_report_does_not_change_the_data_and_sha256sum_agrees() {
     let (_place, folder, run) = whole();
     loadgen::report::write(&folder).expect("a report");
-    assert!(folder.read().expect("still whole") == run);
+    assert!(folder.read().expect("the run is complete") == run);
     let mut command = Command::new("sha256sum");
     let output = command.args(["--check", "--strict", "--quiet", "SHA256SUMS"]).current_dir(folder.path()).output();
     assert!(output.expect("coreutils").status.success());

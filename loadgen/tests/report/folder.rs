@@ -1,4 +1,4 @@
-//! What is stored comes back, and what cannot be is told in one line.
+//! A stored run is read back unchanged, and a folder that cannot be read or written is an error of one line.
 
 use std::fs;
 
@@ -8,15 +8,15 @@ use loadgen::report::{DiffError, Kind, diff, from_csv, rows, to_csv};
 use crate::synthetic::{a1, b, invalid, reports};
 
 #[test]
-fn a_run_comes_back_as_it_was() {
+fn a_run_is_read_back_unchanged() {
     for report in reports() {
         let back = report.folder.read().expect("a run");
-        assert!(back == report.run, "{} changed on its way", report.name);
+        assert!(back == report.run, "{} changed by storing", report.name);
     }
 }
 
 #[test]
-fn results_csv_comes_back_as_it_was() {
+fn results_csv_is_read_back_unchanged() {
     for report in reports() {
         let bytes = fs::read(report.folder.file("results.csv")).expect("results.csv");
         let written = rows(&report.run);
@@ -51,7 +51,7 @@ fn thousandths(value: f64) -> f64 {
 }
 
 #[test]
-fn throughput_is_of_good_responses_beside_all_that_ended() {
+fn throughput_counts_good_responses_and_ended_rps_counts_all() {
     let mut run = a1();
     let cell = &mut run.results.cells[0];
     (cell.errors, cell.backends[0].errors, cell.duration_ns) = (6_090, 100, 10_000_000_000);
@@ -82,7 +82,7 @@ fn a_percentile_of_too_few_samples_is_an_empty_field() {
 }
 
 #[test]
-fn a_folder_that_is_no_run_is_refused_in_words() {
+fn a_folder_that_is_no_run_is_refused_with_the_reason() {
     let empty = tempfile::tempdir().expect("a folder");
     let error = Folder::new(empty.path()).read().expect_err("no run");
     assert!(matches!(error, FolderError::NoRun { .. }) && error.to_string().contains("run.json"), "{error}");
@@ -110,14 +110,14 @@ fn a_folder_that_is_no_run_is_refused_in_words() {
     assert!(error.contains("cannot read") && error.contains("series.json"), "{error}");
 }
 
-/// /dev/full is a disk without room.
+/// `/dev/full` behaves like a full disk.
 #[test]
-fn a_file_that_cannot_be_written_is_told_with_its_path_and_the_old_one_stays() {
+fn the_error_of_a_failed_write_names_the_path_and_the_old_file_stays() {
     let place = tempfile::tempdir().expect("a folder");
     let path = place.path().join("report.html");
     write_atomically(&path, b"old").expect("written");
     std::os::unix::fs::symlink("/dev/full", place.path().join("report.html.part")).expect("a link");
-    let error = write_atomically(&path, b"new").expect_err("there is no room").to_string();
+    let error = write_atomically(&path, b"new").expect_err("the disk is full").to_string();
     assert!(error.contains("report.html") && error.contains("No space left"), "{error}");
     assert_eq!(error.lines().count(), 1);
     assert_eq!(fs::read(&path).expect("still there"), b"old");
@@ -125,7 +125,7 @@ fn a_file_that_cannot_be_written_is_told_with_its_path_and_the_old_one_stays() {
 }
 
 #[test]
-fn two_runs_of_the_same_kind_are_held_against_each_other() {
+fn two_runs_of_the_same_kind_are_compared() {
     let (first, mut second) = (b(), b());
     for cell in &mut second.results.cells {
         cell.duration_ns *= 2;
@@ -137,7 +137,7 @@ fn two_runs_of_the_same_kind_are_held_against_each_other() {
 }
 
 #[test]
-fn of_two_runs_only_a_factor_beyond_two_has_a_verdict() {
+fn between_two_runs_only_a_factor_of_more_than_two_has_a_verdict() {
     let first = b();
     let verdicts = |second: &Run| {
         let text = diff(&first, second).expect("comparable");
@@ -182,7 +182,7 @@ fn of_two_runs_only_a_factor_beyond_two_has_a_verdict() {
 }
 
 #[test]
-fn a_number_that_one_of_two_runs_does_not_support_is_left_out() {
+fn a_number_that_is_void_in_one_of_two_runs_is_left_out() {
     let (first, mut second) = (b(), b());
     second.manifest.marks[0] = Mark::invalid("generator", "it was late by 4 ms", &[Conclusion::Latency]);
     let text = diff(&first, &second).expect("counts are comparable");
@@ -217,7 +217,7 @@ fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
     let changed = arm(&|arm| arm.options = serde_json::json!({ "weight": 2 })).expect_err("other options");
     assert!(changed.contains("the options of the arm \"least_connections\" changed: {} in the first"), "{changed}");
     assert!(arm(&|arm| arm.strategy = "p2c".into()).is_err());
-    // another version of the same is what runs are compared for
+    // Another version of the same strategy is allowed: comparing versions is a purpose of the diff.
     assert!(arm(&|arm| arm.strategy_sha256 = "0".repeat(64)).is_ok());
     let outstanding = differs(&|it| {
         if let loadgen::model::Load::Open { outstanding_max, .. } = &mut it.load {
@@ -235,7 +235,7 @@ fn runs_that_cannot_be_compared_are_refused_with_the_reason() {
 }
 
 #[test]
-fn a_baseline_that_nothing_can_be_held_against_is_refused() {
+fn a_baseline_that_cannot_be_compared_is_refused() {
     let mut later = b();
     later.manifest.started = "2026-11-23T15:04:05Z".into();
     let (_place, run) = crate::damaged::stored(&later);

@@ -1,6 +1,6 @@
-//! Reports of synthetic runs, read back as their readers do: pages as XML, pictures as text with a place, tables as numbers.
+//! Reports of synthetic runs. The tests read pages as XML, pictures as texts with places, and tables as numbers.
 //!
-//! The reports stay in `target/tmp/reports/`, for people to look at.
+//! The reports stay in `target/tmp/reports/`, so that people can look at them.
 
 mod brief;
 mod check;

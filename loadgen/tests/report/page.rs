@@ -1,4 +1,4 @@
-//! The pages: complete, in the promised order, and in need of nothing but themselves.
+//! The pages are complete, in the promised order, and self-contained.
 
 use std::fs;
 
@@ -19,7 +19,7 @@ fn words(node: Node<'_, '_>) -> String {
 }
 
 #[test]
-fn a_page_needs_nothing_from_anywhere() {
+fn a_page_loads_nothing_from_elsewhere() {
     for report in reports() {
         let html = html(report);
         for node in parse(&html).descendants().filter(Node::is_element) {
@@ -75,9 +75,9 @@ fn the_answer_comes_first_then_figures_numbers_method_and_the_command() {
     }
 }
 
-/// Labels come from people; they must arrive as they are and do nothing.
+/// Labels come from users. The page must show them unchanged and not interpret them.
 #[test]
-fn special_signs_in_labels_are_shown_and_not_obeyed() {
+fn special_characters_in_labels_are_shown_and_not_interpreted() {
     let report = reports().iter().find(|report| report.name == "many").expect("many");
     let label = "two choices <d=2> & friends | *starred*";
     assert!(words(parse(&html(report)).root_element()).contains(label));
@@ -112,9 +112,9 @@ fn markdown_names_pictures_that_exist() {
     }
 }
 
-/// Ctrl-C before the first response, and a target that answers nothing: reports all the same.
+/// A run ended by Ctrl-C before the first response, and a run whose target never responds, have reports too.
 #[test]
-fn a_run_without_results_has_a_report_that_says_so() {
+fn the_report_of_a_run_without_results_says_that_it_has_none() {
     let mut unmeasured = crate::synthetic::partial();
     unmeasured.results.cells.clear();
     unmeasured.results.accounting.clear();

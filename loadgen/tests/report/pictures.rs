@@ -1,4 +1,4 @@
-//! Every picture of every scenario, wide and narrow: well-formed, labelled, and without two texts that touch.
+//! Every picture of every scenario, wide and narrow, is well-formed and labelled, and no two texts touch.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -11,7 +11,7 @@ use skrifa::{FontRef, MetadataProvider};
 
 use crate::synthetic::reports;
 
-/// A text's place.
+/// The place of a text.
 #[derive(Clone)]
 struct Place {
     text: String,
@@ -66,7 +66,7 @@ fn place(node: Node<'_, '_>, rulers: &[Ruler; 2]) -> Place {
         Some("end") => x - width,
         _ => x,
     };
-    // what capitals, digits and the tails of letters take
+    // The height of capitals and digits, and the depth of descenders.
     Place { text, left, right: left + width, top: y - 0.74 * size, bottom: y + 0.2 * size }
 }
 
@@ -74,7 +74,7 @@ fn texts<'a, 'input>(svg: Node<'a, 'input>) -> impl Iterator<Item = Node<'a, 'in
     svg.descendants().filter(|node| node.has_tag_name(("http://www.w3.org/2000/svg", "text")))
 }
 
-/// All pictures: those in the pages (wide and narrow), with the name of page and figure.
+/// Calls `check` for every picture in the pages (wide and narrow), with the name of page and figure.
 fn for_each_picture(check: impl Fn(&str, Node<'_, '_>)) {
     let mut seen = 0;
     for report in reports() {
@@ -134,9 +134,9 @@ fn every_axis_has_a_label_with_its_unit() {
     });
 }
 
-/// Nothing is drawn outside the picture, and no coordinate is lost to arithmetic.
+/// Nothing is drawn outside the picture, and no coordinate is infinite or not a number.
 #[test]
-fn shapes_lie_in_their_picture() {
+fn shapes_are_inside_their_picture() {
     for_each_picture(|name, svg| {
         let view = svg.attribute("viewBox").expect("a size");
         let (width, height) = view.strip_prefix("0 0 ").and_then(|size| size.split_once(' ')).expect("a size");
@@ -182,7 +182,7 @@ fn every_figure_is_a_file_of_each_kind() {
     }
 }
 
-/// What each scenario is about is among its pictures.
+/// Each scenario has the pictures of its question.
 #[test]
 fn each_scenario_has_its_pictures() {
     let wanted: HashMap<&str, &[&str]> = HashMap::from([
@@ -207,9 +207,9 @@ fn svg(report: &str, plot: &str) -> String {
     fs::read_to_string(report.folder.file(&format!("plots/{plot}.svg"))).unwrap_or_default()
 }
 
-/// A server is killed at 20 s of the plan; requests that were scheduled up to 400 ms before fail with it.
+/// A server is killed at 20 s of the plan. Requests that were scheduled up to 400 ms before fail with it.
 #[test]
-fn errors_are_drawn_when_they_happen_on_the_plans_clock() {
+fn errors_are_drawn_at_their_time_on_the_clock_of_the_plan() {
     let text = svg("a3", "recovery");
     let document = Document::parse(&text).expect("well-formed");
     let fault = document.descendants().filter(|node| node.attribute("class").is_some_and(|it| it.contains("l-fault")));
@@ -227,7 +227,7 @@ fn errors_are_drawn_when_they_happen_on_the_plans_clock() {
     let rise = errors.iter().find(|point| point.1 < base - 1.0).expect("errors").0;
     assert!((rise - kill).abs() < 0.5, "errors begin at {rise}, the kill is at {kill}");
     let ticks = |text: &str| document.descendants().any(|node| node.text() == Some(text));
-    assert!(ticks("20") && ticks("time since the first measured request (s)"), "the zero is the plan's");
+    assert!(ticks("20") && ticks("time since the first measured request (s)"), "times count from the zero of the plan");
 }
 
 #[test]
@@ -241,7 +241,7 @@ fn pictures_of_void_conclusions_have_a_banner_or_are_left_out() {
             );
         }
         let shares = svg(report, "balance");
-        assert!(!shares.is_empty() && !shares.contains("Not to be believed"), "{report}: counts stand");
+        assert!(!shares.is_empty() && !shares.contains("Not to be believed"), "{report}: counts are still valid");
     }
     assert!(!svg("b", "percentiles").contains("Not to be believed"));
 }
@@ -249,9 +249,9 @@ fn pictures_of_void_conclusions_have_a_banner_or_are_left_out() {
 #[test]
 fn values_by_construction_are_not_shown() {
     let verdicts = svg("b", "verdicts");
-    assert!(!verdicts.contains("throughput"), "an open loop is asked for its throughput");
+    assert!(!verdicts.contains("throughput"), "the throughput of an open loop is given");
     assert!(verdicts.contains("max/mean of counts: less is better (no verdict)"));
-    // least_connections shares by load: its counts are not held against it
+    // least_connections shares by load, so its counts are not judged.
     assert_eq!(verdicts.matches(">least_connections<").count(), 3, "one row for each percentile");
     assert_eq!(verdicts.matches(">consistent_hash<").count(), 4);
 }
@@ -262,6 +262,6 @@ fn dropped_blocks_are_marked_and_have_no_dots() {
     assert!(blocks.contains(">dropped block<") && !svg("a4", "blocks").contains("dropped block"));
     let document = Document::parse(&blocks).expect("well-formed");
     let dots = document.descendants().filter(|node| node.tag_name().name() == "circle").count();
-    // three percentiles, six blocks, two arms, and one dot for each arm in the legend
+    // Three percentiles, six blocks, two arms, and one dot for each arm in the legend.
     assert_eq!(dots, 3 * 6 * 2 + 2);
 }

@@ -1,4 +1,4 @@
-//! A run held against the one that it repeats: what each line says, and the judgement that it ends with.
+//! The comparison of a replay with its original run: the text of each line, and the judgement at its end.
 
 use loadgen::model::{Conclusion, EventKind, Mark, Run};
 use loadgen::report::replayed;
@@ -15,7 +15,7 @@ fn lines(old: &Run, new: &Run) -> Vec<String> {
     lines
 }
 
-/// The line that has all of these, and how it is judged.
+/// The judgement of the line that contains all `parts`.
 fn judgement(lines: &[String], parts: &[&str]) -> String {
     let line = lines.iter().find(|line| parts.iter().all(|part| line.contains(part)));
     let line = line.unwrap_or_else(|| panic!("{parts:?} is not among {lines:#?}"));
@@ -23,7 +23,7 @@ fn judgement(lines: &[String], parts: &[&str]) -> String {
 }
 
 #[test]
-fn the_same_again_differs_in_nothing() {
+fn equal_runs_do_not_differ() {
     for run in [a1(), a1_round_robin(), a2(), a3(), b()] {
         let lines = lines(&run, &run);
         assert!(!lines.is_empty() && lines.iter().all(|line| !line.ends_with("differs")), "{lines:#?}");
@@ -31,7 +31,7 @@ fn the_same_again_differs_in_nothing() {
 }
 
 #[test]
-fn counts_are_held_to_the_law_that_is_declared() {
+fn counts_are_judged_by_the_declared_law() {
     let mut exact = a1_round_robin();
     exact.results.cells[0].chi_square_p = Some(1.0);
     assert_eq!(judgement(&lines(&exact, &exact), &["round_robin, N = 3, counts: ", "exactly"]), "agrees");
@@ -39,7 +39,7 @@ fn counts_are_held_to_the_law_that_is_declared() {
     broken.results.cells[0].chi_square_p = Some(0.0);
     assert_eq!(judgement(&lines(&exact, &broken), &["as declared then and not now"]), "differs");
 
-    // draws by a law: a little more on one backend is chance, much more is not
+    // Counts drawn by a law: a small difference on one backend is chance, a large one is not.
     let drawn = a1();
     let moved = |by: u64| {
         let mut run = drawn.clone();
@@ -55,20 +55,20 @@ fn counts_are_held_to_the_law_that_is_declared() {
     assert_eq!(judgement(&lines(&drawn, &moved(5)), &["counts: ", "the same law"]), "agrees");
     assert_eq!(judgement(&lines(&drawn, &moved(300)), &["counts: ", "the same law"]), "differs");
 
-    // nothing is declared of how they vary
+    // The strategy declares nothing about the variation of counts.
     let mut unknown = drawn.clone();
     unknown.results.cells[0].chi_square_p = None;
     assert_eq!(judgement(&lines(&unknown, &moved(5)), &["counts: ", "is not declared"]), "cannot tell");
 }
 
 #[test]
-fn times_of_one_run_each_differ_only_beyond_two_times() {
+fn times_of_single_runs_differ_only_beyond_a_factor_of_two() {
     let run = a2();
     assert_eq!(judgement(&lines(&run, &run), &["N = 3, good responses/s"]), "cannot tell");
     let mut slow = run.clone();
     slow.results.cells.iter_mut().for_each(|cell| cell.duration_ns *= 3);
     assert_eq!(judgement(&lines(&run, &slow), &["N = 3, good responses/s", "beyond 2 times"]), "differs");
-    // what an open loop sends is what was asked for
+    // The rate of an open loop is given, so it is not compared.
     assert!(lines(&a3(), &a3()).iter().all(|line| !line.contains("responses/s")));
 }
 
@@ -80,7 +80,7 @@ fn kills_are_compared_by_recovery_and_failures() {
     assert_eq!(judgement(&same, &["killed, out of rotation"]), "agrees");
     let mut late = run.clone();
     let recovered =
-        late.results.events.iter_mut().find(|event| event.kind == EventKind::Recovered).expect("it came back");
+        late.results.events.iter_mut().find(|event| event.kind == EventKind::Recovered).expect("the server came back");
     recovered.at_ms += 10_000;
     assert_eq!(judgement(&lines(&run, &late), &["killed, back after", "beyond 2 times"]), "differs");
     let mut lost = run.clone();
@@ -105,7 +105,7 @@ fn void_conclusions_are_not_judged() {
 }
 
 #[test]
-fn every_verdict_of_a_comparison_is_held_against_its_own() {
+fn every_verdict_of_a_comparison_is_compared_with_the_original() {
     let run = b();
     let comparison = run.results.comparison.as_ref().expect("a comparison");
     let wanted = comparison.ratios.iter().filter(|ratio| comparison.judged().contains(&ratio.measure.as_str())).count();

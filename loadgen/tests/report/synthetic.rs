@@ -1,7 +1,7 @@
-//! Runs that never ran: what experiments of each scenario would leave, from fixed seeds.
+//! Synthetic runs: the data that an experiment of each scenario would store, from fixed seeds.
 //!
-//! The numbers are made the way real ones are (counts of draws, exponential service times, a queue that grows with load), so that the
-//! reports look as they will look; nothing is copied from a report.
+//! The numbers arise like real ones: counts of draws, exponential service times, and a queue that grows with load. So
+//! the reports look like real reports. Nothing is copied from a report.
 
 mod make;
 
@@ -50,13 +50,13 @@ fn written(name: &str, run: &Run) -> Folder {
     let folder = Folder::new(path);
     folder.write(run).expect("a run can be stored");
     loadgen::report::write(&folder).expect("a report can be made");
-    // for people to look at, as the reports are
+    // For people to look at, like the reports.
     let summary = loadgen::report::summary(run, "report.html");
     std::fs::write(folder.file("summary.txt"), summary).expect("a summary can be stored");
     folder
 }
 
-/// The course's ring at N = 3 with its own functions.
+/// The ring of the course at N = 3 with the functions of the sheet.
 pub(crate) fn a1() -> Run {
     let mut rng = fastrand::Rng::with_seed(1);
     let ring = arm("assignment_ring", "assignment_ring", json!({}), r#"{"balance":"by_options"}"#);
@@ -149,10 +149,10 @@ pub(crate) fn a2() -> Run {
     run
 }
 
-/// When the first measured request of A3 was scheduled, on the run's clock: setting up and warm-up come before.
+/// The scheduled time of the first measured request of A3 on the run's clock. Set-up and warm-up come before.
 const A3_BEGAN_MS: u64 = 3_400;
 
-/// One of three is killed at 20 s of 40. Requests that were scheduled up to 400 ms before wait at it and fail with it.
+/// One of three servers is killed at 20 s of 40. Requests that were scheduled up to 400 ms before fail with it.
 pub(crate) fn a3() -> Run {
     let mut rng = fastrand::Rng::with_seed(4);
     let shares = [0.34, 0.32, 0.34];
@@ -169,7 +169,7 @@ pub(crate) fn a3() -> Run {
         has_bands: false,
     };
     let mut done = cell(&mut rng, &plan);
-    // they are beside the good responses, whose latencies are recorded
+    // The errors are added to the good responses, whose latencies are recorded.
     (done.0.requests, done.0.errors) = (done.0.requests + 3, 3);
     done.0.error_kinds = BTreeMap::from([("status 502".into(), 3)]);
     done.0.retries = Some(11);
@@ -211,7 +211,7 @@ pub(crate) fn a3() -> Run {
     run
 }
 
-/// Every fault there is, some at the same time, some with others' labels in their way.
+/// Every kind of fault, some at the same time, some close enough that their labels could overlap.
 pub(crate) fn faults() -> Run {
     use EventKind::{Add, Detected, Errors, HotKey, Kill, Recovered, Remove, Slow, Stall, Undone};
     let mut run = a3();
@@ -290,7 +290,7 @@ fn compared(
     run
 }
 
-/// The first gets more by this, the last less.
+/// Shares of three backends: the first gets more by `skew`, the last less.
 fn skewed(skew: f64) -> [f64; 3] {
     [1.0 + skew, 1.0, 1.0 - skew].map(|share| share / 3.0)
 }
@@ -307,7 +307,7 @@ pub(crate) fn late(mut run: Run) -> Run {
     run
 }
 
-/// Three arms against each other.
+/// A comparison of three arms.
 pub(crate) fn b() -> Run {
     let least = arm("least_connections", "least_connections", json!({}), r#"{"balance":"by_load"}"#);
     let hash = arm("consistent_hash", "consistent_hash", json!({"virtual_nodes": 160}), r#"{"balance":"ring:160"}"#);
@@ -371,7 +371,7 @@ pub(crate) fn invalid() -> Run {
     run
 }
 
-/// Long names, signs that are special in HTML and Markdown, more arms than colours, backends of an odd name.
+/// Long names, special characters of HTML and Markdown, more arms than colours, and a backend with an unusual name.
 pub(crate) fn many() -> Run {
     let labels = [
         "round_robin",

@@ -1,11 +1,11 @@
-//! What reports say of arms that are compared: the headline, the table of verdicts, how sure they are, and what was dropped.
+//! The text of reports about compared arms: the headline, the table of verdicts, their certainty, and dropped blocks.
 
 use loadgen::model::{Comparison, Failures, Ratio, Run, Scenario, Verdict};
 
 use crate::synthetic::b;
 use crate::words::{assert_told, told};
 
-/// Of two arms.
+/// A comparison of two arms with this verdict.
 fn with_verdict(verdict: Verdict, ratio: f64, low: f64, high: f64, further_blocks: Option<u32>) -> Run {
     let mut run = b();
     run.manifest.arms.truncate(2);
@@ -30,7 +30,7 @@ fn with_verdict(verdict: Verdict, ratio: f64, low: f64, high: f64, further_block
 
 /// The sentence that says which arm is better follows the explanation of percentiles and precedes the table.
 #[test]
-fn verdicts_are_told_in_sentences() {
+fn verdicts_are_explained_in_sentences() {
     assert_told(
         &with_verdict(Verdict::Better, 0.62, 0.58, 0.66, None),
         &[
@@ -93,7 +93,7 @@ fn with_verdicts(scenario: Scenario, verdicts: [(Verdict, f64); 3]) -> Run {
 }
 
 #[test]
-fn the_headline_says_at_which_percentiles_an_arm_is_better() {
+fn the_headline_names_the_percentiles_at_which_an_arm_is_better() {
     use Verdict::{Better, Equivalent, Undecided, Worse};
     let told = |verdicts| with_verdicts(Scenario::B, verdicts);
     assert_told(
@@ -154,9 +154,9 @@ fn the_best_of_many_arms_is_named_and_the_others_are_counted() {
     );
 }
 
-/// The intervals of Holm's procedure are no simultaneous ones, and the report does not call them that.
+/// The intervals of Holm's procedure are not simultaneous, and the report says so.
 #[test]
-fn intervals_have_the_level_of_holms_procedure() {
+fn the_report_states_the_level_of_the_intervals_of_holms_procedure() {
     assert_told(
         &b(),
         &[
@@ -168,7 +168,7 @@ fn intervals_have_the_level_of_holms_procedure() {
 }
 
 #[test]
-fn dropped_blocks_are_told_with_the_arms_in_which_the_generator_was_late() {
+fn dropped_blocks_are_listed_with_the_arms_in_which_the_generator_was_late() {
     assert_told(
         &b(),
         &[
@@ -180,7 +180,7 @@ fn dropped_blocks_are_told_with_the_arms_in_which_the_generator_was_late() {
     let mut run = b();
     run.results.comparison.as_mut().expect("a comparison").dropped.clear();
     assert!(!told(&run).contains("Dropped"));
-    // latencies of dropped blocks are in no percentile of the whole
+    // Latencies of dropped blocks are in no percentile of the whole run.
     let samples = |run: &Run| loadgen::report::rows(run).last().and_then(|row| row.samples);
     assert_eq!((samples(&b()), samples(&run)), (Some(6 * 2_500), Some(8 * 2_500)));
 }
@@ -189,11 +189,11 @@ fn failed(arm: &str, failed: u64, is_comparable: bool) -> Failures {
     Failures { arm: arm.into(), due: 1000, failed, unsent: 0, is_comparable }
 }
 
-/// The first sentence of the response follows the question and what must be known before.
+/// The first sentence of the answer follows the question and the explanations that it needs.
 #[test]
-fn an_arm_that_failed_more_is_not_better_and_that_is_told_first() {
+fn an_arm_with_more_failures_is_not_better_and_that_comes_first() {
     let mut run = with_verdict(Verdict::NotComparable, 0.3, 0.24, 0.35, None);
-    run.manifest.arms = b().manifest.arms; // the third of which has no ratio
+    run.manifest.arms = b().manifest.arms; // The third arm has no ratio.
     let comparison = run.results.comparison.as_mut().expect("a comparison");
     comparison.ratios[0].left_out = 2;
     comparison.failures = vec![
@@ -230,7 +230,7 @@ fn an_arm_that_failed_more_is_not_better_and_that_is_told_first() {
 }
 
 #[test]
-fn who_is_best_is_not_said_where_one_cannot_be_compared() {
+fn no_arm_is_called_the_best_if_one_cannot_be_compared() {
     let mut run = b();
     let comparison = run.results.comparison.as_mut().expect("a comparison");
     comparison.verdict_measures.clear();
@@ -254,7 +254,7 @@ fn who_is_best_is_not_said_where_one_cannot_be_compared() {
 }
 
 #[test]
-fn too_few_blocks_are_called_that_and_nothing_is_said_to_be_sure() {
+fn too_few_blocks_are_named_and_nothing_is_called_sure() {
     let mut run = with_verdict(Verdict::Undecided, 2.85, 2.68, 3.03, Some(4));
     let comparison = run.results.comparison.as_mut().expect("a comparison");
     (comparison.blocks, comparison.ratios[0].is_sound) = (2, false);

@@ -1,4 +1,4 @@
-//! What reports say: that their numbers are those of results.csv, and that their sentences follow from them.
+//! The text of reports: numbers equal those of results.csv, and sentences follow from the numbers.
 
 use std::fs;
 
@@ -27,7 +27,7 @@ fn grouped(count: u64) -> String {
     Some(head.to_owned()).into_iter().filter(|head| !head.is_empty()).chain(groups).collect::<Vec<_>>().join(",")
 }
 
-/// The lines of a table of report.md by the start of its first column title row.
+/// The lines of the table of report.md whose title row begins with `first`.
 fn table(markdown: &str, first: &str) -> Vec<Vec<String>> {
     let lines = markdown.lines().skip_while(|line| !line.starts_with(first)).skip(2);
     lines
@@ -43,7 +43,7 @@ fn table(markdown: &str, first: &str) -> Vec<Vec<String>> {
 }
 
 #[test]
-fn numbers_of_the_tables_are_those_of_results_csv() {
+fn numbers_of_the_tables_equal_those_of_results_csv() {
     for report in reports().iter().filter(|report| report.name != "many") {
         let markdown = fs::read_to_string(report.folder.file("report.md")).expect("markdown");
         let rows = from_csv(&fs::read(report.folder.file("results.csv")).expect("csv")).expect("rows");
@@ -84,7 +84,7 @@ fn numbers_of_the_tables_are_those_of_results_csv() {
 }
 
 #[test]
-fn a1_tells_who_got_how_much_and_why() {
+fn a1_explains_the_share_of_each_backend() {
     let run = a1();
     let counts = run.results.cells[0].counts();
     let share = counts[0] as f64 / 100.0;
@@ -109,7 +109,7 @@ fn a1_tells_who_got_how_much_and_why() {
 }
 
 #[test]
-fn an_explanation_that_does_not_fit_the_counts_says_so() {
+fn an_explanation_that_does_not_fit_the_counts_is_doubted() {
     let doubt = "The counts differ from the computed shares.";
     assert!(!told(&a1()).contains(doubt) && !told(&a4()).contains(doubt));
     let mut run = a1();
@@ -117,14 +117,14 @@ fn an_explanation_that_does_not_fit_the_counts_says_so() {
     assert_told(&run, &[doubt]);
 }
 
-/// As in folders of a loadgen that computed the ring while it wrote the report.
+/// Older versions of loadgen computed the ring in the report, so their folders have no ring.
 #[test]
-fn a_folder_without_the_ring_says_that_the_cause_is_not_known() {
+fn without_the_ring_the_report_says_that_the_cause_is_not_known() {
     let mut run = a1();
     run.results.rings.clear();
     let (_place, folder) = crate::damaged::stored(&run);
     let mut json: serde_json::Value = serde_json::to_value(&run.results).expect("JSON");
-    json.as_object_mut().expect("an object").remove("rings").expect("it is there");
+    json.as_object_mut().expect("an object").remove("rings").expect("results.json has rings");
     run.results = serde_json::from_value(json).expect("an older results.json is read");
     assert_told(
         &run,
@@ -135,21 +135,21 @@ fn a_folder_without_the_ring_says_that_the_cause_is_not_known() {
 }
 
 #[test]
-fn a_ring_that_is_not_of_the_pool_explains_nothing() {
+fn a_ring_of_another_pool_explains_nothing() {
     let mut run = a1();
     run.results.rings[0].backends[2] = "Server 4".into();
     assert!(!told(&run).contains("The ring has"));
 }
 
 #[test]
-fn a1_says_when_counts_contradict_the_declaration() {
+fn a1_names_counts_that_contradict_the_declaration() {
     let mut run = a1();
     run.results.cells[0].chi_square_p = Some(0.000_002);
     assert_told(&run, &["This contradicts the strategy's declaration", "would have a chance of < 0.0001."]);
 }
 
 #[test]
-fn a2_tells_that_the_mean_load_tells_nothing() {
+fn a2_says_that_the_mean_load_is_no_measure_of_a_balancer() {
     let mut flat = a2();
     for cell in &mut flat.results.cells {
         cell.duration_ns = 5_000_000_000;
@@ -177,7 +177,7 @@ fn a2_tells_that_the_mean_load_tells_nothing() {
 }
 
 #[test]
-fn a3_tells_when_it_was_noticed_and_what_users_had_of_it() {
+fn a3_gives_the_time_of_detection_and_the_failed_requests() {
     assert_told(
         &a3(),
         &[
@@ -205,7 +205,7 @@ fn the_ribbon_has_the_confidence_of_its_comparison() {
     assert!(page.contains("is the 99 % interval over blocks") && !page.contains("the 95 % interval over"), "{page}");
 }
 
-/// As they were stored before failures were judged, before more than one measure had a verdict, and before windows counted what ended.
+/// Older versions did not store failures, verdicts of several measures, or the ended requests of windows.
 #[test]
 fn comparisons_of_older_runs_are_read() {
     let run = b();
@@ -238,7 +238,7 @@ fn comparisons_of_older_runs_are_read() {
 }
 
 #[test]
-fn a_run_that_cannot_be_trusted_says_so_first() {
+fn an_invalid_or_partial_run_is_named_first() {
     let invalid = told(&invalid());
     assert!(invalid.contains("This run is invalid") && invalid.contains("client 2,500, balancer 2,498"), "{invalid}");
     for verdict in ["is better than", "latency better", "worse", "equivalent to", "Verdicts against"] {
@@ -253,7 +253,7 @@ fn a_run_that_cannot_be_trusted_says_so_first() {
     );
 }
 
-/// Asserts that a figure's caption has these words.
+/// Asserts that the caption of a figure has these words.
 #[track_caller]
 fn assert_captioned(run: &Run, figure: &str, words: &str) {
     let (_place, folder) = crate::damaged::stored(run);
@@ -264,7 +264,7 @@ fn assert_captioned(run: &Run, figure: &str, words: &str) {
 }
 
 #[test]
-fn a_late_generator_takes_verdicts_on_latency_and_leaves_shares_counts_and_recovery() {
+fn a_late_generator_makes_latency_void_and_leaves_shares_counts_and_recovery_valid() {
     let fallen = "Latency and throughput are not to be believed: the generator was late in 5 of 24 segments";
     assert_told(
         &late(a4()),
@@ -286,7 +286,7 @@ fn a_late_generator_takes_verdicts_on_latency_and_leaves_shares_counts_and_recov
             "3 of 33,600 requests failed (0.01 %).",
         ],
     );
-    assert!(!told(&late(a3())).contains("in the 2 s before the kill"), "that is of latency");
+    assert!(!told(&late(a3())).contains("in the 2 s before the kill"), "that sentence is about latency");
     assert_told(
         &late(b()),
         &[fallen, "This run does not tell which strategy is better: the generator was late", "Dropped: 2 of 8"],
@@ -307,7 +307,7 @@ fn a_late_generator_takes_verdicts_on_latency_and_leaves_shares_counts_and_recov
 }
 
 #[test]
-fn counts_that_are_void_take_shares_and_leave_latency() {
+fn void_counts_make_shares_void_and_leave_latency_valid() {
     let mut run = a4();
     let void = [Conclusion::Shares, Conclusion::Counts];
     run.manifest.marks.push(Mark::invalid("accounting", "client 2,500, balancer 2,498", &void));
@@ -324,7 +324,7 @@ fn counts_that_are_void_take_shares_and_leave_latency() {
 }
 
 #[test]
-fn a4_tells_how_even_each_arm_is_and_what_that_costs() {
+fn a4_gives_the_evenness_of_each_arm_and_its_cost() {
     assert_told(
         &a4(),
         &[
@@ -342,7 +342,7 @@ fn a4_tells_how_even_each_arm_is_and_what_that_costs() {
     assert_told(&run, &["no, p < 0.0001"]);
 }
 
-/// Least connections gives more requests to faster backends, on purpose.
+/// Least connections gives more requests to faster backends by design.
 #[test]
 fn counts_under_a_strategy_that_shares_by_load_are_not_called_uneven() {
     let mut run = a1();
@@ -357,7 +357,7 @@ fn counts_under_a_strategy_that_shares_by_load_are_not_called_uneven() {
 }
 
 #[test]
-fn marks_of_one_check_are_told_once() {
+fn marks_of_one_check_are_shown_once() {
     let mut run = invalid();
     let mark = run.manifest.marks[0].clone();
     run.manifest.marks.extend([mark.clone(), mark]);

@@ -17,7 +17,7 @@ export interface Plot {
   top: number;
   width: number;
   height: number;
-  /** Of a time in milliseconds. */
+  /** The x coordinate of a time in milliseconds. */
   x: (at: number) => number;
 }
 
@@ -26,7 +26,7 @@ interface Props {
   marks: Mark[];
   width: number;
   height: number;
-  /** What is written to the left: texts, and how far down they are, from 0 to 1. */
+  /** The texts to the left, each with its vertical place from 0 (top) to 1. */
   names: Array<{ text: string; at: number }>;
   draw: (plot: Plot) => void;
 }

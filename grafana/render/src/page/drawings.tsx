@@ -1,4 +1,4 @@
-// What draws a panel of each type: Grafana's own components where they are published, ours for the other two.
+// The component for each type of panel: Grafana's own if it is published, ours for the other two.
 
 import { ComponentType, useMemo } from 'react';
 import { DataFrame, TimeRange, dateTime, getDisplayValueAlignmentFactors, getFieldDisplayValues } from '@grafana/data';
@@ -86,7 +86,7 @@ function Lines({ panel, frames, marks, request, width, height }: Drawing) {
   );
 }
 
-/** As Grafana's panel does before it draws: what is no finite number is a gap. */
+/** Like Grafana's panel: a value that is not a finite number becomes a gap. */
 function graphable(frames: DataFrame[]): DataFrame[] {
   return frames.map((frame) => ({
     ...frame,

@@ -1,7 +1,7 @@
 // A panel's settings for its fields (units, colours, thresholds, overrides) put into the frames by Grafana's own code.
 //
-// What that code knows of settings is registered by Grafana's panels, which are not published. So every setting that the
-// dashboard uses is registered here as it stands; a name that is neither standard nor `custom.` is an error.
+// Grafana's panels, which are not published, register the settings that this code knows. So this file registers every
+// setting that the dashboard uses. A name that is neither standard nor `custom.` is an error.
 
 import { DataFrame, FieldConfigOptionsRegistry, FieldConfigPropertyItem, GrafanaTheme2, applyFieldOverrides, cacheFieldDisplayNames, getValueFormats } from '@grafana/data';
 import { ThresholdsConfig } from '@grafana/schema';
@@ -19,20 +19,20 @@ export function withSettings(frames: DataFrame[], panel: FilePanel, request: Req
     theme,
     timeZone: request.timeZone,
   });
-  // tables look for their columns' names nowhere else
+  // Tables read the names of columns only from this cache.
   cacheFieldDisplayNames(done);
   return done;
 }
 
 const UNITS = new Set(getValueFormats().flatMap((category) => category.submenu.map((unit) => unit.value)));
 
-/** Grafana writes a unit that it does not know behind the number, as it stands. */
+/** Throws on an unknown unit, because Grafana would write it after the number. */
 function knowUnits(panel: FilePanel): void {
   const { defaults, overrides } = panel.fieldConfig!;
   const overridden = overrides.flatMap((one) => one.properties).filter((one) => one.id === 'unit');
   for (const unit of [defaults.unit, ...overridden.map((one) => one.value as string)]) {
     if (unit && !UNITS.has(unit)) {
-      throw new Error(`no unit is called ${unit}`);
+      throw new Error(`there is no unit ${unit}`);
     }
   }
 }
@@ -50,7 +50,7 @@ function registry(panel: FilePanel): FieldConfigOptionsRegistry {
 function item(id: string): FieldConfigPropertyItem {
   const isCustom = id.startsWith('custom.');
   if (!isCustom && !STANDARD.has(id)) {
-    throw new Error(`no setting is called ${id}`);
+    throw new Error(`there is no setting ${id}`);
   }
   return {
     id,
@@ -64,7 +64,7 @@ function item(id: string): FieldConfigPropertyItem {
   } as FieldConfigPropertyItem;
 }
 
-/** JSON has no -Infinity, so the first step of thresholds is written as null. */
+/** JSON has no -Infinity, so the file has null as the first step of thresholds. */
 export function restoreThresholds(panels: FilePanel[]): void {
   for (const { fieldConfig } of panels.flatMap((one) => [one, ...(one.panels ?? [])])) {
     const overridden = (fieldConfig?.overrides ?? []).flatMap((one) => one.properties).filter((one) => one.id === 'thresholds');

@@ -1,4 +1,4 @@
-// Panels of type heatmap over Prometheus' classic histograms: a row of cells a bucket, low ones at the bottom.
+// Panels of type heatmap for Prometheus' classic histograms: one row of cells for each bucket, low buckets at the bottom.
 
 import * as schemes from 'd3-scale-chromatic';
 import { DataFrame, FieldType, GrafanaTheme2, formattedValueToString, getValueFormat } from '@grafana/data';
@@ -8,7 +8,7 @@ import { Drawing } from './panel-box';
 import { stepSeconds } from './prometheus';
 
 interface Bucket {
-  /** Upper bound. */
+  /** Upper bound of the bucket. */
   bound: number;
   counts: Map<number, number>;
 }
@@ -23,7 +23,7 @@ export function Heatmap({ panel, frames, request, marks, width, height }: Drawin
   const most = Math.max(...rows.flatMap((row) => [...row.counts.values()]));
   const color = palette(options.color, theme);
   const format = getValueFormat(options.yAxis.unit);
-  // a bucket's bound is the upper edge of its cells
+  // The bound of a bucket is the upper edge of its cells.
   const names = rows.map((row, index) => ({
     text: Number.isFinite(row.bound) ? formattedValueToString(format(row.bound)) : '+Inf',
     at: 1 - (index + 1) / rows.length,
@@ -59,7 +59,7 @@ export function Heatmap({ panel, frames, request, marks, width, height }: Drawin
   );
 }
 
-/** From counts of all that is less than a bound to counts between two bounds. */
+/** Turns cumulative counts into counts between two bounds. */
 function buckets(frames: DataFrame[]): Bucket[] {
   const cumulative = frames.map((frame) => {
     const [times, counts] = [FieldType.time, FieldType.number].map((type) => frame.fields.find((field) => field.type === type)!);
@@ -73,11 +73,11 @@ function buckets(frames: DataFrame[]): Bucket[] {
   });
 }
 
-/** d3's scheme of that name; as in Grafana the end for few is the one near the background. */
+/** d3's colour scheme of that name. As in Grafana, small counts have the colour near the background. */
 function palette(options: { scheme: string; steps: number; reverse: boolean }, theme: GrafanaTheme2): (share: number) => string {
   const scheme = (schemes as unknown as Record<string, (share: number) => string>)[`interpolate${options.scheme}`];
   if (!scheme) {
-    throw new Error(`no colour scheme is called ${options.scheme}`);
+    throw new Error(`there is no colour scheme ${options.scheme}`);
   }
   const turned = theme.isDark !== options.reverse;
   return (share) => {
@@ -86,7 +86,7 @@ function palette(options: { scheme: string; steps: number; reverse: boolean }, t
   };
 }
 
-/** As many names as there is room for. */
+/** As many names as fit. */
 function everyOther<T>(names: T[], height: number): T[] {
   const every = Math.ceil((names.length * 16) / height);
   return names.filter((_, index) => (names.length - 1 - index) % every === 0);

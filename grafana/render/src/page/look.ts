@@ -1,4 +1,4 @@
-// What a picture must not have, as far as a program can see it: failures, empty panels, text that is cut or collides.
+// Checks a picture for faults that a program can find: failures, empty panels, text that is cut or collides.
 
 interface CanvasText {
   text: string;
@@ -10,10 +10,10 @@ interface CanvasText {
 
 const written = new Map<HTMLCanvasElement, CanvasText[]>();
 
-// for draw.ts
+// For draw.ts.
 Object.assign(window, { look: { isDone, findings } });
 
-/** Notes where text is written on canvases from now on. Before the first is drawn. */
+/** Records the places of texts on canvases. Must run before the first text is drawn. */
 export function watchCanvasText(): void {
   const context = CanvasRenderingContext2D.prototype;
   const { fillText, clearRect } = context;
@@ -33,13 +33,13 @@ export function watchCanvasText(): void {
   };
 }
 
-/** Whether nothing more is going to change. */
+/** Whether all panels are drawn. */
 export function isDone(): boolean {
   const panels = [...document.querySelectorAll<HTMLElement>('[data-panel]')];
   return document.title === 'failed' || (panels.length > 0 && panels.every((panel) => panel.dataset.state !== 'asking'));
 }
 
-/** One line each; panels whose titles are in `mayBeEmpty` may be. */
+/** The findings, one line each. Panels with a title in `mayBeEmpty` may be empty. */
 export function findings(mayBeEmpty: string[]): string[] {
   if (document.title === 'failed') {
     return [document.body.textContent ?? ''];
@@ -72,7 +72,7 @@ function cutText(panel: HTMLElement): string[] {
     const style = getComputedStyle(element);
     const cuts = style.overflowX !== 'visible' && style.visibility !== 'hidden' && style.clip === 'auto';
     if (/auto|scroll/.test(style.overflowY) && element.clientHeight > 1 && element.scrollHeight > element.clientHeight + 1) {
-      found.push(`"${element.textContent}" does not fit, it scrolls`);
+      found.push(`"${element.textContent}" does not fit and scrolls`);
     }
     if (ownText && cuts && element.clientWidth > 1 && element.scrollWidth > element.clientWidth + 1) {
       found.push(`"${element.textContent}" is cut`);

@@ -21,7 +21,7 @@ async function main() {
   restoreThresholds(request.dashboard.panels);
   const annotations = request.dashboard.annotations.list.filter((one) => one.enable && !one.builtIn);
   const found = (await Promise.all(annotations.map((one) => marks(one, request)))).flat();
-  // what is measured before they are there is measured wrong
+  // Texts must be measured after the fonts are loaded.
   await Promise.all(['400 12px Inter', '500 12px Inter'].map((font) => document.fonts.load(font)));
   const theme = createTheme({ colors: { mode: request.theme } });
   document.body.style.background = theme.colors.background.canvas;
@@ -61,7 +61,7 @@ function DashboardPage({ request, marks, theme }: { request: Request; marks: Mar
   );
 }
 
-/** Panels at their places; those of an opened row below it, and what follows moved down by as much. */
+/** Panels at their places. The panels of an opened row come below it, and later panels move down. */
 function laidOut(request: Request): FilePanel[] {
   const placed: FilePanel[] = [];
   let moved = 0;
@@ -89,7 +89,7 @@ function RowTitle({ panel, theme }: { panel: FilePanel; theme: GrafanaTheme2 }) 
   );
 }
 
-/** What stands above the panels: variables and marks to the left, the time range to the right. */
+/** The line above the panels: variables and marks to the left, the time range to the right. */
 function Controls({ request, theme }: { request: Request; theme: GrafanaTheme2 }) {
   const label = { ...theme.typography.bodySmall, padding: '0 8px', lineHeight: '30px', border: `1px solid ${theme.colors.border.weak}` };
   const clock = (at: number) =>

@@ -1,4 +1,4 @@
-// Annotations: a dashed line over the plot and a triangle below it, where something happened.
+// Annotations: a dashed line over the plot and a triangle below it, at the time of an event.
 
 import { useLayoutEffect } from 'react';
 import type uPlot from 'uplot';
@@ -8,7 +8,7 @@ import { Mark } from './prometheus';
 
 export function MarksOnPlot({ builder, marks }: { builder: UPlotConfigBuilder; marks: Mark[] }) {
   const theme = useTheme2();
-  // a layout effect of a child runs before the plot that it is part of is made
+  // A layout effect of a child runs before its plot exists.
   useLayoutEffect(() => {
     builder.addHook('draw', (plot: uPlot) => {
       const box = { left: plot.bbox.left, top: plot.bbox.top, width: plot.bbox.width, height: plot.bbox.height };
@@ -18,7 +18,7 @@ export function MarksOnPlot({ builder, marks }: { builder: UPlotConfigBuilder; m
   return null;
 }
 
-/** On a canvas whose plot is `box`, all in its own pixels. */
+/** Draws marks on a canvas with the plot `box`, in pixels of the canvas. */
 export function drawMarks(
   context: CanvasRenderingContext2D,
   box: { left: number; top: number; width: number; height: number },

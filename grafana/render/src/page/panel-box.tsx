@@ -1,4 +1,4 @@
-// One panel in its frame: asks, waits, draws; and tells on its element what became of it, for look.ts.
+// One panel in its frame: sends its queries, waits and draws. Its element has the state for look.ts.
 
 import { Component, ReactNode, useEffect, useState } from 'react';
 import { DataFrame } from '@grafana/data';
@@ -26,7 +26,7 @@ interface Props {
   height: number;
 }
 
-/** `data-state` is asking, drawn, empty or failed. */
+/** The attribute `data-state` is asking, drawn, empty or failed. */
 export function PanelBox(props: Props) {
   const { panel, request, width, height } = props;
   const [answer, setAnswer] = useState<DataFrame[] | Error>();
@@ -65,7 +65,7 @@ function Drawn({ isEmpty, ...drawing }: Drawing & { isEmpty: boolean }) {
   return <Draw {...drawing} frames={withSettings(drawing.frames, drawing.panel, drawing.request, theme)} />;
 }
 
-/** A panel that throws is named and does not take the others with it. */
+/** If a panel throws, its name is shown and the other panels are drawn. */
 class Fence extends Component<{ children: ReactNode }, { failure?: Error }> {
   state: { failure?: Error } = {};
 

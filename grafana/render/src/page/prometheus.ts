@@ -1,4 +1,4 @@
-// Queries as Grafana's Prometheus data source writes them, and the answers as the data frames that it makes of them.
+// Queries and data frames as Grafana's Prometheus data source makes them.
 
 import { DataFrame, FieldType, Labels, createDataFrame, rangeUtil, dateTime } from '@grafana/data';
 import { Annotation, Request, Target } from './request';
@@ -15,13 +15,13 @@ export interface Mark {
   color: string;
 }
 
-/** Of one panel `width` pixels wide: a point per pixel at most, and no more of them than scrapes. */
+/** The step for a panel of this width: at most one point per pixel, and not more points than scrapes. */
 export function stepSeconds(request: Request, width: number): number {
   const range = { from: dateTime(request.from), to: dateTime(request.to), raw: { from: '', to: '' } };
   return rangeUtil.calculateInterval(range, Math.ceil(width), `${request.scrapeSeconds}s`).intervalMs / 1000;
 }
 
-/** Its variables put in, all of them at All. */
+/** The expression with its variables filled in, all with the value All. */
 export function fill(expr: string, request: Request, step: number): string {
   const known: Record<string, string> = {
     __rate_interval: `${Math.max(step + request.scrapeSeconds, 4 * request.scrapeSeconds)}s`,
@@ -36,13 +36,13 @@ export function fill(expr: string, request: Request, step: number): string {
   }
   return expr.replace(/\$\{?(\w+)\}?/g, (_, name: string) => {
     if (!(name in known)) {
-      throw new Error(`no variable $${name} in ${expr}`);
+      throw new Error(`there is no variable $${name}: ${expr}`);
     }
     return known[name];
   });
 }
 
-/** The frames of one target of a panel; `value` is what a table calls its values. */
+/** The frames of one target of a panel. `value` is the name of the values in a table. */
 export async function ask(target: Target, request: Request, width: number, value: string): Promise<DataFrame[]> {
   const step = stepSeconds(request, width);
   const query = fill(target.expr, request, step);
@@ -56,7 +56,7 @@ export async function ask(target: Target, request: Request, width: number, value
       refId: target.refId,
       name,
       fields: [
-        // the step tells where a gap is
+        // The step determines the gaps.
         { name: 'Time', type: FieldType.time, values: one.values.map(([at]) => at * 1000), config: { interval: step * 1000 } },
         {
           name: 'Value',
@@ -70,13 +70,13 @@ export async function ask(target: Target, request: Request, width: number, value
   });
 }
 
-/** Where on the time axis an annotation puts its marks. */
+/** The times of the marks of an annotation. */
 export async function marks(annotation: Annotation, request: Request): Promise<Mark[]> {
   const step = stepSeconds(request, 1000);
   const found = new Map<number, Mark>();
   for (const one of await range(fill(annotation.expr, request, step), request, step)) {
     const title = (annotation.titleFormat ?? '').replace(/{{\s*(\w+)\s*}}/g, (_, label: string) => one.metric[label] ?? '');
-    // a state that goes on is one mark, at its begin
+    // A state that lasts is one mark, at its begin.
     for (const [at, value] of annotation.useValueForTime === 'on' ? one.values : one.values.slice(0, 1)) {
       const when = annotation.useValueForTime === 'on' ? number(value) : at * 1000;
       found.set(when, { at: when, title, color: annotation.iconColor });
@@ -117,7 +117,7 @@ function legend(target: Target, labels: Labels, query: string): string {
   return (__name__ ?? '') + (written.length ? `{${written.join(', ')}}` : '') || query;
 }
 
-/** One row a series: its time, its labels, its value. */
+/** A table with one row for each series: time, labels and value. */
 function table(target: Target, series: Series[], value: string): DataFrame {
   const labels = [...new Set(series.flatMap((one) => Object.keys(one.metric)))].sort();
   return createDataFrame({

@@ -1,4 +1,4 @@
-// What the page is asked to draw, as draw.ts serves it at /request.json; times in milliseconds of the Unix epoch.
+// The request to draw, as draw.ts serves it at /request.json. Times are in milliseconds of the Unix epoch.
 
 import { Dashboard, DataQuery, Panel } from '@grafana/schema';
 
@@ -6,12 +6,12 @@ export interface Request {
   dashboard: DashboardFile;
   from: number;
   to: number;
-  /** Scrape interval, in Grafana a setting of the data source. */
+  /** Scrape interval, which in Grafana is a setting of the data source. */
   scrapeSeconds: number;
   theme: 'dark' | 'light';
-  /** Draw collapsed rows as if they had been opened. */
+  /** Draw collapsed rows as open. */
   expand: boolean;
-  /** IANA name, for axes. */
+  /** IANA name of the time zone of axes. */
   timeZone: string;
 }
 

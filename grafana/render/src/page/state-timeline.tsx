@@ -1,4 +1,4 @@
-// Panels of type state-timeline: one lane a series, one box for each time in which its state was the same.
+// Panels of type state-timeline: one lane for each series, and one box for each period of one state.
 
 import { DataFrame, Field, FieldType, getFieldDisplayName } from '@grafana/data';
 import { VizLayout, VizLegend } from '@grafana/ui';
@@ -40,7 +40,7 @@ function lane(frame: DataFrame, frames: DataFrame[], step: number): Lane {
   times.forEach((at, index) => {
     const { text, color } = field.display!(field.values[index]);
     const last = boxes.at(-1);
-    // a longer time without a value is a gap
+    // A longer time without a value is a gap.
     const isNext = last && at - last.to < step * 1.5;
     if (isNext) {
       last.to = at;

@@ -1,10 +1,10 @@
-//! Fields that a client may not set, and fields that it may not take away.
+//! Fields that a client may not set, and fields that it may not remove.
 
 use super::{Attack, passes, refused, run, run_with};
 
 const PLAIN: &str = "GET / HTTP/1.1\nhost: a\n{fwd}\n";
 
-/// Where a client comes from, in all words that are believed somewhere.
+/// Fields with the origin of a client that some servers believe.
 const CLAIMS: [&str; 9] = [
     "x-forwarded-for: 6.6.6.6",
     "X-Forwarded-Proto: https",
@@ -17,7 +17,7 @@ const CLAIMS: [&str; 9] = [
     "x-forwarded-scheme: https",
 ];
 
-/// Dropped whoever sends them: backends that make variables of fields take them for others.
+/// Fields that lb always drops: backends that turn fields into variables (CGI) take them for others.
 const ALIASES: [&str; 12] = [
     "x_forwarded_for: 6.6.6.6",
     "X_Forwarded-For: 6.6.6.6",
@@ -36,7 +36,7 @@ const ALIASES: [&str; 12] = [
 pub(super) fn attacks() -> Vec<Attack> {
     let one = |field: &&'static str| passes(field, &format!("GET / HTTP/1.1\nhost: a\n{field}\n\n"), "200", PLAIN);
     let mut attacks: Vec<Attack> = CLAIMS.iter().chain(&ALIASES).map(one).collect();
-    // Named in Connection, and the backend relies on it all the same.
+    // Connection names these fields, but backends rely on them.
     for field in [
         "cookie: a=b",
         "authorization: Basic eA==",
@@ -54,13 +54,16 @@ pub(super) fn attacks() -> Vec<Attack> {
         ));
     }
     for (aim, fields) in [
-        ("a field of this hop", "connection: x-hop\nx-hop: 1"),
+        ("a hop-by-hop field", "connection: x-hop\nx-hop: 1"),
         (
-            "fields of every hop",
+            "all hop-by-hop fields",
             "keep-alive: 1\nproxy-connection: close\nte: trailers\nproxy-authorization: Basic eA==",
         ),
-        ("what lb adds named away", "connection: x-forwarded-for, x-forwarded-proto, x-forwarded-host"),
-        ("a name in Connection that is none", "connection: (x), \"y\", z z"),
+        (
+            "Connection names the fields that lb adds",
+            "connection: x-forwarded-for, x-forwarded-proto, x-forwarded-host",
+        ),
+        ("an invalid name in Connection", "connection: (x), \"y\", z z"),
     ] {
         attacks.push(passes(aim, &format!("GET / HTTP/1.1\nhost: a\n{fields}\n\n"), "200", PLAIN));
     }
@@ -71,7 +74,7 @@ pub(super) fn attacks() -> Vec<Attack> {
         ("a field name in brackets", "(x): z"),
         ("a value with a zero byte", "x: <NUL>"),
         ("a value with a CR", "x: y<CR>z"),
-        ("a field behind a bare CR", "x: y<CR><CR>host: b"),
+        ("a field after a bare CR", "x: y<CR><CR>host: b"),
     ] {
         attacks.push(refused(aim, &format!("GET / HTTP/1.1\nhost: a\n{field}\n\n"), "400 end"));
     }
@@ -91,12 +94,12 @@ pub(super) fn attacks() -> Vec<Attack> {
 }
 
 #[test]
-fn a_backend_believes_lb_and_not_the_client() {
+fn a_backend_gets_the_fields_of_lb_and_not_those_of_the_client() {
     run(attacks());
 }
 
 #[test]
-fn a_trusted_proxy_may_say_more_but_no_alias() {
+fn a_trusted_proxy_may_send_forwarded_fields_but_no_alias() {
     let mut rows: Vec<Attack> = CLAIMS[2..7]
         .iter()
         .map(|field| {
@@ -106,7 +109,7 @@ fn a_trusted_proxy_may_say_more_but_no_alias() {
         })
         .collect();
     rows.push(passes(
-        "a client of the proxy names its words away",
+        "a client of the proxy names the fields of the proxy in Connection",
         "GET / HTTP/1.1\nhost: a\nconnection: forwarded, x-real-ip\nforwarded: for=1.1.1.1\nx-real-ip: 1.1.1.1\n\n",
         "200",
         "GET / HTTP/1.1\nhost: a\nforwarded: for=1.1.1.1\nx-real-ip: 1.1.1.1\n{fwd}\n",

@@ -1,4 +1,4 @@
-//! Where does the body end? Lengths and codings that contradict each other or are written oddly.
+//! The end of a body: lengths and codings that contradict each other or have an unusual form.
 
 use super::{Attack, passes, refused, run};
 
@@ -19,25 +19,25 @@ pub(super) fn attacks() -> Vec<Attack> {
             "POST / HTTP/1.1\nhost: a\n{fwd}transfer-encoding: chunked\n\n1e\nGET /two HTTP/1.1\nhost: a\n\n\n0\n\n",
         ),
         passes(
-            "a length that Connection names away beside chunks",
+            "a length that Connection names, with chunks",
             "POST / HTTP/1.1\nhost: a\nconnection: content-length\ncontent-length: 4\ntransfer-encoding: chunked\n\n0\n\n",
             "200 end",
             CHUNKED,
         ),
         passes(
-            "chunks that Connection names away",
+            "chunks that Connection names",
             "POST / HTTP/1.1\nhost: a\nconnection: transfer-encoding\ntransfer-encoding: chunked\n\n0\n\n",
             "200",
             CHUNKED,
         ),
         passes(
-            "a length that Connection names away",
+            "a length that Connection names",
             "POST / HTTP/1.1\nhost: a\nconnection: content-length\ncontent-length: 3\n\nabc",
             "200",
             "POST / HTTP/1.1\nhost: a\ncontent-length: 3\n{fwd}\nabc",
         ),
         passes(
-            "the same length twice goes on once",
+            "the same length twice passes once",
             "POST / HTTP/1.1\nhost: a\ncontent-length: 3\nContent-Length: 3\n\nabc",
             "200",
             "POST / HTTP/1.1\nhost: a\ncontent-length: 3\n{fwd}\nabc",
@@ -80,13 +80,13 @@ pub(super) fn attacks() -> Vec<Attack> {
             "GET / HTTP/1.1\nhost: a\ncontent-length: 30\n{fwd}\nGET /two HTTP/1.1\nhost: a\n\n",
         ),
         passes(
-            "a GET with a length of 0 and a request behind it",
+            "a GET with a length of 0 and a request after it",
             "GET / HTTP/1.1\nhost: a\ncontent-length: 0\n\nGET /two HTTP/1.1\nhost: a\n\n",
             "200 200",
             "GET / HTTP/1.1\nhost: a\ncontent-length: 0\n{fwd}\nGET /two HTTP/1.1\nhost: a\n{fwd}\n",
         ),
         passes(
-            "a request right behind a body gets fields of its own",
+            "a request right after a body gets its own fields",
             "POST / HTTP/1.1\nhost: a\ncontent-length: 3\n\nabcGET /two HTTP/1.1\nhost: a\nx-forwarded-for: 6.6.6.6\n\n",
             "200 200",
             "POST / HTTP/1.1\nhost: a\ncontent-length: 3\n{fwd}\nabcGET /two HTTP/1.1\nhost: a\n{fwd}\n",
@@ -104,7 +104,7 @@ pub(super) fn attacks() -> Vec<Attack> {
             "GET / HTTP/1.1\nhost: a\n{fwd}\n",
         ),
     ];
-    // Lengths that are none, and those that not every server can count to.
+    // Invalid lengths, and lengths that are too large for some servers.
     for (aim, length) in [
         ("a length with a plus", "+4"),
         ("a length below 0", "-1"),
@@ -124,7 +124,7 @@ pub(super) fn attacks() -> Vec<Attack> {
     ] {
         attacks.push(refused(aim, &format!("POST / HTTP/1.1\nhost: a\ncontent-length: {length}\n\nabcd"), "400 end"));
     }
-    // Codings that one server undoes and another does not.
+    // Codings that one server decodes and another does not.
     for (aim, fields) in [
         ("two lengths", "content-length: 4\ncontent-length: 5"),
         ("a coding that only looks like chunked", "transfer-encoding: xchunked"),
@@ -137,14 +137,14 @@ pub(super) fn attacks() -> Vec<Attack> {
         ("a list that begins with a comma", "transfer-encoding: ,chunked"),
         ("chunked in quotes", "transfer-encoding: \"chunked\""),
         ("chunked with a parameter", "transfer-encoding: chunked;q=1"),
-        ("chunked behind a vertical tab", "transfer-encoding: <VT>chunked"),
+        ("chunked after a vertical tab", "transfer-encoding: <VT>chunked"),
         ("chunked and a zero byte", "transfer-encoding: chunked<NUL>"),
         ("no coding at all", "transfer-encoding:"),
         ("a space before the colon", "transfer-encoding : chunked"),
         ("a tab before the colon", "transfer-encoding\t: chunked"),
         ("a coding on a folded line", "x: y\n transfer-encoding: chunked"),
-        ("a coding behind a bare CR", "x: y<CR>transfer-encoding: chunked"),
-        ("a length behind a bare CR", "x: y<CR>content-length: 4"),
+        ("a coding after a bare CR", "x: y<CR>transfer-encoding: chunked"),
+        ("a length after a bare CR", "x: y<CR>content-length: 4"),
         ("a field without a name", ": chunked"),
         ("a line without a colon", "transfer-encoding chunked"),
     ] {
@@ -156,7 +156,7 @@ pub(super) fn attacks() -> Vec<Attack> {
         "400 end",
     ));
     attacks.push(refused(
-        "a first line that is a folded one",
+        "a folded first line",
         "GET / HTTP/1.1\n transfer-encoding: chunked\nhost: a\n\n0\n\n",
         "400 end",
     ));
@@ -164,6 +164,6 @@ pub(super) fn attacks() -> Vec<Attack> {
 }
 
 #[test]
-fn a_body_ends_for_the_backend_where_it_ends_for_lb() {
+fn a_body_ends_at_the_same_byte_for_the_backend_and_for_lb() {
     run(attacks());
 }

@@ -1,4 +1,4 @@
-//! Hosts: one, and nothing but a host.
+//! Hosts: a request must have exactly one valid host.
 
 use super::{Attack, passes, refused, run};
 
@@ -24,15 +24,15 @@ pub(super) fn attacks() -> Vec<Attack> {
         ("the same host twice", "host: a\nHost: a"),
         ("two hosts with a space", "host: a b"),
         ("a host and a path", "host: a/b"),
-        ("a host behind a name", "host: u@a"),
-        ("a host behind a name and password", "host: u:p@a"),
+        ("a host after a name", "host: u@a"),
+        ("a host after a name and password", "host: u:p@a"),
         ("a whole address", "host: http://a"),
         ("a port that is no number", "host: a:80x"),
         ("a port and a host", "host: a:80.evil.test"),
         ("two ports", "host: a:80:81"),
         ("an address of IPv6 without brackets", "host: ::1"),
         ("half a bracket", "host: [::1"),
-        ("text behind a bracket", "host: [::1]evil.test"),
+        ("text after a bracket", "host: [::1]evil.test"),
         ("a bracket inside", "host: a[::1]"),
         ("a name in brackets", "host: [evil.test]"),
         ("a question mark", "host: a?b"),
@@ -41,13 +41,13 @@ pub(super) fn attacks() -> Vec<Attack> {
         ("a zero byte in the host", "host: a<NUL>"),
         ("a byte beyond ASCII", "host: a<FF>"),
         ("a host on a folded line", "host: a\n b"),
-        ("a space behind the name", "host : a"),
+        ("a space after the name", "host : a"),
         ("a space before the name", " host: a"),
         ("a tab inside", "host: a\tb"),
     ] {
         attacks.push(refused(aim, &format!("GET / HTTP/1.1\n{fields}\n\n"), "400 end"));
     }
-    // The absolute form's host becomes Host.
+    // The host of the absolute form becomes Host.
     for (aim, authority) in [
         ("a name for a port in the absolute form", "a:b"),
         ("a port and a host in the absolute form", "a:80.evil.test"),
@@ -60,7 +60,7 @@ pub(super) fn attacks() -> Vec<Attack> {
     }
     attacks.extend([
         passes(
-            "a host that Connection names away",
+            "a host that Connection names",
             "GET / HTTP/1.1\nhost: a\nconnection: host\n\n",
             "200",
             "GET / HTTP/1.1\nhost: a\n{fwd}\n",
@@ -71,12 +71,12 @@ pub(super) fn attacks() -> Vec<Attack> {
             "200",
             "GET / HTTP/1.1\nhost: a\n{fwd}\n",
         ),
-        refused("two hosts beside the absolute form", "GET http://a/ HTTP/1.1\nhost: a\nhost: b\n\n", "400 end"),
+        refused("two hosts with the absolute form", "GET http://a/ HTTP/1.1\nhost: a\nhost: b\n\n", "400 end"),
     ]);
     attacks
 }
 
 #[test]
-fn a_backend_hears_of_one_host() {
+fn a_backend_gets_exactly_one_host() {
     run(attacks());
 }

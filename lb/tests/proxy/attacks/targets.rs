@@ -1,4 +1,5 @@
-//! Targets and methods: what a backend gets as its path, and what is refused because servers read it in different ways.
+//! Targets and methods: the path that a backend gets, and targets that lb refuses because servers read them
+//! differently.
 
 use super::{Attack, passes, refused, run, run_with};
 use lb::config::{HostMatch, Route};
@@ -7,9 +8,9 @@ use crate::support::{PoolSetup, Setup, backend, mock, strategy};
 
 pub(super) fn attacks() -> Vec<Attack> {
     let mut attacks = Vec::new();
-    // Goes on byte for byte, whatever its normal form.
+    // Passes byte for byte, independent of the normal form.
     for (aim, target) in [
-        ("a path with a host's look", "//evil.test/x"),
+        ("a path that looks like a host", "//evil.test/x"),
         ("dots", "/x/../b"),
         ("encoded dots", "/x/%2e%2E/b"),
         ("dots above the root", "/../b"),
@@ -17,7 +18,7 @@ pub(super) fn attacks() -> Vec<Attack> {
         ("an encoded slash", "/x%2fb"),
         ("a backslash", "/x\\b"),
         ("a parameter", "/x;p=1/b"),
-        ("a triplet that is no path's in the query", "/x?%zz&%00&/../"),
+        ("a triplet in the query that no path may have", "/x?%zz&%00&/../"),
         ("a colon in the first segment", "/http://b.test/"),
         ("a bare question mark", "/x?"),
         ("brackets and quotes", "/x\"{}|"),
@@ -28,9 +29,9 @@ pub(super) fn attacks() -> Vec<Attack> {
     for (aim, line) in [
         ("a percent sign alone", "GET /100% HTTP/1.1"),
         ("half a triplet", "GET /%2 HTTP/1.1"),
-        ("a triplet that is none", "GET /%zz HTTP/1.1"),
+        ("an invalid triplet", "GET /%zz HTTP/1.1"),
         ("a zero byte in the path", "GET /x%00.png HTTP/1.1"),
-        ("dots behind an encoded slash", "GET /x%2f../b HTTP/1.1"),
+        ("dots after an encoded slash", "GET /x%2f../b HTTP/1.1"),
         ("dots before an encoded slash", "GET /x/..%2fb HTTP/1.1"),
         ("encoded dots before an encoded slash", "GET /x/%2e%2e%2Fb HTTP/1.1"),
         ("dots before a backslash", "GET /x/..\\b HTTP/1.1"),
@@ -39,7 +40,7 @@ pub(super) fn attacks() -> Vec<Attack> {
         ("a path without a slash", "GET home HTTP/1.1"),
         ("a path that begins with a dot", "GET ../b HTTP/1.1"),
         ("a host and port", "GET a:80 HTTP/1.1"),
-        ("a star where it is not OPTIONS", "GET * HTTP/1.1"),
+        ("a star without OPTIONS", "GET * HTTP/1.1"),
         ("a space in the path", "GET /x y HTTP/1.1"),
         ("no version", "GET /"),
         ("a version of two digits", "GET / HTTP/1.10"),
@@ -73,37 +74,37 @@ pub(super) fn attacks() -> Vec<Attack> {
     ));
     attacks.extend([
         passes(
-            "the absolute form's host outranks Host",
+            "the host of the absolute form has precedence over Host",
             "GET http://b/p?q HTTP/1.1\nhost: a\n\n",
             "200",
             "GET /p?q HTTP/1.1\nhost: b\nx-forwarded-for: 127.0.0.1\nx-forwarded-proto: http\nx-forwarded-host: b\n\n",
         ),
         passes(
-            "a name and password in the absolute form end here",
+            "a name and password in the absolute form are dropped",
             "GET http://u:p@a/ HTTP/1.1\nhost: b\n\n",
             "200",
             "GET / HTTP/1.1\nhost: a\n{fwd}\n",
         ),
-        passes("a fragment ends here", "GET /x#y HTTP/1.1\nhost: a\n\n", "200", "GET /x HTTP/1.1\nhost: a\n{fwd}\n"),
+        passes("a fragment is dropped", "GET /x#y HTTP/1.1\nhost: a\n\n", "200", "GET /x HTTP/1.1\nhost: a\n{fwd}\n"),
         passes("a star for OPTIONS", "OPTIONS * HTTP/1.1\nhost: a\n\n", "200", "OPTIONS * HTTP/1.1\nhost: a\n{fwd}\n"),
-        passes("a method of its own", "PURGE /x HTTP/1.1\nhost: a\n\n", "200", "PURGE /x HTTP/1.1\nhost: a\n{fwd}\n"),
+        passes("an unknown method", "PURGE /x HTTP/1.1\nhost: a\n\n", "200", "PURGE /x HTTP/1.1\nhost: a\n{fwd}\n"),
     ]);
     attacks
 }
 
 #[test]
-fn a_target_goes_on_as_it_came_or_not_at_all() {
+fn a_target_passes_unchanged_or_is_refused() {
     run(attacks());
 }
 
 #[test]
-fn trace_passes_where_it_is_allowed() {
+fn trace_passes_if_it_is_allowed() {
     let trace = passes("TRACE", "TRACE / HTTP/1.1\nhost: a\n\n", "200", "TRACE / HTTP/1.1\nhost: a\n{fwd}\n");
     run_with(vec![trace], |setup| setup.with(|setup| setup.settings.allow_trace = true));
 }
 
 #[test]
-fn trace_is_counted_and_says_what_is_allowed() {
+fn a_refused_trace_is_counted_and_its_response_lists_allowed_methods() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).start();
     let answer = lb.client().ask("TRACE", "/home", &[]);
@@ -114,7 +115,7 @@ fn trace_is_counted_and_says_what_is_allowed() {
 }
 
 #[test]
-fn no_spelling_of_a_path_or_host_walks_around_its_route() {
+fn no_spelling_of_a_path_or_host_avoids_its_route() {
     let servers = ["default", "api", "host"].map(mock);
     let pool = |name: &'static str, index: usize| PoolSetup {
         name,

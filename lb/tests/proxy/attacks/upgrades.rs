@@ -13,18 +13,18 @@ pub(super) fn attacks() -> Vec<Attack> {
         ("h2c with a version", "connection: upgrade\nupgrade: h2c/2"),
         ("h2c with a parameter", "connection: upgrade\nupgrade: h2c;websocket"),
         ("h2c in quotes", "connection: upgrade\nupgrade: \"h2c\""),
-        ("h2c behind a comma", "connection: upgrade\nupgrade: ,h2c"),
-        ("h2c on a line of its own", "connection: x\nconnection: upgrade\nupgrade: h2\nupgrade: h2c"),
+        ("h2c after a comma", "connection: upgrade\nupgrade: ,h2c"),
+        ("h2c on a separate line", "connection: x\nconnection: upgrade\nupgrade: h2\nupgrade: h2c"),
         ("HTTP/2.0", "connection: upgrade\nupgrade: HTTP/2.0"),
         ("TLS", "connection: upgrade\nupgrade: TLS/1.0"),
         ("settings of HTTP/2 alone", "http2-settings: AAMAAABkAAQAAP__"),
         ("settings of HTTP/2 in capitals", "connection: keep-alive\nHTTP2-SETTINGS: AAMAAABkAAQAAP__"),
-        ("a protocol nobody named", "connection: upgrade\nupgrade: anything"),
-        ("websocket that only looks so", "connection: upgrade\nupgrade: websockets, xwebsocket, web socket"),
-        ("h2c for a version of websocket", "connection: upgrade\nupgrade: websocket/h2c"),
-        ("h2c behind a version's slash", "connection: upgrade\nupgrade: websocket/ h2c"),
+        ("a protocol that is not listed", "connection: upgrade\nupgrade: anything"),
+        ("protocols that only resemble websocket", "connection: upgrade\nupgrade: websockets, xwebsocket, web socket"),
+        ("h2c as a version of websocket", "connection: upgrade\nupgrade: websocket/h2c"),
+        ("h2c after the slash of a version", "connection: upgrade\nupgrade: websocket/ h2c"),
         ("an upgrade that Connection does not name", "upgrade: websocket"),
-        ("an upgrade that Connection names beside", "connection: x-upgrade, upgrades\nupgrade: websocket"),
+        ("an upgrade with only similar names in Connection", "connection: x-upgrade, upgrades\nupgrade: websocket"),
         ("no protocol", "connection: upgrade\nupgrade:"),
     ] {
         attacks.push(passes(aim, &format!("GET / HTTP/1.1\nhost: a\n{fields}\n\n"), "200", PLAIN));
@@ -32,27 +32,27 @@ pub(super) fn attacks() -> Vec<Attack> {
     for (aim, fields) in [
         ("websocket", "connection: upgrade\nupgrade: websocket"),
         ("h2c before websocket", "connection: upgrade, http2-settings\nupgrade: h2c, websocket\nhttp2-settings: AA"),
-        ("h2c behind websocket", "connection: upgrade\nupgrade: websocket,h2c"),
-        ("h2c in a field beside websocket", "connection: keep-alive, Upgrade\nupgrade: h2c\nupgrade: websocket"),
+        ("h2c after websocket", "connection: upgrade\nupgrade: websocket,h2c"),
+        ("h2c in a field before websocket", "connection: keep-alive, Upgrade\nupgrade: h2c\nupgrade: websocket"),
         ("tabs and commas around websocket", "connection: upgrade\nupgrade: ,\twebsocket\t,, h2c"),
     ] {
         attacks.push(passes(aim, &format!("GET / HTTP/1.1\nhost: a\n{fields}\n\n"), "101", SWITCHED));
     }
     attacks.extend([
         passes(
-            "bytes behind a request for websocket, before its 101",
+            "bytes after a request for websocket, before its 101",
             "GET / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: websocket\n\nbehind",
             "400 end",
             SWITCHED,
         ),
         passes(
-            "a request behind a request for websocket, before its 101",
+            "a request after a request for websocket, before its 101",
             "GET / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: websocket\n\nGET /admin HTTP/1.1\nhost: a\n\n",
             "400 end",
             SWITCHED,
         ),
         passes(
-            "websocket in another case goes on as it came",
+            "websocket in another case passes unchanged",
             "GET / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: WebSocket\n\n",
             "101",
             "GET / HTTP/1.1\nhost: a\n{fwd}connection: upgrade\nupgrade: WebSocket\n\n",
@@ -64,31 +64,31 @@ pub(super) fn attacks() -> Vec<Attack> {
             "GET / HTTP/1.1\nhost: a\n{fwd}connection: upgrade\nupgrade: websocket/13\n\n",
         ),
         passes(
-            "a request behind an upgrade that is refused is no tunnel's",
+            "a request after a refused upgrade is a request",
             "GET /refuse HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: websocket\n\nGET /two HTTP/1.1\nhost: a\nx-real-ip: 6.6.6.6\n\n",
             "200 200",
             "GET /refuse HTTP/1.1\nhost: a\n{fwd}connection: upgrade\nupgrade: websocket\n\nGET /two HTTP/1.1\nhost: a\n{fwd}\n",
         ),
         passes(
-            "an upgrade with a body is none",
+            "an upgrade with a body is dropped",
             "POST / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: websocket\ncontent-length: 3\n\nabc",
             "200",
             "POST / HTTP/1.1\nhost: a\ncontent-length: 3\n{fwd}\nabc",
         ),
         passes(
-            "an upgrade with chunks is none",
+            "an upgrade with chunks is dropped",
             "POST / HTTP/1.1\nhost: a\nconnection: upgrade\nupgrade: websocket\ntransfer-encoding: chunked\n\n0\n\n",
             "200",
             "POST / HTTP/1.1\nhost: a\n{fwd}transfer-encoding: chunked\n\n0\n\n",
         ),
         passes(
-            "an upgrade in HTTP/1.0 is none",
+            "an upgrade in HTTP/1.0 is dropped",
             "GET / HTTP/1.0\nhost: a\nconnection: upgrade\nupgrade: websocket\n\n",
             "200 end",
             PLAIN,
         ),
         passes(
-            "a backend that switches without being asked",
+            "a backend that switches without an upgrade",
             "GET /force HTTP/1.1\nhost: a\n\n",
             "502",
             "GET /force HTTP/1.1\nhost: a\n{fwd}\n",
@@ -111,6 +111,6 @@ pub(super) fn attacks() -> Vec<Attack> {
 }
 
 #[test]
-fn no_tunnel_carries_what_no_route_has_seen() {
+fn no_tunnel_carries_requests_past_the_routes() {
     run(attacks());
 }

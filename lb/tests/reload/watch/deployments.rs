@@ -1,5 +1,5 @@
-//! Files that a deployment puts there: Kubernetes by a link, others by a new folder, and where the system tells of
-//! nothing.
+//! Files from a deployment: Kubernetes changes a link, other tools create a new folder, and some file systems send no
+//! events.
 
 use std::fs;
 use std::os::unix::fs::symlink;
@@ -13,7 +13,7 @@ use crate::harness::{Balancer, wait_for};
 
 const FILE: &str = "libround_robin.so";
 
-/// A folder as Kubernetes mounts one: `mount/lb.toml` and the plugin lead by `..data` into `mount/..1`.
+/// A folder as Kubernetes mounts it: `mount/lb.toml` and the plugin are links through `..data` into `mount/..1`.
 fn mounted(text: &str) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let mount = folder.path().join("mount");
@@ -26,7 +26,7 @@ fn mounted(text: &str) -> TempDir {
     folder
 }
 
-/// Another version of both files, put in place in one step as the kubelet does it.
+/// Puts another version of both files in place in one step, as the kubelet does.
 fn deliver(mount: &Path, version: &str, text: &str, extra: &str) {
     let data = mount.join(version);
     fs::create_dir(&data).unwrap();
@@ -41,7 +41,7 @@ fn deliver(mount: &Path, version: &str, text: &str, extra: &str) {
 }
 
 #[test]
-fn a_configuration_and_a_plugin_swapped_by_a_link_are_taken_up_together() {
+fn a_configuration_and_a_plugin_swapped_by_a_link_are_applied_together() {
     let watched = Watched::of(Bench::start_by(&reload_section(EVENTS_ALONE), &filed(FILE), |text| {
         Balancer::start_in(mounted(text), &[])
     }));
@@ -49,7 +49,7 @@ fn a_configuration_and_a_plugin_swapped_by_a_link_are_taken_up_together() {
     let (text, before) = (watched.bench.text(&filed(FILE)), watched.sha256());
     watched.accepted_after(|| deliver(&mount, "..2", &format!("{text}[limits]\nheaders = 99\n"), "new"));
     assert_ne!(watched.sha256(), before);
-    // Again, so that the watch is known to have moved on; the same bytes in other files are nothing new.
+    // Again, to show that the watch follows the link. The same bytes in other files cause no attempt.
     watched.accepted_after(|| deliver(&mount, "..3", &text, "newer"));
     watched.nothing_after(|| deliver(&mount, "..4", &text, "newer"));
     watched.accepted_after(|| deliver(&mount, "..5", &text, "newest"));
@@ -57,7 +57,7 @@ fn a_configuration_and_a_plugin_swapped_by_a_link_are_taken_up_together() {
 }
 
 #[test]
-fn a_folder_made_anew_is_watched_again() {
+fn a_folder_that_is_created_again_is_watched_again() {
     let folder = tempfile::tempdir().unwrap();
     let plugin = |extra: &str| bytes("round_robin", extra);
     fs::create_dir(folder.path().join("plugins")).unwrap();
@@ -71,10 +71,10 @@ fn a_folder_made_anew_is_watched_again() {
             fs::write(watched.path(&place), plugin(version)).unwrap();
         });
     }
-    // Gone for long enough to be missed.
+    // Removed for long enough to be noticed.
     let settled = watched.settled();
     fs::remove_dir_all(watched.path("plugins")).unwrap();
-    wait_for("it to be missed", || (watched.settled() > settled).then_some(()));
+    wait_for("the watcher to notice the removal", || (watched.settled() > settled).then_some(()));
     watched.accepted_after(|| {
         fs::create_dir(watched.path("plugins")).unwrap();
         fs::write(watched.path(&place), plugin("fourth")).unwrap();
@@ -83,9 +83,9 @@ fn a_folder_made_anew_is_watched_again() {
 }
 
 #[test]
-fn what_the_system_does_not_tell_of_is_found_by_polling() {
+fn changes_without_events_are_found_by_polling() {
     let folder = tempfile::tempdir().unwrap();
-    // Events come for names in a watched folder: what is written by another name in another folder gives none, as on
+    // Events come only for names in a watched folder. A write through a hard link in another folder sends none, as on
     // NFS.
     fs::create_dir(folder.path().join("server")).unwrap();
     fs::write(folder.path().join("server/lb.toml"), "").unwrap();

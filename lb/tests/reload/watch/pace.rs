@@ -1,4 +1,4 @@
-//! Many changes at once, changes without an end, and what happens beside the watcher.
+//! Many changes at once, continuous changes, and reloads by other triggers.
 
 use std::fs;
 use std::time::Instant;
@@ -8,8 +8,8 @@ use crate::bench::named;
 use crate::harness::wait_for;
 use crate::probation::{moody, until};
 
-/// Writes a text that means the same every time, over and over, and at last one that names another strategy. Answers
-/// how often a text was left alone for so long, by a machine that had others to serve, that it could settle.
+/// Writes equivalent texts over and over, and at the end one that names another strategy. Returns how often a text had
+/// time to settle, because a busy machine delayed the next write.
 fn write_often(watched: &Watched, write: impl Fn(&str), is_enough: impl Fn(u32) -> bool) -> u64 {
     let (mut number, mut rests, mut written) = (0, 0, Instant::now());
     let mut put = |text: &str| {
@@ -25,15 +25,15 @@ fn write_often(watched: &Watched, write: impl Fn(&str), is_enough: impl Fn(u32) 
     rests
 }
 
-/// The last text is in force; answers after how many attempts.
+/// Waits until the last text is in force. Returns the number of attempts.
 fn attempts_in_the_end(watched: &Watched) -> u64 {
-    wait_for("the last one", || (watched.bench.strategy() == "least_connections").then_some(()));
-    assert_eq!(watched.generation(), 2, "no other has changed anything");
+    wait_for("the last text", || (watched.bench.strategy() == "least_connections").then_some(()));
+    assert_eq!(watched.generation(), 2, "no other text changed the state");
     watched.attempts()
 }
 
 #[test]
-fn fifty_changes_at_once_are_at_most_two_attempts_and_the_last_one_counts() {
+fn fifty_changes_at_once_are_at_most_two_attempts_and_the_last_one_is_applied() {
     let watched = Watched::start(&named("round_robin"), &[]);
     let (file, new) = (watched.path("lb.toml"), watched.path("new.toml"));
     let replace = |text: &str| {
@@ -47,7 +47,7 @@ fn fifty_changes_at_once_are_at_most_two_attempts_and_the_last_one_counts() {
 }
 
 #[test]
-fn a_file_that_never_rests_is_not_attempted_and_once_when_it_does() {
+fn a_file_that_changes_all_the_time_is_attempted_once_when_it_settles() {
     let watched = Watched::start(&named("round_robin"), &[]);
     let (file, began) = (watched.path("lb.toml"), Instant::now());
     let in_place = |text: &str| fs::write(&file, text).unwrap();
@@ -58,7 +58,7 @@ fn a_file_that_never_rests_is_not_attempted_and_once_when_it_does() {
 }
 
 #[test]
-fn fifty_hangups_and_a_change_are_few_attempts_and_none_blocks_another() {
+fn fifty_hangup_signals_and_a_change_all_end_and_apply_the_change_once() {
     let watched = Watched::start(&named("round_robin"), &[]);
     watched.bench.write(&named("least_connections"));
     for _ in 0..50 {
@@ -71,15 +71,15 @@ fn fifty_hangups_and_a_change_are_few_attempts_and_none_blocks_another() {
     });
     let attempts = watched.attempts();
     assert!((1..=51).contains(&attempts), "{attempts}");
-    assert_eq!(watched.generation(), 2, "of all of them one has changed anything");
+    assert_eq!(watched.generation(), 2, "only one of the reloads changed the state");
     watched.mark();
 }
 
 #[test]
-fn what_was_rolled_back_is_not_brought_back_by_itself() {
+fn the_watcher_does_not_try_a_strategy_that_was_rolled_back() {
     let on_probation = reload_section(EVENTS_ALONE).replace("probation_ms = 0", "probation_ms = 86400000");
     let mut watched = Watched::start_in(tempfile::tempdir().unwrap(), &on_probation, &named("round_robin"), &[]);
-    // Its requests cannot be told from those of the test.
+    // The client stops: its requests look like those of the test.
     watched.client.end();
     watched.accepted_after(|| watched.bench.write(&moody("panic")));
     until(&watched.bench, "round_robin");
@@ -87,8 +87,8 @@ fn what_was_rolled_back_is_not_brought_back_by_itself() {
     let settled = watched.settled();
     let file = watched.path("lb.toml");
     fs::write(&file, fs::read(&file).unwrap()).unwrap();
-    wait_for("it to settle", || (watched.settled() > settled).then_some(()));
-    // Another text, but the strategy that was rolled back is still in it.
+    wait_for("the change to settle", || (watched.settled() > settled).then_some(()));
+    // The text differs, but it still has the strategy that was rolled back.
     let (stage, _) = watched.refused_after(|| {
         watched.bench.write(&format!("# mended?\n{}", moody("panic")));
     });

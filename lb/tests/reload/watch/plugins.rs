@@ -1,4 +1,4 @@
-//! The plugin's file changes: copied over, cut short, linked anew by a compiler, gone, back.
+//! Changes of the plugin's file: overwritten by a copy, truncated, linked again by a compiler, removed, put back.
 
 use std::fs::{self, File, FileTimes, OpenOptions};
 use std::process::Command;
@@ -15,7 +15,7 @@ fn start() -> Watched {
 }
 
 #[test]
-fn a_library_copied_over_the_loaded_one_is_taken_up_once() {
+fn a_library_copied_over_the_loaded_one_is_applied_once() {
     let watched = start();
     fs::write(watched.path("new.so"), bytes("round_robin", "new")).unwrap();
     let before = watched.sha256();
@@ -37,7 +37,7 @@ fn an_emptied_or_cut_library_is_refused_once_and_never_mapped() {
     let (stage, _) = watched.refused_after(|| OpenOptions::new().write(true).open(&file).unwrap().set_len(99).unwrap());
     assert_eq!(stage, "elf");
     let last = watched.attempt_after(|| fs::write(&file, &good).unwrap());
-    assert_eq!(last["result"], "no_change", "the bytes that run are back");
+    assert_eq!(last["result"], "no_change", "the file has the loaded bytes again");
     watched.end(4);
 }
 
@@ -51,7 +51,7 @@ fn refused_bytes_are_not_tried_again_until_they_change() {
         let touched = File::options().write(true).open(&file).unwrap();
         touched.set_times(FileTimes::new().set_modified(SystemTime::UNIX_EPOCH)).unwrap();
     };
-    // No marker in between: that would be another attempt on the same bytes.
+    // No marker here: it would cause another attempt on the same bytes.
     let rest = |what: &str, settled: u64| {
         wait_for(what, || (watched.settled() > settled).then_some(()));
         assert_eq!(watched.attempts(), 1, "{what}");
@@ -67,11 +67,11 @@ fn refused_bytes_are_not_tried_again_until_they_change() {
 }
 
 #[test]
-fn a_library_linked_anew_as_cargo_does_is_taken_up_once() {
+fn a_library_linked_again_by_cargo_is_applied_once() {
     let watched = start();
     let (file, deps) = (watched.path(FILE), watched.path("deps.so"));
     for version in 1..=3 {
-        // The linker puts another file beside; what cargo has linked before is still the old one.
+        // The linker writes another file. The hard link that cargo made before still leads to the old file.
         let _ = fs::remove_file(&deps);
         fs::write(&deps, bytes("round_robin", &format!("version {version}"))).unwrap();
         watched.accepted_after(|| {
@@ -83,7 +83,7 @@ fn a_library_linked_anew_as_cargo_does_is_taken_up_once() {
 }
 
 #[test]
-fn a_plugin_is_tried_and_taken_up_though_lbs_own_binary_was_replaced() {
+fn a_plugin_is_tried_and_applied_although_the_binary_of_lb_was_replaced() {
     let watched = Watched::of(Bench::start_by(&reload_section(EVENTS_ALONE), &filed(FILE), |text| {
         let folder = folder(text);
         let own = folder.path().join("lb");
@@ -95,7 +95,7 @@ fn a_plugin_is_tried_and_taken_up_though_lbs_own_binary_was_replaced() {
         let stderr = File::create(folder.path().join("stderr")).unwrap();
         Balancer::start_command(command, stderr, folder)
     }));
-    // A compiler unlinks the program that runs and puts another one there.
+    // A compiler unlinks the running program and writes another file there.
     fs::remove_file(watched.path("lb")).unwrap();
     fs::write(watched.path("lb"), "no program").unwrap();
     watched.accepted_after(|| fs::write(watched.path(FILE), bytes("round_robin", "new")).unwrap());
@@ -103,7 +103,7 @@ fn a_plugin_is_tried_and_taken_up_though_lbs_own_binary_was_replaced() {
 }
 
 #[test]
-fn a_library_that_comes_into_an_earlier_folder_counts_and_again_when_it_goes() {
+fn a_library_in_an_earlier_folder_is_applied_when_it_appears_and_dropped_when_it_is_removed() {
     let watched = Watched::of(Bench::start_by(&reload_section(EVENTS_ALONE), &named("round_robin"), |text| {
         let folder = folder(text);
         let dirs = [folder.path().join("not/there/yet"), lb_strategy_built::folder().to_owned()];
@@ -122,24 +122,24 @@ fn a_library_that_comes_into_an_earlier_folder_counts_and_again_when_it_goes() {
 }
 
 #[test]
-fn a_library_that_is_gone_is_told_once_and_nothing_is_attempted() {
+fn a_removed_library_is_one_warning_and_no_attempt() {
     let watched = start();
     let file = watched.path(FILE);
     let good = fs::read(&file).unwrap();
     let settled = watched.settled();
     fs::remove_file(&file).unwrap();
-    wait_for("it to be missed", || (watched.settled() > settled).then_some(()));
+    wait_for("the watcher to notice the removal", || (watched.settled() > settled).then_some(()));
     let warnings = || watched.bench.lb.printed("stderr").matches("is gone, empty or unreadable").count();
     wait_for("a warning", || (warnings() == 1).then_some(()));
-    // The same bytes are back: nothing to attempt either.
+    // The same bytes come back, which causes no attempt either.
     fs::write(&file, good).unwrap();
-    wait_for("it to be there again", || (watched.settled() > settled + 1).then_some(()));
+    wait_for("the file to settle again", || (watched.settled() > settled + 1).then_some(()));
     assert_eq!(warnings(), 1);
     watched.end(0);
 }
 
 #[test]
-fn mending_the_broken_library_that_a_refused_text_names_is_noticed() {
+fn the_watcher_tries_again_when_the_library_of_a_refused_text_is_corrected() {
     let watched = Watched::start(&named("round_robin"), &[("mine.so", b"not yet\n")]);
     let text = watched.bench.text(&filed("mine.so"));
     assert_eq!(watched.refused_after(|| fs::write(watched.path("lb.toml"), text).unwrap()).0, "elf");

@@ -1,4 +1,4 @@
-//! An operator edits lb.toml: in place, by another file in its place, through a link; and also asks for a reload.
+//! An operator edits lb.toml: in place, by replacing the file, or through a link, sometimes with a manual reload.
 
 use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::symlink;
@@ -17,7 +17,7 @@ fn start() -> Watched {
 }
 
 #[test]
-fn a_file_written_in_place_is_taken_up_once() {
+fn a_file_written_in_place_is_applied_once() {
     let watched = start();
     watched.accepted_after(|| watched.bench.write(&named("least_connections")));
     assert_eq!(watched.bench.strategy(), "least_connections");
@@ -25,7 +25,7 @@ fn a_file_written_in_place_is_taken_up_once() {
 }
 
 #[test]
-fn a_file_replaced_by_sed_is_taken_up_once_every_time() {
+fn a_file_replaced_by_sed_is_applied_once_every_time() {
     let watched = start();
     watched.accepted_after(|| shell(SED, &[&watched.path("lb.toml")]));
     assert_eq!(watched.bench.strategy(), "least_connections");
@@ -35,12 +35,12 @@ fn a_file_replaced_by_sed_is_taken_up_once_every_time() {
 }
 
 #[test]
-fn a_file_saved_as_vim_does_is_taken_up_once_every_time() {
+fn a_file_saved_by_vim_is_applied_once_every_time() {
     let watched = start();
     let (file, backup) = (watched.path("lb.toml"), watched.path("lb.toml~"));
     for name in ["least_connections", "round_robin"] {
         watched.accepted_after(|| {
-            // It tries whether the folder can be written to, moves the old file away, writes the new one, and removes
+            // vim tests whether it can write to the folder, moves the old file away, writes the new one, and removes
             // the old.
             fs::write(watched.path("4913"), "").unwrap();
             fs::remove_file(watched.path("4913")).unwrap();
@@ -54,7 +54,7 @@ fn a_file_saved_as_vim_does_is_taken_up_once_every_time() {
 }
 
 #[test]
-fn a_wrong_text_is_refused_once_with_its_place_and_the_next_save_counts() {
+fn a_wrong_text_is_refused_once_with_its_line_and_the_next_save_is_applied() {
     let watched = start();
     let (stage, reason) = watched.refused_after(|| watched.bench.write("[strategy\n"));
     assert!(stage == "config" && reason.contains("lb.toml:1"), "{stage}: {reason}");
@@ -70,7 +70,7 @@ fn a_wrong_text_is_refused_once_with_its_place_and_the_next_save_counts() {
 }
 
 #[test]
-fn a_touched_file_is_no_other_content() {
+fn a_touched_file_without_new_content_causes_no_attempt() {
     let watched = start();
     watched.nothing_after(|| {
         let file = File::options().write(true).open(watched.path("lb.toml")).unwrap();
@@ -80,20 +80,20 @@ fn a_touched_file_is_no_other_content() {
 }
 
 #[test]
-fn a_file_that_is_gone_or_empty_is_told_once_and_taken_up_when_it_is_back() {
+fn a_removed_or_empty_file_is_one_warning_and_is_applied_when_it_is_back() {
     let watched = start();
     let file = watched.path("lb.toml");
     let settled = watched.settled();
     fs::remove_file(&file).unwrap();
-    wait_for("it to be missed", || (watched.settled() > settled).then_some(()));
+    wait_for("the watcher to notice the change", || (watched.settled() > settled).then_some(()));
     let warnings = || watched.bench.lb.printed("stderr").matches("is gone, empty or unreadable").count();
     wait_for("a warning", || (warnings() == 1).then_some(()));
     watched.accepted_after(|| watched.bench.write(&named("least_connections")));
     assert_eq!(warnings(), 1);
-    // What a full disk leaves of it is no better, though an empty file is a valid one.
+    // A full disk can leave an empty file. lb does not apply it, although it would be valid.
     let settled = watched.settled();
     shell(": > \"$1\"", &[&file]);
-    wait_for("it to be missed", || (watched.settled() > settled).then_some(()));
+    wait_for("the watcher to notice the change", || (watched.settled() > settled).then_some(()));
     wait_for("a warning", || (warnings() == 2).then_some(()));
     assert_eq!(watched.bench.strategy(), "least_connections");
     watched.accepted_after(|| watched.bench.write(&named("round_robin")));
@@ -101,22 +101,22 @@ fn a_file_that_is_gone_or_empty_is_told_once_and_taken_up_when_it_is_back() {
 }
 
 #[test]
-fn content_of_another_reload_is_not_attempted_again() {
-    // Long enough for another reload to be faster.
+fn content_that_another_reload_applied_is_not_attempted_again() {
+    // The settle time is long, so that a manual reload comes first.
     let patient = "[reload]\nsettle_ms = 2500\npoll_ms = 86400000\n";
     let watched = Watched::start_in(tempfile::tempdir().unwrap(), patient, &named("round_robin"), &[]);
     let texts = [named("round_robin") + "[limits]\nheaders = 99\n", named("least_connections")];
     for (attempts, text) in (1..).zip(&texts) {
         let settled = watched.settled();
-        assert_eq!(watched.bench.change(text)["result"], "done", "it had not settled yet");
-        wait_for("it to settle", || (watched.settled() > settled).then_some(()));
+        assert_eq!(watched.bench.change(text)["result"], "done", "the file had not settled yet");
+        wait_for("the change to settle", || (watched.settled() > settled).then_some(()));
         assert_eq!((watched.attempts(), &watched.bench.status()["reload"]["last"]["by"]), (attempts, &json!("admin")));
     }
     watched.end(2);
 }
 
 #[test]
-fn a_dry_run_is_no_attempt() {
+fn a_dry_run_does_not_count_as_an_attempt() {
     let watched = start();
     watched.accepted_after(|| {
         watched.bench.write(&named("least_connections"));
@@ -126,7 +126,7 @@ fn a_dry_run_is_no_attempt() {
 }
 
 #[test]
-fn an_override_stays_as_long_as_the_files_do() {
+fn an_override_stays_until_a_file_changes() {
     let watched = start();
     let ring = json!({ "strategy": { "name": "consistent_hash" } }).to_string();
     assert_eq!(post(watched.bench.lb.admin, "/reload", &ring).status, 200);
@@ -134,15 +134,15 @@ fn an_override_stays_as_long_as_the_files_do() {
     let file = watched.path("lb.toml");
     let same = || fs::write(&file, fs::read(&file).unwrap()).unwrap();
     same();
-    wait_for("it to settle", || (watched.settled() > settled).then_some(()));
+    wait_for("the change to settle", || (watched.settled() > settled).then_some(()));
     assert_eq!((watched.attempts(), watched.bench.strategy()), (1, json!("consistent_hash")));
     watched.mark();
-    assert_eq!(watched.bench.strategy(), "round_robin", "as the file has it");
+    assert_eq!(watched.bench.strategy(), "round_robin", "the strategy in the file");
     watched.end(2);
 }
 
 #[test]
-fn the_files_own_plugin_stays_watched_under_an_override() {
+fn the_plugin_of_the_file_stays_watched_during_an_override() {
     let file = "mine.so";
     let watched = Watched::start(&filed(file), &[(file, &bytes("round_robin", ""))]);
     let ring = json!({ "strategy": { "name": "consistent_hash" } }).to_string();
@@ -153,12 +153,12 @@ fn the_files_own_plugin_stays_watched_under_an_override() {
 }
 
 #[test]
-fn watching_can_be_switched_off_and_on_by_the_file_itself() {
+fn the_file_can_switch_watching_off_and_on() {
     let mut watched = start();
     let on = std::mem::replace(&mut watched.bench.reload, "[reload]\nwatch = false\n".to_owned());
     watched.accepted_after(|| watched.bench.write(&named("round_robin")));
-    wait_for("the watcher to rest", || watched.bench.status()["watch"].is_null().then_some(()));
-    // Asked for, it is taken up; and with it the watcher is on again, to which this is nothing new.
+    wait_for("the watcher to stop", || watched.bench.status()["watch"].is_null().then_some(()));
+    // A manual reload applies the file and starts the watcher again. The watcher then makes no attempt of its own.
     watched.bench.reload = on;
     let report = watched.bench.change(&named("round_robin"));
     assert_eq!((&report["result"], &report["applied"]), (&json!("done"), &json!(["reload"])));
@@ -166,7 +166,7 @@ fn watching_can_be_switched_off_and_on_by_the_file_itself() {
 }
 
 #[test]
-fn a_link_to_the_file_is_followed_and_may_lead_elsewhere() {
+fn a_link_to_the_file_is_followed_also_after_it_changes() {
     let folder = tempfile::tempdir().unwrap();
     fs::create_dir(folder.path().join("elsewhere")).unwrap();
     fs::write(folder.path().join("elsewhere/lb.toml"), "").unwrap();

@@ -1,4 +1,4 @@
-//! The parts of synthetic runs: manifests, cells with their latencies, series, and what is concluded from them.
+//! The parts of synthetic runs: manifests, cells with their latencies, series, and comparisons.
 
 use std::collections::BTreeMap;
 
@@ -30,7 +30,8 @@ pub(super) fn round_robin() -> Arm {
     arm("round_robin", "round_robin", json!({}), r#"{"balance":"exact"}"#)
 }
 
-/// The sheet's ring for three servers, as lb tells it: the slot of each virtual server, its server, and how many 6-digit ids it gets.
+/// The ring of the course sheet for three servers, as lb returns it. Each virtual server has its slot, its server, and
+/// its number of 6-digit ids.
 const SHEET: [(u32, usize, u32); 27] = [
     (26, 0, 710155),
     (29, 0, 0),
@@ -126,7 +127,7 @@ pub(super) fn open() -> Load {
     Load::Open { arrivals: Arrivals::Poisson, rate_rps: 840.0, capacity_rps: Some(1_200.0), outstanding_max: 4_096 }
 }
 
-/// Requests drawn by share; exact where all shares are equal and `is_exact`.
+/// Requests drawn by share, or exactly even with `is_exact` and equal shares.
 pub(super) fn counts(rng: &mut fastrand::Rng, requests: u64, shares: &[f64], is_exact: bool) -> Vec<u64> {
     let mut counts = vec![0; shares.len()];
     for request in 0..requests {
@@ -142,7 +143,7 @@ pub(super) fn counts(rng: &mut fastrand::Rng, requests: u64, shares: &[f64], is_
     counts
 }
 
-/// Where 95 of 100 counts lie, by the normal law.
+/// The band with 95 of 100 counts, by the normal law.
 pub(super) fn band(requests: u64, share: f64, is_exact: bool) -> Band {
     let expected = requests as f64 * share;
     let half = if is_exact { 1.0 } else { 1.96 * (expected * (1.0 - share)).sqrt() };
@@ -157,7 +158,7 @@ pub(super) struct Plan<'a> {
     pub(super) shares: &'a [f64],
     pub(super) is_exact: bool,
     pub(super) rps: f64,
-    /// Mean of the time that grows with load, in milliseconds.
+    /// Mean of the waiting time, which grows with load, in milliseconds.
     pub(super) wait_ms: f64,
     pub(super) chi_square_p: Option<f64>,
     pub(super) has_bands: bool,
@@ -250,7 +251,7 @@ pub(super) fn run(manifest: Manifest, measured: Vec<(Cell, Latencies)>) -> Run {
     Run { manifest, results: Results { cells, accounting, ..Results::default() }, series: Vec::new(), latencies }
 }
 
-/// Ratios by the geometric mean over blocks, with an interval of the normal law: near enough for a picture.
+/// Ratios by the geometric mean over blocks, with an interval of the normal law. That is exact enough for a picture.
 pub(super) fn comparison(run: &Run, blocks: u32, dropped: Vec<DroppedBlock>) -> Comparison {
     let arms: Vec<&str> = run.manifest.arms.iter().map(|arm| arm.label.as_str()).collect();
     let value = |arm: &str, block: u32, quantile: f64| {
@@ -291,7 +292,7 @@ pub(super) fn comparison(run: &Run, blocks: u32, dropped: Vec<DroppedBlock>) -> 
             });
         }
     }
-    // beside the verdicts: what an open loop asked for, and counts
+    // Measures without a verdict: the given rate of an open loop, and counts.
     for (measure, value) in [("rps", 1.0), ("max_over_mean", 1.02)] {
         let (low, high) = (value - 0.001, value + 0.001);
         ratios.extend(arms[1..].iter().map(|arm| Ratio {

@@ -1,57 +1,56 @@
-//! Clients that stay through the whole soak test: tunnels, long downloads, long uploads, and clients that send a byte
-//! at a time.
+//! Long clients of the soak test: tunnels, long downloads, long uploads, and clients that send a request in pieces.
 //!
-//! Each takes a step every few swaps, the first before the first swap and the last after the last one. Invariant: a
-//! lodger returns only if all bytes in both directions were complete. It returns the servers of its requests, one for
-//! each.
+//! Each takes a step every few swaps, the first before the first swap and the last after the last swap. Invariant: a
+//! long client returns only if all bytes in both directions are complete. It returns one server for each of its
+//! requests.
 
 use std::net::SocketAddr;
 
 use crate::client::{Answer, Client, Head, chunk, parse, request, request_with};
 use crate::pace::{Pace, STEPS};
 
-/// More than sockets and buffers on the way can hold, several times.
+/// Several times more than sockets and buffers on the way can hold.
 const DOWNLOAD_BYTES: u64 = 32 << 20;
 const PIECE_BYTES: usize = 16 << 10;
-/// One request of a slow client takes so many steps.
+/// Steps for one request of a slow client.
 const STEPS_PER_REQUEST: usize = 10;
 
-/// Ids of the servers that answered.
+/// Ids of the servers that responded.
 pub(crate) type Served = Vec<String>;
 
-/// One connection that stays.
-pub(crate) struct Lodger<'a> {
+/// One connection that stays open.
+pub(crate) struct LongClient<'a> {
     number: usize,
     client: Client,
     pace: &'a Pace,
 }
 
-pub(crate) type Stay = fn(Lodger<'_>) -> Served;
+pub(crate) type Stay = fn(LongClient<'_>) -> Served;
 
-/// All of them.
-pub(crate) const LODGERS: [Stay; 13] = [
-    |lodger| lodger.tunnel(),
-    |lodger| lodger.tunnel(),
-    |lodger| lodger.tunnel(),
-    |lodger| lodger.download(),
-    |lodger| lodger.download(),
-    |lodger| lodger.download(),
-    |lodger| lodger.upload(),
-    |lodger| lodger.upload(),
-    |lodger| lodger.upload(),
-    |lodger| lodger.slow_head(),
-    |lodger| lodger.slow_head(),
-    |lodger| lodger.slow_body(),
-    |lodger| lodger.slow_body(),
+/// All long clients.
+pub(crate) const LONG_CLIENTS: [Stay; 13] = [
+    |client| client.tunnel(),
+    |client| client.tunnel(),
+    |client| client.tunnel(),
+    |client| client.download(),
+    |client| client.download(),
+    |client| client.download(),
+    |client| client.upload(),
+    |client| client.upload(),
+    |client| client.upload(),
+    |client| client.slow_head(),
+    |client| client.slow_head(),
+    |client| client.slow_body(),
+    |client| client.slow_body(),
 ];
 
 fn server(head: &Head) -> String {
-    head.field("x-server-id").expect("every server says who it is")
+    head.field("x-server-id").expect("every response names its server")
 }
 
-// === impl Lodger ===
+// === impl LongClient ===
 
-impl<'a> Lodger<'a> {
+impl<'a> LongClient<'a> {
     pub(crate) fn new(number: usize, proxy: SocketAddr, pace: &'a Pace) -> Self {
         Self { number, client: Client::connect(proxy), pace }
     }
@@ -62,7 +61,7 @@ impl<'a> Lodger<'a> {
         self.pace.stepped(self.number);
     }
 
-    /// Every word comes back, and at the end the end.
+    /// A tunnel: every word comes back, and at the end the close comes back.
     fn tunnel(mut self) -> Served {
         self.client.send(&request("GET", "/echo", &["connection: upgrade", "upgrade: echo"]));
         let head = self.client.head().unwrap();
@@ -79,7 +78,7 @@ impl<'a> Lodger<'a> {
         vec![server(&head)]
     }
 
-    /// Reads a part of the body at each step; each byte is known from its offset.
+    /// Reads a part of the body at each step. The offset determines each byte.
     fn download(mut self) -> Served {
         socket2::SockRef::from(&self.client.stream).set_recv_buffer_size(64 << 10).unwrap();
         self.client.send(&request("GET", &format!("/stream?bytes={DOWNLOAD_BYTES}&chunk={PIECE_BYTES}"), &[]));
@@ -91,7 +90,7 @@ impl<'a> Lodger<'a> {
         let whole = self.client.body(head.framing("GET"), |bytes| {
             for piece in bytes.chunks(64 << 10) {
                 let from = (offset % 26) as usize;
-                assert!(piece == &alphabet[from..from + piece.len()], "wrong bytes behind {offset}");
+                assert!(piece == &alphabet[from..from + piece.len()], "wrong bytes after {offset}");
                 offset += piece.len() as u64;
                 while offset * STEPS >= DOWNLOAD_BYTES * (step + 1) {
                     pace.stepped(number);
@@ -132,7 +131,7 @@ impl<'a> Lodger<'a> {
         })
     }
 
-    /// One request after the other, each in pieces.
+    /// Sends requests one after the other, each in pieces.
     fn trickle(mut self, request: &[u8], is_whole: impl Fn(&Answer)) -> Served {
         let piece = request.len().div_ceil(STEPS_PER_REQUEST);
         let (mut served, mut sent) = (Served::new(), 0);

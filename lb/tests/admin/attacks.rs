@@ -1,5 +1,7 @@
-//! Attacks on the admin port and on the course's routes, each as it was made: from other sites, by guessing, by taking all places, and
-//! by addresses that lead back to lb.
+//! Attacks on the admin port and on the course's routes.
+//!
+//! The attacks are requests from other sites, guessed tokens, and idle connections that use all places. Further attacks
+//! are addresses that lead back to lb, files that would block a start, and libraries that a group may write.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -10,7 +12,7 @@ use crate::harness::{Balancer, PATIENCE, TOKEN, backends, command, finish, folde
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
-/// The answer to one request on a connection that is kept.
+/// The status of the response to one request on a keep-alive connection. `None` if the connection ends first.
 fn ask(stream: &mut TcpStream, head: &str) -> Option<u16> {
     stream.write_all(head.as_bytes()).ok()?;
     let mut answer = Vec::new();
@@ -37,7 +39,7 @@ fn guarded() -> Balancer {
 }
 
 #[test]
-fn a_page_of_another_site_changes_nothing_on_the_proxys_port_and_scripts_go_on() {
+fn a_page_of_another_site_changes_nothing_on_the_proxy_port_and_scripts_still_work() {
     let server = mock("1");
     let config = format!("{STRATEGY}[course]\non_proxy_port = true\n{}", backends(&[("b1", server.addr)]));
     let balancer = Balancer::start(&config);
@@ -63,7 +65,7 @@ fn a_page_of_another_site_changes_nothing_on_the_proxys_port_and_scripts_go_on()
             "{method} {path} {headers:?}"
         );
     }
-    // What scripts send (aiohttp, requests, curl), what the page of this port itself would send, and what a user types.
+    // Headers of scripts (aiohttp, requests, curl), of a page from this port, and of an address that a user types.
     for headers in [
         &[][..],
         &["accept: */*", "user-agent: python-requests/2.32.3", "accept-encoding: gzip, deflate"],
@@ -104,7 +106,7 @@ fn a_token_that_can_be_guessed_is_refused_with_the_command_that_makes_one() {
 }
 
 #[test]
-fn guesses_over_many_connections_are_held_back_and_who_has_the_token_is_not() {
+fn wrong_tokens_on_many_connections_are_delayed_and_the_right_token_is_not() {
     let balancer = guarded();
     let login = send(balancer.admin, "POST", "/login", &[], &format!("token={TOKEN}"));
     let session = login.header("set-cookie").unwrap().split(';').next().unwrap().to_owned();
@@ -130,9 +132,9 @@ fn guesses_over_many_connections_are_held_back_and_who_has_the_token_is_not() {
         }
         let bearer = format!("authorization: Bearer {TOKEN}");
         let cookie = format!("cookie: {session}");
-        // Until some of the guesses were answered, at least; the right ones meanwhile are all let in.
+        // The loop runs until some guesses have a response. Meanwhile every request with the right token succeeds.
         while guesses.load(Relaxed) < 12 {
-            assert!(began.elapsed() < PATIENCE, "no guess is ever answered");
+            assert!(began.elapsed() < PATIENCE, "no guess got a response");
             for header in [&bearer, &cookie] {
                 assert_eq!(send(host, "GET", "/status", &[header], "").status, 200);
             }
@@ -140,41 +142,41 @@ fn guesses_over_many_connections_are_held_back_and_who_has_the_token_is_not() {
         }
         over.store(true, Relaxed);
     });
-    // Eight a second, and those that were waiting when it was over.
+    // Eight a second, plus the 32 guesses that were waiting at the end.
     let (guesses, seconds) = (guesses.load(Relaxed), began.elapsed().as_secs_f64());
     assert!((guesses as f64) <= 8.0 * seconds + 32.0, "{guesses} guesses in {seconds:.1} s");
 }
 
 #[test]
-fn silent_connections_keep_neither_probes_nor_scrapes_out() {
+fn idle_connections_block_neither_probes_nor_scrapes() {
     let balancer = guarded();
     let silent: Vec<_> = (0..600).map(|_| TcpStream::connect(balancer.admin).unwrap()).collect();
     let bearer = format!("authorization: Bearer {TOKEN}");
     for _ in 0..3 {
         let began = Instant::now();
-        // without backends it is not ready, but says so
+        // Without backends, lb is not ready, so /readyz returns 503.
         for (path, status) in [("/healthz", 200), ("/readyz", 503), ("/metrics", 200), ("/status", 200)] {
             assert_eq!(send(balancer.admin, "GET", path, &[&bearer], "").status, status, "{path}");
         }
-        assert!(began.elapsed() < PATIENCE / 2, "places were not free: {:?}", began.elapsed());
+        assert!(began.elapsed() < PATIENCE / 2, "the requests waited for a place: {:?}", began.elapsed());
     }
     drop(silent);
 }
 
 #[test]
-fn a_head_that_does_not_come_is_not_waited_for() {
+fn a_connection_with_an_incomplete_head_is_closed() {
     let balancer = Balancer::start(STRATEGY);
     for sent in ["", "GET /status HTT", "GET /status HTTP/1.1\r\nhost: localhost\r\nx:"] {
         let mut stream = TcpStream::connect(balancer.admin).unwrap();
         stream.write_all(sent.as_bytes()).unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
         let mut answer = Vec::new();
-        // the test's own bound is half of what it was before
+        // Ends at a close by lb; the read timeout of the test fails it.
         stream.read_to_end(&mut answer).unwrap_or_else(|error| panic!("after {sent:?}: {error}"));
     }
 }
 
-/// Spellings of `address` that lead there, when lb listens there.
+/// Spellings of the loopback host with the port of `address`. All of them reach a listener on it.
 fn spellings(address: SocketAddr) -> Vec<String> {
     let port = address.port();
     ["127.0.0.1", "127.0.0.2", "0.0.0.0", "[::ffff:127.0.0.1]", "[::1]", "[::]", "localhost", "127.1", "0x7f.1", "0"]
@@ -183,7 +185,7 @@ fn spellings(address: SocketAddr) -> Vec<String> {
 }
 
 #[test]
-fn an_address_of_lbs_own_is_no_backend_in_any_spelling() {
+fn an_address_of_lb_is_refused_as_a_backend_in_every_spelling() {
     let balancer = Balancer::start(STRATEGY);
     for listens in [balancer.proxy, balancer.admin] {
         for address in spellings(listens) {
@@ -210,7 +212,7 @@ fn an_address_of_lbs_own_is_no_backend_in_any_spelling() {
 }
 
 #[test]
-fn nor_is_it_one_in_the_file_or_in_what_was_kept_of_an_earlier_run() {
+fn an_address_of_lb_is_refused_in_the_file_and_skipped_in_the_stored_overlay() {
     let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let backend = |address: &str| format!("{STRATEGY}[[backends]]\nid = \"loop\"\naddress = \"{address}\"\n");
     for flag in ["--listen", "--admin-listen"] {
@@ -253,7 +255,7 @@ fn nor_is_it_one_in_the_file_or_in_what_was_kept_of_an_earlier_run() {
 }
 
 #[test]
-fn what_would_block_a_start_is_not_read() {
+fn a_fifo_or_a_device_in_place_of_a_file_is_not_read() {
     let fifo =
         |path: &std::path::Path| assert!(std::process::Command::new("mkfifo").arg(path).status().unwrap().success());
     let said = |output: std::process::Output| (output.status.code(), String::from_utf8(output.stderr).unwrap());
@@ -296,11 +298,11 @@ fn what_would_block_a_start_is_not_read() {
 }
 
 #[test]
-fn a_library_that_a_group_may_write_is_run_only_where_the_configuration_allows_it() {
+fn a_library_that_a_group_may_write_is_run_only_if_the_configuration_allows_it() {
     let place = folder("[strategy]\npath = \"libshared.so\"\n");
     let library = place.path().join("libshared.so");
     std::fs::copy(lb_strategy_built::library("round_robin"), &library).unwrap();
-    // A group that no system has.
+    // A group id that no system is expected to use.
     if let Err(error) = std::os::unix::fs::chown(&library, None, Some(54321)) {
         return println!("not shown here: only root can give a file to another group ({error})");
     }
