@@ -1,6 +1,7 @@
 //! Rules about imports: which crate may use which, and which module of `lb` and of `loadgen` may name which.
 //!
-//! A crate or module without a line in these tables is an offence: a new one gets its arrows when it is made.
+//! An arrow is a permitted import. A crate or module without a line in these tables is an offence, so a new one needs a
+//! line from the start.
 
 use std::path::Path;
 
@@ -16,17 +17,17 @@ struct Crate {
     text: String,
 }
 
-/// What a crate may need of ours: to be built, and to be tested.
+/// The crates of the workspace that a crate may depend on: always, and also in its tests.
 struct Arrows {
     needs: &'static [&'static str],
     tests_need: &'static [&'static str],
 }
 
-/// What each module of a crate may name of the others.
+/// For each module of a crate, the other modules that it may name.
 pub(crate) type Modules = &'static [(&'static str, &'static [&'static str])];
 
 /// Crates whose modules have arrows, by their folder.
-const HOUSES: &[(&str, Modules)] = &[("lb/src/", LB), ("loadgen/src/", LOADGEN)];
+const LAYERED: &[(&str, Modules)] = &[("lb/src/", LB), ("loadgen/src/", LOADGEN)];
 
 const LB: Modules = &[
     // leaves
@@ -37,16 +38,16 @@ const LB: Modules = &[
     ("listener", &[]),
     ("pool", &["http1"]),
     ("access_log", &["config", "telemetry"]),
-    // the hall
+    // the state that the proxy and control share
     ("generation", &["access_log", "config", "http1", "listener", "pool", "telemetry"]),
-    // the wings, which never see each other
+    // the two wings, which must not name each other
     ("proxy", &["access_log", "config", "http1", "listener", "net", "pool", "generation", "telemetry"]),
     ("control", &["access_log", "config", "http1", "listener", "pool", "generation", "telemetry"]),
-    // the assignment
+    // the course's assignment
     ("course", &["config", "generation", "control"]),
-    // what people and scripts talk to
+    // the interface for users and scripts
     ("admin", &["config", "http1", "pool", "generation", "telemetry", "control", "course"]),
-    // what knows all parts
+    // modules that may name all others
     ("run", &["config", "listener", "pool", "generation", "telemetry", "control", "course", "admin", "proxy"]),
     ("cli", &["config", "pool", "telemetry", "control", "run"]),
 ];
@@ -55,14 +56,14 @@ const LOADGEN: Modules = &[
     // leaves
     ("model", &[]),
     ("load", &[]),
-    // made of them
+    // modules that use the leaves
     ("lab", &["model"]),
     ("statistics", &["model"]),
-    // what evenness is, and whether a drift is too much, is said in one place
+    // `statistics` alone defines evenness and the limit of a drift
     ("report", &["model", "statistics"]),
-    // looks on; of the lab it has the order in which people count backends, of reports how numbers are written
+    // `view` uses the order of backends from `lab`, and the format of numbers from `report`
     ("view", &["lab", "load", "report"]),
-    // what is done
+    // actions
     ("experiment", &["lab", "load", "model", "report", "statistics", "view"]),
     ("run", &["experiment", "load", "model", "report", "statistics", "view"]),
     ("cli", &["experiment", "lab", "load", "model", "report", "run", "view"]),
@@ -75,7 +76,7 @@ fn arrows(name: &str, strategies: &[&str]) -> Option<Arrows> {
     const LB_TESTS: &[&str] = &["mock-server", "lb-strategy-built"];
     let (needs, tests_need) = match name {
         "lb-strategy" | "lb-strategy-built" | "mock-server" => (NONE, NONE),
-        // It knows the rest by processes, HTTP and files alone.
+        // It uses the other crates only through processes, HTTP and files.
         "loadgen" => (NONE, LB_TESTS),
         "lb-strategy-host" => (&["lb-strategy"][..], NONE),
         "lb-strategy-conformance" => (&["lb-strategy", "lb-strategy-host"][..], &["lb-strategy-built"][..]),
@@ -87,7 +88,7 @@ fn arrows(name: &str, strategies: &[&str]) -> Option<Arrows> {
     Some(Arrows { needs, tests_need })
 }
 
-/// Every crate below the root but those of `fuzz/`, which is a workspace of its own.
+/// Every crate below the root, except those in `fuzz/`, which is another workspace.
 fn crates() -> Vec<Crate> {
     let manifests = pages("", "toml").into_iter().filter_map(|page| {
         let folder = page.path.strip_suffix("/Cargo.toml").filter(|folder| !folder.starts_with("fuzz"))?;
@@ -117,7 +118,7 @@ fn crate_offences(crates: &[Crate]) -> Vec<Offence> {
     offences
 }
 
-/// Strategies are loaded, never linked: two of them in one program would clash in their entry symbol.
+/// Strategies are loaded, never linked, because two in one program would define the same entry symbol.
 fn linked_strategies(crates: &[Crate], sources: &[Source]) -> Vec<Offence> {
     let mut offences = Vec::new();
     for strategy in crates.iter().filter(|one| one.is_strategy()) {
@@ -140,8 +141,8 @@ fn linked_strategies(crates: &[Crate], sources: &[Source]) -> Vec<Offence> {
 fn module_offences(sources: &[Source]) -> Vec<Offence> {
     let mut offences = Vec::new();
     for source in sources {
-        let house = HOUSES.iter().find_map(|(folder, modules)| Some((source.path.strip_prefix(folder)?, *modules)));
-        let Some((inner, modules)) = house.filter(|(inner, _)| !["lib.rs", "main.rs"].contains(inner)) else {
+        let layered = LAYERED.iter().find_map(|(folder, modules)| Some((source.path.strip_prefix(folder)?, *modules)));
+        let Some((inner, modules)) = layered.filter(|(inner, _)| !["lib.rs", "main.rs"].contains(inner)) else {
             continue;
         };
         let own = leading_word(inner);
@@ -159,7 +160,8 @@ fn module_offences(sources: &[Source]) -> Vec<Offence> {
     offences
 }
 
-/// What a file names of the crate's root: by `crate::…`, by as many `super::` as lead there, one by one or in a group.
+/// The names from the crate's root that a file uses, with their lines. A path may begin with `crate::` or with as many
+/// `super::` as lead to the root. It may be a single path or a group.
 fn names_from_root(inner: &str, code: &str) -> Vec<(usize, String)> {
     let path = Path::new(inner);
     let depth = path.components().count() - usize::from(path.ends_with("mod.rs"));
@@ -175,7 +177,7 @@ fn names_from_root(inner: &str, code: &str) -> Vec<(usize, String)> {
         while let Some(up) = rest.strip_prefix("super::") {
             (rest, levels) = (up, levels + 1);
         }
-        // a module of tests inside the file is one level deeper
+        // A module of tests inside the file is one level deeper.
         if levels >= depth {
             found.extend(heads(rest).into_iter().map(|name| (line_of(code, at), name)));
         }
@@ -227,13 +229,13 @@ impl Crate {
         named.map_or_else(|| self.name().replace('-', "_"), str::to_owned)
     }
 
-    /// What makes a plugin is a strategy.
+    /// Whether the crate builds a plugin.
     fn is_strategy(&self) -> bool {
         let types = self.manifest.get("lib").and_then(|lib| lib.get("crate-type")).and_then(Value::as_array);
         types.is_some_and(|types| types.iter().any(|one| one.as_str() == Some("cdylib")))
     }
 
-    /// Every dependency by its package's name; whether it is for tests only.
+    /// Every dependency by its package's name, with whether it is only for tests.
     fn dependencies(&self) -> Vec<(bool, &str)> {
         let targets = self.manifest.get("target").and_then(Value::as_table);
         let targets = targets.into_iter().flat_map(|targets| targets.values()).filter_map(Value::as_table);
@@ -268,7 +270,7 @@ fn no_source_links_a_strategy() {
 }
 
 #[test]
-fn wings_hall_and_leaves_see_only_what_they_may() {
+fn modules_of_a_crate_name_only_what_they_may() {
     assert_none(&module_offences(sources()));
 }
 

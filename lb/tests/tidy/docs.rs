@@ -1,4 +1,4 @@
-//! Rules about the pages: what README.md and docs/ name exists.
+//! Rules about README.md and docs/: the metrics, names and files in them exist.
 
 use std::path::Path;
 
@@ -10,14 +10,14 @@ fn documents() -> Vec<Page> {
     documents
 }
 
-/// The metrics by the names that a scrape shows, histograms with their three series.
+/// The names of all metrics as in a scrape. Each metric also gets the three names of a histogram's series.
 fn metric_names(names_rs: &str) -> Vec<String> {
     let literals = names_rs.split('"').skip(1).step_by(2);
     let names = literals.filter(|literal| literal.starts_with("lb_") && !literal.contains(' '));
     names.flat_map(|name| ["", "_bucket", "_sum", "_count"].map(|suffix| format!("{name}{suffix}"))).collect()
 }
 
-/// A word `lb_…` in a page is a metric, or a word of the strategy contract.
+/// Words `lb_…` in the pages that are neither a metric nor a word of the strategy contract.
 fn unknown_metrics(documents: &[Page], names_rs: &str, contract: &str) -> Vec<Offence> {
     let metrics = metric_names(names_rs);
     offending_words(documents, |word| {
@@ -26,7 +26,8 @@ fn unknown_metrics(documents: &[Page], names_rs: &str, contract: &str) -> Vec<Of
     })
 }
 
-/// A name in backticks is to be found in some source, test or configuration: one with `_` or `::`, or a type's.
+/// Names in backticks that are in no source, test or configuration. A name is a word with `_` or `::`, or a type's
+/// name.
 fn unknown_names(documents: &[Page], known: &str) -> Vec<Offence> {
     let known: std::collections::HashSet<_> = words(known).collect();
     let mut offences = Vec::new();
@@ -45,7 +46,7 @@ fn unknown_names(documents: &[Page], known: &str) -> Vec<Offence> {
     offences
 }
 
-/// Begins as a type's name does, and is not all capitals.
+/// Whether the word begins with a capital letter and has a small one.
 fn is_type(name: &str) -> bool {
     name.starts_with(|c: char| c.is_ascii_uppercase()) && name.contains(|c: char| c.is_ascii_lowercase())
 }
@@ -83,7 +84,7 @@ fn offending_words(documents: &[Page], judge: impl Fn(&str) -> Option<String>) -
     offences
 }
 
-/// Numbered lines of prose; blocks of code are left out.
+/// The numbered lines that are not in a block of code.
 fn outside_fences(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut is_inside = false;
     (1..).zip(text.lines()).filter(move |(_, line)| {
@@ -116,7 +117,7 @@ fn names_in_the_docs_exist() {
 }
 
 #[test]
-fn links_in_the_docs_lead_somewhere() {
+fn links_in_the_docs_lead_to_files() {
     assert_none(&broken_links(&documents(), &root()));
 }
 

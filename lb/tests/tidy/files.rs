@@ -1,10 +1,10 @@
-//! Rules about files as wholes: they begin with what they are for, and are short enough to be read.
+//! Rules about complete files: they begin with their purpose, and they are short enough to be read.
 
 use crate::sources::{Offence, Source, assert_none, sources};
 
 const LINES_MAX: usize = 400;
 
-/// Files that are longer, and why.
+/// Longer files, each with the reason.
 const LONG: &[(&str, &str)] = &[];
 
 fn without_purpose(sources: &[Source]) -> Vec<Offence> {
@@ -35,7 +35,7 @@ fn too_long(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
 }
 
 #[test]
-fn every_file_begins_with_what_it_is_for() {
+fn every_file_begins_with_its_purpose() {
     assert_none(&without_purpose(sources()));
 }
 

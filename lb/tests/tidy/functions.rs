@@ -4,7 +4,7 @@ use crate::sources::{Offence, Source, assert_none, find_word, leading_word, line
 
 const LINES_MAX: usize = 70;
 
-/// Longer functions by file and name, and why. The list may only become shorter.
+/// Longer functions by file and name, each with the reason. The list may only become shorter.
 const LONG: &[(&str, &str, &str)] = &[
     ("lb/src/config/tests/mistakes.rs", "a_wrong_value_is_reported_with_line_key_and_remedy", "a table of mistakes"),
     ("lb/src/control/membership/overlay/tests.rs", "configuration", "a configuration with every key"),
@@ -23,7 +23,7 @@ fn functions(code: &str) -> Vec<Function<'_>> {
     let of = |at: usize| {
         let name = leading_word(code[at + "fn".len()..].trim_start());
         let (open, close) = body(&code[at..])?;
-        // the type of a function pointer has no name
+        // The type of a function pointer has no name.
         (!name.is_empty() && open < close).then(|| Function {
             name,
             first: line_of(code, at),
@@ -53,7 +53,7 @@ fn body(code: &str) -> Option<(usize, usize)> {
             }
             _ => {}
         }
-        // the end of the brackets around a function pointer's type
+        // The end of the brackets around a function pointer's type.
         if brackets < 0 {
             return None;
         }

@@ -1,6 +1,6 @@
-//! Just enough of Rust's lexical rules to tell code from comments and literals.
+//! The part of Rust's lexical rules that is needed to separate code, comments and literals.
 //!
-//! Invariant: a blanked text has the line breaks of the original and as many characters in each line.
+//! Invariant: a blanked text has the same line breaks as the original, and as many characters in each line.
 
 /// One text in four views. Each keeps some kinds of characters; the others become spaces.
 #[derive(Debug, PartialEq, Eq)]
@@ -30,7 +30,7 @@ pub(crate) fn blank(text: &str) -> Blanked {
         let (kind, from, to) = next_token(bytes, at);
         kinds[from..to].fill(kind);
         at = to.max(at + 1);
-        // the closing quote stays code
+        // The closing quote counts as code.
         if kind == Kind::Literal {
             at += 1;
         }
@@ -47,7 +47,7 @@ pub(crate) fn blank(text: &str) -> Blanked {
     }
 }
 
-/// The kind of the token at `at`, and the range of it to be marked.
+/// The kind of the token at `at`, and the range that gets this kind.
 fn next_token(bytes: &[u8], at: usize) -> (Kind, usize, usize) {
     let rest = &bytes[at..];
     let is_inside_word = at > 0 && is_word(bytes[at - 1]);
@@ -74,7 +74,7 @@ fn is_word(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || byte == b'_'
 }
 
-/// Its length; block comments nest.
+/// The length of the block comment at the start of `rest`. Block comments nest.
 fn block_comment(rest: &[u8]) -> usize {
     let (mut depth, mut at) = (0, 0);
     while at < rest.len() {
@@ -92,7 +92,7 @@ fn block_comment(rest: &[u8]) -> usize {
     at.min(rest.len())
 }
 
-/// How many bytes there are before the closing quote.
+/// The number of bytes before the closing quote.
 fn until_quote(rest: &[u8], quote: u8) -> usize {
     let mut at = 0;
     while at < rest.len() && rest[at] != quote {
@@ -101,7 +101,7 @@ fn until_quote(rest: &[u8], quote: u8) -> usize {
     at.min(rest.len())
 }
 
-/// A character and not a lifetime: `'x'`, `'\n'`, but neither `'a` nor `'static`.
+/// Whether this is a character and not a lifetime: `'x'`, `'\n'`, but not `'a` or `'static`.
 fn is_char(rest: &[u8]) -> bool {
     match rest.get(1) {
         Some(b'\\') => true,
@@ -129,7 +129,7 @@ fn raw_string(rest: &[u8]) -> Option<(usize, usize)> {
 }
 
 #[test]
-fn comments_and_literals_are_told_from_code() {
+fn comments_and_literals_are_separated_from_code() {
     let cases = [
         ("a // b\nc", "a     \nc"),
         ("a /* b /* c */ d */ e", "a                   e"),

@@ -1,6 +1,6 @@
-//! The rules of the house that a machine can check. Each is a test, named as the claim, with samples that it catches.
+//! The project's rules that a program can check. Each rule is a test. A second test has samples that break the rule.
 //!
-//! Sources are read as text from the workspace's root, so the rules also hold for files that no build compiles.
+//! Sources are read as text from the workspace's root, so the rules also apply to files that no build compiles.
 
 mod arrows;
 mod docs;

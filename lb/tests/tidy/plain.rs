@@ -1,31 +1,31 @@
-//! Rules of plain English in Rust sources: which words, how long a sentence, how wide a comment.
+//! Rules of plain English in Rust sources: forbidden words, long sentences, wide comments.
 //!
-//! Each finding is an [`Offence`]. Files that offend since before these rules are listed by `unplain`.
+//! Each finding is an [`Offence`]. `unplain` lists the files that already had offences when these rules were added.
 
 use std::sync::LazyLock;
 
 use crate::prose::{plain_words, sentences};
 use crate::sources::{Offence, Source, find_word, leading_word, line_of, named};
 
-/// A sentence names its subject: a thing of the vocabulary or a type. These words do not.
+/// Words that do not name a thing. The subject of a sentence is a thing of the vocabulary or a type.
 const VAGUE: &[&str] = &["who", "whoever", "whom", "nobody", "somebody", "anybody", "everybody", "he", "him", "his"];
 
 const WORDS_MAX: usize = 25;
 
-/// Where a word of [`VAGUE`] is a name, and whose.
+/// Files in which a word of [`VAGUE`] is a name: path, word and its meaning.
 const NAMES: &[(&str, &str, &str)] = &[
     ("lb/src/control/trust/vet/confine.rs", "nobody", "the user that owns nothing"),
     ("loadgen/src/run/options.rs", "nobody", "a host name of a sample"),
 ];
 
-/// The columns of the house, as rustfmt has them for code.
+/// The largest width of a line, from rustfmt's configuration.
 static COLUMNS_MAX: LazyLock<usize> = LazyLock::new(|| {
     let settings = named(".rustfmt.toml").text;
     let width = settings.lines().find_map(|line| line.strip_prefix("max_width = "));
     width.and_then(|width| width.parse().ok()).expect(".rustfmt.toml has max_width")
 });
 
-/// All offences in one file, by line.
+/// All offences in one file, in order of lines.
 pub(crate) fn offences(source: &Source) -> Vec<Offence> {
     let mut found = vague_comments(source);
     found.extend(vague_functions(source));
@@ -40,7 +40,7 @@ fn vague_comments(source: &Source) -> Vec<Offence> {
     vague_lines(source, "a comment", (1..).zip(source.blanked.comments.lines()))
 }
 
-/// Texts that a person reads: log lines, errors, help. Literals of tests are their data, and free.
+/// Literals, because users read log lines, errors and help. Literals of tests are data and are not checked.
 fn vague_texts(source: &Source) -> Vec<Offence> {
     let end = source.tests_from().unwrap_or(usize::MAX);
     let lines = (1..).zip(source.blanked.literals.lines()).take_while(|(number, _)| *number < end);
@@ -56,7 +56,7 @@ fn vague_lines<'a>(source: &Source, place: &str, lines: impl Iterator<Item = (us
     offences
 }
 
-/// Names of functions, which in tests are claims.
+/// Names of functions. Names of tests are claims.
 fn vague_functions(source: &Source) -> Vec<Offence> {
     let code = &source.blanked.code;
     let names = find_word(code, "fn").map(|at| (at, leading_word(code[at + "fn".len()..].trim_start())));
@@ -73,7 +73,7 @@ fn is_vague(source: &Source, word: &str) -> bool {
     VAGUE.contains(&word) && !is_name()
 }
 
-/// Sentences of `///` and `//!`.
+/// Long sentences in `///` and `//!`.
 fn long_sentences(source: &Source) -> Vec<Offence> {
     let mut offences = Vec::new();
     for sign in ["///", "//!"] {
@@ -91,7 +91,7 @@ fn long_sentences(source: &Source) -> Vec<Offence> {
     offences
 }
 
-/// Lines with a comment. A line that cannot be broken, such as a long address, is none.
+/// Wide lines with a comment. A line that cannot be broken, such as a long address, is allowed.
 fn wide_comments(source: &Source) -> Vec<Offence> {
     let lines = (1..).zip(source.text.lines().zip(source.blanked.comments.lines()));
     let wide = lines.filter(|(_, (line, comment))| {
@@ -149,7 +149,7 @@ fn sentences_of_more_than_25_words_are_caught() {
 }
 
 #[test]
-fn comments_wider_than_the_house_are_caught() {
+fn comments_wider_than_the_limit_are_caught() {
     let count = |text: &str| offences(&Source::new("lb/src/a.rs", text)).len();
     let wide = format!("{}x", "x. ".repeat(40));
     assert_eq!(wide.len(), 121);

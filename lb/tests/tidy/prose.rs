@@ -1,11 +1,11 @@
 //! The sentences of a comment, and the words in them.
 //!
-//! Code in backticks and links count as one word: their length says nothing about the sentence.
+//! Code in backticks and a link each count as one word, because their length does not make a sentence harder to read.
 
 /// Abbreviations whose full stop does not end a sentence.
 const ABBREVIATIONS: &[&str] = &["e.g.", "i.e.", "cf.", "vs.", "approx."];
 
-/// Stands for a piece of code or a link.
+/// The word that replaces a piece of code or a link.
 const CODE: &str = "code";
 
 /// A sentence and the line where it begins, from 1.
@@ -15,9 +15,9 @@ pub(crate) struct Sentence {
     pub(crate) words: usize,
 }
 
-/// The sentences of Markdown text, given as numbered lines. Blocks of code have none.
+/// The sentences of Markdown text, which is given as numbered lines. Blocks of code are left out.
 ///
-/// A heading, an item of a list and a cell of a table each end where their text ends.
+/// A sentence also ends at the end of a heading, of a list item and of a table cell.
 pub(crate) fn sentences<'a>(lines: impl Iterator<Item = (usize, &'a str)>) -> Vec<Sentence> {
     let mut found = Vec::new();
     let mut paragraph: Vec<(usize, String)> = Vec::new();
@@ -62,7 +62,7 @@ pub(crate) fn without_code(text: &str) -> String {
     plain
 }
 
-/// The words of `text` in lower case; what is in backticks or a link is left out.
+/// The words of `text` in lower case. [`CODE`] replaces text in backticks and links.
 pub(crate) fn plain_words(text: &str) -> Vec<String> {
     let is_between = |c: char| !c.is_alphanumeric() && c != '_';
     without_code(text).split(is_between).filter(|word| !word.is_empty()).map(str::to_lowercase).collect()
@@ -87,7 +87,7 @@ fn begins_block(text: &str) -> bool {
         || ["- ", "* ", "|", "#", "> "].iter().any(|sign| text.starts_with(sign))
 }
 
-/// Empties `paragraph` into `found`, one entry a sentence.
+/// Moves the sentences of `paragraph` to `found`.
 fn split(paragraph: &mut Vec<(usize, String)>, found: &mut Vec<Sentence>) {
     let Some((first, _)) = paragraph.first() else { return };
     let first = *first;
@@ -109,7 +109,7 @@ fn split(paragraph: &mut Vec<(usize, String)>, found: &mut Vec<Sentence>) {
     found.extend(open);
 }
 
-/// The number of an item, such as `1.`.
+/// Whether the word is the number of a list item, such as `1.`.
 fn is_number(word: &str) -> bool {
     word.strip_suffix('.').is_some_and(|digits| digits.parse::<u32>().is_ok())
 }

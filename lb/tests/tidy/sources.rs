@@ -1,6 +1,6 @@
-//! The workspace's files as text, and what the rules say about them.
+//! The workspace's files as text, and the offences in them.
 //!
-//! Invariant: paths are relative to the workspace's root and written with `/`, wherever the test runs.
+//! Invariant: paths are relative to the workspace's root and are written with `/` on every system.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
@@ -34,7 +34,7 @@ pub(crate) fn root() -> PathBuf {
     root.to_owned()
 }
 
-/// Every Rust file of the workspace, tests and examples too. Read once.
+/// Every Rust file of the workspace, including tests and examples. Read once.
 pub(crate) fn sources() -> &'static [Source] {
     static FOUND: LazyLock<Vec<Source>> =
         LazyLock::new(|| pages("", "rs").into_iter().map(|page| Source::new(&page.path, &page.text)).collect());
@@ -78,7 +78,7 @@ fn page(root: &Path, path: &Path) -> Page {
     Page { path: relative.to_string_lossy().replace('\\', "/"), text }
 }
 
-/// Fails with every offence, one a line.
+/// Fails if there are offences, and prints one per line.
 #[track_caller]
 pub(crate) fn assert_none(offences: &[Offence]) {
     let lines: Vec<_> =
@@ -86,7 +86,7 @@ pub(crate) fn assert_none(offences: &[Offence]) {
     assert!(lines.is_empty(), "{} offences\n{}", lines.len(), lines.join("\n"));
 }
 
-/// The places of `word` in `text` where it is no part of a longer word, as byte indexes.
+/// The byte indexes of `word` in `text`, where it is not part of a longer word.
 pub(crate) fn find_word<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item = usize> + 'a {
     let is_part = |c: Option<char>| c.is_some_and(|c| c.is_alphanumeric() || c == '_');
     text.match_indices(word)
@@ -94,12 +94,12 @@ pub(crate) fn find_word<'a>(text: &'a str, word: &'a str) -> impl Iterator<Item 
         .filter(move |at| !is_part(text[..*at].chars().next_back()) && !is_part(text[at + word.len()..].chars().next()))
 }
 
-/// The line of a byte index, from 1.
+/// The line of a byte index, counted from 1.
 pub(crate) fn line_of(text: &str, at: usize) -> usize {
     text[..at].matches('\n').count() + 1
 }
 
-/// The identifier that `text` begins with, perhaps empty.
+/// The identifier at the start of `text`; "" if there is none.
 pub(crate) fn leading_word(text: &str) -> &str {
     let end = text.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(text.len());
     &text[..end]
@@ -112,7 +112,7 @@ impl Source {
         Self { path: path.to_owned(), text: text.to_owned(), blanked: blank(text) }
     }
 
-    /// From which line on this is test code: all of a file of tests, else the module at the end.
+    /// The first line of test code: 1 in a file of tests, else the line of the module of tests at the end.
     pub(crate) fn tests_from(&self) -> Option<usize> {
         if self.is_integration_test() || self.path.contains("/tests/") || self.path.ends_with("/tests.rs") {
             return Some(1);
@@ -140,6 +140,6 @@ fn test_code_is_found_where_it_is() {
 }
 
 #[test]
-fn a_word_is_found_whole() {
+fn a_word_is_found_only_as_a_whole() {
     assert_eq!(find_word("unsafe unsafely is_unsafe (unsafe)", "unsafe").collect::<Vec<_>>(), [0, 27]);
 }

@@ -1,8 +1,10 @@
-//! Rules about imports inside of a wing: in `lb/src/proxy` and in `lb/src/control`, arrows between modules go one way.
+//! Rules about imports inside of a wing, `lb/src/proxy` or `lb/src/control`: arrows between its modules go one way.
 //!
-//! Why a table and a search for circles: the table states the intention, the search holds even if the table is wrong.
-//! Modules name each other by `crate::<wing>::…` and by `super::…`, so the rules look for these. `self::…` stays inside
-//! of a module. Invariant: only the wing's own file knows all its modules, and no module names a thing defined there.
+//! Why a table and a search for circles: the table states the intention, and the search finds a circle even if the
+//! table is wrong. Modules name each other by `crate::<wing>::…` and by `super::…`, so the rules look for these.
+//! `self::…` stays inside of a module.
+//!
+//! Invariant: only the wing's own file names all its modules, and no module names an item that is defined there.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -10,7 +12,7 @@ use std::path::Path;
 use crate::arrows::{Modules, heads};
 use crate::sources::{Offence, Source, assert_none, find_word, leading_word, line_of, sources};
 
-/// A module of `lb` whose own modules have arrows.
+/// A wing: a module of `lb` whose own modules have arrows.
 struct Wing {
     name: &'static str,
     folder: &'static str,
@@ -30,12 +32,12 @@ const PROXY: Wing = Wing {
         // towards backends
         ("body", &["fault", "interim"]),
         ("upstream", &["body", "fault"]),
-        // what a worker has
+        // the data of a worker
         ("view", &["listeners", "upstream"]),
         ("local", &["listeners", "view"]),
         // one request
         ("exchange", &["body", "fault", "interim", "local", "peer", "reply", "upstream", "view"]),
-        // towards clients; `interim` and `stand` are for the sketch of HTTP/2
+        // towards clients; the sketch of HTTP/2 uses `interim` and `stand`
         ("downstream", &["body", "exchange", "fault", "interim", "local", "peer", "stand"]),
         // threads
         ("worker", &["downstream", "listeners", "local", "peer", "view"]),
@@ -60,12 +62,12 @@ const CONTROL: Wing = Wing {
         // towards callers
         ("handle", &["api", "inspect"]),
         ("watch", &["api", "handle"]),
-        // what is in force, and how it changes
+        // the state in force, and its changes
         ("pools", &["api", "health", "trust"]),
         ("publish", &["api", "pools"]),
         ("membership", &["api", "health", "launcher", "pools", "publish", "state", "trust"]),
         ("reload", &["api", "membership", "pools", "publish", "trust", "watch"]),
-        // what knows all parts
+        // modules that may name all others
         (
             "actor",
             &[
@@ -103,7 +105,7 @@ const CONTROL: Wing = Wing {
 
 const WINGS: [&Wing; 2] = [&PROXY, &CONTROL];
 
-/// A source that lies in a module of the wing, with the module's name and the path inside of the folder.
+/// The sources in modules of the wing, each with the module's name and the path inside of the wing's folder.
 fn members<'a>(wing: &Wing, sources: &'a [Source]) -> impl Iterator<Item = (&'a str, &'a str, &'a Source)> {
     let folder = wing.folder;
     sources.iter().filter_map(move |source| {
@@ -112,7 +114,7 @@ fn members<'a>(wing: &Wing, sources: &'a [Source]) -> impl Iterator<Item = (&'a 
     })
 }
 
-/// What a source names of the wing itself, with the line: modules, and what the wing's own file defines.
+/// The modules of the wing and the items of the wing's own file that a source names, with their lines.
 fn names_from_wing(wing: &Wing, inner: &str, source: &Source) -> Vec<(usize, String)> {
     let code = &source.blanked.code;
     let mut found = Vec::new();
@@ -122,7 +124,7 @@ fn names_from_wing(wing: &Wing, inner: &str, source: &Source) -> Vec<(usize, Str
     };
     for at in find_word(code, "crate") {
         let Some(rest) = code[at..].strip_prefix("crate::") else { continue };
-        // Alone, or anywhere in a group.
+        // The wing's name may be alone or anywhere in a group.
         let end = if rest.starts_with('{') { rest.find(';').unwrap_or(rest.len()) } else { leading_word(rest).len() };
         for named in find_word(&rest[..end], wing.name) {
             if let Some(rest) = rest[named + wing.name.len()..].strip_prefix("::") {
@@ -162,7 +164,7 @@ fn offences(wing: &Wing, sources: &[Source]) -> Vec<Offence> {
     offences
 }
 
-/// A way from a module along its names back to itself, as `a → b → a`.
+/// A circle of arrows, as `a → b → a`.
 fn circle(wing: &Wing, sources: &[Source]) -> Option<String> {
     let mut arrows = BTreeMap::<_, BTreeSet<_>>::new();
     for (own, inner, source) in members(wing, sources) {
@@ -173,7 +175,7 @@ fn circle(wing: &Wing, sources: &[Source]) -> Option<String> {
     arrows.keys().find_map(|start| walk(start, &arrows, &mut vec![], &mut closed))
 }
 
-/// Depth first. `closed`: modules from which no circle can be reached.
+/// Searches depth first. `closed` has the modules from which no circle can be reached.
 fn walk<'a>(
     module: &'a str,
     arrows: &'a BTreeMap<String, BTreeSet<String>>,

@@ -1,8 +1,8 @@
-//! Rules about single words: where `unsafe` may stand, and what neither code nor tests may contain.
+//! Rules about single words: the files that may contain `unsafe`, and words that no code or no test may contain.
 
 use crate::sources::{Offence, Source, assert_none, find_word, leading_word, line_of, sources};
 
-/// Where code may be unsafe: the two sides of the plugin boundary, and a plugin without the SDK.
+/// Files and folders that may contain unsafe code: both sides of the plugin boundary, and a plugin without the SDK.
 const UNSAFE: &[&str] = &[
     "strategies/kit/api/src/export.rs",
     "strategies/kit/api/src/ffi.rs",
@@ -12,18 +12,18 @@ const UNSAFE: &[&str] = &[
     "strategies/kit/host/tests/fixtures/",
 ];
 
-/// Tests that wait by the clock, and why.
+/// Tests that wait for a time, each with the reason.
 const SLEEPING: &[(&str, &str)] = &[
     (
         "lb/tests/admin/harness.rs",
-        "asks another process again until it is so far, within a bound: there is no event to wait for",
+        "polls another process until it is ready, within a bound: there is no event to wait for",
     ),
-    ("lb/tests/proxy/support.rs", "asks again until it is so far, within a bound"),
+    ("lb/tests/proxy/support.rs", "polls until the state is reached, within a bound"),
     ("lb/tests/proxy/hostile.rs", "a backend that does nothing until the test is over"),
-    ("loadgen/tests/load/lateness.rs", "how long a generator is stopped is what is done to it"),
+    ("loadgen/tests/load/lateness.rs", "the test stops a generator for a fixed time"),
 ];
 
-/// Integration tests that write down a port, and why.
+/// Integration tests that contain a fixed port, each with the reason.
 const PORTS: &[(&str, &str)] = &[("lb/tests/tidy/", "the samples below")];
 
 /// Ports without a listener: tests may name them as closed.
@@ -48,7 +48,7 @@ fn unsafe_code(sources: &[Source]) -> Vec<Offence> {
         .collect()
 }
 
-/// Whether what follows the word makes it more than a type or an attribute.
+/// Whether the text after `unsafe` makes it more than a type or an attribute.
 fn is_unsafe_code(after: &str) -> bool {
     let mut after = after.trim_start();
     if let Some(foreign) = after.strip_prefix("extern") {
@@ -77,7 +77,7 @@ fn unfinished(sources: &[Source]) -> Vec<Offence> {
     offences
 }
 
-/// Tests wait for events. A clock that is paused sleeps in no time, and is allowed.
+/// Sleeps in tests, because tests must wait for events. A sleep on a paused clock takes no time and is allowed.
 fn sleeping(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
     let watched = sources.iter().filter(|source| !is_listed(allowed, &source.path));
     let mut offences = Vec::new();
@@ -97,7 +97,8 @@ fn sleeping(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
     offences
 }
 
-/// Integration tests open what they name. Unit tests mostly parse it: only lines that open something count there.
+/// Fixed ports in tests. An integration test opens the ports that it names. Unit tests mostly parse them, so there only
+/// lines with a call of `bind` or `connect` count.
 fn fixed_ports(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
     const BEFORE_PORT: &[&str] =
         &["127.0.0.1:", "localhost:", "0.0.0.0:", "127.0.0.1\", ", "[127, 0, 0, 1], ", "LOCALHOST, ", "LOCALHOST), "];
@@ -118,7 +119,8 @@ fn fixed_ports(sources: &[Source], allowed: &[(&str, &str)]) -> Vec<Offence> {
     offences
 }
 
-/// What proxy and simulations share takes time and chance as arguments, and talks to nothing.
+/// Impure code in `lb-balance`. The proxy and simulations share this crate, so time and random bits are arguments, and
+/// it does no I/O.
 fn impure(sources: &[Source]) -> Vec<Offence> {
     const IMPURE: &[&str] =
         &["tokio", "hyper", "Instant", "SystemTime", "sleep", "spawn", "File", "fs", "TcpStream", "UdpSocket"];
@@ -133,12 +135,12 @@ fn impure(sources: &[Source]) -> Vec<Offence> {
 }
 
 #[test]
-fn what_a_simulation_shares_is_pure() {
+fn the_code_that_simulations_share_is_pure() {
     assert_none(&impure(sources()));
 }
 
 #[test]
-fn a_clock_in_what_a_simulation_shares_is_caught() {
+fn a_clock_in_the_code_that_simulations_share_is_caught() {
     let count = |path: &str, text: &str| impure(&[Source::new(path, text)]).len();
     for bad in ["use std::time::Instant;", "tokio::spawn", "std::fs::read(x)", "std::thread::sleep(x)"] {
         assert!(count("strategies/kit/balance/src/a.rs", bad) > 0, "{bad}");
