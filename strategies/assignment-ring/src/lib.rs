@@ -51,9 +51,9 @@ const VIRTUAL_SERVERS_MAX: u32 = 4096;
 pub struct AssignmentRing {
     options: Options,
     host: Host,
-    /// H.
+    /// The function H.
     requests: RequestSlots,
-    /// Phi.
+    /// The function Phi.
     server: Expression,
     /// The last ring, for the next picker. Only the builder thread takes this lock; a pick never does.
     last: Mutex<Option<Arc<Ring>>>,
