@@ -1,8 +1,8 @@
-/* first_eligible.c: a whole strategy in plain C: the first eligible backend that was not yet tried.
+/* first_eligible.c: a complete strategy in plain C. It picks the first eligible backend that was not yet tried.
  *
- * Why it exists: C is a first-class language of the contract; this is what the smallest good citizen looks like. Build it with
+ * Why it exists: it is the smallest correct strategy in C. Build it:
  *     cc -std=c11 -shared -fPIC -fvisibility=hidden -O2 -I ../kit/api/include -o libfirst_eligible.so first_eligible.c
- * Invariants: no statics that change, whatever is allocated here is freed here, nothing lent to a call is kept. */
+ * Invariants: statics never change. Memory that is allocated here is freed here. No argument is kept after its call, except the host. */
 #define LB_STRATEGY_IMPL
 #include <stdlib.h>
 
@@ -14,7 +14,7 @@ struct lb_strategy {
   const lb_host *host;
 };
 
-/* Nothing to precompute, so one constant stands for every picker. */
+/* There is no data to compute, so every picker is the same constant. */
 struct lb_picker {
   char nothing;
 };
@@ -27,7 +27,7 @@ static int is_tried(const lb_request *request, uint32_t index) {
 }
 
 static lb_status strategy_new(const lb_host *host, lb_str config, lb_sink *err, lb_strategy **out) {
-  /* No options: anything but an empty object is a mistake worth telling. */
+  /* This strategy has no options, so any key in the JSON object is a mistake. */
   for (size_t i = 0; i < config.len; i++) {
     if (config.ptr[i] == '"') {
       static const lb_str reason = TEXT("first_eligible has no options");

@@ -1,9 +1,9 @@
-/* two_choices.c: draw two backends at random and take the one with fewer requests in flight. Plain C, no Rust.
+/* two_choices.c: draws two backends at random and picks the one with fewer requests in flight. Plain C, no Rust.
  *
- * Why it exists: to be copied by whoever writes strategies in C. The same in Rust: two-choices/src/lib.rs; both pick alike. Build it:
+ * Why it exists: as a strategy in C to copy. two-choices/src/lib.rs is the same in Rust, with the same picks. Build it:
  *     cc -std=c11 -shared -fPIC -fvisibility=hidden -O2 -I ../kit/api/include -o libtwo_choices.so two_choices.c
- * Invariants: no statics that change; what is allocated here is freed here; nothing that is lent to a call is kept; live numbers are
- * read atomically, because other threads write them meanwhile. */
+ * Invariants: statics never change. Memory that is allocated here is freed here. No argument is kept after its call, except the host.
+ * Live numbers are read atomically, because other threads write them at the same time. */
 #define LB_STRATEGY_IMPL
 #include <stdlib.h>
 
@@ -12,11 +12,11 @@
 #define TEXT(literal) {(const uint8_t *)(literal), sizeof(literal) - 1}
 
 struct lb_strategy { const lb_host *host; };
-struct lb_picker { char nothing; }; /* nothing to precompute: one constant stands for every picker */
+struct lb_picker { char nothing; }; /* there is no data to compute, so every picker is the same constant */
 static const lb_picker THE_PICKER = {0};
 
 static lb_status strategy_new(const lb_host *host, lb_str config, lb_sink *err, lb_strategy **out) {
-  /* No options: a key in the JSON object is a mistake worth telling. */
+  /* This strategy has no options, so any key in the JSON object is a mistake. */
   for (size_t i = 0; i < config.len; i++) {
     if (config.ptr[i] == '"') {
       static const lb_str reason = TEXT("two_choices has no options");
@@ -48,7 +48,7 @@ static int is_candidate(const lb_backends *backends, const lb_request *request, 
   return 1;
 }
 
-/* The index of candidate number `number`. */
+/* The index of candidate `number`, counted from 0. */
 static uint32_t candidate(const lb_backends *backends, const lb_request *request, uint64_t number) {
   uint32_t index = 0;
   while (!is_candidate(backends, request, index) || number-- > 0) index++;
@@ -65,7 +65,7 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
   (void)strategy, (void)picker;
   for (uint32_t index = 0; index < backends->len; index++) n += is_candidate(backends, request, index);
   if (n == 0) return LB_NONE;
-  /* Two draws out of 64 random bits; the second is one of the n - 1 others. */
+  /* Two draws from 64 random bits. The second is one of the n - 1 others. */
   uint64_t first = ((request->rand >> 32) * n) >> 32;
   uint64_t second = (first + 1 + (((request->rand & 0xFFFFFFFFu) * (n - 1)) >> 32)) % n;
   uint32_t one = candidate(backends, request, first), other = candidate(backends, request, second);

@@ -1,8 +1,8 @@
-//! The ratchet of `plain`: `unplain.txt` lists files and their number of offences, which may only fall.
+//! The list of files that break the rules of `plain`: `unplain.txt` has their numbers of offences, which may only fall.
 //!
-//! `UPDATE_UNPLAIN=1 cargo test -p lb --test tidy plain` writes the smaller numbers into the list. It adds no file and
-//! raises no number: if a file moves, change its path in the list by hand. Only an empty list is written as a whole,
-//! for merges of branches that each moved many files.
+//! `UPDATE_UNPLAIN=1 cargo test -p lb --test tidy plain` writes the smaller numbers to the list. It adds no file and
+//! raises no number: if a file moves, change its path in the list by hand. An empty list is written completely, which
+//! helps after merges of branches that each moved many files.
 
 use std::collections::BTreeMap;
 
@@ -17,10 +17,10 @@ const HEADER: &str = "\
 # UPDATE_UNPLAIN=1 cargo test -p lb --test tidy plain
 ";
 
-/// Numbers of offences by path; a file without offences is absent.
+/// Numbers of offences by path. A file without offences is left out.
 type Counts = BTreeMap<String, usize>;
 
-/// Every offence of the workspace, by path.
+/// All offences of the workspace, by path.
 fn found() -> BTreeMap<String, Vec<Offence>> {
     let all = sources().iter().map(|source| (source.path.clone(), plain::offences(source)));
     all.filter(|(_, offences)| !offences.is_empty()).collect()
@@ -50,7 +50,7 @@ fn tightened(listed: &Counts, found: &Counts) -> Counts {
     better.filter(|(_, count)| *count > 0).collect()
 }
 
-/// Paths whose number differs from the list: listed and found.
+/// Paths whose number differs from the list, with the listed and the found number.
 fn differing(listed: &Counts, found: &Counts) -> Vec<(String, usize, usize)> {
     let paths: std::collections::BTreeSet<_> = listed.keys().chain(found.keys()).collect();
     let count = |counts: &Counts, path: &String| counts.get(path).copied().unwrap_or(0);

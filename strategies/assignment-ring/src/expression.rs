@@ -1,8 +1,11 @@
-//! Integer expressions such as `i^2 + 2i + 17`: parsed once, then a small program that runs without memory of its own.
+//! Integer expressions such as `i^2 + 2i + 17`: a text is parsed once to a small program, which runs without
+//! allocation.
 //!
-//! Why not only a value: the same program also says what it can become (a range of values, or whether it is a polynomial), so that
-//! whatever could go wrong for some request is found when the options are read. Invariants: integers of 127 bits and a sign, every
-//! operation checked; `/` and `%` round down, as Python's `//` and `%` do, and take only divisors above 0.
+//! Why not only values: the same program also computes the range of its values, and whether it is a polynomial. So all
+//! faults are found when the options are read, and not at some request.
+//!
+//! Invariants: integers have 127 bits and a sign, and every operation is checked. `/` and `%` round down, as Python's
+//! `//` and `%` do, and accept only divisors above 0.
 
 mod parse;
 mod value;
@@ -12,14 +15,14 @@ use std::fmt;
 use value::{Fault, Value};
 pub(crate) use value::{Range, Shape};
 
-/// Values that a program may hold at a time.
+/// The limit of values on the stack.
 const DEPTH: usize = 16;
 
-/// An expression in `i` and, where it was allowed, `j`.
+/// An expression in `i` and, if permitted, `j`.
 #[derive(Debug)]
 pub(crate) struct Expression(Box<[Operation]>);
 
-/// A step: put a value on the stack, or replace the upper two by one.
+/// A step: puts a value on the stack, or replaces the upper two values by one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Operation {
     Number(u64),
@@ -33,7 +36,7 @@ enum Operation {
     Power,
 }
 
-/// Why a text is no expression: the character at which it shows, counted from 1.
+/// Why a text is no expression, with the position of the character, counted from 1.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Mistake {
     at: usize,
@@ -43,23 +46,25 @@ pub(crate) struct Mistake {
 // === impl Expression ===
 
 impl Expression {
-    /// Its value for these variables.
+    /// The value for these variables.
     #[inline]
     pub(crate) fn value(&self, i: i128, j: i128) -> Result<i128, Fault> {
         self.run([i, j])
     }
 
-    /// Bounds of its value where the variables lie in these ranges; a fault if some values of theirs may have one.
+    /// Bounds of the value if the variables are in these ranges. A fault if some values in the ranges may have one.
     pub(crate) fn range(&self, i: Range, j: Range) -> Result<Range, Fault> {
         self.run([i, j])
     }
 
-    /// Whether its value modulo any number depends on `i` modulo that number only: no division by or of `i`, no `i` in an exponent.
+    /// Whether it is a polynomial: no division by or of `i`, and no `i` in an exponent. Then its value modulo any
+    /// number depends only on `i` modulo that number.
     pub(crate) fn is_polynomial(&self) -> bool {
         self.run([Shape::POLYNOMIAL; 2]).is_ok_and(|shape| shape != Shape::OTHER)
     }
 
-    /// Runs the program on numbers, ranges or shapes. `parse` has seen to it that the stack neither overflows nor runs empty.
+    /// Runs the program on numbers, ranges or shapes. `parse` ensures that the stack neither overflows nor becomes
+    /// empty.
     #[inline]
     fn run<V: Value>(&self, variables: [V; 2]) -> Result<V, Fault> {
         let mut stack = [V::number(0); DEPTH];

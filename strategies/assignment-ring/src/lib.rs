@@ -1,25 +1,32 @@
-//! The course's consistent hash map: an array of slots, two given functions, and a walk clockwise.
+//! The course's consistent hash map: an array of slots, two given functions, and a clockwise walk.
 //!
-//! Idea: M slots in a circle. Virtual server j of server i sits in slot Phi(i, j), or where probing finds the next free one; a request
-//! with number i starts at slot H(i) and goes to the first virtual server at it or after it. Source: the sheet of the assignment
-//! "Implementing a Customizable Load Balancer" (M = 512, K = 9, H(i) = i^2 + 2i + 17, Phi(i, j) = i^2 + j^2 + 2j + 25).
+//! Idea: M slots form a circle. Virtual server j of server i is in slot Phi(i, j). If that slot is taken, probing finds
+//! a free one. A request with number i starts at slot H(i) and goes to the first virtual server there or after it.
 //!
-//! What to learn from it: the ring is as good as its functions. H(i) = (i+1)^2 + 16 is a square plus 16, so requests begin at 87 of the
-//! 512 slots only, and Phi puts all servers of three into slots 26 to 114; whatever begins beyond goes round to server 1, which gets
-//! 84.4 % of the requests. With others in the options one sees what good functions do, and what 9 virtual servers cannot.
-//! [`consistent_hash`](../../consistent-hash/src/lib.rs) is the ring for real use.
+//! Source: the sheet of the assignment "Implementing a Customizable Load Balancer", with M = 512 and K = 9.
+//! H(i) = i^2 + 2i + 17 and Phi(i, j) = i^2 + j^2 + 2j + 25.
 //!
-//! A server's number is what its name ends with ("Server 12": 12), else its position in the list, counted from 1. Two of the same number
-//! want the same slots: the one whose name comes later goes where probing sends it, and the log says so. A request's number is its key
-//! where that is a decimal number below 2^32, as the course's 6-digit id, else the lower 32 bits of the key's hash. Weights do not count
-//! (0 takes nothing new, as everywhere).
+//! Why the shares are uneven: H(i) is (i+1)^2 + 16, and squares modulo 512 have few values. So requests begin at only
+//! 87 of the 512 slots. Phi puts all virtual servers of three servers into slots 26 to 114. Requests that begin after
+//! these go around the circle to server 1, which gets 84.4 % of all. Other functions in the options give better shares,
+//! as far as 9 virtual servers permit. [`consistent_hash`](../../consistent-hash/src/lib.rs) is the ring for real use.
 //!
-//! Balance: what the functions make of it; `explain` gives the exact shares. Not quite minimal disruption: who was moved by probing
-//! moves back when the slot becomes free. Cost: a polynomial H is a table of M entries, so a pick reads the key's digits and two tables;
-//! any other H runs as a program of a few steps. No pick allocates or can fail: what H could do wrong is found when options are read.
+//! A server's number i is the number at the end of its name ("Server 12": 12), else its position in the list, counted
+//! from 1. If two servers have the same number, probing places the one with the later name, and a warning is logged.
 //!
-//! Invariants: the ring holds all members, eligible or not, so an outage moves the requests of those that are out, to who comes next
-//! clockwise, and no others. The ring is kept while members stay.
+//! A request's number i is its key if that is a decimal number below 2^32, as the course's 6-digit ids are. Otherwise
+//! it is the lower 32 bits of the key's hash. Weights are not used, except that a backend of weight 0 gets no new
+//! request.
+//!
+//! Balance: depends on the functions; `explain` returns the exact shares. Disruption is not quite minimal: a virtual
+//! server that probing moved returns when its slot becomes free.
+//!
+//! Cost: for a polynomial H there is a table of M entries, so a pick reads the key's digits and two tables. Any other H
+//! is a program of a few steps. A pick does not allocate and cannot fail, because all faults of H are found in the
+//! options.
+//!
+//! Invariants: the ring contains all members, eligible or not. So an outage moves only the requests of the unhealthy
+//! backends, to the next ones clockwise. The ring is kept while members do not change.
 
 mod expression;
 mod request;
@@ -36,24 +43,24 @@ use request::RequestSlots;
 pub use ring::Probing;
 use ring::{Placing, Ring};
 
-/// Slots, at most.
+/// The limit of slots.
 const SLOTS_MAX: u32 = 1 << 20;
-/// Virtual servers of one server, at most.
+/// The limit of virtual servers of one server.
 const VIRTUAL_SERVERS_MAX: u32 = 4096;
 
 pub struct AssignmentRing {
     options: Options,
     host: Host,
-    /// H.
+    /// The function H.
     requests: RequestSlots,
-    /// Phi.
+    /// The function Phi.
     server: Expression,
-    /// The last ring, for the next picker. Only the builder thread comes here; a pick never does.
+    /// The last ring, for the next picker. Only the builder thread takes this lock; a pick never does.
     last: Mutex<Option<Arc<Ring>>>,
 }
 
-/// `[strategy.config.assignment_ring]`. In the two functions: non-negative integers, `+ - * / % ^` (`^` is the power; `/` and `%` round
-/// down), parentheses, and `2i` for `2*i`.
+/// `[strategy.config.assignment_ring]`. The two functions may contain non-negative integers, `+ - * / % ^` and
+/// parentheses. `^` is the power, `/` and `%` round down, and `2i` means `2*i`.
 #[derive(Debug, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Options {
@@ -61,17 +68,17 @@ pub struct Options {
     slots: u32,
     /// K of each server, 1 to 4,096. Default: 9.
     virtual_servers: u32,
-    /// H in `i`, the request's number. Default: "i^2 + 2i + 17".
+    /// H(i), where `i` is the request's number. Default: "i^2 + 2i + 17".
     request: String,
-    /// Phi in `i`, the server's number, and `j`, the virtual server's. Default: "i^2 + j^2 + 2j + 25".
+    /// Phi(i, j), where `i` is the server's number and `j` the virtual server's. Default: "i^2 + j^2 + 2j + 25".
     server: String,
-    /// The first j: 0 (the default; j is 0 to K-1) or 1 (1 to K). The sheet can be read either way.
+    /// The first j. With 0, the default, j is 0 to K-1; with 1, it is 1 to K. The sheet allows both readings.
     first_virtual_index: u32,
-    /// "linear" (the default) or "quadratic": where a virtual server goes whose slot is taken.
+    /// The probing for a virtual server whose slot is taken: "linear" (the default) or "quadratic".
     probing: Probing,
 }
 
-/// One list's view: the ring, shared with the pickers before and after as long as only health changes.
+/// The view of one list: the ring. Pickers share it while only health changes.
 pub struct View(Arc<Ring>);
 
 lb_strategy::export!(AssignmentRing);
@@ -92,7 +99,7 @@ impl Strategy for AssignmentRing {
         let server = Expression::of_i_and_j(&options.server)
             .map_err(|mistake| Error::new(format!("server {:?} {mistake}", options.server)))?;
         let strategy = Self { options, host, requests, server, last: Mutex::new(None) };
-        // A function that fails for server 1 fails here, and not when somebody adds a server.
+        // A function that fails for server 1 fails here, and not when a server is added.
         let placing = strategy.placing();
         placing.indexes().try_for_each(|j| placing.slot(1, j).map(drop))?;
         Ok(strategy)
@@ -164,7 +171,7 @@ impl AssignmentRing {
         Placing { slots: slots as usize, virtual_servers, first_virtual_index, probing, server: &self.server }
     }
 
-    /// The exact share of each backend of the course's ids, 100000 to 999999, all as likely.
+    /// The exact share of each backend, if all of the course's ids, 100000 to 999999, have the same probability.
     fn shares(&self, ring: &Ring, backends: usize, is_eligible: impl Fn(usize) -> bool) -> Vec<f64> {
         let ids = self.requests.ids_by_slot();
         let mut counts = vec![0_u64; backends];
@@ -181,7 +188,7 @@ impl AssignmentRing {
         let name = |index: usize| backends.get(index).map_or("", |backend| backend.name());
         for &(one, two) in &ring.clashes {
             let sentence = format!(
-                "{:?} and {:?} have the same number: they want the same slots, and the second gets what probing finds",
+                "{:?} and {:?} have the same number, so they have the same slots: probing places the second",
                 name(one),
                 name(two)
             );

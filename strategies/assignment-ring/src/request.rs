@@ -1,6 +1,6 @@
 //! H: from a request to the slot where it begins.
 //!
-//! Invariant: once made, it has a slot for every request with a key, without memory and without a fault.
+//! Invariant: there is a slot for every request with a key. To find it needs no allocation and cannot fail.
 
 use std::ops::RangeInclusive;
 use std::sync::OnceLock;
@@ -11,20 +11,20 @@ use crate::expression::{Expression, Range};
 
 /// The course's request ids.
 const IDS: RangeInclusive<u32> = 100_000..=999_999;
-/// Digits that a number below 2^32 can have, leading zeros apart.
+/// The largest number of digits of a number below 2^32, without leading zeros.
 const DIGITS: usize = 10;
 
 pub(crate) struct RequestSlots {
     slots: u32,
     function: Function,
-    /// How many of [`IDS`] begin at each slot; counted when first asked for.
+    /// The number of [`IDS`] that begin at each slot. Counted at the first use.
     ids: OnceLock<Box<[u32]>>,
 }
 
 enum Function {
-    /// A polynomial: the slots of the numbers 0 to M-1, which come again and again.
+    /// A polynomial: the slots of the numbers 0 to M-1, which repeat.
     Table(Box<[u32]>),
-    /// Anything else, whose range has been looked at.
+    /// Any other function. A check of its range has found no fault.
     Program(Expression),
 }
 
@@ -37,7 +37,7 @@ pub(crate) fn number(request: &Request<'_>) -> Option<u32> {
     })
 }
 
-/// The number that these digits are, if it is one below 2^32.
+/// The value of `key` as a decimal number; `None` if it is not one below 2^32.
 #[inline]
 fn decimal(key: &[u8]) -> Option<u32> {
     let significant = &key[key.iter().position(|&digit| digit != b'0').unwrap_or(key.len())..];
@@ -72,7 +72,7 @@ impl RequestSlots {
         Ok(Self { slots, function, ids: OnceLock::new() })
     }
 
-    /// Where this request begins; none without a key.
+    /// The slot where this request begins; `None` without a key.
     #[inline]
     pub(crate) fn slot_of(&self, request: &Request<'_>) -> Option<usize> {
         number(request).and_then(|number| self.slot(number))
@@ -89,7 +89,7 @@ impl RequestSlots {
         }
     }
 
-    /// How many of the course's ids begin at each slot.
+    /// The number of the course's ids that begin at each slot.
     pub(crate) fn ids_by_slot(&self) -> &[u32] {
         self.ids.get_or_init(|| {
             let mut counts = vec![0; self.slots as usize];

@@ -1,21 +1,21 @@
-//! The array of slots: virtual servers placed with probing, and for every slot the virtual server that a request there goes to.
+//! The array of slots: virtual servers that are placed with probing, and for every slot the target of its requests.
 //!
-//! Invariants: no two virtual servers share a slot; the placement depends on numbers and names of the members, not on the list's order
-//! (but for members whose name has no number, which are numbered by their position).
+//! Invariants: no two virtual servers share a slot. The placement depends on the members' numbers and names, not on the
+//! order of the list. Only members whose name has no number are numbered by their position.
 
 use lb_strategy::{Backends, Error, RING_ARCS_MAX};
 use serde::Deserialize;
 
 use crate::expression::Expression;
 
-/// Where a virtual server goes whose slot is taken.
+/// The search for a free slot, for a virtual server whose slot is taken.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Probing {
-    /// To the next free slot: +1, +2, +3 …
+    /// The next free slot: +1, +2, +3 …
     #[default]
     Linear,
-    /// +1, +4, +9 …; where squares reach no free slot, on by one from there. (Of 512 slots they reach 87.)
+    /// +1, +4, +9 …. If squares reach no free slot, it continues as `Linear`. Of 512 slots, squares reach 87.
     Quadratic,
 }
 
@@ -29,23 +29,24 @@ pub(crate) struct Placing<'a> {
     pub(crate) server: &'a Expression,
 }
 
-/// One list's array.
+/// The array of one list.
 pub(crate) struct Ring {
     pub(crate) members_epoch: u64,
     /// Slots of the virtual servers, ascending.
     pub(crate) points: Box<[u32]>,
-    /// Whose they are: an index into every list of this epoch.
+    /// The owner of each: an index into every list of this members epoch.
     owners: Box<[u32]>,
-    /// For each slot, the first virtual server at it or after it, clockwise.
+    /// For each slot, the first virtual server there or after it, clockwise.
     homes: Box<[u32]>,
-    /// Backends of the same number, in pairs of indexes.
+    /// Pairs of backends with the same number, as indexes.
     pub(crate) clashes: Vec<(usize, usize)>,
 }
 
-/// A server's number i: the digits at the end of its name ("Server 12" is 12), else its position in the list, counted from 1.
+/// A server's number i: the digits at the end of its name ("Server 12" is 12), else its position in the list, counted
+/// from 1.
 pub(crate) fn number(name: &str, position: usize) -> u64 {
     let digits = &name[name.trim_end_matches(|last: char| last.is_ascii_digit()).len()..];
-    // Names have at most 64 characters; more than 18 digits are no number that somebody meant.
+    // A name may end with up to 64 digits. Only the last 18 are used, which fit a u64.
     digits[digits.len().saturating_sub(18)..].parse().unwrap_or(position as u64 + 1)
 }
 
@@ -79,12 +80,12 @@ impl Placing<'_> {
         Ok(Ring::new(&taken, backends.members_epoch(), clashes.collect()))
     }
 
-    /// Numbers j of a server's virtual servers.
+    /// The numbers j of a server's virtual servers.
     pub(crate) fn indexes(&self) -> impl Iterator<Item = u32> + use<> {
         self.first_virtual_index..self.first_virtual_index + self.virtual_servers
     }
 
-    /// Phi(i, j) modulo the slots.
+    /// Phi(i, j) modulo the number of slots.
     pub(crate) fn slot(&self, number: u64, j: u32) -> Result<usize, String> {
         let value = self.server.value(i128::from(number), i128::from(j));
         let value = value.map_err(|fault| format!("server: {fault} at i = {number}, j = {j}"))?;
@@ -115,7 +116,8 @@ impl Ring {
         Self { members_epoch, owners: placed().map(|point| point.1).collect(), homes: homes.collect(), points, clashes }
     }
 
-    /// From `slot` clockwise to the first virtual server whose backend may serve: how many were passed, and the backend's index.
+    /// Goes clockwise from `slot` to the first virtual server whose backend may serve. Returns the number of passed
+    /// virtual servers and the backend's index.
     #[inline]
     pub(crate) fn walk(&self, slot: usize, may_serve: impl Fn(usize) -> bool) -> Option<(usize, usize)> {
         let home = self.homes[slot] as usize;
@@ -127,8 +129,9 @@ impl Ring {
         next.map(|(passed, &owner)| (passed, owner as usize)).find(|&(_, owner)| may_serve(owner))
     }
 
-    /// The arcs for a picture, one for each virtual server: where it ends, as a part of the circle, whose it is, and the part of all
-    /// requests that begin in it, of so many `at_slot` each. `None` where they are too many.
+    /// The arcs for a picture, one for each virtual server; `None` if there are more than [`RING_ARCS_MAX`]. Each has
+    /// its end as a part of the circle, its owner, and the share of requests that begin there. `at_slot` has the number
+    /// of requests that begin at each slot.
     pub(crate) fn arcs(&self, at_slot: &[u32]) -> Option<Vec<(f64, u32, f64)>> {
         if self.points.len() > RING_ARCS_MAX {
             return None;
@@ -140,14 +143,14 @@ impl Ring {
             }
         });
         let all: u64 = at_slot.iter().map(|&requests| u64::from(requests)).sum();
-        // ten digits are finer than any picture
+        // Ten digits are finer than any picture.
         let part = |of: u64, all: u64| (of as f64 / all as f64 * 1e10).round() / 1e10;
         let end = |slot: u32| part(u64::from(slot) + 1, self.homes.len() as u64);
         let arcs = self.points.iter().zip(&self.owners).zip(&begin);
         Some(arcs.map(|((&slot, &owner), &begin)| (end(slot), owner, part(begin, all))).collect())
     }
 
-    /// The virtual server `passed` steps from where a request of `slot` begins: its slot and its backend's index.
+    /// The virtual server `passed` steps after the first one for `slot`: its slot and its backend's index.
     pub(crate) fn point(&self, slot: usize, passed: usize) -> (u32, usize) {
         let at = (self.homes[slot] as usize + passed) % self.points.len();
         (self.points[at], self.owners[at] as usize)

@@ -1,6 +1,7 @@
-//! Tests of the course's map: published shares and counts, a plain reference, what moves and what does not.
+//! Tests of the course's map: published shares and counts, a simple reference, the requests that move.
 //!
-//! Invariant: expected values come from elsewhere: a published report, an enumeration in Python, a plain walk over slots.
+//! Invariant: expected values come from a published report, an enumeration in Python or a simple walk over slots, never
+//! from the code under test.
 
 use lb_strategy::abi::LbStrategyTable;
 use lb_strategy_conformance::request::key_hash;
@@ -21,14 +22,14 @@ fn servers(numbers: std::ops::RangeInclusive<u32>) -> World {
     World::named(numbers.map(|number| format!("Server {number}")))
 }
 
-/// The exact shares that `explain` tells, in the order of the list.
+/// The exact shares from `explain`, in the order of the list.
 fn shares(world: &World, options: &Value) -> Vec<f64> {
     let words = Requests::seeded(1).ask().explain(&picker(world, options)).expect("it explains");
     let words: Value = serde_json::from_str(&words).expect("JSON");
     (0..world.len()).map(|index| words["shares"][world.name(index)].as_f64().expect("a share")).collect()
 }
 
-/// Counts by backend of so many requests with random 6-digit ids.
+/// The number of requests that each backend gets, if `requests` have random 6-digit ids.
 fn sampled(world: &World, options: &Value, requests: usize, seed: u64) -> Vec<u64> {
     let (picker, mut ids, mut asks) = (picker(world, options), fastrand::Rng::with_seed(seed), Requests::seeded(seed));
     let mut pick = || asks.ask().key(ids.u32(100_000..=999_999).to_string()).pick_backend(&picker).expect("a backend");
@@ -44,12 +45,12 @@ fn assert_percent(shares: &[f64], percent: &[f64], what: &str) {
 }
 
 #[test]
-fn keeps_what_every_strategy_must_keep() {
+fn has_the_properties_of_every_strategy() {
     properties::check_all(&TABLE, &json!({})).unwrap();
     properties::check_all(&TABLE, &json!({ "request": "i % 512", "probing": "quadratic", "slots": 100 })).unwrap();
 }
 
-/// Exact shares of the sheet's functions, enumerated in Python.
+/// The exact shares of the sheet's functions were enumerated in Python.
 #[test]
 fn the_sheets_functions_give_their_exact_shares() {
     for percent in [
@@ -68,8 +69,8 @@ fn the_sheets_functions_give_their_exact_shares() {
     assert_percent(&shares(&servers(1..=3), &others), &[43.75, 28.13, 28.12], "a published replacement");
 }
 
-/// Counts that a course report published for 10,000 requests each, with its servers' numbers; the p of Pearson's test of them against
-/// the exact shares was computed in Python, from shares of two decimals.
+/// A course report published these counts for 10,000 requests each, with its servers' numbers. The p of Pearson's test
+/// of the counts was computed in Python, from exact shares with two decimals.
 #[test]
 fn published_counts_and_sampled_ones_fit_the_exact_shares() {
     for (numbers, published, p_expected) in [
@@ -93,7 +94,7 @@ fn published_counts_and_sampled_ones_fit_the_exact_shares() {
     }
 }
 
-/// Where the plainest reading of the sheet sends `id`: walk slot by slot.
+/// The simplest reading of the sheet: a walk from slot to slot.
 struct Reference {
     taken: Vec<Option<usize>>,
 }
@@ -112,7 +113,7 @@ impl Reference {
 
     fn home(&self, slot: u64) -> usize {
         let slots = self.taken.len();
-        (0..).find_map(|step| self.taken[(slot as usize + step) % slots]).expect("somebody")
+        (0..).find_map(|step| self.taken[(slot as usize + step) % slots]).expect("a server")
     }
 }
 
@@ -177,7 +178,7 @@ fn servers_are_numbered_by_their_names_end_or_by_their_position() {
 }
 
 #[test]
-fn two_of_the_same_number_stand_side_by_side_and_are_told() {
+fn two_servers_of_the_same_number_both_get_slots_and_are_reported() {
     let world = World::named(["web-1", "api-1", "S2"]);
     let all = picker(&world, &json!({}));
     let words: Value = serde_json::from_str(&Requests::seeded(1).ask().explain(&all).unwrap()).unwrap();
@@ -220,7 +221,8 @@ fn the_ring_is_kept_while_only_health_changes() {
 fn explain_names_slot_and_backend_of_the_pick() {
     let world = servers(1..=4).up(&[false, true, true, true]);
     let picker = picker(&world, &json!({}));
-    // H(100000) = 100001² + 16 = 10000200017, and 10000200017 mod 512 is 337: past the last of server 4, round to server 1 at 26.
+    // H(100000) = 100001² + 16 = 10000200017, and 10000200017 mod 512 is 337. That is after the last virtual server, so
+    // the walk continues at server 1 in slot 26.
     let ask = Requests::seeded(11).ask().key("100000");
     let words: Value = serde_json::from_str(&ask.explain(&picker).unwrap()).unwrap();
     assert_eq!((&words["number"], &words["slot"]), (&json!(100_000), &json!(337)));
@@ -232,11 +234,11 @@ fn explain_names_slot_and_backend_of_the_pick() {
 }
 
 #[test]
-fn the_ring_that_is_told_has_the_sheets_slots_and_the_exact_shares() {
+fn the_ring_from_explain_has_the_sheets_slots_and_the_exact_shares() {
     let words = Requests::seeded(1).ask().without_key().explain(&picker(&servers(1..=3), &json!({}))).unwrap();
     let words: Value = serde_json::from_str(&words).unwrap();
     let arcs: Vec<(f64, usize, f64)> = serde_json::from_value(words["ring"].clone()).unwrap();
-    // Phi(1, 0) = 26 is the first slot taken, and an arc ends behind its slot
+    // Phi(1, 0) = 26 is the first slot that is taken, and an arc ends after its slot.
     assert_eq!((arcs.len(), arcs[0].0, arcs[0].1), (27, 27.0 / 512.0, 0));
     assert!(arcs.windows(2).all(|pair| pair[0].0 < pair[1].0) && arcs[26].0 == 115.0 / 512.0, "{arcs:?}");
     let share = |server: usize| arcs.iter().filter(|arc| arc.1 == server).map(|arc| arc.2).sum::<f64>();
@@ -244,7 +246,7 @@ fn the_ring_that_is_told_has_the_sheets_slots_and_the_exact_shares() {
 }
 
 #[test]
-fn a_ring_that_is_full_is_refused_with_the_way_out() {
+fn a_ring_that_is_full_is_refused_with_the_remedy() {
     let instance = strategy(&TABLE, &json!({})).unwrap();
     assert!(servers(1..=56).picker(&instance).is_ok());
     let Err(error) = servers(1..=57).picker(&instance) else { panic!("513 virtual servers fit 512 slots") };
@@ -256,7 +258,7 @@ fn a_ring_that_is_full_is_refused_with_the_way_out() {
 }
 
 #[test]
-fn options_that_are_wrong_are_refused_by_name_and_place() {
+fn wrong_options_are_refused_with_name_and_position() {
     for (options, word) in [
         (json!({ "slots": 0 }), "slots is 0: it may be 1 to 1048576"),
         (json!({ "virtual_servers": 0 }), "virtual_servers is 0"),

@@ -1,18 +1,22 @@
-//! Consistent hashing: a ring with virtual nodes. The same key goes to the same backend as long as that one is there.
+//! Consistent hashing: a ring with virtual nodes. The same key goes to the same backend while that backend may serve.
 //!
-//! Idea: every backend owns many points on a circle of 2^64; a key goes to the first point at or after its hash. A backend that leaves
-//! gives its arcs to the next points and nothing else moves. Source: Karger et al., "Consistent Hashing and Random Trees", STOC 1997;
-//! 160 points per backend as in Ketama (last.fm, 2007).
+//! Idea: every backend owns many points on a circle of 2^64 positions. A key goes to the first point at or after its
+//! hash. If a backend is removed, only its keys move, to the next points. Source: Karger et al., "Consistent Hashing
+//! and Random Trees", STOC 1997. 160 points per backend are the default, as in Ketama (last.fm, 2007).
 //!
-//! Recipe, the same on every node, so that two balancers agree: point `j` of a backend is the 8 bytes, big-endian, at 8·(j mod 4) of
-//! SHA-256(name, 0x00, (j div 4) as u32 big-endian); a backend has virtual_nodes × weight points; equal points are in order of name.
+//! Points are the same on every machine, so two instances of lb agree. A backend has virtual_nodes × weight points.
+//! Point `j` is the 8 bytes at 8·(j mod 4), big-endian, of a SHA-256. Its input is the name, a byte 0x00, and j div 4
+//! as u32, big-endian. Points at equal positions are in order of name.
 //!
-//! Balance: with N backends of K points each, one's share is Beta(K, K(N-1)): the fullest of 100 backends has 1.21 of the mean at
-//! K = 160 and 1.08 at 1000. Cost: 16 to 20 bytes and less than 0.1 µs to build for each point; a pick is a table read and one or two
-//! steps, whatever the size.
+//! Balance: with N backends of K points each, a backend's share is distributed as Beta(K, K(N-1)). The busiest of 100
+//! backends has 1.21 times the mean at K = 160, and 1.08 times at K = 1000.
 //!
-//! Invariants: the ring holds all members with weight, eligible or not, so an outage moves only the keys of those that are out (a pick
-//! walks on clockwise) and they come back to where they were. Order of the list is irrelevant. The ring is kept while members stay.
+//! Cost: each point needs 16 to 20 bytes, and less than 0.1 µs to build. A pick is a table read and one or two steps,
+//! for any size of the ring.
+//!
+//! Invariants: the ring contains all members with weight, eligible or not. So an outage moves only the keys of the
+//! unhealthy backends, to the next backend clockwise, and later they return. The order of the list has no effect. The
+//! ring is kept while members do not change.
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -21,14 +25,14 @@ use serde::Deserialize;
 use serde_json::json;
 use sha2::{Digest, Sha256};
 
-/// Points of one backend of weight 1, at most.
+/// The limit of points of a backend of weight 1.
 const VIRTUAL_NODES_MAX: u32 = 4096;
-/// Points of a ring, at most: 17 MB, and about a tenth of a second to build.
+/// The limit of points of a ring. So many need 17 MB, and about a tenth of a second to build.
 const POINTS_MAX: u64 = 1 << 20;
 
 pub struct ConsistentHash {
     virtual_nodes: u32,
-    /// The last ring, for the next picker. Only the builder thread comes here; a pick never does.
+    /// The last ring, for the next picker. Only the builder thread takes this lock; a pick never does.
     last: Mutex<Option<Arc<Ring>>>,
 }
 
@@ -36,12 +40,12 @@ pub struct ConsistentHash {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Options {
-    /// Points of a backend for each unit of its weight.
+    /// Points on the ring for each unit of a backend's weight.
     #[serde(default = "default_virtual_nodes")]
     virtual_nodes: u32,
 }
 
-/// One list's view: the ring, shared with the pickers before and after as long as only health changes.
+/// The view of one list: the ring. Pickers share it while only health changes.
 pub struct View(Arc<Ring>);
 
 /// The circle.
@@ -49,11 +53,11 @@ struct Ring {
     members_epoch: u64,
     /// Positions of the points, ascending.
     points: Box<[u64]>,
-    /// Whose point it is: an index into every list of this epoch.
+    /// The owner of each point: an index into every list of this members epoch.
     owners: Box<[u32]>,
-    /// For each value of a hash's leading bits, the first point with those bits or later.
+    /// For each value of a hash's leading bits, the first point with these bits or higher ones.
     starts: Box<[u32]>,
-    /// What leaves only the leading bits.
+    /// The right shift of a hash that leaves only the leading bits.
     shift: u32,
 }
 
@@ -125,7 +129,8 @@ impl Strategy for ConsistentHash {
 // === impl View ===
 
 impl View {
-    /// Clockwise from `hash` to the first point whose owner may serve: how many points were passed, and the owner.
+    /// Goes clockwise from `hash` to the first point whose owner may serve. Returns the number of passed points and the
+    /// owner.
     #[inline]
     fn walk(&self, hash: u64, backends: &Backends<'_>, request: &Request<'_>) -> Option<(usize, usize)> {
         let may_serve =
@@ -135,7 +140,7 @@ impl View {
         if may_serve(owner) {
             return Some((0, owner));
         }
-        // Off the usual way: some are out. If all are, a walk would go round in vain.
+        // Rare: some backends may not serve. If none may, a walk around the ring would find nothing.
         backends.candidates(request).next()?;
         (1..self.0.points.len()).map(|step| (step, self.0.owner(first + step))).find(|&(_, owner)| may_serve(owner))
     }
@@ -160,7 +165,7 @@ impl Ring {
     }
 
     fn new(sorted: &[(u64, u32)], members_epoch: u64) -> Self {
-        // About one table entry a point, so that the scan from an entry on is one or two steps.
+        // The table has one to two entries for each point, so that the scan from an entry is one or two steps.
         let bits = sorted.len().max(2).next_power_of_two().trailing_zeros();
         let shift = 64 - bits;
         let mut starts = Vec::with_capacity(1 << bits);
@@ -180,7 +185,7 @@ impl Ring {
         }
     }
 
-    /// Index of the first point at or after `hash`; `points.len()`, which is point 0 again, past the last.
+    /// The index of the first point at or after `hash`. After the last point it is `points.len()`, which means point 0.
     #[inline]
     fn at_or_after(&self, hash: u64) -> usize {
         let mut at = self.starts[(hash >> self.shift) as usize] as usize;
@@ -190,7 +195,7 @@ impl Ring {
         at
     }
 
-    /// Whose the point is, counted round the circle. The ring must not be empty.
+    /// The owner of point `at`, which may count beyond the last point. The ring must not be empty.
     #[inline]
     fn owner(&self, at: usize) -> usize {
         let length = self.owners.len();
@@ -202,10 +207,10 @@ impl Ring {
         (!self.owners.is_empty()).then(|| self.owner(at))
     }
 
-    /// The arcs for a picture: where each ends, as a part of the circle, and whose it is. One for each point, or, where those are too
-    /// many, as many equal ones as there may be, each with the owner of its middle.
+    /// The arcs for a picture: the end of each, as a part of the circle, and its owner. There is one for each point. If
+    /// these are more than [`RING_ARCS_MAX`], there are that many equal arcs, each with the owner of its middle.
     fn arcs(&self) -> Vec<(f64, usize)> {
-        // ten digits are finer than any picture
+        // Ten digits are finer than any picture.
         let part = |position: f64| (position * 1e10).round() / 1e10;
         if self.points.len() <= RING_ARCS_MAX {
             let ends = self.points.iter().map(|&point| part(point as f64 / 2_f64.powi(64)));
@@ -218,7 +223,8 @@ impl Ring {
     }
 }
 
-/// Position and owner of all points of these members (name, weight), ascending; equal positions in order of name.
+/// Position and owner of all points of these members (name, weight), in ascending order. Equal positions are in order
+/// of name.
 fn place(members: &[(&str, u32)], virtual_nodes: u32) -> Vec<(u64, u32)> {
     let mut points = Vec::new();
     for (owner, &(name, weight)) in members.iter().enumerate() {

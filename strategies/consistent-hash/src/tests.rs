@@ -1,7 +1,6 @@
-//! Tests of the ring: the law of its shares, the recipe of its points, what moves and what does not.
+//! Tests of the ring: the law of its shares, the positions of its points, the keys that move.
 //!
-//! Apart from the ring, because they are as long as it. Invariant: expected values come from elsewhere (Python, the exact law, a plain
-//! binary search), never from the code under test.
+//! Invariant: expected values come from Python, the exact law or a plain binary search, never from the code under test.
 
 use lb_strategy::abi::LbStrategyTable;
 use lb_strategy_conformance::request::key_hash;
@@ -25,12 +24,12 @@ fn picker(world: &World) -> Picker {
 fn homes(world: &World) -> Vec<String> {
     let (picker, mut requests) = (picker(world), Requests::seeded(7));
     (0..KEYS)
-        .map(|key| requests.ask().key(key.to_string()).pick_backend(&picker).expect("somebody is up"))
+        .map(|key| requests.ask().key(key.to_string()).pick_backend(&picker).expect("a backend is up"))
         .map(|index| world.name(index).to_owned())
         .collect()
 }
 
-/// The exact length of each member's arcs, of 2^64.
+/// The exact total length of each member's arcs. The circle has 2^64.
 fn arcs(members: &[(&str, u32)], virtual_nodes: u32) -> Vec<u64> {
     let points = place(members, virtual_nodes);
     let mut arcs = vec![0_u64; members.len()];
@@ -42,7 +41,7 @@ fn arcs(members: &[(&str, u32)], virtual_nodes: u32) -> Vec<u64> {
     arcs
 }
 
-/// The shares on 300 rings of `n` fixed names each. Two threads: unoptimised hashing is slow.
+/// The shares on 300 rings of `n` fixed names each. Two threads, because unoptimised hashing is slow.
 fn shares(n: usize, virtual_nodes: u32) -> Vec<Vec<f64>> {
     let of_set = |set: usize| {
         let names: Vec<String> = (0..n).map(|index| format!("set {set} backend {index}")).collect();
@@ -58,9 +57,11 @@ fn shares(n: usize, virtual_nodes: u32) -> Vec<Vec<f64>> {
     })
 }
 
-/// Checks the law of a ring with K points per backend: mean peak to mean (table 2 of Check C, computed from the exact law) within 3 %,
-/// and the share of one backend against Beta(K, K(N-1)). Shares within a ring depend on each other (they sum to 1), so each ring
-/// gives the test one sample: the share of its first backend.
+/// Checks the law of a ring with K points per backend. The mean of peak to mean must be within 3 % of the value that
+/// was computed from the exact law. The share of one backend must follow Beta(K, K(N-1)).
+///
+/// The shares of one ring depend on each other, because their sum is 1. So each ring gives the second test one sample:
+/// the share of its first backend.
 fn follows_the_law(virtual_nodes: u32, expected_peaks: [(usize, f64); 3]) {
     for (n, expected) in expected_peaks {
         let shares = shares(n, virtual_nodes);
@@ -79,7 +80,7 @@ fn follows_the_law(virtual_nodes: u32, expected_peaks: [(usize, f64); 3]) {
 }
 
 #[test]
-fn keeps_what_every_strategy_must_keep() {
+fn has_the_properties_of_every_strategy() {
     properties::check_all(&TABLE, &json!({})).unwrap();
     properties::check_all(&TABLE, &json!({ "virtual_nodes": 1 })).unwrap();
 }
@@ -99,7 +100,7 @@ fn shares_of_160_points_follow_the_law() {
     follows_the_law(160, [(3, 1.07), (10, 1.13), (100, 1.21)]);
 }
 
-/// Expected values made with Python's hashlib, apart from this code:
+/// The expected values were computed with Python's hashlib, independent of this code:
 /// `d = sha256(name + b"\0" + pack(">I", j // 4)).digest(); unpack(">Q", d[8 * (j % 4):][:8])`.
 #[test]
 fn points_follow_the_recipe() {
@@ -120,7 +121,8 @@ fn points_follow_the_recipe() {
     assert_eq!(points_of("b").nth(8), Some(0xd43535717be73dcf));
 }
 
-/// Expected arcs made with Python as above: sorted points, each arc to the owner of the point that ends it.
+/// The expected arcs were computed with Python as above. The points are sorted, and each arc belongs to the owner of
+/// the point at its end.
 #[test]
 fn arcs_are_those_of_an_independent_computation() {
     let of =
@@ -145,7 +147,7 @@ fn the_table_finds_what_a_binary_search_finds() {
 }
 
 #[test]
-fn a_key_goes_where_the_ring_says_and_stays() {
+fn a_key_goes_to_its_backend_on_the_ring_and_stays() {
     let world = World::of(10);
     let points = place(&(0..10).map(|index| (world.name(index), 1)).collect::<Vec<_>>(), 160);
     let expected = (0..KEYS).map(|key| {
@@ -153,11 +155,11 @@ fn a_key_goes_where_the_ring_says_and_stays() {
         world.name(points[at % points.len()].1 as usize).to_owned()
     });
     assert_eq!(homes(&world), expected.collect::<Vec<_>>());
-    assert_eq!(homes(&world), homes(&world.clone()), "asked again");
+    assert_eq!(homes(&world), homes(&world.clone()), "the same picks again");
 }
 
 #[test]
-fn who_leaves_gives_away_his_keys_and_moves_no_other() {
+fn a_removed_backend_loses_its_keys_and_no_other_key_moves() {
     let world = World::of(10);
     let before = homes(&world);
     for gone in 0..10 {
@@ -170,12 +172,12 @@ fn who_leaves_gives_away_his_keys_and_moves_no_other() {
             );
             assert_ne!(is, world.name(gone));
         }
-        assert!(before.iter().any(|was| was == world.name(gone)), "he had keys");
+        assert!(before.iter().any(|was| was == world.name(gone)), "the removed backend had keys");
     }
 }
 
 #[test]
-fn who_joins_takes_keys_and_moves_no_other() {
+fn an_added_backend_gets_keys_and_no_other_key_moves() {
     let (before, after) = (homes(&World::of(10)), homes(&World::of(11)));
     let moved =
         before.iter().zip(&after).filter(|(was, is)| was != is).inspect(|(_, is)| assert_eq!(*is, "b10")).count();
@@ -243,7 +245,7 @@ fn without_a_key_the_host_decides() {
 }
 
 #[test]
-fn explain_names_the_backend_of_the_pick_and_who_was_walked_over() {
+fn explain_names_the_picked_backend_and_those_walked_over() {
     let world = World::of(4).up(&[true, false, true, true]);
     let picker = picker(&world);
     let mut requests = Requests::seeded(11);
@@ -256,13 +258,13 @@ fn explain_names_the_backend_of_the_pick_and_who_was_walked_over() {
         assert!(walked_over.iter().all(|name| name == "b1" || name == "b3"), "{words}");
         walks += usize::from(!walked_over.is_empty());
     }
-    assert!(walks > 50, "half of the keys have a home that is out, {walks} of 200 said so");
+    assert!(walks > 50, "half of the keys have an owner that may not serve, and {walks} of 200 walked");
     let words = requests.ask().without_key().explain(&picker).unwrap();
     assert!(words.contains("no key"), "{words}");
 }
 
 #[test]
-fn too_large_a_ring_is_refused_with_the_way_out() {
+fn a_ring_that_is_too_large_is_refused_with_the_remedy() {
     let instance = strategy(&TABLE, &json!({ "virtual_nodes": 4096 })).unwrap();
     let Err(error) = World::of(2).weights(&[256, 1]).picker(&instance) else { panic!("1,052,672 points were taken") };
     assert!(error.contains("1052672 points") && error.contains("set virtual_nodes to 4080 or less"), "{error}");
@@ -281,7 +283,7 @@ fn options_out_of_range_or_unknown_are_refused_by_name() {
     }
 }
 
-/// The part of each backend of the ring that `explain` tells, by lengths of arcs.
+/// The number of arcs in the ring from `explain`, and the share of each backend by length of arcs.
 fn told_parts(world: &World) -> (usize, Vec<f64>) {
     let words = Requests::seeded(1).ask().without_key().explain(&picker(world)).expect("it explains");
     let words: Value = serde_json::from_str(&words).expect("JSON");
@@ -297,21 +299,21 @@ fn told_parts(world: &World) -> (usize, Vec<f64>) {
 }
 
 #[test]
-fn the_ring_that_is_told_is_the_one_that_picks() {
+fn the_ring_from_explain_is_the_one_that_picks() {
     let names = ["Server 1", "Server 2", "Server 3"];
     let (arcs, parts) = told_parts(&World::named(names));
-    // the lengths that Python has, as above
+    // The lengths from Python, as above.
     let exact = [5896744742070277196_u64, 5883655180987825508, 6666344150651448912];
     assert_eq!(arcs, 480);
     for (part, exact) in parts.iter().zip(exact) {
         assert!((part - exact as f64 / 2_f64.powi(64)).abs() < 1e-7, "{part} and {exact}");
     }
     let keyed = Requests::seeded(1).ask().explain(&picker(&World::named(names))).expect("it explains");
-    assert!(!keyed.contains("\"ring\""), "about one key it is not asked for all");
+    assert!(!keyed.contains("\"ring\""), "a request with a key does not ask for the ring");
 }
 
 #[test]
-fn a_ring_of_too_many_points_is_told_in_equal_arcs() {
+fn a_ring_of_too_many_points_is_explained_in_equal_arcs() {
     let world = World::of(150);
     let names: Vec<_> = (0..150).map(|index| (world.name(index).to_owned(), 1)).collect();
     let members: Vec<_> = names.iter().map(|(name, weight)| (name.as_str(), *weight)).collect();

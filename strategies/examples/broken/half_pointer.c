@@ -1,4 +1,4 @@
-/* half_pointer.c: its table ends in the middle of `state_export`: loads, and that hook reads as absent, not as half an address. */
+/* half_pointer.c: its table ends inside the pointer `state_export`. It loads, and this hook reads as absent, not as half an address. */
 #include "sound.h"
 static lb_status export_state(lb_strategy *strategy, lb_sink *out) { (void)strategy, (void)out; return LB_OK; }
 static const lb_strategy_table TABLE = {

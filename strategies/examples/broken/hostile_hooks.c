@@ -1,6 +1,7 @@
-/* hostile_hooks.c: misbehaves on the builder's side in the way that its options name, a digit in them:
- * 1 new succeeds without a result, 2 new fails without a reason, 3 new writes 64 MiB of reason, 4 the same of one impossible length,
- * 5 picker_new succeeds without a result, 6 picker_new fails with a status of its own, 7 export, tick and import fail. */
+/* hostile_hooks.c: a fault in a hook that the builder thread calls. A digit in its options selects the fault:
+ * 1 strategy_new succeeds without a result, 2 strategy_new fails without a reason, 3 strategy_new writes 64 MiB of reason,
+ * 4 strategy_new writes a reason of an impossible length, 5 picker_new succeeds without a result, 6 picker_new fails with an unknown
+ * status, 7 state_export, tick and state_import fail. */
 #include "sound.h"
 
 struct hostile { int way; const lb_host *host; };

@@ -1,5 +1,5 @@
-/* hostile_picks.c: answers what the request's header "answer" tells: "<status> <index>", both decimal.
- * So one image shows the host every wrong answer that a pick can give. */
+/* hostile_picks.c: returns the status and the index in the request's header "answer": "<status> <index>", both decimal.
+ * So with one image the host gets every wrong result that a pick can have. */
 #include <stdlib.h>
 #include <string.h>
 

@@ -1,10 +1,11 @@
-/* hostile_process.c: picks as it should, and does to the process that it runs in what its options name:
+/* hostile_process.c: its picks are right, except for the ways with "pick_". Its options select a fault of the process that runs it:
  *     {"way": "abort" | "crash" | "spin" | "exit" | "thread" | "descriptor" | "fork" | "chatty" | "refuse" |
  *             "look" | "pick_spin" | "pick_panic" | "pick_index" | "pick_eligible" | "state", "pid_file": "…", "port": "…"}
- * "look" refuses with what it sees of the machine: user, command line, the token in its or its parent's environment, a way to "port".
- * With -DIN_CONSTRUCTOR="abort" (crash, spin, exit) it does so when it is opened, before anything is asked; with -DIN_INIT="…" and
- * -Wl,-init,at_init the same in the other place from which the dynamic linker calls.
- * Why it exists: only another process can try it; built with the sound parts of first_eligible.c. */
+ * "look" refuses its options with a reason that lists its access to the machine: command line, user, group, whether it finds the token in
+ * its own or its parent's environment, whether it can connect to "port".
+ * With -DIN_CONSTRUCTOR="abort" (or crash, spin, exit) the fault occurs when the library is opened, before any hook is called. With
+ * -DIN_INIT="…" and -Wl,-init,at_init it occurs in the other function that the dynamic linker calls.
+ * Why it exists: such a plugin can be tried only in another process. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>
 #include <fcntl.h>
@@ -16,7 +17,7 @@
 
 #include "sound.h"
 
-/* What no process survives. */
+/* Faults that end the process or stop it for ever. */
 static void end_process(const char *way) {
   if (strcmp(way, "abort") == 0) abort();
   if (strcmp(way, "crash") == 0) *(volatile int *)8 = 1;
@@ -32,7 +33,7 @@ void at_init(void) { end_process(IN_INIT); }
 
 struct hostile { const lb_host *host; char way[32]; };
 
-/* The string behind "name": in the options, or "". */
+/* The string after "name": in the options, or "". */
 static void option(lb_str config, const char *name, char *value, size_t room) {
   char text[4096] = {0};
   memcpy(text, config.ptr, config.len < sizeof text ? config.len : sizeof text - 1);
@@ -43,7 +44,7 @@ static void option(lb_str config, const char *name, char *value, size_t room) {
   size_t length = strcspn(found, "\"");
   if (length < room) memcpy(value, found, length), value[length] = 0;
 }
-/* Whether a file of this name, all of it, can be read and has the text in it. */
+/* Whether the file can be read and contains the text in its first 64 KiB. */
 static int file_has(const char *path, const char *text) {
   static char bytes[1 << 16];
   FILE *file = fopen(path, "r");
@@ -133,7 +134,7 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
   }
   return LB_NONE;
 }
-/* Something, or there would be nothing to take over. */
+/* Not empty, because the host imports no empty state. */
 static lb_status hostile_export(lb_strategy *strategy, lb_sink *out) {
   const lb_str word = TEXT("x");
   ((struct hostile *)strategy)->host->sink_write(out, word);

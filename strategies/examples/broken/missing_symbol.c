@@ -1,4 +1,4 @@
-/* missing_symbol.c: it calls a function that nobody defines: refused at stage open, not at the first pick. */
+/* missing_symbol.c: it calls a function that is not defined. Refused at stage open, not at the first pick. */
 #include "sound.h"
 lb_status defined_nowhere(void);
 static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_backends *backends, const lb_request *request,

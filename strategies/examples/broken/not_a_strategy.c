@@ -1,2 +1,2 @@
-/* not_a_strategy.c: a shared library of somebody else's: refused at stage elf, it has no entry. */
+/* not_a_strategy.c: a shared library without the entry of a strategy. Refused at stage elf. */
 int answer(void) { return 42; }

@@ -1,6 +1,6 @@
-/* one_rule.c: takes turns over the candidates, and breaks exactly one rule: the one that -DBREAKS_... names.
+/* one_rule.c: a round robin over the candidates that breaks exactly one rule, selected with -DBREAKS_...
  *
- * Why it exists: the score card must find each, and on the right row. Invariant: without any -D it keeps every rule. */
+ * Why it exists: the score card must report each broken rule in the right row. Invariant: without -D no rule is broken. */
 #define LB_STRATEGY_IMPL
 #include <stdlib.h>
 
@@ -49,7 +49,7 @@ static lb_status pick(lb_strategy *strategy, const lb_picker *picker, const lb_b
   turn = &shared_turn;
 #endif
 #ifdef BREAKS_THREADS
-  turn = &strategy->turn[request->worker % 4]; /* each worker takes turns for itself: even alone, uneven together */
+  turn = &strategy->turn[request->worker % 4]; /* each worker has its own turns, so counts are even for one worker and uneven for all */
 #endif
 #ifdef BREAKS_MEMORY
   lost = malloc(64);

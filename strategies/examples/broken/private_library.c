@@ -1,5 +1,5 @@
-/* private_library.c: it needs a library of its own, which is to be made with -DLIBRARY of this very file: refused at stage elf. Such a
- * library is found by its name, so the next build of the strategy would run with the library of the first. */
+/* private_library.c: it needs a library of its own, which is built from this file with -DLIBRARY. Refused at stage elf: the dynamic
+ * linker finds a library by name, so the next build of the strategy would run with the library of the first. */
 #ifdef LIBRARY
 __attribute__((visibility("default"))) int which_build(void) { return LIBRARY; }
 #else

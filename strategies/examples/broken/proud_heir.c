@@ -1,5 +1,5 @@
-/* proud_heir.c: the first eligible backend, and a state that only a plugin built with the same -DWORD and -DVERSION takes over; the
- * word may be empty. Why it exists: two of one schema that do not understand each other, for reloads. */
+/* proud_heir.c: picks the first eligible backend. Only a plugin that was built with the same -DWORD and -DVERSION imports its state. The
+ * word may be empty. Why it exists: reloads need two plugins of one schema that refuse each other's state. */
 #include <string.h>
 
 #include "sound.h"

@@ -1,6 +1,5 @@
-/* says_goodbye.c: takes leave when the process ends, as a library in C++ does whose statics have destructors, and aborts when it is
- * asked for a pick after that.
- * Why it exists: images are never unloaded, so what they have registered runs at the end, when no worker may pick any more. */
+/* says_goodbye.c: runs code when the process ends, as a C++ library whose statics have destructors. A pick after that aborts.
+ * Why it exists: images are never unloaded, so their exit handlers and destructors run when the process ends. No worker may pick then. */
 #include <stdio.h>
 #include <stdlib.h>
 

@@ -1,5 +1,5 @@
-/* sound.h: a strategy that is right in every respect, for fixtures that then break it in exactly one.
- * Its name is "broken"; SOUND lists the fields of its table, which a fixture overrides; pick always answers backend 0. */
+/* sound.h: a correct table of a strategy, for fixtures that override single fields of it.
+ * Its name is "broken". SOUND lists the fields of the table. `pick` always returns backend 0, eligible or not. */
 #define LB_STRATEGY_IMPL
 #include "lb_strategy.h"
 

@@ -1,6 +1,6 @@
-/* tells_threads.c: picks the first eligible backend, and writes a line for every other hook to the file of its options, {"file": "…"}:
- * "<process> <thread's name> <hook> <instance or picker>".
- * Why it exists: from outside one sees then which thread makes and frees, and whether each is freed once. */
+/* tells_threads.c: picks the first eligible backend. Each call that makes or frees an instance or a picker writes a line to the file in
+ * its options, {"file": "…"}: "<process> <thread's name> <hook> <instance or picker>".
+ * Why it exists: a test sees in the file which thread makes and frees each one, and whether each is freed once. */
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
-/* unique_symbol.c: it defines a symbol that is to be one in the whole process, as C++ does with statics of templates: refused at stage
- * elf, because a second build of it would run on the variable of the first. In assembler, since C has no word for it. */
+/* unique_symbol.c: it defines a symbol that is unique in the process, as C++ does for statics of templates. Refused at stage elf, because
+ * a second build would use the variable of the first. In assembler, because C cannot define such a symbol. */
 #include "sound.h"
 __asm__(".data\n"
         ".globl shared_by_all\n"

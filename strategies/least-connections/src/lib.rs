@@ -1,16 +1,17 @@
 //! Least connections: the backend with the fewest requests in flight for its weight.
 //!
-//! Idea: a slow backend keeps its requests longer, so it has more in flight and gets fewer new ones; nothing has to be measured.
-//! Source: the oldest load-aware rule of all (LVS "least-connection", 1998), here over all backends, which for a few dozen is cheaper than
-//! sampling two and exact.
+//! Idea: a slow backend needs longer for its requests, so it has more in flight and gets fewer new ones. No measurement
+//! is needed. Source: LVS "least-connection", 1998. This strategy looks at all backends: the result is exact, and for a
+//! few dozen backends it is cheaper than a sample of two.
 //!
-//! Cost: one pass over the list, one relaxed load of a cache line per backend; no allocation, no lock.
+//! Cost: one pass over the list with one relaxed load per backend; no allocation, no lock.
 //!
-//! Invariants: among candidates the chosen one has the least in_flight / weight (compared crosswise, so without division or rounding).
-//! Ties are drawn by the request's random bits, as weights say: taking the first of equals would send an idle pool's every request
-//! to backend 0. The draw is reservoir sampling, because a second pass could read other loads than the first.
+//! Invariants: the picked candidate has the least in_flight / weight. The comparison multiplies crosswise, so it does
+//! not divide or round. Ties are drawn with the request's random bits, with probabilities proportional to the weights.
+//! Without the draw, the first of equals would get every request of an idle pool. The draw is reservoir sampling,
+//! because a second pass could read other loads than the first.
 //!
-//! Beware of a backend that fails fast: it has the fewest in flight and attracts everything. Passive health checks are the remedy.
+//! Limit: a backend that fails fast has the fewest requests in flight, so it gets most of the requests.
 
 use std::cmp::Ordering;
 
@@ -18,7 +19,7 @@ use lb_strategy::{Backends, Error, Host, NoOptions, Pick, Request, Strategy};
 
 pub struct LeastConnections;
 
-/// A backend that may be chosen, with its load as read once.
+/// A backend that may be picked. Its load is read once.
 struct Candidate {
     index: usize,
     in_flight: u64,
@@ -57,7 +58,8 @@ impl Strategy for LeastConnections {
             match lightest.as_ref().map_or(Ordering::Less, |best| this.compare_load(best)) {
                 Ordering::Greater => {}
                 Ordering::Equal => {
-                    // It takes the place with probability weight / sum: in the end each of the tied has had its fair chance.
+                    // It replaces the other with probability weight / sum. So in the end each of the tied backends is
+                    // picked with a probability proportional to its weight.
                     tied_weight += weight;
                     if draws.below(tied_weight) < weight {
                         lightest = Some(this);
@@ -84,7 +86,8 @@ impl Candidate {
 // === impl Draws ===
 
 impl Draws {
-    /// A number in `0..bound`, about equally likely. A linear congruential step (Knuth's MMIX constants) whose high bits count.
+    /// A number in `0..bound`, with nearly equal probabilities: the high bits of a linear congruential step with
+    /// Knuth's MMIX constants.
     fn below(&mut self, bound: u64) -> u64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         ((u128::from(self.0) * u128::from(bound)) >> 64) as u64
@@ -102,7 +105,7 @@ mod tests {
 
     static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<LeastConnections>("0", "test");
 
-    /// Picks of equal loads, counted.
+    /// The number of picks of each backend, while no load changes.
     fn picks(world: &World, seed: u64, picks: usize) -> Vec<u64> {
         let picker = world.picker(&strategy(&TABLE, &json!({})).unwrap()).unwrap();
         let mut requests = Requests::seeded(seed);
@@ -110,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_every_strategy_must_keep() {
+    fn has_the_properties_of_every_strategy() {
         properties::check_all(&TABLE, &json!({})).unwrap();
     }
 
@@ -128,7 +131,7 @@ mod tests {
                     Decision::Backend { index, .. } => {
                         assert!(load(index) <= least, "{index} after {tried:?} in {world:?}")
                     }
-                    Decision::NoBackend => assert_eq!(least, f64::INFINITY, "nobody after {tried:?} in {world:?}"),
+                    Decision::NoBackend => assert_eq!(least, f64::INFINITY, "no backend after {tried:?} in {world:?}"),
                     other => panic!("{other:?} in {world:?}"),
                 }
             }
@@ -141,7 +144,7 @@ mod tests {
             let Some(least) = world.candidates(&[]).into_iter().map(|index| world.load(index)).min() else { continue };
             let tied = |index: &usize| world.load(*index) == least;
             let counted = picks(&world, 22, 100);
-            // The rarest of 4 has 25 of 100; to have none has a chance of 3 in 10^13.
+            // Each of 4 has 25 of 100 on average. One has none with a probability of 3 in 10^13.
             assert!(
                 world.candidates(&[]).iter().filter(|index| tied(index)).all(|&index| counted[index] > 0),
                 "{counted:?} in {world:?}"
@@ -167,14 +170,14 @@ mod tests {
     }
 
     #[test]
-    fn ties_are_spread_as_weights_say() {
+    fn ties_are_spread_by_weight() {
         let counted = picks(&World::of(3).weights(&[5, 1, 2]), 27, 20_000);
         let p = chi_square_p(&counted, &[5.0, 1.0, 2.0]);
         assert!(p > 0.001, "{counted:?} is not 5:1:2, p {p}");
     }
 
     #[test]
-    fn who_was_overtaken_does_not_count_among_the_tied() {
+    fn a_backend_that_was_overtaken_is_not_among_the_tied() {
         let world = World::of(4).weights(&[8, 1, 1, 1]);
         [80, 5, 5, 5].into_iter().enumerate().for_each(|(index, load)| world.set_load(index, load));
         let counted = picks(&world, 30, 20_000);
@@ -190,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_load_counts_from_the_moment_it_changes() {
+    fn a_changed_load_counts_at_once() {
         let world = World::of(3);
         let picker = world.picker(&strategy(&TABLE, &json!({})).unwrap()).unwrap();
         let mut requests = Requests::seeded(29);

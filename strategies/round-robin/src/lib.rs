@@ -1,31 +1,36 @@
 //! Round robin: backends take turns.
 //!
-//! Idea: one counter, shared by all workers; request number `n` goes to turn `n mod length` of a cyclic sequence that the picker
-//! computed. With equal weights the sequence is the list of eligible backends. With others it is nginx's smooth weighted round robin
-//! (Igor Sysoev, nginx 1.3.1, 2012): 5:1:1 becomes a a b a c a a, so a heavy backend's turns are spread, not in one burst.
+//! Idea: all workers share one counter. Request number `n` gets turn `n mod length` of a cyclic sequence that the
+//! picker computed. With equal weights the sequence is the list of eligible backends. With other weights it is nginx's
+//! smooth weighted round robin (Igor Sysoev, nginx 1.3.1, 2012): 5:1:1 becomes a a b a c a a. So the turns of a heavy
+//! backend are spread and do not form a burst.
 //!
-//! Cost: one atomic addition on one shared cache line, one division, one array read; a per-worker counter would be cheaper, and wrong:
-//! the counts of n workers may then differ by n.
+//! Cost: one atomic addition on one shared cache line, one division, one array read. A counter for each worker would be
+//! cheaper but wrong: with n workers, counts could differ by n.
 //!
-//! Invariants, while the list stands: over any stretch of first attempts the counts of equal backends differ by at most 1, whatever
-//! worker they came from; over a whole sequence counts are as weights, exactly. A retry takes no turn (else one dead backend would
-//! shift everybody's turns): it goes to a random one of the turns that are left. A dry pick takes no turn either.
+//! Invariants, while the list does not change: counts of equal backends differ by at most 1 in any stretch of first
+//! attempts, over all workers. In a complete sequence the counts are exactly proportional to the weights, unless these
+//! are rounded.
+//!
+//! A retry takes no turn, because otherwise one dead backend would shift the turns of all others. It gets a random one
+//! of the turns whose backends are untried. A dry pick takes no turn either.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use lb_strategy::{Backends, Error, Host, NoOptions, Pick, Request, StateSchema, Strategy};
 
-/// Backends × turns that a picker may cost to compute: about 50 ms. Weights beyond it are rounded (1,000 backends keep 1 part in 33).
+/// The limit of backends × turns, which takes about 50 ms to compute. Beyond it weights are rounded: 1,000 backends
+/// then have 33 turns each on average.
 const STEPS_MAX: u64 = 1 << 25;
 
 pub struct RoundRobin {
     next: Counter,
 }
 
-/// Backend indexes in the order of their turns; empty if nobody is eligible.
+/// Backend indexes in the order of their turns. Empty if no backend is eligible.
 pub struct Turns(Box<[u32]>);
 
-/// Alone on its cache lines: everybody writes it.
+/// On cache lines of its own, because all workers write it.
 #[derive(Default)]
 #[repr(align(128))]
 struct Counter(AtomicU64);
@@ -78,8 +83,9 @@ impl Strategy for RoundRobin {
 // === impl Turns ===
 
 impl Turns {
-    /// Smooth weighted round robin: at each turn everybody's credit grows by its weight; the richest (the first of equals) takes the
-    /// turn and pays the sum of all weights. After that many turns all credits are 0 again, so the sequence repeats.
+    /// Smooth weighted round robin. At each turn the credit of each backend grows by its weight. The backend with the
+    /// most credit, the first of equals, gets the turn and pays the sum of all weights. After as many turns as that
+    /// sum, all credits are 0 again, so the sequence repeats.
     fn smooth(mut members: Vec<(u32, u32)>) -> Self {
         reduce(&mut members);
         let sum: i64 = members.iter().map(|&(_, weight)| i64::from(weight)).sum();
@@ -98,7 +104,8 @@ impl Turns {
         Self(turns.collect())
     }
 
-    /// A retry: each turn that is left is as likely as any other, so what a dead backend sheds is spread as weights say.
+    /// The pick for a retry. Each turn of an untried backend has the same probability, so the requests of a dead
+    /// backend are spread by weight.
     fn any_untried(&self, request: &Request<'_>) -> Pick {
         let left = || self.0.iter().filter(|&&index| !request.is_tried(index as usize));
         let chosen = ((u128::from(request.random()) * left().count() as u128) >> 64) as usize;
@@ -106,8 +113,8 @@ impl Turns {
     }
 }
 
-/// Divides weights by their greatest common divisor, so that equal weights are plain turns, and rounds them where the sequence would
-/// still be too long. Nobody falls to 0: who is eligible has a turn.
+/// Divides weights by their greatest common divisor, so that equal weights become 1. Rounds them if the sequence is
+/// still too long. No weight becomes 0: each eligible backend has a turn.
 fn reduce(members: &mut [(u32, u32)]) {
     members.iter_mut().for_each(|(_, weight)| *weight = (*weight).max(1));
     let divisor = members.iter().fold(0, |divisor, &(_, weight)| greatest_common_divisor(divisor, weight)).max(1);
@@ -144,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_every_strategy_must_keep() {
+    fn has_the_properties_of_every_strategy() {
         properties::check_all(&TABLE, &json!({})).unwrap();
     }
 
@@ -155,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_never_differ_by_more_than_one_whoever_is_eligible() {
+    fn counts_never_differ_by_more_than_one_for_any_eligible_set() {
         for mask in 1..64_u32 {
             let up: Vec<bool> = (0..6).map(|index| mask >> index & 1 == 1).collect();
             let world = World::of(6).up(&up);
@@ -171,7 +178,7 @@ mod tests {
 
     #[test]
     fn a_heavy_backends_turns_are_spread_as_in_nginx() {
-        // The example of nginx's own commit: 5:1:1 is a a b a c a a.
+        // The example in nginx's commit: 5:1:1 is a a b a c a a.
         assert_eq!(picks(&picker(&World::of(3).weights(&[5, 1, 1])), 7), [0, 0, 1, 0, 2, 0, 0]);
     }
 
@@ -199,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn rounding_of_many_large_weights_keeps_everybody_and_the_proportions() {
+    fn rounding_of_many_large_weights_keeps_all_backends_and_the_proportions() {
         let weights: Vec<u32> = (0..1000).map(|index| 1 + index % 256).collect();
         let mut members: Vec<(u32, u32)> =
             weights.iter().enumerate().map(|(i, &weight)| (i as u32, weight * 1000)).collect();
@@ -224,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_dead_backend_sheds_is_spread_as_weights_say() {
+    fn the_requests_of_a_dead_backend_are_spread_by_weight() {
         let picker = picker(&World::of(4).weights(&[2, 1, 1, 4]));
         let mut requests = Requests::seeded(33);
         let retries = counts(4, (0..10_000).map(|_| requests.ask().tried(&[0]).pick_backend(&picker).unwrap()));
@@ -233,13 +240,13 @@ mod tests {
     }
 
     #[test]
-    fn who_tried_all_gets_nobody() {
+    fn a_request_that_tried_all_backends_gets_none() {
         let ask = Requests::seeded(34).ask().tried(&[1, 0]);
         assert_eq!(ask.pick(&picker(&World::of(2))), Decision::NoBackend);
     }
 
     #[test]
-    fn a_successor_goes_on_with_the_next_turn() {
+    fn a_successor_continues_with_the_next_turn() {
         let old = strategy(&TABLE, &json!({})).unwrap();
         picks(&World::of(5).picker(&old).unwrap(), 13);
         let new = strategy(&TABLE, &json!({})).unwrap();

@@ -1,25 +1,27 @@
-//! From text to program, by recursive descent.
+//! Parses a text to a program, by recursive descent.
 //!
 //! ```text
 //! sum     = product, { ("+" | "-"), product }
-//! product = power, { ("*" | "/" | "%"), power | power }      the last form, without a sign, before a variable or "(": 2i, 2(i+1)
+//! product = power, { ("*" | "/" | "%"), power | power }
 //! power   = atom, [ "^", power ]
 //! atom    = number | variable | "(", sum, ")"
 //! ```
 //!
-//! Invariants: a program that is answered has a value for each operation and never more than [`DEPTH`] at a time; a text of at most
-//! [`LENGTH`] characters bounds the recursion.
+//! In `product`, the form without a sign is for a power that begins with a variable or "(", as in `2i` or `2(i+1)`.
+//!
+//! Invariants: in a returned program each operation has its values, and the stack never has more than [`DEPTH`]. The
+//! limit of [`LENGTH`] characters also limits the recursion.
 
 use super::{DEPTH, Expression, Mistake, Operation};
 
-/// Characters of an expression, at most.
+/// The limit of characters of an expression.
 const LENGTH: usize = 200;
 const VARIABLES: [char; 2] = ['i', 'j'];
 
 struct Parser {
     text: Vec<char>,
     at: usize,
-    /// How many of [`VARIABLES`] are allowed.
+    /// The number of permitted [`VARIABLES`].
     variables: usize,
     program: Vec<Operation>,
     depth: usize,
@@ -80,7 +82,7 @@ impl Parser {
                 Some('*') => Operation::Multiply,
                 Some('/') => Operation::Divide,
                 Some('%') => Operation::Remainder,
-                // Is 1/2i a half of i, or one part of 2i? Whoever reads it must not have to know.
+                // Refused, because 1/2i could mean (1/2)i or 1/(2i).
                 Some(next) if (next.is_alphabetic() || next == '(') && has_divided => {
                     return Err(self.mistake("write the \"*\", and parentheses for what is divided by"));
                 }
@@ -155,7 +157,7 @@ impl Parser {
         self.push(Operation::Number(number))
     }
 
-    /// The next character that is no space.
+    /// The next character that is not white space.
     fn peek(&mut self) -> Option<char> {
         while self.text.get(self.at).is_some_and(|next| next.is_whitespace()) {
             self.at += 1;

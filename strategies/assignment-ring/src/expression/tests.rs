@@ -1,4 +1,4 @@
-//! Tests of expressions. Expected values are Python's.
+//! Tests of expressions. Expected values are from Python.
 
 use super::*;
 
@@ -35,7 +35,7 @@ fn values_are_those_of_arithmetic() {
 }
 
 #[test]
-fn what_is_no_expression_says_where_and_why() {
+fn a_wrong_expression_is_refused_with_position_and_reason() {
     for (text, at, word) in [
         ("", 1, "it ends"),
         ("i +", 4, "it ends"),
@@ -67,7 +67,7 @@ fn what_is_no_expression_says_where_and_why() {
 }
 
 #[test]
-fn faults_are_told_and_never_wrap() {
+fn faults_are_errors_and_never_wrap() {
     for (text, word) in [
         ("i^64", "more than 127 bits"),
         ("2^127", "more than 127 bits"),
@@ -81,7 +81,7 @@ fn faults_are_told_and_never_wrap() {
 }
 
 #[test]
-fn what_divides_i_is_no_polynomial() {
+fn a_division_of_i_is_no_polynomial() {
     for polynomial in ["17", "i", "i^2+2i+17", "7/2*i", "(i+1)^(2^2)", "i*(8%3)"] {
         assert!(Expression::of_i(polynomial).unwrap().is_polynomial(), "{polynomial}");
     }
@@ -104,7 +104,7 @@ fn random_text(random: &mut fastrand::Rng, depth: u32) -> String {
 }
 
 #[test]
-fn a_range_holds_every_value_and_a_polynomial_repeats() {
+fn a_range_contains_every_value_and_a_polynomial_repeats() {
     let mut random = fastrand::Rng::with_seed(17);
     let (mut ranges, mut polynomials) = (0, 0);
     for round in 0..4000 {

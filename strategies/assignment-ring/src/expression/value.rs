@@ -1,12 +1,13 @@
-//! What a program may run on: numbers, ranges of numbers, shapes of functions.
+//! The values of a program: numbers, ranges of numbers, or shapes of functions.
 //!
-//! Invariant: a range holds every value that numbers of the ranges it came from can give, and has a fault wherever one of them has.
+//! Invariant: the range of an operation contains its value for all numbers in the ranges of its operands. If it has a
+//! fault for some of them, the range has a fault.
 
 use std::fmt;
 
 use super::Operation;
 
-/// Something that the operations are defined on.
+/// A type that has all operations.
 pub(crate) trait Value: Copy {
     fn number(number: u64) -> Self;
     fn apply(operation: Operation, left: Self, right: Self) -> Result<Self, Fault>;
@@ -24,7 +25,7 @@ pub(crate) enum Fault {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Range(pub(crate) i128, pub(crate) i128);
 
-/// What kind of function of the variables.
+/// The kind of a function of the variables.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Shape(u8);
 
@@ -58,7 +59,7 @@ impl Value for i128 {
 // === impl Range ===
 
 impl Range {
-    /// From the smallest to the largest that the operation makes of the ends.
+    /// The range from the smallest to the largest result of the operation on the ends.
     fn of_ends(operation: Operation, left: Self, right: Self) -> Result<Self, Fault> {
         let mut ends = [0; 4];
         for (end, (l, r)) in
@@ -80,12 +81,12 @@ impl Value for Range {
         match operation {
             Operation::Remainder if right.0 > 0 => Ok(Self(0, right.1 - 1)),
             Operation::Power if left.0 < 0 && right.0 >= 0 => {
-                // The sign alternates with the exponent: bound it by the size.
+                // The sign alternates with the exponent, so the absolute value is the bound.
                 let size = Self(1, left.0.saturating_neg().max(left.1));
                 let largest = Self::of_ends(operation, size, right)?.1;
                 Ok(Self(-largest, largest))
             }
-            // Each of the others is monotone in each of its operands, so the ends have the extremes.
+            // Each of the others is monotone in each of its operands, so the extremes are at the ends.
             _ => Self::of_ends(operation, left, right),
         }
     }

@@ -1,11 +1,14 @@
 //! Two choices: draw two backends at random and take the one with fewer requests in flight.
 //!
-//! Idea: a second look is worth nearly as much as looking at all. Of N requests on N backends the fullest gets about log log N instead of
-//! log N. Source: Mitzenmacher, "The Power of Two Choices in Randomized Load Balancing", 1996. It exists to be copied: a strategy is one
-//! type, three functions and one line that exports it. The same in C: `two_choices.c`; both pick alike.
+//! Idea: two random choices are nearly as good as a look at all backends. Of N requests on N backends, the busiest gets
+//! about log log N instead of about log N / log log N with one choice. Source: Mitzenmacher, "The Power of Two Choices
+//! in Randomized Load Balancing", 1996.
 //!
-//! Invariants: both draws come from the request's random bits, so the same seed is the same picks; equals go to the first draw, so an
-//! idle pool is drawn evenly. Weights are not looked at.
+//! Why it exists: as a strategy to copy. It is one type, three functions and one line that exports it. `two_choices.c`
+//! is the same in C, with the same picks.
+//!
+//! Invariants: both draws come from the request's random bits, so the same seed gives the same picks. If both have the
+//! same load, the first draw is picked, so an idle pool is drawn evenly. Weights are not used.
 
 use lb_strategy::{Backends, Error, Host, NoOptions, Pick, Request, Strategy};
 
@@ -34,7 +37,7 @@ impl Strategy for TwoChoices {
         if n == 0 {
             return Pick::NoBackend;
         }
-        // Two draws out of 64 random bits; the second is one of the n - 1 others.
+        // Two draws from 64 random bits. The second is one of the n - 1 others.
         let (high, low) = (request.random() >> 32, request.random() & 0xFFFF_FFFF);
         let first = (high * n) >> 32;
         let second = (first + 1 + ((low * (n - 1)) >> 32)) % n;
@@ -55,7 +58,7 @@ mod tests {
     static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<TwoChoices>("0", "test");
 
     #[test]
-    fn keeps_what_every_strategy_must_keep() {
+    fn has_the_properties_of_every_strategy() {
         properties::check_all(&TABLE, &json!({})).unwrap();
     }
 

@@ -1,16 +1,18 @@
-//! The binary contract: `include/lb_strategy.h` mirrored in `repr(C)`, nothing more.
+//! The binary contract: `include/lb_strategy.h` mirrored in `repr(C)`.
 //!
-//! Why a mirror by hand: C must be a first-class author's language, so the header is the original and this file follows it. Invariant:
-//! sizes and offsets are asserted at compile time on both sides; a change here without the header does not compile.
+//! Why by hand: authors may write strategies in C, so the header is the original and this file follows it.
+//!
+//! Invariant: both sides have the same layout. Both assert their sizes at compile time. The test `header` of the host
+//! compares the offset of every field.
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-/// In the entry symbol's name: another major is another symbol.
+/// The major version. It is part of the entry symbol's name, so another major version has another symbol.
 pub const ABI_MAJOR: u16 = 1;
-/// Grows by one with each release that appends a field, a hook or a constant.
+/// The minor version. A release that appends a field, a hook or a constant adds one.
 pub const ABI_MINOR: u16 = 0;
-/// The one symbol of a plugin, NUL-terminated for the loader.
+/// The entry symbol of a plugin, NUL-terminated for the loader.
 pub const ENTRY_SYMBOL: &[u8] = b"lb_strategy_entry_v1\0";
 
 pub type LbStatus = i32;
@@ -77,7 +79,7 @@ pub struct LbHost {
     pub sink_write: Option<unsafe extern "C" fn(sink: *mut LbSink, bytes: LbStr)>,
 }
 
-/// Live numbers of one backend, kept by the host over every swap. Plugins read them with relaxed loads.
+/// Live numbers of one backend. The host owns them, and they survive every swap. Plugins read them with relaxed loads.
 #[repr(C)]
 #[derive(Debug, Default)]
 pub struct LbStats {
@@ -87,7 +89,7 @@ pub struct LbStats {
     pub ewma_at_ns: AtomicU64,
 }
 
-/// Eight words per backend for a strategy's own learnt numbers; zeroed by the host.
+/// Eight words for each backend, for a strategy's own numbers. The host sets them to 0 first.
 #[repr(C, align(64))]
 #[derive(Debug, Default)]
 pub struct LbSlot {
@@ -182,7 +184,7 @@ pub type Explain = unsafe extern "C" fn(
     *mut LbSink,
 ) -> LbStatus;
 
-/// What a plugin's entry returns: `static const` in the plugin, valid as long as the image is mapped.
+/// The table that a plugin's entry returns: `static const` in the plugin, valid as long as the image is mapped.
 #[repr(C)]
 #[derive(Clone)]
 pub struct LbStrategyTable {
@@ -210,7 +212,7 @@ pub struct LbStrategyTable {
     pub explain: Option<Explain>,
 }
 
-/// Bytes of the table that every plugin of this major must have: up to and with `pick`.
+/// The smallest table of this major version, in bytes: it ends after `pick`.
 pub const TABLE_REQUIRED_SIZE: usize = std::mem::offset_of!(LbStrategyTable, pick) + size_of::<usize>();
 
 pub type EntryFn = unsafe extern "C" fn(*const LbHost) -> *const LbStrategyTable;
@@ -236,7 +238,7 @@ const _: () = {
 impl LbStr {
     pub const EMPTY: Self = Self { ptr: std::ptr::null(), len: 0 };
 
-    /// Lends `bytes`; the caller keeps them alive for the call.
+    /// Borrows `bytes` without a lifetime: the caller must keep them alive during the call.
     pub const fn new(bytes: &[u8]) -> Self {
         Self { ptr: bytes.as_ptr(), len: bytes.len() }
     }

@@ -1,8 +1,9 @@
 //! The macro that makes a crate a plugin.
 
-/// Exports a [`Strategy`](crate::Strategy) as this library's one entry symbol. Once per crate, whose type is `cdylib`.
+/// Exports a [`Strategy`](crate::Strategy) as the entry symbol of this library. Use it once in a crate of type
+/// `cdylib`.
 ///
-/// A whole strategy, the first backend that may be chosen:
+/// A complete strategy. It picks the first candidate:
 ///
 /// ```
 /// use lb_strategy::{Backends, Error, Host, NoOptions, Pick, Request, Strategy};
@@ -41,7 +42,7 @@ macro_rules! export {
                 concat!(env!("CARGO_PKG_NAME"), " ", env!("CARGO_PKG_VERSION"), ", ", $crate::sdk_version!()),
             );
 
-            /// The entry that the host looks for.
+            /// The entry that the host looks up.
             ///
             /// # Safety
             /// `host` is null or valid until the process ends.
@@ -49,7 +50,7 @@ macro_rules! export {
             pub unsafe extern "C" fn lb_strategy_entry_v1(
                 host: *const $crate::abi::LbHost,
             ) -> *const $crate::abi::LbStrategyTable {
-                // SAFETY: the host's promise, passed on.
+                // SAFETY: `host` is as `entry` requires.
                 unsafe { $crate::ffi::hooks::entry(host, &TABLE) }
             }
         };

@@ -1,7 +1,8 @@
-//! Where raw pointers become safe types ([`lent`]) and a [`Strategy`](crate::Strategy) becomes a table of C functions ([`hooks`]).
+//! The boundary between C and Rust. [`lent`] makes safe types of raw pointers. [`hooks`] makes a table of C functions
+//! of a [`Strategy`](crate::Strategy).
 //!
-//! The only `unsafe` of the crate lives below here and in `export`. It rests on one promise of the host, written in
-//! `lb_strategy.h`: whatever is lent to a call is valid for that call.
+//! This module and `export` contain all `unsafe` code of the crate. It relies on a promise of the host, written in
+//! `lb_strategy.h`: each argument is valid during its call.
 
 pub mod hooks;
 pub mod lent;

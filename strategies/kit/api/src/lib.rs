@@ -1,12 +1,13 @@
 //! The contract between the load balancer and its routing strategies.
 //!
-//! A strategy author implements [`Strategy`] and writes `lb_strategy::export!(MyStrategy);` in a crate of type `cdylib`. The example at
-//! [`export!`] is a whole strategy. It needs no `unsafe`, no clock, no random generator and no thread. The binary contract is
-//! `include/lb_strategy.h`. [`abi`] mirrors it byte for byte, [`ffi`] turns it into safe types, and [`export!`] emits the one symbol that
-//! the host looks for.
+//! An author implements [`Strategy`] and writes `lb_strategy::export!(MyStrategy);` in a crate of type `cdylib`. The
+//! example at [`export!`] is a complete strategy. It needs no `unsafe`, no clock, no random generator and no thread.
 //!
-//! Invariants: a panic never leaves the plugin. Memory is freed by the side that allocated it. A value that is lent to a call is never
-//! kept past that call.
+//! The binary contract is `include/lb_strategy.h`. [`abi`] mirrors it byte for byte, and [`ffi`] turns it into safe
+//! types. [`export!`] defines the one symbol that the host looks up.
+//!
+//! Invariants: a panic never leaves the plugin. Memory is freed by the side that allocated it. The lifetime of an
+//! argument ends with its call, so a strategy cannot keep it.
 
 #![warn(missing_docs)]
 

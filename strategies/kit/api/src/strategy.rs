@@ -1,7 +1,8 @@
-//! What a strategy author writes: the trait [`Strategy`] and the few values it speaks in.
+//! The trait [`Strategy`], which a strategy author implements, and the types of its results.
 //!
-//! A strategy is shared by all workers and lives as long as it is in charge; a picker is its immutable view of one backend list. The
-//! list is lent to every call, so an author's picker holds only what it computed from the list (a ring, a table), often nothing.
+//! All workers share one instance of a strategy, from its load until it is replaced. A picker is an immutable view of
+//! one backend list. Each call gets the list too, so a picker holds only data that was computed from it, such as a
+//! ring.
 
 use std::fmt;
 
@@ -10,109 +11,138 @@ use serde::de::DeserializeOwned;
 
 use crate::ffi::lent::{Backends, Finish, Host, Request};
 
-/// A routing strategy. `new`, `picker`, `export`, `import`, `tick` and `explain` run on the host's builder thread while workers pick;
-/// `pick` and `on_finish` run on any worker, concurrently: they must not block.
+/// A routing strategy.
+///
+/// Many workers call `pick` and `on_finish` at the same time, so these two must not block. The host calls all other
+/// functions on its builder thread, one at a time, while workers pick. Dry picks also come from the builder thread.
 pub trait Strategy: Send + Sync + Sized + 'static {
-    /// The name by which `lb.toml` asks for it; the file is `lib<NAME>.so`.
+    /// The name of the strategy in `lb.toml`. The file is `lib<NAME>.so`.
     const NAME: &'static str;
-    /// Whether `pick` reads [`Request::key`] or [`Request::hash`]; the host computes them only then. Default: no.
+    /// Whether `pick` reads [`Request::key`] or [`Request::hash`]. The host computes them only then. Default: no.
     const WANTS_HASH: bool = false;
     /// Whether the host calls `on_finish`. Default: no.
     const WANTS_FINISH: bool = false;
-    /// Names the learnt state (slots and exported bytes). Default: none. State is handed over only where schema and version are equal.
+    /// The format of the learned state: slots and exported bytes. Default: none, so each instance starts without state.
+    ///
+    /// A new strategy gets the bytes of its predecessor if both have the same schema, see [`import`](Self::import). It
+    /// gets the slots if the version is the same too.
     const STATE: Option<StateSchema> = None;
-    /// Milliseconds between two calls of `tick`; 0, the default, is never.
+    /// Milliseconds between two calls of [`tick`](Self::tick). Default: 0, which means no calls.
     const TICK_MS: u32 = 0;
-    /// Whether `explain` says more than the pick itself. Default: no.
+    /// Whether the strategy implements [`explain`](Self::explain). Default: no.
     const EXPLAINS: bool = false;
-    /// What theory expects of it, as JSON, for reports and the conformance kit; "" is nothing. Keys: `balance` ("exact",
-    /// "multinomial", "ring:K", "by_load"; "by_options": the same key stays, shares are what the options make them and `explain` tells
-    /// them under `shares`), `weights` (bool), `consistent` (bool).
+    /// The expected behavior as JSON. `lb check-strategy` and reports test the picks against it. "", the default,
+    /// declares nothing. Keys:
+    ///
+    /// - `weights`: `true` if the shares follow the weights.
+    /// - `consistent`: `true` if a key changes its backend only when it must.
+    /// - `balance`: the distribution of the picks. Its values:
+    ///   - "exact": counts of equal backends differ by at most 1.
+    ///   - "multinomial": independent random draws.
+    ///   - "ring:K": a ring with K points for each unit of weight.
+    ///   - "by_load": busy backends get fewer requests.
+    ///   - "by_options": the options determine the shares, and a key keeps its backend. `explain` returns the shares
+    ///     under `shares`.
     const EXPECTATION: &'static str = "";
 
-    /// The table `[strategy.config.<name>]` of `lb.toml`. Use `deny_unknown_fields`; [`NoOptions`] for none.
+    /// The options, from the table `[strategy.config.<NAME>]` of `lb.toml`. Use serde's `deny_unknown_fields`. A
+    /// strategy without options uses [`NoOptions`].
     type Config: DeserializeOwned;
-    /// The immutable view of one backend list; `()` where there is nothing to precompute.
+    /// The data that is computed from one backend list; `()` if there is none.
     type Picker: Send + Sync + 'static;
 
-    /// Makes an instance. No side effects: it may be made only to be checked.
+    /// Makes an instance. It must not have side effects, because `lb` also makes instances only to check them.
     fn new(config: Self::Config, host: Host) -> Result<Self, Error>;
 
-    /// Makes the picker for one backend list (which may be empty, or hold nobody eligible).
+    /// Makes the picker for one backend list. The list may be empty, or have no eligible backend.
     fn picker(&self, backends: &Backends<'_>) -> Result<Self::Picker, Error>;
 
-    /// Decides. The list is the one that `picker` was made from; only eligible backends that were not yet tried may be chosen.
+    /// Picks a backend for a request. `backends` is the list that `picker` was made from. The pick must be eligible and
+    /// not yet tried: one of [`Backends::candidates`]. Otherwise the host's fallback picks, and `lb` counts that.
     fn pick(&self, picker: &Self::Picker, backends: &Backends<'_>, request: &Request<'_>) -> Pick;
 
-    /// One attempt ended, whoever picked it.
+    /// Records the end of one attempt. The fallback or a predecessor may have picked it, see [`Finish::is_own`]. Called
+    /// only with [`WANTS_FINISH`](Self::WANTS_FINISH).
     fn on_finish(&self, _finish: &Finish<'_>) {}
 
-    /// Bytes from which a successor of the same schema can go on.
+    /// The state as bytes, for a successor of the same schema. Empty if the slots contain all of it. Called only with
+    /// [`STATE`](Self::STATE).
     fn export(&self) -> Vec<u8> {
         Vec::new()
     }
 
-    /// Takes a predecessor's bytes; called at most once, before the first picker. An error means: go on fresh.
+    /// Imports the bytes that a predecessor of the same schema exported, in its `version`. Called at most once, before
+    /// the first picker, and not if there are no bytes. After an error `lb` makes a new instance, which starts without
+    /// state.
     fn import(&self, _version: u32, _bytes: &[u8]) -> Result<(), Error> {
         Err(Error::new("this strategy imports no state"))
     }
 
-    /// Called about every `TICK_MS`.
+    /// For work at regular times, about every [`TICK_MS`](Self::TICK_MS).
+    ///
+    /// This version of `lb` calls it only once, in the check before a load. It makes no calls while the strategy is in
+    /// charge, so do not depend on them.
     fn tick(&self, _now_ns: u64) -> Tick {
         Tick::Keep
     }
 
-    /// Why this request would go where, as JSON. Decide as `pick` would and change nothing.
+    /// Explains, as JSON, which backend this request would get and why. Decide as `pick` would, and change nothing.
+    /// Called only with [`EXPLAINS`](Self::EXPLAINS).
     ///
-    /// Asked about a request without a key, a strategy with a ring may tell all of it under `ring`, and `lb`'s live page draws it: at
-    /// most [`RING_ARCS_MAX`] arcs clockwise, each `[end, backend]` or `[end, backend, requests]`. `end` is the arc's last place as a
-    /// part of the circle, 0 to 1 and never less than the one before, where it begins (the first begins at the last one's end);
-    /// `backend` the index of its owner in the list, eligible or not, for a request goes on to the first arc whose owner may serve;
-    /// `requests` the part of all requests that begin in it, where that is not the arc's length.
+    /// For a request without a key, a strategy with a ring may return the whole ring under `ring`. The live page of
+    /// `lb` draws it. The ring is a list of at most [`RING_ARCS_MAX`] arcs in clockwise order. Each is `[end, backend]`
+    /// or `[end, backend, requests]`:
+    ///
+    /// - `end`: the position where the arc ends, as a part of the circle from 0 to 1. It must not be less than that of
+    ///   the arc before. An arc begins where the one before ends; the first begins where the last ends.
+    /// - `backend`: the owner's index in the list, eligible or not. A request goes to the first arc whose owner may
+    ///   serve.
+    /// - `requests`: the share of all requests that begin in the arc. Default: the arc's length.
     fn explain(&self, _picker: &Self::Picker, _backends: &Backends<'_>, _request: &Request<'_>) -> String {
         String::new()
     }
 }
 
-/// Arcs of a ring that [`Strategy::explain`] tells, at most: more cannot be told apart in a picture.
+/// The largest number of arcs in a ring from [`Strategy::explain`]. A picture cannot show more.
 pub const RING_ARCS_MAX: usize = 1 << 14;
 
-/// A decision.
+/// The result of [`Strategy::pick`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Pick {
-    /// The backend at this index of the lent list.
+    /// The backend at this index of the list.
     Backend(usize),
-    /// The same, with a word that comes back in [`Finish::token`].
+    /// The same, with a number that [`Finish::token`] returns at the end of the attempt.
     BackendWithToken(usize, u64),
     /// No backend may serve this request: the client gets 503.
     NoBackend,
-    /// Undecided (no key, say): the host's built-in strategy picks.
+    /// No decision, for example because the request has no key: the host's built-in fallback picks.
     Fallback,
 }
 
-/// Names a kind of learnt state.
+/// The format of a strategy's learned state.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct StateSchema {
     /// The name of the format.
     pub schema: &'static str,
-    /// Of the format. Bytes of another version may be imported, slots are kept only for an equal one.
+    /// The version of the format. Change it when the meaning of the bytes or of the slots changes. Bytes of another
+    /// version can still be imported. Slots are kept only if the version is equal.
     pub version: u32,
 }
 
-/// What a tick asks for.
+/// The result of [`Strategy::tick`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Tick {
     /// The pickers stay.
     Keep,
-    /// Make a new picker and publish it.
+    /// The host must make a new picker and publish it.
     Rebuild,
 }
 
-/// Why options were refused, a picker could not be made or state not be taken: one sentence for the operator.
+/// The reason why `new`, `picker` or `import` failed: one sentence for the operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Error(String);
 
-/// The `Config` of a strategy without options: any key is refused.
+/// The [`Config`](Strategy::Config) of a strategy without options: any key is refused.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NoOptions {}
@@ -120,7 +150,7 @@ pub struct NoOptions {}
 // === impl Error ===
 
 impl Error {
-    /// `sentence` says what is wrong and what to do.
+    /// Makes an error. `sentence` says what is wrong and what the operator can do.
     pub fn new(sentence: impl Into<String>) -> Self {
         Self(sentence.into())
     }

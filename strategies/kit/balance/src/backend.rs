@@ -18,12 +18,12 @@ const EWMA_TAU_NS: f64 = 10e9;
 pub struct Backend {
     /// The configured id.
     pub id: Arc<str>,
-    /// The id's number in the strategy contract.
+    /// The hash of the id, which is the backend's id in the strategy contract.
     pub number: u64,
     /// As configured, "host:port".
     pub address: Arc<str>,
     pub socket: SocketAddr,
-    /// Kept by id over every change of the list.
+    /// Belongs to the id, and survives every change of the list.
     pub stats: Arc<Stats>,
     flags: AtomicU32,
 }
@@ -92,8 +92,8 @@ impl Backend {
         self.stats.in_flight.fetch_sub(1, Relaxed);
     }
 
-    /// A response head arrived after `latency_ns`: errors in a row end, the average moves. Two workers at once may lose
-    /// one sample.
+    /// A response head arrived after `latency_ns`. Resets the errors in a row and updates the average. If two workers
+    /// update it at the same time, one sample may be lost.
     #[inline]
     pub fn answered(&self, latency_ns: u64, now_ns: u64) {
         let stats = &*self.stats;
@@ -112,7 +112,7 @@ impl Backend {
         stats.ewma_at_ns.store(now_ns, Relaxed);
     }
 
-    /// An attempt ended without a response.
+    /// An attempt failed because of the backend, before or after the response head.
     #[inline]
     pub fn failed(&self) {
         self.stats.consecutive_errors.fetch_add(1, Relaxed);

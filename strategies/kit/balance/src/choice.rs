@@ -1,7 +1,8 @@
-//! From a strategy's pick to a backend: the pick is checked against the live flags, and if it does not count the host picks.
+//! From a strategy's pick to a backend. The pick is checked against the live flags. If it cannot be used, the host
+//! picks.
 //!
-//! Invariants: health acts at once, whatever list the strategy saw; a broken strategy costs a better choice, never a request; a dry
-//! request changes nothing that a later one sees.
+//! Invariants: health acts at once, even if the strategy's list is older. If a plugin fails, a built-in policy picks;
+//! the request proceeds. A dry request changes nothing that a later request sees.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -10,12 +11,12 @@ use lb_strategy_host::{Decision, PickRequest, Refusal};
 
 use crate::{Backend, Fallback, fallback_pick};
 
-/// A backend for a request.
+/// The backend for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// Of the list that was settled with.
+    /// Its index in [`Settling::backends`].
     pub index: usize,
-    /// The strategy's word for its finish; 0 of the fallback.
+    /// The strategy's token, for its finish; 0 if the fallback picked.
     pub token: u64,
     /// Why the fallback picked, if it did.
     pub fallback: Option<FallbackReason>,
@@ -24,9 +25,9 @@ pub struct Choice {
 /// Why there is no backend for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NoChoice {
-    /// None may get requests, or none that was not tried already.
+    /// No backend is eligible and untried, or the strategy returned none.
     NoBackend,
-    /// Those that may and were not tried are at their limit.
+    /// All eligible and untried backends are at their limit.
     Overload,
 }
 
@@ -35,7 +36,7 @@ pub enum NoChoice {
 pub enum FallbackReason {
     /// The strategy left this pick to the host.
     Undecided,
-    /// The request has no key and the strategy needs one; never held against the strategy.
+    /// The request has no key and the strategy needs one. This is no fault of the strategy.
     NoKey,
     /// The strategy panicked.
     Panic,
@@ -43,30 +44,30 @@ pub enum FallbackReason {
     BadIndex,
     /// The pick was already tried for this request.
     AlreadyTried,
-    /// The pick may not get requests now.
+    /// The picked backend may not get requests now, or is at its limit.
     NotEligible,
-    /// The strategy answered with an error.
+    /// The strategy returned an error.
     Error,
 }
 
-/// What a pool settles picks with.
+/// The data of a pool that turns picks into choices.
 #[derive(Clone, Copy, Debug)]
 pub struct Settling<'a> {
     /// In the order of the list that the strategy picks from.
     pub backends: &'a [Arc<Backend>],
     pub fallback: Fallback,
-    /// The turn of the fallback `round_robin`.
+    /// The next turn of the fallback `round_robin`.
     pub cursor: &'a AtomicUsize,
     /// Whether the strategy wants a hash.
     pub wants_hash: bool,
-    /// Requests in flight on one backend.
+    /// The limit of requests in flight on one backend.
     pub limit: Option<u32>,
 }
 
 // === impl Settling ===
 
 impl Settling<'_> {
-    /// What becomes of `decision`, which the strategy's picker gave for `request`.
+    /// Turns `decision`, which the strategy's picker made for `request`, into a choice.
     #[inline]
     pub fn settle(&self, decision: Decision, request: &PickRequest<'_>) -> Result<Choice, NoChoice> {
         let reason = match decision {
@@ -92,7 +93,7 @@ impl Settling<'_> {
         };
         match picked {
             Some(index) => Ok(Choice { index, token: 0, fallback: Some(reason) }),
-            // One that is eligible and was not tried, and yet may not serve, is at its limit.
+            // A backend that is eligible and untried, but not usable, is at its limit.
             None if self.limit.is_some()
                 && (0..self.backends.len()).any(|index| !is_tried(index) && self.backends[index].is_eligible()) =>
             {
@@ -112,7 +113,7 @@ impl Settling<'_> {
 // === impl FallbackReason ===
 
 impl FallbackReason {
-    /// In the order of the variants, so `reason as usize` is its place here.
+    /// In the order of the variants, so `reason as usize` is the index here.
     pub const ALL: &'static [Self] = &[
         Self::Undecided,
         Self::NoKey,
@@ -124,7 +125,7 @@ impl FallbackReason {
     ];
     pub const COUNT: usize = Self::ALL.len();
 
-    /// The word that metrics, logs and responses have for it.
+    /// The name of the reason in metrics, logs and responses.
     pub const fn as_str(self) -> &'static str {
         match self {
             Self::Undecided => "undecided",
@@ -191,11 +192,11 @@ mod tests {
         assert_eq!(settle(2, Some(3)), Ok(Choice { index: 2, token: 9, fallback: None }));
         assert_eq!(settle(2, Some(2)), other, "at its limit");
         cursor.store(0, Relaxed);
-        assert_eq!(settle(1, None), other, "ill");
+        assert_eq!(settle(1, None), other, "not healthy");
     }
 
     #[test]
-    fn a_refused_pick_says_why_the_fallback_picks() {
+    fn a_refused_pick_gives_the_reason_for_the_fallback() {
         let (backends, cursor) = (backends(&[(true, 0)]), AtomicUsize::new(0));
         let reason = |refusal, wants_hash| {
             let settling = Settling { wants_hash, ..settling(&backends, &cursor, None) };
@@ -225,7 +226,7 @@ mod tests {
         assert_eq!(settle(&[(true, 0)], &[0], None), NoChoice::NoBackend);
         let (backends, all) = (backends(&[(true, 0)]), request(&[], false));
         let says_none = settling(&backends, &cursor, None).settle(Decision::NoBackend, &all);
-        assert_eq!(says_none, Err(NoChoice::NoBackend), "the strategy's word, and the fallback does not pick");
+        assert_eq!(says_none, Err(NoChoice::NoBackend), "the strategy decides, and the fallback does not pick");
     }
 
     #[test]

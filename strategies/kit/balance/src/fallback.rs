@@ -18,8 +18,8 @@ pub enum Fallback {
     RoundRobin,
 }
 
-/// The index of the chosen backend among those that `may_serve`; `None` if there is none. `random` spreads ties;
-/// `cursor` is the turn of `RoundRobin`.
+/// The index of the picked backend, one of those that `may_serve`; `None` if there is none. `random` spreads ties, and
+/// `cursor` is the next turn of `RoundRobin`.
 pub fn pick(
     fallback: Fallback,
     backends: &[Arc<Backend>],

@@ -1,6 +1,6 @@
-//! The key that a request is hashed by, and its hash; taken once per request, only for strategies that want it.
+//! The key of a request, and its hash. Both are computed once per request, and only if the strategy wants them.
 //!
-//! Invariant: a key is a copy, because the request is changed on its way to a backend. A short key allocates nothing.
+//! Invariant: a key is a copy, because lb changes the request before it sends it. A short key needs no allocation.
 
 use http::HeaderName;
 use serde::{Deserialize, Serialize};
@@ -10,7 +10,7 @@ use xxhash_rust::xxh3::xxh3_64;
 /// Longer keys are allocated.
 const INLINE_BYTES: usize = 64;
 
-/// What a request is hashed by.
+/// A source of the key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum KeySource {
     Header(HeaderName),
@@ -18,7 +18,7 @@ pub enum KeySource {
     Query(String),
     Path,
     ClientIp,
-    /// A fresh 6-digit id, as the course's.
+    /// A random 6-digit id, as the course uses.
     RandomId,
 }
 
@@ -29,12 +29,12 @@ pub enum HashFunction {
     Sha256,
 }
 
-/// What of a request a key can be taken from.
+/// The parts of a request that can be its key.
 pub trait KeyedRequest {
-    /// All values of the header `name`, which is in lower case, in order.
+    /// All values of the header `name` in order. `name` is in lower case.
     fn header<'a>(&'a self, name: &'a [u8]) -> impl Iterator<Item = &'a [u8]>;
     fn path(&self) -> &str;
-    /// What follows the `?`.
+    /// The part after the `?`.
     fn query(&self) -> Option<&str>;
     /// The client's address as text.
     fn client(&self) -> &str;
@@ -51,7 +51,7 @@ enum Text {
     Allocated(Box<[u8]>),
 }
 
-/// The key of a request: the first source of `sources` that it has; `None` without any.
+/// The key of a request, from the first of `sources` that the request has; `None` if it has none.
 pub fn of(
     sources: &[KeySource],
     function: HashFunction,
@@ -92,12 +92,12 @@ fn digits(mut number: u32) -> [u8; 6] {
     text
 }
 
-/// What the configured function makes of a key.
+/// The hash of a key by the configured function.
 #[inline]
 pub fn hash(function: HashFunction, bytes: &[u8]) -> u64 {
     match function {
         HashFunction::Xxh3 => xxh3_64(bytes),
-        // The first 8 bytes, big-endian: how the ring places its points, too.
+        // The first 8 bytes, big-endian. The ring of `consistent_hash` places its points in the same way.
         HashFunction::Sha256 => {
             let digest = Sha256::digest(bytes);
             u64::from_be_bytes(digest[..8].try_into().expect("32 bytes have 8"))
@@ -183,13 +183,13 @@ mod tests {
         assert_eq!(
             key(&sources, "/p", &[("x-key", ""), ("cookie", "a=1"), cookie]).unwrap(),
             "s-7",
-            "an empty field is none"
+            "an empty header is no key"
         );
         assert_eq!(key(&sources, "/p", &[("cookie", "sid=")]).unwrap(), "");
     }
 
     #[test]
-    fn path_address_and_random_id_are_always_there() {
+    fn path_address_and_random_id_always_exist() {
         assert_eq!(key(&[KeySource::Path], "/a/b?c=d", &[]).unwrap(), "/a/b");
         assert_eq!(key(&[KeySource::ClientIp], "/", &[]).unwrap(), "10.1.2.3");
         let id = key(&[KeySource::RandomId], "/", &[]).unwrap();
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_of_any_length_is_whole() {
+    fn a_key_of_any_length_is_complete() {
         for length in [1, 63, 64, 65, 255, 256, 257, 5_000] {
             let value = "v".repeat(length);
             let header = KeySource::Header(HeaderName::from_static("x-key"));

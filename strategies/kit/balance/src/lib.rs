@@ -1,7 +1,7 @@
-//! What decides where a request goes, beside the strategy: live flags and counters, keys, the fallback, and what becomes of a pick.
+//! The routing decision around the strategy: live flags and counters, keys, the fallback, and the check of a pick.
 //!
-//! Why a crate: `lb` and a simulation use the same code, so that what is simulated is what happens. Invariants: there is no I/O, no clock
-//! and no thread here; time and random bits are arguments; what is shared between threads is atomic.
+//! Why a crate: `lb` and simulations use the same code, so a simulation shows the real behavior. Invariants: this crate
+//! has no I/O, no clock and no thread. Time and random bits are arguments. Data shared between threads is atomic.
 
 mod backend;
 mod choice;

@@ -1,6 +1,6 @@
-//! The nested cargo: which strategies there are, where their libraries go, and how cargo is asked to make them.
+//! Runs the nested cargo: finds the strategies and builds their libraries.
 //!
-//! Invariant: names of files are what cargo tells in its messages, never guessed.
+//! Invariant: names of files come from cargo's messages and are never guessed.
 
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
@@ -9,7 +9,7 @@ use std::process::{Command, Stdio};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 
-/// Where a test's executable lies says how it was built; the libraries are built alike.
+/// How the running test was built, from the path of its executable. The libraries are built in the same way.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Place {
     /// The target directory of the libraries.
@@ -17,17 +17,17 @@ pub(crate) struct Place {
     profile: String,
 }
 
-/// What cargo has built.
+/// The libraries that cargo has built.
 #[derive(Debug)]
 pub(crate) struct Built {
     pub(crate) folder: PathBuf,
-    /// By name.
+    /// Sorted by name.
     pub(crate) libraries: Vec<Library>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Library {
-    /// The strategy's, as configurations write it.
+    /// The strategy's name, as in a configuration.
     pub(crate) name: String,
     pub(crate) file: PathBuf,
     pub(crate) is_shipped: bool,
@@ -35,24 +35,24 @@ pub(crate) struct Library {
 
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BuildError {
-    #[error("the strategies cannot be built, because this test does not know its own executable: {0}")]
+    #[error("the strategies cannot be built, because the path of this test's executable is unknown: {0}")]
     NoExecutable(std::io::Error),
     #[error(
-        "the strategies cannot be built for {0}: a test lies in `deps` or `examples` of a folder of cargo's target directory; \
-         run it from there"
+        "the strategies cannot be built for {0}: run the test from `deps` or `examples` in a folder of cargo's target \
+         directory"
     )]
     NotInTarget(PathBuf),
     #[error("the strategies cannot be built, because `{0}` does not start: {1}")]
     NoCargo(String, std::io::Error),
-    #[error("the strategies cannot be built; `{0}` says:\n{1}")]
+    #[error("the strategies cannot be built; `{0}` printed:\n{1}")]
     Failed(String, String),
-    #[error("what `{0}` prints is not understood: {1}")]
+    #[error("the output of `{0}` cannot be parsed: {1}")]
     NotUnderstood(String, serde_json::Error),
-    #[error("no folder below {0} makes a library: a strategy has crate-type = [\"cdylib\"]")]
+    #[error("no folder below {0} builds a library: a strategy needs crate-type = [\"cdylib\"]")]
     Nothing(PathBuf),
 }
 
-/// What `cargo metadata` tells of the workspace.
+/// The parts of `cargo metadata` that are used here.
 #[derive(Deserialize)]
 struct Metadata {
     workspace_root: PathBuf,
@@ -72,7 +72,7 @@ struct Target {
     crate_types: Vec<String>,
 }
 
-/// A line of `cargo build`; only that of an artifact is read further.
+/// A line of `cargo build`. Only lines about artifacts are used.
 #[derive(Deserialize)]
 #[serde(tag = "reason", rename_all = "kebab-case")]
 enum Message {
@@ -85,7 +85,7 @@ enum Message {
     Other,
 }
 
-/// Builds every library below `strategies/` of the workspace that `root` lies in.
+/// Builds every library below `strategies/` of the workspace that contains `root`.
 pub(crate) fn build(root: &Path, place: &Place) -> Result<Built, BuildError> {
     let mut metadata = ask(cargo(root, "metadata").args(["--no-deps", "--format-version=1"]))?;
     let Metadata { workspace_root, packages } = metadata.pop().ok_or_else(|| BuildError::Nothing(root.to_owned()))?;
@@ -111,22 +111,23 @@ fn build_command(root: &Path, Place { target, profile }: &Place, packages: &[&st
     command
         .args(["--lib", "--message-format=json-render-diagnostics", "--profile", profile, "--target-dir"])
         .arg(target);
-    // Plugins are read and hashed at every load. What the standard library brings along for debuggers is nine tenths of a file.
+    // Plugins are read and hashed at every load, and debug information of the standard library is nine tenths of a
+    // file.
     command.args(["--config", &format!("profile.{profile}.strip=\"debuginfo\"")]);
     command.args(packages.iter().flat_map(|package| ["--package", package]));
     command
 }
 
-/// The cargo that runs the tests, or the one of the search path where a test was started by hand.
+/// The cargo that runs the tests. If a test was started by hand, the one in PATH.
 fn cargo(root: &Path, subcommand: &str) -> Command {
     let program = std::env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(program);
-    // `--locked`, because the outer cargo has seen to the lock file, and a test run writes nothing into the checkout.
+    // `--locked`: the outer cargo has checked the lock file, and a test run must not write to the checkout.
     command.args([subcommand, "--locked"]).current_dir(root).stdin(Stdio::null());
     command
 }
 
-/// The JSON that a command prints, one value a line.
+/// The JSON that a command prints, one value per line.
 fn ask<T: DeserializeOwned>(command: &mut Command) -> Result<Vec<T>, BuildError> {
     let output = command.output().map_err(|error| BuildError::NoCargo(shown(command), error))?;
     if !output.status.success() {
@@ -136,7 +137,7 @@ fn ask<T: DeserializeOwned>(command: &mut Command) -> Result<Vec<T>, BuildError>
     values.map_err(|error| BuildError::NotUnderstood(shown(command), error))
 }
 
-/// A command as it is typed.
+/// A command as a user types it.
 fn shown(command: &Command) -> String {
     let words = std::iter::once(command.get_program()).chain(command.get_args());
     words.map(|word| word.to_string_lossy()).collect::<Vec<_>>().join(" ")
@@ -152,7 +153,7 @@ impl Place {
             let kind = ancestors.next()?.file_name()?;
             let folder = ancestors.next()?.file_name()?.to_str()?;
             let target = ancestors.next()?.join("strategies");
-            // The one profile whose folder has another name.
+            // Only this profile has a folder with another name.
             let profile = if folder == "debug" { "dev" } else { folder }.to_owned();
             (kind == "deps" || kind == "examples").then_some(Self { target, profile })
         })();
@@ -187,7 +188,7 @@ mod tests {
 
     use super::*;
 
-    /// A workspace with a strategy in each of the folders.
+    /// A workspace with a strategy in each of these folders.
     fn workspace(strategies: &[(&str, &str)]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         let members =
@@ -213,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn the_place_of_a_test_says_target_directory_and_profile() {
+    fn the_path_of_a_test_shows_target_directory_and_profile() {
         let of = |executable: &str| Place::of(Path::new(executable)).ok().map(|place| (place.target, place.profile));
         let found = |target: &str, profile: &str| Some((PathBuf::from(target), profile.to_owned()));
         assert_eq!(of("/t/debug/deps/x-1"), found("/t/strategies", "dev"));
@@ -228,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn a_new_folder_is_built_and_its_place_says_whether_it_is_shipped() {
+    fn a_new_folder_is_built_and_its_path_shows_whether_it_is_shipped() {
         let root = workspace(&[("a-one", ""), ("examples/two", "")]);
         let built = build(root.path(), &place(root.path())).unwrap_or_else(|error| panic!("{error}"));
-        let told: Vec<_> = built.libraries.iter().map(|library| (&*library.name, library.is_shipped)).collect();
-        assert_eq!(told, [("a_one", true), ("two", false)]);
+        let found: Vec<_> = built.libraries.iter().map(|library| (&*library.name, library.is_shipped)).collect();
+        assert_eq!(found, [("a_one", true), ("two", false)]);
         for library in &built.libraries {
             assert_eq!(library.file, built.folder.join(format!("lib{}.so", library.name)));
             assert!(library.file.is_file());
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_build_that_fails_says_what_the_compiler_says() {
+    fn the_error_of_a_failed_build_contains_the_message_of_the_compiler() {
         let root = workspace(&[("bad", "fn f() -> u8 { \"text\" }"), ("examples/fine", "")]);
         let error = build(root.path(), &place(root.path())).unwrap_err().to_string();
         assert!(

@@ -1,12 +1,15 @@
-//! Has the libraries of the workspace's strategies built, for the tests and benches that open them.
+//! Builds the libraries of the workspace's strategies, for the tests and benches that open them.
 //!
-//! Why a nested cargo at first use: cargo builds no library for a test that does not link it. A build script cannot start cargo, because
-//! the nested one waits for the lock that the outer one holds; while tests run, cargo holds none. Which strategies there are, cargo says:
-//! a new folder edits no list. Why no crate for it: to start cargo and to read its messages is most of this file, and is all that
-//! `escargot` would do.
+//! Why a nested cargo at first use: cargo does not build a library for a test that does not link it. A build script
+//! cannot do it, because the nested cargo would wait for the lock of the outer one. While tests run, cargo holds no
+//! lock.
 //!
-//! Invariants: a process builds once, at first use; a target directory of its own keeps the libraries apart from those that lie beside
-//! `lb`, and settings of the build below from rebuilding what tests are made of; a test run changes no `Cargo.lock`.
+//! Why no list of strategies: cargo's metadata names them, so a new folder needs no other change. Why not `escargot`:
+//! it would only start cargo and read its messages, which needs little code here.
+//!
+//! Invariants: a process builds once, at first use. The libraries have a target directory of their own, apart from
+//! those beside `lb`. So the settings of this build do not make cargo rebuild the tests. A test run changes no
+//! `Cargo.lock`.
 
 mod cargo;
 
@@ -15,7 +18,7 @@ use std::sync::OnceLock;
 
 use cargo::{BuildError, Built};
 
-/// The library of the strategy with this name, as configurations write it: shipped, an example or a fixture.
+/// The library of the strategy with this name, as in a configuration. The strategy is shipped, an example or a fixture.
 ///
 /// # Panics
 /// If there is no such strategy, or if the libraries cannot be built.
@@ -24,7 +27,7 @@ pub fn library(name: &str) -> PathBuf {
     let built = built();
     let Some(found) = built.libraries.iter().find(|library| library.name == name) else {
         let names: Vec<_> = built.libraries.iter().map(|library| &*library.name).collect();
-        panic!("no folder below strategies/ makes a library {name}; there are {}", names.join(", "));
+        panic!("no folder below strategies/ builds a library {name}; there are {}", names.join(", "));
     };
     found.file.clone()
 }
@@ -38,7 +41,7 @@ pub fn folder() -> &'static Path {
     &built().folder
 }
 
-/// The names of the strategies that are shipped, in alphabetical order: those directly below `strategies/`.
+/// The names of the shipped strategies in alphabetical order. Their folders are directly below `strategies/`.
 ///
 /// # Panics
 /// If the libraries cannot be built.
@@ -57,7 +60,7 @@ fn built() -> &'static Built {
     built.as_ref().unwrap_or_else(|error| panic!("{error}"))
 }
 
-/// The root of the checkout that this crate was compiled in.
+/// The root of the checkout in which this crate was compiled.
 fn workspace() -> PathBuf {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(3);
     root.expect("this crate lies in strategies/kit/").to_owned()

@@ -1,4 +1,4 @@
-//! The strategies of this workspace: which are shipped, and what their libraries are like.
+//! The strategies of this workspace: which are shipped, and which properties their libraries have.
 
 use std::fs;
 use std::path::Path;
@@ -28,18 +28,18 @@ fn examples_and_fixtures_have_libraries_beside_the_shipped_ones() {
     assert!(!shipped().any(|name| ["two_choices", "moody"].contains(&name)));
 }
 
-/// It is nine tenths of an unoptimised library, which each load reads and hashes.
+/// Debug information would be nine tenths of an unoptimised library, and each load reads and hashes the file.
 #[test]
 fn no_library_has_debug_information() {
     for name in shipped() {
         let bytes = fs::read(library(name)).unwrap();
-        // The name of the section, as the ELF file has it.
+        // The section's name as it is in an ELF file.
         assert!(!bytes.windows(13).any(|found| found == b"\0.debug_info\0"), "{name}");
     }
 }
 
 #[test]
-fn cargo_build_makes_no_broken_strategy() {
+fn cargo_build_builds_no_broken_strategy() {
     let metadata = Command::new(env!("CARGO"))
         .args(["metadata", "--no-deps", "--format-version=1"])
         .current_dir(root())

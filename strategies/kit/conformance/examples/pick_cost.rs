@@ -1,11 +1,13 @@
-//! What a pick costs, boundary included: nanoseconds, or instructions when run under callgrind.
+//! Measures the cost of a pick, the plugin boundary included: nanoseconds, or instructions under callgrind.
 //!
 //! `cargo run --release -p lb-strategy-conformance --example pick_cost -- --strategy target/release/libround_robin.so`
 //!
-//! Times batches of 1,000 picks with 3, 10 and 100 backends, takes the median batch of a run, and reports the lowest of 5 runs: on a
-//! shared machine the lowest is nearest to the truth. Under `valgrind --tool=callgrind --toggle-collect='*measured_picks*'` the
-//! instructions of `measured_picks` divided by the printed number of picks are the cost of one (the loop itself is 10 or so of them).
-//! `--runs N` and `--batches N` shorten it.
+//! It times batches of 1,000 picks with 3, 10 and 100 backends. It takes the median batch of each run, and reports the
+//! lowest of 5 runs: on a shared machine the lowest has the least disturbance.
+//!
+//! For instructions, run it under `valgrind --tool=callgrind --toggle-collect='*measured_picks*'`. The cost of a pick
+//! is the instructions of `measured_picks` divided by the printed number of picks. The loop itself has about 10 of
+//! them. `--runs N` and `--batches N` make it shorter.
 
 use std::error::Error;
 use std::hint::black_box;
@@ -71,7 +73,7 @@ fn nanoseconds(picker: &Picker, batch: u64) -> u64 {
     start.elapsed().as_nanos() as u64
 }
 
-/// As a worker does it: a fresh request each time, the answer used.
+/// Picks as a worker does: a new request each time, and the result is used.
 #[inline(never)]
 fn measured_picks(picker: &Picker, first: u64, picks: u64) {
     for number in first..first + picks {

@@ -1,8 +1,10 @@
-//! What a strategy is tested against: worlds of a few backends, seeded requests, and the properties that every strategy must have.
+//! Tests for strategies: worlds of a few backends, seeded requests, and the properties that every strategy must have.
 //!
-//! Why through the host: a test drives the very path of the proxy (C table, lent list, checked answer), so it finds what breaks there.
-//! Invariants: everything is a function of a seed that the message of a failure names; a property answers with a sentence and does
-//! not panic, so that a score card can go on to the next one.
+//! Why through the host: a test takes the same path as the proxy, with the C table, the lent list and the checked
+//! result. So it also finds faults of that path.
+//!
+//! Invariants: picks depend on seeds, so a failure can be repeated. A property returns a sentence and does not panic,
+//! so that a score card can continue with the next one.
 
 pub mod properties;
 pub mod request;

@@ -1,7 +1,9 @@
-//! What every strategy must keep, whatever its idea. Each property answers with a sentence when it is broken.
+//! The properties that every strategy must have. Each returns a sentence if a strategy does not have it.
 //!
-//! Invariants checked: only eligible, untried backends are picked; a request is served exactly when somebody may serve it; dry picks
-//! change nothing; threads lose nothing; state survives a hand-over and garbage does not harm; nothing panics.
+//! - Only eligible, untried backends are picked. A request gets a backend if and only if there is one.
+//! - Dry picks change nothing, and no pick is lost if many threads pick.
+//! - State survives a hand-over, and damaged state does no harm. Finishes with extreme values do no harm.
+//! - No hook panics.
 
 use lb_strategy::Outcome;
 use lb_strategy_host::{Decision, Finish, HookError, Picker, Refusal, backend_id};
@@ -11,7 +13,7 @@ use crate::request::{Ask, Requests};
 use crate::statistics::spread;
 use crate::world::{SMALL_WORLD_BACKENDS, Subject, World, small_worlds, strategy};
 
-/// Broken, and how.
+/// An error is a sentence about the missing property.
 pub type Verdict = Result<(), String>;
 
 const SEED: u64 = 0x5EED_0001;
@@ -19,7 +21,7 @@ pub(crate) const WEIGHTS: [[u32; SMALL_WORLD_BACKENDS]; 2] = [[1, 1, 1, 1], [3, 
 const THREADS: u32 = 4;
 const PICKS_PER_THREAD: usize = 20_000;
 
-/// All properties, with these options.
+/// Checks all properties, with these options.
 pub fn check_all(subject: impl Subject, options: &Value) -> Verdict {
     check_all_small_worlds(subject, options)?;
     dry_picks_change_nothing(subject, options)?;
@@ -28,7 +30,8 @@ pub fn check_all(subject: impl Subject, options: &Value) -> Verdict {
     finishes_do_no_harm(subject, options)
 }
 
-/// In every small world and for every set of tried backends: served by an eligible, untried backend if there is one, else by nobody.
+/// In every small world and for every set of tried backends, the pick is eligible and untried, or there is no such
+/// backend.
 pub fn check_all_small_worlds(subject: impl Subject, options: &Value) -> Verdict {
     let strategy = strategy(subject, options)?;
     let mut requests = Requests::seeded(SEED);
@@ -45,7 +48,8 @@ pub fn check_all_small_worlds(subject: impl Subject, options: &Value) -> Verdict
     Ok(())
 }
 
-/// Two instances with the same requests decide alike, though one is asked dry questions in between; asked twice, a dry answer stays.
+/// Two instances with the same requests make the same picks, even if one also makes dry picks. A repeated dry pick is
+/// the same.
 pub fn dry_picks_change_nothing(subject: impl Subject, options: &Value) -> Verdict {
     let (plain, asked) = (strategy(subject, options)?, strategy(subject, options)?);
     let mut requests = Requests::seeded(SEED + 1);
@@ -66,7 +70,7 @@ pub fn dry_picks_change_nothing(subject: impl Subject, options: &Value) -> Verdi
     Ok(())
 }
 
-/// Four threads pick from one picker: each pick is right and, where theory says "exact", the counts are still even.
+/// Four threads pick from one picker. Each pick is right. If "exact" is declared, the counts are even.
 pub fn threads_lose_nothing(subject: impl Subject, options: &Value) -> Verdict {
     let strategy = strategy(subject, options)?;
     let world = World::of(4).up(&[true, true, false, true]);
@@ -93,12 +97,13 @@ pub fn threads_lose_nothing(subject: impl Subject, options: &Value) -> Verdict {
     }
     let eligible: Vec<u64> = world.candidates(&[]).into_iter().map(|index| totals[index]).collect();
     if strategy.plugin().expectation().contains(r#""balance":"exact""#) && spread(&eligible) > 1 {
-        return Err(format!("promises exact balance, but {THREADS} threads counted {totals:?}"));
+        return Err(format!("declares exact balance, but {THREADS} threads counted {totals:?}"));
     }
     Ok(())
 }
 
-/// What one instance exports a fresh one imports; garbage, a cut and an unknown version are refused without a panic.
+/// A new instance imports the state that another exports. Damaged or truncated state and an unknown version cause no
+/// failure: the strategy may refuse or accept them.
 pub fn state_is_handed_over(subject: impl Subject, options: &Value) -> Verdict {
     let old = strategy(subject, options)?;
     let Some((_, version)) = old.plugin().state_schema() else { return Ok(()) };
@@ -109,7 +114,7 @@ pub fn state_is_handed_over(subject: impl Subject, options: &Value) -> Verdict {
     }
     let Some(exported) = old.export_state() else { return Ok(()) };
     let exported = exported.map_err(|error| error.to_string())?;
-    // Nothing exported: what it learns lies in the slots, which the host hands over by itself.
+    // If nothing is exported, the state is in the slots, which the host hands over.
     if !exported.is_empty() {
         strategy(subject, options)?.import_state(version, &exported).map_err(|error| error.to_string())?;
     }
@@ -120,7 +125,8 @@ pub fn state_is_handed_over(subject: impl Subject, options: &Value) -> Verdict {
     refuses_politely(strategy(subject, options)?.import_state(version + 1, &exported), "state of a later version")
 }
 
-/// Finishes of own, foreign and unknown backends, with every outcome and absurd numbers, leave a strategy that still picks right.
+/// Picks stay right after finishes with every outcome and with extreme numbers. Their picks are the instance's own or
+/// not, and their backends are known or unknown.
 pub fn finishes_do_no_harm(subject: impl Subject, options: &Value) -> Verdict {
     let strategy = strategy(subject, options)?;
     let world = World::of(3);
@@ -167,13 +173,13 @@ fn serves_right(world: &World, picker: &Picker, tried: &[u32], ask: &Ask) -> Ver
     Err(format!("{decision:?} where {candidates:?} may serve {ask:?} in {world:?} (seed {SEED:#x})"))
 }
 
-/// Whether this answer is one that the contract allows here.
+/// Whether the contract allows this decision here.
 pub(crate) fn is_right(decision: Decision, world: &World, picker: &Picker, tried: &[u32], ask: &Ask) -> bool {
     let candidates = world.candidates(tried);
     match decision {
         Decision::Backend { index, .. } => candidates.contains(&index),
         Decision::NoBackend => candidates.is_empty(),
-        // Without a key a hashing strategy may leave the choice to the host.
+        // Without a key, a strategy that hashes may let the host pick.
         Decision::Refused(Refusal::Undecided) => {
             candidates.is_empty() || (picker.strategy().plugin().wants_hash() && !ask.has_key())
         }
@@ -183,8 +189,8 @@ pub(crate) fn is_right(decision: Decision, world: &World, picker: &Picker, tried
 
 fn refuses_politely(result: Result<(), HookError>, what: &str) -> Verdict {
     match result {
-        Err(HookError::Failed { reason, .. }) => Err(format!("{what} broke it: {reason}")),
-        // Taking it is the strategy's right: it alone knows its format.
+        Err(HookError::Failed { reason, .. }) => Err(format!("{what} made it fail: {reason}")),
+        // The strategy may accept the bytes, because only the strategy knows their format.
         Err(_) | Ok(()) => Ok(()),
     }
 }

@@ -1,18 +1,18 @@
-//! Requests out of a seed: random bits, keys and a clock that only a test moves.
+//! Requests from a seed: random bits, keys and a clock that only the test moves.
 
 use lb_strategy_host::{Decision, Headers, PickRequest, Picker};
 
-/// Between two requests, on the clock of [`Requests`].
+/// The time between two requests, on the clock of [`Requests`].
 const STEP_NS: u64 = 1_000_000;
 
-/// An endless stream of requests; the same seed is the same stream.
+/// An endless stream of requests. The same seed gives the same stream.
 #[derive(Clone, Debug)]
 pub struct Requests {
     random: fastrand::Rng,
     now_ns: u64,
 }
 
-/// One request, as a strategy is asked about it. Made by [`Requests::ask`], changed by its methods.
+/// One request for a strategy. [`Requests::ask`] makes it, and its methods change it.
 #[derive(Clone, Debug)]
 pub struct Ask {
     random: u64,
@@ -27,7 +27,7 @@ pub struct Ask {
 
 struct HeaderList<'a>(&'a [(Vec<u8>, Vec<u8>)]);
 
-/// The 64-bit hash of a key, as the host computes it by default.
+/// The 64-bit hash of a key by the host's default function.
 pub fn key_hash(key: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(key)
 }
@@ -39,7 +39,7 @@ impl Requests {
         Self { random: fastrand::Rng::with_seed(seed), now_ns: 0 }
     }
 
-    /// The next request: fresh random bits, a key of six digits, the clock 1 ms on.
+    /// The next request: new random bits, a key of six digits, and 1 ms more on the clock.
     pub fn ask(&mut self) -> Ask {
         self.now_ns += STEP_NS;
         let key = format!("{:06}", self.random.u32(0..1_000_000));
@@ -69,7 +69,7 @@ impl Ask {
         self
     }
 
-    /// A retry after these backends failed.
+    /// Makes it a retry after these backends failed.
     pub fn tried(mut self, tried: &[u32]) -> Self {
         self.tried = tried.to_vec();
         self.attempt = tried.len() as u32;
@@ -95,17 +95,17 @@ impl Ask {
         self.key.is_some()
     }
 
-    /// Asks the picker.
+    /// The picker's decision for this request.
     pub fn pick(&self, picker: &Picker) -> Decision {
         picker.pick(&self.lend(&HeaderList(&self.headers)))
     }
 
-    /// Asks it why.
+    /// The explanation of the picker's strategy; `None` if it has none.
     pub fn explain(&self, picker: &Picker) -> Option<String> {
         picker.explain(&self.lend(&HeaderList(&self.headers)))
     }
 
-    /// Asks the picker for a backend and nothing else: the index, or a sentence on what came instead.
+    /// The index of the picked backend. If the decision is another one, a sentence with that decision.
     pub fn pick_backend(&self, picker: &Picker) -> Result<usize, String> {
         match self.pick(picker) {
             Decision::Backend { index, .. } => Ok(index),

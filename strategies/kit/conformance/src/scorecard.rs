@@ -1,8 +1,9 @@
-//! The score card: what is checked of a plugin that somebody wrote, one row for each claim, with its figure, its bar and a sentence.
+//! The score card of a plugin: one row for each check, with the measured figure, the required bar and a sentence.
 //!
-//! Why a stream of [`Event`]s and not a finished card: the plugin is native code in the process that runs the checks. When it crashes
-//! or hangs, what was told before still stands, and the check that was begun and not ended is the one that failed. Invariants: a check
-//! answers and does not panic; requests come from a seed; a row is told once.
+//! Why a stream of [`Event`]s and not a complete card: the plugin is native code in the process that runs the checks.
+//! If it crashes or hangs, the earlier rows are still known. The check that began and did not end has failed.
+//!
+//! Invariants: a check returns a result and does not panic. Requests come from a seed. Each row is reported once.
 
 mod answers;
 mod balance;
@@ -23,7 +24,7 @@ pub use expectation::{Balance, Expectation};
 
 use subject::Subject;
 
-/// What is asked, in order.
+/// The checks, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Check {
@@ -43,7 +44,7 @@ pub enum Check {
     PickTime,
 }
 
-/// How it went. A warning is something to look at and fails nothing.
+/// The result of a check. A warning needs attention, but the card still passes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verdict {
@@ -53,24 +54,24 @@ pub enum Verdict {
     NotApplicable,
 }
 
-/// One line of the card. These field names are for scripts, and stay.
+/// One line of the card. Scripts use these field names, so they must not change.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Row {
     pub row: Check,
     pub verdict: Verdict,
-    /// What was measured.
+    /// The measured value.
     pub figure: String,
-    /// What it was held to.
+    /// The required value.
     pub bar: String,
-    /// What that means, in one sentence.
+    /// The meaning, in one sentence.
     pub sentence: String,
 }
 
-/// What is told while the checks run.
+/// A report while the checks run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "event", rename_all = "snake_case")]
 pub enum Event {
-    /// It was opened, and this is what it says of itself.
+    /// The plugin was opened. The fields are from its table.
     Plugin {
         name: String,
         version: String,
@@ -83,7 +84,7 @@ pub enum Event {
     End,
 }
 
-/// A row before it knows which.
+/// A row without the name of its check.
 struct Finding {
     verdict: Verdict,
     figure: String,
@@ -91,7 +92,7 @@ struct Finding {
     sentence: String,
 }
 
-/// A check answers with its finding, or with why it could not be carried through, which fails it.
+/// The result of a check. An error says why the check could not run to its end; its row then fails.
 type Found = Result<Finding, String>;
 type CheckFn = fn(&Subject) -> Found;
 
@@ -111,7 +112,8 @@ const CHECKS: [(Check, CheckFn); 13] = [
     (Check::PickTime, cost::pick_time),
 ];
 
-/// All rows of the plugin in `file`, told one by one. `directory` gets the private copy that is opened.
+/// Runs all checks on the plugin in `file` and reports their rows one by one. `directory` gets the plugin's private
+/// copy.
 pub fn run(file: &Path, options: &Value, seed: u64, directory: &Path, mut tell: impl FnMut(Event)) {
     tell(Event::Begin { row: Check::Loads });
     match load(file, options, seed, directory) {
@@ -123,7 +125,7 @@ pub fn run(file: &Path, options: &Value, seed: u64, directory: &Path, mut tell: 
                 build: plugin.build().to_owned(),
             });
             tell(Event::Row(
-                Finding::pass("all stages", "read to picker", "it loads and takes its options").row(Check::Loads),
+                Finding::pass("all stages", "read to picker", "it loads and accepts its options").row(Check::Loads),
             ));
             for (check, run) in CHECKS {
                 tell(Event::Begin { row: check });
@@ -139,7 +141,7 @@ pub fn run(file: &Path, options: &Value, seed: u64, directory: &Path, mut tell: 
 }
 
 fn load(file: &Path, options: &Value, seed: u64, directory: &Path) -> Result<Subject, (String, String)> {
-    // Who may change the file is asked where it serves; here it is judged by whoever runs it.
+    // lb checks which users may change the file before the plugin serves. The user of this check takes that risk.
     let loader = Loader::new(directory.to_owned(), subject::WORKERS as usize).with_group_writable(true);
     let plugin = loader
         .load(&Wanted { path: file, name: None, sha256: None })
@@ -158,7 +160,7 @@ impl Check {
         std::iter::once(Self::Loads).chain(CHECKS.map(|(check, _)| check))
     }
 
-    /// As a person reads it.
+    /// The name of the row in a table.
     pub fn title(self) -> &'static str {
         match self {
             Self::Loads => "loads",
@@ -182,12 +184,12 @@ impl Check {
 // === impl Row ===
 
 impl Row {
-    /// A row of the caller's, who saw how the process that ran the check ended.
+    /// A failed row, for a caller that knows how the process with the checks ended.
     pub fn failed(row: Check, figure: impl Into<String>, bar: impl Into<String>, sentence: impl Into<String>) -> Self {
         Finding::fail(figure, bar, sentence).row(row)
     }
 
-    /// A row that nobody came to.
+    /// A row whose check did not run.
     pub fn not_reached(row: Check, why: &str) -> Self {
         Finding::not_applicable(format!("not reached: {why}")).row(row)
     }
@@ -212,7 +214,7 @@ impl Finding {
         Self { verdict: Verdict::NotApplicable, ..Self::pass("", "", sentence) }
     }
 
-    /// `good` where it holds, else `bad`.
+    /// Passes with the sentence `good` if it `holds`; otherwise fails with `bad`.
     fn judged(holds: bool, figure: impl Into<String>, bar: impl Into<String>, good: &str, bad: &str) -> Self {
         if holds { Self::pass(figure, bar, good) } else { Self::fail(figure, bar, bad) }
     }

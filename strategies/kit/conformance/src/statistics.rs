@@ -1,28 +1,28 @@
-//! The few statistics that tests of balance need: counts, spread, peak to mean, chi-square and Kolmogorov-Smirnov.
+//! The statistics that tests of balance need: counts, spread, peak to mean, chi-square and Kolmogorov-Smirnov.
 
 use std::f64::consts::PI;
 
 use statrs::distribution::{ChiSquared, ContinuousCDF};
 
-/// How often each of `0..n` occurs.
+/// The number of times that each of `0..n` occurs.
 pub fn counts(n: usize, picks: impl IntoIterator<Item = usize>) -> Vec<u64> {
     let mut counts = vec![0; n];
     picks.into_iter().for_each(|pick| counts[pick] += 1);
     counts
 }
 
-/// Largest minus smallest; 0 of nothing.
+/// The largest count minus the smallest; 0 without counts.
 pub fn spread(counts: &[u64]) -> u64 {
     counts.iter().max().unwrap_or(&0) - counts.iter().min().unwrap_or(&0)
 }
 
-/// The largest share over the mean share.
+/// The largest share divided by the mean share.
 pub fn peak_to_mean(shares: &[f64]) -> f64 {
     let sum: f64 = shares.iter().sum();
     shares.iter().copied().fold(0.0, f64::max) * shares.len() as f64 / sum
 }
 
-/// The probability that counts as uneven as these, or more, come from a law with these weights (Pearson's chi-square).
+/// The probability of counts that are at least as uneven as these, if the law has these weights (Pearson's chi-square).
 pub fn chi_square_p(observed: &[u64], weights: &[f64]) -> f64 {
     let total: u64 = observed.iter().sum();
     let sum: f64 = weights.iter().sum();
@@ -37,8 +37,9 @@ pub fn chi_square_p(observed: &[u64], weights: &[f64]) -> f64 {
     1.0 - ChiSquared::new((observed.len() - 1) as f64).expect("two or more classes").cdf(statistic)
 }
 
-/// The probability that independent samples lie as far from the law `cdf`, or farther (Kolmogorov-Smirnov, asymptotic with
-/// Stephens' correction for the sample size, good from about 10 samples on).
+/// The probability of independent samples that are at least as far from the law `cdf` as these (Kolmogorov-Smirnov).
+///
+/// The value is asymptotic, with Stephens' correction for the sample size. It is good for about 10 samples or more.
 pub fn kolmogorov_smirnov_p(samples: &[f64], cdf: impl Fn(f64) -> f64) -> f64 {
     let mut samples = samples.to_vec();
     samples.sort_by(f64::total_cmp);
@@ -51,7 +52,7 @@ pub fn kolmogorov_smirnov_p(samples: &[f64], cdf: impl Fn(f64) -> f64) -> f64 {
     kolmogorov_tail((n.sqrt() + 0.12 + 0.11 / n.sqrt()) * distance)
 }
 
-/// 1 − K(x) for Kolmogorov's law K, by the series that converges fast on either side of 1.
+/// 1 − K(x) for Kolmogorov's law K. Below and above 1 it uses the series that converges faster there.
 fn kolmogorov_tail(x: f64) -> f64 {
     if x < 0.2 {
         return 1.0;
@@ -101,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn spread_and_peak_are_what_they_say() {
+    fn spread_and_peak_have_known_values() {
         assert_eq!(counts(3, [0, 2, 2]), [1, 0, 2]);
         assert_eq!(spread(&[1, 0, 2]), 2);
         assert_eq!(spread(&[]), 0);

@@ -1,7 +1,7 @@
-//! A pool of a few backends whose every number a test chooses.
+//! A pool of a few backends. A test sets all their numbers.
 //!
-//! Invariants: a backend of weight 0 is never eligible, as the host sees to it; worlds have the same `members_epoch` exactly when
-//! they have the same names and weights in the same order.
+//! Invariants: a backend of weight 0 is never eligible, as in the host. Two worlds have the same `members_epoch` if and
+//! only if they have the same names and weights in the same order.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -33,7 +33,7 @@ struct Member {
     slot: Arc<Slot>,
 }
 
-/// What instances are made of: a table that is linked into the test, or a plugin that was loaded from its file.
+/// The source of instances: a table that is linked into the test, or a plugin that was loaded from a file.
 pub trait Subject: Copy {
     fn plugin(self) -> Result<Arc<Plugin>, String>;
 }
@@ -43,7 +43,7 @@ pub fn strategy(subject: impl Subject, options: &Value) -> Result<Arc<Strategy>,
     Strategy::new(subject.plugin()?, options).map_err(|error| error.to_string())
 }
 
-/// Every world of up to 4 backends with these weights, loads of 0 to 3, every set of eligible ones: 4,681 worlds.
+/// Every world of up to 4 backends with these weights, loads of 0 to 3 and every set of healthy backends: 4,681 worlds.
 pub fn small_worlds(weights: [u32; SMALL_WORLD_BACKENDS]) -> impl Iterator<Item = World> {
     (0..=SMALL_WORLD_BACKENDS).flat_map(move |n| {
         let loads = SMALL_WORLD_LOADS.pow(n as u32);
@@ -81,7 +81,7 @@ impl World {
         Self::named((0..n).map(|index| format!("b{index}")))
     }
 
-    /// The same with names of the caller's.
+    /// Backends with these names, of weight 1, all up, nothing in flight.
     pub fn named(names: impl IntoIterator<Item = impl Into<String>>) -> Self {
         let member = |name: String| Member {
             name: name.into(),
@@ -101,19 +101,19 @@ impl World {
 
     /// Which backends are healthy.
     pub fn up(mut self, up: &[bool]) -> Self {
-        assert_eq!(up.len(), self.len(), "one word on the health of each backend");
+        assert_eq!(up.len(), self.len(), "one value for each backend");
         self.members.iter_mut().zip(up).for_each(|(member, &is_up)| member.is_up = is_up);
         self.epoch += 1;
         self
     }
 
-    /// The same world after backend `index` went.
+    /// The same world without backend `index`.
     pub fn without(mut self, index: usize) -> Self {
         self.members.remove(index);
         self
     }
 
-    /// The same backends listed from the last to the first.
+    /// The same backends in the opposite order.
     pub fn reversed(mut self) -> Self {
         self.members.reverse();
         self
@@ -143,12 +143,12 @@ impl World {
         self.members[index].stats.in_flight.load(Relaxed)
     }
 
-    /// Seen at once by pickers that were made before.
+    /// Existing pickers see the change at once.
     pub fn set_load(&self, index: usize, in_flight: u32) {
         self.members[index].stats.in_flight.store(in_flight, Relaxed);
     }
 
-    /// Indexes that may be picked by a request that tried `tried`.
+    /// The indexes that may be picked for a request that has tried `tried`.
     pub fn candidates(&self, tried: &[u32]) -> Vec<usize> {
         (0..self.len()).filter(|&index| self.is_eligible(index) && !tried.contains(&(index as u32))).collect()
     }

@@ -1,6 +1,6 @@
-//! The strategies as they are shipped: built libraries, loaded from a file through all stages, then held to every property's core.
+//! The shipped strategies as built libraries: each is loaded from its file through all stages and makes right picks.
 //!
-//! Invariant: no strategy crate is named in code here; two of them in one program would clash in their entry symbol.
+//! Invariant: this file links no strategy crate, because two in one program would define the same entry symbol.
 
 use std::fs;
 use std::path::Path;
@@ -29,7 +29,7 @@ fn expectation(plugin: &Plugin) -> serde_json::Value {
 }
 
 #[test]
-fn every_strategy_goes_through_all_stages_and_serves_whom_it_may() {
+fn every_strategy_passes_all_stages_and_picks_only_candidates() {
     let (_directory, loader) = loader();
     for name in shipped() {
         let path = library(name);
@@ -56,7 +56,7 @@ fn every_strategy_goes_through_all_stages_and_serves_whom_it_may() {
 }
 
 #[test]
-fn weights_are_declared_by_those_that_keep_to_them() {
+fn weights_are_declared_by_the_strategies_that_follow_them() {
     let (_directory, loader) = loader();
     let declares = |name: &str| expectation(&load(&loader, &library(name)))["weights"] == true;
     let names = ["round_robin", "least_connections", "consistent_hash", "assignment_ring"];
@@ -71,7 +71,7 @@ fn counts_of_round_robin_differ_by_at_most_one_over_threads_of_one_library() {
     let picks: Vec<usize> = std::thread::scope(|scope| {
         let work = |worker: u32| {
             let mut requests = Requests::seeded(42 + u64::from(worker));
-            let ask = |_| requests.ask().worker(worker).pick_backend(&picker).expect("somebody is up");
+            let ask = |_| requests.ask().worker(worker).pick_backend(&picker).expect("a backend is up");
             (0..10_001).map(ask).collect::<Vec<_>>()
         };
         let threads: Vec<_> = (0..4).map(|worker| scope.spawn(move || work(worker))).collect();
@@ -149,7 +149,7 @@ fn the_example_in_rust_and_the_one_in_c_pick_alike() {
 }
 
 #[test]
-fn a_file_under_a_wrong_name_is_refused_for_what_it_is() {
+fn a_file_with_a_wrong_name_is_refused_with_the_name_that_it_contains() {
     let (directory, loader) = loader();
     let path = directory.path().join(file_name("round_robin"));
     fs::copy(library("least_connections"), &path).unwrap();
@@ -165,7 +165,7 @@ fn every_truncation_of_a_built_strategy_is_refused_before_it_can_be_mapped() {
     let (directory, loader) = loader();
     let good = fs::read(library("round_robin")).unwrap();
     let lengths: Vec<usize> = (1..100).map(|percent| good.len() * percent / 100).chain([good.len() - 1]).collect();
-    // Two threads: hashing megabytes a hundred times is slow where the hash is not optimised.
+    // Two threads, because the unoptimised hash of megabytes is slow, and it is computed a hundred times.
     std::thread::scope(|scope| {
         for half in 0..2 {
             let (path, good, loader, lengths) =

@@ -1,4 +1,4 @@
-//! The properties themselves can fail: each finds the strategy that breaks it, and lets a right one pass.
+//! Tests of the properties: each property finds the strategy that does not have it, and a right strategy passes.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -19,9 +19,9 @@ const DRY_TAKES_A_TURN: u8 = 5;
 const COUNTS_PER_WORKER: u8 = 6;
 const CHOKES_ON_STATE: u8 = 7;
 const NEEDS_A_KEY: u8 = 8;
-const NEVER_SAYS_NOBODY: u8 = 9;
+const NEVER_RETURNS_NO_BACKEND: u8 = 9;
 
-/// Takes turns, and breaks one rule.
+/// A round robin that breaks one rule.
 struct Wrong<const WAY: u8>([AtomicU64; 4]);
 
 impl<const WAY: u8> Strategy for Wrong<WAY> {
@@ -47,7 +47,7 @@ impl<const WAY: u8> Strategy for Wrong<WAY> {
         };
         let candidates: Vec<usize> = (0..backends.len()).filter(may_serve).collect();
         let gives_up = WAY == GIVES_UP_AFTER_TWO && request.tried().len() >= 2;
-        if candidates.is_empty() && WAY == NEVER_SAYS_NOBODY {
+        if candidates.is_empty() && WAY == NEVER_RETURNS_NO_BACKEND {
             return Pick::Backend(0);
         }
         if candidates.is_empty() || gives_up {
@@ -85,11 +85,11 @@ static TABLES: [LbStrategyTable; 10] = [
     table::<Wrong<COUNTS_PER_WORKER>>("0", "test"),
     table::<Wrong<CHOKES_ON_STATE>>("0", "test"),
     table::<Wrong<NEEDS_A_KEY>>("0", "test"),
-    table::<Wrong<NEVER_SAYS_NOBODY>>("0", "test"),
+    table::<Wrong<NEVER_RETURNS_NO_BACKEND>>("0", "test"),
 ];
 
 #[test]
-fn a_right_strategy_passes_them_all() {
+fn a_right_strategy_has_all_properties() {
     properties::check_all(&TABLES[RIGHT as usize], &json!({})).unwrap();
 }
 
@@ -101,9 +101,9 @@ fn each_broken_rule_is_found_and_named() {
         (GIVES_UP_AFTER_TWO, properties::check_all_small_worlds, "NoBackend where"),
         (PANICS_ON_EMPTY, properties::check_all_small_worlds, "it panicked"),
         (NEEDS_A_KEY, properties::check_all_small_worlds, "Undecided"),
-        (NEVER_SAYS_NOBODY, properties::check_all_small_worlds, "BadIndex"),
+        (NEVER_RETURNS_NO_BACKEND, properties::check_all_small_worlds, "BadIndex"),
         (DRY_TAKES_A_TURN, properties::dry_picks_change_nothing, "a dry pick changed"),
-        (COUNTS_PER_WORKER, properties::threads_lose_nothing, "promises exact balance"),
+        (COUNTS_PER_WORKER, properties::threads_lose_nothing, "declares exact balance"),
         (CHOKES_ON_STATE, properties::state_is_handed_over, "it panicked"),
     ];
     for (way, property, word) in cases {

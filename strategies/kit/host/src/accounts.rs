@@ -1,12 +1,12 @@
-//! Who is in a group: whether what its members may change is one user's alone.
+//! Whether a group is private: it has no member other than one user.
 //!
-//! Why it is asked: many systems give each user a group of his own and let him make files that it may write (umask 002), which is no
-//! more than that he may write them. Invariant: where it is not known (a group of a directory service, no files to look in), the group
-//! counts as shared; so does root's, in which containers often run any user.
+//! Why: many systems give each user a private group, and new files are writable by it (umask 002). This gives no other
+//! user access. Invariant: an unknown group counts as shared, for example one of a directory service. The group of root
+//! counts as shared too, because containers often run other users in it.
 
 use std::fs;
 
-/// Whether the group has no member but its `owner`, by the system's files of accounts.
+/// Whether the group has no member other than `owner`, according to the system's account files.
 pub(crate) fn is_private(group: u32, owner: u32) -> bool {
     let [groups, users] = ["/etc/group", "/etc/passwd"].map(|file| fs::read_to_string(file).unwrap_or_default());
     has_no_other(&groups, &users, group, owner)
@@ -35,11 +35,11 @@ mod tests {
     const GROUPS: &str = "root:x:0:\nann:x:1000:\nbob:x:1001:ann\nown:x:60:ann\nstaff:x:50:\nnobodys:x:70:\n";
 
     #[test]
-    fn a_group_is_private_only_where_its_owner_is_alone_in_it() {
+    fn a_group_is_private_only_if_its_owner_is_the_only_member() {
         for (group, owner) in [(1000, 1000), (60, 1000), (70, 1000)] {
             assert!(has_no_other(GROUPS, USERS, group, owner), "{group} of {owner}");
         }
-        // another member, another's first group, another's own, root's, one that nobody knows
+        // another member; the main group of another user; another user's private group; root's group; an unknown group
         for (group, owner) in [(1001, 1001), (50, 1000), (1000, 1001), (0, 0), (9999, 1000)] {
             assert!(!has_no_other(GROUPS, USERS, group, owner), "{group} of {owner}");
         }

@@ -1,23 +1,23 @@
 //! The backend list that is lent to a strategy, and the live numbers that outlive every list.
 //!
-//! Why the list owns everything it points to: a picker may read it at any time until it is freed. Invariant: nothing in a list
-//! changes after it was made, but for the atomics behind `stats` and `slot`.
+//! Why the list owns everything it points to: a picker may read it at any time until the picker is freed. Invariant: a
+//! list does not change, except for the atomics behind `stats` and `slot`.
 
 use std::ops::Deref;
 use std::sync::Arc;
 
 use lb_strategy::abi::{LB_BACKEND_ELIGIBLE, LbBackend, LbBackends, LbSlot, LbStats, LbStr};
 
-/// Live statistics of one backend, alone on their cache lines: every worker writes them.
+/// Live statistics of one backend, on cache lines of their own because every worker writes them.
 #[repr(align(128))]
 #[derive(Debug, Default)]
 pub struct Stats(LbStats);
 
-/// A strategy's own words for one backend.
+/// A strategy's own eight words for one backend.
 #[derive(Debug, Default)]
 pub struct Slot(pub(crate) LbSlot);
 
-/// One backend as the list takes it.
+/// The data of one backend, from which the list is made.
 #[derive(Clone, Debug)]
 pub struct BackendSpec {
     /// The configured id.
@@ -26,7 +26,7 @@ pub struct BackendSpec {
     pub address: Arc<str>,
     /// 0 to 256.
     pub weight: u32,
-    /// weight × 1000 × slow start; 0 takes nothing new.
+    /// The weight to pick by, in thousandths; 0 means no new request.
     pub effective: u32,
     /// `LB_BACKEND_*`.
     pub flags: u32,
@@ -36,16 +36,17 @@ pub struct BackendSpec {
 
 /// An immutable list, ready to be lent.
 pub struct BackendList {
-    /// Points into `items`, whose heap block does not move with the list.
+    /// Points to `items`, whose heap memory does not move with the list.
     raw: LbBackends,
     items: Box<[LbBackend]>,
-    /// What `items` points to.
+    /// The targets of the pointers in `items`.
     owners: Box<[BackendSpec]>,
-    /// (id, index), sorted, for finishes, which name an id.
+    /// (id, index), sorted: a finish names its backend by id.
     by_id: Box<[(u64, u32)]>,
 }
 
-/// A backend's number in the contract: xxh3-64 of its name, so the same on every node and after every restart.
+/// A backend's id in the contract: the XXH3 64-bit hash of its name, so it is the same on every machine and after each
+/// restart.
 pub fn backend_id(name: &str) -> u64 {
     xxhash_rust::xxh3::xxh3_64(name.as_bytes())
 }
@@ -62,8 +63,8 @@ impl Deref for Stats {
 // === impl BackendList ===
 
 impl BackendList {
-    /// `epoch` changes with every list, `members_epoch` only with ids, addresses, weights or their order. Both are numbers of one pool:
-    /// lists that go to one strategy must not share a `members_epoch` by accident.
+    /// `epoch` changes with every list, `members_epoch` only if ids, addresses, weights or their order change. Both are
+    /// counted per pool. If the members of two lists for one strategy differ, their `members_epoch` must differ too.
     pub fn new(specs: Vec<BackendSpec>, epoch: u64, members_epoch: u64) -> Self {
         let owners = specs.into_boxed_slice();
         let items: Box<[LbBackend]> = owners
@@ -115,7 +116,8 @@ impl BackendList {
         self.raw.members_epoch
     }
 
-    /// As the list says; health may have changed since (the proxy checks the live flag after the pick).
+    /// Whether the backend was eligible when the list was made. Health may have changed since, so the proxy checks the
+    /// live flag after the pick.
     pub fn is_eligible(&self, index: usize) -> bool {
         self.items[index].flags & LB_BACKEND_ELIGIBLE != 0
     }

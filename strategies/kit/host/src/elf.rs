@@ -1,8 +1,11 @@
-//! Checks on a candidate's bytes as a library, before any of them can run.
+//! Checks of a candidate's bytes as a library, before any of them can run.
 //!
-//! Why in memory: a library that is cut short is not an error of `dlopen` but a SIGBUS inside it. Why more than that: what a plugin
-//! brings along must be its own, because images live side by side for as long as the process, and the dynamic linker would let them
-//! share libraries (by name) and symbols (those marked unique). These checks are against mistakes; a plugin is trusted code.
+//! Why in memory: `dlopen` does not return an error for a truncated library, but gets a SIGBUS.
+//!
+//! Why dependencies are checked: images stay loaded side by side until the process ends. The dynamic linker would let
+//! them share libraries by name, and symbols that are marked unique. A plugin must not depend on another one.
+//!
+//! These checks find mistakes. They do not protect against an attack, because a plugin is trusted code.
 
 use object::Endianness;
 use object::elf::{
@@ -14,9 +17,9 @@ use object::read::elf::{FileHeader, ProgramHeader, SectionHeader, SectionTable, 
 type Header = FileHeader64<Endianness>;
 type Sections<'a> = SectionTable<'a, Header>;
 
-/// What every process here has anyway: C library, compiler's run time and dynamic linker, by the part of their names before `.so`.
+/// Libraries that every process has: the C library and the compiler's runtime, by their names before `.so`.
 const SYSTEM_LIBRARIES: [&str; 6] = ["libc", "libm", "libgcc_s", "libpthread", "libdl", "librt"];
-/// The same where a name goes on with the machine's.
+/// Those whose names end with the machine's: dynamic linkers, and the C library musl.
 const SYSTEM_PREFIXES: [&str; 3] = ["ld-linux", "ld-musl", "libc.musl"];
 
 #[cfg(target_arch = "x86_64")]
@@ -24,7 +27,8 @@ const MACHINE: object::elf::Machine = object::elf::EM_X86_64;
 #[cfg(target_arch = "aarch64")]
 const MACHINE: object::elf::Machine = object::elf::EM_AARCH64;
 
-/// A shared object for this machine, whole, with our entry `symbol`, that shares nothing with others and has no writable code.
+/// Checks for a complete shared object for this machine that defines the entry `symbol`. It must not share libraries or
+/// symbols with other plugins. It must need no writable code and no executable stack.
 pub(crate) fn check(bytes: &[u8], symbol: &str) -> Result<(), String> {
     if !bytes.starts_with(b"\x7fELF") {
         return Err("is not a shared library (no ELF header): name a lib<strategy>.so built for this machine".into());
@@ -51,7 +55,7 @@ fn cut(what: &str) -> String {
     format!("is damaged or cut short ({what}): copy or build it again")
 }
 
-/// Every segment and section lies inside the file.
+/// Checks that every segment and section lies inside the file.
 fn whole(bytes: &[u8], header: &Header, endian: Endianness) -> Result<(), String> {
     let inside = |offset: u64, size: u64| offset.checked_add(size).is_some_and(|end| end <= bytes.len() as u64);
     for segment in header.program_headers(endian, bytes).map_err(|_| cut("its program headers lie outside the file"))? {
@@ -67,7 +71,7 @@ fn whole(bytes: &[u8], header: &Header, endian: Endianness) -> Result<(), String
     Ok(())
 }
 
-/// The entry is defined, and nothing is that all copies in a process would share.
+/// Checks that the entry is defined, and that no symbol is unique in the process.
 fn symbols(bytes: &[u8], sections: &Sections<'_>, endian: Endianness, entry: &str) -> Result<(), String> {
     let table = sections.symbols(endian, bytes, SHT_DYNSYM).map_err(|_| cut("its symbols do not parse"))?;
     let mut has_entry = false;
@@ -88,7 +92,8 @@ fn symbols(bytes: &[u8], sections: &Sections<'_>, endian: Endianness, entry: &st
     Ok(())
 }
 
-/// It needs the system's libraries alone, says nowhere where to look for others, and its code needs no change at load.
+/// Checks that the library needs only libraries of the system, has no search path for libraries, and has no relocations
+/// in its code.
 fn dependencies(bytes: &[u8], sections: &Sections<'_>, endian: Endianness) -> Result<(), String> {
     let unreadable = || cut("its dynamic section does not parse");
     let table = sections.dynamic_table(endian, bytes).map_err(|_| unreadable())?;
@@ -103,7 +108,7 @@ fn dependencies(bytes: &[u8], sections: &Sections<'_>, endian: Endianness) -> Re
             }
             DT_RPATH | DT_RUNPATH => {
                 return Err(format!(
-                    "says where to look for libraries (RPATH {}): link what it needs statically, and build it without -rpath",
+                    "has a search path for libraries (RPATH {}): link libraries statically, and build it without -rpath",
                     text()?
                 ));
             }
@@ -135,13 +140,13 @@ fn writable_code() -> String {
     "has relocations in its code (TEXTREL), which would have to be writable: compile all of it with -fPIC".into()
 }
 
-/// Without the header the dynamic linker takes it that the stack is to be executable, for every thread of the process.
+/// Checks the stack. Without this header the dynamic linker makes the stacks of all threads executable.
 fn stack(bytes: &[u8], header: &Header, endian: Endianness) -> Result<(), String> {
     let segments =
         header.program_headers(endian, bytes).map_err(|_| cut("its program headers lie outside the file"))?;
     let stack = segments.iter().find(|segment| segment.p_type(endian) == PT_GNU_STACK);
     if stack.is_none_or(|stack| stack.p_flags(endian).0 & PF_X.0 != 0) {
-        return Err("wants an executable stack: link it with -Wl,-z,noexecstack".into());
+        return Err("needs an executable stack: link it with -Wl,-z,noexecstack".into());
     }
     Ok(())
 }

@@ -1,7 +1,8 @@
-//! The safe handle on a loaded strategy: the other place with `unsafe`. Whatever a plugin answers is checked before it is believed.
+//! The safe handle of a loaded strategy. It checks every result of a plugin. Like `library`, it contains `unsafe` code.
 //!
-//! Invariants: a picker keeps its strategy alive and owns the list that it was made from; each is freed once, where it is dropped
-//! (the owner sees to it that this is the builder thread); an index that leaves here is inside the list, eligible in it and untried.
+//! Invariants: a picker keeps its strategy alive and owns the list that it was made from. Strategies and pickers are
+//! freed once, on the thread that drops them; the owner ensures that this is the builder thread. A returned index is in
+//! the list, eligible in the list, and untried.
 
 use std::ptr::NonNull;
 use std::sync::Arc;
@@ -13,14 +14,14 @@ use lb_strategy::{Backends, Outcome};
 use crate::backends::BackendList;
 use crate::library::Plugin;
 
-/// Longer reasons are cut.
+/// A longer reason is cut.
 const REASON_MAX_BYTES: usize = 4096;
 
-/// An instance of a plugin with its options and its learnt state.
+/// An instance of a plugin with its options and its learned state.
 pub struct Strategy {
     plugin: Arc<Plugin>,
     raw: NonNull<LbStrategy>,
-    /// Tells this instance from every other one of the process.
+    /// A number that no other instance of this process has.
     instance: u64,
 }
 
@@ -31,33 +32,33 @@ pub struct Picker {
     backends: BackendList,
 }
 
-/// A hook said no, or broke.
+/// A hook that refused its arguments or failed.
 #[derive(Debug, thiserror::Error)]
 pub enum HookError {
     #[error("strategy {strategy} refuses its options: {reason}")]
     Options { strategy: String, reason: String },
     #[error("strategy {strategy} cannot work with this backend list: {reason}")]
     List { strategy: String, reason: String },
-    #[error("strategy {strategy} does not take the state of its predecessor: {reason}")]
+    #[error("strategy {strategy} cannot import the state of its predecessor: {reason}")]
     State { strategy: String, reason: String },
     #[error("strategy {strategy} failed in {hook}: {reason}")]
     Failed { strategy: String, hook: &'static str, reason: String },
 }
 
-/// A request's headers, looked up only when a strategy asks.
+/// The headers of a request. A value is looked up only if a strategy asks for it.
 pub trait Headers {
     /// The `nth` value of the header `name` (any case).
     fn get(&self, name: &[u8], nth: usize) -> Option<&[u8]>;
 }
 
-/// What a strategy may know of the request.
+/// The data about a request that a strategy gets.
 pub struct PickRequest<'a> {
-    /// This worker's number; `None` off the workers.
+    /// The number of the calling worker; `None` on other threads.
     pub worker: Option<u32>,
     pub attempt: u32,
-    /// Indexes into the picker's list that must not be chosen.
+    /// Indexes into the picker's list that must not be picked.
     pub tried: &'a [u32],
-    /// Key and its hash, where the strategy wants them and the request has them.
+    /// The key and its hash. `None` if the request has no key or the strategy does not want it.
     pub key: Option<(&'a [u8], u64)>,
     pub random: u64,
     pub now_ns: u64,
@@ -65,7 +66,7 @@ pub struct PickRequest<'a> {
     pub headers: &'a dyn Headers,
 }
 
-/// A checked answer.
+/// The checked result of a pick.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Decision {
     Backend {
@@ -73,20 +74,20 @@ pub enum Decision {
         token: u64,
     },
     NoBackend,
-    /// The host has to pick by itself.
+    /// The host must pick.
     Refused(Refusal),
 }
 
-/// Why an answer does not count.
+/// Why a strategy's result is not used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
-    /// The strategy said so (no key, mostly).
+    /// The strategy made no decision, mostly because there is no key.
     Undecided,
     Panic,
     BadIndex,
     AlreadyTried,
     NotEligible,
-    /// A status that a pick cannot have.
+    /// An error status.
     Error,
 }
 
@@ -98,7 +99,7 @@ pub struct Finish {
     pub outcome: Outcome,
     pub http_status: Option<u16>,
     pub attempt: u32,
-    /// Whether this very instance picked; the token counts only then.
+    /// Whether this instance picked. Only then is the token passed on.
     pub own: bool,
     pub upgraded: bool,
     pub token: u64,
@@ -109,7 +110,8 @@ pub struct Finish {
 
 static INSTANCES: AtomicU64 = AtomicU64::new(1);
 
-/// The contract's request with our own part behind it: the header callback gets back the pointer it was lent.
+/// The contract's request, followed by the host's private data. The callback `header` gets the same pointer and so
+/// finds both.
 #[repr(C)]
 struct Lent<'a> {
     public: LbRequest,
@@ -119,13 +121,13 @@ struct Lent<'a> {
 // === impl Strategy ===
 
 impl Strategy {
-    /// Makes an instance with `options` (a JSON object; null is an empty one).
+    /// Makes an instance with `options`: a JSON object, or null for an empty one.
     pub fn new(plugin: Arc<Plugin>, options: &serde_json::Value) -> Result<Arc<Self>, HookError> {
         let text = if options.is_null() { "{}".to_owned() } else { options.to_string() };
         let mut reason = Vec::<u8>::new();
         let mut raw = std::ptr::null_mut();
         let hook = plugin.table().strategy_new.expect("checked at load");
-        // SAFETY: host, text and sink are valid for the call; `raw` takes one pointer.
+        // SAFETY: host, text and sink are valid during the call, and `raw` has space for one pointer.
         let status = unsafe { hook(plugin.host.0, LbStr::new(text.as_bytes()), sink(&mut reason), &raw mut raw) };
         let strategy = plugin.name().to_owned();
         match (status, NonNull::new(raw)) {
@@ -139,16 +141,16 @@ impl Strategy {
         &self.plugin
     }
 
-    /// This instance's number, unique in the process: whether a finish is "own" is told by it.
+    /// This instance's number, unique in the process. It shows which instance picked for a finished attempt.
     pub fn instance(&self) -> u64 {
         self.instance
     }
 
-    /// Bytes for a successor; `None` where the plugin exports none.
+    /// The state for a successor; `None` if the plugin has no such hook.
     pub fn export_state(&self) -> Option<Result<Vec<u8>, HookError>> {
         let hook = self.plugin.table().state_export?;
         let mut state = Vec::<u8>::new();
-        // SAFETY: the instance is alive, the sink valid for the call.
+        // SAFETY: the instance is alive, and the sink is valid during the call.
         let status = unsafe { hook(self.raw.as_ptr(), sink(&mut state)) };
         Some(if status == LB_OK {
             Ok(state)
@@ -157,14 +159,14 @@ impl Strategy {
         })
     }
 
-    /// Takes a predecessor's bytes. The caller sees to it that the schemas are equal and no picker was made yet.
+    /// Imports a predecessor's bytes. The caller ensures that the schemas are equal and that no picker was made yet.
     pub fn import_state(&self, version: u32, state: &[u8]) -> Result<(), HookError> {
         let strategy = self.plugin.name().to_owned();
         let Some(hook) = self.plugin.table().state_import else {
-            return Err(HookError::State { strategy, reason: "it imports none".into() });
+            return Err(HookError::State { strategy, reason: "it imports no state".into() });
         };
         let mut reason = Vec::<u8>::new();
-        // SAFETY: the instance is alive, bytes and sink valid for the call.
+        // SAFETY: the instance is alive, and bytes and sink are valid during the call.
         let status = unsafe { hook(self.raw.as_ptr(), version, LbStr::new(state), sink(&mut reason)) };
         match status {
             LB_OK => Ok(()),
@@ -173,7 +175,8 @@ impl Strategy {
         }
     }
 
-    /// Lets time pass; `true` asks for a new picker. Call every [`Plugin::tick_ms`], on the builder thread.
+    /// Calls the hook `tick`. Returns `true` if the strategy asks for a new picker. For the builder thread, every
+    /// [`Plugin::tick_ms`] milliseconds.
     pub fn tick(&self, now_ns: u64) -> Result<bool, HookError> {
         let Some(hook) = self.plugin.table().tick else { return Ok(false) };
         // SAFETY: the instance is alive.
@@ -187,12 +190,13 @@ impl Strategy {
 
 impl Drop for Strategy {
     fn drop(&mut self) {
-        // SAFETY: made by this plugin's strategy_new, freed once; every picker made from it holds an Arc and is gone.
+        // SAFETY: made by this plugin's strategy_new and freed once. Its pickers are gone, because each holds an Arc of
+        // it.
         unsafe { self.plugin.table().strategy_free.expect("checked at load")(self.raw.as_ptr()) }
     }
 }
 
-// SAFETY: the contract: a strategy is shared by all threads.
+// SAFETY: by the contract, all threads share a strategy.
 unsafe impl Send for Strategy {}
 // SAFETY: as above.
 unsafe impl Sync for Strategy {}
@@ -200,9 +204,9 @@ unsafe impl Sync for Strategy {}
 // === impl BackendList ===
 
 impl BackendList {
-    /// The list as a strategy written in Rust sees it: for tests that call one without the table between.
+    /// The list as the type of the Rust SDK, for tests that call a strategy directly and not through its table.
     pub fn lend(&self) -> Backends<'_> {
-        // SAFETY: the list owns all that it points to, does not change, and is borrowed as long as the view.
+        // SAFETY: the list owns everything that it points to, does not change, and is borrowed as long as the view.
         unsafe { Backends::from_raw(self.raw()) }
     }
 }
@@ -210,12 +214,13 @@ impl BackendList {
 // === impl Picker ===
 
 impl Picker {
-    /// Makes the strategy's view of `backends`, and keeps both.
+    /// Makes the strategy's picker for `backends`. It keeps the strategy and the list.
     pub fn new(strategy: Arc<Strategy>, backends: BackendList) -> Result<Self, HookError> {
         let mut reason = Vec::<u8>::new();
         let mut raw = std::ptr::null_mut();
         let hook = strategy.plugin.table().picker_new.expect("checked at load");
-        // SAFETY: the instance is alive, list and sink valid for the call; the list is kept until picker_free.
+        // SAFETY: the instance is alive, and list and sink are valid during the call. The list is kept until
+        // picker_free.
         let status = unsafe { hook(strategy.raw.as_ptr(), backends.raw(), sink(&mut reason), &raw mut raw) };
         let name = strategy.plugin.name().to_owned();
         match (status, NonNull::new(raw)) {
@@ -233,14 +238,14 @@ impl Picker {
         &self.backends
     }
 
-    /// One decision: a call into the plugin and the check of its answer. No allocation, no lock.
+    /// One decision: calls the plugin and checks the result. The host does not allocate and takes no lock.
     #[inline]
     pub fn pick(&self, request: &PickRequest<'_>) -> Decision {
         let lent = lend(request);
         let mut answer = LbPick::default();
         let hook = self.strategy.plugin.table().pick;
-        // SAFETY: instance, picker and list are alive and belong together, the request is valid for the call. The hook was checked
-        // for presence at load.
+        // SAFETY: instance, picker and list are alive and belong together, and the request is valid during the call.
+        // The load checked that the hook exists.
         let status = unsafe {
             hook.unwrap_unchecked()(
                 self.strategy.raw.as_ptr(),
@@ -259,7 +264,7 @@ impl Picker {
         }
     }
 
-    /// Tells the strategy that an attempt ended. Call only where the plugin wants it.
+    /// Reports the end of an attempt to the strategy. Call it only if [`Plugin::wants_finish`].
     pub fn finish(&self, finish: &Finish) {
         let Some(hook) = self.strategy.plugin.table().on_finish else { return };
         let raw = LbFinish {
@@ -284,16 +289,16 @@ impl Picker {
             total_ns: finish.total_ns,
             now_ns: finish.now_ns,
         };
-        // SAFETY: the instance is alive, the finish and its slot valid for the call.
+        // SAFETY: the instance is alive, and the finish and its slot are valid during the call.
         unsafe { hook(self.strategy.raw.as_ptr(), &raw const raw) }
     }
 
-    /// The strategy's own words, JSON, on why this request would go where; `None` where it has none.
+    /// The strategy's explanation of its pick for this request, as JSON; `None` if it has none.
     pub fn explain(&self, request: &PickRequest<'_>) -> Option<String> {
         let hook = self.strategy.plugin.table().explain?;
         let lent = lend(request);
         let mut words = Vec::<u8>::new();
-        // SAFETY: as for `pick`; the sink is valid for the call.
+        // SAFETY: as for `pick`; the sink is valid during the call.
         let status = unsafe {
             hook(
                 self.strategy.raw.as_ptr(),
@@ -323,12 +328,12 @@ impl Picker {
 
 impl Drop for Picker {
     fn drop(&mut self) {
-        // SAFETY: made by this strategy's picker_new, freed once; strategy and list are dropped after this.
+        // SAFETY: made by this strategy's picker_new and freed once. Strategy and list are dropped after this.
         unsafe { self.strategy.plugin.table().picker_free.expect("checked at load")(self.raw.as_ptr()) }
     }
 }
 
-// SAFETY: the contract: a picker is immutable and used by all workers; the list it owns is immutable but for atomics.
+// SAFETY: by the contract, a picker is immutable and all workers use it. Its list is immutable except for atomics.
 unsafe impl Send for Picker {}
 // SAFETY: as above.
 unsafe impl Sync for Picker {}
@@ -360,11 +365,12 @@ unsafe extern "C" fn header(request: *const LbRequest, name: LbStr, nth: u32, ou
     if name.ptr.is_null() || out.is_null() {
         return 0;
     }
-    // SAFETY: the contract: `request` is the pointer we lent, which begins a `Lent`; the name is borrowed for the call.
+    // SAFETY: by the contract, `request` is the lent pointer, which points to a `Lent`. The name is valid during the
+    // call.
     let (lent, name) = unsafe { (&*request.cast::<Lent<'_>>(), std::slice::from_raw_parts(name.ptr, name.len)) };
     match lent.headers.get(name, nth as usize) {
         Some(value) => {
-            // SAFETY: `out` is the caller's place for one string.
+            // SAFETY: `out` points to space for one string.
             unsafe { *out = LbStr::new(value) };
             1
         }
@@ -376,7 +382,7 @@ fn sink(buffer: &mut Vec<u8>) -> *mut LbSink {
     std::ptr::from_mut(buffer).cast()
 }
 
-/// A plugin's reason, as long as one can read: it goes into logs and answers.
+/// A plugin's reason, cut to a length that fits logs and responses.
 fn sentence(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(REASON_MAX_BYTES)]).trim().to_owned()
 }
@@ -385,7 +391,7 @@ fn failed(strategy: String, hook: &'static str, status: LbStatus, reason: Vec<u8
     let reason = sentence(&reason);
     let reason = match status {
         LB_E_PANIC => "it panicked".to_owned(),
-        LB_OK => "it answered success without a result".to_owned(),
+        LB_OK => "it returned success without a result".to_owned(),
         status if reason.is_empty() => format!("status {status}"),
         status => format!("{reason} (status {status})"),
     };

@@ -1,9 +1,11 @@
-//! The host side of the strategy contract: verifies, stages, opens and drives plugins. The only place that opens a library.
+//! The host side of the strategy contract: verifies, stages, opens and calls plugins. Only this crate opens libraries.
 //!
-//! Data flows one way: [`Loader::load`] walks a candidate file through named [stages](Stage) and yields a [`Plugin`]; a plugin and
-//! options make a [`Strategy`]; a strategy and a [`BackendList`] make a [`Picker`]; a picker answers a [`PickRequest`] with a
-//! [`Decision`] whose index was checked. Invariants: an image once opened is never closed (a Rust library's thread-local destructors
-//! would crash at thread exit); what a plugin answers is never trusted; `unsafe` lives in `library` and `handle` alone.
+//! Data flows one way. [`Loader::load`] takes a file through named [stages](Stage) and returns a [`Plugin`]. A plugin
+//! and options make a [`Strategy`]. A strategy and a [`BackendList`] make a [`Picker`]. A picker returns a checked
+//! [`Decision`] for a [`PickRequest`].
+//!
+//! Invariants: an opened image is never closed, because a Rust library's thread-local destructors would crash when a
+//! thread exits. Every result of a plugin is checked. Only `library` and `handle` contain `unsafe` code.
 
 mod accounts;
 mod backends;

@@ -1,7 +1,7 @@
-//! Opening an image and reading its table: one of the two places with `unsafe`.
+//! Opens an image and reads its table. This file and `handle` contain all `unsafe` code of the crate.
 //!
-//! Invariants: opened with `RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE` and never closed, so whatever an image hands out lives as long as
-//! the process. The table is copied, at most `size` bytes of it: fields that an older plugin does not have read as absent.
+//! Invariants: an image is opened with `RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE` and never closed, so its pointers are
+//! valid until the process ends. At most `size` bytes of a table are copied. Fields beyond them read as absent.
 
 use std::ffi::c_void;
 use std::path::{Path, PathBuf};
@@ -12,10 +12,10 @@ use libloading::os::unix::{Library, RTLD_LOCAL, RTLD_NOW};
 
 use crate::talk;
 
-/// Keeps the image mapped whatever happens to the handle (dlfcn.h; the same on x86-64 and aarch64 Linux).
+/// Keeps the image mapped even if the handle is closed (dlfcn.h; the same on x86-64 and aarch64 Linux).
 const RTLD_NODELETE: i32 = 0x1000;
 
-/// A resident plugin: what it says of itself, and its hooks.
+/// A resident plugin: its description and its hooks.
 pub struct Plugin {
     table: LbStrategyTable,
     name: String,
@@ -25,16 +25,16 @@ pub struct Plugin {
     expectation: String,
     path: Option<PathBuf>,
     sha256: Option<[u8; 32]>,
-    /// Its entry answered NULL: the table is all zero.
+    /// The entry returned NULL. The table is all zero.
     refuses_host: bool,
     pub(crate) host: HostInfo,
 }
 
-/// The struct that plugins see as the host; leaked, because they may keep the pointer for ever.
+/// The struct that plugins get as the host. It is leaked, because plugins may keep the pointer.
 #[derive(Clone, Copy)]
 pub(crate) struct HostInfo(pub(crate) &'static LbHost);
 
-/// A plugin linked into this program, for tests of a strategy in its own crate. Runs the same version rules.
+/// A plugin that is linked into this program, for tests of a strategy in its own crate. The same version rules apply.
 pub fn plugin_from_table(table: &'static LbStrategyTable, workers: usize) -> Result<Arc<Plugin>, String> {
     // SAFETY: a 'static table made by the SDK.
     let plugin = unsafe { Plugin::from_raw(table, None, None, HostInfo::new(workers)) };
@@ -65,7 +65,7 @@ unsafe impl Send for HostInfo {}
 unsafe impl Sync for HostInfo {}
 
 unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
-    // SAFETY: the contract: the message is borrowed for the call.
+    // SAFETY: by the contract, the message is valid during the call.
     let Some(text) = talk::line(&unsafe { text(message) }) else { return };
     match level {
         1 => tracing::error!(target: "strategy", "{text}"),
@@ -76,16 +76,16 @@ unsafe extern "C" fn log(_: *mut c_void, level: u32, message: LbStr) {
     }
 }
 
-/// Sinks are `Vec<u8>`s of ours; more than this is dropped, so that a plugin cannot fill the memory by an error text.
+/// The limit of a sink, which is a `Vec<u8>`. More bytes are dropped, so that a plugin cannot fill the memory.
 const SINK_MAX_BYTES: usize = 16 << 20;
 
 unsafe extern "C" fn sink_write(sink: *mut LbSink, bytes: LbStr) {
-    // SAFETY: every sink we lend is a live `Vec<u8>` that nobody else touches during the call.
+    // SAFETY: every lent sink is a live `Vec<u8>`, and no other code uses it during the call.
     if let Some(buffer) = unsafe { sink.cast::<Vec<u8>>().as_mut() }
         && buffer.len().saturating_add(bytes.len) <= SINK_MAX_BYTES
         && !bytes.ptr.is_null()
     {
-        // SAFETY: the contract: `len` bytes borrowed for the call.
+        // SAFETY: by the contract, `len` bytes are valid during the call.
         buffer.extend_from_slice(unsafe { std::slice::from_raw_parts(bytes.ptr, bytes.len) });
     }
 }
@@ -96,11 +96,11 @@ unsafe fn text(text: LbStr) -> String {
     if text.ptr.is_null() {
         return String::new();
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller ensures it.
     String::from_utf8_lossy(unsafe { std::slice::from_raw_parts(text.ptr, text.len) }).into_owned()
 }
 
-/// The loader's error and, behind it, the linker's own words, which name the missing symbol or library.
+/// The loader's error, followed by the linker's message, which names the missing symbol or library.
 fn with_cause(error: &dyn std::error::Error) -> String {
     match error.source() {
         Some(cause) => format!("{error}: {cause}"),
@@ -120,10 +120,11 @@ impl Plugin {
                     .into(),
             );
         }
-        // SAFETY: runs the image's constructors. The file is our private copy, checked for ELF bounds; plugins are trusted native code.
+        // SAFETY: the image's constructors run here. The file is a private copy that passed the checks of `elf`, and a
+        // plugin is trusted native code.
         let library = unsafe { Library::open(Some(copy), RTLD_NOW | RTLD_LOCAL | RTLD_NODELETE) }
             .map_err(|error| format!("cannot be opened: {}", with_cause(&error)))?;
-        // SAFETY: the symbol's type is fixed by its name, which carries the major version.
+        // SAFETY: the symbol's name contains the major version, which determines its type.
         let entry = unsafe { library.get::<EntryFn>(ENTRY_SYMBOL) }
             .map(|symbol| *symbol)
             .map_err(|error| format!("has no entry: {}", with_cause(&error)))?;
@@ -136,7 +137,8 @@ impl Plugin {
     }
 
     /// # Safety
-    /// `table` must be null, or point to at least 4 bytes, and to `size` bytes where those 4 say more.
+    /// `table` must be null, or point to at least 4 bytes. These contain the table's size, and so many bytes must
+    /// exist.
     unsafe fn from_raw(
         table: *const LbStrategyTable,
         path: Option<PathBuf>,
@@ -147,15 +149,15 @@ impl Plugin {
         let mut copy: LbStrategyTable = unsafe { std::mem::zeroed() };
         // SAFETY: every table begins with its size.
         let size = if table.is_null() { 0 } else { unsafe { *table.cast::<u32>() } };
-        // A size that ends inside a pointer must not leave half of one: whole words only.
+        // Only whole words are copied, so that a size that ends inside a pointer does not leave half a pointer.
         let whole = (size as usize & !(align_of::<LbStrategyTable>() - 1)).min(size_of::<LbStrategyTable>());
-        // SAFETY: the table has `size` bytes; ours has room for the smaller of both.
+        // SAFETY: the table has `size` bytes, and `whole` is not more than that or than the size of the copy.
         unsafe { std::ptr::copy_nonoverlapping(table.cast::<u8>(), (&raw mut copy).cast::<u8>(), whole) };
         copy.size = size;
-        // Only in a table of this major are the strings where we look for them.
+        // Only a table of this major version has its strings at these offsets.
         let is_readable = size as usize >= TABLE_REQUIRED_SIZE && copy.abi_major == ABI_MAJOR;
         let read = |field: LbStr| {
-            // SAFETY: strings of a table live as long as the image.
+            // SAFETY: the strings of a table live as long as the image.
             if is_readable { unsafe { text(field) } } else { String::new() }
         };
         Self {
@@ -172,19 +174,19 @@ impl Plugin {
         }
     }
 
-    /// The contract's only reasons to refuse a table; versions of build and plugin are diagnostics.
+    /// Checks all conditions that the contract has for a table. The plugin's own version and build are not checked.
     pub(crate) fn check_version(&self) -> Result<(), String> {
         let table = &self.table;
         if self.refuses_host {
             return Err(format!(
-                "refuses this host (it speaks version {ABI_MAJOR}.{ABI_MINOR} of the contract): build it against this lb's header"
+                "refuses this host (version {ABI_MAJOR}.{ABI_MINOR} of the contract): build it against this lb's header"
             ));
         }
         if (table.size as usize) < TABLE_REQUIRED_SIZE {
             return Err(format!("has a table of {} bytes; version 1 needs {TABLE_REQUIRED_SIZE}", table.size));
         }
         if table.abi_major != ABI_MAJOR {
-            return Err(format!("speaks major version {} of the contract, this lb {ABI_MAJOR}", table.abi_major));
+            return Err(format!("uses major version {} of the contract, this lb {ABI_MAJOR}", table.abi_major));
         }
         if table.min_host_minor > u32::from(ABI_MINOR) {
             return Err(format!(
@@ -217,17 +219,17 @@ impl Plugin {
         &self.version
     }
 
-    /// Compiler and SDK, as the plugin tells; for people.
+    /// The plugin's text about its compiler and SDK, for messages only.
     pub fn build(&self) -> &str {
         &self.build
     }
 
-    /// What theory expects of it, JSON or "".
+    /// The declared expectation: JSON, or "" for none.
     pub fn expectation(&self) -> &str {
         &self.expectation
     }
 
-    /// Schema and version of its learnt state, if it has any.
+    /// Schema and version of its learned state, if it has one.
     pub fn state_schema(&self) -> Option<(&str, u32)> {
         (!self.state_schema.is_empty()).then_some((self.state_schema.as_str(), self.table.state_version))
     }
@@ -236,7 +238,7 @@ impl Plugin {
         self.table.flags & LB_F_WANTS_HASH != 0
     }
 
-    /// Milliseconds between two calls of [`Strategy::tick`](crate::Strategy::tick); 0 is never.
+    /// Milliseconds between two calls of [`Strategy::tick`](crate::Strategy::tick); 0 means no calls.
     pub fn tick_ms(&self) -> u32 {
         if self.table.tick.is_some() { self.table.tick_ms } else { 0 }
     }
@@ -245,7 +247,7 @@ impl Plugin {
         self.table.flags & LB_F_WANTS_FINISH != 0 && self.table.on_finish.is_some()
     }
 
-    /// Where the operator's file was; `None` for one linked in.
+    /// The path of the operator's file; `None` for a plugin that is linked in.
     pub fn path(&self) -> Option<&Path> {
         self.path.as_deref()
     }
@@ -254,13 +256,13 @@ impl Plugin {
         self.sha256
     }
 
-    /// The same as 64 hexadecimal digits.
+    /// The SHA-256 as 64 hexadecimal digits.
     pub fn sha256_hex(&self) -> Option<String> {
         self.sha256.map(|sum| crate::load::hex(&sum))
     }
 }
 
-// SAFETY: the table is an immutable copy; its strings were copied out, its functions may be called from the contract's threads.
+// SAFETY: the table and its strings are immutable copies. The contract says which threads may call its functions.
 unsafe impl Send for Plugin {}
 // SAFETY: as above.
 unsafe impl Sync for Plugin {}

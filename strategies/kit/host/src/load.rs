@@ -1,8 +1,10 @@
-//! Loading as a list of named stages: each takes the candidate a step further or refuses it with a reason.
+//! Loading as a list of named stages. A stage does one step, or refuses the candidate with a reason.
 //!
-//! Invariants: the operator's file is read once and never opened as a library; what is opened is a private copy named by its
-//! content, so the same bytes are the same image and other bytes are never mistaken for it; a refusal changes nothing. The list is
-//! cut in two where plugin code begins to run: what was staged can be tried in another process before it is opened in this one.
+//! Invariants: the operator's file is read once and never opened as a library. The host opens a private copy that is
+//! identified by its content, so equal bytes are one image and different bytes are two. A refusal changes nothing,
+//! except that the private copy and an image that was opened remain.
+//!
+//! Staging ends before plugin code runs. So a staged file can be tried in another process before this process opens it.
 
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
@@ -16,20 +18,20 @@ use crate::library::{HostInfo, Plugin};
 use crate::store::{Copies, PrivateCopy, Store};
 use crate::{elf, verify};
 
-/// Resident images at most, where nobody says otherwise: each keeps a thread-local key of its own for ever, and a process has about
-/// a thousand.
+/// The default limit of resident images. Each keeps a thread-local key until the process ends, and a process has about
+/// a thousand keys.
 const IMAGES_MAX: usize = 128;
 
-/// More than these are not told.
+/// If a folder has more names, an error does not list them.
 const NAMES_MAX: usize = 20;
 
-/// What to load and what it must be.
+/// A file to load, with the conditions that it must meet.
 #[derive(Clone, Debug)]
 pub struct Wanted<'a> {
     pub path: &'a Path,
-    /// The plugin must call itself so.
+    /// The name that must be in the plugin's table.
     pub name: Option<&'a str>,
-    /// The file must have this content.
+    /// The SHA-256 that the file must have.
     pub sha256: Option<[u8; 32]>,
 }
 
@@ -48,51 +50,51 @@ pub enum Stage {
     Name,
 }
 
-/// Why a file was refused: which, where in the list, and what to do about it.
+/// A refused file, with the stage and the reason. The reason names the remedy.
 #[derive(Debug, thiserror::Error)]
 #[error("plugin {}: {reason} [stage {stage}]", path.display())]
 pub struct LoadError {
     pub path: PathBuf,
     pub stage: Stage,
     pub reason: String,
-    /// Of the bytes that were refused, if they could be read.
+    /// The SHA-256 of the refused bytes, if they could be read.
     pub sha256: Option<[u8; 32]>,
 }
 
-/// Opens plugins for one process: knows the private copies and all resident images.
+/// Opens plugins for one process. It owns the private copies and all resident images.
 pub struct Loader {
     store: Store,
     host: HostInfo,
     images_max: usize,
     allows_group_writable: bool,
-    /// All that were ever opened, by content, those included whose table was refused.
+    /// All images that were ever opened, by SHA-256. Those with a refused table are included.
     images: Mutex<HashMap<[u8; 32], Arc<Plugin>>>,
 }
 
-/// A file that may be opened: checked as far as one can without running it, and copied.
+/// A file that may be opened: all checks that need no plugin code have passed, and it is copied.
 #[derive(Clone, Debug)]
 pub struct Staged {
     pub sha256: [u8; 32],
-    /// There also when the image is resident.
+    /// Exists even if the image is resident already.
     pub copy: PrivateCopy,
     /// The operator's file.
     pub origin: PathBuf,
-    /// The plugin must call itself so.
+    /// The name that must be in the plugin's table.
     pub name: Option<String>,
 }
 
-/// A file on its way through the stages before it is opened.
+/// The state of a file in the stages before it is opened.
 struct Candidate {
     path: PathBuf,
     pin: Option<[u8; 32]>,
     bytes: Vec<u8>,
     metadata: Option<Metadata>,
-    /// All zero until it is read.
+    /// All zero until the file is read.
     sha256: [u8; 32],
     copy: Option<PrivateCopy>,
 }
 
-/// The rest of the way.
+/// The state of a file in the stages from its opening on.
 struct Opening {
     staged: Staged,
     plugin: Option<Arc<Plugin>>,
@@ -100,7 +102,7 @@ struct Opening {
 
 type Step<T> = fn(&Loader, &mut T) -> Result<(), String>;
 
-/// Nothing of the plugin runs in these.
+/// No plugin code runs in these.
 const STAGING: [(Stage, Step<Candidate>); 6] = [
     (Stage::Read, read),
     (Stage::Permissions, permissions),
@@ -110,7 +112,7 @@ const STAGING: [(Stage, Step<Candidate>); 6] = [
     (Stage::Copy, copy),
 ];
 
-/// Its constructors and its entry run in the first of these.
+/// The plugin's constructors and its entry run in the first of these.
 const OPENING: [(Stage, Step<Opening>); 3] = [(Stage::Open, open), (Stage::Version, version), (Stage::Name, name)];
 
 /// The file name of the strategy called `name`.
@@ -118,7 +120,7 @@ pub fn file_name(name: &str) -> String {
     format!("lib{name}.so")
 }
 
-/// The first `lib<name>.so` in `directories`; the first file found counts, also when it is broken.
+/// The first `lib<name>.so` in `directories`. The first file found counts, even if it is broken.
 pub fn find(name: &str, directories: &[PathBuf]) -> Result<PathBuf, LoadError> {
     let file = file_name(name);
     directories.iter().map(|directory| directory.join(&file)).find(|path| path.exists()).ok_or_else(|| {
@@ -136,13 +138,13 @@ pub fn find(name: &str, directories: &[PathBuf]) -> Result<PathBuf, LoadError> {
     })
 }
 
-/// The SHA-256 of the file's bytes, as [`Loader::stage`] reads them; the error is the reason that it would give.
+/// The SHA-256 of the file's bytes. They are read as in [`Loader::stage`], and an error is the same as there.
 pub fn sha256_of(path: &Path) -> Result<[u8; 32], String> {
     verify::read(path).map(|(bytes, _)| Sha256::digest(&bytes).into())
 }
 
-/// The names of what looks like a strategy in `directories`, sorted. A hyphen is in no library's name that is one: cargo puts it
-/// before the hash of those that are part of the compiler's work.
+/// The names of files in `directories` that may be strategies, sorted. Names with a hyphen are left out: those are
+/// build artifacts of cargo, such as `libserde_derive-0a1b.so`, and no strategy has such a name.
 fn names_in(directories: &[PathBuf]) -> Vec<String> {
     let files = directories.iter().flat_map(fs::read_dir).flatten().flatten().map(|entry| entry.file_name());
     let name_of = |file: &str| Some(file.strip_prefix("lib")?.strip_suffix(".so")?.to_owned());
@@ -150,7 +152,7 @@ fn names_in(directories: &[PathBuf]) -> Vec<String> {
     names.collect::<BTreeSet<_>>().into_iter().collect()
 }
 
-/// What was meant instead of `wanted`, and what there is.
+/// The name that `wanted` probably means, and the names that exist.
 fn hint(wanted: &str, names: &[String]) -> String {
     let plain = |name: &str| name.to_lowercase().replace(['-', '_'], "");
     let distance = |name: &String| strsim::damerau_levenshtein(&plain(wanted), &plain(name));
@@ -166,7 +168,8 @@ fn hint(wanted: &str, names: &[String]) -> String {
 // === impl Loader ===
 
 impl Loader {
-    /// `directory` gets the private copies (made if missing, mode 0700); `workers` may pick at the same time.
+    /// `directory` gets the private copies. It is made if it is missing, with mode 0700. `workers` threads may pick at
+    /// the same time.
     pub fn new(directory: PathBuf, workers: usize) -> Self {
         Self {
             store: Store::new(directory),
@@ -177,30 +180,30 @@ impl Loader {
         }
     }
 
-    /// At most `images_max` images are opened (default 128); one beyond that is refused.
+    /// Sets the limit of opened images, by default 128. A further one is refused.
     #[must_use]
     pub fn with_images_max(self, images_max: usize) -> Self {
         Self { images_max, ..self }
     }
 
-    /// Whether a file or folder is taken though its group may change it (default: no).
+    /// Sets whether a file is accepted if a group with other members may change it or a folder above it. Default: no.
     #[must_use]
     pub fn with_group_writable(self, allows_group_writable: bool) -> Self {
         Self { allows_group_writable, ..self }
     }
 
-    /// The same with its copies kept in this way, whatever the directory allows.
+    /// Sets the kind of copies, instead of the one that the directory's file system requires.
     #[must_use]
     pub fn with_copies(self, copies: Copies) -> Self {
         Self { store: self.store.with_copies(copies), ..self }
     }
 
-    /// Takes the file through all stages. The same bytes yield the same image.
+    /// Takes the file through all stages. Equal bytes give the same image.
     pub fn load(&self, wanted: &Wanted<'_>) -> Result<Arc<Plugin>, LoadError> {
         self.open(self.stage(wanted)?)
     }
 
-    /// Takes the file as far as one can without running any of it.
+    /// Takes the file through all stages that run no plugin code.
     pub fn stage(&self, wanted: &Wanted<'_>) -> Result<Staged, LoadError> {
         let mut candidate = Candidate {
             path: wanted.path.to_owned(),
@@ -219,7 +222,7 @@ impl Loader {
         Ok(Staged { sha256, copy, origin: path, name: wanted.name.map(str::to_owned) })
     }
 
-    /// Opens what was staged; what is resident already is only checked. Plugin code runs on the calling thread.
+    /// Opens a staged file, or finds its image if it is resident. Plugin code runs on the calling thread.
     pub fn open(&self, staged: Staged) -> Result<Arc<Plugin>, LoadError> {
         let (origin, sha256) = (staged.origin.clone(), Some(staged.sha256));
         let mut opening = Opening { staged, plugin: None };
@@ -233,7 +236,7 @@ impl Loader {
         })
     }
 
-    /// The resident image of this content; or none, and room for it.
+    /// The resident image with this SHA-256; `None` if there is none but room for it.
     fn resident(&self, sha256: &[u8; 32]) -> Result<Option<Arc<Plugin>>, String> {
         let images = self.images.lock().unwrap_or_else(PoisonError::into_inner);
         match images.get(sha256) {
@@ -246,7 +249,7 @@ impl Loader {
         }
     }
 
-    /// Images now resident; they stay until the process ends.
+    /// The number of resident images. They stay until the process ends.
     pub fn images(&self) -> usize {
         self.images.lock().unwrap_or_else(PoisonError::into_inner).len()
     }
@@ -292,12 +295,12 @@ fn copy(loader: &Loader, candidate: &mut Candidate) -> Result<(), String> {
 
 fn open(loader: &Loader, opening: &mut Opening) -> Result<(), String> {
     let Staged { sha256, copy, origin, .. } = &opening.staged;
-    // Asked again: others may have been opened since this one was staged.
+    // The limit is checked again, because other images may have been opened since the staging.
     opening.plugin = loader.resident(sha256)?;
     if opening.plugin.is_none() {
         let plugin = Plugin::open(copy.to_be_opened(*sha256).path(), origin, *sha256, &loader.host)?;
-        // From here on it is resident and counts, also when a later stage refuses it. Of two that opened the same bytes at the same
-        // time the first is kept.
+        // From here on the image is resident and counts, even if a later stage refuses it. If two threads opened the
+        // same bytes at the same time, the first stays.
         let mut images = loader.images.lock().unwrap_or_else(PoisonError::into_inner);
         opening.plugin = Some(images.entry(*sha256).or_insert_with(|| Arc::new(plugin)).clone());
     }
@@ -355,7 +358,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_name_that_is_nearly_right_is_told_with_what_there_is() {
+    fn an_unknown_name_gets_the_nearest_name_and_the_names_that_exist() {
         let folder = tempfile::tempdir().unwrap();
         for file in ["libround_robin.so", "libconsistent_hash.so", "libserde_derive-0a1b.so", "libx.a", "notes.so"] {
             fs::write(folder.path().join(file), "").unwrap();

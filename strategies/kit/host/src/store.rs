@@ -1,9 +1,11 @@
-//! Private copies of plugins: what is opened in place of the operator's file.
+//! Private copies of plugins, which are opened instead of the operator's file.
 //!
-//! Why two kinds: a copy is a file named by its content, unless its directory lies on a file system that nothing may be run from
-//! (`noexec`); then it is a sealed file in memory. Invariants: a copy holds the bytes that were checked and nobody else can change them;
-//! a path once given to the dynamic linker never leads to other bytes, because it answers a path that it knows with the image that it
-//! has (so a descriptor behind such a path is never closed, or its number would come back for another plugin).
+//! Why two kinds: a copy is a file named by its content. On a file system without execution (`noexec`) it is a sealed
+//! file in memory.
+//!
+//! Invariants: a copy contains the checked bytes, and no other user can change it. A path that the dynamic linker got
+//! never leads to other bytes, because for a known path the linker returns the image that it has. So the descriptor
+//! behind such a path is never closed: another plugin could get its number.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
@@ -18,7 +20,7 @@ use rustix::fs::{MemfdFlags, SealFlags, StatVfsMountFlags, fcntl_add_seals, memf
 
 use crate::verify::our_user;
 
-/// Read and execute for the owner, write for nobody.
+/// The owner may read and execute a copy. No user may write to it.
 const COPY_MODE: u32 = 0o500;
 
 /// Where private copies are kept.
@@ -26,11 +28,11 @@ const COPY_MODE: u32 = 0o500;
 pub enum Copies {
     /// Files in the loader's directory.
     Files,
-    /// Sealed files in memory: for a directory that nothing may be run from.
+    /// Sealed files in memory, if the directory's file system does not permit execution.
     Memory,
 }
 
-/// A copy, which can be opened as long as this is kept.
+/// A copy. It can be opened as long as this value exists.
 #[derive(Clone, Debug)]
 pub struct PrivateCopy {
     path: PathBuf,
@@ -39,30 +41,30 @@ pub struct PrivateCopy {
 
 pub(crate) struct Store {
     directory: PathBuf,
-    /// Found out at the first copy, when the directory is there, unless it was told.
+    /// Determined at the first copy, when the directory exists, unless it was set before.
     copies: OnceLock<Copies>,
 }
 
-/// Files in memory whose path was given to the dynamic linker, by content: open until the process ends.
+/// Files in memory whose path the dynamic linker got, by SHA-256. They stay open until the process ends.
 static GIVEN: Mutex<BTreeMap<[u8; 32], Arc<File>>> = Mutex::new(BTreeMap::new());
 
-/// Tells apart what several threads write at once.
+/// Gives each temporary file of this process its own name.
 static WRITES: AtomicU64 = AtomicU64::new(0);
 
 // === impl PrivateCopy ===
 
 impl PrivateCopy {
-    /// A copy that another process, which tells of `path`, made and keeps.
+    /// A copy that another process made and keeps at `path`.
     pub fn of_another_process(path: PathBuf) -> Self {
         Self { path, memory: None }
     }
 
-    /// The same bytes in the memory of this process, which then needs no right to a file any more.
+    /// The same bytes in the memory of this process, which then needs no access to the file.
     pub fn into_memory(self) -> io::Result<Self> {
         Ok(Self::in_memory(Arc::new(sealed("own", &fs::read(&self.path)?)?)))
     }
 
-    /// Leads to the copy from every process of this user.
+    /// The path of the copy, for every process of this user.
     pub fn path(&self) -> &Path {
         &self.path
     }
@@ -72,10 +74,10 @@ impl PrivateCopy {
         Self { path: path.into(), memory: Some(file) }
     }
 
-    /// The copy of this content whose path may be given to the dynamic linker.
+    /// The copy of this content whose path the dynamic linker may get.
     pub(crate) fn to_be_opened(&self, sha256: [u8; 32]) -> Self {
         match &self.memory {
-            // Another thread may have been first, with a copy of its own.
+            // Another thread may have opened its own copy first. Then that one is used.
             Some(file) => Self::in_memory(given().entry(sha256).or_insert_with(|| file.clone()).clone()),
             None => self.clone(),
         }
@@ -93,7 +95,8 @@ impl Store {
         Self { copies: copies.into(), ..self }
     }
 
-    /// A copy of `bytes`, whose digest is `sha256`, in hexadecimal `name`. One that is there is taken if it is just so.
+    /// A copy of `bytes`. `sha256` is their digest, and `name` is the digest in hexadecimal digits. An existing copy is
+    /// used if it has these bytes, the right owner and the right mode.
     pub(crate) fn put(&self, name: &str, sha256: &[u8; 32], bytes: &[u8]) -> Result<PrivateCopy, String> {
         let path = self.directory.join(format!("{name}.so"));
         let failed = |error: io::Error| format!("cannot be copied to {}: {error}", path.display());
@@ -104,7 +107,7 @@ impl Store {
                 self.write(&path, bytes).map_err(failed)?;
                 match is_just(&path, bytes) {
                     true => Ok(PrivateCopy { path, memory: None }),
-                    false => Err(format!("its copy {} does not hold what was written", path.display())),
+                    false => Err(format!("its copy {} does not contain the bytes that were written", path.display())),
                 }
             }
         }
@@ -115,7 +118,7 @@ impl Store {
         let file = known.map_or_else(|| sealed(&name[..16], bytes).map(Arc::new), Ok);
         file.map(PrivateCopy::in_memory).map_err(|error| {
             let directory = self.directory.display();
-            format!("cannot be copied to memory, as nothing may be run from {directory}: {error}")
+            format!("cannot be copied to memory, and {directory} does not permit execution (noexec): {error}")
         })
     }
 
@@ -125,7 +128,7 @@ impl Store {
         let copies = if is_noexec { Copies::Memory } else { Copies::Files };
         if self.copies.set(copies).is_ok() && is_noexec {
             tracing::info!(
-                "nothing may be run from {} (noexec): plugins are opened from memory",
+                "{} does not permit execution (noexec): plugins are opened from memory",
                 self.directory.display()
             );
         }
@@ -137,12 +140,12 @@ impl Store {
         fs::set_permissions(&self.directory, fs::Permissions::from_mode(0o700))
     }
 
-    /// All or nothing: a temporary file, synced, then renamed.
+    /// Writes all bytes or none: to a temporary file, which is synced and then renamed.
     fn write(&self, path: &Path, bytes: &[u8]) -> io::Result<()> {
         self.make_directory()?;
         let number = WRITES.fetch_add(1, Relaxed);
         let temporary = path.with_extension(format!("{}-{number}.tmp", std::process::id()));
-        // one of that name was left by a process that was killed
+        // A killed process with the same id may have left a file with this name.
         let _ = fs::remove_file(&temporary);
         let mut file = OpenOptions::new().write(true).create_new(true).mode(COPY_MODE).open(&temporary)?;
         let written = file.write_all(bytes).and_then(|()| file.sync_all()).and_then(|()| fs::rename(&temporary, path));
@@ -153,18 +156,18 @@ impl Store {
     }
 }
 
-/// Whether `path` is a file of ours that nobody may write to, with these bytes.
+/// Whether `path` is a file of this process's user with these bytes, to which no user may write.
 fn is_just(path: &Path, bytes: &[u8]) -> bool {
     let is_ours = fs::symlink_metadata(path)
         .is_ok_and(|found| found.is_file() && found.uid() == our_user() && found.mode() & 0o7777 == COPY_MODE);
     is_ours && fs::read(path).is_ok_and(|found| found == bytes)
 }
 
-/// A file in memory that can be run and never again changed.
+/// A file in memory that can be executed and cannot be changed any more.
 fn sealed(name: &str, bytes: &[u8]) -> io::Result<File> {
     let name = format!("lb-plugin-{name}");
     let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING;
-    // Kernels before 6.3 do not know the flag and need none.
+    // Kernels before 6.3 do not know the flag EXEC and do not need it.
     let created = memfd_create(&*name, flags | MemfdFlags::EXEC).or_else(|error| match error {
         rustix::io::Errno::INVAL => memfd_create(&*name, flags),
         error => Err(error),

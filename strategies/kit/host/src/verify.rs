@@ -1,6 +1,6 @@
-//! Checks on a candidate as a file: what it is, whose it is, and who may change it.
+//! Checks of a candidate as a file: its type, its owner, and the users that may change it.
 //!
-//! Why it is read whole, and once: the operator's file may change between check and use, so all later stages use these bytes.
+//! Why the whole file is read once: it may change between check and use, so all later stages use these bytes.
 
 use std::fs::{Metadata, OpenOptions};
 use std::io::Read;
@@ -12,16 +12,16 @@ use crate::accounts;
 /// A larger file is not a strategy.
 const SIZE_MAX_BYTES: u64 = 64 << 20;
 
-/// In the mode of a folder: only its owner may take a file away from it, or put another in its place.
+/// In the mode of a folder: only the owner of a file may remove or replace it there.
 const STICKY: u32 = 0o1000;
 const WRITABLE_BY_ALL: u32 = 0o002;
 const WRITABLE_BY_GROUP: u32 = 0o020;
 
-/// Opens and reads `path` whole; the metadata is that of the opened file, not of the path.
+/// Opens `path` and reads the whole file. The metadata is that of the opened file, not of the path.
 pub(crate) fn read(path: &Path) -> Result<(Vec<u8>, Metadata), String> {
     let file = OpenOptions::new()
         .read(true)
-        // A named pipe would wait for a writer; so it opens, and is refused for what it is.
+        // Without this flag the open of a named pipe waits for a writer. A pipe is refused below.
         .custom_flags(rustix::fs::OFlags::NONBLOCK.bits() as i32)
         .open(path)
         .map_err(|error| format!("cannot be opened: {error}"))?;
@@ -37,21 +37,22 @@ pub(crate) fn read(path: &Path) -> Result<(Vec<u8>, Metadata), String> {
     Ok((bytes, metadata))
 }
 
-/// Owner root or us; neither file nor folders on the way to it writable by everybody, nor by a group that has more than the owner in it.
+/// Checks owner and modes. The file must belong to root or to this process's user. Neither the file nor a folder above
+/// it may be writable by all users, nor by a group with members other than the owner.
 pub(crate) fn permissions(path: &Path, metadata: &Metadata, allows_group_writable: bool) -> Result<(), String> {
     if metadata.uid() != 0 && metadata.uid() != our_user() {
         return Err(format!("belongs to user {}: it must belong to root or to the user that runs lb", metadata.uid()));
     }
     if metadata.mode() & WRITABLE_BY_ALL != 0 {
-        return Err("is writable by everybody: run `chmod o-w` on it".into());
+        return Err("is writable by all users: run `chmod o-w` on it".into());
     }
     let folders = folders(path);
-    // In a sticky folder each may take away and replace only what is his own.
+    // In a sticky folder a user may remove and replace only files of that user.
     let has = |folder: &Path, bit: u32| {
         std::fs::metadata(folder).ok().filter(|found| found.mode() & bit != 0 && found.mode() & STICKY == 0)
     };
     if let Some(folder) = folders.iter().find(|folder| has(folder, WRITABLE_BY_ALL).is_some()) {
-        return Err(format!("lies in {}, which is writable by everybody: run `chmod o-w` on it", folder.display()));
+        return Err(format!("lies in {}, which is writable by all users: run `chmod o-w` on it", folder.display()));
     }
     if allows_group_writable {
         return Ok(());
@@ -69,7 +70,8 @@ pub(crate) fn permissions(path: &Path, metadata: &Metadata, allows_group_writabl
     folders.iter().find_map(open).map_or(Ok(()), Err)
 }
 
-/// Above the path as it was given and, where a link is in it, above the file that it leads to: nearest first.
+/// The folders above the path as given. If the path contains a link, then also those above the real file. Nearest
+/// first.
 fn folders(path: &Path) -> Vec<PathBuf> {
     let ways = [std::path::absolute(path), path.canonicalize()];
     let mut folders = Vec::new();

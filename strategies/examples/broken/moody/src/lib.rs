@@ -1,7 +1,7 @@
-//! Takes turns, and misbehaves at every `every`th request that carries the header `x-mood`.
+//! A round robin with a fault at every `every`th request that has the header `x-mood`.
 //!
-//! Why it exists: no trial sends that header, so the plugin passes every check before it is in charge, as a bug that only real traffic
-//! meets would. Invariant: without the header it is a sound round robin.
+//! Why it exists: no check sends that header, so the plugin passes all checks before it is in charge. It stands for a
+//! bug that only real traffic triggers. Invariant: without the header it is a correct round robin.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
@@ -27,7 +27,7 @@ pub struct Options {
 enum Misdeed {
     Panic,
     PointNowhere,
-    /// Takes a millisecond.
+    /// The pick takes a millisecond.
     Dawdle,
 }
 
@@ -37,7 +37,7 @@ lb_strategy::export!(Moody);
 
 impl Strategy for Moody {
     const NAME: &'static str = "moody";
-    /// All of it would be in the slots: nothing is told to a successor.
+    /// The state would be in the slots, so no bytes are exported.
     const STATE: Option<StateSchema> = Some(StateSchema { schema: "moody", version: 1 });
     type Config = Options;
     type Picker = ();

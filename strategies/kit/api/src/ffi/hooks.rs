@@ -1,8 +1,7 @@
-//! A [`Strategy`] as a table of C functions, each of which catches panics.
+//! A [`Strategy`] as a table of C functions. Each function catches panics.
 //!
-//! Why here: the host cannot catch a plugin's panic (the plugin has a standard library of its own), so the catching has to be
-//! compiled into the plugin. Invariants: nothing unwinds out of a function below; a panic's payload is forgotten, not dropped, because
-//! dropping it may panic again.
+//! Why here: a plugin has its own copy of the standard library, so the host cannot catch its panic. The plugin must.
+//! Invariants: no function below unwinds. A panic's payload is leaked and not dropped, because a drop may panic again.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::OnceLock;
@@ -11,16 +10,16 @@ use crate::abi::*;
 use crate::ffi::lent::{Backends, Finish, Host, LogLevel, Request, bytes};
 use crate::strategy::{Error, Pick, Strategy, Tick};
 
-/// What the host's opaque `lb_strategy` pointer points to.
+/// The target of the host's opaque `lb_strategy` pointer.
 struct Instance<S> {
     strategy: S,
     host: Host,
 }
 
-/// Set by the first entry call: the panic hook is installed once per image.
+/// Set by the first call of the entry, which also installs the panic hook. Both happen once in an image.
 static HOST: OnceLock<Host> = OnceLock::new();
 
-/// The table of `S`. `version` and `build` are diagnostic.
+/// The table of `S`. The host uses `version` and `build` only in messages.
 pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> LbStrategyTable {
     let (schema, state_version) = match S::STATE {
         Some(state) => (state.schema, state.version),
@@ -53,12 +52,14 @@ pub const fn table<S: Strategy>(version: &'static str, build: &'static str) -> L
     }
 }
 
-/// The body of the exported entry: takes the host's measure once, so that no pick has to.
+/// The body of the exported entry. It checks the host's structs here, so that a pick does not have to.
+///
+/// Returns null if this host lends less than this version of the crate needs.
 ///
 /// # Safety
-/// `host` must be null or valid until the process ends; `table` must be valid as long as the image.
+/// `host` must be null or valid until the process ends.
 pub unsafe fn entry(host: *const LbHost, table: &'static LbStrategyTable) -> *const LbStrategyTable {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller ensures it.
     let Some(raw) = (unsafe { host.as_ref() }) else {
         return std::ptr::null();
     };
@@ -69,16 +70,16 @@ pub unsafe fn entry(host: *const LbHost, table: &'static LbStrategyTable) -> *co
     if !fits {
         return std::ptr::null();
     }
-    // SAFETY: valid until the process ends, as promised.
+    // SAFETY: valid until the process ends; the caller ensures it.
     let host = unsafe { Host::from_raw(host) };
     if HOST.set(host).is_ok() {
-        // The plugin's own standard library would print to stderr; a panic belongs into the host's log, with its place.
+        // By default the plugin's standard library prints a panic to stderr. The host's log gets it, with its location.
         std::panic::set_hook(Box::new(move |panic| host.log(LogLevel::Error, &panic.to_string())));
     }
     table
 }
 
-// SAFETY: the table is immutable, its strings are 'static, its functions may be called from the threads that the contract names.
+// SAFETY: the table is immutable and its strings are 'static. The contract says which threads may call its functions.
 unsafe impl Sync for LbStrategyTable {}
 // SAFETY: as above.
 unsafe impl Send for LbStrategyTable {}
@@ -95,13 +96,13 @@ fn guarded<T>(on_panic: T, call: impl FnOnce() -> T) -> T {
 }
 
 /// # Safety
-/// `host` must be valid, `sink` the one lent to this call.
+/// `host` must be null or valid, and `sink` must be null or an argument of the running call.
 unsafe fn tell(host: *const LbHost, sink: *mut LbSink, text: &[u8]) {
-    // SAFETY: the host is valid for the process' life.
+    // SAFETY: the caller ensures it.
     if let Some(write) = unsafe { host.as_ref() }.and_then(|host| host.sink_write)
         && !sink.is_null()
     {
-        // SAFETY: inside the call that got the sink.
+        // SAFETY: the call that got the sink still runs.
         unsafe { write(sink, LbStr::new(text)) }
     }
 }
@@ -124,12 +125,12 @@ unsafe extern "C" fn strategy_new<S: Strategy>(
         match made {
             Ok(strategy) => {
                 let instance = Box::new(Instance { strategy, host: shared });
-                // SAFETY: `out` is the caller's place for one pointer.
+                // SAFETY: `out` points to space for one pointer.
                 unsafe { *out = Box::into_raw(instance).cast() };
                 LB_OK
             }
             Err(error) => {
-                // SAFETY: inside the call that got `err`.
+                // SAFETY: the call that got `err` still runs.
                 unsafe { tell(host, err, error.to_string().as_bytes()) };
                 LB_E_CONFIG
             }
@@ -158,12 +159,12 @@ unsafe extern "C" fn picker_new<S: Strategy>(
         // SAFETY: the list is valid for the call.
         match instance.strategy.picker(&unsafe { Backends::from_raw(backends) }) {
             Ok(picker) => {
-                // SAFETY: `out` is the caller's place for one pointer.
+                // SAFETY: `out` points to space for one pointer.
                 unsafe { *out = Box::into_raw(Box::new(picker)).cast() };
                 LB_OK
             }
             Err(error) => {
-                // SAFETY: inside the call that got `err`.
+                // SAFETY: the call that got `err` still runs.
                 unsafe { write(instance.host, err, error.to_string().as_bytes()) };
                 LB_E_OTHER
             }
@@ -188,7 +189,8 @@ unsafe extern "C" fn pick<S: Strategy>(
     out: *mut LbPick,
 ) -> LbStatus {
     guarded(LB_E_PANIC, || {
-        // SAFETY: the contract: strategy and picker are alive, list and request valid for the call, `out` is the caller's place.
+        // SAFETY: by the contract, strategy and picker are alive, list and request are valid during the call, and `out`
+        // points to space for one pick.
         let (instance, picker, backends, request, out) = unsafe {
             (
                 instance::<S>(strategy),
@@ -204,7 +206,7 @@ unsafe extern "C" fn pick<S: Strategy>(
             Pick::NoBackend => return LB_NONE,
             Pick::Fallback => return LB_FALLBACK,
         };
-        // An index that does not fit is as wrong as any other past the end: the host refuses it.
+        // The host refuses an index that is not in the list. So it also refuses one that does not fit 32 bits.
         out.index = u32::try_from(index).unwrap_or(u32::MAX);
         out.token = token;
         LB_OK
@@ -213,7 +215,7 @@ unsafe extern "C" fn pick<S: Strategy>(
 
 unsafe extern "C" fn on_finish<S: Strategy>(strategy: *mut LbStrategy, finish: *const LbFinish) {
     guarded((), || {
-        // SAFETY: the strategy is alive, the finish valid for the call.
+        // SAFETY: the strategy is alive, and the finish is valid during the call.
         let (instance, finish) = unsafe { (instance::<S>(strategy), Finish::from_raw(finish)) };
         instance.strategy.on_finish(&finish);
     });
@@ -224,7 +226,7 @@ unsafe extern "C" fn state_export<S: Strategy>(strategy: *mut LbStrategy, out: *
         // SAFETY: the strategy is alive.
         let instance = unsafe { instance::<S>(strategy) };
         let state = instance.strategy.export();
-        // SAFETY: inside the call that got `out`.
+        // SAFETY: the call that got `out` still runs.
         unsafe { write(instance.host, out, &state) };
         LB_OK
     })
@@ -237,12 +239,12 @@ unsafe extern "C" fn state_import<S: Strategy>(
     err: *mut LbSink,
 ) -> LbStatus {
     guarded(LB_E_PANIC, || {
-        // SAFETY: the strategy is alive, the bytes borrowed for the call.
+        // SAFETY: the strategy is alive, and the bytes are valid during the call.
         let (instance, state) = unsafe { (instance::<S>(strategy), bytes(state)) };
         match instance.strategy.import(version, state) {
             Ok(()) => LB_OK,
             Err(error) => {
-                // SAFETY: inside the call that got `err`.
+                // SAFETY: the call that got `err` still runs.
                 unsafe { write(instance.host, err, error.to_string().as_bytes()) };
                 LB_E_STATE
             }
@@ -278,23 +280,23 @@ unsafe extern "C" fn explain<S: Strategy>(
             )
         };
         let text = instance.strategy.explain(picker, &backends, &request);
-        // SAFETY: inside the call that got `out`.
+        // SAFETY: the call that got `out` still runs.
         unsafe { write(instance.host, out, text.as_bytes()) };
         LB_OK
     })
 }
 
 /// # Safety
-/// `strategy` must have been made by `strategy_new::<S>` and not be freed while the reference is used.
+/// `strategy` must come from `strategy_new::<S>` and must not be freed while the reference is in use.
 unsafe fn instance<'a, S: Strategy>(strategy: *mut LbStrategy) -> &'a Instance<S> {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller ensures it.
     unsafe { &*strategy.cast::<Instance<S>>() }
 }
 
 /// # Safety
-/// `sink` must be the one lent to this call.
+/// `sink` must be null or an argument of the running call.
 unsafe fn write(host: Host, sink: *mut LbSink, text: &[u8]) {
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller ensures it.
     unsafe { tell(host.as_raw(), sink, text) }
 }
 
@@ -303,10 +305,10 @@ mod tests {
     use super::*;
     use crate::strategy::NoOptions;
 
-    struct Nobody;
+    struct Never;
 
-    impl Strategy for Nobody {
-        const NAME: &'static str = "nobody";
+    impl Strategy for Never {
+        const NAME: &'static str = "never";
         type Config = NoOptions;
         type Picker = ();
         fn new(_: NoOptions, _: Host) -> Result<Self, Error> {
@@ -320,7 +322,7 @@ mod tests {
         }
     }
 
-    static TABLE: LbStrategyTable = table::<Nobody>("1", "test");
+    static TABLE: LbStrategyTable = table::<Never>("1", "test");
 
     unsafe extern "C" fn drop_text(_: *mut LbSink, _: LbStr) {}
 
@@ -349,7 +351,7 @@ mod tests {
         for (what, change) in refused {
             let mut raw = host();
             change(&mut raw);
-            // SAFETY: refused before it is kept.
+            // SAFETY: `entry` refuses this host before it keeps the pointer.
             assert!(unsafe { entry(&raw, &TABLE) }.is_null(), "{what}");
         }
         // SAFETY: null is allowed.
@@ -357,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn a_later_minor_version_with_longer_structs_is_welcome() {
+    fn a_later_minor_version_with_longer_structs_is_accepted() {
         let mut raw = host();
         (raw.abi_minor, raw.size, raw.request_size) = (9, 400, 400);
         // SAFETY: leaked, so valid until the process ends.

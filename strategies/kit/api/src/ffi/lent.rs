@@ -1,6 +1,7 @@
-//! Safe views of what the host lends to a call: [`Backends`], [`Request`], [`Finish`], [`Host`].
+//! Safe views of the arguments that the host lends to a call: [`Backends`], [`Request`], [`Finish`] and [`Host`].
 //!
-//! Invariant: a view's lifetime is the call's, so nothing lent can be kept. Every accessor is a plain read; none allocates.
+//! Invariants: the lifetime of a view ends with its call, so a strategy cannot keep it. Only `Host` stays valid until
+//! the process ends. No accessor allocates.
 
 mod backends;
 mod finish;
@@ -15,11 +16,11 @@ pub use request::Request;
 use crate::abi::LbStr;
 
 /// # Safety
-/// `text` must be null with length 0, or point to `len` bytes that live for `'a`.
+/// `text` must be null, or point to `len` bytes that live for `'a`.
 pub(crate) unsafe fn bytes<'a>(text: LbStr) -> &'a [u8] {
     if text.ptr.is_null() || text.len == 0 {
         return &[];
     }
-    // SAFETY: the caller's promise.
+    // SAFETY: the caller ensures it.
     unsafe { std::slice::from_raw_parts(text.ptr, text.len) }
 }

@@ -1,7 +1,7 @@
-//! Failure handling: every small world, dry picks, hand-over of state, absurd finishes.
+//! Failure handling: every small world, dry picks, hand-over of state, extreme finishes.
 //!
-//! The balancer survives a wrong answer (its fallback picks, and counts it); a strategy should not need that. Answers are counted here
-//! and not stopped at, so that the figure tells a rare slip from a rule that was never kept.
+//! lb tolerates a wrong pick: its fallback picks, and lb counts that. A strategy should not need it. The check counts
+//! all wrong picks and does not stop at the first. So the figure shows whether a rule is broken rarely or always.
 
 use std::collections::BTreeMap;
 
@@ -10,7 +10,8 @@ use super::{Finding, Found};
 use crate::properties::{self, WEIGHTS, is_right};
 use crate::{Decision, World, small_worlds};
 
-/// Nobody, one, two, three, four backends; every set of eligible and of tried ones; loads 0 to 3; dry, and without a key.
+/// Pools of 0 to 4 backends with every set of healthy and of tried ones and loads 0 to 3. Real picks, dry picks, and
+/// picks without a key.
 pub(super) fn answers(subject: &Subject) -> Found {
     let instance = subject.instance()?;
     let mut requests = subject.requests(50);
@@ -41,9 +42,7 @@ pub(super) fn answers(subject: &Subject) -> Found {
     }
     let bar = "0 in all small worlds";
     Ok(match first {
-        None => {
-            Finding::pass(format!("0 bad of {asked}"), bar, "only eligible, untried ones, or nobody if there is none")
-        }
+        None => Finding::pass(format!("0 bad of {asked}"), bar, "every pick is eligible and untried, or there is none"),
         Some(first) => {
             let kinds: Vec<_> = bad.iter().map(|(kind, count)| format!("{count} {kind}")).collect();
             Finding::fail(
@@ -57,15 +56,15 @@ pub(super) fn answers(subject: &Subject) -> Found {
 
 pub(super) fn dry_picks(subject: &Subject) -> Found {
     properties::dry_picks_change_nothing(subject.plugin(), &subject.options)?;
-    Ok(Finding::pass("unchanged", "no pick changes", "explain and plan leave later picks as they were"))
+    Ok(Finding::pass("unchanged", "no pick changes", "dry picks and explain do not change later picks"))
 }
 
 pub(super) fn state(subject: &Subject) -> Found {
     if subject.plugin().state_schema().is_none() {
-        return Ok(Finding::not_applicable("it names no state"));
+        return Ok(Finding::not_applicable("it declares no state"));
     }
     properties::state_is_handed_over(subject.plugin(), &subject.options)?;
-    Ok(Finding::pass("handed over", "no failure", "state goes to a successor, and damaged state does no harm"))
+    Ok(Finding::pass("handed over", "no failure", "a successor imports the state; damaged state does no harm"))
 }
 
 pub(super) fn finishes(subject: &Subject) -> Found {
@@ -73,7 +72,7 @@ pub(super) fn finishes(subject: &Subject) -> Found {
         return Ok(Finding::not_applicable("it does not ask for finishes"));
     }
     properties::finishes_do_no_harm(subject.plugin(), &subject.options)?;
-    Ok(Finding::pass("harmless", "no bad pick", "absurd, foreign and unknown finishes leave it picking right"))
+    Ok(Finding::pass("harmless", "no bad pick", "picks stay right after extreme, foreign, unknown finishes"))
 }
 
 fn kind(decision: Decision) -> String {

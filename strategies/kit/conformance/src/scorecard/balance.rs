@@ -1,8 +1,10 @@
-//! Fairness and weights: are the shares what the declared law makes them?
+//! Fairness and weights: do the shares follow the declared law?
 //!
-//! The bar follows the law. Exact counts are exact. Draws are held to Pearson's chi-square. The share of a ring's backend is
-//! Beta(K·w, K·(W−w)) plus the noise of as many keys as were tried. By load is looked at twice: an idle pool is drawn evenly, and a
-//! busy one, where requests end at random, gives each what its weight says.
+//! The bar depends on the law. Exact counts may be off by 1. Draws must pass Pearson's chi-square test. The share of a
+//! ring's backend is Beta(K·w, K·(W−w)) plus the noise of the number of keys that were tried.
+//!
+//! "By load" is tested in two pools. An idle pool must be drawn evenly. In a busy pool, where requests end at random,
+//! the shares must follow the weights.
 
 use statrs::distribution::{Beta, ContinuousCDF};
 
@@ -15,13 +17,13 @@ use crate::{Decision, World};
 const PICKS: usize = 20_000;
 /// Requests in flight of the busy pool.
 const IN_FLIGHT: usize = 200;
-/// By how much a share by load may be off, of itself.
+/// The largest relative error of a share by load.
 const BY_LOAD_TOLERANCE: f64 = 0.15;
 
 /// Equal backends get equal shares.
 pub(super) fn fairness(subject: &Subject) -> Found {
     if subject.expectation.balance == Balance::ByOptions {
-        return Ok(Finding::not_applicable("its shares are what its options make them"));
+        return Ok(Finding::not_applicable("its options determine its shares"));
     }
     let world = World::of(5);
     let observed = counts(5, subject.picks(&world, 20, PICKS)?);
@@ -29,14 +31,14 @@ pub(super) fn fairness(subject: &Subject) -> Found {
     Ok(match subject.expectation.balance {
         Balance::Undeclared if finding.verdict == super::Verdict::Fail => Finding {
             verdict: super::Verdict::Warn,
-            sentence: "uneven, though nothing else is declared".into(),
+            sentence: "the shares are uneven, and no balance is declared".into(),
             ..finding
         },
         _ => finding,
     })
 }
 
-/// Shares are as weights say.
+/// Shares follow the weights.
 pub(super) fn weights(subject: &Subject) -> Found {
     const WEIGHTS: [u32; 4] = [1, 2, 3, 4];
     if !subject.expectation.weights {
@@ -52,7 +54,7 @@ pub(super) fn weights(subject: &Subject) -> Found {
 
 fn judge(balance: Balance, observed: &[u64], weights: &[f64]) -> Finding {
     let (total, sum) = (observed.iter().sum::<u64>() as f64, weights.iter().sum::<f64>());
-    let (good, bad) = ("shares are what was declared", "shares are not what was declared");
+    let (good, bad) = ("the shares are as declared", "the shares are not as declared");
     match balance {
         Balance::Exact => {
             let off = |(&count, weight): (&u64, &f64)| (count as f64 - total * weight / sum).abs();
@@ -62,7 +64,7 @@ fn judge(balance: Balance, observed: &[u64], weights: &[f64]) -> Finding {
         Balance::Ring(points) => {
             let tails = observed.iter().zip(weights).map(|(&count, weight)| {
                 let (share, concentration) = (weight / sum, f64::from(points) * sum);
-                // The keys' own noise makes the law as much wider as fewer points would.
+                // The noise of the keys widens the law in the same way as fewer points would.
                 let concentration = 1.0 / (1.0 / (concentration + 1.0) + 1.0 / total);
                 let law = Beta::new(share * concentration, (1.0 - share) * concentration).expect("positive shapes");
                 let below = law.cdf(count as f64 / total);
@@ -79,7 +81,7 @@ fn judge(balance: Balance, observed: &[u64], weights: &[f64]) -> Finding {
     }
 }
 
-/// A busy pool: one request ends, which one is left to chance, and one comes.
+/// A busy pool: in each step one random request ends and a new one arrives.
 fn by_load(subject: &Subject, world: &World, weights: &[f64]) -> Found {
     let picker = subject.picker(world)?;
     let mut requests = subject.requests(22);
@@ -102,7 +104,7 @@ fn by_load(subject: &Subject, world: &World, weights: &[f64]) -> Found {
         worst <= BY_LOAD_TOLERANCE,
         format!("off by {:.1} %", worst * 100.0),
         format!("at most {:.0} %", BY_LOAD_TOLERANCE * 100.0),
-        "a busy pool gives each what its weight says",
+        "in a busy pool the shares follow the weights",
         "under load the shares do not follow the weights",
     ))
 }

@@ -1,7 +1,7 @@
-//! What it costs: memory kept after a million picks, and the time of one.
+//! The cost of picks: memory that stays allocated after a million picks, and the time of one.
 //!
-//! Time is a warning at most: it says as much of the machine as of the strategy. The bars are far above what a sound strategy takes
-//! (tens of nanoseconds), so that only an order of magnitude shows.
+//! A long time is only a warning, because it depends on the machine too. A sound strategy takes tens of nanoseconds.
+//! The bars are far above that, so that only another order of magnitude is reported.
 
 use std::time::{Duration, Instant};
 
@@ -15,7 +15,7 @@ const MILLION: u64 = 1_000_000;
 const WARM_UP: u64 = 50_000;
 const RETAINED_MAX_KIB: i64 = 1024;
 const SIZES: [usize; 4] = [3, 10, 100, 1000];
-/// Median nanoseconds that are no warning, for each size.
+/// The largest median time in nanoseconds without a warning, for each size.
 const TIMES_MAX_NS: [f64; 4] = [1_000.0, 1_000.0, 10_000.0, 100_000.0];
 const BATCH: u64 = 50;
 const BATCHES_MAX: usize = 400;
@@ -39,7 +39,8 @@ pub(super) fn memory(subject: &Subject) -> Found {
     let before = resident_kib()?;
     picks(WARM_UP, WARM_UP + MILLION);
     let kept = resident_kib()? - before;
-    let (good, bad) = ("picks leave nothing behind", "memory grows with picks: something is allocated and never freed");
+    let (good, bad) =
+        ("memory does not grow with picks", "memory grows with picks: the strategy allocates and does not free");
     let figure = format!("{kept} KiB per million picks");
     Ok(Finding::judged(kept <= RETAINED_MAX_KIB, figure, format!("at most {RETAINED_MAX_KIB} KiB"), good, bad))
 }
@@ -49,7 +50,7 @@ pub(super) fn pick_time(subject: &Subject) -> Found {
     for size in SIZES {
         let picker = match subject.picker(&World::of(size)) {
             Ok(picker) => picker,
-            // A table may be too small for a large pool, and a strategy may say so; a small pool is what it is for.
+            // A strategy may refuse a large pool, for example if its table is too small. It must accept a small one.
             Err(_) if size > SIZES[0] => break,
             Err(reason) => return Err(reason),
         };
@@ -93,7 +94,7 @@ fn finish(backend: &str, token: u64, number: u64) -> Finish {
     }
 }
 
-/// Memory of this process that is in RAM.
+/// The memory of this process that is in RAM.
 fn resident_kib() -> Result<i64, String> {
     let status = std::fs::read_to_string("/proc/self/status").map_err(|error| format!("/proc/self/status: {error}"))?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).ok_or("/proc/self/status has no VmRSS")?;

@@ -1,7 +1,7 @@
-//! Minimal disruption: when a backend goes, is out, or comes, no key moves but those that must.
+//! Minimal disruption: if a backend is removed, unhealthy or added, only those keys move that must.
 //!
-//! A removal moves the keys of the one that went; an outage the keys of the one that is out; an addition moves keys to the new one
-//! only. A table with a fixed number of places (Maglev) moves a few more, which is a warning.
+//! A removal or an outage moves only the keys of that backend. An addition moves keys only to the new backend. A table
+//! of fixed size, as in Maglev, moves a few more keys, which is a warning.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,7 @@ use crate::{Decision, World};
 const BACKENDS: usize = 10;
 const GONE: usize = 3;
 const KEYS: usize = 10_000;
-/// Keys moved in vain, of all, that are still a warning.
+/// The share of keys moved without need up to which the result is only a warning.
 const NEARLY: f64 = 0.03;
 
 pub(super) fn check(subject: &Subject) -> Found {
@@ -22,7 +22,7 @@ pub(super) fn check(subject: &Subject) -> Found {
     let instance = subject.instance()?;
     let homes = |world: World, salt: u64| -> Result<Vec<Option<String>>, String> {
         let picker = world.picker(&instance)?;
-        // other random bits each time: only the key may count
+        // Other random bits each time, because only the key may count.
         let mut requests = subject.requests(salt);
         let home = |number| match requests.ask().key(format!("key {number}")).pick(&picker) {
             Decision::Backend { index, .. } => Some(world.name(index).to_owned()),
@@ -43,7 +43,7 @@ pub(super) fn check(subject: &Subject) -> Found {
     let added = in_vain(&homes(World::of(BACKENDS + 1), 33)?, &|_, now| *now == Some(new.clone()));
     let used = before.iter().collect::<HashSet<_>>().len();
     if used < 2 {
-        return Ok(Finding::fail(format!("{used} backend used"), "keys are spread", "all keys go to one place"));
+        return Ok(Finding::fail(format!("{used} backend used"), "keys are spread", "all keys go to one backend"));
     }
     let figure = format!("{removed} + {out} + {added} moved in vain");
     let bar = format!("0 of {KEYS} keys, each");
@@ -51,7 +51,7 @@ pub(super) fn check(subject: &Subject) -> Found {
     Ok(match worst {
         0 => Finding::pass(figure, bar, "removal, outage and addition move only the keys that must move"),
         some if (some as f64) < KEYS as f64 * NEARLY => {
-            Finding::warn(figure, bar, "nearly minimal (removal + outage + addition), as a table of fixed size is")
+            Finding::warn(figure, bar, "nearly minimal (removal + outage + addition), as with a table of fixed size")
         }
         _ => Finding::fail(
             figure,

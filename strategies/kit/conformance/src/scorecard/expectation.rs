@@ -1,8 +1,11 @@
-//! What a strategy declares of itself, and the check that takes it at its word.
+//! The expectation that a strategy declares, and the check of it.
 //!
-//! Why each law has a test of its own here: `fairness` looks at sums, and a strategy can have even sums without being what it says.
-//! Exact means even over every stretch; multinomial means that a pick tells nothing of the next; a ring means that a key stays, by
-//! options too; by load means that the busy one is spared.
+//! Why each law has its own test here: `fairness` looks at sums, and even sums do not prove the law.
+//!
+//! - exact: counts are even in every stretch of picks.
+//! - multinomial: a pick does not depend on the one before.
+//! - a ring, or by options: a key keeps its backend.
+//! - by load: a busy backend gets few requests.
 
 use std::collections::HashMap;
 
@@ -20,17 +23,17 @@ pub enum Balance {
     Exact,
     /// Independent draws.
     Multinomial,
-    /// A ring with so many points for each unit of weight.
+    /// A ring with this number of points for each unit of weight.
     Ring(u32),
-    /// As load says.
+    /// Busy backends get fewer requests.
     ByLoad,
-    /// A key stays; shares are what the options make them.
+    /// A key keeps its backend, and the options determine the shares.
     ByOptions,
     #[default]
     Undeclared,
 }
 
-/// The JSON of [`Strategy::EXPECTATION`](lb_strategy::Strategy::EXPECTATION), understood.
+/// The parsed JSON of [`Strategy::EXPECTATION`](lb_strategy::Strategy::EXPECTATION).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Expectation {
     pub balance: Balance,
@@ -51,7 +54,7 @@ struct Declared {
 const PICKS: usize = 20_000;
 const KEYS: usize = 5_000;
 const BUSY: u32 = 50;
-/// A right strategy is called wrong once in so many cards.
+/// The significance level of each test of a distribution.
 pub(super) const P_MIN: f64 = 0.0001;
 
 pub(super) fn check(subject: &Subject) -> Found {
@@ -61,14 +64,14 @@ pub(super) fn check(subject: &Subject) -> Found {
         Err(reason) => return Ok(Finding::fail(declared, "the keys of the contract", reason)),
     };
     if expectation.consistent && !subject.plugin().wants_hash() {
-        let reason = "it calls itself consistent, but does not ask for the key (WANTS_HASH)";
+        let reason = "it declares consistent, but does not ask for the key (WANTS_HASH)";
         return Ok(Finding::fail("consistent, no key", "consistent needs the key", reason));
     }
     match expectation.balance {
         Balance::Undeclared => Ok(Finding::warn(
             "no balance declared",
             "a declared balance",
-            "declare what theory expects (EXPECTATION), so that it can be held to it",
+            "declare the expected balance in EXPECTATION, so that the picks can be tested",
         )),
         Balance::Exact => exact(subject),
         Balance::Multinomial => independent(subject),
@@ -86,7 +89,8 @@ fn exact(subject: &Subject) -> Found {
         running[pick] += 1;
         worst = worst.max(spread(&running));
     }
-    let (good, bad) = ("even over every stretch, as exact means", "declared exact, but some stretch is uneven");
+    let (good, bad) =
+        ("counts are even in every stretch of picks", "declared exact, but counts in some stretch are uneven");
     Ok(Finding::judged(worst <= 1, format!("exact: spread {worst}"), "at most 1, always", good, bad))
 }
 
@@ -95,9 +99,10 @@ fn independent(subject: &Subject) -> Found {
     let picks = subject.picks(&World::of(N), 11, PICKS)?;
     let pairs = counts(N * N, picks.chunks_exact(2).map(|pair| pair[0] * N + pair[1]));
     let p = chi_square_p(&pairs, &[1.0; N * N]);
-    // Too good is as suspicious as too bad: draws have noise.
+    // Counts that are too even are as suspicious as uneven ones, because random draws have noise.
     let holds = (P_MIN..1.0 - P_MIN).contains(&p);
-    let (good, bad) = ("a pick tells nothing of the next one", "declared multinomial, but pairs of picks are no draws");
+    let (good, bad) =
+        ("a pick does not depend on the one before", "declared multinomial, but pairs of picks are not independent");
     Ok(Finding::judged(holds, format!("multinomial: p {p:.3}"), format!("p in {P_MIN} to {}", 1.0 - P_MIN), good, bad))
 }
 
@@ -106,7 +111,7 @@ fn keys_stay(subject: &Subject, law: &str) -> Found {
     let mut homes = HashMap::new();
     let mut moved = 0;
     for round in 0..2 {
-        // other random bits, another time, another order
+        // Other random bits, another time, another order.
         let mut requests = subject.requests(12 + round);
         for number in 0..KEYS {
             let number = if round == 0 { number } else { KEYS - 1 - number };
@@ -124,20 +129,20 @@ fn spares_the_busy(subject: &Subject) -> Found {
     let picks = subject.picks(&world, 14, PICKS)?;
     let share = counts(5, picks.iter().copied())[4] as f64 / picks.len() as f64;
     let figure = format!("by load: busy one got {:.1} %", share * 100.0);
-    let (good, bad) = ("it spares the busy backend", "declared by load, but the busy backend is not spared");
+    let (good, bad) = ("the busy backend gets few requests", "declared by load, but the busy backend gets too many");
     Ok(Finding::judged(share <= 0.1, figure, "at most 10 %", good, bad))
 }
 
 // === impl Expectation ===
 
 impl Expectation {
-    /// "" is nothing declared.
+    /// Parses a declaration; "" declares nothing.
     pub fn parse(json: &str) -> Result<Self, String> {
         if json.is_empty() {
             return Ok(Self::default());
         }
         let declared: Declared =
-            serde_json::from_str(json).map_err(|error| format!("its expectation is not understood: {error}"))?;
+            serde_json::from_str(json).map_err(|error| format!("its expectation is wrong: {error}"))?;
         let balance = match declared.balance.as_deref() {
             None => Balance::Undeclared,
             Some("exact") => Balance::Exact,
@@ -162,7 +167,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_law_of_the_contract_is_understood_and_nothing_else() {
+    fn only_the_laws_of_the_contract_are_accepted() {
         let balance = |text: &str| Expectation::parse(&format!(r#"{{"balance":"{text}"}}"#)).map(|it| it.balance);
         for (text, law) in [
             ("exact", Balance::Exact),

@@ -1,7 +1,7 @@
-//! Determinism and instances: a life of requests, failures and outages out of one seed, lived again and lived side by side.
+//! Determinism and instances: a history of requests, failures and outages from one seed, repeated and run side by side.
 //!
-//! Whatever a strategy learns it learns from what it is told; so an instance that is told the same picks the same. If it does not, it
-//! has a clock, a random generator or a static of its own.
+//! A strategy gets all its data from the host. So two instances that get the same data must make the same picks. If
+//! not, the strategy has its own clock, random generator or static.
 
 use std::sync::Arc;
 
@@ -24,7 +24,7 @@ struct History {
     picker: Picker,
     requests: Requests,
     random: fastrand::Rng,
-    /// Index and token of what runs.
+    /// Index and token of each request in flight.
     running: Vec<(usize, u64)>,
     steps: usize,
 }
@@ -33,11 +33,11 @@ struct History {
 pub(super) fn determinism(subject: &Subject) -> Found {
     let first = History::new(subject, 40)?.live(STEPS)?;
     let second = History::new(subject, 40)?.live(STEPS)?;
-    let (good, bad) = ("the same seed twice is the same picks twice", "the same seed gave other picks the second time");
+    let (good, bad) = ("the same seed gives the same picks", "the same seed gave other picks the second time");
     Ok(same(&first, &second, good, bad))
 }
 
-/// Two instances in turns, each beside what it does alone.
+/// Two instances that pick in turns. Each must pick as it does alone.
 pub(super) fn instances(subject: &Subject) -> Found {
     let alone = [History::new(subject, 41)?.live(STEPS)?, History::new(subject, 42)?.live(STEPS)?].concat();
     let (mut one, mut two) = (History::new(subject, 41)?, History::new(subject, 42)?);
@@ -48,7 +48,7 @@ pub(super) fn instances(subject: &Subject) -> Found {
     }
     ones.append(&mut twos);
     let (good, bad) =
-        ("two instances do not know of each other", "two instances disturb each other: keep nothing in statics");
+        ("two instances do not affect each other", "two instances affect each other: keep no state in statics");
     Ok(same(&alone, &ones, good, bad))
 }
 
@@ -77,7 +77,7 @@ impl History {
         (0..steps).map(|_| self.step()).collect()
     }
 
-    /// Something ends, health changes now and then, and a request comes.
+    /// One step: a request may end, health may change, and one request arrives.
     fn step(&mut self) -> Result<Decision, String> {
         self.steps += 1;
         if self.running.len() >= IN_FLIGHT {

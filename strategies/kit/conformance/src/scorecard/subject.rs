@@ -1,7 +1,7 @@
-//! The plugin on the bench: what every check needs of it.
+//! The plugin that is tested, with the functions that every check needs.
 //!
-//! Invariant: each check makes instances of its own, so no check depends on what another did before (but for statics, which is what
-//! the row `instances` finds).
+//! Invariant: each check makes its own instances, so no check depends on an earlier one. Only statics of the plugin
+//! could connect two checks; the row `instances` finds them.
 
 use std::sync::Arc;
 
@@ -11,20 +11,20 @@ use serde_json::Value;
 use super::expectation::Expectation;
 use crate::{Decision, Picker, Requests, Strategy, World, strategy};
 
-/// Threads that pick at the same time, at most; what the plugin is told.
+/// The largest number of threads that pick at the same time. The plugin gets it as the number of workers.
 pub(super) const WORKERS: u32 = 4;
 
 pub(super) struct Subject {
     plugin: Arc<Plugin>,
     pub(super) options: Value,
     pub(super) seed: u64,
-    /// What it declares; nothing at all where that cannot be read (the row `expectation` tells).
+    /// The declared expectation. If it cannot be parsed, nothing is declared, and the row `expectation` fails.
     pub(super) expectation: Expectation,
 }
 
 struct NoHeaders;
 
-/// A pick at the least cost on our side: for rows that need very many.
+/// A pick with the least overhead in the test, for checks with very many picks.
 pub(super) fn lean_pick(picker: &Picker, worker: u32, number: u64, random: u64) -> Decision {
     picker.pick(&PickRequest {
         worker: Some(worker),
@@ -50,22 +50,22 @@ impl Subject {
         &self.plugin
     }
 
-    /// A fresh instance.
+    /// A new instance.
     pub(super) fn instance(&self) -> Result<Arc<Strategy>, String> {
         strategy(&self.plugin, &self.options)
     }
 
-    /// A picker of a fresh instance.
+    /// A picker of a new instance.
     pub(super) fn picker(&self, world: &World) -> Result<Picker, String> {
         world.picker(&self.instance()?)
     }
 
-    /// The requests of the check number `salt`.
+    /// The requests of a check. Each check has another `salt`.
     pub(super) fn requests(&self, salt: u64) -> Requests {
         Requests::seeded(self.seed.wrapping_add(salt << 32))
     }
 
-    /// `n` picks in a row, answers that do not count left out: the row `answers` is about those.
+    /// The backends of `n` picks. Unusable decisions are left out, because the row `answers` reports them.
     pub(super) fn picks(&self, world: &World, salt: u64, n: usize) -> Result<Vec<usize>, String> {
         let picker = self.picker(world)?;
         let mut requests = self.requests(salt);

@@ -8,7 +8,7 @@ use crate::{Decision, Picker, World};
 
 const PICKS_PER_THREAD: u64 = 25_000;
 
-/// Picks of one thread by backend, and answers that do not count.
+/// The picks of one thread by backend, and the number of unusable decisions.
 type Counted = (Vec<u64>, u64);
 
 pub(super) fn check(subject: &Subject) -> Found {
@@ -34,12 +34,12 @@ pub(super) fn check(subject: &Subject) -> Found {
         return Ok(Finding::fail(
             figure,
             "spread at most 1",
-            "exact with one thread, but not with four: turns are lost or counted apart",
+            "exact with one thread, but not with four: turns are lost or counted per thread",
         ));
     }
     let (good, wrong) =
-        ("four threads at once, and every answer is right", "under four threads some answers are wrong");
-    Ok(Finding::judged(bad == 0, figure, "0 bad answers", good, wrong))
+        ("every pick is right with four threads at once", "some picks are wrong with four threads at once");
+    Ok(Finding::judged(bad == 0, figure, "0 bad picks", good, wrong))
 }
 
 fn work(picker: &Picker, seed: u64, worker: u32) -> Counted {

@@ -1,5 +1,5 @@
-//! Plugins of one minor version in hosts of another: what was built against version 1.0 works here, what is built against a later one
-//! does too, and the header only ever grows at its ends.
+//! Plugins of one minor version in hosts of another. Plugins that were built against version 1.0 or a later one work
+//! here. The header only grows, at the ends of its structs.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -11,10 +11,10 @@ use crate::fixture::{Bench, HeaderList, list, request, source};
 
 const FROZEN: &str = "kit/host/tests/fixtures/abi-1.0";
 
-/// Structs whose reader is told their size, or the distance from one to the next. All others can never grow.
+/// Structs whose reader gets their size, or the distance from one to the next. All others can never grow.
 const GROWING: [&str; 6] = ["lb_host", "lb_backend", "lb_backends", "lb_request", "lb_finish", "lb_strategy_table"];
 
-/// What a header declares, without comments and spaces.
+/// The declarations of a header, without comments and spaces.
 #[derive(Debug, Default)]
 struct Declared {
     defines: BTreeMap<String, String>,
@@ -67,7 +67,7 @@ fn squeeze(text: &str) -> String {
     text.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
-/// What `later` has changed of `frozen`, apart from what may be added.
+/// The changes from `frozen` to `later` that break plugins. Permitted additions are left out.
 fn broken_promises(frozen: &str, later: &str) -> Vec<String> {
     let (frozen, later) = (Declared::read(frozen), Declared::read(later));
     let mut broken = Vec::new();
@@ -106,8 +106,8 @@ fn the_header_is_that_of_version_1_0_with_additions() {
     assert!(
         broken.is_empty(),
         "plugins built against version 1.0 would break:\n  {}\nBefore release v1.0: copy kit/api/include/lb_strategy.h over {FROZEN}/ and bring \
-         the plugins there up to date.\nAfter it: take the change back. What is released may only be added to, at the end and with \
-         LB_ABI_MINOR one higher; what must change gets a new name beside the old one.",
+         the plugins there up to date.\nAfter it: undo the change. A released header only gets additions, at the end and with \
+         LB_ABI_MINOR one higher. A changed declaration gets a new name beside the old one.",
         broken.join("\n  ")
     );
 }

@@ -1,5 +1,5 @@
-//! The private copies that are opened: in memory where a directory may not run anything, by many threads at once, and whoever else
-//! had a hand in them before.
+//! Private copies: in memory if the directory permits no execution, made by many threads at once, and made again after
+//! tampering.
 
 use std::fs::{self, OpenOptions};
 use std::io::{ErrorKind, Write};
@@ -10,7 +10,7 @@ use lb_strategy_host::{Copies, Loader, Wanted};
 
 use crate::fixture::Bench;
 
-/// `first_eligible` with another version: other bytes that can be told apart from outside.
+/// `first_eligible` with another version in its bytes, which identifies the image.
 fn builds(bench: &Bench) -> impl Fn(u8) -> Vec<u8> + use<> {
     let good = fs::read(bench.compile("first_eligible")).unwrap();
     let at = good.windows(5).position(|window| window == b"1.0.0").expect("its version");
@@ -22,14 +22,14 @@ fn builds(bench: &Bench) -> impl Fn(u8) -> Vec<u8> + use<> {
 }
 
 #[test]
-fn plugins_in_memory_are_told_apart_though_descriptor_numbers_come_back() {
+fn plugins_in_memory_are_distinguished_even_if_descriptor_numbers_are_reused() {
     let bench = Bench::new();
     let (build, path) = (builds(&bench), bench.path("libfirst_eligible.so"));
     let wanted = Wanted { path: &path, name: None, sha256: None };
     let loader = || Loader::new(bench.path("private"), 2).with_copies(Copies::Memory);
     let mut now = loader();
     for number in 2..9 {
-        // One that is staged and not opened leaves its number to the next.
+        // A copy that is staged but not opened frees its descriptor number, and the next copy gets it.
         fs::write(&path, build(1)).unwrap();
         drop(now.stage(&wanted).unwrap());
         fs::write(&path, build(number)).unwrap();
@@ -60,7 +60,7 @@ fn a_copy_in_memory_can_never_be_changed() {
 }
 
 #[test]
-fn threads_that_load_at_once_do_not_get_in_each_others_way() {
+fn threads_can_load_at_the_same_time() {
     let bench = Bench::new();
     let build = builds(&bench);
     for copies in [Copies::Files, Copies::Memory] {
@@ -86,7 +86,7 @@ fn threads_that_load_at_once_do_not_get_in_each_others_way() {
 }
 
 #[test]
-fn the_private_copy_is_private_and_one_that_was_tampered_with_is_made_again() {
+fn the_private_copy_is_private_and_is_made_again_after_tampering() {
     let bench = Bench::new();
     let path = bench.compile("first_eligible");
     let good = fs::read(&path).unwrap();
@@ -96,7 +96,7 @@ fn the_private_copy_is_private_and_one_that_was_tampered_with_is_made_again() {
     assert_eq!((mode(&private), mode(&copy)), (0o700, 0o500));
     let elsewhere = bench.path("elsewhere.so");
     fs::write(&elsewhere, &good).unwrap();
-    // Put there beforehand. Writing into the one that is there would change the image that runs.
+    // A tampered copy is put in place of the removed one. A write to the existing file would change the running image.
     type Tampering<'a> = &'a dyn Fn();
     let ways: [Tampering<'_>; 4] = [
         &|| fs::write(&copy, b"\x7fELF tampered").unwrap(),

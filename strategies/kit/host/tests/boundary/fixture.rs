@@ -1,4 +1,4 @@
-//! Compiles fixtures, loads them, and makes the small lists and requests that the tests of this binary share.
+//! Helpers of these tests: they compile and load fixtures, and make small lists and requests.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -8,7 +8,8 @@ use lb_strategy::abi::LB_BACKEND_ELIGIBLE;
 use lb_strategy_host::{BackendList, BackendSpec, Headers, LoadError, Loader, PickRequest, Plugin, Wanted};
 use tempfile::TempDir;
 
-/// A folder for plugins and a loader with a private folder, both gone at the end of the test (images stay mapped).
+/// A folder for plugins, and a loader with a private folder. Both folders are removed at the end of the test; images
+/// stay mapped.
 pub(crate) struct Bench {
     pub(crate) directory: TempDir,
     pub(crate) loader: Loader,
@@ -22,7 +23,7 @@ pub(crate) fn source(relative: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).ancestors().nth(2).expect("strategies/").join(relative)
 }
 
-/// `n` backends of which `eligible` may be picked.
+/// A list of `n` backends. Those in `eligible` may be picked.
 pub(crate) fn list(n: u32, eligible: &[u32]) -> BackendList {
     let spec = |index: u32| BackendSpec {
         name: format!("b{index}").into(),
@@ -67,19 +68,20 @@ impl Bench {
         self.directory.path().join(name)
     }
 
-    /// The plugin made of `strategies/examples/<relative>.c`.
+    /// Builds a plugin from `strategies/examples/<relative>.c`.
     pub(crate) fn compile(&self, relative: &str) -> PathBuf {
         let stem = Path::new(relative).file_name().expect("a name").to_str().expect("UTF-8");
-        // Some compilers bind at load by default; the host must ask for it itself.
+        // Some compilers bind symbols at load by default. Without that, only the host's own flags can find a missing
+        // one.
         self.build("cc", &source(&format!("examples/{relative}.c")), &format!("lib{stem}.so"), &["-Wl,-z,lazy"])
     }
 
-    /// A library, `output` in this folder, made by a compiler of C or C++; with `-c` in `flags` an object file.
+    /// Builds a library, `output` in this folder, with a C or C++ compiler. With `-c` in `flags` it is an object file.
     pub(crate) fn build(&self, compiler: &str, source: &Path, output: &str, flags: &[&str]) -> PathBuf {
         self.run(compiler, source, output, &[&["-shared", "-fPIC", "-fvisibility=hidden"], flags].concat())
     }
 
-    /// The same for a program in C.
+    /// Builds a program in C.
     pub(crate) fn build_program(&self, source: &Path, output: &str, flags: &[&str]) -> PathBuf {
         self.run("cc", source, output, flags)
     }
@@ -99,7 +101,7 @@ impl Bench {
         output
     }
 
-    /// A library in Rust that needs nothing but the standard library.
+    /// Builds a library from Rust code that needs only the standard library.
     pub(crate) fn build_rust(&self, source: &Path, output: &str, flags: &[&str]) -> PathBuf {
         let output = self.path(output);
         let mut command = Command::new("rustc");

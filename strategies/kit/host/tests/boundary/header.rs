@@ -1,4 +1,5 @@
-//! The C header is the original: it compiles as C and as C++ without a warning, and the Rust mirror has the same layout to the byte.
+//! The C header is the original. It compiles as C and as C++ without a warning, and the Rust mirror has exactly the
+//! same layout.
 
 use std::mem::offset_of;
 use std::path::Path;
@@ -109,7 +110,7 @@ fn every_field_of_the_mirror_lies_where_the_header_puts_it() {
     let file = directory.path().join("layout.c");
     std::fs::write(&file, format!("#include \"lb_strategy.h\"\n{asserts}")).unwrap();
     assert_compiles(&compile("cc", &["-std=c11"], &file).expect("cc runs"));
-    // The same file with one value changed must not compile: the assertions are not vacuous.
+    // With one changed value the same file must not compile. So the assertions do check something.
     std::fs::write(&file, format!("#include \"lb_strategy.h\"\n{}", asserts.replacen("== 16", "== 17", 1))).unwrap();
     assert!(!compile("cc", &["-std=c11"], &file).expect("cc runs").status.success());
 }

@@ -1,4 +1,4 @@
-//! Wrong answers: each becomes the documented decision or error, never an index out of bounds.
+//! Wrong results of a plugin: each becomes the documented decision or error, never an index out of bounds.
 
 use std::sync::Arc;
 
@@ -49,23 +49,23 @@ fn any_index_into_an_empty_list_is_a_bad_one() {
 }
 
 #[test]
-fn a_strategy_new_that_lies_or_shouts_is_an_error_of_bounded_length() {
+fn a_failed_strategy_new_is_an_error_of_bounded_length() {
     let bench = Bench::new();
     let words = |way: u32| match misbehaving(&bench, way) {
         Ok(_) => panic!("way {way} was taken"),
         Err(error) => error.to_string(),
     };
-    assert!(words(1).contains("failed in strategy_new: it answered success without a result"), "{}", words(1));
+    assert!(words(1).contains("failed in strategy_new: it returned success without a result"), "{}", words(1));
     assert!(words(2).contains("status -77"), "{}", words(2));
     assert!(words(3).len() < 5000, "{} bytes", words(3).len());
     assert!(words(4).contains("refuses its options"), "{}", words(4));
 }
 
 #[test]
-fn a_picker_new_that_lies_or_fails_is_an_error_with_its_reason() {
+fn a_failed_picker_new_is_an_error_with_its_reason() {
     let bench = Bench::new();
     for (way, word) in
-        [(5, "failed in picker_new: it answered success without a result"), (6, "not today (status -42)")]
+        [(5, "failed in picker_new: it returned success without a result"), (6, "not today (status -42)")]
     {
         let Err(error) = Picker::new(misbehaving(&bench, way).unwrap(), list(1, &[0])) else { panic!("it was taken") };
         assert!(error.to_string().contains(word), "{error}");
@@ -73,7 +73,7 @@ fn a_picker_new_that_lies_or_fails_is_an_error_with_its_reason() {
 }
 
 #[test]
-fn failing_state_and_tick_hooks_are_errors_and_a_rebuild_is_heard() {
+fn failing_state_and_tick_hooks_are_errors_and_a_rebuild_is_reported() {
     let bench = Bench::new();
     let strategy = misbehaving(&bench, 7).unwrap();
     assert_eq!(strategy.plugin().tick_ms(), 5);

@@ -1,7 +1,7 @@
-//! The boundary to plugins, from the host's side: what is refused and why, what hostile answers become, what a panic does.
+//! Tests of the host's side of the plugin boundary: refused files and their reasons, hostile results, panics.
 //!
-//! Fixtures are C files under `strategies/examples`, compiled here with `cc`, the linker that the Rust toolchain needs anyway. Tests
-//! that need the real strategies are in the conformance crate, since the host does not depend on them.
+//! Most fixtures are C files under `strategies/examples`. They are compiled here with `cc`, which the Rust toolchain
+//! needs as its linker. Tests with the shipped strategies are in the conformance crate.
 
 mod compatibility;
 mod copies;

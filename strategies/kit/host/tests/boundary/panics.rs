@@ -1,5 +1,5 @@
-//! A strategy in Rust that panics where its options say, linked in: no panic leaves the table, not even one whose payload panics again
-//! when it is dropped.
+//! Panics of a Rust strategy that is linked in. Its options name the hook that panics. No panic leaves the table, even
+//! if its payload panics again when it is dropped.
 
 use std::sync::Arc;
 
@@ -32,7 +32,7 @@ enum Place {
 #[derive(Deserialize)]
 struct Options {
     place: Place,
-    /// Whether the payload's drop panics, too.
+    /// Whether the payload panics when it is dropped.
     bomb: bool,
 }
 
@@ -121,7 +121,8 @@ impl Drop for PanickyPicker {
     }
 }
 
-/// What each hook came to, in the order of a life: new, picker, pick, finish, export, import, tick, explain, both drops.
+/// The result of each hook that has one, in the order of calls: import, export, tick, then pick and explain. An
+/// instance or a picker that cannot be made ends the list. Finishes and drops run too, without a result.
 fn live(place: &str, bomb: bool) -> Vec<String> {
     let word = |result: Result<(), HookError>| result.map_or_else(|error| error.to_string(), |()| "ok".to_owned());
     let plugin = plugin_from_table(&TABLE, 1).expect("a sound table");
@@ -163,7 +164,7 @@ fn live(place: &str, bomb: bool) -> Vec<String> {
 }
 
 #[test]
-fn a_panic_stays_inside_and_is_told() {
+fn a_panic_does_not_leave_the_plugin_and_is_reported() {
     for bomb in [false, true] {
         for (place, expected) in [
             ("nowhere", "ok, ok, ok, ok, ok"),

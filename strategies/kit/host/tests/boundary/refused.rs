@@ -1,4 +1,4 @@
-//! Everything that must not become a plugin: each is refused at the stage that is about it, with a reason one can act on.
+//! Files that are no plugins: each is refused at the stage that checks for it, with a reason that names the remedy.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -42,7 +42,7 @@ fn a_broken_table_is_refused_at_stage_version_with_what_is_wrong() {
 }
 
 #[test]
-fn a_library_of_somebody_elses_is_refused_before_any_of_it_runs() {
+fn a_library_that_is_no_strategy_is_refused_before_any_of_it_runs() {
     let bench = Bench::new();
     let error = refusal(&bench, &bench.compile("broken/not_a_strategy"));
     assert_refused(&error, Stage::Elf, &["not a strategy", "lb_strategy_entry_v1"]);
@@ -57,7 +57,7 @@ fn a_missing_symbol_is_refused_at_load_and_not_at_the_first_pick() {
 }
 
 #[test]
-fn another_name_than_asked_for_is_refused() {
+fn a_name_that_differs_from_the_wanted_one_is_refused() {
     let bench = Bench::new();
     let path = bench.compile("first_eligible");
     let wanted = Wanted { path: &path, name: Some("round_robin"), sha256: None };
@@ -66,7 +66,7 @@ fn another_name_than_asked_for_is_refused() {
 }
 
 #[test]
-fn a_pin_that_does_not_fit_is_refused_and_one_that_fits_is_taken() {
+fn a_wrong_pin_is_refused_and_the_right_one_is_accepted() {
     let bench = Bench::new();
     let path = bench.compile("first_eligible");
     let Err(error) = bench.loader.load(&Wanted { path: &path, name: None, sha256: Some([0xab; 32]) }) else {
@@ -81,7 +81,7 @@ fn a_pin_that_does_not_fit_is_refused_and_one_that_fits_is_taken() {
 }
 
 #[test]
-fn what_is_no_file_is_refused_at_stage_read_without_waiting() {
+fn a_path_that_is_no_regular_file_is_refused_at_stage_read_without_waiting() {
     let bench = Bench::new();
     assert_refused(&refusal(&bench, &bench.path("missing.so")), Stage::Read, &["missing.so", "No such file"]);
     assert_refused(&refusal(&bench, bench.directory.path()), Stage::Read, &["not a regular file"]);
@@ -91,7 +91,7 @@ fn what_is_no_file_is_refused_at_stage_read_without_waiting() {
 }
 
 #[test]
-fn what_is_no_shared_library_for_this_machine_is_refused_at_stage_elf() {
+fn a_file_that_is_no_shared_library_for_this_machine_is_refused_at_stage_elf() {
     let bench = Bench::new();
     let file = bench.path("libx.so");
     let good = fs::read(bench.compile("first_eligible")).unwrap();
@@ -147,7 +147,7 @@ fn every_truncation_is_refused_before_it_can_be_mapped() {
 }
 
 #[test]
-fn what_everybody_may_write_or_replace_is_refused() {
+fn a_file_that_all_users_may_write_or_replace_is_refused() {
     let bench = Bench::new();
     let built = bench.compile("first_eligible");
     let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
@@ -156,18 +156,18 @@ fn what_everybody_may_write_or_replace_is_refused() {
     let path = inner.join("libx.so");
     fs::copy(&built, &path).unwrap();
     mode(&path, 0o757);
-    assert_refused(&refusal(&bench, &path), Stage::Permissions, &["is writable by everybody: run `chmod o-w` on it"]);
+    assert_refused(&refusal(&bench, &path), Stage::Permissions, &["is writable by all users: run `chmod o-w` on it"]);
     mode(&path, 0o755);
-    // A link from a good folder leads into the bad one as well.
+    // A link in a good folder leads to the bad folder too.
     let link = bench.path("liblink.so");
     symlink(&path, &link).unwrap();
     for folder in [&inner, &outer] {
         mode(folder, 0o777);
-        let told = format!("lies in {}, which is writable by everybody", folder.canonicalize().unwrap().display());
+        let told = format!("lies in {}, which is writable by all users", folder.canonicalize().unwrap().display());
         for path in [&path, &link] {
             assert_refused(&refusal(&bench, path), Stage::Permissions, &[&told, "chmod o-w"]);
         }
-        // As in /tmp: there only the owner of a file may replace it.
+        // As in /tmp, where only the owner of a file may replace it.
         mode(folder, 0o1777);
         assert!(bench.load(&link).is_ok());
         mode(folder, 0o755);
@@ -175,11 +175,11 @@ fn what_everybody_may_write_or_replace_is_refused() {
 }
 
 #[test]
-fn what_a_group_may_write_or_replace_is_refused_unless_that_is_allowed() {
+fn a_file_that_a_group_may_write_or_replace_is_refused_unless_that_is_allowed() {
     let bench = Bench::new();
     let built = bench.compile("first_eligible");
     let mode = |path: &Path, mode: u32| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
-    // A group that is nobody's own: where we may give files away, one that no system has, else ours (which may be private).
+    // A group that no system has. Only root can give a file to it.
     let shared = |path: &Path| chown(path, None, Some(54321));
     let folder = bench.path("folder");
     fs::create_dir(&folder).unwrap();
@@ -195,7 +195,7 @@ fn what_a_group_may_write_or_replace_is_refused_unless_that_is_allowed() {
     mode(&folder, 0o775);
     let lies = format!("lies in {}, which is writable by its group 54321", folder.canonicalize().unwrap().display());
     assert_refused(&refusal(&bench, &path), Stage::Permissions, &[&lies, "chmod g-w", "allow_group_writable"]);
-    // As in /tmp: there only the owner of a file may replace it.
+    // As in /tmp, where only the owner of a file may replace it.
     mode(&folder, 0o1775);
     assert!(bench.load(&path).is_ok());
     mode(&folder, 0o775);
@@ -204,11 +204,11 @@ fn what_a_group_may_write_or_replace_is_refused_unless_that_is_allowed() {
     assert!(lenient.load(&Wanted { path: &path, name: None, sha256: None }).is_ok());
     mode(&path, 0o777);
     let error = lenient.load(&Wanted { path: &path, name: None, sha256: None }).err().expect("refused");
-    assert_refused(&error, Stage::Permissions, &["is writable by everybody"]);
+    assert_refused(&error, Stage::Permissions, &["is writable by all users"]);
 }
 
 #[test]
-fn what_belongs_to_another_user_is_refused() {
+fn a_file_of_another_user_is_refused() {
     let bench = Bench::new();
     let path = bench.compile("first_eligible");
     if let Err(error) = chown(&path, Some(12345), None) {
@@ -219,7 +219,7 @@ fn what_belongs_to_another_user_is_refused() {
 }
 
 #[test]
-fn the_first_file_found_counts_also_when_it_is_broken() {
+fn the_first_file_found_counts_even_if_it_is_broken() {
     let bench = Bench::new();
     let (first, second) = (bench.path("first"), bench.path("second"));
     fs::create_dir(&first).unwrap();

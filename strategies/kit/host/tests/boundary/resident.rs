@@ -1,4 +1,4 @@
-//! What is loaded: a C plugin that works, images by content and their number, a table that ends in the middle of a pointer.
+//! Loaded plugins: a working C plugin, images by content, the number of images, a table that ends inside a pointer.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -27,7 +27,7 @@ fn a_plugin_in_plain_c_loads_and_picks() {
 }
 
 #[test]
-fn options_that_a_plugin_refuses_come_back_in_its_words() {
+fn a_refusal_of_options_contains_the_plugins_reason() {
     let bench = Bench::new();
     let refused = Strategy::new(bench.load_fixture("first_eligible"), &json!({ "x": 1 }));
     let Err(error @ HookError::Options { .. }) = refused else { panic!("it was taken") };
@@ -43,7 +43,7 @@ fn the_same_bytes_are_the_same_image_and_other_bytes_are_another() {
     let first = bench.load(&path).unwrap();
     assert!(Arc::ptr_eq(&first, &bench.load(&copy).unwrap()));
     assert_eq!(bench.loader.images(), 1);
-    // Bytes after the sections change the content and nothing else.
+    // Bytes after the sections change the file's SHA-256 and nothing else.
     OpenOptions::new().append(true).open(&copy).unwrap().write_all(b"another build").unwrap();
     let second = bench.load(&copy).unwrap();
     assert!(!Arc::ptr_eq(&first, &second) && first.sha256() != second.sha256());
@@ -61,7 +61,7 @@ fn a_refused_image_counts_as_resident_once() {
 }
 
 #[test]
-fn image_129_is_refused_and_known_bytes_are_still_welcome() {
+fn image_129_is_refused_and_known_bytes_are_still_accepted() {
     let bench = Bench::new();
     let path = bench.compile("first_eligible");
     let good = fs::read(&path).unwrap();
@@ -100,18 +100,18 @@ fn half_a_pointer_at_the_end_of_a_table_reads_as_no_hook() {
 }
 
 #[test]
-fn what_is_staged_has_not_run_and_opens_as_the_image_that_was_checked() {
+fn a_staged_plugin_has_not_run_and_opens_as_the_image_that_was_checked() {
     let bench = Bench::new();
     let path = bench.compile("first_eligible");
     let good = fs::read(&path).unwrap();
     let wanted = lb_strategy_host::Wanted { path: &path, name: Some("first_eligible"), sha256: None };
     let staged = bench.loader.stage(&wanted).unwrap();
     assert_eq!((bench.loader.images(), fs::read(staged.copy.path()).unwrap()), (0, good.clone()));
-    // The operator's file may change between both: what was staged counts.
+    // The operator's file changes after the staging. The staged bytes are opened.
     fs::write(&path, "").unwrap();
     let plugin = bench.loader.open(staged.clone()).unwrap();
     assert_eq!((plugin.name(), plugin.path(), bench.loader.images()), ("first_eligible", Some(path.as_path()), 1));
-    // The copy of a resident image is made again, for whoever wants to try it in another process.
+    // The copy of a resident image is made again, because another process may have to try it.
     fs::remove_file(staged.copy.path()).unwrap();
     fs::write(&path, good).unwrap();
     let again = bench.loader.stage(&wanted).unwrap();

@@ -1,5 +1,5 @@
-//! A plugin brings along what it needs and shares nothing: libraries, search paths, unique symbols, writable code and stacks that can
-//! be run are refused before any of it runs, with the words that help.
+//! A plugin shares nothing with other plugins. It is refused before it runs if it needs libraries of its own, a search
+//! path, unique symbols, writable code or an executable stack. The reason names the remedy.
 
 use std::path::Path;
 
@@ -28,7 +28,7 @@ fn a_library_of_its_own_is_refused_by_name() {
         "needs libprivate.so, which it would share by name with every other plugin: link it statically; only the C library, libm, \
          libgcc_s, libpthread, libdl and librt may be needed"
     );
-    // What the words ask for: the same code, linked in.
+    // The remedy that the reason names: the same code, linked statically.
     bench.build("cc", &fixture, "private.o", &["-DLIBRARY=1", "-c"]);
     let object = bench.path("private.o");
     let plugin = bench.build("cc", &fixture, "libx.so", &[object.to_str().unwrap()]);
@@ -51,7 +51,7 @@ fn a_search_path_for_libraries_is_refused() {
         let plugin = bench.build("cc", &source("examples/first_eligible.c"), "libx.so", &flags);
         assert_eq!(
             reason(&bench, &plugin),
-            "says where to look for libraries (RPATH $ORIGIN/../lib): link what it needs statically, and build it without -rpath"
+            "has a search path for libraries (RPATH $ORIGIN/../lib): link libraries statically, and build it without -rpath"
         );
     }
 }
@@ -75,7 +75,7 @@ fn code_that_must_be_writable_and_a_stack_that_can_be_run_are_refused() {
         "has relocations in its code (TEXTREL), which would have to be writable: compile all of it with -fPIC"
     );
     let plugin = bench.build("cc", &source("examples/first_eligible.c"), "libx.so", &["-Wl,-z,execstack"]);
-    assert_eq!(reason(&bench, &plugin), "wants an executable stack: link it with -Wl,-z,noexecstack");
+    assert_eq!(reason(&bench, &plugin), "needs an executable stack: link it with -Wl,-z,noexecstack");
 }
 
 #[test]
@@ -94,7 +94,7 @@ fn a_strategy_in_cpp_loads_when_it_is_built_as_the_refusals_say() {
         "needs libstdc++.so.6, which it would share by name with every other plugin: link it statically (-static-libstdc++ \
          -fno-gnu-unique -Wl,--exclude-libs,ALL); only the C library, libm, libgcc_s, libpthread, libdl and librt may be needed"
     );
-    // Each of the flags is needed: without the last the library's own unique symbols are the plugin's.
+    // Each flag is needed. Without the last, the plugin contains the unique symbols of libstdc++.
     let plugin = bench.build("g++", &fixture, "libx.so", &["-static-libstdc++", "-fno-gnu-unique"]);
     assert!(reason(&bench, &plugin).contains("unique in the process"));
     let flags = ["-static-libstdc++", "-fno-gnu-unique", "-Wl,--exclude-libs,ALL"];
@@ -104,6 +104,6 @@ fn a_strategy_in_cpp_loads_when_it_is_built_as_the_refusals_say() {
     let picks = [(); 4].map(|()| picker.pick(&request(&[], &none)));
     let picked = |index| Decision::Backend { index, token: 0 };
     assert_eq!(picks, [picked(1), picked(2), picked(1), picked(2)]);
-    // An exception of its own, thrown and caught inside.
+    // With an empty list the plugin throws an exception, and catches it.
     assert_eq!(Picker::new(strategy, list(0, &[])).unwrap().pick(&request(&[], &none)), Decision::NoBackend);
 }

@@ -1,4 +1,4 @@
-//! What the rules of loading are for: the same plugins in our host, where they are safe, and in a careless one, where they are not.
+//! Why the host's rules for loading exist: the same plugins are safe in this host and unsafe in one without the rules.
 
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
@@ -10,7 +10,7 @@ use serde_json::json;
 
 use crate::fixture::{Bench, HeaderList, list, request, source};
 
-/// Plugins have a function of this name as well. Never called; used so that it is not left out of this program.
+/// Plugins have a function with this name too. The test calls it only so that the linker keeps it in this program.
 #[unsafe(no_mangle)]
 extern "C" fn helper() -> i32 {
     0
@@ -33,7 +33,7 @@ fn a_plugin_in_rust_that_was_used_by_a_thread_crashes_a_host_that_unloads_it_and
     let kept = careless(&bench, &[], &plugin, "keep");
     assert!(kept.status.success() && kept.stdout == b"0\n", "{kept:?}");
 
-    // The same here: used by a thread, given up, and the thread ends.
+    // The same here: a thread uses the plugin, all handles are dropped, then the thread ends.
     let strategy = Strategy::new(bench.load(&plugin).unwrap(), &json!({})).unwrap();
     let picker = Arc::new(Picker::new(strategy, list(3, &[0, 1, 2])).unwrap());
     let (sender, given_up) = mpsc::channel();
@@ -53,14 +53,14 @@ fn a_plugin_in_rust_that_was_used_by_a_thread_crashes_a_host_that_unloads_it_and
 }
 
 #[test]
-fn every_plugin_calls_its_own_function_whoever_else_has_one_of_that_name() {
+fn every_plugin_calls_its_own_function_even_if_another_has_the_same_name() {
     let bench = Bench::new();
     assert_eq!(helper(), 0);
     let fixture = source("kit/host/tests/fixtures/own_helper.c");
     let build =
         |number: u32| bench.build("cc", &fixture, &format!("libhelper{number}.so"), &[&format!("-DHELPER={number}")]);
     let plugins = [1, 2].map(build);
-    // A program that offers its functions to those it loads takes the plugin's away from it.
+    // If a program exports its functions to the libraries that it loads, a plugin calls the program's function.
     let offering = careless(&bench, &["-DHELPER=0", "-rdynamic"], &plugins[0], "keep");
     assert!(offering.status.success() && offering.stdout == b"0\n", "{offering:?}");
     let keeping = careless(&bench, &["-DHELPER=0"], &plugins[0], "keep");

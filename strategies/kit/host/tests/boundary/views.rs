@@ -1,4 +1,4 @@
-//! What the host tells arrives: every field of list, request and finish, seen by a strategy in Rust through the table.
+//! Every field of a list, a request and a finish arrives at a Rust strategy, through the table.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -14,7 +14,7 @@ use crate::fixture::{HeaderList, list, request};
 
 static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<Witness>("0", "test");
 
-/// Tells by `explain` what it saw.
+/// Returns in `explain` all that it got.
 struct Witness {
     workers: usize,
 }
@@ -42,7 +42,7 @@ impl lb_strategy::Strategy for Witness {
         candidate.map_or(Pick::NoBackend, |(index, _)| Pick::BackendWithToken(index, request.random()))
     }
 
-    /// Leaves what it saw in the backend's own words.
+    /// Stores the fields in the slot of the backend.
     fn on_finish(&self, finish: &lb_strategy::Finish<'_>) {
         let Some(slot) = finish.slot() else { return };
         let outcome = match finish.outcome() {
@@ -116,7 +116,7 @@ fn every_field_of_a_backend_arrives() {
 
 #[test]
 fn ids_are_those_of_xxh3() {
-    // From the reference implementation (xxhsum -H3): the empty text's hash is published in its test vectors.
+    // From the reference implementation (xxhsum -H3), which publishes the hash of the empty text in its test vectors.
     assert_eq!(backend_id(""), 0x2d06800538d394c2);
 }
 
@@ -145,7 +145,7 @@ fn every_field_of_a_request_arrives() {
 }
 
 #[test]
-fn a_finish_arrives_with_the_slot_of_its_backend_wherever_that_stands() {
+fn a_finish_arrives_with_the_slot_of_its_backend_at_any_index() {
     let picker = Picker::new(witness(), list(3, &[])).unwrap();
     let finish = Finish {
         worker: Some(1),
@@ -161,7 +161,7 @@ fn a_finish_arrives_with_the_slot_of_its_backend_wherever_that_stands() {
         now_ns: 44,
     };
     picker.finish(&finish);
-    picker.finish(&Finish { backend_id: backend_id("who left"), ..finish });
+    picker.finish(&Finish { backend_id: backend_id("removed"), ..finish });
     let foreign =
         Finish { backend_id: backend_id("b0"), own: false, upgraded: false, http_status: None, attempt: 0, ..finish };
     picker.finish(&Finish { outcome: Outcome::Other(1000), ..foreign });

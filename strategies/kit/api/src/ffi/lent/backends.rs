@@ -1,6 +1,6 @@
-//! The backend list as a strategy reads it: ids, eligibility, weights and live counts.
+//! The backend list, read-only: ids, eligibility, weights and live counts.
 //!
-//! Invariant: an index below `len` always has a backend, its statistics and its slot. The host ensures that.
+//! Invariant: each index below `len` has a backend with statistics and a slot. The host ensures that.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
@@ -12,7 +12,7 @@ use crate::abi::{
 
 /// The backend list of a pool. `pick` returns an index into it.
 ///
-/// The backend with the fewest requests in flight:
+/// This code picks the backend with the fewest requests in flight:
 ///
 /// ```
 /// use lb_strategy::{Backends, Pick, Request};
@@ -33,9 +33,12 @@ pub struct Backend<'a> {
     raw: &'a LbBackend,
 }
 
-/// Eight words for each backend, for the strategy's own use. They begin as 0 and survive a swap of equal state schema.
+/// Eight words of one backend, for the strategy's own numbers. They start at 0.
 ///
-/// A count of picks in word 0:
+/// After a swap, the new strategy gets the same words if both have the same [`StateSchema`](crate::StateSchema), name
+/// and version. Otherwise its words start at 0.
+///
+/// This code counts picks in word 0:
 ///
 /// ```
 /// use std::sync::atomic::Ordering::Relaxed;
@@ -52,16 +55,16 @@ pub struct Slot<'a> {
 // === impl Backends ===
 
 impl<'a> Backends<'a> {
-    /// The list that the host has lent.
+    /// Wraps the list that the host lends.
     ///
     /// # Safety
-    /// `raw` and all it points to must stay valid and unchanged (but for atomics) for `'a`.
+    /// `raw` and all it points to must stay valid for `'a`, and unchanged except for atomics.
     pub unsafe fn from_raw(raw: *const LbBackends) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller ensures it.
         Self { raw: unsafe { &*raw } }
     }
 
-    /// Backends in the list, eligible or not.
+    /// The number of backends in the list, eligible or not.
     pub fn len(&self) -> usize {
         self.raw.len as usize
     }
@@ -71,13 +74,14 @@ impl<'a> Backends<'a> {
         self.raw.len == 0
     }
 
-    /// The backend at `index`, or `None` past the end.
+    /// The backend at `index`; `None` if `index` is not in the list.
     #[inline]
     pub fn get(&self, index: usize) -> Option<Backend<'a>> {
         if index >= self.len() {
             return None;
         }
-        // SAFETY: `base` is an array of `len` elements `stride` bytes apart, each beginning with an `LbBackend`; index was checked.
+        // SAFETY: `base` points to `len` elements, `stride` bytes apart. Each begins with an `LbBackend`. `index` is
+        // below `len`.
         let raw = unsafe { &*self.raw.base.cast::<u8>().add(index * self.raw.stride as usize).cast::<LbBackend>() };
         Some(Backend { raw })
     }
@@ -89,7 +93,7 @@ impl<'a> Backends<'a> {
         (0..self.len()).map(move |index| list.get(index).expect("index below len"))
     }
 
-    /// Indexes and backends that may be chosen for `request`: eligible and not yet tried.
+    /// The backends that may be picked for `request`, each with its index: eligible and not yet tried.
     #[inline]
     pub fn candidates<'r>(&self, request: &'r Request<'_>) -> impl Iterator<Item = (usize, Backend<'a>)> + use<'a, 'r> {
         let tried = request.tried();
@@ -98,13 +102,13 @@ impl<'a> Backends<'a> {
             .filter(move |(index, backend)| backend.is_eligible() && !tried.contains(&(*index as u32)))
     }
 
-    /// Changes with every list.
+    /// A number that changes with every new list.
     pub fn epoch(&self) -> u64 {
         self.raw.epoch
     }
 
-    /// Changes only with ids, addresses, weights or their order. While it is the same, a ring or table made for an earlier list is valid,
-    /// indexes included.
+    /// A number that changes only if ids, addresses, weights or their order change. While it is equal, a ring or table
+    /// that was made for an earlier list is valid, and so are its indexes.
     pub fn members_epoch(&self) -> u64 {
         self.raw.members_epoch
     }
@@ -113,7 +117,7 @@ impl<'a> Backends<'a> {
 // === impl Backend ===
 
 impl<'a> Backend<'a> {
-    /// xxh3-64 of the name: the same on every node, every restart, in any order.
+    /// The XXH3 64-bit hash of the name: the same on every machine, after each restart and in any list order.
     #[inline]
     pub fn id(&self) -> u64 {
         self.raw.id
@@ -121,56 +125,59 @@ impl<'a> Backend<'a> {
 
     /// The configured id, 1 to 64 bytes of `[A-Za-z0-9 ._:-]`.
     pub fn name(&self) -> &'a str {
-        // SAFETY: the host keeps the name alive with the list; ids are checked to be ASCII, and anything else shows as "".
+        // SAFETY: the name lives as long as the list. `lb` accepts only ASCII ids; a name that is not UTF-8 becomes "".
         std::str::from_utf8(unsafe { bytes(self.raw.name) }).unwrap_or("")
     }
 
-    /// "host:port".
+    /// The address, "host:port".
     pub fn address(&self) -> &'a str {
         // SAFETY: as for the name.
         std::str::from_utf8(unsafe { bytes(self.raw.addr) }).unwrap_or("")
     }
 
-    /// Configured weight, 0 to 256.
+    /// The configured weight, 0 to 256.
     #[inline]
     pub fn weight(&self) -> u32 {
         self.raw.weight
     }
 
-    /// Weight × 1000 × slow start; 0 takes nothing new.
+    /// The weight to pick by, in thousandths; 0 means no new request. Today it is the configured weight × 1000. A later
+    /// host may lower it while a backend warms up.
     #[inline]
     pub fn effective_weight(&self) -> u32 {
         self.raw.effective
     }
 
-    /// May get new requests. A pick must obey this flag.
+    /// Whether the backend may get new requests: healthy, not draining, weight above 0. A pick must obey this.
     #[inline]
     pub fn is_eligible(&self) -> bool {
         self.raw.flags & LB_BACKEND_ELIGIBLE != 0
     }
 
-    /// Its health checks pass, or none has ended yet.
+    /// Whether its health checks pass. Before the first result, a configured backend is healthy, and one that `lb`
+    /// starts is not.
     pub fn is_healthy(&self) -> bool {
         self.raw.flags & LB_BACKEND_HEALTHY != 0
     }
 
-    /// An operator drains it: it gets no new request.
+    /// Whether an operator drains it: it then gets no new request.
     pub fn is_draining(&self) -> bool {
         self.raw.flags & LB_BACKEND_DRAINING != 0
     }
 
-    /// Attempts accepted and not yet ended, now.
+    /// The number of attempts in flight now.
     #[inline]
     pub fn in_flight(&self) -> u32 {
         self.stats().in_flight.load(Relaxed)
     }
 
-    /// Failed attempts in a row, now.
+    /// The number of failed attempts in a row, now. A response head sets it to 0. Failures of the client do not count.
     pub fn consecutive_errors(&self) -> u32 {
         self.stats().consecutive_errors.load(Relaxed)
     }
 
-    /// Exponentially weighted mean time to the response head, nanoseconds, time constant 10 s; `None` without a sample.
+    /// The average time to the response head in nanoseconds, exponentially weighted with a time constant of 10 s.
+    /// `None` before the first response.
     pub fn ewma_latency_ns(&self) -> Option<u64> {
         match self.stats().ewma_latency_ns.load(Relaxed) {
             0 => None,
@@ -180,13 +187,13 @@ impl<'a> Backend<'a> {
 
     /// This strategy's own words for this backend.
     pub fn slot(&self) -> Slot<'a> {
-        // SAFETY: every list carries one valid slot per backend.
+        // SAFETY: in every list each backend has a valid slot.
         Slot { raw: unsafe { &*self.raw.slot } }
     }
 
     #[inline]
     fn stats(&self) -> &'a LbStats {
-        // SAFETY: every list carries valid statistics per backend.
+        // SAFETY: in every list each backend has valid statistics.
         unsafe { &*self.raw.stats }
     }
 }
@@ -199,6 +206,9 @@ impl<'a> Slot<'a> {
     }
 
     /// Word `index`, 0 to 7.
+    ///
+    /// # Panics
+    /// If `index` is above 7.
     #[inline]
     pub fn word(&self, index: usize) -> &'a AtomicU64 {
         &self.raw.word[index]

@@ -1,14 +1,14 @@
 //! The end of one attempt: its backend, its outcome and its duration.
 //!
-//! Invariant: there is exactly one for each accepted attempt, also if the fallback or an earlier instance picked.
-//! `token` is this instance's own only if `is_own`.
+//! Invariants: each accepted attempt has exactly one end, also if the fallback or an earlier instance picked. The
+//! strategy in charge at that time gets it. `token` is 0 unless `is_own`.
 
 use super::backends::Slot;
 use crate::abi::{LB_FIN_OWN, LB_FIN_UPGRADED, LbFinish};
 
 /// The end of one attempt.
 ///
-/// Failures in word 0 of the backend's slot:
+/// This code counts failures in word 0 of the backend's slot:
 ///
 /// ```
 /// use lb_strategy::{Finish, Outcome};
@@ -36,7 +36,7 @@ pub enum Outcome {
     Timeout,
     /// The backend closed the connection, or its response was not valid HTTP.
     Reset,
-    /// The client left, or was too slow.
+    /// The client left or was too slow, or a tunnel was idle for too long.
     ClientGone,
     /// The backend is not to blame: a keep-alive connection was closed before the request, or lb itself failed.
     NotSent,
@@ -47,12 +47,12 @@ pub enum Outcome {
 // === impl Finish ===
 
 impl<'a> Finish<'a> {
-    /// The end that the host has lent.
+    /// Wraps the struct that the host lends.
     ///
     /// # Safety
     /// `raw` and all it points to must stay valid for `'a`.
     pub unsafe fn from_raw(raw: *const LbFinish) -> Self {
-        // SAFETY: the caller's promise.
+        // SAFETY: the caller ensures it.
         Self { raw: unsafe { &*raw } }
     }
 
@@ -61,7 +61,7 @@ impl<'a> Finish<'a> {
         self.raw.backend_id
     }
 
-    /// This strategy's words for the backend; `None` if the backend is in no list of this strategy.
+    /// This strategy's words for the backend; `None` if the backend has left the list since the pick.
     pub fn slot(&self) -> Option<Slot<'a>> {
         // SAFETY: null, or a slot that lives at least as long as the call.
         unsafe { self.raw.slot.as_ref() }.map(Slot::new)
@@ -80,7 +80,7 @@ impl<'a> Finish<'a> {
         }
     }
 
-    /// The status of the response; `None` without a response.
+    /// The HTTP status of the response; `None` without a response.
     pub fn http_status(&self) -> Option<u16> {
         u16::try_from(self.raw.http_status).ok().filter(|status| *status != 0)
     }
@@ -90,33 +90,34 @@ impl<'a> Finish<'a> {
         self.raw.attempt
     }
 
-    /// The word given with the pick; 0 when another strategy (or the fallback) picked.
+    /// The token of the pick, see [`Pick::BackendWithToken`](crate::Pick::BackendWithToken). It is 0 unless this
+    /// instance picked.
     pub fn token(&self) -> u64 {
         self.raw.token
     }
 
-    /// Whether this very instance picked it.
+    /// Whether this instance picked, and not its predecessor or the fallback.
     pub fn is_own(&self) -> bool {
         self.raw.flags & LB_FIN_OWN != 0
     }
 
-    /// The attempt became a tunnel: the total is the tunnel's life, and only the time to the head says something about
-    /// the backend.
+    /// Whether the attempt became a tunnel. The total is then the tunnel's duration, and only the time to the head says
+    /// something about the backend.
     pub fn is_upgraded(&self) -> bool {
         self.raw.flags & LB_FIN_UPGRADED != 0
     }
 
-    /// Nanoseconds to the response head; 0 without one.
+    /// Nanoseconds from the start of the attempt to the response head; 0 without one.
     pub fn time_to_head_ns(&self) -> u64 {
         self.raw.ttfb_ns
     }
 
-    /// Nanoseconds from the attempt's begin to its end.
+    /// Nanoseconds from the start of the attempt to its end.
     pub fn total_ns(&self) -> u64 {
         self.raw.total_ns
     }
 
-    /// The host's monotonic clock, nanoseconds.
+    /// The host's monotonic clock at the end of the attempt, in nanoseconds.
     pub fn now_ns(&self) -> u64 {
         self.raw.now_ns
     }

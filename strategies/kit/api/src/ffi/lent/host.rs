@@ -1,10 +1,10 @@
-//! The host, as a strategy sees it: a log and the number of workers.
+//! The host's part of the contract for a strategy: a log and the number of workers.
 //!
 //! Invariant: valid until the process ends, so a strategy may keep it.
 
 use crate::abi::{LbHost, LbStr};
 
-/// The host, as a strategy sees it: a log and the number of workers.
+/// The host: a log and the number of workers. A strategy may keep it.
 #[derive(Clone, Copy)]
 pub struct Host {
     raw: Option<&'static LbHost>,
@@ -29,7 +29,7 @@ pub enum LogLevel {
 // === impl Host ===
 
 impl Host {
-    /// A host that is not there, for unit tests of a strategy: it logs nothing and has one worker.
+    /// No host, for unit tests of a strategy: it logs nothing and has one worker.
     pub const NONE: Self = Self { raw: None };
 
     /// The host that loads the plugin.
@@ -37,7 +37,7 @@ impl Host {
     /// # Safety
     /// `raw` must stay valid until the process ends.
     pub unsafe fn from_raw(raw: *const LbHost) -> Self {
-        // SAFETY: the caller's promise; null becomes `NONE`.
+        // SAFETY: the caller ensures it; null becomes `NONE`.
         Self { raw: unsafe { raw.as_ref() } }
     }
 
@@ -46,17 +46,19 @@ impl Host {
         self.raw.map_or(std::ptr::null(), std::ptr::from_ref)
     }
 
-    /// Workers that may pick at the same time.
+    /// The number of workers, which may all pick at the same time.
     pub fn workers(&self) -> usize {
         self.raw.map_or(1, |host| host.n_workers as usize)
     }
 
-    /// One line into the host's log. Never blocks; the host may drop it.
+    /// Writes one line to the host's log, from any thread. `lb` drops lines over 20 a second from all plugins together,
+    /// and counts them.
     pub fn log(&self, level: LogLevel, message: &str) {
         if let Some(host) = self.raw
             && let Some(log) = host.log
         {
-            // SAFETY: the host's function takes its own context and a message borrowed for the call, from any thread.
+            // SAFETY: any thread may call this function with the host's own context. The message is valid during the
+            // call.
             unsafe { log(host.ctx, level as u32, LbStr::new(message.as_bytes())) }
         }
     }

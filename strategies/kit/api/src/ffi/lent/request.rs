@@ -1,15 +1,16 @@
-//! The request to be routed: key, random bits, clock, what was tried, headers looked up only when asked for.
+//! The request that a strategy routes: key, random bits, clock, tried backends and headers.
 //!
-//! Invariant: `header` gets back the very pointer that was lent, because the host keeps more of its own behind the public fields.
+//! Invariant: the callback `header` gets the same pointer that the host lent, because the host has private data behind
+//! the public fields.
 
 use std::marker::PhantomData;
 
 use super::bytes;
 use crate::abi::{LB_REQ_DRY, LB_REQ_HASH, LB_WORKER_ANY, LbRequest, LbStr};
 
-/// What is known of the request to be routed.
+/// The request that a strategy routes.
 ///
-/// A backend by the hash of the key:
+/// This code picks a backend by the hash of the key:
 ///
 /// ```
 /// use lb_strategy::{Backends, Pick, Request};
@@ -22,7 +23,7 @@ use crate::abi::{LB_REQ_DRY, LB_REQ_HASH, LB_WORKER_ANY, LbRequest, LbStr};
 /// }
 /// ```
 pub struct Request<'a> {
-    /// A pointer, not a reference: the host may keep more of its own behind the public fields, and `header` gets this pointer back.
+    /// A pointer and not a reference, because it also leads to the host's private data behind the public fields.
     raw: *const LbRequest,
     _lent: PhantomData<&'a LbRequest>,
 }
@@ -30,7 +31,7 @@ pub struct Request<'a> {
 // === impl Request ===
 
 impl<'a> Request<'a> {
-    /// The request that the host has lent.
+    /// Wraps the request that the host lends.
     ///
     /// # Safety
     /// `raw` and all it points to must stay valid for `'a`.
@@ -40,47 +41,48 @@ impl<'a> Request<'a> {
 
     #[inline]
     fn raw(&self) -> &'a LbRequest {
-        // SAFETY: `from_raw`'s promise.
+        // SAFETY: the caller of `from_raw` ensures it.
         unsafe { &*self.raw }
     }
 
-    /// Bytes of the configured key, if the strategy wants it and the request has it.
+    /// The bytes of the configured key. `None` if the request has no key, or without
+    /// [`WANTS_HASH`](crate::Strategy::WANTS_HASH).
     #[inline]
     pub fn key(&self) -> Option<&'a [u8]> {
-        // SAFETY: the key is borrowed for the call.
+        // SAFETY: the key is valid during the call.
         (self.raw().flags & LB_REQ_HASH != 0).then(|| unsafe { bytes(self.raw().key) })
     }
 
-    /// 64-bit hash of the key by the configured function, if the strategy wants it and the request has it.
+    /// The 64-bit hash of the key, by the configured function. `None` where [`key`](Self::key) is `None`.
     #[inline]
     pub fn hash(&self) -> Option<u64> {
         (self.raw().flags & LB_REQ_HASH != 0).then_some(self.raw().hash)
     }
 
-    /// Fresh random bits: 64 for this pick.
+    /// 64 random bits, new for each pick. All 0 in the call of `explain` that asks for the ring.
     #[inline]
     pub fn random(&self) -> u64 {
         self.raw().rand
     }
 
-    /// The host's monotonic clock, read once per attempt.
+    /// The host's monotonic clock in nanoseconds, read once per attempt.
     #[inline]
     pub fn now_ns(&self) -> u64 {
         self.raw().now_ns
     }
 
-    /// 0 for the first attempt.
+    /// The number of this attempt, from 0.
     pub fn attempt(&self) -> u32 {
         self.raw().attempt
     }
 
-    /// Indexes of the backends already tried for this request.
+    /// The backends that were already tried for this request, as indexes into the list of this call.
     #[inline]
     pub fn tried(&self) -> &'a [u32] {
         if self.raw().n_tried == 0 || self.raw().tried.is_null() {
             return &[];
         }
-        // SAFETY: `tried` points to `n_tried` indexes for the call.
+        // SAFETY: `tried` points to `n_tried` indexes, valid during the call.
         unsafe { std::slice::from_raw_parts(self.raw().tried, self.raw().n_tried as usize) }
     }
 
@@ -90,24 +92,26 @@ impl<'a> Request<'a> {
         self.tried().contains(&(index as u32))
     }
 
-    /// Explain, plan or shadow: decide as always, change nothing that a later pick sees.
+    /// Whether the host only asks, for an explanation or a check. Decide as for a real request, and change nothing that
+    /// a later pick sees.
     #[inline]
     pub fn is_dry(&self) -> bool {
         self.raw().flags & LB_REQ_DRY != 0
     }
 
-    /// This worker's number, for sharded state; `None`: use shared state.
+    /// The worker's number, below [`Host::workers`](crate::Host::workers), for state that is divided by worker. `None`
+    /// if no worker calls: use shared state.
     pub fn worker(&self) -> Option<usize> {
         (self.raw().worker != LB_WORKER_ANY).then_some(self.raw().worker as usize)
     }
 
-    /// The `nth` value of a header, looked up when asked for.
+    /// The `nth` value of the header `name`, counted from 0, in any case of letters. The host looks it up in this call.
     pub fn header(&self, name: &str, nth: u32) -> Option<&'a [u8]> {
         let lookup = self.raw().header?;
         let mut out = LbStr::EMPTY;
-        // SAFETY: the host's callback takes this very request and a name borrowed for the call.
+        // SAFETY: the callback gets the pointer that the host lent. The name is valid during the call.
         let found = unsafe { lookup(self.raw, LbStr::new(name.as_bytes()), nth, &raw mut out) };
-        // SAFETY: a found value is borrowed from the request, which lives for `'a`.
+        // SAFETY: a found value is part of the request, which lives for `'a`.
         (found == 1).then(|| unsafe { bytes(out) })
     }
 }
