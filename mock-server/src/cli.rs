@@ -31,7 +31,7 @@ Exit codes: 0 stopped by a signal or the end of stdin; 2 cannot start (usage, po
 
 /// A backend for experiments: known service times, a real queue, faults on demand
 #[derive(Debug, Parser)]
-#[command(name = "mock-server", version, about, after_help = ROUTES)]
+#[command(name = "mock-server", version, after_help = ROUTES)]
 pub(crate) struct Cli {
     /// Port to listen on; 0 means any free port. stdout gets the line "listening on HOST:PORT"
     #[arg(long, env = "MOCK_SERVER_PORT", default_value_t = 5000)]
@@ -67,8 +67,8 @@ pub(crate) struct Cli {
     #[arg(long, env = "MOCK_SERVER_FAILURE_RATE", default_value_t = 0.0, value_name = "P")]
     failure_rate: f64,
 
-    /// Seed of service times and failures. Without it, a new seed is drawn and printed at the start, so that a run can be
-    /// repeated
+    /// Seed of service times and failures. Without it, a new seed is drawn and printed at the start, so that a run can
+    /// be repeated
     #[arg(long, env = "MOCK_SERVER_SEED", value_name = "N")]
     seed: Option<u64>,
 
