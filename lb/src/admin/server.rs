@@ -135,7 +135,7 @@ impl Server {
         self.shared.stopping.store(true, Relaxed);
     }
 
-    /// Closes the port. Open responses get [`STOP_TIME_MAX`] to end.
+    /// Closes the port. Open responses get a second to end.
     pub async fn stop(mut self) {
         let _ = self.close.send(true);
         if tokio::time::timeout(STOP_TIME_MAX, &mut self.accepting).await.is_err() {
