@@ -8,7 +8,7 @@ build:
 test *arguments="--workspace":
     cargo test {{ arguments }}
 
-# Formats, then runs what fails most often.
+# Formats, then runs the checks that fail most often.
 check:
     cargo fmt --all
     .ci/run clippy
@@ -23,7 +23,7 @@ run *arguments:
 ci *steps:
     .ci/run {{ steps }}
 
-# Fuzzes one target of the parser for ten minutes: `just fuzz request`.
+# Fuzzes one parser target for ten minutes: `just fuzz request`.
 fuzz target:
     mkdir -p fuzz/target/found/{{ target }}
     cargo fuzz run --sanitizer none {{ target }} fuzz/target/found/{{ target }} fuzz/corpus/{{ target }} -- -max_len=4096 -max_total_time=600

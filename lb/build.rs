@@ -1,7 +1,7 @@
-//! Tells a program of which revision and by which compiler it was built: `lb_build_info` shows both, a run's manifest the revision.
-//! `loadgen` is built with this file too.
+//! Sets BUILD_REVISION and BUILD_RUSTC, the revision and the compiler of the build. `lb_build_info` shows both, the
+//! manifest of a `loadgen` run the revision. `loadgen` is built with this file too.
 //!
-//! Invariant: without git, or outside of a checkout, the build is the same but for the word "unknown".
+//! Invariant: without git, or outside of a checkout, the build works, and the revision is "unknown".
 
 use std::process::Command;
 
@@ -13,13 +13,13 @@ fn main() {
     for (name, value) in [("BUILD_REVISION", revision), ("BUILD_RUSTC", rustc)] {
         println!("cargo::rustc-env={name}={}", value.as_deref().unwrap_or("unknown"));
     }
-    // Where HEAD leads to another commit, one of these has changed; other commands than ours keep the log.
+    // When HEAD names another commit, one of these files has changed. git writes `logs/HEAD` at every commit.
     for path in ["HEAD", "logs/HEAD"] {
         if let Some(path) = said("git", &["rev-parse", "--git-path", path]) {
             println!("cargo::rerun-if-changed={path}");
         }
     }
-    // Where there is no git either, something has to be named, or every change of a source would be one.
+    // Without git, at least one file must be named. Otherwise cargo would run this again at every changed source.
     println!("cargo::rerun-if-changed=Cargo.toml");
 }
 

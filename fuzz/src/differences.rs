@@ -14,7 +14,7 @@ pub enum Oracle {
 /// Bytes on which the verdicts differ.
 #[derive(Debug)]
 pub struct Case<'a> {
-    /// One message, or what follows the last message that both accepted.
+    /// One message, or the bytes after the last message that both accepted.
     pub bytes: &'a [u8],
     /// Our sentence; `None` if the oracle refuses and we accept.
     pub refusal: Option<String>,

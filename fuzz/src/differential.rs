@@ -21,7 +21,8 @@ pub fn check(oracle: Oracle, data: &[u8]) {
     assert!(is_listed, "{oracle:?} differs without a listed reason. Our refusal: {refusal:?}. Bytes: {bytes}");
 }
 
-/// Runs both parsers. Returns the bytes on which the verdicts differ, or `None`. Panics if both accept with different results.
+/// Runs both parsers. Returns the bytes on which the verdicts differ, or `None`. Panics if both accept with different
+/// results.
 pub fn compare(oracle: Oracle, data: &[u8]) -> Option<Case<'_>> {
     match oracle {
         Oracle::Httparse => request_head(data),

@@ -1,4 +1,4 @@
-//! A second decoder of the chunked coding, as plain as it can be: whole inputs only, no states, no speed.
+//! A second decoder of the chunked coding, as simple as possible: for whole inputs only, without states.
 
 use lb::http1::Fields;
 

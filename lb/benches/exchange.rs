@@ -1,7 +1,9 @@
-//! The cost of an exchange from end to end in memory: head in, pick through the plugin boundary, head and body out, on kept connections.
+//! The cost of an exchange from end to end, in memory: head in, pick through the plugin boundary, head and body out, on
+//! keep-alive connections.
 //!
-//! Run `cargo bench -p lb --features bench --bench exchange`. A sample is 1,000 requests, one after the other; the client's and the
-//! backend's task run on the same thread and count too. Times depend on the machine and its load; compare builds on a quiet one.
+//! Run `cargo bench -p lb --features bench --bench exchange`. A sample is 1,000 requests, one after the other. The
+//! client's and the backend's task run on the same thread and count, too. Times depend on the machine and its load;
+//! compare builds on a quiet machine.
 
 use std::path::PathBuf;
 use std::sync::Arc;

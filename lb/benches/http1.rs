@@ -1,4 +1,4 @@
-//! The cost of parsing, framing, decoding and writing HTTP/1.1 messages. httparse stands beside for comparison.
+//! The cost of parsing, framing, decoding and writing HTTP/1.1 messages, with httparse for comparison.
 //!
 //! Run `cargo bench -p lb --bench http1`. Times depend on the machine and its load; compare rows of one run.
 
@@ -61,7 +61,7 @@ fn request_head_byte_by_byte(bencher: Bencher<'_, '_>, text: &str) {
     });
 }
 
-/// Without a copy of the values, which ours makes.
+/// httparse makes no copy of the values; lb's parser does.
 #[divan::bench(args = ["small", "browser"])]
 fn request_head_by_httparse(bencher: Bencher<'_, '_>, text: &str) {
     let bytes = request(text);

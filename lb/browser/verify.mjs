@@ -1,8 +1,8 @@
 #!/usr/bin/env node
 // Drives the live page of a real lb in Chromium: `node verify.mjs [--lb PATH] [--plugins FOLDER] [--pictures FOLDER] [--chromium PATH]`,
-// after `npm ci` in this folder. Says what it found, one line a step; ends with 1 and the reason at the first that is not as it should be.
+// after `npm ci` in this folder. Prints one line per step. At the first failed step it prints the reason and exits with 1.
 //
-// Waits are for events and end after 30 s; the only clock that decides anything is the one that measures how soon a swap and a death show.
+// Waits are for events and end after 30 s. Only the delays until a swap and a dead backend show are measured.
 
 import assert from 'node:assert/strict';
 import { mkdir, readFile } from 'node:fs/promises';
@@ -34,9 +34,9 @@ const seconds = times => `median of ${times.length} ${(median(times) / 1000).toF
 /** Waits until `find`, which runs in the page, is true. */
 const until = (page, find, arg) => page.waitForFunction(find, arg, { timeout: PATIENCE_MS, polling: 20 });
 const textIs = (locator, wanted) => locator.filter({ hasText: wanted }).waitFor({ state: 'attached', timeout: PATIENCE_MS })
-  .catch(async () => assert.fail(`waited in vain for ${wanted}: it says ${JSON.stringify(await locator.textContent())}`));
+  .catch(async () => assert.fail(`${wanted} did not appear; the text is ${JSON.stringify(await locator.textContent())}`));
 
-/** A page whose mistakes are remembered. */
+/** Opens the page; `page.mistakes` collects its errors and warnings. */
 async function open(browser, world, settings = {}) {
   const context = await browser.newContext({ viewport: { width: 1440, height: 1000 }, ...settings });
   const page = await context.newPage();
@@ -51,12 +51,12 @@ const isLive = page => until(page, () => document.getElementById('live').dataset
 
 // ── the steps ──
 
-/** What the page shows at rest is what /metrics says. */
+/** At rest, the page shows the figures of /metrics. */
 async function numbers({ world, page }) {
   await isLive(page);
   await world.send(600);
   await textIs(page.locator('#all-requests'), /^600 in all$/);
-  // quantiles are of the last five seconds, and all requests were in those
+  // Quantiles are over the last five seconds; all requests were sent in that time.
   const [shown, scrape] = [await page.locator('.tiles').innerText(), await world.scrape()];
   const pool = { pool: 'default' };
   assert.equal(scrape('lb_requests_total'), 600);
@@ -76,10 +76,10 @@ async function numbers({ world, page }) {
     assert.equal(await rowOf(page, id).locator('input').inputValue(), String(scrape('lb_backend_weight', of)));
     assert.equal(await rowOf(page, id).locator('.chip').innerText(), scrape('lb_backend_up', of) ? 'healthy' : 'down');
   }
-  return '600 requests, their p50 and p99, errors, in flight, and each backend\'s answers, errors, weight and health are those of /metrics';
+  return '600 requests, their p50 and p99, errors, in flight, and each backend\'s responses, errors, weight and health are those of /metrics';
 }
 
-/** How soon a swap and a death show. */
+/** The delay until a swap and a dead backend show. */
 async function news({ world, page }) {
   const stop = world.load();
   const swaps = [], deaths = [], found = [];
@@ -117,7 +117,7 @@ async function news({ world, page }) {
   return `a swap shows after ${seconds(swaps)}; a kill after ${seconds(deaths)}, of which lb itself needed ${seconds(found)} (three checks, as often as by default)`;
 }
 
-/** What the buttons do, by keyboard alone; where the focus goes, it can be seen. */
+/** The buttons work by keyboard alone, and the focus is always visible. */
 async function keyboard({ world, page }) {
   await page.reload();
   await isLive(page);
@@ -183,10 +183,10 @@ async function keyboard({ world, page }) {
   await textIs(page.locator('#toast-text'), /Reloaded|Nothing had changed/);
   await page.keyboard.press('Escape');
   await until(page, () => getComputedStyle(document.getElementById('toast')).visibility === 'hidden');
-  return `${stops.length} stops, each seen; drain, ready, weight, strategy, roll back and reload by keyboard alone`;
+  return `${stops.length} stops, each visible; drain, ready, weight, strategy, roll back and reload by keyboard alone`;
 }
 
-/** The ring, and the shares that follow from it. */
+/** The ring and its expected shares. */
 async function ring({ world, page }) {
   const put = name => world.ask(world.admin, 'POST', '/reload', { strategy: { name } });
   const shares = () => page.locator('.ring-legend li').evaluateAll(items => items.map(item => parseFloat(item.lastElementChild.textContent)));
@@ -194,7 +194,7 @@ async function ring({ world, page }) {
   assert.equal(await box.isVisible(), false, 'round robin has no ring');
   await put('assignment_ring');
   await textIs(page.locator('.ring-count'), /^27$/);
-  // three servers without a number in their name but one: as the course's sheet has it for servers 1, 2 and 3
+  // 3 servers with 9 points each, as the course's sheet has for servers 1, 2 and 3.
   const expected = await shares();
   assert.ok(Math.abs(expected.reduce((sum, share) => sum + share, 0) - 100) < .2, `${expected}`);
   await put('consistent_hash');
@@ -206,7 +206,7 @@ async function ring({ world, page }) {
   const after = await shares();
   assert.equal(after[0], 0);
   assert.ok(after.slice(1).every((share, i) => share > before[i + 1]), `${before} then ${after}`);
-  assert.equal(await page.locator('.ring .owns.out').count(), 1, 'his part stays his');
+  assert.equal(await page.locator('.ring .owns.out').count(), 1, 'a drained backend still owns its part');
   await world.send(3000);
   const share = await rowOf(page, 'green').locator('.share span').elementHandle();
   await until(page, share => { const [got, of] = share.textContent.match(/[\d.]+/g); return Math.abs(got - of) < 6; }, share);
@@ -217,7 +217,7 @@ async function ring({ world, page }) {
   return `27 and 480 points; a drain gives ${before[0]} % away (${before} → ${after}), and ready takes them back; green got ${got}`;
 }
 
-/** Nothing that the rules for accessible pages find. */
+/** axe-core finds no violation of the rules for accessible pages. */
 async function accessible({ world, page }) {
   await world.ask(world.admin, 'POST', '/reload', { strategy: { name: 'consistent_hash' } });
   await page.locator('.ring-box').waitFor({ timeout: PATIENCE_MS });
@@ -235,21 +235,21 @@ async function accessible({ world, page }) {
   return `axe-core: no violation, light and dark, ${rules} rules passed`;
 }
 
-/** Pictures to look at. */
+/** Pictures for people to look at. */
 async function pictures({ world, page }) {
   await mkdir(options.pictures, { recursive: true });
   const stop = world.load();
   for (const colorScheme of ['light', 'dark']) for (const width of [1440, 390]) {
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize({ width, height: 900 });
-    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `nothing is wider than ${width} px`);
+    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `no element is wider than ${width} px`);
     await page.screenshot({ path: join(options.pictures, `live-${width}-${colorScheme}.png`), fullPage: true });
   }
   await stop();
   return `1440 and 390 px, light and dark, in ${options.pictures}`;
 }
 
-/** A page that nobody sees gives its connection back, and is told what it missed; it finds an lb that was started again. */
+/** A hidden page closes its stream and gets the missed ticks when it is visible again. It reconnects to a restarted lb. */
 async function comesBack({ world, page }) {
   const see = isHidden => page.evaluate(isHidden => {
     Object.defineProperty(document, 'hidden', { value: isHidden, configurable: true });
@@ -267,13 +267,13 @@ async function comesBack({ world, page }) {
   await textIs(page.locator('#live-text'), /^no connection$/);
   await world.balance();
   await isLive(page);
-  await textIs(page.locator('#log'), /lb was started again/);
-  // while it was away the browser said so
+  await textIs(page.locator('#log'), /lb was restarted/);
+  // The browser reports failed connections while lb is down.
   assert.ok(page.mistakes.splice(mistakes).every(line => /ERR_CONNECTION|ERR_INCOMPLETE|ERR_EMPTY|ERR_SOCKET/.test(line)));
-  return 'unseen it closes its stream, seen again it tells what it missed; lb was killed and started again: live';
+  return 'hidden, it closes its stream; visible again, it shows what it missed; after a kill and restart of lb it is live';
 }
 
-/** The machine's clock is set back by an hour while the page is open: it goes on, and nothing was started again. */
+/** The machine's clock is set back by an hour while the page is open: the page goes on and reports no restart. */
 async function clockSetBack({ world, page }) {
   await isLive(page);
   const before = (await world.scrape())('lb_requests_total'), told = await page.locator('#log').innerText();
@@ -285,14 +285,14 @@ async function clockSetBack({ world, page }) {
   await until(page, at => ticks.at(-1).at < at - 3500e3, at);
   await world.send(100);
   await textIs(page.locator('#all-requests'), new RegExp(`^${(before + 100).toLocaleString('en')} in all$`));
-  assert.ok(await page.evaluate(() => ticks.every((tick, i) => !i || tick.at > ticks[i - 1].at)), 'what was before moves along');
-  assert.equal((await page.locator('#log').innerText()).match(/started again/g)?.length, told.match(/started again/g)?.length);
+  assert.ok(await page.evaluate(() => ticks.every((tick, i) => !i || tick.at > ticks[i - 1].at)), 'older ticks are shifted');
+  assert.equal((await page.locator('#log').innerText()).match(/restarted/g)?.length, told.match(/restarted/g)?.length);
   await page.reload();
   await isLive(page);
-  return 'set back by an hour, the page goes on, with what was before where it was';
+  return 'with the clock set back by an hour, the page goes on, and older ticks keep their place in the chart';
 }
 
-/** With a token: a form, a cookie that no script sees, and out again. */
+/** With a token: the form, a cookie that scripts cannot read, and the sign-out. */
 async function login({ browser }) {
   const world = await new World(options.lb, plugins).start(['one'], ordinary, TOKEN);
   try {
@@ -311,9 +311,9 @@ async function login({ browser }) {
     await textIs(rowOf(page, 'one').locator('.chip'), /^drain/);
     await page.getByRole('button', { name: 'Sign out' }).click();
     await page.getByLabel('Admin token').waitFor({ timeout: PATIENCE_MS });
-    // the refusals are the only mistakes: 401 is what makes the form
+    // The only errors in the console are the 401 responses that show the form.
     assert.ok(page.mistakes.every(line => line.includes('401')), `${page.mistakes}`);
-    return 'a wrong token is told, the right one makes a cookie that is HttpOnly and SameSite=Strict, and signing out ends it';
+    return 'a wrong token is reported, the right one gives a cookie that is HttpOnly and SameSite=Strict, and signing out ends it';
   } finally {
     await world.end();
   }
@@ -330,10 +330,10 @@ try {
   for (const [name, step] of Object.entries(STEPS)) {
     const since = performance.now();
     const found = await step({ world, page, browser });
-    assert.deepEqual(page.mistakes, [], `after ${name} the console says`);
+    assert.deepEqual(page.mistakes, [], `the console after ${name}`);
     console.log(`${name.padEnd(10)} ${((performance.now() - since) / 1000).toFixed(1).padStart(5)} s  ${found}`);
   }
-  console.log(`the live page is as it should be, no error in the console (${((performance.now() - began) / 1000).toFixed(0)} s)`);
+  console.log(`all steps passed, no error in the console (${((performance.now() - began) / 1000).toFixed(0)} s)`);
 } catch (error) {
   console.error(`${error.message}\n--- the end of lb's log\n${world.balancer?.log.split('\n').slice(-12).join('\n')}`);
   process.exitCode = 1;

@@ -1,5 +1,5 @@
-// What the page is about: an lb with mock servers under load. All listens on free ports, lives in one temporary folder, and ends with
-// `World.end`.
+// The test bed of the page: an lb with mock servers, and load for it. All processes listen on free ports, use one temporary
+// folder, and end with `World.end`.
 
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -9,11 +9,11 @@ import { tmpdir } from 'node:os';
 import { dirname, join, resolve } from 'node:path';
 import { createInterface } from 'node:readline';
 
-/** No wait is longer. */
+/** The limit of every wait. */
 export const PATIENCE_MS = 30_000;
 
 export class World {
-  /** `lb` with `mock-server` beside it; `plugins` is where the strategies are. */
+  /** `lb` is the path of the program, with `mock-server` beside it; `plugins` is the folder of the strategies. */
   constructor(lb, plugins) {
     this.lb = resolve(lb);
     this.plugins = resolve(plugins);
@@ -33,14 +33,14 @@ export class World {
     return this;
   }
 
-  /** A mock server; answers its address. */
+  /** Starts a mock server and returns its address. */
   async serve(id, port = 0) {
     const child = this.spawn(id, join(dirname(this.lb), 'mock-server'), ['--id', id, '--port', String(port), '--service-time', 'lognormal:2ms,0.5']);
     const [line] = await once(createInterface({ input: child.stdout }), 'line');
     return line.match(/listening on (\S+)/)[1];
   }
 
-  /** lb itself; once more on the same admin port when it was there before. */
+  /** Starts lb; a restarted lb gets the same admin port. */
   async balance() {
     const ready = join(this.folder, 'ready.json');
     await rm(ready, { force: true });
@@ -70,7 +70,7 @@ export class World {
       if (text.trim().endsWith('}')) return text;
       if (this.balancer?.exitCode != null) break;
     }
-    throw new Error(`lb did not get ready:\n${this.balancer?.log}`);
+    throw new Error(`lb did not become ready:\n${this.balancer?.log}`);
   }
 
   async kill(name) {
@@ -98,7 +98,7 @@ export class World {
 
   // ── requests ──
 
-  /** One request to `address`; status and text. */
+  /** Sends one request to `address`; returns status and text. */
   ask(address, method, path, body, headers = {}) {
     return new Promise((good, bad) => {
       const request = http.request(`http://${address}${path}`, { method, agent: this.agent, headers }, response => {
@@ -109,7 +109,7 @@ export class World {
     });
   }
 
-  /** `n` requests by the proxy, `clients` at a time. */
+  /** Sends `n` requests to the proxy, `clients` at a time. */
   async send(n, clients = 16) {
     let left = n, sent = 0;
     const client = async () => {
@@ -118,7 +118,7 @@ export class World {
     await Promise.all(Array.from({ length: clients }, client));
   }
 
-  /** Requests until the answer is called. */
+  /** Sends requests until the returned function is called. */
   load(clients = 4) {
     let isOn = true, key = 0;
     const client = async () => {
@@ -128,14 +128,14 @@ export class World {
     return async () => { isOn = false; await all; };
   }
 
-  /** A scrape: a function that sums the series of a name with these labels. */
+  /** Scrapes /metrics. Returns a function that sums the series of a name with the given labels. */
   async scrape() {
     const { text } = await this.ask(this.admin, 'GET', '/metrics');
     const series = [...text.matchAll(/^(\w+)(?:\{(.*)\})? (\S+)$/gm)].map(([, name, labels = '', value]) =>
       ({ name, labels: Object.fromEntries([...labels.matchAll(/(\w+)="([^"]*)"/g)].map(([, key, value]) => [key, value])), value: Number(value) }));
     const sum = (name, wanted = {}) => series.filter(one => one.name === name && Object.entries(wanted).every(([key, value]) =>
       value instanceof RegExp ? value.test(one.labels[key]) : one.labels[key] === value)).reduce((sum, one) => sum + one.value, 0);
-    /** As Prometheus' `histogram_quantile`. */
+    /** Like Prometheus' `histogram_quantile`. */
     sum.quantile = (q, name, wanted = {}) => {
       const bounds = [...new Set(series.filter(one => one.name === `${name}_bucket`).map(one => one.labels.le))].sort((a, b) => Number(a.replace('+Inf', 'Infinity')) - Number(b.replace('+Inf', 'Infinity')));
       const counts = bounds.map(le => sum(`${name}_bucket`, { ...wanted, le }));

@@ -1,11 +1,17 @@
-//! What counting costs a request: all that `lb` does to its metrics for one request that goes well, and nothing else.
+//! The cost of counting: all updates of metrics that `lb` makes for one successful request, and nothing else.
 //!
 //! `cargo run --release -p lb --example metrics_cost` (some seconds)
 //!
-//! The steps are those of `proxy` for a request on kept connections: in flight up and down, a pick counted and one in 128 timed, an idle
-//! connection taken and put back, the answer's status and time of the attempt, the bytes, and status and duration of the request. Each
-//! worker has its own shards, found as workers find them. The same loop without the steps is taken off. No clock is read for the metrics
-//! but for the picks that are timed: the others are those that the strategies' statistics need anyway.
+//! The steps are those of `proxy` for a request on keep-alive connections:
+//!
+//! - in flight goes up and down;
+//! - a pick is counted, and one in 128 is timed;
+//! - an idle connection is taken and returned;
+//! - status and duration of the attempt, bytes, and status and duration of the request are counted.
+//!
+//! Each worker has its own shards and finds them as in `proxy`. The time of the same loop without the steps is
+//! subtracted. The metrics alone need the clock only for timed picks; its other readings serve the strategies'
+//! statistics anyway.
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -19,7 +25,7 @@ const REQUESTS: u32 = 2_000_000;
 const ROUNDS: usize = 11;
 const WORKERS: usize = 2;
 
-/// The shards of one worker, as its view has them.
+/// The shards of one worker, as in its view.
 struct Shards {
     pools: RefCell<Vec<Option<Arc<PoolShard>>>>,
     backends: Vec<Arc<BackendShard>>,
@@ -48,7 +54,7 @@ fn median_ns(shards: impl Fn(usize) -> Shards + Sync, step: impl Fn(&Shards, u64
             start.wait();
             let began = Instant::now();
             for request in 0..u64::from(REQUESTS) {
-                // 12 µs apart, as on a worker that is busy
+                // 12 µs apart, as on a busy worker.
                 step(&shards, random.u64(..), request * 12_000);
             }
             began.elapsed().as_nanos() as f64 / f64::from(REQUESTS)
@@ -78,7 +84,7 @@ impl Shards {
 
     /// One request.
     fn count(&self, random: u64, now_ns: u64) {
-        // 50 µs to 2 ms, so that neither bucket nor branch is known beforehand
+        // 50 µs to 2 ms, so that neither bucket nor branch is predictable.
         let duration_ns = 50_000 + random % 1_950_000;
         let backend = &self.backends[(random >> 32) as usize % self.backends.len()];
         self.of_pool(|pool| pool.in_flight.inc());

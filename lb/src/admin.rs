@@ -1,8 +1,10 @@
-//! The admin port: what people and scripts talk to.
+//! The admin port: the HTTP interface for operators, scripts, probes and scrapers.
 //!
-//! It calls control through its [`Handle`](crate::control::Handle) and reads the hall; it decides nothing about backends itself. It
-//! runs on the control runtime, so a slow admin client can never hold up a request. Invariants: a change is made only for a request
-//! that passed the `guard`; every failure is compact JSON with a sentence in it; nothing here outlives [`Server`].
+//! It calls control through its [`Handle`](crate::control::Handle) and reads the hall; it decides nothing about
+//! backends itself. It runs on the control runtime, so a slow admin client never delays a proxied request.
+//!
+//! Invariants: a change is made only for a request that passed the `guard`. Every failure is compact JSON with a
+//! sentence in it. Nothing here outlives [`Server`].
 
 mod answer;
 mod api;

@@ -1,7 +1,8 @@
 //! The command line: arguments, commands and exit codes.
 //!
-//! Invariants: every failure is one line on stderr that begins `lb: `. Exit code 0 is success. 2 is a mistake that the operator can
-//! correct: usage, configuration, a port in use, a plugin. 1 is any other failure. A closed stdout is no failure.
+//! Invariants: every failure is one line on stderr that begins `lb: `. Exit code 0 is success. 2 is a mistake that the
+//! operator can correct: usage, configuration, a port in use, a plugin, no lb at the admin address. 1 is any other
+//! failure. A closed stdout is no failure.
 
 mod args;
 mod card_table;
@@ -51,9 +52,9 @@ pub enum CliError {
     Refused(String),
     #[error("cannot write to stdout: {0}")]
     Output(std::io::Error),
-    #[error("the process that would judge the plugin: {0}")]
+    #[error("the child process that checks the plugin cannot run: {0}")]
     Child(std::io::Error),
-    #[error("the system gives no random bytes: {0}")]
+    #[error("the system returned no random bytes: {0}")]
     Random(std::io::Error),
     /// The score cards on stdout name the checks.
     #[error("some checks failed")]
@@ -63,11 +64,11 @@ pub enum CliError {
 /// Runs the command in `arguments` and returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let done = match Args::parse_all(arguments) {
-        // not a command line argument: a plugin under test could read that
+        // Not a command line argument: a plugin under test could read it.
         _ if vet::is_asked() => vet::answer().map_err(CliError::Usage),
         Ok(args) => dispatch(&args),
         Err(error) if !error.use_stderr() => {
-            // `--help` and `--version` are no failures
+            // `--help` and `--version` are not failures.
             let _ = error.print();
             Ok(())
         }

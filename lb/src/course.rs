@@ -1,8 +1,9 @@
-//! The assignment: the routes `/rep`, `/add` and `/rm`, byte for byte as its sheet has them.
+//! The assignment: the routes `/rep`, `/add` and `/rm`, with the response bodies of its sheet.
 //!
-//! Both ports use [`answer`]: the admin port calls it, and the proxy's port sends [`Call`]s to [`serve_calls`], which calls it. Parsing and
-//! formatting are pure. Invariants: bodies are compact JSON in the sheet's key order; a wrong body changes nothing, and the response says
-//! in one sentence what is wrong with it. What the commands do with replicas is membership's part of control.
+//! Both ports use [`answer`]. The admin port calls it directly; the proxy's port sends [`Call`]s to [`serve_calls`],
+//! which calls it. Parsing and formatting are pure. `control::membership` carries the commands out.
+//! Invariants: bodies are compact JSON in the sheet's key order. A wrong body changes nothing, and the response names
+//! the mistake in one sentence.
 
 mod body;
 mod calls;
@@ -45,7 +46,7 @@ struct Message<'a> {
     replicas: &'a [String],
 }
 
-/// The routes of the course on the proxy's port; `calls` is what [`serve_calls`] receives.
+/// The routes of the course on the proxy's port. [`serve_calls`] receives from `calls`.
 pub fn own_routes(calls: mpsc::Sender<Call>) -> OwnRoutes {
     OwnRoutes { paths: &["/rep", "/add", "/rm"], calls }
 }
@@ -59,7 +60,7 @@ pub fn allowed_methods(path: &str) -> Option<&'static str> {
     })
 }
 
-/// Carries the command out. The response is the sheet's.
+/// Carries the command out and returns the sheet's response.
 pub async fn answer(handle: &Handle, method: &Method, path: &str, body: &[u8]) -> CallAnswer {
     let Some(route) = Route::of(path) else {
         return failure(StatusCode::NOT_FOUND, &format!("no such route {path}"));

@@ -1,8 +1,9 @@
-//! The load balancer as a library: a house with two wings and one hall.
+//! The load balancer as a library.
 //!
-//! `proxy` is the data wing, `control` the control wing; they never see each other. `generation` is the hall between them. `admin`
-//! is the admin port: it calls control and reads the hall. `course` is the assignment. `listener`, `pool`, `access_log`, `telemetry`, `config`, `http1` and `net` are leaves.
-//! docs/architecture.md draws it.
+//! `proxy` is the data wing, `control` the control wing; neither names the other. `generation` is the hall between
+//! them: the immutable snapshot that control publishes and workers use. `admin` is the admin port: it calls control and
+//! reads the hall. `course` is the assignment. `listener`, `pool`, `access_log`, `telemetry`, `config`, `http1` and
+//! `net` are leaves. docs/architecture.md has a drawing.
 
 pub mod access_log;
 pub mod admin;

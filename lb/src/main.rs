@@ -1,8 +1,8 @@
-//! `lb`, the program: parse, load, run, exit code. All of it lives in the library, so that tests can reach it.
+//! The program `lb`. All of its code is in the library, so that tests can reach it.
 
 use std::process::ExitCode;
 
-/// glibc keeps most memory after a burst of clients; this one gives it back within seconds (docs/performance.md).
+/// glibc keeps most memory after a burst of clients; jemalloc returns it within seconds (docs/performance.md).
 #[cfg(feature = "jemalloc")]
 #[global_allocator]
 static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;

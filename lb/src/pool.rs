@@ -1,7 +1,7 @@
-//! What decides where a request goes, under lb's names: the parts of the crate `lb-balance`, and how a key is taken from a request.
+//! The parts of the crate `lb-balance` that `lb` uses, and the key of an HTTP request.
 //!
-//! Why a module for names that another crate has: the modules of `lb` say in one place what they take from it, and a request of HTTP
-//! meets [`KeyedRequest`](lb_balance::KeyedRequest) here.
+//! The other modules of `lb` name these parts through this module, so one place lists them. `key` implements
+//! [`KeyedRequest`](lb_balance::KeyedRequest) for HTTP requests.
 
 pub mod key;
 

@@ -95,7 +95,7 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
     let runtime = runtime.map_err(system("the control runtime cannot start"))?;
     let done = runtime.block_on(start_and_serve(loaded, options));
-    // a lookup that hangs in the resolver must not hold up the end
+    // A name lookup that hangs in the resolver must not delay the end.
     runtime.shutdown_background();
     done
 }
@@ -229,7 +229,7 @@ async fn stop(parts: Parts, signal: Signal, signals: &mut Signals) -> Result<(),
     match drained {
         Ok(0) => {}
         Ok(cut) => tracing::warn!(connections = cut, "cut off: they did not finish in time"),
-        Err(_) => tracing::error!("a worker does not answer and is left behind"),
+        Err(_) => tracing::error!("a worker does not respond; lb ends without it"),
     }
     if let Some(log) = parts.control.hall.current().settings.access_log.clone()
         && !log.flush(FLUSH_TIME_MAX)

@@ -1,7 +1,7 @@
-//! Answers: their body type, and the few ways to make one.
+//! Responses: their body type, and the functions that make them.
 //!
-//! Why a body type of our own: a worker's slot stays taken until the last byte is handed over, and a connection may have to end
-//! after its last answer. Both ride on the body, whose drop is the one moment that always comes.
+//! The body type is our own for two reasons. A worker's slot stays taken until the last byte is handed over, and a
+//! connection may have to end after its last response. Both are tied to the drop of the body, which always happens.
 
 use std::io;
 use std::pin::Pin;
@@ -20,9 +20,9 @@ use crate::stream::Stream;
 
 pub(crate) type Answer = Response<AnswerBody>;
 
-/// Which server answered.
+/// The id of the server.
 pub(crate) const X_SERVER_ID: HeaderName = HeaderName::from_static("x-server-id");
-/// Why a 500 or 503 was made up: `failure` or `queue_full`.
+/// The reason of an injected 500 (`failure`) or of a 503 (`queue_full`).
 pub(crate) const X_MOCK_ERROR: HeaderName = HeaderName::from_static("x-mock-error");
 
 pub(crate) const JSON: HeaderValue = HeaderValue::from_static("application/json");
@@ -38,7 +38,7 @@ enum Content {
     Stream(Box<Stream>),
 }
 
-/// Ends the connection when the answer that it rides on is over.
+/// Its drop ends the connection. It is part of the last response.
 struct LastAnswer(Rc<Session>);
 
 /// 200 with a JSON body.
@@ -82,7 +82,7 @@ impl AnswerBody {
         self.last = Some(LastAnswer(session));
     }
 
-    /// The length, where the body is at hand and not made while it is sent.
+    /// The length of a whole body; 0 for a stream, whose bytes are made while it is sent.
     pub(crate) fn whole_len(&self) -> u64 {
         match &self.content {
             Content::Whole(bytes) => bytes.len() as u64,

@@ -1,7 +1,7 @@
 //! The command line of `mock-server`.
 //!
-//! Why apart from [`mock_server::Options`]: flags, environment and help are for people; the library's options are for code. Every
-//! field is handed over by name, so that a new one cannot be forgotten.
+//! It is separate from [`mock_server::Options`], because flags, environment and help are for people, and the library's
+//! options are for code. Fields are copied by name, so the compiler finds a forgotten one.
 
 use std::net::IpAddr;
 use std::path::PathBuf;
@@ -10,20 +10,30 @@ use std::time::Duration;
 use clap::Parser;
 use mock_server::{Options, ServiceTime, parse_duration};
 
-/// A backend to experiment on: known service times, a real queue, faults on demand.
-///
-/// Answers /home and /heartbeat as in the course, /upload, /echo (Upgrade: echo),
-/// /stream?bytes=&chunk=&interval_ms=&length=&abort_after=, /status/CODE, /headers, /close;
-/// tells what it did on /stats (JSON) and /metrics (Prometheus); takes switches on /control
-/// while it runs, for example
-///
-///   curl -d '{"slow":3}' localhost:5000/control         three times as slow
-///   curl -d '{"extra_ms":50}' localhost:5000/control    50 ms more for each request
-///   curl -d '{"stall":true}' localhost:5000/control     answers nothing until false
+const ROUTES: &str = "\
+Routes:
+  /home, /heartbeat               as in the course
+  /upload                         reads a body and returns its length
+  /stream?bytes=&chunk=&interval_ms=&length=&abort_after=
+                                  sends a long, slow or broken body
+  /echo                           with Upgrade: echo, returns every byte
+  /status/CODE, /headers, /close  this status; the request's headers; connection: close
+  /stats, /metrics                counts, as JSON and for Prometheus
+  /control                        the switches of the running server
+
+Switches:
+  curl -d '{\"slow\":3}' localhost:5000/control            three times as slow
+  curl -d '{\"extra_ms\":50}' localhost:5000/control       50 ms more for each request
+  curl -d '{\"failure_rate\":0.1}' localhost:5000/control  one request in ten fails with a 500
+  curl -d '{\"stall\":true}' localhost:5000/control        no response until false
+
+Exit codes: 0 stopped by a signal or the end of stdin; 2 cannot start (usage, port in use); 1 any other failure.";
+
+/// A backend for experiments: known service times, a real queue, faults on demand
 #[derive(Debug, Parser)]
-#[command(name = "mock-server", version, verbatim_doc_comment)]
+#[command(name = "mock-server", version, after_help = ROUTES)]
 pub(crate) struct Cli {
-    /// Port to listen on; 0 takes any free one, told on stdout as "listening on HOST:PORT"
+    /// Port to listen on; 0 means any free port. stdout gets the line "listening on HOST:PORT"
     #[arg(long, env = "MOCK_SERVER_PORT", default_value_t = 5000)]
     port: u16,
 
@@ -31,50 +41,51 @@ pub(crate) struct Cli {
     #[arg(long, env = "MOCK_SERVER_HOST", default_value = "127.0.0.1")]
     host: IpAddr,
 
-    /// Id of this server, in /home and in the header x-server-id of every answer
+    /// Id of this server, in /home and in the header x-server-id of every response
     #[arg(long, env = "SERVER_ID", default_value = "1")]
     id: String,
 
-    /// Id in /home, where it is not that of x-server-id
+    /// Another id for /home; without it, /home has the id of x-server-id
     #[arg(long, env = "MOCK_SERVER_HOME_ID", value_name = "ID")]
     home_id: Option<String>,
 
-    /// How long a request keeps a worker busy: 0, constant:5ms, exponential:10ms (mean) or lognormal:10ms,0.5 (median, sigma).
-    /// A request may set its own by the header x-service-time-us
+    /// The time for which a request keeps a worker busy: 0, constant:5ms, exponential:10ms (mean) or lognormal:10ms,0.5
+    /// (median, sigma). A request may set its own with the header x-service-time-us
     #[arg(long, env = "MOCK_SERVER_SERVICE_TIME", default_value = "0", value_name = "LAW")]
     service_time: ServiceTime,
 
-    /// Workers: requests in service at the same time, the others wait in one queue; 0 = no bound. Policies differ only where
-    /// requests have to wait, so bound it for experiments
+    /// Workers: the number of requests in service at the same time; further ones wait in one queue; 0 means no bound.
+    /// Set a bound for experiments: policies differ only if requests wait
     #[arg(long, env = "MOCK_SERVER_CONCURRENCY", default_value_t = 0, value_name = "N")]
     concurrency: usize,
 
-    /// Requests that may wait when all workers are busy; one more gets a 503
+    /// The number of requests that may wait when all workers are busy; a further one gets a 503
     #[arg(long, env = "MOCK_SERVER_QUEUE", default_value_t = 1024, value_name = "N")]
     queue: usize,
 
-    /// Part of the requests that fail with a 500, from 0 to 1
+    /// The share of requests that fail with a 500, from 0 to 1
     #[arg(long, env = "MOCK_SERVER_FAILURE_RATE", default_value_t = 0.0, value_name = "P")]
     failure_rate: f64,
 
-    /// Seed of service times and failures; without it a fresh one, printed at the start, to repeat a run with
+    /// Seed of service times and failures. Without it, a new seed is drawn and printed at the start, so that a run can
+    /// be repeated
     #[arg(long, env = "MOCK_SERVER_SEED", value_name = "N")]
     seed: Option<u64>,
 
-    /// Close each connection after N answers, unannounced, as an idle timeout does; 0 = never. For tests of a proxy that reuses
-    /// connections
+    /// Close each connection after N responses, without notice, like an idle time-out; 0 means never. For tests of
+    /// proxies that reuse connections
     #[arg(long, env = "MOCK_SERVER_KEEP_ALIVE_REQUESTS", default_value_t = 0, value_name = "N")]
     keep_alive_requests: u64,
 
-    /// How long requests in progress may take to finish after SIGTERM
+    /// The time for requests in progress to finish at the end (SIGTERM, SIGINT or the end of stdin)
     #[arg(long, env = "MOCK_SERVER_GRACE", default_value = "5s", value_parser = parse_duration, value_name = "TIME")]
     grace: Duration,
 
-    /// End when stdin ends: hold the other end of the pipe and no server outlives its parent
+    /// Stop when stdin ends. If the parent holds the other end of the pipe, the server ends with it
     #[arg(long, env = "MOCK_SERVER_EXIT_WITH_PARENT")]
     pub(crate) exit_with_parent: bool,
 
-    /// Write HOST:PORT to this file when connections are taken
+    /// Write HOST:PORT to this file when the server accepts connections
     #[arg(long, env = "MOCK_SERVER_READY_FILE", value_name = "PATH")]
     pub(crate) ready_file: Option<PathBuf>,
 }

@@ -1,10 +1,10 @@
-//! One connection: hyper's HTTP/1 on top, our socket wrapper below, so that a connection can end where hyper would go on.
+//! One connection: hyper's HTTP/1 over a wrapper of the socket that can end the connection.
 //!
-//! Why the wrapper: two faults that proxies meet cannot be made from inside hyper, an idle connection closed without a
-//! `connection: close`, and a body torn off after an exact number of bytes. Both are "close, but not before all is flushed", so
-//! the wrapper watches for the flush.
+//! hyper alone cannot make two faults that proxies meet. One is an idle connection that closes without a
+//! `connection: close`, the other a body cut off after an exact number of bytes. Both mean "close as soon as all is
+//! flushed", so the wrapper waits for the flush.
 //!
-//! Invariant: what hyper had buffered when the end was asked for reaches the client.
+//! Invariant: bytes that hyper had buffered when the end was requested reach the client.
 
 use std::convert::Infallible;
 use std::io;
@@ -27,7 +27,7 @@ use crate::endpoint::Endpoint;
 use crate::shared::Session;
 use crate::{control, work};
 
-/// Whether and when a connection is to end. An atomic only because hyper wants its IO to be `Send`.
+/// Whether and when a connection ends. It is atomic only because hyper requires its IO to be `Send`.
 #[derive(Debug, Default)]
 pub(crate) struct ConnectionEnd(AtomicU8);
 
@@ -35,20 +35,20 @@ const OPEN: u8 = 0;
 const CLOSE_AFTER_FLUSH: u8 = 1;
 const CLOSED: u8 = 2;
 
-/// The socket as hyper sees it.
+/// The socket that hyper reads and writes.
 struct Wire {
     stream: TcpStream,
     end: Arc<ConnectionEnd>,
 }
 
-/// Serves one connection to its end. When `stopping` is ready, requests in progress are finished and no more are taken.
+/// Serves one connection to its end. When `stopping` is ready, it finishes the request in progress and takes no more.
 pub(crate) async fn serve(stream: TcpStream, session: Rc<Session>, stopping: impl Future<Output = ()>) {
     let wire = Wire { stream, end: session.end.clone() };
     let service = service_fn(move |request| answer(session.clone(), request));
-    // No timer for slow heads: it would also close idle connections after its time, and a proxy's own idle timeout is under test.
+    // No time limit for heads: it would also close idle connections, and tests need the proxy's own idle time-out.
     let connection = http1::Builder::new().serve_connection(TokioIo::new(wire), service).with_upgrades();
     let (mut connection, stopping) = (pin!(connection), pin!(stopping));
-    // Errors are clients that went away or spoke no HTTP, and ends that we asked for: nobody is left to tell.
+    // Errors are ignored: the client left or sent no valid HTTP, or this server ended the connection.
     tokio::select! {
         biased;
         _ = connection.as_mut() => {}
@@ -82,7 +82,7 @@ async fn answer(session: Rc<Session>, request: Request<Incoming>) -> Result<Answ
 // === impl ConnectionEnd ===
 
 impl ConnectionEnd {
-    /// Asks for the end. Takes effect at the next flush that leaves nothing buffered.
+    /// Requests the end. It takes effect at the next complete flush.
     pub(crate) fn close_after_flush(&self) {
         if self.0.load(Relaxed) == OPEN {
             self.0.store(CLOSE_AFTER_FLUSH, Relaxed);
@@ -96,7 +96,7 @@ impl ConnectionEnd {
     fn flushed(&self, cx: &Context<'_>) {
         if self.0.load(Relaxed) == CLOSE_AFTER_FLUSH {
             self.0.store(CLOSED, Relaxed);
-            // The connection's task may have nothing else to wake it: an idle client, a body that waits for this.
+            // Nothing else may wake the connection's task: the client may be idle, or a body may wait for this.
             cx.waker().wake_by_ref();
         }
     }

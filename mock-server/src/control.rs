@@ -1,8 +1,8 @@
 //! The paths that are not work: `/heartbeat`, `/stats`, `/metrics`, `/control`.
 //!
-//! Why apart: they never queue, cost no service time, draw no lot and are not counted as requests, so that watching a server does
-//! not change what is watched. The stall switch silences heartbeats as well (a stalled server answers nothing); stats, metrics
-//! and control answer always, or nobody could end the stall.
+//! They never queue, take no service time, draw no lot and are not counted as requests. So a reader of these paths does
+//! not change the results of a run. A stalled server does not respond to heartbeats. It does respond to stats, metrics
+//! and control, because `/control` must be able to end the stall.
 
 use std::rc::Rc;
 
@@ -41,7 +41,7 @@ pub(crate) async fn serve(session: &Rc<Session>, endpoint: Endpoint, request: Re
     }
 }
 
-/// Reads a change, applies it whole or not at all, and answers the new state.
+/// Reads a change, applies all or nothing of it, and returns the new state.
 async fn change(shared: &Shared, body: Incoming) -> Answer {
     let bad_request = |reason: &str| answer::error(StatusCode::BAD_REQUEST, reason);
     let body = match Limited::new(body, BODY_MAX_BYTES).collect().await {

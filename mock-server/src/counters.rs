@@ -1,12 +1,12 @@
-//! What happened, counted exactly.
+//! Exact counts of requests, by outcome.
 //!
-//! Why so strict: a run of an experiment is void unless these numbers agree with the balancer's, so every request that arrived is
-//! in exactly one outcome or still in progress. [`Arrival`] is the guard that sees to it: it is made once per request and ends
-//! once, at the latest when it is dropped because the client went away.
+//! A run of an experiment is void unless these numbers agree with the balancer's. So every request that arrived has
+//! exactly one outcome or is in progress. [`Arrival`] ensures this: each request makes one, and its drop counts the
+//! outcome once, also if the client went away.
 //!
 //! Invariants:
 //! - `requests = served + failures + rejected + refused + abandoned + in_progress`.
-//! - A reset starts a new epoch; an arrival of an earlier epoch changes nothing any more.
+//! - A reset starts a new epoch; an arrival of an earlier epoch is no longer counted.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -38,15 +38,15 @@ pub(crate) struct Counters {
 /// How a request ended.
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Outcome {
-    /// Went through its service time and was answered.
+    /// Got its response after its service time.
     Served,
-    /// Went through its service time and was answered with an injected 500.
+    /// Got an injected 500, after its service time or (`fail_at_once`) at once.
     Failed,
     /// The queue was full: 503.
     Rejected,
-    /// Nothing to serve: 400, 404, 405, 426, at once.
+    /// Refused at once: 400, 404, 405 or 426.
     Refused,
-    /// The client went away before it had an answer.
+    /// The client went away before its response.
     Abandoned,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Arrival {
     outcome: Outcome,
 }
 
-/// One more in a gauge as long as it lives.
+/// Adds one to a gauge while it exists.
 pub(crate) struct Gauge {
     counters: Arc<Counters>,
     of: fn(&Counters) -> &AtomicU64,
@@ -136,7 +136,7 @@ impl Counters {
 
 impl Arrival {
     pub(crate) fn end(mut self, outcome: Outcome) {
-        self.outcome = outcome; // the drop counts it
+        self.outcome = outcome; // The drop counts it.
     }
 }
 

@@ -1,7 +1,7 @@
-//! `/echo`: a protocol that is not HTTP, reached by `Upgrade: echo`; every byte comes back.
+//! `/echo`: a protocol that is not HTTP, started by `Upgrade: echo`. Every byte comes back.
 //!
-//! Why: a proxy has to pass upgrades through and close each direction by itself. A client that has closed its sending half still
-//! gets the rest of its echo, and then the end.
+//! It tests that a proxy forwards upgrades and closes each direction separately. A client that has closed its sending
+//! half still gets the rest of its echo, and then the end.
 
 use std::rc::Rc;
 
@@ -17,7 +17,7 @@ use crate::shared::Session;
 
 const BUFFER_BYTES: usize = 16 * 1024;
 
-/// Whether the headers ask for this protocol, and ask properly.
+/// Whether the headers request this protocol in the correct form.
 pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
     has_token(headers, UPGRADE, "echo") && has_token(headers, CONNECTION, "upgrade")
 }
@@ -25,7 +25,7 @@ pub(crate) fn is_asked_for(headers: &HeaderMap) -> bool {
 /// The 101; the tunnel begins when it is sent.
 pub(crate) fn switch(session: Rc<Session>, upgrade: OnUpgrade) -> Answer {
     tokio::task::spawn_local(async move {
-        // An error is a client that went away: nobody is left to tell.
+        // Errors are ignored: the client went away.
         if let Ok(upgraded) = upgrade.await {
             let _ = echo(&session, TokioIo::new(upgraded)).await;
         }

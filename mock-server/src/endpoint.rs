@@ -1,10 +1,10 @@
-//! The paths that the server knows, and what each allows.
+//! The paths of the server, and the methods that each allows.
 //!
-//! Why an enum: counters, routing and the 405 answers read one list, and a path of the request never becomes a label.
+//! It is an enum so that counters, routing and 405 responses use one list, and no request's path becomes a label.
 
 use http::Method;
 
-/// Where a request goes. `as usize` is its place in [`ENDPOINTS`].
+/// The target of a request. `as usize` is its place in [`ENDPOINTS`].
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) enum Endpoint {
     Home,
@@ -58,7 +58,7 @@ impl Endpoint {
         }
     }
 
-    /// The methods, as an `Allow` header says them; `None` means any.
+    /// The methods in the form of an `Allow` header; `None` means any method.
     pub(crate) fn allow(self) -> Option<&'static str> {
         match self {
             Self::Home | Self::Stream | Self::Heartbeat | Self::Stats | Self::Metrics => Some("GET, HEAD"),
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_endpoint_stands_at_its_own_place_in_the_list_and_is_found_by_its_name() {
+    fn each_endpoint_is_at_its_own_place_in_the_list_and_is_found_by_its_name() {
         for (place, (endpoint, name)) in ENDPOINTS.into_iter().enumerate() {
             assert_eq!(endpoint as usize, place, "{name}");
             let path = if endpoint == Endpoint::Status { "/status/200" } else { name };
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_path_that_is_only_similar_is_another() {
+    fn a_path_that_is_only_similar_does_not_match() {
         for path in ["", "/", "/home/", "/Home", "/homes", "*", "/status", "/control/x"] {
             assert_eq!(Endpoint::of(path), Endpoint::Other, "{path}");
         }

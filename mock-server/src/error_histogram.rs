@@ -1,15 +1,15 @@
-//! How far achieved service times were from the intended ones.
+//! A histogram of the errors of service times: the achieved time minus the intended one.
 //!
-//! Why: a service time that is off by more than the effect under study makes an experiment worthless, so the server measures
-//! each one and says what it achieved. Log-linear buckets of microseconds (16 per octave, within 6 %) hold any number of
-//! measurements in 4 KB and can be read from any thread.
+//! If this error is larger than the effect under study, an experiment is worthless. So the server measures each service
+//! time. The buckets are log-linear in microseconds (16 per octave, within 6 %). They take 4 KB for any number of
+//! measurements, and any thread can read them.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::Duration;
 
-/// Below this many microseconds each bucket is one microsecond wide.
+/// Below this limit, each bucket is one microsecond wide.
 const LINEAR_US: u64 = 32;
-/// Buckets per doubling above.
+/// Above it, buckets per doubling.
 const PER_OCTAVE: u64 = 16;
 /// Up to 2^32 µs, more than an hour.
 const BUCKETS: usize = (LINEAR_US + (32 - 5) * PER_OCTAVE) as usize;
@@ -42,7 +42,7 @@ impl ErrorHistogram {
         self.sum_ns.load(Relaxed) as f64 / 1e9
     }
 
-    /// The upper edge, in microseconds, of the bucket in which the quantile lies; `None` while nothing was measured.
+    /// The upper edge, in microseconds, of the bucket with the quantile; `None` before the first measurement.
     pub(crate) fn quantile_us(&self, quantile: f64) -> Option<u64> {
         let count = self.count();
         if count == 0 {
@@ -74,7 +74,7 @@ fn bucket_of(us: u64) -> usize {
     ((LINEAR_US + (octave - 5) * PER_OCTAVE + within) as usize).min(BUCKETS - 1)
 }
 
-/// The first microsecond beyond a bucket: never less than what was measured.
+/// The first microsecond beyond a bucket, so it is never less than a measurement in the bucket.
 fn upper_edge_us(index: usize) -> u64 {
     let index = index as u64;
     if index < LINEAR_US {
@@ -92,8 +92,8 @@ mod tests {
     fn a_bucket_reports_no_less_than_was_measured_and_at_most_a_sixteenth_more() {
         for us in (0..5000).chain([65_535, 65_536, 1_000_000, 3_600_000_000]) {
             let edge = upper_edge_us(bucket_of(us));
-            assert!(edge > us, "{us} is told as {edge}");
-            assert!(edge as f64 <= us as f64 * 17.0 / 16.0 + 1.0, "{us} is told as {edge}");
+            assert!(edge > us, "{us} is reported as {edge}");
+            assert!(edge as f64 <= us as f64 * 17.0 / 16.0 + 1.0, "{us} is reported as {edge}");
         }
     }
 
@@ -111,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_the_last_bucket_lands_in_it() {
+    fn a_measurement_beyond_the_last_bucket_counts_in_it() {
         let histogram = ErrorHistogram::new();
         histogram.record(Duration::from_secs(1_000_000));
         assert_eq!(histogram.count(), 1);

@@ -1,10 +1,10 @@
-//! The gate to the workers: at most N requests in service, the others in one queue, first come first served.
+//! The gate to the workers: at most N requests are in service; the others wait in one queue, first come first served.
 //!
-//! Why: in front of a server that only sleeps, every policy looks the same. What tells policies apart is waiting behind others.
+//! With a server that only sleeps, every policy looks the same. Policies differ when requests wait behind others.
 //!
 //! Invariants:
-//! - Never more than N slots are out; a slot given back goes to the one who waits longest, and nobody overtakes.
-//! - Whoever stops waiting (the future is dropped) gives its place up at once.
+//! - At most N slots are taken. A freed slot goes to the request that waits longest; no request overtakes another.
+//! - A request that stops waiting (its future is dropped) frees its place in the queue at once.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -21,9 +21,9 @@ pub(crate) struct Gate {
     counters: Arc<Counters>,
 }
 
-/// A worker's time. Travels with the answer's body, for a worker that still sends is busy.
+/// One busy worker. It is part of the response's body, because a worker that still sends is busy.
 pub(crate) struct Slot {
-    // Declared, so dropped, in this order: never counted in service after the permit is free.
+    // Dropped in this order, so that a request is never counted in service after its permit is free.
     _in_service: Gauge,
     _permit: Option<OwnedSemaphorePermit>,
 }
@@ -40,7 +40,7 @@ impl Gate {
         Self { workers, queue_max: queue as u64, counters }
     }
 
-    /// A slot, as soon as a worker is free.
+    /// Waits for a free worker and returns its slot.
     pub(crate) async fn enter(&self) -> Result<Slot, QueueFull> {
         let Some(workers) = &self.workers else { return Ok(self.slot(None)) };
         match workers.clone().try_acquire_owned() {
@@ -93,7 +93,7 @@ mod tests {
     }
 
     #[test]
-    fn those_who_wait_are_served_in_the_order_of_their_coming() {
+    fn waiting_requests_are_served_in_the_order_of_their_arrival() {
         let (gate, counters) = gate(1, 10);
         let busy = slot(&mut (Box::pin(gate.enter()) as Entering<'_>)).expect("a free worker");
         let mut waiting: Vec<Entering<'_>> = (0..4).map(|_| Box::pin(gate.enter()) as Entering<'_>).collect();
@@ -103,9 +103,9 @@ mod tests {
         for first in 0..4 {
             drop(held);
             let newcomer = &mut (Box::pin(gate.enter()) as Entering<'_>);
-            assert!(slot(newcomer).is_none(), "a newcomer overtook {first}");
+            assert!(slot(newcomer).is_none(), "a new request overtook {first}");
             for later in &mut waiting[first + 1..] {
-                assert!(slot(later).is_none(), "someone overtook {first}");
+                assert!(slot(later).is_none(), "a later request overtook {first}");
             }
             held = slot(&mut waiting[first]).expect("its turn");
         }
@@ -113,7 +113,7 @@ mod tests {
     }
 
     #[test]
-    fn whoever_stops_waiting_gives_its_place_up() {
+    fn a_request_that_stops_waiting_frees_its_place() {
         let (gate, counters) = gate(1, 2);
         let busy = slot(&mut (Box::pin(gate.enter()) as Entering<'_>)).expect("a free worker");
         let mut gone: Entering<'_> = Box::pin(gate.enter());
@@ -126,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn beyond_the_queue_the_answer_is_full_and_with_no_queue_at_once() {
+    fn a_request_beyond_the_queue_is_refused_also_if_the_queue_has_length_0() {
         for queue in [0, 1, 3] {
             let (gate, counters) = gate(2, queue);
             let mut all: Vec<Entering<'_>> = (0..2 + queue).map(|_| Box::pin(gate.enter()) as Entering<'_>).collect();
@@ -138,7 +138,7 @@ mod tests {
     }
 
     #[test]
-    fn without_a_bound_nobody_waits() {
+    fn without_a_bound_no_request_waits() {
         let (gate, counters) = gate(0, 0);
         let held: Vec<_> = (0..1000).map(|_| slot(&mut (Box::pin(gate.enter()) as Entering<'_>))).collect();
         assert!(held.iter().all(Option::is_some));

@@ -1,9 +1,9 @@
-//! `mock-server`: the backend that one experiments on.
+//! `mock-server`: a backend for experiments.
 //!
-//! A balancer can only be studied in front of servers whose behaviour is known. This one answers the course's `/home` and
-//! `/heartbeat`, and has what real servers have and plain mocks lack: a service time with a law, a bounded number of workers with
-//! a real queue in front (without one every policy looks the same), failures, and switches to make it slow or silent while it
-//! runs. What it did it can say exactly (`/stats`), so that a run can be reconciled with the balancer's own numbers.
+//! A balancer can only be studied in front of servers with known behaviour. This server has the course's routes `/home`
+//! and `/heartbeat`. Like a real server, it has a service time with a law, and a bounded number of workers with a real
+//! queue. Without a queue, every policy looks the same. It can fail, and switches make it slow or silent while it runs.
+//! `/stats` has exact counts, so a run can be reconciled with the balancer's own numbers.
 //!
 //! ```no_run
 //! use mock_server::{MockServer, Options};
@@ -18,24 +18,25 @@
 //! # }
 //! ```
 //!
-//! | path | answer |
+//! | path | response |
 //! |---|---|
-//! | `/home`, `/heartbeat` | as in the course; a heartbeat never queues, costs no service time and is no request |
-//! | `/upload` | reads any body, any method: `{"bytes":N}` |
-//! | `/stream?bytes=&chunk=&interval_ms=&length=1&abort_after=` | so many bytes, byte o being letter o mod 26; cut off after `abort_after` |
-//! | `/echo` with `Upgrade: echo` | 101, then every byte comes back until the client's end |
-//! | `/status/CODE`, `/headers`, `/close` | that code; the request's headers as JSON; an announced `connection: close` |
+//! | `/home` | as in the course |
+//! | `/heartbeat` | as in the course; it never queues, takes no service time and is not counted as a request |
+//! | `/upload` | reads any body, with any method: `{"bytes":N}` |
+//! | `/stream?bytes=&chunk=&interval_ms=&length=1&abort_after=` | a body of known bytes, paced or cut off |
+//! | `/echo` with `Upgrade: echo` | 101, then every byte comes back until the client closes |
+//! | `/status/CODE`, `/headers`, `/close` | this code; the request's headers as JSON; `connection: close` |
 //! | `/stats`, `/metrics` | [`Stats`] as JSON; the same for Prometheus |
-//! | `GET /control`, `POST /control` | [`State`]; a [`Change`] of it, as `{"slow":3.0}` or `{"stall":true}` |
+//! | `GET /control`, `POST /control` | [`State`]; applies a [`Change`], such as `{"slow":3.0}` or `{"stall":true}` |
 //!
-//! A request may name its own service time: `x-service-time-us: 1500`. Workers are bounded by [`Options::concurrency`]; who finds
-//! them busy waits in one queue, and gets a 503 (`x-mock-error: queue_full`) when that is full too.
+//! A request may set its own service time: `x-service-time-us: 1500`. [`Options::concurrency`] bounds the workers. If
+//! all are busy, a request waits in one queue. If the queue is full, it gets a 503 (`x-mock-error: queue_full`).
 //!
 //! Invariants:
-//! - One server is one thread with its own single-threaded runtime: requests are taken in the order of their arrival, and the
-//!   same seed and arrivals give the same service times and failures.
-//! - `requests = served + failures + rejected + refused + abandoned + in_progress`, always (see [`Stats`]).
-//! - Every answer made here carries `x-server-id`. Not made here is only hyper's bare 400, 414 or 431 to what is no proper HTTP.
+//! - One server is one thread with its own single-threaded runtime. The same seed, and requests in the same order, give
+//!   the same service times and failures.
+//! - At rest, `requests = served + failures + rejected + refused + abandoned + in_progress` (see [`Stats`]).
+//! - Every response has `x-server-id`, except hyper's own 400, 414 and 431 to malformed requests.
 //!
 //! Linux only: the timer is a `timerfd`.
 

@@ -1,7 +1,8 @@
-//! `mock-server`: starts one server, says where it listens, and ends it well.
+//! `mock-server`: starts one server, prints its address, and stops it gracefully at a signal.
 //!
-//! stdout gets exactly one line, `listening on HOST:PORT`, when connections are taken; all else goes to stderr. Exit codes:
-//! 0 ended as asked, 2 cannot start so (usage, port in use), 1 anything else.
+//! stdout gets exactly one line, `listening on HOST:PORT`, when the server accepts connections. All else goes to
+//! stderr. Exit codes: 0 stopped by a signal or the end of stdin; 2 cannot start (usage, port in use); 1 any other
+//! failure.
 
 #![forbid(unsafe_code)]
 
@@ -22,7 +23,7 @@ use crate::cli::Cli;
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
-    // One connection is one descriptor; a soft limit of 1024 is no limit to experiment with.
+    // Each connection takes a descriptor; the usual soft limit of 1024 is too low for experiments.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         eprintln!("mock-server: cannot raise the limit of open files: {error}");
     }
@@ -42,7 +43,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// The error in one line, with what to do about it.
+/// The error in one line, with the remedy.
 fn advice(error: &StartError) -> String {
     match error {
         StartError::Listen { addr, source } if source.kind() == io::ErrorKind::AddrInUse => {
@@ -52,7 +53,7 @@ fn advice(error: &StartError) -> String {
             format!("port {} needs privileges: choose a --port from 1024 on", addr.port())
         }
         StartError::Listen { addr, source } if source.kind() == io::ErrorKind::AddrNotAvailable => {
-            format!("{} is no address of this machine: choose another --host", addr.ip())
+            format!("{} is not an address of this machine: choose another --host", addr.ip())
         }
         other => other.to_string(),
     }
@@ -62,7 +63,7 @@ fn run(cli: &Cli, running: Running) -> anyhow::Result<()> {
     let runtime =
         tokio::runtime::Builder::new_current_thread().enable_io().build().context("no runtime for signals")?;
     runtime.block_on(async {
-        // Before the ready line: whoever reads it may send a signal at once.
+        // Before the ready line: its reader may send a signal at once.
         let mut terminate = signal(SignalKind::terminate()).context("no handler for SIGTERM")?;
         let mut interrupt = signal(SignalKind::interrupt()).context("no handler for SIGINT")?;
         let parent_gone = watch_parent(cli.exit_with_parent);
@@ -75,7 +76,7 @@ fn run(cli: &Cli, running: Running) -> anyhow::Result<()> {
         confess(&running.stats());
         tokio::select! {
             () = running.shutdown() => {}
-            // Asked twice: at once. The drop of `running` does it.
+            // At a second signal, the drop of `running` stops the server at once.
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
         }
@@ -83,27 +84,27 @@ fn run(cli: &Cli, running: Running) -> anyhow::Result<()> {
     })
 }
 
-/// Ready when stdin ends, or never if nobody asked.
+/// Returns when stdin ends; without the option it never returns.
 async fn watch_parent(is_asked: bool) {
     if !is_asked {
         return std::future::pending().await;
     }
     let (sender, ended) = oneshot::channel::<()>();
-    // A plain thread, as a read from stdin cannot be broken off; the process's end ends it.
+    // A separate thread, because a read from stdin cannot be interrupted. The end of the process ends it.
     let reader = std::thread::Builder::new().name("stdin".to_owned()).spawn(move || {
         let mut stdin = io::stdin().lock();
         let mut buffer = [0; 4096];
-        // An error is taken for the end as well: without a pipe there is no parent.
+        // An error counts as the end, too: without a pipe there is no parent.
         while stdin.read(&mut buffer).is_ok_and(|len| len > 0) {}
         drop(sender);
     });
     if let Err(error) = reader {
         eprintln!("mock-server: cannot watch stdin: {error}");
     }
-    let _ = ended.await; // the drop of the sender is the message
+    let _ = ended.await; // The drop of the sender is the message.
 }
 
-/// Says what was started (stderr) and where it listens (stdout, file).
+/// Prints the settings (stderr) and the address (stdout, ready file).
 fn announce(ready_file: Option<&Path>, running: &Running) -> anyhow::Result<()> {
     let stats = running.stats();
     eprintln!(
@@ -120,12 +121,12 @@ fn announce(ready_file: Option<&Path>, running: &Running) -> anyhow::Result<()> 
         write_ready_file(path, running.addr).with_context(|| format!("cannot write {}", path.display()))?;
     }
     let mut stdout = io::stdout().lock();
-    // A closed stdout is no reason to end: whoever closed it does not want to know.
+    // A closed stdout is no reason to stop.
     let _ = writeln!(stdout, "listening on {}", running.addr).and_then(|()| stdout.flush());
     Ok(())
 }
 
-/// Written beside and renamed, so that a reader finds nothing or all of it.
+/// Writes another file and renames it, so that a reader never sees a part of it.
 fn write_ready_file(path: &Path, addr: SocketAddr) -> io::Result<()> {
     let mut beside = path.as_os_str().to_owned();
     beside.push(format!(".{}", std::process::id()));
@@ -133,7 +134,7 @@ fn write_ready_file(path: &Path, addr: SocketAddr) -> io::Result<()> {
     std::fs::rename(&beside, path)
 }
 
-/// Says at the end if the service times were not what was asked for.
+/// Warns at the end if the service times were not exact.
 fn confess(stats: &Stats) {
     let error = &stats.service_time_error;
     if let (false, Some(us)) = (error.within_limit, error.median_us) {

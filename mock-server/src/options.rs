@@ -1,7 +1,7 @@
-//! What a server is told when it starts, as plain data.
+//! The options of a server, as plain data.
 //!
-//! Why apart from the command line: tests and other crates start servers in-process and know no flags. Everything is checked in
-//! one place, [`Options::check`], whoever filled it in.
+//! They are separate from the command line, because tests and other crates start servers in-process, without flags.
+//! [`Options::check`] is the one place that checks them, for every caller.
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
@@ -15,25 +15,25 @@ use crate::service_time::ServiceTime;
 pub struct Options {
     /// The address to listen on. Default 127.0.0.1.
     pub host: IpAddr,
-    /// The port to listen on. Default 0: any free one; [`crate::Running::addr`] says which.
+    /// The port to listen on. Default 0: any free port; [`crate::Running::addr`] has it.
     pub port: u16,
     /// The id in `/home` and in `x-server-id`: 1 to 64 bytes of `[A-Za-z0-9 ._:-]`. Default "1".
     pub id: String,
-    /// Another id for `/home` alone, of the same characters. Default `None`: that of `x-server-id`.
+    /// Another id for `/home` alone, of the same characters. Default `None`: the id of `x-server-id`.
     pub home_id: Option<String>,
     /// The law of the service time. Default none.
     pub service_time: ServiceTime,
-    /// How many requests are in service at the same time. Default 0: no bound, and so no queue.
+    /// The number of requests in service at the same time. Default 0: no bound, and so no queue.
     pub concurrency: usize,
-    /// How many requests may wait when all workers are busy; one more gets a 503. Default 1024.
+    /// The number of requests that may wait when all workers are busy; a further one gets a 503. Default 1024.
     pub queue: usize,
-    /// The part of requests that fail with a 500, from 0 to 1. Default 0.
+    /// The share of requests that fail with a 500, from 0 to 1. Default 0.
     pub failure_rate: f64,
-    /// The seed of service times and failures. Default `None`: a fresh one, told in the stats.
+    /// The seed of service times and failures. Default `None`: a new seed, shown in the stats.
     pub seed: Option<u64>,
-    /// A connection is closed without notice after so many answers. Default 0: never.
+    /// A connection is closed without notice after this many responses. Default 0: never.
     pub keep_alive_requests: u64,
-    /// How long a graceful end waits for requests in progress. Default 5 s.
+    /// The time for requests in progress to finish at a graceful end. Default 5 s.
     pub grace: Duration,
 }
 
@@ -48,7 +48,7 @@ pub enum BadOption {
     Concurrency(usize),
 }
 
-/// More workers than this are as good as no bound.
+/// A larger bound has the same effect as no bound.
 const CONCURRENCY_MAX: usize = 1_000_000;
 
 // === impl Options ===
@@ -72,7 +72,7 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Says whether a server can be started so.
+    /// Whether a server can start with these options.
     pub fn check(&self) -> Result<(), BadOption> {
         let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b" ._:-".contains(&byte);
         for id in [&self.id].into_iter().chain(&self.home_id) {
@@ -100,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_that_could_not_stand_in_a_header_or_json_is_refused() {
+    fn an_id_that_is_not_valid_in_a_header_or_in_json_is_refused() {
         for id in ["", "a\nb", "é", "\"", &"x".repeat(65)] {
             let options = Options { id: id.to_owned(), ..Options::default() };
             assert_eq!(options.check(), Err(BadOption::Id(id.to_owned())));

@@ -1,9 +1,9 @@
-//! A running server: its thread, its accept loop, its end.
+//! A running server: its thread, its accept loop, and its end.
 //!
-//! Why a thread of its own with its own runtime: a server can then be started from any test, on any runtime or none, and its
-//! service times do not depend on what else that runtime does.
+//! It has its own thread and runtime. So any test can start a server, on any runtime or none, and other work on that
+//! runtime does not change the service times.
 //!
-//! Invariants: when [`Running::shutdown`] or the drop of [`Running`] has returned, the port is free and the thread gone.
+//! Invariant: after [`Running::shutdown`] or the drop of [`Running`], the port is free and the thread has ended.
 
 use std::convert::Infallible;
 use std::io;
@@ -33,11 +33,11 @@ use crate::timer::Timer;
 #[derive(Debug)]
 pub struct MockServer;
 
-/// A server that runs. Dropped, it stops at once and cuts its connections; [`Running::shutdown`] is the friendly way.
+/// A running server. Its drop stops it at once and cuts its connections; [`Running::shutdown`] lets requests finish.
 pub struct Running {
-    /// Where it listens, the real port filled in.
+    /// The address, with the real port.
     pub addr: SocketAddr,
-    /// As in `/home` and `x-server-id`.
+    /// The id in `x-server-id`.
     pub id: String,
     shared: Arc<Shared>,
     stop: watch::Sender<Stop>,
@@ -59,23 +59,23 @@ pub enum StartError {
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Stop {
     No,
-    /// Finish what is in progress, within the grace.
+    /// Finish requests in progress, within the grace.
     Gracefully,
     AtOnce,
 }
 
 /// Connections that wait in the kernel while the server is busy.
 const BACKLOG: i32 = 4096;
-/// How many tasks run between two looks at sockets and timer. Tokio's 61 lets a sleep wait for 60 answers.
+/// The number of tasks that run between two looks at sockets and timer. With tokio's 61, a sleep can wait for 60 tasks.
 const EVENT_INTERVAL: u32 = 16;
-/// The pause after a failed accept: out of descriptors, so give connections time to end.
+/// The pause after a failed accept. The likely cause is a lack of descriptors, and connections need time to end.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(10);
 
 // === impl MockServer ===
 
 impl MockServer {
-    /// Starts a server and returns when it takes connections. Blocks for the calibration, about 20 ms, if a service time is
-    /// configured, else hardly at all.
+    /// Starts a server and returns when it accepts connections. With a service time configured, this blocks for the
+    /// calibration, about 20 ms.
     pub fn start(options: Options) -> Result<Running, StartError> {
         options.check()?;
         let wanted = SocketAddr::new(options.host, options.port);
@@ -92,7 +92,7 @@ impl MockServer {
             .name(format!("mock-server {}", shared.options.id))
             .spawn(move || {
                 run(listener, for_thread, stopped, ready_sender);
-                let _ = ended_sender.send(()); // nobody may wait
+                let _ = ended_sender.send(()); // The receiver may be gone.
             })
             .map_err(StartError::Thread)?;
         match ready.recv() {
@@ -107,23 +107,23 @@ impl MockServer {
 // === impl Running ===
 
 impl Running {
-    /// What it did so far; the same numbers as `/stats`.
+    /// The counts so far; the same numbers as `/stats`.
     pub fn stats(&self) -> Stats {
         Stats::of(&self.shared)
     }
 
-    /// Throws switches, as `POST /control` does.
+    /// Sets switches, like `POST /control`.
     pub fn change(&self, change: &Change) -> Result<(), BadChange> {
         change.check()?;
         self.shared.apply(change);
         Ok(())
     }
 
-    /// Stops taking connections, finishes requests in progress within [`Options::grace`], cuts what is left. Works on any
-    /// runtime.
+    /// Stops accepting connections, lets requests in progress finish within [`Options::grace`], then cuts the rest.
+    /// Works on any runtime.
     pub async fn shutdown(mut self) {
         self.stop.send_replace(Stop::Gracefully);
-        let _ = (&mut self.ended).await; // an error too means that the thread has ended
+        let _ = (&mut self.ended).await; // An error also means that the thread has ended.
     }
 }
 
@@ -131,7 +131,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.stop.send_replace(Stop::AtOnce);
         if let Some(thread) = self.thread.take() {
-            let _ = thread.join(); // a panic there was already printed
+            let _ = thread.join(); // A panic there was already printed.
         }
     }
 }
@@ -139,7 +139,7 @@ impl Drop for Running {
 /// The listening socket. Made on the caller's thread, so that a port in use is the caller's error.
 fn listen(addr: SocketAddr) -> io::Result<StdListener> {
     let socket = Socket::new(Domain::for_address(addr), Type::STREAM, Some(Protocol::TCP))?;
-    // A restart need not wait for old connections to time out. It does not let two listeners share a port.
+    // A restart need not wait for old connections to time out. Two listeners still cannot share a port.
     socket.set_reuse_address(true)?;
     socket.set_nonblocking(true)?;
     socket.bind(&addr.into())?;
@@ -163,26 +163,26 @@ fn run(
     runtime.block_on(async {
         match prepare(listener, shared).await {
             Ok((listener, local)) => {
-                let _ = ready.send(Ok(())); // the starter waits for it
+                let _ = ready.send(Ok(())); // `MockServer::start` waits for it.
                 live(listener, local, stopped).await;
             }
             Err(error) => drop(ready.send(Err(error))),
         }
     });
-    // The runtime's drop cuts what still runs.
+    // The runtime's drop ends all remaining tasks.
 }
 
 async fn prepare(listener: StdListener, shared: Arc<Shared>) -> io::Result<(TcpListener, Rc<Local>)> {
     let listener = TcpListener::from_std(listener)?;
     let timer = Timer::start()?;
     if shared.options.service_time != ServiceTime::None {
-        let _ = shared.calibration.set(timer.calibrate().await); // set once, here
+        let _ = shared.calibration.set(timer.calibrate().await); // Set only here.
     }
     let server_id = HeaderValue::from_str(&shared.options.id).map_err(io::Error::other)?;
     Ok((listener, Rc::new(Local::new(shared, timer, server_id))))
 }
 
-/// Takes connections until told to stop, then waits for them within the grace.
+/// Accepts connections until the stop, then waits for them within the grace.
 async fn live(listener: TcpListener, local: Rc<Local>, mut stopped: watch::Receiver<Stop>) {
     let stopping = Arc::new(Notify::new());
     let (alive, mut all_closed) = mpsc::channel::<Infallible>(1);
@@ -211,7 +211,7 @@ async fn live(listener: TcpListener, local: Rc<Local>, mut stopped: watch::Recei
 fn open(stream: TcpStream, local: &Rc<Local>, stopping: &Arc<Notify>, alive: &mpsc::Sender<Infallible>) {
     let counters = &local.shared.counters;
     add(&counters.connections, 1);
-    let _ = stream.set_nodelay(true); // fails only for a socket that is already dead
+    let _ = stream.set_nodelay(true); // Fails only for a socket that is already closed.
     let session = Rc::new(Session {
         local: local.clone(),
         end: Arc::new(ConnectionEnd::default()),
@@ -219,7 +219,7 @@ fn open(stream: TcpStream, local: &Rc<Local>, stopping: &Arc<Notify>, alive: &mp
         _open: counters.gauge(|counters| &counters.open_connections),
         _alive: alive.clone(),
     });
-    // Made here and not in the task, so that a stop between here and the task's first step is not missed.
+    // Made here and not in the task, so that the task does not miss a stop before its first step.
     let stopping = stopping.clone().notified_owned();
     tokio::task::spawn_local(connection::serve(stream, session, stopping));
 }

@@ -1,10 +1,10 @@
-//! Service times: how long a request keeps a worker busy, as a law, and the generator that draws from it.
+//! Service times: the law of the time for which a request keeps a worker busy, and the generator that draws from it.
 //!
-//! Why its own file: the law is what an experiment is about, so it is pure, without clock or socket, and tested by its moments.
+//! Experiments depend on the law, so this code is pure, without clock or socket, and tests check its moments.
 //!
 //! Invariants:
-//! - Every arriving request takes exactly one [`Lot`], which costs the generator exactly three numbers, whatever the law and the
-//!   failure rate are. So request k gets the same luck when a switch is thrown or a header overrides a draw.
+//! - Every arriving request takes exactly one [`Lot`], and each lot takes exactly three numbers of the generator. So
+//!   request k gets the same lot when a switch changes or a header overrides a draw.
 //! - A drawn time is never longer than [`SERVICE_TIME_MAX`].
 
 use std::fmt;
@@ -13,37 +13,37 @@ use std::time::Duration;
 
 use thiserror::Error;
 
-/// The longest service time that can be drawn or asked for.
+/// The longest service time that can be drawn or requested.
 pub(crate) const SERVICE_TIME_MAX: Duration = Duration::from_secs(3600);
 
-/// The law of the service time. Default: none, a request is answered at once.
+/// The law of the service time. Default: none; the response is immediate.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub enum ServiceTime {
-    /// Answered at once.
+    /// The response is immediate.
     #[default]
     None,
     /// Always the same.
     Constant(Duration),
-    /// Memoryless, by its mean: most short, a few long. The M in M/M/c.
+    /// Memoryless, given by its mean: most times are short, a few long. The second M in M/M/c.
     Exponential { mean: Duration },
-    /// A long right tail, as real servers have: `median · exp(sigma · normal)`.
+    /// A long right tail, like real servers: `median · exp(sigma · normal)`.
     Lognormal { median: Duration, sigma: f64 },
 }
 
 /// Why a text is not a service time.
 #[derive(Debug, Error, PartialEq)]
 pub enum BadServiceTime {
-    #[error("{0:?} is no duration: write a number and a unit, as 250us, 1.5ms or 2s")]
+    #[error("{0:?} is not a duration: write a number and a unit, such as 250us, 1.5ms or 2s")]
     Duration(String),
-    #[error("{0:?} is no sigma: write a number from 0 to 10, as in lognormal:10ms,0.5")]
+    #[error("{0:?} is not a sigma: write a number from 0 to 10, as in lognormal:10ms,0.5")]
     Sigma(String),
     #[error("{0:?} is longer than an hour")]
     TooLong(String),
-    #[error("{0:?} is no law: use 0, constant:5ms, exponential:10ms (mean) or lognormal:10ms,0.5 (median, sigma)")]
+    #[error("{0:?} is not a law: use 0, constant:5ms, exponential:10ms (mean) or lognormal:10ms,0.5 (median, sigma)")]
     Law(String),
 }
 
-/// What one arriving request was dealt.
+/// The random draws for one arriving request.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(crate) struct Lot {
     pub(crate) service_time: Duration,
@@ -81,7 +81,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, BadServiceTime> {
     Ok(Duration::from_secs_f64(seconds))
 }
 
-/// `seconds` as a duration between 0 and [`SERVICE_TIME_MAX`]; what is no number becomes the maximum.
+/// `seconds` as a duration between 0 and [`SERVICE_TIME_MAX`]. NaN becomes the maximum.
 pub(crate) fn clamped(seconds: f64) -> Duration {
     let max = SERVICE_TIME_MAX.as_secs_f64();
     Duration::from_secs_f64(if seconds.is_nan() { max } else { seconds.clamp(0.0, max) })
@@ -90,7 +90,7 @@ pub(crate) fn clamped(seconds: f64) -> Duration {
 // === impl ServiceTime ===
 
 impl ServiceTime {
-    /// The time that two uniform numbers in [0, 1) stand for under this law.
+    /// The time for two uniform numbers in [0, 1) under this law.
     fn at(self, first: f64, second: f64) -> Duration {
         match self {
             Self::None => Duration::ZERO,
@@ -98,7 +98,7 @@ impl ServiceTime {
             // 1 - u lies in (0, 1], so the logarithm is finite.
             Self::Exponential { mean } => clamped(-mean.as_secs_f64() * (1.0 - first).ln()),
             Self::Lognormal { median, sigma } => {
-                // Box and Muller's first normal number; the second is thrown away, so that a lot has a fixed price.
+                // The first normal number of Box and Muller. The second is dropped, so that a lot takes three numbers.
                 let normal = (-2.0 * (1.0 - first).ln()).sqrt() * (std::f64::consts::TAU * second).cos();
                 clamped(median.as_secs_f64() * (sigma * normal).exp())
             }
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_law_is_refused_with_what_to_write_instead() {
+    fn the_error_for_a_bad_law_names_the_valid_form() {
         for text in [
             "",
             "five",
@@ -220,7 +220,7 @@ mod tests {
         let draws = draws_seconds("lognormal:10ms,0.5".parse().unwrap(), 100_000);
         let median = draws[draws.len() / 2];
         assert!((median / 0.010 - 1.0).abs() < 0.02, "seed {SEED}: median {median}");
-        // One sigma above the median lies the quantile 0.8413.
+        // The quantile 0.8413 is one sigma above the median.
         let above = draws[(draws.len() as f64 * 0.8413) as usize];
         assert!((above / (0.010 * 0.5f64.exp()) - 1.0).abs() < 0.02, "seed {SEED}: {above}");
     }

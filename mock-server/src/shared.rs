@@ -1,7 +1,7 @@
-//! What the parts of a server share, in three circles: all threads, the server's thread, one connection.
+//! The state that parts of a server share: among all threads, on the server's thread, and for one connection.
 //!
-//! Why: tests read counters and throw switches from their own threads, so those are atomics behind an `Arc` ([`Shared`]). All
-//! else lives on the server's one thread ([`Local`], [`Session`]) and needs no lock.
+//! Tests read counters and set switches from their own threads, so those are atomics behind an `Arc` ([`Shared`]). All
+//! else stays on the server's one thread ([`Local`], [`Session`]) and needs no lock.
 
 use std::cell::{Cell, OnceCell, RefCell};
 use std::convert::Infallible;
@@ -22,19 +22,19 @@ use crate::stream::filler;
 use crate::switches::{Change, Switches};
 use crate::timer::Timer;
 
-/// Seen by all threads.
+/// Shared by all threads.
 pub(crate) struct Shared {
-    /// As given, the seed filled in.
+    /// As given; the seed in force is in `seed`.
     pub(crate) options: Options,
     pub(crate) seed: u64,
     pub(crate) started: Instant,
     pub(crate) counters: Arc<Counters>,
     pub(crate) switches: Switches,
-    /// The timer's median error, measured before the first request; empty where no service time was configured.
+    /// The timer's median error, measured before the first request; empty if no service time was configured.
     pub(crate) calibration: OnceLock<Duration>,
 }
 
-/// Seen by the server's thread.
+/// Used only on the server's thread.
 pub(crate) struct Local {
     pub(crate) shared: Arc<Shared>,
     pub(crate) timer: Timer,
@@ -51,7 +51,7 @@ pub(crate) struct Session {
     pub(crate) end: Arc<ConnectionEnd>,
     pub(crate) answers: Cell<u64>,
     pub(crate) _open: Gauge,
-    /// Never sent on: when the last one is dropped, the server knows that all connections are closed.
+    /// Nothing is sent. When the last sender is dropped, the server knows that all connections are closed.
     pub(crate) _alive: mpsc::Sender<Infallible>,
 }
 
@@ -59,7 +59,7 @@ pub(crate) struct Session {
 
 impl Shared {
     pub(crate) fn new(options: Options) -> Self {
-        // A fresh one is short enough to be typed, and to survive JSON readers that know only doubles.
+        // A new seed has 32 bits: easy to type, and exact in JSON readers that know only doubles.
         let seed = options.seed.unwrap_or_else(|| fastrand::u32(..).into());
         Self {
             seed,
@@ -87,7 +87,7 @@ impl Local {
     pub(crate) fn new(shared: Arc<Shared>, timer: Timer, server_id: HeaderValue) -> Self {
         let Options { id, home_id, concurrency, queue, .. } = &shared.options;
         let id = home_id.as_ref().unwrap_or(id);
-        // Byte for byte as the course's sheet has it; the id was checked to need no escapes.
+        // Byte for byte as in the course's sheet. The id needs no escapes; `Options::check` ensures it.
         let home = format!(r#"{{"message":"Hello from Server: {id}","status":"successful"}}"#);
         Self {
             gate: Gate::new(*concurrency, *queue, shared.counters.clone()),
@@ -100,7 +100,7 @@ impl Local {
         }
     }
 
-    /// The bytes that streams are cut from, made at the first stream.
+    /// The bytes from which streams are cut, made at the first stream.
     pub(crate) fn filler(&self) -> Bytes {
         self.filler.get_or_init(filler).clone()
     }

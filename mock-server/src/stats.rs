@@ -1,6 +1,7 @@
-//! What a server did, as `/stats` (JSON) and `/metrics` (Prometheus text) say it.
+//! The counts of a server, for `/stats` (JSON) and `/metrics` (Prometheus text).
 //!
-//! Why one snapshot for both: two readings would be two truths. Written by hand, as a dozen numbers need no registry.
+//! Both use one type of snapshot, so they have the same numbers. The text is written by hand; so few numbers need no
+//! registry.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
@@ -26,40 +27,40 @@ pub struct Stats {
     pub version: String,
     pub seed: u64,
     pub uptime_seconds: f64,
-    /// The law of the service time, as the option says it.
+    /// The law of the service time, in the form of the option.
     pub service_time: String,
-    /// 0 = no bound.
+    /// 0 means no bound.
     pub concurrency: u64,
-    /// How many may wait.
+    /// The number of requests that may wait.
     pub queue: u64,
-    /// All that arrived except `/heartbeat`, `/stats`, `/metrics`, `/control`.
+    /// All requests except `/heartbeat`, `/stats`, `/metrics`, `/control`.
     pub requests: u64,
-    /// Answered after their service time.
+    /// Got their response after their service time.
     pub served: u64,
-    /// Answered after their service time with an injected 500.
+    /// Got an injected 500, after their service time or (`fail_at_once`) at once.
     pub failures: u64,
-    /// Answered 503, the queue being full.
+    /// Got a 503, because the queue was full.
     pub rejected: u64,
-    /// Answered at once: 400, 404, 405, 426.
+    /// Got a 400, 404, 405 or 426 at once.
     pub refused: u64,
-    /// Not answered, the client went away.
+    /// Got no response, because the client went away.
     pub abandoned: u64,
-    /// Arrived and not yet answered.
+    /// Arrived, without an outcome yet.
     pub in_progress: u64,
-    /// Workers busy now, sending bodies included.
+    /// Busy workers now; a worker that sends a body is busy.
     pub in_service: u64,
     /// Waiting for a worker now.
     pub queued: u64,
     pub max_queued: u64,
     pub heartbeats: u64,
-    /// Every path, also those that are no work; `other` is what does not exist.
+    /// Requests by path, also those that are not work; `other` stands for all unknown paths.
     pub by_path: BTreeMap<String, u64>,
     /// Accepted.
     pub connections: u64,
     pub open_connections: u64,
-    /// Bodies of requests, and what tunnels sent.
+    /// Bytes of request bodies, and bytes received in tunnels.
     pub body_bytes_received: u64,
-    /// Bodies of answers, and what went back through tunnels.
+    /// Bytes of response bodies, and bytes sent in tunnels.
     pub body_bytes_sent: u64,
     pub service_time_error: ServiceTimeError,
     pub switches: State,
@@ -70,10 +71,10 @@ pub struct Stats {
 pub struct ServiceTimeError {
     pub count: u64,
     pub sum_seconds: f64,
-    /// Absent while nothing was measured.
+    /// Absent before the first measurement.
     pub median_us: Option<u64>,
     pub p99_us: Option<u64>,
-    /// The timer's own median error, measured at the start; absent where no service time was configured.
+    /// The timer's own median error, measured at the start; absent if no service time was configured.
     pub calibration_us: Option<u64>,
     pub limit_us: u64,
     /// False: service times are not exact to `limit_us` at the median, so do not trust effects of that size.
@@ -86,17 +87,17 @@ pub(crate) fn metrics_text(stats: &Stats) -> String {
     let error = &stats.service_time_error;
     let seconds = |us: Option<u64>| us.map_or(f64::NAN, |us| us as f64 / 1e6);
 
-    page.family("mock_info", "gauge", "What runs here, always 1.");
+    page.family("mock_info", "gauge", "Id, version and seed of this server, always 1.");
     let info = format!("{{id=\"{}\",version=\"{}\",seed=\"{}\"}}", stats.id, stats.version, stats.seed);
     page.sample("mock_info", &info, 1);
     page.single("mock_uptime_seconds", "gauge", "Seconds since the start.", stats.uptime_seconds);
     page.single(
         "mock_requests_total",
         "counter",
-        "Requests that arrived, control and heartbeats apart.",
+        "Requests that arrived, without heartbeats, stats, metrics and control.",
         stats.requests,
     );
-    page.family("mock_answers_total", "counter", "Requests by how they ended.");
+    page.family("mock_answers_total", "counter", "Requests by outcome.");
     for (outcome, count) in [
         ("served", stats.served),
         ("failed", stats.failures),
@@ -106,11 +107,11 @@ pub(crate) fn metrics_text(stats: &Stats) -> String {
     ] {
         page.sample("mock_answers_total", &format!("{{outcome=\"{outcome}\"}}"), count);
     }
-    page.family("mock_path_requests_total", "counter", "All that arrived, by path.");
+    page.family("mock_path_requests_total", "counter", "All requests, by path.");
     for (path, count) in &stats.by_path {
         page.sample("mock_path_requests_total", &format!("{{path=\"{path}\"}}"), count);
     }
-    page.single("mock_in_progress", "gauge", "Requests that arrived and are not yet answered.", stats.in_progress);
+    page.single("mock_in_progress", "gauge", "Requests without an outcome yet.", stats.in_progress);
     page.single("mock_in_service", "gauge", "Workers that are busy.", stats.in_service);
     page.single("mock_queued", "gauge", "Requests that wait for a worker.", stats.queued);
     page.single("mock_queued_max", "gauge", "The longest queue so far.", stats.max_queued);
@@ -121,7 +122,7 @@ pub(crate) fn metrics_text(stats: &Stats) -> String {
     page.sample("mock_body_bytes_total", "{direction=\"received\"}", stats.body_bytes_received);
     page.sample("mock_body_bytes_total", "{direction=\"sent\"}", stats.body_bytes_sent);
     let name = "mock_service_time_error_seconds";
-    page.family(name, "summary", "By how much service times were missed.");
+    page.family(name, "summary", "Errors of service times: achieved minus intended.");
     page.sample(name, "{quantile=\"0.5\"}", seconds(error.median_us));
     page.sample(name, "{quantile=\"0.99\"}", seconds(error.p99_us));
     page.sample(&format!("{name}_sum"), "", error.sum_seconds);
@@ -141,7 +142,7 @@ pub(crate) fn metrics_text(stats: &Stats) -> String {
     page.0
 }
 
-/// The text as it grows.
+/// The text of the page.
 struct Page(String);
 
 // === impl Stats ===
@@ -197,7 +198,7 @@ impl ServiceTimeError {
             p99_us: histogram.quantile_us(0.99),
             calibration_us,
             limit_us: ERROR_LIMIT_US,
-            // What was achieved counts for more than what was promised.
+            // Measured service times count for more than the calibration.
             within_limit: median_us.or(calibration_us).is_none_or(|us| us <= ERROR_LIMIT_US),
         }
     }
@@ -220,7 +221,7 @@ impl Page {
     }
 
     fn line(&mut self, line: std::fmt::Arguments<'_>) {
-        let _ = self.0.write_fmt(line); // a String takes everything
+        let _ = self.0.write_fmt(line); // Writing to a String does not fail.
     }
 }
 
@@ -231,7 +232,7 @@ mod tests {
     use crate::switches::Change;
 
     #[test]
-    fn a_fresh_server_has_counted_nothing_and_promises_exact_service_times() {
+    fn a_new_server_has_counted_nothing_and_reports_exact_service_times() {
         let stats = Stats::of(&Shared::new(Options { seed: Some(7), ..Options::default() }));
         assert_eq!((stats.seed, stats.requests, stats.heartbeats), (7, 0, 0));
         assert_eq!(stats.by_path.len(), ENDPOINTS.len());
@@ -240,7 +241,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_median_says_that_it_cannot_and_a_good_one_overrules_a_bad_calibration() {
+    fn a_measured_median_overrules_the_calibration() {
         let shared = Shared::new(Options::default());
         shared.calibration.set(Duration::from_micros(900)).unwrap();
         assert!(!Stats::of(&shared).service_time_error.within_limit);

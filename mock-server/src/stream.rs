@@ -1,10 +1,10 @@
-//! `/stream`: a body of an exact length, in chunks, with pauses, with or without a declared length, or torn off in the middle.
+//! `/stream`: a body of an exact length, in chunks, with pauses, with or without a declared length, or cut off.
 //!
-//! Why: long and broken bodies are where proxies go wrong. Each byte is known from its offset, so a test can tell a lost chunk
+//! Proxies often fail at long and broken bodies. Each byte follows from its offset, so a test can tell a lost chunk
 //! from a repeated one.
 //!
-//! Invariants: exactly `bytes` bytes are sent, or exactly `abort_after` and then the connection is closed; never more is made
-//! than the client takes (hyper asks for the next chunk when it has room).
+//! Invariants: exactly `bytes` bytes are sent, or exactly `abort_after` bytes, and then the connection is closed.
+//! Chunks are made only as the client takes them: hyper asks for the next chunk when it has room.
 
 use std::future::Future;
 use std::io;
@@ -24,7 +24,7 @@ const INTERVAL_MS_MAX: u64 = 3_600_000;
 /// The byte at offset o is the letter number o mod 26.
 const ALPHABET: &[u8; 26] = b"abcdefghijklmnopqrstuvwxyz";
 
-/// What the query asks for.
+/// The parameters in the query.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Plan {
     pub(crate) bytes: u64,
@@ -37,7 +37,7 @@ pub(crate) struct Plan {
 
 #[derive(Debug, Error, PartialEq)]
 pub(crate) enum BadQuery {
-    #[error("{0:?} is no number for {1}")]
+    #[error("{0:?} is not a number for {1}")]
     Number(String, &'static str),
     #[error("{0} must be from {1} to {2}")]
     Range(&'static str, u64, u64),
@@ -45,7 +45,7 @@ pub(crate) enum BadQuery {
     Unknown(String),
 }
 
-/// The body under way.
+/// A body while it is sent.
 pub(crate) struct Stream {
     plan: Plan,
     session: Rc<Session>,
@@ -129,7 +129,7 @@ impl Stream {
                 if self.plan.abort_after.is_none() {
                     return Poll::Ready(None);
                 }
-                // What was sent so far must arrive, so the connection ends after the flush, which wakes this task.
+                // The bytes sent so far must arrive, so the connection ends after the flush, which wakes this task.
                 self.session.end.close_after_flush();
                 return Poll::Pending;
             }
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_says_all_and_what_it_leaves_out_has_a_default() {
+    fn a_query_sets_every_parameter_and_missing_ones_have_defaults() {
         let default = Plan::parse(None).unwrap();
         assert_eq!((default.bytes, default.chunk, default.has_length), (65_536, 16_384, false));
         let plan = Plan::parse(Some("bytes=10&chunk=3&interval_ms=7&length=1&abort_after=4")).unwrap();
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn the_filler_holds_a_largest_chunk_at_every_offset() {
+    fn the_filler_has_room_for_the_largest_chunk_at_every_offset() {
         assert!(filler().len() >= CHUNK_MAX as usize + ALPHABET.len() - 1);
         assert_eq!(&filler()[26..30], b"abcd");
     }

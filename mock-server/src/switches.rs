@@ -1,9 +1,10 @@
-//! The run-time switches: slower, silent, failing, thrown while the server runs.
+//! The run-time switches: they make a running server slow, silent or failing.
 //!
-//! Why: an outlier policy can only be studied if a healthy server turns bad in the middle of a run and recovers. They are atomics
-//! because tests throw them from other threads ([`crate::Running::change`]); the server reads them with plain loads.
+//! To study an outlier policy, a healthy server must turn bad in the middle of a run, and recover. The switches are
+//! atomics because tests set them from other threads ([`crate::Running::change`]). The server reads them with plain
+//! loads.
 //!
-//! Invariants: a [`Change`] is checked whole before any of it is applied; an unknown key is an error, never ignored.
+//! Invariants: all of a [`Change`] is checked before any of it is applied; an unknown key is an error, never ignored.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 use std::time::Duration;
@@ -14,31 +15,31 @@ use tokio::sync::Notify;
 
 use crate::service_time::clamped;
 
-/// What to change; what is `None` stays. As JSON, the body of `POST /control`.
+/// A change of the switches; a field that is `None` stays. As JSON, it is the body of `POST /control`.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(deny_unknown_fields)]
 pub struct Change {
     /// Service times are multiplied by this, 0 to 1,000,000. 1 is normal.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub slow: Option<f64>,
-    /// Milliseconds added to every service time, 0 to 3,600,000. Acts also where the service time is 0.
+    /// Milliseconds added to every service time, 0 to 3,600,000; also to a service time of 0.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub extra_ms: Option<f64>,
-    /// True: requests and heartbeats are read and not answered, bodies stand still, until it is false again.
+    /// True: requests and heartbeats are read but get no response, and bodies stop, until it is false again.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stall: Option<bool>,
-    /// The part of requests that fail with a 500, 0 to 1.
+    /// The share of requests that fail with a 500, 0 to 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub failure_rate: Option<f64>,
-    /// True: requests that fail do so at once, without queue and service time. False is normal: they take as long as any.
+    /// True: requests that fail do so at once, without queue and service time. False, the default: like other requests.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub fail_at_once: Option<bool>,
-    /// True: counters begin again at 0. Requests in progress are then forgotten: counted neither before nor after.
+    /// True: counters start again at 0. Requests in progress are then not counted, neither before nor after.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reset_counters: Option<bool>,
 }
 
-/// How the switches stand. As JSON, the answer of `/control`.
+/// The state of the switches. As JSON, it is the response of `/control`.
 #[derive(Clone, Copy, Debug, Deserialize, PartialEq, Serialize)]
 pub struct State {
     pub slow: f64,
@@ -104,7 +105,7 @@ impl Switches {
         }
     }
 
-    /// Applies a checked change; `reset_counters` is for the counters' owner.
+    /// Applies a checked change, except `reset_counters`; see [`Shared::apply`](crate::shared::Shared::apply).
     pub(crate) fn apply(&self, change: &Change) {
         if let Some(slow) = change.slow {
             self.slow.store(slow);
@@ -136,17 +137,17 @@ impl Switches {
         }
     }
 
-    /// Whether a request with this lot, 0 to 1, fails.
+    /// Whether a request with this failure draw, 0 to 1, fails.
     pub(crate) fn fails(&self, draw: f64) -> bool {
         draw < self.failure_rate.load()
     }
 
-    /// Whether it does so before it has taken any time.
+    /// Whether it fails at once, without queue and service time.
     pub(crate) fn fails_at_once(&self, draw: f64) -> bool {
         self.fail_at_once.load(Relaxed) && self.fails(draw)
     }
 
-    /// The time a request takes now whose lot or header says `base`.
+    /// The service time now of a request whose lot or header has `base`.
     pub(crate) fn effective(&self, base: Duration) -> Duration {
         let (slow, extra_ms) = (self.slow.load(), self.extra_ms.load());
         if slow == 1.0 && extra_ms == 0.0 {
@@ -164,7 +165,7 @@ impl Switches {
         while self.is_stalled() {
             let unstalled = self.unstalled.notified();
             tokio::pin!(unstalled);
-            // Queued before the second look, so that a switch thrown in between is not missed.
+            // Registered before the second look, so that a change in between is not missed.
             unstalled.as_mut().enable();
             if self.is_stalled() {
                 unstalled.await;
@@ -204,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn slow_multiplies_and_extra_adds_also_where_there_is_no_service_time() {
+    fn slow_multiplies_and_extra_adds_also_to_a_service_time_of_0() {
         let switches = Switches::new(0.0);
         let (zero, two_ms) = (Duration::ZERO, Duration::from_millis(2));
         assert_eq!((switches.effective(zero), switches.effective(two_ms)), (zero, two_ms));

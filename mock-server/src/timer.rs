@@ -1,12 +1,12 @@
-//! A timer that is exact to some ten microseconds, on the server's own thread.
+//! A timer that is exact to some tens of microseconds, on the server's own thread.
 //!
-//! Why: tokio's timer works in whole milliseconds, too coarse for a service time of 1.5 ms. A `timerfd` is exact to the kernel's
-//! high-resolution clock and is one more descriptor in the epoll that the runtime waits on anyway: no second thread, no lock, no
-//! spinning, and one wake-up for all sleeps that are due.
+//! tokio's timer works in whole milliseconds, too coarse for a service time of 1.5 ms. A `timerfd` is as exact as the
+//! kernel's high-resolution clock. It is one more descriptor in the epoll that the runtime waits on anyway. So there is
+//! no second thread, no lock and no spinning, and one wake-up for all sleeps that are due.
 //!
 //! Invariants:
 //! - The descriptor is armed for the earliest pending deadline whenever there is one.
-//! - A dropped [`Sleep`] leaves nothing behind in the map.
+//! - A dropped [`Sleep`] leaves no entry in the map.
 //! - A sleep never ends before its deadline.
 
 use std::cell::{Cell, RefCell};
@@ -25,7 +25,7 @@ use rustix::time::{
 use tokio::io::AsyncReadExt;
 use tokio::net::unix::pipe;
 
-/// How many sleeps the calibration takes, and how long each is.
+/// The number of sleeps in the calibration, and the length of each.
 const CALIBRATION_SLEEPS: usize = 20;
 const CALIBRATION_SLEEP: Duration = Duration::from_millis(1);
 
@@ -35,13 +35,13 @@ pub(crate) struct Timer {
     core: Rc<Core>,
 }
 
-/// Ready at its deadline.
+/// A future that is ready at its deadline.
 pub(crate) struct Sleep {
     core: Rc<Core>,
     key: Key,
 }
 
-/// Deadlines may be equal, so a number tells them apart; it also keeps their order.
+/// Deadlines may be equal, so a number distinguishes them and keeps their order.
 type Key = (Instant, u64);
 
 struct Core {
@@ -51,11 +51,11 @@ struct Core {
     armed_for: Cell<Option<Instant>>,
 }
 
-/// Wakes sleeps as they fall due; runs as long as the runtime.
+/// Wakes sleeps that are due; runs as long as the runtime.
 async fn drive(core: Rc<Core>, mut expiries: pipe::Receiver) {
-    // Twice the eight bytes that come: a short read tells tokio that nothing is left, which saves a second read.
+    // Twice the eight bytes that a read returns: a short read tells tokio that nothing is left, which saves a read.
     let mut buffer = [0; 16];
-    // A read of a timer does not fail.
+    // A read of a timerfd does not fail.
     while expiries.read(&mut buffer).await.is_ok() {
         core.armed_for.set(None);
         core.wake_due();
@@ -69,8 +69,8 @@ impl Timer {
     pub(crate) fn start() -> io::Result<Self> {
         let flags = TimerfdFlags::NONBLOCK | TimerfdFlags::CLOEXEC;
         let descriptor = timerfd_create(TimerfdClockId::Monotonic, flags)?;
-        // Tokio reads any pollable descriptor that it is told is a pipe; this is its one way to take an owned one that needs no
-        // `unsafe`. The clone is the same timer.
+        // tokio reads any pollable descriptor in the same way as a pipe. This is its only way to take an owned
+        // descriptor without `unsafe`. The clone is the same timer.
         let expiries = pipe::Receiver::from_owned_fd_unchecked(descriptor.try_clone()?)?;
         let core = Rc::new(Core {
             descriptor,
@@ -104,8 +104,8 @@ impl Timer {
 // === impl Core ===
 
 impl Core {
-    /// Wakes all that is due and arms for the next. Under load this also runs from [`Sleep::poll`], between two visits of the
-    /// runtime to epoll, so that sleeps do not wait for the next visit.
+    /// Wakes all sleeps that are due and arms for the next. Under load, [`Sleep::poll`] also calls it, between two
+    /// epoll calls of the runtime, so that sleeps do not wait for the next call.
     fn wake_due(&self) {
         let now = Instant::now();
         while let Some(waker) = self.take_due(now) {
@@ -120,7 +120,7 @@ impl Core {
         self.pending.borrow().first_key_value().map(|(&(deadline, _), _)| deadline)
     }
 
-    /// One waker at a time, so that nothing is borrowed while a waker runs or is dropped.
+    /// Returns one waker at a time, so that nothing is borrowed while a waker runs or is dropped.
     fn take_due(&self, now: Instant) -> Option<Waker> {
         let mut pending = self.pending.borrow_mut();
         let entry = pending.first_entry().filter(|entry| entry.key().0 <= now)?;
@@ -131,14 +131,14 @@ impl Core {
         if self.armed_for.get().is_some_and(|armed| armed <= deadline) {
             return;
         }
-        // All zero would disarm, so at least one nanosecond.
+        // Zero would disarm the timer, so at least one nanosecond.
         let wait = deadline.saturating_duration_since(now).max(Duration::from_nanos(1));
         let spec = Itimerspec {
             it_interval: Timespec { tv_sec: 0, tv_nsec: 0 },
             it_value: Timespec { tv_sec: wait.as_secs() as i64, tv_nsec: i64::from(wait.subsec_nanos()) },
         };
         let armed = timerfd_settime(&self.descriptor, TimerfdTimerFlags::empty(), &spec);
-        // It fails only for a bad descriptor or a negative time: neither can be.
+        // It fails only for a bad descriptor or a negative time; neither is possible.
         debug_assert!(armed.is_ok(), "timerfd_settime: {armed:?}");
         self.armed_for.set(Some(deadline));
     }
@@ -152,7 +152,7 @@ impl Future for Sleep {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let now = Instant::now();
         if self.key.0 <= now {
-            return Poll::Ready(()); // the drop takes it off the map
+            return Poll::Ready(()); // The drop removes it from the map.
         }
         let _previous = self.core.pending.borrow_mut().insert(self.key, cx.waker().clone());
         match self.core.earliest() {
@@ -166,7 +166,7 @@ impl Future for Sleep {
 
 impl Drop for Sleep {
     fn drop(&mut self) {
-        // Bound, so that the waker is dropped after the borrow has ended.
+        // Bound to a name, so that the waker is dropped after the borrow has ended.
         let _waker = self.core.pending.borrow_mut().remove(&self.key);
     }
 }
@@ -177,7 +177,7 @@ mod tests {
 
     use super::*;
 
-    /// Runs a claim about a timer on a runtime like the server's.
+    /// Runs a test of a timer on a runtime like the server's.
     fn with_timer<F: Future<Output = ()>>(claim: impl FnOnce(Timer) -> F) {
         let runtime = Builder::new_current_thread().enable_io().build_local(LocalOptions::default()).unwrap();
         runtime.block_on(async {
@@ -219,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_sleep_leaves_nothing_behind_and_the_others_still_end() {
+    fn a_dropped_sleep_leaves_no_entry_and_the_others_still_end() {
         with_timer(|timer| async move {
             let mut dropped = Box::pin(timer.sleep_until(Instant::now() + Duration::from_millis(1)));
             assert!(dropped.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());

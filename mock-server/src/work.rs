@@ -1,10 +1,10 @@
-//! The way of a request that is work, from its arrival to its answer, from top to bottom.
+//! The path of a request that is work, from its arrival to its response.
 //!
-//! Arrival (counted, a lot drawn) → body read whole → stall → refused? → failure at once? → queue → service time → stall → failure?
-//! → answer.
+//! Arrival (counted, a lot drawn) → body read whole → stall → refused? → failure at once? → queue → service time →
+//! stall → failure? → response.
 //!
-//! Why in this order: the lot belongs to the arrival, so the order of service cannot shift it; the body is read before the queue,
-//! so that a client that goes away while it waits is noticed; nothing that is refused costs a worker's time.
+//! Reasons for this order: the lot is drawn at the arrival, so the order of service does not change it. The body is
+//! read before the queue, so that a client that goes away while it waits is noticed. A refused request takes no worker.
 
 use std::rc::Rc;
 use std::time::{Duration, Instant};
@@ -25,7 +25,7 @@ use crate::stream::{Plan, Stream};
 /// The service time of one request, in microseconds, instead of the drawn one.
 const X_SERVICE_TIME_US: &str = "x-service-time-us";
 
-/// What is to be done, once a worker is free.
+/// The task for a worker.
 enum Task {
     Home,
     Upload,
@@ -36,14 +36,14 @@ enum Task {
     Close,
 }
 
-/// Answers one request that is work.
+/// The response to one request that is work.
 pub(crate) async fn serve(session: &Rc<Session>, endpoint: Endpoint, mut request: Request<Incoming>) -> Answer {
     let (local, shared) = (&session.local, &session.local.shared);
     let arrival = shared.counters.arrival();
     let lot = local.generator.borrow_mut().next_lot(shared.options.service_time);
 
     let Ok(received) = drain(request.body_mut(), &shared.counters.body_bytes_received).await else {
-        // The client broke off; the arrival's drop counts it as abandoned.
+        // The client went away; the arrival's drop counts the request as abandoned.
         return answer::error(StatusCode::BAD_REQUEST, "the request's body broke off");
     };
     shared.switches.until_not_stalled().await;
@@ -76,7 +76,7 @@ pub(crate) async fn serve(session: &Rc<Session>, endpoint: Endpoint, mut request
         arrival.end(Outcome::Served);
         perform(session, task, &mut request, received)
     };
-    // A tunnel is no worker's time: it may stay open for days.
+    // A tunnel does not keep a worker busy: it may stay open for days.
     if answer.status() != StatusCode::SWITCHING_PROTOCOLS {
         answer.body_mut().hold(slot);
     }
@@ -89,7 +89,7 @@ fn failure() -> Answer {
     answer
 }
 
-/// Reads a body to its end and says how long it was.
+/// Reads a body to its end and returns its length.
 async fn drain(body: &mut Incoming, received: &std::sync::atomic::AtomicU64) -> hyper::Result<u64> {
     let mut len = 0;
     while !body.is_end_stream() {
@@ -101,7 +101,7 @@ async fn drain(body: &mut Incoming, received: &std::sync::atomic::AtomicU64) -> 
     Ok(len)
 }
 
-/// The service time that a request asks for itself.
+/// The service time in the request's header, if it has one.
 fn asked_time(headers: &HeaderMap) -> Result<Option<Duration>, Box<Answer>> {
     let Some(value) = headers.get(X_SERVICE_TIME_US) else { return Ok(None) };
     let us = value.to_str().ok().and_then(|text| text.parse::<u64>().ok());
@@ -114,7 +114,7 @@ fn asked_time(headers: &HeaderMap) -> Result<Option<Duration>, Box<Answer>> {
     }
 }
 
-/// What the request wants, or the answer that refuses it.
+/// The request's task, or the response that refuses it.
 fn plan(endpoint: Endpoint, request: &Request<Incoming>) -> Result<Task, Box<Answer>> {
     if !endpoint.allows(request.method()) {
         return Err(Box::new(method_not_allowed(endpoint, request.method())));
@@ -160,7 +160,7 @@ pub(crate) fn method_not_allowed(endpoint: Endpoint, method: &Method) -> Answer 
     answer
 }
 
-/// Keeps the worker busy for the service time, and measures by how much it was missed.
+/// Keeps the worker busy for the service time, and records the error of that time.
 async fn spend(session: &Session, base: Duration) {
     let shared = &session.local.shared;
     let time = shared.switches.effective(base);
@@ -202,7 +202,7 @@ fn perform(session: &Rc<Session>, task: Task, request: &mut Request<Incoming>, r
     }
 }
 
-/// Counts the bytes of a body that is at hand; a stream counts its own as they go.
+/// Counts the bytes of a whole body. A stream counts its own bytes while it is sent.
 fn count_sent(session: &Session, request: &Request<Incoming>, answer: Answer) -> Answer {
     if request.method() != Method::HEAD {
         add(&session.local.shared.counters.body_bytes_sent, answer.body().whole_len());

@@ -1,18 +1,18 @@
 #!/usr/bin/env python3
-"""CPU time per request of lb, beside HAProxy or nginx, or of two builds of lb: the figures of docs/performance.md.
+"""CPU time per request of lb, compared with HAProxy or nginx, or of two builds of lb: the figures of docs/performance.md.
 
     cargo build --release --workspace
     lb/benches/measure/cpu.py --haproxy PATH --backend CMD
     lb/benches/measure/cpu.py --lb OLD/lb --lb target/release/lb --peers '' --case 100x64 --rounds 11
 
-Every proxy has CPU 0 for itself; load and backends share CPU 1. The load is a closed loop over keep-alive connections, so the load's CPU
-may be the limit; the proxy's requests per second say nothing. In each round the proxies take turns, each newly started and warmed up for
-1 s; every second round goes the other way round. A figure is compared with that of the reference in the same round, so drift of a shared
-machine cancels. Given are medians over the rounds, and the interval of the median of ratios (by order statistics, 95 % or more from 6
-rounds on).
+Every proxy has CPU 0 for itself; load and backends share CPU 1. The load is a closed loop over keep-alive connections. The load's CPU may
+be the limit, so the proxy's requests per second mean nothing. In each round the proxies take turns, each newly started and warmed up for
+1 s; every second round has the reverse order. A figure is compared with that of the reference in the same round, so drift of a shared
+machine cancels. The results are medians over the rounds, and the interval of the median of ratios (by order statistics, 95 % or more from
+6 rounds on).
 
 User and system time are sampled at ticks of the clock, so their split needs long rounds (--seconds 20); the sum is exact.
-With --workers 2 a further row is lb with two workers on the same CPU, which shows what the sharing of a worker's work costs.
+With --workers 2, a further row is lb with two workers on the same CPU. It shows the cost of dividing the work.
 
 Exit code 0: measured, and no limit exceeded. 1: a limit is exceeded. 2: it could not be measured.
 """
@@ -32,15 +32,16 @@ WARM_UP_SECONDS = 1
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--case", action="append", metavar="BYTESxN",
-                        help=f"bytes of a response's body x connections; may be given again (default: {', '.join(CASES)})")
+                        help=f"bytes of a response's body x connections; may be repeated (default: {', '.join(CASES)})")
     parser.add_argument("--rounds", type=int, default=7, metavar="N", help="default: 7")
-    parser.add_argument("--seconds", type=int, default=4, metavar="S", help="of each turn (default: 4)")
-    parser.add_argument("--workers", type=int, metavar="N", help="measure the first lb with so many workers, too")
+    parser.add_argument("--seconds", type=int, default=4, metavar="S", help="seconds of each turn (default: 4)")
+    parser.add_argument("--workers", type=int, metavar="N", help="also measure the first lb with N workers")
     parser.add_argument("--wrk", action="store_true", help="load by wrk instead of loadgen")
-    limits = parser.add_argument_group("limits on the median ratio: exit code 1 where one is exceeded")
+    limits = parser.add_argument_group("limits on the median ratio: exit code 1 if one is exceeded")
     limits.add_argument("--limit", action="append", default=[], type=named_limit, metavar="CASE=X",
-                        help="of the last lb to the reference, such as 100x64=0.90; may be given again")
-    limits.add_argument("--limit-workers", type=float, metavar="X", help="of lb with --workers to lb with one, in every case (aim: 1.05)")
+                        help="ratio of the last lb to the reference, such as 100x64=0.90; may be repeated")
+    limits.add_argument("--limit-workers", type=float, metavar="X",
+                        help="ratio of lb with --workers to lb with one, in every case (aim: 1.05)")
     add_options(parser, ["haproxy"])
     return parser
 
@@ -50,7 +51,7 @@ def measure(given):
     cases = {case: tuple(map(int, case.split("x"))) for case in given.case or CASES}
     wanted = dict(given.limit)
     if set(wanted) - set(cases):
-        raise CannotMeasure(f"--limit names {', '.join(set(wanted) - set(cases))}, which is no case that is measured")
+        raise CannotMeasure(f"--limit names {', '.join(set(wanted) - set(cases))}, which is not a measured case")
     result, limits = {}, Limits()
     for case, (size, connections) in cases.items():
         with Stand(given) as stand:
@@ -69,7 +70,7 @@ def measure(given):
 
 
 def contestants(given):
-    """What is measured, the reference first: name → path of an lb (None for a peer) and workers."""
+    """The programs to measure, the reference first: name → path of an lb (None for a peer) and workers."""
     found = {peer: (None, 1) for peer in given.peers}
     for number, path in enumerate(given.lb):
         name = f"lb{number + 1}" if number else "lb"

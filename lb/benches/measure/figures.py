@@ -1,7 +1,7 @@
-"""Medians, their intervals, limits and tables: what all measuring scripts say their figures with.
+"""Medians, their intervals, limits and tables, for all measuring scripts.
 
-An interval of a median is that of order statistics: it assumes no distribution. Of n independent rounds the k-th smallest and the k-th
-largest value enclose the true median with probability 1 - 2 * P(Binomial(n, 1/2) < k). The largest k with 95 % or more counts, else 1.
+The interval of a median is that of order statistics, which assumes no distribution. Of n independent rounds, the k-th smallest and the
+k-th largest value enclose the true median with probability 1 - 2 * P(Binomial(n, 1/2) < k). k is the largest with 95 % or more, else 1.
 Source: Conover, Practical Nonparametric Statistics, section 3.2.
 """
 
@@ -35,13 +35,13 @@ class Median:
 
 
 class Limits:
-    """What was asked to hold."""
+    """The limits that were exceeded."""
 
     def __init__(self):
         self.exceeded = []
 
     def check(self, what, value, limit, unit=""):
-        """Judges a value, where there is a limit."""
+        """Compares a value with its limit, if there is one, and prints the result."""
         if limit is None:
             return
         holds = value <= limit
@@ -56,13 +56,13 @@ def coverage(n, k):
 
 
 def named_limit(text):
-    """NAME=X of the command line."""
+    """Parses NAME=X of the command line."""
     name, limit = text.split("=")
     return name, float(limit)
 
 
 def table(head, rows):
-    """A table as Markdown has it, aligned."""
+    """Prints an aligned Markdown table."""
     cells = [[str(cell) for cell in row] for row in [head, *rows]]
     widths = [max(map(len, column)) for column in zip(*cells)]
     for place, row in enumerate(cells):
@@ -76,7 +76,7 @@ def mib(size):
 
 
 def run(measure, given):
-    """Runs `measure`, which returns figures and limits; ends with the exit code that all scripts share."""
+    """Runs `measure`, which returns figures and limits. Exits with the code that all scripts share."""
     try:
         result, limits = measure(given)
     except CannotMeasure as reason:
@@ -87,7 +87,7 @@ def run(measure, given):
         sys.exit(2)
     except Exception:
         traceback.print_exc()
-        sys.exit(2)  # 1 would be a limit
+        sys.exit(2)  # 1 would mean that a limit is exceeded.
     if given.json:
         given.json.write_text(json.dumps(result, indent=1, default=lambda median: median.plain()) + "\n")
     sys.exit(1 if limits.exceeded else 0)

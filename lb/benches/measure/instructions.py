@@ -1,26 +1,26 @@
 #!/usr/bin/env python3
-"""Instructions that lb executes per request in user space, against the checked-in figures of instructions.json: a ratchet.
+"""Instructions that lb executes per request in user space, compared with the figures in instructions.json: a ratchet.
 
     cargo build --release
     lb/benches/measure/instructions.py               compare with instructions.json
-    lb/benches/measure/instructions.py --update      write instructions.json anew
+    lb/benches/measure/instructions.py --update      rewrite instructions.json
 
-Needs Python 3.11, valgrind and about 40 s. valgrind's tool callgrind counts the instructions of every function of lb. 64 keep-alive
-connections of `loadgen run` send GET requests; a mock-server sends responses with 100-byte bodies. Two runs with different numbers of
-requests are subtracted and divided by the difference of requests. So starting, connecting and stopping cancel.
+It needs Python 3.11, valgrind and about 40 s. valgrind's tool callgrind counts the instructions of every function of lb. 64 keep-alive
+connections of `loadgen run` send GET requests; a mock-server sends responses with 100-byte bodies. The figure is the difference of two
+runs with different numbers of requests, divided by the difference of requests. So the cost of start, connections and stop cancels.
 
-There are two configurations. `shipped` is config/lb.toml; `logged` is the same with request ids and the JSON access log in a file. What
-differs from config/lb.toml: free ports; one worker, so that the figure does not depend on the number of cores; one backend that lb does
-not launch; no health checks and no watching of files, as both cost by the second and not by the request.
+There are two configurations. `shipped` is config/lb.toml; `logged` is the same with request ids and the JSON access log in a file. Both
+differ from config/lb.toml in these points: free ports; one worker, so that the figure does not depend on the number of cores; one backend
+that lb does not launch; no health checks and no watching of files, because their cost is per second and not per request.
 
 The figures depend on lb, the compiler, the C library and valgrind. They do not depend on the load or the speed of the machine: callgrind
-counts and does not time, and it shows every program the same processor (AVX2 at most). Under valgrind lb is always slower than load and
-backend, so it finds all connections ready: it waits in epoll a few times per hundred requests, alone or beside busy processes. Six runs of one
-binary differed by 0.3 %; in one of them all ran on one CPU, in one beside two endless loops. If runs of one binary differ by more, lb's
-work depends on its history. (Once they differed by 7 %: a pool gave out buffers without memory, which then had to grow.)
+counts instructions, and it shows every program the same processor (AVX2 at most). Under valgrind, lb is always slower than load and
+backend, so all its connections are ready. It waits in epoll a few times per hundred requests, also on a busy machine. Six runs of one
+binary differed by 0.3 %; in one of them all processes ran on one CPU, and during another, two endless loops ran. If runs of one binary
+differ by more, lb's work depends on its history. (Once they differed by 7 %: a pool returned buffers without memory, which had to grow.)
 
-A total above its record by more than 3 % is a failure, and the functions whose own cost grew most are printed. A total below by more than
-3 % is no failure; record it with --update, so that it is held.
+If a total is more than 3 % above its record, the check fails and prints the functions whose own cost grew most. If a total is more than
+3 % below, record it with --update, so that later runs are compared with it.
 
 Exit code 0: no total is above its limit. 1: one is. 2: it could not be measured.
 """
@@ -64,11 +64,11 @@ CONFIGURATIONS = {
 
 
 class CannotMeasure(Exception):
-    """Says why, and what to do."""
+    """The message says why, and what to do."""
 
 
 class Stand:
-    """Processes in one temporary folder. They end with the `with` block, and by the death signal if this script is killed."""
+    """Processes in one temporary folder. They end with the `with` block; if this script is killed, the death signal ends them."""
 
     def __init__(self, bin_dir):
         self.programs = {name: Path(bin_dir).resolve() / name for name in ("lb", "mock-server", "loadgen")}
@@ -90,7 +90,7 @@ class Stand:
         shutil.rmtree(self.folder)
 
     def spawn(self, name, command):
-        """Starts a process and waits for its ready file. Returned are both the process and the file's text."""
+        """Starts a process and waits for its ready file. Returns the process and the file's text."""
         ready = self.folder / f"{name}.ready"
         log = self.folder / f"{name}.log"
         environment = {key: value for key, value in os.environ.items() if not key.startswith(("LB_", "MOCK_SERVER_"))}
@@ -102,7 +102,7 @@ class Stand:
         while not (ready.exists() and ready.read_text()):
             if child.poll() is not None or time.monotonic() > until:
                 end = "\n".join(log.read_text(errors="replace").splitlines()[-12:])
-                raise CannotMeasure(f"{name} did not get ready (status {child.poll()}):\n{end}")
+                raise CannotMeasure(f"{name} did not become ready (status {child.poll()}):\n{end}")
             time.sleep(0.05)
         return child, ready.read_text().strip()
 
@@ -128,7 +128,7 @@ def tell(*lines):
 # === measuring ===
 
 def backend(stand):
-    """A mock-server whose responses have BODY_BYTES. Its address is returned."""
+    """Starts a mock-server whose responses have BODY_BYTES. Returns its address."""
     around = len('{"message":"Hello from Server: ","status":"successful"}')
     _, address = stand.spawn("mock-server", [stand.programs["mock-server"], "--port", 0, "--id", "b1", "--seed", 7,
                                              "--home-id", "x" * (BODY_BYTES - around)])
@@ -143,7 +143,7 @@ def backend(stand):
 
 def per_request(stand, name, address, keep):
     """Own cost of each function per request, in instructions."""
-    # both paths are absolute, as lb takes others from the folder of its configuration
+    # Both paths are absolute, because lb resolves relative ones in the folder of its configuration.
     settings = [*COMMON, f"state.dir={json.dumps(str(stand.folder / 'state'))}", f"access_log.path={json.dumps(str(stand.folder / LOG))}",
                 f'backends=[{{id="b1",address="{address}"}}]', *CONFIGURATIONS[name]]
     command = [stand.programs["lb"], "--config", ROOT / "config/lb.toml", *(word for one in settings for word in ("--set", one))]
@@ -155,7 +155,7 @@ def per_request(stand, name, address, keep):
 
 
 def run(stand, name, command, requests, keep):
-    """lb under callgrind while so many requests pass. The own cost of each function is returned."""
+    """Runs lb under callgrind for this number of requests. Returns the own cost of each function."""
     began = time.monotonic()
     out = stand.folder / f"{name}-{requests}.callgrind"
     log = stand.folder / LOG
@@ -196,7 +196,7 @@ def own_costs(path):
     is_inclusive = False
     for line in path.read_text(errors="replace").splitlines():
         if line[:1] in "+-*0123456789" and line:
-            # the line behind calls= has what the called function cost, which is counted there
+            # The line after calls= has the cost of the called function, which is counted there.
             if not is_inclusive:
                 costs[function] += int(line.split()[1])
             is_inclusive = False
@@ -221,22 +221,22 @@ def own_costs(path):
 
 
 def plain_name(name, file):
-    """Without what differs between two builds: hashes, symbol versions, generic arguments, copies. A function without name is its file."""
+    """The name without hashes, symbol versions, generic arguments and copies, which differ between builds. Without a name: the file."""
     name = re.sub(r"'\d+$", "", name)
     if re.match(r"0x[0-9a-f]+$|\?\?\?$|\(below main\)", name):
         return f"({file})"
     name = re.sub(r"(::h[0-9a-f]{16}|@@?[A-Za-z_]+[0-9.]+|\.(constprop|isra|part|cold|llvm)(\.\d+)*)+$", "", name)
     name = re.sub(r"\[[0-9a-f]{8,16}\]", "", name)
-    # what is dropped tells functions apart, but not its own arguments
+    # For drop_in_place, the dropped type stays, without its own arguments.
     if found := re.fullmatch(r"(core::ptr::drop_in_place)(?:::)?<(.*)>", name):
         return f"{found[1]}<{plain_name(found[2], file)}>"
     name = without_arguments(name)
-    # the two ways of writing a method of a type
+    # A method of a type is written in two ways; this makes them equal.
     return re.sub(r"^<([^<>]*)>(?=::)", lambda type_: type_[0] if " as " in type_[1] else type_[1], name)
 
 
 def without_arguments(name):
-    """`<X as Trait>` and `<impl …>` stay, of `Type<…>` and `function::<…>` the brackets go."""
+    """Keeps `<X as Trait>` and `<impl …>`; removes the brackets of `Type<…>` and `function::<…>`."""
     kept, at = [], 0
     while at < len(name):
         if name[at] != "<":
@@ -263,7 +263,7 @@ def closing(name, at):
 # === judging ===
 
 def toolchain(lb):
-    """What the figures depend on beside lb's source."""
+    """The tools on which the figures depend, besides lb's source."""
     compilers = {one.decode() for one in re.findall(rb"rustc version ([0-9][\w.-]*(?: \([\w -]+\))?)", lb.read_bytes())}
     valgrind = subprocess.run(["valgrind", "--version"], capture_output=True, text=True, check=True).stdout.strip()
     return {"rustc": ", ".join(sorted(compilers)) or "unknown", "valgrind": valgrind.removeprefix("valgrind-"),
@@ -271,16 +271,16 @@ def toolchain(lb):
 
 
 def entry(costs):
-    """What is recorded of a configuration."""
+    """The record of a configuration."""
     return {"total": round(costs.total()), "functions": {name: round(cost, 1) for name, cost in costs.most_common(RECORDED)}}
 
 
 def judge(costs, recorded):
-    """A configuration beside its record: verdict and the functions that grew, greatest growth first."""
+    """Compares a configuration with its record: the verdict, and the functions that grew, greatest growth first."""
     total, before = costs.total(), recorded["total"]
     percent = 100 * (total / before - 1)
     known = recorded["functions"]
-    # Of a function that is not recorded this is the most that it can have cost.
+    # A function without a record cost at most this much.
     most = min(known.values())
     grown = [{"function": name, "now": round(cost, 1), "recorded": known.get(name), "growth": round(cost - known.get(name, most), 1)}
              for name, cost in costs.items()]
@@ -304,7 +304,7 @@ def show(name, result):
 
 
 def differences(tools, recorded):
-    return [f"recorded with {name} {recorded[name]}, this is {tools[name]}: that may be the reason of a difference"
+    return [f"recorded with {name} {recorded[name]}, this is {tools[name]}: this may explain a difference"
             for name in tools if tools[name] != recorded.get(name)]
 
 
@@ -313,11 +313,11 @@ def differences(tools, recorded):
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--bin-dir", default=ROOT / "target/release", type=Path, metavar="DIR",
-                        help="where lb, mock-server, loadgen and the plugins lie (default: target/release)")
+                        help="the folder of lb, mock-server, loadgen and the plugins (default: target/release)")
     parser.add_argument("--update", action="store_true", help="measure, and write the figures instead of comparing with them")
     parser.add_argument("--figures", default=FIGURES, type=Path, metavar="FILE", help="(default: instructions.json beside this script)")
     parser.add_argument("--only", choices=CONFIGURATIONS, help="measure this configuration alone")
-    parser.add_argument("--keep", type=Path, metavar="DIR", help="copy callgrind's files there, for callgrind_annotate or KCachegrind")
+    parser.add_argument("--keep", type=Path, metavar="DIR", help="copy callgrind's files to DIR, for callgrind_annotate or KCachegrind")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     return parser
 
@@ -327,7 +327,7 @@ def main():
     given = parser.parse_args()
     if given.update and given.only:
         parser.error("--update writes all configurations; leave out --only")
-    # so that the processes end when this script is told to end
+    # so that SIGTERM ends the processes, too
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
     try:
         return measure(given)
@@ -340,14 +340,14 @@ def main():
 
 def measure(given):
     if not shutil.which("valgrind"):
-        raise CannotMeasure("valgrind is not there: apt-get install valgrind")
+        raise CannotMeasure("valgrind is missing: apt-get install valgrind")
     record = {"configurations": {}} if given.update else read(given.figures)
     if given.keep:
         given.keep.mkdir(parents=True, exist_ok=True)
     with Stand(given.bin_dir) as stand:
         for program in stand.programs.values():
             if not shutil.which(program):
-                raise CannotMeasure(f"{program} is not there: cargo build --release, or name its folder with --bin-dir")
+                raise CannotMeasure(f"{program} is missing: run cargo build --release, or give its folder with --bin-dir")
         tools = toolchain(stand.programs["lb"])
         if record.get("recorded_with", tools)["machine"] != tools["machine"]:
             raise CannotMeasure(f"the figures are of {record['recorded_with']['machine']}, this is {tools['machine']}")
@@ -385,7 +385,7 @@ def compare(costs, record, tools, as_json):
     if not any(result["verdict"] == "worse" for result in results.values()):
         return 0
     if not as_json:
-        print("If the cost is wanted: lb/benches/measure/instructions.py --update, and say why in the commit.")
+        print("If the cost is justified: run lb/benches/measure/instructions.py --update, and give the reason in the commit.")
     return 1
 
 

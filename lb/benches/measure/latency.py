@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
-"""Latency from the scheduled send time, lb beside HAProxy: the figures of docs/performance.md.
+"""Latency from the scheduled send time, of lb compared with HAProxy: the figures of docs/performance.md.
 
     cargo build --release --workspace
     lb/benches/measure/latency.py --haproxy PATH --backend CMD --limit 15000=1.05 --limit 40000=1.0
 
-The proxy has CPU 0 for itself; `loadgen run` and the backend share CPU 1. The load is an open loop over at most 64 connections: a
-request is due at its time, whatever became of those before, and its latency counts from then. In each round lb and the peer take turns,
-each newly started and warmed up; every second round goes the other way round. Given are medians over the rounds, and for p50 and p99 the
-median of the ratios within a round with its interval (by order statistics, 95 % or more from 6 rounds on).
+The proxy has CPU 0 for itself; `loadgen run` and the backend share CPU 1. The load is an open loop over at most 64 connections. The send
+times of requests do not depend on earlier responses, and latency is measured from the scheduled time. In each round lb and the peer take
+turns, each newly started and warmed up; every second round has the reverse order. The results are medians over the rounds. For p50 and p99
+they include the median of the ratios within a round, with its interval (by order statistics, 95 % or more from 6 rounds on).
 
-A turn in which loadgen was late, or could not send all requests, is counted as doubted. The remedies are a quiet machine, a cheap
-backend (--backend) and a lower rate. --json has loadgen's reasons.
+If loadgen was late or could not send all requests, a turn counts as doubted. The remedies are a quiet machine, a cheap backend
+(--backend) and a lower rate. --json has loadgen's reasons.
 
 Exit code 0: measured, and no limit exceeded. 1: a limit is exceeded. 2: it could not be measured.
 """
@@ -30,14 +30,14 @@ WARM_UP_SECONDS = 1
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rate", action="append", type=int, metavar="N",
-                        help="requests per second; may be given again (default: 15000 and 40000)")
-    parser.add_argument("--connections", type=int, default=64, metavar="N", help="at most (default: 64)")
-    parser.add_argument("--bytes", type=int, default=100, metavar="N", help="of a response's body (default: 100)")
+                        help="requests per second; may be repeated (default: 15000 and 40000)")
+    parser.add_argument("--connections", type=int, default=64, metavar="N", help="connections at most (default: 64)")
+    parser.add_argument("--bytes", type=int, default=100, metavar="N", help="bytes of a response's body (default: 100)")
     parser.add_argument("--rounds", type=int, default=11, metavar="N", help="default: 11")
-    parser.add_argument("--seconds", type=int, default=5, metavar="S", help="of each turn (default: 5)")
-    limits = parser.add_argument_group("limits on the median ratio: exit code 1 where one is exceeded")
+    parser.add_argument("--seconds", type=int, default=5, metavar="S", help="seconds of each turn (default: 5)")
+    limits = parser.add_argument_group("limits on the median ratio: exit code 1 if one is exceeded")
     limits.add_argument("--limit", action="append", default=[], type=named_limit, metavar="RATE=X",
-                        help="of lb's p99 to the peer's, such as 15000=1.05; may be given again")
+                        help="ratio of lb's p99 to the peer's, such as 15000=1.05; may be repeated")
     add_options(parser, ["haproxy"])
     return parser
 
@@ -47,7 +47,7 @@ def measure(given):
     rates = given.rate or list(RATES)
     wanted = {int(rate): limit for rate, limit in given.limit}
     if len(given.peers) != 1 or set(wanted) - set(rates):
-        raise CannotMeasure("one peer is compared with lb, and each limit is of a rate that is measured: see --help")
+        raise CannotMeasure("give one peer, and limits only for measured rates: see --help")
     result, limits = {}, Limits()
     with Stand(given) as stand:
         ports, path = stand.backends(given.bytes)

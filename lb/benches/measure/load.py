@@ -1,4 +1,4 @@
-"""The load of the measurements of time: `loadgen run` or wrk on the load's CPUs, one run each, and what it counted."""
+"""The load for measurements of time: one run of `loadgen run` or wrk on the load's CPUs, and its counts."""
 
 import json
 import re
@@ -8,13 +8,13 @@ from os import sched_setaffinity
 from processes import CannotMeasure
 from stand import beside, program
 
-# the exit code of a run that loadgen itself does not believe
+# loadgen's exit code for a run that is not valid
 DOUBTED = 1
 WRK_ERRORS = re.compile(r"Socket errors: connect (\d+), read (\d+), write (\d+), timeout (\d+)")
 
 
 def loadgen(stand, port, path, connections, seconds, rate=None, warm_up=0):
-    """A closed loop, or an open one at that rate. What is returned: requests with a good response, percentiles in ms, doubts."""
+    """Runs a closed loop, or an open loop at `rate`. Returns requests with a good response, percentiles in ms, and doubts."""
     command = [beside(stand.lb, "loadgen"), "run", "--json", "--quiet", "--connections", str(connections), "--duration", f"{seconds}s"]
     command += ["--warm-up", f"{warm_up}s"] if warm_up else []
     command += ["--rate", str(rate)] if rate else []
@@ -30,7 +30,7 @@ def loadgen(stand, port, path, connections, seconds, rate=None, warm_up=0):
 
 
 def wrk(stand, port, path, connections, seconds):
-    """The same as a closed loop of wrk."""
+    """The same with wrk, as a closed loop."""
     command = [program("wrk", "apt-get install wrk"), "-t1", f"-c{connections}", f"-d{seconds}s", f"http://127.0.0.1:{port}{path}"]
     told = run(stand, command, seconds).stdout
     errors = WRK_ERRORS.search(told)

@@ -1,22 +1,22 @@
 #!/usr/bin/env python3
-"""What lb holds in memory, with HAProxy and nginx beside it: the figures of docs/performance.md.
+"""The resident memory of lb, compared with HAProxy and nginx: the figures of docs/performance.md.
 
     cargo build --release --workspace
     lb/benches/measure/memory.py --haproxy PATH --nginx PATH
 
-Cases, all by default, with --only one or more:
+Cases (all by default; --only selects):
 
   idle             19,000 keep-alive connections that had one request each: resident bytes per connection
-  uploads-client   1,000 uploads of 100 MB whose clients send 4 KiB/s: resident bytes above the start
+  uploads-client   1,000 uploads of 100 MB from clients that send 4 KiB/s: resident bytes above the start
   uploads-backend  1,000 uploads of 100 MB to a backend that reads 4 KiB/s
   downloads        200 downloads of 1 GB that are read at 64 KiB/s
-  chaos            60 s of torn connections, slow clients, large bodies, pipelines, killed backends and a reload
-                   every second, beside well-behaved clients whose every response is compared
+  chaos            60 s of broken connections, slow clients, large bodies, pipelines, killed backends and a reload
+                   every second; meanwhile every response to well-behaved clients is checked
 
 Each case begins with a new proxy that has served 500 requests (the start). It ends with 60 s of rest; the resident memory after the
-rest is given as a multiple of the start. A proxy has one worker thread. nginx writes bodies to files, so it is measured idle only.
+rest is shown as a multiple of the start. A proxy has one worker thread. nginx writes bodies to files, so only its idle case is measured.
 
-All cases together take about 18 minutes. A busy machine does not change resident memory, as long as every client gets its turn.
+All cases together take about 18 minutes. A busy machine does not change resident memory, as long as every client can run.
 Exit code 0: measured, and no limit exceeded. 1: a limit is exceeded, or a well-behaved client got a wrong response.
 2: it could not be measured.
 """
@@ -40,20 +40,20 @@ CASES = {
 
 def options():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=CASES, help="measure this case; may be given again")
+    parser.add_argument("--only", action="append", choices=CASES, help="measure this case; may be repeated")
     parser.add_argument("--rest", type=float, default=60, metavar="S", help="seconds of rest after a case (default: 60)")
-    parser.add_argument("--connections", type=int, default=19000, metavar="N", help="of idle (default: 19000)")
-    parser.add_argument("--uploads", type=int, default=1000, metavar="N", help="at once (default: 1000)")
-    parser.add_argument("--upload-bytes", type=int, default=100_000_000, metavar="N", help="of each upload (default: 100 MB)")
-    parser.add_argument("--downloads", type=int, default=200, metavar="N", help="at once (default: 200)")
-    parser.add_argument("--download-bytes", type=int, default=1_000_000_000, metavar="N", help="of each download (default: 1 GB)")
-    parser.add_argument("--hold", type=float, default=30, metavar="S", help="seconds that slow bodies go on (default: 30)")
-    parser.add_argument("--chaos-seconds", type=float, default=60, metavar="S", help="of chaos (default: 60)")
+    parser.add_argument("--connections", type=int, default=19000, metavar="N", help="connections of idle (default: 19000)")
+    parser.add_argument("--uploads", type=int, default=1000, metavar="N", help="uploads at once (default: 1000)")
+    parser.add_argument("--upload-bytes", type=int, default=100_000_000, metavar="N", help="bytes of each upload (default: 100 MB)")
+    parser.add_argument("--downloads", type=int, default=200, metavar="N", help="downloads at once (default: 200)")
+    parser.add_argument("--download-bytes", type=int, default=1_000_000_000, metavar="N", help="bytes of each download (default: 1 GB)")
+    parser.add_argument("--hold", type=float, default=30, metavar="S", help="seconds of slow bodies (default: 30)")
+    parser.add_argument("--chaos-seconds", type=float, default=60, metavar="S", help="seconds of chaos (default: 60)")
     parser.add_argument("--clients", type=int, default=200, metavar="N", help="rough clients of chaos at once (default: 200)")
-    parser.add_argument("--seed", type=int, help="of chaos (default: a fresh one, printed)")
-    limits = parser.add_argument_group("limits on lb: exit code 1 where one is exceeded")
+    parser.add_argument("--seed", type=int, help="seed of chaos (default: a new one, printed)")
+    limits = parser.add_argument_group("limits on lb: exit code 1 if one is exceeded")
     limits.add_argument("--max-idle-bytes", type=float, metavar="N", help="resident bytes per idle connection (aim: 3072)")
-    limits.add_argument("--max-above-mib", type=float, metavar="N", help="the most above the start in slow bodies, MiB (aim: 64)")
+    limits.add_argument("--max-above-mib", type=float, metavar="N", help="peak above the start in slow bodies, MiB (aim: 64)")
     limits.add_argument("--max-rest-factor", type=float, metavar="X", help="after the rest, as a multiple of the start (aim: 2)")
     add_options(parser, ["haproxy", "nginx"], takes_backend=False)
     return parser

@@ -1,8 +1,8 @@
-"""Slow bodies: many uploads and downloads at once that move at a few KiB/s, and what a proxy holds for them.
+"""Slow bodies: the memory of a proxy during many uploads or downloads at a few KiB/s.
 
-Uploads are slow for one of two reasons: the client sends slowly ("client"), or it sends as fast as it can to a backend that reads slowly
-("backend"). Downloads come as fast as the backend can and are read slowly. No body has to end; connections that a proxy closes make the
-measurement void, because a proxy that gives up needs no memory.
+Uploads are slow for one of two reasons: the client sends slowly ("client"), or the backend reads slowly while the client sends as fast as
+it can ("backend"). In downloads, the backend sends as fast as it can and the client reads slowly. No body needs to end. If a proxy closes a
+connection, the measurement is void, because that frees its memory.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from figures import mib
 from memory_rest import Rest, warm_up
 from processes import CannotMeasure, end, free_ports, responds, tell, wait_for
 
-# a few bytes per second more than the slowest that lb accepts (limits.body_min_bytes_per_s, 100) would be too near
+# well above the slowest rate that lb accepts (limits.body_min_bytes_per_s, 100)
 CLIENT_BYTES_PER_S = 4096
 DOWNLOAD_BYTES_PER_S = 64 * 1024
 TURNS_PER_SECOND = 4
@@ -37,7 +37,7 @@ def measure(stand, given, kind):
         proxy = stand.proxy(name, [port])
         start = warm_up(proxy, "/")
         settled, peak, moved = asyncio.run(hold(proxy, kind, client, count, size, given.hold))
-        # what it has not read yet would go on for minutes
+        # otherwise it would read on for minutes
         end(backend)
         rest = Rest(proxy, start, given.rest)
         result[name] = {"connections": count, "start": start, "settled_above": settled - start, "peak_above": peak - start,
@@ -47,7 +47,7 @@ def measure(stand, given, kind):
 
 
 async def hold(proxy, kind, client, count, size, seconds):
-    """Runs the clients for that long: resident bytes at the end, the most, and the bytes that clients moved."""
+    """Runs the clients for `seconds`. Returns the resident bytes at the end, their peak, and the bytes that clients moved."""
     progress = [0] * count
     tasks = [asyncio.ensure_future(client(proxy.port, size, progress, n)) for n in range(count)]
     began = time.monotonic()
@@ -69,10 +69,10 @@ async def hold(proxy, kind, client, count, size, seconds):
 async def connect(port, receive_bytes):
     client = socket.socket()
     client.setblocking(False)
-    # small, so that the kernel holds little and the proxy feels the pace
+    # small, so that the kernel buffers little and the proxy sees the slow rate
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SOCKET_BYTES)
-    # the end is a reset, or the kernel would send the rest first
+    # Close with a reset; otherwise the kernel would send the rest first.
     client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
     await asyncio.get_running_loop().sock_connect(client, ("127.0.0.1", port))
     return await asyncio.open_connection(sock=client, limit=receive_bytes)

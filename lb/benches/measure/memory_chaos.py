@@ -1,9 +1,8 @@
-"""Chaos: everything that goes wrong between clients and backends at once, and what a proxy holds after it.
+"""Chaos: many faults of clients and backends at once, and the memory of a proxy afterwards.
 
-Rough clients tear their connections, read slowly, send large bodies, pipelines and nonsense to three backends, one of which is killed
-and started again all the time. lb gets another strategy every second. Well-behaved clients go beside them, to a pool of their own and to
-the rough one; each of their responses is compared byte for byte. A peer has no second pool and no reload, so it gets the rough clients
-alone.
+Rough clients break their connections, read slowly, and send large bodies, pipelines and nonsense to three backends. Again and again one
+of these backends is killed and restarted. lb gets another strategy every second. Well-behaved clients use a pool of their own and the rough
+one; each of their responses is compared byte for byte. A peer has no second pool and no reload, so it gets only the rough clients.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from processes import CannotMeasure, tell
 from steady_clients import HOST, Steady
 
 RELOAD_SECONDS = 1
-# a killed backend comes back before lb's health checks have made up their mind, or behind that
+# a killed backend is restarted before or after lb's health checks find it down
 AWAY_SECONDS = (0.2, 4)
 ROUGH_BACKENDS = ("r0", "r1", "r2")
 STEADY_CLIENTS = 8
@@ -65,7 +64,7 @@ class Chaos:
         self.steady = Steady(proxy.port)
 
     async def run(self):
-        """What happened, by name."""
+        """Runs the chaos. Returns the counts by name."""
         tasks = [asyncio.ensure_future(self.rough(n)) for n in range(self.given.clients)]
         tasks += [asyncio.ensure_future(self.kill())]
         if self.proxy.admin:
@@ -96,7 +95,7 @@ class Chaos:
         return random.Random(f"{self.seed} {name}")
 
     async def rough(self, number):
-        """One rough client behind the other, all of one kind."""
+        """Runs rough clients of one kind, one after the other."""
         kind, dice = rough_clients.KINDS[number % len(rough_clients.KINDS)], self.random("rough", number)
         while not self.is_over:
             try:

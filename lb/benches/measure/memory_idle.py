@@ -1,4 +1,4 @@
-"""Idle connections: what one costs that has had one request, and what stays when all are gone."""
+"""Idle connections: the memory of one after its first request, and the memory that stays when all are closed."""
 
 import errno
 import socket
@@ -9,7 +9,7 @@ from processes import CannotMeasure, tell
 
 REQUEST = b"GET /home HTTP/1.1\r\nhost: measure\r\n\r\n"
 SETTLE_SECONDS = 3
-# of lb and of this script: standard streams, listeners, connections to backends and such
+# other descriptors of lb and of this script: standard streams, listeners, connections to backends and so on
 DESCRIPTORS_APART = 500
 
 
@@ -43,9 +43,9 @@ def measure(stand, given):
 
 
 def one_request(port, number):
-    """A connection that has had one request."""
+    """Opens a connection and makes one request on it."""
     client = socket.socket()
-    # clients of several addresses, or the ports of one run out in a few runs
+    # Several client addresses, because a few runs would use up the ports of one.
     client.bind((f"127.0.0.{2 + number % 8}", 0))
     client.settimeout(30)
     try:

@@ -1,4 +1,4 @@
-"""The begin and the end of each case of memory.py: a few hundred requests before it, and some seconds without any request after it."""
+"""The start and the end of each case of memory.py: some hundred requests before it, and some seconds without requests after it."""
 
 import socket
 import time
@@ -11,7 +11,7 @@ WARM_UP_CONNECTIONS = 10
 
 
 class Rest:
-    """What a proxy holds after some seconds without a request, beside what it held at the start."""
+    """The resident memory after some seconds without a request, also as a multiple of that at the start."""
 
     def __init__(self, proxy, start, seconds):
         until = time.monotonic() + seconds
@@ -27,7 +27,7 @@ class Rest:
 
 
 def warm_up(proxy, path):
-    """Serves a few hundred requests; returns the resident bytes behind them, which is the start."""
+    """Makes some hundred requests. Returns the resident bytes after them: the start."""
     request = f"GET {path} HTTP/1.1\r\nhost: measure\r\n\r\n".encode()
     for _ in range(WARM_UP_CONNECTIONS):
         with socket.create_connection(("127.0.0.1", proxy.port), timeout=30) as client:
@@ -41,21 +41,21 @@ def warm_up(proxy, path):
 
 
 def exchange(client, request):
-    """Sends a request on a blocking socket and reads its response, which has to be a 200 with Content-Length."""
+    """Sends a request on a blocking socket and reads its response, which must be a 200 with Content-Length."""
     client.sendall(request)
     response = client.recv(65536)
     while b"\r\n\r\n" not in response or len(response) < whole(response):
         more = client.recv(65536)
         if not more:
-            raise CannotMeasure(f"closed within the response {response[:60]!r}")
+            raise CannotMeasure(f"the connection ended within the response {response[:60]!r}")
         response += more
     if not response.startswith(b"HTTP/1.1 200 "):
-        raise CannotMeasure(f"200 was due, not {response[:60]!r}")
+        raise CannotMeasure(f"expected a 200, got {response[:60]!r}")
     return response
 
 
 def whole(response):
-    """The size of the response that begins so."""
+    """The full size of the response that begins with these bytes."""
     head, _, _ = response.partition(b"\r\n\r\n")
     length = next(line for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:"))
     return len(head) + 4 + int(length.split(b":")[1])

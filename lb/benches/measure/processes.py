@@ -1,4 +1,4 @@
-"""What the measuring scripts ask of the system: ports, waiting, and what /proc tells of processes."""
+"""Helpers of the measuring scripts: free ports, waiting, and figures of processes from /proc."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ TICKS_PER_SECOND = os.sysconf("SC_CLK_TCK")
 
 
 class CannotMeasure(Exception):
-    """The world is not as the measurement needs it: exit code 2."""
+    """A condition of the measurement does not hold: exit code 2."""
 
 
 def free_ports(count):
@@ -30,7 +30,7 @@ def port_of(address):
 
 
 def responds(port):
-    """Whether a request to this port gets a 200 or 404, with its connection closed behind it."""
+    """Whether a request to this port gets a 200 or 404. The connection is closed afterwards."""
     try:
         with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
             connection.sendall(b"GET /heartbeat HTTP/1.1\r\nhost: measure\r\nconnection: close\r\n\r\n")
@@ -69,7 +69,7 @@ def tree(pid):
         try:
             parent = int(Path(f"/proc/{entry}/stat").read_text().rsplit(")", 1)[1].split()[1])
         except OSError:
-            continue  # it has ended meanwhile
+            continue  # The process has ended.
         children.setdefault(parent, []).append(int(entry))
     found, rest = [], [pid]
     while rest:
@@ -79,7 +79,7 @@ def tree(pid):
 
 
 def status(pid, key):
-    """A size of /proc/PID/status in bytes."""
+    """A size in /proc/PID/status, in bytes."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith(key + ":"):
             return int(line.split()[1]) * 1024
@@ -96,6 +96,6 @@ def cpu_seconds(pids):
 
 
 def tell(*lines):
-    """Progress."""
+    """Prints progress to stderr."""
     for line in lines:
         print(line, file=sys.stderr, flush=True)

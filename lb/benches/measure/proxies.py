@@ -1,7 +1,7 @@
-"""lb and its peers as they are measured: their configurations, how they start, and what one holds and uses while it runs.
+"""lb and its peers: their configurations, their start, and their memory and CPU time while they run.
 
-Every proxy has the same task: HTTP/1.1 from one port of loopback to given backends, keep-alive on both sides, one thread. All else is as
-each has it by default. Descriptors are as many as the hard limit allows.
+Every proxy has the same task: HTTP/1.1 from one port of loopback to given backends, keep-alive on both sides, one thread. All other
+settings are the defaults. The limit of descriptors is raised to the hard limit.
 """
 
 import json
@@ -70,7 +70,7 @@ http {{
 
 
 class Proxy:
-    """A proxy that runs, and what /proc tells of it."""
+    """A running proxy, and its figures in /proc."""
 
     def __init__(self, name, child, port, *, with_children, admin=None):
         self.name, self.child, self.port, self.admin, self.with_children = name, child, port, admin, with_children
@@ -99,7 +99,7 @@ class Proxy:
 
 
 def start(stand, name, ports, *, lb=None, workers=1, more=""):
-    """A proxy of this name, "haproxy", "nginx", or another for an lb, in front of these backends; it has responded once."""
+    """Starts a proxy in front of these backends and waits for its first response. A name other than "haproxy" and "nginx" means lb."""
     if name == "haproxy":
         return start_haproxy(stand, ports)
     if name == "nginx":
@@ -114,7 +114,7 @@ def start_lb(stand, name, ports, path, workers, more):
     ready.unlink(missing_ok=True)
     child = stand.spawn(name, [path, "--config", config, "--ready-file", ready], stand.cpus[0])
     told = json.loads(wait_for(lambda: ready.exists() and ready.read_text(), f"{name} to be ready", child))
-    # a reload judges plugins in a child process, which is not the proxy
+    # A reload tries plugins in a child process, which does not count.
     return responding(Proxy(name, child, port_of(told["proxy"][0]), with_children=False, admin=port_of(told["admin"])))
 
 
@@ -131,7 +131,7 @@ def start_nginx(stand, ports):
     port, = free_ports(1)
     backends = " ".join(f"server 127.0.0.1:{one};" for one in ports)
     config = stand.folder / "nginx.conf"
-    # nginx closes idle connections when a sixteenth of its connections is left, so it is allowed more than there are descriptors
+    # nginx closes idle connections when only a sixteenth of its connections is free, so its limit is above that of descriptors.
     user = "user root;\n" if os.geteuid() == 0 else ""
     config.write_text(NGINX.format(user=user, descriptors=stand.descriptors, connections=2 * stand.descriptors, port=port,
                                    backends=backends))

@@ -1,6 +1,6 @@
-"""Rough clients: each opens one connection, does one thing that proxies are hurt by, and returns how it ended.
+"""Rough clients: each opens one connection, does one thing that is hard for proxies, and returns how it ended.
 
-All that is random comes from the dice that a client is given, so a seed is the same sequence for each client.
+Each client takes all random numbers from its own generator, so a seed gives each client the same sequence.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ NONSENSE = (b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"\x16\x03\x01\x02\x00\x0
 
 @contextlib.asynccontextmanager
 async def connection(port, receive_bytes=64 * 1024):
-    """A connection that is reset where its client leaves it before the end, as `reset` says."""
+    """A connection that is aborted at the end of the block; `reset` turns this end into a reset."""
     client = socket.socket()
     client.setblocking(False)
     client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_bytes)
@@ -33,7 +33,7 @@ async def connection(port, receive_bytes=64 * 1024):
 
 
 def reset(writer):
-    """The end of this connection is a reset."""
+    """Makes the end of this connection a reset."""
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
 
 

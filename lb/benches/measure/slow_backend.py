@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""A backend for slow bodies: it sends as fast as it can, and reads as slowly as a request asks for.
+"""A backend for slow bodies: it sends as fast as it can, and reads as slowly as the request's header says.
 
     slow_backend.py PORT
 
-GET /bytes/N sends N bytes. A POST reads its body; the header x-read-rate says how many bytes of it per second, else all that comes.
+GET /bytes/N sends N bytes. A POST reads its body at x-read-rate bytes per second; without the header, as fast as it can.
 Any other request gets a short response. HTTP/1.1, keep-alive, Content-Length only; for memory.py, which starts it.
 """
 
@@ -18,7 +18,7 @@ TURNS_PER_SECOND = 2
 
 
 async def connection(reader, writer):
-    # what the kernel holds for 1,000 connections is bounded by this, not by what they send
+    # Bounds the bytes that the kernel holds for each of 1,000 connections.
     writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 64 * 1024)
     try:
         while True:
@@ -33,7 +33,7 @@ async def connection(reader, writer):
                 await writer.drain()
                 size -= len(piece)
     except (asyncio.IncompleteReadError, OSError):
-        pass  # the proxy has closed it
+        pass  # The proxy closed the connection.
     finally:
         writer.transport.abort()
 

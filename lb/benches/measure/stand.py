@@ -1,7 +1,7 @@
 """The test stand of the measuring scripts: the options that they share, and all processes that they start.
 
-All processes listen on free ports and write into one temporary folder. A process ends with the `with` block; if the script is killed, by
-its parent's death signal.
+All processes listen on free ports and write into one temporary folder. They end with the `with` block. If the script is killed, the
+parent's death signal ends them.
 """
 
 import ctypes
@@ -23,7 +23,7 @@ LIBC = ctypes.CDLL(None)
 
 
 class Stand:
-    """Programs and a folder. `given` has what `add_options` adds."""
+    """Programs and a folder. `given` has the options of `add_options`."""
 
     def __init__(self, given):
         self.lb = given.lb[0] if isinstance(given.lb, list) else given.lb
@@ -33,7 +33,7 @@ class Stand:
 
     def __enter__(self):
         self.folder = Path(tempfile.mkdtemp(prefix="lb-measure-"))
-        # so that `with` blocks end when the script is told to end
+        # so that SIGTERM ends the `with` blocks, too
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(2))
         descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
         resource.setrlimit(resource.RLIMIT_NOFILE, (descriptors, descriptors))
@@ -49,14 +49,14 @@ class Stand:
         shutil.rmtree(self.folder)
 
     def end_all(self, but=()):
-        """Ends all processes but these."""
+        """Ends all processes except these."""
         for child in reversed(self.children):
             if child not in but:
                 end(child)
         self.children = list(but)
 
     def spawn(self, name, command, cpus, **options):
-        """A process on these CPUs that ends with the stand. Call it from the main thread: the death signal is sent when that ends."""
+        """Starts a process on these CPUs; it ends with the stand. Call it from the main thread, whose end sends the death signal."""
         def prepare():
             LIBC.prctl(PR_SET_PDEATHSIG, signal.SIGTERM)
             os.sched_setaffinity(0, cpus)
@@ -68,7 +68,7 @@ class Stand:
         return child
 
     def backends(self, body_bytes, count=3):
-        """Backends whose responses have so many bytes: their ports, and the path to ask for."""
+        """Starts backends whose responses have `body_bytes`. Returns their ports and the path of the requests."""
         if self.backend:
             ports = free_ports(count)
             self.spawn("backend", [*absolute(self.backend.split()), body_bytes, *ports], self.cpus[1])
@@ -79,7 +79,7 @@ class Stand:
         return [self.mock(f"b{n}")[1] for n in range(count)], f"/stream?bytes={body_bytes}&chunk={chunk}&length=1"
 
     def mock(self, name, port=0):
-        """A mock-server: its process and its port."""
+        """Starts a mock-server. Returns its process and its port."""
         command = [beside(self.lb, "mock-server"), "--port", port, "--id", name, "--seed", "7"]
         ready = self.folder / f"{name}.ready"
         ready.unlink(missing_ok=True)
@@ -88,30 +88,30 @@ class Stand:
         return child, int(told.rsplit(":", 1)[1])
 
     def proxy(self, name, ports, **options):
-        """A proxy that has responded once; see `proxies.start`."""
+        """Starts a proxy and waits for its first response; see `proxies.start`."""
         return proxies.start(self, name, ports, **options)
 
 
 def absolute(command):
-    """The command with its program as an absolute path, as it is run in another folder."""
+    """The command with the absolute path of its program, because it runs in another folder."""
     program, *arguments = command
     return [shutil.which(program) and os.path.abspath(shutil.which(program)) or program, *arguments]
 
 
 def add_options(parser, peers, *, takes_backend=True):
-    """The options that all scripts have."""
+    """The options of all scripts."""
     target = Path(__file__).resolve().parents[3] / "target/release/lb"
     group = parser.add_argument_group("programs")
     group.add_argument("--lb", action="append", metavar="PATH",
-                       help="the lb to measure; mock-server, loadgen and the plugins lie beside it (default: target/release/lb)")
+                       help="the lb to measure; mock-server, loadgen and the plugins are beside it (default: target/release/lb)")
     for name in PEERS:
         group.add_argument(f"--{name}", metavar="PATH", help=f"{name} (default: the one on PATH)")
     group.add_argument("--peers", default=peers, type=names_of, metavar="NAMES",
-                       help=f"what to measure beside lb, of haproxy and nginx, with commas; '' for none (default: {','.join(peers)})")
+                       help=f"peers to measure: haproxy, nginx or both with a comma; '' for none (default: {','.join(peers)})")
     if takes_backend:
         group.add_argument("--backend", metavar="CMD",
-                           help="a backend, run as CMD BODY_BYTES PORT...; it sends a response of so many bytes to every request. "
-                                "Default: mock-server. A faster one leaves the load more of its CPU, so the figures are clearer")
+                           help="a backend, run as CMD BODY_BYTES PORT...; it sends a body of BODY_BYTES to every request. "
+                                "Default: mock-server. A faster one leaves more of the CPU to the load, so the figures are clearer")
     group.add_argument("--proxy-cpus", default={0}, type=cpus_of, metavar="LIST", help="CPUs of the proxies (default: 0)")
     group.add_argument("--load-cpus", default={1}, type=cpus_of, metavar="LIST", help="CPUs of load and backends (default: 1)")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures to this file")
@@ -119,11 +119,11 @@ def add_options(parser, peers, *, takes_backend=True):
 
 
 def check_options(given):
-    """Fills in what depends on the machine."""
+    """Fills in the options that depend on the machine."""
     given.lb = [program(path, "cargo build --release --workspace, or name it with --lb") for path in given.lb or [given.default_lb]]
     missing = (given.proxy_cpus | given.load_cpus) - os.sched_getaffinity(0)
     if missing:
-        raise CannotMeasure(f"this machine has no CPU {sorted(missing)} for us: see --proxy-cpus, --load-cpus")
+        raise CannotMeasure(f"CPU {sorted(missing)} is not available to this process: see --proxy-cpus, --load-cpus")
     os.sched_setaffinity(0, given.load_cpus)
 
 
@@ -141,9 +141,9 @@ def cpus_of(text):
 def program(path, remedy):
     found = shutil.which(path)
     if not found:
-        raise CannotMeasure(f"{path} is no program: {remedy}")
+        raise CannotMeasure(f"{path} is not a program: {remedy}")
     return str(Path(found).resolve())
 
 
 def beside(lb, name):
-    return program(Path(lb).parent / name, "it has to lie beside lb")
+    return program(Path(lb).parent / name, "it must be beside lb")

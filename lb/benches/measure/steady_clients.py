@@ -1,14 +1,14 @@
-"""Well-behaved clients: keep-alive connections whose every response is compared, byte for byte, with the one that is due.
+"""Well-behaved clients on keep-alive connections. Each response is compared, byte for byte, with the expected one.
 
-Some go to a pool that nothing happens to. One in four sends GETs to the rough pool, where one backend at a time is away. lb retries
-such a request on another backend, unless a killed backend may have read it: then the response is a 502, which is counted apart.
+Most use a pool of undisturbed backends. One in four sends GETs to the rough pool, where one backend at a time is down. lb retries such a
+request on another backend, unless the killed backend may have read it. Then the response is a 502, which is counted separately.
 """
 
 import asyncio
 
 HOST = "steady.test"
 ALPHABET = b"abcdefghijklmnopqrstuvwxyz"
-# long, because a machine that is busy with something else is no fault of a proxy
+# long, because delays of a busy machine are not the proxy's fault
 DEADLINE = 30
 PAUSE_SECONDS = 0.003
 
@@ -49,7 +49,7 @@ class Steady:
 
 
 def steady(dice):
-    """A request, what judges the body of its response, and its name."""
+    """A request, the check of its response's body, and its name."""
     kind, size = dice.randrange(4), dice.choice((0, 1, 100, 8192, 70_000, 300_000))
     if kind == 0:
         return head("GET", "/home"), lambda body: b"Hello from Server: s0" in body, "GET /home"

@@ -1,7 +1,9 @@
-//! The load: a fixed number of kept connections, one thread each, closed loop for the calibration and open loop for the measurement.
+//! The load: a fixed number of keep-alive connections, one thread each. The calibration is a closed loop, the
+//! measurement an open loop.
 //!
-//! Open loop means that the times at which requests are due are drawn beforehand, whatever the answers do, and that latency counts
-//! from then: a stall delays the requests behind it, and all of that is seen. Invariant: a request that fails ends the measurement.
+//! In an open loop, send times are scheduled independently of the responses, and latency is measured from the scheduled
+//! time. So the latency of requests behind a stall includes their delay. Invariant: a failed request ends the
+//! measurement.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,11 +15,11 @@ use anyhow::{Context, Result, bail};
 const REQUEST: &[u8] = b"GET /home HTTP/1.1\r\nhost: lb\r\n\r\n";
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// When the requests of all connections together are due.
+/// The schedule of the requests of all connections together.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Schedule {
     pub(crate) per_second: f64,
-    /// Exponential gaps; else all gaps are the same.
+    /// Exponential gaps; else all gaps are equal.
     pub(crate) is_poisson: bool,
     pub(crate) seed: u64,
 }
@@ -26,9 +28,9 @@ pub(crate) struct Schedule {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Sample {
     pub(crate) due: Instant,
-    /// From when it was due to when it was sent.
+    /// From the scheduled send time to the actual one.
     pub(crate) lag_ns: u64,
-    /// From when it was due to the last byte of its answer.
+    /// From the scheduled send time to the last byte of the response.
     pub(crate) latency_ns: u64,
 }
 
@@ -37,7 +39,7 @@ struct Connection {
     answer: Vec<u8>,
 }
 
-/// Requests per second that `connections` get when each asks again at once.
+/// Requests per second over `connections` if each sends the next request at once.
 pub(crate) fn capacity(proxy: SocketAddr, connections: usize, lasts: Duration) -> Result<f64> {
     let end = Instant::now() + lasts;
     let ask = || -> Result<u64> {
@@ -56,7 +58,7 @@ pub(crate) fn capacity(proxy: SocketAddr, connections: usize, lasts: Duration) -
     Ok(asked as f64 / lasts.as_secs_f64())
 }
 
-/// Asks by `schedule` until `during` is over; answers what that made, and all requests by the time they were due.
+/// Sends requests by `schedule` until `during` returns. Returns its result, and all requests in scheduled order.
 pub(crate) fn open_loop<T>(
     proxy: SocketAddr,
     connections: usize,
@@ -76,7 +78,7 @@ pub(crate) fn open_loop<T>(
             connection.ask().inspect_err(|_| stop.store(true, Relaxed))?;
             let (lag_ns, latency_ns) = ((sent - due).as_nanos() as u64, due.elapsed().as_nanos() as u64);
             samples.push(Sample { due, lag_ns, latency_ns });
-            // 1 - f64() lies in (0, 1], so the logarithm is finite.
+            // 1 - f64() is in (0, 1], so the logarithm is finite.
             let stretch = if schedule.is_poisson { -(1.0 - random.f64()).ln() } else { 1.0 };
             due += Duration::from_secs_f64(gap * stretch);
         }
@@ -98,36 +100,36 @@ pub(crate) fn open_loop<T>(
 
 impl Connection {
     fn open(proxy: SocketAddr) -> Result<Self> {
-        let stream = TcpStream::connect(proxy).with_context(|| format!("lb takes no connection at {proxy}"))?;
+        let stream = TcpStream::connect(proxy).with_context(|| format!("lb accepts no connection at {proxy}"))?;
         stream.set_nodelay(true)?;
         stream.set_read_timeout(Some(PATIENCE))?;
         Ok(Self { stream, answer: Vec::new() })
     }
 
-    /// One request and its whole answer, which must be a 200.
+    /// One request and its whole response, which must be a 200.
     fn ask(&mut self) -> Result<()> {
         self.stream.write_all(REQUEST).context("a request could not be sent")?;
         self.answer.clear();
         let mut piece = [0; 4096];
         while self.missing()? > 0 {
-            match self.stream.read(&mut piece).context("an answer did not come")? {
-                0 => bail!("the connection ended before the answer did"),
+            match self.stream.read(&mut piece).context("a response did not arrive")? {
+                0 => bail!("the connection ended before the response did"),
                 read => self.answer.extend_from_slice(&piece[..read]),
             }
         }
         Ok(())
     }
 
-    /// How many bytes must still come, at least.
+    /// The number of bytes that are still missing, at least.
     fn missing(&self) -> Result<usize> {
         let mut fields = [httparse::EMPTY_HEADER; 32];
         let mut head = httparse::Response::new(&mut fields);
         let httparse::Status::Complete(head_bytes) = head.parse(&self.answer)? else { return Ok(1) };
         if head.code != Some(200) {
-            bail!("an answer is no 200: {:?}", String::from_utf8_lossy(&self.answer));
+            bail!("a response is not a 200: {:?}", String::from_utf8_lossy(&self.answer));
         }
         let length = head.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
-        let length = length.context("an answer does not say how long it is")?;
+        let length = length.context("a response has no content-length")?;
         let body_bytes: usize = std::str::from_utf8(length.value)?.parse()?;
         Ok((head_bytes + body_bytes).saturating_sub(self.answer.len()))
     }

@@ -1,6 +1,6 @@
-//! What the measurements share: a balancer with servers as processes, load, windows of time, and the statistics of them.
+//! The common parts of the measurements: a balancer and servers as processes, load, windows of time, and statistics.
 
-#![allow(dead_code)] // each of them uses its part
+#![allow(dead_code)] // Each measurement uses a part.
 
 use std::process::ExitCode;
 
@@ -11,7 +11,7 @@ pub(crate) mod stage;
 pub(crate) mod statistics;
 pub(crate) mod windows;
 
-/// Prints the report, as `text` has it or as JSON, or why there is none.
+/// Prints the report as JSON or as `text` makes it, or the error.
 pub(crate) fn tell(report: anyhow::Result<Value>, as_json: bool, text: impl Fn(&Value) -> String) -> ExitCode {
     match report {
         Ok(report) => {

@@ -1,7 +1,7 @@
-//! What is measured: servers and a balancer as processes, and its admin port.
+//! The measured processes: servers, and a balancer with its admin port.
 //!
-//! Invariant: every process ends with the value that started it, and with this program, also when that is killed (servers end when
-//! their stdin does; the balancer has no children).
+//! Invariants: every process ends at the drop of the value that started it. Servers also end if this program is killed,
+//! because their stdin ends.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// The strategies that take turns.
+/// The two strategies between which swaps alternate.
 pub(crate) const STRATEGIES: [&str; 2] = ["round_robin", "least_connections"];
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -34,32 +34,32 @@ pub(crate) struct Balancer {
     admin: SocketAddr,
     child: Child,
     folder: TempDir,
-    /// Behind the strategy.
+    /// The part of the configuration after the strategy.
     config: String,
     plugins: [Vec<u8>; 2],
-    /// Other contents made so far.
+    /// The number of new file contents so far.
     contents: usize,
     turn: usize,
 }
 
-/// Memory that is resident, KiB.
+/// Resident memory in KiB.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Resident {
     pub(crate) all: i64,
-    /// Written to, or never in a file.
+    /// Pages that were written to or do not come from a file.
     pub(crate) anonymous: i64,
 }
 
 // === impl Build ===
 
 impl Build {
-    /// In `folder`; without one, the build that this example is of.
+    /// The build in `folder`; without one, the build of this example.
     pub(crate) fn find(folder: Option<&Path>) -> Result<Self> {
         if let Some(folder) = folder {
             return Ok(Self { folder: std::path::absolute(folder)? });
         }
         let own = std::env::current_exe()?;
-        let folder = own.parent().and_then(Path::parent).context("this program lies nowhere")?;
+        let folder = own.parent().and_then(Path::parent).context("the folder of this program is unknown")?;
         Ok(Self { folder: folder.to_owned() })
     }
 
@@ -82,7 +82,7 @@ impl Mock {
             .spawn()?;
         let mut lines = BufReader::new(child.stdout.take().context("no stdout")?).lines();
         let address = loop {
-            let line = lines.next().context("mock-server says nothing")??;
+            let line = lines.next().context("mock-server printed no address")??;
             if let Some((_, address)) = line.split_once("listening on ") {
                 break address.trim().parse()?;
             }
@@ -100,7 +100,8 @@ impl Drop for Mock {
 // === impl Balancer ===
 
 impl Balancer {
-    /// Two pools of so many backends each, `default` and `side`, in front of `mocks`; and further tables of its configuration.
+    /// A balancer with two pools, `default` and `side`, of `backends` backends each, which share `mocks`. `tables` are
+    /// further tables of its configuration.
     pub(crate) fn start(build: &Build, mocks: &[Mock], backends: usize, tables: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut config = String::from("[reload]\nwatch = false\n[pools.side.strategy]\nname = \"round_robin\"\n");
@@ -132,7 +133,7 @@ impl Balancer {
             }
             if child.try_wait()?.is_some() || Instant::now() > deadline {
                 end(&mut child);
-                bail!("lb does not start: {}", std::fs::read_to_string(path("stderr"))?);
+                bail!("lb did not start: {}", std::fs::read_to_string(path("stderr"))?);
             }
             std::thread::sleep(Duration::from_millis(10));
         };
@@ -141,18 +142,18 @@ impl Balancer {
         Ok(Self { proxy, admin, child, folder, config, plugins, contents: 0, turn: 0 })
     }
 
-    /// The other strategy by the next reload, from a file that was vetted before.
+    /// Sets the other strategy for the next reload, from a file that was tried before.
     pub(crate) fn prepare_warm(&mut self) -> Result<()> {
         self.turn = 1 - self.turn;
         self.write(&format!("name = {:?}", STRATEGIES[self.turn]))
     }
 
-    /// The other strategy by the next reload, from a file with a content that was never seen.
+    /// Sets the other strategy for the next reload, from a file with a new content.
     pub(crate) fn prepare_cold(&mut self) -> Result<()> {
         self.turn = 1 - self.turn;
         self.contents += 1;
         let file = self.folder.path().join(format!("{}.so", self.contents));
-        // Behind the end of an ELF file nobody looks.
+        // Bytes after the end of an ELF file are ignored.
         let number = self.contents.to_le_bytes();
         std::fs::write(&file, [&self.plugins[self.turn], &number[..]].concat())?;
         self.write(&format!("path = {file:?}"))
@@ -162,7 +163,7 @@ impl Balancer {
         Ok(std::fs::write(self.folder.path().join("lb.toml"), format!("[strategy]\n{strategy}\n{}", self.config))?)
     }
 
-    /// Reloads what was prepared; answers how long that took.
+    /// Reloads and returns the time that it took.
     pub(crate) fn reload(&self) -> Result<Duration> {
         let began = Instant::now();
         let answer = self.ask("POST", "/reload")?;
@@ -171,18 +172,18 @@ impl Balancer {
         let change = &report["pools"][0]["change"];
         ensure!(
             report["result"] == "done" && change == "strategy",
-            "the reload did something else; was a strategy rolled back before? {answer}"
+            "the reload did not change the strategy; was a strategy rolled back before? {answer}"
         );
         Ok(took)
     }
 
-    /// The sum of the series whose line begins so.
+    /// The sum of the series that begin with `series`.
     pub(crate) fn metric(&self, series: &str) -> Result<f64> {
         let samples = self.samples()?;
         Ok(samples.iter().filter(|(name, _)| name.starts_with(series)).map(|(_, value)| value).sum())
     }
 
-    /// Bounds in nanoseconds, each with the number of take-ups up to it.
+    /// Bounds in nanoseconds, each with the number of take-ups that were not longer.
     pub(crate) fn take_ups(&self) -> Result<Vec<(f64, f64)>> {
         let bound = |(name, value): &(String, f64)| {
             let bound = name.strip_prefix("lb_generation_take_up_seconds_bucket{le=\"")?.strip_suffix("\"}")?;
@@ -206,12 +207,12 @@ impl Balancer {
         Ok(Resident { all: field("VmRSS:")?, anonymous: field("RssAnon:")? })
     }
 
-    /// The process, and so its main thread.
+    /// The id of the process, which is also that of its main thread.
     pub(crate) fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// What the admin port answers.
+    /// The body of a response of the admin port; any status but 200 is an error.
     pub(crate) fn ask(&self, method: &str, path: &str) -> Result<String> {
         let mut stream = TcpStream::connect(self.admin)?;
         stream.set_read_timeout(Some(PATIENCE))?;
@@ -221,7 +222,7 @@ impl Balancer {
         stream.write_all(head.as_bytes())?;
         let mut answer = String::new();
         stream.read_to_string(&mut answer)?;
-        let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("{path} has no answer"))?;
+        let (head, body) = answer.split_once("\r\n\r\n").with_context(|| format!("{path} got no response"))?;
         ensure!(head.split(' ').nth(1) == Some("200"), "{method} {path} was refused: {body}");
         Ok(body.to_owned())
     }

@@ -1,7 +1,8 @@
-//! The few numbers that are made of many: quantiles, medians, and a ratio of medians with its interval.
+//! Quantiles, medians, and a ratio of medians with its interval.
 //!
-//! The interval is the percentile bootstrap's (Efron 1979): both sides are drawn again with replacement, and the middle 95 % of the
-//! ratios that come out are between its ends. It asks for no law of the latencies, only that windows are alike.
+//! The interval is that of the percentile bootstrap (Efron 1979). Both sides are drawn again with replacement; the
+//! interval holds the middle 95 % of the resulting ratios. It assumes no distribution of the latencies, only that
+//! windows are alike.
 
 use serde::Serialize;
 
@@ -14,13 +15,13 @@ pub(crate) struct Ratio {
     pub(crate) to: f64,
 }
 
-/// The smallest value that at least this part of all are not above; `values` ascend.
+/// The smallest value such that at least this part of all values are not above it; `values` ascend.
 pub(crate) fn quantile(values: &[u64], part: f64) -> u64 {
     let rank = (part * values.len() as f64).ceil() as usize;
     values.get(rank.saturating_sub(1)).or(values.last()).copied().unwrap_or(0)
 }
 
-/// The middle one, or the mean of the middle two.
+/// The middle value, or the mean of the two middle values.
 pub(crate) fn median(values: &[f64]) -> f64 {
     let mut values = values.to_vec();
     values.sort_unstable_by(f64::total_cmp);
@@ -31,7 +32,8 @@ pub(crate) fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// The median of the ratios within pairs. Pairs of neighbours share what drifts, so this is sharper where much does.
+/// The median of the ratios within pairs. The two windows of a pair are neighbours and drift together, so this interval
+/// is narrower if there is much drift.
 pub(crate) fn median_of_ratios(pairs: &[(f64, f64)], random: &mut fastrand::Rng) -> Ratio {
     let of_pairs: Vec<f64> = pairs.iter().map(|(above, below)| above / below).collect();
     let again = |random: &mut fastrand::Rng| -> Vec<f64> {

@@ -1,4 +1,4 @@
-//! Windows of a second, cut out of one load: in some something happens, in others nothing does, and their tails are compared.
+//! Windows of one second within one load. Some have an event, the others are quiet; their tail latencies are compared.
 
 use std::time::{Duration, Instant};
 
@@ -8,21 +8,21 @@ use super::load::Sample;
 use super::statistics::quantile;
 
 pub(crate) const WINDOW: Duration = Duration::from_secs(1);
-/// Between two windows, so that what one leaves undone is not the next one's.
+/// The gap between two windows, so that work of one window does not fall into the next.
 pub(crate) const GAP: Duration = Duration::from_millis(250);
-/// What happens in a window happens so long after its begin.
+/// The time from the start of a window to its event.
 pub(crate) const HAPPENS_AFTER: Duration = Duration::from_millis(200);
 pub(crate) const CALIBRATION: Duration = Duration::from_secs(3);
 pub(crate) const WARM_UP: Duration = Duration::from_secs(2);
 
-/// Of the requests that were due in the window.
+/// The p99 of the requests that were due in the window.
 pub(crate) fn p99_us(samples: &[Sample], begin: Instant) -> Result<f64> {
     let latencies = latencies_ns(samples, begin, WINDOW);
     ensure!(latencies.len() >= 500, "{} requests in a window are too few for a p99: raise --rate", latencies.len());
     Ok(quantile(&latencies, 0.99) as f64 / 1e3)
 }
 
-/// Of the requests that were due within so long, ascending.
+/// The latencies, ascending, of the requests that were due from `begin` to `within` later.
 pub(crate) fn latencies_ns(samples: &[Sample], begin: Instant, within: Duration) -> Vec<u64> {
     let from = samples.partition_point(|sample| sample.due < begin);
     let to = samples.partition_point(|sample| sample.due < begin + within);

@@ -1,16 +1,22 @@
-//! What a scrape of `/metrics` costs: processor time, bytes and series, and the tail latency of those who are served meanwhile.
+//! The cost of a scrape of `/metrics`: processor time, bytes, series, and the effect on the tail latency of requests.
 //!
 //! `cargo build --release && cargo run --release -p lb --example scrape_cost` (a minute and a half; `--json`, `--help`)
 //!
-//! It starts two mock servers and one `lb` with two pools of 50 backends, has every backend answer with every usual code, and takes 20
-//! scrapes without load: their processor time is that of `lb`'s main thread, which answers on the admin port (`schedstat`, to the
-//! nanosecond; a health check that falls into a scrape is in it, which is why the median is told). Then it asks by an open loop at half
-//! of the capacity that a closed loop found. Time is cut into windows of a second; of each two, in random order, one has a scrape.
-//! Told are the ratio of the median p99 of windows with and without, the median ratio within the pairs (which takes off what drifts), the
-//! ratio of quiet windows among themselves (the noise), and the median latency of the requests that were due in the 10 ms after a scrape
-//! was asked for, beside those at the same place of the quiet windows.
+//! It starts two mock servers and one `lb` with two pools of 50 backends. Every backend sends a response with every
+//! usual code. Then 20 scrapes are taken without load. Their processor time is that of `lb`'s main thread, which serves
+//! the admin port (`schedstat`, to the nanosecond). It includes health checks during the scrape, so the report has the
+//! median.
 //!
-//! As in `swap_cost` everything shares the same cores, so absolute latencies are this machine's.
+//! Then an open loop sends requests at half the capacity that a closed loop found. Time is divided into windows of one
+//! second; of each two, in random order, one has a scrape. The report has these figures:
+//!
+//! - the ratio of the median p99 of windows with and without a scrape;
+//! - the median ratio within the pairs, in which drift cancels;
+//! - the ratio of quiet windows among themselves, which is the noise;
+//! - the median latency of requests due in the 10 ms after the scrape's start, and of those at the same place in quiet
+//!   windows.
+//!
+//! As in `swap_cost`, all processes share the same cores, so absolute latencies depend on the machine.
 
 #[path = "../measuring/mod.rs"]
 mod measuring;
@@ -33,17 +39,17 @@ use measuring::windows::{
 };
 
 const SCRAPES: usize = 20;
-/// As long as a scrape under load.
+/// About the duration of a scrape under load.
 const MEANWHILE: Duration = Duration::from_millis(10);
 const BETWEEN_SCRAPES: Duration = Duration::from_millis(50);
-/// Answered by every backend before anything is measured.
+/// Every backend sends each of these before the measurement.
 const CODES: [u16; 5] = [200, 204, 404, 500, 503];
 const ROUTE: &str = "[[routes]]\nhost = \"side\"\npool = \"side\"\n";
 
-/// What a scrape of /metrics costs.
+/// Measure the cost of a scrape of /metrics
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The build to measure, a folder with lb, mock-server and the plugins [default: the one this program is of]
+    /// The build to measure, a folder with lb, mock-server and the plugins [default: the build of this program]
     #[arg(long, value_name = "FOLDER")]
     build: Option<PathBuf>,
     /// Pairs of windows: one with a scrape, one without
@@ -52,16 +58,16 @@ struct Arguments {
     /// Backends in each of the two pools
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     backends: u64,
-    /// Kept connections
+    /// Keep-alive connections of the load
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     connections: u64,
-    /// Requests per second [default: half of the capacity that is found]
+    /// Requests per second [default: half of the measured capacity]
     #[arg(long, value_name = "RATE")]
     rate: Option<f64>,
-    /// Of the order of windows, the gaps and the interval
+    /// Seed of the order of windows, the gaps and the interval
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
@@ -92,7 +98,7 @@ fn run(arguments: &Arguments) -> Result<Value> {
     latency(arguments, &lb, &scrapes)
 }
 
-/// Each backend answers with each code: round robin goes through them one after the other.
+/// Gets a response with each code from each backend: round robin uses them one after the other.
 fn wake_all_series(lb: &Balancer, backends: usize) -> Result<()> {
     for host in ["default", "side"] {
         let mut stream = TcpStream::connect(lb.proxy)?;
@@ -107,16 +113,16 @@ fn wake_all_series(lb: &Balancer, backends: usize) -> Result<()> {
     let page = lb.ask("GET", "/metrics")?;
     let answered = page.lines().filter(|line| line.starts_with("lb_backend_requests_total{") && !line.ends_with(" 0"));
     let (found, wanted) = (answered.count(), 2 * backends * CODES.len());
-    ensure!(found >= wanted, "{found} of {wanted} series of backends are alive");
+    ensure!(found >= wanted, "only {found} of {wanted} series of backends have counts");
     Ok(())
 }
 
-/// The head of an answer to HEAD, which is all there is.
+/// Reads the head of a response to HEAD, which has no body.
 fn read_head(stream: &mut TcpStream) -> Result<()> {
     let (mut head, mut piece) = (Vec::new(), [0; 1024]);
     while !head.ends_with(b"\r\n\r\n") {
         let read = stream.read(&mut piece)?;
-        ensure!(read > 0, "the connection ended before the answer did");
+        ensure!(read > 0, "the connection ended before the response did");
         head.extend_from_slice(&piece[..read]);
     }
     Ok(())
@@ -131,10 +137,10 @@ fn scrape(lb: &Balancer) -> Result<Scrape> {
     Ok(Scrape { cpu_ms, took_ms, bytes: page.len(), series })
 }
 
-/// Processor time of the thread that answers on the admin port.
+/// Processor time of the thread that serves the admin port.
 fn main_thread_ns(lb: &Balancer) -> Result<u64> {
     let path = format!("/proc/{0}/task/{0}/schedstat", lb.pid());
-    let text = std::fs::read_to_string(&path).with_context(|| format!("{path}: the kernel does not tell"))?;
+    let text = std::fs::read_to_string(&path).with_context(|| format!("{path} cannot be read"))?;
     Ok(text.split(' ').next().context("an empty schedstat")?.parse()?)
 }
 
@@ -223,7 +229,7 @@ fn text(report: &Value) -> String {
         let [median, longest, took] =
             ["cpu_ms_median", "cpu_ms_longest", "took_ms_median"].map(|key| number(&of[key], 2));
         format!(
-            "{} scrapes: {median} ms of processor time (median; longest {longest}), answered in {took} ms",
+            "{} scrapes: {median} ms of processor time (median; longest {longest}), response after {took} ms",
             of["scrapes"]
         )
     };
@@ -257,7 +263,7 @@ fn text(report: &Value) -> String {
         ),
         format!("the same within pairs of neighbours: {}", ratio(&report["scraped_over_quiet_in_pairs"])),
         format!(
-            "requests due in the {} ms after it was asked for: median {} µs, {} µs without a scrape",
+            "requests due in the {} ms after the scrape's start: median {} µs, {} µs without a scrape",
             MEANWHILE.as_millis(),
             number(&report["median_us_meanwhile"]["scraped"], 0),
             number(&report["median_us_meanwhile"]["quiet"], 0)

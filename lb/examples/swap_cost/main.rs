@@ -1,16 +1,24 @@
-//! What a swap of strategies costs those who are being served: tail latency in windows with a swap beside windows without one.
+//! The cost of a strategy swap for running requests: tail latency in windows with a swap, compared with quiet windows.
 //!
 //! `cargo build --release && cargo run --release -p lb --example swap_cost` (four minutes; `--json`, `--help`)
 //!
-//! It starts two mock servers and one `lb` with two pools of 50 backends, finds the capacity by a closed loop, and then asks by an
-//! open loop at half of it. Time is cut into windows of a second. In each block of four, in random order, one window has a swap whose
-//! plugin was tried before (warm: a verdict is at hand), one has a swap to a file content never seen (cold: staged, copied, tried in a
-//! child process, opened), and two are quiet. Told are the ratio of the median p99 of windows with and without a swap, the same ratio of
-//! quiet windows among themselves (that is the noise), how long workers paused to take up generations, and, from another `lb` without
-//! load, how resident memory grows with each distinct content.
+//! It starts two mock servers and one `lb` with two pools of 50 backends. A closed loop finds the capacity; then an
+//! open loop sends requests at half of it. Time is divided into windows of one second, in blocks of four in random
+//! order:
 //!
-//! Everything runs on the same cores: the generator, the servers and `lb` are not pinned and take time from each other, so absolute
-//! latencies are this machine's. Ratios are fair as far as windows of all kinds suffer alike, which the noise ratio shows.
+//! - one window has a warm swap: the plugin was tried before, and its verdict is stored;
+//! - one has a cold swap to a new file content, which is staged, copied, tried in a child process and opened;
+//! - two are quiet.
+//!
+//! The report has these figures:
+//!
+//! - the ratio of the median p99 of windows with a swap to that of quiet windows, for each kind of swap;
+//! - the same ratio of quiet windows among themselves, which is the noise;
+//! - the pauses of workers while they take up a generation;
+//! - the growth of resident memory with each distinct content, from another `lb` without load.
+//!
+//! The generator, the servers and `lb` share the same cores and are not pinned, so absolute latencies depend on the
+//! machine. Ratios are fair if all kinds of windows are disturbed alike, which the noise ratio shows.
 
 #[path = "../measuring/mod.rs"]
 mod measuring;
@@ -28,13 +36,13 @@ use measuring::stage::{Balancer, Build, Mock};
 use measuring::statistics::{Ratio, median, quantile, ratio_of_medians};
 use measuring::windows::{CALIBRATION, GAP, HAPPENS_AFTER, WARM_UP, WINDOW, loadavg, p99_us, sleep_until};
 
-/// Of the images for the memory, so many are not judged: the first ones also fill caches and heaps.
+/// The number of first images that do not count for the memory, because they also fill caches and heaps.
 const IMAGES_FIRST: usize = 10;
 
-/// What a swap of strategies costs those who are being served.
+/// Measure the cost of a strategy swap for running requests
 #[derive(Debug, Parser)]
 struct Arguments {
-    /// The build to measure, a folder with lb, mock-server and the plugins [default: the one this program is of]
+    /// The build to measure, a folder with lb, mock-server and the plugins [default: the build of this program]
     #[arg(long, value_name = "FOLDER")]
     build: Option<PathBuf>,
     /// Blocks of four windows: a warm swap, a cold one, two quiet
@@ -43,22 +51,22 @@ struct Arguments {
     /// Backends in each of the two pools
     #[arg(long, default_value_t = 50, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     backends: u64,
-    /// Kept connections
+    /// Keep-alive connections of the load
     #[arg(long, default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=1000))]
     connections: u64,
-    /// Requests per second [default: half of the capacity that is found]
+    /// Requests per second [default: half of the measured capacity]
     #[arg(long, value_name = "RATE")]
     rate: Option<f64>,
-    /// The same gap between all requests, instead of a Poisson process
+    /// Send requests with equal gaps, instead of as a Poisson process
     #[arg(long)]
     constant: bool,
-    /// Distinct file contents opened for the memory of each (lb keeps at most 128)
+    /// Distinct file contents to load, to measure the memory of each (lb keeps at most 128)
     #[arg(long, default_value_t = 100, value_name = "N", value_parser = clap::value_parser!(u64).range(20..=120))]
     images: u64,
-    /// Of the order of windows, the gaps and the interval
+    /// Seed of the order of windows, the gaps and the interval
     #[arg(long, default_value_t = 1, value_name = "N")]
     seed: u64,
-    /// One JSON object instead of text
+    /// Print one JSON object instead of text
     #[arg(long)]
     json: bool,
 }
@@ -70,10 +78,10 @@ enum Kind {
     Cold,
 }
 
-/// What the windows of one kind came to.
+/// The results of the windows of one kind.
 #[derive(Clone, Debug, Default)]
 struct Windows {
-    /// Of each window, µs.
+    /// One value per window, µs.
     p99_us: Vec<f64>,
     reload_ms: Vec<f64>,
 }
@@ -84,7 +92,7 @@ struct Measured {
     quiet: Windows,
     warm: Windows,
     cold: Windows,
-    /// From due to sent, µs.
+    /// From the scheduled send time to the actual one, µs.
     lag_p50_us: f64,
     lag_p99_us: f64,
     requests: usize,
@@ -113,7 +121,7 @@ fn run(arguments: &Arguments) -> Result<Value> {
 
 fn latency(arguments: &Arguments, mut lb: Balancer) -> Result<Measured> {
     let connections = arguments.connections as usize;
-    // There and back: both verdicts are at hand then.
+    // One swap there and one back, so that both verdicts are stored.
     for _ in 0..2 {
         lb.prepare_warm()?;
         lb.reload()?;
@@ -152,7 +160,7 @@ fn latency(arguments: &Arguments, mut lb: Balancer) -> Result<Measured> {
     })?;
     ensure!(
         lb.metric("lb_strategy_swaps_total{pool=\"default\",kind=\"rollback\"}")? == 0.0,
-        "a strategy was rolled back meanwhile (the machine is too busy for its picks): measure again"
+        "a strategy was rolled back during the measurement (the machine is too busy for its picks): measure again"
     );
     let (mut quiet, mut warm, mut cold) = (Windows::default(), Windows::default(), Windows::default());
     for (kind, begin, reload) in windows {

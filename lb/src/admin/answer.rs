@@ -1,7 +1,8 @@
-//! An answer of the admin port, before it becomes HTTP.
+//! A response of the admin port, before it becomes HTTP.
 //!
-//! It exists so that routes are functions from a request to a value that a test can compare. Invariant: a failure is always compact
-//! JSON, `message` before `status`, its sentence prefixed `<Error> ` exactly once, as the course's sheet has it.
+//! It exists so that routes are functions from a request to a value that a test can compare. Invariant: a failure is
+//! always compact JSON, `message` before `status`. Its sentence has the prefix `<Error> ` exactly once, as the
+//! course's sheet requires.
 
 use bytes::Bytes;
 use http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HeaderName, HeaderValue, WWW_AUTHENTICATE};
@@ -24,7 +25,7 @@ pub(super) struct Answer {
     pub(super) body: Bytes,
     /// For 405.
     pub(super) allow: Option<&'static str>,
-    /// What only few answers have.
+    /// Headers that only some responses have.
     pub(super) headers: Vec<(HeaderName, HeaderValue)>,
 }
 
@@ -53,7 +54,7 @@ impl Answer {
         let headers = response.headers_mut();
         headers.extend(self.headers);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(self.content_type));
-        // what is told here is true now only
+        // The content is true only now.
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
         if let Some(allow) = self.allow {
             headers.insert(ALLOW, HeaderValue::from_static(allow));

@@ -1,7 +1,7 @@
 //! The routes of the admin port.
 //!
-//! Invariants: [`ROUTES`] is the one list of what is served and by which methods; a body is read only for a route that takes one, and
-//! no more of it than [`BODY_BYTES_MAX`].
+//! Invariants: [`ROUTES`] is the only list of routes and methods. The body of a GET or HEAD is not read; of any other
+//! body at most [`BODY_BYTES_MAX`] bytes are used.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -25,13 +25,13 @@ use crate::telemetry::CONTENT_TYPE;
 
 /// 1 MiB: ten thousand backends fit.
 const BODY_BYTES_MAX: usize = 1 << 20;
-/// How long a body may take to arrive.
+/// The time limit for a body to arrive.
 const BODY_TIME_MAX: Duration = Duration::from_secs(10);
-/// What is read of the rest of a body that is too large.
+/// The limit on bytes read and dropped of a body that is too large; see [`discard`].
 const DISCARD_BYTES_MAX: usize = 16 << 20;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 
-/// Every route with its methods; `{id}` stands for one segment.
+/// Every route with its methods. `{id}` stands for one segment.
 pub(super) const ROUTES: [(&str, &str); 20] = [
     ("/", "GET, HEAD"),
     ("/rep", "GET, HEAD"),
@@ -55,13 +55,13 @@ pub(super) const ROUTES: [(&str, &str); 20] = [
     ("/backends/{id}/weight", "POST"),
 ];
 
-/// What the places that are kept free are for.
+/// The routes that a reserved place serves.
 const KEPT_FREE_FOR: [&str; 3] = ["/healthz", "/readyz", "/metrics"];
 
-/// Whole, or events one after the other.
+/// A whole body, or a stream of events.
 pub(super) type Body = Either<Full<Bytes>, Events>;
 
-/// Answers one request from `peer`.
+/// The response to one request from `peer`.
 pub(super) async fn respond(
     shared: &Shared,
     peer: IpAddr,
@@ -117,7 +117,8 @@ fn has_room(place: &Place, path: &str) -> Result<(), Answer> {
     Err(Answer { headers: vec![(RETRY_AFTER, HeaderValue::from_static("1"))], ..answer })
 }
 
-/// Whether there is such a route, by this method, for this client; in that order for a stranger nothing but the refusal shows.
+/// Refuses a request that the guard refuses, that names no route, or that has a wrong method or query. The guard is
+/// first, so a client without access cannot learn which routes exist.
 fn allowed(shared: &Shared, place: &Place, head: &request::Parts) -> Result<(), Answer> {
     has_room(place, head.uri.path())?;
     shared.guard.check(head)?;
@@ -133,7 +134,7 @@ fn allowed(shared: &Shared, place: &Place, head: &request::Parts) -> Result<(), 
     }
 }
 
-/// A `?pool=` on a course route would be silently nothing, and the change be made to the pool `default`.
+/// A course route refuses any query. Otherwise lb would ignore `?pool=NAME` and change the pool `default`.
 fn takes_query(path: &str, query: Option<&str>) -> Result<(), Answer> {
     match query {
         Some(query) if !query.is_empty() && course::allowed_methods(path).is_some() => {
@@ -175,7 +176,7 @@ async fn route(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
     }
 }
 
-/// The index with commands for the name by which the client has come.
+/// The index. Its commands use the host that the client's request names.
 fn index_for(head: &request::Parts) -> String {
     let host = head.headers.get(HOST).and_then(|host| host.to_str().ok());
     INDEX.replace("HOST", host.unwrap_or("HOST"))
@@ -200,7 +201,7 @@ async fn change(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
     }
 }
 
-/// The whole body of a change; reading requests have none that matters.
+/// The whole body of a change. The body of a GET or HEAD has no meaning and is not read.
 async fn read(head: &request::Parts, body: Incoming) -> Result<Bytes, Answer> {
     if is_reading(&head.method) {
         return Ok(Bytes::new());
@@ -221,7 +222,8 @@ async fn read(head: &request::Parts, body: Incoming) -> Result<Bytes, Answer> {
     }
 }
 
-/// Reads on for a while: a client that is still sending when the connection closes gets a reset in place of its answer.
+/// Reads and drops more of the body, within limits. If the connection closed while the client sends, the client would
+/// get a reset in place of the response.
 async fn discard(mut body: Incoming) {
     let some = async {
         let mut left = DISCARD_BYTES_MAX;
@@ -255,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn a_place_that_is_kept_free_serves_probes_and_scrapes_and_nothing_else() {
+    fn a_reserved_place_serves_only_probes_and_scrapes() {
         let places = Places::default();
         let take = || places.take([10, 0, 0, 1].into()).inspect(Place::set_busy).unwrap();
         let all: Vec<Place> = std::iter::repeat_with(take).take_while(|place| !place.is_reserved()).collect();
@@ -271,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn the_course_agrees_about_its_methods() {
+    fn a_course_route_has_the_methods_of_the_course() {
         for path in ["/rep", "/add", "/rm"] {
             assert_eq!(course::allowed_methods(path), methods_of(path));
         }

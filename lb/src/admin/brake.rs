@@ -1,8 +1,11 @@
-//! The brake on guessing the token: answers to wrong ones come one after the other, and refusals are told in the log together.
+//! Slows down guesses of the token: responses to wrong tokens are spaced in time, and log lines on refusals are merged.
 //!
-//! Who guesses over many connections waits in one queue for each address, and in one for all. Invariants: the right token never comes
-//! here, so it never waits; a guess keeps its connection until its turn, so that more connections are no more guesses; a wait has a
-//! bound. What is really in the way of guessing is the length of a token (the configuration takes none below 128 bits).
+//! A guess waits in the queue of its address and in the queue of all addresses. Many connections therefore do not
+//! allow more guesses. The main defence against guessing is the length of the token: the configuration refuses a token
+//! below 128 bits.
+//!
+//! Invariants: a request with the right token never comes here, so it never waits. A guess keeps its connection until
+//! its turn. A wait has a bound.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -14,18 +17,19 @@ use tokio::time::{Instant, sleep_until};
 use super::answer::Answer;
 use super::places::source_of;
 
-/// Every wrong token is answered so late.
+/// The least delay of the response to a wrong token.
 const DELAY: Duration = Duration::from_millis(250);
-/// Between two answers to one address: 8 a second.
+/// Between two responses to one address: 8 a second.
 const APART: Duration = Duration::from_millis(125);
-/// Between two answers in all: 32 a second.
+/// Between two responses over all addresses: 32 a second.
 const APART_IN_ALL: Duration = Duration::from_micros(31_250);
-/// All places of an address, and all there are, have had their turn by then.
+/// The longest wait in the queue of an address, and in the queue of all. That is one turn for each place: 64 for an
+/// address, 512 in all (see `places`).
 const WAIT_MAX: Duration = Duration::from_secs(8);
 const WAIT_MAX_IN_ALL: Duration = Duration::from_secs(16);
-/// Addresses that are remembered; beyond it only the queue for all counts.
+/// The limit on addresses with a queue. A further address waits only in the queue of all.
 const ADDRESSES_MAX: usize = 4_096;
-/// Between two lines of the log.
+/// Between two log lines.
 const LINES_APART: Duration = Duration::from_secs(1);
 
 #[derive(Default)]
@@ -34,7 +38,7 @@ pub(super) struct Brake {
     refusals: Mutex<Refusals>,
 }
 
-/// When the last answer that was put off is due.
+/// The time of the last delayed response, for each address and for all.
 #[derive(Default)]
 struct Queues {
     by_address: HashMap<IpAddr, Instant>,
@@ -50,7 +54,7 @@ struct Refusals {
 // === impl Queues ===
 
 impl Queues {
-    /// When it is the turn of a guess from `address` that comes now.
+    /// The time of the response to a guess that arrives now from `address`.
     fn turn(&mut self, address: IpAddr, now: Instant) -> Instant {
         let next = |last: Option<Instant>, apart, wait_max| (last.unwrap_or(now).max(now) + apart).min(now + wait_max);
         let in_all = next(self.in_all, APART_IN_ALL, WAIT_MAX_IN_ALL);
@@ -70,21 +74,24 @@ impl Queues {
 // === impl Brake ===
 
 impl Brake {
-    /// The answer to a wrong token from `address`, when it is time for it.
+    /// Waits for the turn of `address`, then returns the response.
     pub(super) async fn slow(&self, address: IpAddr, refused: Answer) -> Answer {
         let turn = self.queues.lock().turn(address, Instant::now());
         sleep_until(turn).await;
         refused
     }
 
-    /// Notes that somebody was refused.
+    /// Counts a refused request, and logs the count at most once in [`LINES_APART`].
     pub(super) fn tell(&self) {
         if let Some(count) = self.count() {
-            tracing::warn!(count, "admin: refused for want of the right token, so often since the last such line");
+            tracing::warn!(
+                count,
+                "admin: requests without the right token were refused; count is since the last such line"
+            );
         }
     }
 
-    /// Counts one in; how many are to be told of now.
+    /// Counts one refusal. Returns the count to log now, if a line is due.
     fn count(&self) -> Option<u64> {
         let mut refusals = self.refusals.lock();
         refusals.untold += 1;
@@ -109,7 +116,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn guesses_of_an_address_have_their_turns_one_after_the_other() {
+    async fn guesses_from_one_address_get_their_responses_one_after_the_other() {
         let (brake, began) = (Brake::default(), Instant::now());
         let refused = || Answer::failure(http::StatusCode::UNAUTHORIZED, "no");
         let all = (0..32).map(|_| brake.slow(ONE, refused()));
@@ -127,18 +134,18 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn nobody_waits_for_the_guesses_of_another_address_before_all_together_are_too_many() {
+    async fn guesses_from_one_address_delay_another_only_when_all_together_are_too_many() {
         let (mut queues, now) = (Queues::default(), Instant::now());
         for _ in 0..20 {
             queues.turn(ONE, now);
         }
         assert!(queues.turn(other(0), now) - now < Duration::from_secs(1));
         let last = (1..200).map(|number| queues.turn(other(number), now) - now).last();
-        assert!(last >= Some(200 * APART_IN_ALL), "{last:?}: more addresses are no more guesses");
+        assert!(last >= Some(200 * APART_IN_ALL), "{last:?}: more addresses do not allow more guesses");
     }
 
     #[tokio::test(start_paused = true)]
-    async fn neither_a_wait_nor_memory_grows_without_bound() {
+    async fn waits_and_memory_are_bounded() {
         let (mut queues, now) = (Queues::default(), Instant::now());
         for number in 0..2 * ADDRESSES_MAX {
             assert!(queues.turn(other(number as u32), now) - now <= WAIT_MAX_IN_ALL);
@@ -150,7 +157,7 @@ mod tests {
         assert_eq!(queues.by_address.len(), 1);
     }
 
-    /// What a future has now.
+    /// The output of a future that is ready now.
     fn poll_once<T>(future: std::pin::Pin<&mut impl Future<Output = T>>) -> Option<T> {
         let mut context = std::task::Context::from_waker(std::task::Waker::noop());
         match future.poll(&mut context) {
@@ -160,7 +167,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn refusals_are_told_once_a_second_with_their_number() {
+    async fn refusals_are_logged_once_a_second_with_their_count() {
         let brake = Brake::default();
         assert_eq!(brake.count(), Some(1), "the first at once");
         assert!((0..1000).all(|_| brake.count().is_none()));

@@ -1,8 +1,11 @@
 //! `GET /events`: server-sent events for live pages, one tick a second.
 //!
-//! One task reads and tells all; a page that opens gets the last minutes first, and one that was cut off only what it missed
-//! (`Last-Event-ID`). Invariants: nothing is read while nobody watches; control is asked once a tick however many watch; at most
-//! [`VIEWERS_MAX`] watch, and one that reads too slowly is cut off rather than waited for; every stream ends when lb stops.
+//! One task reads the state and sends it to all viewers. A page that opens first gets the ticks of the last three
+//! minutes; a page that reconnects gets only the ticks that it missed (`Last-Event-ID`).
+//!
+//! Invariants: without a viewer for three minutes, nothing is read. Control is asked once a tick, for all viewers. At
+//! most [`VIEWERS_MAX`] viewers are connected. A viewer that reads too slowly is disconnected. Every stream ends when
+//! lb stops.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -27,45 +30,45 @@ use crate::telemetry::Traffic;
 
 const VIEWERS_MAX: usize = 32;
 const INTERVAL: Duration = Duration::from_secs(1);
-/// Over so many ticks quantiles are taken: fewer are restless, more hide what just began.
+/// Quantiles are taken over this many ticks. With fewer they jump; with more they hide a recent change.
 const WINDOW: usize = 5;
-/// What a page draws, and how long it is gone on reading when the last one has closed.
+/// The time that a page draws. When the last page has closed, reading goes on for as long.
 const PAST: Duration = Duration::from_secs(180);
-/// The past of very many backends is shorter.
+/// With very many backends this limit makes the past shorter.
 const PAST_BYTES_MAX: usize = 4 << 20;
-/// Ticks that a viewer may be late.
+/// A viewer with more unread ticks is disconnected.
 const LATE_MAX: usize = 8;
-/// How soon a browser comes back when it was cut off.
+/// Tells the browser to reconnect 2 s after a lost connection.
 const OPENING: &[u8] = b"retry: 2000\n\n";
 
-/// Who watches, and what they were told.
+/// The viewers, and the events of the last minutes.
 #[derive(Default)]
 pub(super) struct Feed(Mutex<State>);
 
 #[derive(Default)]
 struct State {
     viewers: Vec<mpsc::Sender<Bytes>>,
-    /// With their numbers.
+    /// Events with their numbers.
     past: VecDeque<(u64, Bytes)>,
     past_bytes: usize,
     number: u64,
-    /// When somebody watched last.
+    /// When a viewer was last connected.
     watched: Option<Instant>,
     closed: bool,
 }
 
-/// The body of an answer: the past, then what comes. All viewers share the bytes.
+/// The body of a response: the past events, then the new ones. All viewers share the bytes.
 pub(super) struct Events {
     past: VecDeque<Bytes>,
     news: mpsc::Receiver<Bytes>,
 }
 
-/// The number of the last event that this client has had, if it comes back.
+/// The number of the last event that a reconnecting client has received.
 pub(super) fn last_seen(headers: &HeaderMap) -> Option<u64> {
     headers.get("last-event-id")?.to_str().ok()?.parse().ok()
 }
 
-/// Tells the viewers until lb stops.
+/// Sends ticks to the viewers until lb stops.
 pub(super) async fn tell(shared: Arc<Shared>, mut closing: watch::Receiver<bool>) {
     let telling = async {
         let mut clock = tokio::time::interval(INTERVAL);
@@ -78,7 +81,7 @@ pub(super) async fn tell(shared: Arc<Shared>, mut closing: watch::Receiver<bool>
                 readings.clear();
                 continue;
             }
-            // control has ended, as the server is about to
+            // Control has ended; the server ends next.
             let Ok(status) = shared.handle.status().await else { continue };
             readings.push_back(shared.metrics.traffic());
             if readings.len() > WINDOW + 1 {
@@ -100,7 +103,7 @@ pub(super) async fn tell(shared: Arc<Shared>, mut closing: watch::Receiver<bool>
 // === impl Feed ===
 
 impl Feed {
-    /// One more viewer, which has had the events up to `seen`.
+    /// Adds a viewer that has received the events up to `seen`.
     pub(super) fn join(&self, seen: Option<u64>) -> Result<Events, Answer> {
         let no = |sentence: &str| Err(Answer::failure(StatusCode::SERVICE_UNAVAILABLE, sentence));
         let mut state = self.0.lock();
@@ -113,7 +116,7 @@ impl Feed {
         }
         let (viewer, news) = mpsc::channel(LATE_MAX);
         state.viewers.push(viewer);
-        // a number beyond ours is of an lb before this one
+        // A number beyond ours is from an earlier process.
         let seen = seen.filter(|seen| *seen <= state.number).unwrap_or(0);
         let missed = state.past.iter().filter(|(number, _)| *number > seen).map(|(_, event)| event.clone());
         Ok(Events { past: std::iter::once(Bytes::from_static(OPENING)).chain(missed).collect(), news })
@@ -196,7 +199,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_viewer_gets_the_past_then_what_comes_then_the_end() {
+    async fn a_viewer_gets_past_events_then_new_events_then_the_end() {
         let feed = Feed::default();
         feed.send(b"{1}");
         let mut events = feed.join(None).unwrap_or_else(|_| panic!("no place"));
@@ -216,7 +219,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn places_are_few_and_free_again() {
+    async fn the_number_of_viewers_is_limited_and_a_closed_one_frees_its_place() {
         let feed = Feed::default();
         let mut viewers: Vec<_> = (0..VIEWERS_MAX).map(|_| feed.join(None).ok().unwrap()).collect();
         assert_eq!(feed.join(None).err().unwrap().status, 503);
@@ -225,7 +228,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_reads_too_slowly_is_cut_off_and_the_past_stays_short() {
+    async fn a_viewer_that_reads_too_slowly_is_disconnected_and_the_past_stays_short() {
         let feed = Feed::default();
         let mut slow = feed.join(None).ok().unwrap();
         for _ in 0..1000 {
@@ -242,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_is_read_for_nobody() {
+    fn state_is_read_only_during_and_shortly_after_a_view() {
         let feed = Feed::default();
         assert!(!feed.is_watched());
         let viewer = feed.join(None).ok();

@@ -1,6 +1,7 @@
-//! `GET /explain`: what such a request asks for.
+//! `GET /explain`: parses the query into the request to explain.
 //!
-//! Invariants: pure; what is not understood is refused with a sentence, so that nobody takes the answer to another question for his.
+//! Invariant: a parameter that is unknown or malformed is refused with a sentence, never ignored. Otherwise the
+//! response would explain another request than the one meant.
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
@@ -16,7 +17,7 @@ pub(super) async fn answer(handle: &Handle, query: Option<&str>) -> Answer {
     }
 }
 
-/// `key`, `pool`, `host`, `path` and `client_ip` once each, `header=NAME:VALUE` as often as one likes.
+/// `key`, `pool`, `host`, `path` and `client_ip` at most once each, `header=NAME:VALUE` any number of times.
 fn parse(query: Option<&str>) -> Result<ExplainRequest, String> {
     let mut request = ExplainRequest::default();
     let mut seen = Vec::new();
@@ -66,7 +67,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_query_is_a_request_that_somebody_thinks_of() {
+    fn a_query_describes_an_imagined_request() {
         let query =
             "key=a%20b&pool=p&host=a.test&path=/x%3Fuser%3D1&client_ip=10.1.2.3&header=x-key:%20k&header=x-key:l";
         let request = parse(Some(query)).unwrap();
@@ -78,7 +79,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn an_unknown_or_malformed_parameter_is_refused() {
         for (query, part) in [
             ("keey=a", "\"keey\""),
             ("key=a&key=b", "twice"),

@@ -1,13 +1,14 @@
-//! Who may talk to the admin port: the rules on Host, token and Origin.
+//! Access rules of the admin port: Host, token, site and Origin.
 //!
-//! They exist because any web page that the operator's browser shows can send requests to loopback, and by a name of its own that it
-//! lets resolve to 127.0.0.1 could read the answers too. So a Host that some stranger's DNS could serve is refused, and a change must
-//! not come from another origin. Accepted are IP addresses, `localhost`, this machine's own name, and names that no public DNS
-//! answers for: those of one label (a container's service name) and those below `.localhost` and `.internal`.
+//! Any web page in the operator's browser can send requests to loopback. With a name of its own that resolves to
+//! 127.0.0.1, such a page could read the responses, too. So a Host that a foreign DNS server could resolve is refused,
+//! and a change from another origin is refused. Accepted hosts are IP addresses, `localhost`, this machine's own name,
+//! and names that public DNS does not have. Those are names of one label (a container's service name) and names below
+//! `.localhost` and `.internal`.
 //!
-//! The course's routes on the proxy's port have the same rules but for the token ([`Guard::check_visitor`]).
+//! The course's routes on the proxy's port have the same rules, except for the token ([`Guard::check_visitor`]).
 //!
-//! Invariants: pure but for [`Guard::new`]; the token is compared by its digest, so the time taken says nothing about it.
+//! Invariant: the token is compared by its digest, so the time taken reveals nothing about the token.
 
 use http::header::{AUTHORIZATION, HOST, HeaderMap, HeaderValue, ORIGIN};
 use http::uri::Authority;
@@ -19,20 +20,20 @@ use super::session::Sessions;
 use crate::config::Secret;
 use crate::generation::CallAnswer;
 
-/// The rules with what they compare against.
+/// The rules, and the values that they compare with.
 pub(super) struct Guard {
     /// SHA-256 of the token.
     token: Option<[u8; 32]>,
     /// This machine's name, lower case.
     hostname: Option<String>,
-    /// Browsers that have shown the token and carry a cookie in its place.
+    /// Sessions of browsers that have signed in with the token.
     sessions: Sessions,
 }
 
-/// The routes that ask for no token: what probes call, and where one shows it.
+/// The routes without a token: those of probes, and the sign-in.
 const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/login"];
 
-/// Refuses clients of other hosts and pages of other sites, and asks for no token: for routes of the admin port on the proxy's port.
+/// The rules without the token, for the course's routes on the proxy's port.
 pub fn visitors_only() -> impl Fn(&request::Parts) -> Result<(), CallAnswer> + Send + Sync + 'static {
     let guard = Guard::new(None, 0);
     move |head| {
@@ -43,7 +44,7 @@ pub fn visitors_only() -> impl Fn(&request::Parts) -> Result<(), CallAnswer> + S
 // === impl Guard ===
 
 impl Guard {
-    /// `port`: the admin port, which tells the cookies of several lbs on one host apart.
+    /// `port` is the admin port. It distinguishes the cookies of several lb processes on one host.
     pub(super) fn new(token: Option<&Secret>, port: u16) -> Self {
         let hostname = std::fs::read_to_string("/proc/sys/kernel/hostname").ok();
         let hostname = hostname.map(|name| name.trim().to_ascii_lowercase()).filter(|name| !name.is_empty());
@@ -51,7 +52,7 @@ impl Guard {
         Self { token, hostname, sessions: Sessions::new(port) }
     }
 
-    /// Lets a request pass, or says why not.
+    /// Refuses a request that breaks a rule.
     pub(super) fn check(&self, head: &request::Parts) -> Result<(), Answer> {
         let host = self.check_host(head)?;
         self.check_token(head)?;
@@ -59,25 +60,25 @@ impl Guard {
         check_origin(head, host.as_ref())
     }
 
-    /// The same where no token is asked for.
+    /// Like [`check`](Self::check), without the token.
     pub(super) fn check_visitor(&self, head: &request::Parts) -> Result<(), Answer> {
         let host = self.check_host(head)?;
         check_site(head)?;
         check_origin(head, host.as_ref())
     }
 
-    /// Whether a token is asked for.
+    /// Whether a token is required.
     pub(super) fn has_token(&self) -> bool {
         self.token.is_some()
     }
 
-    /// For the right token a cookie that stands for it; `None` for a wrong one.
+    /// A session cookie for the right token; `None` for a wrong token.
     pub(super) fn sign_in(&self, token: &str) -> Option<std::io::Result<HeaderValue>> {
         let given: [u8; 32] = Sha256::digest(token.trim_ascii()).into();
         self.token.as_ref().is_some_and(|wanted| is_equal(&given, wanted)).then(|| self.sessions.begin())
     }
 
-    /// From now on the request's cookie stands for nothing; answers the one to set in its place.
+    /// Ends the request's session. Returns the cookie that deletes the old one.
     pub(super) fn sign_out(&self, headers: &HeaderMap) -> HeaderValue {
         self.sessions.end(headers);
         self.sessions.no_cookie()
@@ -96,7 +97,7 @@ impl Guard {
                 Some(authority.map_err(|_| bad("the Host header is not a host with an optional port"))?)
             }
         };
-        // of an absolute-form target both names count
+        // With an absolute-form target, both names must pass.
         let target = head.uri.authority().cloned();
         for authority in target.iter().chain(&header) {
             if !is_host_and_port(authority) {
@@ -136,15 +137,16 @@ impl Guard {
     }
 }
 
-/// An authority may have a name before its host, and text behind an address in brackets: these are no host's, nor any browser's.
+/// Refuses an authority with user information before the host, or with text after an address in brackets.
 fn is_host_and_port(authority: &Authority) -> bool {
     let behind = authority.as_str().strip_prefix(authority.host());
     let is_port = |port: &str| port.bytes().all(|byte| byte.is_ascii_digit());
     behind.is_some_and(|behind| behind.is_empty() || behind.strip_prefix(':').is_some_and(is_port))
 }
 
-/// A page of another site gets nothing, not even by a picture's address, which sends no Origin: a reading may take a viewer's place or
-/// run a plugin's code. Browsers say in Sec-Fetch-Site who asks; `none` is the user. A link to the page may be anywhere.
+/// Refuses requests that a page of another site sends, except a link to the live page. A GET can take a viewer's place
+/// or run a plugin's code. The address of an image is requested without an Origin, so Origin alone is not enough.
+/// Browsers name the sender in Sec-Fetch-Site; `none` means the user.
 fn check_site(head: &request::Parts) -> Result<(), Answer> {
     let says = |name: &str, wanted: &[&str]| {
         head.headers.get_all(name).iter().all(|value| wanted.iter().any(|wanted| value.as_bytes() == wanted.as_bytes()))
@@ -159,8 +161,9 @@ fn check_site(head: &request::Parts) -> Result<(), Answer> {
     }
 }
 
-/// A change must not be sent by a page of another origin. Programs send no Origin; a browser always does with a change, and where a
-/// page listens to events of another origin, which is not to take the places of those that may.
+/// Refuses a change that a page of another origin sends. Programs send no Origin; a browser sends it with every change.
+/// A browser also sends it with a cross-origin request to `/events`; that is refused because it would take a viewer's
+/// place.
 fn check_origin(head: &request::Parts, host: Option<&Authority>) -> Result<(), Answer> {
     if matches!(head.method, Method::GET | Method::HEAD | Method::OPTIONS) && head.uri.path() != "/events" {
         return Ok(());
@@ -176,14 +179,14 @@ fn check_origin(head: &request::Parts, host: Option<&Authority>) -> Result<(), A
     }
 }
 
-/// The digest of the token that the request brings.
+/// The digest of the token in the request.
 fn bearer(headers: &HeaderMap) -> Option<[u8; 32]> {
     let (scheme, token) = headers.get(AUTHORIZATION)?.as_bytes().split_at_checked(7)?;
     scheme.eq_ignore_ascii_case(b"bearer ").then(|| Sha256::digest(token.trim_ascii()).into())
 }
 
 pub(super) fn is_equal(a: &[u8; 32], b: &[u8; 32]) -> bool {
-    // as far as it differs after each byte is hidden from the compiler, which could stop at the first otherwise
+    // `black_box` keeps the compiler from stopping at the first byte that differs.
     a.iter().zip(b).fold(0, |different, (a, b)| std::hint::black_box(different | (a ^ b))) == 0
 }
 
@@ -198,7 +201,7 @@ mod tests {
         }
     }
 
-    /// The status of the answer to a request with these header fields; 200 when it passes.
+    /// The status of the response to a request with these header fields; 200 when it passes.
     fn check(guard: &Guard, method: &str, uri: &str, fields: &[(&str, &str)]) -> u16 {
         let mut request = http::Request::builder().method(method).uri(uri);
         for (name, value) in fields {
@@ -209,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn only_hosts_that_no_stranger_can_name_pass() {
+    fn only_hosts_outside_public_dns_and_this_machine_s_name_pass() {
         let own = [
             "127.0.0.1:8081",
             "127.0.0.1",
@@ -249,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn the_target_counts_as_well_as_the_header() {
+    fn the_host_in_the_target_is_checked_like_the_header() {
         assert_eq!(check(&guard(None), "GET", "http://evil.example/rep", &[("host", "localhost")]), 421);
         assert_eq!(check(&guard(None), "GET", "http://localhost/rep", &[("host", "localhost")]), 200);
     }
@@ -258,7 +261,7 @@ mod tests {
     fn a_change_may_not_come_from_another_origin() {
         let post = |origin| check(&guard(None), "POST", "/add", &[("host", "127.0.0.1:8081"), ("origin", origin)]);
         assert_eq!(post("http://127.0.0.1:8081"), 200);
-        // also not from another port, where the proxy shows pages of backends
+        // Another port is another origin: the proxy's port serves pages of backends.
         for origin in ["http://127.0.0.1:8080", "http://127.0.0.1", "http://evil.example", "null", ""] {
             assert_eq!(post(origin), 403, "{origin}");
         }
@@ -270,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_of_another_site_may_link_to_the_page_and_no_more() {
+    fn a_page_of_another_site_may_only_link_to_the_live_page() {
         let from = |method: &str, path: &str, site: &str, mode: &str| {
             let fields = [("host", "localhost"), ("sec-fetch-site", site), ("sec-fetch-mode", mode)];
             check(&guard(None), method, path, &fields)
@@ -291,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn with_a_token_only_probes_go_without() {
+    fn with_a_token_only_probes_and_the_sign_in_need_none() {
         let with = |path, value| {
             check(&guard(Some("s3cret")), "GET", path, &[("host", "localhost"), ("authorization", value)])
         };
@@ -307,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn digests_are_equal_only_in_every_byte() {
+    fn digests_are_equal_only_if_every_byte_is() {
         let one = [7; 32];
         assert!(is_equal(&one, &one));
         for at in 0..32 {
@@ -318,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn a_visitor_needs_no_token_and_is_asked_all_else() {
+    fn a_visitor_needs_no_token_but_every_other_rule_applies() {
         let visits = |fields: &[(&str, &str)]| {
             let mut request = http::Request::builder().method("POST").uri("/add");
             for (name, value) in fields {
@@ -334,7 +337,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_stands_for_the_token_until_it_is_signed_out() {
+    fn a_session_cookie_replaces_the_token_until_it_is_signed_out() {
         let guard = guard(Some("s3cret"));
         assert!(guard.sign_in("s3cre").is_none() && guard.sign_in("").is_none());
         let cookie = guard.sign_in("s3cret").unwrap().unwrap();
@@ -354,6 +357,6 @@ mod tests {
         headers.insert("cookie", cookie.parse().unwrap());
         guard.sign_out(&headers);
         assert_eq!(with(cookie), 401);
-        assert!(self::guard(None).sign_in("").is_none(), "without a token there is nothing to sign in to");
+        assert!(self::guard(None).sign_in("").is_none(), "without a token there is no sign-in");
     }
 }

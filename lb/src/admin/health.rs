@@ -1,7 +1,7 @@
-//! The answers to probes: `/healthz` (is this process in order) and `/readyz` (should it get traffic).
+//! The probes: `/healthz` (does this process work) and `/readyz` (should it get traffic).
 //!
-//! Two questions, because a balancer without backends is healthy but not ready, and restarting it would not help. Invariant: both
-//! answer within a second and a bit, whatever hangs.
+//! There are two because a balancer without backends is healthy but not ready, and a restart would not help. Invariant:
+//! both respond within about a second, even if control or a worker hangs.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use super::answer::Answer;
 use super::server::Shared;
 use crate::generation::{Generation, SILENCE_MAX};
 
-/// How long control may take to answer before it counts as stuck.
+/// Without a reply in this time, control counts as stuck.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 
 #[derive(Serialize)]
@@ -28,11 +28,11 @@ pub(super) async fn healthz(shared: &Shared) -> Answer {
     match tokio::time::timeout(ANSWER_MAX, shared.handle.status()).await {
         Ok(Ok(status)) if status.builder_stuck => sick("the builder is stuck in a plugin for over a second"),
         Ok(Ok(_)) if shared.hall.stuck_workers(SILENCE_MAX) > 0 => sick(
-            "a worker gives no sign of life, so its requests hang: a strategy that does not return from pick does that; restart lb",
+            "a worker does not respond, so its requests hang. The likely cause is a strategy whose pick does not return; restart lb",
         ),
         Ok(Ok(_)) => Answer::text(StatusCode::OK, "ok"),
         Ok(Err(error)) => sick(&error.to_string()),
-        Err(_) => sick("control does not answer"),
+        Err(_) => sick("control does not respond"),
     }
 }
 
@@ -41,10 +41,7 @@ pub(super) fn readyz(shared: &Shared) -> Answer {
         return Answer::failure(StatusCode::SERVICE_UNAVAILABLE, "the load balancer is stopping");
     }
     if shared.hall.stuck_workers(SILENCE_MAX) > 0 {
-        return Answer::failure(
-            StatusCode::SERVICE_UNAVAILABLE,
-            "a worker gives no sign of life, so its requests hang",
-        );
+        return Answer::failure(StatusCode::SERVICE_UNAVAILABLE, "a worker does not respond, so its requests hang");
     }
     let generation = shared.hall.current();
     let pools = pools_without_eligible(&generation);

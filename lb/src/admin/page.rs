@@ -1,8 +1,8 @@
-//! What browsers get at `/`: the live page, or the form that asks for the token.
+//! `/` for browsers: the live page, or the form that asks for the token.
 //!
-//! Both are made of the files in `page/`, which the binary carries. Invariants: a page asks no other server for anything, and its
-//! Content-Security-Policy holds it to that; only its own style and script run, named by a number that is new each time; the token is
-//! never in a page.
+//! Both come from the files in `page/`, which are part of the binary. Invariants: a page loads nothing from another
+//! server, which its Content-Security-Policy enforces. Only its own style and script run; a random number, new in each
+//! response, marks them. A page never contains the token.
 
 use std::sync::LazyLock;
 
@@ -22,7 +22,7 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
 });
 static LOGIN: LazyLock<String> = LazyLock::new(|| include_str!("page/login.html").replace("{{style}}", STYLE));
 const STYLE: &str = include_str!("page/style.css");
-/// One script, divided by ideas: what the parts are made with, what comes in, three pictures of it, and what drives all.
+/// One script in six files: helpers, incoming ticks, chart, ring, table of pools, and the main part.
 const SCRIPT: &str = concat!(
     include_str!("page/base.js"),
     include_str!("page/news.js"),
@@ -32,7 +32,7 @@ const SCRIPT: &str = concat!(
     include_str!("page/main.js"),
 );
 
-/// Whether the client is one that shows HTML. Programs say `*/*` or nothing, and get text.
+/// Whether the client accepts HTML by name. Programs send `*/*` or no Accept header, and get text.
 pub(super) fn is_wanted(head: &request::Parts) -> bool {
     let accepted = head.headers.get_all(ACCEPT).into_iter().filter_map(|field| field.to_str().ok());
     accepted.flat_map(|field| field.split(',')).any(|range| {
@@ -43,7 +43,7 @@ pub(super) fn is_wanted(head: &request::Parts) -> bool {
     })
 }
 
-/// Says that another client gets something else from the same place.
+/// Tells caches that the response depends on the Accept header.
 pub(super) fn vary(mut answer: Answer) -> Answer {
     answer.headers.push((VARY, HeaderValue::from_static("accept")));
     answer
@@ -54,7 +54,7 @@ pub(super) fn page() -> Answer {
     html(StatusCode::OK, &PAGE)
 }
 
-/// A browser that lacks the token is asked for it; everybody else gets the refusal.
+/// A browser without the token gets the form; any other client gets the refusal.
 pub(super) fn or_login(head: &request::Parts, refused: Answer) -> Answer {
     match refused.status == StatusCode::UNAUTHORIZED && head.uri.path() == "/" && is_wanted(head) {
         true => form(""),
@@ -80,12 +80,12 @@ pub(super) fn logout(guard: &Guard, headers: &HeaderMap) -> Answer {
     home(Some(guard.sign_out(headers)))
 }
 
-/// 401 with the form, and why.
+/// 401 with the form and a message.
 fn form(message: &str) -> Answer {
     html(StatusCode::UNAUTHORIZED, &LOGIN.replace("{{message}}", message))
 }
 
-/// On to the page, by GET: also from where a form has been refused and somebody loads it again.
+/// Redirects to the live page with GET. This also serves a reload of `/login` after a refused form.
 pub(super) fn home(cookie: Option<HeaderValue>) -> Answer {
     let mut answer = Answer::text(StatusCode::SEE_OTHER, "");
     answer.headers.push((LOCATION, HeaderValue::from_static("/")));
@@ -103,11 +103,11 @@ fn html(status: StatusCode, page: &str) -> Answer {
          form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
     );
     let Ok(policy) = HeaderValue::try_from(policy) else {
-        return Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, "the page's policy is no header");
+        return Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, "the page's policy is not a valid header");
     };
     let fixed: [(HeaderName, &str); 2] = [
         (X_CONTENT_TYPE_OPTIONS, "nosniff"),
-        // not `no-referrer`: with that browsers hide the origin of a form, by which we tell our own
+        // Not `no-referrer`: browsers would then hide the origin of our forms, and the guard needs it.
         (REFERRER_POLICY, "same-origin"),
     ];
     let mut answer = Answer { content_type: HTML, ..Answer::text(status, page.replace("{{nonce}}", &nonce)) };
@@ -117,7 +117,7 @@ fn html(status: StatusCode, page: &str) -> Answer {
 }
 
 fn no_random(error: &std::io::Error) -> Answer {
-    Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, &format!("the system gives no random bytes: {error}"))
+    Answer::failure(StatusCode::INTERNAL_SERVER_ERROR, &format!("the system returned no random bytes: {error}"))
 }
 
 #[cfg(test)]
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn html_is_for_those_who_ask_for_it() {
+    fn html_is_for_clients_that_accept_it_by_name() {
         for accept in ["text/html", "text/html,application/xhtml+xml,*/*;q=0.8", "text/plain, TEXT/HTML;q=0.5"] {
             assert!(is_wanted(&head(accept)), "{accept}");
         }
@@ -140,11 +140,11 @@ mod tests {
     }
 
     #[test]
-    fn a_page_refers_to_nothing_outside() {
+    fn a_page_loads_nothing_from_another_server() {
         for page in [page(), form("no")] {
             let text = std::str::from_utf8(&page.body).unwrap();
-            assert!(!text.contains("{{"), "a place was left empty");
-            // the name of SVG is no address that anybody asks
+            assert!(!text.contains("{{"), "a placeholder is left");
+            // The namespace of SVG is a name, not an address that a browser loads.
             let outside = text.replace("http://www.w3.org/2000/svg", "");
             for sign in ["//cdn", "http:", "https:", "src=\"", "@import", "url(", "<link rel=\"stylesheet", "import("] {
                 assert!(!outside.contains(sign), "{sign}");

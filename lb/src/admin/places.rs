@@ -1,9 +1,11 @@
-//! The limits on connections to the admin port: in all, from one address, and a few places more for probes and scrapes.
+//! The limits on connections to the admin port: in all, from one address, and some reserved for probes and scrapes.
 //!
-//! Why a new connection takes the place of an idle one: silent clients can hold all places, and then probes and scrapes fail as if lb were
-//! down. A connection is idle if it has sent no whole request, waits for the next one, or is held back for a wrong token. A request that is
-//! worked on is never cut off. If no connection is idle, a place that is kept free serves probes and scrapes only.
-//! Invariant: a place is given back when it is dropped, once.
+//! At a limit, a new connection takes the place of an idle one. Otherwise silent clients could hold all places, and
+//! probes and scrapes would fail as if lb were down. A connection is idle before its first request and between two
+//! requests. It is also idle while its response to a wrong token is delayed. A connection with a request in progress
+//! keeps its place. If no connection is idle, the new one gets a reserved place, which serves only probes and scrapes.
+//!
+//! Invariant: dropping a [`Place`] frees it, once.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -13,9 +15,9 @@ use parking_lot::Mutex;
 use tokio::sync::Notify;
 
 const PLACES: usize = 512;
-/// Of these, for one address: a browser takes six, and a scraper one.
+/// The limit for one address. A browser uses six, a scraper one.
 const PER_ADDRESS: usize = 64;
-/// Beside these, for probes and scrapes.
+/// Additional places for probes and scrapes.
 const RESERVED: usize = 32;
 
 #[derive(Default)]
@@ -25,7 +27,7 @@ pub(super) struct Places {
 
 #[derive(Default)]
 struct Table {
-    /// Grows with every change, so that the oldest has the lowest.
+    /// Grows with every change, so the oldest entry has the lowest number.
     now: u64,
     taken: BTreeMap<u64, Taken>,
 }
@@ -39,15 +41,15 @@ struct Taken {
     leave: Arc<Notify>,
 }
 
-/// Since when a place is idle, in the order in which they are taken away.
+/// Why a place is idle, and since which [`Table::now`]. The lowest value loses its place first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 enum Idle {
-    /// For a wrong token.
+    /// Its response to a wrong token is delayed.
     HeldBack(u64),
     Waiting(u64),
 }
 
-/// One connection's.
+/// The place of one connection.
 pub(super) struct Place {
     id: u64,
     is_reserved: bool,
@@ -55,7 +57,8 @@ pub(super) struct Place {
     table: Arc<Mutex<Table>>,
 }
 
-/// Addresses that one client has as many of as it likes count as one: all of loopback, and the 64 bits behind an IPv6 network.
+/// The address that limits count by. Addresses that one client can choose freely count as one: all of loopback, and an
+/// IPv6 network of 64 bits.
 pub(super) fn source_of(ip: IpAddr) -> IpAddr {
     match ip.to_canonical() {
         ip if ip.is_loopback() => Ipv4Addr::LOCALHOST.into(),
@@ -67,7 +70,8 @@ pub(super) fn source_of(ip: IpAddr) -> IpAddr {
 // === impl Places ===
 
 impl Places {
-    /// A place for a connection from `ip`, perhaps that of an idle one; `None` if even those that are kept free are in use.
+    /// A place for a connection from `ip`, possibly that of an idle connection. `None` if all places that it may have
+    /// are busy, the reserved ones included.
     pub(super) fn take(&self, ip: IpAddr) -> Option<Place> {
         let mut table = self.table.lock();
         let source = source_of(ip);
@@ -99,7 +103,8 @@ impl Table {
         self.taken.values().filter(|taken| of(taken)).count()
     }
 
-    /// Whether one of these was idle: one that is held back has to leave, else the one that waits longest.
+    /// Frees one idle place that `of` selects: a held-back one if there is one, else the one idle for longest. Returns
+    /// whether there was one.
     fn clear(&mut self, of: impl Fn(&Taken) -> bool) -> bool {
         let idle = self.taken.iter().filter(|(_, taken)| of(taken)).filter_map(|(id, taken)| Some((taken.idle?, *id)));
         let longest = idle.min().and_then(|(_, id)| self.taken.remove(&id));
@@ -110,27 +115,27 @@ impl Table {
 // === impl Place ===
 
 impl Place {
-    /// It serves probes and scrapes only.
+    /// Whether it serves only probes and scrapes.
     pub(super) fn is_reserved(&self) -> bool {
         self.is_reserved
     }
 
-    /// A request is worked on.
+    /// A request is in progress.
     pub(super) fn set_busy(&self) {
         self.set(|_| None);
     }
 
-    /// The client is waited for.
+    /// lb waits for the client.
     pub(super) fn set_idle(&self) {
         self.set(|now| Some(Idle::Waiting(now)));
     }
 
-    /// The client waits for the answer to a wrong token: who guesses much takes only places of other guesses.
+    /// The response to a wrong token is delayed. Such a place is taken first, so guesses displace only other guesses.
     pub(super) fn set_held_back(&self) {
         self.set(|now| Some(Idle::HeldBack(now)));
     }
 
-    /// Ends when another connection has got the place.
+    /// Returns when another connection has taken the place.
     pub(super) async fn lost(&self) {
         self.leave.notified().await;
     }
@@ -158,13 +163,13 @@ mod tests {
         text.parse().unwrap()
     }
 
-    /// Whether it has lost its place.
+    /// Whether the connection has lost its place.
     fn is_out(place: &Place) -> bool {
         !place.table.lock().taken.contains_key(&place.id)
     }
 
     #[test]
-    fn who_has_many_addresses_counts_once() {
+    fn addresses_that_one_client_can_choose_count_as_one() {
         for (one, other) in [("127.0.0.1", "127.3.4.5"), ("::1", "::ffff:127.0.0.1"), ("2001:db8::1", "2001:db8::ffff")]
         {
             assert_eq!(source_of(ip(one)), source_of(ip(other)), "{one} {other}");
@@ -175,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn a_newcomer_takes_the_place_of_who_is_idle_longest() {
+    fn a_new_connection_takes_the_place_of_the_one_idle_for_longest() {
         let places = Places::default();
         let silent: Vec<_> = (0..PER_ADDRESS).map(|_| places.take(ip("127.0.0.1")).unwrap()).collect();
         silent[0].set_busy();
@@ -188,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn who_guesses_takes_the_places_of_guesses_only() {
+    fn guesses_take_only_the_places_of_other_guesses() {
         let places = Places::default();
         let waiting = places.take(ip("127.0.0.1")).unwrap();
         let guess = || places.take(ip("127.0.0.1")).inspect(Place::set_held_back).unwrap();
@@ -199,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn where_all_are_busy_a_place_that_is_kept_free_is_left_and_then_none() {
+    fn when_all_are_busy_a_connection_gets_a_reserved_place_and_then_none() {
         let places = Places::default();
         let busy = || places.take(ip("10.0.0.1")).inspect(Place::set_busy);
         let all: Vec<_> = (0..PER_ADDRESS).map(|_| busy().unwrap()).collect();
@@ -214,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn many_addresses_together_have_no_more_than_there_is() {
+    fn many_addresses_together_cannot_exceed_the_limit_in_all() {
         let places = Places::default();
         let from = |number: usize| places.take(Ipv4Addr::from_bits(0x0a00_0000 + number as u32).into());
         let all: Vec<_> = (0..PLACES + RESERVED).map(|number| from(number).inspect(Place::set_busy).unwrap()).collect();

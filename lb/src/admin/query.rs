@@ -1,11 +1,11 @@
-//! The query of a request to the admin port, taken at its word.
+//! A strict parser for the query of a request to the admin port.
 //!
-//! Why not with a forgiving decoder: `%zz`, or bytes that are no text, would become another key or name than the one that was meant, and
-//! the answer to another question. Invariant: every pair is exactly what was sent, or the request is refused.
+//! A lenient decoder would turn `%zz`, or bytes that are not UTF-8, into another key or name than the one meant. The
+//! response would then be about another thing. Invariant: every pair is exactly as sent, or the request is refused.
 
 use percent_encoding::percent_decode_str;
 
-/// Names and values in their order; a value that is missing is empty.
+/// Names and values in their order. A missing value is empty.
 pub(super) fn pairs(query: Option<&str>) -> Result<Vec<(String, String)>, String> {
     let parts = query.unwrap_or_default().split('&').filter(|part| !part.is_empty());
     let pair = |part: &str| {
@@ -33,7 +33,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_sent_is_read_and_nothing_else() {
+    fn a_query_is_read_exactly_as_sent_or_refused() {
         let read = |query: &str| pairs(Some(query));
         let owned = |pairs: &[(&str, &str)]| {
             Ok(pairs.iter().map(|(name, value)| (name.to_string(), value.to_string())).collect::<Vec<_>>())

@@ -1,7 +1,8 @@
-//! `POST /reload` and `POST /rollback`: their query and body, and what becomes of the outcome.
+//! `POST /reload` and `POST /rollback`: query, body and response.
 //!
-//! Invariant: 200 means that what was asked for is in force (or would work), 409 that another reload runs, 422 that nothing has
-//! changed, with stage and reason; a request that is not understood is a 400 and reaches nobody; a library from anywhere needs the token.
+//! Invariants: 200 means that the change is in force (or would work). 409 means that another reload runs. 422 means
+//! that nothing has changed, with stage and reason. A malformed request is refused with 400 and never reaches control.
+//! An override with a path needs the token (else 403).
 
 use http::StatusCode;
 use serde::Serialize;
@@ -19,7 +20,7 @@ struct Refusal<'a> {
     reason: String,
 }
 
-/// `has_token`: who asks has shown one.
+/// `has_token`: this lb requires a token, and so the request has shown it.
 pub(super) async fn answer(handle: &Handle, query: Option<&str>, body: &[u8], has_token: bool) -> Answer {
     let request = match request(query, body) {
         Ok(request) => request,
@@ -45,7 +46,7 @@ pub(super) async fn answer_rollback(handle: &Handle, query: Option<&str>) -> Ans
     }
 }
 
-/// The pool that a rollback is about; without one it is about all.
+/// The pool to roll back; `None` means all pools.
 fn pool_in(query: Option<&str>) -> Result<Option<String>, String> {
     let mut pool = None;
     for (name, value) in pairs(query)? {
@@ -76,7 +77,7 @@ fn request(query: Option<&str>, body: &[u8]) -> Result<ReloadRequest, String> {
     Ok(request)
 }
 
-/// What is at a path runs in lb, with all its rights; without a token any user of this machine could ask for that.
+/// The library at a path runs in lb with all its rights. Without a token, any user of this machine could request that.
 fn may_load(request: &ReloadRequest, has_token: bool) -> Result<(), &'static str> {
     let has_path = request.overriding.as_ref().is_some_and(|overriding| overriding.strategy.path.is_some());
     match has_path && !has_token {
@@ -105,7 +106,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_what_is_understood_is_asked_for() {
+    fn a_malformed_request_is_refused() {
         assert_eq!(request(None, b""), Ok(ReloadRequest::default()));
         assert!(request(Some("dry_run=1"), b" \n").unwrap().dry_run);
         assert!(!request(Some("dry_run=0"), b"").unwrap().dry_run);
@@ -125,7 +126,7 @@ mod tests {
     }
 
     #[test]
-    fn only_who_has_the_token_may_have_a_library_loaded_from_anywhere() {
+    fn an_override_with_a_path_needs_the_token() {
         let asks = |body: &[u8], has_token| may_load(&request(None, body).unwrap(), has_token).is_ok();
         let by_path = br#"{"strategy":{"name":"x","path":"/tmp/x.so"}}"#;
         assert_eq!([asks(by_path, true), asks(by_path, false)], [true, false]);
@@ -133,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rollback_is_about_one_pool_or_all() {
+    fn a_rollback_concerns_one_pool_or_all() {
         assert_eq!([pool_in(None), pool_in(Some(""))], [Ok(None), Ok(None)]);
         assert_eq!(pool_in(Some("pool=a%20b")), Ok(Some("a b".to_owned())));
         assert!(pool_in(Some("pool=")).is_err() && pool_in(Some("pol=x")).is_err());

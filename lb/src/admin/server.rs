@@ -1,6 +1,7 @@
-//! The admin port itself: bound before anything is launched, served on the control runtime, closed last.
+//! The server of the admin port: bound before replicas are launched, served on the control runtime, closed last.
 //!
-//! Invariants: who is connected has a [`Place`]; one that sends no head is closed; a failed `accept` never ends the server.
+//! Invariants: every connection has a [`Place`]; a connection without a whole request in time is closed; a failed
+//! `accept` never ends the server.
 
 use std::convert::Infallible;
 use std::net::{IpAddr, SocketAddr};
@@ -26,16 +27,17 @@ use crate::control::Handle;
 use crate::generation::Hall;
 use crate::telemetry::Metrics;
 
-/// For the first request's head.
+/// The time limit for the first request's head.
 const HEAD_TIME_MAX: Duration = Duration::from_secs(5);
-/// From one request to the whole head of the next (hyper has one timer for both): longer than the usual scrape interval.
+/// The time limit from one request to the whole head of the next; hyper has one timer for both. Longer than the usual
+/// scrape interval.
 const KEEP_ALIVE: Duration = Duration::from_secs(75);
-/// How long what was sent may stay unacknowledged.
+/// The time limit for sent bytes to be acknowledged by the peer.
 const SILENCE_MAX: Duration = Duration::from_secs(30);
-/// How long answers that are being written may take when lb ends.
+/// The time limit for open responses when lb ends.
 const STOP_TIME_MAX: Duration = Duration::from_secs(1);
 
-/// What the routes work with.
+/// The state that the routes share.
 pub struct Shared {
     pub(super) hall: Arc<Hall>,
     pub(super) metrics: Arc<Metrics>,
@@ -71,7 +73,7 @@ pub struct Server {
     accepting: tokio::task::JoinHandle<()>,
 }
 
-/// Opens the port; what connects before [`Server::start`] waits.
+/// Opens the port. Connections wait in the kernel until [`Server::start`].
 pub fn bind(address: SocketAddr) -> Result<Listener, BindError> {
     let other = |source| BindError::Other { address, source };
     let socket = std::net::TcpListener::bind(address).map_err(|error| match error.kind() {
@@ -106,7 +108,7 @@ impl Shared {
 // === impl Listener ===
 
 impl Listener {
-    /// Where it is reached, the port known.
+    /// The address, with the port that the system chose if the configured one is 0.
     pub fn address(&self) -> SocketAddr {
         self.address
     }
@@ -115,7 +117,7 @@ impl Listener {
 // === impl Server ===
 
 impl Server {
-    /// Serves on the runtime of the caller.
+    /// Serves on the caller's runtime.
     pub fn start(listener: Listener, shared: Arc<Shared>) -> std::io::Result<Self> {
         let socket = TcpListener::from_std(listener.socket)?;
         let (close, closing) = watch::channel(false);
@@ -128,12 +130,12 @@ impl Server {
         self.address
     }
 
-    /// From now on `/readyz` says no, so that traffic goes elsewhere while lb drains.
+    /// From now on `/readyz` returns 503, so that traffic goes elsewhere while lb drains.
     pub fn announce_stop(&self) {
         self.shared.stopping.store(true, Relaxed);
     }
 
-    /// Closes the port; answers being written get a second.
+    /// Closes the port. Open responses get a second to end.
     pub async fn stop(mut self) {
         let _ = self.close.send(true);
         if tokio::time::timeout(STOP_TIME_MAX, &mut self.accepting).await.is_err() {
@@ -154,15 +156,15 @@ async fn accept(socket: TcpListener, shared: Arc<Shared>, mut closing: watch::Re
         match accepted {
             Ok((stream, peer)) => {
                 let Some(place) = places.take(peer.ip()) else { continue };
-                // a browser that is gone without a word would keep its place for a quarter of an hour
+                // Without this, a browser that vanished would keep its place for a quarter of an hour.
                 let _ = SockRef::from(&stream).set_tcp_user_timeout(Some(SILENCE_MAX));
                 connections.spawn(serve(stream, peer.ip(), Arc::new(place), shared.clone(), closing.clone()));
-                // a crowd at the door must not take its place before it is heard
+                // Lets the new task read its request before further connections could take its place as idle.
                 tokio::task::yield_now().await;
             }
             Err(error) => {
                 tracing::warn!(%error, "admin: accept failed");
-                // out of file descriptors, most likely: give others the time to close theirs
+                // The likely cause is a lack of file descriptors. Waits, so that connections can close some.
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -195,7 +197,7 @@ async fn serve(
             std::future::pending::<()>().await;
         }
     };
-    // an error is the client's: it left, or spoke no HTTP
+    // Errors are ignored: the client left, or sent no valid HTTP.
     tokio::select! {
         _ = &mut connection => return,
         () = no_head => return,

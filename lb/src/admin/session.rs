@@ -1,9 +1,10 @@
-//! Sessions: the cookies that browsers carry in place of the token, which no page may hold.
+//! Sessions: cookies that browsers send in place of the token, which no page may hold.
 //!
-//! A cookie is a random number and not the token or anything made from it: a browser sends it to every port of the same host, so
-//! other servers there may see it (the proxy keeps it from its backends), and it must be possible to end it. Its name has the admin
-//! port, so that two lbs on one host do not sign each other out. Invariants: what is kept is a digest; all are compared, in a time that
-//! says nothing about them; at most [`SESSIONS_MAX`] live, the oldest goes first.
+//! A cookie is a random number, not derived from the token. A browser sends it to every port of the host, so other
+//! servers there may see it, and it must be possible to end it. (The proxy removes it from requests to backends.) The
+//! cookie's name contains the admin port, so two lb processes on one host do not end each other's sessions.
+//! Invariants: only digests are stored. A lookup compares with all of them, so its time reveals nothing about them. At
+//! most [`SESSIONS_MAX`] sessions live; the oldest is dropped first.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
@@ -17,13 +18,13 @@ use crate::config::random_digits;
 use crate::generation::ADMIN_COOKIE;
 
 const SESSIONS_MAX: usize = 64;
-/// A working day, whatever happens in it.
+/// A session ends after this time, used or not: about a working day.
 const TIME_MAX: Duration = Duration::from_secs(12 * 60 * 60);
 
 pub(super) struct Sessions {
-    /// The cookie's.
+    /// The cookie's name.
     name: String,
-    /// Those that live, oldest first.
+    /// The live sessions, oldest first.
     live: Mutex<VecDeque<Session>>,
 }
 
@@ -35,12 +36,12 @@ struct Session {
 // === impl Sessions ===
 
 impl Sessions {
-    /// Those of the admin port `port`.
+    /// The sessions of the admin port `port`.
     pub(super) fn new(port: u16) -> Self {
         Self { name: format!("{ADMIN_COOKIE}{port}"), live: Mutex::default() }
     }
 
-    /// The cookie of a new one.
+    /// Begins a session and returns its cookie.
     pub(super) fn begin(&self) -> std::io::Result<HeaderValue> {
         let id = random_digits()?;
         let mut sessions = self.live.lock();
@@ -51,12 +52,12 @@ impl Sessions {
         Ok(self.cookie(&id, TIME_MAX))
     }
 
-    /// A cookie that takes the place of the one before and is gone at once.
+    /// A cookie that replaces the previous one and expires at once.
     pub(super) fn no_cookie(&self) -> HeaderValue {
         self.cookie("", Duration::ZERO)
     }
 
-    /// Whether the request comes with one that lives.
+    /// Whether the request carries the cookie of a live session.
     pub(super) fn has(&self, headers: &HeaderMap) -> bool {
         let mut sessions = self.live.lock();
         sessions.retain(|session| session.began.elapsed() < TIME_MAX);
@@ -64,7 +65,7 @@ impl Sessions {
         self.digests(headers).any(|digest| has(&digest))
     }
 
-    /// Ends those that the request comes with.
+    /// Ends the sessions whose cookies the request carries.
     pub(super) fn end(&self, headers: &HeaderMap) {
         let mut sessions = self.live.lock();
         for digest in self.digests(headers) {
@@ -77,7 +78,7 @@ impl Sessions {
         HeaderValue::try_from(cookie).expect("all of it is printable ASCII")
     }
 
-    /// Of all cookies of our name; another server on this host may have set one for another path.
+    /// The digests of all cookies with our name. Another server on this host may have set one for another path.
     fn digests(&self, headers: &HeaderMap) -> impl Iterator<Item = [u8; 32]> {
         let fields = headers.get_all(COOKIE).into_iter().filter_map(|field| field.to_str().ok());
         let pairs = fields.flat_map(|field| field.split(';')).filter_map(|pair| pair.trim().split_once('='));
@@ -95,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cookie_is_random_and_for_http_only() {
+    fn a_cookie_is_random_and_invisible_to_scripts() {
         let sessions = Sessions::new(8081);
         let [one, other] = [sessions.begin().unwrap(), sessions.begin().unwrap()];
         assert_ne!(one, other);
@@ -107,12 +108,12 @@ mod tests {
         assert!(!sessions.has(&carrying(&one)) && sessions.has(&carrying(&other)));
         assert!(!sessions.has(&carrying(&sessions.no_cookie())) && !sessions.has(&HeaderMap::new()));
         let other_lb = Sessions::new(8082);
-        assert!(!other_lb.has(&carrying(&other)), "two on one host keep their own");
+        assert!(!other_lb.has(&carrying(&other)), "two on one host have separate sessions");
         assert!(other_lb.no_cookie().to_str().unwrap().starts_with("lb_session_8082=; "));
     }
 
     #[test]
-    fn the_oldest_goes_when_there_are_too_many() {
+    fn the_oldest_session_is_dropped_when_there_are_too_many() {
         let sessions = Sessions::new(8081);
         let cookies: Vec<_> = (0..=SESSIONS_MAX).map(|_| sessions.begin().unwrap()).collect();
         let live = cookies.iter().filter(|cookie| sessions.has(&carrying(cookie))).count();

@@ -1,6 +1,6 @@
-//! `GET /strategies` and `GET /ring`: what may be put in charge, and what the one in charge looks like.
+//! `GET /strategies` and `GET /ring`: the strategies that lb can load, and the ring of the one in charge.
 //!
-//! Invariant: neither waits for ever: a plugin that keeps the builder busy is a 503 here.
+//! Invariant: `/ring` waits at most [`RING_TIME_MAX`] for the builder; if a plugin keeps it busy, the response is 503.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ use super::answer::Answer;
 use super::backends::pool_of;
 use crate::control::{Handle, OfferedStrategy, Status};
 
-/// For the builder, which may have other things to do.
+/// The time limit for the builder, which may be busy with other work.
 const RING_TIME_MAX: Duration = Duration::from_secs(5);
 
 #[derive(Serialize)]

@@ -1,7 +1,7 @@
-//! A tick: what the live page is told every second, as compact JSON.
+//! A tick: the state that the live page gets every second, as compact JSON.
 //!
-//! Invariants: counts are totals since the start, so a page that misses a tick loses nothing; times are milliseconds; what is not
-//! known (a quantile without requests) is `null`.
+//! Invariants: counts are totals since the start, so a page that misses a tick loses nothing. Times are milliseconds.
+//! An unknown value (a quantile without requests) is `null`.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -12,16 +12,16 @@ use crate::telemetry::{Quantiles, SwapKind, Traffic};
 
 #[derive(Serialize)]
 pub(super) struct Tick<'a> {
-    /// Since the Unix epoch, by a clock that somebody may set.
+    /// Milliseconds since the Unix epoch, by the machine's clock, which may be set back.
     at: u64,
-    /// Another number is another lb.
+    /// Identifies the process: another number means that lb was restarted.
     run: u64,
     version: &'a str,
     workers: usize,
     generation: u64,
     uptime_s: f64,
     stopping: bool,
-    /// A token is asked for: one can sign out.
+    /// A token is required, so the page shows "Sign out".
     guarded: bool,
     requests: u64,
     errors: u64,
@@ -32,7 +32,7 @@ pub(super) struct Tick<'a> {
     pools: Vec<Pool<'a>>,
 }
 
-/// What a tick says beside status and traffic.
+/// The part of a tick that is neither in the status nor in the traffic.
 #[derive(Clone, Copy)]
 pub(super) struct Standing {
     pub(super) run: u64,
@@ -40,7 +40,7 @@ pub(super) struct Standing {
     pub(super) guarded: bool,
 }
 
-/// Over the last seconds.
+/// Latencies over the last seconds.
 #[derive(Serialize)]
 struct Times {
     p50_ms: Option<f64>,
@@ -51,7 +51,7 @@ struct Times {
 struct Reload<'a> {
     running: bool,
     refused: u64,
-    /// Pools with a strategy that the file does not say.
+    /// Pools whose strategy is an override of the file's.
     overridden: Vec<&'a str>,
     differs: &'a [String],
     last: Option<&'a LastReload>,
@@ -63,7 +63,7 @@ struct Pool<'a> {
     strategy: &'a str,
     version: &'a str,
     sha256: Option<&'a str>,
-    /// Instance and epoch of its list: the ring is the same while they are.
+    /// The strategy's instance and the members' epoch. The ring changes only when one of them does.
     picker: [u64; 2],
     standing: &'a str,
     probation_left_ms: Option<u64>,
@@ -93,7 +93,7 @@ struct Backend<'a> {
     reason: Option<&'a str>,
     responses: u64,
     errors: u64,
-    /// How often it was found down.
+    /// The number of times that it was found down.
     downs: u64,
     #[serde(flatten)]
     times: Times,
@@ -106,7 +106,7 @@ pub(super) fn milliseconds_since_the_epoch() -> u64 {
 // === impl Tick ===
 
 impl<'a> Tick<'a> {
-    /// `earlier` is a reading of some seconds before `now`: quantiles are of the time between.
+    /// Quantiles are over the time from `earlier` to `now`, two readings some seconds apart.
     pub(super) fn new(status: &'a Status, now: &Traffic, earlier: &Traffic, standing: Standing) -> Self {
         Self {
             at: milliseconds_since_the_epoch(),
@@ -189,7 +189,7 @@ impl<'a> Backend<'a> {
 
 impl From<Option<Quantiles>> for Times {
     fn from(quantiles: Option<Quantiles>) -> Self {
-        // to the microsecond, which is more than the buckets know
+        // To the microsecond, which is finer than the histogram's buckets.
         let ms = |of: std::time::Duration| of.as_micros() as f64 / 1000.0;
         Self { p50_ms: quantiles.map(|of| ms(of.p50)), p99_ms: quantiles.map(|of| ms(of.p99)) }
     }

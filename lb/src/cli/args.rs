@@ -1,7 +1,7 @@
-//! What may be typed after `lb`, with the help that explains it.
+//! The arguments of `lb`, with their help.
 //!
-//! Invariant: a flag that sets something is only another spelling of a configuration key, so it passes the same checks and
-//! `lb config` can say where the value came from.
+//! Invariant: each flag of [`Settings`], except `--config`, is only another spelling of a configuration key. So it
+//! passes the same checks, and `lb config` shows the flag as the origin of the value.
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,44 +15,44 @@ use crate::run;
 
 const EXAMPLES: &str = "\
 Examples:
-  lb                                        serve what config/lb.toml says
-  lb --config config/assignment.toml        the course's setting
-  lb --strategy least_connections           another strategy, for this run
-  lb --listen 0.0.0.0:80 --workers 4        another address, four worker threads
+  lb                                        start with config/lb.toml
+  lb --config config/assignment.toml        start with the course's setting
+  lb --strategy least_connections           start with another strategy
+  lb --listen 0.0.0.0:80 --workers 4        start on another address, with four worker threads
   lb --set timeouts.connect_ms=500 --set 'strategy.hash_on=[\"client_ip\"]'
-                                            any key of the configuration, in TOML
-  LB__PROXY__WORKERS=2 lb                   the same by the environment
-  lb check                                  would it start? says what is wrong if not
-  lb config                                 every setting in force and where it comes from
-  lb strategies                             the plugins that can be named
-  lb reload                                 the lb that runs takes up what the files say now
-  lb rollback                               and goes back to the strategy before
-  lb status; lb backends                    what runs, and in which state
-  lb explain KEY                            where a request with that key would go, and why
-  lb check-strategy libmine.so              the score card of a plugin
-  (umask 077; lb token > admin.token)       a token for admin.token_file
+                                            set any key of the configuration; values are TOML
+  LB__PROXY__WORKERS=2 lb                   set a key by the environment
+  lb check                                  test whether lb can start; if not, print the reason
+  lb config                                 show every setting in force and where it comes from
+  lb strategies                             list the strategies that can be named
+  lb reload                                 make the running lb read its files again
+  lb rollback                               restore the last proven strategy in the running lb
+  lb status; lb backends                    show the state of the running lb
+  lb explain KEY                            show where a request with this key would go, and why
+  lb check-strategy libmine.so              check a plugin and print its score card
+  (umask 077; lb token > admin.token)       make a token for admin.token_file
 
-While it runs, its admin port (127.0.0.1:8081) lists what can be asked: curl http://127.0.0.1:8081/
-Exit codes: 0 all is well, 2 something for you to mend (usage, configuration, port, plugin, no lb that could be asked), 1 anything
-else; of reload and rollback, that the lb that runs refused.";
+The admin port of a running lb (127.0.0.1:8081) lists its routes: curl http://127.0.0.1:8081/
+Exit codes: 0 success; 2 an error that you can correct (usage, configuration, port, plugin, no lb at the admin address, wrong admin
+token); 1 any other failure. If the running lb refuses a reload or a rollback, the exit code is 1.";
 
 /// An HTTP load balancer whose routing strategy is a plugin.
 #[derive(Debug, Parser)]
 #[command(name = "lb", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
 pub struct Args {
-    /// Write a JSON file here once requests are served (pid, proxy, admin); removed at the end
+    /// Write this JSON file (pid, proxy, admin) when lb is ready; lb removes it when it ends
     #[arg(long, value_name = "PATH")]
     pub ready_file: Option<PathBuf>,
 
-    /// Forget the changes that were made while it last ran (added, removed, drained backends)
+    /// Drop the runtime changes of earlier runs (backends added, removed, drained or with a new weight)
     #[arg(long)]
     pub fresh: bool,
 
-    /// Stop, as by SIGTERM, when stdin ends: hold the other end of the pipe, and neither lb nor what it launched outlives you
+    /// Stop, as by SIGTERM, when stdin ends: if the parent holds the pipe's other end, lb and its replicas end with it
     #[arg(long)]
     pub exit_with_parent: bool,
 
-    /// Print the answer as JSON on stdout
+    /// Print the result as JSON on stdout
     #[arg(long, global = true)]
     pub json: bool,
 
@@ -63,7 +63,7 @@ pub struct Args {
     pub command: Option<Command>,
 }
 
-/// What every command understands: where the settings come from.
+/// The options of every command: the sources of the settings.
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
@@ -75,11 +75,11 @@ pub struct Settings {
     #[arg(long, visible_alias = "algorithm", value_name = "NAME", global = true)]
     pub strategy: Option<String>,
 
-    /// Where requests come in, IP:port; may be repeated [key: proxy.listen]
+    /// The address for client requests, IP:port; may be repeated [key: proxy.listen]
     #[arg(long, value_name = "ADDR", global = true)]
     pub listen: Vec<String>,
 
-    /// Where the admin port is, IP:port [key: admin.listen]
+    /// The address of the admin port, IP:port [key: admin.listen]
     #[arg(long, value_name = "ADDR", global = true)]
     pub admin_listen: Option<String>,
 
@@ -87,56 +87,76 @@ pub struct Settings {
     #[arg(long, value_name = "N", global = true)]
     pub workers: Option<String>,
 
-    /// Any key of the configuration, its value in TOML; may be repeated
+    /// Set any key of the configuration; the value is TOML; may be repeated
     #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value, global = true)]
     pub set: Vec<(String, String)>,
 }
 
-const JUDGED: &str = "\
-It runs the code in FILE: native code of its author, with your rights, free to read and change what you may. Do that for files \
-you would run anyway, or in a container. Each file runs in a process of its own, so a crash or a hang is a row of its card.
+const RELOAD: &str = "\
+The running lb applies all changes of its configuration and plugin files, or refuses all and keeps its state. It prints the keys \
+that only a restart applies. A new strategy is on probation (reload.probation_ms): if it fails, lb restores the last proven one.
 
-Exit codes: 0 all rows of all files pass (warnings included), 1 some fail, 2 usage.";
+--strategy NAME puts another strategy of the pool default in charge, until a reload without --strategy.
+
+Exit codes: 0 in force, nothing to change, or (--dry-run) it would work; 1 refused, the running state stays; 2 usage, configuration, \
+no lb at the admin address, wrong admin token.";
+
+const ROLLBACK: &str = "\
+A strategy is proven when it has passed its probation (reload.probation_ms). lb keeps the last proven strategy of each pool, with its \
+state, while a later one is in charge; `lb status` names it. If no strategy was proven yet, lb keeps the first one. The configuration \
+file does not change, so a later reload applies its strategy again.
+
+Exit codes: 0 in force; 1 refused, for example because there is nothing to restore; 2 usage, configuration, no lb at the admin \
+address, wrong admin token.";
+
+const CHECKED: &str = "\
+The check runs the code in FILE. It is native code of its author, with your rights: it can read and change all that you can. Check \
+only files that you would run anyway, or use a container. Each file runs in a process of its own, so a crash or a hang only fails a \
+row of its card.
+
+Exit codes: 0 no row failed (warnings are allowed), 1 a row failed or a check could not run, 2 usage.";
 
 #[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
 pub enum Command {
-    /// Check the configuration and its plugins without starting anything
+    /// Check the configuration, its plugins and ports, without starting lb
     Check,
     /// Show every setting in force and where it comes from
     Config,
     /// List the strategies found in the plugin folders
     Strategies,
-    /// Tell the lb that runs to read its configuration and plugins again (--strategy NAME: another one until the next reload)
+    /// Make the running lb read its configuration and plugins again
+    #[command(after_help = RELOAD)]
     Reload {
-        /// Do everything but put it in force
+        /// Test the reload, but do not put it in force
         #[arg(long)]
         dry_run: bool,
     },
-    /// Tell the lb that runs to put back the strategy before the one in charge
+    /// Restore the last proven strategy in the running lb, in every pool that has one
+    #[command(after_help = ROLLBACK)]
     Rollback {
-        /// Of this pool only
+        /// Roll back only this pool
         #[arg(long, value_name = "NAME")]
         pool: Option<String>,
     },
-    /// Show the lb that runs: strategies, probation, last reload, what is not as the file says
+    /// Show the state of the running lb: strategies, probation, last reload, differences from the file
     Status,
-    /// Show the backends of the lb that runs
+    /// Show the backends of the running lb
     Backends,
-    /// Ask the lb that runs where a request would go, and why
+    /// Show where the running lb would send a request, and why
     Explain(Explain),
     /// Make an admin token: (umask 077; lb token > admin.token), then admin.token_file = "admin.token"
     Token,
-    /// Try one plugin, asked on stdin: what `lb` does in its own child
+    /// Try one plugin, named on stdin; `lb` runs this in a child process
     #[command(hide = true)]
     VetPlugin,
-    /// Judge plugins: fairness, weights, disruption, threads, memory, time and more
-    #[command(after_help = JUDGED)]
+    /// Check plugins: fairness, weights, disruption, threads, memory, time and more
+    #[command(after_help = CHECKED)]
     CheckStrategy(CheckStrategy),
     /// The child of check-strategy
     #[command(name = SCORE_PLUGIN, hide = true)]
     ScorePlugin {
         file: PathBuf,
-        /// For the private copy that is opened
+        /// The folder for the private copy that is loaded
         directory: PathBuf,
         #[command(flatten)]
         how: How,
@@ -154,7 +174,8 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 // === impl Args ===
 
 impl Args {
-    /// What was typed. clap lets a global option behind the subcommand replace the same one before it; of `--set` both count.
+    /// Parses the command line. In clap, a global option after the subcommand replaces the same option before it. All
+    /// occurrences of `--set` count, so they are collected here.
     pub fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
         let arguments: Vec<OsString> = arguments.into_iter().collect();
         let mut args = Self::try_parse_from(&arguments)?;
@@ -169,7 +190,7 @@ impl Args {
         Ok(args)
     }
 
-    /// What only a start takes must not be given in vain.
+    /// Refuses options that have no effect on the command.
     pub(super) fn check_combination(&self) -> Result<(), String> {
         let Some(command) = &self.command else { return Ok(()) };
         let name = command.name();
@@ -182,16 +203,16 @@ impl Args {
             return Err(format!("{flag} is for a start only, not for `lb {name}`"));
         }
         let settings = &self.settings;
-        let said_to_nobody = [
+        let without_effect = [
             ("--strategy", settings.strategy.is_some() && !matches!(command, Command::Reload { .. })),
             ("--listen", !settings.listen.is_empty()),
             ("--workers", settings.workers.is_some()),
             ("--set", settings.set.iter().any(|(key, _)| !key.starts_with("admin."))),
         ];
-        match said_to_nobody.iter().find(|(_, given)| *given && command.asks_a_running_lb()) {
-            Some((flag, _)) => {
-                Err(format!("{flag} says nothing to the lb that runs, so not for `lb {name}`: write it into its file"))
-            }
+        match without_effect.iter().find(|(_, given)| *given && command.asks_a_running_lb()) {
+            Some((flag, _)) => Err(format!(
+                "{flag} has no effect on a running lb, so `lb {name}` refuses it: set it in the file of that lb"
+            )),
             None => Ok(()),
         }
     }
@@ -210,7 +231,7 @@ impl Args {
 // === impl Command ===
 
 impl Command {
-    /// Of the configuration it only needs to know where the admin port is.
+    /// Whether the command sends a request to a running lb. It then uses only the admin section of the configuration.
     fn asks_a_running_lb(&self) -> bool {
         matches!(self, Self::Reload { .. } | Self::Rollback { .. } | Self::Status | Self::Backends | Self::Explain(_))
     }
@@ -236,13 +257,13 @@ impl Command {
 // === impl Settings ===
 
 impl Settings {
-    /// Where the configuration comes from.
+    /// The sources of the configuration.
     pub(super) fn source(&self) -> Source {
         let (path, command_line) = (self.config.clone(), self.as_keys());
         Source { path, command_line, environment: config::process_environment() }
     }
 
-    /// The flags as configuration keys, `--set` first, so that a flag of its own goes before it.
+    /// The flags as configuration keys. `--set` is first, so that a key's own flag overrides it.
     pub(super) fn as_keys(&self) -> Vec<(String, String)> {
         let mut keys = self.set.clone();
         let mut put = |key: &str, value: &str| keys.push((key.to_owned(), value.to_owned()));
@@ -301,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn settings_may_stand_before_or_after_the_command() {
+    fn settings_may_be_before_or_after_the_command() {
         for line in ["lb --strategy a --json check", "lb check --strategy a --json"] {
             let args = parse(line);
             assert_eq!(
@@ -312,12 +333,12 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_start_takes_is_refused_elsewhere() {
+    fn an_option_without_effect_on_the_command_is_refused() {
         let complaint = parse("lb --fresh check").check_combination().unwrap_err();
         assert_eq!(complaint, "--fresh is for a start only, not for `lb check`");
         assert!(parse("lb --fresh --exit-with-parent --ready-file x").check_combination().is_ok());
         let complaint = parse("lb --workers 2 status").check_combination().unwrap_err();
-        assert!(complaint.starts_with("--workers says nothing to the lb that runs"), "{complaint}");
+        assert!(complaint.starts_with("--workers has no effect on a running lb"), "{complaint}");
         for fine in ["lb --workers 2 check", "lb reload --strategy x", "lb --set admin.listen=a:1 backends"] {
             assert_eq!(parse(fine).check_combination(), Ok(()), "{fine}");
         }
@@ -330,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn every_set_counts_before_and_behind_the_command() {
+    fn every_set_counts_before_and_after_the_command() {
         let typed = "lb --set a=1 --set=b=2 check --set c=3".split(' ').map(OsString::from);
         let keys: Vec<_> = Args::parse_all(typed).unwrap().settings.set.into_iter().map(|(key, _)| key).collect();
         assert_eq!(keys, ["a", "b", "c"]);

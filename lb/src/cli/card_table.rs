@@ -1,6 +1,6 @@
-//! A score card as a person reads it: a line for each row, colour on a terminal only.
+//! A score card as text: a line for each row, with colour only on a terminal.
 //!
-//! Invariant: whatever a plugin says of itself or why it failed is printed without control characters; it could draw on the terminal.
+//! Invariant: text from a plugin is printed without control characters, because they could change the terminal.
 
 use std::fmt::Write as _;
 use std::io::{IsTerminal, Write as _};
@@ -9,11 +9,11 @@ use lb_strategy_conformance::scorecard::{Row, Verdict};
 
 use super::check_strategy::Card;
 
-/// Columns up to which a sentence stays on its row's line.
+/// A line with at most this many columns holds the row's sentence, too.
 const WIDTH: usize = 132;
 const INDENT: &str = "                    ";
 
-/// To stdout; a reader that leaves early has seen enough.
+/// Prints to stdout. A write error is ignored.
 pub(super) fn print(card: &Card) {
     let mut out = std::io::stdout().lock();
     let page = page(card, out.is_terminal() && std::env::var_os("NO_COLOR").is_none());
@@ -82,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn colour_is_for_terminals_and_a_plugin_cannot_draw() {
+    fn colour_is_for_terminals_and_a_plugin_cannot_control_them() {
         let plain = page(&card("so"), false);
         assert!(!plain.contains('\x1b') && plain.contains("FAIL  answers"), "{plain}");
         let coloured = page(&card("so"), true);

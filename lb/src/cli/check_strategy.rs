@@ -1,8 +1,9 @@
-//! `lb check-strategy FILE…`: the score card of plugins, each judged in a child process.
+//! `lb check-strategy FILE…`: the score cards of plugins. Each plugin is checked in a child process.
 //!
-//! Why a child: what is judged is somebody's native code, and it may crash or hang. The child runs the checks and tells each as a line
-//! of JSON; this side listens, and a check that was begun and never ended is the row that failed. Invariants: one card for each file,
-//! with every row in it; a child is ended and waited for before the next begins; a plugin's own output is never taken for a row.
+//! The plugin is native code, which may crash or hang; so it needs a child. The child runs the checks and prints each
+//! result as a line of JSON. The parent reads the lines. If the child crashes or hangs, the check that had begun is the
+//! failed row. Invariants: one card per file, with every row. A child is ended and waited for before the next one
+//! begins. Output of the plugin that is not an event is ignored.
 
 use std::fs::DirBuilder;
 use std::io::{BufRead, BufReader, Write};
@@ -20,15 +21,15 @@ use serde_json::Value;
 
 use super::{CliError, card_table};
 
-/// The hidden command that judges one file in this process.
+/// The hidden command that checks one file in this process.
 pub(super) const SCORE_PLUGIN: &str = "score-plugin";
-/// How much longer than its parent a child waits before it ends itself: for when there is no parent any more.
+/// A child ends itself this long after the parent's time limit, in case the parent was killed.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// What to judge, and how.
+/// The files to check, and the settings of the check.
 #[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
 pub struct CheckStrategy {
-    /// Plugins: libNAME.so
+    /// The plugins to check: libNAME.so
     #[arg(required = true, value_name = "FILE")]
     pub files: Vec<PathBuf>,
 
@@ -36,27 +37,27 @@ pub struct CheckStrategy {
     pub how: How,
 }
 
-/// What the child is told, as it was typed.
+/// The settings of the check, which the child gets unchanged.
 #[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
 pub struct How {
     /// The strategy's options, a JSON object such as '{"virtual_nodes":9}'
     #[arg(long, value_name = "JSON", default_value = "{}", value_parser = json_object)]
     pub options: Value,
 
-    /// Where requests, keys and failures come from; the same seed is the same check
+    /// The seed of random requests, keys and failures; the same seed repeats the same check
     #[arg(long, value_name = "N", default_value_t = 1)]
     pub seed: u64,
 
-    /// Seconds for each file; then it counts as hanging
+    /// The time limit for each file in seconds; after it, the plugin counts as hanging
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
 }
 
-/// One file's card. These field names are for scripts, and stay.
+/// The card of one file. Scripts use the field names, so they must not change.
 #[derive(Debug, Serialize)]
 pub(super) struct Card {
     pub(super) file: PathBuf,
-    /// What it says of itself; `None` where it could not be opened.
+    /// Name, version and build as the plugin states them; `None` if it could not be loaded.
     pub(super) strategy: Option<String>,
     pub(super) version: Option<String>,
     pub(super) build: Option<String>,
@@ -66,14 +67,14 @@ pub(super) struct Card {
     pub(super) rows: Vec<Row>,
 }
 
-/// How listening to a child ended.
+/// How a child ended.
 enum Ending {
     Told,
     Died(String),
     Hung,
 }
 
-/// Judges every file, prints the cards, and says whether all passed.
+/// Checks every file and prints the cards. Returns whether all passed.
 pub(super) fn run(command: &CheckStrategy, json: bool) -> Result<bool, CliError> {
     let cards = command.files.iter().map(|file| judge(file, &command.how, !json)).collect::<Result<Vec<_>, _>>()?;
     if json {
@@ -82,7 +83,7 @@ pub(super) fn run(command: &CheckStrategy, json: bool) -> Result<bool, CliError>
     Ok(cards.iter().all(|card| card.passed))
 }
 
-/// The child's side: judges one file in this process and tells each step as a line of JSON.
+/// The child's side: checks one file in this process and prints each step as a line of JSON.
 pub(super) fn score(file: &Path, directory: &Path, how: &How) -> Result<(), CliError> {
     let patience = Duration::from_secs(how.timeout) + GRACE;
     // A plugin that hangs would otherwise outlive a parent that was killed.
@@ -90,11 +91,11 @@ pub(super) fn score(file: &Path, directory: &Path, how: &How) -> Result<(), CliE
         std::thread::sleep(patience);
         std::process::abort();
     });
-    // A crash is told by its row: no file the size of the memory beside it.
+    // The card reports a crash; a core file as large as the memory is not needed.
     let _ = rlimit::setrlimit(rlimit::Resource::CORE, 0, 0);
     scorecard::run(file, &how.options, how.seed, directory, |event| {
         if matches!(event, Event::Plugin { .. } | Event::End) {
-            // It is open by now, so its copy may go, also where nobody is left to do that.
+            // The plugin is loaded, so its copy can be removed. The child does it, in case the parent was killed.
             let _ = std::fs::remove_dir_all(directory);
         }
         // On a line of its own, whatever the plugin has printed.
@@ -107,7 +108,7 @@ pub(super) fn score(file: &Path, directory: &Path, how: &How) -> Result<(), CliE
 
 fn judge(file: &Path, how: &How, show: bool) -> Result<Card, CliError> {
     let directory = std::env::temp_dir().join(format!("lb-score-{}-{:016x}", std::process::id(), fastrand::u64(..)));
-    // Not recursive: a directory that somebody else has put there is an error.
+    // Not recursive: a directory that exists already is an error.
     DirBuilder::new().mode(0o700).create(&directory).map_err(CliError::Child)?;
     let mut child = spawn(file, &directory, how).map_err(CliError::Child)?;
     let events = listen(&mut child);
@@ -128,7 +129,7 @@ fn judge(file: &Path, how: &How, show: bool) -> Result<Card, CliError> {
             }
         }
     };
-    // What is told is told: a plugin that crashes in a destructor at exit has kept the contract.
+    // After the last event the exit status is ignored: a plugin may crash in a destructor at exit.
     let _ = child.kill();
     let _ = child.wait();
     let _ = std::fs::remove_dir_all(&directory);
@@ -145,16 +146,16 @@ fn spawn(file: &Path, directory: &Path, how: &How) -> std::io::Result<Child> {
         .args(["--options", &how.options.to_string(), "--seed", &how.seed.to_string()])
         .args(["--timeout", &how.timeout.to_string(), "--"])
         .args([file, directory])
-        // A plugin has no business with it.
+        // The plugin must not see the token.
         .env_remove("LB_ADMIN_TOKEN")
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
-        // A panic is counted; a message for each of a hundred thousand would bury the card.
+        // Panics are counted. Their messages, perhaps a hundred thousand, would hide the card.
         .stderr(Stdio::null())
         .spawn()
 }
 
-/// The child's events, one by one; what is no event the plugin has printed.
+/// The child's events, one by one. Other lines are output of the plugin and are ignored.
 fn listen(child: &mut Child) -> Receiver<Event> {
     let out = child.stdout.take().expect("its stdout is a pipe");
     let (sender, receiver) = mpsc::channel();
@@ -191,8 +192,8 @@ fn how_it_ended(status: ExitStatus) -> String {
 fn json_object(text: &str) -> Result<Value, String> {
     match serde_json::from_str(text) {
         Ok(value @ Value::Object(_)) => Ok(value),
-        Ok(_) => Err("it is JSON, but no object; write {\"key\": value}".to_owned()),
-        Err(error) => Err(format!("it is no JSON: {error}")),
+        Ok(_) => Err("it is JSON, but not an object; write {\"key\": value}".to_owned()),
+        Err(error) => Err(format!("it is not JSON: {error}")),
     }
 }
 
@@ -211,10 +212,10 @@ impl Card {
         }
     }
 
-    /// The row that was begun and not ended, and those that nobody came to.
+    /// Adds the row that failed by a crash or a hang, and the rows that were not reached.
     fn complete(&mut self, ending: Ending, begun: Check, seconds: u64) {
         let is_told = |card: &Self, check| card.rows.iter().any(|row| row.row == check);
-        // It may have ended between two checks.
+        // The child may have ended between two checks.
         let begun = if is_told(self, begun) {
             Check::all().find(|&check| !is_told(self, check)).unwrap_or(begun)
         } else {
@@ -223,11 +224,11 @@ impl Card {
         let (failed, why) = match ending {
             Ending::Told => (None, "it did not load"),
             Ending::Died(how) => {
-                let sentence = "the process of the plugin ended here: in lb it would have taken everything with it";
-                (Some(Row::failed(begun, how, "it lives on", sentence)), "the plugin crashed before")
+                let sentence = "the plugin ended its process during this check: in lb, it would end lb";
+                (Some(Row::failed(begun, how, "no crash", sentence)), "the plugin crashed before")
             }
             Ending::Hung => {
-                let sentence = "no answer in time: in lb a worker would stand still for ever";
+                let sentence = "the plugin did not return in time: in lb, a worker would hang for ever";
                 (Some(Row::failed(begun, "hangs", format!("{seconds} s in all"), sentence)), "the plugin hung before")
             }
         };

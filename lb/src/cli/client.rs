@@ -1,7 +1,8 @@
 //! A client of the admin port of a running lb: one request, one response, blocking.
 //!
-//! It uses hyper, as the health checks do. Invariants: the request goes only to the address of the configuration. Redirects and
-//! proxies of the environment are not followed. Every wait has a bound. No error contains the token.
+//! It uses hyper, as the health checks do. Invariants: the request goes only to the address of the configuration.
+//! Redirects are not followed, and proxies in the environment are ignored. Every wait has a bound. No error contains
+//! the token.
 
 use std::error::Error as _;
 use std::io;
@@ -20,16 +21,17 @@ use tokio::time::timeout;
 use crate::config::Admin;
 
 const CONNECT_MAX: Duration = Duration::from_secs(5);
-/// For the head of a response, and again for its body. A reload loads and vets plugins, which takes a while.
+/// The time limit for the head of a response, and again for its body. A reload loads and tries plugins, which can take
+/// seconds.
 const RESPONSE_MAX: Duration = Duration::from_secs(60);
 const BODY_BYTES_MAX: usize = 16 << 20;
 
-/// Why there is no usable response of an lb.
+/// Why there is no usable response from an lb.
 #[derive(Debug, thiserror::Error)]
 pub enum ClientError {
     #[error("the request cannot be sent: {0}")]
     Invalid(#[from] http::Error),
-    #[error("no lb answers at admin address {address}: {source}; start one, or name its address with --admin-listen")]
+    #[error("no lb responds at admin address {address}: {source}; start one, or name its address with --admin-listen")]
     Unreachable { address: SocketAddr, source: io::Error },
     #[error("the lb at admin address {0} did not respond within {max} s: see its log", max = RESPONSE_MAX.as_secs())]
     Silent(SocketAddr),
@@ -37,7 +39,7 @@ pub enum ClientError {
     Foreign(SocketAddr),
     #[error("the response of the lb at admin address {address} cannot be read: {source}")]
     Unreadable { address: SocketAddr, source: Box<dyn std::error::Error + Send + Sync> },
-    #[error("the lb at admin address {address} lets nobody in without its token: {said}")]
+    #[error("the lb at admin address {address} requires its token: {said}")]
     Shut { address: SocketAddr, said: String },
 }
 
@@ -71,7 +73,7 @@ fn exchange(admin: &Admin, method: Method, path: &str, body: &str) -> Result<Ans
     let (status, body) =
         runtime.map_err(|source| ClientError::Unreachable { address, source })?.block_on(send(address, request))?;
     if status == 401 {
-        let said = message(&body).unwrap_or_else(|| "it answered 401".to_owned());
+        let said = message(&body).unwrap_or_else(|| "it returned 401".to_owned());
         return Err(ClientError::Shut { address, said });
     }
     Ok(Answer { status, body })

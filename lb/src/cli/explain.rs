@@ -1,6 +1,6 @@
-//! `lb explain`: asks the balancer that runs where a request would go.
+//! `lb explain`: asks the running lb where a request would go, and prints the response.
 //!
-//! Invariant: with `--json` what the admin port answered goes out as it came.
+//! Invariant: with `--json` the response is printed unchanged, as compact JSON.
 
 use std::fmt::Write as _;
 
@@ -12,24 +12,24 @@ use super::inspect::print;
 use super::running::{asked, list, text};
 use crate::config::Admin;
 
-/// A request that somebody thinks of.
+/// A hypothetical request. Every part is optional.
 #[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
 pub struct Explain {
-    /// What the request is hashed by; without it, what `hash_on` finds in the request
+    /// The key to hash; without it, the key that hash_on finds in the request
     pub key: Option<String>,
-    /// The pool that it is for; without it, the one that the routes lead to
+    /// The pool; without it, the routes choose the pool by host and path
     #[arg(long, value_name = "NAME")]
     pub pool: Option<String>,
-    /// Its host
+    /// The host of the request
     #[arg(long)]
     pub host: Option<String>,
-    /// Its path, with or without a query
+    /// The path of the request, with or without a query
     #[arg(long)]
     pub path: Option<String>,
-    /// A header that it has; may be repeated
+    /// A header of the request; may be repeated
     #[arg(long, value_name = "NAME:VALUE")]
     pub header: Vec<String>,
-    /// The address it comes from
+    /// The client's address
     #[arg(long, value_name = "IP")]
     pub client_ip: Option<String>,
 }
@@ -92,7 +92,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_question_is_a_query() {
+    fn the_options_become_a_query() {
         let mut question = Explain {
             key: Some("a b&".into()),
             pool: None,
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_says_where_and_why() {
+    fn the_page_shows_the_backend_and_the_reason() {
         let answer = json!({
             "pool": "default", "generation": 3, "strategy": "ring", "strategy_version": "1", "key": "a", "hash": "00ff",
             "backend": "b1", "picked_by": "fallback", "reason": "not_eligible", "strategy_says": {"point": 1},

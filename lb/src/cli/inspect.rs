@@ -1,7 +1,7 @@
-//! The commands that look and start nothing: `lb check`, `lb config`, `lb strategies`.
+//! The commands that read and start nothing: `lb check`, `lb config`, `lb strategies`.
 //!
-//! Invariants: they keep no port and no lock and launch nothing, so they can be run beside a running `lb`; `lb check` fails with the
-//! very line that a start would fail with.
+//! Invariants: they keep no port and no lock, and launch no replica, so they can run beside a running `lb`. `lb check`
+//! fails with the line with which a start would fail. A port in use is only a note.
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -13,7 +13,7 @@ use crate::config::{self, Loaded};
 use crate::control::{self, FoundStrategy, Preflight};
 use crate::run::{self, EXECUTABLE};
 
-/// Would it start?
+/// Tests whether lb can start with this configuration.
 pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
     let control::CheckReport { strategies } = control::check(&loaded.config, Some(EXECUTABLE.into()))?;
     let config = &loaded.config;
@@ -47,7 +47,7 @@ pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
     print(&page)
 }
 
-/// What is in force, and why.
+/// Every setting in force, and its origin.
 pub(super) fn config(loaded: &Loaded, json: bool) -> Result<(), CliError> {
     match json {
         true => print(&config::explain_json(loaded).to_string()),
@@ -55,7 +55,7 @@ pub(super) fn config(loaded: &Loaded, json: bool) -> Result<(), CliError> {
     }
 }
 
-/// Which strategies can be named.
+/// The strategies in the plugin folders, also those that are hidden or refused.
 pub(super) fn strategies(loaded: &Loaded, json: bool) -> Result<(), CliError> {
     let found = control::list_strategies(&loaded.config, EXECUTABLE.into())?;
     if json {
@@ -77,12 +77,12 @@ fn strategy_line(strategy: &FoundStrategy) -> String {
     let path = path.display();
     match (error, shadowed_by, version) {
         (Some(error), _, _) => format!("{name:20} {:10} {path}: {error}", "refused"),
-        (None, Some(first), _) => format!("{name:20} {:10} {path}: {} is taken instead", "hidden", first.display()),
+        (None, Some(first), _) => format!("{name:20} {:10} {path}: {} is used instead", "hidden", first.display()),
         (None, None, version) => format!("{name:20} {:10} {path}", version.as_deref().unwrap_or("?")),
     }
 }
 
-/// To stdout; a reader that leaves early has seen enough.
+/// Prints to stdout. A closed pipe is not an error.
 pub(super) fn print(text: &str) -> Result<(), CliError> {
     let mut out = std::io::stdout().lock();
     match writeln!(out, "{}", text.trim_end()).and_then(|()| out.flush()) {

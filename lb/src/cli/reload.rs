@@ -1,8 +1,9 @@
-//! `lb reload` and `lb rollback`: tell the balancer that runs to take up what its files say now, or to go one strategy back, and say what
-//! came of it.
+//! `lb reload` and `lb rollback`: make the running lb read its files again, or restore the last proven strategy. Both
+//! print the outcome.
 //!
-//! Invariants: exit code 0 means in force (or nothing to do), 1 that the balancer refused and runs on as before, 2 that it was not
-//! asked; what only a restart applies is said, never left out.
+//! Invariants: exit code 0 means in force, nothing to change, or that a dry run would work. 1 means that lb refused and
+//! its state stays, or that its response cannot be read. 2 means that no request was accepted: wrong usage, no lb at
+//! the address, or a wrong token. Keys that only a restart applies are always printed.
 
 use std::fmt::Write as _;
 
@@ -19,7 +20,7 @@ pub(super) fn reload(admin: &Admin, strategy: Option<&str>, dry_run: bool, as_js
     tell(&client::post(admin, path, &body)?, as_json, "not reloaded")
 }
 
-/// The strategy before the one in charge, of a pool or of all.
+/// Restores the last proven strategy of a pool, or of all pools that have one.
 pub(super) fn roll_back(admin: &Admin, pool: Option<&str>, as_json: bool) -> Result<(), CliError> {
     let query = pool.map(|name| form_urlencoded::Serializer::new(String::new()).append_pair("pool", name).finish());
     let path = query.map_or_else(|| "/rollback".to_owned(), |query| format!("/rollback?{query}"));
@@ -66,9 +67,9 @@ fn page(report: &ReloadReport) -> String {
 
 fn refusal(failed: &str, status: u16, body: &str) -> String {
     let value: Value = serde_json::from_str(body).unwrap_or_default();
-    let said = client::message(body).unwrap_or_else(|| format!("the admin port answered {status}"));
+    let said = client::message(body).unwrap_or_else(|| format!("the admin port returned {status}"));
     match value["stage"].as_str() {
-        Some(stage) => format!("{failed}, what runs goes on [{stage}]: {said}"),
+        Some(stage) => format!("{failed}, the running state stays [{stage}]: {said}"),
         None => format!("{failed}: {said}"),
     }
 }
@@ -78,10 +79,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_refusal_is_told_with_its_stage_and_a_foreign_answer_with_its_status() {
+    fn a_refusal_shows_its_stage_and_a_foreign_response_its_status() {
         let body = r#"{"message":"<Error> is text","status":"failure","stage":"elf","reason":"is text"}"#;
-        assert_eq!(refusal("not reloaded", 422, body), "not reloaded, what runs goes on [elf]: is text");
+        assert_eq!(refusal("not reloaded", 422, body), "not reloaded, the running state stays [elf]: is text");
         assert_eq!(refusal("not reloaded", 400, r#"{"message":"<Error> no pool"}"#), "not reloaded: no pool");
-        assert_eq!(refusal("not reloaded", 404, "hm"), "not reloaded: the admin port answered 404");
+        assert_eq!(refusal("not reloaded", 404, "hm"), "not reloaded: the admin port returned 404");
     }
 }

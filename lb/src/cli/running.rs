@@ -1,7 +1,7 @@
-//! `lb status`, `lb backends` and `lb rollback`: questions to the balancer that runs, and its answers as a person reads them.
+//! `lb status` and `lb backends`: ask the running lb, and print its response as text.
 //!
-//! Invariants: with `--json` what the admin port answered goes out as it came; a key that this version does not know is passed over,
-//! because the one that runs may be newer.
+//! Invariants: with `--json` the response is printed unchanged, as compact JSON. A key that this version does not know
+//! is ignored, because the running lb may be newer.
 
 use std::fmt::Write as _;
 
@@ -27,8 +27,8 @@ pub(super) fn asked(admin: &Admin, path: &str) -> Result<Value, CliError> {
     if answer.status == 200 && !value.is_null() {
         return Ok(value);
     }
-    let said = client::message(&answer.body).unwrap_or_else(|| format!("the admin port answered {}", answer.status));
-    // it is the question that wants mending
+    let said = client::message(&answer.body).unwrap_or_else(|| format!("the admin port returned {}", answer.status));
+    // 400 and 404: the operator can correct the request.
     Err(if matches!(answer.status, 400 | 404) { CliError::Usage(said) } else { CliError::Refused(said) })
 }
 
@@ -49,7 +49,7 @@ fn status_page(status: &Value) -> String {
         let left = left.unwrap_or_default();
         let _ = writeln!(page, "pool {name:14} {strategy} {version} (sha256 {sha256}), {standing}{left}");
         if let Some(back) = pool["rollback_to"].as_str() {
-            let _ = writeln!(page, "{:19} lb rollback puts back {back}", "");
+            let _ = writeln!(page, "{:19} lb rollback restores {back}", "");
         }
         let backends = list(&pool["backends"]);
         let eligible = backends.iter().filter(|backend| backend["eligible"] == true).count();
@@ -62,17 +62,17 @@ fn status_page(status: &Value) -> String {
         let outcome = last["result"].as_str().map_or_else(|| "refused".to_owned(), |word| word.replace('_', " "));
         let stage = last["stage"].as_str().map(|stage| format!(" [{stage}]")).unwrap_or_default();
         let reason = last["reason"].as_str().map(|reason| format!(": {reason}")).unwrap_or_default();
-        let _ = writeln!(page, "last reload         {outcome} (asked for by {}){stage}{reason}", text(&last["by"]));
+        let _ = writeln!(page, "last reload         {outcome} (triggered by {}){stage}{reason}", text(&last["by"]));
     }
     for difference in list(&reload["differs"]) {
-        let _ = writeln!(page, "not as the file     {}", text(difference));
+        let _ = writeln!(page, "differs from file   {}", text(difference));
     }
     let overlay = &status["overlay"];
     let changes = ["added", "removed", "changed"].map(|key| (key, overlay[key].as_u64().unwrap_or_default()));
     if changes.iter().any(|(_, count)| *count > 0) || overlay["replicas"].is_u64() {
         let words: Vec<String> = changes.iter().map(|(key, count)| format!("{count} {key}")).collect();
         let replicas = overlay["replicas"].as_u64().map(|n| format!(", {n} replicas wanted")).unwrap_or_default();
-        let _ = writeln!(page, "made at run time    backends: {}{replicas}", words.join(", "));
+        let _ = writeln!(page, "runtime changes     backends: {}{replicas}", words.join(", "));
     }
     let log = &status["access_log"];
     if let Some(path) = log["path"].as_str() {
@@ -82,10 +82,10 @@ fn status_page(status: &Value) -> String {
     }
     if let Some(stuck @ 1..) = status["stuck_workers"].as_u64() {
         let stuck = counted(stuck, "worker");
-        let _ = writeln!(page, "unwell              {stuck} without a sign of life, requests hang: restart lb");
+        let _ = writeln!(page, "problem             {stuck} not responding, requests hang: restart lb");
     }
     if status["builder_stuck"] == true {
-        page.push_str("unwell              a strategy keeps the builder busy: changes wait for it\n");
+        page.push_str("problem             a strategy keeps the builder busy: changes wait for it\n");
     }
     page
 }
@@ -99,7 +99,7 @@ fn backends_page(backends: &Value) -> String {
                 let reason = backend["reason"].as_str().map(|reason| format!(": {reason}"));
                 format!("down{}", reason.unwrap_or_default())
             }
-            () if backend["eligible"] != true => "takes nothing new".to_owned(),
+            () if backend["eligible"] != true => "no new requests".to_owned(),
             () => "up".to_owned(),
         };
         let (weight, in_flight) = (&backend["weight"], &backend["in_flight"]);
@@ -147,7 +147,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_status_tells_who_is_in_charge_and_what_is_not_as_the_file() {
+    fn a_status_shows_the_strategy_in_charge_and_differences_from_the_file() {
         let page = status_page(&json!({
             "version": "1", "uptime_s": 7384.2, "generation": 12, "workers": 1, "builder_stuck": false,
             "overlay": { "added": 1, "removed": 0, "changed": 0, "replicas": 4 },
@@ -165,18 +165,18 @@ mod tests {
         let wanted = "\
 lb 1, up 2 h 3 min, generation 12, 1 worker
 pool default        ring 2 (sha256 0123456789ab), on probation, 4.5 s left
-                    lb rollback puts back round_robin 1
+                    lb rollback restores round_robin 1
                     1 of 2 backends eligible, 4 in flight
-last reload         refused (asked for by signal) [elf]: is text
-not as the file     the files were refused at stage elf: is text
-made at run time    backends: 1 added, 0 removed, 0 changed, 4 replicas wanted
+last reload         refused (triggered by signal) [elf]: is text
+differs from file   the files were refused at stage elf: is text
+runtime changes     backends: 1 added, 0 removed, 0 changed, 4 replicas wanted
 access log          stdout: 1 line, 0 dropped
 ";
         assert_eq!(page, wanted);
     }
 
     #[test]
-    fn backends_are_a_table_with_their_state_in_words() {
+    fn backends_are_a_table_with_their_state_as_words() {
         let backend = |id: &str, healthy: bool, draining: bool, weight: u16| {
             json!({
                 "pool": "default", "id": id, "address": "127.0.0.1:1", "weight": weight, "origin": "file", "in_flight": 0,
@@ -196,7 +196,7 @@ POOL     BACKEND  ADDRESS      WEIGHT  FROM  STATE                     IN FLIGHT
 default  a        127.0.0.1:1  1       file  up                        0
 default  b2       127.0.0.1:1  1       file  down: connection refused  0
 default  c        127.0.0.1:1  1       file  draining                  0
-default  d        127.0.0.1:1  0       file  takes nothing new         0";
+default  d        127.0.0.1:1  0       file  no new requests           0";
         assert_eq!(page, wanted);
         assert_eq!(backends_page(&json!([])).lines().count(), 1);
     }

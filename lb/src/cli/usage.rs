@@ -1,12 +1,12 @@
-//! Says a mistake in the command line in one line, as all other mistakes are said.
+//! Turns clap's message on a wrong command line into one line, like all other errors of lb.
 //!
-//! clap prints a paragraph with usage; its first line and its tips are what helps.
+//! clap prints a paragraph with the usage. Only its first line and its tips are kept.
 
 /// clap's message and tips, without its frame.
 pub(super) fn one_line(error: &clap::Error) -> String {
     let text = error.render().to_string();
     let mut lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
-    let first = lines.next().unwrap_or("the command line is not understood");
+    let first = lines.next().unwrap_or("the command line is invalid");
     let mut said = first.strip_prefix("error: ").unwrap_or(first).to_owned();
     for line in lines.take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information")) {
         said.push_str(if said.ends_with(':') { " " } else { "; " });

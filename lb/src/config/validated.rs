@@ -1,10 +1,10 @@
-//! The validated form: the configuration as the rest of `lb` sees it.
+//! The validated form: the configuration that the rest of `lb` uses.
 //!
-//! Plain data, so that a test can write one by hand, a reload can compare two, and no reader needs an
-//! error path. Whoever holds a [`Config`] may rely on all that the comments say.
+//! Plain data: a test can write one by hand, a reload can compare two, and no reader needs an error path. The
+//! comments here are guarantees for every [`Config`] that was loaded.
 //!
-//! Invariants: `pools[0]` is the pool `default`; every `Route::pool` is an index into `pools`; backend
-//! ids are unique in their pool; all paths are absolute; no duration is zero unless it is an `Option`.
+//! Invariants: `pools[0]` is the pool `default`. Every `Route::pool` is an index into `pools`. Backend ids are unique
+//! in their pool. All paths are absolute.
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -16,22 +16,22 @@ pub use lb_balance::{Fallback, HashFunction, KeySource};
 
 pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};
 
-/// The name of the pool that takes what no route claims.
+/// The name of the pool for requests that match no route.
 pub const DEFAULT_POOL: &str = "default";
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Config {
-    /// The file it was read from, absolute.
+    /// The absolute path of the file.
     pub file: Option<PathBuf>,
-    /// Where plugins are looked for, absolute, in order; the executable's folder is the last.
+    /// The folders of plugins, absolute, in order of search; the executable's folder is the last.
     pub plugin_dirs: Vec<PathBuf>,
-    /// Whether plugins may be where a group can change them.
+    /// Whether plugins may be in places that a group can write to.
     pub allow_group_writable: bool,
     pub proxy: Proxy,
     pub admin: Admin,
     /// Index 0 is always `default`, the others follow by name.
     pub pools: Vec<Pool>,
-    /// In matching order: the first that matches is the one.
+    /// In matching order: the first match counts.
     pub routes: Vec<Route>,
     /// `None`: nothing is launched.
     pub launcher: Option<Launcher>,
@@ -48,7 +48,7 @@ pub struct Config {
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Proxy {
-    /// At least one, none twice.
+    /// At least one, without duplicates.
     pub listen: Vec<SocketAddr>,
     /// Worker threads, at least 1 (the file's 0 is already one per core).
     pub workers: usize,
@@ -56,11 +56,11 @@ pub struct Proxy {
     pub trusted_proxies: Vec<IpNetwork>,
     /// Whether every request has an `x-request-id`.
     pub request_id: bool,
-    /// Whether who sends `x-lb-explain: 1` is told why the answer came from where it came.
+    /// Whether a request with `x-lb-explain: 1` gets a response with the reason for its backend.
     pub explain_header: bool,
     /// Protocols that `Upgrade` may name, lower case, without version.
     pub upgrades: Vec<String>,
-    /// Whether TRACE is passed on.
+    /// Whether TRACE is forwarded.
     pub allow_trace: bool,
     /// Whether backends may have link-local addresses.
     pub allow_link_local: bool,
@@ -69,7 +69,7 @@ pub struct Proxy {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Admin {
     pub listen: SocketAddr,
-    /// Always there when `listen` is not a loopback address.
+    /// Always present if `listen` is not a loopback address.
     pub token: Option<Secret>,
 }
 
@@ -77,29 +77,29 @@ pub struct Admin {
 pub struct Pool {
     pub name: String,
     pub strategy: Strategy,
-    /// The attached ones, in the file's order; launched ones come at run time.
+    /// The backends in the file, in its order. Launched and attached ones are added at run time.
     pub backends: Vec<Backend>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
 pub struct Strategy {
     pub plugin: Plugin,
-    /// When set, the plugin's bytes must have this digest.
+    /// If set, the plugin's bytes must have this digest.
     pub sha256: Option<[u8; 32]>,
-    /// The first that the request has gives the key; empty means no key.
+    /// The first source that the request has gives the key; empty means no key.
     pub hash_on: Vec<KeySource>,
     pub hash: HashFunction,
     pub fallback: Fallback,
-    /// A JSON object: the options of the strategy in charge, key case kept.
+    /// A JSON object: the options of the strategy; the case of keys is kept.
     pub options: serde_json::Value,
 }
 
-/// Where a strategy's library comes from.
+/// The source of a strategy's library.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Plugin {
     /// `round_robin` is `libround_robin.so` in the plugin folders; the first file found counts.
     Name(String),
-    /// That very file, absolute. With a name, the library must call itself so.
+    /// The file at this absolute path. If `name` is set, the library must have that name.
     Path { path: PathBuf, name: Option<String> },
 }
 
@@ -107,19 +107,19 @@ pub enum Plugin {
 pub struct Backend {
     /// See [`check_id`].
     pub id: String,
-    /// As typed.
+    /// As written in the file.
     pub address: String,
-    /// What `address` meant when the configuration was loaded.
+    /// `address`, resolved when the configuration was loaded.
     pub socket: SocketAddr,
-    /// 0..=256; 0 takes nothing new.
+    /// 0 to 256; a backend with 0 gets no new requests.
     pub weight: u16,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     pub host: HostMatch,
-    /// In normal form ([`normal_path`](super::normal_path)). Begins with `/`, does not end with one unless it is `/`, which matches all. `/api` matches
-    /// `/api` and `/api/x`, not `/apix`.
+    /// In normal form ([`normal_path`](super::normal_path)). It begins with `/` and does not end with `/`, except `/`
+    /// itself, which matches all. `/api` matches `/api` and `/api/x`, not `/apix`.
     pub path_prefix: String,
     /// An index into [`Config::pools`].
     pub pool: usize,
@@ -134,28 +134,28 @@ pub enum HostMatch {
     Any,
 }
 
-/// How backends of the pool `default` are started as processes of our own.
+/// How lb starts backends of the pool `default` as child processes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Launcher {
     pub replicas: usize,
     /// The template of their ids, with `{n}` in it.
     pub names: String,
-    /// The first port tried; 0 = any free one.
+    /// The first port to try; 0 means any free port.
     pub first_port: u16,
     /// Program and arguments, never empty; `{name}`, `{n}` and `{port}` are filled in.
     pub command: Vec<String>,
     pub max_replicas: usize,
-    /// The address they are reached at.
+    /// The address at which lb connects to them.
     pub host: IpAddr,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Course {
-    /// `/rep`, `/add` and `/rm` answer on the proxy's port too.
+    /// Whether the proxy's port serves `/rep`, `/add` and `/rm`, too.
     pub on_proxy_port: bool,
     /// A backend's 404 to a GET becomes the sheet's 400.
     pub missing_path_is_400: bool,
-    /// Makes random names and victims repeatable.
+    /// Makes the choice of random names, and of replicas to remove, repeatable.
     pub seed: Option<u64>,
 }
 
@@ -164,9 +164,9 @@ pub struct Health {
     pub enabled: bool,
     pub path: String,
     pub interval: Duration,
-    /// Between two while the last one contradicts what the backend is taken for; never above `interval`.
+    /// Between two checks while the last result contradicts the backend's present state; at most `interval`.
     pub fast_interval: Duration,
-    /// For one check.
+    /// The time limit of one check.
     pub timeout: Duration,
     pub down_after: u32,
     pub up_after: u32,
@@ -175,41 +175,41 @@ pub struct Health {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Timeouts {
     pub connect: Duration,
-    /// For a request's head, from its first byte.
+    /// Limit for a request's head, from its first byte.
     pub head: Duration,
-    /// From the request sent to the response's head.
+    /// Limit from the sent request to the response's head.
     pub response_head: Duration,
-    /// Between two bytes of a body.
+    /// Limit between two bytes of a body.
     pub idle: Duration,
-    /// How much longer than at the minimum rate a request's body may take.
+    /// The additional time for a request's body, beyond the time that it takes at the minimum rate.
     pub body_grace: Duration,
-    /// Without a byte in either direction of a tunnel.
+    /// Limit for a tunnel without a byte in either direction.
     pub tunnel_idle: Duration,
-    /// How long a client that has closed its sending half is served without taking a byte: it may have gone.
+    /// Limit for a client that has closed its sending half and takes no byte; it may have gone.
     pub half_closed: Duration,
-    /// Between two requests of a client's connection.
+    /// Limit between two requests of a client's connection.
     pub client_keep_alive: Duration,
-    /// How long an unused connection to a backend is kept.
+    /// Limit for an unused connection to a backend; then lb closes it.
     pub upstream_idle: Duration,
-    /// For the whole request; `None` = no limit.
+    /// Limit for the whole request; `None` means no limit.
     pub total: Option<Duration>,
-    /// How long requests may finish when a backend, a listener or lb itself goes.
+    /// The time for requests to finish when a backend or a listener is removed, or when lb stops.
     pub drain: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Of a head, at least 8192.
+    /// Of a head; at least 8192.
     pub head_bytes: usize,
     /// Fields in a head.
     pub headers: usize,
-    /// `None` = unlimited.
+    /// `None` means unlimited.
     pub body_bytes: Option<u64>,
-    /// The rate at which a request's body must come, once `Timeouts::body_grace` is used up.
+    /// The minimum rate of a request's body, once `Timeouts::body_grace` is used up.
     pub body_min_bytes_per_s: Option<u64>,
     /// Client connections over all workers.
     pub connections: usize,
-    /// `None` = unlimited.
+    /// `None` means unlimited.
     pub requests_in_flight_per_backend: Option<u32>,
     /// Idle connections kept per worker and backend; 0 keeps none.
     pub upstream_idle_connections: usize,
@@ -219,21 +219,21 @@ pub struct Limits {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reload {
-    /// Whether a changed file is taken up without being asked.
+    /// Whether lb reloads by itself when a file changes.
     pub watch: bool,
-    /// How long a changed file must stay as it is before it is taken up.
+    /// The time for which a changed file must stay unchanged before the reload.
     pub settle: Duration,
-    /// How often files are looked at though nothing was heard of them.
+    /// The interval of looks at files without a notice of a change.
     pub poll: Duration,
-    /// Plugin images that may be resident; each further one is refused.
+    /// The limit on resident plugin images; a further one is refused.
     pub max_images: usize,
-    /// How long a strategy is watched after it was put in charge; zero: not at all.
+    /// The time for which a new strategy is watched; zero means not at all.
     pub probation: Duration,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct State {
-    /// Whether changes made at run time outlive lb.
+    /// Whether runtime changes are kept over a restart.
     pub keep: bool,
     pub dir: PathBuf,
 }
@@ -251,7 +251,7 @@ pub struct AccessLog {
     pub path: Option<PathBuf>,
     /// The share of requests that get a line, 0 to 1.
     pub sample: f64,
-    /// Requests that failed get one whatever the share.
+    /// Whether every failed request gets a line, whatever the share.
     pub always_errors: bool,
     /// Whether the path is logged with its query.
     pub query: bool,
@@ -262,6 +262,6 @@ pub struct AccessLog {
 pub enum LogFormat {
     /// One JSON object a line.
     Json,
-    /// The "combined" format of web servers, with `key=value` pairs behind it.
+    /// The "combined" format of web servers, followed by `key=value` pairs.
     Text,
 }

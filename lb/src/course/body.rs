@@ -1,7 +1,7 @@
-//! What a body of `/add` or `/rm` says, or one sentence about what is wrong with it.
+//! Parses a body of `/add` or `/rm`. The error is one sentence that names the mistake.
 //!
-//! Taken apart by hand and not by serde, because the sentences are for students: they name the key, what was found and what is wanted.
-//! Invariants: pure; no input panics; unknown keys are errors, so that a mistyped `hostname` is not silently nothing.
+//! Parsed by hand and not by serde, because the sentences are for students. They name the key, the value found and the
+//! value wanted. Invariants: no input panics; an unknown key is an error, so a mistyped `hostname` is not ignored.
 
 use serde_json::{Map, Value};
 
@@ -114,7 +114,7 @@ pub(crate) fn weight(value: &Value) -> Result<u16, String> {
     }
 }
 
-/// What sort of thing a value is, with its article.
+/// The type of a value, with its article.
 fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_body_is_said_in_one_sentence() {
+    fn a_wrong_body_gets_one_sentence_that_names_the_mistake() {
         let cases = [
             ("", "the request has no body; send JSON such as {\"n\":2,\"hostnames\":[\"S1\",\"S2\"]}"),
             ("[]", "the body must be a JSON object such as {\"n\":2,\"hostnames\":[\"S1\",\"S2\"]}, not a list"),

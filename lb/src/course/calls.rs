@@ -1,4 +1,4 @@
-//! The course's routes on the proxy's port: calls come from the workers, and control carries them out.
+//! The course's routes on the proxy's port: workers send calls, and control carries them out.
 
 use std::sync::Arc;
 
@@ -13,8 +13,8 @@ use crate::generation::{Call, CallAnswer};
 /// Calls that are carried out at one time. More wait in the channel.
 const CALLS_MAX: usize = 64;
 
-/// Carries calls out until their sender, the hall's generations, is gone. `check` refuses a client that may not call: the admin port's
-/// rules on Host and origin hold here too.
+/// Carries calls out until all senders are dropped; the hall's generations hold them. `check` applies the admin port's
+/// rules on Host and origin.
 pub async fn serve_calls(
     mut calls: mpsc::Receiver<Call>,
     handle: Handle,

@@ -1,4 +1,5 @@
-//! The form of responses: compact JSON, `message` before `status`, as the course's sheet has it. The admin port uses it for its failures.
+//! The form of responses: compact JSON, `message` before `status`, as the course's sheet requires. The admin port uses
+//! it for its failures, too.
 //!
 //! Invariant: the sentence of a failure has the prefix `<Error> ` exactly once.
 
@@ -51,7 +52,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_failure_is_prefixed_once_and_escaped() {
+    fn a_failure_gets_its_prefix_once_and_is_escaped() {
         let body = r#"{"message":"<Error> no \"x\"","status":"failure"}"#;
         assert_eq!(failure_body("no \"x\""), body);
         assert_eq!(failure_body("<Error> no \"x\""), body);

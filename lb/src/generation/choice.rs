@@ -1,6 +1,7 @@
 //! From a strategy's decision to a backend, with the pool's list, its fallback and its limit.
 //!
-//! Both wings use it: a worker for each request, and control for an explanation. So an explanation shows the pick that a worker would make.
+//! Both wings use it: a worker for each request, and control for an explanation. So an explanation shows the pick that
+//! a worker would make.
 
 use lb_balance::{Choice, NoChoice, Settling};
 use lb_strategy_host::{Decision, Headers, PickRequest};
@@ -15,7 +16,8 @@ pub struct Lookup<'a>(pub &'a Fields);
 // === impl PoolGeneration ===
 
 impl PoolGeneration {
-    /// What becomes of `decision`, which the picker gave for `request`. `limit`: requests in flight on one backend.
+    /// The backend for `decision`, which the picker returned for `request`. `limit` is the number of requests that may
+    /// be in flight on one backend.
     #[inline]
     pub fn settle(
         &self,

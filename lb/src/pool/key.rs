@@ -1,4 +1,4 @@
-//! The key of an HTTP request: where each source of a key lies in target, fields and address.
+//! The key of an HTTP request: finds each source of a key in the target, the fields or the client's address.
 
 use lb_balance::{HashFunction, Key, KeySource, KeyedRequest};
 
@@ -6,14 +6,15 @@ use crate::http1::{Fields, Target};
 
 pub use lb_balance::key::hash;
 
-/// A request as keys see it.
+/// The parts of a request that a key can come from.
 struct Parts<'a> {
     target: &'a Target,
     fields: &'a Fields,
     peer: &'a str,
 }
 
-/// The key of a request: the first source of `sources` that it has; `None` without any. `peer` is the client's address as text.
+/// The key of a request: the first source of `sources` that the request has; `None` if it has none. `peer` is the
+/// client's address as text.
 pub fn of(
     sources: &[KeySource],
     function: HashFunction,

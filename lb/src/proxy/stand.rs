@@ -1,7 +1,7 @@
-//! A test stand: what a worker has, made by hand over one backend, for tests inside of `proxy` and for benches.
+//! A test stand: the data of a worker, made by hand for one backend. For tests inside `proxy` and for benches.
 //!
-//! Why: an exchange needs no thread, no acceptor and no socket of a client, so a test can drive one directly. Invariant: the settings are
-//! those of `lb/tests/proxy`: the time-outs are so long that none ends anything.
+//! An exchange needs no thread, no acceptor and no client socket, so a test can drive one directly. The settings are
+//! like those of `lb/tests/proxy`: time-outs are too long to end anything.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -57,13 +57,13 @@ impl Stand {
         Self { local, backend, metrics }
     }
 
-    /// Requests and attempts in flight, by every count that there is.
+    /// The sum of all counts of requests and attempts in flight.
     pub(super) fn in_flight(&self) -> i64 {
         let attempts = self.metrics.backend_totals(POOL).iter().map(|backend| backend.in_flight).sum::<i64>();
         self.metrics.pool_totals(POOL).in_flight + attempts + i64::from(self.backend.in_flight())
     }
 
-    /// How many requests ended with `status`.
+    /// The number of requests that ended with `status`.
     #[cfg(test)]
     pub(super) fn ended_with(&self, status: u16) -> u64 {
         self.metrics.pool_totals(POOL).requests_by_code.get(&status).copied().unwrap_or(0)

@@ -92,7 +92,7 @@ impl<'a> Report<'a> {
         if config.launcher.is_some() {
             writeln!(f, "  curl {course_token}-X POST -d '{{\"n\":1}}' http://{course}/add")?;
         }
-        writeln!(f, "  curl {token}http://{admin}/   # what else there is")
+        writeln!(f, "  curl {token}http://{admin}/   # lists all routes")
     }
 
     /// Where to change the strategy.
@@ -147,7 +147,9 @@ impl Display for Joined {
             Self::All(1) => f.write_str("ready: the replica has joined"),
             Self::All(count) => write!(f, "ready: all {count} replicas have joined"),
             Self::Failing(why) => write!(f, "ready, but not every replica: {why}; it is tried again"),
-            Self::Late => f.write_str("ready, but not every replica yet; they join when they answer their first check"),
+            Self::Late => {
+                f.write_str("ready, but not every replica yet; the others join when they pass a health check")
+            }
         }
     }
 }

@@ -1,7 +1,8 @@
 //! Metrics of the process `lb` itself, under the names that every exporter uses.
 //!
-//! The crate `procfs` reads them from the kernel. The collector of the crate `prometheus` gives CPU time in whole seconds, which
-//! is too coarse for an experiment of 30 s. Invariant: a value that cannot be read is left out, never shown as 0.
+//! The crate `procfs` reads them from the kernel. The collector of the crate `prometheus` has CPU time in whole
+//! seconds, which is too coarse for an experiment of 30 s. Invariant: a value that cannot be read is left out, never
+//! shown as 0.
 
 use std::fs;
 
@@ -21,7 +22,7 @@ pub(super) struct ProcessCollector {
 
 impl ProcessCollector {
     pub(super) fn new() -> ProcessCollector {
-        // once: computed at each scrape it would move with the wall clock, and a moved start time means a restart
+        // Computed once: at each scrape it would move with the wall clock, and a moved start time means a restart.
         let start_time_seconds = start_time_seconds().ok();
         ProcessCollector { descriptions: descriptions(names::PROCESS), start_time_seconds }
     }
@@ -35,10 +36,11 @@ impl Collector for ProcessCollector {
     fn collect(&self) -> Vec<MetricFamily> {
         let process = Process::myself().ok();
         let stat = process.as_ref().and_then(|process| process.stat().ok());
-        // not `status`: the crate rejects the whole file if one of twenty lines is missing, as in gVisor
+        // Not `status`: the crate rejects the whole file if one of twenty lines is missing, as in gVisor.
         let memory = process.and_then(|process| process.statm().ok());
-        // not `fd_count`: before Linux 6.2 it also counts `.`, `..` and the descriptors that it uses itself
-        let open_fds = fs::read_dir("/proc/self/fd").map(|entries| entries.count().saturating_sub(1)); // without its own
+        // Not `fd_count`: before Linux 6.2 it also counts `.`, `..` and the descriptors that it uses itself. One is
+        // subtracted for the descriptor of this look.
+        let open_fds = fs::read_dir("/proc/self/fd").map(|entries| entries.count().saturating_sub(1));
         let max_fds = rlimit::Resource::NOFILE.get_soft();
         let values = [
             (&names::PROCESS_CPU, stat.as_ref().map(|stat| seconds(stat.utime + stat.stime))),
@@ -95,7 +97,7 @@ mod tests {
     fn cpu_time_keeps_its_fraction() {
         let used = || value(&ProcessCollector::new(), &names::PROCESS_CPU);
         let began = used();
-        // this loop itself uses CPU time, so it ends
+        // This loop uses CPU time, so it ends.
         while used().fract() == 0.0 {
             assert!(used() < began + 2.0, "only whole seconds");
         }

@@ -1,10 +1,9 @@
-//! The closed sets of words that say why: why a request failed, why an attempt was repeated, why the built-in fallback
-//! chose; and what was swapped or reloaded. One word each for the metrics' `reason` label and, for errors, the `x-lb-error` header, so that what a client
-//! sees can be looked up in the metrics.
+//! Closed sets of words for the labels of metrics: reasons of failures, retries and fallback picks, and kinds of swaps
+//! and reloads. An error has the same word in the `x-lb-error` header, so a client's error can be found in the metrics.
 //!
 //! Invariant: the position in `ALL` is the enum's own number, so a table with one counter per reason needs no look-up.
 
-/// Why the built-in fallback picked: defined beside the fallback, with words as those below.
+/// Why the built-in fallback picked. Defined beside the fallback, in the same form as the sets below.
 pub use lb_balance::FallbackReason;
 
 /// Defines a closed enum whose members are words: `ALL`, `COUNT`, `as_str` and `Display` cannot get out of step.
@@ -17,7 +16,7 @@ macro_rules! words {
         impl $name {
             /// Every member, in the order of their numbers.
             pub const ALL: &'static [$name] = &[$($name::$variant,)+];
-            /// How many members there are: the width of a table with one entry each.
+            /// The number of members: the width of a table with one entry each.
             pub const COUNT: usize = Self::ALL.len();
 
             /// The word in labels, headers and messages (snake_case).
@@ -43,13 +42,13 @@ words! {
         Connect = "connect",
         /// The connection to the backend was not made in time.
         ConnectTimeout = "connect_timeout",
-        /// The backend did not answer, or stopped answering, in time.
+        /// The backend did not begin or continue its response in time.
         Timeout = "timeout",
-        /// The backend closed or reset the connection before its answer was whole.
+        /// The backend closed or reset the connection before its response was complete.
         Reset = "reset",
-        /// The backend's answer is not HTTP.
+        /// The backend's response is not valid HTTP.
         BadResponse = "bad_response",
-        /// The strategy gave no usable pick and neither did the fallback.
+        /// Neither the strategy nor the fallback made a usable pick.
         Strategy = "strategy",
         /// A limit of the balancer is reached.
         Overload = "overload",
@@ -59,7 +58,7 @@ words! {
         BodyTooLarge = "body_too_large",
         /// The client did not send its request in time.
         ClientTimeout = "client_timeout",
-        /// The client left before its answer was whole.
+        /// The client left before its response was complete.
         ClientAbort = "client_abort",
         /// The request's method is not allowed.
         MethodNotAllowed = "method_not_allowed",
@@ -69,23 +68,24 @@ words! {
 }
 
 impl ErrorReason {
-    /// Whether a failed attempt is held against its backend; else the client or a limit of the balancer ended it.
+    /// Whether a failed attempt counts as an error of its backend; else the client or a limit of the balancer ended it.
     pub const fn is_the_backends_fault(self) -> bool {
         matches!(self, Self::Connect | Self::ConnectTimeout | Self::Timeout | Self::Reset | Self::BadResponse)
     }
 
-    /// Whether it can be said of one backend; the others are why a request never came to one.
+    /// Whether an attempt on a backend can fail for this reason. The others end a request before any attempt, or a
+    /// tunnel.
     pub(super) const fn can_befall_an_attempt(self) -> bool {
         !matches!(self, Self::NoBackend | Self::Strategy | Self::MethodNotAllowed | Self::TunnelIdle)
     }
 }
 
 words! {
-    /// Why an attempt could safely be repeated on another backend.
+    /// Why a retry on another backend was safe.
     pub enum RetryReason {
         /// Nothing of the request had been sent.
         NotSent = "not_sent",
-        /// A kept connection died before any byte of the answer, and the request may be repeated.
+        /// A keep-alive connection ended before any byte of the response, and the request may be sent again.
         ReusedConnection = "reused_connection",
     }
 }
@@ -93,33 +93,33 @@ words! {
 words! {
     /// Why a line of the access log was dropped.
     pub enum LogDropReason {
-        /// Too many wait to be written: the disk, or who reads the pipe, is too slow.
+        /// The queue is full, because the disk or the reader of the pipe is too slow.
         QueueFull = "queue_full",
-        /// It could not be written: a full disk, or a reader that has gone.
+        /// The write failed: the disk is full, or the reader of the pipe is gone.
         WriteFailed = "write_failed",
     }
 }
 
 words! {
-    /// What was new about a strategy that was put in charge.
+    /// How a strategy that was put in charge differs from the one before.
     pub enum SwapKind {
         /// The same plugin with other options.
         Options = "options",
-        /// The same strategy from other bytes.
+        /// The same strategy from a changed file.
         Plugin = "plugin",
         /// Another strategy.
         Strategy = "strategy",
-        /// The last proven one, back again.
+        /// The last proven strategy, restored.
         Rollback = "rollback",
     }
 }
 
 words! {
-    /// What a reload was about.
+    /// The subject of a reload.
     pub enum ReloadKind {
-        /// Settings, backends, routes; or it came no further than to the file.
+        /// Settings, backends or routes; also a reload that failed while it read the file.
         Config = "config",
-        /// A strategy of a pool was replaced, or was to be.
+        /// A strategy of a pool was, or should have been, replaced.
         Strategy = "strategy",
     }
 }
@@ -127,11 +127,11 @@ words! {
 words! {
     /// How a reload ended.
     pub enum ReloadOutcome {
-        /// In force, or nothing had changed.
+        /// In force, or nothing to change.
         Success = "success",
         /// Refused.
         Failure = "failure",
-        /// What an earlier one had put in charge failed its probation and was taken back.
+        /// A strategy that an earlier reload had put in charge failed its probation and was replaced.
         RolledBack = "rolled_back",
     }
 }

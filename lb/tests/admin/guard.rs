@@ -49,7 +49,7 @@ fn with_a_token_everything_but_probes_needs_it() {
     assert!(guesses.iter().all(|status| [401, 429].contains(status)) && guesses.contains(&401), "{guesses:?}");
     let log = balancer.printed("stderr");
     assert!(
-        log.contains("refused for want of the right token") && !log.contains("path=\"/login\" status=401"),
+        log.contains("requests without the right token were refused") && !log.contains("path=\"/login\" status=401"),
         "{log}"
     );
     assert_eq!(get(balancer.admin, "/healthz").status, 200);
@@ -65,10 +65,7 @@ fn with_a_token_everything_but_probes_needs_it() {
     };
     for words in [&["status"][..], &["reload"], &["explain", "key"]] {
         let (code, said) = ask(words, None);
-        assert!(
-            code == Some(2) && said.contains("lets nobody in without its token") && said.lines().count() == 1,
-            "{said}"
-        );
+        assert!(code == Some(2) && said.contains("requires its token") && said.lines().count() == 1, "{said}");
         assert!(said.contains("LB_ADMIN_TOKEN"), "{said}");
     }
     assert_eq!(ask(&["status"], Some(TOKEN)).0, Some(0));

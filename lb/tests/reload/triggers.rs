@@ -119,10 +119,10 @@ fn lb_reload_reloads_and_its_exit_code_is_the_result() {
     assert_eq!((code, &report["generation"], bench.strategy()), (Some(0), &json!(3), json!("consistent_hash")));
     let (code, said, complaint) = lb(&["--strategy", "nobody_has_this"]);
     assert_eq!((code, said), (Some(1), String::new()));
-    assert!(complaint.starts_with("lb: not reloaded, what runs goes on [find]: "), "{complaint}");
+    assert!(complaint.starts_with("lb: not reloaded, the running state stays [find]: "), "{complaint}");
     drop(bench);
     let (code, _, complaint) = lb(&[]);
-    assert!(code == Some(2) && complaint.starts_with("lb: no lb answers at admin address "), "{complaint}");
+    assert!(code == Some(2) && complaint.starts_with("lb: no lb responds at admin address "), "{complaint}");
 }
 
 #[test]
@@ -138,7 +138,7 @@ fn status_backends_and_rollback_work_with_an_invalid_strategy_in_the_file() {
     bench.change(&named("least_connections"));
     let (code, page, _) = lb(&["status"]);
     assert!(code == Some(0) && page.contains("pool default        least_connections "), "{page}");
-    assert!(page.contains("lb rollback puts back round_robin") && page.contains("3 of 3 backends eligible"), "{page}");
+    assert!(page.contains("lb rollback restores round_robin") && page.contains("3 of 3 backends eligible"), "{page}");
     let (code, page, _) = lb(&["backends"]);
     assert_eq!((code, page.lines().count()), (Some(0), 4), "{page}");
     let (_, json, _) = lb(&["backends", "--json"]);
@@ -149,7 +149,7 @@ fn status_backends_and_rollback_work_with_an_invalid_strategy_in_the_file() {
     assert_eq!(bench.strategy(), "round_robin");
     let (code, _, complaint) = lb(&["rollback"]);
     assert!(
-        code == Some(1) && complaint.starts_with("lb: not rolled back, what runs goes on [rollback]: "),
+        code == Some(1) && complaint.starts_with("lb: not rolled back, the running state stays [rollback]: "),
         "{complaint}"
     );
     let nobody = folder("broken = = [");
@@ -164,7 +164,7 @@ fn status_backends_and_rollback_work_with_an_invalid_strategy_in_the_file() {
     );
     assert!(missing.0 == Some(2) && missing.1.contains("missing.toml"), "{missing:?}");
     let (code, _, complaint) = lb(&["reload", "--workers", "2"]);
-    assert!(code == Some(2) && complaint.contains("--workers says nothing to the lb that runs"), "{complaint}");
+    assert!(code == Some(2) && complaint.contains("--workers has no effect on a running lb"), "{complaint}");
 }
 
 #[tokio::test]

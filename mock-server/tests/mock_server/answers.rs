@@ -1,4 +1,4 @@
-//! Who is answered what, byte by byte.
+//! The response of each path.
 
 use mock_server::{Options, Stats};
 
@@ -14,11 +14,11 @@ fn home_is_byte_for_byte_as_the_course_has_it() {
     let server = start(Options { id: "Server 3".into(), home_id: Some("3".into()), ..Options::default() });
     let answer = get(server.addr, "/home");
     assert_eq!(answer.text(), r#"{"message":"Hello from Server: 3","status":"successful"}"#);
-    assert_eq!(answer.header("x-server-id"), Some("Server 3"), "what requests are counted by");
+    assert_eq!(answer.header("x-server-id"), Some("Server 3"), "the id by which requests are counted");
 }
 
 #[test]
-fn a_heartbeat_is_200_and_empty_and_no_request() {
+fn a_heartbeat_is_200_and_empty_and_not_counted_as_a_request() {
     let server = start(Options::default());
     let answer = get(server.addr, "/heartbeat");
     assert_eq!((answer.status, answer.header("content-length"), answer.text()), (200, Some("0"), ""));
@@ -36,7 +36,7 @@ fn head_gets_the_head_of_get_and_no_body() {
         assert_eq!(head.status, 200, "{path}");
         assert_ne!(head.header("content-length"), Some("0"), "{path}");
     }
-    // The next answer begins where a body would have been.
+    // The next response begins where a body would have been.
     client.get("/heartbeat");
     assert_eq!(client.answer().status, 200);
 }
@@ -74,7 +74,7 @@ fn a_wrong_method_is_405_and_told_the_right_ones() {
 }
 
 #[test]
-fn every_answer_says_which_server_gave_it() {
+fn every_response_has_the_id_of_its_server() {
     let server = start(Options { id: "s:7".into(), failure_rate: 0.0, ..Options::default() });
     for (path, status) in [
         ("/home", 200),
@@ -119,7 +119,7 @@ fn an_upload_is_drained_and_measured_whatever_its_framing_and_method() {
 }
 
 #[test]
-fn who_expects_100_continue_gets_it_before_sending() {
+fn a_client_that_expects_100_continue_gets_it_before_the_body() {
     let server = start(Options::default());
     let mut client = Client::connect(server.addr);
     client.send("POST /upload HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n");
@@ -138,7 +138,7 @@ fn headers_come_back_as_they_arrived() {
 }
 
 #[test]
-fn close_announces_the_end_and_keeps_its_word() {
+fn close_announces_the_end_and_then_closes() {
     let server = start(Options::default());
     let mut client = Client::connect(server.addr);
     client.get("/close");
@@ -148,7 +148,7 @@ fn close_announces_the_end_and_keeps_its_word() {
 }
 
 #[test]
-fn stats_and_metrics_tell_the_same_numbers() {
+fn stats_and_metrics_have_the_same_numbers() {
     let server = start(Options { seed: Some(7), ..Options::default() });
     let mut client = Client::connect(server.addr);
     for path in ["/home", "/home", "/nowhere", "/heartbeat"] {

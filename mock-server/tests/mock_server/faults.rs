@@ -1,4 +1,4 @@
-//! The switches, and connections that end when a proxy does not expect it.
+//! The switches, and connections that end unexpectedly.
 
 use std::io::Read;
 use std::time::{Duration, Instant};
@@ -10,7 +10,7 @@ use crate::client::{Client, control, eventually, get, start};
 const NORMAL: State = State { slow: 1.0, extra_ms: 0.0, stall: false, failure_rate: 0.0, fail_at_once: false };
 
 #[test]
-fn control_answers_the_new_state_and_get_shows_it() {
+fn control_returns_the_new_state_and_get_shows_it() {
     let server = start(Options::default());
     let answer = control(server.addr, r#"{"slow":3.0,"failure_rate":0.25}"#);
     assert_eq!(answer.status, 200);
@@ -68,11 +68,11 @@ fn failing_at_once_takes_no_worker_and_no_time_and_others_take_theirs() {
     assert_eq!((stats.failures, stats.in_service, stats.queued), (1, 1, 0));
     control(server.addr, r#"{"failure_rate":1,"fail_at_once":false}"#);
     client.get_for(Duration::from_secs(3_600));
-    eventually("who fails in its time waits for its turn", || server.stats().queued == 1);
+    eventually("a request that fails after its service time waits for its turn", || server.stats().queued == 1);
 }
 
 #[test]
-fn a_stalled_server_reads_and_answers_nothing_until_it_is_released() {
+fn a_stalled_server_reads_but_does_not_respond_until_it_is_released() {
     let server = start(Options::default());
     control(server.addr, r#"{"stall":true}"#);
     let mut request = Client::connect(server.addr);
@@ -83,7 +83,7 @@ fn a_stalled_server_reads_and_answers_nothing_until_it_is_released() {
         let stats = server.stats();
         stats.body_bytes_received == 2 && stats.heartbeats == 1
     });
-    // Answered after the two were read, so had they been answered it would have been before.
+    // This response was sent after both requests were read. Without the stall, their responses would have come earlier.
     assert_eq!(get(server.addr, "/control").status, 200);
     assert_eq!(get(server.addr, "/stats").status, 200);
     assert!(request.is_silent() && heartbeat.is_silent());
@@ -93,7 +93,7 @@ fn a_stalled_server_reads_and_answers_nothing_until_it_is_released() {
 }
 
 #[test]
-fn a_stall_also_holds_back_what_is_in_service_and_bodies_under_way() {
+fn a_stall_also_stops_requests_in_service_and_bodies_that_are_being_sent() {
     const MS: u64 = 100;
     let server = start(Options::default());
     let start_time = Instant::now();
@@ -110,7 +110,7 @@ fn a_stall_also_holds_back_what_is_in_service_and_bodies_under_way() {
     // The stream's second half was due before.
     eventually("the service time is over", || server.stats().service_time_error.count == 1);
     assert_eq!(get(server.addr, "/stats").status, 200);
-    // On a machine too slow for the switch to come in time, nothing is claimed.
+    // If a slow machine set the switch too late, nothing is claimed.
     if was_stalled_in_time {
         assert!(in_service.is_silent() && stream.is_silent());
     }
@@ -157,7 +157,7 @@ fn a_connection_ends_unannounced_after_its_number_of_answers() {
     }
     assert_eq!(client.rest(), b"");
     eventually("the connection's end", || server.stats().open_connections == 0);
-    // Whatever the last answer is, it arrives whole.
+    // The last response arrives whole, whatever it is.
     for path in ["/home", "/heartbeat", "/nowhere", "/status/204", "/stream?bytes=70&length=1"] {
         let mut client = Client::connect(server.addr);
         for _ in 0..2 {

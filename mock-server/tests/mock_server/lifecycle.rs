@@ -1,4 +1,4 @@
-//! Starting and ending a server inside another program's tests.
+//! The start and the end of a server inside tests of another program.
 
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
@@ -16,7 +16,7 @@ fn a_running_server_can_be_shared_between_threads() {
 }
 
 #[test]
-fn a_dropped_server_is_gone_whatever_it_was_doing_and_its_port_is_free() {
+fn a_dropped_server_ends_with_requests_in_progress_and_its_port_is_free() {
     let server = start(Options::default());
     let addr = server.addr;
     let mut client = Client::connect(addr);
@@ -29,7 +29,7 @@ fn a_dropped_server_is_gone_whatever_it_was_doing_and_its_port_is_free() {
 }
 
 #[tokio::test]
-async fn a_graceful_end_finishes_what_is_in_progress_and_takes_nothing_new() {
+async fn a_graceful_end_finishes_requests_in_progress_and_takes_no_new_ones() {
     let server = start(Options { grace: HOUR, ..Options::default() });
     let addr = server.addr;
     let mut idle = Client::connect(addr);
@@ -39,7 +39,7 @@ async fn a_graceful_end_finishes_what_is_in_progress_and_takes_nothing_new() {
         let stats = server.stats();
         stats.in_service == 1 && stats.open_connections == 2
     });
-    // It waits for the busy one and not for the grace: the idle one is closed, not waited for.
+    // It waits only for the busy connection: the idle one is closed at once.
     tokio::time::timeout(BOUND, server.shutdown()).await.expect("an end");
     assert_eq!(busy.answer().status, 200);
     assert_eq!((idle.rest(), busy.rest()), (vec![], vec![]));

@@ -1,4 +1,4 @@
-//! Service times, workers, the queue, and that the counts add up.
+//! Service times, workers, the queue, and the sums of the counts.
 
 use std::time::{Duration, Instant};
 
@@ -27,12 +27,12 @@ fn a_request_takes_its_service_time_and_the_error_is_measured() {
     let error = server.stats().service_time_error;
     assert_eq!(error.count, 10);
     assert!(error.calibration_us.is_some());
-    // Exact to 0.2 ms at the median, or it says that it is not.
+    // `within_limit` must state whether the median error is at most 0.2 ms.
     assert_eq!(error.within_limit, error.median_us.expect("a median") <= 200, "{error:?}");
 }
 
 #[test]
-fn a_request_may_name_its_own_service_time() {
+fn a_request_may_set_its_own_service_time() {
     let server = start(Options { service_time: ServiceTime::Constant(HOUR), ..Options::default() });
     let start_time = Instant::now();
     let mut client = Client::connect(server.addr);
@@ -55,7 +55,7 @@ fn a_service_time_that_is_no_number_is_400_at_once() {
 }
 
 #[test]
-fn who_waits_for_a_worker_waits_for_the_work_of_others() {
+fn a_request_waits_for_the_service_times_of_those_before_it() {
     let server = start(Options { concurrency: 1, ..Options::default() });
     let work = Duration::from_millis(20);
     let start_time = Instant::now();
@@ -77,7 +77,7 @@ fn no_more_are_in_service_than_there_are_workers_and_beyond_the_queue_is_503() {
     let answer = get(server.addr, "/home");
     assert_eq!((answer.status, answer.header("x-mock-error")), (503, Some("queue_full")));
     assert!(answer.header("x-server-id").is_some());
-    // Watching does not queue.
+    // Heartbeats and stats do not queue.
     assert_eq!(get(server.addr, "/heartbeat").status, 200);
     assert_eq!(get(server.addr, "/stats").status, 200);
     let stats = server.stats();
@@ -86,7 +86,7 @@ fn no_more_are_in_service_than_there_are_workers_and_beyond_the_queue_is_503() {
 }
 
 #[test]
-fn a_client_that_goes_away_gives_its_place_up() {
+fn a_client_that_goes_away_frees_its_place() {
     let server = start(Options { concurrency: 1, ..Options::default() });
     let mut in_service = Client::connect(server.addr);
     in_service.get_for(HOUR);
@@ -128,7 +128,7 @@ fn the_same_seed_fails_the_same_requests_and_another_seed_others() {
 }
 
 #[test]
-fn after_a_mixed_crowd_every_request_is_counted_once() {
+fn after_mixed_requests_each_one_is_counted_once() {
     let options = Options { concurrency: 2, queue: 4, failure_rate: 0.2, ..Options::default() };
     let server = start(Options { service_time: "exponential:200us".parse().expect("a law"), ..options });
     let addr = server.addr;
@@ -156,7 +156,7 @@ fn after_a_mixed_crowd_every_request_is_counted_once() {
     });
     let stats = server.stats();
     assert_counts_add_up(&stats);
-    // Some of those who went away came through to an answer; everyone who stayed has exactly theirs.
+    // Some requests of clients that left were still completed. Each client that stayed has exactly one response.
     let gone = stats.requests - statuses.len() as u64;
     assert!(gone <= 40, "{gone}");
     assert_eq!(with(404), stats.refused);

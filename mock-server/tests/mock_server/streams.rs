@@ -29,7 +29,7 @@ fn a_stream_has_exactly_its_bytes_in_both_framings() {
 }
 
 #[test]
-fn an_aborted_stream_ends_after_exactly_so_many_bytes_without_its_proper_end() {
+fn an_aborted_stream_ends_after_the_exact_number_of_bytes_without_its_proper_end() {
     let server = start(Options::default());
     for abort_after in [0, 1, 500, 99_999] {
         let mut client = Client::connect(server.addr);
@@ -50,7 +50,7 @@ fn an_aborted_stream_ends_even_if_the_client_has_already_sent_more() {
     let request = "GET /stream?bytes=100&length=1&abort_after=5 HTTP/1.1\r\nhost: test\r\n\r\n";
     client.send(&request.repeat(2));
     client.head();
-    // Unread input makes the kernel send a reset, so the end may be an error: what counts is that it comes.
+    // Unread input makes the kernel send a reset, so the end may be an error. The test only needs an end.
     let mut rest = Vec::new();
     let _ = client.reader.read_to_end(&mut rest);
     assert!(rest.len() <= 5, "{}", String::from_utf8_lossy(&rest));
@@ -64,7 +64,7 @@ fn a_stream_pauses_between_chunks_and_only_there() {
     let answer = get(server.addr, "/stream?bytes=30&chunk=10&interval_ms=20");
     assert_eq!(answer.body, alphabet(30));
     assert!(start_time.elapsed() >= Duration::from_millis(40));
-    // A single chunk has nothing to wait for: an hour's pause does not matter.
+    // A single chunk has no pause, so the interval of an hour does not matter.
     assert_eq!(get(server.addr, "/stream?bytes=10&chunk=10&interval_ms=3600000").body.len(), 10);
 }
 
@@ -76,7 +76,7 @@ fn a_stream_waits_for_its_reader() {
     client.head();
     let mut taken = vec![0; 8 << 20];
     client.reader.read_exact(&mut taken).expect("a part");
-    // Others are served meanwhile, and what was made is what was taken plus what sockets hold.
+    // Other clients are served meanwhile. The bytes made are those taken, plus those in socket buffers.
     for _ in 0..100 {
         assert_eq!(get(server.addr, "/home").status, 200);
     }

@@ -1,5 +1,6 @@
 'use strict';
-// What all parts of the page are made with: elements, numbers as words, shapes. The parts are one script, in the order of `page.rs`.
+// Helpers for all parts of the page: elements, numbers as text, shapes. All parts are one script, in the order of
+// `page.rs`.
 
 const $ = id => document.getElementById(id);
 
@@ -30,11 +31,11 @@ function text(element, value) {
 const number = n => n.toLocaleString('en');
 const rate = n => n == null ? '–' : n === 0 ? '0' : n < 10 ? n.toFixed(1) : n < 10e3 ? Math.round(n).toLocaleString('en') :
   n < 1e6 ? (n / 1e3).toFixed(1) + 'k' : (n / 1e6).toFixed(2) + 'M';
-/** Without what stands before it anyway. */
+/** The sentence without its prefix and its stage, which the caller shows itself. */
 const bare = sentence => sentence.replace('<Error> ', '').replace(/ \[stage \w+\]$/, '');
 const percent = n => (100 * n).toFixed(1) + ' %';
 
-/** Number and unit of a duration. */
+/** A duration as number and unit. */
 function time(ms) {
   if (ms == null) return ['–', 'ms'];
   if (ms < 10) return [ms.toFixed(2), 'ms'];
@@ -51,7 +52,7 @@ function span(seconds) {
   return `${Math.floor(seconds / length)} ${unit}` + (rest ? ` ${rest} ${next[1]}` : '');
 }
 
-/** The least of 1, 2, 5 times a power of ten that is not less. */
+/** `n` rounded up to 1, 2 or 5 times a power of ten. */
 function ceiling(n) {
   const power = 10 ** Math.floor(Math.log10(n));
   return [1, 2, 5, 10].map(step => step * power).find(step => step >= n * .999);

@@ -1,9 +1,9 @@
 
-// The chart of the last minutes: requests and errors above, latency below, marks over both.
+// The chart of the last three minutes: requests and errors above, latency below, marks over both.
 
-const LEAST_MS = .1;  // where the axis of latency begins
+const LEAST_MS = .1;  // the start of the latency axis
 
-let cursor = null;    // where the pointer is, 0 to 1
+let cursor = null;    // the pointer's position, from 0 (left) to 1 (right)
 const chart = { svg: $('chart'), lines: {}, made: false };
 
 function makeChart() {
@@ -17,7 +17,7 @@ function makeChart() {
   svg.append(chart.marks, chart.cursor = s('line', { class: 'cursor', visibility: 'hidden' }));
 }
 
-/** The path of a series, broken where there is nothing. */
+/** The path of a series, with a gap at each `null`. */
 function path(points) {
   let d = '', pen = 'M';
   for (const point of points) {
@@ -27,7 +27,7 @@ function path(points) {
   return d;
 }
 
-/** The same, filled down to `floor`. */
+/** The same series as an area down to `floor`. */
 function area(points, floor) {
   let d = '', run = [];
   for (const point of [...points, null]) {
@@ -45,7 +45,7 @@ function drawChart(now) {
   const x = at => width - (now.at - at) / WINDOW_MS * width;
   const most = of => ticks.reduce((most, tick) => Math.max(most, of(tick) ?? 0), 0);
   const rates = ceiling(Math.max(10, most(tick => tick.rate)));
-  // logarithmic, as a median of half a millisecond and a tail of a second belong on one picture
+  // Logarithmic, so that a median of 0.5 ms and a p99 of 1 s both show in one chart.
   const decades = Math.max(1, Math.ceil(Math.log10(Math.max(10, most(tick => tick.p99_ms)) / LEAST_MS) - .001));
   const upper = value => middle - value / rates * (middle - top);
   const lower = value => bottom - Math.max(0, Math.log10(value / LEAST_MS)) / decades * (bottom - middle - gap);
@@ -59,7 +59,7 @@ function drawChart(now) {
     return points;
   };
   const requests = series(tick => tick.rate, upper);
-  // an error is to be seen however many requests go well
+  // Any error rate above 0 is drawn at least 5 px high, so that few errors show beside many requests.
   const errors = series(tick => tick.error_rate, value => value > 0 ? Math.min(middle - 5, upper(value)) : middle);
   const hasErrors = most(tick => tick.error_rate) > 0;
   lines.req.setAttribute('d', path(requests));
@@ -95,7 +95,7 @@ function drawChart(now) {
     return group;
   }));
   drawCursor(now, x, width, bottom);
-  const told = `${rate(now.rate)} requests and ${rate(now.error_rate)} errors a second, median ${words(now.p50_ms)}, slowest percent ${words(now.p99_ms)}`;
+  const told = `${rate(now.rate)} requests and ${rate(now.error_rate)} errors a second, median ${words(now.p50_ms)}, p99 ${words(now.p99_ms)}`;
   if (!chart.told || Math.abs(now.at - chart.told) > 10e3) {
     chart.told = now.at;
     svg.setAttribute('aria-label', `Last three minutes. Now ${told}.`);

@@ -1,5 +1,5 @@
 
-// The page as a whole: what is drawn at every tick, what the operator asks for, and the stream of events that drives it.
+// The main part: draws the page at every tick, sends the operator's requests, and reads the event stream.
 
 const LOG_MAX = 12;
 
@@ -28,7 +28,7 @@ function draw() {
 }
 
 function drawReload(reload) {
-  text($('differs'), reload.differs.length ? `Not as the files say: ${reload.differs.join('; ')}` : '');
+  text($('differs'), reload.differs.length ? `Differs from the files: ${reload.differs.join('; ')}` : '');
   $('differs').hidden = !reload.differs.length;
   const last = reload.last;
   const why = last?.reason ? `: ${last.reason.replace(/^<Error> /, '')}` : '';
@@ -38,7 +38,7 @@ function drawReload(reload) {
 
 
 function drawLog() {
-  // only what is new is put in, so that a screen reader says it once
+  // Only new events are added, so that a screen reader reads each one once.
   const fresh = marks.filter(mark => !mark.logged).slice(-LOG_MAX);
   marks.changed = false;
   $('log-empty')?.remove();
@@ -53,7 +53,7 @@ function drawLog() {
   while ($('log').children.length > LOG_MAX) $('log').lastChild.remove();
 }
 
-// ── what the operator asks for ──
+// ── the operator's requests ──
 
 async function act(button, path, body, done) {
   if (button.ariaBusy === 'true') return false;
@@ -73,7 +73,7 @@ async function act(button, path, body, done) {
     toast(unchanged ?? (answer.warnings?.length ? `${done}. ${answer.warnings.join(' ')}` : done), false);
     return true;
   } catch {
-    toast('lb does not answer', true);
+    toast('lb does not respond', true);
     return false;
   } finally {
     button.ariaBusy = 'false';
@@ -84,7 +84,7 @@ function toast(sentence, failed) {
   clearTimeout(toastTimer);
   text($('toast-text'), sentence);
   $('toast').className = 'toast show' + (failed ? ' failed' : '');
-  // a failure stays until it was seen
+  // A failure stays until it is dismissed.
   if (!failed) toastTimer = setTimeout(hideToast, 6000);
 }
 
@@ -107,25 +107,26 @@ function connect() {
   });
   source.onerror = () => {
     live('lost', 'no connection');
-    // the browser tries again by itself unless it was refused
+    // The browser reconnects by itself, unless lb refused the request.
     if (source.readyState !== EventSource.CLOSED) return;
     setTimeout(() => fetch('/status', { method: 'HEAD' }).then(
       response => response.status === 401 ? location.reload() : connect(), connect), 2000);
   };
 }
 
-// A page that nobody sees gives its connection back, as browsers have six for one address; what it misses is told when it is seen.
+// A hidden page closes its stream, as browsers open at most six connections to one address. When the page is visible
+// again, lb sends the ticks that it missed.
 document.addEventListener('visibilitychange', () => {
   if (!document.hidden) return connect();
   source.close();
   document.title = 'lb';
 });
 
-// a connection that died without a word
+// Notices a connection that was lost without an error.
 setInterval(() => {
-  if (heard && Date.now() - heard > 5000 && $('live').dataset.state === 'live') live('lost', 'no news');
+  if (heard && Date.now() - heard > 5000 && $('live').dataset.state === 'live') live('lost', 'no data');
 }, 1000);
-$('reload').addEventListener('click', () => act($('reload'), '/reload', null, 'Reloaded: what the files say is in force'));
+$('reload').addEventListener('click', () => act($('reload'), '/reload', null, 'Reloaded: the files are in force'));
 $('toast-close').addEventListener('click', hideToast);
 addEventListener('keydown', event => { if (event.key === 'Escape') hideToast(); });
 chart.svg.addEventListener('pointermove', event => {

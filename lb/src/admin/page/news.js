@@ -1,11 +1,11 @@
 
-// What comes in: ticks, and what is different from one to the next, which is what happened in between.
+// Incoming ticks. The differences between two ticks are the events between them.
 
-const WINDOW_MS = 180e3;  // what the charts show
-const GAP_MS = 3500;      // a longer silence is drawn as a gap
+const WINDOW_MS = 180e3;  // the time that the charts show
+const GAP_MS = 3500;      // a longer time without a tick is drawn as a gap
 
-const ticks = [];  // oldest first, each with what it says of the second before it
-const marks = [];  // what happened
+const ticks = [];  // oldest first, each with the rates since the tick before it
+const marks = [];  // events
 let drawing = false;
 
 const keyOf = (pool, backend) => pool.name + '\n' + backend.id;
@@ -13,12 +13,12 @@ const keyOf = (pool, backend) => pool.name + '\n' + backend.id;
 function take(tick) {
   const before = ticks.at(-1);
   const isSame = before && tick.run === before.run;
-  // the past is told again to who comes back; only lb's own clock says what is past, as the machine's may be set
+  // After a reconnect lb sends past ticks again. They are recognised by lb's uptime, as the machine's clock may be set.
   if (isSame && tick.uptime_s <= before.uptime_s) return;
   if (before && !isSame) {
     ticks.length = 0;
     for (const view of pools.values()) view.ring.of = null;
-    mark(tick.at, 'change', 'lb was started again');
+    mark(tick.at, 'change', 'lb was restarted');
   } else if (before) {
     keepDistance(before, tick);
     compare(before, tick);
@@ -45,7 +45,7 @@ function take(tick) {
   }
 }
 
-/** When the machine's clock was set, what was before moves along: its place in the chart says how long ago it was. */
+/** When the machine's clock was set, shifts older ticks and marks by as much, so that their age in the chart stays. */
 function keepDistance(before, now) {
   const set = now.at - before.at - (now.uptime_s - before.uptime_s) * 1000;
   if (Math.abs(set) < 1000) return;
@@ -59,7 +59,7 @@ function mark(at, kind, sentence) {
   marks.changed = true;
 }
 
-/** What is different is what happened in between. */
+/** Records the differences between two ticks as marks. */
 function compare(before, now) {
   const say = (kind, sentence) => mark(now.at, kind, sentence);
   for (const pool of now.pools) {
@@ -81,7 +81,7 @@ function compare(before, now) {
         const why = backend.reason ? `: ${backend.reason}` : '';
         if (then.healthy && !backend.healthy) say('down', `${who} is down${why}`);
         else if (!then.healthy && backend.healthy) say('up', `${who} is up`);
-        // a replica that is started again at once is up again within a tick
+        // A replica that is restarted at once is up again before the next tick.
         else if (backend.downs > then.downs && backend.healthy) say('down', `${who} went down and is up again`);
         if (then.draining !== backend.draining) say('change', `${who} ${backend.draining ? 'drains' : 'takes requests again'}`);
         if (then.weight !== backend.weight) say('change', `${who}: weight ${then.weight} → ${backend.weight}`);

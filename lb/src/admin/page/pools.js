@@ -1,10 +1,10 @@
 
-// Pools and their backends. Elements are made once and then only their text and geometry change, so that focus, selection and layout
-// stay where they are.
+// Pools and their backends. Elements are made once; afterwards only their text and geometry change. So focus, selection
+// and layout stay.
 
-const SHARE_MS = 10e3;  // over what shares are taken
-const ROWS_MAX = 25;    // of a larger pool not all are shown
-const ROWS_SHOWN = 20;  // but so many, and those that are not well
+const SHARE_MS = 10e3;  // shares are taken over this time
+const ROWS_MAX = 25;    // a larger pool is not shown whole
+const ROWS_SHOWN = 20;  // its first rows, and all rows with errors or without eligibility, are shown
 
 const pools = new Map();
 let poolsMade = 0;
@@ -35,7 +35,7 @@ function makePool(pool) {
   } }, view.choice, view.put, view.back);
   view.what = h('span', { class: 'what' });
   view.standing = h('span', { class: 'chip' });
-  view.overridden = h('span', { class: 'chip', hidden: '', 'data-s': 'warn', title: 'Another strategy than the file says, until the next reload' }, 'override');
+  view.overridden = h('span', { class: 'chip', hidden: '', 'data-s': 'warn', title: 'Replaces the strategy in the file until the next reload' }, 'override');
   const head = ['Backend', 'Health', 'Share of expected', 'Req/s · all', 'Last 3 min', 'In flight', 'p99', 'Errors/s · all', 'Weight', ''];
   const right = [3, 5, 6, 7];
   view.table = h('div', { role: 'table', 'aria-labelledby': id }, h('div', { role: 'row', class: 'row head' }, ...head.map((word, i) =>
@@ -53,13 +53,13 @@ function makePool(pool) {
   return view;
 }
 
-/** What can be chosen is looked up again whenever somebody is about to choose. */
+/** Fetches the names to choose from, each time the pointer or the focus reaches the list. */
 async function fetchStrategies() {
   const response = await fetch('/strategies').catch(() => null);
   if (response?.ok) offered = (await response.json()).strategies.map(strategy => strategy.name);
 }
 
-/** The one in charge is shown and cannot be chosen. */
+/** The list of strategies. The one in charge is shown but cannot be chosen. */
 function drawChoice(view, pool) {
   const drawn = [pool.strategy, ...offered].join('\n');
   if (view.choice.dataset.drawn === drawn) return;
@@ -86,9 +86,9 @@ function drawPool(view, pool, now) {
   if (pool.standing === 'proven') chip(view.standing, 'ok', 'change', 'proven');
   else if (pool.standing === 'failed') chip(view.standing, 'bad', 'refused', 'failed');
   else chip(view.standing, 'warn', 'swap', 'on probation' + (left != null ? `, ${Math.ceil(left / 1000)} s` : ''));
-  // not `disabled`, which would take the focus away from who has just pressed it
+  // Not `disabled`: the button would lose the focus as soon as it was pressed.
   view.back.ariaDisabled = String(!pool.rollback_to);
-  view.back.title = pool.rollback_to ? `Puts ${pool.rollback_to} back` : 'There is nothing to roll back to yet';
+  view.back.title = pool.rollback_to ? `Restores ${pool.rollback_to}` : 'No earlier strategy to restore';
   view.overridden.hidden = !now.reload.overridden.includes(pool.name);
   view.empty.hidden = pool.backends.length > 0;
 
@@ -97,7 +97,7 @@ function drawPool(view, pool, now) {
   const all = pool.backends.reduce((sum, backend) => sum + grown(backend), 0);
   const weights = pool.backends.reduce((sum, backend) => sum + (backend.eligible ? backend.weight : 0), 0);
   const expectedOf = backend => byRing ? byRing.get(backend.id) ?? 0 : weights && backend.eligible ? backend.weight / weights : 0;
-  // bars are as long as they can be, so that one per cent of a large pool is seen as well
+  // The longest bar nearly fills its cell, so that a share of 1 % in a large pool is visible, too.
   const scale = Math.min(1, 1.15 * Math.max(.01, ...pool.backends.flatMap(backend => [expectedOf(backend), all ? grown(backend) / all : 0])));
   const isLarge = pool.backends.length > ROWS_MAX;
   view.more.hidden = !isLarge;
@@ -179,7 +179,7 @@ function drawRow(row, pool, backend, now, { share, expected, scale }) {
   if (!row.touched && document.activeElement !== row.field) row.field.value = backend.weight;
   row.draining = backend.draining;
   text(row.act, backend.draining ? 'Ready' : 'Drain');
-  row.act.setAttribute('aria-label', `${backend.draining ? 'Let take requests again:' : 'Drain'} ${backend.id}`);
+  row.act.setAttribute('aria-label', backend.draining ? `Ready: send requests to ${backend.id} again` : `Drain ${backend.id}`);
   const rates = ticks.map(tick => tick.of.get(key)?.rate);
   const most = Math.max(1, ...rates.map(value => value ?? 0));
   const points = ticks.map((tick, i) => rates[i] == null ? null : [180 - (now.at - tick.at) / 1e3, 26 - rates[i] / most * 24]);

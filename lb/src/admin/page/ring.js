@@ -1,12 +1,13 @@
 
-// The ring of a strategy that tells of one: fetched when strategy or members change, drawn when besides that health does.
+// The ring of a strategy that exports one. It is fetched when the strategy or the members change, and drawn again when
+// the eligibility of a backend changes, too.
 
-const DRAWN_MAX = 2048;   // more arcs than there are pixels on the way round are drawn as so many equal ones, without marks
+const DRAWN_MAX = 2048;   // about the pixels of the circle; more arcs are drawn as this many equal ones, without marks
 const LEGEND_MAX = 24;
 const BANDS = { serves: [128, 26], owns: [106, 9], marks: [99, 91] };  // radius and width; marks from, to
 const HUES = [255, 50, 155, 325, 95, 200, 20, 290];
 
-const colours = new Map();  // of backends, as long as they are there
+const colours = new Map();  // the colour number of each present backend
 
 /** The hue of a backend, on the ring and in the table. */
 function hueOf(key) {
@@ -20,7 +21,7 @@ function hueOf(key) {
   return HUES[place] ?? Math.round(place * 137.508 % 360);
 }
 
-/** Frees the colours of those that are gone. */
+/** Frees the colours of removed backends. */
 function forgetColours(now) {
   for (const key of colours.keys()) if (!now.of.has(key)) colours.delete(key);
 }
@@ -34,7 +35,8 @@ function makeRing(pool) {
   return view;
 }
 
-/** Asks for the ring when it may be another one. One that differs from what is in force is asked for again at the next tick. */
+/** Fetches the ring if the strategy or the members changed. If the result is not yet the one in force, the next tick
+ *  fetches again. */
 async function fetchRing(view, pool) {
   const wanted = pool.picker.join('.');
   if (view.asked || `${view.of?.strategy_instance}.${view.of?.members_epoch}` === wanted) return;
@@ -46,12 +48,12 @@ async function fetchRing(view, pool) {
       draw();
     }
   } catch {
-    // lb is gone; who tells that is the stream of events
+    // lb cannot be reached. The event stream reports that.
   }
   view.asked = '';
 }
 
-/** For every arc the index of the backend that a key in it goes to: the owner, or who comes next clockwise and may serve. */
+/** For every arc the index of the backend that gets its keys: the owner, or the next eligible one clockwise. */
 function serversOf(arcs, isEligible) {
   const serves = new Array(arcs.length).fill(null);
   let next = null;
@@ -64,7 +66,7 @@ function serversOf(arcs, isEligible) {
   return serves;
 }
 
-/** What part of all requests each backend is to get, by index. */
+/** The expected share of all requests of each backend, by index. */
 function sharesOf(arcs, serves, length) {
   const shares = new Array(length).fill(0);
   arcs.forEach(([end, , requests], i) => {
@@ -74,7 +76,7 @@ function sharesOf(arcs, serves, length) {
   return shares;
 }
 
-/** Draws the ring, and answers what part of the requests each backend is to get by it: by id, or `null` without a ring. */
+/** Draws the ring. Returns each backend's expected share of the requests by id, or `null` without a ring. */
 function drawRing(view, pool) {
   fetchRing(view, pool);
   const ring = view.of, arcs = ring?.arcs;
@@ -82,7 +84,7 @@ function drawRing(view, pool) {
   view.element.hidden = !isThis || !ring.backends.length;
   if (view.element.hidden) return null;
   if (!arcs) {
-    text(view.note, `The strategy tells of a ring that cannot be drawn: ${ring.problem}.`);
+    text(view.note, `The strategy exports a ring that cannot be drawn: ${ring.problem}.`);
     view.svg.replaceChildren();
     return null;
   }
@@ -103,13 +105,14 @@ const place = (part, radius) => {
   return `${(radius * Math.sin(angle)).toFixed(3)} ${(-radius * Math.cos(angle)).toFixed(3)}`;
 };
 
-/** An arc from one part of the circle to another, clockwise; in halves, as the ends of a whole circle are one point. */
+/** An arc from one part of the circle to another, clockwise. It is drawn as two halves: SVG draws no arc that ends where
+ *  it begins, as a whole circle does. */
 function bow(from, to, radius) {
   const middle = (from + to) / 2, turn = `A${radius} ${radius} 0 0 1 `;
   return `M${place(from, radius)}${turn}${place(middle, radius)}${turn}${place(to, radius)}`;
 }
 
-/** What is drawn of the arcs: the end of each part, and the index of the arc that it stands for. */
+/** The parts to draw: the end of each part, and the index of its arc. */
 function partsOf(arcs) {
   if (arcs.length <= DRAWN_MAX) return arcs.map(([end], i) => [end, i]);
   let at = 0;
@@ -119,7 +122,7 @@ function partsOf(arcs) {
   });
 }
 
-/** One path for each backend: the bows of all neighbouring parts whose arcs `of` gives it. */
+/** One path for each backend, made of its parts; neighbouring parts are merged. `of` maps an arc to its backend. */
 function bows(parts, of, length, radius) {
   const paths = new Array(length).fill('');
   let begin = parts.length ? parts.at(-1)[0] - 1 : 0;
@@ -135,7 +138,7 @@ function bows(parts, of, length, radius) {
 function paintRing(view, pool, isEligible) {
   const { of: ring, serves, shares } = view, { arcs, backends } = ring;
   const owns = arcs.map(arc => arc[1]), parts = partsOf(arcs);
-  const words = i => `${backends[i]}: ${percent(shares[i])}${isEligible[i] ? '' : ', takes nothing now'}`;
+  const words = i => `${backends[i]}: ${percent(shares[i])}${isEligible[i] ? '' : ', gets no requests now'}`;
   const stroke = (paths, name, [, width]) => paths.map((d, i) => {
     if (!d) return '';
     const path = s('path', { d, class: `arc ${name}${isEligible[i] ? '' : ' out'}`, 'stroke-width': width });
@@ -154,8 +157,8 @@ function paintRing(view, pool, isEligible) {
     ...stroke(bows(parts, owns, backends.length, BANDS.owns[0]), 'owns', BANDS.owns), ...stroke(points, 'points', [0, 1.5]), count, unit);
   view.svg.setAttribute('aria-label', `Ring of ${arcs.length} points. Parts: ${backends.slice(0, LEGEND_MAX).map((_, i) => words(i)).join('; ')}` +
     (backends.length > LEGEND_MAX ? '; and so on.' : '.'));
-  text(view.note, 'Clockwise from the top. Wide band: who gets a key that falls there now. Narrow band: whose part it is, pale while that ' +
-    `backend takes nothing${arcs.length <= DRAWN_MAX ? '; the marks are its points' : ''}.`);
+  text(view.note, 'Clockwise from the top. Wide band: the backend that gets a key at this position now. Narrow band: the owner of the ' +
+    `position, pale while it gets no requests${arcs.length <= DRAWN_MAX ? '; the marks are its points' : ''}.`);
   const items = backends.slice(0, LEGEND_MAX).map((id, i) => h('li', { title: words(i) }, swatch(keyOf(pool, { id })), h('span', {}, id), h('b', {}, percent(shares[i]))));
   if (backends.length > LEGEND_MAX) items.push(h('li', { class: 'dim' }, `and ${backends.length - LEGEND_MAX} more, as in the table`));
   view.legend.replaceChildren(...items);

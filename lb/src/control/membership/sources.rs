@@ -1,8 +1,8 @@
 //! The sources of members.
 //!
-//! A [`Source`] returns its full set for a pool; [`merge`] makes one list of the sets of all sources. A start and
-//! a reload merge them into a [`Plan`](super::Plan). Invariant: ids are unique in a merged list. If two sources have one id, the earlier source wins
-//! and the other entry is a clash.
+//! A [`Source`] returns its full set for a pool; [`merge`] makes one list of the sets of all sources. A start and a
+//! reload merge them into a [`Plan`](super::Plan). Invariant: ids are unique in a merged list. If two sources have one
+//! id, the earlier source wins and the other entry is a clash.
 
 mod file;
 mod launcher;
