@@ -31,7 +31,7 @@ pub struct Manifest {
     /// In the order in which they were given; the first is the baseline of a comparison.
     pub arms: Vec<Arm>,
     pub load: Load,
-    pub backends: Backends,
+    pub backends: BackendsDescription,
     /// By what they seed: `arrivals`, `keys`, `costs`, `order`; the others are drawn from `run`.
     pub seeds: BTreeMap<String, u64>,
     pub host: Host,
@@ -117,7 +117,7 @@ pub enum Arrivals {
 
 /// The backends, and the keys of the requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backends {
+pub struct BackendsDescription {
     /// In words, for the report: `mock-server, exponential service time of mean 10 ms, 4 requests at a time`.
     pub description: String,
     /// In words: `uniform 6-digit ids`.
