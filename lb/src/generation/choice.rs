@@ -2,7 +2,7 @@
 //!
 //! Both wings use it: a worker for each request, and control for an explanation. So an explanation shows the pick that a worker would make.
 
-use lb_balance::{Choice, NoChoice, Settling};
+use lb_balance::{Choice, Chooser, NoChoice};
 use lb_strategy_host::{Decision, Headers, PickRequest};
 
 use super::PoolGeneration;
@@ -17,20 +17,20 @@ pub struct Lookup<'a>(pub &'a Fields);
 impl PoolGeneration {
     /// What becomes of `decision`, which the picker gave for `request`. `limit`: requests in flight on one backend.
     #[inline]
-    pub fn settle(
+    pub fn choose(
         &self,
         decision: Decision,
         request: &PickRequest<'_>,
         limit: Option<u32>,
     ) -> Result<Choice, NoChoice> {
-        let settling = Settling {
+        let chooser = Chooser {
             backends: &self.backends,
             fallback: self.fallback,
             cursor: &self.fallback_cursor,
             wants_hash: self.wants_hash,
             limit,
         };
-        settling.settle(decision, request)
+        chooser.choose(decision, request)
     }
 }
 

@@ -54,7 +54,7 @@ async fn replicas_are_listed_from_the_start_and_join_at_their_first_heartbeat() 
     assert_eq!(rig.replicas().await, names);
     assert!(rig.pool().backends.iter().all(|backend| !backend.is_eligible()), "nobody has answered yet");
     let ring = rig.pool().picker.backends().members_epoch();
-    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
     rig.until_pool(&names.map(|name| (name, true))).await;
     assert_eq!(rig.pool().picker.backends().members_epoch(), ring, "joining moves nothing on a ring");
     let addresses: Vec<_> = rig.pool().backends.iter().map(|backend| backend.socket).collect();
@@ -71,7 +71,7 @@ async fn a_killed_replica_is_out_at_once_and_stands_again_under_its_name() {
     let folder = folder();
     // Checks are off, so the process's end is observed and not a failed check.
     let mut rig = Rig::start(folder.path(), &(launcher(2) + "[health]\nenabled = false\n")).await;
-    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
     let before = pids(&rig).await["Server 2"];
     let killed = Instant::now();
     kill_process(before, Signal::KILL).unwrap();
@@ -108,7 +108,7 @@ async fn a_killed_replica_is_out_at_once_and_stands_again_under_its_name() {
 async fn removed_replicas_drain_before_they_are_stopped() {
     let folder = folder();
     let rig = Rig::start(folder.path(), &(launcher(2) + QUICK_HEALTH)).await;
-    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
     let (busy, pid) = (rig.backend("Server 1"), pids(&rig).await["Server 1"]);
     busy.attempt_begins();
     assert_eq!(bounded("/rm", rig.handle().remove(remove(1, &["Server 1"]))).await.unwrap().0, ["Server 2"]);
@@ -130,7 +130,7 @@ async fn removed_replicas_drain_before_they_are_stopped() {
 async fn adding_answers_when_the_new_ones_take_requests() {
     let folder = folder();
     let rig = Rig::start(folder.path(), &(launcher(1) + QUICK_HEALTH)).await;
-    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
     let replicas = bounded("/add", rig.handle().add(add(3, &["S9"]))).await.unwrap();
     assert_eq!(replicas.0, ["Server 1", "S9", "Server 2", "Server 3"], "the lowest free numbers, by order of start");
     assert!(rig.pool().backends.iter().all(|backend| backend.is_eligible()));
@@ -163,12 +163,12 @@ async fn a_replica_that_keeps_dying_fails_its_add_and_leaves_nothing() {
 async fn a_missing_command_is_known_at_once() {
     let folder = folder();
     let rig = Rig::start(folder.path(), &section(1, &["no-such-program-here", "{port}"])).await;
-    let error = bounded("the failure", rig.handle().settled()).await.unwrap_err().to_string();
+    let error = bounded("the failure", rig.handle().all_joined()).await.unwrap_err().to_string();
     assert!(
         error.contains("'Server 1'") && error.contains("no-such-program-here") && error.contains("PATH"),
         "{error}"
     );
-    let again = bounded("the failure", rig.handle().settled()).await.unwrap_err().to_string();
+    let again = bounded("the failure", rig.handle().all_joined()).await.unwrap_err().to_string();
     assert_eq!(again, error, "also for who asks later");
     rig.stop().await;
 }

@@ -67,7 +67,7 @@ fn without_an_eligible_backend_it_is_503_until_there_is_one() {
     // The flag alone is not enough for a picker that was made of other flags: its next list is.
     lb.backends[0].set_eligibility(UP);
     let number = lb.publish(&pools);
-    wait_until("the workers to follow", || lb.hall.is_settled(number));
+    wait_until("the workers to follow", || lb.hall.is_taken_up(number));
     assert_eq!(client.get("/home").status(), 200);
     // Downwards the flag acts at once.
     lb.backends[0].set_eligibility(DOWN);

@@ -4,15 +4,15 @@
 //! a reload merge them into a [`Plan`](super::Plan). Invariant: ids are unique in a merged list. If two sources have one id, the earlier source wins
 //! and the other entry is a clash.
 
+mod attached;
 mod file;
 mod launcher;
-mod runtime;
 
 use crate::control::pools::Entry;
 
+pub(super) use attached::Attached;
 pub(super) use file::File;
 pub(in crate::control) use launcher::Launched;
-pub(super) use runtime::Runtime;
 
 /// One source of members.
 pub(in crate::control) trait Source {

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::listen::Doors;
 use super::read::read;
-use super::reloads::Preparing;
+use super::reloads::PreparationResult;
 use super::swap::open;
 use super::trial::{AllStaged, InCharge, stage, vet};
 use super::{Prepared, Target};
@@ -46,7 +46,7 @@ pub(super) fn in_charge(pools: &Pools) -> InCharge {
 // === impl Preparation ===
 
 impl Preparation {
-    pub(super) async fn run(self, reports: mpsc::Sender<Preparing>) {
+    pub(super) async fn run(self, reports: mpsc::Sender<PreparationResult>) {
         let builder = self.builder.clone();
         // The last owner of an instance drops it, and that must be the builder.
         let in_charge = self.in_charge.clone();
