@@ -49,8 +49,6 @@ words! {
         Reset = "reset",
         /// The backend's answer is not HTTP.
         BadResponse = "bad_response",
-        /// The strategy gave no usable pick and neither did the fallback.
-        Strategy = "strategy",
         /// A limit of the balancer is reached.
         Overload = "overload",
         /// The client's request is not acceptable HTTP.
@@ -76,7 +74,7 @@ impl ErrorReason {
 
     /// Whether it can be said of one backend; the others are why a request never came to one.
     pub(super) const fn can_befall_an_attempt(self) -> bool {
-        !matches!(self, Self::NoBackend | Self::Strategy | Self::MethodNotAllowed | Self::TunnelIdle)
+        !matches!(self, Self::NoBackend | Self::MethodNotAllowed | Self::TunnelIdle)
     }
 }
 

@@ -135,8 +135,7 @@ fn what_clients_do_is_in_no_backends_error_ratio() {
     let (_, operator, reasons) = errors.matchers.iter().find(|(label, ..)| label == "reason").expect("not for all");
     let left_out: BTreeSet<_> = reasons.split('|').collect();
     // Of these no backend has a count: it was not asked yet, or no longer.
-    let of_nobody =
-        [ErrorReason::NoBackend, ErrorReason::Strategy, ErrorReason::MethodNotAllowed, ErrorReason::TunnelIdle];
+    let of_nobody = [ErrorReason::NoBackend, ErrorReason::MethodNotAllowed, ErrorReason::TunnelIdle];
     let others = ErrorReason::ALL.iter().filter(|one| !one.is_the_backends_fault() && !of_nobody.contains(one));
     assert_eq!((operator.as_str(), left_out), ("!~", others.map(|one| one.as_str()).collect()));
 }
