@@ -105,6 +105,25 @@ async fn a_killed_replica_is_out_at_once_and_stands_again_under_its_name() {
 }
 
 #[tokio::test]
+async fn a_replica_that_was_down_and_recovers_ends_the_wait_for_all() {
+    let folder = folder();
+    let health = "[health]\ninterval_ms = 10\ntimeout_ms = 200\n";
+    let mut rig = Rig::start(folder.path(), &(launcher(1) + health)).await;
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
+    let pid = pids(&rig).await["Server 1"];
+    kill_process(pid, Signal::STOP).unwrap();
+    rig.until_pool(&[("Server 1", false)]).await;
+    let recovers = async {
+        // Commands are handled in order, so the wait has begun when this one returns.
+        rig.replicas().await;
+        kill_process(pid, Signal::CONT).unwrap();
+    };
+    let (joined, ()) = bounded("its recovery", async { tokio::join!(rig.handle().all_joined(), recovers) }).await;
+    assert_eq!(joined, Ok(()));
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn removed_replicas_drain_before_they_are_stopped() {
     let folder = folder();
     let rig = Rig::start(folder.path(), &(launcher(2) + QUICK_HEALTH)).await;

@@ -1,9 +1,10 @@
 //! The triggers of a reload: the admin port with and without an override, SIGHUP, `lb reload`; and two at a time.
 
 use lb::config::{self, Source};
-use lb::control::{self, Options, ReloadError, ReloadRequest, ReloadResult, Trigger};
+use lb::control::{self, Control, Options, ReloadError, ReloadRequest, ReloadResult, Trigger};
 use lb::telemetry::Metrics;
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::bench::{Bench, bare_admin_command, bytes, named, post};
 use crate::harness::{Balancer, TOKEN, finish, folder, get, send, wait_for};
@@ -164,12 +165,15 @@ fn the_command_line_shows_and_rolls_back_what_runs_whatever_the_file_says() {
     assert!(code == Some(2) && complaint.contains("--workers says nothing to the lb that runs"), "{complaint}");
 }
 
-#[tokio::test]
-async fn one_runs_at_a_time_and_those_that_wait_are_one() {
-    let folder = folder(&named("round_robin"));
+/// Control on the configuration in `folder`, in this process and without a worker.
+async fn control_of(folder: &TempDir) -> Control {
     let plugins = lb_strategy_built::folder();
-    let keys =
-        [("plugin_dirs", format!("[{plugins:?}]")), ("state.dir", folder.path().join("state").display().to_string())];
+    let keys = [
+        ("plugin_dirs", format!("[{plugins:?}]")),
+        ("state.dir", folder.path().join("state").display().to_string()),
+        ("proxy.listen", "127.0.0.1:0".to_owned()),
+        ("admin.listen", "127.0.0.1:0".to_owned()),
+    ];
     let source = Source {
         path: folder.path().join("lb.toml"),
         command_line: keys.map(|(key, value)| (key.to_owned(), value)).to_vec(),
@@ -177,7 +181,13 @@ async fn one_runs_at_a_time_and_those_that_wait_are_one() {
     };
     let config = config::load(&source).unwrap().config;
     let options = Options { fresh: true, source: Some(source), ..Options::new(config, Metrics::new()) };
-    let control = control::start(options).await.unwrap();
+    control::start(options).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_runs_at_a_time_and_those_that_wait_are_one() {
+    let folder = folder(&named("round_robin"));
+    let control = control_of(&folder).await;
     std::fs::write(folder.path().join("lb.toml"), named("least_connections")).unwrap();
     let handle = &control.handle;
     // All are asked before the first can have ended.
@@ -191,6 +201,25 @@ async fn one_runs_at_a_time_and_those_that_wait_are_one() {
     assert_eq!(second, Err(ReloadError::Busy));
     let (third, fourth) = (third.unwrap(), fourth.unwrap());
     assert_eq!((third.result, &third), (ReloadResult::NoChange, &fourth), "one answer for both");
+    handle.stop().await;
+    control.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rollback_that_waited_for_a_reload_is_refused_only_if_the_reload_changed_something() {
+    let folder = folder(&named("round_robin"));
+    let control = control_of(&folder).await;
+    let handle = &control.handle;
+    let write = |name: &str| std::fs::write(folder.path().join("lb.toml"), named(name)).unwrap();
+    write("least_connections");
+    assert_eq!(handle.reload(ReloadRequest::default()).await.unwrap().result, ReloadResult::Done);
+    // The rollback is requested before the reload can have ended.
+    let (reload, rollback) = tokio::join!(handle.reload(ReloadRequest::default()), handle.roll_back(None));
+    assert_eq!(reload.unwrap().result, ReloadResult::NoChange);
+    assert_eq!(rollback.map(|report| report.result), Ok(ReloadResult::RolledBack));
+    let (reload, rollback) = tokio::join!(handle.reload(ReloadRequest::default()), handle.roll_back(None));
+    assert_eq!(reload.unwrap().result, ReloadResult::Done, "the file names least_connections");
+    assert_eq!(rollback.map(|report| report.result), Err(ReloadError::Busy));
     handle.stop().await;
     control.task.await.unwrap();
 }

@@ -85,6 +85,8 @@ impl Preparation {
         let plan = Plan::of(config, &self.overlay, &[&self.launched]);
         let backends: Vec<Vec<VetBackend>> = plan.pools.iter().map(|entries| vet_backends(entries)).collect();
         tokio::select! {
+            // First the trial: without plugins to try it ends at once, and then there is nothing to give up.
+            biased;
             tried = vet(self.vetter.as_deref(), staged, &self.in_charge, backends) => tried,
             () = self.given_up.notified() => {
                 let reason = "its trial was given up, because a rollback came first: reload again if it is still needed";
