@@ -60,11 +60,10 @@ mod tests {
     fn the_earlier_source_wins_a_clash() {
         let (first, second) = (launched(&["a", "b"]), launched(&["b", "c"]));
         let merged = merge(&[&first, &second], "default");
-        let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>();
-        assert_eq!(
-            (ids(&merged.entries), ids(&merged.clashes)),
-            (vec!["a".into(), "b".into(), "c".into()], vec!["b".into()])
-        );
+        // The order tells the two entries of the clash apart.
+        let listed = |entries: &[Entry]| entries.iter().map(|one| (one.id.clone(), one.order)).collect::<Vec<_>>();
+        assert_eq!(listed(&merged.entries), [("a".into(), 0), ("b".into(), 1), ("c".into(), 1)]);
+        assert_eq!(listed(&merged.clashes), [("b".into(), 0)]);
         assert_eq!(merge(&[&first], "other"), Merged::default());
     }
 }
