@@ -205,7 +205,7 @@ mod tests {
     fn each_key_of_the_proxy_is_applied_or_needs_a_restart() {
         let other = [
             ("listen", "\"127.0.0.1:9\""),
-            ("workers", "7"),
+            ("workers", "1001"),
             ("trusted_proxies", "[\"10.0.0.0/8\"]"),
             ("request_id", "true"),
             ("explain_header", "true"),
