@@ -206,7 +206,7 @@ impl Hall {
     }
 
     /// Whether every worker has acknowledged generation `number` or a newer one.
-    pub fn is_settled(&self, number: u64) -> bool {
+    pub fn is_taken_up(&self, number: u64) -> bool {
         self.seats.lock().iter().all(|signs| signs.seen.load(Ordering::Acquire) >= number)
     }
 

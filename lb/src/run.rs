@@ -274,7 +274,7 @@ async fn reopen_at_rotations(rotations: Option<Repeated>, hall: Arc<Hall>) {
 /// Waits a limited time until the launched replicas may get requests; returns their outcome.
 async fn wait_for_replicas(control: &Control) -> Result<Joined, RunError> {
     let count = control.started.launching.len();
-    match tokio::time::timeout(JOIN_TIME_MAX, control.handle.settled()).await {
+    match tokio::time::timeout(JOIN_TIME_MAX, control.handle.all_joined()).await {
         Ok(Ok(())) => Ok(Joined::All(count)),
         Ok(Err(ControlError::Stopping)) => Err(RunError::Died(CONTROL)),
         Ok(Err(error)) => Ok(Joined::Failing(error.to_string())),

@@ -22,7 +22,7 @@ mod web;
 
 pub(crate) use accounting::natural;
 pub use accounting::{ClientCount, Ledger, LedgerError, Snapshot};
-pub use admin::{Admin, AdminError, BackendState, PoolState, Status, StrategyFile, Swapped};
+pub use admin::{Admin, AdminError, BackendStatus, PoolStatus, Status, StrategyFile, Swapped};
 pub use balancer::{Balancer, BalancerError, Setup, check, strategies, write_config};
 pub use interrupt::Interrupt;
 pub use mock::{Mock, MockError, MockStats};

@@ -28,7 +28,8 @@ pub use comparison::{Comparison, Drift, DroppedBlock, Failures, PercentilePoint,
 pub use folder::{Folder, FolderError, PLAN_FILE, Run, write_atomically};
 pub use histogram::{CellKey, HistogramError, Latencies, Times, percentile_ns, samples_needed};
 pub use manifest::{
-    Arm, Arrivals, Backends, Completeness, Conclusion, Host, Load, Manifest, Mark, Program, SCHEMA, Scenario, Severity,
+    Arm, Arrivals, BackendsDescription, Completeness, Conclusion, Host, Load, Manifest, Mark, Program, SCHEMA,
+    Scenario, Severity,
 };
 pub use recording::{RecordingError, RecordingWriter, Taken, read_recording, recording_path};
 pub use results::{Accounting, BackendAccount, BackendCount, Band, Cell, Disruption, Results};

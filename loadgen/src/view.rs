@@ -20,5 +20,5 @@ pub use board::{Board, Facts, Member, Underway};
 pub use draw::{draw, height};
 pub use lines::line;
 pub use runner::View;
-pub use status::{Arm, Backend, Flow, Left, Next, Precision, Progress, Status};
+pub use status::{Arm, BackendRow, Flow, Left, Next, Precision, Progress, Status};
 pub use terminal::Form;

@@ -29,7 +29,7 @@ pub(super) struct Tick<'a> {
     #[serde(flatten)]
     times: Times,
     reload: Reload<'a>,
-    pools: Vec<Pool<'a>>,
+    pools: Vec<PoolTick<'a>>,
 }
 
 /// The part of a tick that is neither in the status nor in the traffic.
@@ -58,7 +58,7 @@ struct Reload<'a> {
 }
 
 #[derive(Serialize)]
-struct Pool<'a> {
+struct PoolTick<'a> {
     name: &'a str,
     strategy: &'a str,
     version: &'a str,
@@ -69,7 +69,7 @@ struct Pool<'a> {
     probation_left_ms: Option<u64>,
     rollback_to: Option<&'a str>,
     swaps: Swaps,
-    backends: Vec<Backend<'a>>,
+    backends: Vec<BackendTick<'a>>,
 }
 
 #[derive(Serialize)]
@@ -81,7 +81,7 @@ struct Swaps {
 }
 
 #[derive(Serialize)]
-struct Backend<'a> {
+struct BackendTick<'a> {
     id: &'a str,
     address: &'a str,
     weight: u16,
@@ -122,7 +122,7 @@ impl<'a> Tick<'a> {
             in_flight: now.in_flight,
             times: now.quantiles_since(earlier).into(),
             reload: Reload::new(&status.reload, now.reloads_refused),
-            pools: status.pools.iter().map(|pool| Pool::new(pool, now, earlier)).collect(),
+            pools: status.pools.iter().map(|pool| PoolTick::new(pool, now, earlier)).collect(),
         }
     }
 }
@@ -137,9 +137,9 @@ impl<'a> Reload<'a> {
     }
 }
 
-// === impl Pool ===
+// === impl PoolTick ===
 
-impl<'a> Pool<'a> {
+impl<'a> PoolTick<'a> {
     fn new(pool: &'a PoolStatus, now: &Traffic, earlier: &Traffic) -> Self {
         let swaps = now.pools.get(&*pool.name).map(|pool| pool.swaps).unwrap_or_default();
         Self {
@@ -157,14 +157,14 @@ impl<'a> Pool<'a> {
                 strategy: swaps[SwapKind::Strategy as usize],
                 rollback: swaps[SwapKind::Rollback as usize],
             },
-            backends: pool.backends.iter().map(|backend| Backend::new(backend, now, earlier)).collect(),
+            backends: pool.backends.iter().map(|backend| BackendTick::new(backend, now, earlier)).collect(),
         }
     }
 }
 
-// === impl Backend ===
+// === impl BackendTick ===
 
-impl<'a> Backend<'a> {
+impl<'a> BackendTick<'a> {
     fn new(status: &'a BackendStatus, now: &Traffic, earlier: &Traffic) -> Self {
         let [now, earlier] = [now, earlier].map(|traffic| traffic.backend(&status.pool, &status.id));
         Self {

@@ -15,7 +15,7 @@ use super::file::{self, OneOrMany};
 use super::key_path::KeyPath;
 use super::layers::{Layered, Origin};
 use super::load::Loaded;
-use super::validated::{Config, Plugin, Pool};
+use super::validated::{Config, Plugin, PoolConfig};
 
 const PLUGIN_DIRS: &str = "plugin_dirs";
 
@@ -122,7 +122,7 @@ fn in_force(form: &file::File, config: &Config) -> file::File {
     form
 }
 
-fn plugin_in_force(strategy: &mut file::Strategy, pool: &Pool) {
+fn plugin_in_force(strategy: &mut file::Strategy, pool: &PoolConfig) {
     match &pool.strategy.plugin {
         Plugin::Name(name) => strategy.name = Some(name.clone()),
         Plugin::Path { path, name: _ } => strategy.path = Some(path.clone()),

@@ -23,8 +23,8 @@ pub(super) struct File {
     pub(super) proxy: Proxy,
     pub(super) admin: Admin,
     pub(super) strategy: Strategy,
-    pub(super) backends: Vec<Backend>,
-    pub(super) pools: BTreeMap<String, Pool>,
+    pub(super) backends: Vec<BackendTable>,
+    pub(super) pools: BTreeMap<String, PoolTable>,
     pub(super) routes: Vec<Route>,
     pub(super) launcher: Launcher,
     pub(super) course: Course,
@@ -72,7 +72,7 @@ pub(super) struct Strategy {
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, expecting = "a table")]
-pub(super) struct Backend {
+pub(super) struct BackendTable {
     pub(super) id: String,
     pub(super) address: String,
     #[serde(default = "one")]
@@ -81,9 +81,9 @@ pub(super) struct Backend {
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
-pub(super) struct Pool {
+pub(super) struct PoolTable {
     pub(super) strategy: Strategy,
-    pub(super) backends: Vec<Backend>,
+    pub(super) backends: Vec<BackendTable>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -14,8 +14,8 @@ use super::path::normal_path;
 use super::reach::Reach;
 use super::validate::{Surroundings, absolute};
 use super::validated::{
-    Admin, Backend, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, Pool, Proxy, Route, Strategy, check_id,
-    check_weight, resolve_address,
+    Admin, BackendConfig, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, PoolConfig, Proxy, Route, Strategy,
+    check_id, check_weight, resolve_address,
 };
 
 /// The strategy of a pool that names none.
@@ -29,11 +29,11 @@ const HASH_SOURCES_MAX: usize = 8;
 /// The pool `default` from the top of the file, and the named ones.
 pub(super) fn check_pools(
     strategy: &file::Strategy,
-    backends: &[file::Backend],
-    named: &BTreeMap<String, file::Pool>,
+    backends: &[file::BackendTable],
+    named: &BTreeMap<String, file::PoolTable>,
     around: &Surroundings,
     warnings: &mut Vec<String>,
-) -> Result<Vec<Pool>, Fault> {
+) -> Result<Vec<PoolConfig>, Fault> {
     let top = KeyPath::default();
     if named.len() >= POOLS_MAX {
         let what = format!("there can be {POOLS_MAX} pools, not {}", named.len() + 1);
@@ -41,7 +41,7 @@ pub(super) fn check_pools(
     }
     let mut pools = vec![check_pool(DEFAULT_POOL, strategy, backends, &top, around, warnings)?];
     for (name, pool) in named {
-        let file::Pool { strategy, backends } = pool;
+        let file::PoolTable { strategy, backends } = pool;
         let key = top.key("pools").key(name);
         check_id(name).map_err(|what| Fault::new(key.clone(), what))?;
         if name == DEFAULT_POOL {
@@ -53,7 +53,7 @@ pub(super) fn check_pools(
     Ok(pools)
 }
 
-pub(super) fn check_routes(routes: &[file::Route], pools: &[Pool]) -> Result<Vec<Route>, Fault> {
+pub(super) fn check_routes(routes: &[file::Route], pools: &[PoolConfig]) -> Result<Vec<Route>, Fault> {
     let section = KeyPath::of(&["routes"]);
     if routes.len() > ROUTES_MAX {
         let what = format!("there can be {ROUTES_MAX} routes, not {}", routes.len());
@@ -88,7 +88,7 @@ pub(super) fn check_routes(routes: &[file::Route], pools: &[Pool]) -> Result<Vec
 
 /// Refuses backends that lb must not call, above all lb itself. Warns of pools that cannot get backends.
 pub(super) fn check_reach(
-    pools: &[Pool],
+    pools: &[PoolConfig],
     proxy: &Proxy,
     admin: &Admin,
     launches: bool,
@@ -115,23 +115,23 @@ pub(super) fn check_reach(
 fn check_pool(
     name: &str,
     strategy: &file::Strategy,
-    backends: &[file::Backend],
+    backends: &[file::BackendTable],
     key: &KeyPath,
     around: &Surroundings,
     warnings: &mut Vec<String>,
-) -> Result<Pool, Fault> {
+) -> Result<PoolConfig, Fault> {
     let strategy = check_strategy(strategy, &key.key("strategy"), around, warnings)?;
     let backends = check_backends(backends, &key.key("backends"))?;
-    Ok(Pool { name: name.to_owned(), strategy, backends })
+    Ok(PoolConfig { name: name.to_owned(), strategy, backends })
 }
 
-fn check_backends(backends: &[file::Backend], section: &KeyPath) -> Result<Vec<Backend>, Fault> {
+fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<Vec<BackendConfig>, Fault> {
     if backends.len() > BACKENDS_MAX {
         let what = format!("a pool can have {BACKENDS_MAX} backends, not {}", backends.len());
         return Err(Fault::new(section.clone(), what));
     }
-    let mut checked: Vec<Backend> = Vec::with_capacity(backends.len());
-    for (index, file::Backend { id, address, weight }) in backends.iter().enumerate() {
+    let mut checked: Vec<BackendConfig> = Vec::with_capacity(backends.len());
+    for (index, file::BackendTable { id, address, weight }) in backends.iter().enumerate() {
         let key = section.index(index);
         let fault = |name: &str| {
             let key = key.key(name);
@@ -142,7 +142,7 @@ fn check_backends(backends: &[file::Backend], section: &KeyPath) -> Result<Vec<B
             let first = section.index(first);
             return Err(fault("id")(format!("{first} is called {id:?} already")));
         }
-        checked.push(Backend {
+        checked.push(BackendConfig {
             id: id.clone(),
             weight: check_weight(*weight).map_err(fault("weight"))?,
             socket: resolve_address(address).map_err(fault("address"))?,

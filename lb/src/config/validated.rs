@@ -30,7 +30,7 @@ pub struct Config {
     pub proxy: Proxy,
     pub admin: Admin,
     /// Index 0 is always `default`, the others follow by name.
-    pub pools: Vec<Pool>,
+    pub pools: Vec<PoolConfig>,
     /// In matching order: the first match counts.
     pub routes: Vec<Route>,
     /// `None`: nothing is launched.
@@ -74,11 +74,11 @@ pub struct Admin {
 }
 
 #[derive(Clone, Debug, PartialEq)]
-pub struct Pool {
+pub struct PoolConfig {
     pub name: String,
     pub strategy: Strategy,
     /// The backends in the file, in its order. Launched and attached ones are added at run time.
-    pub backends: Vec<Backend>,
+    pub backends: Vec<BackendConfig>,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -104,7 +104,7 @@ pub enum Plugin {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Backend {
+pub struct BackendConfig {
     /// See [`check_id`].
     pub id: String,
     /// As written in the file.

@@ -19,8 +19,8 @@ use crate::control::health::Checked;
 use crate::control::launcher::Report;
 use crate::control::membership::{BackendKey, Drained, Membership, Resolved};
 use crate::control::pools::close;
-use crate::control::publish::{Built, Done, Ended, Progress, Publisher};
-use crate::control::reload::{Preparing, Reloads};
+use crate::control::publish::{Built, Ended, FollowUp, Progress, Publisher};
+use crate::control::reload::{PreparationResult, Reloads};
 use crate::control::state::StateDir;
 
 /// Reports of one kind that may wait for the actor. More wait at their sender.
@@ -35,7 +35,7 @@ pub(super) struct Inbox {
     pub(super) reports: mpsc::Receiver<Report>,
     pub(super) resolved: mpsc::Receiver<Resolved>,
     pub(super) drained: mpsc::Receiver<Drained>,
-    pub(super) prepared: mpsc::Receiver<Preparing>,
+    pub(super) prepared: mpsc::Receiver<PreparationResult>,
 }
 
 pub(super) struct Actor {
@@ -57,7 +57,7 @@ enum Message {
     Report(Report),
     Resolved(Resolved),
     Drained(Drained),
-    Prepared(Preparing),
+    Prepared(PreparationResult),
     Progress(Progress),
     /// Something may be due, see `Actor::look`.
     Look,
@@ -153,7 +153,7 @@ impl Actor {
             Command::Add(add, answer) => self.membership.add(desk, add, answer),
             Command::Remove(remove, answer) => self.membership.remove(desk, &remove, answer),
             Command::Change { pool, id, change, answer } => self.membership.change(desk, &pool, &id, change, answer),
-            Command::Settled(answer) => self.membership.wait_for_all(desk, answer),
+            Command::AllJoined(answer) => self.membership.wait_for_all(desk, answer),
             Command::Status(answer) => drop(answer.send(self.status())),
             Command::Backends(answer) => drop(answer.send(self.backends())),
             Command::Explain(request, answer) => self.explain(request, answer),
@@ -189,8 +189,8 @@ impl Actor {
             self.reloads.assemble_if_ready(desk);
             desk.build_if_due();
         }
-        for done in desk.settled() {
-            self.done(done);
+        for follow_up in desk.due() {
+            self.follow_up(follow_up);
         }
     }
 
@@ -200,20 +200,20 @@ impl Actor {
         looks.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
     }
 
-    fn done(&mut self, done: Done) {
+    fn follow_up(&mut self, follow_up: FollowUp) {
         let desk = &mut self.desk;
-        match done {
-            Done::Replicas(answer) => drop(answer.send(Ok(Membership::replicas(desk)))),
-            Done::Undone { answer, error } => drop(answer.send(Err(error))),
-            Done::Change { pool, id, answer } => drop(answer.send(self.membership.changed(desk, pool, &id))),
-            Done::Settled(answer) => drop(answer.send(Ok(()))),
-            Done::Reload { answers, report } => {
+        match follow_up {
+            FollowUp::Replicas(answer) => drop(answer.send(Ok(Membership::replicas(desk)))),
+            FollowUp::Undone { answer, error } => drop(answer.send(Err(error))),
+            FollowUp::Change { pool, id, answer } => drop(answer.send(self.membership.changed(desk, pool, &id))),
+            FollowUp::AllJoined(answer) => drop(answer.send(Ok(()))),
+            FollowUp::Reload { answers, report } => {
                 answers.into_iter().for_each(|answer| drop(answer.send(Ok((*report).clone()))));
             }
-            Done::Replaced(backends) => backends.iter().for_each(|backend| close(backend)),
-            Done::InCharge { pool, instance } => Reloads::in_charge(desk, pool, instance),
-            Done::PoolLeft { pool } => desk.pool_left(pool),
-            Done::Removed { pool, member, supervisor } => self.membership.left(desk, pool, &member, supervisor),
+            FollowUp::Replaced(backends) => backends.iter().for_each(|backend| close(backend)),
+            FollowUp::InCharge { pool, instance } => Reloads::in_charge(desk, pool, instance),
+            FollowUp::PoolLeft { pool } => desk.pool_left(pool),
+            FollowUp::Removed { pool, member, supervisor } => self.membership.left(desk, pool, &member, supervisor),
         }
     }
 

@@ -49,7 +49,7 @@ pub(super) enum Command {
         answer: oneshot::Sender<Result<ReloadReport, ReloadError>>,
     },
     /// Returns when all replicas that are being launched have joined, or when one is known to fail.
-    Settled(oneshot::Sender<Result<(), ControlError>>),
+    AllJoined(oneshot::Sender<Result<(), ControlError>>),
     /// Ends launched processes and the actor.
     Stop(oneshot::Sender<()>),
 }
@@ -100,8 +100,8 @@ impl Handle {
         self.ask(|answer| Command::Change { pool, id, change, answer }).await?
     }
 
-    /// Reads the configuration again and applies the changes. Returns when every worker has them. Refused while another
-    /// reload runs.
+    /// Reads the configuration again and applies the changes. Returns when every worker has them. A stuck worker delays
+    /// that by at most 2 s, and the report warns of it. Refused while another reload runs.
     pub async fn reload(&self, request: ReloadRequest) -> Result<ReloadReport, ReloadError> {
         let by = Trigger::Admin;
         self.ask(|answer| Command::Reload { request, by, waits: false, answer })
@@ -125,8 +125,8 @@ impl Handle {
 
     /// Waits until every replica that is being launched may get requests. Fails as soon as one is known to fail: its
     /// command is missing, it keeps dying, or it passes no check in time. The launcher still tries it again.
-    pub async fn settled(&self) -> Result<(), ControlError> {
-        self.ask(Command::Settled).await?
+    pub async fn all_joined(&self) -> Result<(), ControlError> {
+        self.ask(Command::AllJoined).await?
     }
 
     /// Ends launched processes, then the actor.

@@ -29,7 +29,7 @@ use crate::control::api::{BackendStatus, ControlError, Replicas};
 use crate::control::health::{Checked, Checkers};
 use crate::control::launcher::{Death, Launcher};
 use crate::control::pools::{Entry, Member, Origin, PoolKey, Replaced};
-use crate::control::publish::{Done, Publisher};
+use crate::control::publish::{FollowUp, Publisher};
 use crate::control::state::OverlayWriter;
 use crate::telemetry::BackendGauges;
 
@@ -137,7 +137,7 @@ impl Membership {
         }
     }
 
-    /// No view of a worker contains the member any more. Its process, if `supervisor` runs one, ends after its last
+    /// The wait for the workers' views is over. The member's process, if `supervisor` runs one, ends after its last
     /// request. Requests are counted by id. So the old process stays while a new backend of the same id is busy, at
     /// most for `timeouts.drain_ms`.
     pub(super) fn left(&self, desk: &Publisher, pool: PoolKey, member: &Member, supervisor: Option<u64>) {
@@ -174,7 +174,7 @@ impl Membership {
         for member in &replaced.gone {
             tracing::info!(pool = %desk.pools[pool].name, backend = %member.id(), "backend is removed and drains");
             self.goes(pool, member);
-            desk.wait(pool, Done::Removed { pool, member: Box::new(member.clone()), supervisor: None });
+            desk.wait(pool, FollowUp::Removed { pool, member: Box::new(member.clone()), supervisor: None });
         }
         for member in &replaced.came {
             self.came(desk, pool, member);

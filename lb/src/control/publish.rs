@@ -1,13 +1,13 @@
 //! From changed members and strategies to a generation that every worker has taken up.
 //!
 //! [`Publisher`] holds the state in force and drives the rest. [`Builder`] is the thread on which plugin hooks run.
-//! `builds` decides when pickers are made. `waiting` replies to callers when every worker has their change. Arrow:
-//! publish names the pools and the plain types of `api`, never membership or reload, which use it.
+//! `builds` decides when pickers are made. `waiting` holds the actions that follow when every worker has a change.
+//! Arrow: publish names the pools and the plain types of `api`, never membership or reload, which use it.
 
 mod assemble;
 mod builder;
 mod builds;
-mod done;
+mod follow_up;
 mod listeners;
 mod publisher;
 mod settings;
@@ -15,9 +15,9 @@ mod waiting;
 
 pub use builder::Builder;
 
-pub(super) use assemble::{Handed, PoolJob};
+pub(super) use assemble::{BuiltPool, PoolJob};
 pub(super) use builds::{Built, Ended};
-pub(super) use done::{Answer, Done};
+pub(super) use follow_up::{Answer, FollowUp};
 pub(super) use publisher::{InForce, Progress, Publisher, Refused, reach};
 pub(super) use settings::{access_log, settings};
 

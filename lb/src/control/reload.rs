@@ -21,4 +21,4 @@ mod trial;
 use read::Target;
 use swap::{Candidate, Prepared};
 
-pub(super) use reloads::{Preparing, Reloads, Tools};
+pub(super) use reloads::{PreparationResult, Reloads, Tools};

@@ -3,7 +3,7 @@
 //! Both wings use it: a worker for each request, and control for an explanation. So an explanation shows the pick that
 //! a worker would make.
 
-use lb_balance::{Choice, NoChoice, Settling};
+use lb_balance::{Choice, Chooser, NoChoice};
 use lb_strategy_host::{Decision, Headers, PickRequest};
 
 use super::PoolGeneration;
@@ -19,20 +19,20 @@ impl PoolGeneration {
     /// The backend for `decision`, which the picker returned for `request`. `limit` is the number of requests that may
     /// be in flight on one backend.
     #[inline]
-    pub fn settle(
+    pub fn choose(
         &self,
         decision: Decision,
         request: &PickRequest<'_>,
         limit: Option<u32>,
     ) -> Result<Choice, NoChoice> {
-        let settling = Settling {
+        let chooser = Chooser {
             backends: &self.backends,
             fallback: self.fallback,
             cursor: &self.fallback_cursor,
             wants_hash: self.wants_hash,
             limit,
         };
-        settling.settle(decision, request)
+        chooser.choose(decision, request)
     }
 }
 

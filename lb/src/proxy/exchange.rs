@@ -45,7 +45,7 @@ use super::interim::Interim;
 use super::local::Local;
 use super::peer::Peer;
 use super::reply;
-use super::view::Pool;
+use super::view::PoolView;
 use crate::generation::Settings;
 use crate::http1::{Fields, RequestHead};
 use crate::net::Timer;
@@ -72,7 +72,7 @@ pub(super) struct Request {
 struct Exchange {
     context: Rc<Context>,
     settings: Rc<Settings>,
-    pool: Rc<Pool>,
+    pool: Rc<PoolView>,
     head: Box<RequestHead>,
     body: RequestBody,
     key: Option<Key>,
@@ -104,7 +104,7 @@ pub(super) async fn serve(context: Rc<Context>, request: Request) -> Response {
 /// Pool and settings by the newest generation. A request without a normal path counts for `default` and is refused with
 /// the fault.
 #[inline]
-fn route(context: &Context, head: &RequestHead) -> (Rc<Pool>, Rc<Settings>, Result<(), Fault>) {
+fn route(context: &Context, head: &RequestHead) -> (Rc<PoolView>, Rc<Settings>, Result<(), Fault>) {
     let view = context.local.view.borrow();
     let route = headers::path(head).map(|path| view.generation.route(|| headers::host(head), &path));
     (view.pools[route.unwrap_or(0)].clone(), view.settings.clone(), route.map(drop))
@@ -128,10 +128,10 @@ pub(super) fn refuse(context: &Rc<Context>, head: Option<Box<RequestHead>>, faul
 
 impl Exchange {
     #[inline]
-    fn new(context: Rc<Context>, pool: Rc<Pool>, settings: Rc<Settings>, request: Request) -> Self {
+    fn new(context: Rc<Context>, pool: Rc<PoolView>, settings: Rc<Settings>, request: Request) -> Self {
         let Request { mut head, body, arrived } = request;
         if settings.request_id {
-            request_id::settle(&mut head.fields, &mut context.local.random.borrow_mut());
+            request_id::ensure(&mut head.fields, &mut context.local.random.borrow_mut());
         }
         let mut guard = RequestGuard::begin(&context, &settings, &pool, head.method.clone(), arrived);
         guard.record = notes::begin(&context, &pool, &settings, &head, guard.started);

@@ -20,12 +20,12 @@ use crate::telemetry::{BackendShard, Metrics, PoolShard};
 pub(super) struct View {
     pub(super) generation: Arc<Generation>,
     /// In the generation's order.
-    pub(super) pools: Vec<Rc<Pool>>,
+    pub(super) pools: Vec<Rc<PoolView>>,
     pub(super) settings: Rc<Settings>,
 }
 
 /// A pool with this worker's data.
-pub(super) struct Pool {
+pub(super) struct PoolView {
     pub(super) name: Arc<str>,
     /// This worker's counters, by the listener's place.
     shards: RefCell<Vec<Option<Arc<PoolShard>>>>,
@@ -36,11 +36,11 @@ pub(super) struct Pool {
 pub(super) struct Current {
     pub(super) shared: Arc<PoolGeneration>,
     /// In the order of `shared.backends`.
-    pub(super) members: Vec<Rc<Member>>,
+    pub(super) members: Vec<Rc<MemberView>>,
 }
 
 /// A backend with this worker's data: the shared counters, its own shard, its own idle connections.
-pub(super) struct Member {
+pub(super) struct MemberView {
     pub(super) backend: Arc<Backend>,
     pub(super) shard: Arc<BackendShard>,
     pub(super) idle: Idle,
@@ -64,7 +64,7 @@ impl View {
                 let pool = old
                     .and_then(|old| old.pools.iter().find(|pool| pool.name == shared.name))
                     .cloned()
-                    .unwrap_or_else(|| Pool::new(&shared.name, metrics, worker, listeners));
+                    .unwrap_or_else(|| PoolView::new(&shared.name, metrics, worker, listeners));
                 pool.replace(shared.clone(), metrics, worker);
                 pool
             })
@@ -96,7 +96,7 @@ impl View {
     }
 
     /// Every backend of every pool.
-    pub(super) fn each_member(&self, mut visit: impl FnMut(&Member)) {
+    pub(super) fn each_member(&self, mut visit: impl FnMut(&MemberView)) {
         for pool in &self.pools {
             if let Some(current) = &*pool.current.borrow() {
                 current.members.iter().for_each(|member| visit(member));
@@ -105,9 +105,9 @@ impl View {
     }
 }
 
-// === impl Pool ===
+// === impl PoolView ===
 
-impl Pool {
+impl PoolView {
     fn new(name: &Arc<str>, metrics: &Metrics, worker: usize, listeners: &Listeners) -> Rc<Self> {
         let pool = Self { name: name.clone(), shards: RefCell::default(), current: RefCell::new(None) };
         pool.hear(listeners, metrics, worker);
@@ -139,7 +139,7 @@ impl Pool {
             .map(|backend| {
                 old.remove(&Arc::as_ptr(backend)).unwrap_or_else(|| {
                     let shard = metrics.backend(worker, &shared.name, &backend.id);
-                    Rc::new(Member::new(backend.clone(), shard))
+                    Rc::new(MemberView::new(backend.clone(), shard))
                 })
             })
             .collect();
@@ -154,9 +154,9 @@ impl Pool {
     }
 }
 
-// === impl Member ===
+// === impl MemberView ===
 
-impl Member {
+impl MemberView {
     fn new(backend: Arc<Backend>, shard: Arc<BackendShard>) -> Self {
         Self { backend, idle: Idle::new(shard.clone()), shard }
     }

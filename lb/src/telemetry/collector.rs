@@ -16,7 +16,7 @@ use super::names;
 use super::reason::{ErrorReason, FallbackReason, LogDropReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
 use super::reloads::Reloads;
 use super::shard::METHODS;
-use super::snapshot::{Backend, Health, Pool, Requests, Runtime, Snapshot};
+use super::snapshot::{BackendSum, Health, PoolSum, Requests, Runtime, Snapshot};
 
 /// All data of the hub, as one collector.
 pub(super) struct HubCollector {
@@ -106,7 +106,7 @@ fn tell_requests(e: &mut Exposition, requests: &Requests) {
     e.number(&names::RESPONSE_BYTES, &both, requests.response_bytes as f64);
 }
 
-fn tell_pool(e: &mut Exposition, name: &str, pool: &Pool) {
+fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
     for (reason, count) in ErrorReason::ALL.iter().zip(pool.errors) {
         e.number(&names::PROXY_ERRORS, &[name, reason.as_str()], count as f64);
     }
@@ -132,7 +132,7 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &Pool) {
     }
 }
 
-fn tell_backend(e: &mut Exposition, backend: &Backend) {
+fn tell_backend(e: &mut Exposition, backend: &BackendSum) {
     let both = [&*backend.pool, &*backend.backend];
     let [pool, name] = both;
     for (code, count) in &backend.by_code {

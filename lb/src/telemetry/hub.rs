@@ -48,7 +48,7 @@ pub(super) struct State {
     pub(super) listeners: BTreeMap<Arc<str>, Workers<ConnectionShard>>,
     pub(super) pools: BTreeMap<(Arc<str>, Arc<str>), Workers<PoolShard>>,
     pub(super) strategies: BTreeMap<Arc<str>, Strategies>,
-    pub(super) backends: BTreeMap<(Arc<str>, Arc<str>), Backend>,
+    pub(super) backends: BTreeMap<(Arc<str>, Arc<str>), BackendSeries>,
     /// By pool and kind.
     pub(super) swaps: BTreeMap<Arc<str>, [u64; SwapKind::COUNT]>,
     /// By pool.
@@ -71,7 +71,7 @@ pub(super) struct State {
 pub(super) type Workers<T> = BTreeMap<usize, Arc<T>>;
 
 #[derive(Default)]
-pub(super) struct Backend {
+pub(super) struct BackendSeries {
     pub(super) shards: Workers<BackendShard>,
     pub(super) gauges: Option<Arc<BackendGauges>>,
     pub(super) retired: Option<Retired>,

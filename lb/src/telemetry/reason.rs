@@ -48,8 +48,6 @@ words! {
         Reset = "reset",
         /// The backend's response is not valid HTTP.
         BadResponse = "bad_response",
-        /// Neither the strategy nor the fallback made a usable pick.
-        Strategy = "strategy",
         /// A limit of the balancer is reached.
         Overload = "overload",
         /// The client's request is not acceptable HTTP.
@@ -76,7 +74,7 @@ impl ErrorReason {
     /// Whether an attempt on a backend can fail for this reason. The others end a request before any attempt, or a
     /// tunnel.
     pub(super) const fn can_befall_an_attempt(self) -> bool {
-        !matches!(self, Self::NoBackend | Self::Strategy | Self::MethodNotAllowed | Self::TunnelIdle)
+        !matches!(self, Self::NoBackend | Self::MethodNotAllowed | Self::TunnelIdle)
     }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::cell::{Counter, HistogramSum, REQUEST_BOUNDS_NS};
-use super::hub::{Backend, State, Workers};
+use super::hub::{BackendSeries, State, Workers};
 use super::reason::{ErrorReason, RetryReason};
 use super::shard::{ConnectionShard, PoolShard};
 use super::snapshot::Requests;
@@ -56,9 +56,9 @@ impl Retired {
     }
 }
 
-// === impl Backend ===
+// === impl BackendSeries ===
 
-impl Backend {
+impl BackendSeries {
     pub(super) fn look_again(&mut self, now: Instant) {
         let in_flight: i64 = self.shards.values().map(|shard| shard.in_flight.get()).sum();
         if let Some(retired) = &mut self.retired {

@@ -28,8 +28,8 @@ pub(super) struct Snapshot {
     pub requests: Vec<Requests>,
     /// The same for series that no scrape shows any more. Forgotten listeners and pools have no name in it.
     pub unshown: Vec<Requests>,
-    pub pools: BTreeMap<Arc<str>, Pool>,
-    pub backends: Vec<Backend>,
+    pub pools: BTreeMap<Arc<str>, PoolSum>,
+    pub backends: Vec<BackendSum>,
 }
 
 /// The runtime of one worker.
@@ -63,7 +63,7 @@ pub(super) struct Requests {
 }
 
 /// The series of a pool as a whole.
-pub(super) struct Pool {
+pub(super) struct PoolSum {
     pub errors: [u64; ErrorReason::COUNT],
     pub retries: [u64; RetryReason::COUNT],
     pub connect: HistogramSum,
@@ -77,7 +77,7 @@ pub(super) struct Pool {
 }
 
 /// One backend of a pool.
-pub(super) struct Backend {
+pub(super) struct BackendSum {
     pub pool: Arc<str>,
     pub backend: Arc<str>,
     pub in_flight: i64,
@@ -159,7 +159,7 @@ impl Snapshot {
             let connect = &mut snapshot.pools.entry(pool.clone()).or_default().connect;
             backend.shards.values().for_each(|shard| connect.add(&shard.connect));
             if !backend.retired.is_some_and(|retired| retired.hidden) {
-                snapshot.backends.push(Backend::sum(pool.clone(), name.clone(), backend));
+                snapshot.backends.push(BackendSum::of(pool.clone(), name.clone(), backend));
             }
         }
         snapshot.pools.retain(|name, _| !state.is_pool_hidden(name));
@@ -221,11 +221,11 @@ impl Requests {
     }
 }
 
-// === impl Pool ===
+// === impl PoolSum ===
 
-impl Default for Pool {
-    fn default() -> Pool {
-        Pool {
+impl Default for PoolSum {
+    fn default() -> PoolSum {
+        PoolSum {
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
             connect: EMPTY,
@@ -238,11 +238,11 @@ impl Default for Pool {
     }
 }
 
-// === impl Backend ===
+// === impl BackendSum ===
 
-impl Backend {
-    fn sum(pool: Arc<str>, name: Arc<str>, backend: &hub::Backend) -> Backend {
-        let mut sum = Backend {
+impl BackendSum {
+    fn of(pool: Arc<str>, name: Arc<str>, backend: &hub::BackendSeries) -> BackendSum {
+        let mut sum = BackendSum {
             pool,
             backend: name,
             in_flight: 0,

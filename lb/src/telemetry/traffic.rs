@@ -12,7 +12,7 @@ use super::cell::{HistogramSum, REQUEST_BOUNDS_NS};
 use super::code::TUNNELS;
 use super::hub::Metrics;
 use super::reason::{ErrorReason, ReloadOutcome, SwapKind};
-use super::snapshot::{Backend, Snapshot};
+use super::snapshot::{BackendSum, Snapshot};
 
 /// All traffic since the start.
 #[derive(Clone, Debug)]
@@ -109,7 +109,7 @@ impl Traffic {
 // === impl BackendTraffic ===
 
 impl BackendTraffic {
-    fn of(backend: &Backend) -> Self {
+    fn of(backend: &BackendSum) -> Self {
         let by_code = backend.by_code.iter().map(|(code, count)| (*code, *count));
         let failed = ErrorReason::ALL.iter().zip(backend.errors).filter(|(reason, _)| reason.is_the_backends_fault());
         Self {

@@ -1,6 +1,7 @@
 //! Start of lb, signals to it, and its end.
 
 use mock_server::{Change, Running};
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::harness::{Answer, Balancer, backends, command, finish, folder, get, mock, send, wait_for};
 
@@ -150,13 +151,18 @@ fn serves_as_a_replica_when_launched() {
     std::io::copy(&mut std::io::stdin(), &mut std::io::sink()).unwrap();
 }
 
-#[test]
-fn launched_replicas_join_before_lb_is_ready_and_end_with_it() {
+/// A `[launcher]` section with `count` replicas of this executable.
+fn launcher(count: usize) -> String {
     let executable = std::env::current_exe().unwrap();
     let script = r#"REPLICA_ID="$1" REPLICA_NUMBER="$2" REPLICA_PORT="$3" exec "$0" --exact lifecycle::serves_as_a_replica_when_launched"#;
-    let launcher = format!(
-        "[launcher]\nkind = \"process\"\nreplicas = 2\nfirst_port = 0\ncommand = [\"/bin/sh\", \"-c\", {script:?}, {executable:?}, \"{{name}}\", \"{{n}}\", \"{{port}}\"]\n"
-    );
+    format!(
+        "[launcher]\nkind = \"process\"\nreplicas = {count}\nfirst_port = 0\ncommand = [\"/bin/sh\", \"-c\", {script:?}, {executable:?}, \"{{name}}\", \"{{n}}\", \"{{port}}\"]\n"
+    )
+}
+
+#[test]
+fn launched_replicas_join_before_lb_is_ready_and_end_with_it() {
+    let launcher = launcher(2);
     let mut balancer = Balancer::start(&(STRATEGY.to_owned() + &launcher));
     let ids = || ["/home"; 4].map(|path| get(balancer.proxy, path).header("x-server-id").unwrap().to_owned());
     assert_eq!(ids(), ["Server 1", "Server 2", "Server 1", "Server 2"]);
@@ -189,4 +195,21 @@ fn launched_replicas_join_before_lb_is_ready_and_end_with_it() {
     for address in addresses {
         assert!(std::net::TcpStream::connect(address).is_err(), "a replica at {address} outlived lb");
     }
+}
+
+#[test]
+fn a_replica_that_checks_had_set_down_serves_again_after_a_reload_switched_checks_off() {
+    let health = "[health]\ninterval_ms = 10\ntimeout_ms = 200\n";
+    let balancer = Balancer::start(&(STRATEGY.to_owned() + &launcher(1) + health));
+    let replica = || get(balancer.admin, "/backends").json()[0].clone();
+    let pid = Pid::from_raw(replica()["pid"].as_i64().unwrap() as i32).unwrap();
+    kill_process(pid, Signal::STOP).unwrap();
+    wait_for("checks to set it down", || (replica()["healthy"] == false).then_some(()));
+    let config = STRATEGY.to_owned() + &launcher(1) + "[health]\nenabled = false\n";
+    std::fs::write(balancer.path("lb.toml"), config).unwrap();
+    let report = send(balancer.admin, "POST", "/reload", &[], "").json();
+    assert_eq!(report["applied"], serde_json::json!(["health"]), "{report}");
+    assert_eq!(replica()["healthy"], false, "the process is stopped, so it has passed no check yet");
+    kill_process(pid, Signal::CONT).unwrap();
+    wait_for("it to serve", || (get(balancer.proxy, "/home").status == 200).then_some(()));
 }

@@ -54,7 +54,7 @@ async fn replicas_are_listed_from_the_start_and_join_at_their_first_heartbeat() 
     assert_eq!(rig.replicas().await, names);
     assert!(rig.pool().backends.iter().all(|backend| !backend.is_eligible()), "no replica has responded yet");
     let ring = rig.pool().picker.backends().members_epoch();
-    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
     rig.until_pool(&names.map(|name| (name, true))).await;
     assert_eq!(rig.pool().picker.backends().members_epoch(), ring, "a join moves no point on a ring");
     let addresses: Vec<_> = rig.pool().backends.iter().map(|backend| backend.socket).collect();
@@ -71,7 +71,7 @@ async fn a_killed_replica_is_ineligible_at_once_and_starts_again_under_its_name(
     let folder = folder();
     // Checks are off, so lb can only see the end of the process, not a failed check.
     let mut rig = Rig::start(folder.path(), &(launcher(2) + "[health]\nenabled = false\n")).await;
-    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
     let before = pids(&rig).await["Server 2"];
     let killed = Instant::now();
     kill_process(before, Signal::KILL).unwrap();
@@ -102,10 +102,29 @@ async fn a_killed_replica_is_ineligible_at_once_and_starts_again_under_its_name(
 }
 
 #[tokio::test]
+async fn a_replica_that_was_down_and_recovers_ends_the_wait_for_all() {
+    let folder = folder();
+    let health = "[health]\ninterval_ms = 10\ntimeout_ms = 200\n";
+    let mut rig = Rig::start(folder.path(), &(launcher(1) + health)).await;
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
+    let pid = pids(&rig).await["Server 1"];
+    kill_process(pid, Signal::STOP).unwrap();
+    rig.until_pool(&[("Server 1", false)]).await;
+    let recovers = async {
+        // Commands are handled in order, so the wait has begun when this one returns.
+        rig.replicas().await;
+        kill_process(pid, Signal::CONT).unwrap();
+    };
+    let (joined, ()) = bounded("its recovery", async { tokio::join!(rig.handle().all_joined(), recovers) }).await;
+    assert_eq!(joined, Ok(()));
+    rig.stop().await;
+}
+
+#[tokio::test]
 async fn removed_replicas_drain_before_they_are_stopped() {
     let folder = folder();
     let rig = Rig::start(folder.path(), &(launcher(2) + QUICK_HEALTH)).await;
-    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
     let (busy, pid) = (rig.backend("Server 1"), pids(&rig).await["Server 1"]);
     busy.attempt_begins();
     assert_eq!(bounded("/rm", rig.handle().remove(remove(1, &["Server 1"]))).await.unwrap().0, ["Server 2"]);
@@ -127,7 +146,7 @@ async fn removed_replicas_drain_before_they_are_stopped() {
 async fn an_add_returns_when_the_new_replicas_are_eligible() {
     let folder = folder();
     let rig = Rig::start(folder.path(), &(launcher(1) + QUICK_HEALTH)).await;
-    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
     let replicas = bounded("/add", rig.handle().add(add(3, &["S9"]))).await.unwrap();
     assert_eq!(replicas.0, ["Server 1", "S9", "Server 2", "Server 3"], "the lowest free numbers, by order of start");
     assert!(rig.pool().backends.iter().all(|backend| backend.is_eligible()));
@@ -160,12 +179,12 @@ async fn a_replica_that_always_exits_fails_its_add_and_leaves_nothing() {
 async fn a_missing_command_is_reported_at_once() {
     let folder = folder();
     let rig = Rig::start(folder.path(), &section(1, &["no-such-program-here", "{port}"])).await;
-    let error = bounded("the failure", rig.handle().settled()).await.unwrap_err().to_string();
+    let error = bounded("the failure", rig.handle().all_joined()).await.unwrap_err().to_string();
     assert!(
         error.contains("'Server 1'") && error.contains("no-such-program-here") && error.contains("PATH"),
         "{error}"
     );
-    let again = bounded("the failure", rig.handle().settled()).await.unwrap_err().to_string();
+    let again = bounded("the failure", rig.handle().all_joined()).await.unwrap_err().to_string();
     assert_eq!(again, error, "a later caller gets the same error");
     rig.stop().await;
 }

@@ -11,7 +11,7 @@ async fn changes_survive_a_restart_and_fresh_drops_them() {
     let text =
         backend("b1", one.addr) + &backend("b2", one.addr) + &backend("b3", one.addr) + SLOW_HEALTH + &launcher(1);
     let rig = Rig::start(folder.path(), &text).await;
-    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
     let attached = AttachedBackend { id: "a1".into(), address: one.addr.to_string(), weight: 2 };
     bounded("the attach", rig.handle().add(Add::Attach(vec![attached]))).await.unwrap();
     bounded("/rm", rig.handle().remove(remove(1, &["b1"]))).await.unwrap();
@@ -28,7 +28,7 @@ async fn changes_survive_a_restart_and_fresh_drops_them() {
     assert_eq!((rig.replicas().await, &rig.report().overlay), (before, &in_force));
     assert_eq!(rig.pool().picker.backends().specs()[0].weight, 7);
     assert!(!rig.backend("b3").is_eligible(), "b3 still drains");
-    bounded("all replicas", rig.handle().settled()).await.unwrap();
+    bounded("all replicas", rig.handle().all_joined()).await.unwrap();
     assert!(rig.backend("S9").is_eligible());
     rig.stop().await;
 

@@ -136,8 +136,7 @@ fn the_error_ratio_of_a_backend_leaves_out_errors_that_clients_cause() {
         errors.matchers.iter().find(|(label, ..)| label == "reason").expect("the expression leaves reasons out");
     let left_out: BTreeSet<_> = reasons.split('|').collect();
     // No backend counts these errors: they occur before or after a backend has the request.
-    let of_no_backend =
-        [ErrorReason::NoBackend, ErrorReason::Strategy, ErrorReason::MethodNotAllowed, ErrorReason::TunnelIdle];
+    let of_no_backend = [ErrorReason::NoBackend, ErrorReason::MethodNotAllowed, ErrorReason::TunnelIdle];
     let others = ErrorReason::ALL.iter().filter(|one| !one.is_the_backends_fault() && !of_no_backend.contains(one));
     assert_eq!((operator.as_str(), left_out), ("!~", others.map(|one| one.as_str()).collect()));
 }

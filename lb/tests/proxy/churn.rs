@@ -103,7 +103,7 @@ fn lets_go(lb: &Balancer, none: &[PoolSetup], accepted: u64) {
 
 fn settle(lb: &Balancer, pools: &[PoolSetup]) {
     let number = lb.publish(pools);
-    wait_until("the workers to follow", || lb.hall.is_settled(number));
+    wait_until("the workers to follow", || lb.hall.is_taken_up(number));
     drop(lb.hall.take_free());
 }
 

@@ -68,7 +68,7 @@ fn without_an_eligible_backend_the_response_is_503_until_there_is_one() {
     // The live flag alone is not enough: the picker was made from the old flags and needs its next list.
     lb.backends[0].set_eligibility(UP);
     let number = lb.publish(&pools);
-    wait_until("the workers to follow", || lb.hall.is_settled(number));
+    wait_until("the workers to follow", || lb.hall.is_taken_up(number));
     assert_eq!(client.get("/home").status(), 200);
     // A flag that makes a backend ineligible acts at once.
     lb.backends[0].set_eligibility(DOWN);

@@ -107,7 +107,7 @@ fn on_finish_runs_once_for_every_attempt_and_every_outcome() {
     // `gone`.
     let both = PoolSetup { backends: vec![backend("gone", nobody()), alone.backends[0].clone()], ..alone.clone() };
     let number = lb.publish(&[both]);
-    wait_until("the workers to follow", || lb.hall.is_settled(number));
+    wait_until("the workers to follow", || lb.hall.is_taken_up(number));
     assert_eq!(lb.client().get("/home").status(), 200);
     assert_eq!(heard(6), own(Outcome::Ok, 6));
     assert_eq!(HEARD.lock()[4], own(Outcome::ConnectError, 5));
@@ -116,11 +116,11 @@ fn on_finish_runs_once_for_every_attempt_and_every_outcome() {
     stall(true);
     let mut waiting = lb.client();
     let number = lb.publish(std::slice::from_ref(&alone));
-    wait_until("the workers to follow", || lb.hall.is_settled(number));
+    wait_until("the workers to follow", || lb.hall.is_taken_up(number));
     waiting.send(&request("GET", "/home", &[]));
     wait_until("the request to be at the backend", || server.stats().in_progress == 1);
     let number = lb.publish(&[PoolSetup { strategy: ledger(), ..alone }]);
-    wait_until("the workers to follow", || lb.hall.is_settled(number));
+    wait_until("the workers to follow", || lb.hall.is_taken_up(number));
     stall(false);
     assert_eq!(waiting.answer().status(), 200);
     assert_eq!(heard(7), Heard { own: false, ..own(Outcome::Ok, 0) });

@@ -53,7 +53,7 @@ fn two_hundred_generations_under_load_fail_no_request() {
             let pool = PoolSetup { name: "default", strategy: strategy(name), hash_on: Vec::new(), backends };
             let before = done.load(SeqCst);
             let number = lb.publish(&[pool]);
-            wait_until("both workers to follow", || lb.hall.is_settled(number));
+            wait_until("both workers to follow", || lb.hall.is_taken_up(number));
             wait_until("some requests to pass", || done.load(SeqCst) > before + 8);
             freed += free(&lb).len();
         }
@@ -76,9 +76,9 @@ fn idle_workers_take_up_new_generations_and_free_old_ones() {
     let setup = Setup::of(&[&server]);
     let pools = setup.pools.clone();
     let lb = setup.start();
-    wait_until("the workers to have taken up the first", || lb.hall.is_settled(1));
+    wait_until("the workers to have taken up the first", || lb.hall.is_taken_up(1));
     let number = lb.publish(&pools);
-    wait_until("idle workers to follow", || lb.hall.is_settled(number));
+    wait_until("idle workers to follow", || lb.hall.is_taken_up(number));
     let free = free(&lb);
     assert_eq!(free.iter().map(|generation| generation.number).collect::<Vec<_>>(), [1]);
     assert!(lb.hall.take_free().is_empty());
@@ -103,7 +103,7 @@ fn a_removed_backend_loses_its_idle_connections_and_keeps_its_running_request() 
 
     pool.backends.remove(0);
     let number = lb.publish(&[pool]);
-    wait_until("the workers to follow", || lb.hall.is_settled(number));
+    wait_until("the workers to follow", || lb.hall.is_taken_up(number));
     wait_until("only the running request's connection to be left", || servers[0].stats().open_connections == 1);
     let requests = servers[0].stats().requests;
     for client in &mut clients[2..] {
@@ -150,7 +150,7 @@ fn a_removed_and_an_added_pool_do_not_affect_a_running_request() {
         settings: lb.settings.clone(),
         own_routes: None,
     });
-    wait_until("the workers to follow", || lb.hall.is_settled(2));
+    wait_until("the workers to follow", || lb.hall.is_taken_up(2));
     assert_eq!(free(&lb).len(), 1);
     assert_eq!(lb.client().get("/home").field("x-server-id").as_deref(), Some("b1"));
     servers[1].change(&Change { stall: Some(false), ..Change::default() }).unwrap();
@@ -177,7 +177,7 @@ fn counts_in_flight_outlive_the_strategy_that_picked() {
         // In the middle, another instance takes over. The host keeps the counts in flight, so they continue.
         if sent == 4 {
             let number = lb.publish(&[PoolSetup { strategy: strategy("least_connections"), ..pool.clone() }]);
-            wait_until("the workers to follow", || lb.hall.is_settled(number));
+            wait_until("the workers to follow", || lb.hall.is_taken_up(number));
         }
     }
     assert_eq!(lb.backends.iter().map(|backend| backend.in_flight()).collect::<Vec<_>>(), [3, 3, 3]);

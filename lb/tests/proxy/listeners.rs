@@ -26,7 +26,7 @@ fn publish(lb: &Balancer, listeners: Vec<Arc<Listener>>) {
         own_routes: None,
     });
     drop(current);
-    wait_until("the workers to follow", || lb.hall.is_settled(number));
+    wait_until("the workers to follow", || lb.hall.is_taken_up(number));
 }
 
 #[test]

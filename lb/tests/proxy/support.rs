@@ -243,7 +243,7 @@ impl Balancer {
         let mut settings = (*self.hall.current().settings).clone();
         change(&mut settings);
         let number = self.publish_generation(self.hall.current().pools.clone(), Arc::new(settings));
-        wait_until("all workers to follow", || self.hall.is_settled(number));
+        wait_until("all workers to follow", || self.hall.is_taken_up(number));
     }
 
     fn publish_generation(&self, pools: Vec<Arc<PoolGeneration>>, settings: Arc<Settings>) -> u64 {

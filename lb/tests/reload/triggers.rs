@@ -1,9 +1,10 @@
 //! The triggers of a reload: the admin port with and without an override, SIGHUP, `lb reload`, and several at once.
 
 use lb::config::{self, Source};
-use lb::control::{self, Options, ReloadError, ReloadRequest, ReloadResult, Trigger};
+use lb::control::{self, Control, Options, ReloadError, ReloadRequest, ReloadResult, Trigger};
 use lb::telemetry::Metrics;
 use serde_json::json;
+use tempfile::TempDir;
 
 use crate::bench::{Bench, bare_admin_command, bytes, named, post};
 use crate::harness::{Balancer, TOKEN, finish, folder, get, send, wait_for};
@@ -167,12 +168,15 @@ fn status_backends_and_rollback_work_with_an_invalid_strategy_in_the_file() {
     assert!(code == Some(2) && complaint.contains("--workers has no effect on a running lb"), "{complaint}");
 }
 
-#[tokio::test]
-async fn one_reload_runs_at_a_time_and_waiting_reloads_share_one_run() {
-    let folder = folder(&named("round_robin"));
+/// Control on the configuration in `folder`, in this process and without a worker.
+async fn control_of(folder: &TempDir) -> Control {
     let plugins = lb_strategy_built::folder();
-    let keys =
-        [("plugin_dirs", format!("[{plugins:?}]")), ("state.dir", folder.path().join("state").display().to_string())];
+    let keys = [
+        ("plugin_dirs", format!("[{plugins:?}]")),
+        ("state.dir", folder.path().join("state").display().to_string()),
+        ("proxy.listen", "127.0.0.1:0".to_owned()),
+        ("admin.listen", "127.0.0.1:0".to_owned()),
+    ];
     let source = Source {
         path: folder.path().join("lb.toml"),
         command_line: keys.map(|(key, value)| (key.to_owned(), value)).to_vec(),
@@ -180,7 +184,13 @@ async fn one_reload_runs_at_a_time_and_waiting_reloads_share_one_run() {
     };
     let config = config::load(&source).unwrap().config;
     let options = Options { fresh: true, source: Some(source), ..Options::new(config, Metrics::new()) };
-    let control = control::start(options).await.unwrap();
+    control::start(options).await.unwrap()
+}
+
+#[tokio::test]
+async fn one_reload_runs_at_a_time_and_waiting_reloads_share_one_run() {
+    let folder = folder(&named("round_robin"));
+    let control = control_of(&folder).await;
     std::fs::write(folder.path().join("lb.toml"), named("least_connections")).unwrap();
     let handle = &control.handle;
     // All four start before the first can end.
@@ -194,6 +204,25 @@ async fn one_reload_runs_at_a_time_and_waiting_reloads_share_one_run() {
     assert_eq!(second, Err(ReloadError::Busy));
     let (third, fourth) = (third.unwrap(), fourth.unwrap());
     assert_eq!((third.result, &third), (ReloadResult::NoChange, &fourth), "both waiting reloads get the same report");
+    handle.stop().await;
+    control.task.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_rollback_that_waited_for_a_reload_is_refused_only_if_the_reload_changed_something() {
+    let folder = folder(&named("round_robin"));
+    let control = control_of(&folder).await;
+    let handle = &control.handle;
+    let write = |name: &str| std::fs::write(folder.path().join("lb.toml"), named(name)).unwrap();
+    write("least_connections");
+    assert_eq!(handle.reload(ReloadRequest::default()).await.unwrap().result, ReloadResult::Done);
+    // The rollback is requested before the reload can have ended.
+    let (reload, rollback) = tokio::join!(handle.reload(ReloadRequest::default()), handle.roll_back(None));
+    assert_eq!(reload.unwrap().result, ReloadResult::NoChange);
+    assert_eq!(rollback.map(|report| report.result), Ok(ReloadResult::RolledBack));
+    let (reload, rollback) = tokio::join!(handle.reload(ReloadRequest::default()), handle.roll_back(None));
+    assert_eq!(reload.unwrap().result, ReloadResult::Done, "the file names least_connections");
+    assert_eq!(rollback.map(|report| report.result), Err(ReloadError::Busy));
     handle.stop().await;
     control.task.await.unwrap();
 }

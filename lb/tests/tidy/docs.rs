@@ -84,7 +84,7 @@ fn offending_words(documents: &[Page], judge: impl Fn(&str) -> Option<String>) -
 }
 
 /// Numbered lines of prose; blocks of code are left out.
-fn outside_fences(text: &str) -> impl Iterator<Item = (usize, &str)> {
+pub(crate) fn outside_fences(text: &str) -> impl Iterator<Item = (usize, &str)> {
     let mut is_inside = false;
     (1..).zip(text.lines()).filter(move |(_, line)| {
         let is_fence = line.trim_start().starts_with("```");

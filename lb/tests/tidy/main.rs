@@ -9,6 +9,7 @@ mod functions;
 mod lexer;
 mod plain;
 mod prose;
+mod reasons;
 mod sources;
 mod unplain;
 mod wing_arrows;

@@ -40,7 +40,7 @@ impl Begun {
         Ok(Self { balancer, declared, status })
     }
 
-    fn pool(&self) -> Option<&lab::PoolState> {
+    fn pool(&self) -> Option<&lab::PoolStatus> {
         self.status.pools.iter().find(|pool| pool.name == "default")
     }
 

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use super::run::ExperimentError;
 use super::stage::Stage;
-use crate::lab::BackendState;
+use crate::lab::BackendStatus;
 use crate::load::{self, Handle, Outcome, Plan};
 use crate::model::EventKind;
 use crate::view::Underway;
@@ -192,7 +192,7 @@ impl Drop for Conductor<'_> {
 // === impl Watch ===
 
 impl Watch {
-    fn note(&mut self, stage: &mut Stage, states: &[BackendState]) {
+    fn note(&mut self, stage: &mut Stage, states: &[BackendStatus]) {
         let counts = states.iter().map(|state| (state.id.clone(), state.in_flight)).collect();
         let is_first = self.in_flight.is_empty();
         self.in_flight.push((stage.now_ms(), counts));

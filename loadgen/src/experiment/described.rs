@@ -4,7 +4,7 @@ use super::calibration::Rated;
 use super::plan::{Law, LoadPlan, Plan};
 use crate::lab::Balancer;
 use crate::load::{self, Arrivals};
-use crate::model::{self, Backends, Load};
+use crate::model::{self, BackendsDescription, Load};
 
 /// The load as the plan gives it. The rate may need a calibration first.
 pub(super) fn load(plan: &Plan) -> Load {
@@ -31,7 +31,7 @@ pub(super) fn open_load(rated: &Rated, outstanding: u32) -> Load {
     Load::Open { arrivals, rate_rps: rated.rps, capacity_rps: rated.capacity_rps, outstanding_max: outstanding }
 }
 
-pub(super) fn backends(plan: &Plan, balancer: &Balancer) -> Backends {
+pub(super) fn backends(plan: &Plan, balancer: &Balancer) -> BackendsDescription {
     let mocks = &plan.mocks;
     let service = match (plan.requests.cost, mocks.service_time.as_str()) {
         (load::Cost::None, "0") => "requests cost nothing".to_owned(),
@@ -46,7 +46,7 @@ pub(super) fn backends(plan: &Plan, balancer: &Balancer) -> Backends {
         true => format!("mock-server, {service}, {at_a_time}"),
         false => "servers that ran already".to_owned(),
     };
-    Backends { description, keys: keys_in_words(&plan.requests.keys), target: balancer.host.clone() }
+    BackendsDescription { description, keys: keys_in_words(&plan.requests.keys), target: balancer.host.clone() }
 }
 
 pub(crate) fn keys_in_words(keys: &load::Keys) -> String {

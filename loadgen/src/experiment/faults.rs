@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use super::plan::{Fault, FaultKind};
 use super::run::ExperimentError;
 use super::stage::Stage;
-use crate::lab::{BackendState, Ledger, Mock, MockError};
+use crate::lab::{BackendStatus, Ledger, Mock, MockError};
 use crate::load::HotKey;
 use crate::model::{EventKind, Mark};
 
@@ -206,7 +206,7 @@ fn kill(pid: u32) -> Result<(), ExperimentError> {
     kill_process(process, Signal::KILL).map_err(|error| ExperimentError::Kill { pid, reason: error.to_string() })
 }
 
-fn state(stage: &Stage, id: &str) -> Result<BackendState, ExperimentError> {
+fn state(stage: &Stage, id: &str) -> Result<BackendStatus, ExperimentError> {
     let states = stage.balancer.admin.backends()?;
     states.into_iter().find(|state| state.id == id).ok_or_else(|| ExperimentError::NoBackend(id.to_owned()))
 }
@@ -218,7 +218,7 @@ fn server(stage: &Stage, id: &str) -> Result<Server, ExperimentError> {
 
 /// Whether the server has left the pool, so that its faults affect no request.
 fn has_left(stage: &mut Stage, id: &str, address: &str) -> bool {
-    let is_gone = |states: Vec<BackendState>| !states.iter().any(|it| it.id == id && it.address == address);
+    let is_gone = |states: Vec<BackendStatus>| !states.iter().any(|it| it.id == id && it.address == address);
     stage.balancer.has_ended().is_some() || stage.balancer.admin.backends().is_ok_and(is_gone)
 }
 

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::lab::BackendState;
+use crate::lab::BackendStatus;
 
 /// The known state of the pool. Empty until the first poll, whose result is accepted unchanged.
 #[derive(Debug, Default)]
@@ -39,14 +39,14 @@ impl Membership {
 
     /// Takes over the current members after the run added or removed backends. The known state of other backends is
     /// kept.
-    pub(super) fn adopt(&mut self, states: &[BackendState]) {
+    pub(super) fn adopt(&mut self, states: &[BackendStatus]) {
         let before = self.known.take().unwrap_or_default();
-        let standing = |state: &BackendState| before.get(&state.id).copied().unwrap_or(Standing::of(state));
+        let standing = |state: &BackendStatus| before.get(&state.id).copied().unwrap_or(Standing::of(state));
         self.known = Some(states.iter().map(|state| (state.id.clone(), standing(state))).collect());
     }
 
     /// The differences to the known state, which is then updated.
-    pub(super) fn changes(&mut self, states: &[BackendState]) -> Vec<Change> {
+    pub(super) fn changes(&mut self, states: &[BackendStatus]) -> Vec<Change> {
         let now: BTreeMap<String, Standing> =
             states.iter().map(|state| (state.id.clone(), Standing::of(state))).collect();
         let Some(before) = self.known.replace(now.clone()) else { return Vec::new() };
@@ -69,7 +69,7 @@ impl Membership {
 // === impl Standing ===
 
 impl Standing {
-    fn of(state: &BackendState) -> Self {
+    fn of(state: &BackendStatus) -> Self {
         Self { weight: state.weight, draining: state.draining }
     }
 
@@ -91,7 +91,7 @@ impl Standing {
 mod tests {
     use super::*;
 
-    fn pool(members: &[(&str, u16, bool)]) -> Vec<BackendState> {
+    fn pool(members: &[(&str, u16, bool)]) -> Vec<BackendStatus> {
         let state = |&(id, weight, draining): &(&str, u16, bool)| {
             serde_json::from_value(serde_json::json!({
                 "pool": "default", "id": id, "address": "127.0.0.1:1", "weight": weight, "origin": "launched",

@@ -6,7 +6,7 @@ use super::doubts;
 use super::membership::{Change, Membership};
 use super::plan::{ArmPlan, LoadPlan, Plan};
 use super::run::ExperimentError;
-use crate::lab::{BackendState, Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
+use crate::lab::{BackendStatus, Balancer, ClientCount, Interrupt, Ledger, Snapshot, natural};
 use crate::load::{Outcome, Segment};
 use crate::model::{Conclusion, Event, EventKind, Folder, Mark};
 use crate::view::{Board, Form, Member, View};
@@ -98,8 +98,8 @@ impl Stage {
     }
 
     /// Updates the view. `is_watched`: the next update comes soon, so requests in flight are shown.
-    pub(super) fn tell_pool(&self, states: Vec<BackendState>, is_watched: bool) {
-        let member = |state: BackendState| Member {
+    pub(super) fn tell_pool(&self, states: Vec<BackendStatus>, is_watched: bool) {
+        let member = |state: BackendStatus| Member {
             id: state.id,
             in_flight: is_watched.then_some(state.in_flight),
             is_eligible: state.eligible,
@@ -134,7 +134,7 @@ impl Stage {
     }
 
     /// Records the changes that an operator made since the last poll.
-    pub(super) fn note_operator(&mut self, states: &[BackendState]) {
+    pub(super) fn note_operator(&mut self, states: &[BackendStatus]) {
         let is_first = !self.membership.has_changed();
         let changes = self.membership.changes(states);
         if let (true, [Change { text, .. }, ..]) = (is_first, changes.as_slice()) {

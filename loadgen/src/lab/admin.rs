@@ -31,20 +31,20 @@ pub enum AdminError {
 #[derive(Clone, Debug, PartialEq, Deserialize)]
 pub struct Status {
     pub version: String,
-    pub pools: Vec<PoolState>,
+    pub pools: Vec<PoolStatus>,
     pub workers: usize,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct PoolState {
+pub struct PoolStatus {
     pub name: String,
     pub strategy: String,
     pub strategy_sha256: Option<String>,
-    pub backends: Vec<BackendState>,
+    pub backends: Vec<BackendStatus>,
 }
 
 #[derive(Clone, Debug, PartialEq, Deserialize)]
-pub struct BackendState {
+pub struct BackendStatus {
     pub pool: String,
     pub id: String,
     pub address: String,
@@ -83,9 +83,9 @@ pub struct Swapped {
 
 const POOL: &str = "default";
 
-// === impl BackendState ===
+// === impl BackendStatus ===
 
-impl BackendState {
+impl BackendStatus {
     /// Whether an operator drained it or set its weight to 0.
     pub fn is_set_aside(&self) -> bool {
         self.draining || self.weight == 0
@@ -118,8 +118,8 @@ impl Admin {
     }
 
     /// The backends of the pool `default`, in its order.
-    pub fn backends(&self) -> Result<Vec<BackendState>, AdminError> {
-        let mut all: Vec<BackendState> = self.json("/backends")?;
+    pub fn backends(&self) -> Result<Vec<BackendStatus>, AdminError> {
+        let mut all: Vec<BackendStatus> = self.json("/backends")?;
         all.retain(|backend| backend.pool == POOL);
         Ok(all)
     }

@@ -12,7 +12,7 @@ use sha2::{Digest, Sha256};
 use thiserror::Error;
 use toml::{Table, Value};
 
-use super::admin::{Admin, AdminError, BackendState, StrategyFile};
+use super::admin::{Admin, AdminError, BackendStatus, StrategyFile};
 use super::interrupt::Interrupt;
 use super::process::Process;
 use super::programs::Programs;
@@ -149,7 +149,7 @@ impl Balancer {
     pub fn wait_for_replicas(&self, n: u32, interrupt: &Interrupt) -> Result<(), BalancerError> {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
-            let is_there = |backend: &&BackendState| backend.eligible || backend.is_set_aside();
+            let is_there = |backend: &&BackendStatus| backend.eligible || backend.is_set_aside();
             let eligible = self.admin.backends()?.iter().filter(is_there).count();
             if eligible >= n as usize {
                 return Ok(());

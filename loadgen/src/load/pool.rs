@@ -22,7 +22,7 @@ pub(super) struct Token {
 }
 
 #[derive(Debug)]
-pub(super) struct Pool {
+pub(super) struct ConnectionPool {
     epoll: OwnedFd,
     places: Vec<Place>,
     free: Vec<u32>,
@@ -53,9 +53,9 @@ impl Token {
     }
 }
 
-// === impl Pool ===
+// === impl ConnectionPool ===
 
-impl Pool {
+impl ConnectionPool {
     pub(super) fn new() -> io::Result<Self> {
         let epoll = epoll::create(CreateFlags::CLOEXEC)?;
         Ok(Self { epoll, places: Vec::new(), free: Vec::new(), idle: VecDeque::new(), open: 0 })

@@ -27,7 +27,7 @@ use super::orders::Orders;
 use super::outcome::ErrorKind;
 use super::pacing;
 use super::plan::Plan;
-use super::pool::{Pool, Token};
+use super::pool::{ConnectionPool, Token};
 use super::recorder::{Answered, Recorded, Recorder};
 use super::sequence::Sequence;
 use super::source::{Due, Source};
@@ -50,7 +50,7 @@ pub(super) struct Worker {
     sequence: Sequence,
     source: Source,
     alarm: Alarm,
-    pool: Pool,
+    pool: ConnectionPool,
     recorder: Recorder,
     /// Requests that are due while all connections are busy.
     waiting: VecDeque<Due>,
@@ -100,7 +100,7 @@ const TICK_NS: std::ops::RangeInclusive<u64> = 1_000_000..=100_000_000;
 impl Worker {
     pub(super) fn new(seat: Seat) -> io::Result<Self> {
         let plan = &seat.plan;
-        let pool = Pool::new()?;
+        let pool = ConnectionPool::new()?;
         epoll::add(pool.epoll(), &*seat.bell, EventData::new_u64(BELL), EventFlags::IN)?;
         let alarm = Alarm::new(seat.clock, pool.epoll())?;
         let share = |whole: usize| whole / plan.threads + usize::from(seat.thread < whole % plan.threads);

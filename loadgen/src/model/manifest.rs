@@ -32,7 +32,7 @@ pub struct Manifest {
     /// In the order of the plan; the first is the baseline of a comparison.
     pub arms: Vec<Arm>,
     pub load: Load,
-    pub backends: Backends,
+    pub backends: BackendsDescription,
     /// By name: the seed `run`, and in an experiment `requests` (arrivals, keys, costs) and `order`, which are drawn
     /// from it.
     pub seeds: BTreeMap<String, u64>,
@@ -119,7 +119,7 @@ pub enum Arrivals {
 
 /// The backends, and the keys of the requests.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Backends {
+pub struct BackendsDescription {
     /// In words, for the report: `mock-server, exponential service time of mean 10 ms, 4 requests at a time`.
     pub description: String,
     /// In words: `uniform 6-digit ids`.

@@ -16,8 +16,8 @@ use thiserror::Error;
 use crate::experiment::{HostWatch, keys_in_words, marks_of_load, single};
 use crate::load::{Arrivals, Cost, Outcome, Plan, Stop};
 use crate::model::{
-    self, Arm, Backends, Completeness, Folder, FolderError, Load, Manifest, Mark, Program, Results, Run, SCHEMA,
-    Scenario,
+    self, Arm, BackendsDescription, Completeness, Folder, FolderError, Load, Manifest, Mark, Program, Results, Run,
+    SCHEMA, Scenario,
 };
 use crate::report::{self, ReportError};
 
@@ -154,7 +154,7 @@ fn asked_rps(plan: &Plan, outcome: &Outcome) -> Option<f64> {
     }
 }
 
-fn backends(plan: &Plan) -> Backends {
+fn backends(plan: &Plan) -> BackendsDescription {
     let mut parts = vec!["a server that ran already".to_owned(), requests(plan)];
     if plan.cost != Cost::None {
         parts.push(format!("requests cost {}, and carry their cost with them", plan.cost));
@@ -173,7 +173,11 @@ fn backends(plan: &Plan) -> Backends {
     if plan.resend_closed {
         parts.push("requests on connections that the server had closed were sent again".to_owned());
     }
-    Backends { description: parts.join("; "), keys: keys_in_words(&plan.keys), target: plan.target.host.clone() }
+    BackendsDescription {
+        description: parts.join("; "),
+        keys: keys_in_words(&plan.keys),
+        target: plan.target.host.clone(),
+    }
 }
 
 /// The requests, with a digest of all their bytes. Loads with other paths, headers or bodies have another digest.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-use super::status::{Backend, Flow, Left, Next, Precision, Progress, Status};
+use super::status::{BackendRow, Flow, Left, Next, Precision, Progress, Status};
 use crate::lab::natural;
 use crate::load::{Arrivals, Handle, Live, Plan, Snapshot, Stop};
 
@@ -36,7 +36,7 @@ pub struct Facts {
     underway: Option<Underway>,
     is_over: bool,
     /// The last flow and backends of a running load. After its end, its own values of the last second are outdated.
-    seen: (Flow, Vec<Backend>),
+    seen: (Flow, Vec<BackendRow>),
     /// The counts of loads that have ended.
     before: Live,
     rates: VecDeque<u64>,
@@ -205,20 +205,20 @@ impl Facts {
     }
 
     /// The pool in its order, then other backends that responded.
-    fn backends(&self, snapshot: Option<&Snapshot>) -> Vec<Backend> {
-        let member = |member: &Member| Backend {
+    fn backends(&self, snapshot: Option<&Snapshot>) -> Vec<BackendRow> {
+        let member = |member: &Member| BackendRow {
             id: member.id.clone(),
             in_flight: member.in_flight,
             is_out: !member.is_eligible,
-            ..Backend::default()
+            ..BackendRow::default()
         };
-        let mut backends: Vec<Backend> = self.pool.iter().map(member).collect();
+        let mut backends: Vec<BackendRow> = self.pool.iter().map(member).collect();
         let Some(snapshot) = snapshot else { return backends };
         for (at, id) in snapshot.backends.iter().enumerate() {
             let place = backends.iter().position(|backend| backend.id == *id).unwrap_or_else(|| {
                 // a backend that has left the pool gets no requests
                 let is_out = !self.pool.is_empty();
-                backends.push(Backend { id: id.clone(), is_out, ..Backend::default() });
+                backends.push(BackendRow { id: id.clone(), is_out, ..BackendRow::default() });
                 backends.len() - 1
             });
             backends[place].answers = snapshot.backend_counts[at];

@@ -36,7 +36,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::view::status::{Backend, Flow, Next};
+    use crate::view::status::{BackendRow, Flow, Next};
 
     #[test]
     fn a_line_has_the_numbers_of_the_picture() {
@@ -53,7 +53,7 @@ mod tests {
             strategy: "round_robin".into(),
             phase: "wash-out".into(),
             flow: Some(flow),
-            backends: vec![Backend { id: "Server 1".into(), answers: 5000, ..Backend::default() }],
+            backends: vec![BackendRow { id: "Server 1".into(), answers: 5000, ..BackendRow::default() }],
             next: Some(Next { after: Duration::from_secs(4), what: "Server 1 stalled".into() }),
             ..Status::default()
         };

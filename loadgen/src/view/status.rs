@@ -18,7 +18,7 @@ pub struct Status {
     pub flow: Option<Flow>,
     /// Responses per second, one value for each half second; the last is the current one.
     pub rates: Vec<u64>,
-    pub backends: Vec<Backend>,
+    pub backends: Vec<BackendRow>,
     pub precision: Option<Precision>,
     pub next: Option<Next>,
     /// The last events with their times since the start; the newest at the end.
@@ -61,7 +61,7 @@ pub struct Flow {
 }
 
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Backend {
+pub struct BackendRow {
     pub id: String,
     /// Good responses per second.
     pub rate: f64,

@@ -3,7 +3,7 @@
 
 use std::process::Child;
 
-use loadgen::lab::{Admin, BackendState, Web};
+use loadgen::lab::{Admin, BackendStatus, Web};
 use loadgen::model::{EventKind, Run, Severity};
 
 use crate::support::{Lab, ended, eventually};
@@ -27,7 +27,7 @@ fn admin_under_load(lab: &Lab) -> Admin {
     };
     eventually("lb is ready", || ready().is_some());
     let admin = Admin::at(&ready().expect("lb is ready"), &Web::new());
-    let is_loaded = |states: Vec<BackendState>| states.iter().any(|state| state.in_flight > 0);
+    let is_loaded = |states: Vec<BackendStatus>| states.iter().any(|state| state.in_flight > 0);
     eventually("requests are in flight", || admin.backends().is_ok_and(is_loaded));
     admin
 }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use loadgen::lab::{Balancer, Interrupt, PoolState, Programs, Setup, write_config};
+use loadgen::lab::{Balancer, Interrupt, PoolStatus, Programs, Setup, write_config};
 use loadgen::model::{Folder, Run};
 use tempfile::TempDir;
 
@@ -143,7 +143,7 @@ impl Ended {
 // === impl Theirs ===
 
 impl Theirs {
-    pub(crate) fn status(&self) -> PoolState {
+    pub(crate) fn status(&self) -> PoolStatus {
         let mut pools = self.balancer.admin.status().expect("it runs").pools;
         pools.remove(0)
     }

@@ -2,7 +2,7 @@
 //! outcome.
 //!
 //! Why own connections: a check tests whether a client could connect now, and it must not count as a client's request.
-//! While the outcomes contradict the backend's state, checks come sooner until the state is settled.
+//! While the outcomes contradict the backend's state, checks come sooner.
 //! [`Standing`] holds the rules for outcomes.
 //!
 //! Invariants: at most [`CHECKS_AT_ONCE`] checks run at the same time, beside those of replicas that are joining. A

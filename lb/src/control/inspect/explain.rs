@@ -1,7 +1,7 @@
 //! Explains where a request would go, and why. It uses the generation in force and sends nothing.
 //!
 //! A dry pick uses the strategy, list, live flags and host's fallback that a worker would use. The same code decides:
-//! [`PoolGeneration::settle`](crate::generation::PoolGeneration::settle). Invariants: no later request sees a change,
+//! [`PoolGeneration::choose`](crate::generation::PoolGeneration::choose). Invariants: no later request sees a change,
 //! and no counter moves. Plugin code runs on the builder, and the generation is dropped there.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -90,7 +90,7 @@ pub(in crate::control) fn explain(hall: &Hall, request: &ExplainRequest) -> Resu
         headers: &Lookup(&request.fields),
     };
     let limit = generation.settings.limits.requests_in_flight_per_backend;
-    let choice = pool.settle(pool.picker.pick(&asked), &asked, limit);
+    let choice = pool.choose(pool.picker.pick(&asked), &asked, limit);
     let says = pool.picker.explain(&asked).map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into()));
     let plugin = pool.picker.strategy().plugin();
     let (backend, picked_by, reason) = match choice {

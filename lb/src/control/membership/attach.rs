@@ -12,7 +12,7 @@ use super::{Membership, refused};
 use crate::config::{check_id, check_weight, resolve_address};
 use crate::control::api::{AttachedBackend, ControlError, Replicas};
 use crate::control::pools::{Entry, Origin, PoolKey};
-use crate::control::publish::{Answer, Done, Publisher};
+use crate::control::publish::{Answer, FollowUp, Publisher};
 
 /// Per pool.
 const BACKENDS_MAX: usize = 4_096;
@@ -53,7 +53,7 @@ impl Membership {
     pub(in crate::control) fn resolved(&mut self, desk: &mut Publisher, resolved: Resolved) {
         let Resolved { backends, answer } = resolved;
         match backends.map_err(refused).and_then(|backends| self.try_attach(desk, backends)) {
-            Ok(()) => desk.wait(PoolKey::DEFAULT, Done::Replicas(answer)),
+            Ok(()) => desk.wait(PoolKey::DEFAULT, FollowUp::Replicas(answer)),
             Err(error) => drop(answer.send(Err(error))),
         }
     }

@@ -6,7 +6,7 @@ use super::Membership;
 use crate::config::{WEIGHT_MAX, check_weight};
 use crate::control::api::{BackendStatus, Change, ControlError};
 use crate::control::pools::{Origin, PoolKey};
-use crate::control::publish::{Answer, Done, Publisher};
+use crate::control::publish::{Answer, FollowUp, Publisher};
 
 // === impl Membership: changes ===
 
@@ -20,12 +20,12 @@ impl Membership {
         answer: Answer<BackendStatus>,
     ) {
         match self.try_change(desk, pool, id, change) {
-            Ok((pool, id)) => desk.wait(pool, Done::Change { pool, id, answer }),
+            Ok((pool, id)) => desk.wait(pool, FollowUp::Change { pool, id, answer }),
             Err(error) => drop(answer.send(Err(error))),
         }
     }
 
-    /// Every worker has the change.
+    /// The wait for the workers is over. Returns the backend's status.
     pub(in crate::control) fn changed(
         &self,
         desk: &Publisher,

@@ -13,7 +13,7 @@ use super::Membership;
 use crate::control::api::{ControlError, Replicas};
 use crate::control::launcher::Death;
 use crate::control::pools::{Member, Origin, PoolKey};
-use crate::control::publish::{Answer, Done, Publisher};
+use crate::control::publish::{Answer, FollowUp, Publisher};
 
 /// Time for a new replica until its first good check.
 const ADD_MAX: Duration = Duration::from_secs(10);
@@ -37,7 +37,7 @@ enum Caller {
         names: Vec<Arc<str>>,
         answer: Answer<Replicas>,
     },
-    Settled(Answer<()>),
+    Start(Answer<()>),
 }
 
 // === impl Joins ===
@@ -78,7 +78,7 @@ impl Membership {
             let death = self.deaths.get(name).filter(|death| is_hopeless(death))?;
             Some((name.clone(), death.reason.clone()))
         });
-        self.joins.add(missing, START_MAX, Caller::Settled(answer));
+        self.joins.add(missing, START_MAX, Caller::Start(answer));
         match hopeless {
             Some((name, reason)) => self.fail_joins(desk, &name, &reason),
             None => self.finish_joins(desk),
@@ -140,11 +140,11 @@ impl Membership {
 
     fn finish_joins(&mut self, desk: &mut Publisher) {
         for join in self.joins.take(|join| join.missing.is_empty()) {
-            let done = match join.caller {
-                Caller::Add { answer, .. } => Done::Replicas(answer),
-                Caller::Settled(answer) => Done::Settled(answer),
+            let follow_up = match join.caller {
+                Caller::Add { answer, .. } => FollowUp::Replicas(answer),
+                Caller::Start(answer) => FollowUp::AllJoined(answer),
             };
-            desk.wait(PoolKey::DEFAULT, done);
+            desk.wait(PoolKey::DEFAULT, follow_up);
         }
     }
 
@@ -157,12 +157,12 @@ impl Membership {
     fn fail_join(&mut self, desk: &mut Publisher, join: Join, name: &str, reason: &str) {
         let text = format!("Replica '{name}' did not start: {reason}");
         match join.caller {
-            Caller::Settled(answer) => drop(answer.send(Err(ControlError::Failed(text)))),
+            Caller::Start(answer) => drop(answer.send(Err(ControlError::Failed(text)))),
             Caller::Add { names, answer } => {
                 let ids: Vec<String> = names.iter().map(|name| name.to_string()).collect();
                 self.take_out(desk, &ids);
                 let error = ControlError::Failed(format!("<Error> {text}"));
-                desk.wait(PoolKey::DEFAULT, Done::Undone { answer, error });
+                desk.wait(PoolKey::DEFAULT, FollowUp::Undone { answer, error });
             }
         }
     }

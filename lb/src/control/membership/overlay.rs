@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::plan::fresh_names;
-use crate::config::{Backend, Config, DEFAULT_POOL, Launcher, Reach, WEIGHT_MAX, check_id};
+use crate::config::{BackendConfig, Config, DEFAULT_POOL, Launcher, Reach, WEIGHT_MAX, check_id};
 use crate::control::api::OverlayStatus;
 use crate::control::pools::{Entry, Origin};
 
@@ -76,7 +76,7 @@ pub(super) struct Wanted {
 
 // === fingerprints: readable, because people look into the file ===
 
-pub(super) fn backend_fingerprint(backend: &Backend) -> String {
+pub(super) fn backend_fingerprint(backend: &BackendConfig) -> String {
     format!("{} weight {}", backend.address, backend.weight)
 }
 

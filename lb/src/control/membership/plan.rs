@@ -6,7 +6,7 @@
 use std::collections::HashSet;
 
 use super::overlay::{Changed, Overlay, Removed, backend_fingerprint, launcher_fingerprint};
-use super::sources::{File, Runtime, Source, merge};
+use super::sources::{Attached, File, Source, merge};
 use crate::config::{Config, DEFAULT_POOL, Launcher};
 use crate::control::pools::{Entry, Origin};
 use crate::control::trust::vet::VetBackend;
@@ -43,9 +43,9 @@ impl Plan {
     /// `live` are the sources beside the file and the overlay: the launcher.
     pub(in crate::control) fn of(config: &Config, overlay: &Overlay, live: &[&dyn Source]) -> Self {
         let mut plan = Self { lapsed: lapsed(overlay, config), ..Self::default() };
-        let (file, runtime) = (File { config, overlay }, Runtime { overlay });
+        let (file, attached) = (File { config, overlay }, Attached { overlay });
         let sources: Vec<&dyn Source> =
-            [&file as &dyn Source, &runtime].into_iter().chain(live.iter().copied()).collect();
+            [&file as &dyn Source, &attached].into_iter().chain(live.iter().copied()).collect();
         for pool in &config.pools {
             let merged = merge(&sources, &pool.name);
             plan.pools.push(merged.entries);

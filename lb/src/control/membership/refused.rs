@@ -3,7 +3,7 @@
 use super::Membership;
 use crate::control::api::ControlError;
 use crate::control::pools::{Origin, PoolKey};
-use crate::control::publish::{Done, Publisher, Refused};
+use crate::control::publish::{FollowUp, Publisher, Refused};
 
 // === impl Membership: refused ===
 
@@ -13,12 +13,12 @@ impl Membership {
         for member in &gone {
             self.goes(pool, member);
             let supervisor = self.launcher.as_ref().and_then(|launcher| launcher.current(member.id()));
-            desk.settle_newest(Done::Removed { pool, member: Box::new(member.clone()), supervisor });
+            desk.wait_for_newest(FollowUp::Removed { pool, member: Box::new(member.clone()), supervisor });
             if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {
                 launcher.give_up(supervisor);
             }
         }
-        waiters.into_iter().for_each(|done| self.tell_refused(done, &reason));
+        waiters.into_iter().for_each(|follow_up| self.tell_refused(follow_up, &reason));
         if pool == PoolKey::DEFAULT {
             self.fail_joins_of(desk, &gone, &reason);
         }
@@ -31,17 +31,18 @@ impl Membership {
         }
     }
 
-    fn tell_refused(&mut self, done: Done, reason: &str) {
+    fn tell_refused(&mut self, follow_up: FollowUp, reason: &str) {
         let refused = || ControlError::Failed(format!("<Error> The strategy refused the change: {reason}"));
-        match done {
-            Done::Replicas(answer) => drop(answer.send(Err(refused()))),
-            Done::Undone { answer, error } => drop(answer.send(Err(error))),
-            Done::Change { answer, .. } => drop(answer.send(Err(refused()))),
-            Done::Settled(answer) => drop(answer.send(Err(refused()))),
+        match follow_up {
+            FollowUp::Replicas(answer) => drop(answer.send(Err(refused()))),
+            FollowUp::Undone { answer, error } => drop(answer.send(Err(error))),
+            FollowUp::Change { answer, .. } => drop(answer.send(Err(refused()))),
+            FollowUp::AllJoined(answer) => drop(answer.send(Err(refused()))),
             // No build of members completes these.
-            Done::Reload { .. } | Done::InCharge { .. } | Done::PoolLeft { .. } | Done::Replaced(_) => {}
+            FollowUp::Reload { .. } | FollowUp::InCharge { .. } | FollowUp::PoolLeft { .. } | FollowUp::Replaced(_) => {
+            }
             // The removed replica is a member again. Its process still runs.
-            Done::Removed { supervisor, .. } => {
+            FollowUp::Removed { supervisor, .. } => {
                 if let (Some(launcher), Some(supervisor)) = (&mut self.launcher, supervisor) {
                     launcher.keep(supervisor);
                 }

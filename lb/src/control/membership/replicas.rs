@@ -15,7 +15,7 @@ use crate::config::{Config, check_id};
 use crate::control::api::{Add, ControlError, Remove, Replicas};
 use crate::control::launcher::Launcher;
 use crate::control::pools::{Entry, Member, Origin, PoolKey};
-use crate::control::publish::{Answer, Done, Publisher};
+use crate::control::publish::{Answer, FollowUp, Publisher};
 use crate::listener::Listener;
 
 // === impl Membership: replicas ===
@@ -36,7 +36,7 @@ impl Membership {
         match self.victims(desk, remove) {
             Ok(ids) => {
                 self.take_out(desk, &ids);
-                desk.wait(PoolKey::DEFAULT, Done::Replicas(answer));
+                desk.wait(PoolKey::DEFAULT, FollowUp::Replicas(answer));
             }
             Err(error) => drop(answer.send(Err(error))),
         }
@@ -54,7 +54,7 @@ impl Membership {
                 launcher.give_up(supervisor);
             }
             desk.touch(PoolKey::DEFAULT);
-            let removed = Done::Removed { pool: PoolKey::DEFAULT, member: Box::new(member.clone()), supervisor };
+            let removed = FollowUp::Removed { pool: PoolKey::DEFAULT, member: Box::new(member.clone()), supervisor };
             desk.wait(PoolKey::DEFAULT, removed);
             self.no_longer_awaited(desk, member.id());
         }

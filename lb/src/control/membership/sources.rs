@@ -4,15 +4,15 @@
 //! reload merge them into a [`Plan`](super::Plan). Invariant: ids are unique in a merged list. If two sources have one
 //! id, the earlier source wins and the other entry is a clash.
 
+mod attached;
 mod file;
 mod launcher;
-mod runtime;
 
 use crate::control::pools::Entry;
 
+pub(super) use attached::Attached;
 pub(super) use file::File;
 pub(in crate::control) use launcher::Launched;
-pub(super) use runtime::Runtime;
 
 /// One source of members.
 pub(in crate::control) trait Source {
@@ -60,11 +60,10 @@ mod tests {
     fn the_earlier_source_wins_a_clash() {
         let (first, second) = (launched(&["a", "b"]), launched(&["b", "c"]));
         let merged = merge(&[&first, &second], "default");
-        let ids = |entries: &[Entry]| entries.iter().map(|entry| entry.id.clone()).collect::<Vec<_>>();
-        assert_eq!(
-            (ids(&merged.entries), ids(&merged.clashes)),
-            (vec!["a".into(), "b".into(), "c".into()], vec!["b".into()])
-        );
+        // The order tells the two entries of the clash apart.
+        let listed = |entries: &[Entry]| entries.iter().map(|one| (one.id.clone(), one.order)).collect::<Vec<_>>();
+        assert_eq!(listed(&merged.entries), [("a".into(), 0), ("b".into(), 1), ("c".into(), 1)]);
+        assert_eq!(listed(&merged.clashes), [("b".into(), 0)]);
         assert_eq!(merge(&[&first], "other"), Merged::default());
     }
 }

@@ -73,7 +73,7 @@ impl Pools {
     /// that are not wanted.
     pub(in crate::control) fn arrange(
         &mut self,
-        wanted: &[config::Pool],
+        wanted: &[config::PoolConfig],
         new: Vec<PoolState>,
     ) -> (Vec<PoolKey>, Vec<(PoolKey, PoolState)>) {
         let mut came = Vec::with_capacity(new.len());
@@ -120,7 +120,7 @@ mod tests {
     use super::*;
     use crate::control::pools::Members;
 
-    fn wanted(names: &[&str]) -> Vec<config::Pool> {
+    fn wanted(names: &[&str]) -> Vec<config::PoolConfig> {
         let text: String =
             names.iter().map(|name| format!("[pools.{name}.strategy]\nname = \"round_robin\"\n")).collect();
         let source = config::Source { path: "/nowhere/lb.toml".into(), ..config::Source::default() };
@@ -133,7 +133,7 @@ mod tests {
         let copies = tempfile::tempdir().unwrap();
         let loader = Loader::new(Path::to_owned(copies.path()), 1);
         let plugin = loader.load(&Wanted { path: &path, name: None, sha256: None }).unwrap();
-        let state = |pool: &config::Pool| {
+        let state = |pool: &config::PoolConfig| {
             let strategy = Strategy::new(plugin.clone(), &serde_json::json!({})).unwrap();
             PoolState::new(pool, Members::default(), strategy)
         };

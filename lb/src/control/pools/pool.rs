@@ -64,7 +64,7 @@ struct Published {
 // === impl PoolState ===
 
 impl PoolState {
-    pub(in crate::control) fn new(pool: &config::Pool, members: Members, strategy: Arc<Strategy>) -> Self {
+    pub(in crate::control) fn new(pool: &config::PoolConfig, members: Members, strategy: Arc<Strategy>) -> Self {
         Self {
             name: pool.name.as_str().into(),
             members,

@@ -20,8 +20,8 @@ pub(in crate::control) struct PoolJob {
     pub(in crate::control) swap: Option<(Arc<Strategy>, Value)>,
 }
 
-/// One pool, ready to be published.
-pub(in crate::control) struct Handed {
+/// One pool of a reload with its new picker, ready to be published.
+pub(in crate::control) struct BuiltPool {
     pub(in crate::control) index: usize,
     pub(in crate::control) assembled: Assembled,
     pub(in crate::control) state: StateHandOver,
@@ -29,7 +29,7 @@ pub(in crate::control) struct Handed {
 }
 
 /// Hands over state and makes the pickers: all pools or none.
-pub(super) fn assemble(jobs: Vec<PoolJob>) -> Result<Vec<Handed>, ReloadError> {
+pub(super) fn assemble(jobs: Vec<PoolJob>) -> Result<Vec<BuiltPool>, ReloadError> {
     let build = |job: PoolJob| {
         let PoolJob { index, mut assembly, swap } = job;
         let name = assembly.name().clone();
@@ -43,7 +43,7 @@ pub(super) fn assemble(jobs: Vec<PoolJob>) -> Result<Vec<Handed>, ReloadError> {
         };
         let warning = warning.map(|warning| format!("pool {name:?}: {warning}"));
         let assembled = assembly.build().map_err(refused("picker"))?;
-        Ok(Handed { index, assembled, state, warning })
+        Ok(BuiltPool { index, assembled, state, warning })
     };
     jobs.into_iter().map(build).collect()
 }

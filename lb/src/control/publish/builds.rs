@@ -11,7 +11,7 @@ use std::time::{Duration, Instant as StdInstant};
 use lb_strategy_host::HookError;
 use tokio::time::Instant;
 
-use super::{Builder, Handed};
+use super::{Builder, BuiltPool};
 use crate::control::api::ReloadError;
 use crate::control::pools::{Assembled, PoolKey};
 
@@ -25,7 +25,7 @@ pub(in crate::control) enum Built {
     /// Pickers for changed members.
     Members(Vec<(PoolKey, Result<Assembled, HookError>)>),
     /// Pickers for a reload.
-    Reload(Result<Vec<Handed>, ReloadError>),
+    Reload(Result<Vec<BuiltPool>, ReloadError>),
 }
 
 /// A build that has ended.

@@ -12,8 +12,8 @@ use tokio::time::Instant;
 
 use super::builds::{Builds, Built, Ended};
 use super::listeners::Listeners;
-use super::waiting::{SETTLE_MAX, Settled, Waiting};
-use super::{Builder, Done, PoolJob, assemble, settings};
+use super::waiting::{TAKE_UP_MAX, Waited, Waiting};
+use super::{Builder, FollowUp, PoolJob, assemble, settings};
 use crate::access_log::AccessLog;
 use crate::config::{Config, OwnAddress, Reach};
 use crate::control::pools::{Assembled, Assembly, Member, PoolKey, PoolState, Pools};
@@ -71,7 +71,7 @@ pub(in crate::control) struct Refused {
     /// Members that are removed again.
     pub(in crate::control) gone: Vec<Member>,
     /// The callers that waited for the list.
-    pub(in crate::control) waiters: Vec<Done>,
+    pub(in crate::control) waiters: Vec<FollowUp>,
 }
 
 // === impl Publisher ===
@@ -103,14 +103,14 @@ impl Publisher {
         self.changes += 1;
     }
 
-    /// Does `done` when every worker has all changes so far.
-    pub(in crate::control) fn wait(&mut self, pool: PoolKey, done: Done) {
-        self.waiting.add(pool, self.changes, done);
+    /// `follow_up` is due when every worker has all changes so far, or [`TAKE_UP_MAX`] after their publish.
+    pub(in crate::control) fn wait(&mut self, pool: PoolKey, follow_up: FollowUp) {
+        self.waiting.add(pool, self.changes, follow_up);
     }
 
-    /// Does `done` when every worker has the newest generation.
-    pub(in crate::control) fn settle_newest(&mut self, done: Done) {
-        self.waiting.settle(self.number, done);
+    /// `follow_up` is due when every worker has the newest generation, or after [`TAKE_UP_MAX`].
+    pub(in crate::control) fn wait_for_newest(&mut self, follow_up: FollowUp) {
+        self.waiting.add_published(self.number, follow_up);
     }
 
     /// The addresses that no backend may have: those of `config`, and those where lb listens, with the ports that it
@@ -217,26 +217,26 @@ impl Publisher {
 
     /// Returns the actions that are due because every worker has a generation, or because the wait was too long. Frees
     /// generations that no worker holds.
-    pub(in crate::control) fn settled(&mut self) -> Vec<Done> {
+    pub(in crate::control) fn due(&mut self) -> Vec<FollowUp> {
         let free = self.hall.take_free();
         if !free.is_empty() {
             self.builder.retire(free);
         }
         let hall = &self.hall;
-        let settled = self.waiting.take_settled(|number| hall.is_settled(number));
-        settled.into_iter().map(told_if_late).collect()
+        let waited = self.waiting.take_due(|number| hall.is_taken_up(number));
+        waited.into_iter().map(told_if_late).collect()
     }
 
-    /// The pools that `left`, found by [`Pools::arrange`], are dropped when no worker's view has them. Until then their
-    /// backends stay eligible, because a worker may still pick one of them.
+    /// The pools that `left`, found by [`Pools::arrange`], are dropped when no worker's view has them, or after
+    /// [`TAKE_UP_MAX`]. Until then their backends stay eligible, because a worker may still pick one of them.
     pub(in crate::control) fn see_off(&mut self, left: Vec<(PoolKey, PoolState)>) {
         for (pool, state) in left {
             self.leaving.push((pool, state));
-            self.settle_newest(Done::PoolLeft { pool });
+            self.wait_for_newest(FollowUp::PoolLeft { pool });
         }
     }
 
-    /// No worker has the pool in its view any more.
+    /// The wait for the workers is over: drops the pool.
     pub(in crate::control) fn pool_left(&mut self, key: PoolKey) {
         let Some(index) = self.leaving.iter().position(|(leaving, _)| *leaving == key) else { return };
         let (_, mut pool) = self.leaving.swap_remove(index);
@@ -272,14 +272,14 @@ pub(in crate::control) fn reach(config: &Config, listeners: &[Arc<Listener>], ad
     reach
 }
 
-fn told_if_late(settled: Settled) -> Done {
-    let Settled { number, is_with_all, mut done } = settled;
+fn told_if_late(waited: Waited) -> FollowUp {
+    let Waited { number, is_with_all, mut follow_up } = waited;
     if !is_with_all {
-        let sentence = format!("not every worker has taken up generation {number} within {SETTLE_MAX:?}");
+        let sentence = format!("not every worker has taken up generation {number} within {TAKE_UP_MAX:?}");
         tracing::warn!("{sentence}");
-        if let Done::Reload { report, .. } = &mut done {
+        if let FollowUp::Reload { report, .. } = &mut follow_up {
             report.warnings.push(format!("{sentence}: see /healthz"));
         }
     }
-    done
+    follow_up
 }

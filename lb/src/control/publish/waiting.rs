@@ -1,56 +1,57 @@
-//! Callers that wait until every worker has their change.
+//! Actions that wait until every worker has a change.
 //!
 //! A waiter passes two stages. First its change is not published yet; then not every worker has the generation with the
-//! change. Invariant: the second stage ends after [`SETTLE_MAX`], because a stuck worker must not hold up callers.
+//! change. Invariant: the second stage ends after [`TAKE_UP_MAX`], because a stuck worker must not hold up callers.
 
 use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::Done;
+use super::FollowUp;
 use crate::control::pools::PoolKey;
 
 /// The longest wait for the slowest worker.
-pub(super) const SETTLE_MAX: Duration = Duration::from_secs(2);
+pub(super) const TAKE_UP_MAX: Duration = Duration::from_secs(2);
 
 #[derive(Default)]
 pub(super) struct Waiting {
     unpublished: Vec<Waiter>,
-    settling: Vec<Settling>,
+    published: Vec<Published>,
 }
 
 struct Waiter {
     pool: PoolKey,
     /// The count of changes that the generation must cover.
     change: u64,
-    done: Done,
+    follow_up: FollowUp,
 }
 
-struct Settling {
+/// A waiter whose change is published.
+struct Published {
     number: u64,
     deadline: Instant,
-    done: Done,
+    follow_up: FollowUp,
 }
 
 /// A waiter whose second stage has ended.
-pub(super) struct Settled {
+pub(super) struct Waited {
     pub(super) number: u64,
-    /// Every worker has the generation; `false` after [`SETTLE_MAX`].
+    /// Every worker has the generation; `false` after [`TAKE_UP_MAX`].
     pub(super) is_with_all: bool,
-    pub(super) done: Done,
+    pub(super) follow_up: FollowUp,
 }
 
 // === impl Waiting ===
 
 impl Waiting {
-    /// Does `done` when changes up to `change` are published and every worker has them.
-    pub(super) fn add(&mut self, pool: PoolKey, change: u64, done: Done) {
-        self.unpublished.push(Waiter { pool, change, done });
+    /// `follow_up` is due when changes up to `change` are published and every worker has them.
+    pub(super) fn add(&mut self, pool: PoolKey, change: u64, follow_up: FollowUp) {
+        self.unpublished.push(Waiter { pool, change, follow_up });
     }
 
-    /// Does `done` when every worker has generation `number`.
-    pub(super) fn settle(&mut self, number: u64, done: Done) {
-        self.settling.push(Settling { number, deadline: Instant::now() + SETTLE_MAX, done });
+    /// `follow_up` is due when every worker has generation `number`.
+    pub(super) fn add_published(&mut self, number: u64, follow_up: FollowUp) {
+        self.published.push(Published { number, deadline: Instant::now() + TAKE_UP_MAX, follow_up });
     }
 
     /// Generation `number` is published and contains the changes up to `covers`.
@@ -59,31 +60,32 @@ impl Waiting {
             std::mem::take(&mut self.unpublished).into_iter().partition(|waiter| waiter.change <= covers);
         self.unpublished = unpublished;
         let published: Vec<Waiter> = published;
-        published.into_iter().for_each(|waiter| self.settle(number, waiter.done));
+        published.into_iter().for_each(|waiter| self.add_published(number, waiter.follow_up));
     }
 
     /// Returns the callers that waited for the pool's list, which was refused.
-    pub(super) fn take_refused(&mut self, pool: PoolKey) -> Vec<Done> {
+    pub(super) fn take_refused(&mut self, pool: PoolKey) -> Vec<FollowUp> {
         let (refused, unpublished): (Vec<_>, Vec<_>) =
             std::mem::take(&mut self.unpublished).into_iter().partition(|waiter| waiter.pool == pool);
         self.unpublished = unpublished;
-        refused.into_iter().map(|waiter| waiter.done).collect()
+        refused.into_iter().map(|waiter| waiter.follow_up).collect()
     }
 
     /// Returns the waiters whose generation every worker has, and those whose time is up.
-    pub(super) fn take_settled(&mut self, is_with_all: impl Fn(u64) -> bool) -> Vec<Settled> {
+    pub(super) fn take_due(&mut self, is_with_all: impl Fn(u64) -> bool) -> Vec<Waited> {
         let now = Instant::now();
-        let (ended, settling): (Vec<_>, Vec<_>) = std::mem::take(&mut self.settling)
+        let (ended, published): (Vec<_>, Vec<_>) = std::mem::take(&mut self.published)
             .into_iter()
             .partition(|one| is_with_all(one.number) || one.deadline <= now);
-        self.settling = settling;
-        let settled = |Settling { number, done, .. }| Settled { number, is_with_all: is_with_all(number), done };
-        ended.into_iter().map(settled).collect()
+        self.published = published;
+        let waited =
+            |Published { number, follow_up, .. }| Waited { number, is_with_all: is_with_all(number), follow_up };
+        ended.into_iter().map(waited).collect()
     }
 
     /// The time at which the first waiter has waited too long.
     pub(super) fn next_deadline(&self) -> Option<Instant> {
-        self.settling.iter().map(|settling| settling.deadline).min()
+        self.published.iter().map(|waiter| waiter.deadline).min()
     }
 }
 
@@ -91,18 +93,18 @@ impl Waiting {
 mod tests {
     use super::*;
 
-    fn settled() -> Done {
-        Done::Settled(tokio::sync::oneshot::channel().0)
+    fn follow_up() -> FollowUp {
+        FollowUp::AllJoined(tokio::sync::oneshot::channel().0)
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_waiter_ends_when_its_change_is_with_every_worker_and_not_before() {
         let mut waiting = Waiting::default();
-        waiting.add(PoolKey::DEFAULT, 1, settled());
-        waiting.add(PoolKey::DEFAULT, 2, settled());
+        waiting.add(PoolKey::DEFAULT, 1, follow_up());
+        waiting.add(PoolKey::DEFAULT, 2, follow_up());
         waiting.published(1, 7);
-        assert!(waiting.take_settled(|_| false).is_empty());
-        let ended = waiting.take_settled(|number| number <= 7);
+        assert!(waiting.take_due(|_| false).is_empty());
+        let ended = waiting.take_due(|number| number <= 7);
         assert_eq!(ended.iter().map(|one| (one.number, one.is_with_all)).collect::<Vec<_>>(), [(7, true)]);
         assert_eq!(waiting.take_refused(PoolKey::DEFAULT).len(), 1, "the second change is not published");
         assert!(waiting.next_deadline().is_none());
@@ -111,11 +113,11 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stuck_worker_holds_up_a_waiter_for_two_seconds() {
         let mut waiting = Waiting::default();
-        waiting.settle(3, settled());
-        assert!(waiting.take_settled(|_| false).is_empty());
-        tokio::time::advance(SETTLE_MAX).await;
+        waiting.add_published(3, follow_up());
+        assert!(waiting.take_due(|_| false).is_empty());
+        tokio::time::advance(TAKE_UP_MAX).await;
         assert!(waiting.next_deadline().is_some_and(|deadline| deadline <= Instant::now()));
-        let ended = waiting.take_settled(|_| false);
+        let ended = waiting.take_due(|_| false);
         assert_eq!(ended.iter().map(|one| (one.number, one.is_with_all)).collect::<Vec<_>>(), [(3, false)]);
     }
 }

@@ -9,7 +9,7 @@ use crate::config;
 use crate::control::api::{ReloadError, ReloadResult};
 use crate::control::membership::{Launched, Membership, Plan};
 use crate::control::pools::{Entry, Member, Members, PoolKey, PoolState, SlotsOf};
-use crate::control::publish::{Handed, PoolJob, Publisher};
+use crate::control::publish::{BuiltPool, PoolJob, Publisher};
 use crate::listener::Listener;
 
 /// Which pools of a target are new and which change.
@@ -56,7 +56,7 @@ impl Reloads {
         &mut self,
         desk: &mut Publisher,
         membership: &mut Membership,
-        built: Option<Result<Vec<Handed>, ReloadError>>,
+        built: Option<Result<Vec<BuiltPool>, ReloadError>>,
         covers: u64,
     ) {
         let (transaction, assembling) = match self.state.take() {
@@ -65,8 +65,8 @@ impl Reloads {
         };
         let built = built.unwrap_or_else(|| Err(ReloadError::refused("builder", "the builder broke: see the log")));
         match built {
-            Ok(handed) if !transaction.request.dry_run => {
-                self.commit(desk, membership, transaction, assembling, handed, covers);
+            Ok(built) if !transaction.request.dry_run => {
+                self.commit(desk, membership, transaction, assembling, built, covers);
             }
             result => self.undo(desk, transaction, assembling, result),
         }
@@ -78,15 +78,15 @@ impl Reloads {
         desk: &mut Publisher,
         transaction: Transaction,
         assembling: Assembling,
-        result: Result<Vec<Handed>, ReloadError>,
+        result: Result<Vec<BuiltPool>, ReloadError>,
     ) {
         let Assembling { prepared, dirty, new, members: _ } = assembling;
         dirty.into_iter().for_each(|pool| desk.pools[pool].is_dirty = true);
         desk.builder.retire(new);
-        let result = result.map(|handed| {
+        let result = result.map(|built| {
             let generation = desk.hall.current().number;
-            let report = outcome::report(&prepared, ReloadResult::WouldWork, &handed, generation);
-            desk.builder.retire(handed);
+            let report = outcome::report(&prepared, ReloadResult::WouldWork, &built, generation);
+            desk.builder.retire(built);
             report
         });
         discard(desk, prepared);
@@ -98,7 +98,7 @@ impl Reloads {
 
 impl Work {
     /// A pool that the balancer does not have yet.
-    fn pool_comes(&mut self, index: usize, pool: &config::Pool, candidate: &Candidate, entries: &[Entry]) {
+    fn pool_comes(&mut self, index: usize, pool: &config::PoolConfig, candidate: &Candidate, entries: &[Entry]) {
         let Some(strategy) = &candidate.strategy else { return };
         let mut state = PoolState::new(pool, Members::default(), strategy.clone());
         let planned = state.members.planned(entries);
@@ -115,7 +115,7 @@ impl Work {
         desk: &mut Publisher,
         index: usize,
         key: PoolKey,
-        wanted: &config::Pool,
+        wanted: &config::PoolConfig,
         candidate: &Candidate,
         entries: &[Entry],
     ) {

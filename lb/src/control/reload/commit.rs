@@ -12,7 +12,7 @@ use crate::config::{self, Config};
 use crate::control::api::{ReloadResult, RolledBack};
 use crate::control::membership::{Membership, Plan};
 use crate::control::pools::{Member, PoolKey, PoolState, Replaced};
-use crate::control::publish::{Done, Handed, Publisher};
+use crate::control::publish::{BuiltPool, FollowUp, Publisher};
 use crate::control::trust::Tenure;
 use crate::telemetry::logs;
 
@@ -33,13 +33,13 @@ impl Reloads {
         membership: &mut Membership,
         transaction: Transaction,
         assembling: Assembling,
-        handed: Vec<Handed>,
+        built: Vec<BuiltPool>,
         covers: u64,
     ) {
         let Assembling { prepared, members, new, dirty: _ } = assembling;
         let lapsed = Plan::of(&prepared.target.config, &Membership::overlay_now(desk), &[]).lapsed;
         let result = transaction.taking_back.as_ref().map_or(ReloadResult::Done, |_| ReloadResult::RolledBack);
-        let mut report = outcome::report(&prepared, result, &handed, 0);
+        let mut report = outcome::report(&prepared, result, &built, 0);
         report.warnings.extend(lapsed.into_iter().map(|what| format!("a change made at run time has lapsed: {what}")));
         let Prepared { target, candidates, listeners, access_log } = prepared;
         reopen_access_log(desk, access_log.as_ref());
@@ -52,7 +52,7 @@ impl Reloads {
         let tenure = Tenure::begin(Instant::now(), target.config.reload.probation);
         let mut changes = Changes::default();
         let left = take_up_pools(desk, membership, &target.config, new, &tenure, &mut changes);
-        self.put_in_charge(desk, &target.config, &candidates, handed, members, &tenure, &mut changes);
+        self.put_in_charge(desk, &target.config, &candidates, built, members, &tenure, &mut changes);
         // A partial import may have damaged an instance, which is dropped here.
         desk.builder.retire(candidates);
         let before = self.take_up(desk, target.config);
@@ -64,10 +64,10 @@ impl Reloads {
         membership.write_overlay(desk);
         for pool in changes.swapped {
             let instance = desk.pools[pool].strategy.instance();
-            desk.settle_newest(Done::InCharge { pool, instance });
+            desk.wait_for_newest(FollowUp::InCharge { pool, instance });
         }
         let replaced = changes.members.into_iter().flat_map(|(_, replaced)| replaced.left).collect();
-        desk.settle_newest(Done::Replaced(replaced));
+        desk.wait_for_newest(FollowUp::Replaced(replaced));
         desk.see_off(left);
         desk.listeners.close(closed, &desk.metrics);
         report.generation = desk.hall.current().number;
@@ -81,13 +81,13 @@ impl Reloads {
         desk: &mut Publisher,
         config: &Config,
         candidates: &[Candidate],
-        handed: Vec<Handed>,
+        built: Vec<BuiltPool>,
         mut members: Vec<Option<Vec<Member>>>,
         tenure: &Tenure,
         changes: &mut Changes,
     ) {
-        for Handed { index, assembled, .. } in handed {
-            let config::Pool { name, strategy: settings, .. } = config.pools[index].clone();
+        for BuiltPool { index, assembled, .. } in built {
+            let config::PoolConfig { name, strategy: settings, .. } = config.pools[index].clone();
             let Some(key) = desk.pools.key_of(&name) else { continue };
             let pool = &mut desk.pools[key];
             let overriding = self.overrides.iter().find(|one| *one.pool == *pool.name).cloned();

@@ -5,21 +5,21 @@ use super::{Prepared, Target};
 use crate::control::api::{
     PoolReload, ReloadError, ReloadReport, ReloadResult, StateHandOver, StrategyChange, Trigger,
 };
-use crate::control::publish::Handed;
+use crate::control::publish::BuiltPool;
 use crate::telemetry::{FilesVerdict, ReloadEnd, ReloadKind, ReloadOutcome};
 
 /// A report without time and generation, which are added at the end.
-pub(super) fn report(prepared: &Prepared, result: ReloadResult, handed: &[Handed], generation: u64) -> ReloadReport {
-    let state = |index: usize| match handed.iter().find(|handed| handed.index == index) {
+pub(super) fn report(prepared: &Prepared, result: ReloadResult, built: &[BuiltPool], generation: u64) -> ReloadReport {
+    let state = |index: usize| match built.iter().find(|pool| pool.index == index) {
         _ if prepared.candidates[index].change == StrategyChange::New => StateHandOver::Fresh,
-        Some(handed) => handed.state,
+        Some(pool) => pool.state,
         None => StateHandOver::Kept,
     };
     let candidates = prepared.target.config.pools.iter().zip(&prepared.candidates).enumerate();
     let pools: Vec<PoolReload> =
         candidates.map(|(index, (pool, candidate))| candidate.report(&pool.name, state(index))).collect();
     let Target { applied, needs_restart, warnings, .. } = prepared.target.clone();
-    let warnings = warnings.into_iter().chain(handed.iter().filter_map(|handed| handed.warning.clone())).collect();
+    let warnings = warnings.into_iter().chain(built.iter().filter_map(|pool| pool.warning.clone())).collect();
     ReloadReport { result, generation, milliseconds: 0, dry_run: false, pools, applied, needs_restart, warnings }
 }
 

@@ -8,7 +8,7 @@ use tokio::sync::{Notify, mpsc};
 
 use super::listen::Doors;
 use super::read::read;
-use super::reloads::Preparing;
+use super::reloads::PreparationResult;
 use super::swap::open;
 use super::trial::{AllStaged, InCharge, stage, vet};
 use super::{Prepared, Target};
@@ -46,7 +46,7 @@ pub(super) fn in_charge(pools: &Pools) -> InCharge {
 // === impl Preparation ===
 
 impl Preparation {
-    pub(super) async fn run(self, reports: mpsc::Sender<Preparing>) {
+    pub(super) async fn run(self, reports: mpsc::Sender<PreparationResult>) {
         let builder = self.builder.clone();
         // The last owner of an instance drops it, and that must be the builder.
         let in_charge = self.in_charge.clone();
@@ -85,6 +85,8 @@ impl Preparation {
         let plan = Plan::of(config, &self.overlay, &[&self.launched]);
         let backends: Vec<Vec<VetBackend>> = plan.pools.iter().map(|entries| vet_backends(entries)).collect();
         tokio::select! {
+            // First the trial: without plugins to try it ends at once, and then there is nothing to give up.
+            biased;
             tried = vet(self.vetter.as_deref(), staged, &self.in_charge, backends) => tried,
             () = self.given_up.notified() => {
                 let reason = "its trial was given up, because a rollback came first: reload again if it is still needed";

@@ -5,7 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::config::{self, Config, DEFAULT_POOL, Loaded, Pool, Proxy, Reload, Route, Source};
+use crate::config::{self, Config, DEFAULT_POOL, Loaded, PoolConfig, Proxy, Reload, Route, Source};
 use crate::control::api::{Overriding, ReloadError};
 use crate::control::watch::Attempt;
 
@@ -142,7 +142,7 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
     note("limits".into(), config.limits != running.limits);
     note("log.level".into(), config.log != running.log);
     note("reload".into(), config.reload != running.reload);
-    let named = |pools: &[Pool], name: &str| pools.iter().any(|pool| pool.name == name);
+    let named = |pools: &[PoolConfig], name: &str| pools.iter().any(|pool| pool.name == name);
     for pool in &running.pools {
         note(format!("pools.{}", pool.name), !named(&config.pools, &pool.name));
     }
@@ -205,7 +205,7 @@ mod tests {
     fn each_key_of_the_proxy_is_applied_or_needs_a_restart() {
         let other = [
             ("listen", "\"127.0.0.1:9\""),
-            ("workers", "7"),
+            ("workers", "1001"),
             ("trusted_proxies", "[\"10.0.0.0/8\"]"),
             ("request_id", "true"),
             ("explain_header", "true"),

@@ -22,12 +22,12 @@ use crate::control::api::{
 };
 use crate::control::membership::{Launched, Membership};
 use crate::control::pools::PoolKey;
-use crate::control::publish::{Done, Publisher};
+use crate::control::publish::{FollowUp, Publisher};
 use crate::control::trust::vet::Vetter;
 use crate::control::watch::{Reporter, Watch};
 
-/// A preparation ended.
-pub(in crate::control) type Preparing = Box<Result<Prepared, ReloadError>>;
+/// The result of a preparation that has ended.
+pub(in crate::control) type PreparationResult = Box<Result<Prepared, ReloadError>>;
 
 /// The means of all reloads.
 pub(in crate::control) struct Tools {
@@ -36,7 +36,7 @@ pub(in crate::control) struct Tools {
     pub(in crate::control) loader: Arc<Loader>,
     pub(in crate::control) vetter: Option<Arc<Vetter>>,
     pub(in crate::control) watch: Option<Watch>,
-    pub(in crate::control) prepared: mpsc::Sender<Preparing>,
+    pub(in crate::control) prepared: mpsc::Sender<PreparationResult>,
 }
 
 pub(in crate::control) struct Reloads {
@@ -119,7 +119,7 @@ impl Reloads {
     }
 
     /// Configuration and plugins are ready, or refused.
-    pub(in crate::control) fn prepared(&mut self, desk: &mut Publisher, prepared: Preparing) {
+    pub(in crate::control) fn prepared(&mut self, desk: &mut Publisher, prepared: PreparationResult) {
         let State::Preparing { transaction, .. } = self.state.take() else { return };
         let mut prepared = match *prepared {
             Ok(prepared) => prepared,
@@ -171,7 +171,7 @@ impl Reloads {
             Ok(report) if !dry_run => {
                 self.overrides.clone_from(&transaction.overrides);
                 let (answers, report) = (transaction.answers, Box::new(report));
-                desk.settle_newest(Done::Reload { answers, report });
+                desk.wait_for_newest(FollowUp::Reload { answers, report });
             }
             result => transaction.answer(&result),
         }

@@ -28,11 +28,11 @@ impl Reloads {
             *desk.pools[pool].tenure_mut() = tenure.clone();
             // No request has arrived yet.
             let instance = desk.pools[pool].strategy.instance();
-            desk.settle_newest(crate::control::publish::Done::InCharge { pool, instance });
+            desk.wait_for_newest(crate::control::publish::FollowUp::InCharge { pool, instance });
         }
     }
 
-    /// Every worker has this instance: probation counts from here.
+    /// The wait for the workers is over: probation counts from here.
     pub(in crate::control) fn in_charge(desk: &mut Publisher, pool: PoolKey, instance: u64) {
         let Some(pool) = desk.pools.get_mut(pool) else { return };
         let counted = desk.metrics.pick_totals(&pool.name);

@@ -15,7 +15,7 @@ pub struct StartReport {
     pub overlay: OverlayStatus,
     /// One clause for each runtime change that no longer applies.
     pub lapsed: Vec<String>,
-    /// The replicas being launched; [`Handle::settled`](crate::control::Handle::settled) waits for them.
+    /// The replicas being launched; [`Handle::all_joined`](crate::control::Handle::all_joined) waits for them.
     pub launching: Vec<String>,
     /// Problems that do not stop the start.
     pub warnings: Vec<String>,

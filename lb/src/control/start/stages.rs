@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use lb_strategy_host::{Loader, Staged};
 
 use super::StartError;
-use crate::config::{Config, Pool, Reach, resolve_address};
+use crate::config::{Config, PoolConfig, Reach, resolve_address};
 use crate::control::api::LoadedStrategy;
 use crate::control::membership::{Overlay, Plan, vet_backends};
 use crate::control::pools::{Assembly, Entry, Members, PoolState};
@@ -123,7 +123,7 @@ pub(super) async fn first_pickers(
 
 /// The files that a start has read, in the form of a reload's report to the watcher.
 pub(super) fn attempt_of(config: &Config, sha256: [u8; 32], staged: &[Staged]) -> Attempt {
-    let taken = |(pool, staged): (&Pool, &Staged)| Taken {
+    let taken = |(pool, staged): (&PoolConfig, &Staged)| Taken {
         candidates: plugins::candidates(&config.plugin_dirs, &pool.strategy.plugin),
         found: Some((staged.origin.clone(), staged.sha256)),
     };

@@ -22,7 +22,7 @@ const ENTRY_SYMBOL: &[u8] = b"lb_strategy_entry_v1";
 pub(in crate::control) fn stage(
     loader: &Loader,
     directories: &[PathBuf],
-    pool: &config::Pool,
+    pool: &config::PoolConfig,
 ) -> Result<Staged, PluginError> {
     let refused = |source| plugin_refused(pool, source);
     let (path, name) = match &pool.strategy.plugin {
@@ -52,7 +52,7 @@ pub(in crate::control) fn refused_bytes(error: &PluginError) -> Option<(PathBuf,
 pub(in crate::control) async fn vet(
     vetter: &Vetter,
     staged: &Staged,
-    pool: &config::Pool,
+    pool: &config::PoolConfig,
     workers: usize,
     backends: Vec<VetBackend>,
 ) -> Result<(), PluginError> {
@@ -72,7 +72,7 @@ pub(in crate::control) async fn vet(
 pub(in crate::control) fn open(
     loader: &Loader,
     staged: Staged,
-    pool: &config::Pool,
+    pool: &config::PoolConfig,
 ) -> Result<(Arc<Strategy>, LoadedStrategy), PluginError> {
     let strategy = instance(open_plugin(loader, staged, pool)?, pool)?;
     let loaded = loaded(&pool.name, &strategy);
@@ -83,7 +83,7 @@ pub(in crate::control) fn open(
 pub(in crate::control) fn open_plugin(
     loader: &Loader,
     staged: Staged,
-    pool: &config::Pool,
+    pool: &config::PoolConfig,
 ) -> Result<Arc<LoadedPlugin>, PluginError> {
     loader.open(staged).map_err(|source| plugin_refused(pool, source))
 }
@@ -91,7 +91,7 @@ pub(in crate::control) fn open_plugin(
 /// Makes an instance with the pool's options.
 pub(in crate::control) fn instance(
     plugin: Arc<LoadedPlugin>,
-    pool: &config::Pool,
+    pool: &config::PoolConfig,
 ) -> Result<Arc<Strategy>, PluginError> {
     Strategy::new(plugin, &pool.strategy.options).map_err(|source| PluginError::Hook {
         pool: pool.name.clone(),
@@ -100,11 +100,11 @@ pub(in crate::control) fn instance(
     })
 }
 
-fn plugin_refused(pool: &config::Pool, source: LoadError) -> PluginError {
+fn plugin_refused(pool: &config::PoolConfig, source: LoadError) -> PluginError {
     PluginError::Load { pool: pool.name.clone(), key: plugin_key(pool), source: Box::new(source) }
 }
 
-fn plugin_key(pool: &config::Pool) -> String {
+fn plugin_key(pool: &config::PoolConfig) -> String {
     let key = match &pool.strategy.plugin {
         Plugin::Name(_) => "strategy.name",
         Plugin::Path { .. } => "strategy.path",
@@ -112,7 +112,7 @@ fn plugin_key(pool: &config::Pool) -> String {
     key_of(&pool.name, key)
 }
 
-fn options_key(pool: &config::Pool) -> String {
+fn options_key(pool: &config::PoolConfig) -> String {
     let name = match &pool.strategy.plugin {
         Plugin::Name(name) => Some(name),
         Plugin::Path { name, .. } => name.as_ref(),

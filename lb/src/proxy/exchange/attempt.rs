@@ -19,7 +19,7 @@ use super::{Context, Exchange, notes};
 use crate::http1::ResponseHead;
 use crate::proxy::fault::{Fault, Progress};
 use crate::proxy::upstream::Upstream;
-use crate::proxy::view::{Member, Pool};
+use crate::proxy::view::{MemberView, PoolView};
 use crate::telemetry::RetryReason;
 
 /// The response of a backend, with everything that ends with it.
@@ -32,8 +32,8 @@ pub(super) struct Answer {
 /// The guard.
 pub(super) struct Attempt {
     context: Rc<Context>,
-    pool: Rc<Pool>,
-    pub(super) member: Rc<Member>,
+    pool: Rc<PoolView>,
+    pub(super) member: Rc<MemberView>,
     started: Instant,
     number: u32,
     /// The strategy instance that picked (0: the fallback), and its token.
@@ -103,7 +103,7 @@ impl Exchange {
     /// retried, `Idle::take` also checks the socket.
     async fn connect(
         &mut self,
-        member: &Member,
+        member: &MemberView,
         this: &Try,
         is_repeatable: bool,
         now: Instant,

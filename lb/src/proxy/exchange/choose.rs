@@ -1,7 +1,7 @@
 //! From a pool and a key to a backend: the strategy's pick, checked once more against the live flags, else the host's
 //! own.
 //!
-//! Invariant: [`PoolGeneration::settle`](crate::generation::PoolGeneration::settle) decides, for requests and for `GET
+//! Invariant: [`PoolGeneration::choose`](crate::generation::PoolGeneration::choose) decides, for requests and for `GET
 //! /explain` alike. This module prepares the request for the strategy and counts.
 
 use std::rc::Rc;
@@ -13,12 +13,12 @@ use super::Exchange;
 use crate::generation::{Lookup, NoChoice};
 use crate::pool::Key;
 use crate::proxy::fault::Fault;
-use crate::proxy::view::Member;
+use crate::proxy::view::MemberView;
 use crate::telemetry::FallbackReason;
 
 /// The decision before an attempt begins.
 pub(super) struct Picked {
-    pub(super) member: Rc<Member>,
+    pub(super) member: Rc<MemberView>,
     /// The strategy instance that picked (0: the fallback), and its token.
     pub(super) instance: u64,
     pub(super) token: u64,
@@ -55,7 +55,7 @@ pub(super) fn choose(exchange: &Exchange, number: u32, tried: &[u64], now: Insta
     if let Some(began) = began {
         guard.count(|shard| shard.pick_timed(began.elapsed()));
     }
-    let choice = shared.settle(decision, &request, limit).map_err(|none| match none {
+    let choice = shared.choose(decision, &request, limit).map_err(|none| match none {
         NoChoice::NoBackend => Fault::NoBackend,
         NoChoice::Overload => Fault::BackendsBusy,
     })?;

@@ -12,7 +12,7 @@ use super::{Context, notes};
 use crate::access_log::Record;
 use crate::generation::Settings;
 use crate::proxy::fault::Fault;
-use crate::proxy::view::Pool;
+use crate::proxy::view::PoolView;
 use crate::telemetry::PoolShard;
 
 /// One request, from its head read to its response's last byte.
@@ -34,7 +34,7 @@ impl RequestGuard {
     pub(super) fn begin(
         context: &Rc<Context>,
         settings: &Rc<Settings>,
-        pool: &Pool,
+        pool: &PoolView,
         method: Method,
         started: Instant,
     ) -> Self {

@@ -15,7 +15,7 @@ use crate::generation::Settings;
 use crate::http1::{Fields, RequestHead};
 use crate::pool::Key;
 use crate::proxy::fault::Fault;
-use crate::proxy::view::Pool;
+use crate::proxy::view::PoolView;
 use crate::telemetry::ErrorReason;
 
 pub(super) const X_LB_EXPLAIN: &[u8] = b"x-lb-explain";
@@ -24,7 +24,7 @@ pub(super) const X_LB_EXPLAIN: &[u8] = b"x-lb-explain";
 #[inline]
 pub(super) fn begin(
     context: &Context,
-    pool: &Pool,
+    pool: &PoolView,
     settings: &Settings,
     head: &RequestHead,
     started: Instant,
@@ -50,7 +50,7 @@ pub(super) fn begin(
 fn note_request(
     record: &mut Record,
     context: &Context,
-    pool: &Pool,
+    pool: &PoolView,
     settings: &Settings,
     head: &RequestHead,
     with_query: bool,

@@ -26,7 +26,7 @@ const fn hex() -> [[u8; 2]; 256] {
 }
 
 /// Gives the request exactly one id.
-pub(super) fn settle(fields: &mut Fields, random: &mut fastrand::Rng) {
+pub(super) fn ensure(fields: &mut Fields, random: &mut fastrand::Rng) {
     let mut given = fields.all(NAME);
     let (first, second) = (given.next(), given.next());
     drop(given);
@@ -65,21 +65,21 @@ mod tests {
 
     use super::*;
 
-    fn settled(given: &[&[u8]]) -> (Vec<u8>, Fields) {
+    fn ensured(given: &[&[u8]]) -> (Vec<u8>, Fields) {
         let mut fields: Fields = [("host", "a")].into_iter().collect();
         given.iter().for_each(|one| fields.push(b"X-Request-Id", one));
-        settle(&mut fields, &mut fastrand::Rng::with_seed(1));
+        ensure(&mut fields, &mut fastrand::Rng::with_seed(1));
         (fields.get(NAME).unwrap().to_vec(), fields)
     }
 
     #[test]
     fn a_valid_id_is_kept_and_any_other_is_replaced() {
         for fit in [&b"a"[..], b"4bf92f3577b34da6a3ce929d0e0e4736", b"{\"a\":1}", &[b'x'; 128]] {
-            let (id, fields) = settled(&[fit]);
+            let (id, fields) = ensured(&[fit]);
             assert_eq!((&id[..], fields.all(NAME).collect::<Vec<_>>()), (fit, vec![fit]));
         }
         for unfit in [&[][..], &[&b""[..]], &[b"a b"], &[b"a\tb"], &["é".as_bytes()], &[&[b'x'; 129]], &[b"a", b"a"]] {
-            let (id, fields) = settled(unfit);
+            let (id, fields) = ensured(unfit);
             assert!(id.len() == 32 && id.iter().all(u8::is_ascii_hexdigit), "{unfit:?}: {}", id.escape_ascii());
             assert_eq!(fields.all(NAME).collect::<Vec<_>>(), [id], "{unfit:?}");
         }

@@ -113,7 +113,7 @@ impl Text<'_> {
         &self,
         (load, load_at): (&LoadPlan, Range<usize>),
         has_blocks: bool,
-        (backends, sizes): (&file::Backends, &[u32]),
+        (backends, sizes): (&file::BackendsTable, &[u32]),
         faults: &[Spanned<file::Fault>],
     ) -> Result<(), PlanError> {
         let is_closed = matches!(load, LoadPlan::Closed { .. });
@@ -133,7 +133,7 @@ impl Text<'_> {
         }
     }
 
-    fn mocks(&self, backends: file::Backends) -> Result<MockPlan, PlanError> {
+    fn mocks(&self, backends: file::BackendsTable) -> Result<MockPlan, PlanError> {
         if let Some(said) = &backends.service_time {
             let key = "backends.service_time";
             bounds::service_time(said.get_ref()).map_err(|reason| self.wrong(said.span(), key, reason))?;

@@ -14,7 +14,7 @@ pub(super) struct File {
     pub(super) budget: Option<Spanned<String>>,
     pub(super) load: Spanned<Load>,
     #[serde(default)]
-    pub(super) backends: Backends,
+    pub(super) backends: BackendsTable,
     pub(super) blocks: Option<Blocks>,
     #[serde(default)]
     pub(super) lb: Table,
@@ -61,7 +61,7 @@ pub(super) enum Arrivals {
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(super) struct Backends {
+pub(super) struct BackendsTable {
     pub(super) n: Option<Spanned<Sizes>>,
     pub(super) service_time: Option<Spanned<String>>,
     pub(super) concurrency: Option<Spanned<i64>>,

@@ -6,7 +6,7 @@ use super::parts::{
     BAD, BAR, FAINT, GOOD, PLAIN, STRONG, WARN, bar, chain, clock, curve, shortened, span, spread, track, width_of,
 };
 use crate::report::format::{count, milliseconds, percent, significant};
-use crate::view::status::{Arm, Backend, Flow, Precision, Progress, Status};
+use crate::view::status::{Arm, BackendRow, Flow, Precision, Progress, Status};
 
 pub(super) struct Row {
     pub(super) line: Line<'static>,
@@ -163,14 +163,14 @@ fn ends(flow: &Flow, width: usize) -> Line<'static> {
 }
 
 /// A table of the backends that fit. The name and the bar are always shown, the other columns if there is room.
-fn backends(backends: &[Backend], width: usize) -> Vec<Line<'static>> {
+fn backends(backends: &[BackendRow], width: usize) -> Vec<Line<'static>> {
     let shown = if backends.len() > BACKENDS_MAX { BACKENDS_MAX - 1 } else { backends.len() };
     let name_width = backends.iter().map(|backend| Span::raw(backend.id.as_str()).width()).max().unwrap_or(0);
     let name_width = name_width.clamp("backend".len(), NAME_MAX.min(width / 3).max("backend".len()));
     let all: u64 = backends.iter().map(|backend| backend.answers).sum();
     let most = backends.iter().map(|backend| backend.rate).fold(0.0, f64::max);
     let knows_pool = backends.iter().any(|backend| backend.in_flight.is_some());
-    type Cell = fn(&Backend, u64) -> String;
+    type Cell = fn(&BackendRow, u64) -> String;
     let columns: [(&str, usize, bool, Cell); 4] = [
         ("per s", 8, true, |backend, _| significant(backend.rate)),
         ("share", 8, true, |backend, all| match all {

@@ -7,15 +7,15 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 
 use super::*;
-use crate::view::status::{Arm, Backend, Flow, Left, Next, Precision, Progress};
+use crate::view::status::{Arm, BackendRow, Flow, Left, Next, Precision, Progress};
 
 fn seconds(seconds: f64) -> Duration {
     Duration::from_secs_f64(seconds)
 }
 
-fn backend(number: u64, rate: f64) -> Backend {
+fn backend(number: u64, rate: f64) -> BackendRow {
     let id = format!("Server {number}");
-    Backend { id, rate, answers: 12_345 * number, in_flight: Some(3), is_out: rate == 0.0 }
+    BackendRow { id, rate, answers: 12_345 * number, in_flight: Some(3), is_out: rate == 0.0 }
 }
 
 /// A status with all parts.

@@ -87,7 +87,7 @@ pub(super) fn manifest(scenario: Scenario, words: &str, arms: Vec<Arm>, load: Lo
         budget_ms: 60_000,
         arms,
         load,
-        backends: Backends {
+        backends: BackendsDescription {
             description: "mock-server, exponential service time of mean 10 ms, 4 requests at a time".into(),
             keys: "uniform 6-digit ids".into(),
             target: "http://balancer.example/home".into(),

@@ -14,7 +14,7 @@ use crate::{Backend, Fallback, fallback_pick};
 /// The backend for a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Choice {
-    /// Its index in [`Settling::backends`].
+    /// Its index in [`Chooser::backends`].
     pub index: usize,
     /// The strategy's token, for its finish; 0 if the fallback picked.
     pub token: u64,
@@ -52,7 +52,7 @@ pub enum FallbackReason {
 
 /// The data of a pool that turns picks into choices.
 #[derive(Clone, Copy, Debug)]
-pub struct Settling<'a> {
+pub struct Chooser<'a> {
     /// In the order of the list that the strategy picks from.
     pub backends: &'a [Arc<Backend>],
     pub fallback: Fallback,
@@ -64,12 +64,12 @@ pub struct Settling<'a> {
     pub limit: Option<u32>,
 }
 
-// === impl Settling ===
+// === impl Chooser ===
 
-impl Settling<'_> {
+impl Chooser<'_> {
     /// Turns `decision`, which the strategy's picker made for `request`, into a choice.
     #[inline]
-    pub fn settle(&self, decision: Decision, request: &PickRequest<'_>) -> Result<Choice, NoChoice> {
+    pub fn choose(&self, decision: Decision, request: &PickRequest<'_>) -> Result<Choice, NoChoice> {
         let reason = match decision {
             Decision::Backend { index, token } if self.is_usable(index) => {
                 return Ok(Choice { index, token, fallback: None });
@@ -176,31 +176,31 @@ mod tests {
         states.iter().map(of).collect()
     }
 
-    fn settling<'a>(backends: &'a [Arc<Backend>], cursor: &'a AtomicUsize, limit: Option<u32>) -> Settling<'a> {
-        Settling { backends, fallback: Fallback::RoundRobin, cursor, wants_hash: false, limit }
+    fn chooser<'a>(backends: &'a [Arc<Backend>], cursor: &'a AtomicUsize, limit: Option<u32>) -> Chooser<'a> {
+        Chooser { backends, fallback: Fallback::RoundRobin, cursor, wants_hash: false, limit }
     }
 
     #[test]
     fn a_pick_counts_if_its_backend_is_eligible_now_and_below_the_limit() {
         let (backends, cursor) = (backends(&[(true, 0), (false, 0), (true, 2)]), AtomicUsize::new(0));
-        let settle = |index, limit| {
+        let choose = |index, limit| {
             let decision = Decision::Backend { index, token: 9 };
-            settling(&backends, &cursor, limit).settle(decision, &request(&[], false))
+            chooser(&backends, &cursor, limit).choose(decision, &request(&[], false))
         };
         let other = Ok(Choice { index: 0, token: 0, fallback: Some(FallbackReason::NotEligible) });
-        assert_eq!(settle(2, None), Ok(Choice { index: 2, token: 9, fallback: None }));
-        assert_eq!(settle(2, Some(3)), Ok(Choice { index: 2, token: 9, fallback: None }));
-        assert_eq!(settle(2, Some(2)), other, "at its limit");
+        assert_eq!(choose(2, None), Ok(Choice { index: 2, token: 9, fallback: None }));
+        assert_eq!(choose(2, Some(3)), Ok(Choice { index: 2, token: 9, fallback: None }));
+        assert_eq!(choose(2, Some(2)), other, "at its limit");
         cursor.store(0, Relaxed);
-        assert_eq!(settle(1, None), other, "not healthy");
+        assert_eq!(choose(1, None), other, "not healthy");
     }
 
     #[test]
     fn a_refused_pick_gives_the_reason_for_the_fallback() {
         let (backends, cursor) = (backends(&[(true, 0)]), AtomicUsize::new(0));
         let reason = |refusal, wants_hash| {
-            let settling = Settling { wants_hash, ..settling(&backends, &cursor, None) };
-            settling.settle(Decision::Refused(refusal), &request(&[], false)).unwrap().fallback.unwrap().as_str()
+            let chooser = Chooser { wants_hash, ..chooser(&backends, &cursor, None) };
+            chooser.choose(Decision::Refused(refusal), &request(&[], false)).unwrap().fallback.unwrap().as_str()
         };
         assert_eq!(reason(Refusal::Undecided, true), "no_key");
         assert_eq!(reason(Refusal::Undecided, false), "undecided");
@@ -214,18 +214,18 @@ mod tests {
     #[test]
     fn without_a_backend_it_is_overload_only_if_one_is_at_its_limit() {
         let cursor = AtomicUsize::new(0);
-        let settle = |states: &[(bool, u32)], tried: &[u32], limit| {
+        let choose = |states: &[(bool, u32)], tried: &[u32], limit| {
             let backends = backends(states);
-            settling(&backends, &cursor, limit)
-                .settle(Decision::Refused(Refusal::Error), &request(tried, false))
+            chooser(&backends, &cursor, limit)
+                .choose(Decision::Refused(Refusal::Error), &request(tried, false))
                 .unwrap_err()
         };
-        assert_eq!(settle(&[(true, 1), (false, 0)], &[], Some(1)), NoChoice::Overload);
-        assert_eq!(settle(&[(true, 1), (false, 0)], &[0], Some(1)), NoChoice::NoBackend, "that one was tried");
-        assert_eq!(settle(&[(false, 1)], &[], Some(1)), NoChoice::NoBackend);
-        assert_eq!(settle(&[(true, 0)], &[0], None), NoChoice::NoBackend);
+        assert_eq!(choose(&[(true, 1), (false, 0)], &[], Some(1)), NoChoice::Overload);
+        assert_eq!(choose(&[(true, 1), (false, 0)], &[0], Some(1)), NoChoice::NoBackend, "that one was tried");
+        assert_eq!(choose(&[(false, 1)], &[], Some(1)), NoChoice::NoBackend);
+        assert_eq!(choose(&[(true, 0)], &[0], None), NoChoice::NoBackend);
         let (backends, all) = (backends(&[(true, 0)]), request(&[], false));
-        let says_none = settling(&backends, &cursor, None).settle(Decision::NoBackend, &all);
+        let says_none = chooser(&backends, &cursor, None).choose(Decision::NoBackend, &all);
         assert_eq!(says_none, Err(NoChoice::NoBackend), "the strategy decides, and the fallback does not pick");
     }
 
@@ -234,7 +234,7 @@ mod tests {
         let (backends, cursor) = (backends(&[(true, 0), (true, 0)]), AtomicUsize::new(0));
         let index = |dry| {
             let refused = Decision::Refused(Refusal::Undecided);
-            settling(&backends, &cursor, None).settle(refused, &request(&[], dry)).unwrap().index
+            chooser(&backends, &cursor, None).choose(refused, &request(&[], dry)).unwrap().index
         };
         assert_eq!([index(true), index(true), index(false), index(true), index(false)], [0, 0, 0, 1, 1]);
     }

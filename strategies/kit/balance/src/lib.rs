@@ -9,6 +9,6 @@ mod fallback;
 pub mod key;
 
 pub use backend::{Backend, Eligibility};
-pub use choice::{Choice, FallbackReason, NoChoice, Settling};
+pub use choice::{Choice, Chooser, FallbackReason, NoChoice};
 pub use fallback::{Fallback, pick as fallback_pick};
 pub use key::{HashFunction, Key, KeySource, KeyedRequest};

@@ -5,19 +5,20 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Admin, Course, Fallback, HashFunction, Health, Limits, Log, Plugin, Pool, Proxy, Reload, State, Strategy, Timeouts,
+    Admin, Course, Fallback, HashFunction, Health, Limits, Log, Plugin, PoolConfig, Proxy, Reload, State, Strategy,
+    Timeouts,
 };
 use crate::control::membership::{Plan, fresh_names};
 
 fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
     let second = Duration::from_secs(1);
-    let backend = |(id, port): &(&str, u16)| Backend {
+    let backend = |(id, port): &(&str, u16)| BackendConfig {
         id: (*id).to_owned(),
         address: format!("127.0.0.1:{port}"),
         socket: ([127, 0, 0, 1], *port).into(),
         weight: 1,
     };
-    let pool = |name: &str, backends: &[(&str, u16)]| Pool {
+    let pool = |name: &str, backends: &[(&str, u16)]| PoolConfig {
         name: name.to_owned(),
         strategy: Strategy {
             plugin: Plugin::Name("round_robin".into()),

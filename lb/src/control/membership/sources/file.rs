@@ -3,7 +3,7 @@
 //! It omits backends that were removed at run time, and applies weights and drains that were changed at run time.
 
 use super::Source;
-use crate::config::{Backend, Config};
+use crate::config::{BackendConfig, Config};
 use crate::control::membership::Overlay;
 use crate::control::membership::overlay::{Removed, backend_fingerprint};
 use crate::control::pools::{Entry, Origin};
@@ -25,13 +25,13 @@ impl Source for File<'_> {
 }
 
 impl File<'_> {
-    fn is_removed(&self, pool: &str, backend: &Backend) -> bool {
+    fn is_removed(&self, pool: &str, backend: &BackendConfig) -> bool {
         let file = backend_fingerprint(backend);
         let is_this = |one: &Removed| one.pool == pool && one.id == backend.id && one.file == file;
         self.overlay.removed.iter().any(is_this)
     }
 
-    fn entry(&self, pool: &str, backend: &Backend, order: usize) -> Entry {
+    fn entry(&self, pool: &str, backend: &BackendConfig, order: usize) -> Entry {
         let changed = self.overlay.changed(pool, &backend.id, &backend_fingerprint(backend));
         Entry {
             id: backend.id.clone(),

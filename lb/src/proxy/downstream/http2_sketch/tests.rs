@@ -23,7 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 struct Pieces(mpsc::UnboundedReceiver<HyperFrame<Bytes>>);
 
 /// An HTTP/1.1 backend that responds by the request's path.
-struct Backend {
+struct FakeBackend {
     /// This many requests wait for each other before any gets a response.
     together: Barrier,
     seen: RefCell<Vec<RequestHead>>,
@@ -38,7 +38,7 @@ struct Backend {
 /// One HTTP/2 connection and its backend.
 struct World {
     stand: Stand,
-    backend: Rc<Backend>,
+    backend: Rc<FakeBackend>,
     client: SendRequest<Pieces>,
     served: tokio::task::JoinHandle<()>,
 }
@@ -88,9 +88,9 @@ impl Body for Pieces {
     }
 }
 
-// === impl Backend ===
+// === impl FakeBackend ===
 
-impl Backend {
+impl FakeBackend {
     async fn listen(self: Rc<Self>, listener: TcpListener) {
         while let Ok((stream, _)) = listener.accept().await {
             spawn_local(self.clone().talk(stream));
@@ -168,7 +168,7 @@ impl World {
     async fn start(together: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let stand = Stand::new(&round_robin(), listener.local_addr().unwrap());
-        let backend = Rc::new(Backend {
+        let backend = Rc::new(FakeBackend {
             together: Barrier::new(together),
             seen: RefCell::default(),
             is_stuck: Notify::new(),

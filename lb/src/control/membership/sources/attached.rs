@@ -5,13 +5,13 @@ use crate::config::DEFAULT_POOL;
 use crate::control::membership::Overlay;
 use crate::control::pools::{Entry, Origin};
 
-pub(in crate::control::membership) struct Runtime<'a> {
+pub(in crate::control::membership) struct Attached<'a> {
     pub(in crate::control::membership) overlay: &'a Overlay,
 }
 
-// === impl Runtime ===
+// === impl Attached ===
 
-impl Source for Runtime<'_> {
+impl Source for Attached<'_> {
     fn set(&self, pool: &str) -> Vec<Entry> {
         if pool != DEFAULT_POOL {
             return Vec::new();

@@ -1,4 +1,12 @@
-//! The actions that wait for a change until every worker has it.
+//! The actions that follow a change.
+//!
+//! They are due when every worker has the change. If a worker is stuck, they are due [`TAKE_UP_MAX`] after the publish,
+//! because it must not hold up callers.
+//!
+//! Invariant: a stuck worker that goes on with an older generation sends nothing to removed backends. Their live flags
+//! say that they are not eligible.
+//!
+//! [`TAKE_UP_MAX`]: super::waiting::TAKE_UP_MAX
 
 use std::sync::Arc;
 
@@ -11,8 +19,8 @@ use crate::pool::Backend;
 /// Where the result of a command goes.
 pub(in crate::control) type Answer<T> = oneshot::Sender<Result<T, ControlError>>;
 
-/// What to do when every worker has a change.
-pub(in crate::control) enum Done {
+/// What to do when every worker has a change, or when the wait for the slowest worker is over.
+pub(in crate::control) enum FollowUp {
     /// Return the list of replicas.
     Replicas(Answer<Replicas>),
     /// A command failed and its first effects were undone: return the error.
@@ -20,15 +28,15 @@ pub(in crate::control) enum Done {
     /// Return the status of a backend that was changed.
     Change { pool: PoolKey, id: Arc<str>, answer: Answer<BackendStatus> },
     /// All launched replicas have joined.
-    Settled(Answer<()>),
+    AllJoined(Answer<()>),
     /// A reload is in force.
     Reload { answers: Vec<oneshot::Sender<Result<ReloadReport, ReloadError>>>, report: Box<ReloadReport> },
-    /// No worker has these backends in its view any more: close them.
+    /// A reload replaced these backends: close them.
     Replaced(Vec<Arc<Backend>>),
-    /// Every worker uses this instance: its probation starts.
+    /// This instance is in charge: its probation starts.
     InCharge { pool: PoolKey, instance: u64 },
-    /// No worker has this pool in its view any more.
+    /// A reload removed this pool.
     PoolLeft { pool: PoolKey },
-    /// No worker has this member in its view any more. `supervisor` runs its process.
+    /// This member was removed. `supervisor` runs its process.
     Removed { pool: PoolKey, member: Box<Member>, supervisor: Option<u64> },
 }
