@@ -66,13 +66,15 @@ enum Message {
 // === impl Message ===
 
 impl Message {
+    /// Every message is named, so that a new one does not compile before this is decided.
     fn changes_members(&self) -> bool {
         match self {
             Self::Command(Some(command)) => {
                 matches!(command, Command::Add(..) | Command::Remove(..) | Command::Change { .. })
             }
             Self::Resolved(_) => true,
-            _ => false,
+            Self::Command(None) | Self::Checked(_) | Self::Report(_) | Self::Drained(_) => false,
+            Self::Prepared(_) | Self::Progress(_) | Self::Look => false,
         }
     }
 }

@@ -46,7 +46,7 @@ pub struct PoolShard {
     pub(super) picks: Counter,
     /// Times of timed picks.
     pub(super) pick_time: Histogram,
-    last_timed_ns: Gauge,
+    pub(super) last_timed_ns: Gauge,
 }
 
 /// A worker's counts of its attempts on one backend.

@@ -16,7 +16,7 @@ use super::hub::{self, State};
 use super::reason::{ErrorReason, RetryReason, SwapKind};
 use super::reloads::Reloads;
 use super::retired::add;
-use super::shard::{GET, PoolShard};
+use super::shard::{BackendShard, GET, PoolShard};
 use super::strategies::{Answers, Replaced};
 
 pub(super) struct Snapshot {
@@ -200,22 +200,38 @@ impl Requests {
     }
 
     pub(super) fn add(&mut self, shard: &PoolShard) {
-        self.in_flight += shard.in_flight.get();
-        self.request_bytes += shard.request_bytes.get();
-        self.response_bytes += shard.response_bytes.get();
-        shard.requests.each(|code, method, count| *self.by_code.entry((code, method)).or_default() += count);
-        for (class, histogram) in shard.durations.made() {
+        // Every count is named here, so that a new one does not compile before it is summed: here and in `take_over`,
+        // or where the pool as a whole is summed (`Snapshot::take` and `Past`), or by strategy (`Answers`).
+        let PoolShard {
+            in_flight,
+            request_bytes,
+            response_bytes,
+            requests,
+            durations,
+            errors: _,
+            retries: _,
+            fallbacks: _,
+            picks: _,
+            pick_time: _,
+            last_timed_ns: _,
+        } = shard;
+        self.in_flight += in_flight.get();
+        self.request_bytes += request_bytes.get();
+        self.response_bytes += response_bytes.get();
+        requests.each(|code, method, count| *self.by_code.entry((code, method)).or_default() += count);
+        for (class, histogram) in durations.made() {
             self.durations.entry(class).or_insert(EMPTY).add(histogram);
         }
     }
 
     /// Adds the counts of another listener or pool.
     pub(super) fn take_over(&mut self, other: &Requests) {
-        self.in_flight += other.in_flight;
-        self.request_bytes += other.request_bytes;
-        self.response_bytes += other.response_bytes;
-        other.by_code.iter().for_each(|(column, count)| *self.by_code.entry(*column).or_default() += count);
-        for (class, durations) in &other.durations {
+        let Requests { listener: _, pool: _, in_flight, request_bytes, response_bytes, by_code, durations } = other;
+        self.in_flight += in_flight;
+        self.request_bytes += request_bytes;
+        self.response_bytes += response_bytes;
+        by_code.iter().for_each(|(column, count)| *self.by_code.entry(*column).or_default() += count);
+        for (class, durations) in durations {
             self.durations.entry(*class).or_insert(EMPTY).add_since(durations, &EMPTY);
         }
     }
@@ -255,13 +271,25 @@ impl BackendSum {
             health: None,
         };
         for shard in backend.shards.values() {
-            sum.in_flight += shard.in_flight.get();
-            sum.opened += shard.connections_opened.get();
-            sum.active += shard.connections_active.get();
-            sum.idle += shard.connections_idle.get();
-            shard.responses.each(|code, _, count| *sum.by_code.entry(code).or_default() += count);
-            add(&mut sum.errors, &shard.errors);
-            sum.to_head.add(&shard.to_head);
+            // Every count is named here, so that a new one does not compile before it is summed. `connect` is summed by
+            // pool, in `Snapshot::take` and `Past`.
+            let BackendShard {
+                in_flight,
+                connections_opened,
+                connections_active,
+                connections_idle,
+                responses,
+                errors,
+                to_head,
+                connect: _,
+            } = &**shard;
+            sum.in_flight += in_flight.get();
+            sum.opened += connections_opened.get();
+            sum.active += connections_active.get();
+            sum.idle += connections_idle.get();
+            responses.each(|code, _, count| *sum.by_code.entry(code).or_default() += count);
+            add(&mut sum.errors, errors);
+            sum.to_head.add(to_head);
         }
         sum.health = backend.gauges.as_ref().map(|gauges| Health {
             standing: backend.retired.is_none().then(|| (gauges.up.get(), gauges.weight.get())),

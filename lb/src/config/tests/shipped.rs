@@ -46,6 +46,10 @@ fn lb_toml_describes_every_key() {
             told.insert((String::new(), parent.to_owned()));
             told.insert((parent.to_owned(), rest.split('.').next().unwrap().to_owned()));
             section = header.to_owned();
+            // A table of a pool is a key of the pool.
+            if let Some((pool, table)) = section.strip_prefix("pools.").and_then(|rest| rest.split_once('.')) {
+                told.insert((format!("pools.{pool}"), table.to_owned()));
+            }
         } else if let Some((key, _)) = line.split_once(" = ") {
             told.insert((section.clone(), key.to_owned()));
         }
@@ -123,6 +127,7 @@ fn keys_by_section() -> Vec<(String, Vec<String>)> {
         };
         sections.push((section.clone(), known(&header)));
     }
+    sections.push(("pools.api".to_owned(), known("[pools.api]\nnone = 1")));
     assert!(sections.iter().all(|(_, keys)| !keys.is_empty()), "{sections:?}");
     sections
 }

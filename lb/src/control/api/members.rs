@@ -47,7 +47,7 @@ pub struct BackendStatus {
     pub id: String,
     pub address: String,
     pub weight: u16,
-    /// "file", "attached" or "launched".
+    /// The name of its source, such as "file".
     pub origin: &'static str,
     pub eligible: bool,
     pub healthy: bool,

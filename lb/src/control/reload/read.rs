@@ -5,7 +5,9 @@
 
 use sha2::{Digest, Sha256};
 
-use crate::config::{self, Config, DEFAULT_POOL, Loaded, PoolConfig, Proxy, Reload, Route, Source};
+use crate::config::{
+    self, Admin, Config, Course, DEFAULT_POOL, Loaded, PoolConfig, Proxy, Reload, Route, Source, State, Strategy,
+};
 use crate::control::api::{Overriding, ReloadError};
 use crate::control::watch::Attempt;
 
@@ -90,13 +92,14 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         log,
         access_log,
     } = wanted;
+    let (Admin { listen, token }, State { keep, dir }) = (admin, state);
     restart("allow_group_writable", allow_group_writable != running.allow_group_writable);
     restart("proxy.workers", proxy.workers != running.proxy.workers);
-    restart("admin.listen", admin.listen != running.admin.listen);
-    restart("admin.token_file", admin.token != running.admin.token);
+    restart("admin.listen", listen != running.admin.listen);
+    restart("admin.token_file", token != running.admin.token);
     restart("launcher", launcher != running.launcher);
-    restart("state.keep", state.keep != running.state.keep);
-    restart("state.dir", state.dir != running.state.dir);
+    restart("state.keep", keep != running.state.keep);
+    restart("state.dir", dir != running.state.dir);
     restart("reload.max_images", reload.max_images != running.reload.max_images);
     let config = Config {
         file: running.file.clone(),
@@ -119,47 +122,67 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
     Target { applied: applied(running, &config), config, needs_restart, warnings }
 }
 
+/// The changed keys that a reload applies. Sections of which each key is noted alone are destructured by name, so that
+/// a new key does not compile before it is noted.
 fn applied(running: &Config, config: &Config) -> Vec<String> {
     let mut applied = Vec::new();
-    let mut note = |key: String, differs: bool| applied.extend(differs.then_some(key));
-    let proxy = &config.proxy;
-    note("plugin_dirs".into(), config.plugin_dirs != running.plugin_dirs);
-    note("proxy.listen".into(), proxy.listen != running.proxy.listen);
-    note("proxy.trusted_proxies".into(), proxy.trusted_proxies != running.proxy.trusted_proxies);
-    note("proxy.request_id".into(), proxy.request_id != running.proxy.request_id);
-    note("proxy.explain_header".into(), proxy.explain_header != running.proxy.explain_header);
-    note("proxy.upgrades".into(), proxy.upgrades != running.proxy.upgrades);
-    note("proxy.allow_trace".into(), proxy.allow_trace != running.proxy.allow_trace);
-    note("proxy.allow_link_local".into(), proxy.allow_link_local != running.proxy.allow_link_local);
-    note("access_log".into(), config.access_log != running.access_log);
-    note("routes".into(), named_routes(running) != named_routes(config));
-    let (before, after) = (&running.course, &config.course);
-    note("course.on_proxy_port".into(), before.on_proxy_port != after.on_proxy_port);
-    note("course.missing_path_is_400".into(), before.missing_path_is_400 != after.missing_path_is_400);
-    note("course.seed".into(), before.seed != after.seed);
-    note("health".into(), config.health != running.health);
-    note("timeouts".into(), config.timeouts != running.timeouts);
-    note("limits".into(), config.limits != running.limits);
-    note("log.level".into(), config.log != running.log);
-    note("reload".into(), config.reload != running.reload);
+    let mut note = |key: &str, differs: bool| applied.extend(differs.then(|| key.to_owned()));
+    note("plugin_dirs", config.plugin_dirs != running.plugin_dirs);
+    note_proxy(&running.proxy, &config.proxy, &mut note);
+    note("access_log", config.access_log != running.access_log);
+    note("routes", named_routes(running) != named_routes(config));
+    let Course { on_proxy_port, missing_path_is_400, seed } = &config.course;
+    note("course.on_proxy_port", *on_proxy_port != running.course.on_proxy_port);
+    note("course.missing_path_is_400", *missing_path_is_400 != running.course.missing_path_is_400);
+    note("course.seed", *seed != running.course.seed);
+    note("health", config.health != running.health);
+    note("timeouts", config.timeouts != running.timeouts);
+    note("limits", config.limits != running.limits);
+    note("log.level", config.log != running.log);
+    note("reload", config.reload != running.reload);
     let named = |pools: &[PoolConfig], name: &str| pools.iter().any(|pool| pool.name == name);
     for pool in &running.pools {
-        note(format!("pools.{}", pool.name), !named(&config.pools, &pool.name));
+        note(&format!("pools.{}", pool.name), !named(&config.pools, &pool.name));
     }
     for new in &config.pools {
-        let Some(old) = running.pools.iter().find(|old| old.name == new.name) else {
-            note(format!("pools.{}", new.name), true);
-            continue;
-        };
-        let key = |key: &str| crate::control::trust::plugins::key_of(&old.name, key);
-        let (before, after) = (&old.strategy, &new.strategy);
-        note(key("backends"), old.backends != new.backends);
-        note(key("strategy.hash_on"), before.hash_on != after.hash_on);
-        note(key("strategy.hash"), before.hash != after.hash);
-        note(key("strategy.fallback"), before.fallback != after.fallback);
-        note(key("strategy.sha256"), before.sha256 != after.sha256);
+        match running.pools.iter().find(|old| old.name == new.name) {
+            Some(old) => note_pool(old, new, &mut note),
+            None => note(&format!("pools.{}", new.name), true),
+        }
     }
     applied
+}
+
+fn note_proxy(running: &Proxy, proxy: &Proxy, note: &mut impl FnMut(&str, bool)) {
+    let Proxy {
+        listen,
+        workers: _,
+        trusted_proxies,
+        request_id,
+        explain_header,
+        upgrades,
+        allow_trace,
+        allow_link_local,
+    } = proxy;
+    note("proxy.listen", *listen != running.listen);
+    note("proxy.trusted_proxies", *trusted_proxies != running.trusted_proxies);
+    note("proxy.request_id", *request_id != running.request_id);
+    note("proxy.explain_header", *explain_header != running.explain_header);
+    note("proxy.upgrades", *upgrades != running.upgrades);
+    note("proxy.allow_trace", *allow_trace != running.allow_trace);
+    note("proxy.allow_link_local", *allow_link_local != running.allow_link_local);
+}
+
+fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str, bool)) {
+    let PoolConfig { name, strategy, backends } = pool;
+    // A change of plugin or options is a swap of the strategy, which the report lists for itself.
+    let Strategy { plugin: _, sha256, hash_on, hash, fallback, options: _ } = strategy;
+    let (before, key) = (&running.strategy, |key: &str| crate::control::trust::plugins::key_of(name, key));
+    note(&key("backends"), *backends != running.backends);
+    note(&key("strategy.hash_on"), *hash_on != before.hash_on);
+    note(&key("strategy.hash"), *hash != before.hash);
+    note(&key("strategy.fallback"), *fallback != before.fallback);
+    note(&key("strategy.sha256"), *sha256 != before.sha256);
 }
 
 /// Routes with the names of their pools, because indexes may have changed.

@@ -28,6 +28,16 @@ fn examples_and_fixtures_have_libraries_beside_the_shipped_ones() {
     assert!(!shipped().any(|name| ["two_choices", "moody"].contains(&name)));
 }
 
+/// `cargo new` writes the new folder into this list, where a pattern covers it already.
+#[test]
+fn the_workspace_names_strategies_by_patterns_only() {
+    let text = fs::read_to_string(root().join("Cargo.toml")).unwrap();
+    let named: Vec<_> = text.split('"').skip(1).step_by(2).filter(|quoted| quoted.starts_with("strategies/")).collect();
+    let is_single = |path: &&&str| !path.contains('*') && !path.starts_with("strategies/kit/");
+    assert!(named.len() >= 7, "the test reads another format: {named:?}");
+    assert_eq!(named.iter().filter(is_single).collect::<Vec<_>>(), Vec::<&&str>::new(), "a folder needs no entry");
+}
+
 /// Debug information would be nine tenths of an unoptimised library, and each load reads and hashes the file.
 #[test]
 fn no_library_has_debug_information() {
