@@ -1,6 +1,6 @@
 //! The command line: arguments, commands and exit codes.
 //!
-//! Invariants: every failure is one line on stderr that begins `lb: `. Exit code 0 is success. 2 is a mistake that the operator can
+//! Invariants: every failure is one line on stderr that begins `lb: `, and each mistake of a configuration has its own. Exit code 0 is success. 2 is a mistake that the operator can
 //! correct: usage, configuration, a port in use, a plugin. 1 is any other failure. A closed stdout is no failure.
 
 mod args;
@@ -76,7 +76,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            logs::say(&format!("lb: {}", in_one_line(&error.to_string())));
+            for line in error.lines() {
+                logs::say(&format!("lb: {}", in_one_line(&line)));
+            }
             ExitCode::from(error.exit_code())
         }
     };
@@ -137,6 +139,14 @@ fn in_one_line(text: &str) -> String {
 // === impl CliError ===
 
 impl CliError {
+    /// One line for each mistake.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Config(error) => error.each().iter().map(ToString::to_string).collect(),
+            other => vec![other.to_string()],
+        }
+    }
+
     fn exit_code(&self) -> u8 {
         match self {
             Self::Client(ClientError::Unreadable { .. }) => EXIT_FAILURE,

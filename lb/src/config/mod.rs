@@ -1,7 +1,8 @@
 //! Configuration: the operator's text, converted into plain data that needs no more checks.
 //!
 //! Four layers: command line over environment over file over defaults. [`load`](load()) is the entry; [`Config`] is the
-//! result. Every mistake is one [`ConfigError`], which prints as one line: what is wrong, where, and what to do.
+//! result. Every mistake is a [`ConfigError`], which prints as one line: what is wrong, where, and what to do.
+//! All mistakes are found in one run.
 //!
 //! ```text
 //! text ─ document (strict, with lines) ─ layers (config crate) ─ file form ─ validate, pools ─ Config
@@ -17,6 +18,7 @@ mod file;
 mod key_path;
 mod layers;
 mod load;
+mod mistakes;
 mod overrides;
 mod path;
 mod pools;
