@@ -9,6 +9,7 @@ mod check_strategy;
 mod client;
 mod explain;
 mod inspect;
+mod placed;
 mod reload;
 mod running;
 mod usage;
@@ -46,6 +47,9 @@ pub enum CliError {
     Run(#[from] RunError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// One of the errors above, with its place in the configuration.
+    #[error("{place}: {what}")]
+    Placed { place: String, what: String, code: u8 },
     /// The running lb refused. The text is its sentence.
     #[error("{0}")]
     Refused(String),
@@ -108,13 +112,14 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
         None | Some(Command::Check | Command::Config | Command::Strategies) => {}
     }
     let loaded = load(&args.settings)?;
-    match args.command {
-        None => Ok(run::run(&loaded, &args.run_options())?),
+    let done = match args.command {
+        None => run::run(&loaded, &args.run_options()).map_err(CliError::from),
         Some(Command::Check) => inspect::check(&loaded, args.json),
         Some(Command::Config) => inspect::config(&loaded, args.json),
         Some(Command::Strategies) => inspect::strategies(&loaded, args.json),
         Some(_) => unreachable!("done before the configuration"),
-    }
+    };
+    done.map_err(|error| placed::placed(&loaded, error))
 }
 
 /// Prints a new token, for a file that only its owner can read.
@@ -150,6 +155,7 @@ impl CliError {
     fn exit_code(&self) -> u8 {
         match self {
             Self::Client(ClientError::Unreadable { .. }) => EXIT_FAILURE,
+            Self::Placed { code, .. } => *code,
             Self::Usage(_) | Self::Config(_) | Self::Client(_) => EXIT_USAGE,
             Self::Start(error) if run::is_for_the_operator(error) => EXIT_USAGE,
             Self::Run(error) if error.is_for_the_operator() => EXIT_USAGE,

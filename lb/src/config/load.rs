@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use super::document::Document;
 use super::error::{ConfigError, Fault, one_line};
 use super::explain::{Setting, settings};
-use super::layers::layer;
+use super::layers::{Origin, layer};
 use super::mistakes;
 use super::overrides::TOKEN_VARIABLE;
 use super::regular::open_regular;
@@ -45,6 +45,26 @@ pub struct Loaded {
 
 /// No configuration is longer than this.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+// === impl Loaded ===
+
+impl Loaded {
+    /// What set `key`, or the first setting of the section `key`: `FILE:LINE`, a variable or a flag. `None` if `key` has
+    /// its default value.
+    #[must_use]
+    pub fn place_of(&self, key: &str) -> Option<String> {
+        let is_within = |other: &str| match other.strip_prefix(key) {
+            Some(rest) => rest.is_empty() || rest.starts_with(['.', '[']),
+            None => false,
+        };
+        let origins = self.settings.iter().filter(|one| is_within(&one.key)).map(|one| &one.origin);
+        origins.into_iter().find_map(|origin| match origin {
+            Origin::Default => None,
+            Origin::File { line } => self.config.file.as_ref().map(|file| format!("{}:{line}", file.display())),
+            Origin::Environment(name) | Origin::CommandLine(name) => Some(name.clone()),
+        })
+    }
+}
 
 /// Reads, layers and checks.
 pub fn load(source: &Source) -> Result<Loaded, ConfigError> {
