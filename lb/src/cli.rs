@@ -99,6 +99,7 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
         }
         Some(Command::ScorePlugin { file, directory, how }) => return check_strategy::score(file, directory, how),
         Some(Command::Token) => return token(),
+        Some(Command::Schema) => return inspect::print(&format!("{:#}", config::schema())),
         // The request contains all options.
         Some(Command::VetPlugin) => return vet::answer().map_err(CliError::Usage),
         // These commands talk to a running lb. They also work while the configuration file is broken.

@@ -25,6 +25,7 @@ mod pools;
 mod ports;
 mod reach;
 mod regular;
+mod schema;
 mod token;
 mod validate;
 pub mod validated;
@@ -38,6 +39,7 @@ pub use load::{Loaded, Source, load, load_admin, load_bytes, load_text, process_
 pub use path::normal_path;
 pub use reach::{OwnAddress, Reach};
 pub use regular::open_regular;
+pub use schema::schema;
 pub use token::random_digits;
 pub use validated::*;
 
