@@ -1,7 +1,7 @@
 //! The command line: arguments, commands and exit codes.
 //!
-//! Invariants: every failure is one line on stderr that begins `lb: `. Exit code 0 is success. 2 is a mistake that the
-//! operator can correct: usage, configuration, a port in use, a plugin, no lb at the admin address. 1 is any other
+//! Invariants: every failure is one line on stderr that begins `lb: `, and each mistake of a configuration has its own.
+//! Exit code 0 is success. 2 is a mistake that the operator can correct: usage, configuration, a port in use, a plugin, no lb at the admin address. 1 is any other
 //! failure. A closed stdout is no failure.
 
 mod args;
@@ -10,6 +10,7 @@ mod check_strategy;
 mod client;
 mod explain;
 mod inspect;
+mod placed;
 mod reload;
 mod running;
 mod usage;
@@ -47,6 +48,9 @@ pub enum CliError {
     Run(#[from] RunError),
     #[error(transparent)]
     Client(#[from] ClientError),
+    /// One of the errors above, with its place in the configuration.
+    #[error("{place}: {what}")]
+    Placed { place: String, what: String, code: u8 },
     /// The running lb refused. The text is its sentence.
     #[error("{0}")]
     Refused(String),
@@ -77,7 +81,9 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let code = match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            logs::say(&format!("lb: {}", in_one_line(&error.to_string())));
+            for line in error.lines() {
+                logs::say(&format!("lb: {}", in_one_line(&line)));
+            }
             ExitCode::from(error.exit_code())
         }
     };
@@ -94,6 +100,7 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
         }
         Some(Command::ScorePlugin { file, directory, how }) => return check_strategy::score(file, directory, how),
         Some(Command::Token) => return token(),
+        Some(Command::Schema) => return inspect::print(&format!("{:#}", config::schema())),
         // The request contains all options.
         Some(Command::VetPlugin) => return vet::answer().map_err(CliError::Usage),
         // These commands talk to a running lb. They also work while the configuration file is broken.
@@ -107,13 +114,14 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
         None | Some(Command::Check | Command::Config | Command::Strategies) => {}
     }
     let loaded = load(&args.settings)?;
-    match args.command {
-        None => Ok(run::run(&loaded, &args.run_options())?),
+    let done = match args.command {
+        None => run::run(&loaded, &args.run_options()).map_err(CliError::from),
         Some(Command::Check) => inspect::check(&loaded, args.json),
         Some(Command::Config) => inspect::config(&loaded, args.json),
         Some(Command::Strategies) => inspect::strategies(&loaded, args.json),
         Some(_) => unreachable!("done before the configuration"),
-    }
+    };
+    done.map_err(|error| placed::placed(&loaded, error))
 }
 
 /// Prints a new token, for a file that only its owner can read.
@@ -138,9 +146,18 @@ fn in_one_line(text: &str) -> String {
 // === impl CliError ===
 
 impl CliError {
+    /// One line for each mistake.
+    fn lines(&self) -> Vec<String> {
+        match self {
+            Self::Config(error) => error.each().iter().map(ToString::to_string).collect(),
+            other => vec![other.to_string()],
+        }
+    }
+
     fn exit_code(&self) -> u8 {
         match self {
             Self::Client(ClientError::Unreadable { .. }) => EXIT_FAILURE,
+            Self::Placed { code, .. } => *code,
             Self::Usage(_) | Self::Config(_) | Self::Client(_) => EXIT_USAGE,
             Self::Start(error) if run::is_for_the_operator(error) => EXIT_USAGE,
             Self::Run(error) if error.is_for_the_operator() => EXIT_USAGE,

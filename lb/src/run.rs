@@ -100,25 +100,26 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
     done
 }
 
-/// Tests whether the ports can be bound. Ports in use are only reported, because a running lb may use them.
-pub fn try_ports(config: &Config) -> Result<Vec<String>, RunError> {
-    let mut taken = Vec::new();
+/// Tests whether the ports can be bound. If an lb with this state directory is running, ports in use are its own and only
+/// reported; otherwise they are an error, as at a start.
+pub fn try_ports(config: &Config, is_running: bool) -> Result<Vec<String>, RunError> {
+    let mut own = Vec::new();
     let mut in_use = |key: &str, address: &dyn std::fmt::Display| {
-        taken.push(format!("{key} {address} is in use at the moment"));
+        own.push(format!("{key} {address} is in use at the moment"));
     };
     for address in &config.proxy.listen {
         match listener::check(&[*address], &[]) {
             Ok(()) => {}
-            Err(listener::BindError::InUse(address)) => in_use("proxy.listen", &address),
+            Err(listener::BindError::InUse(address)) if is_running => in_use("proxy.listen", &address),
             Err(error) => return Err(error.into()),
         }
     }
     match admin::bind(config.admin.listen) {
         Ok(_) => {}
-        Err(admin::BindError::InUse { address }) => in_use("admin.listen", &address),
+        Err(admin::BindError::InUse { address }) if is_running => in_use("admin.listen", &address),
         Err(error) => return Err(error.into()),
     }
-    Ok(taken)
+    Ok(own)
 }
 
 /// Whether the operator can correct it: exit code 2.
@@ -316,6 +317,16 @@ fn system(what: &'static str) -> impl FnOnce(std::io::Error) -> RunError {
 // === impl RunError ===
 
 impl RunError {
+    /// The key of the configuration that the error is about.
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::Proxy(_) => Some("proxy.listen"),
+            Self::Admin(_) => Some("admin.listen"),
+            Self::Start(error) => error.key(),
+            Self::ReadyFile { .. } | Self::System { .. } | Self::Died(_) | Self::Cut(_) => None,
+        }
+    }
+
     /// Whether the operator can correct it: exit code 2.
     pub fn is_for_the_operator(&self) -> bool {
         match self {

@@ -33,11 +33,8 @@ impl Sink {
     pub(super) fn check(path: Option<&Path>) -> io::Result<()> {
         match path {
             Some(path) if path.try_exists()? => open_file(path).map(drop),
-            // A path has a parent unless it is the root, which exists.
-            Some(path) => match path.parent().is_some_and(Path::is_dir) {
-                true => Ok(()),
-                false => Err(io::Error::new(ErrorKind::NotFound, "its folder does not exist")),
-            },
+            Some(path) if has_folder(path) => Ok(()),
+            Some(_) => Err(no_folder()),
             None => Ok(()),
         }
     }
@@ -112,7 +109,16 @@ fn open_file(path: &Path) -> io::Result<File> {
         true => options.read(true).write(true),
         false => options.append(true).create(true).mode(0o640),
     };
-    options.open(path)
+    options.open(path).map_err(|error| if has_folder(path) { error } else { no_folder() })
+}
+
+fn has_folder(path: &Path) -> bool {
+    // A path has a parent unless it is the root, which exists.
+    path.parent().is_none_or(Path::is_dir)
+}
+
+fn no_folder() -> io::Error {
+    io::Error::new(ErrorKind::NotFound, "its folder does not exist")
 }
 
 #[cfg(test)]

@@ -122,6 +122,8 @@ pub enum Command {
     Check,
     /// Show every setting in force and where it comes from
     Config,
+    /// Print the JSON Schema of the configuration file, for editors
+    Schema,
     /// List the strategies found in the plugin folders
     Strategies,
     /// Make the running lb read its configuration and plugins again
@@ -240,6 +242,7 @@ impl Command {
         match self {
             Self::Check => "check",
             Self::Config => "config",
+            Self::Schema => "schema",
             Self::Strategies => "strategies",
             Self::Reload { .. } => "reload",
             Self::Rollback { .. } => "rollback",

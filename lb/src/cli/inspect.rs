@@ -17,8 +17,8 @@ use crate::run::{self, EXECUTABLE};
 pub(super) fn check(loaded: &Loaded, json: bool) -> Result<(), CliError> {
     let control::CheckReport { strategies } = control::check(&loaded.config, Some(EXECUTABLE.into()))?;
     let config = &loaded.config;
-    let Preflight { warnings: found, mut notes } = control::preflight(config)?;
-    notes.extend(run::try_ports(config)?);
+    let Preflight { warnings: found, mut notes, is_running } = control::preflight(config)?;
+    notes.extend(run::try_ports(config, is_running)?);
     let warnings: Vec<_> = loaded.warnings.iter().chain(&found).collect();
     if json {
         let report = json!({ "file": config.file, "strategies": strategies, "warnings": warnings, "notes": notes });

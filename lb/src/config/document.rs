@@ -5,11 +5,13 @@
 //!
 //! Invariant: a `Document` exists only for text that is valid TOML and a valid [`file::File`].
 
+use std::borrow::Cow;
 use std::ops::Range;
 use std::path::Path;
 
+use serde::Deserialize;
 use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeArray, DeTable, DeValue};
 
 use super::error::{ConfigError, Place, in_our_words};
 use super::file;
@@ -19,8 +21,16 @@ use super::key_path::{KeyPath, Step};
 pub(super) struct Document<'t> {
     path: &'t Path,
     text: &'t str,
+    /// Without the parts that [`Self::remove`] took out.
     root: DeTable<'t>,
+    whole: DeTable<'t>,
+    is_reduced: bool,
+    /// The spans of array elements from which a key was removed. They may lack a required key now.
+    incomplete: Vec<Range<usize>>,
 }
+
+/// The arrays at the top of the file.
+const LISTS: [&str; 3] = ["backends", "plugin_dirs", "routes"];
 
 /// The innermost part of the document around a complaint, during the search.
 struct Innermost {
@@ -31,28 +41,71 @@ struct Innermost {
 // === impl Document ===
 
 impl<'t> Document<'t> {
-    /// Reads `text`, the content of `path`.
+    /// Reads `text`, the content of `path`. The error contains every line that is not TOML.
     pub(super) fn parse(path: &'t Path, text: &'t str) -> Result<Self, ConfigError> {
-        let root = match DeTable::parse(text) {
-            Ok(root) => root.into_inner(),
-            Err(error) => return Err(syntax(path, text, &error)),
-        };
-        match toml::from_str::<file::File>(text) {
-            Ok(_) => Ok(Self { path, text, root }),
-            Err(error) => {
-                let key = error.span().map_or_else(KeyPath::default, |span| key_at(&root, span));
-                let place = place(path, text, error.span());
-                let what = in_our_words(error.message());
-                Err(match key == KeyPath::default() {
-                    true => ConfigError::Syntax { place, what },
-                    false => ConfigError::Setting { place, key, what },
-                })
-            }
+        let (root, errors) = DeTable::parse_recoverable(text);
+        let root = root.into_inner();
+        let mistakes = errors.iter().map(|error| syntax(path, text, error)).collect();
+        match ConfigError::all(mistakes) {
+            Some(error) => Err(error),
+            None => Ok(Self { path, text, whole: root.clone(), root, is_reduced: false, incomplete: Vec::new() }),
         }
+    }
+
+    /// Checks names and types of all keys.
+    pub(super) fn check(&mut self) -> Result<(), ConfigError> {
+        loop {
+            let Err(error) = file::File::deserialize(toml::Deserializer::from(self.root())) else { return Ok(()) };
+            let key = error.span().map_or_else(KeyPath::default, |span| key_at(&self.root, span));
+            let place = place(self.path, self.text, error.span());
+            let what = in_our_words(error.message());
+            if key == KeyPath::default() {
+                return Err(ConfigError::Syntax { place, what });
+            }
+            let is_incomplete = self.span_of(&key).is_some_and(|span| self.incomplete.contains(&span));
+            if is_incomplete && error.message().starts_with("missing field") && self.remove(&key) {
+                continue;
+            }
+            let what = table_header(&key, error.message()).unwrap_or(what);
+            return Err(ConfigError::Setting { place, key, what });
+        }
+    }
+
+    /// Removes the value of `key`, so that the rest can be checked. Places and names of the rest do not change.
+    /// Returns `false` if `key` is not set.
+    pub(super) fn remove(&mut self, key: &KeyPath) -> bool {
+        let parent = key.parent();
+        if matches!(parent.steps().last(), Some(Step::Index(_))) {
+            self.incomplete.extend(self.span_of(&parent));
+        }
+        let removed = remove_from_table(&mut self.root, key.steps());
+        self.is_reduced |= removed;
+        removed
+    }
+
+    /// `key` as it is called in the whole document. An index after a removed element is smaller here.
+    pub(super) fn name_of(&self, key: &KeyPath) -> KeyPath {
+        let steps = key.steps();
+        let set = (1..=steps.len()).rev().find_map(|count| {
+            let prefix = KeyPath::from(&steps[..count]);
+            self.span_of(&prefix).map(|span| (count, span))
+        });
+        let Some((count, span)) = set else { return key.clone() };
+        steps[count..].iter().fold(key_at(&self.whole, span), |path, step| path.with(step.clone()))
     }
 
     pub(super) fn text(&self) -> &'t str {
         self.text
+    }
+
+    /// TOML with the values of this document.
+    pub(super) fn to_toml(&self) -> Cow<'t, str> {
+        if !self.is_reduced {
+            return Cow::Borrowed(self.text);
+        }
+        let table = toml::Table::deserialize(toml::Deserializer::from(self.root()));
+        // It was read from TOML, so every value has a form in TOML.
+        Cow::Owned(table.map(|table| table.to_string()).unwrap_or_default())
     }
 
     /// The line, from 1, on which `key` is set; `None` if it is not set.
@@ -67,6 +120,10 @@ impl<'t> Document<'t> {
             key = key.parent();
         }
         place(self.path, self.text, self.span_of(&key))
+    }
+
+    fn root(&self) -> Spanned<DeTable<'t>> {
+        Spanned::new(0..self.text.len(), self.root.clone())
     }
 
     fn span_of(&self, key: &KeyPath) -> Option<Range<usize>> {
@@ -91,6 +148,33 @@ impl<'t> Document<'t> {
     }
 }
 
+fn remove_from_table(table: &mut DeTable<'_>, steps: &[Step]) -> bool {
+    match steps {
+        [Step::Key(key)] => table.remove(key.as_str()).is_some(),
+        [Step::Key(key), rest @ ..] => {
+            table.get_mut(key.as_str()).is_some_and(|value| remove_from_value(value.get_mut(), rest))
+        }
+        _ => false,
+    }
+}
+
+fn remove_from_value(value: &mut DeValue<'_>, steps: &[Step]) -> bool {
+    match (value, steps) {
+        (DeValue::Table(table), steps) => remove_from_table(table, steps),
+        (DeValue::Array(array), [Step::Index(index)]) if *index < array.len() => {
+            let mut rest = DeArray::new();
+            let others = array.iter().enumerate().filter(|(place, _)| place != index);
+            others.for_each(|(_, element)| rest.push(element.clone()));
+            *array = rest;
+            true
+        }
+        (DeValue::Array(array), [Step::Index(index), rest @ ..]) => {
+            array.get_mut(*index).is_some_and(|value| remove_from_value(value.get_mut(), rest))
+        }
+        _ => false,
+    }
+}
+
 /// The path of the innermost key or value around `span`; empty when there is none.
 fn key_at(root: &DeTable<'_>, span: Range<usize>) -> KeyPath {
     let mut innermost = Innermost { around: span, found: None };
@@ -111,8 +195,39 @@ fn place(path: &Path, text: &str, span: Option<Range<usize>>) -> Place {
     Place::File { path: path.to_owned(), line_column }
 }
 
+/// What to write instead, if `key` has `[…]` where it needs `[[…]]`, or the reverse.
+fn table_header(key: &KeyPath, message: &str) -> Option<String> {
+    match (message, key.steps().split_last()?) {
+        ("invalid type: map, expected a sequence", _) => {
+            Some(format!("there can be several, so each has two brackets; write [[{key}]]"))
+        }
+        // serde reads a sequence as the fields of a struct, so it complains of the first one.
+        (_, (Step::Index(_), _)) if key.parent().steps().len() == 1 && !LISTS.contains(&&*key.parent().to_string()) => {
+            Some(format!("there is only one, so it has single brackets; write [{}]", key.parent()))
+        }
+        _ => None,
+    }
+}
+
+/// The value that begins before `at`, up to the end of the line or a comment, if it is one bare word.
+fn bare_word(text: &str, at: usize) -> Option<(&str, &str)> {
+    let line_start = text.get(..at)?.rfind('\n').map_or(0, |end| end + 1);
+    let line = text[line_start..].lines().next()?;
+    let (key, value) = line.split_once('=')?;
+    let key = key.trim();
+    let is_key = key.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"_-.".contains(&byte));
+    let value = value.split('#').next()?.trim();
+    let is_bare = !value.is_empty() && !value.contains(['"', '\'', '[', ']', '{', '}', ',', ' ']);
+    (is_key && is_bare && value.parse::<toml::Value>().is_err()).then_some((key, value))
+}
+
 fn syntax(path: &Path, text: &str, error: &toml::de::Error) -> ConfigError {
     let there = error.span().and_then(|span| text.get(span)).unwrap_or_default();
+    let at = error.span().map_or(0, |span| span.start);
+    if let Some((key, value)) = bare_word(text, at) {
+        let what = format!("not valid TOML: a text needs quotes; write {key} = \"{}\"", super::error::one_line(value));
+        return ConfigError::Syntax { place: place(path, text, error.span()), what };
+    }
     let what = match error.message() {
         "duplicate key" => format!("`{there}` is set twice"),
         // The parser's message if nothing, or a bare word, follows the equals sign.
@@ -163,7 +278,7 @@ mod tests {
 
     /// The complaint about `text`.
     fn complaint(text: &str) -> String {
-        match Document::parse(Path::new("lb.toml"), text) {
+        match Document::parse(Path::new("lb.toml"), text).and_then(|mut document| document.check()) {
             Ok(_) => "nothing".to_owned(),
             Err(error) => error.to_string(),
         }

@@ -21,6 +21,9 @@ pub enum ConfigError {
     /// One setting is wrong, or unknown, or missing.
     #[error("{place}: {key}: {what}")]
     Setting { place: Place, key: KeyPath, what: String },
+    /// Two or more mistakes, in the order of the file. As text: the first one and the number of the others.
+    #[error("{} (and {} more; `lb check` lists all)", .0[0], .0.len() - 1)]
+    Several(Vec<Self>),
 }
 
 /// The place of the mistake.
@@ -97,6 +100,45 @@ fn unknown(noun: &str, rest: &str) -> String {
     let known: Vec<&str> = expected.split('`').skip(1).step_by(2).collect();
     let choices = choices(typed, "Known here", &known);
     format!("unknown {noun} `{}`{choices}", one_line(typed))
+}
+
+// === impl ConfigError ===
+
+impl ConfigError {
+    /// One error for all of `mistakes`, without repetitions, in the order of the file. `None` if there are none.
+    pub(super) fn all(mut mistakes: Vec<Self>) -> Option<Self> {
+        // The first complaint about a line explains the others about it.
+        mistakes.sort_by_key(Self::line);
+        mistakes.dedup_by(|later, first| later.line().is_some() && later.line() == first.line() && first.is_syntax());
+        match mistakes.len() {
+            0 | 1 => mistakes.pop(),
+            _ => Some(Self::Several(mistakes)),
+        }
+    }
+
+    /// Every mistake by itself.
+    #[must_use]
+    pub fn each(&self) -> &[Self] {
+        match self {
+            Self::Several(mistakes) => mistakes,
+            one => std::slice::from_ref(one),
+        }
+    }
+
+    fn is_syntax(&self) -> bool {
+        matches!(self, Self::Syntax { .. })
+    }
+
+    /// `None`, which sorts first, if the place has no line.
+    fn line(&self) -> Option<usize> {
+        match self {
+            Self::Syntax { place, .. } | Self::Setting { place, .. } => match place {
+                Place::File { line_column, .. } => line_column.map(|(line, _)| line),
+                Place::Environment(_) | Place::CommandLine(_) => None,
+            },
+            Self::Unreadable { .. } | Self::Several(_) => None,
+        }
+    }
 }
 
 // === impl Place ===

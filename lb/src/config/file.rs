@@ -10,12 +10,14 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::schema;
 use super::validated::{Fallback, HashFunction, LogFormat};
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct File {
     pub(super) plugin_dirs: Vec<PathBuf>,
@@ -37,9 +39,10 @@ pub(super) struct File {
     pub(super) access_log: AccessLog,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Proxy {
+    #[schemars(with = "OneOrManyForm")]
     pub(super) listen: OneOrMany,
     pub(super) workers: i64,
     pub(super) trusted_proxies: Vec<String>,
@@ -50,27 +53,30 @@ pub(super) struct Proxy {
     pub(super) allow_link_local: bool,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Admin {
     pub(super) listen: String,
     pub(super) token_file: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Strategy {
     pub(super) name: Option<String>,
     pub(super) path: Option<PathBuf>,
     pub(super) sha256: Option<String>,
     pub(super) hash_on: Vec<String>,
+    #[schemars(schema_with = "schema::hash")]
     pub(super) hash: HashFunction,
+    #[schemars(schema_with = "schema::fallback")]
     pub(super) fallback: Fallback,
     /// Options by strategy name.
+    #[schemars(with = "BTreeMap<String, BTreeMap<String, serde_json::Value>>")]
     pub(super) config: BTreeMap<String, toml::Table>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, expecting = "a table")]
 pub(super) struct BackendTable {
     pub(super) id: String,
@@ -79,14 +85,14 @@ pub(super) struct BackendTable {
     pub(super) weight: i64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct PoolTable {
     pub(super) strategy: Strategy,
     pub(super) backends: Vec<BackendTable>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Route {
     pub(super) host: Option<String>,
@@ -94,7 +100,7 @@ pub(super) struct Route {
     pub(super) pool: String,
 }
 
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum LauncherKind {
     #[default]
@@ -102,7 +108,7 @@ pub(super) enum LauncherKind {
     Process,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Launcher {
     pub(super) kind: LauncherKind,
@@ -114,7 +120,7 @@ pub(super) struct Launcher {
     pub(super) max_replicas: i64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Course {
     pub(super) on_proxy_port: bool,
@@ -122,7 +128,7 @@ pub(super) struct Course {
     pub(super) seed: Option<i64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Health {
     pub(super) enabled: bool,
@@ -135,7 +141,7 @@ pub(super) struct Health {
     pub(super) up_after: i64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Timeouts {
     pub(super) connect_ms: i64,
@@ -151,7 +157,7 @@ pub(super) struct Timeouts {
     pub(super) drain_ms: i64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Limits {
     pub(super) head_bytes: i64,
@@ -164,7 +170,7 @@ pub(super) struct Limits {
     pub(super) retries: i64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Reload {
     pub(super) watch: bool,
@@ -174,20 +180,20 @@ pub(super) struct Reload {
     pub(super) probation_ms: i64,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct State {
     pub(super) keep: bool,
     pub(super) dir: Option<PathBuf>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct Log {
     pub(super) level: String,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
 pub(super) struct AccessLog {
     pub(super) enabled: bool,
@@ -201,6 +207,15 @@ pub(super) struct AccessLog {
 /// `"a"` or `["a", "b"]`; written back in the shortest form.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct OneOrMany(pub(super) Vec<String>);
+
+/// The schema of [`OneOrMany`].
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only its schema is used")]
+enum OneOrManyForm {
+    One(String),
+    Many(Vec<String>),
+}
 
 fn one() -> i64 {
     1

@@ -48,10 +48,16 @@ impl KeyPath {
         &self.0
     }
 
-    fn with(&self, step: Step) -> Self {
+    pub(super) fn with(&self, step: Step) -> Self {
         let mut steps = self.0.clone();
         steps.push(step);
         Self(steps)
+    }
+}
+
+impl From<&[Step]> for KeyPath {
+    fn from(steps: &[Step]) -> Self {
+        Self(steps.to_vec())
     }
 }
 

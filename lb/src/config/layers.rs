@@ -49,7 +49,7 @@ pub(super) fn layer(
     environment: &BTreeMap<String, String>,
     command_line: &[(String, String)],
 ) -> Result<Layered, ConfigError> {
-    let file = config::File::from_str(document.text(), FileFormat::Toml);
+    let file = config::File::from_str(&document.to_toml(), FileFormat::Toml);
     let current = config::Config::builder().add_source(file).build();
     // The strict first reading accepted it and this one does not, so its place is lost.
     let lost = |what: String| Fault::new(KeyPath::default(), what);

@@ -1,4 +1,4 @@
-//! Loading: from a path, an environment and a command line to a configuration or one error.
+//! Loading: from a path, an environment and a command line to a configuration or its mistakes.
 //!
 //! Everything from the machine is read here: the file, the token, addresses from the resolver, the number of cores. So
 //! a test can give any input to the layers and the checks. It blocks while a backend's name is resolved.
@@ -14,7 +14,8 @@ use sha2::{Digest, Sha256};
 use super::document::Document;
 use super::error::{ConfigError, Fault, one_line};
 use super::explain::{Setting, settings};
-use super::layers::layer;
+use super::layers::{Origin, layer};
+use super::mistakes;
 use super::overrides::TOKEN_VARIABLE;
 use super::regular::open_regular;
 use super::token::admin_token;
@@ -45,6 +46,26 @@ pub struct Loaded {
 /// No configuration is longer than this.
 const FILE_BYTES_MAX: u64 = 1 << 20;
 
+// === impl Loaded ===
+
+impl Loaded {
+    /// What set `key`, or the first setting of the section `key`: `FILE:LINE`, a variable or a flag. `None` if `key` has
+    /// its default value.
+    #[must_use]
+    pub fn place_of(&self, key: &str) -> Option<String> {
+        let is_within = |other: &str| match other.strip_prefix(key) {
+            Some(rest) => rest.is_empty() || rest.starts_with(['.', '[']),
+            None => false,
+        };
+        let origins = self.settings.iter().filter(|one| is_within(&one.key)).map(|one| &one.origin);
+        origins.into_iter().find_map(|origin| match origin {
+            Origin::Default => None,
+            Origin::File { line } => self.config.file.as_ref().map(|file| format!("{}:{line}", file.display())),
+            Origin::Environment(name) | Origin::CommandLine(name) => Some(name.clone()),
+        })
+    }
+}
+
 /// Reads, layers and checks.
 pub fn load(source: &Source) -> Result<Loaded, ConfigError> {
     load_bytes(source, &read(&source.path)?)
@@ -63,11 +84,16 @@ pub fn load_bytes(source: &Source, bytes: &[u8]) -> Result<Loaded, ConfigError> 
 
 /// Like [`load`], with the file's text given; `source.path` is only its nominal place.
 pub fn load_text(source: &Source, text: &str) -> Result<Loaded, ConfigError> {
-    let document = Document::parse(&source.path, text)?;
-    let mut layered = layer(&document, &source.environment, &source.command_line)?;
+    mistakes::collect(source, Document::parse(&source.path, text)?, check)
+}
+
+/// Layers and checks, until the first mistake.
+fn check(source: &Source, document: &mut Document<'_>) -> Result<Loaded, ConfigError> {
+    document.check()?;
+    let mut layered = layer(document, &source.environment, &source.command_line)?;
     let mut warnings = std::mem::take(&mut layered.warnings);
     let at = |fault: Fault| {
-        let place = layered.place_of(&document, &fault.key);
+        let place = layered.place_of(document, &fault.key);
         fault.at(place)
     };
 
@@ -80,12 +106,12 @@ pub fn load_text(source: &Source, text: &str) -> Result<Loaded, ConfigError> {
         admin_token: None,
         file,
     };
-    let token = admin_token(&layered, &document, source, &around, &mut warnings).map_err(at)?;
+    let token = admin_token(&layered, document, source, &around, &mut warnings).map_err(at)?;
     let (token, token_origin) = token.unzip();
     around.admin_token = token;
     let config = validate(&layered.form, &around, &mut warnings).map_err(at)?;
-    let settings = settings(&layered, &document, &config, token_origin);
-    Ok(Loaded { config, settings, warnings, sha256: Sha256::digest(text).into() })
+    let settings = settings(&layered, document, &config, token_origin);
+    Ok(Loaded { config, settings, warnings, sha256: Sha256::digest(document.text()).into() })
 }
 
 /// The admin port's address and token, even if the rest of the configuration is wrong. For commands to a running

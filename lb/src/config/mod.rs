@@ -1,7 +1,8 @@
 //! Configuration: the operator's text, converted into plain data that needs no more checks.
 //!
 //! Four layers: command line over environment over file over defaults. [`load`](load()) is the entry; [`Config`] is the
-//! result. Every mistake is one [`ConfigError`], which prints as one line: what is wrong, where, and what to do.
+//! result. Every mistake is a [`ConfigError`], which prints as one line: what is wrong, where, and what to do.
+//! All mistakes are found in one run.
 //!
 //! ```text
 //! text ─ document (strict, with lines) ─ layers (config crate) ─ file form ─ validate, pools ─ Config
@@ -17,12 +18,14 @@ mod file;
 mod key_path;
 mod layers;
 mod load;
+mod mistakes;
 mod overrides;
 mod path;
 mod pools;
 mod ports;
 mod reach;
 mod regular;
+mod schema;
 mod token;
 mod validate;
 pub mod validated;
@@ -36,6 +39,7 @@ pub use load::{Loaded, Source, load, load_admin, load_bytes, load_text, process_
 pub use path::normal_path;
 pub use reach::{OwnAddress, Reach};
 pub use regular::open_regular;
+pub use schema::schema;
 pub use token::random_digits;
 pub use validated::*;
 

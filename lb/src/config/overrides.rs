@@ -60,7 +60,7 @@ pub(super) fn from_command_line(command_line: &[(String, String)]) -> impl Itera
 }
 
 /// The flag or key that the operator typed to set `key`.
-fn flag(key: &str) -> String {
+pub(super) fn flag(key: &str) -> String {
     match key {
         "strategy.name" => "--strategy".to_owned(),
         other => format!("command line ({other})"),

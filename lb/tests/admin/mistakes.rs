@@ -44,6 +44,20 @@ fn an_error_in_the_file_names_its_line() {
 }
 
 #[test]
+fn all_mistakes_of_a_file_are_reported_in_one_run() {
+    let output =
+        run("[proxy]\nlisen = \"x\"\n[strategy]\nname = \"round-robin\"\n[backends]\nid = \"a\"\n", &["check"]);
+    assert_eq!(output.status.code(), Some(2));
+    let said = String::from_utf8(output.stderr).unwrap();
+    let lines: Vec<&str> = said.lines().collect();
+    let starts = ["lb: lb.toml:2:1: proxy.lisen: ", "lb: lb.toml:4:1: strategy.name: ", "lb: lb.toml:5:1: backends: "];
+    assert_eq!(lines.len(), starts.len(), "{said}");
+    for (line, start) in lines.iter().zip(starts) {
+        assert!(line.starts_with(start), "{line}\nnot {start}");
+    }
+}
+
+#[test]
 fn an_error_on_the_command_line_names_its_flag() {
     is_refused(STRATEGY, &["--set", "proxy.lisen=1"], &["lisen", "listen"]);
     is_refused(STRATEGY, &["--set", "proxy.workers"], &["--set", "KEY=VALUE"]);
@@ -59,10 +73,15 @@ fn an_error_on_the_command_line_names_its_flag() {
 
 #[test]
 fn an_error_of_a_plugin_names_its_pool_and_file() {
-    is_refused(STRATEGY, &["--strategy", "not_there"], &["not_there", "strategy.name"]);
-    is_refused("[strategy]\npath = \"libtext.so\"\n", &[], &["libtext.so", "strategy.path"]);
+    is_refused(STRATEGY, &["--strategy", "not_there"], &["--strategy: pool", "not_there", "strategy.name"]);
+    is_refused("[strategy]\nname = \"not_there\"\n", &[], &["lb.toml:2: pool", "not_there"]);
+    is_refused("[strategy]\npath = \"libtext.so\"\n", &[], &["lb.toml:2: pool", "libtext.so", "strategy.path"]);
     let bad_option = "[strategy]\nname = \"consistent_hash\"\n[strategy.config.consistent_hash]\nvirtual_nods = 1\n";
-    is_refused(bad_option, &[], &["virtual_nods"]);
+    is_refused(
+        bad_option,
+        &[],
+        &["lb.toml:4: pool", "config.consistent_hash.virtual_nods: plugin", "`virtual_nods`, expected"],
+    );
 }
 
 #[test]
@@ -76,6 +95,8 @@ fn a_port_in_use_is_reported_before_anything_starts() {
         let said = complaint(&output);
         assert!(said.contains(&format!("{key} {address} is in use by another process")), "{said}");
         assert!(said.contains(flag), "{said}");
+        let check = finish(bare_command(&folder, &["check", flag, &address, other, "127.0.0.1:0"]));
+        assert_eq!(complaint(&check), said);
     }
 }
 
@@ -100,8 +121,11 @@ fn the_check_covers_commands_and_addresses_of_the_machine() {
     ] {
         let said = complaint(&run(&config, &["check"]));
         assert!(said.contains(part), "{part:?} is not in {said:?}");
+        assert!(said.contains("lb.toml:"), "{said:?}");
     }
     is_refused(STRATEGY, &["--set", "state.dir=\"lb.toml/state\""], &["state directory", "lb.toml/state"]);
+    let log = format!("{STRATEGY}[access_log]\nenabled = true\npath = \"/no/such/folder/log\"\n");
+    is_refused(&log, &[], &["lb.toml:5: access_log.path", "/no/such/folder/log"]);
     let output = run(STRATEGY, &["check", "--listen", "192.0.2.1:0"]);
     assert!(complaint(&output).contains("proxy.listen 192.0.2.1:0"));
     is_refused(STRATEGY, &["--strategy", "roundrobin"], &["did you mean \"round_robin\"?"]);

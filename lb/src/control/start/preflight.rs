@@ -18,6 +18,8 @@ pub struct Preflight {
     pub warnings: Vec<String>,
     /// True only at this moment.
     pub notes: Vec<String>,
+    /// An lb with this state directory is running.
+    pub is_running: bool,
 }
 
 /// Tests the launcher's command and host, the state directory, the access log's place and the folders of plugins.
@@ -25,6 +27,7 @@ pub struct Preflight {
 pub fn preflight(config: &Config) -> Result<Preflight, StartError> {
     let mut found = Preflight::default();
     if let Some(holder) = StateDir::probe(&config.state.dir)? {
+        found.is_running = true;
         found.notes.push(format!("state directory {} is in use by a running lb{holder}", config.state.dir.display()));
     }
     config.access_log.as_ref().map(AccessLog::check).transpose()?;

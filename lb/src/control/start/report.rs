@@ -40,6 +40,26 @@ pub enum StartError {
     BuilderBroke(&'static str),
 }
 
+// === impl StartError ===
+
+impl StartError {
+    /// The key of the configuration that the error is about.
+    #[must_use]
+    pub fn key(&self) -> Option<&str> {
+        match self {
+            Self::State(_) => Some("state.dir"),
+            Self::Plugin(
+                PluginError::Load { key, .. } | PluginError::Vet { key, .. } | PluginError::Hook { key, .. },
+            ) => Some(key),
+            Self::AccessLog(_) => Some("access_log.path"),
+            // its other reason is that no port is free
+            Self::Launcher(reason) if reason.contains("launcher.command") => Some("launcher.command"),
+            Self::Launcher(_) => Some("launcher"),
+            Self::Builder(_) | Self::Watcher(_) | Self::BuilderBroke(_) => None,
+        }
+    }
+}
+
 // === impl StartReport ===
 
 impl StartReport {
