@@ -33,7 +33,7 @@ Examples:
   (umask 077; lb token > admin.token)       make a token for admin.token_file
 
 The admin port of a running lb (127.0.0.1:8081) lists its routes: curl http://127.0.0.1:8081/
-Exit codes: 0 success; 2 an error that you can correct (usage, configuration, port, plugin, no lb at the admin address, wrong admin
+Exit codes: 0 success; 2 an error that you can correct (usage, configuration, port, plugin, no lb at the admin address, wrong admin \
 token); 1 any other failure. If the running lb refuses a reload or a rollback, the exit code is 1.";
 
 /// An HTTP load balancer whose routing strategy is a plugin.
@@ -93,8 +93,8 @@ pub struct Settings {
 }
 
 const RELOAD: &str = "\
-The running lb applies all changes of its configuration and plugin files, or refuses all and keeps its state. It prints the keys \
-that only a restart applies. A new strategy is on probation (reload.probation_ms): if it fails, lb restores the last proven one.
+The running lb applies all changes of its configuration and plugin files, or refuses all and keeps its state. `lb reload` prints \
+the keys that only a restart applies. A new strategy is on probation (reload.probation_ms): if it fails, lb restores the last proven one.
 
 --strategy NAME puts another strategy of the pool default in charge, until a reload without --strategy.
 
