@@ -1,8 +1,8 @@
 //! The command line: arguments, commands and exit codes.
 //!
 //! Invariants: every failure is one line on stderr that begins `lb: `, and each mistake of a configuration has its own.
-//! Exit code 0 is success. 2 is a mistake that the operator can correct: usage, configuration, a port in use, a plugin, no lb at the admin address. 1 is any other
-//! failure. A closed stdout is no failure.
+//! Exit code 0 is success. 2 is a mistake that the operator can correct: usage, configuration, a port in use, a plugin,
+//! no lb at the admin address. 1 is any other failure. A closed stdout is no failure.
 
 mod args;
 mod card_table;
