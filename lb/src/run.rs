@@ -100,8 +100,8 @@ pub fn run(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
     done
 }
 
-/// Tests whether the ports can be bound. If an lb with this state directory is running, ports in use are its own and only
-/// reported; otherwise they are an error, as at a start.
+/// Tests whether the ports can be bound. A port in use is an error, as at a start. If an lb with this state directory
+/// is running, the port is its own and is only reported.
 pub fn try_ports(config: &Config, is_running: bool) -> Result<Vec<String>, RunError> {
     let mut own = Vec::new();
     let mut in_use = |key: &str, address: &dyn std::fmt::Display| {

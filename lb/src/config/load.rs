@@ -49,8 +49,8 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 // === impl Loaded ===
 
 impl Loaded {
-    /// What set `key`, or the first setting of the section `key`: `FILE:LINE`, a variable or a flag. `None` if `key` has
-    /// its default value.
+    /// The place that set `key`, or the first setting of the section `key`: `FILE:LINE`, a variable or a flag. `None`
+    /// if `key` has its default value.
     #[must_use]
     pub fn place_of(&self, key: &str) -> Option<String> {
         let is_within = |other: &str| match other.strip_prefix(key) {

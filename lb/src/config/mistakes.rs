@@ -1,7 +1,7 @@
 //! All mistakes of a configuration at once: the checks run again without the cause of each mistake that they find.
 //!
-//! Why not checks that go on after a mistake: each check may then rely on the checks before it, and serde, which reads
-//! names and types, stops at its first complaint anyway.
+//! Why not checks that go on after a mistake? A check may rely on the checks before it. And serde, which reads names
+//! and types, stops at its first complaint.
 //!
 //! Invariant: a mistake that only the removal of another one causes is not reported.
 

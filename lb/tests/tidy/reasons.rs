@@ -89,7 +89,7 @@ fn a_reason_that_is_missing_or_unknown_is_caught() {
         ("| `reset` |", "| `resets` |", "Error reasons: unknown resets"),
         ("| `reset` |", "| `timeout` |", "Error reasons: timeout twice"),
         ("| | `panic` |", "| | `panics` |", "`lb_strategy_fallbacks_total`, `reason`: no panic"),
-        ("`options`, `plugin`,", "`options`,", "`lb_strategy_swaps_total`, `kind`: no plugin"),
+        ("| | `plugin` |", "| | `plug` |", "`lb_strategy_swaps_total`, `kind`: no plugin"),
         ("`lb_reloads_total`, `kind`", "`lb_reloads_total`, `sort`", "`lb_reloads_total`, `sort`: no closed set"),
     ] {
         assert!(page.contains(text), "{text} is not in the page any more");
