@@ -34,10 +34,10 @@ use summary::Summary;
 pub(crate) const EXIT_CODES: &str = "\
 Exit codes:
     0  success
-    1  the result is NOT VALID (with or without a threshold), or another failure
+    1  the result is NOT VALID and no threshold is missed, or another failure
     2  wrong use: a mistake in the command line, a target that cannot be reached, a damaged run
     3  loadgen check: a threshold cannot be judged
-   99  a threshold is missed
+   99  a threshold is missed, also by a result that is NOT VALID
   130  interrupted; the partial results are printed";
 /// A mistake that the user can fix.
 pub const EXIT_USAGE: u8 = 2;

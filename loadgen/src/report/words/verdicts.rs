@@ -60,9 +60,12 @@ pub(super) fn grid(run: &Run, comparison: &Comparison, rows: &[Row]) -> Option<T
     titles.push("#no good response");
     let caption = format!(
         "Verdicts against the baseline, {}. A number is the arm's value over the baseline's in the same block, with its interval in \
-         brackets: 0.90 is 10\u{a0}% less. Less is better; a difference within ±{}\u{a0}% does not matter. The baseline has its own values.",
+         brackets: 0.90 is 10\u{a0}% less. Less is better; a difference within ±{}\u{a0}% ({} to {}) does not matter. The baseline has its own \
+         values.",
         comparison.baseline,
-        format::plain(comparison.equivalence * 100.0)
+        format::plain(comparison.equivalence * 100.0),
+        format::decimals(1.0 / (1.0 + comparison.equivalence), 3),
+        format::decimals(1.0 + comparison.equivalence, 3),
     );
     let mut table = Table::new(caption, &titles);
     let own =
@@ -74,8 +77,9 @@ pub(super) fn grid(run: &Run, comparison: &Comparison, rows: &[Row]) -> Option<T
     for arm in others(run, comparison) {
         let entry = |measure: &&str| match comparison.ratio(arm, measure) {
             Some(ratio) => {
-                let two = |value| format::decimals(value, 2);
-                word(ratio).note(format!("{} ({} to {})", two(ratio.ratio), two(ratio.low), two(ratio.high)))
+                // The ends of the zone have three decimals, too: with two, 0.950 would look like its end, 0.952.
+                let three = |value| format::decimals(value, 3);
+                word(ratio).note(format!("{} ({} to {})", three(ratio.ratio), three(ratio.low), three(ratio.high)))
             }
             None => unsaid(comparison, arm),
         };
