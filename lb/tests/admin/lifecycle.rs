@@ -1,8 +1,7 @@
 //! Start, signals, end.
 
+use lb_test_support::{Balancer, Reply, backends, command, finish, folder, get, mock, send, wait_for};
 use mock_server::{Change, Running};
-
-use crate::harness::{Answer, Balancer, backends, command, finish, folder, get, mock, send, wait_for};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
@@ -67,7 +66,7 @@ fn a_second_signal_ends_it_at_once() {
 }
 
 /// A request that `server` has and does not answer until it is no longer stalled.
-fn held_request(balancer: &Balancer, server: &Running) -> std::thread::JoinHandle<Answer> {
+fn held_request(balancer: &Balancer, server: &Running) -> std::thread::JoinHandle<Reply> {
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     let proxy = balancer.proxy;
     let request = std::thread::spawn(move || get(proxy, "/home"));

@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Output;
 
-use crate::harness::{Balancer, bare_command, command, finish, folder, run};
+use lb_test_support::{Balancer, bare_command, command, finish, folder, run};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 

@@ -1,8 +1,9 @@
 //! What the course's commands refuse and in which words; that an error changed nothing.
 
 use lb::control::{Add, AttachedBackend, ControlError};
+use lb_test_support::mock;
 
-use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder, mock};
+use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder};
 use crate::launcher::{add, launcher, remove};
 
 fn refused<T: std::fmt::Debug>(result: Result<T, ControlError>) -> String {

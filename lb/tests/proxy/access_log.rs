@@ -1,4 +1,4 @@
-//! The access log over real sockets: what a line says, that there is one for each request, and that nobody waits for it.
+//! The access log over real sockets: what a line says, that there is one for each request, and that closed_address waits for it.
 
 use std::io::{BufRead, BufReader};
 use std::path::PathBuf;
@@ -10,13 +10,12 @@ use jiff::{RoundMode, Timestamp, TimestampRound};
 use lb::access_log::AccessLog;
 use lb::config::{self, LogFormat};
 use lb::telemetry::AccessLogCounts;
+use lb_test_support::{Hostile, PATIENCE, closed_address, mock, parse, request, wait_until};
 use mock_server::Change;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::client::request;
-use crate::hostile::Hostile;
-use crate::support::{Balancer, PATIENCE, Setup, WORKERS, mock, nobody, parse, wait_until};
+use crate::support::{Balancer, Setup, WORKERS};
 
 const SEED: u64 = 815;
 
@@ -110,7 +109,7 @@ fn a_line_tells_what_a_request_failed_of_and_who_was_tried() {
     let server = mock("1");
     let log = Log::new(|_| {});
     // One worker, whose lines come in order.
-    let lb = log.start(Setup::new(&[nobody(), server.addr]).with(|setup| setup.workers = 1));
+    let lb = log.start(Setup::new(&[closed_address(), server.addr]).with(|setup| setup.workers = 1));
     assert_eq!(lb.client().get("/home").status(), 200, "on the second");
     drop(server);
     lb.client().get("/home").is_own(502, "connect");
@@ -264,7 +263,7 @@ fn nobody_waits_for_a_reader_that_sleeps_and_every_line_is_read_or_counted() {
     });
     lb.comes_to_rest();
     assert!(log.dropped() > 0, "it was too little to fill the queues");
-    assert!(!log.log.flush(std::time::Duration::ZERO), "nobody has read");
+    assert!(!log.log.flush(std::time::Duration::ZERO), "closed_address has read");
 
     let (lines, read) = mpsc::channel();
     std::thread::spawn(move || {

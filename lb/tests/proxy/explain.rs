@@ -1,8 +1,9 @@
 //! `x-lb-explain: 1`: who may ask is told why the answer comes from where it comes.
 
 use lb::config::KeySource;
+use lb_test_support::{closed_address, mock};
 
-use crate::support::{DOWN, Setup, mock, nobody, strategy};
+use crate::support::{DOWN, Setup, strategy};
 
 const ASK: &str = "x-lb-explain: 1";
 
@@ -64,7 +65,7 @@ fn it_names_the_key_and_when_the_fallback_picked() {
 #[test]
 fn a_failure_and_a_second_attempt_show() {
     let server = mock("1");
-    let lb = Setup::new(&[nobody(), server.addr]).with(|setup| setup.settings.explain_header = true).start();
+    let lb = Setup::new(&[closed_address(), server.addr]).with(|setup| setup.settings.explain_header = true).start();
     let said: Vec<_> = (0..2).map(|_| lb.client().ask("GET", "/home", &[ASK]).field("x-lb-explain").unwrap()).collect();
     assert!(said.iter().any(|said| said.contains("backend=b2; generation=1; attempt=2")), "{said:?}");
     drop(server);

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use lb_strategy::abi::LbStrategyTable;
 use lb_strategy::{Backends, Error, Finish, Host, NoOptions, Outcome, Pick, Request};
 use lb_strategy_host::{Strategy, plugin_from_table};
+use lb_test_support::{closed_address, mock, request, wait_until};
 use mock_server::Change;
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::client::request;
-use crate::support::{PoolSetup, Setup, WORKERS, backend, mock, ms, nobody, wait_until};
+use crate::support::{PoolSetup, Setup, WORKERS, backend, ms};
 
 static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<Ledger>("0", "test");
 
@@ -103,8 +103,9 @@ fn every_attempt_ends_once_for_its_strategy_whatever_its_end() {
     drop(tunnel);
     assert_eq!(Heard { outcome: Outcome::Ok, ..heard(4) }, Heard { upgraded: true, ..own(Outcome::Ok, 4) });
 
-    // One that nobody serves, and a repetition: two attempts, two ends. The fifth pick is the even one.
-    let both = PoolSetup { backends: vec![backend("gone", nobody()), alone.backends[0].clone()], ..alone.clone() };
+    // One that closed_address serves, and a repetition: two attempts, two ends. The fifth pick is the even one.
+    let both =
+        PoolSetup { backends: vec![backend("gone", closed_address()), alone.backends[0].clone()], ..alone.clone() };
     let number = lb.publish(&[both]);
     wait_until("the workers to follow", || lb.hall.is_settled(number));
     assert_eq!(lb.client().get("/home").status(), 200);

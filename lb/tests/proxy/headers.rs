@@ -1,8 +1,8 @@
 //! What a reverse proxy does to headers: what ends at each hop, what is added, what is never believed.
 
-use crate::client::{Answer, request};
-use crate::hostile::Hostile;
-use crate::support::{Balancer, Setup, mock};
+use lb_test_support::{Answer, Hostile, mock, request};
+
+use crate::support::{Balancer, Setup};
 
 /// Sends a head as it is and answers what the backend's `/headers` says.
 fn seen(lb: &Balancer, head: &str) -> Answer {

@@ -1,8 +1,8 @@
 //! Limits: of bodies, heads, connections, and requests in flight on one backend.
 
-use crate::client::{Broken, Client, chunk, request};
-use crate::support::{DOWN, Setup, mock, nobody, strategy, wait_until};
+use crate::support::{DOWN, Setup, strategy};
 use lb::config::KeySource;
+use lb_test_support::{Broken, Client, chunk, closed_address, mock, request, wait_until};
 use mock_server::Change;
 
 #[test]
@@ -138,14 +138,14 @@ fn backends_at_their_limit_of_requests_are_passed_by_and_all_at_it_is_503_overlo
 
 #[test]
 fn a_limit_that_nobody_has_reached_changes_no_answer() {
-    let without_a_key = Setup::new(&[nobody()]).with(|setup| {
+    let without_a_key = Setup::new(&[closed_address()]).with(|setup| {
         let pool = &mut setup.pools[0];
         (pool.strategy, pool.hash_on) =
             (strategy("consistent_hash"), vec![KeySource::Header("x-key".parse().unwrap())]);
     });
-    for setup in [Setup::new(&[nobody()]), without_a_key] {
+    for setup in [Setup::new(&[closed_address()]), without_a_key] {
         let lb = setup.limits(|limits| limits.requests_in_flight_per_backend = Some(100)).start();
-        // The only backend was tried: that is what it failed of, and nobody is too busy.
+        // The only backend was tried: that is what it failed of, and closed_address is too busy.
         lb.client().get("/home").is_own(502, "connect");
         lb.backends[0].set_eligibility(DOWN);
         lb.client().get("/home").is_own(503, "no_backend");

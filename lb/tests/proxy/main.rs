@@ -1,7 +1,7 @@
 //! The data wing over real sockets: a proxy without control, servers and hostile backends on the other side, bytes by hand on this one.
 //!
 //! One binary, because each one links the whole crate. Invariants: ports are the kernel's choice; a wait is for an event and bounded
-//! by [`support::PATIENCE`]; every wire test ends with nothing in flight.
+//! by [`lb_test_support::PATIENCE`]; every wire test ends with nothing in flight.
 
 mod aborts;
 mod access_log;
@@ -9,7 +9,6 @@ mod attacks;
 mod basics;
 mod bodies;
 mod churn;
-mod client;
 mod course;
 mod drain;
 mod early;
@@ -19,7 +18,6 @@ mod finishes;
 mod generations;
 mod half_closed;
 mod headers;
-mod hostile;
 mod interim;
 mod kept;
 mod limits;

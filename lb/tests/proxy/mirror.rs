@@ -3,8 +3,8 @@
 //! Invariant: what it says depends on the request's head, body and trailers alone, so two requests that lb must treat alike give the
 //! same words.
 
-use crate::client::Client;
-use crate::hostile::{Hostile, Wire};
+use lb_test_support::{Client, Hostile, Wire};
+
 use crate::support::Balancer;
 
 /// A request as a backend reads it.

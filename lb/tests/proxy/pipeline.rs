@@ -1,6 +1,7 @@
 //! A hundred requests that do not wait for one another's responses: all are answered, in order, also behind a half-close.
 
-use crate::client::Client;
+use lb_test_support::Client;
+
 use crate::mirror::mirror;
 use crate::support::{Balancer, Setup};
 
@@ -99,7 +100,7 @@ fn a_few_pipelined_requests_and_a_half_close_that_come_at_once_are_all_answered(
     let lb = Setup::new(&[server.addr]).start();
     for deep in 2..6 {
         let mut client = lb.client();
-        let bytes = crate::client::request("GET", "/", &[]).repeat(deep);
+        let bytes = lb_test_support::request("GET", "/", &[]).repeat(deep);
         client.send(&bytes);
         client.end_sending();
         for number in 0..deep {

@@ -1,7 +1,8 @@
 //! What is no request, or one that lb does not take: each is answered in lb's own form, counted, logged, and ends its connection.
 
+use lb_test_support::{chunk, request};
+
 use crate::access_log::Log;
-use crate::client::{chunk, request};
 use crate::mirror::mirror;
 use crate::support::{Balancer, Setup, ms};
 

@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::client::request;
-use crate::support::{Setup, mock, nobody};
+use lb_test_support::{closed_address, mock, request};
+
+use crate::support::Setup;
 
 #[test]
 fn every_request_has_one_id_at_client_and_backend() {
@@ -54,7 +55,7 @@ fn a_clients_own_id_is_kept_where_it_is_fit() {
 
 #[test]
 fn answers_of_our_own_have_it_too() {
-    let lb = Setup::new(&[nobody()]).with(|setup| setup.settings.request_id = true).start();
+    let lb = Setup::new(&[closed_address()]).with(|setup| setup.settings.request_id = true).start();
     let answer = lb.client().ask("GET", "/", &["x-request-id: mine"]);
     answer.is_own(502, "connect");
     assert_eq!(answer.field("x-request-id").as_deref(), Some("mine"));

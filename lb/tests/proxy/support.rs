@@ -7,7 +7,7 @@ use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lb::config::{Fallback, HashFunction, KeySource, Limits, Route, Timeouts};
 use lb::generation::{Generation, Hall, OwnRoutes, PoolGeneration, Settings};
@@ -16,11 +16,9 @@ use lb::pool::{Backend, Eligibility};
 use lb::proxy::Proxy;
 use lb::telemetry::Metrics;
 use lb_strategy_host::{BackendList, BackendSpec, Loader, Picker, Plugin, Strategy, Wanted};
-use mock_server::{MockServer, Options, Running};
+use lb_test_support::{Client, PATIENCE, metrics, wait_until};
+use mock_server::Running;
 use serde_json::json;
-
-use crate::client::Client;
-pub(crate) use crate::client::{PATIENCE, parse};
 
 pub(crate) const WORKERS: usize = 2;
 pub(crate) const UP: Eligibility = Eligibility { healthy: true, draining: false, weight: 1 };
@@ -69,44 +67,12 @@ pub(crate) fn strategy(name: &str) -> Arc<Strategy> {
     Strategy::new(plugin.clone(), &json!({})).unwrap()
 }
 
-/// A server that answers, with this id.
-pub(crate) fn mock(id: &str) -> Running {
-    mock_with(id, |_| {})
-}
-
-pub(crate) fn mock_with(id: &str, change: impl FnOnce(&mut Options)) -> Running {
-    let mut options = Options { id: id.to_owned(), seed: Some(1), grace: Duration::ZERO, ..Options::default() };
-    change(&mut options);
-    MockServer::start(options).unwrap()
-}
-
 pub(crate) fn backend(id: &str, socket: std::net::SocketAddr) -> Arc<Backend> {
     Backend::new(id, &socket.to_string(), socket, Arc::default(), UP)
 }
 
 pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
-}
-
-/// Asks until `probe` gives something.
-pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(ms(1));
-    }
-}
-
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    wait_for(what, || condition().then_some(()));
-}
-
-/// An address where nobody listens: bound once and given up. A test's own mock servers hold other ports.
-pub(crate) fn nobody() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A pool's part of a generation, with a picker made for it.
@@ -262,13 +228,7 @@ impl Balancer {
 
     /// The sum of the series of `name` that have all of `labels`, as `code="200"`.
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let page = self.metrics.render();
-        let samples = page.lines().filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let own = series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
-            (own && labels.iter().all(|label| series.contains(label))).then(|| value.parse::<f64>().unwrap())
-        });
-        samples.sum()
+        metrics::sum(&self.metrics.render(), name, labels)
     }
 
     /// How often a request failed of `reason`.

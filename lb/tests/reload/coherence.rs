@@ -7,9 +7,9 @@ use lb::control::{self, Add, AttachedBackend, Change, Options, ReloadRequest, Re
 use lb::generation::{Generation, Seat};
 use lb::telemetry::Metrics;
 use lb_strategy_host::{Decision, Headers, PickRequest, backend_id};
+use lb_test_support::folder;
 
 use crate::bench::{compiled_from, filed};
-use crate::harness::folder;
 
 const PICKERS: u32 = 3;
 /// Changes of members, with a reload at every tenth.

@@ -1,9 +1,9 @@
 //! What a strategy does after it was put in charge: proven by time, or rolled back by its deeds or by hand.
 
+use lb_test_support::{Reply, get, mock, send, wait_for};
 use serde_json::json;
 
 use crate::bench::{Bench, compiled, filed, named, post};
-use crate::harness::{Answer, get, mock, send, wait_for};
 
 /// Takes turns, and misbehaves at every tenth request that [`in_a_mood`] sends.
 pub(crate) fn moody(does: &str) -> String {
@@ -11,13 +11,13 @@ pub(crate) fn moody(does: &str) -> String {
 }
 
 /// A request that is served whatever the strategy does.
-fn in_a_mood(bench: &Bench) -> Answer {
+fn in_a_mood(bench: &Bench) -> Reply {
     let answer = send(bench.lb.proxy, "GET", "/home", &["x-mood: bad"], "");
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer
 }
 
-fn roll_back(bench: &Bench) -> Answer {
+fn roll_back(bench: &Bench) -> Reply {
     post(bench.lb.admin, "/rollback", "")
 }
 

@@ -1,9 +1,9 @@
 //! What a reload takes up, what it keeps, and what it says that it cannot do.
 
+use lb_test_support::{get, mock, wait_for};
 use serde_json::json;
 
 use crate::bench::{Bench, bytes, compiled, filed, named, post};
-use crate::harness::{get, mock, wait_for};
 
 #[test]
 fn nothing_changed_publishes_nothing() {

@@ -15,11 +15,10 @@ const UNSAFE: &[&str] = &[
 /// Tests that wait by the clock, and why.
 const SLEEPING: &[(&str, &str)] = &[
     (
-        "lb/tests/admin/harness.rs",
-        "asks another process again until it is so far, within a bound: there is no event to wait for",
+        "lb/test-support/src/wait.rs",
+        "asks again until a condition holds, within a bound: the other side sends no event",
     ),
-    ("lb/tests/proxy/support.rs", "asks again until it is so far, within a bound"),
-    ("lb/tests/proxy/hostile.rs", "a backend that does nothing until the test is over"),
+    ("lb/test-support/src/hostile.rs", "a backend that does nothing until the test is over"),
     ("loadgen/tests/load/lateness.rs", "how long a generator is stopped is what is done to it"),
 ];
 

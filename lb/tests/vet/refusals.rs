@@ -3,9 +3,10 @@
 use std::time::{Duration, Instant};
 
 use lb::control::vet::{VetError, VetStage, Vetter};
+use lb_test_support::PATIENCE;
 use serde_json::json;
 
-use crate::harness::{Bench, PATIENCE, lb};
+use crate::harness::{Bench, lb};
 
 /// Long enough to get to where it hangs, also behind everything else on a busy machine.
 const SHORT: Duration = Duration::from_secs(2);

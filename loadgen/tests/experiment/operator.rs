@@ -2,10 +2,11 @@
 
 use std::process::Child;
 
+use lb_test_support::wait_until;
 use loadgen::lab::{Admin, BackendState, Web};
 use loadgen::model::{EventKind, Run, Severity};
 
-use crate::support::{Lab, ended, eventually};
+use crate::support::{Lab, ended};
 
 /// Two arms, one after the other, of some seconds each.
 const PLAN: &str = "[load]\nloop = \"closed\"\nconnections = 4\nrequests = 2_000\ncost = \"constant:4ms\"\n\
@@ -24,10 +25,10 @@ fn admin_under_load(lab: &Lab) -> Admin {
         let ready: serde_json::Value = serde_json::from_slice(&text).ok()?;
         Some(format!("http://{}", ready["admin"].as_str()?))
     };
-    eventually("lb is ready", || ready().is_some());
+    wait_until("lb is ready", || ready().is_some());
     let admin = Admin::at(&ready().expect("it is"), &Web::new());
     let is_loaded = |states: Vec<BackendState>| states.iter().any(|state| state.in_flight > 0);
-    eventually("requests are under way", || admin.backends().is_ok_and(is_loaded));
+    wait_until("requests are under way", || admin.backends().is_ok_and(is_loaded));
     admin
 }
 

@@ -4,9 +4,10 @@ use std::fs::{self, File, FileTimes, OpenOptions};
 use std::process::Command;
 use std::time::SystemTime;
 
+use lb_test_support::{Balancer, command, folder, wait_for};
+
 use super::{EVENTS_ALONE, Watched, reload_section, shell};
 use crate::bench::{Bench, bytes, filed, named};
-use crate::harness::{Balancer, command, folder, wait_for};
 
 const FILE: &str = "libround_robin.so";
 
