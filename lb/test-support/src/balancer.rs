@@ -5,13 +5,13 @@
 use std::fs::File;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, ExitStatus, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
 
+use crate::commands::{bare_command, command};
 use crate::folder::folder;
-use crate::programs::program;
 use crate::wait::wait_for;
 
 /// An admin token that lb takes.
@@ -23,40 +23,6 @@ pub struct Balancer {
     pub admin: SocketAddr,
     child: Child,
     folder: TempDir,
-}
-
-/// `lb` with the configuration in `folder` and the plugins of the workspace, in an empty environment.
-pub fn bare_command(folder: &TempDir, arguments: &[&str]) -> Command {
-    let mut command = Command::new(program("lb"));
-    let plugins = lb_strategy_built::folder();
-    command
-        .env_clear()
-        .env("HOME", folder.path())
-        .current_dir(folder.path())
-        .args(["--config", "lb.toml", "--set", "proxy.workers=1", "--set"])
-        .arg(format!("plugin_dirs=[{plugins:?}]"))
-        .args(arguments);
-    command
-}
-
-/// The same, on ports of the kernel's choice.
-pub fn command(folder: &TempDir, arguments: &[&str]) -> Command {
-    let mut command = bare_command(folder, &["--listen", "127.0.0.1:0", "--admin-listen", "127.0.0.1:0"]);
-    command.args(arguments);
-    command
-}
-
-/// Runs `lb` to its end.
-pub fn run(config: &str, arguments: &[&str]) -> Output {
-    let folder = folder(config);
-    finish(command(&folder, arguments))
-}
-
-/// The output of a command that ends by itself.
-#[track_caller]
-pub fn finish(mut command: Command) -> Output {
-    let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    child.wait_with_output().unwrap()
 }
 
 // === impl Balancer ===

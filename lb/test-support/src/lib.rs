@@ -6,6 +6,7 @@
 
 mod balancer;
 mod client;
+mod commands;
 mod compile;
 mod folder;
 mod hostile;
@@ -16,8 +17,9 @@ mod reply;
 mod servers;
 mod wait;
 
-pub use balancer::{Balancer, TOKEN, bare_command, command, finish, run};
+pub use balancer::{Balancer, TOKEN};
 pub use client::{Broken, Client, Whole};
+pub use commands::{bare_command, command, finish, run};
 pub use compile::{compile, compile_rust};
 pub use folder::{backends, folder};
 pub use hostile::{Hostile, Wire};

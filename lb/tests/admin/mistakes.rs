@@ -134,6 +134,12 @@ fn what_is_so_at_the_moment_is_a_note_and_no_error() {
 }
 
 #[test]
+#[should_panic(expected = "serves instead of ending")]
+fn a_command_that_serves_instead_of_ending_fails_its_test() {
+    run(STRATEGY, &[]);
+}
+
+#[test]
 fn looking_commands_answer_and_start_nothing() {
     let check = run(STRATEGY, &["check"]);
     assert_eq!(check.status.code(), Some(0), "{}", String::from_utf8_lossy(&check.stderr));
