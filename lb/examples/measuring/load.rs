@@ -1,7 +1,9 @@
-//! The load: a fixed number of kept connections, one thread each, closed loop for the calibration and open loop for the measurement.
+//! The load: a fixed number of keep-alive connections, one thread each. The calibration is a closed loop, the
+//! measurement an open one.
 //!
-//! Open loop means that the times at which requests are due are drawn beforehand, whatever the answers do, and that latency counts
-//! from then: a stall delays the requests behind it, and all of that is seen. Invariant: a request that fails ends the measurement.
+//! Open loop means that the send times are drawn beforehand, and do not depend on responses. Latency is measured from
+//! the scheduled time: a stall delays the requests behind it, and the figures show that. Invariant: a request that
+//! fails ends the measurement.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};

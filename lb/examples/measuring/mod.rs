@@ -1,6 +1,6 @@
-//! What the measurements share: a balancer with servers as processes, load, windows of time, and the statistics of them.
+//! Code that the measurements share: a balancer with servers as processes, load, windows of time, and statistics.
 
-#![allow(dead_code)] // each of them uses its part
+#![allow(dead_code, reason = "each measurement uses its part")]
 
 use std::process::ExitCode;
 

@@ -1,7 +1,8 @@
-//! What is measured: servers and a balancer as processes, and its admin port.
+//! The subject of a measurement: servers and a balancer as processes, and its admin port.
 //!
-//! Invariant: every process ends with the value that started it, and with this program, also when that is killed (servers end when
-//! their stdin does; the balancer has no children).
+//! Why not the helpers of the tests: a measurement takes the programs of the build that its user names, and reports
+//! errors instead of panics. Invariant: every process ends with the value that started it. It also ends with this
+//! program, if that is killed: servers end with their stdin, and the balancer has no children.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -100,7 +101,8 @@ impl Drop for Mock {
 // === impl Balancer ===
 
 impl Balancer {
-    /// Two pools of so many backends each, `default` and `side`, in front of `mocks`; and further tables of its configuration.
+    /// Two pools of so many backends each, `default` and `side`, in front of `mocks`. Its configuration ends with
+    /// `tables`.
     pub(crate) fn start(build: &Build, mocks: &[Mock], backends: usize, tables: &str) -> Result<Self> {
         let folder = tempfile::tempdir()?;
         let mut config = String::from("[reload]\nwatch = false\n[pools.side.strategy]\nname = \"round_robin\"\n");
@@ -152,7 +154,7 @@ impl Balancer {
         self.turn = 1 - self.turn;
         self.contents += 1;
         let file = self.folder.path().join(format!("{}.so", self.contents));
-        // Behind the end of an ELF file nobody looks.
+        // Readers of an ELF file ignore bytes behind its end.
         let number = self.contents.to_le_bytes();
         std::fs::write(&file, [&self.plugins[self.turn], &number[..]].concat())?;
         self.write(&format!("path = {file:?}"))

@@ -1,7 +1,8 @@
 //! The few numbers that are made of many: quantiles, medians, and a ratio of medians with its interval.
 //!
-//! The interval is the percentile bootstrap's (Efron 1979): both sides are drawn again with replacement, and the middle 95 % of the
-//! ratios that come out are between its ends. It asks for no law of the latencies, only that windows are alike.
+//! The interval is the percentile bootstrap's (Efron 1979). Both sides are drawn again with replacement, and the
+//! interval holds the middle 95 % of the resulting ratios. It assumes no law of the latencies, only that windows are
+//! alike.
 
 use serde::Serialize;
 

@@ -1,4 +1,4 @@
-//! Windows of a second, cut out of one load: in some something happens, in others nothing does, and their tails are compared.
+//! Windows of a second, cut out of one load. An event happens in some of them, and their tails are compared.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,7 @@
 //! Backends that misbehave: a listening socket, and a script that runs on a thread for each connection.
 //!
-//! Why scripts and no server: a server library sends no garbage, resets, silence or too many bytes. Invariant: a dropped
-//! [`Hostile`] has closed its connections and ended its threads.
+//! Why scripts and no server: a server library sends no garbage, resets, silence or too many bytes. Invariant: a
+//! dropped [`Hostile`] has closed its connections and ended its threads.
 
 use std::collections::HashMap;
 use std::io::{Read, Write};

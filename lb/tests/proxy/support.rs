@@ -1,7 +1,8 @@
 //! A proxy set up by hand: plugins of the workspace, a hall without control, settings as a test wants them.
 //!
-//! Why without control: what is tested is the data wing alone, and a generation is then made of just what the test says. Invariant: a
-//! [`Balancer`] that is dropped has ended its threads.
+//! Why without control: the data wing alone is under test, and the test says what its generation contains. The crate
+//! `lb_test_support` has the parts that need no code of `lb`. Invariant: a [`Balancer`] that is dropped has ended its
+//! threads.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -107,7 +108,7 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
 // === impl Setup ===
 
 impl Setup {
-    /// Round robin over these servers, which are called b1, b2, … Time-outs are long: a test shortens the one that it is about.
+    /// Round robin over these servers, which are called b1, b2, … Time-outs are long: a test shortens its own one.
     pub(crate) fn new(servers: &[std::net::SocketAddr]) -> Self {
         let named = servers.iter().enumerate();
         let backends = named.map(|(index, socket)| backend(&format!("b{}", index + 1), *socket)).collect();

@@ -123,8 +123,8 @@ impl Lab {
 // === impl Ended ===
 
 impl Ended {
-    /// It went to its end. On a busy machine what it measured may not be fit to be believed: it says so, and ends with 1; not so if its
-    /// counts disagree, or lb gave up its strategy.
+    /// It went to its end. On a busy machine its figures may not be valid: it says so, and ends with 1. Other doubts
+    /// are no excuse: counts that disagree, or a strategy that lb gave up.
     pub(crate) fn was_carried_out(&self) {
         let doubts: Vec<&str> =
             self.err.lines().filter_map(|line| line.strip_prefix("loadgen: not to be believed (")).collect();
@@ -153,7 +153,8 @@ pub(crate) fn ended(child: Child) -> Ended {
     }
 }
 
-/// Reads lines of a child's stderr up to one that contains `text`; then the rest in the background, or it would stand still.
+/// Reads lines of a child's stderr up to one that contains `text`. The rest is read in the background, or the child
+/// would stand still.
 pub(crate) fn until_it_says(child: &mut Child, text: &str) {
     let mut lines = BufReader::new(child.stderr.take().expect("piped"));
     let mut said = String::new();

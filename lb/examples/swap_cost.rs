@@ -1,18 +1,21 @@
-//! What a swap of strategies costs those who are being served: tail latency in windows with a swap beside windows without one.
+//! The cost of a swap of strategies for clients: tail latency in windows with a swap beside windows without one.
 //!
 //! `cargo build --release && cargo run --release -p lb --example swap_cost` (four minutes; `--json`, `--help`)
 //!
-//! It starts two mock servers and one `lb` with two pools of 50 backends, finds the capacity by a closed loop, and then asks by an
-//! open loop at half of it. Time is cut into windows of a second. In each block of four, in random order, one window has a swap whose
-//! plugin was tried before (warm: a verdict is at hand), one has a swap to a file content never seen (cold: staged, copied, tried in a
-//! child process, opened), and two are quiet. Told are the ratio of the median p99 of windows with and without a swap, the same ratio of
-//! quiet windows among themselves (that is the noise), how long workers paused to take up generations, and, from another `lb` without
-//! load, how resident memory grows with each distinct content.
+//! It starts two mock servers and one `lb` with two pools of 50 backends. A closed loop finds the capacity; the
+//! measurement is an open loop at half of it. Time is cut into windows of a second, in blocks of four in random order:
 //!
-//! Everything runs on the same cores: the generator, the servers and `lb` are not pinned and take time from each other, so absolute
-//! latencies are this machine's. Ratios are fair as far as windows of all kinds suffer alike, which the noise ratio shows.
+//! - one window has a swap to a plugin that was tried before (warm: a verdict is at hand);
+//! - one has a swap to a new file content (cold: staged, copied, tried in a child process, opened);
+//! - two are quiet.
+//!
+//! The report has the ratio of the median p99 of windows with and without a swap. The same ratio of quiet windows among
+//! themselves is the noise. The report also has the pauses of workers that take up generations. Another `lb` without
+//! load shows how resident memory grows with each distinct content.
+//!
+//! The generator, the servers and `lb` share the same cores and take time from each other, so absolute latencies are
+//! this machine's. Ratios are fair if windows of all kinds suffer alike, which the noise ratio shows.
 
-#[path = "../measuring/mod.rs"]
 mod measuring;
 
 use std::path::PathBuf;
@@ -31,7 +34,7 @@ use measuring::windows::{CALIBRATION, GAP, HAPPENS_AFTER, WARM_UP, WINDOW, loada
 /// Of the images for the memory, so many are not judged: the first ones also fill caches and heaps.
 const IMAGES_FIRST: usize = 10;
 
-/// What a swap of strategies costs those who are being served.
+/// The cost of a swap of strategies for clients.
 #[derive(Debug, Parser)]
 struct Arguments {
     /// The build to measure, a folder with lb, mock-server and the plugins [default: the one this program is of]

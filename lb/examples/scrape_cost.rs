@@ -1,18 +1,21 @@
-//! What a scrape of `/metrics` costs: processor time, bytes and series, and the tail latency of those who are served meanwhile.
+//! The cost of a scrape of `/metrics`: processor time, bytes and series, and the tail latency of clients meanwhile.
 //!
 //! `cargo build --release && cargo run --release -p lb --example scrape_cost` (a minute and a half; `--json`, `--help`)
 //!
-//! It starts two mock servers and one `lb` with two pools of 50 backends, has every backend answer with every usual code, and takes 20
-//! scrapes without load: their processor time is that of `lb`'s main thread, which answers on the admin port (`schedstat`, to the
-//! nanosecond; a health check that falls into a scrape is in it, which is why the median is told). Then it asks by an open loop at half
-//! of the capacity that a closed loop found. Time is cut into windows of a second; of each two, in random order, one has a scrape.
-//! Told are the ratio of the median p99 of windows with and without, the median ratio within the pairs (which takes off what drifts), the
-//! ratio of quiet windows among themselves (the noise), and the median latency of the requests that were due in the 10 ms after a scrape
-//! was asked for, beside those at the same place of the quiet windows.
+//! It starts two mock servers and one `lb` with two pools of 50 backends. Every backend first sends every usual status.
+//! Then come 20 scrapes without load. Their processor time is that of `lb`'s main thread, which serves the admin port
+//! (`schedstat`, to the nanosecond). A scrape's time may contain a health check, so the report has the median.
+//!
+//! Then an open loop runs at half of the capacity that a closed loop found. Time is cut into windows of a second; of
+//! each two, in random order, one has a scrape. The report has four figures of these windows:
+//!
+//! - the ratio of the median p99 of windows with and without a scrape;
+//! - the median ratio within the pairs, which is free of drift;
+//! - the ratio of quiet windows among themselves, which is the noise;
+//! - the median latency of requests due in the 10 ms after a scrape began, and at the same place of quiet windows.
 //!
 //! As in `swap_cost` everything shares the same cores, so absolute latencies are this machine's.
 
-#[path = "../measuring/mod.rs"]
 mod measuring;
 
 use std::io::{Read, Write};
