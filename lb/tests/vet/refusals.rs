@@ -1,9 +1,9 @@
 //! Every way in which a plugin can break the process that it runs in, told with stage and reason.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lb::control::vet::{VetError, VetStage, Vetter};
-use lb_test_support::PATIENCE;
+use lb_test_support::{PATIENCE, wait_until};
 use serde_json::json;
 
 use crate::harness::{Bench, lb};
@@ -67,11 +67,7 @@ async fn what_a_plugin_started_ends_with_its_trial() {
     let lives = || {
         state().is_ok_and(|stat| !matches!(stat.rsplit(") ").next().map(|rest| rest.as_bytes()[0]), Some(b'Z' | b'X')))
     };
-    let deadline = Instant::now() + PATIENCE;
-    while lives() {
-        assert!(Instant::now() < deadline, "process {pid} lives on");
-        std::thread::yield_now();
-    }
+    wait_until("the end of the process", || !lives());
 }
 
 #[tokio::test]
