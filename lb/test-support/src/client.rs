@@ -245,7 +245,7 @@ impl Client {
 
     fn fill(&mut self) -> io::Result<usize> {
         let mut block = [0; 65_536];
-        match self.stream.read(&mut block) {
+        match read_some(&mut self.stream, &mut block) {
             Ok(bytes) => {
                 self.buffer.extend_from_slice(&block[..bytes]);
                 Ok(bytes)
@@ -258,6 +258,17 @@ impl Client {
     /// Ends the connection with a reset, as the host of a crashed client does.
     pub fn reset(self) {
         socket2::SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).unwrap();
+    }
+}
+
+/// Reads once, and again if a signal came between: a socket with a time-out is never read again by the kernel itself. A
+/// child of another test that ends sends such a signal.
+pub(crate) fn read_some(stream: &mut TcpStream, block: &mut [u8]) -> io::Result<usize> {
+    loop {
+        match stream.read(block) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            read => return read,
+        }
     }
 }
 

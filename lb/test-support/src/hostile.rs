@@ -4,13 +4,14 @@
 //! dropped [`Hostile`] has closed its connections and ended its threads.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use crate::client::read_some;
 use crate::wait::PATIENCE;
 
 /// A backend that runs a script for each connection.
@@ -168,7 +169,7 @@ impl Wire {
     /// Waits for more bytes; 0 at the end.
     pub fn read(&mut self) -> usize {
         let mut block = [0; 65_536];
-        let bytes = self.stream.as_mut().and_then(|stream| stream.read(&mut block).ok()).unwrap_or(0);
+        let bytes = self.stream.as_mut().and_then(|stream| read_some(stream, &mut block).ok()).unwrap_or(0);
         self.buffer.extend_from_slice(&block[..bytes]);
         bytes
     }
