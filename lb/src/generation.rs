@@ -8,6 +8,8 @@
 
 mod choice;
 mod own_routes;
+#[cfg(any(test, feature = "bench"))]
+pub(crate) mod samples;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -274,42 +276,7 @@ mod tests {
 
     #[test]
     fn a_silent_worker_is_stuck_and_an_ended_one_is_not() {
-        let limits = crate::config::Limits {
-            head_bytes: 65_536,
-            headers: 100,
-            body_bytes: None,
-            body_min_bytes_per_s: None,
-            connections: 1,
-            requests_in_flight_per_backend: None,
-            upstream_idle_connections: 1,
-            retries: 1,
-        };
-        let second = Duration::from_secs(1);
-        let timeouts = Timeouts {
-            connect: second,
-            head: second,
-            response_head: second,
-            idle: second,
-            body_grace: second,
-            tunnel_idle: second,
-            half_closed: second,
-            client_keep_alive: second,
-            upstream_idle: second,
-            total: None,
-            drain: second,
-        };
-        let settings = Settings {
-            timeouts,
-            limits,
-            trusted_proxies: Vec::new(),
-            missing_path: None,
-            request_id: false,
-            explain_header: false,
-            upgrades: Vec::new(),
-            allow_trace: false,
-            access_log: None,
-        };
-        let settings = Arc::new(settings);
+        let settings = Arc::new(samples::settings(Duration::from_secs(1)));
         let hall = Hall::new(Generation {
             number: 1,
             pools: Vec::new(),

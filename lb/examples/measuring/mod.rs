@@ -1,6 +1,6 @@
 //! The common parts of the measurements: a balancer and servers as processes, load, windows of time, and statistics.
 
-#![allow(dead_code)] // Each measurement uses a part.
+#![allow(dead_code, reason = "each measurement uses a part")]
 
 use std::process::ExitCode;
 

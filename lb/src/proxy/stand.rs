@@ -15,8 +15,8 @@ use tokio::time::Instant;
 use super::listeners::Listeners;
 use super::local::Local;
 use super::view::View;
-use crate::config::{Fallback, HashFunction, Limits, Timeouts};
-use crate::generation::{Generation, PoolGeneration, Settings};
+use crate::config::{Fallback, HashFunction};
+use crate::generation::{Generation, PoolGeneration, samples};
 use crate::net::Descriptors;
 use crate::pool::{Backend, Eligibility};
 use crate::telemetry::Metrics;
@@ -45,7 +45,7 @@ impl Stand {
             pools: vec![pool(strategy, &backend)],
             routes: Vec::new(),
             listeners: Vec::new(),
-            settings: Arc::new(settings()),
+            settings: Arc::new(samples::settings(PATIENCE)),
             own_routes: None,
         });
         let metrics = Metrics::new();
@@ -93,43 +93,6 @@ fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>) -> Arc<PoolGeneration>
         wants_hash: plugin.wants_hash(),
         wants_finish: plugin.wants_finish(),
     })
-}
-
-fn settings() -> Settings {
-    let timeouts = Timeouts {
-        connect: PATIENCE,
-        head: PATIENCE,
-        response_head: PATIENCE,
-        idle: PATIENCE,
-        body_grace: PATIENCE,
-        tunnel_idle: PATIENCE,
-        half_closed: PATIENCE,
-        client_keep_alive: PATIENCE,
-        upstream_idle: PATIENCE,
-        total: None,
-        drain: PATIENCE,
-    };
-    let limits = Limits {
-        head_bytes: 65_536,
-        headers: 100,
-        body_bytes: None,
-        body_min_bytes_per_s: Some(100),
-        connections: 10_000,
-        requests_in_flight_per_backend: None,
-        upstream_idle_connections: 256,
-        retries: 1,
-    };
-    Settings {
-        timeouts,
-        limits,
-        trusted_proxies: Vec::new(),
-        missing_path: None,
-        request_id: false,
-        explain_header: false,
-        upgrades: vec!["websocket".to_owned()],
-        allow_trace: false,
-        access_log: None,
-    }
 }
 
 #[cfg(test)]

@@ -2,9 +2,8 @@
 
 use std::process::Command;
 
+use lb_test_support::{Balancer, backends, bare_command, command, finish, folder, get, mock, run, send, wait_for};
 use serde_json::Value;
-
-use crate::harness::{Balancer, backends, bare_command, command, finish, folder, get, mock, run, send, wait_for};
 
 fn config(server: std::net::SocketAddr, log: &str) -> String {
     format!("[strategy]\nname = \"round_robin\"\n{}[reload]\nwatch = false\n{log}", backends(&[("b1", server)]))

@@ -1,6 +1,6 @@
 //! The other routes of the admin port.
 
-use crate::harness::{Balancer, backends, get, mock, send};
+use lb_test_support::{Balancer, backends, get, mock, send};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 

@@ -8,7 +8,9 @@ use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::time::Instant;
 
-use crate::harness::{Balancer, PATIENCE, TOKEN, backends, command, finish, folder, get, mock, run, send};
+use lb_test_support::{
+    Balancer, PATIENCE, TOKEN, backends, closed_address, command, finish, folder, get, mock, run, send,
+};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
@@ -213,7 +215,7 @@ fn an_address_of_lb_is_refused_as_a_backend_in_every_spelling() {
 
 #[test]
 fn an_address_of_lb_is_refused_in_the_file_and_skipped_in_the_stored_overlay() {
-    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let closed = closed_address();
     let backend = |address: &str| format!("{STRATEGY}[[backends]]\nid = \"loop\"\naddress = \"{address}\"\n");
     for flag in ["--listen", "--admin-listen"] {
         for address in spellings(closed) {
@@ -242,7 +244,7 @@ fn an_address_of_lb_is_refused_in_the_file_and_skipped_in_the_stored_overlay() {
     ];
     let overlay = format!(r#"{{"schema":1,"added":[{}]}}"#, kept.join(","));
     std::fs::write(state.join("overlay.json"), overlay).unwrap();
-    let mut command = crate::harness::bare_command(&folder, &["--listen", "127.0.0.1:0"]);
+    let mut command = lb_test_support::bare_command(&folder, &["--listen", "127.0.0.1:0"]);
     command.args(["--admin-listen", &closed.to_string(), "--set", "state.dir=state"]);
     let stderr = std::fs::File::create(folder.path().join("stderr")).unwrap();
     let balancer = Balancer::start_command(command, stderr, folder);
@@ -292,7 +294,7 @@ fn a_fifo_or_a_device_in_place_of_a_file_is_not_read() {
     let server = mock("1");
     let body = format!(r#"{{"backends":[{{"id":"b1","address":"{}"}}]}}"#, server.addr);
     assert_eq!(send(balancer.admin, "POST", "/add", &[], &body).status, 200);
-    crate::harness::wait_for("the change to be written", || {
+    lb_test_support::wait_for("the change to be written", || {
         std::fs::metadata(balancer.path("state/overlay.json")).ok().filter(std::fs::Metadata::is_file)
     });
 }

@@ -2,7 +2,7 @@
 
 use std::process::Command;
 
-use crate::harness::{Balancer, finish};
+use lb_test_support::{Balancer, finish};
 
 #[test]
 fn a_proxy_of_the_environment_is_not_used_for_the_admin_port() {

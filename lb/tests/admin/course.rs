@@ -2,13 +2,13 @@
 
 use std::net::SocketAddr;
 
-use crate::harness::{Answer, Balancer, backends, get, mock, send};
+use lb_test_support::{Balancer, Reply, backends, get, mock, send};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
 fn course_answers_golden_bytes(address: SocketAddr) {
     let fourth = mock("Server 4");
-    let check = |answer: Answer, status: u16, body: &str| {
+    let check = |answer: Reply, status: u16, body: &str| {
         assert_eq!((answer.status, answer.body.as_str()), (status, body));
         assert_eq!(answer.header("content-type"), Some("application/json"));
     };

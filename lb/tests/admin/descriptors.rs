@@ -9,9 +9,8 @@ use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 
+use lb_test_support::{Balancer, PATIENCE, backends, command, folder, get, metrics, mock, wait_for};
 use mock_server::{Change, Running};
-
-use crate::harness::{Balancer, PATIENCE, backends, command, folder, get, mock, wait_for};
 
 const LIMIT: u32 = 768;
 const CLIENTS: usize = 508;
@@ -51,10 +50,7 @@ fn stall(servers: &[&Running], stall: bool) {
 
 /// The sum of the series of `name` that have this label.
 fn metric(lb: &Balancer, name: &str, label: &str) -> usize {
-    let page = get(lb.admin, "/metrics").body;
-    let samples = page.lines().filter_map(|line| line.split_once(' '));
-    let own = samples.filter(|(series, _)| series.split('{').next() == Some(name) && series.contains(label));
-    own.map(|(_, value)| value.parse::<f64>().unwrap() as usize).sum()
+    metrics::sum(&get(lb.admin, "/metrics").body, name, &[label]) as usize
 }
 
 fn wait_for_metric(lb: &Balancer, name: &str, label: &str, value: usize) {

@@ -2,9 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use lb_test_support::{Balancer, backends, finish, get, mock, send};
 use serde_json::Value;
-
-use crate::harness::{Balancer, backends, finish, get, mock, send};
 
 const RING: &str = "[strategy]\nname = \"consistent_hash\"\nhash_on = [\"header:x-key\", \"path\"]\n";
 

@@ -1,6 +1,6 @@
 //! Access to the admin port over a real socket. Unit tests beside the code cover the rules themselves.
 
-use crate::harness::{Balancer, TOKEN, exchange, finish, get, send};
+use lb_test_support::{Balancer, TOKEN, exchange, finish, get, send};
 
 const CONFIG: &str = "[strategy]\nname = \"round_robin\"\n";
 
@@ -32,7 +32,7 @@ fn a_page_of_another_site_can_neither_read_nor_change() {
 
 #[test]
 fn with_a_token_everything_but_probes_needs_it() {
-    let folder = crate::harness::folder(CONFIG);
+    let folder = lb_test_support::folder(CONFIG);
     std::fs::write(folder.path().join("token"), format!("{TOKEN}\n")).unwrap();
     let balancer = Balancer::start_in(folder, &["--set", "admin.token_file=token"]);
     let refused = get(balancer.admin, "/metrics");

@@ -1,9 +1,8 @@
 //! Start of lb, signals to it, and its end.
 
+use lb_test_support::{Balancer, Reply, backends, command, finish, folder, get, mock, send, wait_for};
 use mock_server::{Change, Running};
 use rustix::process::{Pid, Signal, kill_process};
-
-use crate::harness::{Answer, Balancer, backends, command, finish, folder, get, mock, send, wait_for};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
@@ -68,7 +67,7 @@ fn a_second_signal_ends_lb_at_once() {
 }
 
 /// A request that `server` has received. It responds only when it is no longer stalled.
-fn held_request(balancer: &Balancer, server: &Running) -> std::thread::JoinHandle<Answer> {
+fn held_request(balancer: &Balancer, server: &Running) -> std::thread::JoinHandle<Reply> {
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     let proxy = balancer.proxy;
     let request = std::thread::spawn(move || get(proxy, "/home"));

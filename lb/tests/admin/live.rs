@@ -3,9 +3,8 @@
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 
+use lb_test_support::{Balancer, PATIENCE, Reply, TOKEN, backends, get, mock, send};
 use serde_json::Value;
-
-use crate::harness::{Answer, Balancer, PATIENCE, TOKEN, backends, get, mock, send};
 
 const CONFIG: &str = "[strategy]\nname = \"round_robin\"\n";
 const BROWSER: &str = "accept: text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8";
@@ -55,13 +54,13 @@ impl Events {
 }
 
 fn with_token(config: &str) -> Balancer {
-    let folder = crate::harness::folder(config);
+    let folder = lb_test_support::folder(config);
     std::fs::write(folder.path().join("token"), format!("{TOKEN}\n")).unwrap();
     Balancer::start_in(folder, &["--set", "admin.token_file=token"])
 }
 
 /// `name=value` of the cookie that a response sets.
-fn cookie(answer: &Answer) -> String {
+fn cookie(answer: &Reply) -> String {
     answer.header("set-cookie").unwrap().split(';').next().unwrap().to_owned()
 }
 
@@ -232,7 +231,7 @@ fn the_ring_route_returns_arcs_for_strategies_with_a_ring() {
 
 #[test]
 fn the_strategies_route_lists_each_strategy_that_can_be_named() {
-    let folder = crate::harness::folder(CONFIG);
+    let folder = lb_test_support::folder(CONFIG);
     let plugins = folder.path().join("plugins");
     std::fs::create_dir(&plugins).unwrap();
     for name in ["round_robin", "least_connections"] {

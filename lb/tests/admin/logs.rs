@@ -3,7 +3,7 @@
 use std::io::Read;
 use std::process::Stdio;
 
-use crate::harness::{Balancer, bare_command, folder, get, send, wait_for};
+use lb_test_support::{Balancer, bare_command, folder, get, send, wait_for};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 

@@ -1,8 +1,8 @@
 //! The `lb` program from outside: tests start it as a process, send requests over sockets and stop it with signals.
 //!
 //! One test binary, because each one links the whole crate. Invariants: the kernel chooses each port, and tests read it
-//! from the ready file. A test waits for an event, at most for [`harness::PATIENCE`]. A process that a test starts ends
-//! with the test.
+//! from the ready file. A test waits for an event, at most for [`lb_test_support::PATIENCE`]. A process that a
+//! test starts ends with the test.
 
 mod access_log;
 mod api;
@@ -12,7 +12,6 @@ mod course;
 mod descriptors;
 mod explain;
 mod guard;
-mod harness;
 mod lifecycle;
 mod live;
 mod logs;

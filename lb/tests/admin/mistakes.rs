@@ -3,7 +3,7 @@
 use std::net::TcpListener;
 use std::process::Output;
 
-use crate::harness::{Balancer, bare_command, command, finish, folder, run};
+use lb_test_support::{Balancer, bare_command, command, finish, folder, run};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
@@ -155,6 +155,12 @@ fn ports_and_state_of_a_running_lb_are_notes_of_the_check_and_no_errors() {
 
     let output = run(STRATEGY, &["check"]);
     assert!(String::from_utf8(output.stdout).unwrap().contains("ok: lb can start"));
+}
+
+#[test]
+#[should_panic(expected = "serves instead of ending")]
+fn a_command_that_serves_instead_of_ending_fails_its_test() {
+    run(STRATEGY, &[]);
 }
 
 #[test]

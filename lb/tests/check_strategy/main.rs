@@ -23,20 +23,10 @@ fn failed(card: &Value) -> Vec<&str> {
     rows.filter(|row| row["verdict"] == "fail").map(|row| row["row"].as_str().expect("a word")).collect()
 }
 
-fn strategies() -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace").join("strategies")
-}
-
 /// The plugin made of `strategies/examples/<source>`, with one rule broken by `define`.
 fn compile(folder: &TempDir, source: &str, define: &str) -> PathBuf {
     let output = folder.path().join(format!("lib{}.so", define.to_lowercase()));
-    let status = Command::new("cc")
-        .args(["-std=c11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1", &format!("-D{define}"), "-I"])
-        .arg(strategies().join("kit/api/include"))
-        .arg("-o")
-        .args([&output, &strategies().join("examples").join(source)])
-        .status();
-    assert!(status.expect("cc runs").success(), "{source} with {define}");
+    lb_test_support::compile(&format!("examples/{source}"), &[&format!("-D{define}")], &output);
     output
 }
 

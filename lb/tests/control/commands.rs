@@ -1,8 +1,9 @@
 //! The course's commands: which input they refuse, the text of each error, and that an error changes nothing.
 
 use lb::control::{Add, AttachedBackend, ControlError};
+use lb_test_support::mock;
 
-use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder, mock};
+use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder};
 use crate::launcher::{add, launcher, remove};
 
 fn refused<T: std::fmt::Debug>(result: Result<T, ControlError>) -> String {

@@ -7,20 +7,16 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
 
 use lb::config::{Config, Source, load_text};
 use lb::control::{self, Control, Handle, Options, Replicas, StartError, StartReport};
 use lb::generation::{Generation, PoolGeneration};
 use lb::pool::Backend;
 use lb::telemetry::Metrics;
-use mock_server::{MockServer, Running};
+use lb_test_support::{PATIENCE, metrics};
 use tempfile::TempDir;
 use tokio::sync::watch;
 use tokio::time::timeout;
-
-/// No wait is longer.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Health checks quick enough for a test.
 pub(crate) const QUICK_HEALTH: &str = "[health]\ninterval_ms = 10\n";
@@ -56,18 +52,9 @@ pub(crate) fn config(folder: &Path, text: &str) -> Config {
     load_text(&source, text).unwrap().config
 }
 
-/// A server that answers.
-pub(crate) fn mock(id: &str) -> Running {
-    mock_on(id, 0)
-}
-
-pub(crate) fn mock_on(id: &str, port: u16) -> Running {
-    MockServer::start(mock_server::Options { id: id.to_owned(), port, ..mock_server::Options::default() }).unwrap()
-}
-
 /// A `[[backends]]` entry.
 pub(crate) fn backend(id: &str, address: SocketAddr) -> String {
-    format!("[[backends]]\nid = {id:?}\naddress = \"{address}\"\n")
+    lb_test_support::backends(&[(id, address)])
 }
 
 pub(crate) async fn bounded<T>(what: &str, future: impl Future<Output = T>) -> T {
@@ -155,8 +142,7 @@ impl Rig {
 
     /// The value of a series, written as in the exposition.
     pub(crate) fn metric(&self, series: &str) -> Option<f64> {
-        let text = self.metrics.render();
-        text.lines().find_map(|line| line.strip_prefix(series)?.trim().parse().ok())
+        metrics::value(&self.metrics.render(), series)
     }
 }
 

@@ -1,8 +1,9 @@
 //! Health checks against real servers that stop, start again, stall and fail.
 
+use lb_test_support::{mock, mock_with};
 use mock_server::Change;
 
-use crate::harness::{QUICK_HEALTH, Rig, backend, bounded, folder, mock, mock_on};
+use crate::harness::{QUICK_HEALTH, Rig, backend, bounded, folder};
 
 #[tokio::test]
 async fn a_backend_that_stops_is_unhealthy_until_it_responds_again() {
@@ -17,7 +18,7 @@ async fn a_backend_that_stops_is_unhealthy_until_it_responds_again() {
     assert_eq!((down.healthy, down.eligible, down.reason.as_deref()), (false, false, Some("connection refused")));
     assert_eq!(rig.metric(r#"lb_backend_up{pool="default",backend="b2"}"#), Some(0.0));
 
-    let _two = mock_on("b2", port);
+    let _two = mock_with("b2", |options| options.port = port);
     rig.until_pool(&[("b1", true), ("b2", true)]).await;
     for to in ["down", "up"] {
         let series = format!(r#"lb_backend_health_transitions_total{{pool="default",backend="b2",to="{to}"}}"#);

@@ -1,8 +1,9 @@
 //! Changes made at run time, after a restart.
 
 use lb::control::{Add, AttachedBackend, Change, OverlayStatus};
+use lb_test_support::mock;
 
-use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, config, folder, mock};
+use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, config, folder};
 use crate::launcher::{add, launcher, remove};
 
 #[tokio::test]

@@ -3,8 +3,9 @@
 use std::sync::Arc;
 
 use lb::control::{Add, AttachedBackend, Change, ControlError, Remove};
+use lb_test_support::mock;
 
-use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder, mock};
+use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder};
 use crate::start::HUGE_RING;
 
 fn attach(id: &str, address: std::net::SocketAddr, weight: u16) -> Add {

@@ -2,8 +2,9 @@
 
 use lb::config::Config;
 use lb::control::{StartError, StateError, check, list_strategies};
+use lb_test_support::mock;
 
-use crate::harness::{Rig, backend, bounded, config, folder, listed, mock, try_start};
+use crate::harness::{Rig, backend, bounded, config, folder, listed, try_start};
 
 #[tokio::test]
 async fn the_first_generation_has_every_backend_of_the_file_and_all_are_eligible() {

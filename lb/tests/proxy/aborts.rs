@@ -2,11 +2,10 @@
 //!
 //! Nothing stays in flight, the other side sees the abort, and a partial message is never taken for a complete one.
 
+use lb_test_support::{Broken, Client, Framing, Hostile, chunk, mock, request, wait_until};
 use mock_server::Change;
 
-use crate::client::{Broken, Client, Framing, chunk, request};
-use crate::hostile::Hostile;
-use crate::support::{Balancer, Setup, mock, ms, wait_until};
+use crate::support::{Balancer, Setup, ms};
 
 const LONG: &str = "/stream?bytes=100000000&chunk=65536&length=1";
 

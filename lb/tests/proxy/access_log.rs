@@ -11,13 +11,12 @@ use jiff::{RoundMode, Timestamp, TimestampRound};
 use lb::access_log::AccessLog;
 use lb::config::{self, LogFormat};
 use lb::telemetry::AccessLogCounts;
+use lb_test_support::{Hostile, PATIENCE, closed_address, mock, parse, request, wait_until};
 use mock_server::Change;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use crate::client::request;
-use crate::hostile::Hostile;
-use crate::support::{Balancer, PATIENCE, Setup, WORKERS, mock, nobody, parse, wait_until};
+use crate::support::{Balancer, Setup, WORKERS};
 
 const SEED: u64 = 815;
 
@@ -111,7 +110,7 @@ fn a_line_of_a_failed_request_has_the_reason_and_the_backend_that_was_tried() {
     let server = mock("1");
     let log = Log::new(|_| {});
     // With one worker, lines come in the order of requests.
-    let lb = log.start(Setup::new(&[nobody(), server.addr]).with(|setup| setup.workers = 1));
+    let lb = log.start(Setup::new(&[closed_address(), server.addr]).with(|setup| setup.workers = 1));
     assert_eq!(lb.client().get("/home").status(), 200, "from the second backend");
     drop(server);
     lb.client().get("/home").is_own(502, "connect");

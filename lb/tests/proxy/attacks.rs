@@ -15,9 +15,9 @@ mod upgrades;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex};
 
-use crate::client::Client;
-use crate::hostile::{Hostile, Wire};
-use crate::support::{Setup, wait_until};
+use lb_test_support::{Client, Hostile, Wire, wait_until};
+
+use crate::support::Setup;
 
 /// One row. In `sends` and `seen`, a line ends with CR LF. `<LF>`, `<CR>`, `<NUL>`, `<VT>` and `<FF>` stand for one
 /// byte (FF for 0xff).

@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
-use crate::client::{Client, Framing, request};
-use crate::hostile::Hostile;
-use crate::support::{Setup, mock, wait_until};
+use lb_test_support::{Client, Framing, Hostile, mock, request, wait_until};
+
+use crate::support::Setup;
 
 #[test]
 fn ten_thousand_requests_are_shared_evenly_and_all_counters_agree() {

@@ -3,9 +3,9 @@
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 
-use crate::client::{Framing, chunk, request, request_with};
-use crate::hostile::Hostile;
-use crate::support::{Setup, mock, parse, wait_until};
+use lb_test_support::{Framing, Hostile, chunk, mock, parse, request, request_with, wait_until};
+
+use crate::support::Setup;
 
 const MIB: usize = 1 << 20;
 

@@ -9,10 +9,9 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
 use lb::config::{HostMatch, Route};
+use lb_test_support::{Client, Hostile, chunk, mock, request, request_with, wait_until};
 
-use crate::client::{Client, chunk, request, request_with};
-use crate::hostile::Hostile;
-use crate::support::{Balancer, PoolSetup, Setup, backend, mock, wait_until};
+use crate::support::{Balancer, PoolSetup, Setup, backend};
 
 const CONNECTIONS: u64 = 10_000;
 const THREADS: u64 = 4;

@@ -6,11 +6,10 @@ use bytes::Bytes;
 use http::{Method, StatusCode};
 use lb::course::{MISSING_PATH, own_routes};
 use lb::generation::{Call, CallAnswer};
+use lb_test_support::{Hostile, PATIENCE, chunk, mock, request};
 use tokio::sync::mpsc;
 
-use crate::client::{chunk, request};
-use crate::hostile::Hostile;
-use crate::support::{Balancer, PATIENCE, Setup, mock, ms};
+use crate::support::{Balancer, Setup, ms};
 
 /// The calls that arrived at control.
 type Calls = std::thread::JoinHandle<Vec<(Method, String, Bytes)>>;
@@ -164,7 +163,7 @@ fn with_the_option_a_missing_path_is_400_with_the_text_of_the_course_sheet() {
         assert_eq!(answer.field("x-lb-error"), None, "nothing failed in lb");
     }
     let answer = client.get("/%22quoted%22/%C3%A9");
-    assert_eq!(crate::support::parse(&answer.body)["status"], "failure", "{}", answer.text());
+    assert_eq!(lb_test_support::parse(&answer.body)["status"], "failure", "{}", answer.text());
     assert_eq!(client.post("/other", &[], b"").status(), 404, "only the 404 of a GET becomes a 400");
     assert_eq!(client.ask("HEAD", "/other", &[]).status(), 404);
     assert_eq!(client.get("/home").status(), 200);

@@ -4,10 +4,10 @@ use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 use std::time::{Duration, Instant};
 
+use lb_test_support::{Client, PATIENCE, mock, request, wait_until};
 use mock_server::Change;
 
-use crate::client::{Client, request};
-use crate::support::{PATIENCE, Setup, mock, ms, wait_until};
+use crate::support::{Setup, ms};
 
 fn stall(server: &mock_server::Running, on: bool) {
     server.change(&Change { stall: Some(on), ..Change::default() }).unwrap();
@@ -53,7 +53,7 @@ fn a_running_request_gets_its_response_and_new_connections_are_refused() {
         let answer = waiting.answer();
         assert_eq!((answer.status(), answer.field("connection").as_deref()), (200, Some("close")));
         assert_eq!(uploading.answer().text(), r#"{"bytes":6}"#);
-        reading.body(crate::client::Framing::Length(50_000_000), |_| {}).unwrap();
+        reading.body(lb_test_support::Framing::Length(50_000_000), |_| {}).unwrap();
         for client in [&mut waiting, &mut uploading, &mut reading] {
             assert_eq!(client.rest(), b"");
         }
@@ -120,7 +120,7 @@ fn a_drain_under_new_connections_ends_and_breaks_no_response() {
                             assert_eq!(answer.status(), 200);
                             served.fetch_add(1, SeqCst);
                         }
-                        Err(broken) => assert_eq!(broken, crate::client::Broken::Silent),
+                        Err(broken) => assert_eq!(broken, lb_test_support::Broken::Silent),
                     }
                 }
             });

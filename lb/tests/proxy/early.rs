@@ -4,9 +4,9 @@
 use std::io::{Read, Write};
 use std::sync::{Mutex, mpsc};
 
-use crate::client::{Client, Framing, chunk, request};
-use crate::hostile::Hostile;
-use crate::support::{PATIENCE, Setup, ms, wait_until};
+use lb_test_support::{Client, Framing, Hostile, PATIENCE, chunk, request, wait_until};
+
+use crate::support::{Setup, ms};
 
 const MIB: usize = 1 << 20;
 const CHUNKED: &str = "transfer-encoding: chunked";

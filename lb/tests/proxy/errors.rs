@@ -1,14 +1,14 @@
 //! Failures of a backend before its response: lb retries if the backend cannot have processed the request, else it
 //! returns an error with one reason.
 
-use crate::client::request_with;
-use crate::hostile::Hostile;
-use crate::support::{DOWN, Setup, UP, mock, nobody, wait_until};
+use lb_test_support::{Hostile, closed_address, mock, request_with, wait_until};
+
+use crate::support::{DOWN, Setup, UP};
 
 #[test]
 fn a_refused_connection_is_retried_once_on_another_backend() {
     let server = mock("1");
-    let lb = Setup::new(&[nobody(), server.addr]).start();
+    let lb = Setup::new(&[closed_address(), server.addr]).start();
     let mut client = lb.client();
     for _ in 0..20 {
         assert_eq!(client.get("/home").status(), 200);
@@ -26,7 +26,7 @@ fn a_refused_connection_is_retried_once_on_another_backend() {
 
 #[test]
 fn if_all_backends_refuse_the_response_is_502_connect() {
-    for servers in [vec![nobody()], vec![nobody(), nobody(), nobody()]] {
+    for servers in [vec![closed_address()], vec![closed_address(), closed_address(), closed_address()]] {
         let lb = Setup::new(&servers).start();
         let mut client = lb.client();
         for _ in 0..5 {
@@ -45,7 +45,7 @@ fn if_all_backends_refuse_the_response_is_502_connect() {
 #[test]
 fn without_retries_a_refused_connection_is_502_at_once() {
     let server = mock("1");
-    let lb = Setup::new(&[nobody(), server.addr]).limits(|limits| limits.retries = 0).start();
+    let lb = Setup::new(&[closed_address(), server.addr]).limits(|limits| limits.retries = 0).start();
     let mut client = lb.client();
     let mut codes: Vec<u16> = (0..10).map(|_| client.get("/home").status()).collect();
     codes.sort_unstable();

@@ -1,8 +1,9 @@
 //! `x-lb-explain: 1`: the response says which backend was picked and why, if the option is on.
 
 use lb::config::KeySource;
+use lb_test_support::{closed_address, mock};
 
-use crate::support::{DOWN, Setup, mock, nobody, strategy};
+use crate::support::{DOWN, Setup, strategy};
 
 const ASK: &str = "x-lb-explain: 1";
 
@@ -64,7 +65,7 @@ fn the_explanation_names_the_key_and_the_reason_of_a_fallback() {
 #[test]
 fn a_failure_and_a_second_attempt_are_explained() {
     let server = mock("1");
-    let lb = Setup::new(&[nobody(), server.addr]).with(|setup| setup.settings.explain_header = true).start();
+    let lb = Setup::new(&[closed_address(), server.addr]).with(|setup| setup.settings.explain_header = true).start();
     let said: Vec<_> = (0..2).map(|_| lb.client().ask("GET", "/home", &[ASK]).field("x-lb-explain").unwrap()).collect();
     assert!(said.iter().any(|said| said.contains("backend=b2; generation=1; attempt=2")), "{said:?}");
     drop(server);

@@ -6,12 +6,12 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use lb_strategy::abi::LbStrategyTable;
 use lb_strategy::{Backends, Error, Finish, Host, NoOptions, Outcome, Pick, Request};
 use lb_strategy_host::{Strategy, plugin_from_table};
+use lb_test_support::{closed_address, mock, request, wait_until};
 use mock_server::Change;
 use parking_lot::Mutex;
 use serde_json::json;
 
-use crate::client::request;
-use crate::support::{PoolSetup, Setup, WORKERS, backend, mock, ms, nobody, wait_until};
+use crate::support::{PoolSetup, Setup, WORKERS, backend, ms};
 
 static TABLE: LbStrategyTable = lb_strategy::ffi::hooks::table::<Ledger>("0", "test");
 
@@ -105,7 +105,8 @@ fn on_finish_runs_once_for_every_attempt_and_every_outcome() {
 
     // A refused connection and a retry are two attempts, so there are two finishes. The fifth pick takes backend
     // `gone`.
-    let both = PoolSetup { backends: vec![backend("gone", nobody()), alone.backends[0].clone()], ..alone.clone() };
+    let both =
+        PoolSetup { backends: vec![backend("gone", closed_address()), alone.backends[0].clone()], ..alone.clone() };
     let number = lb.publish(&[both]);
     wait_until("the workers to follow", || lb.hall.is_taken_up(number));
     assert_eq!(lb.client().get("/home").status(), 200);

@@ -5,10 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::SeqCst};
 
 use lb::generation::Generation;
 use lb::pool::Backend;
+use lb_test_support::{mock, request, wait_until};
 use mock_server::{Change, Running};
 
-use crate::client::request;
-use crate::support::{Balancer, PoolSetup, Setup, backend, mock, strategy, wait_until};
+use crate::support::{Balancer, PoolSetup, Setup, backend, strategy};
 
 /// The generations that the builder would drop now. Asserts that nothing else holds them.
 fn free(lb: &Balancer) -> Vec<Arc<Generation>> {

@@ -4,10 +4,10 @@
 use std::io::Read;
 use std::sync::{Mutex, mpsc};
 
-use crate::client::{Broken, Framing, chunk, request, request_with};
-use crate::hostile::Hostile;
+use lb_test_support::{Broken, Framing, Hostile, PATIENCE, chunk, mock, request, request_with, wait_until};
+
 use crate::mirror::Probe;
-use crate::support::{PATIENCE, Setup, mock, ms, wait_until};
+use crate::support::{Setup, ms};
 
 const SHORT: std::time::Duration = ms(250);
 

@@ -1,8 +1,8 @@
 //! Headers in a reverse proxy: hop-by-hop headers, headers that lb adds, and headers from clients that lb never trusts.
 
-use crate::client::{Answer, request};
-use crate::hostile::Hostile;
-use crate::support::{Balancer, Setup, mock};
+use lb_test_support::{Answer, Hostile, mock, request};
+
+use crate::support::{Balancer, Setup};
 
 /// Sends a head unchanged and returns the response of the backend's `/headers`.
 fn seen(lb: &Balancer, head: &str) -> Answer {

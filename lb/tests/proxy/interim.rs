@@ -4,9 +4,9 @@ use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::{Duration, Instant};
 
-use crate::client::{Client, Framing, chunk, request, request_with};
-use crate::hostile::Hostile;
-use crate::support::{Setup, mock, ms, wait_until};
+use lb_test_support::{Client, Framing, Hostile, chunk, mock, request, request_with, wait_until};
+
+use crate::support::{Setup, ms};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 const EXPECT: &str = "expect: 100-continue";

@@ -3,9 +3,9 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use crate::client::request_with;
-use crate::hostile::Hostile;
-use crate::support::{Balancer, Setup, mock_with};
+use lb_test_support::{Hostile, mock_with, request_with};
+
+use crate::support::{Balancer, Setup};
 
 /// 16 clients send `each` requests. Returns the number of responses by status.
 fn load(lb: &Balancer, each: usize, method: &str, path: &str) -> BTreeMap<u16, u64> {

@@ -1,8 +1,8 @@
 //! Limits of bodies, heads, connections, and requests in flight on one backend.
 
-use crate::client::{Broken, Client, chunk, request};
-use crate::support::{DOWN, Setup, mock, nobody, strategy, wait_until};
+use crate::support::{DOWN, Setup, strategy};
 use lb::config::KeySource;
+use lb_test_support::{Broken, Client, chunk, closed_address, mock, request, wait_until};
 use mock_server::Change;
 
 #[test]
@@ -138,12 +138,12 @@ fn backends_at_their_limit_are_skipped_and_if_all_are_the_response_is_503_overlo
 
 #[test]
 fn a_limit_that_is_not_reached_changes_no_response() {
-    let without_a_key = Setup::new(&[nobody()]).with(|setup| {
+    let without_a_key = Setup::new(&[closed_address()]).with(|setup| {
         let pool = &mut setup.pools[0];
         (pool.strategy, pool.hash_on) =
             (strategy("consistent_hash"), vec![KeySource::Header("x-key".parse().unwrap())]);
     });
-    for setup in [Setup::new(&[nobody()]), without_a_key] {
+    for setup in [Setup::new(&[closed_address()]), without_a_key] {
         let lb = setup.limits(|limits| limits.requests_in_flight_per_backend = Some(100)).start();
         // The only backend was tried and refused the connection. No backend is at its limit, so the reason is no
         // overload.

@@ -7,9 +7,9 @@ use std::time::Instant;
 
 use lb::generation::Generation;
 use lb::listener::{self, Listener};
+use lb_test_support::{Client, PATIENCE, mock, wait_until};
 
-use crate::client::Client;
-use crate::support::{Balancer, PATIENCE, Setup, mock, wait_until};
+use crate::support::{Balancer, Setup};
 
 const ROUNDS: usize = 3;
 const LISTENERS: usize = 12;

@@ -2,7 +2,7 @@
 //! bytes of clients themselves.
 //!
 //! One test binary, because each one links the whole crate. Invariants: the kernel chooses each port. A test waits for
-//! an event, at most for [`support::PATIENCE`]. Every wire test ends with nothing in flight.
+//! an event, at most for [`lb_test_support::PATIENCE`]. Every wire test ends with nothing in flight.
 
 mod aborts;
 mod access_log;
@@ -10,7 +10,6 @@ mod attacks;
 mod basics;
 mod bodies;
 mod churn;
-mod client;
 mod course;
 mod drain;
 mod early;
@@ -20,7 +19,6 @@ mod finishes;
 mod generations;
 mod half_closed;
 mod headers;
-mod hostile;
 mod interim;
 mod kept;
 mod limits;

@@ -3,8 +3,8 @@
 //! Invariant: the response depends only on head, body and trailers of the request. So two requests that lb must treat
 //! alike get the same response.
 
-use crate::client::Client;
-use crate::hostile::{Hostile, Wire};
+use lb_test_support::{Client, Hostile, Wire};
+
 use crate::support::Balancer;
 
 /// A request as a backend reads it.

@@ -5,8 +5,8 @@
 
 use std::io::Write;
 
-use crate::client::request;
-use crate::hostile::Hostile;
+use lb_test_support::{Hostile, request};
+
 use crate::mirror::take_body;
 use crate::support::Setup;
 

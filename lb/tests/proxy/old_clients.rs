@@ -2,10 +2,10 @@
 
 use std::io::Read;
 
-use crate::client::Client;
-use crate::hostile::Hostile;
+use lb_test_support::{Client, Hostile, mock, wait_until};
+
 use crate::mirror::mirror;
-use crate::support::{Balancer, Setup, mock, ms, wait_until};
+use crate::support::{Balancer, Setup, ms};
 
 const HEAD: &[u8] = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
 
@@ -31,7 +31,7 @@ fn a_complete_response_ends_without_a_reset() {
         let mut client = get(&lb, &format!("/stream?bytes={bytes}&chunk=65536"));
         let mut body = client.raw(1);
         client
-            .body(crate::client::Framing::Close, |piece| body.extend_from_slice(piece))
+            .body(lb_test_support::Framing::Close, |piece| body.extend_from_slice(piece))
             .expect("a close without a reset");
         assert_eq!(body.len(), bytes);
     }

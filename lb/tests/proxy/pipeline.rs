@@ -1,6 +1,7 @@
 //! A hundred pipelined requests: all get their response, in order, also after a half-close.
 
-use crate::client::Client;
+use lb_test_support::Client;
+
 use crate::mirror::mirror;
 use crate::support::{Balancer, Setup};
 
@@ -100,7 +101,7 @@ fn pipelined_requests_that_arrive_with_a_half_close_all_get_their_response() {
     let lb = Setup::new(&[server.addr]).start();
     for deep in 2..6 {
         let mut client = lb.client();
-        let bytes = crate::client::request("GET", "/", &[]).repeat(deep);
+        let bytes = lb_test_support::request("GET", "/", &[]).repeat(deep);
         client.send(&bytes);
         client.end_sending();
         for number in 0..deep {

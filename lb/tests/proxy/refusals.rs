@@ -1,7 +1,8 @@
 //! Invalid or refused requests: lb returns its own response, counts and logs the request, and closes the connection.
 
+use lb_test_support::{chunk, request};
+
 use crate::access_log::Log;
-use crate::client::{chunk, request};
 use crate::mirror::mirror;
 use crate::support::{Balancer, Setup, ms};
 

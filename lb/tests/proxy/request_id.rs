@@ -2,8 +2,9 @@
 
 use std::collections::HashSet;
 
-use crate::client::request;
-use crate::support::{Setup, mock, nobody};
+use lb_test_support::{closed_address, mock, request};
+
+use crate::support::Setup;
 
 #[test]
 fn every_request_has_one_id_at_client_and_backend() {
@@ -54,7 +55,7 @@ fn a_valid_id_from_a_client_is_kept() {
 
 #[test]
 fn responses_made_by_lb_have_the_id() {
-    let lb = Setup::new(&[nobody()]).with(|setup| setup.settings.request_id = true).start();
+    let lb = Setup::new(&[closed_address()]).with(|setup| setup.settings.request_id = true).start();
     let answer = lb.client().ask("GET", "/", &["x-request-id: mine"]);
     answer.is_own(502, "connect");
     assert_eq!(answer.field("x-request-id").as_deref(), Some("mine"));

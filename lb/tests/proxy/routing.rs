@@ -3,10 +3,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use lb::config::{HostMatch, KeySource, Route};
+use lb_test_support::{mock, request};
 use mock_server::Running;
 
-use crate::client::request;
-use crate::support::{Balancer, PoolSetup, Setup, backend, mock, strategy};
+use crate::support::{Balancer, PoolSetup, Setup, backend, strategy};
 
 fn route(host: HostMatch, path: &str, pool: usize) -> Route {
     Route { host, path_prefix: path.into(), pool }

@@ -7,9 +7,9 @@ use std::sync::mpsc::channel;
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
-use crate::client::{chunk, request, request_with};
-use crate::hostile::Hostile;
-use crate::support::{PATIENCE, Setup, mock, ms, wait_for, wait_until};
+use lb_test_support::{Hostile, PATIENCE, chunk, mock, request, request_with, wait_for, wait_until};
+
+use crate::support::{Setup, ms};
 
 /// Short compared with the 30 s of other time-outs, long enough for a busy machine.
 const SHORT: Duration = ms(250);

@@ -2,11 +2,11 @@
 
 use std::io::Read;
 
+use lb_test_support::{Hostile, PATIENCE, chunk, request, wait_until};
+
 use crate::access_log::Log;
-use crate::client::{chunk, request};
-use crate::hostile::Hostile;
 use crate::mirror::take;
-use crate::support::{PATIENCE, Setup, ms, wait_until};
+use crate::support::{Setup, ms};
 
 const CHUNKED: &str = "transfer-encoding: chunked";
 

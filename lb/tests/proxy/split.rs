@@ -6,8 +6,8 @@
 
 use std::sync::{Arc, Mutex, OnceLock};
 
-use crate::client::{Client, Whole};
-use crate::hostile::{Hostile, Wire};
+use lb_test_support::{Client, Hostile, Whole, Wire};
+
 use crate::mirror::{Probe, mirror};
 use crate::support::{Balancer, Setup};
 
@@ -151,7 +151,7 @@ fn a_response_means_the_same_for_every_cut() {
     let mut client = lb.client();
     for (number, (method, bytes, _)) in RESPONSES.iter().enumerate() {
         let mut get = |cut: usize, is_seen: u8| {
-            client.send(&crate::client::request(method, &format!("/{number}/{cut}/{is_seen}"), &[]));
+            client.send(&lb_test_support::request(method, &format!("/{number}/{cut}/{is_seen}"), &[]));
             client.whole(method).unwrap_or_else(|broken| panic!("{bytes:?} cut at {cut}: {broken:?}"))
         };
         let expected = get(0, 0);

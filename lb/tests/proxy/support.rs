@@ -1,13 +1,14 @@
 //! A proxy set up by hand: plugins of the workspace, a hall without control, settings as a test wants them.
 //!
-//! Why without control: what is tested is the data wing alone, and a generation is then made of just what the test says. Invariant: a
-//! [`Balancer`] that is dropped has ended its threads.
+//! Why without control: the data wing alone is under test, and the test says what its generation contains. The crate
+//! `lb_test_support` has the parts that need no code of `lb`. Invariant: a [`Balancer`] that is dropped has ended its
+//! threads.
 
 use std::collections::HashMap;
 use std::path::Path;
 use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lb::config::{Fallback, HashFunction, KeySource, Limits, Route, Timeouts};
 use lb::generation::{Generation, Hall, OwnRoutes, PoolGeneration, Settings};
@@ -16,11 +17,9 @@ use lb::pool::{Backend, Eligibility};
 use lb::proxy::Proxy;
 use lb::telemetry::Metrics;
 use lb_strategy_host::{BackendList, BackendSpec, Loader, Picker, Plugin, Strategy, Wanted};
-use mock_server::{MockServer, Options, Running};
+use lb_test_support::{Client, PATIENCE, metrics, wait_until};
+use mock_server::Running;
 use serde_json::json;
-
-use crate::client::Client;
-pub(crate) use crate::client::{PATIENCE, parse};
 
 pub(crate) const WORKERS: usize = 2;
 pub(crate) const UP: Eligibility = Eligibility { healthy: true, draining: false, weight: 1 };
@@ -69,44 +68,12 @@ pub(crate) fn strategy(name: &str) -> Arc<Strategy> {
     Strategy::new(plugin.clone(), &json!({})).unwrap()
 }
 
-/// A server that answers, with this id.
-pub(crate) fn mock(id: &str) -> Running {
-    mock_with(id, |_| {})
-}
-
-pub(crate) fn mock_with(id: &str, change: impl FnOnce(&mut Options)) -> Running {
-    let mut options = Options { id: id.to_owned(), seed: Some(1), grace: Duration::ZERO, ..Options::default() };
-    change(&mut options);
-    MockServer::start(options).unwrap()
-}
-
 pub(crate) fn backend(id: &str, socket: std::net::SocketAddr) -> Arc<Backend> {
     Backend::new(id, &socket.to_string(), socket, Arc::default(), UP)
 }
 
 pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
-}
-
-/// Asks until `probe` gives something.
-pub(crate) fn wait_for<T>(what: &str, mut probe: impl FnMut() -> Option<T>) -> T {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        if let Some(found) = probe() {
-            return found;
-        }
-        assert!(Instant::now() < deadline, "waited in vain for {what}");
-        std::thread::sleep(ms(1));
-    }
-}
-
-pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    wait_for(what, || condition().then_some(()));
-}
-
-/// An address where nobody listens: bound once and given up. A test's own mock servers hold other ports.
-pub(crate) fn nobody() -> std::net::SocketAddr {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// A pool's part of a generation, with a picker made for it.
@@ -141,7 +108,7 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
 // === impl Setup ===
 
 impl Setup {
-    /// Round robin over these servers, which are called b1, b2, … Time-outs are long: a test shortens the one that it is about.
+    /// Round robin over these servers, which are called b1, b2, … Time-outs are long: a test shortens its own one.
     pub(crate) fn new(servers: &[std::net::SocketAddr]) -> Self {
         let named = servers.iter().enumerate();
         let backends = named.map(|(index, socket)| backend(&format!("b{}", index + 1), *socket)).collect();
@@ -262,13 +229,7 @@ impl Balancer {
 
     /// The sum of the series of `name` that have all of `labels`, as `code="200"`.
     pub(crate) fn metric(&self, name: &str, labels: &[&str]) -> f64 {
-        let page = self.metrics.render();
-        let samples = page.lines().filter_map(|line| {
-            let (series, value) = line.rsplit_once(' ')?;
-            let own = series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
-            (own && labels.iter().all(|label| series.contains(label))).then(|| value.parse::<f64>().unwrap())
-        });
-        samples.sum()
+        metrics::sum(&self.metrics.render(), name, labels)
     }
 
     /// How often a request failed of `reason`.

@@ -3,12 +3,11 @@
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
+use lb_test_support::{Broken, Client, Hostile, chunk, mock, request, wait_until};
 use mock_server::Change;
 use socket2::{Domain, Socket, Type};
 
-use crate::client::{Broken, Client, chunk, request};
-use crate::hostile::Hostile;
-use crate::support::{Setup, mock, ms, wait_until};
+use crate::support::{Setup, ms};
 
 /// Short compared with the 30 s of other time-outs, long enough for a busy machine.
 const SHORT: Duration = ms(250);
@@ -91,7 +90,7 @@ fn a_slow_head_is_408_even_if_each_byte_comes_in_time() {
             }
         }
     });
-    client.stream.set_read_timeout(Some(crate::support::PATIENCE)).unwrap();
+    client.stream.set_read_timeout(Some(lb_test_support::PATIENCE)).unwrap();
     client.answer().is_own(408, "client_timeout");
     client.rest();
 
@@ -191,7 +190,7 @@ fn a_client_that_stops_reading_is_cut_and_its_backend_released() {
     lb.comes_to_rest();
     assert_eq!(lb.errors("client_abort"), 1);
     wait_until("the backend's connection to be closed", || server.stats().open_connections == 0);
-    assert!(matches!(client.body(crate::client::Framing::Length(1_000_000_000), |_| {}), Err(Broken::Short { .. })));
+    assert!(matches!(client.body(lb_test_support::Framing::Length(1_000_000_000), |_| {}), Err(Broken::Short { .. })));
 }
 
 #[test]

@@ -2,8 +2,8 @@
 
 use std::io::Read;
 
-use crate::client::{chunk, request};
-use crate::hostile::Hostile;
+use lb_test_support::{Hostile, chunk, request};
+
 use crate::mirror::mirror;
 use crate::support::Setup;
 

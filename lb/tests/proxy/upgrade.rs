@@ -2,9 +2,9 @@
 
 use std::io::Write;
 
-use crate::client::{Client, request};
-use crate::hostile::Hostile;
-use crate::support::{Setup, mock, wait_until};
+use lb_test_support::{Client, Hostile, mock, request, wait_until};
+
+use crate::support::Setup;
 
 const ASK: [&str; 2] = ["connection: keep-alive, Upgrade", "upgrade: echo"];
 

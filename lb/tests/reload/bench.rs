@@ -1,15 +1,15 @@
-//! A balancer with servers behind it and a configuration file that a test rewrites, and the questions that these tests ask it.
+//! A balancer with servers and a configuration file that a test rewrites, and the requests that tests send to its admin
+//! port.
 
 use std::net::SocketAddr;
 use std::path::Path;
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use lb_test_support::{Balancer, Reply, backends, folder, get, mock, send, wait_for};
 use mock_server::Running;
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-use crate::harness::{Answer, Balancer, backends, folder, get, mock, send, wait_for};
 
 /// After the first, checks are as good as off.
 const SLOW_HEALTH: &str = "[health]\ninterval_ms = 86400000\n";
@@ -40,20 +40,7 @@ pub(crate) fn compiled(fixture: &str, flags: &[&str]) -> Vec<u8> {
 
 /// The same for one anywhere below `strategies/`.
 pub(crate) fn compiled_from(fixture: &str, flags: &[&str]) -> Vec<u8> {
-    let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("strategies");
-    let folder = tempfile::tempdir().unwrap();
-    let output = folder.path().join("libfixture.so");
-    let status = Command::new("cc")
-        .args(["-std=gnu11", "-shared", "-fPIC", "-fvisibility=hidden", "-O1", "-pthread", "-I"])
-        .arg(strategies.join("kit/api/include"))
-        .args(flags)
-        .arg("-o")
-        .arg(&output)
-        .arg(strategies.join(fixture))
-        .status()
-        .expect("cc runs");
-    assert!(status.success(), "{fixture} does not compile");
-    std::fs::read(output).unwrap()
+    read_of(|output| lb_test_support::compile(fixture, flags, output))
 }
 
 /// A command that asks the `lb` that the configuration in `folder` names.
@@ -69,13 +56,14 @@ pub(crate) fn bare_admin_command(folder: &TempDir, arguments: &[&str]) -> Comman
 
 /// The library that `rustc` makes of a fixture in Rust below `strategies/`, which needs no crate.
 pub(crate) fn compiled_rust(fixture: &str, flags: &[&str]) -> Vec<u8> {
-    let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("strategies");
+    read_of(|output| lb_test_support::compile_rust(fixture, flags, output))
+}
+
+/// The bytes that `make` writes into a file.
+fn read_of(make: impl FnOnce(&Path)) -> Vec<u8> {
     let folder = tempfile::tempdir().unwrap();
     let output = folder.path().join("libfixture.so");
-    let mut rustc = Command::new("rustc");
-    rustc.args(["--edition", "2024", "--crate-type", "cdylib", "--crate-name", "fixture"]).args(flags);
-    let status = rustc.arg("-o").arg(&output).arg(strategies.join(fixture)).status().expect("rustc runs");
-    assert!(status.success(), "{fixture} does not compile");
+    make(&output);
     std::fs::read(output).unwrap()
 }
 
@@ -135,7 +123,7 @@ impl Bench {
         text(strategy, &self.reload, &self.servers)
     }
 
-    pub(crate) fn reload(&self) -> Answer {
+    pub(crate) fn reload(&self) -> Reply {
         post(self.lb.admin, "/reload", "")
     }
 
@@ -172,7 +160,8 @@ impl Bench {
         answer.header("x-server-id").unwrap().to_owned()
     }
 
-    /// Requests from several clients, one after the other each, while `change` is done; all are answered well. Answers how many.
+    /// Sends requests from `clients` clients, one after the other each, during `change`. All must succeed; returns their
+    /// number.
     pub(crate) fn under_load(&self, clients: usize, change: impl FnOnce(&dyn Fn())) -> u64 {
         let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
         let more = || {
@@ -206,7 +195,7 @@ impl Bench {
     }
 }
 
-pub(crate) fn post(admin: SocketAddr, path: &str, body: &str) -> Answer {
+pub(crate) fn post(admin: SocketAddr, path: &str, body: &str) -> Reply {
     send(admin, "POST", path, &[], body)
 }
 

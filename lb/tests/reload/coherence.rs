@@ -7,9 +7,9 @@ use lb::control::{self, Add, AttachedBackend, Change, Options, ReloadRequest, Re
 use lb::generation::{Generation, Seat};
 use lb::telemetry::Metrics;
 use lb_strategy_host::{Decision, Headers, PickRequest, backend_id};
+use lb_test_support::folder;
 
 use crate::bench::{compiled_from, filed};
-use crate::harness::folder;
 
 const PICKERS: u32 = 3;
 /// Number of changes of members. Every tenth comes with a reload.
@@ -66,8 +66,11 @@ fn work(mut seat: Seat, worker: u32, stop: &AtomicBool, picks: &AtomicU64) {
 
 #[tokio::test]
 async fn every_pick_is_a_backend_of_its_own_list_while_members_and_strategies_change() {
+    // Without probation: the pickers below do not show that they are alive, as workers do. After 5 s probation would
+    // count them as stuck, roll back and end the trial of a reload.
     let folder = folder(&format!(
-        "{}[[backends]]\nid = \"b1\"\naddress = \"127.0.0.1:9\"\n[health]\nenabled = false\n[reload]\nwatch = false\n",
+        "{}[[backends]]\nid = \"b1\"\naddress = \"127.0.0.1:9\"\n[health]\nenabled = false\n\
+         [reload]\nwatch = false\nprobation_ms = 0\n",
         filed("libfrozen.so")
     ));
     let good = compiled_from("kit/host/tests/fixtures/abi-1.0/plugin.c", &[]);

@@ -4,7 +4,7 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
-use crate::harness::PATIENCE;
+use lb_test_support::PATIENCE;
 
 /// A connection that is used for several requests, one after the other.
 pub(crate) struct Kept(BufReader<TcpStream>);

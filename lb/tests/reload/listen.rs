@@ -5,11 +5,11 @@ use std::io::ErrorKind;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 
+use lb_test_support::{Balancer, backends, closed_address, folder, get, mock, wait_for};
 use mock_server::Running;
 use serde_json::{Value, json};
 
 use crate::bench::{named, post};
-use crate::harness::{Balancer, backends, folder, get, mock, wait_for};
 use crate::kept::{Ends, Kept};
 
 /// A balancer that takes its addresses from the file.
@@ -28,11 +28,6 @@ fn config(listen: &[String], more: &str, servers: &[Running]) -> String {
 
 fn any() -> String {
     "127.0.0.1:0".to_owned()
-}
-
-/// An address without a listener: bound once and closed.
-fn closed_address() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
 /// The inode of the socket that listens on this port.

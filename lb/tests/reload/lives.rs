@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
+use lb_test_support::{get, mock, send, wait_for};
 use serde_json::json;
 
 use crate::bench::{Bench, compiled, compiled_rust, filed, named, post};
-use crate::harness::{get, mock, send, wait_for};
 
 /// The lines that `tells_threads.c` wrote in `process`: thread and hook, with the instance or picker.
 fn told(text: &str, process: &str) -> Vec<(String, String, String)> {

@@ -2,10 +2,10 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use lb_test_support::{backends, get, mock, send, wait_for};
 use serde_json::json;
 
 use crate::bench::{Bench, named, post};
-use crate::harness::{backends, get, mock, send, wait_for};
 
 const CLIENTS: usize = 8;
 /// Requests between two swaps.

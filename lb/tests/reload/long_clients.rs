@@ -6,7 +6,8 @@
 
 use std::net::SocketAddr;
 
-use crate::client::{Answer, Client, Head, chunk, parse, request, request_with};
+use lb_test_support::{Answer, Client, Head, chunk, parse, request, request_with};
+
 use crate::pace::{Pace, STEPS};
 
 /// Several times more than sockets and buffers on the way can hold.

@@ -5,14 +5,8 @@
 //! counters and strategy with those from before.
 
 mod bench;
-#[path = "../proxy/client.rs"]
-#[allow(dead_code, reason = "shared with the tests of the proxy, which use more of it")]
-mod client;
 mod coherence;
 mod files;
-#[path = "../admin/harness.rs"]
-#[allow(dead_code, reason = "shared with the admin tests, which use more of it")]
-mod harness;
 mod kept;
 mod listen;
 mod lives;

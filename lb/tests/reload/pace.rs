@@ -7,7 +7,7 @@
 
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 
-use crate::client::PATIENCE;
+use lb_test_support::PATIENCE;
 
 pub(crate) const SWAPS: u64 = 1_000;
 /// Requests of the counted clients for each swap.

@@ -3,11 +3,11 @@
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 
+use lb_test_support::{Reply, get, mock, send, wait_for};
 use mock_server::{Change, Running};
 use serde_json::{Value, json};
 
 use crate::bench::{Bench, fingerprint, named, post};
-use crate::harness::{Answer, get, mock, send, wait_for};
 use crate::kept::{Ends, Kept};
 
 /// A pool behind the host `<name>.test`, with these servers.
@@ -43,7 +43,7 @@ fn names(bench: &Bench) -> Vec<String> {
 }
 
 /// The same file with checks in short intervals.
-fn check_often(bench: &Bench, more: &str) -> Answer {
+fn check_often(bench: &Bench, more: &str) -> Reply {
     let text = std::fs::read_to_string(bench.lb.path("lb.toml")).unwrap();
     let often = format!("interval_ms = 10\n{more}");
     std::fs::write(bench.lb.path("lb.toml"), text.replace("interval_ms = 86400000", &often)).unwrap();

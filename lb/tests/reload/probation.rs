@@ -1,9 +1,9 @@
 //! A strategy after a swap: it is proven after the probation, or rolled back after failures or by hand.
 
+use lb_test_support::{Reply, get, mock, send, wait_for};
 use serde_json::json;
 
 use crate::bench::{Bench, compiled, filed, named, post};
-use crate::harness::{Answer, get, mock, send, wait_for};
 
 /// The configuration of a strategy that picks in turn and fails at every tenth request of [`provoke`].
 pub(crate) fn moody(does: &str) -> String {
@@ -11,13 +11,13 @@ pub(crate) fn moody(does: &str) -> String {
 }
 
 /// Sends a request that can make the strategy fail. lb must serve it all the same.
-fn provoke(bench: &Bench) -> Answer {
+fn provoke(bench: &Bench) -> Reply {
     let answer = send(bench.lb.proxy, "GET", "/home", &["x-mood: bad"], "");
     assert_eq!(answer.status, 200, "{}", answer.body);
     answer
 }
 
-fn roll_back(bench: &Bench) -> Answer {
+fn roll_back(bench: &Bench) -> Reply {
     post(bench.lb.admin, "/rollback", "")
 }
 

@@ -5,10 +5,10 @@
 
 use std::net::SocketAddr;
 
+use lb_test_support::{Balancer, folder, get, mock};
 use serde_json::json;
 
 use crate::bench::{Bench, fingerprint, named, post};
-use crate::harness::{Balancer, folder, get, mock};
 
 const ANY_PORT: &str = "[proxy]\nlisten = [\"127.0.0.1:0\"]\n";
 

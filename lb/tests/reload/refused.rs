@@ -1,9 +1,9 @@
 //! Refused reloads: the error names stage and reason, and the running state does not change.
 
+use lb_test_support::{get, metrics};
 use serde_json::Value;
 
 use crate::bench::{Bench, bytes, compiled, filed, fingerprint, named, post};
-use crate::harness::get;
 
 /// Sends a reload that must be refused. Returns its stage and reason.
 fn refused(bench: &Bench) -> (String, String) {
@@ -118,9 +118,8 @@ fn a_library_over_the_limit_of_images_is_refused_until_a_restart() {
 fn last_successful(bench: &Bench) -> [bool; 2] {
     let page = get(bench.lb.admin, "/metrics").body;
     ["config", "strategy"].map(|kind| {
-        let series = format!("lb_reload_last_successful{{kind=\"{kind}\"}} ");
-        page.lines().find_map(|line| line.strip_prefix(&series)).unwrap_or_else(|| panic!("no {series}in\n{page}"))
-            == "1"
+        let series = format!("lb_reload_last_successful{{kind=\"{kind}\"}}");
+        metrics::value(&page, &series).unwrap_or_else(|| panic!("no {series} in\n{page}")) == 1.0
     })
 }
 

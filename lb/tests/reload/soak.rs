@@ -6,12 +6,11 @@
 
 use std::collections::BTreeMap;
 
+use lb_test_support::{Balancer, Client, folder, get, metrics, mock, parse, wait_for};
 use mock_server::Running;
 use serde_json::Value;
 
 use crate::bench::post;
-use crate::client::{Client, parse};
-use crate::harness::{Balancer, folder, get, mock, wait_for};
 use crate::long_clients::{LONG_CLIENTS, LongClient, Served};
 use crate::pace::{Pace, REQUESTS_PER_SWAP, SWAPS};
 
@@ -148,12 +147,7 @@ fn status(lb: &Balancer) -> Value {
 /// The sum of the series of `name` that have these labels.
 fn sum(lb: &Balancer, name: &str, labels: &str) -> f64 {
     let page = get(lb.admin, "/metrics").body;
-    let samples = page.lines().filter_map(|line| {
-        let (series, value) = line.rsplit_once(' ')?;
-        let own = series.strip_prefix(name).is_some_and(|rest| rest.is_empty() || rest.starts_with('{'));
-        (own && series.contains(labels)).then(|| value.parse::<f64>().unwrap())
-    });
-    samples.sum()
+    metrics::sum(&page, name, &[labels])
 }
 
 // === impl Wanted ===

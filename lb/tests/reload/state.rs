@@ -1,9 +1,9 @@
 //! Effects of a reload: the settings that it applies, the state that it keeps, and the keys that need a restart.
 
+use lb_test_support::{get, mock, wait_for};
 use serde_json::json;
 
 use crate::bench::{Bench, bytes, compiled, filed, named, post};
-use crate::harness::{get, mock, wait_for};
 
 #[test]
 fn a_reload_without_a_change_publishes_nothing() {

@@ -3,11 +3,11 @@
 use lb::config::{self, Source};
 use lb::control::{self, Control, Options, ReloadError, ReloadRequest, ReloadResult, Trigger};
 use lb::telemetry::Metrics;
+use lb_test_support::{Balancer, TOKEN, finish, folder, get, send, wait_for};
 use serde_json::json;
 use tempfile::TempDir;
 
 use crate::bench::{Bench, bare_admin_command, bytes, named, post};
-use crate::harness::{Balancer, TOKEN, finish, folder, get, send, wait_for};
 
 #[test]
 fn a_dry_run_reports_and_changes_nothing() {

@@ -17,11 +17,11 @@ use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use lb_test_support::{get, metrics, wait_for};
 use serde_json::Value;
 use tempfile::TempDir;
 
 use crate::bench::Bench;
-use crate::harness::{get, wait_for};
 
 /// Longer than a test may pause between two writes that belong together.
 const SETTLE: Duration = Duration::from_millis(400);
@@ -82,8 +82,7 @@ impl Watched {
     /// The number of reloads by any trigger.
     fn attempts(&self) -> u64 {
         let page = get(self.bench.lb.admin, "/metrics").body;
-        let counts = page.lines().filter_map(|line| line.strip_prefix("lb_reloads_total{"));
-        counts.map(|line| line.rsplit(' ').next().unwrap().parse::<u64>().unwrap()).sum()
+        metrics::sum(&page, "lb_reloads_total", &[]) as u64
     }
 
     fn settled(&self) -> u64 {

@@ -73,9 +73,12 @@ const LOADGEN: Modules = &[
 fn arrows(name: &str, strategies: &[&str]) -> Option<Arrows> {
     const NONE: &[&str] = &[];
     // No crate needs a strategy: tests get its library from lb-strategy-built.
-    const LB_TESTS: &[&str] = &["mock-server", "lb-strategy-built"];
+    const LB_TESTS: &[&str] = &["mock-server", "lb-strategy-built", "lb-test-support"];
     let (needs, tests_need) = match name {
-        "lb-strategy" | "lb-strategy-built" | "mock-server" => (NONE, NONE),
+        "lb-strategy" | "lb-strategy-built" => (NONE, NONE),
+        "mock-server" => (NONE, &["lb-test-support"][..]),
+        // No crate of `lb` itself: its unit tests would see two copies of their types.
+        "lb-test-support" => (&["lb-strategy-built", "mock-server"][..], NONE),
         // loadgen uses the other programs only through processes, HTTP and files.
         "loadgen" => (NONE, LB_TESTS),
         "lb-strategy-host" => (&["lb-strategy"][..], NONE),

@@ -114,7 +114,9 @@ impl Source {
 
     /// The first line of test code: line 1 in a file of tests, else the line of the test module at the end.
     pub(crate) fn tests_from(&self) -> Option<usize> {
-        if self.is_integration_test() || self.path.contains("/tests/") || self.path.ends_with("/tests.rs") {
+        let is_support = self.path.contains("/test-support/");
+        if is_support || self.is_integration_test() || self.path.contains("/tests/") || self.path.ends_with("/tests.rs")
+        {
             return Some(1);
         }
         let lines: Vec<_> = self.blanked.code.lines().collect();
@@ -135,6 +137,7 @@ impl Source {
 fn the_first_line_of_test_code_is_found() {
     assert_eq!(Source::new("lb/tests/x.rs", "").tests_from(), Some(1));
     assert_eq!(Source::new("lb/src/config/tests.rs", "").tests_from(), Some(1));
+    assert_eq!(Source::new("lb/test-support/src/x.rs", "").tests_from(), Some(1));
     assert_eq!(Source::new("lb/src/a.rs", "fn f() {}\n#[cfg(test)]\nmod tests {\n}").tests_from(), Some(2));
     assert_eq!(Source::new("lb/src/a.rs", "#[cfg(test)]\nfn f() {}").tests_from(), None);
 }

@@ -14,9 +14,8 @@ const UNSAFE: &[&str] = &[
 
 /// Tests that wait for time, each with a reason.
 const SLEEPING: &[(&str, &str)] = &[
-    ("lb/tests/admin/harness.rs", "polls another process within a time limit: there is no event to wait for"),
-    ("lb/tests/proxy/support.rs", "polls within a time limit"),
-    ("lb/tests/proxy/hostile.rs", "a backend that does nothing until the test ends"),
+    ("lb/test-support/src/wait.rs", "polls another process within a time limit: there is no event to wait for"),
+    ("lb/test-support/src/hostile.rs", "a backend that does nothing until the test ends"),
     ("loadgen/tests/load/lateness.rs", "the test suspends a generator for a fixed time"),
 ];
 

@@ -2,16 +2,12 @@
 
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::time::Duration;
 
 use lb::control::vet::{Verdict, VetBackend, VetError, VetRequest, Vetter};
 use lb_strategy_host::{Loader, Wanted};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-
-/// No trial that ends by itself is given less.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// A folder for plugins and their private copies.
 pub(crate) struct Bench {
@@ -39,27 +35,9 @@ impl Bench {
 
     /// `libbroken.so` of `hostile_process.c`.
     pub(crate) fn compile(&self, flags: &[&str]) -> PathBuf {
-        let strategies = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join("strategies");
         let output = self.folder.path().join("libbroken.so");
-        let status = Command::new("cc")
-            .args([
-                "-std=c11",
-                "-shared",
-                "-fPIC",
-                "-fvisibility=hidden",
-                "-O1",
-                "-Wno-infinite-recursion",
-                "-pthread",
-                "-I",
-            ])
-            .arg(strategies.join("kit/api/include"))
-            .args(flags)
-            .arg("-o")
-            .arg(&output)
-            .arg(strategies.join("examples/broken/hostile_process.c"))
-            .status()
-            .expect("cc runs");
-        assert!(status.success(), "hostile_process.c does not compile");
+        let flags = [&["-Wno-infinite-recursion"], flags].concat();
+        lb_test_support::compile("examples/broken/hostile_process.c", &flags, &output);
         output
     }
 

@@ -1,11 +1,12 @@
 //! Plugins that break the process in which they run. Each error names the stage and the reason.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use lb::control::vet::{VetError, VetStage, Vetter};
+use lb_test_support::{PATIENCE, wait_until};
 use serde_json::json;
 
-use crate::harness::{Bench, PATIENCE, lb};
+use crate::harness::{Bench, lb};
 
 /// Long enough for a plugin to reach the place where it hangs, also on a busy machine.
 const SHORT: Duration = Duration::from_secs(2);
@@ -66,11 +67,7 @@ async fn a_process_that_a_plugin_starts_ends_with_the_trial() {
     let lives = || {
         state().is_ok_and(|stat| !matches!(stat.rsplit(") ").next().map(|rest| rest.as_bytes()[0]), Some(b'Z' | b'X')))
     };
-    let deadline = Instant::now() + PATIENCE;
-    while lives() {
-        assert!(Instant::now() < deadline, "process {pid} still runs");
-        std::thread::yield_now();
-    }
+    wait_until("the end of the process", || !lives());
 }
 
 #[tokio::test]

@@ -5,9 +5,10 @@ use std::process::{Command, Stdio};
 
 use lb::control::vet::{Answer, VetBackend, VetRequest, VetStage, Vetter};
 use lb_strategy_host::{Copies, Loader, Wanted};
+use lb_test_support::PATIENCE;
 use serde_json::{Value, json};
 
-use crate::harness::{Bench, PATIENCE, backend, lb};
+use crate::harness::{Bench, backend, lb};
 
 #[tokio::test]
 async fn every_shipped_strategy_passes() {

@@ -10,7 +10,7 @@ fn refused(lab: &Lab, arguments: &[&str], wanted: &str) {
     assert_eq!((ended.code, lines.len()), (Some(2), 1), "{arguments:?}: {}", ended.err);
     assert!(lines[0].starts_with("loadgen: ") && lines[0].contains(wanted), "{arguments:?}: {}", ended.err);
     assert!(!lab.out().exists(), "{arguments:?}");
-    lab.nobody_is_here();
+    lab.no_process_is_left_here();
 }
 
 #[test]

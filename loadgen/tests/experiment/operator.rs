@@ -3,10 +3,11 @@
 
 use std::process::Child;
 
+use lb_test_support::wait_until;
 use loadgen::lab::{Admin, BackendStatus, Web};
 use loadgen::model::{EventKind, Run, Severity};
 
-use crate::support::{Lab, ended, eventually};
+use crate::support::{Lab, ended};
 
 /// Two arms, one after the other, each of some seconds.
 const PLAN: &str = "[load]\nloop = \"closed\"\nconnections = 4\nrequests = 2_000\ncost = \"constant:4ms\"\n\
@@ -25,10 +26,10 @@ fn admin_under_load(lab: &Lab) -> Admin {
         let ready: serde_json::Value = serde_json::from_slice(&text).ok()?;
         Some(format!("http://{}", ready["admin"].as_str()?))
     };
-    eventually("lb is ready", || ready().is_some());
+    wait_until("lb is ready", || ready().is_some());
     let admin = Admin::at(&ready().expect("lb is ready"), &Web::new());
     let is_loaded = |states: Vec<BackendStatus>| states.iter().any(|state| state.in_flight > 0);
-    eventually("requests are in flight", || admin.backends().is_ok_and(is_loaded));
+    wait_until("requests are in flight", || admin.backends().is_ok_and(is_loaded));
     admin
 }
 

@@ -3,8 +3,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
+use lb_test_support::{build_programs, wait_until};
 use loadgen::lab::{Balancer, Interrupt, PoolStatus, Programs, Setup, write_config};
 use loadgen::model::{Folder, Run};
 use tempfile::TempDir;
@@ -28,13 +28,12 @@ pub(crate) struct Ended {
     pub(crate) err: String,
 }
 
-/// Longer than anything takes, on any machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(30);
-
 // === impl Lab ===
 
 impl Lab {
     pub(crate) fn new() -> Self {
+        // `loadgen` takes `lb` and `mock-server` from the folder that it lies in itself.
+        build_programs();
         Self { folder: tempfile::tempdir().expect("a folder") }
     }
 
@@ -57,11 +56,6 @@ impl Lab {
     }
 
     pub(crate) fn command(&self, arguments: &[&str]) -> Command {
-        let programs = Path::new(env!("CARGO_BIN_EXE_loadgen")).parent().expect("a folder");
-        for program in ["lb", "mock-server"] {
-            let hint = "is not built: cargo build -p lb -p mock-server, or test the whole workspace";
-            assert!(programs.join(program).exists(), "{program} {hint}");
-        }
         let mut command = self.program(arguments);
         command.arg("--out").arg(self.out());
         command
@@ -88,23 +82,23 @@ impl Lab {
     }
 
     /// Waits until no process works in this folder any more, as all that loadgen starts do.
-    pub(crate) fn nobody_is_here(&self) {
+    pub(crate) fn no_process_is_left_here(&self) {
         let folder = self.folder.path().canonicalize().expect("it is there");
         let is_here = |entry: std::io::Result<std::fs::DirEntry>| {
             entry.is_ok_and(|entry| std::fs::read_link(entry.path().join("cwd")).is_ok_and(|cwd| cwd == folder))
         };
-        eventually("no process in this folder", || !std::fs::read_dir("/proc").expect("Linux").any(is_here));
+        wait_until("no process in this folder", || !std::fs::read_dir("/proc").expect("Linux").any(is_here));
     }
 
     /// Waits until none of the processes that lb's log tells of is there any more.
     pub(crate) fn nothing_is_left_running(&self) {
-        self.nobody_is_here();
+        self.no_process_is_left_here();
         let log = std::fs::read_to_string(self.out().join("lb/lb.log")).expect("lb's log");
         let pids = log.split(" pid=").skip(1).filter_map(|rest| rest.split_whitespace().next()?.parse::<u32>().ok());
         let own = log.split(", process ").nth(1).and_then(|rest| rest.lines().next()?.trim().parse().ok());
         let pids: Vec<u32> = pids.chain(own).collect();
         assert!(pids.len() >= 2, "lb and a server at least: {log}");
-        eventually("all are gone", || pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
+        wait_until("all are gone", || pids.iter().all(|pid| !Path::new(&format!("/proc/{pid}")).exists()));
     }
 }
 
@@ -129,8 +123,8 @@ impl Lab {
 // === impl Ended ===
 
 impl Ended {
-    /// It went to its end. On a busy machine what it measured may not be fit to be believed: it says so, and ends with 1; not so if its
-    /// counts disagree, or lb gave up its strategy.
+    /// It went to its end. On a busy machine its figures may not be valid: it says so, and ends with 1. Other doubts
+    /// are no excuse: counts that disagree, or a strategy that lb gave up.
     pub(crate) fn was_carried_out(&self) {
         let doubts: Vec<&str> =
             self.err.lines().filter_map(|line| line.strip_prefix("loadgen: not to be believed (")).collect();
@@ -159,7 +153,8 @@ pub(crate) fn ended(child: Child) -> Ended {
     }
 }
 
-/// Reads lines of a child's stderr up to one that contains `text`; then the rest in the background, or it would stand still.
+/// Reads lines of a child's stderr up to one that contains `text`. The rest is read in the background, or the child
+/// would stand still.
 pub(crate) fn until_it_says(child: &mut Child, text: &str) {
     let mut lines = BufReader::new(child.stderr.take().expect("piped"));
     let mut said = String::new();
@@ -168,12 +163,4 @@ pub(crate) fn until_it_says(child: &mut Child, text: &str) {
         assert!(read > 0, "it ended without saying {text:?}: {said}");
     }
     std::thread::spawn(move || lines.read_to_end(&mut Vec::new()));
-}
-
-pub(crate) fn eventually(what: &str, is_so: impl Fn() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !is_so() {
-        assert!(Instant::now() < deadline, "{what}: not within {PATIENCE:?}");
-        std::thread::yield_now();
-    }
 }

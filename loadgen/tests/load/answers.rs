@@ -1,13 +1,13 @@
 //! Good and bad responses of every kind are distinguished and counted exactly.
 
-use std::io::Write;
 use std::time::Duration;
 
 use http::Method;
+use lb_test_support::{Hostile, wait_until};
 use loadgen::load::{Cost, ErrorKind, Keys, Plan, Request};
 use mock_server::{Change, Options};
 
-use crate::support::{Scripted, closed, eventually, mock, one, read_head, reset, run};
+use crate::support::{closed, mock, one, run};
 
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
@@ -31,7 +31,7 @@ fn a_closed_loop_sends_exactly_the_given_number_over_keep_alive_connections() {
 fn a_closed_loop_begins_at_once() {
     let server = mock(Options::default());
     // The windows are 100 ms long. A thread may be late on a busy machine, but not always.
-    eventually("a response within the first window", || {
+    wait_until("a response within the first window", || {
         one(run(closed(server.addr, 1, 1, "/home"))).backends["1"].first_ns < 100_000_000
     });
 }
@@ -39,12 +39,13 @@ fn a_closed_loop_begins_at_once() {
 #[test]
 fn a_connection_that_ends_with_its_response_is_not_reused() {
     // Response and close come in one packet, and the head does not announce the close.
-    let server = Scripted::answering(b"", |stream| {
+    let server = Hostile::start(|_, wire| {
         let more = 0x8000; // MSG_MORE, on Linux
-        socket2::SockRef::from(&stream).send_with_flags(OK, more).expect("sent");
-        drop(stream);
+        if wire.head().is_some() {
+            socket2::SockRef::from(&wire.clone_stream()).send_with_flags(OK, more).expect("sent");
+        }
     });
-    let segment = one(run(closed(server.address, 4, 200, "/")));
+    let segment = one(run(closed(server.addr, 4, 200, "/")));
     assert_eq!((segment.ok(), segment.errors.total()), (200, 0), "{segment:?}");
 }
 
@@ -75,22 +76,21 @@ fn chunked_bodies_long_bodies_and_bodies_until_close_are_read_to_their_end() {
         assert!(segment.bytes >= 20 * bytes, "{path}: {}", segment.bytes);
         assert_eq!(server.stats().connections - before, 2, "{path}: connections are reused");
     }
-    let until_close = Scripted::answering(b"HTTP/1.1 200 OK\r\nx-server-id: c\r\n\r\nall that comes", drop);
-    let segment = one(run(closed(until_close.address, 2, 10, "/")));
+    let until_close = Hostile::closing_after(b"HTTP/1.1 200 OK\r\nx-server-id: c\r\n\r\nall that comes");
+    let segment = one(run(closed(until_close.addr, 2, 10, "/")));
     assert_eq!((segment.ok(), segment.backends["c"].answered), (10, 10));
 }
 
 #[test]
 fn a_head_in_pieces_after_interim_responses_is_one_response() {
-    let server = Scripted::start(|mut stream, _| {
-        stream.set_nodelay(true).unwrap();
-        while read_head(&mut stream).is_some() {
+    let server = Hostile::start(|_, wire| {
+        while wire.head().is_some() {
             for byte in b"HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok" {
-                stream.write_all(&[*byte]).unwrap();
+                wire.write(&[*byte]);
             }
         }
     });
-    let segment = one(run(closed(server.address, 1, 5, "/")));
+    let segment = one(run(closed(server.addr, 1, 5, "/")));
     assert_eq!((segment.ok(), segment.statuses.len()), (5, 1));
 }
 
@@ -114,30 +114,26 @@ fn responses_of_500_have_their_own_latencies() {
 
 #[test]
 fn each_error_has_its_kind() {
-    let cases: [(&str, Scripted, ErrorKind); 5] = [
-        (
-            "closed before a response",
-            Scripted::start(|mut stream, _| assert!(read_head(&mut stream).is_some())),
-            ErrorKind::Closed,
-        ),
+    let cases: [(&str, Hostile, ErrorKind); 5] = [
+        ("closed before a response", Hostile::start(|_, wire| assert!(wire.head().is_some())), ErrorKind::Closed),
         (
             "reset",
-            Scripted::start(|mut stream, _| {
-                read_head(&mut stream);
-                reset(stream);
+            Hostile::start(|_, wire| {
+                wire.head();
+                wire.reset();
             }),
             ErrorKind::Reset,
         ),
-        ("within the head", Scripted::answering(b"HTTP/1.1 200 OK\r\ncontent-le", drop), ErrorKind::Truncated),
+        ("within the head", Hostile::closing_after(b"HTTP/1.1 200 OK\r\ncontent-le"), ErrorKind::Truncated),
         (
             "within the body",
-            Scripted::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc", drop),
+            Hostile::closing_after(b"HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc"),
             ErrorKind::Truncated,
         ),
-        ("no HTTP", Scripted::answering(b"SSH-2.0-OpenSSH_9.2\r\n", drop), ErrorKind::BadAnswer),
+        ("no HTTP", Hostile::closing_after(b"SSH-2.0-OpenSSH_9.2\r\n"), ErrorKind::BadAnswer),
     ];
     for (name, server, kind) in cases {
-        let outcome = run(closed(server.address, 2, 6, "/"));
+        let outcome = run(closed(server.addr, 2, 6, "/"));
         assert!(outcome.first_errors.contains_key(&kind), "{name}: {:?}", outcome.first_errors);
         let segment = one(outcome);
         assert_eq!((segment.errors.of(kind), segment.answered), (6, 0), "{name}: {:?}", segment.errors);
@@ -173,19 +169,19 @@ fn a_request_without_a_response_in_time_is_a_timeout_and_its_connection_is_not_r
 fn a_reused_connection_that_closes_during_a_request_is_an_error_without_resend_closed() {
     // Each connection serves one request, announces no close, and closes after it has read the next request.
     let server = || {
-        Scripted::start(|mut stream, _| {
-            if read_head(&mut stream).is_some() {
-                stream.write_all(OK).unwrap();
-                read_head(&mut stream);
+        Hostile::start(|_, wire| {
+            if wire.head().is_some() {
+                wire.write(OK);
+                wire.head();
             }
         })
     };
     let first = server();
-    let segment = one(run(closed(first.address, 1, 10, "/")));
+    let segment = one(run(closed(first.addr, 1, 10, "/")));
     assert_eq!((segment.ok(), segment.errors.of(ErrorKind::Closed), segment.resent), (5, 5, 0));
 
     let second = server();
-    let again = |request| Plan { resend_closed: true, requests: vec![request], ..closed(second.address, 1, 10, "/") };
+    let again = |request| Plan { resend_closed: true, requests: vec![request], ..closed(second.addr, 1, 10, "/") };
     let segment = one(run(again(Request::get("/"))));
     assert_eq!((segment.ok(), segment.errors.total(), segment.resent, segment.due), (10, 0, 9, 10));
     let post = Request { method: Method::POST, ..Request::get("/") };
@@ -195,14 +191,14 @@ fn a_reused_connection_that_closes_during_a_request_is_an_error_without_resend_c
 
 #[test]
 fn bytes_after_a_response_end_its_connection() {
-    let server = Scripted::start(|mut stream, _| {
-        while read_head(&mut stream).is_some() {
-            if stream.write_all(&[OK, b"and more"].concat()).is_err() {
+    let server = Hostile::start(|_, wire| {
+        while wire.head().is_some() {
+            if !wire.try_write(&[OK, b"and more"].concat()) {
                 return;
             }
         }
     });
-    let segment = one(run(closed(server.address, 1, 5, "/")));
+    let segment = one(run(closed(server.addr, 1, 5, "/")));
     assert_eq!((segment.ok(), segment.errors.total()), (5, 0));
 }
 

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use lb_test_support::wait_until;
 use loadgen::load::{self, CalibrationError, Goal, Plan, Stop};
 use mock_server::{Change, Options, ServiceTime};
 
-use crate::support::{adds_up, closed, eventually, mock, one, open, run};
+use crate::support::{adds_up, closed, mock, one, open, run};
 
 #[test]
 fn an_aborted_run_gives_its_partial_counts_and_is_marked() {
@@ -15,9 +16,9 @@ fn an_aborted_run_gives_its_partial_counts_and_is_marked() {
     let plan = Plan { connections: 50, outstanding: 600_000, timeout: Duration::from_secs(3600), ..plan };
     let running = load::start(plan).unwrap();
     let handle = running.handle();
-    eventually("100 responses", || handle.snapshot().total.ok >= 100);
+    wait_until("100 responses", || handle.snapshot().total.ok >= 100);
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
-    eventually("20 requests without a response", || server.stats().in_progress >= 20);
+    wait_until("20 requests without a response", || server.stats().in_progress >= 20);
     handle.abort();
     let outcome = running.wait();
     assert!(outcome.aborted);
@@ -32,7 +33,7 @@ fn a_run_that_is_told_to_finish_waits_for_requests_in_flight() {
     let server =
         mock(Options { service_time: ServiceTime::Constant(Duration::from_millis(100)), ..Options::default() });
     let running = load::start(open(server.addr, 200.0, Stop::WhenTold)).unwrap();
-    eventually("requests in flight", || server.stats().in_progress >= 5);
+    wait_until("requests in flight", || server.stats().in_progress >= 5);
     running.handle().finish();
     let outcome = running.wait();
     assert!(!outcome.aborted);
@@ -44,9 +45,9 @@ fn a_run_that_is_told_to_finish_waits_for_requests_in_flight() {
 fn a_dropped_run_ends_its_threads() {
     let server = mock(Options::default());
     let running = load::start(open(server.addr, 100.0, Stop::WhenTold)).unwrap();
-    eventually("a connection", || server.stats().open_connections > 0);
+    wait_until("a connection", || server.stats().open_connections > 0);
     drop(running);
-    eventually("no connection", || server.stats().open_connections == 0);
+    wait_until("no connection", || server.stats().open_connections == 0);
 }
 
 #[test]
@@ -54,7 +55,7 @@ fn a_run_without_an_end_shows_its_progress() {
     let server = mock(Options { id: "live".to_owned(), ..Options::default() });
     let running = load::start(open(server.addr, 500.0, Stop::WhenTold)).unwrap();
     let handle = running.handle();
-    eventually("two windows with responses", || handle.windows(0).iter().filter(|window| window.ok > 0).count() >= 2);
+    wait_until("two windows with responses", || handle.windows(0).iter().filter(|window| window.ok > 0).count() >= 2);
     let snapshot = handle.snapshot();
     assert_eq!(snapshot.backends, ["live"]);
     let in_windows: u64 = handle.windows(0)[..snapshot.windows].iter().map(|window| window.ok).sum();

@@ -7,11 +7,12 @@ use std::io::Read;
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
+use lb_test_support::wait_until;
 use mock_server::Options;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{eventually, mock};
+use crate::support::mock;
 
 /// Another program, which is killed when dropped.
 struct Neighbour(Child);
@@ -48,7 +49,7 @@ fn a_generator_that_is_stopped_for_250_ms_of_every_second_is_late() {
     let child = loadgen(&[], &["-q", "100", "-n", "500", &format!("http://{}/home", server.addr)]);
     let pid = Pid::from_child(&child);
     for requests in [50, 150, 250, 350] {
-        eventually("requests until the next stop", || server.stats().served >= requests);
+        wait_until("requests until the next stop", || server.stats().served >= requests);
         kill_process(pid, Signal::STOP).expect("it runs");
         std::thread::sleep(Duration::from_millis(250)); // The disturbance itself, not a wait for an event.
         kill_process(pid, Signal::CONT).expect("it runs");

@@ -1,13 +1,13 @@
 //! The open loop keeps its schedule with every server, and measures latency from the schedule.
 
-use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use lb_test_support::{Hostile, wait_until};
 use loadgen::load::{self, Arrivals, Cost, Keys, Plan, Stop};
 use mock_server::{Change, Options, ServiceTime};
 
-use crate::support::{Scripted, eventually, mock, one, open, read_head, run};
+use crate::support::{mock, one, open, run};
 
 #[test]
 fn an_open_loop_sends_and_counts_every_scheduled_request() {
@@ -31,7 +31,7 @@ fn a_stalled_server_does_not_stop_the_schedule_and_the_wait_is_in_the_latency() 
     server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     let running = load::start(open(server.addr, 1_000.0, Stop::AfterRequests(300))).unwrap();
     // All requests are in flight at the same time, so none waited for a response.
-    eventually("300 requests in flight", || server.stats().in_progress == 300);
+    wait_until("300 requests in flight", || server.stats().in_progress == 300);
     server.change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     let segment = one(running.wait());
     assert_eq!((segment.ok(), segment.unsent), (300, 0));
@@ -58,7 +58,7 @@ fn requests_over_the_limit_are_counted_and_not_sent() {
     let plan = Plan { connections: 3, outstanding: 5, ..open(server.addr, 1_000.0, Stop::AfterRequests(50)) };
     let running = load::start(plan).unwrap();
     let handle = running.handle();
-    eventually("45 unsent", || handle.snapshot().total.unsent == 45);
+    wait_until("45 unsent", || handle.snapshot().total.unsent == 45);
     assert_eq!(server.stats().in_progress, 3);
     server.change(&Change { stall: Some(false), ..Change::default() }).unwrap();
     let segment = one(running.wait());
@@ -84,16 +84,16 @@ fn a_request_that_finds_no_connection_within_the_timeout_is_unsent() {
 fn the_same_seed_sends_the_same_keys_and_costs() {
     let heads = Arc::new(Mutex::new(Vec::new()));
     let seen = heads.clone();
-    let server = Scripted::start(move |mut stream, _| {
-        while let Some(head) = read_head(&mut stream) {
+    let server = Hostile::start(move |_, wire| {
+        while let Some(head) = wire.head() {
             seen.lock().unwrap().push(head);
-            stream.write_all(b"HTTP/1.1 204 No Content\r\n\r\n").unwrap();
+            wire.write(b"HTTP/1.1 204 No Content\r\n\r\n");
         }
     });
     let sequence = |seed, threads| {
         let keys = Keys::Zipf { keys: 100, exponent: 1.1 };
         let cost = Cost::Exponential { mean: Duration::from_millis(10) };
-        let plan = Plan { seed, threads, keys, cost, ..open(server.address, 1_000.0, Stop::AfterRequests(50)) };
+        let plan = Plan { seed, threads, keys, cost, ..open(server.addr, 1_000.0, Stop::AfterRequests(50)) };
         assert_eq!(one(run(plan)).answered, 50);
         let mut heads = std::mem::take(&mut *heads.lock().unwrap());
         heads.sort(); // They come over several connections.

@@ -3,11 +3,12 @@
 use std::io::Read;
 use std::process::{Child, Command, Output, Stdio};
 
+use lb_test_support::wait_until;
 use mock_server::{Change, Options};
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 
-use crate::support::{eventually, mock};
+use crate::support::mock;
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
@@ -167,7 +168,7 @@ fn ctrl_c_prints_the_partial_results_as_partial() {
     let url = format!("http://{}/home", server.addr);
     let mut child: Child =
         command(&["-z", "1h", "-c", "2", &url]).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
-    eventually("100 answers", || server.stats().served >= 100);
+    wait_until("100 answers", || server.stats().served >= 100);
     kill_process(Pid::from_child(&child), Signal::INT).unwrap();
     let (mut out, mut err) = (String::new(), String::new());
     child.stdout.take().unwrap().read_to_string(&mut out).unwrap();

@@ -2,10 +2,11 @@
 
 use std::time::{Duration, Instant};
 
+use lb_test_support::wait_until;
 use loadgen::load::{self, Arrivals, BadCut, Cut, Plan, Stop};
 use mock_server::Options;
 
-use crate::support::{adds_up, closed, eventually, mock, open};
+use crate::support::{adds_up, closed, mock, open};
 
 fn at(at: Instant) -> Cut {
     Cut { at, seed: None, arrivals: None }
@@ -60,10 +61,10 @@ fn a_closed_loop_can_be_cut_too() {
     let server = mock(Options::default());
     let running = load::start(Plan { stop: Stop::WhenTold, ..closed(server.addr, 4, 1, "/home") }).unwrap();
     let handle = running.handle();
-    eventually("some responses", || handle.snapshot().total.ok > 100);
+    wait_until("some responses", || handle.snapshot().total.ok > 100);
     handle.cut(at(Instant::now() + Duration::from_millis(5))).unwrap();
     let before = handle.snapshot().total.ok;
-    eventually("more responses", || handle.snapshot().windows >= 3 && handle.snapshot().total.ok > before + 100);
+    wait_until("more responses", || handle.snapshot().windows >= 3 && handle.snapshot().total.ok > before + 100);
     handle.finish();
     let outcome = running.wait();
     assert!(outcome.segments.iter().all(|segment| segment.answered > 0));

@@ -1,14 +1,13 @@
 //! A request that times out is counted with the phase in which it waited.
 
-use std::io::Write;
 use std::net::TcpListener;
-use std::sync::Mutex;
 use std::time::Duration;
 
+use lb_test_support::Hostile;
 use loadgen::load::{ErrorKind, Phase, Plan, Request, Segment};
 use socket2::{Domain, Socket, Type};
 
-use crate::support::{Scripted, closed, one, read_head, run};
+use crate::support::{closed, one, run};
 
 const SHORT: Duration = Duration::from_millis(200);
 
@@ -21,13 +20,12 @@ fn timed_out(plan: Plan) -> Segment {
 }
 
 /// A server that writes `begin` to every connection and keeps it open until the server is dropped.
-fn keeping(begin: &'static [u8]) -> Scripted {
-    let open = Mutex::new(Vec::new());
-    Scripted::start(move |mut stream, _| {
-        if read_head(&mut stream).is_some() {
-            stream.write_all(begin).expect("the client reads");
+fn keeping(begin: &'static [u8]) -> Hostile {
+    Hostile::start(move |_, wire| {
+        if wire.head().is_some() {
+            wire.write(begin);
         }
-        open.lock().expect("no panic").push(stream);
+        wire.ignore();
     })
 }
 
@@ -35,14 +33,14 @@ fn keeping(begin: &'static [u8]) -> Scripted {
 fn a_stalled_server_is_a_timeout_in_the_head() {
     for begin in [&b""[..], b"HTTP/1.1 200 OK\r\ncontent-"] {
         let server = keeping(begin);
-        assert_eq!(timed_out(closed(server.address, 8, 8, "/")).timeouts.of(Phase::Head), 8);
+        assert_eq!(timed_out(closed(server.addr, 8, 8, "/")).timeouts.of(Phase::Head), 8);
     }
 }
 
 #[test]
 fn a_server_that_does_not_end_its_response_is_a_timeout_in_the_body() {
     let server = keeping(b"HTTP/1.1 200 OK\r\ncontent-length: 100\r\n\r\nonly a part");
-    assert_eq!(timed_out(closed(server.address, 8, 8, "/")).timeouts.of(Phase::Body), 8);
+    assert_eq!(timed_out(closed(server.addr, 8, 8, "/")).timeouts.of(Phase::Body), 8);
 }
 
 #[test]

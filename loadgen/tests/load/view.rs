@@ -4,11 +4,12 @@ use std::io::{Read, Write};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
+use lb_test_support::wait_until;
 use loadgen::load::{self, Plan, Stop};
 use loadgen::view::{Board, Progress, Underway};
 use mock_server::Options;
 
-use crate::support::{closed, eventually, mock, open};
+use crate::support::{closed, mock, open};
 
 const PHASES: (&str, &str) = ("warm-up", "measuring");
 
@@ -22,7 +23,7 @@ fn a_board_shows_a_load_and_keeps_its_last_state() {
     let running = load::start(plan.clone()).expect("the plan is sound");
     board.tell(|facts| facts.begin(Underway::new(running.handle(), &plan, PHASES)));
     let flow = || board.status().flow.expect("a load");
-    eventually("responses of both kinds", || {
+    wait_until("responses of both kinds", || {
         flow().classes[1] > 20 && flow().classes[4] > 20 && flow().p99_ms.is_some()
     });
     let status = board.status();

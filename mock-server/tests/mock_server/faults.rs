@@ -1,11 +1,11 @@
 //! The switches, and connections that end unexpectedly.
 
-use std::io::Read;
 use std::time::{Duration, Instant};
 
+use lb_test_support::{Client, wait_until};
 use mock_server::{Change, Options, ServiceTime, State};
 
-use crate::client::{Client, control, eventually, get, start};
+use crate::client::{control, get, send_get, send_get_for, start};
 
 const NORMAL: State = State { slow: 1.0, extra_ms: 0.0, stall: false, failure_rate: 0.0, fail_at_once: false };
 
@@ -13,7 +13,7 @@ const NORMAL: State = State { slow: 1.0, extra_ms: 0.0, stall: false, failure_ra
 fn control_returns_the_new_state_and_get_shows_it() {
     let server = start(Options::default());
     let answer = control(server.addr, r#"{"slow":3.0,"failure_rate":0.25}"#);
-    assert_eq!(answer.status, 200);
+    assert_eq!(answer.status(), 200);
     let expected = State { slow: 3.0, failure_rate: 0.25, ..NORMAL };
     assert_eq!(serde_json::from_slice::<State>(&answer.body).expect("a state"), expected);
     let shown = get(server.addr, "/control").body;
@@ -35,7 +35,7 @@ fn a_change_that_is_wrong_in_one_place_changes_nothing() {
         "",
     ] {
         let answer = control(server.addr, json);
-        assert_eq!(answer.status, 400, "{json}");
+        assert_eq!(answer.status(), 400, "{json}");
         assert!(answer.text().contains("<Error> "), "{}", answer.text());
         assert_eq!(server.stats().switches, NORMAL, "{json}");
     }
@@ -47,10 +47,10 @@ fn slow_multiplies_and_extra_adds_but_heartbeats_stay_quick() {
     control(server.addr, r#"{"slow":4,"extra_ms":10}"#);
     let start_time = Instant::now();
     let mut client = Client::connect(server.addr);
-    client.get_for(Duration::from_millis(10));
+    send_get_for(&mut client, Duration::from_millis(10));
     client.answer();
     assert!(start_time.elapsed() >= Duration::from_millis(50));
-    assert_eq!(get(server.addr, "/heartbeat").status, 200);
+    assert_eq!(get(server.addr, "/heartbeat").status(), 200);
     assert_eq!(server.stats().service_time_error.count, 1, "the heartbeat had a service time");
 }
 
@@ -58,17 +58,17 @@ fn slow_multiplies_and_extra_adds_but_heartbeats_stay_quick() {
 fn failing_at_once_takes_no_worker_and_no_time_and_others_take_theirs() {
     let server = start(Options { concurrency: 1, queue: 1, ..Options::default() });
     let mut busy = Client::connect(server.addr);
-    busy.get_for(Duration::from_secs(3_600));
-    eventually("the only worker is busy", || server.stats().in_service == 1);
+    send_get_for(&mut busy, Duration::from_secs(3_600));
+    wait_until("the only worker is busy", || server.stats().in_service == 1);
     control(server.addr, r#"{"failure_rate":1,"fail_at_once":true}"#);
     let mut client = Client::connect(server.addr);
-    client.get_for(Duration::from_secs(3_600));
-    assert_eq!(client.answer().status, 500);
+    send_get_for(&mut client, Duration::from_secs(3_600));
+    assert_eq!(client.answer().status(), 500);
     let stats = server.stats();
     assert_eq!((stats.failures, stats.in_service, stats.queued), (1, 1, 0));
     control(server.addr, r#"{"failure_rate":1,"fail_at_once":false}"#);
-    client.get_for(Duration::from_secs(3_600));
-    eventually("a request that fails after its service time waits for its turn", || server.stats().queued == 1);
+    send_get_for(&mut client, Duration::from_secs(3_600));
+    wait_until("a request that fails after its service time waits for its turn", || server.stats().queued == 1);
 }
 
 #[test]
@@ -76,20 +76,20 @@ fn a_stalled_server_reads_but_does_not_respond_until_it_is_released() {
     let server = start(Options::default());
     control(server.addr, r#"{"stall":true}"#);
     let mut request = Client::connect(server.addr);
-    request.send("POST /upload HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\nhi");
+    request.send(b"POST /upload HTTP/1.1\r\nhost: test\r\ncontent-length: 2\r\n\r\nhi");
     let mut heartbeat = Client::connect(server.addr);
-    heartbeat.get("/heartbeat");
-    eventually("both were read", || {
+    send_get(&mut heartbeat, "/heartbeat");
+    wait_until("both were read", || {
         let stats = server.stats();
         stats.body_bytes_received == 2 && stats.heartbeats == 1
     });
     // This response was sent after both requests were read. Without the stall, their responses would have come earlier.
-    assert_eq!(get(server.addr, "/control").status, 200);
-    assert_eq!(get(server.addr, "/stats").status, 200);
+    assert_eq!(get(server.addr, "/control").status(), 200);
+    assert_eq!(get(server.addr, "/stats").status(), 200);
     assert!(request.is_silent() && heartbeat.is_silent());
     control(server.addr, r#"{"stall":false}"#);
     assert_eq!(request.answer().text(), r#"{"bytes":2}"#);
-    assert_eq!(heartbeat.answer().status, 200);
+    assert_eq!(heartbeat.answer().status(), 200);
 }
 
 #[test]
@@ -98,26 +98,24 @@ fn a_stall_also_stops_requests_in_service_and_bodies_that_are_being_sent() {
     let server = start(Options::default());
     let start_time = Instant::now();
     let mut stream = Client::connect(server.addr);
-    stream.get(&format!("/stream?bytes=40&chunk=20&interval_ms={MS}&length=1"));
-    stream.head();
-    let mut half = [0; 20];
-    stream.reader.read_exact(&mut half).expect("the first half");
+    send_get(&mut stream, &format!("/stream?bytes=40&chunk=20&interval_ms={MS}&length=1"));
+    stream.head().expect("a head");
+    stream.raw(20);
     let mut in_service = Client::connect(server.addr);
-    in_service.get_for(Duration::from_millis(MS));
-    eventually("both are in service", || server.stats().in_service == 2);
+    send_get_for(&mut in_service, Duration::from_millis(MS));
+    wait_until("both are in service", || server.stats().in_service == 2);
     server.change(&Change { stall: Some(true), ..Change::default() }).expect("a change");
     let was_stalled_in_time = start_time.elapsed() < Duration::from_millis(MS);
     // The stream's second half was due before.
-    eventually("the service time is over", || server.stats().service_time_error.count == 1);
-    assert_eq!(get(server.addr, "/stats").status, 200);
+    wait_until("the service time is over", || server.stats().service_time_error.count == 1);
+    assert_eq!(get(server.addr, "/stats").status(), 200);
     // If a slow machine set the switch too late, nothing is claimed.
     if was_stalled_in_time {
         assert!(in_service.is_silent() && stream.is_silent());
     }
     server.change(&Change { stall: Some(false), ..Change::default() }).expect("a change");
-    assert_eq!(in_service.answer().status, 200);
-    stream.reader.read_exact(&mut half).expect("the second half");
-    assert_eq!(&half, b"uvwxyzabcdefghijklmn");
+    assert_eq!(in_service.answer().status(), 200);
+    assert_eq!(stream.raw(20), b"uvwxyzabcdefghijklmn");
 }
 
 #[test]
@@ -125,10 +123,10 @@ fn a_client_that_leaves_a_stalled_server_is_abandoned() {
     let server = start(Options::default());
     server.change(&Change { stall: Some(true), ..Change::default() }).expect("a change");
     let mut client = Client::connect(server.addr);
-    client.get("/home");
-    eventually("it arrived", || server.stats().in_progress == 1);
+    send_get(&mut client, "/home");
+    wait_until("it arrived", || server.stats().in_progress == 1);
     drop(client);
-    eventually("it is abandoned", || server.stats().abandoned == 1);
+    wait_until("it is abandoned", || server.stats().abandoned == 1);
     assert_eq!(server.stats().in_progress, 0);
 }
 
@@ -151,21 +149,21 @@ fn a_connection_ends_unannounced_after_its_number_of_answers() {
     let server = start(Options { keep_alive_requests: 3, ..Options::default() });
     let mut client = Client::connect(server.addr);
     for path in ["/home", "/heartbeat", "/stream?bytes=100000"] {
-        client.get(path);
+        send_get(&mut client, path);
         let answer = client.answer();
-        assert_eq!((answer.status, answer.header("connection")), (200, None), "{path}");
+        assert_eq!((answer.status(), answer.header("connection")), (200, None), "{path}");
     }
-    assert_eq!(client.rest(), b"");
-    eventually("the connection's end", || server.stats().open_connections == 0);
+    assert_eq!(client.rest_until_end(), b"");
+    wait_until("the connection's end", || server.stats().open_connections == 0);
     // The last response arrives whole, whatever it is.
     for path in ["/home", "/heartbeat", "/nowhere", "/status/204", "/stream?bytes=70&length=1"] {
         let mut client = Client::connect(server.addr);
         for _ in 0..2 {
-            client.get("/home");
+            send_get(&mut client, "/home");
             client.answer();
         }
-        client.get(path);
+        send_get(&mut client, path);
         client.answer();
-        assert_eq!(client.rest(), b"", "{path}");
+        assert_eq!(client.rest_until_end(), b"", "{path}");
     }
 }

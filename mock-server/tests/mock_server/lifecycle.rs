@@ -3,9 +3,10 @@
 use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
+use lb_test_support::{Client, PATIENCE, wait_until};
 use mock_server::{MockServer, Options, Running, StartError};
 
-use crate::client::{BOUND, Client, eventually, get, start};
+use crate::client::{get, send_get_for, start};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -20,12 +21,12 @@ fn a_dropped_server_ends_with_requests_in_progress_and_its_port_is_free() {
     let server = start(Options::default());
     let addr = server.addr;
     let mut client = Client::connect(addr);
-    client.get_for(HOUR);
-    eventually("in service", || server.stats().in_service == 1);
+    send_get_for(&mut client, HOUR);
+    wait_until("in service", || server.stats().in_service == 1);
     drop(server);
-    assert_eq!(client.rest(), b"");
+    assert_eq!(client.rest_until_end(), b"");
     let again = start(Options { port: addr.port(), ..Options::default() });
-    assert_eq!((again.addr, get(addr, "/home").status), (addr, 200));
+    assert_eq!((again.addr, get(addr, "/home").status()), (addr, 200));
 }
 
 #[tokio::test]
@@ -34,15 +35,15 @@ async fn a_graceful_end_finishes_requests_in_progress_and_takes_no_new_ones() {
     let addr = server.addr;
     let mut idle = Client::connect(addr);
     let mut busy = Client::connect(addr);
-    busy.get_for(Duration::from_millis(100));
-    eventually("in service, and the idle one accepted", || {
+    send_get_for(&mut busy, Duration::from_millis(100));
+    wait_until("in service, and the idle one accepted", || {
         let stats = server.stats();
         stats.in_service == 1 && stats.open_connections == 2
     });
     // It waits only for the busy connection: the idle one is closed at once.
-    tokio::time::timeout(BOUND, server.shutdown()).await.expect("an end");
-    assert_eq!(busy.answer().status, 200);
-    assert_eq!((idle.rest(), busy.rest()), (vec![], vec![]));
+    tokio::time::timeout(PATIENCE, server.shutdown()).await.expect("an end");
+    assert_eq!(busy.answer().status(), 200);
+    assert_eq!((idle.rest_until_end(), busy.rest_until_end()), (vec![], vec![]));
     assert!(std::net::TcpStream::connect(addr).is_err());
 }
 
@@ -51,12 +52,12 @@ async fn a_graceful_end_does_not_wait_longer_than_its_grace() {
     let grace = Duration::from_millis(50);
     let server = start(Options { grace, ..Options::default() });
     let mut client = Client::connect(server.addr);
-    client.get_for(HOUR);
-    eventually("in service", || server.stats().in_service == 1);
+    send_get_for(&mut client, HOUR);
+    wait_until("in service", || server.stats().in_service == 1);
     let start_time = Instant::now();
     server.shutdown().await;
     assert!(start_time.elapsed() >= grace);
-    assert_eq!(client.rest(), b"");
+    assert_eq!(client.rest_until_end(), b"");
 }
 
 #[test]

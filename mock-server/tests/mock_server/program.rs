@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
 
-use crate::client::{Client, eventually, get};
+use lb_test_support::{Client, wait_until};
+
+use crate::client::{get, send_get_for};
 
 /// The program under test; killed when a test fails half-way.
 struct Program {
@@ -47,7 +49,7 @@ impl Program {
 
     fn end(&mut self) -> ExitStatus {
         let mut status = None;
-        eventually("the program ends", || {
+        wait_until("the program ends", || {
             status = self.child.try_wait().expect("a child");
             status.is_some()
         });
@@ -96,7 +98,7 @@ fn the_ready_file_holds_the_address() {
 #[test]
 fn it_ends_when_its_parent_closes_the_pipe() {
     let mut program = Program::start(command().args(["--port", "0", "--exit-with-parent"]));
-    assert_eq!(get(program.addr, "/home").status, 200);
+    assert_eq!(get(program.addr, "/home").status(), 200);
     drop(program.stdin.take());
     assert_eq!(program.end().code(), Some(0));
 }
@@ -105,7 +107,7 @@ fn it_ends_when_its_parent_closes_the_pipe() {
 fn without_exit_with_parent_a_closed_pipe_means_nothing() {
     let mut program = Program::start(command().args(["--port", "0"]));
     drop(program.stdin.take());
-    assert_eq!(get(program.addr, "/home").status, 200);
+    assert_eq!(get(program.addr, "/home").status(), 200);
     assert!(program.child.try_wait().expect("a child").is_none());
 }
 
@@ -113,10 +115,10 @@ fn without_exit_with_parent_a_closed_pipe_means_nothing() {
 fn sigterm_finishes_what_is_in_progress_and_exits_0() {
     let mut program = Program::start(command().args(["--port", "0", "--seed", "3"]));
     let mut client = Client::connect(program.addr);
-    client.get_for(Duration::from_millis(200));
-    eventually("in service", || get(program.addr, "/stats").text().contains(r#""in_service":1"#));
+    send_get_for(&mut client, Duration::from_millis(200));
+    wait_until("in service", || get(program.addr, "/stats").text().contains(r#""in_service":1"#));
     program.terminate();
-    assert_eq!(client.answer().status, 200);
+    assert_eq!(client.answer().status(), 200);
     assert_eq!(program.end().code(), Some(0));
     let stderr = program.stderr();
     assert!(stderr.contains("seed 3"), "{stderr}");

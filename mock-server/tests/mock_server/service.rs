@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use lb_test_support::{Client, wait_until};
 use mock_server::{Options, ServiceTime, Stats};
 
-use crate::client::{Client, eventually, get, start};
+use crate::client::{get, send_get, send_get_for, start};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -20,7 +21,7 @@ fn a_request_takes_its_service_time_and_the_error_is_measured() {
     let start_time = Instant::now();
     let mut client = Client::connect(server.addr);
     for _ in 0..10 {
-        client.get("/home");
+        send_get(&mut client, "/home");
         client.answer();
     }
     assert!(start_time.elapsed() >= Duration::from_millis(30));
@@ -36,11 +37,11 @@ fn a_request_may_set_its_own_service_time() {
     let server = start(Options { service_time: ServiceTime::Constant(HOUR), ..Options::default() });
     let start_time = Instant::now();
     let mut client = Client::connect(server.addr);
-    client.get_for(Duration::from_millis(20));
-    assert_eq!(client.answer().status, 200);
+    send_get_for(&mut client, Duration::from_millis(20));
+    assert_eq!(client.answer().status(), 200);
     assert!(start_time.elapsed() >= Duration::from_millis(20));
-    client.get_for(Duration::ZERO);
-    assert_eq!(client.answer().status, 200);
+    send_get_for(&mut client, Duration::ZERO);
+    assert_eq!(client.answer().status(), 200);
 }
 
 #[test]
@@ -48,8 +49,8 @@ fn a_service_time_that_is_no_number_is_400_at_once() {
     let server = start(Options { service_time: ServiceTime::Constant(HOUR), ..Options::default() });
     for value in ["", "x", "-1", "1.5", "3600000001", "99999999999999999999"] {
         let mut client = Client::connect(server.addr);
-        client.send(&format!("GET /home HTTP/1.1\r\nhost: test\r\nx-service-time-us: {value}\r\n\r\n"));
-        assert_eq!(client.answer().status, 400, "{value}");
+        client.send(format!("GET /home HTTP/1.1\r\nhost: test\r\nx-service-time-us: {value}\r\n\r\n").as_bytes());
+        assert_eq!(client.answer().status(), 400, "{value}");
     }
     assert_eq!(server.stats().refused, 6);
 }
@@ -60,8 +61,8 @@ fn a_request_waits_for_the_service_times_of_those_before_it() {
     let work = Duration::from_millis(20);
     let start_time = Instant::now();
     let mut clients: Vec<Client> = (0..4).map(|_| Client::connect(server.addr)).collect();
-    clients.iter_mut().for_each(|client| client.get_for(work));
-    assert!(clients.iter_mut().all(|client| client.answer().status == 200));
+    clients.iter_mut().for_each(|client| send_get_for(client, work));
+    assert!(clients.iter_mut().all(|client| client.answer().status() == 200));
     assert!(start_time.elapsed() >= 4 * work);
     let stats = server.stats();
     assert_eq!((stats.served, stats.max_queued, stats.queued), (4, 3, 0));
@@ -71,15 +72,15 @@ fn a_request_waits_for_the_service_times_of_those_before_it() {
 fn no_more_are_in_service_than_there_are_workers_and_beyond_the_queue_is_503() {
     let server = start(Options { concurrency: 2, queue: 3, ..Options::default() });
     let mut held: Vec<Client> = (0..5).map(|_| Client::connect(server.addr)).collect();
-    held.iter_mut().for_each(|client| client.get_for(HOUR));
-    eventually("all workers busy, the queue full", || server.stats().queued == 3);
+    held.iter_mut().for_each(|client| send_get_for(client, HOUR));
+    wait_until("all workers busy, the queue full", || server.stats().queued == 3);
     assert_eq!(server.stats().in_service, 2);
     let answer = get(server.addr, "/home");
-    assert_eq!((answer.status, answer.header("x-mock-error")), (503, Some("queue_full")));
+    assert_eq!((answer.status(), answer.header("x-mock-error")), (503, Some("queue_full")));
     assert!(answer.header("x-server-id").is_some());
     // Heartbeats and stats do not queue.
-    assert_eq!(get(server.addr, "/heartbeat").status, 200);
-    assert_eq!(get(server.addr, "/stats").status, 200);
+    assert_eq!(get(server.addr, "/heartbeat").status(), 200);
+    assert_eq!(get(server.addr, "/stats").status(), 200);
     let stats = server.stats();
     assert_eq!((stats.rejected, stats.in_progress, stats.max_queued), (1, 5, 3));
     assert_counts_add_up(&stats);
@@ -89,18 +90,18 @@ fn no_more_are_in_service_than_there_are_workers_and_beyond_the_queue_is_503() {
 fn a_client_that_goes_away_frees_its_place() {
     let server = start(Options { concurrency: 1, ..Options::default() });
     let mut in_service = Client::connect(server.addr);
-    in_service.get_for(HOUR);
-    eventually("in service", || server.stats().in_service == 1);
+    send_get_for(&mut in_service, HOUR);
+    wait_until("in service", || server.stats().in_service == 1);
     let mut impatient = Client::connect(server.addr);
-    impatient.get("/home");
-    eventually("queued", || server.stats().queued == 1);
+    send_get(&mut impatient, "/home");
+    wait_until("queued", || server.stats().queued == 1);
     drop(impatient);
-    eventually("the place in the queue is free", || server.stats().queued == 0);
+    wait_until("the place in the queue is free", || server.stats().queued == 0);
     let mut patient = Client::connect(server.addr);
-    patient.get("/home");
-    eventually("queued", || server.stats().queued == 1);
+    send_get(&mut patient, "/home");
+    wait_until("queued", || server.stats().queued == 1);
     drop(in_service);
-    assert_eq!(patient.answer().status, 200);
+    assert_eq!(patient.answer().status(), 200);
     let stats = server.stats();
     assert_eq!((stats.abandoned, stats.served, stats.in_progress), (2, 1, 0));
     assert_counts_add_up(&stats);
@@ -113,8 +114,8 @@ fn the_same_seed_fails_the_same_requests_and_another_seed_others() {
         let mut client = Client::connect(server.addr);
         let failed: Vec<bool> = (0..100)
             .map(|_| {
-                client.get("/home");
-                client.answer().status == 500
+                send_get(&mut client, "/home");
+                client.answer().status() == 500
             })
             .collect();
         let count = failed.iter().filter(|failed| **failed).count() as u64;
@@ -138,10 +139,10 @@ fn after_mixed_requests_each_one_is_counted_once() {
                 let mut statuses = Vec::new();
                 for round in 0..50 {
                     if (number + round) % 10 == 0 {
-                        Client::connect(addr).get("/home"); // and gone
+                        send_get(&mut Client::connect(addr), "/home"); // and gone
                     } else {
                         let path = ["/home", "/nowhere", "/stream?bytes=100", "/status/418"][round % 4];
-                        statuses.push(get(addr, path).status);
+                        statuses.push(get(addr, path).status());
                     }
                 }
                 statuses
@@ -150,7 +151,7 @@ fn after_mixed_requests_each_one_is_counted_once() {
         .collect();
     let statuses: Vec<u16> = crowd.into_iter().flat_map(|member| member.join().expect("a member")).collect();
     let with = |wanted: u16| statuses.iter().filter(|status| **status == wanted).count() as u64;
-    eventually("nothing is in progress", || {
+    wait_until("nothing is in progress", || {
         let stats = server.stats();
         stats.in_progress == 0 && stats.open_connections == 0
     });

@@ -69,6 +69,7 @@ mod tests {
     use tokio::time::advance;
 
     use super::*;
+    use crate::generation::samples;
 
     const fn s(seconds: u64) -> Duration {
         Duration::from_secs(seconds)
@@ -76,30 +77,9 @@ mod tests {
 
     /// 100 bytes a second after 20 s, and 60 s between two bytes.
     fn pace() -> Pace {
-        let timeouts = Timeouts {
-            connect: s(1),
-            head: s(1),
-            response_head: s(1),
-            idle: s(60),
-            body_grace: s(20),
-            tunnel_idle: s(1),
-            half_closed: s(1),
-            client_keep_alive: s(1),
-            upstream_idle: s(1),
-            total: None,
-            drain: s(1),
-        };
-        let limits = Limits {
-            head_bytes: 1,
-            headers: 1,
-            body_bytes: None,
-            body_min_bytes_per_s: Some(100),
-            connections: 1,
-            requests_in_flight_per_backend: None,
-            upstream_idle_connections: 1,
-            retries: 0,
-        };
-        Pace::new(7, Instant::now(), &timeouts, &limits)
+        let settings = samples::settings(s(1));
+        let timeouts = Timeouts { idle: s(60), body_grace: s(20), ..settings.timeouts };
+        Pace::new(7, Instant::now(), &timeouts, &settings.limits)
     }
 
     /// The seconds left after the client has sent `bytes` each second.

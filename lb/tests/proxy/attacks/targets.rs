@@ -3,8 +3,9 @@
 
 use super::{Attack, passes, refused, run, run_with};
 use lb::config::{HostMatch, Route};
+use lb_test_support::mock;
 
-use crate::support::{PoolSetup, Setup, backend, mock, strategy};
+use crate::support::{PoolSetup, Setup, backend, strategy};
 
 pub(super) fn attacks() -> Vec<Attack> {
     let mut attacks = Vec::new();

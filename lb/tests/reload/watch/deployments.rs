@@ -5,11 +5,11 @@ use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
 
+use lb_test_support::{Balancer, wait_for};
 use tempfile::TempDir;
 
 use super::{EVENTS_ALONE, Watched, reload_section};
 use crate::bench::{Bench, bytes, filed, named};
-use crate::harness::{Balancer, wait_for};
 
 const FILE: &str = "libround_robin.so";
 

@@ -3,9 +3,10 @@
 use std::fs;
 use std::time::Instant;
 
+use lb_test_support::wait_for;
+
 use super::{EVENTS_ALONE, SETTLE, Watched, reload_section};
 use crate::bench::named;
-use crate::harness::wait_for;
 use crate::probation::{moody, until};
 
 /// Writes equivalent texts over and over, and at the end one that names another strategy. Returns how often a text had

@@ -1,12 +1,14 @@
 //! Changes of the plugin's file: overwritten by a copy, truncated, linked again by a compiler, removed, put back.
 
 use std::fs::{self, File, FileTimes, OpenOptions};
+use std::path::Path;
 use std::process::Command;
 use std::time::SystemTime;
 
+use lb_test_support::{Balancer, command, folder, wait_for};
+
 use super::{EVENTS_ALONE, Watched, reload_section, shell};
 use crate::bench::{Bench, bytes, filed, named};
-use crate::harness::{Balancer, command, folder, wait_for};
 
 const FILE: &str = "libround_robin.so";
 
@@ -87,7 +89,9 @@ fn a_plugin_is_tried_and_applied_although_the_binary_of_lb_was_replaced() {
     let watched = Watched::of(Bench::start_by(&reload_section(EVENTS_ALONE), &filed(FILE), |text| {
         let folder = folder(text);
         let own = folder.path().join("lb");
-        fs::copy(env!("CARGO_BIN_EXE_lb"), &own).unwrap();
+        // By another process: a child that another test forks would inherit the open file, and the kernel starts no
+        // program that is open for writing.
+        shell("cp \"$1\" \"$2\"", &[Path::new(env!("CARGO_BIN_EXE_lb")), &own]);
         fs::write(folder.path().join(FILE), bytes("round_robin", "")).unwrap();
         let usual = command(&folder, &[]);
         let mut command = Command::new(own);

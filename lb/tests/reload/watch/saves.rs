@@ -4,11 +4,11 @@ use std::fs::{self, File, FileTimes};
 use std::os::unix::fs::symlink;
 use std::time::SystemTime;
 
+use lb_test_support::wait_for;
 use serde_json::json;
 
 use super::{EVENTS_ALONE, Watched, reload_section, shell};
 use crate::bench::{bytes, filed, named, post};
-use crate::harness::wait_for;
 
 const SED: &str = "sed -i s/round_robin/least_connections/ \"$1\"";
 

@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Admin, Course, Fallback, HashFunction, Health, Limits, Log, Plugin, PoolConfig, Proxy, Reload, State, Strategy,
-    Timeouts,
+    Admin, Course, Fallback, HashFunction, Health, Log, Plugin, PoolConfig, Proxy, Reload, State, Strategy,
 };
 use crate::control::membership::{Plan, fresh_names};
+use crate::generation::samples;
 
 fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
     let second = Duration::from_secs(1);
+    let settings = samples::settings(second);
     let backend = |(id, port): &(&str, u16)| BackendConfig {
         id: (*id).to_owned(),
         address: format!("127.0.0.1:{port}"),
@@ -65,30 +66,8 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             down_after: 3,
             up_after: 2,
         },
-        timeouts: Timeouts {
-            connect: second,
-            head: second,
-            response_head: second,
-            idle: second,
-            body_grace: second,
-            tunnel_idle: second,
-            half_closed: second,
-            client_keep_alive: second,
-            upstream_idle: second,
-            total: None,
-            drain: second,
-        },
-
-        limits: Limits {
-            head_bytes: 65_536,
-            headers: 100,
-            body_bytes: None,
-            body_min_bytes_per_s: None,
-            connections: 100,
-            requests_in_flight_per_backend: None,
-            upstream_idle_connections: 4,
-            retries: 1,
-        },
+        timeouts: settings.timeouts,
+        limits: settings.limits,
         reload: Reload { watch: false, settle: second, poll: second, max_images: 1, probation: second },
         state: State { keep: true, dir: PathBuf::from("/nowhere") },
         log: Log { level: "info".into() },

@@ -3,46 +3,16 @@
 use std::time::Duration;
 
 use super::*;
-use crate::config::{IpNetwork, Limits, Timeouts};
+use crate::config::IpNetwork;
+use crate::generation::samples;
 use crate::proxy::exchange::classes::tests::{ALIASES, CLASSED};
 
 /// What lb adds for the host `a`.
 const FORWARDED: &str = "x-forwarded-for: 127.0.0.1|x-forwarded-proto: http|x-forwarded-host: a|";
 
 fn settings() -> Settings {
-    let second = Duration::from_secs(1);
-    Settings {
-        timeouts: Timeouts {
-            connect: second,
-            head: second,
-            response_head: second,
-            idle: second,
-            body_grace: second,
-            tunnel_idle: second,
-            half_closed: second,
-            client_keep_alive: second,
-            upstream_idle: second,
-            total: None,
-            drain: second,
-        },
-        limits: Limits {
-            head_bytes: 8192,
-            headers: 100,
-            body_bytes: None,
-            body_min_bytes_per_s: None,
-            connections: 1,
-            requests_in_flight_per_backend: None,
-            upstream_idle_connections: 1,
-            retries: 1,
-        },
-        trusted_proxies: Vec::new(),
-        missing_path: None,
-        request_id: false,
-        explain_header: false,
-        upgrades: vec!["websocket".to_owned(), "echo".to_owned()],
-        allow_trace: false,
-        access_log: None,
-    }
+    let settings = samples::settings(Duration::from_secs(1));
+    Settings { upgrades: vec!["websocket".to_owned(), "echo".to_owned()], ..settings }
 }
 
 fn trusting(network: &str) -> Settings {

@@ -1,20 +1,22 @@
-//! Backends that misbehave: a listening socket, and a script that is run on a thread for each connection.
+//! Backends that misbehave: a listening socket, and a script that runs on a thread for each connection.
 //!
-//! Why scripts and no server: what these do (garbage, resets, silence, too many bytes) no server library lets one do. Invariant: a
+//! Why scripts and no server: a server library sends no garbage, resets, silence or too many bytes. Invariant: a
 //! dropped [`Hostile`] has closed its connections and ended its threads.
 
 use std::collections::HashMap;
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::SeqCst};
 use std::sync::{Arc, Mutex};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use crate::support::PATIENCE;
+use crate::client::read_some;
+use crate::wait::PATIENCE;
 
-pub(crate) struct Hostile {
-    pub(crate) addr: SocketAddr,
+/// A backend that runs a script for each connection.
+pub struct Hostile {
+    pub addr: SocketAddr,
     shared: Arc<Shared>,
     thread: Option<JoinHandle<()>>,
 }
@@ -31,7 +33,7 @@ struct Shared {
 }
 
 /// One connection, as a script sees it.
-pub(crate) struct Wire {
+pub struct Wire {
     /// Gone after a reset.
     stream: Option<TcpStream>,
     number: usize,
@@ -43,7 +45,7 @@ pub(crate) struct Wire {
 
 impl Hostile {
     /// Runs `script` for each connection with its number, from 0. The connection is closed when it returns.
-    pub(crate) fn start(script: impl Fn(usize, &mut Wire) + Send + Sync + 'static) -> Self {
+    pub fn start(script: impl Fn(usize, &mut Wire) + Send + Sync + 'static) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let addr = listener.local_addr().unwrap();
         let shared = Arc::new(Shared::default());
@@ -74,8 +76,8 @@ impl Hostile {
         Self { addr, shared, thread: Some(thread) }
     }
 
-    /// Answers every request on every connection with these bytes, and keeps the connection.
-    pub(crate) fn answering(answer: &'static [u8]) -> Self {
+    /// Sends these bytes after each request, on every connection, and keeps the connection.
+    pub fn answering(answer: &'static [u8]) -> Self {
         Self::start(move |_, wire| {
             while wire.head().is_some() {
                 wire.write(answer);
@@ -83,17 +85,27 @@ impl Hostile {
         })
     }
 
-    pub(crate) fn accepted(&self) -> usize {
+    /// Sends these bytes after the first request of each connection, and closes the connection.
+    pub fn closing_after(answer: &'static [u8]) -> Self {
+        Self::start(move |_, wire| {
+            if wire.head().is_some() {
+                wire.write(answer);
+            }
+        })
+    }
+
+    /// Connections taken so far.
+    pub fn accepted(&self) -> usize {
         self.shared.accepted.load(SeqCst)
     }
 
     /// Scripts that have ended.
-    pub(crate) fn closed(&self) -> usize {
+    pub fn closed(&self) -> usize {
         self.shared.closed.load(SeqCst)
     }
 
     /// The heads read so far.
-    pub(crate) fn heads(&self) -> Vec<String> {
+    pub fn heads(&self) -> Vec<String> {
         self.shared.heads.lock().unwrap().clone()
     }
 }
@@ -112,7 +124,7 @@ impl Drop for Hostile {
 
 impl Wire {
     /// The next request's head, without the empty line; `None` at the connection's end.
-    pub(crate) fn head(&mut self) -> Option<String> {
+    pub fn head(&mut self) -> Option<String> {
         loop {
             if let Some(at) = self.buffer.windows(4).position(|window| window == b"\r\n\r\n") {
                 let head: Vec<u8> = self.buffer.drain(..at + 4).collect();
@@ -127,7 +139,7 @@ impl Wire {
     }
 
     /// The next bytes up to and with `marker`; `None` when the connection ends before.
-    pub(crate) fn raw_until(&mut self, marker: &[u8]) -> Option<Vec<u8>> {
+    pub fn raw_until(&mut self, marker: &[u8]) -> Option<Vec<u8>> {
         loop {
             if let Some(at) = self.buffer.windows(marker.len()).position(|window| window == marker) {
                 return Some(self.buffer.drain(..at + marker.len()).collect());
@@ -139,7 +151,7 @@ impl Wire {
     }
 
     /// The next `length` bytes; `None` when the connection ends before.
-    pub(crate) fn raw(&mut self, length: usize) -> Option<Vec<u8>> {
+    pub fn raw(&mut self, length: usize) -> Option<Vec<u8>> {
         while self.buffer.len() < length {
             if self.read() == 0 {
                 return None;
@@ -149,21 +161,21 @@ impl Wire {
     }
 
     /// All bytes up to the connection's end.
-    pub(crate) fn rest(&mut self) -> Vec<u8> {
+    pub fn rest(&mut self) -> Vec<u8> {
         while self.read() > 0 {}
         std::mem::take(&mut self.buffer)
     }
 
     /// Waits for more bytes; 0 at the end.
-    pub(crate) fn read(&mut self) -> usize {
+    pub fn read(&mut self) -> usize {
         let mut block = [0; 65_536];
-        let bytes = self.stream.as_mut().and_then(|stream| stream.read(&mut block).ok()).unwrap_or(0);
+        let bytes = self.stream.as_mut().and_then(|stream| read_some(stream, &mut block).ok()).unwrap_or(0);
         self.buffer.extend_from_slice(&block[..bytes]);
         bytes
     }
 
     /// Reads until `marker` has come.
-    pub(crate) fn until(&mut self, marker: &[u8]) -> Vec<u8> {
+    pub fn until(&mut self, marker: &[u8]) -> Vec<u8> {
         while !self.buffer.windows(marker.len()).any(|window| window == marker) {
             if self.read() == 0 {
                 break;
@@ -172,36 +184,36 @@ impl Wire {
         std::mem::take(&mut self.buffer)
     }
 
-    pub(crate) fn write(&mut self, bytes: &[u8]) {
+    pub fn write(&mut self, bytes: &[u8]) {
         self.try_write(bytes);
     }
 
     /// False where the other side takes no more.
-    pub(crate) fn try_write(&mut self, bytes: &[u8]) -> bool {
+    pub fn try_write(&mut self, bytes: &[u8]) -> bool {
         self.stream.as_mut().is_some_and(|stream| stream.write_all(bytes).is_ok())
     }
 
     /// For a script that reads and writes at the same time.
-    pub(crate) fn clone_stream(&self) -> TcpStream {
+    pub fn clone_stream(&self) -> TcpStream {
         self.stream.as_ref().unwrap().try_clone().unwrap()
     }
 
-    /// Reads and drops whatever comes until the other side is done.
-    pub(crate) fn hold(&mut self) {
+    /// Reads and drops all bytes until the other side is done.
+    pub fn hold(&mut self) {
         while self.read() > 0 {
             self.buffer.clear();
         }
     }
 
-    /// Waits without reading until the test is over: what the other side sends fills up.
-    pub(crate) fn ignore(&mut self) {
+    /// Waits without reading until the test is over: the buffers of the other side fill up.
+    pub fn ignore(&mut self) {
         while !self.shared.stopping.load(SeqCst) {
             std::thread::sleep(Duration::from_millis(1));
         }
     }
 
-    /// Ends the connection at once, with a reset instead of a good-bye.
-    pub(crate) fn reset(&mut self) {
+    /// Ends the connection at once, with a reset.
+    pub fn reset(&mut self) {
         self.shared.sockets.lock().unwrap().remove(&self.number); // the last descriptor's close resets
         if let Some(stream) = self.stream.take() {
             socket2::SockRef::from(&stream).set_linger(Some(Duration::ZERO)).unwrap();

@@ -20,7 +20,6 @@
 //! The generator, the servers and `lb` share the same cores and are not pinned, so absolute latencies depend on the
 //! machine. Ratios are fair if all kinds of windows are disturbed alike, which the noise ratio shows.
 
-#[path = "../measuring/mod.rs"]
 mod measuring;
 
 use std::path::PathBuf;

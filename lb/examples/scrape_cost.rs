@@ -18,7 +18,6 @@
 //!
 //! As in `swap_cost`, all processes share the same cores, so absolute latencies depend on the machine.
 
-#[path = "../measuring/mod.rs"]
 mod measuring;
 
 use std::io::{Read, Write};
