@@ -160,8 +160,8 @@ impl Bench {
         answer.header("x-server-id").unwrap().to_owned()
     }
 
-    /// Sends requests from `clients` clients, one after the other each, during `change`. All must succeed; returns their
-    /// number.
+    /// Sends requests from `clients` clients, one after the other each, during `change`. All must succeed.
+    /// Returns their number.
     pub(crate) fn under_load(&self, clients: usize, change: impl FnOnce(&dyn Fn())) -> u64 {
         let (stop, answered) = (AtomicBool::new(false), AtomicU64::new(0));
         let more = || {
