@@ -17,3 +17,4 @@ mod lifecycle;
 mod live;
 mod logs;
 mod mistakes;
+mod openapi;

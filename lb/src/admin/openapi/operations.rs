@@ -6,6 +6,7 @@ use super::{Schemas, bodies};
 use crate::admin::health::NotReady;
 use crate::admin::reload::Refusal;
 use crate::admin::strategies::Strategies;
+use crate::admin::tick::Tick;
 use crate::control::{BackendStatus, Explanation, ReloadReport, Ring, Status};
 use crate::course::{Failure, Success};
 
@@ -41,7 +42,7 @@ pub(super) fn operation(route: &str, method: &str, schemas: &mut Schemas) -> Ope
         "/" => index(),
         "/openapi.json" => reading("This document", json_of(&json!({ "type": "object" }))),
         "/metrics" => reading("Metrics for Prometheus", text("text/plain")),
-        "/events" => events(),
+        "/events" => events(schemas),
         "/healthz" => reading("Whether lb itself works", text("text/plain")),
         "/readyz" => readyz(schemas),
         "/status" => reading("Generation, strategies, runtime changes", json_of(&schemas.of::<Status>())),
@@ -132,7 +133,8 @@ fn change(summary: &'static str, schemas: &mut Schemas) -> Operation {
 }
 
 fn index() -> Operation {
-    let page = json!({ "text/html": { "schema": { "type": "string" } }, "text/plain": { "schema": { "type": "string" } } });
+    let page =
+        json!({ "text/html": { "schema": { "type": "string" } }, "text/plain": { "schema": { "type": "string" } } });
     let mut operation = reading("The live page for browsers, a list of routes for other clients", page).or([500]);
     let content = json!({
         "text/html": { "schema": { "type": "string" } },
@@ -142,10 +144,16 @@ fn index() -> Operation {
     operation
 }
 
-fn events() -> Operation {
+/// The schema is of one event, as libraries return it.
+fn events(schemas: &mut Schemas) -> Operation {
+    let data =
+        json!({ "type": "string", "contentMediaType": "application/json", "contentSchema": schemas.of::<Tick<'_>>() });
     let stream = json!({ "text/event-stream": { "schema": {
-        "type": "string",
-        "description": "A stream without end: one event `tick` a second. Its data is the JSON of the live page.",
+        "title": "Event",
+        "description": "One event of a stream without end; one a second.",
+        "type": "object",
+        "properties": { "id": { "type": "string", "pattern": "^[0-9]+$" }, "event": { "const": "tick" }, "data": data },
+        "required": ["id", "event", "data"],
     } } });
     let mut operation = reading("Events for the live page", stream);
     operation.parameters.push(json!({
