@@ -289,7 +289,9 @@ async function names({ world, page }) {
     const cut = await page.evaluate(() => [...document.querySelectorAll('.who b, .who span, .ring-legend span, #about, .what, h1, h2, .chip')].filter(element =>
       element.clientWidth && (element.scrollWidth > element.clientWidth + 1 || getComputedStyle(element).textOverflow === 'ellipsis')).map(element => element.textContent));
     assert.deepEqual(cut, [], `cut at ${width} px`);
-    assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `no element is wider than ${width} px`);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth ? [] :
+      [...document.body.querySelectorAll('*')].filter(element => element.getBoundingClientRect().right > innerWidth + 1).map(element => element.outerHTML.slice(0, 80)));
+    assert.deepEqual(wide, [], `wider than ${width} px`);
     const overlaps = await page.evaluate(() => [...document.querySelectorAll('.row')].flatMap(row => {
       const cells = [...row.children].map(cell => cell.getBoundingClientRect()).filter(box => box.width);
       return cells.filter((one, i) => cells.some((other, j) => j > i && one.left < other.right - 1 && other.left < one.right - 1 && one.top < other.bottom - 1 && other.top < one.bottom - 1));
