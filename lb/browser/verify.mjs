@@ -279,7 +279,7 @@ async function servers({ world, page }) {
 
 /** Long names and addresses are shown whole, in wide and narrow windows. */
 async function names({ world, page }) {
-  const [long, address] = ['a-server-with-a-name-of-sixty-four-bytes.rack-17.hall-b.example', [...world.servers.values()][0]];
+  const [long, address] = ['a-server-with-a-name-of-sixty-four-bytes.rack-17.hall-b1.example', [...world.servers.values()][0]];
   assert.equal((await world.ask(world.admin, 'POST', '/add', { backends: [{ id: long, address }] })).status, 200);
   await world.ask(world.admin, 'POST', '/reload', { strategy: { name: 'consistent_hash' } });
   await page.locator('.ring-legend li', { hasText: long }).waitFor({ timeout: PATIENCE_MS });
@@ -303,6 +303,7 @@ async function names({ world, page }) {
   await world.ask(world.admin, 'DELETE', '/rm', { n: 1, hostnames: [long] });
   await rowOf(page, long).waitFor({ state: 'detached', timeout: PATIENCE_MS });
   await world.ask(world.admin, 'POST', '/rollback');
+  await page.locator('.ring-box').waitFor({ state: 'hidden', timeout: PATIENCE_MS });
   return `a name of ${long.length} bytes is whole from 1440 to 320 px`;
 }
 
@@ -350,11 +351,15 @@ async function accessible({ world, page }) {
     const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map(node => `${node.target} ${node.failureSummary}`).join('; ')}`);
     assert.deepEqual(told, [], `${colorScheme}: axe-core finds`);
     rules = passes.length;
-    for (const open of ['openAdd()', 'openRemove({ id: "blue", address: "127.0.0.1:1", origin: "file" })', 'live("lost", "no connection")']) {
+    for (const open of ['openAdd()', 'openRemove({ id: "blue", address: "127.0.0.1:1", origin: "file" })', 'source.close(); live("lost", "no connection")']) {
       await page.evaluate(open);
       const { violations } = await page.evaluate(() => axe.run());
       assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes[0].target} ${nodes[0].failureSummary}`), [], `${colorScheme}, ${open}: axe-core finds`);
-      await page.evaluate(() => { for (const dialog of document.querySelectorAll('dialog')) dialog.close(); });
+      await page.evaluate(() => {
+        for (const dialog of document.querySelectorAll('dialog')) dialog.close();
+        if (source.readyState === EventSource.CLOSED) connect();
+      });
+      await isLive(page);
     }
   }
   await page.emulateMedia({ colorScheme: null });
