@@ -402,6 +402,7 @@ async function comesBack({ world, page }) {
   const mistakes = page.mistakes.length;
   await world.stop('SIGKILL');
   await textIs(page.locator('#live-text'), /^no connection$/);
+  await page.setViewportSize({ width: 1440, height: 1000 });
   // The values are grey, and the time of the last ones is shown.
   const since = await page.evaluate(() => clock(ticks.at(-1).at));
   await textIs(page.locator('#stale'), new RegExp(`since ${since}`));
