@@ -133,8 +133,8 @@ async function keyboard({ world, page }) {
     assert.ok(stop.ring && stop.inside, `the focus on ${JSON.stringify(stop)} cannot be seen`);
     stops.push(stop.name);
   }
-  const ofRows = IDS.flatMap(id => [`Weight of ${id}`, `Set the weight of ${id}`, `Drain ${id}`]);
-  assert.deepEqual(stops, ['Reload', 'Strategy for pool default', 'Put in charge', 'Roll back', ...ofRows], 'the order of the focus');
+  const ofRows = IDS.flatMap(id => [`Weight of ${id}`, `Set the weight of ${id}`, `Drain ${id}`, `Remove ${id}`]);
+  assert.deepEqual(stops, ['Reload', 'Strategy for pool default', 'Put in charge', 'Roll back', 'Add servers', ...ofRows], 'the order of the focus');
 
   const row = rowOf(page, 'blue'), to = async name => {
     for (let presses = 0; presses <= stops.length; presses++) {
@@ -186,6 +186,127 @@ async function keyboard({ world, page }) {
   return `${stops.length} stops, each visible; drain, ready, weight, strategy, roll back and reload by keyboard alone`;
 }
 
+/** A drained server's share begins at the drain, as its expected share does. */
+async function shares({ page, world }) {
+  const stop = world.load();
+  await until(page, () => /^[\d.]+ of 33/.test(document.querySelector('.row:not(.head) .share span').textContent));
+  await rowOf(page, 'blue').getByRole('button', { name: 'Drain blue' }).click();
+  await textIs(rowOf(page, 'blue').locator('.chip'), /^drain(ed|ing)$/);
+  // Every tick from then on, until shares of three seconds are shown.
+  const seen = await page.evaluate(() => new Promise(done => {
+    const seen = [], real = drawPools;
+    const look = () => [...document.querySelectorAll('.row:not(.head) .share span')].map(share => share.textContent);
+    seen.push(look());
+    drawPools = now => {
+      real(now);
+      seen.push(look());
+      if (seen.length > 4) { drawPools = real; done(seen); }
+    };
+  }));
+  for (const [blue, ...others] of seen) {
+    const [share, expected] = blue.split(' of ').map(parseFloat);
+    assert.ok(expected === 0 && !(share > 5), `a drained server shows ${blue}`);
+    for (const other of others) assert.match(other, /^(–|[\d.]+) of 50\.0 %$/);
+  }
+  assert.match(await page.locator('.row.head').innerText(), /Share of expected, [1-9] s/);
+  await rowOf(page, 'blue').getByRole('button', { name: /^Ready/ }).click();
+  await textIs(rowOf(page, 'blue').locator('.chip'), /^healthy$/);
+  await stop();
+  return `after a drain: ${seen.map(([blue]) => blue).join(', ')}`;
+}
+
+/** Servers are attached and removed on the page; a refusal is shown in words, and a removal is confirmed. */
+async function servers({ world, page }) {
+  const ids = async () => JSON.parse((await world.ask(world.admin, 'GET', '/rep')).text).message.replicas;
+  const before = await ids(), address = await world.serve('new');
+  const add = page.getByRole('dialog', { name: 'Add servers to pool default' });
+  await page.getByRole('button', { name: 'Add servers' }).focus();
+  await page.keyboard.press('Enter');
+  await add.getByLabel('Name', { exact: true }).fill('new');
+  await add.getByLabel('Address').fill('127.0.0.1');
+  await add.getByLabel('Weight').fill('2');
+  const mistakes = page.mistakes.length;
+  await page.keyboard.press('Enter');
+  await textIs(add.getByRole('alert'), /port/);
+  const refused = await add.getByRole('alert').innerText();
+  assert.deepEqual(await ids(), before, 'nothing was added');
+  await add.getByLabel('Launch servers').check();
+  assert.equal(await add.getByLabel('Name', { exact: true }).isVisible(), false);
+  await add.getByLabel('Number').fill('1');
+  await add.getByRole('button', { name: 'Add' }).click();
+  await textIs(add.getByRole('alert'), /launch/i);
+  const noLauncher = await add.getByRole('alert').innerText();
+  await add.getByLabel('Attach a running server').check();
+  assert.equal(await add.getByLabel('Name', { exact: true }).inputValue(), 'new', 'the input stays');
+  await add.getByLabel('Address').fill(address);
+  await page.keyboard.press('Enter');
+  await textIs(rowOf(page, 'new').locator('.chip'), /^healthy$/);
+  assert.equal(await add.isVisible(), false);
+  await textIs(page.locator('#toast-text'), /^new is attached$/);
+  assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Add servers', 'the focus returns');
+  assert.deepEqual([await ids(), await rowOf(page, 'new').locator('input').inputValue()], [[...before, 'new'], '2']);
+
+  const remove = page.getByRole('dialog', { name: 'Remove new?' });
+  for (const leave of ['Escape', 'Enter']) {
+    await rowOf(page, 'new').getByRole('button', { name: 'Remove new' }).focus();
+    await page.keyboard.press('Enter');
+    await remove.waitFor({ timeout: PATIENCE_MS });
+    assert.equal(await page.evaluate(() => document.activeElement.textContent), 'Cancel');
+    await page.keyboard.press(leave);
+    await remove.waitFor({ state: 'hidden', timeout: PATIENCE_MS });
+  }
+  assert.deepEqual(await ids(), [...before, 'new'], 'not confirmed');
+  await rowOf(page, 'new').getByRole('button', { name: 'Remove new' }).click();
+  // The server is gone when the operator confirms.
+  const body = { n: 1, hostnames: ['new'] };
+  await world.ask(world.admin, 'DELETE', '/rm', body);
+  await remove.getByRole('button', { name: 'Remove' }).click();
+  await textIs(remove.getByRole('alert'), /new/);
+  await page.keyboard.press('Escape');
+  await rowOf(page, 'new').waitFor({ state: 'detached', timeout: PATIENCE_MS });
+  await world.ask(world.admin, 'POST', '/add', { backends: [{ id: 'new', address }] });
+  await rowOf(page, 'new').getByRole('button', { name: 'Remove new' }).click();
+  await remove.getByRole('button', { name: 'Remove' }).click();
+  await textIs(page.locator('#toast-text'), /^new is removed$/);
+  await rowOf(page, 'new').waitFor({ state: 'detached', timeout: PATIENCE_MS });
+  assert.deepEqual(await ids(), before);
+  await until(page, () => document.activeElement.textContent === 'Add servers');
+  await world.kill('new');
+  // The browser reports the three refusals.
+  assert.ok(page.mistakes.splice(mistakes).every(line => /status of 4/.test(line)));
+  return `attached and removed by keyboard, confirmed; refusals: ${JSON.stringify(refused)}, ${JSON.stringify(noLauncher)}`;
+}
+
+/** Long names and addresses are shown whole, in wide and narrow windows. */
+async function names({ world, page }) {
+  const [long, address] = ['a-server-with-a-name-of-sixty-four-bytes.rack-17.hall-b1.example', [...world.servers.values()][0]];
+  assert.equal((await world.ask(world.admin, 'POST', '/add', { backends: [{ id: long, address }] })).status, 200);
+  await world.ask(world.admin, 'POST', '/reload', { strategy: { name: 'consistent_hash' } });
+  await page.locator('.ring-legend li', { hasText: long }).waitFor({ timeout: PATIENCE_MS });
+  await mkdir(options.pictures, { recursive: true });
+  for (const width of [1440, 1261, 1100, 961, 700, 390, 320]) {
+    await page.setViewportSize({ width, height: 900 });
+    const cut = await page.evaluate(() => [...document.querySelectorAll('.who b, .who span, .ring-legend span, #about, .what, h1, h2, .chip')].filter(element =>
+      element.clientWidth && (element.scrollWidth > element.clientWidth + 1 || getComputedStyle(element).textOverflow === 'ellipsis')).map(element => element.textContent));
+    assert.deepEqual(cut, [], `cut at ${width} px`);
+    const wide = await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth ? [] :
+      [...document.body.querySelectorAll('*')].filter(element => element.getBoundingClientRect().right > innerWidth + 1).map(element => element.outerHTML.slice(0, 80)));
+    assert.deepEqual(wide, [], `wider than ${width} px`);
+    const overlaps = await page.evaluate(() => [...document.querySelectorAll('.row')].flatMap(row => {
+      const cells = [...row.children].map(cell => cell.getBoundingClientRect()).filter(box => box.width);
+      return cells.filter((one, i) => cells.some((other, j) => j > i && one.left < other.right - 1 && other.left < one.right - 1 && one.top < other.bottom - 1 && other.top < one.bottom - 1));
+    }).length);
+    assert.equal(overlaps, 0, `cells overlap at ${width} px`);
+    await page.screenshot({ path: join(options.pictures, `names-${width}.png`), fullPage: true });
+  }
+  await page.setViewportSize({ width: 1440, height: 1000 });
+  await world.ask(world.admin, 'DELETE', '/rm', { n: 1, hostnames: [long] });
+  await rowOf(page, long).waitFor({ state: 'detached', timeout: PATIENCE_MS });
+  await world.ask(world.admin, 'POST', '/rollback');
+  await page.locator('.ring-box').waitFor({ state: 'hidden', timeout: PATIENCE_MS });
+  return `a name of ${long.length} bytes is whole from 1440 to 320 px`;
+}
+
 /** The ring and its expected shares. */
 async function ring({ world, page }) {
   const put = name => world.ask(world.admin, 'POST', '/reload', { strategy: { name } });
@@ -211,7 +332,7 @@ async function ring({ world, page }) {
   const share = await rowOf(page, 'green').locator('.share span').elementHandle();
   await until(page, share => { const [got, of] = share.textContent.match(/[\d.]+/g); return Math.abs(got - of) < 6; }, share);
   const got = await share.textContent();
-  await rowOf(page, 'blue').getByRole('button').last().click();
+  await rowOf(page, 'blue').getByRole('button', { name: /^Ready/ }).click();
   await until(page, count => document.querySelectorAll('.ring .serves').length === count, count);
   assert.deepEqual(await shares(), before);
   return `27 and 480 points; a drain gives ${before[0]} % away (${before} → ${after}), and ready takes them back; green got ${got}`;
@@ -230,6 +351,16 @@ async function accessible({ world, page }) {
     const told = violations.map(({ id, nodes }) => `${id}: ${nodes.map(node => `${node.target} ${node.failureSummary}`).join('; ')}`);
     assert.deepEqual(told, [], `${colorScheme}: axe-core finds`);
     rules = passes.length;
+    for (const open of ['openAdd()', 'openRemove({ id: "blue", address: "127.0.0.1:1", origin: "file" })', 'source.close(); live("lost", "no connection")']) {
+      await page.evaluate(open);
+      const { violations } = await page.evaluate(() => axe.run());
+      assert.deepEqual(violations.map(({ id, nodes }) => `${id}: ${nodes[0].target} ${nodes[0].failureSummary}`), [], `${colorScheme}, ${open}: axe-core finds`);
+      await page.evaluate(() => {
+        for (const dialog of document.querySelectorAll('dialog')) dialog.close();
+        if (source.readyState === EventSource.CLOSED) connect();
+      });
+      await isLive(page);
+    }
   }
   await page.emulateMedia({ colorScheme: null });
   return `axe-core: no violation, light and dark, ${rules} rules passed`;
@@ -243,7 +374,13 @@ async function pictures({ world, page }) {
     await page.emulateMedia({ colorScheme });
     await page.setViewportSize({ width, height: 900 });
     assert.ok(await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth), `no element is wider than ${width} px`);
-    await page.screenshot({ path: join(options.pictures, `live-${width}-${colorScheme}.png`), fullPage: true });
+    const picture = name => page.screenshot({ path: join(options.pictures, `${name}-${width}-${colorScheme}.png`), fullPage: name === 'live' });
+    await picture('live');
+    for (const [name, open] of [['add', 'openAdd()'], ['remove', 'openRemove({ id: "blue", address: "127.0.0.1:5001", origin: "file" })']]) {
+      await page.evaluate(open);
+      await picture(name);
+      await page.evaluate(name => document.getElementById(name).close(), name);
+    }
   }
   await stop();
   return `1440 and 390 px, light and dark, in ${options.pictures}`;
@@ -265,12 +402,30 @@ async function comesBack({ world, page }) {
   const mistakes = page.mistakes.length;
   await world.stop('SIGKILL');
   await textIs(page.locator('#live-text'), /^no connection$/);
+  await page.setViewportSize({ width: 1440, height: 1000 });
+  // The values are grey, and the time of the last ones is shown.
+  const since = await page.evaluate(() => clock(ticks.at(-1).at));
+  await textIs(page.locator('#stale'), new RegExp(`since ${since}`));
+  const colours = () => page.evaluate(() => ['#n-requests', '.who b', '.share > span', '#about'].map(of => getComputedStyle(document.querySelector(of)).color));
+  const grey = await colours();
+  assert.ok(grey.every(colour => colour === grey.at(-1)), `${grey}`);
+  for (const colorScheme of ['light', 'dark']) {
+    await page.emulateMedia({ colorScheme });
+    await page.screenshot({ path: join(options.pictures, `lost-1440-${colorScheme}.png`) });
+  }
+  await page.emulateMedia({ colorScheme: null });
+  await page.getByRole('button', { name: 'Remove blue' }).click();
+  await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+  await textIs(page.locator('#remove-error'), /^lb does not respond$/);
+  await page.keyboard.press('Escape');
   await world.balance();
   await isLive(page);
+  assert.equal(await page.locator('#stale').textContent(), '');
+  assert.notDeepEqual(await colours(), grey);
   await textIs(page.locator('#log'), /lb was restarted/);
   // The browser reports failed connections while lb is down.
   assert.ok(page.mistakes.splice(mistakes).every(line => /ERR_CONNECTION|ERR_INCOMPLETE|ERR_EMPTY|ERR_SOCKET/.test(line)));
-  return 'hidden, it closes its stream; visible again, it shows what it missed; after a kill and restart of lb it is live';
+  return 'hidden, it closes its stream; visible again, it shows what it missed; after a kill of lb its values are grey, after a restart it is live';
 }
 
 /** The machine's clock is set back by an hour while the page is open: the page goes on and reports no restart. */
@@ -309,17 +464,26 @@ async function login({ browser }) {
     assert.equal(await page.evaluate(() => document.cookie), '');
     await page.getByRole('button', { name: 'Drain one' }).click();
     await textIs(rowOf(page, 'one').locator('.chip'), /^drain/);
+    const address = world.servers.get('one');
+    await page.getByRole('button', { name: 'Add servers' }).click();
+    await page.getByLabel('Name', { exact: true }).fill('two');
+    await page.getByLabel('Address').fill(address);
+    await page.getByRole('dialog').getByRole('button', { name: 'Add' }).click();
+    await textIs(rowOf(page, 'two').locator('.who'), new RegExp(address));
+    await page.getByRole('button', { name: 'Remove two' }).click();
+    await page.getByRole('dialog').getByRole('button', { name: 'Remove' }).click();
+    await rowOf(page, 'two').waitFor({ state: 'detached', timeout: PATIENCE_MS });
     await page.getByRole('button', { name: 'Sign out' }).click();
     await page.getByLabel('Admin token').waitFor({ timeout: PATIENCE_MS });
     // The only errors in the console are the 401 responses that show the form.
     assert.ok(page.mistakes.every(line => line.includes('401')), `${page.mistakes}`);
-    return 'a wrong token is reported, the right one gives a cookie that is HttpOnly and SameSite=Strict, and signing out ends it';
+    return 'a wrong token is reported, the right one gives a cookie that is HttpOnly and SameSite=Strict, servers are added and removed with it, and signing out ends it';
   } finally {
     await world.end();
   }
 }
 
-const STEPS = { numbers, keyboard, ring, news, accessible, pictures, login, comesBack, clockSetBack };
+const STEPS = { numbers, keyboard, shares, servers, names, ring, news, accessible, pictures, login, comesBack, clockSetBack };
 
 const began = performance.now();
 const browser = await chromium.launch({ executablePath: options.chromium, args: ['--no-sandbox'] });

@@ -100,12 +100,15 @@ export class World {
 
   /** Sends one request to `address`; returns status and text. */
   ask(address, method, path, body, headers = {}) {
+    const sent = body && JSON.stringify(body);
+    // For DELETE, node sends a body without its length.
+    const all = sent ? { ...headers, 'content-length': Buffer.byteLength(sent) } : headers;
     return new Promise((good, bad) => {
-      const request = http.request(`http://${address}${path}`, { method, agent: this.agent, headers }, response => {
+      const request = http.request(`http://${address}${path}`, { method, agent: this.agent, headers: all }, response => {
         let text = '';
         response.on('data', data => { text += data; }).on('end', () => good({ status: response.statusCode, text })).on('error', bad);
       });
-      request.on('error', bad).end(body && JSON.stringify(body));
+      request.on('error', bad).end(sent);
     });
   }
 

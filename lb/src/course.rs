@@ -11,13 +11,14 @@ mod response;
 
 use bytes::Bytes;
 use http::{Method, StatusCode};
+use schemars::JsonSchema;
 use serde::Serialize;
 use tokio::sync::mpsc;
 
 pub(crate) use body::weight;
 pub use body::{parse_add, parse_remove};
 pub use calls::serve_calls;
-pub(crate) use response::{failure_body, status_of, takes, to_json};
+pub(crate) use response::{Failure, failure_body, status_of, takes, to_json};
 
 use crate::control::{ControlError, Handle, Replicas};
 use crate::generation::{Call, CallAnswer, OwnRoutes};
@@ -33,13 +34,13 @@ enum Route {
 }
 
 /// The sheet's body for success.
-#[derive(Serialize)]
-struct Success<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Success<'a> {
     message: Message<'a>,
     status: &'static str,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Message<'a> {
     #[serde(rename = "N")]
     n: usize,

@@ -18,7 +18,7 @@ use super::events::{Events, last_seen};
 use super::index::INDEX;
 use super::places::Place;
 use super::server::Shared;
-use super::{explain, health, page, reload, strategies};
+use super::{explain, health, openapi, page, reload, strategies};
 use crate::config::DEFAULT_POOL;
 use crate::course;
 use crate::telemetry::CONTENT_TYPE;
@@ -32,8 +32,9 @@ const DISCARD_BYTES_MAX: usize = 16 << 20;
 const DISCARD_TIME_MAX: Duration = Duration::from_secs(2);
 
 /// Every route with its methods. `{id}` stands for one segment.
-pub(super) const ROUTES: [(&str, &str); 20] = [
+pub(super) const ROUTES: [(&str, &str); 21] = [
     ("/", "GET, HEAD"),
+    ("/openapi.json", "GET, HEAD"),
     ("/rep", "GET, HEAD"),
     ("/add", "POST"),
     ("/rm", "DELETE"),
@@ -158,6 +159,7 @@ async fn route(shared: &Shared, head: &request::Parts, body: &[u8]) -> Answer {
     match path {
         "/" if page::is_wanted(head) => page::page(),
         "/" => page::vary(Answer::text(StatusCode::OK, index_for(head))),
+        "/openapi.json" => openapi::answer(&shared.guard),
         "/metrics" => Answer { content_type: CONTENT_TYPE, ..Answer::text(StatusCode::OK, shared.metrics.render()) },
         "/healthz" => health::healthz(shared).await,
         "/readyz" => health::readyz(shared),

@@ -31,7 +31,7 @@ pub(super) struct Guard {
 }
 
 /// The routes without a token: those of probes, and the sign-in.
-const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/login"];
+pub(super) const OPEN_ROUTES: [&str; 3] = ["/healthz", "/readyz", "/login"];
 
 /// The rules without the token, for the course's routes on the proxy's port.
 pub fn visitors_only() -> impl Fn(&request::Parts) -> Result<(), CallAnswer> + Send + Sync + 'static {
@@ -70,6 +70,11 @@ impl Guard {
     /// Whether a token is required.
     pub(super) fn has_token(&self) -> bool {
         self.token.is_some()
+    }
+
+    /// The name of the session cookie.
+    pub(super) fn cookie_name(&self) -> &str {
+        self.sessions.name()
     }
 
     /// A session cookie for the right token; `None` for a wrong token.

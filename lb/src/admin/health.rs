@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::answer::Answer;
@@ -15,8 +16,8 @@ use crate::generation::{Generation, SILENCE_MAX};
 /// Without a reply in this time, control counts as stuck.
 const ANSWER_MAX: Duration = Duration::from_secs(1);
 
-#[derive(Serialize)]
-struct NotReady<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct NotReady<'a> {
     message: String,
     status: &'static str,
     /// The names of the pools where no backend may get a request.

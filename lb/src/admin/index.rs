@@ -7,6 +7,7 @@ pub(super) const INDEX: &str = "\
 lb, admin port. A browser gets a live page here.
 
 read
+  GET  /openapi.json                 this list with parameters, bodies and responses, in OpenAPI 3.1
   GET  /rep                          the replicas of the pool default, in the course's format
   GET  /backends                     every backend with its state, as JSON
   GET  /status                       generation, strategies, runtime changes, as JSON

@@ -5,6 +5,7 @@
 //! An override with a path needs the token (else 403).
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::answer::Answer;
@@ -12,8 +13,8 @@ use super::query::pairs;
 use crate::control::{Handle, Overriding, ReloadError, ReloadRequest};
 use crate::course::to_json;
 
-#[derive(Serialize)]
-struct Refusal<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Refusal<'a> {
     message: String,
     status: &'static str,
     stage: &'a str,

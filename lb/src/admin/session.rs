@@ -41,6 +41,11 @@ impl Sessions {
         Self { name: format!("{ADMIN_COOKIE}{port}"), live: Mutex::default() }
     }
 
+    /// The cookie's name.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
     /// Begins a session and returns its cookie.
     pub(super) fn begin(&self) -> std::io::Result<HeaderValue> {
         let id = random_digits()?;

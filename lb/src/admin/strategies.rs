@@ -5,6 +5,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::answer::Answer;
@@ -14,13 +15,13 @@ use crate::control::{Handle, OfferedStrategy, Status};
 /// The time limit for the builder, which may be busy with other work.
 const RING_TIME_MAX: Duration = Duration::from_secs(5);
 
-#[derive(Serialize)]
-struct Strategies<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(super) struct Strategies<'a> {
     strategies: Vec<OfferedStrategy>,
     in_charge: Vec<InCharge<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct InCharge<'a> {
     pool: &'a str,
     name: &'a str,

@@ -5,12 +5,13 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::control::{BackendStatus, LastReload, PoolStatus, ReloadStatus, Status};
 use crate::telemetry::{Quantiles, SwapKind, Traffic};
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 pub(super) struct Tick<'a> {
     /// Milliseconds since the Unix epoch, by the machine's clock, which may be set back.
     at: u64,
@@ -41,13 +42,13 @@ pub(super) struct Standing {
 }
 
 /// Latencies over the last seconds.
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Times {
     p50_ms: Option<f64>,
     p99_ms: Option<f64>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Reload<'a> {
     running: bool,
     refused: u64,
@@ -57,7 +58,7 @@ struct Reload<'a> {
     last: Option<&'a LastReload>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct PoolTick<'a> {
     name: &'a str,
     strategy: &'a str,
@@ -72,7 +73,7 @@ struct PoolTick<'a> {
     backends: Vec<BackendTick<'a>>,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct Swaps {
     options: u64,
     plugin: u64,
@@ -80,7 +81,7 @@ struct Swaps {
     rollback: u64,
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, JsonSchema)]
 struct BackendTick<'a> {
     id: &'a str,
     address: &'a str,

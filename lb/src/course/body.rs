@@ -61,7 +61,7 @@ fn known_keys(object: &Map<String, Value>, place: &str, known: &[&str]) -> Resul
 fn count_and_names(object: &Map<String, Value>, which: &str, example: &str) -> Result<(usize, Vec<String>), String> {
     let n = match object.get("n") {
         None => return Err(format!("n is missing; send for example {example}")),
-        Some(value) => match value.as_i64() {
+        Some(value) => match whole(value) {
             Some(n) if n >= 1 => usize::try_from(n).map_err(|_| format!("n is too large: {n}"))?,
             Some(n) => return Err(format!("n must be at least 1, not {n}")),
             None if value.is_u64() => return Err(format!("n is too large: {value}")),
@@ -107,11 +107,21 @@ fn backend(index: usize, value: &Value) -> Result<AttachedBackend, String> {
 
 /// A weight in JSON.
 pub(crate) fn weight(value: &Value) -> Result<u16, String> {
-    match value.as_i64() {
+    match whole(value) {
         Some(weight) => check_weight(weight),
         None if value.is_number() => Err(format!("must be a whole number, not {value}")),
         None => Err(format!("must be a whole number, not {}", kind(value))),
     }
+}
+
+/// A whole number. JSON has one type of number, so 2.0 is whole, too.
+fn whole(value: &Value) -> Option<i64> {
+    /// Above it not every whole number is an `f64`.
+    const EXACT_MAX: f64 = (1_u64 << 53) as f64;
+    let is_whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT_MAX;
+    value
+        .as_i64()
+        .or_else(|| value.as_f64().filter(|number| value.is_f64() && is_whole(number)).map(|number| number as i64))
 }
 
 /// The type of a value, with its article.
@@ -153,6 +163,15 @@ mod tests {
             parse_remove(br#"{"n":1,"hostnames":["a","b"]}"#).unwrap_err(),
             "Length of hostname list is more than removable instances"
         );
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_fraction_of_zero() {
+        assert_eq!(parse_remove(br#"{"n":2.0}"#), Ok(Remove { n: 2, hostnames: vec![] }));
+        assert_eq!(weight(&serde_json::json!(5.0)), Ok(5));
+        for number in ["1.5", "1e300", "9007199254740994.0", "-0.5"] {
+            assert!(parse_remove(format!("{{\"n\":{number}}}").as_bytes()).is_err(), "{number}");
+        }
     }
 
     #[test]

@@ -5,12 +5,13 @@
 
 use bytes::Bytes;
 use http::StatusCode;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::control::ControlError;
 
-#[derive(Serialize)]
-struct Failure<'a> {
+#[derive(Serialize, JsonSchema)]
+pub(crate) struct Failure<'a> {
     message: &'a str,
     status: &'static str,
 }

@@ -16,3 +16,4 @@ mod lifecycle;
 mod live;
 mod logs;
 mod mistakes;
+mod openapi;

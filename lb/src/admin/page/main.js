@@ -55,25 +55,26 @@ function drawLog() {
 
 // ── the operator's requests ──
 
-async function act(button, path, body, done) {
+/** Sends a change. `failed` shows why it failed. Returns whether it is in force. */
+async function act(button, path, body, done, { method = 'POST', failed = sentence => toast(sentence, true) } = {}) {
   if (button.ariaBusy === 'true') return false;
   button.ariaBusy = 'true';
   try {
-    const request = { method: 'POST' };
+    const request = { method };
     if (body) Object.assign(request, { body: JSON.stringify(body), headers: { 'content-type': 'application/json' } });
     const response = await fetch(path, request);
     if (response.status === 401) { location.reload(); return false; }
     const answer = await response.json().catch(() => ({}));
     if (!response.ok) {
       const reason = bare(String(answer.message ?? `status ${response.status}`));
-      toast(answer.stage ? `Refused at ${answer.stage}: ${reason}` : reason, true);
+      failed(answer.stage ? `Refused at ${answer.stage}: ${reason}` : reason);
       return false;
     }
     const unchanged = answer.result === 'no_change' ? 'Nothing had changed.' : null;
     toast(unchanged ?? (answer.warnings?.length ? `${done}. ${answer.warnings.join(' ')}` : done), false);
     return true;
   } catch {
-    toast('lb does not respond', true);
+    failed('lb does not respond');
     return false;
   } finally {
     button.ariaBusy = 'false';
@@ -93,6 +94,10 @@ function hideToast() { $('toast').className = 'toast'; }
 function live(state, words) {
   $('live').dataset.state = state;
   text($('live-text'), words);
+  // Values of a lost connection are grey, with the time of the last ones.
+  const isLost = state === 'lost', last = ticks.at(-1);
+  document.body.classList.toggle('is-lost', isLost);
+  text($('stale'), !isLost ? '' : last ? `No data from lb since ${clock(last.at)}. The values below are of that time.` : 'No data from lb yet.');
 }
 
 function connect() {

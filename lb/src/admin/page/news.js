@@ -37,6 +37,11 @@ function take(tick) {
     now.error_rate = grown(now.errors, then?.errors);
     tick.of.set(keyOf(pool, backend), now);
   }
+  for (const pool of tick.pools) {
+    const then = last?.pools.find(then => then.name === pool.name);
+    pool.depends = JSON.stringify([pool.picker, pool.backends.map(backend => [backend.id, backend.eligible, backend.weight])]);
+    pool.since_s = then?.depends === pool.depends ? then.since_s : tick.uptime_s;
+  }
   ticks.push(tick);
   while (tick.at - ticks[0].at > WINDOW_MS + 5e3) ticks.shift();
   if (!drawing) {

@@ -2,7 +2,7 @@
 // Pools and their backends. Elements are made once; afterwards only their text and geometry change. So focus, selection
 // and layout stay.
 
-const SHARE_MS = 10e3;  // shares are taken over this time
+const SHARE_MS = 10e3;  // shares are taken over this time, or since the pool's last change if that is later
 const ROWS_MAX = 25;    // a larger pool is not shown whole
 const ROWS_SHOWN = 20;  // its first rows, and all rows with errors or without eligibility, are shown
 
@@ -33,14 +33,17 @@ function makePool(pool) {
     const name = view.choice.value;
     act(view.put, '/reload', { pool: pool.name, strategy: { name } }, `${pool.name}: ${name} is in charge until the next reload`).then(ok => { if (ok) view.choice.value = ''; });
   } }, view.choice, view.put, view.back);
+  view.add = h('button', { type: 'button', onclick: openAdd }, 'Add servers');
+  if (hasServers(pool)) form.append(view.add);
   view.what = h('span', { class: 'what' });
   view.standing = h('span', { class: 'chip' });
   view.overridden = h('span', { class: 'chip', hidden: '', 'data-s': 'warn', title: 'Replaces the strategy in the file until the next reload' }, 'override');
-  const head = ['Backend', 'Health', 'Share of expected', 'Req/s · all', 'Last 3 min', 'In flight', 'p99', 'Errors/s · all', 'Weight', ''];
+  const head = ['Backend', 'Health', '', 'Req/s · all', 'Last 3 min', 'In flight', 'p99', 'Errors/s · all', 'Weight', ''];
   const right = [3, 5, 6, 7];
+  view.over = h('span', {}, 'Share of expected');
   view.table = h('div', { role: 'table', 'aria-labelledby': id }, h('div', { role: 'row', class: 'row head' }, ...head.map((word, i) =>
-    h('div', { role: 'columnheader', class: right.includes(i) ? 'r' : i === 4 ? 'sparkcell' : '' }, word || h('span', { class: 'unseen' }, 'Action')))));
-  view.empty = h('p', { class: 'dim', hidden: '' }, pool.name === 'default' ? 'No backends: POST /add launches or attaches some.' : 'No backends.');
+    h('div', { role: 'columnheader', class: right.includes(i) ? 'r' : i === 4 ? 'sparkcell' : '' }, i === 2 ? view.over : word || h('span', { class: 'unseen' }, 'Action')))));
+  view.empty = h('p', { class: 'dim', hidden: '' }, hasServers(pool) ? 'No servers: “Add servers” attaches or launches some.' : 'No servers.');
   view.more = h('button', { type: 'button', class: 'more', 'aria-expanded': 'false', hidden: '', onclick: () => {
     view.isWhole = !view.isWhole;
     view.more.ariaExpanded = String(view.isWhole);
@@ -92,7 +95,10 @@ function drawPool(view, pool, now) {
   view.overridden.hidden = !now.reload.overridden.includes(pool.name);
   view.empty.hidden = pool.backends.length > 0;
 
-  const then = ticks.find(tick => now.at - tick.at <= SHARE_MS + 500);
+  // Expected shares are those of now. So shares begin at the last change of what they depend on.
+  const then = ticks.find(tick => now.at - tick.at <= SHARE_MS + 500 && tick.uptime_s >= pool.since_s);
+  const over = Math.round((now.at - then.at) / 1000);
+  text(view.over, over ? `Share of expected, ${over} s` : 'Share of expected');
   const grown = backend => Math.max(0, backend.responses - (then.of.get(keyOf(pool, backend))?.responses ?? backend.responses));
   const all = pool.backends.reduce((sum, backend) => sum + grown(backend), 0);
   const weights = pool.backends.reduce((sum, backend) => sum + (backend.eligible ? backend.weight : 0), 0);
@@ -104,7 +110,12 @@ function drawPool(view, pool, now) {
   text(view.more, view.isWhole ? 'Show fewer' : `Show all ${pool.backends.length}`);
   view.table.ariaRowCount = pool.backends.length + 1;
   const ids = new Set(pool.backends.map(backend => backend.id));
-  for (const [id, row] of view.rows) if (!ids.has(id)) { row.element.remove(); view.rows.delete(id); }
+  for (const [id, row] of view.rows) if (!ids.has(id)) {
+    // The focus does not get lost with the row.
+    if (row.element.contains(document.activeElement)) (hasServers(pool) ? view.add : view.choice).focus();
+    row.element.remove();
+    view.rows.delete(id);
+  }
   pool.backends.forEach((backend, i) => {
     if (!view.rows.has(backend.id)) view.rows.set(backend.id, makeRow(pool, backend));
     const row = view.rows.get(backend.id);
@@ -149,10 +160,12 @@ function makeRow(pool, backend) {
     const action = row.draining ? 'ready' : 'drain';
     act(row.act, `${at}/${action}${query}`, null, `${backend.id} ${row.draining ? 'takes requests again' : 'drains: no new requests for it'}`);
   } });
+  const buttons = h('div', { role: 'cell', class: 'actcell' }, row.act);
+  if (hasServers(pool)) buttons.append(h('button', { type: 'button', class: 'remove', title: 'Remove', 'aria-label': `Remove ${backend.id}`, onclick: () => openRemove(backend) }, '×'));
   const weightCell = h('div', { role: 'cell', class: 'weightcell' }, weight);
   row.element = h('div', { role: 'row', class: 'row' }, row.who, h('div', { role: 'cell', class: 'state' }, row.state),
     h('div', { role: 'cell', class: 'share' }, row.bar, row.share), cell('Req/s · all', 'r', row.rate, row.requests), h('div', { role: 'cell', class: 'sparkcell' }, row.spark),
-    row.flight, row.p99, cell('Errors/s · all', 'r errors', row.errors, row.failed), weightCell, h('div', { role: 'cell', class: 'actcell' }, row.act));
+    row.flight, row.p99, cell('Errors/s · all', 'r errors', row.errors, row.failed), weightCell, buttons);
   return row;
 }
 

@@ -1,5 +1,6 @@
 //! Backends in requests and results, and the changes that a caller may request.
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 /// `GET /rep`: the ids of the pool `default`, in order.
@@ -15,7 +16,7 @@ pub enum Add {
     Attach(Vec<AttachedBackend>),
 }
 
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct AttachedBackend {
     pub id: String,
@@ -41,7 +42,7 @@ pub enum Change {
     Weight(u16),
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct BackendStatus {
     pub pool: String,
     pub id: String,

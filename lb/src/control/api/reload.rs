@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::config::DEFAULT_POOL;
@@ -16,7 +17,7 @@ pub struct ReloadRequest {
 }
 
 /// Another strategy, or other options, for one pool. It is not written anywhere.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Overriding {
     #[serde(default = "default_pool")]
@@ -25,7 +26,7 @@ pub struct Overriding {
 }
 
 /// The part of the strategy that an override sets; the file sets the rest.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OverridingStrategy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,7 +39,7 @@ pub struct OverridingStrategy {
 }
 
 /// What triggered a reload.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Trigger {
     Admin,
@@ -50,7 +51,7 @@ pub enum Trigger {
 }
 
 /// What a reload did.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct ReloadReport {
     pub result: ReloadResult,
     /// The generation in force afterwards.
@@ -65,7 +66,7 @@ pub struct ReloadReport {
     pub warnings: Vec<String>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum ReloadResult {
     /// A new generation is in force.
@@ -79,7 +80,7 @@ pub enum ReloadResult {
 }
 
 /// What a reload did to one pool's strategy.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct PoolReload {
     pub pool: String,
     pub strategy: String,
@@ -90,7 +91,7 @@ pub struct PoolReload {
     pub state: StateHandOver,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StrategyChange {
     Unchanged,
@@ -105,7 +106,7 @@ pub enum StrategyChange {
 }
 
 /// The state of the old strategy: whether the new one got it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum StateHandOver {
     Kept,
@@ -125,7 +126,7 @@ pub enum ReloadError {
 }
 
 /// The part of `/status` about reloads.
-#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, JsonSchema)]
 pub struct ReloadStatus {
     pub running: bool,
     /// In force until the next plain reload.
@@ -138,7 +139,7 @@ pub struct ReloadStatus {
 }
 
 /// A strategy that was taken out of charge.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RolledBack {
     pub pool: String,
     pub strategy: String,
@@ -150,7 +151,7 @@ pub struct RolledBack {
 }
 
 /// How the last one ended.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct LastReload {
     pub by: Trigger,
     /// `None` when it was refused.

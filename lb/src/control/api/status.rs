@@ -3,12 +3,13 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::members::BackendStatus;
 use super::reload::ReloadStatus;
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Status {
     pub version: &'static str,
     pub generation: u64,
@@ -33,7 +34,7 @@ pub struct Status {
 }
 
 /// Totals since lb started, over all files.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct AccessLogStatus {
     /// `-` is stdout.
     pub path: String,
@@ -43,7 +44,7 @@ pub struct AccessLogStatus {
     pub dropped: u64,
 }
 
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct OverlayStatus {
     pub added: usize,
     pub removed: usize,
@@ -55,7 +56,7 @@ pub struct OverlayStatus {
     pub error: Option<String>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct PoolStatus {
     pub name: String,
     pub strategy: String,
@@ -76,7 +77,7 @@ pub struct PoolStatus {
 }
 
 /// The part of `/status` about the watcher.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct WatchStatus {
     /// The configuration file, and the plugins that the last look found.
     pub files: Vec<PathBuf>,

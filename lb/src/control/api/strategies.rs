@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use schemars::JsonSchema;
 use serde::Serialize;
 
 /// The plugin of a pool, as it was loaded.
@@ -31,7 +32,7 @@ pub struct FoundStrategy {
 }
 
 /// A library that a reload can name.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 pub struct OfferedStrategy {
     /// The name that the plugin must declare.
     pub name: String,

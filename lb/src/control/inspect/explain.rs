@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use lb_strategy_host::PickRequest;
+use schemars::JsonSchema;
 use serde::Serialize;
 
 use crate::config::normal_path;
@@ -31,7 +32,7 @@ pub struct ExplainRequest {
 }
 
 /// The result of a dry pick.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Explanation {
     pub pool: String,
     pub generation: u64,
@@ -56,7 +57,7 @@ pub struct Explanation {
     pub strategy_says: Option<serde_json::Value>,
 }
 
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Candidate {
     pub backend: String,
     pub eligible: bool,

@@ -8,16 +8,17 @@
 
 use lb_strategy::RING_ARCS_MAX;
 use lb_strategy_host::{Headers, PickRequest};
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::generation::PoolGeneration;
 
 /// The ring of one pool, as of its newest list.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, JsonSchema)]
 pub struct Ring {
     pub pool: String,
     pub strategy: String,
-    /// As in [`PoolStatus`](crate::control::api::PoolStatus): the ring changes only with one of these two.
+    /// As in `PoolStatus`: the ring changes only with one of these two.
     pub strategy_instance: u64,
     pub members_epoch: u64,
     /// Ids, in the order of the list.
@@ -30,7 +31,7 @@ pub struct Ring {
 }
 
 /// `[end, backend]` or `[end, backend, requests]`, as the strategy exports it.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(untagged)]
 pub enum RingArc {
     Weighed(f64, usize, f64),
