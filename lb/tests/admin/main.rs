@@ -17,3 +17,5 @@ mod lifecycle;
 mod live;
 mod logs;
 mod mistakes;
+mod notify;
+mod places;
