@@ -52,7 +52,7 @@ const FILE_BYTES_MAX: u64 = 1 << 20;
 // === impl Source ===
 
 impl Source {
-    /// The file at `path`, or without one the first file that lb finds by itself. `environment` is that of this process.
+    /// The file at `path`, or without one the first file that lb finds by itself; the environment of this process.
     #[must_use]
     pub fn new(path: Option<PathBuf>, command_line: Vec<(String, String)>) -> Self {
         let (path, searched) = match path.map_or_else(places::find_file, Ok) {

@@ -1,7 +1,7 @@
 //! The places where lb looks by itself: the configuration file, the folders of plugins, the state folder.
 //!
-//! One rule fits a checkout, a package and an unpacked archive. Of an installed lb, the executable is in a folder `bin`;
-//! the folder above is its prefix. Everything is relative to that prefix, so an archive may be unpacked anywhere.
+//! One rule fits a checkout, a package and an unpacked archive. An installed lb is in a folder `bin`; the folder above
+//! is its prefix. Everything is relative to that prefix, so an archive may be unpacked anywhere.
 //!
 //! ```text
 //! PREFIX/bin/lb    PREFIX/lib/lb/strategies/lib*.so    PREFIX/etc/lb/lb.toml, then /etc/lb/lb.toml    /var/lib/lb
@@ -10,7 +10,6 @@
 //! Invariant: except [`find_file`] and [`system_state`], which ask the file system, the functions are pure.
 
 use std::collections::BTreeMap;
-use std::io::ErrorKind;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
@@ -29,12 +28,9 @@ const STRATEGIES: &str = "lib/lb/strategies";
 pub(super) fn find_file() -> Result<PathBuf, Vec<PathBuf>> {
     let executable = std::env::current_exe().ok();
     let mut places = files(executable.as_deref());
-    // A file that cannot be inspected exists; reading it reports the reason.
-    let is_missing = |path: &Path| {
-        let error = path.symlink_metadata().err();
-        error.is_some_and(|error| matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory))
-    };
-    match places.iter().position(|path| !is_missing(path)) {
+    // A file that exists but cannot be read is an error later. A folder that this user must not enter has none: the
+    // working folder of `sudo -u lb lb check` may be that of root.
+    match places.iter().position(|path| path.symlink_metadata().is_ok()) {
         Some(found) => Ok(places.swap_remove(found)),
         None => Err(places),
     }
