@@ -22,8 +22,8 @@ mod watch;
 pub use api::{
     AccessLogStatus, Add, AttachedBackend, BackendStatus, Change, ControlError, FoundStrategy, LastReload,
     LoadedStrategy, OfferedStrategy, OverlayStatus, Overriding, OverridingStrategy, PoolReload, PoolStatus,
-    ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, Remove, Replicas, RolledBack, StateHandOver,
-    Status, StrategyChange, Trigger, WatchStatus,
+    ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, Reloading, Remove, Replicas, RolledBack,
+    StateHandOver, Status, StrategyChange, Trigger, WatchStatus,
 };
 pub use handle::Handle;
 pub use inspect::{Candidate, ExplainRequest, Explanation, Ring, RingArc};

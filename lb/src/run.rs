@@ -7,6 +7,7 @@
 //! Invariants: the ready file exists only while requests are served. A first signal drains, a second one ends lb at
 //! once.
 
+mod notify;
 mod parent;
 mod ready_file;
 mod report;
@@ -26,6 +27,7 @@ use crate::generation::Hall;
 use crate::listener;
 use crate::proxy::Proxy;
 use crate::telemetry::{Metrics, logs};
+use notify::Notifier;
 use ready_file::ReadyFile;
 use report::{Joined, Report};
 use signals::{Repeated, Signal, Signals};
@@ -129,6 +131,7 @@ pub fn is_for_the_operator(error: &StartError) -> bool {
 
 async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunError> {
     let mut signals = Signals::catch(options.exit_with_parent).map_err(system("signals cannot be caught"))?;
+    let notifier = Notifier::from_environment();
     for warning in &loaded.warnings {
         tracing::warn!("{warning}");
     }
@@ -143,9 +146,9 @@ async fn start_and_serve(loaded: &Loaded, options: &Options) -> Result<(), RunEr
     let mut parts = started?;
     tokio::spawn(reload_at_hangups(signals.take_hangups(), parts.control.handle.clone()));
     tokio::spawn(reopen_at_rotations(signals.take_rotations(), parts.control.hall.clone()));
-    let served = serve(loaded, options, &mut parts, &mut signals).await;
+    let served = serve(loaded, options, &mut parts, &mut signals, &notifier).await;
     match served {
-        Ok(signal) => stop(parts, signal, &mut signals).await,
+        Ok(signal) => stop(parts, signal, &mut signals, &notifier).await,
         Err(error) => {
             // launched processes must not outlive lb, also after a failure
             let _ = tokio::time::timeout(STOP_TIME_MAX, parts.control.handle.stop()).await;
@@ -195,6 +198,7 @@ async fn serve(
     options: &Options,
     parts: &mut Parts,
     signals: &mut Signals,
+    notifier: &Notifier,
 ) -> Result<Signal, RunError> {
     let report_of = |status| Report::new(loaded, parts.server.address(), status);
     if !options.json {
@@ -212,16 +216,21 @@ async fn serve(
     });
     // removed at every return of this function
     let _ready_file = ready_file.transpose()?;
+    notifier.ready(&report.status);
+    let Control { reloading, hall, handle, .. } = &parts.control;
+    let (reloading, hall, handle) = (reloading.clone(), hall.clone(), handle.clone());
     tokio::select! {
         signal = signals.stop() => Ok(signal),
         died = wait_for_death(parts) => Err(died),
+        () = notifier.follow(reloading, &hall, &handle) => unreachable!("it follows until lb stops"),
     }
 }
 
-async fn stop(parts: Parts, signal: Signal, signals: &mut Signals) -> Result<(), RunError> {
+async fn stop(parts: Parts, signal: Signal, signals: &mut Signals, notifier: &Notifier) -> Result<(), RunError> {
     // The time of the last reload.
     let drain = parts.control.hall.current().settings.timeouts.drain;
     tracing::info!(%signal, drain_ms = drain.as_millis() as u64, "stopping: no new connections, requests may finish");
+    notifier.stopping(drain + STUCK_TIME_MAX + FLUSH_TIME_MAX + STOP_TIME_MAX);
     parts.server.announce_stop();
     let drained = tokio::select! {
         drained = tokio::time::timeout(drain + STUCK_TIME_MAX, parts.proxy.drain(drain)) => drained,

@@ -10,12 +10,12 @@ use clap::{Args as ClapArgs, Parser, Subcommand};
 
 use super::check_strategy::{CheckStrategy, How, SCORE_PLUGIN};
 use super::explain::Explain;
-use crate::config::{self, Source};
+use crate::config::Source;
 use crate::run;
 
 const EXAMPLES: &str = "\
 Examples:
-  lb                                        start with config/lb.toml
+  lb                                        start with config/lb.toml or, if there is none, /etc/lb/lb.toml
   lb --config config/assignment.toml        start with the course's setting
   lb --strategy least_connections           start with another strategy
   lb --listen 0.0.0.0:80 --workers 4        start on another address, with four worker threads
@@ -67,9 +67,10 @@ pub struct Args {
 #[derive(Debug, ClapArgs)]
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
-    /// The configuration file
-    #[arg(long, value_name = "PATH", default_value = "config/lb.toml", global = true)]
-    pub config: PathBuf,
+    /// The configuration file; without it config/lb.toml, then etc/lb/lb.toml beside the folder bin of lb, then
+    /// /etc/lb/lb.toml
+    #[arg(long, value_name = "PATH", global = true)]
+    pub config: Option<PathBuf>,
 
     /// The strategy of the pool default [key: strategy.name]
     #[arg(long, visible_alias = "algorithm", value_name = "NAME", global = true)]
@@ -262,8 +263,7 @@ impl Command {
 impl Settings {
     /// The sources of the configuration.
     pub(super) fn source(&self) -> Source {
-        let (path, command_line) = (self.config.clone(), self.as_keys());
-        Source { path, command_line, environment: config::process_environment() }
+        Source::new(self.config.clone(), self.as_keys())
     }
 
     /// The flags as configuration keys. `--set` is first, so that a key's own flag overrides it.
@@ -307,7 +307,7 @@ mod tests {
     fn without_a_command_it_is_a_start() {
         let args = parse("lb");
         assert_eq!(args.command, None);
-        assert_eq!(args.settings.config, PathBuf::from("config/lb.toml"));
+        assert_eq!(args.settings.config, None, "lb finds it by itself");
         assert!(args.settings.as_keys().is_empty());
     }
 

@@ -15,6 +15,9 @@ use super::key_path::KeyPath;
 pub enum ConfigError {
     #[error("config file {} cannot be read: {reason}; give another with --config FILE", .path.display())]
     Unreadable { path: PathBuf, reason: String },
+    /// No path was given, and none of these files exists.
+    #[error("no config file: there is neither {}; name one with --config FILE", either(.searched))]
+    Missing { searched: Vec<PathBuf> },
     /// The text is not TOML.
     #[error("{place}: {what}")]
     Syntax { place: Place, what: String },
@@ -92,6 +95,11 @@ pub(super) fn one_line(text: &str) -> String {
     line
 }
 
+/// "a nor b nor c".
+fn either(paths: &[PathBuf]) -> String {
+    paths.iter().map(|path| path.display().to_string()).collect::<Vec<_>>().join(" nor ")
+}
+
 /// Rewrites serde's "`typed`, expected one of `a`, `b`" with a suggestion.
 fn unknown(noun: &str, rest: &str) -> String {
     // The typed name may contain backticks, so the known names are read from the end.
@@ -136,7 +144,7 @@ impl ConfigError {
                 Place::File { line_column, .. } => line_column.map(|(line, _)| line),
                 Place::Environment(_) | Place::CommandLine(_) => None,
             },
-            Self::Unreadable { .. } | Self::Several(_) => None,
+            Self::Unreadable { .. } | Self::Missing { .. } | Self::Several(_) => None,
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The settings in force with their origins: the page that `lb config` prints.
 //!
 //! It shows values in force, not values typed: workers as counted, derived times, absolute paths, the chosen state
-//! folder. Of `plugin_dirs` it shows only the configured ones, because the executable's folder always follows. Every
+//! folder. Of `plugin_dirs` it shows only the configured ones, because lb's own folders always follow. Every
 //! line is TOML, so that a line can be copied into a file.
 //!
 //! Invariant: no secret is in a [`Setting`].
@@ -42,7 +42,7 @@ pub fn explain(loaded: &Loaded) -> String {
         let _ = writeln!(page, "# {}", file.display());
     }
     for (line, setting) in lines.iter().zip(&loaded.settings) {
-        let note = if setting.key == PLUGIN_DIRS { ", and the executable's folder after it" } else { "" };
+        let note = if setting.key == PLUGIN_DIRS { ", and lb's own folders after it" } else { "" };
         let _ = writeln!(page, "{line:width$}  # {}{note}", setting.origin.words());
     }
     for warning in &loaded.warnings {
@@ -103,7 +103,7 @@ pub(super) fn settings(
 /// `form` with the values that the checks computed.
 fn in_force(form: &file::File, config: &Config) -> file::File {
     let mut form = form.clone();
-    // the checks keep the order and append the executable's folder
+    // the checks keep the order and append lb's own folders
     form.plugin_dirs = config.plugin_dirs.iter().take(form.plugin_dirs.len()).cloned().collect();
     form.proxy.listen = OneOrMany(config.proxy.listen.iter().map(ToString::to_string).collect());
     form.proxy.workers = i64::try_from(config.proxy.workers).unwrap_or(i64::MAX);

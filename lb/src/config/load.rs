@@ -17,6 +17,7 @@ use super::explain::{Setting, settings};
 use super::layers::{Origin, layer};
 use super::mistakes;
 use super::overrides::TOKEN_VARIABLE;
+use super::places;
 use super::regular::open_regular;
 use super::token::admin_token;
 use super::validate::{Surroundings, validate};
@@ -26,6 +27,8 @@ use super::validated::{Admin, Config};
 #[derive(Clone, Debug, Default)]
 pub struct Source {
     pub path: PathBuf,
+    /// The places without a configuration file, if no path was given and none of them has one.
+    pub searched: Vec<PathBuf>,
     /// Key path and value, for example `("strategy.name", "round_robin")`.
     pub command_line: Vec<(String, String)>,
     pub environment: BTreeMap<String, String>,
@@ -45,6 +48,20 @@ pub struct Loaded {
 
 /// No configuration is longer than this.
 const FILE_BYTES_MAX: u64 = 1 << 20;
+
+// === impl Source ===
+
+impl Source {
+    /// The file at `path`, or without one the first file that lb finds by itself; the environment of this process.
+    #[must_use]
+    pub fn new(path: Option<PathBuf>, command_line: Vec<(String, String)>) -> Self {
+        let (path, searched) = match path.map_or_else(places::find_file, Ok) {
+            Ok(path) => (path, Vec::new()),
+            Err(places) => (places[0].clone(), places),
+        };
+        Self { path, searched, command_line, environment: process_environment() }
+    }
+}
 
 // === impl Loaded ===
 
@@ -68,7 +85,11 @@ impl Loaded {
 
 /// Reads, layers and checks.
 pub fn load(source: &Source) -> Result<Loaded, ConfigError> {
-    load_bytes(source, &read(&source.path)?)
+    let bytes = read(&source.path).map_err(|error| match source.searched.is_empty() {
+        true => error,
+        false => ConfigError::Missing { searched: source.searched.iter().map(|place| absolute_path(place)).collect() },
+    });
+    load_bytes(source, &bytes?)
 }
 
 /// The bytes of the configuration file at `path`.
@@ -100,9 +121,11 @@ fn check(source: &Source, document: &mut Document<'_>) -> Result<Loaded, ConfigE
     let file = absolute_path(&source.path);
     let mut around = Surroundings {
         folder: file.parent().unwrap_or(Path::new("/")).to_owned(),
-        executable_folder: std::env::current_exe().ok().and_then(|executable| executable.parent().map(Path::to_owned)),
+        plugin_folders: std::env::current_exe()
+            .map(|executable| places::plugin_folders(&executable, Path::is_dir))
+            .unwrap_or_default(),
         cores: std::thread::available_parallelism().map_or(1, usize::from),
-        state_dir: state_dir(&file, &source.environment),
+        state_dir: places::state_dir(&file, &source.environment, places::system_state()),
         admin_token: None,
         file,
     };
@@ -130,7 +153,7 @@ pub fn load_admin(source: &Source) -> Result<Admin, ConfigError> {
     let (mut command_line, mut environment) = (source.command_line.clone(), source.environment.clone());
     command_line.retain(|(key, _)| key.starts_with("admin."));
     environment.retain(|name, _| name.starts_with("LB__ADMIN__") || name == TOKEN_VARIABLE);
-    let source = Source { path: source.path.clone(), command_line, environment };
+    let source = Source { command_line, environment, ..source.clone() };
     Ok(load_text(&source, &text)?.config.admin)
 }
 
@@ -164,24 +187,4 @@ pub(super) fn text_of(bytes: &[u8]) -> Result<&str, String> {
 /// shows.
 fn absolute_path(path: &Path) -> PathBuf {
     std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
-}
-
-/// `$XDG_STATE_HOME/lb/<hash>`, else below the home folder, else below the temporary one. The hash is made from the
-/// file's folder without links, and the file's name. So all ways to one file give one folder, and a file that is
-/// replaced by a changed link keeps its folder.
-fn state_dir(file: &Path, environment: &BTreeMap<String, String>) -> PathBuf {
-    let folder = file.parent().and_then(|folder| folder.canonicalize().ok());
-    let canonical = match (folder, file.file_name()) {
-        (Some(folder), Some(name)) => folder.join(name),
-        _ => file.to_owned(),
-    };
-    let digest = Sha256::digest(canonical.as_os_str().as_encoded_bytes());
-    let hash: String = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
-    let folder = |name: &str| environment.get(name).map(PathBuf::from).filter(|folder| folder.is_absolute());
-    match (folder("XDG_STATE_HOME"), folder("HOME")) {
-        (Some(state), _) => state.join("lb").join(hash),
-        (None, Some(home)) => home.join(".local/state/lb").join(hash),
-        // Not below a common `lb`: the first user to create that would own it.
-        (None, None) => folder("TMPDIR").unwrap_or_else(|| "/tmp".into()).join(format!("lb-state-{hash}")),
-    }
 }

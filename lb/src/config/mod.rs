@@ -21,6 +21,7 @@ mod load;
 mod mistakes;
 mod overrides;
 mod path;
+mod places;
 mod pools;
 mod ports;
 mod reach;

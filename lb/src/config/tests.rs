@@ -27,6 +27,7 @@ fn source(environment: &[&str], command_line: &[&str]) -> Source {
         path: PathBuf::from("/etc/lb/lb.toml"),
         command_line: command_line.iter().map(pair).collect(),
         environment,
+        ..Source::default()
     }
 }
 

@@ -27,7 +27,8 @@ pub(super) struct Surroundings {
     pub(super) file: PathBuf,
     /// Where relative paths start.
     pub(super) folder: PathBuf,
-    pub(super) executable_folder: Option<PathBuf>,
+    /// Folders of plugins after those that the file names.
+    pub(super) plugin_folders: Vec<PathBuf>,
     pub(super) cores: usize,
     /// The state folder if the file names none.
     pub(super) state_dir: PathBuf,
@@ -115,7 +116,7 @@ pub(super) fn within(key: KeyPath, value: i64, min: i64, max: i64) -> Result<i64
 fn plugin_dirs(dirs: &[PathBuf], around: &Surroundings) -> Result<Vec<PathBuf>, Fault> {
     let key = KeyPath::of(&["plugin_dirs"]);
     let configured = dirs.iter().enumerate().map(|(index, dir)| absolute(dir, key.index(index), around));
-    configured.chain(around.executable_folder.clone().map(Ok)).collect()
+    configured.chain(around.plugin_folders.iter().cloned().map(Ok)).collect()
 }
 
 fn check_launcher(

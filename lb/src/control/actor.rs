@@ -109,6 +109,7 @@ impl Actor {
                 message => self.dispatch(message),
             }
             self.look();
+            self.reloads.show_progress();
         }
     }
 

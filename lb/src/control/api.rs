@@ -13,7 +13,7 @@ pub use error::ControlError;
 pub use members::{Add, AttachedBackend, BackendStatus, Change, Remove, Replicas};
 pub use reload::{
     LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
-    ReloadStatus, RolledBack, StateHandOver, StrategyChange, Trigger,
+    ReloadStatus, Reloading, RolledBack, StateHandOver, StrategyChange, Trigger,
 };
 pub use status::{AccessLogStatus, OverlayStatus, PoolStatus, Status, WatchStatus};
 pub use strategies::{FoundStrategy, LoadedStrategy, OfferedStrategy};

@@ -13,12 +13,13 @@ mod stages;
 use std::sync::Arc;
 
 use lb_strategy_host::Staged;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
 use self::stages::{Opened, Prepared, attempt_of, expected, first_pickers, open, prepare};
 use crate::config::Config;
 use crate::control::actor::{Actor, Inbox, REPORTS_MAX};
+use crate::control::api::Reloading;
 use crate::control::handle::{Command, Handle};
 use crate::control::launcher::Launcher;
 use crate::control::membership::{Launched, Membership, Overlay, Plan, Reports, taken_ports};
@@ -45,6 +46,7 @@ pub struct Control {
     pub hall: Arc<Hall>,
     pub handle: Handle,
     pub started: StartReport,
+    pub reloading: watch::Receiver<Reloading>,
     /// Ends after [`Handle::stop`].
     pub task: JoinHandle<()>,
 }
@@ -115,8 +117,10 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         drained: drained_queue,
         prepared: prepared_queue,
     };
-    let task = tokio::spawn(Actor::new(inbox, desk, membership, Reloads::new(tools), state).run());
-    Ok(Control { hall, handle: Handle { commands }, started: report, task })
+    let reloads = Reloads::new(tools);
+    let reloading = reloads.progress();
+    let task = tokio::spawn(Actor::new(inbox, desk, membership, reloads, state).run());
+    Ok(Control { hall, handle: Handle { commands }, started: report, reloading, task })
 }
 
 /// Shows the strategies in the metrics, and logs the report.

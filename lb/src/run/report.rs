@@ -19,7 +19,7 @@ pub(super) struct Report<'a> {
     pub(super) proxy: Vec<SocketAddr>,
     pub(super) admin: SocketAddr,
     config: Option<&'a Path>,
-    status: Status,
+    pub(super) status: Status,
     #[serde(skip)]
     loaded: &'a Loaded,
 }

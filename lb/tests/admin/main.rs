@@ -17,3 +17,5 @@ mod live;
 mod logs;
 mod mistakes;
 mod openapi;
+mod notify;
+mod places;

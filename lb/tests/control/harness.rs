@@ -3,7 +3,6 @@
 //! Invariant: tests wait for a generation, a result or the end of a task, never for a time. The bound only ends a
 //! broken test.
 
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
@@ -47,7 +46,7 @@ pub(crate) fn config(folder: &Path, text: &str) -> Config {
     let source = Source {
         path: folder.join("lb.toml"),
         command_line: keys.map(|(key, value)| (key.to_owned(), value)).to_vec(),
-        environment: BTreeMap::new(),
+        ..Source::default()
     };
     load_text(&source, text).unwrap().config
 }

@@ -82,7 +82,7 @@ fn the_page_shows_settings_in_force_with_their_origins() {
         "log.level = \"warn\"  # command line (log.level)",
         "strategy.name = \"mine\"  # file, line 5",
         "timeouts.connect_ms = 5000  # default",
-        "plugin_dirs = []  # default, and the executable's folder after it",
+        "plugin_dirs = []  # default, and lb's own folders after it",
     ] {
         let (setting, origin) = line.split_once("  # ").unwrap();
         let found = page

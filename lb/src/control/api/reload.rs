@@ -138,6 +138,14 @@ pub struct ReloadStatus {
     pub last: Option<LastReload>,
 }
 
+/// The progress of reloads and rollbacks, without dry runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Reloading {
+    /// How many have begun.
+    pub begun: u64,
+    pub is_running: bool,
+}
+
 /// A strategy that was taken out of charge.
 #[derive(Clone, Debug, PartialEq, Serialize, JsonSchema)]
 pub struct RolledBack {

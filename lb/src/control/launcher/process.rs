@@ -53,6 +53,10 @@ impl Process {
             .env("SERVER_ID", name)
             // A backend must not see the token.
             .env_remove("LB_ADMIN_TOKEN")
+            // Only lb talks to the service manager, see sd_notify(3).
+            .env_remove("NOTIFY_SOCKET")
+            .env_remove("WATCHDOG_USEC")
+            .env_remove("WATCHDOG_PID")
             .process_group(0)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())

@@ -7,7 +7,7 @@
 use std::sync::Arc;
 
 use lb_strategy_host::Loader;
-use tokio::sync::{Notify, mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::listen::Doors;
@@ -17,8 +17,8 @@ use super::{Prepared, outcome};
 use crate::access_log::AccessLog;
 use crate::config::Source;
 use crate::control::api::{
-    LastReload, Overriding, ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, RolledBack,
-    StrategyChange, Trigger, WatchStatus,
+    LastReload, Overriding, ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, Reloading,
+    RolledBack, StrategyChange, Trigger, WatchStatus,
 };
 use crate::control::membership::{Launched, Membership};
 use crate::control::pools::PoolKey;
@@ -51,6 +51,8 @@ pub(in crate::control) struct Reloads {
     read: Option<LastReload>,
     /// The next look at strategies on probation.
     pub(super) next_look: Instant,
+    pub(super) begun: u64,
+    progress: watch::Sender<Reloading>,
 }
 
 // === impl Reloads ===
@@ -66,7 +68,20 @@ impl Reloads {
             last: None,
             read: None,
             next_look: Instant::now(),
+            begun: 0,
+            progress: watch::Sender::default(),
         }
+    }
+
+    pub(in crate::control) fn progress(&self) -> watch::Receiver<Reloading> {
+        self.progress.subscribe()
+    }
+
+    /// Shows the progress to its receivers. The actor calls it after each turn.
+    pub(in crate::control) fn show_progress(&self) {
+        let is_running = self.state.transaction().is_some_and(|transaction| !transaction.request.dry_run);
+        let now = Reloading { begun: self.begun, is_running };
+        self.progress.send_if_modified(|shown| std::mem::replace(shown, now) != now);
     }
 
     /// A reload was requested. With `waits` it begins after the running one; otherwise it is refused as busy.
@@ -91,6 +106,7 @@ impl Reloads {
 
     /// Starts the preparation, which ends with [`Reloads::prepared`].
     pub(super) fn begin(&mut self, desk: &mut Publisher, mut transaction: Transaction) {
+        self.begun += u64::from(!transaction.request.dry_run);
         transaction.overrides = self.overrides_with(&transaction.request);
         let given_up = Arc::new(Notify::new());
         let current = desk.listeners.open().to_vec();

@@ -146,6 +146,7 @@ impl Reloads {
         let target = Target { config, applied: Vec::new(), needs_restart: Vec::new(), warnings };
         let (listeners, access_log) = (desk.listeners.open().to_vec(), access_log_of(desk));
         let prepared = Box::new(Prepared { target, candidates, listeners, access_log });
+        self.begun += 1;
         self.state = State::Ready { transaction, prepared };
     }
 

@@ -129,6 +129,8 @@ fn start(executable: &Path, request: File) -> std::io::Result<Child> {
         .arg0("lb")
         .env_clear()
         .envs(environment)
+        // Only a process with one thread may enter a user namespace, and jemalloc would start another thread.
+        .env("_RJEM_MALLOC_CONF", "background_thread:false")
         .process_group(0)
         .stdin(request)
         .stdout(Stdio::piped())
