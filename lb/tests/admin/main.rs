@@ -16,4 +16,5 @@ mod harness;
 mod lifecycle;
 mod live;
 mod logs;
+mod manual;
 mod mistakes;

@@ -157,5 +157,6 @@ fn help_teaches_every_option_and_version_tells_the_version() {
         assert!(help.contains(word), "{word} in\n{help}");
     }
     let version = String::from_utf8(output(&["--version"]).stdout).expect("text");
-    assert_eq!(version.trim(), concat!("mock-server ", env!("CARGO_PKG_VERSION")));
+    // Behind it is the revision, if one is known.
+    assert!(version.starts_with(concat!("mock-server ", env!("CARGO_PKG_VERSION"))), "{version}");
 }
