@@ -15,6 +15,7 @@ mod explain;
 mod guard;
 mod health;
 mod index;
+mod overriding;
 mod page;
 mod places;
 mod query;

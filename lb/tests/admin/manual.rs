@@ -40,7 +40,7 @@ fn offered(script: &Path, words: &[&str]) -> Vec<String> {
     let ask = r#"
         source "$1"; shift
         COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1))
-        _lb lb "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}"
+        _lb lb "${COMP_WORDS[COMP_CWORD]}" "${COMP_WORDS[COMP_CWORD - 1]}" || true
         printf '%s\n' "${COMPREPLY[@]}""#;
     let output = Command::new("bash").args(["-ec", ask, "bash"]).arg(script).args(words).output().unwrap();
     assert!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
