@@ -16,8 +16,8 @@ use crate::notes::{PREAMBLE, notes};
 /// The arguments of the command `completions`.
 #[derive(Clone, Debug, PartialEq, Eq, Args)]
 pub struct CompletionsArgs {
-    /// The shell that reads the script
-    #[arg(value_name = "SHELL", hide_possible_values = true, long_help = SHELLS)]
+    /// The shell that reads the script: bash, zsh, fish, elvish or powershell
+    #[arg(value_name = "SHELL", hide_possible_values = true)]
     pub shell: Shell,
 }
 
@@ -36,8 +36,6 @@ pub struct ManError {
     pub path: PathBuf,
     pub source: std::io::Error,
 }
-
-const SHELLS: &str = "The shell that reads the script: bash, zsh, fish, elvish or powershell";
 
 // === impl CompletionsArgs ===
 
@@ -78,7 +76,8 @@ impl ManArgs {
 fn page(command: &Command, parent: Option<&Command>) -> String {
     let program = parent.unwrap_or(command);
     let version = program.get_version().unwrap_or_default();
-    let man = Man::new(command.clone()).source(format!("{} {version}", program.get_name()));
+    let named = command.clone().subcommand_value_name("command").subcommand_help_heading("COMMANDS");
+    let man = Man::new(named).source(format!("{} {version}", program.get_name()));
     let mut text = Vec::new();
     let write = |text: &mut Vec<u8>| {
         man.render_title(text)?;
@@ -129,8 +128,11 @@ mod tests {
         assert_eq!(paths.lines().map(Path::new).collect::<Vec<_>>(), wanted);
         let [copy, tool] = wanted.map(|path| std::fs::read_to_string(path).unwrap());
         assert_eq!(tool, ManArgs { out: None }.text(program()).unwrap());
-        for (text, part) in [(&tool, "tool\\-copy(1)"), (&tool, ".TH tool 1  \"tool 1.2\""), (&copy, "\\fBtool\\fR(1)")]
-        {
+        for (text, part) in [
+            (&tool, ".SH COMMANDS\n.TP\ntool\\-copy(1)"),
+            (&tool, ".TH tool 1  \"tool 1.2\""),
+            (&copy, "\\fBtool\\fR(1)"),
+        ] {
             assert!(text.contains(part), "{part} is not in {text}");
         }
         assert!(!tool.contains("secret"), "{tool}");

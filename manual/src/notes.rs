@@ -1,12 +1,16 @@
 //! The text that a program prints after its help, as sections of a man page.
 //!
-//! Rules: a line `Word:` before indented lines is the heading of a section. `Exit codes: …` is the section EXIT STATUS.
+//! Rules: a line `Word:` before indented lines is the heading of a section. Exit codes are the section EXIT STATUS.
 //! Other prose is filled by `man`, a paragraph for each line. Indented lines keep their breaks.
 
 use clap_mangen::roff::{Roff, bold, roman};
 
 /// The lines with which the crate roff begins every text.
 pub(crate) const PREAMBLE: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
+
+const EXIT_CODES: &str = "Exit codes";
+/// The name of that section on man pages.
+const EXIT_STATUS: &str = "EXIT STATUS";
 
 /// The sections of `text`, and a reference to the page of `parent`.
 pub(crate) fn notes(text: &str, parent: Option<&str>) -> Roff {
@@ -25,10 +29,11 @@ pub(crate) fn notes(text: &str, parent: Option<&str>) -> Roff {
             }
             roff.control("fi", []);
         } else if let Some(heading) = line.strip_suffix(':').filter(|_| is_before_indented) {
-            roff.control("SH", [heading.to_uppercase().as_str()]);
+            let heading = if heading == EXIT_CODES { EXIT_STATUS.to_owned() } else { heading.to_uppercase() };
+            roff.control("SH", [heading.as_str()]);
             has_section = true;
-        } else if let Some(codes) = line.strip_prefix("Exit codes: ") {
-            roff.control("SH", ["EXIT STATUS"]).text([roman(codes)]);
+        } else if let Some(codes) = line.strip_prefix(EXIT_CODES).and_then(|rest| rest.strip_prefix(": ")) {
+            roff.control("SH", [EXIT_STATUS]).text([roman(codes)]);
             has_section = true;
         } else {
             if has_section {
@@ -73,6 +78,8 @@ More.
 \\fBtool\\fR(1)
 ";
         assert_eq!(notes(text, Some("tool")).render().replace(PREAMBLE, ""), wanted);
+        let codes = notes("Exit codes:\n    0  fine", None).render();
+        assert!(codes.contains(".SH \"EXIT STATUS\"\n.nf\n    0  fine\n"), "{codes}");
         assert_eq!(notes("", None).render().replace(PREAMBLE, ""), "");
     }
 }
