@@ -35,7 +35,7 @@ for strategy in $strategies; do
     install -m 644 "$built/lib$strategy.so" "$root/lib/lb/strategies/"
 done
 install -m 644 config/lb.toml config/assignment.toml "$root/etc/lb/"
-install -m 644 packaging/lb.service packaging/lb.logrotate "$root/share/lb/"
+install -m 644 packaging/lb.service config/logrotate.conf "$root/share/lb/"
 install -m 644 README.md CHANGELOG.md SECURITY.md LICENSE docs/reference.md docs/access-log.md docs/runbooks.md "$root/share/doc/lb/"
 
 if cargo cyclonedx --version >/dev/null 2>&1; then

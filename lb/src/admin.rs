@@ -16,6 +16,7 @@ mod guard;
 mod health;
 mod index;
 mod openapi;
+mod overriding;
 mod page;
 mod places;
 mod query;

@@ -8,6 +8,7 @@ mod args;
 mod card_table;
 mod check_strategy;
 mod client;
+mod commands;
 mod explain;
 mod inspect;
 mod placed;
@@ -19,10 +20,15 @@ use std::ffi::OsString;
 use std::process::ExitCode;
 use std::time::Duration;
 
-pub use args::{Args, Command, Settings};
+use clap::CommandFactory;
+use lb_manual::ManError;
+
+pub use args::{Args, Settings};
 pub use check_strategy::{CheckStrategy, How};
+pub use commands::{Asking, Command, Json, Reading};
 pub use explain::Explain;
 
+use self::check_strategy::ScorePlugin;
 use self::client::ClientError;
 use crate::config::{self, Admin, ConfigError, Loaded};
 use crate::control::{self, vet};
@@ -58,6 +64,8 @@ pub enum CliError {
     Output(std::io::Error),
     #[error("the child process that checks the plugin cannot run: {0}")]
     Child(std::io::Error),
+    #[error("the man pages are not complete: {0}")]
+    Pages(#[from] ManError),
     #[error("the system returned no random bytes: {0}")]
     Random(std::io::Error),
     /// The score cards on stdout name the checks.
@@ -67,16 +75,22 @@ pub enum CliError {
 
 /// Runs the command in `arguments` and returns its exit code.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
-    let done = match Args::parse_all(arguments) {
-        // Not a command line argument: a plugin under test could read it.
-        _ if vet::is_asked() => vet::answer().map_err(CliError::Usage),
-        Ok(args) => dispatch(&args),
-        Err(error) if !error.use_stderr() => {
-            // `--help` and `--version` are not failures.
-            let _ = error.print();
-            Ok(())
+    let arguments: Vec<_> = arguments.into_iter().collect();
+    // Not a command line argument: a plugin under test could read it.
+    let done = if vet::is_asked() {
+        vet::answer().map_err(CliError::Usage)
+    } else if let Some(child) = ScorePlugin::of(&arguments) {
+        child.map_err(refused).and_then(|child| check_strategy::score(&child))
+    } else {
+        match Args::parse_all(arguments) {
+            Ok(args) => dispatch(&args),
+            Err(error) if !error.use_stderr() => {
+                // `--help` and `--version` are not failures.
+                let _ = error.print();
+                Ok(())
+            }
+            Err(error) => Err(refused(error)),
         }
-        Err(error) => Err(CliError::Usage(usage::one_line(&error))),
     };
     let code = match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -93,35 +107,42 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
 
 fn dispatch(args: &Args) -> Result<(), CliError> {
     args.check_combination().map_err(CliError::Usage)?;
-    // These commands read plugins only and need no configuration.
+    let json = args.json.json;
     match &args.command {
-        Some(Command::CheckStrategy(command)) => {
-            return check_strategy::run(command, args.json)?.then_some(()).ok_or(CliError::ChecksFailed);
+        None => {
+            let loaded = load(&args.settings)?;
+            run::run(&loaded, &args.run_options()).map_err(|error| placed::placed(&loaded, error.into()))
         }
-        Some(Command::ScorePlugin { file, directory, how }) => return check_strategy::score(file, directory, how),
-        Some(Command::Token) => return token(),
-        Some(Command::Schema) => return inspect::print(&format!("{:#}", config::schema())),
-        // The request contains all options.
-        Some(Command::VetPlugin) => return vet::answer().map_err(CliError::Usage),
+        // These commands read the configuration.
+        Some(Command::Check(_)) => read(args, inspect::check),
+        Some(Command::Config(_)) => read(args, inspect::config),
+        Some(Command::Strategies(_)) => read(args, inspect::strategies),
         // These commands talk to a running lb. They also work while the configuration file is broken.
-        Some(Command::Reload { dry_run }) => {
-            return reload::reload(&admin(args)?, args.settings.strategy.as_deref(), *dry_run, args.json);
+        Some(Command::Reload { dry_run, .. }) => {
+            reload::reload(&admin(args)?, args.settings.strategy.as_deref(), *dry_run, json)
         }
-        Some(Command::Rollback { pool }) => return reload::roll_back(&admin(args)?, pool.as_deref(), args.json),
-        Some(Command::Status) => return running::status(&admin(args)?, args.json),
-        Some(Command::Backends) => return running::backends(&admin(args)?, args.json),
-        Some(Command::Explain(question)) => return explain::explain(&admin(args)?, question, args.json),
-        None | Some(Command::Check | Command::Config | Command::Strategies) => {}
+        Some(Command::Rollback { pool, .. }) => reload::roll_back(&admin(args)?, pool.as_deref(), json),
+        Some(Command::Status(_)) => running::status(&admin(args)?, json),
+        Some(Command::Backends(_)) => running::backends(&admin(args)?, json),
+        Some(Command::Explain { question, .. }) => explain::explain(&admin(args)?, question, json),
+        // These commands need no configuration.
+        Some(Command::CheckStrategy(command)) => {
+            check_strategy::run(command, json)?.then_some(()).ok_or(CliError::ChecksFailed)
+        }
+        Some(Command::Token) => token(),
+        Some(Command::Schema) => inspect::print(&format!("{:#}", config::schema())),
+        Some(Command::Completions(command)) => inspect::print(&command.text(Args::command())),
+        Some(Command::Man(command)) => inspect::print(&command.text(Args::command())?),
     }
+}
+
+fn read(args: &Args, command: fn(&Loaded, bool) -> Result<(), CliError>) -> Result<(), CliError> {
     let loaded = load(&args.settings)?;
-    let done = match args.command {
-        None => run::run(&loaded, &args.run_options()).map_err(CliError::from),
-        Some(Command::Check) => inspect::check(&loaded, args.json),
-        Some(Command::Config) => inspect::config(&loaded, args.json),
-        Some(Command::Strategies) => inspect::strategies(&loaded, args.json),
-        Some(_) => unreachable!("done before the configuration"),
-    };
-    done.map_err(|error| placed::placed(&loaded, error))
+    command(&loaded, args.json.json).map_err(|error| placed::placed(&loaded, error))
+}
+
+fn refused(error: clap::Error) -> CliError {
+    CliError::Usage(usage::one_line(&error))
 }
 
 /// Prints a new token, for a file that only its owner can read.
@@ -158,7 +179,7 @@ impl CliError {
         match self {
             Self::Client(ClientError::Unreadable { .. }) => EXIT_FAILURE,
             Self::Placed { code, .. } => *code,
-            Self::Usage(_) | Self::Config(_) | Self::Client(_) => EXIT_USAGE,
+            Self::Usage(_) | Self::Config(_) | Self::Client(_) | Self::Pages(_) => EXIT_USAGE,
             Self::Start(error) if run::is_for_the_operator(error) => EXIT_USAGE,
             Self::Run(error) if error.is_for_the_operator() => EXIT_USAGE,
             Self::Start(_) | Self::Run(_) | Self::Refused(_) | Self::Output(_) => EXIT_FAILURE,

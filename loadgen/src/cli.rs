@@ -16,14 +16,15 @@ mod values;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
+use lb_manual::{CompletionsArgs, ManArgs};
 
 use crate::model::Scenario;
 use crate::run::{self, EXIT_CODES};
 
 /// Load, experiments and reports for an HTTP load balancer. Each run checks its own results.
 #[derive(Debug, Parser)]
-#[command(name = "loadgen", version, about, after_help = EXIT_CODES, disable_help_subcommand = true)]
+#[command(name = "loadgen", version = env!("BUILD_VERSION"), about, after_help = EXIT_CODES)]
 pub struct Args {
     #[command(subcommand)]
     pub command: Command,
@@ -55,6 +56,10 @@ pub enum Command {
     OpenMetrics(openmetrics::OpenMetricsArgs),
     /// Check a stored run against thresholds, or check an experiment file; for CI
     Check(check::CheckArgs),
+    /// Print the script with which a shell completes the command line of loadgen
+    Completions(CompletionsArgs),
+    /// Print the man page of loadgen, or write the pages of all commands into a folder
+    Man(ManArgs),
 }
 
 /// Runs the subcommand of these arguments.
@@ -87,7 +92,19 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
         Command::Report(args) => report::main(&args),
         Command::OpenMetrics(args) => openmetrics::main(&args),
         Command::Check(args) => check::main(&args),
+        Command::Completions(args) => printed(&args.text(Args::command())),
+        Command::Man(args) => match args.text(Args::command()) {
+            Ok(text) => printed(&text),
+            Err(error) => {
+                tell!("loadgen: the man pages are not complete: {error}");
+                ExitCode::from(run::EXIT_USAGE)
+            }
+        },
     }
+}
+
+fn printed(text: &str) -> ExitCode {
+    if out::print(text.trim_end()) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 #[cfg(test)]

@@ -7,7 +7,8 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::{Parser, Subcommand, ValueHint};
+use lb_manual::{CompletionsArgs, ManArgs};
 use mock_server::{Options, ServiceTime, parse_duration};
 
 const ROUTES: &str = "\
@@ -31,7 +32,7 @@ Exit codes: 0 stopped by a signal or the end of stdin; 2 cannot start (usage, po
 
 /// A backend for experiments: known service times, a real queue, faults on demand
 #[derive(Debug, Parser)]
-#[command(name = "mock-server", version, after_help = ROUTES)]
+#[command(name = "mock-server", version = env!("BUILD_VERSION"), after_help = ROUTES)]
 pub(crate) struct Cli {
     /// Port to listen on; 0 means any free port. stdout gets the line "listening on HOST:PORT"
     #[arg(long, env = "MOCK_SERVER_PORT", default_value_t = 5000)]
@@ -86,8 +87,20 @@ pub(crate) struct Cli {
     pub(crate) exit_with_parent: bool,
 
     /// Write HOST:PORT to this file when the server accepts connections
-    #[arg(long, env = "MOCK_SERVER_READY_FILE", value_name = "PATH")]
+    #[arg(long, env = "MOCK_SERVER_READY_FILE", value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub(crate) ready_file: Option<PathBuf>,
+
+    #[command(subcommand)]
+    pub(crate) command: Option<Command>,
+}
+
+/// What it does in place of serving.
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Print the script with which a shell completes the command line of mock-server
+    Completions(CompletionsArgs),
+    /// Print the man page, or write the pages of all commands into a folder
+    Man(ManArgs),
 }
 
 // === impl Cli ===
@@ -108,6 +121,7 @@ impl Cli {
             grace,
             exit_with_parent: _,
             ready_file: _,
+            command: _,
         } = self;
         Options {
             host: *host,

@@ -14,15 +14,18 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
+use clap::{CommandFactory, Parser};
 use mock_server::{MockServer, Running, StartError, Stats};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::cli::Cli;
+use crate::cli::{Cli, Command};
 
 fn main() -> ExitCode {
     let cli = Cli::parse();
+    if let Some(command) = &cli.command {
+        return print(command);
+    }
     // Each connection takes a descriptor; the usual soft limit of 1024 is too low for experiments.
     if let Err(error) = rlimit::increase_nofile_limit(u64::MAX) {
         eprintln!("mock-server: cannot raise the limit of open files: {error}");
@@ -41,6 +44,22 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn print(command: &Command) -> ExitCode {
+    let text = match command {
+        Command::Completions(arguments) => arguments.text(Cli::command()),
+        Command::Man(arguments) => match arguments.text(Cli::command()) {
+            Ok(text) => text,
+            Err(error) => {
+                eprintln!("mock-server: the man pages are not complete: {error}");
+                return ExitCode::from(2);
+            }
+        },
+    };
+    // A closed stdout is no failure.
+    let _ = io::stdout().lock().write_all(text.as_bytes());
+    ExitCode::SUCCESS
 }
 
 /// The error in one line, with the remedy.

@@ -9,8 +9,9 @@ use schemars::JsonSchema;
 use serde::Serialize;
 
 use super::answer::Answer;
+use super::overriding::overriding;
 use super::query::pairs;
-use crate::control::{Handle, Overriding, ReloadError, ReloadRequest};
+use crate::control::{Handle, ReloadError, ReloadRequest};
 use crate::course::to_json;
 
 #[derive(Serialize, JsonSchema)]
@@ -71,9 +72,7 @@ fn request(query: Option<&str>, body: &[u8]) -> Result<ReloadRequest, String> {
         };
     }
     if !body.trim_ascii().is_empty() {
-        let overriding: Overriding =
-            serde_json::from_slice(body).map_err(|error| format!("the body is no override: {error}"))?;
-        request.overriding = Some(overriding);
+        request.overriding = Some(overriding(body)?);
     }
     Ok(request)
 }

@@ -6,10 +6,9 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{Args as ClapArgs, Parser, Subcommand};
+use clap::{Args as ClapArgs, Parser, ValueHint};
 
-use super::check_strategy::{CheckStrategy, How, SCORE_PLUGIN};
-use super::explain::Explain;
+use super::commands::{self, Command, Json};
 use crate::config::Source;
 use crate::run;
 
@@ -31,6 +30,7 @@ Examples:
   lb explain KEY                            show where a request with this key would go, and why
   lb check-strategy libmine.so              check a plugin and print its score card
   (umask 077; lb token > admin.token)       make a token for admin.token_file
+  lb help reload                            show what a command does and takes
 
 The admin port of a running lb (127.0.0.1:8081) lists its routes: curl http://127.0.0.1:8081/
 Exit codes: 0 success; 2 an error that you can correct (usage, configuration, port, plugin, no lb at the admin address, wrong admin \
@@ -38,10 +38,10 @@ token); 1 any other failure. If the running lb refuses a reload or a rollback, t
 
 /// An HTTP load balancer whose routing strategy is a plugin.
 #[derive(Debug, Parser)]
-#[command(name = "lb", version, about, after_help = EXAMPLES, disable_help_subcommand = true)]
+#[command(name = "lb", version = env!("BUILD_VERSION"), about, after_help = EXAMPLES)]
 pub struct Args {
     /// Write this JSON file (pid, proxy, admin) when lb is ready; lb removes it when it ends
-    #[arg(long, value_name = "PATH")]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub ready_file: Option<PathBuf>,
 
     /// Drop the runtime changes of earlier runs (backends added, removed, drained or with a new weight)
@@ -52,9 +52,8 @@ pub struct Args {
     #[arg(long)]
     pub exit_with_parent: bool,
 
-    /// Print the result as JSON on stdout
-    #[arg(long, global = true)]
-    pub json: bool,
+    #[command(flatten)]
+    pub json: Json,
 
     #[command(flatten)]
     pub settings: Settings,
@@ -63,110 +62,37 @@ pub struct Args {
     pub command: Option<Command>,
 }
 
-/// The options of every command: the sources of the settings.
-#[derive(Debug, ClapArgs)]
+/// The sources of the settings.
+#[derive(Clone, Debug, Default, PartialEq, Eq, ClapArgs)]
 #[command(next_help_heading = "Settings")]
 pub struct Settings {
     /// The configuration file; without it config/lb.toml, then etc/lb/lb.toml beside the folder bin of lb, then
     /// /etc/lb/lb.toml
-    #[arg(long, value_name = "PATH", global = true)]
+    #[arg(long, value_name = "PATH", value_hint = ValueHint::FilePath)]
     pub config: Option<PathBuf>,
 
     /// The strategy of the pool default [key: strategy.name]
-    #[arg(long, visible_alias = "algorithm", value_name = "NAME", global = true)]
+    #[arg(long, visible_alias = "algorithm", value_name = "NAME")]
     pub strategy: Option<String>,
 
     /// The address for client requests, IP:port; may be repeated [key: proxy.listen]
-    #[arg(long, value_name = "ADDR", global = true)]
+    #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
 
     /// The address of the admin port, IP:port [key: admin.listen]
-    #[arg(long, value_name = "ADDR", global = true)]
+    #[arg(long, value_name = "ADDR")]
     pub admin_listen: Option<String>,
 
     /// Worker threads, 0 for one per core [key: proxy.workers]
-    #[arg(long, value_name = "N", global = true)]
+    #[arg(long, value_name = "N")]
     pub workers: Option<String>,
 
     /// Set any key of the configuration; the value is TOML; may be repeated
-    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value, global = true)]
+    #[arg(long, value_name = "KEY=VALUE", value_parser = key_and_value)]
     pub set: Vec<(String, String)>,
 }
 
-const RELOAD: &str = "\
-The running lb applies all changes of its configuration and plugin files, or refuses all and keeps its state. `lb reload` prints \
-the keys that only a restart applies. A new strategy is on probation (reload.probation_ms): if it fails, lb restores the last proven one.
-
---strategy NAME puts another strategy of the pool default in charge, until a reload without --strategy.
-
-Exit codes: 0 in force, nothing to change, or (--dry-run) it would work; 1 refused, the running state stays; 2 usage, configuration, \
-no lb at the admin address, wrong admin token.";
-
-const ROLLBACK: &str = "\
-A strategy is proven when it has passed its probation (reload.probation_ms). lb keeps the last proven strategy of each pool, with its \
-state, while a later one is in charge; `lb status` names it. If no strategy was proven yet, lb keeps the first one. The configuration \
-file does not change, so a later reload applies its strategy again.
-
-Exit codes: 0 in force; 1 refused, for example because there is nothing to restore; 2 usage, configuration, no lb at the admin \
-address, wrong admin token.";
-
-const CHECKED: &str = "\
-The check runs the code in FILE. It is native code of its author, with your rights: it can read and change all that you can. Check \
-only files that you would run anyway, or use a container. Each file runs in a process of its own, so a crash or a hang only fails a \
-row of its card.
-
-Exit codes: 0 no row failed (warnings are allowed), 1 a row failed or a check could not run, 2 usage.";
-
-#[derive(Clone, Debug, PartialEq, Eq, Subcommand)]
-pub enum Command {
-    /// Check the configuration, its plugins and ports, without starting lb
-    Check,
-    /// Show every setting in force and where it comes from
-    Config,
-    /// Print the JSON Schema of the configuration file, for editors
-    Schema,
-    /// List the strategies found in the plugin folders
-    Strategies,
-    /// Make the running lb read its configuration and plugins again
-    #[command(after_help = RELOAD)]
-    Reload {
-        /// Test the reload, but do not put it in force
-        #[arg(long)]
-        dry_run: bool,
-    },
-    /// Restore the last proven strategy in the running lb, in every pool that has one
-    #[command(after_help = ROLLBACK)]
-    Rollback {
-        /// Roll back only this pool
-        #[arg(long, value_name = "NAME")]
-        pool: Option<String>,
-    },
-    /// Show the state of the running lb: strategies, probation, last reload, differences from the file
-    Status,
-    /// Show the backends of the running lb
-    Backends,
-    /// Show where the running lb would send a request, and why
-    Explain(Explain),
-    /// Make an admin token: (umask 077; lb token > admin.token), then admin.token_file = "admin.token"
-    Token,
-    /// Try one plugin, named on stdin; `lb` runs this in a child process
-    #[command(hide = true)]
-    VetPlugin,
-    /// Check plugins: fairness, weights, disruption, threads, memory, time and more
-    #[command(after_help = CHECKED)]
-    CheckStrategy(CheckStrategy),
-    /// The child of check-strategy
-    #[command(name = SCORE_PLUGIN, hide = true)]
-    ScorePlugin {
-        file: PathBuf,
-        /// The folder for the private copy that is loaded
-        directory: PathBuf,
-        #[command(flatten)]
-        how: How,
-    },
-}
-
-fn key_and_value(text: &str) -> Result<(String, String), String> {
+pub(super) fn key_and_value(text: &str) -> Result<(String, String), String> {
     let (key, value) = text.split_once('=').ok_or("it has no `=`; write KEY=VALUE, such as proxy.workers=2")?;
     match key.trim() {
         "" => Err("it has no key; write KEY=VALUE, such as proxy.workers=2".to_owned()),
@@ -177,18 +103,14 @@ fn key_and_value(text: &str) -> Result<(String, String), String> {
 // === impl Args ===
 
 impl Args {
-    /// Parses the command line. In clap, a global option after the subcommand replaces the same option before it. All
-    /// occurrences of `--set` count, so they are collected here.
+    /// Parses the command line. Options may be before or behind the command: afterwards all are in `settings` and
+    /// `json`.
     pub fn parse_all(arguments: impl IntoIterator<Item = OsString>) -> Result<Self, clap::Error> {
-        let arguments: Vec<OsString> = arguments.into_iter().collect();
-        let mut args = Self::try_parse_from(&arguments)?;
-        if args.command.is_some() {
-            let texts: Vec<_> = arguments.iter().filter_map(|argument| argument.to_str()).collect();
-            let values = texts
-                .iter()
-                .zip(texts.iter().skip(1).chain([&""]))
-                .filter_map(|(text, next)| if *text == "--set" { Some(*next) } else { text.strip_prefix("--set=") });
-            args.settings.set = values.filter_map(|value| key_and_value(value).ok()).collect();
+        let mut args = Self::try_parse_from(arguments)?;
+        if let Some(command) = &mut args.command {
+            let (settings, json) = command.take_options();
+            args.settings.extend(settings);
+            args.json.json |= json.json;
         }
         Ok(args)
     }
@@ -196,34 +118,24 @@ impl Args {
     /// Refuses options that have no effect on the command.
     pub(super) fn check_combination(&self) -> Result<(), String> {
         let Some(command) = &self.command else { return Ok(()) };
-        let name = command.name();
-        let only_start = [
+        let settings = &self.settings;
+        let given = [
             ("--ready-file", self.ready_file.is_some()),
             ("--fresh", self.fresh),
             ("--exit-with-parent", self.exit_with_parent),
-        ];
-        if let Some((flag, _)) = only_start.iter().find(|(_, given)| *given) {
-            return Err(format!("{flag} is for a start only, not for `lb {name}`"));
-        }
-        let settings = &self.settings;
-        let without_effect = [
             ("--strategy", settings.strategy.is_some() && !matches!(command, Command::Reload { .. })),
             ("--listen", !settings.listen.is_empty()),
             ("--workers", settings.workers.is_some()),
             ("--set", settings.set.iter().any(|(key, _)| !key.starts_with("admin."))),
         ];
-        match without_effect.iter().find(|(_, given)| *given && command.asks_a_running_lb()) {
-            Some((flag, _)) => Err(format!(
-                "{flag} has no effect on a running lb, so `lb {name}` refuses it: set it in the file of that lb"
-            )),
-            None => Ok(()),
-        }
+        let mut given = given.iter().filter(|(_, is_given)| *is_given);
+        given.find_map(|(flag, _)| commands::refusal(flag, command.name())).map_or(Ok(()), Err)
     }
 
     pub(super) fn run_options(&self) -> run::Options {
         run::Options {
             ready_file: self.ready_file.clone(),
-            json: self.json,
+            json: self.json.json,
             fresh: self.fresh,
             exit_with_parent: self.exit_with_parent,
             source: Some(self.settings.source()),
@@ -231,36 +143,22 @@ impl Args {
     }
 }
 
-// === impl Command ===
-
-impl Command {
-    /// Whether the command sends a request to a running lb. It then uses only the admin section of the configuration.
-    fn asks_a_running_lb(&self) -> bool {
-        matches!(self, Self::Reload { .. } | Self::Rollback { .. } | Self::Status | Self::Backends | Self::Explain(_))
-    }
-
-    fn name(&self) -> &'static str {
-        match self {
-            Self::Check => "check",
-            Self::Config => "config",
-            Self::Schema => "schema",
-            Self::Strategies => "strategies",
-            Self::Reload { .. } => "reload",
-            Self::Rollback { .. } => "rollback",
-            Self::Status => "status",
-            Self::Backends => "backends",
-            Self::Explain(_) => "explain",
-            Self::Token => "token",
-            Self::VetPlugin => "vet-plugin",
-            Self::CheckStrategy(_) => "check-strategy",
-            Self::ScorePlugin { .. } => SCORE_PLUGIN,
-        }
-    }
-}
-
 // === impl Settings ===
 
 impl Settings {
+    /// Adds the options behind the command. Each replaces the same option before it, but every `--set` counts.
+    fn extend(&mut self, behind: Self) {
+        let Self { config, strategy, listen, admin_listen, workers, set } = behind;
+        self.config = config.or(self.config.take());
+        self.strategy = strategy.or(self.strategy.take());
+        self.admin_listen = admin_listen.or(self.admin_listen.take());
+        self.workers = workers.or(self.workers.take());
+        if !listen.is_empty() {
+            self.listen = listen;
+        }
+        self.set.extend(set);
+    }
+
     /// The sources of the configuration.
     pub(super) fn source(&self) -> Source {
         Source::new(self.config.clone(), self.as_keys())
@@ -295,7 +193,7 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Args {
-        Args::try_parse_from(line.split(' ')).unwrap()
+        Args::parse_all(line.split(' ').map(OsString::from)).unwrap()
     }
 
     #[test]
@@ -326,11 +224,21 @@ mod tests {
 
     #[test]
     fn settings_may_be_before_or_after_the_command() {
-        for line in ["lb --strategy a --json check", "lb check --strategy a --json"] {
+        for line in [
+            "lb --strategy a --json check",
+            "lb check --strategy a --json",
+            "lb --strategy b check --json --strategy a",
+        ] {
             let args = parse(line);
+            assert!(matches!(args.command, Some(Command::Check(_))) && args.json.json, "{line}");
+            assert_eq!(args.settings.strategy.as_deref(), Some("a"), "{line}");
+        }
+        for line in ["lb --config x --admin-listen a:1 --json status", "lb status --admin-listen a:1 --config x --json"]
+        {
+            let Args { settings, json, .. } = parse(line);
             assert_eq!(
-                (args.command, args.settings.strategy.as_deref(), args.json),
-                (Some(Command::Check), Some("a"), true)
+                (settings.config, settings.admin_listen, json.json),
+                (Some("x".into()), Some("a:1".into()), true)
             );
         }
     }
@@ -355,8 +263,7 @@ mod tests {
 
     #[test]
     fn every_set_counts_before_and_after_the_command() {
-        let typed = "lb --set a=1 --set=b=2 check --set c=3".split(' ').map(OsString::from);
-        let keys: Vec<_> = Args::parse_all(typed).unwrap().settings.set.into_iter().map(|(key, _)| key).collect();
-        assert_eq!(keys, ["a", "b", "c"]);
+        let keys = parse("lb --set a=1 --set=b=2 check --set c=3").settings.set.into_iter().map(|(key, _)| key);
+        assert_eq!(keys.collect::<Vec<_>>(), ["a", "b", "c"]);
     }
 }

@@ -5,6 +5,7 @@
 //! failed row. Invariants: one card per file, with every row. A child is ended and waited for before the next one
 //! begins. Output of the plugin that is not an event is ignored.
 
+use std::ffi::OsString;
 use std::fs::DirBuilder;
 use std::io::{BufRead, BufReader, Write};
 use std::os::unix::fs::DirBuilderExt;
@@ -14,15 +15,16 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use clap::Args as ClapArgs;
+use clap::{Args as ClapArgs, Parser, ValueHint};
 use lb_strategy_conformance::scorecard::{self, Check, Event, Row, Verdict};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::commands::Json;
 use super::{CliError, card_table};
 
-/// The hidden command that checks one file in this process.
-pub(super) const SCORE_PLUGIN: &str = "score-plugin";
+/// The first argument of a child that checks one file.
+const SCORE_PLUGIN: &str = "score-plugin";
 /// A child ends itself this long after the parent's time limit, in case the parent was killed.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -30,8 +32,11 @@ const GRACE: Duration = Duration::from_secs(5);
 #[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
 pub struct CheckStrategy {
     /// The plugins to check: libNAME.so
-    #[arg(required = true, value_name = "FILE")]
+    #[arg(required = true, value_name = "FILE", value_hint = ValueHint::FilePath)]
     pub files: Vec<PathBuf>,
+
+    #[command(flatten)]
+    pub json: Json,
 
     #[command(flatten)]
     pub how: How,
@@ -51,6 +56,18 @@ pub struct How {
     /// The time limit for each file in seconds; after it, the plugin counts as hanging
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..=86_400))]
     pub timeout: u64,
+}
+
+/// The arguments of the child, behind `lb`. They are no command of [`super::Args`], so that no help, tip or completion
+/// names them.
+#[derive(Debug, Parser)]
+#[command(name = SCORE_PLUGIN)]
+pub(super) struct ScorePlugin {
+    file: PathBuf,
+    /// The folder for the private copy that is loaded
+    directory: PathBuf,
+    #[command(flatten)]
+    how: How,
 }
 
 /// The card of one file. Scripts use the field names, so they must not change.
@@ -76,6 +93,8 @@ enum Ending {
 
 /// Checks every file and prints the cards. Returns whether all passed.
 pub(super) fn run(command: &CheckStrategy, json: bool) -> Result<bool, CliError> {
+    // A wrong path is no fault of a plugin, so it has no card.
+    command.files.iter().try_for_each(|file| exists(file))?;
     let cards = command.files.iter().map(|file| judge(file, &command.how, !json)).collect::<Result<Vec<_>, _>>()?;
     if json {
         let _ = writeln!(std::io::stdout(), "{}", serde_json::to_string_pretty(&cards).expect("strings and numbers"));
@@ -84,7 +103,8 @@ pub(super) fn run(command: &CheckStrategy, json: bool) -> Result<bool, CliError>
 }
 
 /// The child's side: checks one file in this process and prints each step as a line of JSON.
-pub(super) fn score(file: &Path, directory: &Path, how: &How) -> Result<(), CliError> {
+pub(super) fn score(child: &ScorePlugin) -> Result<(), CliError> {
+    let ScorePlugin { file, directory, how } = child;
     let patience = Duration::from_secs(how.timeout) + GRACE;
     // A plugin that hangs would otherwise outlive a parent that was killed.
     std::thread::spawn(move || {
@@ -104,6 +124,19 @@ pub(super) fn score(file: &Path, directory: &Path, how: &How) -> Result<(), CliE
         let _ = write!(out, "\n{line}\n").and_then(|()| out.flush());
     });
     Ok(())
+}
+
+fn exists(file: &Path) -> Result<(), CliError> {
+    let what = match std::fs::metadata(file) {
+        Ok(found) if found.is_file() => return Ok(()),
+        Ok(_) => "it is no file".to_owned(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => "there is no such file".to_owned(),
+        Err(error) => error.to_string(),
+    };
+    let file = file.display();
+    Err(CliError::Usage(format!(
+        "cannot check {file}: {what}; give the path of a library, as `lb strategies` prints it"
+    )))
 }
 
 fn judge(file: &Path, how: &How, show: bool) -> Result<Card, CliError> {
@@ -194,6 +227,16 @@ fn json_object(text: &str) -> Result<Value, String> {
         Ok(value @ Value::Object(_)) => Ok(value),
         Ok(_) => Err("it is JSON, but not an object; write {\"key\": value}".to_owned()),
         Err(error) => Err(format!("it is not JSON: {error}")),
+    }
+}
+
+// === impl ScorePlugin ===
+
+impl ScorePlugin {
+    /// The arguments of a child; `None` if this process is none.
+    pub(super) fn of(arguments: &[OsString]) -> Option<Result<Self, clap::Error>> {
+        let own = arguments.get(1..).filter(|own| own.first().is_some_and(|first| first == SCORE_PLUGIN))?;
+        Some(Self::try_parse_from(own))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::config::Admin;
 
 /// A hypothetical request. Every part is optional.
 #[derive(Clone, Debug, PartialEq, Eq, ClapArgs)]
+#[group(skip)] // its name would be that of the command
 pub struct Explain {
     /// The key to hash; without it, the key that hash_on finds in the request
     pub key: Option<String>,

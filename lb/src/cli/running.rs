@@ -65,7 +65,14 @@ fn status_page(status: &Value) -> String {
         let _ = writeln!(page, "last reload         {outcome} (triggered by {}){stage}{reason}", text(&last["by"]));
     }
     for difference in list(&reload["differs"]) {
-        let _ = writeln!(page, "differs from file   {}", text(difference));
+        // The line above has the reason of the last reload.
+        let (difference, reason) = (text(difference), last["reason"].as_str().unwrap_or_default());
+        let once = difference.strip_suffix(reason).and_then(|start| start.strip_suffix(": "));
+        let _ = writeln!(page, "differs from file   {}", once.unwrap_or(difference));
+    }
+    for file in list(&status["watch"]["missing"]) {
+        let file = text(file);
+        let _ = writeln!(page, "file missing        {file} is gone, empty or unreadable: the running state stays");
     }
     let overlay = &status["overlay"];
     let changes = ["added", "removed", "changed"].map(|key| (key, overlay[key].as_u64().unwrap_or_default()));
@@ -100,6 +107,7 @@ fn backends_page(backends: &Value) -> String {
                 format!("down{}", reason.unwrap_or_default())
             }
             () if backend["eligible"] != true => "no new requests".to_owned(),
+            () if backend["checked"] == false => "unchecked".to_owned(),
             () => "up".to_owned(),
         };
         let (weight, in_flight) = (&backend["weight"], &backend["in_flight"]);
@@ -158,8 +166,9 @@ mod tests {
             }],
             "reload": {
                 "last": { "by": "signal", "result": null, "stage": "elf", "reason": "is text" },
-                "differs": ["the files were refused at stage elf: is text"],
+                "differs": ["the files were refused at stage elf: is text", "launcher needs a restart"],
             },
+            "watch": { "missing": ["/etc/lb/lb.toml"] },
             "access_log": { "path": "-", "written": 1, "dropped": 0 },
         }));
         let wanted = "\
@@ -168,7 +177,9 @@ pool default        ring 2 (sha256 0123456789ab), on probation, 4.5 s left
                     lb rollback restores round_robin 1
                     1 of 2 backends eligible, 4 in flight
 last reload         refused (triggered by signal) [elf]: is text
-differs from file   the files were refused at stage elf: is text
+differs from file   the files were refused at stage elf
+differs from file   launcher needs a restart
+file missing        /etc/lb/lb.toml is gone, empty or unreadable: the running state stays
 runtime changes     backends: 1 added, 0 removed, 0 changed, 4 replicas wanted
 access log          stdout: 1 line, 0 dropped
 ";

@@ -245,6 +245,7 @@ impl Membership {
             origin: member.entry.origin.name(),
             eligible: member.backend.is_eligible(),
             healthy: member.standing.is_healthy(),
+            checked: member.standing.is_checked(),
             draining: member.entry.draining,
             in_flight: member.backend.in_flight(),
             consecutive_errors: member.backend.stats.consecutive_errors.load(Relaxed),

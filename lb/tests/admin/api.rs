@@ -1,6 +1,9 @@
 //! The other routes of the admin port.
 
-use lb_test_support::{Balancer, backends, get, mock, send};
+use std::io::Write;
+use std::net::TcpListener;
+
+use lb_test_support::{Balancer, backends, get, mock, send, wait_for};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 
@@ -12,6 +15,26 @@ fn metrics_come_with_the_content_type_that_prometheus_wants() {
     let metrics = get(balancer.admin, "/metrics");
     assert_eq!(metrics.header("content-type"), Some(lb::telemetry::CONTENT_TYPE));
     assert!(metrics.body.lines().any(|line| line.starts_with("lb_generation ")), "{}", metrics.body);
+}
+
+#[test]
+fn an_attached_backend_is_unchecked_until_its_first_check_has_ended() {
+    // It accepts, but does not respond before the test does so.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = silent.local_addr().unwrap();
+    let server = mock("1");
+    let health = "[health]\ninterval_ms = 600000\ntimeout_ms = 600000\n";
+    let balancer = Balancer::start(&(STRATEGY.to_owned() + &backends(&[("b1", server.addr)]) + health));
+    let attach = format!(r#"{{"backends":[{{"id":"b2","address":"{address}"}}]}}"#);
+    assert_eq!(send(balancer.admin, "POST", "/add", &[], &attach).status, 200);
+    let attached = || get(balancer.admin, "/backends").json()[1].clone();
+    assert_eq!((&attached()["checked"], &attached()["healthy"]), (&false.into(), &true.into()));
+    assert!(get(balancer.admin, "/metrics").body.contains("lb_backend_up{pool=\"default\",backend=\"b2\"} 1"));
+
+    let (mut check, _) = silent.accept().unwrap();
+    check.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    wait_for("the first check", || (attached()["checked"] == true).then_some(()));
+    assert_eq!(attached()["healthy"], true);
 }
 
 #[test]

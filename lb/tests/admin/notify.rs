@@ -4,7 +4,7 @@ use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 use std::process::Stdio;
 
-use crate::harness::{Balancer, PATIENCE, backends, command, folder, mock, wait_for};
+use lb_test_support::{Balancer, PATIENCE, backends, command, folder, mock, wait_for};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 

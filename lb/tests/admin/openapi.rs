@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::harness::{Balancer, backends, get, mock, send};
+use lb_test_support::{Balancer, backends, get, mock, send};
 
 const STRATEGY: &str = "[strategy]\nname = \"round_robin\"\n";
 

@@ -5,7 +5,7 @@ use std::process::Command;
 
 use tempfile::TempDir;
 
-use crate::harness::finish;
+use lb_test_support::finish;
 
 /// An unpacked archive with round_robin as its only strategy.
 fn unpacked(config: &str) -> TempDir {

@@ -122,11 +122,26 @@ fn a_file_that_does_not_load_names_the_stage() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("libtext.so");
     std::fs::write(&text, "no library").unwrap();
+    let (code, cards) = cards(&[], &[&text]);
+    assert_eq!((code, failed(&cards[0])), (Some(1), vec!["loads"]));
+    assert_eq!(cards[0]["rows"][0]["figure"], "stage elf");
+}
+
+#[test]
+fn a_file_that_is_not_there_is_one_line_and_no_card() {
+    let folder = tempfile::tempdir().unwrap();
     let absent = folder.path().join("libabsent.so");
-    let (code, cards) = cards(&[], &[&text, &absent]);
-    assert_eq!((code, failed(&cards[0]), failed(&cards[1])), (Some(1), vec!["loads"], vec!["loads"]));
-    let figures: Vec<_> = cards.iter().map(|card| card["rows"][0]["figure"].as_str().unwrap()).collect();
-    assert_eq!(figures, ["stage elf", "stage read"]);
+    let there = lb_strategy_built::library("round_robin");
+    for (files, what) in [
+        (&[&*there, &*absent][..], "libabsent.so: there is no such file; "),
+        (&[&*absent], "libabsent.so: there is no such file; "),
+        (&[folder.path()], ": it is no file; "),
+    ] {
+        let output = lb(&[], files);
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert_eq!((output.status.code(), output.stdout), (Some(2), Vec::new()), "{said}");
+        assert!(said.starts_with("lb: cannot check ") && said.contains(what) && said.lines().count() == 1, "{said}");
+    }
 }
 
 #[test]

@@ -80,6 +80,26 @@ fn a_library_at_any_path_is_loaded_only_with_the_token() {
 }
 
 #[test]
+fn a_strategy_pinned_by_a_flag_is_told_once_for_each_edit_and_stays_in_the_status() {
+    let least = ["--strategy", "least_connections", "--set", "reload.watch=false"];
+    let lb = Balancer::start_in(folder(&named("least_connections")), &least);
+    let differs = || get(lb.admin, "/status").json()["reload"]["differs"].to_string();
+    assert_eq!(differs(), "[]");
+    let note = "pool default: --strategy pins the strategy least_connections; the file names ";
+    for (times, name) in [(1, "round_robin"), (2, "consistent_hash")] {
+        std::fs::write(lb.path("lb.toml"), named(name)).unwrap();
+        let report = post(lb.admin, "/reload", "").json();
+        assert!(report["warnings"].to_string().contains(&format!("{note}{name}")), "{report}");
+        let again = post(lb.admin, "/reload", "").json();
+        assert!(!again["warnings"].to_string().contains(note), "{again}");
+        assert_eq!(lb.printed("stderr").matches(note).count(), times);
+        assert!(differs().contains(&format!("{note}{name}")), "{}", differs());
+    }
+    std::fs::write(lb.path("lb.toml"), named("least_connections")).unwrap();
+    assert_eq!((post(lb.admin, "/reload", "").status, differs()), (200, "[]".to_owned()));
+}
+
+#[test]
 fn sighup_reloads_and_logs_the_result() {
     let bench = Bench::start(&named("round_robin"));
     bench.write(&named("least_connections"));

@@ -74,17 +74,20 @@ fn arrows(name: &str, strategies: &[&str]) -> Option<Arrows> {
     const NONE: &[&str] = &[];
     // No crate needs a strategy: tests get its library from lb-strategy-built.
     const LB_TESTS: &[&str] = &["mock-server", "lb-strategy-built", "lb-test-support"];
+    const PROGRAM: &[&str] = &["lb-manual"];
     let (needs, tests_need) = match name {
-        "lb-strategy" | "lb-strategy-built" => (NONE, NONE),
-        "mock-server" => (NONE, &["lb-test-support"][..]),
+        "lb-strategy" | "lb-strategy-built" | "lb-manual" => (NONE, NONE),
+        "mock-server" => (PROGRAM, &["lb-test-support"][..]),
         // No crate of `lb` itself: its unit tests would see two copies of their types.
         "lb-test-support" => (&["lb-strategy-built", "mock-server"][..], NONE),
         // loadgen uses the other programs only through processes, HTTP and files.
-        "loadgen" => (NONE, LB_TESTS),
+        "loadgen" => (PROGRAM, LB_TESTS),
         "lb-strategy-host" => (&["lb-strategy"][..], NONE),
         "lb-strategy-conformance" => (&["lb-strategy", "lb-strategy-host"][..], &["lb-strategy-built"][..]),
         "lb-balance" => (&["lb-strategy", "lb-strategy-host"][..], NONE),
-        "lb" => (&["lb-balance", "lb-strategy", "lb-strategy-host", "lb-strategy-conformance"][..], LB_TESTS),
+        "lb" => {
+            (&["lb-balance", "lb-manual", "lb-strategy", "lb-strategy-host", "lb-strategy-conformance"][..], LB_TESTS)
+        }
         strategy if strategies.contains(&strategy) => (&["lb-strategy"][..], &["lb-strategy-conformance"][..]),
         _ => return None,
     };

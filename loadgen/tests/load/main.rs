@@ -8,6 +8,7 @@
 mod answers;
 mod ends;
 mod lateness;
+mod manual;
 mod open_loop;
 mod program;
 mod segments;

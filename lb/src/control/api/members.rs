@@ -52,6 +52,8 @@ pub struct BackendStatus {
     pub origin: &'static str,
     pub eligible: bool,
     pub healthy: bool,
+    /// `false` until its first health check has ended; it may get requests before.
+    pub checked: bool,
     pub draining: bool,
     pub in_flight: u32,
     pub consecutive_errors: u32,

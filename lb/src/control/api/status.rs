@@ -81,6 +81,8 @@ pub struct PoolStatus {
 pub struct WatchStatus {
     /// The configuration file, and the plugins that the last look found.
     pub files: Vec<PathBuf>,
+    /// Files of the last attempt that are gone, empty or unreadable now.
+    pub missing: Vec<PathBuf>,
     /// Whether the system reports changes; otherwise only polling finds them.
     pub has_events: bool,
     /// How often changed files settled and were compared with the files of the last attempt.

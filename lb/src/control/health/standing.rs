@@ -42,6 +42,15 @@ impl Standing {
         matches!(self.state, State::Unknown | State::Up)
     }
 
+    /// Whether a check has ended since the backend was added, or since an operator declared it healthy.
+    pub(in crate::control) fn is_checked(&self) -> bool {
+        match self.state {
+            State::Unknown => self.against > 0,
+            State::Starting => self.reason.is_some(),
+            State::Up | State::Down => true,
+        }
+    }
+
     /// Why the backend is not healthy.
     pub(in crate::control) fn reason(&self) -> Option<&str> {
         match self.state {
@@ -152,6 +161,17 @@ mod tests {
         assert_eq!(launched.reason(), Some("connection refused"));
         assert_eq!(launched.check(Ok(()), &rules()), Some(true), "one good check is enough");
         assert_eq!(launched.reason(), None);
+    }
+
+    #[test]
+    fn a_backend_is_unchecked_until_its_first_check_has_ended() {
+        for outcome in [bad(), Ok(())] {
+            for mut new in [Standing::unknown(), Standing::starting()] {
+                assert!(!new.is_checked());
+                new.check(outcome.clone(), &rules());
+                assert!(new.is_checked());
+            }
+        }
     }
 
     #[test]

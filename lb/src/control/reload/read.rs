@@ -5,6 +5,7 @@
 
 use sha2::{Digest, Sha256};
 
+use super::pinned::pinned;
 use crate::config::{
     self, Admin, Config, Course, DEFAULT_POOL, Loaded, PoolConfig, Proxy, Reload, Route, Source, State, Strategy,
 };
@@ -19,6 +20,8 @@ pub(in crate::control) struct Target {
     pub(in crate::control) applied: Vec<String>,
     pub(in crate::control) needs_restart: Vec<String>,
     pub(in crate::control) warnings: Vec<String>,
+    /// A strategy of the file that has no effect, because a flag or a variable pins another one.
+    pub(in crate::control) pinned: Option<String>,
 }
 
 /// Blocks: reads files and resolves names. Notes the content of the file in `attempt`.
@@ -55,6 +58,8 @@ pub(in crate::control) fn read(
         }
     }
     let loaded = config::load_bytes(&source, &bytes).map_err(|error| refused(&error))?;
+    let is_overridden = overrides.iter().any(|one| one.pool == DEFAULT_POOL);
+    let pinned = pinned(&loaded, &bytes).filter(|_| !is_overridden);
     let Loaded { config: mut wanted, warnings, settings: _, sha256: _ } = loaded;
     for Overriding { pool, strategy } in overrides {
         if let Some(options) = &strategy.config
@@ -63,7 +68,7 @@ pub(in crate::control) fn read(
             pool.strategy.options = options.clone().into();
         }
     }
-    Ok(compare(running, wanted, warnings))
+    Ok(Target { pinned, ..compare(running, wanted, warnings) })
 }
 
 fn key_of(pool: &str, key: &str) -> String {
@@ -119,7 +124,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         log,
         access_log,
     };
-    Target { applied: applied(running, &config), config, needs_restart, warnings }
+    Target { applied: applied(running, &config), config, needs_restart, warnings, pinned: None }
 }
 
 /// The changed keys that a reload applies. Sections of which each key is noted alone are destructured by name, so that

@@ -11,6 +11,7 @@ use tokio::sync::{Notify, mpsc, oneshot, watch};
 use tokio::time::Instant;
 
 use super::listen::Doors;
+use super::pinned::pinned_at_start;
 use super::prepare::{Preparation, in_charge};
 use super::state::{Queue, State, Transaction};
 use super::{Prepared, outcome};
@@ -49,6 +50,8 @@ pub(in crate::control) struct Reloads {
     last: Option<LastReload>,
     /// The last reload that read the files to put them in force.
     read: Option<LastReload>,
+    /// A strategy of the file that a flag or a variable hides.
+    pinned: Option<String>,
     /// The next look at strategies on probation.
     pub(super) next_look: Instant,
     pub(super) begun: u64,
@@ -60,6 +63,7 @@ pub(in crate::control) struct Reloads {
 impl Reloads {
     pub(in crate::control) fn new(tools: Tools) -> Self {
         Self {
+            pinned: tools.source.as_ref().and_then(pinned_at_start),
             tools,
             state: State::Idle,
             queue: Queue::default(),
@@ -151,6 +155,12 @@ impl Reloads {
                 return self.end(desk, transaction, Err(error));
             }
             prepared.target.warnings.push(sentence);
+        }
+        let pinned = prepared.target.pinned.clone();
+        // Once for each edit, not at each reload.
+        prepared.target.warnings.extend(pinned.clone().filter(|_| pinned != self.pinned));
+        if !transaction.request.dry_run {
+            self.pinned = pinned;
         }
         let is_same = prepared.candidates.iter().all(|candidate| candidate.change == StrategyChange::Unchanged);
         if is_same && prepared.target.applied.is_empty() {
@@ -266,7 +276,8 @@ impl Reloads {
             Some(format!("the files were refused at stage {stage}: {}", last.reason.as_deref().unwrap_or_default()))
         });
         let waiting = self.read.iter().flat_map(|last| &last.needs_restart).map(|key| format!("{key} needs a restart"));
-        overridden.chain(taken_back).chain(refused).chain(waiting).collect()
+        let pinned = self.pinned.iter().cloned();
+        overridden.chain(pinned).chain(taken_back).chain(refused).chain(waiting).collect()
     }
 
     /// The overrides after `request`: none after a plain reload; after an override, its own and those of other pools.

@@ -143,7 +143,7 @@ impl Reloads {
         transaction.overrides = overrides;
         let by_itself = transaction.by == Trigger::Probation;
         let warnings = transaction.taking_back.clone().filter(|_| by_itself).into_iter().collect();
-        let target = Target { config, applied: Vec::new(), needs_restart: Vec::new(), warnings };
+        let target = Target { config, applied: Vec::new(), needs_restart: Vec::new(), warnings, pinned: None };
         let (listeners, access_log) = (desk.listeners.open().to_vec(), access_log_of(desk));
         let prepared = Box::new(Prepared { target, candidates, listeners, access_log });
         self.begun += 1;

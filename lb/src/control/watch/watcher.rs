@@ -203,7 +203,8 @@ impl Watcher {
 
     fn tell(&self) {
         let files = std::iter::once(&self.watched.config).chain(self.compare.plugins()).cloned().collect();
-        let status = WatchStatus { files, has_events: self.hints.is_some(), settled: self.settled };
+        let missing = self.lost.iter().cloned().collect();
+        let status = WatchStatus { files, missing, has_events: self.hints.is_some(), settled: self.settled };
         *self.status.lock() = Some(status);
     }
 

@@ -88,8 +88,11 @@ fn a_removed_or_empty_file_is_one_warning_and_is_applied_when_it_is_back() {
     wait_for("the watcher to notice the change", || (watched.settled() > settled).then_some(()));
     let warnings = || watched.bench.lb.printed("stderr").matches("is gone, empty or unreadable").count();
     wait_for("a warning", || (warnings() == 1).then_some(()));
+    let missing = || watched.bench.status()["watch"]["missing"].as_array().unwrap().len();
+    wait_for("the status to name the file", || (missing() == 1).then_some(()));
     watched.accepted_after(|| watched.bench.write(&named("least_connections")));
     assert_eq!(warnings(), 1);
+    wait_for("the status to name no file", || (missing() == 0).then_some(()));
     // A full disk can leave an empty file. lb does not apply it, although it would be valid.
     let settled = watched.settled();
     shell(": > \"$1\"", &[&file]);
