@@ -188,8 +188,9 @@ async function keyboard({ world, page }) {
 
 /** A drained server's share begins at the drain, as its expected share does. */
 async function shares({ page, world }) {
+  await isLive(page);
   const stop = world.load();
-  await until(page, () => /^[\d.]+ of 33/.test(document.querySelector('.row:not(.head) .share span').textContent));
+  await until(page, () => /^[\d.]+ of 33/.test(document.querySelector('.row:not(.head) .share span')?.textContent));
   await rowOf(page, 'blue').getByRole('button', { name: 'Drain blue' }).click();
   await textIs(rowOf(page, 'blue').locator('.chip'), /^drain(ed|ing)$/);
   // Every tick from then on, until shares of three seconds are shown.

@@ -86,6 +86,8 @@ export class World {
   }
 
   async end() {
+    // Load that a failed step has left running.
+    this.isOver = true;
     this.agent.destroy();
     for (const child of [...this.children.values()].reverse()) {
       if (child.exitCode == null && child.signalCode == null) {
@@ -125,7 +127,7 @@ export class World {
   load(clients = 4) {
     let isOn = true, key = 0;
     const client = async () => {
-      while (isOn) await this.ask(this.proxy, 'GET', '/home', null, { 'x-key': `k${key++}` }).catch(() => {});
+      while (isOn && !this.isOver) await this.ask(this.proxy, 'GET', '/home', null, { 'x-key': `k${key++}` }).catch(() => {});
     };
     const all = Promise.all(Array.from({ length: clients }, client));
     return async () => { isOn = false; await all; };

@@ -22,7 +22,7 @@ static PAGE: LazyLock<String> = LazyLock::new(|| {
 });
 static LOGIN: LazyLock<String> = LazyLock::new(|| include_str!("page/login.html").replace("{{style}}", STYLE));
 const STYLE: &str = include_str!("page/style.css");
-/// One script in seven files: helpers, incoming ticks, chart, ring, table of pools, dialogs for servers, and the main part.
+/// One script in seven files: helpers, incoming ticks, chart, ring, table of pools, dialogs, and the main part.
 const SCRIPT: &str = concat!(
     include_str!("page/base.js"),
     include_str!("page/news.js"),
