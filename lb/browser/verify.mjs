@@ -287,7 +287,7 @@ async function names({ world, page }) {
   await mkdir(options.pictures, { recursive: true });
   for (const width of [1440, 1261, 1100, 961, 700, 390, 320]) {
     await page.setViewportSize({ width, height: 900 });
-    const cut = await page.evaluate(() => [...document.querySelectorAll('.who b, .who span, .ring-legend span, #about, .what, h1, h2, .chip')].filter(element =>
+    const cut = await page.evaluate(() => [...document.querySelectorAll('.tiles dt, .who b, .who span, .ring-legend span, #about, .what, h1, h2, .chip')].filter(element =>
       element.clientWidth && (element.scrollWidth > element.clientWidth + 1 || getComputedStyle(element).textOverflow === 'ellipsis')).map(element => element.textContent));
     assert.deepEqual(cut, [], `cut at ${width} px`);
     const wide = await page.evaluate(() => document.documentElement.scrollWidth <= innerWidth ? [] :
