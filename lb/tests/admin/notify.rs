@@ -25,7 +25,8 @@ impl Manager {
 
     /// The next message that does not feed the watchdog.
     fn next_of_state(&self) -> String {
-        std::iter::repeat_with(|| self.next()).find(|message| message != "WATCHDOG=1").unwrap()
+        let is_state = |message: &String| message != "WATCHDOG=1";
+        wait_for("a message about the state", || Some(self.next()).filter(is_state))
     }
 }
 
