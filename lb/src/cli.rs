@@ -38,6 +38,8 @@ use crate::telemetry::logs;
 /// A mistake that the operator can correct.
 const EXIT_USAGE: u8 = 2;
 const EXIT_FAILURE: u8 = 1;
+/// Tries one plugin, named on stdin. It is no command of [`Args`], so that no help, tip or completion names it.
+const VET_PLUGIN: &str = "vet-plugin";
 /// How long lb waits at its end until its log lines are written.
 const LOG_TIME_MAX: Duration = Duration::from_secs(1);
 
@@ -77,7 +79,8 @@ pub enum CliError {
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> ExitCode {
     let arguments: Vec<_> = arguments.into_iter().collect();
     // Not a command line argument: a plugin under test could read it.
-    let done = if vet::is_asked() {
+    let is_vet = vet::is_asked() || arguments.get(1).is_some_and(|first| first == VET_PLUGIN);
+    let done = if is_vet {
         vet::answer().map_err(CliError::Usage)
     } else if let Some(child) = ScorePlugin::of(&arguments) {
         child.map_err(refused).and_then(|child| check_strategy::score(&child))
