@@ -214,8 +214,18 @@ pub fn check(programs: &Programs, config: &Path) -> Result<(), BalancerError> {
         return Ok(());
     }
     let said = String::from_utf8_lossy(&output.stderr);
-    let said = said.trim().trim_start_matches("lb: ").lines().collect::<Vec<_>>().join("; ");
+    let said = said.lines().map(|line| without_place(line, config)).collect::<Vec<_>>().join("; ");
     Err(BalancerError::Refused(if said.is_empty() { format!("`lb check` ended with {}", output.status) } else { said }))
+}
+
+/// A line of lb without `lb: ` and the place in `config`, a file that loadgen wrote and its user does not know.
+fn without_place<'l>(line: &'l str, config: &Path) -> &'l str {
+    let said = line.strip_prefix("lb: ").unwrap_or(line);
+    let place = said.strip_prefix(&*config.to_string_lossy()).and_then(|rest| rest.strip_prefix(':'));
+    let rest = place
+        .and_then(|place| place.split_once(": "))
+        .filter(|(line, _)| line.bytes().all(|byte| byte.is_ascii_digit() || byte == b':'));
+    rest.map_or(said, |(_, rest)| rest)
 }
 
 /// Environment variables of lb must not change the measurement.

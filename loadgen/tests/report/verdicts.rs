@@ -35,7 +35,7 @@ fn verdicts_are_explained_in_sentences() {
         &with_verdict(Verdict::Better, 0.62, 0.58, 0.66, None),
         &[
             "took no longer than p50, p90 and p99. least_connections is better than round_robin at p99 (latency 38 % lower). Verdicts against the baseline",
-            "least_connections better 0.62 (0.58 to 0.66)",
+            "least_connections better 0.620 (0.580 to 0.660)",
             "least_connections p99 latency better 0.620 0.580 to 0.660 between 34 and 42 % lower",
             "How sure: the verdicts are from 6 blocks. In each block, every arm ran once, in random order, with the same requests. If there were no \
              difference, at most 5 of 100 such runs would report \"better\" or \"worse\". The interval contains the true ratio with a \
@@ -209,7 +209,7 @@ fn an_arm_with_more_failures_is_not_better_and_that_comes_first() {
             "least_connections: not comparable. Only good responses have a latency, and the good responses of this arm",
             "consistent_hash: not comparable. Only good responses have a latency",
             "consistent_hash: too few requests with a good response for its p99 latency in two blocks.",
-            "least_connections not comparable 0.30 (0.24 to 0.35) 71.8 %",
+            "least_connections not comparable 0.300 (0.240 to 0.350) 71.8 %",
             "least_connections p99 latency not comparable 0.300 0.240 to 0.350 of other requests 2",
             "consistent_hash not comparable 100.0 %",
         ],
