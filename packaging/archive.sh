@@ -2,7 +2,7 @@
 # Makes the release archive from finished builds: lb-VERSION-ARCH-linux.tar.gz, its SHA-256, and an SBOM of each program.
 #
 #   cargo build --release && packaging/archive.sh
-#   packaging/archive.sh TARGET [GLIBC]      builds with cargo-zigbuild, for example aarch64-unknown-linux-gnu 2.31
+#   packaging/archive.sh TARGET [GLIBC]      builds with cargo-zigbuild, for example aarch64-unknown-linux-gnu 2.31 (not tried yet)
 #
 # The result is in target/archive. The layout is the one that lb finds by itself: unpack it anywhere and run bin/lb. The
 # same inputs give the same bytes: order, owner and time of the files are fixed. SBOMs need cargo-cyclonedx; without it
