@@ -1,4 +1,5 @@
-//! The seam to backends: connections that serve one request at a time, and those that wait for the next.
+//! The seam to backends: connections that serve one request at a time, those that wait for the next, and the requests
+//! that wait for a response.
 //!
 //! After [`Upstream::begin`] the exchange polls [`Upstream::poll_send`] and [`Upstream::poll_head`] in any order;
 //! [`Upstream::poll_frame`] follows the final head. Invariant: nothing here names an exchange or a client's connection.
@@ -6,6 +7,8 @@
 
 mod http1;
 mod idle;
+mod waiting;
 
 pub(super) use self::http1::{InUse, Upstream};
 pub(super) use self::idle::Idle;
+pub(super) use self::waiting::Waiting;

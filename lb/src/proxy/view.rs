@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::listeners::Listeners;
-use super::upstream::Idle;
+use super::upstream::{Idle, Waiting};
 use crate::generation::{Generation, PoolGeneration, Settings};
 use crate::pool::Backend;
 use crate::telemetry::{BackendShard, Metrics, PoolShard};
@@ -39,11 +39,13 @@ pub(super) struct Current {
     pub(super) members: Vec<Rc<MemberView>>,
 }
 
-/// A backend with this worker's data: the shared counters, its own shard, its own idle connections.
+/// A backend with this worker's data: the shared counters, its own shard, its own idle connections, and its requests
+/// that wait for a response.
 pub(super) struct MemberView {
     pub(super) backend: Arc<Backend>,
     pub(super) shard: Arc<BackendShard>,
     pub(super) idle: Idle,
+    pub(super) waiting: Waiting,
 }
 
 // === impl View ===
@@ -144,7 +146,8 @@ impl PoolView {
             })
             .collect();
         old.values().for_each(|member| member.idle.close());
-        *current = Some(Current { shared, members });
+        let current = current.insert(Current { shared, members });
+        current.members.iter().for_each(|member| member.look());
     }
 
     fn clear(&self) {
@@ -157,7 +160,12 @@ impl PoolView {
 // === impl MemberView ===
 
 impl MemberView {
+    /// Ends the requests that wait for a response, if the backend is lost.
+    pub(super) fn look(&self) {
+        self.waiting.note(self.backend.is_lost());
+    }
+
     fn new(backend: Arc<Backend>, shard: Arc<BackendShard>) -> Self {
-        Self { backend, idle: Idle::new(shard.clone()), shard }
+        Self { backend, idle: Idle::new(shard.clone()), shard, waiting: Waiting::default() }
     }
 }

@@ -181,7 +181,7 @@ mod tests {
         backend.response(500, 400_000);
         assert_eq!(errors(), 1);
         for (before, reason) in
-            ["connect", "connect_timeout", "timeout", "reset", "bad_response"].into_iter().enumerate()
+            ["connect", "connect_timeout", "timeout", "reset", "backend_down", "bad_response"].into_iter().enumerate()
         {
             backend.error(*ErrorReason::ALL.iter().find(|one| one.as_str() == reason).unwrap());
             assert_eq!(errors(), before as u64 + 2, "{reason}");

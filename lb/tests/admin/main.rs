@@ -15,6 +15,7 @@ mod guard;
 mod lifecycle;
 mod live;
 mod logs;
+mod lost;
 mod manual;
 mod mistakes;
 mod notify;

@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::Standing;
+use super::{CheckFailure, Standing};
 use crate::config::Health;
 
 const CHECKS_AT_ONCE: usize = 256;
@@ -46,8 +46,7 @@ pub(in crate::control) struct Checkers<K> {
 /// The outcome of one check.
 pub(in crate::control) struct Checked<K> {
     pub(in crate::control) backend: K,
-    /// `Err` holds the reason.
-    pub(in crate::control) outcome: Result<(), String>,
+    pub(in crate::control) outcome: Result<(), CheckFailure>,
     checker: u64,
 }
 
@@ -160,7 +159,7 @@ impl<K: Clone + Sync> Target<K> {
     }
 
     /// Returns `false` if the receiver is gone.
-    async fn report(&self, outcomes: &mpsc::Sender<Checked<K>>, outcome: Result<(), String>) -> bool {
+    async fn report(&self, outcomes: &mpsc::Sender<Checked<K>>, outcome: Result<(), CheckFailure>) -> bool {
         outcomes.send(Checked { backend: self.backend.clone(), outcome, checker: self.checker }).await.is_ok()
     }
 
@@ -173,12 +172,15 @@ impl<K: Clone + Sync> Target<K> {
 }
 
 /// One check. It is good if a status below 500 arrives in time; otherwise returns the reason.
-async fn check(socket: SocketAddr, address: &str, rules: &Health) -> Result<(), String> {
+async fn check(socket: SocketAddr, address: &str, rules: &Health) -> Result<(), CheckFailure> {
+    let silent = |reason| Err(CheckFailure { reason, is_silent: true });
     match timeout(rules.timeout, ask(socket, address, &rules.path)).await {
         Ok(Ok(status)) if status.as_u16() < 500 => Ok(()),
-        Ok(Ok(status)) => Err(format!("{} returned {}", rules.path, status.as_u16())),
-        Ok(Err(reason)) => Err(reason),
-        Err(_) => Err(format!("no response within {:?}", rules.timeout)),
+        Ok(Ok(status)) => {
+            Err(CheckFailure { reason: format!("{} returned {}", rules.path, status.as_u16()), is_silent: false })
+        }
+        Ok(Err(reason)) => silent(reason),
+        Err(_) => silent(format!("no response within {:?}", rules.timeout)),
     }
 }
 

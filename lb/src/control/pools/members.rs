@@ -98,6 +98,12 @@ impl Member {
     pub(in crate::control) fn id(&self) -> &Arc<str> {
         &self.backend.id
     }
+
+    /// Updates the live flags.
+    fn show(&self) {
+        self.backend.set_eligibility(self.eligibility());
+        self.backend.set_lost(self.standing.is_lost());
+    }
 }
 
 // === impl Members ===
@@ -164,7 +170,7 @@ impl Members {
     pub(in crate::control) fn update<T>(&mut self, id: &str, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
         let member = self.list.iter_mut().find(|member| &*member.entry.id == id)?;
         let value = change(member);
-        member.backend.set_eligibility(member.eligibility());
+        member.show();
         Some(value)
     }
 
@@ -199,7 +205,7 @@ impl Members {
                 member.entry.address.clone_from(&same.entry.address);
                 member.entry.socket = same.entry.socket;
             }
-            member.backend.set_eligibility(member.eligibility());
+            member.show();
         }
     }
 
@@ -245,9 +251,7 @@ impl Members {
                 }
             }
         }
-        for member in &self.list {
-            member.backend.set_eligibility(member.eligibility());
-        }
+        self.list.iter().for_each(Member::show);
         Replaced { came, gone, left }
     }
 

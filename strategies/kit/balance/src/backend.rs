@@ -6,7 +6,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use lb_strategy::abi::{LB_BACKEND_DRAINING, LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{Stats, backend_id};
@@ -26,6 +26,7 @@ pub struct Backend {
     /// Belongs to the id, and survives every change of the list.
     pub stats: Arc<Stats>,
     flags: AtomicU32,
+    is_lost: AtomicBool,
 }
 
 /// The conditions for new requests.
@@ -61,6 +62,7 @@ impl Backend {
             socket,
             stats,
             flags: AtomicU32::new(eligibility.flags()),
+            is_lost: AtomicBool::new(false),
         })
     }
 
@@ -73,6 +75,18 @@ impl Backend {
     /// Set by control; acts on the next pick of every worker.
     pub fn set_eligibility(&self, eligibility: Eligibility) {
         self.flags.store(eligibility.flags(), Relaxed);
+    }
+
+    /// Whether it is down because it responds to nothing, so that nobody need wait for it. A backend whose checks get a
+    /// bad response is down, but not lost: it may be finishing its requests.
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Relaxed)
+    }
+
+    /// Set by control.
+    pub fn set_lost(&self, is_lost: bool) {
+        self.is_lost.store(is_lost, Relaxed);
     }
 
     #[inline]
