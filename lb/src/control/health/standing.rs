@@ -53,7 +53,7 @@ impl Standing {
         matches!(self.state, State::Unknown | State::Up)
     }
 
-    /// Whether nobody need wait for its responses.
+    /// Whether it is useless to wait for its responses.
     pub(in crate::control) fn is_lost(&self) -> bool {
         self.state == State::Down && self.is_silent
     }
