@@ -77,8 +77,8 @@ impl Backend {
         self.flags.store(eligibility.flags(), Relaxed);
     }
 
-    /// Whether it is down because it responds to nothing, so that waiting for it is useless. A backend whose checks get a
-    /// bad response is down, but not lost: it may be finishing its requests.
+    /// Whether it is down because it responds to nothing, so that waiting for it is useless. A backend whose checks get
+    /// a bad response is down, but not lost: it may be finishing its requests.
     #[inline]
     pub fn is_lost(&self) -> bool {
         self.is_lost.load(Relaxed)
