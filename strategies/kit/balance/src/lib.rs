@@ -1,5 +1,5 @@
-//! The routing decision around the strategy: live flags and counters, keys, the fallback, the check of a pick, and the
-//! rules of health that need no I/O.
+//! The routing decision around the strategy: live flags and counters, keys, the fallback and the check of a pick. Also
+//! the rules that decide which backends may serve: outlier detection, panic and slow start.
 //!
 //! Why a crate: `lb` and simulations use the same code, so a simulation shows the real behavior. Invariants: this crate
 //! has no I/O, no clock and no thread. Time and random bits are arguments. Data shared between threads is atomic.

@@ -11,8 +11,13 @@
 //! - The pool must bear the ejection: see [`SparedBy`]. Envoy does not ask for that.
 //! - If more backends fail than may be ejected, those with the most failures go first.
 //!
-//! **Use.** [`Outliers`] is the state of one pool. `look` is due at [`Outliers::next_look`], when a worker reports a
-//! threshold ([`crate::Backend::head_arrived`]), and after a change of members or of their health. For each turn:
+//! **Use.** [`Outliers`] is the state of one pool. A look is due
+//!
+//! - at [`Outliers::next_look`],
+//! - when a worker reports a threshold (see [`crate::Backend::head_arrived`]),
+//! - after a change of members or of their health.
+//!
+//! Each look has two steps:
 //!
 //! 1. Set the flags of all members by [`crate::PoolHealth::of`] with [`Outliers::is_ejected`]. A backend that becomes
 //!    eligible then has no failures in a row, so that `look` does not see old ones.
@@ -48,8 +53,8 @@ pub struct OutlierRules {
     pub max_ns: u64,
     /// A random extra time up to this, so that backends that were ejected together do not return together.
     pub jitter_ns: u64,
-    /// The largest share of the open primaries, and of the open backups, that may be ejected: always at least one, but 0
-    /// ejects none.
+    /// The largest share of the open primaries that may be ejected, and of the open backups. At least one may be, but
+    /// with 0 none.
     pub max_ejected_percent: u8,
 }
 

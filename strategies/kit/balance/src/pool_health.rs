@@ -1,4 +1,4 @@
-//! From the condition of each member to its eligibility, for a whole pool: checks, ejections, panic and backups at once.
+//! From the condition of each member of a pool to its eligibility: checks, ejections, panic and backups at once.
 //!
 //! Why one function: each rule alone is simple, and two of them at once could leave a pool without a backend. So only
 //! this function combines them. In this order:
@@ -16,14 +16,14 @@
 //! So such a member is [`Finding::Dead`], and panic leaves it out. Otherwise a pool of three replicas, two of them
 //! killed, would send two of three requests to closed ports.
 //!
-//! **Small pools.** Below [`PanicRules::from_members`] open primaries, panic begins only when none is up. With three,
-//! one or two members decide about "below 50 %", and independent failures are likelier than wrong checks. Panic would
-//! send two of three requests to servers that hang. Without it the healthy one gets all, and the limits of lb protect
-//! it: it serves at least the third that panic would have sent to it.
+//! **Small pools.** With fewer open primaries than [`PanicRules::from_members`], panic begins only when none is up. Of
+//! three members, two decide about "below 50 %". Two independent failures are then likelier than wrong checks. Panic
+//! would send two of three requests to servers that hang. Without panic the healthy member gets all requests. The
+//! limits of lb protect it, so it serves at least the third that panic would have sent to it.
 //!
-//! Panic and its threshold are those of Envoy (`healthy_panic_threshold`, `fail_traffic_on_panic`); there it has neither
-//! dead members nor an exception for small pools, and ejected hosts count as unhealthy. Here ejections alone never make
-//! a panic: they are suspicions as well, so they give way first.
+//! Panic and its threshold are those of Envoy (`healthy_panic_threshold`, `fail_traffic_on_panic`). Envoy has neither
+//! dead members nor an exception for small pools, and its ejected hosts count as unhealthy. Here ejections alone never
+//! make a panic. They are suspicions as well, so they give way before suspects serve.
 //!
 //! Invariants: an open member that is up exists, and panic does not fail the pool: then some member is eligible. An
 //! ejection never makes a suspect eligible. The tests try all combinations of up to five members.
@@ -202,8 +202,13 @@ impl Serve {
 mod tests {
     use super::*;
 
-    /// Which members serve, and the facts. A pool is a word of letters: `u` up, `s` suspect, `d` dead, `e` up and ejected,
-    /// `x` suspect and ejected, `o` up with weight 0, `r` up and draining. Capital letters are backups.
+    /// Which members serve, and the facts. A pool is a word. Its letters mean:
+    ///
+    /// - `u` up, `s` suspect, `d` dead
+    /// - `e` up and ejected, `x` suspect and ejected
+    /// - `o` up with weight 0, `r` up and draining
+    ///
+    /// Capital letters are backups.
     fn serving(letters: &str, rules: &PanicRules) -> String {
         let condition = |letter: char| Condition {
             finding: match letter.to_ascii_lowercase() {

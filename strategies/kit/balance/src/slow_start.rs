@@ -4,8 +4,8 @@
 //! The result goes into `effective` of the lent list. Strategies that hash ignore it, because a changed weight would
 //! move keys (Envoy has the same exception).
 //!
-//! The curve is that of Envoy's `slow_start_config`: weight × max(min, t^(1 / aggression)), t from 0 to 1. It is cut into
-//! steps, because each change is a publish to all workers.
+//! The curve is that of Envoy's `slow_start_config`: weight × max(min, t^(1 / aggression)), with t from 0 to 1. It is
+//! cut into steps, because each change is a publish to all workers.
 //!
 //! A ramp starts for a member that joins, and for one that was down or ejected. It does not start
 //!

@@ -1,8 +1,8 @@
 //! Success rates: which backends of a pool are far worse than the others.
 //!
-//! As in Envoy, the mean and σ are those of the rates, not weighted by requests, over the backends with enough requests.
-//! σ is the one of the population. Two bad backends of five hide each other from this rule: they increase σ. The rule of
-//! errors in a row catches them if they fail often.
+//! As in Envoy, the mean and σ are those of the rates of all backends with enough requests. They are not weighted by
+//! requests, and σ is the one of the population. Two bad backends of five hide each other from this rule, because they
+//! increase σ. The rules of failures in a row catch them if they fail often.
 
 use super::Cause;
 
