@@ -17,11 +17,9 @@
 //! - when a worker reports a threshold (see [`crate::Backend::head_arrived`]),
 //! - after a change of members or of their health.
 //!
-//! Each look has two steps:
-//!
-//! 1. Set the flags of all members by [`crate::PoolHealth::of`] with [`Outliers::is_ejected`]. A backend that becomes
-//!    eligible then has no failures in a row, so that `look` does not see old ones.
-//! 2. Call `look`. If it returns an ejection or a return, do 1 again and publish.
+//! At each look, first set the flags of all members by [`crate::PoolHealth::of`] with [`Outliers::is_ejected`]. A
+//! backend that becomes eligible then has no failures in a row, so that `look` does not see old ones. Then call `look`.
+//! If it returns an ejection or a return, set the flags again and publish.
 //!
 //! State is kept by number. A member that leaves and returns within `max_ns` keeps its ejection and its count.
 //! Invariants: after an ejection the pool has a usable member, the share of ejected members is at most the configured
@@ -312,7 +310,9 @@ impl Outliers {
     pub fn reset(&mut self) -> Vec<u64> {
         self.interval_ends_ns = None;
         let ejected = |(number, account): (u64, Account)| account.ejection.map(|_| number);
-        std::mem::take(&mut self.accounts).into_iter().filter_map(ejected).collect()
+        let mut numbers: Vec<_> = std::mem::take(&mut self.accounts).into_iter().filter_map(ejected).collect();
+        numbers.sort_unstable();
+        numbers
     }
 
     /// The outliers among usable members, the worst first. At the end of an interval it closes the windows.

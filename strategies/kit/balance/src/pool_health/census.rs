@@ -42,7 +42,7 @@ impl Census {
     /// A usable member is ejected.
     pub(crate) fn eject(&mut self) {
         self.ejected += 1;
-        self.usable -= 1;
+        self.usable = self.usable.saturating_sub(1);
     }
 
     /// Whether enough members are left without the ejected ones.
