@@ -22,7 +22,7 @@ use crate::pool::{Backend, Eligibility};
 use crate::telemetry::Metrics;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const UP: Eligibility = Eligibility { healthy: true, draining: false, weight: 1 };
+const UP: Eligibility = Eligibility::of(true, false, 1);
 const POOL: &str = "default";
 
 /// A worker without its thread.

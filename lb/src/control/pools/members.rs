@@ -92,7 +92,7 @@ impl Entry {
 
 impl Member {
     pub(in crate::control) fn eligibility(&self) -> Eligibility {
-        Eligibility { healthy: self.standing.is_healthy(), draining: self.entry.draining, weight: self.entry.weight }
+        Eligibility::of(self.standing.is_healthy(), self.entry.draining, self.entry.weight)
     }
 
     pub(in crate::control) fn id(&self) -> &Arc<str> {
@@ -148,8 +148,7 @@ impl Members {
             Origin::Launched => Standing::starting(),
             Origin::File | Origin::Attached => Standing::unknown(),
         };
-        let eligibility =
-            Eligibility { healthy: standing.is_healthy(), draining: entry.draining, weight: entry.weight };
+        let eligibility = Eligibility::of(standing.is_healthy(), entry.draining, entry.weight);
         let stats = self.stats(&entry.id);
         let backend = Backend::new(&entry.id, &entry.address, entry.socket, stats, eligibility);
         let place = (entry.origin, entry.order);
@@ -221,8 +220,7 @@ impl Members {
                 continue;
             }
             let (standing, stats) = (Standing::unknown(), self.stats(&entry.id));
-            let eligibility =
-                Eligibility { healthy: standing.is_healthy(), draining: entry.draining, weight: entry.weight };
+            let eligibility = Eligibility::of(standing.is_healthy(), entry.draining, entry.weight);
             let backend = Backend::new(&entry.id, &entry.address, entry.socket, stats, eligibility);
             planned.push(Member { entry: entry.clone(), standing, backend });
         }
@@ -276,7 +274,7 @@ impl Members {
 
 /// The backend gets no new request any more, also from workers that still have the old list.
 pub(in crate::control) fn close(backend: &Backend) {
-    backend.set_eligibility(Eligibility { healthy: false, draining: true, weight: 0 });
+    backend.set_eligibility(Eligibility::of(false, true, 0));
 }
 
 #[cfg(test)]

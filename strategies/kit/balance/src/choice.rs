@@ -167,7 +167,7 @@ mod tests {
     /// Backends by health and requests in flight.
     fn backends(states: &[(bool, u32)]) -> Vec<Arc<Backend>> {
         let of = |(healthy, load): &(bool, u32)| {
-            let eligibility = Eligibility { healthy: *healthy, draining: false, weight: 1 };
+            let eligibility = Eligibility::of(*healthy, false, 1);
             let socket = "127.0.0.1:1".parse().unwrap();
             let backend = Backend::new("b", "127.0.0.1:1", socket, Arc::default(), eligibility);
             (0..*load).for_each(|_| backend.attempt_begins());
