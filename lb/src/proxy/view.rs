@@ -4,11 +4,13 @@
 //! connections and counters stay. A request holds `Rc`s of these, never of a generation. Replacing the view drops all
 //! references to the old generation.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
+
+use lb_balance::Thresholds;
 
 use super::listeners::Listeners;
 use super::upstream::{Idle, Waiting};
@@ -46,6 +48,7 @@ pub(super) struct MemberView {
     pub(super) shard: Arc<BackendShard>,
     pub(super) idle: Idle,
     pub(super) waiting: Waiting,
+    pub(super) thresholds: Cell<Thresholds>,
 }
 
 // === impl View ===
@@ -147,7 +150,10 @@ impl PoolView {
             .collect();
         old.values().for_each(|member| member.idle.close());
         let current = current.insert(Current { shared, members });
-        current.members.iter().for_each(|member| member.look());
+        for member in &current.members {
+            member.thresholds.set(current.shared.thresholds);
+            member.look();
+        }
     }
 
     fn clear(&self) {
@@ -166,6 +172,12 @@ impl MemberView {
     }
 
     fn new(backend: Arc<Backend>, shard: Arc<BackendShard>) -> Self {
-        Self { backend, idle: Idle::new(shard.clone()), shard, waiting: Waiting::default() }
+        Self {
+            backend,
+            idle: Idle::new(shard.clone()),
+            shard,
+            waiting: Waiting::default(),
+            thresholds: Cell::new(Thresholds::OFF),
+        }
     }
 }

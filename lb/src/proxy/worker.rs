@@ -107,7 +107,7 @@ pub(super) fn start(
             listeners.follow(&generation.listeners, &metrics, number);
             let view = View::new(generation, None, &metrics, number, &listeners);
             let worker = Rc::new(Worker {
-                local: Local::new(number, epoch, view, listeners, descriptors),
+                local: Local::new(number, epoch, view, listeners, descriptors, seat.alarm()),
                 responders: Rc::default(),
                 shard: metrics.worker(number),
                 metrics,

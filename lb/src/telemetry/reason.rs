@@ -96,6 +96,28 @@ words! {
 }
 
 words! {
+    /// Why outlier detection ejected a backend.
+    pub enum EjectionReason {
+        /// Connect errors, resets, time-outs, or the statuses 502, 503 and 504, in a row.
+        GatewayFailures = "gateway_failures",
+        /// Failures or 5xx in a row.
+        ServerErrors = "server_errors",
+        /// A success rate far below the pool's.
+        SuccessRate = "success_rate",
+    }
+}
+
+impl From<lb_balance::Cause> for EjectionReason {
+    fn from(cause: lb_balance::Cause) -> Self {
+        match cause {
+            lb_balance::Cause::GatewayFailures { .. } => Self::GatewayFailures,
+            lb_balance::Cause::ServerErrors { .. } => Self::ServerErrors,
+            lb_balance::Cause::SuccessRate { .. } => Self::SuccessRate,
+        }
+    }
+}
+
+words! {
     /// Why a line of the access log was dropped.
     pub enum LogDropReason {
         /// The queue is full, because the disk or the reader of the pipe is too slow.

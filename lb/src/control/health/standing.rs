@@ -5,6 +5,8 @@
 //! before its first good check. Only a change of health is reported. A backend is lost if it is down and its last check
 //! got no response: one that responds badly may be finishing its requests.
 
+use lb_balance::Finding;
+
 use crate::config::Health;
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -14,16 +16,25 @@ pub(in crate::control) struct Standing {
     against: u32,
     /// Why the last failed check failed.
     reason: Option<String>,
-    /// It got no response.
-    is_silent: bool,
+    sign: Sign,
 }
 
 /// Why a check failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::control) struct CheckFailure {
     pub(in crate::control) reason: String,
-    /// There was no response at all.
-    pub(in crate::control) is_silent: bool,
+    pub(in crate::control) sign: Sign,
+}
+
+/// The sign of life in a failed check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) enum Sign {
+    /// It responds, but badly.
+    Responds,
+    /// No response came.
+    Silent,
+    /// Nothing listens, or the process has ended.
+    Absent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,12 +52,12 @@ enum State {
 impl Standing {
     /// For a backend that lb did not start.
     pub(in crate::control) fn unknown() -> Self {
-        Self { state: State::Unknown, against: 0, reason: None, is_silent: false }
+        Self { state: State::Unknown, against: 0, reason: None, sign: Sign::Silent }
     }
 
     /// For a backend that lb starts.
     pub(in crate::control) fn starting() -> Self {
-        Self { state: State::Starting, against: 0, reason: None, is_silent: false }
+        Self { state: State::Starting, against: 0, reason: None, sign: Sign::Silent }
     }
 
     pub(in crate::control) fn is_healthy(&self) -> bool {
@@ -55,7 +66,16 @@ impl Standing {
 
     /// Whether it is useless to wait for its responses.
     pub(in crate::control) fn is_lost(&self) -> bool {
-        self.state == State::Down && self.is_silent
+        self.state == State::Down && self.sign != Sign::Responds
+    }
+
+    /// For the rules of a pool.
+    pub(in crate::control) fn finding(&self) -> Finding {
+        match self.state {
+            State::Unknown | State::Up => Finding::Up,
+            State::Down if self.sign != Sign::Absent => Finding::Suspect,
+            State::Down | State::Starting => Finding::Dead,
+        }
     }
 
     /// Whether a check has ended since the backend was added, or since an operator declared it healthy.
@@ -114,7 +134,7 @@ impl Standing {
     /// Sets the backend down at once, whatever its checks were: its process ended. Returns `Some(false)` if it was up.
     pub(in crate::control) fn fell(&mut self, reason: String) -> Option<bool> {
         let was_healthy = self.is_healthy();
-        self.failed(CheckFailure { reason, is_silent: true });
+        self.failed(CheckFailure { reason, sign: Sign::Absent });
         self.turn(State::Down);
         was_healthy.then_some(false)
     }
@@ -135,8 +155,8 @@ impl Standing {
     }
 
     fn failed(&mut self, failure: CheckFailure) {
-        let CheckFailure { reason, is_silent } = failure;
-        (self.reason, self.is_silent) = (Some(reason), is_silent);
+        let CheckFailure { reason, sign } = failure;
+        (self.reason, self.sign) = (Some(reason), sign);
     }
 
     fn turn(&mut self, state: State) -> bool {
@@ -158,12 +178,12 @@ mod tests {
         Health { enabled: true, path: "/".into(), interval, fast_interval, timeout, down_after: 3, up_after: 2 }
     }
 
-    fn failure(reason: &str, is_silent: bool) -> Result<(), CheckFailure> {
-        Err(CheckFailure { reason: reason.into(), is_silent })
+    fn failure(reason: &str, sign: Sign) -> Result<(), CheckFailure> {
+        Err(CheckFailure { reason: reason.into(), sign })
     }
 
     fn bad() -> Result<(), CheckFailure> {
-        failure("connection refused", true)
+        failure("connection refused", Sign::Absent)
     }
 
     #[test]
@@ -206,11 +226,24 @@ mod tests {
             standing.check(outcome, &rules());
             standing.is_lost()
         };
-        let unwell = || failure("/ returned 503", false);
+        let unwell = || failure("/ returned 503", Sign::Responds);
         assert_eq!([is_lost(bad()), is_lost(bad()), is_lost(unwell())], [false; 3], "down, but it responds");
         assert!(is_lost(bad()), "its process ended");
         assert_eq!([is_lost(Ok(())), is_lost(Ok(()))], [true, false], "up with the second good check");
         assert!(standing.fell("its process was ended by signal 9".into()).is_some() && standing.is_lost());
+    }
+
+    #[test]
+    fn a_backend_is_dead_if_nothing_listens_and_suspect_if_it_is_silent_or_responds_badly() {
+        let mut standing = Standing::unknown();
+        assert_eq!(standing.finding(), Finding::Up);
+        for (sign, finding) in
+            [(Sign::Silent, Finding::Suspect), (Sign::Responds, Finding::Suspect), (Sign::Absent, Finding::Dead)]
+        {
+            (0..3).for_each(|_| drop(standing.check(failure("it is unwell", sign), &rules())));
+            assert_eq!(standing.finding(), finding, "{sign:?}");
+        }
+        assert_eq!(Standing::starting().finding(), Finding::Dead);
     }
 
     #[test]

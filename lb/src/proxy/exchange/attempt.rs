@@ -219,6 +219,9 @@ impl Attempt {
         self.time_to_head_ns = elapsed_ns;
         self.member.shard.response(status, elapsed_ns);
         self.member.backend.answered(elapsed_ns, self.context.local.clock_ns(now));
+        if self.member.backend.head_arrived(status, self.member.thresholds.get()) {
+            self.context.local.alarm.notify_one();
+        }
     }
 
     /// The attempt becomes a tunnel.
@@ -240,6 +243,9 @@ impl Attempt {
             }
             if !matches!(outcome, Outcome::ClientGone | Outcome::NotSent) {
                 self.member.backend.failed();
+                if self.member.backend.attempt_failed(self.member.thresholds.get()) {
+                    self.context.local.alarm.notify_one();
+                }
             }
         }
         self.end(outcome, Instant::now());

@@ -29,6 +29,7 @@ mod account;
 mod success_rate;
 
 use std::collections::HashMap;
+use std::fmt;
 
 use account::Account;
 
@@ -200,6 +201,17 @@ impl OutlierRules {
     }
 }
 
+// === impl OutlierEvent ===
+
+impl OutlierEvent {
+    /// The backend, see [`Look::number`].
+    pub const fn number(self) -> u64 {
+        match self {
+            Self::Ejected { number, .. } | Self::Returned { number, .. } | Self::Spared { number, .. } => number,
+        }
+    }
+}
+
 // === impl Cause ===
 
 impl Cause {
@@ -218,6 +230,19 @@ impl Cause {
             Some(Self::GatewayFailures { in_row: in_row.gateway })
         } else {
             thresholds.are_reached(in_row).then_some(Self::ServerErrors { in_row: in_row.errors })
+        }
+    }
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::GatewayFailures { in_row } => write!(f, "{in_row} gateway failures in a row"),
+            Self::ServerErrors { in_row } => write!(f, "{in_row} server errors in a row"),
+            Self::SuccessRate { own, mean } => {
+                let percent = |thousandths: &u16| f64::from(*thousandths) / 10.0;
+                write!(f, "{:.1} % of requests succeeded, {:.1} % in the pool", percent(own), percent(mean))
+            }
         }
     }
 }
