@@ -20,4 +20,5 @@ mod manual;
 mod mistakes;
 mod notify;
 mod openapi;
+mod outliers;
 mod places;

@@ -102,6 +102,7 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
         fallback_cursor: AtomicUsize::new(0),
         wants_hash,
         wants_finish,
+        thresholds: lb_balance::Thresholds::OFF,
     })
 }
 

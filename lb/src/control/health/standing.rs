@@ -240,7 +240,9 @@ mod tests {
         for (sign, finding) in
             [(Sign::Silent, Finding::Suspect), (Sign::Responds, Finding::Suspect), (Sign::Absent, Finding::Dead)]
         {
-            (0..3).for_each(|_| drop(standing.check(failure("it is unwell", sign), &rules())));
+            for _ in 0..3 {
+                standing.check(failure("it is unwell", sign), &rules());
+            }
             assert_eq!(standing.finding(), finding, "{sign:?}");
         }
         assert_eq!(Standing::starting().finding(), Finding::Dead);
