@@ -5,8 +5,9 @@
 //! few requests.
 //!
 //! The form is that of Finagle (`com.twitter.finagle.service.RetryBudget`: ttl 10 s, 20 %, at least 10 a second) and of
-//! tower's `TpsBudget`, as Linkerd's service profiles configure it. There, a retry counts against the window for 10 s and
-//! then no longer, so the reserve returns every 10 s even in a storm. Here it returns only after 10 s without a demand.
+//! tower's `TpsBudget`, as Linkerd's service profiles configure it. There, a retry counts against the window for 10 s
+//! and then no longer, so the reserve returns every 10 s even in a storm. Here it returns only after 10 s without a
+//! demand.
 //!
 //! Invariants: every part of a deposit is spent at most once, so retries <= share * requests + reserve while the demand
 //! does not pause for 10 s. Time alone never adds more than one reserve. A clock that stands still, jumps or runs
@@ -139,7 +140,7 @@ mod tests {
     /// All retries of the budget, taken at once.
     fn drain(budget: &mut RetryBudget, now_ns: u64) -> u64 {
         let left = budget.left(now_ns);
-        let taken = std::iter::from_fn(|| budget.take(now_ns).then_some(())).count() as u64;
+        let taken = (0..1_000_000).take_while(|_| budget.take(now_ns)).count() as u64;
         assert_eq!(left, taken, "left() is the number that take() allows");
         taken
     }
@@ -214,6 +215,17 @@ mod tests {
                 (0..5).for_each(|_| budget.request(offset));
                 assert_eq!(drain(&mut budget, offset + age), expected, "age {age}, offset {offset}");
             }
+        }
+    }
+
+    #[test]
+    fn the_oldest_deposits_are_spent_first() {
+        for (young_s, taken_s) in (1..9).flat_map(|young| (young..=9).map(move |taken| (young, taken))) {
+            let mut budget = RetryBudget::new(BudgetRules { reserve_per_s: 0, ..RULES }, 1, 0);
+            (0..5).for_each(|_| budget.request(0));
+            (0..5).for_each(|_| budget.request(young_s * SECOND_NS));
+            assert!(budget.take(taken_s * SECOND_NS));
+            assert_eq!(drain(&mut budget, WINDOW_NS), 1, "{young_s} {taken_s}: the old ones are over, and were spent");
         }
     }
 

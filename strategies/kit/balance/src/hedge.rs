@@ -7,8 +7,8 @@
 //! The quantile comes from a histogram with logarithmic buckets, as in HdrHistogram and DDSketch (C. Masson, J. E. Rim,
 //! H. K. Lee, VLDB 12(12), 2019). Counts are halved every 10 s, so the estimate follows a changing pool; the P²
 //! algorithm never forgets. Invariants: a sample costs a few instructions and no memory. Between
-//! 8 µs and 137 s, the estimate is at most 1/16 too high and never too low. Without enough samples there is no estimate,
-//! so there is no hedge.
+//! 8 µs and 137 s, the estimate is at most 1/16 too high and never too low. Without enough samples there is no
+//! estimate, so there is no hedge.
 
 /// Samples below it fall in the first bucket, in nanoseconds: 8 µs.
 const LOWEST_BITS: u32 = 13;

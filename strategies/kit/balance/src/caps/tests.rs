@@ -136,6 +136,9 @@ fn each_ask_adds_the_full_backend_to_the_tried_ones() {
     let scene = Scene::new(&[State::Full, State::Tried, State::Full, State::Free], true, true);
     assert_eq!(scene.choose(scene.ring(0)).map(|choice| choice.index), Ok(3));
     assert_eq!(*scene.asked.borrow(), [vec![1], vec![1, 0], vec![1, 0, 2]]);
+    let far = Scene::new(&[State::Full, State::Full, State::Full, State::Full, State::Free], true, true);
+    assert_eq!(far.choose(far.ring(0)), Err(Unchosen::Overload), "the fifth is too far");
+    assert_eq!(far.choose(far.ring(1)).map(|choice| choice.index), Ok(4), "the fourth is not");
     let free = Scene::new(&[State::Free, State::Full], true, true);
     assert_eq!(free.choose(free.ring(0)).map(|choice| choice.index), Ok(0));
     assert_eq!(free.asked.borrow().len(), 1, "a pick with room needs one ask");
