@@ -141,15 +141,36 @@ impl<T> Queue<T> {
         Ok(ticket)
     }
 
-    /// Wakes the next value: marks it as woken and returns it. It is still in the queue, and the caller must
-    /// [`cancel`](Self::cancel) it when it leaves or let it [wait again](Self::wait_again).
+    /// Whether a value waits that goes before a new one of this priority. Then a new request joins the queue even if a
+    /// backend has room; else it would overtake. Not for requests with affinity: they may fit where others do not.
+    pub fn must_wait(&self, priority: u8) -> bool {
+        self.lines.iter().any(|line| line.priority >= priority && line.first.is_some())
+    }
+
+    /// Wakes the next value: marks it as woken and returns it. It is still in the queue. When it leaves, the caller
+    /// [cancels](Self::cancel) it; if it finds no room, it [waits again](Self::wait_again) or [passes
+    /// on](Self::pass_on).
     pub fn wake(&mut self, now_ns: u64) -> Option<(Ticket, &mut T)> {
         self.advance(now_ns);
         let slot = self.next()?;
-        self.unlink(slot);
-        let woken = &mut self.slots[slot as usize];
-        woken.is_woken = true;
-        Some((Ticket { slot, number: woken.number }, woken.value.as_mut()?))
+        self.wake_slot(slot)
+    }
+
+    /// A woken value found no room, but a later one may fit a backend that this one may not use. It waits again, and the
+    /// next one behind it is woken. For requests with affinity; it ends at the end of the queue.
+    pub fn pass_on(&mut self, now_ns: u64, ticket: Ticket) -> Option<(Ticket, &mut T)> {
+        self.advance(now_ns);
+        self.wait_again(ticket);
+        let Slot { after, priority, .. } = *self.owned(ticket)?;
+        let lower = self.line(priority) + 1..self.lines.len();
+        let behind = self.iter(after).chain(lower.flat_map(|line| self.iter(self.lines[line].first)));
+        let slot = behind.into_iter().find(|slot| !self.is_over(*slot))?;
+        self.wake_slot(slot)
+    }
+
+    /// Whether a value is woken and still in the queue. If it leaves without taking room, the caller wakes another one.
+    pub fn is_woken(&self, ticket: Ticket) -> bool {
+        self.owned(ticket).is_some_and(|slot| slot.is_woken)
     }
 
     /// A woken value found no room: it waits again, before all later ones of its priority.
@@ -158,7 +179,7 @@ impl<T> Queue<T> {
         let line = self.line(*priority);
         // Older ones that wait again after it are few: as many as were woken together.
         let is_older = |slot: &u32| self.slots[*slot as usize].number < ticket.number;
-        let older = self.iter(line).take_while(is_older).last();
+        let older = self.iter(self.lines[line].first).take_while(is_older).last();
         self.slots[ticket.slot as usize].is_woken = false;
         self.link(line, older, ticket.slot);
     }
@@ -206,11 +227,19 @@ impl<T> Queue<T> {
 
     /// The first waiting value whose time is not over.
     fn next(&self) -> Option<u32> {
-        (0..self.lines.len()).find_map(|line| self.iter(line).find(|slot| !self.is_over(*slot)))
+        self.lines.iter().find_map(|line| self.iter(line.first).find(|slot| !self.is_over(*slot)))
     }
 
-    fn iter(&self, line: usize) -> impl Iterator<Item = u32> {
-        std::iter::successors(self.lines[line].first, |slot| self.slots[*slot as usize].after)
+    /// A slot and all behind it in its line.
+    fn iter(&self, first: Option<u32>) -> impl Iterator<Item = u32> {
+        std::iter::successors(first, |slot| self.slots[*slot as usize].after)
+    }
+
+    fn wake_slot(&mut self, slot: u32) -> Option<(Ticket, &mut T)> {
+        self.unlink(slot);
+        let woken = &mut self.slots[slot as usize];
+        woken.is_woken = true;
+        Some((Ticket { slot, number: woken.number }, woken.value.as_mut()?))
     }
 
     fn owned(&self, ticket: Ticket) -> Option<&Slot<T>> {

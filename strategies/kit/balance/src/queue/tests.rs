@@ -25,12 +25,25 @@ struct Item {
 impl Model {
     /// The index of the next value to wake.
     fn next(&self) -> Option<usize> {
+        self.next_of(|_| true)
+    }
+
+    fn next_of(&self, is_candidate: impl Fn(usize) -> bool) -> Option<usize> {
         let waits = |index: &usize| {
             let item = &self.values[*index];
-            !item.is_woken && item.deadline_ns > self.now_ns
+            !item.is_woken && item.deadline_ns > self.now_ns && is_candidate(*index)
         };
         // The first of those with the highest priority.
         (0..self.values.len()).filter(waits).rev().max_by_key(|index| self.values[*index].priority)
+    }
+
+    /// The index of the next value to wake behind this one.
+    fn next_behind(&self, index: usize) -> Option<usize> {
+        let own = self.values[index].priority;
+        self.next_of(|other| {
+            let priority = self.values[other].priority;
+            priority < own || (priority == own && other > index)
+        })
     }
 
     fn take(&mut self, index: Option<usize>) -> Option<u32> {
@@ -43,13 +56,14 @@ impl Model {
 /// One random step on the queue and its model; checks that both do the same. `next` is the next value to push. Returns
 /// the values that left.
 fn step(queue: &mut Queue<u32>, model: &mut Model, random: &mut fastrand::Rng, next: &mut u32) -> Vec<u32> {
-    let operation = random.u32(..12);
+    let operation = random.u32(..13);
+    let some = (!model.values.is_empty()).then(|| random.usize(..model.values.len()));
     // Sometimes backwards.
     let now = (model.now_ns + random.u64(..12)).saturating_sub(random.u64(..4));
-    if !(7..9).contains(&operation) {
+    let has_time = some.is_some() || operation != 12;
+    if has_time && !(7..9).contains(&operation) {
         model.now_ns = model.now_ns.max(now);
     }
-    let some = (!model.values.is_empty()).then(|| random.usize(..model.values.len()));
     let mut left = Vec::new();
     match operation {
         0..5 => {
@@ -86,6 +100,20 @@ fn step(queue: &mut Queue<u32>, model: &mut Model, random: &mut fastrand::Rng, n
             assert_eq!(cancelled, model.take(some));
             left.extend(cancelled);
         }
+        12 => {
+            if let Some(some) = some {
+                model.values[some].is_woken = false;
+                let next = model.next_behind(some);
+                let ticket = model.values[some].ticket;
+                assert_eq!(
+                    queue.pass_on(now, ticket).map(|(_, value)| *value),
+                    next.map(|next| model.values[next].value)
+                );
+                if let Some(next) = next {
+                    model.values[next].is_woken = true;
+                }
+            }
+        }
         9 => {
             let next = model.next();
             let popped = queue.pop(now);
@@ -121,7 +149,12 @@ fn each_value_leaves_once_in_order_under_random_use() {
             }
             let waiting = model.values.iter().filter(|item| !item.is_woken);
             assert_eq!(queue.next_deadline(), waiting.clone().map(|item| item.deadline_ns).min(), "seed {seed}");
-            assert_eq!((queue.len(), queue.waiting()), (model.values.len(), waiting.count()), "seed {seed}");
+            assert_eq!((queue.len(), queue.waiting()), (model.values.len(), waiting.clone().count()), "seed {seed}");
+            for priority in [0, 1, 7, 255] {
+                let is_ahead = waiting.clone().any(|item| item.priority >= priority);
+                assert_eq!(queue.must_wait(priority), is_ahead, "seed {seed}");
+            }
+            assert!(model.values.iter().all(|item| queue.is_woken(item.ticket) == item.is_woken), "seed {seed}");
             assert!(queue.slots.len() <= RULES.length_max, "seed {seed}: slots are used again");
         }
         left.extend(model.values.iter().filter_map(|item| queue.cancel(item.ticket)));
@@ -168,6 +201,21 @@ fn woken_values_that_wait_again_keep_their_order() {
     }
     let order: Vec<_> = std::iter::from_fn(|| queue.pop(1)).collect();
     assert_eq!(order, [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn a_wake_that_is_passed_on_reaches_each_value_once() {
+    let mut queue = Queue::new(RULES);
+    for (value, priority) in [(1, 0), (2, 9), (3, 5), (4, 9), (5, 0)] {
+        queue.push(0, priority, value).unwrap();
+    }
+    let mut seen = Vec::new();
+    let mut next = queue.wake(1).map(|(ticket, value)| (ticket, *value));
+    while let Some((ticket, value)) = next {
+        seen.push(value);
+        next = queue.pass_on(1, ticket).map(|(ticket, value)| (ticket, *value));
+    }
+    assert_eq!((seen, queue.waiting()), (vec![2, 4, 3, 1, 5], 5));
 }
 
 #[test]
