@@ -90,7 +90,7 @@ struct Pool {
 
 impl Pool {
     fn new(backends: usize, has_affinity: bool, seed: u64) -> Self {
-        let eligibility = Eligibility { healthy: true, draining: false, weight: 1 };
+        let eligibility = Eligibility::of(true, false, 1);
         let socket = "127.0.0.1:1".parse().unwrap();
         let backend = |_| Backend::new("b", "127.0.0.1:1", socket, Arc::default(), eligibility);
         Self {
