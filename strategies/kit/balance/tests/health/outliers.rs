@@ -121,6 +121,30 @@ fn a_success_rate_far_below_the_others_ejects_at_the_end_of_an_interval() {
 }
 
 #[test]
+fn a_window_is_one_interval_whatever_looks_there_are() {
+    // One of five fails for a moment with too few requests for a verdict, and is good for the rest.
+    let mut world = World::with_defaults(5);
+    world.serve(10 * SECOND, 40, |index, now| {
+        let fails = index == 0 && (now / (SECOND / 8)).is_multiple_of(2) && now < 9 * SECOND;
+        if fails { Answer::Status(500) } else { OK }
+    });
+    world.serve(30 * SECOND, 100, |_, _| OK);
+    assert_eq!(world.events, [], "failures of an interval do not count in the next one");
+    // Every third request fails; there is a look for each request, and the verdict still comes with the interval.
+    let mut requests = 0_u64;
+    while world.events.is_empty() {
+        world.serve(SECOND / 100, 100, |index, _| {
+            requests += 1;
+            let fails = index == 0 && (requests / 5).is_multiple_of(3);
+            if fails { Answer::Status(500) } else { OK }
+        });
+        world.look();
+    }
+    assert_eq!(world.events[0].0, 51 * SECOND, "the end of an interval");
+    assert_eq!((requests, world.is_ejected(0)), (1_000, true));
+}
+
+#[test]
 fn failures_from_before_a_return_count_for_no_window() {
     let mut world = World::with_defaults(6);
     world.serve(SECOND, 600, |index, _| if index == 0 { Answer::Failure } else { OK });
