@@ -13,8 +13,8 @@
 //!   a ramp would change no share, and an experiment would begin with a disturbance.
 //! - after a drain or a weight of 0: the process went on, with warm caches.
 //!
-//! Invariants: a factor never falls while a ramp runs, and ends at 1000 exactly. A member with a weight keeps at least 1 %
-//! of it, so `effective` is not 0.
+//! Invariants: a factor never falls while a ramp runs, and ends at 1000 exactly. A member with a weight keeps at least
+//! 1 % of it, so `effective` is not 0.
 
 use std::collections::HashMap;
 

@@ -69,6 +69,25 @@ fn a_backend_that_only_fails_is_ejected_within_the_threshold_and_what_is_in_flig
 }
 
 #[test]
+fn of_many_workers_one_is_told_that_a_threshold_is_reached() {
+    for thresholds in [Thresholds { gateway: 0, errors: 500 }, Thresholds { gateway: 500, errors: 0 }] {
+        let world = World::with_defaults(1);
+        let told = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        let is_told = world.members[0].backend.attempt_failed(thresholds);
+                        told.fetch_add(u32::from(is_told), std::sync::atomic::Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!((told.into_inner(), world.members[0].backend.in_row().errors), (1, 4_000));
+    }
+}
+
+#[test]
 fn the_cause_names_the_rule() {
     let cause = |bad| match failing_one_of(3, 1, bad).0.events[0].1 {
         OutlierEvent::Ejected { cause, for_ns, count: 1, .. } if for_ns == 30 * SECOND => cause,
