@@ -11,19 +11,18 @@
 //! - The pool must bear the ejection: see [`SparedBy`]. Envoy does not ask for that.
 //! - If more backends fail than may be ejected, those with the most failures go first.
 //!
-//! **Use.** [`Outliers`] is the state of one pool. A look is due
-//!
-//! - at [`Outliers::next_look`],
-//! - when a worker reports a threshold (see [`crate::Backend::head_arrived`]),
-//! - after a change of members or of their health.
+//! **Use.** [`Outliers`] is the state of one pool. A look is due at [`Outliers::next_look`]. It is also due when a
+//! worker reports a threshold, and after a change of members or of their health. [`crate::Backend::head_arrived`] and
+//! [`crate::Backend::attempt_failed`] tell the worker.
 //!
 //! At each look, first set the flags of all members by [`crate::PoolHealth::of`] with [`Outliers::is_ejected`]. A
 //! backend that becomes eligible then has no failures in a row, so that `look` does not see old ones. Then call `look`.
 //! If it returns an ejection or a return, set the flags again and publish.
 //!
 //! State is kept by number. A member that leaves and returns within `max_ns` keeps its ejection and its count.
-//! Invariants: after an ejection the pool has a usable member, the share of ejected members is at most the configured
-//! one, and the pool is not below its panic threshold because of it.
+//!
+//! Invariants: after an ejection the pool has a usable member. At most the configured share is ejected. No ejection
+//! takes a pool below its panic threshold.
 
 mod account;
 mod success_rate;

@@ -2,8 +2,8 @@
 //!
 //! Why beside `consecutive_errors` of the strategy contract: there a response with status 500 is a success, and a
 //! strategy may rely on that. Invariants: a good response costs one load, and it stores only if there is a count to
-//! clear. At most one caller is told that a threshold is reached until a good response or a return clears the counts.
-//! If two workers write at the same time, one failure may be lost, or a count may begin at 1.
+//! clear. One caller is told that a threshold is reached, until a good response or a return clears the count. If two
+//! workers write at the same time, one failure may be lost, or a count may begin at 1.
 
 use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
 

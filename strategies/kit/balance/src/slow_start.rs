@@ -14,7 +14,7 @@
 //! - after a drain or a weight of 0: the process went on, with warm caches.
 //!
 //! Invariants: a factor never falls while a ramp runs, and ends at 1000 exactly. A member with a weight keeps at least
-//! 1 of `effective`.
+//! 1 % of it, so `effective` is not 0.
 
 use std::collections::HashMap;
 
@@ -82,9 +82,6 @@ impl Ramp {
     }
 
     fn factor_at(&self, step: u32) -> u32 {
-        if step >= self.steps() {
-            return FULL;
-        }
         let aggression = if self.aggression > 0.0 { self.aggression } else { 1.0 };
         let part = (f64::from(step) / f64::from(self.steps())).powf(1.0 / aggression);
         let min = u32::from(self.min_percent.clamp(1, 100)) * 10;
@@ -140,7 +137,7 @@ impl SlowStart {
 
     /// `effective` of the contract: the weight in thousandths, with the ramp.
     pub fn effective(&self, number: u64, weight: u16, now_ns: u64) -> u32 {
-        (u32::from(weight) * self.factor(number, now_ns)).max(u32::from(weight > 0))
+        u32::from(weight) * self.factor(number, now_ns)
     }
 
     /// When the factor of a member changes next, so that a publish is due; `None` if no ramp runs.

@@ -69,6 +69,14 @@ fn a_backend_that_fails_again_soon_after_each_return_is_ejected_for_longer_each_
 }
 
 #[test]
+fn no_ejection_is_longer_than_the_longest() {
+    let rules = OutlierRules { base_ns: 40 * SECOND, max_ns: 100 * SECOND, ..OutlierRules::default() };
+    let mut world = World::new(3, rules, PanicRules::default());
+    world.serve(600 * SECOND, 30, |index, _| if index == 0 { BAD } else { OK });
+    assert_eq!(seconds(&world)[..4], [40, 80, 100, 100]);
+}
+
+#[test]
 fn an_ejection_ends_at_its_time_and_the_counts_start_again() {
     let mut world = World::with_defaults(3);
     eject(&mut world);

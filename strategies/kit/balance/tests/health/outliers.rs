@@ -69,6 +69,25 @@ fn a_backend_that_only_fails_is_ejected_within_the_threshold_and_what_is_in_flig
 }
 
 #[test]
+fn of_many_workers_one_is_told_that_a_threshold_is_reached() {
+    for thresholds in [Thresholds { gateway: 0, errors: 500 }, Thresholds { gateway: 500, errors: 0 }] {
+        let world = World::with_defaults(1);
+        let told = std::sync::atomic::AtomicU32::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..4 {
+                scope.spawn(|| {
+                    for _ in 0..1_000 {
+                        let is_told = world.members[0].backend.attempt_failed(thresholds);
+                        told.fetch_add(u32::from(is_told), std::sync::atomic::Ordering::Relaxed);
+                    }
+                });
+            }
+        });
+        assert_eq!((told.into_inner(), world.members[0].backend.in_row().errors), (1, 4_000));
+    }
+}
+
+#[test]
 fn the_cause_names_the_rule() {
     let cause = |bad| match failing_one_of(3, 1, bad).0.events[0].1 {
         OutlierEvent::Ejected { cause, for_ns, count: 1, .. } if for_ns == 30 * SECOND => cause,
@@ -118,6 +137,30 @@ fn a_success_rate_far_below_the_others_ejects_at_the_end_of_an_interval() {
     assert_eq!((at, number), (11 * SECOND, world.members[2].number()), "the end of the first interval");
     assert!((660..675).contains(&own) && (930..936).contains(&mean), "{own} of {mean}");
     assert_eq!(run(4, 60).events, [], "four are too few to compare");
+}
+
+#[test]
+fn a_window_is_one_interval_whatever_looks_there_are() {
+    // One of five fails for a moment with too few requests for a verdict, and is good for the rest.
+    let mut world = World::with_defaults(5);
+    world.serve(10 * SECOND, 40, |index, now| {
+        let fails = index == 0 && (now / (SECOND / 8)).is_multiple_of(2) && now < 9 * SECOND;
+        if fails { Answer::Status(500) } else { OK }
+    });
+    world.serve(30 * SECOND, 100, |_, _| OK);
+    assert_eq!(world.events, [], "failures of an interval do not count in the next one");
+    // Every third request fails; there is a look for each request, and the verdict still comes with the interval.
+    let mut requests = 0_u64;
+    while world.events.is_empty() {
+        world.serve(SECOND / 100, 100, |index, _| {
+            requests += 1;
+            let fails = index == 0 && (requests / 5).is_multiple_of(3);
+            if fails { Answer::Status(500) } else { OK }
+        });
+        world.look();
+    }
+    assert_eq!(world.events[0].0, 51 * SECOND, "the end of an interval");
+    assert_eq!((requests, world.is_ejected(0)), (1_000, true));
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use lb_balance::{Finding, OutlierEvent, OutlierRules, PanicRules, SparedBy};
 
-use crate::world::{Answer, World};
+use crate::world::{Answer, SECOND, World};
 
 const BAD: Answer = Answer::Status(500);
 
@@ -90,6 +90,23 @@ fn a_spared_outlier_is_told_once_and_ejected_when_there_is_a_place() {
     assert_eq!(spared(&world).len(), 2, "a new episode");
     world.advance(world.outliers.state(world.members[0].number()).unwrap().ejection.unwrap().until_ns);
     assert_eq!(ejected(&world), [1], "the first has returned");
+}
+
+#[test]
+fn a_bad_success_rate_is_told_once_while_it_lasts() {
+    let mut world = with_share(5, 0);
+    let mut requests = 0_u64;
+    for seconds in [60, 15, 60] {
+        for _ in 0..seconds {
+            world.serve(SECOND, 100, |index, _| {
+                requests += 1;
+                let fails = seconds == 60 && index == 3 && (requests / 5).is_multiple_of(3);
+                if fails { BAD } else { Answer::Status(200) }
+            });
+            world.look();
+        }
+    }
+    assert_eq!(spared(&world), [(3, SparedBy::Share); 2], "two episodes");
 }
 
 #[test]
