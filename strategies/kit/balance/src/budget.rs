@@ -4,10 +4,10 @@
 //! retry, and each retry spends a whole one. A deposit expires after 10 s. The reserve serves a start, and pools with
 //! few requests.
 //!
-//! The form is that of Finagle (`com.twitter.finagle.service.RetryBudget`: ttl 10 s, 20 %, at least 10 a second) and of
-//! tower's `TpsBudget`, as Linkerd's service profiles configure it. There, a retry counts against the window for 10 s
-//! and then no longer, so the reserve returns every 10 s even in a storm. Here it returns only after 10 s without a
-//! demand.
+//! The form is that of Finagle (`com.twitter.finagle.service.RetryBudget`: ttl 10 s, 20 %, at least 10 a second).
+//! Tower's `TpsBudget`, which Linkerd's service profiles configure, is the same. There, a retry counts against the
+//! window for 10 s and then no longer, so the reserve returns every 10 s even in a storm. Here it returns only after
+//! 10 s without a demand.
 //!
 //! Invariants: every part of a deposit is spent at most once, so retries <= share * requests + reserve while the demand
 //! does not pause for 10 s. Time alone never adds more than one reserve. A clock that stands still, jumps or runs

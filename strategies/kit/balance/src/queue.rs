@@ -156,8 +156,8 @@ impl<T> Queue<T> {
         self.wake_slot(slot)
     }
 
-    /// A woken value found no room, but a later one may fit a backend that this one may not use. It waits again, and the
-    /// next one behind it is woken. For requests with affinity; it ends at the end of the queue.
+    /// A woken value found no room, but a later one may fit a backend that this one may not use. It waits again, and
+    /// the next one behind it is woken. For requests with affinity; it ends at the end of the queue.
     pub fn pass_on(&mut self, now_ns: u64, ticket: Ticket) -> Option<(Ticket, &mut T)> {
         self.advance(now_ns);
         self.wait_again(ticket);

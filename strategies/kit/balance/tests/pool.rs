@@ -165,7 +165,10 @@ impl Pool {
     /// Begins an attempt, or lets the request wait. A woken request that does not fit passes the wake on.
     fn place(&mut self, request: usize) {
         let mut next = Some(request);
+        let mut steps = 0;
         while let Some(request) = next.take() {
+            steps += 1;
+            assert!(steps <= 1 + QUEUE.length_max, "a wake that is passed on comes to an end");
             let priority = u8::from(self.requests[request].is_post);
             let is_new = self.requests[request].ticket.is_none();
             if is_new && !self.has_affinity && self.queue.must_wait(priority) {

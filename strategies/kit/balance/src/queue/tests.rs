@@ -46,6 +46,12 @@ impl Model {
         })
     }
 
+    fn wake(&mut self, index: Option<usize>) -> Option<(Ticket, u32)> {
+        let item = &mut self.values[index?];
+        item.is_woken = true;
+        Some((item.ticket, item.value))
+    }
+
     fn take(&mut self, index: Option<usize>) -> Option<u32> {
         let item = self.values.remove(index?);
         self.stale.push(item.ticket);
@@ -56,15 +62,14 @@ impl Model {
 /// One random step on the queue and its model; checks that both do the same. `next` is the next value to push. Returns
 /// the values that left.
 fn step(queue: &mut Queue<u32>, model: &mut Model, random: &mut fastrand::Rng, next: &mut u32) -> Vec<u32> {
-    let operation = random.u32(..13);
-    let some = (!model.values.is_empty()).then(|| random.usize(..model.values.len()));
+    let operation = random.u32(..12);
     // Sometimes backwards.
     let now = (model.now_ns + random.u64(..12)).saturating_sub(random.u64(..4));
-    let has_time = some.is_some() || operation != 12;
-    if has_time && !(7..9).contains(&operation) {
-        model.now_ns = model.now_ns.max(now);
+    if operation >= 9 {
+        let some = random.choice(0..model.values.len());
+        return some.and_then(|some| step_with_ticket(queue, model, operation, now, some)).into_iter().collect();
     }
-    let mut left = Vec::new();
+    model.now_ns = model.now_ns.max(now);
     match operation {
         0..5 => {
             let priority = [0, 7, 7, 255][random.usize(..4)];
@@ -76,49 +81,22 @@ fn step(queue: &mut Queue<u32>, model: &mut Model, random: &mut fastrand::Rng, n
                 Ok(ticket) => {
                     let deadline_ns = model.now_ns + model.rules.wait_max_ns;
                     model.values.push(Item { value, ticket, priority, deadline_ns, is_woken: false });
+                    Vec::new()
                 }
-                Err(Full(value)) => left.push(value),
+                Err(Full(value)) => vec![value],
             }
         }
         5..7 => {
-            let next = model.next();
             let woken = queue.wake(now).map(|(ticket, value)| (ticket, *value));
-            assert_eq!(woken, next.map(|next| (model.values[next].ticket, model.values[next].value)));
-            if let Some(next) = next {
-                model.values[next].is_woken = true;
-            }
+            let next = model.next();
+            assert_eq!(woken, model.wake(next));
+            Vec::new()
         }
         7 => {
-            if let Some(some) = some {
-                queue.wait_again(model.values[some].ticket);
-                model.values[some].is_woken = false;
-            }
-        }
-        8 => {
-            let ticket = some.map(|some| model.values[some].ticket);
-            let cancelled = ticket.and_then(|ticket| queue.cancel(ticket));
-            assert_eq!(cancelled, model.take(some));
-            left.extend(cancelled);
-        }
-        12 => {
-            if let Some(some) = some {
-                model.values[some].is_woken = false;
-                let next = model.next_behind(some);
-                let ticket = model.values[some].ticket;
-                assert_eq!(
-                    queue.pass_on(now, ticket).map(|(_, value)| *value),
-                    next.map(|next| model.values[next].value)
-                );
-                if let Some(next) = next {
-                    model.values[next].is_woken = true;
-                }
-            }
-        }
-        9 => {
-            let next = model.next();
             let popped = queue.pop(now);
+            let next = model.next();
             assert_eq!(popped, model.take(next));
-            left.extend(popped);
+            popped.into_iter().collect()
         }
         _ => {
             let mut expired: Vec<_> = queue.expire(now).collect();
@@ -127,10 +105,34 @@ fn step(queue: &mut Queue<u32>, model: &mut Model, random: &mut fastrand::Rng, n
             let over: Vec<_> = model.values.extract_if(.., |item| !item.is_woken && item.deadline_ns <= now).collect();
             assert_eq!(expired, over.iter().map(|item| item.value).collect::<Vec<_>>());
             model.stale.extend(over.iter().map(|item| item.ticket));
-            left.extend(expired);
+            expired
         }
     }
-    left
+}
+
+/// A step with the value at `some` in the model. Returns it if it left.
+fn step_with_ticket(queue: &mut Queue<u32>, model: &mut Model, operation: u32, now: u64, some: usize) -> Option<u32> {
+    let ticket = model.values[some].ticket;
+    match operation {
+        9 => {
+            queue.wait_again(ticket);
+            model.values[some].is_woken = false;
+            None
+        }
+        10 => {
+            model.now_ns = model.now_ns.max(now);
+            model.values[some].is_woken = false;
+            let woken = queue.pass_on(now, ticket).map(|(ticket, value)| (ticket, *value));
+            let next = model.next_behind(some);
+            assert_eq!(woken, model.wake(next));
+            None
+        }
+        _ => {
+            let cancelled = queue.cancel(ticket);
+            assert_eq!(cancelled, model.take(Some(some)));
+            cancelled
+        }
+    }
 }
 
 #[test]
@@ -212,6 +214,7 @@ fn a_wake_that_is_passed_on_reaches_each_value_once() {
     let mut seen = Vec::new();
     let mut next = queue.wake(1).map(|(ticket, value)| (ticket, *value));
     while let Some((ticket, value)) = next {
+        assert!(seen.len() < 5, "it ends: {seen:?}");
         seen.push(value);
         next = queue.pass_on(1, ticket).map(|(ticket, value)| (ticket, *value));
     }
