@@ -127,7 +127,15 @@ impl RetryRules {
     pub fn may_retry(&self, cause: FailureCause, progress: RequestProgress) -> bool {
         self.on.contains(cause)
             && self.may_send_again(progress)
-            && (!progress.was_sent || cause == FailureCause::Connect || progress.idempotency != Idempotency::No)
+            && (cause == FailureCause::Connect || is_safe_to_repeat(progress))
+    }
+
+    /// Whether another attempt may follow one on a keep-alive connection that the backend closed without a byte of a
+    /// response. The backend may be well: it closed the connection when the request was on its way. So this does not
+    /// depend on [`on`](Self::on).
+    #[inline]
+    pub fn may_retry_closed(&self, progress: RequestProgress) -> bool {
+        self.may_send_again(progress) && is_safe_to_repeat(progress)
     }
 
     /// Whether a second attempt may begin while the first one waits for its response. Only a method allows it: a
@@ -143,6 +151,10 @@ impl RetryRules {
             && !progress.has_response_begun
             && progress.body != BodyState::Lost
     }
+}
+
+fn is_safe_to_repeat(progress: RequestProgress) -> bool {
+    !progress.was_sent || progress.idempotency != Idempotency::No
 }
 
 impl Default for RetryRules {

@@ -67,6 +67,18 @@ fn a_retry_needs_a_listed_cause_an_attempt_a_body_and_a_safe_request() {
     }
 }
 
+#[test]
+fn a_connection_that_its_backend_closed_is_replaced_whatever_the_causes_are() {
+    for on in every_on() {
+        for progress in every_progress() {
+            let rules = RetryRules { on, ..RetryRules::default() };
+            let all = RetryRules { on: RetryOn { reset: true, ..on }, ..rules };
+            let as_a_reset = all.may_retry(FailureCause::Reset, progress);
+            assert_eq!(rules.may_retry_closed(progress), as_a_reset, "{on:?} {progress:?}");
+        }
+    }
+}
+
 /// The most backends that get a byte of the request, over all ways in which its attempts can fail.
 fn most_reached(rules: &RetryRules, idempotency: Idempotency, attempt: u32) -> u32 {
     let mut most = 0;
