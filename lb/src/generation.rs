@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::access_log::AccessLog;
-use crate::config::{Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Limits, Route, Timeouts};
+use crate::config::{Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Limits, RetryPolicy, Route, Timeouts};
 use crate::listener::Listener;
 use crate::pool::Backend;
 
@@ -59,6 +59,7 @@ pub struct PoolGeneration {
     pub wants_finish: bool,
     /// When a worker reports a backend that fails.
     pub thresholds: Thresholds,
+    pub retry: RetryPolicy,
 }
 
 /// The settings of all requests, in every pool.

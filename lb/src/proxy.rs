@@ -30,6 +30,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+use self::view::Owner;
 use crate::generation::Hall;
 use crate::net::Descriptors;
 use crate::telemetry::Metrics;
@@ -48,7 +49,7 @@ impl Proxy {
         let epoch = Instant::from_std(hall.opened());
         let descriptors = Descriptors::of_process(workers);
         let workers = (0..workers)
-            .map(|number| worker::start(number, hall, metrics, epoch, &descriptors))
+            .map(|number| worker::start(Owner { number, workers, epoch }, hall, metrics, &descriptors))
             .collect::<std::io::Result<Vec<_>>>()?;
         let doors = workers.iter().map(worker::Running::door).collect();
         let acceptor = acceptor::start(doors, hall, metrics, descriptors)?;

@@ -13,7 +13,7 @@ use serde::Deserialize;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::error::{ConfigError, Place, in_our_words};
+use super::error::{ConfigError, Place, in_our_words, replaced};
 use super::file;
 use super::key_path::{KeyPath, Step};
 
@@ -66,7 +66,7 @@ impl<'t> Document<'t> {
             if is_incomplete && error.message().starts_with("missing field") && self.remove(&key) {
                 continue;
             }
-            let what = table_header(&key, error.message()).unwrap_or(what);
+            let what = replaced(&key).or_else(|| table_header(&key, error.message())).unwrap_or(what);
             return Err(ConfigError::Setting { place, key, what });
         }
     }
@@ -297,6 +297,7 @@ mod tests {
             ("[proxy]\n[proxy]", "lb.toml:2:2: not valid TOML: `proxy` is set twice"),
             ("[proxy]\nworkers =", "lb.toml:2:10: not valid TOML: a value is missing"),
             ("[mirror]", "lb.toml:1:2: mirror: unknown key `mirror`"),
+            ("[limits]\nretries = 1", "lb.toml:2:1: limits.retries: unknown key `retries`; write [retry] attempts"),
         ];
         for (text, expected) in cases {
             let said = complaint(text);

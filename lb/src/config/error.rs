@@ -68,6 +68,12 @@ pub(super) fn in_our_words(message: &str) -> String {
     one_line(&format!("{found}, expected {expected}"))
 }
 
+/// What to write instead of a key that lb had in an earlier version.
+pub(super) fn replaced(key: &KeyPath) -> Option<String> {
+    const RETRIES: &str = "unknown key `retries`; write [retry] attempts, which counts the first attempt too";
+    (key.to_string() == "limits.retries").then(|| RETRIES.to_owned())
+}
+
 /// The most probable meaning of `typed`, and all possible values.
 pub(super) fn choices(typed: &str, label: &str, known: &[&str]) -> String {
     // No known name is longer, and the comparison takes time and memory with the length.

@@ -1,14 +1,17 @@
-//! The sections about backends that fail: `[outlier]` and `[panic]`. Their file form, and their checks.
+//! The sections about backends that fail: `[outlier]`, `[panic]` and `[retry]`. Their file form, and their checks.
 //!
 //! The rules themselves are in [`lb_balance`]. Invariant: as in [`super::file`], the structs here are the list of keys.
 
-use lb_balance::{OutlierRules, PanicMode, PanicRules, SuccessRateRule, Thresholds};
+use lb_balance::{
+    BudgetRules, OutlierRules, PanicMode, PanicRules, RetryOn, RetryRules, StatusSet, SuccessRateRule, Thresholds,
+};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::error::Fault;
+use super::error::{Fault, choices};
 use super::key_path::KeyPath;
 use super::validate::{milliseconds, within};
+use super::validated::RetryPolicy;
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
@@ -31,6 +34,18 @@ pub(super) struct Panic {
     mode: Mode,
 }
 
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, expecting = "a table")]
+pub(super) struct Retry {
+    attempts: i64,
+    on: Vec<String>,
+    attempt_timeout_ms: i64,
+    idempotency_key: bool,
+    replay_bytes: i64,
+    budget_percent: i64,
+    budget_reserve_per_s: i64,
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 enum Mode {
@@ -41,6 +56,14 @@ enum Mode {
 /// More failures in a row than this are a mistake.
 const IN_ROW_MAX: i64 = 100_000;
 const NS_PER_MS: u64 = 1_000_000;
+/// More attempts cost more than they save: the budget ends them first.
+const ATTEMPTS_MAX: i64 = 5;
+/// Each request that may be retried can hold this much memory.
+const REPLAY_BYTES_MAX: i64 = 1 << 20;
+/// A larger reserve is no limit.
+const RESERVE_MAX: i64 = 1_000_000;
+/// The words of `retry.on`, beside status codes.
+const CAUSES: [&str; 3] = ["connect", "reset", "timeout"];
 
 // === impl Outlier ===
 
@@ -128,6 +151,73 @@ impl Panic {
             },
         })
     }
+}
+
+// === impl Retry ===
+
+impl Default for Retry {
+    fn default() -> Self {
+        let RetryPolicy { rules, budget } = RetryPolicy::default();
+        let statuses = (400..=599).filter(|status| rules.on.statuses.contains(*status));
+        Self {
+            attempts: i64::from(rules.attempts),
+            on: CAUSES.into_iter().map(str::to_owned).chain(statuses.map(|status| status.to_string())).collect(),
+            attempt_timeout_ms: 0,
+            idempotency_key: rules.idempotency_key,
+            replay_bytes: rules.replay_bytes.cast_signed(),
+            budget_percent: i64::from(budget.percent),
+            budget_reserve_per_s: i64::from(budget.reserve_per_s),
+        }
+    }
+}
+
+impl Retry {
+    pub(super) fn check(&self) -> Result<RetryPolicy, Fault> {
+        let Self {
+            attempts,
+            on,
+            attempt_timeout_ms,
+            idempotency_key,
+            replay_bytes,
+            budget_percent,
+            budget_reserve_per_s,
+        } = self;
+        let section = KeyPath::of(&["retry"]);
+        let limit = |name: &str, value: i64, min: i64, max: i64| within(section.key(name), value, min, max);
+        let attempt_ns = milliseconds(section.key("attempt_timeout_ms"), *attempt_timeout_ms, 0)?.as_nanos() as u64;
+        let rules = RetryRules {
+            attempts: number(limit("attempts", *attempts, 1, ATTEMPTS_MAX)?),
+            on: check_on(on, &section.key("on"))?,
+            per_attempt_ns: (attempt_ns > 0).then_some(attempt_ns),
+            idempotency_key: *idempotency_key,
+            replay_bytes: limit("replay_bytes", *replay_bytes, 0, REPLAY_BYTES_MAX)?.unsigned_abs(),
+            back_off: RetryRules::default().back_off,
+        };
+        let budget = BudgetRules {
+            percent: number(limit("budget_percent", *budget_percent, 0, 100)?),
+            reserve_per_s: number(limit("budget_reserve_per_s", *budget_reserve_per_s, 0, RESERVE_MAX)?),
+        };
+        Ok(RetryPolicy { rules, budget })
+    }
+}
+
+fn check_on(words: &[String], section: &KeyPath) -> Result<RetryOn, Fault> {
+    let mut on = RetryOn { connect: false, reset: false, timeout: false, statuses: StatusSet::default() };
+    for (index, word) in words.iter().enumerate() {
+        let mut is_known = true;
+        match word.as_str() {
+            "connect" => on.connect = true,
+            "reset" => on.reset = true,
+            "timeout" => on.timeout = true,
+            status => is_known = status.parse().is_ok_and(|status| on.statuses.insert(status)),
+        }
+        if !is_known {
+            let known = [&CAUSES[..], &["400 … 599"]].concat();
+            let what = format!("{word:?} is no cause of a retry{}", choices(word, "Known here", &known));
+            return Err(Fault::new(section.index(index), what));
+        }
+    }
+    Ok(on)
 }
 
 /// For numbers that `within` has let through.

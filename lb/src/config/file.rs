@@ -14,7 +14,7 @@ use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::failing::{Outlier, Panic};
+use super::failing::{Outlier, Panic, Retry};
 use super::schema;
 use super::validated::{Fallback, HashFunction, LogFormat};
 
@@ -34,6 +34,7 @@ pub(super) struct File {
     pub(super) health: Health,
     pub(super) outlier: Outlier,
     pub(super) panic: Panic,
+    pub(super) retry: Retry,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
     pub(super) reload: Reload,
@@ -170,7 +171,6 @@ pub(super) struct Limits {
     pub(super) connections: i64,
     pub(super) requests_in_flight_per_backend: i64,
     pub(super) upstream_idle_connections: i64,
-    pub(super) retries: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -323,7 +323,6 @@ impl Default for Limits {
             connections: 65_536,
             requests_in_flight_per_backend: 0,
             upstream_idle_connections: 256,
-            retries: 1,
         }
     }
 }

@@ -11,7 +11,7 @@ use std::collections::BTreeMap;
 use config::{FileFormat, Map, Value, ValueKind};
 
 use super::document::Document;
-use super::error::{ConfigError, Fault, Place, in_our_words};
+use super::error::{ConfigError, Fault, Place, in_our_words, replaced};
 use super::file;
 use super::key_path::{KeyPath, Step};
 use super::overrides::{Override, TOKEN_VARIABLE, from_command_line, from_environment};
@@ -164,7 +164,8 @@ impl Layered {
                 }
             }
         }
-        Err(Fault::new(path, first_complaint.unwrap_or_default()))
+        let what = replaced(&path).or(first_complaint).unwrap_or_default();
+        Err(Fault::new(path, what))
     }
 
     /// If `key` names another plugin than a lower layer, removes the lower layer's name, path and digest.

@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn names_types_and_values_are_reported_together() {
-        let text = "[proxy]\nlisen = 1\nworkers = \"two\"\n[strategy]\nname = \"round-robin\"\n[limits]\nretries = 2\n";
+        let text = "[proxy]\nlisen = 1\nworkers = \"two\"\n[strategy]\nname = \"round-robin\"\n[retry]\nattempts = 6\n";
         assert_found(
             text,
             &[],
@@ -109,7 +109,7 @@ mod tests {
                 ":2:1: proxy.lisen: unknown key `lisen`; did you mean `listen`?",
                 ":3:11: proxy.workers: invalid type: string",
                 ":5:1: strategy.name: \"round-robin\"",
-                ":7:1: limits.retries: must be from 0 to 1",
+                ":7:1: retry.attempts: must be from 1 to 5",
             ],
         );
     }
@@ -177,9 +177,10 @@ mod tests {
     #[test]
     fn a_single_mistake_is_the_same_error_as_before() {
         let source = Source { path: "/etc/lb/lb.toml".into(), ..Source::default() };
-        let error = load_text(&source, "[limits]\nretries = 2").map(|loaded| loaded.config).unwrap_err();
+        let error = load_text(&source, "[retry]\nattempts = 6").map(|loaded| loaded.config).unwrap_err();
         assert!(matches!(error, ConfigError::Setting { .. }), "{error}");
-        let error = load_text(&source, "[limits]\nretries = 2\nheaders = 0").map(|loaded| loaded.config).unwrap_err();
+        let error =
+            load_text(&source, "[retry]\nattempts = 6\nreplay_bytes = -1").map(|loaded| loaded.config).unwrap_err();
         assert!(error.to_string().ends_with("(and 1 more; `lb check` lists all)"), "{error}");
     }
 }

@@ -7,8 +7,6 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use lb_balance::{OutlierRules, PanicRules};
-
 use super::error::{Fault, choices};
 use super::file;
 use super::key_path::KeyPath;
@@ -16,9 +14,17 @@ use super::path::normal_path;
 use super::reach::Reach;
 use super::validate::{Surroundings, absolute};
 use super::validated::{
-    Admin, BackendConfig, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, PoolConfig, Proxy, Route, Strategy,
-    check_id, check_weight, resolve_address,
+    Admin, BackendConfig, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, OutlierRules, PanicRules, Plugin,
+    PoolConfig, Proxy, RetryPolicy, Route, Strategy, check_id, check_weight, resolve_address,
 };
+
+/// The rules for backends that fail, the same for every pool.
+#[derive(Clone, Copy)]
+pub(super) struct Failing {
+    pub(super) outlier: OutlierRules,
+    pub(super) panic: PanicRules,
+    pub(super) retry: RetryPolicy,
+}
 
 /// The strategy of a pool that names none.
 pub(super) const DEFAULT_STRATEGY: &str = "round_robin";
@@ -33,7 +39,7 @@ pub(super) fn check_pools(
     strategy: &file::Strategy,
     backends: &[file::BackendTable],
     named: &BTreeMap<String, file::PoolTable>,
-    failing: (OutlierRules, PanicRules),
+    failing: Failing,
     around: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<PoolConfig>, Fault> {
@@ -119,14 +125,14 @@ fn check_pool(
     name: &str,
     strategy: &file::Strategy,
     backends: &[file::BackendTable],
-    (outlier, panic): (OutlierRules, PanicRules),
+    Failing { outlier, panic, retry }: Failing,
     key: &KeyPath,
     around: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> Result<PoolConfig, Fault> {
     let strategy = check_strategy(strategy, &key.key("strategy"), around, warnings)?;
     let backends = check_backends(backends, &key.key("backends"))?;
-    Ok(PoolConfig { name: name.to_owned(), strategy, backends, outlier, panic })
+    Ok(PoolConfig { name: name.to_owned(), strategy, backends, outlier, panic, retry })
 }
 
 fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<Vec<BackendConfig>, Fault> {

@@ -129,7 +129,7 @@ mod tests {
         }
         let keys: Vec<&str> = found.iter().map(|(path, _)| path.as_str()).collect();
         for key in
-            ["plugin_dirs", "proxy.listen", "strategy.hash_on", "backends.weight", "routes.host", "limits.retries"]
+            ["plugin_dirs", "proxy.listen", "strategy.hash_on", "backends.weight", "routes.host", "retry.attempts"]
         {
             assert!(keys.contains(&key), "{key} is not in {keys:?}");
         }
@@ -141,7 +141,7 @@ mod tests {
         assert_eq!(schema["additionalProperties"], json!(false));
         assert!(schema["$defs"].as_object().unwrap().values().all(Value::is_object));
         assert_eq!(schema["$defs"]["Limits"]["additionalProperties"], json!(false));
-        assert_eq!(schema["$defs"]["Limits"]["properties"]["retries"]["default"], json!(1));
+        assert_eq!(schema["$defs"]["Retry"]["properties"]["attempts"]["default"], json!(2));
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::Duration;
 use super::error::Fault;
 use super::file;
 use super::key_path::KeyPath;
-use super::pools;
+use super::pools::{self, Failing};
 use super::ports::{check_admin, check_proxy};
 use super::validated::{
     AccessLog, Config, Course, Health, Launcher, Limits, Log, Reload, Secret, State, Timeouts, check_id,
@@ -59,6 +59,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         health,
         outlier,
         panic,
+        retry,
         timeouts,
         limits,
         reload,
@@ -68,7 +69,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     } = form;
     let proxy = check_proxy(proxy, around)?;
     let admin = check_admin(admin, around, &proxy)?;
-    let failing = (outlier.check()?, panic.check()?);
+    let failing = Failing { outlier: outlier.check()?, panic: panic.check()?, retry: retry.check()? };
     let pools = pools::check_pools(strategy, backends, pools, failing, around, warnings)?;
     let routes = pools::check_routes(routes, &pools)?;
     let launcher = check_launcher(launcher, around, warnings)?;
@@ -253,7 +254,6 @@ fn check_limits(form: &file::Limits) -> Result<Limits, Fault> {
         connections,
         requests_in_flight_per_backend: in_flight,
         upstream_idle_connections: idle,
-        retries,
     } = *form;
     let limit = |name: &str, value: i64, min: i64, max: i64| within(KeyPath::of(&["limits", name]), value, min, max);
     let body_bytes = limit("body_bytes", body_bytes, 0, i64::MAX)?;
@@ -267,7 +267,6 @@ fn check_limits(form: &file::Limits) -> Result<Limits, Fault> {
         connections: size(limit("connections", connections, 1, 1_000_000)?),
         requests_in_flight_per_backend: (in_flight > 0).then_some(small(in_flight)),
         upstream_idle_connections: size(limit("upstream_idle_connections", idle, 0, 65_536)?),
-        retries: small(limit("retries", retries, 0, 1)?),
     })
 }
 

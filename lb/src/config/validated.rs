@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use lb_balance::{Fallback, HashFunction, KeySource, OutlierRules, PanicRules};
+pub use lb_balance::{BudgetRules, Fallback, HashFunction, KeySource, OutlierRules, PanicRules, RetryRules};
 
 pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};
 
@@ -83,6 +83,15 @@ pub struct PoolConfig {
     pub outlier: OutlierRules,
     /// What happens if too few of its backends are up.
     pub panic: PanicRules,
+    /// What happens to requests of which an attempt failed.
+    pub retry: RetryPolicy,
+}
+
+/// When a pool's requests are retried, and how many retries there may be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct RetryPolicy {
+    pub rules: RetryRules,
+    pub budget: BudgetRules,
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -217,8 +226,6 @@ pub struct Limits {
     pub requests_in_flight_per_backend: Option<u32>,
     /// Idle connections kept per worker and backend; 0 keeps none.
     pub upstream_idle_connections: usize,
-    /// 0 or 1.
-    pub retries: u32,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

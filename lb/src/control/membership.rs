@@ -220,9 +220,9 @@ impl Membership {
 
     /// Gives each pool its rules for failing backends.
     fn follow_new_rules(&mut self, desk: &mut Publisher) {
-        for config::PoolConfig { name, outlier, panic, .. } in desk.config.pools.clone() {
+        for config::PoolConfig { name, outlier, panic, retry, .. } in desk.config.pools.clone() {
             let Some(pool) = desk.pools.key_of(&name) else { continue };
-            desk.pools[pool].set_rules(outlier, panic);
+            desk.pools[pool].set_rules(outlier, panic, retry);
             self.show_all(desk, pool);
             if desk.pools[pool].is_dirty {
                 desk.touch(pool);

@@ -31,7 +31,6 @@ pub(crate) fn settings(time: Duration) -> Settings {
             connections: 10_000,
             requests_in_flight_per_backend: None,
             upstream_idle_connections: 256,
-            retries: 1,
         },
         trusted_proxies: Vec::new(),
         missing_path: None,

@@ -1,10 +1,11 @@
 //! The body of a request on its way from a client to a backend, for any protocol of the client.
 //!
 //! Back-pressure: a backend's connection asks for the next frame only while its outbox has room. Invariants: the limit
-//! on its length is enforced here. Bytes are counted once, here. After its end or an error, a body returns nothing
-//! more.
+//! on its length is enforced here. Bytes are counted once, here, however often they are sent. After its end or an
+//! error, a body returns nothing more until it [rewinds](RequestBody::rewind).
 
 mod http1;
+mod kept;
 
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,6 +13,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 pub(super) use self::http1::{ClientBody, Wire};
+use self::kept::Kept;
 use super::fault::Fault;
 use crate::http1::Fields;
 use crate::telemetry::PoolShard;
@@ -31,6 +33,10 @@ pub(super) struct RequestBody {
     left: u64,
     bytes: u64,
     is_awaited: bool,
+    /// Something was taken from the client, be it only the end.
+    is_touched: bool,
+    /// What was taken, if another attempt may need it.
+    kept: Option<Box<Kept>>,
     shard: Option<Arc<PoolShard>>,
     /// The filter of the trailers.
     rule: fn(&mut Fields),
@@ -39,6 +45,8 @@ pub(super) struct RequestBody {
 enum Source {
     /// There is no body, or no more of it.
     End,
+    /// The kept part, then the rest of the source that it is from.
+    Again,
     Http1(Box<ClientBody>),
     #[cfg(test)]
     Hyper(Box<hyper::body::Incoming>),
@@ -61,13 +69,58 @@ impl RequestBody {
     }
 
     fn new(source: Source) -> Self {
-        Self { source, left: u64::MAX, bytes: 0, is_awaited: false, shard: None, rule: |_| {} }
+        Self {
+            source,
+            left: u64::MAX,
+            bytes: 0,
+            is_awaited: false,
+            is_touched: false,
+            kept: None,
+            shard: None,
+            rule: |_| {},
+        }
     }
 
     /// Allows at most `limit` bytes. They are counted in `shard`, and trailers are filtered by `rule`.
     pub(super) fn meter(&mut self, limit: Option<u64>, shard: Option<Arc<PoolShard>>, rule: fn(&mut Fields)) {
         self.left = limit.unwrap_or(u64::MAX);
         (self.shard, self.rule) = (shard, rule);
+    }
+
+    /// Keeps what is taken from now on, up to `most` bytes, so that it can be sent again. A body that declares more is
+    /// not kept at all.
+    pub(super) fn keep(&mut self, most: u64) {
+        let length = self.exact();
+        if length.unwrap_or(1) <= most {
+            self.kept = Some(Box::new(Kept::new(most, length)));
+        }
+    }
+
+    /// The present attempt is the last one.
+    pub(super) fn keep_no_more(&mut self) {
+        match (&self.source, &mut self.kept) {
+            (Source::Again, Some(kept)) => kept.is_last = true,
+            _ => self.kept = None,
+        }
+    }
+
+    /// Whether the next attempt can send all that was taken.
+    pub(super) fn can_be_sent_again(&self) -> bool {
+        !self.is_touched || self.kept.is_some()
+    }
+
+    /// Whether that will be so whatever is taken, as far as it is known.
+    pub(super) fn is_kept_or_absent(&self) -> bool {
+        self.has_ended() || self.kept.is_some()
+    }
+
+    /// The next attempt begins: what was taken is returned again, then the rest.
+    pub(super) fn rewind(&mut self) {
+        let Some(kept) = self.kept.as_mut().filter(|_| self.is_touched) else { return };
+        kept.begin_again();
+        if !matches!(self.source, Source::Again) {
+            kept.rest = std::mem::replace(&mut self.source, Source::Again);
+        }
     }
 
     /// Whether all of it was taken, or no more can be.
@@ -79,6 +132,7 @@ impl RequestBody {
     pub(super) fn exact(&self) -> Option<u64> {
         match &self.source {
             Source::End => Some(0),
+            Source::Again => self.kept.as_ref().and_then(|kept| kept.length),
             Source::Http1(body) => body.exact(),
             #[cfg(test)]
             Source::Hyper(body) => hyper::body::Body::size_hint(body).exact(),
@@ -99,6 +153,10 @@ impl RequestBody {
     pub(super) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, Fault>>> {
         let polled = match &mut self.source {
             Source::End => Poll::Ready(None),
+            Source::Again => match self.take_again() {
+                Some(frame) => return Poll::Ready(Some(Ok(frame))),
+                None => return self.poll_frame(cx),
+            },
             Source::Http1(body) => body.poll_frame(cx),
             #[cfg(test)]
             Source::Hyper(body) => hyper_frame(body, cx),
@@ -111,10 +169,28 @@ impl RequestBody {
             Poll::Ready(Some(Ok(Frame::Trailers(_)))) => true,
             Poll::Ready(None | Some(Err(_))) => true,
         };
+        self.is_touched = true;
         if is_last {
             self.source = Source::End;
         }
         polled
+    }
+
+    /// The next frame of the kept part. After the last one the source is that of the rest.
+    fn take_again(&mut self) -> Option<Frame> {
+        self.is_awaited = false;
+        let Some(kept) = &mut self.kept else {
+            self.source = Source::End;
+            return None;
+        };
+        let (frame, is_last) = kept.next();
+        if is_last {
+            self.source = std::mem::replace(&mut kept.rest, Source::End);
+            if kept.is_last {
+                self.kept = None;
+            }
+        }
+        frame
     }
 
     fn count(&mut self, mut frame: Frame) -> Result<Frame, Fault> {
@@ -128,6 +204,9 @@ impl RequestBody {
                 }
                 self.left = self.left.checked_sub(bytes).ok_or(Fault::BodyTooLarge)?;
             }
+        }
+        if self.kept.as_mut().is_some_and(|kept| !kept.keep(&frame)) {
+            self.kept = None;
         }
         Ok(frame)
     }

@@ -1,11 +1,11 @@
 //! One request and its response: route, key, then attempts until there is a response or no attempt is left.
 //!
 //! An exchange knows only [`Context`] of its connection, so HTTP/1.1 has one at a time and HTTP/2 many. The modules:
-//! `headers` checks and forwards heads, `trailers` filters trailers, `retry` plans the attempts, `attempt` is one of
-//! them. `choose` makes the pick, `pace` limits slow uploads, `response` is the response with its body, early ones too.
-//! `switched` is a tunnel, `finish` ends the request, `notes` fills the log record. Invariants: a request uses the
-//! settings of one generation. No generation is held over an await. The guards end attempt and request exactly once on
-//! every path.
+//! `headers` checks and forwards heads, `trailers` filters trailers. `attempt` is one attempt, `retry` decides about
+//! further ones. `choose` makes the pick, `pace` limits slow uploads, `response` is the response with its body, early
+//! ones too. `switched` is a tunnel, `finish` ends the request, `notes` fills the log record. Invariants: a request
+//! uses the settings of one generation. No generation is held over an await. The guards end attempt and request exactly
+//! once on every path.
 
 mod attempt;
 mod choose;
@@ -29,15 +29,17 @@ mod upgrade;
 use std::rc::Rc;
 
 use http::{Method, StatusCode};
+use lb_balance::Idempotency;
 use tokio::time::Instant;
 
 pub(super) use self::response::{Response, ResponseBody};
 pub(super) use self::switched::Switched;
 
 use self::attempt::Answer;
+use self::choose::Picked;
 use self::classes::Classes;
 use self::finish::RequestGuard;
-use self::retry::Plan;
+use self::retry::{Failed, Plan, Retry};
 use self::upgrade::Upgrade;
 use super::body::RequestBody;
 use super::fault::Fault;
@@ -45,7 +47,7 @@ use super::interim::Interim;
 use super::local::Local;
 use super::peer::Peer;
 use super::reply;
-use super::view::PoolView;
+use super::view::{PoolView, Retries};
 use crate::generation::Settings;
 use crate::http1::{Fields, RequestHead};
 use crate::net::Timer;
@@ -73,9 +75,14 @@ struct Exchange {
     context: Rc<Context>,
     settings: Rc<Settings>,
     pool: Rc<PoolView>,
+    retries: Rc<Retries>,
     head: Box<RequestHead>,
     body: RequestBody,
     key: Option<Key>,
+    /// Whether the request may be processed twice.
+    idempotency: Idempotency,
+    /// The client got an interim response of a backend.
+    has_interim_begun: bool,
     /// The protocols to which the backend may switch.
     upgrade: Option<Upgrade>,
     guard: RequestGuard,
@@ -135,7 +142,20 @@ impl Exchange {
         }
         let mut guard = RequestGuard::begin(&context, &settings, &pool, head.method.clone(), arrived);
         guard.record = notes::begin(&context, &pool, &settings, &head, guard.started);
-        Self { context, settings, pool, head, body, key: None, upgrade: None, guard }
+        let retries = pool.retries();
+        Self {
+            context,
+            settings,
+            pool,
+            retries,
+            head,
+            body,
+            key: None,
+            idempotency: Idempotency::No,
+            has_interim_begun: false,
+            upgrade: None,
+            guard,
+        }
     }
 
     /// Checks the request, takes its key and makes its head one for a backend.
@@ -149,10 +169,16 @@ impl Exchange {
             return Err(Fault::BodyTooLarge);
         }
         self.key = self.take_key();
+        let rules = self.retries.rules();
+        let has_key = rules.idempotency_key && self.head.fields.has(b"idempotency-key");
+        self.idempotency = rules.idempotency(&self.head.method, has_key);
         let has_body = !self.body.has_ended();
         self.upgrade = headers::forward_request(&mut self.head, classes, has_body, &self.context.peer, &self.settings);
         if has_body {
             self.body.meter(limit, self.guard.shard(), trailers::forward_trailers);
+            if self.idempotency != Idempotency::No && rules.attempts > 1 {
+                self.body.keep(rules.replay_bytes);
+            }
         }
         Ok(())
     }
@@ -170,21 +196,47 @@ impl Exchange {
 
     /// Makes attempts until there is a response or no attempt is left.
     async fn answer(&mut self) -> Result<Answer, Fault> {
-        let mut plan = Plan::new(self.settings.limits.retries);
-        while let Some(next) = plan.next() {
-            match self.attempt(&next).await {
-                Ok(mut answer) => {
-                    let is_switch = answer.head.status == StatusCode::SWITCHING_PROTOCOLS;
-                    if is_switch && !upgrade::is_asked(self.upgrade.as_ref(), &answer.head.fields) {
-                        answer.attempt.fail(Fault::SwitchedUnasked);
-                        return Err(Fault::SwitchedUnasked);
-                    }
-                    return Ok(answer);
+        let now_ns = self.context.local.clock_ns(self.guard.started);
+        self.retries.request(now_ns);
+        let mut plan = Plan::default();
+        let mut picked = self.pick(&plan, now_ns)?;
+        loop {
+            // What follows a failure is rare, and boxed so that other requests do not contain it.
+            picked = match self.attempt(&plan, picked).await {
+                Ok(answer) => match self.retry_after_status(&plan, &answer) {
+                    None => return self.checked(answer),
+                    Some(retry) => match Box::pin(self.replace(&mut plan, answer, retry)).await {
+                        Ok(picked) => picked,
+                        Err(answer) => return Ok(answer),
+                    },
+                },
+                Err(Failed { fault, retry: None }) => return Err(fault),
+                Err(Failed { fault, retry: Some(retry) }) => {
+                    Box::pin(self.pick_again(&mut plan, retry)).await.ok_or(fault)?
                 }
-                Err(failed) => plan.note(failed),
-            }
+            };
         }
-        Err(plan.fault())
+    }
+
+    /// Picks the backend whose response replaces `answer`; if there is none, returns `answer`.
+    async fn replace(&mut self, plan: &mut Plan, answer: Answer, retry: Retry) -> Result<Picked, Answer> {
+        match self.pick_again(plan, retry).await {
+            Some(picked) => {
+                response::put_away(answer, &self.context, &self.settings).await;
+                Ok(picked)
+            }
+            None => Err(answer),
+        }
+    }
+
+    #[inline]
+    fn checked(&self, mut answer: Answer) -> Result<Answer, Fault> {
+        let is_switch = answer.head.status == StatusCode::SWITCHING_PROTOCOLS;
+        if is_switch && !upgrade::is_asked(self.upgrade.as_ref(), &answer.head.fields) {
+            answer.attempt.fail(Fault::SwitchedUnasked);
+            return Err(Fault::SwitchedUnasked);
+        }
+        Ok(answer)
     }
 
     fn refuse(self, fault: Fault) -> Response {
@@ -195,8 +247,9 @@ impl Exchange {
     }
 
     #[inline]
-    fn pass_on(self, answer: Answer) -> Response {
+    fn pass_on(mut self, answer: Answer) -> Response {
         let Answer { mut head, upstream, attempt } = answer;
+        self.body.keep_no_more();
         headers::forward_response(&mut head);
         self.sign(&mut head.fields, None);
         self.context.local.requests.give_back(self.head);

@@ -5,6 +5,7 @@
 //! and the log.
 
 use http::StatusCode;
+use lb_balance::FailureCause;
 use lb_strategy_host::Outcome;
 
 use super::reply::{self, Reply};
@@ -63,25 +64,6 @@ pub(in crate::proxy) enum Blame {
     Balancer,
     /// The operator of the backends.
     Operator,
-}
-
-/// The progress of an attempt when it failed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(in crate::proxy) struct Progress {
-    /// Not a byte of the request was sent.
-    pub(in crate::proxy) is_unsent: bool,
-    /// The connection had served a request before, and no byte of a response came.
-    pub(in crate::proxy) was_kept_and_silent: bool,
-    /// The method is idempotent and there is no body.
-    pub(in crate::proxy) is_repeatable: bool,
-}
-
-// === impl Progress ===
-
-impl Progress {
-    /// There was no connection yet.
-    pub(in crate::proxy) const NOTHING: Self =
-        Self { is_unsent: true, was_kept_and_silent: false, is_repeatable: false };
 }
 
 // === impl Fault ===
@@ -149,18 +131,23 @@ impl Fault {
         }
     }
 
-    /// Whether another attempt may follow, and its reason for the metrics: only if nothing was sent, or if the method
-    /// is safe to retry. Not without a descriptor: a retry opens a connection, too.
-    pub(in crate::proxy) const fn may_retry(self, progress: Progress) -> Option<RetryReason> {
+    /// The cause by which the rules decide about a retry. Without a descriptor there is no retry: it needs one, too.
+    pub(in crate::proxy) const fn cause(self) -> Option<FailureCause> {
         match self {
-            Self::ConnectFailed | Self::ConnectTimeout => Some(RetryReason::NotSent),
-            Self::BackendReset if progress.is_unsent => Some(RetryReason::NotSent),
-            Self::BackendReset if progress.was_kept_and_silent && progress.is_repeatable => {
-                Some(RetryReason::ReusedConnection)
-            }
-            Self::BackendLost if progress.is_unsent => Some(RetryReason::NotSent),
-            Self::BackendLost if progress.is_repeatable => Some(RetryReason::BackendDown),
+            Self::ConnectFailed | Self::ConnectTimeout => Some(FailureCause::Connect),
+            Self::BackendReset => Some(FailureCause::Reset),
+            Self::BackendTimeout | Self::BackendLost => Some(FailureCause::Timeout),
             _ => None,
+        }
+    }
+
+    /// The reason of a retry for the metrics. `was_sent`: a byte of the request was sent.
+    pub(in crate::proxy) const fn retry_reason(self, was_sent: bool) -> RetryReason {
+        match self {
+            _ if !was_sent => RetryReason::NotSent,
+            Self::BackendTimeout => RetryReason::Timeout,
+            Self::BackendLost => RetryReason::BackendDown,
+            _ => RetryReason::Reset,
         }
     }
 
@@ -225,16 +212,21 @@ mod tests {
     }
 
     #[test]
-    fn only_an_unsent_request_or_a_safe_one_is_retried() {
-        for bits in 0..8u8 {
-            let [unsent, silent, repeatable] = [1, 2, 4].map(|bit| bits & bit != 0);
-            let progress = Progress { is_unsent: unsent, was_kept_and_silent: silent, is_repeatable: repeatable };
-            assert_eq!(Fault::ConnectFailed.may_retry(progress), Some(RetryReason::NotSent));
-            for never in [Fault::BackendTimeout, Fault::BadResponse, Fault::ClientGone, Fault::SlowBody] {
-                assert_eq!(never.may_retry(progress), None);
-            }
-            let reset = Fault::BackendReset.may_retry(progress);
-            assert_eq!(reset.is_some(), unsent || (silent && repeatable), "{progress:?}");
+    fn only_failures_of_a_backend_before_its_response_are_causes_of_a_retry() {
+        use FailureCause::{Connect, Reset, Timeout};
+        for (fault, cause, reason) in [
+            (Fault::ConnectFailed, Connect, "not_sent"),
+            (Fault::ConnectTimeout, Connect, "not_sent"),
+            (Fault::BackendReset, Reset, "reset"),
+            (Fault::BackendTimeout, Timeout, "timeout"),
+            (Fault::BackendLost, Timeout, "backend_down"),
+        ] {
+            let was_sent = cause != Connect;
+            assert_eq!((fault.cause(), fault.retry_reason(was_sent).as_str()), (Some(cause), reason));
+            assert_eq!(fault.retry_reason(false), RetryReason::NotSent);
+        }
+        for never in [Fault::NoDescriptor, Fault::BadResponse, Fault::ClientGone, Fault::SlowBody, Fault::NoBackend] {
+            assert_eq!(never.cause(), None, "{never:?}");
         }
     }
 }

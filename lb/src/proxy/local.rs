@@ -11,7 +11,7 @@ use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::listeners::Listeners;
-use super::view::View;
+use super::view::{Owner, View};
 use crate::http1::{Fields, RequestHead, ResponseHead};
 use crate::net::{Buffers, Descriptor, Descriptors, Spare};
 
@@ -34,8 +34,7 @@ pub(super) struct Local {
     pub(super) descriptors: Arc<Descriptors>,
     /// Tells control that a backend fails.
     pub(super) alarm: Arc<Notify>,
-    /// Clock zero, the same for all workers.
-    epoch: Instant,
+    owner: Owner,
 }
 
 /// Unused heads: the next message is read into one of them, which allocates nothing.
@@ -45,15 +44,14 @@ pub(super) struct Heads<T>(Spare<Box<T>>);
 
 impl Local {
     pub(super) fn new(
-        number: usize,
-        epoch: Instant,
+        owner: Owner,
         view: View,
         listeners: Listeners,
         descriptors: Arc<Descriptors>,
         alarm: Arc<Notify>,
     ) -> Rc<Self> {
         let local = Self {
-            number: number as u32,
+            number: owner.number as u32,
             view: RefCell::new(view),
             listeners: RefCell::new(listeners),
             random: RefCell::new(fastrand::Rng::new()),
@@ -64,7 +62,7 @@ impl Local {
             is_draining: Cell::new(false),
             descriptors,
             alarm,
-            epoch,
+            owner,
         };
         local.set_date();
         Rc::new(local)
@@ -72,7 +70,11 @@ impl Local {
 
     /// Nanoseconds on the clock that strategies see.
     pub(super) fn clock_ns(&self, now: Instant) -> u64 {
-        (now - self.epoch).as_nanos() as u64
+        self.owner.clock_ns(now)
+    }
+
+    pub(super) fn owner(&self) -> Owner {
+        self.owner
     }
 
     /// A descriptor for a connection to a backend. If none is free, closes the connection that has been idle the

@@ -14,8 +14,8 @@ use tokio::time::Instant;
 
 use super::listeners::Listeners;
 use super::local::Local;
-use super::view::View;
-use crate::config::{Fallback, HashFunction};
+use super::view::{Owner, View};
+use crate::config::{Fallback, HashFunction, RetryPolicy};
 use crate::generation::{Generation, PoolGeneration, samples};
 use crate::net::Descriptors;
 use crate::pool::{Backend, Eligibility};
@@ -39,10 +39,14 @@ impl Stand {
     pub(super) const LISTENER: usize = 0;
 
     pub(super) fn new(strategy: &Arc<Strategy>, address: SocketAddr) -> Self {
+        Self::with(strategy, address, RetryPolicy::default())
+    }
+
+    pub(super) fn with(strategy: &Arc<Strategy>, address: SocketAddr, retry: RetryPolicy) -> Self {
         let backend = Backend::new("b1", &address.to_string(), address, Arc::default(), UP);
         let generation = Arc::new(Generation {
             number: 1,
-            pools: vec![pool(strategy, &backend)],
+            pools: vec![pool(strategy, &backend, retry)],
             routes: Vec::new(),
             listeners: Vec::new(),
             settings: Arc::new(samples::settings(PATIENCE)),
@@ -50,10 +54,11 @@ impl Stand {
         });
         let metrics = Metrics::new();
         let mut listeners = Listeners::default();
+        let owner = Owner { number: 0, workers: 1, epoch: Instant::now() };
         let (place, _) = listeners.place(&"stand".into(), &metrics, 0);
         assert_eq!(place, Self::LISTENER);
-        let view = View::new(generation, None, &metrics, 0, &listeners);
-        let local = Local::new(0, Instant::now(), view, listeners, Descriptors::of_process(1), Arc::default());
+        let view = View::new(generation, None, &metrics, owner, &listeners);
+        let local = Local::new(owner, view, listeners, Descriptors::of_process(1), Arc::default());
         Self { local, backend, metrics }
     }
 
@@ -70,7 +75,7 @@ impl Stand {
     }
 }
 
-fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>) -> Arc<PoolGeneration> {
+fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>, retry: RetryPolicy) -> Arc<PoolGeneration> {
     let spec = BackendSpec {
         name: backend.id.clone(),
         address: backend.address.clone(),
@@ -93,6 +98,7 @@ fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>) -> Arc<PoolGeneration>
         wants_hash: plugin.wants_hash(),
         wants_finish: plugin.wants_finish(),
         thresholds: lb_balance::Thresholds::OFF,
+        retry,
     })
 }
 

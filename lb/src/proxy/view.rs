@@ -10,13 +10,25 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_balance::Thresholds;
+use lb_balance::{RetryBudget, RetryRules, Thresholds};
+use tokio::time::Instant;
 
 use super::listeners::Listeners;
 use super::upstream::{Idle, Waiting};
+use crate::config::RetryPolicy;
 use crate::generation::{Generation, PoolGeneration, Settings};
 use crate::pool::Backend;
 use crate::telemetry::{BackendShard, Metrics, PoolShard};
+
+/// The worker that owns a view.
+#[derive(Clone, Copy)]
+pub(super) struct Owner {
+    pub(super) number: usize,
+    /// How many workers there are.
+    pub(super) workers: usize,
+    /// Clock zero, the same for all workers.
+    pub(super) epoch: Instant,
+}
 
 /// The worker's routing data.
 pub(super) struct View {
@@ -32,6 +44,14 @@ pub(super) struct PoolView {
     /// This worker's counters, by the listener's place.
     shards: RefCell<Vec<Option<Arc<PoolShard>>>>,
     current: RefCell<Option<Current>>,
+    retries: RefCell<Rc<Retries>>,
+}
+
+/// The retries of a pool in one worker: the rules, and the worker's part of the budget. A request keeps those that it
+/// began with.
+pub(super) struct Retries {
+    policy: RetryPolicy,
+    budget: RefCell<RetryBudget>,
 }
 
 /// One generation's data of a pool.
@@ -59,7 +79,7 @@ impl View {
         generation: Arc<Generation>,
         old: Option<&View>,
         metrics: &Metrics,
-        worker: usize,
+        owner: Owner,
         listeners: &Listeners,
     ) -> Self {
         let pools = generation
@@ -69,8 +89,8 @@ impl View {
                 let pool = old
                     .and_then(|old| old.pools.iter().find(|pool| pool.name == shared.name))
                     .cloned()
-                    .unwrap_or_else(|| PoolView::new(&shared.name, metrics, worker, listeners));
-                pool.replace(shared.clone(), metrics, worker);
+                    .unwrap_or_else(|| PoolView::new(shared, metrics, owner, listeners));
+                pool.replace(shared.clone(), metrics, owner);
                 pool
             })
             .collect::<Vec<_>>();
@@ -113,9 +133,14 @@ impl View {
 // === impl PoolView ===
 
 impl PoolView {
-    fn new(name: &Arc<str>, metrics: &Metrics, worker: usize, listeners: &Listeners) -> Rc<Self> {
-        let pool = Self { name: name.clone(), shards: RefCell::default(), current: RefCell::new(None) };
-        pool.hear(listeners, metrics, worker);
+    fn new(shared: &PoolGeneration, metrics: &Metrics, owner: Owner, listeners: &Listeners) -> Rc<Self> {
+        let pool = Self {
+            name: shared.name.clone(),
+            shards: RefCell::default(),
+            current: RefCell::new(None),
+            retries: RefCell::new(Retries::new(shared.retry, owner)),
+        };
+        pool.hear(listeners, metrics, owner.number);
         Rc::new(pool)
     }
 
@@ -134,7 +159,15 @@ impl PoolView {
         self.current.borrow()
     }
 
-    fn replace(&self, shared: Arc<PoolGeneration>, metrics: &Metrics, worker: usize) {
+    #[inline]
+    pub(super) fn retries(&self) -> Rc<Retries> {
+        self.retries.borrow().clone()
+    }
+
+    fn replace(&self, shared: Arc<PoolGeneration>, metrics: &Metrics, owner: Owner) {
+        if self.retries.borrow().policy != shared.retry {
+            self.retries.replace(Retries::new(shared.retry, owner));
+        }
         let mut current = self.current.borrow_mut();
         let old = current.take().map_or(Vec::new(), |old| old.members);
         let mut old: HashMap<_, _> = old.into_iter().map(|member| (Arc::as_ptr(&member.backend), member)).collect();
@@ -143,7 +176,7 @@ impl PoolView {
             .iter()
             .map(|backend| {
                 old.remove(&Arc::as_ptr(backend)).unwrap_or_else(|| {
-                    let shard = metrics.backend(worker, &shared.name, &backend.id);
+                    let shard = metrics.backend(owner.number, &shared.name, &backend.id);
                     Rc::new(MemberView::new(backend.clone(), shard))
                 })
             })
@@ -160,6 +193,47 @@ impl PoolView {
         if let Some(old) = self.current.borrow_mut().take() {
             old.members.iter().for_each(|member| member.idle.close());
         }
+    }
+}
+
+// === impl Retries ===
+
+impl Retries {
+    fn new(policy: RetryPolicy, owner: Owner) -> Rc<Self> {
+        let budget = RetryBudget::new(policy.budget, owner.workers, owner.clock_ns(Instant::now()));
+        Rc::new(Self { policy, budget: RefCell::new(budget) })
+    }
+
+    #[inline]
+    pub(super) fn rules(&self) -> &RetryRules {
+        &self.policy.rules
+    }
+
+    /// The time limit of a step of one attempt.
+    #[inline]
+    pub(super) fn within(&self, limit: Duration) -> Duration {
+        self.policy.rules.per_attempt_ns.map_or(limit, |ns| limit.min(Duration::from_nanos(ns)))
+    }
+
+    /// A request begins.
+    #[inline]
+    pub(super) fn request(&self, now_ns: u64) {
+        self.budget.borrow_mut().request(now_ns);
+    }
+
+    /// Takes a retry out of the budget; false if there is none.
+    pub(super) fn take(&self, now_ns: u64) -> bool {
+        self.budget.borrow_mut().take(now_ns)
+    }
+}
+
+// === impl Owner ===
+
+impl Owner {
+    /// Nanoseconds on the clock that strategies see.
+    #[inline]
+    pub(super) fn clock_ns(&self, now: Instant) -> u64 {
+        (now - self.epoch).as_nanos() as u64
     }
 }
 

@@ -21,7 +21,7 @@ use super::downstream::{self, Responders, Signal};
 use super::listeners::Listeners;
 use super::local::Local;
 use super::peer::Peer;
-use super::view::View;
+use super::view::{Owner, View};
 use crate::generation::{Hall, Seat};
 use crate::net::{Descriptor, Descriptors, Stream};
 use crate::telemetry::{Metrics, WorkerShard};
@@ -77,14 +77,14 @@ enum Message {
     },
 }
 
-/// Starts worker `number`; returns when it has taken up the hall's generation.
+/// Starts a worker; returns when it has taken up the hall's generation.
 pub(super) fn start(
-    number: usize,
+    owner: Owner,
     hall: &Arc<Hall>,
     metrics: &Arc<Metrics>,
-    epoch: Instant,
     descriptors: &Arc<Descriptors>,
 ) -> io::Result<Running> {
+    let number = owner.number;
     #[expect(clippy::disallowed_methods, reason = "bounded by the limit of client connections")]
     let (sender, receiver) = mpsc::unbounded_channel();
     let open = Arc::new(AtomicUsize::new(0));
@@ -105,9 +105,9 @@ pub(super) fn start(
             let first = generation.number;
             let mut listeners = Listeners::default();
             listeners.follow(&generation.listeners, &metrics, number);
-            let view = View::new(generation, None, &metrics, number, &listeners);
+            let view = View::new(generation, None, &metrics, owner, &listeners);
             let worker = Rc::new(Worker {
-                local: Local::new(number, epoch, view, listeners, descriptors, seat.alarm()),
+                local: Local::new(owner, view, listeners, descriptors, seat.alarm()),
                 responders: Rc::default(),
                 shard: metrics.worker(number),
                 metrics,
@@ -176,12 +176,12 @@ impl Worker {
         let began = std::time::Instant::now();
         let generation = seat.take();
         let number = generation.number;
-        let (local, worker) = (&self.local, self.local.number as usize);
-        let has_new = local.listeners.borrow_mut().follow(&generation.listeners, &self.metrics, worker);
+        let (local, owner) = (&self.local, self.local.owner());
+        let has_new = local.listeners.borrow_mut().follow(&generation.listeners, &self.metrics, owner.number);
         let listeners = local.listeners.borrow();
-        let next = View::new(generation, Some(&local.view.borrow()), &self.metrics, worker, &listeners);
+        let next = View::new(generation, Some(&local.view.borrow()), &self.metrics, owner, &listeners);
         if has_new {
-            next.hear(&listeners, &self.metrics, worker);
+            next.hear(&listeners, &self.metrics, owner.number);
         }
         drop(listeners);
         let old = local.view.replace(next);

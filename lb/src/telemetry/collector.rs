@@ -115,6 +115,7 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
     for (reason, count) in RetryReason::ALL.iter().zip(pool.retries) {
         e.number(&names::RETRIES, &[name, reason.as_str()], count as f64);
     }
+    e.number(&names::RETRIES_DENIED, &[name], pool.retries_denied as f64);
     e.histogram(&names::BACKEND_CONNECT, &[name], &pool.connect);
     if let Some((strategy, version)) = &pool.strategy {
         if pool.has_strategy {

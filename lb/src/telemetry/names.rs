@@ -58,7 +58,12 @@ pub const RESPONSE_BYTES: Metric =
 pub const PROXY_ERRORS: Metric =
     counter("lb_proxy_errors_total", &["pool", "reason"], "Requests that failed in the balancer, by cause.");
 pub const RETRIES: Metric =
-    counter("lb_retries_total", &["pool", "reason"], "Attempts repeated on another backend, by cause.");
+    counter("lb_retries_total", &["pool", "reason"], "Attempts after the first one of a request, by cause.");
+pub const RETRIES_DENIED: Metric = counter(
+    "lb_retries_denied_total",
+    &["pool"],
+    "Requests that were not retried because the pool's budget for retries was used up.",
+);
 
 // client connections
 pub const CLIENT_CONNECTIONS: Metric = gauge("lb_client_connections", &["listener"], "Client connections now open.");
@@ -183,6 +188,7 @@ pub const HUB: &[&Metric] = &[
     &RESPONSE_BYTES,
     &PROXY_ERRORS,
     &RETRIES,
+    &RETRIES_DENIED,
     &CLIENT_CONNECTIONS,
     &CLIENT_CONNECTIONS_ACCEPTED,
     &CLIENT_CONNECTIONS_REJECTED,

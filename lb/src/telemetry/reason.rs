@@ -84,7 +84,7 @@ impl ErrorReason {
 }
 
 words! {
-    /// Why a retry on another backend was safe.
+    /// Why a request was retried.
     pub enum RetryReason {
         /// Nothing of the request had been sent.
         NotSent = "not_sent",
@@ -92,6 +92,12 @@ words! {
         ReusedConnection = "reused_connection",
         /// The backend was marked down before its response began, and the request may be sent again.
         BackendDown = "backend_down",
+        /// A new connection ended before the head of the response, and the request may be sent again.
+        Reset = "reset",
+        /// The head of the response did not arrive in time, and the request may be sent again.
+        Timeout = "timeout",
+        /// The response has a status of `retry.on`, and the request may be sent again.
+        Status = "status",
     }
 }
 

@@ -31,6 +31,7 @@ pub(super) struct Past {
     pub(super) connects: HistogramSum,
     pub(super) errors: [u64; ErrorReason::COUNT],
     pub(super) retries: [u64; RetryReason::COUNT],
+    pub(super) retries_denied: u64,
     pub(super) answers: Answers,
     /// Without pool or listener.
     requests: Requests,
@@ -160,6 +161,7 @@ impl Default for Past {
             connects: HistogramSum::new(REQUEST_BOUNDS_NS),
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
+            retries_denied: 0,
             answers: Answers::default(),
             requests: Requests::new("".into(), "".into()),
         }
@@ -176,6 +178,7 @@ impl Past {
         for shard in shards.values() {
             add(&mut self.errors, &shard.errors);
             add(&mut self.retries, &shard.retries);
+            self.retries_denied += shard.retries_denied.get();
             self.answers.add(shard);
             self.requests.add(shard);
         }

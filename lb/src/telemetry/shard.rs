@@ -41,6 +41,7 @@ pub struct PoolShard {
     pub(super) durations: ByClass<Box<Histogram>>,
     pub(super) errors: [Counter; ErrorReason::COUNT],
     pub(super) retries: [Counter; RetryReason::COUNT],
+    pub(super) retries_denied: Counter,
     pub(super) fallbacks: [Counter; FallbackReason::COUNT],
     /// Picks requested of the strategy.
     pub(super) picks: Counter,
@@ -131,6 +132,7 @@ impl PoolShard {
             durations: ByClass::new(),
             errors: [const { Counter::new() }; ErrorReason::COUNT],
             retries: [const { Counter::new() }; RetryReason::COUNT],
+            retries_denied: Counter::new(),
             fallbacks: [const { Counter::new() }; FallbackReason::COUNT],
             picks: Counter::new(),
             pick_time: Histogram::new(PICK_BOUNDS_NS),
@@ -154,10 +156,15 @@ impl PoolShard {
         self.errors[reason as usize].inc();
     }
 
-    /// An attempt is retried on another backend.
+    /// A further attempt of a request begins.
     #[inline]
     pub fn retry(&self, reason: RetryReason) {
         self.retries[reason as usize].inc();
+    }
+
+    /// A request is not retried, because the budget for retries is used up.
+    pub fn retry_denied(&self) {
+        self.retries_denied.inc();
     }
 
     /// The built-in fallback picked instead of the strategy.

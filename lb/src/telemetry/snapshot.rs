@@ -66,6 +66,7 @@ pub(super) struct Requests {
 pub(super) struct PoolSum {
     pub errors: [u64; ErrorReason::COUNT],
     pub retries: [u64; RetryReason::COUNT],
+    pub retries_denied: u64,
     pub connect: HistogramSum,
     /// A strategy is in charge: the pool is in service.
     pub has_strategy: bool,
@@ -139,6 +140,7 @@ impl Snapshot {
                 requests.add(shard);
                 add(&mut pool.errors, &shard.errors);
                 add(&mut pool.retries, &shard.retries);
+                pool.retries_denied += shard.retries_denied.get();
             }
             // hidden ones still count for the pool as a whole
             let is_shown = !state.is_hidden(listener) && !state.is_pool_hidden(name);
@@ -158,6 +160,7 @@ impl Snapshot {
             pool.connect = past.connects.clone();
             pool.errors.iter_mut().zip(past.errors).for_each(|(sum, past)| *sum += past);
             pool.retries.iter_mut().zip(past.retries).for_each(|(sum, past)| *sum += past);
+            pool.retries_denied += past.retries_denied;
         }
         for ((pool, name), backend) in &state.backends {
             // hidden ones still count here: the pool's histogram does not end with a backend
@@ -215,6 +218,7 @@ impl Requests {
             durations,
             errors: _,
             retries: _,
+            retries_denied: _,
             fallbacks: _,
             picks: _,
             pick_time: _,
@@ -249,6 +253,7 @@ impl Default for PoolSum {
         PoolSum {
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
+            retries_denied: 0,
             connect: EMPTY,
             has_strategy: true,
             strategy: None,

@@ -96,6 +96,7 @@ fn counts_of_all_workers_are_summed() {
             pool.request_finished(&Method::POST, 503, 1);
             pool.error(ErrorReason::NoBackend);
             pool.retry(RetryReason::ReusedConnection);
+            pool.retry_denied();
         }
         let backend = metrics.backend(worker, "p", "b");
         backend.in_flight.inc();
@@ -120,6 +121,7 @@ fn counts_of_all_workers_are_summed() {
     assert_eq!(text.value("lb_response_bytes_total", &[m, p]), 400.0);
     assert_eq!(text.value("lb_proxy_errors_total", &[p, ("reason", "no_backend")]), 8.0);
     assert_eq!(text.value("lb_retries_total", &[p, ("reason", "reused_connection")]), 8.0);
+    assert_eq!(text.value("lb_retries_denied_total", &[p]), 8.0);
     assert_eq!(text.value("lb_backend_requests_total", &[p, b, ("code", "204")]), 4.0);
     assert_eq!(text.value("lb_backend_errors_total", &[p, b, ("reason", "reset")]), 4.0);
     assert_eq!(text.value("lb_backend_requests_in_flight", &[p, b]), 4.0);

@@ -177,10 +177,10 @@ fn launched_replicas_join_before_lb_is_ready_and_end_with_it() {
         assert_eq!(home.body, format!(r#"{{"message":"Hello from Server: {number}","status":"successful"}}"#));
     }
     // A reload publishes each replica once, whatever the reload changes.
-    let config = STRATEGY.to_owned() + &launcher + "[limits]\nretries = 0\n";
+    let config = STRATEGY.to_owned() + &launcher + "[retry]\nattempts = 1\n";
     std::fs::write(balancer.path("lb.toml"), config).unwrap();
     let report = send(balancer.admin, "POST", "/reload", &[], "").json();
-    assert_eq!(report["applied"], serde_json::json!(["limits"]), "{report}");
+    assert_eq!(report["applied"], serde_json::json!(["retry"]), "{report}");
     assert_eq!(get(balancer.admin, "/explain").json()["eligible"], serde_json::json!(["Server 1", "Server 2", "S3"]));
     let addresses: Vec<std::net::SocketAddr> = get(balancer.admin, "/backends")
         .json()

@@ -89,7 +89,7 @@ fn on_finish_runs_once_for_every_attempt_and_every_outcome() {
     wait_until("the request to be at the backend", || server.stats().in_progress == 1);
     leaving.reset();
     assert_eq!(heard(2), own(Outcome::ClientGone, 2));
-    let hasty = setup().timeouts(|timeouts| timeouts.response_head = ms(100)).start();
+    let hasty = setup().timeouts(|timeouts| timeouts.response_head = ms(100)).attempts(1).start();
     assert_eq!(hasty.client().get("/home").status(), 504);
     hasty.comes_to_rest();
     assert_eq!(heard(3), own(Outcome::Timeout, 3));

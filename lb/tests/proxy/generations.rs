@@ -50,7 +50,7 @@ fn two_hundred_generations_under_load_fail_no_request() {
             let mut backends = all.clone();
             random.shuffle(&mut backends);
             backends.truncate(random.usize(1..=4));
-            let pool = PoolSetup { name: "default", strategy: strategy(name), hash_on: Vec::new(), backends };
+            let pool = PoolSetup::new("default", name, backends);
             let before = done.load(SeqCst);
             let number = lb.publish(&[pool]);
             wait_until("both workers to follow", || lb.hall.is_taken_up(number));
@@ -123,12 +123,7 @@ fn a_removed_and_an_added_pool_do_not_affect_a_running_request() {
     let servers = [mock("b1"), mock("b2")];
     let setup = Setup::of(&[&servers[0]]);
     let default = setup.pools[0].clone();
-    let other = PoolSetup {
-        name: "other",
-        strategy: strategy("least_connections"),
-        hash_on: Vec::new(),
-        backends: vec![backend("b2", servers[1].addr)],
-    };
+    let other = PoolSetup::new("other", "least_connections", vec![backend("b2", servers[1].addr)]);
     let route =
         lb::config::Route { host: lb::config::HostMatch::Exact("lb.test".into()), path_prefix: "/".into(), pool: 1 };
     let lb = setup

@@ -15,12 +15,8 @@ fn route(host: HostMatch, path: &str, pool: usize) -> Route {
 #[test]
 fn host_and_path_lead_to_their_pool() {
     let servers = ["default", "exact", "wild", "api", "deep"].map(mock);
-    let pool = |name: &'static str, server: &Running| PoolSetup {
-        name,
-        strategy: strategy("round_robin"),
-        hash_on: Vec::new(),
-        backends: vec![backend("b1", server.addr)],
-    };
+    let pool =
+        |name: &'static str, server: &Running| PoolSetup::new(name, "round_robin", vec![backend("b1", server.addr)]);
     // In matching order, as the configuration sorts them.
     let lb = Setup::of(&[&servers[0]])
         .with(|setup| {

@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use lb::config::{Fallback, HashFunction, KeySource, Limits, Route, Timeouts};
+use lb::config::{Fallback, HashFunction, KeySource, Limits, RetryPolicy, Route, Timeouts};
 use lb::generation::{Generation, Hall, OwnRoutes, PoolGeneration, Settings};
 use lb::listener;
 use lb::pool::{Backend, Eligibility};
@@ -41,6 +41,7 @@ pub(crate) struct PoolSetup {
     pub(crate) strategy: Arc<Strategy>,
     pub(crate) hash_on: Vec<KeySource>,
     pub(crate) backends: Vec<Arc<Backend>>,
+    pub(crate) retry: RetryPolicy,
 }
 
 /// A running proxy with its hall and its counters.
@@ -103,7 +104,17 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
         wants_hash,
         wants_finish,
         thresholds: lb_balance::Thresholds::OFF,
+        retry: setup.retry,
     })
+}
+
+// === impl PoolSetup ===
+
+impl PoolSetup {
+    /// A pool without keys, with the default policy for retries.
+    pub(crate) fn new(name: &'static str, of: &str, backends: Vec<Arc<Backend>>) -> Self {
+        Self { name, strategy: strategy(of), hash_on: Vec::new(), backends, retry: RetryPolicy::default() }
+    }
 }
 
 // === impl Setup ===
@@ -134,15 +145,9 @@ impl Setup {
             connections: 10_000,
             requests_in_flight_per_backend: None,
             upstream_idle_connections: 256,
-            retries: 1,
         };
         Self {
-            pools: vec![PoolSetup {
-                name: "default",
-                strategy: strategy("round_robin"),
-                hash_on: Vec::new(),
-                backends,
-            }],
+            pools: vec![PoolSetup::new("default", "round_robin", backends)],
             routes: Vec::new(),
             settings: Settings {
                 timeouts,
@@ -176,6 +181,16 @@ impl Setup {
 
     pub(crate) fn limits(self, change: impl FnOnce(&mut Limits)) -> Self {
         self.with(|setup| change(&mut setup.settings.limits))
+    }
+
+    /// Changes the retries of the pool `default`.
+    pub(crate) fn retry(self, change: impl FnOnce(&mut RetryPolicy)) -> Self {
+        self.with(|setup| change(&mut setup.pools[0].retry))
+    }
+
+    /// The same with this number of attempts.
+    pub(crate) fn attempts(self, attempts: u32) -> Self {
+        self.retry(|retry| retry.rules.attempts = attempts)
     }
 
     pub(crate) fn start(self) -> Balancer {

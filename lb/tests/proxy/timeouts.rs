@@ -38,10 +38,10 @@ fn full_queue() -> (SocketAddr, Vec<TcpStream>, Socket) {
 }
 
 #[test]
-fn a_silent_backend_is_504_and_its_request_is_not_retried() {
+fn a_silent_backend_is_504_after_the_time_out() {
     let servers = [mock("1"), mock("2")];
     servers.iter().for_each(|server| server.change(&Change { stall: Some(true), ..Change::default() }).unwrap());
-    let lb = Setup::of(&servers.each_ref()).timeouts(|timeouts| timeouts.response_head = SHORT).start();
+    let lb = Setup::of(&servers.each_ref()).timeouts(|timeouts| timeouts.response_head = SHORT).attempts(1).start();
     let mut client = lb.client();
     within(SHORT, || client.get("/home").is_own(504, "timeout"));
     within(SHORT, || client.post("/upload", &[], b"abc").is_own(504, "timeout"));

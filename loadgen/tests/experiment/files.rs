@@ -276,8 +276,8 @@ fn a_value_that_lb_refuses_has_its_line() {
         let said = said(&text);
         assert!(said.starts_with(begins) && said.contains(has), "{said}");
     }
-    let limits = checked(&lab, &format!("{CLOSED}{lb}[lb.limits]\nretries = 99\n")).err;
-    assert!(limits.contains(": lb.limits.retries: ") && limits.contains("must be from 0 to"), "{limits}");
+    let limits = checked(&lab, &format!("{CLOSED}{lb}[lb.retry]\nattempts = 99\n")).err;
+    assert!(limits.contains(": lb.retry.attempts: ") && limits.contains("must be from 1 to"), "{limits}");
 }
 
 /// A flag overrides the file, so the error names the flag and not the file.

@@ -49,8 +49,8 @@ fn an_error_of_lb_is_reported_unchanged() {
     let address = taken.local_addr().expect("an address");
     let plan = lab.plan("[load]\nloop = \"closed\"");
     let text = std::fs::read_to_string(&plan).expect("text") + &format!("listen = \"{address}\"\n");
-    std::fs::write(&plan, format!("{text}[lb.limits]\nretries = 9")).expect("written");
-    refused(&lab, &["experiment", "--plan", "plan.toml"], "limits.retries");
+    std::fs::write(&plan, format!("{text}[lb.retry]\nattempts = 9")).expect("written");
+    refused(&lab, &["experiment", "--plan", "plan.toml"], "retry.attempts");
     std::fs::write(&plan, text).expect("written");
     refused(&lab, &["experiment", "--plan", "plan.toml"], &address.to_string());
 }

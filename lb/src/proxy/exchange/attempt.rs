@@ -14,13 +14,12 @@ use tokio::time::Instant;
 
 use super::choose::{Picked, choose};
 use super::pace::Pace;
-use super::retry::{Failed, Try};
+use super::retry::{After, Failed, Plan, Retry};
 use super::{Context, Exchange, notes};
 use crate::http1::ResponseHead;
-use crate::proxy::fault::{Fault, Progress};
+use crate::proxy::fault::Fault;
 use crate::proxy::upstream::Upstream;
 use crate::proxy::view::{MemberView, PoolView};
-use crate::telemetry::RetryReason;
 
 /// The response of a backend, with everything that ends with it.
 pub(super) struct Answer {
@@ -48,17 +47,11 @@ pub(super) struct Attempt {
 // === impl Exchange: one attempt ===
 
 impl Exchange {
-    pub(super) async fn attempt(&mut self, this: &Try) -> Result<Answer, Failed> {
-        let now = if this.reason.is_none() { self.guard.started } else { Instant::now() };
-        let picked = self.pick(this, now).map_err(|fault| Failed { fault, next: None })?;
-        if let Some(reason) = this.reason {
-            self.guard.count(|shard| shard.retry(reason));
-        }
-        let mut attempt = Attempt::begin(self, picked, this.number, now);
-        let backend = attempt.member.backend.number;
-        let has_body = !self.body.has_ended();
-        let is_repeatable = self.head.method.is_idempotent() && !has_body;
-        let (fault, progress) = match self.connect(&attempt.member, this, is_repeatable, now).await {
+    /// Sends the request to the picked backend and waits for the head of its response.
+    pub(super) async fn attempt(&mut self, plan: &Plan, picked: Picked) -> Result<Answer, Failed> {
+        let now = if plan.number == 0 { self.guard.started } else { Instant::now() };
+        let mut attempt = Attempt::begin(self, picked, plan.number, now);
+        let (fault, was_sent, was_kept_and_silent) = match self.connect(&attempt.member, plan, now).await {
             Ok(mut upstream) => match self.ask(&mut upstream, &attempt).await {
                 Ok(head) => {
                     let now = Instant::now();
@@ -68,32 +61,27 @@ impl Exchange {
                     }
                     return Ok(Answer { head, upstream, attempt });
                 }
-                Err(fault) => {
-                    let mut progress = upstream.progress(is_repeatable);
-                    // Taken parts of the body cannot be sent again, even if only its end and trailers were taken.
-                    progress.is_unsent &= self.body.bytes() == 0 && self.body.has_ended() != has_body;
-                    (fault, progress)
-                }
+                Err(fault) => (fault, upstream.has_sent(), upstream.was_kept_and_silent()),
             },
-            Err(fault) => (fault, Progress::NOTHING),
+            Err(fault) => (fault, false, false),
         };
-        let next = fault.may_retry(progress).and_then(|reason| this.after(reason, backend));
-        match &next {
-            // A failed connect counts against the backend; a kept connection that was closed meanwhile does not.
-            Some(_) if fault == Fault::BackendReset => attempt.not_sent(fault),
+        let backend = attempt.member.backend.number;
+        let retry = self.retry_after(plan, fault, backend, was_sent, was_kept_and_silent);
+        match retry {
+            // The backend closed a connection that was not in use; that is no failure.
+            Some(Retry { after: After::ClosedConnection, .. }) => attempt.not_sent(fault),
             _ => attempt.fail(fault),
         }
-        Err(Failed { fault, next })
+        Err(Failed { fault, retry })
     }
 
-    fn pick(&mut self, this: &Try, now: Instant) -> Result<Picked, Fault> {
+    pub(super) fn pick(&mut self, plan: &Plan, now_ns: u64) -> Result<Picked, Fault> {
         let began = self.guard.record.is_some().then(Instant::now);
-        let picked = match choose(self, this.number, &this.tried, now) {
-            // The kept connection was closed, but the backend may be well: if there is no other, it is tried again.
-            Err(_) if this.reason == Some(RetryReason::ReusedConnection) => choose(self, this.number, &[], now),
-            picked => picked,
-        };
-        if let Some(began) = began {
+        let picked = choose(self, plan.number, &plan.tried, now_ns);
+        // A retry without a pick leaves the request as it is, so its record describes the attempt before.
+        if let Some(began) = began
+            && (picked.is_ok() || plan.number == 0)
+        {
             notes::note_pick(self, picked.as_ref(), began.elapsed());
         }
         picked
@@ -101,18 +89,11 @@ impl Exchange {
 
     /// A waiting connection, else a new one. A retry always opens a new connection. For a request that cannot be
     /// retried, `Idle::take` also checks the socket.
-    async fn connect(
-        &mut self,
-        member: &MemberView,
-        this: &Try,
-        is_repeatable: bool,
-        now: Instant,
-    ) -> Result<Box<Upstream>, Fault> {
+    async fn connect(&mut self, member: &MemberView, plan: &Plan, now: Instant) -> Result<Box<Upstream>, Fault> {
         let timeouts = &self.settings.timeouts;
         let oldest = now.checked_sub(timeouts.upstream_idle).unwrap_or(now);
-        let careful = !(is_repeatable && this.left > 0);
-        if this.reason.is_none()
-            && let Some(upstream) = member.idle.take(oldest, careful)
+        if plan.number == 0
+            && let Some(upstream) = member.idle.take(oldest, !self.can_be_sent_again(plan))
         {
             return Ok(upstream);
         }
@@ -120,7 +101,8 @@ impl Exchange {
         let descriptor = self.context.local.descriptor().ok_or(Fault::NoDescriptor)?;
         let (socket, buffers) = (member.backend.socket, &self.context.local.buffers);
         // Rare, and large: boxed so that a request on a kept connection does not contain it.
-        let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, timeouts.connect, descriptor)).await;
+        let within = self.retries.within(timeouts.connect);
+        let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, within, descriptor)).await;
         if let (Some(record), Some(began)) = (&mut self.guard.record, began) {
             record.connect_ns = Some(began.elapsed().as_nanos() as u64);
         }
@@ -133,9 +115,10 @@ impl Exchange {
     /// The wait also ends if the backend is lost.
     async fn ask(&mut self, upstream: &mut Upstream, attempt: &Attempt) -> Result<Box<ResponseHead>, Fault> {
         upstream.begin(&self.head, &self.body, &attempt.member.backend.address);
-        let Self { context, settings, head, body, guard, .. } = self;
+        let Self { context, settings, retries, head, body, guard, has_interim_begun, .. } = self;
         let (timeouts, interim, timer) = (&settings.timeouts, &context.interim, &context.timer);
         let total = timeouts.total.map(|total| guard.started + total);
+        let head_within = retries.within(timeouts.response_head);
         let mut response = context.local.responses.take();
         let mut pace = Pace::new(body.bytes(), attempt.started, timeouts, &settings.limits);
         let mut held_up_since = None;
@@ -155,6 +138,7 @@ impl Exchange {
                 left -= 1;
                 match upstream.poll_head(cx, &head.method, &mut response) {
                     Poll::Ready(Ok(())) if is_interim(response.status) => {
+                        *has_interim_begun = true;
                         super::headers::forward_interim(&mut response);
                         interim.send(&response);
                     }
@@ -172,7 +156,7 @@ impl Exchange {
             let deadline = match held_up_since {
                 Some(since) => since + timeouts.idle,
                 None if is_open => pace.deadline(),
-                None => pace.since() + timeouts.response_head,
+                None => pace.since() + head_within,
             };
             let deadline = total.map_or(deadline, |total| total.min(deadline));
             let late = if is_awaited || held_up_since.is_some() { Fault::SlowBody } else { Fault::BackendTimeout };
@@ -251,7 +235,7 @@ impl Attempt {
         self.end(outcome, Instant::now());
     }
 
-    /// Not the backend's fault: mostly a kept connection that was closed.
+    /// Not the backend's fault: a keep-alive connection that was closed.
     fn not_sent(&mut self, fault: Fault) {
         if !self.has_ended && self.status.is_none() {
             self.member.shard.error(fault.reason());

@@ -7,7 +7,6 @@
 use std::rc::Rc;
 
 use lb_strategy_host::PickRequest;
-use tokio::time::Instant;
 
 use super::Exchange;
 use crate::generation::{Lookup, NoChoice};
@@ -27,7 +26,7 @@ pub(super) struct Picked {
 }
 
 /// Chooses for attempt `number`; `tried` are the contract's numbers of the backends that failed before.
-pub(super) fn choose(exchange: &Exchange, number: u32, tried: &[u64], now: Instant) -> Result<Picked, Fault> {
+pub(super) fn choose(exchange: &Exchange, number: u32, tried: &[u64], now_ns: u64) -> Result<Picked, Fault> {
     let (local, guard) = (&exchange.context.local, &exchange.guard);
     let current = exchange.pool.current();
     let Some(current) = &*current else { return Err(Fault::NoBackend) };
@@ -37,8 +36,6 @@ pub(super) fn choose(exchange: &Exchange, number: u32, tried: &[u64], now: Insta
     let index_of = |tried: &u64| shared.backends.iter().position(|backend| backend.number == *tried);
     let tried: Vec<u32> = tried.iter().filter_map(index_of).map(|index| index as u32).collect();
     let random = local.random.borrow_mut().u64(..);
-    // The machine's clock: tokio's may be paused in a test, and a plugin's is not.
-    let now_ns = local.clock_ns(now);
     let is_timed = guard.count(|shard| shard.pick_begins(now_ns)).unwrap_or_default();
     let began = is_timed.then(std::time::Instant::now);
     let request = PickRequest {

@@ -98,6 +98,34 @@ pub(super) async fn discard(
     attempt.member.idle.put(upstream, now, settings.limits.upstream_idle_connections);
 }
 
+/// Ends an attempt whose response another one replaces. Reads the part of its body that is here, without waiting, and
+/// closes the connection if that is not all.
+pub(super) async fn put_away(answer: Answer, context: &Context, settings: &Settings) {
+    const MOST_BYTES: usize = 64 * 1024;
+    let Answer { head, mut upstream, mut attempt } = answer;
+    context.local.responses.give_back(head);
+    // With an incomplete request the backend may be waiting for the rest.
+    let mut left = if upstream.is_sent() { MOST_BYTES } else { 0 };
+    let mut nothing = RequestBody::empty();
+    let is_whole = poll_fn(|cx| {
+        while left > 0 && !upstream.is_at_end() {
+            match upstream.poll_frame(cx, &mut nothing) {
+                Poll::Ready(Some(Ok(Frame::Data(data)))) => left = left.saturating_sub(data.len()),
+                Poll::Ready(Some(Ok(Frame::Trailers(_)))) => {}
+                Poll::Ready(None) => return Poll::Ready(true),
+                Poll::Ready(Some(Err(_))) | Poll::Pending => return Poll::Ready(false),
+            }
+        }
+        Poll::Ready(upstream.is_at_end())
+    });
+    let is_whole = is_whole.await;
+    let now = Instant::now();
+    attempt.succeed(now);
+    if is_whole {
+        attempt.member.idle.put(upstream, now, settings.limits.upstream_idle_connections);
+    }
+}
+
 // === impl Response ===
 
 impl Response {

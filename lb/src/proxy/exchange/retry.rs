@@ -1,71 +1,205 @@
-//! The attempts of a request: the next one, and the fault to report.
+//! The attempts of a request: whether one follows a failure, when, and on which backend.
 //!
-//! Invariants: there are at most `limits.retries` more than one. Each follows from the fault before it, by
-//! [`Fault::may_retry`]. A request fails with its last fault, but `NoBackend` does not replace an earlier one.
+//! [`RetryRules`](lb_balance::RetryRules) decide from facts about the failed attempt whether another one is safe. Here
+//! it gets its backend, its part of the pool's budget, and a pause if every backend was tried. Invariants: no backend
+//! is tried twice while another one is eligible. A response is given up only after the next backend was picked. A
+//! pause that would outlast the request's total time is not begun.
 
+use std::future::poll_fn;
+use std::time::Duration;
+
+use lb_balance::{BodyState, FailureCause, Idempotency, RequestProgress};
+use tokio::time::Instant;
+
+use super::Exchange;
+use super::attempt::Answer;
+use super::choose::Picked;
 use crate::proxy::fault::Fault;
 use crate::telemetry::RetryReason;
 
 /// The attempts of one request.
+#[derive(Default)]
 pub(super) struct Plan {
-    next: Option<Try>,
-    fault: Option<Fault>,
-}
-
-/// A future attempt.
-pub(super) struct Try {
-    /// From 0.
+    /// The number of the present attempt, from 0.
     pub(super) number: u32,
-    /// Why it is a retry; `None` for the first.
-    pub(super) reason: Option<RetryReason>,
-    /// Backends that failed before, by their numbers in the contract.
+    /// The backends that failed since all of them were tried, by their numbers in the contract.
     pub(super) tried: Vec<u64>,
-    /// How many more may follow.
-    pub(super) left: u32,
+    /// How often every eligible backend was tried.
+    rounds: u32,
 }
 
 /// An attempt without a response.
 pub(super) struct Failed {
     pub(super) fault: Fault,
-    /// The one that may follow.
-    pub(super) next: Option<Try>,
+    /// The attempt that the rules allow after it.
+    pub(super) retry: Option<Retry>,
+}
+
+/// A retry that the rules allow.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Retry {
+    pub(super) reason: RetryReason,
+    /// The backend of the attempt before.
+    pub(super) backend: u64,
+    pub(super) after: After,
+}
+
+/// The kind of a failure, which decides where a retry may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum After {
+    /// The attempt failed: to another backend, or after a pause to any.
+    Failure,
+    /// The client can have this response: only to another backend.
+    Response,
+    /// The backend had closed the keep-alive connection: at once, also to the same backend. It needs no budget: each
+    /// such connection has carried a whole response before, so backends that fail cannot cause many of these retries.
+    ClosedConnection,
+}
+
+/// The eligible backends of a pool, as a retry sees them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Left {
+    Untried,
+    OnlyTried,
+    None,
+}
+
+/// When a retry begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Start {
+    Now,
+    /// After a pause; the number of earlier pauses.
+    AfterPause(u32),
 }
 
 // === impl Plan ===
 
 impl Plan {
-    /// One attempt and up to `retries` more.
-    pub(super) fn new(retries: u32) -> Self {
-        let first = Try { number: 0, reason: None, tried: Vec::new(), left: retries };
-        Self { next: Some(first), fault: None }
-    }
-
-    pub(super) fn next(&mut self) -> Option<Try> {
-        self.next.take()
-    }
-
-    pub(super) fn note(&mut self, failed: Failed) {
-        // There was no other backend, so the earlier fault is more informative.
-        if self.fault.is_none() || failed.fault != Fault::NoBackend {
-            self.fault = Some(failed.fault);
-        }
-        self.next = failed.next;
-    }
-
-    /// The fault of the request.
-    pub(super) fn fault(&self) -> Fault {
-        self.fault.unwrap_or(Fault::NoBackend)
+    /// Goes on to the next attempt. `left`: the eligible backends, given those that were tried. `None` if no backend is
+    /// left for it.
+    fn follow(&mut self, retry: &Retry, left: impl FnOnce(&[u64]) -> Left) -> Option<Start> {
+        self.tried.push(retry.backend);
+        let start = match (left(&self.tried), retry.after) {
+            (Left::None, _) | (Left::OnlyTried, After::Response) => return None,
+            (Left::Untried, _) => Start::Now,
+            (Left::OnlyTried, After::ClosedConnection) => {
+                self.tried.clear();
+                Start::Now
+            }
+            (Left::OnlyTried, After::Failure) => {
+                self.tried.clear();
+                self.rounds += 1;
+                Start::AfterPause(self.rounds - 1)
+            }
+        };
+        self.number += 1;
+        Some(start)
     }
 }
 
-// === impl Try ===
+// === impl Exchange: retries ===
 
-impl Try {
-    /// The attempt that follows if this one failed on `backend` for a reason that allows it.
-    pub(super) fn after(&self, reason: RetryReason, backend: u64) -> Option<Self> {
-        let left = self.left.checked_sub(1)?;
-        let tried = self.tried.iter().copied().chain([backend]).collect();
-        Some(Self { number: self.number + 1, reason: Some(reason), tried, left })
+impl Exchange {
+    /// Whether the request may be sent on a connection that the backend may have closed: if it did, lb retries.
+    #[inline]
+    pub(super) fn can_be_sent_again(&self, plan: &Plan) -> bool {
+        self.idempotency != Idempotency::No
+            && plan.number + 1 < self.retries.rules().attempts
+            && self.body.is_kept_or_absent()
+    }
+
+    /// The retry that the rules allow after a failed attempt. `was_kept_and_silent`: its connection had served a
+    /// request before, and no byte of a response came.
+    pub(super) fn retry_after(
+        &self,
+        plan: &Plan,
+        fault: Fault,
+        backend: u64,
+        was_sent: bool,
+        was_kept_and_silent: bool,
+    ) -> Option<Retry> {
+        let (rules, progress) = (self.retries.rules(), self.progress(plan, was_sent));
+        let is_closed = fault == Fault::BackendReset && was_kept_and_silent;
+        if is_closed && rules.may_retry_closed(progress) {
+            let reason = if was_sent { RetryReason::ReusedConnection } else { RetryReason::NotSent };
+            return Some(Retry { reason, backend, after: After::ClosedConnection });
+        }
+        let is_allowed = rules.may_retry(fault.cause()?, progress);
+        is_allowed.then(|| Retry { reason: fault.retry_reason(was_sent), backend, after: After::Failure })
+    }
+
+    /// The retry that the rules allow after a response, by its status.
+    #[inline]
+    pub(super) fn retry_after_status(&self, plan: &Plan, answer: &Answer) -> Option<Retry> {
+        let (rules, cause) = (self.retries.rules(), FailureCause::Status(answer.head.status.as_u16()));
+        if !rules.on.contains(cause) || !rules.may_retry(cause, self.progress(plan, true)) {
+            return None;
+        }
+        let backend = answer.attempt.member.backend.number;
+        Some(Retry { reason: RetryReason::Status, backend, after: After::Response })
+    }
+
+    fn progress(&self, plan: &Plan, was_sent: bool) -> RequestProgress {
+        RequestProgress {
+            attempt: plan.number,
+            was_sent,
+            idempotency: self.idempotency,
+            body: if self.body.can_be_sent_again() { BodyState::Replayable } else { BodyState::Lost },
+            has_response_begun: self.has_interim_begun,
+        }
+    }
+
+    /// Picks the backend of a retry, after a pause if every backend was tried. `None` if there is no backend, no budget
+    /// or no time for it.
+    pub(super) async fn pick_again(&mut self, plan: &mut Plan, retry: Retry) -> Option<Picked> {
+        let start = plan.follow(&retry, |tried| self.left(tried))?;
+        let began = Instant::now();
+        let pause = match start {
+            Start::Now => Duration::ZERO,
+            Start::AfterPause(round) => {
+                let random = self.context.local.random.borrow_mut().u64(..);
+                Duration::from_nanos(self.retries.rules().back_off.wait_ns(round, random))
+            }
+        };
+        let begin = began + pause;
+        let total = self.settings.timeouts.total.map(|total| self.guard.started + total);
+        if total.is_some_and(|total| total <= begin) {
+            return None;
+        }
+        if retry.after != After::ClosedConnection && !self.retries.take(self.context.local.clock_ns(began)) {
+            self.guard.count(|shard| shard.retry_denied());
+            return None;
+        }
+        if !pause.is_zero() {
+            poll_fn(|cx| self.context.timer.poll(cx, begin)).await;
+        }
+        let now_ns = self.context.local.clock_ns(Instant::now());
+        let mut picked = self.pick(plan, now_ns);
+        if picked.is_err() && retry.after == After::ClosedConnection {
+            // The others may be at their limit.
+            plan.tried.clear();
+            picked = self.pick(plan, now_ns);
+        }
+        let picked = picked.ok()?;
+        self.guard.count(|shard| shard.retry(retry.reason));
+        self.body.rewind();
+        if plan.number + 1 >= self.retries.rules().attempts {
+            self.body.keep_no_more();
+        }
+        Some(picked)
+    }
+
+    fn left(&self, tried: &[u64]) -> Left {
+        let current = self.pool.current();
+        let backends = current.as_ref().map_or(&[][..], |current| &current.shared.backends);
+        let mut left = Left::None;
+        for backend in backends.iter().filter(|backend| backend.is_eligible()) {
+            if !tried.contains(&backend.number) {
+                return Left::Untried;
+            }
+            left = Left::OnlyTried;
+        }
+        left
     }
 }
 
@@ -73,30 +207,58 @@ impl Try {
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_plan_ends_with_its_retries_and_remembers_the_tried_backends() {
-        let mut plan = Plan::new(2);
-        let mut seen = Vec::new();
-        while let Some(next) = plan.next() {
-            seen.push((next.number, next.reason, next.tried.clone()));
-            let backend = 10 + u64::from(next.number);
-            plan.note(Failed { fault: Fault::ConnectFailed, next: next.after(RetryReason::NotSent, backend) });
+    const BACKENDS: [u64; 3] = [10, 11, 12];
+
+    fn after(after: After, backend: u64) -> Retry {
+        Retry { reason: RetryReason::Reset, backend, after }
+    }
+
+    /// What is left of `eligible`.
+    fn left(eligible: &[u64], tried: &[u64]) -> Left {
+        match eligible.iter().any(|backend| !tried.contains(backend)) {
+            true => Left::Untried,
+            false if eligible.is_empty() => Left::None,
+            false => Left::OnlyTried,
         }
-        let reason = Some(RetryReason::NotSent);
-        assert_eq!(seen, [(0, None, vec![]), (1, reason, vec![10]), (2, reason, vec![10, 11])]);
-        assert_eq!(plan.fault(), Fault::ConnectFailed);
     }
 
     #[test]
-    fn the_first_failure_is_reported_if_no_other_backend_was_left() {
-        let mut plan = Plan::new(1);
-        plan.note(Failed { fault: Fault::ConnectTimeout, next: None });
-        plan.note(Failed { fault: Fault::NoBackend, next: None });
-        assert_eq!(plan.fault(), Fault::ConnectTimeout);
-        plan.note(Failed { fault: Fault::BackendTimeout, next: None });
-        assert_eq!(plan.fault(), Fault::BackendTimeout);
-        let mut alone = Plan::new(1);
-        alone.note(Failed { fault: Fault::NoBackend, next: None });
-        assert!(alone.next().is_some_and(|first| first.number == 0) || alone.fault() == Fault::NoBackend);
+    fn each_backend_is_tried_once_before_a_pause_and_pauses_are_counted() {
+        let mut plan = Plan::default();
+        let mut seen = Vec::new();
+        for turn in 0..8 {
+            let backend = BACKENDS[turn % 3];
+            assert!(!plan.tried.contains(&backend), "turn {turn}");
+            let start = plan.follow(&after(After::Failure, backend), |tried| left(&BACKENDS, tried)).unwrap();
+            seen.push((plan.number, start, plan.tried.len()));
+        }
+        use Start::{AfterPause, Now};
+        let wanted = [
+            (1, Now, 1),
+            (2, Now, 2),
+            (3, AfterPause(0), 0),
+            (4, Now, 1),
+            (5, Now, 2),
+            (6, AfterPause(1), 0),
+            (7, Now, 1),
+            (8, Now, 2),
+        ];
+        assert_eq!(seen, wanted);
+    }
+
+    #[test]
+    fn a_closed_connection_is_replaced_at_once_and_a_response_only_by_another_backend() {
+        let start = |kind, eligible: &[u64]| {
+            let mut plan = Plan::default();
+            let start = plan.follow(&after(kind, 10), |tried| left(eligible, tried));
+            (start, plan.number, plan.tried.len())
+        };
+        for kind in [After::Failure, After::Response, After::ClosedConnection] {
+            assert_eq!(start(kind, &BACKENDS), (Some(Start::Now), 1, 1), "{kind:?}");
+            assert_eq!(start(kind, &[]), (None, 0, 1), "{kind:?}");
+        }
+        assert_eq!(start(After::Failure, &[10]), (Some(Start::AfterPause(0)), 1, 0));
+        assert_eq!(start(After::Response, &[10]), (None, 0, 1));
+        assert_eq!(start(After::ClosedConnection, &[10]), (Some(Start::Now), 1, 0));
     }
 }

@@ -25,7 +25,7 @@ use crate::http1::{BodyDecoder, Fields, Length, RequestHead, ResponseHead, Scan,
 use crate::listener::keep_alive;
 use crate::net::{Buffers, Descriptor, Inbox, Outbox, Stream};
 use crate::proxy::body::{Frame, RequestBody};
-use crate::proxy::fault::{Fault, Progress};
+use crate::proxy::fault::Fault;
 use crate::telemetry::BackendShard;
 
 /// Room for a head, beside the expected part of a body.
@@ -219,7 +219,7 @@ impl Upstream {
         Poll::Ready(Ok(()))
     }
 
-    fn is_sent(&self) -> bool {
+    pub(in crate::proxy) fn is_sent(&self) -> bool {
         match self.sending {
             Sending::Plain | Sending::Chunked => false,
             Sending::Rest => self.outbox.is_empty(),
@@ -227,13 +227,14 @@ impl Upstream {
         }
     }
 
-    /// The progress, which decides whether the request may be retried.
-    pub(in crate::proxy) fn progress(&self, is_repeatable: bool) -> Progress {
-        Progress {
-            is_unsent: !self.outbox.has_begun(),
-            was_kept_and_silent: self.is_reused && self.is_silent,
-            is_repeatable,
-        }
+    /// Whether a byte of the request was sent.
+    pub(in crate::proxy) fn has_sent(&self) -> bool {
+        self.outbox.has_begun()
+    }
+
+    /// Whether it had served a request before, and no byte of the present response has arrived.
+    pub(in crate::proxy) fn was_kept_and_silent(&self) -> bool {
+        self.is_reused && self.is_silent
     }
 
     fn put(&mut self, data: Bytes) {

@@ -5,7 +5,7 @@ use super::{Attack, passes, refused, run, run_with};
 use lb::config::{HostMatch, Route};
 use lb_test_support::mock;
 
-use crate::support::{PoolSetup, Setup, backend, strategy};
+use crate::support::{PoolSetup, Setup, backend};
 
 pub(super) fn attacks() -> Vec<Attack> {
     let mut attacks = Vec::new();
@@ -118,12 +118,8 @@ fn a_refused_trace_is_counted_and_its_response_lists_allowed_methods() {
 #[test]
 fn no_spelling_of_a_path_or_host_avoids_its_route() {
     let servers = ["default", "api", "host"].map(mock);
-    let pool = |name: &'static str, index: usize| PoolSetup {
-        name,
-        strategy: strategy("round_robin"),
-        hash_on: Vec::new(),
-        backends: vec![backend("b1", servers[index].addr)],
-    };
+    let backends = |index: usize| vec![backend("b1", servers[index].addr)];
+    let pool = |name: &'static str, index| PoolSetup::new(name, "round_robin", backends(index));
     let lb = Setup::of(&[&servers[0]])
         .with(|setup| {
             setup.pools.extend([pool("api", 1), pool("host", 2)]);

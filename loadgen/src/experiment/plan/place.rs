@@ -91,7 +91,7 @@ pub fn line_of_strategy(path: &Path, name: &str) -> Option<(usize, String)> {
 }
 
 /// The line of a key below `[lb]` in the file at `path` that `complaint` names by its whole path, such as
-/// `limits.retries`.
+/// `retry.attempts`.
 pub fn line_of_lb_key(path: &Path, complaint: &str) -> Option<(usize, String)> {
     let text = std::fs::read_to_string(path).ok()?;
     let entries = entries(&text);
@@ -136,7 +136,7 @@ mod tests {
     use super::*;
 
     const TEXT: &str = "budget = \"1m\"\n[[arms]]\nstrategy = \"a\"\n[[arms]]\nlabel = \"b\"\nstrategy = \"a\"\n\
-        options = { points = 9 }\n[lb.limits]\nretries = 9\n";
+        options = { points = 9 }\n[lb.retry]\nattempts = 9\n";
 
     #[test]
     fn errors_of_lb_and_of_flags_get_the_line_of_the_file() {
@@ -151,8 +151,8 @@ mod tests {
         assert_eq!(arm("typed", "points"), None);
         assert_eq!(line_of_strategy(&path, "a"), Some((3, "arms.strategy".to_owned())));
         let key = |complaint: &str| line_of_lb_key(&path, complaint);
-        assert_eq!(key("lb.toml:9:1: limits.retries: must be"), Some((9, "lb.limits.retries".to_owned())));
-        assert_eq!(key("retries"), None);
+        assert_eq!(key("lb.toml:9:1: retry.attempts: must be"), Some((9, "lb.retry.attempts".to_owned())));
+        assert_eq!(key("attempts"), None);
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::config::{
     Admin, Course, Fallback, HashFunction, Health, Log, OutlierRules, PanicRules, Plugin, PoolConfig, Proxy, Reload,
-    State, Strategy,
+    RetryPolicy, State, Strategy,
 };
 use crate::control::membership::{Plan, fresh_names};
 use crate::generation::samples;
@@ -33,6 +33,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
         backends: backends.iter().map(backend).collect(),
         outlier: OutlierRules::off(),
         panic: PanicRules::OFF,
+        retry: RetryPolicy::default(),
     };
     Config {
         file: None,

@@ -14,6 +14,7 @@ use tokio::sync::{Barrier, Notify, mpsc};
 use tokio::task::spawn_local;
 
 use super::*;
+use crate::config::RetryPolicy;
 use crate::http1::{BodyDecoder, Framing, Limits, Scan, of_request, take_request, write};
 use crate::proxy::stand::{Stand, round_robin};
 
@@ -167,7 +168,10 @@ async fn echo(stream: &mut TcpStream, read: &mut BytesMut, framing: Framing) {
 impl World {
     async fn start(together: usize) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let stand = Stand::new(&round_robin(), listener.local_addr().unwrap());
+        // A second attempt would wait for the others.
+        let mut once = RetryPolicy::default();
+        once.rules.attempts = 1;
+        let stand = Stand::with(&round_robin(), listener.local_addr().unwrap(), once);
         let backend = Rc::new(FakeBackend {
             together: Barrier::new(together),
             seen: RefCell::default(),
