@@ -40,7 +40,7 @@ install -m 644 config/lb.toml config/assignment.toml config/lb.schema.json "$roo
 packaging/manual.sh
 cp -R target/release/manual/. "$root/share/"
 install -m 644 packaging/lb.service config/logrotate.conf "$root/share/lb/"
-install -m 644 README.md CHANGELOG.md SECURITY.md LICENSE docs/reference.md docs/access-log.md docs/runbooks.md "$root/share/doc/lb/"
+install -m 644 README.md CHANGELOG.md SECURITY.md LICENSE docs/reference.md docs/access-log.md docs/runbooks.md docs/operations.md "$root/share/doc/lb/"
 
 if cargo cyclonedx --version >/dev/null 2>&1; then
     for program in $programs; do
