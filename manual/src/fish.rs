@@ -2,8 +2,8 @@
 //!
 //! - After `help` it offers no command. Its condition forbids the word `help` itself, because clap's command `help` has
 //!   a command `help` (clap issue 5555).
-//! - It has no values of positional arguments, such as SHELL of `completions` (clap issue 6295). After a command without
-//!   positional arguments it offers files.
+//! - It has no values of positional arguments, such as SHELL of `completions` (clap issue 6295). After a command
+//!   without positional arguments it offers files.
 
 use std::fmt::Write as _;
 
