@@ -34,13 +34,15 @@ The client sends by a schedule (open loop), never sends a request twice, and giv
 
 Every proxy has one thread, a time-out of 2 s for a response and one retry on another backend, for connect failures, resets, time-outs, 502,
 503 and 504. nginx retries 500 too, because it would not count it otherwise. The row `post` has a time-out of 0.3 s, and HAProxy and nginx
-take no backend out there. All configurations are copied into the folder --out. --set gives lb further settings.
+take no backend out there. The folder --out gets all configurations, and the figures after each proxy.
+--set gives lb further settings.
 
 A row with * is disturbed: the client was late, or responses were bad before the fault. Then other programs had the processor; repeat the
 row. Exit code 0: measured, and all limits hold. 1: a limit is exceeded. 2: it could not be measured.
 """
 
 import argparse
+import json
 import os
 import tempfile
 from pathlib import Path
@@ -77,7 +79,7 @@ def options():
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="a setting for lb, as for lb --set; may be repeated")
     parser.add_argument("--workers", type=int, default=1, metavar="N", help="worker threads of lb (default: 1)")
     parser.add_argument("--seed", type=int, default=7, metavar="N", help="seed of the keys, and of the faults of post (default: 7)")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for the configurations (default: a new one, printed)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="folder for configurations and figures (default: a new one, printed)")
     limits = parser.add_argument_group("limits on lb: exit code 1 if one is exceeded")
     limits.add_argument("--limit-bad", type=float, default=1, metavar="PERCENT",
                         help="bad responses in each window of each event (default: 1). In a scenario, HAProxy's percentage if that is more")
@@ -99,23 +101,23 @@ def measure(given):
     given.out = (given.out or Path(tempfile.mkdtemp(prefix="lb-faults-"))).resolve()
     result, limits = {}, Limits()
     for kind in KINDS:
-        found = {row: contest(kind, row, given) for row in kind.rows if row in (given.only or kind.rows)}
+        found = {row: contest(kind, row, given, result) for row in kind.rows if row in (given.only or kind.rows)}
         if found:
             print()
             kind.show(found)
             kind.judge(found, given, limits)
-        result |= found
-    print(f"\nconfigurations: {given.out}")
+    print(f"\nconfigurations and figures: {given.out}")
     return result, limits
 
 
-def contest(kind, row, given):
-    contestants = [Contestant("lb", name) for name in given.strategies] + kind.peers(given)
-    found = {}
-    for one in contestants:
+def contest(kind, row, given, result):
+    """Measures a row with all its contestants. What is known is in a file after each, because all rows take an hour."""
+    found = result[row] = {}
+    for one in [Contestant("lb", name) for name in given.strategies] + kind.peers(given):
         with Stand(given) as stand:
             found[str(one)] = kind.measure(stand, row, one, given)
         tell(f"{row}: {one}: {brief(found[str(one)])}")
+        (given.out / "figures.json").write_text(json.dumps(result, indent=1) + "\n")
     return found
 
 
@@ -212,10 +214,10 @@ def listed(counts):
 
 def brief(one):
     """A measurement for the progress on stderr."""
-    windows = [f"{key} {counts['bad']} of {counts['requests']} bad" + (f" ({listed(counts['kinds'])})" if counts["bad"] else "") for key, counts in one.items()
-               if isinstance(counts, dict) and "bad" in counts]
     plain = [f"{key} {value}" for key, value in one.items() if isinstance(value, int)]
-    return ", ".join([*plain, *windows, *one.get("doubts", ())])
+    windows = [f"{key}: {counts['bad']} of {counts['requests']} bad" + f" ({listed(counts['kinds'])})" * (counts["bad"] > 0)
+               for key, counts in one.items() if isinstance(counts, dict) and "kinds" in counts]
+    return "; ".join([*plain, *windows, *one["doubts"]])
 
 
 if __name__ == "__main__":

@@ -66,7 +66,8 @@ def summary(tries, outcomes, seen):
     for number, places in list(repeated.items())[:SHOWN]:
         tell(f"      try {number} arrived {len(places)} times: {', '.join(f'{name} ({stage})' for name, stage in places)}")
     return {"tries": tries, "arrived": len(seen["tries"]), "repeated": len(repeated), "outcomes": Counter(outcomes.values()),
-            "repeated_after": Counter(places[0][1] for places in repeated.values()), "stages": seen["stages"]}
+            "repeated_after": Counter(places[0][1] for places in repeated.values()), "stages": seen["stages"],
+            "doubts": []}
 
 
 async def clients(proxy, given):
