@@ -122,7 +122,7 @@ def contest(kind, row, given, result):
 
 
 def peers_once(given):
-    """Each peer with one strategy: for what does not depend on the strategy."""
+    """Each peer with one strategy, for rows in which the strategy makes no difference to it."""
     return [Contestant(name, "round_robin") for name in given.peers]
 
 
@@ -167,13 +167,13 @@ def judge_scenarios(rows, given, limits):
 
 def show_storm(rows):
     table(["all backends respond with 503", "requests", "retries at the backends", "of lb's metrics", "limit", "bad afterwards, %"],
-          [[name, f"{one['requests']:,}", f"{one['retries']:,}", "" if one["told"] is None else f"{one['told']:,.0f}",
+          [[name, f"{one['requests']:,}", f"{one['retries']:,}", "" if one["metric"] is None else f"{one['told']:,.0f}",
             f"{one['limit']:,.0f}", percent(one["after"]) + star(one)] for name, one in rows["storm"].items()])
 
 
 def judge_storm(rows, _, limits):
     for name, one in ours(rows["storm"]):
-        limits.check(f"storm: {name}: retries", max(one["retries"], one["told"]), one["limit"])
+        limits.check(f"storm: {name}: retries", max(one["retries"], one["metric"]), one["limit"])
 
 
 # POST.

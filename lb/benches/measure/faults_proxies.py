@@ -1,4 +1,4 @@
-"""lb, HAProxy and nginx as faults.py runs them: what each is told about failing backends.
+"""lb, HAProxy and nginx as faults.py runs them: their configurations and their start.
 
 All three have one thread, keep-alive on both sides, a connect time-out of 1 s, the same time-out for a response and at most one retry on
 another backend. They retry after connect failures, resets, time-outs and 502, 503, 504, and a POST only if nothing was sent.
@@ -119,7 +119,7 @@ class Contestant(NamedTuple):
 
 
 class Task(NamedTuple):
-    """What a row asks of its proxies."""
+    """The settings that differ between rows."""
     row: str
     timeout_ms: int = 2000
     # False: HAProxy and nginx never take a backend out.

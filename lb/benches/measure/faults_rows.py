@@ -1,4 +1,4 @@
-"""The rows of faults.py except `post`: backends, what happens to them, and what the client saw.
+"""The rows of faults.py except `post`: the backends, their faults, and the counts of the client.
 
 Every measurement has new backends and a new proxy. The load begins 3 s before the first fault.
 """
@@ -22,8 +22,8 @@ GET = "/home"
 # Events: 3 backends that serve any number of requests at once.
 EVENT_RATE, EVENT_BACKENDS = 400, 3
 FIRST_SECONDS, AFTER_SECONDS = 5, 15
-# Scenarios: 6 backends, 2 requests at once in 20 ms each, which is 600 requests a second. With one backend down, one failing and one slow,
-# 460 remain. Three backends could not do 70 % of their capacity then. And success rates are compared only from 5 backends on.
+# Scenarios: 6 backends, 2 requests at once in 20 ms each, which is 600 requests a second. With one backend that flaps, one with errors and
+# one slow, 460 remain; three such backends alone could do 160. Outlier detection compares success rates only from 5 backends on.
 SCENARIO_RATE, SCENARIO_BACKENDS, SCENARIO_OPTIONS = 420, 6, ("--concurrency", "2")
 FLAP_SECONDS = 1
 
@@ -125,14 +125,14 @@ def storm(stand, _, contestant, given):
     load = Load(stand, proxy.port, STORM_RATE, given.seed,
                 (WARM_UP_SECONDS, GET), (seconds, FAILING), (STORM_AFTER_SECONDS, GET))
     load.sleep_until(WARM_UP_SECONDS)
-    before, told_before = backends.arrived(), told_retries(proxy)
+    before, metric_before = backends.arrived(), retries_in_metrics(proxy)
     begin, end = WARM_UP_SECONDS, WARM_UP_SECONDS + seconds
     load.sleep_until(end)
-    after, told_after = backends.arrived(), told_retries(proxy)
+    after, metric_after = backends.arrived(), retries_in_metrics(proxy)
     records = ended(load, proxy)
     during = window(records, begin, end)
     return {"requests": during["requests"], "attempts": after - before, "retries": max(0, after - before - during["requests"]),
-            "told": None if told_after is None else told_after - told_before,
+            "metric": None if metric_after is None else metric_after - metric_before,
             "limit": BUDGET_SHARE * (during["requests"] + BUCKET_SECONDS * STORM_RATE),
             "during": during, "after": window(records, end, end + STORM_AFTER_SECONDS - LIMIT_SECONDS), "doubts": doubts(records, begin)}
 
@@ -144,7 +144,7 @@ def ended(load, proxy):
     return records
 
 
-def told_retries(proxy):
+def retries_in_metrics(proxy):
     """The retries that lb counts itself; None for a peer."""
     if not proxy.admin:
         return None
