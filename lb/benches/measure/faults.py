@@ -14,12 +14,13 @@ Events. One of three backends (20 ms per request) fails at 400 requests a second
 
   The table has the share of bad responses in the first 5 s, and from 5 to 15 s.
 
-Scenarios. At 70 % of the capacity of six backends, for two minutes (--seconds), with HAProxy balancing as lb does:
+Scenarios. At 70 % of the capacity of six backends, for two minutes (--seconds), with HAProxy balancing as lb does. The backends without
+faults can do the whole load:
 
   flapping  one backend is killed and restarted: 1 s up, 1 s down
   errors    one backend responds to 20 % of requests with 500
   slow      one backend takes ten times as long
-  together  one backend of each kind
+  together  15 backends, one of each kind
 
   The table has the share of bad responses, p50 and p99.
 
@@ -37,8 +38,8 @@ Every proxy has one thread, a time-out of 2 s for a response and one retry on an
 take no backend out there. The folder --out gets all configurations, and the figures after each proxy.
 --set gives lb further settings.
 
-A row with * is disturbed: the client was late, or responses were bad before the fault. Then other programs had the processor; repeat the
-row. Exit code 0: measured, and all limits hold. 1: a limit is exceeded. 2: it could not be measured.
+A figure with * is disturbed: the client was late, or responses were bad before the fault. Then other programs had the processor; repeat
+the row. Exit code 0: measured, and all limits hold. 1: a limit is exceeded. 2: it could not be measured.
 """
 
 import argparse
@@ -142,7 +143,7 @@ def judge_events(rows, given, limits):
     for row, found in rows.items():
         for name, one in ours(found):
             for key, text in WINDOWS.items():
-                limits.check(f"{row}: {name}: bad, {text}", 100 * one[key]["share"], given.limit_bad, " %")
+                limits.check(f"{row}: {name}: bad, {text}{star(one)}", 100 * one[key]["share"], given.limit_bad, " %")
 
 
 # Scenarios.
@@ -157,10 +158,10 @@ def judge_scenarios(rows, given, limits):
     for row, found in rows.items():
         for name, one in ours(found):
             whole, peer = one["whole"], found.get(name.replace("lb", "haproxy", 1))
-            limits.check(f"{row}: {name}: bad", 100 * whole["share"],
+            limits.check(f"{row}: {name}: bad{star(one)}", 100 * whole["share"],
                          max(given.limit_bad, 100 * peer["whole"]["share"] if peer else 0), " %")
             if peer:
-                limits.check(f"{row}: {name}: p99 / HAProxy's", whole["p99_ms"] / peer["whole"]["p99_ms"], given.limit_p99)
+                limits.check(f"{row}: {name}: p99 / HAProxy's{star(one) or star(peer)}", whole["p99_ms"] / peer["whole"]["p99_ms"], given.limit_p99)
 
 
 # The storm.

@@ -8,7 +8,7 @@ scheduled send time. The client never sends a request twice. After 3 s it gives 
 the time of the schedule's start (CLOCK_MONOTONIC, the same in all processes). The second is a JSON array of [due, latency, status, lag]:
 due in seconds after the start, latency in seconds, and lag the time between the schedule and the send.
 
-Each request has one of 1,000 keys in the header x-key, so that a hashing strategy has something to hash.
+Each request has one of 10,000 keys in the header x-key, so that a hashing strategy has something to hash.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from typing import NamedTuple
 from processes import CannotMeasure
 
 LIMIT_SECONDS = 3
-KEYS = 1000
+KEYS = 10_000
 # Statuses of requests without a response.
 BROKEN, LATE = 0, -1
 KINDS = {BROKEN: "connection error", LATE: f"later than {LIMIT_SECONDS} s"}
