@@ -168,7 +168,7 @@ def judge_scenarios(rows, given, limits):
 
 def show_storm(rows):
     table(["all backends respond with 503", "requests", "retries at the backends", "of lb's metrics", "limit", "bad afterwards, %"],
-          [[name, f"{one['requests']:,}", f"{one['retries']:,}", "" if one["metric"] is None else f"{one['told']:,.0f}",
+          [[name, f"{one['requests']:,}", f"{one['retries']:,}", "" if one["metric"] is None else f"{one['metric']:,.0f}",
             f"{one['limit']:,.0f}", percent(one["after"]) + star(one)] for name, one in rows["storm"].items()])
 
 
