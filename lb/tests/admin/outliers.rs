@@ -1,6 +1,6 @@
 //! Backends that fail the requests of clients although their health checks are good, and pools with too few backends.
 
-use lb_test_support::{Balancer, backends, get, mock, send, wait_until};
+use lb_test_support::{Balancer, Hostile, backends, get, mock, send, wait_until};
 use mock_server::{Change, Running};
 use serde_json::Value;
 
@@ -106,7 +106,7 @@ fn the_only_backend_stays_and_the_log_says_so() {
 
 #[test]
 fn a_backend_that_is_reset_in_every_request_is_ejected_for_gateway_failures() {
-    let broken = lb_test_support::Hostile::start(|_, wire| {
+    let broken = Hostile::start(|_, wire| {
         while let Some(head) = wire.head() {
             if !head.starts_with("GET /heartbeat ") {
                 return wire.reset();
@@ -123,6 +123,33 @@ fn a_backend_that_is_reset_in_every_request_is_ejected_for_gateway_failures() {
     }
     wait_until("the ejection", || backend(&lb, "broken")["eligible"] == false);
     assert_eq!(backend(&lb, "broken")["ejection"]["reason"], "5 gateway failures in a row");
+}
+
+#[test]
+fn a_request_that_waits_for_a_backend_that_is_ejected_without_a_response_is_sent_elsewhere() {
+    let broken = Hostile::start(|_, wire| {
+        while let Some(head) = wire.head() {
+            match head.split(' ').nth(1) {
+                Some("/heartbeat") => wire.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
+                Some("/home") => return wire.hold(),
+                _ => return wire.reset(),
+            }
+        }
+    });
+    let good = mock("good");
+    let config = strategy("round_robin") + "[outlier]\ngateway_failures = 3\neject_ms = 300000\n";
+    let lb = Balancer::start(&(config + &backends(&[("broken", broken.addr), ("good", good.addr)])));
+    let proxy = lb.proxy;
+    let held: Vec<_> = (0..2).map(|_| std::thread::spawn(move || get(proxy, "/home"))).collect();
+    wait_until("the broken one to have a request", || broken.heads().iter().any(|head| head.contains(" /home ")));
+    wait_until("its ejection", || {
+        send(lb.proxy, "POST", "/reset", &[], "");
+        backend(&lb, "broken")["eligible"] == false
+    });
+    for request in held {
+        let answer = request.join().unwrap();
+        assert_eq!((answer.status, answer.header("x-server-id")), (200, Some("good")));
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use lb_balance::{Condition, Look, OutlierEvent, OutlierRules, OutlierState, Outliers, PanicRules, PoolHealth};
 use lb_strategy_host::Stats;
@@ -20,6 +21,8 @@ use crate::pool::{Backend, Eligibility};
 
 /// How many removed backends keep their live numbers for a return. With more, the numbers of idle ones are dropped.
 const REMEMBERED_MAX: usize = 4_096;
+/// After this many attempts in a row without a response, an ejected backend counts as lost.
+const SILENT_FROM: u32 = 3;
 
 /// The origin of a member; also the first part of its place in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -120,7 +123,9 @@ impl Member {
     /// Updates the live flags.
     fn show(&self) {
         self.backend.set_eligibility(self.eligibility);
-        self.backend.set_lost(self.standing.is_lost());
+        // Ejected, and not even a bad response has arrived for a while.
+        let is_silent = self.backend.stats.consecutive_errors.load(Relaxed) >= SILENT_FROM;
+        self.backend.set_lost(self.standing.is_lost() || (self.eligibility.ejected && is_silent));
     }
 }
 
