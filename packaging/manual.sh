@@ -17,3 +17,4 @@ for program in lb loadgen mock-server; do
     "$folder/$program" completions zsh >"$out/zsh/vendor-completions/_$program"
     "$folder/$program" completions fish >"$out/fish/vendor_completions.d/$program.fish"
 done
+gzip -9n "$out/man/man1/"*.1
