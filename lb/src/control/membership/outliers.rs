@@ -1,7 +1,7 @@
 //! The consequences of outlier detection: a backend that fails its clients' requests gets none for a while.
 //!
-//! The rules are in [`lb_balance::Outliers`], one per pool. Here they get the time and the counts, and their results are
-//! logged, counted and published. A look is due when a worker reports failures in a row, and when an interval or an
+//! The rules are in [`lb_balance::Outliers`], one per pool. Here they get the time and the counts, and their results
+//! are logged, counted and published. A look is due when a worker reports failures in a row, and when an interval or an
 //! ejection ends.
 
 use std::sync::Arc;

@@ -5,8 +5,8 @@
 //!
 //! - Ids are unique. The order is: the file's, then attached ones, then launched ones by order of start.
 //! - Live numbers are kept by id, over removal and return and over a change of address.
-//! - The live flags of every member's [`Backend`] always agree with its entry, its checks, its ejection and the state of
-//!   the whole pool ([`PoolHealth`]). A `Backend` without a member gets no new request.
+//! - The live flags of every member's [`Backend`] always agree with its entry, its checks, its ejection and the state
+//!   of the whole pool ([`PoolHealth`]). A `Backend` without a member gets no new request.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
