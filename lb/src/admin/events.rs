@@ -5,8 +5,8 @@
 //! (`Last-Event-ID`).
 //!
 //! Invariants: control is asked once a tick, for all viewers. With more than [`UNWATCHED_MAX`] backends nothing is read
-//! without a viewer for three minutes. At most [`VIEWERS_MAX`] viewers are connected. A viewer that reads too slowly is disconnected. Every stream ends when
-//! lb stops.
+//! without a viewer for three minutes. At most [`VIEWERS_MAX`] viewers are connected. A viewer that reads too slowly is
+//! disconnected. Every stream ends when lb stops.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
