@@ -3,7 +3,8 @@
 //! [`Membership`] is the only place that changes members. So live flags, gauges, checkers, processes, log and the next
 //! build agree. `sources` and `plan` compute which members there should be. `overlay` holds the changes that an
 //! operator made at run time. `checks` takes outcomes of health checks, `outliers` looks at failures of requests.
-//! `replicas`, `joins` and `attach` are the commands of the course. Arrows: membership uses health, launcher, pools and publish, and none of them names it.
+//! `replicas`, `joins` and `attach` are the commands of the course. Arrows: membership uses health, launcher, pools and
+//! publish, and none of them names it.
 
 mod attach;
 mod changes;
