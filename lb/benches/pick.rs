@@ -26,7 +26,7 @@ fn strategy(name: &str) -> Arc<Strategy> {
 }
 
 fn picker(name: &str, backends: usize) -> Picker {
-    let flags = Eligibility { healthy: true, draining: false, weight: 1 }.flags();
+    let flags = Eligibility::of(true, false, 1).flags();
     let spec = |index: usize| BackendSpec {
         name: format!("b{index}").into(),
         address: format!("192.0.2.1:{}", 1000 + index).into(),

@@ -22,7 +22,7 @@ const { values: options } = parseArgs({ options: {
 const plugins = options.plugins ?? dirname(options.lb);
 const ROUNDS = 5;
 const TOKEN = 'b9c1f6b2d34f0a7e5c8890712de4ab63';
-const BACKENDS_FAULT = /^(connect|connect_timeout|timeout|reset|bad_response)$/;
+const BACKENDS_FAULT = /^(connect|connect_timeout|timeout|reset|backend_down|bad_response)$/;
 const IDS = ['blue', 'green', 'b.3 old'];
 
 const backends = (servers, table = 'backends') => [...servers].map(([id, address]) => `[[${table}]]\nid = "${id}"\naddress = "${address}"\n`).join('');

@@ -20,8 +20,8 @@ mod trust;
 mod watch;
 
 pub use api::{
-    AccessLogStatus, Add, AttachedBackend, BackendStatus, Change, ControlError, FoundStrategy, LastReload,
-    LoadedStrategy, OfferedStrategy, OverlayStatus, Overriding, OverridingStrategy, PoolReload, PoolStatus,
+    AccessLogStatus, Add, AttachedBackend, BackendStatus, Change, ControlError, EjectionStatus, FoundStrategy,
+    LastReload, LoadedStrategy, OfferedStrategy, OverlayStatus, Overriding, OverridingStrategy, PoolReload, PoolStatus,
     ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, Reloading, Remove, Replicas, RolledBack,
     StateHandOver, Status, StrategyChange, Trigger, WatchStatus,
 };

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use lb_balance::Thresholds;
 use lb_strategy_host::Picker;
 use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
@@ -56,6 +57,8 @@ pub struct PoolGeneration {
     pub fallback_cursor: AtomicUsize,
     pub wants_hash: bool,
     pub wants_finish: bool,
+    /// When a worker reports a backend that fails.
+    pub thresholds: Thresholds,
 }
 
 /// The settings of all requests, in every pool.
@@ -91,6 +94,7 @@ pub struct Hall {
     seats: Mutex<Vec<Arc<Signs>>>,
     retired: Mutex<Vec<Arc<Generation>>>,
     acknowledged: Arc<Notify>,
+    alarm: Arc<Notify>,
 }
 
 /// The place of one worker, or of the acceptor, in the hall.
@@ -99,6 +103,7 @@ pub struct Seat {
     current: watch::Receiver<Arc<Generation>>,
     signs: Arc<Signs>,
     acknowledged: Arc<Notify>,
+    alarm: Arc<Notify>,
 }
 
 /// The signs of one worker.
@@ -165,6 +170,7 @@ impl Hall {
             seats: Mutex::default(),
             retired: Mutex::default(),
             acknowledged: Arc::default(),
+            alarm: Arc::default(),
         })
     }
 
@@ -174,7 +180,7 @@ impl Hall {
         let signs = Arc::new(Signs { seen: AtomicU64::new(0), alive_ms });
         self.seats.lock().push(signs.clone());
         let (current, acknowledged) = (self.current.subscribe(), self.acknowledged.clone());
-        Seat { opened: self.opened, current, signs, acknowledged }
+        Seat { opened: self.opened, current, signs, acknowledged, alarm: self.alarm.clone() }
     }
 
     /// Threads that were silent for longer than `silence`, for example in an endless loop of a strategy.
@@ -205,6 +211,12 @@ impl Hall {
     /// Waits for the next acknowledgement of any worker.
     pub async fn acknowledgement(&self) {
         self.acknowledged.notified().await;
+    }
+
+    /// Waits until a worker finds that a backend failed as often as the [thresholds](PoolGeneration::thresholds) of its
+    /// pool say.
+    pub async fn alarm(&self) {
+        self.alarm.notified().await;
     }
 
     /// Whether every worker has acknowledged generation `number` or a newer one.
@@ -248,6 +260,11 @@ impl Seat {
     pub fn acknowledge(&self, number: u64) {
         self.signs.seen.store(number, Ordering::Release);
         self.acknowledged.notify_one();
+    }
+
+    /// With it, a worker wakes [`Hall::alarm`].
+    pub fn alarm(&self) -> Arc<Notify> {
+        self.alarm.clone()
     }
 
     /// Records that the worker is alive; to be called about every second.

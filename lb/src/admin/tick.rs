@@ -92,6 +92,8 @@ struct BackendTick<'a> {
     draining: bool,
     in_flight: u32,
     reason: Option<&'a str>,
+    /// Why outlier detection keeps requests away, if it does.
+    ejected: Option<&'a str>,
     responses: u64,
     errors: u64,
     /// The number of times that it was found down.
@@ -178,6 +180,7 @@ impl<'a> BackendTick<'a> {
             draining: status.draining,
             in_flight: status.in_flight,
             reason: status.reason.as_deref(),
+            ejected: status.ejection.as_ref().map(|ejection| ejection.reason.as_str()),
             responses: now.responses,
             errors: now.errors,
             downs: now.downs,

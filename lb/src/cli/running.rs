@@ -106,6 +106,7 @@ fn backends_page(backends: &Value) -> String {
                 let reason = backend["reason"].as_str().map(|reason| format!(": {reason}"));
                 format!("down{}", reason.unwrap_or_default())
             }
+            () if backend["ejection"].is_object() => ejected(&backend["ejection"], backend["eligible"] == true),
             () if backend["eligible"] != true => "no new requests".to_owned(),
             () if backend["checked"] == false => "unchecked".to_owned(),
             () => "up".to_owned(),
@@ -122,6 +123,16 @@ fn backends_page(backends: &Value) -> String {
         cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
     };
     rows.iter().map(line).collect::<Vec<_>>().join("\n")
+}
+
+/// An ejection is suspended if its pool cannot do without the backend.
+fn ejected(ejection: &Value, is_eligible: bool) -> String {
+    let reason = text(&ejection["reason"]);
+    let seconds = ejection["left_ms"].as_u64().unwrap_or_default().div_ceil(1_000);
+    match is_eligible {
+        false => format!("ejected for {seconds} s: {reason}"),
+        true => format!("up, ejection suspended: {reason}"),
+    }
 }
 
 pub(super) fn list(value: &Value) -> &[Value] {

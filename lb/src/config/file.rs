@@ -14,6 +14,7 @@ use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::failing::{Outlier, Panic};
 use super::schema;
 use super::validated::{Fallback, HashFunction, LogFormat};
 
@@ -31,6 +32,8 @@ pub(super) struct File {
     pub(super) launcher: Launcher,
     pub(super) course: Course,
     pub(super) health: Health,
+    pub(super) outlier: Outlier,
+    pub(super) panic: Panic,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
     pub(super) reload: Reload,

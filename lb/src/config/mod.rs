@@ -14,6 +14,7 @@
 mod document;
 mod error;
 mod explain;
+mod failing;
 mod file;
 mod key_path;
 mod layers;

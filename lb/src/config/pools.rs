@@ -7,6 +7,8 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::path::Path;
 
+use lb_balance::{OutlierRules, PanicRules};
+
 use super::error::{Fault, choices};
 use super::file;
 use super::key_path::KeyPath;
@@ -31,6 +33,7 @@ pub(super) fn check_pools(
     strategy: &file::Strategy,
     backends: &[file::BackendTable],
     named: &BTreeMap<String, file::PoolTable>,
+    failing: (OutlierRules, PanicRules),
     around: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<PoolConfig>, Fault> {
@@ -39,7 +42,7 @@ pub(super) fn check_pools(
         let what = format!("there can be {POOLS_MAX} pools, not {}", named.len() + 1);
         return Err(Fault::new(top.key("pools"), what));
     }
-    let mut pools = vec![check_pool(DEFAULT_POOL, strategy, backends, &top, around, warnings)?];
+    let mut pools = vec![check_pool(DEFAULT_POOL, strategy, backends, failing, &top, around, warnings)?];
     for (name, pool) in named {
         let file::PoolTable { strategy, backends } = pool;
         let key = top.key("pools").key(name);
@@ -48,7 +51,7 @@ pub(super) fn check_pools(
             let what = "this pool is [strategy] and [[backends]] at the top of the file";
             return Err(Fault::new(key, what));
         }
-        pools.push(check_pool(name, strategy, backends, &key, around, warnings)?);
+        pools.push(check_pool(name, strategy, backends, failing, &key, around, warnings)?);
     }
     Ok(pools)
 }
@@ -116,13 +119,14 @@ fn check_pool(
     name: &str,
     strategy: &file::Strategy,
     backends: &[file::BackendTable],
+    (outlier, panic): (OutlierRules, PanicRules),
     key: &KeyPath,
     around: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> Result<PoolConfig, Fault> {
     let strategy = check_strategy(strategy, &key.key("strategy"), around, warnings)?;
     let backends = check_backends(backends, &key.key("backends"))?;
-    Ok(PoolConfig { name: name.to_owned(), strategy, backends })
+    Ok(PoolConfig { name: name.to_owned(), strategy, backends, outlier, panic })
 }
 
 fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<Vec<BackendConfig>, Fault> {

@@ -57,6 +57,8 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         launcher,
         course,
         health,
+        outlier,
+        panic,
         timeouts,
         limits,
         reload,
@@ -66,7 +68,8 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     } = form;
     let proxy = check_proxy(proxy, around)?;
     let admin = check_admin(admin, around, &proxy)?;
-    let pools = pools::check_pools(strategy, backends, pools, around, warnings)?;
+    let failing = (outlier.check()?, panic.check()?);
+    let pools = pools::check_pools(strategy, backends, pools, failing, around, warnings)?;
     let routes = pools::check_routes(routes, &pools)?;
     let launcher = check_launcher(launcher, around, warnings)?;
     pools::check_reach(&pools, &proxy, &admin, launcher.is_some(), warnings)?;
@@ -310,7 +313,7 @@ fn check_access_log(form: &file::AccessLog, around: &Surroundings) -> Result<Opt
     Ok(enabled.then_some(AccessLog { format, path, sample, always_errors, query }))
 }
 
-fn milliseconds(key: KeyPath, value: i64, min: i64) -> Result<Duration, Fault> {
+pub(super) fn milliseconds(key: KeyPath, value: i64, min: i64) -> Result<Duration, Fault> {
     if (min..=MILLISECONDS_MAX).contains(&value) {
         return Ok(Duration::from_millis(value.unsigned_abs()));
     }

@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use lb_balance::{Fallback, HashFunction, KeySource};
+pub use lb_balance::{Fallback, HashFunction, KeySource, OutlierRules, PanicRules};
 
 pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};
 
@@ -79,6 +79,10 @@ pub struct PoolConfig {
     pub strategy: Strategy,
     /// The backends in the file, in its order. Launched and attached ones are added at run time.
     pub backends: Vec<BackendConfig>,
+    /// Passive health: when its backends are ejected.
+    pub outlier: OutlierRules,
+    /// What happens if too few of its backends are up.
+    pub panic: PanicRules,
 }
 
 #[derive(Clone, Debug, PartialEq)]

@@ -59,6 +59,8 @@ enum Message {
     Drained(Drained),
     Prepared(PreparationResult),
     Progress(Progress),
+    /// A worker found a backend that fails.
+    Alarm,
     /// Something may be due, see `Actor::look`.
     Look,
 }
@@ -74,7 +76,7 @@ impl Message {
             }
             Self::Resolved(_) => true,
             Self::Command(None) | Self::Checked(_) | Self::Report(_) | Self::Drained(_) => false,
-            Self::Prepared(_) | Self::Progress(_) | Self::Look => false,
+            Self::Prepared(_) | Self::Progress(_) | Self::Alarm | Self::Look => false,
         }
     }
 }
@@ -120,7 +122,7 @@ impl Actor {
             return message;
         }
         let until = self.next_look();
-        let inbox = &mut self.inbox;
+        let (inbox, hall) = (&mut self.inbox, self.desk.hall.clone());
         tokio::select! {
             command = inbox.commands.recv() => Message::Command(command),
             Some(checked) = inbox.checked.recv() => Message::Checked(checked),
@@ -128,6 +130,7 @@ impl Actor {
             Some(resolved) = inbox.resolved.recv() => Message::Resolved(resolved),
             Some(drained) = inbox.drained.recv() => Message::Drained(drained),
             Some(prepared) = inbox.prepared.recv() => Message::Prepared(prepared),
+            () = hall.alarm() => Message::Alarm,
             progress = self.desk.progress() => Message::Progress(progress),
             () = sleep_until(until) => Message::Look,
         }
@@ -142,6 +145,7 @@ impl Actor {
             Message::Report(report) => self.membership.reported(desk, report),
             Message::Resolved(resolved) => self.membership.resolved(desk, resolved),
             Message::Drained(drained) => self.membership.drained(drained),
+            Message::Alarm => self.membership.look_at_outliers(desk, true),
             Message::Prepared(prepared) => self.reloads.prepared(desk, prepared),
             Message::Progress(Progress::Ended(ended)) => self.built(ended),
         }
@@ -186,6 +190,7 @@ impl Actor {
     fn look(&mut self) {
         let desk = &mut self.desk;
         self.membership.fail_late_joins(desk);
+        self.membership.look_at_outliers(desk, false);
         desk.tell_if_stuck();
         self.reloads.look_at_probation(desk);
         if !desk.is_building() {
@@ -199,7 +204,7 @@ impl Actor {
 
     /// The next time at which something may be due without a message.
     fn next_look(&self) -> Instant {
-        let looks = [self.membership.next_look(), self.desk.next_look(), self.reloads.next_look(&self.desk)];
+        let looks = [self.membership.next_look(&self.desk), self.desk.next_look(), self.reloads.next_look(&self.desk)];
         looks.into_iter().flatten().min().unwrap_or_else(|| Instant::now() + FAR)
     }
 

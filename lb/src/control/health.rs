@@ -6,4 +6,4 @@ mod checkers;
 mod standing;
 
 pub(super) use checkers::{Checked, Checkers};
-pub(super) use standing::Standing;
+pub(super) use standing::{CheckFailure, Sign, Standing};

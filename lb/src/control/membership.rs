@@ -2,13 +2,15 @@
 //!
 //! [`Membership`] is the only place that changes members. So live flags, gauges, checkers, processes, log and the next
 //! build agree. `sources` and `plan` compute which members there should be. `overlay` holds the changes that an
-//! operator made at run time. `checks` takes outcomes of health checks. `replicas`, `joins` and `attach` are the
-//! commands of the course. Arrows: membership uses health, launcher, pools and publish, and none of them names it.
+//! operator made at run time. `checks` takes outcomes of health checks, `outliers` looks at failures of requests.
+//! `replicas`, `joins` and `attach` are the commands of the course. Arrows: membership uses health, launcher, pools and
+//! publish, and none of them names it.
 
 mod attach;
 mod changes;
 mod checks;
 mod joins;
+mod outliers;
 mod overlay;
 mod plan;
 mod refused;
@@ -21,11 +23,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use self::joins::Joins;
-use crate::config::{Config, Course};
-use crate::control::api::{BackendStatus, ControlError, Replicas};
+use crate::config::{self, Config, Course};
+use crate::control::api::{BackendStatus, ControlError, EjectionStatus, Replicas};
 use crate::control::health::{Checked, Checkers};
 use crate::control::launcher::{Death, Launcher};
 use crate::control::pools::{Entry, Member, Origin, PoolKey, Replaced};
@@ -73,6 +75,8 @@ pub(super) struct Membership {
     random: fastrand::Rng,
     resolved: mpsc::Sender<Resolved>,
     drained: mpsc::Sender<Drained>,
+    /// Zero of the clock of outlier detection.
+    opened: Instant,
 }
 
 // === impl Membership ===
@@ -98,6 +102,7 @@ impl Membership {
             random: random(&desk.config.course),
             resolved,
             drained,
+            opened: Instant::now(),
         };
         for pool in desk.pools.keys() {
             for member in desk.pools[pool].members.snapshot() {
@@ -179,7 +184,14 @@ impl Membership {
         for member in &replaced.came {
             self.came(desk, pool, member);
         }
-        desk.pools[pool].members.iter().for_each(|member| self.show(pool, member));
+        self.show_all(desk, pool);
+    }
+
+    /// Brings the gauges of a pool and of its members up to date.
+    fn show_all(&self, desk: &Publisher, pool: PoolKey) {
+        let state = &desk.pools[pool];
+        desk.metrics.set_panic(&state.name, state.members.is_in_panic());
+        state.members.iter().for_each(|member| self.show(pool, member));
     }
 
     /// Brings a member's gauges up to date.
@@ -187,6 +199,7 @@ impl Membership {
         if let Some(gauges) = self.gauges.get(&(pool, member.id().clone())) {
             gauges.set_up(member.backend.is_eligible());
             gauges.set_weight(u32::from(member.entry.weight));
+            gauges.set_ejected(member.eligibility().ejected);
         }
     }
 
@@ -197,6 +210,24 @@ impl Membership {
         }
         if before.health != desk.config.health {
             self.check_by_new_rules(desk);
+        }
+        self.follow_new_rules(desk);
+    }
+
+    /// The next time at which something may be due without a message.
+    pub(in crate::control) fn next_look(&self, desk: &Publisher) -> Option<Instant> {
+        [self.next_join_look(), self.next_outlier_look(desk)].into_iter().flatten().min()
+    }
+
+    /// Gives each pool its rules for failing backends.
+    fn follow_new_rules(&mut self, desk: &mut Publisher) {
+        for config::PoolConfig { name, outlier, panic, .. } in desk.config.pools.clone() {
+            let Some(pool) = desk.pools.key_of(&name) else { continue };
+            desk.pools[pool].set_rules(outlier, panic);
+            self.show_all(desk, pool);
+            if desk.pools[pool].is_dirty {
+                desk.touch(pool);
+            }
         }
     }
 
@@ -247,11 +278,22 @@ impl Membership {
             healthy: member.standing.is_healthy(),
             checked: member.standing.is_checked(),
             draining: member.entry.draining,
+            ejection: self.ejection(desk, pool, member),
             in_flight: member.backend.in_flight(),
             consecutive_errors: member.backend.stats.consecutive_errors.load(Relaxed),
             reason: member.standing.reason().map(str::to_owned),
             pid: launcher.and_then(|launcher| launcher.pid(&member.entry.id)),
         }
+    }
+
+    fn ejection(&self, desk: &Publisher, pool: PoolKey, member: &Member) -> Option<EjectionStatus> {
+        let state = desk.pools[pool].members.outlier_state(member)?;
+        let ejection = state.ejection?;
+        Some(EjectionStatus {
+            reason: ejection.cause.to_string(),
+            left_ms: ejection.until_ns.saturating_sub(self.clock_ns(Instant::now())) / 1_000_000,
+            count: state.count,
+        })
     }
 
     /// Ends the processes and writes the last change.

@@ -44,6 +44,8 @@ pub(in crate::proxy) enum Fault {
     BackendTimeout,
     /// The backend closed or reset the connection before its response was complete, or sent a malformed chunk.
     BackendReset,
+    /// The backend was found to be unreachable or silent while lb waited for its response.
+    BackendLost,
     /// The backend's response is not HTTP/1.
     BadResponse,
     /// The backend sent 101 without a request for it, or names another protocol.
@@ -99,6 +101,7 @@ impl Fault {
             Self::ConnectTimeout => ErrorReason::ConnectTimeout,
             Self::BackendTimeout => ErrorReason::Timeout,
             Self::BackendReset => ErrorReason::Reset,
+            Self::BackendLost => ErrorReason::BackendDown,
             Self::BadResponse | Self::SwitchedUnasked => ErrorReason::BadResponse,
             Self::TunnelIdle => ErrorReason::TunnelIdle,
         }
@@ -116,7 +119,7 @@ impl Fault {
             Self::ClientGone | Self::BodyBrokeOff => StatusCode::from_u16(499).unwrap_or(StatusCode::BAD_REQUEST),
             Self::NoBackend | Self::BackendsBusy => StatusCode::SERVICE_UNAVAILABLE,
             Self::NoDescriptor => StatusCode::SERVICE_UNAVAILABLE,
-            Self::ConnectFailed | Self::BackendReset => StatusCode::BAD_GATEWAY,
+            Self::ConnectFailed | Self::BackendReset | Self::BackendLost => StatusCode::BAD_GATEWAY,
             Self::BadResponse | Self::SwitchedUnasked => StatusCode::BAD_GATEWAY,
             // A tunnel has no response left to send; the number is for the metrics.
             Self::ConnectTimeout | Self::BackendTimeout | Self::TunnelIdle => StatusCode::GATEWAY_TIMEOUT,
@@ -131,7 +134,7 @@ impl Fault {
             Self::NoDescriptor => Blame::Balancer,
             Self::NoBackend | Self::BackendsBusy => Blame::Operator,
             Self::ConnectFailed | Self::ConnectTimeout | Self::BackendTimeout => Blame::Backend,
-            Self::BackendReset | Self::BadResponse | Self::SwitchedUnasked => Blame::Backend,
+            Self::BackendReset | Self::BackendLost | Self::BadResponse | Self::SwitchedUnasked => Blame::Backend,
         }
     }
 
@@ -139,7 +142,7 @@ impl Fault {
     pub(in crate::proxy) const fn outcome(self) -> Outcome {
         match (self, self.blame()) {
             (Self::ConnectFailed | Self::ConnectTimeout, _) => Outcome::ConnectError,
-            (Self::BackendTimeout, _) => Outcome::Timeout,
+            (Self::BackendTimeout | Self::BackendLost, _) => Outcome::Timeout,
             (_, Blame::Client) => Outcome::ClientGone,
             (_, Blame::Backend) => Outcome::Reset,
             (_, Blame::Balancer | Blame::Operator) => Outcome::NotSent,
@@ -155,6 +158,8 @@ impl Fault {
             Self::BackendReset if progress.was_kept_and_silent && progress.is_repeatable => {
                 Some(RetryReason::ReusedConnection)
             }
+            Self::BackendLost if progress.is_unsent => Some(RetryReason::NotSent),
+            Self::BackendLost if progress.is_repeatable => Some(RetryReason::BackendDown),
             _ => None,
         }
     }
@@ -183,6 +188,7 @@ impl Fault {
             Self::ConnectTimeout => "the connection to the backend was not made in time",
             Self::BackendTimeout => "the backend did not answer in time",
             Self::BackendReset => "the backend closed the connection without an answer",
+            Self::BackendLost => "the backend was marked down before it answered",
             Self::BadResponse => "the backend's answer is not HTTP",
             Self::SwitchedUnasked => "the backend switched to a protocol that it was not asked for",
             Self::TunnelIdle => "the tunnel was silent for too long",

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::listeners::Listeners;
@@ -31,6 +32,8 @@ pub(super) struct Local {
     /// Each connection ends after its present response; an idle one ends now.
     pub(super) is_draining: Cell<bool>,
     pub(super) descriptors: Arc<Descriptors>,
+    /// Tells control that a backend fails.
+    pub(super) alarm: Arc<Notify>,
     /// Clock zero, the same for all workers.
     epoch: Instant,
 }
@@ -47,6 +50,7 @@ impl Local {
         view: View,
         listeners: Listeners,
         descriptors: Arc<Descriptors>,
+        alarm: Arc<Notify>,
     ) -> Rc<Self> {
         let local = Self {
             number: number as u32,
@@ -59,6 +63,7 @@ impl Local {
             date: RefCell::default(),
             is_draining: Cell::new(false),
             descriptors,
+            alarm,
             epoch,
         };
         local.set_date();

@@ -22,7 +22,7 @@ use crate::pool::{Backend, Eligibility};
 use crate::telemetry::Metrics;
 
 const PATIENCE: Duration = Duration::from_secs(60);
-const UP: Eligibility = Eligibility { healthy: true, draining: false, weight: 1 };
+const UP: Eligibility = Eligibility::of(true, false, 1);
 const POOL: &str = "default";
 
 /// A worker without its thread.
@@ -53,7 +53,7 @@ impl Stand {
         let (place, _) = listeners.place(&"stand".into(), &metrics, 0);
         assert_eq!(place, Self::LISTENER);
         let view = View::new(generation, None, &metrics, 0, &listeners);
-        let local = Local::new(0, Instant::now(), view, listeners, Descriptors::of_process(1));
+        let local = Local::new(0, Instant::now(), view, listeners, Descriptors::of_process(1), Arc::default());
         Self { local, backend, metrics }
     }
 
@@ -92,6 +92,7 @@ fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>) -> Arc<PoolGeneration>
         fallback_cursor: AtomicUsize::new(0),
         wants_hash: plugin.wants_hash(),
         wants_finish: plugin.wants_finish(),
+        thresholds: lb_balance::Thresholds::OFF,
     })
 }
 

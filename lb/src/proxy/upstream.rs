@@ -2,10 +2,13 @@
 //!
 //! After [`Upstream::begin`] the exchange polls [`Upstream::poll_send`] and [`Upstream::poll_head`] in any order;
 //! [`Upstream::poll_frame`] follows the final head. Invariant: nothing here names an exchange or a client's connection.
-//! The time limits of requests are the exchange's; only connecting has a limit of its own.
+//! The time limits of requests are the exchange's; only connecting has a limit of its own. [`Waiting`] ends requests
+//! that wait for a lost backend.
 
 mod http1;
 mod idle;
+mod waiting;
 
 pub(super) use self::http1::{InUse, Upstream};
 pub(super) use self::idle::Idle;
+pub(super) use self::waiting::Waiting;

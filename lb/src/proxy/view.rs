@@ -4,14 +4,16 @@
 //! connections and counters stay. A request holds `Rc`s of these, never of a generation. Replacing the view drops all
 //! references to the old generation.
 
-use std::cell::{Ref, RefCell};
+use std::cell::{Cell, Ref, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use lb_balance::Thresholds;
+
 use super::listeners::Listeners;
-use super::upstream::Idle;
+use super::upstream::{Idle, Waiting};
 use crate::generation::{Generation, PoolGeneration, Settings};
 use crate::pool::Backend;
 use crate::telemetry::{BackendShard, Metrics, PoolShard};
@@ -39,11 +41,14 @@ pub(super) struct Current {
     pub(super) members: Vec<Rc<MemberView>>,
 }
 
-/// A backend with this worker's data: the shared counters, its own shard, its own idle connections.
+/// A backend with this worker's data: the shared counters, its own shard, its own idle connections, and its requests
+/// that wait for a response.
 pub(super) struct MemberView {
     pub(super) backend: Arc<Backend>,
     pub(super) shard: Arc<BackendShard>,
     pub(super) idle: Idle,
+    pub(super) waiting: Waiting,
+    pub(super) thresholds: Cell<Thresholds>,
 }
 
 // === impl View ===
@@ -144,7 +149,11 @@ impl PoolView {
             })
             .collect();
         old.values().for_each(|member| member.idle.close());
-        *current = Some(Current { shared, members });
+        let current = current.insert(Current { shared, members });
+        for member in &current.members {
+            member.thresholds.set(current.shared.thresholds);
+            member.look();
+        }
     }
 
     fn clear(&self) {
@@ -157,7 +166,18 @@ impl PoolView {
 // === impl MemberView ===
 
 impl MemberView {
+    /// Ends the requests that wait for a response, if the backend is lost.
+    pub(super) fn look(&self) {
+        self.waiting.note(self.backend.is_lost());
+    }
+
     fn new(backend: Arc<Backend>, shard: Arc<BackendShard>) -> Self {
-        Self { backend, idle: Idle::new(shard.clone()), shard }
+        Self {
+            backend,
+            idle: Idle::new(shard.clone()),
+            shard,
+            waiting: Waiting::default(),
+            thresholds: Cell::new(Thresholds::OFF),
+        }
     }
 }

@@ -107,7 +107,7 @@ pub(super) fn start(
             listeners.follow(&generation.listeners, &metrics, number);
             let view = View::new(generation, None, &metrics, number, &listeners);
             let worker = Rc::new(Worker {
-                local: Local::new(number, epoch, view, listeners, descriptors),
+                local: Local::new(number, epoch, view, listeners, descriptors, seat.alarm()),
                 responders: Rc::default(),
                 shard: metrics.worker(number),
                 metrics,
@@ -231,7 +231,11 @@ impl Worker {
         // clients.
         let idle_max = if self.local.descriptors.is_scarce() { idle_max.min(PURGE_EVERY) } else { idle_max };
         let Some(oldest) = Instant::now().checked_sub(idle_max) else { return };
-        view.each_member(|member| member.idle.purge(oldest));
+        view.each_member(|member| {
+            member.idle.purge(oldest);
+            // The backend may be lost without a new generation.
+            member.look();
+        });
     }
 
     /// Drops the counters of listeners that are gone with their last connection.

@@ -13,7 +13,9 @@ use super::code::{class_label, code_label};
 use super::exposition::{Exposition, descriptions};
 use super::hub::Shared;
 use super::names;
-use super::reason::{ErrorReason, FallbackReason, LogDropReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
+use super::reason::{
+    EjectionReason, ErrorReason, FallbackReason, LogDropReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind,
+};
 use super::reloads::Reloads;
 use super::shard::METHODS;
 use super::snapshot::{BackendSum, Health, PoolSum, Requests, Runtime, Snapshot};
@@ -117,6 +119,7 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
     if let Some((strategy, version)) = &pool.strategy {
         if pool.has_strategy {
             e.number(&names::STRATEGY_INFO, &[name, strategy, version], 1.0);
+            e.number(&names::POOL_PANIC, &[name], f64::from(u8::from(pool.is_in_panic)));
         }
         e.number(&names::STRATEGY_RETIRED, &[name], pool.retired_instances as f64);
         for (kind, count) in SwapKind::ALL.iter().zip(pool.swaps) {
@@ -156,6 +159,12 @@ fn tell_health(e: &mut Exposition, [pool, name]: [&str; 2], health: &Health) {
     if let Some((up, weight)) = health.standing {
         e.number(&names::BACKEND_UP, &[pool, name], up as f64);
         e.number(&names::BACKEND_WEIGHT, &[pool, name], weight as f64);
+    }
+    if let Some(ejected) = health.ejected {
+        e.number(&names::BACKEND_EJECTED, &[pool, name], ejected as f64);
+    }
+    for (reason, count) in EjectionReason::ALL.iter().zip(health.ejections) {
+        e.number(&names::BACKEND_EJECTIONS, &[pool, name, reason.as_str()], count as f64);
     }
     e.number(&names::BACKEND_HEALTH_CHECKS, &[pool, name, "ok"], health.checks_ok as f64);
     e.number(&names::BACKEND_HEALTH_CHECKS, &[pool, name, "failed"], health.checks_failed as f64);

@@ -6,7 +6,7 @@
 //! and never while text is made.
 
 use std::any::Any;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Weak};
 use std::time::Instant;
 
@@ -51,6 +51,8 @@ pub(super) struct State {
     pub(super) backends: BTreeMap<(Arc<str>, Arc<str>), BackendSeries>,
     /// By pool and kind.
     pub(super) swaps: BTreeMap<Arc<str>, [u64; SwapKind::COUNT]>,
+    /// Pools with too few backends that are up.
+    pub(super) in_panic: BTreeSet<Arc<str>>,
     /// By pool.
     pub(super) replaced: BTreeMap<Arc<str>, Replaced>,
     /// By kind.
@@ -185,6 +187,15 @@ impl Metrics {
         }
     }
 
+    /// Whether so few backends of the pool are up that the rules of panic decide.
+    pub fn set_panic(&self, pool: &str, is_in_panic: bool) {
+        let mut state = self.shared.state.lock();
+        match is_in_panic {
+            true => state.in_panic.insert(pool.into()),
+            false => state.in_panic.remove(pool),
+        };
+    }
+
     /// Another instance was put in charge of a pool.
     pub fn strategy_swapped(&self, pool: &str, kind: SwapKind) {
         let mut state = self.shared.state.lock();
@@ -260,6 +271,7 @@ impl State {
             strategies: BTreeMap::new(),
             backends: BTreeMap::new(),
             swaps: BTreeMap::new(),
+            in_panic: BTreeSet::new(),
             replaced: BTreeMap::new(),
             reloads: std::array::from_fn(|_| Reloads::new(started)),
             runtimes: BTreeMap::new(),

@@ -92,6 +92,22 @@ pub const BACKEND_HEALTH_CHECKS: Metric =
 pub const BACKEND_HEALTH_TRANSITIONS: Metric =
     counter("lb_backend_health_transitions_total", &["pool", "backend", "to"], "Changes of health, by the new state.");
 
+pub const BACKEND_EJECTED: Metric = gauge(
+    "lb_backend_ejected",
+    &["pool", "backend"],
+    "1 while outlier detection keeps requests away from the backend.",
+);
+pub const BACKEND_EJECTIONS: Metric = counter(
+    "lb_backend_ejections_total",
+    &["pool", "backend", "reason"],
+    "Ejections by outlier detection: gateway failures or server errors in a row, or a low success rate.",
+);
+pub const POOL_PANIC: Metric = gauge(
+    "lb_pool_panic",
+    &["pool"],
+    "1 while so few backends are up that lb uses all that may respond, or none ([panic] in lb.toml).",
+);
+
 // strategies
 pub const STRATEGY_INFO: Metric =
     gauge("lb_strategy_info", &["pool", "strategy", "version"], "Strategy in charge of a pool.");
@@ -181,6 +197,9 @@ pub const HUB: &[&Metric] = &[
     &BACKEND_WEIGHT,
     &BACKEND_HEALTH_CHECKS,
     &BACKEND_HEALTH_TRANSITIONS,
+    &BACKEND_EJECTED,
+    &BACKEND_EJECTIONS,
+    &POOL_PANIC,
     &STRATEGY_INFO,
     &STRATEGY_PICKS,
     &STRATEGY_PICK,

@@ -46,6 +46,8 @@ words! {
         Timeout = "timeout",
         /// The backend closed or reset the connection before its response was complete.
         Reset = "reset",
+        /// The backend was marked down, because it responds to nothing, before its response began.
+        BackendDown = "backend_down",
         /// The backend's response is not valid HTTP.
         BadResponse = "bad_response",
         /// A limit of the balancer is reached.
@@ -68,7 +70,10 @@ words! {
 impl ErrorReason {
     /// Whether a failed attempt counts as an error of its backend; else the client or a limit of the balancer ended it.
     pub const fn is_the_backends_fault(self) -> bool {
-        matches!(self, Self::Connect | Self::ConnectTimeout | Self::Timeout | Self::Reset | Self::BadResponse)
+        matches!(
+            self,
+            Self::Connect | Self::ConnectTimeout | Self::Timeout | Self::Reset | Self::BackendDown | Self::BadResponse
+        )
     }
 
     /// Whether an attempt on a backend can fail for this reason. The others end a request before any attempt, or a
@@ -85,6 +90,30 @@ words! {
         NotSent = "not_sent",
         /// A keep-alive connection ended before any byte of the response, and the request may be sent again.
         ReusedConnection = "reused_connection",
+        /// The backend was marked down before its response began, and the request may be sent again.
+        BackendDown = "backend_down",
+    }
+}
+
+words! {
+    /// Why outlier detection ejected a backend.
+    pub enum EjectionReason {
+        /// Connect errors, resets, time-outs, or the statuses 502, 503 and 504, in a row.
+        GatewayFailures = "gateway_failures",
+        /// Failures or 5xx in a row.
+        ServerErrors = "server_errors",
+        /// A success rate far below the pool's.
+        SuccessRate = "success_rate",
+    }
+}
+
+impl From<lb_balance::Cause> for EjectionReason {
+    fn from(cause: lb_balance::Cause) -> Self {
+        match cause {
+            lb_balance::Cause::GatewayFailures { .. } => Self::GatewayFailures,
+            lb_balance::Cause::ServerErrors { .. } => Self::ServerErrors,
+            lb_balance::Cause::SuccessRate { .. } => Self::SuccessRate,
+        }
     }
 }
 

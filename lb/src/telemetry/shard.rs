@@ -11,7 +11,7 @@ use http::Method;
 
 use super::cell::{Counter, Gauge, Histogram, PAUSE_BOUNDS_NS, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
 use super::code::{ByClass, CodeTable};
-use super::reason::{ErrorReason, FallbackReason, RetryReason};
+use super::reason::{EjectionReason, ErrorReason, FallbackReason, RetryReason};
 
 /// A worker's counts about itself.
 #[derive(Debug)]
@@ -72,6 +72,8 @@ pub struct BackendGauges {
     pub(super) checks_failed: Counter,
     pub(super) transitions_up: Counter,
     pub(super) transitions_down: Counter,
+    pub(super) ejected: Gauge,
+    pub(super) ejections: [Counter; EjectionReason::COUNT],
 }
 
 /// Reading the clock twice costs more than most picks, so one in this many is timed. With few requests, one in 10 ms is
@@ -242,6 +244,16 @@ impl BackendGauges {
     /// An active health check ended.
     pub fn health_check(&self, ok: bool) {
         if ok { self.checks_ok.inc() } else { self.checks_failed.inc() }
+    }
+
+    /// Whether outlier detection has ejected the backend.
+    pub fn set_ejected(&self, ejected: bool) {
+        self.ejected.set(i64::from(ejected));
+    }
+
+    /// Outlier detection ejected the backend.
+    pub fn ejected(&self, reason: EjectionReason) {
+        self.ejections[reason as usize].inc();
     }
 
     /// The backend's health changed to up or down.

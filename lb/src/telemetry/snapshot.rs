@@ -13,7 +13,7 @@ use tokio::runtime::RuntimeMetrics;
 use super::cell::{HistogramSum, PAUSE_BOUNDS_NS, REQUEST_BOUNDS_NS};
 use super::code::{KNOWN_BACKEND_CODES, KNOWN_CODES};
 use super::hub::{self, State};
-use super::reason::{ErrorReason, RetryReason, SwapKind};
+use super::reason::{EjectionReason, ErrorReason, RetryReason, SwapKind};
 use super::reloads::Reloads;
 use super::retired::add;
 use super::shard::{BackendShard, GET, PoolShard};
@@ -73,6 +73,7 @@ pub(super) struct PoolSum {
     pub strategy: Option<(Arc<str>, Arc<str>)>,
     pub answers: BTreeMap<Arc<str>, Answers>,
     pub retired_instances: usize,
+    pub is_in_panic: bool,
     pub swaps: [u64; SwapKind::COUNT],
 }
 
@@ -98,6 +99,9 @@ pub(super) struct Health {
     pub checks_failed: u64,
     pub transitions_up: u64,
     pub transitions_down: u64,
+    /// Whether it is ejected; `None` for a removed backend.
+    pub ejected: Option<i64>,
+    pub ejections: [u64; EjectionReason::COUNT],
 }
 
 const EMPTY: HistogramSum = HistogramSum::new(REQUEST_BOUNDS_NS);
@@ -145,6 +149,7 @@ impl Snapshot {
             pool.strategy = Some((strategies.name.clone(), strategies.version.clone()));
             pool.answers = strategies.charged(&state.answers(name));
             pool.retired_instances = state.replaced.get_mut(name).map_or(0, Replaced::count);
+            pool.is_in_panic = state.in_panic.contains(name);
             pool.swaps = state.swaps.get(name).copied().unwrap_or_default();
         }
         for (name, past) in &state.past {
@@ -249,6 +254,7 @@ impl Default for PoolSum {
             strategy: None,
             answers: BTreeMap::new(),
             retired_instances: 0,
+            is_in_panic: false,
             swaps: [0; SwapKind::COUNT],
         }
     }
@@ -297,6 +303,8 @@ impl BackendSum {
             checks_failed: gauges.checks_failed.get(),
             transitions_up: gauges.transitions_up.get(),
             transitions_down: gauges.transitions_down.get(),
+            ejected: backend.retired.is_none().then(|| gauges.ejected.get()),
+            ejections: std::array::from_fn(|reason| gauges.ejections[reason].get()),
         });
         sum
     }

@@ -41,6 +41,9 @@ pub struct BackendTraffic {
     pub responses: u64,
     /// Responses with a 5xx, and attempts that failed by the backend's fault.
     pub errors: u64,
+    /// Attempts with a response, or that failed by the backend's fault; and those that failed or got a 5xx that says
+    /// that the server failed.
+    pub attempts: (u64, u64),
     /// How often it went down: it may be up again at the time of the reading.
     pub downs: u64,
     durations: HistogramSum,
@@ -54,7 +57,8 @@ pub struct Quantiles {
 }
 
 /// The traffic of a backend before its first request.
-const NOTHING: BackendTraffic = BackendTraffic { responses: 0, errors: 0, downs: 0, durations: EMPTY };
+const NOTHING: BackendTraffic =
+    BackendTraffic { responses: 0, errors: 0, attempts: (0, 0), downs: 0, durations: EMPTY };
 const EMPTY: HistogramSum = HistogramSum::new(REQUEST_BOUNDS_NS);
 
 // === impl Metrics ===
@@ -112,9 +116,13 @@ impl BackendTraffic {
     fn of(backend: &BackendSum) -> Self {
         let by_code = backend.by_code.iter().map(|(code, count)| (*code, *count));
         let failed = ErrorReason::ALL.iter().zip(backend.errors).filter(|(reason, _)| reason.is_the_backends_fault());
+        let (responses, failed): (u64, u64) =
+            (backend.by_code.values().sum(), failed.map(|(_, count)| count).sum::<u64>());
+        let bad = backend.by_code.iter().filter(|(code, _)| lb_balance::is_server_error(**code));
         Self {
-            responses: backend.by_code.values().sum(),
-            errors: fives(by_code) + failed.map(|(_, count)| count).sum::<u64>(),
+            responses,
+            errors: fives(by_code) + failed,
+            attempts: (responses + failed, failed + bad.map(|(_, count)| count).sum::<u64>()),
             downs: backend.health.as_ref().map_or(0, |health| health.transitions_down),
             durations: backend.to_head.clone(),
         }
@@ -181,7 +189,7 @@ mod tests {
         backend.response(500, 400_000);
         assert_eq!(errors(), 1);
         for (before, reason) in
-            ["connect", "connect_timeout", "timeout", "reset", "bad_response"].into_iter().enumerate()
+            ["connect", "connect_timeout", "timeout", "reset", "backend_down", "bad_response"].into_iter().enumerate()
         {
             backend.error(*ErrorReason::ALL.iter().find(|one| one.as_str() == reason).unwrap());
             assert_eq!(errors(), before as u64 + 2, "{reason}");

@@ -22,8 +22,8 @@ use mock_server::Running;
 use serde_json::json;
 
 pub(crate) const WORKERS: usize = 2;
-pub(crate) const UP: Eligibility = Eligibility { healthy: true, draining: false, weight: 1 };
-pub(crate) const DOWN: Eligibility = Eligibility { healthy: false, draining: false, weight: 1 };
+pub(crate) const UP: Eligibility = Eligibility::of(true, false, 1);
+pub(crate) const DOWN: Eligibility = Eligibility::of(false, false, 1);
 
 /// What a balancer is started with.
 pub(crate) struct Setup {
@@ -102,6 +102,7 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
         fallback_cursor: AtomicUsize::new(0),
         wants_hash,
         wants_finish,
+        thresholds: lb_balance::Thresholds::OFF,
     })
 }
 

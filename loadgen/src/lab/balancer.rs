@@ -277,7 +277,8 @@ fn silence(log: &Path) -> String {
 }
 
 /// The configuration: the keys of loadgen, overridden by those of the experiment. lb does not watch files, so
-/// rebuilding a library during the run does not change the arm.
+/// rebuilding a library during the run does not change the arm. Ejections and panic are off: an experiment about them
+/// has keys for them.
 fn config_text(programs: &Programs, setup: &Setup, state: &Path) -> String {
     let text = |path: &Path| path.to_string_lossy().into_owned();
     let mut command = vec![text(&programs.mock_server)];
@@ -292,6 +293,10 @@ fn config_text(programs: &Programs, setup: &Setup, state: &Path) -> String {
         first_port = 0
         [timeouts]
         drain_ms = 5000
+        [outlier]
+        enabled = false
+        [panic]
+        below_percent = 0
         [reload]
         watch = false
     };

@@ -88,6 +88,8 @@ function compare(before, now) {
         else if (!then.healthy && backend.healthy) say('up', `${who} is up`);
         // A replica that is restarted at once is up again before the next tick.
         else if (backend.downs > then.downs && backend.healthy) say('down', `${who} went down and is up again`);
+        if (!then.ejected && backend.ejected) say('down', `${who} is ejected: ${backend.ejected}`);
+        else if (then.ejected && !backend.ejected && backend.eligible) say('up', `${who} takes requests after its ejection`);
         if (then.draining !== backend.draining) say('change', `${who} ${backend.draining ? 'drains' : 'takes requests again'}`);
         if (then.weight !== backend.weight) say('change', `${who}: weight ${then.weight} → ${backend.weight}`);
       }

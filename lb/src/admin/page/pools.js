@@ -175,9 +175,10 @@ function drawRow(row, pool, backend, now, { share, expected, scale }) {
   if (!backend.healthy) chip(row.state, 'bad', 'down', 'down');
   else if (backend.draining) chip(row.state, 'warn', 'refused', backend.in_flight ? 'draining' : 'drained');
   else if (backend.weight === 0) chip(row.state, 'warn', 'refused', 'weight 0');
+  else if (backend.ejected) chip(row.state, 'bad', 'down', backend.eligible ? 'suspended' : 'ejected');
   else if (!backend.eligible) chip(row.state, 'warn', 'refused', 'waiting');
   else chip(row.state, 'ok', 'change', 'healthy');
-  row.state.title = backend.reason ?? '';
+  row.state.title = backend.reason ?? backend.ejected ?? '';
   row.element.classList.toggle('off', !backend.eligible);
   row.bar.style.setProperty('--w', percent((share ?? 0) / scale).replace(' ', ''));
   row.bar.style.setProperty('--e', percent(expected / scale).replace(' ', ''));

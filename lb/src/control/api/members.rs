@@ -57,11 +57,25 @@ pub struct BackendStatus {
     pub draining: bool,
     pub in_flight: u32,
     pub consecutive_errors: u32,
+    /// Why and for how long outlier detection keeps requests away, if it does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ejection: Option<EjectionStatus>,
     /// Why the last check failed, while the backend is down.
     pub reason: Option<String>,
     /// The pid, if lb launched the process.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub pid: Option<u32>,
+}
+
+/// An ejection by outlier detection.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct EjectionStatus {
+    /// Such as "5 server errors in a row".
+    pub reason: String,
+    /// The rest of it.
+    pub left_ms: u64,
+    /// Ejections that are not forgiven yet; each is longer than the one before.
+    pub count: u32,
 }
 
 fn weight_one() -> u16 {

@@ -25,7 +25,7 @@ use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
 use tokio::time::{sleep, timeout};
 
-use super::Standing;
+use super::{CheckFailure, Sign, Standing};
 use crate::config::Health;
 
 const CHECKS_AT_ONCE: usize = 256;
@@ -46,8 +46,7 @@ pub(in crate::control) struct Checkers<K> {
 /// The outcome of one check.
 pub(in crate::control) struct Checked<K> {
     pub(in crate::control) backend: K,
-    /// `Err` holds the reason.
-    pub(in crate::control) outcome: Result<(), String>,
+    pub(in crate::control) outcome: Result<(), CheckFailure>,
     checker: u64,
 }
 
@@ -160,7 +159,7 @@ impl<K: Clone + Sync> Target<K> {
     }
 
     /// Returns `false` if the receiver is gone.
-    async fn report(&self, outcomes: &mpsc::Sender<Checked<K>>, outcome: Result<(), String>) -> bool {
+    async fn report(&self, outcomes: &mpsc::Sender<Checked<K>>, outcome: Result<(), CheckFailure>) -> bool {
         outcomes.send(Checked { backend: self.backend.clone(), outcome, checker: self.checker }).await.is_ok()
     }
 
@@ -173,30 +172,39 @@ impl<K: Clone + Sync> Target<K> {
 }
 
 /// One check. It is good if a status below 500 arrives in time; otherwise returns the reason.
-async fn check(socket: SocketAddr, address: &str, rules: &Health) -> Result<(), String> {
+async fn check(socket: SocketAddr, address: &str, rules: &Health) -> Result<(), CheckFailure> {
     match timeout(rules.timeout, ask(socket, address, &rules.path)).await {
         Ok(Ok(status)) if status.as_u16() < 500 => Ok(()),
-        Ok(Ok(status)) => Err(format!("{} returned {}", rules.path, status.as_u16())),
-        Ok(Err(reason)) => Err(reason),
-        Err(_) => Err(format!("no response within {:?}", rules.timeout)),
+        Ok(Ok(status)) => {
+            Err(CheckFailure { reason: format!("{} returned {}", rules.path, status.as_u16()), sign: Sign::Responds })
+        }
+        Ok(Err(failure)) => Err(failure),
+        Err(_) => Err(silent(format!("no response within {:?}", rules.timeout))),
     }
 }
 
-async fn ask(socket: SocketAddr, address: &str, path: &str) -> Result<http::StatusCode, String> {
+fn silent(reason: String) -> CheckFailure {
+    CheckFailure { reason, sign: Sign::Silent }
+}
+
+async fn ask(socket: SocketAddr, address: &str, path: &str) -> Result<http::StatusCode, CheckFailure> {
     let stream = TcpStream::connect(socket).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => "connection refused".to_owned(),
-        _ => format!("cannot connect: {error}"),
+        std::io::ErrorKind::ConnectionRefused => {
+            CheckFailure { reason: "connection refused".to_owned(), sign: Sign::Absent }
+        }
+        _ => silent(format!("cannot connect: {error}")),
     })?;
     let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| format!("cannot connect: {error}"))?;
+        http1::handshake(TokioIo::new(stream)).await.map_err(|error| silent(format!("cannot connect: {error}")))?;
     let request = http::Request::get(path)
         .header(HOST, address)
         .header(USER_AGENT, "lb-health")
         .header(CONNECTION, "close")
         .body(Empty::<Bytes>::new())
-        .map_err(|error| format!("{path}: {error}"))?;
+        .map_err(|error| silent(format!("{path}: {error}")))?;
     let exchange = async {
-        let answer = sender.send_request(request).await.map_err(|error| format!("no valid response: {error}"))?;
+        let answer =
+            sender.send_request(request).await.map_err(|error| silent(format!("no valid response: {error}")))?;
         let status = answer.status();
         // A short body is read to its end, so that the server does not see a broken connection.
         let _ = Limited::new(answer.into_body(), BODY_MAX_BYTES).collect().await;
@@ -209,6 +217,6 @@ async fn ask(socket: SocketAddr, address: &str, path: &str) -> Result<http::Stat
     });
     tokio::select! {
         status = exchange => status,
-        () = driver => Err("the connection was closed".to_owned()),
+        () = driver => Err(silent("the connection was closed".to_owned())),
     }
 }

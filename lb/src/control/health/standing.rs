@@ -2,7 +2,10 @@
 //!
 //! The rules are pure, without clock or socket, so that a test can cover "down after 3, up after 2" check by check.
 //! Invariants: a configured or attached backend counts as healthy until checks fail. A launched one is not healthy
-//! before its first good check. Only a change of health is reported.
+//! before its first good check. Only a change of health is reported. A backend is lost if it is down and its last check
+//! got no response: one that responds badly may be finishing its requests.
+
+use lb_balance::Finding;
 
 use crate::config::Health;
 
@@ -13,6 +16,25 @@ pub(in crate::control) struct Standing {
     against: u32,
     /// Why the last failed check failed.
     reason: Option<String>,
+    sign: Sign,
+}
+
+/// Why a check failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::control) struct CheckFailure {
+    pub(in crate::control) reason: String,
+    pub(in crate::control) sign: Sign,
+}
+
+/// The sign of life in a failed check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::control) enum Sign {
+    /// It responds, but badly.
+    Responds,
+    /// No response came.
+    Silent,
+    /// Nothing listens, or the process has ended.
+    Absent,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -30,16 +52,30 @@ enum State {
 impl Standing {
     /// For a backend that lb did not start.
     pub(in crate::control) fn unknown() -> Self {
-        Self { state: State::Unknown, against: 0, reason: None }
+        Self { state: State::Unknown, against: 0, reason: None, sign: Sign::Silent }
     }
 
     /// For a backend that lb starts.
     pub(in crate::control) fn starting() -> Self {
-        Self { state: State::Starting, against: 0, reason: None }
+        Self { state: State::Starting, against: 0, reason: None, sign: Sign::Silent }
     }
 
     pub(in crate::control) fn is_healthy(&self) -> bool {
         matches!(self.state, State::Unknown | State::Up)
+    }
+
+    /// Whether it is useless to wait for its responses.
+    pub(in crate::control) fn is_lost(&self) -> bool {
+        self.state == State::Down && self.sign != Sign::Responds
+    }
+
+    /// For the rules of a pool.
+    pub(in crate::control) fn finding(&self) -> Finding {
+        match self.state {
+            State::Unknown | State::Up => Finding::Up,
+            State::Down if self.sign != Sign::Absent => Finding::Suspect,
+            State::Down | State::Starting => Finding::Dead,
+        }
     }
 
     /// Whether a check has ended since the backend was added, or since an operator declared it healthy.
@@ -61,30 +97,30 @@ impl Standing {
     }
 
     /// Takes the outcome of one check. Returns `Some(up)` if the health changed.
-    pub(in crate::control) fn check(&mut self, outcome: Result<(), String>, rules: &Health) -> Option<bool> {
+    pub(in crate::control) fn check(&mut self, outcome: Result<(), CheckFailure>, rules: &Health) -> Option<bool> {
         match (self.state, outcome) {
             (State::Unknown | State::Up, Ok(())) => {
                 self.state = State::Up;
                 self.against = 0;
                 None
             }
-            (State::Unknown | State::Up, Err(reason)) => {
+            (State::Unknown | State::Up, Err(failure)) => {
                 self.against += 1;
-                self.reason = Some(reason);
+                self.failed(failure);
                 (self.against >= rules.down_after).then(|| self.turn(State::Down))
             }
             (State::Down, Ok(())) => {
                 self.against += 1;
                 (self.against >= rules.up_after).then(|| self.turn(State::Up))
             }
-            (State::Down, Err(reason)) => {
+            (State::Down, Err(failure)) => {
                 self.against = 0;
-                self.reason = Some(reason);
+                self.failed(failure);
                 None
             }
             (State::Starting, Ok(())) => Some(self.turn(State::Up)),
-            (State::Starting, Err(reason)) => {
-                self.reason = Some(reason);
+            (State::Starting, Err(failure)) => {
+                self.failed(failure);
                 None
             }
         }
@@ -98,7 +134,7 @@ impl Standing {
     /// Sets the backend down at once, whatever its checks were: its process ended. Returns `Some(false)` if it was up.
     pub(in crate::control) fn fell(&mut self, reason: String) -> Option<bool> {
         let was_healthy = self.is_healthy();
-        self.reason = Some(reason);
+        self.failed(CheckFailure { reason, sign: Sign::Absent });
         self.turn(State::Down);
         was_healthy.then_some(false)
     }
@@ -116,6 +152,11 @@ impl Standing {
             self.state = State::Unknown;
         }
         (!was_healthy).then_some(true)
+    }
+
+    fn failed(&mut self, failure: CheckFailure) {
+        let CheckFailure { reason, sign } = failure;
+        (self.reason, self.sign) = (Some(reason), sign);
     }
 
     fn turn(&mut self, state: State) -> bool {
@@ -137,8 +178,12 @@ mod tests {
         Health { enabled: true, path: "/".into(), interval, fast_interval, timeout, down_after: 3, up_after: 2 }
     }
 
-    fn bad() -> Result<(), String> {
-        Err("connection refused".into())
+    fn failure(reason: &str, sign: Sign) -> Result<(), CheckFailure> {
+        Err(CheckFailure { reason: reason.into(), sign })
+    }
+
+    fn bad() -> Result<(), CheckFailure> {
+        failure("connection refused", Sign::Absent)
     }
 
     #[test]
@@ -172,6 +217,35 @@ mod tests {
                 assert!(new.is_checked());
             }
         }
+    }
+
+    #[test]
+    fn a_backend_is_lost_if_it_is_down_and_its_last_check_got_no_response() {
+        let mut standing = Standing::unknown();
+        let mut is_lost = |outcome| {
+            standing.check(outcome, &rules());
+            standing.is_lost()
+        };
+        let unwell = || failure("/ returned 503", Sign::Responds);
+        assert_eq!([is_lost(bad()), is_lost(bad()), is_lost(unwell())], [false; 3], "down, but it responds");
+        assert!(is_lost(bad()), "its process ended");
+        assert_eq!([is_lost(Ok(())), is_lost(Ok(()))], [true, false], "up with the second good check");
+        assert!(standing.fell("its process was ended by signal 9".into()).is_some() && standing.is_lost());
+    }
+
+    #[test]
+    fn a_backend_is_dead_if_nothing_listens_and_suspect_if_it_is_silent_or_responds_badly() {
+        let mut standing = Standing::unknown();
+        assert_eq!(standing.finding(), Finding::Up);
+        for (sign, finding) in
+            [(Sign::Silent, Finding::Suspect), (Sign::Responds, Finding::Suspect), (Sign::Absent, Finding::Dead)]
+        {
+            for _ in 0..3 {
+                standing.check(failure("it is unwell", sign), &rules());
+            }
+            assert_eq!(standing.finding(), finding, "{sign:?}");
+        }
+        assert_eq!(Standing::starting().finding(), Finding::Dead);
     }
 
     #[test]

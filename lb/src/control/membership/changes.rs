@@ -69,6 +69,11 @@ impl Membership {
             }
         });
         let id = before.id().clone();
+        if matches!(change, Change::Ready) && desk.pools[pool].members.pardon(&id) {
+            tracing::info!(pool = %name, backend = %id, "an operator ended the ejection");
+            self.show_all(desk, pool);
+            desk.touch(pool);
+        }
         if let Some(Some(is_up)) = health {
             self.health_changed(desk, pool, &id, is_up);
             self.joined(desk, &id);

@@ -43,7 +43,8 @@ impl Membership {
             None => tracing::info!(pool = %name, backend = %id, %address, "backend is up"),
             Some(reason) => tracing::warn!(pool = %name, backend = %id, %address, reason, "backend is down"),
         }
-        self.show(pool, member);
+        // The health of one may change the eligibility of others.
+        self.show_all(desk, pool);
         desk.touch(pool);
     }
 

@@ -116,7 +116,7 @@ impl Membership {
         gone.iter().for_each(|member| self.fail_joins(desk, member.id(), reason));
     }
 
-    pub(in crate::control) fn next_look(&self) -> Option<Instant> {
+    pub(super) fn next_join_look(&self) -> Option<Instant> {
         self.joins.next_deadline()
     }
 

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
 
+use lb_balance::Thresholds;
 use lb_strategy_host::{BackendList, BackendSpec, HookError, Picker, Slot, Strategy};
 
 use super::Member;
@@ -15,6 +16,7 @@ pub(in crate::control) struct Assembly {
     pub(super) name: Arc<str>,
     pub(super) strategy: Arc<Strategy>,
     pub(super) settings: config::Strategy,
+    pub(super) thresholds: Thresholds,
     pub(super) specs: Vec<BackendSpec>,
     pub(super) members: Vec<Member>,
     pub(super) epoch: u64,
@@ -60,6 +62,7 @@ impl Assembly {
             hash: self.settings.hash,
             fallback: self.settings.fallback,
             fallback_cursor: AtomicUsize::new(self.fallback_cursor),
+            thresholds: self.thresholds,
             wants_hash,
             wants_finish,
         });

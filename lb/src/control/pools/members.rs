@@ -5,13 +5,15 @@
 //!
 //! - Ids are unique. The order is: the file's, then attached ones, then launched ones by order of start.
 //! - Live numbers are kept by id, over removal and return and over a change of address.
-//! - The live flags of every member's [`Backend`] always agree with its entry. A `Backend` without a member gets no new
-//!   request.
+//! - The live flags of every member's [`Backend`] always agree with its entry, its checks, its ejection and the state
+//!   of the whole pool ([`PoolHealth`]). A `Backend` without a member gets no new request.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
 
+use lb_balance::{Condition, Look, OutlierEvent, OutlierRules, OutlierState, Outliers, PanicRules, PoolHealth};
 use lb_strategy_host::Stats;
 
 use crate::control::health::Standing;
@@ -19,6 +21,8 @@ use crate::pool::{Backend, Eligibility};
 
 /// How many removed backends keep their live numbers for a return. With more, the numbers of idle ones are dropped.
 const REMEMBERED_MAX: usize = 4_096;
+/// After this many attempts in a row without a response, an ejected backend counts as lost.
+const SILENT_FROM: u32 = 3;
 
 /// The origin of a member; also the first part of its place in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -45,14 +49,19 @@ pub(in crate::control) struct Entry {
 pub(in crate::control) struct Member {
     pub(in crate::control) entry: Entry,
     pub(in crate::control) standing: Standing,
+    /// By the entry, the checks and the state of the whole pool; see [`Members::settle`].
+    eligibility: Eligibility,
     /// Shared with the workers; it has the entry's id and address.
     pub(in crate::control) backend: Arc<Backend>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(in crate::control) struct Members {
     list: Vec<Member>,
     stats: HashMap<Arc<str>, Arc<Stats>>,
+    outliers: Outliers,
+    panic: PanicRules,
+    in_panic: bool,
 }
 
 /// The result of a replacement of members.
@@ -91,16 +100,44 @@ impl Entry {
 // === impl Member ===
 
 impl Member {
+    fn new(entry: Entry, standing: Standing, stats: Arc<Stats>) -> Self {
+        let eligibility = Eligibility::of(standing.is_healthy(), entry.draining, entry.weight);
+        let backend = Backend::new(&entry.id, &entry.address, entry.socket, stats, eligibility);
+        Self { entry, standing, eligibility, backend }
+    }
+
     pub(in crate::control) fn eligibility(&self) -> Eligibility {
-        Eligibility { healthy: self.standing.is_healthy(), draining: self.entry.draining, weight: self.entry.weight }
+        self.eligibility
+    }
+
+    /// The input of the rules of the pool.
+    pub(in crate::control) fn condition(&self) -> Condition {
+        let (draining, weight) = (self.entry.draining, self.entry.weight);
+        Condition { finding: self.standing.finding(), draining, weight, backup: false }
     }
 
     pub(in crate::control) fn id(&self) -> &Arc<str> {
         &self.backend.id
     }
+
+    /// Updates the live flags.
+    fn show(&self) {
+        self.backend.set_eligibility(self.eligibility);
+        // Ejected, and not even a bad response has arrived for a while.
+        let is_silent = self.backend.stats.consecutive_errors.load(Relaxed) >= SILENT_FROM;
+        self.backend.set_lost(self.standing.is_lost() || (self.eligibility.ejected && is_silent));
+    }
 }
 
 // === impl Members ===
+
+impl Default for Members {
+    fn default() -> Self {
+        let panic = PanicRules::OFF;
+        let outliers = Outliers::new(OutlierRules::off(), panic);
+        Self { list: Vec::new(), stats: HashMap::new(), outliers, panic, in_panic: false }
+    }
+}
 
 impl Members {
     /// New members, each with a standing of its own.
@@ -142,13 +179,10 @@ impl Members {
             Origin::Launched => Standing::starting(),
             Origin::File | Origin::Attached => Standing::unknown(),
         };
-        let eligibility =
-            Eligibility { healthy: standing.is_healthy(), draining: entry.draining, weight: entry.weight };
-        let stats = self.stats(&entry.id);
-        let backend = Backend::new(&entry.id, &entry.address, entry.socket, stats, eligibility);
-        let place = (entry.origin, entry.order);
+        let (place, stats) = ((entry.origin, entry.order), self.stats(&entry.id));
         let index = self.list.partition_point(|member| (member.entry.origin, member.entry.order) <= place);
-        self.list.insert(index, Member { entry, standing, backend });
+        self.list.insert(index, Member::new(entry, standing, stats));
+        self.settle();
         true
     }
 
@@ -157,14 +191,20 @@ impl Members {
         let index = self.list.iter().position(|member| &*member.entry.id == id)?;
         let member = self.list.remove(index);
         close(&member.backend);
+        self.settle();
         Some(member)
     }
 
-    /// Lets `change` alter a member (neither id nor address), then updates its live flags.
+    /// Lets `change` alter a member (neither id nor address), then updates the live flags.
     pub(in crate::control) fn update<T>(&mut self, id: &str, change: impl FnOnce(&mut Member) -> T) -> Option<T> {
         let member = self.list.iter_mut().find(|member| &*member.entry.id == id)?;
+        let before = member.condition();
         let value = change(member);
-        member.backend.set_eligibility(member.eligibility());
+        if member.condition() == before {
+            member.show();
+        } else {
+            self.settle();
+        }
         Some(value)
     }
 
@@ -178,7 +218,10 @@ impl Members {
         member.entry.address = address.to_owned();
         member.entry.socket = socket;
         let stats = member.backend.stats.clone();
-        member.backend = Backend::new(id, address, socket, stats, member.eligibility());
+        member.backend = Backend::new(id, address, socket, stats, member.eligibility);
+        // Another server has taken its place.
+        self.outliers.pardon(member.backend.number);
+        self.settle();
         true
     }
 
@@ -199,8 +242,8 @@ impl Members {
                 member.entry.address.clone_from(&same.entry.address);
                 member.entry.socket = same.entry.socket;
             }
-            member.backend.set_eligibility(member.eligibility());
         }
+        self.settle();
     }
 
     /// The members that would result from `entries`, which are all members that there should be. Changes nothing.
@@ -214,12 +257,10 @@ impl Members {
                 planned.push(Member { entry: entry.clone(), ..member.clone() });
                 continue;
             }
-            let (standing, stats) = (Standing::unknown(), self.stats(&entry.id));
-            let eligibility =
-                Eligibility { healthy: standing.is_healthy(), draining: entry.draining, weight: entry.weight };
-            let backend = Backend::new(&entry.id, &entry.address, entry.socket, stats, eligibility);
-            planned.push(Member { entry: entry.clone(), standing, backend });
+            let stats = self.stats(&entry.id);
+            planned.push(Member::new(entry.clone(), Standing::unknown(), stats));
         }
+        self.judge(&mut planned);
         planned
     }
 
@@ -245,15 +286,92 @@ impl Members {
                 }
             }
         }
-        for member in &self.list {
-            member.backend.set_eligibility(member.eligibility());
+        for member in &came {
+            self.outliers.pardon(member.backend.number);
         }
+        self.settle();
         Replaced { came, gone, left }
+    }
+
+    /// Follows these rules from now on. Returns whether the eligibility of a member changed.
+    pub(in crate::control) fn set_rules(&mut self, outlier: OutlierRules, panic: PanicRules) -> bool {
+        self.panic = panic;
+        self.outliers.set_rules(outlier, panic);
+        self.settle()
+    }
+
+    /// Lets outlier detection look at all members; `counts` are a member's requests and failures so far. Returns what
+    /// changed, with the member's id.
+    pub(in crate::control) fn look(
+        &mut self,
+        now_ns: u64,
+        counts: impl Fn(&Member) -> (u64, u64),
+    ) -> Vec<(Arc<str>, OutlierEvent)> {
+        let look = |member: &Member| {
+            let (requests, failures) = counts(member);
+            let (number, in_row) = (member.backend.number, member.backend.in_row());
+            Look { number, condition: member.condition(), in_row, requests, failures }
+        };
+        let looks: Vec<Look> = self.list.iter().map(look).collect();
+        let events = self.outliers.look(now_ns, &looks);
+        self.settle();
+        let with_id = |event: OutlierEvent| {
+            let number = event.number();
+            let member = self.list.iter().find(|member| member.backend.number == number)?;
+            Some((member.id().clone(), event))
+        };
+        events.into_iter().filter_map(with_id).collect()
+    }
+
+    /// When the next [`look`](Self::look) is due, if no worker reports failures before.
+    pub(in crate::control) fn next_look_ns(&self) -> u64 {
+        self.outliers.next_look()
+    }
+
+    /// What outlier detection knows of a member.
+    pub(in crate::control) fn outlier_state(&self, member: &Member) -> Option<OutlierState> {
+        self.outliers.state(member.backend.number)
+    }
+
+    /// An operator returns a member before its time. Returns whether it was ejected.
+    pub(in crate::control) fn pardon(&mut self, id: &str) -> bool {
+        let Some(number) = self.get(id).map(|member| member.backend.number) else { return false };
+        let was_ejected = self.outliers.pardon(number);
+        if was_ejected {
+            self.settle();
+        }
+        was_ejected
+    }
+
+    /// Whether so few members are up that the panic rules decide.
+    pub(in crate::control) fn is_in_panic(&self) -> bool {
+        self.in_panic
     }
 
     /// No member gets a new request any more, also from workers that still have the old list.
     pub(in crate::control) fn close(&mut self) {
         self.list.iter().for_each(|member| close(&member.backend));
+    }
+
+    /// Brings the live flags of all members up to date. Returns whether the eligibility of one changed.
+    fn settle(&mut self) -> bool {
+        let mut list = std::mem::take(&mut self.list);
+        let before: Vec<Eligibility> = list.iter().map(|member| member.eligibility).collect();
+        self.in_panic = self.judge(&mut list);
+        list.iter().for_each(Member::show);
+        self.list = list;
+        before.into_iter().ne(self.list.iter().map(|member| member.eligibility))
+    }
+
+    /// Sets the eligibility of each member of `list` by the rules for the whole pool. Returns whether it is in panic.
+    fn judge(&self, list: &mut [Member]) -> bool {
+        let conditions: Vec<Condition> = list.iter().map(Member::condition).collect();
+        let is_ejected = |index: usize| self.outliers.is_ejected(list[index].backend.number);
+        let health = PoolHealth::of(&self.panic, &conditions, is_ejected);
+        for (member, eligibility) in list.iter_mut().zip(&health.members) {
+            member.eligibility = *eligibility;
+        }
+        health.panic
     }
 
     fn stats(&mut self, id: &str) -> Arc<Stats> {
@@ -272,122 +390,8 @@ impl Members {
 
 /// The backend gets no new request any more, also from workers that still have the old list.
 pub(in crate::control) fn close(backend: &Backend) {
-    backend.set_eligibility(Eligibility { healthy: false, draining: true, weight: 0 });
+    backend.set_eligibility(Eligibility::of(false, true, 0));
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(id: &str, origin: Origin, order: usize) -> Entry {
-        let (address, socket) = ("127.0.0.1:5001".to_owned(), "127.0.0.1:5001".parse().unwrap());
-        Entry { id: id.into(), address, socket, weight: 1, origin, order, draining: false }
-    }
-
-    fn ids(members: &Members) -> Vec<&str> {
-        members.iter().map(|member| &*member.entry.id).collect()
-    }
-
-    #[test]
-    fn the_order_is_file_attached_launched_however_members_were_added() {
-        let mut members = Members::default();
-        for (id, origin, order) in [
-            ("l1", Origin::Launched, 0),
-            ("a2", Origin::Attached, 1),
-            ("f2", Origin::File, 1),
-            ("l2", Origin::Launched, 1),
-            ("f1", Origin::File, 0),
-            ("a1", Origin::Attached, 0),
-        ] {
-            assert!(members.insert(entry(id, origin, order)));
-        }
-        assert_eq!(ids(&members), ["f1", "f2", "a1", "a2", "l1", "l2"]);
-        assert!(!members.insert(entry("f1", Origin::Attached, 9)), "ids are unique over all origins");
-        assert_eq!(members.next_order(Origin::Launched), 2);
-    }
-
-    #[test]
-    fn a_plan_has_each_member_once_and_keeps_the_backends_of_those_that_stay() {
-        let mut members = Members::of(&[entry("f1", Origin::File, 0), entry("l1", Origin::Launched, 0)]);
-        let planned = members.planned(&[entry("f2", Origin::File, 0), entry("l1", Origin::Launched, 0)]);
-        assert_eq!(planned.iter().map(|member| &*member.entry.id).collect::<Vec<_>>(), ["f2", "l1"]);
-        assert!(Arc::ptr_eq(&planned[1].backend, &members.get("l1").unwrap().backend));
-        let Replaced { came, gone, left } = members.replace(planned);
-        assert_eq!((came.len(), gone.len(), left.len()), (1, 1, 1));
-        assert_eq!(ids(&members), ["f2", "l1"]);
-    }
-
-    #[test]
-    fn live_numbers_are_kept_over_removal_and_return_and_a_change_of_address() {
-        let mut members = Members::default();
-        members.insert(entry("b1", Origin::File, 0));
-        members.get("b1").unwrap().backend.attempt_begins();
-        let first = members.remove("b1").unwrap().backend;
-        assert!(!first.is_eligible(), "a removed one takes nothing new");
-        members.insert(entry("b1", Origin::File, 0));
-        let second = members.get("b1").unwrap().backend.clone();
-        assert_eq!(second.in_flight(), 1);
-        assert!(second.is_eligible() && !first.is_eligible());
-        assert!(members.set_address("b1", "127.0.0.1:6001", "127.0.0.1:6001".parse().unwrap()));
-        let third = members.get("b1").unwrap().backend.clone();
-        assert!(!second.is_eligible() && third.is_eligible());
-        assert_eq!((third.in_flight(), third.socket.port()), (1, 6001));
-        assert!(
-            !members.set_address("b1", "127.0.0.1:6001", "127.0.0.1:6001".parse().unwrap()),
-            "the same is no change"
-        );
-    }
-
-    #[test]
-    fn eligibility_acts_on_the_live_backend_at_once() {
-        let mut members = Members::default();
-        members.insert(entry("b1", Origin::File, 0));
-        members.insert(entry("l1", Origin::Launched, 0));
-        let (b1, l1) = (members.get("b1").unwrap().backend.clone(), members.get("l1").unwrap().backend.clone());
-        assert!(b1.is_eligible() && !l1.is_eligible(), "a launched one waits for its first good check");
-        members.update("b1", |member| member.entry.weight = 0);
-        assert!(!b1.is_eligible());
-        members.update("b1", |member| member.entry.weight = 2);
-        assert!(b1.is_eligible());
-        members.update("b1", |member| member.entry.draining = true);
-        assert!(!b1.is_eligible());
-        members.update("l1", |member| member.standing.trust());
-        assert!(l1.is_eligible());
-    }
-
-    #[test]
-    fn restoring_undoes_the_membership_but_not_the_checks() {
-        let mut members = Members::default();
-        members.insert(entry("b1", Origin::File, 0));
-        members.insert(entry("b2", Origin::File, 1));
-        let snapshot = members.snapshot();
-        members.remove("b1");
-        members.insert(entry("a1", Origin::Attached, 0));
-        let added = members.get("a1").unwrap().backend.clone();
-        members.update("b2", |member| {
-            member.entry.weight = 9;
-            member.standing.fell("gone".into());
-        });
-        members.restore(snapshot);
-        assert_eq!(ids(&members), ["b1", "b2"]);
-        assert!(members.get("b1").unwrap().backend.is_eligible());
-        let b2 = members.get("b2").unwrap();
-        assert_eq!((b2.entry.weight, b2.backend.is_eligible()), (1, false), "still down");
-        assert!(!added.is_eligible());
-    }
-
-    #[test]
-    fn live_numbers_of_removed_idle_backends_are_dropped_at_a_limit() {
-        let mut members = Members::default();
-        members.insert(entry("busy", Origin::File, 0));
-        let busy = members.remove("busy").unwrap().backend;
-        busy.attempt_begins();
-        for n in 0..2 * REMEMBERED_MAX {
-            members.insert(entry(&format!("b{n}"), Origin::Attached, n));
-            members.remove(&format!("b{n}"));
-        }
-        assert!(members.stats.len() <= REMEMBERED_MAX + 1);
-        members.insert(entry("busy", Origin::File, 0));
-        assert_eq!(members.get("busy").unwrap().backend.in_flight(), 1);
-    }
-}
+mod tests;

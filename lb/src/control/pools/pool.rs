@@ -8,6 +8,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use lb_balance::{OutlierRules, PanicRules, Thresholds};
 use lb_strategy_host::{Slot, Strategy};
 
 use super::assembly::spec;
@@ -22,6 +23,7 @@ pub(in crate::control) struct PoolState {
     pub(in crate::control) members: Members,
     pub(in crate::control) strategy: Arc<Strategy>,
     settings: config::Strategy,
+    thresholds: Thresholds,
     slots: Slots,
     tenure: Tenure,
     /// The last proven strategy, alive, so that it can be put back.
@@ -64,12 +66,14 @@ struct Published {
 // === impl PoolState ===
 
 impl PoolState {
-    pub(in crate::control) fn new(pool: &config::PoolConfig, members: Members, strategy: Arc<Strategy>) -> Self {
+    pub(in crate::control) fn new(pool: &config::PoolConfig, mut members: Members, strategy: Arc<Strategy>) -> Self {
+        members.set_rules(pool.outlier, pool.panic);
         Self {
             name: pool.name.as_str().into(),
             members,
             strategy,
             settings: pool.strategy.clone(),
+            thresholds: pool.outlier.thresholds,
             slots: Slots::new(),
             tenure: Tenure::Proven,
             kept: None,
@@ -115,12 +119,20 @@ impl PoolState {
             name: self.name.clone(),
             strategy,
             settings,
+            thresholds: self.thresholds,
             specs,
             members,
             epoch: self.epoch,
             members_epoch,
             fallback_cursor: self.published.as_ref().map_or(0, |p| p.generation.fallback_cursor.load(Relaxed)),
         }
+    }
+
+    /// Follows these rules for failing backends from the next list on.
+    pub(in crate::control) fn set_rules(&mut self, outlier: OutlierRules, panic: PanicRules) {
+        let is_new = self.thresholds != outlier.thresholds;
+        self.thresholds = outlier.thresholds;
+        self.is_dirty |= self.members.set_rules(outlier, panic) || is_new;
     }
 
     pub(in crate::control) fn settings(&self) -> &config::Strategy {

@@ -141,6 +141,8 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
     note("course.missing_path_is_400", *missing_path_is_400 != running.course.missing_path_is_400);
     note("course.seed", *seed != running.course.seed);
     note("health", config.health != running.health);
+    note("outlier", config.pools[0].outlier != running.pools[0].outlier);
+    note("panic", config.pools[0].panic != running.pools[0].panic);
     note("timeouts", config.timeouts != running.timeouts);
     note("limits", config.limits != running.limits);
     note("log.level", config.log != running.log);
@@ -179,7 +181,8 @@ fn note_proxy(running: &Proxy, proxy: &Proxy, note: &mut impl FnMut(&str, bool))
 }
 
 fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str, bool)) {
-    let PoolConfig { name, strategy, backends } = pool;
+    // The rules for failing backends are the same for every pool, see `applied`.
+    let PoolConfig { name, strategy, backends, outlier: _, panic: _ } = pool;
     // A change of plugin or options is a swap of the strategy, which the report lists for itself.
     let Strategy { plugin: _, sha256, hash_on, hash, fallback, options: _ } = strategy;
     let (before, key) = (&running.strategy, |key: &str| crate::control::trust::plugins::key_of(name, key));

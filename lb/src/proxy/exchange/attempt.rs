@@ -130,6 +130,7 @@ impl Exchange {
     /// Sends the request and waits for the final head; interim ones go to the client at once. The time limit restarts
     /// at each byte of the request's body; [`Pace`] sets the limit while the body is incomplete. While the client takes
     /// no interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
+    /// The wait also ends if the backend is lost.
     async fn ask(&mut self, upstream: &mut Upstream, attempt: &Attempt) -> Result<Box<ResponseHead>, Fault> {
         upstream.begin(&self.head, &self.body, &attempt.member.backend.address);
         let Self { context, settings, head, body, guard, .. } = self;
@@ -138,6 +139,7 @@ impl Exchange {
         let mut response = context.local.responses.take();
         let mut pace = Pace::new(body.bytes(), attempt.started, timeouts, &settings.limits);
         let mut held_up_since = None;
+        let mut wait = attempt.member.waiting.begin();
         poll_fn(|cx| {
             // The last flush did not make room: the client takes no interim response.
             held_up_since = (!interim.has_room()).then(|| held_up_since.unwrap_or_else(Instant::now));
@@ -159,6 +161,9 @@ impl Exchange {
                     Poll::Ready(answered) => return Poll::Ready(answered),
                     Poll::Pending => break,
                 }
+            }
+            if wait.poll_lost(cx).is_ready() {
+                return Poll::Ready(Err(Fault::BackendLost));
             }
             guard.received(body.bytes());
             let is_open = !body.has_ended();
@@ -214,6 +219,9 @@ impl Attempt {
         self.time_to_head_ns = elapsed_ns;
         self.member.shard.response(status, elapsed_ns);
         self.member.backend.answered(elapsed_ns, self.context.local.clock_ns(now));
+        if self.member.backend.head_arrived(status, self.member.thresholds.get()) {
+            self.context.local.alarm.notify_one();
+        }
     }
 
     /// The attempt becomes a tunnel.
@@ -235,6 +243,9 @@ impl Attempt {
             }
             if !matches!(outcome, Outcome::ClientGone | Outcome::NotSent) {
                 self.member.backend.failed();
+                if self.member.backend.attempt_failed(self.member.thresholds.get()) {
+                    self.context.local.alarm.notify_one();
+                }
             }
         }
         self.end(outcome, Instant::now());

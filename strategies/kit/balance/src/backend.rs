@@ -2,14 +2,17 @@
 //!
 //! Invariants: identity and address never change (another address is another `Backend` with the same statistics). Only
 //! control writes the flags. A worker reads them after every pick, so health acts at once and not at the next
-//! generation. `in_flight` counts attempts accepted and not yet ended, over every swap of strategy or list.
+//! generation. `in_flight` counts attempts accepted and not yet ended, over every swap of strategy or list. A backend
+//! that becomes eligible starts with no failures in a row.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
 
 use lb_strategy::abi::{LB_BACKEND_DRAINING, LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{Stats, backend_id};
+
+use crate::signals::{InRow, Signals, Thresholds};
 
 /// Time constant of the latency average.
 const EWMA_TAU_NS: f64 = 10e9;
@@ -26,25 +29,62 @@ pub struct Backend {
     /// Belongs to the id, and survives every change of the list.
     pub stats: Arc<Stats>,
     flags: AtomicU32,
+    is_lost: AtomicBool,
+    signals: Signals,
 }
 
 /// The conditions for new requests.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Eligibility {
+    /// By its active checks. An ejected backend stays healthy.
     pub healthy: bool,
     pub draining: bool,
     /// With 0 it gets no new request.
     pub weight: u16,
+    /// Outlier detection took it out for a while.
+    pub ejected: bool,
+    /// What the state of the whole pool changes for it.
+    pub pool: PoolRule,
+}
+
+/// What the state of a pool changes for one of its backends. A backend that drains or has no weight gets no new request
+/// in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PoolRule {
+    /// Nothing: health and ejection decide.
+    #[default]
+    Follow,
+    /// It gets requests in spite of its health or its ejection, because too few backends are left.
+    Include,
+    /// It gets none: a backup while primaries serve, or a primary of a pool that fails below its panic threshold.
+    Exclude,
 }
 
 // === impl Eligibility ===
 
 impl Eligibility {
-    /// The contract's flags.
+    /// Of a backend by itself, neither ejected nor subject to a rule of its pool.
+    pub const fn of(healthy: bool, draining: bool, weight: u16) -> Self {
+        Self { healthy, draining, weight, ejected: false, pool: PoolRule::Follow }
+    }
+
+    /// Whether it may get new requests.
+    #[inline]
+    pub fn is_eligible(self) -> bool {
+        let is_open = !self.draining && self.weight > 0;
+        is_open
+            && match self.pool {
+                PoolRule::Follow => self.healthy && !self.ejected,
+                PoolRule::Include => true,
+                PoolRule::Exclude => false,
+            }
+    }
+
+    /// The contract's flags. An ejected backend is not eligible and still healthy, because "healthy" is for information
+    /// and tells the result of active checks.
     #[inline]
     pub fn flags(self) -> u32 {
-        let eligible = self.healthy && !self.draining && self.weight > 0;
-        (if eligible { LB_BACKEND_ELIGIBLE } else { 0 })
+        (if self.is_eligible() { LB_BACKEND_ELIGIBLE } else { 0 })
             | (if self.healthy { LB_BACKEND_HEALTHY } else { 0 })
             | (if self.draining { LB_BACKEND_DRAINING } else { 0 })
     }
@@ -61,6 +101,8 @@ impl Backend {
             socket,
             stats,
             flags: AtomicU32::new(eligibility.flags()),
+            is_lost: AtomicBool::new(false),
+            signals: Signals::default(),
         })
     }
 
@@ -70,9 +112,25 @@ impl Backend {
         self.flags.load(Relaxed) & LB_BACKEND_ELIGIBLE != 0
     }
 
-    /// Set by control; acts on the next pick of every worker.
+    /// Set by control; acts on the next pick of every worker. Clears the failures in a row of a backend that becomes
+    /// eligible.
     pub fn set_eligibility(&self, eligibility: Eligibility) {
+        if eligibility.is_eligible() && !self.is_eligible() {
+            self.signals.clear();
+        }
         self.flags.store(eligibility.flags(), Relaxed);
+    }
+
+    /// Whether it is down because it responds to nothing, so that waiting for it is useless. A backend whose checks get
+    /// a bad response is down, but not lost: it may be finishing its requests.
+    #[inline]
+    pub fn is_lost(&self) -> bool {
+        self.is_lost.load(Relaxed)
+    }
+
+    /// Set by control.
+    pub fn set_lost(&self, is_lost: bool) {
+        self.is_lost.store(is_lost, Relaxed);
     }
 
     #[inline]
@@ -117,6 +175,31 @@ impl Backend {
     pub fn failed(&self) {
         self.stats.consecutive_errors.fetch_add(1, Relaxed);
     }
+
+    /// For outlier detection: a final response head arrived. Returns whether a threshold is reached with it, so that
+    /// the caller tells control to look at this pool.
+    #[inline]
+    pub fn head_arrived(&self, status: u16, thresholds: Thresholds) -> bool {
+        self.signals.status(status, thresholds)
+    }
+
+    /// For outlier detection: no valid response arrived, or it broke off, because of the backend. Returns the same as
+    /// [`Backend::head_arrived`]. An attempt that was not sent, whose client went away, or that met a limit of lb is no
+    /// failure.
+    pub fn attempt_failed(&self, thresholds: Thresholds) -> bool {
+        self.signals.failure(thresholds)
+    }
+
+    /// The failures in a row now.
+    pub fn in_row(&self) -> InRow {
+        self.signals.in_row()
+    }
+
+    /// Starts the failures in a row again. Only needed where the backend was eligible before, such as at a reset of
+    /// outlier detection.
+    pub fn clear_in_row(&self) {
+        self.signals.clear();
+    }
 }
 
 #[cfg(test)]
@@ -125,7 +208,7 @@ mod tests {
 
     fn backend(healthy: bool, draining: bool, weight: u16) -> Arc<Backend> {
         let socket = "127.0.0.1:1".parse().unwrap();
-        Backend::new("b1", "127.0.0.1:1", socket, Arc::default(), Eligibility { healthy, draining, weight })
+        Backend::new("b1", "127.0.0.1:1", socket, Arc::default(), Eligibility::of(healthy, draining, weight))
     }
 
     #[test]
@@ -134,6 +217,34 @@ mod tests {
         assert!(!backend(false, false, 1).is_eligible());
         assert!(!backend(true, true, 1).is_eligible());
         assert!(!backend(true, false, 0).is_eligible());
+    }
+
+    #[test]
+    fn an_ejected_backend_is_healthy_and_not_eligible_and_a_rule_of_the_pool_wins() {
+        let up = Eligibility::of(true, false, 1);
+        let (healthy, eligible) = (LB_BACKEND_HEALTHY, LB_BACKEND_ELIGIBLE);
+        assert_eq!(up.flags(), healthy | eligible);
+        assert_eq!(Eligibility { ejected: true, ..up }.flags(), healthy);
+        assert_eq!(Eligibility { ejected: true, pool: PoolRule::Include, ..up }.flags(), healthy | eligible);
+        assert_eq!(Eligibility { healthy: false, pool: PoolRule::Include, ..up }.flags(), eligible);
+        assert_eq!(Eligibility { pool: PoolRule::Exclude, ..up }.flags(), healthy);
+        assert!(!Eligibility { weight: 0, pool: PoolRule::Include, ..up }.is_eligible());
+        assert!(!Eligibility { draining: true, pool: PoolRule::Include, ..up }.is_eligible());
+    }
+
+    #[test]
+    fn a_backend_that_becomes_eligible_starts_without_failures_in_a_row() {
+        let (backend, up) = (backend(true, false, 1), Eligibility::of(true, false, 1));
+        let fail = || (0..3).for_each(|_| assert!(!backend.attempt_failed(Thresholds::OFF)));
+        fail();
+        backend.set_eligibility(up);
+        assert_eq!(backend.in_row().gateway, 3, "it was eligible before");
+        backend.set_eligibility(Eligibility { ejected: true, ..up });
+        fail();
+        assert_eq!(backend.in_row(), InRow { gateway: 6, errors: 6 });
+        backend.set_eligibility(up);
+        assert_eq!(backend.in_row(), InRow::default());
+        assert_eq!(backend.stats.consecutive_errors.load(Relaxed), 0, "these signals leave the contract's count alone");
     }
 
     #[test]

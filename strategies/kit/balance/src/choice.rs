@@ -64,18 +64,37 @@ pub struct Chooser<'a> {
     pub limit: Option<u32>,
 }
 
+fn is_tried(request: &PickRequest<'_>, index: usize) -> bool {
+    request.tried.contains(&(index as u32))
+}
+
 // === impl Chooser ===
 
 impl Chooser<'_> {
     /// Turns `decision`, which the strategy's picker made for `request`, into a choice.
     #[inline]
     pub fn choose(&self, decision: Decision, request: &PickRequest<'_>) -> Result<Choice, NoChoice> {
+        match decision {
+            Decision::Backend { index, token } if self.is_usable(index) => Ok(Choice { index, token, fallback: None }),
+            Decision::NoBackend => Err(NoChoice::NoBackend),
+            _ => match self.fall_back(decision, request, |index| self.is_usable(index)) {
+                Some(choice) => Ok(choice),
+                // A backend that is eligible and untried, but not usable, is at its limit.
+                None if self.limit.is_some() && self.has_untried(request) => Err(NoChoice::Overload),
+                None => Err(NoChoice::NoBackend),
+            },
+        }
+    }
+
+    /// The fallback's choice among the untried backends that `may_serve`, because of a decision that cannot be used.
+    pub(crate) fn fall_back(
+        &self,
+        decision: Decision,
+        request: &PickRequest<'_>,
+        may_serve: impl Fn(usize) -> bool,
+    ) -> Option<Choice> {
         let reason = match decision {
-            Decision::Backend { index, token } if self.is_usable(index) => {
-                return Ok(Choice { index, token, fallback: None });
-            }
-            Decision::Backend { .. } => FallbackReason::NotEligible,
-            Decision::NoBackend => return Err(NoChoice::NoBackend),
+            Decision::Backend { .. } | Decision::NoBackend => FallbackReason::NotEligible,
             Decision::Refused(Refusal::Undecided) if self.wants_hash && request.key.is_none() => FallbackReason::NoKey,
             Decision::Refused(Refusal::Undecided) => FallbackReason::Undecided,
             Decision::Refused(Refusal::Panic) => FallbackReason::Panic,
@@ -84,27 +103,22 @@ impl Chooser<'_> {
             Decision::Refused(Refusal::NotEligible) => FallbackReason::NotEligible,
             Decision::Refused(Refusal::Error) => FallbackReason::Error,
         };
-        let is_tried = |index: usize| request.tried.contains(&(index as u32));
-        let may_serve = |index: usize| !is_tried(index) && self.is_usable(index);
+        let may_serve = |index: usize| !is_tried(request, index) && may_serve(index);
         let pick = |cursor| fallback_pick(self.fallback, self.backends, may_serve, request.random, cursor);
-        let picked = match request.dry {
+        let index = match request.dry {
             false => pick(self.cursor),
             true => pick(&AtomicUsize::new(self.cursor.load(Relaxed))),
-        };
-        match picked {
-            Some(index) => Ok(Choice { index, token: 0, fallback: Some(reason) }),
-            // A backend that is eligible and untried, but not usable, is at its limit.
-            None if self.limit.is_some()
-                && (0..self.backends.len()).any(|index| !is_tried(index) && self.backends[index].is_eligible()) =>
-            {
-                Err(NoChoice::Overload)
-            }
-            None => Err(NoChoice::NoBackend),
-        }
+        }?;
+        Some(Choice { index, token: 0, fallback: Some(reason) })
+    }
+
+    /// Whether a backend is eligible and untried.
+    pub(crate) fn has_untried(&self, request: &PickRequest<'_>) -> bool {
+        (0..self.backends.len()).any(|index| !is_tried(request, index) && self.backends[index].is_eligible())
     }
 
     #[inline]
-    fn is_usable(&self, index: usize) -> bool {
+    pub(crate) fn is_usable(&self, index: usize) -> bool {
         let backend = &self.backends[index];
         backend.is_eligible() && self.limit.is_none_or(|limit| backend.in_flight() < limit)
     }
@@ -167,7 +181,7 @@ mod tests {
     /// Backends by health and requests in flight.
     fn backends(states: &[(bool, u32)]) -> Vec<Arc<Backend>> {
         let of = |(healthy, load): &(bool, u32)| {
-            let eligibility = Eligibility { healthy: *healthy, draining: false, weight: 1 };
+            let eligibility = Eligibility::of(*healthy, false, 1);
             let socket = "127.0.0.1:1".parse().unwrap();
             let backend = Backend::new("b", "127.0.0.1:1", socket, Arc::default(), eligibility);
             (0..*load).for_each(|_| backend.attempt_begins());

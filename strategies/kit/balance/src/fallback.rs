@@ -55,7 +55,7 @@ mod tests {
             .iter()
             .enumerate()
             .map(|(index, (healthy, load))| {
-                let eligibility = Eligibility { healthy: *healthy, draining: false, weight: 1 };
+                let eligibility = Eligibility::of(*healthy, false, 1);
                 let socket = "127.0.0.1:1".parse().unwrap();
                 let backend = Backend::new(&format!("b{index}"), "127.0.0.1:1", socket, Arc::default(), eligibility);
                 (0..*load).for_each(|_| backend.attempt_begins());

@@ -5,7 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Admin, Course, Fallback, HashFunction, Health, Log, Plugin, PoolConfig, Proxy, Reload, State, Strategy,
+    Admin, Course, Fallback, HashFunction, Health, Log, OutlierRules, PanicRules, Plugin, PoolConfig, Proxy, Reload,
+    State, Strategy,
 };
 use crate::control::membership::{Plan, fresh_names};
 use crate::generation::samples;
@@ -30,6 +31,8 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             options: serde_json::json!({}),
         },
         backends: backends.iter().map(backend).collect(),
+        outlier: OutlierRules::off(),
+        panic: PanicRules::OFF,
     };
     Config {
         file: None,

@@ -1,0 +1,112 @@
+//! Tests of the members of a pool.
+
+use super::*;
+
+fn entry(id: &str, origin: Origin, order: usize) -> Entry {
+    let (address, socket) = ("127.0.0.1:5001".to_owned(), "127.0.0.1:5001".parse().unwrap());
+    Entry { id: id.into(), address, socket, weight: 1, origin, order, draining: false }
+}
+
+fn ids(members: &Members) -> Vec<&str> {
+    members.iter().map(|member| &*member.entry.id).collect()
+}
+
+#[test]
+fn the_order_is_file_attached_launched_however_members_were_added() {
+    let mut members = Members::default();
+    for (id, origin, order) in [
+        ("l1", Origin::Launched, 0),
+        ("a2", Origin::Attached, 1),
+        ("f2", Origin::File, 1),
+        ("l2", Origin::Launched, 1),
+        ("f1", Origin::File, 0),
+        ("a1", Origin::Attached, 0),
+    ] {
+        assert!(members.insert(entry(id, origin, order)));
+    }
+    assert_eq!(ids(&members), ["f1", "f2", "a1", "a2", "l1", "l2"]);
+    assert!(!members.insert(entry("f1", Origin::Attached, 9)), "ids are unique over all origins");
+    assert_eq!(members.next_order(Origin::Launched), 2);
+}
+
+#[test]
+fn a_plan_has_each_member_once_and_keeps_the_backends_of_those_that_stay() {
+    let mut members = Members::of(&[entry("f1", Origin::File, 0), entry("l1", Origin::Launched, 0)]);
+    let planned = members.planned(&[entry("f2", Origin::File, 0), entry("l1", Origin::Launched, 0)]);
+    assert_eq!(planned.iter().map(|member| &*member.entry.id).collect::<Vec<_>>(), ["f2", "l1"]);
+    assert!(Arc::ptr_eq(&planned[1].backend, &members.get("l1").unwrap().backend));
+    let Replaced { came, gone, left } = members.replace(planned);
+    assert_eq!((came.len(), gone.len(), left.len()), (1, 1, 1));
+    assert_eq!(ids(&members), ["f2", "l1"]);
+}
+
+#[test]
+fn live_numbers_are_kept_over_removal_and_return_and_a_change_of_address() {
+    let mut members = Members::default();
+    members.insert(entry("b1", Origin::File, 0));
+    members.get("b1").unwrap().backend.attempt_begins();
+    let first = members.remove("b1").unwrap().backend;
+    assert!(!first.is_eligible(), "a removed one takes nothing new");
+    members.insert(entry("b1", Origin::File, 0));
+    let second = members.get("b1").unwrap().backend.clone();
+    assert_eq!(second.in_flight(), 1);
+    assert!(second.is_eligible() && !first.is_eligible());
+    assert!(members.set_address("b1", "127.0.0.1:6001", "127.0.0.1:6001".parse().unwrap()));
+    let third = members.get("b1").unwrap().backend.clone();
+    assert!(!second.is_eligible() && third.is_eligible());
+    assert_eq!((third.in_flight(), third.socket.port()), (1, 6001));
+    assert!(!members.set_address("b1", "127.0.0.1:6001", "127.0.0.1:6001".parse().unwrap()), "the same is no change");
+}
+
+#[test]
+fn eligibility_acts_on_the_live_backend_at_once() {
+    let mut members = Members::default();
+    members.insert(entry("b1", Origin::File, 0));
+    members.insert(entry("l1", Origin::Launched, 0));
+    let (b1, l1) = (members.get("b1").unwrap().backend.clone(), members.get("l1").unwrap().backend.clone());
+    assert!(b1.is_eligible() && !l1.is_eligible(), "a launched one waits for its first good check");
+    members.update("b1", |member| member.entry.weight = 0);
+    assert!(!b1.is_eligible());
+    members.update("b1", |member| member.entry.weight = 2);
+    assert!(b1.is_eligible());
+    members.update("b1", |member| member.entry.draining = true);
+    assert!(!b1.is_eligible());
+    members.update("l1", |member| member.standing.trust());
+    assert!(l1.is_eligible());
+}
+
+#[test]
+fn restoring_undoes_the_membership_but_not_the_checks() {
+    let mut members = Members::default();
+    members.insert(entry("b1", Origin::File, 0));
+    members.insert(entry("b2", Origin::File, 1));
+    let snapshot = members.snapshot();
+    members.remove("b1");
+    members.insert(entry("a1", Origin::Attached, 0));
+    let added = members.get("a1").unwrap().backend.clone();
+    members.update("b2", |member| {
+        member.entry.weight = 9;
+        member.standing.fell("gone".into());
+    });
+    members.restore(snapshot);
+    assert_eq!(ids(&members), ["b1", "b2"]);
+    assert!(members.get("b1").unwrap().backend.is_eligible());
+    let b2 = members.get("b2").unwrap();
+    assert_eq!((b2.entry.weight, b2.backend.is_eligible()), (1, false), "still down");
+    assert!(!added.is_eligible());
+}
+
+#[test]
+fn live_numbers_of_removed_idle_backends_are_dropped_at_a_limit() {
+    let mut members = Members::default();
+    members.insert(entry("busy", Origin::File, 0));
+    let busy = members.remove("busy").unwrap().backend;
+    busy.attempt_begins();
+    for n in 0..2 * REMEMBERED_MAX {
+        members.insert(entry(&format!("b{n}"), Origin::Attached, n));
+        members.remove(&format!("b{n}"));
+    }
+    assert!(members.stats.len() <= REMEMBERED_MAX + 1);
+    members.insert(entry("busy", Origin::File, 0));
+    assert_eq!(members.get("busy").unwrap().backend.in_flight(), 1);
+}
