@@ -33,7 +33,7 @@ const VIEWERS_MAX: usize = 32;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Quantiles are taken over this many ticks. With fewer they jump; with more they hide a recent change.
 const WINDOW: usize = 5;
-/// The time that a page draws. When the last page has closed, reading goes on for as long.
+/// The time that a page draws. With many backends, reading goes on for as long when the last page has closed.
 const PAST: Duration = Duration::from_secs(180);
 /// With more backends, lb reads only for viewers: a tick takes time and memory for each.
 const UNWATCHED_MAX: usize = 256;

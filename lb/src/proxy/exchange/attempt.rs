@@ -55,11 +55,11 @@ impl Exchange {
             self.guard.count(|shard| shard.retry(reason));
         }
         let mut attempt = Attempt::begin(self, picked, this.number, now);
-        let backend = attempt.member.backend.number;
+        let (backend, losses) = (attempt.member.backend.number, attempt.member.waiting.losses());
         let has_body = !self.body.has_ended();
         let is_repeatable = self.head.method.is_idempotent() && !has_body;
         let (fault, progress) = match self.connect(&attempt.member, this, is_repeatable, now).await {
-            Ok(mut upstream) => match self.ask(&mut upstream, &attempt).await {
+            Ok(mut upstream) => match self.ask(&mut upstream, &attempt, is_repeatable, losses).await {
                 Ok(head) => {
                     let now = Instant::now();
                     attempt.head(head.status.as_u16(), now);
@@ -131,7 +131,13 @@ impl Exchange {
     /// at each byte of the request's body; [`Pace`] sets the limit while the body is incomplete. While the client takes
     /// no interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
     /// The wait also ends if the backend is lost.
-    async fn ask(&mut self, upstream: &mut Upstream, attempt: &Attempt) -> Result<Box<ResponseHead>, Fault> {
+    async fn ask(
+        &mut self,
+        upstream: &mut Upstream,
+        attempt: &Attempt,
+        is_repeatable: bool,
+        losses: u64,
+    ) -> Result<Box<ResponseHead>, Fault> {
         upstream.begin(&self.head, &self.body, &attempt.member.backend.address);
         let Self { context, settings, head, body, guard, .. } = self;
         let (timeouts, interim, timer) = (&settings.timeouts, &context.interim, &context.timer);
@@ -139,7 +145,7 @@ impl Exchange {
         let mut response = context.local.responses.take();
         let mut pace = Pace::new(body.bytes(), attempt.started, timeouts, &settings.limits);
         let mut held_up_since = None;
-        let mut wait = attempt.member.waiting.begin();
+        let mut wait = attempt.member.waiting.begin(losses);
         poll_fn(|cx| {
             // The last flush did not make room: the client takes no interim response.
             held_up_since = (!interim.has_room()).then(|| held_up_since.unwrap_or_else(Instant::now));
@@ -162,7 +168,7 @@ impl Exchange {
                     Poll::Pending => break,
                 }
             }
-            if wait.poll_lost(cx).is_ready() {
+            if wait.poll_lost(cx, is_repeatable).is_ready() {
                 return Poll::Ready(Err(Fault::BackendLost));
             }
             guard.received(body.bytes());

@@ -25,7 +25,7 @@ mod shed;
 mod signals;
 mod slow_start;
 
-pub use backend::{Backend, Eligibility, PoolRule};
+pub use backend::{Backend, Eligibility, Loss, PoolRule};
 pub use budget::{BudgetRules, RetryBudget};
 pub use caps::{ASKS_AGAIN_MAX, Caps, Unchosen};
 pub use choice::{Choice, Chooser, FallbackReason, NoChoice};
