@@ -2,8 +2,9 @@
 # Makes the release archive from finished builds: lb-VERSION-ARCH-linux.tar.gz, its SHA-256, and an SBOM of each program.
 #
 #   cargo build --release && packaging/archive.sh
-#   packaging/archive.sh TARGET [GLIBC]      builds with cargo-zigbuild, for example aarch64-unknown-linux-gnu 2.31 (not tried yet)
+#   packaging/archive.sh TARGET [GLIBC]      builds with cargo-zigbuild, for example aarch64-unknown-linux-gnu 2.31
 #
+# Man pages and completions are the same for every machine. They come from target/release, whose programs run here.
 # The result is in target/archive. The layout is the one that lb finds by itself: unpack it anywhere and run bin/lb. The
 # same inputs give the same bytes: order, owner and time of the files are fixed. SBOMs need cargo-cyclonedx; without it
 # the script says so and makes none.
@@ -15,6 +16,7 @@ programs='lb loadgen mock-server'
 version=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"$/\1/p' Cargo.toml)
 target=${1:-}
 if [ -n "$target" ]; then
+    cargo build --release
     cargo zigbuild --release --target "$target${2:+.$2}"
     built=target/$target/release
     arch=${target%%-*}
@@ -34,9 +36,11 @@ done
 for strategy in $strategies; do
     install -m 644 "$built/lib$strategy.so" "$root/lib/lb/strategies/"
 done
-install -m 644 config/lb.toml config/assignment.toml "$root/etc/lb/"
+install -m 644 config/lb.toml config/assignment.toml config/lb.schema.json "$root/etc/lb/"
+packaging/manual.sh
+cp -R target/release/manual/. "$root/share/"
 install -m 644 packaging/lb.service config/logrotate.conf "$root/share/lb/"
-install -m 644 README.md CHANGELOG.md SECURITY.md LICENSE docs/reference.md docs/access-log.md docs/runbooks.md "$root/share/doc/lb/"
+install -m 644 README.md CHANGELOG.md SECURITY.md LICENSE docs/reference.md docs/access-log.md docs/runbooks.md docs/operations.md "$root/share/doc/lb/"
 
 if cargo cyclonedx --version >/dev/null 2>&1; then
     for program in $programs; do

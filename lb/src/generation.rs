@@ -214,8 +214,8 @@ impl Hall {
         self.acknowledged.notified().await;
     }
 
-    /// Waits until a worker finds that a backend failed as often as its pool's [`thresholds`](PoolGeneration::thresholds)
-    /// say.
+    /// Waits until a worker finds that a backend failed as often as the [thresholds](PoolGeneration::thresholds) of its
+    /// pool say.
     pub async fn alarm(&self) {
         self.alarm.notified().await;
     }

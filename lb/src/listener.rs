@@ -42,6 +42,11 @@ pub enum BindError {
          take {own} out with a reload of its own first, or restart"
     )]
     Overlaps { address: SocketAddr, own: SocketAddr },
+    #[error(
+        "proxy.listen {0} is not permitted: ports below 1024 need root or CAP_NET_BIND_SERVICE, which the service lb.service has; \
+         or choose another port"
+    )]
+    Forbidden(SocketAddr),
     #[error("proxy.listen {0} cannot be listened on: {1}")]
     Other(SocketAddr, io::Error),
 }
@@ -166,8 +171,10 @@ impl Listener {
 
 impl BindError {
     fn new(address: SocketAddr, error: io::Error, current: &[Arc<Listener>]) -> Self {
-        if error.kind() != io::ErrorKind::AddrInUse {
-            return Self::Other(address, error);
+        match error.kind() {
+            io::ErrorKind::AddrInUse => {}
+            io::ErrorKind::PermissionDenied => return Self::Forbidden(address),
+            _ => return Self::Other(address, error),
         }
         let of_this_port = current.iter().find(|own| own.address.port() == address.port());
         match of_this_port {
@@ -212,6 +219,8 @@ mod tests {
         for refused in [open(&[free, taken], &[]).map(drop), check(&[free, taken], &[])] {
             assert!(matches!(refused, Err(BindError::InUse(address)) if address == taken));
         }
+        let forbidden = BindError::new(free, io::ErrorKind::PermissionDenied.into(), &[]);
+        assert!(forbidden.to_string().contains("CAP_NET_BIND_SERVICE"), "{forbidden}");
         open_one(free);
         let own = open_one(any());
         let wide: SocketAddr = ([0, 0, 0, 0], own.address().port()).into();

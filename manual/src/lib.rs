@@ -3,6 +3,7 @@
 //! `lb`, `loadgen` and `mock-server` have the same two commands, so these are here once. Both texts are made by the
 //! program itself. So they always fit its options. Invariant: hidden commands are in neither.
 
+mod fish;
 mod notes;
 
 use std::path::{Path, PathBuf};
@@ -45,7 +46,11 @@ impl CompletionsArgs {
         let name = program.get_name().to_owned();
         let mut script = Vec::new();
         clap_complete::generate(self.shell, &mut program, name, &mut script);
-        String::from_utf8(script).expect("clap_complete writes text")
+        let script = String::from_utf8(script).expect("clap_complete writes text");
+        match self.shell {
+            Shell::Fish => fish::without_gaps(&script, &program),
+            _ => script,
+        }
     }
 }
 

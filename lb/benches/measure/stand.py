@@ -78,9 +78,9 @@ class Stand:
         chunk = min(max(body_bytes, 1), 65536)
         return [self.mock(f"b{n}")[1] for n in range(count)], f"/stream?bytes={body_bytes}&chunk={chunk}&length=1"
 
-    def mock(self, name, port=0):
+    def mock(self, name, port=0, options=("--seed", "7")):
         """Starts a mock-server. Returns its process and its port."""
-        command = [beside(self.lb, "mock-server"), "--port", port, "--id", name, "--seed", "7"]
+        command = [beside(self.lb, "mock-server"), "--port", port, "--id", name, *options]
         ready = self.folder / f"{name}.ready"
         ready.unlink(missing_ok=True)
         child = self.spawn(name, [*command, "--ready-file", ready], self.cpus[1])
@@ -98,8 +98,8 @@ def absolute(command):
     return [shutil.which(program) and os.path.abspath(shutil.which(program)) or program, *arguments]
 
 
-def add_options(parser, peers, *, takes_backend=True):
-    """The options of all scripts."""
+def add_options(parser, peers, *, takes_backend=True, cpus=({0}, {1})):
+    """The options of all scripts. `cpus` are the default CPUs of the proxies and of the load."""
     target = Path(__file__).resolve().parents[3] / "target/release/lb"
     group = parser.add_argument_group("programs")
     group.add_argument("--lb", action="append", metavar="PATH",
@@ -112,8 +112,10 @@ def add_options(parser, peers, *, takes_backend=True):
         group.add_argument("--backend", metavar="CMD",
                            help="a backend, run as CMD BODY_BYTES PORT...; it sends a body of BODY_BYTES to every request. "
                                 "Default: mock-server. A faster one leaves more of the CPU to the load, so the figures are clearer")
-    group.add_argument("--proxy-cpus", default={0}, type=cpus_of, metavar="LIST", help="CPUs of the proxies (default: 0)")
-    group.add_argument("--load-cpus", default={1}, type=cpus_of, metavar="LIST", help="CPUs of load and backends (default: 1)")
+    group.add_argument("--proxy-cpus", default=cpus[0], type=cpus_of, metavar="LIST",
+                       help=f"CPUs of the proxies (default: {list_of(cpus[0])})")
+    group.add_argument("--load-cpus", default=cpus[1], type=cpus_of, metavar="LIST",
+                       help=f"CPUs of load and backends (default: {list_of(cpus[1])})")
     parser.add_argument("--json", metavar="FILE", type=Path, help="write all figures to this file")
     parser.set_defaults(default_lb=target, backend=None)
 
@@ -136,6 +138,10 @@ def names_of(text):
 
 def cpus_of(text):
     return {int(one) for one in text.split(",")}
+
+
+def list_of(cpus):
+    return ",".join(map(str, sorted(cpus)))
 
 
 def program(path, remedy):

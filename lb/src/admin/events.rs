@@ -1,11 +1,12 @@
 //! `GET /events`: server-sent events for live pages, one tick a second.
 //!
 //! One task reads the state and sends it to all viewers. A page that opens first gets the ticks of the last three
-//! minutes; a page that reconnects gets only the ticks that it missed (`Last-Event-ID`).
+//! minutes, so it shows what happened before it was opened. A page that reconnects gets only the ticks that it missed
+//! (`Last-Event-ID`).
 //!
-//! Invariants: without a viewer for three minutes, nothing is read. Control is asked once a tick, for all viewers. At
-//! most [`VIEWERS_MAX`] viewers are connected. A viewer that reads too slowly is disconnected. Every stream ends when
-//! lb stops.
+//! Invariants: control is asked once a tick, for all viewers. With more than [`UNWATCHED_MAX`] backends nothing is read
+//! without a viewer for three minutes. At most [`VIEWERS_MAX`] viewers are connected. A viewer that reads too slowly is
+//! disconnected. Every stream ends when lb stops.
 
 use std::collections::VecDeque;
 use std::convert::Infallible;
@@ -32,8 +33,10 @@ const VIEWERS_MAX: usize = 32;
 const INTERVAL: Duration = Duration::from_secs(1);
 /// Quantiles are taken over this many ticks. With fewer they jump; with more they hide a recent change.
 const WINDOW: usize = 5;
-/// The time that a page draws. When the last page has closed, reading goes on for as long.
+/// The time that a page draws. With many backends, reading goes on for as long when the last page has closed.
 const PAST: Duration = Duration::from_secs(180);
+/// With more backends, lb reads only for viewers: a tick takes time and memory for each.
+const UNWATCHED_MAX: usize = 256;
 /// With very many backends this limit makes the past shorter.
 const PAST_BYTES_MAX: usize = 4 << 20;
 /// A viewer with more unread ticks is disconnected.
@@ -75,14 +78,17 @@ pub(super) async fn tell(shared: Arc<Shared>, mut closing: watch::Receiver<bool>
         clock.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut readings: VecDeque<Traffic> = VecDeque::new();
         let run = milliseconds_since_the_epoch();
+        let mut backends = 0;
         loop {
             clock.tick().await;
-            if !shared.feed.is_watched() {
+            if !shared.feed.is_watched() && backends > UNWATCHED_MAX {
                 readings.clear();
+                shared.feed.forget();
                 continue;
             }
             // Control has ended; the server ends next.
             let Ok(status) = shared.handle.status().await else { continue };
+            backends = status.pools.iter().map(|pool| pool.backends.len()).sum();
             readings.push_back(shared.metrics.traffic());
             if readings.len() > WINDOW + 1 {
                 readings.pop_front();
@@ -128,12 +134,13 @@ impl Feed {
         if !state.viewers.is_empty() {
             state.watched = Some(Instant::now());
         }
-        let is_watched = state.watched.is_some_and(|watched| watched.elapsed() < PAST);
-        if !is_watched {
-            state.past.clear();
-            state.past_bytes = 0;
-        }
-        is_watched
+        state.watched.is_some_and(|watched| watched.elapsed() < PAST)
+    }
+
+    fn forget(&self) {
+        let mut state = self.0.lock();
+        state.past.clear();
+        state.past_bytes = 0;
     }
 
     fn send(&self, data: &[u8]) {
@@ -245,7 +252,7 @@ mod tests {
     }
 
     #[test]
-    fn state_is_read_only_during_and_shortly_after_a_view() {
+    fn a_feed_counts_as_watched_during_and_shortly_after_a_view() {
         let feed = Feed::default();
         assert!(!feed.is_watched());
         let viewer = feed.join(None).ok();

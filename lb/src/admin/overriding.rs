@@ -5,6 +5,7 @@
 use serde_json::{Map, Value};
 
 use crate::control::Overriding;
+use crate::course::kind;
 
 const EXAMPLE: &str = r#"{"strategy":{"name":"round_robin"}}"#;
 
@@ -42,17 +43,6 @@ fn text(object: &Map<String, Value>, section: &str, key: &str) -> Result<(), Str
         None | Some(Value::String(_)) => Ok(()),
         Some(Value::Null) if key != "pool" => Ok(()),
         Some(other) => Err(format!("{section}{key} is {}, not a string: write \"{key}\":\"…\"", kind(other))),
-    }
-}
-
-fn kind(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "true or false",
-        Value::Number(_) => "a number",
-        Value::String(_) => "a string",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "an object",
     }
 }
 

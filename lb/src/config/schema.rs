@@ -167,4 +167,20 @@ mod tests {
             assert_eq!(values.join(", "), known);
         }
     }
+
+    /// `UPDATE_SCHEMA=1` writes the file.
+    #[test]
+    fn the_shipped_schema_is_this_one_and_both_files_name_it() {
+        let folder = std::path::Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/../config"));
+        let (path, text) = (folder.join("lb.schema.json"), format!("{:#}\n", schema()));
+        if std::env::var_os("UPDATE_SCHEMA").is_some() {
+            std::fs::write(&path, &text).unwrap();
+        }
+        let shipped = std::fs::read_to_string(&path).unwrap();
+        assert!(shipped == text, "config/lb.schema.json is old: run this test with UPDATE_SCHEMA=1");
+        for file in ["lb.toml", "assignment.toml"] {
+            let text = std::fs::read_to_string(folder.join(file)).unwrap();
+            assert!(text.starts_with("#:schema ./lb.schema.json\n"), "{file}");
+        }
+    }
 }

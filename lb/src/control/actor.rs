@@ -122,7 +122,7 @@ impl Actor {
             return message;
         }
         let until = self.next_look();
-        let (inbox, hall) = (&mut self.inbox, self.desk.hall.clone());
+        let (inbox, hall, hears) = (&mut self.inbox, self.desk.hall.clone(), self.membership.hears_alarms());
         tokio::select! {
             command = inbox.commands.recv() => Message::Command(command),
             Some(checked) = inbox.checked.recv() => Message::Checked(checked),
@@ -130,7 +130,7 @@ impl Actor {
             Some(resolved) = inbox.resolved.recv() => Message::Resolved(resolved),
             Some(drained) = inbox.drained.recv() => Message::Drained(drained),
             Some(prepared) = inbox.prepared.recv() => Message::Prepared(prepared),
-            () = hall.alarm() => Message::Alarm,
+            () = hall.alarm(), if hears => Message::Alarm,
             progress = self.desk.progress() => Message::Progress(progress),
             () = sleep_until(until) => Message::Look,
         }
@@ -191,6 +191,7 @@ impl Actor {
         let desk = &mut self.desk;
         self.membership.fail_late_joins(desk);
         self.membership.look_at_outliers(desk, false);
+        self.membership.follow_eligibility(desk);
         desk.tell_if_stuck();
         self.reloads.look_at_probation(desk);
         if !desk.is_building() {

@@ -2,8 +2,9 @@
 //!
 //! [`Membership`] is the only place that changes members. So live flags, gauges, checkers, processes, log and the next
 //! build agree. `sources` and `plan` compute which members there should be. `overlay` holds the changes that an
-//! operator made at run time. `checks` takes outcomes of health checks, `outliers` looks at failures of requests. `replicas`, `joins` and `attach` are the
-//! commands of the course. Arrows: membership uses health, launcher, pools and publish, and none of them names it.
+//! operator made at run time. `checks` takes outcomes of health checks, `outliers` looks at failures of requests.
+//! `replicas`, `joins` and `attach` are the commands of the course. Arrows: membership uses health, launcher, pools and
+//! publish, and none of them names it.
 
 mod attach;
 mod changes;
@@ -76,6 +77,8 @@ pub(super) struct Membership {
     drained: mpsc::Sender<Drained>,
     /// Zero of the clock of outlier detection.
     opened: Instant,
+    /// Until then alarms wait, because a look takes a snapshot of all counts.
+    deaf_until: Option<Instant>,
 }
 
 // === impl Membership ===
@@ -102,6 +105,7 @@ impl Membership {
             resolved,
             drained,
             opened: Instant::now(),
+            deaf_until: None,
         };
         for pool in desk.pools.keys() {
             for member in desk.pools[pool].members.snapshot() {
@@ -213,9 +217,22 @@ impl Membership {
         self.follow_new_rules(desk);
     }
 
+    /// Shows and publishes what a change of one member changed for others.
+    pub(in crate::control) fn follow_eligibility(&self, desk: &mut Publisher) {
+        for pool in desk.pools.keys() {
+            if desk.pools[pool].members.take_changed() {
+                self.show_all(desk, pool);
+                if desk.pools[pool].is_outdated() {
+                    desk.touch(pool);
+                }
+            }
+        }
+    }
+
     /// The next time at which something may be due without a message.
     pub(in crate::control) fn next_look(&self, desk: &Publisher) -> Option<Instant> {
-        [self.next_join_look(), self.next_outlier_look(desk)].into_iter().flatten().min()
+        let hears = self.deaf_until.filter(|until| *until > Instant::now());
+        [self.next_join_look(), self.next_outlier_look(desk), hears].into_iter().flatten().min()
     }
 
     /// Gives each pool its rules for failing backends.

@@ -2,10 +2,12 @@
 
 mod arranged;
 mod assembly;
+mod member;
 mod members;
 mod pool;
 
 pub(super) use arranged::{PoolKey, Pools};
 pub(super) use assembly::{Assembled, Assembly};
-pub(super) use members::{Entry, Member, Members, Origin, Replaced, close};
+pub(super) use member::{Entry, Member, Origin};
+pub(super) use members::{Members, Replaced, close};
 pub(super) use pool::{Kept, PoolState, SlotsOf};

@@ -114,18 +114,8 @@ pub(crate) fn weight(value: &Value) -> Result<u16, String> {
     }
 }
 
-/// A whole number. JSON has one type of number, so 2.0 is whole, too.
-fn whole(value: &Value) -> Option<i64> {
-    /// Above it not every whole number is an `f64`.
-    const EXACT_MAX: f64 = (1_u64 << 53) as f64;
-    let is_whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT_MAX;
-    value
-        .as_i64()
-        .or_else(|| value.as_f64().filter(|number| value.is_f64() && is_whole(number)).map(|number| number as i64))
-}
-
 /// The type of a value, with its article.
-fn kind(value: &Value) -> &'static str {
+pub(crate) fn kind(value: &Value) -> &'static str {
     match value {
         Value::Null => "null",
         Value::Bool(_) => "a boolean",
@@ -134,6 +124,16 @@ fn kind(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
+}
+
+/// A whole number. JSON has one type of number, so 2.0 is whole, too.
+fn whole(value: &Value) -> Option<i64> {
+    /// Above it not every whole number is an `f64`.
+    const EXACT_MAX: f64 = (1_u64 << 53) as f64;
+    let is_whole = |number: &f64| number.fract() == 0.0 && number.abs() <= EXACT_MAX;
+    value
+        .as_i64()
+        .or_else(|| value.as_f64().filter(|number| value.is_f64() && is_whole(number)).map(|number| number as i64))
 }
 
 #[cfg(test)]

@@ -65,7 +65,7 @@ pub(super) fn start(
         tracing::info!(
             limit = descriptors.limit(),
             wanted,
-            "the limit of open files allows {most} client connections, and fewer while they have requests: raise it (ulimit -n) for more"
+            "the limit of open files (ulimit -n) allows {most} client connections, and fewer while they have requests"
         );
     }
     let seat = hall.seat();

@@ -175,7 +175,7 @@ impl Fault {
             Self::ConnectTimeout => "the connection to the backend was not made in time",
             Self::BackendTimeout => "the backend did not answer in time",
             Self::BackendReset => "the backend closed the connection without an answer",
-            Self::BackendLost => "the backend was marked down before it answered",
+            Self::BackendLost => "the backend was found to be lost before it responded",
             Self::BadResponse => "the backend's answer is not HTTP",
             Self::SwitchedUnasked => "the backend switched to a protocol that it was not asked for",
             Self::TunnelIdle => "the tunnel was silent for too long",

@@ -181,7 +181,10 @@ impl PoolView {
                 })
             })
             .collect();
-        old.values().for_each(|member| member.idle.close());
+        for member in old.values() {
+            member.look();
+            member.idle.close();
+        }
         let current = current.insert(Current { shared, members });
         for member in &current.members {
             member.thresholds.set(current.shared.thresholds);
@@ -191,7 +194,10 @@ impl PoolView {
 
     fn clear(&self) {
         if let Some(old) = self.current.borrow_mut().take() {
-            old.members.iter().for_each(|member| member.idle.close());
+            for member in &old.members {
+                member.look();
+                member.idle.close();
+            }
         }
     }
 }
@@ -242,7 +248,7 @@ impl Owner {
 impl MemberView {
     /// Ends the requests that wait for a response, if the backend is lost.
     pub(super) fn look(&self) {
-        self.waiting.note(self.backend.is_lost());
+        self.waiting.note(self.backend.loss());
     }
 
     fn new(backend: Arc<Backend>, shard: Arc<BackendShard>) -> Self {

@@ -90,7 +90,7 @@ words! {
         NotSent = "not_sent",
         /// A keep-alive connection ended before any byte of the response, and the request may be sent again.
         ReusedConnection = "reused_connection",
-        /// The backend was marked down before its response began, and the request may be sent again.
+        /// The backend was found to be lost before its response began, and the request may be sent again.
         BackendDown = "backend_down",
         /// A new connection ended before the head of the response, and the request may be sent again.
         Reset = "reset",

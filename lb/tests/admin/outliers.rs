@@ -1,6 +1,6 @@
 //! Backends that fail the requests of clients although their health checks are good, and pools with too few backends.
 
-use lb_test_support::{Balancer, backends, get, mock, send, wait_until};
+use lb_test_support::{Balancer, Hostile, backends, get, mock, send, wait_until};
 use mock_server::{Change, Running};
 use serde_json::Value;
 
@@ -94,19 +94,65 @@ fn an_ejection_ends_and_the_next_one_is_longer() {
     wait_until("the log of its return", || lb.printed("stderr").contains("takes requests after its ejection"));
 }
 
+/// Sends requests until `b3`, which fails them, is ejected.
+fn eject_b3(lb: &Balancer, servers: &[Running]) {
+    fail(&servers[2], 1.0);
+    let mut number = 0;
+    wait_until("the ejection", || {
+        status(lb, number);
+        number += 1;
+        backend(lb, "b3")["ejection"].is_object()
+    });
+    fail(&servers[2], 0.0);
+}
+
+#[test]
+fn an_ejection_ends_when_checks_found_the_backend_down_and_up_again() {
+    let servers = three();
+    let health = "[health]\ninterval_ms = 20\nfast_interval_ms = 20\ntimeout_ms = 100\n";
+    let lb = start(&(strategy("round_robin") + LONG + health), &servers);
+    eject_b3(&lb, &servers);
+    servers[2].change(&Change { stall: Some(true), ..Change::default() }).unwrap();
+    wait_until("b3 to be down", || backend(&lb, "b3")["healthy"] == false);
+    servers[2].change(&Change { stall: Some(false), ..Change::default() }).unwrap();
+    wait_until("b3 to get requests", || backend(&lb, "b3")["eligible"] == true);
+    assert_eq!(backend(&lb, "b3")["ejection"], Value::Null);
+}
+
+#[test]
+fn an_ejection_ends_when_a_reload_switches_outlier_detection_off_and_when_another_server_takes_the_id() {
+    let servers = three();
+    let lb = start(&(strategy("round_robin") + LONG), &servers);
+    eject_b3(&lb, &servers);
+    let file = lb.path("lb.toml");
+    let text = std::fs::read_to_string(&file).unwrap();
+    let fourth = mock("fourth");
+    let moved = text.replace(&servers[2].addr.to_string(), &fourth.addr.to_string());
+    std::fs::write(&file, &moved).unwrap();
+    wait_until("the new server under the old id", || {
+        (0..9).any(|_| get(lb.proxy, "/home").header("x-server-id") == Some("fourth"))
+    });
+
+    std::fs::write(&file, &text).unwrap();
+    wait_until("the old server", || backend(&lb, "b3")["address"] == servers[2].addr.to_string());
+    eject_b3(&lb, &servers);
+    std::fs::write(&file, text.replace("[outlier]\n", "[outlier]\nenabled = false\n")).unwrap();
+    wait_until("its return", || backend(&lb, "b3")["eligible"] == true);
+}
+
 #[test]
 fn the_only_backend_stays_and_the_log_says_so() {
     let servers = vec![mock("b1")];
     let lb = start(&(strategy("round_robin") + LONG), &servers);
     fail(&servers[0], 1.0);
     assert!((0..5).all(|number| status(&lb, number) == 500));
-    wait_until("the log", || lb.printed("stderr").contains("the pool cannot do without it"));
+    wait_until("the log", || lb.printed("stderr").contains("backend fails, but is not ejected"));
     assert_eq!(backend(&lb, "b1")["eligible"], true);
 }
 
 #[test]
 fn a_backend_that_is_reset_in_every_request_is_ejected_for_gateway_failures() {
-    let broken = lb_test_support::Hostile::start(|_, wire| {
+    let broken = Hostile::start(|_, wire| {
         while let Some(head) = wire.head() {
             if !head.starts_with("GET /heartbeat ") {
                 return wire.reset();
@@ -123,6 +169,33 @@ fn a_backend_that_is_reset_in_every_request_is_ejected_for_gateway_failures() {
     }
     wait_until("the ejection", || backend(&lb, "broken")["eligible"] == false);
     assert_eq!(backend(&lb, "broken")["ejection"]["reason"], "5 gateway failures in a row");
+}
+
+#[test]
+fn a_request_that_waits_for_a_backend_that_is_ejected_without_a_response_is_sent_elsewhere() {
+    let broken = Hostile::start(|_, wire| {
+        while let Some(head) = wire.head() {
+            match head.split(' ').nth(1) {
+                Some("/heartbeat") => wire.write(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"),
+                Some("/home") => return wire.hold(),
+                _ => return wire.reset(),
+            }
+        }
+    });
+    let good = mock("good");
+    let config = strategy("round_robin") + "[outlier]\ngateway_failures = 3\neject_ms = 300000\n";
+    let lb = Balancer::start(&(config + &backends(&[("broken", broken.addr), ("good", good.addr)])));
+    let proxy = lb.proxy;
+    let held: Vec<_> = (0..2).map(|_| std::thread::spawn(move || get(proxy, "/home"))).collect();
+    wait_until("the broken one to have a request", || broken.heads().iter().any(|head| head.contains(" /home ")));
+    wait_until("its ejection", || {
+        send(lb.proxy, "POST", "/reset", &[], "");
+        backend(&lb, "broken")["eligible"] == false
+    });
+    for request in held {
+        let answer = request.join().unwrap();
+        assert_eq!((answer.status, answer.header("x-server-id")), (200, Some("good")));
+    }
 }
 
 #[test]

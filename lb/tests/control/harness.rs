@@ -19,6 +19,8 @@ use tokio::time::timeout;
 
 /// Health checks quick enough for a test.
 pub(crate) const QUICK_HEALTH: &str = "[health]\ninterval_ms = 10\n";
+/// A backend that is down gets no request, also if no other is up.
+pub(crate) const NO_PANIC: &str = "[panic]\nbelow_percent = 0\n";
 /// As good as no health checks after the first.
 pub(crate) const SLOW_HEALTH: &str = "[health]\ninterval_ms = 86400000\n";
 

@@ -3,7 +3,7 @@
 use lb_test_support::{mock, mock_with};
 use mock_server::Change;
 
-use crate::harness::{QUICK_HEALTH, Rig, backend, bounded, folder};
+use crate::harness::{NO_PANIC, QUICK_HEALTH, Rig, backend, bounded, folder};
 
 #[tokio::test]
 async fn a_backend_that_stops_is_unhealthy_until_it_responds_again() {
@@ -31,8 +31,8 @@ async fn a_backend_that_stops_is_unhealthy_until_it_responds_again() {
 #[tokio::test]
 async fn a_backend_that_stalls_is_unhealthy_and_the_reason_names_the_timeout() {
     let (folder, one) = (folder(), mock("b1"));
-    let health = "[health]\ninterval_ms = 10\ntimeout_ms = 50\n";
-    let mut rig = Rig::start(folder.path(), &(backend("b1", one.addr) + health)).await;
+    let health = NO_PANIC.to_owned() + "[health]\ninterval_ms = 10\ntimeout_ms = 50\n";
+    let mut rig = Rig::start(folder.path(), &(backend("b1", one.addr) + &health)).await;
     one.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
     rig.until_pool(&[("b1", false)]).await;
     let down = rig.handle().backends().await.unwrap().remove(0);
@@ -59,8 +59,8 @@ async fn a_check_passes_with_any_status_below_500_and_fails_with_500() {
     rig.stop().await;
 
     one.change(&Change { failure_rate: Some(1.0), ..Change::default() }).unwrap();
-    let home = "[health]\ninterval_ms = 10\npath = \"/home\"\n";
-    let mut rig = Rig::start(folder.path(), &(backend("b1", one.addr) + home)).await;
+    let home = NO_PANIC.to_owned() + "[health]\ninterval_ms = 10\npath = \"/home\"\n";
+    let mut rig = Rig::start(folder.path(), &(backend("b1", one.addr) + &home)).await;
     rig.until_pool(&[("b1", false)]).await;
     assert_eq!(rig.handle().backends().await.unwrap()[0].reason.as_deref(), Some("/home returned 500"));
     rig.stop().await;

@@ -7,7 +7,7 @@ use std::time::Instant;
 use lb::control::{Add, ControlError, Remove};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 
-use crate::harness::{QUICK_HEALTH, Rig, bounded, folder};
+use crate::harness::{NO_PANIC, QUICK_HEALTH, Rig, bounded, folder};
 
 /// No claim: the launcher of these tests runs this test in another process, so that no other program must be built.
 #[test]
@@ -104,8 +104,8 @@ async fn a_killed_replica_is_ineligible_at_once_and_starts_again_under_its_name(
 #[tokio::test]
 async fn a_replica_that_was_down_and_recovers_ends_the_wait_for_all() {
     let folder = folder();
-    let health = "[health]\ninterval_ms = 10\ntimeout_ms = 200\n";
-    let mut rig = Rig::start(folder.path(), &(launcher(1) + health)).await;
+    let health = NO_PANIC.to_owned() + "[health]\ninterval_ms = 10\ntimeout_ms = 200\n";
+    let mut rig = Rig::start(folder.path(), &(launcher(1) + &health)).await;
     bounded("all replicas", rig.handle().all_joined()).await.unwrap();
     let pid = pids(&rig).await["Server 1"];
     kill_process(pid, Signal::STOP).unwrap();

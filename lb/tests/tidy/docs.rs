@@ -6,7 +6,7 @@ use crate::sources::{Offence, Page, assert_none, named, pages, root};
 
 /// The folders that paths in pages begin with.
 const FOLDERS: &[&str] =
-    &["lb/", "strategies/", "loadgen/", "mock-server/", "config/", "docs/", "grafana/", "fuzz/", ".ci/"];
+    &["lb/", "strategies/", "loadgen/", "mock-server/", "config/", "docs/", "grafana/", "packaging/", "fuzz/", ".ci/"];
 /// Pages that list the shipped strategies.
 const LISTS_OF_STRATEGIES: &[&str] = &["README.md", "config/lb.toml"];
 
@@ -83,7 +83,7 @@ fn unlisted(page: &Page, strategies: &[String]) -> Vec<Offence> {
 }
 
 /// The names of the strategies that are shipped: the folders directly below `strategies/`.
-fn shipped() -> Vec<String> {
+pub(crate) fn shipped() -> Vec<String> {
     let entries = std::fs::read_dir(root().join("strategies")).expect("the folder is there");
     let folders = entries.map(|entry| entry.expect("it can be read to its end").path());
     let names = folders.filter(|folder| folder.join("Cargo.toml").is_file());

@@ -7,6 +7,7 @@ mod docs;
 mod files;
 mod functions;
 mod lexer;
+mod packaging;
 mod plain;
 mod prose;
 mod reasons;

@@ -1,17 +1,35 @@
 //! `lb`, `lb check` and `lb strategies` with a plugin that crashes or that inspects its process.
 
 use std::net::TcpListener;
+use std::os::unix::fs::chown;
+use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Command, Output};
 
 use crate::harness::{Bench, lb};
+
+/// The user without rights.
+const NOBODY: u32 = 65_534;
 
 /// Runs `lb` with a launcher that creates the file `launched` when it launches a replica.
 fn run(bench: &Bench, way: &str, arguments: &[&str]) -> Output {
     run_with(bench, way, "", arguments)
 }
 
-/// As `run`, with more options of the plugin. In both, the environment holds an admin token.
+/// As `run`, with more options of the plugin.
 fn run_with(bench: &Bench, way: &str, more: &str, arguments: &[&str]) -> Output {
+    command(bench, &lb(), way, more, arguments).output().unwrap()
+}
+
+/// As the user `id`; the plugin looks at its process. The copy of `lb` in the folder runs, if there is one.
+fn run_as(bench: &Bench, id: u32, more: &str, arguments: &[&str]) -> Output {
+    let copy = bench.folder.path().join("lb");
+    let executable = if copy.exists() { copy } else { lb() };
+    command(bench, &executable, "look", more, arguments).uid(id).output().unwrap()
+}
+
+/// The environment holds an admin token.
+fn command(bench: &Bench, executable: &Path, way: &str, more: &str, arguments: &[&str]) -> Command {
     let folder = bench.folder.path();
     let config = format!(
         "[strategy]\nname = \"broken\"\n[strategy.config.broken]\nway = {way:?}\n{more}\n[launcher]\nkind = \"process\"\nreplicas = 1\n\
@@ -19,7 +37,7 @@ fn run_with(bench: &Bench, way: &str, more: &str, arguments: &[&str]) -> Output 
         folder.join("launched")
     );
     std::fs::write(folder.join("lb.toml"), config).unwrap();
-    let mut command = Command::new(lb());
+    let mut command = Command::new(executable);
     command
         .env_clear()
         .env("HOME", folder)
@@ -31,7 +49,7 @@ fn run_with(bench: &Bench, way: &str, more: &str, arguments: &[&str]) -> Output 
         .arg("--set")
         .arg(format!("plugin_dirs=[{folder:?}]"))
         .args(arguments);
-    command.output().unwrap()
+    command
 }
 
 #[test]
@@ -64,10 +82,24 @@ fn a_start_with_a_plugin_that_crashes_prints_one_error_and_launches_nothing() {
     assert!(!bench.folder.path().join("launched").exists());
 }
 
-/// Whether this machine allows the user of the test a network namespace.
-fn can_leave_network(is_root: bool) -> bool {
-    let flags = if is_root { "-n" } else { "-Un" };
-    Command::new("unshare").args([flags, "true"]).status().is_ok_and(|status| status.success())
+/// Whether this machine allows the user `id` a network namespace.
+fn can_leave_network(id: u32) -> bool {
+    let flags = if id == 0 { "-n" } else { "-Un" };
+    Command::new("unshare").uid(id).args([flags, "true"]).status().is_ok_and(|status| status.success())
+}
+
+/// What the plugin of the trial reports about its process when `lb` runs as the user `id`.
+fn assert_sees_little(bench: &Bench, port: u16, id: u32, way: &[&str]) {
+    let said = String::from_utf8(run_as(bench, id, &format!("port = \"{port}\""), way).stderr).unwrap();
+    let seen = |part: &str| assert!(said.contains(part), "{part} is not in {said}");
+    seen("command=[lb] ");
+    if id == 0 {
+        seen("user=65534 group=65534 ");
+    }
+    match can_leave_network(id) {
+        true => seen("token=0 network=0"),
+        false => println!("not checked here: this machine does not allow user {id} a network namespace"),
+    }
 }
 
 #[test]
@@ -75,20 +107,24 @@ fn a_plugin_on_trial_sees_no_token_no_network_no_rights_and_no_sign_of_being_tri
     let bench = Bench::new();
     bench.compile(&[]);
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-    let port = format!("port = \"{}\"", listener.local_addr().unwrap().port());
-    let is_root = our_user() == 0;
-    for arguments in [&[][..], &["check"]] {
-        let said = String::from_utf8(run_with(&bench, "look", &port, arguments).stderr).unwrap();
-        let seen = |part: &str| assert!(said.contains(part), "{part} is not in {said}");
-        seen("command=[lb] ");
-        if is_root {
-            seen("user=65534 group=65534 ");
-        }
-        match can_leave_network(is_root) {
-            true => seen("token=0 network=0"),
-            false => println!("not checked here: this machine does not allow a network namespace"),
-        }
+    let port = listener.local_addr().unwrap().port();
+    for way in [&[][..], &["check"]] {
+        assert_sees_little(&bench, port, our_user(), way);
     }
+}
+
+#[test]
+fn a_plugin_on_trial_sees_no_network_if_lb_is_not_root() {
+    let (bench, own) = (Bench::new(), our_user());
+    bench.compile(&[]);
+    let id = if own == 0 { NOBODY } else { own };
+    if id != own {
+        // The folder of the build may be closed to others.
+        std::fs::copy(lb(), bench.folder.path().join("lb")).unwrap();
+        chown(bench.folder.path(), Some(id), None).unwrap();
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    assert_sees_little(&bench, listener.local_addr().unwrap().port(), id, &["check"]);
 }
 
 /// The user id of this process.

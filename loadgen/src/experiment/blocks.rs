@@ -189,7 +189,7 @@ impl Course<'_> {
             return Err(ExperimentError::Interrupted(format!("in block {block}")));
         }
         if let Some(late) = self.lateness.note(block, &arm.label, &outcome) {
-            stage.progress.say(&format!("the generator was late, {late}: block {block} is dropped in all arms"));
+            stage.progress.say(&format!("the generator was late, {late}: block {block} does not count, in any arm"));
         }
         stage.check_in_charge(arm)?;
         let law = judge::law(stage, self.declared, self.plan, arm, &self.pool, record);

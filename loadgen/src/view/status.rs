@@ -118,7 +118,7 @@ impl Precision {
         };
         match (worst(|arm| arm.half_width), worst(|arm| arm.expected)) {
             (Some(now), Some(then)) => format!(
-                "the widest interval of {} is ±{:.1} %; {blocks}, probably ±{:.1} % then",
+                "the widest interval of {} is ±{:.1} % now; {blocks}, and with these probably ±{:.1} %",
                 self.measure,
                 now * 100.0,
                 then * 100.0

@@ -183,6 +183,11 @@ async fn check(socket: SocketAddr, address: &str, rules: &Health) -> Result<(), 
     }
 }
 
+/// It did something, if only to close the connection.
+fn broken(reason: String) -> CheckFailure {
+    CheckFailure { reason, sign: Sign::Responds }
+}
+
 fn silent(reason: String) -> CheckFailure {
     CheckFailure { reason, sign: Sign::Silent }
 }
@@ -204,7 +209,7 @@ async fn ask(socket: SocketAddr, address: &str, path: &str) -> Result<http::Stat
         .map_err(|error| silent(format!("{path}: {error}")))?;
     let exchange = async {
         let answer =
-            sender.send_request(request).await.map_err(|error| silent(format!("no valid response: {error}")))?;
+            sender.send_request(request).await.map_err(|error| broken(format!("no valid response: {error}")))?;
         let status = answer.status();
         // A short body is read to its end, so that the server does not see a broken connection.
         let _ = Limited::new(answer.into_body(), BODY_MAX_BYTES).collect().await;
@@ -217,6 +222,6 @@ async fn ask(socket: SocketAddr, address: &str, path: &str) -> Result<http::Stat
     });
     tokio::select! {
         status = exchange => status,
-        () = driver => Err(silent("the connection was closed".to_owned())),
+        () = driver => Err(broken("the connection was closed".to_owned())),
     }
 }

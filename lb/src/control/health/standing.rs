@@ -3,7 +3,7 @@
 //! The rules are pure, without clock or socket, so that a test can cover "down after 3, up after 2" check by check.
 //! Invariants: a configured or attached backend counts as healthy until checks fail. A launched one is not healthy
 //! before its first good check. Only a change of health is reported. A backend is lost if it is down and its last check
-//! got no response: one that responds badly may be finishing its requests.
+//! got no response. One that responds badly or refuses checks may be finishing its requests.
 
 use lb_balance::Finding;
 
@@ -64,9 +64,10 @@ impl Standing {
         matches!(self.state, State::Unknown | State::Up)
     }
 
-    /// Whether it is useless to wait for its responses.
+    /// Whether it is useless to wait for its responses. Not if nothing listens: a process that ended has closed its
+    /// connections, and one that is stopping may finish its requests.
     pub(in crate::control) fn is_lost(&self) -> bool {
-        self.state == State::Down && self.sign != Sign::Responds
+        self.state == State::Down && self.sign == Sign::Silent
     }
 
     /// For the rules of a pool.
@@ -228,9 +229,9 @@ mod tests {
         };
         let unwell = || failure("/ returned 503", Sign::Responds);
         assert_eq!([is_lost(bad()), is_lost(bad()), is_lost(unwell())], [false; 3], "down, but it responds");
-        assert!(is_lost(bad()), "its process ended");
+        assert!(!is_lost(bad()), "nothing listens: it may be stopping");
+        assert!(is_lost(failure("no response within 1s", Sign::Silent)));
         assert_eq!([is_lost(Ok(())), is_lost(Ok(()))], [true, false], "up with the second good check");
-        assert!(standing.fell("its process was ended by signal 9".into()).is_some() && standing.is_lost());
     }
 
     #[test]

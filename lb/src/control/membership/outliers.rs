@@ -1,7 +1,7 @@
 //! The consequences of outlier detection: a backend that fails its clients' requests gets none for a while.
 //!
-//! The rules are in [`lb_balance::Outliers`], one per pool. Here they get the time and the counts, and their results are
-//! logged, counted and published. A look is due when a worker reports failures in a row, and when an interval or an
+//! The rules are in [`lb_balance::Outliers`], one per pool. Here they get the time and the counts, and their results
+//! are logged, counted and published. A look is due when a worker reports failures in a row, and when an interval or an
 //! ejection ends.
 
 use std::sync::Arc;
@@ -13,12 +13,24 @@ use super::Membership;
 use crate::control::pools::PoolKey;
 use crate::control::publish::Publisher;
 
+/// The shortest time between two looks by alarms.
+const BETWEEN_ALARMS: Duration = Duration::from_millis(20);
+
 // === impl Membership: outliers ===
 
 impl Membership {
+    /// Whether the next alarm of a worker is taken now.
+    pub(in crate::control) fn hears_alarms(&self) -> bool {
+        self.deaf_until.is_none_or(|until| until <= Instant::now())
+    }
+
     /// Looks at the pools where a look is due. `is_alarm`: at all of them, because a worker reported failures.
     pub(in crate::control) fn look_at_outliers(&mut self, desk: &mut Publisher, is_alarm: bool) {
-        let now_ns = self.clock_ns(Instant::now());
+        let now = Instant::now();
+        let now_ns = self.clock_ns(now);
+        if is_alarm {
+            self.deaf_until = Some(now + BETWEEN_ALARMS);
+        }
         let is_due = |desk: &Publisher, pool: PoolKey| is_alarm || desk.pools[pool].members.next_look_ns() <= now_ns;
         let due: Vec<PoolKey> = desk.pools.keys().into_iter().filter(|pool| is_due(desk, *pool)).collect();
         if due.is_empty() {
@@ -64,7 +76,7 @@ impl Membership {
             }
             OutlierEvent::Spared { cause, by, .. } => {
                 let (reason, by) = (cause.to_string(), by.as_str());
-                tracing::warn!(pool = name, backend = %id, reason, by, "backend fails, but the pool cannot do without it");
+                tracing::warn!(pool = name, backend = %id, reason, by, "backend fails, but is not ejected");
             }
         }
     }

@@ -5,8 +5,8 @@
 //!
 //! - Ids are unique. The order is: the file's, then attached ones, then launched ones by order of start.
 //! - Live numbers are kept by id, over removal and return and over a change of address.
-//! - The live flags of every member's [`Backend`] always agree with its entry, its checks, its ejection and the state of
-//!   the whole pool ([`PoolHealth`]). A `Backend` without a member gets no new request.
+//! - The live flags of every member's [`Backend`] always agree with its entry, its checks, its ejection and the state
+//!   of the whole pool ([`PoolHealth`]). A `Backend` without a member gets no new request.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
@@ -15,42 +15,12 @@ use std::sync::Arc;
 use lb_balance::{Condition, Look, OutlierEvent, OutlierRules, OutlierState, Outliers, PanicRules, PoolHealth};
 use lb_strategy_host::Stats;
 
+use super::member::{Entry, Member, Origin};
 use crate::control::health::Standing;
 use crate::pool::{Backend, Eligibility};
 
 /// How many removed backends keep their live numbers for a return. With more, the numbers of idle ones are dropped.
 const REMEMBERED_MAX: usize = 4_096;
-
-/// The origin of a member; also the first part of its place in the order.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(in crate::control) enum Origin {
-    File,
-    Attached,
-    Launched,
-}
-
-/// The description of a member, without its state.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(in crate::control) struct Entry {
-    pub(in crate::control) id: String,
-    pub(in crate::control) address: String,
-    pub(in crate::control) socket: SocketAddr,
-    pub(in crate::control) weight: u16,
-    pub(in crate::control) origin: Origin,
-    /// The place among entries of the same origin.
-    pub(in crate::control) order: usize,
-    pub(in crate::control) draining: bool,
-}
-
-#[derive(Clone, Debug)]
-pub(in crate::control) struct Member {
-    pub(in crate::control) entry: Entry,
-    pub(in crate::control) standing: Standing,
-    /// By the entry, the checks and the state of the whole pool; see [`Members::settle`].
-    eligibility: Eligibility,
-    /// Shared with the workers; it has the entry's id and address.
-    pub(in crate::control) backend: Arc<Backend>,
-}
 
 #[derive(Debug)]
 pub(in crate::control) struct Members {
@@ -59,6 +29,10 @@ pub(in crate::control) struct Members {
     outliers: Outliers,
     panic: PanicRules,
     in_panic: bool,
+    /// Outlier detection should look, because a member or its health has changed.
+    is_look_due: bool,
+    /// An eligibility, or the panic, has changed since it was last asked.
+    has_changed: bool,
 }
 
 /// The result of a replacement of members.
@@ -71,66 +45,21 @@ pub(in crate::control) struct Replaced {
     pub(in crate::control) left: Vec<Arc<Backend>>,
 }
 
-// === impl Origin ===
-
-impl Origin {
-    pub(in crate::control) fn name(self) -> &'static str {
-        match self {
-            Self::File => "file",
-            Self::Attached => "attached",
-            Self::Launched => "launched",
-        }
-    }
-}
-
-// === impl Entry ===
-
-impl Entry {
-    /// A backend for the trial of a pool that has none. Nothing connects to it.
-    pub(in crate::control) fn stand_in() -> Self {
-        let socket = ([127, 0, 0, 1], 1).into();
-        let (id, address) = ("b1".to_owned(), "127.0.0.1:1".to_owned());
-        Self { id, address, socket, weight: 1, origin: Origin::File, order: 0, draining: false }
-    }
-}
-
-// === impl Member ===
-
-impl Member {
-    fn new(entry: Entry, standing: Standing, stats: Arc<Stats>) -> Self {
-        let eligibility = Eligibility::of(standing.is_healthy(), entry.draining, entry.weight);
-        let backend = Backend::new(&entry.id, &entry.address, entry.socket, stats, eligibility);
-        Self { entry, standing, eligibility, backend }
-    }
-
-    pub(in crate::control) fn eligibility(&self) -> Eligibility {
-        self.eligibility
-    }
-
-    /// The input of the rules of the pool.
-    pub(in crate::control) fn condition(&self) -> Condition {
-        let (draining, weight) = (self.entry.draining, self.entry.weight);
-        Condition { finding: self.standing.finding(), draining, weight, backup: false }
-    }
-
-    pub(in crate::control) fn id(&self) -> &Arc<str> {
-        &self.backend.id
-    }
-
-    /// Updates the live flags.
-    fn show(&self) {
-        self.backend.set_eligibility(self.eligibility);
-        self.backend.set_lost(self.standing.is_lost());
-    }
-}
-
 // === impl Members ===
 
 impl Default for Members {
     fn default() -> Self {
         let panic = PanicRules::OFF;
         let outliers = Outliers::new(OutlierRules::off(), panic);
-        Self { list: Vec::new(), stats: HashMap::new(), outliers, panic, in_panic: false }
+        Self {
+            list: Vec::new(),
+            stats: HashMap::new(),
+            outliers,
+            panic,
+            in_panic: false,
+            is_look_due: false,
+            has_changed: false,
+        }
     }
 }
 
@@ -174,6 +103,8 @@ impl Members {
             Origin::Launched => Standing::starting(),
             Origin::File | Origin::Attached => Standing::unknown(),
         };
+        // Another server may have had this id before.
+        self.outliers.pardon(lb_strategy_host::backend_id(&entry.id));
         let (place, stats) = ((entry.origin, entry.order), self.stats(&entry.id));
         let index = self.list.partition_point(|member| (member.entry.origin, member.entry.order) <= place);
         self.list.insert(index, Member::new(entry, standing, stats));
@@ -310,6 +241,7 @@ impl Members {
         let looks: Vec<Look> = self.list.iter().map(look).collect();
         let events = self.outliers.look(now_ns, &looks);
         self.settle();
+        self.is_look_due = false;
         let with_id = |event: OutlierEvent| {
             let number = event.number();
             let member = self.list.iter().find(|member| member.backend.number == number)?;
@@ -320,7 +252,7 @@ impl Members {
 
     /// When the next [`look`](Self::look) is due, if no worker reports failures before.
     pub(in crate::control) fn next_look_ns(&self) -> u64 {
-        self.outliers.next_look()
+        if self.is_look_due { 0 } else { self.outliers.next_look() }
     }
 
     /// What outlier detection knows of a member.
@@ -330,8 +262,10 @@ impl Members {
 
     /// An operator returns a member before its time. Returns whether it was ejected.
     pub(in crate::control) fn pardon(&mut self, id: &str) -> bool {
-        let Some(number) = self.get(id).map(|member| member.backend.number) else { return false };
-        let was_ejected = self.outliers.pardon(number);
+        let Some(backend) = self.get(id).map(|member| member.backend.clone()) else { return false };
+        // Also if its ejection is suspended.
+        backend.clear_in_row();
+        let was_ejected = self.outliers.pardon(backend.number);
         if was_ejected {
             self.settle();
         }
@@ -352,10 +286,19 @@ impl Members {
     fn settle(&mut self) -> bool {
         let mut list = std::mem::take(&mut self.list);
         let before: Vec<Eligibility> = list.iter().map(|member| member.eligibility).collect();
+        let was_in_panic = std::mem::take(&mut self.in_panic);
         self.in_panic = self.judge(&mut list);
         list.iter().for_each(Member::show);
         self.list = list;
-        before.into_iter().ne(self.list.iter().map(|member| member.eligibility))
+        let has_changed = before.into_iter().ne(self.list.iter().map(|member| member.eligibility));
+        self.has_changed |= has_changed || was_in_panic != self.in_panic;
+        self.is_look_due |= self.outliers.awaits_changes();
+        has_changed
+    }
+
+    /// Whether an eligibility, or the panic, has changed since the last call.
+    pub(in crate::control) fn take_changed(&mut self) -> bool {
+        std::mem::take(&mut self.has_changed)
     }
 
     /// Sets the eligibility of each member of `list` by the rules for the whole pool. Returns whether it is in panic.

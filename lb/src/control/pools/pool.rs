@@ -203,6 +203,15 @@ impl PoolState {
         generation
     }
 
+    /// Whether the list in force has other flags than its members have now.
+    pub(in crate::control) fn is_outdated(&self) -> bool {
+        let flags = |member: &Member| member.eligibility().flags();
+        self.published.as_ref().is_some_and(|published| {
+            published.members.len() == self.members.len()
+                && published.members.iter().map(flags).ne(self.members.iter().map(flags))
+        })
+    }
+
     /// The part in force.
     pub(in crate::control) fn published(&self) -> Option<Arc<PoolGeneration>> {
         self.published.as_ref().map(|published| published.generation.clone())
@@ -216,6 +225,8 @@ impl PoolState {
         let before = self.members.snapshot();
         self.is_dirty = !same_members(&published.members, &before);
         self.members.restore(published.members.clone());
+        // Otherwise a strategy that refuses every list would be asked forever.
+        self.members.take_changed();
         before.into_iter().filter(|member| !self.members.contains(&member.entry.id)).collect()
     }
 }

@@ -51,8 +51,9 @@ impl Exchange {
     pub(super) async fn attempt(&mut self, plan: &Plan, picked: Picked) -> Result<Answer, Failed> {
         let now = if plan.number == 0 { self.guard.started } else { Instant::now() };
         let mut attempt = Attempt::begin(self, picked, plan.number, now);
+        let (is_repeatable, losses) = (self.can_be_sent_again(plan), attempt.member.waiting.losses());
         let (fault, was_sent, was_kept_and_silent) = match self.connect(&attempt.member, plan, now).await {
-            Ok(mut upstream) => match self.ask(&mut upstream, &attempt).await {
+            Ok(mut upstream) => match self.ask(&mut upstream, &attempt, is_repeatable, losses).await {
                 Ok(head) => {
                     let now = Instant::now();
                     attempt.head(head.status.as_u16(), now);
@@ -113,7 +114,13 @@ impl Exchange {
     /// at each byte of the request's body; [`Pace`] sets the limit while the body is incomplete. While the client takes
     /// no interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
     /// The wait also ends if the backend is lost.
-    async fn ask(&mut self, upstream: &mut Upstream, attempt: &Attempt) -> Result<Box<ResponseHead>, Fault> {
+    async fn ask(
+        &mut self,
+        upstream: &mut Upstream,
+        attempt: &Attempt,
+        is_repeatable: bool,
+        losses: u64,
+    ) -> Result<Box<ResponseHead>, Fault> {
         upstream.begin(&self.head, &self.body, &attempt.member.backend.address);
         let Self { context, settings, retries, head, body, guard, has_interim_begun, .. } = self;
         let (timeouts, interim, timer) = (&settings.timeouts, &context.interim, &context.timer);
@@ -122,7 +129,7 @@ impl Exchange {
         let mut response = context.local.responses.take();
         let mut pace = Pace::new(body.bytes(), attempt.started, timeouts, &settings.limits);
         let mut held_up_since = None;
-        let mut wait = attempt.member.waiting.begin();
+        let mut wait = attempt.member.waiting.begin(losses);
         poll_fn(|cx| {
             // The last flush did not make room: the client takes no interim response.
             held_up_since = (!interim.has_room()).then(|| held_up_since.unwrap_or_else(Instant::now));
@@ -146,7 +153,7 @@ impl Exchange {
                     Poll::Pending => break,
                 }
             }
-            if wait.poll_lost(cx).is_ready() {
+            if wait.poll_lost(cx, is_repeatable).is_ready() {
                 return Poll::Ready(Err(Fault::BackendLost));
             }
             guard.received(body.bytes());

@@ -90,7 +90,9 @@ impl Upstream {
             Ok(Ok(socket)) => socket,
             Ok(Err(error)) => {
                 tracing::debug!(%address, "cannot connect: {error}");
-                let no_descriptor = matches!(Errno::from_io_error(&error), Some(Errno::MFILE | Errno::NFILE));
+                // No descriptor, or no free port of this machine: not the backend's fault.
+                let own = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL];
+                let no_descriptor = Errno::from_io_error(&error).is_some_and(|error| own.contains(&error));
                 return Err(if no_descriptor { Fault::NoDescriptor } else { Fault::ConnectFailed });
             }
             Err(_) => return Err(Fault::ConnectTimeout),

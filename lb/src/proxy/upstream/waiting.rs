@@ -1,19 +1,20 @@
 //! The requests of one worker that wait for a response head of one backend.
 //!
 //! Why: a backend that stops without closing its connections (a hung process, a lost machine) would hold these requests
-//! until their own time-out. When control finds that it is lost, they end and may be sent elsewhere. Invariants: a
-//! request ends only if the backend was lost *after* it began to wait. So a backend that gets requests although it is
-//! lost keeps them. A place is free again when its [`Wait`] is dropped.
+//! until their own time-out. When control finds that it is lost ([`Loss`]), they end and may be sent elsewhere.
+//! Invariants: a request ends only if the backend was lost *after* it was picked. So a backend that gets requests
+//! although it is lost keeps them. A place is free again when its [`Wait`] is dropped.
 
 use std::cell::{Cell, RefCell};
 use std::task::{Context, Poll, Waker};
 
+use lb_balance::Loss;
 use slab::Slab;
 
 #[derive(Default)]
 pub(in crate::proxy) struct Waiting {
-    is_lost: Cell<bool>,
-    /// How often the backend was lost.
+    loss: Cell<Loss>,
+    /// How often the loss became worse.
     losses: Cell<u64>,
     wakers: RefCell<Slab<Waker>>,
 }
@@ -21,7 +22,7 @@ pub(in crate::proxy) struct Waiting {
 /// The place of one request.
 pub(in crate::proxy) struct Wait<'a> {
     waiting: &'a Waiting,
-    /// When it began.
+    /// When the backend was picked, or when the request went on waiting.
     losses: u64,
     place: Option<usize>,
 }
@@ -29,13 +30,18 @@ pub(in crate::proxy) struct Wait<'a> {
 // === impl Waiting ===
 
 impl Waiting {
-    pub(in crate::proxy) fn begin(&self) -> Wait<'_> {
-        Wait { waiting: self, losses: self.losses.get(), place: None }
+    /// `losses`: [`Self::losses`] when the backend was picked.
+    pub(in crate::proxy) fn begin(&self, losses: u64) -> Wait<'_> {
+        Wait { waiting: self, losses, place: None }
     }
 
-    /// Takes note whether the backend is lost now. If it was not before, wakes all that wait.
-    pub(in crate::proxy) fn note(&self, is_lost: bool) {
-        if !self.is_lost.replace(is_lost) && is_lost {
+    pub(in crate::proxy) fn losses(&self) -> u64 {
+        self.losses.get()
+    }
+
+    /// Takes note of the backend's loss now. If it is worse than before, wakes all that wait.
+    pub(in crate::proxy) fn note(&self, loss: Loss) {
+        if loss > self.loss.replace(loss) {
             self.losses.set(self.losses.get() + 1);
             self.wakers.borrow().iter().for_each(|(_, waker)| waker.wake_by_ref());
         }
@@ -45,11 +51,16 @@ impl Waiting {
 // === impl Wait ===
 
 impl Wait<'_> {
-    /// Ready if the backend was lost since the wait began; else the task is woken when it is.
+    /// Ready if the backend was lost since it was picked; else the task is woken when it is. A request that must not be
+    /// sent again (`is_repeatable` is false) goes on waiting for a backend that is only ejected.
     #[inline]
-    pub(in crate::proxy) fn poll_lost(&mut self, cx: &Context<'_>) -> Poll<()> {
-        if self.losses != self.waiting.losses.get() {
-            return Poll::Ready(());
+    pub(in crate::proxy) fn poll_lost(&mut self, cx: &Context<'_>, is_repeatable: bool) -> Poll<()> {
+        let losses = self.waiting.losses.get();
+        if self.losses != losses {
+            if is_repeatable || self.waiting.loss.get() == Loss::Down {
+                return Poll::Ready(());
+            }
+            self.losses = losses;
         }
         let mut wakers = self.waiting.wakers.borrow_mut();
         match self.place {
@@ -90,21 +101,35 @@ mod tests {
         let (waiting, woken) = (Waiting::default(), Arc::<Woken>::default());
         let waker = Waker::from(woken.clone());
         let cx = Context::from_waker(&waker);
-        let (mut first, mut second) = (waiting.begin(), waiting.begin());
-        assert!(first.poll_lost(&cx).is_pending() && first.poll_lost(&cx).is_pending());
-        assert!(second.poll_lost(&cx).is_pending());
-        waiting.note(false);
+        let begin = || waiting.begin(waiting.losses());
+        let (mut first, mut second) = (begin(), begin());
+        assert!(first.poll_lost(&cx, true).is_pending() && first.poll_lost(&cx, true).is_pending());
+        assert!(second.poll_lost(&cx, true).is_pending());
+        waiting.note(Loss::None);
         assert_eq!(woken.0.load(Relaxed), 0);
-        waiting.note(true);
+        waiting.note(Loss::Down);
         assert_eq!(woken.0.load(Relaxed), 2, "each is woken once");
-        assert!(first.poll_lost(&cx).is_ready());
-        let mut late = waiting.begin();
-        waiting.note(true);
-        assert!(late.poll_lost(&cx).is_pending(), "it is lost still, not again");
-        waiting.note(false);
-        waiting.note(true);
-        assert!(late.poll_lost(&cx).is_ready());
+        assert!(first.poll_lost(&cx, true).is_ready());
+        let mut late = begin();
+        waiting.note(Loss::Down);
+        assert!(late.poll_lost(&cx, true).is_pending(), "it is lost still, not again");
+        waiting.note(Loss::None);
+        waiting.note(Loss::Down);
+        assert!(late.poll_lost(&cx, true).is_ready());
         drop((first, second, late));
         assert!(waiting.wakers.borrow().is_empty());
+    }
+
+    #[test]
+    fn an_ejection_ends_only_requests_that_may_be_sent_again() {
+        let waiting = Waiting::default();
+        let cx = Context::from_waker(Waker::noop());
+        let picked = waiting.losses();
+        waiting.note(Loss::Ejected);
+        let (mut safe, mut other) = (waiting.begin(picked), waiting.begin(picked));
+        assert!(safe.poll_lost(&cx, true).is_ready(), "lost between its pick and its wait");
+        assert!(other.poll_lost(&cx, false).is_pending());
+        waiting.note(Loss::Down);
+        assert!(other.poll_lost(&cx, false).is_ready());
     }
 }

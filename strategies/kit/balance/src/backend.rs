@@ -7,7 +7,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU32, Ordering::Relaxed};
+use std::sync::atomic::{AtomicU8, AtomicU32, Ordering::Relaxed};
 
 use lb_strategy::abi::{LB_BACKEND_DRAINING, LB_BACKEND_ELIGIBLE, LB_BACKEND_HEALTHY};
 use lb_strategy_host::{Stats, backend_id};
@@ -29,7 +29,7 @@ pub struct Backend {
     /// Belongs to the id, and survives every change of the list.
     pub stats: Arc<Stats>,
     flags: AtomicU32,
-    is_lost: AtomicBool,
+    loss: AtomicU8,
     signals: Signals,
 }
 
@@ -45,6 +45,18 @@ pub struct Eligibility {
     pub ejected: bool,
     /// What the state of the whole pool changes for it.
     pub pool: PoolRule,
+}
+
+/// Whether a request that waits for a backend's response should wait longer. In order of certainty.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Loss {
+    /// It should. A backend that is down, but responds to its checks or refuses them, may be finishing its requests.
+    #[default]
+    None,
+    /// It is ejected, and its last attempts got no response. Only a request that may be sent again should not wait.
+    Ejected,
+    /// It is down, and its checks get no response.
+    Down,
 }
 
 /// What the state of a pool changes for one of its backends. A backend that drains or has no weight gets no new request
@@ -101,7 +113,7 @@ impl Backend {
             socket,
             stats,
             flags: AtomicU32::new(eligibility.flags()),
-            is_lost: AtomicBool::new(false),
+            loss: AtomicU8::new(Loss::None as u8),
             signals: Signals::default(),
         })
     }
@@ -113,24 +125,28 @@ impl Backend {
     }
 
     /// Set by control; acts on the next pick of every worker. Clears the failures in a row of a backend that becomes
-    /// eligible.
+    /// eligible, or that served in panic and becomes healthy.
     pub fn set_eligibility(&self, eligibility: Eligibility) {
-        if eligibility.is_eligible() && !self.is_eligible() {
+        let was_healthy = self.flags.load(Relaxed) & LB_BACKEND_HEALTHY != 0;
+        if eligibility.is_eligible() && !(self.is_eligible() && (was_healthy || !eligibility.healthy)) {
             self.signals.clear();
         }
         self.flags.store(eligibility.flags(), Relaxed);
     }
 
-    /// Whether it is down because it responds to nothing, so that waiting for it is useless. A backend whose checks get
-    /// a bad response is down, but not lost: it may be finishing its requests.
+    /// Whether waiting for its responses is useless.
     #[inline]
-    pub fn is_lost(&self) -> bool {
-        self.is_lost.load(Relaxed)
+    pub fn loss(&self) -> Loss {
+        match self.loss.load(Relaxed) {
+            0 => Loss::None,
+            1 => Loss::Ejected,
+            _ => Loss::Down,
+        }
     }
 
     /// Set by control.
-    pub fn set_lost(&self, is_lost: bool) {
-        self.is_lost.store(is_lost, Relaxed);
+    pub fn set_loss(&self, loss: Loss) {
+        self.loss.store(loss as u8, Relaxed);
     }
 
     #[inline]

@@ -25,13 +25,14 @@
 //! takes a pool below its panic threshold.
 
 mod account;
+mod cause;
 mod success_rate;
 
 use std::collections::HashMap;
-use std::fmt;
 
 use account::Account;
 
+pub use cause::{Cause, ReturnReason, SparedBy};
 pub use success_rate::SuccessRateRule;
 
 use crate::pool_health::Census;
@@ -92,44 +93,6 @@ pub enum OutlierEvent {
     },
 }
 
-/// Why a backend is an outlier.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Cause {
-    GatewayFailures {
-        in_row: u32,
-    },
-    ServerErrors {
-        in_row: u32,
-    },
-    /// In thousandths of the requests of the last interval.
-    SuccessRate {
-        own: u16,
-        mean: u16,
-    },
-}
-
-/// Why a backend is in service again.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum ReturnReason {
-    /// The time of its ejection is over.
-    TimeIsOver,
-    /// Checks found it not up and then up, in its first ejection.
-    Recovered,
-    /// Outlier detection was switched off.
-    SwitchedOff,
-}
-
-/// Why an outlier is not ejected.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum SparedBy {
-    /// No other member is usable.
-    Last,
-    /// Fewer primaries would be left than the panic threshold.
-    Panic,
-    /// The largest share is ejected.
-    Share,
-}
-
 /// The state of a backend, for people.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct OutlierState {
@@ -153,6 +116,8 @@ pub struct Outliers {
     rules: OutlierRules,
     panic: PanicRules,
     interval_ends_ns: Option<u64>,
+    /// When the first ejection ends, by the last look; `u64::MAX` without one.
+    next_return_ns: u64,
     accounts: HashMap<u64, Account>,
 }
 
@@ -211,70 +176,11 @@ impl OutlierEvent {
     }
 }
 
-// === impl Cause ===
-
-impl Cause {
-    /// The name of the rule in metrics and logs.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::GatewayFailures { .. } => "gateway_failures",
-            Self::ServerErrors { .. } => "server_errors",
-            Self::SuccessRate { .. } => "success_rate",
-        }
-    }
-
-    fn in_row(in_row: InRow, thresholds: Thresholds) -> Option<Self> {
-        let gateway = Thresholds { errors: 0, ..thresholds };
-        if gateway.are_reached(in_row) {
-            Some(Self::GatewayFailures { in_row: in_row.gateway })
-        } else {
-            thresholds.are_reached(in_row).then_some(Self::ServerErrors { in_row: in_row.errors })
-        }
-    }
-}
-
-impl fmt::Display for Cause {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::GatewayFailures { in_row } => write!(f, "{in_row} gateway failures in a row"),
-            Self::ServerErrors { in_row } => write!(f, "{in_row} server errors in a row"),
-            Self::SuccessRate { own, mean } => {
-                let percent = |thousandths: &u16| f64::from(*thousandths) / 10.0;
-                write!(f, "{:.1} % of requests succeeded, {:.1} % in the pool", percent(own), percent(mean))
-            }
-        }
-    }
-}
-
-// === impl SparedBy ===
-
-impl SparedBy {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Last => "last",
-            Self::Panic => "panic",
-            Self::Share => "share",
-        }
-    }
-}
-
-// === impl ReturnReason ===
-
-impl ReturnReason {
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::TimeIsOver => "time_is_over",
-            Self::Recovered => "recovered",
-            Self::SwitchedOff => "switched_off",
-        }
-    }
-}
-
 // === impl Outliers ===
 
 impl Outliers {
     pub fn new(rules: OutlierRules, panic: PanicRules) -> Self {
-        Self { rules, panic, interval_ends_ns: None, accounts: HashMap::new() }
+        Self { rules, panic, interval_ends_ns: None, next_return_ns: u64::MAX, accounts: HashMap::new() }
     }
 
     /// Later looks follow the new rules. Ejections of before keep their length, unless the new rules are off.
@@ -299,17 +205,24 @@ impl Outliers {
             self.interval_ends_ns = Some(now_ns.saturating_add(self.rules.interval_ns.max(1)));
         }
         self.judge(now_ns, members, outliers, &mut events);
+        let returns = self.accounts.values().filter_map(|account| Some(account.ejection?.until_ns));
+        self.next_return_ns = returns.min().unwrap_or(u64::MAX);
         events
     }
 
     /// When the next look is due, if nothing else happens before.
     pub fn next_look(&self) -> u64 {
-        let returns = self.accounts.values().filter_map(|account| Some(account.ejection?.until_ns));
-        let interval = match self.rules.is_off() {
-            true => u64::MAX,
-            false => self.interval_ends_ns.unwrap_or(0),
-        };
-        returns.min().unwrap_or(u64::MAX).min(interval)
+        match (self.rules.is_off(), self.next_return_ns) {
+            (true, u64::MAX) => u64::MAX,
+            // Ejected ones return at once.
+            (true, _) => 0,
+            (false, returns) => returns.min(self.interval_ends_ns.unwrap_or(0)),
+        }
+    }
+
+    /// Whether a change of a member's health matters at once: a member is ejected, or an outlier is spared.
+    pub fn awaits_changes(&self) -> bool {
+        self.accounts.values().any(|account| account.ejection.is_some() || account.spared.is_some())
     }
 
     #[inline]
@@ -333,6 +246,7 @@ impl Outliers {
     /// [`crate::Backend::clear_in_row`] for every member.
     pub fn reset(&mut self) -> Vec<u64> {
         self.interval_ends_ns = None;
+        self.next_return_ns = u64::MAX;
         let ejected = |(number, account): (u64, Account)| account.ejection.map(|_| number);
         let mut numbers: Vec<_> = std::mem::take(&mut self.accounts).into_iter().filter_map(ejected).collect();
         numbers.sort_unstable();

@@ -10,9 +10,9 @@
 //!    ones, or none ([`PanicMode`]).
 //! 5. Backups serve only if no primary does. Backups that are up come before primaries that are suspects.
 //!
-//! **Suspect or dead.** Panic is a bet: so many members failed at once that the checks may be wrong, or the healthy
-//! rest too small for the load. The bet can only win on a suspect: a slow server, or one whose check alone fails. It
-//! always loses on a member of which lb knows that nothing listens: its process ended, or its last check was refused.
+//! **Suspect or dead.** Panic assumes that the checks are wrong, or that the healthy rest is too small for the load.
+//! That can be true of a suspect: a slow server, or one whose check alone fails. It is never true of a member where
+//! nothing listens: its process ended, or its last check was refused.
 //! So such a member is [`Finding::Dead`], and panic leaves it out. Otherwise a pool of three replicas, two of them
 //! killed, would send two of three requests to closed ports.
 //!

@@ -1,8 +1,7 @@
 //! The account of one backend: its ejection, how many of them are not forgiven, and the window of its success rate.
 //!
 //! Invariants: the count is at most the one with which an ejection has its full length. So forgiveness takes no longer
-//! than that many base times. A window never contains requests from
-//! before a return.
+//! than that many base times. A window never contains requests from before a return.
 
 use super::{Cause, Ejection, Look, OutlierRules, ReturnReason, SparedBy};
 use crate::Finding;
@@ -54,7 +53,7 @@ impl Account {
             return true;
         }
         self.was_serving = false;
-        self.ejection = self.ejection.filter(|ejection| now_ns < ejection.until_ns);
+        self.ejection = self.ejection.filter(|ejection| now_ns < ejection.until_ns && !rules.is_off());
         let age_ns = now_ns.saturating_sub(self.looked_ns);
         self.ejection.is_some() || (self.count > 0 && age_ns < rules.max_ns)
     }
