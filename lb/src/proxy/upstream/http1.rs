@@ -229,7 +229,6 @@ impl Upstream {
         }
     }
 
-    /// Whether a byte of the request was sent.
     pub(in crate::proxy) fn has_sent(&self) -> bool {
         self.outbox.has_begun()
     }
