@@ -5,7 +5,7 @@
 //! All mistakes are found in one run.
 //!
 //! ```text
-//! text ─ document (strict, with lines) ─ layers (config crate) ─ file form ─ validate, pools ─ Config
+//! text ─ document (strict, with lines) ─ layers (config crate) ─ file form ─ validate, pools, policy ─ Config
 //! ```
 //!
 //! Invariant: a leaf. Nothing here imports from the rest of `lb`, starts anything or keeps state, and no input causes a
@@ -15,6 +15,7 @@ mod document;
 mod error;
 mod explain;
 mod file;
+mod health;
 mod key_path;
 mod layers;
 mod load;
@@ -22,11 +23,13 @@ mod mistakes;
 mod overrides;
 mod path;
 mod places;
+mod policy;
 mod pools;
 mod ports;
 mod reach;
 mod regular;
 mod schema;
+mod section;
 mod token;
 mod validate;
 pub mod validated;

@@ -11,6 +11,7 @@ use super::error::{Fault, choices};
 use super::file;
 use super::key_path::KeyPath;
 use super::path::normal_path;
+use super::policy::{Own, Rules};
 use super::reach::Reach;
 use super::validate::{Surroundings, absolute};
 use super::validated::{
@@ -26,11 +27,12 @@ const BACKENDS_MAX: usize = 4_096;
 const ROUTES_MAX: usize = 4_096;
 const HASH_SOURCES_MAX: usize = 8;
 
-/// The pool `default` from the top of the file, and the named ones.
+/// The pool `default` from the top of the file, and the named ones. Adds their rules to `rules`.
 pub(super) fn check_pools(
     strategy: &file::Strategy,
     backends: &[file::BackendTable],
     named: &BTreeMap<String, file::PoolTable>,
+    rules: &mut Rules,
     around: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<PoolConfig>, Fault> {
@@ -39,28 +41,41 @@ pub(super) fn check_pools(
         let what = format!("there can be {POOLS_MAX} pools, not {}", named.len() + 1);
         return Err(Fault::new(top.key("pools"), what));
     }
-    let mut pools = vec![check_pool(DEFAULT_POOL, strategy, backends, &top, around, warnings)?];
+    let strategy = check_strategy(strategy, &top.key("strategy"), around, warnings)?;
+    let backends = check_backends(backends, &top.key("backends"))?;
+    let mut pools = vec![PoolConfig { name: DEFAULT_POOL.to_owned(), strategy, backends, health: rules.health(None)? }];
     for (name, pool) in named {
-        let file::PoolTable { strategy, backends } = pool;
+        let file::PoolTable { strategy, backends, health, timeouts, limits } = pool;
         let key = top.key("pools").key(name);
         check_id(name).map_err(|what| Fault::new(key.clone(), what))?;
         if name == DEFAULT_POOL {
-            let what = "this pool is [strategy] and [[backends]] at the top of the file";
+            let what = "this pool is [strategy] and [[backends]] at the top of the file, with the global sections";
             return Err(Fault::new(key, what));
         }
-        pools.push(check_pool(name, strategy, backends, &key, around, warnings)?);
+        rules.add_pool(Own { timeouts, limits }, &key)?;
+        pools.push(PoolConfig {
+            name: name.clone(),
+            strategy: check_strategy(strategy, &key.key("strategy"), around, warnings)?,
+            backends: check_backends(backends, &key.key("backends"))?,
+            health: rules.health(Some((health, &key)))?,
+        });
     }
     Ok(pools)
 }
 
-pub(super) fn check_routes(routes: &[file::Route], pools: &[PoolConfig]) -> Result<Vec<Route>, Fault> {
+/// Adds the rules of routes that have their own to `rules`, which must have those of all pools.
+pub(super) fn check_routes(
+    routes: &[file::Route],
+    pools: &[PoolConfig],
+    rules: &mut Rules,
+) -> Result<Vec<Route>, Fault> {
     let section = KeyPath::of(&["routes"]);
     if routes.len() > ROUTES_MAX {
         let what = format!("there can be {ROUTES_MAX} routes, not {}", routes.len());
         return Err(Fault::new(section, what));
     }
     let mut checked: Vec<Route> = Vec::with_capacity(routes.len());
-    for (index, file::Route { host, path, pool: name }) in routes.iter().enumerate() {
+    for (index, file::Route { host, path, pool: name, timeouts, limits }) in routes.iter().enumerate() {
         let key = section.index(index);
         let host = check_host(host.as_deref()).map_err(|what| Fault::new(key.key("host"), what))?;
         let path_prefix = check_path(path).map_err(|what| Fault::new(key.key("path"), what))?;
@@ -73,7 +88,8 @@ pub(super) fn check_routes(routes: &[file::Route], pools: &[PoolConfig]) -> Resu
         if checked.iter().any(same) {
             return Err(Fault::new(key, "an earlier route has the same host and path"));
         }
-        checked.push(Route { host, path_prefix, pool });
+        let policy = rules.add_route(Own { timeouts, limits }, &key, pool)?;
+        checked.push(Route { host, path_prefix, pool, policy });
     }
     checked.sort_by_key(|route| {
         let (class, host_bytes) = match &route.host {
@@ -110,19 +126,6 @@ pub(super) fn check_reach(
         }
     }
     Ok(())
-}
-
-fn check_pool(
-    name: &str,
-    strategy: &file::Strategy,
-    backends: &[file::BackendTable],
-    key: &KeyPath,
-    around: &Surroundings,
-    warnings: &mut Vec<String>,
-) -> Result<PoolConfig, Fault> {
-    let strategy = check_strategy(strategy, &key.key("strategy"), around, warnings)?;
-    let backends = check_backends(backends, &key.key("backends"))?;
-    Ok(PoolConfig { name: name.to_owned(), strategy, backends })
 }
 
 fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<Vec<BackendConfig>, Fault> {

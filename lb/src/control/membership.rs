@@ -88,7 +88,7 @@ impl Membership {
     ) -> Self {
         let Reports { checked, resolved, drained } = reports;
         let mut membership = Self {
-            checkers: Checkers::new(desk.config.health.clone(), checked),
+            checkers: Checkers::new(checked),
             gauges: HashMap::new(),
             launcher,
             deaths: HashMap::new(),
@@ -123,7 +123,8 @@ impl Membership {
         if !is_launched || self.is_up(member.id()) {
             let joins = is_launched && !member.standing.is_healthy();
             let seed = lb_strategy_host::backend_id(member.id());
-            self.checkers.watch(key, &member.backend.address, member.entry.socket, joins, seed);
+            let (address, rules) = (&member.backend.address, desk.health(pool));
+            self.checkers.watch(key, address, member.entry.socket, joins, seed, rules);
         }
     }
 
@@ -195,8 +196,14 @@ impl Membership {
         if before.course.seed != desk.config.course.seed {
             self.random = random(&desk.config.course);
         }
-        if before.health != desk.config.health {
-            self.check_by_new_rules(desk);
+        for pool in desk.pools.keys() {
+            let rules = desk.health(pool);
+            desk.pools[pool].members.initial = rules.initial;
+            // The members of a new pool have their checkers already.
+            let same = before.pools.iter().find(|old| *old.name == *desk.pools[pool].name);
+            if same.is_some_and(|old| old.health != rules) {
+                self.check_by_new_rules(desk, pool, &rules);
+            }
         }
     }
 

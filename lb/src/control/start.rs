@@ -24,7 +24,7 @@ use crate::control::handle::{Command, Handle};
 use crate::control::launcher::Launcher;
 use crate::control::membership::{Launched, Membership, Overlay, Plan, Reports, taken_ports};
 use crate::control::pools::{Entry, Members, Origin};
-use crate::control::publish::{Builder, InForce, Publisher, access_log, reach, settings};
+use crate::control::publish::{Builder, InForce, Publisher, access_log, awaited, reach, settings};
 use crate::control::reload::{Reloads, Tools};
 use crate::control::trust::plugins;
 use crate::control::trust::vet::Vetter;
@@ -71,7 +71,7 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         Launched::new(launcher.as_ref().map_or(Ok(Vec::new()), |one| reserve(one, &config, &listeners, &plan))?);
     let (lapsed, plan) = (plan.lapsed, Plan::of(&config, &overlay, &[&launched]));
 
-    let (for_builder, members) = (config.clone(), plan.pools.iter().map(|entries| Members::of(entries)).collect());
+    let (for_builder, members) = (config.clone(), members_of(&plan, &config));
     let Opened { loader, mut pools, strategies } = builder
         .run(move || open(&for_builder, loader, staged, members))
         .await
@@ -80,6 +80,8 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         number: 1,
         pools: first_pickers(&builder, &mut pools).await?,
         routes: config.routes.clone(),
+        policies: config.policies.clone(),
+        awaited: awaited(pools.iter()),
         listeners: listeners.clone(),
         settings: settings(&config, access_log(&config, None, metrics.access_log(), false)?, missing_path),
         own_routes: own_routes.clone().filter(|_| config.course.on_proxy_port),
@@ -121,6 +123,11 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let reloading = reloads.progress();
     let task = tokio::spawn(Actor::new(inbox, desk, membership, reloads, state).run());
     Ok(Control { hall, handle: Handle { commands }, started: report, reloading, task })
+}
+
+fn members_of(plan: &Plan, config: &Config) -> Vec<Members> {
+    let pools = plan.pools.iter().zip(&config.pools);
+    pools.map(|(entries, pool)| Members::of(entries, pool.health.initial)).collect()
 }
 
 /// Shows the strategies in the metrics, and logs the report.

@@ -40,12 +40,15 @@ impl Stand {
 
     pub(super) fn new(strategy: &Arc<Strategy>, address: SocketAddr) -> Self {
         let backend = Backend::new("b1", &address.to_string(), address, Arc::default(), UP);
+        let settings = Arc::new(samples::settings(PATIENCE));
         let generation = Arc::new(Generation {
             number: 1,
             pools: vec![pool(strategy, &backend)],
             routes: Vec::new(),
+            policies: samples::policies(&settings, 1),
+            awaited: 0,
             listeners: Vec::new(),
-            settings: Arc::new(samples::settings(PATIENCE)),
+            settings,
             own_routes: None,
         });
         let metrics = Metrics::new();

@@ -10,9 +10,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::time::Instant;
+
 use super::listeners::Listeners;
 use super::upstream::Idle;
-use crate::generation::{Generation, PoolGeneration, Settings};
+use crate::config::Policy;
+use crate::generation::{Generation, Place, PoolGeneration, Settings};
 use crate::pool::Backend;
 use crate::telemetry::{BackendShard, Metrics, PoolShard};
 
@@ -21,6 +24,15 @@ pub(super) struct View {
     pub(super) generation: Arc<Generation>,
     /// In the generation's order.
     pub(super) pools: Vec<Rc<PoolView>>,
+    /// In the generation's order. The worker's own, because a count of references that workers share is slow.
+    policies: Rc<[Rc<Policy>]>,
+    pub(super) settings: Rc<Settings>,
+}
+
+/// What the view says about a request. The request keeps it, over reloads too.
+pub(super) struct Routed {
+    pub(super) pool: Rc<PoolView>,
+    pub(super) policy: Rc<Policy>,
     pub(super) settings: Rc<Settings>,
 }
 
@@ -78,7 +90,26 @@ impl View {
             Some(old) if *old.settings == *generation.settings => old.settings.clone(),
             _ => Rc::new((*generation.settings).clone()),
         };
-        Self { generation, pools, settings }
+        let policies = match old {
+            Some(old) if Arc::ptr_eq(&old.generation.policies, &generation.policies) => old.policies.clone(),
+            _ => generation.policies.iter().map(|policy| Rc::new(policy.clone())).collect(),
+        };
+        Self { generation, pools, policies, settings }
+    }
+
+    /// The data of a request at `place`.
+    #[inline]
+    pub(super) fn at(&self, place: Place) -> Routed {
+        let (pool, policy) = (self.pools[place.pool].clone(), self.policies[place.policy].clone());
+        Routed { pool, policy, settings: self.settings.clone() }
+    }
+
+    /// Closes connections to backends that have been idle for longer than their pool allows, or than `most`.
+    pub(super) fn purge(&self, now: Instant, most: Duration) {
+        for (pool, policy) in self.pools.iter().zip(&*self.policies) {
+            let Some(oldest) = now.checked_sub(policy.timeouts.upstream_idle.min(most)) else { continue };
+            pool.each_member(|member| member.idle.purge(oldest));
+        }
     }
 
     /// Updates the counters after listeners got or lost their places.
@@ -96,12 +127,8 @@ impl View {
     }
 
     /// Every backend of every pool.
-    pub(super) fn each_member(&self, mut visit: impl FnMut(&MemberView)) {
-        for pool in &self.pools {
-            if let Some(current) = &*pool.current.borrow() {
-                current.members.iter().for_each(|member| visit(member));
-            }
-        }
+    fn each_member(&self, mut visit: impl FnMut(&MemberView)) {
+        self.pools.iter().for_each(|pool| pool.each_member(&mut visit));
     }
 }
 
@@ -127,6 +154,12 @@ impl PoolView {
     /// The newest generation's data; `None` if it has no such pool. Must not be held over an await.
     pub(super) fn current(&self) -> Ref<'_, Option<Current>> {
         self.current.borrow()
+    }
+
+    fn each_member(&self, mut visit: impl FnMut(&MemberView)) {
+        if let Some(current) = &*self.current.borrow() {
+            current.members.iter().for_each(|member| visit(member));
+        }
     }
 
     fn replace(&self, shared: Arc<PoolGeneration>, metrics: &Metrics, worker: usize) {

@@ -225,13 +225,10 @@ impl Worker {
     }
 
     fn purge(&self) {
-        let view = self.local.view.borrow();
-        let idle_max = view.settings.timeouts.upstream_idle;
         // Otherwise idle connections of one worker would take descriptors from requests of the others and from new
         // clients.
-        let idle_max = if self.local.descriptors.is_scarce() { idle_max.min(PURGE_EVERY) } else { idle_max };
-        let Some(oldest) = Instant::now().checked_sub(idle_max) else { return };
-        view.each_member(|member| member.idle.purge(oldest));
+        let most = if self.local.descriptors.is_scarce() { PURGE_EVERY } else { Duration::MAX };
+        self.local.view.borrow().purge(Instant::now(), most);
     }
 
     /// Drops the counters of listeners that are gone with their last connection.

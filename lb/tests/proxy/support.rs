@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use lb::config::{Fallback, HashFunction, KeySource, Limits, Route, Timeouts};
+use lb::config::{Fallback, HashFunction, KeySource, Limits, Policy, Route, Timeouts};
 use lb::generation::{Generation, Hall, OwnRoutes, PoolGeneration, Settings};
 use lb::listener;
 use lb::pool::{Backend, Eligibility};
@@ -30,6 +30,8 @@ pub(crate) struct Setup {
     pub(crate) pools: Vec<PoolSetup>,
     pub(crate) routes: Vec<Route>,
     pub(crate) settings: Settings,
+    /// By pool, then those of routes. Empty: every pool has the time-outs and limits of the settings.
+    pub(crate) policies: Vec<Policy>,
     pub(crate) own_routes: Option<OwnRoutes>,
     pub(crate) workers: usize,
 }
@@ -74,6 +76,11 @@ pub(crate) fn backend(id: &str, socket: std::net::SocketAddr) -> Arc<Backend> {
 
 pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
+}
+
+/// The time-outs and limits of `settings`.
+pub(crate) fn policy(settings: &Settings) -> Policy {
+    Policy { timeouts: settings.timeouts.clone(), limits: settings.limits.clone() }
 }
 
 /// A pool's part of a generation, with a picker made for it.
@@ -154,6 +161,7 @@ impl Setup {
                 allow_trace: false,
                 access_log: None,
             },
+            policies: Vec::new(),
             own_routes: None,
             workers: WORKERS,
         }
@@ -179,13 +187,25 @@ impl Setup {
 
     pub(crate) fn start(self) -> Balancer {
         let settings = Arc::new(self.settings);
-        let pools = self.pools.iter().map(pool).collect();
+        let pools: Vec<_> = self.pools.iter().map(pool).collect();
+        let policies = match self.policies.is_empty() {
+            true => vec![policy(&settings); pools.len()],
+            false => self.policies,
+        };
         let routes = self.routes;
         let listeners = listener::open(&["127.0.0.1:0".parse().unwrap()], &[]).unwrap();
         let address = listeners[0].address();
         let own_routes = self.own_routes;
-        let hall =
-            Hall::new(Generation { number: 1, pools, routes, listeners, settings: settings.clone(), own_routes });
+        let hall = Hall::new(Generation {
+            number: 1,
+            pools,
+            routes,
+            policies: policies.into(),
+            awaited: 0,
+            listeners,
+            settings: settings.clone(),
+            own_routes,
+        });
         let metrics = Metrics::new();
         let proxy = Proxy::start(&hall, &metrics, self.workers).unwrap();
         let backends = self.pools[0].backends.clone();
@@ -202,24 +222,43 @@ impl Balancer {
 
     /// Puts a generation with these pools in charge and answers its number.
     pub(crate) fn publish(&self, pools: &[PoolSetup]) -> u64 {
-        self.publish_generation(pools.iter().map(pool).collect(), self.settings.clone())
+        let policies = vec![policy(&self.settings); pools.len()];
+        self.publish_generation(pools.iter().map(pool).collect(), policies, self.settings.clone())
     }
 
     /// Puts a generation with other settings in charge, and waits until all workers have it.
     pub(crate) fn publish_settings(&self, change: impl FnOnce(&mut Settings)) {
         let mut settings = (*self.hall.current().settings).clone();
         change(&mut settings);
-        let number = self.publish_generation(self.hall.current().pools.clone(), Arc::new(settings));
+        let pools = self.hall.current().pools.clone();
+        let policies = vec![policy(&settings); pools.len()];
+        self.await_workers(self.publish_generation(pools, policies, Arc::new(settings)));
+    }
+
+    /// Puts a generation with other policies in charge, and waits until all workers have it.
+    pub(crate) fn publish_policies(&self, policies: Vec<Policy>) {
+        let pools = self.hall.current().pools.clone();
+        self.await_workers(self.publish_generation(pools, policies, self.settings.clone()));
+    }
+
+    fn await_workers(&self, number: u64) {
         wait_until("all workers to follow", || self.hall.is_taken_up(number));
     }
 
-    fn publish_generation(&self, pools: Vec<Arc<PoolGeneration>>, settings: Arc<Settings>) -> u64 {
+    fn publish_generation(
+        &self,
+        pools: Vec<Arc<PoolGeneration>>,
+        policies: Vec<Policy>,
+        settings: Arc<Settings>,
+    ) -> u64 {
         let current = self.hall.current();
         let number = current.number + 1;
         self.hall.publish(Generation {
             number,
             pools,
             routes: current.routes.clone(),
+            policies: policies.into(),
+            awaited: 0,
             listeners: current.listeners.clone(),
             settings,
             own_routes: current.own_routes.clone(),

@@ -14,6 +14,7 @@ use std::sync::Arc;
 
 use lb_strategy_host::Stats;
 
+use crate::config::InitialState;
 use crate::control::health::Standing;
 use crate::pool::{Backend, Eligibility};
 
@@ -53,6 +54,8 @@ pub(in crate::control) struct Member {
 pub(in crate::control) struct Members {
     list: Vec<Member>,
     stats: HashMap<Arc<str>, Arc<Stats>>,
+    /// For later members that lb does not launch.
+    pub(in crate::control) initial: InitialState,
 }
 
 /// The result of a replacement of members.
@@ -104,8 +107,8 @@ impl Member {
 
 impl Members {
     /// New members, each with a standing of its own.
-    pub(in crate::control) fn of(entries: &[Entry]) -> Self {
-        let mut members = Self::default();
+    pub(in crate::control) fn of(entries: &[Entry], initial: InitialState) -> Self {
+        let mut members = Self { initial, ..Self::default() };
         for entry in entries {
             members.insert(entry.clone());
         }
@@ -140,7 +143,7 @@ impl Members {
         }
         let standing = match entry.origin {
             Origin::Launched => Standing::starting(),
-            Origin::File | Origin::Attached => Standing::unknown(),
+            Origin::File | Origin::Attached => Standing::new(self.initial),
         };
         let eligibility =
             Eligibility { healthy: standing.is_healthy(), draining: entry.draining, weight: entry.weight };
@@ -203,8 +206,9 @@ impl Members {
         }
     }
 
-    /// The members that would result from `entries`, which are all members that there should be. Changes nothing.
-    pub(in crate::control) fn planned(&mut self, entries: &[Entry]) -> Vec<Member> {
+    /// The members that would result from `entries`, which are all members that there should be. New ones begin as
+    /// `initial`. Changes nothing.
+    pub(in crate::control) fn planned(&mut self, entries: &[Entry], initial: InitialState) -> Vec<Member> {
         let mut planned = Vec::with_capacity(self.list.len());
         for entry in entries {
             let same = self
@@ -214,7 +218,7 @@ impl Members {
                 planned.push(Member { entry: entry.clone(), ..member.clone() });
                 continue;
             }
-            let (standing, stats) = (Standing::unknown(), self.stats(&entry.id));
+            let (standing, stats) = (Standing::new(initial), self.stats(&entry.id));
             let eligibility =
                 Eligibility { healthy: standing.is_healthy(), draining: entry.draining, weight: entry.weight };
             let backend = Backend::new(&entry.id, &entry.address, entry.socket, stats, eligibility);
@@ -308,8 +312,10 @@ mod tests {
 
     #[test]
     fn a_plan_has_each_member_once_and_keeps_the_backends_of_those_that_stay() {
-        let mut members = Members::of(&[entry("f1", Origin::File, 0), entry("l1", Origin::Launched, 0)]);
-        let planned = members.planned(&[entry("f2", Origin::File, 0), entry("l1", Origin::Launched, 0)]);
+        let mut members =
+            Members::of(&[entry("f1", Origin::File, 0), entry("l1", Origin::Launched, 0)], InitialState::Up);
+        let entries = [entry("f2", Origin::File, 0), entry("l1", Origin::Launched, 0)];
+        let planned = members.planned(&entries, InitialState::Up);
         assert_eq!(planned.iter().map(|member| &*member.entry.id).collect::<Vec<_>>(), ["f2", "l1"]);
         assert!(Arc::ptr_eq(&planned[1].backend, &members.get("l1").unwrap().backend));
         let Replaced { came, gone, left } = members.replace(planned);

@@ -7,9 +7,11 @@ use sha2::{Digest, Sha256};
 
 use super::pinned::pinned;
 use crate::config::{
-    self, Admin, Config, Course, DEFAULT_POOL, Loaded, PoolConfig, Proxy, Reload, Route, Source, State, Strategy,
+    self, Admin, Config, Course, DEFAULT_POOL, Loaded, Policy, PoolConfig, Proxy, Reload, Route, Source, State,
+    Strategy,
 };
 use crate::control::api::{Overriding, ReloadError};
+use crate::control::trust::plugins;
 use crate::control::watch::Attempt;
 
 /// The goal of a reload.
@@ -87,6 +89,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         admin,
         pools,
         routes,
+        policies,
         launcher,
         course,
         health,
@@ -114,6 +117,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         admin: running.admin.clone(),
         pools,
         routes,
+        policies,
         launcher: running.launcher.clone(),
         course,
         health,
@@ -149,9 +153,12 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
     for pool in &running.pools {
         note(&format!("pools.{}", pool.name), !named(&config.pools, &pool.name));
     }
-    for new in &config.pools {
-        match running.pools.iter().find(|old| old.name == new.name) {
-            Some(old) => note_pool(old, new, &mut note),
+    for (index, new) in config.pools.iter().enumerate() {
+        match running.pools.iter().position(|old| old.name == new.name) {
+            Some(before) => {
+                note_pool(&running.pools[before], new, &mut note);
+                note_rules((running, before), (config, index), &mut note);
+            }
             None => note(&format!("pools.{}", new.name), true),
         }
     }
@@ -179,10 +186,11 @@ fn note_proxy(running: &Proxy, proxy: &Proxy, note: &mut impl FnMut(&str, bool))
 }
 
 fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str, bool)) {
-    let PoolConfig { name, strategy, backends } = pool;
+    // `note_rules` compares the checks.
+    let PoolConfig { name, strategy, backends, health: _ } = pool;
     // A change of plugin or options is a swap of the strategy, which the report lists for itself.
     let Strategy { plugin: _, sha256, hash_on, hash, fallback, options: _ } = strategy;
-    let (before, key) = (&running.strategy, |key: &str| crate::control::trust::plugins::key_of(name, key));
+    let (before, key) = (&running.strategy, |key: &str| plugins::key_of(name, key));
     note(&key("backends"), *backends != running.backends);
     note(&key("strategy.hash_on"), *hash_on != before.hash_on);
     note(&key("strategy.hash"), *hash != before.hash);
@@ -190,9 +198,29 @@ fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str
     note(&key("strategy.sha256"), *sha256 != before.sha256);
 }
 
-/// Routes with the names of their pools, because indexes may have changed.
-fn named_routes(config: &Config) -> Vec<(&str, Route)> {
-    let named = |route: &Route| (&*config.pools[route.pool].name, Route { pool: 0, ..route.clone() });
+/// The sections that a pool may have for itself. One that is the global section before and after is not named again.
+fn note_rules(before: (&Config, usize), after: (&Config, usize), note: &mut impl FnMut(&str, bool)) {
+    let ((running, old), (config, new)) = (before, after);
+    let Policy { timeouts, limits } = &config.policies[new];
+    let old_policy = &running.policies[old];
+    let (health, old_health) = (&config.pools[new].health, &running.pools[old].health);
+    let mut section = |key: &str, differs: bool, is_global: bool| {
+        note(&plugins::key_of(&config.pools[new].name, key), differs && !is_global);
+    };
+    let is_global = *health == config.health && *old_health == running.health;
+    section("health", health != old_health, is_global);
+    let is_global = *timeouts == config.timeouts && old_policy.timeouts == running.timeouts;
+    section("timeouts", *timeouts != old_policy.timeouts, is_global);
+    let is_global = *limits == config.limits && old_policy.limits == running.limits;
+    section("limits", *limits != old_policy.limits, is_global);
+}
+
+/// Routes with the names of their pools, because indexes may have changed, and with their own policies.
+fn named_routes(config: &Config) -> Vec<(&str, Option<&Policy>, Route)> {
+    let named = |route: &Route| {
+        let own = (route.policy != route.pool).then(|| &config.policies[route.policy]);
+        (&*config.pools[route.pool].name, own, Route { pool: 0, policy: 0, ..route.clone() })
+    };
     config.routes.iter().map(named).collect()
 }
 
@@ -268,5 +296,25 @@ mod tests {
         assert_eq!(target(&two, one).applied, ["pools.a"]);
         let routed = format!("{two}[[routes]]\npath = \"/a\"\npool = \"a\"\n");
         assert_eq!(target("", &routed).applied, ["routes", "pools.a", "pools.b"]);
+    }
+
+    #[test]
+    fn changed_sections_of_pools_and_routes_are_named_and_inherited_ones_are_not() {
+        let pools = "[pools.a.strategy]\n[pools.b.limits]\nretries = 0\n[[routes]]\npool = \"a\"\n";
+        for (more, named) in [
+            ("[pools.a.timeouts]\nresponse_head_ms = 7\n", vec!["pools.a.timeouts"]),
+            ("[pools.b.health]\npath = \"/b\"\n", vec!["pools.b.health"]),
+            (
+                "[pools.a.limits]\nbody_bytes = 7\n[pools.b.timeouts]\nidle_ms = 7\n",
+                vec!["pools.a.limits", "pools.b.timeouts"],
+            ),
+            ("[timeouts]\nidle_ms = 7\n[health]\npath = \"/b\"\n", vec!["health", "timeouts"]),
+            ("[limits]\nbody_bytes = 7\n", vec!["limits", "pools.b.limits"]),
+            ("[routes.limits]\nbody_bytes = 7\n", vec!["routes"]),
+        ] {
+            let Target { applied, needs_restart, config: taken, .. } = target(pools, &format!("{pools}{more}"));
+            assert_eq!((applied, needs_restart.len()), (named.into_iter().map(String::from).collect(), 0), "{more}");
+            assert_eq!(taken, config(&format!("{pools}{more}")));
+        }
     }
 }

@@ -108,7 +108,7 @@ impl Exchange {
         is_repeatable: bool,
         now: Instant,
     ) -> Result<Box<Upstream>, Fault> {
-        let timeouts = &self.settings.timeouts;
+        let timeouts = &self.policy.timeouts;
         let oldest = now.checked_sub(timeouts.upstream_idle).unwrap_or(now);
         let careful = !(is_repeatable && this.left > 0);
         if this.reason.is_none()
@@ -132,11 +132,11 @@ impl Exchange {
     /// no interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
     async fn ask(&mut self, upstream: &mut Upstream, attempt: &Attempt) -> Result<Box<ResponseHead>, Fault> {
         upstream.begin(&self.head, &self.body, &attempt.member.backend.address);
-        let Self { context, settings, head, body, guard, .. } = self;
-        let (timeouts, interim, timer) = (&settings.timeouts, &context.interim, &context.timer);
+        let Self { context, policy, head, body, guard, .. } = self;
+        let (timeouts, interim, timer) = (&policy.timeouts, &context.interim, &context.timer);
         let total = timeouts.total.map(|total| guard.started + total);
         let mut response = context.local.responses.take();
-        let mut pace = Pace::new(body.bytes(), attempt.started, timeouts, &settings.limits);
+        let mut pace = Pace::new(body.bytes(), attempt.started, timeouts, &policy.limits);
         let mut held_up_since = None;
         poll_fn(|cx| {
             // The last flush did not make room: the client takes no interim response.

@@ -1,12 +1,12 @@
 //! The rules of the overlay, each with its test.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
-use crate::config::{
-    Admin, Course, Fallback, HashFunction, Health, Log, Plugin, PoolConfig, Proxy, Reload, State, Strategy,
-};
+use crate::config::{Admin, Course, Fallback, HashFunction, Log, Plugin, PoolConfig, Proxy, Reload, State, Strategy};
+use crate::control::health::samples::rules;
 use crate::control::membership::{Plan, fresh_names};
 use crate::generation::samples;
 
@@ -30,6 +30,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             options: serde_json::json!({}),
         },
         backends: backends.iter().map(backend).collect(),
+        health: Arc::new(rules()),
     };
     Config {
         file: None,
@@ -48,6 +49,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
         admin: Admin { listen: ([127, 0, 0, 1], 0).into(), token: None },
         pools: vec![pool(DEFAULT_POOL, backends), pool("images", &[("i1", 7001), ("i2", 7002)])],
         routes: Vec::new(),
+        policies: samples::policies(&settings, 2),
         launcher: launcher.map(|replicas| Launcher {
             replicas,
             names: "Server {n}".into(),
@@ -57,15 +59,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             host: [127, 0, 0, 1].into(),
         }),
         course: Course { on_proxy_port: false, missing_path_is_400: false, seed: None },
-        health: Health {
-            enabled: true,
-            path: "/heartbeat".into(),
-            interval: second,
-            fast_interval: second / 4,
-            timeout: second,
-            down_after: 3,
-            up_after: 2,
-        },
+        health: Arc::new(rules()),
         timeouts: settings.timeouts,
         limits: settings.limits,
         reload: Reload { watch: false, settle: second, poll: second, max_images: 1, probation: second },
