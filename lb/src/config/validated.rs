@@ -3,8 +3,8 @@
 //! Plain data: a test can write one by hand, a reload can compare two, and no reader needs an error path. The
 //! comments here are guarantees for every [`Config`] that was loaded.
 //!
-//! Invariants: `pools[0]` is the pool `default`. Every `Route::pool` is an index into `pools`, every `Route::policy` one
-//! into `policies`. Backend ids are unique in their pool. All paths are absolute.
+//! Invariants: `pools[0]` is the pool `default`. Every `Route::pool` is an index into `pools`, and every
+//! `Route::policy` one into `policies`. Backend ids are unique in their pool. All paths are absolute.
 
 use std::net::{IpAddr, SocketAddr};
 use std::ops::RangeInclusive;

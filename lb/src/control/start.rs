@@ -29,7 +29,7 @@ use crate::control::reload::{Reloads, Tools};
 use crate::control::trust::plugins;
 use crate::control::trust::vet::Vetter;
 use crate::control::watch::{Attempt, Watch};
-use crate::generation::{Generation, Hall};
+use crate::generation::{Generation, Hall, OwnRoutes, PoolGeneration, Settings};
 use crate::listener::Listener;
 use crate::telemetry::Metrics;
 
@@ -76,16 +76,10 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         .run(move || open(&for_builder, loader, staged, members))
         .await
         .ok_or(StartError::BuilderBroke("making the strategies"))??;
-    let hall = Hall::new(Generation {
-        number: 1,
-        pools: first_pickers(&builder, &mut pools).await?,
-        routes: config.routes.clone(),
-        policies: config.policies.clone(),
-        awaited: awaited(pools.iter()),
-        listeners: listeners.clone(),
-        settings: settings(&config, access_log(&config, None, metrics.access_log(), false)?, missing_path),
-        own_routes: own_routes.clone().filter(|_| config.course.on_proxy_port),
-    });
+    let parts = first_pickers(&builder, &mut pools).await?;
+    let settings = settings(&config, access_log(&config, None, metrics.access_log(), false)?, missing_path);
+    let awaited = awaited(pools.iter());
+    let hall = Hall::new(first(&config, parts, listeners.clone(), settings, own_routes.clone(), awaited));
     metrics.set_generation(1);
     let overlay = Overlay::of(&config, &plan.pools).status();
     let report = report(&metrics, StartReport { strategies, overlay, lapsed, launching: plan.launched(), warnings });
@@ -123,6 +117,26 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let reloading = reloads.progress();
     let task = tokio::spawn(Actor::new(inbox, desk, membership, reloads, state).run());
     Ok(Control { hall, handle: Handle { commands }, started: report, reloading, task })
+}
+
+fn first(
+    config: &Config,
+    pools: Vec<Arc<PoolGeneration>>,
+    listeners: Vec<Arc<Listener>>,
+    settings: Arc<Settings>,
+    own_routes: Option<OwnRoutes>,
+    awaited: usize,
+) -> Generation {
+    Generation {
+        number: 1,
+        pools,
+        routes: config.routes.clone(),
+        policies: config.policies.clone(),
+        awaited,
+        listeners,
+        settings,
+        own_routes: own_routes.filter(|_| config.course.on_proxy_port),
+    }
 }
 
 fn members_of(plan: &Plan, config: &Config) -> Vec<Members> {

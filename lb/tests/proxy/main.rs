@@ -27,6 +27,7 @@ mod mirror;
 mod mixed;
 mod old_clients;
 mod pipeline;
+mod policies;
 mod refusals;
 mod request_id;
 mod routing;
