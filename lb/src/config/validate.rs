@@ -1,8 +1,8 @@
 //! The checks: from the file form to the validated form, section by section.
 //!
 //! Every section is destructured by name, without `..`. So a new key does not compile before its check is written.
-//! These have files of their own: pools, strategies and routes ([`super::pools`]), the two ports ([`super::ports`]),
-//! and the sections that pools and routes may set ([`super::policy`], [`super::health`]).
+//! Pools, strategies and routes have their own file, [`super::pools`], and so have the two ports, [`super::ports`]. The
+//! sections that pools and routes may set are in [`super::policy`] and [`super::health`].
 //!
 //! Invariants: every number in the result has a stated range. Every path is absolute. A mistake is a [`Fault`] with its
 //! key, never a panic.

@@ -1,7 +1,7 @@
 //! Sections of pools and routes: a reload changes them without a restart and names them, or refuses them with the
 //! reason.
 
-use lb_test_support::{Client, get, mock, send, wait_for};
+use lb_test_support::{Client, closed_address, get, mock, send, wait_for};
 use mock_server::{Change, Running};
 use serde_json::json;
 
@@ -63,6 +63,21 @@ fn a_reload_changes_the_checks_of_a_pool() {
     assert_eq!(row()["healthy"], false, "the global interval is long, and one good check is not enough");
     bench.change(&api(&server, "[pools.api.health]\nenabled = false\n", ""));
     assert_eq!(row()["healthy"], true, "without checks it counts as healthy");
+}
+
+#[test]
+fn a_backend_that_a_reload_adds_begins_in_the_state_that_its_pool_says() {
+    let server = mock("4");
+    let health = "[pools.api.health]\ninterval_ms = 86400000\ninitial = \"down\"\n";
+    let bench = Bench::start(&api(&server, health, ""));
+    let healthy = |id: &str| {
+        let all = get(bench.lb.admin, "/backends").json();
+        all.as_array().unwrap().iter().find(|row| row["id"] == id).unwrap()["healthy"] == true
+    };
+    wait_for("the first check", || healthy("a1").then_some(()));
+    let more = format!("[[pools.api.backends]]\nid = \"a2\"\naddress = \"{}\"\n", closed_address());
+    bench.change(&api(&server, &format!("{more}{health}"), ""));
+    assert_eq!((healthy("a1"), healthy("a2")), (true, false), "one failed check would not be enough");
 }
 
 #[test]
