@@ -9,7 +9,8 @@
 //! 1. List its keys with `section!` in [`super::file`]. Add the full form to `File`, and the partial one to `PoolTable`
 //!    and `Route`.
 //! 2. Add a field to [`Sections`](super::policy::Sections), [`Own`](super::policy::Own) and
-//!    [`Policy`](super::validated::Policy). The compiler then names the places that need a line.
+//!    [`Policy`](super::validated::Policy). The compiler then names the places that need a line. The global values are
+//!    the first policy; `Config` needs no field.
 //! 3. Describe the keys in `config/lb.toml`.
 //!
 //! A section that only pools have is like `health`: it has no field in `Route`, and a line in [`not_for_a_route`].

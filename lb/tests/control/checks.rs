@@ -4,11 +4,16 @@
 use std::net::{SocketAddr, TcpListener};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering::SeqCst};
+use std::time::Duration;
 
 use lb::control::{Add, AttachedBackend, BackendStatus, Change};
 use lb_test_support::{Hostile, closed_address, mock, wait_until};
 
-use crate::harness::{QUICK_HEALTH, Rig, backend, bounded, folder, listed};
+use crate::harness::{Rig, backend, bounded, folder, listed};
+
+/// Checks in short intervals, which no busy machine makes bad.
+const PATIENT_HEALTH: &str = "[health]\ninterval_ms = 10\ntimeout_ms = 60000\n";
+const BETWEEN_LOOKS: Duration = Duration::from_millis(5);
 
 /// A pool with one backend `b1` and its own `[health]`.
 fn pool(name: &str, address: SocketAddr, health: &str) -> String {
@@ -37,7 +42,8 @@ async fn stays_up(rig: &Rig, pool: &str) {
         |result: &str| format!(r#"lb_backend_health_checks_total{{pool="{pool}",backend="b1",result="{result}"}}"#);
     bounded(&format!("good checks of {pool}"), async {
         while rig.metric(&series("ok")).is_none_or(|count| count < 3.0) {
-            tokio::task::yield_now().await;
+            // To read the metrics takes longer than a check.
+            tokio::time::sleep(BETWEEN_LOOKS).await;
         }
     })
     .await;
@@ -62,7 +68,7 @@ async fn each_pool_has_its_own_path_statuses_and_body() {
     let (folder, server) = (folder(), mock("b1"));
     let pool = |name: &str, health: &str| pool(name, server.addr, health);
     let text = backend("b1", server.addr)
-        + QUICK_HEALTH
+        + PATIENT_HEALTH
         + &pool("lenient", "path = \"/status/404\"")
         + &pool("strict", "path = \"/status/404\"\nexpect_status = [\"200-399\"]")
         + &pool("listed", "path = \"/status/404\"\nexpect_status = [\"200\", \"404\"]")
@@ -84,7 +90,7 @@ async fn a_tcp_check_is_good_if_the_port_accepts_a_connection() {
     // The kernel accepts connections, and no one responds.
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = silent.local_addr().unwrap();
-    let text = QUICK_HEALTH.to_owned()
+    let text = PATIENT_HEALTH.to_owned()
         + &pool("tcp", address, "kind = \"tcp\"")
         + &pool("http", address, "timeout_ms = 50\ndown_after = 1");
     let mut rig = Rig::start(folder.path(), &text).await;
@@ -99,7 +105,7 @@ async fn a_tcp_check_is_good_if_the_port_accepts_a_connection() {
 async fn checks_may_go_to_another_port_and_name_another_host() {
     let (folder, server) = (folder(), Hostile::answering(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n"));
     let (port, closed) = (server.addr.port(), closed_address());
-    let text = QUICK_HEALTH.to_owned()
+    let text = PATIENT_HEALTH.to_owned()
         + &pool("other", closed, &format!("port = {port}\nhost = \"api.example.org\"\npath = \"/o\""))
         + &pool("same", server.addr, "path = \"/s\"")
         + &pool("none", closed, "");

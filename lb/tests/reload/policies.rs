@@ -49,7 +49,7 @@ fn a_reload_changes_time_outs_and_limits_of_a_pool_and_of_a_route() {
 #[test]
 fn a_reload_changes_the_checks_of_a_pool() {
     let server = mock("4");
-    let quick = |path: &str| format!("[pools.api.health]\ninterval_ms = 10\npath = {path:?}\n");
+    let quick = |path: &str| format!("[pools.api.health]\ninterval_ms = 10\ntimeout_ms = 60000\npath = {path:?}\n");
     let bench = Bench::start(&api(&server, &quick("/heartbeat"), ""));
     let rows = || get(bench.lb.admin, "/backends").json().as_array().unwrap().clone();
     let row = || rows().into_iter().find(|row| row["pool"] == "api").unwrap();

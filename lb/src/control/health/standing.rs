@@ -196,7 +196,8 @@ mod tests {
         assert!(!good.is_waiting() && !bad_one.is_waiting());
         assert_eq!(bad_one.check(Ok(()), &rules()), None, "later checks follow the rules: two good ones");
         assert_eq!(bad_one.check(Ok(()), &rules()), Some(true));
-        assert_eq!(waiting().trust(), Some(true), "an operator need not wait");
+        let mut trusted = waiting();
+        assert_eq!((trusted.trust(), trusted.is_healthy()), (Some(true), true), "an operator need not wait");
     }
 
     #[test]

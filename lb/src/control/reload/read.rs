@@ -144,9 +144,7 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
     note("course.on_proxy_port", *on_proxy_port != running.course.on_proxy_port);
     note("course.missing_path_is_400", *missing_path_is_400 != running.course.missing_path_is_400);
     note("course.seed", *seed != running.course.seed);
-    note("health", config.health != running.health);
-    note("timeouts", config.timeouts != running.timeouts);
-    note("limits", config.limits != running.limits);
+    note_rules((running, 0), (config, 0), &mut note);
     note("log.level", config.log != running.log);
     note("reload", config.reload != running.reload);
     let named = |pools: &[PoolConfig], name: &str| pools.iter().any(|pool| pool.name == name);
@@ -157,7 +155,10 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
         match running.pools.iter().position(|old| old.name == new.name) {
             Some(before) => {
                 note_pool(&running.pools[before], new, &mut note);
-                note_rules((running, before), (config, index), &mut note);
+                // Those of `default` are the global sections, which were noted first.
+                if index > 0 {
+                    note_rules((running, before), (config, index), &mut note);
+                }
             }
             None => note(&format!("pools.{}", new.name), true),
         }
@@ -198,21 +199,22 @@ fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str
     note(&key("strategy.sha256"), *sha256 != before.sha256);
 }
 
-/// The sections that a pool may have for itself. One that is the global section before and after is not named again.
+/// The sections that pools may have for themselves, of the pools at these places; those of `default` are the global
+/// ones. A pool that has the global section before and after is not named.
 fn note_rules(before: (&Config, usize), after: (&Config, usize), note: &mut impl FnMut(&str, bool)) {
     let ((running, old), (config, new)) = (before, after);
     let Policy { timeouts, limits } = &config.policies[new];
-    let old_policy = &running.policies[old];
-    let (health, old_health) = (&config.pools[new].health, &running.pools[old].health);
+    let (was, global, was_global) = (&running.policies[old], &config.policies[0], &running.policies[0]);
+    let (health, was_health) = (&config.pools[new].health, &running.pools[old].health);
     let mut section = |key: &str, differs: bool, is_global: bool| {
-        note(&plugins::key_of(&config.pools[new].name, key), differs && !is_global);
+        note(&plugins::key_of(&config.pools[new].name, key), differs && (new == 0 || !is_global));
     };
-    let is_global = *health == config.health && *old_health == running.health;
-    section("health", health != old_health, is_global);
-    let is_global = *timeouts == config.timeouts && old_policy.timeouts == running.timeouts;
-    section("timeouts", *timeouts != old_policy.timeouts, is_global);
-    let is_global = *limits == config.limits && old_policy.limits == running.limits;
-    section("limits", *limits != old_policy.limits, is_global);
+    let is_global = *health == config.health && *was_health == running.health;
+    section("health", health != was_health, is_global);
+    let is_global = *timeouts == global.timeouts && was.timeouts == was_global.timeouts;
+    section("timeouts", *timeouts != was.timeouts, is_global);
+    let is_global = *limits == global.limits && was.limits == was_global.limits;
+    section("limits", *limits != was.limits, is_global);
 }
 
 /// Routes with the names of their pools, because indexes may have changed, and with their own policies.
