@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 use tokio::sync::{Notify, watch};
 
 use crate::access_log::AccessLog;
-use crate::config::{Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Limits, RetryPolicy, Route, Timeouts};
+use crate::config::{Fallback, HashFunction, HostMatch, IpNetwork, KeySource, Limits, Policy, Route, Timeouts};
 use crate::listener::Listener;
 use crate::pool::Backend;
 
@@ -37,6 +37,10 @@ pub struct Generation {
     pub pools: Vec<Arc<PoolGeneration>>,
     /// In matching order; without a match the pool is `default`.
     pub routes: Vec<Route>,
+    /// By pool, then those of routes that have their own.
+    pub policies: Arc<[Policy]>,
+    /// Backends whose first check lb waits for before it is ready.
+    pub awaited: usize,
     /// The addresses where clients connect, in the configuration's order.
     pub listeners: Vec<Arc<Listener>>,
     pub settings: Arc<Settings>,
@@ -59,13 +63,24 @@ pub struct PoolGeneration {
     pub wants_finish: bool,
     /// When a worker reports a backend that fails.
     pub thresholds: Thresholds,
-    pub retry: RetryPolicy,
 }
 
-/// The settings of all requests, in every pool.
+/// The place of a request by its route.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Place {
+    /// An index into [`Generation::pools`].
+    pub pool: usize,
+    /// An index into [`Generation::policies`].
+    pub policy: usize,
+}
+
+/// The settings of connections, and those of requests that every pool shares. A request's own rules are in its
+/// [`Policy`].
 #[derive(Clone, Debug, PartialEq)]
 pub struct Settings {
+    /// For connections, and for requests without a route.
     pub timeouts: Timeouts,
+    /// The same.
     pub limits: Limits,
     pub trusted_proxies: Vec<IpNetwork>,
     /// A backend's 404 to a GET becomes 400 with this message, in which `{path}` stands for the path.
@@ -118,12 +133,12 @@ struct Signs {
 // === impl Generation ===
 
 impl Generation {
-    /// The index of the pool for a request: the first route that matches, else `default`. `host` is without port, in
+    /// The place of a request: that of the first route that matches, else that of `default`. `host` is without port, in
     /// any case, and evaluated only if there are routes. `path` is in normal form
     /// ([`normal_path`](crate::config::normal_path)).
-    pub fn route<'a>(&self, host: impl FnOnce() -> &'a str, path: &str) -> usize {
+    pub fn route<'a>(&self, host: impl FnOnce() -> &'a str, path: &str) -> Place {
         if self.routes.is_empty() {
-            return 0;
+            return Place::default();
         }
         let host = host();
         // A name with a final dot is the same name (RFC 3986 §3.2.2).
@@ -141,7 +156,7 @@ impl Generation {
                 };
                 host_fits && is_below(path, &route.path_prefix)
             })
-            .map_or(0, |route| route.pool)
+            .map_or_else(Place::default, |route| Place { pool: route.pool, policy: route.policy })
     }
 }
 
@@ -299,6 +314,8 @@ mod tests {
             number: 1,
             pools: Vec::new(),
             routes: Vec::new(),
+            policies: Arc::default(),
+            awaited: 0,
             listeners: Vec::new(),
             settings,
             own_routes: None,

@@ -45,6 +45,10 @@ pub(super) fn readyz(shared: &Shared) -> Answer {
         return Answer::failure(StatusCode::SERVICE_UNAVAILABLE, "a worker does not respond, so its requests hang");
     }
     let generation = shared.hall.current();
+    if generation.awaited > 0 {
+        let sentence = format!("backends that wait for their first health check: {}", generation.awaited);
+        return Answer::failure(StatusCode::SERVICE_UNAVAILABLE, &sentence);
+    }
     let pools = pools_without_eligible(&generation);
     if pools.is_empty() {
         return Answer::text(StatusCode::OK, "ok");

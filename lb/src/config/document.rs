@@ -16,6 +16,7 @@ use toml::de::{DeArray, DeTable, DeValue};
 use super::error::{ConfigError, Place, in_our_words, replaced};
 use super::file;
 use super::key_path::{KeyPath, Step};
+use super::section::not_for_a_route;
 
 #[derive(Debug)]
 pub(super) struct Document<'t> {
@@ -66,7 +67,10 @@ impl<'t> Document<'t> {
             if is_incomplete && error.message().starts_with("missing field") && self.remove(&key) {
                 continue;
             }
-            let what = replaced(&key).or_else(|| table_header(&key, error.message())).unwrap_or(what);
+            let unknown = error.message().starts_with("unknown field");
+            let misplaced = || not_for_a_route(&key).filter(|_| unknown);
+            let instead = replaced(&key).or_else(|| table_header(&key, error.message())).or_else(misplaced);
+            let what = instead.unwrap_or(what);
             return Err(ConfigError::Setting { place, key, what });
         }
     }

@@ -8,7 +8,7 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use super::key_path::KeyPath;
+use super::key_path::{KeyPath, Step};
 
 /// Why there is no configuration. The operator must correct it; another try changes nothing.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -70,8 +70,15 @@ pub(super) fn in_our_words(message: &str) -> String {
 
 /// What to write instead of a key that lb had in an earlier version.
 pub(super) fn replaced(key: &KeyPath) -> Option<String> {
-    const RETRIES: &str = "unknown key `retries`; write [retry] attempts, which counts the first attempt too";
-    (key.to_string() == "limits.retries").then(|| RETRIES.to_owned())
+    let [owner @ .., Step::Key(limits), Step::Key(retries)] = key.steps() else { return None };
+    let section = match owner {
+        [] => "retry".to_owned(),
+        [Step::Key(pools), Step::Key(_)] if pools == "pools" => KeyPath::from(owner).key("retry").to_string(),
+        [Step::Key(routes), Step::Index(_)] if routes == "routes" => "routes.retry".to_owned(),
+        _ => return None,
+    };
+    let what = format!("unknown key `retries`; write [{section}] attempts, which counts the first attempt too");
+    (limits == "limits" && retries == "retries").then_some(what)
 }
 
 /// The most probable meaning of `typed`, and all possible values.

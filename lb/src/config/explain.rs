@@ -15,7 +15,7 @@ use super::file::{self, OneOrMany};
 use super::key_path::KeyPath;
 use super::layers::{Layered, Origin};
 use super::load::Loaded;
-use super::validated::{Config, Plugin, PoolConfig};
+use super::validated::{Config, Health, Plugin, PoolConfig};
 
 const PLUGIN_DIRS: &str = "plugin_dirs";
 
@@ -108,13 +108,18 @@ fn in_force(form: &file::File, config: &Config) -> file::File {
     form.proxy.listen = OneOrMany(config.proxy.listen.iter().map(ToString::to_string).collect());
     form.proxy.workers = i64::try_from(config.proxy.workers).unwrap_or(i64::MAX);
     form.state.dir = Some(config.state.dir.clone());
-    form.health.fast_interval_ms = i64::try_from(config.health.fast_interval.as_millis()).ok();
+    let fast_interval_ms = |health: &Health| i64::try_from(health.fast_interval.as_millis()).ok();
+    let is_derived = form.health.fast_interval_ms.is_none();
+    form.health.fast_interval_ms = fast_interval_ms(&config.health);
     for pool in &config.pools {
-        let strategy = match form.pools.get_mut(&pool.name) {
-            Some(pool) => &mut pool.strategy,
-            None => &mut form.strategy,
+        let Some(table) = form.pools.get_mut(&pool.name) else {
+            plugin_in_force(&mut form.strategy, pool);
+            continue;
         };
-        plugin_in_force(strategy, pool);
+        plugin_in_force(&mut table.strategy, pool);
+        if is_derived && table.health.interval_ms.is_some() {
+            table.health.fast_interval_ms.get_or_insert(fast_interval_ms(&pool.health));
+        }
     }
     if let Some(launcher) = &config.launcher {
         form.launcher.command = launcher.command.clone();

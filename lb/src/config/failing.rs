@@ -1,4 +1,5 @@
-//! The sections about backends that fail: `[outlier]`, `[panic]` and `[retry]`. Their file form, and their checks.
+//! The sections about failures: `[outlier]`, `[panic]` and `[retry]`, also those of pools and routes. Their file form,
+//! and their checks.
 //!
 //! The rules themselves are in [`lb_balance`]. Invariant: as in [`super::file`], the structs here are the list of keys.
 
@@ -10,47 +11,52 @@ use serde::{Deserialize, Serialize};
 
 use super::error::{Fault, choices};
 use super::key_path::KeyPath;
+use super::section::{Scope, section};
 use super::validate::{milliseconds, within};
 use super::validated::RetryPolicy;
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a table")]
-pub(super) struct Outlier {
-    enabled: bool,
-    gateway_failures: i64,
-    server_errors: i64,
-    success_rate: bool,
-    interval_ms: i64,
-    eject_ms: i64,
-    eject_max_ms: i64,
-    max_ejected_percent: i64,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a table")]
-pub(super) struct Panic {
-    below_percent: i64,
-    from_backends: i64,
-    mode: Mode,
-}
-
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a table")]
-pub(super) struct Retry {
-    attempts: i64,
-    on: Vec<String>,
-    attempt_timeout_ms: i64,
-    idempotency_key: bool,
-    replay_bytes: i64,
-    budget_percent: i64,
-    budget_reserve_per_s: i64,
-}
-
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
-enum Mode {
+pub(super) enum Mode {
     UseAll,
     Fail,
+}
+
+const OF_BACKENDS: &str = "the rule is about backends, which belong to a pool";
+const OF_A_BUDGET: &str = "the requests of all routes share the budget of their pool";
+
+section! {
+    Outlier, PartialOutlier {
+        enabled: bool = true, Scope::Pool(OF_BACKENDS);
+        gateway_failures: i64 = i64::from(OutlierRules::default().thresholds.gateway), Scope::Pool(OF_BACKENDS);
+        server_errors: i64 = i64::from(OutlierRules::default().thresholds.errors), Scope::Pool(OF_BACKENDS);
+        success_rate: bool = OutlierRules::default().success_rate.is_some(), Scope::Pool(OF_BACKENDS);
+        interval_ms: i64 = ms(OutlierRules::default().interval_ns), Scope::Pool(OF_BACKENDS);
+        eject_ms: i64 = ms(OutlierRules::default().base_ns), Scope::Pool(OF_BACKENDS);
+        eject_max_ms: i64 = ms(OutlierRules::default().max_ns), Scope::Pool(OF_BACKENDS);
+        max_ejected_percent: i64 = i64::from(OutlierRules::default().max_ejected_percent), Scope::Pool(OF_BACKENDS);
+    }
+}
+
+section! {
+    Panic, PartialPanic {
+        below_percent: i64 = i64::from(PanicRules::default().below_percent), Scope::Pool(OF_BACKENDS);
+        from_backends: i64 = PanicRules::default().from_members as i64, Scope::Pool(OF_BACKENDS);
+        mode: Mode = Mode::UseAll, Scope::Pool(OF_BACKENDS);
+    }
+}
+
+section! {
+    Retry, PartialRetry {
+        attempts: i64 = i64::from(RetryRules::default().attempts), Scope::Route;
+        on: Vec<String> = words_of(RetryOn::default()), Scope::Route;
+        /// 0: no limit.
+        attempt_timeout_ms: i64 = 0, Scope::Route;
+        idempotency_key: bool = RetryRules::default().idempotency_key, Scope::Route;
+        replay_bytes: i64 = RetryRules::default().replay_bytes.cast_signed(), Scope::Route;
+        budget_percent: i64 = i64::from(BudgetRules::default().percent), Scope::Pool(OF_A_BUDGET);
+        budget_reserve_per_s: i64 = i64::from(BudgetRules::default().reserve_per_s), Scope::Pool(OF_A_BUDGET);
+    }
 }
 
 /// More failures in a row than this are a mistake.
@@ -67,25 +73,9 @@ const CAUSES: [&str; 3] = ["connect", "reset", "timeout"];
 
 // === impl Outlier ===
 
-impl Default for Outlier {
-    fn default() -> Self {
-        let rules = OutlierRules::default();
-        let ms = |ns: u64| (ns / NS_PER_MS).cast_signed();
-        Self {
-            enabled: true,
-            gateway_failures: i64::from(rules.thresholds.gateway),
-            server_errors: i64::from(rules.thresholds.errors),
-            success_rate: rules.success_rate.is_some(),
-            interval_ms: ms(rules.interval_ns),
-            eject_ms: ms(rules.base_ns),
-            eject_max_ms: ms(rules.max_ns),
-            max_ejected_percent: i64::from(rules.max_ejected_percent),
-        }
-    }
-}
-
 impl Outlier {
-    pub(super) fn check(&self) -> Result<OutlierRules, Fault> {
+    /// Checks the section at `section`.
+    pub(super) fn check(&self, section: &KeyPath) -> Result<OutlierRules, Fault> {
         let Self {
             enabled,
             gateway_failures,
@@ -96,7 +86,6 @@ impl Outlier {
             eject_max_ms,
             max_ejected_percent,
         } = *self;
-        let section = KeyPath::of(&["outlier"]);
         let in_row = |name: &str, value: i64| within(section.key(name), value, 0, IN_ROW_MAX).map(number);
         let ns = |name: &str, value: i64, min: i64| {
             milliseconds(section.key(name), value, min).map(|time| time.as_nanos() as u64)
@@ -124,24 +113,10 @@ impl Outlier {
 
 // === impl Panic ===
 
-impl Default for Panic {
-    fn default() -> Self {
-        let PanicRules { below_percent, from_members, mode } = PanicRules::default();
-        Self {
-            below_percent: i64::from(below_percent),
-            from_backends: from_members as i64,
-            mode: match mode {
-                PanicMode::UseAll => Mode::UseAll,
-                PanicMode::Fail => Mode::Fail,
-            },
-        }
-    }
-}
-
 impl Panic {
-    pub(super) fn check(&self) -> Result<PanicRules, Fault> {
+    /// Checks the section at `section`.
+    pub(super) fn check(&self, section: &KeyPath) -> Result<PanicRules, Fault> {
         let Self { below_percent, from_backends, mode } = *self;
-        let section = KeyPath::of(&["panic"]);
         Ok(PanicRules {
             below_percent: within(section.key("below_percent"), below_percent, 0, 100)? as u8,
             from_members: within(section.key("from_backends"), from_backends, 1, 4_096)? as usize,
@@ -155,24 +130,9 @@ impl Panic {
 
 // === impl Retry ===
 
-impl Default for Retry {
-    fn default() -> Self {
-        let RetryPolicy { rules, budget } = RetryPolicy::default();
-        let statuses = (400..=599).filter(|status| rules.on.statuses.contains(*status));
-        Self {
-            attempts: i64::from(rules.attempts),
-            on: CAUSES.into_iter().map(str::to_owned).chain(statuses.map(|status| status.to_string())).collect(),
-            attempt_timeout_ms: 0,
-            idempotency_key: rules.idempotency_key,
-            replay_bytes: rules.replay_bytes.cast_signed(),
-            budget_percent: i64::from(budget.percent),
-            budget_reserve_per_s: i64::from(budget.reserve_per_s),
-        }
-    }
-}
-
 impl Retry {
-    pub(super) fn check(&self) -> Result<RetryPolicy, Fault> {
+    /// Checks the section at `section`.
+    pub(super) fn check(&self, section: &KeyPath) -> Result<RetryPolicy, Fault> {
         let Self {
             attempts,
             on,
@@ -182,7 +142,6 @@ impl Retry {
             budget_percent,
             budget_reserve_per_s,
         } = self;
-        let section = KeyPath::of(&["retry"]);
         let limit = |name: &str, value: i64, min: i64, max: i64| within(section.key(name), value, min, max);
         let attempt_ns = milliseconds(section.key("attempt_timeout_ms"), *attempt_timeout_ms, 0)?.as_nanos() as u64;
         let rules = RetryRules {
@@ -199,6 +158,13 @@ impl Retry {
         };
         Ok(RetryPolicy { rules, budget })
     }
+}
+
+/// The default of `retry.on`.
+fn words_of(on: RetryOn) -> Vec<String> {
+    let causes = CAUSES.into_iter().zip([on.connect, on.reset, on.timeout]).filter(|(_, is_on)| *is_on);
+    let statuses = (400..=599).filter(|status| on.statuses.contains(*status));
+    causes.map(|(cause, _)| cause.to_owned()).chain(statuses.map(|status| status.to_string())).collect()
 }
 
 fn check_on(words: &[String], section: &KeyPath) -> Result<RetryOn, Fault> {
@@ -218,6 +184,10 @@ fn check_on(words: &[String], section: &KeyPath) -> Result<RetryOn, Fault> {
         }
     }
     Ok(on)
+}
+
+fn ms(ns: u64) -> i64 {
+    (ns / NS_PER_MS).cast_signed()
 }
 
 /// For numbers that `within` has let through.

@@ -1,7 +1,8 @@
 //! The file form: the configuration as it is typed, key by key, with every default.
 //!
 //! This is the one list of keys. `config/lb.toml` describes them for people, and a test compares the two. The checks in
-//! [`super::validate`] destructure every struct by name, so every new key is described and checked.
+//! [`super::validate`] destructure every struct by name, so every new key is described and checked. Sections that pools
+//! and routes may set for themselves are listed with [`section!`](super::section).
 //!
 //! Invariants: unknown keys are errors. Numbers are `i64` as in TOML, because a check gives a better message than a
 //! type, such as "from 1 to 65535".
@@ -14,9 +15,10 @@ use schemars::JsonSchema;
 use serde::de::{SeqAccess, Visitor, value::SeqAccessDeserializer};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::failing::{Outlier, Panic, Retry};
+use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry, Retry};
 use super::schema;
-use super::validated::{Fallback, HashFunction, LogFormat};
+use super::section::{Scope, section};
+use super::validated::{CheckKind, Fallback, HashFunction, InitialState, LogFormat};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, expecting = "a table")]
@@ -94,6 +96,12 @@ pub(super) struct BackendTable {
 pub(super) struct PoolTable {
     pub(super) strategy: Strategy,
     pub(super) backends: Vec<BackendTable>,
+    pub(super) health: PartialHealth,
+    pub(super) outlier: PartialOutlier,
+    pub(super) panic: PartialPanic,
+    pub(super) retry: PartialRetry,
+    pub(super) timeouts: PartialTimeouts,
+    pub(super) limits: PartialLimits,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -102,6 +110,9 @@ pub(super) struct Route {
     pub(super) host: Option<String>,
     pub(super) path: String,
     pub(super) pool: String,
+    pub(super) retry: PartialRetry,
+    pub(super) timeouts: PartialTimeouts,
+    pub(super) limits: PartialLimits,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -132,45 +143,56 @@ pub(super) struct Course {
     pub(super) seed: Option<i64>,
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a table")]
-pub(super) struct Health {
-    pub(super) enabled: bool,
-    pub(super) path: String,
-    pub(super) interval_ms: i64,
-    /// `None`: a quarter of `interval_ms`.
-    pub(super) fast_interval_ms: Option<i64>,
-    pub(super) timeout_ms: i64,
-    pub(super) down_after: i64,
-    pub(super) up_after: i64,
+const OF_BACKENDS: &str = "lb checks backends, which belong to a pool";
+const OF_CLIENTS: &str = "it is about a client's connection, whose requests may go to any pool";
+const BEFORE_THE_ROUTE: &str = "a head is read before its route is known";
+const SHARED_BY_ROUTES: &str = "it is about connections to a backend, which all routes of its pool share";
+
+section! {
+    Health, PartialHealth {
+        enabled: bool = true, Scope::Pool(OF_BACKENDS);
+        kind: CheckKind = CheckKind::Http, Scope::Pool(OF_BACKENDS);
+        path: String = "/heartbeat".to_owned(), Scope::Pool(OF_BACKENDS);
+        host: String = String::new(), Scope::Pool(OF_BACKENDS);
+        port: i64 = 0, Scope::Pool(OF_BACKENDS);
+        expect_status: Vec<String> = vec!["100-499".to_owned()], Scope::Pool(OF_BACKENDS);
+        expect_body: String = String::new(), Scope::Pool(OF_BACKENDS);
+        interval_ms: i64 = 1_000, Scope::Pool(OF_BACKENDS);
+        /// `None`: a quarter of `interval_ms`.
+        fast_interval_ms: Option<i64> = None, Scope::Pool(OF_BACKENDS);
+        timeout_ms: i64 = 1_000, Scope::Pool(OF_BACKENDS);
+        down_after: i64 = 3, Scope::Pool(OF_BACKENDS);
+        up_after: i64 = 2, Scope::Pool(OF_BACKENDS);
+        initial: InitialState = InitialState::Up, Scope::Pool(OF_BACKENDS);
+    }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a table")]
-pub(super) struct Timeouts {
-    pub(super) connect_ms: i64,
-    pub(super) head_ms: i64,
-    pub(super) response_head_ms: i64,
-    pub(super) idle_ms: i64,
-    pub(super) body_grace_ms: i64,
-    pub(super) tunnel_idle_ms: i64,
-    pub(super) half_closed_ms: i64,
-    pub(super) client_keep_alive_ms: i64,
-    pub(super) upstream_idle_ms: i64,
-    pub(super) total_ms: i64,
-    pub(super) drain_ms: i64,
+section! {
+    Timeouts, PartialTimeouts {
+        connect_ms: i64 = 5_000, Scope::Route;
+        head_ms: i64 = 10_000, Scope::Global(BEFORE_THE_ROUTE);
+        response_head_ms: i64 = 60_000, Scope::Route;
+        idle_ms: i64 = 60_000, Scope::Route;
+        body_grace_ms: i64 = 20_000, Scope::Route;
+        tunnel_idle_ms: i64 = 3_600_000, Scope::Route;
+        half_closed_ms: i64 = 10_000, Scope::Global(OF_CLIENTS);
+        client_keep_alive_ms: i64 = 75_000, Scope::Global(OF_CLIENTS);
+        upstream_idle_ms: i64 = 4_000, Scope::Pool(SHARED_BY_ROUTES);
+        total_ms: i64 = 0, Scope::Route;
+        drain_ms: i64 = 30_000, Scope::Global("it is about the stop of lb and of the servers that it launched");
+    }
 }
 
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, expecting = "a table")]
-pub(super) struct Limits {
-    pub(super) head_bytes: i64,
-    pub(super) headers: i64,
-    pub(super) body_bytes: i64,
-    pub(super) body_min_bytes_per_s: i64,
-    pub(super) connections: i64,
-    pub(super) requests_in_flight_per_backend: i64,
-    pub(super) upstream_idle_connections: i64,
+section! {
+    Limits, PartialLimits {
+        head_bytes: i64 = 65_536, Scope::Global(BEFORE_THE_ROUTE);
+        headers: i64 = 100, Scope::Global(BEFORE_THE_ROUTE);
+        body_bytes: i64 = 0, Scope::Route;
+        body_min_bytes_per_s: i64 = 100, Scope::Route;
+        connections: i64 = 65_536, Scope::Global(OF_CLIENTS);
+        requests_in_flight_per_backend: i64 = 0, Scope::Pool("the requests of all routes count on a backend");
+        upstream_idle_connections: i64 = 256, Scope::Pool(SHARED_BY_ROUTES);
+    }
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -263,7 +285,14 @@ impl Default for Strategy {
 
 impl Default for Route {
     fn default() -> Self {
-        Self { host: None, path: "/".to_owned(), pool: super::validated::DEFAULT_POOL.to_owned() }
+        Self {
+            host: None,
+            path: "/".to_owned(),
+            pool: super::validated::DEFAULT_POOL.to_owned(),
+            retry: PartialRetry::default(),
+            timeouts: PartialTimeouts::default(),
+            limits: PartialLimits::default(),
+        }
     }
 }
 
@@ -277,52 +306,6 @@ impl Default for Launcher {
             first_port: 5001,
             command: vec!["mock-server".to_owned()],
             max_replicas: 64,
-        }
-    }
-}
-
-impl Default for Health {
-    fn default() -> Self {
-        Self {
-            enabled: true,
-            path: "/heartbeat".to_owned(),
-            interval_ms: 1_000,
-            fast_interval_ms: None,
-            timeout_ms: 1_000,
-            down_after: 3,
-            up_after: 2,
-        }
-    }
-}
-
-impl Default for Timeouts {
-    fn default() -> Self {
-        Self {
-            connect_ms: 5_000,
-            head_ms: 10_000,
-            response_head_ms: 60_000,
-            idle_ms: 60_000,
-            body_grace_ms: 20_000,
-            tunnel_idle_ms: 3_600_000,
-            half_closed_ms: 10_000,
-            client_keep_alive_ms: 75_000,
-            upstream_idle_ms: 4_000,
-            total_ms: 0,
-            drain_ms: 30_000,
-        }
-    }
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            head_bytes: 65_536,
-            headers: 100,
-            body_bytes: 0,
-            body_min_bytes_per_s: 100,
-            connections: 65_536,
-            requests_in_flight_per_backend: 0,
-            upstream_idle_connections: 256,
         }
     }
 }

@@ -5,7 +5,7 @@
 //! All mistakes are found in one run.
 //!
 //! ```text
-//! text ─ document (strict, with lines) ─ layers (config crate) ─ file form ─ validate, pools ─ Config
+//! text ─ document (strict, with lines) ─ layers (config crate) ─ file form ─ validate, pools, policy ─ Config
 //! ```
 //!
 //! Invariant: a leaf. Nothing here imports from the rest of `lb`, starts anything or keeps state, and no input causes a
@@ -16,6 +16,7 @@ mod error;
 mod explain;
 mod failing;
 mod file;
+mod health;
 mod key_path;
 mod layers;
 mod load;
@@ -23,11 +24,13 @@ mod mistakes;
 mod overrides;
 mod path;
 mod places;
+mod policy;
 mod pools;
 mod ports;
 mod reach;
 mod regular;
 mod schema;
+mod section;
 mod token;
 mod validate;
 pub mod validated;

@@ -11,20 +11,13 @@ use super::error::{Fault, choices};
 use super::file;
 use super::key_path::KeyPath;
 use super::path::normal_path;
+use super::policy::{Own, Rules};
 use super::reach::Reach;
 use super::validate::{Surroundings, absolute};
 use super::validated::{
-    Admin, BackendConfig, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, OutlierRules, PanicRules, Plugin,
-    PoolConfig, Proxy, RetryPolicy, Route, Strategy, check_id, check_weight, resolve_address,
+    Admin, BackendConfig, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, PoolConfig, Proxy, Route, Strategy,
+    check_id, check_weight, resolve_address,
 };
-
-/// The rules for backends that fail, the same for every pool.
-#[derive(Clone, Copy)]
-pub(super) struct Failing {
-    pub(super) outlier: OutlierRules,
-    pub(super) panic: PanicRules,
-    pub(super) retry: RetryPolicy,
-}
 
 /// The strategy of a pool that names none.
 pub(super) const DEFAULT_STRATEGY: &str = "round_robin";
@@ -34,12 +27,12 @@ const BACKENDS_MAX: usize = 4_096;
 const ROUTES_MAX: usize = 4_096;
 const HASH_SOURCES_MAX: usize = 8;
 
-/// The pool `default` from the top of the file, and the named ones.
+/// The pool `default` from the top of the file, and the named ones. Adds their rules to `rules`.
 pub(super) fn check_pools(
     strategy: &file::Strategy,
     backends: &[file::BackendTable],
     named: &BTreeMap<String, file::PoolTable>,
-    failing: Failing,
+    rules: &mut Rules,
     around: &Surroundings,
     warnings: &mut Vec<String>,
 ) -> Result<Vec<PoolConfig>, Fault> {
@@ -48,28 +41,46 @@ pub(super) fn check_pools(
         let what = format!("there can be {POOLS_MAX} pools, not {}", named.len() + 1);
         return Err(Fault::new(top.key("pools"), what));
     }
-    let mut pools = vec![check_pool(DEFAULT_POOL, strategy, backends, failing, &top, around, warnings)?];
+    let strategy = check_strategy(strategy, &top.key("strategy"), around, warnings)?;
+    let backends = check_backends(backends, &top.key("backends"))?;
+    let (outlier, panic) = rules.failing(None)?;
+    let health = rules.health(None)?;
+    let mut pools = vec![PoolConfig { name: DEFAULT_POOL.to_owned(), strategy, backends, health, outlier, panic }];
     for (name, pool) in named {
-        let file::PoolTable { strategy, backends } = pool;
+        let file::PoolTable { strategy, backends, health, outlier, panic, retry, timeouts, limits } = pool;
         let key = top.key("pools").key(name);
         check_id(name).map_err(|what| Fault::new(key.clone(), what))?;
         if name == DEFAULT_POOL {
-            let what = "this pool is [strategy] and [[backends]] at the top of the file";
+            let what = "this pool is [strategy] and [[backends]] at the top of the file, with the global sections";
             return Err(Fault::new(key, what));
         }
-        pools.push(check_pool(name, strategy, backends, failing, &key, around, warnings)?);
+        rules.add_pool(Own { timeouts, limits, retry }, &key)?;
+        let (outlier, panic) = rules.failing(Some((outlier, panic, &key)))?;
+        pools.push(PoolConfig {
+            name: name.clone(),
+            strategy: check_strategy(strategy, &key.key("strategy"), around, warnings)?,
+            backends: check_backends(backends, &key.key("backends"))?,
+            health: rules.health(Some((health, &key)))?,
+            outlier,
+            panic,
+        });
     }
     Ok(pools)
 }
 
-pub(super) fn check_routes(routes: &[file::Route], pools: &[PoolConfig]) -> Result<Vec<Route>, Fault> {
+/// Adds the rules of routes that have their own to `rules`, which must have those of all pools.
+pub(super) fn check_routes(
+    routes: &[file::Route],
+    pools: &[PoolConfig],
+    rules: &mut Rules,
+) -> Result<Vec<Route>, Fault> {
     let section = KeyPath::of(&["routes"]);
     if routes.len() > ROUTES_MAX {
         let what = format!("there can be {ROUTES_MAX} routes, not {}", routes.len());
         return Err(Fault::new(section, what));
     }
     let mut checked: Vec<Route> = Vec::with_capacity(routes.len());
-    for (index, file::Route { host, path, pool: name }) in routes.iter().enumerate() {
+    for (index, file::Route { host, path, pool: name, retry, timeouts, limits }) in routes.iter().enumerate() {
         let key = section.index(index);
         let host = check_host(host.as_deref()).map_err(|what| Fault::new(key.key("host"), what))?;
         let path_prefix = check_path(path).map_err(|what| Fault::new(key.key("path"), what))?;
@@ -82,7 +93,8 @@ pub(super) fn check_routes(routes: &[file::Route], pools: &[PoolConfig]) -> Resu
         if checked.iter().any(same) {
             return Err(Fault::new(key, "an earlier route has the same host and path"));
         }
-        checked.push(Route { host, path_prefix, pool });
+        let policy = rules.add_route(Own { timeouts, limits, retry }, &key, pool)?;
+        checked.push(Route { host, path_prefix, pool, policy });
     }
     checked.sort_by_key(|route| {
         let (class, host_bytes) = match &route.host {
@@ -119,20 +131,6 @@ pub(super) fn check_reach(
         }
     }
     Ok(())
-}
-
-fn check_pool(
-    name: &str,
-    strategy: &file::Strategy,
-    backends: &[file::BackendTable],
-    Failing { outlier, panic, retry }: Failing,
-    key: &KeyPath,
-    around: &Surroundings,
-    warnings: &mut Vec<String>,
-) -> Result<PoolConfig, Fault> {
-    let strategy = check_strategy(strategy, &key.key("strategy"), around, warnings)?;
-    let backends = check_backends(backends, &key.key("backends"))?;
-    Ok(PoolConfig { name: name.to_owned(), strategy, backends, outlier, panic, retry })
 }
 
 fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<Vec<BackendConfig>, Fault> {

@@ -9,6 +9,7 @@ use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
 use super::file;
+use super::section::{Partial, Scope};
 
 /// The file that describes every key.
 const DESCRIBED: &str = include_str!("../../../config/lb.toml");
@@ -21,14 +22,28 @@ pub fn schema() -> Value {
     describe(&mut schema, "", &described);
     let sections: Vec<_> = schema["properties"].as_object().into_iter().flatten().map(section_of).collect();
     for (section, definition) in sections {
-        let Some(definition) = schema["$defs"].get_mut(&definition) else { continue };
-        describe(definition, &section, &described);
+        for definition in [&definition, &format!("Partial{definition}")] {
+            if let Some(definition) = schema["$defs"].get_mut(definition) {
+                describe(definition, &section, &described);
+            }
+        }
+        if !schema["$defs"][&definition].is_object() {
+            continue;
+        }
         // A section's default is that of its keys.
         schema["properties"][&section].as_object_mut().map(|property| property.remove("default"));
     }
+    forget_global(&mut schema, "PartialTimeouts", file::PartialTimeouts::KEYS);
+    forget_global(&mut schema, "PartialLimits", file::PartialLimits::KEYS);
     schema["title"] = json!("lb.toml");
     schema["description"] = json!("The configuration of lb. Every key is optional.");
     schema
+}
+
+/// Removes the keys that only the global section may have.
+fn forget_global(schema: &mut Value, partial: &str, keys: &[(&str, Scope)]) {
+    let Some(properties) = schema["$defs"][partial]["properties"].as_object_mut() else { return };
+    properties.retain(|name, _| !keys.iter().any(|(key, scope)| key == name && matches!(scope, Scope::Global(_))));
 }
 
 /// For a type of `lb-balance`, which has nothing to do with schemas.
@@ -145,6 +160,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pool_has_the_keys_that_have_a_meaning_for_it() {
+        let schema = schema();
+        assert_eq!(schema["$defs"]["PoolTable"]["properties"]["timeouts"]["$ref"], "#/$defs/PartialTimeouts");
+        for (definition, there, not_there) in
+            [("PartialTimeouts", "connect_ms", "head_ms"), ("PartialLimits", "body_bytes", "connections")]
+        {
+            let definition = &schema["$defs"][definition];
+            assert_eq!(definition["additionalProperties"], json!(false));
+            assert!(definition["properties"][there]["description"].is_string(), "{definition}");
+            assert!(definition["properties"][not_there].is_null(), "{definition}");
+        }
+    }
+
+    #[test]
     fn the_values_of_an_enum_are_those_that_lb_takes() {
         let schema = schema();
         for (definition, section, key) in [
@@ -152,6 +181,8 @@ mod tests {
             ("Strategy", "strategy", "fallback"),
             ("LauncherKind", "launcher", "kind"),
             ("LogFormat", "access_log", "format"),
+            ("CheckKind", "health", "kind"),
+            ("InitialState", "health", "initial"),
         ] {
             let definition = &schema["$defs"][definition];
             let values: Vec<&str> = match definition["oneOf"].as_array() {

@@ -10,6 +10,7 @@ use super::*;
 mod layers;
 mod mistakes;
 mod outcome;
+mod policies;
 mod shipped;
 
 const LB_TOML: &str = include_str!("../../../config/lb.toml");

@@ -1,7 +1,8 @@
 //! The checks: from the file form to the validated form, section by section.
 //!
 //! Every section is destructured by name, without `..`. So a new key does not compile before its check is written.
-//! Pools, strategies and routes have their own file, [`super::pools`], and so have the two ports, [`super::ports`].
+//! Pools, strategies and routes have their own file, [`super::pools`], and so have the two ports, [`super::ports`]. The
+//! sections that pools and routes may set are in [`super::policy`] and [`super::health`].
 //!
 //! Invariants: every number in the result has a stated range. Every path is absolute. A mistake is a [`Fault`] with its
 //! key, never a panic.
@@ -13,11 +14,10 @@ use std::time::Duration;
 use super::error::Fault;
 use super::file;
 use super::key_path::KeyPath;
-use super::pools::{self, Failing};
+use super::policy::{Rules, Sections};
+use super::pools;
 use super::ports::{check_admin, check_proxy};
-use super::validated::{
-    AccessLog, Config, Course, Health, Launcher, Limits, Log, Reload, Secret, State, Timeouts, check_id,
-};
+use super::validated::{AccessLog, Config, Course, Launcher, Log, Reload, Secret, State, check_id};
 use super::values::check_level;
 
 /// The inputs of the checks beside the text.
@@ -37,8 +37,6 @@ pub(super) struct Surroundings {
 
 /// One day; longer waits are mistakes in a unit.
 const MILLISECONDS_MAX: i64 = 86_400_000;
-/// Between two health checks of a backend.
-const INTERVAL_MIN_MS: i64 = 10;
 const REPLICAS_MAX: i64 = 1_024;
 /// An image keeps a thread-local key of its own, and a process has about a thousand.
 const IMAGES_MAX: i64 = 500;
@@ -69,11 +67,15 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     } = form;
     let proxy = check_proxy(proxy, around)?;
     let admin = check_admin(admin, around, &proxy)?;
-    let failing = Failing { outlier: outlier.check()?, panic: panic.check()?, retry: retry.check()? };
-    let pools = pools::check_pools(strategy, backends, pools, failing, around, warnings)?;
-    let routes = pools::check_routes(routes, &pools)?;
+    let sections = Sections { timeouts: timeouts.clone(), limits: limits.clone(), retry: retry.clone() };
+    let mut rules = Rules::global(sections, health, (outlier.clone(), panic.clone()))?;
+    let pools = pools::check_pools(strategy, backends, pools, &mut rules, around, warnings)?;
+    let routes = pools::check_routes(routes, &pools, &mut rules)?;
     let launcher = check_launcher(launcher, around, warnings)?;
     pools::check_reach(&pools, &proxy, &admin, launcher.is_some(), warnings)?;
+    if launcher.is_some() && pools[0].health.port.is_some() {
+        warnings.push("health.port: the checks of all launched servers go to this one port".to_owned());
+    }
     Ok(Config {
         file: Some(around.file.clone()),
         plugin_dirs: plugin_dirs(dirs, around)?,
@@ -84,9 +86,10 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         routes,
         launcher,
         course: check_course(course)?,
-        health: check_health(health)?,
-        timeouts: check_timeouts(timeouts)?,
-        limits: check_limits(limits)?,
+        health: rules.health(None)?,
+        timeouts: rules.policy().timeouts.clone(),
+        limits: rules.policy().limits.clone(),
+        policies: rules.into_policies(),
         reload: check_reload(reload)?,
         state: check_state(state, around)?,
         log: check_log(log)?,
@@ -186,90 +189,6 @@ fn check_course(form: &file::Course) -> Result<Course, Fault> {
     Ok(Course { on_proxy_port, missing_path_is_400, seed })
 }
 
-fn check_health(form: &file::Health) -> Result<Health, Fault> {
-    let file::Health { enabled, path, interval_ms, fast_interval_ms, timeout_ms, down_after, up_after } = form;
-    let section = KeyPath::of(&["health"]);
-    if !path.starts_with('/') || path.parse::<http::uri::PathAndQuery>().is_err() {
-        let what = format!("{path:?} is not a path, such as \"/heartbeat\"");
-        return Err(Fault::new(section.key("path"), what));
-    }
-    let interval = milliseconds(section.key("interval_ms"), *interval_ms, INTERVAL_MIN_MS)?;
-    let fast_interval = match fast_interval_ms {
-        Some(fast) => milliseconds(section.key("fast_interval_ms"), *fast, INTERVAL_MIN_MS)?,
-        None => (interval / 4).max(Duration::from_millis(INTERVAL_MIN_MS.unsigned_abs())),
-    };
-    if fast_interval > interval {
-        let what = format!("must not be longer than interval_ms, which is {interval_ms}");
-        return Err(Fault::new(section.key("fast_interval_ms"), what));
-    }
-    let checks = |name: &str, value: i64| within(section.key(name), value, 1, 1_000).map(small);
-    Ok(Health {
-        enabled: *enabled,
-        path: path.clone(),
-        interval,
-        fast_interval,
-        timeout: milliseconds(section.key("timeout_ms"), *timeout_ms, 10)?,
-        down_after: checks("down_after", *down_after)?,
-        up_after: checks("up_after", *up_after)?,
-    })
-}
-
-fn check_timeouts(form: &file::Timeouts) -> Result<Timeouts, Fault> {
-    let file::Timeouts {
-        connect_ms,
-        head_ms,
-        response_head_ms,
-        idle_ms,
-        body_grace_ms,
-        tunnel_idle_ms,
-        half_closed_ms,
-        client_keep_alive_ms,
-        upstream_idle_ms,
-        total_ms,
-        drain_ms,
-    } = *form;
-    let at_least_1 = |name: &str, value: i64| milliseconds(KeyPath::of(&["timeouts", name]), value, 1);
-    let total = milliseconds(KeyPath::of(&["timeouts", "total_ms"]), total_ms, 0)?;
-    Ok(Timeouts {
-        connect: at_least_1("connect_ms", connect_ms)?,
-        head: at_least_1("head_ms", head_ms)?,
-        response_head: at_least_1("response_head_ms", response_head_ms)?,
-        idle: at_least_1("idle_ms", idle_ms)?,
-        body_grace: at_least_1("body_grace_ms", body_grace_ms)?,
-        tunnel_idle: at_least_1("tunnel_idle_ms", tunnel_idle_ms)?,
-        half_closed: at_least_1("half_closed_ms", half_closed_ms)?,
-        client_keep_alive: at_least_1("client_keep_alive_ms", client_keep_alive_ms)?,
-        upstream_idle: at_least_1("upstream_idle_ms", upstream_idle_ms)?,
-        total: (!total.is_zero()).then_some(total),
-        drain: at_least_1("drain_ms", drain_ms)?,
-    })
-}
-
-fn check_limits(form: &file::Limits) -> Result<Limits, Fault> {
-    let file::Limits {
-        head_bytes,
-        headers,
-        body_bytes,
-        body_min_bytes_per_s: rate,
-        connections,
-        requests_in_flight_per_backend: in_flight,
-        upstream_idle_connections: idle,
-    } = *form;
-    let limit = |name: &str, value: i64, min: i64, max: i64| within(KeyPath::of(&["limits", name]), value, min, max);
-    let body_bytes = limit("body_bytes", body_bytes, 0, i64::MAX)?;
-    let rate = limit("body_min_bytes_per_s", rate, 0, 1_000_000_000)?;
-    let in_flight = limit("requests_in_flight_per_backend", in_flight, 0, 1_000_000)?;
-    Ok(Limits {
-        head_bytes: size(limit("head_bytes", head_bytes, 8_192, 1_048_576)?),
-        headers: size(limit("headers", headers, 1, 4_096)?),
-        body_bytes: (body_bytes > 0).then_some(body_bytes.unsigned_abs()),
-        body_min_bytes_per_s: (rate > 0).then_some(rate.unsigned_abs()),
-        connections: size(limit("connections", connections, 1, 1_000_000)?),
-        requests_in_flight_per_backend: (in_flight > 0).then_some(small(in_flight)),
-        upstream_idle_connections: size(limit("upstream_idle_connections", idle, 0, 65_536)?),
-    })
-}
-
 fn check_reload(form: &file::Reload) -> Result<Reload, Fault> {
     let file::Reload { watch, settle_ms, poll_ms, max_images, probation_ms } = *form;
     let section = KeyPath::of(&["reload"]);
@@ -312,6 +231,7 @@ fn check_access_log(form: &file::AccessLog, around: &Surroundings) -> Result<Opt
     Ok(enabled.then_some(AccessLog { format, path, sample, always_errors, query }))
 }
 
+/// A time from `min` to [`MILLISECONDS_MAX`].
 pub(super) fn milliseconds(key: KeyPath, value: i64, min: i64) -> Result<Duration, Fault> {
     if (min..=MILLISECONDS_MAX).contains(&value) {
         return Ok(Duration::from_millis(value.unsigned_abs()));
@@ -326,6 +246,6 @@ pub(super) fn size(value: i64) -> usize {
 }
 
 /// For numbers that `within` has let through.
-fn small(value: i64) -> u32 {
+pub(super) fn small(value: i64) -> u32 {
     u32::try_from(value).unwrap_or(u32::MAX)
 }

@@ -3,11 +3,13 @@
 //! Plain data: a test can write one by hand, a reload can compare two, and no reader needs an error path. The
 //! comments here are guarantees for every [`Config`] that was loaded.
 //!
-//! Invariants: `pools[0]` is the pool `default`. Every `Route::pool` is an index into `pools`. Backend ids are unique
-//! in their pool. All paths are absolute.
+//! Invariants: `pools[0]` is the pool `default`. Every `Route::pool` is an index into `pools`, and every
+//! `Route::policy` one into `policies`. Backend ids are unique in their pool. All paths are absolute.
 
 use std::net::{IpAddr, SocketAddr};
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -33,11 +35,16 @@ pub struct Config {
     pub pools: Vec<PoolConfig>,
     /// In matching order: the first match counts.
     pub routes: Vec<Route>,
+    /// By pool, then those of routes that have settings of their own.
+    pub policies: Arc<[Policy]>,
     /// `None`: nothing is launched.
     pub launcher: Option<Launcher>,
     pub course: Course,
-    pub health: Health,
+    /// The global section, which the pool `default` has.
+    pub health: Arc<Health>,
+    /// The global section: for connections, and for requests without a route.
     pub timeouts: Timeouts,
+    /// The same.
     pub limits: Limits,
     pub reload: Reload,
     pub state: State,
@@ -79,18 +86,18 @@ pub struct PoolConfig {
     pub strategy: Strategy,
     /// The backends in the file, in its order. Launched and attached ones are added at run time.
     pub backends: Vec<BackendConfig>,
+    pub health: Arc<Health>,
     /// Passive health: when its backends are ejected.
     pub outlier: OutlierRules,
     /// What happens if too few of its backends are up.
     pub panic: PanicRules,
-    /// What happens to requests of which an attempt failed.
-    pub retry: RetryPolicy,
 }
 
-/// When a pool's requests are retried, and how many retries there may be.
+/// When requests are retried, and how many retries there may be.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct RetryPolicy {
     pub rules: RetryRules,
+    /// That of a route is that of its pool.
     pub budget: BudgetRules,
 }
 
@@ -136,6 +143,17 @@ pub struct Route {
     pub path_prefix: String,
     /// An index into [`Config::pools`].
     pub pool: usize,
+    /// An index into [`Config::policies`]; that of the pool, if the route has no settings of its own.
+    pub policy: usize,
+}
+
+/// The rules of a request: those of its route, else of its pool. Values that only a connection can have, such as
+/// [`Timeouts::head`], are the global ones.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Policy {
+    pub timeouts: Timeouts,
+    pub limits: Limits,
+    pub retry: RetryPolicy,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -175,7 +193,16 @@ pub struct Course {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Health {
     pub enabled: bool,
+    pub kind: CheckKind,
     pub path: String,
+    /// The header Host; `None`: the backend's address.
+    pub host: Option<String>,
+    /// `None`: the backend's.
+    pub port: Option<u16>,
+    /// The statuses of a good check, at least one range.
+    pub expect_status: Vec<RangeInclusive<u16>>,
+    /// Not empty. The body of a good check contains it.
+    pub expect_body: Option<String>,
     pub interval: Duration,
     /// Between two checks while the last result contradicts the backend's present state; at most `interval`.
     pub fast_interval: Duration,
@@ -183,6 +210,31 @@ pub struct Health {
     pub timeout: Duration,
     pub down_after: u32,
     pub up_after: u32,
+    /// `Up` if checks are off.
+    pub initial: InitialState,
+}
+
+/// What a health check does.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckKind {
+    /// A GET request.
+    Http,
+    /// A connection that is opened and closed.
+    Tcp,
+}
+
+/// The state of a backend that lb did not launch, until its first check has ended.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum InitialState {
+    /// It may get requests; `down_after` failed checks mark it down.
+    #[default]
+    Up,
+    /// It gets no request before its first good check.
+    Down,
+    /// It gets no request before its first check, which decides alone. lb is not ready before that.
+    Wait,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -275,4 +327,15 @@ pub enum LogFormat {
     Json,
     /// The "combined" format of web servers, followed by `key=value` pairs.
     Text,
+}
+
+// === impl RetryPolicy ===
+
+impl RetryPolicy {
+    /// The time limit of a step of one attempt that may otherwise last as long as `limit`.
+    #[inline]
+    #[must_use]
+    pub fn attempt_within(&self, limit: Duration) -> Duration {
+        self.rules.per_attempt_ns.map_or(limit, |ns| limit.min(Duration::from_nanos(ns)))
+    }
 }

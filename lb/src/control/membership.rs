@@ -94,7 +94,7 @@ impl Membership {
     ) -> Self {
         let Reports { checked, resolved, drained } = reports;
         let mut membership = Self {
-            checkers: Checkers::new(desk.config.health.clone(), checked),
+            checkers: Checkers::new(checked),
             gauges: HashMap::new(),
             launcher,
             deaths: HashMap::new(),
@@ -131,7 +131,8 @@ impl Membership {
         if !is_launched || self.is_up(member.id()) {
             let joins = is_launched && !member.standing.is_healthy();
             let seed = lb_strategy_host::backend_id(member.id());
-            self.checkers.watch(key, &member.backend.address, member.entry.socket, joins, seed);
+            let (address, rules) = (&member.backend.address, desk.health(pool));
+            self.checkers.watch(key, address, member.entry.socket, joins, seed, rules);
         }
     }
 
@@ -211,8 +212,14 @@ impl Membership {
         if before.course.seed != desk.config.course.seed {
             self.random = random(&desk.config.course);
         }
-        if before.health != desk.config.health {
-            self.check_by_new_rules(desk);
+        for pool in desk.pools.keys() {
+            let rules = desk.health(pool);
+            desk.pools[pool].members.initial = rules.initial;
+            // The members of a new pool have their checkers already.
+            let same = before.pools.iter().find(|old| *old.name == *desk.pools[pool].name);
+            if same.is_some_and(|old| old.health != rules) {
+                self.check_by_new_rules(desk, pool, &rules);
+            }
         }
         self.follow_new_rules(desk);
     }
@@ -237,9 +244,9 @@ impl Membership {
 
     /// Gives each pool its rules for failing backends.
     fn follow_new_rules(&mut self, desk: &mut Publisher) {
-        for config::PoolConfig { name, outlier, panic, retry, .. } in desk.config.pools.clone() {
+        for config::PoolConfig { name, outlier, panic, .. } in desk.config.pools.clone() {
             let Some(pool) = desk.pools.key_of(&name) else { continue };
-            desk.pools[pool].set_rules(outlier, panic, retry);
+            desk.pools[pool].set_rules(outlier, panic);
             self.show_all(desk, pool);
             if desk.pools[pool].is_dirty {
                 desk.touch(pool);

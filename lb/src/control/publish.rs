@@ -18,7 +18,7 @@ pub use builder::Builder;
 pub(super) use assemble::{BuiltPool, PoolJob};
 pub(super) use builds::{Built, Ended};
 pub(super) use follow_up::{Answer, FollowUp};
-pub(super) use publisher::{InForce, Progress, Publisher, Refused, reach};
+pub(super) use publisher::{InForce, Progress, Publisher, Refused, awaited, reach};
 pub(super) use settings::{access_log, settings};
 
 use assemble::assemble;

@@ -24,12 +24,12 @@ use crate::control::handle::{Command, Handle};
 use crate::control::launcher::Launcher;
 use crate::control::membership::{Launched, Membership, Overlay, Plan, Reports, taken_ports};
 use crate::control::pools::{Entry, Members, Origin};
-use crate::control::publish::{Builder, InForce, Publisher, access_log, reach, settings};
+use crate::control::publish::{Builder, InForce, Publisher, access_log, awaited, reach, settings};
 use crate::control::reload::{Reloads, Tools};
 use crate::control::trust::plugins;
 use crate::control::trust::vet::Vetter;
 use crate::control::watch::{Attempt, Watch};
-use crate::generation::{Generation, Hall};
+use crate::generation::{Generation, Hall, OwnRoutes, PoolGeneration, Settings};
 use crate::listener::Listener;
 use crate::telemetry::Metrics;
 
@@ -71,19 +71,15 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
         Launched::new(launcher.as_ref().map_or(Ok(Vec::new()), |one| reserve(one, &config, &listeners, &plan))?);
     let (lapsed, plan) = (plan.lapsed, Plan::of(&config, &overlay, &[&launched]));
 
-    let (for_builder, members) = (config.clone(), plan.pools.iter().map(|entries| Members::of(entries)).collect());
+    let (for_builder, members) = (config.clone(), members_of(&plan, &config));
     let Opened { loader, mut pools, strategies } = builder
         .run(move || open(&for_builder, loader, staged, members))
         .await
         .ok_or(StartError::BuilderBroke("making the strategies"))??;
-    let hall = Hall::new(Generation {
-        number: 1,
-        pools: first_pickers(&builder, &mut pools).await?,
-        routes: config.routes.clone(),
-        listeners: listeners.clone(),
-        settings: settings(&config, access_log(&config, None, metrics.access_log(), false)?, missing_path),
-        own_routes: own_routes.clone().filter(|_| config.course.on_proxy_port),
-    });
+    let parts = first_pickers(&builder, &mut pools).await?;
+    let settings = settings(&config, access_log(&config, None, metrics.access_log(), false)?, missing_path);
+    let awaited = awaited(pools.iter());
+    let hall = Hall::new(first(&config, parts, listeners.clone(), settings, own_routes.clone(), awaited));
     metrics.set_generation(1);
     let overlay = Overlay::of(&config, &plan.pools).status();
     let report = report(&metrics, StartReport { strategies, overlay, lapsed, launching: plan.launched(), warnings });
@@ -121,6 +117,31 @@ pub async fn start(options: Options) -> Result<Control, StartError> {
     let reloading = reloads.progress();
     let task = tokio::spawn(Actor::new(inbox, desk, membership, reloads, state).run());
     Ok(Control { hall, handle: Handle { commands }, started: report, reloading, task })
+}
+
+fn first(
+    config: &Config,
+    pools: Vec<Arc<PoolGeneration>>,
+    listeners: Vec<Arc<Listener>>,
+    settings: Arc<Settings>,
+    own_routes: Option<OwnRoutes>,
+    awaited: usize,
+) -> Generation {
+    Generation {
+        number: 1,
+        pools,
+        routes: config.routes.clone(),
+        policies: config.policies.clone(),
+        awaited,
+        listeners,
+        settings,
+        own_routes: own_routes.filter(|_| config.course.on_proxy_port),
+    }
+}
+
+fn members_of(plan: &Plan, config: &Config) -> Vec<Members> {
+    let pools = plan.pools.iter().zip(&config.pools);
+    pools.map(|(entries, pool)| Members::of(entries, pool.health.initial)).collect()
 }
 
 /// Shows the strategies in the metrics, and logs the report.

@@ -2,10 +2,11 @@
 //!
 //! A test changes the field that it is about, so that a new key of the configuration changes no test.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::Settings;
-use crate::config::{Limits, Timeouts};
+use crate::config::{Limits, Policy, RetryPolicy, Timeouts};
 
 /// Settings with `time` as every time-out, and without a total one.
 pub(crate) fn settings(time: Duration) -> Settings {
@@ -40,4 +41,10 @@ pub(crate) fn settings(time: Duration) -> Settings {
         allow_trace: false,
         access_log: None,
     }
+}
+
+/// The policies of `pools` pools without rules of their own.
+pub(crate) fn policies(settings: &Settings, retry: RetryPolicy, pools: usize) -> Arc<[Policy]> {
+    let Settings { timeouts, limits, .. } = settings;
+    vec![Policy { timeouts: timeouts.clone(), limits: limits.clone(), retry }; pools].into()
 }

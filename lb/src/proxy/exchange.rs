@@ -4,8 +4,8 @@
 //! `headers` checks and forwards heads, `trailers` filters trailers. `attempt` is one attempt, `retry` decides about
 //! further ones. `choose` makes the pick, `pace` limits slow uploads, `response` is the response with its body, early
 //! ones too. `switched` is a tunnel, `finish` ends the request, `notes` fills the log record. Invariants: a request
-//! uses the settings of one generation. No generation is held over an await. The guards end attempt and request exactly
-//! once on every path.
+//! uses the settings and the policy of one generation. No generation is held over an await. The guards end attempt and
+//! request exactly once on every path.
 
 mod attempt;
 mod choose;
@@ -47,8 +47,9 @@ use super::interim::Interim;
 use super::local::Local;
 use super::peer::Peer;
 use super::reply;
-use super::view::{PoolView, Retries};
-use crate::generation::Settings;
+use super::view::{PoolView, Routed};
+use crate::config::Policy;
+use crate::generation::Place;
 use crate::http1::{Fields, RequestHead};
 use crate::net::Timer;
 use crate::pool::{Key, key};
@@ -73,9 +74,8 @@ pub(super) struct Request {
 /// A request in progress.
 struct Exchange {
     context: Rc<Context>,
-    settings: Rc<Settings>,
     pool: Rc<PoolView>,
-    retries: Rc<Retries>,
+    policy: Rc<Policy>,
     head: Box<RequestHead>,
     body: RequestBody,
     key: Option<Key>,
@@ -85,6 +85,7 @@ struct Exchange {
     has_interim_begun: bool,
     /// The protocols to which the backend may switch.
     upgrade: Option<Upgrade>,
+    /// It holds the settings, too.
     guard: RequestGuard,
 }
 
@@ -93,8 +94,8 @@ pub(super) async fn serve(context: Rc<Context>, request: Request) -> Response {
     if let Some(calls) = own_routes::of(&context, &request.head) {
         return Box::pin(own_routes::call(context, calls, request)).await;
     }
-    let (pool, settings, route) = route(&context, &request.head);
-    let mut exchange = Exchange::new(context, pool, settings, request);
+    let (routed, route) = route(&context, &request.head);
+    let mut exchange = Exchange::new(context, routed, request);
     let answer = match route.and_then(|()| exchange.prepare()) {
         Ok(()) => exchange.answer().await,
         Err(fault) => Err(fault),
@@ -108,13 +109,12 @@ pub(super) async fn serve(context: Rc<Context>, request: Request) -> Response {
     }
 }
 
-/// Pool and settings by the newest generation. A request without a normal path counts for `default` and is refused with
-/// the fault.
+/// Routes by the newest generation. A request without a normal path counts for `default` and is refused with the fault.
 #[inline]
-fn route(context: &Context, head: &RequestHead) -> (Rc<PoolView>, Rc<Settings>, Result<(), Fault>) {
+fn route(context: &Context, head: &RequestHead) -> (Routed, Result<(), Fault>) {
     let view = context.local.view.borrow();
     let route = headers::path(head).map(|path| view.generation.route(|| headers::host(head), &path));
-    (view.pools[route.unwrap_or(0)].clone(), view.settings.clone(), route.map(drop))
+    (view.at(route.unwrap_or_default()), route.map(drop))
 }
 
 /// Responds to a malformed request, and counts it for the pool `default`, because no route is known. `head` is the
@@ -124,30 +124,26 @@ pub(super) fn refuse(context: &Rc<Context>, head: Option<Box<RequestHead>>, faul
     let unknown = || RequestHead { method: Method::from_bytes(b"-").unwrap_or_default(), ..RequestHead::default() };
     let head = head.unwrap_or_else(|| Box::new(unknown()));
     let request = Request { head, body: RequestBody::empty(), arrived: Instant::now() };
-    let (pool, settings) = {
-        let view = context.local.view.borrow();
-        (view.pools[0].clone(), view.settings.clone())
-    };
-    Exchange::new(context.clone(), pool, settings, request).refuse(fault)
+    let routed = context.local.view.borrow().at(Place::default());
+    Exchange::new(context.clone(), routed, request).refuse(fault)
 }
 
 // === impl Exchange ===
 
 impl Exchange {
     #[inline]
-    fn new(context: Rc<Context>, pool: Rc<PoolView>, settings: Rc<Settings>, request: Request) -> Self {
+    fn new(context: Rc<Context>, routed: Routed, request: Request) -> Self {
+        let Routed { pool, policy, settings } = routed;
         let Request { mut head, body, arrived } = request;
         if settings.request_id {
             request_id::ensure(&mut head.fields, &mut context.local.random.borrow_mut());
         }
-        let mut guard = RequestGuard::begin(&context, &settings, &pool, head.method.clone(), arrived);
-        guard.record = notes::begin(&context, &pool, &settings, &head, guard.started);
-        let retries = pool.retries();
+        let mut guard = RequestGuard::begin(&context, settings, &pool, head.method.clone(), arrived);
+        guard.record = notes::begin(&context, &pool, &guard.settings, &head, guard.started);
         Self {
             context,
-            settings,
             pool,
-            retries,
+            policy,
             head,
             body,
             key: None,
@@ -161,19 +157,20 @@ impl Exchange {
     /// Checks the request, takes its key and makes its head one for a backend.
     fn prepare(&mut self) -> Result<(), Fault> {
         let classes = Classes::of(&self.head.fields);
-        headers::check(&self.head, &self.settings)?;
-        let limit = self.settings.limits.body_bytes;
+        headers::check(&self.head, &self.guard.settings)?;
+        let limit = self.policy.limits.body_bytes;
         if let (Some(most), Some(length)) = (limit, self.body.exact())
             && length > most
         {
             return Err(Fault::BodyTooLarge);
         }
         self.key = self.take_key();
-        let rules = self.retries.rules();
+        let rules = &self.policy.retry.rules;
         let has_key = rules.idempotency_key && self.head.fields.has(b"idempotency-key");
         self.idempotency = rules.idempotency(&self.head.method, has_key);
         let has_body = !self.body.has_ended();
-        self.upgrade = headers::forward_request(&mut self.head, classes, has_body, &self.context.peer, &self.settings);
+        let settings = &self.guard.settings;
+        self.upgrade = headers::forward_request(&mut self.head, classes, has_body, &self.context.peer, settings);
         if has_body {
             self.body.meter(limit, self.guard.shard(), trailers::forward_trailers);
             if self.idempotency != Idempotency::No && rules.attempts > 1 {
@@ -197,7 +194,7 @@ impl Exchange {
     /// Makes attempts until there is a response or no attempt is left.
     async fn answer(&mut self) -> Result<Answer, Fault> {
         let now_ns = self.context.local.clock_ns(self.guard.started);
-        self.retries.request(now_ns);
+        self.pool.request(now_ns);
         let mut plan = Plan::default();
         let mut picked = self.pick(&plan, now_ns)?;
         loop {
@@ -222,7 +219,7 @@ impl Exchange {
     async fn replace(&mut self, plan: &mut Plan, answer: Answer, retry: Retry) -> Result<Picked, Answer> {
         match self.pick_again(plan, retry).await {
             Some(picked) => {
-                response::put_away(answer, &self.context, &self.settings).await;
+                response::put_away(answer, &self.context, &self.policy).await;
                 Ok(picked)
             }
             None => Err(answer),
@@ -254,21 +251,21 @@ impl Exchange {
         self.sign(&mut head.fields, None);
         self.context.local.requests.give_back(self.head);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {
-            return Response::switch(head, Switched::new(*upstream, attempt, self.guard, &self.settings));
+            return Response::switch(head, Switched::new(*upstream, attempt, self.guard, &self.policy));
         }
-        Response::streamed(head, self.context, self.settings, upstream, attempt, self.guard, self.body)
+        Response::streamed(head, self.context, self.policy, upstream, attempt, self.guard, self.body)
     }
 
     /// The message that replaces a backend's 404 to a GET, where configured.
     fn missing(&self, answer: &Answer) -> Option<&'static str> {
         let is_missing = answer.head.status == StatusCode::NOT_FOUND && self.head.method == Method::GET;
-        self.settings.missing_path.filter(|_| is_missing)
+        self.guard.settings.missing_path.filter(|_| is_missing)
     }
 
     /// Reads and drops the backend's body, so that its connection can be used again. The request ends when the client
     /// has lb's response.
     async fn say_missing(mut self, answer: Answer, message: &str) -> Response {
-        response::discard(answer, &self.context, &self.settings, self.guard.started, &mut self.body).await;
+        response::discard(answer, &self.context, &self.policy, self.guard.started, &mut self.body).await;
         let words = message.replace("{path}", self.head.target.path());
         let mut reply = reply::failure(StatusCode::BAD_REQUEST, &words);
         self.sign(&mut reply.head.fields, None);
@@ -277,7 +274,7 @@ impl Exchange {
 
     /// Adds to a response the fields about its request.
     fn sign(&self, fields: &mut Fields, fault: Option<Fault>) {
-        if self.settings.request_id {
+        if self.guard.settings.request_id {
             request_id::copy(&self.head.fields, fields);
         }
         if let Some(explanation) = notes::explanation(self.guard.record.as_deref(), fault) {

@@ -44,12 +44,15 @@ impl Stand {
 
     pub(super) fn with(strategy: &Arc<Strategy>, address: SocketAddr, retry: RetryPolicy) -> Self {
         let backend = Backend::new("b1", &address.to_string(), address, Arc::default(), UP);
+        let settings = Arc::new(samples::settings(PATIENCE));
         let generation = Arc::new(Generation {
             number: 1,
-            pools: vec![pool(strategy, &backend, retry)],
+            pools: vec![pool(strategy, &backend)],
             routes: Vec::new(),
+            policies: samples::policies(&settings, retry, 1),
+            awaited: 0,
             listeners: Vec::new(),
-            settings: Arc::new(samples::settings(PATIENCE)),
+            settings,
             own_routes: None,
         });
         let metrics = Metrics::new();
@@ -75,7 +78,7 @@ impl Stand {
     }
 }
 
-fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>, retry: RetryPolicy) -> Arc<PoolGeneration> {
+fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>) -> Arc<PoolGeneration> {
     let spec = BackendSpec {
         name: backend.id.clone(),
         address: backend.address.clone(),
@@ -98,7 +101,6 @@ fn pool(strategy: &Arc<Strategy>, backend: &Arc<Backend>, retry: RetryPolicy) ->
         wants_hash: plugin.wants_hash(),
         wants_finish: plugin.wants_finish(),
         thresholds: lb_balance::Thresholds::OFF,
-        retry,
     })
 }
 

@@ -10,13 +10,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use lb_balance::{RetryBudget, RetryRules, Thresholds};
+use lb_balance::{BudgetRules, RetryBudget, Thresholds};
 use tokio::time::Instant;
 
 use super::listeners::Listeners;
 use super::upstream::{Idle, Waiting};
-use crate::config::RetryPolicy;
-use crate::generation::{Generation, PoolGeneration, Settings};
+use crate::config::Policy;
+use crate::generation::{Generation, Place, PoolGeneration, Settings};
 use crate::pool::Backend;
 use crate::telemetry::{BackendShard, Metrics, PoolShard};
 
@@ -35,6 +35,15 @@ pub(super) struct View {
     pub(super) generation: Arc<Generation>,
     /// In the generation's order.
     pub(super) pools: Vec<Rc<PoolView>>,
+    /// In the generation's order. The worker's own, because a count of references that workers share is slow.
+    policies: Rc<[Rc<Policy>]>,
+    pub(super) settings: Rc<Settings>,
+}
+
+/// What the view says about a request. The request keeps it, over reloads too.
+pub(super) struct Routed {
+    pub(super) pool: Rc<PoolView>,
+    pub(super) policy: Rc<Policy>,
     pub(super) settings: Rc<Settings>,
 }
 
@@ -44,14 +53,8 @@ pub(super) struct PoolView {
     /// This worker's counters, by the listener's place.
     shards: RefCell<Vec<Option<Arc<PoolShard>>>>,
     current: RefCell<Option<Current>>,
-    retries: RefCell<Rc<Retries>>,
-}
-
-/// The retries of a pool in one worker: the rules, and the worker's part of the budget. A request keeps those that it
-/// began with.
-pub(super) struct Retries {
-    policy: RetryPolicy,
-    budget: RefCell<RetryBudget>,
+    /// This worker's part of the pool's budget for retries, with its rules.
+    budget: RefCell<(BudgetRules, RetryBudget)>,
 }
 
 /// One generation's data of a pool.
@@ -85,12 +88,14 @@ impl View {
         let pools = generation
             .pools
             .iter()
-            .map(|shared| {
+            .enumerate()
+            .map(|(index, shared)| {
+                let budget = generation.policies[index].retry.budget;
                 let pool = old
                     .and_then(|old| old.pools.iter().find(|pool| pool.name == shared.name))
                     .cloned()
-                    .unwrap_or_else(|| PoolView::new(shared, metrics, owner, listeners));
-                pool.replace(shared.clone(), metrics, owner);
+                    .unwrap_or_else(|| PoolView::new(&shared.name, budget, metrics, owner, listeners));
+                pool.replace(shared.clone(), budget, metrics, owner);
                 pool
             })
             .collect::<Vec<_>>();
@@ -103,7 +108,31 @@ impl View {
             Some(old) if *old.settings == *generation.settings => old.settings.clone(),
             _ => Rc::new((*generation.settings).clone()),
         };
-        Self { generation, pools, settings }
+        let policies = match old {
+            Some(old) if Arc::ptr_eq(&old.generation.policies, &generation.policies) => old.policies.clone(),
+            _ => generation.policies.iter().map(|policy| Rc::new(policy.clone())).collect(),
+        };
+        Self { generation, pools, policies, settings }
+    }
+
+    /// The data of a request at `place`.
+    #[inline]
+    pub(super) fn at(&self, place: Place) -> Routed {
+        let (pool, policy) = (self.pools[place.pool].clone(), self.policies[place.policy].clone());
+        Routed { pool, policy, settings: self.settings.clone() }
+    }
+
+    /// Closes connections to backends that have been idle for longer than their pool allows, or than `most`.
+    pub(super) fn purge(&self, now: Instant, most: Duration) {
+        for (pool, policy) in self.pools.iter().zip(&*self.policies) {
+            let Some(oldest) = now.checked_sub(policy.timeouts.upstream_idle.min(most)) else { continue };
+            pool.each_member(|member| member.idle.purge(oldest));
+        }
+    }
+
+    /// Ends the requests that wait for a lost backend.
+    pub(super) fn look(&self) {
+        self.each_member(MemberView::look);
     }
 
     /// Updates the counters after listeners got or lost their places.
@@ -121,24 +150,20 @@ impl View {
     }
 
     /// Every backend of every pool.
-    pub(super) fn each_member(&self, mut visit: impl FnMut(&MemberView)) {
-        for pool in &self.pools {
-            if let Some(current) = &*pool.current.borrow() {
-                current.members.iter().for_each(|member| visit(member));
-            }
-        }
+    fn each_member(&self, mut visit: impl FnMut(&MemberView)) {
+        self.pools.iter().for_each(|pool| pool.each_member(&mut visit));
     }
 }
 
 // === impl PoolView ===
 
 impl PoolView {
-    fn new(shared: &PoolGeneration, metrics: &Metrics, owner: Owner, listeners: &Listeners) -> Rc<Self> {
+    fn new(name: &Arc<str>, budget: BudgetRules, metrics: &Metrics, owner: Owner, listeners: &Listeners) -> Rc<Self> {
         let pool = Self {
-            name: shared.name.clone(),
+            name: name.clone(),
             shards: RefCell::default(),
             current: RefCell::new(None),
-            retries: RefCell::new(Retries::new(shared.retry, owner)),
+            budget: RefCell::new(owner.budget(budget)),
         };
         pool.hear(listeners, metrics, owner.number);
         Rc::new(pool)
@@ -159,14 +184,26 @@ impl PoolView {
         self.current.borrow()
     }
 
+    /// A request begins.
     #[inline]
-    pub(super) fn retries(&self) -> Rc<Retries> {
-        self.retries.borrow().clone()
+    pub(super) fn request(&self, now_ns: u64) {
+        self.budget.borrow_mut().1.request(now_ns);
     }
 
-    fn replace(&self, shared: Arc<PoolGeneration>, metrics: &Metrics, owner: Owner) {
-        if self.retries.borrow().policy != shared.retry {
-            self.retries.replace(Retries::new(shared.retry, owner));
+    /// Takes a retry out of the budget; false if there is none.
+    pub(super) fn take_retry(&self, now_ns: u64) -> bool {
+        self.budget.borrow_mut().1.take(now_ns)
+    }
+
+    fn each_member(&self, mut visit: impl FnMut(&MemberView)) {
+        if let Some(current) = &*self.current.borrow() {
+            current.members.iter().for_each(|member| visit(member));
+        }
+    }
+
+    fn replace(&self, shared: Arc<PoolGeneration>, rules: BudgetRules, metrics: &Metrics, owner: Owner) {
+        if self.budget.borrow().0 != rules {
+            self.budget.replace(owner.budget(rules));
         }
         let mut current = self.current.borrow_mut();
         let old = current.take().map_or(Vec::new(), |old| old.members);
@@ -202,37 +239,6 @@ impl PoolView {
     }
 }
 
-// === impl Retries ===
-
-impl Retries {
-    fn new(policy: RetryPolicy, owner: Owner) -> Rc<Self> {
-        let budget = RetryBudget::new(policy.budget, owner.workers, owner.clock_ns(Instant::now()));
-        Rc::new(Self { policy, budget: RefCell::new(budget) })
-    }
-
-    #[inline]
-    pub(super) fn rules(&self) -> &RetryRules {
-        &self.policy.rules
-    }
-
-    /// The time limit of a step of one attempt.
-    #[inline]
-    pub(super) fn within(&self, limit: Duration) -> Duration {
-        self.policy.rules.per_attempt_ns.map_or(limit, |ns| limit.min(Duration::from_nanos(ns)))
-    }
-
-    /// A request begins.
-    #[inline]
-    pub(super) fn request(&self, now_ns: u64) {
-        self.budget.borrow_mut().request(now_ns);
-    }
-
-    /// Takes a retry out of the budget; false if there is none.
-    pub(super) fn take(&self, now_ns: u64) -> bool {
-        self.budget.borrow_mut().take(now_ns)
-    }
-}
-
 // === impl Owner ===
 
 impl Owner {
@@ -240,6 +246,11 @@ impl Owner {
     #[inline]
     pub(super) fn clock_ns(&self, now: Instant) -> u64 {
         (now - self.epoch).as_nanos() as u64
+    }
+
+    /// A full budget.
+    fn budget(self, rules: BudgetRules) -> (BudgetRules, RetryBudget) {
+        (rules, RetryBudget::new(rules, self.workers, self.clock_ns(Instant::now())))
     }
 }
 

@@ -21,7 +21,7 @@ use super::downstream::{self, Responders, Signal};
 use super::listeners::Listeners;
 use super::local::Local;
 use super::peer::Peer;
-use super::view::{MemberView, Owner, View};
+use super::view::{Owner, View};
 use crate::generation::{Hall, Seat};
 use crate::net::{Descriptor, Descriptors, Stream};
 use crate::telemetry::{Metrics, WorkerShard};
@@ -225,15 +225,13 @@ impl Worker {
     }
 
     fn purge(&self) {
-        let view = self.local.view.borrow();
-        let idle_max = view.settings.timeouts.upstream_idle;
         // Otherwise idle connections of one worker would take descriptors from requests of the others and from new
         // clients.
-        let idle_max = if self.local.descriptors.is_scarce() { idle_max.min(PURGE_EVERY) } else { idle_max };
-        // The backend may be lost without a new generation.
-        view.each_member(MemberView::look);
-        let Some(oldest) = Instant::now().checked_sub(idle_max) else { return };
-        view.each_member(|member| member.idle.purge(oldest));
+        let most = if self.local.descriptors.is_scarce() { PURGE_EVERY } else { Duration::MAX };
+        let view = self.local.view.borrow();
+        view.purge(Instant::now(), most);
+        // A backend may be lost without a new generation.
+        view.look();
     }
 
     /// Drops the counters of listeners that are gone with their last connection.

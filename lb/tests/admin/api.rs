@@ -38,6 +38,27 @@ fn an_attached_backend_is_unchecked_until_its_first_check_has_ended() {
 }
 
 #[test]
+fn a_start_is_not_ready_before_the_first_check_of_each_backend_that_waits() {
+    // It accepts, but does not respond before the test does so.
+    let silent = TcpListener::bind("127.0.0.1:0").unwrap();
+    let server = mock("1");
+    let health = "[health]\ninterval_ms = 600000\ntimeout_ms = 600000\ninitial = \"wait\"\n";
+    let both = backends(&[("b1", server.addr), ("b2", silent.local_addr().unwrap())]);
+    let balancer = Balancer::start(&(STRATEGY.to_owned() + &both + health));
+    let eligible = |index: usize| get(balancer.admin, "/backends").json()[index]["eligible"] == true;
+    wait_for("the first backend", || eligible(0).then_some(()));
+    assert_eq!(get(balancer.proxy, "/home").status, 200, "requests are served by the backend that is up");
+    let not_ready = get(balancer.admin, "/readyz");
+    assert_eq!(not_ready.status, 503);
+    assert_eq!(not_ready.json()["message"], "<Error> backends that wait for their first health check: 1");
+
+    let (mut check, _) = silent.accept().unwrap();
+    check.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n").unwrap();
+    wait_for("lb to be ready", || (get(balancer.admin, "/readyz").status == 200).then_some(()));
+    assert!(eligible(1));
+}
+
+#[test]
 fn healthz_and_readyz_differ_when_every_backend_drains() {
     let server = mock("1");
     let config = STRATEGY.to_owned() + &backends(&[("Server 1", server.addr)]);

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeSet;
 
-use lb_test_support::{Balancer, backends, finish, get, mock, send};
+use lb_test_support::{Balancer, Client, backends, finish, get, mock, send, wait_until};
+use mock_server::Change;
 use serde_json::Value;
 
 const RING: &str = "[strategy]\nname = \"consistent_hash\"\nhash_on = [\"header:x-key\", \"path\"]\n";
@@ -55,6 +56,24 @@ fn explain_names_the_backend_that_serves_the_request() {
     assert_eq!(after["strategy_says"]["walked_over"], serde_json::json!([owner]));
     let eligible: Vec<&str> = ids.into_iter().filter(|id| *id != owner).collect();
     assert_eq!(after["eligible"], serde_json::json!(eligible));
+}
+
+#[test]
+fn explain_uses_the_limit_of_the_pool() {
+    let server = mock("1");
+    let pool = format!("[[pools.api.backends]]\nid = \"a1\"\naddress = \"{}\"\n", server.addr);
+    let limit = "[pools.api.limits]\nrequests_in_flight_per_backend = 1\n";
+    let route = "[[routes]]\nhost = \"api.test\"\npool = \"api\"\n";
+    let balancer = Balancer::start(&format!("{}{pool}{limit}{route}", backends(&[("b1", server.addr)])));
+    server.change(&Change { stall: Some(true), ..Change::default() }).unwrap();
+    let mut client = Client::connect(balancer.proxy);
+    client.send(b"GET /home HTTP/1.1\r\nhost: api.test\r\n\r\n");
+    wait_until("the request to be at the server", || server.stats().in_progress == 1);
+    for query in ["pool=api", "host=api.test"] {
+        let answer = explained(&balancer, query);
+        assert_eq!((&answer["backend"], &answer["reason"]), (&Value::Null, &"overload".into()), "{query}");
+    }
+    assert_eq!(explained(&balancer, "path=/")["backend"], "b1", "the pool default has no limit");
 }
 
 #[test]

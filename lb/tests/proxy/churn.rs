@@ -46,7 +46,7 @@ fn churn() {
         let second =
             PoolSetup { name: "early", backends: vec![backend("early", early.addr)], ..setup.pools[0].clone() };
         setup.pools.push(second);
-        setup.routes = vec![Route { host: HostMatch::Any, path_prefix: "/early".into(), pool: 1 }];
+        setup.routes = vec![Route { host: HostMatch::Any, path_prefix: "/early".into(), pool: 1, policy: 1 }];
     });
     let pools = setup.pools.clone();
     let none: Vec<PoolSetup> = pools.iter().map(|pool| PoolSetup { backends: Vec::new(), ..pool.clone() }).collect();

@@ -124,8 +124,8 @@ fn a_removed_and_an_added_pool_do_not_affect_a_running_request() {
     let setup = Setup::of(&[&servers[0]]);
     let default = setup.pools[0].clone();
     let other = PoolSetup::new("other", "least_connections", vec![backend("b2", servers[1].addr)]);
-    let route =
-        lb::config::Route { host: lb::config::HostMatch::Exact("lb.test".into()), path_prefix: "/".into(), pool: 1 };
+    let host = lb::config::HostMatch::Exact("lb.test".into());
+    let route = lb::config::Route { host, path_prefix: "/".into(), pool: 1, policy: 1 };
     let lb = setup
         .with(|setup| {
             setup.pools.push(other.clone());
@@ -141,6 +141,8 @@ fn a_removed_and_an_added_pool_do_not_affect_a_running_request() {
         number: 2,
         pools: vec![crate::support::pool(&default)],
         routes: Vec::new(),
+        policies: lb.hall.current().policies.clone(),
+        awaited: 0,
         listeners: lb.hall.current().listeners.clone(),
         settings: lb.settings.clone(),
         own_routes: None,

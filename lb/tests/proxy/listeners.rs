@@ -21,6 +21,8 @@ fn publish(lb: &Balancer, listeners: Vec<Arc<Listener>>) {
         number,
         pools: current.pools.clone(),
         routes: Vec::new(),
+        policies: current.policies.clone(),
+        awaited: 0,
         listeners,
         settings: lb.settings.clone(),
         own_routes: None,

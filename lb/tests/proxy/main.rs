@@ -28,6 +28,7 @@ mod mirror;
 mod mixed;
 mod old_clients;
 mod pipeline;
+mod policies;
 mod refusals;
 mod replays;
 mod request_id;

@@ -9,7 +9,7 @@ use mock_server::Running;
 use crate::support::{Balancer, PoolSetup, Setup, backend, strategy};
 
 fn route(host: HostMatch, path: &str, pool: usize) -> Route {
-    Route { host, path_prefix: path.into(), pool }
+    Route { host, path_prefix: path.into(), pool, policy: pool }
 }
 
 #[test]

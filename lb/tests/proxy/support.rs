@@ -10,7 +10,7 @@ use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use lb::config::{Fallback, HashFunction, KeySource, Limits, RetryPolicy, Route, Timeouts};
+use lb::config::{Fallback, HashFunction, KeySource, Limits, Policy, RetryPolicy, Route, Timeouts};
 use lb::generation::{Generation, Hall, OwnRoutes, PoolGeneration, Settings};
 use lb::listener;
 use lb::pool::{Backend, Eligibility};
@@ -30,6 +30,8 @@ pub(crate) struct Setup {
     pub(crate) pools: Vec<PoolSetup>,
     pub(crate) routes: Vec<Route>,
     pub(crate) settings: Settings,
+    /// By pool, then those of routes. Empty: every pool has the time-outs and limits of the settings, and its own retries.
+    pub(crate) policies: Vec<Policy>,
     pub(crate) own_routes: Option<OwnRoutes>,
     pub(crate) workers: usize,
 }
@@ -77,6 +79,16 @@ pub(crate) const fn ms(milliseconds: u64) -> Duration {
     Duration::from_millis(milliseconds)
 }
 
+/// The time-outs and limits of `settings`, with the default policy for retries.
+pub(crate) fn policy(settings: &Settings) -> Policy {
+    let retry = RetryPolicy::default();
+    Policy { timeouts: settings.timeouts.clone(), limits: settings.limits.clone(), retry }
+}
+
+fn policies(settings: &Settings, pools: &[PoolSetup]) -> Vec<Policy> {
+    pools.iter().map(|pool| Policy { retry: pool.retry, ..policy(settings) }).collect()
+}
+
 /// A pool's part of a generation, with a picker made for it.
 pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
     static EPOCH: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(1);
@@ -104,7 +116,6 @@ pub(crate) fn pool(setup: &PoolSetup) -> Arc<PoolGeneration> {
         wants_hash,
         wants_finish,
         thresholds: lb_balance::Thresholds::OFF,
-        retry: setup.retry,
     })
 }
 
@@ -160,6 +171,7 @@ impl Setup {
                 allow_trace: false,
                 access_log: None,
             },
+            policies: Vec::new(),
             own_routes: None,
             workers: WORKERS,
         }
@@ -195,13 +207,25 @@ impl Setup {
 
     pub(crate) fn start(self) -> Balancer {
         let settings = Arc::new(self.settings);
-        let pools = self.pools.iter().map(pool).collect();
+        let pools: Vec<_> = self.pools.iter().map(pool).collect();
+        let policies = match self.policies.is_empty() {
+            true => policies(&settings, &self.pools),
+            false => self.policies,
+        };
         let routes = self.routes;
         let listeners = listener::open(&["127.0.0.1:0".parse().unwrap()], &[]).unwrap();
         let address = listeners[0].address();
         let own_routes = self.own_routes;
-        let hall =
-            Hall::new(Generation { number: 1, pools, routes, listeners, settings: settings.clone(), own_routes });
+        let hall = Hall::new(Generation {
+            number: 1,
+            pools,
+            routes,
+            policies: policies.into(),
+            awaited: 0,
+            listeners,
+            settings: settings.clone(),
+            own_routes,
+        });
         let metrics = Metrics::new();
         let proxy = Proxy::start(&hall, &metrics, self.workers).unwrap();
         let backends = self.pools[0].backends.clone();
@@ -218,24 +242,44 @@ impl Balancer {
 
     /// Puts a generation with these pools in charge and answers its number.
     pub(crate) fn publish(&self, pools: &[PoolSetup]) -> u64 {
-        self.publish_generation(pools.iter().map(pool).collect(), self.settings.clone())
+        let policies = policies(&self.settings, pools);
+        self.publish_generation(pools.iter().map(pool).collect(), policies, self.settings.clone())
     }
 
     /// Puts a generation with other settings in charge, and waits until all workers have it.
     pub(crate) fn publish_settings(&self, change: impl FnOnce(&mut Settings)) {
         let mut settings = (*self.hall.current().settings).clone();
         change(&mut settings);
-        let number = self.publish_generation(self.hall.current().pools.clone(), Arc::new(settings));
+        let current = self.hall.current();
+        let pools = current.pools.clone();
+        let policies = current.policies.iter().map(|old| Policy { retry: old.retry, ..policy(&settings) }).collect();
+        self.await_workers(self.publish_generation(pools, policies, Arc::new(settings)));
+    }
+
+    /// Puts a generation with other policies in charge, and waits until all workers have it.
+    pub(crate) fn publish_policies(&self, policies: Vec<Policy>) {
+        let pools = self.hall.current().pools.clone();
+        self.await_workers(self.publish_generation(pools, policies, self.settings.clone()));
+    }
+
+    fn await_workers(&self, number: u64) {
         wait_until("all workers to follow", || self.hall.is_taken_up(number));
     }
 
-    fn publish_generation(&self, pools: Vec<Arc<PoolGeneration>>, settings: Arc<Settings>) -> u64 {
+    fn publish_generation(
+        &self,
+        pools: Vec<Arc<PoolGeneration>>,
+        policies: Vec<Policy>,
+        settings: Arc<Settings>,
+    ) -> u64 {
         let current = self.hall.current();
         let number = current.number + 1;
         self.hall.publish(Generation {
             number,
             pools,
             routes: current.routes.clone(),
+            policies: policies.into(),
+            awaited: 0,
             listeners: current.listeners.clone(),
             settings,
             own_routes: current.own_routes.clone(),

@@ -13,6 +13,7 @@ mod lives;
 mod load;
 mod long_clients;
 mod pace;
+mod policies;
 mod pools;
 mod probation;
 mod reach;

@@ -1,9 +1,6 @@
-//! Active health checks: one task per backend sends `GET <health.path>` on a connection of its own and reports the
-//! outcome.
+//! Active health checks: one task per backend checks it by the rules of its pool and reports the outcome.
 //!
-//! Why own connections: a check tests whether a client could connect now, and it must not count as a client's request.
-//! While the outcomes contradict the backend's state, checks come sooner.
-//! [`Standing`] holds the rules for outcomes.
+//! While the outcomes contradict the backend's state, checks come sooner. [`Standing`] holds the rules for outcomes.
 //!
 //! Invariants: at most [`CHECKS_AT_ONCE`] checks run at the same time, beside those of replicas that are joining. A
 //! task ends when its entry here is dropped. The checker's number shows that a late outcome is outdated.
@@ -11,32 +8,23 @@
 use std::collections::HashMap;
 use std::hash::Hash;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONNECTION, HOST, USER_AGENT};
-use http_body_util::{BodyExt, Empty, Limited};
-use hyper::client::conn::http1;
-use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc};
 use tokio::task::AbortHandle;
-use tokio::time::{sleep, timeout};
+use tokio::time::sleep;
 
-use super::{CheckFailure, Sign, Standing};
+use super::check::check;
+use super::{CheckFailure, Standing};
 use crate::config::Health;
 
 const CHECKS_AT_ONCE: usize = 256;
 /// The interval of checks of a starting process.
 const JOIN_INTERVAL: Duration = Duration::from_millis(20);
-/// At most this much of a check's response is read.
-const BODY_MAX_BYTES: usize = 64 << 10;
 
 /// The running checkers. `K` identifies a backend; it is returned with each outcome.
 pub(in crate::control) struct Checkers<K> {
-    rules: Health,
     outcomes: mpsc::Sender<Checked<K>>,
     permits: Arc<Semaphore>,
     running: HashMap<K, Checker>,
@@ -61,7 +49,7 @@ struct Target<K> {
     backend: K,
     /// Spreads the checks of backends that were added together.
     seed: u64,
-    /// For the header Host.
+    /// For the header Host, unless the rules name another.
     address: Arc<str>,
     socket: SocketAddr,
 }
@@ -69,14 +57,14 @@ struct Target<K> {
 // === impl Checkers ===
 
 impl<K: Clone + Eq + Hash + Send + Sync + 'static> Checkers<K> {
-    pub(in crate::control) fn new(rules: Health, outcomes: mpsc::Sender<Checked<K>>) -> Self {
+    pub(in crate::control) fn new(outcomes: mpsc::Sender<Checked<K>>) -> Self {
         let permits = Arc::new(Semaphore::new(CHECKS_AT_ONCE));
-        Self { rules, outcomes, permits, running: HashMap::new(), next_number: 0 }
+        Self { outcomes, permits, running: HashMap::new(), next_number: 0 }
     }
 
-    /// Checks this backend from now on; the first check is sent at once. A joining backend is checked often, and only
-    /// its first good outcome is reported. After that it is checked like the others. It is also checked if checks are
-    /// switched off: only a check shows that it has joined.
+    /// Checks this backend by `rules` from now on; the first check is sent at once. A joining backend is checked often,
+    /// and only its first good outcome is reported. After that it is checked like the others. It is also checked if
+    /// checks are switched off: only a check shows that it has joined.
     pub(in crate::control) fn watch(
         &mut self,
         backend: K,
@@ -84,22 +72,18 @@ impl<K: Clone + Eq + Hash + Send + Sync + 'static> Checkers<K> {
         socket: SocketAddr,
         joins: bool,
         seed: u64,
+        rules: Arc<Health>,
     ) {
         self.forget(&backend);
-        if !joins && !self.rules.enabled {
+        if !joins && !rules.enabled {
             return;
         }
         self.next_number += 1;
         let target =
             Target { checker: self.next_number, backend: backend.clone(), seed, address: address.clone(), socket };
-        let (rules, permits, outcomes) = (self.rules.clone(), self.permits.clone(), self.outcomes.clone());
+        let (permits, outcomes) = (self.permits.clone(), self.outcomes.clone());
         let task = tokio::spawn(target.run(rules, permits, outcomes, joins)).abort_handle();
         self.running.insert(backend, Checker { number: self.next_number, task });
-    }
-
-    /// For checkers that start later. Running ones keep the old rules until they are replaced.
-    pub(in crate::control) fn set_rules(&mut self, rules: Health) {
-        self.rules = rules;
     }
 
     pub(in crate::control) fn forget(&mut self, backend: &K) {
@@ -125,7 +109,7 @@ impl Drop for Checker {
 // === impl Target ===
 
 impl<K: Clone + Sync> Target<K> {
-    async fn run(self, rules: Health, permits: Arc<Semaphore>, outcomes: mpsc::Sender<Checked<K>>, joins: bool) {
+    async fn run(self, rules: Arc<Health>, permits: Arc<Semaphore>, outcomes: mpsc::Sender<Checked<K>>, joins: bool) {
         if joins {
             while check(self.socket, &self.address, &rules).await.is_err() {
                 sleep(JOIN_INTERVAL).await;
@@ -168,60 +152,5 @@ impl<K: Clone + Sync> Target<K> {
     fn first_pause(&self, interval: Duration) -> Duration {
         let part = self.seed % 1000;
         interval / 2 + interval * part as u32 / 2000
-    }
-}
-
-/// One check. It is good if a status below 500 arrives in time; otherwise returns the reason.
-async fn check(socket: SocketAddr, address: &str, rules: &Health) -> Result<(), CheckFailure> {
-    match timeout(rules.timeout, ask(socket, address, &rules.path)).await {
-        Ok(Ok(status)) if status.as_u16() < 500 => Ok(()),
-        Ok(Ok(status)) => {
-            Err(CheckFailure { reason: format!("{} returned {}", rules.path, status.as_u16()), sign: Sign::Responds })
-        }
-        Ok(Err(failure)) => Err(failure),
-        Err(_) => Err(silent(format!("no response within {:?}", rules.timeout))),
-    }
-}
-
-/// It did something, if only to close the connection.
-fn broken(reason: String) -> CheckFailure {
-    CheckFailure { reason, sign: Sign::Responds }
-}
-
-fn silent(reason: String) -> CheckFailure {
-    CheckFailure { reason, sign: Sign::Silent }
-}
-
-async fn ask(socket: SocketAddr, address: &str, path: &str) -> Result<http::StatusCode, CheckFailure> {
-    let stream = TcpStream::connect(socket).await.map_err(|error| match error.kind() {
-        std::io::ErrorKind::ConnectionRefused => {
-            CheckFailure { reason: "connection refused".to_owned(), sign: Sign::Absent }
-        }
-        _ => silent(format!("cannot connect: {error}")),
-    })?;
-    let (mut sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| silent(format!("cannot connect: {error}")))?;
-    let request = http::Request::get(path)
-        .header(HOST, address)
-        .header(USER_AGENT, "lb-health")
-        .header(CONNECTION, "close")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| silent(format!("{path}: {error}")))?;
-    let exchange = async {
-        let answer =
-            sender.send_request(request).await.map_err(|error| broken(format!("no valid response: {error}")))?;
-        let status = answer.status();
-        // A short body is read to its end, so that the server does not see a broken connection.
-        let _ = Limited::new(answer.into_body(), BODY_MAX_BYTES).collect().await;
-        Ok(status)
-    };
-    let driver = pin!(async {
-        // The exchange returns an error of the connection.
-        let _ = connection.await;
-        std::future::pending::<()>().await;
-    });
-    tokio::select! {
-        status = exchange => status,
-        () = driver => Err(broken("the connection was closed".to_owned())),
     }
 }

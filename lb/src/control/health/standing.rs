@@ -1,13 +1,14 @@
 //! A backend's standing: the outcomes of its checks so far, and its health by them.
 //!
 //! The rules are pure, without clock or socket, so that a test can cover "down after 3, up after 2" check by check.
-//! Invariants: a configured or attached backend counts as healthy until checks fail. A launched one is not healthy
-//! before its first good check. Only a change of health is reported. A backend is lost if it is down and its last check
-//! got no response. One that responds badly or refuses checks may be finishing its requests.
+//! Invariants: a configured or attached backend begins as its pool's `health.initial` says. A launched one is not
+//! healthy before its first good check. A change of health is reported, and a first check that decides alone. A backend
+//! is lost if it is down and its last check got no response. One that responds badly or refuses checks may be finishing
+//! its requests.
 
 use lb_balance::Finding;
 
-use crate::config::Health;
+use crate::config::{Health, InitialState};
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(in crate::control) struct Standing {
@@ -43,14 +44,25 @@ enum State {
     Unknown,
     Up,
     Down,
-    /// Launched, no good check yet: one is enough.
+    /// Not healthy, no good check yet: one is enough.
     Starting,
+    /// No check has ended yet, and lb waits for it: the first one decides.
+    Waiting,
 }
 
 // === impl Standing ===
 
 impl Standing {
     /// For a backend that lb did not start.
+    pub(in crate::control) fn new(initial: InitialState) -> Self {
+        match initial {
+            InitialState::Up => Self::unknown(),
+            InitialState::Down => Self::starting(),
+            InitialState::Wait => Self { state: State::Waiting, against: 0, reason: None, sign: Sign::Silent },
+        }
+    }
+
+    /// For a backend that counts as healthy until checks fail.
     pub(in crate::control) fn unknown() -> Self {
         Self { state: State::Unknown, against: 0, reason: None, sign: Sign::Silent }
     }
@@ -75,8 +87,13 @@ impl Standing {
         match self.state {
             State::Unknown | State::Up => Finding::Up,
             State::Down if self.sign != Sign::Absent => Finding::Suspect,
-            State::Down | State::Starting => Finding::Dead,
+            State::Down | State::Starting | State::Waiting => Finding::Dead,
         }
+    }
+
+    /// Whether lb waits for the first check.
+    pub(in crate::control) fn is_waiting(&self) -> bool {
+        self.state == State::Waiting
     }
 
     /// Whether a check has ended since the backend was added, or since an operator declared it healthy.
@@ -84,6 +101,7 @@ impl Standing {
         match self.state {
             State::Unknown => self.against > 0,
             State::Starting => self.reason.is_some(),
+            State::Waiting => false,
             State::Up | State::Down => true,
         }
     }
@@ -93,11 +111,12 @@ impl Standing {
         match self.state {
             State::Down => self.reason.as_deref(),
             State::Starting => Some(self.reason.as_deref().unwrap_or("has not passed a check yet")),
+            State::Waiting => Some("its first check has not ended yet"),
             State::Unknown | State::Up => None,
         }
     }
 
-    /// Takes the outcome of one check. Returns `Some(up)` if the health changed.
+    /// Takes the outcome of one check. Returns `Some(up)` if the health changed, or if the first check decided.
     pub(in crate::control) fn check(&mut self, outcome: Result<(), CheckFailure>, rules: &Health) -> Option<bool> {
         match (self.state, outcome) {
             (State::Unknown | State::Up, Ok(())) => {
@@ -119,7 +138,11 @@ impl Standing {
                 self.failed(failure);
                 None
             }
-            (State::Starting, Ok(())) => Some(self.turn(State::Up)),
+            (State::Starting | State::Waiting, Ok(())) => Some(self.turn(State::Up)),
+            (State::Waiting, Err(failure)) => {
+                self.failed(failure);
+                Some(self.turn(State::Down))
+            }
             (State::Starting, Err(failure)) => {
                 self.failed(failure);
                 None
@@ -169,15 +192,8 @@ impl Standing {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
-
-    fn rules() -> Health {
-        let second = Duration::from_secs(1);
-        let (interval, fast_interval, timeout) = (second, second / 4, second);
-        Health { enabled: true, path: "/".into(), interval, fast_interval, timeout, down_after: 3, up_after: 2 }
-    }
+    use crate::control::health::samples::rules;
 
     fn failure(reason: &str, sign: Sign) -> Result<(), CheckFailure> {
         Err(CheckFailure { reason: reason.into(), sign })
@@ -210,9 +226,31 @@ mod tests {
     }
 
     #[test]
+    fn a_backend_that_begins_down_is_up_with_its_first_good_check() {
+        let mut standing = Standing::new(InitialState::Down);
+        assert!(!standing.is_healthy() && !standing.is_waiting());
+        assert_eq!([standing.check(bad(), &rules()), standing.check(bad(), &rules())], [None; 2]);
+        assert_eq!(standing.check(Ok(()), &rules()), Some(true));
+    }
+
+    #[test]
+    fn the_first_check_of_a_backend_that_waits_decides_alone() {
+        let waiting = || Standing::new(InitialState::Wait);
+        assert!(!waiting().is_healthy() && waiting().is_waiting());
+        let (mut good, mut bad_one) = (waiting(), waiting());
+        assert_eq!(good.check(Ok(()), &rules()), Some(true));
+        assert_eq!(bad_one.check(bad(), &rules()), Some(false), "one bad check is enough");
+        assert!(!good.is_waiting() && !bad_one.is_waiting());
+        assert_eq!(bad_one.check(Ok(()), &rules()), None, "later checks follow the rules: two good ones");
+        assert_eq!(bad_one.check(Ok(()), &rules()), Some(true));
+        let mut trusted = waiting();
+        assert_eq!((trusted.trust(), trusted.is_healthy()), (Some(true), true), "an operator need not wait");
+    }
+
+    #[test]
     fn a_backend_is_unchecked_until_its_first_check_has_ended() {
         for outcome in [bad(), Ok(())] {
-            for mut new in [Standing::unknown(), Standing::starting()] {
+            for mut new in [InitialState::Up, InitialState::Down, InitialState::Wait].map(Standing::new) {
                 assert!(!new.is_checked());
                 new.check(outcome.clone(), &rules());
                 assert!(new.is_checked());

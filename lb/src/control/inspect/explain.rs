@@ -14,7 +14,7 @@ use serde::Serialize;
 
 use crate::config::normal_path;
 use crate::control::api::ControlError;
-use crate::generation::{Choice, Generation, Hall, Lookup, NoChoice, PoolGeneration, without_port};
+use crate::generation::{Choice, Generation, Hall, Lookup, NoChoice, Place, PoolGeneration, without_port};
 use crate::http1::{Fields, Target};
 use crate::pool::{Key, key};
 
@@ -70,7 +70,8 @@ pub struct Candidate {
 /// Explains with the generation in force. Runs plugin code.
 pub(in crate::control) fn explain(hall: &Hall, request: &ExplainRequest) -> Result<Explanation, ControlError> {
     let generation = hall.current();
-    let pool = find_pool(&generation, request)?;
+    let place = find_place(&generation, request)?;
+    let (pool, policy) = (&generation.pools[place.pool], &generation.policies[place.policy]);
     let now_ns = hall.opened().elapsed().as_nanos() as u64;
     let mut random = fastrand::Rng::new();
     let peer = request.client_ip.to_canonical().to_string();
@@ -90,7 +91,7 @@ pub(in crate::control) fn explain(hall: &Hall, request: &ExplainRequest) -> Resu
         dry: true,
         headers: &Lookup(&request.fields),
     };
-    let limit = generation.settings.limits.requests_in_flight_per_backend;
+    let limit = policy.limits.requests_in_flight_per_backend;
     let choice = pool.choose(pool.picker.pick(&asked), &asked, limit);
     let says = pool.picker.explain(&asked).map(|text| serde_json::from_str(&text).unwrap_or_else(|_| text.into()));
     let plugin = pool.picker.strategy().plugin();
@@ -117,22 +118,20 @@ pub(in crate::control) fn explain(hall: &Hall, request: &ExplainRequest) -> Resu
     })
 }
 
-fn find_pool<'a>(
-    generation: &'a Generation,
-    request: &ExplainRequest,
-) -> Result<&'a Arc<PoolGeneration>, ControlError> {
+fn find_place(generation: &Generation, request: &ExplainRequest) -> Result<Place, ControlError> {
     match &request.pool {
         Some(name) => generation
             .pools
             .iter()
-            .find(|pool| *pool.name == **name)
+            .position(|pool| *pool.name == **name)
+            .map(|pool| Place { pool, policy: pool })
             .ok_or_else(|| ControlError::NotFound(format!("there is no pool {name:?}"))),
         None => {
             let host = request.fields.get(b"host").and_then(|host| std::str::from_utf8(host).ok()).unwrap_or_default();
             let path = normal_path(request.target.path()).map_err(|what| {
                 ControlError::Refused(format!("{}: {what}; lb would respond with 400", request.target.path()))
             })?;
-            Ok(&generation.pools[generation.route(|| without_port(host), &path)])
+            Ok(generation.route(|| without_port(host), &path))
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{BackendKey, Membership};
+use crate::config::Health;
 use crate::control::health::Checked;
 use crate::control::pools::{Member, Origin, PoolKey};
 use crate::control::publish::Publisher;
@@ -20,9 +21,9 @@ impl Membership {
             gauges.health_check(outcome.is_ok());
         }
         let (pool, id) = key;
-        let rules = &desk.config.health;
+        let rules = desk.health(pool);
         let members = &mut desk.pools[pool].members;
-        let change = members.update(&id, |member| member.standing.check(outcome, rules)).flatten();
+        let change = members.update(&id, |member| member.standing.check(outcome, &rules)).flatten();
         if let Some(is_up) = change {
             self.health_changed(desk, pool, &id, is_up);
             // A caller may wait for a launched replica that was down.
@@ -61,17 +62,14 @@ impl Membership {
         }
     }
 
-    /// A reload has changed the rules of health checks.
-    pub(super) fn check_by_new_rules(&mut self, desk: &mut Publisher) {
-        self.checkers.set_rules(desk.config.health.clone());
-        for pool in desk.pools.keys() {
-            for member in desk.pools[pool].members.snapshot() {
-                if !desk.config.health.enabled {
-                    self.trust_without_checks(desk, pool, &member);
-                }
-                if let Some(member) = desk.pools[pool].members.get(member.id()).cloned() {
-                    self.came(desk, pool, &member);
-                }
+    /// A reload has changed the rules of the pool's checks.
+    pub(super) fn check_by_new_rules(&mut self, desk: &mut Publisher, pool: PoolKey, rules: &Health) {
+        for member in desk.pools[pool].members.snapshot() {
+            if !rules.enabled {
+                self.trust_without_checks(desk, pool, &member);
+            }
+            if let Some(member) = desk.pools[pool].members.get(member.id()).cloned() {
+                self.came(desk, pool, &member);
             }
         }
     }

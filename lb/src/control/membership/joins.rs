@@ -10,6 +10,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 use super::Membership;
+use crate::config::CheckKind;
 use crate::control::api::{ControlError, Replicas};
 use crate::control::launcher::Death;
 use crate::control::pools::{Member, Origin, PoolKey};
@@ -104,9 +105,13 @@ impl Membership {
         for join in self.joins.take(|join| join.deadline <= now) {
             let name = join.missing.iter().min().cloned().unwrap_or_default();
             let last = self.deaths.get(&name).map(|death| format!(" (last: {})", death.reason)).unwrap_or_default();
-            let path = &desk.config.health.path;
+            let rules = desk.health(PoolKey::DEFAULT);
+            let missed = match rules.kind {
+                CheckKind::Http => format!("respond to {}", rules.path),
+                CheckKind::Tcp => "accept a connection".to_owned(),
+            };
             let wait = if matches!(join.caller, Caller::Add { .. }) { ADD_MAX } else { START_MAX };
-            let reason = format!("it did not respond to {path} within {wait:?}{last}");
+            let reason = format!("it did not {missed} within {wait:?}{last}");
             self.fail_join(desk, join, &name, &reason);
         }
     }

@@ -17,7 +17,6 @@ pub(in crate::control) struct Assembly {
     pub(super) strategy: Arc<Strategy>,
     pub(super) settings: config::Strategy,
     pub(super) thresholds: Thresholds,
-    pub(super) retry: config::RetryPolicy,
     pub(super) specs: Vec<BackendSpec>,
     pub(super) members: Vec<Member>,
     pub(super) epoch: u64,
@@ -64,7 +63,6 @@ impl Assembly {
             fallback: self.settings.fallback,
             fallback_cursor: AtomicUsize::new(self.fallback_cursor),
             thresholds: self.thresholds,
-            retry: self.retry,
             wants_hash,
             wants_finish,
         });

@@ -16,6 +16,7 @@ use lb_balance::{Condition, Look, OutlierEvent, OutlierRules, OutlierState, Outl
 use lb_strategy_host::Stats;
 
 use super::member::{Entry, Member, Origin};
+use crate::config::InitialState;
 use crate::control::health::Standing;
 use crate::pool::{Backend, Eligibility};
 
@@ -33,6 +34,8 @@ pub(in crate::control) struct Members {
     is_look_due: bool,
     /// An eligibility, or the panic, has changed since it was last asked.
     has_changed: bool,
+    /// For later members that lb does not launch.
+    pub(in crate::control) initial: InitialState,
 }
 
 /// The result of a replacement of members.
@@ -59,14 +62,15 @@ impl Default for Members {
             in_panic: false,
             is_look_due: false,
             has_changed: false,
+            initial: InitialState::Up,
         }
     }
 }
 
 impl Members {
     /// New members, each with a standing of its own.
-    pub(in crate::control) fn of(entries: &[Entry]) -> Self {
-        let mut members = Self::default();
+    pub(in crate::control) fn of(entries: &[Entry], initial: InitialState) -> Self {
+        let mut members = Self { initial, ..Self::default() };
         for entry in entries {
             members.insert(entry.clone());
         }
@@ -101,7 +105,7 @@ impl Members {
         }
         let standing = match entry.origin {
             Origin::Launched => Standing::starting(),
-            Origin::File | Origin::Attached => Standing::unknown(),
+            Origin::File | Origin::Attached => Standing::new(self.initial),
         };
         // Another server may have had this id before.
         self.outliers.pardon(lb_strategy_host::backend_id(&entry.id));
@@ -172,8 +176,9 @@ impl Members {
         self.settle();
     }
 
-    /// The members that would result from `entries`, which are all members that there should be. Changes nothing.
-    pub(in crate::control) fn planned(&mut self, entries: &[Entry]) -> Vec<Member> {
+    /// The members that would result from `entries`, which are all members that there should be. New ones begin as
+    /// `initial`. Changes nothing.
+    pub(in crate::control) fn planned(&mut self, entries: &[Entry], initial: InitialState) -> Vec<Member> {
         let mut planned = Vec::with_capacity(self.list.len());
         for entry in entries {
             let same = self
@@ -184,7 +189,7 @@ impl Members {
                 continue;
             }
             let stats = self.stats(&entry.id);
-            planned.push(Member::new(entry.clone(), Standing::unknown(), stats));
+            planned.push(Member::new(entry.clone(), Standing::new(initial), stats));
         }
         self.judge(&mut planned);
         planned

@@ -24,7 +24,6 @@ pub(in crate::control) struct PoolState {
     pub(in crate::control) strategy: Arc<Strategy>,
     settings: config::Strategy,
     thresholds: Thresholds,
-    retry: config::RetryPolicy,
     slots: Slots,
     tenure: Tenure,
     /// The last proven strategy, alive, so that it can be put back.
@@ -75,7 +74,6 @@ impl PoolState {
             strategy,
             settings: pool.strategy.clone(),
             thresholds: pool.outlier.thresholds,
-            retry: pool.retry,
             slots: Slots::new(),
             tenure: Tenure::Proven,
             kept: None,
@@ -122,7 +120,6 @@ impl PoolState {
             strategy,
             settings,
             thresholds: self.thresholds,
-            retry: self.retry,
             specs,
             members,
             epoch: self.epoch,
@@ -131,15 +128,10 @@ impl PoolState {
         }
     }
 
-    /// Follows these rules for failing backends and requests from the next list on.
-    pub(in crate::control) fn set_rules(
-        &mut self,
-        outlier: OutlierRules,
-        panic: PanicRules,
-        retry: config::RetryPolicy,
-    ) {
-        let is_new = self.thresholds != outlier.thresholds || self.retry != retry;
-        (self.thresholds, self.retry) = (outlier.thresholds, retry);
+    /// Follows these rules for failing backends from the next list on.
+    pub(in crate::control) fn set_rules(&mut self, outlier: OutlierRules, panic: PanicRules) {
+        let is_new = self.thresholds != outlier.thresholds;
+        self.thresholds = outlier.thresholds;
         self.is_dirty |= self.members.set_rules(outlier, panic) || is_new;
     }
 

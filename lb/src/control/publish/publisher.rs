@@ -15,7 +15,7 @@ use super::listeners::Listeners;
 use super::waiting::{TAKE_UP_MAX, Waited, Waiting};
 use super::{Builder, FollowUp, PoolJob, assemble, settings};
 use crate::access_log::AccessLog;
-use crate::config::{Config, OwnAddress, Reach};
+use crate::config::{Config, Health, OwnAddress, Reach};
 use crate::control::pools::{Assembled, Assembly, Member, PoolKey, PoolState, Pools};
 use crate::generation::{Generation, Hall, OwnRoutes, Settings};
 use crate::listener::Listener;
@@ -49,6 +49,8 @@ pub(in crate::control) struct Publisher {
     own_routes: Option<OwnRoutes>,
     /// Used if `course.missing_path_is_400` is set.
     missing_path: &'static str,
+    /// The first checks that the start waits for have ended. Backends that come later wait only for themselves.
+    has_checked: bool,
     /// The number of the newest generation.
     number: u64,
     /// Counts changes. A build covers the changes up to the count when it began.
@@ -80,6 +82,7 @@ impl Publisher {
     pub(in crate::control) fn new(parts: InForce) -> Self {
         let InForce { config, metrics, hall, builder, pools, listeners, admin, own_routes, missing_path } = parts;
         Self {
+            has_checked: hall.current().awaited == 0,
             number: hall.current().number,
             changes: 0,
             builds: Builds::new(),
@@ -195,6 +198,13 @@ impl Publisher {
         refused
     }
 
+    /// The rules for the checks of the pool's backends.
+    pub(in crate::control) fn health(&self, pool: PoolKey) -> Arc<Health> {
+        let name = self.pools.get(pool).map(|pool| &*pool.name);
+        let configured = self.config.pools.iter().find(|configured| Some(&*configured.name) == name);
+        configured.map_or(&self.config.health, |pool| &pool.health).clone()
+    }
+
     /// The settings of the configuration for requests, with this log.
     pub(in crate::control) fn settings(&self, access_log: Option<AccessLog>) -> Arc<Settings> {
         settings(&self.config, access_log, self.missing_path)
@@ -203,10 +213,14 @@ impl Publisher {
     /// Publishes the state in force, with the changes up to `covers` in the pools' lists.
     pub(in crate::control) fn put_in_force(&mut self, covers: u64, settings: Arc<Settings>) {
         self.number += 1;
+        let awaited = if self.has_checked { 0 } else { awaited(self.pools.iter()) };
+        self.has_checked = awaited == 0;
         self.hall.publish(Generation {
             number: self.number,
             pools: self.pools.iter().filter_map(PoolState::published).collect(),
             routes: self.config.routes.clone(),
+            policies: self.config.policies.clone(),
+            awaited,
             listeners: self.listeners.open().to_vec(),
             settings,
             own_routes: self.own_routes.clone().filter(|_| self.config.course.on_proxy_port),
@@ -262,6 +276,11 @@ impl Publisher {
         let gone = self.pools[pool].roll_back();
         Refused { pool, reason, gone, waiters: self.waiting.take_refused(pool) }
     }
+}
+
+/// How many backends wait for their first check.
+pub(in crate::control) fn awaited<'a>(pools: impl Iterator<Item = &'a PoolState>) -> usize {
+    pools.flat_map(|pool| pool.members.iter()).filter(|member| member.standing.is_waiting()).count()
 }
 
 /// The addresses that no backend may have: those of `config`, and those where lb listens, with the ports that it got.

@@ -7,9 +7,11 @@ use sha2::{Digest, Sha256};
 
 use super::pinned::pinned;
 use crate::config::{
-    self, Admin, Config, Course, DEFAULT_POOL, Loaded, PoolConfig, Proxy, Reload, Route, Source, State, Strategy,
+    self, Admin, Config, Course, DEFAULT_POOL, Loaded, Policy, PoolConfig, Proxy, Reload, Route, Source, State,
+    Strategy,
 };
 use crate::control::api::{Overriding, ReloadError};
+use crate::control::trust::plugins;
 use crate::control::watch::Attempt;
 
 /// The goal of a reload.
@@ -87,6 +89,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         admin,
         pools,
         routes,
+        policies,
         launcher,
         course,
         health,
@@ -114,6 +117,7 @@ fn compare(running: &Config, wanted: Config, warnings: Vec<String>) -> Target {
         admin: running.admin.clone(),
         pools,
         routes,
+        policies,
         launcher: running.launcher.clone(),
         course,
         health,
@@ -140,21 +144,22 @@ fn applied(running: &Config, config: &Config) -> Vec<String> {
     note("course.on_proxy_port", *on_proxy_port != running.course.on_proxy_port);
     note("course.missing_path_is_400", *missing_path_is_400 != running.course.missing_path_is_400);
     note("course.seed", *seed != running.course.seed);
-    note("health", config.health != running.health);
-    note("outlier", config.pools[0].outlier != running.pools[0].outlier);
-    note("panic", config.pools[0].panic != running.pools[0].panic);
-    note("retry", config.pools[0].retry != running.pools[0].retry);
-    note("timeouts", config.timeouts != running.timeouts);
-    note("limits", config.limits != running.limits);
+    note_rules((running, 0), (config, 0), &mut note);
     note("log.level", config.log != running.log);
     note("reload", config.reload != running.reload);
     let named = |pools: &[PoolConfig], name: &str| pools.iter().any(|pool| pool.name == name);
     for pool in &running.pools {
         note(&format!("pools.{}", pool.name), !named(&config.pools, &pool.name));
     }
-    for new in &config.pools {
-        match running.pools.iter().find(|old| old.name == new.name) {
-            Some(old) => note_pool(old, new, &mut note),
+    for (index, new) in config.pools.iter().enumerate() {
+        match running.pools.iter().position(|old| old.name == new.name) {
+            Some(before) => {
+                note_pool(&running.pools[before], new, &mut note);
+                // Those of `default` are the global sections, which were noted first.
+                if index > 0 {
+                    note_rules((running, before), (config, index), &mut note);
+                }
+            }
             None => note(&format!("pools.{}", new.name), true),
         }
     }
@@ -182,11 +187,11 @@ fn note_proxy(running: &Proxy, proxy: &Proxy, note: &mut impl FnMut(&str, bool))
 }
 
 fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str, bool)) {
-    // The rules for failing backends are the same for every pool, see `applied`.
-    let PoolConfig { name, strategy, backends, outlier: _, panic: _, retry: _ } = pool;
+    // `note_rules` compares the checks and the rules for failing backends.
+    let PoolConfig { name, strategy, backends, health: _, outlier: _, panic: _ } = pool;
     // A change of plugin or options is a swap of the strategy, which the report lists for itself.
     let Strategy { plugin: _, sha256, hash_on, hash, fallback, options: _ } = strategy;
-    let (before, key) = (&running.strategy, |key: &str| crate::control::trust::plugins::key_of(name, key));
+    let (before, key) = (&running.strategy, |key: &str| plugins::key_of(name, key));
     note(&key("backends"), *backends != running.backends);
     note(&key("strategy.hash_on"), *hash_on != before.hash_on);
     note(&key("strategy.hash"), *hash != before.hash);
@@ -194,9 +199,37 @@ fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str
     note(&key("strategy.sha256"), *sha256 != before.sha256);
 }
 
-/// Routes with the names of their pools, because indexes may have changed.
-fn named_routes(config: &Config) -> Vec<(&str, Route)> {
-    let named = |route: &Route| (&*config.pools[route.pool].name, Route { pool: 0, ..route.clone() });
+/// The sections that pools may have for themselves, of the pools at these places; those of `default` are the global
+/// ones.
+fn note_rules(before: (&Config, usize), after: (&Config, usize), note: &mut impl FnMut(&str, bool)) {
+    let (config, new) = after;
+    let Policy { timeouts: _, limits: _, retry: _ } = &config.policies[new];
+    let mut section = |key: &str, differs: bool| note(&plugins::key_of(&config.pools[new].name, key), differs);
+    section("health", differs(before, after, |config, pool| &config.pools[pool].health));
+    section("outlier", differs(before, after, |config, pool| &config.pools[pool].outlier));
+    section("panic", differs(before, after, |config, pool| &config.pools[pool].panic));
+    section("retry", differs(before, after, |config, pool| &config.policies[pool].retry));
+    section("timeouts", differs(before, after, |config, pool| &config.policies[pool].timeouts));
+    section("limits", differs(before, after, |config, pool| &config.policies[pool].limits));
+}
+
+/// Whether a section of a pool differs. A pool that has the global section before and after is not named.
+fn differs<'c, T: PartialEq + 'c>(
+    (running, old): (&'c Config, usize),
+    (config, new): (&'c Config, usize),
+    section: impl Fn(&'c Config, usize) -> &'c T,
+) -> bool {
+    let (was, is) = (section(running, old), section(config, new));
+    let is_global = is == section(config, 0) && was == section(running, 0);
+    is != was && (new == 0 || !is_global)
+}
+
+/// Routes with the names of their pools, because indexes may have changed, and with their own policies.
+fn named_routes(config: &Config) -> Vec<(&str, Option<&Policy>, Route)> {
+    let named = |route: &Route| {
+        let own = (route.policy != route.pool).then(|| &config.policies[route.policy]);
+        (&*config.pools[route.pool].name, own, Route { pool: 0, policy: 0, ..route.clone() })
+    };
     config.routes.iter().map(named).collect()
 }
 
@@ -272,5 +305,29 @@ mod tests {
         assert_eq!(target(&two, one).applied, ["pools.a"]);
         let routed = format!("{two}[[routes]]\npath = \"/a\"\npool = \"a\"\n");
         assert_eq!(target("", &routed).applied, ["routes", "pools.a", "pools.b"]);
+    }
+
+    #[test]
+    fn changed_sections_of_pools_and_routes_are_named_and_inherited_ones_are_not() {
+        let pools = "[pools.a.strategy]\n[pools.b.limits]\nbody_min_bytes_per_s = 0\n[[routes]]\npool = \"a\"\n";
+        for (more, named) in [
+            ("[pools.a.timeouts]\nresponse_head_ms = 7\n", vec!["pools.a.timeouts"]),
+            ("[pools.b.health]\npath = \"/b\"\n", vec!["pools.b.health"]),
+            (
+                "[pools.a.limits]\nbody_bytes = 7\n[pools.b.timeouts]\nidle_ms = 7\n",
+                vec!["pools.a.limits", "pools.b.timeouts"],
+            ),
+            ("[timeouts]\nidle_ms = 7\n[health]\npath = \"/b\"\n", vec!["health", "timeouts"]),
+            ("[limits]\nbody_bytes = 7\n", vec!["limits", "pools.b.limits"]),
+            ("[outlier]\neject_ms = 7000\n[pools.a.panic]\nbelow_percent = 7\n", vec!["outlier", "pools.a.panic"]),
+            ("[pools.a.outlier]\nenabled = false\n[retry]\nattempts = 3\n", vec!["retry", "pools.a.outlier"]),
+            ("[pools.b.retry]\nbudget_percent = 7\n", vec!["pools.b.retry"]),
+            ("[routes.limits]\nbody_bytes = 7\n", vec!["routes"]),
+            ("[routes.retry]\nattempts = 1\n", vec!["routes"]),
+        ] {
+            let Target { applied, needs_restart, config: taken, .. } = target(pools, &format!("{pools}{more}"));
+            assert_eq!((applied, needs_restart.len()), (named.into_iter().map(String::from).collect(), 0), "{more}");
+            assert_eq!(taken, config(&format!("{pools}{more}")));
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use lb_strategy_host::Loader;
 use serde::Serialize;
 
-use crate::config::Config;
+use crate::config::{Config, InitialState};
 use crate::control::api::{FoundStrategy, LoadedStrategy};
 use crate::control::membership::{Overlay, Plan, vet_backends};
 use crate::control::pools::{Entry, Members, PoolState};
@@ -51,7 +51,7 @@ pub fn check(config: &Config, vet: Option<PathBuf>) -> Result<CheckReport, Start
                 1 if entries.is_empty() => vec![Entry::stand_in()],
                 count => entries[..count].to_vec(),
             };
-            state.members = Members::of(&entries);
+            state.members = Members::of(&entries, InitialState::Up);
             state.assembly().build().map_err(|source| PluginError::Hook {
                 pool: pool.name.clone(),
                 key: key_of(&pool.name, "backends"),

@@ -91,7 +91,7 @@ impl Exchange {
     /// A waiting connection, else a new one. A retry always opens a new connection. For a request that cannot be
     /// retried, `Idle::take` also checks the socket.
     async fn connect(&mut self, member: &MemberView, plan: &Plan, now: Instant) -> Result<Box<Upstream>, Fault> {
-        let timeouts = &self.settings.timeouts;
+        let timeouts = &self.policy.timeouts;
         let oldest = now.checked_sub(timeouts.upstream_idle).unwrap_or(now);
         if plan.number == 0
             && let Some(upstream) = member.idle.take(oldest, !self.can_be_sent_again(plan))
@@ -102,7 +102,7 @@ impl Exchange {
         let descriptor = self.context.local.descriptor().ok_or(Fault::NoDescriptor)?;
         let (socket, buffers) = (member.backend.socket, &self.context.local.buffers);
         // Rare, and large: boxed so that a request on a kept connection does not contain it.
-        let within = self.retries.within(timeouts.connect);
+        let within = self.policy.retry.attempt_within(timeouts.connect);
         let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, within, descriptor)).await;
         if let (Some(record), Some(began)) = (&mut self.guard.record, began) {
             record.connect_ns = Some(began.elapsed().as_nanos() as u64);
@@ -122,12 +122,12 @@ impl Exchange {
         losses: u64,
     ) -> Result<Box<ResponseHead>, Fault> {
         upstream.begin(&self.head, &self.body, &attempt.member.backend.address);
-        let Self { context, settings, retries, head, body, guard, has_interim_begun, .. } = self;
-        let (timeouts, interim, timer) = (&settings.timeouts, &context.interim, &context.timer);
+        let Self { context, policy, head, body, guard, has_interim_begun, .. } = self;
+        let (timeouts, interim, timer) = (&policy.timeouts, &context.interim, &context.timer);
         let total = timeouts.total.map(|total| guard.started + total);
-        let head_within = retries.within(timeouts.response_head);
+        let head_within = policy.retry.attempt_within(timeouts.response_head);
         let mut response = context.local.responses.take();
-        let mut pace = Pace::new(body.bytes(), attempt.started, timeouts, &settings.limits);
+        let mut pace = Pace::new(body.bytes(), attempt.started, timeouts, &policy.limits);
         let mut held_up_since = None;
         let mut wait = attempt.member.waiting.begin(losses);
         poll_fn(|cx| {

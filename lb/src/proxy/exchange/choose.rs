@@ -31,7 +31,7 @@ pub(super) fn choose(exchange: &Exchange, number: u32, tried: &[u64], now_ns: u6
     let current = exchange.pool.current();
     let Some(current) = &*current else { return Err(Fault::NoBackend) };
     let shared = &current.shared;
-    let limit = exchange.settings.limits.requests_in_flight_per_backend;
+    let limit = exchange.policy.limits.requests_in_flight_per_backend;
     // The list may have changed since, so numbers are looked up in this one. Without a retry nothing is allocated.
     let index_of = |tried: &u64| shared.backends.iter().position(|backend| backend.number == *tried);
     let tried: Vec<u32> = tried.iter().filter_map(index_of).map(|index| index as u32).collect();

@@ -18,7 +18,7 @@ use crate::telemetry::PoolShard;
 /// One request, from its head read to its response's last byte.
 pub(super) struct RequestGuard {
     context: Rc<Context>,
-    settings: Rc<Settings>,
+    pub(super) settings: Rc<Settings>,
     /// Looked up once; `None` if the listener is gone.
     shard: Option<Arc<PoolShard>>,
     method: Method,
@@ -33,7 +33,7 @@ pub(super) struct RequestGuard {
 impl RequestGuard {
     pub(super) fn begin(
         context: &Rc<Context>,
-        settings: &Rc<Settings>,
+        settings: Rc<Settings>,
         pool: &PoolView,
         method: Method,
         started: Instant,
@@ -42,8 +42,7 @@ impl RequestGuard {
         if let Some(shard) = &shard {
             shard.in_flight.inc();
         }
-        let (context, settings) = (context.clone(), settings.clone());
-        Self { context, settings, shard, method, started, record: None, has_ended: false }
+        Self { context: context.clone(), settings, shard, method, started, record: None, has_ended: false }
     }
 
     /// The counters of the request's pool.

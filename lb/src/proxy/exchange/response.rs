@@ -8,6 +8,7 @@
 use std::future::poll_fn;
 use std::rc::Rc;
 use std::task::{Context as Task, Poll};
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::time::Instant;
@@ -16,7 +17,7 @@ use super::attempt::{Answer, Attempt};
 use super::finish::RequestGuard;
 use super::trailers::forward_trailers;
 use super::{Context, Switched};
-use crate::generation::Settings;
+use crate::config::Policy;
 use crate::http1::ResponseHead;
 use crate::proxy::body::{Frame, RequestBody};
 use crate::proxy::fault::Fault;
@@ -55,7 +56,7 @@ pub(in crate::proxy) struct Streamed {
     attempt: Attempt,
     guard: RequestGuard,
     context: Rc<Context>,
-    settings: Rc<Settings>,
+    policy: Rc<Policy>,
     status: u16,
     /// The request's body, which may still be arriving.
     request: RequestBody,
@@ -71,16 +72,16 @@ pub(in crate::proxy) struct Streamed {
 pub(super) async fn discard(
     answer: Answer,
     context: &Context,
-    settings: &Settings,
+    policy: &Policy,
     started: Instant,
     request: &mut RequestBody,
 ) {
     const MOST_BYTES: usize = 1 << 20;
     let Answer { mut upstream, mut attempt, .. } = answer;
-    let total = settings.timeouts.total.map(|total| started + total);
+    let total = policy.timeouts.total.map(|total| started + total);
     let mut bytes = 0;
     while bytes <= MOST_BYTES && !upstream.is_at_end() {
-        let idle = Instant::now() + settings.timeouts.idle;
+        let idle = Instant::now() + policy.timeouts.idle;
         let deadline = total.map_or(idle, |total| total.min(idle));
         let next = poll_fn(|cx| match upstream.poll_frame(cx, request) {
             Poll::Ready(next) => Poll::Ready(next),
@@ -95,12 +96,12 @@ pub(super) async fn discard(
     }
     let now = Instant::now();
     attempt.succeed(now);
-    attempt.member.idle.put(upstream, now, settings.limits.upstream_idle_connections);
+    attempt.member.idle.put(upstream, now, policy.limits.upstream_idle_connections);
 }
 
 /// Ends an attempt whose response another one replaces. Reads the part of its body that is here, without waiting, and
 /// closes the connection if that is not all.
-pub(super) async fn put_away(answer: Answer, context: &Context, settings: &Settings) {
+pub(super) async fn put_away(answer: Answer, context: &Context, policy: &Policy) {
     const MOST_BYTES: usize = 64 * 1024;
     let Answer { head, mut upstream, mut attempt } = answer;
     context.local.responses.give_back(head);
@@ -122,7 +123,7 @@ pub(super) async fn put_away(answer: Answer, context: &Context, settings: &Setti
     let now = Instant::now();
     attempt.succeed(now);
     if is_whole {
-        attempt.member.idle.put(upstream, now, settings.limits.upstream_idle_connections);
+        attempt.member.idle.put(upstream, now, policy.limits.upstream_idle_connections);
     }
 }
 
@@ -154,28 +155,18 @@ impl Response {
     pub(super) fn streamed(
         head: Box<ResponseHead>,
         context: Rc<Context>,
-        settings: Rc<Settings>,
+        policy: Rc<Policy>,
         upstream: Box<Upstream>,
         attempt: Attempt,
         guard: RequestGuard,
         request: RequestBody,
     ) -> Self {
-        let total = settings.timeouts.total.map(|total| guard.started + total);
+        let total = policy.timeouts.total.map(|total| guard.started + total);
         let (status, is_at_end) = (head.status.as_u16(), upstream.is_at_end());
         let upstream = Some(upstream);
         let (stalled, uploaded) = (None, request.bytes());
-        let mut streamed = Box::new(Streamed {
-            upstream,
-            attempt,
-            guard,
-            context,
-            settings,
-            status,
-            request,
-            stalled,
-            uploaded,
-            total,
-        });
+        let mut streamed =
+            Box::new(Streamed { upstream, attempt, guard, context, policy, status, request, stalled, uploaded, total });
         if is_at_end {
             streamed.complete();
         }
@@ -194,7 +185,7 @@ impl Streamed {
         self.guard.received(self.request.bytes());
         self.guard.finish(self.status, None, now);
         if let Some(upstream) = self.upstream.take() {
-            self.attempt.member.idle.put(upstream, now, self.settings.limits.upstream_idle_connections);
+            self.attempt.member.idle.put(upstream, now, self.policy.limits.upstream_idle_connections);
         }
     }
 
@@ -245,7 +236,7 @@ impl Streamed {
                     self.stalled = None;
                 }
                 let since = *self.stalled.get_or_insert_with(Instant::now);
-                let idle = since + self.settings.timeouts.idle;
+                let idle = since + self.policy.timeouts.idle;
                 let deadline = self.total.map_or(idle, |total| total.min(idle));
                 let client_is_late = !self.request.has_ended() && self.request.is_awaited();
                 let late = if client_is_late { Fault::SlowBody } else { Fault::BackendTimeout };
@@ -299,6 +290,14 @@ impl ResponseBody {
     pub(in crate::proxy) fn total(&self) -> Option<Instant> {
         match self {
             Self::Streamed(streamed) => streamed.upstream.as_ref().and(streamed.total),
+            Self::Own(_) => None,
+        }
+    }
+
+    /// How long the client may take nothing, if its request has a policy.
+    pub(in crate::proxy) fn idle(&self) -> Option<Duration> {
+        match self {
+            Self::Streamed(streamed) => Some(streamed.policy.timeouts.idle),
             Self::Own(_) => None,
         }
     }

@@ -104,7 +104,7 @@ impl Exchange {
     #[inline]
     pub(super) fn can_be_sent_again(&self, plan: &Plan) -> bool {
         self.idempotency != Idempotency::No
-            && plan.number + 1 < self.retries.rules().attempts
+            && plan.number + 1 < self.policy.retry.rules.attempts
             && self.body.is_kept_or_absent()
     }
 
@@ -118,7 +118,7 @@ impl Exchange {
         was_sent: bool,
         was_kept_and_silent: bool,
     ) -> Option<Retry> {
-        let (rules, progress) = (self.retries.rules(), self.progress(plan, was_sent));
+        let (rules, progress) = (&self.policy.retry.rules, self.progress(plan, was_sent));
         let is_closed = fault == Fault::BackendReset && was_kept_and_silent;
         if is_closed && rules.may_retry_closed(progress) {
             let reason = if was_sent { RetryReason::ReusedConnection } else { RetryReason::NotSent };
@@ -131,7 +131,7 @@ impl Exchange {
     /// The retry that the rules allow after a response, by its status.
     #[inline]
     pub(super) fn retry_after_status(&self, plan: &Plan, answer: &Answer) -> Option<Retry> {
-        let (rules, cause) = (self.retries.rules(), FailureCause::Status(answer.head.status.as_u16()));
+        let (rules, cause) = (&self.policy.retry.rules, FailureCause::Status(answer.head.status.as_u16()));
         if !rules.on.contains(cause) || !rules.may_retry(cause, self.progress(plan, true)) {
             return None;
         }
@@ -158,15 +158,15 @@ impl Exchange {
             Start::Now => Duration::ZERO,
             Start::AfterPause(round) => {
                 let random = self.context.local.random.borrow_mut().u64(..);
-                Duration::from_nanos(self.retries.rules().back_off.wait_ns(round, random))
+                Duration::from_nanos(self.policy.retry.rules.back_off.wait_ns(round, random))
             }
         };
         let begin = began + pause;
-        let total = self.settings.timeouts.total.map(|total| self.guard.started + total);
+        let total = self.policy.timeouts.total.map(|total| self.guard.started + total);
         if total.is_some_and(|total| total <= begin) {
             return None;
         }
-        if retry.after != After::ClosedConnection && !self.retries.take(self.context.local.clock_ns(began)) {
+        if retry.after != After::ClosedConnection && !self.pool.take_retry(self.context.local.clock_ns(began)) {
             self.guard.count(|shard| shard.retry_denied());
             return None;
         }
@@ -183,7 +183,7 @@ impl Exchange {
         let picked = picked.ok()?;
         self.guard.count(|shard| shard.retry(retry.reason));
         self.body.rewind();
-        if plan.number + 1 >= self.retries.rules().attempts {
+        if plan.number + 1 >= self.policy.retry.rules.attempts {
             self.body.keep_no_more();
         }
         Some(picked)

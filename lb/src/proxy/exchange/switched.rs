@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::attempt::Attempt;
 use super::finish::RequestGuard;
-use crate::generation::Settings;
+use crate::config::Policy;
 use crate::net::Stream;
 use crate::proxy::fault::Fault;
 use crate::proxy::upstream::{InUse, Upstream};
@@ -28,10 +28,10 @@ pub(in crate::proxy) struct Switched {
 // === impl Switched ===
 
 impl Switched {
-    pub(super) fn new(upstream: Upstream, mut attempt: Attempt, guard: RequestGuard, settings: &Settings) -> Box<Self> {
+    pub(super) fn new(upstream: Upstream, mut attempt: Attempt, guard: RequestGuard, policy: &Policy) -> Box<Self> {
         attempt.upgrade();
         let (backend, early, in_use) = upstream.into_tunnel();
-        let idle = settings.timeouts.tunnel_idle;
+        let idle = policy.timeouts.tunnel_idle;
         Box::new(Self { backend, early, idle, attempt, guard, _in_use: in_use })
     }
 

@@ -124,8 +124,8 @@ fn no_spelling_of_a_path_or_host_avoids_its_route() {
         .with(|setup| {
             setup.pools.extend([pool("api", 1), pool("host", 2)]);
             setup.routes = vec![
-                Route { host: HostMatch::Exact("h.test".into()), path_prefix: "/".into(), pool: 2 },
-                Route { host: HostMatch::Any, path_prefix: "/api/v1".into(), pool: 1 },
+                Route { host: HostMatch::Exact("h.test".into()), path_prefix: "/".into(), pool: 2, policy: 2 },
+                Route { host: HostMatch::Any, path_prefix: "/api/v1".into(), pool: 1, policy: 1 },
             ];
         })
         .start();

@@ -1,13 +1,15 @@
 //! The rules of the overlay, each with its test.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use super::*;
 use crate::config::{
-    Admin, Course, Fallback, HashFunction, Health, Log, OutlierRules, PanicRules, Plugin, PoolConfig, Proxy, Reload,
+    Admin, Course, Fallback, HashFunction, Log, OutlierRules, PanicRules, Plugin, PoolConfig, Proxy, Reload,
     RetryPolicy, State, Strategy,
 };
+use crate::control::health::samples::rules;
 use crate::control::membership::{Plan, fresh_names};
 use crate::generation::samples;
 
@@ -31,9 +33,9 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             options: serde_json::json!({}),
         },
         backends: backends.iter().map(backend).collect(),
+        health: Arc::new(rules()),
         outlier: OutlierRules::off(),
         panic: PanicRules::OFF,
-        retry: RetryPolicy::default(),
     };
     Config {
         file: None,
@@ -52,6 +54,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
         admin: Admin { listen: ([127, 0, 0, 1], 0).into(), token: None },
         pools: vec![pool(DEFAULT_POOL, backends), pool("images", &[("i1", 7001), ("i2", 7002)])],
         routes: Vec::new(),
+        policies: samples::policies(&settings, RetryPolicy::default(), 2),
         launcher: launcher.map(|replicas| Launcher {
             replicas,
             names: "Server {n}".into(),
@@ -61,15 +64,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
             host: [127, 0, 0, 1].into(),
         }),
         course: Course { on_proxy_port: false, missing_path_is_400: false, seed: None },
-        health: Health {
-            enabled: true,
-            path: "/heartbeat".into(),
-            interval: second,
-            fast_interval: second / 4,
-            timeout: second,
-            down_after: 3,
-            up_after: 2,
-        },
+        health: Arc::new(rules()),
         timeouts: settings.timeouts,
         limits: settings.limits,
         reload: Reload { watch: false, settle: second, poll: second, max_images: 1, probation: second },

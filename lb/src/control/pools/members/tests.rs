@@ -31,8 +31,8 @@ fn the_order_is_file_attached_launched_however_members_were_added() {
 
 #[test]
 fn a_plan_has_each_member_once_and_keeps_the_backends_of_those_that_stay() {
-    let mut members = Members::of(&[entry("f1", Origin::File, 0), entry("l1", Origin::Launched, 0)]);
-    let planned = members.planned(&[entry("f2", Origin::File, 0), entry("l1", Origin::Launched, 0)]);
+    let mut members = Members::of(&[entry("f1", Origin::File, 0), entry("l1", Origin::Launched, 0)], InitialState::Up);
+    let planned = members.planned(&[entry("f2", Origin::File, 0), entry("l1", Origin::Launched, 0)], InitialState::Up);
     assert_eq!(planned.iter().map(|member| &*member.entry.id).collect::<Vec<_>>(), ["f2", "l1"]);
     assert!(Arc::ptr_eq(&planned[1].backend, &members.get("l1").unwrap().backend));
     let Replaced { came, gone, left } = members.replace(planned);

@@ -265,7 +265,7 @@ impl Client {
                 Poll::Pending => {
                     body.send_on(cx);
                     let since = *writing.stalled.get_or_insert_with(Instant::now);
-                    let idle = since + settings.timeouts.idle;
+                    let idle = since + body.idle().unwrap_or(settings.timeouts.idle);
                     let deadline = body.total().map_or(idle, |total| total.min(idle));
                     return self.wire.timer.poll(cx, deadline).map(|()| Written::Gone);
                 }
