@@ -6,8 +6,8 @@
 //!
 //! To add a section of requests:
 //!
-//! 1. List its keys with `section!` in [`super::file`]. Add the full form to `File`, and the partial one to `PoolTable`
-//!    and `Route`.
+//! 1. List its keys with `section!` in [`super::file`], or beside their checks as in [`super::failing`]. Add the full
+//!    form to `File`, and the partial one to `PoolTable` and `Route`.
 //! 2. Add a field to [`Sections`](super::policy::Sections), [`Own`](super::policy::Own) and
 //!    [`Policy`](super::validated::Policy). The compiler then names the places that need a line. The global values are
 //!    the first policy; `Config` needs no field.

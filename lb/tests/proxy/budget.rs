@@ -1,9 +1,9 @@
 //! The budget of a pool's retries. One worker, so that it has the whole budget and the numbers are exact.
 
-use lb::config::RetryPolicy;
+use lb::config::{HostMatch, RetryPolicy, Route};
 use lb_test_support::{closed_address, wait_until};
 
-use crate::support::{Setup, backend};
+use crate::support::{Setup, backend, policy};
 
 #[test]
 fn two_thousand_failing_requests_get_a_fifth_of_retries_and_the_reserve() {
@@ -43,4 +43,25 @@ fn other_rules_begin_with_a_new_budget() {
     }
     lb.comes_to_rest();
     assert_eq!(lb.metric("lb_retries_total", &[]), 0.2 * 150.0 + 100.0);
+}
+
+#[test]
+fn the_routes_of_a_pool_share_its_budget() {
+    let setup = Setup::new(&[closed_address(), closed_address()]).with(|setup| {
+        setup.workers = 1;
+        let host = HostMatch::Exact("own.test".into());
+        setup.routes = vec![Route { host, path_prefix: "/".into(), pool: 0, policy: 1 }];
+        let mut few = policy(&setup.settings);
+        (few.retry.budget.percent, few.retry.budget.reserve_per_s) = (0, 1);
+        setup.policies = vec![few.clone(), few];
+    });
+    let lb = setup.start();
+    let ask = |host: &str| {
+        let mut client = lb.client();
+        client.send(format!("GET / HTTP/1.1\r\nhost: {host}\r\n\r\n").as_bytes());
+        client.answer().is_own(502, "connect");
+        (lb.metric("lb_retries_total", &[]), lb.metric("lb_retries_denied_total", &[]))
+    };
+    (1..=10).for_each(|n| assert_eq!(ask("own.test"), (f64::from(n), 0.0)));
+    assert_eq!(ask("lb.test"), (10.0, 1.0), "the route took all that there was");
 }
