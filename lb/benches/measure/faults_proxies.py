@@ -22,9 +22,9 @@ HAPROXY_BALANCE = {"round_robin": "roundrobin", "least_connections": "leastconn"
                    "consistent_hash": "hdr(x-key)\n  hash-type consistent"}
 NGINX_BALANCE = {"round_robin": "", "least_connections": "least_conn;", "consistent_hash": "hash $http_x_key consistent;"}
 
-# The reaction of lb to failing backends, beside active checks: retries today, outlier detection and a budget later.
-RESILIENCE = """[limits]
-retries = 1
+# The reaction of lb to failing backends, beside active checks and outlier detection, which has its defaults.
+RESILIENCE = """[retry]
+attempts = 2
 """
 
 LB = """[proxy]
