@@ -10,7 +10,7 @@ use lb_test_support::{Hostile, closed_address, mock, wait_until};
 
 use crate::harness::{Rig, backend, bounded, folder, listed};
 
-/// Checks in short intervals, which no busy machine makes bad. Without panic, so that a pool's only backend can be down.
+/// Checks in short intervals, which no busy machine makes bad. In panic a pool's only backend would stay in use.
 const PATIENT_HEALTH: &str = "[panic]\nbelow_percent = 0\n[health]\ninterval_ms = 10\ntimeout_ms = 60000\n";
 
 /// A pool with one backend `b1` and its own `[health]`.

@@ -30,7 +30,8 @@ pub(crate) struct Setup {
     pub(crate) pools: Vec<PoolSetup>,
     pub(crate) routes: Vec<Route>,
     pub(crate) settings: Settings,
-    /// By pool, then those of routes. Empty: every pool has the time-outs and limits of the settings, and its own retries.
+    /// By pool, then those of routes. Empty: every pool has the time-outs and limits of the settings, and its own
+    /// retries.
     pub(crate) policies: Vec<Policy>,
     pub(crate) own_routes: Option<OwnRoutes>,
     pub(crate) workers: usize,
