@@ -6,8 +6,9 @@
 //! - A success rate must also be 10 points below the mean. With small σ the mean − 1.9 σ alone is noise.
 //! - The count falls by one for each base time served, not for each interval. With base 30 s and interval 10 s, a
 //!   backend that fails every 20 s would never get a longer ejection.
-//! - A first ejection ends early if checks found the backend not up and then up again: it was repaired or started
-//!   again. Envoy lets any good check end any ejection. Then a backend whose check alone is good would flap for ever.
+//! - An ejection ends early if nothing listened meanwhile and then checks found the backend up: it was started again.
+//!   A first ejection also ends early if checks found it not up otherwise. Envoy lets any good check end any ejection.
+//!   Then a backend whose check alone is good would flap for ever.
 //! - The pool must bear the ejection: see [`SparedBy`]. Envoy does not ask for that.
 //! - If more backends fail than may be ejected, those with the most failures go first.
 //!

@@ -16,6 +16,8 @@ pub(super) struct Account {
     pub(super) is_judged: bool,
     /// Whether it was found not up during its ejection.
     was_not_up: bool,
+    /// Whether nothing listened during its ejection, so that a new process serves now.
+    was_dead: bool,
     /// Whether it was usable and not ejected at the last look.
     was_serving: bool,
     /// The time served that counts for the next forgiveness.
@@ -71,7 +73,7 @@ impl Account {
         let for_ns = for_ns.saturating_add(jitter_ns);
         self.ejection = Some(Ejection { cause, since_ns: now_ns, until_ns: now_ns.saturating_add(for_ns) });
         self.spared = None;
-        self.was_not_up = false;
+        (self.was_not_up, self.was_dead) = (false, false);
         self.was_serving = false;
         self.served_ns = 0;
         for_ns
@@ -94,12 +96,14 @@ impl Account {
     fn ends(&mut self, now_ns: u64, ejection: Ejection, member: &Look, rules: &OutlierRules) -> Option<ReturnReason> {
         let is_up = member.condition.finding == Finding::Up;
         self.was_not_up |= !is_up;
+        self.was_dead |= member.condition.finding == Finding::Dead;
         if rules.is_off() {
             Some(ReturnReason::SwitchedOff)
         } else if now_ns >= ejection.until_ns {
             Some(ReturnReason::TimeIsOver)
         } else {
-            (self.was_not_up && is_up && self.count == 1).then_some(ReturnReason::Recovered)
+            let is_repaired = self.was_dead || (self.was_not_up && self.count == 1);
+            (is_repaired && is_up).then_some(ReturnReason::Recovered)
         }
     }
 

@@ -25,7 +25,7 @@ pub enum Cause {
 pub enum ReturnReason {
     /// The time of its ejection is over.
     TimeIsOver,
-    /// Checks found it not up and then up, in its first ejection.
+    /// It was started again; or, in its first ejection, checks found it not up and then up.
     Recovered,
     /// Outlier detection was switched off.
     SwitchedOff,
