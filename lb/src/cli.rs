@@ -127,6 +127,7 @@ fn dispatch(args: &Args) -> Result<(), CliError> {
         Some(Command::Rollback { pool, .. }) => reload::roll_back(&admin(args)?, pool.as_deref(), json),
         Some(Command::Status(_)) => running::status(&admin(args)?, json),
         Some(Command::Backends(_)) => running::backends(&admin(args)?, json),
+        Some(Command::Health { ready, .. }) => running::health(&admin(args)?, *ready, json),
         Some(Command::Explain { question, .. }) => explain::explain(&admin(args)?, question, json),
         // These commands need no configuration.
         Some(Command::CheckStrategy(command)) => {

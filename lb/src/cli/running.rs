@@ -1,4 +1,4 @@
-//! `lb status` and `lb backends`: ask the running lb, and print its response as text.
+//! `lb status`, `lb backends` and `lb health`: ask the running lb, and print its response as text.
 //!
 //! Invariants: with `--json` the response is printed unchanged, as compact JSON. A key that this version does not know
 //! is ignored, because the running lb may be newer.
@@ -19,6 +19,17 @@ pub(super) fn status(admin: &Admin, as_json: bool) -> Result<(), CliError> {
 pub(super) fn backends(admin: &Admin, as_json: bool) -> Result<(), CliError> {
     let answer = asked(admin, "/backends")?;
     print(&if as_json { answer.to_string() } else { backends_page(&answer) })
+}
+
+/// Any failure is "not healthy": a caller, such as Docker, knows no other.
+pub(super) fn health(admin: &Admin, ready: bool, as_json: bool) -> Result<(), CliError> {
+    let path = if ready { "/readyz" } else { "/healthz" };
+    let answer = client::probe(admin, path).map_err(|error| CliError::Refused(error.to_string()))?;
+    if answer.status == 200 {
+        return print(if as_json { r#"{"ok":true}"# } else { "ok\n" });
+    }
+    let said = client::message(&answer.body).unwrap_or_else(|| format!("{path} returned {}", answer.status));
+    Err(CliError::Refused(said))
 }
 
 pub(super) fn asked(admin: &Admin, path: &str) -> Result<Value, CliError> {

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::process::{Command, Output};
 
 /// The commands of lb.
-const COMMANDS: [&str; 13] = [
+const COMMANDS: [&str; 14] = [
     "check",
     "config",
     "schema",
@@ -13,6 +13,7 @@ const COMMANDS: [&str; 13] = [
     "rollback",
     "status",
     "backends",
+    "health",
     "explain",
     "token",
     "check-strategy",
@@ -52,7 +53,7 @@ fn help_of_a_command_lists_only_options_that_it_takes() {
     for command in COMMANDS {
         assert_eq!(printed(&["help", command]), printed(&[command, "--help"]), "{command}");
     }
-    for command in ["reload", "rollback", "status", "backends", "explain"] {
+    for command in ["reload", "rollback", "status", "backends", "health", "explain"] {
         let help = printed(&["help", command]);
         for option in ["--config", "--admin-listen", "--json"] {
             assert!(help.contains(option), "{option} is not in\n{help}");
