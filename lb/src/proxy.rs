@@ -19,6 +19,7 @@ mod listeners;
 mod local;
 mod peer;
 mod reply;
+mod sessions;
 #[cfg(any(test, feature = "bench"))]
 mod stand;
 mod upstream;

@@ -77,8 +77,9 @@ fn exchange(admin: &Admin, method: Method, path: &str, body: &str, within: Durat
     }
     let request = request.body(Full::from(body.to_owned()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let (status, body) =
-        runtime.map_err(|source| ClientError::Unreachable { address, source })?.block_on(send(address, request, within))?;
+    let (status, body) = runtime
+        .map_err(|source| ClientError::Unreachable { address, source })?
+        .block_on(send(address, request, within))?;
     if status == 401 {
         let said = message(&body).unwrap_or_else(|| "it returned 401".to_owned());
         return Err(ClientError::Shut { address, said });

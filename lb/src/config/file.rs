@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry, Retry};
 use super::schema;
 use super::section::{Scope, section};
+use super::sticky::{PartialSticky, Sticky};
 use super::validated::{CheckKind, Fallback, HashFunction, InitialState, LogFormat};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -37,6 +38,7 @@ pub(super) struct File {
     pub(super) outlier: Outlier,
     pub(super) panic: Panic,
     pub(super) retry: Retry,
+    pub(super) sticky: Sticky,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
     pub(super) reload: Reload,
@@ -100,6 +102,7 @@ pub(super) struct PoolTable {
     pub(super) outlier: PartialOutlier,
     pub(super) panic: PartialPanic,
     pub(super) retry: PartialRetry,
+    pub(super) sticky: PartialSticky,
     pub(super) timeouts: PartialTimeouts,
     pub(super) limits: PartialLimits,
 }

@@ -16,7 +16,8 @@ use super::file;
 use super::health::check_health;
 use super::key_path::KeyPath;
 use super::section::{Owner, Partial, check_scopes};
-use super::validate::{milliseconds, size, small, within};
+use super::sticky::{PartialSticky, Sticky};
+use super::validate::{Surroundings, milliseconds, size, small, within};
 use super::validated::{Health, Limits, Policy, Timeouts};
 
 /// The sections of one level that rule requests, in full form.
@@ -47,18 +48,25 @@ pub(super) struct Rules {
     checked_health: Arc<Health>,
     /// The global sections.
     failing: (Outlier, Panic),
+    /// The global section.
+    sticky: Sticky,
 }
 
 // === impl Rules ===
 
 impl Rules {
     /// The rules of lb, which are those of the pool `default`.
-    pub(super) fn global(sections: Sections, health: &file::Health, failing: (Outlier, Panic)) -> Result<Self, Fault> {
+    pub(super) fn global(
+        sections: Sections,
+        health: &file::Health,
+        failing: (Outlier, Panic),
+        sticky: Sticky,
+    ) -> Result<Self, Fault> {
         let top = KeyPath::default();
         let policies = vec![sections.check(&top)?];
         let own = file::PartialHealth::changed_in(health);
         let checked_health = Arc::new(check_health(health, &own, &top.key("health"))?);
-        Ok(Self { sections: vec![sections], policies, health: health.clone(), checked_health, failing })
+        Ok(Self { sections: vec![sections], policies, health: health.clone(), checked_health, failing, sticky })
     }
 
     /// Adds the rules of the next pool, which is at `key`.
@@ -76,8 +84,22 @@ impl Rules {
             return Ok(pool);
         }
         let sections = own.over(&self.sections[pool], key, Owner::Route)?;
-        self.policies.push(sections.check(key)?);
+        let sticky = self.policies[pool].sticky.clone();
+        self.policies.push(Policy { sticky, ..sections.check(key)? });
         Ok(self.policies.len() - 1)
+    }
+
+    /// Adds the sessions of `pool`, which is at `key`. Call it before [`Self::add_route`].
+    pub(super) fn add_sticky(
+        &mut self,
+        pool: usize,
+        (own, key): (&PartialSticky, &KeyPath),
+        around: &Surroundings,
+        warnings: &mut Vec<String>,
+    ) -> Result<(), Fault> {
+        let sticky = own.over(&self.sticky).check(&key.key("sticky"), around, warnings)?;
+        self.policies[pool].sticky = sticky.map(Arc::new);
+        Ok(())
     }
 
     /// The rules for the checks of the backends of lb, or of a pool, if it has its own.
@@ -145,6 +167,7 @@ impl Sections {
             timeouts: check_timeouts(timeouts, &key.key("timeouts"))?,
             limits: check_limits(limits, &key.key("limits"))?,
             retry: retry.check(&key.key("retry"))?,
+            sticky: None,
         })
     }
 }

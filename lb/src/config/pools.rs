@@ -13,6 +13,7 @@ use super::key_path::KeyPath;
 use super::path::normal_path;
 use super::policy::{Own, Rules};
 use super::reach::Reach;
+use super::sticky::PartialSticky;
 use super::validate::{Surroundings, absolute};
 use super::validated::{
     Admin, BackendConfig, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, PoolConfig, Proxy, Route, Strategy,
@@ -45,9 +46,10 @@ pub(super) fn check_pools(
     let backends = check_backends(backends, &top.key("backends"))?;
     let (outlier, panic) = rules.failing(None)?;
     let health = rules.health(None)?;
+    rules.add_sticky(0, (&PartialSticky::NONE, &top), around, warnings)?;
     let mut pools = vec![PoolConfig { name: DEFAULT_POOL.to_owned(), strategy, backends, health, outlier, panic }];
     for (name, pool) in named {
-        let file::PoolTable { strategy, backends, health, outlier, panic, retry, timeouts, limits } = pool;
+        let file::PoolTable { strategy, backends, health, outlier, panic, retry, sticky, timeouts, limits } = pool;
         let key = top.key("pools").key(name);
         check_id(name).map_err(|what| Fault::new(key.clone(), what))?;
         if name == DEFAULT_POOL {
@@ -55,6 +57,7 @@ pub(super) fn check_pools(
             return Err(Fault::new(key, what));
         }
         rules.add_pool(Own { timeouts, limits, retry }, &key)?;
+        rules.add_sticky(pools.len(), (sticky, &key), around, warnings)?;
         let (outlier, panic) = rules.failing(Some((outlier, panic, &key)))?;
         pools.push(PoolConfig {
             name: name.clone(),

@@ -154,6 +154,21 @@ pub struct Policy {
     pub timeouts: Timeouts,
     pub limits: Limits,
     pub retry: RetryPolicy,
+    /// That of a route is that of its pool.
+    pub sticky: Option<Arc<StickySessions>>,
+}
+
+/// A cookie keeps the requests of a session on one backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StickySessions {
+    /// The name of the cookie.
+    pub cookie: String,
+    /// Signs the cookies.
+    pub secret: Secret,
+    /// 0: until the browser ends.
+    pub max_age_s: u64,
+    /// Browsers send it only over https.
+    pub secure: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -34,6 +34,13 @@ impl PoolGeneration {
         };
         chooser.choose(decision, request)
     }
+
+    /// Whether the backend at `index` may get a request that has tried `tried`, without a pick of the strategy.
+    pub fn may_serve(&self, index: usize, tried: &[u32], limit: Option<u32>) -> bool {
+        let backend = &self.backends[index];
+        let has_room = limit.is_none_or(|limit| backend.in_flight() < limit);
+        backend.is_eligible() && has_room && !tried.contains(&(index as u32))
+    }
 }
 
 // === impl Lookup ===

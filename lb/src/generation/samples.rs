@@ -46,5 +46,5 @@ pub(crate) fn settings(time: Duration) -> Settings {
 /// The policies of `pools` pools without rules of their own.
 pub(crate) fn policies(settings: &Settings, retry: RetryPolicy, pools: usize) -> Arc<[Policy]> {
     let Settings { timeouts, limits, .. } = settings;
-    vec![Policy { timeouts: timeouts.clone(), limits: limits.clone(), retry }; pools].into()
+    vec![Policy { timeouts: timeouts.clone(), limits: limits.clone(), retry, sticky: None }; pools].into()
 }

@@ -245,9 +245,12 @@ impl Exchange {
 
     #[inline]
     fn pass_on(mut self, answer: Answer) -> Response {
-        let Answer { mut head, upstream, attempt } = answer;
+        let Answer { mut head, upstream, mut attempt } = answer;
         self.body.keep_no_more();
         headers::forward_response(&mut head);
+        if let Some(cookie) = attempt.set_cookie.take() {
+            head.fields.push(b"set-cookie", &cookie);
+        }
         self.sign(&mut head.fields, None);
         self.context.local.requests.give_back(self.head);
         if head.status == StatusCode::SWITCHING_PROTOCOLS {

@@ -14,8 +14,9 @@ use lb_balance::{BudgetRules, RetryBudget, Thresholds};
 use tokio::time::Instant;
 
 use super::listeners::Listeners;
+use super::sessions::Sessions;
 use super::upstream::{Idle, Waiting};
-use crate::config::Policy;
+use crate::config::{Policy, StickySessions};
 use crate::generation::{Generation, Place, PoolGeneration, Settings};
 use crate::pool::Backend;
 use crate::telemetry::{BackendShard, Metrics, PoolShard};
@@ -62,6 +63,8 @@ pub(super) struct Current {
     pub(super) shared: Arc<PoolGeneration>,
     /// In the order of `shared.backends`.
     pub(super) members: Vec<Rc<MemberView>>,
+    /// If they are sticky.
+    pub(super) sessions: Option<Sessions>,
 }
 
 /// A backend with this worker's data: the shared counters, its own shard, its own idle connections, and its requests
@@ -90,12 +93,13 @@ impl View {
             .iter()
             .enumerate()
             .map(|(index, shared)| {
-                let budget = generation.policies[index].retry.budget;
+                let policy = &generation.policies[index];
+                let budget = policy.retry.budget;
                 let pool = old
                     .and_then(|old| old.pools.iter().find(|pool| pool.name == shared.name))
                     .cloned()
                     .unwrap_or_else(|| PoolView::new(&shared.name, budget, metrics, owner, listeners));
-                pool.replace(shared.clone(), budget, metrics, owner);
+                pool.replace(shared.clone(), policy, metrics, owner);
                 pool
             })
             .collect::<Vec<_>>();
@@ -201,12 +205,14 @@ impl PoolView {
         }
     }
 
-    fn replace(&self, shared: Arc<PoolGeneration>, rules: BudgetRules, metrics: &Metrics, owner: Owner) {
+    fn replace(&self, shared: Arc<PoolGeneration>, policy: &Policy, metrics: &Metrics, owner: Owner) {
+        let rules = policy.retry.budget;
         if self.budget.borrow().0 != rules {
             self.budget.replace(owner.budget(rules));
         }
         let mut current = self.current.borrow_mut();
-        let old = current.take().map_or(Vec::new(), |old| old.members);
+        let (old, old_sessions) = current.take().map_or_else(Default::default, |old| (old.members, old.sessions));
+        let sessions = policy.sticky.as_ref().map(|rules| sessions(rules, &shared, old_sessions));
         let mut old: HashMap<_, _> = old.into_iter().map(|member| (Arc::as_ptr(&member.backend), member)).collect();
         let members = shared
             .backends
@@ -222,7 +228,7 @@ impl PoolView {
             member.look();
             member.idle.close();
         }
-        let current = current.insert(Current { shared, members });
+        let current = current.insert(Current { shared, members, sessions });
         for member in &current.members {
             member.thresholds.set(current.shared.thresholds);
             member.look();
@@ -237,6 +243,11 @@ impl PoolView {
             }
         }
     }
+}
+
+fn sessions(rules: &Arc<StickySessions>, shared: &PoolGeneration, old: Option<Sessions>) -> Sessions {
+    let ids = shared.backends.iter().map(|backend| backend.id.clone()).collect();
+    Sessions::new(rules, &shared.name, ids, old)
 }
 
 // === impl Owner ===

@@ -14,7 +14,8 @@ use super::exposition::{Exposition, descriptions};
 use super::hub::Shared;
 use super::names;
 use super::reason::{
-    EjectionReason, ErrorReason, FallbackReason, LogDropReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind,
+    EjectionReason, ErrorReason, FallbackReason, LogDropReason, ReloadKind, ReloadOutcome, RetryReason, SessionResult,
+    SwapKind,
 };
 use super::reloads::Reloads;
 use super::shard::METHODS;
@@ -116,6 +117,12 @@ fn tell_pool(e: &mut Exposition, name: &str, pool: &PoolSum) {
         e.number(&names::RETRIES, &[name, reason.as_str()], count as f64);
     }
     e.number(&names::RETRIES_DENIED, &[name], pool.retries_denied as f64);
+    // Most pools have no sticky sessions.
+    if pool.sessions.iter().any(|count| *count > 0) {
+        for (result, count) in SessionResult::ALL.iter().zip(pool.sessions) {
+            e.number(&names::SESSIONS, &[name, result.as_str()], count as f64);
+        }
+    }
     e.histogram(&names::BACKEND_CONNECT, &[name], &pool.connect);
     if let Some((strategy, version)) = &pool.strategy {
         if pool.has_strategy {

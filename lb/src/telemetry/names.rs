@@ -64,6 +64,11 @@ pub const RETRIES_DENIED: Metric = counter(
     &["pool"],
     "Requests that were not retried because the pool's budget for retries was used up.",
 );
+pub const SESSIONS: Metric = counter(
+    "lb_sessions_total",
+    &["pool", "result"],
+    "Requests to a pool with sticky sessions: their backend kept them, they were new, or moved.",
+);
 
 // client connections
 pub const CLIENT_CONNECTIONS: Metric = gauge("lb_client_connections", &["listener"], "Client connections now open.");
@@ -189,6 +194,7 @@ pub const HUB: &[&Metric] = &[
     &PROXY_ERRORS,
     &RETRIES,
     &RETRIES_DENIED,
+    &SESSIONS,
     &CLIENT_CONNECTIONS,
     &CLIENT_CONNECTIONS_ACCEPTED,
     &CLIENT_CONNECTIONS_REJECTED,

@@ -102,6 +102,18 @@ words! {
 }
 
 words! {
+    /// What became of the session of a request to a pool with sticky sessions.
+    pub enum SessionResult {
+        /// Its backend got the request.
+        Kept = "kept",
+        /// It had no valid cookie of the pool.
+        New = "new",
+        /// Its backend could not get the request, so it goes on with another one.
+        Moved = "moved",
+    }
+}
+
+words! {
     /// Why outlier detection ejected a backend.
     pub enum EjectionReason {
         /// Connect errors, resets, time-outs, or the statuses 502, 503 and 504, in a row.

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::cell::{Counter, HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{BackendSeries, State, Workers};
-use super::reason::{ErrorReason, RetryReason};
+use super::reason::{ErrorReason, RetryReason, SessionResult};
 use super::shard::{ConnectionShard, PoolShard};
 use super::snapshot::Requests;
 use super::strategies::Answers;
@@ -32,6 +32,7 @@ pub(super) struct Past {
     pub(super) errors: [u64; ErrorReason::COUNT],
     pub(super) retries: [u64; RetryReason::COUNT],
     pub(super) retries_denied: u64,
+    pub(super) sessions: [u64; SessionResult::COUNT],
     pub(super) answers: Answers,
     /// Without pool or listener.
     requests: Requests,
@@ -162,6 +163,7 @@ impl Default for Past {
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
             retries_denied: 0,
+            sessions: [0; SessionResult::COUNT],
             answers: Answers::default(),
             requests: Requests::new("".into(), "".into()),
         }
@@ -179,6 +181,7 @@ impl Past {
             add(&mut self.errors, &shard.errors);
             add(&mut self.retries, &shard.retries);
             self.retries_denied += shard.retries_denied.get();
+            add(&mut self.sessions, &shard.sessions);
             self.answers.add(shard);
             self.requests.add(shard);
         }

@@ -11,7 +11,7 @@ use http::Method;
 
 use super::cell::{Counter, Gauge, Histogram, PAUSE_BOUNDS_NS, PICK_BOUNDS_NS, REQUEST_BOUNDS_NS, SLOW_PICK_NS};
 use super::code::{ByClass, CodeTable};
-use super::reason::{EjectionReason, ErrorReason, FallbackReason, RetryReason};
+use super::reason::{EjectionReason, ErrorReason, FallbackReason, RetryReason, SessionResult};
 
 /// A worker's counts about itself.
 #[derive(Debug)]
@@ -42,6 +42,7 @@ pub struct PoolShard {
     pub(super) errors: [Counter; ErrorReason::COUNT],
     pub(super) retries: [Counter; RetryReason::COUNT],
     pub(super) retries_denied: Counter,
+    pub(super) sessions: [Counter; SessionResult::COUNT],
     pub(super) fallbacks: [Counter; FallbackReason::COUNT],
     /// Picks requested of the strategy.
     pub(super) picks: Counter,
@@ -133,6 +134,7 @@ impl PoolShard {
             errors: [const { Counter::new() }; ErrorReason::COUNT],
             retries: [const { Counter::new() }; RetryReason::COUNT],
             retries_denied: Counter::new(),
+            sessions: [const { Counter::new() }; SessionResult::COUNT],
             fallbacks: [const { Counter::new() }; FallbackReason::COUNT],
             picks: Counter::new(),
             pick_time: Histogram::new(PICK_BOUNDS_NS),
@@ -165,6 +167,12 @@ impl PoolShard {
     /// A request is not retried, because the budget for retries is used up.
     pub fn retry_denied(&self) {
         self.retries_denied.inc();
+    }
+
+    /// A backend was chosen for a request to a pool with sticky sessions.
+    #[inline]
+    pub fn session(&self, result: SessionResult) {
+        self.sessions[result as usize].inc();
     }
 
     /// The built-in fallback picked instead of the strategy.

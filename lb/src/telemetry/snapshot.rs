@@ -13,7 +13,7 @@ use tokio::runtime::RuntimeMetrics;
 use super::cell::{HistogramSum, PAUSE_BOUNDS_NS, REQUEST_BOUNDS_NS};
 use super::code::{KNOWN_BACKEND_CODES, KNOWN_CODES};
 use super::hub::{self, State};
-use super::reason::{EjectionReason, ErrorReason, RetryReason, SwapKind};
+use super::reason::{EjectionReason, ErrorReason, RetryReason, SessionResult, SwapKind};
 use super::reloads::Reloads;
 use super::retired::add;
 use super::shard::{BackendShard, GET, PoolShard};
@@ -67,6 +67,7 @@ pub(super) struct PoolSum {
     pub errors: [u64; ErrorReason::COUNT],
     pub retries: [u64; RetryReason::COUNT],
     pub retries_denied: u64,
+    pub sessions: [u64; SessionResult::COUNT],
     pub connect: HistogramSum,
     /// A strategy is in charge: the pool is in service.
     pub has_strategy: bool,
@@ -141,6 +142,7 @@ impl Snapshot {
                 add(&mut pool.errors, &shard.errors);
                 add(&mut pool.retries, &shard.retries);
                 pool.retries_denied += shard.retries_denied.get();
+                add(&mut pool.sessions, &shard.sessions);
             }
             // hidden ones still count for the pool as a whole
             let is_shown = !state.is_hidden(listener) && !state.is_pool_hidden(name);
@@ -161,6 +163,7 @@ impl Snapshot {
             pool.errors.iter_mut().zip(past.errors).for_each(|(sum, past)| *sum += past);
             pool.retries.iter_mut().zip(past.retries).for_each(|(sum, past)| *sum += past);
             pool.retries_denied += past.retries_denied;
+            pool.sessions.iter_mut().zip(past.sessions).for_each(|(sum, past)| *sum += past);
         }
         for ((pool, name), backend) in &state.backends {
             // hidden ones still count here: the pool's histogram does not end with a backend
@@ -219,6 +222,7 @@ impl Requests {
             errors: _,
             retries: _,
             retries_denied: _,
+            sessions: _,
             fallbacks: _,
             picks: _,
             pick_time: _,
@@ -254,6 +258,7 @@ impl Default for PoolSum {
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
             retries_denied: 0,
+            sessions: [0; SessionResult::COUNT],
             connect: EMPTY,
             has_strategy: true,
             strategy: None,

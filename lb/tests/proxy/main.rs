@@ -37,6 +37,7 @@ mod routing;
 mod slow;
 mod snapshot;
 mod split;
+mod sticky;
 mod support;
 mod timeouts;
 mod trailers;

@@ -83,7 +83,7 @@ pub(crate) const fn ms(milliseconds: u64) -> Duration {
 /// The time-outs and limits of `settings`, with the default policy for retries.
 pub(crate) fn policy(settings: &Settings) -> Policy {
     let retry = RetryPolicy::default();
-    Policy { timeouts: settings.timeouts.clone(), limits: settings.limits.clone(), retry }
+    Policy { timeouts: settings.timeouts.clone(), limits: settings.limits.clone(), retry, sticky: None }
 }
 
 fn policies(settings: &Settings, pools: &[PoolSetup]) -> Vec<Policy> {
@@ -245,6 +245,12 @@ impl Balancer {
     pub(crate) fn publish(&self, pools: &[PoolSetup]) -> u64 {
         let policies = policies(&self.settings, pools);
         self.publish_generation(pools.iter().map(pool).collect(), policies, self.settings.clone())
+    }
+
+    /// Puts a generation with these pools and policies in charge, and waits until all workers have it.
+    pub(crate) fn publish_with(&self, pools: &[PoolSetup], policies: Vec<Policy>) {
+        let pools = pools.iter().map(pool).collect();
+        self.await_workers(self.publish_generation(pools, policies, self.settings.clone()));
     }
 
     /// Puts a generation with other settings in charge, and waits until all workers have it.

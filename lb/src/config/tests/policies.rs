@@ -22,7 +22,7 @@ fn text(global: &str, of_pool: &str, of_route: &str) -> String {
 fn policies(text: &str) -> [Policy; 2] {
     let config = config(text);
     let route = &config.routes[0];
-    let Policy { timeouts, limits, retry: _ } = &config.policies[0];
+    let Policy { timeouts, limits, retry: _, sticky: _ } = &config.policies[0];
     assert_eq!((timeouts, limits), (&config.timeouts, &config.limits));
     [config.policies[route.pool].clone(), config.policies[route.policy].clone()]
 }

@@ -203,12 +203,13 @@ fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str
 /// ones.
 fn note_rules(before: (&Config, usize), after: (&Config, usize), note: &mut impl FnMut(&str, bool)) {
     let (config, new) = after;
-    let Policy { timeouts: _, limits: _, retry: _ } = &config.policies[new];
+    let Policy { timeouts: _, limits: _, retry: _, sticky: _ } = &config.policies[new];
     let mut section = |key: &str, differs: bool| note(&plugins::key_of(&config.pools[new].name, key), differs);
     section("health", differs(before, after, |config, pool| &config.pools[pool].health));
     section("outlier", differs(before, after, |config, pool| &config.pools[pool].outlier));
     section("panic", differs(before, after, |config, pool| &config.pools[pool].panic));
     section("retry", differs(before, after, |config, pool| &config.policies[pool].retry));
+    section("sticky", differs(before, after, |config, pool| &config.policies[pool].sticky));
     section("timeouts", differs(before, after, |config, pool| &config.policies[pool].timeouts));
     section("limits", differs(before, after, |config, pool| &config.policies[pool].limits));
 }

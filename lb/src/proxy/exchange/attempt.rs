@@ -38,6 +38,8 @@ pub(super) struct Attempt {
     /// The strategy instance that picked (0: the fallback), and its token.
     instance: u64,
     token: u64,
+    /// For the response: its session begins or moves.
+    pub(super) set_cookie: Option<Vec<u8>>,
     status: Option<u16>,
     time_to_head_ns: u64,
     is_tunnel: bool,
@@ -185,7 +187,7 @@ fn is_interim(status: StatusCode) -> bool {
 
 impl Attempt {
     fn begin(exchange: &Exchange, picked: Picked, number: u32, now: Instant) -> Self {
-        let Picked { member, instance, token, fallback: _ } = picked;
+        let Picked { member, instance, token, fallback: _, by_session: _, set_cookie } = picked;
         member.backend.attempt_begins();
         member.shard.in_flight.inc();
         Self {
@@ -196,6 +198,7 @@ impl Attempt {
             number,
             instance,
             token,
+            set_cookie,
             status: None,
             time_to_head_ns: 0,
             is_tunnel: false,

@@ -9,11 +9,12 @@ use std::rc::Rc;
 use lb_strategy_host::PickRequest;
 
 use super::Exchange;
-use crate::generation::{Lookup, NoChoice};
+use crate::generation::{Choice, Lookup, NoChoice};
 use crate::pool::Key;
 use crate::proxy::fault::Fault;
+use crate::proxy::sessions::Session;
 use crate::proxy::view::MemberView;
-use crate::telemetry::FallbackReason;
+use crate::telemetry::{FallbackReason, SessionResult};
 
 /// The decision before an attempt begins.
 pub(super) struct Picked {
@@ -23,6 +24,10 @@ pub(super) struct Picked {
     pub(super) token: u64,
     /// Why the fallback picked, if it did.
     pub(super) fallback: Option<FallbackReason>,
+    /// The request's session chose, not the strategy.
+    pub(super) by_session: bool,
+    /// The field Set-Cookie of its response, if its session begins or moves.
+    pub(super) set_cookie: Option<Vec<u8>>,
 }
 
 /// Chooses for attempt `number`; `tried` are the contract's numbers of the backends that failed before.
@@ -35,6 +40,14 @@ pub(super) fn choose(exchange: &Exchange, number: u32, tried: &[u64], now_ns: u6
     // The list may have changed since, so numbers are looked up in this one. Without a retry nothing is allocated.
     let index_of = |tried: &u64| shared.backends.iter().position(|backend| backend.number == *tried);
     let tried: Vec<u32> = tried.iter().filter_map(index_of).map(|index| index as u32).collect();
+    let sessions = current.sessions.as_ref();
+    let session = sessions.map_or(Session::None, |sessions| sessions.of(&exchange.head.fields));
+    if let Session::Of(index) = session
+        && shared.may_serve(index, &tried, limit)
+    {
+        guard.count(|shard| shard.session(SessionResult::Kept));
+        return Ok(Picked::by_session(current.members[index].clone()));
+    }
     let random = local.random.borrow_mut().u64(..);
     let is_timed = guard.count(|shard| shard.pick_begins(now_ns)).unwrap_or_default();
     let began = is_timed.then(std::time::Instant::now);
@@ -63,6 +76,20 @@ pub(super) fn choose(exchange: &Exchange, number: u32, tried: &[u64], now_ns: u6
             0
         }
     };
+    let set_cookie = sessions.map(|sessions| {
+        let result = if session == Session::None { SessionResult::New } else { SessionResult::Moved };
+        guard.count(|shard| shard.session(result));
+        sessions.set_cookie(choice.index)
+    });
     let member = current.members[choice.index].clone();
-    Ok(Picked { member, instance, token: choice.token, fallback: choice.fallback })
+    let Choice { index: _, token, fallback } = choice;
+    Ok(Picked { member, instance, token, fallback, by_session: false, set_cookie })
+}
+
+// === impl Picked ===
+
+impl Picked {
+    fn by_session(member: Rc<MemberView>) -> Self {
+        Self { member, instance: 0, token: 0, fallback: None, by_session: true, set_cookie: None }
+    }
 }

@@ -99,7 +99,11 @@ pub(super) fn note_pick(exchange: &mut Exchange, picked: Result<&Picked, &Fault>
         record.note(Text::Key, key.as_ref().map_or(b"", Key::bytes));
         let reason = picked.map_or_else(
             |fault| fault.reason().as_str(),
-            |picked| picked.fallback.map_or("strategy", |reason| reason.as_str()),
+            |picked| match picked.fallback {
+                _ if picked.by_session => "session",
+                None => "strategy",
+                Some(reason) => reason.as_str(),
+            },
         );
         record.note(Text::Reason, reason.as_bytes());
         record.is_fallback = picked.is_ok_and(|picked| picked.fallback.is_some());
@@ -123,7 +127,7 @@ pub(super) fn end(
 }
 
 /// The value for `x-lb-explain: 1`: `pool=…; strategy=…; backend=…; generation=…; attempt=…; key=…; reason=…`. `reason`
-/// is `strategy`, or `fallback` with its word, or the fault of the request.
+/// is `strategy`, `session`, or `fallback` with its word, or the fault of the request.
 pub(super) fn explanation(record: Option<&Record>, fault: Option<Fault>) -> Option<Vec<u8>> {
     let record = record.filter(|record| record.is_asked)?;
     let mut words = Vec::with_capacity(160);
