@@ -29,7 +29,8 @@ pub use handle::Handle;
 pub use inspect::{Candidate, ExplainRequest, Explanation, Ring, RingArc};
 pub use publish::Builder;
 pub use start::{
-    CheckReport, Control, Options, Preflight, StartError, StartReport, check, list_strategies, preflight, start,
+    CheckReport, Control, Options, Preflight, StartError, StartReport, check, list_strategies, preflight,
+    refuse_second, start,
 };
 pub use state::{Holder, StateError};
 pub use trust::{PluginError, vet};
