@@ -225,6 +225,7 @@ impl Attempt {
 
     /// It succeeded: its last byte was taken from the backend's connection.
     pub(super) fn succeed(&mut self, now: Instant) {
+        self.member.backend.body_is_complete();
         self.end(Outcome::Ok, now);
     }
 
@@ -236,8 +237,13 @@ impl Attempt {
                 self.member.shard.error(fault.reason());
             }
             if !matches!(outcome, Outcome::ClientGone | Outcome::NotSent) {
-                self.member.backend.failed();
-                if self.member.backend.attempt_failed(self.member.thresholds.get()) {
+                let (backend, thresholds) = (&self.member.backend, self.member.thresholds.get());
+                backend.failed();
+                let is_reached = match self.status {
+                    None => backend.attempt_failed(thresholds),
+                    Some(_) => backend.body_broke_off(thresholds),
+                };
+                if is_reached {
                     self.context.local.alarm.notify_one();
                 }
             }

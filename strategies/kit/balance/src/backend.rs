@@ -199,7 +199,19 @@ impl Backend {
         self.signals.status(status, thresholds)
     }
 
-    /// For outlier detection: no valid response arrived, or it broke off, because of the backend. Returns the same as
+    /// For outlier detection: the body of a response broke off because of the backend, behind a head that
+    /// [`Backend::head_arrived`] counted. Returns the same as that.
+    pub fn body_broke_off(&self, thresholds: Thresholds) -> bool {
+        self.signals.broke_off(thresholds)
+    }
+
+    /// For outlier detection: the body of a response is complete.
+    #[inline]
+    pub fn body_is_complete(&self) {
+        self.signals.complete();
+    }
+
+    /// For outlier detection: no valid response arrived, because of the backend. Returns the same as
     /// [`Backend::head_arrived`]. An attempt that was not sent, whose client went away, or that met a limit of lb is no
     /// failure.
     pub fn attempt_failed(&self, thresholds: Thresholds) -> bool {
