@@ -190,6 +190,11 @@ impl PoolView {
         self.budget.borrow_mut().1.request(now_ns);
     }
 
+    /// Whether the budget has a retry now.
+    pub(super) fn has_retry(&self, now_ns: u64) -> bool {
+        self.budget.borrow_mut().1.left(now_ns) > 0
+    }
+
     /// Takes a retry out of the budget; false if there is none.
     pub(super) fn take_retry(&self, now_ns: u64) -> bool {
         self.budget.borrow_mut().1.take(now_ns)

@@ -103,9 +103,13 @@ impl Exchange {
     /// Whether the request may be sent on a connection that the backend may have closed: if it did, lb retries.
     #[inline]
     pub(super) fn can_be_sent_again(&self, plan: &Plan) -> bool {
-        self.idempotency != Idempotency::No
-            && plan.number + 1 < self.policy.retry.rules.attempts
-            && self.body.is_kept_or_absent()
+        self.is_repeatable(plan) && self.body.is_kept_or_absent()
+    }
+
+    /// Whether another attempt may follow one that was sent, as far as it does not depend on its failure and its body.
+    #[inline]
+    pub(super) fn is_repeatable(&self, plan: &Plan) -> bool {
+        self.idempotency != Idempotency::No && plan.number + 1 < self.policy.retry.rules.attempts
     }
 
     /// The retry that the rules allow after a failed attempt. `was_kept_and_silent`: its connection had served a
