@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::Mutex;
 
-use lb_test_support::{Hostile, mock_with, request_with};
+use lb_test_support::{Hostile, Wire, mock_with, request_with};
 
 use crate::support::{Balancer, Setup};
 
@@ -55,6 +55,30 @@ fn no_post_is_processed_twice_when_backends_close_keep_alive_connections() {
         println!("closing after {after}: {codes:?}");
         assert!(code(200) > 800, "most of the closed connections are noticed before a request is sent: {codes:?}");
     }
+}
+
+/// Each connection serves one request, then runs `then` behind the head of the second one.
+fn serving_one(then: fn(&mut Wire)) -> Hostile {
+    Hostile::start(move |_, wire| {
+        if wire.head().is_some() {
+            wire.write(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok");
+        }
+        if wire.head().is_some() {
+            then(wire);
+        }
+    })
+}
+
+#[test]
+fn a_request_that_was_sent_on_a_closed_connection_is_sent_once_if_resets_are_not_retried() {
+    let server = serving_one(Wire::reset);
+    let setup = Setup::new(&[server.addr]).retry(|retry| retry.rules.on.reset = false);
+    let lb = Setup { workers: 1, ..setup }.start();
+    let mut client = lb.client();
+    assert_eq!(client.get("/").status(), 200);
+    client.get("/").is_own(502, "reset");
+    lb.comes_to_rest();
+    assert_eq!((server.heads().len(), lb.metric("lb_retries_total", &[])), (2, 0.0));
 }
 
 #[test]

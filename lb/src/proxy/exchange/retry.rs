@@ -103,7 +103,7 @@ impl Exchange {
     /// Whether the request may be sent on a connection that the backend may have closed: if it did, lb retries.
     #[inline]
     pub(super) fn can_be_sent_again(&self, plan: &Plan) -> bool {
-        self.is_repeatable(plan) && self.body.is_kept_or_absent()
+        self.is_repeatable(plan) && self.policy.retry.rules.on.reset && self.body.is_kept_or_absent()
     }
 
     /// Whether another attempt may follow one that was sent, as far as it does not depend on its failure and its body.
