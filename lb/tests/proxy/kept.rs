@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::sync::Mutex;
+use std::time::Instant;
 
-use lb_test_support::{Hostile, Wire, mock_with, request_with};
+use lb_balance::BudgetRules;
+use lb_test_support::{Hostile, Wire, mock_with, request_with, wait_until};
 
-use crate::support::{Balancer, Setup};
+use crate::support::{Balancer, Setup, ms};
 
 /// 16 clients send `each` requests. Returns the number of responses by status.
 fn load(lb: &Balancer, each: usize, method: &str, path: &str) -> BTreeMap<u16, u64> {
@@ -79,6 +81,28 @@ fn a_request_that_was_sent_on_a_closed_connection_is_sent_once_if_resets_are_not
     client.get("/").is_own(502, "reset");
     lb.comes_to_rest();
     assert_eq!((server.heads().len(), lb.metric("lb_retries_total", &[])), (2, 0.0));
+}
+
+#[test]
+fn a_connection_that_ends_long_after_the_request_is_a_failure_of_the_backend_and_needs_budget() {
+    let server = serving_one(|wire| {
+        let began = Instant::now();
+        wait_until("more than the time of a race", || began.elapsed() > ms(1_050));
+        wire.reset();
+    });
+    for (reserve_per_s, retries) in [(0, 0.0), (1, 1.0)] {
+        let budget = BudgetRules { percent: 0, reserve_per_s };
+        let lb = Setup { workers: 1, ..Setup::new(&[server.addr]).retry(|retry| retry.budget = budget) }.start();
+        let mut client = lb.client();
+        assert_eq!(client.get("/").status(), 200);
+        match reserve_per_s {
+            0 => client.get("/").is_own(502, "reset"),
+            _ => assert_eq!(client.get("/").status(), 200),
+        }
+        lb.comes_to_rest();
+        let retried = lb.metric("lb_retries_total", &["reason=\"reset\""]);
+        assert_eq!((retried, lb.metric("lb_retries_denied_total", &[])), (retries, 1.0 - retries));
+    }
 }
 
 #[test]

@@ -66,8 +66,8 @@ impl Exchange {
             },
             Err(fault) => (fault, false, false),
         };
-        let backend = attempt.member.backend.number;
-        let retry = self.retry_after(plan, fault, backend, was_sent, was_kept_and_silent);
+        let of = (attempt.member.backend.number, attempt.started);
+        let retry = self.retry_after(plan, fault, of, was_sent, was_kept_and_silent);
         match retry {
             // The backend closed a connection that was not in use; that is no failure.
             Some(Retry { after: After::ClosedConnection, .. }) => attempt.not_sent(fault),

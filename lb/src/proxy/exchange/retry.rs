@@ -17,6 +17,9 @@ use super::choose::Picked;
 use crate::proxy::fault::Fault;
 use crate::telemetry::RetryReason;
 
+/// A keep-alive connection that ends later than this after a request was sent on it ends because of the request.
+const RACE: Duration = Duration::from_secs(1);
+
 /// The attempts of one request.
 #[derive(Default)]
 pub(super) struct Plan {
@@ -51,8 +54,9 @@ pub(super) enum After {
     Failure,
     /// The client can have this response: only to another backend.
     Response,
-    /// The backend had closed the keep-alive connection: at once, also to the same backend. It needs no budget: each
-    /// such connection has carried a whole response before, so backends that fail cannot cause many of these retries.
+    /// The backend closed the keep-alive connection as the request was on its way: at once, also to the same backend.
+    /// It needs no budget: each such connection has carried a whole response before, so backends that fail cannot
+    /// cause many of these retries.
     ClosedConnection,
 }
 
@@ -112,18 +116,18 @@ impl Exchange {
         self.idempotency != Idempotency::No && plan.number + 1 < self.policy.retry.rules.attempts
     }
 
-    /// The retry that the rules allow after a failed attempt. `was_kept_and_silent`: its connection had served a
-    /// request before, and no byte of a response came.
+    /// The retry that the rules allow after a failed attempt, which began at `began`. `was_kept_and_silent`: its
+    /// connection had served a request before, and no byte of a response came.
     pub(super) fn retry_after(
         &self,
         plan: &Plan,
         fault: Fault,
-        backend: u64,
+        (backend, began): (u64, Instant),
         was_sent: bool,
         was_kept_and_silent: bool,
     ) -> Option<Retry> {
         let (rules, progress) = (&self.policy.retry.rules, self.progress(plan, was_sent));
-        let is_closed = fault == Fault::BackendReset && was_kept_and_silent;
+        let is_closed = fault == Fault::BackendReset && was_kept_and_silent && (!was_sent || began.elapsed() <= RACE);
         if is_closed && rules.may_retry_closed(progress) {
             let reason = if was_sent { RetryReason::ReusedConnection } else { RetryReason::NotSent };
             return Some(Retry { reason, backend, after: After::ClosedConnection });
