@@ -174,10 +174,17 @@ impl Exchange {
         if total.is_some_and(|total| total <= begin) {
             return None;
         }
-        if retry.after != After::ClosedConnection && !self.pool.take_retry(self.context.local.clock_ns(began)) {
-            self.guard.count(|shard| shard.retry_denied());
-            return None;
-        }
+        let taken = match retry.after {
+            After::ClosedConnection => None,
+            After::Failure | After::Response => {
+                let taken = self.pool.take_retry(self.context.local.clock_ns(began));
+                if taken.is_none() {
+                    self.guard.count(|shard| shard.retry_denied());
+                    return None;
+                }
+                taken
+            }
+        };
         if !pause.is_zero() {
             poll_fn(|cx| self.context.timer.poll(cx, begin)).await;
         }
@@ -189,6 +196,9 @@ impl Exchange {
             picked = self.pick(plan, now_ns);
         }
         let picked = picked.ok()?;
+        if let Some(taken) = taken {
+            taken.spend();
+        }
         self.guard.count(|shard| shard.retry(retry.reason));
         self.body.rewind();
         if plan.number + 1 >= self.policy.retry.rules.attempts {
