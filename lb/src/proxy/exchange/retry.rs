@@ -91,13 +91,19 @@ impl Plan {
                 Start::Now
             }
             (Left::OnlyTried, After::Failure) => {
-                self.tried.clear();
                 self.rounds += 1;
                 Start::AfterPause(self.rounds - 1)
             }
         };
         self.number += 1;
         Some(start)
+    }
+
+    /// The pause is over. A backend that became eligible meanwhile is next; else any may be tried again.
+    fn after_pause(&mut self, left: impl FnOnce(&[u64]) -> Left) {
+        if left(&self.tried) != Left::Untried {
+            self.tried.clear();
+        }
     }
 }
 
@@ -188,6 +194,9 @@ impl Exchange {
         if !pause.is_zero() {
             poll_fn(|cx| self.context.timer.poll(cx, begin)).await;
         }
+        if start != Start::Now {
+            plan.after_pause(|tried| self.left(tried));
+        }
         let now_ns = self.context.local.clock_ns(Instant::now());
         let mut picked = self.pick(plan, now_ns);
         if picked.is_err() && retry.after == After::ClosedConnection {
@@ -248,6 +257,9 @@ mod tests {
             let backend = BACKENDS[turn % 3];
             assert!(!plan.tried.contains(&backend), "turn {turn}");
             let start = plan.follow(&after(After::Failure, backend), |tried| left(&BACKENDS, tried)).unwrap();
+            if start != Start::Now {
+                plan.after_pause(|tried| left(&BACKENDS, tried));
+            }
             seen.push((plan.number, start, plan.tried.len()));
         }
         use Start::{AfterPause, Now};
@@ -265,6 +277,17 @@ mod tests {
     }
 
     #[test]
+    fn a_backend_that_comes_back_during_a_pause_is_tried_before_those_that_failed() {
+        let mut plan = Plan::default();
+        let start = plan.follow(&after(After::Failure, 10), |tried| left(&[10], tried));
+        assert_eq!(start, Some(Start::AfterPause(0)));
+        plan.after_pause(|tried| left(&[10, 11], tried));
+        assert_eq!(plan.tried, [10]);
+        plan.after_pause(|tried| left(&[10], tried));
+        assert_eq!(plan.tried, [0; 0]);
+    }
+
+    #[test]
     fn a_closed_connection_is_replaced_at_once_and_a_response_only_by_another_backend() {
         let start = |kind, eligible: &[u64]| {
             let mut plan = Plan::default();
@@ -275,7 +298,7 @@ mod tests {
             assert_eq!(start(kind, &BACKENDS), (Some(Start::Now), 1, 1), "{kind:?}");
             assert_eq!(start(kind, &[]), (None, 0, 1), "{kind:?}");
         }
-        assert_eq!(start(After::Failure, &[10]), (Some(Start::AfterPause(0)), 1, 0));
+        assert_eq!(start(After::Failure, &[10]), (Some(Start::AfterPause(0)), 1, 1));
         assert_eq!(start(After::Response, &[10]), (None, 0, 1));
         assert_eq!(start(After::ClosedConnection, &[10]), (Some(Start::Now), 1, 0));
     }
