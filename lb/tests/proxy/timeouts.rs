@@ -71,6 +71,15 @@ fn a_connection_that_takes_too_long_is_retried_on_another_backend_or_504() {
 }
 
 #[test]
+fn a_connection_takes_no_longer_than_the_whole_request_may() {
+    let (address, _queued, _socket) = full_queue();
+    let lb = Setup::new(&[address; 2]).timeouts(|timeouts| timeouts.total = Some(SHORT)).attempts(5).start();
+    within(SHORT, || lb.client().get("/home").is_own(504, "connect_timeout"));
+    lb.comes_to_rest();
+    assert_eq!(lb.metric("lb_retries_total", &[]), 0.0);
+}
+
+#[test]
 fn a_slow_head_is_408_even_if_each_byte_comes_in_time() {
     let server = mock("1");
     let lb = Setup::of(&[&server]).timeouts(|timeouts| timeouts.head = SHORT).start();

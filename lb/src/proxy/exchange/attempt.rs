@@ -103,6 +103,8 @@ impl Exchange {
         let (socket, buffers) = (member.backend.socket, &self.context.local.buffers);
         // Rare, and large: boxed so that a request on a kept connection does not contain it.
         let within = self.policy.retry.attempt_within(timeouts.connect);
+        let left = timeouts.total.map(|total| (self.guard.started + total).saturating_duration_since(Instant::now()));
+        let within = left.map_or(within, |left| within.min(left));
         let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, within, descriptor)).await;
         if let (Some(record), Some(began)) = (&mut self.guard.record, began) {
             record.connect_ns = Some(began.elapsed().as_nanos() as u64);
