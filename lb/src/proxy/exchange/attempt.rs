@@ -147,9 +147,8 @@ impl Exchange {
                 left -= 1;
                 match upstream.poll_head(cx, &head.method, &mut response) {
                     Poll::Ready(Ok(())) if is_interim(response.status) => {
-                        *has_interim_begun = true;
                         super::headers::forward_interim(&mut response);
-                        interim.send(&response);
+                        *has_interim_begun |= interim.send(&response);
                     }
                     Poll::Ready(answered) => return Poll::Ready(answered),
                     Poll::Pending => break,
