@@ -22,7 +22,7 @@ const BODY_MAX_BYTES: usize = 64 << 10;
 
 /// Checks the backend at `socket` once. The error is the reason why it is not healthy.
 pub(super) async fn check(socket: SocketAddr, address: &str, rules: &Health) -> Result<(), CheckFailure> {
-    let socket = rules.port.map_or(socket, |port| SocketAddr::new(socket.ip(), port));
+    let socket = rules.target(socket);
     let checked = async {
         let stream = connect(socket).await?;
         match rules.kind {
@@ -128,6 +128,14 @@ fn spelled(range: &std::ops::RangeInclusive<u16>) -> String {
 mod tests {
     use super::*;
     use crate::control::health::samples::rules;
+
+    #[test]
+    fn another_port_leaves_the_rest_of_the_address() {
+        let rules = Health { port: Some(2), ..rules() };
+        for (backend, target) in [("10.0.0.1:1", "10.0.0.1:2"), ("[fe80::1%3]:1", "[fe80::1%3]:2")] {
+            assert_eq!(rules.target(backend.parse().unwrap()), target.parse().unwrap());
+        }
+    }
 
     #[test]
     fn a_response_is_judged_by_its_status_and_its_body() {
