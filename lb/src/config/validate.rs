@@ -72,7 +72,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     let pools = pools::check_pools(strategy, backends, pools, &mut rules, around, warnings)?;
     let routes = pools::check_routes(routes, &pools, &mut rules)?;
     let launcher = check_launcher(launcher, around, warnings)?;
-    pools::check_reach(&pools, &proxy, &admin, launcher.is_some(), warnings)?;
+    pools::check_reach(&pools, &proxy, &admin, launcher.as_ref(), warnings)?;
     if launcher.is_some() && pools[0].health.port.is_some() {
         warnings.push("health.port: the checks of all launched servers go to this one port".to_owned());
     }
