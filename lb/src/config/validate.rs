@@ -120,6 +120,12 @@ pub(super) fn within(key: KeyPath, value: i64, min: i64, max: i64) -> Result<i64
     Err(Fault::new(key, format!("must be from {min} to {max}, not {value}")))
 }
 
+/// A number of three digits, without a sign.
+pub(super) fn status_code(text: &str) -> Option<u16> {
+    let is_plain = text.len() == 3 && text.bytes().all(|byte| byte.is_ascii_digit());
+    is_plain.then(|| text.parse().ok()).flatten()
+}
+
 fn plugin_dirs(dirs: &[PathBuf], around: &Surroundings) -> Result<Vec<PathBuf>, Fault> {
     let key = KeyPath::of(&["plugin_dirs"]);
     let configured = dirs.iter().enumerate().map(|(index, dir)| absolute(dir, key.index(index), around));
