@@ -5,6 +5,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::path::Path;
 
 use super::error::{Fault, choices};
@@ -16,8 +17,8 @@ use super::reach::Reach;
 use super::sticky::PartialSticky;
 use super::validate::{Surroundings, absolute};
 use super::validated::{
-    Admin, BackendConfig, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Plugin, PoolConfig, Proxy, Route, Strategy,
-    check_id, check_weight, resolve_address,
+    Admin, BackendConfig, DEFAULT_POOL, HostMatch, ID_BYTES_MAX, KeySource, Launcher, Plugin, PoolConfig, Proxy, Route,
+    Strategy, check_id, check_weight, resolve_address,
 };
 
 /// The strategy of a pool that names none.
@@ -115,10 +116,15 @@ pub(super) fn check_reach(
     pools: &[PoolConfig],
     proxy: &Proxy,
     admin: &Admin,
-    launches: bool,
+    launcher: Option<&Launcher>,
     warnings: &mut Vec<String>,
 ) -> Result<(), Fault> {
     let reach = Reach::of(proxy, admin);
+    if let Some(launcher) = launcher {
+        // Their ports are not known yet. Their checks may all go to one port.
+        let fault = |what| Fault::new(KeyPath::of(&["health", "port"]), format!("of launched servers: {what}"));
+        reach.check(SocketAddr::new(launcher.host, 0), &pools[0].health).map_err(fault)?;
+    }
     for pool in pools {
         let is_default = pool.name == DEFAULT_POOL;
         let key = match is_default {
@@ -127,9 +133,9 @@ pub(super) fn check_reach(
         };
         for (index, backend) in pool.backends.iter().enumerate() {
             let fault = |what| Fault::new(key.key("backends").index(index).key("address"), what);
-            reach.check(backend.socket).map_err(fault)?;
+            reach.check(backend.socket, &pool.health).map_err(fault)?;
         }
-        if pool.backends.is_empty() && !(is_default && launches) {
+        if pool.backends.is_empty() && !(is_default && launcher.is_some()) {
             warnings.push(format!("pool {:?} has no backends yet", pool.name));
         }
     }

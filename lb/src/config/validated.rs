@@ -229,6 +229,17 @@ pub struct Health {
     pub initial: InitialState,
 }
 
+impl Health {
+    /// Where the checks of the backend at `socket` go.
+    #[must_use]
+    pub fn target(&self, mut socket: SocketAddr) -> SocketAddr {
+        if let Some(port) = self.port {
+            socket.set_port(port);
+        }
+        socket
+    }
+}
+
 /// What a health check does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
 #[serde(rename_all = "snake_case")]

@@ -165,12 +165,13 @@ impl Exchange {
             return Err(Fault::BodyTooLarge);
         }
         self.key = self.take_key();
-        let rules = &self.policy.retry.rules;
-        let has_key = rules.idempotency_key && self.head.fields.has(b"idempotency-key");
-        self.idempotency = rules.idempotency(&self.head.method, has_key);
         let has_body = !self.body.has_ended();
         let settings = &self.guard.settings;
         self.upgrade = headers::forward_request(&mut self.head, classes, has_body, &self.context.peer, settings);
+        let rules = &self.policy.retry.rules;
+        // Only a key that the backend gets: `Connection` may have named it.
+        let key = || self.head.fields.get(b"idempotency-key").is_some_and(|key| !key.trim_ascii().is_empty());
+        self.idempotency = rules.idempotency(&self.head.method, rules.idempotency_key && key());
         if has_body {
             self.body.meter(limit, self.guard.shard(), trailers::forward_trailers);
             if self.idempotency != Idempotency::No && rules.attempts > 1 {

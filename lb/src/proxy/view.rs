@@ -58,6 +58,10 @@ pub(super) struct PoolView {
     budget: RefCell<(BudgetRules, RetryBudget)>,
 }
 
+/// A retry out of the budget. It is put back on drop, unless an attempt followed: the client may leave, and the pick
+/// may fail.
+pub(super) struct TakenRetry(Option<Rc<PoolView>>);
+
 /// One generation's data of a pool.
 pub(super) struct Current {
     pub(super) shared: Arc<PoolGeneration>,
@@ -194,9 +198,14 @@ impl PoolView {
         self.budget.borrow_mut().1.request(now_ns);
     }
 
-    /// Takes a retry out of the budget; false if there is none.
-    pub(super) fn take_retry(&self, now_ns: u64) -> bool {
-        self.budget.borrow_mut().1.take(now_ns)
+    /// Whether the budget has a retry now.
+    pub(super) fn has_retry(&self, now_ns: u64) -> bool {
+        self.budget.borrow_mut().1.left(now_ns) > 0
+    }
+
+    /// Takes a retry out of the budget, if there is one.
+    pub(super) fn take_retry(self: &Rc<Self>, now_ns: u64) -> Option<TakenRetry> {
+        self.budget.borrow_mut().1.take(now_ns).then(|| TakenRetry(Some(self.clone())))
     }
 
     fn each_member(&self, mut visit: impl FnMut(&MemberView)) {
@@ -248,6 +257,23 @@ impl PoolView {
 fn sessions(rules: &Arc<StickySessions>, shared: &PoolGeneration, old: Option<Sessions>) -> Sessions {
     let ids = shared.backends.iter().map(|backend| backend.id.clone()).collect();
     Sessions::new(rules, &shared.name, ids, old)
+}
+
+// === impl TakenRetry ===
+
+impl TakenRetry {
+    /// The attempt follows.
+    pub(super) fn spend(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for TakenRetry {
+    fn drop(&mut self) {
+        if let Some(pool) = &self.0 {
+            pool.budget.borrow_mut().1.put_back();
+        }
+    }
 }
 
 // === impl Owner ===

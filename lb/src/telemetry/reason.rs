@@ -92,7 +92,7 @@ words! {
         ReusedConnection = "reused_connection",
         /// The backend was found to be lost before its response began, and the request may be sent again.
         BackendDown = "backend_down",
-        /// A new connection ended before the head of the response, and the request may be sent again.
+        /// The connection ended before the head of the response, and the request may be sent again.
         Reset = "reset",
         /// The head of the response did not arrive in time, and the request may be sent again.
         Timeout = "timeout",

@@ -24,6 +24,7 @@ mod interim;
 mod kept;
 mod limits;
 mod listeners;
+mod losses;
 mod mirror;
 mod mixed;
 mod old_clients;

@@ -65,9 +65,9 @@ impl Membership {
     ) -> Result<(), ControlError> {
         let plain: Vec<AttachedBackend> = backends.iter().map(|(backend, _)| backend.clone()).collect();
         check_attached(desk, &plain)?;
-        let reach = desk.reach(&desk.config, desk.listeners.open());
+        let (reach, health) = (desk.reach(&desk.config, desk.listeners.open()), desk.health(PoolKey::DEFAULT));
         for (backend, socket) in &backends {
-            reach.check(*socket).map_err(|what| refused(format!("Backend '{}': {what}", backend.id)))?;
+            reach.check(*socket, &health).map_err(|what| refused(format!("Backend '{}': {what}", backend.id)))?;
         }
         for (backend, socket) in backends {
             let entry = entry(desk, backend, socket);

@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 use serde::{Deserialize, Serialize};
 
 use super::plan::fresh_names;
-use crate::config::{BackendConfig, Config, DEFAULT_POOL, Launcher, Reach, WEIGHT_MAX, check_id};
+use crate::config::{BackendConfig, Config, DEFAULT_POOL, Health, Launcher, Reach, WEIGHT_MAX, check_id};
 use crate::control::api::OverlayStatus;
 use crate::control::pools::{Entry, Origin};
 
@@ -172,10 +172,10 @@ impl Overlay {
     }
 
     /// Removes added backends whose address is outside of `reach`; returns one clause per backend. The configuration
-    /// may have changed since, or the overlay file was edited by hand.
-    pub(in crate::control) fn drop_out_of_reach(&mut self, reach: &Reach) -> Vec<String> {
+    /// may have changed since, or the overlay file was edited by hand. `health`: the rules of the pool `default`.
+    pub(in crate::control) fn drop_out_of_reach(&mut self, reach: &Reach, health: &Health) -> Vec<String> {
         let mut dropped = Vec::new();
-        self.added.retain(|added| match reach.check(added.socket) {
+        self.added.retain(|added| match reach.check(added.socket, health) {
             Ok(()) => true,
             Err(what) => {
                 dropped.push(format!("backend {:?} was attached and is refused: {what}", added.id));

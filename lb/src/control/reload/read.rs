@@ -7,8 +7,8 @@ use sha2::{Digest, Sha256};
 
 use super::pinned::pinned;
 use crate::config::{
-    self, Admin, Config, Course, DEFAULT_POOL, Loaded, Policy, PoolConfig, Proxy, Reload, Route, Source, State,
-    Strategy,
+    self, Admin, Config, Course, DEFAULT_POOL, Limits, Loaded, Policy, PoolConfig, Proxy, Reload, RetryPolicy, Route,
+    Source, State, Strategy, Timeouts,
 };
 use crate::control::api::{Overriding, ReloadError};
 use crate::control::trust::plugins;
@@ -214,6 +214,9 @@ fn note_rules(before: (&Config, usize), after: (&Config, usize), note: &mut impl
     section("limits", differs(before, after, |config, pool| &config.policies[pool].limits));
 }
 
+/// The sections of a route that are not those of its pool.
+type OwnSections<'c> = (Option<&'c Timeouts>, Option<&'c Limits>, Option<&'c RetryPolicy>);
+
 /// Whether a section of a pool differs. A pool that has the global section before and after is not named.
 fn differs<'c, T: PartialEq + 'c>(
     (running, old): (&'c Config, usize),
@@ -225,11 +228,16 @@ fn differs<'c, T: PartialEq + 'c>(
     is != was && (new == 0 || !is_global)
 }
 
-/// Routes with the names of their pools, because indexes may have changed, and with their own policies.
-fn named_routes(config: &Config) -> Vec<(&str, Option<&Policy>, Route)> {
+/// Routes with the names of their pools, because indexes may have changed, and with the sections in which they differ
+/// from their pools.
+fn named_routes(config: &Config) -> Vec<(&str, OwnSections<'_>, Route)> {
     let named = |route: &Route| {
-        let own = (route.policy != route.pool).then(|| &config.policies[route.policy]);
-        (&*config.pools[route.pool].name, own, Route { pool: 0, policy: 0, ..route.clone() })
+        let (own, pool) = (&config.policies[route.policy], &config.policies[route.pool]);
+        let timeouts = (own.timeouts != pool.timeouts).then_some(&own.timeouts);
+        let limits = (own.limits != pool.limits).then_some(&own.limits);
+        let retry = (own.retry != pool.retry).then_some(&own.retry);
+        let same_place = Route { pool: 0, policy: 0, ..route.clone() };
+        (&*config.pools[route.pool].name, (timeouts, limits, retry), same_place)
     };
     config.routes.iter().map(named).collect()
 }
@@ -306,6 +314,18 @@ mod tests {
         assert_eq!(target(&two, one).applied, ["pools.a"]);
         let routed = format!("{two}[[routes]]\npath = \"/a\"\npool = \"a\"\n");
         assert_eq!(target("", &routed).applied, ["routes", "pools.a", "pools.b"]);
+    }
+
+    #[test]
+    fn a_changed_global_section_names_a_route_only_if_it_has_keys_of_that_section() {
+        let routes = "[[routes]]\npath = \"/a\"\npool = \"default\"\n[routes.limits]\nbody_bytes = 7\n";
+        for (more, named) in [
+            ("[timeouts]\nidle_ms = 7\n", vec!["timeouts"]),
+            ("[retry]\nattempts = 3\n", vec!["retry"]),
+            ("[limits]\nbody_min_bytes_per_s = 7\n", vec!["routes", "limits"]),
+        ] {
+            assert_eq!(target(routes, &format!("{routes}{more}")).applied, named, "{more}");
+        }
     }
 
     #[test]

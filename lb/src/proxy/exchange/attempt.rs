@@ -53,7 +53,7 @@ impl Exchange {
     pub(super) async fn attempt(&mut self, plan: &Plan, picked: Picked) -> Result<Answer, Failed> {
         let now = if plan.number == 0 { self.guard.started } else { Instant::now() };
         let mut attempt = Attempt::begin(self, picked, plan.number, now);
-        let (is_repeatable, losses) = (self.can_be_sent_again(plan), attempt.member.waiting.losses());
+        let (is_repeatable, losses) = (self.is_repeatable(plan), attempt.member.waiting.losses());
         let (fault, was_sent, was_kept_and_silent) = match self.connect(&attempt.member, plan, now).await {
             Ok(mut upstream) => match self.ask(&mut upstream, &attempt, is_repeatable, losses).await {
                 Ok(head) => {
@@ -68,8 +68,8 @@ impl Exchange {
             },
             Err(fault) => (fault, false, false),
         };
-        let backend = attempt.member.backend.number;
-        let retry = self.retry_after(plan, fault, backend, was_sent, was_kept_and_silent);
+        let of = (attempt.member.backend.number, attempt.started);
+        let retry = self.retry_after(plan, fault, of, was_sent, was_kept_and_silent);
         match retry {
             // The backend closed a connection that was not in use; that is no failure.
             Some(Retry { after: After::ClosedConnection, .. }) => attempt.not_sent(fault),
@@ -105,6 +105,8 @@ impl Exchange {
         let (socket, buffers) = (member.backend.socket, &self.context.local.buffers);
         // Rare, and large: boxed so that a request on a kept connection does not contain it.
         let within = self.policy.retry.attempt_within(timeouts.connect);
+        let left = timeouts.total.map(|total| (self.guard.started + total).saturating_duration_since(Instant::now()));
+        let within = left.map_or(within, |left| within.min(left));
         let upstream = Box::pin(Upstream::connect(socket, &member.shard, buffers, within, descriptor)).await;
         if let (Some(record), Some(began)) = (&mut self.guard.record, began) {
             record.connect_ns = Some(began.elapsed().as_nanos() as u64);
@@ -115,7 +117,7 @@ impl Exchange {
     /// Sends the request and waits for the final head; interim ones go to the client at once. The time limit restarts
     /// at each byte of the request's body; [`Pace`] sets the limit while the body is incomplete. While the client takes
     /// no interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
-    /// The wait also ends if the backend is lost.
+    /// The wait also ends if the backend is lost. An ejection ends only requests that get another attempt.
     async fn ask(
         &mut self,
         upstream: &mut Upstream,
@@ -124,7 +126,7 @@ impl Exchange {
         losses: u64,
     ) -> Result<Box<ResponseHead>, Fault> {
         upstream.begin(&self.head, &self.body, &attempt.member.backend.address);
-        let Self { context, policy, head, body, guard, has_interim_begun, .. } = self;
+        let Self { context, pool, policy, head, body, guard, has_interim_begun, .. } = self;
         let (timeouts, interim, timer) = (&policy.timeouts, &context.interim, &context.timer);
         let total = timeouts.total.map(|total| guard.started + total);
         let head_within = policy.retry.attempt_within(timeouts.response_head);
@@ -147,15 +149,21 @@ impl Exchange {
                 left -= 1;
                 match upstream.poll_head(cx, &head.method, &mut response) {
                     Poll::Ready(Ok(())) if is_interim(response.status) => {
-                        *has_interim_begun = true;
                         super::headers::forward_interim(&mut response);
-                        interim.send(&response);
+                        *has_interim_begun |= interim.send(&response);
                     }
                     Poll::Ready(answered) => return Poll::Ready(answered),
                     Poll::Pending => break,
                 }
             }
-            if wait.poll_lost(cx, is_repeatable).is_ready() {
+            let is_sent_again = || {
+                is_repeatable
+                    && policy.retry.rules.on.timeout
+                    && !*has_interim_begun
+                    && body.can_be_sent_again()
+                    && pool.has_retry(context.local.clock_ns(Instant::now()))
+            };
+            if wait.poll_lost(cx, is_sent_again).is_ready() {
                 return Poll::Ready(Err(Fault::BackendLost));
             }
             guard.received(body.bytes());
