@@ -23,7 +23,7 @@ pub use api::{
     AccessLogStatus, Add, AttachedBackend, BackendStatus, Change, ControlError, EjectionStatus, FoundStrategy,
     LastReload, LoadedStrategy, OfferedStrategy, OverlayStatus, Overriding, OverridingStrategy, PoolReload, PoolStatus,
     ReloadError, ReloadReport, ReloadRequest, ReloadResult, ReloadStatus, Reloading, Remove, Replicas, RolledBack,
-    StateHandOver, Status, StrategyChange, Trigger, WatchStatus,
+    SlowStartStatus, StateHandOver, Status, StrategyChange, Trigger, WatchStatus,
 };
 pub use handle::Handle;
 pub use inspect::{Candidate, ExplainRequest, Explanation, Ring, RingArc};

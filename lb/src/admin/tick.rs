@@ -94,6 +94,8 @@ struct BackendTick<'a> {
     reason: Option<&'a str>,
     /// Why outlier detection keeps requests away, if it does.
     ejected: Option<&'a str>,
+    /// Its part of its share, while it starts slowly.
+    slow_start_percent: Option<u8>,
     responses: u64,
     errors: u64,
     /// The number of times that it was found down.
@@ -181,6 +183,7 @@ impl<'a> BackendTick<'a> {
             in_flight: status.in_flight,
             reason: status.reason.as_deref(),
             ejected: status.ejection.as_ref().map(|ejection| ejection.reason.as_str()),
+            slow_start_percent: status.slow_start.as_ref().map(|slow_start| slow_start.percent),
             responses: now.responses,
             errors: now.errors,
             downs: now.downs,

@@ -108,6 +108,7 @@ fn backends_page(backends: &Value) -> String {
             }
             () if backend["ejection"].is_object() => ejected(&backend["ejection"], backend["eligible"] == true),
             () if backend["eligible"] != true => "no new requests".to_owned(),
+            () if backend["slow_start"].is_object() => starting(&backend["slow_start"]),
             () if backend["checked"] == false => "unchecked".to_owned(),
             () => "up".to_owned(),
         };
@@ -133,6 +134,11 @@ fn ejected(ejection: &Value, is_eligible: bool) -> String {
         false => format!("ejected for {seconds} s: {reason}"),
         true => format!("up, ejection suspended: {reason}"),
     }
+}
+
+fn starting(slow_start: &Value) -> String {
+    let seconds = slow_start["left_ms"].as_u64().unwrap_or_default().div_ceil(1_000);
+    format!("up, {} % of its share, slow start ends in {seconds} s", slow_start["percent"])
 }
 
 pub(super) fn list(value: &Value) -> &[Value] {
@@ -206,19 +212,22 @@ access log          stdout: 1 line, 0 dropped
                 "reason": if healthy { Value::Null } else { "connection refused".into() },
             })
         };
-        let rows = [
+        let mut rows = [
             backend("a", true, false, 1),
             backend("b2", false, false, 1),
             backend("c", true, true, 1),
             backend("d", true, false, 0),
+            backend("e", true, false, 3),
         ];
+        rows[4]["slow_start"] = json!({ "percent": 40, "left_ms": 5_800 });
         let page = backends_page(&rows.to_vec().into());
         let wanted = "\
-POOL     BACKEND  ADDRESS      WEIGHT  FROM  STATE                     IN FLIGHT
-default  a        127.0.0.1:1  1       file  up                        0
-default  b2       127.0.0.1:1  1       file  down: connection refused  0
-default  c        127.0.0.1:1  1       file  draining                  0
-default  d        127.0.0.1:1  0       file  no new requests           0";
+POOL     BACKEND  ADDRESS      WEIGHT  FROM  STATE                                          IN FLIGHT
+default  a        127.0.0.1:1  1       file  up                                             0
+default  b2       127.0.0.1:1  1       file  down: connection refused                       0
+default  c        127.0.0.1:1  1       file  draining                                       0
+default  d        127.0.0.1:1  0       file  no new requests                                0
+default  e        127.0.0.1:1  3       file  up, 40 % of its share, slow start ends in 6 s  0";
         assert_eq!(page, wanted);
         assert_eq!(backends_page(&json!([])).lines().count(), 1);
     }

@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry, Retry};
 use super::schema;
 use super::section::{Scope, section};
+use super::slow_start::{PartialSlowStart, SlowStart};
 use super::validated::{CheckKind, Fallback, HashFunction, InitialState, LogFormat};
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -36,6 +37,7 @@ pub(super) struct File {
     pub(super) health: Health,
     pub(super) outlier: Outlier,
     pub(super) panic: Panic,
+    pub(super) slow_start: SlowStart,
     pub(super) retry: Retry,
     pub(super) timeouts: Timeouts,
     pub(super) limits: Limits,
@@ -99,6 +101,7 @@ pub(super) struct PoolTable {
     pub(super) health: PartialHealth,
     pub(super) outlier: PartialOutlier,
     pub(super) panic: PartialPanic,
+    pub(super) slow_start: PartialSlowStart,
     pub(super) retry: PartialRetry,
     pub(super) timeouts: PartialTimeouts,
     pub(super) limits: PartialLimits,

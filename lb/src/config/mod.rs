@@ -31,6 +31,7 @@ mod reach;
 mod regular;
 mod schema;
 mod section;
+mod slow_start;
 mod token;
 mod validate;
 pub mod validated;

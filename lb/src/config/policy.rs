@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use lb_balance::{OutlierRules, PanicRules};
+use lb_balance::{OutlierRules, PanicRules, Ramp};
 
 use super::error::Fault;
 use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry, Retry};
@@ -16,6 +16,7 @@ use super::file;
 use super::health::check_health;
 use super::key_path::KeyPath;
 use super::section::{Owner, Partial, check_scopes};
+use super::slow_start::{PartialSlowStart, SlowStart};
 use super::validate::{milliseconds, size, small, within};
 use super::validated::{Health, Limits, Policy, Timeouts};
 
@@ -47,18 +48,25 @@ pub(super) struct Rules {
     checked_health: Arc<Health>,
     /// The global sections.
     failing: (Outlier, Panic),
+    /// The global section.
+    slow_start: SlowStart,
 }
 
 // === impl Rules ===
 
 impl Rules {
     /// The rules of lb, which are those of the pool `default`.
-    pub(super) fn global(sections: Sections, health: &file::Health, failing: (Outlier, Panic)) -> Result<Self, Fault> {
+    pub(super) fn global(
+        sections: Sections,
+        health: &file::Health,
+        failing: (Outlier, Panic),
+        slow_start: SlowStart,
+    ) -> Result<Self, Fault> {
         let top = KeyPath::default();
         let policies = vec![sections.check(&top)?];
         let own = file::PartialHealth::changed_in(health);
         let checked_health = Arc::new(check_health(health, &own, &top.key("health"))?);
-        Ok(Self { sections: vec![sections], policies, health: health.clone(), checked_health, failing })
+        Ok(Self { sections: vec![sections], policies, health: health.clone(), checked_health, failing, slow_start })
     }
 
     /// Adds the rules of the next pool, which is at `key`.
@@ -102,6 +110,12 @@ impl Rules {
         };
         let outlier = own_outlier.over(outlier).check(&key.key("outlier"))?;
         Ok((outlier, own_panic.over(panic).check(&key.key("panic"))?))
+    }
+
+    /// The rules for the shares of new and returning backends of lb, or of a pool.
+    pub(super) fn slow_start(&self, pool: Option<(&PartialSlowStart, &KeyPath)>) -> Result<Option<Ramp>, Fault> {
+        let (own, key) = pool.map_or((&PartialSlowStart::NONE, KeyPath::default()), |(own, key)| (own, key.clone()));
+        own.over(&self.slow_start).check(&key.key("slow_start"))
     }
 
     /// The global policy.

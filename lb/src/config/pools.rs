@@ -44,10 +44,11 @@ pub(super) fn check_pools(
     let strategy = check_strategy(strategy, &top.key("strategy"), around, warnings)?;
     let backends = check_backends(backends, &top.key("backends"))?;
     let (outlier, panic) = rules.failing(None)?;
-    let health = rules.health(None)?;
-    let mut pools = vec![PoolConfig { name: DEFAULT_POOL.to_owned(), strategy, backends, health, outlier, panic }];
+    let (health, slow_start) = (rules.health(None)?, rules.slow_start(None)?);
+    let name = DEFAULT_POOL.to_owned();
+    let mut pools = vec![PoolConfig { name, strategy, backends, health, outlier, panic, slow_start }];
     for (name, pool) in named {
-        let file::PoolTable { strategy, backends, health, outlier, panic, retry, timeouts, limits } = pool;
+        let file::PoolTable { strategy, backends, health, outlier, panic, slow_start, retry, timeouts, limits } = pool;
         let key = top.key("pools").key(name);
         check_id(name).map_err(|what| Fault::new(key.clone(), what))?;
         if name == DEFAULT_POOL {
@@ -63,6 +64,7 @@ pub(super) fn check_pools(
             health: rules.health(Some((health, &key)))?,
             outlier,
             panic,
+            slow_start: rules.slow_start(Some((slow_start, &key)))?,
         });
     }
     Ok(pools)

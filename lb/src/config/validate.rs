@@ -57,6 +57,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         health,
         outlier,
         panic,
+        slow_start,
         retry,
         timeouts,
         limits,
@@ -68,7 +69,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     let proxy = check_proxy(proxy, around)?;
     let admin = check_admin(admin, around, &proxy)?;
     let sections = Sections { timeouts: timeouts.clone(), limits: limits.clone(), retry: retry.clone() };
-    let mut rules = Rules::global(sections, health, (outlier.clone(), panic.clone()))?;
+    let mut rules = Rules::global(sections, health, (outlier.clone(), panic.clone()), slow_start.clone())?;
     let pools = pools::check_pools(strategy, backends, pools, &mut rules, around, warnings)?;
     let routes = pools::check_routes(routes, &pools, &mut rules)?;
     let launcher = check_launcher(launcher, around, warnings)?;

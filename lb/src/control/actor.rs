@@ -192,6 +192,7 @@ impl Actor {
         self.membership.fail_late_joins(desk);
         self.membership.look_at_outliers(desk, false);
         self.membership.follow_eligibility(desk);
+        self.membership.look_at_shares(desk);
         desk.tell_if_stuck();
         self.reloads.look_at_probation(desk);
         if !desk.is_building() {

@@ -2,7 +2,8 @@
 //!
 //! [`Membership`] is the only place that changes members. So live flags, gauges, checkers, processes, log and the next
 //! build agree. `sources` and `plan` compute which members there should be. `overlay` holds the changes that an
-//! operator made at run time. `checks` takes outcomes of health checks, `outliers` looks at failures of requests.
+//! operator made at run time. `checks` takes outcomes of health checks, `outliers` looks at failures of requests, and
+//! `shares` has slow start.
 //! `replicas`, `joins` and `attach` are the commands of the course. Arrows: membership uses health, launcher, pools and
 //! publish, and none of them names it.
 
@@ -16,6 +17,7 @@ mod plan;
 mod refused;
 mod replicas;
 mod reports;
+mod shares;
 mod sources;
 
 use std::collections::HashMap;
@@ -26,8 +28,8 @@ use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
 use self::joins::Joins;
-use crate::config::{self, Config, Course};
-use crate::control::api::{BackendStatus, ControlError, EjectionStatus, Replicas};
+use crate::config::{Config, Course};
+use crate::control::api::{BackendStatus, ControlError, EjectionStatus, Replicas, SlowStartStatus};
 use crate::control::health::{Checked, Checkers};
 use crate::control::launcher::{Death, Launcher};
 use crate::control::pools::{Entry, Member, Origin, PoolKey, Replaced};
@@ -75,7 +77,7 @@ pub(super) struct Membership {
     random: fastrand::Rng,
     resolved: mpsc::Sender<Resolved>,
     drained: mpsc::Sender<Drained>,
-    /// Zero of the clock of outlier detection.
+    /// Zero of the clock of outlier detection and of slow start.
     opened: Instant,
     /// Until then alarms wait, because a look takes a snapshot of all counts.
     deaf_until: Option<Instant>,
@@ -117,6 +119,8 @@ impl Membership {
                 }
             }
         }
+        // The first look sees the initial set, which does not start slowly.
+        membership.look_at_shares(desk);
         membership.write_overlay(desk);
         membership
     }
@@ -203,6 +207,7 @@ impl Membership {
         if let Some(gauges) = self.gauges.get(&(pool, member.id().clone())) {
             gauges.set_up(member.backend.is_eligible());
             gauges.set_weight(u32::from(member.entry.weight));
+            gauges.set_share(member.share());
             gauges.set_ejected(member.eligibility().ejected);
         }
     }
@@ -239,14 +244,15 @@ impl Membership {
     /// The next time at which something may be due without a message.
     pub(in crate::control) fn next_look(&self, desk: &Publisher) -> Option<Instant> {
         let hears = self.deaf_until.filter(|until| *until > Instant::now());
-        [self.next_join_look(), self.next_outlier_look(desk), hears].into_iter().flatten().min()
+        let looks = [self.next_join_look(), self.next_outlier_look(desk), self.next_share_look(desk), hears];
+        looks.into_iter().flatten().min()
     }
 
-    /// Gives each pool its rules for failing backends.
+    /// Gives each pool its rules for failing and starting backends.
     fn follow_new_rules(&mut self, desk: &mut Publisher) {
-        for config::PoolConfig { name, outlier, panic, .. } in desk.config.pools.clone() {
-            let Some(pool) = desk.pools.key_of(&name) else { continue };
-            desk.pools[pool].set_rules(outlier, panic);
+        for configured in desk.config.pools.clone() {
+            let Some(pool) = desk.pools.key_of(&configured.name) else { continue };
+            desk.pools[pool].set_rules(&configured);
             self.show_all(desk, pool);
             if desk.pools[pool].is_dirty {
                 desk.touch(pool);
@@ -302,6 +308,7 @@ impl Membership {
             checked: member.standing.is_checked(),
             draining: member.entry.draining,
             ejection: self.ejection(desk, pool, member),
+            slow_start: self.slow_start(desk, pool, member),
             in_flight: member.backend.in_flight(),
             consecutive_errors: member.backend.stats.consecutive_errors.load(Relaxed),
             reason: member.standing.reason().map(str::to_owned),
@@ -317,6 +324,11 @@ impl Membership {
             left_ms: ejection.until_ns.saturating_sub(self.clock_ns(Instant::now())) / 1_000_000,
             count: state.count,
         })
+    }
+
+    fn slow_start(&self, desk: &Publisher, pool: PoolKey, member: &Member) -> Option<SlowStartStatus> {
+        let left_ns = desk.pools[pool].members.slow_start_left_ns(member, self.clock_ns(Instant::now()))?;
+        Some(SlowStartStatus { percent: (member.share() / 10) as u8, left_ms: left_ns.div_ceil(1_000_000) })
     }
 
     /// Ends the processes and writes the last change.

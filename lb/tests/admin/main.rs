@@ -22,3 +22,4 @@ mod notify;
 mod openapi;
 mod outliers;
 mod places;
+mod slow_start;

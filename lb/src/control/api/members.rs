@@ -60,6 +60,9 @@ pub struct BackendStatus {
     /// Why and for how long outlier detection keeps requests away, if it does.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ejection: Option<EjectionStatus>,
+    /// Its part of its share, and for how long, while it starts slowly.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slow_start: Option<SlowStartStatus>,
     /// Why the last check failed, while the backend is down.
     pub reason: Option<String>,
     /// The pid, if lb launched the process.
@@ -76,6 +79,15 @@ pub struct EjectionStatus {
     pub left_ms: u64,
     /// Ejections that are not forgiven yet; each is longer than the one before.
     pub count: u32,
+}
+
+/// A slow start after a join or a return.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct SlowStartStatus {
+    /// Of the share that its weight gives it.
+    pub percent: u8,
+    /// The rest of it.
+    pub left_ms: u64,
 }
 
 fn weight_one() -> u16 {

@@ -36,6 +36,7 @@ fn configuration(backends: &[(&str, u16)], launcher: Option<usize>) -> Config {
         health: Arc::new(rules()),
         outlier: OutlierRules::off(),
         panic: PanicRules::OFF,
+        slow_start: None,
     };
     Config {
         file: None,
