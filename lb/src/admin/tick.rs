@@ -90,6 +90,8 @@ struct BackendTick<'a> {
     healthy: bool,
     eligible: bool,
     draining: bool,
+    /// Until the deadline of its drain, if it has one.
+    drain_left_ms: Option<u64>,
     in_flight: u32,
     reason: Option<&'a str>,
     /// Why outlier detection keeps requests away, if it does.
@@ -180,6 +182,7 @@ impl<'a> BackendTick<'a> {
             healthy: status.healthy,
             eligible: status.eligible,
             draining: status.draining,
+            drain_left_ms: status.drain.as_ref().and_then(|drain| drain.left_ms),
             in_flight: status.in_flight,
             reason: status.reason.as_deref(),
             ejected: status.ejection.as_ref().map(|ejection| ejection.reason.as_str()),

@@ -10,6 +10,7 @@ mod attacks;
 mod client;
 mod course;
 mod descriptors;
+mod drains;
 mod explain;
 mod guard;
 mod lifecycle;

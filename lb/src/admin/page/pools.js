@@ -174,7 +174,7 @@ function drawRow(row, pool, backend, now, { share, expected, scale }) {
   const key = keyOf(pool, backend), of = now.of.get(key);
   text(row.address, `${backend.address} · ${backend.origin}`);
   if (!backend.healthy) chip(row.state, 'bad', 'down', 'down');
-  else if (backend.draining) chip(row.state, 'warn', 'refused', backend.in_flight ? 'draining' : 'drained');
+  else if (backend.draining) chip(row.state, 'warn', 'refused', !backend.in_flight ? 'drained' : backend.drain_left_ms ? `drains ${Math.ceil(backend.drain_left_ms / 1000)} s` : 'draining');
   else if (backend.weight === 0) chip(row.state, 'warn', 'refused', 'weight 0');
   else if (backend.ejected) chip(row.state, 'bad', 'down', backend.eligible ? 'suspended' : 'ejected');
   else if (!backend.eligible) chip(row.state, 'warn', 'refused', 'waiting');

@@ -1,5 +1,7 @@
 //! Backends in requests and results, and the changes that a caller may request.
 
+use std::time::Duration;
+
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -30,6 +32,8 @@ pub struct AttachedBackend {
 pub struct Remove {
     pub n: usize,
     pub hostnames: Vec<String>,
+    /// Requests that are in flight after this time end.
+    pub deadline: Option<Duration>,
 }
 
 /// A change of one backend.
@@ -37,6 +41,8 @@ pub struct Remove {
 pub enum Change {
     /// No new requests.
     Drain,
+    /// No new requests, and those that are in flight after this time end.
+    DrainWithin(Duration),
     /// Takes requests again.
     Ready,
     Weight(u16),
@@ -55,6 +61,9 @@ pub struct BackendStatus {
     /// `false` until its first health check has ended; it may get requests before.
     pub checked: bool,
     pub draining: bool,
+    /// The progress of its drain, beside the requests in flight.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub drain: Option<DrainStatus>,
     pub in_flight: u32,
     pub consecutive_errors: u32,
     /// Why and for how long outlier detection keeps requests away, if it does.
@@ -79,6 +88,19 @@ pub struct EjectionStatus {
     pub left_ms: u64,
     /// Ejections that are not forgiven yet; each is longer than the one before.
     pub count: u32,
+}
+
+/// The progress of a drain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
+pub struct DrainStatus {
+    /// Since its begin, or since the start of lb.
+    pub for_ms: u64,
+    /// Until its deadline, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_ms: Option<u64>,
+    /// The requests that ended at the deadline, if it has passed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cut: Option<u32>,
 }
 
 /// A slow start after a join or a return.
