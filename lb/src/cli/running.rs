@@ -111,7 +111,9 @@ fn backends_page(backends: &Value) -> String {
                 format!("down{}", reason.unwrap_or_default())
             }
             () if backend["ejection"].is_object() => ejected(&backend["ejection"], backend["eligible"] == true),
+            () if stands_by(backend) => "up, backup stands by".to_owned(),
             () if backend["eligible"] != true => "no new requests".to_owned(),
+            () if backend["backup"] == true => "up, backup in use".to_owned(),
             () if backend["slow_start"].is_object() => starting(&backend["slow_start"]),
             () if backend["checked"] == false => "unchecked".to_owned(),
             () => "up".to_owned(),
@@ -138,6 +140,11 @@ fn ejected(ejection: &Value, is_eligible: bool) -> String {
         false => format!("ejected for {seconds} s: {reason}"),
         true => format!("up, ejection suspended: {reason}"),
     }
+}
+
+/// Whether it is a backup that waits until no other backend can serve.
+fn stands_by(backend: &Value) -> bool {
+    backend["backup"] == true && backend["eligible"] != true && backend["weight"] != 0
 }
 
 /// The column beside it has the requests in flight.
@@ -234,7 +241,11 @@ access log          stdout: 1 line, 0 dropped
             backend("c", true, true, 1),
             backend("d", true, false, 0),
             backend("e", true, false, 3),
+            backend("f", true, false, 1),
+            backend("g", true, false, 1),
         ];
+        [5, 6].into_iter().for_each(|row| rows[row]["backup"] = true.into());
+        rows[5]["eligible"] = false.into();
         rows[2]["drain"] = json!({ "for_ms": 2_000, "left_ms": 28_000 });
         rows[4]["slow_start"] = json!({ "percent": 40, "left_ms": 5_800 });
         let page = backends_page(&rows.to_vec().into());
@@ -244,7 +255,9 @@ default  a        127.0.0.1:1  1       file  up                                 
 default  b2       127.0.0.1:1  1       file  down: connection refused                       0
 default  c        127.0.0.1:1  1       file  draining for 2 s, deadline in 28 s             0
 default  d        127.0.0.1:1  0       file  no new requests                                0
-default  e        127.0.0.1:1  3       file  up, 40 % of its share, slow start ends in 6 s  0";
+default  e        127.0.0.1:1  3       file  up, 40 % of its share, slow start ends in 6 s  0
+default  f        127.0.0.1:1  1       file  up, backup stands by                           0
+default  g        127.0.0.1:1  1       file  up, backup in use                              0";
         assert_eq!(page, wanted);
         assert_eq!(backends_page(&json!([])).lines().count(), 1);
     }

@@ -91,6 +91,8 @@ pub(super) struct BackendTable {
     pub(super) address: String,
     #[serde(default = "one")]
     pub(super) weight: i64,
+    #[serde(default)]
+    pub(super) backup: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]

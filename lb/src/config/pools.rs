@@ -130,6 +130,8 @@ pub(super) fn check_reach(
         }
         if pool.backends.is_empty() && !(is_default && launches) {
             warnings.push(format!("pool {:?} has no backends yet", pool.name));
+        } else if !(is_default && launches) && pool.backends.iter().all(|backend| backend.backup) {
+            warnings.push(format!("pool {:?} has only backups, so they get all requests", pool.name));
         }
     }
     Ok(())
@@ -141,7 +143,7 @@ fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<
         return Err(Fault::new(section.clone(), what));
     }
     let mut checked: Vec<BackendConfig> = Vec::with_capacity(backends.len());
-    for (index, file::BackendTable { id, address, weight }) in backends.iter().enumerate() {
+    for (index, file::BackendTable { id, address, weight, backup }) in backends.iter().enumerate() {
         let key = section.index(index);
         let fault = |name: &str| {
             let key = key.key(name);
@@ -157,6 +159,7 @@ fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<
             weight: check_weight(*weight).map_err(fault("weight"))?,
             socket: resolve_address(address).map_err(fault("address"))?,
             address: address.clone(),
+            backup: *backup,
         });
     }
     Ok(checked)

@@ -135,6 +135,8 @@ pub struct BackendConfig {
     pub socket: SocketAddr,
     /// 0 to 256; a backend with 0 gets no new requests.
     pub weight: u16,
+    /// Gets requests only if no other backend of the pool can.
+    pub backup: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

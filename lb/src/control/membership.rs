@@ -20,7 +20,7 @@ mod reports;
 mod shares;
 mod sources;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,6 +66,8 @@ pub(super) struct Membership {
     deaths: HashMap<Arc<str>, Death>,
     joins: Joins,
     drains: Drains,
+    /// The pools whose backups serve, as the log said.
+    on_backups: HashSet<PoolKey>,
     /// As last written; `None` if unknown.
     overlay: Option<Overlay>,
     writer: Option<OverlayWriter>,
@@ -98,6 +100,7 @@ impl Membership {
             deaths: HashMap::new(),
             joins: Joins::default(),
             drains: Drains::default(),
+            on_backups: HashSet::new(),
             overlay,
             writer,
             random: random(&desk.config.course),
@@ -202,14 +205,29 @@ impl Membership {
     }
 
     /// Shows and publishes what a change of one member changed for others.
-    pub(in crate::control) fn follow_eligibility(&self, desk: &mut Publisher) {
+    pub(in crate::control) fn follow_eligibility(&mut self, desk: &mut Publisher) {
         for pool in desk.pools.keys() {
             if desk.pools[pool].members.take_changed() {
                 self.show_all(desk, pool);
+                self.tell_backups(desk, pool);
                 if desk.pools[pool].is_outdated() {
                     desk.touch(pool);
                 }
             }
+        }
+    }
+
+    /// Logs that backups begin or end to serve.
+    fn tell_backups(&mut self, desk: &Publisher, pool: PoolKey) {
+        let state = &desk.pools[pool];
+        match state.members.has_backups_in_use() {
+            true if self.on_backups.insert(pool) => {
+                tracing::warn!(pool = %state.name, "no other backend can serve: the backups of the pool get requests");
+            }
+            false if self.on_backups.remove(&pool) => {
+                tracing::info!(pool = %state.name, "the backups of the pool stand by again");
+            }
+            _ => {}
         }
     }
 
@@ -274,6 +292,7 @@ impl Membership {
             id: member.entry.id.clone(),
             address: member.entry.address.clone(),
             weight: member.entry.weight,
+            backup: member.entry.backup,
             origin: member.entry.origin.name(),
             eligible: member.backend.is_eligible(),
             healthy: member.standing.is_healthy(),

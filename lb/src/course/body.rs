@@ -97,7 +97,7 @@ fn backend(index: usize, value: &Value) -> Result<AttachedBackend, String> {
     let Value::Object(object) = value else {
         return Err(format!("{place} must be an object with id and address, not {}", kind(value)));
     };
-    known_keys(object, &format!("{place}: "), &["id", "address", "weight"])?;
+    known_keys(object, &format!("{place}: "), &["id", "address", "weight", "backup"])?;
     let text = |key: &str| match object.get(key) {
         Some(Value::String(text)) => Ok(text.clone()),
         Some(other) => Err(format!("{place}.{key} must be a string, not {}", kind(other))),
@@ -107,7 +107,12 @@ fn backend(index: usize, value: &Value) -> Result<AttachedBackend, String> {
         None => 1,
         Some(value) => weight(value).map_err(|sentence| format!("{place}.weight: {sentence}"))?,
     };
-    Ok(AttachedBackend { id: text("id")?, address: text("address")?, weight })
+    let backup = match object.get("backup") {
+        None => false,
+        Some(Value::Bool(backup)) => *backup,
+        Some(other) => return Err(format!("{place}.backup must be a boolean, not {}", kind(other))),
+    };
+    Ok(AttachedBackend { id: text("id")?, address: text("address")?, weight, backup })
 }
 
 /// A weight in JSON.
@@ -206,12 +211,16 @@ mod tests {
 
     #[test]
     fn servers_can_be_attached() {
-        let body = br#"{"backends":[{"id":"b1","address":"127.0.0.1:5001"},{"id":"b2","address":"h:1","weight":0}]}"#;
-        let attached =
-            |id: &str, address: &str, weight| AttachedBackend { id: id.into(), address: address.into(), weight };
+        let body = br#"{"backends":[{"id":"b1","address":"127.0.0.1:5001"},{"id":"b2","address":"h:1","weight":0,"backup":true}]}"#;
+        let attached = |id: &str, address: &str, weight, backup| AttachedBackend {
+            id: id.into(),
+            address: address.into(),
+            weight,
+            backup,
+        };
         assert_eq!(
             parse_add(body),
-            Ok(Add::Attach(vec![attached("b1", "127.0.0.1:5001", 1), attached("b2", "h:1", 0)]))
+            Ok(Add::Attach(vec![attached("b1", "127.0.0.1:5001", 1, false), attached("b2", "h:1", 0, true)]))
         );
     }
 
@@ -238,11 +247,15 @@ mod tests {
             (r#"{"backends":[{"id":1,"address":"a:1"}]}"#, "backends[0].id must be a string, not a number"),
             (
                 r#"{"backends":[{"id":"a","adress":"a:1"}]}"#,
-                "backends[0]: unknown key \"adress\"; known here: id, address, weight",
+                "backends[0]: unknown key \"adress\"; known here: id, address, weight, backup",
             ),
             (
                 r#"{"backends":[{"id":"a","address":"a:1","weight":"2"}]}"#,
                 "backends[0].weight: must be a whole number, not a string",
+            ),
+            (
+                r#"{"backends":[{"id":"a","address":"a:1","backup":1}]}"#,
+                "backends[0].backup must be a boolean, not a number",
             ),
         ];
         for (body, sentence) in cases {

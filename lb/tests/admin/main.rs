@@ -7,6 +7,7 @@
 mod access_log;
 mod api;
 mod attacks;
+mod backups;
 mod client;
 mod course;
 mod descriptors;

@@ -10,7 +10,7 @@ use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder};
 use crate::start::HUGE_RING;
 
 fn attach(id: &str, address: std::net::SocketAddr, weight: u16) -> Add {
-    Add::Attach(vec![AttachedBackend { id: id.into(), address: address.to_string(), weight }])
+    Add::Attach(vec![AttachedBackend { id: id.into(), address: address.to_string(), weight, backup: false }])
 }
 
 #[tokio::test]

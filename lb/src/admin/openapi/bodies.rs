@@ -14,7 +14,7 @@ use crate::course::DEADLINE_MS_MAX;
 pub(super) fn add() -> Value {
     let backend = json!({
         "type": "object",
-        "properties": { "id": id(), "address": address(), "weight": weight_number() },
+        "properties": { "id": id(), "address": address(), "weight": weight_number(), "backup": { "type": "boolean" } },
         "required": ["id", "address"],
         "additionalProperties": false,
     });

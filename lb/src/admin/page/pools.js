@@ -177,6 +177,7 @@ function drawRow(row, pool, backend, now, { share, expected, scale }) {
   else if (backend.draining) chip(row.state, 'warn', 'refused', !backend.in_flight ? 'drained' : backend.drain_left_ms ? `drains ${Math.ceil(backend.drain_left_ms / 1000)} s` : 'draining');
   else if (backend.weight === 0) chip(row.state, 'warn', 'refused', 'weight 0');
   else if (backend.ejected) chip(row.state, 'bad', 'down', backend.eligible ? 'suspended' : 'ejected');
+  else if (backend.backup) chip(row.state, backend.eligible ? 'warn' : 'ok', 'change', backend.eligible ? 'backup in use' : 'backup');
   else if (!backend.eligible) chip(row.state, 'warn', 'refused', 'waiting');
   else if (backend.slow_start_percent != null) chip(row.state, 'warn', 'up', `${backend.slow_start_percent} %`);
   else chip(row.state, 'ok', 'change', 'healthy');

@@ -122,6 +122,20 @@ fn a_pool_has_its_own_slow_start_which_is_off_by_default() {
 }
 
 #[test]
+fn a_backend_is_a_backup_if_it_says_so_and_a_pool_of_backups_only_causes_a_warning() {
+    let backend = |id: &str, more: &str| format!("[[backends]]\nid = \"{id}\"\naddress = \"127.0.0.1:9001\"\n{more}\n");
+    let both = backend("a", "") + &backend("b", "backup = true");
+    let roles: Vec<_> = config(&both).pools[0].backends.iter().map(|backend| backend.backup).collect();
+    assert_eq!(roles, [false, true]);
+    let warns = |text: &str| {
+        let loaded = load_text(&source(&[], &[]), text).unwrap();
+        loaded.warnings.iter().any(|line| line.ends_with("has only backups, so they get all requests"))
+    };
+    let backups = backend("b", "backup = true");
+    assert!(warns(&backups) && !warns(&both) && !warns(&format!("{backups}[launcher]\nkind = \"process\"\n")));
+}
+
+#[test]
 fn one_port_for_the_checks_of_launched_servers_causes_a_warning() {
     let warns = |text: &str| {
         let loaded = load_text(&source(&[], &[]), text).unwrap();

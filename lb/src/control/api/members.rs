@@ -25,6 +25,9 @@ pub struct AttachedBackend {
     pub address: String,
     #[serde(default = "weight_one")]
     pub weight: u16,
+    /// Gets requests only if no other backend can.
+    #[serde(default)]
+    pub backup: bool,
 }
 
 /// `DELETE /rm`: `n` replicas of the pool `default`, named ones first, the rest at random.
@@ -54,6 +57,8 @@ pub struct BackendStatus {
     pub id: String,
     pub address: String,
     pub weight: u16,
+    /// Gets requests only if no other backend of its pool can.
+    pub backup: bool,
     /// The name of its source, such as "file".
     pub origin: &'static str,
     pub eligible: bool,

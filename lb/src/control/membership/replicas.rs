@@ -95,6 +95,7 @@ impl Membership {
                 origin: Origin::Launched,
                 order,
                 draining: false,
+                backup: false,
             });
             new.extend(members.get(&id).cloned());
         }

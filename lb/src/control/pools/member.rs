@@ -37,6 +37,8 @@ pub(in crate::control) struct Entry {
     /// The place among entries of the same origin.
     pub(in crate::control) order: usize,
     pub(in crate::control) draining: bool,
+    /// Gets requests only if no other member can.
+    pub(in crate::control) backup: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -70,7 +72,7 @@ impl Entry {
     pub(in crate::control) fn stand_in() -> Self {
         let socket = ([127, 0, 0, 1], 1).into();
         let (id, address) = ("b1".to_owned(), "127.0.0.1:1".to_owned());
-        Self { id, address, socket, weight: 1, origin: Origin::File, order: 0, draining: false }
+        Self { id, address, socket, weight: 1, origin: Origin::File, order: 0, draining: false, backup: false }
     }
 }
 
@@ -94,8 +96,8 @@ impl Member {
 
     /// The input of the rules of the pool.
     pub(in crate::control) fn condition(&self) -> Condition {
-        let (draining, weight) = (self.entry.draining, self.entry.weight);
-        Condition { finding: self.standing.finding(), draining, weight, backup: false }
+        let Entry { draining, weight, backup, .. } = self.entry;
+        Condition { finding: self.standing.finding(), draining, weight, backup }
     }
 
     pub(in crate::control) fn id(&self) -> &Arc<str> {

@@ -37,6 +37,7 @@ pub(in crate::control) struct Members {
     shares_due_ns: u64,
     panic: PanicRules,
     in_panic: bool,
+    backups_in_use: bool,
     /// Outlier detection should look, because a member or its health has changed.
     is_look_due: bool,
     /// An eligibility, or the panic, has changed since it was last asked.
@@ -69,6 +70,7 @@ impl Default for Members {
             shares_due_ns: 0,
             panic,
             in_panic: false,
+            backups_in_use: false,
             is_look_due: false,
             has_changed: false,
             initial: InitialState::Up,
@@ -297,6 +299,11 @@ impl Members {
         self.in_panic
     }
 
+    /// Whether backups get requests, because no other member can.
+    pub(in crate::control) fn has_backups_in_use(&self) -> bool {
+        self.backups_in_use
+    }
+
     /// No member gets a new request any more, also from workers that still have the old list.
     pub(in crate::control) fn close(&mut self) {
         self.list.iter().for_each(|member| close(&member.backend));
@@ -306,8 +313,8 @@ impl Members {
     fn settle(&mut self) -> bool {
         let mut list = std::mem::take(&mut self.list);
         let before: Vec<Eligibility> = list.iter().map(|member| member.eligibility).collect();
-        let was_in_panic = std::mem::take(&mut self.in_panic);
-        self.in_panic = self.judge(&mut list);
+        let was_in_panic = self.in_panic;
+        (self.in_panic, self.backups_in_use) = self.judge(&mut list);
         list.iter().for_each(Member::show);
         self.list = list;
         let has_changed = before.into_iter().ne(self.list.iter().map(|member| member.eligibility));
@@ -322,15 +329,16 @@ impl Members {
         std::mem::take(&mut self.has_changed)
     }
 
-    /// Sets the eligibility of each member of `list` by the rules for the whole pool. Returns whether it is in panic.
-    fn judge(&self, list: &mut [Member]) -> bool {
+    /// Sets the eligibility of each member of `list` by the rules for the whole pool. Returns whether the pool is in
+    /// panic, and whether backups serve.
+    fn judge(&self, list: &mut [Member]) -> (bool, bool) {
         let conditions: Vec<Condition> = list.iter().map(Member::condition).collect();
         let is_ejected = |index: usize| self.outliers.is_ejected(list[index].backend.number);
         let health = PoolHealth::of(&self.panic, &conditions, is_ejected);
         for (member, eligibility) in list.iter_mut().zip(&health.members) {
             member.eligibility = *eligibility;
         }
-        health.panic
+        (health.panic, health.backups_in_use)
     }
 
     /// Another server may have had this number before.
