@@ -18,6 +18,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry, Retry};
 use super::schema;
 use super::section::{Scope, section};
+use super::slow_start::{PartialSlowStart, SlowStart};
 use super::sticky::{PartialSticky, Sticky};
 use super::validated::{CheckKind, Fallback, HashFunction, InitialState, LogFormat};
 
@@ -37,6 +38,7 @@ pub(super) struct File {
     pub(super) health: Health,
     pub(super) outlier: Outlier,
     pub(super) panic: Panic,
+    pub(super) slow_start: SlowStart,
     pub(super) retry: Retry,
     pub(super) sticky: Sticky,
     pub(super) timeouts: Timeouts,
@@ -91,6 +93,8 @@ pub(super) struct BackendTable {
     pub(super) address: String,
     #[serde(default = "one")]
     pub(super) weight: i64,
+    #[serde(default)]
+    pub(super) backup: bool,
 }
 
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -101,6 +105,7 @@ pub(super) struct PoolTable {
     pub(super) health: PartialHealth,
     pub(super) outlier: PartialOutlier,
     pub(super) panic: PartialPanic,
+    pub(super) slow_start: PartialSlowStart,
     pub(super) retry: PartialRetry,
     pub(super) sticky: PartialSticky,
     pub(super) timeouts: PartialTimeouts,

@@ -31,6 +31,7 @@ mod reach;
 mod regular;
 mod schema;
 mod section;
+mod slow_start;
 mod sticky;
 mod token;
 mod validate;

@@ -8,7 +8,7 @@
 
 use std::sync::Arc;
 
-use lb_balance::{OutlierRules, PanicRules};
+use lb_balance::{OutlierRules, PanicRules, Ramp};
 
 use super::error::Fault;
 use super::failing::{Outlier, Panic, PartialOutlier, PartialPanic, PartialRetry, Retry};
@@ -16,6 +16,7 @@ use super::file;
 use super::health::check_health;
 use super::key_path::KeyPath;
 use super::section::{Owner, Partial, check_scopes};
+use super::slow_start::{PartialSlowStart, SlowStart};
 use super::sticky::{PartialSticky, Sticky};
 use super::validate::{Surroundings, milliseconds, size, small, within};
 use super::validated::{Health, Limits, Policy, Timeouts};
@@ -50,6 +51,7 @@ pub(super) struct Rules {
     failing: (Outlier, Panic),
     /// The global section.
     sticky: Sticky,
+    slow_start: SlowStart,
 }
 
 // === impl Rules ===
@@ -60,13 +62,15 @@ impl Rules {
         sections: Sections,
         health: &file::Health,
         failing: (Outlier, Panic),
+        slow_start: SlowStart,
         sticky: Sticky,
     ) -> Result<Self, Fault> {
         let top = KeyPath::default();
         let policies = vec![sections.check(&top)?];
         let own = file::PartialHealth::changed_in(health);
         let checked_health = Arc::new(check_health(health, &own, &top.key("health"))?);
-        Ok(Self { sections: vec![sections], policies, health: health.clone(), checked_health, failing, sticky })
+        let (sections, health) = (vec![sections], health.clone());
+        Ok(Self { sections, policies, health, checked_health, failing, slow_start, sticky })
     }
 
     /// Adds the rules of the next pool, which is at `key`.
@@ -124,6 +128,12 @@ impl Rules {
         };
         let outlier = own_outlier.over(outlier).check(&key.key("outlier"))?;
         Ok((outlier, own_panic.over(panic).check(&key.key("panic"))?))
+    }
+
+    /// The rules for the shares of new and returning backends of lb, or of a pool.
+    pub(super) fn slow_start(&self, pool: Option<(&PartialSlowStart, &KeyPath)>) -> Result<Option<Ramp>, Fault> {
+        let (own, key) = pool.map_or((&PartialSlowStart::NONE, KeyPath::default()), |(own, key)| (own, key.clone()));
+        own.over(&self.slow_start).check(&key.key("slow_start"))
     }
 
     /// The global policy.

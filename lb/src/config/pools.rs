@@ -46,11 +46,13 @@ pub(super) fn check_pools(
     let strategy = check_strategy(strategy, &top.key("strategy"), around, warnings)?;
     let backends = check_backends(backends, &top.key("backends"))?;
     let (outlier, panic) = rules.failing(None)?;
-    let health = rules.health(None)?;
     rules.add_sticky(0, (&PartialSticky::NONE, &top), around, warnings)?;
-    let mut pools = vec![PoolConfig { name: DEFAULT_POOL.to_owned(), strategy, backends, health, outlier, panic }];
+    let (health, slow_start) = (rules.health(None)?, rules.slow_start(None)?);
+    let name = DEFAULT_POOL.to_owned();
+    let mut pools = vec![PoolConfig { name, strategy, backends, health, outlier, panic, slow_start }];
     for (name, pool) in named {
-        let file::PoolTable { strategy, backends, health, outlier, panic, retry, sticky, timeouts, limits } = pool;
+        let file::PoolTable { strategy, backends, health, outlier, panic, slow_start, retry, sticky, timeouts, limits } =
+            pool;
         let key = top.key("pools").key(name);
         check_id(name).map_err(|what| Fault::new(key.clone(), what))?;
         if name == DEFAULT_POOL {
@@ -67,6 +69,7 @@ pub(super) fn check_pools(
             health: rules.health(Some((health, &key)))?,
             outlier,
             panic,
+            slow_start: rules.slow_start(Some((slow_start, &key)))?,
         });
     }
     Ok(pools)
@@ -137,6 +140,8 @@ pub(super) fn check_reach(
         }
         if pool.backends.is_empty() && !(is_default && launcher.is_some()) {
             warnings.push(format!("pool {:?} has no backends yet", pool.name));
+        } else if !(is_default && launches) && pool.backends.iter().all(|backend| backend.backup) {
+            warnings.push(format!("pool {:?} has only backups, so they get all requests", pool.name));
         }
     }
     Ok(())
@@ -148,7 +153,7 @@ fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<
         return Err(Fault::new(section.clone(), what));
     }
     let mut checked: Vec<BackendConfig> = Vec::with_capacity(backends.len());
-    for (index, file::BackendTable { id, address, weight }) in backends.iter().enumerate() {
+    for (index, file::BackendTable { id, address, weight, backup }) in backends.iter().enumerate() {
         let key = section.index(index);
         let fault = |name: &str| {
             let key = key.key(name);
@@ -164,6 +169,7 @@ fn check_backends(backends: &[file::BackendTable], section: &KeyPath) -> Result<
             weight: check_weight(*weight).map_err(fault("weight"))?,
             socket: resolve_address(address).map_err(fault("address"))?,
             address: address.clone(),
+            backup: *backup,
         });
     }
     Ok(checked)

@@ -131,7 +131,7 @@ pub(super) fn not_for_a_route(key: &KeyPath) -> Option<String> {
     let why = match section.as_str() {
         "health" => "lb checks backends, which belong to a pool",
         "sticky" => "a session belongs to a backend of a pool",
-        "outlier" | "panic" => "the rule is about backends, which belong to a pool",
+        "outlier" | "panic" | "slow_start" => "the rule is about backends, which belong to a pool",
         _ => return None,
     };
     (routes == "routes").then(|| format!("{why}: set it in [pools.NAME.{section}] or [{section}]"))

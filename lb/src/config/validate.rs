@@ -57,6 +57,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         health,
         outlier,
         panic,
+        slow_start,
         retry,
         sticky,
         timeouts,
@@ -69,7 +70,8 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     let proxy = check_proxy(proxy, around)?;
     let admin = check_admin(admin, around, &proxy)?;
     let sections = Sections { timeouts: timeouts.clone(), limits: limits.clone(), retry: retry.clone() };
-    let mut rules = Rules::global(sections, health, (outlier.clone(), panic.clone()), sticky.clone())?;
+    let failing = (outlier.clone(), panic.clone());
+    let mut rules = Rules::global(sections, health, failing, slow_start.clone(), sticky.clone())?;
     let pools = pools::check_pools(strategy, backends, pools, &mut rules, around, warnings)?;
     let routes = pools::check_routes(routes, &pools, &mut rules)?;
     let launcher = check_launcher(launcher, around, warnings)?;

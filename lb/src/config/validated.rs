@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-pub use lb_balance::{BudgetRules, Fallback, HashFunction, KeySource, OutlierRules, PanicRules, RetryRules};
+pub use lb_balance::{BudgetRules, Fallback, HashFunction, KeySource, OutlierRules, PanicRules, Ramp, RetryRules};
 
 pub use super::values::{ID_BYTES_MAX, IpNetwork, Secret, WEIGHT_MAX, check_id, check_weight, resolve_address};
 
@@ -91,6 +91,8 @@ pub struct PoolConfig {
     pub outlier: OutlierRules,
     /// What happens if too few of its backends are up.
     pub panic: PanicRules,
+    /// The curve of the share of a new or returning backend; `None`: it has its full share at once.
+    pub slow_start: Option<Ramp>,
 }
 
 /// When requests are retried, and how many retries there may be.
@@ -133,6 +135,8 @@ pub struct BackendConfig {
     pub socket: SocketAddr,
     /// 0 to 256; a backend with 0 gets no new requests.
     pub weight: u16,
+    /// Gets requests only if no other backend of the pool can.
+    pub backup: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,7 +10,9 @@ mod status;
 mod strategies;
 
 pub use error::ControlError;
-pub use members::{Add, AttachedBackend, BackendStatus, Change, EjectionStatus, Remove, Replicas};
+pub use members::{
+    Add, AttachedBackend, BackendStatus, Change, DrainStatus, EjectionStatus, Remove, Replicas, SlowStartStatus,
+};
 pub use reload::{
     LastReload, Overriding, OverridingStrategy, PoolReload, ReloadError, ReloadReport, ReloadRequest, ReloadResult,
     ReloadStatus, Reloading, RolledBack, StateHandOver, StrategyChange, Trigger,

@@ -185,6 +185,7 @@ fn reserve(
             origin: Origin::Launched,
             order,
             draining: replica.draining,
+            backup: false,
         };
     Ok(plan.replicas.iter().zip(sockets).enumerate().map(entry).collect())
 }

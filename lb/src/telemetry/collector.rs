@@ -164,9 +164,10 @@ fn tell_backend(e: &mut Exposition, backend: &BackendSum) {
 }
 
 fn tell_health(e: &mut Exposition, [pool, name]: [&str; 2], health: &Health) {
-    if let Some((up, weight)) = health.standing {
+    if let Some((up, weight, share)) = health.standing {
         e.number(&names::BACKEND_UP, &[pool, name], up as f64);
         e.number(&names::BACKEND_WEIGHT, &[pool, name], weight as f64);
+        e.number(&names::BACKEND_SHARE, &[pool, name], share as f64 / 1e3);
     }
     if let Some(ejected) = health.ejected {
         e.number(&names::BACKEND_EJECTED, &[pool, name], ejected as f64);

@@ -48,6 +48,8 @@ words! {
         Reset = "reset",
         /// The backend was marked down, because it responds to nothing, before its response began.
         BackendDown = "backend_down",
+        /// The deadline of the backend's drain has passed.
+        Drained = "drained",
         /// The backend's response is not valid HTTP.
         BadResponse = "bad_response",
         /// A limit of the balancer is reached.
@@ -92,6 +94,8 @@ words! {
         ReusedConnection = "reused_connection",
         /// The backend was found to be lost before its response began, and the request may be sent again.
         BackendDown = "backend_down",
+        /// The deadline of the backend's drain passed before its response began, and the request may be sent again.
+        Drained = "drained",
         /// The connection ended before the head of the response, and the request may be sent again.
         Reset = "reset",
         /// The head of the response did not arrive in time, and the request may be sent again.

@@ -70,6 +70,8 @@ pub struct BackendShard {
 pub struct BackendGauges {
     pub(super) up: Gauge,
     pub(super) weight: Gauge,
+    /// In thousandths.
+    pub(super) share: Gauge,
     pub(super) checks_ok: Counter,
     pub(super) checks_failed: Counter,
     pub(super) transitions_up: Counter,
@@ -254,6 +256,11 @@ impl BackendGauges {
     /// The weight in force.
     pub fn set_weight(&self, weight: u32) {
         self.weight.set(i64::from(weight));
+    }
+
+    /// The part of its weight that it gets, in thousandths.
+    pub fn set_share(&self, share: u32) {
+        self.share.set(i64::from(share));
     }
 
     /// An active health check ended.

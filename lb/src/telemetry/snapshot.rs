@@ -95,8 +95,8 @@ pub(super) struct BackendSum {
 
 /// The state of one backend, set by control.
 pub(super) struct Health {
-    /// Whether it is up, and its weight; `None` for a removed backend.
-    pub standing: Option<(i64, i64)>,
+    /// Whether it is up, its weight, and its share in thousandths; `None` for a removed backend.
+    pub standing: Option<(i64, i64, i64)>,
     pub checks_ok: u64,
     pub checks_failed: u64,
     pub transitions_up: u64,
@@ -308,7 +308,7 @@ impl BackendSum {
             sum.to_head.add(to_head);
         }
         sum.health = backend.gauges.as_ref().map(|gauges| Health {
-            standing: backend.retired.is_none().then(|| (gauges.up.get(), gauges.weight.get())),
+            standing: backend.retired.is_none().then(|| (gauges.up.get(), gauges.weight.get(), gauges.share.get())),
             checks_ok: gauges.checks_ok.get(),
             checks_failed: gauges.checks_failed.get(),
             transitions_up: gauges.transitions_up.get(),

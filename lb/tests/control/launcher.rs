@@ -36,7 +36,7 @@ pub(crate) fn add(n: usize, hostnames: &[&str]) -> Add {
 }
 
 pub(crate) fn remove(n: usize, hostnames: &[&str]) -> Remove {
-    Remove { n, hostnames: hostnames.iter().map(|name| (*name).to_owned()).collect() }
+    Remove { n, hostnames: hostnames.iter().map(|name| (*name).to_owned()).collect(), deadline: None }
 }
 
 async fn pids(rig: &Rig) -> HashMap<String, Pid> {

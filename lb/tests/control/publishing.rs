@@ -10,7 +10,7 @@ use crate::harness::{Rig, SLOW_HEALTH, backend, bounded, folder};
 use crate::start::HUGE_RING;
 
 fn attach(id: &str, address: std::net::SocketAddr, weight: u16) -> Add {
-    Add::Attach(vec![AttachedBackend { id: id.into(), address: address.to_string(), weight }])
+    Add::Attach(vec![AttachedBackend { id: id.into(), address: address.to_string(), weight, backup: false }])
 }
 
 #[tokio::test]
@@ -28,7 +28,7 @@ async fn an_attach_and_a_removal_publish_the_new_list_before_they_return() {
 
     rig.backend("a1").attempt_begins();
     let gone = rig.backend("a1");
-    let remove = Remove { n: 1, hostnames: vec!["a1".into()] };
+    let remove = Remove { n: 1, hostnames: vec!["a1".into()], deadline: None };
     let replicas = bounded("the removal", rig.handle().remove(remove)).await.unwrap();
     assert_eq!(replicas.0, ["b1"]);
     assert_eq!(rig.pool().backends.len(), 1);

@@ -47,6 +47,9 @@ pub(super) struct Added {
     pub(super) weight: u16,
     #[serde(default)]
     pub(super) draining: bool,
+    /// Not written if it is `false`, so that an older lb can read the file.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(super) backup: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -77,7 +80,8 @@ pub(super) struct Wanted {
 // === fingerprints: readable, because people look into the file ===
 
 pub(super) fn backend_fingerprint(backend: &BackendConfig) -> String {
-    format!("{} weight {}", backend.address, backend.weight)
+    let backup = if backend.backup { " backup" } else { "" };
+    format!("{} weight {}{backup}", backend.address, backend.weight)
 }
 
 pub(super) fn launcher_fingerprint(launcher: &Launcher) -> String {
@@ -121,6 +125,7 @@ impl Overlay {
                 socket: entry.socket,
                 weight: entry.weight,
                 draining: entry.draining,
+                backup: entry.backup,
             }));
         }
         let Some(launcher) = &config.launcher else { return overlay };

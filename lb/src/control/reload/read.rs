@@ -188,7 +188,7 @@ fn note_proxy(running: &Proxy, proxy: &Proxy, note: &mut impl FnMut(&str, bool))
 
 fn note_pool(running: &PoolConfig, pool: &PoolConfig, note: &mut impl FnMut(&str, bool)) {
     // `note_rules` compares the checks and the rules for failing backends.
-    let PoolConfig { name, strategy, backends, health: _, outlier: _, panic: _ } = pool;
+    let PoolConfig { name, strategy, backends, health: _, outlier: _, panic: _, slow_start: _ } = pool;
     // A change of plugin or options is a swap of the strategy, which the report lists for itself.
     let Strategy { plugin: _, sha256, hash_on, hash, fallback, options: _ } = strategy;
     let (before, key) = (&running.strategy, |key: &str| plugins::key_of(name, key));
@@ -208,6 +208,7 @@ fn note_rules(before: (&Config, usize), after: (&Config, usize), note: &mut impl
     section("health", differs(before, after, |config, pool| &config.pools[pool].health));
     section("outlier", differs(before, after, |config, pool| &config.pools[pool].outlier));
     section("panic", differs(before, after, |config, pool| &config.pools[pool].panic));
+    section("slow_start", differs(before, after, |config, pool| &config.pools[pool].slow_start));
     section("retry", differs(before, after, |config, pool| &config.policies[pool].retry));
     section("sticky", differs(before, after, |config, pool| &config.policies[pool].sticky));
     section("timeouts", differs(before, after, |config, pool| &config.policies[pool].timeouts));
@@ -342,6 +343,8 @@ mod tests {
             ("[limits]\nbody_bytes = 7\n", vec!["limits", "pools.b.limits"]),
             ("[outlier]\neject_ms = 7000\n[pools.a.panic]\nbelow_percent = 7\n", vec!["outlier", "pools.a.panic"]),
             ("[pools.a.outlier]\nenabled = false\n[retry]\nattempts = 3\n", vec!["retry", "pools.a.outlier"]),
+            ("[slow_start]\nenabled = true\n", vec!["slow_start"]),
+            ("[pools.a.slow_start]\nenabled = true\n", vec!["pools.a.slow_start"]),
             ("[pools.b.retry]\nbudget_percent = 7\n", vec!["pools.b.retry"]),
             ("[routes.limits]\nbody_bytes = 7\n", vec!["routes"]),
             ("[routes.retry]\nattempts = 1\n", vec!["routes"]),

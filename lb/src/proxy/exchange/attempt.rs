@@ -35,6 +35,8 @@ pub(super) struct Attempt {
     pub(super) member: Rc<MemberView>,
     started: Instant,
     number: u32,
+    /// [`Backend::cuts`](crate::pool::Backend::cuts) when it began.
+    cuts: u32,
     /// The strategy instance that picked (0: the fallback), and its token.
     instance: u64,
     token: u64,
@@ -117,7 +119,8 @@ impl Exchange {
     /// Sends the request and waits for the final head; interim ones go to the client at once. The time limit restarts
     /// at each byte of the request's body; [`Pace`] sets the limit while the body is incomplete. While the client takes
     /// no interim response, its own limit `idle` runs instead of the backend's: lb does not read from the backend then.
-    /// The wait also ends if the backend is lost. An ejection ends only requests that get another attempt.
+    /// The wait also ends if the backend is lost, or if the deadline of its drain passes. An ejection ends only requests
+    /// that get another attempt.
     async fn ask(
         &mut self,
         upstream: &mut Upstream,
@@ -166,6 +169,9 @@ impl Exchange {
             if wait.poll_lost(cx, is_sent_again).is_ready() {
                 return Poll::Ready(Err(Fault::BackendLost));
             }
+            if attempt.is_cut() {
+                return Poll::Ready(Err(Fault::Drained));
+            }
             guard.received(body.bytes());
             let is_open = !body.has_ended();
             let is_awaited = is_open && body.is_awaited();
@@ -196,6 +202,7 @@ fn is_interim(status: StatusCode) -> bool {
 impl Attempt {
     fn begin(exchange: &Exchange, picked: Picked, number: u32, now: Instant) -> Self {
         let Picked { member, instance, token, fallback: _, by_session: _, set_cookie } = picked;
+        let cuts = member.backend.cuts();
         member.backend.attempt_begins();
         member.shard.in_flight.inc();
         Self {
@@ -204,6 +211,7 @@ impl Attempt {
             member,
             started: now,
             number,
+            cuts,
             instance,
             token,
             set_cookie,
@@ -224,6 +232,12 @@ impl Attempt {
         if self.member.backend.head_arrived(status, self.member.thresholds.get()) {
             self.context.local.alarm.notify_one();
         }
+    }
+
+    /// Whether the deadline of the backend's drain has passed since it began. The task is woken for a look.
+    #[inline]
+    pub(super) fn is_cut(&self) -> bool {
+        self.member.backend.cuts() != self.cuts
     }
 
     /// The attempt becomes a tunnel.

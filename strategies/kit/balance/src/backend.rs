@@ -30,6 +30,7 @@ pub struct Backend {
     pub stats: Arc<Stats>,
     flags: AtomicU32,
     loss: AtomicU8,
+    cuts: AtomicU32,
     signals: Signals,
 }
 
@@ -114,6 +115,7 @@ impl Backend {
             stats,
             flags: AtomicU32::new(eligibility.flags()),
             loss: AtomicU8::new(Loss::None as u8),
+            cuts: AtomicU32::new(0),
             signals: Signals::default(),
         })
     }
@@ -147,6 +149,17 @@ impl Backend {
     /// Set by control.
     pub fn set_loss(&self, loss: Loss) {
         self.loss.store(loss as u8, Relaxed);
+    }
+
+    /// How often its requests were cut. A request ends if this is more than when it began.
+    #[inline]
+    pub fn cuts(&self) -> u32 {
+        self.cuts.load(Relaxed)
+    }
+
+    /// Ends all requests that have begun, whatever their state. Called by control; the workers must be woken.
+    pub fn cut(&self) {
+        self.cuts.fetch_add(1, Relaxed);
     }
 
     #[inline]
@@ -273,6 +286,14 @@ mod tests {
         backend.set_eligibility(up);
         assert_eq!(backend.in_row(), InRow::default());
         assert_eq!(backend.stats.consecutive_errors.load(Relaxed), 0, "these signals leave the contract's count alone");
+    }
+
+    #[test]
+    fn a_cut_is_seen_by_the_requests_before_it_and_by_none_after_it() {
+        let backend = backend(true, true, 1);
+        let before = backend.cuts();
+        backend.cut();
+        assert!(backend.cuts() != before && backend.cuts() == backend.cuts());
     }
 
     #[test]

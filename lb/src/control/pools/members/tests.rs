@@ -4,7 +4,7 @@ use super::*;
 
 fn entry(id: &str, origin: Origin, order: usize) -> Entry {
     let (address, socket) = ("127.0.0.1:5001".to_owned(), "127.0.0.1:5001".parse().unwrap());
-    Entry { id: id.into(), address, socket, weight: 1, origin, order, draining: false }
+    Entry { id: id.into(), address, socket, weight: 1, origin, order, draining: false, backup: false }
 }
 
 fn ids(members: &Members) -> Vec<&str> {
