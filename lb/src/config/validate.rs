@@ -58,6 +58,7 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
         outlier,
         panic,
         retry,
+        queue,
         timeouts,
         limits,
         reload,
@@ -67,7 +68,8 @@ pub(super) fn validate(form: &file::File, around: &Surroundings, warnings: &mut 
     } = form;
     let proxy = check_proxy(proxy, around)?;
     let admin = check_admin(admin, around, &proxy)?;
-    let sections = Sections { timeouts: timeouts.clone(), limits: limits.clone(), retry: retry.clone() };
+    let sections =
+        Sections { timeouts: timeouts.clone(), limits: limits.clone(), retry: retry.clone(), queue: queue.clone() };
     let mut rules = Rules::global(sections, health, (outlier.clone(), panic.clone()))?;
     let pools = pools::check_pools(strategy, backends, pools, &mut rules, around, warnings)?;
     let routes = pools::check_routes(routes, &pools, &mut rules)?;

@@ -29,7 +29,9 @@ mod tests;
 pub use access_log::AccessLogCounts;
 pub use cell::{Counter, Gauge};
 pub use hub::{CONTENT_TYPE, Metrics};
-pub use reason::{ErrorReason, FallbackReason, LogDropReason, ReloadKind, ReloadOutcome, RetryReason, SwapKind};
+pub use reason::{
+    ErrorReason, FallbackReason, LogDropReason, QueueRefusal, ReloadKind, ReloadOutcome, RetryReason, SwapKind,
+};
 pub use reloads::{FilesVerdict, ReloadEnd};
 pub use retired::RETIRED_SERIES_STAY;
 pub use shard::{BackendGauges, BackendShard, ConnectionShard, PoolShard, SLOW_PICK, WorkerShard};

@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::cell::{Counter, HistogramSum, REQUEST_BOUNDS_NS};
 use super::hub::{BackendSeries, State, Workers};
-use super::reason::{ErrorReason, RetryReason};
+use super::reason::{ErrorReason, QueueRefusal, RetryReason};
 use super::shard::{ConnectionShard, PoolShard};
 use super::snapshot::Requests;
 use super::strategies::Answers;
@@ -32,6 +32,9 @@ pub(super) struct Past {
     pub(super) errors: [u64; ErrorReason::COUNT],
     pub(super) retries: [u64; RetryReason::COUNT],
     pub(super) retries_denied: u64,
+    pub(super) queue_entries: u64,
+    pub(super) queue_wait_ns: u64,
+    pub(super) queue_refusals: [u64; QueueRefusal::COUNT],
     pub(super) answers: Answers,
     /// Without pool or listener.
     requests: Requests,
@@ -162,6 +165,9 @@ impl Default for Past {
             errors: [0; ErrorReason::COUNT],
             retries: [0; RetryReason::COUNT],
             retries_denied: 0,
+            queue_entries: 0,
+            queue_wait_ns: 0,
+            queue_refusals: [0; QueueRefusal::COUNT],
             answers: Answers::default(),
             requests: Requests::new("".into(), "".into()),
         }
@@ -179,6 +185,9 @@ impl Past {
             add(&mut self.errors, &shard.errors);
             add(&mut self.retries, &shard.retries);
             self.retries_denied += shard.retries_denied.get();
+            self.queue_entries += shard.queue_entries.get();
+            self.queue_wait_ns += shard.queue_wait_ns.get();
+            add(&mut self.queue_refusals, &shard.queue_refusals);
             self.answers.add(shard);
             self.requests.add(shard);
         }

@@ -6,6 +6,7 @@ use lb_balance::PanicMode;
 
 use super::super::failing::{PartialOutlier, PartialPanic, PartialRetry};
 use super::super::file::{PartialHealth, PartialLimits, PartialTimeouts};
+use super::super::queue::PartialQueue;
 use super::super::section::{Partial, Scope};
 use super::*;
 
@@ -22,7 +23,7 @@ fn text(global: &str, of_pool: &str, of_route: &str) -> String {
 fn policies(text: &str) -> [Policy; 2] {
     let config = config(text);
     let route = &config.routes[0];
-    let Policy { timeouts, limits, retry: _ } = &config.policies[0];
+    let Policy { timeouts, limits, retry: _, queue: _, priority: _ } = &config.policies[0];
     assert_eq!((timeouts, limits), (&config.timeouts, &config.limits));
     [config.policies[route.pool].clone(), config.policies[route.policy].clone()]
 }
@@ -41,6 +42,7 @@ fn the_full_and_the_partial_form_of_a_section_have_the_same_keys() {
         ("outlier", PartialOutlier::KEYS),
         ("panic", PartialPanic::KEYS),
         ("retry", PartialRetry::KEYS),
+        ("queue", PartialQueue::KEYS),
         ("timeouts", PartialTimeouts::KEYS),
         ("limits", PartialLimits::KEYS),
     ] {

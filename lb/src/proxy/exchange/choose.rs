@@ -1,23 +1,29 @@
-//! From a pool and a key to a backend: the strategy's pick, checked once more against the live flags, else the host's
-//! own.
+//! From a pool and a key to a place on a backend: the strategy's pick, checked once more against the live flags and the
+//! caps, else the host's own.
 //!
-//! Invariant: [`PoolGeneration::choose`](crate::generation::PoolGeneration::choose) decides, for requests and for `GET
-//! /explain` alike. This module prepares the request for the strategy and counts.
+//! Invariants: [`PoolGeneration::choose`](crate::generation::PoolGeneration::choose) decides, for requests and for `GET
+//! /explain` alike. This module prepares the request for the strategy and counts. A picked backend's place is taken.
 
 use std::rc::Rc;
 
-use lb_strategy_host::PickRequest;
+use lb_balance::{Caps, Unchosen};
+use lb_strategy_host::{Decision, PickRequest};
+use tokio::time::Instant;
 
 use super::Exchange;
-use crate::generation::{Lookup, NoChoice};
+use super::retry::Plan;
+use crate::generation::{Lookup, PoolGeneration};
 use crate::pool::Key;
+use crate::proxy::caps::{Link, Means, Slot};
 use crate::proxy::fault::Fault;
 use crate::proxy::view::MemberView;
 use crate::telemetry::FallbackReason;
 
 /// The decision before an attempt begins.
 pub(super) struct Picked {
-    pub(super) member: Rc<MemberView>,
+    pub(super) slot: Slot,
+    pub(super) means: Means,
+    pub(super) at: Instant,
     /// The strategy instance that picked (0: the fallback), and its token.
     pub(super) instance: u64,
     pub(super) token: u64,
@@ -25,44 +31,112 @@ pub(super) struct Picked {
     pub(super) fallback: Option<FallbackReason>,
 }
 
-/// Chooses for attempt `number`; `tried` are the contract's numbers of the backends that failed before.
-pub(super) fn choose(exchange: &Exchange, number: u32, tried: &[u64], now_ns: u64) -> Result<Picked, Fault> {
-    let (local, guard) = (&exchange.context.local, &exchange.guard);
+/// Why no backend was picked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Unpicked {
+    /// Nothing to wait for.
+    NoBackend,
+    /// The backends that may serve are full.
+    Overload,
+    /// Other requests took each place first.
+    Raced,
+}
+
+/// After this many places that others took first, they go first.
+const RACES_MAX: usize = 4;
+
+/// Chooses for the next attempt of `plan`, and takes the place.
+pub(super) fn choose(exchange: &Exchange, plan: &Plan, now: Instant) -> Result<Picked, Unpicked> {
+    let local = &exchange.context.local;
     let current = exchange.pool.current();
-    let Some(current) = &*current else { return Err(Fault::NoBackend) };
-    let shared = &current.shared;
-    let limit = exchange.policy.limits.requests_in_flight_per_backend;
+    let Some(current) = &*current else { return Err(Unpicked::NoBackend) };
+    let (shared, caps) = (&current.shared, exchange.pool.caps());
     // The list may have changed since, so numbers are looked up in this one. Without a retry nothing is allocated.
     let index_of = |tried: &u64| shared.backends.iter().position(|backend| backend.number == *tried);
-    let tried: Vec<u32> = tried.iter().filter_map(index_of).map(|index| index as u32).collect();
-    let random = local.random.borrow_mut().u64(..);
-    let is_timed = guard.count(|shard| shard.pick_begins(now_ns)).unwrap_or_default();
-    let began = is_timed.then(std::time::Instant::now);
+    let tried: Vec<u32> = plan.tried.iter().filter_map(index_of).map(|index| index as u32).collect();
     let request = PickRequest {
         worker: Some(local.number),
-        attempt: number,
+        attempt: plan.number,
         tried: &tried,
         key: exchange.key.as_ref().map(|key| (Key::bytes(key), key.hash)),
-        random,
-        now_ns,
+        random: local.random.borrow_mut().u64(..),
+        now_ns: local.clock_ns(now),
         dry: false,
         headers: &Lookup(&exchange.head.fields),
     };
-    let decision = shared.picker.pick(&request);
+    for _ in 0..RACES_MAX {
+        let has_room = |index: usize| current.members[index].has_room(caps);
+        let choice = shared.choose(&request, has_room, |request| ask(exchange, shared, request));
+        let choice = choice.map_err(|none| match none {
+            Unchosen::NoBackend | Unchosen::AllTried => Unpicked::NoBackend,
+            Unchosen::Overload => Unpicked::Overload,
+        })?;
+        let Some((slot, means)) = reserve(exchange, plan, &current.members[choice.index], caps, now) else { continue };
+        let instance = match choice.fallback {
+            None => shared.picker.strategy().instance(),
+            Some(reason) => {
+                exchange.guard.count(|shard| shard.fallback(reason));
+                0
+            }
+        };
+        return Ok(Picked { slot, means, at: now, instance, token: choice.token, fallback: choice.fallback });
+    }
+    Err(Unpicked::Raced)
+}
+
+/// The strategy's pick, counted, and sometimes timed.
+#[inline]
+fn ask(exchange: &Exchange, shared: &PoolGeneration, request: &PickRequest<'_>) -> Decision {
+    let guard = &exchange.guard;
+    let is_timed = guard.count(|shard| shard.pick_begins(request.now_ns)).unwrap_or_default();
+    let began = is_timed.then(std::time::Instant::now);
+    let decision = shared.picker.pick(request);
     if let Some(began) = began {
         guard.count(|shard| shard.pick_timed(began.elapsed()));
     }
-    let choice = shared.choose(decision, &request, limit).map_err(|none| match none {
-        NoChoice::NoBackend => Fault::NoBackend,
-        NoChoice::Overload => Fault::BackendsBusy,
-    })?;
-    let instance = match choice.fallback {
-        None => shared.picker.strategy().instance(),
-        Some(reason) => {
-            guard.count(|shard| shard.fallback(reason));
-            0
-        }
+    decision
+}
+
+/// Takes a place on a backend; `None` if another request took the last one.
+#[inline]
+fn reserve(
+    exchange: &Exchange,
+    plan: &Plan,
+    member: &Rc<MemberView>,
+    caps: Caps,
+    now: Instant,
+) -> Option<(Slot, Means)> {
+    let slot = Slot::take(&exchange.pool, member, caps.requests)?;
+    let means = match caps.connections {
+        None => Means::Any,
+        Some(most) => reserve_connection(exchange, plan, member, most, now)?,
     };
-    let member = current.members[choice.index].clone();
-    Ok(Picked { member, instance, token: choice.token, fallback: choice.fallback })
+    Some((slot, means))
+}
+
+/// A waiting connection, else the place of a new one. A retry needs a new one: at the cap it replaces an idle one.
+#[cold]
+fn reserve_connection(
+    exchange: &Exchange,
+    plan: &Plan,
+    member: &Rc<MemberView>,
+    most: u32,
+    now: Instant,
+) -> Option<Means> {
+    if let Some(upstream) = exchange.waiting_connection(member, plan, now) {
+        return Some(Means::Waiting(upstream));
+    }
+    let link = || Link::within(&member.backend, &exchange.pool.line, most);
+    link().or_else(|| member.idle.close_oldest().then(link)?).map(Means::New)
+}
+
+// === impl Unpicked ===
+
+impl From<Unpicked> for Fault {
+    fn from(unpicked: Unpicked) -> Self {
+        match unpicked {
+            Unpicked::NoBackend => Self::NoBackend,
+            Unpicked::Overload | Unpicked::Raced => Self::BackendsBusy,
+        }
+    }
 }
