@@ -130,15 +130,19 @@ fn a_burst_beyond_the_queue_gets_exactly_the_surplus_refused_at_once() {
 fn a_wait_ends_after_its_time_or_the_total_time_with_503() {
     for is_total in [false, true] {
         let gated = Gated::start();
-        let lb = before(&[&gated], 4);
-        let lb = match is_total {
-            true => lb.timeouts(|timeouts| timeouts.total = Some(ms(1_000))),
-            false => lb.with(|setup| setup.pools[0].queue.wait = ms(50)),
-        };
+        let lb = before(&[&gated], 4).with(|setup| {
+            let path_prefix = "/late".to_owned();
+            setup.routes = vec![Route { host: HostMatch::Any, path_prefix, pool: 0, policy: 1 }];
+            let pool = Policy { queue: setup.pools[0].queue, ..policy(&setup.settings) };
+            let mut late = pool.clone();
+            late.timeouts.total = is_total.then_some(ms(50));
+            setup.policies = vec![pool, late];
+            setup.policies.iter_mut().filter(|_| !is_total).for_each(|policy| policy.queue.wait = ms(50));
+        });
         let lb = lb.start();
         let mut held = send(&lb, "/hold");
         wait_until("the backend to have a request", || gated.server.heads().len() == 1);
-        send(&lb, "/").answer().is_own(503, "overload");
+        send(&lb, "/late").answer().is_own(503, "overload");
         assert_eq!((refused(&lb, "expired"), gated.served().len()), (1.0, 0));
         gated.open();
         held.answer();
